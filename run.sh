@@ -1,0 +1,240 @@
+#!/usr/bin/env bash
+# Cargo's runner: boots a kernel in QEMU, and just runs any other program. See `./run.sh --help`.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+usage() {
+  cat <<'END'
+Usage: cargo run [--release] [-- KERNEL-ARGUMENT...]
+       ./run.sh [OPTION...] [--] [KERNEL] [KERNEL-ARGUMENT...]
+
+Boots KERNEL, an ELF file with a PVH note, in QEMU; without one, the kernel of this project, built first. The
+kernel arguments (key=value) become its command line. Any other PROGRAM in KERNEL's place is just run.
+
+The serial console is on the terminal. Ctrl-A C goes to the QEMU monitor and back, Ctrl-A X ends QEMU.
+
+Each option can also be given as an environment variable, which is how to set it under `cargo run`:
+
+  --machine M     MACHINE    q35 (default), pc, microvm, or any other machine of QEMU's, with properties
+  --memory SIZE   MEMORY     512M (default); a number of MiB, or with a suffix K, M, G, T
+  --cpus N        CPUS       1 (default)
+  --cpu MODEL     CPU        max under TCG, host under KVM (defaults)
+  --accel A       ACCEL      auto (default): kvm where it works, else tcg
+  --balloon D     BALLOON    none, or the device and its properties;
+                             virtio-balloon-pci (default), with a vector for each queue where QEMU can
+  --qmp PATH      QMP        make a QMP socket there
+  --qemu PATH     QEMU       the QEMU to use, instead of the one on PATH
+  --qemu-args A   QEMU_ARGS  more arguments for QEMU, separated by spaces
+  --dry-run       DRY_RUN=1  print the command of QEMU and do nothing
+  --release                  build the kernel in release mode (only where it is built)
+
+For example: MEMORY=2G MACHINE=pc cargo run -- irq=intx log=json
+             ./run.sh --balloon virtio-balloon-pci,packed=on --release
+
+Exit status: 0 when the kernel ended with success, 1 with failure; otherwise that of QEMU or of the program. 127:
+QEMU is missing and could not be installed. 2: an option makes no sense.
+END
+}
+
+say() { printf 'run.sh: %s\n' "$*" >&2; }
+
+refuse() {
+  say "$1; see $0 --help"
+  exit 2
+}
+
+# Whether a file is a 64-bit ELF executable with a PVH note and no interpreter: a kernel, and not a program of this
+# system. It reads the headers only, and needs nothing that a system without binutils lacks.
+is_kernel() {
+  local file=$1 header phdrs i
+  [[ -f $file && -r $file ]] || return 1
+  # As 16-bit words: 0-1 the magic number, 2 class and byte order, 16-19 e_phoff, 27 e_phentsize, 28 e_phnum.
+  read -ra header <<<"$(words 2 "$file" 0 64)"
+  ((${#header[@]} == 32 && header[0] == 0x457f && header[1] == 0x464c && header[2] == 0x0102 && header[27] == 56)) ||
+    return 1
+  # As 32-bit words, fourteen a program header: 0 p_type, 2 p_offset (low half), 8 p_filesz (low half).
+  read -ra phdrs <<<"$(words 4 "$file" $((header[16] | header[17] << 16)) $((header[28] * 56)))"
+  local pt_interp=3 pt_note=4 found=1
+  for ((i = 0; i + 13 < ${#phdrs[@]}; i += 14)); do
+    ((phdrs[i] != pt_interp)) || return 1
+    if ((phdrs[i] == pt_note)) && has_pvh_note "$file" "${phdrs[i + 2]}" "${phdrs[i + 8]}"; then
+      found=0
+    fi
+  done
+  return $found
+}
+
+# The unsigned words of $1 bytes each in file $2, from offset $3, in $4 bytes.
+words() { od -An -v -t "u$1" -j "$3" -N "$4" "$2" | tr '\n' ' '; }
+
+# Whether the notes at offset $2, $3 bytes long, hold XEN_ELFNOTE_PHYS32_ENTRY (18) by "Xen", of 4 or 8 bytes.
+has_pvh_note() {
+  local bytes
+  bytes=$(od -An -v -tx1 -j "$2" -N "$3" "$1" | tr -d ' \n')
+  [[ $bytes =~ 040000000[48]0000001200000058656e00 ]]
+}
+
+# KVM needs the CPU's support as well as the device: without the first, the device may open and the guest hang.
+kvm_works() {
+  [[ -r /dev/kvm && -w /dev/kvm ]] && grep -qwE 'vmx|svm' /proc/cpuinfo 2>/dev/null
+}
+
+choose_accel() {
+  case ${ACCEL:-auto} in
+    auto) if kvm_works; then echo kvm; else echo tcg; fi ;;
+    kvm*)
+      kvm_works || refuse "ACCEL=$ACCEL: KVM does not work here (it needs vmx or svm in /proc/cpuinfo and write access to /dev/kvm)"
+      echo "$ACCEL"
+      ;;
+    tcg* | hvf* | whpx* | nvmm* | xen*) echo "$ACCEL" ;;
+    *) refuse "ACCEL=$ACCEL: no such accelerator; it is auto, kvm or tcg" ;;
+  esac
+}
+
+choose_machine() {
+  case ${MACHINE:=q35} in
+    # Without PCIe a microvm has no PCI at all.
+    microvm*pcie=*) echo "$MACHINE" ;;
+    microvm*) echo "$MACHINE,pcie=on" ;;
+    *) echo "$MACHINE" ;;
+  esac
+}
+
+choose_balloon() {
+  local qemu=$1
+  case ${BALLOON:-} in
+    none | virtio-balloon*) echo "$BALLOON" ;;
+    '')
+      # Up to QEMU 9.2 the device has no MSI-X. Later it has two vectors unless told: one a queue is the fastest.
+      if "$qemu" -device virtio-balloon-pci,help 2>/dev/null | grep -q '^ *vectors='; then
+        echo virtio-balloon-pci,vectors=6
+      else
+        echo virtio-balloon-pci
+      fi
+      ;;
+    *) refuse "BALLOON=$BALLOON: not a balloon; it is none, or virtio-balloon-pci with properties" ;;
+  esac
+}
+
+check_numbers() {
+  [[ ${MEMORY:=512M} =~ ^[1-9][0-9]*[KkMmGgTt]?$ ]] || refuse "MEMORY=$MEMORY: not a size; it is a number of MiB, or one with a suffix K, M, G or T"
+  [[ ${CPUS:=1} =~ ^[1-9][0-9]*$ ]] || refuse "CPUS=$CPUS: not a number of CPUs"
+}
+
+# Fills the array `command` with QEMU's command line for kernel $1 with the arguments that follow.
+compose() {
+  local kernel=$1 qemu accel machine balloon line
+  shift
+  check_numbers
+  accel=$(choose_accel)
+  machine=$(choose_machine)
+  if [[ -n ${QEMU:-} ]]; then
+    command -v "$QEMU" >/dev/null || refuse "QEMU=$QEMU: no such program"
+    qemu=$QEMU
+  else
+    qemu=$("$root/scripts/qemu.sh" system)
+  fi
+  balloon=$(choose_balloon "$qemu")
+  # The user's words come last: the kernel takes the last of two equal keys.
+  line="$*"
+  [[ ! -t 1 ]] || line="term=ansi${line:+ $line}"
+
+  command=("$qemu" -machine "$machine" -accel "$accel" -cpu "${CPU:-$([[ $accel == kvm* ]] && echo host || echo max)}"
+    -smp "$CPUS" -m "$MEMORY" -display none -nic none)
+  if [[ -t 0 ]]; then
+    command+=(-serial mon:stdio)
+  else
+    # Input that is not typed is for the kernel alone: its Ctrl-A is no escape.
+    command+=(-serial stdio -monitor none)
+  fi
+  command+=(-device 'isa-debug-exit,iobase=0xf4,iosize=0x04')
+  [[ $balloon == none ]] || command+=(-device "$balloon")
+  [[ -z ${QMP:-} ]] || command+=(-qmp "unix:$QMP,server=on,wait=off")
+  # shellcheck disable=SC2206 # QEMU_ARGS is split at its spaces on purpose.
+  command+=(${QEMU_ARGS:-})
+  command+=(-kernel "$kernel" -append "$line")
+}
+
+# Runs `command` and turns the status of isa-debug-exit, (value << 1) | 1, into that of an ordinary program.
+run() {
+  local child status=0 terminal=''
+  if [[ -t 0 ]]; then
+    say "QEMU ${MACHINE}, ${MEMORY}. Ctrl-A C: QEMU monitor and back; Ctrl-A X: end QEMU."
+    # QEMU puts the terminal into raw mode, and cannot undo that when it is killed.
+    terminal=$(stty -g)
+  fi
+  # In the background, so that a signal to this script reaches QEMU at once; a job without its own process group still
+  # owns the terminal.
+  "${command[@]}" <&0 &
+  child=$!
+  trap 'kill -TERM "$child" 2>/dev/null || true' TERM HUP
+  trap '' INT
+  wait "$child" || status=$?
+  # A trapped signal ends the first wait early.
+  if kill -0 "$child" 2>/dev/null; then wait "$child" || status=$?; fi
+  [[ -z $terminal ]] || stty "$terminal"
+  case $status in
+    33) exit 0 ;;
+    35)
+      say 'the kernel ended with failure'
+      exit 1
+      ;;
+    *) exit "$status" ;;
+  esac
+}
+
+# Has cargo build the kernel and call this script again with it. Options go along in the environment.
+build_and_run() {
+  local arguments=(run --quiet --manifest-path "$root/Cargo.toml" --bin ballonet)
+  [[ -z $release ]] || arguments+=(--release)
+  command -v cargo >/dev/null || refuse 'cargo is missing, and no kernel was named'
+  export MACHINE MEMORY CPUS CPU ACCEL BALLOON QMP QEMU QEMU_ARGS DRY_RUN
+  exec cargo "${arguments[@]}" -- "$@"
+}
+
+release=''
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    -h | --help)
+      usage
+      exit 0
+      ;;
+    --dry-run) DRY_RUN=1 ;;
+    --release) release=1 ;;
+    --)
+      shift
+      break
+      ;;
+    --machine | --memory | --cpus | --cpu | --accel | --balloon | --qmp | --qemu | --qemu-args)
+      [[ $# -ge 2 ]] || refuse "$1 needs a value"
+      name=$(printf '%s' "${1#--}" | tr 'a-z-' 'A-Z_')
+      printf -v "$name" '%s' "$2"
+      shift
+      ;;
+    --*=*)
+      # --name=value is --name value.
+      set -- "${1%%=*}" "${1#*=}" "${@:2}"
+      continue
+      ;;
+    -*) refuse "unknown option $1" ;;
+    *) break ;;
+  esac
+  shift
+done
+
+# A first word of the form key=value is for the kernel, unless there is a file of that name.
+if [[ $# -eq 0 || ($1 == *=* && ! -e $1) ]]; then
+  build_and_run "$@"
+fi
+if ! is_kernel "$1"; then
+  [[ -x $1 || $1 != */* ]] || refuse "$1: neither a kernel nor a program"
+  exec "$@"
+fi
+compose "$@"
+if [[ -n ${DRY_RUN:-} && ${DRY_RUN:-} != 0 ]]; then
+  printf '%q ' "${command[@]}"
+  echo
+else
+  run
+fi

@@ -1,0 +1,209 @@
+#!/usr/bin/env bash
+# Finds a QEMU of the version asked for, fetches it where that is possible, and prints the path of its program.
+# Nothing but that path goes to standard output.
+set -euo pipefail
+
+readonly UNAVAILABLE=3
+program=qemu-system-x86_64
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+usage() {
+  cat <<END
+Usage: scripts/qemu.sh system | 7.2 | 10.0 | VERSION
+
+Prints the path of a qemu-system-x86_64:
+  system    the one on PATH; where there is none, Debian's or Ubuntu's package is installed first
+            (as root, or through sudo)
+  VERSION   the one on PATH if it has that version; 10.0 on Debian 12 is otherwise unpacked from
+            backports into .cache/qemu10, which leaves the system alone
+
+Environment:
+  QEMU_7_2, QEMU_10_0   path of a QEMU to take for that version, unasked
+
+Exit status: 0 found; $UNAVAILABLE this version is not to be had on this system; 127 there is no QEMU and it
+could not be installed; 1 anything else went wrong.
+END
+}
+
+say() { printf 'qemu.sh: %s\n' "$*" >&2; }
+
+fail() {
+  say "$1"
+  exit "${2:-1}"
+}
+
+# A field of /etc/os-release, empty where there is none.
+os_release() {
+  [[ ! -r /etc/os-release ]] || (
+    # shellcheck source=/dev/null
+    . /etc/os-release
+    printf '%s' "${!1-}"
+  )
+}
+
+# The command that installs QEMU here, for a person to type.
+install_command() {
+  if [[ $(uname -s) == Darwin ]]; then
+    echo 'brew install qemu'
+    return
+  fi
+  local id
+  for id in $(os_release ID) $(os_release ID_LIKE); do
+    case $id in
+      debian | ubuntu) echo 'sudo apt-get update && sudo apt-get install --no-install-recommends qemu-system-x86' ;;
+      fedora | rhel | centos) echo 'sudo dnf install qemu-system-x86-core || sudo dnf install qemu-kvm-core' ;;
+      arch) echo 'sudo pacman -S qemu-system-x86' ;;
+      opensuse* | suse | sles) echo 'sudo zypper install qemu-x86' ;;
+      alpine) echo 'sudo apk add qemu-system-x86_64' ;;
+      gentoo) echo 'sudo QEMU_SOFTMMU_TARGETS=x86_64 emerge --ask app-emulation/qemu' ;;
+      nixos) echo 'nix-shell -p qemu' ;;
+      void) echo 'sudo xbps-install qemu-system-amd64' ;;
+      *) continue ;;
+    esac
+    return
+  done
+  if command -v nix-shell >/dev/null; then
+    echo 'nix-shell -p qemu'
+  else
+    echo "install the package that has $program"
+  fi
+}
+
+# Runs a command as root. Fails, running nothing, where this user may not.
+as_root() {
+  if [[ $EUID -eq 0 ]]; then
+    "$@"
+  elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 && -t 2 ]]; }; then
+    sudo "$@"
+  else
+    return 1
+  fi
+}
+
+apt_install() {
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -oDPkg::Lock::Timeout=300 -oAcquire::Retries=3)
+  as_root "${apt[@]}" update >&2 || say 'apt-get update failed; trying with the lists there are'
+  as_root "${apt[@]}" install -y --no-install-recommends "$@" >&2
+}
+
+# Prints the path of the QEMU on PATH, having installed it where there was none.
+system_qemu() {
+  if ! command -v "$program" >/dev/null; then
+    if command -v apt-get >/dev/null; then
+      say "$program is missing; installing the package qemu-system-x86"
+      apt_install qemu-system-x86 || true
+      hash -r
+    fi
+    command -v "$program" >/dev/null || fail "$program is missing. Install it with: $(install_command)" 127
+  fi
+  command -v "$program"
+}
+
+# "10.0" for a QEMU 10.0.2; empty if the program does not run.
+version_of() {
+  "$1" --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9]*\.[0-9]*\).*/\1/p'
+}
+
+# Unpacks QEMU 10 from Debian 12's backports, with the libraries that this system lacks, and prints its launcher.
+backports_qemu() {
+  local dir=$root/.cache/qemu10
+  local launcher=$dir/$program
+  mkdir -p "$dir"
+  # Two tests, or two people, may ask at once: one fetches, the other waits.
+  exec 9>"$dir/lock"
+  flock 9
+  if [[ ! -x $launcher ]]; then
+    say "fetching QEMU 10 from $(os_release VERSION_CODENAME)-backports into $dir"
+    local try
+    for try in 1 2 3; do
+      if fetch_backports "$dir" >"$dir/log" 2>&1; then
+        break
+      fi
+      [[ $try -lt 3 ]] || { tail -n 20 "$dir/log" >&2; fail 'QEMU 10 could not be fetched'; }
+      sleep $((try * 5))
+    done
+    write_launcher "$dir" "$launcher"
+  fi
+  "$launcher" --version >/dev/null || fail "$launcher does not run; remove $dir and try again"
+  echo "$launcher"
+}
+
+# apt with sources and state of its own below $1; only the record of what is installed is the system's.
+private_apt() {
+  local dir=$1
+  shift
+  apt-get -qq -oAPT::Sandbox::User="$(id -un)" -oDebug::NoLocking=1 -oAcquire::Retries=3 -oAcquire::Languages=none \
+    -oDir::Etc::sourcelist="$dir/apt/sources.list" -oDir::Etc::sourceparts=/dev/null \
+    -oDir::State::lists="$dir/apt/lists" -oDir::Cache="$dir/apt/cache" "$@"
+}
+
+# The mirror that serves release $1, empty where apt does not know it.
+mirror_of() {
+  apt-get indextargets --format "\$(RELEASE) \$(SITE)" 'Created-By: Packages' | sed -n "s/^$1 //p" | head -n 1
+}
+
+# Called where a failure is looked at, so `set -e` is off in here: each step that matters says `|| return`.
+fetch_backports() {
+  local dir=$1 codename mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg deb
+  codename=$(os_release VERSION_CODENAME)
+  rm -rf "$dir/apt" "$dir/root"
+  mkdir -p "$dir"/apt/{lists/partial,cache/archives/partial} "$dir/root" || return
+  # Backports live on the mirror that this system already takes its packages from.
+  mirror=$(mirror_of "$codename")
+  if [[ -z $mirror ]]; then
+    # apt knows its sources only once it has fetched their lists.
+    as_root apt-get -qq update
+    mirror=$(mirror_of "$codename")
+  fi
+  [[ -n $mirror ]] || { echo "apt has no source of $codename"; return 1; }
+  printf "deb [signed-by=$keyring] %s main\n" "$mirror $codename" "$mirror $codename-backports" >"$dir/apt/sources.list"
+  private_apt "$dir" update || return
+  # An installation that stops after the download fetches exactly what this system lacks, libraries included. The
+  # modules are there so that this QEMU does not come upon those of the system's, and complain of them at each start.
+  private_apt "$dir" install -y --download-only --no-install-recommends -t "$codename-backports" \
+    qemu-system-x86 qemu-system-common qemu-system-data qemu-system-modules-opengl qemu-system-modules-spice \
+    seabios || return
+  for deb in "$dir"/apt/cache/archives/*.deb; do
+    dpkg-deb -x "$deb" "$dir/root" || return
+  done
+  rm -rf "$dir/apt"
+  [[ -x $dir/root/usr/bin/$program ]]
+}
+
+write_launcher() {
+  local root=$1/root launcher=$2
+  cat >"$launcher.new" <<END
+#!/bin/sh
+export LD_LIBRARY_PATH='$root/usr/lib/x86_64-linux-gnu'
+export QEMU_MODULE_DIR='$root/usr/lib/x86_64-linux-gnu/qemu'
+exec '$root/usr/bin/$program' -L '$root/usr/share/seabios' -L '$root/usr/share/qemu' "\$@"
+END
+  chmod +x "$launcher.new"
+  mv "$launcher.new" "$launcher"
+}
+
+main() {
+  local wanted=${1-} named
+  case $wanted in
+    -h | --help) usage; return ;;
+    system) system_qemu; return ;;
+    [0-9]*.[0-9]*) ;;
+    *) usage >&2; exit 1 ;;
+  esac
+  named=QEMU_${wanted//./_}
+  if [[ -n ${!named-} ]]; then
+    echo "${!named}"
+    return
+  fi
+  local system
+  system=$(system_qemu)
+  if [[ $(version_of "$system") == "$wanted" ]]; then
+    echo "$system"
+  elif [[ $wanted == 10.0 && $(os_release ID) == debian && $(os_release VERSION_ID) == 12 ]]; then
+    backports_qemu
+  else
+    fail "QEMU $wanted is not available here; the system has $(version_of "$system")" "$UNAVAILABLE"
+  fi
+}
+
+main "$@"

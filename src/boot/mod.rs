@@ -1,1 +1,26 @@
-//! boot.
+//! What the loader tells the kernel: where memory is, the command line, where ACPI starts.
+//!
+//! Bytes in, values out. Nothing here allocates, because the memory map is what an allocator is made from, and nothing
+//! here trusts the loader: what cannot be used is skipped and named in a [`Note`], what cannot be done without is an
+//! error. Each boot protocol is a parser that fills one [`BootInfo`], so that the kernel does not know which it was.
+
+#![forbid(unsafe_code)]
+
+mod area;
+mod command_line;
+mod info;
+mod memory_map;
+mod options;
+mod physical;
+pub mod pvh;
+mod range;
+mod size;
+
+pub use area::{AreaKind, LoaderArea, LoaderAreas};
+pub use command_line::CommandLine;
+pub use info::{BootInfo, BootProtocol, Note};
+pub use memory_map::{MemoryMap, Region, RegionKind};
+pub use options::{IrqChoice, Key, LogFormat, Mode, Options, RingChoice, Switch, Terminal, TransportChoice, Warning};
+pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
+pub use range::{BadRange, PhysRange};
+pub use size::{SizeError, parse_size};

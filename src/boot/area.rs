@@ -1,0 +1,82 @@
+//! Memory that the loader filled for the kernel and that the memory map calls usable.
+
+use core::fmt;
+
+use derive_more::Display;
+
+use super::PhysRange;
+
+/// What the loader put there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum AreaKind {
+    /// The structure that the entry register points to.
+    #[display("start info")]
+    StartInfo,
+    /// The memory map as the loader wrote it.
+    #[display("memory map")]
+    MemoryMap,
+    /// The kernel command line.
+    #[display("command line")]
+    CommandLine,
+    /// The list of modules.
+    #[display("module list")]
+    ModuleList,
+    /// The module with this index.
+    #[display("module {_0}")]
+    Module(u32),
+}
+
+impl AreaKind {
+    /// Whether the area is of no more use once it has been parsed: [`super::BootInfo`] holds a copy of all there was.
+    pub const fn is_copied(self) -> bool {
+        !matches!(self, Self::Module(_))
+    }
+}
+
+/// A range that holds something of the loader's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("{range} {kind}")]
+pub struct LoaderArea {
+    /// Where.
+    pub range: PhysRange,
+    /// What.
+    pub kind: AreaKind,
+}
+
+/// The areas of the loader, in no particular order: at most [`LoaderAreas::CAPACITY`].
+#[derive(Clone)]
+pub struct LoaderAreas {
+    slots: [Option<LoaderArea>; Self::CAPACITY],
+}
+
+impl LoaderAreas {
+    /// How many areas there is room for.
+    pub const CAPACITY: usize = 16;
+
+    /// No area.
+    pub const fn empty() -> Self {
+        Self { slots: [None; Self::CAPACITY] }
+    }
+
+    /// Every area.
+    pub fn iter(&self) -> impl Iterator<Item = LoaderArea> + Clone + '_ {
+        self.slots.iter().copied().flatten()
+    }
+
+    /// Adds an area; `false` if there is no room.
+    pub(super) fn push(&mut self, area: LoaderArea) -> bool {
+        match self.slots.iter_mut().find(|slot| slot.is_none()) {
+            Some(slot) => {
+                *slot = Some(area);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl fmt::Debug for LoaderAreas {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}

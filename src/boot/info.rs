@@ -1,0 +1,145 @@
+//! Boot information, whichever protocol it came by.
+
+use derive_more::Display;
+
+use super::{BadRange, CommandLine, LoaderAreas, MemoryMap, PhysicalMemory, Region, Unreadable};
+use crate::memory::PhysAddr;
+
+/// A boot protocol: how one family of loaders hands information to a kernel.
+pub trait BootProtocol {
+    /// What people call it.
+    const NAME: &'static str;
+
+    /// Why there is no boot information.
+    type Error: core::error::Error;
+
+    /// Reads the boot information whose first byte is at `address`. What had to be skipped is reported.
+    ///
+    /// # Errors
+    /// When the protocol's structure is not there.
+    fn parse(
+        memory: &impl PhysicalMemory,
+        address: PhysAddr,
+        report: &mut dyn FnMut(Note),
+    ) -> Result<BootInfo, Self::Error>;
+}
+
+/// What the loader said. A value of about 9 KiB that borrows nothing: the loader's memory may be reused.
+#[derive(Debug, Clone)]
+pub struct BootInfo {
+    /// The boot protocol's name.
+    pub protocol: &'static str,
+    /// Which physical addresses are what. Empty if the loader did not say.
+    pub memory_map: MemoryMap,
+    /// The kernel command line, empty if none was given.
+    pub command_line: CommandLine,
+    /// Where the ACPI root pointer is, if the loader said.
+    pub rsdp: Option<PhysAddr>,
+    /// What the loader left in memory that the map calls usable.
+    pub areas: LoaderAreas,
+}
+
+impl BootInfo {
+    /// Boot information that says nothing.
+    pub const fn empty(protocol: &'static str) -> Self {
+        Self {
+            protocol,
+            memory_map: MemoryMap::empty(),
+            command_line: CommandLine::empty(),
+            rsdp: None,
+            areas: LoaderAreas::empty(),
+        }
+    }
+}
+
+/// Something in the boot information that had to be skipped, cut or corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum Note {
+    /// The loader gave no memory map.
+    #[display("the loader gave no memory map")]
+    NoMemoryMap,
+    /// The memory map has more entries than are looked at.
+    #[display("the memory map claims {count} entries: only the first {considered} are read")]
+    TooManyEntries {
+        /// Entries claimed.
+        count: u32,
+        /// Entries read.
+        considered: u32,
+    },
+    /// The memory map runs out of memory that can be read.
+    #[display("the memory map ends before entry {index}: {error}")]
+    EntryUnreadable {
+        /// The first entry that is missing.
+        index: u32,
+        /// Why.
+        error: Unreadable,
+    },
+    /// An entry of the memory map is no range.
+    #[display("memory map entry {index} ({length:#x} bytes at {start:#x}) is skipped: {reason}")]
+    BadEntry {
+        /// Which entry.
+        index: u32,
+        /// Its start.
+        start: u64,
+        /// Its length in bytes.
+        length: u64,
+        /// What is wrong with it.
+        reason: BadRange,
+    },
+    /// Part of a memory map entry was claimed by another that allows less, or by an earlier one of the same kind.
+    #[display("memory map entry {region} overlaps others: it gets only what they leave")]
+    Overlap {
+        /// The entry.
+        region: Region,
+    },
+    /// There was no room for a region.
+    #[display("no room in the memory map for {region}: it is not used")]
+    RegionDropped {
+        /// The region.
+        region: Region,
+    },
+    /// The memory map is incomplete.
+    #[display("THE MEMORY MAP IS INCOMPLETE: it has more than {capacity} regions, the rest of memory is not used")]
+    MapTruncated {
+        /// Regions kept.
+        capacity: usize,
+    },
+    /// The command line was cut.
+    #[display("the command line is cut after {capacity} bytes")]
+    CommandLineTruncated {
+        /// Bytes kept.
+        capacity: usize,
+    },
+    /// The command line runs out of memory that can be read.
+    #[display("the command line is cut: {_0}")]
+    CommandLineUnreadable(Unreadable),
+    /// The pointer to the ACPI root pointer is no address.
+    #[display("the loader's RSDP address {_0:#x} is no physical address")]
+    BadRsdpAddress(u64),
+    /// A module is no range, or the module list cannot be read.
+    #[display("module {index} is skipped: {length:#x} bytes at {start:#x} are no range")]
+    BadModule {
+        /// Which module.
+        index: u32,
+        /// Its start.
+        start: u64,
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// The module list runs out of memory that can be read.
+    #[display("the module list ends before module {index}: {error}")]
+    ModuleUnreadable {
+        /// The first module that is missing.
+        index: u32,
+        /// Why.
+        error: Unreadable,
+    },
+    /// There was no room for all areas of the loader.
+    #[display("the loader has {count} modules: only the first {kept} are kept from being overwritten")]
+    TooManyModules {
+        /// Modules claimed.
+        count: u32,
+        /// Modules noted as areas.
+        kept: u32,
+    },
+}

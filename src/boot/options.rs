@@ -1,0 +1,361 @@
+//! The kernel's options, read from its command line: `key=value`, separated by spaces.
+//!
+//! An unknown key or value is reported with the valid ones and the default stays, so that a slip of the pen never keeps
+//! a machine from booting. Values may hold any bytes but spaces; there is no quoting.
+
+use core::fmt;
+
+use super::CommandLine;
+
+/// Defines an enum whose variants are words of the command line; the first is the default.
+macro_rules! words {
+    (
+        $(#[$about:meta])*
+        $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)+ }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_about])* $variant,)+ }
+
+        impl $name {
+            /// The words, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The variant that `word` stands for.
+            pub fn from_word(word: &[u8]) -> Option<Self> {
+                Self::ALL.iter().copied().find(|choice| choice.word().as_bytes() == word)
+            }
+
+            /// The word that stands for it.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::ALL[0]
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// What the kernel is there for.
+    Mode {
+        /// Run the balloon, with a console on the serial line.
+        Serve = "serve",
+        /// Check the device.
+        Check = "check",
+        /// Measure the device.
+        Bench = "bench",
+    }
+}
+
+words! {
+    /// How the device interrupts.
+    IrqChoice {
+        /// The first step of the ladder that works.
+        Auto = "auto",
+        /// MSI-X, a vector for config changes and one for each queue.
+        Msix = "msix",
+        /// MSI-X, a vector for config changes and one for all queues.
+        MsixShared = "msix-shared",
+        /// The interrupt line.
+        Intx = "intx",
+        /// Not at all: the kernel looks.
+        Poll = "poll",
+    }
+}
+
+words! {
+    /// Which virtio-pci transport is driven.
+    TransportChoice {
+        /// Modern if the device has it.
+        Auto = "auto",
+        /// Virtio 1.0 and later.
+        Modern = "modern",
+        /// Virtio before 1.0.
+        Legacy = "legacy",
+    }
+}
+
+words! {
+    /// Which virtqueue layout is used.
+    RingChoice {
+        /// Packed if the device offers it.
+        Auto = "auto",
+        /// Split rings.
+        Split = "split",
+        /// Packed rings.
+        Packed = "packed",
+    }
+}
+
+words! {
+    /// What the log on the serial line looks like.
+    LogFormat {
+        /// Lines for people.
+        Text = "text",
+        /// A JSON object a line.
+        Json = "json",
+    }
+}
+
+words! {
+    /// What the other end of the serial line understands.
+    Terminal {
+        /// Lines only.
+        Plain = "plain",
+        /// ANSI escape sequences: cursor movement, erasing.
+        Ansi = "ansi",
+    }
+}
+
+words! {
+    /// Off or on.
+    Switch {
+        /// Off.
+        Off = "off",
+        /// On.
+        On = "on",
+    }
+}
+
+words! {
+    /// The keys.
+    Key {
+        /// [`Options::mode`].
+        Mode = "mode",
+        /// [`Options::irq`].
+        Irq = "irq",
+        /// [`Options::transport`].
+        Transport = "transport",
+        /// [`Options::ring`].
+        Ring = "ring",
+        /// [`Options::declined_features`].
+        Features = "features",
+        /// [`Options::log`].
+        Log = "log",
+        /// [`Options::term`].
+        Term = "term",
+        /// [`Options::verbose`].
+        Verbose = "verbose",
+        /// [`Options::test`].
+        Test = "test",
+        /// [`Options::list`].
+        List = "list",
+    }
+}
+
+/// Names of the virtio feature bits that can be declined (virtio 1.4, 5.5.3 and 6).
+const FEATURES: &[(&str, u32)] = &[
+    ("must_tell_host", 0),
+    ("stats_vq", 1),
+    ("deflate_on_oom", 2),
+    ("free_page_hint", 3),
+    ("page_poison", 4),
+    ("page_reporting", 5),
+    ("notify_on_empty", 24),
+    ("any_layout", 27),
+    ("indirect_desc", 28),
+    ("event_idx", 29),
+    ("version_1", 32),
+    ("access_platform", 33),
+    ("ring_packed", 34),
+    ("in_order", 35),
+    ("order_platform", 36),
+    ("sr_iov", 37),
+    ("notification_data", 38),
+    ("notif_config_data", 39),
+    ("ring_reset", 40),
+    ("admin_vq", 41),
+    ("suspend", 43),
+];
+
+/// The options. They borrow the command line for the names in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options<'a> {
+    /// `mode=`: what the kernel is there for.
+    pub mode: Mode,
+    /// `irq=`: how the device interrupts.
+    pub irq: IrqChoice,
+    /// `transport=`: which transport is driven.
+    pub transport: TransportChoice,
+    /// `ring=`: which virtqueue layout is used.
+    pub ring: RingChoice,
+    /// `features=-name,-name`: feature bits not to accept, as a mask.
+    pub declined_features: u64,
+    /// `log=`: what the log looks like.
+    pub log: LogFormat,
+    /// `term=`: what the terminal understands.
+    pub term: Terminal,
+    /// `verbose=`: whether the boot log tells all.
+    pub verbose: bool,
+    /// `test=NAME`: the kernel test to run, of the test image.
+    pub test: Option<&'a str>,
+    /// `list=on`: whether the test image lists its tests instead of running them.
+    pub list: bool,
+}
+
+/// A word of the command line that was not understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warning<'a> {
+    /// The word has no `=`.
+    NotAnOption(&'a [u8]),
+    /// No such key.
+    UnknownKey(&'a [u8]),
+    /// The key has no such value.
+    UnknownValue {
+        /// The key.
+        key: Key,
+        /// The value given.
+        value: &'a [u8],
+    },
+    /// An item of `features=` is not `-` and the name of a feature.
+    UnknownFeature(&'a [u8]),
+    /// The key was given before.
+    Repeated(Key),
+}
+
+impl<'a> Options<'a> {
+    /// Reads the options in `line`. Of a key given several times the last value that is valid holds.
+    pub fn parse(line: &'a [u8], warn: &mut dyn FnMut(Warning<'a>)) -> Self {
+        let mut options = Self::default();
+        let mut seen = [false; Key::ALL.len()];
+        for word in line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+            let Some((key, value)) = split_once(word) else {
+                warn(Warning::NotAnOption(word));
+                continue;
+            };
+            let Some(key) = Key::from_word(key) else {
+                warn(Warning::UnknownKey(key));
+                continue;
+            };
+            if core::mem::replace(&mut seen[key as usize], true) {
+                warn(Warning::Repeated(key));
+            }
+            if options.set(key, value, warn).is_none() {
+                warn(Warning::UnknownValue { key, value });
+            }
+        }
+        options
+    }
+
+    /// Sets `key`, or `None` if the value is not valid.
+    fn set(&mut self, key: Key, value: &'a [u8], warn: &mut dyn FnMut(Warning<'a>)) -> Option<()> {
+        match key {
+            Key::Mode => self.mode = Mode::from_word(value)?,
+            Key::Irq => self.irq = IrqChoice::from_word(value)?,
+            Key::Transport => self.transport = TransportChoice::from_word(value)?,
+            Key::Ring => self.ring = RingChoice::from_word(value)?,
+            Key::Features => self.declined_features = declined(value, warn),
+            Key::Log => self.log = LogFormat::from_word(value)?,
+            Key::Term => self.term = Terminal::from_word(value)?,
+            Key::Verbose => self.verbose = Switch::from_word(value)? == Switch::On,
+            Key::Test => self.test = Some(core::str::from_utf8(value).ok().filter(|name| !name.is_empty())?),
+            Key::List => self.list = Switch::from_word(value)? == Switch::On,
+        }
+        Some(())
+    }
+}
+
+impl Key {
+    /// The values that the key may have, for people.
+    fn valid_values(self) -> &'static [&'static str] {
+        match self {
+            Self::Mode => Mode::WORDS,
+            Self::Irq => IrqChoice::WORDS,
+            Self::Transport => TransportChoice::WORDS,
+            Self::Ring => RingChoice::WORDS,
+            Self::Features => &["-NAME,-NAME..."],
+            Self::Log => LogFormat::WORDS,
+            Self::Term => Terminal::WORDS,
+            Self::Verbose | Self::List => Switch::WORDS,
+            Self::Test => &["the name of a kernel test"],
+        }
+    }
+}
+
+fn split_once(word: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut halves = word.splitn(2, |&byte| byte == b'=');
+    Some((halves.next()?, halves.next()?))
+}
+
+/// The mask for `-name,-name`; nothing is declined by an empty list.
+fn declined<'a>(list: &'a [u8], warn: &mut dyn FnMut(Warning<'a>)) -> u64 {
+    let mut mask = 0;
+    for item in list.split(|&byte| byte == b',').filter(|_| !list.is_empty()) {
+        match item.strip_prefix(b"-").and_then(feature_bit) {
+            Some(bit) => mask |= 1 << bit,
+            None => warn(Warning::UnknownFeature(item)),
+        }
+    }
+    mask
+}
+
+fn feature_bit(name: &[u8]) -> Option<u32> {
+    FEATURES.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, bit)| bit)
+}
+
+/// Bytes of the user's, fit to be printed and not too long.
+struct Shown<'a>(&'a [u8]);
+
+impl Shown<'_> {
+    const LONGEST: usize = 64;
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..Self::LONGEST) {
+            Some(beginning) if beginning.len() < self.0.len() => write!(f, "`{}...`", beginning.escape_ascii()),
+            _ => write!(f, "`{}`", self.0.escape_ascii()),
+        }
+    }
+}
+
+/// Words with commas between them.
+struct List<I>(I);
+
+impl<I: Iterator<Item = &'static str> + Clone> fmt::Display for List<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, word) in self.0.clone().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{word}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Warning<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = List(Key::WORDS.iter().copied());
+        match *self {
+            Self::NotAnOption(word) => write!(f, "{} is not `key=value`; valid keys: {keys}", Shown(word)),
+            Self::UnknownKey(key) => write!(f, "there is no option {}; valid: {keys}", Shown(key)),
+            Self::UnknownValue { key, value } => {
+                let valid = List(key.valid_values().iter().copied());
+                write!(f, "option `{key}` has no value {}; valid: {valid}", Shown(value))
+            }
+            Self::UnknownFeature(item) => {
+                let valid = List(FEATURES.iter().map(|&(name, _)| name));
+                write!(f, "{} is not `-` and a feature; features: {valid}", Shown(item))
+            }
+            Self::Repeated(key) => write!(f, "option `{key}` is given several times; the last valid value holds"),
+        }
+    }
+}
+
+impl CommandLine {
+    /// The options on this line.
+    pub fn options<'a>(&'a self, warn: &mut dyn FnMut(Warning<'a>)) -> Options<'a> {
+        Options::parse(self.as_bytes(), warn)
+    }
+}

@@ -93,7 +93,7 @@ choose_accel() {
 }
 
 choose_machine() {
-  case ${MACHINE:=q35} in
+  case $MACHINE in
     # Without PCIe a microvm has no PCI at all.
     microvm*pcie=*) echo "$MACHINE" ;;
     microvm*) echo "$MACHINE,pcie=on" ;;
@@ -118,14 +118,15 @@ choose_balloon() {
 }
 
 check_numbers() {
-  [[ ${MEMORY:=512M} =~ ^[1-9][0-9]*[KkMmGgTt]?$ ]] || refuse "MEMORY=$MEMORY: not a size; it is a number of MiB, or one with a suffix K, M, G or T"
-  [[ ${CPUS:=1} =~ ^[1-9][0-9]*$ ]] || refuse "CPUS=$CPUS: not a number of CPUs"
+  [[ $MEMORY =~ ^[1-9][0-9]*[KkMmGgTt]?$ ]] || refuse "MEMORY=$MEMORY: not a size; it is a number of MiB, or one with a suffix K, M, G or T"
+  [[ $CPUS =~ ^[1-9][0-9]*$ ]] || refuse "CPUS=$CPUS: not a number of CPUs"
 }
 
 # Fills the array `command` with QEMU's command line for kernel $1 with the arguments that follow.
 compose() {
-  local kernel=$1 qemu accel machine balloon line
+  local kernel=$1 qemu machine balloon line
   shift
+  : "${MACHINE:=q35}" "${MEMORY:=512M}" "${CPUS:=1}"
   check_numbers
   accel=$(choose_accel)
   machine=$(choose_machine)
@@ -160,7 +161,7 @@ compose() {
 run() {
   local child status=0 terminal=''
   if [[ -t 0 ]]; then
-    say "QEMU ${MACHINE}, ${MEMORY}. Ctrl-A C: QEMU monitor and back; Ctrl-A X: end QEMU."
+    say "$MACHINE, $MEMORY of memory, $accel. Ctrl-A C: QEMU monitor and back; Ctrl-A X: end QEMU."
     # QEMU puts the terminal into raw mode, and cannot undo that when it is killed.
     terminal=$(stty -g)
   fi

@@ -1,4 +1,6 @@
-//! Where a PCI function is, and which interrupt pin it uses.
+//! Where a PCI function is, how the two access mechanisms write that down, and which interrupt pin it uses.
+//!
+//! Pure arithmetic: the machine layer only pokes what is encoded here.
 
 use core::fmt;
 
@@ -36,6 +38,35 @@ impl Bdf {
     pub const fn function(self) -> u8 {
         self.function
     }
+
+    /// Device and function as one byte, as routing tables count them.
+    #[doc(alias = "PCI_DEVFN")]
+    pub const fn devfn(self) -> u8 {
+        self.device << 3 | self.function
+    }
+
+    /// What goes into the `CONFIG_ADDRESS` port, 0xCF8, to reach the dword that holds `offset` (PCI 3.0, 3.2.2.3.2).
+    ///
+    /// The byte or word is then at port 0xCFC + `offset % 4`. `None` for what the ports do not reach: other segments
+    /// than 0, and offsets from 256 on.
+    pub const fn cam_address(self, offset: u16) -> Option<u32> {
+        if self.segment != 0 || offset >= 0x100 {
+            return None;
+        }
+        let enable = 1 << 31;
+        Some(enable | (self.bus as u32) << 16 | (self.devfn() as u32) << 8 | (offset & 0xFC) as u32)
+    }
+
+    /// How far `offset` of this function lies from its segment's ECAM base address (PCIe 5.0, 7.2.2).
+    ///
+    /// The base address that the MCFG table gives is that of bus 0, also where its bus range starts later (PCI
+    /// Firmware 3.2, 4.1.2). `None` for offsets from 4096 on.
+    pub const fn ecam_offset(self, offset: u16) -> Option<u64> {
+        if offset >= 0x1000 {
+            return None;
+        }
+        Some((self.bus as u64) << 20 | (self.devfn() as u64) << 12 | offset as u64)
+    }
 }
 
 impl fmt::Display for Bdf {
@@ -71,6 +102,19 @@ impl InterruptPin {
             _ => None,
         }
     }
+
+    /// The pin on the bridge's primary side that this pin of `device` on its secondary side comes out at (PCI-to-PCI
+    /// Bridge 1.2, 9.1).
+    #[doc(alias = "pci_swizzle_interrupt_pin")]
+    #[must_use]
+    pub const fn swizzle(self, device: u8) -> Self {
+        match (self as u8 - 1).wrapping_add(device) % 4 {
+            0 => Self::A,
+            1 => Self::B,
+            2 => Self::C,
+            _ => Self::D,
+        }
+    }
 }
 
 impl fmt::Display for InterruptPin {
@@ -81,5 +125,55 @@ impl fmt::Display for InterruptPin {
             Self::C => "INTC#",
             Self::D => "INTD#",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bdf(segment: u16, bus: u8, device: u8, function: u8) -> Bdf {
+        Bdf::new(segment, bus, device, function).unwrap()
+    }
+
+    #[test]
+    fn devices_above_31_and_functions_above_7_do_not_exist() {
+        assert!(Bdf::new(0, 255, 31, 7).is_some());
+        assert_eq!(Bdf::new(0, 0, 32, 0), None);
+        assert_eq!(Bdf::new(0, 0, 0, 8), None);
+    }
+
+    #[test]
+    fn cam_address_names_the_dword_and_sets_the_enable_bit() {
+        assert_eq!(bdf(0, 0, 0, 0).cam_address(0), Some(0x8000_0000));
+        assert_eq!(bdf(0, 0xFF, 31, 7).cam_address(0xFF), Some(0x80FF_FFFC));
+        assert_eq!(bdf(0, 1, 2, 3).cam_address(0x3D), Some(0x8001_133C));
+    }
+
+    #[test]
+    fn cam_reaches_neither_other_segments_nor_extended_space() {
+        assert_eq!(bdf(1, 0, 0, 0).cam_address(0), None);
+        assert_eq!(bdf(0, 0, 0, 0).cam_address(0x100), None);
+    }
+
+    #[test]
+    fn ecam_offset_gives_each_function_4_kib() {
+        assert_eq!(bdf(3, 0, 0, 1).ecam_offset(0x10), Some(0x1010));
+        assert_eq!(bdf(0, 0xFF, 31, 7).ecam_offset(0xFFF), Some(0x0FFF_FFFF));
+        assert_eq!(bdf(0, 0, 0, 0).ecam_offset(0x1000), None);
+    }
+
+    #[test]
+    fn swizzle_turns_the_pin_by_the_device_number() {
+        use InterruptPin::{A, B, C, D};
+        assert_eq!([A, B, C, D].map(|pin| pin.swizzle(0)), [A, B, C, D]);
+        assert_eq!([A, B, C, D].map(|pin| pin.swizzle(1)), [B, C, D, A]);
+        assert_eq!(D.swizzle(31), C);
+    }
+
+    #[test]
+    fn segment_is_shown_only_where_there_are_several() {
+        assert_eq!(bdf(0, 0x1f, 3, 7).to_string(), "1f:03.7");
+        assert_eq!(bdf(2, 0, 3, 0).to_string(), "0002:00:03.0");
     }
 }

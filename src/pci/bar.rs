@@ -1,8 +1,14 @@
-//! Base address registers.
+//! Base address registers: what kind of addresses a function decodes, how many, and where.
+//!
+//! A [`Bar`] is a value made by sizing ([`super::Bars`]); a [`BarWindow`] is a part of one that has been checked to lie
+//! inside it and to have an address.
 
 use core::fmt;
 
+use derive_more::{Display, Error};
+
 use super::Bdf;
+use super::range::AddressRange;
 
 /// Part of a BAR that a driver wants to reach: where it lies on the bus, and whose it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,9 +25,268 @@ pub struct BarWindow {
     pub length: u64,
 }
 
+impl BarWindow {
+    /// The part of this window from `offset` on, `length` bytes long; `None` if it is empty or leaves the window.
+    pub fn part(&self, offset: u64, length: u64) -> Option<Self> {
+        let end = offset.checked_add(length)?;
+        let address = self.address.checked_add(offset)?;
+        (length != 0 && end <= self.length).then_some(Self { address, length, ..*self })
+    }
+}
+
 impl fmt::Display for BarWindow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let space = if self.io { "ports" } else { "memory" };
         write!(f, "{} BAR{} {space} {:#x}+{:#x}", self.function, self.bar, self.address, self.length)
+    }
+}
+
+/// Where in memory a BAR may be put (PCI 3.0, 6.2.5.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemoryWidth {
+    /// Anywhere below 4 GiB.
+    #[doc(alias = "PCI_BASE_ADDRESS_MEM_TYPE_32")]
+    Bits32,
+    /// Below 1 MiB, in functions older than PCI 2.2.
+    #[doc(alias = "PCI_BASE_ADDRESS_MEM_TYPE_1M")]
+    Below1MiB,
+    /// Anywhere; the BAR takes two registers.
+    #[doc(alias = "PCI_BASE_ADDRESS_MEM_TYPE_64")]
+    Bits64,
+}
+
+/// What a BAR decodes (PCI 3.0, 6.2.5.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BarKind {
+    /// I/O ports.
+    #[doc(alias = "PCI_BASE_ADDRESS_SPACE_IO")]
+    Io,
+    /// Memory.
+    Memory {
+        /// Where it may be put.
+        width: MemoryWidth,
+        /// Reads have no side effects and writes may be merged, so bridges may prefetch.
+        #[doc(alias = "PCI_BASE_ADDRESS_MEM_PREFETCH")]
+        prefetchable: bool,
+    },
+}
+
+/// A base address register that the function has, and that sizing found sane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bar {
+    pub(super) function: Bdf,
+    pub(super) index: u8,
+    pub(super) kind: BarKind,
+    /// As the register holds it; 0 before anybody assigned one.
+    pub(super) address: u64,
+    /// A power of two, at most 2^52.
+    pub(super) size: u64,
+}
+
+impl Bar {
+    /// The function that it belongs to.
+    pub const fn function(&self) -> Bdf {
+        self.function
+    }
+
+    /// Its index: 0 to 5. A 64-bit BAR has that of its lower half.
+    pub const fn index(&self) -> u8 {
+        self.index
+    }
+
+    /// What it decodes.
+    pub const fn kind(&self) -> BarKind {
+        self.kind
+    }
+
+    /// How much it decodes: a power of two, in bytes.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it decodes I/O ports.
+    pub const fn is_io(&self) -> bool {
+        matches!(self.kind, BarKind::Io)
+    }
+
+    /// Whether it may be put above 4 GiB.
+    pub const fn is_64_bit(&self) -> bool {
+        matches!(self.kind, BarKind::Memory { width: MemoryWidth::Bits64, .. })
+    }
+
+    /// Whether it is prefetchable memory.
+    pub const fn is_prefetchable(&self) -> bool {
+        matches!(self.kind, BarKind::Memory { prefetchable: true, .. })
+    }
+
+    /// The addresses it holds; `None` if nobody assigned any, or they make no sense.
+    ///
+    /// Address 0 is what reset leaves, and no PC has a device there.
+    pub fn range(&self) -> Option<AddressRange> {
+        if self.address == 0 { None } else { AddressRange::new(self.address, self.size) }
+    }
+
+    /// The `length` bytes from `offset` of what it decodes.
+    ///
+    /// # Errors
+    /// When there is no such part, or the BAR has no address.
+    pub fn window(&self, offset: u64, length: u64) -> Result<BarWindow, WindowError> {
+        let Self { function, index: bar, size, .. } = *self;
+        let outside = WindowError::Outside { function, bar, offset, length, size };
+        let end = offset.checked_add(length).ok_or(outside)?;
+        if length == 0 || end > size {
+            return Err(outside);
+        }
+        let range = self.range().ok_or(WindowError::Unassigned { function, bar })?;
+        Ok(BarWindow { function, bar, io: self.is_io(), address: range.first() + offset, length })
+    }
+
+    /// All of what it decodes.
+    ///
+    /// # Errors
+    /// When the BAR has no address.
+    pub fn whole(&self) -> Result<BarWindow, WindowError> {
+        self.window(0, self.size)
+    }
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} BAR{} ", self.function, self.index)?;
+        f.write_str(match self.kind {
+            BarKind::Io => "ports",
+            BarKind::Memory { prefetchable: true, .. } => "prefetchable memory",
+            BarKind::Memory { prefetchable: false, .. } => "memory",
+        })?;
+        write!(f, " {:#x}+{:#x}", self.address, self.size)
+    }
+}
+
+/// Why a part of a BAR cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum WindowError {
+    /// It is empty or does not lie in the BAR.
+    #[display("{function} BAR{bar}: {offset:#x}+{length:#x} is no part of its {size:#x} bytes")]
+    Outside {
+        /// The function.
+        function: Bdf,
+        /// The BAR's index.
+        bar: u8,
+        /// Where the part starts, in bytes.
+        offset: u64,
+        /// Its length in bytes.
+        length: u64,
+        /// The BAR's size in bytes.
+        size: u64,
+    },
+    /// The BAR has no address.
+    #[display("{function} BAR{bar} has no address")]
+    Unassigned {
+        /// The function.
+        function: Bdf,
+        /// The BAR's index.
+        bar: u8,
+    },
+}
+
+/// Why a function has no usable BAR with an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum BarError {
+    /// The header has no register with this index.
+    #[display("{function} has no room for a BAR{bar}")]
+    NoSuchRegister {
+        /// The function.
+        function: Bdf,
+        /// The index asked for.
+        bar: u8,
+    },
+    /// The register is there but the function does not implement it.
+    #[display("{function} does not implement BAR{bar}")]
+    Unimplemented {
+        /// The function.
+        function: Bdf,
+        /// The BAR's index.
+        bar: u8,
+    },
+    /// The register is the upper half of the 64-bit BAR before it.
+    #[display("{function} BAR{bar} is the upper half of the BAR before it")]
+    UpperHalf {
+        /// The function.
+        function: Bdf,
+        /// The BAR's index.
+        bar: u8,
+    },
+    /// The BARs of this function were left alone, because sizing could cut the CPU off from what it is using.
+    #[display("{function} BAR{bar} was not sized")]
+    NotSized {
+        /// The function.
+        function: Bdf,
+        /// The BAR's index.
+        bar: u8,
+    },
+    /// It says that it has 64 bits, and is the last register.
+    #[display("{function} BAR{bar} has no register for its upper half")]
+    NoUpperHalf {
+        /// The function.
+        function: Bdf,
+        /// The BAR's index.
+        bar: u8,
+    },
+    /// Its type bits name no type.
+    #[display("{function} BAR{bar} has reserved type bits {bits:#x}")]
+    ReservedType {
+        /// The function.
+        function: Bdf,
+        /// The BAR's index.
+        bar: u8,
+        /// The low four bits of the register.
+        bits: u8,
+    },
+    /// The bits that could be written make no power of two, or one above 2^52.
+    #[display("{function} BAR{bar} has no sane size: writable address bits {mask:#x}")]
+    BadSize {
+        /// The function.
+        function: Bdf,
+        /// The BAR's index.
+        bar: u8,
+        /// The address bits that could be set.
+        mask: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bar(address: u64, size: u64) -> Bar {
+        let kind = BarKind::Memory { width: MemoryWidth::Bits64, prefetchable: true };
+        Bar { function: Bdf::new(0, 0, 3, 0).unwrap(), index: 4, kind, address, size }
+    }
+
+    #[test]
+    fn a_window_lies_inside_its_bar() {
+        let bar = bar(0xFE00_0000, 0x4000);
+        let window = bar.window(0x3000, 0x1000).unwrap();
+        assert_eq!((window.address, window.length, window.bar, window.io), (0xFE00_3000, 0x1000, 4, false));
+        for (offset, length) in [(0x3000, 0x1001), (0x4000, 1), (0, 0), (u64::MAX, 1), (1, u64::MAX), (0x5000, 0)] {
+            let error = bar.window(offset, length).unwrap_err();
+            assert!(matches!(error, WindowError::Outside { .. }), "{offset:#x}+{length:#x}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_bar_without_an_address_has_no_window() {
+        let error = bar(0, 0x4000).window(0, 4).unwrap_err();
+        assert_eq!(error.to_string(), "00:03.0 BAR4 has no address");
+        assert!(matches!(bar(u64::MAX - 0xFFF, 0x4000).whole(), Err(WindowError::Unassigned { .. })));
+    }
+
+    #[test]
+    fn a_part_of_a_window_lies_inside_the_window() {
+        let window = bar(0x1000, 0x1000).whole().unwrap();
+        assert_eq!(window.part(0x10, 0x20).unwrap().address, 0x1010);
+        assert_eq!(window.part(0x10, 0), None);
+        assert_eq!(window.part(0xFFF, 2), None);
+        assert_eq!(window.part(u64::MAX, 2), None);
     }
 }

@@ -1,0 +1,301 @@
+//! Capability lists: the standard one in the first 256 bytes, the extended one above them.
+//!
+//! The links are device data. Both walks visit each dword at most once, stay where capabilities may be, and end with
+//! a named error when a link leads elsewhere.
+
+use derive_more::{Display, Error};
+
+use super::header::HeaderLayout;
+use super::register::{CAPABILITIES, CARDBUS_CAPABILITIES, EXTENDED_CAPABILITIES, Status};
+use super::{Bdf, ConfigSpace, Function};
+
+/// Capability IDs that somebody here has a use for (PCI Code and ID Assignment 1.11, 2).
+pub mod id {
+    /// Power management.
+    #[doc(alias = "PCI_CAP_ID_PM")]
+    pub const POWER_MANAGEMENT: u8 = 0x01;
+    /// Message-signalled interrupts.
+    #[doc(alias = "PCI_CAP_ID_MSI")]
+    pub const MSI: u8 = 0x05;
+    /// Vendor-specific, and virtio's.
+    #[doc(alias = "PCI_CAP_ID_VNDR")]
+    pub const VENDOR: u8 = 0x09;
+    /// PCI Express.
+    #[doc(alias = "PCI_CAP_ID_EXP")]
+    pub const PCI_EXPRESS: u8 = 0x10;
+    /// MSI-X.
+    #[doc(alias = "PCI_CAP_ID_MSIX")]
+    pub const MSI_X: u8 = 0x11;
+}
+
+/// The end of the space that standard capabilities lie in.
+const STANDARD_END: u16 = 0x100;
+/// The end of extended configuration space.
+const EXTENDED_END: u16 = 0x1000;
+
+/// What is wrong with a capability list, or with an access to a capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum CapabilityError {
+    /// A link points into the header, where no capability can be.
+    #[display("{function}: capability link to {pointer:#x}, inside the header")]
+    IntoHeader {
+        /// The function.
+        function: Bdf,
+        /// Where the link leads.
+        pointer: u16,
+    },
+    /// A link leads back to a capability that was already visited.
+    #[display("{function}: capability list loops at {pointer:#x}")]
+    Loop {
+        /// The function.
+        function: Bdf,
+        /// Where the link leads.
+        pointer: u16,
+    },
+    /// The function stopped answering.
+    #[display("{function}: gone while its capabilities were read")]
+    Gone {
+        /// The function.
+        function: Bdf,
+    },
+    /// A field lies beyond the end of configuration space.
+    #[display("{function}: capability {id:#04x} at {offset:#x} has no room for {size} bytes at +{at:#x}")]
+    Truncated {
+        /// The function.
+        function: Bdf,
+        /// The capability's ID.
+        id: u16,
+        /// Where it starts.
+        offset: u16,
+        /// The field, from there.
+        at: u16,
+        /// The field's size in bytes.
+        size: u16,
+    },
+}
+
+/// A capability: its ID and where it is. Fields are read at offsets in bytes from its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capability {
+    function: Bdf,
+    id: u8,
+    offset: u16,
+}
+
+impl Capability {
+    /// The function that has it.
+    pub const fn function(&self) -> Bdf {
+        self.function
+    }
+
+    /// Its ID, see [`id`].
+    pub const fn id(&self) -> u8 {
+        self.id
+    }
+
+    /// Where it starts in configuration space: 0x40 to 0xFC, a multiple of 4.
+    pub const fn offset(&self) -> u16 {
+        self.offset
+    }
+
+    /// What the length byte of a vendor-specific capability says, in bytes from the capability's start.
+    ///
+    /// # Errors
+    /// When the capability would leave configuration space.
+    #[doc(alias = "cap_len")]
+    pub fn vendor_length<C: ConfigSpace>(&self, config: &C) -> Result<u8, CapabilityError> {
+        let length = self.read8(config, 2)?;
+        self.check(0, length.into())?;
+        Ok(length)
+    }
+
+    /// Reads 8 bits at `at`.
+    ///
+    /// # Errors
+    /// When the field would leave configuration space.
+    pub fn read8<C: ConfigSpace>(&self, config: &C, at: u8) -> Result<u8, CapabilityError> {
+        Ok(config.read8(self.function, self.check(at.into(), 1)?))
+    }
+
+    /// Reads 16 bits at `at`, which is even.
+    ///
+    /// # Errors
+    /// When the field would leave configuration space.
+    pub fn read16<C: ConfigSpace>(&self, config: &C, at: u8) -> Result<u16, CapabilityError> {
+        Ok(config.read16(self.function, self.check(at.into(), 2)?))
+    }
+
+    /// Reads 32 bits at `at`, which is a multiple of 4.
+    ///
+    /// # Errors
+    /// When the field would leave configuration space.
+    pub fn read32<C: ConfigSpace>(&self, config: &C, at: u8) -> Result<u32, CapabilityError> {
+        Ok(config.read32(self.function, self.check(at.into(), 4)?))
+    }
+
+    /// Writes 8 bits at `at`.
+    ///
+    /// # Errors
+    /// When the field would leave configuration space.
+    pub fn write8<C: ConfigSpace>(&self, config: &mut C, at: u8, value: u8) -> Result<(), CapabilityError> {
+        config.write8(self.function, self.check(at.into(), 1)?, value);
+        Ok(())
+    }
+
+    /// Writes 16 bits at `at`, which is even.
+    ///
+    /// # Errors
+    /// When the field would leave configuration space.
+    pub fn write16<C: ConfigSpace>(&self, config: &mut C, at: u8, value: u16) -> Result<(), CapabilityError> {
+        config.write16(self.function, self.check(at.into(), 2)?, value);
+        Ok(())
+    }
+
+    /// Writes 32 bits at `at`, which is a multiple of 4.
+    ///
+    /// # Errors
+    /// When the field would leave configuration space.
+    pub fn write32<C: ConfigSpace>(&self, config: &mut C, at: u8, value: u32) -> Result<(), CapabilityError> {
+        config.write32(self.function, self.check(at.into(), 4)?, value);
+        Ok(())
+    }
+
+    /// Where a field of `size` bytes at `at` is in configuration space, if all of it is.
+    fn check(&self, at: u16, size: u16) -> Result<u16, CapabilityError> {
+        // Three numbers below 0x100: the sum cannot overflow.
+        if self.offset + at + size > STANDARD_END {
+            let Self { function, id, offset } = *self;
+            return Err(CapabilityError::Truncated { function, id: id.into(), offset, at, size });
+        }
+        Ok(self.offset + at)
+    }
+}
+
+/// The capabilities of a function, in the order of its list (PCI 3.0, 6.7).
+#[derive(Debug)]
+pub struct Capabilities<'c, C> {
+    config: &'c C,
+    function: Bdf,
+    next: u16,
+    visited: u64,
+}
+
+impl<'c, C: ConfigSpace> Capabilities<'c, C> {
+    pub(super) fn new(config: &'c C, function: &Function) -> Self {
+        let register = match function.layout() {
+            HeaderLayout::Endpoint | HeaderLayout::Bridge => Some(CAPABILITIES),
+            HeaderLayout::CardBus => Some(CARDBUS_CAPABILITIES),
+            HeaderLayout::Unknown(_) => None,
+        };
+        // Without the status bit the pointer means nothing.
+        let register = register.filter(|_| function.status(config).contains(Status::CAPABILITY_LIST));
+        let next = register.map_or(0, |register| config.read8(function.bdf(), register));
+        Self { config, function: function.bdf(), next: next.into(), visited: 0 }
+    }
+
+    fn visit(&mut self, pointer: u16) -> Result<Capability, CapabilityError> {
+        let function = self.function;
+        if pointer < 0x40 {
+            return Err(CapabilityError::IntoHeader { function, pointer });
+        }
+        // One bit a dword: the list ends after 48 capabilities at most.
+        let bit = 1 << (pointer / 4);
+        if self.visited & bit != 0 {
+            return Err(CapabilityError::Loop { function, pointer });
+        }
+        self.visited |= bit;
+        let [id, next] = self.config.read16(function, pointer).to_le_bytes();
+        if id == 0xFF && next == 0xFF {
+            return Err(CapabilityError::Gone { function });
+        }
+        self.next = next.into();
+        Ok(Capability { function, id, offset: pointer })
+    }
+}
+
+impl<C: ConfigSpace> Iterator for Capabilities<'_, C> {
+    type Item = Result<Capability, CapabilityError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // The two lowest bits are reserved and to be masked (6.7).
+        let pointer = core::mem::take(&mut self.next) & 0xFC;
+        (pointer != 0).then(|| self.visit(pointer))
+    }
+}
+
+/// A capability in extended configuration space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExtendedCapability {
+    /// The function that has it.
+    pub function: Bdf,
+    /// Its ID.
+    pub id: u16,
+    /// Version of its layout, 4 bits.
+    pub version: u8,
+    /// Where it starts: 0x100 to 0xFFC, a multiple of 4.
+    pub offset: u16,
+}
+
+impl ExtendedCapability {
+    /// Reads 32 bits at `at` bytes from the start, a multiple of 4.
+    ///
+    /// # Errors
+    /// When the field would leave configuration space.
+    pub fn read32<C: ConfigSpace>(&self, config: &C, at: u16) -> Result<u32, CapabilityError> {
+        let Self { function, id, offset, .. } = *self;
+        match offset.checked_add(at) {
+            Some(place) if place <= EXTENDED_END - 4 => Ok(config.read32(function, place)),
+            _ => Err(CapabilityError::Truncated { function, id, offset, at, size: 4 }),
+        }
+    }
+}
+
+/// The extended capabilities of a PCI Express function, in the order of their list (PCIe 5.0, 7.6.3).
+///
+/// Empty where configuration space has only 256 bytes.
+#[derive(Debug)]
+pub struct ExtendedCapabilities<'c, C> {
+    config: &'c C,
+    function: Bdf,
+    next: u16,
+    visited: [u64; EXTENDED_END as usize / 4 / 64],
+}
+
+impl<'c, C: ConfigSpace> ExtendedCapabilities<'c, C> {
+    /// The list of `function`.
+    pub fn new(config: &'c C, function: &Function) -> Self {
+        let function = function.bdf();
+        let reachable = config.size(function.segment(), function.bus()) >= EXTENDED_END;
+        // An empty list is a first header of zeros; a conventional function behind ECAM answers all ones.
+        let first = if reachable { config.read32(function, EXTENDED_CAPABILITIES) } else { 0 };
+        let next = if first == 0 || first == u32::MAX { 0 } else { EXTENDED_CAPABILITIES };
+        Self { config, function, next, visited: [0; _] }
+    }
+
+    fn visit(&mut self, pointer: u16) -> Result<ExtendedCapability, CapabilityError> {
+        let function = self.function;
+        if pointer < EXTENDED_CAPABILITIES {
+            return Err(CapabilityError::IntoHeader { function, pointer });
+        }
+        let (word, bit) = (usize::from(pointer / 4 / 64), 1 << (pointer / 4 % 64));
+        match self.visited.get_mut(word) {
+            Some(seen) if *seen & bit == 0 => *seen |= bit,
+            _ => return Err(CapabilityError::Loop { function, pointer }),
+        }
+        let header = self.config.read32(function, pointer);
+        if header == u32::MAX {
+            return Err(CapabilityError::Gone { function });
+        }
+        self.next = (header >> 20) as u16;
+        Ok(ExtendedCapability { function, id: header as u16, version: (header >> 16) as u8 & 0xF, offset: pointer })
+    }
+}
+
+impl<C: ConfigSpace> Iterator for ExtendedCapabilities<'_, C> {
+    type Item = Result<ExtendedCapability, CapabilityError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let pointer = core::mem::take(&mut self.next) & 0xFFC;
+        (pointer != 0).then(|| self.visit(pointer))
+    }
+}

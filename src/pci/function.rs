@@ -1,0 +1,174 @@
+//! A PCI function: where it is and what it says it is, read once; its command register, changed without side effects.
+
+use super::capability::{Capabilities, Capability, CapabilityError};
+use super::header::{ClassCode, HeaderLayout, Subsystem};
+use super::register::{
+    CLASS_REVISION, COMMAND, Command, HEADER_TYPE, INTERRUPT_LINE, STATUS, SUBSYSTEM_VENDOR_ID, Status, VENDOR_ID,
+};
+use super::{Bdf, ConfigSpace, InterruptPin};
+
+/// A function that answered, with the parts of its header that never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Function {
+    bdf: Bdf,
+    vendor: u16,
+    device: u16,
+    revision: u8,
+    class: ClassCode,
+    layout: HeaderLayout,
+    multifunction: bool,
+    subsystem: Option<Subsystem>,
+    interrupt_pin: Option<InterruptPin>,
+    interrupt_line: u8,
+}
+
+impl Function {
+    /// Reads the header at `bdf`; `None` if no function answers there, or its bus cannot be reached.
+    pub fn probe<C: ConfigSpace>(config: &C, bdf: Bdf) -> Option<Self> {
+        if config.size(bdf.segment(), bdf.bus()) == 0 {
+            return None;
+        }
+        let ids = config.read32(bdf, VENDOR_ID);
+        let (vendor, device) = (ids as u16, (ids >> 16) as u16);
+        // All ones is the bus's answer for nobody; some bridges answer zeros.
+        if vendor == 0xFFFF || ids == 0 {
+            return None;
+        }
+        let class_revision = config.read32(bdf, CLASS_REVISION);
+        let header_type = config.read8(bdf, HEADER_TYPE);
+        let layout = HeaderLayout::from_register(header_type);
+        let [interrupt_line, interrupt_pin] = config.read16(bdf, INTERRUPT_LINE).to_le_bytes();
+        let subsystem = (layout == HeaderLayout::Endpoint).then(|| {
+            let ids = config.read32(bdf, SUBSYSTEM_VENDOR_ID);
+            Subsystem { vendor: ids as u16, device: (ids >> 16) as u16 }
+        });
+        Some(Self {
+            bdf,
+            vendor,
+            device,
+            revision: class_revision as u8,
+            class: ClassCode::from_register(class_revision),
+            layout,
+            multifunction: header_type & 0x80 != 0,
+            subsystem,
+            interrupt_pin: InterruptPin::from_register(interrupt_pin),
+            interrupt_line,
+        })
+    }
+
+    /// Where it is.
+    pub const fn bdf(&self) -> Bdf {
+        self.bdf
+    }
+
+    /// Vendor ID.
+    pub const fn vendor(&self) -> u16 {
+        self.vendor
+    }
+
+    /// Device ID.
+    pub const fn device(&self) -> u16 {
+        self.device
+    }
+
+    /// Revision ID.
+    pub const fn revision(&self) -> u8 {
+        self.revision
+    }
+
+    /// Class code.
+    pub const fn class(&self) -> ClassCode {
+        self.class
+    }
+
+    /// Layout of the header.
+    pub const fn layout(&self) -> HeaderLayout {
+        self.layout
+    }
+
+    /// Whether its device says that it has other functions than 0.
+    pub const fn is_multifunction(&self) -> bool {
+        self.multifunction
+    }
+
+    /// Whether there is a bus behind it.
+    pub const fn is_bridge(&self) -> bool {
+        matches!(self.layout, HeaderLayout::Bridge)
+    }
+
+    /// Subsystem IDs, where the header has them.
+    pub const fn subsystem(&self) -> Option<Subsystem> {
+        self.subsystem
+    }
+
+    /// The interrupt pin it uses, if any.
+    pub const fn interrupt_pin(&self) -> Option<InterruptPin> {
+        self.interrupt_pin
+    }
+
+    /// What firmware wrote into the interrupt line register: on a PC the PIC's line, 0xFF for none.
+    pub const fn interrupt_line(&self) -> u8 {
+        self.interrupt_line
+    }
+
+    /// Whether it still answers: a function that was pulled out reads as all ones.
+    pub fn is_present<C: ConfigSpace>(&self, config: &C) -> bool {
+        config.read16(self.bdf, VENDOR_ID) == self.vendor
+    }
+
+    /// Reads the command register.
+    pub fn command<C: ConfigSpace>(&self, config: &C) -> Command {
+        Command::from_bits_retain(config.read16(self.bdf, COMMAND))
+    }
+
+    /// Reads the status register.
+    pub fn status<C: ConfigSpace>(&self, config: &C) -> Status {
+        Status::from_bits_retain(config.read16(self.bdf, STATUS))
+    }
+
+    /// Writes the command register, and only it: the status register in the upper half of its dword loses its error
+    /// bits when they are written back.
+    pub fn set_command<C: ConfigSpace>(&self, config: &mut C, command: Command) {
+        config.write16(self.bdf, COMMAND, command.bits());
+    }
+
+    /// Sets `bits` in the command register and returns what it held before.
+    pub fn enable<C: ConfigSpace>(&self, config: &mut C, bits: Command) -> Command {
+        self.update_command(config, |command| command | bits)
+    }
+
+    /// Clears `bits` in the command register and returns what it held before.
+    pub fn disable<C: ConfigSpace>(&self, config: &mut C, bits: Command) -> Command {
+        self.update_command(config, |command| command - bits)
+    }
+
+    /// Lets the function assert INTx, or not; returns what the command register held before.
+    pub fn set_intx<C: ConfigSpace>(&self, config: &mut C, asserted: bool) -> Command {
+        if asserted { self.disable(config, Command::INTX_DISABLE) } else { self.enable(config, Command::INTX_DISABLE) }
+    }
+
+    /// Changes the command register, if `change` changes anything, and returns what it held before.
+    fn update_command<C: ConfigSpace>(&self, config: &mut C, change: impl FnOnce(Command) -> Command) -> Command {
+        let before = self.command(config);
+        let after = change(before);
+        if after != before {
+            self.set_command(config, after);
+        }
+        before
+    }
+
+    /// The capability list, in its own order. After an error it has ended.
+    pub fn capabilities<'c, C: ConfigSpace>(&self, config: &'c C) -> Capabilities<'c, C> {
+        Capabilities::new(config, self)
+    }
+
+    /// The first capability with `id`, or `None` if there is none.
+    ///
+    /// # Errors
+    /// When the list breaks off before one is found.
+    pub fn capability<C: ConfigSpace>(&self, config: &C, id: u8) -> Result<Option<Capability>, CapabilityError> {
+        self.capabilities(config)
+            .find(|item| item.as_ref().map_or(true, |capability| capability.id() == id))
+            .transpose()
+    }
+}

@@ -1,0 +1,357 @@
+//! MSI-X: the capability, and the table of messages that a function can send (PCI 3.0, 6.8.2).
+//!
+//! The order is in the types. [`Msix`] is a capability whose table and pending bits were checked against their BARs.
+//! Enabling it, with every entry and the function as a whole masked, makes an [`MsixTable`]; entries are programmed
+//! while masked, and unmasked one by one. [`MsixTable::disable`] puts back everything as it was found.
+
+use alloc::vec::Vec;
+
+use derive_more::{Display, Error};
+
+use super::bar::{BarError, BarWindow, WindowError};
+use super::capability::{Capability, CapabilityError, id};
+use super::range::AddressRange;
+use super::{Bars, Command, ConfigSpace, Function};
+use crate::platform::{MsiMessage, Registers};
+
+/// Message control, 16 bits, from the capability's start.
+const CONTROL: u8 = 2;
+/// Table offset and the index of its BAR, 32 bits.
+const TABLE: u8 = 4;
+/// Offset of the pending bits and the index of their BAR, 32 bits.
+const PENDING: u8 = 8;
+
+/// Message control: the number of entries less one. Eleven bits, so up to 2048 entries.
+#[doc(alias = "PCI_MSIX_FLAGS_QSIZE")]
+const CONTROL_SIZE: u16 = 0x7FF;
+/// Message control: all entries are masked.
+#[doc(alias = "PCI_MSIX_FLAGS_MASKALL")]
+const CONTROL_MASK: u16 = 1 << 14;
+/// Message control: MSI-X is in use, and INTx is not.
+#[doc(alias = "PCI_MSIX_FLAGS_ENABLE")]
+const CONTROL_ENABLE: u16 = 1 << 15;
+
+/// Size of a table entry in bytes.
+#[doc(alias = "PCI_MSIX_ENTRY_SIZE")]
+const ENTRY: usize = 16;
+/// Vector control, from an entry's start; the message's address is at 0 and its data at 8.
+#[doc(alias = "PCI_MSIX_ENTRY_VECTOR_CTRL")]
+const VECTOR_CONTROL: usize = 12;
+/// Vector control: this entry is masked.
+#[doc(alias = "PCI_MSIX_ENTRY_CTRL_MASKBIT")]
+const ENTRY_MASK: u32 = 1;
+
+/// The number of an MSI-X table entry: 0 to 0x7FF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
+pub struct MsixVector(u16);
+
+impl MsixVector {
+    /// The entry with this number, or `None` where no table has one (0xFFFF, virtio's `NO_VECTOR`, among them).
+    pub const fn new(number: u16) -> Option<Self> {
+        if number <= CONTROL_SIZE { Some(Self(number)) } else { None }
+    }
+
+    /// The number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// Where the entry starts in the table.
+    const fn entry(self) -> usize {
+        self.0 as usize * ENTRY
+    }
+}
+
+/// Why a function's MSI-X cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum MsixError {
+    /// The capability, or the list before it, is broken.
+    #[display("{_0}")]
+    Capability(CapabilityError),
+    /// The table's BAR cannot be used.
+    #[display("MSI-X table: {_0}")]
+    TableBar(BarError),
+    /// The table does not lie in its BAR, or that has no address.
+    #[display("MSI-X table: {_0}")]
+    TableWindow(WindowError),
+    /// The BAR of the pending bits cannot be used.
+    #[display("MSI-X pending bits: {_0}")]
+    PendingBar(BarError),
+    /// The pending bits do not lie in their BAR, or that has no address.
+    #[display("MSI-X pending bits: {_0}")]
+    PendingWindow(WindowError),
+    /// A table has to be in memory.
+    #[display("MSI-X structure in I/O space: {_0}")]
+    InPorts(#[error(not(source))] BarWindow),
+    /// Table and pending bits overlap.
+    #[display("MSI-X table {table} and pending bits {pending} overlap")]
+    Overlap {
+        /// Where the table is.
+        table: BarWindow,
+        /// Where the pending bits are.
+        pending: BarWindow,
+    },
+    /// The table has fewer entries.
+    #[display("MSI-X entry {vector} of a table of {entries}")]
+    NoEntry {
+        /// The entry asked for.
+        vector: MsixVector,
+        /// How many there are.
+        entries: u16,
+    },
+}
+
+/// An MSI-X capability that can be used: its structures lie in memory BARs and apart from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Msix {
+    function: Function,
+    /// Where message control is in configuration space.
+    control: u16,
+    entries: u16,
+    table: BarWindow,
+    pending: BarWindow,
+}
+
+impl Msix {
+    /// Reads the capability of `function`, whose BARs are `bars`; `None` if it has none.
+    ///
+    /// # Errors
+    /// When the capability list is broken, or the structures are not where they could be used.
+    pub fn find<C: ConfigSpace>(config: &C, function: &Function, bars: &Bars) -> Result<Option<Self>, MsixError> {
+        match function.capability(config, id::MSI_X) {
+            Ok(Some(capability)) => Self::read(config, function, capability, bars).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(MsixError::Capability(error)),
+        }
+    }
+
+    fn read<C: ConfigSpace>(
+        config: &C,
+        function: &Function,
+        capability: Capability,
+        bars: &Bars,
+    ) -> Result<Self, MsixError> {
+        let control = capability.read16(config, CONTROL).map_err(MsixError::Capability)?;
+        let table = capability.read32(config, TABLE).map_err(MsixError::Capability)?;
+        let pending = capability.read32(config, PENDING).map_err(MsixError::Capability)?;
+        let entries = (control & CONTROL_SIZE) + 1;
+
+        let (bar, offset) = locate(table);
+        let bar = bars.get(bar).map_err(MsixError::TableBar)?;
+        let table = bar.window(offset, u64::from(entries) * ENTRY as u64).map_err(MsixError::TableWindow)?;
+        let (bar, offset) = locate(pending);
+        let bar = bars.get(bar).map_err(MsixError::PendingBar)?;
+        // Pending bits come in words of 64.
+        let pending = bar.window(offset, u64::from(entries).div_ceil(64) * 8).map_err(MsixError::PendingWindow)?;
+
+        if let Some(window) = [table, pending].into_iter().find(|window| window.io) {
+            return Err(MsixError::InPorts(window));
+        }
+        let range = |window: BarWindow| AddressRange::new(window.address, window.length);
+        if table.bar == pending.bar && range(table).zip(range(pending)).is_some_and(|(a, b)| a.overlaps(b)) {
+            return Err(MsixError::Overlap { table, pending });
+        }
+        Ok(Self { function: *function, control: capability.offset() + u16::from(CONTROL), entries, table, pending })
+    }
+
+    /// How many entries the table has: 1 to 2048.
+    pub const fn entries(&self) -> u16 {
+        self.entries
+    }
+
+    /// Where the table is, to be mapped.
+    pub const fn table(&self) -> BarWindow {
+        self.table
+    }
+
+    /// Where the pending bits are, to be mapped.
+    pub const fn pending(&self) -> BarWindow {
+        self.pending
+    }
+
+    /// Turns MSI-X on, and INTx off, with all entries and the function masked. `table` and `pending` are
+    /// [`Msix::table`] and [`Msix::pending`], mapped; memory decoding is on.
+    pub fn enable<C: ConfigSpace, R: Registers>(self, config: &mut C, table: R, pending: R) -> MsixTable<R> {
+        let control = config.read16(self.function.bdf(), self.control);
+        // The function mask first: the table may hold anything, and enabling must not send it.
+        self.set_control(config, control | CONTROL_MASK);
+        self.set_control(config, control | CONTROL_MASK | CONTROL_ENABLE);
+        let command = self.function.set_intx(config, false);
+        let mut table = MsixTable { msix: self, table, pending, control, command, found: Vec::new() };
+        table.found = table.vectors().map(|vector| table.read_entry(vector)).collect();
+        for vector in table.vectors() {
+            table.set_mask(vector, true);
+        }
+        table.flush();
+        table
+    }
+
+    /// Writes message control.
+    fn set_control<C: ConfigSpace>(&self, config: &mut C, control: u16) {
+        config.write16(self.function.bdf(), self.control, control);
+    }
+}
+
+/// The BAR index and the offset in it that a table or pending register holds.
+const fn locate(register: u32) -> (u8, u64) {
+    (register as u8 & 0x7, (register & !0x7) as u64)
+}
+
+/// A table entry as registers: address low, address high, data, vector control.
+type Entry = [u32; 4];
+
+/// The table of a function whose MSI-X is on. Ends by [`MsixTable::disable`]; dropping it leaves MSI-X on.
+#[derive(Debug)]
+#[must_use = "MSI-X stays on until it is disabled"]
+pub struct MsixTable<R> {
+    msix: Msix,
+    table: R,
+    pending: R,
+    /// Message control as found.
+    control: u16,
+    /// The command register as found; its INTx bit is what counts.
+    command: Command,
+    /// The table as found.
+    found: Vec<Entry>,
+}
+
+impl<R: Registers> MsixTable<R> {
+    /// How many entries there are: 1 to 2048.
+    pub const fn entries(&self) -> u16 {
+        self.msix.entries
+    }
+
+    /// All entries' numbers.
+    pub fn vectors(&self) -> impl ExactSizeIterator<Item = MsixVector> + use<R> {
+        (0..self.msix.entries).map(MsixVector)
+    }
+
+    /// Gives an entry its message, and leaves it masked.
+    ///
+    /// # Errors
+    /// When the table has no such entry.
+    pub fn program(&mut self, vector: MsixVector, message: MsiMessage) -> Result<(), MsixError> {
+        self.check(vector)?;
+        // A function may send half-written messages from an entry that is not masked.
+        self.set_mask(vector, true);
+        self.flush();
+        let entry = vector.entry();
+        self.table.write32(entry, message.address as u32);
+        self.table.write32(entry + 4, (message.address >> 32) as u32);
+        self.table.write32(entry + 8, message.data);
+        self.flush();
+        Ok(())
+    }
+
+    /// The message that an entry holds.
+    ///
+    /// # Errors
+    /// When the table has no such entry.
+    pub fn message(&self, vector: MsixVector) -> Result<MsiMessage, MsixError> {
+        self.check(vector)?;
+        let [low, high, data, _] = self.read_entry(vector);
+        Ok(MsiMessage { address: u64::from(high) << 32 | u64::from(low), data })
+    }
+
+    /// Keeps an entry from sending; what it would have sent becomes pending. It may still send until this returns.
+    ///
+    /// # Errors
+    /// When the table has no such entry.
+    pub fn mask(&mut self, vector: MsixVector) -> Result<(), MsixError> {
+        self.check(vector)?;
+        self.set_mask(vector, true);
+        self.flush();
+        Ok(())
+    }
+
+    /// Lets an entry send, at once if a message is pending.
+    ///
+    /// # Errors
+    /// When the table has no such entry.
+    pub fn unmask(&mut self, vector: MsixVector) -> Result<(), MsixError> {
+        self.check(vector)?;
+        self.set_mask(vector, false);
+        self.flush();
+        Ok(())
+    }
+
+    /// Whether an entry is masked.
+    ///
+    /// # Errors
+    /// When the table has no such entry.
+    pub fn is_masked(&self, vector: MsixVector) -> Result<bool, MsixError> {
+        self.check(vector)?;
+        Ok(self.table.read32(vector.entry() + VECTOR_CONTROL) & ENTRY_MASK != 0)
+    }
+
+    /// Whether a masked entry has a message to send.
+    ///
+    /// # Errors
+    /// When the table has no such entry.
+    pub fn is_pending(&self, vector: MsixVector) -> Result<bool, MsixError> {
+        self.check(vector)?;
+        let bits = self.pending.read32(usize::from(vector.0 / 32) * 4);
+        Ok(bits >> (vector.0 % 32) & 1 != 0)
+    }
+
+    /// Masks all entries at once, or leaves it to each entry's own mask again. Masked is what [`Msix::enable`] leaves.
+    pub fn set_function_mask<C: ConfigSpace>(&mut self, config: &mut C, masked: bool) {
+        let control = self.control | CONTROL_ENABLE;
+        self.msix.set_control(config, if masked { control | CONTROL_MASK } else { control & !CONTROL_MASK });
+    }
+
+    /// Turns MSI-X off and puts back the table, message control and the command register's INTx bit as they were found.
+    /// Returns the table's and the pending bits' windows, to be unmapped.
+    pub fn disable<C: ConfigSpace>(mut self, config: &mut C) -> (R, R) {
+        self.set_function_mask(config, true);
+        for (vector, entry) in self.vectors().zip(core::mem::take(&mut self.found)) {
+            self.restore_entry(vector, entry);
+        }
+        self.flush();
+        // Off first, still masked, so that what was found in the table is not sent on the way.
+        self.msix.set_control(config, (self.control | CONTROL_MASK) & !CONTROL_ENABLE);
+        self.msix.set_control(config, self.control);
+        self.msix.function.set_intx(config, !self.command.contains(Command::INTX_DISABLE));
+        (self.table, self.pending)
+    }
+
+    fn check(&self, vector: MsixVector) -> Result<(), MsixError> {
+        let entries = self.entries();
+        if vector.0 < entries { Ok(()) } else { Err(MsixError::NoEntry { vector, entries }) }
+    }
+
+    fn read_entry(&self, vector: MsixVector) -> Entry {
+        core::array::from_fn(|word| self.table.read32(vector.entry() + 4 * word))
+    }
+
+    /// Puts back an entry, masked until all of it is there.
+    fn restore_entry(&mut self, vector: MsixVector, found: Entry) {
+        let now = self.read_entry(vector);
+        let [address_low, address_high, data, control] = found;
+        if now == found {
+            return;
+        }
+        if now[..3] != found[..3] {
+            self.set_mask(vector, true);
+            self.table.write32(vector.entry(), address_low);
+            self.table.write32(vector.entry() + 4, address_high);
+            self.table.write32(vector.entry() + 8, data);
+        }
+        self.table.write32(vector.entry() + VECTOR_CONTROL, control);
+    }
+
+    /// Sets or clears an entry's mask bit; the reserved bits beside it are kept, as they must be.
+    fn set_mask(&mut self, vector: MsixVector, masked: bool) {
+        let register = vector.entry() + VECTOR_CONTROL;
+        let before = self.table.read32(register);
+        let after = if masked { before | ENTRY_MASK } else { before & !ENTRY_MASK };
+        if after != before {
+            self.table.write32(register, after);
+        }
+    }
+
+    /// Writes to memory are posted; a read of the same device makes them arrive.
+    fn flush(&self) {
+        let _ = self.table.read32(VECTOR_CONTROL);
+    }
+}

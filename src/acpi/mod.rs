@@ -1,1 +1,82 @@
-//! acpi.
+//! ACPI tables: found, checked, and read into values (ACPI specification 6.5).
+//!
+//! Bytes in, values out: the tables are read through [`PhysicalMemory`] and copied, so nothing here keeps a pointer into
+//! firmware's memory. Firmware is often wrong, so a table that is damaged is named in a [`Problem`] and skipped, and
+//! the rest go on. Work and memory are bounded whatever the tables say. There is no AML interpreter.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod fadt;
+#[cfg(test)]
+mod fake;
+mod hpet;
+mod interrupt;
+mod madt;
+mod mcfg;
+mod problem;
+mod rsdp;
+mod sleep;
+mod table;
+mod tables;
+
+use alloc::vec::Vec;
+
+pub use address::{AddressSpace, GenericAddress};
+pub use fadt::{BootFlags, Fadt, FadtFlags, Pm1Event, PmTimer, ResetRegister, SmiCommand};
+pub use hpet::Hpet;
+pub use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};
+pub use madt::{IoApic, LocalNmi, Madt, NmiTarget, Processor, ProcessorState};
+pub use mcfg::{EcamRegion, Mcfg};
+pub use problem::{EntryFlaw, Flaw, Problem};
+pub use rsdp::{Rsdp, RsdpError};
+pub use sleep::SleepType;
+pub use table::{Header, Signature, TableError, Text};
+pub use tables::{TableInfo, TableState, Tables};
+
+use crate::boot::PhysicalMemory;
+use crate::memory::PhysAddr;
+
+/// What the ACPI tables say about the machine. A table that is missing or unusable is `None`.
+#[derive(Debug, Clone)]
+pub struct Acpi {
+    /// The root pointer.
+    pub rsdp: Rsdp,
+    /// Every table that was found, usable or not.
+    pub tables: Tables,
+    /// Interrupt controllers and processors.
+    pub madt: Option<Madt>,
+    /// Where PCI configuration space is mapped.
+    pub mcfg: Option<Mcfg>,
+    /// Fixed hardware: power management, reset, what legacy devices there are.
+    pub fadt: Option<Fadt>,
+    /// The event timer.
+    pub hpet: Option<Hpet>,
+    /// What to write to switch the machine off (`\_S5`).
+    pub soft_off: Option<SleepType>,
+    /// What was wrong, in the order in which it was found.
+    pub problems: Vec<Problem>,
+}
+
+impl Acpi {
+    /// Reads everything that hangs off the root pointer at `rsdp`.
+    ///
+    /// # Errors
+    /// When there is no valid root pointer. Whatever else is wrong is in [`Acpi::problems`].
+    pub fn read(memory: &impl PhysicalMemory, rsdp: PhysAddr) -> Result<Self, RsdpError> {
+        let rsdp = Rsdp::read(memory, rsdp)?;
+        let mut problems = Vec::new();
+        let mut tables = Tables::read(memory, &rsdp, &mut problems);
+        let fadt = tables.parse(memory, Signature::FADT, Fadt::parse, &mut problems);
+        if let Some(dsdt) = fadt.as_ref().and_then(|fadt| fadt.dsdt) {
+            tables.add(memory, dsdt.as_u64(), Some(Signature::DSDT), &mut problems);
+        }
+        let madt = tables.parse(memory, Signature::MADT, Madt::parse, &mut problems);
+        let mcfg = tables.parse(memory, Signature::MCFG, Mcfg::parse, &mut problems);
+        let hpet = tables.parse(memory, Signature::HPET, Hpet::parse, &mut problems);
+        let flaws = madt.iter().flat_map(|madt| madt.flaws()).chain(mcfg.iter().flat_map(|mcfg| mcfg.flaws()));
+        problems.extend(flaws.copied().map(Problem::Entry));
+        let soft_off = sleep::find_soft_off(memory, &tables);
+        Ok(Self { rsdp, tables, madt, mcfg, fadt, hpet, soft_off, problems })
+    }
+}

@@ -1,0 +1,1 @@
+//! Firmware of our own making: tables with right checksums, laid out in memory.

@@ -1,0 +1,51 @@
+//! The HPET table: where the high precision event timer is (IA-PC HPET specification 1.0a, 3.2.4).
+
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::address::RawAddress;
+use super::table::{self, Signature, TableError};
+use super::{AddressSpace, GenericAddress};
+use crate::memory::PhysAddr;
+
+#[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawHpet {
+    block_id: U32,
+    base: RawAddress,
+    number: u8,
+    min_tick: U16,
+    page_protection: u8,
+}
+
+/// The event timer block. What it can do its own registers say; they, not this table, are to be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hpet {
+    /// Where its registers are, 1 KiB of them.
+    pub base: PhysAddr,
+    /// Its number, 0 for the first.
+    pub number: u8,
+    /// The least number of ticks between two interrupts that loses none in periodic mode.
+    pub min_tick: u16,
+    /// The upper half of its capabilities: PCI vendor ID.
+    pub vendor: u16,
+}
+
+impl Hpet {
+    /// Reads a HPET table.
+    ///
+    /// # Errors
+    /// When it is damaged, or its base is no address in memory.
+    pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
+        let (_, body) = table::open(bytes, Signature::HPET)?;
+        let (raw, _) = table::body::<RawHpet>(body)?;
+        let Some(register) = GenericAddress::parse(raw.base) else { return Err(TableError::Address(0)) };
+        let base = PhysAddr::new(register.address).filter(|_| register.space == AddressSpace::Memory);
+        Ok(Self {
+            base: base.ok_or(TableError::Address(register.address))?,
+            number: raw.number,
+            min_tick: raw.min_tick.get(),
+            vendor: (raw.block_id.get() >> 16) as u16,
+        })
+    }
+}

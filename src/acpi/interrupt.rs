@@ -1,0 +1,73 @@
+//! How an interrupt line is wired: to which input, active at which level, edge or level triggered.
+
+use derive_more::Display;
+
+/// Which level of an interrupt line is the active one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum Polarity {
+    /// High, as on ISA.
+    #[display("active high")]
+    ActiveHigh,
+    /// Low, as on PCI.
+    #[display("active low")]
+    ActiveLow,
+}
+
+/// What on an interrupt line is an interrupt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum Trigger {
+    /// The step to the active level, as on ISA.
+    #[display("edge")]
+    Edge,
+    /// The active level, as on PCI.
+    #[display("level")]
+    Level,
+}
+
+/// How a line signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("{polarity} {trigger}")]
+pub struct Signalling {
+    /// Which level is active.
+    pub polarity: Polarity,
+    /// Edge or level.
+    pub trigger: Trigger,
+}
+
+impl Signalling {
+    /// As ISA lines do, and NMI inputs.
+    pub const ISA: Self = Self { polarity: Polarity::ActiveHigh, trigger: Trigger::Edge };
+    /// As PCI lines do, and the ACPI interrupt.
+    pub const PCI: Self = Self { polarity: Polarity::ActiveLow, trigger: Trigger::Level };
+}
+
+/// Where an interrupt line ends, and how it signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("GSI {gsi} {signalling}")]
+pub struct InterruptRoute {
+    /// Global system interrupt: the number of an IOAPIC's first one, plus the number of the input.
+    pub gsi: u32,
+    /// How the line signals.
+    pub signalling: Signalling,
+}
+
+/// The MPS INTI flags of an entry: what differs from the habit of the bus (ACPI 6.5, table 5.26).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IntiFlags(pub(super) u16);
+
+impl IntiFlags {
+    /// How the line signals; as `habit` where it conforms to the bus, and for the reserved values.
+    pub(super) const fn signalling(self, habit: Signalling) -> Signalling {
+        let polarity = match self.0 & 3 {
+            1 => Polarity::ActiveHigh,
+            3 => Polarity::ActiveLow,
+            _ => habit.polarity,
+        };
+        let trigger = match self.0 >> 2 & 3 {
+            1 => Trigger::Edge,
+            3 => Trigger::Level,
+            _ => habit.trigger,
+        };
+        Signalling { polarity, trigger }
+    }
+}

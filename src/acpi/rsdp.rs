@@ -1,0 +1,155 @@
+//! The root pointer: where the tables begin (ACPI 6.5, 5.2.5).
+
+use derive_more::{Display, Error};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::Text;
+use super::table::checksum;
+use crate::boot::{PhysRange, PhysicalMemory, Unreadable};
+use crate::memory::PhysAddr;
+
+const SIGNATURE: [u8; 8] = *b"RSD PTR ";
+
+/// The root pointer as of ACPI 1.0.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawRsdp {
+    signature: [u8; 8],
+    checksum: u8,
+    oem_id: [u8; 6],
+    revision: u8,
+    rsdt: U32,
+}
+
+/// What revision 2 adds behind it.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawExtension {
+    length: U32,
+    xsdt: U64,
+    checksum: u8,
+    reserved: [u8; 3],
+}
+
+const SHORT_SIZE: usize = size_of::<RawRsdp>();
+const LONG_SIZE: usize = SHORT_SIZE + size_of::<RawExtension>();
+
+/// Why there is no root pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum RsdpError {
+    /// It is not in memory that can be read.
+    #[display("no ACPI root pointer: {_0}")]
+    Unreadable(Unreadable),
+    /// There are not enough bytes.
+    #[display("no ACPI root pointer: it is cut off after {_0} bytes")]
+    Truncated(#[error(not(source))] usize),
+    /// It does not begin with its signature.
+    #[display("no ACPI root pointer: the signature is {_0}")]
+    Signature(#[error(not(source))] Text<8>),
+    /// The first 20 bytes do not sum up to zero.
+    #[display("the ACPI root pointer's checksum is off by {_0:#04x}")]
+    Checksum(#[error(not(source))] u8),
+    /// It is of revision 2 or later, and its 36 bytes do not sum up to zero.
+    #[display("the ACPI root pointer's extended checksum is off by {_0:#04x}")]
+    ExtendedChecksum(#[error(not(source))] u8),
+    /// It is of revision 2 or later, and gives a length that cannot hold it.
+    #[display("the ACPI root pointer's length of {_0} bytes is too little")]
+    Length(#[error(not(source))] u32),
+}
+
+/// The root pointer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rsdp {
+    /// 0 for ACPI 1.0, 2 since.
+    pub revision: u8,
+    /// Who made the machine.
+    pub oem_id: Text<6>,
+    /// The root table with 32-bit pointers, if one is given.
+    pub rsdt: Option<PhysAddr>,
+    /// The root table with 64-bit pointers, if one is given.
+    pub xsdt: Option<PhysAddr>,
+}
+
+impl Rsdp {
+    /// Where PC firmware puts the root pointer, unless it is in the extended BIOS data area.
+    pub const BIOS_AREA: (u64, u64) = (0xe_0000, 0x2_0000);
+
+    /// Reads the root pointer that `bytes` begin with.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub fn parse(bytes: &[u8]) -> Result<Self, RsdpError> {
+        let (raw, rest) = RawRsdp::read_from_prefix(bytes).map_err(|_| RsdpError::Truncated(bytes.len()))?;
+        if raw.signature != SIGNATURE {
+            return Err(RsdpError::Signature(Text(raw.signature)));
+        }
+        match checksum(raw.as_bytes()) {
+            0 => {}
+            sum => return Err(RsdpError::Checksum(sum)),
+        }
+        let xsdt = if raw.revision >= 2 { parse_extension(bytes, rest)? } else { 0 };
+        Ok(Self {
+            revision: raw.revision,
+            oem_id: Text(raw.oem_id),
+            rsdt: pointer(raw.rsdt.get().into()),
+            xsdt: pointer(xsdt),
+        })
+    }
+
+    /// Reads the root pointer at `address`.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub fn read(memory: &impl PhysicalMemory, address: PhysAddr) -> Result<Self, RsdpError> {
+        // The short one may end just before memory does.
+        let mut bytes = [0; LONG_SIZE];
+        match memory.read(address, &mut bytes) {
+            Ok(()) => Self::parse(&bytes),
+            Err(_) => {
+                let short: RawRsdp = memory.read_value(address.as_u64()).map_err(RsdpError::Unreadable)?;
+                Self::parse(short.as_bytes())
+            }
+        }
+    }
+
+    /// Looks for a root pointer in `area`, at addresses that are multiples of 16 (ACPI 6.5, 5.2.5.1). Damaged ones
+    /// are passed over, and so is memory that cannot be read.
+    pub fn search(memory: &impl PhysicalMemory, area: PhysRange) -> Option<PhysAddr> {
+        let first = area.start().as_u64().next_multiple_of(16);
+        (first..area.end()).step_by(16).filter_map(PhysAddr::new).find(|&address| {
+            memory.read_value::<[u8; 8]>(address.as_u64()) == Ok(SIGNATURE) && Self::read(memory, address).is_ok()
+        })
+    }
+
+    /// Looks for a root pointer where PC firmware puts it: in the first KiB of the extended BIOS data area, then in the
+    /// BIOS area, 0xE0000 to 0xFFFFF.
+    pub fn search_bios(memory: &impl PhysicalMemory) -> Option<PhysAddr> {
+        let (start, length) = Self::BIOS_AREA;
+        let bios = PhysRange::new(start, length).ok();
+        [extended_data_area(memory), bios].into_iter().flatten().find_map(|area| Self::search(memory, area))
+    }
+}
+
+/// The first KiB of the extended BIOS data area, whose segment the BIOS data area has at 0x40E.
+fn extended_data_area(memory: &impl PhysicalMemory) -> Option<PhysRange> {
+    let segment: [u8; 2] = memory.read_value(0x40e).ok()?;
+    let start = u64::from(u16::from_le_bytes(segment)) << 4;
+    if start == 0 { None } else { PhysRange::new(start, 1024).ok() }
+}
+
+/// The XSDT's address, as far as `rest`, the bytes after the short form, can be trusted.
+fn parse_extension(bytes: &[u8], rest: &[u8]) -> Result<u64, RsdpError> {
+    let (raw, _) = RawExtension::read_from_prefix(rest).map_err(|_| RsdpError::Truncated(bytes.len()))?;
+    if (raw.length.get() as usize) < LONG_SIZE {
+        return Err(RsdpError::Length(raw.length.get()));
+    }
+    match checksum(bytes.get(..LONG_SIZE).unwrap_or(bytes)) {
+        0 => Ok(raw.xsdt.get()),
+        sum => Err(RsdpError::ExtendedChecksum(sum)),
+    }
+}
+
+fn pointer(address: u64) -> Option<PhysAddr> {
+    if address == 0 { None } else { PhysAddr::new(address) }
+}

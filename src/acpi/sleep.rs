@@ -1,0 +1,71 @@
+//! Soft off: the values of `\_S5` that go into the PM1 control registers (ACPI 6.5, 7.4.2.5 and 4.8.3.2).
+//!
+//! `_S5` is AML, but every compiler writes it as the same few bytes, so a bounded scan stands in for an interpreter.
+
+use super::table::HEADER_SIZE;
+use super::{Signature, Tables};
+use crate::boot::PhysicalMemory;
+
+/// The sleep type of a sleep state: 3 bits for each half of the PM1 control register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SleepType {
+    /// For PM1a, and for the sleep control register of hardware-reduced machines.
+    #[doc(alias = "SLP_TYPa")]
+    pub a: u8,
+    /// For PM1b.
+    #[doc(alias = "SLP_TYPb")]
+    pub b: u8,
+}
+
+const NAME_OP: u8 = 0x08;
+const ROOT_CHAR: u8 = b'\\';
+const PACKAGE_OP: u8 = 0x12;
+const ZERO_OP: u8 = 0x00;
+const ONE_OP: u8 = 0x01;
+const BYTE_PREFIX: u8 = 0x0a;
+const WORD_PREFIX: u8 = 0x0b;
+const DWORD_PREFIX: u8 = 0x0c;
+
+/// Looks for `_S5` in the DSDT, then in the SSDTs.
+pub(super) fn find_soft_off(memory: &impl PhysicalMemory, tables: &Tables) -> Option<SleepType> {
+    tables.usable(Signature::DSDT).chain(tables.usable(Signature::SSDT)).find_map(|table| {
+        let bytes = table.header?.copy(memory, table.address).ok()?;
+        SleepType::find_soft_off(bytes.get(HEADER_SIZE..)?)
+    })
+}
+
+impl SleepType {
+    /// Looks for `Name (_S5, Package () { a, b, ... })` in AML; `None` if it is not there or not made of constants.
+    pub fn find_soft_off(aml: &[u8]) -> Option<Self> {
+        aml.windows(4).enumerate().filter(|(_, name)| name == b"_S5_").find_map(|(at, _)| {
+            let (before, after) = (aml.get(..at)?, aml.get(at + 4..)?);
+            let is_name = before.ends_with(&[NAME_OP]) || before.ends_with(&[NAME_OP, ROOT_CHAR]);
+            if is_name { package(after) } else { None }
+        })
+    }
+}
+
+/// The first two elements of the package that `aml` begins with.
+fn package(aml: &[u8]) -> Option<SleepType> {
+    let rest = aml.strip_prefix(&[PACKAGE_OP])?;
+    // The top two bits of the first length byte say how many more there are.
+    let length_bytes = 1 + usize::from(rest.first()? >> 6);
+    let (&count, elements) = rest.get(length_bytes..)?.split_first()?;
+    let (a, rest) = constant(elements)?;
+    let b = if count >= 2 { constant(rest)?.0 } else { a };
+    Some(SleepType { a: a & 7, b: b & 7 })
+}
+
+/// The low byte of the constant that `aml` begins with, and what follows it.
+fn constant(aml: &[u8]) -> Option<(u8, &[u8])> {
+    let (&prefix, rest) = aml.split_first()?;
+    let width = match prefix {
+        ZERO_OP | ONE_OP => return Some((prefix, rest)),
+        BYTE_PREFIX => 1,
+        WORD_PREFIX => 2,
+        DWORD_PREFIX => 4,
+        _ => return None,
+    };
+    let (value, rest) = rest.split_at_checked(width)?;
+    Some((*value.first()?, rest))
+}

@@ -1,0 +1,232 @@
+//! What all ACPI tables have in common: signature, header, checksum (ACPI 6.5, 5.2.6).
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use derive_more::{Display, Error};
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::boot::{PhysicalMemory, Unreadable};
+
+/// Size of the header in bytes.
+pub(super) const HEADER_SIZE: usize = size_of::<RawHeader>();
+
+/// The longest table that is checked at all, in bytes. The largest in the field are SSDTs of servers, of some 3 MiB;
+/// a length beyond this is damage, and summing it up would only take time.
+pub(super) const LONGEST: u32 = 16 << 20;
+
+/// The longest table that is copied, in bytes: a MADT of 65,536 processors, or any DSDT seen.
+pub(super) const LONGEST_COPY: u32 = 1 << 20;
+
+/// Fixed-width ASCII of firmware's, filled up with blanks or NULs. Shown with dots for what is not printable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Text<const N: usize>(pub [u8; N]);
+
+/// The four characters that say what a table is.
+pub type Signature = Text<4>;
+
+impl Text<4> {
+    /// Root table with 64-bit pointers.
+    pub const XSDT: Self = Self(*b"XSDT");
+    /// Root table with 32-bit pointers.
+    pub const RSDT: Self = Self(*b"RSDT");
+    /// Multiple APIC description table.
+    pub const MADT: Self = Self(*b"APIC");
+    /// PCI Express memory mapped configuration space.
+    pub const MCFG: Self = Self(*b"MCFG");
+    /// Fixed ACPI description table.
+    pub const FADT: Self = Self(*b"FACP");
+    /// High precision event timer.
+    pub const HPET: Self = Self(*b"HPET");
+    /// Differentiated system description table: AML.
+    pub const DSDT: Self = Self(*b"DSDT");
+    /// Secondary system description table: more AML.
+    pub const SSDT: Self = Self(*b"SSDT");
+
+    /// Of a table whose header cannot be read.
+    pub(super) const UNKNOWN: Self = Self(*b"    ");
+}
+
+impl<const N: usize> fmt::Display for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.0.map(|byte| match byte {
+            0 => b' ',
+            b' '..=b'~' => byte,
+            _ => b'.',
+        });
+        f.pad(core::str::from_utf8(&shown).unwrap_or("").trim_end())
+    }
+}
+
+impl<const N: usize> fmt::Debug for Text<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// Why a table cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum TableError {
+    /// It is not in memory that can be read.
+    #[display("{_0}")]
+    Unreadable(Unreadable),
+    /// Its header gives an absurd length.
+    #[display("its length of {_0} bytes is absurd")]
+    Length(#[error(not(source))] u32),
+    /// It is too long to be copied.
+    #[display("its length of {_0} bytes is too much to read")]
+    TooLong(#[error(not(source))] u32),
+    /// There are fewer bytes than the header says.
+    #[display("it is cut off: {available} of {length} bytes")]
+    Truncated {
+        /// What the header says; the header's own size if that is cut off.
+        length: usize,
+        /// What there is.
+        available: usize,
+    },
+    /// It is another table.
+    #[display("it is {found}, not {expected}")]
+    Signature {
+        /// What should have been there.
+        expected: Signature,
+        /// What is.
+        found: Signature,
+    },
+    /// Its bytes do not sum up to zero.
+    #[display("its checksum is off by {_0:#04x}")]
+    Checksum(#[error(not(source))] u8),
+    /// It is shorter than its kind of table is.
+    #[display("it is too short: {length} bytes where {needed} are needed")]
+    TooShort {
+        /// Its length in bytes.
+        length: usize,
+        /// The least that is needed.
+        needed: usize,
+    },
+    /// The address in it is none that the device can have.
+    #[display("the address {_0:#x} in it cannot be")]
+    Address(#[error(not(source))] u64),
+    /// There is no heap for a copy.
+    #[display("there is no memory for a copy of {_0} bytes")]
+    OutOfMemory(#[error(not(source))] u32),
+}
+
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawHeader {
+    signature: [u8; 4],
+    length: U32,
+    revision: u8,
+    checksum: u8,
+    oem_id: [u8; 6],
+    oem_table_id: [u8; 8],
+    oem_revision: U32,
+    creator_id: [u8; 4],
+    creator_revision: U32,
+}
+
+/// What a table's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// What the table is.
+    pub signature: Signature,
+    /// Its length in bytes, the header included.
+    pub length: u32,
+    /// Revision of the table's layout.
+    pub revision: u8,
+    /// Who made the machine.
+    pub oem_id: Text<6>,
+    /// What they call the table.
+    pub oem_table_id: Text<8>,
+    /// Their revision of it.
+    pub oem_revision: u32,
+}
+
+impl Header {
+    /// Reads the header at `address`, which is a number that firmware gave. The length in it is not yet checked.
+    pub(super) fn read(memory: &impl PhysicalMemory, address: u64) -> Result<Self, TableError> {
+        memory.read_value::<RawHeader>(address).map(Self::from).map_err(TableError::Unreadable)
+    }
+
+    /// Checks the length and the checksum of the table at `address` that has this header, without copying it.
+    pub(super) fn verify(&self, memory: &impl PhysicalMemory, address: u64) -> Result<(), TableError> {
+        /// Bytes summed at a time: on the stack, and a divisor of the page size so that few reads straddle pages.
+        const CHUNK: u32 = 256;
+        if !(HEADER_SIZE as u32..=LONGEST).contains(&self.length) {
+            return Err(TableError::Length(self.length));
+        }
+        let mut sum = 0u8;
+        for offset in (0..self.length).step_by(CHUNK as usize) {
+            let mut chunk = [0; CHUNK as usize];
+            let length = CHUNK.min(self.length - offset) as usize;
+            read_at(memory, address, offset, chunk.get_mut(..length).unwrap_or(&mut []))?;
+            sum = sum.wrapping_add(checksum(&chunk));
+        }
+        if sum == 0 { Ok(()) } else { Err(TableError::Checksum(sum)) }
+    }
+
+    /// Copies the table at `address` that has this header. Its length is bounded, its checksum not verified.
+    pub(super) fn copy(&self, memory: &impl PhysicalMemory, address: u64) -> Result<Vec<u8>, TableError> {
+        if self.length > LONGEST_COPY {
+            return Err(TableError::TooLong(self.length));
+        }
+        let length = self.length as usize;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(length).map_err(|_| TableError::OutOfMemory(self.length))?;
+        bytes.resize(length, 0);
+        read_at(memory, address, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+fn read_at(memory: &impl PhysicalMemory, base: u64, offset: u32, bytes: &mut [u8]) -> Result<(), TableError> {
+    let unreadable = Unreadable { address: base, length: bytes.len() };
+    let address = base.checked_add(u64::from(offset)).and_then(crate::memory::PhysAddr::new);
+    memory.read(address.ok_or(TableError::Unreadable(unreadable))?, bytes).map_err(TableError::Unreadable)
+}
+
+impl From<RawHeader> for Header {
+    fn from(raw: RawHeader) -> Self {
+        Self {
+            signature: Text(raw.signature),
+            length: raw.length.get(),
+            revision: raw.revision,
+            oem_id: Text(raw.oem_id),
+            oem_table_id: Text(raw.oem_table_id),
+            oem_revision: raw.oem_revision.get(),
+        }
+    }
+}
+
+/// The sum of all bytes, 0 for whatever carries a correct checksum.
+pub(super) fn checksum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
+}
+
+/// The header and the body of the table that `bytes` begin with, once signature, length and checksum are found right.
+pub(super) fn open(bytes: &[u8], expected: Signature) -> Result<(Header, &[u8]), TableError> {
+    let cut_off = |length| TableError::Truncated { length, available: bytes.len() };
+    let (raw, _) = RawHeader::read_from_prefix(bytes).map_err(|_| cut_off(HEADER_SIZE))?;
+    let header = Header::from(raw);
+    if header.signature != expected {
+        return Err(TableError::Signature { expected, found: header.signature });
+    }
+    let length = header.length as usize;
+    let Some((_, body)) = bytes.get(..length).unwrap_or(bytes).split_at_checked(HEADER_SIZE) else {
+        return Err(TableError::Length(header.length));
+    };
+    if bytes.len() < length {
+        return Err(cut_off(length));
+    }
+    match checksum(&bytes[..length]) {
+        0 => Ok((header, body)),
+        sum => Err(TableError::Checksum(sum)),
+    }
+}
+
+/// The structure that a table's body begins with.
+pub(super) fn body<T: FromBytes>(body: &[u8]) -> Result<(T, &[u8]), TableError> {
+    T::read_from_prefix(body)
+        .map_err(|_| TableError::TooShort { length: HEADER_SIZE + body.len(), needed: HEADER_SIZE + size_of::<T>() })
+}

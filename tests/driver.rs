@@ -1,0 +1,11 @@
+//! The whole driver, from PCI config space up, against device models.
+
+#![forbid(unsafe_code)]
+#![allow(unreachable_pub, reason = "the models are written as a library of this test program")]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod models;
+
+mod driver {
+    mod hand;
+}

@@ -1,0 +1,363 @@
+//! The device model on trial: a balloon operated by hand, register by register, first rightly and then with one misstep
+//! at a time. A model that lets a misstep pass would prove nothing about a driver.
+
+use ballonet::memory::{FrameRun, Pfn};
+use ballonet::pci::{BarWindow, Bdf, ConfigSpace};
+use ballonet::platform::{DmaMemory, Handled, PageFrames, Platform, Registers, Vector};
+
+use crate::models::{Behaviour, Frames, Machine, ModelPlatform};
+
+type Window = <ModelPlatform as Platform>::Registers;
+type Dma = <ModelPlatform as Platform>::Memory;
+
+/// What the hand does wrong, by the clause that it breaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Slip {
+    None,
+    NoReset,
+    ResetNotAwaited,
+    StatusDropsBits,
+    StatusSkipsDriver,
+    FeatureNotOffered,
+    FeatureReserved,
+    HighWordForgotten,
+    FeaturesOkNotRead,
+    FeaturesAfterOk,
+    ConfigDuringNegotiation,
+    WideStatus,
+    ReadOnlyField,
+    OddQueueSize,
+    AddressHalfMissing,
+    AddressMisaligned,
+    VectorBeyondTable,
+    VectorNotRead,
+    VectorAfterEnable,
+    EnableZero,
+    UsedRingDirty,
+    KickBeforeDriverOk,
+    KickWide,
+    KickWrongValue,
+    NoBusMaster,
+    ActualByBytes,
+    TargetWithoutGeneration,
+    LongRequest,
+    PfnOutsideRam,
+    PfnNotTaken,
+    InflateTwice,
+    DeflateOfNothing,
+    PageTouched,
+    BufferChanged,
+    BufferNotDma,
+    ReleaseBeforeReset,
+    BarWithDecodeOn,
+    StatusRegisterCleared,
+    CapabilityWritten,
+    StatisticsMissing,
+    IsrInMsixMode,
+}
+
+struct Hand {
+    machine: Machine,
+    platform: ModelPlatform,
+    frames: Frames,
+    at: Bdf,
+    slip: Slip,
+    msix: Window,
+    common: Window,
+    device: Window,
+    notify: Window,
+    isr: Window,
+    vector: Option<Vector>,
+}
+
+struct Ring {
+    memory: Dma,
+    buffer: Dma,
+    index: u16,
+    published: u16,
+}
+
+const SIZE: u16 = 8;
+const AVAILABLE: usize = 16 * SIZE as usize;
+const USED: usize = 256;
+
+impl Hand {
+    fn new(slip: Slip) -> Self {
+        let (machine, at) = Machine::with_balloon(64, Behaviour::letter());
+        let mut platform = ModelPlatform::new(&machine);
+        let frames = Frames::new(&machine);
+        let config = platform.config();
+        if slip == Slip::BarWithDecodeOn {
+            config.write16(at, 4, 2);
+            config.write32(at, 0x20, u32::MAX);
+        }
+        if slip == Slip::StatusRegisterCleared {
+            config.write32(at, 4, 0xffff_0000);
+        }
+        if slip == Slip::CapabilityWritten {
+            config.write32(at, 0x48, 0);
+        }
+        config.write16(at, 4, if slip == Slip::NoBusMaster { 2 } else { 6 });
+        let base = |low: u16| u64::from(config.read32(at, low) & !0xf);
+        let (msix, rest) = (base(0x14), base(0x20) | u64::from(config.read32(at, 0x24)) << 32);
+        let mut map =
+            |bar, address, length| platform.map(BarWindow { function: at, bar, io: false, address, length }).unwrap();
+        let (common, isr) = (map(4, rest, 0x38), map(4, rest + 0x1000, 1));
+        let (device, notify) = (map(4, rest + 0x2000, 8), map(4, rest + 0x3000, 0x1000));
+        let msix = map(1, msix, 0x80);
+        Self { machine, platform, frames, at, slip, msix, common, device, notify, isr, vector: None }
+    }
+
+    fn is(&self, slip: Slip) -> bool {
+        self.slip == slip
+    }
+
+    fn negotiate(&mut self) {
+        if !self.is(Slip::NoReset) {
+            self.common.write8(0x14, 0);
+            while !self.is(Slip::ResetNotAwaited) && self.common.read8(0x14) != 0 {}
+        }
+        self.common.write8(0x14, 1);
+        self.common.write8(
+            0x14,
+            match self.slip {
+                Slip::StatusDropsBits => 2,
+                Slip::StatusSkipsDriver => 11,
+                _ => 3,
+            },
+        );
+        if self.is(Slip::WideStatus) {
+            self.common.read32(0x14);
+        }
+        if self.is(Slip::ReadOnlyField) {
+            self.common.write16(0x12, 1);
+        }
+        let mut words = [0, 0];
+        for (word, bits) in words.iter_mut().enumerate() {
+            self.common.write32(0x00, word as u32);
+            *bits = self.common.read32(0x04);
+        }
+        words[0] &= !(1 << 29);
+        if !self.is(Slip::StatisticsMissing) {
+            words[0] &= !(1 << 1);
+        }
+        match self.slip {
+            Slip::FeatureNotOffered => words[0] |= 1 << 5,
+            Slip::FeatureReserved => words[0] |= 1 << 30,
+            _ => {}
+        }
+        if self.is(Slip::ConfigDuringNegotiation) {
+            self.device.write32(4, 0);
+        }
+        for (word, bits) in words.into_iter().enumerate() {
+            if word == 0 || !self.is(Slip::HighWordForgotten) {
+                self.common.write32(0x08, word as u32);
+                self.common.write32(0x0c, bits);
+            }
+        }
+        self.common.write8(0x14, 11);
+        if !self.is(Slip::FeaturesOkNotRead) {
+            self.common.read8(0x14);
+        }
+        if self.is(Slip::FeaturesAfterOk) {
+            self.common.write32(0x0c, words[1]);
+        }
+    }
+
+    fn enable_msix(&mut self) {
+        let vector = self.platform.allocate_vector("hand".into(), Box::new(|| Handled::Yes)).unwrap();
+        let message = vector.message.unwrap();
+        let control = self.msix_control();
+        self.platform.config().write16(self.at, control, 1 << 15);
+        self.msix.write64(0, message.address);
+        self.msix.write32(8, message.data);
+        self.msix.write32(12, 0);
+        self.vector = Some(vector);
+    }
+
+    fn msix_control(&mut self) -> u16 {
+        let config = self.platform.config();
+        let mut at = u16::from(config.read8(self.at, 0x34));
+        while config.read8(self.at, at) != 0x11 {
+            at = u16::from(config.read8(self.at, at + 1));
+        }
+        at + 2
+    }
+
+    fn set_up_queue(&mut self, index: u16) -> Ring {
+        let mut memory = self.platform.allocate_dma(1024, 4096).unwrap();
+        let buffer = self.platform.allocate_dma(8192, 4096).unwrap();
+        if self.is(Slip::UsedRingDirty) {
+            memory.store16(USED + 2, 1);
+        }
+        let start = memory.device_address() + if self.is(Slip::AddressMisaligned) { 4 } else { 0 };
+        self.common.write16(0x16, index);
+        self.common.write16(0x18, if self.is(Slip::OddQueueSize) { 6 } else { SIZE });
+        self.common.write64(0x20, start);
+        self.common.write64(0x28, start + AVAILABLE as u64);
+        self.common.write32(0x30, (start + USED as u64) as u32);
+        if !self.is(Slip::AddressHalfMissing) {
+            self.common.write32(0x34, 0);
+        }
+        self.common.write16(0x1a, if self.is(Slip::VectorBeyondTable) { 8 } else { 0 });
+        if !self.is(Slip::VectorNotRead) {
+            self.common.read16(0x1a);
+        }
+        self.common.write16(0x1c, u16::from(!self.is(Slip::EnableZero)));
+        if self.is(Slip::VectorAfterEnable) {
+            self.common.write16(0x1a, 0);
+        }
+        Ring { memory, buffer, index, published: 0 }
+    }
+
+    fn kick(&mut self, ring: &Ring) {
+        let at = 4 * usize::from(ring.index);
+        match self.slip {
+            Slip::KickWide => self.notify.write32(at, ring.index.into()),
+            Slip::KickWrongValue => self.notify.write16(at, ring.index + 1),
+            _ => self.notify.write16(at, ring.index),
+        }
+    }
+
+    fn send(&mut self, ring: &mut Ring, pfns: &[u32]) {
+        for (i, pfn) in pfns.iter().enumerate() {
+            ring.buffer.store32(4 * i, *pfn);
+        }
+        let slot = ring.published % SIZE;
+        let at = 16 * usize::from(slot);
+        let address = if self.is(Slip::BufferNotDma) { 0x80_0000 } else { ring.buffer.device_address() };
+        ring.memory.store64(at, address);
+        ring.memory.store32(at + 8, 4 * pfns.len() as u32);
+        ring.memory.store16(at + 12, 0);
+        ring.memory.store16(AVAILABLE + 4 + 2 * usize::from(slot), slot);
+        ring.published += 1;
+        ring.memory.store16(AVAILABLE + 2, ring.published);
+        self.kick(ring);
+        if self.is(Slip::BufferChanged) {
+            self.machine.balloon(self.at, |b, bus| {
+                b.stall_from_now(true);
+                bus.now += 1_000_000;
+                b.work(bus);
+            });
+            ring.buffer.store32(0, 0);
+            self.machine.balloon(self.at, |b, _| b.stall_from_now(false));
+        }
+        while self.machine.sleep() {}
+    }
+
+    /// The whole life of a balloon: up, one inflate and deflate, down.
+    fn run(mut self) -> Vec<&'static str> {
+        self.negotiate();
+        self.enable_msix();
+        self.common.write16(0x10, 0);
+        self.common.read16(0x10);
+        let (mut inflate, mut deflate) = (self.set_up_queue(0), self.set_up_queue(1));
+        if self.is(Slip::KickBeforeDriverOk) {
+            self.kick(&inflate);
+        }
+        self.common.write8(0x14, 15);
+        self.machine.balloon(self.at, |b, bus| b.set_target(4, bus));
+        if !self.is(Slip::TargetWithoutGeneration) {
+            self.common.read8(0x15);
+        }
+        self.device.read32(0);
+        self.exchange(&mut inflate, &mut deflate);
+        if self.is(Slip::ActualByBytes) {
+            self.device.write8(4, 4);
+        }
+        if self.is(Slip::IsrInMsixMode) {
+            self.isr.read8(0);
+        }
+        if self.is(Slip::ReleaseBeforeReset) {
+            self.platform.release_dma(inflate.memory);
+        }
+        self.machine.missteps().into_iter().map(|m| m.clause).collect()
+    }
+
+    fn exchange(&mut self, inflate: &mut Ring, deflate: &mut Ring) {
+        let run = self.frames.take_free(4).unwrap();
+        let mut pfns: Vec<u32> = run.pfns().map(Pfn::as_u32).collect();
+        match self.slip {
+            Slip::LongRequest => pfns = self.frames.take_free(257).unwrap().pfns().map(Pfn::as_u32).collect(),
+            Slip::PfnOutsideRam => pfns[0] = 0x8_0000,
+            Slip::PfnNotTaken => pfns[0] = FrameRun::start(run).as_u32() + 4,
+            Slip::InflateTwice => pfns[1] = pfns[0],
+            Slip::DeflateOfNothing => {
+                self.send(deflate, &pfns);
+                return;
+            }
+            _ => {}
+        }
+        self.send(inflate, &pfns);
+        if self.is(Slip::LongRequest) {
+            return;
+        }
+        self.device.write32(4, pfns.len() as u32);
+        if self.is(Slip::PageTouched) {
+            use vm_memory::{Bytes, GuestAddress};
+            let address = GuestAddress(u64::from(pfns[2]) * 4096 + 2048);
+            self.machine.bus(|bus| bus.ram.memory().write_obj(0_u8, address).unwrap());
+        }
+        self.send(deflate, &pfns);
+        self.device.write32(4, 0);
+    }
+}
+
+#[test]
+fn the_model_finds_nothing_wrong_with_a_driver_that_does_everything_right() {
+    let hand = Hand::new(Slip::None);
+    let machine = hand.machine.clone();
+    assert_eq!(hand.run(), [""; 0]);
+    assert_eq!(machine.vectors(), [("hand".to_string(), 3)], "one for the target, one for each request");
+}
+
+#[test]
+fn the_model_names_the_clause_of_each_misstep() {
+    use Slip::*;
+    let slips = [
+        (NoReset, "INIT-02"),
+        (ResetNotAwaited, "PCI-COMMON-05"),
+        (StatusDropsBits, "STATUS-02"),
+        (StatusSkipsDriver, "INIT-01"),
+        (FeatureNotOffered, "FEAT-01"),
+        (FeatureReserved, "FEAT-05"),
+        (HighWordForgotten, "RSVD-01"),
+        (FeaturesOkNotRead, "INIT-09"),
+        (FeaturesAfterOk, "INIT-08"),
+        (ConfigDuringNegotiation, "INIT-06"),
+        (WideStatus, "PCI-ACC"),
+        (ReadOnlyField, "PCI-COMMON-01"),
+        (OddQueueSize, "PCI-COMMON-03"),
+        (AddressHalfMissing, "PCI-COMMON-04"),
+        (AddressMisaligned, "SPLIT-LAY-01"),
+        (VectorBeyondTable, "PCI-MSIX-04"),
+        (VectorNotRead, "PCI-MSIX-05"),
+        (VectorAfterEnable, "PCI-COMMON-04"),
+        (EnableZero, "PCI-COMMON-06"),
+        (UsedRingDirty, "SPLIT-ASUP-01"),
+        (KickBeforeDriverOk, "INIT-14"),
+        (KickWide, "PCI-NOTIF-01"),
+        (KickWrongValue, "PCI-NOTIF-01"),
+        (NoBusMaster, "PCI-MASTER"),
+        (ActualByBytes, "BAL-ACTUAL"),
+        (TargetWithoutGeneration, "CFG-03"),
+        (LongRequest, "BAL-LONG"),
+        (PfnOutsideRam, "BAL-OP-01"),
+        (PfnNotTaken, "BAL-OP-01"),
+        (InflateTwice, "BAL-OP-01"),
+        (DeflateOfNothing, "BAL-OP-10"),
+        (PageTouched, "BAL-OP-09"),
+        (BufferChanged, "CLEAN-01"),
+        (BufferNotDma, "RSVD-05"),
+        (ReleaseBeforeReset, "CLEAN-02"),
+        (BarWithDecodeOn, "PCI-BAR"),
+        (StatusRegisterCleared, "PCI-STATUS"),
+        (CapabilityWritten, "PCI-CAP-08"),
+        (StatisticsMissing, "BAL-STATS-02"),
+        (IsrInMsixMode, "PCI-ISR-01"),
+    ];
+    for (slip, clause) in slips {
+        let found = Hand::new(slip).run();
+        assert!(found.contains(&clause), "{slip:?} should break {clause}; found {found:?}");
+    }
+}

@@ -1,0 +1,255 @@
+//! The habits of a device: what it offers, how fast it is, and in what way it misbehaves.
+
+use super::layout::{Capability, Layout};
+use super::schedule::Schedule;
+
+/// Feature bits by number (virtio 1.4, 5.5.3 and 6).
+pub mod feature {
+    pub const MUST_TELL_HOST: u64 = 1 << 0;
+    pub const STATS_VQ: u64 = 1 << 1;
+    pub const DEFLATE_ON_OOM: u64 = 1 << 2;
+    pub const FREE_PAGE_HINT: u64 = 1 << 3;
+    pub const PAGE_POISON: u64 = 1 << 4;
+    pub const PAGE_REPORTING: u64 = 1 << 5;
+    pub const INDIRECT_DESC: u64 = 1 << 28;
+    pub const EVENT_IDX: u64 = 1 << 29;
+    pub const VERSION_1: u64 = 1 << 32;
+    pub const RING_RESET: u64 = 1 << 40;
+}
+
+/// When a kick is handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handling {
+    /// Before the store returns, as QEMU up to 9.2.
+    AtOnce,
+    /// This many nanoseconds later, as a main loop or another thread does.
+    Later(u64),
+}
+
+/// How queues are numbered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbering {
+    /// Densely over the offered features, as QEMU, Firecracker and Cloud Hypervisor.
+    Dense,
+    /// As the specification has it, with gaps of size 0.
+    Fixed,
+}
+
+/// A lie told in the used ring instead of a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// An id beyond the queue.
+    IdOutOfRange,
+    /// An id that names a descriptor that is not in flight.
+    IdNotInFlight,
+    /// The id of the request before once more.
+    IdRepeated,
+    /// More bytes written than the request has writable ones (it has none).
+    LengthTooLong,
+    /// The index moves on by more than the queue holds.
+    IndexJumps,
+    /// The index moves back.
+    IndexGoesBack,
+}
+
+/// Everything about a device that a test may choose.
+#[derive(Debug, Clone)]
+pub struct Behaviour {
+    pub device_id: u16,
+    pub revision: u8,
+    pub features: u64,
+    pub numbering: Numbering,
+    /// Size of inflate, deflate and statistics queues.
+    pub queue_size: u16,
+    /// Number of MSI-X vectors; `None` without MSI-X.
+    pub vectors: Option<u16>,
+    /// Whether the function has an interrupt pin.
+    pub pin: bool,
+    pub layout: Layout,
+    pub handling: Handling,
+    /// The most nanoseconds that a request takes after its kick has been handled; the schedule chooses.
+    pub service: u64,
+    /// The most nanoseconds that an interrupt takes to arrive; the schedule chooses.
+    pub interrupt_delay: u64,
+    pub schedule: Schedule,
+    /// Longest descriptor that is served.
+    pub longest_descriptor: u32,
+    /// Whether a descriptor that is too long is never completed (Firecracker) or completed unserved (Cloud Hypervisor).
+    pub loses_long: bool,
+
+    /// The device status before the driver first resets it.
+    pub first_status: u8,
+    /// Reads of `device_status` that still show the old value after a reset.
+    pub reset_reads: u32,
+    /// FEATURES_OK does not stick.
+    pub refuses_features: bool,
+    /// Vector assignments (0 is the first ever) that read back as `NO_VECTOR`.
+    pub refused_vectors: Vec<u32>,
+    /// Reads of device config after each of which the configuration changes.
+    pub churn: u32,
+    /// Nanoseconds that each `now()` and `relax()` costs on top: a host that takes the CPU away.
+    pub stolen: u64,
+    /// Register accesses after which the device is gone: all ones from then on.
+    pub removed_after: Option<u64>,
+    /// Completions after which the lie is told.
+    pub lie: Option<(u64, Lie)>,
+    /// Completions after which nothing is completed any more.
+    pub stalls_after: Option<u64>,
+    /// Completions after which `DEVICE_NEEDS_RESET` is raised and nothing is completed any more.
+    pub needs_reset_after: Option<u64>,
+    /// Nanoseconds between interrupts raised for no reason.
+    pub spurious: Option<u64>,
+    /// `num_queues` as read, if it is not the truth.
+    pub num_queues: Option<u16>,
+    /// `queue_size` as read before it is written, if it is not the truth.
+    pub size_lie: Option<u16>,
+    /// `queue_notify_off` as read, if it is not the truth.
+    pub notify_off: Option<u16>,
+}
+
+impl Behaviour {
+    /// A device that follows the specification to the letter: MSI-X with 8 vectors, each feature that the balloon's
+    /// basic operation knows, requests served after a little while.
+    pub fn letter() -> Self {
+        Self {
+            device_id: 0x1045,
+            revision: 1,
+            features: feature::VERSION_1
+                | feature::EVENT_IDX
+                | feature::INDIRECT_DESC
+                | feature::MUST_TELL_HOST
+                | feature::STATS_VQ
+                | feature::DEFLATE_ON_OOM,
+            numbering: Numbering::Fixed,
+            queue_size: 64,
+            vectors: Some(8),
+            pin: true,
+            layout: Layout::qemu(true),
+            handling: Handling::Later(20_000),
+            service: 0,
+            interrupt_delay: 0,
+            schedule: Schedule::default(),
+            longest_descriptor: 1024,
+            loses_long: true,
+            first_status: 0x0f,
+            reset_reads: 3,
+            refuses_features: false,
+            refused_vectors: Vec::new(),
+            churn: 0,
+            stolen: 0,
+            removed_after: None,
+            lie: None,
+            stalls_after: None,
+            needs_reset_after: None,
+            spurious: None,
+            num_queues: None,
+            size_lie: None,
+            notify_off: None,
+        }
+    }
+
+    /// QEMU 7.2: transitional id, no MSI-X, each kick handled before its store returns.
+    pub fn qemu_7_2() -> Self {
+        Self {
+            device_id: 0x1002,
+            revision: 0,
+            features: feature::VERSION_1
+                | feature::EVENT_IDX
+                | feature::INDIRECT_DESC
+                | feature::RING_RESET
+                | feature::STATS_VQ
+                | feature::PAGE_POISON,
+            numbering: Numbering::Dense,
+            queue_size: 128,
+            handling: Handling::AtOnce,
+            longest_descriptor: u32::MAX,
+            first_status: 0,
+            reset_reads: 0,
+            ..Self::letter()
+        }
+        .with_vectors(None)
+    }
+
+    /// QEMU 10.0 with this `vectors=`; kicks are handled in its main loop.
+    pub fn qemu_10(vectors: u16) -> Self {
+        let vectors = if vectors == 0 { None } else { Some(vectors) };
+        Self { handling: Handling::Later(50_000), ..Self::qemu_7_2() }.with_vectors(vectors)
+    }
+
+    /// Cloud Hypervisor: one BAR, a vector more than queues, descriptors over 1024 bytes skipped.
+    pub fn cloud_hypervisor() -> Self {
+        Self {
+            device_id: 0x1045,
+            revision: 1,
+            features: feature::VERSION_1
+                | feature::EVENT_IDX
+                | feature::DEFLATE_ON_OOM
+                | feature::STATS_VQ
+                | feature::PAGE_REPORTING,
+            layout: Layout::cloud_hypervisor(),
+            vectors: Some(5),
+            longest_descriptor: 1024,
+            loses_long: false,
+            ..Self::qemu_10(2)
+        }
+    }
+
+    /// Firecracker over PCI: descriptors over 256 PFNs are never completed.
+    pub fn firecracker() -> Self {
+        Self {
+            features: feature::VERSION_1
+                | feature::EVENT_IDX
+                | feature::DEFLATE_ON_OOM
+                | feature::STATS_VQ
+                | feature::FREE_PAGE_HINT
+                | feature::PAGE_REPORTING,
+            queue_size: 256,
+            vectors: Some(6),
+            loses_long: true,
+            ..Self::cloud_hypervisor()
+        }
+    }
+
+    /// crosvm: a 32-bit BAR, bits 6 and 7 with a meaning of its own.
+    pub fn crosvm() -> Self {
+        Self {
+            features: feature::VERSION_1
+                | feature::EVENT_IDX
+                | feature::MUST_TELL_HOST
+                | feature::STATS_VQ
+                | feature::DEFLATE_ON_OOM
+                | 1 << 6
+                | 1 << 7,
+            layout: Layout::crosvm(),
+            ..Self::cloud_hypervisor()
+        }
+    }
+
+    /// Each device that a VMM people use has, by name.
+    pub fn every_vmm() -> Vec<(&'static str, Self)> {
+        vec![
+            ("letter", Self::letter()),
+            ("QEMU 7.2", Self::qemu_7_2()),
+            ("QEMU 10, vectors=6", Self::qemu_10(6)),
+            ("QEMU 10, vectors=2", Self::qemu_10(2)),
+            ("QEMU 10, vectors=0", Self::qemu_10(0)),
+            ("Cloud Hypervisor", Self::cloud_hypervisor()),
+            ("Firecracker", Self::firecracker()),
+            ("crosvm", Self::crosvm()),
+        ]
+    }
+
+    /// The same with another number of MSI-X vectors.
+    pub fn with_vectors(mut self, vectors: Option<u16>) -> Self {
+        self.vectors = vectors;
+        if vectors.is_none() {
+            self.layout.capabilities.retain(|c| !matches!(c, Capability::Msix { .. }));
+        }
+        self
+    }
+
+    /// The same with other features offered.
+    pub fn with_features(self, features: u64) -> Self {
+        Self { features, ..self }
+    }
+}

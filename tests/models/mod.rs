@@ -1,0 +1,31 @@
+//! A machine on the host in which the whole driver runs, from PCI config space up, against device models.
+//!
+//! [`Machine`] is the guest: RAM, DMA memory, page frames, interrupt vectors and lines, virtual time. A [`Balloon`] is
+//! a virtio-pci balloon that follows the specification to the letter and writes down every misstep of the driver, with
+//! the clause it breaks; [`Behaviour`] gives it the habits of a real VMM or the malice of a hostile one.
+//! The device side of the rings is rust-vmm's `virtio-queue`, so both ends of the protocol have different authors.
+
+mod balloon;
+mod behaviour;
+mod bus;
+mod common_config;
+mod config_space;
+mod frames;
+mod layout;
+mod machine;
+mod msix;
+mod platform;
+mod queue;
+mod ram;
+mod schedule;
+
+pub use balloon::Balloon;
+pub use behaviour::{Behaviour, Handling, Lie, Numbering};
+pub use frames::Frames;
+pub use layout::{Bar, Capability, Layout, Structure};
+pub use machine::Machine;
+pub use platform::ModelPlatform;
+pub use schedule::Schedule;
+
+/// 4 KiB frames in a MiB.
+pub const FRAMES_PER_MIB: u32 = 256;

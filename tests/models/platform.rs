@@ -1,0 +1,339 @@
+//! [`Platform`] over the machine: config space, mapped registers, DMA memory, vectors, time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::platform::{
+    DmaExhausted, DmaMemory, Handler, MapError, MsiMessage, Platform, Registers, Vector, VectorError,
+};
+use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::machine::{Machine, NOW, VectorEntry};
+
+/// What an access to a register or to config space costs, in nanoseconds: an exit to the VMM.
+const REGISTER: u64 = 500;
+/// What an access to memory costs.
+const MEMORY: u64 = 2;
+
+/// The platform that the driver is given.
+pub struct ModelPlatform {
+    machine: Machine,
+    config: ModelConfig,
+}
+
+impl ModelPlatform {
+    pub fn new(machine: &Machine) -> Self {
+        Self { machine: machine.clone(), config: ModelConfig { machine: machine.clone() } }
+    }
+}
+
+/// Config space of the machine's functions. One segment, through ports: 256 bytes a function.
+pub struct ModelConfig {
+    machine: Machine,
+}
+
+impl ModelConfig {
+    fn check(offset: u16, width: u8) {
+        assert!(offset % u16::from(width) == 0 && offset + u16::from(width) <= 256, "config access at {offset:#x}");
+    }
+
+    fn read(&self, function: Bdf, offset: u16, width: u8) -> u32 {
+        Self::check(offset, width);
+        let value = {
+            let mut state = self.machine.state();
+            let device = state.devices.get_mut(&function);
+            device.map_or(u32::MAX >> (32 - 8 * u32::from(width)), |d| d.config_read(offset, width))
+        };
+        self.machine.touch(REGISTER);
+        value
+    }
+
+    fn write(&mut self, function: Bdf, offset: u16, width: u8, value: u32) {
+        Self::check(offset, width);
+        {
+            let state = &mut *self.machine.state();
+            if let Some(device) = state.devices.get_mut(&function) {
+                device.config_write(offset, width, value, &mut state.bus);
+            }
+        }
+        self.machine.touch(REGISTER);
+    }
+}
+
+impl ConfigSpace for ModelConfig {
+    fn size(&self, segment: u16, _bus: u8) -> u16 {
+        if segment == 0 { 256 } else { 0 }
+    }
+
+    fn read8(&self, function: Bdf, offset: u16) -> u8 {
+        self.read(function, offset, 1) as u8
+    }
+
+    fn read16(&self, function: Bdf, offset: u16) -> u16 {
+        self.read(function, offset, 2) as u16
+    }
+
+    fn read32(&self, function: Bdf, offset: u16) -> u32 {
+        self.read(function, offset, 4)
+    }
+
+    fn write8(&mut self, function: Bdf, offset: u16, value: u8) {
+        self.write(function, offset, 1, value.into());
+    }
+
+    fn write16(&mut self, function: Bdf, offset: u16, value: u16) {
+        self.write(function, offset, 2, value.into());
+    }
+
+    fn write32(&mut self, function: Bdf, offset: u16, value: u32) {
+        self.write(function, offset, 4, value);
+    }
+}
+
+/// A mapped window. An access that its bounds or alignment forbid panics, as the contract has it.
+pub struct ModelRegisters {
+    machine: Machine,
+    window: BarWindow,
+    mapping: u64,
+}
+
+impl ModelRegisters {
+    fn check(&self, offset: usize, width: u8) {
+        let width = usize::from(width);
+        assert!(offset % width == 0, "{}: misaligned access at {offset:#x}", self.window);
+        assert!(offset + width <= self.len(), "{}: access at {offset:#x}", self.window);
+    }
+
+    fn read(&self, offset: usize, width: u8) -> u32 {
+        self.check(offset, width);
+        let value = {
+            let state = &mut *self.machine.state();
+            let target = state.decode(self.window.io, self.window.address + offset as u64, width.into());
+            match target {
+                Some((bdf, bar, at)) => {
+                    let device = state.devices.get_mut(&bdf).expect("decoded to a device");
+                    device.bar_read(bar, at, width, &mut state.bus)
+                }
+                None => u32::MAX >> (32 - 8 * u32::from(width)),
+            }
+        };
+        self.machine.touch(REGISTER);
+        value
+    }
+
+    fn write(&mut self, offset: usize, width: u8, value: u32) {
+        self.check(offset, width);
+        {
+            let state = &mut *self.machine.state();
+            let target = state.decode(self.window.io, self.window.address + offset as u64, width.into());
+            if let Some((bdf, bar, at)) = target {
+                let device = state.devices.get_mut(&bdf).expect("decoded to a device");
+                device.bar_write(bar, at, width, value, &mut state.bus);
+            }
+        }
+        self.machine.touch(REGISTER);
+    }
+}
+
+impl Registers for ModelRegisters {
+    fn len(&self) -> usize {
+        self.window.length as usize
+    }
+
+    fn read8(&self, offset: usize) -> u8 {
+        self.read(offset, 1) as u8
+    }
+
+    fn read16(&self, offset: usize) -> u16 {
+        self.read(offset, 2) as u16
+    }
+
+    fn read32(&self, offset: usize) -> u32 {
+        self.read(offset, 4)
+    }
+
+    fn write8(&mut self, offset: usize, value: u8) {
+        self.write(offset, 1, value.into());
+    }
+
+    fn write16(&mut self, offset: usize, value: u16) {
+        self.write(offset, 2, value.into());
+    }
+
+    fn write32(&mut self, offset: usize, value: u32) {
+        self.write(offset, 4, value);
+    }
+}
+
+/// DMA memory in guest RAM.
+pub struct ModelDma {
+    machine: Machine,
+    memory: Arc<GuestMemoryMmap>,
+    start: u64,
+    size: usize,
+}
+
+impl ModelDma {
+    fn at(&self, offset: usize, len: usize) -> GuestAddress {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.size), "DMA access at {offset:#x}+{len:#x}");
+        GuestAddress(self.start + offset as u64)
+    }
+
+    fn aligned(&self, offset: usize, len: usize) -> GuestAddress {
+        assert!(offset % len == 0, "misaligned DMA access at {offset:#x}");
+        self.at(offset, len)
+    }
+
+    fn load<T: AtomicAccess>(&self, offset: usize) -> T {
+        self.machine.touch(MEMORY);
+        self.memory.load(self.aligned(offset, size_of::<T>()), Ordering::Relaxed).expect("DMA memory in RAM")
+    }
+
+    fn store<T: AtomicAccess>(&mut self, offset: usize, value: T) {
+        self.memory.store(value, self.aligned(offset, size_of::<T>()), Ordering::Relaxed).expect("DMA memory in RAM");
+        self.machine.touch(MEMORY);
+    }
+}
+
+impl DmaMemory for ModelDma {
+    fn device_address(&self) -> u64 {
+        self.start
+    }
+
+    fn len(&self) -> usize {
+        self.size
+    }
+
+    fn load16(&self, offset: usize) -> u16 {
+        self.load(offset)
+    }
+
+    fn load32(&self, offset: usize) -> u32 {
+        self.load(offset)
+    }
+
+    fn load64(&self, offset: usize) -> u64 {
+        self.load(offset)
+    }
+
+    fn store16(&mut self, offset: usize, value: u16) {
+        self.store(offset, value);
+    }
+
+    fn store32(&mut self, offset: usize, value: u32) {
+        self.store(offset, value);
+    }
+
+    fn store64(&mut self, offset: usize, value: u64) {
+        self.store(offset, value);
+    }
+
+    fn write_bytes(&mut self, offset: usize, bytes: &[u8]) {
+        self.memory.write_slice(bytes, self.at(offset, bytes.len())).expect("DMA memory in RAM");
+        self.machine.touch(MEMORY);
+    }
+
+    fn read_bytes(&self, offset: usize, bytes: &mut [u8]) {
+        self.memory.read_slice(bytes, self.at(offset, bytes.len())).expect("DMA memory in RAM");
+        self.machine.touch(MEMORY);
+    }
+}
+
+impl Platform for ModelPlatform {
+    type Config = ModelConfig;
+    type Registers = ModelRegisters;
+    type Memory = ModelDma;
+
+    fn config(&mut self) -> &mut ModelConfig {
+        &mut self.config
+    }
+
+    fn map(&mut self, window: BarWindow) -> Result<ModelRegisters, MapError> {
+        let mut state = self.machine.state();
+        let decoded = state.decode(window.io, window.address, window.length);
+        if decoded.map(|(bdf, bar, _)| (bdf, bar)) != Some((window.function, window.bar)) {
+            if state.devices.get(&window.function).is_some_and(|d| !d.gone()) {
+                state.bus.misstep("PCI-MAP", format!("{window} mapped, which that BAR does not decode"));
+            }
+            return Err(MapError { window, reason: "no BAR decodes these addresses" });
+        }
+        let mapping = state.next_mapping;
+        state.next_mapping += 1;
+        state.mappings.insert(mapping, window);
+        Ok(ModelRegisters { machine: self.machine.clone(), window, mapping })
+    }
+
+    fn unmap(&mut self, registers: ModelRegisters) {
+        self.machine.state().mappings.remove(&registers.mapping).expect("a mapping ends once");
+    }
+
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<ModelDma, DmaExhausted> {
+        assert!(align.is_power_of_two(), "DMA alignment {align}");
+        let mut state = self.machine.state();
+        if state.dma_limit == 0 {
+            return Err(DmaExhausted { size, align });
+        }
+        state.dma_limit -= 1;
+        let start = state.bus.ram.allocate_dma(size as u64, align as u64).ok_or(DmaExhausted { size, align })?;
+        let memory = state.bus.ram.memory().clone();
+        Ok(ModelDma { machine: self.machine.clone(), memory, start, size })
+    }
+
+    fn release_dma(&mut self, memory: ModelDma) {
+        let state = &mut *self.machine.state();
+        if state.devices.values().any(|d| d.uses(memory.start, memory.size as u64)) {
+            state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
+        }
+        assert!(state.bus.ram.release_dma(memory.start), "DMA memory is released once");
+    }
+
+    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
+        if !self.machine.state().takes_messages {
+            return Err(VectorError::NoMessages);
+        }
+        self.insert_vector(name, handler, true)
+    }
+
+    fn attach_line(
+        &mut self,
+        function: Bdf,
+        pin: InterruptPin,
+        name: String,
+        handler: Handler,
+    ) -> Result<Vector, VectorError> {
+        if !self.machine.state().knows_lines {
+            return Err(VectorError::NoLine { function, pin });
+        }
+        self.insert_vector(name, handler, false)
+    }
+
+    fn release_vector(&mut self, vector: Vector) {
+        let entry = self.machine.state().vectors.remove(&vector.number);
+        // Dropped with the machine unlocked: a handler may own register windows.
+        drop(entry.expect("a vector is released once"));
+    }
+
+    fn now(&self) -> u64 {
+        self.machine.touch(NOW);
+        self.machine.now()
+    }
+
+    fn relax(&self) {
+        self.machine.touch(NOW);
+    }
+}
+
+impl ModelPlatform {
+    fn insert_vector(&self, name: String, handler: Handler, message: bool) -> Result<Vector, VectorError> {
+        let mut state = self.machine.state();
+        if state.vectors.len() as u32 >= state.vector_limit {
+            return Err(VectorError::Exhausted(state.vector_limit));
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        let message = message.then_some(MsiMessage { address: 0xfee0_0000, data: number });
+        state.vectors.insert(number, VectorEntry { name, message, handler: Some(handler), count: 0 });
+        Ok(Vector { number, message })
+    }
+}

@@ -1,0 +1,311 @@
+//! One virtqueue of a device: the fields through which the driver sets it up, rust-vmm's ring, and the requests taken
+//! from it. Checks the driver's half of the ring.
+
+use std::sync::atomic::Ordering;
+
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::behaviour::feature;
+use super::bus::Bus;
+
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+/// The vector that stands for none.
+pub const NO_VECTOR: u16 = 0xffff;
+
+/// What a queue is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Inflate,
+    Deflate,
+    Statistics,
+    Hint,
+    Reporting,
+    /// A gap in the numbering.
+    Missing,
+}
+
+/// A descriptor as it lies in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor {
+    pub address: u64,
+    pub length: u32,
+    pub flags: u16,
+    pub next: u16,
+}
+
+/// A buffer that the device has taken from the available ring and not returned.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub head: u16,
+    pub due: u64,
+    /// The descriptors of the table that the chain uses, with their slots.
+    pub chain: Vec<(u16, Descriptor)>,
+    /// The device-readable bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Which of the six halves of the three addresses have been written.
+type Halves = [Option<u32>; 6];
+
+/// A queue and its registers.
+#[derive(Debug)]
+pub struct QueueModel {
+    pub index: u16,
+    pub purpose: Purpose,
+    pub max_size: u16,
+    pub vector: u16,
+    /// The vector has been written and not read back since.
+    pub vector_unread: bool,
+    pub enabled: bool,
+    pub halves: Halves,
+    pub ring: Queue,
+    pub in_flight: Vec<Request>,
+    pub kicks: u64,
+    pub completed: u64,
+    /// The time at which a kick is to be handled.
+    pub kicked: Option<u64>,
+    indirect: bool,
+    event_idx: bool,
+}
+
+impl QueueModel {
+    pub fn new(index: u16, purpose: Purpose, max_size: u16) -> Self {
+        Self {
+            index,
+            purpose,
+            max_size,
+            vector: NO_VECTOR,
+            vector_unread: false,
+            enabled: false,
+            halves: [None; 6],
+            ring: Queue::new(max_size.max(1)).expect("a queue size that is a power of two"),
+            in_flight: Vec::new(),
+            kicks: 0,
+            completed: 0,
+            kicked: None,
+            indirect: false,
+            event_idx: false,
+        }
+    }
+
+    /// As after a reset of the device. The counters stay.
+    pub fn reset(&mut self) {
+        let (kicks, completed) = (self.kicks, self.completed);
+        *self = Self { kicks, completed, ..Self::new(self.index, self.purpose, self.max_size) };
+    }
+
+    pub fn size(&self) -> u16 {
+        if self.purpose == Purpose::Missing { 0 } else { self.ring.size() }
+    }
+
+    pub fn set_size(&mut self, size: u16, bus: &mut Bus) {
+        if self.ring.try_set_size(size).is_err() {
+            bus.misstep("PCI-COMMON-03", format!("queue {}: size {size} of {}", self.index, self.max_size));
+        }
+    }
+
+    /// Address number `which` (0 descriptors, 1 available, 2 used).
+    fn address(&self, which: usize) -> u64 {
+        let half = |i: usize| u64::from(self.halves[i].unwrap_or(0));
+        half(2 * which) | half(2 * which + 1) << 32
+    }
+
+    fn parts(&self) -> [(&'static str, u64, u64); 3] {
+        let size = u64::from(self.size());
+        [
+            ("descriptor table", self.address(0), 16 * size),
+            ("available ring", self.address(1), 6 + 2 * size),
+            ("used ring", self.address(2), 6 + 8 * size),
+        ]
+    }
+
+    /// Whether memory from `start` is part of an enabled queue or of a request in flight.
+    pub fn uses(&self, start: u64, size: u64) -> bool {
+        let overlaps = |at: u64, len: u64| at < start + size && start < at + len;
+        self.enabled
+            && (self.parts().iter().any(|&(_, at, len)| overlaps(at, len))
+                || self.in_flight.iter().any(|r| r.chain.iter().any(|(_, d)| overlaps(d.address, u64::from(d.length)))))
+    }
+
+    /// `queue_enable` = 1: checks that everything is in place and starts the ring.
+    pub fn enable(&mut self, features: u64, bus: &mut Bus) {
+        if self.halves.iter().any(Option::is_none) {
+            bus.misstep("PCI-COMMON-04", format!("queue {} enabled before its addresses are set", self.index));
+        }
+        if self.vector_unread {
+            bus.misstep("PCI-MSIX-05", format!("queue {} enabled before its vector is read back", self.index));
+        }
+        for ((name, at, len), align) in self.parts().into_iter().zip([16, 2, 4]) {
+            if at % align != 0 || !bus.ram.in_dma(at, len) {
+                bus.misstep("SPLIT-LAY-01", format!("queue {}: {name} at {at:#x}+{len:#x}", self.index));
+                return;
+            }
+            let mut bytes = vec![0; len as usize];
+            bus.ram.memory().read_slice(&mut bytes, GuestAddress(at)).expect("DMA memory");
+            // The available flags and used_event may be set beforehand; device-written parts must be clear.
+            if name == "used ring" && bytes.iter().any(|b| *b != 0) {
+                bus.misstep("SPLIT-ASUP-01", format!("queue {}: used ring not zeroed", self.index));
+            }
+        }
+        let half = |i: usize| self.halves[i];
+        self.ring.set_desc_table_address(half(0), half(1));
+        self.ring.set_avail_ring_address(half(2), half(3));
+        self.ring.set_used_ring_address(half(4), half(5));
+        self.ring.set_event_idx(features & feature::EVENT_IDX != 0);
+        self.ring.set_ready(true);
+        self.indirect = features & feature::INDIRECT_DESC != 0;
+        self.event_idx = features & feature::EVENT_IDX != 0;
+        self.enabled = true;
+        self.fill_ignored_field(bus);
+    }
+
+    /// Sets the suppression field that does not count to a value that would deny every kick (SPLIT-ASUP-02 and -05).
+    fn fill_ignored_field(&self, bus: &Bus) {
+        let used = self.ring.used_ring();
+        let (at, junk) = if self.event_idx { (used, 1) } else { (used + 4 + 8 * u64::from(self.size()), 0x7777_u16) };
+        bus.ram.memory().store(junk, GuestAddress(at), Ordering::Relaxed).expect("used ring in RAM");
+    }
+
+    fn load16(&self, at: u64, bus: &Bus) -> u16 {
+        bus.ram.memory().load::<u16>(GuestAddress(at), Ordering::Acquire).expect("ring in RAM")
+    }
+
+    /// The driver's available index.
+    pub fn avail_index(&self, bus: &Bus) -> u16 {
+        self.load16(self.ring.avail_ring() + 2, bus)
+    }
+
+    /// Buffers that the driver has published and the device not yet taken.
+    pub fn waiting(&self, bus: &Bus) -> u16 {
+        if self.enabled { self.avail_index(bus).wrapping_sub(self.ring.next_avail()) } else { 0 }
+    }
+
+    fn descriptor(at: u64, bus: &Bus) -> Option<Descriptor> {
+        let raw: [u8; 16] = bus.ram.memory().read_obj(GuestAddress(at)).ok()?;
+        let u16_at = |i: usize| u16::from_le_bytes([raw[i], raw[i + 1]]);
+        let u32_at = |i: usize| u32::from(u16_at(i)) | u32::from(u16_at(i + 2)) << 16;
+        Some(Descriptor {
+            address: u64::from(u32_at(0)) | u64::from(u32_at(4)) << 32,
+            length: u32_at(8),
+            flags: u16_at(12),
+            next: u16_at(14),
+        })
+    }
+
+    /// Takes what is on the available ring.
+    pub fn take_available(&mut self, bus: &mut Bus) -> Vec<Request> {
+        let flags = self.load16(self.ring.avail_ring(), bus);
+        if flags > 1 || self.event_idx && flags != 0 {
+            bus.misstep("SPLIT-USUP-01", format!("queue {}: available flags {flags:#x}", self.index));
+        }
+        if self.waiting(bus) > self.size() {
+            bus.misstep("SPLIT-AVAIL-01", format!("queue {}: {} buffers published", self.index, self.waiting(bus)));
+            return Vec::new();
+        }
+        let memory = bus.ram.memory().clone();
+        let mut taken = Vec::new();
+        while let Some(chain) = self.ring.pop_descriptor_chain(memory.as_ref()) {
+            let head = chain.head_index();
+            taken.extend(self.walk(head, bus));
+        }
+        let _ = self.ring.enable_notification(memory.as_ref());
+        taken
+    }
+
+    /// Walks the chain from `head`, checking each descriptor.
+    fn walk(&self, head: u16, bus: &mut Bus) -> Option<Request> {
+        let wrong = |bus: &mut Bus, clause, what: &str| {
+            bus.misstep(clause, format!("queue {} head {head}: {what}", self.index));
+        };
+        if self.in_flight.iter().any(|r| r.chain.iter().any(|(slot, _)| *slot == head)) {
+            wrong(bus, "CLEAN-01", "descriptor made available again before it was used");
+        }
+        let mut request = Request { head, due: 0, chain: Vec::new(), bytes: Vec::new() };
+        let (mut slot, mut table, mut limit) = (head, self.ring.desc_table(), self.size());
+        let mut seen_writable = false;
+        for steps in 0..=self.size() {
+            if slot >= limit || steps == self.size() {
+                wrong(bus, "SPLIT-DESC-02", "chain leaves the table or does not end");
+                return None;
+            }
+            let descriptor = Self::descriptor(table + 16 * u64::from(slot), bus)?;
+            request.chain.push((slot, descriptor));
+            if descriptor.flags & INDIRECT != 0 {
+                if !self.indirect {
+                    wrong(bus, "SPLIT-IND-01", "indirect descriptor not negotiated");
+                }
+                if descriptor.flags & NEXT != 0 || table != self.ring.desc_table() {
+                    wrong(bus, "SPLIT-IND-04", "indirect descriptor chained or nested");
+                    return None;
+                }
+                (table, slot, limit) = (descriptor.address, 0, (descriptor.length / 16) as u16);
+                continue;
+            }
+            if !bus.ram.in_dma(descriptor.address, descriptor.length.into()) {
+                wrong(bus, "RSVD-05", &format!("buffer {:#x} is no DMA memory", descriptor.address));
+                return None;
+            }
+            if descriptor.flags & WRITE != 0 {
+                seen_writable = true;
+            } else {
+                if seen_writable {
+                    wrong(bus, "SPLIT-FRAME-01", "readable descriptor after a writable one");
+                }
+                request.bytes.extend(Self::bytes(&descriptor, bus));
+            }
+            if descriptor.flags & NEXT == 0 {
+                return Some(request);
+            }
+            slot = descriptor.next;
+        }
+        None
+    }
+
+    fn bytes(descriptor: &Descriptor, bus: &Bus) -> Vec<u8> {
+        let mut bytes = vec![0; descriptor.length as usize];
+        bus.ram.memory().read_slice(&mut bytes, GuestAddress(descriptor.address)).expect("DMA memory");
+        bytes
+    }
+
+    /// Whether the driver left a request alone since the device took it: descriptors and readable bytes.
+    pub fn check_unchanged(&self, request: &Request, bus: &mut Bus) {
+        let (mut bytes, mut table) = (Vec::new(), self.ring.desc_table());
+        for (slot, descriptor) in &request.chain {
+            if Self::descriptor(table + 16 * u64::from(*slot), bus) != Some(*descriptor) {
+                bus.misstep("CLEAN-01", format!("queue {}: descriptor {slot} changed in flight", self.index));
+            }
+            if descriptor.flags & INDIRECT != 0 {
+                table = descriptor.address;
+            } else if descriptor.flags & WRITE == 0 {
+                bytes.extend(Self::bytes(descriptor, bus));
+            }
+        }
+        if bytes != request.bytes {
+            bus.misstep("CLEAN-01", format!("queue {}: buffer of {} changed in flight", self.index, request.head));
+        }
+    }
+
+    /// Puts a request on the used ring. Whether the driver wants an interrupt for it.
+    pub fn put_used(&mut self, head: u16, length: u32, bus: &Bus) -> bool {
+        let memory = bus.ram.memory().clone();
+        self.ring.add_used(memory.as_ref(), head, length).expect("used ring in RAM");
+        self.completed += 1;
+        let wanted = self.ring.needs_notification(memory.as_ref()).expect("rings in RAM");
+        wanted && (self.event_idx || self.load16(self.ring.avail_ring(), bus) & 1 == 0)
+    }
+
+    /// Writes a used element and index as they are, whatever they say.
+    pub fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
+        let memory = bus.ram.memory();
+        let (ring, at) = (self.ring.used_ring(), self.ring.next_used());
+        let element = GuestAddress(ring + 4 + 8 * u64::from(at % self.size()));
+        memory.write_obj(id.to_le(), element).expect("used ring in RAM");
+        memory.write_obj(length.to_le(), GuestAddress(element.0 + 4)).expect("used ring in RAM");
+        let index = at.wrapping_add(advance);
+        memory.store(index.to_le(), GuestAddress(ring + 2), Ordering::Release).expect("used ring in RAM");
+        self.ring.set_next_used(index);
+    }
+}

@@ -1,0 +1,162 @@
+//! Guest RAM, who uses each frame of it on either side, and the DMA memory carved from its bottom.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+/// Bytes in a frame.
+const FRAME: u64 = 4096;
+/// DMA memory lies at the bottom of RAM, above the first MiB.
+const DMA: Range<u64> = 0x10_0000..0x40_0000;
+
+/// Where a frame is in the host's eyes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostSide {
+    /// The guest's.
+    #[default]
+    Guest,
+    /// In an inflate request that the device has not completed.
+    Inflating,
+    /// Taken by the host.
+    Ballooned,
+    /// In a deflate request that the device has not completed.
+    Deflating,
+}
+
+/// Where a frame is in the guest's eyes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GuestSide {
+    /// Not handed to the driver: the kernel uses it, or it is free.
+    #[default]
+    Kernel,
+    /// Taken by the driver, on its way to or from the balloon.
+    Driver,
+    /// The driver says that the host has it.
+    Ballooned,
+}
+
+/// Guest RAM.
+#[derive(Debug)]
+pub struct Ram {
+    memory: Arc<GuestMemoryMmap>,
+    ranges: Vec<Range<u64>>,
+    host: HashMap<u32, HostSide>,
+    guest: HashMap<u32, GuestSide>,
+    dma: BTreeMap<u64, u64>,
+}
+
+impl Ram {
+    /// RAM of `mib` MiB in two halves with a hole between them, at least 8. Pages come from the host when touched.
+    pub fn new(mib: u32) -> Self {
+        let half = u64::from(mib) << 19;
+        let ranges = vec![0..half, 0x1_0000_0000..0x1_0000_0000 + half];
+        let regions: Vec<_> = ranges.iter().map(|r| (GuestAddress(r.start), (r.end - r.start) as usize)).collect();
+        let memory = Arc::new(GuestMemoryMmap::from_ranges(&regions).expect("guest RAM"));
+        Self { memory, ranges, host: HashMap::new(), guest: HashMap::new(), dma: BTreeMap::new() }
+    }
+
+    pub fn memory(&self) -> &Arc<GuestMemoryMmap> {
+        &self.memory
+    }
+
+    /// The parts of RAM that the page-frame allocator manages: all but the low part with the DMA memory.
+    pub fn managed(&self) -> Vec<Range<u64>> {
+        let mut ranges = self.ranges.clone();
+        ranges[0].start = DMA.end;
+        ranges
+    }
+
+    pub fn contains(&self, pfn: u32) -> bool {
+        let address = u64::from(pfn) * FRAME;
+        self.ranges.iter().any(|r| r.contains(&address))
+    }
+
+    pub fn host_side(&self, pfn: u32) -> HostSide {
+        self.host.get(&pfn).copied().unwrap_or_default()
+    }
+
+    pub fn set_host_side(&mut self, pfn: u32, side: HostSide) {
+        self.host.insert(pfn, side);
+    }
+
+    pub fn guest_side(&self, pfn: u32) -> GuestSide {
+        self.guest.get(&pfn).copied().unwrap_or_default()
+    }
+
+    pub fn set_guest_side(&mut self, pfn: u32, side: GuestSide) {
+        self.guest.insert(pfn, side);
+    }
+
+    /// Frames of which the host says that they are at `side`.
+    pub fn count_host(&self, side: HostSide) -> u64 {
+        self.host.values().filter(|s| **s == side).count() as u64
+    }
+
+    /// Frames of which the guest says that they are at `side`.
+    pub fn count_guest(&self, side: GuestSide) -> u64 {
+        self.guest.values().filter(|s| **s == side).count() as u64
+    }
+
+    /// A device reset: the guest has every frame again.
+    pub fn reset_host(&mut self) {
+        self.host.clear();
+    }
+
+    fn marker(pfn: u32) -> u64 {
+        0xb0a7_0000_0000_0000 | u64::from(pfn)
+    }
+
+    /// What the host does to a page it takes: its contents are gone. The marker left shows whether the guest touches it.
+    pub fn discard(&self, pfn: u32) {
+        let start = u64::from(pfn) * FRAME;
+        for offset in [0, FRAME / 2, FRAME - 8] {
+            self.memory.write_obj(Self::marker(pfn), GuestAddress(start + offset)).expect("PFN in RAM");
+        }
+    }
+
+    /// Whether nobody wrote to a page since [`Ram::discard`].
+    pub fn untouched(&self, pfn: u32) -> bool {
+        let start = u64::from(pfn) * FRAME;
+        [0, FRAME / 2, FRAME - 8]
+            .into_iter()
+            .all(|offset| self.memory.read_obj::<u64>(GuestAddress(start + offset)).ok() == Some(Self::marker(pfn)))
+    }
+
+    /// Allocates zeroed DMA memory, first fit.
+    pub fn allocate_dma(&mut self, size: u64, align: u64) -> Option<u64> {
+        let up = |value: u64| value.checked_next_multiple_of(align);
+        let mut at = up(DMA.start)?;
+        for (&start, &len) in &self.dma {
+            if at + size <= start {
+                break;
+            }
+            at = up(start + len)?;
+        }
+        if size == 0 || at + size > DMA.end {
+            return None;
+        }
+        self.dma.insert(at, size);
+        self.memory.write_slice(&vec![0; size as usize], GuestAddress(at)).expect("DMA memory in RAM");
+        Some(at)
+    }
+
+    /// Takes DMA memory back and poisons it, so that a late use shows. `false` if it was not allocated.
+    pub fn release_dma(&mut self, start: u64) -> bool {
+        let Some(size) = self.dma.remove(&start) else { return false };
+        self.memory.write_slice(&vec![0xa5; size as usize], GuestAddress(start)).expect("DMA memory in RAM");
+        true
+    }
+
+    /// DMA regions allocated now.
+    pub fn dma_regions(&self) -> usize {
+        self.dma.len()
+    }
+
+    /// Whether `size` bytes from `start` lie in one allocated DMA region.
+    pub fn in_dma(&self, start: u64, size: u64) -> bool {
+        let Some(end) = start.checked_add(size) else { return false };
+        self.dma.range(..=start).next_back().is_some_and(|(&at, &len)| end <= at + len)
+    }
+}

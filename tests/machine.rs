@@ -1,0 +1,128 @@
+//! The kernel's own tests, which only a machine can run: each booted on its own and shown as a test of its own.
+//!
+//! The test image says which tests it has. `cargo test --test machine -- red_zone` runs those with `red_zone` in their
+//! names. Besides, the whole image runs in one boot on every machine: a failure must end one test and no other.
+
+// A test program is an ordinary program of the host.
+#![allow(clippy::std_instead_of_core)]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use support::event::Event;
+use support::{Outcome, Qemu, Version, Vm, ensure, image, on};
+
+/// Tests with such a name fail on purpose, to prove that a failure is seen and contained.
+const FAILS_ON_PURPOSE: &str = "expected_failure_";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = match list() {
+        Ok(names) => all(&names),
+        Err(failed) => {
+            let why = failed.message().unwrap_or("no reason given").to_owned();
+            vec![Trial::test("machine::list_of_tests", move || Err(why.into()))]
+        }
+    };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn qemu(version: Version, command_line: &str) -> Qemu {
+    Qemu::new(version).image(image::tests()).command_line(command_line)
+}
+
+/// Boots the image to learn its tests' names.
+fn list() -> Result<Vec<String>, Failed> {
+    let mut names = Vec::new();
+    on(&qemu(Version::Newest, "log=json list=on"), |vm| {
+        loop {
+            let event = vm.event_where("test-name or exit", |event| matches!(event.name(), "test-name" | "exit"))?;
+            if event.name() == "exit" {
+                ensure!(!names.is_empty(), "the image has no tests");
+                return Ok(());
+            }
+            names.push(event.text("name")?.to_owned());
+        }
+    })?;
+    Ok(names)
+}
+
+fn all(names: &[String]) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for name in names {
+        // The versions differ in what they have to test: x2APIC and MSI-X on the balloon only in the newer.
+        for version in [Version::V10_0, Version::V7_2] {
+            let name = name.clone();
+            trials.push(Trial::ignorable_test(format!("machine::{version}::{name}"), move || alone(version, &name)));
+        }
+    }
+    let names = Arc::new(names.to_vec());
+    for version in [Version::V10_0, Version::V7_2] {
+        for machine in ["q35", "pc", "microvm,pcie=on"] {
+            let names = Arc::clone(&names);
+            let name = format!("machine::{version}::all_in_one_boot::{}", machine.trim_end_matches(",pcie=on"));
+            trials.push(Trial::ignorable_test(name, move || {
+                let qemu = qemu(version, "log=json").machine(machine).patience(Duration::from_secs(180));
+                on(&qemu, |vm| together(vm, &names))
+            }));
+        }
+    }
+    trials
+}
+
+/// One test in a boot of its own.
+fn alone(version: Version, name: &str) -> Result<Completion, Failed> {
+    let mut skipped = None;
+    let completion = on(&qemu(version, &format!("log=json test={name}")), |vm| {
+        let event = outcome(vm)?;
+        ensure!(event.text("name")? == name, "another test has run: {event}");
+        skipped = check(&event)?;
+        vm.event("exit")?;
+        vm.end().map(drop)
+    })?;
+    Ok(skipped.map_or(completion, Completion::ignored_with))
+}
+
+/// Every test in one boot, in the order of the list: those that fail on purpose do not keep the rest from running.
+fn together(vm: &mut Vm, names: &[String]) -> Outcome {
+    for name in names {
+        let event = outcome(vm).map_err(|error| format!("{name}: {error}"))?;
+        ensure!(event.text("name")? == name, "{name} should have run now: {event}");
+        check(&event)?;
+    }
+    vm.event("exit")?;
+    vm.end().map(drop)
+}
+
+/// The next test's outcome, or the kernel's end. A fault is an event of its own, before that of the test it ended.
+fn outcome(vm: &mut Vm) -> Outcome<Event> {
+    let event = vm.event_where("test", |event| matches!(event.name(), "test" | "exit") || event.is_fatal())?;
+    if event.is_fatal() {
+        return vm.event("test");
+    }
+    ensure!(event.name() == "test", "the kernel ended before the test did: {event}");
+    Ok(event)
+}
+
+/// Whether the outcome is as it should be; the reason, where the machine at hand can't show what the test is about.
+fn check(event: &Event) -> Outcome<Option<String>> {
+    let on_purpose = event.text("name")?.starts_with(FAILS_ON_PURPOSE);
+    match event.text("outcome")? {
+        "ok" => {
+            ensure!(!on_purpose, "this test should have failed: {event}");
+            Ok(None)
+        }
+        "skipped" => Ok(Some(event.text("message")?.to_owned())),
+        _ => {
+            ensure!(on_purpose, "{event}");
+            ensure!(!event.text("message")?.is_empty(), "a failure says what happened: {event}");
+            Ok(None)
+        }
+    }
+}

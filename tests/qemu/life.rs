@@ -1,0 +1,84 @@
+//! Ends and new beginnings: reset in the middle of the work, power-off, reboot, a target that can't be reached.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for version in [Version::V7_2, Version::V10_0] {
+        let qemu = Qemu::new(version).memory(2048 * MIB);
+        trials.push(trial(format!("life::{version}::reset_in_the_middle_of_an_inflate"), qemu, reset_while_inflating));
+        for machine in ["q35", "pc", "microvm,pcie=on"] {
+            let name = |case: &str| format!("life::{version}::{}::{case}", machine.trim_end_matches(",pcie=on"));
+            let qemu = || Qemu::new(version).machine(machine);
+            trials.push(trial(name("poweroff_ends_qemu_with_success"), qemu(), poweroff));
+            trials.push(trial(name("reboot_starts_afresh"), qemu(), reboot));
+        }
+    }
+    let newest = || Qemu::new(Version::Newest);
+    trials.push(trial("life::absurd_target_meets_a_floor", newest(), floor));
+    trials.push(trial("life::target_set_before_the_kernel_is_up", newest(), early_target));
+    trials
+}
+
+/// The machine is reset while requests are in flight. The next boot finds the host's target as it was, and follows it.
+fn reset_while_inflating(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    let target = 512 * MIB;
+    vm.qmp.set_target(target)?;
+    let memory = vm.memory;
+    vm.wait_for("the balloon to be on its way", |vm| {
+        let actual = vm.qmp.actual()?;
+        ensure!(actual > target, "the balloon was done before it could be disturbed");
+        Ok((actual < memory - 64 * MIB).then_some(()))
+    })?;
+    vm.qmp.system_reset()?;
+    vm.event("ready")?;
+    vm.balloon_to(target)?;
+    vm.balloon_to(memory)
+}
+
+fn poweroff(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.ask("poweroff", "exit")?;
+    let status = vm.end()?;
+    // isa-debug-exit makes (value << 1) | 1 of the value that the kernel writes.
+    ensure!(status.code() == Some(33), "QEMU should end with status 33: {status}");
+    Ok(())
+}
+
+fn reboot(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.balloon_to(vm.memory / 2)?;
+    vm.serial.type_line("reboot")?;
+    vm.event("ready")?;
+    vm.balloon_to(vm.memory)
+}
+
+/// The host asks for all of the memory. The guest gives what it can, says once that it stops there, and lives.
+fn floor(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.qmp.set_target(MIB)?;
+    let floor = vm.event("floor")?;
+    ensure!(floor.count("target")? == MIB, "the floor names the target that was asked for: {floor}");
+    ensure!(!floor.text("message")?.is_empty(), "the floor says why: {floor}");
+    let stopped_at = floor.count("actual")?;
+    ensure!(stopped_at > MIB && stopped_at < 64 * MIB, "the guest should keep little, but enough to live: {floor}");
+    // Long enough for a driver that spins to say it again.
+    std::thread::sleep(Duration::from_secs(1));
+    vm.ask("info", "console")?;
+    let told = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"floor""#)).count();
+    ensure!(told == 1, "the floor should be told of once, not {told} times");
+    vm.balloon_to(vm.memory)
+}
+
+/// The host has made up its mind before there is a driver: the balloon follows without any interrupt for it.
+fn early_target(vm: &mut Vm) -> Outcome {
+    vm.balloon_to(vm.memory / 2)?;
+    vm.event("ready")?;
+    vm.balloon_to(vm.memory)
+}

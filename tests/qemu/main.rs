@@ -1,0 +1,31 @@
+//! The kernel in QEMU, driven from outside: by QMP, by what it writes, and by what QEMU's process holds.
+//!
+//! Each case is a test of its own: `cargo test --test qemu -- microvm` runs those with `microvm` in their names.
+
+// A test program is an ordinary program of the host.
+#![allow(clippy::std_instead_of_core)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commands;
+mod layouts;
+mod life;
+mod matrix;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+use support::{Outcome, Qemu, Vm, on};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = [matrix::trials(), layouts::trials(), life::trials(), commands::trials()];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}
+
+/// A test on a virtual machine of its own.
+fn trial(name: impl Into<String>, qemu: Qemu, test: impl FnOnce(&mut Vm) -> Outcome + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || on(&qemu, test))
+}

@@ -1,0 +1,22 @@
+//! What the tests that boot QEMU share: a virtual machine driven from outside, and words to say what it should do.
+//!
+//! Every wait in here ends: a virtual machine has a deadline, and each wait for a line, an answer or an end of QEMU
+//! fails when it passes. A failure carries the evidence: QEMU's command line, what it and the kernel said last.
+
+// Each test program uses its own part of this.
+#![allow(dead_code, unused_imports)]
+
+pub(crate) mod event;
+pub(crate) mod failure;
+pub(crate) mod image;
+pub(crate) mod qemu;
+pub(crate) mod qmp;
+pub(crate) mod random;
+pub(crate) mod serial;
+pub(crate) mod version;
+pub(crate) mod vm;
+
+pub(crate) use failure::{Outcome, ensure};
+pub(crate) use qemu::{MIB, Qemu};
+pub(crate) use version::Version;
+pub(crate) use vm::{Vm, on};

@@ -1,0 +1,141 @@
+//! A virtual machine before it is started: what it is made of.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::image;
+use super::version::Version;
+
+/// Bytes in a MiB.
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// How long a test may take unless it says otherwise. Far more than it needs: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A virtual machine to be: by default a q35 with 512 MiB, a balloon, and our kernel with `log=json`.
+#[derive(Debug, Clone)]
+pub(crate) struct Qemu {
+    pub(crate) version: Version,
+    pub(crate) patience: Duration,
+    pub(crate) memory: u64,
+    image: PathBuf,
+    machine: String,
+    cpu: String,
+    preallocated: bool,
+    balloon: Option<String>,
+    before_balloon: Vec<String>,
+    command_line: String,
+}
+
+impl Qemu {
+    /// The default machine, on a version of QEMU.
+    pub(crate) fn new(version: Version) -> Self {
+        Self {
+            version,
+            patience: PATIENCE,
+            memory: 512 * MIB,
+            image: image::kernel(),
+            machine: "q35".into(),
+            cpu: "max".into(),
+            preallocated: false,
+            balloon: Some(String::new()),
+            before_balloon: Vec::new(),
+            command_line: "log=json".into(),
+        }
+    }
+
+    /// Boots another image.
+    pub(crate) fn image(mut self, image: PathBuf) -> Self {
+        self.image = image;
+        self
+    }
+
+    /// The machine type, with properties: `microvm,pcie=on`.
+    pub(crate) fn machine(mut self, machine: &str) -> Self {
+        self.machine = machine.into();
+        self
+    }
+
+    /// The CPU model, with properties.
+    pub(crate) fn cpu(mut self, cpu: &str) -> Self {
+        self.cpu = cpu.into();
+        self
+    }
+
+    /// Bytes of RAM.
+    pub(crate) fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Has QEMU touch all of the RAM at the start, so that whatever the guest gives back shows in its resident size.
+    pub(crate) fn preallocated(mut self) -> Self {
+        self.preallocated = true;
+        self
+    }
+
+    /// Properties of the balloon, separated by commas.
+    pub(crate) fn balloon(mut self, properties: &str) -> Self {
+        self.balloon = Some(properties.into());
+        self
+    }
+
+    /// No balloon at all.
+    pub(crate) fn without_balloon(mut self) -> Self {
+        self.balloon = None;
+        self
+    }
+
+    /// One more device; it comes before the balloon, which may sit behind it.
+    pub(crate) fn device(mut self, device: &str) -> Self {
+        self.before_balloon.push(device.into());
+        self
+    }
+
+    /// The kernel's command line, in place of `log=json`.
+    pub(crate) fn command_line(mut self, line: &str) -> Self {
+        self.command_line = line.into();
+        self
+    }
+
+    /// How long the whole test may take.
+    pub(crate) fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// QEMU's arguments. The serial port is on standard input and output; QMP connects to `qmp`, where the test listens.
+    pub(crate) fn arguments(&self, qmp: &Path) -> Vec<OsString> {
+        let mut line: Vec<OsString> = Vec::new();
+        let mut option = |name: &str, value: &str| line.extend([name.into(), value.into()]);
+        // TCG everywhere: the same instructions on every machine that runs the tests.
+        option("-accel", "tcg");
+        option("-cpu", &self.cpu);
+        option("-m", &format!("{}M", self.memory / MIB));
+        if self.preallocated {
+            let size = self.memory;
+            option("-object", &format!("memory-backend-ram,id=ram,size={size},prealloc=on"));
+            option("-machine", &format!("{},memory-backend=ram", self.machine));
+        } else {
+            option("-machine", &self.machine);
+        }
+        option("-display", "none");
+        option("-nic", "none");
+        option("-serial", "stdio");
+        option("-monitor", "none");
+        option("-chardev", &format!("socket,id=qmp,path={}", qmp.display()));
+        option("-mon", "chardev=qmp,mode=control");
+        option("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        for device in &self.before_balloon {
+            option("-device", device);
+        }
+        if let Some(properties) = &self.balloon {
+            let comma = if properties.is_empty() { "" } else { "," };
+            option("-device", &format!("virtio-balloon-pci,id=balloon0{comma}{properties}"));
+        }
+        option("-append", &self.command_line);
+        line.extend(["-kernel".into(), self.image.clone().into()]);
+        line
+    }
+}

@@ -1,0 +1,124 @@
+//! QEMU from outside: the machine protocol QMP, and the balloon as the host sees it.
+
+use std::io::{BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use qapi::{Command, Qmp as Client, Stream, qmp};
+use serde_json::{Map, Value, json};
+
+use super::failure::{Outcome, ensure};
+
+/// The balloon's path in QEMU's object tree; [`super::Qemu`] gives the device this id.
+const BALLOON: &str = "/machine/peripheral/balloon0";
+
+/// A QMP connection.
+pub(crate) struct Qmp {
+    client: Client<Stream<BufReader<UnixStream>, UnixStream>>,
+    socket: UnixStream,
+    deadline: Instant,
+}
+
+/// Statistics that the guest has reported.
+#[derive(Debug, Clone)]
+pub(crate) struct Statistics {
+    /// When QEMU got them, in seconds since 1970; 0 for never.
+    pub(crate) last_update: u64,
+    values: Map<String, Value>,
+}
+
+/// Statistics' names in QEMU, in the order of the specification's tags 0 to 7 (virtio 1.4, 5.5.6.3).
+pub(crate) const TAGS: [&str; 8] = [
+    "stat-swap-in",
+    "stat-swap-out",
+    "stat-major-faults",
+    "stat-minor-faults",
+    "stat-free-memory",
+    "stat-total-memory",
+    "stat-available-memory",
+    "stat-disk-caches",
+];
+
+impl Statistics {
+    /// The value of one statistic; `None` when the guest has not reported it.
+    pub(crate) fn get(&self, name: &str) -> Option<u64> {
+        // QEMU writes all ones for a statistic that it does not have, as -1 or as 2^64 - 1.
+        self.values.get(name)?.as_u64().filter(|value| *value != u64::MAX)
+    }
+
+    /// The value of one statistic, in bytes or as a count.
+    pub(crate) fn need(&self, name: &str) -> Outcome<u64> {
+        Ok(self.get(name).ok_or_else(|| format!("the guest has not reported {name}: {:?}", self.values))?)
+    }
+}
+
+impl Qmp {
+    /// Greets QEMU on a fresh connection. No command waits beyond the deadline.
+    pub(crate) fn greet(socket: UnixStream, deadline: Instant) -> Outcome<Self> {
+        let stream = Stream::new(BufReader::new(socket.try_clone()?), socket.try_clone()?);
+        let mut qmp = Self { client: Client::new(stream), socket, deadline };
+        qmp.arm()?;
+        qmp.client.handshake()?;
+        Ok(qmp)
+    }
+
+    /// Runs a command whose answer `qapi` has a type for.
+    pub(crate) fn run<C: Command>(&mut self, command: &C) -> Outcome<C::Ok> {
+        self.arm()?;
+        self.client.execute(command).map_err(|error| format!("QMP {}: {error}", C::NAME).into())
+    }
+
+    /// Runs any command. Some of QEMU's answers differ between versions, and so from `qapi`'s types.
+    pub(crate) fn run_any(&mut self, name: &str, arguments: &Value) -> Outcome<Value> {
+        self.arm()?;
+        let stream = self.client.inner_mut().get_mut_write();
+        writeln!(stream, "{}", json!({ "execute": name, "arguments": arguments }))?;
+        // `qom-get` is one of the commands whose answer can be anything.
+        let answer = self.client.read_response::<qmp::qom_get>();
+        answer.map_err(|error| format!("QMP {name} {arguments}: {error}").into())
+    }
+
+    /// Asks the guest to keep `bytes`.
+    pub(crate) fn set_target(&mut self, bytes: u64) -> Outcome {
+        self.run_any("balloon", &json!({ "value": bytes })).map(drop)
+    }
+
+    /// What the guest has, by its own word, in bytes.
+    pub(crate) fn actual(&mut self) -> Outcome<u64> {
+        let answer = self.run_any("query-balloon", &json!({}))?;
+        Ok(answer["actual"].as_u64().ok_or_else(|| format!("query-balloon: {answer}"))?)
+    }
+
+    /// Has QEMU ask for statistics each `seconds`; 0 for no more.
+    pub(crate) fn poll_statistics(&mut self, seconds: u64) -> Outcome {
+        let arguments = json!({ "path": BALLOON, "property": "guest-stats-polling-interval", "value": seconds });
+        self.run_any("qom-set", &arguments).map(drop)
+    }
+
+    /// The statistics that the guest reported last.
+    pub(crate) fn statistics(&mut self) -> Outcome<Statistics> {
+        let answer = self.run_any("qom-get", &json!({ "path": BALLOON, "property": "guest-stats" }))?;
+        let values = answer["stats"].as_object().ok_or_else(|| format!("guest-stats: {answer}"))?;
+        let last_update = answer["last-update"].as_u64().unwrap_or_default();
+        Ok(Statistics { last_update, values: values.clone() })
+    }
+
+    /// The device status and negotiated features, in QEMU's words.
+    pub(crate) fn virtio_status(&mut self) -> Outcome<Value> {
+        let devices = self.run_any("x-query-virtio", &json!({}))?;
+        let path = devices.as_array().into_iter().flatten().find(|device| device["name"] == "virtio-balloon");
+        let path = path.ok_or("QEMU knows no balloon")?["path"].clone();
+        self.run_any("x-query-virtio-status", &json!({ "path": path }))
+    }
+
+    /// Resets the machine, as its reset button does.
+    pub(crate) fn system_reset(&mut self) -> Outcome {
+        self.run(&qmp::system_reset {}).map(drop)
+    }
+
+    fn arm(&mut self) -> Outcome {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        ensure!(!left.is_zero(), "the time is up");
+        Ok(self.socket.set_read_timeout(Some(left))?)
+    }
+}

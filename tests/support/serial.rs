@@ -1,0 +1,98 @@
+//! The guest's serial port: the lines it has written, each with its time, and a way to type.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{ChildStdin, ChildStdout};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::failure::Outcome;
+
+/// A line that the guest has written, without its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    /// Time since QEMU was started.
+    pub(crate) after: Duration,
+    /// What the line says.
+    pub(crate) text: String,
+}
+
+#[derive(Default)]
+struct Record {
+    lines: Vec<Line>,
+    ended: bool,
+}
+
+/// The serial port. A thread reads it all the time, so that the guest never waits for the test.
+pub(crate) struct Serial {
+    record: Arc<(Mutex<Record>, Condvar)>,
+    keyboard: ChildStdin,
+    /// How many lines the test has seen.
+    seen: usize,
+}
+
+impl Serial {
+    /// Starts to read what the guest writes.
+    pub(crate) fn new(screen: ChildStdout, keyboard: ChildStdin) -> Self {
+        let record = Arc::new((Mutex::new(Record::default()), Condvar::new()));
+        let writer = Arc::clone(&record);
+        thread::spawn(move || keep(screen, &writer));
+        Self { record, keyboard, seen: 0 }
+    }
+
+    /// Types a line.
+    pub(crate) fn type_line(&mut self, line: &str) -> Outcome {
+        self.keyboard.write_all(format!("{line}\r").as_bytes())?;
+        Ok(self.keyboard.flush()?)
+    }
+
+    /// The next line that the test has not seen; `None` when QEMU has closed the port and all is seen.
+    pub(crate) fn next_line(&mut self, deadline: Instant) -> Outcome<Option<Line>> {
+        let (lock, changed) = &*self.record;
+        let mut record = locked(lock);
+        loop {
+            if let Some(line) = record.lines.get(self.seen) {
+                self.seen += 1;
+                return Ok(Some(line.clone()));
+            }
+            if record.ended {
+                return Ok(None);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err("the time is up".into());
+            }
+            record = changed.wait_timeout(record, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The last `count` lines, seen or not.
+    pub(crate) fn tail(&self, count: usize) -> Vec<Line> {
+        let record = locked(&self.record.0);
+        record.lines[record.lines.len().saturating_sub(count)..].to_vec()
+    }
+
+    /// Every line so far, seen or not.
+    pub(crate) fn all(&self) -> Vec<Line> {
+        self.tail(usize::MAX)
+    }
+}
+
+fn keep(screen: impl Read, record: &(Mutex<Record>, Condvar)) {
+    let start = Instant::now();
+    let mut screen = BufReader::new(screen);
+    let mut bytes = Vec::new();
+    while screen.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
+        let text = String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned();
+        bytes.clear();
+        locked(&record.0).lines.push(Line { after: start.elapsed(), text });
+        record.1.notify_all();
+    }
+    locked(&record.0).ended = true;
+    record.1.notify_all();
+}
+
+/// A reader that panicked has still left whole lines behind.
+fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}

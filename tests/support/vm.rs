@@ -1,0 +1,256 @@
+//! A virtual machine that runs: its serial port, its QMP connection and its process.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{env, fs, process};
+
+use libtest_mimic::{Completion, Failed};
+
+use super::event::Event;
+use super::failure::{Failure, Outcome, ensure};
+use super::qemu::Qemu;
+use super::qmp::Qmp;
+use super::serial::Serial;
+
+/// How often a wait looks again at what cannot wake it.
+const GLANCE: Duration = Duration::from_millis(2);
+
+/// Lines of the serial port that a failure shows.
+const SHOWN: usize = 60;
+
+/// A virtual machine. It ends when this value does.
+pub(crate) struct Vm {
+    pub(crate) serial: Serial,
+    pub(crate) qmp: Qmp,
+    /// Bytes of RAM.
+    pub(crate) memory: u64,
+    deadline: Instant,
+    process: Process,
+}
+
+/// Runs a test on a virtual machine: ignored where this version of QEMU can't be had, and a failure explained.
+pub(crate) fn on(qemu: &Qemu, test: impl FnOnce(&mut Vm) -> Outcome) -> Result<Completion, Failed> {
+    let Some(launcher) = qemu.version.launcher()? else {
+        return Ok(Completion::ignored_with(format!("{} can't be had here", qemu.version)));
+    };
+    let mut vm = Vm::start(&launcher, qemu)?;
+    match test(&mut vm) {
+        Ok(()) => Ok(Completion::Completed),
+        Err(failure) => Err(vm.explain(&failure).into()),
+    }
+}
+
+impl Vm {
+    fn start(launcher: &Path, qemu: &Qemu) -> Outcome<Self> {
+        let deadline = Instant::now() + qemu.patience;
+        let folder = Folder::new()?;
+        let socket = folder.0.join("qmp");
+        // QEMU connects to us, not we to it: so there is nothing to try again.
+        let listener = UnixListener::bind(&socket)?;
+        let mut process = Process::start(launcher, qemu, &socket)?;
+        let taken = |_| "the serial port is taken";
+        let screen = process.child.stdout.take().ok_or(()).map_err(taken)?;
+        let keyboard = process.child.stdin.take().ok_or(()).map_err(taken)?;
+        let serial = Serial::new(screen, keyboard);
+        let qmp = process.accept(&listener, deadline).and_then(|stream| Qmp::greet(stream, deadline));
+        match qmp {
+            Ok(qmp) => Ok(Self { serial, qmp, memory: qemu.memory, deadline, process }),
+            Err(failure) => Err(process.explain(&failure, &serial).into()),
+        }
+    }
+
+    /// The next event of this name. Other events are passed over, but for those that tell of a bug.
+    pub(crate) fn event(&mut self, name: &str) -> Outcome<Event> {
+        self.event_where(name, |event| event.name() == name)
+    }
+
+    /// The next event that `wanted` accepts; `what` names it in a failure.
+    pub(crate) fn event_where(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) -> Outcome<Event> {
+        loop {
+            let line = self.serial.next_line(self.deadline).map_err(|error| format!("no `{what}` event: {error}"))?;
+            let line = line.ok_or_else(|| format!("no `{what}` event: QEMU has ended"))?;
+            let event = Event::parse(&line.text)?;
+            if wanted(&event) {
+                return Ok(event);
+            }
+            ensure!(!event.is_fatal(), "waiting for a `{what}` event: {event}");
+        }
+    }
+
+    /// The next line that holds `words`, for a kernel that writes text.
+    pub(crate) fn line_with(&mut self, words: &str) -> Outcome<String> {
+        loop {
+            let line =
+                self.serial.next_line(self.deadline).map_err(|error| format!("no line with {words:?}: {error}"))?;
+            let line = line.ok_or_else(|| format!("no line with {words:?}: QEMU has ended"))?;
+            if line.text.contains(words) {
+                return Ok(line.text);
+            }
+        }
+    }
+
+    /// Types a command and gives the next event of this name.
+    pub(crate) fn ask(&mut self, command: &str, name: &str) -> Outcome<Event> {
+        self.serial.type_line(command)?;
+        self.event(name).map_err(|error| format!("after {command:?}: {error}").into())
+    }
+
+    /// Asks again and again until there is an answer; `what` is what the wait is for.
+    pub(crate) fn wait_for<T>(
+        &mut self,
+        what: &str,
+        mut ask: impl FnMut(&mut Self) -> Outcome<Option<T>>,
+    ) -> Outcome<T> {
+        loop {
+            if let Some(answer) = ask(self)? {
+                return Ok(answer);
+            }
+            ensure!(Instant::now() < self.deadline, "the time is up, waiting for {what}");
+            ensure!(self.process.status()?.is_none(), "QEMU has ended, waiting for {what}");
+            thread::sleep(GLANCE);
+        }
+    }
+
+    /// Sets the balloon's target and waits until `query-balloon` has exactly that.
+    pub(crate) fn balloon_to(&mut self, bytes: u64) -> Outcome {
+        self.qmp.set_target(bytes)?;
+        let mut last = 0;
+        self.wait_for("query-balloon to reach the target", |vm| {
+            last = vm.qmp.actual()?;
+            Ok((last == bytes).then_some(()))
+        })
+        .map_err(|error| format!("{error}: {last} of {bytes} bytes").into())
+    }
+
+    /// Bytes of memory that the host has for this QEMU.
+    pub(crate) fn resident(&self) -> Outcome<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+    }
+
+    /// Waits until QEMU has ended by itself, and gives its exit status.
+    pub(crate) fn end(&mut self) -> Outcome<ExitStatus> {
+        loop {
+            if let Some(status) = self.process.status()? {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < self.deadline, "the time is up, waiting for QEMU to end");
+            thread::sleep(GLANCE);
+        }
+    }
+
+    fn explain(&mut self, failure: &Failure) -> String {
+        self.process.explain(failure, &self.serial)
+    }
+}
+
+/// QEMU's process.
+struct Process {
+    child: Child,
+    command: String,
+    complaints: Option<JoinHandle<String>>,
+}
+
+impl Process {
+    fn start(launcher: &Path, qemu: &Qemu, qmp: &Path) -> Outcome<Self> {
+        // `setpriv` has the kernel end QEMU when the test's thread ends, even by a signal; without it, drop has to do.
+        let guard = Path::new("/usr/bin/setpriv");
+        let mut command = Command::new(if guard.exists() { guard } else { launcher });
+        if guard.exists() {
+            command.args(["--pdeathsig", "KILL", "--"]).arg(launcher);
+        }
+        command.args(qemu.arguments(qmp));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("{}: {error}", launcher.display()))?;
+        let complaints = child.stderr.take().map(|mut stderr| {
+            thread::spawn(move || {
+                let mut text = Vec::new();
+                let _ = stderr.read_to_end(&mut text);
+                String::from_utf8_lossy(&text).into_owned()
+            })
+        });
+        Ok(Self { child, command: format!("{command:?}"), complaints })
+    }
+
+    /// The connection that QEMU makes to us; not when QEMU ends before.
+    fn accept(&mut self, listener: &UnixListener, deadline: Instant) -> Outcome<UnixStream> {
+        listener.set_nonblocking(true)?;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(false)?;
+                    return Ok(stream);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(status) = self.status()? {
+                return Err(format!("QEMU did not start: {status}").into());
+            }
+            ensure!(Instant::now() < deadline, "the time is up, waiting for QEMU's QMP connection");
+            thread::sleep(GLANCE);
+        }
+    }
+
+    fn status(&mut self) -> Outcome<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Ends QEMU, and tells all that may show why a test failed.
+    fn explain(&mut self, failure: &Failure, serial: &Serial) -> String {
+        let ended = self.status().ok().flatten();
+        self.stop();
+        let mut report = format!("{failure}\n\nQEMU: {}\n", self.command);
+        if let Some(status) = ended {
+            let _ = writeln!(report, "QEMU had ended: {status}");
+        }
+        let complaints = self.complaints.take().and_then(|reader| reader.join().ok()).unwrap_or_default();
+        if !complaints.is_empty() {
+            let _ = writeln!(report, "QEMU said: {}", complaints.trim_end());
+        }
+        let lines = serial.tail(SHOWN);
+        let _ = writeln!(report, "Serial port, last {} lines:", lines.len());
+        for line in lines {
+            let _ = writeln!(report, "{:8.3} {}", line.after.as_secs_f64(), line.text);
+        }
+        report
+    }
+
+    fn stop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A folder of its own for each virtual machine, gone when this value is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Outcome<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("ballonet-{}-{number}", process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

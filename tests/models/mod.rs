@@ -11,12 +11,15 @@ mod bus;
 mod common_config;
 mod config_space;
 mod frames;
+mod interrupts;
 mod layout;
 mod machine;
 mod msix;
+mod pages;
 mod platform;
 mod queue;
 mod ram;
+mod requests;
 mod schedule;
 
 pub use balloon::Balloon;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::behaviour::feature;
+use super::behaviour::{Lie, feature};
 use super::bus::Bus;
 
 const NEXT: u16 = 1;
@@ -298,7 +298,7 @@ impl QueueModel {
     }
 
     /// Writes a used element and index as they are, whatever they say.
-    pub fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
+    fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
         let memory = bus.ram.memory();
         let (ring, at) = (self.ring.used_ring(), self.ring.next_used());
         let element = GuestAddress(ring + 4 + 8 * u64::from(at % self.size()));
@@ -307,5 +307,21 @@ impl QueueModel {
         let index = at.wrapping_add(advance);
         memory.store(index.to_le(), GuestAddress(ring + 2), Ordering::Release).expect("used ring in RAM");
         self.ring.set_next_used(index);
+    }
+
+    /// Tells a lie in the used ring instead of completing `head`. `last` is the id used before.
+    pub fn lie(&mut self, lie: Lie, head: u16, last: Option<u32>, bus: &Bus) {
+        let size = self.size();
+        let in_use = |slot| self.in_flight.iter().any(|r| r.chain.iter().any(|(used, _)| *used == slot));
+        let free = (0..size).rev().find(|slot| *slot != head && !in_use(*slot));
+        let head = u32::from(head);
+        match lie {
+            Lie::IdOutOfRange => self.forge_used(u32::from(size), 0, 1, bus),
+            Lie::IdNotInFlight => self.forge_used(free.map_or(head + 0x1_0000, u32::from), 0, 1, bus),
+            Lie::IdRepeated => self.forge_used(last.unwrap_or(head), 0, 1, bus),
+            Lie::LengthTooLong => self.forge_used(head, u32::MAX, 1, bus),
+            Lie::IndexJumps => self.forge_used(head, 0, size + 1, bus),
+            Lie::IndexGoesBack => self.forge_used(head, 0, u16::MAX, bus),
+        }
     }
 }

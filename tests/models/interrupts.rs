@@ -1,0 +1,100 @@
+//! How a function interrupts: by MSI-X messages while those are enabled, else by its line and the ISR byte.
+
+use super::bus::Bus;
+use super::config_space::ConfigModel;
+use super::msix::MsixTable;
+use super::queue::NO_VECTOR;
+
+const ISR_QUEUE: u8 = 1;
+const ISR_CONFIG: u8 = 2;
+
+/// The interrupt side of a function.
+#[derive(Debug)]
+pub struct Interrupts {
+    msix: Option<MsixTable>,
+    isr: u8,
+}
+
+impl Interrupts {
+    pub fn new(vectors: Option<u16>) -> Self {
+        Self { msix: vectors.map(MsixTable::new), isr: 0 }
+    }
+
+    /// A reset of the device: nothing is pending. The MSI-X table is PCI's and stays.
+    pub fn clear(&mut self) {
+        self.isr = 0;
+    }
+
+    pub fn read_isr(&mut self, config: &ConfigModel, bus: &mut Bus) -> u32 {
+        if config.msix_enabled() {
+            bus.misstep("PCI-ISR-01", "ISR read in MSI-X mode");
+        }
+        std::mem::take(&mut self.isr).into()
+    }
+
+    pub fn read_table(&self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
+        self.msix.as_ref().map_or(u32::MAX, |table| table.read_table(offset, width, bus))
+    }
+
+    pub fn write_table(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
+        match &mut self.msix {
+            Some(table) => table.write_table(offset, width, value, bus),
+            None => bus.misstep("PCI-MSIX", "write to the MSI-X table of a function that has none"),
+        }
+    }
+
+    pub fn read_pending(&self, offset: u64, width: u8) -> u32 {
+        self.msix.as_ref().map_or(0, |table| table.read_pending(offset, width))
+    }
+
+    /// At DRIVER_OK every vector up to the highest in use can be raised.
+    pub fn check_live(&self, highest: Option<u16>, config: &ConfigModel, bus: &mut Bus) {
+        let Some(table) = self.msix.as_ref().filter(|_| config.msix_enabled()) else { return };
+        let used = highest.map_or(0, |vector| usize::from(vector) + 1);
+        if config.msix_all_masked() || table.unmasked() < used {
+            bus.misstep("PCI-MSIX", format!("DRIVER_OK with {} of {used} vectors unmasked", table.unmasked()));
+        }
+    }
+
+    pub fn raise_config(&mut self, vector: u16, delay: u64, config: &ConfigModel, bus: &mut Bus) {
+        self.isr |= ISR_CONFIG;
+        self.raise_vector(vector, delay, config, bus);
+    }
+
+    pub fn raise_queue(&mut self, vector: u16, delay: u64, config: &ConfigModel, bus: &mut Bus) {
+        if !config.msix_enabled() {
+            self.isr |= ISR_QUEUE;
+        }
+        self.raise_vector(vector, delay, config, bus);
+    }
+
+    /// Everything at once, for no reason.
+    pub fn raise_all(&mut self, config: &ConfigModel, bus: &mut Bus) {
+        self.isr |= ISR_QUEUE;
+        let vectors = self.msix.as_ref().map_or(0, MsixTable::len) as u16;
+        (0..vectors).for_each(|vector| self.raise_vector(vector, 0, config, bus));
+    }
+
+    fn raise_vector(&mut self, vector: u16, delay: u64, config: &ConfigModel, bus: &mut Bus) {
+        if !config.msix_enabled() || vector == NO_VECTOR {
+            return;
+        }
+        if let Some(message) = self.msix.as_mut().and_then(|table| table.raise(vector, config.msix_all_masked())) {
+            bus.send(message, delay);
+        }
+    }
+
+    /// Sends what was raised while masked and is masked no more.
+    pub fn send_pending(&mut self, config: &ConfigModel, bus: &mut Bus) {
+        if config.msix_enabled() {
+            for message in self.msix.iter_mut().flat_map(|table| table.release_pending(config.msix_all_masked())) {
+                bus.send(message, 0);
+            }
+        }
+    }
+
+    /// Whether the line is pulled, for a function that has one.
+    pub fn pulls_line(&self, config: &ConfigModel) -> bool {
+        self.isr != 0 && !config.msix_enabled() && !config.intx_disabled()
+    }
+}

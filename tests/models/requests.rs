@@ -1,0 +1,199 @@
+//! The balloon's queues at work: kicks, the requests they bring, and when and how each is completed.
+
+use super::balloon::{Balloon, Statistic};
+use super::behaviour::{Behaviour, Handling, Numbering, feature};
+use super::bus::Bus;
+use super::pages::{pfns, take_deflated, take_inflated};
+use super::queue::{Purpose, QueueModel, Request};
+use super::ram::HostSide;
+
+impl Balloon {
+    pub(super) fn kick(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
+        let index = (offset / 4) as u16;
+        let live = self.common.live();
+        let now = bus.now;
+        let Some(queue) = self.common.queues.get_mut(usize::from(index)).filter(|q| q.enabled && offset % 4 == 0)
+        else {
+            return bus.misstep("PCI-NOTIF-03", format!("kick at {offset:#x}, where no enabled queue is notified"));
+        };
+        if width != 2 || value != u32::from(index) {
+            bus.misstep("PCI-NOTIF-01", format!("kick of queue {index} with {value:#x} in {width} bytes"));
+        }
+        if !live {
+            bus.misstep("INIT-14", format!("queue {index} kicked before DRIVER_OK"));
+        }
+        queue.kicks += 1;
+        self.needless_kicks += u64::from(queue.waiting(bus) == 0 && queue.kicked.is_none());
+        match self.behaviour.handling {
+            Handling::AtOnce => self.handle_kick(index, bus),
+            Handling::Later(delay) => {
+                let queue = &mut self.common.queues[usize::from(index)];
+                queue.kicked = queue.kicked.or(Some(now + delay));
+            }
+        }
+        self.work(bus);
+    }
+
+    pub(super) fn stalled(&self) -> bool {
+        let over = |limit: Option<u64>| limit.is_some_and(|limit| self.completions >= limit);
+        over(self.behaviour.stalls_after) || over(self.behaviour.needs_reset_after)
+    }
+
+    /// Takes what is on the available ring of a queue.
+    fn handle_kick(&mut self, index: u16, bus: &mut Bus) {
+        let queue = &mut self.common.queues[usize::from(index)];
+        queue.kicked = None;
+        if !queue.enabled || !self.config.bus_master() {
+            return;
+        }
+        let purpose = queue.purpose;
+        for mut request in queue.take_available(bus) {
+            request.due = bus.now + self.behaviour.schedule.below(self.behaviour.service + 1);
+            match purpose {
+                Purpose::Statistics => self.take_statistics(request, bus),
+                _ => self.take_pfns(index, request, bus),
+            }
+        }
+    }
+
+    fn take_statistics(&mut self, request: Request, bus: &mut Bus) {
+        if self.statistics.is_some() {
+            bus.misstep("BAL-STATS-01", "a second statistics buffer");
+        }
+        if request.bytes.is_empty() || request.bytes.len() % 10 != 0 {
+            bus.misstep("BAL-STATS-05", format!("statistics of {} bytes", request.bytes.len()));
+        }
+        let report: Vec<Statistic> = request
+            .bytes
+            .chunks_exact(10)
+            .map(|c| (u16::from_le_bytes([c[0], c[1]]), u64::from_le_bytes(c[2..].try_into().expect("8 bytes"))))
+            .collect();
+        let tags = |report: &[Statistic]| report.iter().map(|(tag, _)| *tag).collect::<Vec<_>>();
+        if self.reports.last().is_some_and(|last| tags(last) != tags(&report)) {
+            bus.misstep("BAL-STATS-08", format!("tags changed to {:?}", tags(&report)));
+        }
+        self.reports.push(report);
+        self.statistics = Some(request);
+    }
+
+    /// Takes an inflate or deflate request: checks it and marks its frames.
+    fn take_pfns(&mut self, index: u16, request: Request, bus: &mut Bus) {
+        let longest = request.chain.iter().map(|(_, d)| d.length).max().unwrap_or(0);
+        if longest > self.behaviour.longest_descriptor || request.chain.len() > 1 && self.behaviour.loses_long {
+            self.skipped += 1;
+            bus.misstep("BAL-LONG", format!("{} descriptors, the longest of {longest} bytes", request.chain.len()));
+            if self.behaviour.loses_long {
+                return;
+            }
+        }
+        if request.bytes.is_empty() || request.bytes.len() % 4 != 0 {
+            bus.misstep("BAL-PFNS", format!("PFN array of {} bytes", request.bytes.len()));
+        }
+        let inflating = self.queue(index).purpose == Purpose::Inflate;
+        let list = pfns(&request);
+        self.largest_request = self.largest_request.max(list.len());
+        for pfn in list {
+            if inflating { take_inflated(pfn, bus) } else { take_deflated(pfn, bus) }
+        }
+        self.common.queues[usize::from(index)].in_flight.push(request);
+    }
+
+    /// Returns a request to the driver, or lies about it.
+    pub(super) fn complete(&mut self, index: u16, request: &Request, bus: &mut Bus) {
+        self.queue(index).check_unchanged(request, bus);
+        let purpose = self.queue(index).purpose;
+        let after = match purpose {
+            Purpose::Inflate => Some(HostSide::Ballooned),
+            Purpose::Deflate => Some(HostSide::Guest),
+            _ => None,
+        };
+        if let Some(side) = after {
+            for pfn in pfns(request) {
+                bus.ram.set_host_side(pfn, side);
+            }
+        }
+        self.completions += 1;
+        let lie = self.behaviour.lie.filter(|(after, _)| self.completions > *after).map(|(_, lie)| lie);
+        let last = self.last_used.replace(u32::from(request.head));
+        let queue = &mut self.common.queues[usize::from(index)];
+        let wanted = match lie {
+            Some(lie) => {
+                queue.lie(lie, request.head, last, bus);
+                self.behaviour.lie = None;
+                true
+            }
+            None => queue.put_used(request.head, 0, bus),
+        };
+        if wanted {
+            self.raise_queue(index, bus);
+        }
+        if self.behaviour.needs_reset_after == Some(self.completions) {
+            self.raise_needs_reset(bus);
+        }
+    }
+
+    // Time.
+
+    /// Does everything that is due.
+    pub fn work(&mut self, bus: &mut Bus) {
+        if self.gone() {
+            return;
+        }
+        if let Some(period) = self.behaviour.spurious
+            && bus.now >= self.next_spurious
+        {
+            self.next_spurious = bus.now + period;
+            self.raise_spurious(bus);
+        }
+        for index in 0..self.common.queues.len() as u16 {
+            if self.queue(index).kicked.is_some_and(|due| due <= bus.now) {
+                self.handle_kick(index, bus);
+            }
+            while let Some(request) = self.next_finished(index, bus.now) {
+                self.complete(index, &request, bus);
+            }
+        }
+    }
+
+    /// The request to complete next: of those due, the schedule picks one.
+    fn next_finished(&mut self, index: u16, now: u64) -> Option<Request> {
+        if self.stalled() {
+            return None;
+        }
+        let in_flight = &mut self.common.queues[usize::from(index)].in_flight;
+        let due: Vec<usize> = (0..in_flight.len()).filter(|i| in_flight[*i].due <= now).collect();
+        let pick = self.behaviour.schedule.below(due.len() as u64) as usize;
+        due.get(pick).map(|at| in_flight.remove(*at))
+    }
+
+    /// When the device does something by itself next.
+    pub fn next_due(&self) -> Option<u64> {
+        if self.gone() {
+            return None;
+        }
+        let stalled = self.stalled();
+        let kicks = self.common.queues.iter().filter_map(|q| q.kicked);
+        let requests = self.common.queues.iter().flat_map(|q| q.in_flight.iter().map(|r| r.due)).filter(|_| !stalled);
+        kicks.chain(requests).min()
+    }
+}
+
+/// The queues that a device with these features has.
+pub(super) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
+    let offered = |bit: u64| behaviour.features & bit != 0;
+    let size = behaviour.queue_size;
+    let optional = [
+        (Purpose::Statistics, size, offered(feature::STATS_VQ)),
+        (Purpose::Hint, size, offered(feature::FREE_PAGE_HINT)),
+        (Purpose::Reporting, 32, offered(feature::PAGE_REPORTING)),
+    ];
+    let mut purposes = vec![(Purpose::Inflate, size), (Purpose::Deflate, size)];
+    for (purpose, size, present) in optional {
+        match (present, behaviour.numbering) {
+            (true, _) => purposes.push((purpose, size)),
+            (false, Numbering::Fixed) => purposes.push((Purpose::Missing, 1)),
+            (false, Numbering::Dense) => {}
+        }
+    }
+    purposes.into_iter().enumerate().map(|(i, (purpose, size))| QueueModel::new(i as u16, purpose, size)).collect()
+}

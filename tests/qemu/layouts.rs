@@ -13,10 +13,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut layouts = vec![
         ("cpu::qemu64", newest().cpu("qemu64")),
         ("cpu::without_x2apic", newest().cpu("max,-x2apic")),
-        ("bridge::pcie_root_port", newest().device("pcie-root-port,id=port,chassis=1,slot=1").balloon("bus=port")),
+        ("bridge::pcie_root_port", newest().device("pcie-root-port,id=port0,chassis=1,slot=1").balloon("bus=port0")),
         (
             "bridge::pcie_root_port_on_qemu-7.2",
-            old().device("pcie-root-port,id=port,chassis=1,slot=1").balloon("bus=port"),
+            old().device("pcie-root-port,id=port0,chassis=1,slot=1").balloon("bus=port0"),
         ),
         ("bridge::pcie_to_pci", newest().device("pcie-pci-bridge,id=bridge").balloon("bus=bridge,addr=3")),
         (
@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 .balloon("bus=inner,addr=7,vectors=0"),
         ),
         ("bridge::pcie_root_port_on_microvm", {
-            newest().machine("microvm,pcie=on").device("pcie-root-port,id=port,chassis=1,slot=1").balloon("bus=port")
+            newest().machine("microvm,pcie=on").device("pcie-root-port,id=port0,chassis=1,slot=1").balloon("bus=port0")
         }),
         ("many_devices::q35", crowded(newest())),
         ("many_devices::pc", crowded(newest().machine("pc"))),

@@ -1,5 +1,53 @@
 //! Page frames: who owns each of them, given and taken in runs of 2 MiB first.
+//!
+//! [`Frames`] is the allocator. It needs a memory map as [`PhysRange`]s and some memory for its records, whose size
+//! [`Footprint`] tells and for which [`place`] finds a place:
+//!
+//! ```
+//! use ballonet::memory::{Footprint, Frames, PhysAddr, PhysRange, place};
+//!
+//! let range = |start, bytes| PhysRange::new(PhysAddr::new(start)?, bytes);
+//! let usable = [range(0, 0x9_fc00)?, range(0x10_0000, 0x3ff0_0000)?];
+//! let footprint = Footprint::of(usable);
+//! let records = place(footprint.bytes() as u64, 1 << 32, usable, [])?;
+//! # let mut memory = vec![0u64; footprint.bytes().div_ceil(8)];
+//! # let bytes = zerocopy::IntoBytes::as_mut_bytes(memory.as_mut_slice());
+//! // `bytes` is the memory at `records`, mapped.
+//! let mut frames = Frames::new(bytes, usable, [records]).ok()?;
+//!
+//! let run = frames.allocate(16, 16).ok()?;
+//! assert_eq!(run.start().as_u32() % 16, 0);
+//! frames.free(run).ok()?;
+//! assert!(frames.free(run).is_err());
+//! # Some::<()>(()).unwrap();
+//! # Some(())
+//! ```
 
 mod address;
+mod allocate;
+mod audit;
+mod bitmap;
+mod error;
+mod frame_set;
+mod frames;
+mod lend;
+mod list;
+mod placement;
+mod range;
+mod region;
+mod span;
+mod storage;
+
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod scale_test;
 
 pub use address::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
+pub use audit::Inconsistency;
+pub use error::{AllocateError, FrameError, Operation, ReserveError};
+pub use frames::{Counts, Frames, History};
+pub use placement::place;
+pub use range::PhysRange;
+pub use region::FrameState;
+pub use storage::{Footprint, StorageError};

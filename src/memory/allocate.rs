@@ -1,0 +1,164 @@
+//! Allocation: finding the run of free frames that costs the rest of memory least.
+//!
+//! - Up to 512 frames come from one region, of the zone with the highest addresses that has one, and there from the region
+//!   whose largest block is the smallest that surely fits. So whole regions are broken last, and low memory is kept. This
+//!   takes constant time.
+//! - Only when no block surely fits are regions searched that might have the run all the same, across the alignment that
+//!   blocks have: at most those with blocks of a quarter of the size or more.
+//! - More than 512 frames come from wholly free regions that follow each other. The search looks at a bit a region, so at
+//!   a mebibyte in 16 TiB; the allocation itself at each region of the run.
+#![forbid(unsafe_code)]
+
+use super::error::AllocateError;
+use super::frame_set::{FrameSet, REGION_FRAMES};
+use super::frames::Frames;
+use super::list::{End, Zone};
+use super::range::FRAME_NUMBERS;
+use super::region::{Family, FrameState};
+use super::span::parts;
+use super::{FRAME_SIZE, FrameRun, PhysAddr};
+
+/// How many frames, and aligned to how many: both at least 1, the latter a power of two.
+#[derive(Clone, Copy)]
+struct Request {
+    frames: u32,
+    align: u32,
+}
+
+impl Request {
+    fn new(frames: u32, align: u32) -> Result<Self, AllocateError> {
+        let valid = frames > 0 && align.is_power_of_two();
+        if valid { Ok(Self { frames, align }) } else { Err(AllocateError::Malformed { frames, align }) }
+    }
+
+    /// Whether one region can hold it.
+    fn fits_region(self) -> bool {
+        self.frames <= REGION_FRAMES && self.align <= REGION_FRAMES
+    }
+
+    /// The order of a block in which it surely fits, if a region can hold it.
+    fn sure_order(self) -> u32 {
+        self.frames.max(self.align).next_power_of_two().ilog2()
+    }
+
+    /// The least order of the blocks that a run for it must contain: 2^(k+1) - 1 frames always contain 2^k aligned ones.
+    fn least_order(self) -> u32 {
+        (self.frames + 1).ilog2() - 1
+    }
+
+    /// The positions in a region from which it fits into `free`.
+    fn fits_at(self, free: FrameSet) -> Option<u32> {
+        (free.starts_of_runs(self.frames) & FrameSet::aligned(self.align)).first()
+    }
+}
+
+impl Frames<'_> {
+    /// Allocates `frames` contiguous frames; free -> used. The first frame's number is a multiple of `align`, a power of two.
+    ///
+    /// Up to 512 frames aligned to up to 512 lie in one 2 MiB region and come in constant time while there is a free block of
+    /// the next power of two. More than that starts at a region's edge and costs a search over a bit a region.
+    ///
+    /// # Errors
+    /// [`AllocateError::Exhausted`] when there is no such run, [`AllocateError::Malformed`] for no frames or an alignment that is
+    /// not a power of two.
+    pub fn allocate(&mut self, frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
+        let request = Request::new(frames, align)?;
+        let run = if request.fits_region() {
+            self.find_in_lists(request, &Zone::HIGHEST_FIRST).or_else(|| self.search_lists(request))
+        } else {
+            self.find_regions(request, FRAME_NUMBERS)
+        };
+        self.take(request, run)
+    }
+
+    /// The same, but the whole run lies below the address `limit`: for devices and processor modes that reach no further.
+    ///
+    /// From 4 GiB on it first tries what is below 4 GiB in constant time. Otherwise, and when that fails, it looks at each region below
+    /// the limit, highest first.
+    ///
+    /// # Errors
+    /// As [`Frames::allocate`].
+    pub fn allocate_below(&mut self, frames: u32, align: u32, limit: PhysAddr) -> Result<FrameRun, AllocateError> {
+        let request = Request::new(frames, align)?;
+        let end = (limit.as_u64() / FRAME_SIZE).min(FRAME_NUMBERS);
+        let low = if end >= u64::from(Zone::High.first_region() * REGION_FRAMES) {
+            &[Zone::Dma32, Zone::Isa][..]
+        } else {
+            &[]
+        };
+        let run = if request.fits_region() {
+            self.find_in_lists(request, low).or_else(|| self.search_below(request, end))
+        } else {
+            self.find_regions(request, end)
+        };
+        self.take(request, run)
+    }
+
+    /// Marks the run found as used, or says that there is none.
+    fn take(&mut self, request: Request, found: Option<FrameRun>) -> Result<FrameRun, AllocateError> {
+        let Some(run) = found else {
+            self.history.failures += 1;
+            let free = self.totals[FrameState::Free as usize];
+            return Err(AllocateError::Exhausted { frames: request.frames, align: request.align, free });
+        };
+        let start = u64::from(run.start().as_u32());
+        let spans = self.spans;
+        for part in parts(spans, start..start + u64::from(run.count())) {
+            self.shift(part.index, part.frames(), FrameState::Free, FrameState::Used, End::Front);
+        }
+        self.history.allocations += 1;
+        Ok(run)
+    }
+
+    /// A run in a region that is sure to have one.
+    fn find_in_lists(&self, request: Request, zones: &[Zone]) -> Option<FrameRun> {
+        let lists = &self.lists[Family::Free as usize];
+        let index = zones.iter().find_map(|zone| lists.smallest(*zone, request.sure_order()))?;
+        self.find_in_region(request, index, FrameSet::range(0, REGION_FRAMES))
+    }
+
+    /// A run in a region that may have one, across the alignment of blocks.
+    fn search_lists(&self, request: Request) -> Option<FrameRun> {
+        let lists = &self.lists[Family::Free as usize];
+        let orders = request.least_order()..request.sure_order();
+        let candidates = Zone::HIGHEST_FIRST
+            .into_iter()
+            .flat_map(|zone| orders.clone().flat_map(move |order| lists.walk(&self.regions, zone, order)));
+        candidates.into_iter().find_map(|index| self.find_in_region(request, index, FrameSet::range(0, REGION_FRAMES)))
+    }
+
+    /// A run below the frame number `end`, in the highest region that has one.
+    fn search_below(&self, request: Request, end: u64) -> Option<FrameRun> {
+        let candidates = parts(self.spans, 0..end).rev();
+        candidates.into_iter().find_map(|part| self.find_in_region(request, part.index, part.frames()))
+    }
+
+    /// A run within the `allowed` frames of a region.
+    fn find_in_region(&self, request: Request, index: usize, allowed: FrameSet) -> Option<FrameRun> {
+        let region = &self.regions[index];
+        if region.count(FrameState::Free) < request.frames {
+            return None;
+        }
+        let position = request.fits_at(region.frames(FrameState::Free) & allowed)?;
+        Some(region.run(position, request.frames))
+    }
+
+    /// A run of wholly free regions that ends below the frame number `end`: above 4 GiB if it can be, else above 16 MiB.
+    fn find_regions(&self, request: Request, end: u64) -> Option<FrameRun> {
+        let count = request.frames.div_ceil(REGION_FRAMES) as usize;
+        let align = request.align.div_ceil(REGION_FRAMES) as usize;
+        let limit = end / u64::from(REGION_FRAMES);
+        if count > self.wholly_free.count() {
+            return None;
+        }
+        Zone::HIGHEST_FIRST.into_iter().find_map(|zone| {
+            let within = u64::from(zone.first_region())..limit;
+            let index = self.spans.iter().rev().find_map(|span| {
+                let indices = span.indices_within(within.clone());
+                let offset = span.number_at(indices.start) as usize - indices.start;
+                self.wholly_free.find(indices, count, align, offset)
+            })?;
+            FrameRun::new(self.regions[index].run(0, 1).start(), request.frames)
+        })
+    }
+}

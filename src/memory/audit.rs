@@ -1,0 +1,145 @@
+//! The allocator checks itself: everything that it keeps to be fast is counted again from the frames' states.
+#![forbid(unsafe_code)]
+
+use derive_more::{Display, Error};
+
+use super::Pfn;
+use super::frame_set::{REGION_FRAMES, WHOLE};
+use super::frames::Frames;
+use super::list::{Lists, Zone};
+use super::region::{Family, FrameState};
+
+/// The allocator's records contradict each other. A bug in it, or memory that somebody overwrote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
+pub enum Inconsistency {
+    /// A region's count of frames in a state is wrong.
+    #[display("the region at {at} counts {counted} {state} frames and has {found}")]
+    RegionCount {
+        /// The region's first frame.
+        at: Pfn,
+        /// The state.
+        state: FrameState,
+        /// What is recorded.
+        counted: u32,
+        /// What is true.
+        found: u32,
+    },
+    /// The count of all frames in a state is wrong.
+    #[display("{counted} {state} frames are counted, there are {found}")]
+    Total {
+        /// The state.
+        state: FrameState,
+        /// What is recorded.
+        counted: u64,
+        /// What is true.
+        found: u64,
+    },
+    /// A region is on the wrong list, on none, or badly linked.
+    #[display("the region at {at} is out of place on the list of order {order} ({family})")]
+    Misfiled {
+        /// The region's first frame.
+        at: Pfn,
+        /// The order of the list.
+        order: u32,
+        /// What the list is of.
+        family: FrameState,
+    },
+    /// A list has too few or too many regions.
+    #[display("{counted} regions are listed for their {family} frames, there are {found}")]
+    ListLength {
+        /// What the lists are of.
+        family: FrameState,
+        /// How many are listed.
+        counted: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// The bit that tells wholly free regions is wrong.
+    #[display("the bit of the region at {at} does not tell whether it is wholly free")]
+    WhollyFree {
+        /// The region's first frame.
+        at: Pfn,
+    },
+}
+
+impl Frames<'_> {
+    /// Counts everything again from the frames' states, and walks every list. For tests: it looks at every region.
+    ///
+    /// # Errors
+    /// The first contradiction found.
+    pub fn check(&self) -> Result<(), Inconsistency> {
+        let mut found = [0; 4];
+        for index in 0..self.regions.len() {
+            self.check_region(index)?;
+            for state in FrameState::ALL {
+                found[state as usize] += u64::from(self.regions[index].count(state));
+            }
+        }
+        // Holes are reserved as well, so only the other states can be counted.
+        for state in [FrameState::Free, FrameState::Used, FrameState::Ballooned] {
+            let (counted, found) = (self.totals[state as usize], found[state as usize]);
+            if counted != found {
+                return Err(Inconsistency::Total { state, counted, found });
+            }
+        }
+        Family::ALL.into_iter().try_for_each(|family| self.check_lists(family))
+    }
+
+    fn check_region(&self, index: usize) -> Result<(), Inconsistency> {
+        let region = &self.regions[index];
+        let at = region.run(0, 1).start();
+        for state in FrameState::ALL {
+            let (counted, found) = (region.count(state), region.frames(state).count());
+            if counted != found {
+                return Err(Inconsistency::RegionCount { at, state, counted, found });
+            }
+        }
+        let whole = region.frames(FrameState::Free).count() == REGION_FRAMES;
+        if self.wholly_free.get(index) == whole { Ok(()) } else { Err(Inconsistency::WhollyFree { at }) }
+    }
+
+    /// Each list holds only what belongs to it, well linked, and together they hold as many regions as belong to any.
+    fn check_lists(&self, family: Family) -> Result<(), Inconsistency> {
+        let lists = &self.lists[family as usize];
+        let mut counted = 0;
+        for zone in Zone::HIGHEST_FIRST {
+            for order in 0..=WHOLE {
+                counted += self.check_list(lists, family, zone, order)?;
+            }
+        }
+        let listed = |index: &usize| !self.regions[*index].frames(family.state()).is_empty();
+        let found = (0..self.regions.len()).filter(listed).count();
+        if counted == found {
+            Ok(())
+        } else {
+            Err(Inconsistency::ListLength { family: family.state(), counted, found })
+        }
+    }
+
+    /// Returns the length of a list.
+    fn check_list(&self, lists: &Lists, family: Family, zone: Zone, order: u32) -> Result<usize, Inconsistency> {
+        let mut previous = None;
+        let mut length = 0;
+        // One that links back into itself is caught by `previous`, which only one place can match.
+        for index in lists.walk(&self.regions, zone, order) {
+            let region = &self.regions[index];
+            let place = region.place(family);
+            let orders = [region.order(family), region.frames(family.state()).order(), place.order()];
+            if orders != [Some(order); 3] || Zone::of(region.number()) != zone || place.previous.index() != previous {
+                let at = region.run(0, 1).start();
+                return Err(Inconsistency::Misfiled { at, order, family: family.state() });
+            }
+            previous = Some(index);
+            length += 1;
+        }
+        let ends = lists.back(zone, order) == previous && lists.occupied(zone, order) == (length > 0);
+        if ends {
+            return Ok(length);
+        }
+        Err(Inconsistency::ListLength {
+            family: family.state(),
+            counted: length,
+            found: usize::from(lists.occupied(zone, order)),
+        })
+    }
+}

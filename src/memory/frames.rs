@@ -1,0 +1,300 @@
+//! The page-frame allocator: who owns each frame, and how it changes hands.
+//!
+//! It knows every frame of usable memory below 16 TiB and keeps its records in memory that the caller lends. It promises
+//! that a frame is in exactly one state, that no run is given out twice, and that what is refused changes nothing. Runs
+//! of up to 512 frames come from one 2 MiB region, and giving and taking them costs the same in 16 MiB and in 16 TiB;
+//! where something costs more, it says so.
+#![forbid(unsafe_code)]
+
+use core::ops::Range;
+
+use super::bitmap::Bitmap;
+use super::error::{FrameError, Operation, ReserveError};
+use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
+use super::list::{End, Lists, Regions};
+use super::range::{FRAME_NUMBERS, union, usable_frames};
+use super::region::{Family, FrameState, Link, Region};
+use super::span::{Span, find, parts, spans};
+use super::storage::{Footprint, Storage, StorageError};
+use super::{FrameRun, Pfn, PhysRange};
+
+/// The page frames of a machine.
+#[derive(Debug)]
+pub struct Frames<'a> {
+    pub(super) regions: Regions<'a>,
+    pub(super) spans: &'a [Span],
+    pub(super) wholly_free: Bitmap<'a>,
+    pub(super) lists: [Lists; 2],
+    /// Frames in each state; of the reserved ones those that the memory map calls usable.
+    pub(super) totals: [u64; 4],
+    /// The region that the balloon last took frames from, by family: it is finished before another is begun.
+    pub(super) opened: [Link; 2],
+    pub(super) floor: u64,
+    pub(super) history: History,
+    beyond: u64,
+    scattered: u64,
+}
+
+/// What has happened since the start. Each call counts once, however many frames it was about.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct History {
+    /// Allocations that succeeded.
+    pub allocations: u64,
+    /// Allocations that failed.
+    pub failures: u64,
+    /// Runs freed.
+    pub frees: u64,
+    /// Operations refused because a frame was in the wrong state: bugs of their callers.
+    pub refusals: u64,
+}
+
+/// How many frames there are, by state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    /// Frames managed: those that the memory map calls usable, but for the next two.
+    pub total: u64,
+    /// Nobody's.
+    pub free: u64,
+    /// Given to somebody, the balloon driver included.
+    pub used: u64,
+    /// The host's.
+    pub ballooned: u64,
+    /// Of the total, those never given out.
+    pub reserved: u64,
+    /// Usable frames left out because they lie at or above 16 TiB.
+    pub beyond: u64,
+    /// Usable frames left out because their 2 MiB region holds so few that its record would be out of proportion.
+    pub scattered: u64,
+    /// 2 MiB regions wholly free.
+    pub free_regions: u64,
+    /// Frames of the largest free block that is aligned to its size, up to a region.
+    pub largest_free_block: u32,
+    /// What has happened since the start.
+    pub history: History,
+}
+
+impl<'a> Frames<'a> {
+    /// Manages the `usable` ranges of a memory map without the `reserved` ones, whichever order they come in. A frame only
+    /// partly usable is left out; a frame partly reserved is reserved.
+    ///
+    /// The records are kept in `storage`, at least [`Footprint::bytes`] long for the same `usable` ranges; what it contains
+    /// does not matter. Where it lies must be among the reserved ranges, as must the kernel, and frame 0 if a null pointer
+    /// could reach it. Costs a visit to each region.
+    ///
+    /// # Errors
+    /// When the storage is too small or misaligned.
+    pub fn new<U, R>(storage: &'a mut [u8], usable: U, reserved: R) -> Result<Self, StorageError>
+    where
+        U: IntoIterator<Item = PhysRange, IntoIter: Clone>,
+        R: IntoIterator<Item = PhysRange, IntoIter: Clone>,
+    {
+        let (usable, reserved) = (usable.into_iter(), reserved.into_iter());
+        let footprint = Footprint::of(usable.clone());
+        let storage = Storage::new(storage, &footprint)?;
+        for (slot, span) in storage.spans.iter_mut().zip(spans(usable.clone())) {
+            *slot = span;
+            for index in span.indices() {
+                storage.regions[index] = Region::new(span.number_at(index));
+            }
+        }
+        let mut frames = Self {
+            regions: Regions::new(storage.regions),
+            spans: storage.spans,
+            wholly_free: Bitmap::new(storage.wholly_free),
+            lists: Family::ALL.map(Lists::new),
+            totals: [0; 4],
+            opened: [Link::NONE; 2],
+            floor: 0,
+            history: History::default(),
+            beyond: footprint.beyond,
+            scattered: 0,
+        };
+        frames.admit(usable, reserved);
+        Ok(frames)
+    }
+
+    /// Frees what is usable and not reserved, then puts every region on its list: the highest to the front.
+    fn admit(
+        &mut self,
+        usable: impl Iterator<Item = PhysRange> + Clone,
+        reserved: impl Iterator<Item = PhysRange> + Clone,
+    ) {
+        let all: u64 = usable_frames(usable.clone()).map(|range| range.end - range.start).sum();
+        for part in usable_frames(usable).flat_map(|range| parts(self.spans, range)) {
+            let freed = self.regions[part.index].shift(part.frames(), FrameState::Reserved, FrameState::Free);
+            self.totals[FrameState::Free as usize] += u64::from(freed);
+        }
+        self.scattered = all - self.totals[FrameState::Free as usize];
+        for part in union(reserved).flat_map(|range| parts(self.spans, managed(range))) {
+            let region = &mut self.regions[part.index];
+            let taken = region.frames(FrameState::Free) & part.frames();
+            let taken = u64::from(region.shift(taken, FrameState::Free, FrameState::Reserved));
+            self.totals[FrameState::Free as usize] -= taken;
+            self.totals[FrameState::Reserved as usize] += taken;
+        }
+        for index in 0..self.regions.len() {
+            self.file(index, Family::Free, End::Front);
+        }
+    }
+
+    /// Gives back frames that were allocated; used -> free.
+    ///
+    /// # Errors
+    /// When a frame of `run` is not used: freed before, never given, ballooned, or no memory. Nothing is freed then.
+    pub fn free(&mut self, run: FrameRun) -> Result<(), FrameError> {
+        self.shift_run(Operation::Free, run, FrameState::Used, FrameState::Free, End::Front)?;
+        self.history.frees += 1;
+        Ok(())
+    }
+
+    /// Sets frames aside for good: what of `range` is memory and free becomes reserved. A frame touched by the range belongs
+    /// to it.
+    ///
+    /// # Errors
+    /// When a frame of it is used or ballooned. Nothing is reserved then.
+    pub fn reserve(&mut self, range: PhysRange) -> Result<(), ReserveError> {
+        let spans = self.spans;
+        for part in parts(spans, managed(range)) {
+            let region = &self.regions[part.index];
+            let taken = region.frames(FrameState::Used) | region.frames(FrameState::Ballooned);
+            if let Some(position) = (taken & part.frames()).first() {
+                let (frame, state) = (region.run(position, 1).start(), region.state(position));
+                self.history.refusals += 1;
+                return Err(ReserveError { range, frame, state });
+            }
+        }
+        for part in parts(spans, managed(range)) {
+            let free = self.regions[part.index].frames(FrameState::Free) & part.frames();
+            self.shift(part.index, free, FrameState::Free, FrameState::Reserved, End::Back);
+        }
+        Ok(())
+    }
+
+    /// Who owns `frame`; `None` where no memory is for 2 MiB around, or too little to be managed. A hole within a managed
+    /// region is reserved.
+    pub fn state(&self, frame: Pfn) -> Option<FrameState> {
+        let region = &self.regions[find(self.spans, frame)?];
+        Some(region.state(frame.as_u32() - region.run(0, 1).start().as_u32()))
+    }
+
+    /// How many frames are in which state.
+    pub fn counts(&self) -> Counts {
+        let [reserved, free, used, ballooned] = self.totals;
+        Counts {
+            total: self.totals.iter().sum(),
+            free,
+            used,
+            ballooned,
+            reserved,
+            beyond: self.beyond,
+            scattered: self.scattered,
+            free_regions: self.wholly_free.count() as u64,
+            largest_free_block: self.lists[Family::Free as usize].largest_order().map_or(0, |order| 1 << order),
+            history: self.history,
+        }
+    }
+
+    /// All memory in address order, as runs of frames in the same state. For people and tests: it looks at every region.
+    pub fn runs(&self) -> impl Iterator<Item = (FrameRun, FrameState)> {
+        let mut pieces = self.pieces().peekable();
+        core::iter::from_fn(move || {
+            let (mut run, state) = pieces.next()?;
+            while let Some((longer, _)) = pieces.peek().and_then(|(next, other)| {
+                let adjacent =
+                    u64::from(run.start().as_u32()) + u64::from(run.count()) == u64::from(next.start().as_u32());
+                let count = run.count().checked_add(next.count()).filter(|_| adjacent && *other == state)?;
+                Some((FrameRun::new(run.start(), count)?, state))
+            }) {
+                run = longer;
+                pieces.next();
+            }
+            Some((run, state))
+        })
+    }
+
+    /// The same, but cut at the ends of regions.
+    fn pieces(&self) -> impl Iterator<Item = (FrameRun, FrameState)> {
+        (0..self.regions.len()).flat_map(move |index| {
+            let region = &self.regions[index];
+            let mut position = 0;
+            core::iter::from_fn(move || {
+                if position >= REGION_FRAMES {
+                    return None;
+                }
+                let state = region.state(position);
+                let run = region.run(position, region.frames(state).run_at(position));
+                position += run.count();
+                Some((run, state))
+            })
+        })
+    }
+
+    /// Moves a whole run from one state to another, or refuses and moves nothing.
+    pub(super) fn shift_run(
+        &mut self,
+        operation: Operation,
+        run: FrameRun,
+        from: FrameState,
+        to: FrameState,
+        end: End,
+    ) -> Result<(), FrameError> {
+        if let Err(frame) = self.verify(run, from) {
+            self.history.refusals += 1;
+            return Err(FrameError { operation, run, frame, state: self.state(frame) });
+        }
+        let spans = self.spans;
+        for part in parts(spans, numbers(run)) {
+            self.shift(part.index, part.frames(), from, to, end);
+        }
+        Ok(())
+    }
+
+    /// Whether every frame of `run` is memory and in `state`; else the first that is not.
+    fn verify(&self, run: FrameRun, state: FrameState) -> Result<(), Pfn> {
+        let all = numbers(run);
+        let mut right_below = all.start;
+        for part in parts(self.spans, all.clone()) {
+            if part.start != right_below {
+                break;
+            }
+            let wrong = part.frames() & !self.regions[part.index].frames(state);
+            if let Some(position) = wrong.first() {
+                right_below += u64::from(position - part.position());
+                break;
+            }
+            right_below += u64::from(part.count);
+        }
+        if right_below == all.end { Ok(()) } else { Err(Pfn::new(right_below as u32)) }
+    }
+
+    /// Moves `frames` of one region, all of them in the state `from`, and files the region anew.
+    pub(super) fn shift(&mut self, index: usize, frames: FrameSet, from: FrameState, to: FrameState, end: End) {
+        let moved = u64::from(self.regions[index].shift(frames, from, to));
+        self.totals[from as usize] -= moved;
+        self.totals[to as usize] += moved;
+        for family in Family::ALL {
+            if [from, to].contains(&family.state()) {
+                self.file(index, family, end);
+            }
+        }
+    }
+
+    fn file(&mut self, index: usize, family: Family, end: End) {
+        let order = self.lists[family as usize].file(&mut self.regions, index, end);
+        if family == Family::Free {
+            self.wholly_free.set(index, order == Some(WHOLE));
+        }
+    }
+}
+
+/// The frame numbers of a run.
+fn numbers(run: FrameRun) -> Range<u64> {
+    let start = u64::from(run.start().as_u32());
+    start..start + u64::from(run.count())
+}
+
+/// The numbers of the frames that `range` touches and that can be managed.
+fn managed(range: PhysRange) -> Range<u64> {
+    let touched = range.frames_touched();
+    touched.start.min(FRAME_NUMBERS)..touched.end.min(FRAME_NUMBERS)
+}

@@ -1,0 +1,112 @@
+//! Lending frames to the host: what the balloon takes, and what it brings back.
+//!
+//! A frame in flight, either way, is *used*: by the driver. So inflating is `take_free`, then the request, then
+//! `confirm_ballooned`; deflating is `take_ballooned`, then the request, then `release`.
+#![forbid(unsafe_code)]
+
+use super::FrameRun;
+use super::error::{FrameError, Operation};
+use super::frame_set::{FrameSet, REGION_FRAMES};
+use super::frames::Frames;
+use super::list::{End, Zone};
+use super::region::{Family, FrameState, Link};
+use crate::platform::PageFrames;
+
+impl Frames<'_> {
+    /// How many frames [`Frames::take_free`] leaves free.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Sets how many frames [`Frames::take_free`] leaves free.
+    pub fn set_floor(&mut self, frames: u64) {
+        self.floor = frames;
+    }
+
+    /// Takes free frames for the balloon; free -> used. One contiguous run, within a region, of at most `most` frames, in
+    /// constant time.
+    ///
+    /// A region once begun is finished first if `most` is less than a region. Then come whole regions, then the largest blocks that are
+    /// left, and what lies below 16 MiB last of all. `None` when no more than the floor is free.
+    pub fn take_free(&mut self, most: u32) -> Option<FrameRun> {
+        let spare = self.totals[FrameState::Free as usize].saturating_sub(self.floor);
+        let most = u64::from(most.min(REGION_FRAMES)).min(spare) as u32;
+        self.take_longest(Family::Free, most, &[&[Zone::High, Zone::Dma32], &[Zone::Isa]])
+    }
+
+    /// Records that the host has a run taken by [`Frames::take_free`]; used -> ballooned.
+    ///
+    /// # Errors
+    /// When a frame of `run` is not used. Nothing changes then.
+    pub fn confirm_ballooned(&mut self, run: FrameRun) -> Result<(), FrameError> {
+        self.shift_run(Operation::ConfirmBallooned, run, FrameState::Used, FrameState::Ballooned, End::Front)
+    }
+
+    /// Takes ballooned frames to ask back for; ballooned -> used. One contiguous run, within a region, of at most `most` frames,
+    /// in constant time.
+    ///
+    /// A region once begun is finished first if `most` is less than a region. Then come the lowest zone's, since low memory is
+    /// scarce, whole regions first. `None` when nothing is ballooned.
+    pub fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
+        let most = most.min(REGION_FRAMES);
+        self.take_longest(Family::Ballooned, most, &[&[Zone::Isa], &[Zone::Dma32, Zone::High]])
+    }
+
+    /// Gives frames back to the kernel that the balloon took; used -> free. They are the last to be used again, because the host may
+    /// have nothing behind them.
+    ///
+    /// # Errors
+    /// When a frame of `run` is not used. Nothing changes then.
+    pub fn release(&mut self, run: FrameRun) -> Result<(), FrameError> {
+        self.shift_run(Operation::Release, run, FrameState::Used, FrameState::Free, End::Back)
+    }
+
+    /// Makes the longest run of at most `most` frames used: from the region begun, or from the one with the largest block
+    /// in the first group of zones that has any.
+    fn take_longest(&mut self, family: Family, most: u32, groups: &[&[Zone]]) -> Option<FrameRun> {
+        if most == 0 {
+            return None;
+        }
+        let begun = self.opened[family as usize].index().filter(|_| most < REGION_FRAMES);
+        let begun = begun.filter(|index| self.regions[*index].place(family).order().is_some());
+        let lists = &self.lists[family as usize];
+        let index = begun.or_else(|| groups.iter().find_map(|zones| lists.largest(zones)))?;
+        let region = &self.regions[index];
+        let (position, length) = region.frames(family.state()).longest_run()?;
+        let run = region.run(position, length.min(most));
+        let taken = FrameSet::range(position, run.count());
+        self.shift(index, taken, family.state(), FrameState::Used, End::Front);
+        self.opened[family as usize] = Link::to(index);
+        Some(run)
+    }
+}
+
+/// The driver's view. What it gets wrong is its bug, which is logged and counted in
+/// [`History::refusals`](super::History::refusals); the frames stay as they were.
+impl PageFrames for Frames<'_> {
+    fn take_free(&mut self, most: u32) -> Option<FrameRun> {
+        Frames::take_free(self, most)
+    }
+
+    fn confirm_ballooned(&mut self, run: FrameRun) {
+        log_refusal(Frames::confirm_ballooned(self, run));
+    }
+
+    fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
+        Frames::take_ballooned(self, most)
+    }
+
+    fn release(&mut self, run: FrameRun) {
+        log_refusal(Frames::release(self, run));
+    }
+
+    fn ballooned(&self) -> u64 {
+        self.totals[FrameState::Ballooned as usize]
+    }
+}
+
+fn log_refusal(result: Result<(), FrameError>) {
+    if let Err(error) = result {
+        log::error!("{error}");
+    }
+}

@@ -1,0 +1,302 @@
+//! The allocator against a model that keeps the state of each frame in a map, through random operations, good and bad.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use zerocopy::IntoBytes;
+
+use super::*;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const REGION: u32 = 512;
+
+/// Memory in every zone, a hole within a region, one of a region, and two stretches that meet at 4 GiB.
+const MAP: [(u64, u64); 5] = [
+    (0, 0x9_fc00),
+    (MIB, 7 * MIB + 12345),
+    (10 * MIB, 24 * MIB),
+    (4 * GIB - 4 * MIB, 4 * GIB + 4 * MIB),
+    (6 * GIB + MIB, 6 * GIB + 6 * MIB),
+];
+const RESERVED: [(u64, u64); 3] = [(0, 1), (3 * MIB - 100, 3 * MIB + 8192), (4 * GIB, 4 * GIB + 4096)];
+
+fn ranges(ranges: &[(u64, u64)]) -> impl Iterator<Item = PhysRange> + Clone {
+    ranges.iter().map(|(start, end)| PhysRange::new(PhysAddr::new(*start).unwrap(), end - start).unwrap())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    Allocate {
+        frames: u32,
+        order: u32,
+    },
+    AllocateBelow {
+        frames: u32,
+        order: u32,
+        limit: u64,
+    },
+    /// Frees one of the runs held.
+    Free(prop::sample::Index),
+    /// Frees, releases or balloons frames that may be anybody's.
+    Wild {
+        what: Operation,
+        start: u32,
+        count: u32,
+    },
+    TakeFree(u32),
+    Confirm(prop::sample::Index),
+    TakeBallooned(u32),
+    Release(prop::sample::Index),
+    Reserve {
+        start: u64,
+        bytes: u64,
+    },
+    Floor(u64),
+}
+
+/// An address in or near memory.
+fn addresses() -> impl Strategy<Value = u64> {
+    prop_oneof![0..26 * MIB, 4 * GIB - 5 * MIB..4 * GIB + 5 * MIB, 6 * GIB..6 * GIB + 7 * MIB]
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let frames = || prop_oneof![4 => 1..20u32, 2 => 1..=512u32, 1 => Just(512), 1 => 513..2600u32];
+    let what = prop::sample::select(vec![Operation::Free, Operation::Release, Operation::ConfirmBallooned]);
+    prop_oneof![
+        6 => (frames(), 0..12u32).prop_map(|(frames, order)| Op::Allocate { frames, order }),
+        2 => (frames(), 0..11u32, addresses())
+            .prop_map(|(frames, order, limit)| Op::AllocateBelow { frames, order, limit }),
+        5 => any::<prop::sample::Index>().prop_map(Op::Free),
+        2 => (what, addresses(), 1..1500u32)
+            .prop_map(|(what, at, count)| Op::Wild { what, start: (at / FRAME_SIZE) as u32, count }),
+        5 => prop_oneof![Just(512), 1..700u32].prop_map(Op::TakeFree),
+        5 => any::<prop::sample::Index>().prop_map(Op::Confirm),
+        3 => prop_oneof![Just(512), 0..700u32].prop_map(Op::TakeBallooned),
+        3 => any::<prop::sample::Index>().prop_map(Op::Release),
+        1 => (addresses(), 1..3 * MIB).prop_map(|(start, bytes)| Op::Reserve { start, bytes }),
+        1 => (0..3000u64).prop_map(Op::Floor),
+    ]
+}
+
+/// What the allocator should do, frame by frame.
+struct Model {
+    /// Every frame of every region that holds memory.
+    states: BTreeMap<u32, FrameState>,
+    floor: u64,
+}
+
+impl Model {
+    fn new() -> Self {
+        let touches = |ranges: &[(u64, u64)], frame: u64| {
+            ranges.iter().any(|(start, end)| *start < (frame + 1) * FRAME_SIZE && frame * FRAME_SIZE < *end)
+        };
+        let usable = |frame: u64| {
+            MAP.iter().any(|(start, end)| *start <= frame * FRAME_SIZE && (frame + 1) * FRAME_SIZE <= *end)
+        };
+        let regions = MAP.iter().flat_map(|(start, end)| start / (2 * MIB)..end.div_ceil(2 * MIB));
+        let states = regions.flat_map(|region| region * 512..(region + 1) * 512).map(|frame| {
+            let free = usable(frame) && !touches(&RESERVED, frame);
+            (frame as u32, if free { FrameState::Free } else { FrameState::Reserved })
+        });
+        Self { states: states.collect(), floor: 0 }
+    }
+
+    fn count(&self, state: FrameState) -> u64 {
+        self.states.values().filter(|other| **other == state).count() as u64
+    }
+
+    fn first_not(&self, run: FrameRun, state: FrameState) -> Option<Pfn> {
+        run.pfns().find(|pfn| self.states.get(&pfn.as_u32()) != Some(&state))
+    }
+
+    fn shift(&mut self, run: FrameRun, from: FrameState, to: FrameState) {
+        for pfn in run.pfns() {
+            assert_eq!(self.states.insert(pfn.as_u32(), to), Some(from), "{pfn}");
+        }
+    }
+
+    /// Whether a run as the allocator promises to find exists below the frame `end`.
+    fn can_allocate(&self, frames: u32, align: u32, end: u64) -> bool {
+        let in_region = frames <= REGION && align <= REGION;
+        let step = if in_region { align } else { align.max(REGION) };
+        let fits = |start: u32, count: u32| {
+            (start..start + count).all(|frame| self.states.get(&frame) == Some(&FrameState::Free))
+        };
+        self.states.keys().filter(|start| **start % step == 0).any(|start| {
+            let within = !in_region || start % REGION + frames <= REGION;
+            let count = if in_region { frames } else { frames.next_multiple_of(REGION) };
+            within && u64::from(*start) + u64::from(count) <= end && fits(*start, count)
+        })
+    }
+
+    fn longest(&self, state: FrameState) -> u32 {
+        let (mut longest, mut length) = (0, 0);
+        for (frame, other) in &self.states {
+            length = if *other != state {
+                0
+            } else if frame % REGION == 0 {
+                1
+            } else {
+                length + 1
+            };
+            longest = longest.max(length);
+        }
+        longest
+    }
+}
+
+/// The allocator and the model side by side, with who holds what.
+struct Pair<'a> {
+    frames: Frames<'a>,
+    model: Model,
+    held: Vec<FrameRun>,
+    in_flight: Vec<FrameRun>,
+}
+
+fn choose(runs: &mut Vec<FrameRun>, index: prop::sample::Index) -> Option<FrameRun> {
+    if runs.is_empty() { None } else { Some(runs.swap_remove(index.index(runs.len()))) }
+}
+
+impl Pair<'_> {
+    fn apply(&mut self, op: Op) {
+        use FrameState::{Ballooned, Free, Used};
+        match op {
+            Op::Allocate { frames, order } => {
+                let result = self.frames.allocate(frames, 1 << order);
+                self.allocated(frames, 1 << order, 1 << 32, result);
+            }
+            Op::AllocateBelow { frames, order, limit } => {
+                let result = self.frames.allocate_below(frames, 1 << order, PhysAddr::new(limit).unwrap());
+                self.allocated(frames, 1 << order, limit / FRAME_SIZE, result);
+            }
+            Op::Free(index) => {
+                if let Some(run) = choose(&mut self.held, index) {
+                    self.try_shift(Operation::Free, run);
+                }
+            }
+            Op::Wild { what, start, count } => self.try_shift(what, FrameRun::new(Pfn::new(start), count).unwrap()),
+            Op::TakeFree(most) => {
+                let spare = self.model.count(Free).saturating_sub(self.model.floor);
+                let run = self.frames.take_free(most);
+                assert_eq!(run.is_some(), spare > 0);
+                if let Some(run) = run {
+                    assert!(run.count() <= most && u64::from(run.count()) <= spare);
+                    if most >= REGION && spare >= 512 && self.model.longest(Free) == REGION {
+                        let whole = self.frames.counts().free_regions;
+                        // Only the lowest 16 MiB are spared before blocks elsewhere have run out.
+                        assert!(run.count() == REGION || whole <= 8, "whole regions come first");
+                    }
+                    self.model.shift(run, Free, Used);
+                    self.in_flight.push(run);
+                }
+            }
+            Op::Confirm(index) => {
+                if let Some(run) = choose(&mut self.in_flight, index) {
+                    self.try_shift(Operation::ConfirmBallooned, run);
+                }
+            }
+            Op::TakeBallooned(most) => {
+                let run = self.frames.take_ballooned(most);
+                assert_eq!(run.is_some(), self.model.count(Ballooned) > 0 && most > 0);
+                if let Some(run) = run {
+                    assert!(run.count() <= most);
+                    self.model.shift(run, Ballooned, Used);
+                    self.in_flight.push(run);
+                }
+            }
+            Op::Release(index) => {
+                if let Some(run) = choose(&mut self.in_flight, index) {
+                    self.try_shift(Operation::Release, run);
+                }
+            }
+            Op::Reserve { start, bytes } => self.reserve(PhysRange::clipped(start, bytes).unwrap()),
+            Op::Floor(floor) => {
+                self.frames.set_floor(floor);
+                self.model.floor = floor;
+            }
+        }
+    }
+
+    fn allocated(&mut self, frames: u32, align: u32, end: u64, result: Result<FrameRun, AllocateError>) {
+        assert_eq!(result.is_ok(), self.model.can_allocate(frames, align, end), "{result:?}");
+        match result {
+            Ok(run) => {
+                assert_eq!(run.count(), frames);
+                assert_eq!(run.start().as_u32() % align, 0);
+                assert!(u64::from(run.last().as_u32()) < end);
+                self.model.shift(run, FrameState::Free, FrameState::Used);
+                self.held.push(run);
+            }
+            Err(error) => {
+                let free = self.model.count(FrameState::Free);
+                assert_eq!(error, AllocateError::Exhausted { frames, align, free });
+            }
+        }
+    }
+
+    /// Does what must succeed exactly if every frame is used.
+    fn try_shift(&mut self, operation: Operation, run: FrameRun) {
+        let (result, to) = match operation {
+            Operation::Free => (self.frames.free(run), FrameState::Free),
+            Operation::Release => (self.frames.release(run), FrameState::Free),
+            Operation::ConfirmBallooned => (self.frames.confirm_ballooned(run), FrameState::Ballooned),
+        };
+        match self.model.first_not(run, FrameState::Used) {
+            None => {
+                assert_eq!(result, Ok(()));
+                self.model.shift(run, FrameState::Used, to);
+            }
+            Some(frame) => {
+                let state = self.model.states.get(&frame.as_u32()).copied();
+                assert_eq!(result, Err(FrameError { operation, run, frame, state }));
+            }
+        }
+    }
+
+    fn reserve(&mut self, range: PhysRange) {
+        let touched = range.frames_touched();
+        let touched = touched.start as u32..touched.end as u32;
+        let taken = [FrameState::Used, FrameState::Ballooned];
+        let first_taken = self.model.states.range(touched.clone()).find(|(_, state)| taken.contains(state));
+        let expected = first_taken.map(|(frame, state)| ReserveError { range, frame: Pfn::new(*frame), state: *state });
+        assert_eq!(self.frames.reserve(range).err(), expected);
+        if expected.is_none() {
+            self.model.states.range_mut(touched).for_each(|(_, state)| *state = FrameState::Reserved);
+        }
+    }
+
+    fn compare(&self) {
+        assert_eq!(self.frames.check(), Ok(()));
+        let counts = self.frames.counts();
+        assert_eq!(
+            [counts.free, counts.used, counts.ballooned],
+            [FrameState::Free, FrameState::Used, FrameState::Ballooned].map(|state| self.model.count(state))
+        );
+        let mut expected = self.model.states.iter();
+        for (run, state) in self.frames.runs() {
+            for pfn in run.pfns() {
+                assert_eq!(expected.next(), Some((&pfn.as_u32(), &state)));
+            }
+        }
+        assert_eq!(expected.next(), None);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_does_what_a_map_of_frames_would(ops in prop::collection::vec(ops(), 1..120)) {
+        let footprint = Footprint::of(ranges(&MAP));
+        // What the storage contained does not matter.
+        let mut storage = vec![0xdead_beef_dead_beef_u64; footprint.bytes().div_ceil(8)];
+        let frames = Frames::new(storage.as_mut_slice().as_mut_bytes(), ranges(&MAP), ranges(&RESERVED)).unwrap();
+        let mut pair = Pair { frames, model: Model::new(), held: Vec::new(), in_flight: Vec::new() };
+        pair.compare();
+        for op in ops {
+            pair.apply(op);
+            pair.compare();
+        }
+    }
+}

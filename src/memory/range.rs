@@ -1,0 +1,169 @@
+//! Ranges of physical memory as firmware and loaders state them: any order, overlapping, cut anywhere. Here they become
+//! sorted, disjoint and whole frames, without any storage of their own: each step looks through all the ranges again,
+//! which for the few hundred that a memory map can have costs less than sorting them somewhere.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+use core::ops::Range;
+
+use super::address::{FRAME_SIZE, PhysAddr};
+
+/// Frame numbers end here: 2^32, for frames below 16 TiB.
+pub(super) const FRAME_NUMBERS: u64 = 1 << 32;
+
+/// A range of physical addresses, at least one byte long and below 2^52.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PhysRange {
+    start: u64,
+    end: u64,
+}
+
+impl PhysRange {
+    /// The `bytes` bytes from `start`, or `None` if there are none or they would pass 2^52.
+    pub const fn new(start: PhysAddr, bytes: u64) -> Option<Self> {
+        if bytes == 0 || start.checked_add(bytes - 1).is_none() {
+            return None;
+        }
+        Some(Self { start: start.as_u64(), end: start.as_u64() + bytes })
+    }
+
+    /// What of the `bytes` bytes from the number `start` are physical addresses, or `None` if nothing: for entries of
+    /// a firmware memory map, which may claim anything.
+    pub const fn clipped(start: u64, bytes: u64) -> Option<Self> {
+        let limit = PhysAddr::MAX.as_u64() + 1;
+        let end = start.saturating_add(bytes);
+        let end = if end > limit { limit } else { end };
+        if start < end { Some(Self { start, end }) } else { None }
+    }
+
+    /// The first byte.
+    pub const fn start(self) -> PhysAddr {
+        match PhysAddr::new(self.start) {
+            Some(start) => start,
+            None => PhysAddr::MAX,
+        }
+    }
+
+    /// The address after the last byte, as a number because it may be 2^52.
+    pub const fn end(self) -> u64 {
+        self.end
+    }
+
+    /// Size in bytes, at least 1.
+    pub const fn bytes(self) -> u64 {
+        self.end - self.start
+    }
+
+    /// The numbers of the frames that lie wholly in it; none may be left. Not yet cut at 16 TiB.
+    pub(super) const fn frames_within(self) -> Range<u64> {
+        self.start.div_ceil(FRAME_SIZE)..self.end / FRAME_SIZE
+    }
+
+    /// The numbers of the frames that it touches. Not yet cut at 16 TiB.
+    pub(super) const fn frames_touched(self) -> Range<u64> {
+        self.start / FRAME_SIZE..self.end.div_ceil(FRAME_SIZE)
+    }
+}
+
+impl fmt::Display for PhysRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}-{:#x}", self.start, self.end - 1)
+    }
+}
+
+impl fmt::Debug for PhysRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The union of `ranges`, ascending, those that touch joined.
+pub(super) fn union(ranges: impl Iterator<Item = PhysRange> + Clone) -> impl Iterator<Item = PhysRange> + Clone {
+    let mut from = 0;
+    core::iter::from_fn(move || {
+        // What starts before the end of the last answer was part of it.
+        let start = ranges.clone().map(|range| range.start).filter(|start| *start >= from).min()?;
+        let mut end = start;
+        loop {
+            let reached = ranges.clone().filter(|range| range.start <= end).map(|range| range.end).max();
+            match reached {
+                Some(further) if further > end => end = further,
+                _ => break,
+            }
+        }
+        from = end;
+        Some(PhysRange { start, end })
+    })
+}
+
+/// The numbers of the frames that `usable` ranges hold together, ascending, disjoint, below 2^32.
+pub(super) fn usable_frames(
+    usable: impl Iterator<Item = PhysRange> + Clone,
+) -> impl Iterator<Item = Range<u64>> + Clone {
+    union(usable)
+        .map(PhysRange::frames_within)
+        .map(|frames| frames.start..frames.end.min(FRAME_NUMBERS))
+        .filter(|frames| !frames.is_empty())
+}
+
+/// How many frames of `usable` ranges have no frame number because they lie at or above 16 TiB.
+pub(super) fn frames_beyond(usable: impl Iterator<Item = PhysRange> + Clone) -> u64 {
+    let beyond = |frames: Range<u64>| frames.end.saturating_sub(frames.start.max(FRAME_NUMBERS));
+    union(usable).map(|range| beyond(range.frames_within())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn range(start: u64, bytes: u64) -> PhysRange {
+        PhysRange::new(PhysAddr::new(start).unwrap(), bytes).unwrap()
+    }
+
+    /// The first and last numbers of the usable frames.
+    fn frames(ranges: &[PhysRange]) -> Vec<(u64, u64)> {
+        usable_frames(ranges.iter().copied()).map(|frames| (frames.start, frames.end - 1)).collect()
+    }
+
+    #[test]
+    fn empty_or_impossible_ranges_cannot_be_made() {
+        assert_eq!(PhysRange::new(PhysAddr::new(5).unwrap(), 0), None);
+        assert_eq!(PhysRange::new(PhysAddr::MAX, 2), None);
+        assert_eq!(PhysRange::new(PhysAddr::MAX, 1).unwrap().end(), 1 << 52);
+        assert_eq!(PhysRange::clipped(u64::MAX, u64::MAX), None);
+        assert_eq!(PhysRange::clipped(0, u64::MAX).unwrap().bytes(), 1 << 52);
+    }
+
+    #[test]
+    fn a_frame_cut_by_two_adjacent_ranges_is_usable() {
+        let ranges = [range(0x1800, 0x1800), range(0, 0x1800)];
+        assert_eq!(frames(&ranges), [(0, 2)]);
+    }
+
+    #[test]
+    fn partial_frames_at_the_edges_are_not_usable() {
+        let ranges = [range(0x1001, 0x2fff), range(0x9000, 0xfff)];
+        assert_eq!(frames(&ranges), [(2, 3)]);
+    }
+
+    #[test]
+    fn frames_from_16_tib_on_are_left_out_and_counted() {
+        let ranges = [range((16 << 40) - 0x2000, 0x5000), range(20 << 40, 0x4000)];
+        assert_eq!(frames(&ranges), [(FRAME_NUMBERS - 2, FRAME_NUMBERS - 1)]);
+        assert_eq!(frames_beyond(ranges.into_iter()), 3 + 4);
+    }
+
+    proptest! {
+        #[test]
+        fn the_union_is_sorted_apart_and_holds_the_same_addresses(parts in prop::collection::vec((0..200u64, 1..40u64), 0..12)) {
+            let ranges: Vec<_> = parts.iter().map(|(start, bytes)| range(*start, *bytes)).collect();
+            let joined: Vec<_> = union(ranges.iter().copied()).collect();
+            prop_assert!(joined.windows(2).all(|pair| pair[0].end < pair[1].start));
+            let holds = |ranges: &[PhysRange], at| ranges.iter().any(|range| range.start <= at && at < range.end);
+            for at in 0..250 {
+                prop_assert_eq!(holds(&ranges, at), holds(&joined, at));
+            }
+        }
+    }
+}

@@ -73,7 +73,10 @@ struct RawFadt {
     hypervisor_vendor: U64,
 }
 
-/// The length of the first FADT there was, the least that is taken: it ends with the flags.
+/// Lengths of the table at which something whole ends: the flags, where the first FADT ended; the reset register and
+/// its value; the 64-bit table pointers; the wide registers; the sleep registers; all. A table of a length between is
+/// read as the shorter one, so that no field is half read.
+const LAYOUTS: [usize; 6] = [SHORTEST, 129, 148, 244, 268, 276];
 const SHORTEST: usize = 116;
 
 const _: () = assert!(size_of::<RawFadt>() + HEADER_SIZE == 276);
@@ -200,11 +203,12 @@ impl Fadt {
     pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let (header, body) = table::open(bytes, Signature::FADT)?;
         let length = HEADER_SIZE + body.len();
-        if length < SHORTEST {
+        let Some(layout) = LAYOUTS.into_iter().rfind(|&layout| layout <= length) else {
             return Err(TableError::TooShort { length, needed: SHORTEST });
-        }
+        };
         let mut raw = RawFadt::new_zeroed();
-        raw.as_mut_bytes().iter_mut().zip(body).for_each(|(field, byte)| *field = *byte);
+        let whole = body.iter().take(layout - HEADER_SIZE);
+        raw.as_mut_bytes().iter_mut().zip(whole).for_each(|(field, byte)| *field = *byte);
         Ok(Self::from_raw(header.revision, &raw))
     }
 
@@ -277,4 +281,163 @@ fn pm_timer(raw: &RawFadt, flags: FadtFlags) -> Option<PmTimer> {
 fn reset(raw: &RawFadt, flags: FadtFlags) -> Option<ResetRegister> {
     let register = GenericAddress::parse(raw.reset_reg)?;
     flags.contains(FadtFlags::RESET_REGISTER).then_some(ResetRegister { register, value: raw.reset_value })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::acpi::fake::{assert_damage_is_refused, gas, parse_every_prefix, table};
+
+    /// A table's body, whose fields are set by their offsets in the table.
+    struct Body(Vec<u8>);
+
+    impl Body {
+        fn of_table(length: usize) -> Self {
+            Self(vec![0; length - HEADER_SIZE])
+        }
+
+        fn set(mut self, offset: usize, bytes: &[u8]) -> Self {
+            self.0[offset - HEADER_SIZE..][..bytes.len()].copy_from_slice(bytes);
+            self
+        }
+
+        fn parse(&self, revision: u8) -> Fadt {
+            Fadt::parse(&table(Signature::FADT, revision, &self.0)).unwrap()
+        }
+    }
+
+    /// As QEMU gives the pc machine: revision 1, 116 bytes.
+    fn pc() -> Body {
+        Body::of_table(116)
+            .set(40, &0x07fe_0040u32.to_le_bytes())
+            .set(46, &[9, 0])
+            .set(48, &[0xb2, 0, 0, 0, 0xf1, 0xf0])
+            .set(56, &0x600u32.to_le_bytes())
+            .set(64, &0x604u32.to_le_bytes())
+            .set(76, &0x608u32.to_le_bytes())
+            .set(88, &[4, 2, 0, 4])
+            .set(112, &0x80a5u32.to_le_bytes())
+    }
+
+    /// As QEMU gives q35: revision 3, 244 bytes.
+    fn q35() -> Body {
+        let Body(mut bytes) = pc();
+        bytes.resize(244 - HEADER_SIZE, 0);
+        Body(bytes)
+            .set(109, &2u16.to_le_bytes())
+            .set(112, &0x0000_84a5u32.to_le_bytes())
+            .set(116, &gas(1, 8, 0, 0xcf9))
+            .set(128, &[0x0f])
+            .set(140, &0x07fe_0080u64.to_le_bytes())
+            .set(148, &gas(1, 32, 0, 0x700))
+            .set(172, &gas(1, 16, 2, 0x704))
+            .set(208, &gas(1, 32, 3, 0x708))
+    }
+
+    fn io(address: u64, bit_width: u8, access_bytes: Option<u8>) -> GenericAddress {
+        GenericAddress { space: AddressSpace::Io, bit_width, bit_offset: 0, access_bytes, address }
+    }
+
+    #[test]
+    fn the_shortest_table_gives_ports() {
+        let fadt = pc().parse(1);
+        assert_eq!(fadt.dsdt, PhysAddr::new(0x07fe_0040));
+        assert_eq!(fadt.sci_interrupt, 9);
+        assert_eq!(fadt.smi_command, Some(SmiCommand { port: 0xb2, enable: 0xf1, disable: 0xf0 }));
+        let event = Pm1Event { status: io(0x600, 16, None), enable: io(0x602, 16, None) };
+        assert_eq!((fadt.pm1a_event, fadt.pm1b_event), (Some(event), None));
+        assert_eq!((fadt.pm1a_control, fadt.pm1b_control), (Some(io(0x604, 16, None)), None));
+        assert_eq!(fadt.pm_timer, Some(PmTimer { register: io(0x608, 32, None), bits: 24 }));
+        assert_eq!((fadt.reset, fadt.sleep_control, fadt.boot_flags), (None, None, None));
+        assert!(fadt.has_keyboard_controller() && fadt.allows_msi());
+    }
+
+    #[test]
+    fn wide_fields_are_preferred() {
+        let fadt = q35().parse(3);
+        assert_eq!(fadt.dsdt, PhysAddr::new(0x07fe_0080));
+        assert_eq!(fadt.pm1a_event.unwrap().status, io(0x700, 16, None));
+        assert_eq!(fadt.pm1a_event.unwrap().enable, io(0x702, 16, None));
+        assert_eq!(fadt.pm1a_control, Some(io(0x704, 16, Some(2))));
+        assert_eq!(fadt.pm_timer.unwrap().register, io(0x708, 32, Some(4)));
+        assert_eq!(fadt.reset, Some(ResetRegister { register: io(0xcf9, 8, None), value: 0x0f }));
+        assert_eq!(fadt.boot_flags, Some(BootFlags::KEYBOARD_CONTROLLER));
+        assert_eq!(q35().set(140, &[0; 8]).parse(3).dsdt, PhysAddr::new(0x07fe_0040));
+    }
+
+    #[test]
+    fn flags_decide_what_is_there() {
+        let flags = |bits: u32| q35().set(112, &bits.to_le_bytes()).parse(3);
+        assert_eq!(flags(1 << 8).pm_timer.unwrap().bits, 32);
+        assert_eq!(flags(0).pm_timer.unwrap().bits, 24);
+        assert_eq!(flags(0).reset, None);
+        let boot = |bits: u16| q35().set(109, &bits.to_le_bytes()).parse(3);
+        assert!(!boot(0).has_keyboard_controller() && boot(0).allows_msi());
+        assert!(!boot(1 << 3).allows_msi());
+        assert!(boot(1 << 2).boot_flags.unwrap().contains(BootFlags::VGA_ABSENT));
+    }
+
+    #[test]
+    fn a_hardware_reduced_machine_has_no_fixed_registers() {
+        let Body(mut bytes) = q35();
+        bytes.resize(276 - HEADER_SIZE, 0);
+        let fadt = Body(bytes)
+            .set(112, &(1u32 << 20 | 1 << 10).to_le_bytes())
+            .set(116, &gas(0, 8, 1, 0xfea0_0202))
+            .set(244, &gas(0, 8, 1, 0xfea0_0200))
+            .set(256, &gas(0, 8, 1, 0xfea0_0201))
+            .parse(5);
+        let fixed = [fadt.pm1a_control, fadt.pm1b_control, fadt.pm_timer.map(|timer| timer.register)];
+        assert_eq!(fixed, [None; 3]);
+        assert_eq!((fadt.smi_command, fadt.pm1a_event, fadt.pm1b_event), (None, None, None));
+        let memory = |register: Option<GenericAddress>| register.map(|found| (found.space, found.address));
+        assert_eq!(memory(fadt.sleep_control), Some((AddressSpace::Memory, 0xfea0_0200)));
+        assert_eq!(memory(fadt.sleep_status), Some((AddressSpace::Memory, 0xfea0_0201)));
+        assert_eq!(memory(fadt.reset.map(|reset| reset.register)), Some((AddressSpace::Memory, 0xfea0_0202)));
+    }
+
+    #[test]
+    fn registers_that_cannot_be_are_left_out() {
+        assert_eq!(pc().set(91, &[0]).parse(1).pm_timer, None);
+        assert_eq!(pc().set(88, &[1]).parse(1).pm1a_event, None);
+        assert_eq!(q35().set(208, &gas(2, 32, 0, 0x708)).parse(3).pm_timer, None);
+        assert_eq!(q35().set(140, &u64::MAX.to_le_bytes()).parse(3).dsdt, None);
+        let top = q35().set(88, &[255]).set(148, &gas(0, 32, 0, u64::MAX)).parse(3);
+        assert_eq!(top.pm1a_event, None);
+    }
+
+    #[test]
+    fn every_length_of_the_table_is_read_as_far_as_it_goes() {
+        let Body(full) = q35();
+        for length in 0..full.len() {
+            let table = table(Signature::FADT, 3, &full[..length]);
+            match Fadt::parse(&table) {
+                Ok(fadt) => {
+                    assert!(table.len() >= SHORTEST);
+                    assert_eq!(fadt.reset.is_some(), table.len() >= 129);
+                    assert_eq!(fadt.dsdt, PhysAddr::new(if table.len() < 148 { 0x07fe_0040 } else { 0x07fe_0080 }));
+                    assert_eq!(fadt.pm1a_event.unwrap().status.address, if table.len() < 244 { 0x600 } else { 0x700 });
+                }
+                Err(error) => {
+                    assert_eq!(error, TableError::TooShort { length: table.len(), needed: SHORTEST });
+                    assert!(table.len() < SHORTEST);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        assert_damage_is_refused(&table(Signature::FADT, 3, &q35().0), Fadt::parse);
+        parse_every_prefix(Signature::FADT, &[0xff; 300], Fadt::parse);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_a_table_or_an_error(body in prop::collection::vec(any::<u8>(), 0..400), revision: u8) {
+            let _ = Fadt::parse(&table(Signature::FADT, revision, &body));
+        }
+    }
 }

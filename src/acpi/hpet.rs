@@ -49,3 +49,45 @@ impl Hpet {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::acpi::fake::{assert_damage_is_refused, gas, parse_every_prefix, table};
+
+    /// As QEMU lays it out.
+    fn body(space: u8, base: u64) -> Vec<u8> {
+        let mut body = 0x8086_a201u32.to_le_bytes().to_vec();
+        body.extend(gas(space, 0, 0, base));
+        body.extend([0, 0x80, 0x00, 0]);
+        body
+    }
+
+    #[test]
+    fn the_timer_is_where_the_table_says() {
+        let hpet = Hpet::parse(&table(Signature::HPET, 1, &body(0, 0xfed0_0000))).unwrap();
+        assert_eq!(hpet, Hpet { base: PhysAddr::new(0xfed0_0000).unwrap(), number: 0, min_tick: 0x80, vendor: 0x8086 });
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_is_an_error() {
+        for (space, base) in [(0, 0), (1, 0xfed0_0000), (0, 1 << 52), (0, u64::MAX)] {
+            assert_eq!(Hpet::parse(&table(Signature::HPET, 1, &body(space, base))), Err(TableError::Address(base)));
+        }
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        assert_damage_is_refused(&table(Signature::HPET, 1, &body(0, 0xfed0_0000)), Hpet::parse);
+        parse_every_prefix(Signature::HPET, &body(0, 0xfed0_0000), Hpet::parse);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_a_table_or_an_error(body: Vec<u8>) {
+            let _ = Hpet::parse(&table(Signature::HPET, 1, &body));
+        }
+    }
+}

@@ -71,3 +71,25 @@ impl IntiFlags {
         Signalling { polarity, trigger }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_say_what_differs_from_the_habit_of_the_bus() {
+        let level_low = Signalling { polarity: Polarity::ActiveLow, trigger: Trigger::Level };
+        let edge_high = Signalling { polarity: Polarity::ActiveHigh, trigger: Trigger::Edge };
+        for habit in [Signalling::ISA, Signalling::PCI] {
+            assert_eq!(IntiFlags(0b0000).signalling(habit), habit);
+            assert_eq!(IntiFlags(0b1010).signalling(habit), habit);
+            assert_eq!(IntiFlags(0b0101).signalling(habit), edge_high);
+            assert_eq!(IntiFlags(0b1111).signalling(habit), level_low);
+            assert_eq!(IntiFlags(0xfff0).signalling(habit), habit);
+        }
+        assert_eq!(
+            IntiFlags(0b1101).signalling(Signalling::ISA),
+            Signalling { polarity: Polarity::ActiveHigh, trigger: Trigger::Level }
+        );
+    }
+}

@@ -225,3 +225,169 @@ impl Madt {
         self.processors.retain(|processor| seen.insert(processor.apic_id));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::acpi::fake::{assert_damage_is_refused, parse_every_prefix, table};
+    use crate::acpi::{Polarity, Trigger};
+
+    const LEVEL_HIGH: Signalling = Signalling { polarity: Polarity::ActiveHigh, trigger: Trigger::Level };
+
+    fn body(entries: &[&[u8]]) -> Vec<u8> {
+        let mut body = vec![0, 0, 0xe0, 0xfe, 1, 0, 0, 0];
+        body.extend(entries.concat());
+        body
+    }
+
+    fn parse(entries: &[&[u8]]) -> Madt {
+        Madt::parse(&table(Signature::MADT, 3, &body(entries))).unwrap()
+    }
+
+    /// What QEMU 10 gives a q35 with two processors and room for a third.
+    const Q35: &[&[u8]] = &[
+        &[0, 8, 0, 0, 1, 0, 0, 0],
+        &[0, 8, 1, 1, 1, 0, 0, 0],
+        &[0, 8, 2, 2, 2, 0, 0, 0],
+        &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
+        &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0],
+        &[2, 10, 0, 5, 5, 0, 0, 0, 0x0d, 0],
+        &[2, 10, 0, 9, 9, 0, 0, 0, 0x0d, 0],
+        &[2, 10, 0, 10, 10, 0, 0, 0, 0x0d, 0],
+        &[2, 10, 0, 11, 11, 0, 0, 0, 0x0d, 0],
+        &[4, 6, 0xff, 0, 0, 1],
+    ];
+
+    #[test]
+    fn a_pc_is_read() {
+        let madt = parse(Q35);
+        assert_eq!(madt.local_apic_address().as_u64(), 0xfee0_0000);
+        assert!(madt.has_8259() && madt.flaws().is_empty());
+        let states: Vec<_> = madt.processors().iter().map(|cpu| (cpu.uid, cpu.apic_id, cpu.state)).collect();
+        assert_eq!(
+            states,
+            [(0, 0, ProcessorState::Enabled), (1, 1, ProcessorState::Enabled), (2, 2, ProcessorState::OnlineCapable),]
+        );
+        let address = PhysAddr::new(0xfec0_0000).unwrap();
+        assert_eq!(madt.io_apics(), [IoApic { id: 0, address, gsi_base: 0 }]);
+        assert_eq!(madt.local_nmis(), [LocalNmi { target: NmiTarget::All, lint: 1, signalling: Signalling::ISA }]);
+    }
+
+    #[test]
+    fn isa_interrupts_follow_overrides_and_else_the_habit_of_the_bus() {
+        let madt = parse(Q35);
+        assert_eq!(madt.isa_irq(0), InterruptRoute { gsi: 2, signalling: Signalling::ISA });
+        assert_eq!(madt.isa_irq(4), InterruptRoute { gsi: 4, signalling: Signalling::ISA });
+        assert_eq!(madt.isa_irq(10), InterruptRoute { gsi: 10, signalling: LEVEL_HIGH });
+        assert_eq!(madt.isa_irq(255), InterruptRoute { gsi: 255, signalling: Signalling::ISA });
+    }
+
+    #[test]
+    fn the_acpi_interrupt_is_level_low_unless_overridden() {
+        assert_eq!(parse(Q35).sci(9), InterruptRoute { gsi: 9, signalling: LEVEL_HIGH });
+        assert_eq!(parse(&[]).sci(9), InterruptRoute { gsi: 9, signalling: Signalling::PCI });
+        assert_eq!(parse(&[]).sci(300), InterruptRoute { gsi: 300, signalling: Signalling::PCI });
+        let conforming: &[u8] = &[2, 10, 0, 9, 20, 0, 0, 0, 0, 0];
+        assert_eq!(parse(&[conforming]).sci(9), InterruptRoute { gsi: 20, signalling: Signalling::PCI });
+    }
+
+    #[test]
+    fn the_first_of_two_overrides_holds_and_other_buses_are_ignored() {
+        let entries: &[&[u8]] =
+            &[&[2, 10, 1, 4, 30, 0, 0, 0, 0, 0], &[2, 10, 0, 4, 31, 0, 0, 0, 0, 0], &[2, 10, 0, 4, 32, 0, 0, 0, 0, 0]];
+        assert_eq!(parse(entries).isa_irq(4).gsi, 31);
+    }
+
+    #[test]
+    fn x2apic_entries_reach_beyond_255_and_repeat_no_processor() {
+        let madt = parse(&[
+            &[0, 8, 7, 3, 1, 0, 0, 0],
+            &[0, 8, 9, 0xff, 0, 0, 0, 0],
+            &[9, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0],
+            &[9, 16, 0, 0, 0x00, 0x04, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0],
+            &[9, 16, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 8, 0, 0, 0],
+            &[10, 12, 5, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0],
+            &[10, 12, 15, 0, 8, 0, 0, 0, 0, 0, 0, 0],
+        ]);
+        let ids: Vec<_> = madt.processors().iter().map(|cpu| (cpu.uid, cpu.apic_id)).collect();
+        assert_eq!(ids, [(7, 3), (8, 1024)]);
+        assert_eq!(
+            madt.local_nmis(),
+            [
+                LocalNmi { target: NmiTarget::All, lint: 1, signalling: Signalling::ISA },
+                LocalNmi { target: NmiTarget::Uid(8), lint: 0, signalling: Signalling::PCI },
+            ]
+        );
+    }
+
+    #[test]
+    fn the_address_override_and_nmi_sources_are_read() {
+        let madt = parse(&[&[5, 12, 0, 0, 0, 0, 0xd0, 0xfe, 1, 0, 0, 0], &[3, 8, 0x0f, 0, 23, 0, 0, 0]]);
+        assert_eq!(madt.local_apic_address().as_u64(), 0x1_fed0_0000);
+        assert_eq!(madt.nmi_sources(), [InterruptRoute { gsi: 23, signalling: Signalling::PCI }]);
+    }
+
+    #[test]
+    fn unknown_and_longer_entries_are_passed_over() {
+        let madt = parse(&[&[0x7f, 3, 0], &[0, 10, 5, 6, 1, 0, 0, 0, 9, 9], &[0x0d, 2], &[0, 8, 6, 7, 1, 0, 0, 0]]);
+        assert!(madt.flaws().is_empty());
+        assert_eq!(madt.processors().len(), 2);
+    }
+
+    #[test]
+    fn entries_that_cannot_be_are_named() {
+        let good: &[u8] = &[0, 8, 0, 0, 1, 0, 0, 0];
+        let cases: &[(&[u8], Flaw, usize)] = &[
+            (&[0, 0], Flaw::NoLength(0), 1),
+            (&[0, 1], Flaw::NoLength(1), 1),
+            (&[0, 200], Flaw::CutOff, 1),
+            (&[0, 7, 0, 0, 1, 0, 0], Flaw::TooShort { kind: 0, length: 7 }, 2),
+            (&[9, 2], Flaw::TooShort { kind: 9, length: 2 }, 2),
+            (&[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Flaw::Address(0), 2),
+            (&[5, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], Flaw::Address(1 << 56), 2),
+        ];
+        for &(bad, flaw, processors) in cases {
+            let madt = parse(&[good, bad, &[0, 8, 1, 1, 1, 0, 0, 0]]);
+            assert_eq!(madt.flaws(), [EntryFlaw { table: Signature::MADT, offset: 52, flaw }]);
+            assert_eq!(madt.processors().len(), processors, "after {bad:?}");
+        }
+        let lone_byte = parse(&[good, &[0]]);
+        assert_eq!(lone_byte.flaws(), [EntryFlaw { table: Signature::MADT, offset: 52, flaw: Flaw::CutOff }]);
+    }
+
+    #[test]
+    fn flaws_are_bounded() {
+        let madt = parse(&[&[9u8, 2][..]; 1000]);
+        assert!((1..100).contains(&madt.flaws().len()));
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        assert_damage_is_refused(&table(Signature::MADT, 3, &body(Q35)), Madt::parse);
+        parse_every_prefix(Signature::MADT, &body(Q35), Madt::parse);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_a_table_or_an_error(body: Vec<u8>) {
+            let _ = Madt::parse(&table(Signature::MADT, 3, &body));
+        }
+
+        #[test]
+        fn any_entries_are_read_or_named(
+            entries in prop::collection::vec((0u8..12, prop::collection::vec(any::<u8>(), 0..20)), 0..40),
+        ) {
+            let entries: Vec<Vec<u8>> = entries
+                .into_iter()
+                .map(|(kind, rest)| [vec![kind, u8::try_from(rest.len() + 2).unwrap()], rest].concat())
+                .collect();
+            let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+            let madt = parse(&entries);
+            for flaw in madt.flaws() {
+                prop_assert!(!matches!(flaw.flaw, Flaw::CutOff | Flaw::NoLength(_)), "{}", flaw);
+            }
+        }
+    }
+}

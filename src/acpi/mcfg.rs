@@ -125,3 +125,93 @@ impl Mcfg {
         &self.flaws
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::acpi::fake::{assert_damage_is_refused, parse_every_prefix, table};
+
+    fn entry(base: u64, segment: u16, first_bus: u8, last_bus: u8) -> Vec<u8> {
+        let mut bytes = base.to_le_bytes().to_vec();
+        bytes.extend(segment.to_le_bytes());
+        bytes.extend([first_bus, last_bus, 0, 0, 0, 0]);
+        bytes
+    }
+
+    fn body(entries: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = vec![0; 8];
+        body.extend(entries.concat());
+        body
+    }
+
+    fn parse(entries: &[Vec<u8>]) -> Mcfg {
+        Mcfg::parse(&table(Signature::MCFG, 1, &body(entries))).unwrap()
+    }
+
+    #[test]
+    fn a_bus_is_found_in_its_region() {
+        let mcfg = parse(&[entry(0xb000_0000, 0, 0, 255), entry(0x10_0000_0000, 1, 0x40, 0x7f)]);
+        assert!(mcfg.flaws().is_empty());
+        let first = mcfg.region(0, 255).unwrap();
+        assert_eq!((first.range().start().as_u64(), first.range().bytes()), (0xb000_0000, 256 << 20));
+        assert_eq!(first.bus_address(255), PhysAddr::new(0xbff0_0000));
+        let second = mcfg.region(1, 0x40).unwrap();
+        // The base is bus 0's, so the region begins 0x40 buses further on.
+        assert_eq!((second.range().start().as_u64(), second.range().bytes()), (0x10_0400_0000, 64 << 20));
+        assert_eq!(second.bus_address(0x7f), PhysAddr::new(0x10_07f0_0000));
+        assert_eq!((second.bus_address(0x3f), second.bus_address(0x80)), (None, None));
+        assert_eq!((mcfg.region(1, 0), mcfg.region(2, 0)), (None, None));
+    }
+
+    #[test]
+    fn of_two_regions_for_a_bus_the_first_is_taken() {
+        let mcfg = parse(&[entry(0xb000_0000, 0, 0, 127), entry(0xe000_0000, 0, 64, 255)]);
+        assert_eq!(mcfg.region(0, 64).unwrap().range().start().as_u64(), 0xb000_0000);
+        assert_eq!(mcfg.region(0, 128).unwrap().first_bus(), 64);
+    }
+
+    #[test]
+    fn entries_that_cannot_be_are_named_and_skipped() {
+        let bad = [
+            (entry(0, 0, 0, 255), Flaw::Address(0)),
+            (entry(0xb000_1000, 0, 0, 255), Flaw::Address(0xb000_1000)),
+            (entry(u64::MAX << 20, 0, 1, 255), Flaw::Address(u64::MAX << 20)),
+            (entry((1 << 52) - (1 << 20), 0, 0, 1), Flaw::Address((1 << 52) - (1 << 20))),
+            (entry(0xb000_0000, 0, 2, 1), Flaw::NoBus { first: 2, last: 1 }),
+        ];
+        for (bad, flaw) in bad {
+            let mcfg = parse(&[bad, entry(0xe000_0000, 0, 0, 255)]);
+            assert_eq!(mcfg.flaws(), [EntryFlaw { table: Signature::MCFG, offset: 44, flaw }]);
+            assert_eq!(mcfg.regions().len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_entry_cut_off_is_named() {
+        let mcfg = parse(&[entry(0xb000_0000, 0, 0, 255), vec![1, 2, 3]]);
+        assert_eq!(mcfg.flaws(), [EntryFlaw { table: Signature::MCFG, offset: 60, flaw: Flaw::CutOff }]);
+        assert_eq!(mcfg.regions().len(), 1);
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        let body = body(&[entry(0xb000_0000, 0, 0, 255)]);
+        assert_damage_is_refused(&table(Signature::MCFG, 1, &body), Mcfg::parse);
+        parse_every_prefix(Signature::MCFG, &body, Mcfg::parse);
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_a_table_or_an_error(body: Vec<u8>) {
+            if let Ok(mcfg) = Mcfg::parse(&table(Signature::MCFG, 1, &body)) {
+                for region in mcfg.regions() {
+                    let (first, last) = (region.bus_address(region.first_bus()), region.bus_address(region.last_bus()));
+                    prop_assert!(first.is_some_and(|address| region.range().contains(address)));
+                    prop_assert!(last.is_some_and(|address| region.range().contains(address)));
+                }
+            }
+        }
+    }
+}

@@ -74,9 +74,12 @@ impl Acpi {
         let madt = tables.parse(memory, Signature::MADT, Madt::parse, &mut problems);
         let mcfg = tables.parse(memory, Signature::MCFG, Mcfg::parse, &mut problems);
         let hpet = tables.parse(memory, Signature::HPET, Hpet::parse, &mut problems);
-        let flaws = madt.iter().flat_map(|madt| madt.flaws()).chain(mcfg.iter().flat_map(|mcfg| mcfg.flaws()));
+        let flaws = madt.iter().flat_map(Madt::flaws).chain(mcfg.iter().flat_map(Mcfg::flaws));
         problems.extend(flaws.copied().map(Problem::Entry));
         let soft_off = sleep::find_soft_off(memory, &tables);
         Ok(Self { rsdp, tables, madt, mcfg, fadt, hpet, soft_off, problems })
     }
 }
+
+#[cfg(test)]
+mod tests;

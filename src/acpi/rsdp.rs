@@ -153,3 +153,95 @@ fn parse_extension(bytes: &[u8], rest: &[u8]) -> Result<u64, RsdpError> {
 fn pointer(address: u64) -> Option<PhysAddr> {
     if address == 0 { None } else { PhysAddr::new(address) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::acpi::fake::{Firmware, rsdp_long, rsdp_short, seal};
+    use crate::boot::MemoryImage;
+
+    #[test]
+    fn both_forms_are_read() {
+        let short = Rsdp::parse(&rsdp_short(0x1234)).unwrap();
+        assert_eq!((short.revision, short.rsdt, short.xsdt), (0, PhysAddr::new(0x1234), None));
+        let long = Rsdp::parse(&rsdp_long(0, 0x1_0000_0000)).unwrap();
+        assert_eq!((long.revision, long.rsdt, long.xsdt), (2, None, PhysAddr::new(0x1_0000_0000)));
+        assert_eq!(long.oem_id.to_string(), "BOCHS");
+    }
+
+    #[test]
+    fn any_byte_changed_or_missing_is_noticed() {
+        for good in [rsdp_short(0x1234), rsdp_long(0x1234, 0x5678)] {
+            for length in 0..good.len() {
+                assert!(matches!(Rsdp::parse(&good[..length]), Err(RsdpError::Truncated(_))));
+            }
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 1;
+                let error = Rsdp::parse(&bad).unwrap_err();
+                match at {
+                    0..8 => assert!(matches!(error, RsdpError::Signature(_))),
+                    8..20 => assert!(matches!(error, RsdpError::Checksum(_)), "byte {at}: {error}"),
+                    _ => assert!(matches!(error, RsdpError::ExtendedChecksum(_)), "byte {at}: {error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_too_short_for_the_long_form_is_refused() {
+        let mut bytes = rsdp_long(0, 0x1000);
+        bytes[20] = 20;
+        seal(&mut bytes, 32);
+        assert_eq!(Rsdp::parse(&bytes), Err(RsdpError::Length(20)));
+    }
+
+    #[test]
+    fn a_short_root_pointer_may_end_where_memory_does() {
+        let bytes = rsdp_short(0x1234);
+        let memory = MemoryImage::new(PhysAddr::new(0x1000).unwrap(), &bytes);
+        assert!(Rsdp::read(&memory, PhysAddr::new(0x1000).unwrap()).is_ok());
+        assert!(matches!(Rsdp::read(&memory, PhysAddr::new(0x1010).unwrap()), Err(RsdpError::Unreadable(_))));
+    }
+
+    #[test]
+    fn the_search_takes_aligned_and_undamaged_root_pointers_only() {
+        let mut firmware = Firmware::new();
+        let area = PhysRange::new(Firmware::BASE + 1, 0x1000).unwrap();
+        firmware.place(Firmware::BASE + 0x108, &rsdp_short(0x1));
+        let mut damaged = rsdp_short(0x2);
+        damaged[12] ^= 1;
+        firmware.place(Firmware::BASE + 0x200, &damaged);
+        assert_eq!(Rsdp::search(&firmware.memory(), area), None);
+        firmware.place(Firmware::BASE + 0x300, &rsdp_short(0x3));
+        assert_eq!(Rsdp::search(&firmware.memory(), area), PhysAddr::new(Firmware::BASE + 0x300));
+    }
+
+    #[test]
+    fn a_search_in_memory_that_is_not_there_ends() {
+        let memory = MemoryImage::new(PhysAddr::new(0).unwrap(), &[]);
+        assert_eq!(Rsdp::search_bios(&memory), None);
+        let top = PhysRange::new((1 << 52) - 20, 20).unwrap();
+        assert_eq!(Rsdp::search(&memory, top), None);
+    }
+
+    #[test]
+    fn the_extended_bios_data_area_comes_before_the_bios() {
+        let mut bytes = vec![0; 0x10_0000];
+        bytes[0xf_5a40..][..20].copy_from_slice(&rsdp_short(1));
+        let base = PhysAddr::new(0).unwrap();
+        assert_eq!(Rsdp::search_bios(&MemoryImage::new(base, &bytes)), PhysAddr::new(0xf_5a40));
+        bytes[0x40e..0x410].copy_from_slice(&0x9fc0u16.to_le_bytes());
+        bytes[0x9_fc10..][..20].copy_from_slice(&rsdp_short(2));
+        assert_eq!(Rsdp::search_bios(&MemoryImage::new(base, &bytes)), PhysAddr::new(0x9_fc10));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_root_pointer_or_an_error(bytes: Vec<u8>) {
+            let _ = Rsdp::parse(&bytes);
+        }
+    }
+}

@@ -9,10 +9,10 @@ use crate::boot::PhysicalMemory;
 /// The sleep type of a sleep state: 3 bits for each half of the PM1 control register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SleepType {
-    /// For PM1a, and for the sleep control register of hardware-reduced machines.
+    /// For `PM1a`, and for the sleep control register of hardware-reduced machines.
     #[doc(alias = "SLP_TYPa")]
     pub a: u8,
-    /// For PM1b.
+    /// For `PM1b`.
     #[doc(alias = "SLP_TYPb")]
     pub b: u8,
 }
@@ -68,4 +68,54 @@ fn constant(aml: &[u8]) -> Option<(u8, &[u8])> {
     };
     let (value, rest) = rest.split_at_checked(width)?;
     Some((*value.first()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn soft_off_is_found_as_compilers_write_it() {
+        // Name (_S5, Package (4) { 0, 0, 0, 0 }), as in QEMU.
+        assert_eq!(SleepType::find_soft_off(b"\x08_S5_\x12\x06\x04\x00\x00\x00\x00"), Some(SleepType { a: 0, b: 0 }));
+        // Name (\_S5, Package (2) { 7, 5 }), bytes spelled out, between other things.
+        let aml = b"_S5_\x14\x08\\_S5_\x12\x06\x02\x0a\x07\x0a\x05\x14\x20";
+        assert_eq!(SleepType::find_soft_off(aml), Some(SleepType { a: 7, b: 5 }));
+        // A two-byte package length, a word, a one; and only one element.
+        assert_eq!(
+            SleepType::find_soft_off(b"\x08_S5_\x12\x48\x00\x02\x0b\x06\x00\x01"),
+            Some(SleepType { a: 6, b: 1 })
+        );
+        assert_eq!(SleepType::find_soft_off(b"\x08_S5_\x12\x04\x01\x0a\x05"), Some(SleepType { a: 5, b: 5 }));
+    }
+
+    #[test]
+    fn what_is_not_a_package_of_constants_is_not_soft_off() {
+        for aml in [
+            &b""[..],
+            b"_S5_",
+            b"\x08_S5_",
+            b"\x08_S4_\x12\x06\x04\x00\x00\x00\x00",
+            b"\x14_S5_\x12\x06\x04\x00\x00\x00\x00",
+            b"\x08_S5_\x12\x06\x04ABCD",
+            b"\x08_S5_\x12\xc6",
+            b"\x08_S5_\x12\x06\x04\x0a",
+            b"\x08_S5_\x12\x06\x04\x0c\x00\x00",
+        ] {
+            assert_eq!(SleepType::find_soft_off(aml), None, "{}", aml.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_behind_the_name_are_soft_off_or_not(mut before: Vec<u8>, after: Vec<u8>) {
+            before.extend_from_slice(b"\x08_S5_\x12");
+            before.extend_from_slice(&after);
+            if let Some(found) = SleepType::find_soft_off(&before) {
+                prop_assert!(found.a <= 7 && found.b <= 7);
+            }
+        }
+    }
 }

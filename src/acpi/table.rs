@@ -230,3 +230,74 @@ pub(super) fn body<T: FromBytes>(body: &[u8]) -> Result<(T, &[u8]), TableError> 
     T::read_from_prefix(body)
         .map_err(|_| TableError::TooShort { length: HEADER_SIZE + body.len(), needed: HEADER_SIZE + size_of::<T>() })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::acpi::fake::{Firmware, seal, table};
+
+    #[test]
+    fn text_of_firmware_is_fit_to_be_printed() {
+        assert_eq!(Text(*b"BOCHS \0").to_string(), "BOCHS");
+        assert_eq!(Text(*b"\x1b[2J\xff").to_string(), ".[2J.");
+        assert_eq!(format!("{:6}|", Text(*b"AB  ")), "AB    |");
+    }
+
+    #[test]
+    fn bytes_behind_the_table_are_no_part_of_it() {
+        let mut bytes = table(Signature::HPET, 1, &[1, 2, 3]);
+        bytes.extend([0xaa; 5]);
+        assert_eq!(open(&bytes, Signature::HPET).unwrap().1, [1, 2, 3]);
+    }
+
+    #[test]
+    fn absurd_lengths_are_named() {
+        for length in [0u32, 35, LONGEST + 1, u32::MAX] {
+            let mut bytes = table(Signature::SSDT, 1, &[]);
+            bytes[4..8].copy_from_slice(&length.to_le_bytes());
+            seal(&mut bytes, 9);
+            let mut firmware = Firmware::new();
+            firmware.place(Firmware::BASE, &bytes);
+            let header = Header::read(&firmware.memory(), Firmware::BASE).unwrap();
+            assert_eq!(header.verify(&firmware.memory(), Firmware::BASE), Err(TableError::Length(length)));
+            if length < 36 {
+                assert_eq!(open(&bytes, Signature::SSDT), Err(TableError::Length(length)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_is_summed_up_to_its_last_byte() {
+        for length in [0, 1, 219, 220, 221, 475, 476, 477, 5000] {
+            let mut firmware = Firmware::new();
+            let bytes = table(Signature::SSDT, 1, &vec![7; length]);
+            firmware.place(Firmware::BASE + 8, &bytes);
+            let header = Header::read(&firmware.memory(), Firmware::BASE + 8).unwrap();
+            assert_eq!(header.verify(&firmware.memory(), Firmware::BASE + 8), Ok(()));
+            assert_eq!(header.copy(&firmware.memory(), Firmware::BASE + 8), Ok(bytes.clone()));
+            firmware.at(Firmware::BASE + 8)[bytes.len() - 1] ^= 1;
+            assert!(matches!(
+                header.verify(&firmware.memory(), Firmware::BASE + 8),
+                Err(TableError::Checksum(_) | TableError::Length(_))
+            ));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_table_or_an_error(bytes: Vec<u8>) {
+            let _ = open(&bytes, Signature::MADT);
+        }
+
+        #[test]
+        fn any_address_and_length_are_survived(address: u64, length: u32) {
+            let firmware = Firmware::new();
+            let _ = Header::read(&firmware.memory(), address);
+            let header = Header { length, ..Header::read(&firmware.memory(), Firmware::BASE).unwrap() };
+            prop_assert!(header.verify(&firmware.memory(), address).is_err());
+            prop_assert!(header.copy(&firmware.memory(), address).is_err() || address - Firmware::BASE < 0x1_0000);
+        }
+    }
+}

@@ -99,7 +99,7 @@ impl MemoryMap {
     /// Bytes that several entries claim go to the kind that allows least, so nothing is usable unless every entry that
     /// speaks of it says so. Overlaps are reported, and so are regions for which there is no room; what was left out
     /// for that reason is not usable either.
-    pub fn from_entries(entries: impl Iterator<Item = Region> + Clone, report: &mut dyn FnMut(Note)) -> Self {
+    pub fn from_entries(entries: &(impl Iterator<Item = Region> + Clone), report: &mut dyn FnMut(Note)) -> Self {
         let mut map = Self::empty();
         // The strictest kind first: each later entry then gets only what is left over.
         for precedence in 0..RegionKind::PRECEDENCES {

@@ -176,7 +176,7 @@ fn read_map(memory: &impl PhysicalMemory, pointer: MapPointer, info: &mut BootIn
         let range = PhysRange::new(entry.start.get(), entry.length.get()).ok()?;
         Some(Region { range, kind: RegionKind::from_e820(entry.kind.get()) })
     });
-    info.memory_map = MemoryMap::from_entries(entries, report);
+    info.memory_map = MemoryMap::from_entries(&entries, report);
     keep(info, AreaKind::MemoryMap, start, u64::from(readable) * size_of::<MapEntry>() as u64);
 }
 

@@ -99,6 +99,16 @@ impl Balloon {
         self.behaviour.removed_after = Some(0);
     }
 
+    /// Takes the device off the bus after this many more register accesses.
+    pub fn remove_after(&mut self, accesses: u64) {
+        self.behaviour.removed_after = Some(self.accesses + accesses);
+    }
+
+    /// A function that nobody drives and that pulls its line all the same.
+    pub fn pull_line_for_ever(&mut self) {
+        self.interrupts.pull();
+    }
+
     pub fn gone(&self) -> bool {
         self.behaviour.removed_after.is_some_and(|after| self.accesses >= after)
     }

@@ -250,6 +250,11 @@ impl CommonConfig {
             self.resetting = Some(behaviour.reset_reads);
             return;
         }
+        if value & FAILED != 0 && self.resetting.is_some() {
+            // Giving up on a device that does not finish its reset starts nothing over.
+            self.status |= FAILED;
+            return;
+        }
         if self.resetting.is_some() || !self.ever_reset {
             bus.misstep("PCI-COMMON-05", format!("status {value:#x} written before the reset is done"));
             return;

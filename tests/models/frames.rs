@@ -1,6 +1,8 @@
-//! Page frames of the machine, with a ledger beside the allocator that knows what either side may do with each.
+//! Page frames of the machine: the real allocator, with a ledger beside it that knows what either side may do with each.
 
-use ballonet::memory::{FrameRun, Pfn};
+use std::collections::VecDeque;
+
+use ballonet::memory::{Footprint, FrameRun, Frames as Allocator, Pfn, PhysAddr, PhysRange};
 use ballonet::platform::PageFrames;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -10,32 +12,35 @@ use super::ram::{GuestSide, HostSide};
 /// The allocator and its ledger.
 pub struct Frames {
     machine: Machine,
-    free: Vec<FrameRun>,
-    ballooned: Vec<FrameRun>,
-    held: Vec<FrameRun>,
-    total: u64,
-    /// Frames that the platform keeps for itself.
-    pub floor: u64,
+    allocator: Allocator<'static>,
+    held: VecDeque<FrameRun>,
 }
 
 impl Frames {
     /// All managed frames of the machine, free.
     pub fn new(machine: &Machine) -> Self {
+        let address = |value| PhysAddr::new(value).expect("an address below 2^52");
         let ranges = machine.bus(|bus| bus.ram.managed());
-        let run = |r: std::ops::Range<u64>| {
-            FrameRun::new(Pfn::new((r.start / 4096) as u32), ((r.end - r.start) / 4096) as u32).expect("a range")
-        };
-        let free: Vec<_> = ranges.into_iter().map(run).collect();
-        let total = free.iter().map(|r| u64::from(r.count())).sum();
-        Self { machine: machine.clone(), free, ballooned: Vec::new(), held: Vec::new(), total, floor: 0 }
+        let usable: Vec<_> = ranges.iter().filter_map(|r| PhysRange::new(address(r.start), r.end - r.start)).collect();
+        let bytes = Footprint::of(usable.clone()).bytes();
+        // Leaked: a few hundred bytes for each machine of a test program.
+        let storage = vec![0_u8; bytes + Footprint::ALIGN].leak();
+        let skip = storage.as_ptr().align_offset(Footprint::ALIGN);
+        let allocator = Allocator::new(&mut storage[skip..], usable, []).expect("storage that fits");
+        Self { machine: machine.clone(), allocator, held: VecDeque::new() }
     }
 
     pub fn total(&self) -> u64 {
-        self.total
+        self.allocator.counts().total
+    }
+
+    /// Frames that the platform keeps for itself.
+    pub fn set_floor(&mut self, frames: u64) {
+        self.allocator.set_floor(frames);
     }
 
     pub fn free(&self) -> u64 {
-        self.free.iter().map(|r| u64::from(r.count())).sum()
+        self.allocator.counts().free
     }
 
     pub fn held(&self) -> u64 {
@@ -47,21 +52,15 @@ impl Frames {
         self.machine.bus(|bus| bus.ram.count_guest(GuestSide::Driver))
     }
 
-    /// Panics unless every frame is accounted for.
+    /// Panics unless every frame is accounted for, by the allocator and by the ledger alike.
     #[track_caller]
     pub fn expect_whole(&self) {
-        let (free, held, ballooned, in_flight) = (self.free(), self.held(), self.ballooned(), self.in_flight());
-        assert_eq!(
-            free + held + ballooned + in_flight,
-            self.total,
-            "free {free} + held {held} + ballooned {ballooned} + in flight {in_flight}"
-        );
-    }
-
-    fn pop(list: &mut Vec<FrameRun>, most: u32) -> Option<FrameRun> {
-        let (run, rest) = list.pop()?.split(most);
-        list.extend(rest);
-        Some(run)
+        self.allocator.check().expect("consistent records");
+        let counts = self.allocator.counts();
+        assert_eq!(counts.history.refusals, 0, "the allocator refused what the driver asked");
+        assert_eq!(counts.used, self.held() + self.in_flight(), "used = held + in flight");
+        assert_eq!(counts.ballooned, self.machine.bus(|bus| bus.ram.count_guest(GuestSide::Ballooned)));
+        assert_eq!(counts.free + counts.used + counts.ballooned + counts.reserved, counts.total);
     }
 
     fn move_to(&self, run: FrameRun, from: GuestSide, to: GuestSide, what: &str) {
@@ -76,14 +75,14 @@ impl Frames {
     }
 
     /// Takes frames for the kernel and fills them with a pattern.
-    pub fn hold(&mut self, most: u32) -> bool {
-        let Some(run) = Self::pop(&mut self.free, most) else { return false };
+    pub fn hold(&mut self, count: u32) -> bool {
+        let Ok(run) = self.allocator.allocate(count, 1) else { return false };
         self.machine.bus(|bus| {
             for pfn in run.pfns() {
                 bus.ram.memory().write_slice(&pattern(pfn), GuestAddress(pfn.start().as_u64())).expect("frame in RAM");
             }
         });
-        self.held.push(run);
+        self.held.push_back(run);
         true
     }
 
@@ -101,9 +100,8 @@ impl Frames {
 
     /// Gives the oldest held run back to the allocator.
     pub fn unhold(&mut self) {
-        if !self.held.is_empty() {
-            let run = self.held.remove(0);
-            self.free.push(run);
+        if let Some(run) = self.held.pop_front() {
+            self.allocator.free(run).expect("a run that is held");
         }
     }
 }
@@ -114,47 +112,44 @@ fn pattern(pfn: Pfn) -> [u8; 4096] {
 
 impl PageFrames for Frames {
     fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        let spare = self.free().saturating_sub(self.floor);
-        let most = most.min(u32::try_from(spare).unwrap_or(u32::MAX));
-        if most == 0 {
-            return None;
-        }
-        let run = Self::pop(&mut self.free, most)?;
+        let run = self.allocator.take_free(most)?;
         self.move_to(run, GuestSide::Kernel, GuestSide::Driver, "take_free");
         Some(run)
     }
 
     fn confirm_ballooned(&mut self, run: FrameRun) {
+        self.expect_host_side(run, HostSide::Ballooned, "BAL-OP-09");
         self.move_to(run, GuestSide::Driver, GuestSide::Ballooned, "confirm_ballooned");
-        self.machine.bus(|bus| {
-            for pfn in run.pfns().map(Pfn::as_u32) {
-                if bus.ram.host_side(pfn) != HostSide::Ballooned {
-                    bus.misstep("BAL-OP-09", format!("{pfn:#x} confirmed while {:?}", bus.ram.host_side(pfn)));
-                }
-            }
-        });
-        self.ballooned.push(run);
+        PageFrames::confirm_ballooned(&mut self.allocator, run);
     }
 
     fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
-        let run = Self::pop(&mut self.ballooned, most)?;
+        let run = self.allocator.take_ballooned(most)?;
         self.move_to(run, GuestSide::Ballooned, GuestSide::Driver, "take_ballooned");
         Some(run)
     }
 
     fn release(&mut self, run: FrameRun) {
+        self.expect_host_side(run, HostSide::Guest, "BAL-OP-07");
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release");
-        self.machine.bus(|bus| {
-            for pfn in run.pfns().map(Pfn::as_u32) {
-                if bus.ram.host_side(pfn) != HostSide::Guest {
-                    bus.misstep("BAL-OP-07", format!("{pfn:#x} reused while {:?}", bus.ram.host_side(pfn)));
-                }
-            }
-        });
-        self.free.push(run);
+        PageFrames::release(&mut self.allocator, run);
     }
 
     fn ballooned(&self) -> u64 {
-        self.ballooned.iter().map(|r| u64::from(r.count())).sum()
+        self.allocator.ballooned()
+    }
+}
+
+impl Frames {
+    /// The driver says where frames are: the host must agree.
+    fn expect_host_side(&self, run: FrameRun, side: HostSide, clause: &'static str) {
+        self.machine.bus(|bus| {
+            for pfn in run.pfns().map(Pfn::as_u32) {
+                let actual = bus.ram.host_side(pfn);
+                if actual != side {
+                    bus.misstep(clause, format!("{pfn:#x} taken for {side:?} while {actual:?}"));
+                }
+            }
+        });
     }
 }

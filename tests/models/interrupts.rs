@@ -25,6 +25,11 @@ impl Interrupts {
         self.isr = 0;
     }
 
+    /// Pulls the line until somebody reads the ISR byte.
+    pub fn pull(&mut self) {
+        self.isr = ISR_CONFIG;
+    }
+
     pub fn read_isr(&mut self, config: &ConfigModel, bus: &mut Bus) -> u32 {
         if config.msix_enabled() {
             bus.misstep("PCI-ISR-01", "ISR read in MSI-X mode");

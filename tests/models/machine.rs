@@ -110,6 +110,12 @@ impl Machine {
         look(state.devices.get_mut(&at).expect("a balloon"), &mut state.bus)
     }
 
+    /// Looks at or changes every device.
+    pub fn each_balloon(&self, mut look: impl FnMut(&mut Balloon, &mut Bus)) {
+        let state = &mut *self.state();
+        state.devices.values_mut().for_each(|device| look(device, &mut state.bus));
+    }
+
     /// Looks at or changes the machine.
     pub fn bus<T>(&self, look: impl FnOnce(&mut Bus) -> T) -> T {
         look(&mut self.state().bus)

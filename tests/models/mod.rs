@@ -23,7 +23,7 @@ mod requests;
 mod schedule;
 
 pub use balloon::Balloon;
-pub use behaviour::{Behaviour, Handling, Lie, Numbering};
+pub use behaviour::{Behaviour, Handling, Lie, Numbering, feature};
 pub use frames::Frames;
 pub use layout::{Bar, Capability, Layout, Structure};
 pub use machine::Machine;

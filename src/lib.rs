@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod acpi;
 pub mod balloon;
 pub mod boot;
+pub mod console;
 #[cfg(feature = "machine")]
 pub mod machine;
 pub mod memory;

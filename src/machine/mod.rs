@@ -1,1 +1,62 @@
-//! machine.
+//! The machine layer: everything that only an x86-64 PC can do, and the only place that does it.
+//!
+//! [`entry`] takes over from the loader; [`Entry::bring_up`] turns what it finds into a [`Machine`], which implements the
+//! traits of [`crate::platform`] for the drivers. Parsing is left to the portable layers; here is the poking.
+
+pub mod boot_frames;
+pub mod clock;
+pub mod config_space;
+pub mod cpu;
+pub mod dma;
+pub mod entry;
+pub mod fault;
+pub mod firmware;
+pub mod frames;
+pub mod heap;
+mod image;
+pub mod io_apic;
+pub mod lines;
+pub mod local_apic;
+mod lock;
+pub mod log;
+pub mod mmio;
+pub mod paging;
+pub mod pic;
+mod platform;
+pub mod power;
+pub mod segments;
+pub mod serial;
+pub mod stack;
+mod start;
+pub mod timer;
+pub mod traps;
+pub mod vectors;
+
+pub use image::Image;
+pub use lock::Lock;
+pub use start::{Entry, Machine};
+
+use x86_64::instructions::interrupts;
+
+/// Writes one byte to physical memory where firmware said to, through a window.
+fn poke8(address: u64, value: u8) {
+    use crate::platform::Registers as _;
+    let opened = paging::with(|space| space.open_window(address, 1, paging::Access::Device, &mut frames::ForTables));
+    if let Ok(start) = opened {
+        // SAFETY: just mapped; firmware says that this register takes a byte.
+        unsafe { mmio::Window::memory(start, 1) }.write8(0, value);
+        paging::with(|space| space.close_window(start, 1));
+    }
+}
+
+/// Waits for an interrupt, unless `is_pending` says that there is something to do already. What a handler notes between the
+/// question and the wait is not lost: interrupts are off from before the one until the instruction after `sti`, which is the
+/// other (SDM vol. 2, STI).
+pub fn idle_unless(is_pending: impl FnOnce() -> bool) {
+    interrupts::disable();
+    if is_pending() {
+        interrupts::enable();
+    } else {
+        interrupts::enable_and_hlt();
+    }
+}

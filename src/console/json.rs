@@ -1,0 +1,183 @@
+//! One JSON object on one line (RFC 8259), written field by field without a buffer.
+
+use core::fmt::{self, Write};
+
+/// A JSON object in the making. Begin it with [`Object::begin`], end it with [`Object::end`].
+///
+/// Numbers above 2^53 are written in full: readers that hold numbers as doubles round them.
+pub struct Object<'a> {
+    out: &'a mut dyn Write,
+    result: fmt::Result,
+}
+
+impl<'a> Object<'a> {
+    /// Starts an object for `event`, `ms` milliseconds after the kernel's entry.
+    pub fn begin(out: &'a mut dyn Write, event: &str, ms: u64) -> Self {
+        let result = write!(out, "{{\"event\":");
+        let mut object = Self { out, result };
+        object.write_text(event);
+        object.number("ms", ms);
+        object
+    }
+
+    /// Ends the object and its line.
+    ///
+    /// # Errors
+    /// When any write to `out` failed.
+    pub fn end(self) -> fmt::Result {
+        self.result?;
+        self.out.write_str("}\n")
+    }
+
+    /// Adds a string.
+    pub fn text(&mut self, name: &str, value: &str) -> &mut Self {
+        self.name(name);
+        self.write_text(value);
+        self
+    }
+
+    /// Adds what `value` displays, as a string.
+    pub fn display(&mut self, name: &str, value: &dyn fmt::Display) -> &mut Self {
+        self.name(name);
+        self.put(format_args!("\""));
+        let escaped = write!(Escaped(self.out), "{value}");
+        self.note(escaped);
+        self.put(format_args!("\""));
+        self
+    }
+
+    /// Adds a whole number.
+    pub fn number(&mut self, name: &str, value: u64) -> &mut Self {
+        self.name(name);
+        self.put(format_args!("{value}"));
+        self
+    }
+
+    /// Adds a truth value.
+    pub fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
+        self.name(name);
+        self.put(format_args!("{value}"));
+        self
+    }
+
+    /// Adds a number as a string of hexadecimal digits, since 64 bits do not fit every reader's numbers.
+    pub fn hex(&mut self, name: &str, value: u64) -> &mut Self {
+        self.name(name);
+        self.put(format_args!("\"{value:#x}\""));
+        self
+    }
+
+    /// Adds a list of numbers as strings of hexadecimal digits.
+    pub fn hex_list(&mut self, name: &str, values: impl Iterator<Item = u64>) -> &mut Self {
+        self.name(name);
+        self.put(format_args!("["));
+        for (index, value) in values.enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            self.put(format_args!("{comma}\"{value:#x}\""));
+        }
+        self.put(format_args!("]"));
+        self
+    }
+
+    /// Adds a list of strings.
+    pub fn text_list<'t>(&mut self, name: &str, values: impl Iterator<Item = &'t str>) -> &mut Self {
+        self.name(name);
+        self.put(format_args!("["));
+        for (index, value) in values.enumerate() {
+            if index != 0 {
+                self.put(format_args!(","));
+            }
+            self.write_text(value);
+        }
+        self.put(format_args!("]"));
+        self
+    }
+
+    fn name(&mut self, name: &str) {
+        self.put(format_args!(","));
+        self.write_text(name);
+        self.put(format_args!(":"));
+    }
+
+    fn write_text(&mut self, text: &str) {
+        self.put(format_args!("\""));
+        let escaped = Escaped(self.out).write_str(text);
+        self.note(escaped);
+        self.put(format_args!("\""));
+    }
+
+    fn put(&mut self, arguments: fmt::Arguments<'_>) {
+        let result = self.out.write_fmt(arguments);
+        self.note(result);
+    }
+
+    fn note(&mut self, result: fmt::Result) {
+        self.result = self.result.and(result);
+    }
+}
+
+/// A writer that escapes what may not stand in a JSON string.
+struct Escaped<'a>(&'a mut dyn Write);
+
+impl Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(place) = rest.find(|c: char| c == '"' || c == '\\' || c.is_control()) {
+            let (plain, special) = rest.split_at(place);
+            self.0.write_str(plain)?;
+            let mut characters = special.chars();
+            match characters.next() {
+                Some('\n') => self.0.write_str("\\n")?,
+                Some('\t') => self.0.write_str("\\t")?,
+                Some(c @ ('"' | '\\')) => write!(self.0, "\\{c}")?,
+                Some(c) => write!(self.0, "\\u{:04x}", u32::from(c))?,
+                None => {}
+            }
+            rest = characters.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+
+    fn written(fill: impl FnOnce(&mut Object<'_>)) -> serde_json::Value {
+        let mut line = String::new();
+        let mut object = Object::begin(&mut line, "test", 7);
+        fill(&mut object);
+        object.end().unwrap();
+        assert!(line.ends_with("}\n") && line.matches('\n').count() == 1, "one line: {line:?}");
+        serde_json::from_str(&line).unwrap()
+    }
+
+    #[test]
+    fn every_kind_of_field_is_valid_json() {
+        let value = written(|object| {
+            object
+                .text("text", "plain")
+                .number("number", 42)
+                .boolean("truth", true)
+                .hex("hex", 0xBEEF)
+                .hex_list("addresses", [1, 255].into_iter())
+                .text_list("names", ["a", "b"].into_iter())
+                .display("shown", &1.5);
+        });
+        let expected = serde_json::json!({
+            "event": "test", "ms": 7, "text": "plain", "number": 42, "truth": true, "hex": "0xbeef",
+            "addresses": ["0x1", "0xff"], "names": ["a", "b"], "shown": "1.5",
+        });
+        assert_eq!(value, expected);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_survives_escaping(text: String) {
+            let value = written(|object| { object.text("text", &text).display("shown", &text); });
+            proptest::prop_assert_eq!(value["text"].as_str(), Some(text.as_str()));
+            proptest::prop_assert_eq!(value["shown"].as_str(), Some(text.as_str()));
+        }
+    }
+}

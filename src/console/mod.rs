@@ -1,0 +1,8 @@
+//! The pure half of talking to people and to programs over a serial line: JSON objects, line editing, progress lines,
+//! console commands. Text in, text out; who sends it is somebody else's business.
+
+#![forbid(unsafe_code)]
+
+mod json;
+
+pub use json::Object;

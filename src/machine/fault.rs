@@ -1,0 +1,150 @@
+//! What is said when the kernel itself fails: a fault's registers and backtrace, a panic's place; then the end.
+
+use core::fmt::Write as _;
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use x86_64::registers::control::Cr2;
+
+use super::power::{self, ExitStatus};
+use super::traps::{TrapFrame, exception_name};
+use super::{log, stack};
+
+/// Most return addresses that a backtrace holds.
+const DEPTH: usize = 16;
+
+/// The fields of a page fault's error code (SDM vol. 3, 5.7).
+struct PageFaultError(u64);
+
+impl core::fmt::Display for PageFaultError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(if self.0 & 0x10 != 0 {
+            "instruction fetch from"
+        } else if self.0 & 2 != 0 {
+            "write to"
+        } else {
+            "read of"
+        })?;
+        f.write_str(if self.0 & 8 != 0 {
+            " an entry with reserved bits set"
+        } else if self.0 & 1 != 0 {
+            " a page that does not allow it"
+        } else {
+            " a page that is not present"
+        })
+    }
+}
+
+/// The return addresses found by walking frame pointers from `rbp`, as far as they lie on the kernel's stacks.
+pub fn backtrace(rbp: u64) -> impl Iterator<Item = u64> {
+    let mut pointer = rbp;
+    core::iter::from_fn(move || {
+        if !pointer.is_multiple_of(8) || !stack::contains(pointer, 16) {
+            return None;
+        }
+        // SAFETY: both words lie on one of the kernel's stacks, which are mapped and never move.
+        let [next, back] = unsafe { (pointer as *const [u64; 2]).read() };
+        // A caller's frame is above its callee's, on the same stack; anything else ends the walk.
+        pointer = if next > pointer { next } else { 0 };
+        (back != 0).then_some(back)
+    })
+    .take(DEPTH)
+}
+
+static REPORTING: AtomicBool = AtomicBool::new(false);
+
+/// Whether this is the first failure; a second one, from within the report, must not start another report.
+fn begin() {
+    x86_64::instructions::interrupts::disable();
+    if REPORTING.swap(true, Ordering::SeqCst) {
+        power::exit(ExitStatus::Failure);
+    }
+    log::seize();
+}
+
+/// Reports an exception that nobody expected, and ends the kernel with failure.
+pub fn report(frame: &TrapFrame) -> ! {
+    begin();
+    let vector = frame.vector as u8;
+    let name = exception_name(vector).unwrap_or("reserved vector");
+    log::emit("fault", |line| {
+        line.number("vector", u64::from(vector))
+            .text("name", name)
+            .hex("error_code", frame.error_code)
+            .hex("address", Cr2::read_raw())
+            .hex("rip", frame.rip)
+            .hex("rsp", frame.rsp)
+            .hex("rflags", frame.rflags);
+        for (name, value) in general_registers(frame) {
+            line.hex(name, value);
+        }
+        line.hex_list("backtrace", core::iter::once(frame.rip).chain(backtrace(frame.rbp)));
+    });
+    if log::is_text() {
+        let _ = write!(log::Raw, "\nFAULT {name} (vector {vector}), error code {:#x}", frame.error_code);
+        if vector == 14 {
+            let _ = write!(log::Raw, "\n  {} {:#x}", PageFaultError(frame.error_code), Cr2::read_raw());
+        }
+        let _ = write!(log::Raw, "\n  rip {:#018x}  rsp {:#018x}  rflags {:#x}", frame.rip, frame.rsp, frame.rflags);
+        for (index, (name, value)) in general_registers(frame).into_iter().enumerate() {
+            let separator = if index.is_multiple_of(4) { "\n " } else { " " };
+            let _ = write!(log::Raw, "{separator} {name:<3} {value:#018x}");
+        }
+        print_backtrace(core::iter::once(frame.rip).chain(backtrace(frame.rbp)));
+    }
+    power::exit(ExitStatus::Failure)
+}
+
+/// Reports a panic, and ends the kernel with failure.
+pub fn report_panic(info: &PanicInfo<'_>) -> ! {
+    begin();
+    log::emit("panic", |line| {
+        line.display("message", &info.message());
+        if let Some(place) = info.location() {
+            line.text("file", place.file()).number("line", u64::from(place.line()));
+        }
+        line.hex_list("backtrace", backtrace(frame_pointer()));
+    });
+    if log::is_text() {
+        let _ = write!(log::Raw, "\nPANIC {info}");
+        print_backtrace(backtrace(frame_pointer()));
+    }
+    power::exit(ExitStatus::Failure)
+}
+
+fn print_backtrace(addresses: impl Iterator<Item = u64>) {
+    let _ = log::Raw.write_str("\n  backtrace (addr2line -fe KERNEL ADDRESS):");
+    for address in addresses {
+        let _ = write!(log::Raw, "\n    {address:#018x}");
+    }
+    let _ = log::Raw.write_str("\n");
+}
+
+fn general_registers(frame: &TrapFrame) -> [(&'static str, u64); 15] {
+    [
+        ("rax", frame.rax),
+        ("rbx", frame.rbx),
+        ("rcx", frame.rcx),
+        ("rdx", frame.rdx),
+        ("rsi", frame.rsi),
+        ("rdi", frame.rdi),
+        ("rbp", frame.rbp),
+        ("r8", frame.r8),
+        ("r9", frame.r9),
+        ("r10", frame.r10),
+        ("r11", frame.r11),
+        ("r12", frame.r12),
+        ("r13", frame.r13),
+        ("r14", frame.r14),
+        ("r15", frame.r15),
+    ]
+}
+
+/// The frame pointer of the caller.
+#[inline(always)]
+fn frame_pointer() -> u64 {
+    let rbp;
+    // SAFETY: reads a register, nothing else.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    rbp
+}

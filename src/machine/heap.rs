@@ -1,0 +1,141 @@
+//! The heap: contiguous in virtual memory, backed by whatever frames there are, and grown when it is full.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{NonNull, null_mut};
+
+use linked_list_allocator::Heap as FreeList;
+
+use super::lock::Lock;
+use super::paging::{self, HEAP_BASE, HEAP_LIMIT};
+use super::frames;
+use crate::memory::{FRAME_SIZE, FrameRun};
+
+/// Least growth in frames: 64 KiB.
+const STEP: u64 = 16;
+/// Room for the list's own header and for alignment, in bytes.
+const SLACK: usize = 64;
+
+/// The kernel's global allocator. The bin declares one.
+pub struct Heap {
+    list: Lock<FreeList>,
+}
+
+/// How much of the heap is used.
+#[derive(Debug, Clone, Copy)]
+pub struct HeapView {
+    /// Bytes mapped.
+    pub size: usize,
+    /// Bytes given out.
+    pub used: usize,
+}
+
+impl Heap {
+    /// A heap without memory.
+    pub const fn new() -> Self {
+        Self { list: Lock::new(FreeList::empty()) }
+    }
+
+    /// How much is used.
+    pub fn view(&self) -> HeapView {
+        self.list.with(|list| HeapView { size: list.size(), used: list.used() })
+    }
+}
+
+impl Default for Heap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: `linked_list_allocator` keeps the contract of an allocator; the lock keeps others out meanwhile.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.list.with(|list| {
+            if let Ok(block) = list.allocate_first_fit(layout) {
+                return block.as_ptr();
+            }
+            if grow(list, layout.size().saturating_add(layout.align()).saturating_add(SLACK)).is_none() {
+                return null_mut();
+            }
+            list.allocate_first_fit(layout).map_or(null_mut(), NonNull::as_ptr)
+        })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the caller got `block` from `alloc` with this layout.
+            self.list.with(|list| unsafe { list.deallocate(block, layout) });
+        }
+    }
+}
+
+/// Maps at least `bytes` more at the end of the heap. On failure what was mapped so far stays, as heap.
+fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
+    let size = list.size() as u64;
+    let mut wanted = (bytes as u64).div_ceil(FRAME_SIZE).max(STEP);
+    if HEAP_BASE.checked_add(size)?.checked_add(wanted.checked_mul(FRAME_SIZE)?)? > HEAP_LIMIT {
+        return None;
+    }
+    let mut end = HEAP_BASE + size;
+    while wanted > 0 {
+        let run = take(wanted)?;
+        let mapped = map(run, end);
+        if mapped > 0 {
+            adopt(list, end, mapped);
+        }
+        if mapped < u64::from(run.count()) {
+            return None;
+        }
+        end += run.bytes();
+        wanted -= mapped;
+    }
+    Some(())
+}
+
+/// As long a run as can be had, up to `wanted` frames and a region.
+fn take(wanted: u64) -> Option<FrameRun> {
+    let mut frames = wanted.min(512) as u32;
+    loop {
+        if let Ok(run) = frames::allocate(frames, 1) {
+            return Some(run);
+        }
+        if frames == 1 {
+            return None;
+        }
+        frames /= 2;
+    }
+}
+
+/// Maps a run at `virt` and returns how many of its frames were; the others are freed.
+fn map(run: FrameRun, virt: u64) -> u64 {
+    let mut mapped = 0;
+    paging::with(|space| {
+        for pfn in run.pfns() {
+            let phys = pfn.start().as_u64();
+            if space.map_heap(virt + mapped * FRAME_SIZE, phys, &mut frames::ForTables).is_err() {
+                break;
+            }
+            mapped += 1;
+        }
+    });
+    if let (_, Some(rest)) = run.split(mapped as u32)
+        && mapped > 0
+    {
+        let _ = frames::free(rest);
+    } else if mapped == 0 {
+        let _ = frames::free(run);
+    }
+    mapped
+}
+
+/// Adds `frames` frames mapped at `start`, the end of the heap, to the list.
+fn adopt(list: &mut FreeList, start: u64, frames: u64) {
+    let bytes = (frames * FRAME_SIZE) as usize;
+    if list.size() == 0 {
+        // SAFETY: the pages were just mapped, writable, for ever, and nothing else has their addresses.
+        unsafe { list.init(start as *mut u8, bytes) };
+    } else {
+        // SAFETY: likewise, and they follow the heap's last byte.
+        unsafe { list.extend(bytes) };
+    }
+}

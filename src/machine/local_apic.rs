@@ -1,0 +1,228 @@
+//! The local APIC of the CPU that runs: through MSRs in x2APIC mode where the CPU offers it, else through memory.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use spin::Once;
+use volatile::VolatilePtr;
+use x86_64::registers::model_specific::Msr;
+
+use super::cpu::Features;
+use super::paging::{self, Access, PagingError};
+use super::{frames, vectors};
+use crate::acpi::{Madt, NmiTarget};
+
+const APIC_BASE: u32 = 0x1B;
+/// IA32_APIC_BASE: the APIC is on.
+const ENABLE: u64 = 1 << 11;
+/// IA32_APIC_BASE: x2APIC mode.
+const EXTENDED: u64 = 1 << 10;
+/// IA32_APIC_BASE: the physical address.
+const BASE_ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+
+/// First MSR of the x2APIC: register offset / 16 is added (SDM vol. 3, 12.12.1.2).
+const X2APIC_MSR: u32 = 0x800;
+
+/// Registers by their offset in memory (SDM vol. 3, table 12-1).
+#[derive(Clone, Copy)]
+#[repr(u16)]
+enum Register {
+    Id = 0x20,
+    Version = 0x30,
+    TaskPriority = 0x80,
+    EndOfInterrupt = 0xB0,
+    SpuriousVector = 0xF0,
+    InService = 0x100,
+    ErrorStatus = 0x280,
+    LvtTimer = 0x320,
+    LvtThermal = 0x330,
+    LvtPerformance = 0x340,
+    LvtLint0 = 0x350,
+    LvtLint1 = 0x360,
+    LvtError = 0x370,
+    TimerInitial = 0x380,
+    TimerCurrent = 0x390,
+    TimerDivide = 0x3E0,
+}
+
+/// LVT: masked.
+const MASKED: u32 = 1 << 16;
+/// LVT delivery mode: NMI.
+const DELIVER_NMI: u32 = 4 << 8;
+/// LVT timer mode: the TSC's value in IA32_TSC_DEADLINE.
+const TSC_DEADLINE: u32 = 2 << 17;
+/// Spurious vector register: the APIC is enabled by software.
+const SOFTWARE_ENABLE: u32 = 1 << 8;
+/// Divide configuration: by 16.
+const DIVIDE_BY_16: u32 = 0b0011;
+
+/// How the registers are reached.
+#[derive(Clone, Copy)]
+enum Registers {
+    Msr,
+    /// The address of the register page's mapping.
+    Memory(u64),
+}
+
+impl Registers {
+    fn read(self, register: Register) -> u32 {
+        match self {
+            // SAFETY: the CPU is in x2APIC mode, and these registers can be read there.
+            Self::Msr => unsafe { Msr::new(X2APIC_MSR + register as u32 / 16).read() as u32 },
+            Self::Memory(base) => {
+                let pointer = core::ptr::NonNull::new((base + register as u64) as *mut u32);
+                // SAFETY: the register page is mapped, uncached, for ever.
+                pointer.map_or(0, |pointer| unsafe { VolatilePtr::new(pointer).read() })
+            }
+        }
+    }
+
+    fn write(self, register: Register, value: u32) {
+        match self {
+            // SAFETY: the CPU is in x2APIC mode; the callers in this file write valid values only, and interrupts that
+            // follow have gates.
+            Self::Msr => unsafe { Msr::new(X2APIC_MSR + register as u32 / 16).write(u64::from(value)) },
+            Self::Memory(base) => {
+                if let Some(pointer) = core::ptr::NonNull::new((base + register as u64) as *mut u32) {
+                    // SAFETY: the register page is mapped, uncached, for ever; values as above.
+                    unsafe { VolatilePtr::new(pointer).write(value) }
+                }
+            }
+        }
+    }
+}
+
+static REGISTERS: Once<Registers> = Once::new();
+static ERRORS: AtomicU64 = AtomicU64::new(0);
+
+fn registers() -> Registers {
+    match REGISTERS.get() {
+        Some(&registers) => registers,
+        None => panic!("the local APIC is used before it is set up"),
+    }
+}
+
+/// Turns the local APIC of the boot CPU on: x2APIC mode where offered, all local interrupts masked but NMI.
+///
+/// # Errors
+/// When its registers cannot be mapped.
+pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), PagingError> {
+    let mut base = Msr::new(APIC_BASE);
+    // SAFETY: every x86-64 CPU has this MSR.
+    let value = unsafe { base.read() };
+    let registers = if features.x2apic {
+        // A CPU that is in x2APIC mode already stays there; the other way is closed without a reset.
+        if value & EXTENDED == 0 {
+            // SAFETY: the CPU offers x2APIC; from xAPIC mode (enabled) this step is the documented one.
+            unsafe {
+                base.write(value | ENABLE);
+                base.write(value | ENABLE | EXTENDED);
+            }
+        }
+        Registers::Msr
+    } else {
+        // SAFETY: enables the APIC where it is, which changes nothing if it is enabled.
+        unsafe { base.write(value | ENABLE) };
+        let address = madt.map_or(value & BASE_ADDRESS, |madt| madt.local_apic_address().as_u64());
+        let page = paging::with(|space| space.open_window(address, 4096, Access::Device, &mut frames::ForTables))?;
+        Registers::Memory(page.as_ptr() as u64)
+    };
+    let registers = *REGISTERS.call_once(|| registers);
+    registers.write(Register::TaskPriority, 0);
+    let entries = registers.read(Register::Version) >> 16 & 0xFF;
+    for (index, register) in [
+        (0, Register::LvtTimer),
+        (1, Register::LvtLint0),
+        (2, Register::LvtLint1),
+        (4, Register::LvtPerformance),
+        (5, Register::LvtThermal),
+    ] {
+        if index <= entries {
+            registers.write(register, MASKED);
+        }
+    }
+    for (target, register) in [(0, Register::LvtLint0), (1, Register::LvtLint1)] {
+        if madt.is_some_and(|madt| madt.local_nmis().iter().any(|nmi| nmi.lint == target && nmi.target == NmiTarget::All)) {
+            registers.write(register, DELIVER_NMI);
+        }
+    }
+    registers.write(Register::LvtError, u32::from(vectors::APIC_ERROR));
+    registers.write(Register::SpuriousVector, SOFTWARE_ENABLE | u32::from(vectors::SPURIOUS));
+    // An interrupt that firmware left in service would hold back all of its priority and below.
+    for _ in 0..256 {
+        if !any_in_service(registers) {
+            break;
+        }
+        registers.write(Register::EndOfInterrupt, 0);
+    }
+    Ok(())
+}
+
+fn any_in_service(registers: Registers) -> bool {
+    const WORDS: [Register; 1] = [Register::InService];
+    // The other seven words follow at steps of 16 bytes; firmware uses vectors of the first three at most.
+    WORDS.iter().any(|&word| registers.read(word) != 0)
+}
+
+/// Whether the registers are reached through MSRs.
+pub fn is_x2apic() -> bool {
+    matches!(REGISTERS.get(), Some(Registers::Msr))
+}
+
+/// This CPU's APIC id: 32 bits in x2APIC mode, else 8.
+pub fn id() -> u32 {
+    let registers = registers();
+    let id = registers.read(Register::Id);
+    if matches!(registers, Registers::Msr) { id } else { id >> 24 }
+}
+
+/// Acknowledges the interrupt in service.
+pub fn end_of_interrupt() {
+    registers().write(Register::EndOfInterrupt, 0);
+}
+
+/// Notes an error interrupt.
+pub fn note_error() {
+    let registers = registers();
+    registers.write(Register::ErrorStatus, 0);
+    ERRORS.fetch_add(u64::from(registers.read(Register::ErrorStatus) != 0), Ordering::Relaxed);
+}
+
+/// How many errors the APIC has reported.
+pub fn errors() -> u64 {
+    ERRORS.load(Ordering::Relaxed)
+}
+
+/// Counts the timer down from `ticks` of its clock divided by 16; `vector` comes at 0. 0 stops it.
+pub fn start_countdown(ticks: u32, vector: u8) {
+    let registers = registers();
+    registers.write(Register::TimerDivide, DIVIDE_BY_16);
+    registers.write(Register::LvtTimer, u32::from(vector));
+    registers.write(Register::TimerInitial, ticks);
+}
+
+/// Lets the timer run down from its maximum, masked, for calibration.
+pub fn start_measuring() {
+    let registers = registers();
+    registers.write(Register::TimerDivide, DIVIDE_BY_16);
+    registers.write(Register::LvtTimer, MASKED);
+    registers.write(Register::TimerInitial, u32::MAX);
+}
+
+/// Ticks since [`start_measuring`].
+pub fn measured() -> u32 {
+    u32::MAX - registers().read(Register::TimerCurrent)
+}
+
+/// Prepares the timer to be armed by [`set_deadline`].
+pub fn use_deadlines(vector: u8) {
+    registers().write(Register::LvtTimer, TSC_DEADLINE | u32::from(vector));
+    // The mode must have arrived before a deadline is written (SDM vol. 3, 12.5.4.1).
+    core::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// `vector` comes when the TSC reaches `tsc`; 0 disarms.
+pub fn set_deadline(tsc: u64) {
+    const TSC_DEADLINE_MSR: u32 = 0x6E0;
+    // SAFETY: only called when CPUID offers the deadline timer and `use_deadlines` has chosen its mode.
+    unsafe { Msr::new(TSC_DEADLINE_MSR).write(tsc) };
+}

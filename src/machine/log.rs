@@ -1,0 +1,220 @@
+//! What the kernel says on the serial line: text for people, or one JSON object a line for programs.
+
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use log::{Level, LevelFilter, Metadata, Record};
+
+use super::clock;
+use super::lock::Lock;
+use super::serial::Serial;
+use crate::console::Object;
+
+/// Longest status line kept, in bytes.
+const STATUS: usize = 200;
+
+/// The serial line and what stands on its last line.
+struct Output {
+    serial: Serial,
+    /// A line that is being edited or redrawn; what is logged meanwhile goes above it.
+    status: [u8; STATUS],
+    status_length: usize,
+}
+
+static OUTPUT: Lock<Output> = Lock::new(Output { serial: Serial::absent(), status: [0; STATUS], status_length: 0 });
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Carriage return, erase to the end of the line (ECMA-48 EL).
+const ERASE_LINE: &str = "\r\x1b[K";
+
+/// Finds the serial port and starts logging to it, as text. Returns whether there is a port.
+pub fn initialise() -> bool {
+    let present = OUTPUT.with(|output| output.serial.initialise());
+    // A second call finds the logger set already, which is as good.
+    let _ = log::set_logger(&Logger);
+    log::set_max_level(LevelFilter::Info);
+    present
+}
+
+/// Chooses JSON or text.
+pub fn set_json(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
+}
+
+/// Whether lines are text for people.
+pub fn is_text() -> bool {
+    !JSON.load(Ordering::Relaxed)
+}
+
+/// Runs `action` on the serial port.
+pub fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
+    OUTPUT.with(|output| action(&mut output.serial))
+}
+
+/// Longest input that waits to be read, in bytes.
+const INPUT: usize = 1024;
+
+/// Bytes that have come in on the serial line and wait to be read: a ring.
+struct Input {
+    bytes: [u8; INPUT],
+    first: usize,
+    length: usize,
+}
+
+static INPUT_RING: Lock<Input> = Lock::new(Input { bytes: [0; INPUT], first: 0, length: 0 });
+
+/// Empties the serial port's receiver. What finds no room is dropped, as the line itself would drop it. Called by the
+/// interrupt handler.
+pub fn take_input() {
+    while let Some(byte) = with_serial(Serial::receive) {
+        INPUT_RING.with(|input| {
+            if input.length < INPUT {
+                input.bytes[(input.first + input.length) % INPUT] = byte;
+                input.length += 1;
+            }
+        });
+    }
+}
+
+/// The next byte that came in.
+pub fn read_input() -> Option<u8> {
+    INPUT_RING.with(|input| {
+        let byte = *input.bytes.get(input.first).filter(|_| input.length > 0)?;
+        input.first = (input.first + 1) % INPUT;
+        input.length -= 1;
+        Some(byte)
+    })
+}
+
+/// Whether a byte waits to be read.
+pub fn has_input() -> bool {
+    INPUT_RING.with(|input| input.length > 0)
+}
+
+/// Takes the serial line away from whoever was writing: for the kernel's last words.
+pub fn seize() {
+    // SAFETY: called with interrupts off, on the way to the end: the code that held the lock never runs again.
+    unsafe { OUTPUT.force_unlock() };
+}
+
+/// Writes one JSON object, in JSON mode; nothing in text mode.
+pub fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
+    if is_text() {
+        return;
+    }
+    OUTPUT.with(|output| {
+        let mut object = Object::begin(&mut output.serial, event, clock::milliseconds());
+        fill(&mut object);
+        // The serial port's writes do not fail.
+        let _ = object.end();
+    });
+}
+
+/// Writes one line of text, in text mode, above the status line; as a `console` event in JSON mode.
+pub fn line(text: fmt::Arguments<'_>) {
+    if is_text() {
+        OUTPUT.with(|output| output.line(text));
+    } else {
+        emit("console", |object| {
+            object.display("text", &text);
+        });
+    }
+}
+
+/// Sets the status line: the last line on a terminal, redrawn after every other line. Empty for none.
+pub fn set_status(text: fmt::Arguments<'_>) {
+    if is_text() {
+        OUTPUT.with(|output| output.set_status(text));
+    }
+}
+
+impl Output {
+    fn line(&mut self, text: fmt::Arguments<'_>) {
+        if self.status_length > 0 {
+            let _ = self.serial.write_str(ERASE_LINE);
+        }
+        let _ = self.serial.write_fmt(text);
+        let _ = self.serial.write_str("\n");
+        self.draw_status();
+    }
+
+    fn set_status(&mut self, text: fmt::Arguments<'_>) {
+        let mut status = Status { bytes: [0; STATUS], length: 0 };
+        let _ = status.write_fmt(text);
+        if self.status_length == 0 && status.length == 0 {
+            return;
+        }
+        self.status = status.bytes;
+        self.status_length = status.length;
+        let _ = self.serial.write_str(ERASE_LINE);
+        self.draw_status();
+    }
+
+    fn draw_status(&mut self) {
+        let shown = self.status.get(..self.status_length).unwrap_or_default();
+        if let Ok(text) = core::str::from_utf8(shown) {
+            let _ = self.serial.write_str(text);
+        }
+    }
+}
+
+/// A status line in the making; what does not fit is cut between characters.
+struct Status {
+    bytes: [u8; STATUS],
+    length: usize,
+}
+
+impl Write for Status {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            let end = self.length + character.len_utf8();
+            let Some(room) = self.bytes.get_mut(self.length..end) else { return Err(fmt::Error) };
+            character.encode_utf8(room);
+            self.length = end;
+        }
+        Ok(())
+    }
+}
+
+/// The serial line without a lock or a format, for the kernel's last words.
+pub struct Raw;
+
+impl Write for Raw {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        OUTPUT.try_with(|output| output.serial.write_str(text)).unwrap_or(Err(fmt::Error))
+    }
+}
+
+/// The `log` crate's way to the serial line.
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if is_text() {
+            let ms = clock::milliseconds();
+            let (seconds, fraction) = (ms / 1000, ms % 1000);
+            let mark = match record.level() {
+                Level::Error => "error: ",
+                Level::Warn => "warning: ",
+                Level::Info | Level::Debug | Level::Trace => "",
+            };
+            line(format_args!("[{seconds:>4}.{fraction:03}] {mark}{}", record.args()));
+        } else {
+            let level = match record.level() {
+                Level::Error => "error",
+                Level::Warn => "warning",
+                Level::Info => "info",
+                Level::Debug | Level::Trace => "debug",
+            };
+            emit("log", |object| {
+                object.text("level", level).display("message", record.args());
+            });
+        }
+    }
+
+    fn flush(&self) {}
+}

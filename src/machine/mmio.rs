@@ -1,0 +1,98 @@
+//! Windows of device registers, in memory and in port space.
+
+use core::ptr::NonNull;
+
+use volatile::VolatilePtr;
+use x86_64::instructions::port::Port;
+
+use crate::platform::Registers;
+
+/// A mapped window of registers. Its length was checked when it was made; each access is checked against it.
+#[derive(Debug)]
+pub struct Window {
+    place: Place,
+    length: usize,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(NonNull<u8>),
+    Ports(u16),
+}
+
+// SAFETY: a window is the only value through which its registers are reached, and they do not care which CPU asks.
+unsafe impl Send for Window {}
+// SAFETY: through a shared window registers can only be read, which the bus serialises.
+unsafe impl Sync for Window {}
+
+impl Window {
+    /// Registers in memory.
+    ///
+    /// # Safety
+    /// `start` is mapped, uncached and writable, for `length` bytes, aligned to 4 bytes or as the registers are, for as
+    /// long as the window lives; and reading or writing there has no effect on memory that Rust knows of.
+    pub(super) unsafe fn memory(start: NonNull<u8>, length: usize) -> Self {
+        Self { place: Place::Memory(start), length }
+    }
+
+    /// Registers in port space.
+    ///
+    /// # Safety
+    /// The ports from `base` on, `length` of them, belong to a device that cannot harm memory that Rust knows of.
+    pub(super) unsafe fn ports(base: u16, length: usize) -> Self {
+        Self { place: Place::Ports(base), length }
+    }
+
+    /// Where the window is mapped, if it is in memory.
+    pub(super) fn pointer(&self) -> Option<NonNull<u8>> {
+        match self.place {
+            Place::Memory(start) => Some(start),
+            Place::Ports(_) => None,
+        }
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, size: usize) {
+        assert!(
+            offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= self.length),
+            "register access of {size} bytes at {offset:#x} in a window of {:#x}",
+            self.length
+        );
+    }
+}
+
+macro_rules! access {
+    ($read:ident, $write:ident, $type:ty) => {
+        #[inline]
+        fn $read(&self, offset: usize) -> $type {
+            self.check(offset, size_of::<$type>());
+            match self.place {
+                // SAFETY: in bounds and aligned by the check; the window's maker vouches for the rest.
+                Place::Memory(start) => unsafe { VolatilePtr::new(start.add(offset).cast::<$type>()).read() },
+                // SAFETY: likewise; the port belongs to the window's device.
+                Place::Ports(base) => unsafe { Port::new(base + offset as u16).read() },
+            }
+        }
+
+        #[inline]
+        fn $write(&mut self, offset: usize, value: $type) {
+            self.check(offset, size_of::<$type>());
+            match self.place {
+                // SAFETY: in bounds and aligned by the check; the window's maker vouches for the rest.
+                Place::Memory(start) => unsafe { VolatilePtr::new(start.add(offset).cast::<$type>()).write(value) },
+                // SAFETY: likewise; the port belongs to the window's device.
+                Place::Ports(base) => unsafe { Port::new(base + offset as u16).write(value) },
+            }
+        }
+    };
+}
+
+impl Registers for Window {
+    fn len(&self) -> usize {
+        self.length
+    }
+
+    access!(read8, write8, u8);
+    access!(read16, write16, u16);
+    access!(read32, write32, u32);
+}

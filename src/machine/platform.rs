@@ -1,0 +1,124 @@
+//! The machine as drivers see it.
+
+use alloc::string::String;
+
+use super::clock;
+use super::config_space::MachineConfig;
+use super::dma::DmaRegion;
+use super::mmio::Window;
+use super::paging::{self, Access};
+use super::{Machine, frames, lines, local_apic, vectors};
+use crate::memory::FrameRun;
+use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use crate::platform::{
+    DmaExhausted, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
+};
+
+/// Where message-signalled interrupts go; bits 12 to 19 are the APIC id (SDM vol. 3, 12.11.1).
+const MSI_ADDRESS: u64 = 0xFEE0_0000;
+/// Interrupt Line register (PCI 3.0, 6.2.4).
+const INTERRUPT_LINE: u16 = 0x3C;
+/// Numbers of lines begin here, after those of vectors.
+const LINES: u32 = 256;
+
+impl Platform for Machine {
+    type Config = MachineConfig;
+    type Registers = Window;
+    type Memory = DmaRegion;
+
+    fn config(&mut self) -> &mut MachineConfig {
+        &mut self.config
+    }
+
+    fn map(&mut self, window: BarWindow) -> Result<Window, MapError> {
+        let failed = |reason| MapError { window, reason };
+        let length = usize::try_from(window.length).map_err(|_| failed("it is too long"))?;
+        if window.io {
+            let base = u16::try_from(window.address).map_err(|_| failed("there are only 65536 ports"))?;
+            if window.address + window.length > 0x1_0000 {
+                return Err(failed("there are only 65536 ports"));
+            }
+            // SAFETY: the ports are those of a BAR, which the caller has checked against the function's.
+            return Ok(unsafe { Window::ports(base, length) });
+        }
+        let opened = paging::with(|space| {
+            space.open_window(window.address, window.length, Access::Device, &mut frames::ForTables)
+        });
+        match opened {
+            // SAFETY: just mapped, until `unmap`; registers of a device's BAR, which are not memory that Rust knows of.
+            Ok(start) => Ok(unsafe { Window::memory(start, length) }),
+            Err(paging::PagingError::Beyond { .. }) => Err(failed("the CPU cannot address it")),
+            Err(_) => Err(failed("page tables or virtual addresses have run out")),
+        }
+    }
+
+    fn unmap(&mut self, registers: Window) {
+        if let Some(start) = registers.pointer() {
+            let length = registers.len() as u64;
+            paging::with(|space| space.close_window(start, length));
+        }
+    }
+
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<DmaRegion, DmaExhausted> {
+        DmaRegion::allocate(size, align).ok_or(DmaExhausted { size, align })
+    }
+
+    fn release_dma(&mut self, memory: DmaRegion) {
+        memory.free();
+    }
+
+    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
+        // Without interrupt remapping a message can name only the first 256 APIC ids.
+        let id = u8::try_from(local_apic::id()).map_err(|_| VectorError::NoMessages)?;
+        let vector = vectors::allocate(name, handler)?;
+        let message = MsiMessage { address: MSI_ADDRESS | u64::from(id) << 12, data: vector.into() };
+        Ok(Vector { number: vector.into(), message: Some(message) })
+    }
+
+    fn attach_line(
+        &mut self,
+        function: Bdf,
+        pin: InterruptPin,
+        name: String,
+        handler: Handler,
+    ) -> Result<Vector, VectorError> {
+        let line = self.config.read8(function, INTERRUPT_LINE);
+        let id = u8::try_from(local_apic::id()).unwrap_or(0);
+        let madt = self.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
+        let id = lines::attach(line, madt, id, name, handler)?.ok_or(VectorError::NoLine { function, pin })?;
+        Ok(Vector { number: LINES + id, message: None })
+    }
+
+    fn release_vector(&mut self, vector: Vector) {
+        match u8::try_from(vector.number) {
+            Ok(number) => vectors::release(number),
+            Err(_) => lines::detach(vector.number - LINES),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        clock::nanoseconds()
+    }
+}
+
+impl PageFrames for Machine {
+    fn take_free(&mut self, most: u32) -> Option<FrameRun> {
+        frames::with(|frames| frames.take_free(most))
+    }
+
+    fn confirm_ballooned(&mut self, run: FrameRun) {
+        frames::with(|frames| PageFrames::confirm_ballooned(frames, run));
+    }
+
+    fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
+        frames::with(|frames| frames.take_ballooned(most))
+    }
+
+    fn release(&mut self, run: FrameRun) {
+        frames::with(|frames| PageFrames::release(frames, run));
+    }
+
+    fn ballooned(&self) -> u64 {
+        frames::with(|frames| frames.counts().ballooned)
+    }
+}

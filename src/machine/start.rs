@@ -1,0 +1,235 @@
+//! From the loader's hand to a machine that drivers can use.
+
+use derive_more::Display;
+
+use super::boot_frames::BootFrames;
+use super::clock::{self, Rate};
+use super::config_space::MachineConfig;
+use super::cpu::{self, Features};
+use super::firmware::{EarlyMemory, FirmwareMemory};
+use super::serial::COM1_IRQ;
+use super::{Image, frames, io_apic, local_apic, log, paging, pic, power, segments, timer, traps, vectors};
+use crate::acpi::{Acpi, InterruptRoute, Madt, Rsdp};
+use crate::boot::{BootInfo, LogFormat, Note, Options, pvh};
+use crate::memory::{Counts, PhysAddr, PhysRange, StorageError};
+use crate::platform::Handled;
+use ::log::{info, warn};
+use alloc::boxed::Box;
+use alloc::string::String;
+
+/// What the entry code knows.
+#[derive(Debug)]
+pub struct Entry {
+    image: Image,
+    start_info: u32,
+    tsc: u64,
+}
+
+/// A machine that has been brought up.
+pub struct Machine {
+    /// What the CPU can do.
+    pub features: Features,
+    /// What the ACPI tables say, where there are any.
+    pub acpi: Option<Acpi>,
+    /// How fast the clocks run.
+    pub rate: Rate,
+    pub(super) config: MachineConfig,
+    boot: BootInfo,
+    image: Image,
+}
+
+/// Why the machine could not be brought up. Nothing can be done about it.
+#[derive(Debug, Display)]
+enum StartError {
+    #[display("{_0}")]
+    Boot(pvh::PvhError),
+    #[display("the memory map has no usable memory where the kernel was loaded: {_0:#x}-{_1:#x}")]
+    Overlap(u64, u64),
+    #[display("page tables: {_0}")]
+    Paging(paging::PagingError),
+    #[display("{_0}")]
+    Frames(StorageError),
+    #[display("local APIC: {_0}")]
+    LocalApic(paging::PagingError),
+}
+
+impl Entry {
+    /// Entered by PVH, with the physical address of the start info.
+    pub fn pvh(image: Image, start_info: u32) -> Self {
+        Self { image, start_info, tsc: clock::tsc() }
+    }
+
+    /// Brings the boot CPU and the machine up: descriptor tables, page tables, frames, ACPI, interrupts, clock. Interrupts are on when it
+    /// returns.
+    ///
+    /// # Panics
+    /// When the machine cannot be used at all.
+    pub fn bring_up(self) -> Machine {
+        clock::start(self.tsc);
+        let features = Features::detect();
+        segments::load();
+        traps::load();
+        cpu::enable(&features);
+        log::initialise();
+        match self.continue_with(features) {
+            Ok(machine) => machine,
+            Err(error) => panic!("cannot start: {error}"),
+        }
+    }
+
+    fn continue_with(self, features: Features) -> Result<Machine, StartError> {
+        let boot = self.read_boot_info()?;
+        let counts = self.set_up_memory(&boot, &features)?;
+        report_memory(&boot, &counts);
+
+        let acpi = read_acpi(&boot);
+        let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
+        pic::mask_all();
+        local_apic::initialise(&features, madt).map_err(StartError::LocalApic)?;
+        install_fixed_vectors();
+        for entry in madt.map_or(&[][..], Madt::io_apics) {
+            match io_apic::add(entry) {
+                Ok(inputs) => info!("IOAPIC {} at {}: GSI {}-{}", entry.id, entry.address, entry.gsi_base, entry.gsi_base + inputs - 1),
+                Err(error) => warn!("IOAPIC {} at {}: {error}", entry.id, entry.address),
+            }
+        }
+        let rate = clock::calibrate(&features, acpi.as_ref());
+        timer::initialise(&features);
+        let mode = if local_apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
+        info!("local APIC {} in {mode} mode; TSC at {} MHz, {}", local_apic::id(), rate.tsc_hz / 1_000_000, rate.source);
+        connect_serial(madt);
+        x86_64::instructions::interrupts::enable();
+        let config = MachineConfig::new(acpi.as_ref().and_then(|acpi| acpi.mcfg.as_ref()));
+        Ok(Machine { features, acpi, rate, config, boot, image: self.image })
+    }
+
+    /// Switches to the kernel's own page tables, and sets up the frame allocator.
+    fn set_up_memory(&self, boot: &BootInfo, features: &Features) -> Result<Counts, StartError> {
+        let usable = || boot.memory_map.usable().filter_map(convert);
+        let image = physical(self.image.start, self.image.end);
+        if !usable().any(|range| range.start().as_u64() <= self.image.start && self.image.end <= range.end()) {
+            return Err(StartError::Overlap(self.image.start, self.image.end));
+        }
+        // Page 0 stays unused so that null pointers fault; modules stay because nobody has asked for them to go.
+        let modules = boot.areas.iter().filter(|area| !area.kind.is_copied()).filter_map(|area| convert(area.range));
+        let reserved = physical(0, 4096).into_iter().chain(image).chain(modules);
+        let mut boot_frames = BootFrames::new(self.image.end, usable(), reserved.clone());
+        // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's
+        // tables map the first 4 GiB one to one, and boot frames lie there.
+        unsafe { paging::activate(&self.image, usable(), features, &mut boot_frames) }.map_err(StartError::Paging)?;
+        let tables = boot_frames.taken();
+        // SAFETY: the page tables now active map all usable memory one to one.
+        unsafe { frames::initialise(usable(), reserved.chain(tables)) }.map_err(StartError::Frames)
+    }
+
+    /// Reads what the loader says, and chooses how to log before anything is logged.
+    fn read_boot_info(&self) -> Result<BootInfo, StartError> {
+        // SAFETY: the entry code's page tables are still in use.
+        let memory = unsafe { EarlyMemory::new() };
+        // Notes wait here until it is known how to log them.
+        let mut notes: [Option<Note>; 8] = [None; 8];
+        let mut keep = |note| {
+            if let Some(slot) = notes.iter_mut().find(|slot| slot.is_none()) {
+                *slot = Some(note);
+            }
+        };
+        let address = PhysAddr::new(self.start_info.into()).unwrap_or_default();
+        let boot = pvh::parse(&memory, address, &mut keep).map_err(StartError::Boot)?;
+        let options = boot.command_line.options(&mut |_| {});
+        log::set_json(options.log == LogFormat::Json);
+        info!("ballonet {} starts, loaded by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
+        for note in notes.into_iter().flatten() {
+            warn!("boot information: {note}");
+        }
+        boot.command_line.options(&mut |warning| warn!("command line: {warning}"));
+        Ok(boot)
+    }
+}
+
+impl Machine {
+    /// The kernel command line's options.
+    pub fn options(&self) -> Options<'_> {
+        self.boot.command_line.options(&mut |_| {})
+    }
+
+    /// What the loader said.
+    pub fn boot_info(&self) -> &BootInfo {
+        &self.boot
+    }
+
+    /// Where the kernel lies.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+}
+
+fn convert(range: crate::boot::PhysRange) -> Option<PhysRange> {
+    PhysRange::new(range.start(), range.bytes())
+}
+
+fn physical(start: u64, end: u64) -> Option<PhysRange> {
+    PhysRange::new(PhysAddr::new(start)?, end.checked_sub(start)?)
+}
+
+fn report_memory(boot: &BootInfo, counts: &Counts) {
+    for region in boot.memory_map.regions() {
+        info!("memory {} {}", region.range, region.kind);
+    }
+    info!("{} MiB of memory, {} MiB free", counts.total / 256, counts.free / 256);
+    if counts.beyond > 0 {
+        warn!("{} MiB of memory at or above 16 TiB are left unused", counts.beyond / 256);
+    }
+}
+
+/// Reads ACPI from where the loader says it is, or from where BIOSes put it.
+fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
+    let memory = FirmwareMemory;
+    let rsdp = boot.rsdp.or_else(|| Rsdp::search_bios(&memory));
+    let Some(rsdp) = rsdp else {
+        warn!("ACPI: there is no root pointer");
+        return None;
+    };
+    match Acpi::read(&memory, rsdp) {
+        Ok(acpi) => {
+            for table in acpi.tables.iter() {
+                info!("ACPI {table}");
+            }
+            for problem in &acpi.problems {
+                warn!("ACPI: {problem}");
+            }
+            power::initialise(&acpi);
+            Some(acpi)
+        }
+        Err(error) => {
+            warn!("ACPI: {error}");
+            None
+        }
+    }
+}
+
+fn install_fixed_vectors() {
+    let error = || {
+        local_apic::note_error();
+        Handled::Yes
+    };
+    vectors::install(vectors::APIC_ERROR, String::from("apic-error"), Box::new(error));
+    vectors::install(vectors::SPURIOUS, String::from("spurious"), Box::new(|| Handled::Yes));
+}
+
+/// Lets the serial port interrupt when a byte comes in. The byte is read by whoever polls the port; this only wakes the CPU.
+fn connect_serial(madt: Option<&Madt>) {
+    let Some(madt) = madt else { return };
+    let route: InterruptRoute = madt.isa_irq(COM1_IRQ);
+    let id = u8::try_from(local_apic::id()).unwrap_or(0);
+    let handler = || {
+        super::log::take_input();
+        Handled::Yes
+    };
+    match vectors::allocate(String::from("serial"), Box::new(handler)) {
+        Ok(vector) if io_apic::route(route, vector, id).is_some() => {
+            log::with_serial(super::serial::Serial::enable_receive_interrupt);
+        }
+        Ok(vector) => vectors::release(vector),
+        Err(error) => warn!("serial port: {error}"),
+    }
+}

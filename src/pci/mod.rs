@@ -6,23 +6,39 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod assign;
 mod bar;
+mod bridge;
+mod bus;
 pub mod capability;
 mod config;
+#[cfg(test)]
+pub(crate) mod fake;
 mod function;
 mod header;
+mod host;
+pub mod listing;
 mod msix;
+pub mod names;
+mod plan;
 mod range;
 pub mod register;
 mod sizing;
+mod tree;
+mod walk;
 
 pub use address::{Bdf, InterruptPin};
+pub use assign::{AssignError, Assignment};
 pub use bar::{Bar, BarError, BarKind, BarWindow, MemoryWidth, WindowError};
+pub use bridge::{BridgeError, BridgeWindows, Space};
+pub use bus::BusRange;
 pub use capability::{Capabilities, Capability, CapabilityError, ExtendedCapabilities, ExtendedCapability};
 pub use config::ConfigSpace;
 pub use function::Function;
 pub use header::{BusNumbers, ClassCode, HeaderLayout, Subsystem};
+pub use host::HostWindows;
 pub use msix::{Msix, MsixError, MsixTable, MsixVector};
 pub use range::AddressRange;
 pub use register::{Command, Status};
 pub use sizing::Bars;
+pub use tree::{IntxRoute, Node, Tree};

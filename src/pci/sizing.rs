@@ -113,8 +113,8 @@ impl Bars {
         })
     }
 
-    /// Puts the BAR with `index` at `address`, with decoding off while the two halves differ, and checks that it stays.
-    /// Returns what the registers say afterwards.
+    /// Puts the BAR with `index` at `address`, with decoding off while the two halves differ. Returns what the registers
+    /// then say; if that is something else, the BAR counts as having no address.
     pub(super) fn place<C: ConfigSpace>(
         &mut self,
         config: &mut C,
@@ -135,7 +135,7 @@ impl Bars {
         if before.contains(space) {
             function.set_command(config, before);
         }
-        bar.address = kept;
+        bar.address = if kept == address { address } else { 0 };
         Some(kept)
     }
 }

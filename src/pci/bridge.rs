@@ -1,0 +1,186 @@
+//! PCI-to-PCI bridges: the windows through which they pass accesses on, and what can be wrong with them.
+//!
+//! A bridge passes on three ranges of addresses: I/O in steps of 4 KiB, memory below 4 GiB in steps of 1 MiB, and
+//! prefetchable memory likewise, with upper halves where the bridge has them. A window whose base is above its limit is
+//! closed (PCI-to-PCI Bridge 1.2, 3.2.5).
+
+use core::fmt;
+
+use derive_more::{Display, Error};
+
+use super::header::BusNumbers;
+use super::range::AddressRange;
+use super::register::{
+    IO_BASE_LIMIT, IO_BASE_LIMIT_UPPER, MEMORY_BASE_LIMIT, PREFETCHABLE_BASE_LIMIT, PREFETCHABLE_BASE_UPPER,
+    PREFETCHABLE_LIMIT_UPPER,
+};
+use super::{Bdf, Command, ConfigSpace};
+
+/// Why a bridge could not be walked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum BridgeError {
+    /// Its bus numbers lead back, out of the range of the bus it is on, or into another bridge's.
+    #[display("{bridge}: bridge with impossible bus numbers ({numbers})")]
+    BadBusNumbers {
+        /// The bridge.
+        bridge: Bdf,
+        /// What it says.
+        numbers: BusNumbers,
+    },
+    /// It has no bus number, and there is none left to give it.
+    #[display("{bridge}: no bus number is left for what is behind it")]
+    NoBusNumber {
+        /// The bridge.
+        bridge: Bdf,
+    },
+}
+
+/// The three kinds of addresses that are given out separately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// I/O ports.
+    Io,
+    /// Memory below 4 GiB.
+    Memory,
+    /// Memory that may be prefetched, and that may be above 4 GiB.
+    Prefetchable,
+}
+
+impl Space {
+    /// The command bit that turns decoding on.
+    pub(super) const fn command(self) -> Command {
+        match self {
+            Self::Io => Command::IO,
+            Self::Memory | Self::Prefetchable => Command::MEMORY,
+        }
+    }
+
+    /// What windows are a multiple of, in bytes.
+    pub(super) const fn window_step(self) -> u64 {
+        match self {
+            Self::Io => 4 << 10,
+            Self::Memory | Self::Prefetchable => 1 << 20,
+        }
+    }
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Io => "I/O",
+            Self::Memory => "memory",
+            Self::Prefetchable => "prefetchable memory",
+        })
+    }
+}
+
+/// The open windows of a bridge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BridgeWindows {
+    /// I/O ports that are passed on.
+    pub io: Option<AddressRange>,
+    /// Memory that is passed on.
+    pub memory: Option<AddressRange>,
+    /// Prefetchable memory that is passed on.
+    pub prefetchable: Option<AddressRange>,
+}
+
+impl BridgeWindows {
+    /// Reads the windows of `bridge`.
+    ///
+    /// A window at 0 is what reset leaves, and counts as closed.
+    pub fn read<C: ConfigSpace>(config: &C, bridge: Bdf) -> Self {
+        Self {
+            io: read_io(config, bridge),
+            memory: open(memory_base_limit(config.read32(bridge, MEMORY_BASE_LIMIT))),
+            prefetchable: read_prefetchable(config, bridge),
+        }
+    }
+
+    /// The window for a kind of addresses.
+    pub const fn get(&self, space: Space) -> Option<AddressRange> {
+        match space {
+            Space::Io => self.io,
+            Space::Memory => self.memory,
+            Space::Prefetchable => self.prefetchable,
+        }
+    }
+}
+
+/// A range that a base and a limit make, if the window is open.
+fn open((base, limit): (u64, u64)) -> Option<AddressRange> {
+    AddressRange::inclusive(base, limit).filter(|_| base != 0)
+}
+
+fn memory_base_limit(register: u32) -> (u64, u64) {
+    (u64::from(register & 0xFFF0) << 16, u64::from(register | 0xF_FFFF))
+}
+
+fn read_io<C: ConfigSpace>(config: &C, bridge: Bdf) -> Option<AddressRange> {
+    let [base, limit] = config.read16(bridge, IO_BASE_LIMIT).to_le_bytes();
+    let mut range = (u64::from(base & 0xF0) << 8, u64::from(limit & 0xF0) << 8 | 0xFFF);
+    if base & 0xF == 1 {
+        let upper = config.read32(bridge, IO_BASE_LIMIT_UPPER);
+        range.0 |= u64::from(upper & 0xFFFF) << 16;
+        range.1 |= u64::from(upper >> 16) << 16;
+    }
+    open(range)
+}
+
+fn read_prefetchable<C: ConfigSpace>(config: &C, bridge: Bdf) -> Option<AddressRange> {
+    let register = config.read32(bridge, PREFETCHABLE_BASE_LIMIT);
+    let (mut base, mut limit) = memory_base_limit(register);
+    if register & 0xF == 1 {
+        base |= u64::from(config.read32(bridge, PREFETCHABLE_BASE_UPPER)) << 32;
+        limit |= u64::from(config.read32(bridge, PREFETCHABLE_LIMIT_UPPER)) << 32;
+    }
+    open((base, limit))
+}
+
+/// Whether `bridge` can pass on 64-bit addresses in its prefetchable window.
+pub(super) fn has_64_bit_window<C: ConfigSpace>(config: &C, bridge: Bdf) -> bool {
+    config.read32(bridge, PREFETCHABLE_BASE_LIMIT) & 0xF == 1
+}
+
+/// Whether `bridge` has a window for `space` at all; the I/O window is optional. The window is closed now, and afterwards.
+pub(super) fn has_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Space) -> bool {
+    match space {
+        Space::Io => {
+            close_window(config, bridge, space);
+            config.read16(bridge, IO_BASE_LIMIT) & 0xF0 != 0
+        }
+        Space::Memory => true,
+        Space::Prefetchable => has_64_bit_window(config, bridge),
+    }
+}
+
+/// Closes a window: its base is above its limit.
+pub(super) fn close_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Space) {
+    match space {
+        // 16 bits: the secondary status above it loses its error bits when written back.
+        Space::Io => config.write16(bridge, IO_BASE_LIMIT, 0x00F0),
+        Space::Memory => config.write32(bridge, MEMORY_BASE_LIMIT, 0x0000_FFF0),
+        Space::Prefetchable => config.write32(bridge, PREFETCHABLE_BASE_LIMIT, 0x0000_FFF0),
+    }
+}
+
+/// Sets a window that was closed; `range` is made of whole steps. Returns whether the bridge kept it.
+pub(super) fn open_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Space, range: AddressRange) -> bool {
+    close_window(config, bridge, space);
+    let (first, last) = (range.first(), range.last());
+    let base_limit = (first as u32 >> 16 & 0xFFF0) | (last as u32 & 0xFFF0_0000);
+    // Upper halves first, while the lower ones keep the window closed.
+    match space {
+        Space::Io => {
+            config.write32(bridge, IO_BASE_LIMIT_UPPER, (first >> 16) as u32 & 0xFFFF | last as u32 & 0xFFFF_0000);
+            config.write16(bridge, IO_BASE_LIMIT, (first >> 8) as u16 & 0xF0 | last as u16 & 0xF000);
+        }
+        Space::Memory => config.write32(bridge, MEMORY_BASE_LIMIT, base_limit),
+        Space::Prefetchable => {
+            config.write32(bridge, PREFETCHABLE_BASE_UPPER, (first >> 32) as u32);
+            config.write32(bridge, PREFETCHABLE_LIMIT_UPPER, (last >> 32) as u32);
+            config.write32(bridge, PREFETCHABLE_BASE_LIMIT, base_limit);
+        }
+    }
+    BridgeWindows::read(config, bridge).get(space) == Some(range)
+}

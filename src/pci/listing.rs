@@ -1,0 +1,145 @@
+//! The listing: a line for each function in the manner of `lspci -nn`, and below it, if asked for, what else there is
+//! to know.
+
+use core::fmt;
+
+use super::capability::id;
+use super::{Bar, BarKind, BridgeWindows, Capability, ConfigSpace, Function, MemoryWidth, Node, Space, names};
+
+/// One line about a function, without a line end.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'f>(pub &'f Function);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let function = self.0;
+        write!(f, "{} {} [{}]:", function.bdf(), names::class(function.class()), function.class())?;
+        if let Some(vendor) = names::vendor(function.vendor()) {
+            write!(f, " {vendor}")?;
+        }
+        let device = names::device(function).unwrap_or("device");
+        write!(f, " {device} [{:04x}:{:04x}]", function.vendor(), function.device())?;
+        if function.revision() != 0 {
+            write!(f, " (rev {:02x})", function.revision())?;
+        }
+        Ok(())
+    }
+}
+
+/// The lines below: buses and windows of a bridge, BARs, interrupts, capabilities. Each is indented and ends in a line
+/// end. Configuration space is read while they are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Details<'n, C> {
+    config: &'n C,
+    node: &'n Node,
+}
+
+impl<'n, C: ConfigSpace> Details<'n, C> {
+    /// About `node`.
+    pub const fn new(config: &'n C, node: &'n Node) -> Self {
+        Self { config, node }
+    }
+}
+
+impl<C: ConfigSpace> fmt::Display for Details<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, node } = *self;
+        let function = node.function();
+        if let Some(subsystem) = function.subsystem().filter(|subsystem| subsystem.vendor != 0) {
+            writeln!(f, "    subsystem [{:04x}:{:04x}]", subsystem.vendor, subsystem.device)?;
+        }
+        if let Some(pin) = function.interrupt_pin() {
+            writeln!(f, "    interrupt pin {pin}")?;
+        }
+        if let Some(buses) = node.buses() {
+            writeln!(f, "    bus {buses}")?;
+        }
+        if function.is_bridge() {
+            let windows = BridgeWindows::read(config, function.bdf());
+            for space in [Space::Io, Space::Memory, Space::Prefetchable] {
+                if let Some(window) = windows.get(space) {
+                    writeln!(f, "    passes on {space} {window}")?;
+                }
+            }
+        }
+        for bar in node.bars().iter() {
+            writeln!(f, "    {}", BarLine(bar))?;
+        }
+        for error in node.bars().errors() {
+            writeln!(f, "    {error}")?;
+        }
+        for capability in function.capabilities(config) {
+            match capability {
+                Ok(capability) => writeln!(f, "    {}", CapabilityLine { config, capability })?,
+                Err(error) => writeln!(f, "    {error}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One line about a BAR.
+struct BarLine<'b>(&'b Bar);
+
+impl fmt::Display for BarLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bar = self.0;
+        write!(f, "BAR{}: ", bar.index())?;
+        match bar.kind() {
+            BarKind::Io => f.write_str("I/O ports")?,
+            BarKind::Memory { width, prefetchable } => {
+                f.write_str(match width {
+                    MemoryWidth::Bits32 => "32-bit",
+                    MemoryWidth::Bits64 => "64-bit",
+                    MemoryWidth::Below1MiB => "below-1-MiB",
+                })?;
+                f.write_str(if prefetchable { " prefetchable memory" } else { " memory" })?;
+            }
+        }
+        match bar.range() {
+            Some(range) => write!(f, " at {:#x}", range.first())?,
+            None => f.write_str(" without an address")?,
+        }
+        write!(f, ", {}", Size(bar.size()))
+    }
+}
+
+/// A power of two in bytes, in the largest unit that it is a multiple of.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+        match units.into_iter().find(|(shift, _)| self.0 >> shift != 0) {
+            Some((shift, unit)) => write!(f, "{} {unit}", self.0 >> shift),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
+/// One line about a capability.
+struct CapabilityLine<'c, C> {
+    config: &'c C,
+    capability: Capability,
+}
+
+impl<C: ConfigSpace> fmt::Display for CapabilityLine<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, capability } = self;
+        write!(f, "[{:02x}] {}", capability.offset(), names::capability(capability.id()))?;
+        let Ok(control) = capability.read16(*config, 2) else { return f.write_str(", cut off") };
+        match capability.id() {
+            id::MSI_X => {
+                let state = if control >> 15 != 0 { "on" } else { "off" };
+                write!(f, ", {} vectors, {state}", (control & 0x7FF) + 1)
+            }
+            id::MSI => {
+                let state = if control & 1 != 0 { "on" } else { "off" };
+                write!(f, ", {} vectors, {state}", 1_u32 << (control >> 1 & 0x7))
+            }
+            id::VENDOR => write!(f, ", {} bytes", control & 0xFF),
+            // The others have nothing that this kernel uses.
+            _ => Ok(()),
+        }
+    }
+}

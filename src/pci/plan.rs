@@ -1,0 +1,222 @@
+//! Planning addresses of one kind: what is behind closed bridges is packed into windows first, from the leaves up; then
+//! windows and BARs are put into what is free, from the root down.
+//!
+//! Largest alignment first, so that powers of two leave no gaps. What does not fit is left out, the largest first, until
+//! the rest does.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::assign::Survey;
+use super::bar::Bar;
+use super::bridge::Space;
+use super::range::{AddressRange, Pool};
+use super::{Bdf, Node, Tree};
+
+/// A BAR that needs an address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Want {
+    /// Place of its function in the tree.
+    pub(super) node: usize,
+    /// The BAR.
+    pub(super) bar: Bar,
+}
+
+impl Want {
+    /// How much it gets. Memory of two functions never shares a page, so that each can be mapped on its own.
+    fn size(&self) -> u64 {
+        if self.bar.is_io() { self.bar.size() } else { self.bar.size().max(4096) }
+    }
+}
+
+/// Where BARs go.
+type Places = Vec<(Want, u64)>;
+
+/// Windows to be opened, by the bridge's place in the tree.
+type Windows = BTreeMap<usize, AddressRange>;
+
+/// Where everything of one kind goes.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// What kind.
+    pub(super) space: Space,
+    /// Where each BAR goes.
+    pub(super) bars: Places,
+    /// Windows to be opened, by the bridge's place in the tree.
+    pub(super) windows: Windows,
+    /// BARs that fit nowhere.
+    pub(super) refused: Vec<Want>,
+}
+
+/// Something that needs an address on a bus.
+#[derive(Debug, Clone, Copy)]
+enum Item {
+    Bar(Want),
+    /// The window of the bridge at this place, with all that is behind it.
+    Window {
+        bridge: usize,
+        size: u64,
+        align: u64,
+    },
+}
+
+impl Item {
+    fn size(&self) -> u64 {
+        match self {
+            Self::Bar(want) => want.size(),
+            Self::Window { size, .. } => *size,
+        }
+    }
+
+    fn align(&self) -> u64 {
+        match self {
+            Self::Bar(want) => want.size(),
+            Self::Window { align, .. } => *align,
+        }
+    }
+}
+
+/// What is wanted on each bus, largest alignment first. A bus is named by the bridge to it, a root bus by `None`.
+type Buses = BTreeMap<Option<usize>, Vec<Item>>;
+
+/// Plans addresses of kind `space` for `wants`. `host` is what host bridges pass on, the best first; `has_window` tells
+/// whether a bridge whose window is closed has one at all.
+pub(super) fn plan(
+    survey: &Survey,
+    tree: &Tree,
+    space: Space,
+    mut wants: Vec<Want>,
+    host: &[AddressRange],
+    mut has_window: impl FnMut(Bdf) -> bool,
+) -> Plan {
+    let mut refused = Vec::new();
+    // Bridges are asked once.
+    let mut windowless = BTreeMap::new();
+    wants.retain(|want| {
+        let fits = closed_bridges(survey, tree, space, want.node).all(|bridge| {
+            let bdf = tree.nodes.get(bridge).map(Node::bdf);
+            *windowless.entry(bridge).or_insert_with(|| bdf.is_some_and(&mut has_window))
+        });
+        if !fits {
+            refused.push(*want);
+        }
+        fits
+    });
+    loop {
+        match Layout::new(survey, tree, space, &wants).place(host) {
+            Ok((bars, windows)) => return Plan { space, bars, windows, refused },
+            Err(unlucky) => {
+                refused.push(wants.remove(unlucky));
+            }
+        }
+    }
+}
+
+/// The bridges above a function whose windows would have to be opened for it.
+fn closed_bridges(survey: &Survey, tree: &Tree, space: Space, node: usize) -> impl Iterator<Item = usize> {
+    core::iter::successors(tree.container(node), |bridge| tree.container(*bridge))
+        .take_while(move |bridge| survey.window(*bridge, space).is_none())
+}
+
+impl Survey {
+    /// The window that the bridge at a place came with.
+    fn window(&self, bridge: usize, space: Space) -> Option<AddressRange> {
+        self.windows.get(&bridge).and_then(|windows| windows.get(space))
+    }
+}
+
+/// All that is wanted, bus by bus.
+struct Layout<'s> {
+    survey: &'s Survey,
+    tree: &'s Tree,
+    space: Space,
+    wants: &'s [Want],
+    buses: Buses,
+}
+
+impl<'s> Layout<'s> {
+    fn new(survey: &'s Survey, tree: &'s Tree, space: Space, wants: &'s [Want]) -> Self {
+        let mut buses = Buses::new();
+        for want in wants {
+            buses.entry(tree.container(want.node)).or_default().push(Item::Bar(*want));
+        }
+        // A bridge comes before what is behind it, so backwards is from the leaves up.
+        for bridge in survey.windows.keys().rev().copied() {
+            let Some(items) = buses.get_mut(&Some(bridge)) else { continue };
+            sort(items);
+            if survey.window(bridge, space).is_none() {
+                let (size, align) = pack(items, space);
+                buses.entry(tree.container(bridge)).or_default().push(Item::Window { bridge, size, align });
+            }
+        }
+        if let Some(items) = buses.get_mut(&None) {
+            sort(items);
+        }
+        Self { survey, tree, space, wants, buses }
+    }
+
+    /// Puts everything somewhere, or says which of the wants has to go so that the rest may fit.
+    fn place(&self, host: &[AddressRange]) -> Result<(Places, Windows), usize> {
+        let (mut bars, mut windows) = (Places::new(), Windows::new());
+        // Root buses come first, and each bridge before what is behind it.
+        for (&bus, items) in &self.buses {
+            let mut pool = self.pool(bus, host, &windows);
+            for item in items {
+                let range = pool.take(item.size(), item.align()).ok_or_else(|| self.unlucky(item))?;
+                match *item {
+                    Item::Bar(want) => bars.push((want, range.first())),
+                    Item::Window { bridge, .. } => {
+                        windows.insert(bridge, range);
+                    }
+                }
+            }
+        }
+        Ok((bars, windows))
+    }
+
+    /// What may be given out on a bus.
+    fn pool(&self, bus: Option<usize>, host: &[AddressRange], opened: &Windows) -> Pool {
+        let mut pool = match bus {
+            Some(bridge) => Pool::new(opened.get(&bridge).copied().or_else(|| self.survey.window(bridge, self.space))),
+            None => Pool::new(host.iter().copied()),
+        };
+        let memory = self.space != Space::Io;
+        for taken in if memory { &self.survey.memory } else { &self.survey.ports } {
+            pool.exclude(*taken);
+        }
+        for (_, windows) in self.survey.windows.iter().filter(|(bridge, _)| self.tree.container(**bridge) == bus) {
+            let used = if memory { [windows.memory, windows.prefetchable] } else { [windows.io, None] };
+            for window in used.into_iter().flatten() {
+                pool.exclude(window);
+            }
+        }
+        pool
+    }
+
+    /// Which want to leave out when `item` does not fit: the largest of those in it.
+    fn unlucky(&self, item: &Item) -> usize {
+        let concerned = |want: &Want| match item {
+            Item::Bar(bar) => bar.node == want.node && bar.bar.index() == want.bar.index(),
+            Item::Window { bridge, .. } => {
+                closed_bridges(self.survey, self.tree, self.space, want.node).any(|above| above == *bridge)
+            }
+        };
+        let wants = self.wants.iter().enumerate().filter(|(_, want)| concerned(want));
+        wants.max_by_key(|(_, want)| want.size()).map_or(0, |(index, _)| index)
+    }
+}
+
+fn sort(items: &mut [Item]) {
+    items.sort_by_key(|item| core::cmp::Reverse(item.align()));
+}
+
+/// Size and alignment of a window that holds all `items`, in whole steps. Saturates, at what fits nowhere.
+fn pack(items: &[Item], space: Space) -> (u64, u64) {
+    let step = space.window_step();
+    let align = items.iter().map(Item::align).fold(step, u64::max);
+    let end = items.iter().try_fold(0_u64, |end, item| {
+        end.checked_next_multiple_of(item.align()).and_then(|start| start.checked_add(item.size()))
+    });
+    let size = end.and_then(|end| end.checked_next_multiple_of(step));
+    (size.unwrap_or(u64::MAX), align)
+}

@@ -1,0 +1,119 @@
+//! The functions of a machine and the bridges between them and the CPU.
+
+use alloc::vec::Vec;
+
+use super::bridge::BridgeError;
+use super::header::BusNumbers;
+use super::{Bars, Bdf, Command, ConfigSpace, Function, InterruptPin};
+
+/// A function in the tree.
+#[derive(Debug, Clone, Copy)]
+pub struct Node {
+    pub(super) function: Function,
+    pub(super) bars: Bars,
+    pub(super) upstream: Option<Bdf>,
+    pub(super) buses: Option<BusNumbers>,
+}
+
+impl Node {
+    pub(super) fn new(function: Function, upstream: Option<Bdf>) -> Self {
+        Self { function, bars: Bars::not_sized(&function), upstream, buses: None }
+    }
+
+    /// The function.
+    pub const fn function(&self) -> &Function {
+        &self.function
+    }
+
+    /// Where it is.
+    pub const fn bdf(&self) -> Bdf {
+        self.function.bdf()
+    }
+
+    /// Its BARs; not sized before [`Tree::size_bars`].
+    pub const fn bars(&self) -> &Bars {
+        &self.bars
+    }
+
+    /// The bridge it is behind; `None` on a root bus.
+    pub const fn upstream(&self) -> Option<Bdf> {
+        self.upstream
+    }
+
+    /// The buses that it joins, if it is a bridge that was walked through.
+    pub const fn buses(&self) -> Option<BusNumbers> {
+        self.buses
+    }
+}
+
+/// All functions that were found, in order of their addresses. A bridge comes before what is behind it.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    pub(super) nodes: Vec<Node>,
+    pub(super) errors: Vec<BridgeError>,
+}
+
+/// Where an INTx pin arrives: the device on the root bus, and the pin there. Interrupt routing tables are looked up by
+/// these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IntxRoute {
+    /// The function itself, or the bridge on the root bus that it is behind.
+    pub root: Bdf,
+    /// The pin that it comes out at there.
+    pub pin: InterruptPin,
+}
+
+impl Tree {
+    /// All functions, in order of their addresses.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The bridges that could not be walked through, and why.
+    pub fn errors(&self) -> &[BridgeError] {
+        &self.errors
+    }
+
+    /// The function at `bdf`.
+    pub fn get(&self, bdf: Bdf) -> Option<&Node> {
+        self.position(bdf).and_then(|index| self.nodes.get(index))
+    }
+
+    /// Its place among [`Tree::nodes`].
+    pub(super) fn position(&self, bdf: Bdf) -> Option<usize> {
+        self.nodes.binary_search_by_key(&bdf, Node::bdf).ok()
+    }
+
+    /// The bridges between the function at `bdf` and the CPU, nearest first.
+    pub fn bridges_above(&self, bdf: Bdf) -> impl Iterator<Item = &Node> {
+        let above = |node: &Node| node.upstream.and_then(|bridge| self.get(bridge));
+        core::iter::successors(self.get(bdf).and_then(above), move |bridge| above(bridge))
+    }
+
+    /// Sizes the BARs of every function. See [`Bars::size`] for what that asks of the caller.
+    pub fn size_bars<C: ConfigSpace>(&mut self, config: &mut C) {
+        for node in &mut self.nodes {
+            node.bars = Bars::size(config, &node.function);
+        }
+    }
+
+    /// Lets all bridges above the function at `bdf` pass memory and I/O accesses down to it, and DMA and messages up.
+    ///
+    /// Firmware need not have done that for a device it had no use for.
+    pub fn open_path<C: ConfigSpace>(&self, config: &mut C, bdf: Bdf) {
+        for bridge in self.bridges_above(bdf) {
+            bridge.function.enable(config, Command::IO | Command::MEMORY | Command::BUS_MASTER);
+        }
+    }
+
+    /// Where the INTx pin of the function at `bdf` arrives, after each bridge has turned it by the device number behind
+    /// it (PCI-to-PCI Bridge 1.2, 9.1); `None` if there is no such function or it has no pin.
+    pub fn intx_route(&self, bdf: Bdf) -> Option<IntxRoute> {
+        let pin = self.get(bdf)?.function.interrupt_pin()?;
+        let route = self.bridges_above(bdf).fold(IntxRoute { root: bdf, pin }, |below, bridge| IntxRoute {
+            root: bridge.bdf(),
+            pin: below.pin.swizzle(below.root.device()),
+        });
+        Some(route)
+    }
+}

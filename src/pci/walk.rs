@@ -1,0 +1,227 @@
+//! The walk: every function on every bus, through every bridge.
+//!
+//! Bus numbers that firmware gave are kept; bridges that have none get them, depth first. The numbers in a bridge are
+//! device data: a bridge whose numbers make no sense where it is gets named and is not walked through. Each bus is
+//! visited once, and there are 256 in a segment, so the walk ends whatever the bridges say.
+
+use alloc::vec::Vec;
+
+use super::bridge::BridgeError;
+use super::bus::{BusRange, BusSet};
+use super::capability::id;
+use super::header::BusNumbers;
+use super::tree::{Node, Tree};
+use super::{Bdf, ConfigSpace, Function};
+
+impl Tree {
+    /// Walks all `ranges`, a root bus each.
+    ///
+    /// Firmware tables may give one range to several host bridges. Their root buses are looked for only if the first root
+    /// bus shows more than one host bridge, because looking takes 32 reads a bus.
+    pub fn walk<C: ConfigSpace>(config: &mut C, ranges: &[BusRange]) -> Self {
+        let mut tree = Self::default();
+        for (index, range) in ranges.iter().enumerate() {
+            // Tables that name a bus twice get it visited once.
+            let mut visited = BusSet::default();
+            for earlier in ranges.iter().take(index).filter(|earlier| earlier.segment() == range.segment()) {
+                visited.insert(earlier.first(), earlier.last());
+            }
+            if range.is_reachable(config) && !visited.contains(range.first()) {
+                Walk { config, range: *range, visited, tree: &mut tree }.run();
+            }
+        }
+        tree.nodes.sort_by_key(Node::bdf);
+        tree
+    }
+}
+
+/// A walk through one range.
+struct Walk<'w, C> {
+    config: &'w mut C,
+    range: BusRange,
+    visited: BusSet,
+    tree: &'w mut Tree,
+}
+
+/// A bus on the way from the root to where the walk is.
+struct Level {
+    bus: u8,
+    /// The highest number that may be used on and behind this bus.
+    limit: u8,
+    /// The bridge to it, if it is to be told in the end how far its numbers reach.
+    numbered_by_us: Option<Bdf>,
+    /// Numbers in use on and behind this bus.
+    claimed: BusSet,
+    /// Bridges still to be walked through, the next one last: those with numbers first, so that the others keep clear.
+    bridges: Vec<Function>,
+    host_bridges: usize,
+    functions: usize,
+}
+
+impl<C: ConfigSpace> Walk<'_, C> {
+    fn run(mut self) {
+        for root in self.roots() {
+            self.descend(root);
+        }
+    }
+
+    /// The root buses, scanned.
+    fn roots(&mut self) -> Vec<Level> {
+        let (first, last) = (self.range.first(), self.range.last());
+        let root = self.scan(first, last, None);
+        let (several, mut behind) = (root.host_bridges > 1, self.claims(&root));
+        let mut roots = Vec::from([root]);
+        for bus in first..=last {
+            if !several || behind.contains(bus) || self.visited.contains(bus) {
+                continue;
+            }
+            let root = self.scan(bus, last, None);
+            if root.functions > 0 {
+                behind.merge(self.claims(&root));
+                roots.push(root);
+            }
+        }
+        // A root's numbers end where the next root begins.
+        let mut limit = last;
+        for root in roots.iter_mut().rev() {
+            root.limit = limit;
+            limit = root.bus.saturating_sub(1);
+        }
+        roots
+    }
+
+    /// The numbers that the bridges on a bus forward, by what firmware told them.
+    fn claims(&self, level: &Level) -> BusSet {
+        let mut claims = BusSet::default();
+        for bridge in &level.bridges {
+            let numbers = BusNumbers::read(self.config, bridge.bdf());
+            if numbers.secondary > level.bus && numbers.subordinate >= numbers.secondary {
+                claims.insert(numbers.secondary, numbers.subordinate);
+            }
+        }
+        claims
+    }
+
+    /// Walks through everything behind `root`, depth first.
+    fn descend(&mut self, root: Level) {
+        let mut path = Vec::from([root]);
+        while let Some(level) = path.last_mut() {
+            match level.bridges.pop() {
+                Some(bridge) => match self.enter(level, &bridge) {
+                    Ok(behind) => path.push(behind),
+                    Err(error) => self.tree.errors.push(error),
+                },
+                None => {
+                    let done = path.pop();
+                    if let (Some(done), Some(above)) = (done, path.last_mut()) {
+                        self.leave(&done, above);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Scans the bus behind `bridge`, which gets its number first if it has none.
+    fn enter(&mut self, level: &mut Level, bridge: &Function) -> Result<Level, BridgeError> {
+        let bdf = bridge.bdf();
+        let found = BusNumbers::read(self.config, bdf);
+        let unnumbered = found.secondary == 0;
+        let numbers = if unnumbered {
+            let gap = level.claimed.longest_gap(level.bus, level.limit);
+            let (secondary, subordinate) = gap.ok_or(BridgeError::NoBusNumber { bridge: bdf })?;
+            // All that is free, until it is known how many lie behind.
+            BusNumbers { primary: level.bus, secondary, subordinate }
+        } else {
+            level.check(found).ok_or(BridgeError::BadBusNumbers { bridge: bdf, numbers: found })?;
+            level.claimed.insert(found.secondary, found.subordinate);
+            found
+        };
+        if self.visited.contains(numbers.secondary) {
+            return Err(BridgeError::BadBusNumbers { bridge: bdf, numbers });
+        }
+        if unnumbered {
+            numbers.write(self.config, bdf);
+        }
+        self.record(bdf, numbers);
+        let mut behind = self.scan(numbers.secondary, numbers.subordinate, Some(bridge));
+        behind.numbered_by_us = unnumbered.then_some(bdf);
+        Ok(behind)
+    }
+
+    /// Closes a bus when everything behind it has been walked.
+    fn leave(&mut self, done: &Level, above: &mut Level) {
+        if let Some(bridge) = done.numbered_by_us {
+            let subordinate = done.claimed.highest().unwrap_or(done.bus);
+            let numbers = BusNumbers { primary: above.bus, secondary: done.bus, subordinate };
+            numbers.write(self.config, bridge);
+            self.record(bridge, numbers);
+            above.claimed.insert(done.bus, subordinate);
+        }
+    }
+
+    /// Notes what a bridge forwards.
+    fn record(&mut self, bridge: Bdf, numbers: BusNumbers) {
+        if let Some(node) = self.tree.nodes.iter_mut().find(|node| node.bdf() == bridge) {
+            node.buses = Some(numbers);
+        }
+    }
+
+    /// Finds every function on a bus.
+    fn scan(&mut self, bus: u8, limit: u8, bridge: Option<&Function>) -> Level {
+        self.visited.insert(bus, bus);
+        let start = self.tree.nodes.len();
+        let upstream = bridge.map(Function::bdf);
+        for device in 0..bridge.map_or(32, |bridge| devices_behind(self.config, bridge)) {
+            let Some(first) = self.probe(bus, device, 0) else { continue };
+            self.tree.nodes.push(Node::new(first, upstream));
+            let others = if first.is_multifunction() { 1..8 } else { 1..1 };
+            let others = others.filter_map(|number| self.probe(bus, device, number)).collect::<Vec<_>>();
+            self.tree.nodes.extend(others.into_iter().map(|other| Node::new(other, upstream)));
+        }
+        let mut level = Level {
+            bus,
+            limit,
+            numbered_by_us: None,
+            claimed: BusSet::default(),
+            bridges: Vec::new(),
+            host_bridges: 0,
+            functions: 0,
+        };
+        level.claimed.insert(bus, bus);
+        for Node { function, .. } in self.tree.nodes.iter().skip(start) {
+            level.functions += 1;
+            level.host_bridges += usize::from(function.class().is_host_bridge());
+            if function.is_bridge() {
+                level.bridges.push(*function);
+            }
+        }
+        level.bridges.sort_by_key(|bridge| {
+            let unnumbered = BusNumbers::read(self.config, bridge.bdf()).secondary == 0;
+            core::cmp::Reverse((unnumbered, bridge.bdf()))
+        });
+        level
+    }
+
+    fn probe(&self, bus: u8, device: u8, function: u8) -> Option<Function> {
+        Bdf::new(self.range.segment(), bus, device, function).and_then(|bdf| Function::probe(self.config, bdf))
+    }
+}
+
+impl Level {
+    /// Whether a bridge on this bus may have these numbers: behind this bus, inside its range, and nobody else's.
+    fn check(&self, numbers: BusNumbers) -> Option<()> {
+        let BusNumbers { secondary, subordinate, .. } = numbers;
+        let sane = secondary > self.bus && secondary <= subordinate && subordinate <= self.limit;
+        (sane && !self.claimed.overlaps(secondary, subordinate)).then_some(())
+    }
+}
+
+/// How many devices can be on the bus behind `bridge`: one at the end of a PCI Express link, else 32.
+fn devices_behind<C: ConfigSpace>(config: &C, bridge: &Function) -> u8 {
+    let flags = match bridge.capability(config, id::PCI_EXPRESS) {
+        Ok(Some(express)) => express.read16(config, 2).unwrap_or(0),
+        _ => 0,
+    };
+    // Device/port type (PCIe 5.0, 7.5.3.2): root port, and downstream port of a switch.
+    if matches!(flags >> 4 & 0xF, 0x4 | 0x6) { 1 } else { 32 }
+}

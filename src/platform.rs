@@ -155,8 +155,8 @@ pub enum VectorError {
 pub trait Platform {
     /// How PCI configuration space is reached.
     type Config: ConfigSpace;
-    /// A mapped window of a BAR.
-    type Registers: Registers + Send + 'static;
+    /// A mapped window of a BAR. A driver and its interrupt handler may read one window at the same time.
+    type Registers: Registers + Send + Sync + 'static;
     /// Memory shared with a device.
     type Memory: DmaMemory;
 

@@ -1,1 +1,31 @@
-//! virtio.
+//! Virtio: the specification's words, the transports over PCI, virtqueues, and the ladder of interrupt modes.
+//!
+//! A driver finds its device's structures ([`Capabilities`]), makes a [`Transport`] of them, and takes it through the
+//! states of [`Device`]. Queues ([`Queue`]) own what is in flight; [`find_vqs`] gives them interrupts.
+//!
+//! What a device writes is hostile input everywhere: it is read once, checked against what the driver itself knows,
+//! and a lie ends in a named error.
+
+#![forbid(unsafe_code)]
+
+pub mod barrier;
+mod capability;
+mod device;
+mod events;
+mod interrupt;
+mod modern;
+mod negotiation;
+mod queue;
+pub mod spec;
+mod split;
+mod transport;
+
+pub use capability::{Capabilities, CapabilityError, Notification, SharedMemory, VendorData};
+pub use device::{Acknowledged, Device, DriverFound, DriverOk, FeaturesOk, Quiesced, Reset};
+pub use events::{Events, Pending, config_changed, intx_interrupt, shared_vring_interrupt, vring_interrupt};
+pub use interrupt::{InterruptError, InterruptMode, Interrupts, QueueName, find_vqs};
+pub use modern::{Modern, ModernError};
+pub use negotiation::{NegotiationError, Wanted};
+pub use queue::{Chain, Completion, Kick, Queue, QueueError, Refusal, Rejected, Segment};
+pub use split::{Alignment, Layout, SplitOptions, SplitQueue};
+pub use transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};

@@ -1,0 +1,242 @@
+//! A device and how far its driver has got with it: the status sequence, as types (virtio 1.4, 3.1.1).
+//!
+//! [`Reset`] -> [`Acknowledged`] -> [`DriverFound`] -> [`FeaturesOk`] -> [`DriverOk`]. Each state has just the steps
+//! that are allowed in it: queues are set up between FEATURES_OK and DRIVER_OK, and nothing can be kicked before.
+//! A driver that gives up sets FAILED and gets its transport back only to end the mappings.
+
+use super::negotiation::{self, NegotiationError, Wanted};
+use super::queue::Kick;
+use super::spec::{Features, Status};
+use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};
+use crate::platform::Platform;
+
+/// How long a reset may take, in nanoseconds. Real devices take microseconds; the specification sets no limit.
+const RESET_LIMIT: u64 = 2_000_000_000;
+
+/// State: reset, and nothing said.
+#[derive(Debug)]
+pub struct Reset(());
+
+/// State: the guest has found the device.
+#[derive(Debug)]
+pub struct Acknowledged(());
+
+/// State: the guest has a driver for it.
+#[derive(Debug)]
+pub struct DriverFound(());
+
+/// State: features are settled, queues can be set up.
+#[derive(Debug)]
+pub struct FeaturesOk {
+    features: Features,
+}
+
+/// State: running.
+#[derive(Debug)]
+pub struct DriverOk {
+    features: Features,
+}
+
+/// Proof that the device has let go of all memory: it was reset, or is not there any more.
+///
+/// Only with it can a queue give back what the device never finished.
+#[derive(Debug)]
+pub struct Quiesced(());
+
+impl Quiesced {
+    /// For tests of queues without a device.
+    #[cfg(test)]
+    pub(super) const fn for_test() -> Self {
+        Self(())
+    }
+}
+
+/// A device in state `S`.
+#[derive(Debug)]
+pub struct Device<T, S> {
+    transport: T,
+    /// The status bits set so far; only a reset takes any away.
+    status: Status,
+    state: S,
+}
+
+/// A step that failed, and the transport, whose mappings are all there is left to end.
+#[derive(Debug)]
+pub struct Failure<T, E> {
+    /// The transport. The device has been told that the driver gave up, if it was there to be told.
+    pub transport: T,
+    /// Why.
+    pub error: E,
+}
+
+impl<T: Transport, S> Device<T, S> {
+    /// What the device can be asked in any state.
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// Adds a status bit and changes the state.
+    fn advance<N>(mut self, bit: Status, state: N) -> Device<T, N> {
+        self.add_status(bit);
+        Device { transport: self.transport, status: self.status, state }
+    }
+
+    fn add_status(&mut self, bit: Status) {
+        self.status |= bit;
+        self.transport.set_status(self.status);
+    }
+
+    /// Gives up: sets FAILED beside what is set. Nothing touches the device from here until a reset.
+    fn fail<E>(mut self, error: E) -> Failure<T, E> {
+        self.add_status(Status::FAILED);
+        Failure { transport: self.transport, error }
+    }
+
+    /// Stops the device by a reset, so that it lets go of all memory. With `failed`, also tells it that the driver has
+    /// given up.
+    ///
+    /// # Errors
+    /// When the device does not finish the reset. It may go on using the memory that it was given, which must then not
+    /// be used for anything else.
+    pub fn quiesce<P: Platform>(mut self, platform: &P, failed: bool) -> (T, Result<Quiesced, TransportError>) {
+        let outcome = match reset(&mut self.transport, platform) {
+            // A device that is not there does not use memory.
+            Ok(()) | Err(TransportError::Gone(_)) => Ok(Quiesced(())),
+            Err(error) => Err(error),
+        };
+        if failed {
+            self.transport.set_status(Status::FAILED);
+        }
+        (self.transport, outcome)
+    }
+}
+
+impl<T: Transport> Device<T, Reset> {
+    /// Resets the device, whatever state it is in.
+    ///
+    /// # Errors
+    /// When the device is gone, or does not finish the reset.
+    pub fn new<P: Platform>(mut transport: T, platform: &P) -> Result<Self, Failure<T, TransportError>> {
+        match reset(&mut transport, platform) {
+            Ok(()) => Ok(Self { transport, status: Status::empty(), state: Reset(()) }),
+            Err(error) => Err(Failure { transport, error }),
+        }
+    }
+
+    /// Sets ACKNOWLEDGE.
+    pub fn acknowledge(self) -> Device<T, Acknowledged> {
+        self.advance(Status::ACKNOWLEDGE, Acknowledged(()))
+    }
+}
+
+impl<T: Transport> Device<T, Acknowledged> {
+    /// Sets DRIVER.
+    pub fn driver(self) -> Device<T, DriverFound> {
+        self.advance(Status::DRIVER, DriverFound(()))
+    }
+}
+
+impl<T: Transport> Device<T, DriverFound> {
+    /// Settles the features: accepts of the offer what the driver wants, and has the device confirm it.
+    ///
+    /// # Errors
+    /// When a feature that must be there is not, or the device does not take the choice.
+    pub fn negotiate(mut self, wanted: &Wanted<'_>) -> Result<Device<T, FeaturesOk>, Failure<T, NegotiationError>> {
+        let offered = self.transport.features();
+        if let Err(error) = self.transport.status() {
+            return Err(self.fail(NegotiationError::Transport(error)));
+        }
+        let accepted = match negotiation::choose(offered, wanted, T::MODERN) {
+            Ok(accepted) => accepted,
+            Err(error) => return Err(self.fail(error)),
+        };
+        self.transport.set_features(accepted);
+        if T::MODERN {
+            self.add_status(Status::FEATURES_OK);
+            match self.transport.status() {
+                Ok(status) if status.contains(Status::FEATURES_OK) => {}
+                Ok(status) => return Err(self.fail(NegotiationError::Refused { accepted, status })),
+                Err(error) => return Err(self.fail(NegotiationError::Transport(error))),
+            }
+        }
+        Ok(Device { transport: self.transport, status: self.status, state: FeaturesOk { features: accepted } })
+    }
+}
+
+impl<T: Transport> Device<T, FeaturesOk> {
+    /// The features that both sides agreed on.
+    pub fn features(&self) -> Features {
+        self.state.features
+    }
+
+    /// The transport, to set up queues and vectors.
+    pub(super) fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
+    /// The largest size that a queue can have; 0 if there is no such queue.
+    ///
+    /// # Errors
+    /// When the device is gone, or says more than 32768.
+    pub fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
+        self.transport.queue_size(queue)
+    }
+
+    /// Puts a queue to use, in memory that the device may access until the next reset. Its vector has been set.
+    ///
+    /// # Errors
+    /// When the device has no such queue or doorbell, or does not take the size.
+    pub fn enable_queue(
+        &mut self,
+        queue: QueueIndex,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError> {
+        self.transport.enable_queue(queue, size, addresses)
+    }
+
+    /// Sets DRIVER_OK: the device runs.
+    pub fn driver_ok(self) -> Device<T, DriverOk> {
+        let features = self.state.features;
+        self.advance(Status::DRIVER_OK, DriverOk { features })
+    }
+}
+
+impl<T: Transport> Device<T, DriverOk> {
+    /// The features that both sides agreed on.
+    pub fn features(&self) -> Features {
+        self.state.features
+    }
+
+    /// Kicks a queue.
+    #[inline]
+    pub fn kick(&mut self, doorbell: Doorbell, kick: Kick) {
+        self.transport.ring(&self.state, doorbell, kick);
+    }
+
+    /// Writes a 32-bit field of the device configuration, in one store.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
+        self.transport.write_config32(offset, value)
+    }
+}
+
+/// Resets a device and waits until it has happened (2.4.2, 4.1.4.3.2).
+fn reset<T: Transport, P: Platform>(transport: &mut T, platform: &P) -> Result<(), TransportError> {
+    let start = platform.now();
+    transport.set_status(Status::empty());
+    loop {
+        let status = transport.status()?;
+        if status.is_empty() {
+            return Ok(());
+        }
+        let waited = platform.now().saturating_sub(start);
+        if waited >= RESET_LIMIT {
+            let function = transport.function();
+            return Err(TransportError::ResetTimeout { function, waited_ms: waited / 1_000_000, status });
+        }
+        platform.relax();
+    }
+}

@@ -1,0 +1,270 @@
+//! The modern virtio-pci transport (virtio 1.4, 4.1): structures in BARs, found by capabilities.
+//!
+//! Every register is accessed with its own width; 64-bit ones as two 32-bit stores, low half first (4.1.3.1).
+
+use alloc::sync::Arc;
+
+use derive_more::{Display, Error};
+
+use super::capability::Capabilities;
+use super::device::DriverOk;
+use super::queue::Kick;
+use super::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
+use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};
+use crate::pci::{BarWindow, Bdf, MsixVector};
+use crate::platform::{MapError, Platform, Registers};
+
+/// A register's answer when no device gives one.
+const ALL_ONES: u8 = 0xff;
+
+/// Why the structures could not be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum ModernError {
+    /// The platform could not map one.
+    #[display("{_0}")]
+    Map(MapError),
+    /// A mapping is smaller than what was to be mapped.
+    #[display("{window} was mapped with {length} bytes only")]
+    Short {
+        /// What was to be mapped.
+        window: BarWindow,
+        /// What was.
+        length: usize,
+    },
+}
+
+/// A modern virtio-pci device's structures, mapped.
+#[derive(Debug)]
+pub struct Modern<R> {
+    function: Bdf,
+    common: R,
+    notify: R,
+    multiplier: u32,
+    isr: Arc<R>,
+    device: Option<R>,
+}
+
+impl<R: Registers + Send + Sync + 'static> Modern<R> {
+    /// Maps the structures. Nothing of the device is touched.
+    ///
+    /// # Errors
+    /// When the platform cannot map one of them; none is mapped then.
+    pub fn new<P>(platform: &mut P, capabilities: &Capabilities) -> Result<Self, ModernError>
+    where
+        P: Platform<Registers = R>,
+    {
+        let windows = [capabilities.common, capabilities.notify.window, capabilities.isr];
+        let mut mapped = Mapped { platform, registers: [const { None }; 4] };
+        for (slot, window) in windows.into_iter().chain(capabilities.device).enumerate() {
+            mapped.map(slot, window)?;
+        }
+        let [Some(common), Some(notify), Some(isr), device] = mapped.take() else {
+            unreachable!("three structures were mapped");
+        };
+        Ok(Self {
+            function: capabilities.common.function,
+            common,
+            notify,
+            multiplier: capabilities.notify.multiplier,
+            isr: Arc::new(isr),
+            device,
+        })
+    }
+
+    fn select(&mut self, queue: QueueIndex) {
+        self.common.write16(common::QUEUE_SELECT, queue.number());
+    }
+
+    /// Writes a vector register and checks that the device took it (4.1.5.1.2).
+    fn set_vector(&mut self, register: usize, vector: Option<MsixVector>) -> Result<(), TransportError> {
+        let wanted = vector.map_or(NO_VECTOR, MsixVector::number);
+        self.common.write16(register, wanted);
+        let read = self.common.read16(register);
+        match vector {
+            Some(vector) if read != wanted => {
+                Err(TransportError::VectorRefused { function: self.function, vector, read })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The doorbell of the selected queue, checked to lie among the doorbells.
+    fn doorbell(&self, queue: QueueIndex) -> Result<Doorbell, TransportError> {
+        let length = self.notify.len();
+        let offset = u64::from(self.common.read16(common::QUEUE_NOTIFY_OFF)) * u64::from(self.multiplier);
+        let inside = usize::try_from(offset).ok().filter(|start| start.checked_add(2).is_some_and(|end| end <= length));
+        match inside {
+            Some(offset) if offset.is_multiple_of(2) => Ok(Doorbell { offset, number: queue.number() }),
+            _ => Err(TransportError::Doorbell { function: self.function, queue, offset, length }),
+        }
+    }
+
+    /// The device configuration, for an access that the caller has checked.
+    fn device(&self) -> &R {
+        self.device.as_ref().expect("the device configuration has fields only where there is one")
+    }
+}
+
+/// Structures on their way to being a transport; unmapped again if one of them fails.
+struct Mapped<'p, P: Platform> {
+    platform: &'p mut P,
+    registers: [Option<P::Registers>; 4],
+}
+
+impl<P: Platform> Mapped<'_, P> {
+    fn map(&mut self, slot: usize, window: BarWindow) -> Result<(), ModernError> {
+        let registers = self.platform.map(window).map_err(ModernError::Map)?;
+        let length = registers.len();
+        self.registers[slot] = Some(registers);
+        if u64::try_from(length).is_ok_and(|length| length < window.length) {
+            return Err(ModernError::Short { window, length });
+        }
+        Ok(())
+    }
+
+    fn take(mut self) -> [Option<P::Registers>; 4] {
+        core::mem::take(&mut self.registers)
+    }
+}
+
+impl<P: Platform> Drop for Mapped<'_, P> {
+    fn drop(&mut self) {
+        for registers in self.registers.iter_mut().filter_map(Option::take) {
+            self.platform.unmap(registers);
+        }
+    }
+}
+
+impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
+    type Registers = R;
+
+    const MODERN: bool = true;
+
+    fn function(&self) -> Bdf {
+        self.function
+    }
+
+    fn features(&mut self) -> Features {
+        let mut words = [0; 2];
+        for (select, word) in (0..).zip(&mut words) {
+            self.common.write32(common::DEVICE_FEATURE_SELECT, select);
+            *word = self.common.read32(common::DEVICE_FEATURE);
+        }
+        Features::from_words(words)
+    }
+
+    fn set_features(&mut self, features: Features) {
+        for (select, word) in (0..).zip(features.words()) {
+            self.common.write32(common::DRIVER_FEATURE_SELECT, select);
+            self.common.write32(common::DRIVER_FEATURE, word);
+        }
+    }
+
+    fn status(&self) -> Result<Status, TransportError> {
+        match self.common.read8(common::DEVICE_STATUS) {
+            ALL_ONES => Err(TransportError::Gone(self.function)),
+            status => Ok(Status::from_bits_retain(status)),
+        }
+    }
+
+    fn set_status(&mut self, status: Status) {
+        self.common.write8(common::DEVICE_STATUS, status.bits());
+    }
+
+    fn generation(&self) -> u8 {
+        self.common.read8(common::CONFIG_GENERATION)
+    }
+
+    fn config_len(&self) -> usize {
+        self.device.as_ref().map_or(0, Registers::len)
+    }
+
+    fn config8(&self, offset: usize) -> u8 {
+        self.device().read8(offset)
+    }
+
+    fn config16(&self, offset: usize) -> u16 {
+        self.device().read16(offset)
+    }
+
+    fn config32(&self, offset: usize) -> u32 {
+        self.device().read32(offset)
+    }
+
+    fn set_config32(&mut self, offset: usize, value: u32) {
+        self.device.as_mut().expect("checked by the caller").write32(offset, value);
+    }
+
+    fn queue_count(&self) -> u16 {
+        self.common.read16(common::NUM_QUEUES)
+    }
+
+    fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
+        self.select(queue);
+        let size = self.common.read16(common::QUEUE_SIZE);
+        if size > QUEUE_SIZE_MAX {
+            self.status()?;
+            return Err(TransportError::QueueSize { function: self.function, queue, size });
+        }
+        Ok(size)
+    }
+
+    fn set_msix(&mut self, _on: bool) {}
+
+    fn set_config_vector(&mut self, vector: Option<MsixVector>) -> Result<(), TransportError> {
+        self.set_vector(common::CONFIG_MSIX_VECTOR, vector)
+    }
+
+    fn set_queue_vector(&mut self, queue: QueueIndex, vector: Option<MsixVector>) -> Result<(), TransportError> {
+        self.select(queue);
+        self.set_vector(common::QUEUE_MSIX_VECTOR, vector)
+    }
+
+    fn enable_queue(
+        &mut self,
+        queue: QueueIndex,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError> {
+        let function = self.function;
+        let most = self.queue_size(queue)?;
+        if size == 0 || size > most {
+            return Err(TransportError::QueueSize { function, queue, size });
+        }
+        let enabled = self.common.read16(common::QUEUE_ENABLE);
+        if enabled != 0 {
+            return Err(TransportError::QueueEnable { function, queue, enabled });
+        }
+        let doorbell = self.doorbell(queue)?;
+        if size != most {
+            self.common.write16(common::QUEUE_SIZE, size);
+        }
+        self.common.write64(common::QUEUE_DESC, addresses.descriptors);
+        self.common.write64(common::QUEUE_DRIVER, addresses.driver);
+        self.common.write64(common::QUEUE_DEVICE, addresses.device);
+        self.common.write16(common::QUEUE_ENABLE, 1);
+        Ok(doorbell)
+    }
+
+    #[inline]
+    fn ring(&mut self, _running: &DriverOk, doorbell: Doorbell, _kick: Kick) {
+        self.notify.write16(doorbell.offset, doorbell.number);
+    }
+
+    fn isr(&self) -> Arc<R> {
+        Arc::clone(&self.isr)
+    }
+
+    fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
+        platform.unmap(self.common);
+        platform.unmap(self.notify);
+        if let Some(device) = self.device {
+            platform.unmap(device);
+        }
+        match Arc::into_inner(self.isr) {
+            Some(isr) => platform.unmap(isr),
+            // A handler that outlives its vector is the platform's mistake.
+            None => log::warn!("{}: the ISR byte is still in use by an interrupt handler", self.function),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Virtqueues as a driver sees them, whatever their layout in memory.
+//!
+//! What a driver lends to the device it moves into the queue as a *token*, and gets back when the device is done:
+//! while a buffer is in flight nobody else owns it. After the device has been reset, [`Queue::drain`] gives back what
+//! it never finished.
+
+use alloc::vec::Vec;
+
+use derive_more::{Display, Error};
+
+use super::device::Quiesced;
+
+/// A contiguous piece of memory that the device reads or writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it starts, as the device addresses memory.
+    pub address: u64,
+    /// Length in bytes, not 0.
+    pub length: u32,
+}
+
+/// The memory of one request: what the device reads, then what it writes; in this order on the ring too, whatever the
+/// caller does (virtio 1.4, 2.7.4.2).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Chain<'a> {
+    /// What the device reads.
+    pub readable: &'a [Segment],
+    /// What the device writes.
+    pub writable: &'a [Segment],
+}
+
+impl<'a> Chain<'a> {
+    /// A request that the device only reads.
+    pub const fn readable(segments: &'a [Segment]) -> Self {
+        Self { readable: segments, writable: &[] }
+    }
+
+    /// A request that the device only writes.
+    pub const fn writable(segments: &'a [Segment]) -> Self {
+        Self { readable: &[], writable: segments }
+    }
+
+    /// How many segments.
+    pub const fn len(&self) -> usize {
+        self.readable.len() + self.writable.len()
+    }
+
+    /// Whether there is no segment.
+    pub const fn is_empty(&self) -> bool {
+        self.readable.is_empty() && self.writable.is_empty()
+    }
+}
+
+/// A request that came back.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Completion<T> {
+    /// What went in with the request.
+    pub token: T,
+    /// Bytes that the device wrote, from the start of the writable part; never more than that part has.
+    pub written: u32,
+    /// What the device said it wrote. More than [`Completion::written`] where it also counted what it read, as some do.
+    pub claimed: u32,
+}
+
+/// What the device is to be told by a kick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kick {
+    /// How far the driver has got, as the upper half of a kick that carries it (NOTIFICATION_DATA).
+    pub progress: u16,
+}
+
+/// Why a request could not be added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum Refusal {
+    /// Too few free descriptors just now.
+    #[display("{needed} descriptors needed, {free} free")]
+    Full {
+        /// How many it takes.
+        needed: usize,
+        /// How many are free.
+        free: u16,
+    },
+    /// The request would never fit.
+    #[display("a chain of {length} descriptors in a queue of {size}")]
+    TooLong {
+        /// Segments in the request.
+        length: usize,
+        /// The queue's size.
+        size: u16,
+    },
+    /// It has no segments, or one of them no bytes.
+    #[display("an empty chain or segment")]
+    Empty,
+    /// All of it together must stay below 2^32 bytes (2.7.5.2).
+    #[display("a chain of {_0} bytes")]
+    TooLarge(#[error(not(source))] u64),
+    /// The device broke the queue's rules earlier.
+    #[display("the queue is out of use: {_0}")]
+    Poisoned(QueueError),
+}
+
+/// A request that could not be added, with what it lends.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rejected<T> {
+    /// Why.
+    pub reason: Refusal,
+    /// What went in.
+    pub token: T,
+}
+
+/// How a device broke the rules of a queue. From then on the queue is out of use until the device is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum QueueError {
+    /// The used index went further than there are requests outstanding, or back.
+    #[display("used index {index} is {advance} past the last one, with {outstanding} requests outstanding")]
+    UsedIndex {
+        /// The index.
+        index: u16,
+        /// How far it went, modulo 2^16.
+        advance: u16,
+        /// How many requests are outstanding.
+        outstanding: u16,
+    },
+    /// An entry names a descriptor that the queue does not have.
+    #[display("used descriptor {id} of a queue of {size}")]
+    UsedId {
+        /// The descriptor.
+        id: u32,
+        /// The queue's size.
+        size: u16,
+    },
+    /// An entry names a descriptor that heads no outstanding request.
+    #[display("used descriptor {id} heads no outstanding request")]
+    NotOutstanding {
+        /// The descriptor.
+        id: u16,
+    },
+    /// An entry claims more bytes than the request has.
+    #[display("descriptor {id}: {length} bytes used of a request that allows {limit}")]
+    UsedLength {
+        /// The request's first descriptor.
+        id: u16,
+        /// The bytes claimed.
+        length: u32,
+        /// The most there could be.
+        limit: u32,
+    },
+}
+
+/// A virtqueue. `T` is what a request lends to the device.
+///
+/// The order of use is add (any number), publish, kick; then pop until there is nothing, and arm.
+pub trait Queue<T> {
+    /// Entries in the queue.
+    fn size(&self) -> u16;
+
+    /// Requests added and not popped.
+    fn outstanding(&self) -> u16;
+
+    /// Descriptors that are free.
+    fn free(&self) -> u16;
+
+    /// Puts a request into the queue. The device does not see it before [`Queue::publish`].
+    ///
+    /// # Errors
+    /// When it does not fit, with the token.
+    fn add(&mut self, chain: Chain<'_>, token: T) -> Result<(), Rejected<T>>;
+
+    /// Shows all added requests to the device, by one store. `Some` if it wants to be kicked for them.
+    #[must_use = "the device may sleep until it is kicked"]
+    fn publish(&mut self) -> Option<Kick>;
+
+    /// Takes the next request that the device is done with; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// When the device broke the rules; the queue is out of use then.
+    fn pop(&mut self) -> Result<Option<Completion<T>>, QueueError>;
+
+    /// Asks for an interrupt once `completions` more requests are done: at least 1, and at most as many as are
+    /// outstanding, so that it is sure to come. `false` if they already are, in which case none may come: pop them.
+    #[must_use = "where it says false no interrupt may come"]
+    fn arm(&mut self, completions: u16) -> bool;
+
+    /// Asks for no interrupts. They may come all the same.
+    fn disarm(&mut self);
+
+    /// Ends what is outstanding and gives it all back. The device lets go of it: `proof`. The memory holds nothing to
+    /// be used afterwards; the queue is out of use.
+    fn drain(&mut self, proof: &Quiesced) -> Vec<T>;
+}

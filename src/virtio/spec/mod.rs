@@ -1,0 +1,13 @@
+//! The words of the virtio specification: bits, offsets and numbers, and the types that hold them. Nothing else.
+//!
+//! Section numbers are those of VIRTIO 1.4. Multi-byte values on the wire are little-endian.
+
+mod features;
+mod pci;
+mod ring;
+mod status;
+
+pub use features::Features;
+pub use pci::*;
+pub use ring::*;
+pub use status::Status;

@@ -1,0 +1,94 @@
+//! The shared memory of a split queue, field by field: every access that the driver makes to it, and its byte order.
+
+use super::Layout;
+use crate::platform::DmaMemory;
+use crate::virtio::queue::Segment;
+use crate::virtio::spec::{
+    AVAILABLE_ENTRY, DESCRIPTOR_ADDRESS, DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_SIZE,
+    RING_ENTRIES, RING_FLAGS, RING_INDEX, USED_ENTRY,
+};
+use crate::virtio::transport::QueueAddresses;
+
+/// The memory of a queue. Indices run freely and are taken modulo the size here.
+#[derive(Debug)]
+pub(super) struct Ring<M> {
+    memory: M,
+    layout: Layout,
+}
+
+impl<M: DmaMemory> Ring<M> {
+    /// The queue in `memory`, which is zeroed. A platform that gave less than it was asked for is broken.
+    pub(super) fn new(memory: M, layout: Layout) -> Self {
+        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than asked for");
+        Self { memory, layout }
+    }
+
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub(super) fn into_memory(self) -> M {
+        self.memory
+    }
+
+    pub(super) fn addresses(&self) -> QueueAddresses {
+        let start = self.memory.device_address();
+        QueueAddresses {
+            descriptors: start,
+            driver: start + self.layout.available() as u64,
+            device: start + self.layout.used() as u64,
+        }
+    }
+
+    pub(super) fn write_descriptor(&mut self, index: u16, segment: Segment, flags: u16, next: u16) {
+        write_descriptor(&mut self.memory, usize::from(index) * DESCRIPTOR_SIZE, segment, flags, next);
+    }
+
+    /// Stores the head of a chain in the available entry at `index`.
+    pub(super) fn write_available(&mut self, index: u16, head: u16) {
+        let offset = self.layout.available() + RING_ENTRIES + self.position(index) * AVAILABLE_ENTRY;
+        self.memory.store16(offset, head.to_le());
+    }
+
+    pub(super) fn set_available_index(&mut self, index: u16) {
+        self.memory.store16(self.layout.available() + RING_INDEX, index.to_le());
+    }
+
+    pub(super) fn set_available_flags(&mut self, flags: u16) {
+        self.memory.store16(self.layout.available() + RING_FLAGS, flags.to_le());
+    }
+
+    pub(super) fn set_used_event(&mut self, index: u16) {
+        self.memory.store16(self.layout.used_event(), index.to_le());
+    }
+
+    pub(super) fn used_index(&self) -> u16 {
+        u16::from_le(self.memory.load16(self.layout.used() + RING_INDEX))
+    }
+
+    pub(super) fn used_flags(&self) -> u16 {
+        u16::from_le(self.memory.load16(self.layout.used() + RING_FLAGS))
+    }
+
+    pub(super) fn available_event(&self) -> u16 {
+        u16::from_le(self.memory.load16(self.layout.available_event()))
+    }
+
+    /// The used entry at `index`: a descriptor's index and a length, both as the device claims.
+    pub(super) fn used_entry(&self, index: u16) -> (u32, u32) {
+        let offset = self.layout.used() + RING_ENTRIES + self.position(index) * USED_ENTRY;
+        (u32::from_le(self.memory.load32(offset)), u32::from_le(self.memory.load32(offset + 4)))
+    }
+
+    fn position(&self, index: u16) -> usize {
+        usize::from(index & (self.layout.size() - 1))
+    }
+}
+
+/// Writes the descriptor at `offset` of a table.
+pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segment: Segment, flags: u16, next: u16) {
+    table.store64(offset + DESCRIPTOR_ADDRESS, segment.address.to_le());
+    table.store32(offset + DESCRIPTOR_LENGTH, segment.length.to_le());
+    table.store16(offset + DESCRIPTOR_FLAGS, flags.to_le());
+    table.store16(offset + DESCRIPTOR_NEXT, next.to_le());
+}

@@ -1,0 +1,301 @@
+//! What every virtio transport can do: one table of operations, under which a driver does not see which it has.
+
+use alloc::sync::Arc;
+
+use derive_more::{Display, Error};
+
+use super::device::DriverOk;
+use super::queue::Kick;
+use super::spec::{Features, Status};
+use crate::pci::{Bdf, MsixVector};
+use crate::platform::{Platform, Registers};
+
+/// How often a configuration read is tried again because the configuration changed under it.
+const CONFIG_ATTEMPTS: u32 = 64;
+
+/// The number of a queue: 0 to 30, as many as [`super::Events`] can tell apart and more than a balloon has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
+pub struct QueueIndex(u16);
+
+impl QueueIndex {
+    /// The queue with this number; `None` above 30.
+    pub const fn new(number: u16) -> Option<Self> {
+        if number <= 30 { Some(Self(number)) } else { None }
+    }
+
+    /// The number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// This queue in a mask of queues.
+    pub const fn bit(self) -> u32 {
+        1 << self.0
+    }
+}
+
+/// Where a queue's three areas are, as the device addresses memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueAddresses {
+    /// The descriptor table.
+    #[doc(alias = "queue_desc")]
+    pub descriptors: u64,
+    /// What the driver writes: the available ring.
+    #[doc(alias = "queue_driver")]
+    pub driver: u64,
+    /// What the device writes: the used ring.
+    #[doc(alias = "queue_device")]
+    pub device: u64,
+}
+
+/// Where and with what an enabled queue is kicked; worked out once, so that a kick is one store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doorbell {
+    /// In bytes from the start of the transport's doorbells. Checked against them.
+    pub(super) offset: usize,
+    /// The 16 bits that name the queue.
+    pub(super) number: u16,
+}
+
+/// What can go wrong between a driver and its device's registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum TransportError {
+    /// The device's registers read as all ones: it is not there any more.
+    #[display("{_0}: the device is gone")]
+    Gone(#[error(not(source))] Bdf),
+    /// The status did not become 0 after a reset.
+    #[display("{function}: not reset after {waited_ms} ms, status {status}")]
+    ResetTimeout {
+        /// The function.
+        function: Bdf,
+        /// How long the driver waited, in milliseconds.
+        waited_ms: u64,
+        /// The status by then.
+        status: Status,
+    },
+    /// The configuration kept changing while it was read.
+    #[display("{function}: configuration at {offset:#x} changed during each of {CONFIG_ATTEMPTS} reads")]
+    ConfigUnstable {
+        /// The function.
+        function: Bdf,
+        /// Offset of the field in bytes.
+        offset: usize,
+    },
+    /// The device configuration has no such field.
+    #[display("{function}: no {width} bytes at {offset:#x} in a device configuration of {length} bytes")]
+    NoConfigField {
+        /// The function.
+        function: Bdf,
+        /// Offset of the field in bytes.
+        offset: usize,
+        /// Its size in bytes.
+        width: usize,
+        /// Size of the device configuration in bytes.
+        length: usize,
+    },
+    /// The device did not take a vector.
+    #[display("{function}: vector {vector} refused, it reads back as {read:#06x}")]
+    VectorRefused {
+        /// The function.
+        function: Bdf,
+        /// The vector, an entry of the MSI-X table.
+        vector: MsixVector,
+        /// What the register held afterwards; 0xffff is the device's way to refuse.
+        read: u16,
+    },
+    /// The queue's size makes no sense.
+    #[display("{function}: queue {queue} has {size} entries")]
+    QueueSize {
+        /// The function.
+        function: Bdf,
+        /// The queue.
+        queue: QueueIndex,
+        /// Its size, or the size asked for.
+        size: u16,
+    },
+    /// The queue is in use already, before anybody enabled it, or is not after it was.
+    #[display("{function}: queue {queue} has queue_enable {enabled}")]
+    QueueEnable {
+        /// The function.
+        function: Bdf,
+        /// The queue.
+        queue: QueueIndex,
+        /// What the register holds.
+        enabled: u16,
+    },
+    /// The queue's doorbell lies outside of the doorbells, or not on a 16-bit boundary.
+    #[display("{function}: doorbell of queue {queue} at {offset:#x}, among {length:#x} bytes")]
+    Doorbell {
+        /// The function.
+        function: Bdf,
+        /// The queue.
+        queue: QueueIndex,
+        /// Its doorbell's offset in bytes.
+        offset: u64,
+        /// Size of all doorbells in bytes.
+        length: usize,
+    },
+}
+
+/// The operations of a transport.
+///
+/// They carry out single steps; their order is the business of [`super::Device`], which is why starting a queue and
+/// kicking it are only to be had through that.
+pub trait Transport: Sized {
+    /// Windows of registers.
+    type Registers: Registers + Send + Sync + 'static;
+
+    /// Whether the device follows version 1 of the specification: FEATURES_OK, 64 feature bits, little-endian.
+    const MODERN: bool;
+
+    /// The PCI function.
+    #[doc(alias = "bus_name")]
+    fn function(&self) -> Bdf;
+
+    /// The features that the device offers.
+    #[doc(alias = "get_features")]
+    fn features(&mut self) -> Features;
+
+    /// Tells the device which features are accepted.
+    #[doc(alias = "finalize_features")]
+    fn set_features(&mut self, features: Features);
+
+    /// Reads the device status.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    #[doc(alias = "get_status")]
+    fn status(&self) -> Result<Status, TransportError>;
+
+    /// Writes the device status. An empty one resets the device.
+    fn set_status(&mut self, status: Status);
+
+    /// Counts changes of the device configuration; always the same where the transport has no such counter.
+    #[doc(alias = "config_generation")]
+    fn generation(&self) -> u8;
+
+    /// Size of the device configuration in bytes; 0 if there is none.
+    fn config_len(&self) -> usize;
+
+    /// Reads 8 bits of device configuration, once. Panics outside of [`Transport::config_len`].
+    fn config8(&self, offset: usize) -> u8;
+    /// Reads 16 bits of device configuration, once. Panics outside of [`Transport::config_len`].
+    fn config16(&self, offset: usize) -> u16;
+    /// Reads 32 bits of device configuration, once. Panics outside of [`Transport::config_len`].
+    fn config32(&self, offset: usize) -> u32;
+    /// Writes 32 bits of device configuration in one store. Panics outside of [`Transport::config_len`].
+    fn set_config32(&mut self, offset: usize, value: u32);
+
+    /// How many queues the device has at most.
+    fn queue_count(&self) -> u16;
+
+    /// The largest size that a queue can have; 0 if there is no such queue.
+    ///
+    /// # Errors
+    /// When the device is gone, or says more than 32768.
+    fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError>;
+
+    /// Says whether MSI-X is on. A legacy device's configuration moves with it.
+    fn set_msix(&mut self, on: bool);
+
+    /// Has configuration changes raise `vector`, or none.
+    ///
+    /// # Errors
+    /// When the device does not take the vector.
+    fn set_config_vector(&mut self, vector: Option<MsixVector>) -> Result<(), TransportError>;
+
+    /// Has a queue that is not in use yet raise `vector`, or none.
+    ///
+    /// # Errors
+    /// When the device does not take the vector.
+    fn set_queue_vector(&mut self, queue: QueueIndex, vector: Option<MsixVector>) -> Result<(), TransportError>;
+
+    /// Puts a queue to use. Its vector has been set.
+    ///
+    /// # Errors
+    /// When the device has no such queue or doorbell, or does not take the size.
+    fn enable_queue(
+        &mut self,
+        queue: QueueIndex,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError>;
+
+    /// Kicks a queue. Only a device that is running can be kicked, of which the state is proof.
+    #[doc(alias = "notify")]
+    fn ring(&mut self, running: &DriverOk, doorbell: Doorbell, kick: Kick);
+
+    /// The ISR status byte, a window of its own. Reading it acknowledges the interrupt line.
+    fn isr(&self) -> Arc<Self::Registers>;
+
+    /// Ends all mappings. Nothing of the device is touched.
+    fn release<P: Platform<Registers = Self::Registers>>(self, platform: &mut P);
+
+    /// Reads an 8-bit field of the device configuration.
+    ///
+    /// # Errors
+    /// When there is no such field, it does not hold still, or the device is gone.
+    #[doc(alias = "get")]
+    fn read_config8(&self, offset: usize) -> Result<u8, TransportError> {
+        read_stable(self, offset, 1, Self::config8, u8::MAX)
+    }
+
+    /// Reads a 16-bit field of the device configuration.
+    ///
+    /// # Errors
+    /// When there is no such field, it does not hold still, or the device is gone.
+    fn read_config16(&self, offset: usize) -> Result<u16, TransportError> {
+        read_stable(self, offset, 2, Self::config16, u16::MAX)
+    }
+
+    /// Reads a 32-bit field of the device configuration.
+    ///
+    /// # Errors
+    /// When there is no such field, it does not hold still, or the device is gone.
+    fn read_config32(&self, offset: usize) -> Result<u32, TransportError> {
+        read_stable(self, offset, 4, Self::config32, u32::MAX)
+    }
+
+    /// Writes a 32-bit field of the device configuration, in one store: there are devices that drop any other.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    #[doc(alias = "set")]
+    fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
+        check_field(self, offset, 4)?;
+        self.set_config32(offset, value);
+        Ok(())
+    }
+}
+
+fn check_field<T: Transport>(transport: &T, offset: usize, width: usize) -> Result<(), TransportError> {
+    let length = transport.config_len();
+    let inside = offset.checked_add(width).is_some_and(|end| end <= length);
+    if inside && offset.is_multiple_of(width) {
+        return Ok(());
+    }
+    Err(TransportError::NoConfigField { function: transport.function(), offset, width, length })
+}
+
+/// Reads a field until the generation is the same before and after (2.5.1).
+fn read_stable<T: Transport, V: PartialEq>(
+    transport: &T,
+    offset: usize,
+    width: usize,
+    read: impl Fn(&T, usize) -> V,
+    all_ones: V,
+) -> Result<V, TransportError> {
+    check_field(transport, offset, width)?;
+    for _ in 0..CONFIG_ATTEMPTS {
+        let before = transport.generation();
+        let value = read(transport, offset);
+        if transport.generation() == before {
+            if value == all_ones {
+                // It may be the value, or the bus's answer for nobody.
+                transport.status()?;
+            }
+            return Ok(value);
+        }
+    }
+    Err(TransportError::ConfigUnstable { function: transport.function(), offset })
+}

@@ -7,6 +7,9 @@ use libtest_mimic::Trial;
 use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
 use crate::trial;
 
+/// A target that is set before the guest's first instruction.
+const EARLY: u64 = 256 * MIB;
+
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for version in [Version::V7_2, Version::V10_0] {
@@ -21,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     let newest = || Qemu::new(Version::Newest);
     trials.push(trial("life::absurd_target_meets_a_floor", newest(), floor));
-    trials.push(trial("life::target_set_before_the_kernel_is_up", newest(), early_target));
+    trials.push(trial("life::target_set_before_the_kernel_is_up", newest().early_target(EARLY), early_target));
     trials
 }
 
@@ -78,7 +81,7 @@ fn floor(vm: &mut Vm) -> Outcome {
 
 /// The host has made up its mind before there is a driver: the balloon follows without any interrupt for it.
 fn early_target(vm: &mut Vm) -> Outcome {
-    vm.balloon_to(vm.memory / 2)?;
     vm.event("ready")?;
+    vm.wait_for("the balloon to follow the early target", |vm| Ok((vm.qmp.actual()? == EARLY).then_some(())))?;
     vm.balloon_to(vm.memory)
 }

@@ -19,6 +19,7 @@ pub(crate) struct Qemu {
     pub(crate) version: Version,
     pub(crate) patience: Duration,
     pub(crate) memory: u64,
+    pub(crate) early_target: Option<u64>,
     image: PathBuf,
     machine: String,
     cpu: String,
@@ -35,6 +36,7 @@ impl Qemu {
             version,
             patience: PATIENCE,
             memory: 512 * MIB,
+            early_target: None,
             image: image::kernel(),
             machine: "q35".into(),
             cpu: "max".into(),
@@ -87,6 +89,12 @@ impl Qemu {
         self
     }
 
+    /// Has the host ask for this many bytes to be kept before the guest's first instruction.
+    pub(crate) fn early_target(mut self, bytes: u64) -> Self {
+        self.early_target = Some(bytes);
+        self
+    }
+
     /// One more device; it comes before the balloon, which may sit behind it.
     pub(crate) fn device(mut self, device: &str) -> Self {
         self.before_balloon.push(device.into());
@@ -135,7 +143,7 @@ impl Qemu {
             option("-device", &format!("virtio-balloon-pci,id=balloon0{comma}{properties}"));
         }
         option("-append", &self.command_line);
-        line.extend(["-kernel".into(), self.image.clone().into()]);
+        line.extend(["-S".into(), "-kernel".into(), self.image.clone().into()]);
         line
     }
 }

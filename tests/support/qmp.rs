@@ -111,6 +111,11 @@ impl Qmp {
         self.run_any("x-query-virtio-status", &json!({ "path": path }))
     }
 
+    /// Lets the guest's CPUs run.
+    pub(crate) fn cont(&mut self) -> Outcome {
+        self.run(&qmp::cont {}).map(drop)
+    }
+
     /// Resets the machine, as its reset button does.
     pub(crate) fn system_reset(&mut self) -> Outcome {
         self.run(&qmp::system_reset {}).map(drop)

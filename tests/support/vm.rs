@@ -40,7 +40,7 @@ pub(crate) fn on(qemu: &Qemu, test: impl FnOnce(&mut Vm) -> Outcome) -> Result<C
         return Ok(Completion::ignored_with(format!("{} can't be had here", qemu.version)));
     };
     let mut vm = Vm::start(&launcher, qemu)?;
-    match test(&mut vm) {
+    match vm.run(qemu).and_then(|()| test(&mut vm)) {
         Ok(()) => Ok(Completion::Completed),
         Err(failure) => Err(vm.explain(&failure).into()),
     }
@@ -63,6 +63,14 @@ impl Vm {
             Ok(qmp) => Ok(Self { serial, qmp, memory: qemu.memory, deadline, process }),
             Err(failure) => Err(process.explain(&failure, &serial).into()),
         }
+    }
+
+    /// Lets the guest's CPUs run; up to here they stood still, so that not even a short run was missed.
+    fn run(&mut self, qemu: &Qemu) -> Outcome {
+        if let Some(bytes) = qemu.early_target {
+            self.qmp.set_target(bytes)?;
+        }
+        self.qmp.cont()
     }
 
     /// The next event of this name. Other events are passed over, but for those that tell of a bug.

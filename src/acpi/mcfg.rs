@@ -46,7 +46,7 @@ impl EcamRegion {
         }
         // The base is that of bus 0, whichever bus comes first.
         let start = base.checked_add(u64::from(first) * BUS_BYTES).ok_or(Flaw::Address(base))?;
-        let range = PhysRange::new(start, buses * BUS_BYTES).map_err(|_| Flaw::Address(base))?;
+        let range = PhysRange::parse(start, buses * BUS_BYTES).map_err(|_| Flaw::Address(base))?;
         Ok(Self { segment: raw.segment.get(), first_bus: first, last_bus: last, range })
     }
 

@@ -126,7 +126,7 @@ impl Rsdp {
     /// BIOS area, 0xE0000 to 0xFFFFF.
     pub fn search_bios(memory: &impl PhysicalMemory) -> Option<PhysAddr> {
         let (start, length) = Self::BIOS_AREA;
-        let bios = PhysRange::new(start, length).ok();
+        let bios = PhysRange::parse(start, length).ok();
         [extended_data_area(memory), bios].into_iter().flatten().find_map(|area| Self::search(memory, area))
     }
 }
@@ -135,7 +135,7 @@ impl Rsdp {
 fn extended_data_area(memory: &impl PhysicalMemory) -> Option<PhysRange> {
     let segment: [u8; 2] = memory.read_value(0x40e).ok()?;
     let start = u64::from(u16::from_le_bytes(segment)) << 4;
-    if start == 0 { None } else { PhysRange::new(start, 1024).ok() }
+    if start == 0 { None } else { PhysRange::parse(start, 1024).ok() }
 }
 
 /// The XSDT's address, as far as `rest`, the bytes after the short form, can be trusted.
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn the_search_takes_aligned_and_undamaged_root_pointers_only() {
         let mut firmware = Firmware::new();
-        let area = PhysRange::new(Firmware::BASE + 1, 0x1000).unwrap();
+        let area = PhysRange::parse(Firmware::BASE + 1, 0x1000).unwrap();
         firmware.place(Firmware::BASE + 0x108, &rsdp_short(0x1));
         let mut damaged = rsdp_short(0x2);
         damaged[12] ^= 1;
@@ -223,7 +223,7 @@ mod tests {
     fn a_search_in_memory_that_is_not_there_ends() {
         let memory = MemoryImage::new(PhysAddr::new(0).unwrap(), &[]);
         assert_eq!(Rsdp::search_bios(&memory), None);
-        let top = PhysRange::new((1 << 52) - 20, 20).unwrap();
+        let top = PhysRange::parse((1 << 52) - 20, 20).unwrap();
         assert_eq!(Rsdp::search(&memory, top), None);
     }
 

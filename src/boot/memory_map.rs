@@ -84,7 +84,7 @@ impl MemoryMap {
     /// How many regions a map holds. A PC's map has 5 to 100.
     pub const CAPACITY: usize = 256;
 
-    const FILLER: Region = match PhysRange::new(0, 1) {
+    const FILLER: Region = match PhysRange::parse(0, 1) {
         Ok(range) => Region { range, kind: RegionKind::Reserved },
         Err(_) => panic!("one byte is a range"),
     };
@@ -157,7 +157,7 @@ impl MemoryMap {
                 }
                 _ => {
                     let until = next.map_or(end, |next| next.start().as_u64().min(end));
-                    let Ok(range) = PhysRange::new(from, until - from) else { return };
+                    let Ok(range) = PhysRange::parse(from, until - from) else { return };
                     if !self.place(index, Region { range, kind: region.kind }) {
                         self.truncated = true;
                         report(Note::RegionDropped { region: Region { range, kind: region.kind } });
@@ -200,7 +200,7 @@ impl MemoryMap {
         let (low, high) =
             if placed.range.start() < region.range.start() { (*placed, region) } else { (region, *placed) };
         let start = low.range.start().as_u64();
-        let range = PhysRange::new(start, high.range.end() - start).ok()?;
+        let range = PhysRange::parse(start, high.range.end() - start).ok()?;
         (low.kind == high.kind && low.range.end() == high.range.start().as_u64()).then_some(Region { range, ..low })
     }
 }

@@ -13,7 +13,6 @@ mod memory_map;
 mod options;
 mod physical;
 pub mod pvh;
-mod range;
 mod size;
 
 pub use area::{AreaKind, LoaderArea, LoaderAreas};
@@ -22,5 +21,6 @@ pub use info::{BootInfo, BootProtocol, Note};
 pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use options::{IrqChoice, Key, LogFormat, Mode, Options, RingChoice, Switch, Terminal, TransportChoice, Warning};
 pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
-pub use range::{BadRange, PhysRange};
 pub use size::{SizeError, parse_size};
+
+pub use crate::memory::{BadRange, PhysRange};

@@ -156,7 +156,7 @@ fn rsdp(address: u64, report: &mut dyn FnMut(Note)) -> Option<PhysAddr> {
 
 /// Notes an area. One that is no range cannot be overwritten, and there is room for all (see the assertion above).
 fn keep(info: &mut BootInfo, kind: AreaKind, start: u64, length: u64) {
-    if let Ok(range) = PhysRange::new(start, length) {
+    if let Ok(range) = PhysRange::parse(start, length) {
         info.areas.push(LoaderArea { range, kind });
     }
 }
@@ -173,7 +173,7 @@ fn read_map(memory: &impl PhysicalMemory, pointer: MapPointer, info: &mut BootIn
     let readable = check_entries(memory, start, count, report);
     let entries = (0..readable).filter_map(|index| {
         let entry: MapEntry = read_entry(memory, start, index).ok()?;
-        let range = PhysRange::new(entry.start.get(), entry.length.get()).ok()?;
+        let range = PhysRange::parse(entry.start.get(), entry.length.get()).ok()?;
         Some(Region { range, kind: RegionKind::from_e820(entry.kind.get()) })
     });
     info.memory_map = MemoryMap::from_entries(&entries, report);
@@ -191,7 +191,7 @@ fn check_entries(memory: &impl PhysicalMemory, start: u64, count: u32, report: &
             }
         };
         let (start, length) = (entry.start.get(), entry.length.get());
-        if let Err(reason) = PhysRange::new(start, length) {
+        if let Err(reason) = PhysRange::parse(start, length) {
             report(Note::BadEntry { index, start, length, reason });
         }
     }
@@ -211,7 +211,7 @@ fn read_modules(memory: &impl PhysicalMemory, start: StartInfo, info: &mut BootI
             Err(error) => return report(Note::ModuleUnreadable { index, error }),
         };
         let (start, length) = (module.start.get(), module.length.get());
-        match PhysRange::new(start, length) {
+        match PhysRange::parse(start, length) {
             Ok(_) => keep(info, AreaKind::Module(index), start, length),
             Err(_) => report(Note::BadModule { index, start, length }),
         }

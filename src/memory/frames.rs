@@ -173,8 +173,8 @@ impl<'a> Frames<'a> {
     /// Who owns `frame`; `None` where no memory is for 2 MiB around, or too little to be managed. A hole within a managed
     /// region is reserved.
     pub fn state(&self, frame: Pfn) -> Option<FrameState> {
-        let region = &self.regions[find(self.spans, frame)?];
-        Some(region.state(frame.as_u32() - region.run(0, 1).start().as_u32()))
+        let index = find(self.spans, frame)?;
+        Some(self.regions[index].state(frame.as_u32() % REGION_FRAMES))
     }
 
     /// How many frames are in which state.

@@ -4,23 +4,21 @@
 //! [`Footprint`] tells and for which [`place`] finds a place:
 //!
 //! ```
-//! use ballonet::memory::{Footprint, Frames, PhysAddr, PhysRange, place};
+//! use ballonet::memory::{Footprint, Frames, PhysRange, place};
 //!
-//! let range = |start, bytes| PhysRange::new(PhysAddr::new(start)?, bytes);
-//! let usable = [range(0, 0x9_fc00)?, range(0x10_0000, 0x3ff0_0000)?];
+//! let usable = [PhysRange::parse(0, 0x9_fc00)?, PhysRange::parse(0x10_0000, 0x3ff0_0000)?];
 //! let footprint = Footprint::of(usable);
-//! let records = place(footprint.bytes() as u64, 1 << 32, usable, [])?;
+//! let records = place(footprint.bytes() as u64, 1 << 32, usable, []).ok_or("memory is full")?;
 //! # let mut memory = vec![0u64; footprint.bytes().div_ceil(8)];
 //! # let bytes = zerocopy::IntoBytes::as_mut_bytes(memory.as_mut_slice());
 //! // `bytes` is the memory at `records`, mapped.
-//! let mut frames = Frames::new(bytes, usable, [records]).ok()?;
+//! let mut frames = Frames::new(bytes, usable, [records])?;
 //!
-//! let run = frames.allocate(16, 16).ok()?;
+//! let run = frames.allocate(16, 16)?;
 //! assert_eq!(run.start().as_u32() % 16, 0);
-//! frames.free(run).ok()?;
+//! frames.free(run)?;
 //! assert!(frames.free(run).is_err());
-//! # Some::<()>(()).unwrap();
-//! # Some(())
+//! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 
 mod address;
@@ -48,6 +46,6 @@ pub use audit::Inconsistency;
 pub use error::{AllocateError, FrameError, Operation, ReserveError};
 pub use frames::{Counts, Frames, History};
 pub use placement::place;
-pub use range::PhysRange;
+pub use range::{BadRange, PhysRange};
 pub use region::FrameState;
 pub use storage::{Footprint, StorageError};

@@ -210,7 +210,7 @@ impl Pair<'_> {
                     self.try_shift(Operation::Release, run);
                 }
             }
-            Op::Reserve { start, bytes } => self.reserve(PhysRange::clipped(start, bytes).unwrap()),
+            Op::Reserve { start, bytes } => self.reserve(PhysRange::parse(start, bytes).unwrap()),
             Op::Floor(floor) => {
                 self.frames.set_floor(floor);
                 self.model.floor = floor;

@@ -6,45 +6,65 @@
 use core::fmt;
 use core::ops::Range;
 
+use derive_more::{Display, Error};
+
 use super::address::{FRAME_SIZE, PhysAddr};
 
 /// Frame numbers end here: 2^32, for frames below 16 TiB.
 pub(super) const FRAME_NUMBERS: u64 = 1 << 32;
 
-/// A range of physical addresses, at least one byte long and below 2^52.
+/// A range of physical addresses: at least one byte, none of it at or above 2^52.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PhysRange {
     start: u64,
     end: u64,
 }
 
+/// Why a start and a length make no range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
+pub enum BadRange {
+    /// The range has no byte.
+    #[display("it is empty")]
+    Empty,
+    /// The range passes the highest physical address, 2^52 - 1, or wraps around.
+    #[display("it passes the highest physical address")]
+    TooHigh,
+}
+
 impl PhysRange {
-    /// The `bytes` bytes from `start`, or `None` if there are none or they would pass 2^52.
+    /// The `bytes` bytes from `start`, or `None` if there are none or they pass the highest physical address.
     pub const fn new(start: PhysAddr, bytes: u64) -> Option<Self> {
-        if bytes == 0 || start.checked_add(bytes - 1).is_none() {
-            return None;
+        match Self::parse(start.as_u64(), bytes) {
+            Ok(range) => Some(range),
+            Err(_) => None,
         }
-        Some(Self { start: start.as_u64(), end: start.as_u64() + bytes })
     }
 
-    /// What of the `bytes` bytes from the number `start` are physical addresses, or `None` if nothing: for entries of
-    /// a firmware memory map, which may claim anything.
-    pub const fn clipped(start: u64, bytes: u64) -> Option<Self> {
-        let limit = PhysAddr::MAX.as_u64() + 1;
-        let end = start.saturating_add(bytes);
-        let end = if end > limit { limit } else { end };
-        if start < end { Some(Self { start, end }) } else { None }
+    /// The same from numbers that somebody else wrote down, such as a firmware's memory map.
+    ///
+    /// # Errors
+    /// When there is no byte, or they pass the highest physical address.
+    pub const fn parse(start: u64, bytes: u64) -> Result<Self, BadRange> {
+        if bytes == 0 {
+            return Err(BadRange::Empty);
+        }
+        match start.checked_add(bytes) {
+            Some(end) if end <= PhysAddr::MAX.as_u64() + 1 => Ok(Self { start, end }),
+            _ => Err(BadRange::TooHigh),
+        }
     }
 
-    /// The first byte.
+    /// The first byte's address.
     pub const fn start(self) -> PhysAddr {
-        match PhysAddr::new(self.start) {
-            Some(start) => start,
-            None => PhysAddr::MAX,
-        }
+        valid(self.start)
     }
 
-    /// The address after the last byte, as a number because it may be 2^52.
+    /// The last byte's address.
+    pub const fn last(self) -> PhysAddr {
+        valid(self.end - 1)
+    }
+
+    /// The address after the last byte. A number, since it may be 2^52, which is no address.
     pub const fn end(self) -> u64 {
         self.end
     }
@@ -52,6 +72,16 @@ impl PhysRange {
     /// Size in bytes, at least 1.
     pub const fn bytes(self) -> u64 {
         self.end - self.start
+    }
+
+    /// Whether `address` is in the range.
+    pub const fn contains(self, address: PhysAddr) -> bool {
+        self.start <= address.as_u64() && address.as_u64() < self.end
+    }
+
+    /// Whether any byte is in both ranges.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start < other.end && other.start < self.end
     }
 
     /// The numbers of the frames that lie wholly in it; none may be left. Not yet cut at 16 TiB.
@@ -62,6 +92,14 @@ impl PhysRange {
     /// The numbers of the frames that it touches. Not yet cut at 16 TiB.
     pub(super) const fn frames_touched(self) -> Range<u64> {
         self.start / FRAME_SIZE..self.end.div_ceil(FRAME_SIZE)
+    }
+}
+
+/// An address known to be one because a range was made of it.
+const fn valid(address: u64) -> PhysAddr {
+    match PhysAddr::new(address) {
+        Some(address) => address,
+        None => unreachable!(),
     }
 }
 
@@ -127,12 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn empty_or_impossible_ranges_cannot_be_made() {
-        assert_eq!(PhysRange::new(PhysAddr::new(5).unwrap(), 0), None);
+    fn ranges_are_valid_by_construction() {
+        assert_eq!(PhysRange::parse(0x1000, 0), Err(BadRange::Empty));
+        assert_eq!(PhysRange::parse(0x1000, u64::MAX), Err(BadRange::TooHigh));
+        assert_eq!(PhysRange::parse(u64::MAX, 1), Err(BadRange::TooHigh));
         assert_eq!(PhysRange::new(PhysAddr::MAX, 2), None);
-        assert_eq!(PhysRange::new(PhysAddr::MAX, 1).unwrap().end(), 1 << 52);
-        assert_eq!(PhysRange::clipped(u64::MAX, u64::MAX), None);
-        assert_eq!(PhysRange::clipped(0, u64::MAX).unwrap().bytes(), 1 << 52);
+        let all = PhysRange::parse(0, 1 << 52).unwrap();
+        assert_eq!((all.last(), all.end(), all.bytes()), (PhysAddr::MAX, 1 << 52, 1 << 52));
+    }
+
+    #[test]
+    fn neighbours_do_not_overlap() {
+        let (low, high) = (range(0x1000, 0x1000), range(0x2000, 0x1000));
+        assert!(!low.overlaps(high) && !high.overlaps(low));
+        assert!(low.overlaps(range(0x1fff, 2)));
+        assert!(low.contains(low.last()) && !low.contains(high.start()) && !high.contains(low.last()));
     }
 
     #[test]

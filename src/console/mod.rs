@@ -4,5 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod json;
+mod line_editor;
+mod progress;
 
 pub use json::Object;
+pub use line_editor::{Edit, LineEditor};
+pub use progress::Movement;

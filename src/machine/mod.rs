@@ -3,6 +3,7 @@
 //! [`entry`] takes over from the loader; [`Entry::bring_up`] turns what it finds into a [`Machine`], which implements the
 //! traits of [`crate::platform`] for the drivers. Parsing is left to the portable layers; here is the poking.
 
+pub mod block;
 pub mod boot_frames;
 pub mod clock;
 pub mod config_space;

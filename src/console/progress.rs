@@ -1,0 +1,111 @@
+//! How a balloon moves: how far, and how fast.
+
+use core::fmt;
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Watches one movement of a balloon, from where it stood to its target. Sizes are in bytes, times in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Movement {
+    from: u64,
+    begun: u64,
+    /// How far it is.
+    pub actual: u64,
+    /// Where it shall end.
+    pub target: u64,
+    /// When `actual` was true.
+    pub now: u64,
+}
+
+impl Movement {
+    /// A movement that begins at `now`.
+    pub const fn begin(actual: u64, target: u64, now: u64) -> Self {
+        Self { from: actual, begun: now, actual, target, now }
+    }
+
+    /// Takes note of how far it is.
+    pub const fn advance(&mut self, actual: u64, now: u64) {
+        self.actual = actual;
+        self.now = now;
+    }
+
+    /// Whether it has arrived.
+    pub const fn is_done(&self) -> bool {
+        self.actual == self.target
+    }
+
+    /// Bytes moved so far.
+    pub const fn moved(&self) -> u64 {
+        self.actual.abs_diff(self.from)
+    }
+
+    /// Nanoseconds since it began, at least 1.
+    pub const fn elapsed(&self) -> u64 {
+        let elapsed = self.now.saturating_sub(self.begun);
+        if elapsed == 0 { 1 } else { elapsed }
+    }
+
+    /// How much of the way is done, from 0 to 100.
+    pub fn percent(&self) -> u64 {
+        let way = self.target.abs_diff(self.from);
+        if way == 0 { 100 } else { (u128::from(self.moved().min(way)) * 100 / u128::from(way)) as u64 }
+    }
+
+    /// Hundredths of a GiB a second.
+    fn hundredths(&self) -> u64 {
+        let rate = u128::from(self.moved()) * 100 * 1_000_000_000 / (u128::from(GIB) * u128::from(self.elapsed()));
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+}
+
+/// `balloon 128 of 256 MiB  50 %  1.25 GiB/s`
+impl fmt::Display for Movement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = if self.target < self.from { "deflating" } else { "inflating" };
+        let rate = self.hundredths();
+        write!(
+            f,
+            "{direction} balloon {} of {} MiB {:>3} % {}.{:02} GiB/s",
+            self.actual / MIB,
+            self.target / MIB,
+            self.percent(),
+            rate / 100,
+            rate % 100
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn half_way_in_a_tenth_of_a_second() {
+        let mut movement = Movement::begin(0, 256 * MIB, 5 * SECOND);
+        movement.advance(128 * MIB, 5 * SECOND + SECOND / 10);
+        assert_eq!(movement.to_string(), "inflating balloon 128 of 256 MiB  50 % 1.25 GiB/s");
+        assert!(!movement.is_done());
+    }
+
+    #[test]
+    fn deflation_counts_the_way_down() {
+        let mut movement = Movement::begin(2 * GIB, 0, 0);
+        movement.advance(0, 2 * SECOND);
+        assert_eq!(movement.to_string(), "deflating balloon 0 of 0 MiB 100 % 1.00 GiB/s");
+        assert!(movement.is_done());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_numbers_can_be_shown(from: u64, to: u64, at: u64, begun: u64, now: u64) {
+            let mut movement = Movement::begin(from, to, begun);
+            movement.advance(at, now);
+            proptest::prop_assert!(movement.percent() <= 100);
+            movement.to_string();
+        }
+    }
+}

@@ -6,6 +6,8 @@ set -euo pipefail
 readonly UNAVAILABLE=3
 program=qemu-system-x86_64
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/debian.sh
+. "$root/scripts/debian.sh"
 
 usage() {
   cat <<END
@@ -30,15 +32,6 @@ say() { printf 'qemu.sh: %s\n' "$*" >&2; }
 fail() {
   say "$1"
   exit "${2:-1}"
-}
-
-# A field of /etc/os-release, empty where there is none.
-os_release() {
-  [[ ! -r /etc/os-release ]] || (
-    # shellcheck source=/dev/null
-    . /etc/os-release
-    printf '%s' "${!1-}"
-  )
 }
 
 # The command that installs QEMU here, for a person to type.
@@ -69,23 +62,6 @@ install_command() {
   fi
 }
 
-# Runs a command as root. Fails, running nothing, where this user may not.
-as_root() {
-  if [[ $EUID -eq 0 ]]; then
-    "$@"
-  elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 && -t 2 ]]; }; then
-    sudo "$@"
-  else
-    return 1
-  fi
-}
-
-apt_install() {
-  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -oDPkg::Lock::Timeout=300 -oAcquire::Retries=3)
-  as_root "${apt[@]}" update >&2 || say 'apt-get update failed; trying with the lists there are'
-  as_root "${apt[@]}" install -y --no-install-recommends "$@" >&2
-}
-
 # Prints the path of the QEMU on PATH, having installed it where there was none.
 system_qemu() {
   if ! command -v "$program" >/dev/null; then
@@ -114,59 +90,35 @@ backports_qemu() {
   flock 9
   if [[ ! -x $launcher ]]; then
     say "fetching QEMU 10 from $(os_release VERSION_CODENAME)-backports into $dir"
-    local try
-    for try in 1 2 3; do
-      if fetch_backports "$dir" >"$dir/log" 2>&1; then
-        break
-      fi
-      [[ $try -lt 3 ]] || { tail -n 20 "$dir/log" >&2; fail 'QEMU 10 could not be fetched'; }
-      sleep $((try * 5))
-    done
+    if ! try_thrice fetch_backports "$dir" >"$dir/log" 2>&1; then
+      tail -n 20 "$dir/log" >&2
+      fail 'QEMU 10 could not be fetched'
+    fi
     write_launcher "$dir" "$launcher"
   fi
   "$launcher" --version >/dev/null || fail "$launcher does not run; remove $dir and try again"
   echo "$launcher"
 }
 
-# apt with sources and state of its own below $1; only the record of what is installed is the system's.
-private_apt() {
-  local dir=$1
-  shift
-  apt-get -qq -oAPT::Sandbox::User="$(id -un)" -oDebug::NoLocking=1 -oAcquire::Retries=3 -oAcquire::Languages=none \
-    -oDir::Etc::sourcelist="$dir/apt/sources.list" -oDir::Etc::sourceparts=/dev/null \
-    -oDir::State::lists="$dir/apt/lists" -oDir::Cache="$dir/apt/cache" "$@"
-}
-
-# The mirror that serves release $1, empty where apt does not know it.
-mirror_of() {
-  apt-get indextargets --format "\$(RELEASE) \$(SITE)" 'Created-By: Packages' | sed -n "s/^$1 //p" | head -n 1
-}
-
 # Called where a failure is looked at, so `set -e` is off in here: each step that matters says `|| return`.
 fetch_backports() {
-  local dir=$1 codename mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg deb
+  local dir=$1 apt=$1/apt codename mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   codename=$(os_release VERSION_CODENAME)
-  rm -rf "$dir/apt" "$dir/root"
-  mkdir -p "$dir"/apt/{lists/partial,cache/archives/partial} "$dir/root" || return
+  rm -rf "$apt" "$dir/root"
+  mkdir -p "$apt" || return
+  have_apt_lists
   # Backports live on the mirror that this system already takes its packages from.
   mirror=$(mirror_of "$codename")
-  if [[ -z $mirror ]]; then
-    # apt knows its sources only once it has fetched their lists.
-    as_root apt-get -qq update
-    mirror=$(mirror_of "$codename")
-  fi
   [[ -n $mirror ]] || { echo "apt has no source of $codename"; return 1; }
-  printf "deb [signed-by=$keyring] %s main\n" "$mirror $codename" "$mirror $codename-backports" >"$dir/apt/sources.list"
-  private_apt "$dir" update || return
+  printf "deb [signed-by=$keyring] %s main\n" "$mirror $codename" "$mirror $codename-backports" >"$apt/sources.list"
+  apt_with_own_sources "$apt" update || return
   # An installation that stops after the download fetches exactly what this system lacks, libraries included. The
   # modules are there so that this QEMU does not come upon those of the system's, and complain of them at each start.
-  private_apt "$dir" install -y --download-only --no-install-recommends -t "$codename-backports" \
+  apt_with_own_sources "$apt" install -y --download-only --no-install-recommends -t "$codename-backports" \
     qemu-system-x86 qemu-system-common qemu-system-data qemu-system-modules-opengl qemu-system-modules-spice \
     seabios || return
-  for deb in "$dir"/apt/cache/archives/*.deb; do
-    dpkg-deb -x "$deb" "$dir/root" || return
-  done
-  rm -rf "$dir/apt"
+  unpack_downloaded "$apt" "$dir/root" || return
+  rm -rf "$apt"
   [[ -x $dir/root/usr/bin/$program ]]
 }
 

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Builds the kernel for x86_64-unknown-none, and prints the path of its folder. See `scripts/bare-target.sh --help`.
+# Nothing but that path goes to standard output.
+set -euo pipefail
+
+readonly UNAVAILABLE=3
+target=x86_64-unknown-none
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=$root/.cache/bare-target
+
+usage() {
+  cat <<END
+Usage: scripts/bare-target.sh [CARGO-BUILD-ARGUMENT...]
+
+Builds the kernel for $target and prints the folder that it is in.
+
+With a toolchain that has the target (rustup target add $target) this is a plain cargo build. Without, on
+Debian, a compiler and the sources of the library are unpacked into .cache/bare-target, which leaves the system
+alone, and the library is built along.
+
+Exit status: 0 built; $UNAVAILABLE there is no such toolchain here; anything else is a failure.
+END
+}
+
+# shellcheck source=scripts/debian.sh
+. "$root/scripts/debian.sh"
+
+say() { printf 'bare-target.sh: %s\n' "$*" >&2; }
+
+give_up() {
+  say "no toolchain with $target; get one with: rustup target add $target"
+  exit "$UNAVAILABLE"
+}
+
+# Unpacks the compiler once, into .cache; concurrent callers wait.
+unpack() {
+  local apt=$cache/apt host
+  mkdir -p "$cache"
+  exec 9>"$cache/lock"
+  flock 9
+  [[ ! -x $cache/rustc ]] || return 0
+  have_apt_lists || true
+  # Debian packages a newer compiler than its own, for building browsers, and its library's sources.
+  apt-cache show rust-web-src >/dev/null 2>&1 || give_up
+  say "fetching a compiler into $cache"
+  rm -rf "$apt" "$cache/root"
+  try_thrice apt_aside "$apt" install -y --download-only --no-install-recommends rustc-web rust-web-src
+  unpack_downloaded "$apt" "$cache/root"
+  rm -rf "$apt"
+  # Its linker is that of the toolchain at hand.
+  host=$cache/root/usr/lib/rustlib/x86_64-unknown-linux-gnu
+  [[ -e $host/bin ]] || ln -s "$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-gnu/bin" "$host/bin"
+  cat >"$cache/rustc.new" <<END
+#!/bin/sh
+export LD_LIBRARY_PATH='$cache/root/usr/lib/x86_64-linux-gnu'
+exec '$cache/root/usr/bin/rustc' "\$@"
+END
+  chmod +x "$cache/rustc.new"
+  mv "$cache/rustc.new" "$cache/rustc"
+}
+
+main() {
+  local folder=${CARGO_TARGET_DIR:-$root/target}/bare profile=debug argument
+  for argument in "$@"; do
+    case $argument in
+      -h | --help) usage; return ;;
+      -r | --release) profile=release ;;
+    esac
+  done
+  cd "$root"
+  if [[ -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]]; then
+    cargo build --target "$target" --target-dir "$folder" --bins "$@" >&2
+  elif command -v apt-cache >/dev/null && command -v dpkg-deb >/dev/null; then
+    unpack
+    # The variable lets a stable compiler build the library, as the toolchain's makers did; our code needs nothing of it.
+    RUSTC=$cache/rustc RUSTC_BOOTSTRAP=1 cargo build --target "$target" --target-dir "$folder" \
+      -Zbuild-std=core,alloc --bins "$@" >&2
+  else
+    give_up
+  fi
+  echo "$folder/$target/$profile"
+}
+
+main "$@"

@@ -1,0 +1,77 @@
+# shellcheck shell=bash
+# For other scripts to source: packages of Debian's, installed or just unpacked below .cache. Nothing here goes to
+# standard output but what a function is said to print.
+
+# Prints a field of /etc/os-release; empty where there is none.
+os_release() {
+  [[ ! -r /etc/os-release ]] || (
+    # shellcheck source=/dev/null
+    . /etc/os-release
+    printf '%s' "${!1-}"
+  )
+}
+
+# Runs a command as root. Fails, running nothing, where this user may not.
+as_root() {
+  if [[ $EUID -eq 0 ]]; then
+    "$@"
+  elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 && -t 2 ]]; }; then
+    sudo "$@"
+  else
+    return 1
+  fi
+}
+
+# Installs packages. Fails where this user may not, or apt can't.
+apt_install() {
+  local apt_get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -oDPkg::Lock::Timeout=300 -oAcquire::Retries=3)
+  as_root "${apt_get[@]}" update >&2 || echo 'apt-get update failed; trying with the lists there are' >&2
+  as_root "${apt_get[@]}" install -y --no-install-recommends "$@" >&2
+}
+
+# apt that may be run by anyone and leaves the system alone: it keeps what it downloads below folder $1.
+apt_aside() {
+  local dir=$1
+  shift
+  mkdir -p "$dir/cache/archives/partial" || return
+  apt-get -qq -oAPT::Sandbox::User="$(id -un)" -oDebug::NoLocking=1 -oAcquire::Retries=3 -oAcquire::Languages=none \
+    -oDir::Cache="$dir/cache" "$@" >&2
+}
+
+# The like, with sources and lists of its own: $1/sources.list and $1/lists.
+apt_with_own_sources() {
+  local dir=$1
+  shift
+  mkdir -p "$dir/lists/partial" || return
+  apt_aside "$dir" -oDir::Etc::sourcelist="$dir/sources.list" -oDir::Etc::sourceparts=/dev/null \
+    -oDir::State::lists="$dir/lists" "$@"
+}
+
+# Unpacks into folder $2 the packages that `apt_aside $1` has downloaded.
+unpack_downloaded() {
+  local deb
+  mkdir -p "$2" || return
+  for deb in "$1"/cache/archives/*.deb; do
+    dpkg-deb -x "$deb" "$2" || return
+  done
+}
+
+# Has apt learn its sources where it has no lists yet.
+have_apt_lists() {
+  [[ -n $(apt-get indextargets --format "\$(FILENAME)" 'Created-By: Packages') ]] || as_root apt-get -qq update >&2
+}
+
+# Prints the mirror that this system takes release $1 from; empty where apt does not know it.
+mirror_of() {
+  apt-get indextargets --format "\$(RELEASE) \$(SITE)" 'Created-By: Packages' | sed -n "s/^$1 //p" | head -n 1
+}
+
+# Runs `"$@"`, up to three times.
+try_thrice() {
+  local try
+  for try in 1 2 3; do
+    if "$@"; then return; fi
+    [[ $try -eq 3 ]] || sleep $((try * 5))
+  done
+  return 1
+}

@@ -256,3 +256,6 @@ impl Tree {
         self.nodes.get(index)?.upstream.and_then(|bridge| self.position(bridge))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -299,3 +299,6 @@ impl<C: ConfigSpace> Iterator for ExtendedCapabilities<'_, C> {
         (pointer != 0).then(|| self.visit(pointer))
     }
 }
+
+#[cfg(test)]
+mod tests;

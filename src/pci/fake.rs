@@ -9,7 +9,6 @@ use std::thread::panicking;
 
 use super::register::{BASE_ADDRESS_0, COMMAND, Command, STATUS, Status};
 use super::{Bdf, ConfigSpace};
-use crate::platform::Registers;
 
 /// Configuration space of one machine.
 pub(crate) struct FakeConfig {
@@ -377,67 +376,5 @@ impl Drop for FakeConfig {
                 || function.bytes[4..6] == initial[4..6] && function.bytes[function.bars()] == initial[function.bars()];
             assert!(kept, "device {device} function {number}: command or BARs were not put back");
         }
-    }
-}
-
-/// A window of plain 32-bit registers. As an MSI-X table it objects to messages changed in entries that are not masked.
-#[derive(Debug, Clone)]
-pub(crate) struct FakeRegisters {
-    words: Vec<u32>,
-    is_table: bool,
-    /// Every write: offset and value.
-    pub(crate) log: Vec<(usize, u32)>,
-}
-
-impl FakeRegisters {
-    /// `size` bytes of zeros.
-    pub(crate) fn new(size: usize) -> Self {
-        Self { words: vec![0; size / 4], is_table: false, log: Vec::new() }
-    }
-
-    /// An MSI-X table as reset leaves it, but for messages that say where they are.
-    pub(crate) fn table(entries: usize) -> Self {
-        let words = (0..entries as u32).flat_map(|entry| [entry << 4, entry, entry, 1]).collect();
-        Self { words, is_table: true, log: Vec::new() }
-    }
-
-    /// The register at `offset`, to be changed behind the driver's back.
-    pub(crate) fn word(&mut self, offset: usize) -> &mut u32 {
-        &mut self.words[offset / 4]
-    }
-}
-
-impl Registers for FakeRegisters {
-    fn len(&self) -> usize {
-        self.words.len() * 4
-    }
-
-    fn read8(&self, offset: usize) -> u8 {
-        panic!("8-bit read at {offset:#x}")
-    }
-
-    fn read16(&self, offset: usize) -> u16 {
-        panic!("16-bit read at {offset:#x}")
-    }
-
-    fn read32(&self, offset: usize) -> u32 {
-        assert!(offset.is_multiple_of(4));
-        self.words[offset / 4]
-    }
-
-    fn write8(&mut self, offset: usize, value: u8) {
-        panic!("8-bit write of {value:#x} at {offset:#x}")
-    }
-
-    fn write16(&mut self, offset: usize, value: u16) {
-        panic!("16-bit write of {value:#x} at {offset:#x}")
-    }
-
-    fn write32(&mut self, offset: usize, value: u32) {
-        assert!(offset.is_multiple_of(4));
-        let masked = self.words[offset / 16 * 4..].get(3).is_none_or(|control| control & 1 != 0);
-        assert!(!self.is_table || offset % 16 == 12 || masked, "entry at {offset:#x} changed while it may send");
-        self.log.push((offset, value));
-        self.words[offset / 4] = value;
     }
 }

@@ -172,3 +172,6 @@ impl Function {
             .transpose()
     }
 }
+
+#[cfg(test)]
+mod tests;

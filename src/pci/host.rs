@@ -80,16 +80,19 @@ fn free(ranges: impl IntoIterator<Item = (u64, u64)>, used: &[AddressRange], lea
 /// The lowest address that may be PCI's: above the last RAM below 4 GiB, and above the holes for ISA.
 fn above_low_ram(ram: &[AddressRange]) -> u64 {
     let low = ram.iter().filter(|range| range.first() < 4 * GIB);
-    let end = low.map(|range| range.last()).max().map_or(0, |last| last.saturating_add(1));
-    end.max(16 * MIB).next_multiple_of(MIB)
+    end_of(low).clamp(16 * MIB, 4 * GIB).next_multiple_of(MIB)
+}
+
+/// The address after the last of `ranges`.
+fn end_of<'r>(ranges: impl IntoIterator<Item = &'r AddressRange>) -> u64 {
+    ranges.into_iter().map(|range| range.last()).max().map_or(0, |last| last.saturating_add(1))
 }
 
 /// Addresses above all RAM. The best of them start at a quarter of the address space: right above RAM there may be
 /// room for more RAM that no table told of, and a virtual machine may be told of more address bits than its host has.
 fn high_window(ram: &[AddressRange], used: &[AddressRange], address_bits: u8) -> Vec<AddressRange> {
     let space = 1 << address_bits.min(MAPPABLE_BITS);
-    let end = ram.iter().map(|range| range.last()).max().map_or(0, |last| last.saturating_add(1));
-    let Some(bottom) = end.max(4 * GIB).checked_next_multiple_of(GIB) else { return Vec::new() };
+    let Some(bottom) = end_of(ram).max(4 * GIB).checked_next_multiple_of(GIB) else { return Vec::new() };
     let best = bottom.max(space / 4);
     let mut used = used.to_vec();
     used.extend(AddressRange::inclusive(HYPERTRANSPORT.0, HYPERTRANSPORT.1));

@@ -143,3 +143,60 @@ impl<C: ConfigSpace> fmt::Display for CapabilityLine<'_, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pci::fake::{FakeConfig, FakeFunction};
+    use crate::pci::{BusRange, Command, Tree};
+
+    fn tree(fake: FakeFunction) -> (FakeConfig, Tree) {
+        let (mut config, _) = FakeConfig::with(fake);
+        let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+        tree.size_bars(&mut config);
+        (config, tree)
+    }
+
+    #[test]
+    fn a_line_reads_like_lspci() {
+        let line = |fake| Line(tree(fake).1.nodes()[0].function()).to_string();
+        let balloon = FakeFunction::new(0x1AF4, 0x1045, 0x00_FF_00);
+        assert_eq!(
+            line(balloon),
+            "00:03.0 Unclassified device [00ff]: Red Hat, Inc. Virtio 1.0 memory balloon [1af4:1045] (rev 01)"
+        );
+        let unknown = FakeFunction::new(0xABCD, 0x0001, 0x13_77_00);
+        assert_eq!(line(unknown), "00:03.0 Non-essential instrumentation [1377]: device [abcd:0001] (rev 01)");
+    }
+
+    #[test]
+    fn details_show_bars_pins_and_capabilities() {
+        let fake = FakeFunction::new(0x1AF4, 0x1045, 0)
+            .memory32(1, 0xFEBD_1000, 0x1000)
+            .memory64(4, 0, 0x4000, true)
+            .pin(1)
+            .command(Command::MEMORY)
+            .capability(0x98, 0x11, &[1, 0x80])
+            .capability(0x84, 0x09, &[0x14, 1])
+            .byte(0x85, 0x98);
+        let (config, tree) = tree(fake);
+        let shown = Details::new(&config, &tree.nodes()[0]).to_string();
+        let expected = "    interrupt pin INTA#
+    BAR1: 32-bit memory at 0xfebd1000, 4 KiB
+    BAR4: 64-bit prefetchable memory without an address, 16 KiB
+    [98] MSI-X, 2 vectors, on
+    [84] vendor-specific, 20 bytes
+    00:03.0: capability list loops at 0x98
+";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn details_of_a_bridge_show_its_buses_and_windows() {
+        let fake = FakeFunction::bridge(0x1B36, 1).buses(0, 1, 2).memory_window(0xFE80_0000, 0xFE8F_FFFF);
+        let (config, tree) = tree(fake);
+        let shown = Details::new(&config, &tree.nodes()[0]).to_string();
+        assert!(shown.contains("bus primary=00, secondary=01, subordinate=02\n"), "{shown}");
+        assert!(shown.contains("passes on memory 0xfe800000-0xfe8fffff\n"), "{shown}");
+    }
+}

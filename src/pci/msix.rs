@@ -355,3 +355,6 @@ impl<R: Registers> MsixTable<R> {
         let _ = self.table.read32(VECTOR_CONTROL);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,6 @@ const fn size_of_mask(mask: u64) -> Option<u64> {
     let carried = mask.wrapping_add(size);
     if (carried == 0 || carried.is_power_of_two()) && size <= LARGEST { Some(size) } else { None }
 }
+
+#[cfg(test)]
+mod tests;

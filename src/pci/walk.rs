@@ -55,7 +55,6 @@ struct Level {
     /// Bridges still to be walked through, the next one last: those with numbers first, so that the others keep clear.
     bridges: Vec<Function>,
     host_bridges: usize,
-    functions: usize,
 }
 
 impl<C: ConfigSpace> Walk<'_, C> {
@@ -72,11 +71,10 @@ impl<C: ConfigSpace> Walk<'_, C> {
         let (several, mut behind) = (root.host_bridges > 1, self.claims(&root));
         let mut roots = Vec::from([root]);
         for bus in first..=last {
-            if !several || behind.contains(bus) || self.visited.contains(bus) {
-                continue;
-            }
-            let root = self.scan(bus, last, None);
-            if root.functions > 0 {
+            let known = behind.contains(bus) || self.visited.contains(bus);
+            // Empty buses stay unvisited: their numbers may be given to bridges.
+            if several && !known && (0..32).any(|device| self.probe(bus, device, 0).is_some()) {
+                let root = self.scan(bus, last, None);
                 behind.merge(self.claims(&root));
                 roots.push(root);
             }
@@ -185,11 +183,9 @@ impl<C: ConfigSpace> Walk<'_, C> {
             claimed: BusSet::default(),
             bridges: Vec::new(),
             host_bridges: 0,
-            functions: 0,
         };
         level.claimed.insert(bus, bus);
         for Node { function, .. } in self.tree.nodes.iter().skip(start) {
-            level.functions += 1;
             level.host_bridges += usize::from(function.class().is_host_bridge());
             if function.is_bridge() {
                 level.bridges.push(*function);
@@ -225,3 +221,6 @@ fn devices_behind<C: ConfigSpace>(config: &C, bridge: &Function) -> u8 {
     // Device/port type (PCIe 5.0, 7.5.3.2): root port, and downstream port of a switch.
     if matches!(flags >> 4 & 0xF, 0x4 | 0x6) { 1 } else { 32 }
 }
+
+#[cfg(test)]
+mod tests;

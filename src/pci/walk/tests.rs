@@ -1,0 +1,289 @@
+//! Every function is found once, whatever bridges say about themselves.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::pci::InterruptPin;
+use crate::pci::fake::{FakeConfig, FakeFunction, Wire};
+
+fn bdf(bus: u8, device: u8, function: u8) -> Bdf {
+    Bdf::new(0, bus, device, function).unwrap()
+}
+
+fn endpoint() -> FakeFunction {
+    FakeFunction::new(0x1AF4, 0x1045, 0).pin(1)
+}
+
+fn host_bridge() -> FakeFunction {
+    FakeFunction::new(0x8086, 0x29C0, 0x06_00_00)
+}
+
+fn bridge() -> FakeFunction {
+    FakeFunction::bridge(0x1B36, 1)
+}
+
+fn walk(config: &mut FakeConfig) -> Tree {
+    Tree::walk(config, &[BusRange::SEGMENT_0])
+}
+
+fn found(tree: &Tree) -> Vec<Bdf> {
+    tree.nodes().iter().map(Node::bdf).collect()
+}
+
+/// A machine with a host bridge at 00:00.0.
+fn machine() -> (FakeConfig, Wire) {
+    let (mut config, root) = FakeConfig::new(0x1000);
+    config.add(root, 0, 0, host_bridge());
+    (config, root)
+}
+
+#[test]
+fn gaps_and_the_multifunction_bit_are_honoured() {
+    let (mut config, root) = machine();
+    config.add(root, 31, 0, endpoint().multifunction());
+    config.add(root, 31, 3, endpoint());
+    config.add(root, 31, 7, endpoint());
+    config.add(root, 4, 0, endpoint());
+    config.add(root, 4, 1, endpoint());
+    config.add(root, 6, 1, endpoint());
+    assert_eq!(found(&walk(&mut config)), [bdf(0, 0, 0), bdf(0, 4, 0), bdf(0, 31, 0), bdf(0, 31, 3), bdf(0, 31, 7)]);
+}
+
+#[test]
+fn bridges_that_firmware_numbered_are_followed_and_left_alone() {
+    let (mut config, root) = machine();
+    let behind = config.add(root, 1, 0, bridge().buses(0, 5, 7));
+    let deeper = config.add(behind, 2, 0, bridge().buses(5, 7, 7));
+    config.add(deeper, 9, 0, endpoint());
+    let tree = walk(&mut config);
+    assert_eq!(found(&tree), [bdf(0, 0, 0), bdf(0, 1, 0), bdf(5, 2, 0), bdf(7, 9, 0)]);
+    assert!(tree.errors().is_empty());
+    assert_eq!(config.writes, 0);
+    assert_eq!(tree.get(bdf(7, 9, 0)).unwrap().upstream(), Some(bdf(5, 2, 0)));
+    let above: Vec<Bdf> = tree.bridges_above(bdf(7, 9, 0)).map(Node::bdf).collect();
+    assert_eq!(above, [bdf(5, 2, 0), bdf(0, 1, 0)]);
+}
+
+#[test]
+fn bridges_without_numbers_get_them_depth_first() {
+    let (mut config, root) = machine();
+    let one = config.add(root, 1, 0, bridge());
+    let two = config.add(root, 2, 0, bridge());
+    let inner = config.add(one, 0, 0, bridge());
+    let _empty = config.add(one, 1, 0, bridge());
+    config.add(inner, 5, 0, endpoint());
+    config.add(two, 6, 0, endpoint());
+    let tree = walk(&mut config);
+    assert!(tree.errors().is_empty());
+    let numbers = |at: Bdf| {
+        let numbers = tree.get(at).unwrap().buses().unwrap();
+        (numbers.primary, numbers.secondary, numbers.subordinate)
+    };
+    assert_eq!(numbers(bdf(0, 1, 0)), (0, 1, 3));
+    assert_eq!(numbers(bdf(1, 0, 0)), (1, 2, 2));
+    assert_eq!(numbers(bdf(1, 1, 0)), (1, 3, 3));
+    assert_eq!(numbers(bdf(0, 2, 0)), (0, 4, 4));
+    assert!(tree.get(bdf(2, 5, 0)).is_some() && tree.get(bdf(4, 6, 0)).is_some());
+    for node in tree.nodes().iter().filter(|node| node.function().is_bridge()) {
+        assert_eq!(Some(BusNumbers::read(&config, node.bdf())), node.buses());
+    }
+    // A second walk finds the same and changes nothing.
+    config.writes = 0;
+    assert_eq!(found(&walk(&mut config)), found(&tree));
+    assert_eq!(config.writes, 0);
+}
+
+#[test]
+fn new_numbers_keep_clear_of_those_that_firmware_gave() {
+    let (mut config, root) = machine();
+    let new = config.add(root, 1, 0, bridge());
+    let old = config.add(root, 2, 0, bridge().buses(0, 1, 4));
+    let inner = config.add(old, 0, 0, bridge());
+    config.add(new, 0, 0, endpoint());
+    config.add(inner, 0, 0, endpoint());
+    let tree = walk(&mut config);
+    assert!(tree.errors().is_empty());
+    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses().unwrap().secondary, 5);
+    assert_eq!(tree.get(bdf(1, 0, 0)).unwrap().buses().unwrap().secondary, 2);
+    assert!(tree.get(bdf(5, 0, 0)).is_some() && tree.get(bdf(2, 0, 0)).is_some());
+}
+
+#[test]
+fn impossible_bus_numbers_are_named_and_the_rest_is_walked() {
+    for (secondary, subordinate) in [(5, 4), (1, 255)] {
+        let (mut config, root) = machine();
+        let good = config.add(root, 1, 0, bridge().buses(0, 1, 1));
+        config.add(root, 2, 0, bridge().buses(0, secondary, subordinate));
+        config.add(good, 0, 0, endpoint());
+        let tree = walk(&mut config);
+        assert!(matches!(tree.errors(), [BridgeError::BadBusNumbers { .. }]), "{secondary}-{subordinate}");
+        assert_eq!(tree.errors()[0].to_string().split(':').next(), Some("00"));
+        assert!(tree.get(bdf(1, 0, 0)).is_some());
+    }
+}
+
+#[test]
+fn a_bridge_that_leads_back_is_not_followed() {
+    let (mut config, root) = machine();
+    let behind = config.add(root, 1, 0, bridge().buses(0, 1, 4));
+    config.add(behind, 0, 0, bridge().buses(1, 1, 4));
+    config.add(behind, 1, 0, bridge().buses(1, 2, 9));
+    config.add(behind, 2, 0, bridge().buses(1, 3, 4));
+    let tree = walk(&mut config);
+    assert_eq!(tree.errors().len(), 2);
+    assert_eq!(tree.nodes().len(), 5);
+}
+
+#[test]
+fn a_bridge_for_which_no_number_is_left_is_named() {
+    let (mut config, root) = machine();
+    let behind = config.add(root, 1, 0, bridge().buses(0, 1, 1));
+    config.add(behind, 0, 0, bridge());
+    let tree = walk(&mut config);
+    assert!(matches!(tree.errors(), [BridgeError::NoBusNumber { .. }]));
+    assert_eq!(config.writes, 0);
+}
+
+#[test]
+fn three_hundred_bridges_in_a_row_end_with_the_numbers() {
+    let (mut config, mut wire) = machine();
+    for _ in 0..300 {
+        wire = config.add(wire, 1, 0, FakeFunction::root_port());
+    }
+    let tree = walk(&mut config);
+    // Behind a root port there is only device 0, so the row ends at once; with plain bridges it is as long as can be.
+    assert_eq!(tree.nodes().len(), 2);
+    let (mut config, mut wire) = machine();
+    for _ in 0..300 {
+        wire = config.add(wire, 1, 0, bridge());
+    }
+    let tree = walk(&mut config);
+    assert_eq!(tree.nodes().len(), 257);
+    assert!(matches!(tree.errors(), [BridgeError::NoBusNumber { .. }]));
+}
+
+#[test]
+fn behind_a_root_port_only_one_device_is_looked_for() {
+    let (mut config, root) = machine();
+    let behind = config.add(root, 1, 0, FakeFunction::root_port().buses(0, 1, 1));
+    config.add(behind, 0, 0, endpoint());
+    walk(&mut config);
+    assert!(config.reads.get() < 80, "{} reads", config.reads.get());
+}
+
+#[test]
+fn other_root_buses_are_found_where_there_are_expander_bridges() {
+    let (mut config, root) = machine();
+    config.add(root, 3, 0, FakeFunction::new(0x1B36, 0x9, 0x06_00_00));
+    let unnumbered = config.add(root, 4, 0, bridge());
+    let other = config.root(0, 0x80);
+    let behind = config.add(other, 0, 0, bridge().buses(0x80, 0x81, 0x81));
+    config.add(behind, 1, 0, endpoint());
+    config.add(unnumbered, 1, 0, endpoint());
+    let tree = walk(&mut config);
+    assert_eq!(found(&tree)[3..], [bdf(1, 1, 0), bdf(0x80, 0, 0), bdf(0x81, 1, 0)]);
+    assert_eq!(tree.get(bdf(0x80, 0, 0)).unwrap().upstream(), None);
+    assert_eq!(tree.get(bdf(0x81, 1, 0)).unwrap().upstream(), Some(bdf(0x80, 0, 0)));
+}
+
+#[test]
+fn segments_are_walked_each_and_unreachable_ones_skipped() {
+    let (mut config, root) = machine();
+    config.add(root, 1, 0, endpoint());
+    let far = config.root(2, 0x10);
+    config.add(far, 1, 0, endpoint());
+    let ranges = [(0, 0, 255), (2, 0x10, 0x1F), (3, 0, 255), (0, 0, 255)];
+    let ranges = ranges.map(|(segment, first, last)| BusRange::new(segment, first, last).unwrap());
+    let tree = Tree::walk(&mut config, &ranges);
+    assert_eq!(tree.nodes().len(), 3);
+    assert!(tree.get(Bdf::new(2, 0x10, 1, 0).unwrap()).is_some());
+}
+
+#[test]
+fn a_pin_is_turned_by_each_bridge_up_to_the_root_bus() {
+    let (mut config, root) = machine();
+    let one = config.add(root, 2, 0, bridge().buses(0, 1, 2));
+    let two = config.add(one, 3, 0, bridge().buses(1, 2, 2));
+    config.add(two, 5, 0, endpoint().pin(4));
+    config.add(root, 7, 0, endpoint().pin(3));
+    config.add(root, 8, 0, endpoint().pin(0));
+    let tree = walk(&mut config);
+    let route = |at| tree.intx_route(at).map(|route| (route.root, route.pin));
+    // D turned by device 5 is A, and that by device 3 is D.
+    assert_eq!(route(bdf(2, 5, 0)), Some((bdf(0, 2, 0), InterruptPin::D)));
+    assert_eq!(route(bdf(0, 7, 0)), Some((bdf(0, 7, 0), InterruptPin::C)));
+    assert_eq!(route(bdf(0, 8, 0)), None);
+    assert_eq!(route(bdf(0, 9, 0)), None);
+}
+
+#[test]
+fn the_path_to_a_device_can_be_opened() {
+    let (mut config, root) = machine();
+    let behind = config.add(root, 1, 0, bridge().buses(0, 1, 1));
+    config.add(behind, 2, 0, endpoint());
+    config.changes_expected = true;
+    let tree = walk(&mut config);
+    tree.open_path(&mut config, bdf(1, 2, 0));
+    assert_eq!(config.read16(bdf(0, 1, 0), 4), 7);
+    assert_eq!(config.read16(bdf(1, 2, 0), 4), 0);
+}
+
+#[test]
+fn an_ordinary_machine_costs_few_accesses() {
+    let (mut config, root) = machine();
+    for device in 1..8 {
+        config.add(
+            root,
+            device,
+            0,
+            endpoint().memory64(4, 0xFE00_0000, 0x4000, true).command(super::super::Command::MEMORY),
+        );
+    }
+    let mut tree = walk(&mut config);
+    tree.size_bars(&mut config);
+    let accesses = config.reads.get() + config.writes;
+    assert!(accesses < 400, "{accesses} accesses");
+}
+
+/// Bridges on bridges, with any numbers in them.
+fn hostile() -> impl Strategy<Value = Vec<(u8, u8, bool, [u8; 3], u8)>> {
+    proptest::collection::vec((any::<u8>(), 0..32_u8, any::<bool>(), any::<[u8; 3]>(), 0..4_u8), 0..24)
+}
+
+proptest! {
+    #[test]
+    fn any_tree_is_walked_once_and_to_an_end(functions in hostile()) {
+        let (mut config, root) = machine();
+        let mut wires = vec![root];
+        for (wire, device, is_bridge, numbers, kind) in functions {
+            let wire = wires[usize::from(wire) % wires.len()];
+            if !is_bridge {
+                config.add(wire, device, 0, endpoint());
+                continue;
+            }
+            let [primary, secondary, subordinate] = numbers;
+            let fake = match kind {
+                0 => bridge(),
+                1 => FakeFunction::root_port(),
+                2 => bridge().buses(primary, secondary % 8, subordinate % 16),
+                _ => bridge().buses(primary, secondary, subordinate),
+            };
+            wires.push(config.add(wire, device, 0, fake));
+        }
+        let tree = walk(&mut config);
+        let found = found(&tree);
+        prop_assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "each once, in order");
+        for node in tree.nodes() {
+            let above = node.upstream().and_then(|bridge| tree.get(bridge));
+            prop_assert_eq!(above.is_none(), node.bdf().bus() == 0);
+            if let Some(numbers) = above.and_then(Node::buses) {
+                prop_assert_eq!(numbers.secondary, node.bdf().bus());
+            }
+        }
+        let mut tree = tree;
+        tree.size_bars(&mut config);
+        for at in found {
+            let _ = tree.intx_route(at);
+        }
+    }
+}

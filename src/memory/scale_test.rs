@@ -136,6 +136,24 @@ fn long_runs_come_from_adjacent_regions_and_go_back_whole() {
 }
 
 #[test]
+fn the_only_run_left_is_found_wherever_it_lies() {
+    let frame = |number: u64| 16 * MIB + number * FRAME_SIZE;
+    let range = |from: u64, to: u64| PhysRange::parse(frame(from), to.checked_sub(from)? * FRAME_SIZE).ok();
+    for count in (1..=512).filter(|count| *count < 70 || *count % 13 == 0 || *count > 500) {
+        for at in (0..=512 - count).filter(|at| *at < 70 || at % 17 == 0) {
+            let mut machine = Machine::new(&[(16 * MIB, 18 * MIB)]);
+            let mut frames = machine.frames();
+            [range(0, at), range(at + count, 512)]
+                .into_iter()
+                .flatten()
+                .for_each(|range| frames.reserve(range).unwrap());
+            let run = frames.allocate(count as u32, 1).unwrap();
+            assert_eq!(run.start().start().as_u64(), frame(at));
+        }
+    }
+}
+
+#[test]
 fn a_trampoline_below_1_mib_can_be_had() {
     for mut machine in machines().into_iter().take(3) {
         let mut frames = machine.frames();

@@ -3,84 +3,16 @@
 //! The table has grown from 116 bytes to 276; what a short one lacks is as if it were zero. Where it has a field twice,
 //! the 64-bit one (`X_…`) is preferred unless it is zero.
 
-use bitflags::bitflags;
-use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
+mod raw;
 
+use bitflags::bitflags;
+use zerocopy::little_endian::U32;
+
+use self::raw::RawFadt;
 use super::address::RawAddress;
-use super::table::{self, HEADER_SIZE, Signature, TableError};
+use super::table::{self, Signature, TableError};
 use super::{AddressSpace, GenericAddress};
 use crate::memory::PhysAddr;
-
-/// The body, from offset 36 of the table.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct RawFadt {
-    firmware_ctrl: U32,
-    dsdt: U32,
-    reserved_44: u8,
-    preferred_pm_profile: u8,
-    sci_int: U16,
-    smi_cmd: U32,
-    acpi_enable: u8,
-    acpi_disable: u8,
-    s4bios_req: u8,
-    pstate_cnt: u8,
-    pm1a_evt_blk: U32,
-    pm1b_evt_blk: U32,
-    pm1a_cnt_blk: U32,
-    pm1b_cnt_blk: U32,
-    pm2_cnt_blk: U32,
-    pm_tmr_blk: U32,
-    gpe0_blk: U32,
-    gpe1_blk: U32,
-    pm1_evt_len: u8,
-    pm1_cnt_len: u8,
-    pm2_cnt_len: u8,
-    pm_tmr_len: u8,
-    gpe0_blk_len: u8,
-    gpe1_blk_len: u8,
-    gpe1_base: u8,
-    cst_cnt: u8,
-    p_lvl2_lat: U16,
-    p_lvl3_lat: U16,
-    flush_size: U16,
-    flush_stride: U16,
-    duty_offset: u8,
-    duty_width: u8,
-    day_alrm: u8,
-    mon_alrm: u8,
-    century: u8,
-    iapc_boot_arch: U16,
-    reserved_111: u8,
-    flags: U32,
-    reset_reg: RawAddress,
-    reset_value: u8,
-    arm_boot_arch: U16,
-    minor_version: u8,
-    x_firmware_ctrl: U64,
-    x_dsdt: U64,
-    x_pm1a_evt_blk: RawAddress,
-    x_pm1b_evt_blk: RawAddress,
-    x_pm1a_cnt_blk: RawAddress,
-    x_pm1b_cnt_blk: RawAddress,
-    x_pm2_cnt_blk: RawAddress,
-    x_pm_tmr_blk: RawAddress,
-    x_gpe0_blk: RawAddress,
-    x_gpe1_blk: RawAddress,
-    sleep_control_reg: RawAddress,
-    sleep_status_reg: RawAddress,
-    hypervisor_vendor: U64,
-}
-
-/// Lengths of the table at which something whole ends: the flags, where the first FADT ended; the reset register and
-/// its value; the 64-bit table pointers; the wide registers; the sleep registers; all. A table of a length between is
-/// read as the shorter one, so that no field is half read.
-const LAYOUTS: [usize; 6] = [SHORTEST, 129, 148, 244, 268, 276];
-const SHORTEST: usize = 116;
-
-const _: () = assert!(size_of::<RawFadt>() + HEADER_SIZE == 276);
-const _: () = assert!(core::mem::offset_of!(RawFadt, reset_reg) + HEADER_SIZE == SHORTEST);
 
 /// The revision since which [`BootFlags`] mean something: ACPI 2.0's.
 const BOOT_FLAGS_SINCE: u8 = 3;
@@ -202,13 +134,7 @@ impl Fadt {
     /// When the table is damaged or shorter than that of ACPI 1.0.
     pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let (header, body) = table::open(bytes, Signature::FADT)?;
-        let length = HEADER_SIZE + body.len();
-        let Some(layout) = LAYOUTS.into_iter().rfind(|&layout| layout <= length) else {
-            return Err(TableError::TooShort { length, needed: SHORTEST });
-        };
-        let mut raw = RawFadt::new_zeroed();
-        let whole = body.iter().take(layout - HEADER_SIZE);
-        raw.as_mut_bytes().iter_mut().zip(whole).for_each(|(field, byte)| *field = *byte);
+        let raw = RawFadt::parse(body)?;
         Ok(Self::from_raw(header.revision, &raw))
     }
 
@@ -287,8 +213,10 @@ fn reset(raw: &RawFadt, flags: FadtFlags) -> Option<ResetRegister> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::raw::SHORTEST;
     use super::*;
     use crate::acpi::fake::{assert_damage_is_refused, gas, parse_every_prefix, table};
+    use crate::acpi::table::HEADER_SIZE;
 
     /// A table's body, whose fields are set by their offsets in the table.
     struct Body(Vec<u8>);

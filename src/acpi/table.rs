@@ -213,14 +213,12 @@ pub(super) fn open(bytes: &[u8], expected: Signature) -> Result<(Header, &[u8]),
         return Err(TableError::Signature { expected, found: header.signature });
     }
     let length = header.length as usize;
-    let Some((_, body)) = bytes.get(..length).unwrap_or(bytes).split_at_checked(HEADER_SIZE) else {
+    if length < HEADER_SIZE {
         return Err(TableError::Length(header.length));
-    };
-    if bytes.len() < length {
-        return Err(cut_off(length));
     }
-    match checksum(&bytes[..length]) {
-        0 => Ok((header, body)),
+    let bytes = bytes.get(..length).ok_or(cut_off(length))?;
+    match checksum(bytes) {
+        0 => Ok((header, bytes.get(HEADER_SIZE..).unwrap_or(&[]))),
         sum => Err(TableError::Checksum(sum)),
     }
 }

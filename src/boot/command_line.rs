@@ -67,3 +67,52 @@ impl fmt::Debug for CommandLine {
         write!(f, "\"{self}\"")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::MemoryImage;
+    use crate::memory::PhysAddr;
+
+    const BASE: u64 = 0x1000;
+
+    fn read(bytes: &[u8], address: u64) -> (CommandLine, Vec<Note>) {
+        let mut notes = Vec::new();
+        let memory = MemoryImage::new(PhysAddr::new(BASE).unwrap(), bytes);
+        let line = CommandLine::read(&memory, address, &mut |note| notes.push(note));
+        (line, notes)
+    }
+
+    #[test]
+    fn a_line_ends_at_its_nul() {
+        let (line, notes) = read(b"mode=check\0mode=bench\0", BASE);
+        assert_eq!((line.as_bytes(), notes.len()), (&b"mode=check"[..], 0));
+        assert_eq!(read(b"\0", BASE).0.as_bytes(), b"");
+    }
+
+    #[test]
+    fn a_line_that_runs_out_of_memory_ends_there() {
+        let (line, notes) = read(b"mode=check", BASE);
+        assert_eq!(line.as_bytes(), b"mode=check");
+        assert_eq!(notes, [Note::CommandLineUnreadable(Unreadable { address: BASE + 10, length: 1 })]);
+        assert!(matches!(read(b"", u64::MAX).1[..], [Note::CommandLineUnreadable(_)]));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut() {
+        let mut bytes = vec![b'x'; CommandLine::CAPACITY];
+        bytes.push(0);
+        let (line, notes) = read(&bytes, BASE);
+        assert_eq!((line.as_bytes().len(), notes.len()), (CommandLine::CAPACITY, 0));
+        bytes.insert(0, b'x');
+        let (line, notes) = read(&bytes, BASE);
+        assert_eq!(line.as_bytes().len(), CommandLine::CAPACITY);
+        assert_eq!(notes, [Note::CommandLineTruncated { capacity: CommandLine::CAPACITY }]);
+    }
+
+    #[test]
+    fn a_line_of_any_bytes_can_be_shown() {
+        let (line, _) = read(b"a=\xff\x1b[2J\0", BASE);
+        assert_eq!(line.to_string(), "a=\\xff\\x1b[2J");
+    }
+}

@@ -210,3 +210,141 @@ impl fmt::Debug for MemoryMap {
         f.debug_list().entries(self.regions()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn region(start: u64, end: u64, kind: RegionKind) -> Region {
+        Region { range: PhysRange::parse(start, end - start).unwrap(), kind }
+    }
+
+    fn map(entries: &[Region]) -> (MemoryMap, Vec<Note>) {
+        let mut notes = Vec::new();
+        let map = MemoryMap::from_entries(&entries.iter().copied(), &mut |note| notes.push(note));
+        (map, notes)
+    }
+
+    use RegionKind::{AcpiReclaimable, Reserved, Unusable, Usable};
+
+    #[test]
+    fn entries_are_sorted_and_neighbours_of_one_kind_joined() {
+        let (map, notes) = map(&[
+            region(0x9000, 0xa000, Usable),
+            region(0x1000, 0x2000, Usable),
+            region(0x3000, 0x4000, Reserved),
+            region(0x2000, 0x3000, Usable),
+            region(0x4000, 0x5000, Usable),
+        ]);
+        assert_eq!(
+            map.regions(),
+            [
+                region(0x1000, 0x3000, Usable),
+                region(0x3000, 0x4000, Reserved),
+                region(0x4000, 0x5000, Usable),
+                region(0x9000, 0xa000, Usable),
+            ]
+        );
+        assert_eq!((notes, map.usable_bytes()), (vec![], 0x4000));
+    }
+
+    #[test]
+    fn a_gap_filled_joins_both_sides() {
+        let (map, _) = map(&[
+            region(0x1000, 0x2000, Usable),
+            region(0x3000, 0x4000, Usable),
+            region(0x5000, 0x6000, Usable),
+            region(0x2000, 0x3000, Usable),
+        ]);
+        assert_eq!(map.regions(), [region(0x1000, 0x4000, Usable), region(0x5000, 0x6000, Usable)]);
+    }
+
+    #[test]
+    fn of_overlapping_entries_the_one_that_allows_less_wins() {
+        let all = region(0x1000, 0x9000, Usable);
+        let (map, notes) = map(&[all, region(0x3000, 0x5000, AcpiReclaimable), region(0x4000, 0x6000, Unusable)]);
+        assert_eq!(
+            map.regions(),
+            [
+                region(0x1000, 0x3000, Usable),
+                region(0x3000, 0x4000, AcpiReclaimable),
+                region(0x4000, 0x6000, Unusable),
+                region(0x6000, 0x9000, Usable),
+            ]
+        );
+        assert_eq!(
+            notes,
+            [Note::Overlap { region: region(0x3000, 0x5000, AcpiReclaimable) }, Note::Overlap { region: all }]
+        );
+    }
+
+    #[test]
+    fn an_entry_that_others_cover_whole_leaves_nothing() {
+        let (map, notes) = map(&[region(0x1000, 0x9000, Reserved), region(0x2000, 0x3000, Usable)]);
+        assert_eq!((map.usable().count(), notes.len()), (0, 1));
+    }
+
+    #[test]
+    fn the_whole_of_physical_memory_is_a_region() {
+        let (map, _) = map(&[region(0, 1 << 52, Usable)]);
+        assert_eq!(map.usable_bytes(), 1 << 52);
+    }
+
+    #[test]
+    fn a_map_that_overflows_says_so_and_loses_usable_memory_first() {
+        let mut entries: Vec<_> = (0..300).map(|n| region(n * 0x2000, n * 0x2000 + 0x1000, Usable)).collect();
+        entries.push(region(0x100_0000, 0x100_1000, Reserved));
+        let (map, notes) = map(&entries);
+        assert!(map.is_truncated());
+        assert_eq!((map.regions().len(), map.of_kind(Reserved).count()), (MemoryMap::CAPACITY, 1));
+        assert_eq!(notes.last(), Some(&Note::MapTruncated { capacity: MemoryMap::CAPACITY }));
+        assert!(notes.last().unwrap().to_string().contains("INCOMPLETE"));
+    }
+
+    #[test]
+    fn what_overflows_never_becomes_usable() {
+        // Reserved regions that fill the map, the last two left out; then usable memory over everything.
+        let mut entries: Vec<_> = (0..258).map(|n| region(n * 0x2000, n * 0x2000 + 0x1000, Reserved)).collect();
+        // Joins the first two, which makes room for one more region.
+        entries.push(region(0x1000, 0x2000, Reserved));
+        entries.push(region(0, 0x1000_0000, Usable));
+        let (map, _) = map(&entries);
+        assert!(map.is_truncated());
+        assert_eq!(map.usable().count(), 0);
+    }
+
+    #[test]
+    fn numbers_of_kinds_are_those_of_e820() {
+        let kinds = [1, 2, 3, 4, 5, 6, 7, 12].map(RegionKind::from_e820);
+        assert_eq!(
+            kinds.map(|kind| kind.to_string()),
+            ["usable", "reserved", "ACPI tables", "ACPI NVS", "unusable", "kind 6", "persistent", "kind 12"]
+        );
+    }
+
+    proptest! {
+        /// Compared, byte by byte, with asking every entry.
+        #[test]
+        fn each_byte_goes_to_the_strictest_entry_that_has_it(
+            entries in prop::collection::vec((0u64..60, 1u64..20, 1u32..8), 0..24),
+        ) {
+            let entries: Vec<_> = entries
+                .into_iter()
+                .map(|(start, length, kind)| region(start, start + length, RegionKind::from_e820(kind)))
+                .collect();
+            let (map, _) = map(&entries);
+            for pair in map.regions().windows(2) {
+                prop_assert!(pair[0].range.end() <= pair[1].range.start().as_u64());
+                prop_assert!(pair[0].range.end() < pair[1].range.start().as_u64() || pair[0].kind != pair[1].kind);
+            }
+            for byte in (0..90).map(|byte| crate::memory::PhysAddr::new(byte).unwrap()) {
+                let asked = entries.iter().filter(|entry| entry.range.contains(byte));
+                let expected = asked.min_by_key(|entry| entry.kind.precedence()).map(|entry| entry.kind.precedence());
+                let found = map.regions().iter().find(|placed| placed.range.contains(byte));
+                prop_assert_eq!(found.map(|placed| placed.kind.precedence()), expected);
+            }
+        }
+    }
+}

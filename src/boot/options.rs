@@ -359,3 +359,142 @@ impl CommandLine {
         Options::parse(self.as_bytes(), warn)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(line: &str) -> (Options<'_>, Vec<Warning<'_>>) {
+        let mut warnings = Vec::new();
+        let options = Options::parse(line.as_bytes(), &mut |warning| warnings.push(warning));
+        (options, warnings)
+    }
+
+    #[test]
+    fn an_empty_line_means_the_defaults() {
+        for line in ["", " ", " \t \n"] {
+            assert_eq!(parse(line), (Options::default(), vec![]));
+        }
+        let defaults = Options::default();
+        assert_eq!((defaults.mode, defaults.irq, defaults.log), (Mode::Serve, IrqChoice::Auto, LogFormat::Text));
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let line = "mode=check irq=msix-shared  transport=modern ring=split features=-event_idx,-ring_packed \
+                    log=json term=ansi verbose=on test=vectors::stack list=on";
+        let expected = Options {
+            mode: Mode::Check,
+            irq: IrqChoice::MsixShared,
+            transport: TransportChoice::Modern,
+            ring: RingChoice::Split,
+            declined_features: 1 << 29 | 1 << 34,
+            log: LogFormat::Json,
+            term: Terminal::Ansi,
+            verbose: true,
+            test: Some("vectors::stack"),
+            list: true,
+        };
+        assert_eq!(parse(line), (expected, vec![]));
+    }
+
+    #[test]
+    fn every_word_of_every_choice_is_valid() {
+        for &key in Key::ALL.iter().filter(|&&key| !matches!(key, Key::Features | Key::Test)) {
+            for value in key.valid_values() {
+                let line = format!("{key}={value}");
+                assert_eq!(parse(&line).1, [], "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_feature_has_a_bit_of_its_own() {
+        let list: Vec<_> = FEATURES.iter().map(|(name, _)| format!("-{name}")).collect();
+        let line = format!("features={}", list.join(","));
+        let (options, warnings) = parse(&line);
+        assert_eq!(warnings, []);
+        assert_eq!(options.declined_features.count_ones() as usize, FEATURES.len());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_valid_ones() {
+        let (options, warnings) = parse("colour=red mode=bench");
+        assert_eq!(options.mode, Mode::Bench);
+        assert_eq!(warnings, [Warning::UnknownKey(b"colour")]);
+        assert_eq!(
+            warnings[0].to_string(),
+            "there is no option `colour`; valid: mode, irq, transport, ring, features, log, term, verbose, test, list"
+        );
+    }
+
+    #[test]
+    fn an_unknown_value_is_named_with_the_valid_ones_and_the_default_stays() {
+        let (options, warnings) = parse("irq=msi verbose=yes test= mode=");
+        assert_eq!(options, Options::default());
+        assert_eq!(warnings.len(), 4);
+        assert_eq!(
+            warnings[0].to_string(),
+            "option `irq` has no value `msi`; valid: auto, msix, msix-shared, intx, poll"
+        );
+        assert_eq!(warnings[1].to_string(), "option `verbose` has no value `yes`; valid: off, on");
+    }
+
+    #[test]
+    fn features_that_are_not_known_or_not_declined_are_named() {
+        let (options, warnings) = parse("features=-event_idx,ring_reset,-EVENT_IDX,,-in_order");
+        assert_eq!(options.declined_features, 1 << 29 | 1 << 35);
+        let items: [&[u8]; 3] = [b"ring_reset", b"-EVENT_IDX", b""];
+        assert_eq!(warnings, items.map(Warning::UnknownFeature));
+        assert!(warnings[0].to_string().contains("`ring_reset` is not `-` and a feature; features: must_tell_host, "));
+        assert_eq!(parse("features="), (Options::default(), vec![]));
+    }
+
+    #[test]
+    fn the_last_valid_value_of_a_key_holds() {
+        let (options, warnings) = parse("ring=split ring=packed ring=round");
+        assert_eq!(options.ring, RingChoice::Packed);
+        let repeated = Warning::Repeated(Key::Ring);
+        assert_eq!(warnings, [repeated, repeated, Warning::UnknownValue { key: Key::Ring, value: b"round" }]);
+    }
+
+    #[test]
+    fn a_word_without_an_equals_sign_is_named() {
+        let (_, warnings) = parse("quiet =x");
+        assert_eq!(warnings, [Warning::NotAnOption(b"quiet"), Warning::UnknownKey(b"")]);
+    }
+
+    #[test]
+    fn a_value_may_hold_an_equals_sign() {
+        assert_eq!(parse("test=a=b").0.test, Some("a=b"));
+    }
+
+    #[test]
+    fn warnings_show_any_bytes_and_not_too_many() {
+        let line = [&b"\xff\x1b="[..], &[b'x'; 2000]].concat();
+        let mut warnings = Vec::new();
+        Options::parse(&line, &mut |warning| warnings.push(warning.to_string()));
+        assert!(warnings[0].starts_with("there is no option `\\xff\\x1b`;"));
+        warnings.clear();
+        Options::parse(&[b'x'; 2000], &mut |warning| warnings.push(warning.to_string()));
+        assert!(warnings[0].contains("xxx...` is not") && warnings[0].len() < 300);
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_gives_options_and_warnings_that_can_be_shown(line: Vec<u8>) {
+            Options::parse(&line, &mut |warning| drop(warning.to_string()));
+        }
+
+        #[test]
+        fn any_words_around_known_keys_are_survived(
+            words in prop::collection::vec((prop::sample::select(Key::WORDS), "[-,=a-z_]{0,12}"), 0..20),
+        ) {
+            let line: String = words.iter().map(|(key, value)| format!("{key}={value} ")).collect();
+            let (_, warnings) = parse(&line);
+            prop_assert!(!warnings.iter().any(|warning| matches!(warning, Warning::UnknownKey(_))));
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! Allocation: finding the run of free frames that costs the rest of memory least.
 //!
-//! - Up to 512 frames come from one region, of the zone with the highest addresses that has one, and there from the region
-//!   whose largest block is the smallest that surely fits. So whole regions are broken last, and low memory is kept. This
-//!   takes constant time.
-//! - Only when no block surely fits are regions searched that might have the run all the same, across the alignment that
-//!   blocks have: at most those with blocks of a quarter of the size or more.
-//! - More than 512 frames come from wholly free regions that follow each other. The search looks at a bit a region, so at
-//!   a mebibyte in 16 TiB; the allocation itself at each region of the run.
+//! - Up to 512 frames come from one region, of the zone with the highest addresses that has one, and there from the
+//!   region whose largest block is the smallest that surely fits. So whole regions are broken last, and low memory is
+//!   kept. This takes constant time.
+//! - Only when no block surely fits are regions searched that might have the run all the same, across the alignment
+//!   that blocks have: at most those with blocks of a quarter of the size or more.
+//! - More than 512 frames come from wholly free regions that follow each other. The search looks at a bit a region,
+//!   so at a mebibyte in 16 TiB; the allocation itself at each region of the run.
 #![forbid(unsafe_code)]
 
 use super::error::AllocateError;
@@ -41,7 +41,8 @@ impl Request {
         self.frames.max(self.align).next_power_of_two().ilog2()
     }
 
-    /// The least order of the blocks that a run for it must contain: 2^(k+1) - 1 frames always contain 2^k aligned ones.
+    /// The least order of the blocks that a run for it must contain: 2^(k+1) - 1 frames always contain 2^k aligned
+    /// ones.
     fn least_order(self) -> u32 {
         (self.frames + 1).ilog2() - 1
     }
@@ -53,14 +54,16 @@ impl Request {
 }
 
 impl Frames<'_> {
-    /// Allocates `frames` contiguous frames; free -> used. The first frame's number is a multiple of `align`, a power of two.
+    /// Allocates `frames` contiguous frames; free -> used. The first frame's number is a multiple of `align`, a power
+    /// of two.
     ///
-    /// Up to 512 frames aligned to up to 512 lie in one 2 MiB region and come in constant time while there is a free block of
-    /// the next power of two. More than that starts at a region's edge and costs a search over a bit a region.
+    /// Up to 512 frames aligned to up to 512 lie in one 2 MiB region and come in constant time while there is a free
+    /// block of the next power of two. More than that starts at a region's edge and costs a search over a bit a
+    /// region.
     ///
     /// # Errors
-    /// [`AllocateError::Exhausted`] when there is no such run, [`AllocateError::Malformed`] for no frames or an alignment that is
-    /// not a power of two.
+    /// [`AllocateError::Exhausted`] when there is no such run, [`AllocateError::Malformed`] when no frames are asked for or
+    /// the alignment is not a power of two.
     pub fn allocate(&mut self, frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
         let request = Request::new(frames, align)?;
         let run = if request.fits_region() {
@@ -71,10 +74,11 @@ impl Frames<'_> {
         self.take(request, run)
     }
 
-    /// The same, but the whole run lies below the address `limit`: for devices and processor modes that reach no further.
+    /// The same, but the whole run lies below the address `limit`: for devices and processor modes that reach no
+    /// further.
     ///
-    /// From 4 GiB on it first tries what is below 4 GiB in constant time. Otherwise, and when that fails, it looks at each region below
-    /// the limit, highest first.
+    /// From 4 GiB on it first tries what is below 4 GiB in constant time. Otherwise, and when that fails, it looks at
+    /// each region below the limit, highest first.
     ///
     /// # Errors
     /// As [`Frames::allocate`].
@@ -143,7 +147,8 @@ impl Frames<'_> {
         Some(region.run(position, request.frames))
     }
 
-    /// A run of wholly free regions that ends below the frame number `end`: above 4 GiB if it can be, else above 16 MiB.
+    /// A run of wholly free regions that ends below the frame number `end`: above 4 GiB if it can be, else above 16
+    /// MiB.
     fn find_regions(&self, request: Request, end: u64) -> Option<FrameRun> {
         let count = request.frames.div_ceil(REGION_FRAMES) as usize;
         let align = request.align.div_ceil(REGION_FRAMES) as usize;

@@ -1,5 +1,5 @@
-//! A bit for each region, set while the region is wholly free: to find several that follow each other without looking at
-//! any record. 16 TiB are one mebibyte of it.
+//! A bit for each region, set while the region is wholly free: to find several that follow each other without looking
+//! at any record. 16 TiB are one mebibyte of it.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;

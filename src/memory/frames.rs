@@ -1,9 +1,9 @@
 //! The page-frame allocator: who owns each frame, and how it changes hands.
 //!
-//! It knows every frame of usable memory below 16 TiB and keeps its records in memory that the caller lends. It promises
-//! that a frame is in exactly one state, that no run is given out twice, and that what is refused changes nothing. Runs
-//! of up to 512 frames come from one 2 MiB region, and giving and taking them costs the same in 16 MiB and in 16 TiB;
-//! where something costs more, it says so.
+//! It knows every frame of usable memory below 16 TiB and keeps its records in memory that the caller lends. It
+//! promises that a frame is in exactly one state, that no run is given out twice, and that what is refused changes
+//! nothing. Runs of up to 512 frames come from one 2 MiB region, and giving and taking them costs the same in 16 MiB
+//! and in 16 TiB; where something costs more, it says so.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -74,12 +74,12 @@ pub struct Counts {
 }
 
 impl<'a> Frames<'a> {
-    /// Manages the `usable` ranges of a memory map without the `reserved` ones, whichever order they come in. A frame only
-    /// partly usable is left out; a frame partly reserved is reserved.
+    /// Manages the `usable` ranges of a memory map without the `reserved` ones, whichever order they come in. A frame
+    /// only partly usable is left out; a frame partly reserved is reserved.
     ///
-    /// The records are kept in `storage`, at least [`Footprint::bytes`] long for the same `usable` ranges; what it contains
-    /// does not matter. Where it lies must be among the reserved ranges, as must the kernel, and frame 0 if a null pointer
-    /// could reach it. Costs a visit to each region.
+    /// The records are kept in `storage`, at least [`Footprint::bytes`] long for the same `usable` ranges; what it
+    /// contains does not matter. Where it lies must be among the reserved ranges, as must the kernel, and frame 0 if
+    /// a null pointer could reach it. Costs a visit to each region.
     ///
     /// # Errors
     /// When the storage is too small or misaligned.
@@ -147,8 +147,8 @@ impl<'a> Frames<'a> {
         Ok(())
     }
 
-    /// Sets frames aside for good: what of `range` is memory and free becomes reserved. A frame touched by the range belongs
-    /// to it.
+    /// Sets frames aside for good: what of `range` is memory and free becomes reserved. A frame touched by the range
+    /// belongs to it.
     ///
     /// # Errors
     /// When a frame of it is used or ballooned. Nothing is reserved then.
@@ -170,8 +170,8 @@ impl<'a> Frames<'a> {
         Ok(())
     }
 
-    /// Who owns `frame`; `None` where no memory is for 2 MiB around, or too little to be managed. A hole within a managed
-    /// region is reserved.
+    /// Who owns `frame`; `None` where no memory is for 2 MiB around, or too little to be managed. A hole within a
+    /// managed region is reserved.
     pub fn state(&self, frame: Pfn) -> Option<FrameState> {
         let index = find(self.spans, frame)?;
         Some(self.regions[index].state(frame.as_u32() % REGION_FRAMES))
@@ -194,7 +194,8 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// All memory in address order, as runs of frames in the same state. For people and tests: it looks at every region.
+    /// All memory in address order, as runs of frames in the same state. For people and tests: it looks at every
+    /// region.
     pub fn runs(&self) -> impl Iterator<Item = (FrameRun, FrameState)> {
         let mut pieces = self.pieces().peekable();
         core::iter::from_fn(move || {

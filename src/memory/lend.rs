@@ -23,11 +23,12 @@ impl Frames<'_> {
         self.floor = frames;
     }
 
-    /// Takes free frames for the balloon; free -> used. One contiguous run, within a region, of at most `most` frames, in
-    /// constant time.
+    /// Takes free frames for the balloon; free -> used. One contiguous run, within a region, of at most `most`
+    /// frames, in constant time.
     ///
-    /// A region once begun is finished first if `most` is less than a region. Then come whole regions, then the largest blocks that are
-    /// left, and what lies below 16 MiB last of all. `None` when no more than the floor is free.
+    /// A region once begun is finished first if `most` is less than a region. Then come whole regions, then the
+    /// largest blocks that are left, and what lies below 16 MiB last of all. `None` when no more than the floor is
+    /// free.
     pub fn take_free(&mut self, most: u32) -> Option<FrameRun> {
         let spare = self.totals[FrameState::Free as usize].saturating_sub(self.floor);
         let most = u64::from(most.min(REGION_FRAMES)).min(spare) as u32;
@@ -42,18 +43,18 @@ impl Frames<'_> {
         self.shift_run(Operation::ConfirmBallooned, run, FrameState::Used, FrameState::Ballooned, End::Front)
     }
 
-    /// Takes ballooned frames to ask back for; ballooned -> used. One contiguous run, within a region, of at most `most` frames,
-    /// in constant time.
+    /// Takes ballooned frames to ask back for; ballooned -> used. One contiguous run, within a region, of at most
+    /// `most` frames, in constant time.
     ///
-    /// A region once begun is finished first if `most` is less than a region. Then come the lowest zone's, since low memory is
-    /// scarce, whole regions first. `None` when nothing is ballooned.
+    /// A region once begun is finished first if `most` is less than a region. Then come the lowest zone's, since low
+    /// memory is scarce, whole regions first. `None` when nothing is ballooned.
     pub fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
         let most = most.min(REGION_FRAMES);
         self.take_longest(Family::Ballooned, most, &[&[Zone::Isa], &[Zone::Dma32, Zone::High]])
     }
 
-    /// Gives frames back to the kernel that the balloon took; used -> free. They are the last to be used again, because the host may
-    /// have nothing behind them.
+    /// Gives frames back to the kernel that the balloon took; used -> free. They are the last to be used again,
+    /// because the host may have nothing behind them.
     ///
     /// # Errors
     /// When a frame of `run` is not used. Nothing changes then.
@@ -61,8 +62,8 @@ impl Frames<'_> {
         self.shift_run(Operation::Release, run, FrameState::Used, FrameState::Free, End::Back)
     }
 
-    /// Makes the longest run of at most `most` frames used: from the region begun, or from the one with the largest block
-    /// in the first group of zones that has any.
+    /// Makes the longest run of at most `most` frames used: from the region begun, or from the one with the largest
+    /// block in the first group of zones that has any.
     fn take_longest(&mut self, family: Family, most: u32, groups: &[&[Zone]]) -> Option<FrameRun> {
         if most == 0 {
             return None;

@@ -2,8 +2,8 @@
 //! give. Filing a region and finding one cost the same however many there are.
 //!
 //! A list is a deque with a meaning: at the front is the memory that was written last, at the back what has not been
-//! touched for longest or never. Who wants memory takes from the front. For the kernel that is warm memory; for the balloon it
-//! is memory that the host really backs, so that giving it away frees something.
+//! touched for longest or never. Who wants memory takes from the front. For the kernel that is warm memory; for the
+//! balloon it is memory that the host really backs, so that giving it away frees something.
 #![forbid(unsafe_code)]
 
 use core::ops::{Index, IndexMut};
@@ -129,7 +129,8 @@ impl Lists {
         new
     }
 
-    /// A region of `zone` with a block of `order` or more, of the smallest order there is, so that large blocks survive.
+    /// A region of `zone` with a block of `order` or more, of the smallest order there is, so that large blocks
+    /// survive.
     pub(super) fn smallest(&self, zone: Zone, order: u32) -> Option<usize> {
         let fitting = self.occupied[zone as usize] >> order;
         if fitting == 0 { None } else { self.front(zone, order + fitting.trailing_zeros()) }

@@ -10,8 +10,8 @@ use super::range::{PhysRange, union, usable_frames};
 /// Picks whole frames for `bytes` bytes in `usable` memory, outside every `reserved` range and below the address
 /// `limit`. `None` when they fit nowhere.
 ///
-/// Of all the places it is the one that leaves the most whole 2 MiB regions untouched, and of these the highest, so that
-/// low memory is kept.
+/// Of all the places it is the one that leaves the most whole 2 MiB regions untouched, and of these the highest, so
+/// that low memory is kept.
 pub fn place<U, R>(bytes: u64, limit: u64, usable: U, reserved: R) -> Option<PhysRange>
 where
     U: IntoIterator<Item = PhysRange, IntoIter: Clone>,

@@ -1,10 +1,10 @@
 //! Where memory is: the stretches of the address space in which every 2 MiB region holds usable memory.
 //!
-//! There is a record for each region of a span and for no other, so a gap costs nothing however wide it is, and spans are
-//! never joined over one: a span takes 12 bytes, less than the record of an empty region. A region with too little
-//! usable memory to be worth a record is treated as a gap, so that the records take at most 1/2048 of the memory managed
-//! whatever the map. A real memory map gives fewer than ten spans, so a frame's region is found by a binary search of
-//! three or four steps.
+//! There is a record for each region of a span and for no other, so a gap costs nothing however wide it is, and spans
+//! are never joined over one: a span takes 12 bytes, less than the record of an empty region. A region with too
+//! little usable memory to be worth a record is treated as a gap, so that the records take at most 1/2048 of the
+//! memory managed whatever the map. A real memory map gives fewer than ten spans, so a frame's region is found by a
+//! binary search of three or four steps.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -18,7 +18,8 @@ use super::region::{Region, region_number};
 
 const PER_REGION: u64 = REGION_FRAMES as u64;
 
-/// A region with fewer usable frames than this is left out: at the worst it has a span and a word of the bitmap to itself.
+/// A region with fewer usable frames than this is left out: at the worst it has a span and a word of the bitmap to
+/// itself.
 const WORTH_A_RECORD: u64 = ((size_of::<Region>() + size_of::<Span>() + size_of::<u64>()) * 2048).div_ceil(4096) as u64;
 
 /// A stretch of regions that all hold usable memory. Plain data: the caller lends memory for these.
@@ -86,8 +87,8 @@ fn dense_regions(usable: impl Iterator<Item = PhysRange> + Clone) -> impl Iterat
     .map(|(numbers, _)| numbers.start as u32..numbers.end as u32)
 }
 
-/// Divides a range of frames into a region in part, whole regions and another in part, with the frames that each of these regions
-/// gets. The last two may be empty.
+/// Divides a range of frames into a region in part, whole regions and another in part, with the frames that each of
+/// these regions gets. The last two may be empty.
 fn by_region(frames: Range<u64>) -> [(Range<u64>, u64); 3] {
     let (first, last) = (frames.start / PER_REGION, frames.end / PER_REGION);
     let head = frames.end.min((first + 1) * PER_REGION) - frames.start;

@@ -1,7 +1,7 @@
 //! The memory in which the allocator keeps its records: how much a memory map needs, and what the caller lends.
 //!
-//! The allocator cannot allocate, since the heap stands on it. The kernel computes a [`Footprint`], finds a place for it
-//! with [`place`](super::place), and lends the bytes to [`Frames::new`](super::Frames::new).
+//! The allocator cannot allocate, since the heap stands on it. The kernel computes a [`Footprint`], finds a place for
+//! it with [`place`](super::place), and lends the bytes to [`Frames::new`](super::Frames::new).
 #![forbid(unsafe_code)]
 
 use derive_more::{Display, Error};

@@ -2,8 +2,14 @@
 #![no_std]
 #![no_main]
 
+#[path = "kernel/devices.rs"]
+mod devices;
+#[path = "kernel/held.rs"]
+mod held;
 #[path = "kernel/symbols.rs"]
 mod symbols;
+
+extern crate alloc;
 
 use ballonet::machine::power::{self, ExitStatus};
 use ballonet::machine::{Entry, fault};
@@ -11,7 +17,8 @@ use ballonet::machine::{Entry, fault};
 ballonet::entry_point!(main);
 
 fn main(entry: Entry) -> ! {
-    let _machine = entry.bring_up();
+    let mut machine = entry.bring_up();
+    devices::discover(&mut machine, true);
     log::info!("up");
     power::exit(ExitStatus::Success)
 }

@@ -6,7 +6,7 @@ use zerocopy::little_endian::{U16, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::table::{self, HEADER_SIZE, Signature, TableError};
-use super::{EntryFlaw, Flaw};
+use super::{EntryFlaw, Flaw, HostBridge};
 use crate::boot::PhysRange;
 use crate::memory::PhysAddr;
 
@@ -48,6 +48,13 @@ impl EcamRegion {
         let start = base.checked_add(u64::from(first) * BUS_BYTES).ok_or(Flaw::Address(base))?;
         let range = PhysRange::parse(start, buses * BUS_BYTES).map_err(|_| Flaw::Address(base))?;
         Ok(Self { segment: raw.segment.get(), first_bus: first, last_bus: last, range })
+    }
+
+    /// The configuration space that a host bridge says is mapped: for machines without a MCFG table.
+    pub fn of_host_bridge(bridge: &HostBridge) -> Option<Self> {
+        let (first_bus, last_bus) = bridge.buses;
+        let base = U64::new(bridge.ecam?.as_u64());
+        Self::new(&RawEntry { base, segment: U16::new(0), first_bus, last_bus, reserved: [0; 4] }).ok()
     }
 
     /// The segment group.

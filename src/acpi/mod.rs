@@ -10,6 +10,7 @@ mod address;
 mod fadt;
 #[cfg(test)]
 mod fake;
+mod host_bridge;
 mod hpet;
 mod interrupt;
 mod madt;
@@ -24,6 +25,7 @@ use alloc::vec::Vec;
 
 pub use address::{AddressSpace, GenericAddress};
 pub use fadt::{BootFlags, Fadt, FadtFlags, Pm1Event, PmTimer, ResetRegister, SmiCommand};
+pub use host_bridge::HostBridge;
 pub use hpet::Hpet;
 pub use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};
 pub use madt::{IoApic, LocalNmi, Madt, NmiTarget, Processor, ProcessorState};
@@ -54,6 +56,8 @@ pub struct Acpi {
     pub hpet: Option<Hpet>,
     /// What to write to switch the machine off (`\_S5`).
     pub soft_off: Option<SleepType>,
+    /// What the PCI host bridge passes on, where AML says so in constants.
+    pub host_bridge: Option<HostBridge>,
     /// What was wrong, in the order in which it was found.
     pub problems: Vec<Problem>,
 }
@@ -77,7 +81,8 @@ impl Acpi {
         let flaws = madt.iter().flat_map(Madt::flaws).chain(mcfg.iter().flat_map(Mcfg::flaws));
         problems.extend(flaws.copied().map(Problem::Entry));
         let soft_off = sleep::find_soft_off(memory, &tables);
-        Ok(Self { rsdp, tables, madt, mcfg, fadt, hpet, soft_off, problems })
+        let host_bridge = host_bridge::find(memory, &tables);
+        Ok(Self { rsdp, tables, madt, mcfg, fadt, hpet, soft_off, host_bridge, problems })
     }
 }
 

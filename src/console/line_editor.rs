@@ -98,7 +98,7 @@ impl LineEditor {
             CTRL_P => self.recall(self.recalled.map_or(0, |index| index + 1)),
             CTRL_N => self.recall_newer(),
             CTRL_C => self.replace(String::new()),
-            CTRL_U => self.replace(self.line.split_off(self.cursor)).and_home(self),
+            CTRL_U => self.delete_to_start(),
             CTRL_K => {
                 self.line.truncate(self.cursor);
                 Edit::Changed
@@ -164,6 +164,12 @@ impl LineEditor {
         Edit::Changed
     }
 
+    fn delete_to_start(&mut self) -> Edit {
+        self.line.replace_range(..self.cursor, "");
+        self.cursor = 0;
+        Edit::Changed
+    }
+
     fn move_to(&mut self, cursor: usize) -> Edit {
         self.cursor = cursor.min(self.line.len());
         Edit::Changed
@@ -196,14 +202,6 @@ impl LineEditor {
 impl Default for LineEditor {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Edit {
-    /// The same, with the cursor at the start of the line.
-    fn and_home(self, editor: &mut LineEditor) -> Self {
-        editor.cursor = 0;
-        self
     }
 }
 

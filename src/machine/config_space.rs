@@ -7,7 +7,7 @@ use x86_64::instructions::port::Port;
 use super::mmio::Window;
 use super::paging::{self, Access};
 use super::frames;
-use crate::acpi::{EcamRegion, Mcfg};
+use crate::acpi::{Acpi, EcamRegion};
 use crate::pci::{Bdf, ConfigSpace};
 use crate::platform::Registers;
 
@@ -26,10 +26,10 @@ pub struct MachineConfig {
 }
 
 impl MachineConfig {
-    /// Maps what the MCFG names, and looks for the ports.
-    pub fn new(mcfg: Option<&Mcfg>) -> Self {
+    /// Maps what ACPI says is mapped, and looks for the ports.
+    pub fn new(acpi: Option<&Acpi>) -> Self {
         let mut mapped = Vec::new();
-        for &region in mcfg.map_or(&[][..], Mcfg::regions) {
+        for region in regions(acpi) {
             match map(region) {
                 Ok(window) => mapped.push((region, window)),
                 Err(error) => log::warn!("PCI configuration space of segment {}: {error}", region.segment()),
@@ -70,6 +70,15 @@ impl MachineConfig {
         // SAFETY: selecting has no effect of its own. One CPU walks the bus; interrupt handlers do not come here.
         unsafe { Port::<u32>::new(ADDRESS).write(address) };
         Some(DATA + (offset & 3))
+    }
+}
+
+/// What the MCFG table names; without one, what the host bridge does.
+fn regions(acpi: Option<&Acpi>) -> Vec<EcamRegion> {
+    let Some(acpi) = acpi else { return Vec::new() };
+    match &acpi.mcfg {
+        Some(mcfg) => mcfg.regions().to_vec(),
+        None => acpi.host_bridge.as_ref().and_then(EcamRegion::of_host_bridge).into_iter().collect(),
     }
 }
 

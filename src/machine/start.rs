@@ -99,19 +99,19 @@ impl Entry {
         info!("local APIC {} in {mode} mode; TSC at {} MHz, {}", local_apic::id(), rate.tsc_hz / 1_000_000, rate.source);
         connect_serial(madt);
         x86_64::instructions::interrupts::enable();
-        let config = MachineConfig::new(acpi.as_ref().and_then(|acpi| acpi.mcfg.as_ref()));
+        let config = MachineConfig::new(acpi.as_ref());
         Ok(Machine { features, acpi, rate, config, boot, image: self.image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator.
     fn set_up_memory(&self, boot: &BootInfo, features: &Features) -> Result<Counts, StartError> {
-        let usable = || boot.memory_map.usable().filter_map(convert);
+        let usable = || boot.memory_map.usable();
         let image = physical(self.image.start, self.image.end);
         if !usable().any(|range| range.start().as_u64() <= self.image.start && self.image.end <= range.end()) {
             return Err(StartError::Overlap(self.image.start, self.image.end));
         }
         // Page 0 stays unused so that null pointers fault; modules stay because nobody has asked for them to go.
-        let modules = boot.areas.iter().filter(|area| !area.kind.is_copied()).filter_map(|area| convert(area.range));
+        let modules = boot.areas.iter().filter(|area| !area.kind.is_copied()).map(|area| area.range);
         let reserved = physical(0, 4096).into_iter().chain(image).chain(modules);
         let mut boot_frames = BootFrames::new(self.image.end, usable(), reserved.clone());
         // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's
@@ -161,10 +161,6 @@ impl Machine {
     pub fn image(&self) -> &Image {
         &self.image
     }
-}
-
-fn convert(range: crate::boot::PhysRange) -> Option<PhysRange> {
-    PhysRange::new(range.start(), range.bytes())
 }
 
 fn physical(start: u64, end: u64) -> Option<PhysRange> {

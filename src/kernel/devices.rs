@@ -1,0 +1,86 @@
+//! The devices: what is on PCI, and where it is reached.
+
+use alloc::vec::Vec;
+
+use ballonet::acpi::HostBridge;
+use ballonet::boot::RegionKind;
+use ballonet::machine::Machine;
+use ballonet::memory::PhysRange;
+use ballonet::pci::listing::{Details, Line};
+use ballonet::pci::{AddressRange, BusRange, HostWindows, Tree};
+use ballonet::platform::Platform;
+use log::{info, warn};
+
+/// Walks PCI, gives addresses to what firmware left without, and lists what is there.
+pub fn discover(machine: &mut Machine, verbose: bool) -> Tree {
+    let ranges = bus_ranges(machine);
+    if ranges.is_empty() {
+        warn!("PCI: there is no way to reach configuration space");
+        return Tree::default();
+    }
+    let mut tree = Tree::walk(machine.config(), &ranges);
+    for error in tree.errors() {
+        warn!("PCI: {error}");
+    }
+    tree.size_bars(machine.config());
+    let windows = host_windows(machine, &tree);
+    let assignment = tree.assign_addresses(machine.config(), &windows);
+    for error in &assignment.errors {
+        warn!("PCI: {error}");
+    }
+    if !assignment.placed.is_empty() {
+        info!("PCI: firmware left {} BARs without addresses; they have some now", assignment.placed.len());
+    }
+    for node in tree.nodes() {
+        info!("PCI {}", Line(node.function()));
+        if verbose {
+            for line in alloc::format!("{}", Details::new(machine.config(), node)).lines() {
+                info!("{line}");
+            }
+        }
+    }
+    tree
+}
+
+/// The buses to walk: those whose configuration space is mapped, else those behind the ports.
+fn bus_ranges(machine: &mut Machine) -> Vec<BusRange> {
+    let config = machine.config();
+    let mapped: Vec<_> = config
+        .regions()
+        .filter_map(|region| BusRange::new(region.segment(), region.first_bus(), region.last_bus()))
+        .collect();
+    if mapped.is_empty() && config.has_ports() { Vec::from([BusRange::SEGMENT_0]) } else { mapped }
+}
+
+/// Which addresses may be given to BARs: what the host bridge says that it passes on; else what nothing else uses.
+fn host_windows(machine: &mut Machine, tree: &Tree) -> HostWindows {
+    let known = tree.nodes().iter().find_map(|node| HostWindows::of_host_bridge(node.function()));
+    let told = machine.acpi.as_ref().and_then(|acpi| acpi.host_bridge.as_ref()).map(told_windows);
+    told.or(known).unwrap_or_else(|| gaps(machine))
+}
+
+fn told_windows(bridge: &HostBridge) -> HostWindows {
+    let (memory, memory64) = bridge.memory.iter().filter_map(|&range| address_range(range)).partition(|range| range.last() < 1 << 32);
+    let io = bridge.ports.iter().filter_map(|&(first, last)| AddressRange::inclusive(first.into(), last.into()));
+    // Ports below 0x1000 belong to the board, even where the bridge would pass them on.
+    let io = io.filter(|range| range.first() >= 0x1000 || range.last() > 0x1000);
+    let io = io.filter_map(|range| AddressRange::inclusive(range.first().max(0x1000), range.last()));
+    HostWindows { io: io.collect(), memory, memory64 }
+}
+
+fn gaps(machine: &mut Machine) -> HostWindows {
+    let map = &machine.boot_info().memory_map;
+    let of = |is_memory: bool| -> Vec<AddressRange> {
+        let regions = map.regions().iter().filter(|region| matches!(region.kind, RegionKind::Reserved) != is_memory);
+        regions.filter_map(|region| address_range(region.range)).collect()
+    };
+    let ram = of(true);
+    let mut used = of(false);
+    let bits = machine.features.physical_bits;
+    used.extend(machine.config().regions().filter_map(|region| address_range(region.range())));
+    HostWindows::from_gaps(&ram, &used, &[], bits)
+}
+
+fn address_range(range: PhysRange) -> Option<AddressRange> {
+    AddressRange::new(range.start().as_u64(), range.bytes())
+}

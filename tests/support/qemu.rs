@@ -21,6 +21,7 @@ pub(crate) struct Qemu {
     pub(crate) memory: u64,
     pub(crate) early_target: Option<u64>,
     image: PathBuf,
+    initramfs: Option<PathBuf>,
     machine: String,
     cpu: String,
     preallocated: bool,
@@ -38,6 +39,7 @@ impl Qemu {
             memory: 512 * MIB,
             early_target: None,
             image: image::kernel(),
+            initramfs: None,
             machine: "q35".into(),
             cpu: "max".into(),
             preallocated: false,
@@ -50,6 +52,12 @@ impl Qemu {
     /// Boots another image.
     pub(crate) fn image(mut self, image: PathBuf) -> Self {
         self.image = image;
+        self
+    }
+
+    /// A file system in memory, for a guest that takes one.
+    pub(crate) fn initramfs(mut self, archive: PathBuf) -> Self {
+        self.initramfs = Some(archive);
         self
     }
 
@@ -143,6 +151,9 @@ impl Qemu {
             option("-device", &format!("virtio-balloon-pci,id=balloon0{comma}{properties}"));
         }
         option("-append", &self.command_line);
+        if let Some(archive) = &self.initramfs {
+            line.extend(["-initrd".into(), archive.into()]);
+        }
         line.extend(["-S".into(), "-kernel".into(), self.image.clone().into()]);
         line
     }

@@ -40,7 +40,7 @@ pub(crate) fn on(qemu: &Qemu, test: impl FnOnce(&mut Vm) -> Outcome) -> Result<C
         return Ok(Completion::ignored_with(format!("{} can't be had here", qemu.version)));
     };
     let mut vm = Vm::start(&launcher, qemu)?;
-    match vm.run(qemu).and_then(|()| test(&mut vm)) {
+    match vm.go(qemu).and_then(|()| test(&mut vm)) {
         Ok(()) => Ok(Completion::Completed),
         Err(failure) => Err(vm.explain(&failure).into()),
     }
@@ -66,7 +66,7 @@ impl Vm {
     }
 
     /// Lets the guest's CPUs run; up to here they stood still, so that not even a short run was missed.
-    fn run(&mut self, qemu: &Qemu) -> Outcome {
+    fn go(&mut self, qemu: &Qemu) -> Outcome {
         if let Some(bytes) = qemu.early_target {
             self.qmp.set_target(bytes)?;
         }

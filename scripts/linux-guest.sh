@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Makes a Linux guest to compare with: Debian's kernel, and an initramfs that loads virtio_balloon and does nothing
+# else. It is made once, in .cache/linux. Prints two lines: the path of the kernel and that of the initramfs.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/debian.sh
+. "$root/scripts/debian.sh"
+dir=$root/.cache/linux
+
+# In the order that they need each other.
+modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_balloon)
+
+say() { printf 'linux-guest.sh: %s\n' "$*" >&2; }
+
+# Only these packages, not what they need: the kernel is not installed, and busybox is static.
+fetch() {
+  local image
+  have_apt_lists || return
+  image=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
+  [[ -n $image ]] || { say 'apt knows no linux-image-amd64'; return 1; }
+  rm -rf "$dir/debs" "$dir/root"
+  mkdir -p "$dir/debs" "$dir/root" || return
+  (cd "$dir/debs" && apt-get -qq -oAPT::Sandbox::User="$(id -un)" download "$image" busybox-static >&2) || return
+  for deb in "$dir"/debs/*.deb; do dpkg-deb -x "$deb" "$dir/root" || return; done
+  rm -rf "$dir/debs"
+}
+
+# Writes the files of folder $1 as an archive that Linux unpacks at boot.
+pack() {
+  (cd "$1" && find . -mindepth 1 -printf '%P\n' | sort | "$dir/root/bin/busybox" cpio -o -H newc 2>/dev/null | gzip -1)
+}
+
+build() {
+  local tree=$dir/tree module file
+  rm -rf "$tree"
+  mkdir -p "$tree"/{bin,lib,proc,sys,dev}
+  cp "$dir/root/bin/busybox" "$tree/bin/"
+  for module in "${modules[@]}"; do
+    file=$(find "$dir/root/lib/modules" -name "$module.ko*" | head -n 1)
+    case $file in
+      *.ko) cp "$file" "$tree/lib/" ;;
+      *.ko.xz) xz -dc "$file" >"$tree/lib/$module.ko" ;;
+      *) say "the kernel has no module $module" && return 1 ;;
+    esac
+  done
+  {
+    echo '#!/bin/busybox sh'
+    printf '/bin/busybox insmod /lib/%s.ko\n' "${modules[@]}"
+    echo 'while true; do /bin/busybox sleep 1000; done'
+  } >"$tree/init"
+  chmod +x "$tree/init"
+  pack "$tree" >"$dir/initramfs.new"
+  rm -rf "$tree"
+  mv "$dir/initramfs.new" "$dir/initramfs"
+}
+
+mkdir -p "$dir"
+exec 9>"$dir/lock"
+flock 9
+if [[ ! -f $dir/initramfs ]]; then
+  say "making a Linux guest in $dir"
+  try_thrice fetch
+  build
+fi
+echo "$dir"/root/boot/vmlinuz-*
+echo "$dir/initramfs"

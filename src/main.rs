@@ -2,6 +2,12 @@
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
+#[path = "kernel/balloons.rs"]
+mod balloons;
+#[path = "kernel/console.rs"]
+mod console;
 #[path = "kernel/devices.rs"]
 mod devices;
 #[path = "kernel/held.rs"]
@@ -9,18 +15,81 @@ mod held;
 #[path = "kernel/symbols.rs"]
 mod symbols;
 
-extern crate alloc;
+use ballonet::boot::{Mode, Options, RingChoice, TransportChoice};
+use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, timer};
+use ballonet::pci::Tree;
+use log::{info, warn};
 
-use ballonet::machine::power::{self, ExitStatus};
-use ballonet::machine::{Entry, fault};
+use balloons::Balloons;
+use console::{Console, Context, Outcome};
+use held::Held;
 
 ballonet::entry_point!(main);
 
 fn main(entry: Entry) -> ! {
     let mut machine = entry.bring_up();
-    devices::discover(&mut machine, true);
-    log::info!("up");
-    power::exit(ExitStatus::Success)
+    refuse_what_is_not_there(&machine.options());
+    let verbose = machine.options().verbose;
+    let tree = devices::discover(&mut machine, verbose);
+    let mut balloons = Balloons::start(&mut machine, &tree);
+    balloons.serve(&mut machine);
+    balloons.announce();
+    if balloons.is_empty() {
+        tell_no_device();
+    }
+    let outcome = serve(&mut machine, &tree, &mut balloons);
+    serial::set_status(format_args!(""));
+    balloons.shutdown(&mut machine);
+    console::end(outcome)
+}
+
+/// Names the choices on the command line that this version does not have.
+fn refuse_what_is_not_there(options: &Options<'_>) {
+    if options.mode != Mode::Serve {
+        warn!("command line: mode `{}` is not built in; the kernel serves", options.mode);
+    }
+    if options.transport == TransportChoice::Legacy {
+        warn!("command line: the legacy transport is not built in; the modern one is used");
+    }
+    if options.ring == RingChoice::Packed {
+        warn!("command line: packed rings are not built in; split ones are used");
+    }
+}
+
+fn tell_no_device() {
+    let message = "no virtio balloon was found on PCI; the console is all there is to do";
+    serial::emit("no-device", |line| {
+        line.text("message", message);
+    });
+    if serial::is_text() {
+        info!("{message}");
+    }
+}
+
+/// Serves balloons and console until the console says to end.
+fn serve(machine: &mut Machine, tree: &Tree, balloons: &mut Balloons) -> Outcome {
+    let mut console = Console::new(machine.options().term);
+    let mut held = Held::default();
+    if serial::is_text() {
+        info!("`help` lists the console's commands");
+    }
+    loop {
+        balloons.serve(machine);
+        console.draw_if_moving(balloons);
+        while let Some(byte) = serial::read_input() {
+            let mut context = Context { machine, tree, balloons, held: &mut held };
+            let outcome = console.feed(byte, &mut context);
+            if outcome != Outcome::Done {
+                return outcome;
+            }
+        }
+        timer::take_fired();
+        match balloons.next_look() {
+            Some(moment) => timer::arm_at(moment),
+            None => timer::disarm(),
+        }
+        idle_unless(|| balloons.is_pending() || serial::has_input() || timer::has_fired());
+    }
 }
 
 #[panic_handler]

@@ -180,6 +180,11 @@ const FEATURES: &[(&str, u32)] = &[
     ("suspend", 43),
 ];
 
+/// The names of these feature bits, in order of their numbers; bits without a name are left out.
+pub fn feature_names(bits: u64) -> impl Iterator<Item = &'static str> + Clone {
+    FEATURES.iter().filter(move |(_, bit)| bits >> bit & 1 != 0).map(|(name, _)| *name)
+}
+
 /// The options. They borrow the command line for the names in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options<'a> {

@@ -51,6 +51,12 @@ pub fn backtrace(rbp: u64) -> impl Iterator<Item = u64> {
     .take(DEPTH)
 }
 
+/// Reads page 0, which is never mapped. To see how faults are told.
+pub fn provoke() {
+    // SAFETY: nothing is mapped there, so nothing is read; the fault ends the kernel.
+    unsafe { core::ptr::without_provenance::<u8>(8).read_volatile() };
+}
+
 static REPORTING: AtomicBool = AtomicBool::new(false);
 
 /// Whether this is the first failure; a second one, from within the report, must not start another report.

@@ -8,7 +8,9 @@ use super::dma::DmaRegion;
 use super::mmio::Window;
 use super::paging::{self, Access};
 use super::{Machine, frames, lines, local_apic, vectors};
-use crate::memory::FrameRun;
+use crate::balloon::wire::Tag;
+use crate::balloon::{MemoryStatistics, Statistics};
+use crate::memory::{FRAME_SIZE, FrameRun};
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use crate::platform::{
     DmaExhausted, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
@@ -120,5 +122,23 @@ impl PageFrames for Machine {
 
     fn ballooned(&self) -> u64 {
         frames::with(|frames| frames.counts().ballooned)
+    }
+}
+
+impl MemoryStatistics for Machine {
+    /// What this kernel can truly say: it has no swap, no page cache and no huge page pool, and a page fault ends it.
+    fn statistics(&self) -> Statistics {
+        let counts = frames::with(|frames| frames.counts());
+        let free = counts.free * FRAME_SIZE;
+        Statistics::new()
+            .with(Tag::SwapIn, 0)
+            .with(Tag::SwapOut, 0)
+            .with(Tag::MajorFaults, 0)
+            .with(Tag::MinorFaults, 0)
+            .with(Tag::Free, free)
+            .with(Tag::Total, (counts.total - counts.ballooned) * FRAME_SIZE)
+            .with(Tag::Available, free)
+            .with(Tag::Caches, 0)
+            .with(Tag::HugePages, 0)
     }
 }

@@ -1,0 +1,234 @@
+//! The balloons of the machine: started, served, and what they do told to people and programs.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use ballonet::balloon::{Balloon, BalloonStatus, Changes, Next, Options, Progress};
+use ballonet::boot::{self, IrqChoice};
+use ballonet::console::Movement;
+use ballonet::machine::{Machine, log as serial};
+use ballonet::memory::FRAME_SIZE;
+use ballonet::pci::Tree;
+use ballonet::platform::Platform;
+use ballonet::virtio::InterruptMode;
+use ballonet::virtio::spec::Features;
+use log::{error, info, warn};
+
+/// Time between two progress lines on a terminal, and between two `balloon` events: 100 ms.
+const REDRAW: u64 = 100_000_000;
+/// Time between two progress lines where lines cannot be redrawn: 1 s.
+const PLAIN: u64 = 1_000_000_000;
+/// How often a balloon without interrupts is looked at while nothing moves: 10 ms.
+const POLL_IDLE: u64 = 10_000_000;
+/// How often while something moves: 100 µs.
+const POLL_BUSY: u64 = 100_000;
+
+/// One balloon, and what is being told of it.
+pub struct Served {
+    balloon: Balloon<Machine>,
+    movement: Option<Movement>,
+    /// When progress was last told.
+    told: u64,
+    /// When a balloon without interrupts is to be looked at next.
+    look: u64,
+    failed: bool,
+}
+
+/// Every balloon of the machine.
+pub struct Balloons {
+    served: Vec<Served>,
+    ansi: bool,
+}
+
+impl Balloons {
+    /// Starts a driver for every balloon on PCI.
+    pub fn start(machine: &mut Machine, tree: &Tree) -> Self {
+        let options = machine.options();
+        let interrupts = match options.irq {
+            IrqChoice::Auto => None,
+            IrqChoice::Msix => Some(InterruptMode::PerQueue),
+            IrqChoice::MsixShared => Some(InterruptMode::Shared),
+            IrqChoice::Intx => Some(InterruptMode::Line),
+            IrqChoice::Poll => Some(InterruptMode::Polling),
+        };
+        let declined = Features::from_bits_retain(options.declined_features);
+        let ansi = options.term == boot::Terminal::Ansi;
+        let mut served = Vec::new();
+        for function in tree.nodes().iter().map(|node| node.function()) {
+            if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
+                continue;
+            }
+            tree.open_path(machine.config(), function.bdf());
+            let mut options = Options::new(format!("virtio{}", served.len()));
+            options.interrupts = interrupts;
+            options.declined = declined;
+            match Balloon::probe(machine, function.bdf(), options) {
+                Ok(balloon) => served.push(Served { balloon, movement: None, told: 0, look: 0, failed: false }),
+                Err(error) => error!("balloon at {}: {error}", function.bdf()),
+            }
+        }
+        Self { served, ansi }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.served.is_empty()
+    }
+
+    /// The drivers.
+    pub fn drivers(&self) -> impl Iterator<Item = &Balloon<Machine>> {
+        self.served.iter().map(|served| &served.balloon)
+    }
+
+    /// Whether one of them is to be served at once. Holds with interrupts off, right before the CPU sleeps.
+    pub fn is_pending(&self) -> bool {
+        self.served.iter().any(|served| served.balloon.is_pending())
+    }
+
+    /// Serves each of them once.
+    pub fn serve(&mut self, machine: &mut Machine) {
+        for served in &mut self.served {
+            served.serve(machine, self.ansi);
+        }
+    }
+
+    /// When the next one that has no interrupts is to be looked at, in nanoseconds since entry.
+    pub fn next_look(&self) -> Option<u64> {
+        self.served.iter().filter(|served| served.is_polled() && !served.failed).map(|served| served.look).min()
+    }
+
+    /// The movement that is going on, if any.
+    pub fn movement(&self) -> Option<Movement> {
+        self.served.iter().find_map(|served| served.movement)
+    }
+
+    /// Memory was freed: a balloon that had stopped for lack of it may go on.
+    pub fn memory_freed(&mut self) {
+        for served in &mut self.served {
+            served.balloon.memory_freed();
+        }
+    }
+
+    /// Resets every device, so that none writes to memory any more.
+    pub fn shutdown(self, machine: &mut Machine) {
+        for served in self.served {
+            let name = String::from(served.balloon.name());
+            let frames = served.balloon.shutdown(machine);
+            info!("{name}: reset; {} MiB stay with the host", u64::from(frames) / 256);
+        }
+    }
+
+    /// Says that they are ready.
+    pub fn announce(&self) {
+        for balloon in self.drivers() {
+            let status = balloon.status();
+            let names = || boot::feature_names(balloon.features().bits());
+            serial::emit("ready", |line| {
+                line.text("name", balloon.name())
+                    .display("device", &balloon.function())
+                    .text("irq", balloon.interrupt_mode().word())
+                    .text("transport", "modern")
+                    .text("ring", "split")
+                    .text_list("features", names())
+                    .number("target", status.target * FRAME_SIZE)
+                    .number("actual", status.actual * FRAME_SIZE);
+            });
+            if serial::is_text() {
+                let features: Vec<_> = names().collect();
+                let mode = balloon.interrupt_mode();
+                info!(
+                    "{}: balloon at {} ready: modern, split rings, {mode}; {}",
+                    balloon.name(),
+                    balloon.function(),
+                    features.join(" ")
+                );
+            }
+        }
+    }
+}
+
+impl Served {
+    fn is_polled(&self) -> bool {
+        self.balloon.interrupt_mode() == InterruptMode::Polling
+    }
+
+    fn serve(&mut self, machine: &mut Machine, ansi: bool) {
+        if self.failed || !(self.balloon.is_pending() || self.is_due(machine.now())) {
+            return;
+        }
+        match self.balloon.poll(machine) {
+            Ok(progress) => self.tell(progress, machine.now(), ansi),
+            Err(error) => {
+                self.failed = true;
+                self.movement = None;
+                error!("{}: {error}; the device was reset and is left alone", self.balloon.name());
+            }
+        }
+    }
+
+    fn is_due(&self, now: u64) -> bool {
+        self.is_polled() && now >= self.look
+    }
+
+    fn tell(&mut self, progress: Progress, now: u64, ansi: bool) {
+        self.look = now + if progress.next == Next::Idle { POLL_IDLE } else { POLL_BUSY };
+        let status = self.balloon.status();
+        let (actual, target) = (status.actual * FRAME_SIZE, status.target * FRAME_SIZE);
+        let changes = progress.changes;
+        if changes.contains(Changes::TARGET) {
+            self.movement = (actual != target).then(|| Movement::begin(actual, target, now));
+            self.told = now;
+            emit(&status);
+        }
+        if let Some(movement) = &mut self.movement {
+            movement.advance(actual, now);
+        }
+        if changes.contains(Changes::SHORT) {
+            self.tell_short(&status);
+        }
+        if changes.contains(Changes::SETTLED) {
+            self.finish(&status);
+        } else if self.movement.is_some() && now.saturating_sub(self.told) >= if ansi { REDRAW } else { PLAIN } {
+            self.told = now;
+            self.tell_progress(&status, ansi);
+        }
+    }
+
+    fn tell_progress(&self, status: &BalloonStatus, ansi: bool) {
+        emit(status);
+        // On a terminal the movement stands in the status line, which whoever draws that takes from `Balloons`.
+        if let Some(movement) = self.movement.filter(|_| !ansi && serial::is_text()) {
+            info!("{}: {movement}", self.balloon.name());
+        }
+    }
+
+    fn finish(&mut self, status: &BalloonStatus) {
+        emit(status);
+        if let Some(movement) = self.movement.take()
+            && serial::is_text()
+        {
+            info!("{}: {movement} in {} ms", self.balloon.name(), movement.elapsed() / 1_000_000);
+        }
+    }
+
+    fn tell_short(&mut self, status: &BalloonStatus) {
+        let (actual, target) = (status.actual * FRAME_SIZE, status.target * FRAME_SIZE);
+        let message = format!(
+            "the host asks for {} MiB; the balloon stops at {} MiB, because the kernel keeps the rest to live on",
+            target >> 20,
+            actual >> 20
+        );
+        self.movement = None;
+        warn!("{}: {message}", self.balloon.name());
+        serial::emit("floor", |line| {
+            line.number("target", target).number("actual", actual).text("message", &message);
+        });
+    }
+}
+
+fn emit(status: &BalloonStatus) {
+    serial::emit("balloon", |line| {
+        line.number("target", status.target * FRAME_SIZE).number("actual", status.actual * FRAME_SIZE);
+    });
+}

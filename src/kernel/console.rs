@@ -1,0 +1,375 @@
+//! The console: commands from the serial line, and the line that is being typed.
+
+use alloc::string::String;
+
+use ballonet::boot::{Terminal, parse_size};
+use ballonet::console::{Edit, LineEditor};
+use ballonet::machine::{io_apic, lines, local_apic, log as serial, paging, vectors};
+use ballonet::machine::{Machine, frames, power};
+use ballonet::memory::FRAME_SIZE;
+use ballonet::pci::listing::{Details, Line};
+use ballonet::pci::Tree;
+use ballonet::platform::Platform;
+use ballonet::virtio::InterruptMode;
+
+use crate::balloons::Balloons;
+use crate::held::Held;
+use crate::symbols::HEAP;
+
+/// A command: its name, its arguments, what it does.
+const COMMANDS: [(&str, &str, &str); 13] = [
+    ("help", "", "this list"),
+    ("info", "", "the kernel, the CPU, the clock"),
+    ("acpi", "", "the ACPI tables"),
+    ("pci", "[-v]", "the PCI devices"),
+    ("virtio", "", "the balloon devices: features, queues, interrupts"),
+    ("irq", "", "interrupt vectors and how often each came"),
+    ("mem", "[map]", "memory by state"),
+    ("mem", "hold SIZE | verify | release", "fill memory with a pattern, look at it again, give it back"),
+    ("balloon", "", "targets and sizes"),
+    ("stats", "", "what the drivers have counted"),
+    ("poweroff", "", "reset the devices and switch off"),
+    ("reboot", "", "reset the devices and start again"),
+    ("fault", "page | panic", "fail on purpose, to see how failures are told"),
+];
+
+/// The prompt.
+const PROMPT: &str = "> ";
+
+/// What a command leads to beyond its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing.
+    Done,
+    /// Switch off.
+    PowerOff,
+    /// Start again.
+    Reboot,
+}
+
+/// What the commands work on.
+pub struct Context<'k> {
+    /// The machine.
+    pub machine: &'k mut Machine,
+    /// Its PCI devices.
+    pub tree: &'k Tree,
+    /// Its balloons.
+    pub balloons: &'k mut Balloons,
+    /// The memory held.
+    pub held: &'k mut Held,
+}
+
+/// The console's state.
+pub struct Console {
+    editor: LineEditor,
+    ansi: bool,
+    /// When the status line was last drawn because the balloon moved; 0 when it has come to rest since.
+    drawn: u64,
+}
+
+/// Time between two drawings of a moving balloon: 100 ms.
+const REDRAW: u64 = 100_000_000;
+
+/// Writes a line of an answer.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        serial::line(format_args!($($argument)*))
+    };
+}
+
+impl Console {
+    /// A console for a terminal of this kind.
+    pub fn new(terminal: Terminal) -> Self {
+        Self { editor: LineEditor::new(), ansi: terminal == Terminal::Ansi, drawn: 0 }
+    }
+
+    /// Takes a byte that was typed. A finished line is run.
+    pub fn feed(&mut self, byte: u8, context: &mut Context<'_>) -> Outcome {
+        match self.editor.feed(byte) {
+            Edit::Nothing => Outcome::Done,
+            Edit::Changed => {
+                self.draw(context.balloons);
+                Outcome::Done
+            }
+            Edit::Line(line) => {
+                serial::set_status(format_args!(""));
+                if serial::is_text() {
+                    say!("{PROMPT}{line}");
+                }
+                let outcome = run(&line, context);
+                self.draw(context.balloons);
+                outcome
+            }
+        }
+    }
+
+    /// Draws the status line while a balloon moves, and once when it has come to rest.
+    pub fn draw_if_moving(&mut self, balloons: &Balloons) {
+        let Some(movement) = balloons.movement() else {
+            if core::mem::take(&mut self.drawn) != 0 {
+                self.draw(balloons);
+            }
+            return;
+        };
+        if self.drawn == 0 || movement.now >= self.drawn + REDRAW {
+            self.drawn = movement.now.max(1);
+            self.draw(balloons);
+        }
+    }
+
+    /// Draws the status line: how the balloon moves, and the line being typed. Only on a terminal.
+    pub fn draw(&self, balloons: &Balloons) {
+        if !self.ansi {
+            return;
+        }
+        let line = self.editor.text();
+        let back = Back(self.editor.right_of_cursor());
+        match balloons.movement() {
+            Some(movement) => serial::set_status(format_args!("{movement} {PROMPT}{line}{back}")),
+            None => serial::set_status(format_args!("{PROMPT}{line}{back}")),
+        }
+    }
+}
+
+/// Moves the cursor back (ECMA-48 CUB).
+struct Back(usize);
+
+impl core::fmt::Display for Back {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.0 == 0 { Ok(()) } else { write!(f, "\x1b[{}D", self.0) }
+    }
+}
+
+fn run(line: &str, context: &mut Context<'_>) -> Outcome {
+    let mut words = line.split_ascii_whitespace();
+    let Some(command) = words.next() else { return Outcome::Done };
+    let arguments: alloc::vec::Vec<&str> = words.collect();
+    match (command, arguments.as_slice()) {
+        ("help" | "?", []) => help(),
+        ("info", []) => info(context),
+        ("acpi", []) => acpi(context.machine),
+        ("pci", []) => pci(context, false),
+        ("pci", ["-v"]) => pci(context, true),
+        ("virtio", []) => virtio(context.balloons),
+        ("irq", []) => irq(),
+        ("mem", []) => mem(context.held),
+        ("mem", ["map"]) => map(),
+        ("mem", ["hold", size]) => hold(size, context.held),
+        ("mem", ["verify"]) => verify(context.held),
+        ("mem", ["release"]) => release(context),
+        ("balloon", []) => balloon(context.balloons),
+        ("stats", []) => stats(context.balloons),
+        ("poweroff", []) => return Outcome::PowerOff,
+        ("reboot", []) => return Outcome::Reboot,
+        ("fault", ["page"]) => fault(),
+        ("fault", ["panic"]) => panic!("asked for at the console"),
+        (known, given) if COMMANDS.iter().any(|(name, ..)| *name == known) => {
+            say!("`{known}` does not take `{}`:", given.join(" "));
+            usage(Some(known));
+        }
+        (unknown, _) => say!("there is no command `{unknown}`; `help` lists those there are"),
+    }
+    Outcome::Done
+}
+
+fn help() {
+    usage(None);
+}
+
+fn usage(only: Option<&str>) {
+    for (name, arguments, about) in COMMANDS.iter().filter(|(name, ..)| only.is_none_or(|only| only == *name)) {
+        let call = alloc::format!("{name} {arguments}");
+        say!("  {call:<34} {about}");
+    }
+}
+
+fn info(context: &mut Context<'_>) {
+    let machine = &*context.machine;
+    let brand = ballonet::machine::cpu::brand();
+    let brand = String::from_utf8_lossy(&brand);
+    say!("ballonet {}, loaded by {}", env!("CARGO_PKG_VERSION"), machine.boot_info().protocol);
+    say!("command line: {}", String::from_utf8_lossy(machine.boot_info().command_line.as_bytes()));
+    say!("CPU: {}", brand.trim_matches(['\0', ' ']));
+    let mode = if local_apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
+    say!("local APIC {} in {mode} mode, {} errors", local_apic::id(), local_apic::errors());
+    say!("TSC: {} MHz, {}", machine.rate.tsc_hz / 1_000_000, machine.rate.source);
+    let image = machine.image();
+    say!("image: {:#x}-{:#x}, {} KiB", image.start, image.end - 1, (image.end - image.start) / 1024);
+    say!("up {} ms", machine.now() / 1_000_000);
+}
+
+fn acpi(machine: &Machine) {
+    let Some(acpi) = &machine.acpi else {
+        say!("there is no ACPI");
+        return;
+    };
+    for table in acpi.tables.iter() {
+        say!("{table}");
+    }
+    for problem in &acpi.problems {
+        say!("problem: {problem}");
+    }
+}
+
+fn pci(context: &mut Context<'_>, verbose: bool) {
+    for node in context.tree.nodes() {
+        say!("{}", Line(node.function()));
+        if verbose {
+            for line in alloc::format!("{}", Details::new(context.machine.config(), node)).lines() {
+                say!("{line}");
+            }
+        }
+    }
+}
+
+fn virtio(balloons: &Balloons) {
+    for driver in balloons.drivers() {
+        say!("{}: balloon at {}, modern, split rings, {}", driver.name(), driver.function(), driver.interrupt_mode());
+        let features: alloc::vec::Vec<_> = ballonet::boot::feature_names(driver.features().bits()).collect();
+        say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
+        for (name, size) in driver.queues() {
+            say!("  queue {name}: {size} entries");
+        }
+        if let Some(error) = driver.failed() {
+            say!("  failed: {error}");
+        }
+    }
+    if balloons.is_empty() {
+        say!("there is no virtio balloon");
+    }
+}
+
+fn irq() {
+    for view in vectors::views() {
+        count(&view.name, view.count, format_args!("vector {:#04x}, {} unclaimed", view.vector, view.unclaimed));
+    }
+    for (name, claimed, inputs) in lines::views() {
+        count(&name, claimed, format_args!("line, GSI {inputs:?} of {}", io_apic::end()));
+    }
+    if lines::storms() > 0 {
+        say!("{} inputs were masked: nobody claimed their interrupts", lines::storms());
+    }
+}
+
+/// An interrupt's name and count: an event of its own for programs.
+fn count(name: &str, count: u64, about: core::fmt::Arguments<'_>) {
+    if serial::is_text() {
+        say!("{name:<20} {count:>10}  {about}");
+    } else {
+        serial::emit("irq", |line| {
+            line.text("name", name).number("count", count);
+        });
+    }
+}
+
+fn mem(held: &Held) {
+    let counts = frames::with(|frames| frames.counts());
+    let heap = HEAP.view();
+    let mib = |frames: u64| frames * FRAME_SIZE >> 20;
+    for (name, frames) in [
+        ("total", counts.total),
+        ("free", counts.free),
+        ("used", counts.used),
+        ("ballooned", counts.ballooned),
+        ("reserved", counts.reserved),
+    ] {
+        say!("{name:<10} {frames:>10} frames {:>8} MiB", mib(frames));
+    }
+    say!("{} regions of 2 MiB are wholly free; the largest free block has {} frames", counts.free_regions, counts.largest_free_block);
+    let history = counts.history;
+    say!("{} allocations, {} failed, {} frees, {} refused", history.allocations, history.failures, history.frees, history.refusals);
+    say!("heap: {} of {} KiB used; held: {} MiB", heap.used >> 10, heap.size >> 10, held.bytes() >> 20);
+    say!("{} windows onto devices are open", paging::with(|space| space.windows()));
+    match frames::with(|frames| frames.check()) {
+        Ok(()) => say!("the allocator's records agree with each other"),
+        Err(error) => say!("the allocator's records are wrong: {error}"),
+    }
+}
+
+fn map() {
+    // Collected first: writing to the serial line takes long, and frames are locked meanwhile.
+    let runs: alloc::vec::Vec<_> = {
+        let count = frames::with(|frames| frames.runs().count());
+        let mut runs = alloc::vec::Vec::with_capacity(count + 8);
+        frames::with(|frames| runs.extend(frames.runs().take(count + 8)));
+        runs
+    };
+    for (run, state) in runs {
+        say!("{:#014x} {:>10} KiB {state}", run.start().start().as_u64(), run.bytes() >> 10);
+    }
+}
+
+fn hold(size: &str, held: &mut Held) {
+    match parse_size(size) {
+        Ok(bytes) => {
+            let bytes = held.hold(bytes);
+            serial::emit("held", |line| {
+                line.number("bytes", bytes);
+            });
+            if serial::is_text() {
+                say!("{} KiB are held", bytes >> 10);
+            }
+        }
+        Err(error) => say!("{error}"),
+    }
+}
+
+fn verify(held: &Held) {
+    let verdict = held.verify();
+    serial::emit("verify", |line| {
+        line.boolean("ok", verdict.bad == 0).number("bytes", verdict.bytes).number("bad", verdict.bad);
+    });
+    if serial::is_text() {
+        say!("{} of {} words are not what was written", verdict.bad, verdict.bytes / 8);
+    }
+}
+
+fn release(context: &mut Context<'_>) {
+    context.held.release();
+    context.balloons.memory_freed();
+    say!("nothing is held");
+}
+
+fn balloon(balloons: &Balloons) {
+    for driver in balloons.drivers() {
+        let status = driver.status();
+        let mib = |frames: u64| frames * FRAME_SIZE >> 20;
+        let short = if status.short { ", as much as there is" } else { "" };
+        say!("{}: {} of {} MiB{short}", driver.name(), mib(status.actual), mib(status.target));
+        if status.inflating + status.deflating > 0 {
+            say!("  on the way: {} frames to the host, {} back", status.inflating, status.deflating);
+        }
+    }
+    if balloons.is_empty() {
+        say!("there is no virtio balloon");
+    }
+}
+
+fn stats(balloons: &Balloons) {
+    for driver in balloons.drivers() {
+        let counters = driver.counters();
+        let interrupts = counters.config_interrupts + counters.vring_interrupts;
+        say!("{}: {} kicks, {interrupts} interrupts, {} polls, {} for nothing", driver.name(), counters.kicks, counters.polls, counters.spurious);
+        say!("  inflated {} frames in {} requests", counters.inflate_frames, counters.inflate_requests);
+        say!("  deflated {} frames in {} requests", counters.deflate_frames, counters.deflate_requests);
+        say!("  target read {} times, size written {} times, statistics sent {} times", counters.target_reads, counters.actual_writes, counters.statistics);
+        if driver.interrupt_mode() == InterruptMode::Line {
+            say!("  {} interrupts on the line were not its own", counters.stray_interrupts);
+        }
+    }
+    let dropped = serial::with_serial(|serial| serial.dropped());
+    say!("serial line: {dropped} bytes dropped");
+}
+
+/// Reads where nothing is mapped: page 0.
+fn fault() {
+    ballonet::machine::fault::provoke();
+}
+
+/// Switches off or starts again.
+pub fn end(outcome: Outcome) -> ! {
+    match outcome {
+        Outcome::Reboot => power::reboot(),
+        Outcome::Done | Outcome::PowerOff => power::exit(power::ExitStatus::Success),
+    }
+}

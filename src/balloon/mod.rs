@@ -1,1 +1,25 @@
-//! balloon.
+//! The traditional memory balloon (virtio 1.4, 5.5): gives page frames to the host and takes them back.
+//!
+//! [`Balloon`] drives a device; what it does next is decided by [`Plan`], a state machine without I/O.
+
+#![forbid(unsafe_code)]
+
+mod counters;
+mod driver;
+mod error;
+mod options;
+mod parts;
+mod plan;
+mod probe;
+mod queues;
+mod requests;
+mod statistics;
+pub mod wire;
+
+pub use counters::Counters;
+pub use driver::{Balloon, BalloonStatus, Changes, Next, Progress};
+pub use error::BalloonError;
+pub use options::Options;
+pub use plan::{Action, Plan};
+pub use queues::{MissingQueue, QueueNumbers, resolve};
+pub use statistics::{MemoryStatistics, Statistics};

@@ -28,6 +28,7 @@ pub struct DriverFound(());
 /// State: features are settled, queues can be set up.
 #[derive(Debug)]
 pub struct FeaturesOk {
+    offered: Features,
     features: Features,
 }
 
@@ -159,11 +160,16 @@ impl<T: Transport> Device<T, DriverFound> {
                 Err(error) => return Err(self.fail(NegotiationError::Transport(error))),
             }
         }
-        Ok(Device { transport: self.transport, status: self.status, state: FeaturesOk { features: accepted } })
+        Ok(Device { transport: self.transport, status: self.status, state: FeaturesOk { offered, features: accepted } })
     }
 }
 
 impl<T: Transport> Device<T, FeaturesOk> {
+    /// The features that the device offers.
+    pub fn offered(&self) -> Features {
+        self.state.offered
+    }
+
     /// The features that both sides agreed on.
     pub fn features(&self) -> Features {
         self.state.features

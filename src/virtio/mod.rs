@@ -21,7 +21,7 @@ mod split;
 mod transport;
 
 pub use capability::{Capabilities, CapabilityError, Notification, SharedMemory, VendorData};
-pub use device::{Acknowledged, Device, DriverFound, DriverOk, FeaturesOk, Quiesced, Reset};
+pub use device::{Acknowledged, Device, DriverFound, DriverOk, Failure, FeaturesOk, Quiesced, Reset};
 pub use events::{Events, Pending, config_changed, intx_interrupt, shared_vring_interrupt, vring_interrupt};
 pub use interrupt::{InterruptError, InterruptMode, Interrupts, QueueName, find_vqs};
 pub use modern::{Modern, ModernError};

@@ -1,0 +1,33 @@
+//! What a balloon has done so far, for whoever measures it.
+
+/// Counts since the driver started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Calls of [`super::Balloon::poll`].
+    pub polls: u64,
+    /// Calls of it after an interrupt for which there was nothing to do.
+    pub spurious: u64,
+    /// Kicks, of all queues.
+    pub kicks: u64,
+    /// Interrupts for configuration changes.
+    pub config_interrupts: u64,
+    /// Interrupts for used buffers.
+    pub vring_interrupts: u64,
+    /// Interrupts on a shared line that were not this device's.
+    pub stray_interrupts: u64,
+    /// Requests to take frames that the host has confirmed.
+    pub inflate_requests: u64,
+    /// Frames in them.
+    pub inflate_frames: u64,
+    /// Requests to give frames back that the host has confirmed.
+    pub deflate_requests: u64,
+    /// Frames in them.
+    pub deflate_frames: u64,
+    /// Times that statistics were sent, the first included.
+    pub statistics: u64,
+    /// Reads of the target.
+    pub target_reads: u64,
+    /// Writes of the balloon's size.
+    pub actual_writes: u64,
+}

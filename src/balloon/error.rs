@@ -1,0 +1,76 @@
+//! What can go wrong with a balloon.
+
+use derive_more::{Display, Error, From};
+
+use super::queues::MissingQueue;
+use crate::pci::Bdf;
+use crate::platform::DmaExhausted;
+use crate::virtio::{CapabilityError, InterruptError, ModernError, NegotiationError, QueueError, TransportError};
+
+/// Why a balloon cannot be driven, or not any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
+pub enum BalloonError {
+    /// There is no PCI function.
+    #[display("there is no function at {_0}")]
+    NoFunction(#[error(not(source))] Bdf),
+    /// The function is something else.
+    #[display("{function} is {vendor:04x}:{device:04x}, not a balloon")]
+    NotABalloon {
+        /// The function.
+        function: Bdf,
+        /// Its vendor ID.
+        vendor: u16,
+        /// Its device ID.
+        device: u16,
+    },
+    /// The device has no modern interface.
+    #[display("{_0} has no modern virtio interface")]
+    NoModernInterface(#[error(not(source))] Bdf),
+    /// Its structures are not where they could be used.
+    #[display("{_0}")]
+    #[from]
+    Capability(CapabilityError),
+    /// Its structures could not be mapped.
+    #[display("{_0}")]
+    #[from]
+    Mapping(ModernError),
+    /// Its registers do not work as they should.
+    #[display("{_0}")]
+    #[from]
+    Transport(TransportError),
+    /// No features could be agreed on.
+    #[display("{_0}")]
+    #[from]
+    Negotiation(NegotiationError),
+    /// The interrupt mode that was asked for is not to be had.
+    #[display("{_0}")]
+    #[from]
+    Interrupt(InterruptError),
+    /// The device configuration lacks the target or the size.
+    #[display("{function}: a device configuration of {length} bytes, 8 needed")]
+    ShortConfig {
+        /// The function.
+        function: Bdf,
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The device lacks a queue.
+    #[display("{_0}")]
+    #[from]
+    MissingQueue(MissingQueue),
+    /// There is no memory for queues and requests.
+    #[display("{_0}")]
+    #[from]
+    Memory(DmaExhausted),
+    /// The device broke the rules of a queue.
+    #[display("{queue} queue: {error}")]
+    Queue {
+        /// The queue.
+        queue: &'static str,
+        /// How.
+        error: QueueError,
+    },
+    /// The device says that it needs a reset.
+    #[display("{_0} needs a reset")]
+    NeedsReset(#[error(not(source))] Bdf),
+}

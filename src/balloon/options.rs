@@ -1,0 +1,35 @@
+//! What whoever starts a balloon driver may choose.
+
+use alloc::string::String;
+
+use crate::virtio::InterruptMode;
+use crate::virtio::spec::Features;
+
+/// Choices for one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// The device's name, in logs and in its vectors' names.
+    pub name: String,
+    /// The interrupt mode to take; `None` for the first that works.
+    pub interrupts: Option<InterruptMode>,
+    /// Features not to accept although they are implemented.
+    pub declined: Features,
+    /// Frames that an earlier driver of this device left ballooned, which this one takes over.
+    pub adopted: u32,
+    /// The most requests in flight in one direction, 1 to 256. Each takes 1 KiB of DMA memory.
+    pub window: u16,
+}
+
+impl Options {
+    /// Choices for a device of this name: all automatic.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), interrupts: None, declined: Features::empty(), adopted: 0, window: 64 }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new("virtio0")
+    }
+}

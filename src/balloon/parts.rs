@@ -1,0 +1,110 @@
+//! What a driver takes from its platform (queues, requests, interrupts), and how all of it goes back.
+
+use super::requests::{Request, Requests};
+use crate::memory::FrameRun;
+use crate::pci::{Command, Function};
+use crate::platform::{DmaExhausted, PageFrames, Platform};
+use crate::virtio::{Alignment, Interrupts, Layout, Quiesced, SplitOptions, SplitQueue, Transport, TransportError};
+
+/// A queue of the balloon.
+pub(super) type Vring<P, T> = SplitQueue<<P as Platform>::Memory, T>;
+
+/// The largest queue that is made; more would be memory wasted, since requests in flight are limited anyway.
+const QUEUE_SIZE_LIMIT: u16 = 1024;
+
+/// All that is to be given back when a driver ends, or when it fails to start half-way.
+pub(super) struct Parts<P: Platform> {
+    pub(super) function: Function,
+    /// The command register as it was found.
+    pub(super) command: Command,
+    pub(super) inflate: Option<Vring<P, Request>>,
+    pub(super) deflate: Option<Vring<P, Request>>,
+    pub(super) statistics: Option<Vring<P, ()>>,
+    pub(super) requests: Option<Requests<P::Memory>>,
+    pub(super) interrupts: Option<Interrupts<P::Registers>>,
+}
+
+/// The layout of a queue for which the device says `size`: a power of two, as split queues need.
+pub(super) fn layout(size: u16) -> Option<Layout> {
+    let size = size.min(QUEUE_SIZE_LIMIT);
+    Layout::new(1 << size.checked_ilog2()?, Alignment::Modern)
+}
+
+/// Allocates a queue.
+pub(super) fn allocate<P: Platform, T>(
+    platform: &mut P,
+    layout: Layout,
+    event_idx: bool,
+) -> Result<Vring<P, T>, DmaExhausted> {
+    // The device only reads. What it says it wrote means nothing to a balloon, and some count what they read.
+    let options = SplitOptions { event_idx, indirect_entries: 0, lenient_length: true };
+    SplitQueue::allocate(platform, layout, options)
+}
+
+impl<P: Platform> Parts<P> {
+    /// Nothing yet, but for the function whose command register held `command`.
+    pub(super) fn new(function: Function, command: Command) -> Self {
+        Self { function, command, inflate: None, deflate: None, statistics: None, requests: None, interrupts: None }
+    }
+
+    /// Gives everything back, in an order that leaves nobody with what is gone: the device has stopped, so memory
+    /// first, then interrupts, then the registers that their handler reads.
+    ///
+    /// A device that would not stop may go on using memory. It is cut off from it as far as PCI can do that, and what it
+    /// was given is not used again: neither the queues nor the frames in flight.
+    pub(super) fn dismantle<T>(mut self, platform: &mut P, transport: T, stopped: Result<Quiesced, TransportError>)
+    where
+        P: PageFrames,
+        T: Transport<Registers = P::Registers>,
+    {
+        let interrupts = self.interrupts.take();
+        let (function, command) = (self.function, self.command);
+        match stopped {
+            Ok(proof) => self.release_memory(platform, &proof),
+            Err(error) => {
+                log::error!("{error}; the memory it was given is not used again");
+                // Dropping it could give it back.
+                core::mem::forget(self);
+            }
+        }
+        if let Some(interrupts) = interrupts {
+            interrupts.release(platform, &function);
+        }
+        transport.release(platform);
+        restore_command(platform, &function, command);
+    }
+
+    fn release_memory(self, platform: &mut P, proof: &Quiesced)
+    where
+        P: PageFrames,
+    {
+        if let Some(queue) = self.inflate {
+            // The host may have taken these or not; after the reset they are ordinary memory with any contents.
+            let requests = queue.release(platform, proof);
+            give(platform, &requests, P::release);
+        }
+        if let Some(queue) = self.deflate {
+            // These the host may still have: without its word they stay ballooned.
+            let requests = queue.release(platform, proof);
+            give(platform, &requests, P::confirm_ballooned);
+        }
+        if let Some(queue) = self.statistics {
+            queue.release(platform, proof);
+        }
+        if let Some(requests) = self.requests {
+            platform.release_dma(requests.into_memory());
+        }
+    }
+}
+
+fn give<P>(platform: &mut P, requests: &[Request], give: impl Fn(&mut P, FrameRun)) {
+    for run in requests.iter().flat_map(Request::runs) {
+        give(platform, *run);
+    }
+}
+
+/// Takes back what was turned on of decoding and bus mastering. INTx stays off: nobody is there to serve the line.
+pub(super) fn restore_command<P: Platform>(platform: &mut P, function: &Function, found: Command) {
+    let turned_on = Command::IO | Command::MEMORY | Command::BUS_MASTER;
+    function.disable(platform.config(), turned_on - found);
+}

@@ -1,0 +1,140 @@
+//! What the balloon does next: a state machine without I/O.
+//!
+//! It knows the target, the size that the host has confirmed, and what is on its way. Frames move in one direction at a
+//! time: when the target turns around, what is in flight comes back before the other direction starts, so no frame is
+//! asked back before the host has confirmed that it has it.
+
+/// What to do next. Counts are in frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing: the target is reached, or cannot be for now.
+    Rest,
+    /// Nothing before what is in flight has come back.
+    Wait,
+    /// Give at most this many more frames to the host.
+    Inflate(u64),
+    /// Ask at most this many frames back.
+    Deflate(u64),
+}
+
+/// The state. All counts are in 4 KiB frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Plan {
+    target: u64,
+    actual: u64,
+    inflating: u64,
+    deflating: u64,
+    /// The platform had no frame left to give, or none to ask back.
+    short: bool,
+    /// That was said for this target.
+    announced: bool,
+}
+
+impl Plan {
+    /// A balloon that holds `actual` frames, and is to keep them.
+    pub const fn new(actual: u32) -> Self {
+        let actual = actual as u64;
+        Self { target: actual, actual, inflating: 0, deflating: 0, short: false, announced: false }
+    }
+
+    /// The size that the host wants.
+    pub const fn target(&self) -> u64 {
+        self.target
+    }
+
+    /// The size that the host has confirmed: frames count until they are confirmed to be back, and from when they are
+    /// confirmed to be given.
+    pub const fn actual(&self) -> u64 {
+        self.actual
+    }
+
+    /// Frames on their way to the host.
+    pub const fn inflating(&self) -> u64 {
+        self.inflating
+    }
+
+    /// Frames on their way back.
+    pub const fn deflating(&self) -> u64 {
+        self.deflating
+    }
+
+    /// Whether the balloon stops short of the target because the platform has no more frames for it.
+    pub const fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Whether the target is reached and nothing is in flight.
+    pub const fn is_settled(&self) -> bool {
+        self.target == self.actual && self.inflating == 0 && self.deflating == 0
+    }
+
+    /// The host names a target, in mid-course or not. Returns whether it is a new one.
+    pub fn set_target(&mut self, target: u32) -> bool {
+        let target = u64::from(target);
+        if target == self.target {
+            return false;
+        }
+        *self = Self { target, short: false, announced: false, ..*self };
+        true
+    }
+
+    /// What to do next.
+    pub const fn next(&self) -> Action {
+        // What the size will be once all that is in flight has arrived.
+        let expected = (self.actual + self.inflating).saturating_sub(self.deflating);
+        let idle = if self.inflating + self.deflating > 0 { Action::Wait } else { Action::Rest };
+        if self.target > expected && self.deflating == 0 && !self.short {
+            Action::Inflate(self.target - expected)
+        } else if self.target < expected && self.inflating == 0 && !self.short {
+            Action::Deflate(expected - self.target)
+        } else {
+            idle
+        }
+    }
+
+    /// `frames` were sent to the host.
+    pub const fn inflate_sent(&mut self, frames: u32) {
+        self.inflating += frames as u64;
+    }
+
+    /// The host has confirmed `frames` that were sent to it.
+    pub const fn inflated(&mut self, frames: u32) {
+        self.inflating -= frames as u64;
+        self.actual += frames as u64;
+    }
+
+    /// `frames` were asked back.
+    pub const fn deflate_sent(&mut self, frames: u32) {
+        self.deflating += frames as u64;
+    }
+
+    /// The host has confirmed `frames` that were asked back.
+    pub const fn deflated(&mut self, frames: u32) {
+        self.deflating -= frames as u64;
+        self.actual = self.actual.saturating_sub(frames as u64);
+    }
+
+    /// The driver gave up. What was in flight has gone back to where it came from.
+    pub const fn stopped(&mut self) {
+        self.inflating = 0;
+        self.deflating = 0;
+    }
+
+    /// The platform has no more frames for the direction that [`Plan::next`] named. Returns whether that is news: the
+    /// first time for this target.
+    pub const fn ran_short(&mut self) -> bool {
+        self.short = true;
+        let news = !self.announced;
+        self.announced = true;
+        news
+    }
+
+    /// Memory has become free. Returns whether that gives the balloon something to do.
+    pub const fn memory_freed(&mut self) -> bool {
+        let resumes = self.short && self.target > self.actual;
+        if resumes {
+            self.short = false;
+        }
+        resumes
+    }
+}

@@ -1,0 +1,204 @@
+//! From a PCI function to a running balloon: the initialization sequence (virtio 1.4, 3.1.1), and how it is undone.
+
+use alloc::vec::Vec;
+
+use super::BalloonError;
+use super::driver::{Balloon, Running};
+use super::options::Options;
+use super::parts::{Parts, allocate, layout, restore_command};
+use super::queues::{MissingQueue, QUEUES, QueueNumbers, resolve};
+use super::requests::Requests;
+use super::statistics::{MemoryStatistics, Selection};
+use super::wire::{CONFIG_SIZE, MUST_TELL_HOST, STATS_VQ};
+use crate::pci::{Bars, Bdf, Command, Function};
+use crate::platform::{PageFrames, Platform};
+use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
+use crate::virtio::{
+    Capabilities, Device, Doorbell, Failure, FeaturesOk, Kick, Modern, Queue, QueueIndex, QueueName, Reset, Transport,
+    Wanted, find_vqs,
+};
+
+/// The features that this driver implements.
+///
+/// MUST_TELL_HOST costs nothing: frames are never used again before the host has confirmed. ACCESS_PLATFORM: all
+/// addresses of rings and buffers come from [`crate::platform::DmaMemory::device_address`], which is what this bit asks
+/// for; frame numbers stay physical, as the balloon defines them. ORDER_PLATFORM: on x86-64 the fences of
+/// [`crate::virtio::barrier`] order memory for devices just as for CPUs; elsewhere they might not.
+const fn implemented() -> Features {
+    let features = MUST_TELL_HOST
+        .union(STATS_VQ)
+        .union(Features::VERSION_1)
+        .union(Features::EVENT_IDX)
+        .union(Features::ACCESS_PLATFORM);
+    if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+        features.union(Features::ORDER_PLATFORM)
+    } else {
+        features
+    }
+}
+
+/// The transport of a platform.
+pub(super) type PlatformTransport<P> = Modern<<P as Platform>::Registers>;
+
+/// The doorbells, and the kick that waits for the device to run.
+pub(super) struct Doorbells {
+    pub(super) inflate: Doorbell,
+    pub(super) deflate: Doorbell,
+    /// The statistics queue's; it exists if the queue does.
+    pub(super) statistics: Option<Doorbell>,
+}
+
+/// Whether a function is a balloon: by vendor and device alone, of which there are two that count (4.1.2).
+pub(super) fn is_balloon(vendor: u16, device: u16) -> bool {
+    vendor == VENDOR && (device == MODERN_DEVICE_BASE + DEVICE_TYPE_BALLOON || device == TRANSITIONAL_BALLOON)
+}
+
+/// What setting up gives beside the parts.
+struct Ready {
+    doorbells: Doorbells,
+    selection: Selection,
+    statistics_kick: Option<Kick>,
+}
+
+impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
+    /// Whether the PCI function with these IDs is a balloon.
+    pub fn matches(vendor: u16, device: u16) -> bool {
+        is_balloon(vendor, device)
+    }
+
+    /// Starts a driver for the balloon at `function`. It works from the first [`Balloon::poll`] on, to be called at once.
+    ///
+    /// # Errors
+    /// When there is no balloon, or it cannot be brought up. Everything taken from the platform has been given back,
+    /// and the device has been told that the driver gave up.
+    pub fn probe(platform: &mut P, function: Bdf, options: Options) -> Result<Self, BalloonError> {
+        let found = Function::probe(platform.config(), function).ok_or(BalloonError::NoFunction(function))?;
+        let (vendor, device) = (found.vendor(), found.device());
+        if !is_balloon(vendor, device) {
+            return Err(BalloonError::NotABalloon { function, vendor, device });
+        }
+        let bars = Bars::size(platform.config(), &found);
+        let capabilities =
+            Capabilities::find(platform.config(), &found, &bars)?.ok_or(BalloonError::NoModernInterface(function))?;
+        let command = found.enable(platform.config(), decoding(&capabilities));
+        let transport =
+            Modern::new(platform, &capabilities).inspect_err(|_| restore_command(platform, &found, command))?;
+        let device = match negotiate(platform, transport, &options) {
+            Ok(device) => device,
+            Err(Failure { transport, error }) => {
+                transport.release(platform);
+                restore_command(platform, &found, command);
+                return Err(error);
+            }
+        };
+        Self::start(platform, device, &bars, Parts::new(found, command), options)
+    }
+
+    /// Sets the queues up and starts the device, or gives everything back.
+    fn start(
+        platform: &mut P,
+        mut device: Device<PlatformTransport<P>, FeaturesOk>,
+        bars: &Bars,
+        mut parts: Parts<P>,
+        options: Options,
+    ) -> Result<Self, BalloonError> {
+        // The device was reset: from here it may use memory, but has been given none.
+        parts.function.enable(platform.config(), Command::BUS_MASTER);
+        match set_up(platform, &mut device, bars, &mut parts, &options) {
+            Ok(ready) => {
+                let running = Running::new(device.driver_ok(), parts, ready.doorbells, ready.selection);
+                Ok(Self::new(options, running, ready.statistics_kick))
+            }
+            Err(error) => {
+                let (transport, stopped) = device.quiesce(platform, true);
+                parts.dismantle(platform, transport, stopped);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// What has to be decoded for the structures to be reached.
+fn decoding(capabilities: &Capabilities) -> Command {
+    let windows = [capabilities.common, capabilities.notify.window, capabilities.isr];
+    let windows = windows.into_iter().chain(capabilities.device);
+    // MSI-X tables are in memory even where the structures are not.
+    windows.fold(Command::MEMORY, |command, window| if window.io { command | Command::IO } else { command })
+}
+
+/// Steps 1 to 6: reset, acknowledge, settle the features.
+fn negotiate<P: Platform>(
+    platform: &P,
+    transport: PlatformTransport<P>,
+    options: &Options,
+) -> Result<Device<PlatformTransport<P>, FeaturesOk>, Failure<PlatformTransport<P>, BalloonError>> {
+    let device = Device::<_, Reset>::new(transport, platform).map_err(convert)?;
+    let wanted = Wanted { implemented: implemented(), declined: options.declined, dependencies: &[] };
+    device.acknowledge().driver().negotiate(&wanted).map_err(convert)
+}
+
+fn convert<T, E: Into<BalloonError>>(failure: Failure<T, E>) -> Failure<T, BalloonError> {
+    Failure { transport: failure.transport, error: failure.error.into() }
+}
+
+/// Step 7: everything that the device needs before it runs. What has been taken is in `parts`, also after an error.
+fn set_up<P: Platform + MemoryStatistics>(
+    platform: &mut P,
+    device: &mut Device<PlatformTransport<P>, FeaturesOk>,
+    bars: &Bars,
+    parts: &mut Parts<P>,
+    options: &Options,
+) -> Result<Ready, BalloonError> {
+    let length = device.transport().config_len();
+    if length < CONFIG_SIZE {
+        return Err(BalloonError::ShortConfig { function: parts.function.bdf(), length });
+    }
+    let (numbers, sizes) = queues(device)?;
+    let statistics = numbers.statistics.filter(|_| device.features().contains(STATS_VQ));
+    let selection = Selection::of(&platform.statistics());
+
+    let event_idx = device.features().contains(Features::EVENT_IDX);
+    let size = |queue: QueueIndex| layout(sizes[usize::from(queue.number())]);
+    let inflate_layout = size(numbers.inflate).ok_or(MissingQueue("inflate"))?;
+    let deflate_layout = size(numbers.deflate).ok_or(MissingQueue("deflate"))?;
+    let inflate = parts.inflate.insert(allocate::<P, _>(platform, inflate_layout, event_idx)?);
+    let deflate = parts.deflate.insert(allocate::<P, _>(platform, deflate_layout, event_idx)?);
+    let window = options.window.clamp(1, 256).min(inflate.size()).min(deflate.size());
+    let requests = parts.requests.insert(Requests::allocate(platform, window)?);
+    let mut statistics_queue = match statistics.and_then(|queue| Some((queue, size(queue)?))) {
+        Some((queue, layout)) => {
+            Some((queue, parts.statistics.insert(allocate::<P, ()>(platform, layout, event_idx)?)))
+        }
+        None => None,
+    };
+
+    let mut names = Vec::with_capacity(3);
+    names.push(QueueName { index: numbers.inflate, name: "inflate" });
+    names.push(QueueName { index: numbers.deflate, name: "deflate" });
+    names.extend(statistics_queue.as_ref().map(|(index, _)| QueueName { index: *index, name: "stats" }));
+    let function = (&parts.function, bars);
+    parts.interrupts = Some(find_vqs(platform, device, function, &options.name, &names, options.interrupts)?);
+
+    let doorbells = Doorbells {
+        inflate: device.enable_queue(numbers.inflate, inflate.size(), inflate.addresses())?,
+        deflate: device.enable_queue(numbers.deflate, deflate.size(), deflate.addresses())?,
+        statistics: match &statistics_queue {
+            Some((index, queue)) => Some(device.enable_queue(*index, queue.size(), queue.addresses())?),
+            None => None,
+        },
+    };
+    // The first buffer is there before the device runs, and kicked once it does.
+    let statistics_kick =
+        statistics_queue.as_mut().and_then(|(_, queue)| requests.offer_statistics(&mut **queue, &selection, platform));
+    Ok(Ready { doorbells, selection, statistics_kick })
+}
+
+/// The numbers of the queues, and the sizes of the first five.
+fn queues<T: Transport>(device: &mut Device<T, FeaturesOk>) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
+    let count = device.transport().queue_count();
+    let mut sizes = [0; QUEUES];
+    for (index, size) in (0..count).map_while(QueueIndex::new).zip(&mut sizes) {
+        *size = device.queue_size(index)?;
+    }
+    Ok((resolve(device.offered(), sizes)?, sizes))
+}

@@ -1,0 +1,139 @@
+//! Requests to move frames: a fixed pool of them, each with a slot of DMA memory for its frame numbers.
+//!
+//! Everything is allocated when the driver starts; moving frames allocates nothing.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::statistics::{self, MemoryStatistics, Selection};
+use super::wire::{PFN_SIZE, REQUEST_BYTES, REQUEST_FRAMES, write_pfns};
+use crate::memory::FrameRun;
+use crate::platform::{DmaExhausted, DmaMemory, Platform};
+use crate::virtio::{Chain, Kick, Queue, Segment};
+
+/// The most runs in a request. Memory in shorter runs than four frames makes requests shorter.
+const REQUEST_RUNS: usize = 64;
+
+/// Alignment of the DMA memory, so that a slot does not straddle a page.
+const ALIGN: usize = 4096;
+
+/// Frames that move, and where their numbers are.
+#[derive(Debug)]
+pub(super) struct Request {
+    slot: usize,
+    runs: Vec<FrameRun>,
+    frames: u32,
+}
+
+impl Request {
+    /// How many frames.
+    pub(super) fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// The frames, in the order of their numbers on the wire.
+    pub(super) fn runs(&self) -> &[FrameRun] {
+        &self.runs
+    }
+
+    /// Collects up to `most` frames from `take`, which is asked for at most as many as it is told, until there are
+    /// none. Returns whether there were enough for the request or for `most`.
+    pub(super) fn collect(&mut self, most: u64, mut take: impl FnMut(u32) -> Option<FrameRun>) -> bool {
+        let room = most.min(REQUEST_FRAMES as u64) as u32;
+        while self.frames < room && self.runs.len() < REQUEST_RUNS {
+            let wanted = room - self.frames;
+            let Some(run) = take(wanted) else { return false };
+            assert!(run.count() <= wanted, "the platform gave {run} where {wanted} frames were asked for");
+            self.frames += run.count();
+            self.runs.push(run);
+        }
+        true
+    }
+}
+
+/// The pool, with the DMA memory of all requests and of the statistics.
+#[derive(Debug)]
+pub(super) struct Requests<M> {
+    memory: M,
+    idle: Vec<Request>,
+    window: u16,
+    /// Frame numbers are put together here and go to the slot in one copy.
+    scratch: Box<[u8; REQUEST_BYTES]>,
+}
+
+impl<M: DmaMemory> Requests<M> {
+    /// A pool of at most `window` requests, of fewer when there is little memory.
+    ///
+    /// # Errors
+    /// When there is no memory for a single one.
+    pub(super) fn allocate<P>(platform: &mut P, window: u16) -> Result<Self, DmaExhausted>
+    where
+        P: Platform<Memory = M>,
+    {
+        let mut window = window.max(1);
+        loop {
+            let bytes = usize::from(window) * REQUEST_BYTES + statistics::BYTES;
+            match platform.allocate_dma(bytes, ALIGN) {
+                Ok(memory) => return Ok(Self::new(memory, window)),
+                Err(error) if window == 1 => return Err(error),
+                Err(_) => window /= 2,
+            }
+        }
+    }
+
+    fn new(memory: M, window: u16) -> Self {
+        // Backwards, so that the first request has the first slot.
+        let request = |slot| Request { slot: usize::from(slot), runs: Vec::with_capacity(REQUEST_RUNS), frames: 0 };
+        Self { memory, idle: (0..window).rev().map(request).collect(), window, scratch: Box::new([0; REQUEST_BYTES]) }
+    }
+
+    /// An empty request, if one is idle.
+    pub(super) fn take(&mut self) -> Option<Request> {
+        self.idle.pop()
+    }
+
+    /// Takes a request back. Its frames are no longer its own.
+    pub(super) fn put(&mut self, mut request: Request) {
+        request.runs.clear();
+        request.frames = 0;
+        self.idle.push(request);
+    }
+
+    /// Writes the request's frame numbers where the device will read them.
+    pub(super) fn write(&mut self, request: &Request) -> Segment {
+        let mut length = 0;
+        for run in &request.runs {
+            // `collect` keeps the sum of all runs below what the scratch holds.
+            length += write_pfns(*run, &mut self.scratch[length..]);
+        }
+        debug_assert_eq!(length, request.frames as usize * PFN_SIZE);
+        self.write_at(request.slot * REQUEST_BYTES, length)
+    }
+
+    /// Puts the statistics as they are now into their queue, which is empty: one buffer at a time (5.5.6.3.1). Returns
+    /// the kick that the device wants.
+    pub(super) fn offer_statistics<S: MemoryStatistics>(
+        &mut self,
+        queue: &mut impl Queue<()>,
+        selection: &Selection,
+        platform: &S,
+    ) -> Option<Kick> {
+        let mut bytes = [0; statistics::BYTES];
+        let length = selection.write(&platform.statistics(), &mut bytes);
+        self.scratch[..length].copy_from_slice(&bytes[..length]);
+        let segment = self.write_at(usize::from(self.window) * REQUEST_BYTES, length);
+        // An empty choice makes an empty buffer, which no queue takes: then the device gets none.
+        queue.add(Chain::readable(&[segment]), ()).ok()?;
+        queue.publish()
+    }
+
+    fn write_at(&mut self, offset: usize, length: usize) -> Segment {
+        self.memory.write_bytes(offset, &self.scratch[..length]);
+        Segment { address: self.memory.device_address() + offset as u64, length: length as u32 }
+    }
+
+    /// The DMA memory. The device no longer knows it.
+    pub(super) fn into_memory(self) -> M {
+        self.memory
+    }
+}

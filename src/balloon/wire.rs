@@ -1,0 +1,207 @@
+//! The balloon's words: feature bits, configuration fields, statistics tags, and how frame numbers and statistics are
+//! written (virtio 1.4, 5.5). Little-endian on a modern device.
+
+use crate::memory::FrameRun;
+use crate::virtio::spec::Features;
+
+/// The host is to be told before ballooned frames are used again.
+#[doc(alias = "VIRTIO_BALLOON_F_MUST_TELL_HOST")]
+pub const MUST_TELL_HOST: Features = Features::from_bits_retain(1 << 0);
+/// There is a queue for memory statistics.
+#[doc(alias = "VIRTIO_BALLOON_F_STATS_VQ")]
+pub const STATS_VQ: Features = Features::from_bits_retain(1 << 1);
+/// Ballooned frames may be taken back, whatever the target, when memory runs out.
+#[doc(alias = "VIRTIO_BALLOON_F_DEFLATE_ON_OOM")]
+pub const DEFLATE_ON_OOM: Features = Features::from_bits_retain(1 << 2);
+/// There is a queue for hints about free frames.
+#[doc(alias = "VIRTIO_BALLOON_F_FREE_PAGE_HINT")]
+pub const FREE_PAGE_HINT: Features = Features::from_bits_retain(1 << 3);
+/// Free frames hold a fill value that the device is told.
+#[doc(alias = "VIRTIO_BALLOON_F_PAGE_POISON")]
+pub const PAGE_POISON: Features = Features::from_bits_retain(1 << 4);
+/// There is a queue for reporting free frames.
+#[doc(alias = "VIRTIO_BALLOON_F_REPORTING")]
+#[doc(alias = "VIRTIO_BALLOON_F_PAGE_REPORTING")]
+pub const PAGE_REPORTING: Features = Features::from_bits_retain(1 << 5);
+
+/// The balloon's own features and their names, in any case.
+pub const FEATURE_NAMES: [(&str, Features); 6] = [
+    ("must_tell_host", MUST_TELL_HOST),
+    ("stats_vq", STATS_VQ),
+    ("deflate_on_oom", DEFLATE_ON_OOM),
+    ("free_page_hint", FREE_PAGE_HINT),
+    ("page_poison", PAGE_POISON),
+    ("page_reporting", PAGE_REPORTING),
+];
+
+/// The feature with this name: the balloon's own or one common to all devices.
+pub fn feature_named(name: &str) -> Option<Features> {
+    let own = FEATURE_NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    own.map(|(_, feature)| *feature).or_else(|| Features::named(name))
+}
+
+/// The names of the features in a set, the balloon's own first; bits without a name are left out.
+pub fn feature_names(features: Features) -> impl Iterator<Item = &'static str> {
+    let own = FEATURE_NAMES.into_iter().filter(move |(_, feature)| features.contains(*feature));
+    own.map(|(name, _)| name).chain(features.iter_names().map(|(name, _)| name))
+}
+
+/// Offset of the target in the device configuration: 32 bits, in 4 KiB frames, written by the device (5.5.4).
+#[doc(alias = "num_pages")]
+pub const CONFIG_NUM_PAGES: usize = 0;
+/// Offset of the balloon's size: 32 bits, in 4 KiB frames, written by the driver, in one store.
+#[doc(alias = "actual")]
+pub const CONFIG_ACTUAL: usize = 4;
+/// The least that the device configuration has, in bytes.
+pub const CONFIG_SIZE: usize = 8;
+
+/// The most frame numbers in a request. There are devices that drop longer ones and never give them back.
+pub const REQUEST_FRAMES: usize = 256;
+/// Size of a frame number on the wire, in bytes.
+pub const PFN_SIZE: usize = 4;
+/// Size of the largest request, in bytes.
+pub const REQUEST_BYTES: usize = REQUEST_FRAMES * PFN_SIZE;
+
+/// Writes the frame numbers of `run` to the start of `bytes`, as far as it has room; returns how many bytes.
+#[inline]
+pub fn write_pfns(run: FrameRun, bytes: &mut [u8]) -> usize {
+    let (entries, _) = bytes.as_chunks_mut::<PFN_SIZE>();
+    let room = entries.len().min(run.count() as usize);
+    let start = run.start().as_u32();
+    for (offset, entry) in entries[..room].iter_mut().enumerate() {
+        // A run does not pass the last frame number; a loop of this form becomes vector instructions.
+        *entry = start.wrapping_add(offset as u32).to_le_bytes();
+    }
+    room * PFN_SIZE
+}
+
+/// What a statistic is about (5.5.6.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+pub enum Tag {
+    /// Bytes swapped in.
+    #[doc(alias = "VIRTIO_BALLOON_S_SWAP_IN")]
+    SwapIn = 0,
+    /// Bytes swapped out.
+    #[doc(alias = "VIRTIO_BALLOON_S_SWAP_OUT")]
+    SwapOut = 1,
+    /// Page faults that took I/O.
+    #[doc(alias = "VIRTIO_BALLOON_S_MAJFLT")]
+    MajorFaults = 2,
+    /// Page faults that took none.
+    #[doc(alias = "VIRTIO_BALLOON_S_MINFLT")]
+    MinorFaults = 3,
+    /// Free memory, in bytes.
+    #[doc(alias = "VIRTIO_BALLOON_S_MEMFREE")]
+    Free = 4,
+    /// All memory, in bytes.
+    #[doc(alias = "VIRTIO_BALLOON_S_MEMTOT")]
+    Total = 5,
+    /// Memory that could be had without swapping, in bytes.
+    #[doc(alias = "VIRTIO_BALLOON_S_AVAIL")]
+    Available = 6,
+    /// Caches that could be dropped, in bytes.
+    #[doc(alias = "VIRTIO_BALLOON_S_CACHES")]
+    Caches = 7,
+    /// Huge pages that were allocated.
+    #[doc(alias = "VIRTIO_BALLOON_S_HTLB_PGALLOC")]
+    HugePages = 8,
+    /// Huge pages that could not be.
+    #[doc(alias = "VIRTIO_BALLOON_S_HTLB_PGFAIL")]
+    HugePageFailures = 9,
+}
+
+impl Tag {
+    /// All tags, in their own order.
+    pub const ALL: [Self; 10] = [
+        Self::SwapIn,
+        Self::SwapOut,
+        Self::MajorFaults,
+        Self::MinorFaults,
+        Self::Free,
+        Self::Total,
+        Self::Available,
+        Self::Caches,
+        Self::HugePages,
+        Self::HugePageFailures,
+    ];
+}
+
+/// Size of a statistic on the wire: a 16-bit tag and, not aligned, a 64-bit value.
+#[doc(alias = "virtio_balloon_stat")]
+pub const STATISTIC_SIZE: usize = 10;
+
+/// A statistic as it goes over the wire.
+pub fn statistic(tag: Tag, value: u64) -> [u8; STATISTIC_SIZE] {
+    let mut entry = [0; STATISTIC_SIZE];
+    let (head, tail) = entry.split_at_mut(2);
+    head.copy_from_slice(&(tag as u16).to_le_bytes());
+    tail.copy_from_slice(&value.to_le_bytes());
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Pfn;
+
+    #[test]
+    fn feature_bits_are_those_of_the_specification_crate() {
+        use virtio_spec::balloon::F;
+        for (ours, theirs) in [
+            (MUST_TELL_HOST, F::MUST_TELL_HOST),
+            (STATS_VQ, F::STATS_VQ),
+            (DEFLATE_ON_OOM, F::DEFLATE_ON_OOM),
+            (FREE_PAGE_HINT, F::FREE_PAGE_HINT),
+            (PAGE_POISON, F::PAGE_POISON),
+            (PAGE_REPORTING, F::PAGE_REPORTING),
+        ] {
+            assert_eq!(u128::from(ours.bits()), theirs.bits().to_ne(), "{ours}");
+        }
+    }
+
+    #[test]
+    fn names_lead_to_features_and_back() {
+        assert_eq!(feature_named("stats_vq"), Some(STATS_VQ));
+        assert_eq!(feature_named("EVENT_IDX"), Some(Features::EVENT_IDX));
+        assert_eq!(feature_named("unheard_of"), None);
+        let names: Vec<_> = feature_names(STATS_VQ | Features::VERSION_1).collect();
+        assert_eq!(names, ["stats_vq", "VERSION_1"]);
+    }
+
+    #[test]
+    fn frame_numbers_are_little_endian_and_ascending() {
+        let run = FrameRun::new(Pfn::new(0x0102_03ff), 2).unwrap();
+        let mut bytes = [0xaa; 12];
+        assert_eq!(write_pfns(run, &mut bytes), 8);
+        assert_eq!(bytes, [0xff, 3, 2, 1, 0, 4, 2, 1, 0xaa, 0xaa, 0xaa, 0xaa]);
+    }
+
+    #[test]
+    fn the_last_frame_number_there_is_can_be_written() {
+        let run = FrameRun::new(Pfn::new(u32::MAX), 1).unwrap();
+        let mut bytes = [0; 4];
+        assert_eq!(write_pfns(run, &mut bytes), 4);
+        assert_eq!(bytes, [0xff; 4]);
+    }
+
+    #[test]
+    fn frame_numbers_stop_where_there_is_no_room() {
+        let run = FrameRun::new(Pfn::new(1), 1000).unwrap();
+        let mut bytes = [0; 10];
+        assert_eq!(write_pfns(run, &mut bytes), 8);
+        assert_eq!(bytes, [1, 0, 0, 0, 2, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_statistic_has_ten_bytes_without_padding() {
+        assert_eq!(statistic(Tag::Total, 0x0807_0605_0403_0201), [5, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn tags_count_up_from_zero() {
+        for (index, tag) in Tag::ALL.into_iter().enumerate() {
+            assert_eq!(tag as usize, index);
+        }
+    }
+}

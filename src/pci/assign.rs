@@ -4,13 +4,13 @@
 //! the host bridge and of the bridges on the way. Closed windows of bridges are opened around what lies behind them.
 //! First all of it is planned, then it is written. A BAR that finds no room is named and the others go on.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use derive_more::{Display, Error};
 
 use super::bar::{Bar, BarKind, MemoryWidth};
-use super::bridge::{BridgeWindows, Space, close_window, has_64_bit_window, has_window, open_window};
+use super::bridge::{BridgeWindows, Space, close_window, has_window, open_window};
 use super::plan::{Plan, Want, plan};
 use super::range::AddressRange;
 use super::{Bdf, Command, ConfigSpace, HostWindows, Node, Tree};
@@ -132,8 +132,6 @@ impl Tree {
 pub(super) struct Survey {
     /// The windows of every bridge, by its place in the tree.
     pub(super) windows: BTreeMap<usize, BridgeWindows>,
-    /// Bridges whose prefetchable window reaches above 4 GiB.
-    wide: BTreeSet<usize>,
     /// What BARs already decode: memory, and ports.
     pub(super) memory: Vec<AddressRange>,
     pub(super) ports: Vec<AddressRange>,
@@ -143,10 +141,9 @@ pub(super) struct Survey {
 
 impl Survey {
     fn new<C: ConfigSpace>(config: &C, tree: &Tree, host: &HostWindows) -> Self {
-        let bridges = || tree.nodes.iter().enumerate().filter(|(_, node)| node.function.is_bridge());
+        let bridges = tree.nodes.iter().enumerate().filter(|(_, node)| node.function.is_bridge());
         let mut survey = Self {
-            windows: bridges().map(|(index, node)| (index, BridgeWindows::read(config, node.bdf()))).collect(),
-            wide: BTreeSet::new(),
+            windows: bridges.map(|(index, node)| (index, BridgeWindows::read(config, node.bdf()))).collect(),
             memory: Vec::new(),
             ports: Vec::new(),
             wants: Vec::new(),
@@ -168,10 +165,6 @@ impl Survey {
                 Some(range) if survey.makes_sense(tree, host, &want, range) => survey.taken(&want.bar).push(range),
                 _ => survey.wants.push(want),
             }
-        }
-        if !survey.wants.is_empty() {
-            let wide = bridges().filter(|(_, node)| has_64_bit_window(config, node.bdf()));
-            survey.wide = wide.map(|(index, _)| index).collect();
         }
         survey
     }
@@ -202,46 +195,32 @@ impl Survey {
         host: &HostWindows,
         assignment: &mut Assignment,
     ) -> [Plan; 3] {
-        let (mut ports, mut memory, mut prefetchable) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ports, mut low, mut high) = (Vec::new(), Vec::new(), Vec::new());
         for &want in &self.wants {
             match want.bar.kind() {
                 BarKind::Io => ports.push(want),
                 BarKind::Memory { width: MemoryWidth::Below1MiB, .. } => {
                     assignment.errors.push(AssignError::NoRoom(want.bar));
                 }
-                BarKind::Memory { .. } if self.may_be_high(tree, host, &want) => prefetchable.push(want),
-                BarKind::Memory { .. } => memory.push(want),
+                // A host bridge passes on anything above 4 GiB; other bridges pass on only prefetchable memory there.
+                BarKind::Memory { width: MemoryWidth::Bits64, prefetchable }
+                    if prefetchable || tree.container(want.node).is_none() =>
+                {
+                    high.push(want);
+                }
+                BarKind::Memory { .. } => low.push(want),
             }
         }
         let mut plan = |space, wants, pool: &[AddressRange]| {
             plan(self, tree, space, wants, pool, |bridge| has_window(config, bridge, space))
         };
         let io = plan(Space::Io, ports, &host.io);
-        let high = plan(Space::Prefetchable, prefetchable, &host.memory64);
-        // What finds no room up there may go below 4 GiB.
-        memory.extend(&high.refused);
-        let low = plan(Space::Memory, memory, &host.memory);
+        let high = plan(Space::Prefetchable, high, &host.memory64);
+        // What finds no room up there, or a bridge in its way, may go below 4 GiB.
+        low.extend(&high.refused);
+        let low = plan(Space::Memory, low, &host.memory);
         assignment.errors.extend(io.refused.iter().chain(&low.refused).map(|want| AssignError::NoRoom(want.bar)));
         [io, high, low]
-    }
-
-    /// Whether a BAR may be put above 4 GiB. A host bridge passes on anything there; other bridges only prefetchable
-    /// memory, and each on the way has to, up to the CPU or to one that firmware opened.
-    fn may_be_high(&self, tree: &Tree, host: &HostWindows, want: &Want) -> bool {
-        let mut place = tree.container(want.node);
-        if !want.bar.is_64_bit() || place.is_some() && !want.bar.is_prefetchable() {
-            return false;
-        }
-        while let Some(bridge) = place {
-            if self.windows.get(&bridge).is_some_and(|windows| windows.prefetchable.is_some()) {
-                return true;
-            }
-            if !self.wide.contains(&bridge) {
-                return false;
-            }
-            place = tree.container(bridge);
-        }
-        !host.memory64.is_empty()
     }
 }
 

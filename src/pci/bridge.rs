@@ -137,12 +137,8 @@ fn read_prefetchable<C: ConfigSpace>(config: &C, bridge: Bdf) -> Option<AddressR
     open((base, limit))
 }
 
-/// Whether `bridge` can pass on 64-bit addresses in its prefetchable window.
-pub(super) fn has_64_bit_window<C: ConfigSpace>(config: &C, bridge: Bdf) -> bool {
-    config.read32(bridge, PREFETCHABLE_BASE_LIMIT) & 0xF == 1
-}
-
-/// Whether `bridge` has a window for `space` at all; the I/O window is optional. The window is closed now, and afterwards.
+/// Whether `bridge` has a window for `space` at all: I/O windows are optional, and so are prefetchable ones and their
+/// upper halves, without which they are of no use here. The window is closed now, and afterwards.
 pub(super) fn has_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Space) -> bool {
     match space {
         Space::Io => {
@@ -150,7 +146,7 @@ pub(super) fn has_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Spa
             config.read16(bridge, IO_BASE_LIMIT) & 0xF0 != 0
         }
         Space::Memory => true,
-        Space::Prefetchable => has_64_bit_window(config, bridge),
+        Space::Prefetchable => config.read32(bridge, PREFETCHABLE_BASE_LIMIT) & 0xF == 1,
     }
 }
 

@@ -130,8 +130,22 @@ fn a_bridge_that_leads_back_is_not_followed() {
     config.add(behind, 1, 0, bridge().buses(1, 2, 9));
     config.add(behind, 2, 0, bridge().buses(1, 3, 4));
     let tree = walk(&mut config);
-    assert_eq!(tree.errors().len(), 2);
+    let named = |error: &BridgeError| match error {
+        BridgeError::BadBusNumbers { bridge, .. } | BridgeError::NoBusNumber { bridge } => *bridge,
+    };
+    assert_eq!(tree.errors().iter().map(named).collect::<Vec<_>>(), [bdf(1, 0, 0), bdf(1, 1, 0)]);
     assert_eq!(tree.nodes().len(), 5);
+}
+
+#[test]
+fn bridges_that_share_a_number_are_not_both_followed() {
+    let (mut config, root) = machine();
+    config.add(root, 1, 0, bridge().buses(0, 2, 4));
+    config.add(root, 2, 0, bridge().buses(0, 3, 5));
+    config.add(root, 3, 0, bridge().buses(0, 1, 2));
+    let tree = walk(&mut config);
+    assert_eq!(tree.errors().len(), 2);
+    assert!(tree.get(bdf(0, 1, 0)).unwrap().buses().is_some());
 }
 
 #[test]
@@ -184,6 +198,21 @@ fn other_root_buses_are_found_where_there_are_expander_bridges() {
     assert_eq!(found(&tree)[3..], [bdf(1, 1, 0), bdf(0x80, 0, 0), bdf(0x81, 1, 0)]);
     assert_eq!(tree.get(bdf(0x80, 0, 0)).unwrap().upstream(), None);
     assert_eq!(tree.get(bdf(0x81, 1, 0)).unwrap().upstream(), Some(bdf(0x80, 0, 0)));
+}
+
+#[test]
+fn numbers_given_out_end_before_the_next_root_bus() {
+    let (mut config, mut wire) = machine();
+    config.add(wire, 3, 0, FakeFunction::new(0x1B36, 0x9, 0x06_00_00));
+    let other = config.root(0, 0x10);
+    config.add(other, 0, 0, endpoint());
+    for _ in 0..20 {
+        wire = config.add(wire, 1, 0, bridge());
+    }
+    let tree = walk(&mut config);
+    assert!(matches!(tree.errors(), [BridgeError::NoBusNumber { bridge }] if bridge.bus() == 0xF));
+    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses().unwrap().subordinate, 0xF);
+    assert_eq!(tree.get(bdf(0x10, 0, 0)).unwrap().upstream(), None);
 }
 
 #[test]

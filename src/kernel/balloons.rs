@@ -32,6 +32,8 @@ pub struct Served {
     told: u64,
     /// When a balloon without interrupts is to be looked at next.
     look: u64,
+    /// It stops short of its target, which is told once nothing is on its way any more.
+    short: bool,
     failed: bool,
 }
 
@@ -64,7 +66,7 @@ impl Balloons {
             options.interrupts = interrupts;
             options.declined = declined;
             match Balloon::probe(machine, function.bdf(), options) {
-                Ok(balloon) => served.push(Served { balloon, movement: None, told: 0, look: 0, failed: false }),
+                Ok(balloon) => served.push(Served { balloon, movement: None, told: 0, look: 0, short: false, failed: false }),
                 Err(error) => error!("balloon at {}: {error}", function.bdf()),
             }
         }
@@ -184,7 +186,9 @@ impl Served {
         if let Some(movement) = &mut self.movement {
             movement.advance(actual, now);
         }
-        if changes.contains(Changes::SHORT) {
+        self.short = (self.short && status.short) || changes.contains(Changes::SHORT);
+        if self.short && status.inflating == 0 {
+            self.short = false;
             self.tell_short(&status);
         }
         if changes.contains(Changes::SETTLED) {
@@ -220,6 +224,7 @@ impl Served {
             actual >> 20
         );
         self.movement = None;
+        emit(status);
         warn!("{}: {message}", self.balloon.name());
         serial::emit("floor", |line| {
             line.number("target", target).number("actual", actual).text("message", &message);

@@ -240,6 +240,7 @@ fn virtio(balloons: &Balloons) {
 }
 
 fn irq() {
+    lines::trim();
     for view in vectors::views() {
         count(&view.name, view.count, format_args!("vector {:#04x}, {} unclaimed", view.vector, view.unclaimed));
     }

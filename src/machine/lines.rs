@@ -159,6 +159,18 @@ impl Lines {
     }
 }
 
+/// Gives back the vectors of inputs that nobody uses any more, one at a time and outside the lock, since that frees
+/// memory. Called now and then, because the handler that learns where a line ends cannot do it.
+pub fn trim() {
+    while let Some(vector) = LINES.with(|all| {
+        let used = |gsi: u32| all.lines.iter().any(|line| line.inputs.contains(&gsi));
+        let index = all.inputs.iter().position(|input| !used(input.gsi))?;
+        Some(all.inputs.swap_remove(index).vector)
+    }) {
+        vectors::release(vector);
+    }
+}
+
 /// Detaches a line. When it returns its handler does not run any more.
 pub fn detach(id: u32) {
     let line = LINES.with(|all| {
@@ -168,14 +180,7 @@ pub fn detach(id: u32) {
         Some(line)
     });
     drop(line);
-    // Inputs that nobody uses any more give their vectors back, one at a time and outside the lock.
-    while let Some(vector) = LINES.with(|all| {
-        let used = |gsi: u32| all.lines.iter().any(|line| line.inputs.contains(&gsi));
-        let index = all.inputs.iter().position(|input| !used(input.gsi))?;
-        Some(all.inputs.swap_remove(index).vector)
-    }) {
-        vectors::release(vector);
-    }
+    trim();
 }
 
 /// How many inputs were masked because nobody claimed their interrupts.

@@ -287,6 +287,16 @@ mod tests {
     }
 
     #[test]
+    fn usable_yields_to_every_other_kind_in_either_order() {
+        for kind in [2, 3, 4, 5, 6, 7, 99].map(RegionKind::from_e820) {
+            let (usable, other) = (region(0x1000, 0x3000, Usable), region(0x2000, 0x4000, kind));
+            for entries in [[usable, other], [other, usable]] {
+                assert_eq!(map(&entries).0.regions(), [region(0x1000, 0x2000, Usable), other]);
+            }
+        }
+    }
+
+    #[test]
     fn the_whole_of_physical_memory_is_a_region() {
         let (map, _) = map(&[region(0, 1 << 52, Usable)]);
         assert_eq!(map.usable_bytes(), 1 << 52);

@@ -14,6 +14,7 @@ mod options;
 mod physical;
 pub mod pvh;
 mod size;
+mod warning;
 
 pub use area::{AreaKind, LoaderArea, LoaderAreas};
 pub use command_line::CommandLine;
@@ -24,5 +25,6 @@ pub use options::{
 };
 pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
 pub use size::{SizeError, parse_size};
+pub use warning::Warning;
 
 pub use crate::memory::{BadRange, PhysRange};

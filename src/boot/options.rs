@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use super::CommandLine;
+use super::{CommandLine, Warning};
 
 /// Defines an enum whose variants are words of the command line; the first is the default.
 macro_rules! words {
@@ -156,7 +156,7 @@ words! {
 }
 
 /// Names of the virtio feature bits that can be declined (virtio 1.4, 5.5.3 and 6).
-const FEATURES: &[(&str, u32)] = &[
+pub(super) const FEATURES: &[(&str, u32)] = &[
     ("must_tell_host", 0),
     ("stats_vq", 1),
     ("deflate_on_oom", 2),
@@ -210,26 +210,6 @@ pub struct Options<'a> {
     pub list: bool,
 }
 
-/// A word of the command line that was not understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Warning<'a> {
-    /// The word has no `=`.
-    NotAnOption(&'a [u8]),
-    /// No such key.
-    UnknownKey(&'a [u8]),
-    /// The key has no such value.
-    UnknownValue {
-        /// The key.
-        key: Key,
-        /// The value given.
-        value: &'a [u8],
-    },
-    /// An item of `features=` is not `-` and the name of a feature.
-    UnknownFeature(&'a [u8]),
-    /// The key was given before.
-    Repeated(Key),
-}
-
 impl<'a> Options<'a> {
     /// Reads the options in `line`. Of a key given several times the last value that is valid holds.
     pub fn parse(line: &'a [u8], warn: &mut dyn FnMut(Warning<'a>)) -> Self {
@@ -274,7 +254,7 @@ impl<'a> Options<'a> {
 
 impl Key {
     /// The values that the key may have, for people.
-    fn valid_values(self) -> &'static [&'static str] {
+    pub(super) fn valid_values(self) -> &'static [&'static str] {
         match self {
             Self::Mode => Mode::WORDS,
             Self::Irq => IrqChoice::WORDS,
@@ -308,54 +288,6 @@ fn declined<'a>(list: &'a [u8], warn: &mut dyn FnMut(Warning<'a>)) -> u64 {
 
 fn feature_bit(name: &[u8]) -> Option<u32> {
     FEATURES.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, bit)| bit)
-}
-
-/// Bytes of the user's, fit to be printed and not too long.
-struct Shown<'a>(&'a [u8]);
-
-impl Shown<'_> {
-    const LONGEST: usize = 64;
-}
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.get(..Self::LONGEST) {
-            Some(beginning) if beginning.len() < self.0.len() => write!(f, "`{}...`", beginning.escape_ascii()),
-            _ => write!(f, "`{}`", self.0.escape_ascii()),
-        }
-    }
-}
-
-/// Words with commas between them.
-struct List<I>(I);
-
-impl<I: Iterator<Item = &'static str> + Clone> fmt::Display for List<I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, word) in self.0.clone().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{word}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Warning<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = List(Key::WORDS.iter().copied());
-        match *self {
-            Self::NotAnOption(word) => write!(f, "{} is not `key=value`; valid keys: {keys}", Shown(word)),
-            Self::UnknownKey(key) => write!(f, "there is no option {}; valid: {keys}", Shown(key)),
-            Self::UnknownValue { key, value } => {
-                let valid = List(key.valid_values().iter().copied());
-                write!(f, "option `{key}` has no value {}; valid: {valid}", Shown(value))
-            }
-            Self::UnknownFeature(item) => {
-                let valid = List(FEATURES.iter().map(|&(name, _)| name));
-                write!(f, "{} is not `-` and a feature; features: {valid}", Shown(item))
-            }
-            Self::Repeated(key) => write!(f, "option `{key}` is given several times; the last valid value holds"),
-        }
-    }
 }
 
 impl CommandLine {

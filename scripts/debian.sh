@@ -11,22 +11,22 @@ os_release() {
   )
 }
 
+# Whether this user may become root: is it already, or has sudo that asks for nothing or can ask at a terminal.
+may_be_root() {
+  [[ $EUID -eq 0 ]] || { command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 && -t 2 ]]; }; }
+}
+
 # Runs a command as root. Fails, running nothing, where this user may not.
 as_root() {
-  if [[ $EUID -eq 0 ]]; then
-    "$@"
-  elif command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 && -t 2 ]]; }; then
-    sudo "$@"
-  else
-    return 1
-  fi
+  may_be_root || return
+  if [[ $EUID -eq 0 ]]; then "$@"; else sudo "$@"; fi
 }
 
 # Installs packages. Fails where this user may not, or apt can't.
 apt_install() {
   local apt_get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -oDPkg::Lock::Timeout=300 -oAcquire::Retries=3)
-  as_root "${apt_get[@]}" update >&2 || echo 'apt-get update failed; trying with the lists there are' >&2
-  as_root "${apt_get[@]}" install -y --no-install-recommends "$@" >&2
+  as_root "${apt_get[@]}" update >/dev/null || echo 'apt-get update failed; trying with the lists there are' >&2
+  as_root "${apt_get[@]}" install -y --no-install-recommends "$@" >/dev/null
 }
 
 # apt that may be run by anyone and leaves the system alone: it keeps what it downloads below folder $1.

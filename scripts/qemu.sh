@@ -58,14 +58,14 @@ install_command() {
   if command -v nix-shell >/dev/null; then
     echo 'nix-shell -p qemu'
   else
-    echo "install the package that has $program"
+    echo "your system's package manager, from the package that has $program"
   fi
 }
 
 # Prints the path of the QEMU on PATH, having installed it where there was none.
 system_qemu() {
   if ! command -v "$program" >/dev/null; then
-    if command -v apt-get >/dev/null; then
+    if command -v apt-get >/dev/null && may_be_root; then
       say "$program is missing; installing the package qemu-system-x86"
       apt_install qemu-system-x86 || true
       hash -r

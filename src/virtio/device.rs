@@ -234,11 +234,12 @@ fn reset<T: Transport, P: Platform>(transport: &mut T, platform: &P) -> Result<(
     let start = platform.now();
     transport.set_status(Status::empty());
     loop {
+        // The clock before the status: a host that takes the CPU away in between must not make a finished reset late.
+        let waited = platform.now().saturating_sub(start);
         let status = transport.status()?;
         if status.is_empty() {
             return Ok(());
         }
-        let waited = platform.now().saturating_sub(start);
         if waited >= RESET_LIMIT {
             let function = transport.function();
             return Err(TransportError::ResetTimeout { function, waited_ms: waited / 1_000_000, status });

@@ -7,5 +7,12 @@
 mod models;
 
 mod driver {
+    mod bring_up;
+    mod following;
+    mod guest;
     mod hand;
+    mod hostile;
+    mod ladder;
+    mod schedules;
+    mod statistics;
 }

@@ -5,7 +5,7 @@ use ballonet::memory::{FrameRun, Pfn};
 use ballonet::pci::{BarWindow, Bdf, ConfigSpace};
 use ballonet::platform::{DmaMemory, Handled, PageFrames, Platform, Registers, Vector};
 
-use crate::models::{Behaviour, Frames, Machine, ModelPlatform};
+use crate::models::{Behaviour, Machine, ModelPlatform};
 
 type Window = <ModelPlatform as Platform>::Registers;
 type Dma = <ModelPlatform as Platform>::Memory;
@@ -59,7 +59,6 @@ enum Slip {
 struct Hand {
     machine: Machine,
     platform: ModelPlatform,
-    frames: Frames,
     at: Bdf,
     slip: Slip,
     msix: Window,
@@ -85,7 +84,6 @@ impl Hand {
     fn new(slip: Slip) -> Self {
         let (machine, at) = Machine::with_balloon(64, Behaviour::letter());
         let mut platform = ModelPlatform::new(&machine);
-        let frames = Frames::new(&machine);
         let config = platform.config();
         if slip == Slip::BarWithDecodeOn {
             config.write16(at, 4, 2);
@@ -105,7 +103,7 @@ impl Hand {
         let (common, isr) = (map(4, rest, 0x38), map(4, rest + 0x1000, 1));
         let (device, notify) = (map(4, rest + 0x2000, 8), map(4, rest + 0x3000, 0x1000));
         let msix = map(1, msix, 0x80);
-        Self { machine, platform, frames, at, slip, msix, common, device, notify, isr, vector: None }
+        Self { machine, platform, at, slip, msix, common, device, notify, isr, vector: None }
     }
 
     fn is(&self, slip: Slip) -> bool {
@@ -275,10 +273,10 @@ impl Hand {
     }
 
     fn exchange(&mut self, inflate: &mut Ring, deflate: &mut Ring) {
-        let run = self.frames.take_free(4).unwrap();
+        let run = self.platform.frames.take_free(4).unwrap();
         let mut pfns: Vec<u32> = run.pfns().map(Pfn::as_u32).collect();
         match self.slip {
-            Slip::LongRequest => pfns = self.frames.take_free(257).unwrap().pfns().map(Pfn::as_u32).collect(),
+            Slip::LongRequest => pfns = self.platform.frames.take_free(257).unwrap().pfns().map(Pfn::as_u32).collect(),
             Slip::PfnOutsideRam => pfns[0] = 0x8_0000,
             Slip::PfnNotTaken => pfns[0] = FrameRun::start(run).as_u32() + 4,
             Slip::InflateTwice => pfns[1] = pfns[0],

@@ -109,6 +109,20 @@ impl Balloon {
         self.interrupts.pull();
     }
 
+    /// At rest no buffer may wait for a kick that was not made.
+    pub fn check_idle(&mut self, bus: &mut Bus) {
+        if self.gone() || !self.common.live() {
+            return;
+        }
+        for queue in self.common.queues.iter().filter(|q| q.kicked.is_none()) {
+            let waiting = queue.waiting(bus);
+            if waiting == 0 {
+                continue;
+            }
+            bus.misstep("SPLIT-ASUP-04", format!("queue {}: {waiting} buffers wait for a kick", queue.index));
+        }
+    }
+
     pub fn gone(&self) -> bool {
         self.behaviour.removed_after.is_some_and(|after| self.accesses >= after)
     }
@@ -128,6 +142,7 @@ impl Balloon {
 
     pub fn bar_read(&mut self, bar: u8, offset: u64, width: u8, bus: &mut Bus) -> u32 {
         if self.gone() {
+            bus.ram.forget_host();
             return u32::MAX >> (32 - 8 * u32::from(width));
         }
         self.accesses += 1;
@@ -175,6 +190,7 @@ impl Balloon {
             self.interrupts.clear();
             (self.statistics, self.last_used) = (None, None);
             bus.ram.reset_host();
+            bus.flush_messages();
         }
         value
     }
@@ -277,7 +293,7 @@ impl Balloon {
     /// Whether memory is part of a ring or request that the device may still use.
     pub fn uses(&self, start: u64, size: u64) -> bool {
         let statistics = self.statistics.iter().flat_map(|r| &r.chain);
-        !self.gone() && self.common.queues.iter().any(|q| q.uses(start, size))
-            || statistics.into_iter().any(|(_, d)| start <= d.address && d.address < start + size)
+        let in_statistics = statistics.into_iter().any(|(_, d)| start <= d.address && d.address < start + size);
+        !self.gone() && (in_statistics || self.common.queues.iter().any(|q| q.uses(start, size)))
     }
 }

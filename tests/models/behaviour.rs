@@ -79,8 +79,8 @@ pub struct Behaviour {
 
     /// The device status before the driver first resets it.
     pub first_status: u8,
-    /// Reads of `device_status` that still show the old value after a reset.
-    pub reset_reads: u32,
+    /// Nanoseconds from the request of a reset until it shows as done; `u64::MAX` for never.
+    pub reset_time: u64,
     /// FEATURES_OK does not stick.
     pub refuses_features: bool,
     /// Vector assignments (0 is the first ever) that read back as `NO_VECTOR`.
@@ -132,7 +132,7 @@ impl Behaviour {
             longest_descriptor: 1024,
             loses_long: true,
             first_status: 0x0f,
-            reset_reads: 3,
+            reset_time: 20_000,
             refuses_features: false,
             refused_vectors: Vec::new(),
             churn: 0,
@@ -164,7 +164,7 @@ impl Behaviour {
             handling: Handling::AtOnce,
             longest_descriptor: u32::MAX,
             first_status: 0,
-            reset_reads: 0,
+            reset_time: 0,
             ..Self::letter()
         }
         .with_vectors(None)
@@ -173,7 +173,7 @@ impl Behaviour {
     /// QEMU 10.0 with this `vectors=`; kicks are handled in its main loop.
     pub fn qemu_10(vectors: u16) -> Self {
         let vectors = if vectors == 0 { None } else { Some(vectors) };
-        Self { handling: Handling::Later(50_000), ..Self::qemu_7_2() }.with_vectors(vectors)
+        Self { handling: Handling::Later(50_000), layout: Layout::qemu(true), ..Self::qemu_7_2() }.with_vectors(vectors)
     }
 
     /// Cloud Hypervisor: one BAR, a vector more than queues, descriptors over 1024 bytes skipped.

@@ -42,8 +42,8 @@ const FIELDS: [(u64, u8, bool); 22] = [
 pub struct CommonConfig {
     offered: u64,
     status: u8,
-    /// Reads of status until a reset shows as done; `None` when no reset is under way.
-    resetting: Option<u32>,
+    /// When the reset under way will be done.
+    resetting: Option<u64>,
     ever_reset: bool,
     /// The driver has not read status since it wrote FEATURES_OK.
     features_unread: bool,
@@ -112,6 +112,11 @@ impl CommonConfig {
         self.status == 0 && self.resetting.is_none() && self.ever_reset
     }
 
+    /// Whether the device is reset, or was told that the driver gave up.
+    pub fn stopped(&self) -> bool {
+        self.is_reset() || self.failed()
+    }
+
     /// Whether the driver has asked for a reset that does not show as done.
     pub fn resetting(&self) -> bool {
         self.resetting.is_some()
@@ -177,7 +182,7 @@ impl CommonConfig {
                 self.config_vector.into()
             }
             0x12 => behaviour.num_queues.unwrap_or(self.queues.len() as u16).into(),
-            0x14 => self.read_status().into(),
+            0x14 => self.read_status(bus.now).into(),
             0x15 => {
                 self.generation_seen = true;
                 self.generation.into()
@@ -199,15 +204,11 @@ impl CommonConfig {
         word(self.offered, self.device_select)
     }
 
-    fn read_status(&mut self) -> u8 {
+    fn read_status(&mut self, now: u64) -> u8 {
         self.features_unread = false;
-        match &mut self.resetting {
-            Some(0) => {
-                self.resetting = None;
-                self.reset();
-            }
-            Some(u32::MAX) | None => {}
-            Some(left) => *left -= 1,
+        if self.resetting.is_some_and(|done| now >= done) {
+            self.resetting = None;
+            self.reset();
         }
         self.status
     }
@@ -247,7 +248,8 @@ impl CommonConfig {
         self.status_writes.push(value);
         if value == 0 {
             self.ever_reset = true;
-            self.resetting = Some(behaviour.reset_reads);
+            let time = if self.status == 0 { 0 } else { behaviour.reset_time };
+            self.resetting = Some(bus.now.saturating_add(time));
             return;
         }
         if value & FAILED != 0 && self.resetting.is_some() {
@@ -268,7 +270,8 @@ impl CommonConfig {
             bus.misstep("STATUS-02", format!("status {:#x} overwritten with {value:#x}", self.status));
         }
         match value & !self.status {
-            FAILED | 0 => {}
+            0 => {}
+            added if added & FAILED != 0 => {}
             ACKNOWLEDGE if self.status == 0 => {}
             DRIVER if self.status == ACKNOWLEDGE => {}
             FEATURES_OK if self.status == ACKNOWLEDGE | DRIVER => return self.finish_features(value, behaviour, bus),

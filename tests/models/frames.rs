@@ -43,6 +43,10 @@ impl Frames {
         self.allocator.counts().free
     }
 
+    pub fn ballooned_frames(&self) -> u64 {
+        self.allocator.counts().ballooned
+    }
+
     pub fn held(&self) -> u64 {
         self.held.iter().map(|r| u64::from(r.count())).sum()
     }
@@ -118,7 +122,9 @@ impl PageFrames for Frames {
     }
 
     fn confirm_ballooned(&mut self, run: FrameRun) {
-        self.expect_host_side(run, HostSide::Ballooned, "BAL-OP-09");
+        self.settle(run, HostSide::Ballooned);
+        self.refuse_host_side(run, HostSide::Inflating, "BAL-OP-09");
+        self.refuse_host_side(run, HostSide::Guest, "BAL-OP-09");
         self.move_to(run, GuestSide::Driver, GuestSide::Ballooned, "confirm_ballooned");
         PageFrames::confirm_ballooned(&mut self.allocator, run);
     }
@@ -130,7 +136,10 @@ impl PageFrames for Frames {
     }
 
     fn release(&mut self, run: FrameRun) {
-        self.expect_host_side(run, HostSide::Guest, "BAL-OP-07");
+        self.settle(run, HostSide::Guest);
+        for side in [HostSide::Inflating, HostSide::Ballooned, HostSide::Deflating] {
+            self.refuse_host_side(run, side, "BAL-OP-07");
+        }
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release");
         PageFrames::release(&mut self.allocator, run);
     }
@@ -141,13 +150,16 @@ impl PageFrames for Frames {
 }
 
 impl Frames {
-    /// The driver says where frames are: the host must agree.
-    fn expect_host_side(&self, run: FrameRun, side: HostSide, clause: &'static str) {
+    fn settle(&self, run: FrameRun, side: HostSide) {
+        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.settle(pfn.as_u32(), side)));
+    }
+
+    /// The driver says where frames are: they must not be at `side` in the host's eyes.
+    fn refuse_host_side(&self, run: FrameRun, side: HostSide, clause: &'static str) {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(Pfn::as_u32) {
-                let actual = bus.ram.host_side(pfn);
-                if actual != side {
-                    bus.misstep(clause, format!("{pfn:#x} taken for {side:?} while {actual:?}"));
+                if bus.ram.host_side(pfn) == side && !bus.ram.host_gone() {
+                    bus.misstep(clause, format!("{pfn:#x} taken back or for granted while {side:?}"));
                 }
             }
         });

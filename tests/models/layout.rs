@@ -123,6 +123,12 @@ impl Layout {
             .expect("the layout has this capability")
     }
 
+    /// What a queue's `queue_notify_off` is multiplied by: 0 where all queues share a doorbell.
+    pub fn notify_multiplier(&self) -> u32 {
+        let of = |c: &Capability| if let Capability::Virtio { multiplier, .. } = c { *multiplier } else { None };
+        self.capabilities.iter().find_map(of).unwrap_or(0)
+    }
+
     /// Takes a virtio capability out of the list.
     pub fn without(mut self, wanted: u8) -> Self {
         self.capabilities.retain(|c| !matches!(c, Capability::Virtio { cfg_type, .. } if *cfg_type == wanted));

@@ -35,7 +35,6 @@ pub(super) struct State {
     pub next_number: u32,
     pub next_mapping: u64,
     pub in_handler: bool,
-    pub handlers_run: u64,
     /// Vectors that the platform can give.
     pub vector_limit: u32,
     pub takes_messages: bool,
@@ -66,7 +65,6 @@ impl Machine {
             next_number: 0x30,
             next_mapping: 1,
             in_handler: false,
-            handlers_run: 0,
             vector_limit: 200,
             takes_messages: true,
             knows_lines: true,
@@ -152,7 +150,7 @@ impl Machine {
     pub(super) fn touch(&self, nanoseconds: u64) {
         let mut state = self.state();
         let stolen = state.devices.values().map(|d| d.behaviour.stolen).max().unwrap_or(0);
-        state.bus.now += nanoseconds + if nanoseconds >= NOW { stolen } else { 0 };
+        state.bus.now += nanoseconds + if nanoseconds == NOW { stolen } else { 0 };
         if state.in_handler {
             return;
         }
@@ -179,23 +177,22 @@ impl Machine {
                 .collect();
             let mut state = self.state();
             state.in_handler = false;
-            state.handlers_run += 1;
             state.put_back(ran);
         }
     }
 
     /// Lets the CPU sleep until something happens: time jumps to the next thing that a device does or a message that
-    /// arrives. `false` if nothing will happen any more.
+    /// arrives. `false` if nothing was due.
     pub fn sleep(&self) -> bool {
         let mut state = self.state();
         let devices = state.devices.values().filter_map(Balloon::next_due).min();
         let messages = state.bus.messages.iter().map(|m| m.due).min();
-        let Some(next) = devices.into_iter().chain(messages).min() else { return false };
-        state.bus.now = state.bus.now.max(next);
+        let next = devices.into_iter().chain(messages).min();
+        state.bus.now = state.bus.now.max(next.unwrap_or(0));
         state.work();
         drop(state);
         self.deliver();
-        true
+        next.is_some()
     }
 
     /// Lets time pass with the CPU asleep.
@@ -207,11 +204,6 @@ impl Machine {
 
     pub fn now(&self) -> u64 {
         self.state().bus.now
-    }
-
-    /// Handlers run so far.
-    pub fn handlers_run(&self) -> u64 {
-        self.state().handlers_run
     }
 }
 

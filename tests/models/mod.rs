@@ -23,12 +23,10 @@ mod requests;
 mod schedule;
 
 pub use balloon::Balloon;
-pub use behaviour::{Behaviour, Handling, Lie, Numbering, feature};
-pub use frames::Frames;
-pub use layout::{Bar, Capability, Layout, Structure};
-pub use machine::Machine;
+pub use behaviour::{Behaviour, Handling, Lie, feature};
+pub use bus::{Bus, Misstep};
+pub use layout::{Bar, Capability, Region, Structure};
+pub use machine::{Allocated, Machine};
 pub use platform::ModelPlatform;
+pub use ram::HostSide;
 pub use schedule::Schedule;
-
-/// 4 KiB frames in a MiB.
-pub const FRAMES_PER_MIB: u32 = 256;

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ballonet::balloon::wire::Tag;
+use ballonet::balloon::{MemoryStatistics, Statistics};
+use ballonet::memory::FrameRun;
 use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use ballonet::platform::{
-    DmaExhausted, DmaMemory, Handler, MapError, MsiMessage, Platform, Registers, Vector, VectorError,
+    DmaExhausted, DmaMemory, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
 };
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::frames::Frames;
 use super::machine::{Machine, NOW, VectorEntry};
 
 /// What an access to a register or to config space costs, in nanoseconds: an exit to the VMM.
@@ -18,13 +22,18 @@ const MEMORY: u64 = 2;
 
 /// The platform that the driver is given.
 pub struct ModelPlatform {
+    pub frames: Frames,
     machine: Machine,
     config: ModelConfig,
 }
 
 impl ModelPlatform {
     pub fn new(machine: &Machine) -> Self {
-        Self { machine: machine.clone(), config: ModelConfig { machine: machine.clone() } }
+        Self {
+            frames: Frames::new(machine),
+            machine: machine.clone(),
+            config: ModelConfig { machine: machine.clone() },
+        }
     }
 }
 
@@ -335,5 +344,35 @@ impl ModelPlatform {
         let message = message.then_some(MsiMessage { address: 0xfee0_0000, data: number });
         state.vectors.insert(number, VectorEntry { name, message, handler: Some(handler), count: 0 });
         Ok(Vector { number, message })
+    }
+}
+
+/// What the kernel does for the driver: it hands on to the allocator.
+impl PageFrames for ModelPlatform {
+    fn take_free(&mut self, most: u32) -> Option<FrameRun> {
+        self.frames.take_free(most)
+    }
+
+    fn confirm_ballooned(&mut self, run: FrameRun) {
+        self.frames.confirm_ballooned(run);
+    }
+
+    fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
+        self.frames.take_ballooned(most)
+    }
+
+    fn release(&mut self, run: FrameRun) {
+        self.frames.release(run);
+    }
+
+    fn ballooned(&self) -> u64 {
+        self.frames.ballooned()
+    }
+}
+
+impl MemoryStatistics for ModelPlatform {
+    fn statistics(&self) -> Statistics {
+        let (free, total) = (self.frames.free() * 4096, self.frames.total() * 4096);
+        Statistics::new().with(Tag::Free, free).with(Tag::Total, total).with(Tag::Available, free)
     }
 }

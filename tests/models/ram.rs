@@ -23,6 +23,8 @@ pub enum HostSide {
     Ballooned,
     /// In a deflate request that the device has not completed.
     Deflating,
+    /// On its way, one or the other, when the device was reset: neither side can tell.
+    Unknown,
 }
 
 /// Where a frame is in the guest's eyes.
@@ -45,6 +47,7 @@ pub struct Ram {
     host: HashMap<u32, HostSide>,
     guest: HashMap<u32, GuestSide>,
     dma: BTreeMap<u64, u64>,
+    host_gone: bool,
 }
 
 impl Ram {
@@ -54,7 +57,7 @@ impl Ram {
         let ranges = vec![0..half, 0x1_0000_0000..0x1_0000_0000 + half];
         let regions: Vec<_> = ranges.iter().map(|r| (GuestAddress(r.start), (r.end - r.start) as usize)).collect();
         let memory = Arc::new(GuestMemoryMmap::from_ranges(&regions).expect("guest RAM"));
-        Self { memory, ranges, host: HashMap::new(), guest: HashMap::new(), dma: BTreeMap::new() }
+        Self { memory, ranges, host: HashMap::new(), guest: HashMap::new(), dma: BTreeMap::new(), host_gone: false }
     }
 
     pub fn memory(&self) -> &Arc<GuestMemoryMmap> {
@@ -99,9 +102,31 @@ impl Ram {
         self.guest.values().filter(|s| **s == side).count() as u64
     }
 
-    /// A device reset: the guest has every frame again.
+    /// A device reset ends all requests, and does not bring back what the host has.
     pub fn reset_host(&mut self) {
-        self.host.clear();
+        for (pfn, side) in &self.guest {
+            if *side == GuestSide::Driver {
+                self.host.insert(*pfn, HostSide::Unknown);
+            }
+        }
+    }
+
+    /// The driver says where a frame is that is [`HostSide::Unknown`].
+    pub fn settle(&mut self, pfn: u32, side: HostSide) {
+        self.host.entry(pfn).and_modify(|known| {
+            if *known == HostSide::Unknown {
+                *known = side;
+            }
+        });
+    }
+
+    /// The device is gone, and the host's claims with it.
+    pub fn forget_host(&mut self) {
+        self.host_gone = true;
+    }
+
+    pub fn host_gone(&self) -> bool {
+        self.host_gone
     }
 
     fn marker(pfn: u32) -> u64 {

@@ -9,11 +9,12 @@ use super::ram::HostSide;
 
 impl Balloon {
     pub(super) fn kick(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
-        let index = (offset / 4) as u16;
+        let multiplier = u64::from(self.behaviour.layout.notify_multiplier());
+        let index = offset.checked_div(multiplier).unwrap_or(value.into()) as u16;
+        let aligned = offset == u64::from(index) * multiplier;
         let live = self.common.live();
         let now = bus.now;
-        let Some(queue) = self.common.queues.get_mut(usize::from(index)).filter(|q| q.enabled && offset % 4 == 0)
-        else {
+        let Some(queue) = self.common.queues.get_mut(usize::from(index)).filter(|q| q.enabled && aligned) else {
             return bus.misstep("PCI-NOTIF-03", format!("kick at {offset:#x}, where no enabled queue is notified"));
         };
         if width != 2 || value != u32::from(index) {

@@ -1,0 +1,219 @@
+//! From config space to DRIVER_OK, on every device that people have, and on devices that make it impossible.
+
+use super::guest::{Guest, bring_up, try_with};
+use crate::models::feature::{EVENT_IDX, RING_RESET, STATS_VQ, VERSION_1};
+use crate::models::{Bar, Behaviour, Capability, Region, Structure};
+
+#[test]
+fn every_vmm_gets_a_driver_without_a_misstep_and_nothing_is_left_when_it_goes() {
+    for (name, behaviour) in Behaviour::every_vmm() {
+        println!("{name}");
+        let mut guest = bring_up(behaviour);
+        guest.follow(1000);
+        guest.follow(300);
+        guest.follow(0);
+        guest.finish();
+    }
+}
+
+#[test]
+fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
+    let mut guest = bring_up(Behaviour::letter().with_features(u64::MAX));
+    let accepted = guest.device(|b, _| b.common.accepted());
+    // MUST_TELL_HOST, STATS_VQ, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, ORDER_PLATFORM.
+    let implemented = 0b11 | 1 << 29 | 1 << 32 | 1 << 33 | 1 << 36;
+    assert_eq!(accepted & !implemented, 0, "accepted {accepted:#x}");
+    guest.follow(500);
+    guest.finish();
+}
+
+#[test]
+fn version_1_alone_is_enough() {
+    let mut guest = bring_up(Behaviour::letter().with_features(VERSION_1));
+    assert_eq!(guest.device(|b, _| b.common.accepted()), VERSION_1);
+    guest.follow(500);
+    guest.follow(0);
+    guest.finish();
+}
+
+#[test]
+fn features_that_are_on_offer_and_implemented_are_accepted() {
+    let guest = bring_up(Behaviour::letter());
+    let wanted = VERSION_1 | EVENT_IDX | STATS_VQ | 1;
+    assert_eq!(guest.device(|b, _| b.common.accepted()) & wanted, wanted);
+    guest.finish();
+}
+
+#[test]
+fn ring_reset_is_not_accepted_merely_because_it_is_offered() {
+    let guest = bring_up(Behaviour::qemu_7_2());
+    assert_eq!(guest.device(|b, _| b.common.accepted()) & RING_RESET, 0);
+    guest.finish();
+}
+
+#[test]
+fn a_slow_reset_is_awaited() {
+    bring_up(Behaviour { reset_time: 200_000_000, ..Behaviour::letter() }).finish();
+}
+
+#[test]
+fn status_grows_step_by_step_and_ends_with_a_reset() {
+    let mut guest = bring_up(Behaviour::letter());
+    assert_eq!(guest.device(|b, _| b.common.status_writes.clone()), [0, 1, 3, 11, 15]);
+    guest.shut_down();
+    assert_eq!(guest.device(|b, _| b.common.status_writes.last().copied()), Some(0));
+    guest.finish();
+}
+
+#[test]
+fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
+    let letter = Behaviour::letter;
+    let with = |change: &dyn Fn(&mut Behaviour)| {
+        let mut behaviour = letter();
+        change(&mut behaviour);
+        behaviour
+    };
+    let window = |cfg_type, offset, length| {
+        with(&|b| {
+            let Capability::Virtio { offset: o, length: l, .. } = b.layout.capability(cfg_type) else { return };
+            (*o, *l) = (offset, length);
+        })
+    };
+    let cases = [
+        ("legacy only", letter().with_features(EVENT_IDX)),
+        ("features refused", Behaviour { refuses_features: true, ..letter() }),
+        ("reset never done", Behaviour { reset_time: u64::MAX, ..letter() }),
+        ("no common structure", with(&|b| b.layout = b.layout.clone().without(1))),
+        ("no notify structure", with(&|b| b.layout = b.layout.clone().without(2))),
+        ("no device structure", with(&|b| b.layout = b.layout.clone().without(4))),
+        ("common structure beyond its BAR", window(1, 0x3ff0, 0x1000)),
+        ("notify structure beyond its BAR", window(2, 0x4000, 0x1000)),
+        ("device structure at the end of the address space", window(4, 0xffff_fff0, 0x100)),
+        ("common structure too short", window(1, 0, 0x20)),
+        ("device structure too short", window(4, 0x2000, 4)),
+        ("BAR not there", with(&|b| b.layout.bars[4] = Bar::None)),
+        ("no queue", Behaviour { num_queues: Some(0), ..letter() }),
+        ("queue size not a power of two", Behaviour { size_lie: Some(48), ..letter() }),
+        ("kicks beyond the notify structure", Behaviour { notify_off: Some(0x2000), ..letter() }),
+    ];
+    for (name, behaviour) in cases {
+        let stays_dirty = name == "reset never done";
+        match try_with(behaviour, |_| {}) {
+            Ok(mut guest) if name == "queue size not a power of two" => {
+                // A driver may pick the power of two below.
+                guest.follow(100);
+                guest.finish();
+            }
+            Ok(_) => panic!("{name}: no error"),
+            Err(failure) => {
+                println!("{name}: {}", failure.error);
+                failure.expect_clean(!stays_dirty);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_capability_list_that_loops_ends() {
+    for link in [0x40, 0x44, 0x50, 0xff, 0x03, 0x10] {
+        let mut behaviour = Behaviour::letter();
+        behaviour.layout.last_link = link;
+        match try_with(behaviour, |_| {}) {
+            Ok(guest) => guest.finish(),
+            Err(failure) => {
+                println!("{link:#x}: {}", failure.error);
+                failure.expect_clean(true);
+            }
+        }
+    }
+}
+
+#[test]
+fn capabilities_that_are_of_no_use_are_passed_over() {
+    let mut behaviour = Behaviour::letter();
+    let list = &mut behaviour.layout.capabilities;
+    // A BAR number that is none, an unknown type, a common structure outside its BAR: all before the good ones.
+    let useless = [
+        Capability::Virtio { cfg_type: 1, bar: 6, offset: 0, length: 0x1000, multiplier: None },
+        Capability::Virtio { cfg_type: 77, bar: 0, offset: 0, length: 1, multiplier: None },
+        Capability::Virtio { cfg_type: 1, bar: 4, offset: 0x10_0000, length: 0x1000, multiplier: None },
+        Capability::Virtio { cfg_type: 4, bar: 0, offset: 0, length: 0x1000, multiplier: None },
+        Capability::Raw(vec![0x09, 0, 3]),
+    ];
+    list.splice(0..0, useless);
+    let mut guest = bring_up(behaviour);
+    guest.follow(100);
+    guest.finish();
+}
+
+#[test]
+fn one_doorbell_in_ports_for_all_queues_serves_as_well() {
+    // As QEMU's `modern-pio-notify=on`: the first of two notify structures, in an I/O BAR, with multiplier 0.
+    let mut behaviour = Behaviour::qemu_10(6);
+    let layout = &mut behaviour.layout;
+    layout.bars[2] = Bar::Io(4);
+    layout.regions.push(Region { structure: Structure::Notify, bar: 2, offset: 0, length: 4 });
+    let doorbell = Capability::Virtio { cfg_type: 2, bar: 2, offset: 0, length: 4, multiplier: Some(0) };
+    layout.capabilities.insert(0, doorbell);
+    let mut guest = bring_up(behaviour);
+    guest.follow(1000);
+    guest.follow(0);
+    guest.finish();
+}
+
+#[test]
+fn a_huge_structure_length_does_no_harm() {
+    for (cfg_type, length) in [(1, 0x4000), (4, 0x2000), (2, 0x1000)] {
+        let mut behaviour = Behaviour::letter();
+        let Capability::Virtio { length: l, .. } = behaviour.layout.capability(cfg_type) else { unreachable!() };
+        *l = length;
+        let mut guest = bring_up(behaviour);
+        guest.follow(100);
+        guest.finish();
+    }
+}
+
+#[test]
+fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
+    let mut succeeded = false;
+    for allocations in 0..40 {
+        match try_with(Behaviour::letter(), |machine| machine.limit_dma(allocations)) {
+            Ok(guest) => {
+                guest.finish();
+                succeeded = true;
+                break;
+            }
+            Err(failure) => failure.expect_clean(true),
+        }
+    }
+    assert!(succeeded, "40 allocations should be enough");
+}
+
+#[test]
+fn a_device_that_vanishes_at_any_access_is_let_go() {
+    let mut survived = false;
+    for accesses in 0..2000 {
+        match try_with(Behaviour { removed_after: Some(accesses), ..Behaviour::letter() }, |_| {}) {
+            Ok(mut guest) => {
+                guest.device(|b, bus| b.set_target(200, bus));
+                let _ = guest.try_run();
+                survived = !guest.device(|b, _| b.gone());
+                guest.finish();
+            }
+            Err(failure) => failure.expect_clean(false),
+        }
+        if survived {
+            break;
+        }
+    }
+    assert!(survived, "2000 accesses should be enough");
+}
+
+#[test]
+fn firmware_values_of_the_bars_and_status_bits_survive() {
+    let mut guest: Guest = bring_up(Behaviour::letter());
+    guest.shut_down();
+    assert!(guest.device(|b, _| b.config.bars_restored()));
+    assert!(!guest.device(|b, _| b.config.status_cleared()));
+    guest.finish();
+}

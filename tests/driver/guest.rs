@@ -1,0 +1,218 @@
+//! A guest with the driver in it: brought up, run as a kernel would run it, and held to account at the end.
+
+use ballonet::balloon::{Balloon, BalloonError, Changes, Next, Options};
+use ballonet::pci::Bdf;
+use ballonet::virtio::InterruptMode;
+
+use crate::models::{self, Allocated, Behaviour, Bus, HostSide, Machine, ModelPlatform};
+
+/// RAM of an ordinary guest, in MiB.
+const RAM: u32 = 64;
+/// Rounds after which a guest that does not come to rest never will.
+const PATIENCE: u32 = 1_000_000;
+
+/// A machine whose balloon is driven.
+pub struct Guest {
+    pub machine: Machine,
+    pub platform: ModelPlatform,
+    at: Bdf,
+    balloon: Option<Balloon<ModelPlatform>>,
+    /// Frames that the driver left in the balloon when it went.
+    left: u32,
+}
+
+/// A driver that did not come up.
+pub struct Failure {
+    pub error: BalloonError,
+    machine: Machine,
+    platform: ModelPlatform,
+    at: Bdf,
+}
+
+/// Brings the driver up, or panics.
+#[track_caller]
+pub fn bring_up(behaviour: Behaviour) -> Guest {
+    bring_up_with(behaviour, |_| {})
+}
+
+/// The same on a machine that `prepare` has changed first.
+#[track_caller]
+pub fn bring_up_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Guest {
+    expect_up(try_with(behaviour, prepare))
+}
+
+/// The same with this much RAM, in MiB.
+#[track_caller]
+pub fn bring_up_sized(ram: u32, behaviour: Behaviour) -> Guest {
+    expect_up(start(ram, behaviour, Options::default(), |_| {}))
+}
+
+/// The guest, or a panic with why there is none.
+#[track_caller]
+pub fn expect_up(outcome: Result<Guest, Failure>) -> Guest {
+    outcome.unwrap_or_else(|failure| panic!("{}", failure.error))
+}
+
+/// Brings the driver up on a machine that `prepare` has changed first.
+pub fn try_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Result<Guest, Failure> {
+    start(RAM, behaviour, Options::default(), prepare)
+}
+
+/// Brings the driver up in one interrupt mode and no other.
+pub fn try_forced(behaviour: Behaviour, mode: InterruptMode, prepare: impl FnOnce(&Machine)) -> Result<Guest, Failure> {
+    let mut options = Options::default();
+    options.interrupts = Some(mode);
+    start(RAM, behaviour, options, prepare)
+}
+
+fn start(ram: u32, behaviour: Behaviour, options: Options, prepare: impl FnOnce(&Machine)) -> Result<Guest, Failure> {
+    let (machine, at) = Machine::with_balloon(ram, behaviour);
+    prepare(&machine);
+    let mut platform = ModelPlatform::new(&machine);
+    match Balloon::probe(&mut platform, at, options) {
+        Ok(balloon) => Ok(Guest { machine, platform, at, balloon: Some(balloon), left: 0 }),
+        Err(error) => Err(Failure { error, machine, platform, at }),
+    }
+}
+
+impl Guest {
+    fn driver(&self) -> &Balloon<ModelPlatform> {
+        self.balloon.as_ref().expect("the driver has not been shut down")
+    }
+
+    pub fn mode(&self) -> InterruptMode {
+        self.driver().interrupt_mode()
+    }
+
+    pub fn driver_mut(&mut self) -> &mut Balloon<ModelPlatform> {
+        self.balloon.as_mut().expect("the driver has not been shut down")
+    }
+
+    /// Looks at or changes the device.
+    pub fn device<T>(&self, look: impl FnOnce(&mut models::Balloon, &mut Bus) -> T) -> T {
+        self.machine.balloon(self.at, look)
+    }
+
+    /// One round of the kernel's main loop: polls if there is reason to, else sleeps. Whether anything happened.
+    fn step(&mut self) -> Result<bool, BalloonError> {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        if !balloon.is_pending() && balloon.interrupt_mode() != InterruptMode::Polling {
+            let slept = self.machine.sleep();
+            return Ok(slept || self.driver().is_pending());
+        }
+        let progress = balloon.poll(&mut self.platform)?;
+        // A storm of interrupts keeps the driver pending for ever: a round without effect counts as none.
+        let effect = progress.next == Next::Now || progress.changes != Changes::empty();
+        Ok(self.machine.sleep() || effect)
+    }
+
+    /// Runs the kernel for this many rounds.
+    pub fn try_run_steps(&mut self, rounds: u32) -> Result<(), BalloonError> {
+        (0..rounds).try_for_each(|_| self.step().map(drop))
+    }
+
+    #[track_caller]
+    pub fn run_steps(&mut self, rounds: u32) {
+        self.try_run_steps(rounds).expect("the driver runs");
+    }
+
+    /// Runs the kernel until nothing happens any more.
+    pub fn try_run(&mut self) -> Result<(), BalloonError> {
+        let mut quiet = 0;
+        for _ in 0..PATIENCE {
+            quiet = if self.step()? { 0 } else { quiet + 1 };
+            if quiet == 3 {
+                self.machine.each_balloon(models::Balloon::check_idle);
+                return Ok(());
+            }
+        }
+        panic!("the guest does not come to rest: {:?}", self.driver().status());
+    }
+
+    #[track_caller]
+    pub fn run(&mut self) {
+        if let Err(error) = self.try_run() {
+            panic!("{error}; missteps: {:#?}", self.machine.missteps());
+        }
+    }
+
+    /// The host sets a target and the balloon follows exactly.
+    #[track_caller]
+    pub fn follow(&mut self, pages: u32) {
+        self.device(|b, bus| b.set_target(pages, bus));
+        self.run();
+        self.expect_balloon(pages.into());
+    }
+
+    /// Panics unless the allocator, the driver, the device and the host agree on a balloon of `pages`.
+    #[track_caller]
+    pub fn expect_balloon(&self, pages: u64) {
+        self.machine.expect_no_missteps();
+        self.platform.frames.expect_whole();
+        let host = self.machine.bus(|bus| bus.ram.count_host(HostSide::Ballooned));
+        let told = u64::from(self.device(|b, _| b.actual()));
+        let status = self.driver().status();
+        assert_eq!((host, told, status.actual), (pages, pages, pages), "host, told, driver ({status:?})");
+        assert_eq!(self.platform.frames.in_flight(), 0, "frames in flight at rest");
+    }
+
+    /// Takes the driver away.
+    pub fn shut_down(&mut self) {
+        if let Some(balloon) = self.balloon.take() {
+            self.left = balloon.shutdown(&mut self.platform);
+        }
+    }
+
+    /// Starts a driver again, which takes over what the last one left in the balloon.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let mut options = Options::default();
+        options.adopted = self.left;
+        self.balloon = Some(Balloon::probe(&mut self.platform, self.at, options).expect("the driver comes up again"));
+    }
+
+    /// Panics unless the driver gave up as it should: device reset, everything given back, nobody harmed.
+    #[track_caller]
+    pub fn expect_given_up(&self) {
+        assert!(self.driver().failed().is_some(), "the driver still runs");
+        assert!(self.device(|b, _| b.common.stopped()), "the device still runs");
+        self.expect_nothing_allocated();
+        self.machine.expect_no_missteps();
+        self.platform.frames.expect_whole();
+        assert_eq!(self.platform.frames.in_flight(), 0);
+    }
+
+    #[track_caller]
+    pub fn expect_nothing_allocated(&self) {
+        assert_eq!(self.machine.allocated(), Allocated::default());
+    }
+
+    /// Takes the driver away and panics unless all is as before it came, but for the frames that the host has.
+    #[track_caller]
+    pub fn finish(mut self) {
+        self.shut_down();
+        self.expect_nothing_allocated();
+        self.machine.expect_no_missteps();
+        self.platform.frames.expect_whole();
+        assert_eq!(self.platform.frames.in_flight(), 0);
+        let gone = self.device(|b, _| b.gone());
+        assert!(gone || self.device(|b, _| b.common.stopped() && !b.config.bus_master() && !b.config.msix_enabled()));
+        assert_eq!(self.platform.frames.ballooned_frames(), u64::from(self.left));
+    }
+}
+
+impl Failure {
+    /// Panics unless a failed start left nothing behind. `there`: the device is still there and does what it is told.
+    #[track_caller]
+    pub fn expect_clean(&self, there: bool) {
+        assert_eq!(self.machine.allocated(), Allocated::default(), "{}", self.error);
+        self.machine.expect_no_missteps();
+        self.platform.frames.expect_whole();
+        assert_eq!(self.platform.frames.free(), self.platform.frames.total());
+        self.machine.balloon(self.at, |b, _| {
+            let untouched = b.common.status_writes.is_empty();
+            assert!(!there || untouched || b.common.stopped(), "{}: the device still runs", self.error);
+            assert!(!there || !b.config.bus_master() && !b.config.msix_enabled(), "{}", self.error);
+        });
+    }
+}

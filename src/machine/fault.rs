@@ -14,7 +14,7 @@ use super::{log, stack};
 const DEPTH: usize = 16;
 
 /// The fields of a page fault's error code (SDM vol. 3, 5.7).
-struct PageFaultError(u64);
+pub(super) struct PageFaultError(pub(super) u64);
 
 impl core::fmt::Display for PageFaultError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -36,7 +36,7 @@ impl core::fmt::Display for PageFaultError {
 }
 
 /// The return addresses found by walking frame pointers from `rbp`, as far as they lie on the kernel's stacks.
-pub fn backtrace(rbp: u64) -> impl Iterator<Item = u64> {
+pub fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
     let mut pointer = rbp;
     core::iter::from_fn(move || {
         if !pointer.is_multiple_of(8) || !stack::contains(pointer, 16) {
@@ -71,34 +71,39 @@ fn begin() {
 /// Reports an exception that nobody expected, and ends the kernel with failure.
 pub fn report(frame: &TrapFrame) -> ! {
     begin();
+    show(frame, Cr2::read_raw(), core::iter::once(frame.rip).chain(backtrace(frame.rbp)));
+    power::exit(ExitStatus::Failure)
+}
+
+/// Shows an exception. `address` is the one that a page fault is about.
+pub fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + Clone) {
     let vector = frame.vector as u8;
     let name = exception_name(vector).unwrap_or("reserved vector");
     log::emit("fault", |line| {
         line.number("vector", u64::from(vector))
             .text("name", name)
             .hex("error_code", frame.error_code)
-            .hex("address", Cr2::read_raw())
+            .hex("address", address)
             .hex("rip", frame.rip)
             .hex("rsp", frame.rsp)
             .hex("rflags", frame.rflags);
         for (name, value) in general_registers(frame) {
             line.hex(name, value);
         }
-        line.hex_list("backtrace", core::iter::once(frame.rip).chain(backtrace(frame.rbp)));
+        line.hex_list("backtrace", trace.clone());
     });
     if log::is_text() {
         let _ = write!(log::Raw, "\nFAULT {name} (vector {vector}), error code {:#x}", frame.error_code);
         if vector == 14 {
-            let _ = write!(log::Raw, "\n  {} {:#x}", PageFaultError(frame.error_code), Cr2::read_raw());
+            let _ = write!(log::Raw, "\n  {} {:#x}", PageFaultError(frame.error_code), address);
         }
         let _ = write!(log::Raw, "\n  rip {:#018x}  rsp {:#018x}  rflags {:#x}", frame.rip, frame.rsp, frame.rflags);
         for (index, (name, value)) in general_registers(frame).into_iter().enumerate() {
             let separator = if index.is_multiple_of(4) { "\n " } else { " " };
             let _ = write!(log::Raw, "{separator} {name:<3} {value:#018x}");
         }
-        print_backtrace(core::iter::once(frame.rip).chain(backtrace(frame.rbp)));
+        print_backtrace(trace);
     }
-    power::exit(ExitStatus::Failure)
 }
 
 /// Reports a panic, and ends the kernel with failure.

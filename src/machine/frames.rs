@@ -6,7 +6,7 @@ use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 use super::lock::Lock;
 use crate::memory::{AllocateError, Counts, FrameError, FrameRun, Footprint, Frames, PhysRange, StorageError, place};
 
-static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
+pub(super) static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
 
 /// Runs `action` on the frame allocator.
 ///

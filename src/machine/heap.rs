@@ -17,7 +17,7 @@ const SLACK: usize = 64;
 
 /// The kernel's global allocator. The bin declares one.
 pub struct Heap {
-    list: Lock<FreeList>,
+    pub(super) list: Lock<FreeList>,
 }
 
 /// How much of the heap is used.

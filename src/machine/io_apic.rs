@@ -27,13 +27,13 @@ const LEVEL: u32 = 1 << 15;
 /// Redirection entry: masked.
 const MASKED: u32 = 1 << 16;
 
-struct IoApic {
+pub(super) struct IoApic {
     window: Window,
     gsi_base: u32,
     inputs: u32,
 }
 
-static IO_APICS: Lock<Vec<IoApic>> = Lock::new(Vec::new());
+pub(super) static IO_APICS: Lock<Vec<IoApic>> = Lock::new(Vec::new());
 
 impl IoApic {
     fn read(&mut self, index: u32) -> u32 {

@@ -38,13 +38,13 @@ struct Input {
     unclaimed: u32,
 }
 
-struct Lines {
+pub(super) struct Lines {
     lines: Vec<Line>,
     inputs: Vec<Input>,
     next_id: u32,
 }
 
-static LINES: Lock<Lines> = Lock::new(Lines { lines: Vec::new(), inputs: Vec::new(), next_id: 0 });
+pub(super) static LINES: Lock<Lines> = Lock::new(Lines { lines: Vec::new(), inputs: Vec::new(), next_id: 0 });
 static STORMS: AtomicU64 = AtomicU64::new(0);
 
 /// Where a function's interrupt may end. `interrupt_line` is the register in which firmware says to which ISA interrupt it

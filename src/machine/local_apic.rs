@@ -33,6 +33,8 @@ enum Register {
     SpuriousVector = 0xF0,
     InService = 0x100,
     ErrorStatus = 0x280,
+    CommandLow = 0x300,
+    CommandHigh = 0x310,
     LvtTimer = 0x320,
     LvtThermal = 0x330,
     LvtPerformance = 0x340,
@@ -46,8 +48,10 @@ enum Register {
 
 /// LVT: masked.
 const MASKED: u32 = 1 << 16;
-/// LVT delivery mode: NMI.
+/// LVT and command register, delivery mode: NMI.
 const DELIVER_NMI: u32 = 4 << 8;
+/// Command register: to the CPU that writes it.
+const TO_SELF: u32 = 1 << 18;
 /// LVT timer mode: the TSC's value in IA32_TSC_DEADLINE.
 const TSC_DEADLINE: u32 = 2 << 17;
 /// Spurious vector register: the APIC is enabled by software.
@@ -65,11 +69,17 @@ enum Registers {
 
 impl Registers {
     fn read(self, register: Register) -> u32 {
+        self.read_word(register, 0)
+    }
+
+    /// Reads a word of a register that has several, each 16 bytes after the one before.
+    fn read_word(self, register: Register, word: u32) -> u32 {
+        let offset = register as u32 + 16 * word;
         match self {
             // SAFETY: the CPU is in x2APIC mode, and these registers can be read there.
-            Self::Msr => unsafe { Msr::new(X2APIC_MSR + register as u32 / 16).read() as u32 },
+            Self::Msr => unsafe { Msr::new(X2APIC_MSR + offset / 16).read() as u32 },
             Self::Memory(base) => {
-                let pointer = core::ptr::NonNull::new((base + register as u64) as *mut u32);
+                let pointer = core::ptr::NonNull::new((base + u64::from(offset)) as *mut u32);
                 // SAFETY: the register page is mapped, uncached, for ever.
                 pointer.map_or(0, |pointer| unsafe { VolatilePtr::new(pointer).read() })
             }
@@ -148,19 +158,51 @@ pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), Paging
     registers.write(Register::LvtError, u32::from(vectors::APIC_ERROR));
     registers.write(Register::SpuriousVector, SOFTWARE_ENABLE | u32::from(vectors::SPURIOUS));
     // An interrupt that firmware left in service would hold back all of its priority and below.
-    for _ in 0..256 {
-        if !any_in_service(registers) {
-            break;
-        }
-        registers.write(Register::EndOfInterrupt, 0);
-    }
+    end_all_interrupts();
     Ok(())
 }
 
-fn any_in_service(registers: Registers) -> bool {
-    const WORDS: [Register; 1] = [Register::InService];
-    // The other seven words follow at steps of 16 bytes; firmware uses vectors of the first three at most.
-    WORDS.iter().any(|&word| registers.read(word) != 0)
+/// The vector of highest priority in service.
+pub fn in_service() -> Option<u8> {
+    let registers = registers();
+    let word_of = |word: u32| (word, registers.read_word(Register::InService, word));
+    let (word, bits) = (0..8).rev().map(word_of).find(|&(_, bits)| bits != 0)?;
+    u8::try_from(32 * word + bits.ilog2()).ok()
+}
+
+/// Acknowledges every interrupt in service: those whose handlers will never do it.
+pub fn end_all_interrupts() {
+    // There are 256 vectors, and each is in service once at most.
+    for _ in 0..256 {
+        if in_service().is_none() {
+            break;
+        }
+        end_of_interrupt();
+    }
+}
+
+/// Sends this CPU an interrupt.
+pub fn send_to_self(vector: u8) {
+    command(u32::from(vector) | TO_SELF, 0);
+}
+
+/// Sends this CPU an NMI. By its id, since the shorthand for "self" is not for NMIs (SDM vol. 3, table 12-3).
+pub fn send_nmi_to_self() {
+    command(DELIVER_NMI, id());
+}
+
+/// Writes the interrupt command register; `target` is an APIC id.
+fn command(low: u32, target: u32) {
+    match registers() {
+        // SAFETY: the CPU is in x2APIC mode, where the register is one of 64 bits; all vectors have gates.
+        Registers::Msr => unsafe {
+            Msr::new(X2APIC_MSR + Register::CommandLow as u32 / 16).write(u64::from(target) << 32 | u64::from(low));
+        },
+        registers @ Registers::Memory(_) => {
+            registers.write(Register::CommandHigh, target << 24);
+            registers.write(Register::CommandLow, low);
+        }
+    }
 }
 
 /// Whether the registers are reached through MSRs.

@@ -8,20 +8,20 @@ use log::{Level, LevelFilter, Metadata, Record};
 use super::clock;
 use super::lock::Lock;
 use super::serial::Serial;
+use super::text::Text;
 use crate::console::Object;
 
 /// Longest status line kept, in bytes.
 const STATUS: usize = 200;
 
 /// The serial line and what stands on its last line.
-struct Output {
+pub(super) struct Output {
     serial: Serial,
     /// A line that is being edited or redrawn; what is logged meanwhile goes above it.
-    status: [u8; STATUS],
-    status_length: usize,
+    status: Text<STATUS>,
 }
 
-static OUTPUT: Lock<Output> = Lock::new(Output { serial: Serial::absent(), status: [0; STATUS], status_length: 0 });
+pub(super) static OUTPUT: Lock<Output> = Lock::new(Output { serial: Serial::absent(), status: Text::new() });
 static JSON: AtomicBool = AtomicBool::new(false);
 
 /// Carriage return, erase to the end of the line (ECMA-48 EL).
@@ -55,13 +55,13 @@ pub fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
 const INPUT: usize = 1024;
 
 /// Bytes that have come in on the serial line and wait to be read: a ring.
-struct Input {
+pub(super) struct Input {
     bytes: [u8; INPUT],
     first: usize,
     length: usize,
 }
 
-static INPUT_RING: Lock<Input> = Lock::new(Input { bytes: [0; INPUT], first: 0, length: 0 });
+pub(super) static INPUT_RING: Lock<Input> = Lock::new(Input { bytes: [0; INPUT], first: 0, length: 0 });
 
 /// Empties the serial port's receiver. What finds no room is dropped, as the line itself would drop it. Called by the
 /// interrupt handler.
@@ -130,7 +130,7 @@ pub fn set_status(text: fmt::Arguments<'_>) {
 
 impl Output {
     fn line(&mut self, text: fmt::Arguments<'_>) {
-        if self.status_length > 0 {
+        if !self.status.as_str().is_empty() {
             let _ = self.serial.write_str(ERASE_LINE);
         }
         let _ = self.serial.write_fmt(text);
@@ -139,40 +139,19 @@ impl Output {
     }
 
     fn set_status(&mut self, text: fmt::Arguments<'_>) {
-        let mut status = Status { bytes: [0; STATUS], length: 0 };
+        let mut status = Text::new();
+        // What does not fit is cut off.
         let _ = status.write_fmt(text);
-        if self.status_length == 0 && status.length == 0 {
+        if self.status.as_str().is_empty() && status.as_str().is_empty() {
             return;
         }
-        self.status = status.bytes;
-        self.status_length = status.length;
+        self.status = status;
         let _ = self.serial.write_str(ERASE_LINE);
         self.draw_status();
     }
 
     fn draw_status(&mut self) {
-        let shown = self.status.get(..self.status_length).unwrap_or_default();
-        if let Ok(text) = core::str::from_utf8(shown) {
-            let _ = self.serial.write_str(text);
-        }
-    }
-}
-
-/// A status line in the making; what does not fit is cut between characters.
-struct Status {
-    bytes: [u8; STATUS],
-    length: usize,
-}
-
-impl Write for Status {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            let end = self.length + character.len_utf8();
-            let Some(room) = self.bytes.get_mut(self.length..end) else { return Err(fmt::Error) };
-            character.encode_utf8(room);
-            self.length = end;
-        }
-        Ok(())
+        let _ = self.serial.write_str(self.status.as_str());
     }
 }
 

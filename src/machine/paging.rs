@@ -108,7 +108,7 @@ pub struct AddressSpace {
     windows: usize,
 }
 
-static SPACE: Lock<Option<AddressSpace>> = Lock::new(None);
+pub(super) static SPACE: Lock<Option<AddressSpace>> = Lock::new(None);
 
 /// Runs `action` on the address space.
 ///

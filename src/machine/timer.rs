@@ -18,10 +18,15 @@ const NEVER: u64 = u64::MAX;
 pub fn initialise(features: &Features) {
     DEADLINES.store(features.tsc_deadline, Ordering::Relaxed);
     vectors::install(vectors::TIMER, String::from("timer"), Box::new(interrupt));
-    if features.tsc_deadline {
+    take_back();
+}
+
+/// Takes the local APIC's timer back, disarmed, from whoever else used it.
+pub fn take_back() {
+    DEADLINE.store(NEVER, Ordering::Relaxed);
+    local_apic::start_countdown(0, vectors::TIMER);
+    if DEADLINES.load(Ordering::Relaxed) {
         local_apic::use_deadlines(vectors::TIMER);
-    } else {
-        local_apic::start_countdown(0, vectors::TIMER);
     }
 }
 

@@ -156,30 +156,34 @@ extern "C" fn common() {
 extern "C" fn dispatch(frame: &mut TrapFrame) {
     let vector = frame.vector as u8;
     vectors::count(vector);
+    if offer_to_hook(frame) {
+        return;
+    }
     if vector >= vectors::FIRST_EXTERNAL {
         vectors::deliver(vector);
-    } else if !offer_to_hook(frame) {
+    } else {
         fault::report(frame);
     }
 }
 
-/// Looks at an exception before it is reported; `true` means it has dealt with it and the frame may be resumed.
-pub type ExceptionHook = fn(&mut TrapFrame) -> bool;
+/// Looks at an interrupt before it is delivered, or at an exception before it is reported; `true` means that it has dealt
+/// with it and the frame may be resumed.
+pub type TrapHook = fn(&mut TrapFrame) -> bool;
 
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
-/// Installs a hook for exceptions, for tests that provoke them. `None` removes it.
-pub fn set_exception_hook(hook: Option<ExceptionHook>) {
+/// Installs a hook for all vectors, for tests that provoke them. `None` removes it.
+pub fn set_hook(hook: Option<TrapHook>) {
     HOOK.store(hook.map_or(0, |hook| hook as usize), Ordering::SeqCst);
 }
 
 fn offer_to_hook(frame: &mut TrapFrame) -> bool {
-    let hook = HOOK.load(Ordering::SeqCst);
+    let hook = HOOK.load(Ordering::Relaxed);
     if hook == 0 {
         return false;
     }
-    // SAFETY: the only non-zero values stored are `ExceptionHook`s.
-    let hook: ExceptionHook = unsafe { core::mem::transmute(hook) };
+    // SAFETY: the only non-zero values stored are `TrapHook`s.
+    let hook: TrapHook = unsafe { core::mem::transmute(hook) };
     hook(frame)
 }
 

@@ -1,22 +1,53 @@
-//! The ballonet kernel: bring the machine up, then safe code only.
+//! The kernel's own tests: what only a machine can show, run one by one on the machine layer that the kernel runs on.
+//!
+//! Command line: `list=on` lists the tests; `test=NAME` runs that one, or all whose names contain it; `log=json` makes every
+//! outcome an event for programs. The kernel exits with success only if each test ended as its name says it should.
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
+#[path = "../kernel/devices.rs"]
+mod devices;
 #[path = "../kernel/symbols.rs"]
 mod symbols;
 
+mod report;
+mod suite;
+mod support;
+
+mod clock;
+mod heap;
+mod interrupts;
+mod isolation;
+mod local_apic;
+mod memory;
+mod msix;
+mod paging;
+mod pci;
+mod preservation;
+mod serial;
+mod timer;
+mod traps;
+mod vectors;
+
 use ballonet::machine::power::{self, ExitStatus};
-use ballonet::machine::{Entry, fault};
+use ballonet::machine::{Entry, fault, recovery};
+
+use suite::Context;
 
 ballonet::entry_point!(main);
 
 fn main(entry: Entry) -> ! {
-    let _machine = entry.bring_up();
-    log::info!("up");
-    power::exit(ExitStatus::Success)
+    let mut machine = entry.bring_up();
+    let tree = devices::discover(&mut machine, false);
+    recovery::watch(&symbols::HEAP);
+    let passed = suite::run(&mut Context { machine, tree });
+    power::exit(if passed { ExitStatus::Success } else { ExitStatus::Failure })
 }
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    recovery::abandon_on_panic(info);
     fault::report_panic(info)
 }

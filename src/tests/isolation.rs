@@ -1,0 +1,62 @@
+//! Proof that a failure is seen, told and contained: tests that fail on purpose, in each of the ways there are.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::arch::asm;
+
+use ballonet::machine::{local_apic, vectors};
+use ballonet::platform::Handled;
+
+use crate::suite::kernel_test;
+use crate::support::wait_until;
+
+kernel_test! {
+    fn expected_failure_assertion() {
+        assert_eq!(core::hint::black_box(1), 2, "this \"failure\" is on purpose\tand its message has what JSON escapes: \\");
+    }
+}
+
+kernel_test! {
+    fn expected_failure_fault() {
+        // SAFETY: the exception ends the test before anything else runs.
+        unsafe { asm!("ud2") };
+    }
+}
+
+kernel_test! {
+    fn expected_failure_in_handler() {
+        let vector = vectors::allocate(String::from("panics"), Box::new(|| panic!("in a handler, on purpose")));
+        local_apic::send_to_self(vector.expect("a vector is free"));
+        wait_until(|| false);
+    }
+}
+
+kernel_test! {
+    fn expected_failure_by_fault_in_handler() {
+        let handler = || {
+            // SAFETY: the exception ends the test before anything else runs.
+            unsafe { asm!("ud2") };
+            Handled::Yes
+        };
+        let vector = vectors::allocate(String::from("faults"), Box::new(handler)).expect("a vector is free");
+        local_apic::send_to_self(vector);
+        wait_until(|| false);
+    }
+}
+
+kernel_test! {
+    fn expected_failure_under_locks() {
+        ballonet::machine::paging::with(|_| ballonet::machine::frames::with(|_| panic!("with two locks held, on purpose")));
+    }
+}
+
+kernel_test! {
+    fn expected_failure_by_stack_overflow() {
+        #[inline(never)]
+        fn deeper(levels: u64) -> u64 {
+            let room = core::hint::black_box([levels; 64]);
+            if levels == 0 { room[3] } else { deeper(levels - 1) + room[5] }
+        }
+        core::hint::black_box(deeper(1 << 40));
+    }
+}

@@ -1,0 +1,134 @@
+//! What is told about tests on the serial line: for people, or an event a test for programs.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt::Write as _;
+
+use ballonet::machine::log::{self as serial, Raw};
+use ballonet::machine::recovery::{Fault, Panic};
+
+use crate::suite::Test;
+
+/// How a test ended.
+pub enum Outcome {
+    /// It returned.
+    Passed,
+    /// It says that the machine at hand cannot show what it is about, and why.
+    Skipped(String),
+    /// An assertion failed.
+    Panicked(Panic),
+    /// The CPU raised an exception.
+    Faulted(Box<Fault>),
+}
+
+/// How many tests ended how.
+#[derive(Debug, Default)]
+pub struct Tally {
+    passed: u64,
+    failed: u64,
+    failed_on_purpose: u64,
+    skipped: u64,
+}
+
+impl Tally {
+    /// Counts one.
+    pub fn add(&mut self, outcome: &Outcome, fails_on_purpose: bool) {
+        let count = match (outcome, fails_on_purpose) {
+            (Outcome::Skipped(_), _) => &mut self.skipped,
+            (Outcome::Passed, false) => &mut self.passed,
+            (Outcome::Panicked(_) | Outcome::Faulted(_), true) => &mut self.failed_on_purpose,
+            _ => &mut self.failed,
+        };
+        *count += 1;
+    }
+
+    /// Whether there was something to count, and each test ended as it should.
+    pub fn is_success(&self) -> bool {
+        self.failed == 0 && self.passed + self.failed_on_purpose + self.skipped > 0
+    }
+}
+
+/// Lists a test.
+pub fn name(test: &Test) {
+    serial::emit("test-name", |line| {
+        line.text("name", test.name).text("module", test.module);
+    });
+    if serial::is_text() {
+        serial::line(format_args!("{}: {}", short(test.module), test.name));
+    }
+}
+
+/// Says that a test runs now, so that one which never ends is known.
+pub fn begin(test: &Test) {
+    if serial::is_text() {
+        let _ = write!(Raw, "test {}::{} ... ", short(test.module), test.name);
+    }
+}
+
+/// Tells how a test ended.
+pub fn outcome(test: &Test, outcome: &Outcome, nanoseconds: u64, fails_on_purpose: bool) {
+    let (word, message) = match outcome {
+        Outcome::Passed => ("ok", String::new()),
+        Outcome::Skipped(reason) => ("skipped", reason.clone()),
+        Outcome::Panicked(panic) => ("failed", panic.message.clone()),
+        Outcome::Faulted(fault) => ("failed", fault.to_string()),
+    };
+    if serial::is_text() {
+        text(outcome, word, &message, nanoseconds, fails_on_purpose);
+        return;
+    }
+    if let Outcome::Faulted(fault) = outcome {
+        fault.show();
+    }
+    serial::emit("test", |line| {
+        line.text("name", test.name).text("outcome", word).number("ms_taken", nanoseconds / 1_000_000);
+        line.number("us_taken", nanoseconds / 1000);
+        if !message.is_empty() {
+            line.text("message", &message);
+        }
+        if let Outcome::Panicked(panic) = outcome {
+            line.text("file", &panic.file).number("line", panic.line.into());
+        }
+    });
+}
+
+fn text(outcome: &Outcome, word: &str, message: &str, nanoseconds: u64, fails_on_purpose: bool) {
+    let (ms, tenths) = (nanoseconds / 1_000_000, nanoseconds / 100_000 % 10);
+    let note = match (outcome, fails_on_purpose) {
+        (Outcome::Passed, true) => ", and should not have been",
+        (Outcome::Panicked(_) | Outcome::Faulted(_), true) => " on purpose",
+        _ => "",
+    };
+    let place = match outcome {
+        Outcome::Panicked(panic) => format!(", at {}:{}", panic.file, panic.line),
+        _ => String::new(),
+    };
+    let colon = if message.is_empty() { "" } else { ": " };
+    let _ = writeln!(Raw, "{word}{note} ({ms}.{tenths} ms){colon}{message}{place}");
+    if let Outcome::Faulted(fault) = outcome
+        && !fails_on_purpose
+    {
+        fault.show();
+    }
+}
+
+/// Tells how many ended how.
+pub fn summary(tally: &Tally) {
+    let Tally { passed, failed, failed_on_purpose, skipped } = tally;
+    serial::emit("summary", |line| {
+        line.number("passed", *passed).number("failed", *failed);
+        line.number("failed_on_purpose", *failed_on_purpose).number("skipped", *skipped);
+    });
+    if serial::is_text() {
+        let verdict = if tally.is_success() { "ok" } else { "FAILED" };
+        serial::line(format_args!(
+            "\ntest result: {verdict}. {passed} passed; {failed} failed; {failed_on_purpose} failed on purpose; {skipped} skipped"
+        ));
+    }
+}
+
+/// A module's name without the program's.
+fn short(module: &str) -> &str {
+    module.split_once("::").map_or(module, |(_, rest)| rest)
+}

@@ -1,0 +1,159 @@
+//! The suite: every test of the image, in an order that does not change, each run on its own.
+//!
+//! A test is a function registered by [`kernel_test!`](crate::suite::kernel_test). It fails by a panic or a fault, which ends it and no other; it may say
+//! that the machine at hand cannot show what it is about. What it leaves behind when it fails is cleaned up as far as
+//! other tests depend on it.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use ballonet::machine::recovery::{self, Ending};
+use ballonet::machine::{Machine, clock, log as serial, timer, vectors};
+use ballonet::pci::Tree;
+
+use crate::report::{self, Outcome, Tally};
+use crate::symbols::HEAP;
+
+/// Tests whose names begin so fail on purpose.
+const FAILS_ON_PURPOSE: &str = "expected_failure_";
+
+/// What a test works with.
+pub struct Context {
+    /// The machine, brought up.
+    pub machine: Machine,
+    /// What is on PCI.
+    pub tree: Tree,
+}
+
+/// Why a test cannot show anything on the machine at hand.
+#[derive(Debug)]
+pub struct Skip(String);
+
+impl Skip {
+    /// For this reason.
+    pub fn because(reason: impl ToString) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+/// How a test function returns: `Ok` if it passed.
+pub type Verdict = Result<(), Skip>;
+
+/// A test.
+#[derive(Debug)]
+pub struct Test {
+    /// Its name, which says what it proves.
+    pub name: &'static str,
+    /// The module it is in.
+    pub module: &'static str,
+    /// The line it begins at.
+    pub line: u32,
+    /// Runs it.
+    pub run: fn(&mut Context) -> Verdict,
+}
+
+/// Defines a test and registers it: its entry goes into the linker's `.ktests` section, which is the list of all.
+macro_rules! kernel_test {
+    (fn $name:ident() $body:block) => {
+        $crate::suite::kernel_test! { fn $name(_context) $body }
+    };
+    (fn $name:ident($context:ident) $body:block) => {
+        fn $name($context: &mut $crate::suite::Context) -> $crate::suite::Verdict {
+            $body
+            Ok(())
+        }
+
+        const _: () = {
+            #[used]
+            #[unsafe(link_section = ".ktests")]
+            static TEST: $crate::suite::Test =
+                $crate::suite::Test { name: stringify!($name), module: module_path!(), line: line!(), run: $name };
+        };
+    };
+}
+pub(crate) use kernel_test;
+
+/// All tests, by module and line.
+fn tests() -> Vec<&'static Test> {
+    unsafe extern "C" {
+        static __ktests_start: Test;
+        static __ktests_end: Test;
+    }
+    let (start, end) = (&raw const __ktests_start, &raw const __ktests_end);
+    let count = (end as usize - start as usize) / size_of::<Test>();
+    // SAFETY: between the two symbols the linker has put the statics of `kernel_test!`, one after the other, and nothing else.
+    let all = unsafe { core::slice::from_raw_parts(start, count) };
+    let mut tests: Vec<_> = all.iter().collect();
+    tests.sort_unstable_by_key(|test| (test.module, test.line));
+    tests
+}
+
+/// Runs what the command line asks for. Returns whether all ended as they should; nothing to run is a failure.
+pub fn run(context: &mut Context) -> bool {
+    let options = context.machine.options();
+    let (list, chosen) = (options.list, options.test.map(ToString::to_string));
+    let mut tests = tests();
+    if let Some(name) = &chosen {
+        let exact = tests.iter().any(|test| test.name == name);
+        tests.retain(|test| if exact { test.name == name } else { test.name.contains(name.as_str()) });
+    }
+    if list {
+        tests.iter().for_each(|test| report::name(test));
+        return !tests.is_empty();
+    }
+    let mut tally = Tally::default();
+    for test in tests {
+        let fails_on_purpose = test.name.starts_with(FAILS_ON_PURPOSE);
+        let (outcome, nanoseconds) = run_one(context, test);
+        tally.add(&outcome, fails_on_purpose);
+        report::outcome(test, &outcome, nanoseconds, fails_on_purpose);
+    }
+    report::summary(&tally);
+    tally.is_success()
+}
+
+fn run_one(context: &mut Context, test: &Test) -> (Outcome, u64) {
+    let before = Belongings::now();
+    report::begin(test);
+    let start = clock::nanoseconds();
+    let ending = recovery::catch(|| (test.run)(context));
+    let nanoseconds = clock::nanoseconds() - start;
+    let outcome = match ending {
+        Ending::Returned(Ok(())) => Outcome::Passed,
+        Ending::Returned(Err(Skip(reason))) => Outcome::Skipped(reason),
+        Ending::Panicked(panic) => Outcome::Panicked(panic),
+        Ending::Faulted(fault) => Outcome::Faulted(fault),
+    };
+    before.restore();
+    (outcome, nanoseconds)
+}
+
+/// What the machine has lent out and a failed test does not give back by itself.
+struct Belongings {
+    vectors: Vec<u8>,
+}
+
+impl Belongings {
+    fn now() -> Self {
+        Self { vectors: owned_vectors().collect() }
+    }
+
+    /// Stops the timer, and takes back the vectors that were not lent out then.
+    fn restore(self) {
+        recovery::watch(&HEAP);
+        timer::take_back();
+        timer::take_fired();
+        for vector in owned_vectors().filter(|vector| !self.vectors.contains(vector)) {
+            vectors::release(vector);
+        }
+    }
+}
+
+fn owned_vectors() -> impl Iterator<Item = u8> {
+    vectors::views().filter(|view| !view.name.is_empty()).map(|view| view.vector)
+}
+
+/// Whether the serial line carries text for people.
+pub fn is_text() -> bool {
+    serial::is_text()
+}

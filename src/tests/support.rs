@@ -1,0 +1,126 @@
+//! What many tests need: waits with an end, faults on purpose, interrupts from nowhere.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use ballonet::machine::recovery::{self, Ending, Fault};
+use ballonet::machine::{clock, cpu, vectors};
+use ballonet::platform::Handled;
+
+use crate::suite::Skip;
+
+/// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
+const PATIENCE_NS: u64 = 20_000_000_000;
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not for a very long time.
+#[track_caller]
+pub fn wait_until(mut condition: impl FnMut() -> bool) {
+    let end = clock::nanoseconds() + PATIENCE_NS;
+    while !condition() {
+        assert!(clock::nanoseconds() < end, "what was waited for did not happen");
+        core::hint::spin_loop();
+    }
+}
+
+/// Lets time go by, with interrupts on.
+pub fn pass(nanoseconds: u64) {
+    let end = clock::nanoseconds() + nanoseconds;
+    while clock::nanoseconds() < end {
+        core::hint::spin_loop();
+    }
+}
+
+/// Runs what must raise an exception, and returns that.
+///
+/// # Panics
+/// When it does not, or panics itself.
+#[track_caller]
+pub fn fault_of<R>(action: impl FnOnce() -> R) -> Fault {
+    match recovery::catch(action) {
+        Ending::Faulted(fault) => *fault,
+        Ending::Returned(_) => panic!("no exception was raised"),
+        Ending::Panicked(panic) => panic!("{} ({}:{})", panic.message, panic.file, panic.line),
+    }
+}
+
+/// Page-fault error code (SDM vol. 3, 5.7): the page is present, and does not allow it.
+pub const PRESENT: u64 = 1;
+/// Page-fault error code: a write.
+pub const WRITE: u64 = 2;
+/// Page-fault error code: an instruction fetch.
+pub const FETCH: u64 = 16;
+
+/// Asserts that `action` raises a page fault about `address` with this error code.
+#[track_caller]
+pub fn assert_page_fault<R>(address: u64, error_code: u64, action: impl FnOnce() -> R) {
+    let fault = fault_of(action);
+    assert_eq!(fault.vector(), 14, "{fault}");
+    assert_eq!((fault.address, fault.frame.error_code), (address, error_code), "address and error code: {fault}");
+}
+
+/// A vector with a handler that counts. Given back when dropped.
+pub struct Counter {
+    pub vector: u8,
+    count: Arc<AtomicU64>,
+}
+
+impl Counter {
+    /// A vector of this name.
+    pub fn new(name: &str) -> Self {
+        Self::with(name, || {})
+    }
+
+    /// A vector whose handler also does something.
+    pub fn with(name: &str, mut action: impl FnMut() + Send + 'static) -> Self {
+        let count = Arc::new(AtomicU64::new(0));
+        let handlers = Arc::clone(&count);
+        let handler = move || {
+            action();
+            handlers.fetch_add(1, Ordering::SeqCst);
+            Handled::Yes
+        };
+        let vector = vectors::allocate(String::from(name), Box::new(handler)).expect("a vector is free");
+        Self { vector, count }
+    }
+
+    /// How often the handler has run.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the handler has run so often.
+    #[track_caller]
+    pub fn wait_for(&self, count: u64) {
+        wait_until(|| self.count() >= count);
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        vectors::release(self.vector);
+    }
+}
+
+/// The rate of the local APIC's timer, divided by 16, in Hz.
+///
+/// # Errors
+/// Where it could not be measured.
+pub fn apic_timer_hz() -> Result<u64, Skip> {
+    match clock::rate().map(|rate| rate.apic_hz) {
+        Some(hz) if hz > 0 => Ok(hz),
+        _ => Err(Skip::because("the rate of the local APIC's timer is not known")),
+    }
+}
+
+/// Asserts that the CPU can keep pages from being executed.
+///
+/// # Errors
+/// Where it cannot.
+pub fn require_nx(features: &cpu::Features) -> Result<(), Skip> {
+    if features.nx { Ok(()) } else { Err(Skip::because("the CPU has no NX")) }
+}

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "the models are written as a library of this test program")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
 
 mod models;
 

@@ -1,4 +1,4 @@
-//! From config space to DRIVER_OK, on every device that people have, and on devices that make it impossible.
+//! From config space to `DRIVER_OK`, on every device that people have, and on devices that make it impossible.
 
 use super::guest::{Guest, bring_up, try_with};
 use crate::models::feature::{EVENT_IDX, RING_RESET, STATS_VQ, VERSION_1};

@@ -49,29 +49,38 @@ pub fn bring_up_sized(ram: u32, behaviour: Behaviour) -> Guest {
 
 /// The guest, or a panic with why there is none.
 #[track_caller]
-pub fn expect_up(outcome: Result<Guest, Failure>) -> Guest {
+pub fn expect_up(outcome: Result<Guest, Box<Failure>>) -> Guest {
     outcome.unwrap_or_else(|failure| panic!("{}", failure.error))
 }
 
 /// Brings the driver up on a machine that `prepare` has changed first.
-pub fn try_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Result<Guest, Failure> {
+pub fn try_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Result<Guest, Box<Failure>> {
     start(RAM, behaviour, Options::default(), prepare)
 }
 
 /// Brings the driver up in one interrupt mode and no other.
-pub fn try_forced(behaviour: Behaviour, mode: InterruptMode, prepare: impl FnOnce(&Machine)) -> Result<Guest, Failure> {
+pub fn try_forced(
+    behaviour: Behaviour,
+    mode: InterruptMode,
+    prepare: impl FnOnce(&Machine),
+) -> Result<Guest, Box<Failure>> {
     let mut options = Options::default();
     options.interrupts = Some(mode);
     start(RAM, behaviour, options, prepare)
 }
 
-fn start(ram: u32, behaviour: Behaviour, options: Options, prepare: impl FnOnce(&Machine)) -> Result<Guest, Failure> {
+fn start(
+    ram: u32,
+    behaviour: Behaviour,
+    options: Options,
+    prepare: impl FnOnce(&Machine),
+) -> Result<Guest, Box<Failure>> {
     let (machine, at) = Machine::with_balloon(ram, behaviour);
     prepare(&machine);
     let mut platform = ModelPlatform::new(&machine);
     match Balloon::probe(&mut platform, at, options) {
         Ok(balloon) => Ok(Guest { machine, platform, at, balloon: Some(balloon), left: 0 }),
-        Err(error) => Err(Failure { error, machine, platform, at }),
+        Err(error) => Err(Box::new(Failure { error, machine, platform, at })),
     }
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::guest::bring_up_sized;
-use crate::models::{Behaviour, Handling, Lie, Misstep, Schedule};
+use crate::models::{Balloon, Behaviour, Handling, Lie, Misstep, Schedule};
 
 fn behaviours() -> impl Strategy<Value = Behaviour> {
     let bases = Behaviour::every_vmm();
@@ -51,7 +51,7 @@ proptest! {
             guest.device(|b, bus| b.set_target(pages, bus));
             guest.run_steps(steps);
             guest.platform.frames.expect_whole();
-            guest.device(|b, bus| b.request_statistics(bus));
+            guest.device(Balloon::request_statistics);
         }
         guest.run();
         let target = guest.device(|b, _| b.target());

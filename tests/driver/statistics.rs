@@ -1,8 +1,8 @@
 //! Statistics: asked for, answered truly, one buffer at a time.
 
 use super::guest::{Guest, bring_up, bring_up_sized};
-use crate::models::Behaviour;
 use crate::models::feature::VERSION_1;
+use crate::models::{Balloon, Behaviour};
 
 const MEMFREE: u16 = 4;
 const MEMTOT: u16 = 5;
@@ -16,7 +16,7 @@ fn value(guest: &Guest, tag: u16) -> Option<u64> {
 /// Asks for a report and waits for it.
 fn ask(guest: &mut Guest) {
     let before = guest.device(|b, _| b.reports.len());
-    assert!(guest.device(|b, bus| b.request_statistics(bus)), "the device has no statistics buffer");
+    assert!(guest.device(Balloon::request_statistics), "the device has no statistics buffer");
     guest.run();
     assert_eq!(guest.device(|b, _| b.reports.len()), before + 1, "one report for one question");
 }
@@ -71,7 +71,7 @@ fn statistics_are_answered_while_the_balloon_moves() {
     guest.device(|b, bus| b.set_target(8000, bus));
     for _ in 0..10 {
         guest.run_steps(2);
-        guest.device(|b, bus| b.request_statistics(bus));
+        guest.device(Balloon::request_statistics);
     }
     guest.run();
     assert!(guest.device(|b, _| b.reports.len()) > 5);

@@ -81,7 +81,7 @@ pub struct Behaviour {
     pub first_status: u8,
     /// Nanoseconds from the request of a reset until it shows as done; `u64::MAX` for never.
     pub reset_time: u64,
-    /// FEATURES_OK does not stick.
+    /// `FEATURES_OK` does not stick.
     pub refuses_features: bool,
     /// Vector assignments (0 is the first ever) that read back as `NO_VECTOR`.
     pub refused_vectors: Vec<u32>,

@@ -45,7 +45,7 @@ pub struct CommonConfig {
     /// When the reset under way will be done.
     resetting: Option<u64>,
     ever_reset: bool,
-    /// The driver has not read status since it wrote FEATURES_OK.
+    /// The driver has not read status since it wrote `FEATURES_OK`.
     features_unread: bool,
     features_final: bool,
     device_select: u32,
@@ -295,7 +295,7 @@ impl CommonConfig {
         if self.accepted & !self.offered != 0 {
             bus.misstep("FEAT-01", format!("accepted {:#x} of {:#x}", self.accepted, self.offered));
         }
-        let reserved = 1 << 25 | 1 << 26 | 1 << 30 | 1 << 31 | 0x3fff_c0 | 1 << 42 | !0 << 44 | 1 << 37;
+        let reserved = 1 << 25 | 1 << 26 | 1 << 30 | 1 << 31 | 0x003f_ffc0 | 1 << 42 | !0 << 44 | 1 << 37;
         if self.accepted & reserved != 0 {
             bus.misstep("FEAT-05", format!("accepted {:#x}, which holds reserved or unknown bits", self.accepted));
         }
@@ -306,7 +306,7 @@ impl CommonConfig {
         self.status = if behaviour.refuses_features { value & !FEATURES_OK } else { value };
     }
 
-    /// What must be in place when DRIVER_OK is set.
+    /// What must be in place when `DRIVER_OK` is set.
     fn check_ready(&mut self, bus: &mut Bus) {
         if self.features_unread {
             bus.misstep("INIT-09", "FEATURES_OK not read back");

@@ -52,7 +52,7 @@ impl Interrupts {
         self.msix.as_ref().map_or(0, |table| table.read_pending(offset, width))
     }
 
-    /// At DRIVER_OK every vector up to the highest in use can be raised.
+    /// At `DRIVER_OK` every vector up to the highest in use can be raised.
     pub fn check_live(&self, highest: Option<u16>, config: &ConfigModel, bus: &mut Bus) {
         let Some(table) = self.msix.as_ref().filter(|_| config.msix_enabled()) else { return };
         let used = highest.map_or(0, |vector| usize::from(vector) + 1);

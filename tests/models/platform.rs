@@ -44,7 +44,10 @@ pub struct ModelConfig {
 
 impl ModelConfig {
     fn check(offset: u16, width: u8) {
-        assert!(offset % u16::from(width) == 0 && offset + u16::from(width) <= 256, "config access at {offset:#x}");
+        assert!(
+            offset.is_multiple_of(u16::from(width)) && offset + u16::from(width) <= 256,
+            "config access at {offset:#x}"
+        );
     }
 
     fn read(&self, function: Bdf, offset: u16, width: u8) -> u32 {
@@ -110,7 +113,7 @@ pub struct ModelRegisters {
 impl ModelRegisters {
     fn check(&self, offset: usize, width: u8) {
         let width = usize::from(width);
-        assert!(offset % width == 0, "{}: misaligned access at {offset:#x}", self.window);
+        assert!(offset.is_multiple_of(width), "{}: misaligned access at {offset:#x}", self.window);
         assert!(offset + width <= self.len(), "{}: access at {offset:#x}", self.window);
     }
 
@@ -190,7 +193,7 @@ impl ModelDma {
     }
 
     fn aligned(&self, offset: usize, len: usize) -> GuestAddress {
-        assert!(offset % len == 0, "misaligned DMA access at {offset:#x}");
+        assert!(offset.is_multiple_of(len), "misaligned DMA access at {offset:#x}");
         self.at(offset, len)
     }
 

@@ -61,7 +61,7 @@ impl Balloon {
         if self.statistics.is_some() {
             bus.misstep("BAL-STATS-01", "a second statistics buffer");
         }
-        if request.bytes.is_empty() || request.bytes.len() % 10 != 0 {
+        if request.bytes.is_empty() || !request.bytes.len().is_multiple_of(10) {
             bus.misstep("BAL-STATS-05", format!("statistics of {} bytes", request.bytes.len()));
         }
         let report: Vec<Statistic> = request
@@ -87,7 +87,7 @@ impl Balloon {
                 return;
             }
         }
-        if request.bytes.is_empty() || request.bytes.len() % 4 != 0 {
+        if request.bytes.is_empty() || !request.bytes.len().is_multiple_of(4) {
             bus.misstep("BAL-PFNS", format!("PFN array of {} bytes", request.bytes.len()));
         }
         let inflating = self.queue(index).purpose == Purpose::Inflate;

@@ -138,3 +138,6 @@ impl Plan {
         resumes
     }
 }
+
+#[cfg(test)]
+mod tests;

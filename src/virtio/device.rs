@@ -247,3 +247,6 @@ fn reset<T: Transport, P: Platform>(transport: &mut T, platform: &P) -> Result<(
         platform.relax();
     }
 }
+
+#[cfg(test)]
+mod tests;

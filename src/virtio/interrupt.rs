@@ -308,6 +308,3 @@ where
         Ok(())
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,6 +12,8 @@ pub mod barrier;
 mod capability;
 mod device;
 mod events;
+#[cfg(test)]
+mod fake;
 mod interrupt;
 mod modern;
 mod negotiation;

@@ -268,3 +268,6 @@ impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

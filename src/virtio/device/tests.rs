@@ -1,0 +1,90 @@
+//! The status sequence, step by step, and what happens when the device does not play along.
+
+use super::*;
+use crate::virtio::fake::{FakePlatform, FakeTransport};
+
+const MINE: Features = Features::VERSION_1.union(Features::EVENT_IDX);
+
+fn wanted() -> Wanted<'static> {
+    Wanted { implemented: MINE, declined: Features::empty(), dependencies: &[] }
+}
+
+fn offering(offered: Features) -> FakeTransport {
+    FakeTransport { offered, ..FakeTransport::default() }
+}
+
+fn start(transport: FakeTransport) -> Device<FakeTransport, Reset> {
+    Device::new(transport, &FakePlatform::new()).expect("the reset works")
+}
+
+#[test]
+fn each_step_adds_its_bit_and_drops_none() {
+    let device = start(offering(MINE)).acknowledge().driver().negotiate(&wanted()).unwrap();
+    assert_eq!(device.transport().accepted, Some(MINE));
+    let device = device.driver_ok();
+    assert_eq!(device.features(), MINE);
+    assert_eq!(device.transport().statuses, [0, 1, 3, 11, 15]);
+}
+
+#[test]
+fn a_reset_is_awaited() {
+    let transport = FakeTransport { status: 15.into(), slow: 500.into(), ..offering(MINE) };
+    let device = start(transport);
+    assert_eq!(device.transport().slow.get(), 0);
+    assert_eq!(device.transport().status.get(), 0);
+}
+
+#[test]
+fn a_reset_that_does_not_end_is_given_up_in_bounded_time() {
+    let transport = FakeTransport { status: 15.into(), slow: u32::MAX.into(), ..offering(MINE) };
+    let Failure { transport, error } = Device::new(transport, &FakePlatform::new()).unwrap_err();
+    assert!(matches!(error, TransportError::ResetTimeout { waited_ms: 2000, status, .. } if status.bits() == 15));
+    assert_eq!(transport.statuses, [0], "nothing is written after it");
+}
+
+#[test]
+fn a_clock_that_jumps_makes_no_finished_reset_late() {
+    let mut platform = FakePlatform::new();
+    platform.tick = 10_000_000_000;
+    let transport = FakeTransport { status: 15.into(), slow: 0.into(), ..offering(MINE) };
+    assert!(Device::new(transport, &platform).is_ok());
+}
+
+#[test]
+fn features_that_the_device_does_not_confirm_end_in_failed_and_silence() {
+    let transport = FakeTransport { disliked: Features::EVENT_IDX, ..offering(MINE) };
+    let Failure { transport, error } = start(transport).acknowledge().driver().negotiate(&wanted()).unwrap_err();
+    assert!(matches!(error, NegotiationError::Refused { accepted, .. } if accepted == MINE));
+    assert_eq!(transport.statuses, [0, 1, 3, 11, 139]);
+}
+
+#[test]
+fn a_modern_device_without_version_1_is_told_that_the_driver_failed() {
+    let failure = start(offering(Features::EVENT_IDX)).acknowledge().driver().negotiate(&wanted()).unwrap_err();
+    assert!(matches!(failure.error, NegotiationError::NoVersion1 { .. }));
+    assert_eq!(failure.transport.statuses, [0, 1, 3, 131]);
+    assert_eq!(failure.transport.accepted, None);
+}
+
+#[test]
+fn a_device_that_is_gone_is_named_so() {
+    let transport = FakeTransport { gone: true, ..offering(MINE) };
+    let failure = Device::new(transport, &FakePlatform::new()).unwrap_err();
+    assert!(matches!(failure.error, TransportError::Gone(_)));
+}
+
+#[test]
+fn giving_up_resets_first_and_says_failed_after_that() {
+    let device = start(offering(MINE)).acknowledge().driver().negotiate(&wanted()).unwrap().driver_ok();
+    let (transport, stopped) = device.quiesce(&FakePlatform::new(), true);
+    assert!(stopped.is_ok());
+    assert_eq!(transport.statuses[5..], [0, 128]);
+}
+
+#[test]
+fn without_a_finished_reset_there_is_no_proof_that_memory_is_free() {
+    let device = start(offering(MINE)).acknowledge().driver().negotiate(&wanted()).unwrap().driver_ok();
+    device.transport().slow.set(u32::MAX);
+    let (_, stopped) = device.quiesce(&FakePlatform::new(), false);
+    assert!(matches!(stopped, Err(TransportError::ResetTimeout { .. })));
+}

@@ -1,0 +1,329 @@
+//! Fakes for unit tests: memory that both sides see, a clock, a transport that objects to steps out of order.
+
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use core::cell::{Cell, RefCell};
+
+use super::device::DriverOk;
+use super::queue::Kick;
+use super::spec::{Features, Status};
+use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};
+use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin, MsixVector};
+use crate::platform::{DmaExhausted, DmaMemory, Handler, MapError, Platform, Registers, Vector, VectorError};
+
+/// Where the fake memory is, as the device addresses it.
+pub(crate) const RAM_ADDRESS: u64 = 0x12_3456_7000;
+
+/// Memory of driver and device. Clones are the same memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Ram(Rc<RefCell<Vec<u8>>>);
+
+impl Ram {
+    pub(crate) fn new(size: usize) -> Self {
+        Self(Rc::new(RefCell::new(vec![0; size])))
+    }
+
+    pub(crate) fn load<const N: usize>(&self, offset: usize) -> [u8; N] {
+        assert!(offset.is_multiple_of(N), "misaligned load of {N} bytes at {offset:#x}");
+        self.0.borrow()[offset..offset + N].try_into().unwrap()
+    }
+
+    pub(crate) fn store<const N: usize>(&self, offset: usize, bytes: [u8; N]) {
+        assert!(offset.is_multiple_of(N), "misaligned store of {N} bytes at {offset:#x}");
+        self.0.borrow_mut()[offset..offset + N].copy_from_slice(&bytes);
+    }
+}
+
+impl DmaMemory for Ram {
+    fn device_address(&self) -> u64 {
+        RAM_ADDRESS
+    }
+    fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+    fn load16(&self, offset: usize) -> u16 {
+        u16::from_ne_bytes(self.load(offset))
+    }
+    fn load32(&self, offset: usize) -> u32 {
+        u32::from_ne_bytes(self.load(offset))
+    }
+    fn load64(&self, offset: usize) -> u64 {
+        u64::from_ne_bytes(self.load(offset))
+    }
+    fn store16(&mut self, offset: usize, value: u16) {
+        self.store(offset, value.to_ne_bytes());
+    }
+    fn store32(&mut self, offset: usize, value: u32) {
+        self.store(offset, value.to_ne_bytes());
+    }
+    fn store64(&mut self, offset: usize, value: u64) {
+        self.store(offset, value.to_ne_bytes());
+    }
+    fn write_bytes(&mut self, offset: usize, bytes: &[u8]) {
+        self.0.borrow_mut()[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+    fn read_bytes(&self, offset: usize, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.0.borrow()[offset..offset + bytes.len()]);
+    }
+}
+
+/// An access to a register: `w` or `r`, bits, offset, value.
+pub(crate) type Access = (char, u32, usize, u64);
+
+/// Registers that hold what is written, note every access, and hand out scripted answers.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) accesses: Vec<Access>,
+    /// Answers to reads at an offset, first come first served; then what is held.
+    pub(crate) script: Vec<(usize, u64)>,
+}
+
+/// A window of [`Log`]. Clones are the same registers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LoggedRegisters(pub(crate) Arc<std::sync::Mutex<Log>>);
+
+impl LoggedRegisters {
+    pub(crate) fn new(size: usize) -> Self {
+        let new = Self::default();
+        new.0.lock().unwrap().bytes = vec![0; size];
+        new
+    }
+
+    /// Has the next read at `offset` answered by `value`.
+    pub(crate) fn script(&self, offset: usize, value: u64) {
+        self.0.lock().unwrap().script.push((offset, value));
+    }
+
+    /// Sets what reads see.
+    pub(crate) fn hold(&self, offset: usize, bytes: &[u8]) {
+        self.0.lock().unwrap().bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// The writes so far, which are forgotten.
+    pub(crate) fn writes(&self) -> Vec<Access> {
+        let accesses = core::mem::take(&mut self.0.lock().unwrap().accesses);
+        accesses.into_iter().filter(|access| access.0 == 'w').collect()
+    }
+
+    fn read(&self, offset: usize, bits: u32) -> u64 {
+        let mut log = self.0.lock().unwrap();
+        let size = bits as usize / 8;
+        assert!(offset.is_multiple_of(size), "misaligned read at {offset:#x}");
+        let held = (0..size).rev().fold(0, |value, at| value << 8 | u64::from(log.bytes[offset + at]));
+        let scripted = log.script.iter().position(|(at, _)| *at == offset);
+        let value = scripted.map_or(held, |position| log.script.remove(position).1);
+        log.accesses.push(('r', bits, offset, value));
+        value
+    }
+
+    fn write(&self, offset: usize, bits: u32, value: u64) {
+        let mut log = self.0.lock().unwrap();
+        let size = bits as usize / 8;
+        assert!(offset.is_multiple_of(size), "misaligned write at {offset:#x}");
+        log.bytes[offset..offset + size].copy_from_slice(&value.to_le_bytes()[..size]);
+        log.accesses.push(('w', bits, offset, value));
+    }
+}
+
+impl Registers for LoggedRegisters {
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().bytes.len()
+    }
+    fn read8(&self, offset: usize) -> u8 {
+        self.read(offset, 8) as u8
+    }
+    fn read16(&self, offset: usize) -> u16 {
+        self.read(offset, 16) as u16
+    }
+    fn read32(&self, offset: usize) -> u32 {
+        self.read(offset, 32) as u32
+    }
+    fn write8(&mut self, offset: usize, value: u8) {
+        self.write(offset, 8, value.into());
+    }
+    fn write16(&mut self, offset: usize, value: u16) {
+        self.write(offset, 16, value.into());
+    }
+    fn write32(&mut self, offset: usize, value: u32) {
+        self.write(offset, 32, value.into());
+    }
+}
+
+/// Configuration space with nothing in it.
+pub(crate) struct NoConfig;
+
+impl ConfigSpace for NoConfig {
+    fn size(&self, _: u16, _: u8) -> u16 {
+        0
+    }
+    fn read8(&self, _: Bdf, _: u16) -> u8 {
+        u8::MAX
+    }
+    fn read16(&self, _: Bdf, _: u16) -> u16 {
+        u16::MAX
+    }
+    fn read32(&self, _: Bdf, _: u16) -> u32 {
+        u32::MAX
+    }
+    fn write8(&mut self, _: Bdf, _: u16, _: u8) {}
+    fn write16(&mut self, _: Bdf, _: u16, _: u16) {}
+    fn write32(&mut self, _: Bdf, _: u16, _: u32) {}
+}
+
+/// A platform with a clock that advances when it is read, and maps windows by their address.
+pub(crate) struct FakePlatform {
+    config: NoConfig,
+    clock: Cell<u64>,
+    /// How far the clock goes at each look.
+    pub(crate) tick: u64,
+    /// What is mapped at an address; other windows cannot be.
+    pub(crate) windows: Vec<(u64, LoggedRegisters)>,
+    /// Mappings that were made and not ended.
+    pub(crate) mapped: usize,
+}
+
+impl FakePlatform {
+    pub(crate) fn new() -> Self {
+        Self { config: NoConfig, clock: Cell::new(0), tick: 1_000, windows: Vec::new(), mapped: 0 }
+    }
+}
+
+impl Platform for FakePlatform {
+    type Config = NoConfig;
+    type Registers = LoggedRegisters;
+    type Memory = Ram;
+
+    fn config(&mut self) -> &mut NoConfig {
+        &mut self.config
+    }
+    fn map(&mut self, window: BarWindow) -> Result<LoggedRegisters, MapError> {
+        let found = self.windows.iter().find(|(address, _)| *address == window.address);
+        let registers = found.map(|(_, registers)| registers.clone());
+        self.mapped += usize::from(registers.is_some());
+        registers.ok_or(MapError { window, reason: "nothing there" })
+    }
+    fn unmap(&mut self, _: LoggedRegisters) {
+        self.mapped -= 1;
+    }
+    fn allocate_dma(&mut self, size: usize, _: usize) -> Result<Ram, DmaExhausted> {
+        Ok(Ram::new(size))
+    }
+    fn release_dma(&mut self, _: Ram) {}
+    fn allocate_vector(&mut self, _: String, _: Handler) -> Result<Vector, VectorError> {
+        Err(VectorError::NoMessages)
+    }
+    fn attach_line(&mut self, function: Bdf, pin: InterruptPin, _: String, _: Handler) -> Result<Vector, VectorError> {
+        Err(VectorError::NoLine { function, pin })
+    }
+    fn release_vector(&mut self, _: Vector) {}
+    fn now(&self) -> u64 {
+        self.clock.replace(self.clock.get() + self.tick)
+    }
+}
+
+/// A device behind a transport, as the status sequence sees it.
+#[derive(Debug, Default)]
+pub(crate) struct FakeTransport {
+    pub(crate) offered: Features,
+    pub(crate) accepted: Option<Features>,
+    /// Features that the device does not take.
+    pub(crate) disliked: Features,
+    pub(crate) status: Cell<u8>,
+    /// How many more reads of the status after a reset see the old one.
+    pub(crate) slow: Cell<u32>,
+    pub(crate) gone: bool,
+    /// Every status written.
+    pub(crate) statuses: Vec<u8>,
+    pub(crate) kicks: usize,
+    /// A reset was asked for and is not over.
+    pub(crate) resetting: bool,
+}
+
+impl Transport for FakeTransport {
+    type Registers = LoggedRegisters;
+
+    const MODERN: bool = true;
+
+    fn function(&self) -> Bdf {
+        Bdf::new(0, 0, 3, 0).unwrap()
+    }
+    fn features(&mut self) -> Features {
+        assert_eq!(self.status.get(), 3, "features read in another state than ACKNOWLEDGE DRIVER");
+        self.offered
+    }
+    fn set_features(&mut self, features: Features) {
+        assert_eq!(self.status.get(), 3, "features written in another state than ACKNOWLEDGE DRIVER");
+        self.accepted = Some(features);
+    }
+    fn status(&self) -> Result<Status, TransportError> {
+        if self.gone {
+            return Err(TransportError::Gone(self.function()));
+        }
+        if self.resetting {
+            match self.slow.get() {
+                0 => self.status.set(0),
+                left => self.slow.set(left - 1),
+            }
+        }
+        Ok(Status::from_bits_retain(self.status.get()))
+    }
+    fn set_status(&mut self, status: Status) {
+        let (old, new) = (self.status.get(), status.bits());
+        self.statuses.push(new);
+        self.resetting = new == 0;
+        if self.resetting {
+            return;
+        }
+        // FEATURES_OK may be unset by the device only.
+        assert_eq!(new & (old & !8), old & !8, "status {new:#x} drops bits of {old:#x}");
+        let refused = self.accepted.is_some_and(|accepted| accepted.intersects(self.disliked));
+        self.status.set(if refused { new & !8 } else { new });
+    }
+    fn generation(&self) -> u8 {
+        0
+    }
+    fn config_len(&self) -> usize {
+        0
+    }
+    fn config8(&self, _: usize) -> u8 {
+        unimplemented_register()
+    }
+    fn config16(&self, _: usize) -> u16 {
+        unimplemented_register()
+    }
+    fn config32(&self, _: usize) -> u32 {
+        unimplemented_register()
+    }
+    fn set_config32(&mut self, _: usize, _: u32) {
+        unimplemented_register()
+    }
+    fn queue_count(&self) -> u16 {
+        0
+    }
+    fn queue_size(&mut self, _: QueueIndex) -> Result<u16, TransportError> {
+        Ok(0)
+    }
+    fn set_msix(&mut self, _: bool) {}
+    fn set_config_vector(&mut self, _: Option<MsixVector>) -> Result<(), TransportError> {
+        Ok(())
+    }
+    fn set_queue_vector(&mut self, _: QueueIndex, _: Option<MsixVector>) -> Result<(), TransportError> {
+        Ok(())
+    }
+    fn enable_queue(&mut self, _: QueueIndex, _: u16, _: QueueAddresses) -> Result<Doorbell, TransportError> {
+        Ok(Doorbell { offset: 0, number: 0 })
+    }
+    fn ring(&mut self, _: &DriverOk, _: Doorbell, _: Kick) {
+        assert_eq!(self.status.get() & 4, 4, "kicked before DRIVER_OK");
+        self.kicks += 1;
+    }
+    fn isr(&self) -> Arc<LoggedRegisters> {
+        Arc::new(LoggedRegisters::new(1))
+    }
+    fn release<P: Platform<Registers = LoggedRegisters>>(self, _: &mut P) {}
+}
+
+fn unimplemented_register() -> ! {
+    panic!("this device has no configuration")
+}

@@ -73,6 +73,7 @@ fn serve(machine: &mut Machine, tree: &Tree, balloons: &mut Balloons) -> Outcome
     if serial::is_text() {
         info!("`help` lists the console's commands");
     }
+    console.draw(balloons);
     loop {
         balloons.serve(machine);
         console.draw_if_moving(balloons);

@@ -242,7 +242,8 @@ fn virtio(balloons: &Balloons) {
 fn irq() {
     lines::trim();
     for view in vectors::views() {
-        count(&view.name, view.count, format_args!("vector {:#04x}, {} unclaimed", view.vector, view.unclaimed));
+        let name = if view.name.is_empty() { "(released)" } else { &view.name };
+        count(name, view.count, format_args!("vector {:#04x}, {} unclaimed", view.vector, view.unclaimed));
     }
     for (name, claimed, inputs) in lines::views() {
         count(&name, claimed, format_args!("line, GSI {inputs:?} of {}", io_apic::end()));

@@ -34,7 +34,7 @@ fn warned(vm: &mut Vm) -> Outcome {
     for word in ["bogus", "never"] {
         vm.event_where(&format!("warning of {word:?}"), |event| {
             event.name() == "log"
-                && event.text("level").is_ok_and(|level| level.eq_ignore_ascii_case("warn"))
+                && event.text("level").is_ok_and(|level| level == "warning")
                 && event.text("message").is_ok_and(|message| message.contains(word))
         })?;
     }

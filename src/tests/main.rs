@@ -18,7 +18,7 @@ mod support;
 
 mod clock;
 mod heap;
-mod interrupts;
+mod io_apic;
 mod isolation;
 mod local_apic;
 mod memory;

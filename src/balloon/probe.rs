@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 
 use super::BalloonError;
-use super::driver::{Balloon, Running};
+use super::driver::Balloon;
 use super::options::Options;
 use super::parts::{Parts, allocate, layout, restore_command};
 use super::queues::{MissingQueue, QUEUES, QueueNumbers, resolve};
 use super::requests::Requests;
+use super::running::Running;
 use super::statistics::{MemoryStatistics, Selection};
 use super::wire::{CONFIG_SIZE, MUST_TELL_HOST, STATS_VQ};
 use crate::pci::{Bars, Bdf, Command, Function};
@@ -20,9 +21,9 @@ use crate::virtio::{
 
 /// The features that this driver implements.
 ///
-/// MUST_TELL_HOST costs nothing: frames are never used again before the host has confirmed. ACCESS_PLATFORM: all
+/// `MUST_TELL_HOST` costs nothing: frames are never used again before the host has confirmed. `ACCESS_PLATFORM`: all
 /// addresses of rings and buffers come from [`crate::platform::DmaMemory::device_address`], which is what this bit asks
-/// for; frame numbers stay physical, as the balloon defines them. ORDER_PLATFORM: on x86-64 the fences of
+/// for; frame numbers stay physical, as the balloon defines them. `ORDER_PLATFORM`: on x86-64 the fences of
 /// [`crate::virtio::barrier`] order memory for devices just as for CPUs; elsewhere they might not.
 const fn implemented() -> Features {
     let features = MUST_TELL_HOST

@@ -137,3 +137,71 @@ impl<M: DmaMemory> Requests<M> {
         self.memory
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Pfn;
+
+    /// Runs of `length` frames with a gap behind each, as long as there are any.
+    fn runs(length: u32, mut left: u32) -> impl FnMut(u32) -> Option<FrameRun> {
+        let mut next = 0;
+        move |wanted| {
+            let count = length.min(wanted).min(left);
+            let run = FrameRun::new(Pfn::new(next), count)?;
+            next += count + 1;
+            left -= count;
+            Some(run)
+        }
+    }
+
+    fn request() -> Request {
+        Request { slot: 0, runs: Vec::with_capacity(REQUEST_RUNS), frames: 0 }
+    }
+
+    #[test]
+    fn a_request_takes_256_frames_in_as_few_runs_as_there_are() {
+        for (length, count) in [(1000, 1), (256, 1), (100, 3), (4, 64)] {
+            let mut request = request();
+            assert!(request.collect(u64::MAX, runs(length, 10_000)));
+            assert_eq!((request.frames(), request.runs().len()), (256, count), "runs of {length}");
+        }
+    }
+
+    #[test]
+    fn short_runs_make_a_short_request_and_no_allocation() {
+        let mut request = request();
+        let capacity = request.runs.capacity();
+        assert!(request.collect(u64::MAX, runs(1, 10_000)));
+        assert_eq!((request.frames() as usize, request.runs.capacity()), (REQUEST_RUNS, capacity));
+    }
+
+    #[test]
+    fn no_more_frames_are_taken_than_asked_for_and_a_shortage_is_told() {
+        let mut few = request();
+        assert!(few.collect(10, runs(256, 10_000)));
+        assert_eq!(few.frames(), 10);
+        let mut short = request();
+        assert!(!short.collect(200, runs(256, 150)));
+        assert_eq!(short.frames(), 150, "what there was is not given back");
+    }
+
+    #[test]
+    fn each_request_of_the_pool_has_a_slot_of_its_own() {
+        let ram = crate::virtio::fake::Ram::new(4 * REQUEST_BYTES + statistics::BYTES);
+        let mut pool = Requests::new(ram.clone(), 4);
+        let mut slots = Vec::new();
+        for number in 0..4 {
+            let mut request = pool.take().expect("four requests");
+            request.collect(256, |wanted| FrameRun::new(Pfn::new(1000 * number), wanted));
+            let segment = pool.write(&request);
+            assert_eq!(segment.length as usize, REQUEST_BYTES);
+            slots.push((segment.address - ram.device_address()) as usize);
+        }
+        assert!(pool.take().is_none());
+        for (number, slot) in (0u32..).zip(slots) {
+            assert_eq!(ram.load32(slot), 1000 * number);
+            assert_eq!(ram.load32(slot + REQUEST_BYTES - 4), 1000 * number + 255);
+        }
+    }
+}

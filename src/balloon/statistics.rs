@@ -106,7 +106,10 @@ mod tests {
         for count in 3..=10 {
             let statistics = telling(&Tag::ALL[..count]);
             let length = Selection::of(&statistics).write(&statistics, &mut [0; BYTES]);
-            assert!(length > 0 && length % 6 == 0 && length % 10 == 0, "{count} tags, {length} bytes");
+            assert!(
+                length > 0 && length.is_multiple_of(6) && length.is_multiple_of(10),
+                "{count} tags, {length} bytes"
+            );
         }
     }
 

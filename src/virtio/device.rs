@@ -1,7 +1,7 @@
 //! A device and how far its driver has got with it: the status sequence, as types (virtio 1.4, 3.1.1).
 //!
 //! [`Reset`] -> [`Acknowledged`] -> [`DriverFound`] -> [`FeaturesOk`] -> [`DriverOk`]. Each state has just the steps
-//! that are allowed in it: queues are set up between FEATURES_OK and DRIVER_OK, and nothing can be kicked before.
+//! that are allowed in it: queues are set up between `FEATURES_OK` and `DRIVER_OK`, and nothing can be kicked before.
 //! A driver that gives up sets FAILED and gets its transport back only to end the mappings.
 
 use super::negotiation::{self, NegotiationError, Wanted};
@@ -53,6 +53,23 @@ impl Quiesced {
 }
 
 /// A device in state `S`.
+///
+/// A device that runs can be kicked:
+/// ```
+/// use ballonet::virtio::{Device, Doorbell, DriverOk, Kick, Transport};
+///
+/// fn kick<T: Transport>(device: &mut Device<T, DriverOk>, doorbell: Doorbell, kick: Kick) {
+///     device.kick(doorbell, kick);
+/// }
+/// ```
+/// One that does not run yet cannot, which the compiler sees to:
+/// ```compile_fail,E0599
+/// use ballonet::virtio::{Device, Doorbell, FeaturesOk, Kick, Transport};
+///
+/// fn kick<T: Transport>(device: &mut Device<T, FeaturesOk>, doorbell: Doorbell, kick: Kick) {
+///     device.kick(doorbell, kick);
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Device<T, S> {
     transport: T,
@@ -201,7 +218,7 @@ impl<T: Transport> Device<T, FeaturesOk> {
         self.transport.enable_queue(queue, size, addresses)
     }
 
-    /// Sets DRIVER_OK: the device runs.
+    /// Sets `DRIVER_OK`: the device runs.
     pub fn driver_ok(self) -> Device<T, DriverOk> {
         let features = self.state.features;
         self.advance(Status::DRIVER_OK, DriverOk { features })

@@ -1,8 +1,8 @@
 //! The ladder of interrupt modes: a vector to each queue, one for all, the interrupt line, none.
 //!
 //! [`find_vqs`] tries them in this order, or the one that it is told. A step that fails is undone fully before the
-//! next: vectors given back, the device's vector registers at NO_VECTOR, the MSI-X table and the command register as
-//! they were found. All this happens before DRIVER_OK, while the device is silent.
+//! next: vectors given back, the device's vector registers at `NO_VECTOR`, the MSI-X table and the command register as
+//! they were found. All this happens before `DRIVER_OK`, while the device is silent.
 
 use alloc::boxed::Box;
 use alloc::format;

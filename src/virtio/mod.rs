@@ -13,7 +13,7 @@ mod capability;
 mod device;
 mod events;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod interrupt;
 mod modern;
 mod negotiation;

@@ -19,7 +19,7 @@ pub struct Wanted<'a> {
 /// Why driver and device found no common ground.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum NegotiationError {
-    /// A modern device has to offer VERSION_1, and the driver to accept it.
+    /// A modern device has to offer `VERSION_1`, and the driver to accept it.
     #[display("VERSION_1 is not to be had: offered {offered}, declined {declined}")]
     NoVersion1 {
         /// What was offered.
@@ -32,7 +32,7 @@ pub enum NegotiationError {
     Refused {
         /// What was accepted.
         accepted: Features,
-        /// The status after FEATURES_OK was set.
+        /// The status after `FEATURES_OK` was set.
         status: Status,
     },
     /// The device could not be asked.

@@ -65,7 +65,7 @@ pub struct Completion<T> {
 /// What the device is to be told by a kick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kick {
-    /// How far the driver has got, as the upper half of a kick that carries it (NOTIFICATION_DATA).
+    /// How far the driver has got, as the upper half of a kick that carries it (`NOTIFICATION_DATA`).
     pub progress: u16,
 }
 

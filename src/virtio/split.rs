@@ -26,9 +26,9 @@ use ring::Ring;
 /// How a split queue is to work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SplitOptions {
-    /// EVENT_IDX was negotiated.
+    /// `EVENT_IDX` was negotiated.
     pub event_idx: bool,
-    /// INDIRECT_DESC was negotiated, and chains of two to this many segments go through a table of their own, so that
+    /// `INDIRECT_DESC` was negotiated, and chains of two to this many segments go through a table of their own, so that
     /// they take one descriptor of the queue. 0 and 1: none do.
     pub indirect_entries: u16,
     /// A used length may count what the device read, too. The specification has it count what was written only

@@ -145,7 +145,7 @@ pub trait Transport: Sized {
     /// Windows of registers.
     type Registers: Registers + Send + Sync + 'static;
 
-    /// Whether the device follows version 1 of the specification: FEATURES_OK, 64 feature bits, little-endian.
+    /// Whether the device follows version 1 of the specification: `FEATURES_OK`, 64 feature bits, little-endian.
     const MODERN: bool;
 
     /// The PCI function.
@@ -278,7 +278,7 @@ fn check_field<T: Transport>(transport: &T, offset: usize, width: usize) -> Resu
 }
 
 /// Reads a field until the generation is the same before and after (2.5.1).
-fn read_stable<T: Transport, V: PartialEq>(
+fn read_stable<T: Transport, V: Copy + PartialEq>(
     transport: &T,
     offset: usize,
     width: usize,

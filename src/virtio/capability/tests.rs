@@ -8,7 +8,7 @@ use crate::pci::fake::{FakeConfig, FakeFunction};
 
 /// A function with memory in BARs 1 and 4 (64 bits), ports in BAR 2, nothing assigned in BAR 3.
 fn function() -> FakeFunction {
-    FakeFunction::new(0x1af4, 0x1045, 0x00ff_00)
+    FakeFunction::new(0x1af4, 0x1045, 0xff00)
         .memory32(1, 0xfe00_0000, 0x1000)
         .io(2, 0xc000, 0x100)
         .memory32(3, 0, 0x1000)

@@ -151,10 +151,10 @@ pub mod common {
     pub const QUEUE_DEVICE: usize = 0x30;
     /// End of the fields that every modern device has.
     pub const SIZE: usize = 0x38;
-    /// 16 bits, read-only: what to kick with (NOTIF_CONFIG_DATA).
+    /// 16 bits, read-only: what to kick with (`NOTIF_CONFIG_DATA`).
     #[doc(alias = "queue_notify_data")]
     pub const QUEUE_NOTIF_CONFIG_DATA: usize = 0x38;
-    /// 16 bits: 1 resets the queue (RING_RESET).
+    /// 16 bits: 1 resets the queue (`RING_RESET`).
     pub const QUEUE_RESET: usize = 0x3a;
     /// End of the structure in this version of the specification.
     pub const SIZE_FULL: usize = 0x40;

@@ -1,0 +1,57 @@
+//! What a balloon says of itself: when to poll it next, what changed, how it stands.
+
+use bitflags::bitflags;
+
+/// When a balloon is to be polled next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// At once: there is more to do.
+    Now,
+    /// When an interrupt says so; requests are in flight. Without interrupts: soon.
+    Soon,
+    /// When an interrupt says so; nothing is in flight.
+    Idle,
+}
+
+bitflags! {
+    /// What a call of [`super::Balloon::poll`] changed.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Changes: u8 {
+        /// The host set another target.
+        const TARGET = 1 << 0;
+        /// The size changed, and the host has been told.
+        const ACTUAL = 1 << 1;
+        /// The target was reached, with nothing in flight.
+        const SETTLED = 1 << 2;
+        /// The balloon stops short of the target, because the platform has no more frames for it. Once for each
+        /// target. It goes on when [`super::Balloon::memory_freed`] or a new target gives it reason to.
+        const SHORT = 1 << 3;
+        /// Statistics were sent.
+        const STATISTICS = 1 << 4;
+    }
+}
+
+/// The outcome of a call of [`super::Balloon::poll`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "it says when to poll again"]
+pub struct Progress {
+    /// When to poll again.
+    pub next: Next,
+    /// What changed.
+    pub changes: Changes,
+}
+
+/// How a balloon stands. Counts are in 4 KiB frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BalloonStatus {
+    /// The size that the host wants.
+    pub target: u64,
+    /// The size that the host has confirmed.
+    pub actual: u64,
+    /// Frames on their way to the host.
+    pub inflating: u64,
+    /// Frames on their way back.
+    pub deflating: u64,
+    /// Whether it stops short of the target because there are no more frames for it.
+    pub short: bool,
+}

@@ -1,0 +1,72 @@
+//! What a driver holds while its device runs.
+
+use super::parts::{Parts, Vring};
+use super::probe::{Doorbells, PlatformTransport};
+use super::requests::{Request, Requests};
+use super::statistics::Selection;
+use crate::pci::{Command, Function};
+use crate::platform::{PageFrames, Platform};
+use crate::virtio::{Device, DriverOk, Interrupts};
+
+/// What there is while the device runs.
+pub(super) struct Running<P: Platform> {
+    pub(super) device: Device<PlatformTransport<P>, DriverOk>,
+    pub(super) function: Function,
+    command: Command,
+    pub(super) interrupts: Interrupts<P::Registers>,
+    pub(super) inflate: Vring<P, Request>,
+    pub(super) deflate: Vring<P, Request>,
+    pub(super) statistics: Option<Vring<P, ()>>,
+    pub(super) doorbells: Doorbells,
+    pub(super) requests: Requests<P::Memory>,
+    pub(super) selection: Selection,
+    /// The size that the host was told; none yet.
+    pub(super) told: Option<u32>,
+    /// The target has never been read.
+    pub(super) fresh: bool,
+}
+
+impl<P: Platform> Running<P> {
+    /// The device runs with these parts, all of which are there but for the statistics queue.
+    pub(super) fn new(
+        device: Device<PlatformTransport<P>, DriverOk>,
+        parts: Parts<P>,
+        doorbells: Doorbells,
+        selection: Selection,
+    ) -> Self {
+        let Parts { function, command, inflate, deflate, statistics, requests, interrupts } = parts;
+        let all = "set-up makes all of them or fails";
+        Self {
+            device,
+            function,
+            command,
+            interrupts: interrupts.expect(all),
+            inflate: inflate.expect(all),
+            deflate: deflate.expect(all),
+            statistics,
+            doorbells,
+            requests: requests.expect(all),
+            selection,
+            told: None,
+            fresh: true,
+        }
+    }
+
+    /// Stops the device and gives everything back.
+    pub(super) fn stop(self, platform: &mut P, failed: bool)
+    where
+        P: PageFrames,
+    {
+        let (transport, stopped) = self.device.quiesce(platform, failed);
+        let parts = Parts {
+            function: self.function,
+            command: self.command,
+            inflate: Some(self.inflate),
+            deflate: Some(self.deflate),
+            statistics: self.statistics,
+            requests: Some(self.requests),
+            interrupts: Some(self.interrupts),
+        };
+        parts.dismantle(platform, transport, stopped);
+    }
+}

@@ -1,1 +1,115 @@
-//! stub
+//! The clock: it never goes back, and agrees with the timers of known rate that the machine has.
+
+use alloc::vec::Vec;
+
+use ballonet::acpi::AddressSpace;
+use ballonet::machine::{Machine, clock};
+use x86_64::instructions::port::{Port, PortWriteOnly};
+
+use crate::suite::{Skip, kernel_test};
+
+kernel_test! {
+    fn it_never_goes_back() {
+        let mut last = clock::nanoseconds();
+        for _ in 0..500_000 {
+            let now = clock::nanoseconds();
+            assert!(now >= last, "{now} after {last}");
+            last = now;
+        }
+        assert!(last > 0);
+    }
+}
+
+/// A counter to hold the TSC against: how to read it, its rate in Hz, the bits that count.
+struct Reference {
+    name: &'static str,
+    hz: u64,
+    mask: u32,
+    read: fn(u16) -> u32,
+    port: u16,
+}
+
+impl Reference {
+    /// ACPI's timer.
+    fn pm_timer(machine: &Machine) -> Option<Self> {
+        let timer = machine.acpi.as_ref()?.fadt.as_ref()?.pm_timer?;
+        if timer.register.space != AddressSpace::Io {
+            return None;
+        }
+        let port = u16::try_from(timer.register.address).ok()?;
+        // SAFETY: the FADT says that the timer is at this port; reading has no effect.
+        let read = |port| unsafe { Port::<u32>::new(port).read() };
+        Some(Self { name: "PM timer", hz: 3_579_545, mask: 0xFF_FFFF, read, port })
+    }
+
+    /// Channel 2 of the 8254, counting down from 65536 over and over.
+    fn pit() -> Option<Self> {
+        const COMMAND: u16 = 0x43;
+        const GATE: u16 = 0x61;
+        let read = |port| {
+            // SAFETY: channel 2 drives nothing but the speaker, which is off; latches and reads its count.
+            unsafe {
+                PortWriteOnly::<u8>::new(COMMAND).write(0b1000_0000);
+                let mut data = Port::<u8>::new(port);
+                0xFFFF - u32::from(u16::from_le_bytes([data.read(), data.read()]))
+            }
+        };
+        // SAFETY: opens the gate with the speaker off, and starts the channel as a rate generator.
+        unsafe {
+            let mut gate = Port::<u8>::new(GATE);
+            let former = gate.read();
+            gate.write(former & !0b11 | 0b01);
+            PortWriteOnly::<u8>::new(COMMAND).write(0b1011_0100);
+            let mut data = PortWriteOnly::<u8>::new(0x42);
+            data.write(0);
+            data.write(0);
+        }
+        let pit = Self { name: "PIT", hz: 1_193_182, mask: 0xFFFF, read, port: 0x42 };
+        let first = pit.count();
+        (0..1000).any(|_| pit.count() != first).then_some(pit)
+    }
+
+    fn count(&self) -> u32 {
+        (self.read)(self.port)
+    }
+
+    /// The counter and the TSC at one moment, of many tries the one during which least time went by.
+    fn sample(&self) -> (u32, u64) {
+        let tries = (0..64).map(|_| {
+            let before = clock::tsc();
+            let count = self.count();
+            let after = clock::tsc();
+            (after - before, (count, before + (after - before) / 2))
+        });
+        tries.min_by_key(|(spent, _)| *spent).map_or((0, 0), |(_, sample)| sample)
+    }
+
+    /// The TSC's rate in Hz by this counter, over about 30 ms.
+    fn tsc_hz(&self) -> u64 {
+        let (first, start) = self.sample();
+        let window = (self.hz / 33) as u32;
+        while self.count().wrapping_sub(first) & self.mask < window {
+            core::hint::spin_loop();
+        }
+        let (second, end) = self.sample();
+        let elapsed = u64::from(second.wrapping_sub(first) & self.mask);
+        (u128::from(end - start) * u128::from(self.hz) / u128::from(elapsed)) as u64
+    }
+}
+
+kernel_test! {
+    fn the_rate_of_the_tsc_agrees_with_every_timer_of_known_rate(context) {
+        let references: Vec<_> = [Reference::pm_timer(&context.machine), Reference::pit()].into_iter().flatten().collect();
+        if references.is_empty() {
+            return Err(Skip::because("there is neither a PM timer nor an 8254"));
+        }
+        let known = context.machine.rate.tsc_hz;
+        for reference in references {
+            // A host that is busy can hold the machine up in any one measurement.
+            let mut rates: [u64; 5] = core::array::from_fn(|_| reference.tsc_hz());
+            rates.sort_unstable();
+            let error = rates[2].abs_diff(known);
+            assert!(error <= known / 50, "{known} Hz, but {rates:?} by the {}", reference.name);
+        }
+    }
+}

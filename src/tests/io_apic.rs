@@ -1,1 +1,118 @@
-//! stub
+//! The IOAPICs and what they replace: lines that nobody uses are masked, one that is routed arrives.
+
+use alloc::vec::Vec;
+
+use ballonet::acpi::InterruptRoute;
+use ballonet::machine::{Machine, io_apic, local_apic, vectors};
+use x86_64::instructions::port::{Port, PortWriteOnly};
+
+use crate::suite::{Skip, kernel_test};
+use crate::support::{Counter, pass, wait_until};
+
+/// Redirection entry: masked.
+const MASKED: u32 = 1 << 16;
+
+kernel_test! {
+    fn lines_that_nobody_uses_are_masked() {
+        if io_apic::end() == 0 {
+            return Err(Skip::because("there is no IOAPIC"));
+        }
+        let owned: Vec<u8> = vectors::views().filter(|view| !view.name.is_empty()).map(|view| view.vector).collect();
+        let mut open = 0;
+        for gsi in (0..io_apic::end()).filter(|&gsi| io_apic::has(gsi)) {
+            let entry = io_apic::entry(gsi).expect("it has the line");
+            if entry & MASKED == 0 {
+                assert!(owned.contains(&(entry as u8)), "GSI {gsi} is open to vector {}, which nobody has", entry as u8);
+                open += 1;
+            }
+        }
+        assert!(open <= 1, "only the serial port uses a line, {open} are open");
+    }
+}
+
+kernel_test! {
+    fn both_pics_are_fully_masked() {
+        for port in [0x21, 0xA1] {
+            // SAFETY: reads a PIC's mask, without effect; all ones where there is none.
+            assert_eq!(unsafe { Port::<u8>::new(port).read() }, 0xFF, "port {port:#x}");
+        }
+    }
+}
+
+/// Channel 0 of the 8254, running: it interrupts on ISA line 0. Stopped when dropped.
+struct Pit;
+
+impl Pit {
+    const COMMAND: u16 = 0x43;
+    const CHANNEL_0: u16 = 0x40;
+    /// Channel 0, low then high byte, rate generator, binary.
+    const RATE: u8 = 0b0011_0100;
+    /// Channel 0, low then high byte, one-shot: without a count it stands still.
+    const ONE_SHOT: u8 = 0b0011_0000;
+    const HZ: u32 = 1_193_182;
+
+    fn start(hz: u32) -> Self {
+        let [low, high, ..] = (Self::HZ / hz).to_le_bytes();
+        // SAFETY: nobody else uses channel 0; its line is routed by these tests only.
+        unsafe {
+            PortWriteOnly::<u8>::new(Self::COMMAND).write(Self::RATE);
+            let mut data = PortWriteOnly::<u8>::new(Self::CHANNEL_0);
+            data.write(low);
+            data.write(high);
+        }
+        Self
+    }
+
+    /// Whether there is one: its counter moves.
+    fn is_present(&self) -> bool {
+        // SAFETY: channel 0 is ours; latches and reads its count.
+        let read = || unsafe {
+            PortWriteOnly::<u8>::new(Self::COMMAND).write(0);
+            let mut data = Port::<u8>::new(Self::CHANNEL_0);
+            u16::from_le_bytes([data.read(), data.read()])
+        };
+        let first = read();
+        (0..1000).any(|_| read() != first)
+    }
+}
+
+impl Drop for Pit {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { PortWriteOnly::<u8>::new(Self::COMMAND).write(Self::ONE_SHOT) };
+    }
+}
+
+/// Where ISA line 0 ends.
+fn timer_route(machine: &Machine) -> Result<InterruptRoute, Skip> {
+    let madt = machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
+    let route = madt.map(|madt| madt.isa_irq(0)).ok_or_else(|| Skip::because("there is no MADT"))?;
+    if io_apic::has(route.gsi) { Ok(route) } else { Err(Skip::because("no IOAPIC has ISA line 0")) }
+}
+
+kernel_test! {
+    fn a_line_arrives_where_the_madt_routes_it_until_it_is_masked(context) {
+        let route = timer_route(&context.machine)?;
+        let pit = Pit::start(1000);
+        if !pit.is_present() {
+            return Err(Skip::because("there is no 8254"));
+        }
+        let counter = Counter::new("pit");
+        let id = local_apic::id().try_into().map_err(|_| Skip::because("the IOAPIC cannot name this CPU"))?;
+        io_apic::route(route, counter.vector, id).expect("it has the line");
+        counter.wait_for(5);
+
+        io_apic::set_masked(route.gsi, true).expect("it has the line");
+        // One may have been on its way.
+        pass(5_000_000);
+        let masked = counter.count();
+        pass(30_000_000);
+        assert_eq!(counter.count(), masked, "a masked line interrupts");
+
+        io_apic::set_masked(route.gsi, false).expect("it has the line");
+        wait_until(|| counter.count() > masked + 3);
+        io_apic::set_masked(route.gsi, true).expect("it has the line");
+        assert_eq!(vectors::counted(counter.vector), counter.count());
+        pass(5_000_000);
+    }
+}

@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use ballonet::machine::recovery::{self, Ending};
-use ballonet::machine::{Machine, clock, log as serial, timer, vectors};
+use ballonet::machine::{Machine, clock, timer, vectors};
 use ballonet::pci::Tree;
 
 use crate::report::{self, Outcome, Tally};
@@ -76,13 +76,13 @@ pub(crate) use kernel_test;
 /// All tests, by module and line.
 fn tests() -> Vec<&'static Test> {
     unsafe extern "C" {
-        static __ktests_start: Test;
-        static __ktests_end: Test;
+        static __ktests_start: u8;
+        static __ktests_end: u8;
     }
-    let (start, end) = (&raw const __ktests_start, &raw const __ktests_end);
-    let count = (end as usize - start as usize) / size_of::<Test>();
+    let start = &raw const __ktests_start;
+    let count = (&raw const __ktests_end as usize - start as usize) / size_of::<Test>();
     // SAFETY: between the two symbols the linker has put the statics of `kernel_test!`, one after the other, and nothing else.
-    let all = unsafe { core::slice::from_raw_parts(start, count) };
+    let all = unsafe { core::slice::from_raw_parts(start.cast::<Test>(), count) };
     let mut tests: Vec<_> = all.iter().collect();
     tests.sort_unstable_by_key(|test| (test.module, test.line));
     tests
@@ -151,9 +151,4 @@ impl Belongings {
 
 fn owned_vectors() -> impl Iterator<Item = u8> {
     vectors::views().filter(|view| !view.name.is_empty()).map(|view| view.vector)
-}
-
-/// Whether the serial line carries text for people.
-pub fn is_text() -> bool {
-    serial::is_text()
 }

@@ -6,10 +6,12 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use ballonet::machine::recovery::{self, Ending, Fault};
+use ballonet::machine::traps::{self, TrapHook};
 use ballonet::machine::{clock, cpu, vectors};
 use ballonet::platform::Handled;
 
 use crate::suite::Skip;
+use crate::symbols::HEAP;
 
 /// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
 const PATIENCE_NS: u64 = 20_000_000_000;
@@ -63,8 +65,26 @@ pub fn assert_page_fault<R>(address: u64, error_code: u64, action: impl FnOnce()
     assert_eq!((fault.address, fault.frame.error_code), (address, error_code), "address and error code: {fault}");
 }
 
+/// Puts a hook in place of the usual one for as long as it lives. After a failure the suite does it.
+pub struct Hooked;
+
+impl Hooked {
+    /// Installs `hook`.
+    pub fn with(hook: TrapHook) -> Self {
+        traps::set_hook(Some(hook));
+        Self
+    }
+}
+
+impl Drop for Hooked {
+    fn drop(&mut self) {
+        recovery::watch(&HEAP);
+    }
+}
+
 /// A vector with a handler that counts. Given back when dropped.
 pub struct Counter {
+    /// The vector.
     pub vector: u8,
     count: Arc<AtomicU64>,
 }

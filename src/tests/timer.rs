@@ -1,1 +1,88 @@
-//! stub
+//! The timer: never early, never lost.
+
+use ballonet::machine::{clock, idle_unless, timer, vectors};
+
+use crate::suite::kernel_test;
+use crate::support::{pass, wait_until};
+
+/// Waits for the timer as the kernel does.
+fn sleep_until_fired() {
+    while !timer::take_fired() {
+        idle_unless(timer::has_fired);
+    }
+}
+
+kernel_test! {
+    fn it_never_fires_early() {
+        for step in 0..400_u64 {
+            let deadline = clock::nanoseconds() + step * step * 20;
+            timer::arm_at(deadline);
+            wait_until(timer::has_fired);
+            let now = clock::nanoseconds();
+            assert!(timer::take_fired() && now >= deadline, "{} ns early", deadline - now);
+        }
+    }
+}
+
+kernel_test! {
+    fn a_deadline_in_the_past_fires() {
+        for deadline in [0, 1, clock::nanoseconds() / 2, clock::nanoseconds()] {
+            timer::arm_at(deadline);
+            sleep_until_fired();
+        }
+    }
+}
+
+kernel_test! {
+    fn it_fires_once() {
+        let before = vectors::counted(vectors::TIMER);
+        timer::arm_at(clock::nanoseconds() + 1_000_000);
+        sleep_until_fired();
+        pass(20_000_000);
+        assert!(!timer::has_fired());
+        assert!(vectors::counted(vectors::TIMER) > before);
+    }
+}
+
+kernel_test! {
+    fn arming_again_replaces_the_deadline() {
+        timer::arm_at(clock::nanoseconds() + 10_000_000);
+        timer::arm_at(clock::nanoseconds() + 3_600_000_000_000);
+        pass(50_000_000);
+        assert!(!timer::has_fired(), "the first deadline still held");
+        let sooner = clock::nanoseconds() + 5_000_000;
+        timer::arm_at(sooner);
+        sleep_until_fired();
+        assert!(clock::nanoseconds() >= sooner);
+    }
+}
+
+kernel_test! {
+    fn disarming_keeps_it_from_firing() {
+        timer::arm_at(clock::nanoseconds() + 10_000_000);
+        timer::disarm();
+        pass(50_000_000);
+        assert!(!timer::has_fired());
+    }
+}
+
+kernel_test! {
+    fn idling_does_not_wait_when_something_is_pending() {
+        timer::disarm();
+        // With nothing to wake it, waiting would never end.
+        for _ in 0..1000 {
+            idle_unless(|| true);
+        }
+        assert!(x86_64::instructions::interrupts::are_enabled());
+    }
+}
+
+kernel_test! {
+    fn idling_never_misses_the_interrupt_that_comes_just_before() {
+        // From long before to long after the moment at which the CPU halts. A wake-up lost would end in a halt for ever.
+        for round in 0..5000_u64 {
+            timer::arm_at(clock::nanoseconds() + round % 500 * 100);
+            sleep_until_fired();
+        }
+    }
+}

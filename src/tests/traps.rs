@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use ballonet::machine::recovery::{self, Ending};
 use ballonet::machine::segments::InterruptStack;
-use ballonet::machine::traps::{self, TrapFrame, TrapHook, stack_of};
+use ballonet::machine::traps::{TrapFrame, stack_of};
 use ballonet::machine::{cpu, local_apic, stack, vectors};
 use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
@@ -14,23 +14,7 @@ use x86_64::instructions::tables::{lgdt, sgdt};
 use x86_64::structures::DescriptorTablePointer;
 
 use crate::suite::kernel_test;
-use crate::support::{Counter, fault_of, wait_until};
-
-/// Puts a hook in place of the usual one for as long as it lives. After a failure the suite does it.
-struct Hooked;
-
-impl Hooked {
-    fn with(hook: TrapHook) -> Self {
-        traps::set_hook(Some(hook));
-        Self
-    }
-}
-
-impl Drop for Hooked {
-    fn drop(&mut self) {
-        recovery::watch(&crate::symbols::HEAP);
-    }
-}
+use crate::support::{Counter, Hooked, fault_of, wait_until};
 
 /// Size of a stub below.
 const STUB: u64 = 4;

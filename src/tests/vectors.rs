@@ -1,1 +1,88 @@
-//! stub
+//! Interrupt vectors: given out once each, taken back, and silent from then on.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use ballonet::machine::{local_apic, vectors};
+use ballonet::platform::{Handled, Platform, VectorError};
+
+use crate::suite::kernel_test;
+use crate::support::{Counter, pass, wait_until};
+
+kernel_test! {
+    fn all_vectors_can_be_had_once_and_no_more() {
+        let before = vectors::allocated();
+        let mut taken = Vec::new();
+        let error = loop {
+            match vectors::allocate(String::from("all"), Box::new(|| Handled::Yes)) {
+                Ok(vector) => taken.push(vector),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error, VectorError::Exhausted(vectors::DEVICE_VECTORS));
+        assert_eq!(before + taken.len(), vectors::DEVICE_VECTORS as usize);
+        assert!(taken.is_sorted_by(|a, b| a < b), "each once: {taken:?}");
+        taken.into_iter().for_each(vectors::release);
+        assert_eq!(vectors::allocated(), before);
+        let again = Counter::new("again");
+        assert!(again.vector >= vectors::FIRST_EXTERNAL);
+    }
+}
+
+kernel_test! {
+    fn every_device_vector_can_be_delivered() {
+        let counters: Vec<_> = (vectors::allocated()..vectors::DEVICE_VECTORS as usize).map(|_| Counter::new("each")).collect();
+        for counter in &counters {
+            local_apic::send_to_self(counter.vector);
+            counter.wait_for(1);
+        }
+        assert!(counters.iter().all(|counter| counter.count() == 1 && vectors::counted(counter.vector) == 1));
+    }
+}
+
+kernel_test! {
+    fn a_released_vector_does_not_run_its_handler_any_more() {
+        let count = Arc::new(AtomicU64::new(0));
+        let handlers = Arc::clone(&count);
+        let handler = move || {
+            handlers.fetch_add(1, Ordering::SeqCst);
+            Handled::Yes
+        };
+        let vector = vectors::allocate(String::from("short"), Box::new(handler)).expect("a vector is free");
+        local_apic::send_to_self(vector);
+        wait_until(|| count.load(Ordering::SeqCst) == 1);
+        vectors::release(vector);
+        assert_eq!(Arc::strong_count(&count), 1, "the handler is dropped");
+        let before = vectors::counted(vector);
+        local_apic::send_to_self(vector);
+        wait_until(|| vectors::counted(vector) > before);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        assert_eq!(local_apic::in_service(), None, "nobody's interrupt is acknowledged all the same");
+    }
+}
+
+kernel_test! {
+    fn an_interrupt_that_nobody_claims_is_counted_as_such() {
+        let vector = vectors::allocate(String::from("not-mine"), Box::new(|| Handled::No)).expect("a vector is free");
+        local_apic::send_to_self(vector);
+        wait_until(|| vectors::counted(vector) == 1);
+        pass(1_000_000);
+        let view = vectors::views().find(|view| view.vector == vector).expect("it has an owner");
+        vectors::release(vector);
+        assert_eq!((view.count, view.unclaimed, view.name.as_str()), (1, 1, "not-mine"));
+    }
+}
+
+kernel_test! {
+    fn a_platform_vector_has_the_message_that_raises_it(context) {
+        let machine = &mut context.machine;
+        let vector = machine.allocate_vector(String::from("message"), Box::new(|| Handled::Yes)).expect("a vector is free");
+        let message = vector.message.expect("a vector for messages has one");
+        assert_eq!(message.address, 0xFEE0_0000 | u64::from(local_apic::id()) << 12);
+        assert_eq!(message.data, vector.number);
+        machine.release_vector(vector);
+    }
+}

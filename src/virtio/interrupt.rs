@@ -129,6 +129,11 @@ impl<R: Registers> Interrupts<R> {
         &self.vectors
     }
 
+    /// The MSI-X table, in the modes that have one, to mask entries for a while.
+    pub fn table_mut(&mut self) -> Option<&mut MsixTable<R>> {
+        self.table.as_mut()
+    }
+
     /// Takes what happened; everything may have where there are no interrupts.
     pub fn take(&self) -> Pending {
         if self.mode == InterruptMode::Polling { Pending::ALL } else { self.events.take() }

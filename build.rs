@@ -8,7 +8,16 @@ fn main() {
     let script = format!("-T{root}/linker.ld");
     // A hosted target links through the C compiler, a bare one calls the linker itself.
     let arguments: &[&str] = if hosted {
-        &["-nostdlib", "-nostartfiles", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-zmax-page-size=4096", "-Wl,-zseparate-code", &script]
+        &[
+            "-nostdlib",
+            "-nostartfiles",
+            "-static",
+            "-no-pie",
+            "-Wl,--build-id=none",
+            "-Wl,-zmax-page-size=4096",
+            "-Wl,-zseparate-code",
+            &script,
+        ]
     } else {
         &["--build-id=none", "-zmax-page-size=4096", &script]
     };

@@ -1,6 +1,6 @@
 //! The ballonet driver library: virtio-balloon over virtio-pci, from config space up.
 //!
-//! Everything outside [`machine`] is portable: it performs no I/O of its own and reaches the world only through
+//! Everything outside `machine` is portable: it performs no I/O of its own and reaches the world only through
 //! the traits of [`platform`] and [`pci::ConfigSpace`], so the whole driver runs on a host against a device model.
 //! Arrows run one way: `machine -> balloon -> virtio -> pci`; nothing portable names `machine`.
 

@@ -24,26 +24,39 @@ pub const PAGE_POISON: Features = Features::from_bits_retain(1 << 4);
 #[doc(alias = "VIRTIO_BALLOON_F_PAGE_REPORTING")]
 pub const PAGE_REPORTING: Features = Features::from_bits_retain(1 << 5);
 
-/// The balloon's own features and their names, in any case.
-pub const FEATURE_NAMES: [(&str, Features); 6] = [
+/// The features that a balloon over PCI can have, and what command lines and logs call them: the balloon's own first.
+pub const FEATURES: [(&str, Features); 21] = [
     ("must_tell_host", MUST_TELL_HOST),
     ("stats_vq", STATS_VQ),
     ("deflate_on_oom", DEFLATE_ON_OOM),
     ("free_page_hint", FREE_PAGE_HINT),
     ("page_poison", PAGE_POISON),
     ("page_reporting", PAGE_REPORTING),
+    ("notify_on_empty", Features::NOTIFY_ON_EMPTY),
+    ("any_layout", Features::ANY_LAYOUT),
+    ("indirect_desc", Features::INDIRECT_DESC),
+    ("event_idx", Features::EVENT_IDX),
+    ("version_1", Features::VERSION_1),
+    ("access_platform", Features::ACCESS_PLATFORM),
+    ("ring_packed", Features::RING_PACKED),
+    ("in_order", Features::IN_ORDER),
+    ("order_platform", Features::ORDER_PLATFORM),
+    ("sr_iov", Features::SR_IOV),
+    ("notification_data", Features::NOTIFICATION_DATA),
+    ("notif_config_data", Features::NOTIF_CONFIG_DATA),
+    ("ring_reset", Features::RING_RESET),
+    ("admin_vq", Features::ADMIN_VQ),
+    ("suspend", Features::SUSPEND),
 ];
 
-/// The feature with this name: the balloon's own or one common to all devices.
-pub fn feature_named(name: &str) -> Option<Features> {
-    let own = FEATURE_NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-    own.map(|(_, feature)| *feature).or_else(|| Features::named(name))
+/// The feature with this name, in lower case.
+pub fn feature_named(name: &[u8]) -> Option<Features> {
+    FEATURES.into_iter().find(|(known, _)| known.as_bytes() == name).map(|(_, feature)| feature)
 }
 
-/// The names of the features in a set, the balloon's own first; bits without a name are left out.
-pub fn feature_names(features: Features) -> impl Iterator<Item = &'static str> {
-    let own = FEATURE_NAMES.into_iter().filter(move |(_, feature)| features.contains(*feature));
-    own.map(|(name, _)| name).chain(features.iter_names().map(|(name, _)| name))
+/// The names of the features in a set; bits without a name are left out.
+pub fn feature_names(features: Features) -> impl Iterator<Item = &'static str> + Clone {
+    FEATURES.into_iter().filter(move |(_, feature)| features.contains(*feature)).map(|(name, _)| name)
 }
 
 /// Offset of the target in the device configuration: 32 bits, in 4 KiB frames, written by the device (5.5.4).
@@ -162,11 +175,11 @@ mod tests {
 
     #[test]
     fn names_lead_to_features_and_back() {
-        assert_eq!(feature_named("stats_vq"), Some(STATS_VQ));
-        assert_eq!(feature_named("EVENT_IDX"), Some(Features::EVENT_IDX));
-        assert_eq!(feature_named("unheard_of"), None);
+        assert_eq!(feature_named(b"stats_vq"), Some(STATS_VQ));
+        assert_eq!(feature_named(b"event_idx"), Some(Features::EVENT_IDX));
+        assert_eq!(feature_named(b"unheard_of"), None);
         let names: Vec<_> = feature_names(STATS_VQ | Features::VERSION_1).collect();
-        assert_eq!(names, ["stats_vq", "VERSION_1"]);
+        assert_eq!(names, ["stats_vq", "version_1"]);
     }
 
     #[test]

@@ -20,9 +20,7 @@ pub use area::{AreaKind, LoaderArea, LoaderAreas};
 pub use command_line::CommandLine;
 pub use info::{BootInfo, BootProtocol, Note};
 pub use memory_map::{MemoryMap, Region, RegionKind};
-pub use options::{
-    IrqChoice, Key, LogFormat, Mode, Options, RingChoice, Switch, Terminal, TransportChoice, feature_names,
-};
+pub use options::{IrqChoice, Key, LogFormat, Mode, Options, RingChoice, Switch, Terminal, TransportChoice};
 pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
 pub use size::{SizeError, parse_size};
 pub use warning::Warning;

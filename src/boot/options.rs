@@ -6,6 +6,7 @@
 use core::fmt;
 
 use super::{CommandLine, Warning};
+use crate::balloon::wire::feature_named;
 
 /// Defines an enum whose variants are words of the command line; the first is the default.
 macro_rules! words {
@@ -155,36 +156,6 @@ words! {
     }
 }
 
-/// Names of the virtio feature bits that can be declined (virtio 1.4, 5.5.3 and 6).
-pub(super) const FEATURES: &[(&str, u32)] = &[
-    ("must_tell_host", 0),
-    ("stats_vq", 1),
-    ("deflate_on_oom", 2),
-    ("free_page_hint", 3),
-    ("page_poison", 4),
-    ("page_reporting", 5),
-    ("notify_on_empty", 24),
-    ("any_layout", 27),
-    ("indirect_desc", 28),
-    ("event_idx", 29),
-    ("version_1", 32),
-    ("access_platform", 33),
-    ("ring_packed", 34),
-    ("in_order", 35),
-    ("order_platform", 36),
-    ("sr_iov", 37),
-    ("notification_data", 38),
-    ("notif_config_data", 39),
-    ("ring_reset", 40),
-    ("admin_vq", 41),
-    ("suspend", 43),
-];
-
-/// The names of these feature bits, in order of their numbers; bits without a name are left out.
-pub fn feature_names(bits: u64) -> impl Iterator<Item = &'static str> + Clone {
-    FEATURES.iter().filter(move |(_, bit)| bits >> bit & 1 != 0).map(|(name, _)| *name)
-}
-
 /// The options. They borrow the command line for the names in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options<'a> {
@@ -278,16 +249,12 @@ fn split_once(word: &[u8]) -> Option<(&[u8], &[u8])> {
 fn declined<'a>(list: &'a [u8], warn: &mut dyn FnMut(Warning<'a>)) -> u64 {
     let mut mask = 0;
     for item in list.split(|&byte| byte == b',').filter(|_| !list.is_empty()) {
-        match item.strip_prefix(b"-").and_then(feature_bit) {
-            Some(bit) => mask |= 1 << bit,
+        match item.strip_prefix(b"-").and_then(feature_named) {
+            Some(feature) => mask |= feature.bits(),
             None => warn(Warning::UnknownFeature(item)),
         }
     }
     mask
-}
-
-fn feature_bit(name: &[u8]) -> Option<u32> {
-    FEATURES.iter().find(|(known, _)| known.as_bytes() == name).map(|&(_, bit)| bit)
 }
 
 impl CommandLine {
@@ -302,6 +269,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::balloon::wire::FEATURES;
 
     fn parse(line: &str) -> (Options<'_>, Vec<Warning<'_>>) {
         let mut warnings = Vec::new();

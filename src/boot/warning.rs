@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::Key;
-use super::options::FEATURES;
+use crate::balloon::wire::FEATURES;
 
 /// A word of the command line that was not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl fmt::Display for Warning<'_> {
                 write!(f, "option `{key}` has no value {}; valid: {valid}", Shown(value))
             }
             Self::UnknownFeature(item) => {
-                let valid = List(FEATURES.iter().map(|&(name, _)| name));
+                let valid = List(FEATURES.iter().map(|(name, _)| *name));
                 write!(f, "{} is not `-` and a feature; features: {valid}", Shown(item))
             }
             Self::Repeated(key) => write!(f, "option `{key}` is given several times; the last valid value holds"),

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonStatus, Changes, Next, Options, Progress};
 use ballonet::boot::{self, IrqChoice};
 use ballonet::console::Movement;
@@ -57,7 +58,8 @@ impl Balloons {
         let declined = Features::from_bits_retain(options.declined_features);
         let ansi = options.term == boot::Terminal::Ansi;
         let mut served = Vec::new();
-        for function in tree.nodes().iter().map(|node| node.function()) {
+        for node in tree.nodes() {
+            let function = node.function();
             if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
                 continue;
             }
@@ -66,7 +68,7 @@ impl Balloons {
             options.interrupts = interrupts;
             options.declined = declined;
             match Balloon::probe(machine, function.bdf(), options) {
-                Ok(balloon) => served.push(Served { balloon, movement: None, told: 0, look: 0, short: false, failed: false }),
+                Ok(balloon) => served.push(Served::new(balloon)),
                 Err(error) => error!("balloon at {}: {error}", function.bdf()),
             }
         }
@@ -125,7 +127,7 @@ impl Balloons {
     pub fn announce(&self) {
         for balloon in self.drivers() {
             let status = balloon.status();
-            let names = || boot::feature_names(balloon.features().bits());
+            let names = || feature_names(balloon.features());
             serial::emit("ready", |line| {
                 line.text("name", balloon.name())
                     .display("device", &balloon.function())
@@ -151,6 +153,10 @@ impl Balloons {
 }
 
 impl Served {
+    fn new(balloon: Balloon<Machine>) -> Self {
+        Self { balloon, movement: None, told: 0, look: 0, short: false, failed: false }
+    }
+
     fn is_polled(&self) -> bool {
         self.balloon.interrupt_mode() == InterruptMode::Polling
     }

@@ -2,13 +2,14 @@
 
 use alloc::string::String;
 
+use ballonet::balloon::wire::feature_names;
 use ballonet::boot::{Terminal, parse_size};
 use ballonet::console::{Edit, LineEditor};
-use ballonet::machine::{io_apic, lines, local_apic, log as serial, paging, vectors};
 use ballonet::machine::{Machine, frames, power};
+use ballonet::machine::{io_apic, lines, local_apic, log as serial, paging, vectors};
 use ballonet::memory::FRAME_SIZE;
-use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::Tree;
+use ballonet::pci::listing::{Details, Line};
 use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 
@@ -225,7 +226,7 @@ fn pci(context: &mut Context<'_>, verbose: bool) {
 fn virtio(balloons: &Balloons) {
     for driver in balloons.drivers() {
         say!("{}: balloon at {}, modern, split rings, {}", driver.name(), driver.function(), driver.interrupt_mode());
-        let features: alloc::vec::Vec<_> = ballonet::boot::feature_names(driver.features().bits()).collect();
+        let features: alloc::vec::Vec<_> = feature_names(driver.features()).collect();
         say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
         for (name, size) in driver.queues() {
             say!("  queue {name}: {size} entries");
@@ -267,7 +268,7 @@ fn count(name: &str, count: u64, about: core::fmt::Arguments<'_>) {
 fn mem(held: &Held) {
     let counts = frames::with(|frames| frames.counts());
     let heap = HEAP.view();
-    let mib = |frames: u64| frames * FRAME_SIZE >> 20;
+    let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
     for (name, frames) in [
         ("total", counts.total),
         ("free", counts.free),
@@ -277,9 +278,19 @@ fn mem(held: &Held) {
     ] {
         say!("{name:<10} {frames:>10} frames {:>8} MiB", mib(frames));
     }
-    say!("{} regions of 2 MiB are wholly free; the largest free block has {} frames", counts.free_regions, counts.largest_free_block);
+    say!(
+        "{} regions of 2 MiB are wholly free; the largest free block has {} frames",
+        counts.free_regions,
+        counts.largest_free_block
+    );
     let history = counts.history;
-    say!("{} allocations, {} failed, {} frees, {} refused", history.allocations, history.failures, history.frees, history.refusals);
+    say!(
+        "{} allocations, {} failed, {} frees, {} refused",
+        history.allocations,
+        history.failures,
+        history.frees,
+        history.refusals
+    );
     say!("heap: {} of {} KiB used; held: {} MiB", heap.used >> 10, heap.size >> 10, held.bytes() >> 20);
     say!("{} windows onto devices are open", paging::with(|space| space.windows()));
     match frames::with(|frames| frames.check()) {
@@ -335,7 +346,7 @@ fn release(context: &mut Context<'_>) {
 fn balloon(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let status = driver.status();
-        let mib = |frames: u64| frames * FRAME_SIZE >> 20;
+        let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         let short = if status.short { ", as much as there is" } else { "" };
         say!("{}: {} of {} MiB{short}", driver.name(), mib(status.actual), mib(status.target));
         if status.inflating + status.deflating > 0 {
@@ -351,10 +362,21 @@ fn stats(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let counters = driver.counters();
         let interrupts = counters.config_interrupts + counters.vring_interrupts;
-        say!("{}: {} kicks, {interrupts} interrupts, {} polls, {} for nothing", driver.name(), counters.kicks, counters.polls, counters.spurious);
+        say!(
+            "{}: {} kicks, {interrupts} interrupts, {} polls, {} for nothing",
+            driver.name(),
+            counters.kicks,
+            counters.polls,
+            counters.spurious
+        );
         say!("  inflated {} frames in {} requests", counters.inflate_frames, counters.inflate_requests);
         say!("  deflated {} frames in {} requests", counters.deflate_frames, counters.deflate_requests);
-        say!("  target read {} times, size written {} times, statistics sent {} times", counters.target_reads, counters.actual_writes, counters.statistics);
+        say!(
+            "  target read {} times, size written {} times, statistics sent {} times",
+            counters.target_reads,
+            counters.actual_writes,
+            counters.statistics
+        );
         if driver.interrupt_mode() == InterruptMode::Line {
             say!("  {} interrupts on the line were not its own", counters.stray_interrupts);
         }

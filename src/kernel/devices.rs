@@ -60,7 +60,8 @@ fn host_windows(machine: &mut Machine, tree: &Tree) -> HostWindows {
 }
 
 fn told_windows(bridge: &HostBridge) -> HostWindows {
-    let (memory, memory64) = bridge.memory.iter().filter_map(|&range| address_range(range)).partition(|range| range.last() < 1 << 32);
+    let (memory, memory64) =
+        bridge.memory.iter().filter_map(|&range| address_range(range)).partition(|range| range.last() < 1 << 32);
     let io = bridge.ports.iter().filter_map(|&(first, last)| AddressRange::inclusive(first.into(), last.into()));
     // Ports below 0x1000 belong to the board, even where the bridge would pass them on.
     let io = io.filter(|range| range.first() >= 0x1000 || range.last() > 0x1000);

@@ -201,7 +201,10 @@ impl Sample {
             let value = reference.read();
             let after = tsc();
             if after - before < best.0 {
-                best = (after - before, Self { reference: value, tsc: before + (after - before) / 2, apic: local_apic::measured() });
+                best = (
+                    after - before,
+                    Self { reference: value, tsc: before + (after - before) / 2, apic: local_apic::measured() },
+                );
             }
         }
         best.1

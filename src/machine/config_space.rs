@@ -4,18 +4,18 @@ use alloc::vec::Vec;
 
 use x86_64::instructions::port::Port;
 
+use super::frames;
 use super::mmio::Window;
 use super::paging::{self, Access};
-use super::frames;
 use crate::acpi::{Acpi, EcamRegion};
 use crate::pci::{Bdf, ConfigSpace};
 use crate::platform::Registers;
 
-/// CONFIG_ADDRESS: which function and which register (PCI 3.0, 3.2.2.3.2).
+/// `CONFIG_ADDRESS`: which function and which register (PCI 3.0, 3.2.2.3.2).
 const ADDRESS: u16 = 0xCF8;
-/// CONFIG_DATA: four bytes of it.
+/// `CONFIG_DATA`: four bytes of it.
 const DATA: u16 = 0xCFC;
-/// CONFIG_ADDRESS: access configuration space.
+/// `CONFIG_ADDRESS`: access configuration space.
 const ENABLE: u32 = 1 << 31;
 
 /// The machine's configuration space.
@@ -57,14 +57,13 @@ impl MachineConfig {
     /// The mapped window that has `function`, and the offset of its first register in it.
     fn mapped(&self, function: Bdf) -> Option<(usize, usize)> {
         let index = self.mapped.iter().position(|(region, _)| {
-            region.segment() == function.segment()
-                && (region.first_bus()..=region.last_bus()).contains(&function.bus())
+            region.segment() == function.segment() && (region.first_bus()..=region.last_bus()).contains(&function.bus())
         })?;
         let buses = usize::from(function.bus() - self.mapped[index].0.first_bus());
         Some((index, buses << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12))
     }
 
-    /// Selects a register through CONFIG_ADDRESS and returns the port of its first byte.
+    /// Selects a register through `CONFIG_ADDRESS` and returns the port of its first byte.
     fn select(&self, function: Bdf, offset: u16) -> Option<u16> {
         let address = function.cam_address(offset & !3).filter(|_| self.ports)?;
         // SAFETY: selecting has no effect of its own. One CPU walks the bus; interrupt handlers do not come here.

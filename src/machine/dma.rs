@@ -41,7 +41,8 @@ impl DmaRegion {
     #[inline]
     fn at<T>(&self, offset: usize) -> NonNull<T> {
         assert!(
-            offset.is_multiple_of(size_of::<T>()) && offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.length),
+            offset.is_multiple_of(size_of::<T>())
+                && offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.length),
             "access of {} bytes at {offset:#x} in {:#x} bytes of DMA memory",
             size_of::<T>(),
             self.length

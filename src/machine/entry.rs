@@ -21,9 +21,8 @@ pub const CR0: u32 = (Cr0Flags::PROTECTED_MODE_ENABLE.bits()
 
 /// CR4 at entry: 64-bit page tables; FXSAVE, SSE and its exceptions. Not set: OSXSAVE, so AVX stays off.
 #[doc(hidden)]
-pub const CR4: u32 = (Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits()
-    | Cr4Flags::OSFXSR.bits()
-    | Cr4Flags::OSXMMEXCPT_ENABLE.bits()) as u32;
+pub const CR4: u32 =
+    (Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits() | Cr4Flags::OSFXSR.bits() | Cr4Flags::OSXMMEXCPT_ENABLE.bits()) as u32;
 
 /// The EFER register's number (SDM vol. 4, table 2-2).
 #[doc(hidden)]

@@ -1,7 +1,7 @@
 //! Reading what firmware and the loader left in physical memory.
 
-use super::paging::{self, Access};
 use super::frames;
+use super::paging::{self, Access};
 use crate::boot::{PhysicalMemory, Unreadable};
 use crate::memory::PhysAddr;
 

@@ -4,7 +4,7 @@ use x86_64::PhysAddr as CpuAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
 use super::lock::Lock;
-use crate::memory::{AllocateError, Counts, FrameError, FrameRun, Footprint, Frames, PhysRange, StorageError, place};
+use crate::memory::{AllocateError, Counts, Footprint, FrameError, FrameRun, Frames, PhysRange, StorageError, place};
 
 pub(super) static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
 

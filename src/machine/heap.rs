@@ -5,9 +5,9 @@ use core::ptr::{NonNull, null_mut};
 
 use linked_list_allocator::Heap as FreeList;
 
+use super::frames;
 use super::lock::Lock;
 use super::paging::{self, HEAP_BASE, HEAP_LIMIT};
-use super::frames;
 use crate::memory::{FRAME_SIZE, FrameRun};
 
 /// Least growth in frames: 64 KiB.
@@ -74,6 +74,10 @@ fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
     let size = list.size() as u64;
     let mut wanted = (bytes as u64).div_ceil(FRAME_SIZE).max(STEP);
     if HEAP_BASE.checked_add(size)?.checked_add(wanted.checked_mul(FRAME_SIZE)?)? > HEAP_LIMIT {
+        return None;
+    }
+    // What cannot be had in full would leave the machine without frames, and nobody with more memory.
+    if wanted > frames::with(|frames| frames.counts().free) {
         return None;
     }
     let mut end = HEAP_BASE + size;

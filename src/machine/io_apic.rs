@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
+use super::frames;
 use super::lock::Lock;
 use super::mmio::Window;
 use super::paging::{self, Access, PagingError};
-use super::frames;
 use crate::acpi::{InterruptRoute, IoApic as IoApicEntry, Polarity, Trigger};
 use crate::platform::Registers;
 

@@ -12,11 +12,11 @@ use super::{frames, vectors};
 use crate::acpi::{Madt, NmiTarget};
 
 const APIC_BASE: u32 = 0x1B;
-/// IA32_APIC_BASE: the APIC is on.
+/// `IA32_APIC_BASE`: the APIC is on.
 const ENABLE: u64 = 1 << 11;
-/// IA32_APIC_BASE: x2APIC mode.
+/// `IA32_APIC_BASE`: x2APIC mode.
 const EXTENDED: u64 = 1 << 10;
-/// IA32_APIC_BASE: the physical address.
+/// `IA32_APIC_BASE`: the physical address.
 const BASE_ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 
 /// First MSR of the x2APIC: register offset / 16 is added (SDM vol. 3, 12.12.1.2).
@@ -52,7 +52,7 @@ const MASKED: u32 = 1 << 16;
 const DELIVER_NMI: u32 = 4 << 8;
 /// Command register: to the CPU that writes it.
 const TO_SELF: u32 = 1 << 18;
-/// LVT timer mode: the TSC's value in IA32_TSC_DEADLINE.
+/// LVT timer mode: the TSC's value in `IA32_TSC_DEADLINE`.
 const TSC_DEADLINE: u32 = 2 << 17;
 /// Spurious vector register: the APIC is enabled by software.
 const SOFTWARE_ENABLE: u32 = 1 << 8;
@@ -151,7 +151,9 @@ pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), Paging
         }
     }
     for (target, register) in [(0, Register::LvtLint0), (1, Register::LvtLint1)] {
-        if madt.is_some_and(|madt| madt.local_nmis().iter().any(|nmi| nmi.lint == target && nmi.target == NmiTarget::All)) {
+        if madt
+            .is_some_and(|madt| madt.local_nmis().iter().any(|nmi| nmi.lint == target && nmi.target == NmiTarget::All))
+        {
             registers.write(register, DELIVER_NMI);
         }
     }

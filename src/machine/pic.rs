@@ -18,9 +18,7 @@ const ICW4: u8 = 0x01;
 
 /// Masks every input. The vectors are moved first, since a masked PIC still raises spurious interrupts.
 pub fn mask_all() {
-    for (base, vector, cascade) in
-        [(MASTER, vectors::PIC, SLAVE_INPUT), (SLAVE, vectors::PIC + 8, SLAVE_NUMBER)]
-    {
+    for (base, vector, cascade) in [(MASTER, vectors::PIC, SLAVE_INPUT), (SLAVE, vectors::PIC + 8, SLAVE_NUMBER)] {
         let mut command = PortWriteOnly::<u8>::new(base);
         let mut data = Port::<u8>::new(base + 1);
         // SAFETY: these ports are the PICs on every PC, and nothing where there are none; masked, they raise only

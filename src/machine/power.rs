@@ -1,11 +1,11 @@
 //! The end: out of QEMU with a status, power off, or start again.
 
 use spin::Once;
+use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
 use x86_64::instructions::port::{Port, PortWriteOnly};
 use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
-use x86_64::VirtAddr;
 
 use super::{cpu, log};
 use crate::acpi::{Acpi, AddressSpace, Fadt, GenericAddress, SleepType};

@@ -154,11 +154,9 @@ pub fn catch<R>(action: impl FnOnce() -> R) -> Ending<R> {
     let reason = core::mem::replace(unsafe { &mut (*this).reason }, Reason::None);
     ABANDONING.store(false, Ordering::SeqCst);
     match (reason, call.result.take()) {
-        (Reason::Panic { message, file, line }, _) => Ending::Panicked(Panic {
-            message: message.as_str().to_string(),
-            file: file.as_str().to_string(),
-            line,
-        }),
+        (Reason::Panic { message, file, line }, _) => {
+            Ending::Panicked(Panic { message: message.as_str().to_string(), file: file.as_str().to_string(), line })
+        }
         (Reason::Fault(fault), _) => Ending::Faulted(Box::new(fault)),
         (Reason::None, Some(result)) if returned => Ending::Returned(result),
         (Reason::None, _) => unreachable!("a call that neither returned nor failed"),

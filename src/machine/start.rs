@@ -89,14 +89,25 @@ impl Entry {
         install_fixed_vectors();
         for entry in madt.map_or(&[][..], Madt::io_apics) {
             match io_apic::add(entry) {
-                Ok(inputs) => info!("IOAPIC {} at {}: GSI {}-{}", entry.id, entry.address, entry.gsi_base, entry.gsi_base + inputs - 1),
+                Ok(inputs) => info!(
+                    "IOAPIC {} at {}: GSI {}-{}",
+                    entry.id,
+                    entry.address,
+                    entry.gsi_base,
+                    entry.gsi_base + inputs - 1
+                ),
                 Err(error) => warn!("IOAPIC {} at {}: {error}", entry.id, entry.address),
             }
         }
         let rate = clock::calibrate(&features, acpi.as_ref());
         timer::initialise(&features);
         let mode = if local_apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
-        info!("local APIC {} in {mode} mode; TSC at {} MHz, {}", local_apic::id(), rate.tsc_hz / 1_000_000, rate.source);
+        info!(
+            "local APIC {} in {mode} mode; TSC at {} MHz, {}",
+            local_apic::id(),
+            rate.tsc_hz / 1_000_000,
+            rate.source
+        );
         connect_serial(madt);
         x86_64::instructions::interrupts::enable();
         let config = MachineConfig::new(acpi.as_ref());

@@ -235,9 +235,7 @@ pub fn load() {
     let idt = IDT.call_once(|| {
         let selector = CS::get_reg().0;
         let first = stubs as *const () as u64;
-        core::array::from_fn(|vector| {
-            Gate::new(first + (vector * STUB) as u64, selector, stack_of(vector as u8))
-        })
+        core::array::from_fn(|vector| Gate::new(first + (vector * STUB) as u64, selector, stack_of(vector as u8)))
     });
     let pointer =
         DescriptorTablePointer { limit: (size_of::<[Gate; 256]>() - 1) as u16, base: VirtAddr::from_ptr(idt.as_ptr()) };

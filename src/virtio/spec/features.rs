@@ -64,11 +64,6 @@ bitflags! {
 }
 
 impl Features {
-    /// The common feature with this name, in any case: `event_idx` or `EVENT_IDX`.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::all().iter_names().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, flag)| flag)
-    }
-
     /// The low and the high 32 bits, as the feature registers hold them.
     pub const fn words(self) -> [u32; 2] {
         [self.bits() as u32, (self.bits() >> 32) as u32]
@@ -123,15 +118,6 @@ mod tests {
         let features = Features::VERSION_1 | Features::EVENT_IDX;
         assert_eq!(features.words(), [1 << 29, 1]);
         assert_eq!(Features::from_words(features.words()), features);
-    }
-
-    #[test]
-    fn every_name_leads_back_to_its_bit() {
-        for (name, flag) in Features::all().iter_names() {
-            assert_eq!(Features::named(name), Some(flag));
-            assert_eq!(Features::named(&name.to_lowercase()), Some(flag));
-        }
-        assert_eq!(Features::named("bit_30"), None);
     }
 
     #[test]

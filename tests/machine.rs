@@ -34,7 +34,8 @@ fn main() -> ExitCode {
 }
 
 fn qemu(version: Version, command_line: &str) -> Qemu {
-    Qemu::new(version).image(image::tests()).command_line(command_line)
+    // The entropy device has MSI-X in every version.
+    Qemu::new(version).image(image::tests()).device("virtio-rng-pci").command_line(command_line)
 }
 
 /// Boots the image to learn its tests' names.

@@ -1,1 +1,118 @@
-//! stub
+//! PCI on the machine: both ways to configuration space agree, and what looks at it leaves it as it was.
+
+use alloc::vec::Vec;
+
+use ballonet::machine::config_space::MachineConfig;
+use ballonet::pci::register::BASE_ADDRESS_0;
+use ballonet::pci::{Bars, BusRange, ConfigSpace, Function, Tree};
+use ballonet::platform::Platform;
+
+use crate::suite::{Context, Skip, kernel_test};
+
+/// The functions, of which there must be some.
+fn functions(context: &Context) -> Result<Vec<Function>, Skip> {
+    let functions: Vec<_> = context.tree.nodes().iter().map(|node| *node.function()).collect();
+    if functions.is_empty() { Err(Skip::because("there is no PCI")) } else { Ok(functions) }
+}
+
+/// Configuration space through the two ports only.
+fn by_ports() -> Result<MachineConfig, Skip> {
+    let ports = MachineConfig::new(None);
+    if ports.has_ports() { Ok(ports) } else { Err(Skip::because("there are no configuration ports")) }
+}
+
+kernel_test! {
+    fn ports_and_memory_show_the_same_configuration_space(context) {
+        let ports = by_ports()?;
+        let functions = functions(context)?;
+        let config = context.machine.config();
+        if config.regions().next().is_none() {
+            return Err(Skip::because("configuration space is not mapped"));
+        }
+        for function in functions.iter().filter(|function| function.bdf().segment() == 0) {
+            for offset in (0..256).step_by(4) {
+                let (mapped, by_port) = (config.read32(function.bdf(), offset), ports.read32(function.bdf(), offset));
+                assert_eq!(mapped, by_port, "{} at {offset:#x}", function.bdf());
+                let bytes: [u8; 4] = core::array::from_fn(|byte| config.read8(function.bdf(), offset + byte as u16));
+                let halves: [u16; 2] = core::array::from_fn(|half| ports.read16(function.bdf(), offset + 2 * half as u16));
+                assert_eq!(u32::from_le_bytes(bytes), mapped, "{} at {offset:#x} by bytes", function.bdf());
+                assert_eq!(u32::from(halves[0]) | u32::from(halves[1]) << 16, mapped, "{} at {offset:#x} by halves", function.bdf());
+            }
+        }
+    }
+}
+
+kernel_test! {
+    fn ports_and_memory_lead_to_the_same_functions(context) {
+        let ports = by_ports()?;
+        if context.machine.config().regions().next().is_none() {
+            return Err(Skip::because("configuration space is not mapped"));
+        }
+        let found: Vec<_> = Tree::walk(&mut { ports }, &[BusRange::SEGMENT_0]).nodes().iter().map(|node| *node.function()).collect();
+        assert_eq!(found, functions(context)?);
+    }
+}
+
+kernel_test! {
+    fn sizing_bars_leaves_them_and_the_command_register_as_they_were(context) {
+        let functions = functions(context)?;
+        let nodes = context.tree.nodes().to_vec();
+        let config = context.machine.config();
+        for (function, node) in functions.iter().zip(nodes) {
+            let header = |config: &MachineConfig| -> Vec<u32> {
+                (0..16).map(|index| config.read32(function.bdf(), 4 * index)).collect()
+            };
+            let before = header(config);
+            let bars = Bars::size(config, function);
+            assert_eq!(header(config), before, "header of {}", function.bdf());
+            for bar in bars.iter() {
+                let known = node.bars().get(bar.index()).expect("it was there before");
+                assert_eq!((bar.size(), bar.kind()), (known.size(), known.kind()), "{} BAR {}", function.bdf(), bar.index());
+            }
+        }
+    }
+}
+
+kernel_test! {
+    fn every_bar_in_use_has_an_address_that_is_its_own(context) {
+        let mut taken = Vec::new();
+        for node in context.tree.nodes() {
+            for bar in node.bars().iter() {
+                let Some(range) = bar.range() else { panic!("{} BAR {} has no address", node.bdf(), bar.index()) };
+                assert!(range.first().is_multiple_of(bar.size()), "{} BAR {} at {range}", node.bdf(), bar.index());
+                taken.push((bar.is_io(), range, node.bdf()));
+            }
+        }
+        for (index, (io, range, bdf)) in taken.iter().enumerate() {
+            let clash = taken[..index].iter().find(|(other_io, other, _)| io == other_io && range.overlaps(*other));
+            assert!(clash.is_none(), "{bdf} at {range} overlaps {clash:?}");
+        }
+    }
+}
+
+kernel_test! {
+    fn writing_the_command_register_leaves_the_status_register_alone(context) {
+        let functions = functions(context)?;
+        let config = context.machine.config();
+        for function in functions {
+            let (command, status) = (function.command(config), function.status(config));
+            function.set_command(config, command);
+            function.set_intx(config, false);
+            function.set_command(config, command);
+            assert_eq!((function.command(config), function.status(config)), (command, status), "{}", function.bdf());
+        }
+    }
+}
+
+kernel_test! {
+    fn a_function_that_is_not_there_reads_as_all_ones(context) {
+        functions(context)?;
+        let absent = (0..32).filter_map(|device| ballonet::pci::Bdf::new(0, 0, device, 0)).find(|&bdf| context.tree.get(bdf).is_none());
+        let absent = absent.ok_or_else(|| Skip::because("bus 0 is full"))?;
+        let config = context.machine.config();
+        assert_eq!(config.read32(absent, 0), u32::MAX);
+        config.write32(absent, BASE_ADDRESS_0, 0);
+        assert_eq!(config.read32(absent, BASE_ADDRESS_0), u32::MAX);
+        assert!(Function::probe(config, absent).is_none());
+    }
+}

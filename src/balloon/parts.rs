@@ -4,7 +4,7 @@ use super::requests::{Request, Requests};
 use crate::memory::FrameRun;
 use crate::pci::{Command, Function};
 use crate::platform::{DmaExhausted, PageFrames, Platform};
-use crate::virtio::{Alignment, Interrupts, Layout, Quiesced, SplitOptions, SplitQueue, Transport, TransportError};
+use crate::virtio::{Alignment, Interrupts, Layout, QueueOptions, Quiesced, SplitQueue, Transport, TransportError};
 
 /// A queue of the balloon.
 pub(super) type Vring<P, T> = SplitQueue<<P as Platform>::Memory, T>;
@@ -37,7 +37,7 @@ pub(super) fn allocate<P: Platform, T>(
     event_idx: bool,
 ) -> Result<Vring<P, T>, DmaExhausted> {
     // The device only reads. What it says it wrote means nothing to a balloon, and some count what they read.
-    let options = SplitOptions { event_idx, indirect_entries: 0, lenient_length: true };
+    let options = QueueOptions { event_idx, indirect_entries: 0, lenient_length: true };
     SplitQueue::allocate(platform, layout, options)
 }
 

@@ -12,12 +12,15 @@ pub mod barrier;
 mod capability;
 mod device;
 mod events;
+mod extent;
 #[cfg(test)]
 pub(crate) mod fake;
+mod indirect;
 mod interrupt;
 mod modern;
 mod negotiation;
 mod queue;
+mod shadow;
 pub mod spec;
 mod split;
 mod transport;
@@ -28,6 +31,6 @@ pub use events::{Events, Pending, config_changed, intx_interrupt, shared_vring_i
 pub use interrupt::{InterruptError, InterruptMode, Interrupts, QueueName, find_vqs};
 pub use modern::{Modern, ModernError};
 pub use negotiation::{NegotiationError, Wanted};
-pub use queue::{Chain, Completion, Kick, Queue, QueueError, Refusal, Rejected, Segment};
-pub use split::{Alignment, Layout, SplitOptions, SplitQueue};
+pub use queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Refusal, Rejected, Segment};
+pub use split::{Alignment, Layout, SplitQueue};
 pub use transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};

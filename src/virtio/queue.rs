@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use derive_more::{Display, Error};
 
 use super::device::Quiesced;
+use super::spec::{DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE};
 
 /// A contiguous piece of memory that the device reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,16 @@ impl<'a> Chain<'a> {
     pub const fn is_empty(&self) -> bool {
         self.readable.is_empty() && self.writable.is_empty()
     }
+
+    /// The segments with their descriptor flags: readable ones first, all but the last linked.
+    pub(super) fn flagged(&self) -> impl Iterator<Item = (Segment, u16)> + use<'a> {
+        let last = self.len().saturating_sub(1);
+        let readable = self.readable.iter().map(|segment| (*segment, 0));
+        let writable = self.writable.iter().map(|segment| (*segment, DESCRIPTOR_F_WRITE));
+        readable.chain(writable).enumerate().map(move |(position, (segment, flags))| {
+            (segment, if position < last { flags | DESCRIPTOR_F_NEXT } else { flags })
+        })
+    }
 }
 
 /// A request that came back.
@@ -62,10 +73,24 @@ pub struct Completion<T> {
     pub claimed: u32,
 }
 
+/// How a queue is to work, whatever its layout.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueOptions {
+    /// `EVENT_IDX` was negotiated.
+    pub event_idx: bool,
+    /// `INDIRECT_DESC` was negotiated, and chains of two to this many segments go through a table of their own, so that
+    /// they take one descriptor of the queue. 0 and 1: none do.
+    pub indirect_entries: u16,
+    /// A used length may count what the device read, too. The specification has it count what was written only
+    /// (2.7.8.2), but devices differ; what a completion says was written is bounded either way.
+    pub lenient_length: bool,
+}
+
 /// What the device is to be told by a kick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kick {
-    /// How far the driver has got, as the upper half of a kick that carries it (`NOTIFICATION_DATA`).
+    /// How far the driver has got, as the upper half of a kick that carries it (`NOTIFICATION_DATA`, 4.1.5.2): the
+    /// available index of a split queue; `next_off` and, as the top bit, `next_wrap` of a packed one.
     pub progress: u16,
 }
 
@@ -121,7 +146,15 @@ pub enum QueueError {
         /// How many requests are outstanding.
         outstanding: u16,
     },
-    /// An entry names a descriptor that the queue does not have.
+    /// A descriptor whose request the device has not finished no longer says that it is available. Packed queues only.
+    #[display("descriptor {offset} has flags {flags:#06x}, which are neither of an available nor of a used one")]
+    UsedFlags {
+        /// The descriptor's offset in the ring.
+        offset: u16,
+        /// Its flags.
+        flags: u16,
+    },
+    /// An entry names a descriptor, or in a packed queue a buffer id, that the queue does not have.
     #[display("used descriptor {id} of a queue of {size}")]
     UsedId {
         /// The descriptor.
@@ -178,6 +211,9 @@ pub trait Queue<T> {
 
     /// Asks for an interrupt once `completions` more requests are done: at least 1, and at most as many as are
     /// outstanding, so that it is sure to come. `false` if they already are, in which case none may come: pop them.
+    ///
+    /// A packed queue counts descriptors. Among chains of different lengths the interrupt may come some requests earlier
+    /// or later.
     #[must_use = "where it says false no interrupt may come"]
     fn arm(&mut self, completions: u16) -> bool;
 

@@ -4,16 +4,15 @@
 //! free, which head a request, where a chain ends, what it may write. Shared memory is written for the device and never
 //! read back, but for the two fields that are the device's own: the used ring, and its wish to be kicked.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::barrier;
 use super::device::Quiesced;
-use super::queue::{Chain, Completion, Kick, Queue, QueueError, Refusal, Rejected, Segment};
-use super::spec::{
-    AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE, DESCRIPTOR_SIZE,
-    QUEUE_SIZE_MAX, USED_F_NO_NOTIFY,
-};
+use super::extent::Extent;
+use super::indirect::Tables;
+use super::queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Refusal, Rejected};
+use super::shadow::{Request, Shadow};
+use super::spec::{AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_F_INDIRECT, USED_F_NO_NOTIFY};
 use super::transport::QueueAddresses;
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
 
@@ -23,51 +22,23 @@ mod ring;
 pub use layout::{Alignment, Layout};
 use ring::Ring;
 
-/// How a split queue is to work.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SplitOptions {
-    /// `EVENT_IDX` was negotiated.
-    pub event_idx: bool,
-    /// `INDIRECT_DESC` was negotiated, and chains of two to this many segments go through a table of their own, so that
-    /// they take one descriptor of the queue. 0 and 1: none do.
-    pub indirect_entries: u16,
-    /// A used length may count what the device read, too. The specification has it count what was written only
-    /// (2.7.8.2), but devices differ; what a completion says was written is bounded either way.
-    pub lenient_length: bool,
-}
-
-/// What the driver knows of a descriptor.
+/// Where a request is on the ring.
 #[derive(Debug)]
-struct Shadow<T> {
-    /// The next descriptor of the chain, or of the free list.
-    next: u16,
-    /// For the head of an outstanding request: the request.
-    request: Option<Request<T>>,
-}
-
-#[derive(Debug)]
-struct Request<T> {
-    token: T,
+struct Place {
     /// The last descriptor of the chain, so that the chain is freed in one step.
     last: u16,
     /// How many descriptors of the queue it takes.
     descriptors: u16,
-    readable: u32,
-    writable: u32,
 }
 
 /// A split virtqueue with its memory.
 #[derive(Debug)]
 pub struct SplitQueue<M, T> {
     ring: Ring<M>,
-    /// A table of descriptors for each descriptor of the queue, if there are tables.
-    tables: Option<M>,
-    options: SplitOptions,
-    shadow: Box<[Shadow<T>]>,
-    /// The first free descriptor, meaningful while `free` is not 0.
-    free_head: u16,
+    tables: Option<Tables<M>>,
+    options: QueueOptions,
+    shadow: Shadow<T, Place>,
     free: u16,
-    outstanding: u16,
     /// The available index including what is not published yet.
     added: u16,
     /// The available index as the device sees it.
@@ -82,43 +53,29 @@ impl<M: DmaMemory, T> SplitQueue<M, T> {
     ///
     /// # Errors
     /// When there is no memory for it; what was taken has been given back.
-    pub fn allocate<P>(platform: &mut P, layout: Layout, options: SplitOptions) -> Result<Self, DmaExhausted>
+    pub fn allocate<P>(platform: &mut P, layout: Layout, options: QueueOptions) -> Result<Self, DmaExhausted>
     where
         P: Platform<Memory = M>,
     {
         let memory = platform.allocate_dma(layout.bytes(), layout.align())?;
-        let tables = match Self::table_bytes(layout, options) {
-            0 => None,
-            bytes => match platform.allocate_dma(bytes, DESCRIPTOR_SIZE) {
-                Ok(tables) => Some(tables),
-                Err(error) => {
-                    platform.release_dma(memory);
-                    return Err(error);
-                }
-            },
-        };
-        Ok(Self::new(memory, tables, layout, options))
-    }
-
-    fn table_bytes(layout: Layout, options: SplitOptions) -> usize {
-        if options.indirect_entries < 2 {
-            return 0;
+        match Tables::allocate(platform, layout.size(), options) {
+            Ok(tables) => Ok(Self::new(memory, tables, layout, options)),
+            Err(error) => {
+                platform.release_dma(memory);
+                Err(error)
+            }
         }
-        usize::from(layout.size()) * usize::from(options.indirect_entries) * DESCRIPTOR_SIZE
     }
 
-    /// A queue in `memory`, zeroed and laid out as `layout`; `tables` as large as the options ask for.
-    fn new(memory: M, tables: Option<M>, layout: Layout, options: SplitOptions) -> Self {
+    /// A queue in `memory`, zeroed and laid out as `layout`; `tables` as the options ask for.
+    fn new(memory: M, tables: Option<Tables<M>>, layout: Layout, options: QueueOptions) -> Self {
         let size = layout.size();
-        let shadow = (0..size).map(|index| Shadow { next: index.wrapping_add(1), request: None }).collect();
         Self {
             ring: Ring::new(memory, layout),
             tables,
             options,
-            shadow,
-            free_head: 0,
+            shadow: Shadow::new(size),
             free: size,
-            outstanding: 0,
             added: 0,
             published: 0,
             popped: 0,
@@ -144,78 +101,46 @@ impl<M: DmaMemory, T> SplitQueue<M, T> {
         let tokens = self.drain(proof);
         platform.release_dma(self.ring.into_memory());
         if let Some(tables) = self.tables {
-            platform.release_dma(tables);
+            platform.release_dma(tables.into_memory());
         }
         tokens
     }
 
-    fn check(&self, chain: &Chain<'_>) -> Result<(u32, u32), Refusal> {
+    fn check(&self, chain: &Chain<'_>) -> Result<Extent, Refusal> {
         if let Some(error) = self.poisoned {
             return Err(Refusal::Poisoned(error));
         }
-        let length = chain.len();
-        let size = self.ring.layout().size();
-        if length > usize::from(size) {
-            return Err(Refusal::TooLong { length, size });
-        }
-        if chain.is_empty() || chain.readable.iter().chain(chain.writable).any(|segment| segment.length == 0) {
-            return Err(Refusal::Empty);
-        }
-        let needed = if self.is_indirect(length) { 1 } else { length };
-        if needed > usize::from(self.free) {
-            return Err(Refusal::Full { needed, free: self.free });
-        }
-        // At most 32768 lengths of 32 bits: the sums fit.
-        let sum = |segments: &[Segment]| segments.iter().map(|segment| u64::from(segment.length)).sum::<u64>();
-        let (readable, writable) = (sum(chain.readable), sum(chain.writable));
-        match u32::try_from(readable + writable) {
-            Ok(_) => Ok((readable as u32, writable as u32)),
-            Err(_) => Err(Refusal::TooLarge(readable + writable)),
-        }
+        let needed = if self.is_indirect(chain.len()) { 1 } else { chain.len() };
+        Extent::check(chain, needed, self.free, self.ring.layout().size())
     }
 
     fn is_indirect(&self, length: usize) -> bool {
-        self.tables.is_some() && length >= 2 && length <= usize::from(self.options.indirect_entries)
+        self.tables.as_ref().is_some_and(|tables| tables.carry(length))
     }
 
-    /// Writes the chain into descriptors of the queue; returns the first and the last.
-    fn write_direct(&mut self, chain: &Chain<'_>) -> (u16, u16) {
-        let head = self.free_head;
+    /// Writes the chain into descriptors of the queue; returns the first and where it is.
+    fn write_direct(&mut self, chain: &Chain<'_>) -> (u16, Place) {
+        let head = self.shadow.free_head();
         let mut last = head;
-        let mut index = head;
-        for (segment, flags) in flagged(chain) {
-            let next = self.shadow[usize::from(index)].next;
+        for (segment, flags) in chain.flagged() {
+            last = self.shadow.claim();
             // The last one's next field means nothing without its flag.
-            self.ring.write_descriptor(index, segment, flags, next);
-            last = index;
-            index = next;
+            self.ring.write_descriptor(last, segment, flags, self.shadow.free_head());
         }
-        self.free_head = index;
-        self.free -= chain.len() as u16;
-        (head, last)
+        // No longer than the queue: that was checked.
+        (head, Place { last, descriptors: chain.len() as u16 })
     }
 
     /// Writes the chain into the table that belongs to the first free descriptor, and that descriptor.
-    fn write_indirect(&mut self, chain: &Chain<'_>) -> (u16, u16) {
-        let head = self.free_head;
-        let start = usize::from(head) * usize::from(self.options.indirect_entries) * DESCRIPTOR_SIZE;
+    fn write_indirect(&mut self, chain: &Chain<'_>) -> (u16, Place) {
+        let head = self.shadow.claim();
         let tables = self.tables.as_mut().expect("a chain is indirect only where there are tables");
-        for (position, (segment, flags)) in flagged(chain).enumerate() {
-            ring::write_descriptor(tables, start + position * DESCRIPTOR_SIZE, segment, flags, position as u16 + 1);
+        for (position, (segment, flags)) in chain.flagged().enumerate() {
+            let entry = tables.entry(head, position);
+            ring::write_descriptor(tables.memory_mut(), entry, segment, flags, position as u16 + 1);
         }
-        let table =
-            Segment { address: tables.device_address() + start as u64, length: (chain.len() * DESCRIPTOR_SIZE) as u32 };
-        self.free_head = self.shadow[usize::from(head)].next;
-        self.free -= 1;
-        self.ring.write_descriptor(head, table, DESCRIPTOR_F_INDIRECT, 0);
-        (head, head)
-    }
-
-    /// Puts a chain of `count` descriptors back into the free list.
-    fn release_chain(&mut self, head: u16, last: u16, count: u16) {
-        self.shadow[usize::from(last)].next = self.free_head;
-        self.free_head = head;
-        self.free += count;
+        self.ring.write_descriptor(head, tables.segment(head, chain.len()), DESCRIPTOR_F_INDIRECT, 0);
+        (head, Place { last: head, descriptors: 1 })
     }
 
     /// How many used entries wait to be popped.
@@ -226,7 +151,8 @@ impl<M: DmaMemory, T> SplitQueue<M, T> {
         let index = self.ring.used_index();
         let advance = index.wrapping_sub(self.popped);
         // What was added but not published cannot have been used.
-        let outstanding = self.outstanding - self.added.wrapping_sub(self.published);
+        let unpublished = self.added.wrapping_sub(self.published);
+        let outstanding = self.shadow.outstanding().saturating_sub(unpublished);
         if advance > outstanding {
             return Err(self.poison(QueueError::UsedIndex { index, advance, outstanding }));
         }
@@ -239,23 +165,11 @@ impl<M: DmaMemory, T> SplitQueue<M, T> {
 
     /// Checks a used entry against the shadow, and takes the request out of it.
     fn take(&mut self, id: u32, claimed: u32) -> Result<Completion<T>, QueueError> {
-        let size = self.ring.layout().size();
-        let Some(slot) = self.shadow.get_mut(id as usize) else {
-            return Err(QueueError::UsedId { id, size });
-        };
-        let id = id as u16;
-        let Some(request) = slot.request.take() else {
-            return Err(QueueError::NotOutstanding { id });
-        };
-        let limit = if self.options.lenient_length { request.readable + request.writable } else { request.writable };
-        if claimed > limit {
-            // The request stays outstanding: the device may still be at work on it.
-            slot.request = Some(request);
-            return Err(QueueError::UsedLength { id, length: claimed, limit });
-        }
-        self.release_chain(id, request.last, request.descriptors);
-        self.outstanding -= 1;
-        Ok(Completion { token: request.token, written: claimed.min(request.writable), claimed })
+        let (completion, place) = self.shadow.take(id, claimed, self.options.lenient_length)?;
+        // The shadow knows this id, so it has 16 bits.
+        self.shadow.release(id as u16, place.last);
+        self.free += place.descriptors;
+        Ok(completion)
     }
 }
 
@@ -265,7 +179,7 @@ impl<M: DmaMemory, T> Queue<T> for SplitQueue<M, T> {
     }
 
     fn outstanding(&self) -> u16 {
-        self.outstanding
+        self.shadow.outstanding()
     }
 
     fn free(&self) -> u16 {
@@ -273,18 +187,16 @@ impl<M: DmaMemory, T> Queue<T> for SplitQueue<M, T> {
     }
 
     fn add(&mut self, chain: Chain<'_>, token: T) -> Result<(), Rejected<T>> {
-        let (readable, writable) = match self.check(&chain) {
-            Ok(sums) => sums,
+        let extent = match self.check(&chain) {
+            Ok(extent) => extent,
             Err(reason) => return Err(Rejected { reason, token }),
         };
-        let free = self.free;
-        let (head, last) =
+        let (head, place) =
             if self.is_indirect(chain.len()) { self.write_indirect(&chain) } else { self.write_direct(&chain) };
-        let request = Request { token, last, descriptors: free - self.free, readable, writable };
-        self.shadow[usize::from(head)].request = Some(request);
+        self.free -= place.descriptors;
+        self.shadow.put(head, Request { token, extent, place });
         self.ring.write_available(self.added, head);
         self.added = self.added.wrapping_add(1);
-        self.outstanding += 1;
         Ok(())
     }
 
@@ -296,6 +208,7 @@ impl<M: DmaMemory, T> Queue<T> for SplitQueue<M, T> {
         barrier::publish();
         self.ring.set_available_index(new);
         self.published = new;
+        self.shadow.publish();
         barrier::full();
         let wanted = if self.options.event_idx {
             needs_event(self.ring.available_event(), new, old)
@@ -321,7 +234,7 @@ impl<M: DmaMemory, T> Queue<T> for SplitQueue<M, T> {
     }
 
     fn arm(&mut self, completions: u16) -> bool {
-        let completions = completions.clamp(1, self.outstanding.max(1));
+        let completions = completions.clamp(1, self.shadow.outstanding().max(1));
         if self.options.event_idx {
             // The device interrupts when it has used the entry at this index (2.7.7).
             self.ring.set_used_event(self.popped.wrapping_add(completions - 1));
@@ -344,12 +257,8 @@ impl<M: DmaMemory, T> Queue<T> for SplitQueue<M, T> {
     }
 
     fn drain(&mut self, _proof: &Quiesced) -> Vec<T> {
-        let requests = self.shadow.iter_mut().filter_map(|slot| slot.request.take());
-        let tokens = requests.map(|request| request.token).collect();
-        // Indices and free list are stale now; a fresh queue is made for a fresh start.
-        self.outstanding = 0;
         self.free = 0;
-        tokens
+        self.shadow.drain()
     }
 }
 
@@ -358,16 +267,6 @@ impl<M: DmaMemory, T> Queue<T> for SplitQueue<M, T> {
 #[doc(alias = "vring_need_event")]
 const fn needs_event(event: u16, new: u16, old: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
-}
-
-/// The segments of a chain with their descriptor flags: readable ones first, all but the last linked.
-fn flagged<'a>(chain: &Chain<'a>) -> impl Iterator<Item = (Segment, u16)> + use<'a> {
-    let last = chain.len().saturating_sub(1);
-    let readable = chain.readable.iter().map(|segment| (*segment, 0));
-    let writable = chain.writable.iter().map(|segment| (*segment, DESCRIPTOR_F_WRITE));
-    readable.chain(writable).enumerate().map(move |(position, (segment, flags))| {
-        (segment, if position < last { flags | DESCRIPTOR_F_NEXT } else { flags })
-    })
 }
 
 #[cfg(test)]

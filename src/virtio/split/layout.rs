@@ -1,7 +1,6 @@
 //! Where the three areas of a split queue lie in its one block of memory (virtio 1.4, 2.7 and 2.7.2).
 
-use super::QUEUE_SIZE_MAX;
-use crate::virtio::spec::{AVAILABLE_ENTRY, DESCRIPTOR_SIZE, RING_ENTRIES, USED_ENTRY};
+use crate::virtio::spec::{AVAILABLE_ENTRY, DESCRIPTOR_SIZE, QUEUE_SIZE_MAX, RING_ENTRIES, USED_ENTRY};
 
 /// What the used ring is aligned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::virtio::fake::{RAM_ADDRESS, Ram};
+use crate::virtio::queue::Segment;
 
 type Fixture = (SplitQueue<Ram, u32>, Device);
 
@@ -17,16 +18,15 @@ struct Device {
     used: u16,
 }
 
-fn options(event_idx: bool) -> SplitOptions {
-    SplitOptions { event_idx, ..SplitOptions::default() }
+fn options(event_idx: bool) -> QueueOptions {
+    QueueOptions { event_idx, ..QueueOptions::default() }
 }
 
-fn queue(size: u16, options: SplitOptions) -> Fixture {
+fn queue(size: u16, options: QueueOptions) -> Fixture {
     let layout = Layout::new(size, Alignment::Modern).unwrap();
     let ram = Ram::new(layout.bytes());
-    let bytes = SplitQueue::<Ram, u32>::table_bytes(layout, options);
-    let tables = (bytes > 0).then(|| Ram::new(bytes));
-    let device = Device { ram: ram.clone(), tables: tables.clone(), layout, seen: 0, used: 0 };
+    let (tables, device_tables) = Tables::for_test(size, options);
+    let device = Device { ram: ram.clone(), tables: device_tables, layout, seen: 0, used: 0 };
     (SplitQueue::new(ram, tables, layout, options), device)
 }
 
@@ -287,7 +287,7 @@ fn arming_for_several_completions_names_the_last_of_them() {
 
 #[test]
 fn chains_of_several_segments_go_through_a_table_where_there_is_one() {
-    let (mut queue, mut device) = queue(4, SplitOptions { indirect_entries: 3, ..options(false) });
+    let (mut queue, mut device) = queue(4, QueueOptions { indirect_entries: 3, ..options(false) });
     let readable = [Segment { address: 0xa000, length: 1 }, Segment { address: 0xb000, length: 2 }];
     let writable = [Segment { address: 0xc000, length: 3 }];
     queue.add(Chain { readable: &readable, writable: &writable }, 0).unwrap();
@@ -317,7 +317,7 @@ fn chains_of_several_segments_go_through_a_table_where_there_is_one() {
 
 /// A queue with one readable request of 4 bytes and one writable of 8, both seen by the device.
 fn two_requests(lenient_length: bool) -> (Fixture, [u16; 2]) {
-    let (mut queue, mut device) = queue(4, SplitOptions { lenient_length, ..options(false) });
+    let (mut queue, mut device) = queue(4, QueueOptions { lenient_length, ..options(false) });
     add(&mut queue, 0);
     queue.add(Chain::writable(&[segment(8)]), 1).unwrap();
     let _ = queue.publish();
@@ -381,6 +381,18 @@ fn what_is_not_published_cannot_have_been_used() {
     add(&mut queue, 0);
     device.put(0, 0);
     assert_eq!(queue.pop(), Err(QueueError::UsedIndex { index: 1, advance: 1, outstanding: 0 }));
+}
+
+#[test]
+fn what_is_not_published_is_not_outstanding_even_where_something_is() {
+    let ((mut queue, mut device), _) = two_requests(false);
+    add(&mut queue, 2);
+    device.put(2, 0);
+    assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }));
+    let mut tokens = queue.drain(&Quiesced::for_test());
+    tokens.sort_unstable();
+    assert_eq!(tokens, [0, 1, 2]);
+    assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }), "nor does a drained queue count below nothing");
 }
 
 #[test]

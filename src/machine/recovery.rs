@@ -1,9 +1,9 @@
 //! Going on after a failure: for tests, which fail one by one.
 //!
 //! [`catch`] runs a function and comes back from it whatever happens: when it returns, when it panics, and when the CPU
-//! raises an exception in it or in an interrupt handler meanwhile. What failed is abandoned where it stood, on whichever
-//! stack: its destructors do not run, the locks it held are opened, its interrupts acknowledged. So what it was changing
-//! may be half changed; that is the price, and why a kernel that means to go on for long does not do this.
+//! raises an exception in it or in an interrupt handler meanwhile. What failed is abandoned where it stood, on
+//! whichever stack: its destructors do not run, the locks it held are opened, its interrupts acknowledged. So what it
+//! was changing may be half changed; that is the price, and why a kernel that means to go on for long does not do this.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -115,6 +115,7 @@ struct Context {
 }
 
 /// What is kept about the failure until it can be told.
+#[expect(clippy::large_enum_variant, reason = "it lies on a stack, where nothing can be allocated")]
 enum Reason {
     None,
     Panic { message: Text<MESSAGE>, file: Text<PATH>, line: u32 },
@@ -145,9 +146,9 @@ pub fn catch<R>(action: impl FnOnce() -> R) -> Ending<R> {
     let mut catch = Catch { context: Context::default(), reason: Reason::None };
     let this = &raw mut catch;
     let outer = INNERMOST.swap(this, Ordering::SeqCst);
-    // SAFETY: the context and the call live on this stack frame, which stays until `enter` has come back; the function is
-    // the one for this type of call. Coming back by `leave` is like a return to the compiler: callee-saved registers are
-    // as they were, and all else it had to assume changed.
+    // SAFETY: the context and the call live on this stack frame, which stays until `enter` has come back; the function
+    // is the one for this type of call. Coming back by `leave` is like a return to the compiler: callee-saved registers
+    // are as they were, and all else it had to assume changed.
     let returned = unsafe { enter(&raw mut (*this).context, run_call_of(&call), (&raw mut call).cast()) } == RETURNED;
     INNERMOST.store(outer, Ordering::SeqCst);
     // SAFETY: nobody else has the pointer any more.
@@ -226,8 +227,8 @@ unsafe extern "C" fn enter(context: *mut Context, run: Run, call: *mut ()) -> u6
     )
 }
 
-/// Has the [`enter`] that saved `context` return. Through `iretq`, which alone brings back the stack, the flags and, after
-/// one, non-maskable interrupts at once.
+/// Has the [`enter`] that saved `context` return. Through `iretq`, which alone brings back the stack, the flags and,
+/// after one, non-maskable interrupts at once.
 #[unsafe(naked)]
 unsafe extern "C" fn leave(context: *const Context) -> ! {
     naked_asm!(
@@ -297,7 +298,7 @@ fn abandon(reason: impl FnOnce() -> Reason) {
     // SAFETY: what held the locks is abandoned below.
     unsafe { open_locks() };
     local_apic::end_all_interrupts();
-    // SAFETY: the innermost catch is still in `enter`, on whose stack frame both lie; its code is not running, so nobody
+    // SAFETY: the innermost catch is still in `enter`, and its stack frame has both; its code is not running, so nobody
     // else uses them.
     unsafe {
         (*catch).reason = reason();

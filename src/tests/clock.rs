@@ -99,7 +99,8 @@ impl Reference {
 
 kernel_test! {
     fn the_rate_of_the_tsc_agrees_with_every_timer_of_known_rate(context) {
-        let references: Vec<_> = [Reference::pm_timer(&context.machine), Reference::pit()].into_iter().flatten().collect();
+        let references = [Reference::pm_timer(&context.machine), Reference::pit()];
+        let references: Vec<_> = references.into_iter().flatten().collect();
         if references.is_empty() {
             return Err(Skip::because("there is neither a PM timer nor an 8254"));
         }

@@ -22,7 +22,7 @@ kernel_test! {
                 // SAFETY: the size is not 0; the block is used within its size and given back with its layout.
                 unsafe {
                     let block = alloc(layout);
-                    assert!(!block.is_null() && block as usize % align == 0, "{size} bytes aligned to {align}: {block:p}");
+                    assert!(!block.is_null() && block as usize % align == 0, "{size} bytes to {align}: {block:p}");
                     block.write_bytes(0x5A, size);
                     dealloc(block, layout);
                 }
@@ -78,10 +78,11 @@ kernel_test! {
     fn a_vector_that_grows_keeps_its_contents() {
         let mut numbers = Vec::new();
         let before = HEAP.view().used;
-        for number in 0..(4 * MIB / 8) as u64 {
-            numbers.push(number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let of = |index: u64| index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for index in 0..(4 * MIB / 8) as u64 {
+            numbers.push(of(index));
         }
-        assert!(numbers.iter().zip(0_u64..).all(|(&found, number)| found == number.wrapping_mul(0x9E37_79B9_7F4A_7C15)));
+        assert!(numbers.iter().zip(0..).all(|(&number, index)| number == of(index)));
         drop(numbers);
         assert_eq!(HEAP.view().used, before);
     }
@@ -117,7 +118,8 @@ fn pattern() -> [u8; ROOM] {
     core::array::from_fn(|index| (index as u8).wrapping_mul(37).wrapping_add(11))
 }
 
-/// What a copy should make of `room`, byte by byte. The compiler is kept from making a call of the function tested out of it.
+/// What a copy should make of `room`, byte by byte. The compiler is kept from making a call of the function tested out
+/// of it.
 fn copied(room: &[u8; ROOM], to: usize, from: usize, length: usize) -> [u8; ROOM] {
     let mut expected = *room;
     for index in 0..length {
@@ -139,7 +141,8 @@ kernel_test! {
                 let start = room.as_mut_ptr();
                 // SAFETY: both ranges lie in the room, apart from each other.
                 let returned = unsafe { memcpy(start.add(to), start.add(from), length) };
-                assert!(returned == start.wrapping_add(to) && same(&room, &expected), "{length} bytes from {from} to {to}");
+                assert_eq!(returned, start.wrapping_add(to));
+                assert!(same(&room, &expected), "{length} bytes from {from} to {to}");
             }
         }
     }
@@ -154,7 +157,8 @@ kernel_test! {
                 let start = room.as_mut_ptr();
                 // SAFETY: both ranges lie in the room.
                 let returned = unsafe { memmove(start.add(to), start.add(from), length) };
-                assert!(returned == start.wrapping_add(to) && same(&room, &expected), "{length} bytes from {from} to {to}");
+                assert_eq!(returned, start.wrapping_add(to));
+                assert!(same(&room, &expected), "{length} bytes from {from} to {to}");
             }
         }
     }
@@ -173,7 +177,8 @@ kernel_test! {
                     let start = room.as_mut_ptr();
                     // SAFETY: the range lies in the room.
                     let returned = unsafe { memset(start.add(to), value, length) };
-                    assert!(returned == start.wrapping_add(to) && same(&room, &expected), "{length} bytes of {value:#x} at {to}");
+                    assert_eq!(returned, start.wrapping_add(to));
+                    assert!(same(&room, &expected), "{length} bytes of {value:#x} at {to}");
                 }
             }
         }
@@ -189,7 +194,8 @@ kernel_test! {
                     let mut right = left;
                     // Behind the length nothing counts.
                     right[difference] = right[difference].wrapping_add(change);
-                    let expected = if difference == length { 0 } else { i32::from(left[difference]) - i32::from(right[difference]) };
+                    let [l, r] = [left, right].map(|room| i32::from(room[difference]));
+                    let expected = if difference == length { 0 } else { l - r };
                     // SAFETY: both rooms are longer.
                     let found = unsafe { memcmp(left.as_ptr(), right.as_ptr(), length) };
                     assert_eq!(found.signum(), expected.signum(), "{length} bytes that differ at {difference}");

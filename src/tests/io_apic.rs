@@ -22,7 +22,8 @@ kernel_test! {
         for gsi in (0..io_apic::end()).filter(|&gsi| io_apic::has(gsi)) {
             let entry = io_apic::entry(gsi).expect("it has the line");
             if entry & MASKED == 0 {
-                assert!(owned.contains(&(entry as u8)), "GSI {gsi} is open to vector {}, which nobody has", entry as u8);
+                let vector = entry as u8;
+                assert!(owned.contains(&vector), "GSI {gsi} is open to vector {vector}, which nobody has");
                 open += 1;
             }
         }
@@ -83,10 +84,14 @@ impl Drop for Pit {
     }
 }
 
-/// Where ISA line 0 ends.
+/// Where ISA line 0 ends. On a PC that is input 2, and the MADT has an override that says so. QEMU's microvm has the
+/// wiring and not the override.
 fn timer_route(machine: &Machine) -> Result<InterruptRoute, Skip> {
     let madt = machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
     let route = madt.map(|madt| madt.isa_irq(0)).ok_or_else(|| Skip::because("there is no MADT"))?;
+    if route.gsi == 0 {
+        return Err(Skip::because("the MADT has no override for ISA line 0, which is not at input 0 on any PC"));
+    }
     if io_apic::has(route.gsi) { Ok(route) } else { Err(Skip::because("no IOAPIC has ISA line 0")) }
 }
 

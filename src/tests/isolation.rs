@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::arch::asm;
 
-use ballonet::machine::{local_apic, vectors};
+use ballonet::machine::{frames, local_apic, paging, vectors};
 use ballonet::platform::Handled;
 
 use crate::suite::kernel_test;
@@ -12,7 +12,8 @@ use crate::support::wait_until;
 
 kernel_test! {
     fn expected_failure_assertion() {
-        assert_eq!(core::hint::black_box(1), 2, "this \"failure\" is on purpose\tand its message has what JSON escapes: \\");
+        let one = core::hint::black_box(1);
+        assert_eq!(one, 2, "a \"failure\" on purpose\twith what JSON escapes: \\");
     }
 }
 
@@ -46,7 +47,7 @@ kernel_test! {
 
 kernel_test! {
     fn expected_failure_under_locks() {
-        ballonet::machine::paging::with(|_| ballonet::machine::frames::with(|_| panic!("with two locks held, on purpose")));
+        paging::with(|_| frames::with(|_| panic!("with two locks held, on purpose")));
     }
 }
 

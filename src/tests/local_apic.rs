@@ -13,7 +13,8 @@ use crate::support::{Counter, Hooked, pass, wait_until};
 kernel_test! {
     fn the_id_is_that_of_the_boot_processor_in_the_madt(context) {
         let madt = context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
-        let boot = madt.and_then(|madt| madt.processors().first()).ok_or_else(|| Skip::because("no processor in a MADT"))?;
+        let boot = madt.and_then(|madt| madt.processors().first());
+        let boot = boot.ok_or_else(|| Skip::because("no MADT has processors"))?;
         assert_eq!(local_apic::id(), boot.apic_id);
     }
 }
@@ -56,7 +57,8 @@ kernel_test! {
     fn an_interrupt_is_in_service_while_its_handler_runs_and_no_longer() {
         let was = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&was);
-        let counter = Counter::with("in-service", move || seen.store(local_apic::in_service().is_some(), Ordering::SeqCst));
+        let look = move || seen.store(local_apic::in_service().is_some(), Ordering::SeqCst);
+        let counter = Counter::with("in-service", look);
         assert_eq!(local_apic::in_service(), None);
         local_apic::send_to_self(counter.vector);
         counter.wait_for(1);

@@ -90,7 +90,8 @@ kernel_test! {
 kernel_test! {
     fn freeing_what_was_never_given_is_refused_and_changes_nothing(context) {
         let before = balance();
-        let kernel = Pfn::containing(PhysAddr::new(context.machine.image().start).expect("an address")).expect("low memory");
+        let kernel =
+            PhysAddr::new(context.machine.image().start).and_then(Pfn::containing).expect("it is in low memory");
         let beyond = Pfn::new(u32::MAX - 1);
         for pfn in [kernel, beyond, Pfn::new(0)] {
             let run = FrameRun::new(pfn, 1).expect("a run of one");
@@ -158,8 +159,10 @@ kernel_test! {
         for (size, align) in [(1, 1), (16, 16), (4096, 4096), (4097, 4096), (65536, 65536), (1 << 20, 1 << 20)] {
             let memory = context.machine.allocate_dma(size, align).expect("there is memory");
             assert!(memory.len() >= size);
-            assert!(memory.device_address().is_multiple_of(align as u64), "{:#x} to {align:#x}", memory.device_address());
-            assert!((0..memory.len()).step_by(8).all(|offset| memory.load64(offset) == 0), "{size} bytes are not zeroed");
+            let address = memory.device_address();
+            assert!(address.is_multiple_of(align as u64), "{address:#x} is not aligned to {align:#x}");
+            let zeroed = (0..memory.len()).step_by(8).all(|offset| memory.load64(offset) == 0);
+            assert!(zeroed, "{size} bytes are not zeroed");
             context.machine.release_dma(memory);
         }
         assert_eq!(balance(), before);
@@ -170,8 +173,9 @@ kernel_test! {
     fn dma_memory_refuses_to_be_touched_outside(context) {
         use ballonet::machine::recovery::{Ending, catch};
         let memory = context.machine.allocate_dma(4096, 4096).expect("there is memory");
-        for (offset, what) in [(4096, "behind"), (4092, "across the end"), (4, "misaligned"), (usize::MAX - 7, "far off")] {
-            assert!(matches!(catch(|| memory.load64(offset)), Ending::Panicked(_)), "{what}");
+        // Behind it, across its end, misaligned, and where the end would overflow.
+        for offset in [4096, 4092, 4, usize::MAX - 7] {
+            assert!(matches!(catch(|| memory.load64(offset)), Ending::Panicked(_)), "at {offset:#x}");
         }
         context.machine.release_dma(memory);
     }

@@ -215,7 +215,8 @@ kernel_test! {
         entropy.stop(machine);
         assert_eq!((vectors::allocated(), used()), (vectors_before, used_before), "vectors, frames");
 
-        let capability = must(function.capability(machine.config(), capability::id::MSI_X)).expect("it has the capability");
+        let capability = must(function.capability(machine.config(), capability::id::MSI_X));
+        let capability = capability.expect("it has the capability");
         const ENABLED: u16 = 1 << 15;
         assert_eq!(must(capability.read16(machine.config(), 2)) & ENABLED, 0, "MSI-X is still on");
         let msix = must(Msix::find(machine.config(), &function, &bars)).expect("it has the capability");

@@ -65,8 +65,8 @@ impl Drop for Storm {
 fn spoil() {
     let mxcsr: u32 = 0x1F80 | 1 << 13 | 0x3F; // rounding down, all flags up
     let room = core::hint::black_box([0xA5_u8; 2048]);
-    // SAFETY: the clobbers are named. MXCSR and the x87 state stay spoiled, which the interrupt stub answers for; what Rust
-    // code runs on the way there uses neither.
+    // SAFETY: the clobbers are named. MXCSR and the x87 state stay spoiled, which the interrupt stub answers for; what
+    // Rust code runs on the way there uses neither.
     unsafe {
         asm!(
             "pcmpeqd xmm0, xmm0", "pcmpeqd xmm1, xmm1", "pcmpeqd xmm2, xmm2", "pcmpeqd xmm3, xmm3",
@@ -90,8 +90,8 @@ fn spoil() {
     core::hint::black_box(room);
 }
 
-/// Keeps `seed + n` in the n-th word below the stack pointer, for all 16 of the red zone, and checks them `rounds` times.
-/// Returns 0, or the number of the word that changed.
+/// Keeps `seed + n` in the n-th word below the stack pointer, for all 16 of the red zone, and checks them `rounds`
+/// times. Returns 0, or the number of the word that changed.
 #[unsafe(naked)]
 extern "C" fn red_zone(rounds: u64, seed: u64) -> u64 {
     naked_asm!(
@@ -167,8 +167,8 @@ impl Area {
     }
 }
 
-/// Loads the state of `wanted`, then `rounds` times saves what is there into `found` and compares [`SAVED`] bytes. Returns 0,
-/// or 1 plus the offset of the word that changed. The caller's state is kept in `callers`.
+/// Loads the state of `wanted`, then `rounds` times saves what is there into `found` and compares [`SAVED`] bytes.
+/// Returns 0, or 1 plus the offset of the word that changed. The caller's state is kept in `callers`.
 #[unsafe(naked)]
 extern "C" fn fpu_state(rounds: u64, wanted: *const Area, found: *mut Area, callers: *mut Area) -> u64 {
     naked_asm!(
@@ -206,8 +206,8 @@ kernel_test! {
     }
 }
 
-/// The flags that the leaf sets: carry, parity, adjust, zero, sign, interrupts, direction, overflow; and the bit that is
-/// always set.
+/// The flags that the leaf sets: carry, parity, adjust, zero, sign, interrupts, direction, overflow; and the bit that
+/// is always set.
 const FLAGS: u64 = 0xED7;
 
 /// Fifteen numbers for fifteen registers.
@@ -221,8 +221,8 @@ static NUMBERS: [u64; 15] = {
     numbers
 };
 
-/// Keeps numbers in all general registers and [`FLAGS`] in the flags, and checks them `rounds` times. Returns 0, or 1 if a
-/// register changed, 2 if a flag did.
+/// Keeps numbers in all general registers and [`FLAGS`] in the flags, and checks them `rounds` times. Returns 0, or 1
+/// if a register changed, 2 if a flag did.
 #[unsafe(naked)]
 extern "C" fn general_registers(rounds: u64) -> u64 {
     naked_asm!(

@@ -122,9 +122,9 @@ pub fn summary(tally: &Tally) {
     });
     if serial::is_text() {
         let verdict = if tally.is_success() { "ok" } else { "FAILED" };
-        serial::line(format_args!(
-            "\ntest result: {verdict}. {passed} passed; {failed} failed; {failed_on_purpose} failed on purpose; {skipped} skipped"
-        ));
+        let counts =
+            format!("{passed} passed, {failed} failed, {failed_on_purpose} failed on purpose, {skipped} skipped");
+        serial::line(format_args!("\ntest result: {verdict}. {counts}"));
     }
 }
 

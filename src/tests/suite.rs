@@ -1,8 +1,8 @@
 //! The suite: every test of the image, in an order that does not change, each run on its own.
 //!
-//! A test is a function registered by [`kernel_test!`](crate::suite::kernel_test). It fails by a panic or a fault, which ends it and no other; it may say
-//! that the machine at hand cannot show what it is about. What it leaves behind when it fails is cleaned up as far as
-//! other tests depend on it.
+//! A test is a function that `kernel_test!` has registered. It fails by a panic or a fault, which ends it and no other;
+//! it may say that the machine at hand cannot show what it is about. What it leaves behind when it fails is cleaned up
+//! as far as other tests depend on it.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -81,7 +81,8 @@ fn tests() -> Vec<&'static Test> {
     }
     let start = &raw const __ktests_start;
     let count = (&raw const __ktests_end as usize - start as usize) / size_of::<Test>();
-    // SAFETY: between the two symbols the linker has put the statics of `kernel_test!`, one after the other, and nothing else.
+    // SAFETY: between the two symbols the linker has put the statics of `kernel_test!`, one after the other, and
+    // nothing else.
     let all = unsafe { core::slice::from_raw_parts(start.cast::<Test>(), count) };
     let mut tests: Vec<_> = all.iter().collect();
     tests.sort_unstable_by_key(|test| (test.module, test.line));

@@ -150,7 +150,7 @@ kernel_test! {
         interrupts::without_interrupts(|| {
             // SAFETY: each step returns; the fourth ends stepping.
             unsafe {
-                asm!("pushfq", "or qword ptr [rsp], {trap}", "popfq", "nop", "nop", "nop", "nop", "nop", "nop", trap = const TRAP);
+                asm!("pushfq", "or qword ptr [rsp], {}", "popfq", ".rept 6", "nop", ".endr", const TRAP);
             }
         });
         drop(hooked);
@@ -167,7 +167,7 @@ kernel_test! {
     }
 }
 
-/// A GDT like the kernel's with one more entry: a data segment that is not present. The kernel's is back when it is dropped.
+/// A GDT like the kernel's with one more entry: a data segment that is not present.
 struct Absent {
     kernels: DescriptorTablePointer,
     table: [u64; 16],
@@ -178,7 +178,7 @@ impl Absent {
     /// Data, writable, ring 0, not present.
     const DESCRIPTOR: u64 = 0x0000_1200_0000_0000;
 
-    fn load() -> Self {
+    fn new() -> Self {
         let kernels = sgdt();
         let entries = (usize::from(kernels.limit) + 1) / 8;
         let mut absent = Self { kernels, table: [0; 16], selector: (entries * 8) as u16 };
@@ -204,17 +204,19 @@ impl Absent {
 
 kernel_test! {
     fn loading_an_absent_data_segment_raises_np_with_its_selector() {
+        let absent = Absent::new();
         // SAFETY: the load faults.
-        let (fault, selector) = Absent::load().with(|selector| (fault_of(|| unsafe { asm!("mov ds, {:x}", in(reg) selector) }), selector));
-        assert_eq!((fault.vector(), fault.frame.error_code), (11, u64::from(selector)), "{fault}");
+        let fault = absent.with(|selector| fault_of(|| unsafe { asm!("mov ds, {:x}", in(reg) selector) }));
+        assert_eq!((fault.vector(), fault.frame.error_code), (11, absent.selector.into()), "{fault}");
     }
 }
 
 kernel_test! {
     fn loading_an_absent_stack_segment_raises_ss_with_its_selector() {
+        let absent = Absent::new();
         // SAFETY: the load faults.
-        let (fault, selector) = Absent::load().with(|selector| (fault_of(|| unsafe { asm!("mov ss, {:x}", in(reg) selector) }), selector));
-        assert_eq!((fault.vector(), fault.frame.error_code), (12, u64::from(selector)), "{fault}");
+        let fault = absent.with(|selector| fault_of(|| unsafe { asm!("mov ss, {:x}", in(reg) selector) }));
+        assert_eq!((fault.vector(), fault.frame.error_code), (12, absent.selector.into()), "{fault}");
     }
 }
 
@@ -374,7 +376,7 @@ kernel_test! {
             counter.wait_for(round);
             assert_eq!(FAULTS.load(Ordering::SeqCst), round);
             assert!(is_on(InterruptStack::Fault, FAULT_FRAME.load(Ordering::SeqCst)));
-            assert!(is_on(InterruptStack::Interrupt, INTERRUPTED.load(Ordering::SeqCst)), "the fault was in the handler");
+            assert!(is_on(InterruptStack::Interrupt, INTERRUPTED.load(Ordering::SeqCst)), "it was in the handler");
         }
         drop(hooked);
     }

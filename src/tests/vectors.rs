@@ -34,7 +34,8 @@ kernel_test! {
 
 kernel_test! {
     fn every_device_vector_can_be_delivered() {
-        let counters: Vec<_> = (vectors::allocated()..vectors::DEVICE_VECTORS as usize).map(|_| Counter::new("each")).collect();
+        let free = vectors::allocated()..vectors::DEVICE_VECTORS as usize;
+        let counters: Vec<_> = free.map(|_| Counter::new("each")).collect();
         for counter in &counters {
             local_apic::send_to_self(counter.vector);
             counter.wait_for(1);
@@ -79,7 +80,8 @@ kernel_test! {
 kernel_test! {
     fn a_platform_vector_has_the_message_that_raises_it(context) {
         let machine = &mut context.machine;
-        let vector = machine.allocate_vector(String::from("message"), Box::new(|| Handled::Yes)).expect("a vector is free");
+        let vector = machine.allocate_vector(String::from("message"), Box::new(|| Handled::Yes));
+        let vector = vector.expect("a vector is free");
         let message = vector.message.expect("a vector for messages has one");
         assert_eq!(message.address, 0xFEE0_0000 | u64::from(local_apic::id()) << 12);
         assert_eq!(message.data, vector.number);

@@ -1,8 +1,9 @@
 //! The heap, and the functions that the compiler calls to move memory.
 
-use alloc::alloc::{Layout, alloc, dealloc};
+use alloc::alloc::{alloc, dealloc};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::alloc::Layout;
 use core::hint::black_box;
 
 use ballonet::machine::frames;
@@ -22,7 +23,7 @@ kernel_test! {
                 // SAFETY: the size is not 0; the block is used within its size and given back with its layout.
                 unsafe {
                     let block = alloc(layout);
-                    assert!(!block.is_null() && block as usize % align == 0, "{size} bytes to {align}: {block:p}");
+                    assert!(!block.is_null() && block.addr().is_multiple_of(align), "{size} to {align}: {block:p}");
                     block.write_bytes(0x5A, size);
                     dealloc(block, layout);
                 }

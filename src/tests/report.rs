@@ -15,7 +15,7 @@ pub enum Outcome {
     /// It returned.
     Passed,
     /// It says that the machine at hand cannot show what it is about, and why.
-    Skipped(String),
+    Skipped(&'static str),
     /// An assertion failed.
     Panicked(Panic),
     /// The CPU raised an exception.
@@ -70,7 +70,7 @@ pub fn begin(test: &Test) {
 pub fn outcome(test: &Test, outcome: &Outcome, nanoseconds: u64, fails_on_purpose: bool) {
     let (word, message) = match outcome {
         Outcome::Passed => ("ok", String::new()),
-        Outcome::Skipped(reason) => ("skipped", reason.clone()),
+        Outcome::Skipped(reason) => ("skipped", String::from(*reason)),
         Outcome::Panicked(panic) => ("failed", panic.message.clone()),
         Outcome::Faulted(fault) => ("failed", fault.to_string()),
     };

@@ -4,7 +4,7 @@
 //! it may say that the machine at hand cannot show what it is about. What it leaves behind when it fails is cleaned up
 //! as far as other tests depend on it.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use ballonet::machine::recovery::{self, Ending};
@@ -27,12 +27,12 @@ pub struct Context {
 
 /// Why a test cannot show anything on the machine at hand.
 #[derive(Debug)]
-pub struct Skip(String);
+pub struct Skip(&'static str);
 
 impl Skip {
     /// For this reason.
-    pub fn because(reason: impl ToString) -> Self {
-        Self(reason.to_string())
+    pub fn because(reason: &'static str) -> Self {
+        Self(reason)
     }
 }
 

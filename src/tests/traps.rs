@@ -107,13 +107,11 @@ kernel_test! {
 
 kernel_test! {
     fn an_invalid_opcode_raises_ud_at_its_address() {
-        let instruction: u64;
         let fault = fault_of(|| {
             // SAFETY: the instruction faults.
             unsafe { asm!("lea rax, [rip + 2f]", "2: ud2", out("rax") _) }
         });
-        instruction = fault.frame.rax;
-        assert_eq!((fault.vector(), fault.frame.rip), (6, instruction), "{fault}");
+        assert_eq!((fault.vector(), fault.frame.rip), (6, fault.frame.rax), "{fault}");
     }
 }
 
@@ -252,14 +250,13 @@ kernel_test! {
         // As if the fault stack had overflowed: the invalid opcode's frame cannot be pushed, nor the page fault's then.
         // SAFETY: only until the double fault, which uses another stack.
         unsafe { entry.write_unaligned(stack::FAULT.guard() + 0x800) };
-        let fault = fault_of(|| {
-            // SAFETY: the exception ends the closure.
-            unsafe { asm!("ud2") }
-        });
+        // SAFETY: the exception ends the closure.
+        let invalid = || unsafe { asm!("ud2") };
+        let fault = fault_of(invalid);
         // SAFETY: as it was.
         unsafe { entry.write_unaligned(top) };
         assert_eq!((fault.vector(), fault.frame.error_code), (8, 0), "{fault}");
-        assert_eq!(fault_of(|| unsafe { asm!("ud2") }).vector(), 6, "faults are handled again");
+        assert_eq!(fault_of(invalid).vector(), 6, "faults are handled again");
     }
 }
 

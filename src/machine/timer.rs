@@ -31,13 +31,15 @@ pub fn take_back() {
 }
 
 fn interrupt() -> Handled {
-    let deadline = DEADLINE.load(Ordering::Relaxed);
-    // A countdown is limited to 32 bits, so it may come early: go on then.
-    if deadline != NEVER && clock::nanoseconds() < deadline {
-        program(deadline);
-    } else {
-        DEADLINE.store(NEVER, Ordering::Relaxed);
-        FIRED.store(true, Ordering::Release);
+    match DEADLINE.load(Ordering::Relaxed) {
+        // It was on its way when the timer was disarmed.
+        NEVER => {}
+        // A countdown is limited to 32 bits, so it may come early: go on then.
+        deadline if clock::nanoseconds() < deadline => program(deadline),
+        _ => {
+            DEADLINE.store(NEVER, Ordering::Relaxed);
+            FIRED.store(true, Ordering::Release);
+        }
     }
     Handled::Yes
 }

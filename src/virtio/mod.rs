@@ -19,11 +19,13 @@ mod indirect;
 mod interrupt;
 mod modern;
 mod negotiation;
+mod packed;
 mod queue;
 mod shadow;
 pub mod spec;
 mod split;
 mod transport;
+mod virtqueue;
 
 pub use capability::{Capabilities, CapabilityError, Notification, SharedMemory, VendorData};
 pub use device::{Acknowledged, Device, DriverFound, DriverOk, Failure, FeaturesOk, Quiesced, Reset};
@@ -31,6 +33,8 @@ pub use events::{Events, Pending, config_changed, intx_interrupt, shared_vring_i
 pub use interrupt::{InterruptError, InterruptMode, Interrupts, QueueName, find_vqs};
 pub use modern::{Modern, ModernError};
 pub use negotiation::{NegotiationError, Wanted};
+pub use packed::{PackedLayout, PackedQueue};
 pub use queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Refusal, Rejected, Segment};
 pub use split::{Alignment, Layout, SplitQueue};
 pub use transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};
+pub use virtqueue::{RingFormat, RingLayout, Virtqueue};

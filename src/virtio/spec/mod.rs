@@ -3,11 +3,13 @@
 //! Section numbers are those of VIRTIO 1.4. Multi-byte values on the wire are little-endian.
 
 mod features;
+mod packed;
 mod pci;
 mod ring;
 mod status;
 
 pub use features::Features;
+pub use packed::*;
 pub use pci::*;
 pub use ring::*;
 pub use status::Status;

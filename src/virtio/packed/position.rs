@@ -1,0 +1,123 @@
+//! A place on a packed ring: the offset of a descriptor, and the wrap counter of the lap (virtio 1.4, 2.8.1).
+
+use crate::virtio::spec::{PACKED_F_AVAILABLE, PACKED_F_USED, POSITION_WRAP};
+
+/// A place on a ring, told apart from the same descriptor one lap earlier or later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    offset: u16,
+    wrap: bool,
+}
+
+impl Position {
+    /// Where both sides start: the first descriptor, the wrap counter at 1.
+    pub(super) const START: Self = Self { offset: 0, wrap: true };
+
+    /// The descriptor's offset in the ring.
+    pub(super) const fn offset(self) -> u16 {
+        self.offset
+    }
+
+    /// The position `count` descriptors on, of at most one lap.
+    pub(super) const fn advance(self, count: u16, size: u16) -> Self {
+        let sum = self.offset as u32 + count as u32;
+        if sum < size as u32 {
+            Self { offset: sum as u16, wrap: self.wrap }
+        } else {
+            Self { offset: (sum - size as u32) as u16, wrap: !self.wrap }
+        }
+    }
+
+    /// How many descriptors lie from `earlier` up to here. Modulo two laps, which is all that a wrap counter of one bit
+    /// can tell apart.
+    pub(super) const fn since(self, earlier: Self, size: u16) -> u32 {
+        let laps = 2 * size as u32;
+        // What the other side names may lie beyond the ring.
+        (self.index(size) + laps - earlier.index(size) % laps) % laps
+    }
+
+    /// The descriptor's number among those of two laps, the first of which is that with the wrap counter at 1.
+    const fn index(self, size: u16) -> u32 {
+        self.offset as u32 + if self.wrap { 0 } else { size as u32 }
+    }
+
+    /// The flags that make a descriptor at this position available.
+    pub(super) const fn available(self) -> u16 {
+        if self.wrap { PACKED_F_AVAILABLE } else { PACKED_F_USED }
+    }
+
+    /// Whether flags are those of an available or used descriptor of this lap, rather than of what was there before.
+    pub(super) const fn is_of_this_lap(self, flags: u16) -> bool {
+        (flags & PACKED_F_AVAILABLE != 0) == self.wrap
+    }
+
+    /// Whether flags are those of a used descriptor of this lap.
+    pub(super) const fn is_used(self, flags: u16) -> bool {
+        self.is_of_this_lap(flags) && (flags & PACKED_F_USED != 0) == self.wrap
+    }
+
+    /// In 16 bits, as event suppression structures and kicks carry it (2.8.14, 4.1.5.2).
+    pub(super) const fn word(self) -> u16 {
+        self.offset | if self.wrap { POSITION_WRAP } else { 0 }
+    }
+
+    /// From 16 bits, whatever the other side put there: the offset may lie beyond the ring.
+    pub(super) const fn from_word(word: u16) -> Self {
+        Self { offset: word & !POSITION_WRAP, wrap: word & POSITION_WRAP != 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The position after this many single steps.
+    fn walked(steps: u32, size: u16) -> Position {
+        let (mut offset, mut wrap) = (0, true);
+        for _ in 0..steps {
+            offset += 1;
+            if offset == size {
+                (offset, wrap) = (0, !wrap);
+            }
+        }
+        Position { offset, wrap }
+    }
+
+    #[test]
+    fn available_and_used_flags_are_told_apart_in_both_laps() {
+        for position in [Position::START, Position::START.advance(3, 3)] {
+            let available = position.available();
+            assert!(position.is_of_this_lap(available) && !position.is_used(available));
+            let used = available ^ PACKED_F_USED;
+            assert!(position.is_of_this_lap(used) && position.is_used(used));
+            let before = position.advance(3, 3).available();
+            assert!(!position.is_of_this_lap(before) && !position.is_used(before));
+        }
+        assert!(!Position::START.is_of_this_lap(0), "a zeroed ring has nothing available or used");
+    }
+
+    proptest! {
+        #[test]
+        fn a_stride_is_as_many_single_steps(size in 1..50u16, steps in 0..200u32, share in 0..=50u16) {
+            let count = share.min(size);
+            let start = walked(steps, size);
+            let end = start.advance(count, size);
+            prop_assert_eq!(end, walked(steps + u32::from(count), size));
+            prop_assert_eq!(end.since(start, size), u32::from(count));
+        }
+
+        #[test]
+        fn a_word_holds_every_position(size in 1..=32768u16, offset: u16, wrap: bool) {
+            let position = Position { offset: offset % size, wrap };
+            prop_assert_eq!(Position::from_word(position.word()), position);
+        }
+
+        #[test]
+        fn no_word_of_the_other_side_is_too_strange(word: u16, offset: u16, wrap: bool, size in 1..=32768u16) {
+            let here = Position { offset: offset % size, wrap };
+            prop_assert!(here.since(Position::from_word(word), size) < 2 * u32::from(size));
+        }
+    }
+}

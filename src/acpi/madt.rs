@@ -60,8 +60,14 @@ pub struct IoApic {
     pub id: u8,
     /// Where its registers are.
     pub address: PhysAddr,
-    /// The global system interrupt of its first input. How many inputs there are its version register says.
+    /// The global system interrupt of its first input. How many inputs there are its version register says. With
+    /// [`IoApic::MOST_INPUTS`] of them the number after the last still has 32 bits.
     pub gsi_base: u32,
+}
+
+impl IoApic {
+    /// The most inputs that one can have: two registers each, of the 240 that an index of 8 bits leaves for them.
+    pub const MOST_INPUTS: u32 = 120;
 }
 
 /// Whose local APIC an entry speaks of.
@@ -106,6 +112,9 @@ pub struct Madt {
 }
 
 impl Madt {
+    /// IOAPICs that are taken: each is mapped. The largest machines have one a PCI host bridge, some dozens.
+    pub const MOST_IO_APICS: usize = 128;
+
     /// Reads a MADT. Entries of types that are not known are skipped, and so are damaged ones, see [`Madt::flaws`].
     ///
     /// # Errors
@@ -206,12 +215,12 @@ impl Madt {
     fn take(&mut self, entry: Entry) {
         match entry {
             Entry::Processor(processor) => self.processors.push(processor),
-            Entry::IoApic(io_apic) => self.io_apics.push(io_apic),
+            Entry::IoApic(io_apic) if self.io_apics.len() < Self::MOST_IO_APICS => self.io_apics.push(io_apic),
             Entry::Override(source) => self.overrides.push(source),
             Entry::NmiSource(route) => self.nmi_sources.push(route),
             Entry::LocalNmi(nmi) => self.local_nmis.push(nmi),
             Entry::LocalApicAddress(address) => self.local_apic_address = address,
-            Entry::Nothing => {}
+            Entry::IoApic(_) | Entry::Nothing => {}
         }
     }
 
@@ -346,6 +355,8 @@ mod tests {
             (&[0, 7, 0, 0, 1, 0, 0], Flaw::TooShort { kind: 0, length: 7 }, 2),
             (&[9, 2], Flaw::TooShort { kind: 9, length: 2 }, 2),
             (&[1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], Flaw::Address(0), 2),
+            (&[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0xff, 0xff, 0xff, 0xff], Flaw::Interrupts(u32::MAX), 2),
+            (&[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0x88, 0xff, 0xff, 0xff], Flaw::Interrupts(u32::MAX - 119), 2),
             (&[5, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], Flaw::Address(1 << 56), 2),
         ];
         for &(bad, flaw, processors) in cases {
@@ -355,6 +366,15 @@ mod tests {
         }
         let lone_byte = parse(&[good, &[0]]);
         assert_eq!(lone_byte.flaws(), [EntryFlaw { table: Signature::MADT, offset: 52, flaw: Flaw::CutOff }]);
+    }
+
+    #[test]
+    fn no_more_io_apics_are_taken_than_can_be_mapped_and_none_whose_inputs_have_no_numbers() {
+        let last: &[u8] = &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0x87, 0xff, 0xff, 0xff];
+        let madt = parse(&[last; 1000]);
+        assert_eq!(madt.io_apics().len(), Madt::MOST_IO_APICS);
+        assert!(madt.flaws().is_empty());
+        assert_eq!(madt.io_apics()[0].gsi_base + IoApic::MOST_INPUTS, u32::MAX);
     }
 
     #[test]

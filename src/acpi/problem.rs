@@ -77,6 +77,9 @@ pub enum Flaw {
     /// The address in it, or the range that it makes, cannot be.
     #[display("has the impossible address {_0:#x} and is skipped")]
     Address(u64),
+    /// Interrupts from this number on would pass the highest number there is.
+    #[display("has interrupts from {_0:#x} on, which cannot be, and is skipped")]
+    Interrupts(u32),
     /// It names no bus: the first is above the last.
     #[display("has buses {first} to {last}, which are none, and is skipped")]
     NoBus {

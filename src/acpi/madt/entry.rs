@@ -110,8 +110,10 @@ struct RawIoApic {
 }
 
 fn io_apic(raw: &RawIoApic) -> Result<IoApic, Flaw> {
-    let address = address(raw.address.get().into())?;
-    Ok(IoApic { id: raw.id, address, gsi_base: raw.gsi_base.get() })
+    let (address, gsi_base) = (address(raw.address.get().into())?, raw.gsi_base.get());
+    // So that the number after the last input is a number, too.
+    gsi_base.checked_add(IoApic::MOST_INPUTS).ok_or(Flaw::Interrupts(gsi_base))?;
+    Ok(IoApic { id: raw.id, address, gsi_base })
 }
 
 /// Type 2.

@@ -1,6 +1,9 @@
 //! The IOAPICs: from interrupt lines to vectors.
 
 use alloc::vec::Vec;
+use core::ops::Range;
+
+use derive_more::Display;
 
 use super::frames;
 use super::lock::Lock;
@@ -41,29 +44,52 @@ impl IoApic {
         self.window.read32(DATA)
     }
 
+    /// How many inputs its version register says, once it is found to be there.
+    fn count_inputs(&mut self) -> Result<u32, IoApicError> {
+        let inputs = (self.read(VERSION) >> 16 & 0xFF) + 1;
+        if self.window.read32(SELECT) & 0xFF != VERSION {
+            return Err(IoApicError::Absent);
+        }
+        if inputs > IoApicEntry::MOST_INPUTS { Err(IoApicError::Inputs(inputs)) } else { Ok(inputs) }
+    }
+
     fn write(&mut self, index: u32, value: u32) {
         self.window.write32(SELECT, index);
         self.window.write32(DATA, value);
     }
 }
 
+/// Why an IOAPIC of the tables is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum IoApicError {
+    /// Its registers cannot be mapped.
+    #[display("{_0}")]
+    Map(PagingError),
+    /// Its select register does not keep what is written: nothing answers there, or something else does.
+    #[display("there is none")]
+    Absent,
+    /// Its version register says more inputs than there can be.
+    #[display("{_0} inputs cannot be")]
+    Inputs(u32),
+}
+
 /// Takes over one IOAPIC, with every input masked. Returns how many inputs it has.
 ///
 /// # Errors
-/// When its registers cannot be mapped.
-pub fn add(entry: &IoApicEntry) -> Result<u32, PagingError> {
+/// When its registers cannot be mapped, or do not look like an IOAPIC's.
+pub fn add(entry: &IoApicEntry) -> Result<u32, IoApicError> {
     let address = entry.address.as_u64();
-    let start = paging::with(|space| space.open_window(address, WINDOW, Access::Device, &mut frames::ForTables))?;
-    // SAFETY: just mapped for ever; an IOAPIC's registers do not touch memory but by interrupts, which have gates.
+    let start = paging::with(|space| space.open_window(address, WINDOW, Access::Device, &mut frames::ForTables))
+        .map_err(IoApicError::Map)?;
+    // SAFETY: just mapped, for as long as it is used; an IOAPIC's registers do not touch memory but by interrupts, which have gates.
     let window = unsafe { Window::memory(start, WINDOW as usize) };
     let mut io_apic = IoApic { window, gsi_base: entry.gsi_base, inputs: 0 };
-    let inputs = (io_apic.read(VERSION) >> 16 & 0xFF) + 1;
+    let inputs = io_apic.count_inputs().inspect_err(|_| paging::with(|space| space.close_window(start, WINDOW)))?;
     io_apic.inputs = inputs;
     for input in 0..inputs {
         io_apic.write(TABLE + 2 * input, MASKED);
         io_apic.write(TABLE + 2 * input + 1, 0);
     }
-    // Made longer before the lock is taken, so that no allocation happens under it.
     IO_APICS.with(|list| list.push(io_apic));
     Ok(inputs)
 }
@@ -106,6 +132,11 @@ pub fn entry(gsi: u32) -> Option<u32> {
 /// Whether some IOAPIC has this line.
 pub fn has(gsi: u32) -> bool {
     with_input(gsi, |_, _| ()).is_some()
+}
+
+/// The lines of each IOAPIC.
+pub fn ranges() -> Vec<Range<u32>> {
+    IO_APICS.with(|list| list.iter().map(|io_apic| io_apic.gsi_base..io_apic.gsi_base + io_apic.inputs).collect())
 }
 
 /// The number after that of the last line, 0 without IOAPICs.

@@ -1,8 +1,8 @@
 //! PCI interrupt lines, and where they end.
 //!
 //! Which IOAPIC input a PCI pin is wired to only AML tells, and this kernel has no interpreter for it. So a line is
-//! attached to every input it may end at, and the first interrupt that a handler claims tells which one it was; the
-//! others are then let go. An input that nobody claims interrupts from is masked before it can storm.
+//! attached to every input it may end at, and the first interrupt that its handler alone claims tells which one it is;
+//! the others are then let go. An input that nobody claims interrupts from is masked before it can storm.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,6 +19,9 @@ const PATIENCE: u32 = 64;
 const FIRST_PCI: u32 = 16;
 /// The first ISA input that a machine without firmware routing may use for PCI: below are timer, keyboard and COM ports.
 const FIRST_ISA: u32 = 5;
+/// The most inputs that a line is attached to: each takes a vector, of which there are fewer than large machines have
+/// inputs.
+const MOST_CANDIDATES: usize = 96;
 /// Real-time clock and, mostly, the ACPI interrupt: never PCI.
 const NEVER_PCI: [u32; 2] = [8, 9];
 
@@ -62,8 +65,11 @@ fn candidates(interrupt_line: u8, madt: Option<&Madt>) -> Vec<InterruptRoute> {
         // Without routing by firmware an ISA input is as good a guess as any.
         _ => (FIRST_ISA..FIRST_PCI).filter(|gsi| !NEVER_PCI.contains(gsi)).map(as_pci).collect(),
     };
-    routes.extend((FIRST_PCI..io_apic::end()).map(as_pci));
-    routes.retain(|route| io_apic::has(route.gsi));
+    let ranges = io_apic::ranges();
+    routes.retain(|route| ranges.iter().any(|range| range.contains(&route.gsi)));
+    let of_pci = |gsi: &u32| *gsi >= FIRST_PCI;
+    routes.extend(ranges.into_iter().flatten().filter(of_pci).map(as_pci));
+    routes.truncate(MOST_CANDIDATES);
     routes
 }
 
@@ -120,21 +126,22 @@ fn open_input(route: InterruptRoute, apic_id: u8) -> Result<(), VectorError> {
 /// Runs every handler that may be meant by an interrupt at input `gsi`.
 fn interrupt(gsi: u32) -> Handled {
     LINES.with(|all| {
-        let mut handled = Handled::No;
-        let mut learned = false;
+        let mut claims = 0;
+        let mut claimant = None;
         for line in all.lines.iter_mut().filter(|line| line.inputs.contains(&gsi)) {
             if (line.handler)() == Handled::Yes {
-                handled = Handled::Yes;
                 line.count += 1;
-                if line.inputs.len() > 1 {
-                    line.inputs.retain(|&input| input == gsi);
-                    learned = true;
-                }
+                claims += 1;
+                claimant = Some(line);
             }
         }
-        if learned {
+        // Of several that claim it, all but one may have asked at another input at the same time.
+        let learns = claimant.filter(|line| claims == 1 && line.inputs.len() > 1);
+        if let Some(line) = learns {
+            line.inputs.retain(|&input| input == gsi);
             all.mask_unused();
         }
+        let handled = if claims > 0 { Handled::Yes } else { Handled::No };
         all.note(gsi, handled);
         handled
     })

@@ -90,6 +90,14 @@ pub enum PagingError {
         /// How many bytes.
         length: u64,
     },
+    /// Device registers cannot be where memory is: whoever said so would have the kernel write into its own.
+    #[display("{length:#x} bytes from physical {address:#x} are memory, not device registers")]
+    Memory {
+        /// The first address.
+        address: u64,
+        /// How many bytes.
+        length: u64,
+    },
     /// There are no virtual addresses left for windows.
     #[display("no virtual addresses are left for {_0:#x} bytes")]
     NoRoom(#[error(not(source))] u64),
@@ -256,7 +264,8 @@ impl AddressSpace {
     /// Opens a window onto `length` bytes of physical memory from `address`, which need not be aligned.
     ///
     /// # Errors
-    /// When the CPU has no such addresses, or virtual addresses or frames have run out.
+    /// When the CPU has no such addresses, device registers are said to be in usable memory, or virtual addresses or
+    /// frames have run out.
     pub fn open_window(
         &mut self,
         address: u64,
@@ -268,6 +277,9 @@ impl AddressSpace {
         let end = address.checked_add(length).filter(|&end| end <= self.physical_limit).ok_or(beyond)?;
         let first = address / SMALL * SMALL;
         let size = end.next_multiple_of(SMALL) - first;
+        if access == Access::Device && self.is_memory(first, size) {
+            return Err(PagingError::Memory { address, length });
+        }
         let base = self.window_address(size, first)?;
         let mut done = 0;
         while done < size {
@@ -356,6 +368,36 @@ impl AddressSpace {
             TranslateResult::Mapped { frame, flags, .. } => Some((frame.size(), flags)),
             TranslateResult::NotMapped | TranslateResult::InvalidFrameAddress(_) => None,
         }
+    }
+
+    /// Whether any of `length` bytes from physical `address` is mapped one to one.
+    fn is_memory(&self, address: u64, length: u64) -> bool {
+        let (mut page, end) = (address, address + length);
+        while page < end {
+            match self.gap_at(page) {
+                Some(gap) => page = (page / gap + 1) * gap,
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Size of the largest page that `address` could be in and nothing is mapped in; `None` if it is mapped.
+    fn gap_at(&self, address: u64) -> Option<u64> {
+        let mut table = self.tables.level_4_table();
+        for shift in [39, 30, 21, 12] {
+            let entry = &table[(address >> shift & 0x1FF) as usize];
+            if !entry.flags().contains(PageTableFlags::PRESENT) {
+                return Some(1 << shift);
+            }
+            if shift == 12 || entry.flags().contains(PageTableFlags::HUGE_PAGE) {
+                return None;
+            }
+            // SAFETY: a present entry above the last level, without the huge bit, points to a table; tables are in
+            // memory that is mapped one to one, are never freed, and change only through `&mut self`.
+            table = unsafe { &*(entry.addr().as_u64() as *const PageTable) };
+        }
+        None
     }
 
     /// Whether `length` bytes from physical `address` are mapped one to one.

@@ -50,6 +50,7 @@ impl Platform for Machine {
             // SAFETY: just mapped, until `unmap`; registers of a device's BAR, which are not memory that Rust knows of.
             Ok(start) => Ok(unsafe { Window::memory(start, length) }),
             Err(paging::PagingError::Beyond { .. }) => Err(failed("the CPU cannot address it")),
+            Err(paging::PagingError::Memory { .. }) => Err(failed("memory is there")),
             Err(_) => Err(failed("page tables or virtual addresses have run out")),
         }
     }

@@ -9,7 +9,7 @@ use x86_64::instructions::port::Port;
 use super::cpu::{self, Features};
 use super::mmio::Window;
 use super::paging::{self, Access};
-use super::{frames, local_apic};
+use super::{frames, local_apic, vectors};
 use crate::acpi::{Acpi, AddressSpace};
 use crate::platform::Registers;
 
@@ -44,8 +44,11 @@ pub fn start(entry_tsc: u64) {
 }
 
 /// Nanoseconds since entry; 0 until the rate is known.
+///
+/// Whoever asks for the time gets along, which is a sign of life to those who ration interrupts.
 pub fn nanoseconds() -> u64 {
     let Some(rate) = RATE.get() else { return 0 };
+    vectors::sign_of_life();
     let ticks = tsc().saturating_sub(ENTRY.load(Ordering::Relaxed));
     ((u128::from(ticks) * u128::from(rate.multiplier)) >> 32) as u64
 }
@@ -184,6 +187,8 @@ const WINDOWS_A_SECOND: u64 = 333;
 const MEASUREMENTS: usize = 3;
 /// TSC ticks without progress after which a reference counts as dead: tens of milliseconds on any CPU.
 const DEAD: u64 = 200_000_000;
+/// TSC ticks after which a measurement of 3 ms is given up, although the reference moves: it does not count.
+const ENDLESS: u64 = 20 * DEAD;
 
 /// The three counters at one moment.
 struct Sample {
@@ -200,11 +205,10 @@ impl Sample {
             let before = tsc();
             let value = reference.read();
             let after = tsc();
-            if after - before < best.0 {
-                best = (
-                    after - before,
-                    Self { reference: value, tsc: before + (after - before) / 2, apic: local_apic::measured() },
-                );
+            // The host may set the TSC back at any time.
+            let taken = after.saturating_sub(before);
+            if taken < best.0 {
+                best = (taken, Self { reference: value, tsc: before + taken / 2, apic: local_apic::measured() });
             }
         }
         best.1
@@ -224,7 +228,10 @@ fn measure(reference: &Reference) -> Option<(u64, u64)> {
         let ticks = tsc();
         if now != last_progress.0 {
             last_progress = (now, ticks);
-        } else if ticks - last_progress.1 > DEAD {
+        } else if ticks.saturating_sub(last_progress.1) > DEAD {
+            return None;
+        }
+        if ticks.saturating_sub(first.tsc) > ENDLESS {
             return None;
         }
     }
@@ -232,7 +239,7 @@ fn measure(reference: &Reference) -> Option<(u64, u64)> {
     let elapsed = u64::from(second.reference.wrapping_sub(first.reference) & reference.mask());
     let rate = |ticks: u64| u128::from(ticks) * u128::from(reference.hz()) / u128::from(elapsed.max(1));
     let apic = u64::from(second.apic.wrapping_sub(first.apic));
-    Some((rate(second.tsc - first.tsc) as u64, rate(apic) as u64))
+    Some((rate(second.tsc.saturating_sub(first.tsc)) as u64, rate(apic) as u64))
 }
 
 /// Finds out how fast the TSC and the local APIC's timer run. Returns what was found.

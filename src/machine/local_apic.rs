@@ -224,6 +224,16 @@ pub fn end_of_interrupt() {
     registers().write(Register::EndOfInterrupt, 0);
 }
 
+/// Keeps interrupts up to the priority of `vector` pending, and those with the same upper four bits.
+pub fn hold_up_to(vector: u8) {
+    registers().write(Register::TaskPriority, u32::from(vector | 0xF));
+}
+
+/// Lets interrupts of all priorities in again.
+pub fn hold_none() {
+    registers().write(Register::TaskPriority, 0);
+}
+
 /// Notes an error interrupt.
 pub fn note_error() {
     let registers = registers();

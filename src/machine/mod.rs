@@ -56,6 +56,7 @@ fn poke8(address: u64, value: u8) {
 /// question and the wait is not lost: interrupts are off from before the one until the instruction after `sti`, which is the
 /// other (SDM vol. 2, STI).
 pub fn idle_unless(is_pending: impl FnOnce() -> bool) {
+    vectors::sign_of_life();
     interrupts::disable();
     if is_pending() {
         interrupts::enable();

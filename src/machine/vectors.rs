@@ -1,7 +1,7 @@
 //! Interrupt vectors: who has which, how often each came, and what runs when it comes.
 
 use alloc::string::String;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::Mutex;
 use x86_64::instructions::interrupts::without_interrupts;
@@ -69,10 +69,48 @@ pub fn deliver(vector: u8) {
     if handled != Some(Handled::Yes) {
         slot.unclaimed.fetch_add(1, Ordering::Relaxed);
     }
+    // Before the acknowledgement, which lets the next one in.
+    if (FIRST_DEVICE..=LAST_DEVICE).contains(&vector) && BURST.fetch_add(1, Ordering::Relaxed) >= LONGEST_BURST {
+        hold_devices();
+    }
     // Neither a spurious interrupt nor one of the PICs is in service in the local APIC.
     if vector != SPURIOUS && vector >= FIRST_DEVICE {
         local_apic::end_of_interrupt();
     }
+}
+
+/// Interrupts of devices after which the code below them has to show a sign of life before more are let in. A device that
+/// interrupts faster than its handler returns would keep that code from running at all.
+const LONGEST_BURST: u32 = 1000;
+
+/// Interrupts of devices since the last sign of life.
+static BURST: AtomicU32 = AtomicU32::new(0);
+/// The local APIC keeps interrupts of devices pending.
+static HELD: AtomicBool = AtomicBool::new(false);
+static HOLDS: AtomicU64 = AtomicU64::new(0);
+
+fn hold_devices() {
+    if !HELD.swap(true, Ordering::Relaxed) {
+        HOLDS.fetch_add(1, Ordering::Relaxed);
+        local_apic::hold_up_to(LAST_DEVICE);
+    }
+}
+
+/// A sign of life of the code that interrupts interrupt: it gets along, so devices may interrupt it. What they asked for
+/// while they were held back comes at once.
+pub fn sign_of_life() {
+    BURST.store(0, Ordering::Relaxed);
+    if HELD.load(Ordering::Relaxed) {
+        without_interrupts(|| {
+            HELD.store(false, Ordering::Relaxed);
+            local_apic::hold_none();
+        });
+    }
+}
+
+/// How often devices were held back because they interrupted too fast.
+pub fn holds() -> u64 {
+    HOLDS.load(Ordering::Relaxed)
 }
 
 /// Gives a free device vector to `handler`. Vectors of 16 share a priority; low ones are taken first.

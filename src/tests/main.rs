@@ -18,6 +18,7 @@ mod support;
 
 mod clock;
 mod heap;
+mod hostile;
 mod io_apic;
 mod isolation;
 mod local_apic;

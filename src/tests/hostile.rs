@@ -1,0 +1,120 @@
+//! What devices and firmware do that they should not: the kernel gets along.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ballonet::acpi::IoApic;
+use ballonet::machine::io_apic::{self, IoApicError};
+use ballonet::machine::paging::{self, Access, PagingError};
+use ballonet::machine::{clock, frames, lines, local_apic, vectors};
+use ballonet::pci::{BarWindow, Bdf};
+use ballonet::platform::{Handled, Platform};
+
+use crate::suite::{Skip, kernel_test};
+use crate::support::wait_until;
+
+kernel_test! {
+    fn a_device_that_never_stops_interrupting_does_not_stop_the_kernel() {
+        /// So many interrupts, and then the storm ends, so that the test does.
+        const ENOUGH: u64 = 300_000;
+        let count = Arc::new(AtomicU64::new(0));
+        let stop = Arc::new(AtomicBool::new(false));
+        let vector = Arc::new(AtomicU64::new(0));
+        let (counted, stopped, own) = (Arc::clone(&count), Arc::clone(&stop), Arc::clone(&vector));
+        let handler = move || {
+            if counted.fetch_add(1, Ordering::SeqCst) < ENOUGH && !stopped.load(Ordering::SeqCst) {
+                local_apic::send_to_self(own.load(Ordering::SeqCst) as u8);
+            }
+            Handled::Yes
+        };
+        let held = vectors::holds();
+        let number = vectors::allocate(String::from("storm"), Box::new(handler)).expect("a vector is free");
+        vector.store(number.into(), Ordering::SeqCst);
+        local_apic::send_to_self(number);
+        wait_until(|| count.load(Ordering::SeqCst) > 0);
+        for _ in 0..20 {
+            clock::nanoseconds();
+        }
+        stop.store(true, Ordering::SeqCst);
+        let came = count.load(Ordering::SeqCst);
+        assert!(came < ENOUGH, "the storm took all of the CPU until it ended by itself");
+        // What was held back still comes, and then there is peace.
+        wait_until(|| count.load(Ordering::SeqCst) > came);
+        assert!(vectors::holds() > held);
+        vectors::release(number);
+        assert_eq!(local_apic::in_service(), None);
+    }
+}
+
+kernel_test! {
+    fn registers_in_memory_are_not_mapped(context) {
+        let image = context.machine.image().start;
+        let run = frames::allocate(1, 1).expect("a frame is free");
+        let frame = run.start().start().as_u64();
+        let open = |address, length| {
+            paging::with(|space| space.open_window(address, length, Access::Device, &mut frames::ForTables))
+        };
+        let before = paging::with(|space| space.windows());
+        // The last begins among the registers of a VGA adapter.
+        for (address, length) in [(image, 4096), (frame, 32), (frame + 0x800, 4), (frame - 1, 2), (0xA_0000, 1 << 30)] {
+            assert_eq!(open(address, length), Err(PagingError::Memory { address, length }), "{address:#x}+{length:#x}");
+        }
+        let function = Bdf::new(0, 0, 31, 7).expect("a place");
+        let window = BarWindow { function, bar: 0, io: false, address: frame, length: 64 };
+        assert!(context.machine.map(window).is_err(), "a BAR in memory is mapped");
+        let entry = |address| IoApic { id: 9, address, gsi_base: 1000 };
+        let error = io_apic::add(&entry(run.start().start())).expect_err("an IOAPIC in memory is taken");
+        assert!(matches!(error, IoApicError::Map(PagingError::Memory { .. })), "{error}");
+        assert_eq!(paging::with(|space| space.windows()), before);
+        frames::free(run).expect("it was allocated");
+    }
+}
+
+kernel_test! {
+    fn an_io_apic_that_is_not_there_is_not_taken() {
+        // Nothing answers right below the addresses that all PCs keep for the chipset.
+        let address = ballonet::memory::PhysAddr::new(0xFEBF_F000).expect("an address");
+        let before = io_apic::end();
+        assert_eq!(io_apic::add(&IoApic { id: 9, address, gsi_base: 1000 }), Err(IoApicError::Absent));
+        assert_eq!(io_apic::end(), before);
+    }
+}
+
+/// The inputs that the line of this name may end at.
+fn inputs(name: &str) -> Vec<u32> {
+    lines::views().into_iter().find(|(known, ..)| known == name).map_or(Vec::new(), |(_, _, inputs)| inputs)
+}
+
+kernel_test! {
+    fn a_line_learns_its_input_only_from_an_interrupt_that_nobody_else_claims(context) {
+        let madt = context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
+        let asked = [Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false))];
+        let mut ids = Vec::new();
+        for (name, asked) in ["one", "two"].into_iter().zip(&asked) {
+            let asked = Arc::clone(asked);
+            // As an ISR byte: reading it takes the request back.
+            let handler = move || if asked.swap(false, Ordering::SeqCst) { Handled::Yes } else { Handled::No };
+            let id = local_apic::id().try_into().map_err(|_| Skip::because("the IOAPIC cannot name this CPU"))?;
+            let line = lines::attach(0xFF, madt, id, String::from(name), Box::new(handler)).expect("vectors are free");
+            ids.push(line.ok_or(Skip::because("there is no IOAPIC"))?);
+        }
+        let [first, second, ..] = inputs("one")[..] else { return Err(Skip::because("there is but one input")) };
+        let raise = |gsi: u32, who: &[usize]| {
+            who.iter().for_each(|&who| asked[who].store(true, Ordering::SeqCst));
+            let name = alloc::format!("GSI {gsi}");
+            let view = vectors::views().find(|view| view.name == name).expect("the input has a vector");
+            local_apic::send_to_self(view.vector);
+            wait_until(|| vectors::counted(view.vector) > view.count);
+        };
+        raise(first, &[0, 1]);
+        assert!(inputs("one").len() > 1 && inputs("two").len() > 1, "both asked: whose input it is cannot be told");
+        raise(first, &[0]);
+        assert_eq!(inputs("one"), [first]);
+        raise(second, &[1]);
+        assert_eq!(inputs("two"), [second]);
+        ids.into_iter().for_each(lines::detach);
+    }
+}

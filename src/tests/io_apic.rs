@@ -7,10 +7,7 @@ use ballonet::machine::{Machine, io_apic, local_apic, vectors};
 use x86_64::instructions::port::{Port, PortWriteOnly};
 
 use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, pass, wait_until};
-
-/// Redirection entry: masked.
-const MASKED: u32 = 1 << 16;
+use crate::support::{Counter, MASKED, pass, wait_until};
 
 kernel_test! {
     fn lines_that_nobody_uses_are_masked() {

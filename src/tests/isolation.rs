@@ -50,14 +50,3 @@ kernel_test! {
         paging::with(|_| frames::with(|_| panic!("with two locks held, on purpose")));
     }
 }
-
-kernel_test! {
-    fn expected_failure_by_stack_overflow() {
-        #[inline(never)]
-        fn deeper(levels: u64) -> u64 {
-            let room = core::hint::black_box([levels; 64]);
-            if levels == 0 { room[3] } else { deeper(levels - 1) + room[5] }
-        }
-        core::hint::black_box(deeper(1 << 40));
-    }
-}

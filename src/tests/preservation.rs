@@ -11,7 +11,7 @@ use ballonet::machine::{clock, local_apic, vectors};
 use x86_64::instructions::interrupts::without_interrupts;
 
 use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, apic_timer_hz};
+use crate::support::{Counter, PATIENCE_NS, apic_timer_hz};
 
 /// Interrupts that each test is to see.
 const INTERRUPTS: u64 = 500;
@@ -45,11 +45,16 @@ impl Storm {
     /// When it returns anything but 0, or there are no interrupts.
     fn rage(self, mut leaf: impl FnMut(u64) -> u64) {
         let mut rounds = 0;
+        let mut progress = (0, clock::nanoseconds());
         while rounds < ROUNDS || self.0.count() < INTERRUPTS {
             let failure = leaf(STRIDE);
             assert_eq!(failure, 0, "what the leaf says is spoiled, after {} interrupts", self.0.count());
             rounds += STRIDE;
-            assert!(rounds < 10_000 * ROUNDS, "only {} interrupts in {rounds} rounds", self.0.count());
+            let (count, now) = (self.0.count(), clock::nanoseconds());
+            if count > progress.0 {
+                progress = (count, now);
+            }
+            assert!(now - progress.1 < PATIENCE_NS, "no interrupt came any more after {count} of them");
         }
     }
 }

@@ -8,10 +8,12 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use ballonet::machine::recovery::{self, Ending};
-use ballonet::machine::{Machine, clock, timer, vectors};
+use ballonet::machine::{Machine, clock, io_apic, timer, vectors};
 use ballonet::pci::Tree;
+use x86_64::instructions::interrupts;
 
 use crate::report::{self, Outcome, Tally};
+use crate::support::MASKED;
 use crate::symbols::HEAP;
 
 /// Tests whose names begin so fail on purpose.
@@ -117,37 +119,53 @@ fn run_one(context: &mut Context, test: &Test) -> (Outcome, u64) {
     let before = Belongings::now();
     report::begin(test);
     let start = clock::nanoseconds();
-    let ending = recovery::catch(|| (test.run)(context));
+    // Off before and after: what handlers a failed test leaves must not run outside of it.
+    interrupts::disable();
+    let ending = recovery::catch(|| {
+        interrupts::enable();
+        (test.run)(context)
+    });
+    interrupts::disable();
     let nanoseconds = clock::nanoseconds() - start;
+    before.restore();
+    interrupts::enable();
     let outcome = match ending {
         Ending::Returned(Ok(())) => Outcome::Passed,
         Ending::Returned(Err(Skip(reason))) => Outcome::Skipped(reason),
         Ending::Panicked(panic) => Outcome::Panicked(panic),
         Ending::Faulted(fault) => Outcome::Faulted(fault),
     };
-    before.restore();
     (outcome, nanoseconds)
 }
 
 /// What the machine has lent out and a failed test does not give back by itself.
 struct Belongings {
     vectors: Vec<u8>,
+    /// Interrupt lines that are not masked.
+    lines: Vec<u32>,
 }
 
 impl Belongings {
     fn now() -> Self {
-        Self { vectors: owned_vectors().collect() }
+        Self { vectors: owned_vectors().collect(), lines: open_lines().collect() }
     }
 
-    /// Stops the timer, and takes back the vectors that were not lent out then.
+    /// Stops the timer, masks the lines that were not open then, and takes back the vectors that were not lent out.
     fn restore(self) {
         recovery::watch(&HEAP);
         timer::take_back();
         timer::take_fired();
+        for gsi in open_lines().filter(|gsi| !self.lines.contains(gsi)) {
+            io_apic::set_masked(gsi, true);
+        }
         for vector in owned_vectors().filter(|vector| !self.vectors.contains(vector)) {
             vectors::release(vector);
         }
     }
+}
+
+fn open_lines() -> impl Iterator<Item = u32> {
+    (0..io_apic::end()).filter(|&gsi| io_apic::entry(gsi).is_some_and(|entry| entry & MASKED == 0))
 }
 
 fn owned_vectors() -> impl Iterator<Item = u8> {

@@ -14,7 +14,7 @@ use crate::suite::Skip;
 use crate::symbols::HEAP;
 
 /// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
-const PATIENCE_NS: u64 = 20_000_000_000;
+pub const PATIENCE_NS: u64 = 20_000_000_000;
 
 /// Waits until `condition` holds.
 ///
@@ -125,6 +125,9 @@ impl Drop for Counter {
         vectors::release(self.vector);
     }
 }
+
+/// A line's entry in its IOAPIC: masked.
+pub const MASKED: u32 = 1 << 16;
 
 /// The rate of the local APIC's timer, divided by 16, in Hz.
 ///

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use ballonet::machine::recovery::{self, Ending};
 use ballonet::machine::segments::InterruptStack;
 use ballonet::machine::traps::{TrapFrame, stack_of};
-use ballonet::machine::{cpu, local_apic, stack, vectors};
+use ballonet::machine::{cpu, local_apic, paging, stack, vectors};
 use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
 use x86_64::instructions::tables::{lgdt, sgdt};
@@ -267,8 +267,9 @@ kernel_test! {
             let room = core::hint::black_box([levels; 64]);
             if levels == 0 { room[3] } else { deeper(levels - 1) + room[5] }
         }
-        let fault = fault_of(|| core::hint::black_box(deeper(1 << 40)));
         let guard = stack::MAIN.guard();
+        assert!(paging::with(|space| space.lookup(guard)).is_none(), "without a guard page this would end badly");
+        let fault = fault_of(|| core::hint::black_box(deeper(1 << 40)));
         assert_eq!(fault.vector(), 14, "{fault}");
         assert!((guard..guard + stack::GUARD as u64).contains(&fault.address), "{fault}, guard page at {guard:#x}");
     }

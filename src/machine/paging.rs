@@ -118,6 +118,12 @@ pub struct AddressSpace {
 
 pub(super) static SPACE: Lock<Option<AddressSpace>> = Lock::new(None);
 
+/// The end of the physical addresses that can be mapped one to one: those that the CPU has, as far as four levels of
+/// page tables reach in the lower half.
+pub fn physical_limit(features: &Features) -> u64 {
+    1 << features.physical_bits.min(46)
+}
+
 /// Runs `action` on the address space.
 ///
 /// # Panics
@@ -156,7 +162,7 @@ pub unsafe fn activate(
         tables,
         nx: features.nx,
         gigabyte_pages: features.gigabyte_pages,
-        physical_limit: 1 << features.physical_bits.min(46),
+        physical_limit: physical_limit(features),
         next_window: DEVICE_BASE,
         free_windows: [None; FREE_WINDOWS],
         windows: 0,

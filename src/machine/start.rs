@@ -116,7 +116,9 @@ impl Entry {
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator.
     fn set_up_memory(&self, boot: &BootInfo, features: &Features) -> Result<Counts, StartError> {
-        let usable = || boot.memory_map.usable();
+        // A map may speak of more than the CPU can address.
+        let limit = paging::physical_limit(features);
+        let usable = || boot.memory_map.usable().filter_map(move |range| range.below(limit));
         let image = physical(self.image.start, self.image.end);
         if !usable().any(|range| range.start().as_u64() <= self.image.start && self.image.end <= range.end()) {
             return Err(StartError::Overlap(self.image.start, self.image.end));

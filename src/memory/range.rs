@@ -84,6 +84,12 @@ impl PhysRange {
         self.start < other.end && other.start < self.end
     }
 
+    /// What of it lies below `limit`, if any does.
+    pub const fn below(self, limit: u64) -> Option<Self> {
+        let end = if self.end < limit { self.end } else { limit };
+        if self.start < end { Some(Self { start: self.start, end }) } else { None }
+    }
+
     /// The numbers of the frames that lie wholly in it; none may be left. Not yet cut at 16 TiB.
     pub(super) const fn frames_within(self) -> Range<u64> {
         self.start.div_ceil(FRAME_SIZE)..self.end / FRAME_SIZE
@@ -162,6 +168,17 @@ mod tests {
     /// The first and last numbers of the usable frames.
     fn frames(ranges: &[PhysRange]) -> Vec<(u64, u64)> {
         usable_frames(ranges.iter().copied()).map(|frames| (frames.start, frames.end - 1)).collect()
+    }
+
+    #[test]
+    fn a_limit_cuts_a_range_and_leaves_none_that_is_empty() {
+        let range = PhysRange::parse(0x1000, 0x2000).unwrap();
+        assert_eq!(range.below(u64::MAX), Some(range));
+        assert_eq!(range.below(0x3000), Some(range));
+        assert_eq!(range.below(0x1001), PhysRange::parse(0x1000, 1).ok());
+        assert_eq!((range.below(0x1000), range.below(0)), (None, None));
+        let all = PhysRange::parse(0, 1 << 52).unwrap();
+        assert_eq!(all.below(1 << 46).map(PhysRange::bytes), Some(1 << 46));
     }
 
     #[test]

@@ -132,7 +132,8 @@ pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), Paging
     } else {
         // SAFETY: enables the APIC where it is, which changes nothing if it is enabled.
         unsafe { base.write(value | ENABLE) };
-        let address = madt.map_or(value & BASE_ADDRESS, |madt| madt.local_apic_address().as_u64());
+        // The CPU itself knows where its APIC is; the MADT only repeats it.
+        let address = value & BASE_ADDRESS;
         let page = paging::with(|space| space.open_window(address, 4096, Access::Device, &mut frames::ForTables))?;
         Registers::Memory(page.as_ptr() as u64)
     };

@@ -63,27 +63,33 @@ pub(super) struct Input {
 
 pub(super) static INPUT_RING: Lock<Input> = Lock::new(Input { bytes: [0; INPUT], first: 0, length: 0 });
 
-/// Empties the serial port's receiver. What finds no room is dropped, as the line itself would drop it. Called by the
-/// interrupt handler.
+/// Takes from the serial port's receiver what there is room for; the rest waits there, or is lost on the line. Called by
+/// the interrupt handler, so it ends however many bytes the port says that it has.
 pub fn take_input() {
-    while let Some(byte) = with_serial(Serial::receive) {
-        INPUT_RING.with(|input| {
-            if input.length < INPUT {
-                input.bytes[(input.first + input.length) % INPUT] = byte;
-                input.length += 1;
-            }
-        });
-    }
+    INPUT_RING.with(|input| {
+        while input.length < INPUT
+            && let Some(byte) = with_serial(Serial::receive)
+        {
+            input.bytes[(input.first + input.length) % INPUT] = byte;
+            input.length += 1;
+        }
+    });
 }
 
 /// The next byte that came in.
 pub fn read_input() -> Option<u8> {
-    INPUT_RING.with(|input| {
+    let (byte, was_full) = INPUT_RING.with(|input| {
         let byte = *input.bytes.get(input.first).filter(|_| input.length > 0)?;
+        let was_full = input.length == INPUT;
         input.first = (input.first + 1) % INPUT;
         input.length -= 1;
-        Some(byte)
-    })
+        Some((byte, was_full))
+    })?;
+    // No further interrupt comes for bytes that found no room.
+    if was_full {
+        take_input();
+    }
+    Some(byte)
 }
 
 /// Whether a byte waits to be read.

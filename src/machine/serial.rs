@@ -20,12 +20,14 @@ const PATIENCE: u32 = 100_000;
 pub struct Serial {
     uart: Option<Uart16550<PioBackend>>,
     dropped: u64,
+    /// The line took nothing for long: until it takes a byte again, nothing waits for it.
+    stuck: bool,
 }
 
 impl Serial {
     /// No port yet: everything written is dropped.
     pub const fn absent() -> Self {
-        Self { uart: None, dropped: 0 }
+        Self { uart: None, dropped: 0, stuck: false }
     }
 
     /// Looks for COM1 and sets it to 115200 baud, 8 data bits, no parity. Returns whether it is there.
@@ -58,12 +60,13 @@ impl Serial {
 
     fn send(&mut self, mut bytes: &[u8]) {
         let Some(uart) = &mut self.uart else { return };
-        let mut patience = PATIENCE;
+        let mut patience = if self.stuck { 1 } else { PATIENCE };
         while !bytes.is_empty() && patience > 0 {
             let sent = uart.send_bytes(bytes);
             bytes = bytes.get(sent..).unwrap_or_default();
             patience = if sent == 0 { patience - 1 } else { PATIENCE };
         }
+        self.stuck = !bytes.is_empty();
         self.dropped = self.dropped.saturating_add(bytes.len() as u64);
     }
 }

@@ -4,9 +4,17 @@
 //! order memory between CPUs. On x86-64 that is also the order that a device sees: memory is coherent with devices,
 //! stores to it are seen in program order, and a store to a register follows them all.
 //!
-//! A model checker replaces the one import below.
+//! A model checker replaces the one import below (`tests/loom`).
 
-use core::sync::atomic::{Ordering, fence};
+use core::sync::atomic::Ordering;
+#[cfg(not(loom))]
+use core::sync::atomic::fence;
+
+#[cfg(loom)]
+use modelled::fence;
+
+#[cfg(loom)]
+pub mod modelled;
 
 /// Before an index store that hands entries over: what was stored earlier is seen by whoever sees the index
 /// (virtio 1.4, 2.7.13.3.1).

@@ -1,0 +1,119 @@
+//! The index and notification protocol of virtqueues under the model checker loom: the real driver's queue on one thread,
+//! a device that follows the specification on another, and between them memory whose loads and stores are all relaxed,
+//! so that nothing orders them but fences. Without `--cfg loom` this program is empty.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --no-default-features --test loom
+//! ```
+//!
+//! Proved for split and packed rings, with and without `EVENT_IDX`: no request and no completion is seen in part, and
+//! nobody sleeps while there is work for it. And each of the three barriers is needed: the same models fail without it,
+//! and *full* cannot be anything weaker.
+//!
+//! What the checker does not show:
+//! - It runs a thread's accesses in program order, so that a load never sees a store of the future. A store that overtakes
+//!   an earlier load is out of its reach.
+//! - Its sequentially consistent fences order a little more than those of the language: whatever came before one is
+//!   seen after the next. Therefore *publish* and *observe* have models in which no such fence hides that they are gone.
+//! - A kick and an interrupt order memory here, as they do on PCI: what was stored before is seen by whoever gets one.
+//! - It skips orders that it believes to be alike, remembering only the last access to each field. `models` says what is
+//!   done about it.
+#![cfg(loom)]
+#![forbid(unsafe_code)]
+#![allow(unreachable_pub, reason = "the parts are written as a library of this test program")]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
+
+mod device;
+mod memory;
+mod models;
+mod packed;
+mod platform;
+mod requests;
+mod split;
+
+use std::sync::atomic::Ordering;
+
+use ballonet::virtio::barrier::modelled::exchanged;
+
+/// The same proofs for each kind of ring.
+macro_rules! proofs {
+    ($kind:ident, $layout:ty, event_idx: $event_idx:literal) => {
+        mod $kind {
+            use super::*;
+
+            #[test]
+            fn a_request_is_seen_whole() {
+                models::requests::<$layout>($event_idx);
+            }
+
+            #[test]
+            fn no_kick_is_lost() {
+                models::kicks::<$layout>($event_idx);
+            }
+
+            #[test]
+            fn no_interrupt_is_lost() {
+                models::interrupts::<$layout>($event_idx, 1);
+            }
+
+            #[test]
+            fn no_interrupt_for_a_batch_is_lost() {
+                models::interrupts::<$layout>($event_idx, 2);
+            }
+
+            #[test]
+            fn a_completion_is_seen_whole() {
+                models::completions::<$layout>($event_idx);
+            }
+
+            #[test]
+            fn requests_go_round() {
+                models::round_trips::<$layout>($event_idx);
+            }
+
+            #[test]
+            #[should_panic(expected = "torn")]
+            fn without_publish_a_request_is_torn() {
+                exchanged(Ordering::Release, None, || models::requests::<$layout>($event_idx));
+            }
+
+            #[test]
+            #[should_panic(expected = "deadlock")]
+            fn without_full_a_kick_is_lost() {
+                exchanged(Ordering::SeqCst, None, || models::kicks::<$layout>($event_idx));
+            }
+
+            #[test]
+            #[should_panic(expected = "deadlock")]
+            fn without_full_an_interrupt_is_lost() {
+                exchanged(Ordering::SeqCst, None, || models::interrupts::<$layout>($event_idx, 1));
+            }
+
+            #[test]
+            #[should_panic(expected = "deadlock")]
+            fn less_than_full_loses_a_kick() {
+                let less = Some(Ordering::AcqRel);
+                exchanged(Ordering::SeqCst, less, || models::kicks::<$layout>($event_idx));
+            }
+
+            #[test]
+            #[should_panic(expected = "deadlock")]
+            fn less_than_full_loses_an_interrupt() {
+                let less = Some(Ordering::AcqRel);
+                exchanged(Ordering::SeqCst, less, || models::interrupts::<$layout>($event_idx, 1));
+            }
+
+            #[test]
+            #[should_panic(expected = "torn")]
+            fn without_observe_a_completion_is_torn() {
+                exchanged(Ordering::Acquire, None, || models::completions::<$layout>($event_idx));
+            }
+        }
+    };
+}
+
+proofs!(split_flags, split::Split, event_idx: false);
+proofs!(split_event_idx, split::Split, event_idx: true);
+proofs!(packed_flags, packed::Packed, event_idx: false);
+proofs!(packed_event_idx, packed::Packed, event_idx: true);

@@ -1,0 +1,162 @@
+//! The device's side of a packed queue (virtio 1.4, 2.8).
+
+use ballonet::platform::DmaMemory;
+use ballonet::virtio::spec::{
+    DESCRIPTOR_ADDRESS, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE, DESCRIPTOR_LENGTH, DESCRIPTOR_SIZE,
+    PACKED_DESCRIPTOR_FLAGS, PACKED_DESCRIPTOR_ID, PACKED_F_AVAILABLE, PACKED_F_USED, POSITION_WRAP,
+    RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE,
+};
+use ballonet::virtio::{PackedLayout, PackedQueue, QueueOptions};
+use loom::sync::atomic::{Ordering, fence};
+
+use super::device::{self, Descriptor, Taken};
+use super::memory::{Memory, Width};
+use super::platform::OneBlock;
+use super::requests::Request;
+
+/// Packed rings.
+pub struct Packed;
+
+impl device::Layout for Packed {
+    type Queue = PackedQueue<Memory, Request>;
+    type Device = Device;
+
+    fn ring(size: u16, event_idx: bool) -> (Self::Queue, Device) {
+        let layout = PackedLayout::new(size).expect("not 0");
+        let memory = Memory::new(layout.bytes(), fields(layout));
+        let options = QueueOptions { event_idx, ..QueueOptions::default() };
+        let queue = PackedQueue::allocate(&mut OneBlock(Some(memory.clone())), layout, options).expect("one block");
+        let start = Place { offset: 0, wrap: true };
+        (queue, Device { memory, layout, event_idx, seen: start, used: start })
+    }
+}
+
+fn fields(layout: PackedLayout) -> Vec<(usize, Width)> {
+    let mut fields = vec![(layout.driver(), Width::Four), (layout.device(), Width::Four)];
+    for entry in 0..usize::from(layout.size()) {
+        let descriptor = entry * DESCRIPTOR_SIZE;
+        fields.push((descriptor + DESCRIPTOR_ADDRESS, Width::Eight));
+        fields.push((descriptor + DESCRIPTOR_LENGTH, Width::Four));
+        fields.push((descriptor + PACKED_DESCRIPTOR_ID, Width::Two));
+        fields.push((descriptor + PACKED_DESCRIPTOR_FLAGS, Width::Two));
+    }
+    fields
+}
+
+/// A place on the ring, with the wrap counter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    offset: u16,
+    wrap: bool,
+}
+
+impl Place {
+    fn next(self, size: u16) -> Self {
+        if self.offset + 1 < size {
+            Self { offset: self.offset + 1, ..self }
+        } else {
+            Self { offset: 0, wrap: !self.wrap }
+        }
+    }
+
+    fn at(self) -> usize {
+        usize::from(self.offset) * DESCRIPTOR_SIZE
+    }
+
+    fn word(self) -> u16 {
+        self.offset | if self.wrap { POSITION_WRAP } else { 0 }
+    }
+}
+
+/// The device's side.
+pub struct Device {
+    memory: Memory,
+    layout: PackedLayout,
+    event_idx: bool,
+    /// Where the next request is looked for.
+    seen: Place,
+    /// Where the next used descriptor goes.
+    used: Place,
+}
+
+impl Device {
+    fn flags(&self, place: Place) -> u16 {
+        self.memory.load16(place.at() + PACKED_DESCRIPTOR_FLAGS)
+    }
+
+    /// Moves the place of used descriptors on by `count`. Whether the driver wants to be interrupted for these.
+    fn advance_used(&mut self, count: usize) -> bool {
+        fence(Ordering::SeqCst);
+        let wish = self.memory.load32(self.layout.driver());
+        let (event, mode) = (wish as u16, (wish >> 16) as u16);
+        let mut passed = false;
+        for _ in 0..count {
+            passed |= self.used.word() == event;
+            self.used = self.used.next(self.layout.size());
+        }
+        match mode {
+            RING_EVENT_ENABLE => true,
+            RING_EVENT_DISABLE => false,
+            RING_EVENT_DESCRIPTOR if self.event_idx => passed,
+            _ => panic!("event suppression {wish:#010x}"),
+        }
+    }
+
+    fn set_wish(&mut self, mode: u16, event: u16) {
+        self.memory.store32(self.layout.device(), u32::from(mode) << 16 | u32::from(event));
+    }
+}
+
+impl device::Device for Device {
+    fn take(&mut self) -> Option<Taken> {
+        if self.is_idle() {
+            return None;
+        }
+        fence(Ordering::Acquire);
+        let mut descriptors = Vec::new();
+        loop {
+            let (at, flags) = (self.seen.at(), self.flags(self.seen));
+            descriptors.push(Descriptor {
+                address: self.memory.load64(at + DESCRIPTOR_ADDRESS),
+                length: self.memory.load32(at + DESCRIPTOR_LENGTH),
+                writable: flags & DESCRIPTOR_F_WRITE != 0,
+            });
+            self.seen = self.seen.next(self.layout.size());
+            if flags & DESCRIPTOR_F_NEXT == 0 {
+                let id = self.memory.load16(at + PACKED_DESCRIPTOR_ID);
+                return Some(Taken { id, descriptors });
+            }
+            assert!(descriptors.len() < 2, "torn request: {descriptors:?}, and more");
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        let flags = self.flags(self.seen);
+        let (available, used) = (flags & PACKED_F_AVAILABLE != 0, flags & PACKED_F_USED != 0);
+        available != self.seen.wrap || used == self.seen.wrap
+    }
+
+    fn put(&mut self, taken: &Taken, written: u32) -> bool {
+        let at = self.used.at();
+        self.memory.store16(at + PACKED_DESCRIPTOR_ID, taken.id);
+        self.memory.store32(at + DESCRIPTOR_LENGTH, written);
+        fence(Ordering::Release);
+        let lap = if self.used.wrap { PACKED_F_AVAILABLE | PACKED_F_USED } else { 0 };
+        let write = if written == 0 { 0 } else { DESCRIPTOR_F_WRITE };
+        self.memory.store16(at + PACKED_DESCRIPTOR_FLAGS, lap | write);
+        self.advance_used(taken.descriptors.len())
+    }
+
+    fn enable_kicks(&mut self) {
+        if self.event_idx {
+            self.set_wish(RING_EVENT_DESCRIPTOR, self.seen.word());
+        } else {
+            self.set_wish(RING_EVENT_ENABLE, 0);
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    fn disable_kicks(&mut self) {
+        self.set_wish(RING_EVENT_DISABLE, 0);
+    }
+}

@@ -1,0 +1,145 @@
+//! The device's side of a split queue (virtio 1.4, 2.7).
+
+use ballonet::platform::DmaMemory;
+use ballonet::virtio::spec::{
+    AVAILABLE_ENTRY, AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_ADDRESS, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE,
+    DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_SIZE, RING_ENTRIES, RING_FLAGS, RING_INDEX,
+    USED_ENTRY, USED_F_NO_NOTIFY,
+};
+use ballonet::virtio::{Alignment, Layout, QueueOptions, SplitQueue};
+use loom::sync::atomic::{Ordering, fence};
+
+use super::device::{self, Descriptor, Taken};
+use super::memory::{Memory, Width};
+use super::platform::OneBlock;
+use super::requests::Request;
+
+/// Split rings.
+pub struct Split;
+
+impl device::Layout for Split {
+    type Queue = SplitQueue<Memory, Request>;
+    type Device = Device;
+
+    fn ring(size: u16, event_idx: bool) -> (Self::Queue, Device) {
+        let layout = Layout::new(size, Alignment::Modern).expect("a power of two");
+        let memory = Memory::new(layout.bytes(), fields(layout));
+        let options = QueueOptions { event_idx, ..QueueOptions::default() };
+        let queue = SplitQueue::allocate(&mut OneBlock(Some(memory.clone())), layout, options).expect("one block");
+        (queue, Device { memory, layout, event_idx, seen: 0, used: 0 })
+    }
+}
+
+fn fields(layout: Layout) -> Vec<(usize, Width)> {
+    let mut fields = Vec::new();
+    for entry in 0..usize::from(layout.size()) {
+        let descriptor = entry * DESCRIPTOR_SIZE;
+        fields.push((descriptor + DESCRIPTOR_ADDRESS, Width::Eight));
+        fields.push((descriptor + DESCRIPTOR_LENGTH, Width::Four));
+        fields.push((descriptor + DESCRIPTOR_FLAGS, Width::Two));
+        fields.push((descriptor + DESCRIPTOR_NEXT, Width::Two));
+        fields.push((layout.available() + RING_ENTRIES + entry * AVAILABLE_ENTRY, Width::Two));
+        let used = layout.used() + RING_ENTRIES + entry * USED_ENTRY;
+        fields.push((used, Width::Four));
+        fields.push((used + 4, Width::Four));
+    }
+    for ring in [layout.available(), layout.used()] {
+        fields.push((ring + RING_FLAGS, Width::Two));
+        fields.push((ring + RING_INDEX, Width::Two));
+    }
+    fields.push((layout.used_event(), Width::Two));
+    fields.push((layout.available_event(), Width::Two));
+    fields
+}
+
+/// The device's side.
+pub struct Device {
+    memory: Memory,
+    layout: Layout,
+    event_idx: bool,
+    /// The available index up to which requests were taken.
+    seen: u16,
+    /// The used index.
+    used: u16,
+}
+
+impl Device {
+    fn position(&self, index: u16) -> usize {
+        usize::from(index % self.layout.size())
+    }
+
+    fn descriptor(&self, index: u16) -> (Descriptor, Option<u16>) {
+        let at = usize::from(index) * DESCRIPTOR_SIZE;
+        let flags = self.memory.load16(at + DESCRIPTOR_FLAGS);
+        let descriptor = Descriptor {
+            address: self.memory.load64(at + DESCRIPTOR_ADDRESS),
+            length: self.memory.load32(at + DESCRIPTOR_LENGTH),
+            writable: flags & DESCRIPTOR_F_WRITE != 0,
+        };
+        let next = (flags & DESCRIPTOR_F_NEXT != 0).then(|| self.memory.load16(at + DESCRIPTOR_NEXT));
+        (descriptor, next)
+    }
+
+    /// Whether the driver wants to be interrupted for the entry used last.
+    fn wants_interrupt(&self) -> bool {
+        fence(Ordering::SeqCst);
+        if self.event_idx {
+            self.memory.load16(self.layout.used_event()) == self.used.wrapping_sub(1)
+        } else {
+            self.memory.load16(self.layout.available() + RING_FLAGS) & AVAILABLE_F_NO_INTERRUPT == 0
+        }
+    }
+}
+
+impl device::Device for Device {
+    fn take(&mut self) -> Option<Taken> {
+        if self.is_idle() {
+            return None;
+        }
+        fence(Ordering::Acquire);
+        let entry = self.layout.available() + RING_ENTRIES + self.position(self.seen) * AVAILABLE_ENTRY;
+        let id = self.memory.load16(entry);
+        self.seen = self.seen.wrapping_add(1);
+        let mut descriptors = Vec::new();
+        let mut next = Some(id);
+        while let Some(index) = next {
+            assert!(index < self.layout.size() && descriptors.len() < 2, "torn request: {descriptors:?}, then {index}");
+            let (descriptor, after) = self.descriptor(index);
+            descriptors.push(descriptor);
+            next = after;
+        }
+        Some(Taken { id, descriptors })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.memory.load16(self.layout.available() + RING_INDEX) == self.seen
+    }
+
+    fn put(&mut self, taken: &Taken, written: u32) -> bool {
+        let entry = self.layout.used() + RING_ENTRIES + self.position(self.used) * USED_ENTRY;
+        self.memory.store32(entry, taken.id.into());
+        self.memory.store32(entry + 4, written);
+        fence(Ordering::Release);
+        self.used = self.used.wrapping_add(1);
+        self.memory.store16(self.layout.used() + RING_INDEX, self.used);
+        self.wants_interrupt()
+    }
+
+    fn enable_kicks(&mut self) {
+        if self.event_idx {
+            self.memory.store16(self.layout.available_event(), self.seen);
+        } else {
+            self.memory.store16(self.layout.used() + RING_FLAGS, 0);
+        }
+        fence(Ordering::SeqCst);
+    }
+
+    fn disable_kicks(&mut self) {
+        if self.event_idx {
+            // An entry long past.
+            self.memory.store16(self.layout.available_event(), self.seen.wrapping_sub(1));
+        } else {
+            self.memory.store16(self.layout.used() + RING_FLAGS, USED_F_NO_NOTIFY);
+        }
+    }
+}

@@ -15,7 +15,7 @@ mod held;
 #[path = "kernel/symbols.rs"]
 mod symbols;
 
-use ballonet::boot::{Mode, Options, RingChoice, TransportChoice};
+use ballonet::boot::{Mode, Options, TransportChoice};
 use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, timer};
 use ballonet::pci::Tree;
 use log::{info, warn};
@@ -50,9 +50,6 @@ fn refuse_what_is_not_there(options: &Options<'_>) {
     }
     if options.transport == TransportChoice::Legacy {
         warn!("command line: the legacy transport is not built in; the modern one is used");
-    }
-    if options.ring == RingChoice::Packed {
-        warn!("command line: packed rings are not built in; split ones are used");
     }
 }
 

@@ -18,7 +18,7 @@ use super::statistics::MemoryStatistics;
 use crate::pci::Bdf;
 use crate::platform::{PageFrames, Platform, Registers};
 use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, Interrupts, Kick, Queue};
+use crate::virtio::{InterruptMode, Interrupts, Kick, Queue, RingFormat};
 
 /// A driver and its device. `P` is the platform; the same value is to be given to every call.
 ///
@@ -152,6 +152,11 @@ impl<P: Platform> Balloon<P> {
     /// The features that driver and device agreed on.
     pub fn features(&self) -> Features {
         self.features
+    }
+
+    /// The format of its queues.
+    pub fn ring_format(&self) -> RingFormat {
+        RingFormat::of(self.features)
     }
 
     /// How the device interrupts.

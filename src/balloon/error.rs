@@ -5,7 +5,9 @@ use derive_more::{Display, Error, From};
 use super::queues::MissingQueue;
 use crate::pci::Bdf;
 use crate::platform::DmaExhausted;
-use crate::virtio::{CapabilityError, InterruptError, ModernError, NegotiationError, QueueError, TransportError};
+use crate::virtio::{
+    CapabilityError, InterruptError, ModernError, NegotiationError, QueueError, RingFormat, TransportError,
+};
 
 /// Why a balloon cannot be driven, or not any longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
@@ -42,6 +44,14 @@ pub enum BalloonError {
     #[display("{_0}")]
     #[from]
     Negotiation(NegotiationError),
+    /// The queue format that was asked for is not to be had.
+    #[display("{format} rings are not to be had of {function}")]
+    RingFormat {
+        /// The function.
+        function: Bdf,
+        /// The format.
+        format: RingFormat,
+    },
     /// The interrupt mode that was asked for is not to be had.
     #[display("{_0}")]
     #[from]

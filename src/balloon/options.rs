@@ -2,8 +2,8 @@
 
 use alloc::string::String;
 
-use crate::virtio::InterruptMode;
 use crate::virtio::spec::Features;
+use crate::virtio::{InterruptMode, RingFormat};
 
 /// Choices for one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub struct Options {
     pub name: String,
     /// The interrupt mode to take; `None` for the first that works.
     pub interrupts: Option<InterruptMode>,
+    /// The format of the queues, and no other; `None` for packed ones where the device offers them, as a driver should
+    /// (virtio 1.4, 6.1), and else split ones.
+    pub ring: Option<RingFormat>,
     /// Features not to accept although they are implemented.
     pub declined: Features,
     /// Frames that an earlier driver of this device left ballooned, which this one takes over.
@@ -24,7 +27,7 @@ pub struct Options {
 impl Options {
     /// Choices for a device of this name: all automatic.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), interrupts: None, declined: Features::empty(), adopted: 0, window: 64 }
+        Self { name: name.into(), interrupts: None, ring: None, declined: Features::empty(), adopted: 0, window: 64 }
     }
 }
 

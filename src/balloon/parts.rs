@@ -4,10 +4,10 @@ use super::requests::{Request, Requests};
 use crate::memory::FrameRun;
 use crate::pci::{Command, Function};
 use crate::platform::{DmaExhausted, PageFrames, Platform};
-use crate::virtio::{Alignment, Interrupts, Layout, QueueOptions, Quiesced, SplitQueue, Transport, TransportError};
+use crate::virtio::{Interrupts, QueueOptions, Quiesced, RingFormat, RingLayout, Transport, TransportError, Virtqueue};
 
 /// A queue of the balloon.
-pub(super) type Vring<P, T> = SplitQueue<<P as Platform>::Memory, T>;
+pub(super) type Vring<P, T> = Virtqueue<<P as Platform>::Memory, T>;
 
 /// The largest queue that is made; more would be memory wasted, since requests in flight are limited anyway.
 const QUEUE_SIZE_LIMIT: u16 = 1024;
@@ -24,21 +24,20 @@ pub(super) struct Parts<P: Platform> {
     pub(super) interrupts: Option<Interrupts<P::Registers>>,
 }
 
-/// The layout of a queue for which the device says `size`: a power of two, as split queues need.
-pub(super) fn layout(size: u16) -> Option<Layout> {
-    let size = size.min(QUEUE_SIZE_LIMIT);
-    Layout::new(1 << size.checked_ilog2()?, Alignment::Modern)
+/// The layout of a queue for which the device says `size`.
+pub(super) fn layout(format: RingFormat, size: u16) -> Option<RingLayout> {
+    RingLayout::fitting(format, size.min(QUEUE_SIZE_LIMIT))
 }
 
 /// Allocates a queue.
 pub(super) fn allocate<P: Platform, T>(
     platform: &mut P,
-    layout: Layout,
+    layout: RingLayout,
     event_idx: bool,
 ) -> Result<Vring<P, T>, DmaExhausted> {
     // The device only reads. What it says it wrote means nothing to a balloon, and some count what they read.
     let options = QueueOptions { event_idx, indirect_entries: 0, lenient_length: true };
-    SplitQueue::allocate(platform, layout, options)
+    Virtqueue::allocate(platform, layout, options)
 }
 
 impl<P: Platform> Parts<P> {

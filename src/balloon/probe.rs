@@ -15,8 +15,8 @@ use crate::pci::{Bars, Bdf, Command, Function};
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
 use crate::virtio::{
-    Capabilities, Device, Doorbell, Failure, FeaturesOk, Kick, Modern, Queue, QueueIndex, QueueName, Reset, Transport,
-    Wanted, find_vqs,
+    Capabilities, Device, Doorbell, Failure, FeaturesOk, Kick, Modern, Queue, QueueIndex, QueueName, Reset, RingFormat,
+    Transport, Wanted, find_vqs,
 };
 
 /// The features that this driver implements.
@@ -30,6 +30,7 @@ const fn implemented() -> Features {
         .union(STATS_VQ)
         .union(Features::VERSION_1)
         .union(Features::EVENT_IDX)
+        .union(Features::RING_PACKED)
         .union(Features::ACCESS_PLATFORM);
     if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
         features.union(Features::ORDER_PLATFORM)
@@ -134,7 +135,9 @@ fn negotiate<P: Platform>(
     options: &Options,
 ) -> Result<Device<PlatformTransport<P>, FeaturesOk>, Failure<PlatformTransport<P>, BalloonError>> {
     let device = Device::<_, Reset>::new(transport, platform).map_err(convert)?;
-    let wanted = Wanted { implemented: implemented(), declined: options.declined, dependencies: &[] };
+    let split = options.ring == Some(RingFormat::Split);
+    let declined = options.declined | if split { Features::RING_PACKED } else { Features::empty() };
+    let wanted = Wanted { implemented: implemented(), declined, dependencies: &[] };
     device.acknowledge().driver().negotiate(&wanted).map_err(convert)
 }
 
@@ -159,7 +162,11 @@ fn set_up<P: Platform + MemoryStatistics>(
     let selection = Selection::of(&platform.statistics());
 
     let event_idx = device.features().contains(Features::EVENT_IDX);
-    let size = |queue: QueueIndex| layout(sizes[usize::from(queue.number())]);
+    let format = RingFormat::of(device.features());
+    if let Some(forced) = options.ring.filter(|forced| *forced != format) {
+        return Err(BalloonError::RingFormat { function: parts.function.bdf(), format: forced });
+    }
+    let size = |queue: QueueIndex| layout(format, sizes[usize::from(queue.number())]);
     let inflate_layout = size(numbers.inflate).ok_or(MissingQueue("inflate"))?;
     let deflate_layout = size(numbers.deflate).ok_or(MissingQueue("deflate"))?;
     let inflate = parts.inflate.insert(allocate::<P, _>(platform, inflate_layout, event_idx)?);

@@ -6,14 +6,14 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonStatus, Changes, Next, Options, Progress};
-use ballonet::boot::{self, IrqChoice};
+use ballonet::boot::{self, IrqChoice, RingChoice};
 use ballonet::console::Movement;
 use ballonet::machine::{Machine, log as serial};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
-use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::Features;
+use ballonet::virtio::{InterruptMode, RingFormat};
 use log::{error, info, warn};
 
 /// Time between two progress lines on a terminal, and between two `balloon` events: 100 ms.
@@ -55,6 +55,11 @@ impl Balloons {
             IrqChoice::Intx => Some(InterruptMode::Line),
             IrqChoice::Poll => Some(InterruptMode::Polling),
         };
+        let ring = match options.ring {
+            RingChoice::Auto => None,
+            RingChoice::Split => Some(RingFormat::Split),
+            RingChoice::Packed => Some(RingFormat::Packed),
+        };
         let declined = Features::from_bits_retain(options.declined_features);
         let ansi = options.term == boot::Terminal::Ansi;
         let mut served = Vec::new();
@@ -66,6 +71,7 @@ impl Balloons {
             tree.open_path(machine.config(), function.bdf());
             let mut options = Options::new(format!("virtio{}", served.len()));
             options.interrupts = interrupts;
+            options.ring = ring;
             options.declined = declined;
             match Balloon::probe(machine, function.bdf(), options) {
                 Ok(balloon) => served.push(Served::new(balloon)),
@@ -133,7 +139,7 @@ impl Balloons {
                     .display("device", &balloon.function())
                     .text("irq", balloon.interrupt_mode().word())
                     .text("transport", "modern")
-                    .text("ring", "split")
+                    .text("ring", balloon.ring_format().word())
                     .text_list("features", names())
                     .number("target", status.target * FRAME_SIZE)
                     .number("actual", status.actual * FRAME_SIZE);
@@ -142,9 +148,10 @@ impl Balloons {
                 let features: Vec<_> = names().collect();
                 let mode = balloon.interrupt_mode();
                 info!(
-                    "{}: balloon at {} ready: modern, split rings, {mode}; {}",
+                    "{}: balloon at {} ready: modern, {} rings, {mode}; {}",
                     balloon.name(),
                     balloon.function(),
+                    balloon.ring_format(),
                     features.join(" ")
                 );
             }

@@ -225,7 +225,8 @@ fn pci(context: &mut Context<'_>, verbose: bool) {
 
 fn virtio(balloons: &Balloons) {
     for driver in balloons.drivers() {
-        say!("{}: balloon at {}, modern, split rings, {}", driver.name(), driver.function(), driver.interrupt_mode());
+        let (ring, interrupts) = (driver.ring_format(), driver.interrupt_mode());
+        say!("{}: balloon at {}, modern, {ring} rings, {interrupts}", driver.name(), driver.function());
         let features: alloc::vec::Vec<_> = feature_names(driver.features()).collect();
         say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
         for (name, size) in driver.queues() {

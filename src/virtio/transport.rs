@@ -37,13 +37,13 @@ impl QueueIndex {
 /// Where a queue's three areas are, as the device addresses memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueAddresses {
-    /// The descriptor table.
+    /// The descriptor table, or the descriptor ring of a packed queue.
     #[doc(alias = "queue_desc")]
     pub descriptors: u64,
-    /// What the driver writes: the available ring.
+    /// What the driver writes: the available ring, or its event suppression structure.
     #[doc(alias = "queue_driver")]
     pub driver: u64,
-    /// What the device writes: the used ring.
+    /// What the device writes: the used ring, or its event suppression structure.
     #[doc(alias = "queue_device")]
     pub device: u64,
 }

@@ -20,8 +20,8 @@ fn every_vmm_gets_a_driver_without_a_misstep_and_nothing_is_left_when_it_goes() 
 fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
     let mut guest = bring_up(Behaviour::letter().with_features(u64::MAX));
     let accepted = guest.device(|b, _| b.common.accepted());
-    // MUST_TELL_HOST, STATS_VQ, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, ORDER_PLATFORM.
-    let implemented = 0b11 | 1 << 29 | 1 << 32 | 1 << 33 | 1 << 36;
+    // MUST_TELL_HOST, STATS_VQ, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, RING_PACKED, ORDER_PLATFORM.
+    let implemented = 0b11 | 1 << 29 | 1 << 32 | 1 << 33 | 1 << 34 | 1 << 36;
     assert_eq!(accepted & !implemented, 0, "accepted {accepted:#x}");
     guest.follow(500);
     guest.finish();

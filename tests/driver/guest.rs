@@ -2,7 +2,7 @@
 
 use ballonet::balloon::{Balloon, BalloonError, Changes, Next, Options};
 use ballonet::pci::Bdf;
-use ballonet::virtio::InterruptMode;
+use ballonet::virtio::{InterruptMode, RingFormat};
 
 use crate::models::{self, Allocated, Behaviour, Bus, HostSide, Machine, ModelPlatform};
 
@@ -67,6 +67,13 @@ pub fn try_forced(
     let mut options = Options::default();
     options.interrupts = Some(mode);
     start(RAM, behaviour, options, prepare)
+}
+
+/// Brings the driver up with a choice of queue format.
+pub fn try_ring(behaviour: Behaviour, ring: Option<RingFormat>) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    options.ring = ring;
+    start(RAM, behaviour, options, |_| {})
 }
 
 fn start(

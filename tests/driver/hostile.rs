@@ -22,7 +22,7 @@ fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
     let lies = [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps];
     for lie in lies {
         for after in [1, 5, 20] {
-            for base in [Behaviour::letter(), Behaviour::qemu_7_2()] {
+            for base in [Behaviour::letter(), Behaviour::qemu_7_2(), Behaviour::letter().packed()] {
                 let (guest, error) = provoke(Behaviour { lie: Some((after, lie)), ..base });
                 let error = error.unwrap_or_else(|| panic!("{lie:?} after {after} completions: no error"));
                 println!("{lie:?} after {after}: {error}");

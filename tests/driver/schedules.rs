@@ -3,19 +3,24 @@
 use proptest::prelude::*;
 
 use super::guest::bring_up_sized;
-use crate::models::{Balloon, Behaviour, Handling, Lie, Misstep, Schedule};
+use crate::models::{Balloon, Behaviour, Handling, Lie, Misstep, Schedule, feature};
 
 fn behaviours() -> impl Strategy<Value = Behaviour> {
     let bases = Behaviour::every_vmm();
     let schedule = prop::collection::vec(any::<u16>(), 1..64).prop_map(Schedule::new);
     let handling = prop_oneof![Just(Handling::AtOnce), (0_u64..2_000_000).prop_map(Handling::Later)];
-    let size = (0_u32..9).prop_map(|log| 1_u16 << log);
+    let size = prop_oneof![(0_u32..9).prop_map(|log| 1_u16 << log), 1..300_u16];
     let times = (0_u64..3_000_000, 0_u64..3_000_000, prop::option::of(200_u64..1_000_000));
     (0..bases.len(), schedule, handling, size, times).prop_map(
         move |(base, schedule, handling, queue_size, (service, interrupt_delay, spurious))| Behaviour {
             schedule,
             handling,
-            queue_size,
+            // Split queues have a power of two.
+            queue_size: if bases[base].1.features & feature::RING_PACKED == 0 {
+                1 << queue_size.ilog2()
+            } else {
+                queue_size
+            },
             service,
             interrupt_delay,
             spurious,

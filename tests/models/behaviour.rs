@@ -14,6 +14,7 @@ pub mod feature {
     pub const INDIRECT_DESC: u64 = 1 << 28;
     pub const EVENT_IDX: u64 = 1 << 29;
     pub const VERSION_1: u64 = 1 << 32;
+    pub const RING_PACKED: u64 = 1 << 34;
     pub const RING_RESET: u64 = 1 << 40;
 }
 
@@ -46,9 +47,9 @@ pub enum Lie {
     IdRepeated,
     /// More bytes written than the request has writable ones (it has none).
     LengthTooLong,
-    /// The index moves on by more than the queue holds.
+    /// The index moves on by more than the queue holds. On a packed ring: flags that are of no lap at all.
     IndexJumps,
-    /// The index moves back.
+    /// The index moves back. On a packed ring: the used flags of the lap before.
     IndexGoesBack,
 }
 
@@ -225,8 +226,14 @@ impl Behaviour {
         }
     }
 
-    /// Each device that a VMM people use has, by name.
-    pub fn every_vmm() -> Vec<(&'static str, Self)> {
+    /// Each device that a VMM people use has, by name; and the same with packed rings, whether that VMM has them or not.
+    pub fn every_vmm() -> Vec<(String, Self)> {
+        let split = Self::every_split_vmm().into_iter().map(|(name, behaviour)| (name.to_string(), behaviour));
+        let packed = Self::every_split_vmm().into_iter().map(|(name, b)| (format!("{name}, packed"), b.packed()));
+        split.chain(packed).collect()
+    }
+
+    fn every_split_vmm() -> Vec<(&'static str, Self)> {
         vec![
             ("letter", Self::letter()),
             ("QEMU 7.2", Self::qemu_7_2()),
@@ -246,6 +253,11 @@ impl Behaviour {
             self.layout.capabilities.retain(|c| !matches!(c, Capability::Msix { .. }));
         }
         self
+    }
+
+    /// The same with packed rings offered.
+    pub fn packed(self) -> Self {
+        Self { features: self.features | feature::RING_PACKED, ..self }
     }
 
     /// The same with other features offered.

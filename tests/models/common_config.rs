@@ -369,7 +369,7 @@ impl CommonConfig {
             return;
         }
         match offset {
-            0x18 => queue.set_size(value as u16, bus),
+            0x18 => queue.set_size(value as u16, accepted, bus),
             0x1a => {
                 Self::check_vector(vector, behaviour, bus);
                 queue.vector = if refused { NO_VECTOR } else { vector };

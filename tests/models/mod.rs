@@ -3,7 +3,8 @@
 //! [`Machine`] is the guest: RAM, DMA memory, page frames, interrupt vectors and lines, virtual time. A [`Balloon`] is
 //! a virtio-pci balloon that follows the specification to the letter and writes down every misstep of the driver, with
 //! the clause it breaks; [`Behaviour`] gives it the habits of a real VMM or the malice of a hostile one.
-//! The device side of the rings is rust-vmm's `virtio-queue`, so both ends of the protocol have different authors.
+//! The device side of split rings is rust-vmm's `virtio-queue`, so both ends of the protocol have different authors;
+//! that of packed rings is a model of our own.
 
 mod balloon;
 mod behaviour;
@@ -15,6 +16,7 @@ mod interrupts;
 mod layout;
 mod machine;
 mod msix;
+mod packed;
 mod pages;
 mod platform;
 mod queue;

@@ -1,5 +1,5 @@
-//! One virtqueue of a device: the fields through which the driver sets it up, rust-vmm's ring, and the requests taken
-//! from it. Checks the driver's half of the ring.
+//! One virtqueue of a device: the fields through which the driver sets it up, its ring (rust-vmm's, or a packed one), and
+//! the requests taken from it. Checks the driver's half of the split ring.
 
 use std::sync::atomic::Ordering;
 
@@ -8,10 +8,11 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::behaviour::{Lie, feature};
 use super::bus::Bus;
+use super::packed::PackedRing;
 
-const NEXT: u16 = 1;
-const WRITE: u16 = 2;
-const INDIRECT: u16 = 4;
+pub const NEXT: u16 = 1;
+pub const WRITE: u16 = 2;
+pub const INDIRECT: u16 = 4;
 /// The vector that stands for none.
 pub const NO_VECTOR: u16 = 0xffff;
 
@@ -39,9 +40,10 @@ pub struct Descriptor {
 /// A buffer that the device has taken from the available ring and not returned.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// The first descriptor; on a packed ring the buffer id.
     pub head: u16,
     pub due: u64,
-    /// The descriptors of the table that the chain uses, with their slots.
+    /// The descriptors that the chain uses, with their slots in the table or ring.
     pub chain: Vec<(u16, Descriptor)>,
     /// The device-readable bytes.
     pub bytes: Vec<u8>,
@@ -61,7 +63,11 @@ pub struct QueueModel {
     pub vector_unread: bool,
     pub enabled: bool,
     pub halves: Halves,
-    pub ring: Queue,
+    size: u16,
+    /// The split ring.
+    ring: Queue,
+    /// The packed ring, once the queue is enabled and if that is what was negotiated.
+    packed: Option<PackedRing>,
     pub in_flight: Vec<Request>,
     pub kicks: u64,
     pub completed: u64,
@@ -81,7 +87,9 @@ impl QueueModel {
             vector_unread: false,
             enabled: false,
             halves: [None; 6],
-            ring: Queue::new(max_size.max(1)).expect("a queue size that is a power of two"),
+            size: max_size,
+            ring: Queue::new(max_size.max(1).next_power_of_two()).expect("a queue size up to 32768"),
+            packed: None,
             in_flight: Vec::new(),
             kicks: 0,
             completed: 0,
@@ -98,12 +106,20 @@ impl QueueModel {
     }
 
     pub fn size(&self) -> u16 {
-        if self.purpose == Purpose::Missing { 0 } else { self.ring.size() }
+        if self.purpose == Purpose::Missing { 0 } else { self.size }
     }
 
-    pub fn set_size(&mut self, size: u16, bus: &mut Bus) {
-        if self.ring.try_set_size(size).is_err() {
-            bus.misstep("PCI-COMMON-03", format!("queue {}: size {size} of {}", self.index, self.max_size));
+    pub fn set_size(&mut self, size: u16, features: u64, bus: &mut Bus) {
+        let packed = features & feature::RING_PACKED != 0;
+        let (clause, right) = if packed {
+            ("PCI-COMMON-02", size != 0 && size <= self.max_size)
+        } else {
+            ("PCI-COMMON-03", self.ring.try_set_size(size).is_ok())
+        };
+        if right {
+            self.size = size;
+        } else {
+            bus.misstep(clause, format!("queue {}: size {size} of {}", self.index, self.max_size));
         }
     }
 
@@ -113,12 +129,20 @@ impl QueueModel {
         half(2 * which) | half(2 * which + 1) << 32
     }
 
-    fn parts(&self) -> [(&'static str, u64, u64); 3] {
+    /// The three areas: name, address, length, alignment.
+    fn parts(&self, packed: bool) -> [(&'static str, u64, u64, u64); 3] {
         let size = u64::from(self.size());
+        if packed {
+            return [
+                ("descriptor ring", self.address(0), 16 * size, 16),
+                ("driver event suppression", self.address(1), 4, 4),
+                ("device event suppression", self.address(2), 4, 4),
+            ];
+        }
         [
-            ("descriptor table", self.address(0), 16 * size),
-            ("available ring", self.address(1), 6 + 2 * size),
-            ("used ring", self.address(2), 6 + 8 * size),
+            ("descriptor table", self.address(0), 16 * size, 16),
+            ("available ring", self.address(1), 6 + 2 * size, 2),
+            ("used ring", self.address(2), 6 + 8 * size, 4),
         ]
     }
 
@@ -126,7 +150,7 @@ impl QueueModel {
     pub fn uses(&self, start: u64, size: u64) -> bool {
         let overlaps = |at: u64, len: u64| at < start + size && start < at + len;
         self.enabled
-            && (self.parts().iter().any(|&(_, at, len)| overlaps(at, len))
+            && (self.parts(self.packed.is_some()).iter().any(|&(_, at, len, _)| overlaps(at, len))
                 || self.in_flight.iter().any(|r| r.chain.iter().any(|(_, d)| overlaps(d.address, u64::from(d.length)))))
     }
 
@@ -138,9 +162,11 @@ impl QueueModel {
         if self.vector_unread {
             bus.misstep("PCI-MSIX-05", format!("queue {} enabled before its vector is read back", self.index));
         }
-        for ((name, at, len), align) in self.parts().into_iter().zip([16, 2, 4]) {
+        let packed = features & feature::RING_PACKED != 0;
+        for (name, at, len, align) in self.parts(packed) {
             if at % align != 0 || !bus.ram.in_dma(at, len) {
-                bus.misstep("SPLIT-LAY-01", format!("queue {}: {name} at {at:#x}+{len:#x}", self.index));
+                let clause = if packed { "PACKED-LAY-01" } else { "SPLIT-LAY-01" };
+                bus.misstep(clause, format!("queue {}: {name} at {at:#x}+{len:#x}", self.index));
                 return;
             }
             let mut bytes = vec![0; len as usize];
@@ -150,6 +176,15 @@ impl QueueModel {
                 bus.misstep("SPLIT-ASUP-01", format!("queue {}: used ring not zeroed", self.index));
             }
         }
+        self.enabled = true;
+        if packed {
+            let areas = [0, 1, 2].map(|which| self.address(which));
+            self.packed = Some(PackedRing::new(self.index, self.size, areas, features, bus));
+            return;
+        }
+        if !self.size.is_power_of_two() {
+            bus.misstep("PCI-COMMON-03", format!("queue {}: split, of {}", self.index, self.size));
+        }
         let half = |i: usize| self.halves[i];
         self.ring.set_desc_table_address(half(0), half(1));
         self.ring.set_avail_ring_address(half(2), half(3));
@@ -158,7 +193,6 @@ impl QueueModel {
         self.ring.set_ready(true);
         self.indirect = features & feature::INDIRECT_DESC != 0;
         self.event_idx = features & feature::EVENT_IDX != 0;
-        self.enabled = true;
         self.fill_ignored_field(bus);
     }
 
@@ -173,14 +207,13 @@ impl QueueModel {
         bus.ram.memory().load::<u16>(GuestAddress(at), Ordering::Acquire).expect("ring in RAM")
     }
 
-    /// The driver's available index.
-    pub fn avail_index(&self, bus: &Bus) -> u16 {
-        self.load16(self.ring.avail_ring() + 2, bus)
-    }
-
     /// Buffers that the driver has published and the device not yet taken.
     pub fn waiting(&self, bus: &Bus) -> u16 {
-        if self.enabled { self.avail_index(bus).wrapping_sub(self.ring.next_avail()) } else { 0 }
+        match &self.packed {
+            Some(ring) => ring.waiting(bus),
+            None if self.enabled => self.load16(self.ring.avail_ring() + 2, bus).wrapping_sub(self.ring.next_avail()),
+            None => 0,
+        }
     }
 
     fn descriptor(at: u64, bus: &Bus) -> Option<Descriptor> {
@@ -195,8 +228,11 @@ impl QueueModel {
         })
     }
 
-    /// Takes what is on the available ring.
+    /// Takes what is available.
     pub fn take_available(&mut self, bus: &mut Bus) -> Vec<Request> {
+        if let Some(ring) = &mut self.packed {
+            return ring.take_available(&self.in_flight, bus);
+        }
         let flags = self.load16(self.ring.avail_ring(), bus);
         if flags > 1 || self.event_idx && flags != 0 {
             bus.misstep("SPLIT-USUP-01", format!("queue {}: available flags {flags:#x}", self.index));
@@ -254,7 +290,7 @@ impl QueueModel {
                 if seen_writable {
                     wrong(bus, "SPLIT-FRAME-01", "readable descriptor after a writable one");
                 }
-                request.bytes.extend(Self::bytes(&descriptor, bus));
+                request.bytes.extend(bytes(&descriptor, bus));
             }
             if descriptor.flags & NEXT == 0 {
                 return Some(request);
@@ -264,15 +300,12 @@ impl QueueModel {
         None
     }
 
-    fn bytes(descriptor: &Descriptor, bus: &Bus) -> Vec<u8> {
-        let mut bytes = vec![0; descriptor.length as usize];
-        bus.ram.memory().read_slice(&mut bytes, GuestAddress(descriptor.address)).expect("DMA memory");
-        bytes
-    }
-
     /// Whether the driver left a request alone since the device took it: descriptors and readable bytes.
     pub fn check_unchanged(&self, request: &Request, bus: &mut Bus) {
-        let (mut bytes, mut table) = (Vec::new(), self.ring.desc_table());
+        if let Some(ring) = &self.packed {
+            return ring.check_unchanged(request, bus);
+        }
+        let (mut readable, mut table) = (Vec::new(), self.ring.desc_table());
         for (slot, descriptor) in &request.chain {
             if Self::descriptor(table + 16 * u64::from(*slot), bus) != Some(*descriptor) {
                 bus.misstep("CLEAN-01", format!("queue {}: descriptor {slot} changed in flight", self.index));
@@ -280,19 +313,22 @@ impl QueueModel {
             if descriptor.flags & INDIRECT != 0 {
                 table = descriptor.address;
             } else if descriptor.flags & WRITE == 0 {
-                bytes.extend(Self::bytes(descriptor, bus));
+                readable.extend(bytes(descriptor, bus));
             }
         }
-        if bytes != request.bytes {
+        if readable != request.bytes {
             bus.misstep("CLEAN-01", format!("queue {}: buffer of {} changed in flight", self.index, request.head));
         }
     }
 
-    /// Puts a request on the used ring. Whether the driver wants an interrupt for it.
-    pub fn put_used(&mut self, head: u16, length: u32, bus: &Bus) -> bool {
-        let memory = bus.ram.memory().clone();
-        self.ring.add_used(memory.as_ref(), head, length).expect("used ring in RAM");
+    /// Returns a request to the driver. Whether the driver wants an interrupt for it.
+    pub fn put_used(&mut self, request: &Request, length: u32, bus: &mut Bus) -> bool {
         self.completed += 1;
+        if let Some(ring) = &mut self.packed {
+            return ring.put_used(request, length, bus);
+        }
+        let memory = bus.ram.memory().clone();
+        self.ring.add_used(memory.as_ref(), request.head, length).expect("used ring in RAM");
         let wanted = self.ring.needs_notification(memory.as_ref()).expect("rings in RAM");
         wanted && (self.event_idx || self.load16(self.ring.avail_ring(), bus) & 1 == 0)
     }
@@ -309,8 +345,12 @@ impl QueueModel {
         self.ring.set_next_used(index);
     }
 
-    /// Tells a lie in the used ring instead of completing `head`. `last` is the id used before.
-    pub fn lie(&mut self, lie: Lie, head: u16, last: Option<u32>, bus: &Bus) {
+    /// Tells a lie in the used ring instead of completing `request`. `last` is the id used before.
+    pub fn lie(&mut self, lie: Lie, request: &Request, last: Option<u32>, bus: &Bus) {
+        if let Some(ring) = &mut self.packed {
+            return ring.lie(lie, request, &self.in_flight, last, bus);
+        }
+        let head = request.head;
         let size = self.size();
         let in_use = |slot| self.in_flight.iter().any(|r| r.chain.iter().any(|(used, _)| *used == slot));
         let free = (0..size).rev().find(|slot| *slot != head && !in_use(*slot));
@@ -324,4 +364,11 @@ impl QueueModel {
             Lie::IndexGoesBack => self.forge_used(head, 0, u16::MAX, bus),
         }
     }
+}
+
+/// The memory that a descriptor lends.
+pub fn bytes(descriptor: &Descriptor, bus: &Bus) -> Vec<u8> {
+    let mut bytes = vec![0; descriptor.length as usize];
+    bus.ram.memory().read_slice(&mut bytes, GuestAddress(descriptor.address)).expect("DMA memory");
+    bytes
 }

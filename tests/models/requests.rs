@@ -40,7 +40,7 @@ impl Balloon {
         over(self.behaviour.stalls_after) || over(self.behaviour.needs_reset_after)
     }
 
-    /// Takes what is on the available ring of a queue.
+    /// Takes what is available on a queue.
     fn handle_kick(&mut self, index: u16, bus: &mut Bus) {
         let queue = &mut self.common.queues[usize::from(index)];
         queue.kicked = None;
@@ -119,11 +119,11 @@ impl Balloon {
         let queue = &mut self.common.queues[usize::from(index)];
         let wanted = match lie {
             Some(lie) => {
-                queue.lie(lie, request.head, last, bus);
+                queue.lie(lie, request, last, bus);
                 self.behaviour.lie = None;
                 true
             }
-            None => queue.put_used(request.head, 0, bus),
+            None => queue.put_used(request, 0, bus),
         };
         if wanted {
             self.raise_queue(index, bus);

@@ -26,21 +26,26 @@ struct Step {
     irq: &'static str,
     /// The step that the kernel must report.
     expected: &'static str,
+    /// The queue format that the kernel must report, and QEMU confirm.
+    ring: &'static str,
 }
 
 /// One line a step: it is read as a table.
 #[rustfmt::skip]
-const STEPS: [Step; 10] = [
-    Step { name: "six_vectors",        version: Version::V10_0, balloon: "vectors=6", irq: "auto",        expected: "msix" },
-    Step { name: "two_vectors",        version: Version::V10_0, balloon: "vectors=2", irq: "auto",        expected: "msix-shared" },
-    Step { name: "no_vectors",         version: Version::V10_0, balloon: "vectors=0", irq: "auto",        expected: "intx" },
-    Step { name: "forced_msix",        version: Version::V10_0, balloon: "vectors=6", irq: "msix",        expected: "msix" },
-    Step { name: "forced_msix_shared", version: Version::V10_0, balloon: "vectors=6", irq: "msix-shared", expected: "msix-shared" },
-    Step { name: "forced_intx",        version: Version::V10_0, balloon: "vectors=6", irq: "intx",        expected: "intx" },
-    Step { name: "forced_poll",        version: Version::V10_0, balloon: "vectors=6", irq: "poll",        expected: "poll" },
-    Step { name: "no_msix",            version: Version::V7_2,  balloon: "",          irq: "auto",        expected: "intx" },
-    Step { name: "forced_intx",        version: Version::V7_2,  balloon: "",          irq: "intx",        expected: "intx" },
-    Step { name: "forced_poll",        version: Version::V7_2,  balloon: "",          irq: "poll",        expected: "poll" },
+const STEPS: [Step; 13] = [
+    Step { name: "six_vectors",        version: Version::V10_0, balloon: "vectors=6",            irq: "auto",        expected: "msix",        ring: "split" },
+    Step { name: "two_vectors",        version: Version::V10_0, balloon: "vectors=2",            irq: "auto",        expected: "msix-shared", ring: "split" },
+    Step { name: "no_vectors",         version: Version::V10_0, balloon: "vectors=0",            irq: "auto",        expected: "intx",        ring: "split" },
+    Step { name: "forced_msix",        version: Version::V10_0, balloon: "vectors=6",            irq: "msix",        expected: "msix",        ring: "split" },
+    Step { name: "forced_msix_shared", version: Version::V10_0, balloon: "vectors=6",            irq: "msix-shared", expected: "msix-shared", ring: "split" },
+    Step { name: "forced_intx",        version: Version::V10_0, balloon: "vectors=6",            irq: "intx",        expected: "intx",        ring: "split" },
+    Step { name: "forced_poll",        version: Version::V10_0, balloon: "vectors=6",            irq: "poll",        expected: "poll",        ring: "split" },
+    Step { name: "no_msix",            version: Version::V7_2,  balloon: "",                     irq: "auto",        expected: "intx",        ring: "split" },
+    Step { name: "forced_intx",        version: Version::V7_2,  balloon: "",                     irq: "intx",        expected: "intx",        ring: "split" },
+    Step { name: "forced_poll",        version: Version::V7_2,  balloon: "",                     irq: "poll",        expected: "poll",        ring: "split" },
+    Step { name: "packed_six_vectors", version: Version::V10_0, balloon: "vectors=6,packed=on",  irq: "auto",        expected: "msix",        ring: "packed" },
+    Step { name: "packed_no_vectors",  version: Version::V10_0, balloon: "vectors=0,packed=on",  irq: "auto",        expected: "intx",        ring: "packed" },
+    Step { name: "packed",             version: Version::V7_2,  balloon: "packed=on",            irq: "auto",        expected: "intx",        ring: "packed" },
 ];
 
 /// Memory that the guest fills with a pattern and keeps all the while.
@@ -61,24 +66,26 @@ pub(crate) fn trials() -> Vec<Trial> {
                 .command_line(&format!("log=json irq={}", step.irq))
                 .patience(Duration::from_secs(120));
             let seed = name.clone();
-            trials.push(trial(name, qemu, move |vm| job(vm, step.expected, &seed)));
+            trials.push(trial(name, qemu, move |vm| job(vm, step, &seed)));
         }
     }
     trials
 }
 
-fn job(vm: &mut Vm, step: &str, seed: &str) -> Outcome {
+fn job(vm: &mut Vm, step: &Step, seed: &str) -> Outcome {
     let ready = vm.event("ready")?;
-    ensure!(ready.text("irq")? == step, "the interrupts should be {step}: {ready}");
+    ensure!(ready.text("irq")? == step.expected, "the interrupts should be {}: {ready}", step.expected);
     ensure!(ready.text("transport")? == "modern", "the transport should be modern: {ready}");
-    ensure!(ready.text("ring")? == "split", "the ring should be split: {ready}");
+    ensure!(ready.text("ring")? == step.ring, "the ring should be {}: {ready}", step.ring);
+    let negotiated = vm.qmp.virtio_status()?["guest-features"].to_string();
+    ensure!(negotiated.contains("RING_PACKED") == (step.ring == "packed"), "QEMU sees {negotiated}");
     let held = vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
     ensure!(held.count("bytes")? == HELD, "{HELD} bytes should be held: {held}");
     half_and_back(vm)?;
     statistics(vm)?;
     changes(vm, seed)?;
     verify(vm)?;
-    interrupts(vm, step)
+    interrupts(vm, step.expected)
 }
 
 /// Half of the memory goes to the host, which really has it then, and comes back.

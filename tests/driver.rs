@@ -14,6 +14,7 @@ mod driver {
     mod hand;
     mod hostile;
     mod ladder;
+    mod packed_hand;
     mod rings;
     mod schedules;
     mod statistics;

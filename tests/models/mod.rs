@@ -29,6 +29,7 @@ pub use behaviour::{Behaviour, Handling, Lie, feature};
 pub use bus::{Bus, Misstep};
 pub use layout::{Bar, Capability, Region, Structure};
 pub use machine::{Allocated, Machine};
+pub use packed::PackedRing;
 pub use platform::ModelPlatform;
-pub use ram::HostSide;
+pub use ram::{HostSide, Ram};
 pub use schedule::Schedule;

@@ -165,7 +165,7 @@ impl PackedRing {
         {
             self.take_table(single, &mut request, bus);
         }
-        self.read(&mut request, bus);
+        self.read(&mut request, bus)?;
         Some(request)
     }
 
@@ -190,13 +190,15 @@ impl PackedRing {
         }
     }
 
-    /// Reads the readable bytes of a request.
-    fn read(&self, request: &mut Request, bus: &mut Bus) {
+    /// Reads the readable bytes of a request; not of one whose memory is none of the driver's.
+    fn read(&self, request: &mut Request, bus: &mut Bus) -> Option<()> {
         let mut seen_writable = false;
         for (_, descriptor) in request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0) {
             if !bus.ram.in_dma(descriptor.address, descriptor.length.into()) {
                 self.misstep(bus, "RSVD-05", &format!("buffer {:#x} is no DMA memory", descriptor.address));
-            } else if descriptor.flags & WRITE != 0 {
+                return None;
+            }
+            if descriptor.flags & WRITE != 0 {
                 seen_writable = true;
             } else {
                 if seen_writable {
@@ -205,6 +207,7 @@ impl PackedRing {
                 request.bytes.extend(super::queue::bytes(descriptor, bus));
             }
         }
+        Some(())
     }
 
     /// Whether the driver left a request's buffers and table alone since the device took it.

@@ -106,11 +106,14 @@ kernel_test! {
         }
         let known = context.machine.rate.tsc_hz;
         for reference in references {
-            // A host that is busy can hold the machine up in any one measurement.
-            let mut rates: [u64; 5] = core::array::from_fn(|_| reference.tsc_hz());
-            rates.sort_unstable();
-            let error = rates[2].abs_diff(known);
-            assert!(error <= known / 50, "{known} Hz, but {rates:?} by the {}", reference.name);
+            // A host that is busy can let the counter go round unseen, which makes the TSC seem faster and never slower.
+            let mut rate = 0;
+            let agrees = (0..50).any(|_| {
+                rate = reference.tsc_hz();
+                assert!(rate >= known - known / 50, "{known} Hz, but {rate} Hz by the {}", reference.name);
+                rate <= known + known / 50
+            });
+            assert!(agrees, "{known} Hz, but {rate} Hz by the {}", reference.name);
         }
     }
 }

@@ -106,7 +106,7 @@ kernel_test! {
         }
         let known = context.machine.rate.tsc_hz;
         for reference in references {
-            // A host that is busy can let the counter go round unseen, which makes the TSC seem faster and never slower.
+            // A busy host can let the counter go round unseen, which makes the TSC seem faster, never slower.
             let mut rate = 0;
             let agrees = (0..50).any(|_| {
                 rate = reference.tsc_hz();

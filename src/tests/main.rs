@@ -1,7 +1,7 @@
 //! The kernel's own tests: what only a machine can show, run one by one on the machine layer that the kernel runs on.
 //!
-//! Command line: `list=on` lists the tests; `test=NAME` runs that one, or all whose names contain it; `log=json` makes
-//! every outcome an event for programs. The kernel exits with success only if each test ended as its name says.
+//! Command line: `list=on` lists the tests; `test=NAME` runs that one, or all with it in `module::name`; `log=json`
+//! makes every outcome an event for programs. The kernel exits with success only if each test ended as its name says.
 #![no_std]
 #![no_main]
 

@@ -55,14 +55,14 @@ pub fn name(test: &Test) {
         line.text("name", test.name).text("module", test.module);
     });
     if serial::is_text() {
-        serial::line(format_args!("{}: {}", short(test.module), test.name));
+        serial::line(format_args!("{}", test.path()));
     }
 }
 
 /// Says that a test runs now, so that one which never ends is known.
 pub fn begin(test: &Test) {
     if serial::is_text() {
-        let _ = write!(Raw, "test {}::{} ... ", short(test.module), test.name);
+        let _ = write!(Raw, "test {} ... ", test.path());
     }
 }
 
@@ -126,9 +126,4 @@ pub fn summary(tally: &Tally) {
             format!("{passed} passed, {failed} failed, {failed_on_purpose} failed on purpose, {skipped} skipped");
         serial::line(format_args!("\ntest result: {verdict}. {counts}"));
     }
-}
-
-/// A module's name without the program's.
-fn short(module: &str) -> &str {
-    module.split_once("::").map_or(module, |(_, rest)| rest)
 }

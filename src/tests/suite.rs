@@ -4,7 +4,8 @@
 //! it may say that the machine at hand cannot show what it is about. What it leaves behind when it fails is cleaned up
 //! as far as other tests depend on it.
 
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use ballonet::machine::recovery::{self, Ending};
@@ -54,6 +55,14 @@ pub struct Test {
     pub run: fn(&mut Context) -> Verdict,
 }
 
+impl Test {
+    /// Its module's name and its own: `paging::page_0_is_not_mapped`.
+    pub fn path(&self) -> String {
+        let module = self.module.split_once("::").map_or(self.module, |(_, module)| module);
+        format!("{module}::{}", self.name)
+    }
+}
+
 /// Defines a test and registers it: its entry goes into the linker's `.ktests` section, which is the list of all.
 macro_rules! kernel_test {
     (fn $name:ident() $body:block) => {
@@ -98,7 +107,7 @@ pub fn run(context: &mut Context) -> bool {
     let mut tests = tests();
     if let Some(name) = &chosen {
         let exact = tests.iter().any(|test| test.name == name);
-        tests.retain(|test| if exact { test.name == name } else { test.name.contains(name.as_str()) });
+        tests.retain(|test| if exact { test.name == name } else { test.path().contains(name.as_str()) });
     }
     if list {
         tests.iter().for_each(|test| report::name(test));

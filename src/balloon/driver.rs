@@ -139,6 +139,15 @@ impl<P: Platform> Balloon<P> {
         resumes
     }
 
+    /// Makes the next poll look at the device although no interrupt has come: for a platform that has lost the device's
+    /// interrupts, say because it had to mask their line.
+    pub fn look(&mut self) {
+        if let State::Running(running) = &mut self.state {
+            running.fresh = true;
+            self.again = true;
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -57,10 +57,15 @@ impl<P: Platform> Parts<P> {
         T: Transport<Registers = P::Registers>,
     {
         let interrupts = self.interrupts.take();
-        let (function, command) = (self.function, self.command);
+        let (function, mut command) = (self.function, self.command);
+        // Before anything goes back: whatever the device says of itself, from here it can write no memory and raise no
+        // message.
+        function.disable(platform.config(), Command::BUS_MASTER);
         match stopped {
             Ok(proof) => self.release_memory(platform, &proof),
             Err(error) => {
+                // Even if firmware had let it.
+                command.remove(Command::BUS_MASTER);
                 log::error!("{error}; the memory it was given is not used again");
                 // Dropping it could give it back.
                 core::mem::forget(self);
@@ -102,8 +107,9 @@ fn give<P>(platform: &mut P, requests: &[Request], give: impl Fn(&mut P, FrameRu
     }
 }
 
-/// Takes back what was turned on of decoding and bus mastering. INTx stays off: nobody is there to serve the line.
+/// Puts decoding and bus mastering back to what was found. INTx stays off: nobody is there to serve the line.
 pub(super) fn restore_command<P: Platform>(platform: &mut P, function: &Function, found: Command) {
-    let turned_on = Command::IO | Command::MEMORY | Command::BUS_MASTER;
-    function.disable(platform.config(), turned_on - found);
+    let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;
+    function.disable(platform.config(), ours - found);
+    function.enable(platform.config(), ours & found);
 }

@@ -8,7 +8,7 @@ use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonStatus, Changes, Next, Options, Progress};
 use ballonet::boot::{self, IrqChoice, RingChoice};
 use ballonet::console::Movement;
-use ballonet::machine::{Machine, log as serial};
+use ballonet::machine::{Machine, lines, log as serial};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
@@ -164,13 +164,22 @@ impl Served {
         Self { balloon, movement: None, told: 0, look: 0, short: false, failed: false }
     }
 
+    /// Whether no interrupt may tell of the device: it has none, or the kernel had to mask a line that stormed.
     fn is_polled(&self) -> bool {
-        self.balloon.interrupt_mode() == InterruptMode::Polling
+        match self.balloon.interrupt_mode() {
+            InterruptMode::Polling => true,
+            InterruptMode::Line => lines::storms() > 0,
+            InterruptMode::PerQueue | InterruptMode::Shared => false,
+        }
     }
 
     fn serve(&mut self, machine: &mut Machine, ansi: bool) {
-        if self.failed || !(self.balloon.is_pending() || self.is_due(machine.now())) {
+        let due = self.is_due(machine.now());
+        if self.failed || !(self.balloon.is_pending() || due) {
             return;
+        }
+        if due {
+            self.balloon.look();
         }
         match self.balloon.poll(machine) {
             Ok(progress) => self.tell(progress, machine.now(), ansi),

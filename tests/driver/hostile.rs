@@ -165,3 +165,16 @@ fn late_interrupts_lose_nothing() {
         guest.finish();
     }
 }
+
+#[test]
+fn a_target_whose_interrupt_is_lost_is_found_by_looking() {
+    let mut guest = bring_up(Behaviour::qemu_7_2());
+    guest.follow(100);
+    guest.device(|b, _| b.set_target_silently(3000));
+    guest.run();
+    assert_eq!(guest.device(|b, _| b.actual()), 100, "nothing told the driver");
+    guest.driver_mut().look();
+    guest.run();
+    guest.expect_balloon(3000);
+    guest.finish();
+}

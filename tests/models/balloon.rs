@@ -67,6 +67,12 @@ impl Balloon {
         self.raise_config(bus);
     }
 
+    /// The host sets a target, and the interrupt that would tell of it is lost.
+    pub fn set_target_silently(&mut self, pages: u32) {
+        self.num_pages = pages;
+        self.common.generation = self.common.generation.wrapping_add(1);
+    }
+
     pub fn target(&self) -> u32 {
         self.num_pages
     }

@@ -297,6 +297,13 @@ impl Platform for ModelPlatform {
         if state.devices.values().any(|d| d.uses(memory.start, memory.size as u64)) {
             state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
         }
+        // With more than one device nobody can tell whose memory it was.
+        if state.devices.len() == 1 && state.devices.values().any(|d| !d.gone() && d.config.bus_master()) {
+            state.bus.misstep(
+                "CLEAN-02",
+                format!("DMA memory {:#x} released to a device that masters the bus", memory.start),
+            );
+        }
         assert!(state.bus.ram.release_dma(memory.start), "DMA memory is released once");
     }
 

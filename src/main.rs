@@ -15,7 +15,7 @@ mod held;
 #[path = "kernel/symbols.rs"]
 mod symbols;
 
-use ballonet::boot::{Mode, Options, TransportChoice};
+use ballonet::boot::{Mode, Options};
 use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, timer};
 use ballonet::pci::Tree;
 use log::{info, warn};
@@ -47,9 +47,6 @@ fn main(entry: Entry) -> ! {
 fn refuse_what_is_not_there(options: &Options<'_>) {
     if options.mode != Mode::Serve {
         warn!("command line: mode `{}` is not built in; the kernel serves", options.mode);
-    }
-    if options.transport == TransportChoice::Legacy {
-        warn!("command line: the legacy transport is not built in; the modern one is used");
     }
 }
 

@@ -14,6 +14,8 @@ mod driver {
     mod hand;
     mod hostile;
     mod ladder;
+    mod legacy;
+    mod legacy_hand;
     mod packed_hand;
     mod rings;
     mod schedules;

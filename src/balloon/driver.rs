@@ -18,7 +18,7 @@ use super::statistics::MemoryStatistics;
 use crate::pci::Bdf;
 use crate::platform::{PageFrames, Platform, Registers};
 use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, Interrupts, Kick, Queue, RingFormat};
+use crate::virtio::{InterruptMode, Interrupts, Kick, Queue, RingFormat, Transport, TransportKind};
 
 /// A driver and its device. `P` is the platform; the same value is to be given to every call.
 ///
@@ -28,6 +28,7 @@ pub struct Balloon<P: Platform> {
     name: String,
     function: Bdf,
     features: Features,
+    transport: TransportKind,
     mode: InterruptMode,
     plan: Plan,
     counters: Counters,
@@ -55,6 +56,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             name: options.name,
             function: running.function.bdf(),
             features: running.device.features(),
+            transport: running.device.transport().kind(),
             mode: running.interrupts.mode(),
             plan: Plan::new(options.adopted),
             counters,
@@ -161,6 +163,11 @@ impl<P: Platform> Balloon<P> {
     /// The features that driver and device agreed on.
     pub fn features(&self) -> Features {
         self.features
+    }
+
+    /// Which transport it is driven by.
+    pub fn transport(&self) -> TransportKind {
+        self.transport
     }
 
     /// The format of its queues.

@@ -5,9 +5,7 @@ use derive_more::{Display, Error, From};
 use super::queues::MissingQueue;
 use crate::pci::Bdf;
 use crate::platform::DmaExhausted;
-use crate::virtio::{
-    CapabilityError, InterruptError, ModernError, NegotiationError, QueueError, RingFormat, TransportError,
-};
+use crate::virtio::{InterfaceError, InterruptError, NegotiationError, QueueError, RingFormat, TransportError};
 
 /// Why a balloon cannot be driven, or not any longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
@@ -25,17 +23,10 @@ pub enum BalloonError {
         /// Its device ID.
         device: u16,
     },
-    /// The device has no modern interface.
-    #[display("{_0} has no modern virtio interface")]
-    NoModernInterface(#[error(not(source))] Bdf),
-    /// Its structures are not where they could be used.
+    /// It has no virtio interface that could be used.
     #[display("{_0}")]
     #[from]
-    Capability(CapabilityError),
-    /// Its structures could not be mapped.
-    #[display("{_0}")]
-    #[from]
-    Mapping(ModernError),
+    Interface(InterfaceError),
     /// Its registers do not work as they should.
     #[display("{_0}")]
     #[from]

@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, RingFormat};
+use crate::virtio::{InterruptMode, RingFormat, TransportKind};
 
 /// Choices for one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ use crate::virtio::{InterruptMode, RingFormat};
 pub struct Options {
     /// The device's name, in logs and in its vectors' names.
     pub name: String,
+    /// The transport to take; `None` for the modern one where the device has it, and else the legacy one.
+    pub transport: Option<TransportKind>,
     /// The interrupt mode to take; `None` for the first that works.
     pub interrupts: Option<InterruptMode>,
     /// The format of the queues, and no other; `None` for packed ones where the device offers them, as a driver should
@@ -27,7 +29,15 @@ pub struct Options {
 impl Options {
     /// Choices for a device of this name: all automatic.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), interrupts: None, ring: None, declined: Features::empty(), adopted: 0, window: 64 }
+        Self {
+            name: name.into(),
+            transport: None,
+            interrupts: None,
+            ring: None,
+            declined: Features::empty(),
+            adopted: 0,
+            window: 64,
+        }
     }
 }
 

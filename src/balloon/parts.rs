@@ -4,7 +4,10 @@ use super::requests::{Request, Requests};
 use crate::memory::FrameRun;
 use crate::pci::{Command, Function};
 use crate::platform::{DmaExhausted, PageFrames, Platform};
-use crate::virtio::{Interrupts, QueueOptions, Quiesced, RingFormat, RingLayout, Transport, TransportError, Virtqueue};
+use crate::virtio::{
+    Alignment, Interrupts, Layout, QueueOptions, Quiesced, RingFormat, RingLayout, Transport, TransportError,
+    TransportKind, UsedLength, Virtqueue,
+};
 
 /// A queue of the balloon.
 pub(super) type Vring<P, T> = Virtqueue<<P as Platform>::Memory, T>;
@@ -24,19 +27,28 @@ pub(super) struct Parts<P: Platform> {
     pub(super) interrupts: Option<Interrupts<P::Registers>>,
 }
 
-/// The layout of a queue for which the device says `size`.
-pub(super) fn layout(format: RingFormat, size: u16) -> Option<RingLayout> {
-    RingLayout::fitting(format, size.min(QUEUE_SIZE_LIMIT))
+/// The layout of a queue for which the device says `size`. A legacy device's queues have that size and no other; `None`
+/// where it cannot be.
+pub(super) fn layout(transport: TransportKind, format: RingFormat, size: u16) -> Option<RingLayout> {
+    match transport {
+        TransportKind::Legacy => Layout::new(size, Alignment::Legacy).map(RingLayout::Split),
+        TransportKind::Modern => RingLayout::fitting(format, size.min(QUEUE_SIZE_LIMIT)),
+    }
 }
 
 /// Allocates a queue.
 pub(super) fn allocate<P: Platform, T>(
     platform: &mut P,
     layout: RingLayout,
+    transport: TransportKind,
     event_idx: bool,
 ) -> Result<Vring<P, T>, DmaExhausted> {
     // The device only reads. What it says it wrote means nothing to a balloon, and some count what they read.
-    let options = QueueOptions { event_idx, indirect_entries: 0, lenient_length: true };
+    let used_length = match transport {
+        TransportKind::Modern => UsedLength::Lenient,
+        TransportKind::Legacy => UsedLength::Ignored,
+    };
+    let options = QueueOptions { event_idx, indirect_entries: 0, used_length };
     Virtqueue::allocate(platform, layout, options)
 }
 

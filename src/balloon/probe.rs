@@ -6,7 +6,7 @@ use super::BalloonError;
 use super::driver::Balloon;
 use super::options::Options;
 use super::parts::{Parts, allocate, layout, restore_command};
-use super::queues::{MissingQueue, QUEUES, QueueNumbers, resolve};
+use super::queues::{QUEUES, QueueNumbers, resolve};
 use super::requests::Requests;
 use super::running::Running;
 use super::statistics::{MemoryStatistics, Selection};
@@ -15,23 +15,25 @@ use crate::pci::{Bars, Bdf, Command, Function};
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
 use crate::virtio::{
-    Capabilities, Device, Doorbell, Failure, FeaturesOk, Kick, Modern, Queue, QueueIndex, QueueName, Reset, RingFormat,
-    Transport, Wanted, find_vqs,
+    AnyTransport, Device, Doorbell, Failure, FeaturesOk, Interface, Kick, Queue, QueueIndex, QueueName, Reset,
+    RingFormat, Transport, TransportError, TransportKind, Wanted, find_vqs,
 };
 
-/// The features that this driver implements.
+/// The features that this driver implements on a transport.
 ///
 /// `MUST_TELL_HOST` costs nothing: frames are never used again before the host has confirmed. `ACCESS_PLATFORM`: all
 /// addresses of rings and buffers come from [`crate::platform::DmaMemory::device_address`], which is what this bit asks
 /// for; frame numbers stay physical, as the balloon defines them. `ORDER_PLATFORM`: on x86-64 the fences of
-/// [`crate::virtio::barrier`] order memory for devices just as for CPUs; elsewhere they might not.
-const fn implemented() -> Features {
-    let features = MUST_TELL_HOST
-        .union(STATS_VQ)
-        .union(Features::VERSION_1)
-        .union(Features::EVENT_IDX)
-        .union(Features::RING_PACKED)
-        .union(Features::ACCESS_PLATFORM);
+/// [`crate::virtio::barrier`] order memory for devices just as for CPUs; elsewhere they might not. `ANY_LAYOUT` is a legacy
+/// device's word for what every modern one does, and has to be accepted from it (6.3).
+const fn implemented(transport: TransportKind) -> Features {
+    let features = MUST_TELL_HOST.union(STATS_VQ).union(Features::EVENT_IDX);
+    let features = match transport {
+        TransportKind::Legacy => return features.union(Features::ANY_LAYOUT),
+        TransportKind::Modern => {
+            features.union(Features::VERSION_1).union(Features::RING_PACKED).union(Features::ACCESS_PLATFORM)
+        }
+    };
     if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
         features.union(Features::ORDER_PLATFORM)
     } else {
@@ -40,7 +42,7 @@ const fn implemented() -> Features {
 }
 
 /// The transport of a platform.
-pub(super) type PlatformTransport<P> = Modern<<P as Platform>::Registers>;
+pub(super) type PlatformTransport<P> = AnyTransport<<P as Platform>::Registers>;
 
 /// The doorbells, and the kick that waits for the device to run.
 pub(super) struct Doorbells {
@@ -80,11 +82,9 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             return Err(BalloonError::NotABalloon { function, vendor, device });
         }
         let bars = Bars::size(platform.config(), &found);
-        let capabilities =
-            Capabilities::find(platform.config(), &found, &bars)?.ok_or(BalloonError::NoModernInterface(function))?;
-        let command = found.enable(platform.config(), decoding(&capabilities));
-        let transport =
-            Modern::new(platform, &capabilities).inspect_err(|_| restore_command(platform, &found, command))?;
+        let interface = Interface::find(platform.config(), &found, &bars, options.transport)?;
+        let command = found.enable(platform.config(), interface.decoding());
+        let transport = interface.open(platform).inspect_err(|_| restore_command(platform, &found, command))?;
         let device = match negotiate(platform, transport, &options) {
             Ok(device) => device,
             Err(Failure { transport, error }) => {
@@ -120,14 +120,6 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     }
 }
 
-/// What has to be decoded for the structures to be reached.
-fn decoding(capabilities: &Capabilities) -> Command {
-    let windows = [capabilities.common, capabilities.notify.window, capabilities.isr];
-    let windows = windows.into_iter().chain(capabilities.device);
-    // MSI-X tables are in memory even where the structures are not.
-    windows.fold(Command::MEMORY, |command, window| if window.io { command | Command::IO } else { command })
-}
-
 /// Steps 1 to 6: reset, acknowledge, settle the features.
 fn negotiate<P: Platform>(
     platform: &P,
@@ -135,9 +127,10 @@ fn negotiate<P: Platform>(
     options: &Options,
 ) -> Result<Device<PlatformTransport<P>, FeaturesOk>, Failure<PlatformTransport<P>, BalloonError>> {
     let device = Device::<_, Reset>::new(transport, platform).map_err(convert)?;
+    let implemented = implemented(device.transport().kind());
     let split = options.ring == Some(RingFormat::Split);
     let declined = options.declined | if split { Features::RING_PACKED } else { Features::empty() };
-    let wanted = Wanted { implemented: implemented(), declined, dependencies: &[] };
+    let wanted = Wanted { implemented, declined, dependencies: &[] };
     device.acknowledge().driver().negotiate(&wanted).map_err(convert)
 }
 
@@ -162,20 +155,25 @@ fn set_up<P: Platform + MemoryStatistics>(
     let selection = Selection::of(&platform.statistics());
 
     let event_idx = device.features().contains(Features::EVENT_IDX);
+    let (function, kind) = (parts.function.bdf(), device.transport().kind());
     let format = RingFormat::of(device.features());
     if let Some(forced) = options.ring.filter(|forced| *forced != format) {
-        return Err(BalloonError::RingFormat { function: parts.function.bdf(), format: forced });
+        return Err(BalloonError::RingFormat { function, format: forced });
     }
-    let size = |queue: QueueIndex| layout(format, sizes[usize::from(queue.number())]);
-    let inflate_layout = size(numbers.inflate).ok_or(MissingQueue("inflate"))?;
-    let deflate_layout = size(numbers.deflate).ok_or(MissingQueue("deflate"))?;
-    let inflate = parts.inflate.insert(allocate::<P, _>(platform, inflate_layout, event_idx)?);
-    let deflate = parts.deflate.insert(allocate::<P, _>(platform, deflate_layout, event_idx)?);
+    let layout_of = |queue: QueueIndex| {
+        let size = sizes[usize::from(queue.number())];
+        layout(kind, format, size).ok_or(TransportError::QueueSize { function, queue, size })
+    };
+    let inflate_layout = layout_of(numbers.inflate)?;
+    let deflate_layout = layout_of(numbers.deflate)?;
+    let inflate = parts.inflate.insert(allocate::<P, _>(platform, inflate_layout, kind, event_idx)?);
+    let deflate = parts.deflate.insert(allocate::<P, _>(platform, deflate_layout, kind, event_idx)?);
     let window = options.window.clamp(1, 256).min(inflate.size()).min(deflate.size());
     let requests = parts.requests.insert(Requests::allocate(platform, window)?);
-    let mut statistics_queue = match statistics.and_then(|queue| Some((queue, size(queue)?))) {
-        Some((queue, layout)) => {
-            Some((queue, parts.statistics.insert(allocate::<P, ()>(platform, layout, event_idx)?)))
+    let mut statistics_queue = match statistics {
+        Some(queue) => {
+            let layout = layout_of(queue)?;
+            Some((queue, parts.statistics.insert(allocate::<P, ()>(platform, layout, kind, event_idx)?)))
         }
         None => None,
     };

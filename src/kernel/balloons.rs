@@ -6,14 +6,14 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonStatus, Changes, Next, Options, Progress};
-use ballonet::boot::{self, IrqChoice, RingChoice};
+use ballonet::boot::{self, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
 use ballonet::machine::{Machine, lines, log as serial};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::Features;
-use ballonet::virtio::{InterruptMode, RingFormat};
+use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 use log::{error, info, warn};
 
 /// Time between two progress lines on a terminal, and between two `balloon` events: 100 ms.
@@ -55,6 +55,11 @@ impl Balloons {
             IrqChoice::Intx => Some(InterruptMode::Line),
             IrqChoice::Poll => Some(InterruptMode::Polling),
         };
+        let transport = match options.transport {
+            TransportChoice::Auto => None,
+            TransportChoice::Modern => Some(TransportKind::Modern),
+            TransportChoice::Legacy => Some(TransportKind::Legacy),
+        };
         let ring = match options.ring {
             RingChoice::Auto => None,
             RingChoice::Split => Some(RingFormat::Split),
@@ -70,6 +75,7 @@ impl Balloons {
             }
             tree.open_path(machine.config(), function.bdf());
             let mut options = Options::new(format!("virtio{}", served.len()));
+            options.transport = transport;
             options.interrupts = interrupts;
             options.ring = ring;
             options.declined = declined;
@@ -138,7 +144,7 @@ impl Balloons {
                 line.text("name", balloon.name())
                     .display("device", &balloon.function())
                     .text("irq", balloon.interrupt_mode().word())
-                    .text("transport", "modern")
+                    .text("transport", balloon.transport().word())
                     .text("ring", balloon.ring_format().word())
                     .text_list("features", names())
                     .number("target", status.target * FRAME_SIZE)
@@ -146,9 +152,9 @@ impl Balloons {
             });
             if serial::is_text() {
                 let features: Vec<_> = names().collect();
-                let mode = balloon.interrupt_mode();
+                let (transport, mode) = (balloon.transport(), balloon.interrupt_mode());
                 info!(
-                    "{}: balloon at {} ready: modern, {} rings, {mode}; {}",
+                    "{}: balloon at {} ready: {transport}, {} rings, {mode}; {}",
                     balloon.name(),
                     balloon.function(),
                     balloon.ring_format(),

@@ -225,8 +225,8 @@ fn pci(context: &mut Context<'_>, verbose: bool) {
 
 fn virtio(balloons: &Balloons) {
     for driver in balloons.drivers() {
-        let (ring, interrupts) = (driver.ring_format(), driver.interrupt_mode());
-        say!("{}: balloon at {}, modern, {ring} rings, {interrupts}", driver.name(), driver.function());
+        let (transport, ring, interrupts) = (driver.transport(), driver.ring_format(), driver.interrupt_mode());
+        say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.function());
         let features: alloc::vec::Vec<_> = feature_names(driver.features()).collect();
         say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
         for (name, size) in driver.queues() {

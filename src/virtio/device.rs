@@ -7,7 +7,7 @@
 use super::negotiation::{self, NegotiationError, Wanted};
 use super::queue::Kick;
 use super::spec::{Features, Status};
-use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};
+use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
 use crate::platform::Platform;
 
 /// How long a reset may take, in nanoseconds. Real devices take microseconds; the specification sets no limit.
@@ -164,12 +164,14 @@ impl<T: Transport> Device<T, DriverFound> {
         if let Err(error) = self.transport.status() {
             return Err(self.fail(NegotiationError::Transport(error)));
         }
-        let accepted = match negotiation::choose(offered, wanted, T::MODERN) {
+        let modern = self.transport.kind() == TransportKind::Modern;
+        let accepted = match negotiation::choose(offered, wanted, modern) {
             Ok(accepted) => accepted,
             Err(error) => return Err(self.fail(error)),
         };
         self.transport.set_features(accepted);
-        if T::MODERN {
+        // A legacy device has no step between its features and its queues (3.1.2).
+        if modern {
             self.add_status(Status::FEATURES_OK);
             match self.transport.status() {
                 Ok(status) if status.contains(Status::FEATURES_OK) => {}

@@ -1,6 +1,6 @@
 //! How much memory a chain lends to the device, and whether a queue may carry it at all.
 
-use super::queue::{Chain, Refusal, Segment};
+use super::queue::{Chain, Refusal, Segment, UsedLength};
 
 /// How many bytes of a request the device may read and write; less than 2^32 in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,12 @@ impl Extent {
         }
     }
 
-    /// The most bytes that the device may say it used; `lenient`: also those that it read.
-    pub(super) const fn limit(self, lenient: bool) -> u32 {
-        if lenient { self.readable + self.writable } else { self.writable }
+    /// The most bytes that the device may say it used.
+    pub(super) const fn limit(self, used: UsedLength) -> u32 {
+        match used {
+            UsedLength::Strict => self.writable,
+            UsedLength::Lenient => self.readable + self.writable,
+            UsedLength::Ignored => u32::MAX,
+        }
     }
 }

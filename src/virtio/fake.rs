@@ -7,7 +7,7 @@ use core::cell::{Cell, RefCell};
 use super::device::DriverOk;
 use super::queue::Kick;
 use super::spec::{Features, Status};
-use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};
+use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin, MsixVector};
 use crate::platform::{DmaExhausted, DmaMemory, Handler, MapError, Platform, Registers, Vector, VectorError};
 
@@ -233,6 +233,8 @@ pub(crate) struct FakeTransport {
     /// How many more reads of the status after a reset see the old one.
     pub(crate) slow: Cell<u32>,
     pub(crate) gone: bool,
+    /// It is a legacy device.
+    pub(crate) legacy: bool,
     /// Every status written.
     pub(crate) statuses: Vec<u8>,
     pub(crate) kicks: usize,
@@ -243,7 +245,9 @@ pub(crate) struct FakeTransport {
 impl Transport for FakeTransport {
     type Registers = LoggedRegisters;
 
-    const MODERN: bool = true;
+    fn kind(&self) -> TransportKind {
+        if self.legacy { TransportKind::Legacy } else { TransportKind::Modern }
+    }
 
     fn function(&self) -> Bdf {
         Bdf::new(0, 0, 3, 0).unwrap()
@@ -280,8 +284,8 @@ impl Transport for FakeTransport {
         let refused = self.accepted.is_some_and(|accepted| accepted.intersects(self.disliked));
         self.status.set(if refused { new & !8 } else { new });
     }
-    fn generation(&self) -> u8 {
-        0
+    fn generation(&self) -> Option<u8> {
+        Some(0)
     }
     fn config_len(&self) -> usize {
         0

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod any;
 pub mod barrier;
 mod capability;
 mod device;
@@ -16,7 +17,9 @@ mod extent;
 #[cfg(test)]
 pub(crate) mod fake;
 mod indirect;
+mod interface;
 mod interrupt;
+mod legacy;
 mod modern;
 mod negotiation;
 mod packed;
@@ -27,14 +30,17 @@ mod split;
 mod transport;
 mod virtqueue;
 
+pub use any::AnyTransport;
 pub use capability::{Capabilities, CapabilityError, Notification, SharedMemory, VendorData};
 pub use device::{Acknowledged, Device, DriverFound, DriverOk, Failure, FeaturesOk, Quiesced, Reset};
 pub use events::{Events, Pending, config_changed, intx_interrupt, shared_vring_interrupt, vring_interrupt};
+pub use interface::{Interface, InterfaceError};
 pub use interrupt::{InterruptError, InterruptMode, Interrupts, QueueName, find_vqs};
+pub use legacy::{Legacy, LegacyError, LegacyPorts};
 pub use modern::{Modern, ModernError};
 pub use negotiation::{NegotiationError, Wanted};
 pub use packed::{PackedLayout, PackedQueue};
-pub use queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Refusal, Rejected, Segment};
+pub use queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Refusal, Rejected, Segment, UsedLength};
 pub use split::{Alignment, Layout, SplitQueue};
-pub use transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};
+pub use transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
 pub use virtqueue::{RingFormat, RingLayout, Virtqueue};

@@ -10,7 +10,7 @@ use super::capability::Capabilities;
 use super::device::DriverOk;
 use super::queue::Kick;
 use super::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
-use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError};
+use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
 use crate::pci::{BarWindow, Bdf, MsixVector};
 use crate::platform::{MapError, Platform, Registers};
 
@@ -138,7 +138,9 @@ impl<P: Platform> Drop for Mapped<'_, P> {
 impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
     type Registers = R;
 
-    const MODERN: bool = true;
+    fn kind(&self) -> TransportKind {
+        TransportKind::Modern
+    }
 
     fn function(&self) -> Bdf {
         self.function
@@ -171,8 +173,8 @@ impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
         self.common.write8(common::DEVICE_STATUS, status.bits());
     }
 
-    fn generation(&self) -> u8 {
-        self.common.read8(common::CONFIG_GENERATION)
+    fn generation(&self) -> Option<u8> {
+        Some(self.common.read8(common::CONFIG_GENERATION))
     }
 
     fn config_len(&self) -> usize {

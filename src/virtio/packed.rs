@@ -197,12 +197,12 @@ impl<M: DmaMemory, T> PackedQueue<M, T> {
     /// Checks the used descriptor at the next position against the shadow, and takes the request out of it.
     fn take(&mut self, flags: u16) -> Result<Completion<T>, QueueError> {
         let (id, length) = self.ring.used(self.popped.offset());
-        let lenient = self.options.lenient_length;
-        let limit = self.shadow.get(id.into())?.extent.limit(lenient);
+        let used = self.options.used_length;
+        let limit = self.shadow.get(id.into())?.extent.limit(used);
         // Without WRITE the length is reserved (2.8.7), but there are devices that never set WRITE and mean the length:
         // it counts where it can be true.
         let claimed = if flags & DESCRIPTOR_F_WRITE != 0 || length <= limit { length } else { 0 };
-        let (completion, Place(descriptors)) = self.shadow.take(id.into(), claimed, lenient)?;
+        let (completion, Place(descriptors)) = self.shadow.take(id.into(), claimed, used)?;
         self.shadow.release(id, id);
         self.popped = self.popped.advance(descriptors, self.ring.size());
         self.free += descriptors;

@@ -81,9 +81,20 @@ pub struct QueueOptions {
     /// `INDIRECT_DESC` was negotiated, and chains of two to this many segments go through a table of their own, so that
     /// they take one descriptor of the queue. 0 and 1: none do.
     pub indirect_entries: u16,
-    /// A used length may count what the device read, too. The specification has it count what was written only
-    /// (2.7.8.2), but devices differ; what a completion says was written is bounded either way.
-    pub lenient_length: bool,
+    /// What a used length may say. What a completion says was written is bounded in any case.
+    pub used_length: UsedLength,
+}
+
+/// What a device may say of how many bytes it used of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UsedLength {
+    /// How many it wrote, as the specification has it (2.7.8.2).
+    #[default]
+    Strict,
+    /// Also how many it read and wrote, as some devices do.
+    Lenient,
+    /// Anything: a legacy device's length may mean nothing (2.7.8.3).
+    Ignored,
 }
 
 /// What the device is to be told by a kick.

@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::extent::Extent;
-use super::queue::{Completion, QueueError};
+use super::queue::{Completion, QueueError, UsedLength};
 
 /// A request in flight.
 #[derive(Debug)]
@@ -105,9 +105,9 @@ impl<T, P> Shadow<T, P> {
     /// to be released.
     ///
     /// After an error it stays outstanding: the device may still be at work on it.
-    pub(super) fn take(&mut self, id: u32, claimed: u32, lenient: bool) -> Result<(Completion<T>, P), QueueError> {
+    pub(super) fn take(&mut self, id: u32, claimed: u32, used: UsedLength) -> Result<(Completion<T>, P), QueueError> {
         let extent = self.get(id)?.extent;
-        let limit = extent.limit(lenient);
+        let limit = extent.limit(used);
         if claimed > limit {
             return Err(QueueError::UsedLength { id: id as u16, length: claimed, limit });
         }

@@ -165,7 +165,7 @@ impl<M: DmaMemory, T> SplitQueue<M, T> {
 
     /// Checks a used entry against the shadow, and takes the request out of it.
     fn take(&mut self, id: u32, claimed: u32) -> Result<Completion<T>, QueueError> {
-        let (completion, place) = self.shadow.take(id, claimed, self.options.lenient_length)?;
+        let (completion, place) = self.shadow.take(id, claimed, self.options.used_length)?;
         // The shadow knows this id, so it has 16 bits.
         self.shadow.release(id as u16, place.last);
         self.free += place.descriptors;

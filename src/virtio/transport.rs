@@ -1,6 +1,7 @@
 //! What every virtio transport can do: one table of operations, under which a driver does not see which it has.
 
 use alloc::sync::Arc;
+use core::fmt;
 
 use derive_more::{Display, Error};
 
@@ -12,6 +13,31 @@ use crate::platform::{Platform, Registers};
 
 /// How often a configuration read is tried again because the configuration changed under it.
 const CONFIG_ATTEMPTS: u32 = 64;
+
+/// The transports there are over PCI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportKind {
+    /// Version 1 of the specification and later: structures found by capabilities, `FEATURES_OK`, 64 feature bits.
+    Modern,
+    /// Before version 1: I/O ports in the first BAR, 32 feature bits, rings of one size and layout.
+    Legacy,
+}
+
+impl TransportKind {
+    /// The word for it on a command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Modern => "modern",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+impl fmt::Display for TransportKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
 
 /// The number of a queue: 0 to 30, as many as [`super::Events`] can tell apart and more than a balloon has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
@@ -123,6 +149,26 @@ pub enum TransportError {
         /// What the register holds.
         enabled: u16,
     },
+    /// The queue is in use already, before anybody gave it an address.
+    #[display("{function}: queue {queue} is in use already, at frame {frame:#x}")]
+    QueueInUse {
+        /// The function.
+        function: Bdf,
+        /// The queue.
+        queue: QueueIndex,
+        /// What its address register holds: a frame number.
+        frame: u32,
+    },
+    /// The queue's memory is where the device cannot be told of it.
+    #[display("{function}: queue {queue} at {address:#x} is misaligned or beyond what its register holds")]
+    QueueAddress {
+        /// The function.
+        function: Bdf,
+        /// The queue.
+        queue: QueueIndex,
+        /// Where its descriptor table is.
+        address: u64,
+    },
     /// The queue's doorbell lies outside of the doorbells, or not on a 16-bit boundary.
     #[display("{function}: doorbell of queue {queue} at {offset:#x}, among {length:#x} bytes")]
     Doorbell {
@@ -145,8 +191,8 @@ pub trait Transport: Sized {
     /// Windows of registers.
     type Registers: Registers + Send + Sync + 'static;
 
-    /// Whether the device follows version 1 of the specification: `FEATURES_OK`, 64 feature bits, little-endian.
-    const MODERN: bool;
+    /// Which transport it is.
+    fn kind(&self) -> TransportKind;
 
     /// The PCI function.
     #[doc(alias = "bus_name")]
@@ -170,11 +216,12 @@ pub trait Transport: Sized {
     /// Writes the device status. An empty one resets the device.
     fn set_status(&mut self, status: Status);
 
-    /// Counts changes of the device configuration; always the same where the transport has no such counter.
+    /// Counts changes of the device configuration; `None` where the transport has no such counter.
     #[doc(alias = "config_generation")]
-    fn generation(&self) -> u8;
+    fn generation(&self) -> Option<u8>;
 
-    /// Size of the device configuration in bytes; 0 if there is none.
+    /// Size of the device configuration in bytes, or where a transport does not tell that, of the room for it; 0 if there
+    /// is none.
     fn config_len(&self) -> usize;
 
     /// Reads 8 bits of device configuration, once. Panics outside of [`Transport::config_len`].
@@ -186,7 +233,7 @@ pub trait Transport: Sized {
     /// Writes 32 bits of device configuration in one store. Panics outside of [`Transport::config_len`].
     fn set_config32(&mut self, offset: usize, value: u32);
 
-    /// How many queues the device has at most.
+    /// How many queues the device has at most, as far as the transport can tell.
     fn queue_count(&self) -> u16;
 
     /// The largest size that a queue can have; 0 if there is no such queue.
@@ -195,7 +242,7 @@ pub trait Transport: Sized {
     /// When the device is gone, or says more than 32768.
     fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError>;
 
-    /// Says whether MSI-X is on. A legacy device's configuration moves with it.
+    /// Says whether MSI-X is on. A legacy device's configuration moves with it, and its vectors are there only then.
     fn set_msix(&mut self, on: bool);
 
     /// Has configuration changes raise `vector`, or none.
@@ -277,7 +324,7 @@ fn check_field<T: Transport>(transport: &T, offset: usize, width: usize) -> Resu
     Err(TransportError::NoConfigField { function: transport.function(), offset, width, length })
 }
 
-/// Reads a field until the generation is the same before and after (2.5.1).
+/// Reads a field until the generation is the same before and after (2.5.1), or without one, until it holds still (2.5.4).
 fn read_stable<T: Transport, V: Copy + PartialEq>(
     transport: &T,
     offset: usize,
@@ -289,7 +336,12 @@ fn read_stable<T: Transport, V: Copy + PartialEq>(
     for _ in 0..CONFIG_ATTEMPTS {
         let before = transport.generation();
         let value = read(transport, offset);
-        if transport.generation() == before {
+        let stable = match before {
+            Some(before) => transport.generation() == Some(before),
+            // What takes one byte has no parts that could be of different times.
+            None => width == 1 || read(transport, offset) == value,
+        };
+        if stable {
             if value == all_ones {
                 // It may be the value, or the bus's answer for nobody.
                 transport.status()?;

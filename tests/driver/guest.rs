@@ -2,7 +2,7 @@
 
 use ballonet::balloon::{Balloon, BalloonError, Changes, Next, Options};
 use ballonet::pci::Bdf;
-use ballonet::virtio::{InterruptMode, RingFormat};
+use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 
 use crate::models::{self, Allocated, Behaviour, Bus, HostSide, Machine, ModelPlatform};
 
@@ -76,6 +76,18 @@ pub fn try_ring(behaviour: Behaviour, ring: Option<RingFormat>) -> Result<Guest,
     start(RAM, behaviour, options, |_| {})
 }
 
+/// Brings the driver up by one transport and no other; `choose` may choose more.
+pub fn try_by(
+    behaviour: Behaviour,
+    transport: TransportKind,
+    choose: impl FnOnce(&mut Options),
+) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    options.transport = Some(transport);
+    choose(&mut options);
+    start(RAM, behaviour, options, |_| {})
+}
+
 fn start(
     ram: u32,
     behaviour: Behaviour,
@@ -98,6 +110,10 @@ impl Guest {
 
     pub fn mode(&self) -> InterruptMode {
         self.driver().interrupt_mode()
+    }
+
+    pub fn transport(&self) -> TransportKind {
+        self.driver().transport()
     }
 
     pub fn driver_mut(&mut self) -> &mut Balloon<ModelPlatform> {
@@ -182,7 +198,14 @@ impl Guest {
     /// Starts a driver again, which takes over what the last one left in the balloon.
     #[track_caller]
     pub fn start_again(&mut self) {
+        self.start_again_by(None);
+    }
+
+    /// The same by this transport.
+    #[track_caller]
+    pub fn start_again_by(&mut self, transport: Option<TransportKind>) {
         let mut options = Options::default();
+        options.transport = transport;
         options.adopted = self.left;
         self.balloon = Some(Balloon::probe(&mut self.platform, self.at, options).expect("the driver comes up again"));
     }

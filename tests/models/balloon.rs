@@ -6,6 +6,7 @@ use super::common_config::CommonConfig;
 use super::config_space::ConfigModel;
 use super::interrupts::Interrupts;
 use super::layout::Structure;
+use super::legacy;
 use super::queue::{NO_VECTOR, Purpose, QueueModel, Request};
 use super::requests::number_queues;
 
@@ -158,6 +159,7 @@ impl Balloon {
             Some((Structure::Device, at)) => self.read_device_config(at, width, bus),
             Some((Structure::MsixTable, at)) => self.interrupts.read_table(at, width, bus),
             Some((Structure::PendingBits, at)) => self.interrupts.read_pending(at, width),
+            Some((Structure::Legacy, at)) => self.read_ports(at, width, bus),
             _ => {
                 bus.misstep("PCI-ACC", format!("read of {width} bytes at BAR{bar} {offset:#x}"));
                 u32::MAX
@@ -172,12 +174,9 @@ impl Balloon {
         self.accesses += 1;
         match self.behaviour.layout.find(bar, offset) {
             Some((Structure::Common, at)) => {
-                let live = self.common.live();
-                self.common.write(at, width, value, &self.behaviour, bus);
-                if !live && self.common.live() {
-                    self.check_live(bus);
-                }
+                self.write_state(bus, |common, behaviour, bus| common.write(at, width, value, behaviour, bus));
             }
+            Some((Structure::Legacy, at)) => self.write_ports(at, width, value, bus),
             Some((Structure::Notify, at)) => self.kick(at, width, value, bus),
             Some((Structure::Device, at)) => self.write_device_config(at, width, value, bus),
             Some((Structure::MsixTable, at)) => {
@@ -188,10 +187,46 @@ impl Balloon {
         }
     }
 
-    /// A reset is done when the driver can see that it is; until then the device goes on as it was.
     fn read_common(&mut self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
+        self.read_state(bus, |common, behaviour, bus| common.read(offset, width, behaviour, bus))
+    }
+
+    /// The legacy interface: its header, then device configuration, which begins later while MSI-X is on.
+    fn read_ports(&mut self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
+        let header = legacy::header_length(self.config.msix_enabled());
+        match offset.checked_sub(header) {
+            Some(at) => self.read_device_config(at, width, bus),
+            None if (offset, width) == (legacy::ISR, 1) => self.interrupts.read_isr(&self.config, bus),
+            None => self.read_state(bus, |common, behaviour, bus| common.read_legacy(offset, width, behaviour, bus)),
+        }
+    }
+
+    fn write_ports(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
+        let header = legacy::header_length(self.config.msix_enabled());
+        match offset.checked_sub(header) {
+            Some(at) => self.write_device_config(at, width, value, bus),
+            None if offset == legacy::NOTIFY => self.kick_queue(value as u16, width, value, bus),
+            None => {
+                self.write_state(bus, |common, behaviour, bus| {
+                    common.write_legacy(offset, width, value, behaviour, bus);
+                });
+            }
+        }
+    }
+
+    /// Lets the driver write a register on which the device's state depends.
+    fn write_state(&mut self, bus: &mut Bus, write: impl FnOnce(&mut CommonConfig, &Behaviour, &mut Bus)) {
+        let live = self.common.live();
+        write(&mut self.common, &self.behaviour, bus);
+        if !live && self.common.live() {
+            self.check_live(bus);
+        }
+    }
+
+    /// A reset is done when the driver can see that it is; until then the device goes on as it was.
+    fn read_state(&mut self, bus: &mut Bus, read: impl FnOnce(&mut CommonConfig, &Behaviour, &mut Bus) -> u32) -> u32 {
         let resetting = self.common.resetting();
-        let value = self.common.read(offset, width, &self.behaviour, bus);
+        let value = read(&mut self.common, &self.behaviour, bus);
         if resetting && !self.common.resetting() {
             self.interrupts.clear();
             (self.statistics, self.last_used) = (None, None);
@@ -224,7 +259,7 @@ impl Balloon {
             bus.misstep("CFG-04", format!("read of {width} bytes at {offset:#x} of device config"));
             return u32::MAX;
         }
-        if offset == 0 && !std::mem::take(&mut self.common.generation_seen) {
+        if offset == 0 && !std::mem::take(&mut self.common.generation_seen) && !self.common.legacy {
             bus.misstep("CFG-03", "num_pages read without config_generation before it");
         }
         let value = match offset {

@@ -11,6 +11,7 @@ pub mod feature {
     pub const FREE_PAGE_HINT: u64 = 1 << 3;
     pub const PAGE_POISON: u64 = 1 << 4;
     pub const PAGE_REPORTING: u64 = 1 << 5;
+    pub const ANY_LAYOUT: u64 = 1 << 27;
     pub const INDIRECT_DESC: u64 = 1 << 28;
     pub const EVENT_IDX: u64 = 1 << 29;
     pub const VERSION_1: u64 = 1 << 32;
@@ -59,6 +60,8 @@ pub struct Behaviour {
     pub device_id: u16,
     pub revision: u8,
     pub features: u64,
+    /// Bits that only the legacy interface offers, where there is one.
+    pub legacy_features: u64,
     pub numbering: Numbering,
     /// Size of inflate, deflate and statistics queues.
     pub queue_size: u16,
@@ -92,6 +95,8 @@ pub struct Behaviour {
     pub stolen: u64,
     /// Register accesses after which the device is gone: all ones from then on.
     pub removed_after: Option<u64>,
+    /// What each completion claims to have written.
+    pub claims: u32,
     /// Completions after which the lie is told.
     pub lie: Option<(u64, Lie)>,
     /// Completions after which nothing is completed any more.
@@ -121,6 +126,7 @@ impl Behaviour {
                 | feature::MUST_TELL_HOST
                 | feature::STATS_VQ
                 | feature::DEFLATE_ON_OOM,
+            legacy_features: 1 << 24 | feature::ANY_LAYOUT | 1 << 30,
             numbering: Numbering::Fixed,
             queue_size: 64,
             vectors: Some(8),
@@ -139,6 +145,7 @@ impl Behaviour {
             churn: 0,
             stolen: 0,
             removed_after: None,
+            claims: 0,
             lie: None,
             stalls_after: None,
             needs_reset_after: None,
@@ -244,6 +251,19 @@ impl Behaviour {
             ("Firecracker", Self::firecracker()),
             ("crosvm", Self::crosvm()),
         ]
+    }
+
+    /// The same device with a legacy interface besides its modern one. Its layout is QEMU's.
+    pub fn transitional(self) -> Self {
+        let layout = Layout::qemu(self.vectors.is_some()).with_legacy();
+        let vectors = self.vectors;
+        Self { device_id: 0x1002, revision: 0, layout, ..self }.with_vectors(vectors)
+    }
+
+    /// The same device with a legacy interface only.
+    pub fn legacy(self) -> Self {
+        let layout = Layout::legacy(self.vectors.is_some());
+        Self { device_id: 0x1002, revision: 0, layout, ..self }
     }
 
     /// The same with another number of MSI-X vectors.

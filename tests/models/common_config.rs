@@ -41,20 +41,22 @@ const FIELDS: [(u64, u8, bool); 22] = [
 #[derive(Debug)]
 pub struct CommonConfig {
     offered: u64,
-    status: u8,
+    pub(super) status: u8,
+    /// The driver has reset the device by its legacy interface, and so drives it by that.
+    pub legacy: bool,
     /// When the reset under way will be done.
     resetting: Option<u64>,
-    ever_reset: bool,
+    pub(super) ever_reset: bool,
     /// The driver has not read status since it wrote `FEATURES_OK`.
     features_unread: bool,
-    features_final: bool,
+    pub(super) features_final: bool,
     device_select: u32,
     driver_select: u32,
     words_read: u8,
     words_written: u8,
-    accepted: u64,
+    pub(super) accepted: u64,
     pub config_vector: u16,
-    config_vector_unread: bool,
+    pub(super) config_vector_unread: bool,
     vector_writes: u32,
     pub generation: u8,
     /// The driver has read the generation since it last read a field of device config.
@@ -70,6 +72,7 @@ impl CommonConfig {
         Self {
             offered: behaviour.features,
             status: behaviour.first_status,
+            legacy: false,
             resetting: None,
             ever_reset: false,
             features_unread: false,
@@ -91,7 +94,7 @@ impl CommonConfig {
     }
 
     /// As after a reset. What is counted over the life of the device stays.
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         for queue in &mut self.queues {
             queue.reset();
         }
@@ -131,6 +134,11 @@ impl CommonConfig {
         self.features_final && !self.features_unread
     }
 
+    /// Whether the driver has said that it is there, and no more.
+    pub fn driver_found(&self) -> bool {
+        self.status == ACKNOWLEDGE | DRIVER
+    }
+
     pub fn accepted(&self) -> u64 {
         self.accepted
     }
@@ -152,6 +160,9 @@ impl CommonConfig {
         if writing && !writable {
             bus.misstep("PCI-COMMON-01", format!("write to read-only field {offset:#x}"));
             return false;
+        }
+        if offset != 0x14 && self.legacy {
+            bus.misstep("LEG-CORE-02", format!("{verb} at {offset:#x} of a device that is driven as a legacy one"));
         }
         if offset != 0x14 && self.resetting.is_some() {
             bus.misstep("PCI-COMMON-05", format!("{verb} at {offset:#x} before the reset is done"));
@@ -204,7 +215,7 @@ impl CommonConfig {
         word(self.offered, self.device_select)
     }
 
-    fn read_status(&mut self, now: u64) -> u8 {
+    pub(super) fn read_status(&mut self, now: u64) -> u8 {
         self.features_unread = false;
         if self.resetting.is_some_and(|done| now >= done) {
             self.resetting = None;
@@ -225,7 +236,10 @@ impl CommonConfig {
             0x08 => self.driver_select = value,
             0x0c => self.write_features(value, bus),
             0x10 => self.write_config_vector(value as u16, behaviour, bus),
-            0x14 => self.write_status(value as u8, behaviour, bus),
+            0x14 => {
+                self.legacy &= value != 0;
+                self.write_status(value as u8, behaviour, bus);
+            }
             0x16 => self.queue_select = value as u16,
             _ => self.write_queue(offset, value, behaviour, bus),
         }
@@ -244,7 +258,7 @@ impl CommonConfig {
         }
     }
 
-    fn write_status(&mut self, value: u8, behaviour: &Behaviour, bus: &mut Bus) {
+    pub(super) fn write_status(&mut self, value: u8, behaviour: &Behaviour, bus: &mut Bus) {
         self.status_writes.push(value);
         if value == 0 {
             self.ever_reset = true;
@@ -274,8 +288,11 @@ impl CommonConfig {
             added if added & FAILED != 0 => {}
             ACKNOWLEDGE if self.status == 0 => {}
             DRIVER if self.status == ACKNOWLEDGE => {}
+            added if self.legacy && added & FEATURES_OK != 0 => {
+                bus.misstep("LEG-INIT-01", format!("FEATURES_OK in {value:#x} written to a legacy device"));
+            }
             FEATURES_OK if self.status == ACKNOWLEDGE | DRIVER => return self.finish_features(value, behaviour, bus),
-            DRIVER_OK if self.status == ACKNOWLEDGE | DRIVER | FEATURES_OK => {
+            DRIVER_OK if self.status == ACKNOWLEDGE | DRIVER | if self.legacy { 0 } else { FEATURES_OK } => {
                 self.check_ready(bus);
                 self.status = value;
                 return;
@@ -311,6 +328,9 @@ impl CommonConfig {
         if self.features_unread {
             bus.misstep("INIT-09", "FEATURES_OK not read back");
         }
+        if !self.features_final {
+            bus.misstep("INIT-08", "DRIVER_OK before the features are settled");
+        }
         if self.config_vector_unread {
             bus.misstep("PCI-MSIX-05", "configuration vector not read back");
         }
@@ -341,7 +361,7 @@ impl CommonConfig {
         }
     }
 
-    fn write_config_vector(&mut self, vector: u16, behaviour: &Behaviour, bus: &mut Bus) {
+    pub(super) fn write_config_vector(&mut self, vector: u16, behaviour: &Behaviour, bus: &mut Bus) {
         Self::check_vector(vector, behaviour, bus);
         if self.live() {
             bus.misstep("INIT-10", "configuration vector written after DRIVER_OK");
@@ -351,7 +371,7 @@ impl CommonConfig {
         self.config_vector_unread = vector != NO_VECTOR;
     }
 
-    fn write_queue(&mut self, offset: u64, value: u32, behaviour: &Behaviour, bus: &mut Bus) {
+    pub(super) fn write_queue(&mut self, offset: u64, value: u32, behaviour: &Behaviour, bus: &mut Bus) {
         if !self.settled() || self.live() {
             bus.misstep("INIT-10", format!("queue field {offset:#x} written at status {:#x}", self.status));
         }
@@ -385,7 +405,7 @@ impl CommonConfig {
         }
     }
 
-    fn check_accepted(queue: &QueueModel, accepted: u64, bus: &mut Bus) {
+    pub(super) fn check_accepted(queue: &QueueModel, accepted: u64, bus: &mut Bus) {
         let bit = match queue.purpose {
             Purpose::Statistics => 1,
             Purpose::Hint => 3,

@@ -21,6 +21,8 @@ pub enum Structure {
     Device,
     MsixTable,
     PendingBits,
+    /// The legacy interface: header and device configuration.
+    Legacy,
 }
 
 /// Where a structure really lies.
@@ -89,6 +91,23 @@ impl Layout {
             [(0, 0, 56), (0, 0x1000, 1), (0, 0x2000, 0x1000), (0, 0x3000, 0x1000)],
             [(0, 0x6000), (0, 0x7000)],
         )
+    }
+
+    /// This layout with a legacy interface in the ports of BAR 0, which is free.
+    pub fn with_legacy(mut self) -> Self {
+        assert_eq!(self.bars[0], Bar::None, "BAR 0 is taken");
+        self.bars[0] = Bar::Io(0x40);
+        self.regions.push(Region { structure: Structure::Legacy, bar: 0, offset: 0, length: 0x40 });
+        self
+    }
+
+    /// As QEMU has it with `disable-modern=on`: ports in BAR 0, MSI-X in BAR 1, no virtio capability.
+    pub fn legacy(msix: bool) -> Self {
+        let mut layout = Self::qemu(msix).with_legacy();
+        layout.bars[4] = Bar::None;
+        layout.regions.retain(|r| r.bar < 4);
+        layout.capabilities.retain(|c| msix && matches!(c, Capability::Msix { .. }));
+        layout
     }
 
     fn build(bars: [Bar; 6], structures: [(u8, u32, u32); 4], msix: [(u8, u32); 2]) -> Self {

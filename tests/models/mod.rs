@@ -14,6 +14,7 @@ mod config_space;
 mod frames;
 mod interrupts;
 mod layout;
+mod legacy;
 mod machine;
 mod msix;
 mod packed;

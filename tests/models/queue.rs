@@ -129,6 +129,11 @@ impl QueueModel {
         half(2 * which) | half(2 * which + 1) << 32
     }
 
+    /// Where the descriptor table is.
+    pub fn ring_start(&self) -> u64 {
+        self.address(0)
+    }
+
     /// The three areas: name, address, length, alignment.
     fn parts(&self, packed: bool) -> [(&'static str, u64, u64, u64); 3] {
         let size = u64::from(self.size());

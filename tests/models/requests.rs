@@ -11,11 +11,19 @@ impl Balloon {
     pub(super) fn kick(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
         let multiplier = u64::from(self.behaviour.layout.notify_multiplier());
         let index = offset.checked_div(multiplier).unwrap_or(value.into()) as u16;
-        let aligned = offset == u64::from(index) * multiplier;
+        if offset == u64::from(index) * multiplier {
+            self.kick_queue(index, width, value, bus);
+        } else {
+            bus.misstep("PCI-NOTIF-03", format!("kick at {offset:#x}, where no queue is notified"));
+        }
+    }
+
+    /// A kick that arrived at the doorbell of a queue.
+    pub(super) fn kick_queue(&mut self, index: u16, width: u8, value: u32, bus: &mut Bus) {
         let live = self.common.live();
         let now = bus.now;
-        let Some(queue) = self.common.queues.get_mut(usize::from(index)).filter(|q| q.enabled && aligned) else {
-            return bus.misstep("PCI-NOTIF-03", format!("kick at {offset:#x}, where no enabled queue is notified"));
+        let Some(queue) = self.common.queues.get_mut(usize::from(index)).filter(|q| q.enabled) else {
+            return bus.misstep("PCI-NOTIF-03", format!("kick of queue {index}, which is not enabled"));
         };
         if width != 2 || value != u32::from(index) {
             bus.misstep("PCI-NOTIF-01", format!("kick of queue {index} with {value:#x} in {width} bytes"));
@@ -123,7 +131,7 @@ impl Balloon {
                 self.behaviour.lie = None;
                 true
             }
-            None => queue.put_used(request, 0, bus),
+            None => queue.put_used(request, self.behaviour.claims, bus),
         };
         if wanted {
             self.raise_queue(index, bus);

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use libtest_mimic::Trial;
 
+use crate::support::event::Event;
 use crate::support::qmp::TAGS;
 use crate::support::random::Random;
 use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
@@ -28,24 +29,37 @@ struct Step {
     expected: &'static str,
     /// The queue format that the kernel must report, and QEMU confirm.
     ring: &'static str,
+    /// The kernel's `transport=`.
+    choice: &'static str,
+    /// The transport that the kernel must report, and QEMU confirm.
+    transport: &'static str,
 }
 
 /// One line a step: it is read as a table.
 #[rustfmt::skip]
-const STEPS: [Step; 13] = [
-    Step { name: "six_vectors",        version: Version::V10_0, balloon: "vectors=6",            irq: "auto",        expected: "msix",        ring: "split" },
-    Step { name: "two_vectors",        version: Version::V10_0, balloon: "vectors=2",            irq: "auto",        expected: "msix-shared", ring: "split" },
-    Step { name: "no_vectors",         version: Version::V10_0, balloon: "vectors=0",            irq: "auto",        expected: "intx",        ring: "split" },
-    Step { name: "forced_msix",        version: Version::V10_0, balloon: "vectors=6",            irq: "msix",        expected: "msix",        ring: "split" },
-    Step { name: "forced_msix_shared", version: Version::V10_0, balloon: "vectors=6",            irq: "msix-shared", expected: "msix-shared", ring: "split" },
-    Step { name: "forced_intx",        version: Version::V10_0, balloon: "vectors=6",            irq: "intx",        expected: "intx",        ring: "split" },
-    Step { name: "forced_poll",        version: Version::V10_0, balloon: "vectors=6",            irq: "poll",        expected: "poll",        ring: "split" },
-    Step { name: "no_msix",            version: Version::V7_2,  balloon: "",                     irq: "auto",        expected: "intx",        ring: "split" },
-    Step { name: "forced_intx",        version: Version::V7_2,  balloon: "",                     irq: "intx",        expected: "intx",        ring: "split" },
-    Step { name: "forced_poll",        version: Version::V7_2,  balloon: "",                     irq: "poll",        expected: "poll",        ring: "split" },
-    Step { name: "packed_six_vectors", version: Version::V10_0, balloon: "vectors=6,packed=on",  irq: "auto",        expected: "msix",        ring: "packed" },
-    Step { name: "packed_no_vectors",  version: Version::V10_0, balloon: "vectors=0,packed=on",  irq: "auto",        expected: "intx",        ring: "packed" },
-    Step { name: "packed",             version: Version::V7_2,  balloon: "packed=on",            irq: "auto",        expected: "intx",        ring: "packed" },
+const STEPS: [Step; 22] = [
+    Step { name: "six_vectors",            version: Version::V10_0, balloon: "vectors=6",                   irq: "auto",        expected: "msix",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "two_vectors",            version: Version::V10_0, balloon: "vectors=2",                   irq: "auto",        expected: "msix-shared", ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "no_vectors",             version: Version::V10_0, balloon: "vectors=0",                   irq: "auto",        expected: "intx",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "forced_msix",            version: Version::V10_0, balloon: "vectors=6",                   irq: "msix",        expected: "msix",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "forced_msix_shared",     version: Version::V10_0, balloon: "vectors=6",                   irq: "msix-shared", expected: "msix-shared", ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "forced_intx",            version: Version::V10_0, balloon: "vectors=6",                   irq: "intx",        expected: "intx",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "forced_poll",            version: Version::V10_0, balloon: "vectors=6",                   irq: "poll",        expected: "poll",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "no_msix",                version: Version::V7_2,  balloon: "",                            irq: "auto",        expected: "intx",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "forced_intx",            version: Version::V7_2,  balloon: "",                            irq: "intx",        expected: "intx",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "forced_poll",            version: Version::V7_2,  balloon: "",                            irq: "poll",        expected: "poll",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "packed_six_vectors",     version: Version::V10_0, balloon: "vectors=6,packed=on",         irq: "auto",        expected: "msix",        ring: "packed", choice: "auto",   transport: "modern" },
+    Step { name: "packed_no_vectors",      version: Version::V10_0, balloon: "vectors=0,packed=on",         irq: "auto",        expected: "intx",        ring: "packed", choice: "auto",   transport: "modern" },
+    Step { name: "packed",                 version: Version::V7_2,  balloon: "packed=on",                   irq: "auto",        expected: "intx",        ring: "packed", choice: "auto",   transport: "modern" },
+    Step { name: "legacy_six_vectors",     version: Version::V10_0, balloon: "vectors=6,disable-modern=on", irq: "auto",        expected: "msix",        ring: "split",  choice: "auto",   transport: "legacy" },
+    Step { name: "legacy_two_vectors",     version: Version::V10_0, balloon: "vectors=2,disable-modern=on", irq: "auto",        expected: "msix-shared", ring: "split",  choice: "auto",   transport: "legacy" },
+    Step { name: "legacy_no_vectors",      version: Version::V10_0, balloon: "vectors=0,disable-modern=on", irq: "auto",        expected: "intx",        ring: "split",  choice: "auto",   transport: "legacy" },
+    Step { name: "transitional_as_legacy", version: Version::V10_0, balloon: "vectors=6",                   irq: "auto",        expected: "msix",        ring: "split",  choice: "legacy", transport: "legacy" },
+    Step { name: "legacy_forced_intx",     version: Version::V10_0, balloon: "vectors=6,disable-modern=on", irq: "intx",        expected: "intx",        ring: "split",  choice: "legacy", transport: "legacy" },
+    Step { name: "modern_only",            version: Version::V10_0, balloon: "vectors=6,disable-legacy=on", irq: "auto",        expected: "msix",        ring: "split",  choice: "auto",   transport: "modern" },
+    Step { name: "legacy",                 version: Version::V7_2,  balloon: "disable-modern=on",           irq: "auto",        expected: "intx",        ring: "split",  choice: "auto",   transport: "legacy" },
+    Step { name: "transitional_as_legacy", version: Version::V7_2,  balloon: "",                            irq: "auto",        expected: "intx",        ring: "split",  choice: "legacy", transport: "legacy" },
+    Step { name: "modern_only",            version: Version::V7_2,  balloon: "disable-legacy=on",           irq: "auto",        expected: "intx",        ring: "split",  choice: "modern", transport: "modern" },
 ];
 
 /// Memory that the guest fills with a pattern and keeps all the while.
@@ -58,27 +72,48 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for step in &STEPS {
         for (machine, properties) in MACHINES {
+            // The legacy interface is in I/O ports, of which microvm gives none to PCI.
+            if machine == "microvm" && step.transport == "legacy" {
+                continue;
+            }
             let name = format!("matrix::{}::{machine}::{}", step.version, step.name);
             let qemu = Qemu::new(step.version)
                 .machine(properties)
                 .preallocated()
                 .balloon(step.balloon)
-                .command_line(&format!("log=json irq={}", step.irq))
+                .command_line(&format!("log=json irq={} transport={}", step.irq, step.choice))
                 .patience(Duration::from_secs(120));
             let seed = name.clone();
             trials.push(trial(name, qemu, move |vm| job(vm, step, &seed)));
         }
     }
+    trials.push(trial(
+        "matrix::qemu-10.0::microvm::legacy_refused",
+        Qemu::new(Version::V10_0)
+            .machine("microvm,pcie=on")
+            .balloon("disable-modern=on")
+            .command_line("log=json transport=legacy"),
+        refused_without_ports,
+    ));
     trials
+}
+
+/// A legacy interface that the machine gives no ports to is named as what is wrong.
+fn refused_without_ports(vm: &mut Vm) -> Outcome {
+    let wanted = "legacy interface needs I/O ports";
+    let told = |event: &Event| event.text("message").is_ok_and(|message| message.contains(wanted));
+    vm.event_where("a log event about ports", told)?;
+    vm.event("no-device").map(drop)
 }
 
 fn job(vm: &mut Vm, step: &Step, seed: &str) -> Outcome {
     let ready = vm.event("ready")?;
     ensure!(ready.text("irq")? == step.expected, "the interrupts should be {}: {ready}", step.expected);
-    ensure!(ready.text("transport")? == "modern", "the transport should be modern: {ready}");
+    ensure!(ready.text("transport")? == step.transport, "the transport should be {}: {ready}", step.transport);
     ensure!(ready.text("ring")? == step.ring, "the ring should be {}: {ready}", step.ring);
     let negotiated = vm.qmp.virtio_status()?["guest-features"].to_string();
     ensure!(negotiated.contains("RING_PACKED") == (step.ring == "packed"), "QEMU sees {negotiated}");
+    ensure!(negotiated.contains("VERSION_1") == (step.transport == "modern"), "QEMU sees {negotiated}");
     let held = vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
     ensure!(held.count("bytes")? == HELD, "{HELD} bytes should be held: {held}");
     half_and_back(vm)?;

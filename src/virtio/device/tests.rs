@@ -67,6 +67,14 @@ fn a_modern_device_without_version_1_is_told_that_the_driver_failed() {
 }
 
 #[test]
+fn a_legacy_device_needs_no_version_1_and_is_never_told_features_ok() {
+    let transport = FakeTransport { legacy: true, ..offering(Features::EVENT_IDX) };
+    let device = start(transport).acknowledge().driver().negotiate(&wanted()).unwrap();
+    assert_eq!(device.features(), Features::EVENT_IDX);
+    assert_eq!(device.driver_ok().transport().statuses, [0, 1, 3, 7]);
+}
+
+#[test]
 fn a_device_that_is_gone_is_named_so() {
     let transport = FakeTransport { gone: true, ..offering(MINE) };
     let failure = Device::new(transport, &FakePlatform::new()).unwrap_err();

@@ -160,6 +160,54 @@ pub mod common {
     pub const SIZE_FULL: usize = 0x40;
 }
 
+/// Offsets of the legacy interface's registers in I/O ports, in the first BAR (4.1.4.10).
+///
+/// The device configuration follows the header, which is longer while MSI-X is on.
+pub mod legacy {
+    /// 32 bits, read-only: offered features, of which there are 32.
+    #[doc(alias = "VIRTIO_PCI_HOST_FEATURES")]
+    pub const DEVICE_FEATURES: usize = 0x00;
+    /// 32 bits: accepted features.
+    #[doc(alias = "VIRTIO_PCI_GUEST_FEATURES")]
+    pub const DRIVER_FEATURES: usize = 0x04;
+    /// 32 bits: the queue's address divided by [`QUEUE_ALIGN`]; not 0 puts it to use, and there are devices that take 0
+    /// for a reset of all of them.
+    #[doc(alias = "VIRTIO_PCI_QUEUE_PFN")]
+    pub const QUEUE_ADDRESS: usize = 0x08;
+    /// 16 bits, read-only: entries in the queue; 0 means that there is no such queue.
+    #[doc(alias = "VIRTIO_PCI_QUEUE_NUM")]
+    pub const QUEUE_SIZE: usize = 0x0c;
+    /// 16 bits: which queue the fields about queues are about.
+    #[doc(alias = "VIRTIO_PCI_QUEUE_SEL")]
+    pub const QUEUE_SELECT: usize = 0x0e;
+    /// 16 bits: the doorbell of all queues.
+    #[doc(alias = "VIRTIO_PCI_QUEUE_NOTIFY")]
+    pub const QUEUE_NOTIFY: usize = 0x10;
+    /// 8 bits: [`super::super::Status`], without `FEATURES_OK`.
+    #[doc(alias = "VIRTIO_PCI_STATUS")]
+    pub const DEVICE_STATUS: usize = 0x12;
+    /// 8 bits, read-only: the ISR byte.
+    #[doc(alias = "VIRTIO_PCI_ISR")]
+    pub const ISR: usize = 0x13;
+    /// 16 bits: vector for configuration changes. Only while MSI-X is on.
+    #[doc(alias = "VIRTIO_MSI_CONFIG_VECTOR")]
+    pub const CONFIG_MSIX_VECTOR: usize = 0x14;
+    /// 16 bits: vector of the queue. Only while MSI-X is on.
+    #[doc(alias = "VIRTIO_MSI_QUEUE_VECTOR")]
+    pub const QUEUE_MSIX_VECTOR: usize = 0x16;
+    /// Where the device configuration starts while MSI-X is off.
+    pub const DEVICE_CONFIG: usize = 0x14;
+    /// Where it starts while MSI-X is on.
+    #[doc(alias = "VIRTIO_PCI_CONFIG_OFF")]
+    pub const DEVICE_CONFIG_MSIX: usize = 0x18;
+    /// What queues are aligned to, in bytes (2.7.2).
+    #[doc(alias = "VIRTIO_PCI_VRING_ALIGN")]
+    pub const QUEUE_ALIGN: u64 = 4096;
+    /// The only revision of a PCI function with a legacy interface (4.1.2.3).
+    #[doc(alias = "VIRTIO_PCI_ABI_VERSION")]
+    pub const REVISION: u8 = 0;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

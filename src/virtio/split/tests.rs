@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::virtio::fake::{RAM_ADDRESS, Ram};
 use crate::virtio::queue::Segment;
+use crate::virtio::queue::UsedLength;
 
 type Fixture = (SplitQueue<Ram, u32>, Device);
 
@@ -316,8 +317,8 @@ fn chains_of_several_segments_go_through_a_table_where_there_is_one() {
 }
 
 /// A queue with one readable request of 4 bytes and one writable of 8, both seen by the device.
-fn two_requests(lenient_length: bool) -> (Fixture, [u16; 2]) {
-    let (mut queue, mut device) = queue(4, QueueOptions { lenient_length, ..options(false) });
+fn two_requests(used_length: UsedLength) -> (Fixture, [u16; 2]) {
+    let (mut queue, mut device) = queue(4, QueueOptions { used_length, ..options(false) });
     add(&mut queue, 0);
     queue.add(Chain::writable(&[segment(8)]), 1).unwrap();
     let _ = queue.publish();
@@ -340,7 +341,7 @@ fn a_lie_in_the_used_ring_is_named_and_ends_the_use_of_the_queue() {
         ),
     ];
     for (lie, error) in lies {
-        let ((mut queue, mut device), heads) = two_requests(false);
+        let ((mut queue, mut device), heads) = two_requests(UsedLength::Strict);
         lie(&mut device, heads);
         assert_eq!(queue.pop(), Err(error));
         assert_eq!(queue.poisoned(), Some(error));
@@ -357,7 +358,7 @@ fn a_lie_in_the_used_ring_is_named_and_ends_the_use_of_the_queue() {
 
 #[test]
 fn the_same_request_is_not_completed_twice() {
-    let ((mut queue, mut device), heads) = two_requests(false);
+    let ((mut queue, mut device), heads) = two_requests(UsedLength::Strict);
     device.put(heads[0].into(), 0);
     device.put(heads[0].into(), 0);
     assert_eq!(queue.pop().unwrap().map(|done| done.token), Some(0));
@@ -385,7 +386,7 @@ fn what_is_not_published_cannot_have_been_used() {
 
 #[test]
 fn what_is_not_published_is_not_outstanding_even_where_something_is() {
-    let ((mut queue, mut device), _) = two_requests(false);
+    let ((mut queue, mut device), _) = two_requests(UsedLength::Strict);
     add(&mut queue, 2);
     device.put(2, 0);
     assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }));
@@ -397,7 +398,7 @@ fn what_is_not_published_is_not_outstanding_even_where_something_is() {
 
 #[test]
 fn a_device_that_counts_what_it_read_is_borne_with_where_that_is_asked_for() {
-    let ((mut queue, mut device), heads) = two_requests(true);
+    let ((mut queue, mut device), heads) = two_requests(UsedLength::Lenient);
     device.put(heads[0].into(), 4);
     let done = queue.pop().unwrap().unwrap();
     assert_eq!((done.written, done.claimed), (0, 4));
@@ -407,7 +408,7 @@ fn a_device_that_counts_what_it_read_is_borne_with_where_that_is_asked_for() {
 
 #[test]
 fn descriptors_that_the_device_rewrites_do_not_lead_the_driver_astray() {
-    let ((mut queue, mut device), heads) = two_requests(false);
+    let ((mut queue, mut device), heads) = two_requests(UsedLength::Strict);
     for offset in (0..64).step_by(2) {
         device.ram.store(offset, [0xff; 2]);
     }

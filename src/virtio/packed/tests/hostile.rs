@@ -1,10 +1,11 @@
 //! The queue against devices that lie.
 
 use super::*;
+use crate::virtio::queue::UsedLength;
 
 /// A queue of 5 with a readable request of 4 bytes and a writable one of 8 in two pieces, both seen by the device.
-fn two_requests(lenient_length: bool) -> (Fixture, [Taken; 2]) {
-    let (mut queue, mut device) = queue(5, QueueOptions { lenient_length, ..options(true) });
+fn two_requests(used_length: UsedLength) -> (Fixture, [Taken; 2]) {
+    let (mut queue, mut device) = queue(5, QueueOptions { used_length, ..options(true) });
     add(&mut queue, 0);
     queue.add(Chain::writable(&[segment(4); 2]), 1).unwrap();
     let _ = queue.publish();
@@ -29,7 +30,7 @@ fn a_lie_in_a_used_descriptor_is_named_and_ends_the_use_of_the_queue() {
         (|device, _| device.ram.store(14, [0, 0]), QueueError::UsedFlags { offset: 0, flags: 0 }),
     ];
     for (lie, error) in lies {
-        let ((mut queue, mut device), taken) = two_requests(false);
+        let ((mut queue, mut device), taken) = two_requests(UsedLength::Strict);
         lie(&mut device, &taken);
         assert!(!queue.arm(1), "nobody waits for an interrupt of a queue that is broken: {error}");
         assert_eq!(queue.pop(), Err(error));
@@ -47,7 +48,7 @@ fn a_lie_in_a_used_descriptor_is_named_and_ends_the_use_of_the_queue() {
 
 #[test]
 fn the_same_request_is_not_completed_twice() {
-    let ((mut queue, mut device), taken) = two_requests(false);
+    let ((mut queue, mut device), taken) = two_requests(UsedLength::Strict);
     device.put(&taken[0]);
     device.put(&taken[0]);
     assert_eq!(token(&mut queue), Some(0));
@@ -60,7 +61,7 @@ fn what_is_not_published_cannot_have_been_used() {
     add(&mut queue, 0);
     device.put_with(0, 0, 1, 0);
     assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 0 }));
-    let ((mut queue, mut device), _) = two_requests(false);
+    let ((mut queue, mut device), _) = two_requests(UsedLength::Strict);
     add(&mut queue, 2);
     device.put_with(2, 0, 1, 0);
     assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }), "also where something is outstanding");
@@ -82,7 +83,7 @@ fn an_idle_queue_has_nothing_to_be_used() {
 
 #[test]
 fn a_device_that_counts_what_it_read_is_borne_with_where_that_is_asked_for() {
-    let ((mut queue, mut device), taken) = two_requests(true);
+    let ((mut queue, mut device), taken) = two_requests(UsedLength::Lenient);
     device.put_with(taken[0].id, 4, 1, 2);
     let done = queue.pop().unwrap().unwrap();
     assert_eq!((done.written, done.claimed), (0, 4));
@@ -92,7 +93,7 @@ fn a_device_that_counts_what_it_read_is_borne_with_where_that_is_asked_for() {
 
 #[test]
 fn descriptors_that_the_device_rewrites_do_not_lead_the_driver_astray() {
-    let ((mut queue, mut device), taken) = two_requests(false);
+    let ((mut queue, mut device), taken) = two_requests(UsedLength::Strict);
     // All but the flags, in which a device of 2.8 could not differ without being found out.
     for at in (0..5).flat_map(|entry| (0..14).step_by(2).map(move |offset| entry * 16 + offset)) {
         device.ram.store(at, [0xff; 2]);
@@ -131,9 +132,10 @@ proptest! {
         words in prop::collection::vec((any::<u32>(), prop_oneof![0..10u16, any::<u16>()], any::<u16>()), 7),
         suppression: (u16, u16),
         arm: u16,
-        lenient_length: bool,
+        lenient: bool,
     ) {
-        let (mut queue, mut device) = queue(7, QueueOptions { lenient_length, ..options(true) });
+        let used_length = if lenient { UsedLength::Lenient } else { UsedLength::Strict };
+        let (mut queue, mut device) = queue(7, QueueOptions { used_length, ..options(true) });
         for round in 0..laps {
             add(&mut queue, round);
             let _ = queue.publish();

@@ -27,9 +27,11 @@ pub enum AreaKind {
 }
 
 impl AreaKind {
-    /// Whether the area is of no more use once it has been parsed: [`super::BootInfo`] holds a copy of all there was.
-    pub const fn is_copied(self) -> bool {
-        !matches!(self, Self::Module(_))
+    /// Whether the memory is to stay as it is. Of all but modules [`super::BootInfo`] holds a copy, but QEMU's option ROM
+    /// writes only some fields of the start info when it boots a second time: what it leaves out, such as the number of
+    /// modules, has to be found after a reset as it was.
+    pub const fn is_kept(self) -> bool {
+        matches!(self, Self::Module(_) | Self::StartInfo)
     }
 }
 

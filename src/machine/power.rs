@@ -56,6 +56,8 @@ pub fn exit(status: ExitStatus) -> ! {
     let value = u32::from(status.qemu_status() >> 1);
     // SAFETY: QEMU's exit device, or a port that nothing answers at.
     unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(value) };
+    // QEMU 10 lets the CPU go on for a moment after the write.
+    wait();
     soft_off();
     log::line(format_args!("It is now safe to turn the machine off."));
     cpu::halt_for_ever()

@@ -124,8 +124,8 @@ impl Entry {
             return Err(StartError::Overlap(self.image.start, self.image.end));
         }
         // Page 0 stays unused so that null pointers fault; modules stay because nobody has asked for them to go.
-        let modules = boot.areas.iter().filter(|area| !area.kind.is_copied()).map(|area| area.range);
-        let reserved = physical(0, 4096).into_iter().chain(image).chain(modules);
+        let kept = boot.areas.iter().filter(|area| area.kind.is_kept()).map(|area| area.range);
+        let reserved = physical(0, 4096).into_iter().chain(image).chain(kept);
         let mut boot_frames = BootFrames::new(self.image.end, usable(), reserved.clone());
         // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's
         // tables map the first 4 GiB one to one, and boot frames lie there.

@@ -183,7 +183,8 @@ impl Reference {
 
 /// How long each measurement takes, in fractions of a second: 3 ms.
 const WINDOWS_A_SECOND: u64 = 333;
-/// Measurements made. The median survives one that was disturbed (by firmware's interrupts, or by the host).
+/// Measurements made. The slowest rate counts: what disturbs a measurement (firmware's interrupts, a host that takes the
+/// CPU away) makes a reference go round unseen, and so the TSC look faster, never slower.
 const MEASUREMENTS: usize = 3;
 /// TSC ticks without progress after which a reference counts as dead: tens of milliseconds on any CPU.
 const DEAD: u64 = 200_000_000;
@@ -255,7 +256,7 @@ pub fn calibrate(features: &Features, acpi: Option<&Acpi>) -> Rate {
                 *result = measure(&reference)?;
             }
             results.sort_unstable();
-            let (tsc_hz, apic_hz) = results[MEASUREMENTS / 2];
+            let (tsc_hz, apic_hz) = results[0];
             (tsc_hz > 0).then_some((tsc_hz, apic_hz, reference.name()))
         });
     let (tsc_hz, apic_hz, source) = match (told, measured) {

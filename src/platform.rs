@@ -151,6 +151,17 @@ pub enum VectorError {
     },
 }
 
+/// Why a vector cannot be moved to another CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum AffinityError {
+    /// There is no such CPU, or interrupts cannot be sent to it.
+    #[display("there is no CPU {_0} to interrupt")]
+    NoCpu(#[error(not(source))] u32),
+    /// The vector stands for a line, which is shared and stays where it is.
+    #[display("vector {_0} is an interrupt line and stays on its CPU")]
+    Line(#[error(not(source))] u32),
+}
+
 /// What a driver needs of the kernel it runs in.
 pub trait Platform {
     /// How PCI configuration space is reached.
@@ -202,6 +213,25 @@ pub trait Platform {
 
     /// Gives a vector back; after it returns its handler does not run any more.
     fn release_vector(&mut self, vector: Vector);
+
+    /// Waits until the handler of a vector, which may be running on another CPU, has returned. It may be called again
+    /// right after. By default there is one CPU, where no handler runs while anything else does.
+    fn synchronize_vector(&mut self, _vector: &Vector) {}
+
+    /// Has a vector interrupt another CPU: returns the message that does so. The one before goes on working, where it
+    /// went, until the vector is released or moved again. By default there is CPU 0 and no other.
+    ///
+    /// # Errors
+    /// When there is no such CPU, or the vector is a line.
+    fn set_vector_affinity(&mut self, vector: &Vector, cpu: u32) -> Result<MsiMessage, AffinityError> {
+        let message = vector.message.ok_or(AffinityError::Line(vector.number))?;
+        if cpu == 0 { Ok(message) } else { Err(AffinityError::NoCpu(cpu)) }
+    }
+
+    /// The CPU that a vector interrupts.
+    fn vector_affinity(&self, _vector: &Vector) -> u32 {
+        0
+    }
 
     /// Time since some fixed moment, in nanoseconds. Never goes back.
     fn now(&self) -> u64;

@@ -150,6 +150,25 @@ impl<P: Platform> Balloon<P> {
         }
     }
 
+    /// Has a queue (`inflate`, `deflate`, `stats`) interrupt another CPU. Where queues share a vector, all of them move.
+    ///
+    /// # Errors
+    /// When the queue has no vector, the platform cannot send it there, or the driver has given up.
+    pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
+        match &mut self.state {
+            State::Running(running) => Ok(running.interrupts.set_queue_affinity(platform, queue, cpu)?),
+            State::Failed(error) => Err(*error),
+        }
+    }
+
+    /// The CPU that a queue interrupts; `None` if it has no vector.
+    pub fn queue_affinity(&self, platform: &P, queue: &str) -> Option<u32> {
+        match &self.state {
+            State::Running(running) => running.interrupts.queue_affinity(platform, queue),
+            State::Failed(_) => None,
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -13,7 +13,7 @@ use super::modern::Modern;
 use super::queue::Kick;
 use super::spec::{Features, Status};
 use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
-use crate::pci::{Bdf, MsixVector};
+use crate::pci::{BarWindow, Bdf, MsixVector};
 use crate::platform::{Platform, Registers};
 
 /// One of the transports.
@@ -122,6 +122,10 @@ impl<R: Registers + Send + Sync + 'static> Transport for AnyTransport<R> {
 
     fn isr(&self) -> Arc<R> {
         either!(self, transport => transport.isr())
+    }
+
+    fn shared_memory(&self, id: u8) -> Option<BarWindow> {
+        either!(self, transport => transport.shared_memory(id))
     }
 
     fn release<P: Platform<Registers = R>>(self, platform: &mut P) {

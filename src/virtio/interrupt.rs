@@ -17,7 +17,7 @@ use super::device::{Device, FeaturesOk};
 use super::events::{Events, Pending, config_changed, intx_interrupt, shared_vring_interrupt, vring_interrupt};
 use super::transport::{QueueIndex, Transport, TransportError};
 use crate::pci::{Bars, Bdf, Function, Msix, MsixError, MsixTable, MsixVector};
-use crate::platform::{Handler, MapError, Platform, Registers, Vector, VectorError};
+use crate::platform::{AffinityError, Handler, MapError, Platform, Registers, Vector, VectorError};
 
 /// How a device interrupts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,17 @@ pub enum InterruptError {
     /// The device did not take a vector.
     #[display("{_0}")]
     Refused(TransportError),
+    /// The queue has no vector that could be moved.
+    #[display("there is no vector of queue {queue} to move: {mode}")]
+    NoQueueVector {
+        /// The queue's name.
+        queue: &'static str,
+        /// How the device interrupts.
+        mode: InterruptMode,
+    },
+    /// The platform cannot move a vector.
+    #[display("{_0}")]
+    Affinity(AffinityError),
     /// The function has no interrupt pin.
     #[display("{_0} has no interrupt pin")]
     NoPin(#[error(not(source))] Bdf),
@@ -104,6 +115,7 @@ pub struct QueueName {
 pub struct Interrupts<R> {
     mode: InterruptMode,
     events: Arc<Events>,
+    queues: Vec<QueueName>,
     vectors: Vec<Vector>,
     table: Option<MsixTable<R>>,
 }
@@ -111,7 +123,7 @@ pub struct Interrupts<R> {
 impl<R: Registers> Interrupts<R> {
     fn new(mode: InterruptMode, queues: &[QueueName]) -> Self {
         let events = Arc::new(Events::new(queues.iter().map(|queue| queue.index)));
-        Self { mode, events, vectors: Vec::new(), table: None }
+        Self { mode, events, queues: queues.to_vec(), vectors: Vec::new(), table: None }
     }
 
     /// Which mode.
@@ -139,7 +151,57 @@ impl<R: Registers> Interrupts<R> {
         if self.mode == InterruptMode::Polling { Pending::ALL } else { self.events.take() }
     }
 
+    /// Waits until none of the device's handlers is running. They can run again right after.
+    #[doc(alias = "synchronize_cbs")]
+    #[doc(alias = "vp_synchronize_vectors")]
+    pub fn synchronize<P: Platform<Registers = R>>(&self, platform: &mut P) {
+        self.vectors.iter().for_each(|vector| platform.synchronize_vector(vector));
+    }
+
+    /// Has the queue of this name interrupt another CPU. Where queues share a vector, all of them move.
+    ///
+    /// # Errors
+    /// When the queue has no vector, or the platform cannot send it there; everything is then as before.
+    #[doc(alias = "set_vq_affinity")]
+    #[doc(alias = "vp_set_vq_affinity")]
+    pub fn set_queue_affinity<P: Platform<Registers = R>>(
+        &mut self,
+        platform: &mut P,
+        queue: &'static str,
+        cpu: u32,
+    ) -> Result<(), InterruptError> {
+        let entry = self.entry_of(queue).ok_or(InterruptError::NoQueueVector { queue, mode: self.mode })?;
+        let number = MsixVector::new(entry).filter(|_| self.table.is_some());
+        let place = self.vectors.get_mut(usize::from(entry)).zip(self.table.as_mut()).zip(number);
+        let ((vector, table), number) = place.ok_or(InterruptError::NoQueueVector { queue, mode: self.mode })?;
+        let message = platform.set_vector_affinity(vector, cpu).map_err(InterruptError::Affinity)?;
+        // Masked while it changes; what is raised meanwhile is sent by the new message.
+        table.program(number, message).map_err(InterruptError::Msix)?;
+        vector.message = Some(message);
+        table.unmask(number).map_err(InterruptError::Msix)
+    }
+
+    /// The CPU that the queue of this name interrupts; `None` if the queue has no vector.
+    #[doc(alias = "get_vq_affinity")]
+    #[doc(alias = "vp_get_vq_affinity")]
+    pub fn queue_affinity<P: Platform<Registers = R>>(&self, platform: &P, queue: &str) -> Option<u32> {
+        let vector = self.vectors.get(usize::from(self.entry_of(queue)?))?;
+        Some(platform.vector_affinity(vector))
+    }
+
+    /// The entry of the MSI-X table that a queue raises. Entry 0 is for configuration changes.
+    fn entry_of(&self, queue: &str) -> Option<u16> {
+        let position = self.queues.iter().position(|known| known.name == queue)?;
+        match self.mode {
+            InterruptMode::PerQueue => u16::try_from(position + 1).ok(),
+            InterruptMode::Shared => Some(1),
+            InterruptMode::Line | InterruptMode::Polling => None,
+        }
+    }
+
     /// Gives all vectors back and turns MSI-X off, or the line. The device has been reset, or was never started.
+    #[doc(alias = "del_vqs")]
+    #[doc(alias = "vp_del_vqs")]
     pub fn release<P: Platform<Registers = R>>(self, platform: &mut P, function: &Function) {
         if self.mode == InterruptMode::Line && !self.vectors.is_empty() {
             function.set_intx(platform.config(), false);

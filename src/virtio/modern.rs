@@ -3,10 +3,11 @@
 //! Every register is accessed with its own width; 64-bit ones as two 32-bit stores, low half first (4.1.3.1).
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use derive_more::{Display, Error};
 
-use super::capability::Capabilities;
+use super::capability::{Capabilities, SharedMemory};
 use super::device::DriverOk;
 use super::queue::Kick;
 use super::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
@@ -42,6 +43,7 @@ pub struct Modern<R> {
     multiplier: u32,
     isr: Arc<R>,
     device: Option<R>,
+    shared_memory: Vec<SharedMemory>,
 }
 
 impl<R: Registers + Send + Sync + 'static> Modern<R> {
@@ -68,6 +70,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             multiplier: capabilities.notify.multiplier,
             isr: Arc::new(isr),
             device,
+            shared_memory: capabilities.shared_memory.clone(),
         })
     }
 
@@ -255,6 +258,10 @@ impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
 
     fn isr(&self) -> Arc<R> {
         Arc::clone(&self.isr)
+    }
+
+    fn shared_memory(&self, id: u8) -> Option<BarWindow> {
+        self.shared_memory.iter().find(|region| region.id == id).map(|region| region.window)
     }
 
     fn release<P: Platform<Registers = R>>(self, platform: &mut P) {

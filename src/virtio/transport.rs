@@ -8,7 +8,7 @@ use derive_more::{Display, Error};
 use super::device::DriverOk;
 use super::queue::Kick;
 use super::spec::{Features, Status};
-use crate::pci::{Bdf, MsixVector};
+use crate::pci::{BarWindow, Bdf, MsixVector};
 use crate::platform::{Platform, Registers};
 
 /// How often a configuration read is tried again because the configuration changed under it.
@@ -214,6 +214,7 @@ pub trait Transport: Sized {
     fn status(&self) -> Result<Status, TransportError>;
 
     /// Writes the device status. An empty one resets the device.
+    #[doc(alias = "reset")]
     fn set_status(&mut self, status: Status);
 
     /// Counts changes of the device configuration; `None` where the transport has no such counter.
@@ -274,6 +275,12 @@ pub trait Transport: Sized {
 
     /// The ISR status byte, a window of its own. Reading it acknowledges the interrupt line.
     fn isr(&self) -> Arc<Self::Registers>;
+
+    /// The shared memory region with this number; `None` if there is none, as on every device of the legacy kind.
+    #[doc(alias = "get_shm_region")]
+    fn shared_memory(&self, _id: u8) -> Option<BarWindow> {
+        None
+    }
 
     /// Ends all mappings. Nothing of the device is touched.
     fn release<P: Platform<Registers = Self::Registers>>(self, platform: &mut P);

@@ -112,6 +112,17 @@ impl Guest {
         self.driver().interrupt_mode()
     }
 
+    /// Has a queue interrupt another CPU.
+    pub fn move_queue(&mut self, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        balloon.set_queue_affinity(&mut self.platform, queue, cpu)
+    }
+
+    /// The CPU that a queue interrupts.
+    pub fn cpu_of(&self, queue: &str) -> Option<u32> {
+        self.driver().queue_affinity(&self.platform, queue)
+    }
+
     pub fn transport(&self) -> TransportKind {
         self.driver().transport()
     }

@@ -116,6 +116,40 @@ fn a_platform_short_of_vectors_leads_down_the_ladder() {
 }
 
 #[test]
+fn a_queues_vector_moves_to_another_cpu_and_goes_on_working() {
+    for behaviour in [Behaviour::qemu_10(6), Behaviour::qemu_10(6).legacy()] {
+        let mut guest = bring_up(behaviour);
+        guest.follow(1000);
+        guest.move_queue("inflate", 2).expect("there is a CPU 2");
+        assert_eq!(["inflate", "deflate"].map(|queue| guest.cpu_of(queue)), [Some(2), Some(0)]);
+        let counts = guest.machine.vectors();
+        guest.follow(3000);
+        let vectors = guest.machine.vectors().into_iter().zip(counts);
+        let inflate = vectors.into_iter().find(|((name, _), _)| name.ends_with("inflate"));
+        assert!(inflate.is_some_and(|((_, now), (_, before))| now > before), "it interrupts no more");
+        guest.move_queue("inflate", 9).expect_err("there is no CPU 9");
+        assert_eq!(guest.cpu_of("inflate"), Some(2));
+        guest.move_queue("hint", 1).expect_err("there is no such queue");
+        guest.follow(0);
+        guest.finish();
+    }
+}
+
+#[test]
+fn queues_that_share_a_vector_move_together_and_a_line_stays() {
+    let mut guest = bring_up(Behaviour::qemu_10(2));
+    guest.move_queue("deflate", 3).expect("there is a CPU 3");
+    assert_eq!(["inflate", "deflate", "stats"].map(|queue| guest.cpu_of(queue)), [Some(3); 3]);
+    guest.follow(1000);
+    guest.finish();
+    let mut guest = bring_up(Behaviour::qemu_10(0));
+    guest.move_queue("inflate", 1).expect_err("a line stays");
+    assert_eq!(guest.cpu_of("inflate"), None);
+    guest.follow(1000);
+    guest.finish();
+}
+
+#[test]
 fn a_single_vector_is_not_used_alone() {
     let mut guest = bring_up(Behaviour::qemu_10(1));
     assert_eq!(guest.mode(), Line);

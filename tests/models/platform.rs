@@ -8,7 +8,8 @@ use ballonet::balloon::{MemoryStatistics, Statistics};
 use ballonet::memory::FrameRun;
 use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use ballonet::platform::{
-    DmaExhausted, DmaMemory, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
+    AffinityError, DmaExhausted, DmaMemory, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector,
+    VectorError,
 };
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -331,6 +332,22 @@ impl Platform for ModelPlatform {
         let entry = self.machine.state().vectors.remove(&vector.number);
         // Dropped with the machine unlocked: a handler may own register windows.
         drop(entry.expect("a vector is released once"));
+    }
+
+    /// There are four CPUs; a message names one as on x86, by bits 12 up of its address.
+    fn set_vector_affinity(&mut self, vector: &Vector, cpu: u32) -> Result<MsiMessage, AffinityError> {
+        let old = vector.message.ok_or(AffinityError::Line(vector.number))?;
+        if cpu > 3 {
+            return Err(AffinityError::NoCpu(cpu));
+        }
+        let message = MsiMessage { address: 0xfee0_0000 | u64::from(cpu) << 12, ..old };
+        let mut state = self.machine.state();
+        state.vectors.get_mut(&vector.number).expect("an allocated vector").message = Some(message);
+        Ok(message)
+    }
+
+    fn vector_affinity(&self, vector: &Vector) -> u32 {
+        vector.message.map_or(0, |message| (message.address >> 12) as u32 & 0xff)
     }
 
     fn now(&self) -> u64 {

@@ -119,6 +119,7 @@ choose_balloon() {
 
 check_numbers() {
   [[ $MEMORY =~ ^[1-9][0-9]*[KkMmGgTt]?$ ]] || refuse "MEMORY=$MEMORY: not a size; it is a number of MiB, or one with a suffix K, M, G or T"
+  [[ $MEMORY != *[0-9] ]] || MEMORY+=M
   [[ $CPUS =~ ^[1-9][0-9]*$ ]] || refuse "CPUS=$CPUS: not a number of CPUs"
 }
 
@@ -229,7 +230,7 @@ if [[ $# -eq 0 || ($1 == *=* && ! -e $1) ]]; then
   build_and_run "$@"
 fi
 if ! is_kernel "$1"; then
-  [[ -x $1 || $1 != */* ]] || refuse "$1: neither a kernel nor a program"
+  command -v -- "$1" >/dev/null || refuse "$1: neither a kernel nor a program"
   exec "$@"
 fi
 compose "$@"

@@ -35,7 +35,7 @@ fn main(entry: Entry) -> ! {
     balloons.serve(&mut machine);
     balloons.announce();
     if balloons.is_empty() {
-        tell_no_device();
+        tell_no_device(balloons.refused());
     }
     let outcome = serve(&mut machine, &tree, &mut balloons);
     serial::set_status(format_args!(""));
@@ -50,8 +50,11 @@ fn refuse_what_is_not_there(options: &Options<'_>) {
     }
 }
 
-fn tell_no_device() {
-    let message = "no virtio balloon was found on PCI; the console is all there is to do";
+fn tell_no_device(refused: usize) {
+    let message = match refused {
+        0 => "no virtio balloon was found on PCI; the console is all there is to do",
+        _ => "no virtio balloon could be started, see above; the console is all there is to do",
+    };
     serial::emit("no-device", |line| {
         line.text("message", message);
     });

@@ -41,6 +41,8 @@ pub struct Served {
 /// Every balloon of the machine.
 pub struct Balloons {
     served: Vec<Served>,
+    /// How many are on PCI, but could not be started.
+    refused: usize,
     ansi: bool,
 }
 
@@ -68,6 +70,7 @@ impl Balloons {
         let declined = Features::from_bits_retain(options.declined_features);
         let ansi = options.term == boot::Terminal::Ansi;
         let mut served = Vec::new();
+        let mut refused = 0;
         for node in tree.nodes() {
             let function = node.function();
             if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
@@ -81,15 +84,23 @@ impl Balloons {
             options.declined = declined;
             match Balloon::probe(machine, function.bdf(), options) {
                 Ok(balloon) => served.push(Served::new(balloon)),
-                Err(error) => error!("balloon at {}: {error}", function.bdf()),
+                Err(error) => {
+                    refused += 1;
+                    error!("balloon at {}: {error}", function.bdf());
+                }
             }
         }
-        Self { served, ansi }
+        Self { served, refused, ansi }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.served.is_empty()
+    }
+
+    /// How many are on PCI, but could not be started.
+    pub fn refused(&self) -> usize {
+        self.refused
     }
 
     /// The drivers.

@@ -6,7 +6,7 @@ use ballonet::balloon::wire::feature_names;
 use ballonet::boot::{Terminal, parse_size};
 use ballonet::console::{Edit, LineEditor};
 use ballonet::machine::{Machine, frames, power};
-use ballonet::machine::{io_apic, lines, local_apic, log as serial, paging, vectors};
+use ballonet::machine::{lines, local_apic, log as serial, paging, vectors};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::pci::listing::{Details, Line};
@@ -165,7 +165,10 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("fault", ["page"]) => fault(),
         ("fault", ["panic"]) => panic!("asked for at the console"),
         (known, given) if COMMANDS.iter().any(|(name, ..)| *name == known) => {
-            say!("`{known}` does not take `{}`:", given.join(" "));
+            match given {
+                [] => say!("`{known}` needs to know what:"),
+                _ => say!("`{known}` does not take `{}`:", given.join(" ")),
+            }
             usage(Some(known));
         }
         (unknown, _) => say!("there is no command `{unknown}`; `help` lists those there are"),
@@ -245,10 +248,26 @@ fn irq() {
     lines::trim();
     for view in vectors::views() {
         let name = if view.name.is_empty() { "(released)" } else { &view.name };
-        count(name, view.count, format_args!("vector {:#04x}, {} unclaimed", view.vector, view.unclaimed));
+        match view.unclaimed {
+            0 => count(name, view.count, format_args!("vector {:#04x}", view.vector)),
+            unclaimed => {
+                count(
+                    name,
+                    view.count,
+                    format_args!("vector {:#04x}, {unclaimed} not claimed by any device", view.vector),
+                );
+            }
+        }
     }
     for (name, claimed, inputs) in lines::views() {
-        count(&name, claimed, format_args!("line, GSI {inputs:?} of {}", io_apic::end()));
+        match inputs.as_slice() {
+            [input] => count(&name, claimed, format_args!("interrupt line, at GSI {input}")),
+            _ => count(
+                &name,
+                claimed,
+                format_args!("interrupt line, at one of {} GSIs: the first interrupt tells", inputs.len()),
+            ),
+        }
     }
     if vectors::holds() > 0 {
         say!("{} times devices were held back: they interrupted without a pause", vectors::holds());
@@ -272,7 +291,6 @@ fn count(name: &str, count: u64, about: core::fmt::Arguments<'_>) {
 fn mem(held: &Held) {
     let counts = frames::with(|frames| frames.counts());
     let heap = HEAP.view();
-    let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
     for (name, frames) in [
         ("total", counts.total),
         ("free", counts.free),
@@ -280,7 +298,7 @@ fn mem(held: &Held) {
         ("ballooned", counts.ballooned),
         ("reserved", counts.reserved),
     ] {
-        say!("{name:<10} {frames:>10} frames {:>8} MiB", mib(frames));
+        say!("{name:<10} {frames:>10} frames {:>12} KiB", (frames * FRAME_SIZE) >> 10);
     }
     say!(
         "{} regions of 2 MiB are wholly free; the largest free block has {} frames",
@@ -295,7 +313,7 @@ fn mem(held: &Held) {
         history.frees,
         history.refusals
     );
-    say!("heap: {} of {} KiB used; held: {} MiB", heap.used >> 10, heap.size >> 10, held.bytes() >> 20);
+    say!("heap: {} of {} KiB used; held: {} KiB", heap.used >> 10, heap.size >> 10, held.bytes() >> 10);
     say!("{} windows onto devices are open", paging::with(|space| space.windows()));
     match frames::with(|frames| frames.check()) {
         Ok(()) => say!("the allocator's records agree with each other"),
@@ -318,13 +336,15 @@ fn map() {
 
 fn hold(size: &str, held: &mut Held) {
     match parse_size(size) {
-        Ok(bytes) => {
-            let bytes = held.hold(bytes);
+        Ok(wanted) => {
+            let before = held.bytes();
+            let bytes = held.hold(wanted);
+            let all = if bytes - before < wanted { ": there is no more" } else { "" };
             serial::emit("held", |line| {
                 line.number("bytes", bytes);
             });
             if serial::is_text() {
-                say!("{} KiB are held", bytes >> 10);
+                say!("{} KiB are held{all}", bytes >> 10);
             }
         }
         Err(error) => say!("{error}"),
@@ -337,7 +357,10 @@ fn verify(held: &Held) {
         line.boolean("ok", verdict.bad == 0).number("bytes", verdict.bytes).number("bad", verdict.bad);
     });
     if serial::is_text() {
-        say!("{} of {} words are not what was written", verdict.bad, verdict.bytes / 8);
+        match (verdict.bad, verdict.bytes / 8) {
+            (0, words) => say!("all {words} words are as they were written"),
+            (bad, words) => say!("{bad} of {words} words are NOT as they were written"),
+        }
     }
 }
 
@@ -351,8 +374,9 @@ fn balloon(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let status = driver.status();
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
-        let short = if status.short { ", as much as there is" } else { "" };
-        say!("{}: {} of {} MiB{short}", driver.name(), mib(status.actual), mib(status.target));
+        let short = if status.short { "; the kernel lives on the rest" } else { "" };
+        let (actual, target) = (mib(status.actual), mib(status.target));
+        say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
         if status.inflating + status.deflating > 0 {
             say!("  on the way: {} frames to the host, {} back", status.inflating, status.deflating);
         }

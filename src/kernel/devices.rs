@@ -29,7 +29,7 @@ pub fn discover(machine: &mut Machine, verbose: bool) -> Tree {
         warn!("PCI: {error}");
     }
     if !assignment.placed.is_empty() {
-        info!("PCI: firmware left {} BARs without addresses; they have some now", assignment.placed.len());
+        info!("PCI: BARs that firmware left without an address, and that have one now: {}", assignment.placed.len());
     }
     for node in tree.nodes() {
         info!("PCI {}", Line(node.function()));

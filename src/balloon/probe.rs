@@ -31,7 +31,9 @@ const fn implemented(transport: TransportKind) -> Features {
     let features = match transport {
         TransportKind::Legacy => return features.union(Features::ANY_LAYOUT),
         TransportKind::Modern => {
-            features.union(Features::VERSION_1).union(Features::RING_PACKED).union(Features::ACCESS_PLATFORM)
+            let kicks = Features::NOTIFICATION_DATA.union(Features::NOTIF_CONFIG_DATA);
+            let features = features.union(Features::VERSION_1).union(Features::RING_PACKED).union(kicks);
+            features.union(Features::ACCESS_PLATFORM)
         }
     };
     if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {

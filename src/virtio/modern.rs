@@ -40,7 +40,11 @@ pub struct Modern<R> {
     function: Bdf,
     common: R,
     notify: R,
+    /// Where the doorbells are on the bus: wide kicks have to be aligned there, too.
+    notify_address: u64,
     multiplier: u32,
+    /// The features accepted. Some change what a kick is.
+    accepted: Features,
     isr: Arc<R>,
     device: Option<R>,
     shared_memory: Vec<SharedMemory>,
@@ -67,7 +71,9 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             function: capabilities.common.function,
             common,
             notify,
+            notify_address: capabilities.notify.window.address,
             multiplier: capabilities.notify.multiplier,
+            accepted: Features::empty(),
             isr: Arc::new(isr),
             device,
             shared_memory: capabilities.shared_memory.clone(),
@@ -91,13 +97,20 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         }
     }
 
-    /// The doorbell of the selected queue, checked to lie among the doorbells.
+    /// The doorbell of the selected queue, checked to lie among the doorbells (4.1.4.4, 4.1.5.2).
     fn doorbell(&self, queue: QueueIndex) -> Result<Doorbell, TransportError> {
         let length = self.notify.len();
         let offset = u64::from(self.common.read16(common::QUEUE_NOTIFY_OFF)) * u64::from(self.multiplier);
-        let inside = usize::try_from(offset).ok().filter(|start| start.checked_add(2).is_some_and(|end| end <= length));
-        match inside {
-            Some(offset) if offset.is_multiple_of(2) => Ok(Doorbell { offset, number: queue.number() }),
+        let width = if self.accepted.contains(Features::NOTIFICATION_DATA) { 4 } else { 2 };
+        let number = if self.accepted.contains(Features::NOTIF_CONFIG_DATA) {
+            self.common.read16(common::QUEUE_NOTIF_CONFIG_DATA)
+        } else {
+            queue.number()
+        };
+        let end = |start: usize| start.checked_add(width).filter(|end| *end <= length);
+        let aligned = |start: usize| start.is_multiple_of(width) && self.notify_address.is_multiple_of(width as u64);
+        match usize::try_from(offset) {
+            Ok(offset) if end(offset).is_some() && aligned(offset) => Ok(Doorbell { offset, number }),
             _ => Err(TransportError::Doorbell { function: self.function, queue, offset, length }),
         }
     }
@@ -155,10 +168,16 @@ impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
             self.common.write32(common::DEVICE_FEATURE_SELECT, select);
             *word = self.common.read32(common::DEVICE_FEATURE);
         }
-        Features::from_words(words)
+        let offered = Features::from_words(words);
+        // What a kick is to carry instead of the queue's number has to be in the structure.
+        if self.common.len() < common::QUEUE_NOTIF_CONFIG_DATA + 2 {
+            return offered.difference(Features::NOTIF_CONFIG_DATA);
+        }
+        offered
     }
 
     fn set_features(&mut self, features: Features) {
+        self.accepted = features;
         for (select, word) in (0..).zip(features.words()) {
             self.common.write32(common::DRIVER_FEATURE_SELECT, select);
             self.common.write32(common::DRIVER_FEATURE, word);
@@ -252,8 +271,13 @@ impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
     }
 
     #[inline]
-    fn ring(&mut self, _running: &DriverOk, doorbell: Doorbell, _kick: Kick) {
-        self.notify.write16(doorbell.offset, doorbell.number);
+    fn ring(&mut self, _running: &DriverOk, doorbell: Doorbell, kick: Kick) {
+        if self.accepted.contains(Features::NOTIFICATION_DATA) {
+            let value = u32::from(kick.progress) << 16 | u32::from(doorbell.number);
+            self.notify.write32(doorbell.offset, value);
+        } else {
+            self.notify.write16(doorbell.offset, doorbell.number);
+        }
     }
 
     fn isr(&self) -> Arc<R> {

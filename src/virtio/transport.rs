@@ -79,7 +79,7 @@ pub struct QueueAddresses {
 pub struct Doorbell {
     /// In bytes from the start of the transport's doorbells. Checked against them.
     pub(super) offset: usize,
-    /// The 16 bits that name the queue.
+    /// The 16 bits that name the queue: its index, or what the device chose.
     pub(super) number: u16,
 }
 

@@ -1,7 +1,9 @@
 //! From config space to `DRIVER_OK`, on every device that people have, and on devices that make it impossible.
 
 use super::guest::{Guest, bring_up, try_with};
-use crate::models::feature::{EVENT_IDX, RING_RESET, STATS_VQ, VERSION_1};
+use crate::models::feature::{
+    EVENT_IDX, NOTIF_CONFIG_DATA, NOTIFICATION_DATA, RING_PACKED, RING_RESET, STATS_VQ, VERSION_1,
+};
 use crate::models::{Bar, Behaviour, Capability, Region, Structure};
 
 #[test]
@@ -20,11 +22,28 @@ fn every_vmm_gets_a_driver_without_a_misstep_and_nothing_is_left_when_it_goes() 
 fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
     let mut guest = bring_up(Behaviour::letter().with_features(u64::MAX));
     let accepted = guest.device(|b, _| b.common.accepted());
-    // MUST_TELL_HOST, STATS_VQ, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, RING_PACKED, ORDER_PLATFORM.
-    let implemented = 0b11 | 1 << 29 | 1 << 32 | 1 << 33 | 1 << 34 | 1 << 36;
+    // MUST_TELL_HOST, STATS_VQ, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, RING_PACKED, ORDER_PLATFORM, NOTIFICATION_DATA,
+    // NOTIF_CONFIG_DATA.
+    let implemented = 0b11 | 1 << 29 | 1 << 32 | 1 << 33 | 1 << 34 | 1 << 36 | 1 << 38 | 1 << 39;
     assert_eq!(accepted & !implemented, 0, "accepted {accepted:#x}");
     guest.follow(500);
     guest.finish();
+}
+
+#[test]
+fn kicks_have_the_width_and_value_that_was_agreed_on() {
+    let letter = Behaviour::letter();
+    for kicks in [0, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, NOTIFICATION_DATA | NOTIF_CONFIG_DATA] {
+        for rings in [0, RING_PACKED] {
+            let features = letter.features | kicks | rings;
+            let mut guest = bring_up(letter.clone().with_features(features));
+            assert_eq!(guest.device(|b, _| b.common.accepted()) & (kicks | rings), kicks | rings);
+            for pages in [3000, 10, 8000, 0] {
+                guest.follow(pages);
+            }
+            guest.finish();
+        }
+    }
 }
 
 #[test]

@@ -203,6 +203,7 @@ impl CommonConfig {
             0x1a => queue.map_or(NO_VECTOR, |q| q.vector).into(),
             0x1c => queue.is_some_and(|q| q.enabled).into(),
             0x1e => queue.map_or(0, |q| behaviour.notify_off.unwrap_or(q.index)).into(),
+            0x38 => queue.map_or(0, |q| config_data(q.index).into()),
             0x20..0x38 => queue.and_then(|q| q.halves[(offset as usize - 0x20) / 4]).unwrap_or(0),
             _ => 0,
         }
@@ -416,6 +417,11 @@ impl CommonConfig {
             bus.misstep("FEAT-01", format!("queue {} enabled without its feature", queue.index));
         }
     }
+}
+
+/// What a queue is kicked with once `NOTIF_CONFIG_DATA` is accepted: not its index.
+pub fn config_data(index: u16) -> u16 {
+    0x701 + 3 * index
 }
 
 /// Word `select` of 64 feature bits.

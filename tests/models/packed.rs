@@ -82,6 +82,18 @@ impl PackedRing {
         (available == wrap && used != wrap).then_some(descriptor)
     }
 
+    /// How far the driver has got, as a kick says it: the offset and, as the top bit, the wrap counter.
+    pub fn published(&self, bus: &Bus) -> u16 {
+        let mut position = self.next_available;
+        for _ in 0..self.size {
+            if self.available(position, bus).is_none() {
+                break;
+            }
+            position = self.step(position);
+        }
+        position.0 | u16::from(position.1) << 15
+    }
+
     /// Chains that the driver has made available and the device not yet taken.
     pub fn waiting(&self, bus: &Bus) -> u16 {
         let (mut position, mut chains) = (self.next_available, 0);

@@ -134,6 +134,14 @@ impl QueueModel {
         self.address(0)
     }
 
+    /// How far the driver has got, as a kick says it.
+    pub fn published(&self, bus: &Bus) -> u16 {
+        match &self.packed {
+            Some(ring) => ring.published(bus),
+            None => self.load16(self.ring.avail_ring() + 2, bus),
+        }
+    }
+
     /// The three areas: name, address, length, alignment.
     fn parts(&self, packed: bool) -> [(&'static str, u64, u64, u64); 3] {
         let size = u64::from(self.size());

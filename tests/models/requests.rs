@@ -3,6 +3,7 @@
 use super::balloon::{Balloon, Statistic};
 use super::behaviour::{Behaviour, Handling, Numbering, feature};
 use super::bus::Bus;
+use super::common_config::config_data;
 use super::pages::{pfns, take_deflated, take_inflated};
 use super::queue::{Purpose, QueueModel, Request};
 use super::ram::HostSide;
@@ -10,7 +11,12 @@ use super::ram::HostSide;
 impl Balloon {
     pub(super) fn kick(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
         let multiplier = u64::from(self.behaviour.layout.notify_multiplier());
-        let index = offset.checked_div(multiplier).unwrap_or(value.into()) as u16;
+        let named = if self.common.accepted() & feature::NOTIF_CONFIG_DATA == 0 {
+            value as u16
+        } else {
+            (value as u16).wrapping_sub(config_data(0)) / 3
+        };
+        let index = offset.checked_div(multiplier).unwrap_or(named.into()) as u16;
         if offset == u64::from(index) * multiplier {
             self.kick_queue(index, width, value, bus);
         } else {
@@ -20,13 +26,19 @@ impl Balloon {
 
     /// A kick that arrived at the doorbell of a queue.
     pub(super) fn kick_queue(&mut self, index: u16, width: u8, value: u32, bus: &mut Bus) {
-        let live = self.common.live();
+        let (live, accepted) = (self.common.live(), self.common.accepted());
         let now = bus.now;
         let Some(queue) = self.common.queues.get_mut(usize::from(index)).filter(|q| q.enabled) else {
             return bus.misstep("PCI-NOTIF-03", format!("kick of queue {index}, which is not enabled"));
         };
-        if width != 2 || value != u32::from(index) {
-            bus.misstep("PCI-NOTIF-01", format!("kick of queue {index} with {value:#x} in {width} bytes"));
+        let name = if accepted & feature::NOTIF_CONFIG_DATA == 0 { index } else { config_data(index) };
+        let (clause, right) = if accepted & feature::NOTIFICATION_DATA == 0 {
+            ("PCI-NOTIF-01", (2, u32::from(name)))
+        } else {
+            ("PCI-NOTIF-02", (4, u32::from(queue.published(bus)) << 16 | u32::from(name)))
+        };
+        if (width, value) != right {
+            bus.misstep(clause, format!("kick of queue {index} with {value:#x} in {width} bytes, not {right:x?}"));
         }
         if !live {
             bus.misstep("INIT-14", format!("queue {index} kicked before DRIVER_OK"));

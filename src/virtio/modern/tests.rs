@@ -160,26 +160,68 @@ fn a_doorbell_outside_of_the_doorbells_or_off_its_boundary_is_refused() {
     }
 }
 
-#[test]
-fn a_kick_is_one_store_of_16_bits_and_selects_no_queue() {
+/// What is written by a kick of queue 1 after 77 buffers, with these features accepted, by a device that calls it 0x701.
+fn kick_with(features: Features) -> Vec<Access> {
     use crate::virtio::device::Device;
     use crate::virtio::negotiation::Wanted;
     let mut fixture = fixture();
-    let transport = fixture.transport();
+    let mut transport = fixture.transport();
+    transport.notify_address = 0x1000;
+    let features = Features::VERSION_1 | features;
     fixture.common.script(common::DEVICE_STATUS, 0);
-    fixture.common.script(common::DEVICE_FEATURE, 0);
-    fixture.common.script(common::DEVICE_FEATURE, 1);
+    fixture.common.script(common::DEVICE_FEATURE, features.words()[0].into());
+    fixture.common.script(common::DEVICE_FEATURE, features.words()[1].into());
     fixture.common.hold(common::QUEUE_SIZE, &64u16.to_le_bytes());
     fixture.common.hold(common::QUEUE_NOTIFY_OFF, &1u16.to_le_bytes());
-    let wanted = Wanted { implemented: Features::VERSION_1, declined: Features::empty(), dependencies: &[] };
+    fixture.common.hold(common::QUEUE_NOTIF_CONFIG_DATA, &0x701u16.to_le_bytes());
+    let wanted = Wanted { implemented: features, declined: Features::empty(), dependencies: &[] };
     let device = Device::new(transport, &fixture.platform).unwrap().acknowledge().driver();
     let mut device = device.negotiate(&wanted).unwrap();
     let doorbell = device.enable_queue(queue(1), 64, ADDRESSES).unwrap();
     let mut device = device.driver_ok();
     fixture.common.writes();
     device.kick(doorbell, Kick { progress: 77 });
-    assert_eq!(fixture.notify.writes(), [('w', 16, 4, 1)]);
-    assert!(fixture.common.writes().is_empty());
+    assert!(fixture.common.writes().is_empty(), "a kick selects no queue");
+    fixture.notify.writes()
+}
+
+#[test]
+fn a_kick_is_one_store_of_the_width_and_value_that_was_negotiated() {
+    let (data, config) = (Features::NOTIFICATION_DATA, Features::NOTIF_CONFIG_DATA);
+    assert_eq!(kick_with(Features::empty()), [('w', 16, 4, 1)]);
+    assert_eq!(kick_with(config), [('w', 16, 4, 0x701)]);
+    assert_eq!(kick_with(data), [('w', 32, 4, 77 << 16 | 1)]);
+    assert_eq!(kick_with(data | config), [('w', 32, 4, 77 << 16 | 0x701)]);
+}
+
+#[test]
+fn a_wide_kick_that_leaves_the_doorbells_or_is_misaligned_is_refused() {
+    for (notify_off, multiplier, address, accepted) in
+        [(63u16, 4u32, 0x1000, true), (127, 2, 0x1000, false), (1, 2, 0x1000, false), (63, 4, 0x1002, false)]
+    {
+        let mut fixture = fixture();
+        fixture.capabilities.notify.multiplier = multiplier;
+        let mut transport = fixture.transport();
+        transport.notify_address = address;
+        transport.set_features(Features::NOTIFICATION_DATA);
+        fixture.common.hold(common::QUEUE_SIZE, &128u16.to_le_bytes());
+        fixture.common.hold(common::QUEUE_NOTIFY_OFF, &notify_off.to_le_bytes());
+        let outcome = transport.enable_queue(queue(0), 128, ADDRESSES);
+        assert_eq!(outcome.is_ok(), accepted, "{notify_off} * {multiplier} at {address}");
+    }
+}
+
+#[test]
+fn a_name_for_kicks_that_is_not_in_the_structure_is_not_on_offer() {
+    for (length, offered) in [(0x38, false), (0x39, false), (0x3a, true)] {
+        let mut fixture = fixture();
+        fixture.common = LoggedRegisters::new(length);
+        fixture.platform.windows[0].1 = fixture.common.clone();
+        fixture.capabilities.common.length = length as u64;
+        let mut transport = fixture.transport();
+        fixture.common.hold(common::DEVICE_FEATURE, &[0xff; 4]);
+        assert_eq!(transport.features().contains(Features::NOTIF_CONFIG_DATA), offered, "{length:#x} bytes");
+    }
 }
 
 #[test]

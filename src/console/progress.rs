@@ -59,16 +59,16 @@ impl Movement {
     }
 }
 
-/// `balloon 128 of 256 MiB  50 %  1.25 GiB/s`
+/// `inflating balloon by 128 of 256 MiB  50 % 1.25 GiB/s`
 impl fmt::Display for Movement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let direction = if self.target < self.from { "deflating" } else { "inflating" };
         let rate = self.hundredths();
         write!(
             f,
-            "{direction} balloon {} of {} MiB {:>3} % {}.{:02} GiB/s",
-            self.actual / MIB,
-            self.target / MIB,
+            "{direction} balloon by {} of {} MiB {:>3} % {}.{:02} GiB/s",
+            self.moved() / MIB,
+            self.target.abs_diff(self.from) / MIB,
             self.percent(),
             rate / 100,
             rate % 100
@@ -87,7 +87,7 @@ mod tests {
     fn half_way_in_a_tenth_of_a_second() {
         let mut movement = Movement::begin(0, 256 * MIB, 5 * SECOND);
         movement.advance(128 * MIB, 5 * SECOND + SECOND / 10);
-        assert_eq!(movement.to_string(), "inflating balloon 128 of 256 MiB  50 % 1.25 GiB/s");
+        assert_eq!(movement.to_string(), "inflating balloon by 128 of 256 MiB  50 % 1.25 GiB/s");
         assert!(!movement.is_done());
     }
 
@@ -95,7 +95,7 @@ mod tests {
     fn deflation_counts_the_way_down() {
         let mut movement = Movement::begin(2 * GIB, 0, 0);
         movement.advance(0, 2 * SECOND);
-        assert_eq!(movement.to_string(), "deflating balloon 0 of 0 MiB 100 % 1.00 GiB/s");
+        assert_eq!(movement.to_string(), "deflating balloon by 2048 of 2048 MiB 100 % 1.00 GiB/s");
         assert!(movement.is_done());
     }
 

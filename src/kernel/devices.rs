@@ -7,7 +7,7 @@ use ballonet::boot::RegionKind;
 use ballonet::machine::Machine;
 use ballonet::memory::PhysRange;
 use ballonet::pci::listing::{Details, Line};
-use ballonet::pci::{AddressRange, BusRange, HostWindows, Tree};
+use ballonet::pci::{AddressRange, AssignError, BusRange, HostWindows, Tree};
 use ballonet::platform::Platform;
 use log::{info, warn};
 
@@ -26,7 +26,11 @@ pub fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     let windows = host_windows(machine, &tree);
     let assignment = tree.assign_addresses(machine.config(), &windows);
     for error in &assignment.errors {
-        warn!("PCI: {error}");
+        match error {
+            // Ports are the old way to a device; without a window for them it has another.
+            AssignError::NoRoom(bar) if bar.is_io() && windows.io.is_empty() => info!("PCI: no ports for {bar} here"),
+            _ => warn!("PCI: {error}"),
+        }
     }
     if !assignment.placed.is_empty() {
         info!("PCI: BARs that firmware left without an address, and that have one now: {}", assignment.placed.len());

@@ -13,24 +13,30 @@ use super::{log, stack};
 /// Most return addresses that a backtrace holds.
 const DEPTH: usize = 16;
 
-/// The fields of a page fault's error code (SDM vol. 3, 5.7).
-pub(super) struct PageFaultError(pub(super) u64);
+/// What a page fault's error code says (SDM vol. 3, 5.7).
+pub(super) struct PageFaultError {
+    /// The error code.
+    pub(super) code: u64,
+    /// The address that was accessed.
+    pub(super) address: u64,
+}
 
 impl core::fmt::Display for PageFaultError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(if self.0 & 0x10 != 0 {
-            "instruction fetch from"
-        } else if self.0 & 2 != 0 {
-            "write to"
+        f.write_str(if self.code & 0x10 != 0 {
+            "instruction fetch"
+        } else if self.code & 2 != 0 {
+            "write"
         } else {
-            "read of"
+            "read"
         })?;
-        f.write_str(if self.0 & 8 != 0 {
-            " an entry with reserved bits set"
-        } else if self.0 & 1 != 0 {
-            " a page that does not allow it"
+        write!(f, " at {:#x}", self.address)?;
+        f.write_str(if self.code & 8 != 0 {
+            ", where a page table entry has reserved bits set"
+        } else if self.code & 1 != 0 {
+            ", where the page does not allow it"
         } else {
-            " a page that is not present"
+            ", where no page is present"
         })
     }
 }
@@ -95,7 +101,7 @@ pub fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + 
     if log::is_text() {
         let _ = write!(log::Raw, "\nFAULT {name} (vector {vector}), error code {:#x}", frame.error_code);
         if vector == 14 {
-            let _ = write!(log::Raw, "\n  {} {:#x}", PageFaultError(frame.error_code), address);
+            let _ = write!(log::Raw, "\n  {}", PageFaultError { code: frame.error_code, address });
         }
         let _ = write!(log::Raw, "\n  rip {:#018x}  rsp {:#018x}  rflags {:#x}", frame.rip, frame.rsp, frame.rflags);
         for (index, (name, value)) in general_registers(frame).into_iter().enumerate() {
@@ -124,7 +130,7 @@ pub fn report_panic(info: &PanicInfo<'_>) -> ! {
 }
 
 fn print_backtrace(addresses: impl Iterator<Item = u64>) {
-    let _ = log::Raw.write_str("\n  backtrace (addr2line -fe KERNEL ADDRESS):");
+    let _ = log::Raw.write_str("\n  backtrace (addr2line -Cfpie KERNEL ADDRESS):");
     for address in addresses {
         let _ = write!(log::Raw, "\n    {address:#018x}");
     }

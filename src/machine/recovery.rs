@@ -90,7 +90,7 @@ impl fmt::Display for Fault {
         let name = exception_name(self.vector()).unwrap_or("reserved vector");
         write!(f, "{name} at {:#x}, error code {:#x}", self.frame.rip, self.frame.error_code)?;
         if self.vector() == 14 {
-            write!(f, ": {} {:#x}", PageFaultError(self.frame.error_code), self.address)?;
+            write!(f, ": {}", PageFaultError { code: self.frame.error_code, address: self.address })?;
         }
         Ok(())
     }

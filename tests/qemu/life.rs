@@ -20,6 +20,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             let qemu = || Qemu::new(version).machine(machine);
             trials.push(trial(name("poweroff_ends_qemu_with_success"), qemu(), poweroff));
             trials.push(trial(name("reboot_starts_afresh"), qemu(), reboot));
+            let small = qemu().memory(64 * MIB);
+            trials.push(trial(name("reboot_after_all_memory_was_written"), small, reboot_after_writing));
         }
     }
     let newest = || Qemu::new(Version::Newest);
@@ -60,6 +62,24 @@ fn reboot(vm: &mut Vm) -> Outcome {
     vm.serial.type_line("reboot")?;
     vm.event("ready")?;
     vm.balloon_to(vm.memory)
+}
+
+/// QEMU writes only a part of the start info when it boots again; what the kernel left of the rest has to make sense.
+fn reboot_after_writing(vm: &mut Vm) -> Outcome {
+    let complaints = |vm: &Vm| vm.serial.all().iter().filter(|line| line.text.contains("boot information")).count();
+    vm.event("ready")?;
+    let first = complaints(vm);
+    vm.ask("mem hold 10T", "held")?;
+    vm.ask("mem release", "console")?;
+    vm.serial.type_line("reboot")?;
+    vm.event("ready")?;
+    let both = complaints(vm);
+    ensure!(
+        both == 2 * first,
+        "the second boot finds {} faults in what the loader says, the first {first}",
+        both - first
+    );
+    vm.balloon_to(vm.memory / 2)
 }
 
 /// The host asks for all of the memory. The guest gives what it can, says once that it stops there, and lives.

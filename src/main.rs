@@ -63,6 +63,9 @@ fn tell_no_device(refused: usize) {
     }
 }
 
+/// Bytes from the serial line that are dealt with before the balloons get their turn again.
+const INPUT_A_ROUND: usize = 256;
+
 /// Serves balloons and console until the console says to end.
 fn serve(machine: &mut Machine, tree: &Tree, balloons: &mut Balloons) -> Outcome {
     let mut console = Console::new(machine.options().term);
@@ -74,7 +77,8 @@ fn serve(machine: &mut Machine, tree: &Tree, balloons: &mut Balloons) -> Outcome
     loop {
         balloons.serve(machine);
         console.draw_if_moving(balloons);
-        while let Some(byte) = serial::read_input() {
+        // A line that never falls silent must not keep the balloons waiting.
+        for byte in core::iter::from_fn(serial::read_input).take(INPUT_A_ROUND) {
             let mut context = Context { machine, tree, balloons, held: &mut held };
             let outcome = console.feed(byte, &mut context);
             if outcome != Outcome::Done {

@@ -21,8 +21,13 @@ use support::{Outcome, Qemu, Vm, on};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = [matrix::trials(), layouts::trials(), life::trials(), commands::trials()];
-    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+    let some = [matrix::trials(), layouts::trials(), life::trials(), commands::trials()];
+    let mut trials: Vec<_> = some.into_iter().flatten().collect();
+    // Not even listed unasked: there are too many.
+    if arguments.ignored || arguments.include_ignored {
+        trials.extend(matrix::full());
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// A test on a virtual machine of its own.

@@ -17,6 +17,7 @@ mod driver {
     mod legacy;
     mod legacy_hand;
     mod packed_hand;
+    mod queue_reset;
     mod rings;
     mod schedules;
     mod statistics;

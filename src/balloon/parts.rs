@@ -5,8 +5,8 @@ use crate::memory::FrameRun;
 use crate::pci::{Command, Function};
 use crate::platform::{DmaExhausted, PageFrames, Platform};
 use crate::virtio::{
-    Alignment, Interrupts, Layout, QueueOptions, Quiesced, RingFormat, RingLayout, Transport, TransportError,
-    TransportKind, UsedLength, Virtqueue,
+    Alignment, Interrupts, Layout, QueueIndex, QueueOptions, Quiesced, RingFormat, RingLayout, Transport,
+    TransportError, TransportKind, UsedLength, Virtqueue,
 };
 
 /// A queue of the balloon.
@@ -39,6 +39,7 @@ pub(super) fn layout(transport: TransportKind, format: RingFormat, size: u16) ->
 /// Allocates a queue.
 pub(super) fn allocate<P: Platform, T>(
     platform: &mut P,
+    index: QueueIndex,
     layout: RingLayout,
     transport: TransportKind,
     event_idx: bool,
@@ -49,7 +50,7 @@ pub(super) fn allocate<P: Platform, T>(
         TransportKind::Legacy => UsedLength::Ignored,
     };
     let options = QueueOptions { event_idx, indirect_entries: 0, used_length };
-    Virtqueue::allocate(platform, layout, options)
+    Virtqueue::allocate(platform, index, layout, options)
 }
 
 impl<P: Platform> Parts<P> {

@@ -33,6 +33,7 @@ const fn implemented(transport: TransportKind) -> Features {
         TransportKind::Modern => {
             let kicks = Features::NOTIFICATION_DATA.union(Features::NOTIF_CONFIG_DATA);
             let features = features.union(Features::VERSION_1).union(Features::RING_PACKED).union(kicks);
+            let features = features.union(Features::RING_RESET);
             features.union(Features::ACCESS_PLATFORM)
         }
     };
@@ -168,14 +169,14 @@ fn set_up<P: Platform + MemoryStatistics>(
     };
     let inflate_layout = layout_of(numbers.inflate)?;
     let deflate_layout = layout_of(numbers.deflate)?;
-    let inflate = parts.inflate.insert(allocate::<P, _>(platform, inflate_layout, kind, event_idx)?);
-    let deflate = parts.deflate.insert(allocate::<P, _>(platform, deflate_layout, kind, event_idx)?);
+    let inflate = parts.inflate.insert(allocate::<P, _>(platform, numbers.inflate, inflate_layout, kind, event_idx)?);
+    let deflate = parts.deflate.insert(allocate::<P, _>(platform, numbers.deflate, deflate_layout, kind, event_idx)?);
     let window = options.window.clamp(1, 256).min(inflate.size()).min(deflate.size());
     let requests = parts.requests.insert(Requests::allocate(platform, window)?);
     let mut statistics_queue = match statistics {
         Some(queue) => {
             let layout = layout_of(queue)?;
-            Some((queue, parts.statistics.insert(allocate::<P, ()>(platform, layout, kind, event_idx)?)))
+            Some((queue, parts.statistics.insert(allocate::<P, ()>(platform, queue, layout, kind, event_idx)?)))
         }
         None => None,
     };

@@ -64,7 +64,7 @@ impl Entropy {
         let mode = Some(InterruptMode::PerQueue);
         let interrupts = must(find_vqs(machine, &mut device, (&function, &bars), "entropy", &queues, mode));
         let layout = Layout::new(8, Alignment::Modern).expect("a power of two");
-        let queue = must(SplitQueue::allocate(machine, layout, Default::default()));
+        let queue = must(SplitQueue::allocate(machine, index, layout, Default::default()));
         let doorbell = must(device.enable_queue(index, layout.size(), queue.addresses()));
         let buffer = must(machine.allocate_dma(BYTES as usize, BYTES as usize));
         Ok(Self { function, bars, device: device.driver_ok(), queue, doorbell, buffer, interrupts })

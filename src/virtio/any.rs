@@ -12,7 +12,9 @@ use super::legacy::Legacy;
 use super::modern::Modern;
 use super::queue::Kick;
 use super::spec::{Features, Status};
-use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
+use super::transport::{
+    Doorbell, QueueAddresses, QueueIndex, QueueResetState, Transport, TransportError, TransportKind,
+};
 use crate::pci::{BarWindow, Bdf, MsixVector};
 use crate::platform::{Platform, Registers};
 
@@ -113,6 +115,14 @@ impl<R: Registers + Send + Sync + 'static> Transport for AnyTransport<R> {
         addresses: QueueAddresses,
     ) -> Result<Doorbell, TransportError> {
         either!(self, transport => transport.enable_queue(queue, size, addresses))
+    }
+
+    fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
+        either!(self, transport => transport.start_queue_reset(queue))
+    }
+
+    fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
+        either!(self, transport => transport.queue_reset_state(queue))
     }
 
     #[inline]

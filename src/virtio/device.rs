@@ -6,11 +6,15 @@
 
 use super::negotiation::{self, NegotiationError, Wanted};
 use super::queue::Kick;
+use super::quiesced::{QueueQuiesced, Quiesced};
 use super::spec::{Features, Status};
-use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
+use super::transport::{
+    Doorbell, QueueAddresses, QueueIndex, QueueResetState, Transport, TransportError, TransportKind,
+};
+use crate::pci::MsixVector;
 use crate::platform::Platform;
 
-/// How long a reset may take, in nanoseconds. Real devices take microseconds; the specification sets no limit.
+/// How long a reset, of the device or of one queue, may take, in nanoseconds. Real devices take microseconds; the specification sets no limit.
 const RESET_LIMIT: u64 = 2_000_000_000;
 
 /// State: reset, and nothing said.
@@ -36,20 +40,6 @@ pub struct FeaturesOk {
 #[derive(Debug)]
 pub struct DriverOk {
     features: Features,
-}
-
-/// Proof that the device has let go of all memory: it was reset, or is not there any more.
-///
-/// Only with it can a queue give back what the device never finished.
-#[derive(Debug)]
-pub struct Quiesced(());
-
-impl Quiesced {
-    /// For tests of queues without a device.
-    #[cfg(test)]
-    pub(super) const fn for_test() -> Self {
-        Self(())
-    }
 }
 
 /// A device in state `S`.
@@ -119,7 +109,7 @@ impl<T: Transport, S> Device<T, S> {
     pub fn quiesce<P: Platform>(mut self, platform: &P, failed: bool) -> (T, Result<Quiesced, TransportError>) {
         let outcome = match reset(&mut self.transport, platform) {
             // A device that is not there does not use memory.
-            Ok(()) | Err(TransportError::Gone(_)) => Ok(Quiesced(())),
+            Ok(()) | Err(TransportError::Gone(_)) => Ok(Quiesced::new()),
             Err(error) => Err(error),
         };
         if failed {
@@ -239,6 +229,45 @@ impl<T: Transport> Device<T, DriverOk> {
         self.transport.ring(&self.state, doorbell, kick);
     }
 
+    /// Resets one queue, so that the device lets go of its memory and of what is in flight there; the others go on
+    /// (2.6.1). Its interrupts may still be on their way: they find nothing.
+    ///
+    /// # Errors
+    /// When `RING_RESET` was not negotiated, the device is gone, or it does not finish the reset. It may then go on using
+    /// the memory, until it is reset as a whole.
+    #[doc(alias = "disable_vq_and_reset")]
+    pub fn reset_queue<P: Platform>(
+        &mut self,
+        queue: QueueIndex,
+        platform: &P,
+    ) -> Result<QueueQuiesced, TransportError> {
+        if !self.state.features.contains(Features::RING_RESET) {
+            return Err(TransportError::NoQueueReset { function: self.transport.function(), queue });
+        }
+        reset_queue(&mut self.transport, queue, platform)?;
+        Ok(QueueQuiesced::new(queue))
+    }
+
+    /// Puts a queue that was reset to use again, set up from scratch (2.6.1.2): size, memory and vector may be other
+    /// ones than before. `vector` is the entry of the MSI-X table that it raises, of which
+    /// [`super::Interrupts::queue_vector`] knows.
+    ///
+    /// # Errors
+    /// When the device does not take the vector, the size or the addresses. The queue then stays idle until the device
+    /// is reset.
+    #[doc(alias = "enable_vq_after_reset")]
+    pub fn enable_queue_again(
+        &mut self,
+        proof: QueueQuiesced,
+        vector: Option<MsixVector>,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError> {
+        let queue = proof.spend();
+        self.transport.set_queue_vector(queue, vector)?;
+        self.transport.enable_queue(queue, size, addresses)
+    }
+
     /// Writes a 32-bit field of the device configuration, in one store.
     ///
     /// # Errors
@@ -262,6 +291,35 @@ fn reset<T: Transport, P: Platform>(transport: &mut T, platform: &P) -> Result<(
         if waited >= RESET_LIMIT {
             let function = transport.function();
             return Err(TransportError::ResetTimeout { function, waited_ms: waited / 1_000_000, status });
+        }
+        platform.relax();
+    }
+}
+
+/// Resets a queue and waits until it has happened (2.6.1.1, 4.1.4.3.2).
+fn reset_queue<T: Transport, P: Platform>(
+    transport: &mut T,
+    queue: QueueIndex,
+    platform: &P,
+) -> Result<(), TransportError> {
+    let start = platform.now();
+    transport.start_queue_reset(queue)?;
+    loop {
+        // As for the device: the clock before the registers.
+        let waited = platform.now().saturating_sub(start);
+        let state = transport.queue_reset_state(queue)?;
+        if state.is_done() {
+            return Ok(());
+        }
+        if waited >= RESET_LIMIT {
+            let (function, QueueResetState { reset, enabled }) = (transport.function(), state);
+            return Err(TransportError::QueueResetTimeout {
+                function,
+                queue,
+                waited_ms: waited / 1_000_000,
+                reset,
+                enabled,
+            });
         }
         platform.relax();
     }

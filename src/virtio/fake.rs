@@ -7,7 +7,9 @@ use core::cell::{Cell, RefCell};
 use super::device::DriverOk;
 use super::queue::Kick;
 use super::spec::{Features, Status};
-use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
+use super::transport::{
+    Doorbell, QueueAddresses, QueueIndex, QueueResetState, Transport, TransportError, TransportKind,
+};
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin, MsixVector};
 use crate::platform::{DmaExhausted, DmaMemory, Handler, MapError, Platform, Registers, Vector, VectorError};
 
@@ -240,6 +242,19 @@ pub(crate) struct FakeTransport {
     pub(crate) kicks: usize,
     /// A reset was asked for and is not over.
     pub(crate) resetting: bool,
+    /// What the registers of a queue under reset read as, one look after the other; the last of them for ever.
+    pub(crate) queue_reset: Vec<QueueResetState>,
+    /// What was done to queues, in order.
+    pub(crate) queue_steps: Vec<QueueStep>,
+}
+
+/// A step of a queue's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueueStep {
+    Reset(u16),
+    Look(u16),
+    Vector(u16, Option<u16>),
+    Enable(u16, u16, u64),
 }
 
 impl Transport for FakeTransport {
@@ -312,11 +327,33 @@ impl Transport for FakeTransport {
     fn set_config_vector(&mut self, _: Option<MsixVector>) -> Result<(), TransportError> {
         Ok(())
     }
-    fn set_queue_vector(&mut self, _: QueueIndex, _: Option<MsixVector>) -> Result<(), TransportError> {
+    fn set_queue_vector(&mut self, queue: QueueIndex, vector: Option<MsixVector>) -> Result<(), TransportError> {
+        self.queue_steps.push(QueueStep::Vector(queue.number(), vector.map(MsixVector::number)));
         Ok(())
     }
-    fn enable_queue(&mut self, _: QueueIndex, _: u16, _: QueueAddresses) -> Result<Doorbell, TransportError> {
+    fn enable_queue(
+        &mut self,
+        queue: QueueIndex,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError> {
+        self.queue_steps.push(QueueStep::Enable(queue.number(), size, addresses.descriptors));
         Ok(Doorbell { offset: 0, number: 0 })
+    }
+    fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
+        self.queue_steps.push(QueueStep::Reset(queue.number()));
+        Ok(())
+    }
+    fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
+        if self.gone {
+            return Err(TransportError::Gone(self.function()));
+        }
+        self.queue_steps.push(QueueStep::Look(queue.number()));
+        let state = self.queue_reset[0];
+        if self.queue_reset.len() > 1 {
+            self.queue_reset.remove(0);
+        }
+        Ok(state)
     }
     fn ring(&mut self, _: &DriverOk, _: Doorbell, _: Kick) {
         assert_eq!(self.status.get() & 4, 4, "kicked before DRIVER_OK");

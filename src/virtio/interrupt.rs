@@ -189,6 +189,12 @@ impl<R: Registers> Interrupts<R> {
         Some(platform.vector_affinity(vector))
     }
 
+    /// The entry of the MSI-X table that a queue raises, for when it is set up anew; `None` where it raises none.
+    pub fn queue_vector(&self, queue: QueueIndex) -> Option<MsixVector> {
+        let name = self.queues.iter().find(|known| known.index == queue)?.name;
+        MsixVector::new(self.entry_of(name)?)
+    }
+
     /// The entry of the MSI-X table that a queue raises. Entry 0 is for configuration changes.
     fn entry_of(&self, queue: &str) -> Option<u16> {
         let position = self.queues.iter().position(|known| known.name == queue)?;

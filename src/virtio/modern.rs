@@ -11,7 +11,9 @@ use super::capability::{Capabilities, SharedMemory};
 use super::device::DriverOk;
 use super::queue::Kick;
 use super::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
-use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
+use super::transport::{
+    Doorbell, QueueAddresses, QueueIndex, QueueResetState, Transport, TransportError, TransportKind,
+};
 use crate::pci::{BarWindow, Bdf, MsixVector};
 use crate::platform::{MapError, Platform, Registers};
 
@@ -168,12 +170,15 @@ impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
             self.common.write32(common::DEVICE_FEATURE_SELECT, select);
             *word = self.common.read32(common::DEVICE_FEATURE);
         }
-        let offered = Features::from_words(words);
-        // What a kick is to carry instead of the queue's number has to be in the structure.
-        if self.common.len() < common::QUEUE_NOTIF_CONFIG_DATA + 2 {
-            return offered.difference(Features::NOTIF_CONFIG_DATA);
-        }
-        offered
+        // Features that come with a register of their own are on offer where the structure has it.
+        let missing = [
+            (Features::NOTIF_CONFIG_DATA, common::QUEUE_NOTIF_CONFIG_DATA),
+            (Features::RING_RESET, common::QUEUE_RESET),
+        ]
+        .into_iter()
+        .filter(|(_, register)| self.common.len() < register + 2)
+        .fold(Features::empty(), |missing, (feature, _)| missing | feature);
+        Features::from_words(words).difference(missing)
     }
 
     fn set_features(&mut self, features: Features) {
@@ -260,14 +265,37 @@ impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
             return Err(TransportError::QueueEnable { function, queue, enabled });
         }
         let doorbell = self.doorbell(queue)?;
-        if size != most {
-            self.common.write16(common::QUEUE_SIZE, size);
-        }
+        // Also where it is what the register says: after a reset of the queue there are devices that say the largest size
+        // and mean the last one.
+        self.common.write16(common::QUEUE_SIZE, size);
         self.common.write64(common::QUEUE_DESC, addresses.descriptors);
         self.common.write64(common::QUEUE_DRIVER, addresses.driver);
         self.common.write64(common::QUEUE_DEVICE, addresses.device);
         self.common.write16(common::QUEUE_ENABLE, 1);
         Ok(doorbell)
+    }
+
+    fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
+        if !self.accepted.contains(Features::RING_RESET) {
+            return Err(TransportError::NoQueueReset { function: self.function, queue });
+        }
+        self.select(queue);
+        self.common.write16(common::QUEUE_RESET, 1);
+        Ok(())
+    }
+
+    fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
+        if !self.accepted.contains(Features::RING_RESET) {
+            return Err(TransportError::NoQueueReset { function: self.function, queue });
+        }
+        self.select(queue);
+        let reset = self.common.read16(common::QUEUE_RESET);
+        let enabled = self.common.read16(common::QUEUE_ENABLE);
+        if reset == u16::MAX || enabled == u16::MAX {
+            // They may be what a device has there, or the bus's answer for nobody.
+            self.status()?;
+        }
+        Ok(QueueResetState { reset, enabled })
     }
 
     #[inline]

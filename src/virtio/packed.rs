@@ -12,13 +12,13 @@
 use alloc::vec::Vec;
 
 use super::barrier;
-use super::device::Quiesced;
 use super::extent::Extent;
 use super::indirect::Tables;
 use super::queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Refusal, Rejected};
+use super::quiesced::Stopped;
 use super::shadow::{Request, Shadow};
 use super::spec::{DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE};
-use super::transport::QueueAddresses;
+use super::transport::{QueueAddresses, QueueIndex};
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
 
 mod layout;
@@ -38,6 +38,7 @@ struct Place(u16);
 /// A packed virtqueue with its memory.
 #[derive(Debug)]
 pub struct PackedQueue<M, T> {
+    index: QueueIndex,
     ring: Ring<M>,
     tables: Option<Tables<M>>,
     options: QueueOptions,
@@ -58,17 +59,22 @@ pub struct PackedQueue<M, T> {
 }
 
 impl<M: DmaMemory, T> PackedQueue<M, T> {
-    /// A queue of `layout` in memory from `platform`.
+    /// The queue with this number, of `layout` and in memory from `platform`.
     ///
     /// # Errors
     /// When there is no memory for it; what was taken has been given back.
-    pub fn allocate<P>(platform: &mut P, layout: PackedLayout, options: QueueOptions) -> Result<Self, DmaExhausted>
+    pub fn allocate<P>(
+        platform: &mut P,
+        index: QueueIndex,
+        layout: PackedLayout,
+        options: QueueOptions,
+    ) -> Result<Self, DmaExhausted>
     where
         P: Platform<Memory = M>,
     {
         let memory = platform.allocate_dma(layout.bytes(), layout.align())?;
         match Tables::allocate(platform, layout.size(), options) {
-            Ok(tables) => Ok(Self::new(memory, tables, layout, options)),
+            Ok(tables) => Ok(Self::new(index, memory, tables, layout, options)),
             Err(error) => {
                 platform.release_dma(memory);
                 Err(error)
@@ -77,8 +83,15 @@ impl<M: DmaMemory, T> PackedQueue<M, T> {
     }
 
     /// A queue in `memory`, zeroed and laid out as `layout`; `tables` as the options ask for.
-    fn new(memory: M, tables: Option<Tables<M>>, layout: PackedLayout, options: QueueOptions) -> Self {
+    fn new(
+        index: QueueIndex,
+        memory: M,
+        tables: Option<Tables<M>>,
+        layout: PackedLayout,
+        options: QueueOptions,
+    ) -> Self {
         Self {
+            index,
             ring: Ring::new(memory, layout),
             tables,
             options,
@@ -105,7 +118,7 @@ impl<M: DmaMemory, T> PackedQueue<M, T> {
     }
 
     /// Gives the memory back to the platform, and what was outstanding to the caller.
-    pub fn release<P>(mut self, platform: &mut P, proof: &Quiesced) -> Vec<T>
+    pub fn release<P>(mut self, platform: &mut P, proof: &impl Stopped) -> Vec<T>
     where
         P: Platform<Memory = M>,
     {
@@ -320,7 +333,12 @@ impl<M: DmaMemory, T> Queue<T> for PackedQueue<M, T> {
         self.set_wish(Suppression::Disable);
     }
 
-    fn drain(&mut self, _proof: &Quiesced) -> Vec<T> {
+    fn index(&self) -> QueueIndex {
+        self.index
+    }
+
+    fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
+        assert!(proof.covers(self.index), "{proof:?} is no proof for queue {}", self.index);
         self.free = 0;
         self.shadow.drain()
     }

@@ -2,14 +2,15 @@
 //!
 //! What a driver lends to the device it moves into the queue as a *token*, and gets back when the device is done:
 //! while a buffer is in flight nobody else owns it. After the device has been reset, [`Queue::drain`] gives back what
-//! it never finished.
+//! it never finished; so it does after a reset of the queue alone.
 
 use alloc::vec::Vec;
 
 use derive_more::{Display, Error};
 
-use super::device::Quiesced;
+use super::quiesced::Stopped;
 use super::spec::{DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE};
+use super::transport::QueueIndex;
 
 /// A contiguous piece of memory that the device reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,7 +232,10 @@ pub trait Queue<T> {
     /// Asks for no interrupts. They may come all the same.
     fn disarm(&mut self);
 
-    /// Ends what is outstanding and gives it all back. The device lets go of it: `proof`. The memory holds nothing to
-    /// be used afterwards; the queue is out of use.
-    fn drain(&mut self, proof: &Quiesced) -> Vec<T>;
+    /// Which queue of its device it is.
+    fn index(&self) -> QueueIndex;
+
+    /// Ends what is outstanding and gives it all back. The device lets go of it: `proof`, of which that for another queue
+    /// is none, so that it panics. The memory holds nothing to be used afterwards; the queue is out of use.
+    fn drain(&mut self, proof: &impl Stopped) -> Vec<T>;
 }

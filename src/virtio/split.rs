@@ -7,13 +7,13 @@
 use alloc::vec::Vec;
 
 use super::barrier;
-use super::device::Quiesced;
 use super::extent::Extent;
 use super::indirect::Tables;
 use super::queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Refusal, Rejected};
+use super::quiesced::Stopped;
 use super::shadow::{Request, Shadow};
 use super::spec::{AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_F_INDIRECT, USED_F_NO_NOTIFY};
-use super::transport::QueueAddresses;
+use super::transport::{QueueAddresses, QueueIndex};
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
 
 mod layout;
@@ -34,6 +34,7 @@ struct Place {
 /// A split virtqueue with its memory.
 #[derive(Debug)]
 pub struct SplitQueue<M, T> {
+    index: QueueIndex,
     ring: Ring<M>,
     tables: Option<Tables<M>>,
     options: QueueOptions,
@@ -49,17 +50,22 @@ pub struct SplitQueue<M, T> {
 }
 
 impl<M: DmaMemory, T> SplitQueue<M, T> {
-    /// A queue of `layout` in memory from `platform`.
+    /// The queue with this number, of `layout` and in memory from `platform`.
     ///
     /// # Errors
     /// When there is no memory for it; what was taken has been given back.
-    pub fn allocate<P>(platform: &mut P, layout: Layout, options: QueueOptions) -> Result<Self, DmaExhausted>
+    pub fn allocate<P>(
+        platform: &mut P,
+        index: QueueIndex,
+        layout: Layout,
+        options: QueueOptions,
+    ) -> Result<Self, DmaExhausted>
     where
         P: Platform<Memory = M>,
     {
         let memory = platform.allocate_dma(layout.bytes(), layout.align())?;
         match Tables::allocate(platform, layout.size(), options) {
-            Ok(tables) => Ok(Self::new(memory, tables, layout, options)),
+            Ok(tables) => Ok(Self::new(index, memory, tables, layout, options)),
             Err(error) => {
                 platform.release_dma(memory);
                 Err(error)
@@ -68,9 +74,10 @@ impl<M: DmaMemory, T> SplitQueue<M, T> {
     }
 
     /// A queue in `memory`, zeroed and laid out as `layout`; `tables` as the options ask for.
-    fn new(memory: M, tables: Option<Tables<M>>, layout: Layout, options: QueueOptions) -> Self {
+    fn new(index: QueueIndex, memory: M, tables: Option<Tables<M>>, layout: Layout, options: QueueOptions) -> Self {
         let size = layout.size();
         Self {
+            index,
             ring: Ring::new(memory, layout),
             tables,
             options,
@@ -94,7 +101,7 @@ impl<M: DmaMemory, T> SplitQueue<M, T> {
     }
 
     /// Gives the memory back to the platform, and what was outstanding to the caller.
-    pub fn release<P>(mut self, platform: &mut P, proof: &Quiesced) -> Vec<T>
+    pub fn release<P>(mut self, platform: &mut P, proof: &impl Stopped) -> Vec<T>
     where
         P: Platform<Memory = M>,
     {
@@ -256,7 +263,12 @@ impl<M: DmaMemory, T> Queue<T> for SplitQueue<M, T> {
         }
     }
 
-    fn drain(&mut self, _proof: &Quiesced) -> Vec<T> {
+    fn index(&self) -> QueueIndex {
+        self.index
+    }
+
+    fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
+        assert!(proof.covers(self.index), "{proof:?} is no proof for queue {}", self.index);
         self.free = 0;
         self.shadow.drain()
     }

@@ -44,6 +44,9 @@ impl fmt::Display for TransportKind {
 pub struct QueueIndex(u16);
 
 impl QueueIndex {
+    /// The first queue, which every device has.
+    pub const FIRST: Self = Self(0);
+
     /// The queue with this number; `None` above 30.
     pub const fn new(number: u16) -> Option<Self> {
         if number <= 30 { Some(Self(number)) } else { None }
@@ -83,6 +86,22 @@ pub struct Doorbell {
     pub(super) number: u16,
 }
 
+/// How far the reset of a queue is: its registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueResetState {
+    /// `queue_reset`: 1 while the reset goes on.
+    pub reset: u16,
+    /// `queue_enable`: 1 while the queue is in use.
+    pub enabled: u16,
+}
+
+impl QueueResetState {
+    /// Whether the reset has happened: both read 0 (4.1.4.3.2).
+    pub const fn is_done(self) -> bool {
+        self.reset == 0 && self.enabled == 0
+    }
+}
+
 /// What can go wrong between a driver and its device's registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum TransportError {
@@ -98,6 +117,28 @@ pub enum TransportError {
         waited_ms: u64,
         /// The status by then.
         status: Status,
+    },
+    /// A single queue cannot be reset: `RING_RESET` was not negotiated, or this is a legacy device.
+    #[display("{function}: queue {queue} cannot be reset by itself")]
+    NoQueueReset {
+        /// The function.
+        function: Bdf,
+        /// The queue.
+        queue: QueueIndex,
+    },
+    /// The registers of a queue did not become 0 after its reset.
+    #[display("{function}: queue {queue} not reset after {waited_ms} ms, queue_reset {reset}, queue_enable {enabled}")]
+    QueueResetTimeout {
+        /// The function.
+        function: Bdf,
+        /// The queue.
+        queue: QueueIndex,
+        /// How long the driver waited, in milliseconds.
+        waited_ms: u64,
+        /// `queue_reset` by then.
+        reset: u16,
+        /// `queue_enable` by then.
+        enabled: u16,
     },
     /// The configuration kept changing while it was read.
     #[display("{function}: configuration at {offset:#x} changed during each of {CONFIG_ATTEMPTS} reads")]
@@ -258,16 +299,34 @@ pub trait Transport: Sized {
     /// When the device does not take the vector.
     fn set_queue_vector(&mut self, queue: QueueIndex, vector: Option<MsixVector>) -> Result<(), TransportError>;
 
-    /// Puts a queue to use. Its vector has been set.
+    /// Puts a queue to use, for the first time or after its reset. Its vector has been set.
     ///
     /// # Errors
     /// When the device has no such queue or doorbell, or does not take the size.
+    #[doc(alias = "enable_vq_after_reset")]
     fn enable_queue(
         &mut self,
         queue: QueueIndex,
         size: u16,
         addresses: QueueAddresses,
     ) -> Result<Doorbell, TransportError>;
+
+    /// Starts the reset of one queue; [`Transport::queue_reset_state`] tells when it is over.
+    ///
+    /// # Errors
+    /// When the transport cannot do that, which is so by default.
+    #[doc(alias = "disable_vq_and_reset")]
+    fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
+        Err(TransportError::NoQueueReset { function: self.function(), queue })
+    }
+
+    /// How far the reset of a queue is.
+    ///
+    /// # Errors
+    /// When the device is gone, or the transport cannot reset a queue.
+    fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
+        Err(TransportError::NoQueueReset { function: self.function(), queue })
+    }
 
     /// Kicks a queue. Only a device that is running can be kicked, of which the state is proof.
     #[doc(alias = "notify")]

@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 
 use derive_more::Display;
 
-use super::device::Quiesced;
 use super::packed::{PackedLayout, PackedQueue};
 use super::queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Rejected};
+use super::quiesced::Stopped;
 use super::spec::Features;
 use super::split::{Alignment, Layout, SplitQueue};
-use super::transport::QueueAddresses;
+use super::transport::{QueueAddresses, QueueIndex};
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
 
 /// How queues are laid out in memory: all queues of a device in one way.
@@ -86,17 +86,22 @@ macro_rules! either {
 }
 
 impl<M: DmaMemory, T> Virtqueue<M, T> {
-    /// A queue of `layout` in memory from `platform`.
+    /// The queue with this number, of `layout` and in memory from `platform`.
     ///
     /// # Errors
     /// When there is no memory for it; what was taken has been given back.
-    pub fn allocate<P>(platform: &mut P, layout: RingLayout, options: QueueOptions) -> Result<Self, DmaExhausted>
+    pub fn allocate<P>(
+        platform: &mut P,
+        index: QueueIndex,
+        layout: RingLayout,
+        options: QueueOptions,
+    ) -> Result<Self, DmaExhausted>
     where
         P: Platform<Memory = M>,
     {
         match layout {
-            RingLayout::Split(layout) => SplitQueue::allocate(platform, layout, options).map(Self::Split),
-            RingLayout::Packed(layout) => PackedQueue::allocate(platform, layout, options).map(Self::Packed),
+            RingLayout::Split(layout) => SplitQueue::allocate(platform, index, layout, options).map(Self::Split),
+            RingLayout::Packed(layout) => PackedQueue::allocate(platform, index, layout, options).map(Self::Packed),
         }
     }
 
@@ -111,7 +116,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
     }
 
     /// Gives the memory back to the platform, and what was outstanding to the caller.
-    pub fn release<P>(self, platform: &mut P, proof: &Quiesced) -> Vec<T>
+    pub fn release<P>(self, platform: &mut P, proof: &impl Stopped) -> Vec<T>
     where
         P: Platform<Memory = M>,
     {
@@ -152,16 +157,22 @@ impl<M: DmaMemory, T> Queue<T> for Virtqueue<M, T> {
         either!(self, queue => queue.disarm());
     }
 
-    fn drain(&mut self, proof: &Quiesced) -> Vec<T> {
+    fn index(&self) -> QueueIndex {
+        either!(self, queue => queue.index())
+    }
+
+    fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
         either!(self, queue => queue.drain(proof))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use core::panic::AssertUnwindSafe;
+
     use super::*;
-    use crate::virtio::Segment;
     use crate::virtio::fake::FakePlatform;
+    use crate::virtio::{QueueQuiesced, Quiesced, Segment};
 
     #[test]
     fn split_queues_take_a_power_of_two_of_what_the_device_offers_and_packed_ones_all() {
@@ -186,7 +197,7 @@ mod tests {
             assert_eq!(format.word(), word);
             let layout = RingLayout::fitting(format, 8).unwrap();
             let options = QueueOptions { indirect_entries: 4, ..QueueOptions::default() };
-            let mut queue = Virtqueue::allocate(&mut FakePlatform::new(), layout, options).unwrap();
+            let mut queue = Virtqueue::allocate(&mut FakePlatform::new(), QueueIndex::FIRST, layout, options).unwrap();
             let segments = [Segment { address: 0x1000, length: 4 }; 3];
             queue.add(Chain::readable(&segments), 'a').unwrap();
             assert!(queue.publish().is_some());
@@ -195,7 +206,35 @@ mod tests {
             assert!(queue.arm(1));
             queue.disarm();
             assert_eq!(queue.poisoned(), None);
-            assert_eq!(queue.release(&mut FakePlatform::new(), &Quiesced::for_test()), ['a']);
+            assert_eq!(queue.release(&mut FakePlatform::new(), &Quiesced::new()), ['a']);
+        }
+    }
+
+    /// A queue with this number and a request in flight.
+    fn busy(format: RingFormat, number: u16) -> Virtqueue<crate::virtio::fake::Ram, char> {
+        let (index, layout) = (QueueIndex::new(number).unwrap(), RingLayout::fitting(format, 8).unwrap());
+        let options = QueueOptions::default();
+        let mut queue = Virtqueue::allocate(&mut FakePlatform::new(), index, layout, options).unwrap();
+        queue.add(Chain::readable(&[Segment { address: 0x1000, length: 4 }]), 'a').unwrap();
+        let _ = queue.publish();
+        queue
+    }
+
+    #[test]
+    fn the_reset_of_a_queue_gives_back_what_was_in_flight_there() {
+        for format in [RingFormat::Split, RingFormat::Packed] {
+            let proof = QueueQuiesced::new(QueueIndex::new(2).unwrap());
+            assert_eq!(busy(format, 2).release(&mut FakePlatform::new(), &proof), ['a']);
+        }
+    }
+
+    #[test]
+    fn the_reset_of_another_queue_gives_nothing_back() {
+        for format in [RingFormat::Split, RingFormat::Packed] {
+            let proof = QueueQuiesced::new(QueueIndex::new(1).unwrap());
+            let mut queue = busy(format, 2);
+            let drained = std::panic::catch_unwind(AssertUnwindSafe(|| queue.drain(&proof)));
+            assert!(drained.is_err() && queue.outstanding() == 1, "what is in flight stays there");
         }
     }
 }

@@ -23,9 +23,9 @@ fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
     let mut guest = bring_up(Behaviour::letter().with_features(u64::MAX));
     let accepted = guest.device(|b, _| b.common.accepted());
     // MUST_TELL_HOST, STATS_VQ, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, RING_PACKED, ORDER_PLATFORM, NOTIFICATION_DATA,
-    // NOTIF_CONFIG_DATA.
-    let implemented = 0b11 | 1 << 29 | 1 << 32 | 1 << 33 | 1 << 34 | 1 << 36 | 1 << 38 | 1 << 39;
-    assert_eq!(accepted & !implemented, 0, "accepted {accepted:#x}");
+    // NOTIF_CONFIG_DATA, RING_RESET.
+    let implemented = 0b11 | 1 << 29 | 1 << 32 | 1 << 33 | 1 << 34 | 1 << 36 | 1 << 38 | 1 << 39 | 1 << 40;
+    assert_eq!(accepted, implemented, "accepted {accepted:#x}");
     guest.follow(500);
     guest.finish();
 }
@@ -64,10 +64,14 @@ fn features_that_are_on_offer_and_implemented_are_accepted() {
 }
 
 #[test]
-fn ring_reset_is_not_accepted_merely_because_it_is_offered() {
-    let guest = bring_up(Behaviour::qemu_7_2());
-    assert_eq!(guest.device(|b, _| b.common.accepted()) & RING_RESET, 0);
-    guest.finish();
+fn ring_reset_is_accepted_where_the_device_also_has_the_register_for_it() {
+    let behaviour = Behaviour::cloud_hypervisor();
+    let without = Behaviour { features: behaviour.features | RING_RESET, ..behaviour };
+    for (behaviour, accepted) in [(Behaviour::qemu_7_2(), RING_RESET), (without, 0)] {
+        let guest = bring_up(behaviour);
+        assert_eq!(guest.device(|b, _| b.common.accepted()) & RING_RESET, accepted);
+        guest.finish();
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ballonet::virtio::spec::{
     PACKED_DESCRIPTOR_FLAGS, PACKED_DESCRIPTOR_ID, PACKED_F_AVAILABLE, PACKED_F_USED, POSITION_WRAP,
     RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE,
 };
-use ballonet::virtio::{PackedLayout, PackedQueue, QueueOptions};
+use ballonet::virtio::{PackedLayout, PackedQueue, QueueIndex, QueueOptions};
 use loom::sync::atomic::{Ordering, fence};
 
 use super::device::{self, Descriptor, Taken};
@@ -25,7 +25,8 @@ impl device::Layout for Packed {
         let layout = PackedLayout::new(size).expect("not 0");
         let memory = Memory::new(layout.bytes(), fields(layout));
         let options = QueueOptions { event_idx, ..QueueOptions::default() };
-        let queue = PackedQueue::allocate(&mut OneBlock(Some(memory.clone())), layout, options).expect("one block");
+        let queue = PackedQueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, layout, options)
+            .expect("one block");
         let start = Place { offset: 0, wrap: true };
         (queue, Device { memory, layout, event_idx, seen: start, used: start })
     }

@@ -6,7 +6,7 @@ use ballonet::virtio::spec::{
     DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_SIZE, RING_ENTRIES, RING_FLAGS, RING_INDEX,
     USED_ENTRY, USED_F_NO_NOTIFY,
 };
-use ballonet::virtio::{Alignment, Layout, QueueOptions, SplitQueue};
+use ballonet::virtio::{Alignment, Layout, QueueIndex, QueueOptions, SplitQueue};
 use loom::sync::atomic::{Ordering, fence};
 
 use super::device::{self, Descriptor, Taken};
@@ -25,7 +25,8 @@ impl device::Layout for Split {
         let layout = Layout::new(size, Alignment::Modern).expect("a power of two");
         let memory = Memory::new(layout.bytes(), fields(layout));
         let options = QueueOptions { event_idx, ..QueueOptions::default() };
-        let queue = SplitQueue::allocate(&mut OneBlock(Some(memory.clone())), layout, options).expect("one block");
+        let queue = SplitQueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, layout, options)
+            .expect("one block");
         (queue, Device { memory, layout, event_idx, seen: 0, used: 0 })
     }
 }

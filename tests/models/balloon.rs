@@ -7,7 +7,9 @@ use super::config_space::ConfigModel;
 use super::interrupts::Interrupts;
 use super::layout::Structure;
 use super::legacy;
+use super::pages::pfns;
 use super::queue::{NO_VECTOR, Purpose, QueueModel, Request};
+use super::ram::HostSide;
 use super::requests::number_queues;
 
 /// A statistic as it arrived.
@@ -188,7 +190,22 @@ impl Balloon {
     }
 
     fn read_common(&mut self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
+        if matches!(offset, 0x1c | 0x3a) {
+            self.finish_queue_reset(bus);
+        }
         self.read_state(bus, |common, behaviour, bus| common.read(offset, width, behaviour, bus))
+    }
+
+    /// A reset of the selected queue is done when the driver can see that it is.
+    fn finish_queue_reset(&mut self, bus: &mut Bus) {
+        let selected = usize::from(self.common.queue_select);
+        let Some(queue) = self.common.queues.get_mut(selected) else { return };
+        let purpose = queue.purpose;
+        let Some(dropped) = queue.finish_reset(bus.now) else { return };
+        match purpose {
+            Purpose::Statistics => self.statistics = None,
+            _ => dropped.iter().flat_map(pfns).for_each(|pfn| bus.ram.set_host_side(pfn, HostSide::Unknown)),
+        }
     }
 
     /// The legacy interface: its header, then device configuration, which begins later while MSI-X is on.

@@ -87,6 +87,8 @@ pub struct Behaviour {
     pub first_status: u8,
     /// Nanoseconds from the request of a reset until it shows as done; `u64::MAX` for never.
     pub reset_time: u64,
+    /// The same of one queue.
+    pub queue_reset_time: u64,
     /// `FEATURES_OK` does not stick.
     pub refuses_features: bool,
     /// Vector assignments (0 is the first ever) that read back as `NO_VECTOR`.
@@ -142,6 +144,7 @@ impl Behaviour {
             loses_long: true,
             first_status: 0x0f,
             reset_time: 20_000,
+            queue_reset_time: 20_000,
             refuses_features: false,
             refused_vectors: Vec::new(),
             churn: 0,
@@ -175,6 +178,7 @@ impl Behaviour {
             longest_descriptor: u32::MAX,
             first_status: 0,
             reset_time: 0,
+            queue_reset_time: 0,
             ..Self::letter()
         }
         .with_vectors(None)

@@ -1,6 +1,6 @@
 //! The common configuration structure: the device's half of initialization, with the driver held to the order of it.
 
-use super::behaviour::Behaviour;
+use super::behaviour::{Behaviour, feature};
 use super::bus::Bus;
 use super::queue::{NO_VECTOR, Purpose, QueueModel};
 
@@ -202,6 +202,7 @@ impl CommonConfig {
             0x18 => queue.map_or(0, |q| if q.size() == 0 { 0 } else { behaviour.size_lie.unwrap_or(q.size()).into() }),
             0x1a => queue.map_or(NO_VECTOR, |q| q.vector).into(),
             0x1c => queue.is_some_and(|q| q.enabled).into(),
+            0x3a => queue.is_some_and(|q| q.resetting.is_some()).into(),
             0x1e => queue.map_or(0, |q| behaviour.notify_off.unwrap_or(q.index)).into(),
             0x38 => queue.map_or(0, |q| config_data(q.index).into()),
             0x20..0x38 => queue.and_then(|q| q.halves[(offset as usize - 0x20) / 4]).unwrap_or(0),
@@ -373,7 +374,11 @@ impl CommonConfig {
     }
 
     pub(super) fn write_queue(&mut self, offset: u64, value: u32, behaviour: &Behaviour, bus: &mut Bus) {
-        if !self.settled() || self.live() {
+        let idle = self.queues.get(usize::from(self.queue_select)).is_some_and(|q| q.idle.is_some());
+        if offset == 0x3a {
+            return self.reset_queue(value, behaviour, bus);
+        }
+        if !self.settled() || self.live() && !idle {
             bus.misstep("INIT-10", format!("queue field {offset:#x} written at status {:#x}", self.status));
         }
         let vector = value as u16;
@@ -385,6 +390,10 @@ impl CommonConfig {
             bus.misstep("PCI-COMMON-04", format!("write at {offset:#x} for queue {select}, which is not there"));
             return;
         };
+        if queue.resetting.is_some() {
+            bus.misstep("PCI-COMMON-07", format!("queue {select}: write at {offset:#x} before its reset is done"));
+            return;
+        }
         if queue.enabled {
             bus.misstep("PCI-COMMON-04", format!("queue {select}: write at {offset:#x} after it was enabled"));
             return;
@@ -402,7 +411,19 @@ impl CommonConfig {
             }
             0x1c => bus.misstep("PCI-COMMON-06", format!("queue {select}: queue_enable = {value}")),
             0x20..0x38 => queue.halves[(offset as usize - 0x20) / 4] = Some(value),
-            _ => bus.misstep("QRST-01", format!("write of {value:#x} at {offset:#x}")),
+            _ => bus.misstep("PCI-ACC", format!("write of {value:#x} at {offset:#x}")),
+        }
+    }
+
+    /// `queue_reset` = 1. The reset is done when the driver can see that it is; until then the queue goes on as it was.
+    fn reset_queue(&mut self, value: u32, behaviour: &Behaviour, bus: &mut Bus) {
+        let (accepted, select) = (self.accepted, self.queue_select);
+        let queue = self.queues.get_mut(usize::from(select)).filter(|q| q.enabled);
+        match queue {
+            Some(queue) if value == 1 && accepted & feature::RING_RESET != 0 => {
+                queue.resetting = Some(bus.now.saturating_add(behaviour.queue_reset_time));
+            }
+            _ => bus.misstep("QRST-01", format!("queue_reset = {value} for queue {select}, features {accepted:#x}")),
         }
     }
 

@@ -13,6 +13,7 @@ use ballonet::platform::{
 };
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::balloon::Balloon;
 use super::frames::Frames;
 use super::machine::{Machine, NOW, VectorEntry};
 
@@ -298,8 +299,9 @@ impl Platform for ModelPlatform {
         if state.devices.values().any(|d| d.uses(memory.start, memory.size as u64)) {
             state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
         }
-        // With more than one device nobody can tell whose memory it was.
-        if state.devices.len() == 1 && state.devices.values().any(|d| !d.gone() && d.config.bus_master()) {
+        // With more than one device nobody can tell whose memory it was, nor with one whose queues are reset one by one.
+        let masters = |d: &Balloon| !d.gone() && d.config.bus_master() && d.common.queues.iter().all(|q| q.resets == 0);
+        if state.devices.len() == 1 && state.devices.values().any(masters) {
             state.bus.misstep(
                 "CLEAN-02",
                 format!("DMA memory {:#x} released to a device that masters the bus", memory.start),

@@ -62,6 +62,10 @@ pub struct QueueModel {
     /// The vector has been written and not read back since.
     pub vector_unread: bool,
     pub enabled: bool,
+    /// When the reset of this queue that is under way will be done.
+    pub resetting: Option<u64>,
+    /// It was reset by itself and not enabled since; whether it had a vector before.
+    pub idle: Option<bool>,
     pub halves: Halves,
     size: u16,
     /// The split ring.
@@ -71,6 +75,8 @@ pub struct QueueModel {
     pub in_flight: Vec<Request>,
     pub kicks: u64,
     pub completed: u64,
+    /// How often it was reset by itself.
+    pub resets: u64,
     /// The time at which a kick is to be handled.
     pub kicked: Option<u64>,
     indirect: bool,
@@ -86,6 +92,8 @@ impl QueueModel {
             vector: NO_VECTOR,
             vector_unread: false,
             enabled: false,
+            resetting: None,
+            idle: None,
             halves: [None; 6],
             size: max_size,
             ring: Queue::new(max_size.max(1).next_power_of_two()).expect("a queue size up to 32768"),
@@ -93,6 +101,7 @@ impl QueueModel {
             in_flight: Vec::new(),
             kicks: 0,
             completed: 0,
+            resets: 0,
             kicked: None,
             indirect: false,
             event_idx: false,
@@ -101,8 +110,19 @@ impl QueueModel {
 
     /// As after a reset of the device. The counters stay.
     pub fn reset(&mut self) {
-        let (kicks, completed) = (self.kicks, self.completed);
-        *self = Self { kicks, completed, ..Self::new(self.index, self.purpose, self.max_size) };
+        let (kicks, completed, resets) = (self.kicks, self.completed, self.resets);
+        *self = Self { kicks, completed, resets, ..Self::new(self.index, self.purpose, self.max_size) };
+    }
+
+    /// As after a reset of this queue alone, which may be due. `None` if it is not.
+    pub fn finish_reset(&mut self, now: u64) -> Option<Vec<Request>> {
+        self.resetting.filter(|due| *due <= now)?;
+        let had_vector = self.vector != NO_VECTOR;
+        let in_flight = std::mem::take(&mut self.in_flight);
+        self.reset();
+        self.idle = Some(had_vector);
+        self.resets += 1;
+        Some(in_flight)
     }
 
     pub fn size(&self) -> u16 {
@@ -174,6 +194,9 @@ impl QueueModel {
         }
         if self.vector_unread {
             bus.misstep("PCI-MSIX-05", format!("queue {} enabled before its vector is read back", self.index));
+        }
+        if self.idle.take() == Some(true) && self.vector == NO_VECTOR {
+            bus.misstep("QRST-03", format!("queue {} enabled again without its vector", self.index));
         }
         let packed = features & feature::RING_PACKED != 0;
         for (name, at, len, align) in self.parts(packed) {

@@ -1,7 +1,7 @@
 //! The status sequence, step by step, and what happens when the device does not play along.
 
 use super::*;
-use crate::virtio::fake::{FakePlatform, FakeTransport};
+use crate::virtio::fake::{FakePlatform, FakeTransport, QueueStep};
 
 const MINE: Features = Features::VERSION_1.union(Features::EVENT_IDX);
 
@@ -95,4 +95,71 @@ fn without_a_finished_reset_there_is_no_proof_that_memory_is_free() {
     device.transport().slow.set(u32::MAX);
     let (_, stopped) = device.quiesce(&FakePlatform::new(), false);
     assert!(matches!(stopped, Err(TransportError::ResetTimeout { .. })));
+}
+
+const RESETTABLE: Features = MINE.union(Features::RING_RESET);
+
+fn queue(number: u16) -> QueueIndex {
+    QueueIndex::new(number).unwrap()
+}
+
+/// A running device whose queue under reset reads as these states, one look after the other.
+fn running(features: Features, states: &[(u16, u16)]) -> Device<FakeTransport, DriverOk> {
+    let queue_reset = states.iter().map(|&(reset, enabled)| QueueResetState { reset, enabled }).collect();
+    let transport = FakeTransport { queue_reset, ..offering(features) };
+    let wanted = Wanted { implemented: RESETTABLE, ..wanted() };
+    start(transport).acknowledge().driver().negotiate(&wanted).unwrap().driver_ok()
+}
+
+#[test]
+fn a_queue_is_reset_once_both_its_registers_read_0() {
+    let mut device = running(RESETTABLE, &[(1, 1), (1, 0), (0, 1), (0, 0)]);
+    let proof = device.reset_queue(queue(2), &FakePlatform::new()).unwrap();
+    assert_eq!(proof.queue(), queue(2));
+    let look = QueueStep::Look(2);
+    assert_eq!(device.transport().queue_steps, [QueueStep::Reset(2), look, look, look, look]);
+    assert_eq!(device.transport().statuses, [0, 1, 3, 11, 15], "the device goes on");
+}
+
+#[test]
+fn a_queue_reset_that_does_not_end_is_given_up_in_bounded_time_and_says_what_was_read() {
+    for last in [(1, 1), (1, 0), (0, 1), (7, 0)] {
+        let mut device = running(RESETTABLE, &[last]);
+        let error = device.reset_queue(queue(1), &FakePlatform::new()).unwrap_err();
+        let TransportError::QueueResetTimeout { waited_ms: 2000, reset, enabled, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!((reset, enabled), last);
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_makes_no_finished_queue_reset_late() {
+    let mut platform = FakePlatform::new();
+    platform.tick = 10_000_000_000;
+    assert!(running(RESETTABLE, &[(0, 0)]).reset_queue(queue(1), &platform).is_ok());
+}
+
+#[test]
+fn a_queue_of_a_device_that_is_gone_is_not_reset() {
+    let mut device = running(RESETTABLE, &[(1, 1)]);
+    device.transport.gone = true;
+    assert!(matches!(device.reset_queue(queue(1), &FakePlatform::new()), Err(TransportError::Gone(_))));
+}
+
+#[test]
+fn without_ring_reset_no_queue_is_touched() {
+    let mut device = running(MINE, &[(0, 0)]);
+    let error = device.reset_queue(queue(1), &FakePlatform::new()).unwrap_err();
+    assert!(matches!(error, TransportError::NoQueueReset { queue, .. } if queue.number() == 1), "{error}");
+    assert_eq!(device.transport().queue_steps, []);
+}
+
+#[test]
+fn a_queue_is_set_up_from_scratch_after_its_reset() {
+    let mut device = running(RESETTABLE, &[(0, 0)]);
+    let proof = device.reset_queue(queue(1), &FakePlatform::new()).unwrap();
+    let addresses = QueueAddresses { descriptors: 0x5000, driver: 0x6000, device: 0x7000 };
+    device.enable_queue_again(proof, MsixVector::new(3), 32, addresses).unwrap();
+    assert_eq!(device.transport().queue_steps[2..], [QueueStep::Vector(1, Some(3)), QueueStep::Enable(1, 32, 0x5000)]);
 }

@@ -225,3 +225,13 @@ fn a_kick_is_one_store_of_16_bits_and_selects_no_queue() {
     device.kick(doorbell, Kick { progress: 77 });
     assert_eq!(fixture.registers.writes(), [('w', 16, 0x10, 1)]);
 }
+
+#[test]
+fn a_single_queue_cannot_be_reset() {
+    let mut fixture = fixture();
+    let mut transport = fixture.transport();
+    let error = transport.start_queue_reset(queue(1)).unwrap_err();
+    assert!(matches!(error, TransportError::NoQueueReset { queue, .. } if queue.number() == 1), "{error}");
+    assert_eq!(transport.queue_reset_state(queue(1)), Err(error));
+    assert!(fixture.registers.writes().is_empty());
+}

@@ -212,16 +212,45 @@ fn a_wide_kick_that_leaves_the_doorbells_or_is_misaligned_is_refused() {
 }
 
 #[test]
-fn a_name_for_kicks_that_is_not_in_the_structure_is_not_on_offer() {
-    for (length, offered) in [(0x38, false), (0x39, false), (0x3a, true)] {
+fn what_needs_a_register_that_is_not_in_the_structure_is_not_on_offer() {
+    let (name, reset) = (Features::NOTIF_CONFIG_DATA, Features::RING_RESET);
+    for (length, offered) in
+        [(0x38, Features::empty()), (0x39, Features::empty()), (0x3a, name), (0x3b, name), (0x3c, name | reset)]
+    {
         let mut fixture = fixture();
         fixture.common = LoggedRegisters::new(length);
         fixture.platform.windows[0].1 = fixture.common.clone();
         fixture.capabilities.common.length = length as u64;
         let mut transport = fixture.transport();
         fixture.common.hold(common::DEVICE_FEATURE, &[0xff; 4]);
-        assert_eq!(transport.features().contains(Features::NOTIF_CONFIG_DATA), offered, "{length:#x} bytes");
+        assert_eq!(transport.features() & (name | reset), offered, "{length:#x} bytes");
     }
+}
+
+#[test]
+fn a_queue_is_reset_by_its_own_registers() {
+    let mut fixture = fixture();
+    let mut transport = fixture.transport();
+    assert!(matches!(transport.start_queue_reset(queue(2)), Err(TransportError::NoQueueReset { .. })));
+    assert!(matches!(transport.queue_reset_state(queue(2)), Err(TransportError::NoQueueReset { .. })));
+    transport.set_features(Features::VERSION_1 | Features::RING_RESET);
+    fixture.common.writes();
+    transport.start_queue_reset(queue(2)).unwrap();
+    assert_eq!(fixture.common.writes(), [('w', 16, 0x16, 2), ('w', 16, 0x3a, 1)]);
+    fixture.common.hold(common::QUEUE_ENABLE, &[1, 0]);
+    assert_eq!(transport.queue_reset_state(queue(1)), Ok(QueueResetState { reset: 1, enabled: 1 }));
+    assert_eq!(fixture.common.writes(), [('w', 16, 0x16, 1)]);
+}
+
+#[test]
+fn all_ones_in_a_queue_reset_are_the_bus_speaking_for_nobody_unless_the_status_is_there() {
+    let mut fixture = fixture();
+    let mut transport = fixture.transport();
+    transport.set_features(Features::VERSION_1 | Features::RING_RESET);
+    fixture.common.script(common::QUEUE_RESET, 0xffff);
+    assert_eq!(transport.queue_reset_state(queue(0)), Ok(QueueResetState { reset: 0xffff, enabled: 0 }));
+    fixture.common.hold(0, &[0xff; 0x40]);
+    assert!(matches!(transport.queue_reset_state(queue(0)), Err(TransportError::Gone(_))));
 }
 
 #[test]

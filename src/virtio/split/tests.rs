@@ -6,6 +6,7 @@ use super::*;
 use crate::virtio::fake::{RAM_ADDRESS, Ram};
 use crate::virtio::queue::Segment;
 use crate::virtio::queue::UsedLength;
+use crate::virtio::quiesced::Quiesced;
 
 type Fixture = (SplitQueue<Ram, u32>, Device);
 
@@ -28,7 +29,7 @@ fn queue(size: u16, options: QueueOptions) -> Fixture {
     let ram = Ram::new(layout.bytes());
     let (tables, device_tables) = Tables::for_test(size, options);
     let device = Device { ram: ram.clone(), tables: device_tables, layout, seen: 0, used: 0 };
-    (SplitQueue::new(ram, tables, layout, options), device)
+    (SplitQueue::new(QueueIndex::FIRST, ram, tables, layout, options), device)
 }
 
 /// A queue whose indices have run up to `start` already.
@@ -350,7 +351,7 @@ fn a_lie_in_the_used_ring_is_named_and_ends_the_use_of_the_queue() {
         assert!(!queue.arm(1), "and nobody waits for an interrupt of it");
         let rejected = queue.add(Chain::readable(&[segment(4)]), 9).unwrap_err();
         assert_eq!(rejected, Rejected { reason: Refusal::Poisoned(error), token: 9 });
-        let mut tokens = queue.drain(&Quiesced::for_test());
+        let mut tokens = queue.drain(&Quiesced::new());
         tokens.sort_unstable();
         assert_eq!(tokens, [0, 1], "every token comes back after the reset: {error}");
     }
@@ -390,7 +391,7 @@ fn what_is_not_published_is_not_outstanding_even_where_something_is() {
     add(&mut queue, 2);
     device.put(2, 0);
     assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }));
-    let mut tokens = queue.drain(&Quiesced::for_test());
+    let mut tokens = queue.drain(&Quiesced::new());
     tokens.sort_unstable();
     assert_eq!(tokens, [0, 1, 2]);
     assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }), "nor does a drained queue count below nothing");
@@ -485,7 +486,7 @@ proptest! {
             }
             prop_assert!(queue.free() <= 8 && u32::from(queue.outstanding()) == next - back.len() as u32);
         }
-        back.extend(queue.drain(&Quiesced::for_test()));
+        back.extend(queue.drain(&Quiesced::new()));
         back.sort_unstable();
         prop_assert_eq!(back, (0..next).collect::<Vec<_>>());
     }
@@ -508,7 +509,7 @@ proptest! {
         while let Ok(Some(done)) = queue.pop() {
             tokens.push(done.token);
         }
-        tokens.extend(queue.drain(&Quiesced::for_test()));
+        tokens.extend(queue.drain(&Quiesced::new()));
         tokens.sort_unstable();
         prop_assert_eq!(tokens, [0, 1, 2, 3, 4]);
     }

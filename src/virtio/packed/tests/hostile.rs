@@ -40,7 +40,7 @@ fn a_lie_in_a_used_descriptor_is_named_and_ends_the_use_of_the_queue() {
         assert!(!queue.arm(1));
         let rejected = queue.add(Chain::readable(&[segment(4)]), 9).unwrap_err();
         assert_eq!(rejected, Rejected { reason: Refusal::Poisoned(error), token: 9 });
-        let mut tokens = queue.drain(&Quiesced::for_test());
+        let mut tokens = queue.drain(&Quiesced::new());
         tokens.sort_unstable();
         assert_eq!(tokens, [0, 1], "every token comes back after the reset: {error}");
     }
@@ -161,7 +161,7 @@ proptest! {
         }
         let _ = queue.add(Chain::readable(&[segment(1)]), 100);
         let _ = queue.publish();
-        tokens.extend(queue.drain(&Quiesced::for_test()));
+        tokens.extend(queue.drain(&Quiesced::new()));
         tokens.sort_unstable();
         tokens.retain(|token| *token != 100);
         prop_assert_eq!(tokens, [101, 101, 102]);

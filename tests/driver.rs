@@ -9,6 +9,7 @@ mod models;
 
 mod driver {
     mod bring_up;
+    mod clauses;
     mod following;
     mod guest;
     mod hand;
@@ -20,5 +21,6 @@ mod driver {
     mod queue_reset;
     mod rings;
     mod schedules;
+    mod split_hand;
     mod statistics;
 }

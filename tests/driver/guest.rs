@@ -252,6 +252,20 @@ impl Guest {
 }
 
 impl Failure {
+    /// What the driver wrote to the device's status, from the first on.
+    pub fn status_writes(&self) -> Vec<u8> {
+        self.machine.balloon(self.at, |b, _| b.common.status_writes.clone())
+    }
+
+    /// Starts another driver on a device that `change` has made a better one.
+    #[track_caller]
+    pub fn try_again(self, change: impl FnOnce(&mut Behaviour)) -> Guest {
+        let Self { machine, mut platform, at, .. } = self;
+        machine.balloon(at, |b, _| change(&mut b.behaviour));
+        let balloon = Balloon::probe(&mut platform, at, Options::default()).expect("the driver comes up");
+        Guest { machine, platform, at, balloon: Some(balloon), left: 0 }
+    }
+
     /// Panics unless a failed start left nothing behind. `there`: the device is still there and does what it is told.
     #[track_caller]
     pub fn expect_clean(&self, there: bool) {

@@ -5,6 +5,7 @@ use ballonet::memory::{FrameRun, Pfn};
 use ballonet::pci::{BarWindow, Bdf, ConfigSpace};
 use ballonet::platform::{DmaMemory, Handled, PageFrames, Platform, Registers, Vector};
 
+use crate::models::feature::{NOTIF_CONFIG_DATA, NOTIFICATION_DATA};
 use crate::models::{Behaviour, Machine, ModelPlatform};
 
 type Window = <ModelPlatform as Platform>::Registers;
@@ -53,7 +54,23 @@ enum Slip {
     StatusRegisterCleared,
     CapabilityWritten,
     StatisticsMissing,
+    StatisticsTwice,
+    StatisticsOdd,
+    StatisticsOtherTags,
     IsrInMsixMode,
+    WriteAfterFailed,
+    ConfigBeyondOffer,
+    NarrowFeatures,
+    WideVector,
+    QueueMissing,
+    NarrowKickWithData,
+    WrongKickWithData,
+    WrongKickByName,
+    WrongKickWithDataByName,
+    WrongProgress,
+    NoKick,
+    Ballooned,
+    Deflating,
 }
 
 struct Hand {
@@ -82,7 +99,15 @@ const USED: usize = 256;
 
 impl Hand {
     fn new(slip: Slip) -> Self {
-        let (machine, at) = Machine::with_balloon(64, Behaviour::letter());
+        let kicks = match slip {
+            Slip::NarrowKickWithData | Slip::WrongKickWithData | Slip::WrongProgress => NOTIFICATION_DATA,
+            Slip::WrongKickByName => NOTIF_CONFIG_DATA,
+            Slip::WrongKickWithDataByName => NOTIFICATION_DATA | NOTIF_CONFIG_DATA,
+            _ => 0,
+        };
+        let letter = Behaviour::letter();
+        let features = letter.features | kicks;
+        let (machine, at) = Machine::with_balloon(64, letter.with_features(features));
         let mut platform = ModelPlatform::new(&machine);
         let config = platform.config();
         if slip == Slip::BarWithDecodeOn {
@@ -101,7 +126,7 @@ impl Hand {
         let mut map =
             |bar, address, length| platform.map(BarWindow { function: at, bar, io: false, address, length }).unwrap();
         let (common, isr) = (map(4, rest, 0x38), map(4, rest + 0x1000, 1));
-        let (device, notify) = (map(4, rest + 0x2000, 8), map(4, rest + 0x3000, 0x1000));
+        let (device, notify) = (map(4, rest + 0x2000, 12), map(4, rest + 0x3000, 0x1000));
         let msix = map(1, msix, 0x80);
         Self { machine, platform, at, slip, msix, common, device, notify, isr, vector: None }
     }
@@ -127,6 +152,12 @@ impl Hand {
         if self.is(Slip::WideStatus) {
             self.common.read32(0x14);
         }
+        if self.is(Slip::NarrowFeatures) {
+            self.common.read16(0x04);
+        }
+        if self.is(Slip::WideVector) {
+            self.common.read32(0x10);
+        }
         if self.is(Slip::ReadOnlyField) {
             self.common.write16(0x12, 1);
         }
@@ -136,7 +167,7 @@ impl Hand {
             *bits = self.common.read32(0x04);
         }
         words[0] &= !(1 << 29);
-        if !self.is(Slip::StatisticsMissing) {
+        if !self.of_statistics() && !self.is(Slip::StatisticsMissing) {
             words[0] &= !(1 << 1);
         }
         match self.slip {
@@ -208,24 +239,37 @@ impl Hand {
         Ring { memory, buffer, index, published: 0 }
     }
 
+    /// Whether the hand keeps a buffer for statistics, if not rightly.
+    fn of_statistics(&self) -> bool {
+        matches!(self.slip, Slip::StatisticsTwice | Slip::StatisticsOdd | Slip::StatisticsOtherTags)
+    }
+
     fn kick(&mut self, ring: &Ring) {
         let at = 4 * usize::from(ring.index);
         match self.slip {
             Slip::KickWide => self.notify.write32(at, ring.index.into()),
             Slip::KickWrongValue => self.notify.write16(at, ring.index + 1),
+            Slip::NarrowKickWithData => self.notify.write16(at, ring.index),
+            Slip::WrongKickWithData | Slip::WrongKickWithDataByName => self.notify.write32(at, 0x7777),
+            Slip::WrongKickByName => self.notify.write16(at, 0x7777),
+            Slip::WrongProgress => self.notify.write32(at, 99 << 16 | u32::from(ring.index)),
+            Slip::NoKick => self.machine.each_balloon(crate::models::Balloon::check_idle),
             _ => self.notify.write16(at, ring.index),
         }
     }
 
     fn send(&mut self, ring: &mut Ring, pfns: &[u32]) {
-        for (i, pfn) in pfns.iter().enumerate() {
-            ring.buffer.store32(4 * i, *pfn);
-        }
+        let bytes: Vec<u8> = pfns.iter().flat_map(|pfn| pfn.to_le_bytes()).collect();
+        self.send_bytes(ring, &bytes);
+    }
+
+    fn send_bytes(&mut self, ring: &mut Ring, bytes: &[u8]) {
+        ring.buffer.write_bytes(0, bytes);
         let slot = ring.published % SIZE;
         let at = 16 * usize::from(slot);
         let address = if self.is(Slip::BufferNotDma) { 0x80_0000 } else { ring.buffer.device_address() };
         ring.memory.store64(at, address);
-        ring.memory.store32(at + 8, 4 * pfns.len() as u32);
+        ring.memory.store32(at + 8, bytes.len() as u32);
         ring.memory.store16(at + 12, 0);
         ring.memory.store16(AVAILABLE + 4 + 2 * usize::from(slot), slot);
         ring.published += 1;
@@ -249,7 +293,13 @@ impl Hand {
         self.enable_msix();
         self.common.write16(0x10, 0);
         self.common.read16(0x10);
-        let (mut inflate, mut deflate) = (self.set_up_queue(0), self.set_up_queue(1));
+        let mut inflate = self.set_up_queue(0);
+        if self.is(Slip::QueueMissing) {
+            self.common.write8(0x14, 15);
+            return self.found();
+        }
+        let mut deflate = self.set_up_queue(1);
+        let statistics = self.of_statistics().then(|| self.set_up_queue(2));
         if self.is(Slip::KickBeforeDriverOk) {
             self.kick(&inflate);
         }
@@ -259,6 +309,12 @@ impl Hand {
             self.common.read8(0x15);
         }
         self.device.read32(0);
+        if self.is(Slip::ConfigBeyondOffer) {
+            self.device.read32(8);
+        }
+        if let Some(ring) = statistics {
+            self.answer(ring);
+        }
         self.exchange(&mut inflate, &mut deflate);
         if self.is(Slip::ActualByBytes) {
             self.device.write8(4, 4);
@@ -269,7 +325,28 @@ impl Hand {
         if self.is(Slip::ReleaseBeforeReset) {
             self.platform.release_dma(inflate.memory);
         }
+        if self.is(Slip::WriteAfterFailed) {
+            self.common.write8(0x14, 15 | 128);
+            self.common.write32(0x08, 0);
+        }
+        self.found()
+    }
+
+    /// The clauses broken.
+    fn found(&self) -> Vec<&'static str> {
         self.machine.missteps().into_iter().map(|m| m.clause).collect()
+    }
+
+    /// Statistics as they should not be.
+    fn answer(&mut self, mut ring: Ring) {
+        let report = |tags: [u16; 3]| tags.iter().flat_map(|tag| [tag.to_le_bytes(); 5].concat()).collect::<Vec<_>>();
+        let first = report([0, 1, 2]);
+        self.send_bytes(&mut ring, if self.is(Slip::StatisticsOdd) { &first[..20] } else { &first });
+        if !self.is(Slip::StatisticsTwice) {
+            self.machine.balloon(self.at, |b, bus| assert!(b.request_statistics(bus)));
+        }
+        let second = report(if self.is(Slip::StatisticsOtherTags) { [2, 1, 0] } else { [0, 1, 2] });
+        self.send_bytes(&mut ring, &second);
     }
 
     fn exchange(&mut self, inflate: &mut Ring, deflate: &mut Ring) {
@@ -295,6 +372,16 @@ impl Hand {
             use vm_memory::{Bytes, GuestAddress};
             let address = GuestAddress(u64::from(pfns[2]) * 4096 + 2048);
             self.machine.bus(|bus| bus.ram.memory().write_obj(0_u8, address).unwrap());
+        }
+        if self.is(Slip::Ballooned) {
+            PageFrames::release(&mut self.platform.frames, run);
+            return;
+        }
+        if self.is(Slip::Deflating) {
+            self.machine.balloon(self.at, |b, _| b.stall_from_now(true));
+            self.send(deflate, &pfns);
+            PageFrames::release(&mut self.platform.frames, run);
+            return;
         }
         self.send(deflate, &pfns);
         self.device.write32(4, 0);
@@ -323,7 +410,10 @@ fn the_model_names_the_clause_of_each_misstep() {
         (FeaturesOkNotRead, "INIT-09"),
         (FeaturesAfterOk, "INIT-08"),
         (ConfigDuringNegotiation, "INIT-06"),
-        (WideStatus, "PCI-ACC"),
+        (HighWordForgotten, "INIT-04"),
+        (WideStatus, "PCI-ACC-01"),
+        (WideVector, "PCI-ACC-02"),
+        (NarrowFeatures, "PCI-ACC-03"),
         (ReadOnlyField, "PCI-COMMON-01"),
         (OddQueueSize, "PCI-COMMON-03"),
         (AddressHalfMissing, "PCI-COMMON-04"),
@@ -335,7 +425,12 @@ fn the_model_names_the_clause_of_each_misstep() {
         (UsedRingDirty, "SPLIT-ASUP-01"),
         (KickBeforeDriverOk, "INIT-14"),
         (KickWide, "PCI-NOTIF-01"),
-        (KickWrongValue, "PCI-NOTIF-01"),
+        (KickWrongValue, "PCI-NOTIF-03"),
+        (NarrowKickWithData, "PCI-NOTIF-02"),
+        (WrongKickWithData, "PCI-NOTIF-04"),
+        (WrongProgress, "PACKED-DESC-03"),
+        (WrongKickByName, "PCI-NOTIF-05"),
+        (WrongKickWithDataByName, "PCI-NOTIF-06"),
         (NoBusMaster, "PCI-MASTER"),
         (ActualByBytes, "BAL-ACTUAL"),
         (TargetWithoutGeneration, "CFG-03"),
@@ -352,7 +447,16 @@ fn the_model_names_the_clause_of_each_misstep() {
         (StatusRegisterCleared, "PCI-STATUS"),
         (CapabilityWritten, "PCI-CAP-08"),
         (StatisticsMissing, "BAL-STATS-02"),
+        (NoKick, "SPLIT-ASUP-04"),
+        (StatisticsTwice, "BAL-STATS-01"),
+        (StatisticsOdd, "BAL-STATS-05"),
+        (StatisticsOtherTags, "BAL-STATS-08"),
         (IsrInMsixMode, "PCI-ISR-01"),
+        (WriteAfterFailed, "STATUS-03"),
+        (ConfigBeyondOffer, "CFG-04"),
+        (QueueMissing, "INIT-10"),
+        (Ballooned, "BAL-OP-06"),
+        (Deflating, "BAL-OP-07"),
     ];
     for (slip, clause) in slips {
         let found = Hand::new(slip).run();

@@ -150,3 +150,15 @@ fn a_table_may_have_no_flag_but_write_and_a_ring_starts_zeroed() {
     let _ = hand.ring(0);
     assert_eq!(hand.bus.missteps()[0].clause, "PACKED-ZERO");
 }
+
+#[test]
+fn a_place_that_was_not_returned_is_not_to_be_used_again() {
+    let mut hand = Hand::new();
+    let mut ring = hand.ring(0);
+    (0..4).for_each(|slot| hand.put(slot, 8, slot as u16, AVAILABLE));
+    assert_eq!(ring.take_available(&[], &mut hand.bus).len(), 4);
+    // The next lap's flags, over the descriptor that the device still has.
+    hand.put(0, 8, 0, 0x8000);
+    let _ = ring.take_available(&[], &mut hand.bus);
+    assert!(hand.bus.missteps().iter().any(|misstep| misstep.clause == "PACKED-SG-05"));
+}

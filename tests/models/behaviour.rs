@@ -15,7 +15,9 @@ pub mod feature {
     pub const INDIRECT_DESC: u64 = 1 << 28;
     pub const EVENT_IDX: u64 = 1 << 29;
     pub const VERSION_1: u64 = 1 << 32;
+    pub const ACCESS_PLATFORM: u64 = 1 << 33;
     pub const RING_PACKED: u64 = 1 << 34;
+    pub const ORDER_PLATFORM: u64 = 1 << 36;
     pub const NOTIFICATION_DATA: u64 = 1 << 38;
     pub const NOTIF_CONFIG_DATA: u64 = 1 << 39;
     pub const RING_RESET: u64 = 1 << 40;

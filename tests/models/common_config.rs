@@ -154,7 +154,12 @@ impl CommonConfig {
             return false;
         };
         if width != right_width {
-            bus.misstep("PCI-ACC", format!("{verb} of {width} bytes at {offset:#x} of common config"));
+            let clause = match right_width {
+                1 => "PCI-ACC-01",
+                2 => "PCI-ACC-02",
+                _ => "PCI-ACC-03",
+            };
+            bus.misstep(clause, format!("{verb} of {width} bytes at {offset:#x} of common config"));
             return false;
         }
         if writing && !writable {

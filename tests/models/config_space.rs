@@ -113,6 +113,11 @@ impl ConfigModel {
         self.get16(COMMAND)
     }
 
+    /// The maker of the card says who it is: vendor in the low half, device in the high one.
+    pub fn set_subsystem(&mut self, ids: u32) {
+        self.bytes[0x2c..0x30].copy_from_slice(&ids.to_le_bytes());
+    }
+
     pub fn bus_master(&self) -> bool {
         self.command() & BUS_MASTER != 0
     }

@@ -137,9 +137,9 @@ impl PageFrames for Frames {
 
     fn release(&mut self, run: FrameRun) {
         self.settle(run, HostSide::Guest);
-        for side in [HostSide::Inflating, HostSide::Ballooned, HostSide::Deflating] {
-            self.refuse_host_side(run, side, "BAL-OP-07");
-        }
+        self.refuse_host_side(run, HostSide::Inflating, "BAL-OP-09");
+        self.refuse_host_side(run, HostSide::Ballooned, "BAL-OP-06");
+        self.refuse_host_side(run, HostSide::Deflating, "BAL-OP-07");
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release");
         PageFrames::release(&mut self.allocator, run);
     }

@@ -32,5 +32,6 @@ pub use layout::{Bar, Capability, Region, Structure};
 pub use machine::{Allocated, Machine};
 pub use packed::PackedRing;
 pub use platform::ModelPlatform;
+pub use queue::{Purpose, QueueModel};
 pub use ram::{HostSide, Ram};
 pub use schedule::Schedule;

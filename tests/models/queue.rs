@@ -270,8 +270,9 @@ impl QueueModel {
             return ring.take_available(&self.in_flight, bus);
         }
         let flags = self.load16(self.ring.avail_ring(), bus);
-        if flags > 1 || self.event_idx && flags != 0 {
-            bus.misstep("SPLIT-USUP-01", format!("queue {}: available flags {flags:#x}", self.index));
+        if flags > u16::from(!self.event_idx) {
+            let clause = if self.event_idx { "SPLIT-USUP-03" } else { "SPLIT-USUP-01" };
+            bus.misstep(clause, format!("queue {}: available flags {flags:#x}", self.index));
         }
         if self.waiting(bus) > self.size() {
             bus.misstep("SPLIT-AVAIL-01", format!("queue {}: {} buffers published", self.index, self.waiting(bus)));
@@ -309,8 +310,12 @@ impl QueueModel {
                 if !self.indirect {
                     wrong(bus, "SPLIT-IND-01", "indirect descriptor not negotiated");
                 }
-                if descriptor.flags & NEXT != 0 || table != self.ring.desc_table() {
-                    wrong(bus, "SPLIT-IND-04", "indirect descriptor chained or nested");
+                if table != self.ring.desc_table() {
+                    wrong(bus, "SPLIT-IND-02", "a table inside a table");
+                    return None;
+                }
+                if descriptor.flags & NEXT != 0 {
+                    wrong(bus, "SPLIT-IND-04", "indirect descriptor chained");
                     return None;
                 }
                 (table, slot, limit) = (descriptor.address, 0, (descriptor.length / 16) as u16);

@@ -31,14 +31,22 @@ impl Balloon {
         let Some(queue) = self.common.queues.get_mut(usize::from(index)).filter(|q| q.enabled) else {
             return bus.misstep("PCI-NOTIF-03", format!("kick of queue {index}, which is not enabled"));
         };
-        let name = if accepted & feature::NOTIF_CONFIG_DATA == 0 { index } else { config_data(index) };
-        let (clause, right) = if accepted & feature::NOTIFICATION_DATA == 0 {
-            ("PCI-NOTIF-01", (2, u32::from(name)))
-        } else {
-            ("PCI-NOTIF-02", (4, u32::from(queue.published(bus)) << 16 | u32::from(name)))
+        let (wide, named) = (accepted & feature::NOTIFICATION_DATA != 0, accepted & feature::NOTIF_CONFIG_DATA != 0);
+        let name = if named { config_data(index) } else { index };
+        let progress = if wide { queue.published(bus) } else { 0 };
+        let wrong = match (wide, named) {
+            (false, _) if width != 2 => Some("PCI-NOTIF-01"),
+            (true, _) if width != 4 => Some("PCI-NOTIF-02"),
+            (false, false) if value as u16 != name => Some("PCI-NOTIF-03"),
+            (true, false) if value as u16 != name => Some("PCI-NOTIF-04"),
+            (false, true) if value as u16 != name => Some("PCI-NOTIF-05"),
+            (true, true) if value as u16 != name => Some("PCI-NOTIF-06"),
+            _ if value >> 16 != u32::from(progress) => Some("PACKED-DESC-03"),
+            _ => None,
         };
-        if (width, value) != right {
-            bus.misstep(clause, format!("kick of queue {index} with {value:#x} in {width} bytes, not {right:x?}"));
+        if let Some(clause) = wrong {
+            let right = format!("{name:#x}, progress {progress:#x}");
+            bus.misstep(clause, format!("kick of queue {index} with {value:#x} in {width} bytes, not {right}"));
         }
         if !live {
             bus.misstep("INIT-14", format!("queue {index} kicked before DRIVER_OK"));
@@ -81,7 +89,8 @@ impl Balloon {
         if self.statistics.is_some() {
             bus.misstep("BAL-STATS-01", "a second statistics buffer");
         }
-        if request.bytes.is_empty() || !request.bytes.len().is_multiple_of(10) {
+        // An entry has 10 bytes, and the specification counts in 6.
+        if request.bytes.is_empty() || !request.bytes.len().is_multiple_of(30) {
             bus.misstep("BAL-STATS-05", format!("statistics of {} bytes", request.bytes.len()));
         }
         let report: Vec<Statistic> = request

@@ -121,6 +121,15 @@ fn chains_that_no_queue_may_carry_are_refused() {
 }
 
 #[test]
+fn a_table_carries_no_more_than_the_queue() {
+    let (mut queue, _) = queue(4, QueueOptions { indirect_entries: 8, ..options(false) });
+    let refused = queue.add(Chain::readable(&[segment(4); 5]), 0).unwrap_err();
+    assert_eq!(refused.reason, Refusal::TooLong { length: 5, size: 4 });
+    queue.add(Chain::readable(&[segment(4); 4]), 1).unwrap();
+    assert_eq!(queue.free(), 3);
+}
+
+#[test]
 fn chains_of_every_length_cross_the_wrap_at_every_size() {
     for size in 1..=9 {
         let (mut queue, mut device) = queue(size, options(false));

@@ -8,6 +8,8 @@ use crate::virtio::queue::Segment;
 use crate::virtio::queue::UsedLength;
 use crate::virtio::quiesced::Quiesced;
 
+mod clauses;
+
 type Fixture = (SplitQueue<Ram, u32>, Device);
 
 /// The device side of the queue: no checks, since the driver is what is tested.

@@ -6,7 +6,7 @@ use derive_more::{Display, Error};
 use super::Pfn;
 use super::frame_set::{REGION_FRAMES, WHOLE};
 use super::frames::Frames;
-use super::list::{Lists, Zone};
+use super::list::{Lists, REPORTED, Zone};
 use super::region::{Family, FrameState};
 
 /// The allocator's records contradict each other. A bug in it, or memory that somebody overwrote.
@@ -60,6 +60,14 @@ pub enum Inconsistency {
         /// The region's first frame.
         at: Pfn,
     },
+    /// The count of regions that the host was told of is wrong.
+    #[display("{counted} reported regions are counted, there are {found}")]
+    Reported {
+        /// What is recorded.
+        counted: usize,
+        /// What is true.
+        found: usize,
+    },
 }
 
 impl Frames<'_> {
@@ -82,6 +90,10 @@ impl Frames<'_> {
                 return Err(Inconsistency::Total { state, counted, found });
             }
         }
+        let found = (0..self.regions.len()).filter(|index| self.regions[*index].is_reported()).count();
+        if self.reported != found {
+            return Err(Inconsistency::Reported { counted: self.reported, found });
+        }
         Family::ALL.into_iter().try_for_each(|family| self.check_lists(family))
     }
 
@@ -103,7 +115,7 @@ impl Frames<'_> {
         let lists = &self.lists[family as usize];
         let mut counted = 0;
         for zone in Zone::HIGHEST_FIRST {
-            for order in 0..=WHOLE {
+            for order in 0..=REPORTED {
                 counted += self.check_list(lists, family, zone, order)?;
             }
         }
@@ -124,8 +136,9 @@ impl Frames<'_> {
         for index in lists.walk(&self.regions, zone, order) {
             let region = &self.regions[index];
             let place = region.place(family);
-            let orders = [region.order(family), region.frames(family.state()).order(), place.order()];
-            if orders != [Some(order); 3] || Zone::of(region.number()) != zone || place.previous.index() != previous {
+            let block = region.frames(family.state()).order();
+            let right = [region.order(family), place.order()] == [Some(order); 2] && block == Some(order.min(WHOLE));
+            if !right || Zone::of(region.number()) != zone || place.previous.index() != previous {
                 let at = region.run(0, 1).start();
                 return Err(Inconsistency::Misfiled { at, order, family: family.state() });
             }

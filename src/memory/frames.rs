@@ -11,9 +11,10 @@ use core::ops::Range;
 use super::bitmap::Bitmap;
 use super::error::{FrameError, Operation, ReserveError};
 use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
-use super::list::{End, Lists, Regions};
+use super::list::{End, Lists, REPORTED, Regions};
 use super::range::{FRAME_NUMBERS, union, usable_frames};
 use super::region::{Family, FrameState, Link, Region};
+use super::report::ANCIENT;
 use super::span::{Span, find, parts, spans};
 use super::storage::{Footprint, Storage, StorageError};
 use super::{FrameRun, Pfn, PhysRange};
@@ -30,6 +31,10 @@ pub struct Frames<'a> {
     /// The region that the balloon last took frames from, by family: it is finished before another is begun.
     pub(super) opened: [Link; 2],
     pub(super) floor: u64,
+    /// Regions that are wholly free and reported to the host.
+    pub(super) reported: usize,
+    /// Counts the periods by which free memory ages.
+    pub(super) tick: u32,
     pub(super) history: History,
     beyond: u64,
     scattered: u64,
@@ -67,6 +72,8 @@ pub struct Counts {
     pub scattered: u64,
     /// 2 MiB regions wholly free.
     pub free_regions: u64,
+    /// Of these, the ones that the host was told of.
+    pub reported_regions: u64,
     /// Frames of the largest free block that is aligned to its size, up to a region.
     pub largest_free_block: u32,
     /// What has happened since the start.
@@ -105,6 +112,8 @@ impl<'a> Frames<'a> {
             totals: [0; 4],
             opened: [Link::NONE; 2],
             floor: 0,
+            reported: 0,
+            tick: 0,
             history: History::default(),
             beyond: footprint.beyond,
             scattered: 0,
@@ -189,6 +198,7 @@ impl<'a> Frames<'a> {
             beyond: self.beyond,
             scattered: self.scattered,
             free_regions: self.wholly_free.count() as u64,
+            reported_regions: self.reported as u64,
             largest_free_block: self.lists[Family::Free as usize].largest_order().map_or(0, |order| 1 << order),
             history: self.history,
         }
@@ -280,16 +290,26 @@ impl<'a> Frames<'a> {
         }
     }
 
-    fn file(&mut self, index: usize, family: Family, end: End) {
+    /// Puts a region on the list of `family` where it now belongs, and counts it if it is wholly free.
+    pub(super) fn file(&mut self, index: usize, family: Family, end: End) {
+        let before = self.regions[index].place(family).order();
         let order = self.lists[family as usize].file(&mut self.regions, index, end);
-        if family == Family::Free {
-            self.wholly_free.set(index, order == Some(WHOLE));
+        if family != Family::Free || order == before {
+            return;
+        }
+        self.reported -= usize::from(before == Some(REPORTED));
+        self.reported += usize::from(order == Some(REPORTED));
+        self.wholly_free.set(index, order >= Some(WHOLE));
+        if order == Some(WHOLE) {
+            // What goes to the back has been free for longest.
+            let age = if end == End::Back { ANCIENT } else { 0 };
+            self.regions[index].set_freed_in(self.tick.wrapping_sub(age));
         }
     }
 }
 
 /// The frame numbers of a run.
-fn numbers(run: FrameRun) -> Range<u64> {
+pub(super) fn numbers(run: FrameRun) -> Range<u64> {
     let start = u64::from(run.start().as_u32());
     start..start + u64::from(run.count())
 }

@@ -11,8 +11,12 @@ use core::ops::{Index, IndexMut};
 use super::frame_set::WHOLE;
 use super::region::{Family, Link, Region};
 
+/// The order of a region that is wholly free and that the host was told of: behind all others, so that what the host
+/// has nothing behind is used last.
+pub(super) const REPORTED: u32 = WHOLE + 1;
+
 /// Lists in a zone: one an order.
-const ORDERS: usize = WHOLE as usize + 1;
+const ORDERS: usize = REPORTED as usize + 1;
 
 /// A part of the address space that some devices cannot reach beyond. Low memory is given out last, whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,16 +140,20 @@ impl Lists {
         if fitting == 0 { None } else { self.front(zone, order + fitting.trailing_zeros()) }
     }
 
-    /// A region with the largest block in any of `zones`; of several, in the zone named first.
+    /// A region with the largest block in any of `zones`; of several, one that the host has something behind, and of
+    /// these in the zone named first.
     pub(super) fn largest(&self, zones: &[Zone]) -> Option<usize> {
-        let highest = |zone: Zone| self.occupied[zone as usize].checked_ilog2();
-        let order = zones.iter().filter_map(|zone| highest(*zone)).max()?;
+        let has = |zone: Zone, order: u32| self.occupied(zone, order).then_some(order);
+        let highest = |zone: Zone| has(zone, WHOLE).or_else(|| self.occupied[zone as usize].checked_ilog2());
+        // Of whole regions those that are not reported come first.
+        let rank = |order: u32| if order == WHOLE { REPORTED + 1 } else { order };
+        let order = zones.iter().filter_map(|zone| highest(*zone)).max_by_key(|order| rank(*order))?;
         zones.iter().find(|zone| highest(**zone) == Some(order)).and_then(|zone| self.front(*zone, order))
     }
 
     /// The order of the largest block.
     pub(super) fn largest_order(&self) -> Option<u32> {
-        self.occupied.iter().filter_map(|orders| orders.checked_ilog2()).max()
+        self.occupied.iter().filter_map(|orders| orders.checked_ilog2()).max().map(|order| order.min(WHOLE))
     }
 
     /// The first region of a list.

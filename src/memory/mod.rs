@@ -33,6 +33,7 @@ mod list;
 mod placement;
 mod range;
 mod region;
+mod report;
 mod span;
 mod storage;
 

@@ -1,6 +1,6 @@
 //! The allocator against a model that keeps the state of each frame in a map, through random operations, good and bad.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
@@ -48,6 +48,12 @@ enum Op {
     Confirm(prop::sample::Index),
     TakeBallooned(u32),
     Release(prop::sample::Index),
+    TakeUnreported {
+        most: u32,
+        age: u32,
+    },
+    Reported(prop::sample::Index),
+    Tick,
     Reserve {
         start: u64,
         bytes: u64,
@@ -74,6 +80,10 @@ fn ops() -> impl Strategy<Value = Op> {
         5 => any::<prop::sample::Index>().prop_map(Op::Confirm),
         3 => prop_oneof![Just(512), 0..700u32].prop_map(Op::TakeBallooned),
         3 => any::<prop::sample::Index>().prop_map(Op::Release),
+        4 => (prop_oneof![512..2100u32, 0..700u32], 0..3u32)
+            .prop_map(|(most, age)| Op::TakeUnreported { most, age }),
+        4 => any::<prop::sample::Index>().prop_map(Op::Reported),
+        2 => Just(Op::Tick),
         1 => (addresses(), 1..3 * MIB).prop_map(|(start, bytes)| Op::Reserve { start, bytes }),
         1 => (0..3000u64).prop_map(Op::Floor),
     ]
@@ -83,6 +93,8 @@ fn ops() -> impl Strategy<Value = Op> {
 struct Model {
     /// Every frame of every region that holds memory.
     states: BTreeMap<u32, FrameState>,
+    /// The regions that the host was told of and that have been free ever since, by their first frame.
+    reported: BTreeSet<u32>,
     floor: u64,
 }
 
@@ -99,7 +111,7 @@ impl Model {
             let free = usable(frame) && !touches(&RESERVED, frame);
             (frame as u32, if free { FrameState::Free } else { FrameState::Reserved })
         });
-        Self { states: states.collect(), floor: 0 }
+        Self { states: states.collect(), reported: BTreeSet::new(), floor: 0 }
     }
 
     fn count(&self, state: FrameState) -> u64 {
@@ -113,7 +125,15 @@ impl Model {
     fn shift(&mut self, run: FrameRun, from: FrameState, to: FrameState) {
         for pfn in run.pfns() {
             assert_eq!(self.states.insert(pfn.as_u32(), to), Some(from), "{pfn}");
+            self.reported.remove(&(pfn.as_u32() / REGION * REGION));
         }
+    }
+
+    /// The regions that are wholly free and not reported.
+    fn unreported(&self) -> impl Iterator<Item = u32> {
+        let free = |start: u32| (start..start + REGION).all(|frame| self.states[&frame] == FrameState::Free);
+        let regions = self.states.keys().copied().filter(|frame| frame % REGION == 0);
+        regions.filter(move |start| free(*start) && !self.reported.contains(start))
     }
 
     /// Whether a run as the allocator promises to find exists below the frame `end`.
@@ -210,11 +230,41 @@ impl Pair<'_> {
                     self.try_shift(Operation::Release, run);
                 }
             }
+            Op::TakeUnreported { most, age } => self.take_unreported(most, age),
+            Op::Reported(index) => {
+                if let Some(run) = choose(&mut self.in_flight, index) {
+                    let right = self.model.first_not(run, Used).is_none();
+                    assert_eq!(self.frames.release_reported(run).is_ok(), right);
+                    if !right {
+                        return;
+                    }
+                    self.model.shift(run, Used, Free);
+                    let (start, end) = (run.start().as_u32(), run.start().as_u32() + run.count());
+                    let whole = (start.next_multiple_of(REGION)..end).step_by(REGION as usize);
+                    self.model.reported.extend(whole.filter(|region| region + REGION <= end));
+                }
+            }
+            Op::Tick => self.frames.tick(),
             Op::Reserve { start, bytes } => self.reserve(PhysRange::parse(start, bytes).unwrap()),
             Op::Floor(floor) => {
                 self.frames.set_floor(floor);
                 self.model.floor = floor;
             }
+        }
+    }
+
+    fn take_unreported(&mut self, most: u32, age: u32) {
+        let unreported: BTreeSet<_> = self.model.unreported().collect();
+        let run = self.frames.take_unreported(most, age);
+        if age == 0 {
+            assert_eq!(run.is_some(), !unreported.is_empty() && most >= REGION);
+        }
+        if let Some(run) = run {
+            assert!(run.count() <= most && run.count() % REGION == 0);
+            let mut regions = run.pfns().step_by(REGION as usize);
+            assert!(regions.all(|first| unreported.contains(&first.as_u32())), "{run} was reported before");
+            self.model.shift(run, FrameState::Free, FrameState::Used);
+            self.in_flight.push(run);
         }
     }
 
@@ -262,6 +312,9 @@ impl Pair<'_> {
         let expected = first_taken.map(|(frame, state)| ReserveError { range, frame: Pfn::new(*frame), state: *state });
         assert_eq!(self.frames.reserve(range).err(), expected);
         if expected.is_none() {
+            let free = self.model.states.range(touched.clone()).filter(|(_, state)| **state == FrameState::Free);
+            let changed: Vec<_> = free.map(|(frame, _)| frame / REGION * REGION).collect();
+            changed.iter().for_each(|region| drop(self.model.reported.remove(region)));
             self.model.states.range_mut(touched).for_each(|(_, state)| *state = FrameState::Reserved);
         }
     }
@@ -273,6 +326,8 @@ impl Pair<'_> {
             [counts.free, counts.used, counts.ballooned],
             [FrameState::Free, FrameState::Used, FrameState::Ballooned].map(|state| self.model.count(state))
         );
+        assert_eq!(counts.reported_regions, self.model.reported.len() as u64);
+        assert_eq!(self.frames.unreported(), self.model.unreported().count() as u64 * 512);
         let mut expected = self.model.states.iter();
         for (run, state) in self.frames.runs() {
             for pfn in run.pfns() {

@@ -2,13 +2,15 @@
 //! places on the allocator's lists.
 //!
 //! 168 bytes for 2 MiB, so less than a 12,000th; two more bits a frame and one more list would still stay under a
-//! third of the 1024 bytes that a bound of 1/2048 allows.
+//! third of the 1024 bytes that a bound of 1/2048 allows. Whether the host was told that it is free is known of a region
+//! as a whole.
 #![forbid(unsafe_code)]
 
 use derive_more::Display;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
+use super::list::REPORTED;
 use super::{FrameRun, Pfn};
 
 /// Who owns a page frame.
@@ -112,7 +114,10 @@ pub(super) struct Region {
     number: u32,
     /// Frames now free, used and ballooned. The others are reserved.
     counts: [u16; 3],
-    spare: [u8; 6],
+    /// 1 if it is wholly free and the host knows: nobody had any of it since it was reported.
+    reported: u16,
+    /// The tick in which it became wholly free.
+    freed_in: u32,
 }
 
 /// The number of the region that holds a frame: its address divided by 2 MiB.
@@ -123,7 +128,14 @@ pub(super) fn region_number(frame: Pfn) -> u32 {
 impl Region {
     /// The record of the region with this number, all of it reserved, on no list.
     pub(super) fn new(number: u32) -> Self {
-        Self { planes: [FrameSet::EMPTY; 2], places: [Place::default(); 2], number, counts: [0; 3], spare: [0; 6] }
+        Self {
+            planes: [FrameSet::EMPTY; 2],
+            places: [Place::default(); 2],
+            number,
+            counts: [0; 3],
+            reported: 0,
+            freed_in: 0,
+        }
     }
 
     /// Which 2 MiB of the address space.
@@ -163,13 +175,17 @@ impl Region {
         FrameState::ALL[bit(self.planes[0]) | bit(self.planes[1]) << 1]
     }
 
-    /// Moves `frames`, all of them in the state `from`, to the state `to`. Returns how many.
+    /// Moves `frames`, all of them in the state `from`, to the state `to`. Returns how many. What the host was told of the
+    /// region's free frames holds no longer if any of them come or go.
     pub(super) fn shift(&mut self, frames: FrameSet, from: FrameState, to: FrameState) -> u32 {
         debug_assert!((frames & !self.frames(from)).is_empty(), "only frames that are {from}");
         for (bit, plane) in self.planes.iter_mut().enumerate() {
             *plane = if to as u8 >> bit & 1 == 1 { *plane | frames } else { *plane & !frames };
         }
         let moved = frames.count();
+        if [from, to].contains(&FrameState::Free) && moved > 0 {
+            self.reported = 0;
+        }
         if let Some(count) = self.counter(from) {
             *count -= moved as u16;
         }
@@ -179,10 +195,33 @@ impl Region {
         moved
     }
 
-    /// The order of its largest aligned block of frames in the state that `family` lists.
+    /// Whether it is wholly free, and the host has been told.
+    pub(super) fn is_reported(&self) -> bool {
+        self.reported != 0
+    }
+
+    /// Records that the host has been told of it, which is wholly free.
+    pub(super) fn set_reported(&mut self) {
+        debug_assert_eq!(self.count(FrameState::Free), REGION_FRAMES, "only what is wholly free is reported");
+        self.reported = 1;
+    }
+
+    /// The tick in which it became wholly free. Means nothing while it is not.
+    pub(super) fn freed_in(&self) -> u32 {
+        self.freed_in
+    }
+
+    /// Records in which tick it became wholly free.
+    pub(super) fn set_freed_in(&mut self, tick: u32) {
+        self.freed_in = tick;
+    }
+
+    /// The order of its largest aligned block of frames in the state that `family` lists; [`REPORTED`] for a region that
+    /// is wholly free and reported.
     pub(super) fn order(&self, family: Family) -> Option<u32> {
         match self.count(family.state()) {
             0 => None,
+            REGION_FRAMES if family == Family::Free && self.is_reported() => Some(REPORTED),
             REGION_FRAMES => Some(WHOLE),
             _ => self.frames(family.state()).order(),
         }

@@ -182,7 +182,13 @@ fn most_visits(map: &[(u64, u64)]) -> u64 {
     let mut held = Vec::new();
     for round in 0..4000u32 {
         frames.regions.visits.set(0);
-        match round % 8 {
+        match round % 10 {
+            8 => frames.tick(),
+            9 => {
+                if let Some(run) = frames.take_unreported(512, round % 2) {
+                    frames.release_reported(run).unwrap();
+                }
+            }
             0..3 => held.push(frames.allocate(1 + round * 7 % 40, 1 << (round % 4)).unwrap()),
             3 => frames.free(held.swap_remove((round * 31) as usize % held.len())).unwrap(),
             4 => drop(frames.allocate_below(1, 1, PhysAddr::new(4 * GIB).unwrap()).map(|run| held.push(run))),

@@ -1,0 +1,224 @@
+//! Reporting: telling the host which memory is free, so that it can take away what is behind it.
+//!
+//! What is reported are whole 2 MiB regions, and as many as follow each other at once. While a report is on its way its
+//! frames are *used*, by the driver; when the host is done with it they are free again, on lists of their own, behind
+//! all other free memory. As soon as a frame of a region is given out, the host no longer knows it as free.
+//!
+//! Free memory ages by ticks, whose length is the driver's business. The region that has been free for longest is
+//! always at the end of its list, so finding the next run to report costs the same however much memory there is, free
+//! or not.
+#![forbid(unsafe_code)]
+
+use core::ops::Range;
+
+use super::FrameRun;
+use super::error::{FrameError, Operation};
+use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
+use super::frames::{Frames, numbers};
+use super::list::{End, Zone};
+use super::region::{Family, FrameState};
+use super::span::parts;
+
+/// The age of memory that has been free for longer than can be counted, in ticks.
+pub(super) const ANCIENT: u32 = 1 << 31;
+
+impl Frames<'_> {
+    /// Frames in regions that are wholly free and of which the host does not know.
+    pub fn unreported(&self) -> u64 {
+        (self.wholly_free.count() - self.reported) as u64 * u64::from(REGION_FRAMES)
+    }
+
+    /// Lets free memory age by a tick.
+    pub fn tick(&mut self) {
+        self.tick = self.tick.wrapping_add(1);
+    }
+
+    /// Takes free memory that the host does not know of, to report it; free -> used. A run of whole regions, of at most
+    /// `most` frames, of which the first found has been free for longest, and all for at least `age` ticks.
+    ///
+    /// `None` when there is no such region, or `most` is less than one. Costs a step a region of the run, and a binary
+    /// search over the spans.
+    pub fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
+        let most = (most / REGION_FRAMES) as usize;
+        let lists = &self.lists[Family::Free as usize];
+        let oldest = Zone::HIGHEST_FIRST.into_iter().filter_map(|zone| lists.back(zone, WHOLE));
+        let found = oldest.into_iter().find(|index| most > 0 && self.is_due(*index, age))?;
+        let indices = self.around(found, most, age);
+        let first = self.regions[indices.start].run(0, 1).start();
+        let run = FrameRun::new(first, indices.len() as u32 * REGION_FRAMES)?;
+        for index in indices {
+            self.shift(index, FrameSet::range(0, REGION_FRAMES), FrameState::Free, FrameState::Used, End::Front);
+        }
+        Some(run)
+    }
+
+    /// Gives back a run taken by [`Frames::take_unreported`] that the host has been told of; used -> free.
+    ///
+    /// # Errors
+    /// When a frame of `run` is not used. Nothing changes then.
+    pub fn release_reported(&mut self, run: FrameRun) -> Result<(), FrameError> {
+        self.shift_run(Operation::Release, run, FrameState::Used, FrameState::Free, End::Back)?;
+        let spans = self.spans;
+        for part in parts(spans, numbers(run)) {
+            // Of a region that is reported in part, or of which somebody else has some, the host may know or not.
+            if part.count == REGION_FRAMES {
+                self.regions[part.index].set_reported();
+                self.file(part.index, Family::Free, End::Front);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the region at `index` is wholly free, not reported, and has been so for at least `age` ticks.
+    fn is_due(&self, index: usize, age: u32) -> bool {
+        let region = &self.regions[index];
+        region.place(Family::Free).order() == Some(WHOLE) && self.tick.wrapping_sub(region.freed_in()) >= age
+    }
+
+    /// The indices of at most `most` regions around the one at `index` that follow each other in memory and are due.
+    fn around(&self, index: usize, most: usize, age: u32) -> Range<usize> {
+        let after = self.spans.partition_point(|span| span.indices().start <= index);
+        let span = self.spans[after - 1].indices();
+        let (mut start, mut end) = (index, index + 1);
+        while end < span.end && end - start < most && self.is_due(end, age) {
+            end += 1;
+        }
+        while start > span.start && end - start < most && self.is_due(start - 1, age) {
+            start -= 1;
+        }
+        start..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::memory::{Footprint, PhysAddr, PhysRange};
+
+    const MIB: u64 = 1 << 20;
+
+    fn range(start: u64, end: u64) -> PhysRange {
+        PhysRange::new(PhysAddr::new(start).unwrap(), end - start).unwrap()
+    }
+
+    /// Runs `test` on an allocator over these ranges, in MiB.
+    fn with(map: &[(u64, u64)], test: impl FnOnce(&mut Frames<'_>)) {
+        let usable: Vec<_> = map.iter().map(|(start, end)| range(start * MIB, end * MIB)).collect();
+        let mut storage = vec![0u64; Footprint::of(usable.iter().copied()).bytes().div_ceil(8)];
+        let mut frames = Frames::new(storage.as_mut_slice().as_mut_bytes(), usable.iter().copied(), []).unwrap();
+        test(&mut frames);
+        frames.check().unwrap();
+    }
+
+    /// A run as its start and length in MiB.
+    fn mib(run: FrameRun) -> (u64, u64) {
+        (run.start().start().as_u64() / MIB, run.bytes() / MIB)
+    }
+
+    #[test]
+    fn all_free_memory_is_reported_once_in_runs_as_long_as_they_are_wanted() {
+        with(&[(16, 64), (4096, 4106)], |frames| {
+            assert_eq!(frames.unreported() * 4096, 58 * MIB);
+            let taken: Vec<_> = core::iter::from_fn(|| frames.take_unreported(8 * 512 + 3, 0)).collect();
+            let runs: Vec<_> = taken.iter().copied().map(mib).collect();
+            assert_eq!(runs, [(4096, 10), (16, 16), (32, 16), (48, 16)]);
+            assert_eq!((frames.counts().free, frames.unreported()), (0, 0));
+            taken.into_iter().for_each(|run| frames.release_reported(run).unwrap());
+            assert_eq!((frames.counts().reported_regions, frames.counts().free_regions), (29, 29));
+            assert_eq!(frames.take_unreported(u32::MAX, 0), None);
+        });
+    }
+
+    #[test]
+    fn a_frame_given_out_makes_its_region_unknown_to_the_host_again() {
+        with(&[(16, 24)], |frames| {
+            let all = frames.take_unreported(u32::MAX, 0).unwrap();
+            frames.release_reported(all).unwrap();
+            let one = frames.allocate(1, 1).unwrap();
+            assert_eq!((frames.counts().reported_regions, frames.unreported()), (3, 0));
+            frames.free(one).unwrap();
+            assert_eq!(frames.unreported(), 512);
+            let again = frames.take_unreported(u32::MAX, 0).unwrap();
+            assert_eq!(again.count(), 512);
+            assert!(again.pfns().any(|pfn| pfn == one.start()));
+        });
+    }
+
+    #[test]
+    fn what_the_host_knows_of_is_given_out_last_and_ballooned_last() {
+        with(&[(16, 24)], |frames| {
+            let reported = frames.take_unreported(512, 0).unwrap();
+            frames.release_reported(reported).unwrap();
+            let ballooned: Vec<_> = core::iter::from_fn(|| frames.take_free(512)).collect();
+            assert_eq!((ballooned.len(), ballooned[3]), (4, reported));
+            ballooned.into_iter().for_each(|run| frames.free(run).unwrap());
+            let first = frames.take_unreported(512, 0).unwrap();
+            frames.release_reported(first).unwrap();
+            let allocated: Vec<_> = core::iter::from_fn(|| frames.allocate(512, 1).ok()).collect();
+            assert_eq!((allocated.len(), allocated[3]), (4, first));
+        });
+    }
+
+    #[test]
+    fn memory_is_reported_when_it_is_old_enough_the_oldest_first() {
+        with(&[(16, 32)], |frames| {
+            let runs = [(); 8].map(|()| frames.allocate(512, 512).unwrap());
+            frames.free(runs[3]).unwrap();
+            frames.tick();
+            frames.free(runs[5]).unwrap();
+            assert_eq!(frames.take_unreported(u32::MAX, 2), None);
+            frames.tick();
+            assert_eq!(frames.take_unreported(u32::MAX, 2), Some(runs[3]));
+            assert_eq!(frames.take_unreported(u32::MAX, 2), None);
+            frames.tick();
+            assert_eq!(frames.take_unreported(u32::MAX, 2), Some(runs[5]));
+        });
+    }
+
+    #[test]
+    fn a_neighbour_that_is_too_young_ends_a_run() {
+        with(&[(16, 22)], |frames| {
+            let runs = [(); 3].map(|()| frames.allocate(512, 512).unwrap());
+            let middle = runs.into_iter().find(|run| mib(*run).0 == 18).unwrap();
+            runs.into_iter().filter(|run| *run != middle).for_each(|run| frames.free(run).unwrap());
+            frames.tick();
+            frames.free(middle).unwrap();
+            assert_eq!(frames.take_unreported(u32::MAX, 1).map(FrameRun::count), Some(512));
+            assert_eq!(frames.take_unreported(u32::MAX, 1).map(FrameRun::count), Some(512));
+            assert_eq!(frames.take_unreported(u32::MAX, 1), None);
+        });
+    }
+
+    #[test]
+    fn what_the_balloon_brings_back_is_due_at_once() {
+        with(&[(16, 24)], |frames| {
+            let runs: Vec<_> = core::iter::from_fn(|| frames.take_free(512)).collect();
+            frames.confirm_ballooned(runs[0]).unwrap();
+            assert_eq!(frames.take_ballooned(512), Some(runs[0]));
+            frames.release(runs[0]).unwrap();
+            assert_eq!(frames.take_unreported(u32::MAX, 1000), Some(runs[0]));
+        });
+    }
+
+    #[test]
+    fn a_region_of_which_somebody_has_a_frame_is_not_reported() {
+        with(&[(16, 18)], |frames| {
+            let one = frames.allocate(1, 1).unwrap();
+            assert_eq!((frames.unreported(), frames.take_unreported(u32::MAX, 0)), (0, None));
+            frames.free(one).unwrap();
+            assert_eq!(frames.take_unreported(511, 0), None);
+        });
+    }
+
+    #[test]
+    fn only_what_is_used_can_come_back_from_the_host() {
+        with(&[(16, 24)], |frames| {
+            let run = frames.take_unreported(512, 0).unwrap();
+            frames.release_reported(run).unwrap();
+            assert!(frames.release_reported(run).is_err());
+            assert_eq!(frames.counts().reported_regions, 1);
+        });
+    }
+}

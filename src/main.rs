@@ -86,7 +86,7 @@ fn serve(machine: &mut Machine, tree: &Tree, balloons: &mut Balloons) -> Outcome
             }
         }
         timer::take_fired();
-        match balloons.next_look() {
+        match balloons.next_look(machine) {
             Some(moment) => timer::arm_at(moment),
             None => timer::disarm(),
         }

@@ -262,4 +262,33 @@ pub trait PageFrames {
 
     /// Frames ballooned now.
     fn ballooned(&self) -> u64;
+
+    /// The address by which a device reaches frames that are reported to it (`ACCESS_PLATFORM`). By default the physical
+    /// one. Frame numbers in requests are physical whatever this says, as the balloon defines them.
+    fn device_address(&self, run: FrameRun) -> u64 {
+        run.start().start().as_u64()
+    }
+
+    /// Takes free memory that the host does not know of, to report it (virtio 1.4, 5.5.6.7): a run of at most `most`
+    /// frames, large and aligned as the host likes it, that has been free for at least `age` calls of
+    /// [`PageFrames::age_free_memory`]; free -> used.
+    ///
+    /// `None` when there is none, as always on a platform that keeps no such books: nothing is reported then.
+    fn take_unreported(&mut self, _most: u32, _age: u32) -> Option<FrameRun> {
+        None
+    }
+
+    /// Gives back frames that were taken to be reported, and have been; used -> free. Their contents are garbage. They are
+    /// not to be reported again before they were used.
+    fn release_reported(&mut self, run: FrameRun) {
+        self.release(run);
+    }
+
+    /// Frames that [`PageFrames::take_unreported`] could give, whatever their age.
+    fn unreported(&self) -> u64 {
+        0
+    }
+
+    /// Lets free memory age by one.
+    fn age_free_memory(&mut self) {}
 }

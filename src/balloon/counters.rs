@@ -26,6 +26,10 @@ pub struct Counters {
     pub deflate_frames: u64,
     /// Times that statistics were sent, the first included.
     pub statistics: u64,
+    /// Reports of free memory that the host has confirmed.
+    pub reports: u64,
+    /// Frames in them.
+    pub reported_frames: u64,
     /// Reads of the target.
     pub target_reads: u64,
     /// Writes of the balloon's size.

@@ -169,6 +169,27 @@ impl<P: Platform> Balloon<P> {
         }
     }
 
+    /// Has all free memory reported to the host at once, if the device wants to know; returns whether it does.
+    pub fn report_now(&mut self) -> bool {
+        let State::Running(running) = &mut self.state else { return false };
+        let Some(reporter) = &mut running.reporter else { return false };
+        reporter.flush();
+        self.again = true;
+        true
+    }
+
+    /// When it is to be polled next if no interrupt comes before, on the platform's clock; `None` if there is no such
+    /// time. To be asked right before sleeping: it depends on how much memory is free.
+    pub fn deadline(&self, platform: &P) -> Option<u64>
+    where
+        P: PageFrames,
+    {
+        match &self.state {
+            State::Running(running) => running.reporter.as_ref().and_then(|reporter| reporter.deadline(platform)),
+            State::Failed(_) => None,
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -233,8 +254,9 @@ impl<P: Platform> Balloon<P> {
                 Some(("inflate", running.inflate.size())),
                 Some(("deflate", running.deflate.size())),
                 running.statistics.as_ref().map(|queue| ("stats", queue.size())),
+                running.reporter.as_ref().map(|reporter| ("reporting", reporter.queue().size())),
             ],
-            State::Failed(_) => [None; 3],
+            State::Failed(_) => [None; 4],
         };
         sizes.into_iter().flatten()
     }

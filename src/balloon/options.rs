@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use super::report_plan::ReportPolicy;
 use crate::virtio::spec::Features;
 use crate::virtio::{InterruptMode, RingFormat, TransportKind};
 
@@ -24,6 +25,8 @@ pub struct Options {
     pub adopted: u32,
     /// The most requests in flight in one direction, 1 to 256. Each takes 1 KiB of DMA memory.
     pub window: u16,
+    /// When free memory is reported to the host, if the device wants to know.
+    pub reporting: ReportPolicy,
 }
 
 impl Options {
@@ -37,6 +40,7 @@ impl Options {
             declined: Features::empty(),
             adopted: 0,
             window: 64,
+            reporting: ReportPolicy::default(),
         }
     }
 }

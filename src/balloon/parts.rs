@@ -1,5 +1,6 @@
 //! What a driver takes from its platform (queues, requests, interrupts), and how all of it goes back.
 
+use super::reporter::Reporter;
 use super::requests::{Request, Requests};
 use crate::memory::FrameRun;
 use crate::pci::{Command, Function};
@@ -23,6 +24,7 @@ pub(super) struct Parts<P: Platform> {
     pub(super) inflate: Option<Vring<P, Request>>,
     pub(super) deflate: Option<Vring<P, Request>>,
     pub(super) statistics: Option<Vring<P, ()>>,
+    pub(super) reporter: Option<Reporter<P>>,
     pub(super) requests: Option<Requests<P::Memory>>,
     pub(super) interrupts: Option<Interrupts<P::Registers>>,
 }
@@ -56,7 +58,16 @@ pub(super) fn allocate<P: Platform, T>(
 impl<P: Platform> Parts<P> {
     /// Nothing yet, but for the function whose command register held `command`.
     pub(super) fn new(function: Function, command: Command) -> Self {
-        Self { function, command, inflate: None, deflate: None, statistics: None, requests: None, interrupts: None }
+        Self {
+            function,
+            command,
+            inflate: None,
+            deflate: None,
+            statistics: None,
+            reporter: None,
+            requests: None,
+            interrupts: None,
+        }
     }
 
     /// Gives everything back, in an order that leaves nobody with what is gone: the device has stopped, so memory
@@ -107,6 +118,9 @@ impl<P: Platform> Parts<P> {
         }
         if let Some(queue) = self.statistics {
             queue.release(platform, proof);
+        }
+        if let Some(reporter) = self.reporter {
+            reporter.release(platform, proof);
         }
         if let Some(requests) = self.requests {
             platform.release_dma(requests.into_memory());

@@ -7,10 +7,11 @@ use super::driver::Balloon;
 use super::options::Options;
 use super::parts::{Parts, allocate, layout, restore_command};
 use super::queues::{QUEUES, QueueNumbers, resolve};
+use super::reporter::Reporter;
 use super::requests::Requests;
 use super::running::Running;
 use super::statistics::{MemoryStatistics, Selection};
-use super::wire::{CONFIG_SIZE, MUST_TELL_HOST, STATS_VQ};
+use super::wire::{CONFIG_SIZE, MUST_TELL_HOST, PAGE_REPORTING, STATS_VQ};
 use crate::pci::{Bars, Bdf, Command, Function};
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
@@ -25,9 +26,10 @@ use crate::virtio::{
 /// addresses of rings and buffers come from [`crate::platform::DmaMemory::device_address`], which is what this bit asks
 /// for; frame numbers stay physical, as the balloon defines them. `ORDER_PLATFORM`: on x86-64 the fences of
 /// [`crate::virtio::barrier`] order memory for devices just as for CPUs; elsewhere they might not. `ANY_LAYOUT` is a legacy
-/// device's word for what every modern one does, and has to be accepted from it (6.3).
+/// device's word for what every modern one does, and has to be accepted from it (6.3). `PAGE_REPORTING` needs no `PAGE_POISON`,
+/// since nobody here expects free frames to keep what is in them (5.5.3.1).
 const fn implemented(transport: TransportKind) -> Features {
-    let features = MUST_TELL_HOST.union(STATS_VQ).union(Features::EVENT_IDX);
+    let features = MUST_TELL_HOST.union(STATS_VQ).union(PAGE_REPORTING).union(Features::EVENT_IDX);
     let features = match transport {
         TransportKind::Legacy => return features.union(Features::ANY_LAYOUT),
         TransportKind::Modern => {
@@ -53,6 +55,8 @@ pub(super) struct Doorbells {
     pub(super) deflate: Doorbell,
     /// The statistics queue's; it exists if the queue does.
     pub(super) statistics: Option<Doorbell>,
+    /// The reporting queue's, likewise.
+    pub(super) reporting: Option<Doorbell>,
 }
 
 /// Whether a function is a balloon: by vendor and device alone, of which there are two that count (4.1.2).
@@ -142,7 +146,7 @@ fn convert<T, E: Into<BalloonError>>(failure: Failure<T, E>) -> Failure<T, Ballo
 }
 
 /// Step 7: everything that the device needs before it runs. What has been taken is in `parts`, also after an error.
-fn set_up<P: Platform + MemoryStatistics>(
+fn set_up<P: Platform + PageFrames + MemoryStatistics>(
     platform: &mut P,
     device: &mut Device<PlatformTransport<P>, FeaturesOk>,
     bars: &Bars,
@@ -181,10 +185,19 @@ fn set_up<P: Platform + MemoryStatistics>(
         None => None,
     };
 
-    let mut names = Vec::with_capacity(3);
+    let reporter = match numbers.reporting.filter(|_| device.features().contains(PAGE_REPORTING)) {
+        Some(index) => {
+            let queue = allocate::<P, _>(platform, layout_of(index)?, kind, event_idx)?;
+            Some((index, parts.reporter.insert(Reporter::new(queue, options.reporting, platform.now()))))
+        }
+        None => None,
+    };
+
+    let mut names = Vec::with_capacity(4);
     names.push(QueueName { index: numbers.inflate, name: "inflate" });
     names.push(QueueName { index: numbers.deflate, name: "deflate" });
     names.extend(statistics_queue.as_ref().map(|(index, _)| QueueName { index: *index, name: "stats" }));
+    names.extend(reporter.as_ref().map(|(index, _)| QueueName { index: *index, name: "reporting" }));
     let function = (&parts.function, bars);
     parts.interrupts = Some(find_vqs(platform, device, function, &options.name, &names, options.interrupts)?);
 
@@ -193,6 +206,13 @@ fn set_up<P: Platform + MemoryStatistics>(
         deflate: device.enable_queue(numbers.deflate, deflate.size(), deflate.addresses())?,
         statistics: match &statistics_queue {
             Some((index, queue)) => Some(device.enable_queue(*index, queue.size(), queue.addresses())?),
+            None => None,
+        },
+        reporting: match &reporter {
+            Some((index, reporter)) => {
+                let queue = reporter.queue();
+                Some(device.enable_queue(*index, queue.size(), queue.addresses())?)
+            }
             None => None,
         },
     };

@@ -28,6 +28,8 @@ bitflags! {
         const SHORT = 1 << 3;
         /// Statistics were sent.
         const STATISTICS = 1 << 4;
+        /// Everything that was free has been reported: at the start, or when it was asked for.
+        const FLUSHED = 1 << 5;
     }
 }
 

@@ -33,6 +33,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
         self.configuration(pending)?;
         self.completions()?;
         self.statistics()?;
+        self.report()?;
         self.send()?;
         // After the kick, which the device may be waiting for.
         self.tell_actual()?;
@@ -116,6 +117,30 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
         Ok(())
     }
 
+    /// Tells the host of free memory, and takes back what it has been told of.
+    fn report(&mut self) -> Result<(), BalloonError> {
+        let Some((reporter, doorbell)) = self.running.reporter.as_mut().zip(self.running.doorbells.reporting) else {
+            return Ok(());
+        };
+        let flushing = reporter.is_flushing();
+        let (reports, frames) = reporter.completions(self.platform).map_err(broken("reporting"))?;
+        let kick = reporter.send(self.platform).map_err(broken("reporting"))?;
+        if flushing && !reporter.is_flushing() {
+            self.changes |= Changes::FLUSHED;
+        }
+        self.counters.reports += reports;
+        self.counters.reported_frames += frames;
+        self.work |= reports > 0 || kick.is_some();
+        if frames > 0 {
+            // A balloon that stopped for lack of memory may have lacked just these.
+            self.plan.memory_freed();
+        }
+        if let Some(kick) = kick {
+            self.kick(doorbell, kick);
+        }
+        Ok(())
+    }
+
     /// Sends what the plan says, as many requests as there is room for, by one publication and at most one kick.
     fn send(&mut self) -> Result<(), BalloonError> {
         let (kick, doorbell) = match self.plan.next() {
@@ -175,7 +200,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
         // again; with nothing more to send, there is nothing to do before all of it is done.
         let more = matches!(self.plan.next(), Action::Inflate(_) | Action::Deflate(_));
         let share = |outstanding: u16| if more { outstanding.div_ceil(2) } else { outstanding };
-        let Running { inflate, deflate, statistics, .. } = &mut *self.running;
+        let Running { inflate, deflate, statistics, reporter, .. } = &mut *self.running;
         let mut armed = true;
         for queue in [inflate, deflate] {
             let outstanding = queue.outstanding();
@@ -183,6 +208,9 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
         }
         if let Some(queue) = statistics {
             armed &= queue.arm(1);
+        }
+        if let Some(reporter) = reporter {
+            armed &= reporter.arm() && !reporter.is_due();
         }
         let in_flight = self.plan.inflating() + self.plan.deflating() > 0;
         match (armed, in_flight) {

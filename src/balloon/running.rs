@@ -2,6 +2,7 @@
 
 use super::parts::{Parts, Vring};
 use super::probe::{Doorbells, PlatformTransport};
+use super::reporter::Reporter;
 use super::requests::{Request, Requests};
 use super::statistics::Selection;
 use crate::pci::{Command, Function};
@@ -17,6 +18,7 @@ pub(super) struct Running<P: Platform> {
     pub(super) inflate: Vring<P, Request>,
     pub(super) deflate: Vring<P, Request>,
     pub(super) statistics: Option<Vring<P, ()>>,
+    pub(super) reporter: Option<Reporter<P>>,
     pub(super) doorbells: Doorbells,
     pub(super) requests: Requests<P::Memory>,
     pub(super) selection: Selection,
@@ -34,7 +36,7 @@ impl<P: Platform> Running<P> {
         doorbells: Doorbells,
         selection: Selection,
     ) -> Self {
-        let Parts { function, command, inflate, deflate, statistics, requests, interrupts } = parts;
+        let Parts { function, command, inflate, deflate, statistics, reporter, requests, interrupts } = parts;
         let all = "set-up makes all of them or fails";
         Self {
             device,
@@ -44,6 +46,7 @@ impl<P: Platform> Running<P> {
             inflate: inflate.expect(all),
             deflate: deflate.expect(all),
             statistics,
+            reporter,
             doorbells,
             requests: requests.expect(all),
             selection,
@@ -64,6 +67,7 @@ impl<P: Platform> Running<P> {
             inflate: Some(self.inflate),
             deflate: Some(self.deflate),
             statistics: self.statistics,
+            reporter: self.reporter,
             requests: Some(self.requests),
             interrupts: Some(self.interrupts),
         };

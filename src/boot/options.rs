@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use super::{CommandLine, Warning};
+use super::{CommandLine, Warning, parse_size};
 use crate::balloon::wire::feature_named;
 
 /// Defines an enum whose variants are words of the command line; the first is the default.
@@ -143,6 +143,12 @@ words! {
         Ring = "ring",
         /// [`Options::declined_features`].
         Features = "features",
+        /// [`Options::report_age`].
+        ReportAge = "report-age",
+        /// [`Options::report_threshold`].
+        ReportThreshold = "report-threshold",
+        /// [`Options::report_budget`].
+        ReportBudget = "report-budget",
         /// [`Options::log`].
         Log = "log",
         /// [`Options::term`].
@@ -169,6 +175,12 @@ pub struct Options<'a> {
     pub ring: RingChoice,
     /// `features=-name,-name`: feature bits not to accept, as a mask.
     pub declined_features: u64,
+    /// `report-age=MS`: how long memory has been free before it is reported, in milliseconds; `None` if not said.
+    pub report_age: Option<u64>,
+    /// `report-threshold=SIZE`: how much must be free and not reported before any of it is, in bytes; likewise.
+    pub report_threshold: Option<u64>,
+    /// `report-budget=SIZE`: how much is reported a second at most, in bytes; likewise.
+    pub report_budget: Option<u64>,
     /// `log=`: what the log looks like.
     pub log: LogFormat,
     /// `term=`: what the terminal understands.
@@ -213,6 +225,9 @@ impl<'a> Options<'a> {
             Key::Transport => self.transport = TransportChoice::from_word(value)?,
             Key::Ring => self.ring = RingChoice::from_word(value)?,
             Key::Features => self.declined_features = declined(value, warn),
+            Key::ReportAge => self.report_age = Some(text(value)?.parse().ok().filter(|age| *age <= LONGEST_AGE)?),
+            Key::ReportThreshold => self.report_threshold = Some(parse_size(text(value)?).ok()?),
+            Key::ReportBudget => self.report_budget = Some(parse_size(text(value)?).ok()?),
             Key::Log => self.log = LogFormat::from_word(value)?,
             Key::Term => self.term = Terminal::from_word(value)?,
             Key::Verbose => self.verbose = Switch::from_word(value)? == Switch::On,
@@ -232,12 +247,21 @@ impl Key {
             Self::Transport => TransportChoice::WORDS,
             Self::Ring => RingChoice::WORDS,
             Self::Features => &["-NAME,-NAME..."],
+            Self::ReportAge => &["milliseconds, at most 3600000"],
+            Self::ReportThreshold | Self::ReportBudget => &["a size: a number and, if wanted, K, M, G or T"],
             Self::Log => LogFormat::WORDS,
             Self::Term => Terminal::WORDS,
             Self::Verbose | Self::List => Switch::WORDS,
             Self::Test => &["the name of a kernel test"],
         }
     }
+}
+
+/// The most that `report-age=` takes, in milliseconds: an hour.
+const LONGEST_AGE: u64 = 3_600_000;
+
+fn text(value: &[u8]) -> Option<&str> {
+    core::str::from_utf8(value).ok()
 }
 
 fn split_once(word: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -289,13 +313,16 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern ring=split features=-event_idx,-ring_packed \
-                    log=json term=ansi verbose=on test=vectors::stack list=on";
+                    report-age=100 report-threshold=16M report-budget=2G log=json term=ansi verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
             irq: IrqChoice::MsixShared,
             transport: TransportChoice::Modern,
             ring: RingChoice::Split,
             declined_features: 1 << 29 | 1 << 34,
+            report_age: Some(100),
+            report_threshold: Some(16 << 20),
+            report_budget: Some(2 << 30),
             log: LogFormat::Json,
             term: Terminal::Ansi,
             verbose: true,
@@ -307,7 +334,9 @@ mod tests {
 
     #[test]
     fn every_word_of_every_choice_is_valid() {
-        for &key in Key::ALL.iter().filter(|&&key| !matches!(key, Key::Features | Key::Test)) {
+        use Key::{Features, ReportAge, ReportBudget, ReportThreshold, Test};
+        let free = [Features, ReportAge, ReportBudget, ReportThreshold, Test];
+        for &key in Key::ALL.iter().filter(|key| !free.contains(key)) {
             for value in key.valid_values() {
                 let line = format!("{key}={value}");
                 assert_eq!(parse(&line).1, [], "{line}");
@@ -331,7 +360,8 @@ mod tests {
         assert_eq!(warnings, [Warning::UnknownKey(b"colour")]);
         assert_eq!(
             warnings[0].to_string(),
-            "there is no option `colour`; valid: mode, irq, transport, ring, features, log, term, verbose, test, list"
+            "there is no option `colour`; valid: mode, irq, transport, ring, features, report-age, report-threshold, \
+             report-budget, log, term, verbose, test, list"
         );
     }
 
@@ -355,6 +385,17 @@ mod tests {
         assert_eq!(warnings, items.map(Warning::UnknownFeature));
         assert!(warnings[0].to_string().contains("`ring_reset` is not `-` and a feature; features: must_tell_host, "));
         assert_eq!(parse("features="), (Options::default(), vec![]));
+    }
+
+    #[test]
+    fn sizes_and_times_that_make_no_sense_are_named() {
+        let (options, warnings) = parse("report-age=3600001 report-threshold=2X report-budget= report-age=-1");
+        assert_eq!(options, Options::default());
+        assert_eq!(warnings.len(), 5, "one is repeated");
+        assert_eq!(
+            warnings[1].to_string(),
+            "option `report-threshold` has no value `2X`; valid: a size: a number and, if wanted, K, M, G or T"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
-use ballonet::balloon::{Balloon, BalloonStatus, Changes, Next, Options, Progress};
+use ballonet::balloon::{Balloon, BalloonStatus, Changes, Next, Options, Progress, ReportPolicy};
 use ballonet::boot::{self, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
 use ballonet::machine::{Machine, lines, log as serial};
@@ -68,6 +68,7 @@ impl Balloons {
             RingChoice::Packed => Some(RingFormat::Packed),
         };
         let declined = Features::from_bits_retain(options.declined_features);
+        let reporting = report_policy(&options);
         let ansi = options.term == boot::Terminal::Ansi;
         let mut served = Vec::new();
         let mut refused = 0;
@@ -82,6 +83,7 @@ impl Balloons {
             options.interrupts = interrupts;
             options.ring = ring;
             options.declined = declined;
+            options.reporting = reporting;
             match Balloon::probe(machine, function.bdf(), options) {
                 Ok(balloon) => served.push(Served::new(balloon)),
                 Err(error) => {
@@ -120,9 +122,14 @@ impl Balloons {
         }
     }
 
-    /// When the next one that has no interrupts is to be looked at, in nanoseconds since entry.
-    pub fn next_look(&self) -> Option<u64> {
-        self.served.iter().filter(|served| served.is_polled() && !served.failed).map(|served| served.look).min()
+    /// When the next one is to be served although it has not interrupted, in nanoseconds since entry.
+    pub fn next_look(&self, machine: &Machine) -> Option<u64> {
+        self.served.iter().filter_map(|served| served.next_look(machine)).min()
+    }
+
+    /// Has all free memory reported to the hosts that want to know; returns whether any does.
+    pub fn report_now(&mut self) -> bool {
+        self.served.iter_mut().fold(false, |any, served| served.balloon.report_now() || any)
     }
 
     /// The movement that is going on, if any.
@@ -190,9 +197,17 @@ impl Served {
         }
     }
 
+    /// When it is to be served although it has not interrupted.
+    fn next_look(&self, machine: &Machine) -> Option<u64> {
+        let look = (self.is_polled() && !self.failed).then_some(self.look);
+        look.into_iter().chain(self.balloon.deadline(machine)).min()
+    }
+
     fn serve(&mut self, machine: &mut Machine, ansi: bool) {
-        let due = self.is_due(machine.now());
-        if self.failed || !(self.balloon.is_pending() || due) {
+        let now = machine.now();
+        let due = self.is_due(now);
+        let late = self.balloon.deadline(machine).is_some_and(|deadline| now >= deadline);
+        if self.failed || !(self.balloon.is_pending() || due || late) {
             return;
         }
         if due {
@@ -225,6 +240,9 @@ impl Served {
         if let Some(movement) = &mut self.movement {
             movement.advance(actual, now);
         }
+        if changes.contains(Changes::FLUSHED) {
+            self.tell_reported();
+        }
         self.short = (self.short && status.short) || changes.contains(Changes::SHORT);
         if self.short && status.inflating == 0 {
             self.short = false;
@@ -236,6 +254,13 @@ impl Served {
             self.told = now;
             self.tell_progress(&status, ansi);
         }
+    }
+
+    fn tell_reported(&self) {
+        let bytes = self.balloon.counters().reported_frames * FRAME_SIZE;
+        serial::emit("report", |line| {
+            line.text("name", self.balloon.name()).number("bytes", bytes);
+        });
     }
 
     fn tell_progress(&self, status: &BalloonStatus, ansi: bool) {
@@ -268,6 +293,17 @@ impl Served {
         serial::emit("floor", |line| {
             line.number("target", target).number("actual", actual).text("message", &message);
         });
+    }
+}
+
+/// When free memory is reported, as the command line has it.
+fn report_policy(options: &boot::Options<'_>) -> ReportPolicy {
+    let default = ReportPolicy::default();
+    let frames = |bytes: Option<u64>, default| bytes.map_or(default, |bytes| bytes / FRAME_SIZE);
+    ReportPolicy {
+        age: options.report_age.map_or(default.age, |ms| ms * 1_000_000),
+        threshold: frames(options.report_threshold, default.threshold),
+        budget: frames(options.report_budget, default.budget),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::held::Held;
 use crate::symbols::HEAP;
 
 /// A command: its name, its arguments, what it does.
-const COMMANDS: [(&str, &str, &str); 13] = [
+const COMMANDS: [(&str, &str, &str); 14] = [
     ("help", "", "this list"),
     ("info", "", "the kernel, the CPU, the clock"),
     ("acpi", "", "the ACPI tables"),
@@ -28,6 +28,7 @@ const COMMANDS: [(&str, &str, &str); 13] = [
     ("mem", "[map]", "memory by state"),
     ("mem", "hold SIZE | verify | release", "fill memory with a pattern, look at it again, give it back"),
     ("balloon", "", "targets and sizes"),
+    ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
     ("poweroff", "", "reset the devices and switch off"),
     ("reboot", "", "reset the devices and start again"),
@@ -159,6 +160,7 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("mem", ["verify"]) => verify(context.held),
         ("mem", ["release"]) => release(context),
         ("balloon", []) => balloon(context.balloons),
+        ("report", []) => report(context.balloons),
         ("stats", []) => stats(context.balloons),
         ("poweroff", []) => return Outcome::PowerOff,
         ("reboot", []) => return Outcome::Reboot,
@@ -301,8 +303,9 @@ fn mem(held: &Held) {
         say!("{name:<10} {frames:>10} frames {:>12} KiB", (frames * FRAME_SIZE) >> 10);
     }
     say!(
-        "{} regions of 2 MiB are wholly free; the largest free block has {} frames",
+        "{} regions of 2 MiB are wholly free, the host was told of {}; the largest free block has {} frames",
         counts.free_regions,
+        counts.reported_regions,
         counts.largest_free_block
     );
     let history = counts.history;
@@ -386,6 +389,14 @@ fn balloon(balloons: &Balloons) {
     }
 }
 
+fn report(balloons: &mut Balloons) {
+    if balloons.report_now() {
+        say!("all free memory is being reported to the host");
+    } else {
+        say!("no balloon wants reports of free memory (`page_reporting`)");
+    }
+}
+
 fn stats(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let counters = driver.counters();
@@ -399,6 +410,9 @@ fn stats(balloons: &Balloons) {
         );
         say!("  inflated {} frames in {} requests", counters.inflate_frames, counters.inflate_requests);
         say!("  deflated {} frames in {} requests", counters.deflate_frames, counters.deflate_requests);
+        if counters.reports > 0 {
+            say!("  reported {} free frames in {} reports", counters.reported_frames, counters.reports);
+        }
         say!(
             "  target read {} times, size written {} times, statistics sent {} times",
             counters.target_reads,

@@ -124,6 +124,22 @@ impl PageFrames for Machine {
     fn ballooned(&self) -> u64 {
         frames::with(|frames| frames.counts().ballooned)
     }
+
+    fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
+        frames::with(|frames| frames.take_unreported(most, age))
+    }
+
+    fn release_reported(&mut self, run: FrameRun) {
+        frames::with(|frames| PageFrames::release_reported(frames, run));
+    }
+
+    fn unreported(&self) -> u64 {
+        frames::with(|frames| frames.unreported())
+    }
+
+    fn age_free_memory(&mut self) {
+        frames::with(|frames| frames.tick());
+    }
 }
 
 impl MemoryStatistics for Machine {

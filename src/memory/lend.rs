@@ -104,6 +104,22 @@ impl PageFrames for Frames<'_> {
     fn ballooned(&self) -> u64 {
         self.totals[FrameState::Ballooned as usize]
     }
+
+    fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
+        Frames::take_unreported(self, most, age)
+    }
+
+    fn release_reported(&mut self, run: FrameRun) {
+        log_refusal(Frames::release_reported(self, run));
+    }
+
+    fn unreported(&self) -> u64 {
+        Frames::unreported(self)
+    }
+
+    fn age_free_memory(&mut self) {
+        self.tick();
+    }
 }
 
 fn log_refusal(result: Result<(), FrameError>) {

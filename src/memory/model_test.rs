@@ -314,7 +314,7 @@ impl Pair<'_> {
         if expected.is_none() {
             let free = self.model.states.range(touched.clone()).filter(|(_, state)| **state == FrameState::Free);
             let changed: Vec<_> = free.map(|(frame, _)| frame / REGION * REGION).collect();
-            changed.iter().for_each(|region| drop(self.model.reported.remove(region)));
+            self.model.reported.retain(|region| !changed.contains(region));
             self.model.states.range_mut(touched).for_each(|(_, state)| *state = FrameState::Reserved);
         }
     }

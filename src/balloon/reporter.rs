@@ -1,0 +1,189 @@
+//! Free page reporting (virtio 1.4, 5.5.6.7): tells the host which memory is free, so that it can take away what is
+//! behind it.
+//!
+//! While a report is in flight its frames are the driver's, and nobody else has them. What comes back is free memory
+//! with any contents. Several reports are in flight, each of runs as long as memory has them, but never so much that
+//! the rest of the guest would miss it.
+
+use alloc::vec::Vec;
+
+use super::parts::Vring;
+use super::report_plan::{Grant, ReportPlan, ReportPolicy};
+use crate::memory::FrameRun;
+use crate::platform::{PageFrames, Platform};
+use crate::virtio::{Chain, Completion, Kick, Queue, QueueError, Quiesced, Segment};
+
+/// What is reported comes in multiples of so many frames.
+const REGION: u32 = 512;
+/// The most runs in a report: as many descriptors as it takes.
+const RUNS: usize = 16;
+/// The most reports in flight.
+const REPORTS: usize = 8;
+/// The most frames in a report: 32 MiB, which a host that discards by 4 KiB pages needs some 10 ms for.
+const REPORT_FRAMES: u32 = 8192;
+/// The most frames in flight: 128 MiB.
+const IN_FLIGHT: u64 = 32768;
+
+/// Free memory on its way to be known to the host.
+#[derive(Debug)]
+pub(super) struct Report {
+    runs: Vec<FrameRun>,
+    frames: u32,
+}
+
+impl Report {
+    fn new() -> Self {
+        Self { runs: Vec::with_capacity(RUNS), frames: 0 }
+    }
+
+    /// Collects what `take` has, up to `most` frames in at most `runs` runs.
+    fn collect(&mut self, most: u64, runs: usize, mut take: impl FnMut(u32) -> Option<FrameRun>) {
+        let most = most.min(u64::from(REPORT_FRAMES)) as u32;
+        while self.frames < most && self.runs.len() < runs {
+            let wanted = most - self.frames;
+            let Some(run) = take(wanted) else { return };
+            assert!(run.count() <= wanted, "the platform gave {run} where {wanted} frames were asked for");
+            self.frames += run.count();
+            self.runs.push(run);
+        }
+    }
+}
+
+/// The reporting queue, and what is in flight on it.
+pub(super) struct Reporter<P: Platform> {
+    queue: Vring<P, Report>,
+    plan: ReportPlan,
+    idle: Vec<Report>,
+    in_flight: u64,
+    /// Everything that was free is being reported, and some of it has not come back.
+    flushing: bool,
+}
+
+impl<P: Platform> Reporter<P> {
+    /// Has everything that is free reported at once.
+    pub(super) fn flush(&mut self) {
+        self.plan.flush();
+        self.flushing = true;
+    }
+
+    /// Whether everything that is free is being reported, and some of it has not come back.
+    pub(super) fn is_flushing(&self) -> bool {
+        self.flushing
+    }
+
+    /// Its queue.
+    pub(super) fn queue(&self) -> &Vring<P, Report> {
+        &self.queue
+    }
+}
+
+impl<P: Platform + PageFrames> Reporter<P> {
+    /// A reporter on `queue`, which has nothing in it.
+    pub(super) fn new(queue: Vring<P, Report>, policy: ReportPolicy, now: u64) -> Self {
+        let reports = REPORTS.min(usize::from(queue.size()));
+        let idle = (0..reports).map(|_| Report::new()).collect();
+        Self { queue, plan: ReportPlan::new(policy, now), idle, in_flight: 0, flushing: true }
+    }
+
+    /// When to look again, if no interrupt comes before; `None` while there is nothing to wait for.
+    pub(super) fn deadline(&self, platform: &P) -> Option<u64> {
+        self.plan.deadline(platform.unreported())
+    }
+
+    /// Takes back what the host has been told of. Returns the reports and the frames in them.
+    pub(super) fn completions(&mut self, platform: &mut P) -> Result<(u64, u64), QueueError> {
+        if self.queue.outstanding() > 0 {
+            self.queue.disarm();
+        }
+        let (mut reports, mut frames) = (0, 0);
+        while let Some(Completion { token: mut report, .. }) = self.queue.pop()? {
+            report.runs.iter().for_each(|run| platform.release_reported(*run));
+            reports += 1;
+            frames += u64::from(report.frames);
+            report.runs.clear();
+            report.frames = 0;
+            self.idle.push(report);
+        }
+        self.in_flight -= frames;
+        Ok((reports, frames))
+    }
+
+    /// Reports what is due, as much as there is room for, by one publication. Returns the kick that the device wants.
+    pub(super) fn send(&mut self, platform: &mut P) -> Result<Option<Kick>, QueueError> {
+        if self.plan.advance(platform.now(), platform.unreported()) {
+            platform.age_free_memory();
+        }
+        while let Some(grant) = self.plan.next() {
+            if self.room(platform) < u64::from(REGION) || self.queue.free() == 0 {
+                break;
+            }
+            let Some(report) = self.collect(platform, grant) else { break };
+            if report.frames == 0 {
+                self.idle.push(report);
+                self.plan.exhausted();
+                break;
+            }
+            self.add(platform, report)?;
+        }
+        self.flushing = self.plan.is_flushing() || (self.flushing && self.in_flight > 0);
+        Ok(self.queue.publish())
+    }
+
+    /// Asks for an interrupt once the share of what is in flight is done that makes room for more. `false` if that is so
+    /// already.
+    pub(super) fn arm(&mut self) -> bool {
+        let outstanding = self.queue.outstanding();
+        let more = self.plan.next().is_some();
+        outstanding == 0 || self.queue.arm(if more { outstanding.div_ceil(2) } else { outstanding })
+    }
+
+    /// Whether there is something to report and nothing in flight that would call for it.
+    pub(super) fn is_due(&self) -> bool {
+        self.plan.next().is_some() && self.queue.outstanding() == 0
+    }
+
+    /// Gives the queue back. What the host has not confirmed is free memory like any other.
+    pub(super) fn release(self, platform: &mut P, proof: &Quiesced) {
+        for report in self.queue.release(platform, proof) {
+            report.runs.iter().for_each(|run| platform.release(*run));
+        }
+    }
+
+    /// Frames that may be added to what is in flight. What is there to be reported stays for half with the guest, so
+    /// that it does not run out of memory for that.
+    fn room(&self, platform: &P) -> u64 {
+        let share = (platform.unreported() + self.in_flight).div_ceil(2).max(u64::from(REGION));
+        share.min(IN_FLIGHT).saturating_sub(self.in_flight)
+    }
+
+    /// A report of what is due, perhaps of nothing; `None` if as many as there can be are in flight.
+    fn collect(&mut self, platform: &mut P, grant: Grant) -> Option<Report> {
+        let most = grant.frames.min(self.room(platform));
+        // A chain takes a descriptor a run.
+        let runs = RUNS.min(usize::from(self.queue.free()));
+        let mut report = self.idle.pop()?;
+        report.collect(most, runs, |wanted| platform.take_unreported(wanted, grant.age));
+        Some(report)
+    }
+
+    fn add(&mut self, platform: &mut P, report: Report) -> Result<(), QueueError> {
+        let mut segments = [Segment { address: 0, length: 0 }; RUNS];
+        for (segment, run) in segments.iter_mut().zip(&report.runs) {
+            // A report is of less than 2^32 bytes.
+            *segment = Segment { address: platform.device_address(*run), length: run.bytes() as u32 };
+        }
+        let (count, frames) = (report.runs.len(), u64::from(report.frames));
+        match self.queue.add(Chain::writable(&segments[..count]), report) {
+            Ok(()) => {
+                self.in_flight += frames;
+                self.plan.sent(frames);
+                Ok(())
+            }
+            Err(rejected) => {
+                // Only a queue that is out of use refuses what it has room for. The device has not seen these frames.
+                rejected.token.runs.iter().for_each(|run| platform.release(*run));
+                self.queue.poisoned().map_or(Ok(()), Err)
+            }
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod commands;
 mod layouts;
 mod life;
 mod matrix;
+mod reporting;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,7 @@ use support::{Outcome, Qemu, Vm, on};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let some = [matrix::trials(), layouts::trials(), life::trials(), commands::trials()];
+    let some = [matrix::trials(), layouts::trials(), life::trials(), commands::trials(), reporting::trials()];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
     // Not even listed unasked: there are too many.
     if arguments.ignored || arguments.include_ignored {

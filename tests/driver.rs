@@ -19,6 +19,7 @@ mod driver {
     mod legacy_hand;
     mod packed_hand;
     mod queue_reset;
+    mod reporting;
     mod rings;
     mod schedules;
     mod split_hand;

@@ -187,7 +187,7 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
 
     let reporter = match numbers.reporting.filter(|_| device.features().contains(PAGE_REPORTING)) {
         Some(index) => {
-            let queue = allocate::<P, _>(platform, layout_of(index)?, kind, event_idx)?;
+            let queue = allocate::<P, _>(platform, index, layout_of(index)?, kind, event_idx)?;
             Some((index, parts.reporter.insert(Reporter::new(queue, options.reporting, platform.now()))))
         }
         None => None,

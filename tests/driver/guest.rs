@@ -88,6 +88,13 @@ pub fn try_by(
     start(RAM, behaviour, options, |_| {})
 }
 
+/// Brings the driver up with these choices.
+pub fn try_chosen(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    choose(&mut options);
+    start(RAM, behaviour, options, |_| {})
+}
+
 fn start(
     ram: u32,
     behaviour: Behaviour,
@@ -176,6 +183,23 @@ impl Guest {
     pub fn run(&mut self) {
         if let Err(error) = self.try_run() {
             panic!("{error}; missteps: {:#?}", self.machine.missteps());
+        }
+    }
+
+    /// Lets time pass, in which the kernel sleeps but for what happens and for the driver's own deadlines.
+    #[track_caller]
+    pub fn wait(&mut self, nanoseconds: u64) {
+        let end = self.machine.now() + nanoseconds;
+        loop {
+            self.run();
+            let deadline = self.driver().deadline(&self.platform).filter(|deadline| *deadline < end);
+            let now = self.machine.now();
+            self.machine.pass(deadline.unwrap_or(end).saturating_sub(now));
+            if deadline.is_none() {
+                return;
+            }
+            let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+            balloon.poll(&mut self.platform).map(drop).expect("the driver runs");
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Balloon {
     pub reports: Vec<Vec<Statistic>>,
     /// PFNs in the largest request that came.
     pub largest_request: usize,
+    /// Frames reported as free so far.
+    pub reported: u64,
     /// Requests that could not be served as they came (too long).
     pub skipped: u64,
     pub needless_kicks: u64,
@@ -55,6 +57,7 @@ impl Balloon {
             statistics: None,
             reports: Vec::new(),
             largest_request: 0,
+            reported: 0,
             skipped: 0,
             needless_kicks: 0,
             behaviour,

@@ -39,6 +39,11 @@ impl Frames {
         self.allocator.set_floor(frames);
     }
 
+    /// Regions of 2 MiB that are wholly free.
+    pub fn whole_regions(&self) -> u64 {
+        self.allocator.counts().free_regions
+    }
+
     pub fn free(&self) -> u64 {
         self.allocator.counts().free
     }
@@ -67,6 +72,10 @@ impl Frames {
         assert_eq!(counts.free + counts.used + counts.ballooned + counts.reserved, counts.total);
     }
 
+    fn note_used(&self, run: FrameRun) {
+        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.note_used(pfn.as_u32())));
+    }
+
     fn move_to(&self, run: FrameRun, from: GuestSide, to: GuestSide, what: &str) {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(Pfn::as_u32) {
@@ -81,6 +90,7 @@ impl Frames {
     /// Takes frames for the kernel and fills them with a pattern.
     pub fn hold(&mut self, count: u32) -> bool {
         let Ok(run) = self.allocator.allocate(count, 1) else { return false };
+        self.note_used(run);
         self.machine.bus(|bus| {
             for pfn in run.pfns() {
                 bus.ram.memory().write_slice(&pattern(pfn), GuestAddress(pfn.start().as_u64())).expect("frame in RAM");
@@ -117,6 +127,7 @@ fn pattern(pfn: Pfn) -> [u8; 4096] {
 impl PageFrames for Frames {
     fn take_free(&mut self, most: u32) -> Option<FrameRun> {
         let run = self.allocator.take_free(most)?;
+        self.note_used(run);
         self.move_to(run, GuestSide::Kernel, GuestSide::Driver, "take_free");
         Some(run)
     }
@@ -140,12 +151,35 @@ impl PageFrames for Frames {
         self.refuse_host_side(run, HostSide::Inflating, "BAL-OP-09");
         self.refuse_host_side(run, HostSide::Ballooned, "BAL-OP-06");
         self.refuse_host_side(run, HostSide::Deflating, "BAL-OP-07");
+        self.refuse_host_side(run, HostSide::Reporting, "BAL-REPORT-03");
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release");
         PageFrames::release(&mut self.allocator, run);
     }
 
     fn ballooned(&self) -> u64 {
         self.allocator.ballooned()
+    }
+
+    fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
+        let run = self.allocator.take_unreported(most, age)?;
+        self.move_to(run, GuestSide::Kernel, GuestSide::Driver, "take_unreported");
+        Some(run)
+    }
+
+    fn release_reported(&mut self, run: FrameRun) {
+        self.settle(run, HostSide::Guest);
+        self.refuse_host_side(run, HostSide::Reporting, "BAL-REPORT-03");
+        self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
+        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.note_reported(pfn.as_u32())));
+        PageFrames::release_reported(&mut self.allocator, run);
+    }
+
+    fn unreported(&self) -> u64 {
+        self.allocator.unreported()
+    }
+
+    fn age_free_memory(&mut self) {
+        self.allocator.tick();
     }
 }
 

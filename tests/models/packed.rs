@@ -206,8 +206,8 @@ impl PackedRing {
     fn read(&self, request: &mut Request, bus: &mut Bus) -> Option<()> {
         let mut seen_writable = false;
         for (_, descriptor) in request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0) {
-            if !bus.ram.in_dma(descriptor.address, descriptor.length.into()) {
-                self.misstep(bus, "RSVD-05", &format!("buffer {:#x} is no DMA memory", descriptor.address));
+            if !bus.ram.is_drivers(descriptor.address, descriptor.length.into()) {
+                self.misstep(bus, "RSVD-05", &format!("buffer {:#x} is not the driver's to lend", descriptor.address));
                 return None;
             }
             if descriptor.flags & WRITE != 0 {

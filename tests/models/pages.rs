@@ -1,7 +1,7 @@
 //! What a balloon does with single page frames, and what it checks of each.
 
 use super::bus::Bus;
-use super::queue::Request;
+use super::queue::{Descriptor, INDIRECT, Request, WRITE};
 use super::ram::{GuestSide, HostSide};
 
 /// The page frame numbers in a request.
@@ -33,4 +33,32 @@ pub fn take_deflated(pfn: u32, bus: &mut Bus) {
         bus.misstep("BAL-OP-09", format!("{pfn:#x} was written while the host had it"));
     }
     bus.ram.set_host_side(pfn, HostSide::Deflating);
+}
+
+/// The frames that a report of free memory is about, and whether each of its descriptors is of the right form.
+pub fn reported(request: &Request) -> (Vec<u32>, bool) {
+    let buffers = request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| d.flags & INDIRECT == 0);
+    let right = buffers.clone().all(|d| d.flags & WRITE != 0 && d.address % 4096 == 0 && d.length % 4096 == 0);
+    let frames = |d: &Descriptor| (d.address / 4096) as u32..((d.address + u64::from(d.length)) / 4096) as u32;
+    (buffers.flat_map(frames).collect(), right)
+}
+
+/// The host is told that a frame is free, and takes what is behind it: it must be the driver's, and news.
+pub fn take_reported(pfn: u32, bus: &mut Bus) {
+    if !bus.ram.contains(pfn) || bus.ram.guest_side(pfn) != GuestSide::Driver {
+        return bus.misstep("BAL-REPORT-03", format!("report of {pfn:#x}, which the driver was not given"));
+    }
+    if bus.ram.host_side(pfn) != HostSide::Guest || bus.ram.is_reported(pfn) {
+        bus.misstep("BAL-REPORT-03", format!("report of {pfn:#x}, of which the host knows"));
+    }
+    bus.ram.set_host_side(pfn, HostSide::Reporting);
+    bus.ram.discard(pfn);
+}
+
+/// The host is done with a reported frame, which nobody may have touched in the meantime.
+pub fn finish_reported(pfn: u32, bus: &mut Bus) {
+    if !bus.ram.untouched(pfn) {
+        bus.misstep("BAL-REPORT-03", format!("{pfn:#x} was written before its report came back"));
+    }
+    bus.ram.set_host_side(pfn, HostSide::Guest);
 }

@@ -397,6 +397,22 @@ impl PageFrames for ModelPlatform {
     fn ballooned(&self) -> u64 {
         self.frames.ballooned()
     }
+
+    fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
+        self.frames.take_unreported(most, age)
+    }
+
+    fn release_reported(&mut self, run: FrameRun) {
+        self.frames.release_reported(run);
+    }
+
+    fn unreported(&self) -> u64 {
+        self.frames.unreported()
+    }
+
+    fn age_free_memory(&mut self) {
+        self.frames.age_free_memory();
+    }
 }
 
 impl MemoryStatistics for ModelPlatform {

@@ -321,8 +321,8 @@ impl QueueModel {
                 (table, slot, limit) = (descriptor.address, 0, (descriptor.length / 16) as u16);
                 continue;
             }
-            if !bus.ram.in_dma(descriptor.address, descriptor.length.into()) {
-                wrong(bus, "RSVD-05", &format!("buffer {:#x} is no DMA memory", descriptor.address));
+            if !bus.ram.is_drivers(descriptor.address, descriptor.length.into()) {
+                wrong(bus, "RSVD-05", &format!("buffer {:#x} is not the driver's to lend", descriptor.address));
                 return None;
             }
             if descriptor.flags & WRITE != 0 {

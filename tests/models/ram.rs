@@ -1,6 +1,6 @@
 //! Guest RAM, who uses each frame of it on either side, and the DMA memory carved from its bottom.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub enum HostSide {
     Ballooned,
     /// In a deflate request that the device has not completed.
     Deflating,
+    /// In a report of free memory that the device has not completed.
+    Reporting,
     /// On its way, one or the other, when the device was reset: neither side can tell.
     Unknown,
 }
@@ -47,6 +49,8 @@ pub struct Ram {
     host: HashMap<u32, HostSide>,
     guest: HashMap<u32, GuestSide>,
     dma: BTreeMap<u64, u64>,
+    /// 2 MiB regions that were reported to the host, and of which nobody has had a frame since.
+    reported: BTreeSet<u32>,
     host_gone: bool,
 }
 
@@ -57,7 +61,15 @@ impl Ram {
         let ranges = vec![0..half, 0x1_0000_0000..0x1_0000_0000 + half];
         let regions: Vec<_> = ranges.iter().map(|r| (GuestAddress(r.start), (r.end - r.start) as usize)).collect();
         let memory = Arc::new(GuestMemoryMmap::from_ranges(&regions).expect("guest RAM"));
-        Self { memory, ranges, host: HashMap::new(), guest: HashMap::new(), dma: BTreeMap::new(), host_gone: false }
+        Self {
+            memory,
+            ranges,
+            host: HashMap::new(),
+            guest: HashMap::new(),
+            dma: BTreeMap::new(),
+            reported: BTreeSet::new(),
+            host_gone: false,
+        }
     }
 
     pub fn memory(&self) -> &Arc<GuestMemoryMmap> {
@@ -177,6 +189,31 @@ impl Ram {
     /// DMA regions allocated now.
     pub fn dma_regions(&self) -> usize {
         self.dma.len()
+    }
+
+    /// Whether the driver may lend this memory to its device: DMA memory, or frames that it was given.
+    pub fn is_drivers(&self, start: u64, size: u64) -> bool {
+        let frames = start.is_multiple_of(FRAME) && size.is_multiple_of(FRAME) && size > 0;
+        let given = |pfn: u64| {
+            u32::try_from(pfn).is_ok_and(|pfn| self.contains(pfn) && self.guest_side(pfn) == GuestSide::Driver)
+        };
+        let mut pfns = start / FRAME..(start.saturating_add(size)) / FRAME;
+        self.in_dma(start, size) || frames && pfns.all(given)
+    }
+
+    /// The host was told that a region is free.
+    pub fn note_reported(&mut self, pfn: u32) {
+        self.reported.insert(pfn / 512);
+    }
+
+    /// Whether nobody has had a frame of the region since it was reported.
+    pub fn is_reported(&self, pfn: u32) -> bool {
+        self.reported.contains(&(pfn / 512))
+    }
+
+    /// Somebody takes a frame.
+    pub fn note_used(&mut self, pfn: u32) {
+        self.reported.remove(&(pfn / 512));
     }
 
     /// Whether `size` bytes from `start` lie in one allocated DMA region.

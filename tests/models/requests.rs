@@ -4,7 +4,7 @@ use super::balloon::{Balloon, Statistic};
 use super::behaviour::{Behaviour, Handling, Numbering, feature};
 use super::bus::Bus;
 use super::common_config::config_data;
-use super::pages::{pfns, take_deflated, take_inflated};
+use super::pages::{finish_reported, pfns, reported, take_deflated, take_inflated, take_reported};
 use super::queue::{Purpose, QueueModel, Request};
 use super::ram::HostSide;
 
@@ -80,6 +80,7 @@ impl Balloon {
             request.due = bus.now + self.behaviour.schedule.below(self.behaviour.service + 1);
             match purpose {
                 Purpose::Statistics => self.take_statistics(request, bus),
+                Purpose::Reporting => self.take_report(index, request, bus),
                 _ => self.take_pfns(index, request, bus),
             }
         }
@@ -104,6 +105,17 @@ impl Balloon {
         }
         self.reports.push(report);
         self.statistics = Some(request);
+    }
+
+    /// Takes a report of free memory: checks it and discards what is behind its frames.
+    fn take_report(&mut self, index: u16, request: Request, bus: &mut Bus) {
+        let (frames, right) = reported(&request);
+        if !right || frames.is_empty() {
+            bus.misstep("BAL-REPORT-05", format!("a report of {:?}", request.chain));
+        }
+        self.reported += frames.len() as u64;
+        frames.into_iter().for_each(|pfn| take_reported(pfn, bus));
+        self.common.queues[usize::from(index)].in_flight.push(request);
     }
 
     /// Takes an inflate or deflate request: checks it and marks its frames.
@@ -137,6 +149,9 @@ impl Balloon {
             Purpose::Deflate => Some(HostSide::Guest),
             _ => None,
         };
+        if purpose == Purpose::Reporting {
+            reported(request).0.into_iter().for_each(|pfn| finish_reported(pfn, bus));
+        }
         if let Some(side) = after {
             for pfn in pfns(request) {
                 bus.ram.set_host_side(pfn, side);

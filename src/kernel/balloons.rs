@@ -129,7 +129,7 @@ impl Balloons {
 
     /// Has all free memory reported to the hosts that want to know; returns whether any does.
     pub fn report_now(&mut self) -> bool {
-        self.served.iter_mut().fold(false, |any, served| served.balloon.report_now() || any)
+        self.served.iter_mut().filter_map(|served| served.balloon.report_now().then_some(())).count() > 0
     }
 
     /// The movement that is going on, if any.

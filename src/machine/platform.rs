@@ -10,7 +10,7 @@ use super::paging::{self, Access};
 use super::{Machine, frames, lines, local_apic, vectors};
 use crate::balloon::wire::Tag;
 use crate::balloon::{MemoryStatistics, Statistics};
-use crate::memory::{FRAME_SIZE, FrameRun};
+use crate::memory::{FRAME_SIZE, FrameRun, Frames};
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use crate::platform::{
     DmaExhausted, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
@@ -138,7 +138,7 @@ impl PageFrames for Machine {
     }
 
     fn age_free_memory(&mut self) {
-        frames::with(|frames| frames.tick());
+        frames::with(Frames::tick);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The machine as drivers see it.
 
 use alloc::string::String;
+use core::ops::Range;
 
 use super::clock;
 use super::config_space::MachineConfig;
@@ -23,6 +24,27 @@ const INTERRUPT_LINE: u16 = 0x3C;
 /// Numbers of lines begin here, after those of vectors.
 const LINES: u32 = 256;
 
+/// Where every PC has IOAPICs, the HPET and local APICs, and no device of PCI.
+const BOARD_MEMORY: Range<u64> = 0xFEC0_0000..0xFEF0_0000;
+/// Below are the ports of the board: interrupt controllers, timers, configuration space, power.
+const BOARD_PORTS: u64 = 0x1000;
+
+/// Whose addresses `window` claims, if they are not its function's to claim: BARs hold what devices say.
+fn usurped(config: &MachineConfig, window: &BarWindow) -> Option<&'static str> {
+    let end = window.address.saturating_add(window.length);
+    let overlaps = |other: Range<u64>| window.address < other.end && other.start < end;
+    let spaces = || config.regions().map(|region| region.range());
+    if window.io {
+        (window.address < BOARD_PORTS).then_some("the board has its ports there")
+    } else if overlaps(BOARD_MEMORY) {
+        Some("the board has its interrupt controllers and timers there")
+    } else if spaces().any(|range| overlaps(range.start().as_u64()..range.start().as_u64() + range.bytes())) {
+        Some("configuration space is there")
+    } else {
+        None
+    }
+}
+
 impl Platform for Machine {
     type Config = MachineConfig;
     type Registers = Window;
@@ -35,6 +57,9 @@ impl Platform for Machine {
     fn map(&mut self, window: BarWindow) -> Result<Window, MapError> {
         let failed = |reason| MapError { window, reason };
         let length = usize::try_from(window.length).map_err(|_| failed("it is too long"))?;
+        if let Some(reason) = usurped(&self.config, &window) {
+            return Err(failed(reason));
+        }
         if window.io {
             let base = u16::try_from(window.address).map_err(|_| failed("there are only 65536 ports"))?;
             if window.address + window.length > 0x1_0000 {

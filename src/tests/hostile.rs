@@ -74,6 +74,23 @@ kernel_test! {
 }
 
 kernel_test! {
+    fn registers_of_the_board_are_not_mapped_whatever_a_bar_says(context) {
+        let before = paging::with(|space| space.windows());
+        let config = context.machine.config().regions().next().map(|region| region.range().start().as_u64());
+        let memory = [0xFEC0_0000, 0xFED0_0000, 0xFEE0_0000, 0xFEEF_F000, 0xFEBF_F000 + 0x800].into_iter().chain(config);
+        // Behind 0xE2 a status register would be where the kernel is told to end.
+        let ports = [0x20, 0x3F8, 0xCF8, 0xCFC, 0xE2, 0xFFF];
+        for (io, address) in memory.map(|address| (false, address)).chain(ports.map(|port| (true, port))) {
+            let function = Bdf::new(0, 0, 31, 7).expect("a place");
+            let window = BarWindow { function, bar: 0, io, address, length: 0x1000 };
+            let Err(error) = context.machine.map(window) else { panic!("{window} is mapped") };
+            assert_eq!(error.window, window);
+        }
+        assert_eq!(paging::with(|space| space.windows()), before);
+    }
+}
+
+kernel_test! {
     fn an_io_apic_that_is_not_there_is_not_taken() {
         // Nothing answers right below the addresses that all PCs keep for the chipset.
         let address = ballonet::memory::PhysAddr::new(0xFEBF_F000).expect("an address");

@@ -69,35 +69,37 @@ pub fn deliver(vector: u8) {
     if handled != Some(Handled::Yes) {
         slot.unclaimed.fetch_add(1, Ordering::Relaxed);
     }
-    // Before the acknowledgement, which lets the next one in.
-    if (FIRST_DEVICE..=LAST_DEVICE).contains(&vector) && BURST.fetch_add(1, Ordering::Relaxed) >= LONGEST_BURST {
-        hold_devices();
-    }
     // Neither a spurious interrupt nor one of the PICs is in service in the local APIC.
-    if vector != SPURIOUS && vector >= FIRST_DEVICE {
-        local_apic::end_of_interrupt();
+    if vector == SPURIOUS || vector < FIRST_DEVICE {
+        return;
     }
+    // Before the acknowledgement, which lets the next one in.
+    if BURST.fetch_add(1, Ordering::Relaxed) >= LONGEST_BURST {
+        hold_all();
+    }
+    local_apic::end_of_interrupt();
 }
 
-/// Interrupts of devices after which the code below them has to show a sign of life before more are let in. A device that
-/// interrupts faster than its handler returns would keep that code from running at all.
+/// Interrupts after which the code below them has to show a sign of life before more are let in. A device that interrupts
+/// faster than its handler returns would keep that code from running at all.
 const LONGEST_BURST: u32 = 1000;
 
-/// Interrupts of devices since the last sign of life.
+/// Interrupts since the last sign of life.
 static BURST: AtomicU32 = AtomicU32::new(0);
-/// The local APIC keeps interrupts of devices pending.
+/// The local APIC keeps interrupts pending.
 static HELD: AtomicBool = AtomicBool::new(false);
 static HOLDS: AtomicU64 = AtomicU64::new(0);
 
-fn hold_devices() {
+/// Keeps all interrupts pending, not those of devices' vectors alone: which vector a message names the device says.
+fn hold_all() {
     if !HELD.swap(true, Ordering::Relaxed) {
         HOLDS.fetch_add(1, Ordering::Relaxed);
-        local_apic::hold_up_to(LAST_DEVICE);
+        local_apic::hold_up_to(SPURIOUS);
     }
 }
 
-/// A sign of life of the code that interrupts interrupt: it gets along, so devices may interrupt it. What they asked for
-/// while they were held back comes at once.
+/// A sign of life of the code that interrupts interrupt: it gets along, so it may be interrupted. What was asked for
+/// while all were held back comes at once.
 pub fn sign_of_life() {
     BURST.store(0, Ordering::Relaxed);
     if HELD.load(Ordering::Relaxed) {
@@ -108,7 +110,7 @@ pub fn sign_of_life() {
     }
 }
 
-/// How often devices were held back because they interrupted too fast.
+/// How often interrupts were held back because they came too fast.
 pub fn holds() -> u64 {
     HOLDS.load(Ordering::Relaxed)
 }

@@ -11,41 +11,57 @@ use ballonet::machine::io_apic::{self, IoApicError};
 use ballonet::machine::paging::{self, Access, PagingError};
 use ballonet::machine::{clock, frames, lines, local_apic, vectors};
 use ballonet::pci::{BarWindow, Bdf};
-use ballonet::platform::{Handled, Platform};
+use ballonet::platform::{Handled, Handler, Platform};
 
 use crate::suite::{Skip, kernel_test};
 use crate::support::wait_until;
 
+/// Lets a vector's handler ask for the next interrupt over and over. `take` gives the handler a vector.
+fn storm(take: impl FnOnce(Handler) -> u8) {
+    /// So many interrupts, and then the storm ends, so that the test does.
+    const ENOUGH: u64 = 300_000;
+    let count = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let vector = Arc::new(AtomicU64::new(0));
+    let (counted, stopped, own) = (Arc::clone(&count), Arc::clone(&stop), Arc::clone(&vector));
+    let handler = move || {
+        if counted.fetch_add(1, Ordering::SeqCst) < ENOUGH && !stopped.load(Ordering::SeqCst) {
+            local_apic::send_to_self(own.load(Ordering::SeqCst) as u8);
+        }
+        Handled::Yes
+    };
+    let held = vectors::holds();
+    let number = take(Box::new(handler));
+    vector.store(number.into(), Ordering::SeqCst);
+    local_apic::send_to_self(number);
+    wait_until(|| count.load(Ordering::SeqCst) > 0);
+    for _ in 0..20 {
+        clock::nanoseconds();
+    }
+    stop.store(true, Ordering::SeqCst);
+    let came = count.load(Ordering::SeqCst);
+    assert!(came < ENOUGH, "the storm took all of the CPU until it ended by itself");
+    // What was held back still comes, and then there is peace.
+    wait_until(|| count.load(Ordering::SeqCst) > came);
+    assert!(vectors::holds() > held);
+    vectors::release(number);
+    assert_eq!(local_apic::in_service(), None);
+}
+
 kernel_test! {
     fn a_device_that_never_stops_interrupting_does_not_stop_the_kernel() {
-        /// So many interrupts, and then the storm ends, so that the test does.
-        const ENOUGH: u64 = 300_000;
-        let count = Arc::new(AtomicU64::new(0));
-        let stop = Arc::new(AtomicBool::new(false));
-        let vector = Arc::new(AtomicU64::new(0));
-        let (counted, stopped, own) = (Arc::clone(&count), Arc::clone(&stop), Arc::clone(&vector));
-        let handler = move || {
-            if counted.fetch_add(1, Ordering::SeqCst) < ENOUGH && !stopped.load(Ordering::SeqCst) {
-                local_apic::send_to_self(own.load(Ordering::SeqCst) as u8);
-            }
-            Handled::Yes
-        };
-        let held = vectors::holds();
-        let number = vectors::allocate(String::from("storm"), Box::new(handler)).expect("a vector is free");
-        vector.store(number.into(), Ordering::SeqCst);
-        local_apic::send_to_self(number);
-        wait_until(|| count.load(Ordering::SeqCst) > 0);
-        for _ in 0..20 {
-            clock::nanoseconds();
-        }
-        stop.store(true, Ordering::SeqCst);
-        let came = count.load(Ordering::SeqCst);
-        assert!(came < ENOUGH, "the storm took all of the CPU until it ended by itself");
-        // What was held back still comes, and then there is peace.
-        wait_until(|| count.load(Ordering::SeqCst) > came);
-        assert!(vectors::holds() > held);
-        vectors::release(number);
-        assert_eq!(local_apic::in_service(), None);
+        storm(|handler| vectors::allocate(String::from("storm"), handler).expect("a vector is free"));
+    }
+}
+
+kernel_test! {
+    fn messages_that_name_a_vector_above_all_devices_do_not_stop_the_kernel_either() {
+        // A device says itself what its messages hold.
+        let vector = vectors::APIC_ERROR - 1;
+        storm(|handler| {
+            vectors::install(vector, String::from("storm"), handler);
+            vector
+        });
     }
 }
 

@@ -9,6 +9,7 @@ use super::dma::DmaRegion;
 use super::mmio::Window;
 use super::paging::{self, Access};
 use super::{Machine, frames, lines, local_apic, vectors};
+use crate::acpi::EcamRegion;
 use crate::balloon::wire::Tag;
 use crate::balloon::{MemoryStatistics, Statistics};
 use crate::memory::{FRAME_SIZE, FrameRun, Frames};
@@ -33,7 +34,7 @@ const BOARD_PORTS: u64 = 0x1000;
 fn usurped(config: &MachineConfig, window: &BarWindow) -> Option<&'static str> {
     let end = window.address.saturating_add(window.length);
     let overlaps = |other: Range<u64>| window.address < other.end && other.start < end;
-    let spaces = || config.regions().map(|region| region.range());
+    let spaces = || config.regions().map(EcamRegion::range);
     if window.io {
         (window.address < BOARD_PORTS).then_some("the board has its ports there")
     } else if overlaps(BOARD_MEMORY) {

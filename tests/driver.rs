@@ -17,6 +17,7 @@ mod driver {
     mod ladder;
     mod legacy;
     mod legacy_hand;
+    mod lies;
     mod packed_hand;
     mod queue_reset;
     mod reporting;

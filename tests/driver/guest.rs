@@ -290,6 +290,15 @@ impl Failure {
         Guest { machine, platform, at, balloon: Some(balloon), left: 0 }
     }
 
+    /// Panics unless a failed start gave back mappings and vectors, and every frame.
+    #[track_caller]
+    pub fn expect_nothing_mapped(&self) {
+        let left = self.machine.allocated();
+        assert_eq!((left.vectors, left.mappings), (0, 0), "{}", self.error);
+        self.platform.frames.expect_whole();
+        assert_eq!(self.platform.frames.free(), self.platform.frames.total());
+    }
+
     /// Panics unless a failed start left nothing behind. `there`: the device is still there and does what it is told.
     #[track_caller]
     pub fn expect_clean(&self, there: bool) {

@@ -25,6 +25,7 @@ pub struct Balloon {
     num_pages: u32,
     actual: u32,
     accesses: u64,
+    reads: u64,
     pub(super) completions: u64,
     pub(super) last_used: Option<u32>,
     pub(super) next_spurious: u64,
@@ -51,6 +52,7 @@ impl Balloon {
             num_pages: 0,
             actual: 0,
             accesses: 0,
+            reads: 0,
             completions: 0,
             last_used: None,
             next_spurious: behaviour.spurious.unwrap_or(0),
@@ -116,6 +118,11 @@ impl Balloon {
         self.behaviour.removed_after = Some(self.accesses + accesses);
     }
 
+    /// Requests that were completed, or lied about.
+    pub fn completions_so_far(&self) -> u64 {
+        self.completions
+    }
+
     /// A function that nobody drives and that pulls its line all the same.
     pub fn pull_line_for_ever(&mut self) {
         self.interrupts.pull();
@@ -158,6 +165,15 @@ impl Balloon {
             return u32::MAX >> (32 - 8 * u32::from(width));
         }
         self.accesses += 1;
+        let value = self.answer(bar, offset, width, bus);
+        let twists = self.behaviour.twists.iter().filter(|(read, _)| *read == self.reads);
+        let twisted = twists.fold(value, |value, (_, bits)| value ^ bits);
+        self.reads += 1;
+        twisted & u32::MAX >> (32 - 8 * u32::from(width))
+    }
+
+    /// What a register says if the device does not lie.
+    fn answer(&mut self, bar: u8, offset: u64, width: u8, bus: &mut Bus) -> u32 {
         match self.behaviour.layout.find(bar, offset) {
             Some((Structure::Common, at)) => self.read_common(at, width, bus),
             Some((Structure::Isr, 0)) if width == 1 => self.interrupts.read_isr(&self.config, bus),

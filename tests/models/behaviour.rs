@@ -101,6 +101,8 @@ pub struct Behaviour {
     pub stolen: u64,
     /// Register accesses after which the device is gone: all ones from then on.
     pub removed_after: Option<u64>,
+    /// Reads of registers (0 is the first ever) whose answer has these bits turned over.
+    pub twists: Vec<(u64, u32)>,
     /// What each completion claims to have written.
     pub claims: u32,
     /// Completions after which the lie is told.
@@ -152,6 +154,7 @@ impl Behaviour {
             churn: 0,
             stolen: 0,
             removed_after: None,
+            twists: Vec::new(),
             claims: 0,
             lie: None,
             stalls_after: None,

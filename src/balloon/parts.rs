@@ -51,7 +51,7 @@ pub(super) fn allocate<P: Platform, T>(
         TransportKind::Modern => UsedLength::Lenient,
         TransportKind::Legacy => UsedLength::Ignored,
     };
-    let options = QueueOptions { event_idx, indirect_entries: 0, used_length };
+    let options = QueueOptions { event_idx, in_order: false, indirect_entries: 0, used_length };
     Virtqueue::allocate(platform, index, layout, options)
 }
 

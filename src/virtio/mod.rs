@@ -16,6 +16,7 @@ mod events;
 mod extent;
 #[cfg(test)]
 pub(crate) mod fake;
+mod ids;
 mod indirect;
 mod interface;
 mod interrupt;
@@ -25,6 +26,7 @@ mod negotiation;
 mod packed;
 mod queue;
 mod quiesced;
+mod ring;
 mod shadow;
 pub mod spec;
 mod split;

@@ -79,6 +79,9 @@ pub struct Completion<T> {
 pub struct QueueOptions {
     /// `EVENT_IDX` was negotiated.
     pub event_idx: bool,
+    /// `IN_ORDER` was negotiated: the device is done with requests in the order in which it was shown them, and may say so
+    /// of several at a time (2.7.9, 2.8.9).
+    pub in_order: bool,
     /// `INDIRECT_DESC` was negotiated, and chains of two to this many segments go through a table of their own, so that
     /// they take one descriptor of the queue. 0 and 1: none do.
     pub indirect_entries: u16,
@@ -179,6 +182,16 @@ pub enum QueueError {
     NotOutstanding {
         /// The descriptor.
         id: u16,
+    },
+    /// An entry ends more requests than the used index says are done, though it is to end them in order (`IN_ORDER`).
+    #[display("used descriptor {id} ends {requests} requests in order, where the used index tells of {most}")]
+    OutOfOrder {
+        /// The last request's first descriptor.
+        id: u16,
+        /// It, and the requests before it that are outstanding.
+        requests: u16,
+        /// How many are done at most.
+        most: u16,
     },
     /// An entry claims more bytes than the request has.
     #[display("descriptor {id}: {length} bytes used of a request that allows {limit}")]

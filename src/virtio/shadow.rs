@@ -1,59 +1,91 @@
 //! What a queue knows of its requests in flight: kept where the device cannot write, so that what the device says can be
 //! held against it.
-//!
-//! Ids are handed out from a free list. In a split queue an id is a descriptor, and a chain has one for each of its
-//! own; in a packed queue it names a buffer, and a chain has a single one.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::extent::Extent;
+use super::ids::Ids;
 use super::queue::{Completion, QueueError, UsedLength};
+
+/// Where a request is on the ring.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The id that stands for it.
+    pub(super) id: u16,
+    /// The last of its ids, linked from the first, so that all are freed in one step.
+    pub(super) last: u16,
+    /// How many descriptors of the queue it takes.
+    pub(super) descriptors: u16,
+}
+
+/// What the device says of a request that it is done with.
+#[derive(Debug, Clone, Copy)]
+pub struct Used {
+    /// The request's id.
+    pub(super) id: u32,
+    /// How many bytes it used.
+    pub(super) length: Length,
+}
+
+/// What is said of how many bytes were used.
+#[derive(Debug, Clone, Copy)]
+pub enum Length {
+    /// So many.
+    Said(u32),
+    /// So many, if that can be true; else it means nothing.
+    Perhaps(u32),
+    /// Nothing: then the device has used them all (2.7.9).
+    Unsaid,
+}
 
 /// A request in flight.
 #[derive(Debug)]
-pub(super) struct Request<T, P> {
-    /// What the driver lends with it.
-    pub(super) token: T,
-    /// How many bytes the device may read and write.
-    pub(super) extent: Extent,
-    /// Where it is on the ring.
-    pub(super) place: P,
-}
-
-/// A request with its number in the order of addition.
-#[derive(Debug)]
-struct Numbered<T, P> {
+struct InFlight<T> {
+    /// Its number in the order of addition.
     number: u64,
-    request: Request<T, P>,
+    /// How many descriptors were ever taken by then, its own included.
+    end: u64,
+    /// What the driver lends with it.
+    token: T,
+    extent: Extent,
+    place: Place,
 }
 
+/// The requests in flight, the free ids and the free descriptors of a queue.
 #[derive(Debug)]
-struct Slot<T, P> {
-    /// The next id of the chain, or of the free list.
-    next: u16,
-    /// The request that this id stands for, while it is outstanding.
-    request: Option<Numbered<T, P>>,
-}
-
-/// The requests in flight and the free ids of a queue.
-#[derive(Debug)]
-pub(super) struct Shadow<T, P> {
-    slots: Box<[Slot<T, P>]>,
-    /// The first free id, if there is any.
-    free_head: u16,
+pub struct Shadow<T> {
+    pub(super) ids: Ids,
+    requests: Box<[Option<InFlight<T>>]>,
+    /// Descriptors of the queue that are free.
+    free: u16,
     outstanding: u16,
     /// Requests ever added.
     added: u64,
     /// How many of them the device has been shown.
     published: u64,
+    /// How many came back.
+    completed: u64,
+    /// Descriptors ever taken.
+    taken: u64,
+    /// How many of them are free again.
+    freed: u64,
 }
 
-impl<T, P> Shadow<T, P> {
-    /// With `size` ids, all free.
-    pub(super) fn new(size: u16) -> Self {
-        let slots = (0..size).map(|id| Slot { next: id.wrapping_add(1), request: None }).collect();
-        Self { slots, free_head: 0, outstanding: 0, added: 0, published: 0 }
+impl<T> Shadow<T> {
+    /// With `size` ids and descriptors, all free.
+    pub(super) fn new(size: u16, in_order: bool) -> Self {
+        Self {
+            ids: Ids::new(size, in_order),
+            requests: (0..size).map(|_| None).collect(),
+            free: size,
+            outstanding: 0,
+            added: 0,
+            published: 0,
+            completed: 0,
+            taken: 0,
+            freed: 0,
+        }
     }
 
     /// How many requests are in flight, shown to the device or not.
@@ -61,27 +93,23 @@ impl<T, P> Shadow<T, P> {
         self.outstanding
     }
 
-    /// The id that is handed out next. Meaningful while one is free, which the queue sees to.
-    pub(super) fn free_head(&self) -> u16 {
-        self.free_head
+    /// How many of them the device has been shown.
+    pub(super) fn shown(&self) -> u16 {
+        // No more were added since than are in flight, unless the queue was drained.
+        self.outstanding.saturating_sub((self.added - self.published) as u16)
     }
 
-    /// Hands out an id. One is free, which the queue sees to. It stays linked to the one that is handed out next.
-    pub(super) fn claim(&mut self) -> u16 {
-        let id = self.free_head;
-        self.free_head = self.slots[usize::from(id)].next;
-        id
+    /// Descriptors of the queue that are free.
+    pub(super) fn free(&self) -> u16 {
+        self.free
     }
 
-    /// Takes back the ids from `first` to `last`, linked as they were handed out.
-    pub(super) fn release(&mut self, first: u16, last: u16) {
-        self.slots[usize::from(last)].next = self.free_head;
-        self.free_head = first;
-    }
-
-    /// Has `id`, which was handed out, stand for a request.
-    pub(super) fn put(&mut self, id: u16, request: Request<T, P>) {
-        self.slots[usize::from(id)].request = Some(Numbered { number: self.added, request });
+    /// Puts a request where its ids and descriptors have been taken.
+    pub(super) fn put(&mut self, token: T, extent: Extent, place: Place) {
+        self.free -= place.descriptors;
+        self.taken += u64::from(place.descriptors);
+        let request = InFlight { number: self.added, end: self.taken, token, extent, place };
+        self.requests[usize::from(place.id)] = Some(request);
         self.added += 1;
         self.outstanding += 1;
     }
@@ -92,35 +120,60 @@ impl<T, P> Shadow<T, P> {
     }
 
     /// The request that the device names by `id`: one that it has been shown.
-    pub(super) fn get(&self, id: u32) -> Result<&Request<T, P>, QueueError> {
-        let size = self.slots.len() as u16;
-        let slot = self.slots.get(id as usize).ok_or(QueueError::UsedId { id, size })?;
-        match &slot.request {
-            Some(Numbered { number, request }) if *number < self.published => Ok(request),
+    fn get(&self, id: u32) -> Result<&InFlight<T>, QueueError> {
+        let size = self.requests.len() as u16;
+        match self.requests.get(id as usize).ok_or(QueueError::UsedId { id, size })? {
+            Some(request) if request.number < self.published => Ok(request),
             _ => Err(QueueError::NotOutstanding { id: id as u16 }),
         }
     }
 
-    /// Ends the request that the device names by `id`, of which it claims to have used so many bytes. Its ids are still
-    /// to be released.
-    ///
-    /// After an error it stays outstanding: the device may still be at work on it.
-    pub(super) fn take(&mut self, id: u32, claimed: u32, used: UsedLength) -> Result<(Completion<T>, P), QueueError> {
-        let extent = self.get(id)?.extent;
-        let limit = extent.limit(used);
-        if claimed > limit {
-            return Err(QueueError::UsedLength { id: id as u16, length: claimed, limit });
-        }
-        let taken = self.slots.get_mut(id as usize).and_then(|slot| slot.request.take());
-        let Request { token, place, .. } = taken.ok_or(QueueError::NotOutstanding { id: id as u16 })?.request;
-        self.outstanding -= 1;
-        Ok((Completion { token, written: claimed.min(extent.writable), claimed }, place))
+    /// How many descriptors the request takes that the device names by `id`.
+    pub(super) fn descriptors(&self, id: u32) -> Result<u16, QueueError> {
+        Ok(self.get(id)?.place.descriptors)
     }
 
-    /// Ends all requests. Ids are not handed out from here on: a fresh queue is made for a fresh start.
+    /// `IN_ORDER`: how many requests are done when that which the device names by `id` is, since the last that came back.
+    pub(super) fn batch(&self, id: u32) -> Result<u16, QueueError> {
+        // No more than are in flight.
+        Ok((self.get(id)?.number + 1 - self.completed) as u16)
+    }
+
+    /// `IN_ORDER`: how many descriptors are done then.
+    pub(super) fn span(&self, id: u32) -> Result<u16, QueueError> {
+        Ok((self.get(id)?.end - self.freed) as u16)
+    }
+
+    /// Ends the request that the device is done with, frees its ids and descriptors, and says how many those are.
+    ///
+    /// After an error it stays outstanding: the device may still be at work on it.
+    pub(super) fn take(&mut self, used: Used, rule: UsedLength) -> Result<(Completion<T>, u16), QueueError> {
+        let Used { id, length } = used;
+        let extent = self.get(id)?.extent;
+        let limit = extent.limit(rule);
+        let claimed = match length {
+            Length::Said(length) if length > limit => {
+                return Err(QueueError::UsedLength { id: id as u16, length, limit });
+            }
+            Length::Said(length) => length,
+            Length::Perhaps(length) if length <= limit => length,
+            Length::Perhaps(_) => 0,
+            Length::Unsaid => extent.writable,
+        };
+        let taken = self.requests.get_mut(id as usize).and_then(Option::take);
+        let InFlight { token, place, .. } = taken.ok_or(QueueError::NotOutstanding { id: id as u16 })?;
+        self.ids.release(place.id, place.last);
+        self.free += place.descriptors;
+        self.freed += u64::from(place.descriptors);
+        self.outstanding -= 1;
+        self.completed += 1;
+        Ok((Completion { token, written: claimed.min(extent.writable), claimed }, place.descriptors))
+    }
+
+    /// Ends all requests. Nothing is handed out from here on: a fresh queue is made for a fresh start.
     pub(super) fn drain(&mut self) -> Vec<T> {
         self.outstanding = 0;
-        let requests = self.slots.iter_mut().filter_map(|slot| slot.request.take());
-        requests.map(|numbered| numbered.request.token).collect()
+        self.free = 0;
+        self.requests.iter_mut().filter_map(Option::take).map(|request| request.token).collect()
     }
 }

@@ -68,7 +68,7 @@ impl RingLayout {
 
 /// A virtqueue with its memory, in one of the formats.
 #[derive(Debug)]
-pub enum Virtqueue<M, T> {
+pub enum Virtqueue<M: DmaMemory, T> {
     /// A split queue.
     Split(SplitQueue<M, T>),
     /// A packed queue.

@@ -5,11 +5,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::virtio::fake::{RAM_ADDRESS, Ram};
-use crate::virtio::queue::Segment;
+use crate::virtio::indirect::Tables;
+use crate::virtio::queue::{Queue, Refusal, Rejected};
 use crate::virtio::quiesced::Quiesced;
+use crate::virtio::transport::QueueIndex;
 
 mod device;
 mod hostile;
+mod in_order;
 mod notification;
 
 use device::{Device, Fixture, Taken, options, queue};

@@ -4,9 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::virtio::fake::{RAM_ADDRESS, Ram};
-use crate::virtio::queue::Segment;
-use crate::virtio::queue::UsedLength;
+use crate::virtio::indirect::Tables;
+use crate::virtio::queue::{Completion, Queue, Refusal, Rejected, UsedLength};
 use crate::virtio::quiesced::Quiesced;
+use crate::virtio::transport::QueueIndex;
+
+mod in_order;
 
 mod clauses;
 
@@ -35,9 +38,9 @@ fn queue(size: u16, options: QueueOptions) -> Fixture {
 }
 
 /// A queue whose indices have run up to `start` already.
-fn queue_at(size: u16, event_idx: bool, start: u16) -> Fixture {
-    let (mut queue, mut device) = queue(size, options(event_idx));
-    (queue.added, queue.published, queue.popped) = (start, start, start);
+fn queue_at(size: u16, options: QueueOptions, start: u16) -> Fixture {
+    let (mut queue, mut device) = queue(size, options);
+    (queue.ring.added, queue.ring.published, queue.ring.popped) = (start, start, start);
     (device.seen, device.used) = (start, start);
     device.set_used_index(start);
     device.ram.store(device.layout.available() + 2, start.to_le_bytes());
@@ -98,10 +101,15 @@ impl Device {
 
     /// Writes a used entry and shows it.
     fn put(&mut self, id: u32, length: u32) {
+        self.put_batch(id, length, 1);
+    }
+
+    /// Writes one used entry for so many requests and shows it.
+    fn put_batch(&mut self, id: u32, length: u32, requests: u16) {
         let offset = self.layout.used() + 4 + usize::from(self.used % self.layout.size()) * 8;
         self.ram.store(offset, id.to_le_bytes());
         self.ram.store(offset + 4, length.to_le_bytes());
-        self.used = self.used.wrapping_add(1);
+        self.used = self.used.wrapping_add(requests);
         self.set_used_index(self.used);
     }
 
@@ -203,7 +211,7 @@ fn descriptors_of_long_chains_are_all_free_again_after_many_rounds() {
 #[test]
 fn indices_wrap_at_every_size_and_option() {
     for (size, event_idx) in [(1, false), (1, true), (2, true), (256, true), (32768, false), (32768, true)] {
-        let (mut queue, mut device) = queue_at(size, event_idx, 0xfff0);
+        let (mut queue, mut device) = queue_at(size, options(event_idx), 0xfff0);
         for token in 0..64 {
             device.set_available_event(device.seen);
             add(&mut queue, token);
@@ -219,7 +227,7 @@ fn indices_wrap_at_every_size_and_option() {
 
 #[test]
 fn a_full_window_of_the_largest_queue_is_no_jump() {
-    let (mut queue, mut device) = queue_at(32768, true, 0x9000);
+    let (mut queue, mut device) = queue_at(32768, options(true), 0x9000);
     for token in 0..32768 {
         add(&mut queue, token);
     }
@@ -275,7 +283,7 @@ fn suppression_keeps_to_what_was_negotiated() {
 
 #[test]
 fn arming_for_several_completions_names_the_last_of_them() {
-    let (mut queue, mut device) = queue_at(8, true, 0xfffe);
+    let (mut queue, mut device) = queue_at(8, options(true), 0xfffe);
     for token in 0..6 {
         add(&mut queue, token);
     }
@@ -466,7 +474,7 @@ proptest! {
         start: u16,
         event_idx: bool,
     ) {
-        let (mut queue, mut device) = queue_at(8, event_idx, start);
+        let (mut queue, mut device) = queue_at(8, options(event_idx), start);
         let (mut next, mut back) = (0, Vec::new());
         let mut held = Vec::new();
         for step in steps {

@@ -9,14 +9,14 @@ use crate::virtio::spec::{
 };
 use crate::virtio::transport::QueueAddresses;
 
-/// The memory of a queue. Indices run freely and are taken modulo the size here.
+/// Descriptor table, available ring and used ring. Indices run freely and are taken modulo the size here.
 #[derive(Debug)]
-pub(super) struct Ring<M> {
+pub(super) struct Areas<M> {
     memory: M,
     layout: Layout,
 }
 
-impl<M: DmaMemory> Ring<M> {
+impl<M: DmaMemory> Areas<M> {
     /// The queue in `memory`, which is zeroed. A platform that gave less than it was asked for is broken.
     pub(super) fn new(memory: M, layout: Layout) -> Self {
         assert!(memory.len() >= layout.bytes(), "queue memory is smaller than asked for");

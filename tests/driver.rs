@@ -14,6 +14,7 @@ mod driver {
     mod guest;
     mod hand;
     mod hostile;
+    mod in_order;
     mod ladder;
     mod legacy;
     mod legacy_hand;
@@ -23,6 +24,7 @@ mod driver {
     mod reporting;
     mod rings;
     mod schedules;
+    mod shapes;
     mod split_hand;
     mod statistics;
 }

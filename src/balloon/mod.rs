@@ -18,6 +18,7 @@ mod reporter;
 mod requests;
 mod round;
 mod running;
+mod shape;
 mod statistics;
 pub mod wire;
 
@@ -29,4 +30,5 @@ pub use plan::{Action, Plan};
 pub use progress::{BalloonStatus, Changes, Next, Progress};
 pub use queues::{MissingQueue, QueueNumbers, resolve};
 pub use report_plan::{Grant, ReportPlan, ReportPolicy};
+pub use shape::RequestShape;
 pub use statistics::{MemoryStatistics, Statistics};

@@ -3,6 +3,7 @@
 use alloc::string::String;
 
 use super::report_plan::ReportPolicy;
+use super::shape::RequestShape;
 use crate::virtio::spec::Features;
 use crate::virtio::{InterruptMode, RingFormat, TransportKind};
 
@@ -23,13 +24,23 @@ pub struct Options {
     pub declined: Features,
     /// Frames that an earlier driver of this device left ballooned, which this one takes over.
     pub adopted: u32,
-    /// The most requests in flight in one direction, 1 to 256. Each takes 1 KiB of DMA memory.
+    /// The most requests in flight in one direction, 1 to 256. Each takes 1 KiB of DMA memory, for each 256 frames of its
+    /// shape.
     pub window: u16,
     /// When free memory is reported to the host, if the device wants to know.
     pub reporting: ReportPolicy,
+    /// How the frame numbers of a request are laid over descriptors.
+    pub shape: RequestShape,
+    /// The most entries of a queue, at least 1; a smaller queue is made where the device has larger ones. A legacy
+    /// device's queues have the size that they have.
+    pub queue_size: u16,
 }
 
 impl Options {
+    /// The most entries of a queue, unless told otherwise; more would be memory wasted, since requests in flight are
+    /// limited anyway.
+    pub const QUEUE_SIZE: u16 = 1024;
+
     /// Choices for a device of this name: all automatic.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
@@ -41,6 +52,8 @@ impl Options {
             adopted: 0,
             window: 64,
             reporting: ReportPolicy::default(),
+            shape: RequestShape::default(),
+            queue_size: Self::QUEUE_SIZE,
         }
     }
 }

@@ -4,17 +4,15 @@ use super::reporter::Reporter;
 use super::requests::{Request, Requests};
 use crate::memory::FrameRun;
 use crate::pci::{Command, Function};
-use crate::platform::{DmaExhausted, PageFrames, Platform};
+use crate::platform::{PageFrames, Platform};
+use crate::virtio::spec::Features;
 use crate::virtio::{
-    Alignment, Interrupts, Layout, QueueIndex, QueueOptions, Quiesced, RingFormat, RingLayout, Transport,
-    TransportError, TransportKind, UsedLength, Virtqueue,
+    Alignment, Interrupts, Layout, QueueOptions, Quiesced, RingFormat, RingLayout, Transport, TransportError,
+    TransportKind, UsedLength, Virtqueue,
 };
 
 /// A queue of the balloon.
 pub(super) type Vring<P, T> = Virtqueue<<P as Platform>::Memory, T>;
-
-/// The largest queue that is made; more would be memory wasted, since requests in flight are limited anyway.
-const QUEUE_SIZE_LIMIT: u16 = 1024;
 
 /// All that is to be given back when a driver ends, or when it fails to start half-way.
 pub(super) struct Parts<P: Platform> {
@@ -29,30 +27,28 @@ pub(super) struct Parts<P: Platform> {
     pub(super) interrupts: Option<Interrupts<P::Registers>>,
 }
 
-/// The layout of a queue for which the device says `size`. A legacy device's queues have that size and no other; `None`
-/// where it cannot be.
-pub(super) fn layout(transport: TransportKind, format: RingFormat, size: u16) -> Option<RingLayout> {
+/// The layout of a queue of at most `most` entries for which the device says `size`. A legacy device's queues have that
+/// size and no other; `None` where it cannot be.
+pub(super) fn layout(transport: TransportKind, format: RingFormat, size: u16, most: u16) -> Option<RingLayout> {
     match transport {
         TransportKind::Legacy => Layout::new(size, Alignment::Legacy).map(RingLayout::Split),
-        TransportKind::Modern => RingLayout::fitting(format, size.min(QUEUE_SIZE_LIMIT)),
+        TransportKind::Modern => RingLayout::fitting(format, size.min(most.max(1))),
     }
 }
 
-/// Allocates a queue.
-pub(super) fn allocate<P: Platform, T>(
-    platform: &mut P,
-    index: QueueIndex,
-    layout: RingLayout,
-    transport: TransportKind,
-    event_idx: bool,
-) -> Result<Vring<P, T>, DmaExhausted> {
+/// How queues are to work, whose requests have at most so many descriptors.
+pub(super) fn queue_options(transport: TransportKind, features: Features, descriptors: u16) -> QueueOptions {
     // The device only reads. What it says it wrote means nothing to a balloon, and some count what they read.
     let used_length = match transport {
         TransportKind::Modern => UsedLength::Lenient,
         TransportKind::Legacy => UsedLength::Ignored,
     };
-    let options = QueueOptions { event_idx, in_order: false, indirect_entries: 0, used_length };
-    Virtqueue::allocate(platform, index, layout, options)
+    QueueOptions {
+        event_idx: features.contains(Features::EVENT_IDX),
+        in_order: features.contains(Features::IN_ORDER),
+        indirect_entries: if features.contains(Features::INDIRECT_DESC) { descriptors } else { 0 },
+        used_length,
+    }
 }
 
 impl<P: Platform> Parts<P> {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::BalloonError;
 use super::driver::Balloon;
 use super::options::Options;
-use super::parts::{Parts, allocate, layout, restore_command};
+use super::parts::{Parts, layout, queue_options, restore_command};
 use super::queues::{QUEUES, QueueNumbers, resolve};
 use super::reporter::Reporter;
 use super::requests::Requests;
@@ -17,7 +17,7 @@ use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
 use crate::virtio::{
     AnyTransport, Device, Doorbell, Failure, FeaturesOk, Interface, Kick, Queue, QueueIndex, QueueName, Reset,
-    RingFormat, Transport, TransportError, TransportKind, Wanted, find_vqs,
+    RingFormat, Transport, TransportError, TransportKind, Virtqueue, Wanted, find_vqs,
 };
 
 /// The features that this driver implements on a transport.
@@ -29,13 +29,14 @@ use crate::virtio::{
 /// device's word for what every modern one does, and has to be accepted from it (6.3). `PAGE_REPORTING` needs no `PAGE_POISON`,
 /// since nobody here expects free frames to keep what is in them (5.5.3.1).
 const fn implemented(transport: TransportKind) -> Features {
-    let features = MUST_TELL_HOST.union(STATS_VQ).union(PAGE_REPORTING).union(Features::EVENT_IDX);
+    let features = MUST_TELL_HOST.union(STATS_VQ).union(PAGE_REPORTING);
+    let features = features.union(Features::EVENT_IDX).union(Features::INDIRECT_DESC);
     let features = match transport {
         TransportKind::Legacy => return features.union(Features::ANY_LAYOUT),
         TransportKind::Modern => {
             let kicks = Features::NOTIFICATION_DATA.union(Features::NOTIF_CONFIG_DATA);
             let features = features.union(Features::VERSION_1).union(Features::RING_PACKED).union(kicks);
-            let features = features.union(Features::RING_RESET);
+            let features = features.union(Features::IN_ORDER).union(Features::RING_RESET);
             features.union(Features::ACCESS_PLATFORM)
         }
     };
@@ -161,33 +162,40 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
     let statistics = numbers.statistics.filter(|_| device.features().contains(STATS_VQ));
     let selection = Selection::of(&platform.statistics());
 
-    let event_idx = device.features().contains(Features::EVENT_IDX);
-    let (function, kind) = (parts.function.bdf(), device.transport().kind());
-    let format = RingFormat::of(device.features());
+    let (features, function, kind) = (device.features(), parts.function.bdf(), device.transport().kind());
+    let format = RingFormat::of(features);
     if let Some(forced) = options.ring.filter(|forced| *forced != format) {
         return Err(BalloonError::RingFormat { function, format: forced });
     }
     let layout_of = |queue: QueueIndex| {
         let size = sizes[usize::from(queue.number())];
-        layout(kind, format, size).ok_or(TransportError::QueueSize { function, queue, size })
+        if kind == TransportKind::Legacy && size > options.queue_size {
+            log::warn!("{}: queue {queue} has {size} entries, and a legacy device's cannot have fewer", options.name);
+        }
+        layout(kind, format, size, options.queue_size).ok_or(TransportError::QueueSize { function, queue, size })
     };
     let inflate_layout = layout_of(numbers.inflate)?;
     let deflate_layout = layout_of(numbers.deflate)?;
-    let inflate = parts.inflate.insert(allocate::<P, _>(platform, numbers.inflate, inflate_layout, kind, event_idx)?);
-    let deflate = parts.deflate.insert(allocate::<P, _>(platform, numbers.deflate, deflate_layout, kind, event_idx)?);
-    let window = options.window.clamp(1, 256).min(inflate.size()).min(deflate.size());
-    let requests = parts.requests.insert(Requests::allocate(platform, window)?);
+    let smaller = inflate_layout.size().min(deflate_layout.size());
+    // A chain has no more descriptors than its queue, also where they are in a table (2.7.5.3.1).
+    let shape = options.shape.within(smaller);
+    let how = queue_options(kind, features, shape.descriptors());
+    let inflate = parts.inflate.insert(Virtqueue::allocate(platform, numbers.inflate, inflate_layout, how)?);
+    let deflate = parts.deflate.insert(Virtqueue::allocate(platform, numbers.deflate, deflate_layout, how)?);
+    let window = options.window.clamp(1, 256).min(smaller);
+    let requests = parts.requests.insert(Requests::allocate(platform, window, shape)?);
     let mut statistics_queue = match statistics {
         Some(queue) => {
             let layout = layout_of(queue)?;
-            Some((queue, parts.statistics.insert(allocate::<P, ()>(platform, queue, layout, kind, event_idx)?)))
+            let how = queue_options(kind, features, 1);
+            Some((queue, parts.statistics.insert(Virtqueue::allocate(platform, queue, layout, how)?)))
         }
         None => None,
     };
 
     let reporter = match numbers.reporting.filter(|_| device.features().contains(PAGE_REPORTING)) {
         Some(index) => {
-            let queue = allocate::<P, _>(platform, index, layout_of(index)?, kind, event_idx)?;
+            let queue = Virtqueue::allocate(platform, index, layout_of(index)?, queue_options(kind, features, 1))?;
             Some((index, parts.reporter.insert(Reporter::new(queue, options.reporting, platform.now()))))
         }
         None => None,

@@ -1,18 +1,21 @@
-//! Requests to move frames: a fixed pool of them, each with a slot of DMA memory for its frame numbers.
+//! Requests to move frames: a fixed pool of them, each with a slot of DMA memory for its frame numbers, laid over as many
+//! descriptors as its shape has.
 //!
 //! Everything is allocated when the driver starts; moving frames allocates nothing.
 
 use alloc::boxed::Box;
+use alloc::vec;
 use alloc::vec::Vec;
 
+use super::shape::RequestShape;
 use super::statistics::{self, MemoryStatistics, Selection};
-use super::wire::{PFN_SIZE, REQUEST_BYTES, REQUEST_FRAMES, write_pfns};
+use super::wire::{PFN_SIZE, write_pfns};
 use crate::memory::FrameRun;
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
 use crate::virtio::{Chain, Kick, Queue, Segment};
 
-/// The most runs in a request. Memory in shorter runs than four frames makes requests shorter.
-const REQUEST_RUNS: usize = 64;
+/// Frames in a run below which memory makes requests shorter than they could be.
+const SHORT_RUN: u32 = 4;
 
 /// Alignment of the DMA memory, so that a slot does not straddle a page.
 const ALIGN: usize = 4096;
@@ -23,9 +26,16 @@ pub(super) struct Request {
     slot: usize,
     runs: Vec<FrameRun>,
     frames: u32,
+    /// The most frames, and the most runs of them.
+    room: (u32, usize),
 }
 
 impl Request {
+    fn new(slot: usize, shape: RequestShape) -> Self {
+        let room = (shape.total(), shape.total().div_ceil(SHORT_RUN) as usize);
+        Self { slot, runs: Vec::with_capacity(room.1), frames: 0, room }
+    }
+
     /// How many frames.
     pub(super) fn frames(&self) -> u32 {
         self.frames
@@ -39,8 +49,9 @@ impl Request {
     /// Collects up to `most` frames from `take`, which is asked for at most as many as it is told, until there are
     /// none. Returns whether there were enough for the request or for `most`.
     pub(super) fn collect(&mut self, most: u64, mut take: impl FnMut(u32) -> Option<FrameRun>) -> bool {
-        let room = most.min(REQUEST_FRAMES as u64) as u32;
-        while self.frames < room && self.runs.len() < REQUEST_RUNS {
+        let (frames, runs) = self.room;
+        let room = most.min(frames.into()) as u32;
+        while self.frames < room && self.runs.len() < runs {
             let wanted = room - self.frames;
             let Some(run) = take(wanted) else { return false };
             assert!(run.count() <= wanted, "the platform gave {run} where {wanted} frames were asked for");
@@ -57,8 +68,11 @@ pub(super) struct Requests<M> {
     memory: M,
     idle: Vec<Request>,
     window: u16,
+    shape: RequestShape,
     /// Frame numbers are put together here and go to the slot in one copy.
-    scratch: Box<[u8; REQUEST_BYTES]>,
+    scratch: Box<[u8]>,
+    /// Where the device reads the request that was written last.
+    segments: Vec<Segment>,
 }
 
 impl<M: DmaMemory> Requests<M> {
@@ -66,25 +80,32 @@ impl<M: DmaMemory> Requests<M> {
     ///
     /// # Errors
     /// When there is no memory for a single one.
-    pub(super) fn allocate<P>(platform: &mut P, window: u16) -> Result<Self, DmaExhausted>
+    pub(super) fn allocate<P>(platform: &mut P, window: u16, shape: RequestShape) -> Result<Self, DmaExhausted>
     where
         P: Platform<Memory = M>,
     {
         let mut window = window.max(1);
         loop {
-            let bytes = usize::from(window) * REQUEST_BYTES + statistics::BYTES;
+            let bytes = usize::from(window) * slot_bytes(shape) + statistics::BYTES;
             match platform.allocate_dma(bytes, ALIGN) {
-                Ok(memory) => return Ok(Self::new(memory, window)),
+                Ok(memory) => return Ok(Self::new(memory, window, shape)),
                 Err(error) if window == 1 => return Err(error),
                 Err(_) => window /= 2,
             }
         }
     }
 
-    fn new(memory: M, window: u16) -> Self {
+    fn new(memory: M, window: u16, shape: RequestShape) -> Self {
         // Backwards, so that the first request has the first slot.
-        let request = |slot| Request { slot: usize::from(slot), runs: Vec::with_capacity(REQUEST_RUNS), frames: 0 };
-        Self { memory, idle: (0..window).rev().map(request).collect(), window, scratch: Box::new([0; REQUEST_BYTES]) }
+        let idle = (0..window).rev().map(|slot| Request::new(usize::from(slot), shape)).collect();
+        let scratch = vec![0; slot_bytes(shape).max(statistics::BYTES)].into_boxed_slice();
+        let segments = Vec::with_capacity(shape.descriptors().into());
+        Self { memory, idle, window, shape, scratch, segments }
+    }
+
+    /// The most descriptors that a request has.
+    pub(super) fn descriptors(&self) -> usize {
+        self.shape.descriptors().into()
     }
 
     /// An empty request, if one is idle.
@@ -99,15 +120,22 @@ impl<M: DmaMemory> Requests<M> {
         self.idle.push(request);
     }
 
-    /// Writes the request's frame numbers where the device will read them.
-    pub(super) fn write(&mut self, request: &Request) -> Segment {
+    /// Writes the request's frame numbers where the device will read them: a descriptor for each of these.
+    pub(super) fn write(&mut self, request: &Request) -> &[Segment] {
         let mut length = 0;
         for run in &request.runs {
             // `collect` keeps the sum of all runs below what the scratch holds.
             length += write_pfns(*run, &mut self.scratch[length..]);
         }
         debug_assert_eq!(length, request.frames as usize * PFN_SIZE);
-        self.write_at(request.slot * REQUEST_BYTES, length)
+        let whole = self.write_at(request.slot * slot_bytes(self.shape), length);
+        let piece = u32::from(self.shape.frames()) * PFN_SIZE as u32;
+        self.segments.clear();
+        self.segments.extend((0..whole.length).step_by(piece as usize).map(|start| Segment {
+            address: whole.address + u64::from(start),
+            length: piece.min(whole.length - start),
+        }));
+        &self.segments
     }
 
     /// Puts the statistics as they are now into their queue, which is empty: one buffer at a time (5.5.6.3.1). Returns
@@ -121,7 +149,7 @@ impl<M: DmaMemory> Requests<M> {
         let mut bytes = [0; statistics::BYTES];
         let length = selection.write(&platform.statistics(), &mut bytes);
         self.scratch[..length].copy_from_slice(&bytes[..length]);
-        let segment = self.write_at(usize::from(self.window) * REQUEST_BYTES, length);
+        let segment = self.write_at(usize::from(self.window) * slot_bytes(self.shape), length);
         // An empty choice makes an empty buffer, which no queue takes: then the device gets none.
         queue.add(Chain::readable(&[segment]), ()).ok()?;
         queue.publish()
@@ -138,9 +166,15 @@ impl<M: DmaMemory> Requests<M> {
     }
 }
 
+/// Bytes of a request's slot.
+fn slot_bytes(shape: RequestShape) -> usize {
+    shape.total() as usize * PFN_SIZE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balloon::wire::REQUEST_BYTES;
     use crate::memory::Pfn;
 
     /// Runs of `length` frames with a gap behind each, as long as there are any.
@@ -156,7 +190,7 @@ mod tests {
     }
 
     fn request() -> Request {
-        Request { slot: 0, runs: Vec::with_capacity(REQUEST_RUNS), frames: 0 }
+        Request::new(0, RequestShape::default())
     }
 
     #[test]
@@ -173,7 +207,7 @@ mod tests {
         let mut request = request();
         let capacity = request.runs.capacity();
         assert!(request.collect(u64::MAX, runs(1, 10_000)));
-        assert_eq!((request.frames() as usize, request.runs.capacity()), (REQUEST_RUNS, capacity));
+        assert_eq!((request.frames() as usize, request.runs.capacity()), (64, capacity));
     }
 
     #[test]
@@ -189,12 +223,12 @@ mod tests {
     #[test]
     fn each_request_of_the_pool_has_a_slot_of_its_own() {
         let ram = crate::virtio::fake::Ram::new(4 * REQUEST_BYTES + statistics::BYTES);
-        let mut pool = Requests::new(ram.clone(), 4);
+        let mut pool = Requests::new(ram.clone(), 4, RequestShape::default());
         let mut slots = Vec::new();
         for number in 0..4 {
             let mut request = pool.take().expect("four requests");
             request.collect(256, |wanted| FrameRun::new(Pfn::new(1000 * number), wanted));
-            let segment = pool.write(&request);
+            let [segment] = *pool.write(&request) else { panic!("one descriptor") };
             assert_eq!(segment.length as usize, REQUEST_BYTES);
             slots.push((segment.address - ram.device_address()) as usize);
         }
@@ -203,5 +237,38 @@ mod tests {
             assert_eq!(ram.load32(slot), 1000 * number);
             assert_eq!(ram.load32(slot + REQUEST_BYTES - 4), 1000 * number + 255);
         }
+    }
+
+    #[test]
+    fn frame_numbers_fill_one_descriptor_after_the_other() {
+        let shape = RequestShape::new(3, 4).unwrap();
+        let ram = crate::virtio::fake::Ram::new(2 * 48 + statistics::BYTES);
+        let mut pool = Requests::new(ram.clone(), 2, shape);
+        for (frames, expected) in
+            [(1, vec![4]), (3, vec![12]), (4, vec![12, 4]), (11, vec![12, 12, 12, 8]), (99, vec![12; 4])]
+        {
+            let mut request = pool.take().unwrap();
+            request.collect(frames, |wanted| FrameRun::new(Pfn::new(500), wanted));
+            let segments = pool.write(&request);
+            let lengths: Vec<_> = segments.iter().map(|segment| segment.length).collect();
+            assert_eq!(lengths, expected, "{frames} frames");
+            let numbers = segments.iter().flat_map(|it| {
+                let start = (it.address - ram.device_address()) as usize;
+                (start..start + it.length as usize).step_by(4).map(|at| ram.load32(at))
+            });
+            let sent = numbers.clone().count() as u32;
+            assert!(numbers.eq(500..500 + sent), "{frames} frames");
+            pool.put(request);
+        }
+    }
+
+    #[test]
+    fn shapes_have_bounds() {
+        for (frames, descriptors) in [(0, 1), (1, 0), (257, 1), (1, 65)] {
+            assert_eq!(RequestShape::new(frames, descriptors), None);
+        }
+        let shape = RequestShape::new(256, 64).unwrap();
+        assert_eq!((shape.total(), shape.within(2).total(), shape.within(0).total()), (16384, 512, 256));
+        assert_eq!(RequestShape::default().to_string(), "256x1");
     }
 }

@@ -255,7 +255,7 @@ fn fill<P: Platform>(
     frames: &Frames<P>,
 ) -> Result<Sent, QueueError> {
     let mut sent = Sent { frames: 0, enough: true };
-    while sent.enough && u64::from(sent.frames) < most && queue.free() > 0 {
+    while sent.enough && u64::from(sent.frames) < most && queue.has_room(requests.descriptors()) {
         let Some(mut request) = requests.take() else { break };
         sent.enough = request.collect(most - u64::from(sent.frames), |wanted| (frames.take)(platform, wanted));
         let count = request.frames();
@@ -263,8 +263,7 @@ fn fill<P: Platform>(
             requests.put(request);
             break;
         }
-        let segment = requests.write(&request);
-        if let Err(rejected) = queue.add(Chain::readable(&[segment]), request) {
+        if let Err(rejected) = queue.add(Chain::readable(requests.write(&request)), request) {
             // Only a queue that is out of use refuses what it has room for. The device has not seen these frames.
             rejected.token.runs().iter().for_each(|run| (frames.put_back)(platform, *run));
             requests.put(rejected.token);

@@ -6,7 +6,9 @@
 use core::fmt;
 
 use super::{CommandLine, Warning, parse_size};
+use crate::balloon::RequestShape;
 use crate::balloon::wire::feature_named;
+use crate::virtio::spec::QUEUE_SIZE_MAX;
 
 /// Defines an enum whose variants are words of the command line; the first is the default.
 macro_rules! words {
@@ -149,6 +151,10 @@ words! {
         ReportThreshold = "report-threshold",
         /// [`Options::report_budget`].
         ReportBudget = "report-budget",
+        /// [`Options::queue_size`].
+        QueueSize = "queue-size",
+        /// [`Options::request`].
+        Request = "request",
         /// [`Options::log`].
         Log = "log",
         /// [`Options::term`].
@@ -181,6 +187,10 @@ pub struct Options<'a> {
     pub report_threshold: Option<u64>,
     /// `report-budget=SIZE`: how much is reported a second at most, in bytes; likewise.
     pub report_budget: Option<u64>,
+    /// `queue-size=N`: the most entries of a queue; `None` for the driver's own choice.
+    pub queue_size: Option<u16>,
+    /// `request=FRAMESxDESCRIPTORS`: how the frame numbers of a request are laid over descriptors.
+    pub request: RequestShape,
     /// `log=`: what the log looks like.
     pub log: LogFormat,
     /// `term=`: what the terminal understands.
@@ -228,6 +238,8 @@ impl<'a> Options<'a> {
             Key::ReportAge => self.report_age = Some(text(value)?.parse().ok().filter(|age| *age <= LONGEST_AGE)?),
             Key::ReportThreshold => self.report_threshold = Some(parse_size(text(value)?).ok()?),
             Key::ReportBudget => self.report_budget = Some(parse_size(text(value)?).ok()?),
+            Key::QueueSize => self.queue_size = Some(number(value).filter(|size| (1..=QUEUE_SIZE_MAX).contains(size))?),
+            Key::Request => self.request = shape(value)?,
             Key::Log => self.log = LogFormat::from_word(value)?,
             Key::Term => self.term = Terminal::from_word(value)?,
             Key::Verbose => self.verbose = Switch::from_word(value)? == Switch::On,
@@ -249,6 +261,8 @@ impl Key {
             Self::Features => &["-NAME,-NAME..."],
             Self::ReportAge => &["milliseconds, at most 3600000"],
             Self::ReportThreshold | Self::ReportBudget => &["a size: a number and, if wanted, K, M, G or T"],
+            Self::QueueSize => &["1 to 32768"],
+            Self::Request => &["FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
             Self::Log => LogFormat::WORDS,
             Self::Term => Terminal::WORDS,
             Self::Verbose | Self::List => Switch::WORDS,
@@ -267,6 +281,19 @@ fn text(value: &[u8]) -> Option<&str> {
 fn split_once(word: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut halves = word.splitn(2, |&byte| byte == b'=');
     Some((halves.next()?, halves.next()?))
+}
+
+/// The number in decimal digits.
+fn number(digits: &[u8]) -> Option<u16> {
+    let digits = core::str::from_utf8(digits).ok()?;
+    // Signs are no digits.
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// The shape for `FRAMESxDESCRIPTORS`.
+fn shape(value: &[u8]) -> Option<RequestShape> {
+    let mut halves = value.splitn(2, |&byte| byte == b'x');
+    RequestShape::new(number(halves.next()?)?, number(halves.next()?)?)
 }
 
 /// The mask for `-name,-name`; nothing is declined by an empty list.
@@ -313,7 +340,8 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern ring=split features=-event_idx,-ring_packed \
-                    report-age=100 report-threshold=16M report-budget=2G log=json term=ansi verbose=on test=vectors::stack list=on";
+                    report-age=100 report-threshold=16M report-budget=2G queue-size=7 request=9x10 log=json term=ansi \
+                    verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
             irq: IrqChoice::MsixShared,
@@ -323,6 +351,8 @@ mod tests {
             report_age: Some(100),
             report_threshold: Some(16 << 20),
             report_budget: Some(2 << 30),
+            queue_size: Some(7),
+            request: RequestShape::new(9, 10).unwrap(),
             log: LogFormat::Json,
             term: Terminal::Ansi,
             verbose: true,
@@ -334,8 +364,8 @@ mod tests {
 
     #[test]
     fn every_word_of_every_choice_is_valid() {
-        use Key::{Features, ReportAge, ReportBudget, ReportThreshold, Test};
-        let free = [Features, ReportAge, ReportBudget, ReportThreshold, Test];
+        use Key::{Features, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test};
+        let free = [Features, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test];
         for &key in Key::ALL.iter().filter(|key| !free.contains(key)) {
             for value in key.valid_values() {
                 let line = format!("{key}={value}");
@@ -361,7 +391,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, ring, features, report-age, report-threshold, \
-             report-budget, log, term, verbose, test, list"
+             report-budget, queue-size, request, log, term, verbose, test, list"
         );
     }
 
@@ -375,6 +405,24 @@ mod tests {
             "option `irq` has no value `msi`; valid: auto, msix, msix-shared, intx, poll"
         );
         assert_eq!(warnings[1].to_string(), "option `verbose` has no value `yes`; valid: off, on");
+    }
+
+    #[test]
+    fn sizes_and_shapes_that_cannot_be_are_named() {
+        for value in ["0", "32769", "65536", "-1", "+1", "", "ten", "99999999999999999999"] {
+            let line = format!("queue-size={value}");
+            let (options, warnings) = parse(&line);
+            assert_eq!((options, warnings.len()), (Options::default(), 1), "{line}");
+            assert!(warnings[0].to_string().ends_with("valid: 1 to 32768"), "{}", warnings[0]);
+        }
+        for value in ["256", "0x1", "1x0", "257x1", "1x65", "256x", "x2", "2x2x2", "2X2"] {
+            let line = format!("request={value}");
+            let (options, warnings) = parse(&line);
+            assert_eq!((options, warnings.len()), (Options::default(), 1), "{line}");
+            let message = warnings[0].to_string();
+            assert!(message.ends_with("valid: FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"), "{message}");
+        }
+        assert_eq!(parse("queue-size=32768 request=256x64").1, []);
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Balloons {
         };
         let declined = Features::from_bits_retain(options.declined_features);
         let reporting = report_policy(&options);
+        let (shape, queue_size) = (options.request, options.queue_size);
         let ansi = options.term == boot::Terminal::Ansi;
         let mut served = Vec::new();
         let mut refused = 0;
@@ -84,6 +85,8 @@ impl Balloons {
             options.ring = ring;
             options.declined = declined;
             options.reporting = reporting;
+            options.shape = shape;
+            options.queue_size = queue_size.unwrap_or(options.queue_size);
             match Balloon::probe(machine, function.bdf(), options) {
                 Ok(balloon) => served.push(Served::new(balloon)),
                 Err(error) => {

@@ -218,6 +218,9 @@ pub trait Queue<T> {
     /// Descriptors that are free.
     fn free(&self) -> u16;
 
+    /// Whether a request of so many segments fits now.
+    fn has_room(&self, segments: usize) -> bool;
+
     /// Puts a request into the queue. The device does not see it before [`Queue::publish`].
     ///
     /// # Errors

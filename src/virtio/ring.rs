@@ -143,8 +143,12 @@ impl<R: Ring, T> RingQueue<R, T> {
         if let Some(error) = self.poisoned {
             return Err(Refusal::Poisoned(error));
         }
-        let needed = if self.is_indirect(chain.len()) { 1 } else { chain.len() };
-        Extent::check(chain, needed, self.shadow.free(), self.ring.size())
+        Extent::check(chain, self.needed(chain.len()), self.shadow.free(), self.ring.size())
+    }
+
+    /// How many descriptors a chain of this length takes.
+    fn needed(&self, length: usize) -> usize {
+        if self.is_indirect(length) { 1 } else { length }
     }
 
     fn is_indirect(&self, length: usize) -> bool {
@@ -213,6 +217,10 @@ impl<R: Ring, T> Queue<T> for RingQueue<R, T> {
 
     fn free(&self) -> u16 {
         self.shadow.free()
+    }
+
+    fn has_room(&self, segments: usize) -> bool {
+        segments <= usize::from(self.ring.size()) && self.needed(segments) <= usize::from(self.shadow.free())
     }
 
     fn add(&mut self, chain: Chain<'_>, token: T) -> Result<(), Rejected<T>> {

@@ -137,6 +137,10 @@ impl<M: DmaMemory, T> Queue<T> for Virtqueue<M, T> {
         either!(self, queue => queue.free())
     }
 
+    fn has_room(&self, segments: usize) -> bool {
+        either!(self, queue => queue.has_room(segments))
+    }
+
     fn add(&mut self, chain: Chain<'_>, token: T) -> Result<(), Rejected<T>> {
         either!(self, queue => queue.add(chain, token))
     }

@@ -76,6 +76,14 @@ pub fn try_ring(behaviour: Behaviour, ring: Option<RingFormat>) -> Result<Guest,
     start(RAM, behaviour, options, |_| {})
 }
 
+/// Brings the driver up with options that `choose` chooses, or panics.
+#[track_caller]
+pub fn bring_up_as(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Guest {
+    let mut options = Options::default();
+    choose(&mut options);
+    expect_up(start(RAM, behaviour, options, |_| {}))
+}
+
 /// Brings the driver up by one transport and no other; `choose` may choose more.
 pub fn try_by(
     behaviour: Behaviour,

@@ -60,7 +60,7 @@ impl Hand {
         between(&self);
         for request in &requests {
             ring.check_unchanged(request, &mut self.bus);
-            let _ = ring.put_used(request, 0, &mut self.bus);
+            let _ = ring.put_used(core::slice::from_ref(request), 0, &mut self.bus);
         }
         self.bus.missteps().iter().map(|misstep| misstep.clause).collect()
     }

@@ -36,6 +36,8 @@ pub struct Balloon {
     pub largest_request: usize,
     /// Frames reported as free so far.
     pub reported: u64,
+    /// Requests that came in a table.
+    pub tables: u64,
     /// Requests that could not be served as they came (too long).
     pub skipped: u64,
     pub needless_kicks: u64,
@@ -60,6 +62,7 @@ impl Balloon {
             reports: Vec::new(),
             largest_request: 0,
             reported: 0,
+            tables: 0,
             skipped: 0,
             needless_kicks: 0,
             behaviour,
@@ -94,7 +97,7 @@ impl Balloon {
     pub fn request_statistics(&mut self, bus: &mut Bus) -> bool {
         let Some(request) = self.statistics.take() else { return false };
         let index = self.queue_of(Purpose::Statistics).expect("a request came from it");
-        self.complete(index, &request, bus);
+        self.complete(index, &[request], bus);
         true
     }
 

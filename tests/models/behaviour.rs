@@ -17,6 +17,7 @@ pub mod feature {
     pub const VERSION_1: u64 = 1 << 32;
     pub const ACCESS_PLATFORM: u64 = 1 << 33;
     pub const RING_PACKED: u64 = 1 << 34;
+    pub const IN_ORDER: u64 = 1 << 35;
     pub const ORDER_PLATFORM: u64 = 1 << 36;
     pub const NOTIFICATION_DATA: u64 = 1 << 38;
     pub const NOTIF_CONFIG_DATA: u64 = 1 << 39;
@@ -52,6 +53,8 @@ pub enum Lie {
     IdRepeated,
     /// More bytes written than the request has writable ones (it has none).
     LengthTooLong,
+    /// The id of a later request, though it is to use them in order. Split rings only.
+    OutOfOrder,
     /// The index moves on by more than the queue holds. On a packed ring: flags that are of no lap at all.
     IndexJumps,
     /// The index moves back. On a packed ring: the used flags of the lap before.
@@ -103,6 +106,8 @@ pub struct Behaviour {
     pub removed_after: Option<u64>,
     /// Reads of registers (0 is the first ever) whose answer has these bits turned over.
     pub twists: Vec<(u64, u32)>,
+    /// Where requests are used in order: whether one entry stands for all that are done at a time.
+    pub batches: bool,
     /// What each completion claims to have written.
     pub claims: u32,
     /// Completions after which the lie is told.
@@ -155,6 +160,7 @@ impl Behaviour {
             stolen: 0,
             removed_after: None,
             twists: Vec::new(),
+            batches: false,
             claims: 0,
             lie: None,
             stalls_after: None,
@@ -289,6 +295,11 @@ impl Behaviour {
     /// The same with packed rings offered.
     pub fn packed(self) -> Self {
         Self { features: self.features | feature::RING_PACKED, ..self }
+    }
+
+    /// The same with requests used in order, by an entry for each or for as many as there are.
+    pub fn in_order(self, batches: bool) -> Self {
+        Self { features: self.features | feature::IN_ORDER, batches, ..self }
     }
 
     /// The same with other features offered.

@@ -247,17 +247,18 @@ impl PackedRing {
         }
     }
 
-    /// Returns a request. Whether the driver wants an interrupt for it.
-    pub fn put_used(&mut self, request: &Request, length: u32, bus: &mut Bus) -> bool {
+    /// Returns requests by a single used descriptor. Whether the driver wants an interrupt for it.
+    pub fn put_used(&mut self, requests: &[Request], length: u32, bus: &mut Bus) -> bool {
         let mut passed = Vec::new();
         let mut position = self.next_used;
-        for _ in 0..Self::places(request) {
+        for _ in 0..requests.iter().map(Self::places).sum() {
             self.check_place(position, bus);
             passed.push(position);
             position = self.step(position);
         }
         // As QEMU: WRITE is not set, whatever was written.
-        self.store_used(request.head, length, self.used_flags(), bus);
+        let last = requests.last().expect("a batch of at least one");
+        self.store_used(last.head, length, self.used_flags(), bus);
         self.next_used = position;
         fence(Ordering::SeqCst);
         self.wants_interrupt(&passed, bus)
@@ -307,6 +308,8 @@ impl PackedRing {
                 let free = (0..self.size).rev().find(|id| !in_use(*id));
                 self.store_used(free.unwrap_or(u16::MAX), 0, flags, bus);
             }
+            // On a packed ring that stands for all requests before it, too.
+            Lie::OutOfOrder => self.store_used(in_flight.last().map_or(id, |later| later.head), 0, flags, bus),
             Lie::IdRepeated => self.store_used(last.map_or(id, |id| id as u16), 0, flags, bus),
             Lie::LengthTooLong => self.store_used(id, u32::MAX, flags | WRITE, bus),
             Lie::IndexJumps => self.store_used(id, 0, flags ^ AVAILABLE, bus),

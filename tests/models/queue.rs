@@ -81,6 +81,9 @@ pub struct QueueModel {
     pub kicked: Option<u64>,
     indirect: bool,
     event_idx: bool,
+    in_order: bool,
+    /// With `IN_ORDER`: the slot of the table that the driver uses next.
+    next_slot: u16,
 }
 
 impl QueueModel {
@@ -105,6 +108,8 @@ impl QueueModel {
             kicked: None,
             indirect: false,
             event_idx: false,
+            in_order: false,
+            next_slot: 0,
         }
     }
 
@@ -229,6 +234,7 @@ impl QueueModel {
         self.ring.set_ready(true);
         self.indirect = features & feature::INDIRECT_DESC != 0;
         self.event_idx = features & feature::EVENT_IDX != 0;
+        self.in_order = features & feature::IN_ORDER != 0;
         self.fill_ignored_field(bus);
     }
 
@@ -282,10 +288,28 @@ impl QueueModel {
         let mut taken = Vec::new();
         while let Some(chain) = self.ring.pop_descriptor_chain(memory.as_ref()) {
             let head = chain.head_index();
-            taken.extend(self.walk(head, bus));
+            let request = self.walk(head, bus);
+            if let Some(request) = request.as_ref().filter(|_| self.in_order) {
+                self.check_order(request, bus);
+            }
+            taken.extend(request);
         }
         let _ = self.ring.enable_notification(memory.as_ref());
         taken
+    }
+
+    /// Checks that the driver uses the table in its order and round its end, and the entries of indirect tables in theirs.
+    fn check_order(&mut self, request: &Request, bus: &mut Bus) {
+        let mut expected = self.next_slot;
+        for (slot, descriptor) in &request.chain {
+            if *slot != expected {
+                bus.misstep("SPLIT-DESC-03", format!("queue {}: slot {slot} where {expected} is next", self.index));
+            }
+            expected = if descriptor.flags & INDIRECT != 0 { 0 } else { (slot + 1) % self.size() };
+        }
+        let in_ring =
+            request.chain.iter().position(|(_, d)| d.flags & INDIRECT != 0).map_or(request.chain.len(), |_| 1);
+        self.next_slot = (self.next_slot + in_ring as u16) % self.size();
     }
 
     /// Walks the chain from `head`, checking each descriptor.
@@ -299,8 +323,10 @@ impl QueueModel {
         let mut request = Request { head, due: 0, chain: Vec::new(), bytes: Vec::new() };
         let (mut slot, mut table, mut limit) = (head, self.ring.desc_table(), self.size());
         let mut seen_writable = false;
-        for steps in 0..=self.size() {
-            if slot >= limit || steps == self.size() {
+        // The descriptor that points to a table is none of the chain's.
+        let mut left = self.size();
+        loop {
+            if slot >= limit || left == 0 {
                 wrong(bus, "SPLIT-DESC-02", "chain leaves the table or does not end");
                 return None;
             }
@@ -321,6 +347,7 @@ impl QueueModel {
                 (table, slot, limit) = (descriptor.address, 0, (descriptor.length / 16) as u16);
                 continue;
             }
+            left -= 1;
             if !bus.ram.is_drivers(descriptor.address, descriptor.length.into()) {
                 wrong(bus, "RSVD-05", &format!("buffer {:#x} is not the driver's to lend", descriptor.address));
                 return None;
@@ -338,7 +365,6 @@ impl QueueModel {
             }
             slot = descriptor.next;
         }
-        None
     }
 
     /// Whether the driver left a request alone since the device took it: descriptors and readable bytes.
@@ -362,16 +388,34 @@ impl QueueModel {
         }
     }
 
-    /// Returns a request to the driver. Whether the driver wants an interrupt for it.
-    pub fn put_used(&mut self, request: &Request, length: u32, bus: &mut Bus) -> bool {
-        self.completed += 1;
+    /// Returns requests to the driver by a single used entry. Whether the driver wants an interrupt for it.
+    pub fn put_used(&mut self, requests: &[Request], length: u32, bus: &mut Bus) -> bool {
+        self.completed += requests.len() as u64;
         if let Some(ring) = &mut self.packed {
-            return ring.put_used(request, length, bus);
+            return ring.put_used(requests, length, bus);
         }
         let memory = bus.ram.memory().clone();
-        self.ring.add_used(memory.as_ref(), request.head, length).expect("used ring in RAM");
+        let start = self.ring.next_used();
+        for request in requests {
+            self.ring.add_used(memory.as_ref(), request.head, length).expect("used ring in RAM");
+        }
+        if let [.., last] = requests
+            && requests.len() > 1
+        {
+            self.write_batch(start, requests.len() as u16, last.head, length, bus);
+        }
         let wanted = self.ring.needs_notification(memory.as_ref()).expect("rings in RAM");
         wanted && (self.event_idx || self.load16(self.ring.avail_ring(), bus) & 1 == 0)
+    }
+
+    /// Has the first entry of a batch stand for all of it; nobody is to look at the others.
+    fn write_batch(&self, start: u16, requests: u16, last: u16, length: u32, bus: &Bus) {
+        let memory = bus.ram.memory();
+        let entry = |step: u16| self.ring.used_ring() + 4 + 8 * u64::from(start.wrapping_add(step) % self.size());
+        memory.write_obj([u32::from(last), length], GuestAddress(entry(0))).expect("used ring in RAM");
+        for step in 1..requests {
+            memory.write_obj([u32::MAX; 2], GuestAddress(entry(step))).expect("used ring in RAM");
+        }
     }
 
     /// Writes a used element and index as they are, whatever they say.
@@ -401,6 +445,10 @@ impl QueueModel {
             Lie::IdNotInFlight => self.forge_used(free.map_or(head + 0x1_0000, u32::from), 0, 1, bus),
             Lie::IdRepeated => self.forge_used(last.unwrap_or(head), 0, 1, bus),
             Lie::LengthTooLong => self.forge_used(head, u32::MAX, 1, bus),
+            Lie::OutOfOrder => {
+                let later = self.in_flight.last().map_or(request.head, |later| later.head);
+                self.forge_used(later.into(), 0, 1, bus);
+            }
             Lie::IndexJumps => self.forge_used(head, 0, size + 1, bus),
             Lie::IndexGoesBack => self.forge_used(head, 0, u16::MAX, bus),
         }

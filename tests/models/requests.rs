@@ -5,7 +5,7 @@ use super::behaviour::{Behaviour, Handling, Numbering, feature};
 use super::bus::Bus;
 use super::common_config::config_data;
 use super::pages::{finish_reported, pfns, reported, take_deflated, take_inflated, take_reported};
-use super::queue::{Purpose, QueueModel, Request};
+use super::queue::{INDIRECT, Purpose, QueueModel, Request};
 use super::ram::HostSide;
 
 impl Balloon {
@@ -131,6 +131,7 @@ impl Balloon {
         if request.bytes.is_empty() || !request.bytes.len().is_multiple_of(4) {
             bus.misstep("BAL-PFNS", format!("PFN array of {} bytes", request.bytes.len()));
         }
+        self.tables += u64::from(request.chain[0].1.flags & INDIRECT != 0);
         let inflating = self.queue(index).purpose == Purpose::Inflate;
         let list = pfns(&request);
         self.largest_request = self.largest_request.max(list.len());
@@ -140,8 +141,33 @@ impl Balloon {
         self.common.queues[usize::from(index)].in_flight.push(request);
     }
 
-    /// Returns a request to the driver, or lies about it.
-    pub(super) fn complete(&mut self, index: u16, request: &Request, bus: &mut Bus) {
+    /// Returns requests to the driver by a single used entry, or lies about them.
+    pub(super) fn complete(&mut self, index: u16, requests: &[Request], bus: &mut Bus) {
+        let Some(request) = requests.last() else { return };
+        for request in requests {
+            self.finish(index, request, bus);
+        }
+        let lie = self.behaviour.lie.filter(|(after, _)| self.completions > *after).map(|(_, lie)| lie);
+        let last = self.last_used.replace(u32::from(request.head));
+        let queue = &mut self.common.queues[usize::from(index)];
+        let wanted = match lie {
+            Some(lie) => {
+                queue.lie(lie, request, last, bus);
+                self.behaviour.lie = None;
+                true
+            }
+            None => queue.put_used(requests, self.behaviour.claims, bus),
+        };
+        if wanted {
+            self.raise_queue(index, bus);
+        }
+        if self.behaviour.needs_reset_after == Some(self.completions) {
+            self.raise_needs_reset(bus);
+        }
+    }
+
+    /// Has done what a request asks for.
+    fn finish(&mut self, index: u16, request: &Request, bus: &mut Bus) {
         self.queue(index).check_unchanged(request, bus);
         let purpose = self.queue(index).purpose;
         let after = match purpose {
@@ -158,23 +184,6 @@ impl Balloon {
             }
         }
         self.completions += 1;
-        let lie = self.behaviour.lie.filter(|(after, _)| self.completions > *after).map(|(_, lie)| lie);
-        let last = self.last_used.replace(u32::from(request.head));
-        let queue = &mut self.common.queues[usize::from(index)];
-        let wanted = match lie {
-            Some(lie) => {
-                queue.lie(lie, request, last, bus);
-                self.behaviour.lie = None;
-                true
-            }
-            None => queue.put_used(request, self.behaviour.claims, bus),
-        };
-        if wanted {
-            self.raise_queue(index, bus);
-        }
-        if self.behaviour.needs_reset_after == Some(self.completions) {
-            self.raise_needs_reset(bus);
-        }
     }
 
     // Time.
@@ -194,21 +203,31 @@ impl Balloon {
             if self.queue(index).kicked.is_some_and(|due| due <= bus.now) {
                 self.handle_kick(index, bus);
             }
-            while let Some(request) = self.next_finished(index, bus.now) {
-                self.complete(index, &request, bus);
+            loop {
+                let finished = self.next_finished(index, bus.now);
+                if finished.is_empty() {
+                    break;
+                }
+                self.complete(index, &finished, bus);
             }
         }
     }
 
-    /// The request to complete next: of those due, the schedule picks one.
-    fn next_finished(&mut self, index: u16, now: u64) -> Option<Request> {
+    /// The requests to complete next, by one entry. Of those due, the schedule picks one; where they are used in order, it
+    /// is the first, or as many as are due after it.
+    fn next_finished(&mut self, index: u16, now: u64) -> Vec<Request> {
         if self.stalled() {
-            return None;
+            return Vec::new();
         }
+        let in_order = self.common.accepted() & feature::IN_ORDER != 0;
         let in_flight = &mut self.common.queues[usize::from(index)].in_flight;
+        if in_order {
+            let due = in_flight.iter().take_while(|request| request.due <= now).count();
+            return in_flight.drain(..if self.behaviour.batches { due } else { due.min(1) }).collect();
+        }
         let due: Vec<usize> = (0..in_flight.len()).filter(|i| in_flight[*i].due <= now).collect();
         let pick = self.behaviour.schedule.below(due.len() as u64) as usize;
-        due.get(pick).map(|at| in_flight.remove(*at))
+        due.get(pick).map(|at| in_flight.remove(*at)).into_iter().collect()
     }
 
     /// When the device does something by itself next.
@@ -218,7 +237,10 @@ impl Balloon {
         }
         let stalled = self.stalled();
         let kicks = self.common.queues.iter().filter_map(|q| q.kicked);
-        let requests = self.common.queues.iter().flat_map(|q| q.in_flight.iter().map(|r| r.due)).filter(|_| !stalled);
+        // Where requests are used in order, those behind the first wait for it.
+        let most = if self.common.accepted() & feature::IN_ORDER != 0 { 1 } else { usize::MAX };
+        let in_flight = self.common.queues.iter().flat_map(|q| q.in_flight.iter().take(most));
+        let requests = in_flight.map(|r| r.due).filter(|_| !stalled);
         kicks.chain(requests).min()
     }
 }

@@ -143,11 +143,11 @@ impl Cell {
             ("page_poison", true, false),
             ("version_1", modern, true),
             ("event_idx", self.event_idx, true),
-            ("indirect_desc", self.indirect_desc, false),
+            ("indirect_desc", self.indirect_desc, true),
             ("access_platform", self.iommu_platform, true),
             ("ring_packed", self.packed, true),
-            ("ring_reset", self.queue_reset, false),
-            ("in_order", self.in_order, false),
+            ("ring_reset", self.queue_reset, true),
+            ("in_order", self.in_order, true),
         ];
         let offered = features.into_iter().filter(|(_, offered, _)| *offered);
         offered.map(|(name, _, accepted)| Feature { name, accepted }).collect()

@@ -1,0 +1,62 @@
+//! How the frame numbers of a request are laid over descriptors.
+
+use core::fmt;
+
+/// How many frame numbers a descriptor holds, and how many descriptors a request has, at most.
+///
+/// Requests of several descriptors go through an indirect table where that was negotiated, and are chains otherwise. Not
+/// every device reads them in full: there are some that take the first descriptor for all, so the default is one. No
+/// device of today drops a descriptor of 256 frame numbers; some drop longer ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestShape {
+    frames: u16,
+    descriptors: u16,
+}
+
+impl RequestShape {
+    /// The most frame numbers in a descriptor.
+    pub const FRAMES_MAX: u16 = 256;
+    /// The most descriptors in a request.
+    pub const DESCRIPTORS_MAX: u16 = 64;
+
+    /// Up to `descriptors` of `frames` frame numbers each; `None` if one of them is 0 or more than there can be.
+    pub const fn new(frames: u16, descriptors: u16) -> Option<Self> {
+        let fits = frames <= Self::FRAMES_MAX && descriptors <= Self::DESCRIPTORS_MAX;
+        if frames != 0 && descriptors != 0 && fits { Some(Self { frames, descriptors }) } else { None }
+    }
+
+    /// Frame numbers in a descriptor.
+    pub const fn frames(self) -> u16 {
+        self.frames
+    }
+
+    /// Descriptors in a request.
+    pub const fn descriptors(self) -> u16 {
+        self.descriptors
+    }
+
+    /// The same with at most so many descriptors, at least one.
+    #[must_use]
+    pub(super) fn within(self, descriptors: u16) -> Self {
+        Self { descriptors: self.descriptors.min(descriptors).max(1), ..self }
+    }
+
+    /// Frame numbers in a request.
+    pub(super) const fn total(self) -> u32 {
+        self.frames as u32 * self.descriptors as u32
+    }
+}
+
+impl Default for RequestShape {
+    /// One descriptor of 256 frame numbers.
+    fn default() -> Self {
+        Self { frames: Self::FRAMES_MAX, descriptors: 1 }
+    }
+}
+
+/// As the kernel's command line has it: `256x1`.
+impl fmt::Display for RequestShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.frames, self.descriptors)
+    }
+}

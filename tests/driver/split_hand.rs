@@ -2,7 +2,7 @@
 
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::models::feature::{EVENT_IDX, INDIRECT_DESC, RING_PACKED};
+use crate::models::feature::{EVENT_IDX, IN_ORDER, INDIRECT_DESC, RING_PACKED};
 use crate::models::{Bus, Purpose, QueueModel, Ram};
 
 /// Descriptors in the table.
@@ -84,7 +84,7 @@ fn nothing_is_wrong_with_chains_and_tables_that_are_right() {
 #[test]
 fn the_model_names_the_clause_of_each_misstep_on_a_split_ring() {
     type Slip = fn(&Hand);
-    let slips: [(&str, u64, Slip); 9] = [
+    let slips: [(&str, u64, Slip); 11] = [
         ("SPLIT-FRAME-01", 0, |hand| {
             hand.put(0, (8, NEXT | WRITE, 1));
             hand.put(1, (8, 0, 0));
@@ -106,6 +106,15 @@ fn the_model_names_the_clause_of_each_misstep_on_a_split_ring() {
             hand.put(0, (16, INDIRECT | NEXT, 1));
             hand.put(1, (8, 0, 0));
         }),
+        ("SPLIT-DESC-03", IN_ORDER, |hand| {
+            hand.put(0, (8, NEXT, 2));
+            hand.put(2, (8, 0, 0));
+        }),
+        ("SPLIT-IND-05", IN_ORDER | INDIRECT_DESC, |hand| {
+            hand.put(0, (48, INDIRECT, 0));
+            hand.put_in(hand.buffer, 0, (hand.buffer + 64, 4, NEXT, 2));
+            hand.put_in(hand.buffer, 2, (hand.buffer + 64, 4, 0, 0));
+        }),
         ("SPLIT-USUP-01", 0, |hand| {
             hand.put(0, (8, 0, 0));
             hand.store(hand.available, 2_u16);
@@ -122,6 +131,21 @@ fn the_model_names_the_clause_of_each_misstep_on_a_split_ring() {
         hand.publish(1);
         let found = hand.serve();
         assert!(found.contains(&clause), "expected {clause}, found {found:?}");
+    }
+}
+
+#[test]
+fn descriptors_in_order_go_round_the_end_of_the_table() {
+    for (after_last, found) in [(0, None), (1, Some("SPLIT-DESC-04"))] {
+        let mut hand = Hand::new(IN_ORDER);
+        (0..3).for_each(|slot| hand.put(slot, (8, if slot < 2 { NEXT } else { 0 }, slot as u16 + 1)));
+        hand.publish(1);
+        assert_eq!(hand.queue.take_available(&mut hand.bus).len(), 1);
+        hand.put(3, (8, NEXT, after_last));
+        hand.put(after_last.into(), (8, 0, 0));
+        hand.store(hand.available + 6, 3_u16);
+        hand.publish(2);
+        assert_eq!(hand.serve().first().copied(), found);
     }
 }
 

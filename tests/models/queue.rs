@@ -300,12 +300,17 @@ impl QueueModel {
 
     /// Checks that the driver uses the table in its order and round its end, and the entries of indirect tables in theirs.
     fn check_order(&mut self, request: &Request, bus: &mut Bus) {
-        let mut expected = self.next_slot;
+        let (mut expected, mut clauses) = (self.next_slot, ["SPLIT-DESC-03", "SPLIT-DESC-04"]);
         for (slot, descriptor) in &request.chain {
             if *slot != expected {
-                bus.misstep("SPLIT-DESC-03", format!("queue {}: slot {slot} where {expected} is next", self.index));
+                let clause = clauses[usize::from(expected == 0)];
+                bus.misstep(clause, format!("queue {}: slot {slot} where {expected} is next", self.index));
             }
-            expected = if descriptor.flags & INDIRECT != 0 { 0 } else { (slot + 1) % self.size() };
+            if descriptor.flags & INDIRECT != 0 {
+                (expected, clauses) = (0, ["SPLIT-IND-05"; 2]);
+            } else {
+                expected = (slot + 1) % self.size();
+            }
         }
         let in_ring =
             request.chain.iter().position(|(_, d)| d.flags & INDIRECT != 0).map_or(request.chain.len(), |_| 1);

@@ -13,6 +13,7 @@ mod layouts;
 mod life;
 mod matrix;
 mod reporting;
+mod rings;
 
 use std::process::ExitCode;
 
@@ -22,7 +23,8 @@ use support::{Outcome, Qemu, Vm, on};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let some = [matrix::trials(), layouts::trials(), life::trials(), commands::trials(), reporting::trials()];
+    let some =
+        [matrix::trials(), layouts::trials(), life::trials(), commands::trials(), reporting::trials(), rings::trials()];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
     // Not even listed unasked: there are too many.
     if arguments.ignored || arguments.include_ignored {

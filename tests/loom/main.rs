@@ -6,8 +6,8 @@
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --no-default-features --test loom
 //! ```
 //!
-//! Proved for split and packed rings, with and without `EVENT_IDX`: no request and no completion is seen in part, and
-//! nobody sleeps while there is work for it. And each of the three barriers is needed: the same models fail without it,
+//! Proved for split and packed rings, with and without `EVENT_IDX`, and with `IN_ORDER` for entries that tell of several
+//! requests: no request and no completion is seen in part, and nobody sleeps while there is work for it. And each of the three barriers is needed: the same models fail without it,
 //! and *full* cannot be anything weaker.
 //!
 //! What the checker does not show:
@@ -113,7 +113,58 @@ macro_rules! proofs {
     };
 }
 
-proofs!(split_flags, split::Split, event_idx: false);
-proofs!(split_event_idx, split::Split, event_idx: true);
-proofs!(packed_flags, packed::Packed, event_idx: false);
-proofs!(packed_event_idx, packed::Packed, event_idx: true);
+/// What `IN_ORDER` adds: one entry that tells of several requests.
+macro_rules! proofs_in_order {
+    ($kind:ident, $layout:ty, event_idx: $event_idx:literal) => {
+        mod $kind {
+            use super::*;
+
+            #[test]
+            fn a_batch_is_seen_whole() {
+                models::batches::<$layout>($event_idx);
+            }
+
+            #[test]
+            fn no_interrupt_for_the_first_of_a_batch_is_lost() {
+                models::interrupts_for_batches::<$layout>($event_idx, 1);
+            }
+
+            #[test]
+            fn no_interrupt_for_the_last_of_a_batch_is_lost() {
+                models::interrupts_for_batches::<$layout>($event_idx, 2);
+            }
+
+            #[test]
+            fn requests_go_round_in_order() {
+                models::round_trips::<$layout>($event_idx);
+            }
+
+            #[test]
+            #[should_panic(expected = "torn")]
+            fn without_publish_a_request_is_torn() {
+                exchanged(Ordering::Release, None, || models::requests::<$layout>($event_idx));
+            }
+
+            #[test]
+            #[should_panic(expected = "deadlock")]
+            fn without_full_an_interrupt_for_a_batch_is_lost() {
+                exchanged(Ordering::SeqCst, None, || models::interrupts_for_batches::<$layout>($event_idx, 2));
+            }
+
+            #[test]
+            #[should_panic(expected = "torn")]
+            fn without_observe_a_batch_is_torn() {
+                exchanged(Ordering::Acquire, None, || models::batches::<$layout>($event_idx));
+            }
+        }
+    };
+}
+
+proofs!(split_flags, split::Split<false>, event_idx: false);
+proofs!(split_event_idx, split::Split<false>, event_idx: true);
+proofs!(packed_flags, packed::Packed<false>, event_idx: false);
+proofs!(packed_event_idx, packed::Packed<false>, event_idx: true);
+proofs_in_order!(split_in_order_flags, split::Split<true>, event_idx: false);
+proofs_in_order!(split_in_order_event_idx, split::Split<true>, event_idx: true);
+proofs_in_order!(packed_in_order_flags, packed::Packed<true>, event_idx: false);
+proofs_in_order!(packed_in_order_event_idx, packed::Packed<true>, event_idx: true);

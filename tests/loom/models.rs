@@ -144,6 +144,47 @@ pub fn completions<L: Layout>(event_idx: bool) {
     });
 }
 
+/// A driver that polls sees all of two completions that one entry tells of, or nothing of them.
+pub fn batches<L: Layout>(event_idx: bool) {
+    check(None, move || {
+        let (mut queue, mut device, buffers, taken) = two_taken::<L>(event_idx);
+        let mut answered = buffers.clone();
+        let driver = move || {
+            // The batch comes whole: where the first is, the second is.
+            if buffers.pop_unsaid(&mut queue, Request(0)) {
+                assert!(buffers.pop(&mut queue, Request(1)), "torn batch");
+            }
+        };
+        let device = move || {
+            let _nobody_sleeps = answered.put_all(&mut device, &taken, &[Request(0), Request(1)]);
+        };
+        (Box::new(driver), Box::new(device))
+    });
+}
+
+/// A driver that sleeps when it finds nothing is woken for `batch` requests that one entry tells of.
+pub fn interrupts_for_batches<L: Layout>(event_idx: bool, batch: u16) {
+    check(None, move || {
+        let (mut queue, mut device, buffers, taken) = two_taken::<L>(event_idx);
+        queue.disarm();
+        let mut answered = buffers.clone();
+        let interrupt = Arc::new(Notify::new());
+        let line = Arc::clone(&interrupt);
+        let driver = move || {
+            while !buffers.pop_unsaid(&mut queue, Request(0)) {
+                await_completion(&mut queue, &interrupt, batch);
+            }
+            assert!(buffers.pop(&mut queue, Request(1)), "torn batch");
+        };
+        let device = move || {
+            if answered.put_all(&mut device, &taken, &[Request(0), Request(1)]) {
+                line.notify();
+            }
+        };
+        (Box::new(driver), Box::new(device))
+    });
+}
+
 /// Requests go round a ring that holds one of them, and both sides sleep when they find nothing.
 pub fn round_trips<L: Layout>(event_idx: bool) {
     check(Some(3), move || {

@@ -15,16 +15,16 @@ use super::platform::OneBlock;
 use super::requests::Request;
 
 /// Packed rings.
-pub struct Packed;
+pub struct Packed<const IN_ORDER: bool>;
 
-impl device::Layout for Packed {
+impl<const IN_ORDER: bool> device::Layout for Packed<IN_ORDER> {
     type Queue = PackedQueue<Memory, Request>;
     type Device = Device;
 
     fn ring(size: u16, event_idx: bool) -> (Self::Queue, Device) {
         let layout = PackedLayout::new(size).expect("not 0");
         let memory = Memory::new(layout.bytes(), fields(layout));
-        let options = QueueOptions { event_idx, ..QueueOptions::default() };
+        let options = QueueOptions { event_idx, in_order: IN_ORDER, ..QueueOptions::default() };
         let queue = PackedQueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, layout, options)
             .expect("one block");
         let start = Place { offset: 0, wrap: true };
@@ -137,15 +137,16 @@ impl device::Device for Device {
         available != self.seen.wrap || used == self.seen.wrap
     }
 
-    fn put(&mut self, taken: &Taken, written: u32) -> bool {
+    /// The used descriptor lies over the first of the first request.
+    fn put_all(&mut self, taken: &[Taken], written: u32) -> bool {
         let at = self.used.at();
-        self.memory.store16(at + PACKED_DESCRIPTOR_ID, taken.id);
+        self.memory.store16(at + PACKED_DESCRIPTOR_ID, taken.last().expect("a request").id);
         self.memory.store32(at + DESCRIPTOR_LENGTH, written);
         fence(Ordering::Release);
         let lap = if self.used.wrap { PACKED_F_AVAILABLE | PACKED_F_USED } else { 0 };
         let write = if written == 0 { 0 } else { DESCRIPTOR_F_WRITE };
         self.memory.store16(at + PACKED_DESCRIPTOR_FLAGS, lap | write);
-        self.advance_used(taken.descriptors.len())
+        self.advance_used(taken.iter().map(|taken| taken.descriptors.len()).sum())
     }
 
     fn enable_kicks(&mut self) {

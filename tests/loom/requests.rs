@@ -75,14 +75,32 @@ impl Buffers {
         device.put(taken, request.written())
     }
 
+    /// Device: answers these requests, and gives them back by what it says of the last.
+    pub fn put_all(&mut self, device: &mut impl Device, taken: &[Taken], requests: &[Request]) -> bool {
+        for request in requests {
+            let (offset, word) = request.answer_word();
+            self.0.store32(offset, word);
+        }
+        device.put_all(taken, requests.last().expect("a request").written())
+    }
+
     /// Driver: pops the request, if it is done, and checks that all of the answer is there.
     pub fn pop(&self, queue: &mut impl Queue<Request>, request: Request) -> bool {
+        self.pop_with(queue, request, request.written())
+    }
+
+    /// The same of a request that was given back with another, of which all that could be written was.
+    pub fn pop_unsaid(&self, queue: &mut impl Queue<Request>, request: Request) -> bool {
+        self.pop_with(queue, request, request.answer().length)
+    }
+
+    fn pop_with(&self, queue: &mut impl Queue<Request>, request: Request, written: u32) -> bool {
         let completion = match queue.pop() {
             Ok(Some(completion)) => completion,
             Ok(None) => return false,
             Err(error) => panic!("torn completion of {request:?}: {error}"),
         };
-        let whole = Completion { token: request, written: request.written(), claimed: request.written() };
+        let whole = Completion { token: request, written, claimed: written };
         assert_eq!(completion, whole, "torn completion of {request:?}");
         let (offset, word) = request.answer_word();
         assert_eq!(self.0.load32(offset), word, "torn answer to {request:?}");

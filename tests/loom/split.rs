@@ -15,16 +15,16 @@ use super::platform::OneBlock;
 use super::requests::Request;
 
 /// Split rings.
-pub struct Split;
+pub struct Split<const IN_ORDER: bool>;
 
-impl device::Layout for Split {
+impl<const IN_ORDER: bool> device::Layout for Split<IN_ORDER> {
     type Queue = SplitQueue<Memory, Request>;
     type Device = Device;
 
     fn ring(size: u16, event_idx: bool) -> (Self::Queue, Device) {
         let layout = Layout::new(size, Alignment::Modern).expect("a power of two");
         let memory = Memory::new(layout.bytes(), fields(layout));
-        let options = QueueOptions { event_idx, ..QueueOptions::default() };
+        let options = QueueOptions { event_idx, in_order: IN_ORDER, ..QueueOptions::default() };
         let queue = SplitQueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, layout, options)
             .expect("one block");
         (queue, Device { memory, layout, event_idx, seen: 0, used: 0 })
@@ -81,11 +81,11 @@ impl Device {
         (descriptor, next)
     }
 
-    /// Whether the driver wants to be interrupted for the entry used last.
-    fn wants_interrupt(&self) -> bool {
+    /// Whether the driver wants to be interrupted for one of so many requests used last.
+    fn wants_interrupt(&self, requests: u16) -> bool {
         fence(Ordering::SeqCst);
         if self.event_idx {
-            self.memory.load16(self.layout.used_event()) == self.used.wrapping_sub(1)
+            self.used.wrapping_sub(self.memory.load16(self.layout.used_event())).wrapping_sub(1) < requests
         } else {
             self.memory.load16(self.layout.available() + RING_FLAGS) & AVAILABLE_F_NO_INTERRUPT == 0
         }
@@ -116,14 +116,16 @@ impl device::Device for Device {
         self.memory.load16(self.layout.available() + RING_INDEX) == self.seen
     }
 
-    fn put(&mut self, taken: &Taken, written: u32) -> bool {
+    /// The entry is that of the first request.
+    fn put_all(&mut self, taken: &[Taken], written: u32) -> bool {
         let entry = self.layout.used() + RING_ENTRIES + self.position(self.used) * USED_ENTRY;
-        self.memory.store32(entry, taken.id.into());
+        self.memory.store32(entry, taken.last().expect("a request").id.into());
         self.memory.store32(entry + 4, written);
         fence(Ordering::Release);
-        self.used = self.used.wrapping_add(1);
+        let requests = taken.len() as u16;
+        self.used = self.used.wrapping_add(requests);
         self.memory.store16(self.layout.used() + RING_INDEX, self.used);
-        self.wants_interrupt()
+        self.wants_interrupt(requests)
     }
 
     fn enable_kicks(&mut self) {

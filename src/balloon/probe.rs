@@ -27,7 +27,9 @@ use crate::virtio::{
 /// for; frame numbers stay physical, as the balloon defines them. `ORDER_PLATFORM`: on x86-64 the fences of
 /// [`crate::virtio::barrier`] order memory for devices just as for CPUs; elsewhere they might not. `ANY_LAYOUT` is a legacy
 /// device's word for what every modern one does, and has to be accepted from it (6.3). `PAGE_REPORTING` needs no `PAGE_POISON`,
-/// since nobody here expects free frames to keep what is in them (5.5.3.1).
+/// since nobody here expects free frames to keep what is in them (5.5.3.1). `INDIRECT_DESC` and `IN_ORDER` cost nothing where
+/// nobody makes use of them: tables are there for requests of several descriptors, and a device that is in order may
+/// answer a batch by one entry. `RING_RESET` is there for [`Device::reset_queue`].
 const fn implemented(transport: TransportKind) -> Features {
     let features = MUST_TELL_HOST.union(STATS_VQ).union(PAGE_REPORTING);
     let features = features.union(Features::EVENT_IDX).union(Features::INDIRECT_DESC);

@@ -68,7 +68,8 @@ impl<'a> Chain<'a> {
 pub struct Completion<T> {
     /// What went in with the request.
     pub token: T,
-    /// Bytes that the device wrote, from the start of the writable part; never more than that part has.
+    /// Bytes that the device wrote, from the start of the writable part; never more than that part has. All of it where
+    /// the device says nothing of a request, because it was done in order with a later one (`IN_ORDER`, 2.7.9).
     pub written: u32,
     /// What the device said it wrote. More than [`Completion::written`] where it also counted what it read, as some do.
     pub claimed: u32,

@@ -55,6 +55,28 @@ fn requests_that_take_their_time_are_used_in_batches_of_every_size_at_every_queu
 }
 
 #[test]
+fn requests_in_order_cost_no_more_kicks_and_interrupts_than_in_any_order() {
+    let cost = |behaviour: Behaviour| {
+        let mut guest = bring_up(behaviour);
+        guest.follow(8192);
+        guest.follow(0);
+        let counters = guest.driver_mut().counters();
+        guest.finish();
+        (counters.kicks, counters.vring_interrupts)
+    };
+    for base in [Behaviour::letter(), Behaviour::letter().packed()] {
+        let any = cost(base.clone());
+        for batches in [false, true] {
+            let ordered = cost(base.clone().in_order(batches));
+            assert!(
+                ordered.0 <= any.0 && ordered.1 <= any.1,
+                "kicks and interrupts: {ordered:?} in order, else {any:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn in_order_can_be_declined() {
     let mut guest = bring_up_as(Behaviour::letter().in_order(true), |options| options.declined = Features::IN_ORDER);
     assert_eq!(guest.device(|b, _| b.common.accepted()) & IN_ORDER, 0);

@@ -21,6 +21,7 @@ mod driver {
     mod lies;
     mod packed_hand;
     mod queue_reset;
+    mod recovery;
     mod reporting;
     mod rings;
     mod schedules;

@@ -34,4 +34,8 @@ pub struct Counters {
     pub target_reads: u64,
     /// Writes of the balloon's size.
     pub actual_writes: u64,
+    /// Resets of the device that the driver came through, asked for by either side. Freezing is none.
+    pub resets: u64,
+    /// Resets of single queues.
+    pub queue_resets: u64,
 }

@@ -5,124 +5,125 @@
 //! them is done, and whoever asks looks once more afterwards, so that none is waited for that does not come.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::BalloonError;
 use super::counters::Counters;
 use super::options::Options;
 use super::plan::Plan;
 use super::progress::{BalloonStatus, Changes, Next, Progress};
+use super::recovery::{Recoveries, ResetReport};
 use super::round::Round;
 use super::running::Running;
 use super::statistics::MemoryStatistics;
 use crate::pci::Bdf;
 use crate::platform::{PageFrames, Platform, Registers};
 use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, Interrupts, Kick, Queue, RingFormat, Transport, TransportKind};
+use crate::virtio::{InterruptMode, Interrupts, Queue, RingFormat, Transport, TransportKind};
 
 /// A driver and its device. `P` is the platform; the same value is to be given to every call.
 ///
 /// It ends by [`Balloon::shutdown`]. Dropping it leaves the device running in memory that nobody owns.
 #[must_use = "a balloon works only while it is polled"]
 pub struct Balloon<P: Platform> {
-    name: String,
+    /// What it was started with, and is started with again after a reset.
+    pub(super) options: Options,
     function: Bdf,
     features: Features,
     transport: TransportKind,
     mode: InterruptMode,
-    plan: Plan,
-    counters: Counters,
+    pub(super) plan: Plan,
+    pub(super) counters: Counters,
     /// Whether there is something to do that no interrupt announces.
-    again: bool,
-    state: State<P>,
+    pub(super) again: bool,
+    pub(super) state: State<P>,
+    pub(super) recoveries: Recoveries,
+    pub(super) last_reset: Option<ResetReport>,
+    /// Frames that a device has which would not stop: nobody uses them any more.
+    pub(super) withheld: u64,
+    /// The CPUs that queues were given, to be given again after a reset.
+    affinities: Vec<(&'static str, u32)>,
 }
 
-enum State<P: Platform> {
+/// What a driver is up to.
+pub(super) enum State<P: Platform> {
     Running(Box<Running<P>>),
+    /// The device is reset and waits to be started again.
+    Frozen,
     /// The driver gave up, and why.
     Failed(BalloonError),
 }
 
 impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// A driver whose device has just been started.
-    pub(super) fn new(options: Options, mut running: Running<P>, statistics_kick: Option<Kick>) -> Self {
-        let mut counters = Counters::default();
-        if let Some((doorbell, kick)) = running.doorbells.statistics.zip(statistics_kick) {
-            running.device.kick(doorbell, kick);
-            counters.kicks += 1;
-        }
-        counters.statistics = u64::from(running.statistics.as_ref().is_some_and(|queue| queue.outstanding() > 0));
-        Self {
-            name: options.name,
+    pub(super) fn new(options: Options, running: Running<P>) -> Self {
+        let mut balloon = Self {
             function: running.function.bdf(),
             features: running.device.features(),
             transport: running.device.transport().kind(),
             mode: running.interrupts.mode(),
             plan: Plan::new(options.adopted),
-            counters,
+            counters: Counters::default(),
             again: true,
-            state: State::Running(Box::new(running)),
+            state: State::Frozen,
+            recoveries: Recoveries::new(options.recoveries, options.recovery_window),
+            last_reset: None,
+            withheld: 0,
+            affinities: Vec::new(),
+            options,
+        };
+        balloon.run(running);
+        balloon
+    }
+
+    /// The device runs, for the first time or again.
+    pub(super) fn run(&mut self, mut running: Running<P>) {
+        if let Some((doorbell, kick)) = running.doorbells.statistics.zip(running.statistics_kick.take()) {
+            running.device.kick(doorbell, kick);
+            self.counters.kicks += 1;
+        }
+        self.counters.statistics += u64::from(running.statistics.as_ref().is_some_and(|queue| queue.outstanding() > 0));
+        self.features = running.device.features();
+        self.transport = running.device.transport().kind();
+        self.mode = running.interrupts.mode();
+        self.again = true;
+        self.state = State::Running(Box::new(running));
+    }
+
+    /// Gives the queues the CPUs that they had.
+    pub(super) fn restore_affinities(&mut self, platform: &mut P) {
+        let State::Running(running) = &mut self.state else { return };
+        for (queue, cpu) in &self.affinities {
+            if let Err(error) = running.interrupts.set_queue_affinity(platform, queue, *cpu) {
+                log::warn!("{}: queue {queue} does not go back to CPU {cpu}: {error}", self.options.name);
+            }
         }
     }
 
     /// Does what there is to do: takes what the device has finished, sends what it can take, answers for statistics.
     /// The work of a call is bounded by the requests that can be in flight.
     ///
+    /// A device that says that it needs a reset (2.1.1) gets one, and is started again with what it was started with
+    /// before: [`Changes::RESET`]. That is done as often as [`Options::recoveries`] allows. While the device is frozen,
+    /// nothing is done.
+    ///
     /// # Errors
-    /// When the device is gone, breaks the rules, or asks for a reset. It has then been reset and told that the driver
-    /// gave up; frames in flight have gone back, those that the host has stay ballooned, and every later call says
-    /// the same.
+    /// When the device is gone, breaks the rules, or needs resets without end. It has then been reset and told that the
+    /// driver gave up; frames in flight have gone back, those that the host has stay ballooned, and every later call
+    /// says the same until [`Balloon::reset`].
     pub fn poll(&mut self, platform: &mut P) -> Result<Progress, BalloonError> {
-        let State::Running(running) = &mut self.state else {
-            return Err(self.failure());
+        let running = match &mut self.state {
+            State::Running(running) => running,
+            State::Frozen => return Ok(Progress { next: Next::Idle, changes: Changes::empty() }),
+            State::Failed(error) => return Err(*error),
         };
         self.counters.polls += 1;
-        let mut round = Round {
-            running,
-            platform,
-            plan: &mut self.plan,
-            counters: &mut self.counters,
-            changes: Changes::empty(),
-            work: false,
-        };
-        match round.run(self.again) {
+        match Round::new(running, platform, &mut self.plan, &mut self.counters).run(self.again) {
             Ok(progress) => {
                 self.again = progress.next == Next::Now;
                 Ok(progress)
             }
-            Err(error) => {
-                self.give_up(platform, error);
-                Err(error)
-            }
-        }
-    }
-
-    /// Stops the device by a reset, and only then gives back vectors, mappings, queues and the frames in flight.
-    /// Returns how many frames stay ballooned.
-    ///
-    /// Those remain the platform's to account for: the host has them, and a reset does not bring their contents back. A
-    /// later driver can take them over by [`Options::adopted`] and deflate them.
-    pub fn shutdown(self, platform: &mut P) -> u32 {
-        if let State::Running(running) = self.state {
-            running.stop(platform, false);
-        }
-        // Frame numbers have 32 bits, so a balloon has no more frames than that.
-        self.plan.actual() as u32
-    }
-
-    fn give_up(&mut self, platform: &mut P, error: BalloonError) {
-        self.again = false;
-        if let State::Running(running) = core::mem::replace(&mut self.state, State::Failed(error)) {
-            self.counters = counted(self.counters, &running.interrupts);
-            running.stop(platform, true);
-            self.plan.stopped();
-        }
-    }
-
-    fn failure(&self) -> BalloonError {
-        match self.state {
-            State::Failed(error) => error,
-            State::Running(_) => unreachable!("a running balloon has not failed"),
+            Err(error) => self.recover(platform, error),
         }
     }
 }
@@ -153,19 +154,23 @@ impl<P: Platform> Balloon<P> {
     /// Has a queue (`inflate`, `deflate`, `stats`) interrupt another CPU. Where queues share a vector, all of them move.
     ///
     /// # Errors
-    /// When the queue has no vector, the platform cannot send it there, or the driver has given up.
+    /// When the queue has no vector, the platform cannot send it there, or the device does not run.
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
         match &mut self.state {
-            State::Running(running) => Ok(running.interrupts.set_queue_affinity(platform, queue, cpu)?),
-            State::Failed(error) => Err(*error),
+            State::Running(running) => running.interrupts.set_queue_affinity(platform, queue, cpu)?,
+            State::Frozen => return Err(BalloonError::Frozen(self.function)),
+            State::Failed(error) => return Err(*error),
         }
+        self.affinities.retain(|(known, _)| *known != queue);
+        self.affinities.push((queue, cpu));
+        Ok(())
     }
 
     /// The CPU that a queue interrupts; `None` if it has no vector.
     pub fn queue_affinity(&self, platform: &P, queue: &str) -> Option<u32> {
         match &self.state {
             State::Running(running) => running.interrupts.queue_affinity(platform, queue),
-            State::Failed(_) => None,
+            State::Frozen | State::Failed(_) => None,
         }
     }
 
@@ -186,13 +191,13 @@ impl<P: Platform> Balloon<P> {
     {
         match &self.state {
             State::Running(running) => running.reporter.as_ref().and_then(|reporter| reporter.deadline(platform)),
-            State::Failed(_) => None,
+            State::Frozen | State::Failed(_) => None,
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.options.name
     }
 
     /// The PCI function.
@@ -228,6 +233,8 @@ impl<P: Platform> Balloon<P> {
             inflating: self.plan.inflating(),
             deflating: self.plan.deflating(),
             short: self.plan.is_short(),
+            frozen: matches!(self.state, State::Frozen),
+            withheld: self.withheld,
         }
     }
 
@@ -235,15 +242,20 @@ impl<P: Platform> Balloon<P> {
     pub fn failed(&self) -> Option<BalloonError> {
         match self.state {
             State::Failed(error) => Some(error),
-            State::Running(_) => None,
+            State::Running(_) | State::Frozen => None,
         }
+    }
+
+    /// The last reset that the driver came through.
+    pub fn last_reset(&self) -> Option<ResetReport> {
+        self.last_reset
     }
 
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         match &self.state {
             State::Running(running) => counted(self.counters, &running.interrupts),
-            State::Failed(_) => self.counters,
+            State::Frozen | State::Failed(_) => self.counters,
         }
     }
 
@@ -256,19 +268,19 @@ impl<P: Platform> Balloon<P> {
                 running.statistics.as_ref().map(|queue| ("stats", queue.size())),
                 running.reporter.as_ref().map(|reporter| ("reporting", reporter.queue().size())),
             ],
-            State::Failed(_) => [None; 4],
+            State::Frozen | State::Failed(_) => [None; 4],
         };
         sizes.into_iter().flatten()
     }
 }
 
-/// The counters with what the interrupt handlers counted.
-fn counted<R: Registers>(counters: Counters, interrupts: &Interrupts<R>) -> Counters {
+/// The counters with what the interrupt handlers have counted since the device was started.
+pub(super) fn counted<R: Registers>(counters: Counters, interrupts: &Interrupts<R>) -> Counters {
     let events = interrupts.events();
     Counters {
-        config_interrupts: events.config_interrupts() as u64,
-        vring_interrupts: events.vring_interrupts() as u64,
-        stray_interrupts: events.stray_interrupts() as u64,
+        config_interrupts: counters.config_interrupts + events.config_interrupts() as u64,
+        vring_interrupts: counters.vring_interrupts + events.vring_interrupts() as u64,
+        stray_interrupts: counters.stray_interrupts + events.stray_interrupts() as u64,
         ..counters
     }
 }

@@ -74,4 +74,17 @@ pub enum BalloonError {
     /// The device says that it needs a reset.
     #[display("{_0} needs a reset")]
     NeedsReset(#[error(not(source))] Bdf),
+    /// The device needs resets again and again.
+    #[display("{function} needs a reset again, after {resets} in {window_ms} ms")]
+    ResetsInVain {
+        /// The function.
+        function: Bdf,
+        /// Resets that it got, each of which it came back from.
+        resets: u32,
+        /// The time for which they count, in milliseconds.
+        window_ms: u64,
+    },
+    /// The device is frozen, and was asked for something that only one that runs can do.
+    #[display("{_0} is frozen")]
+    Frozen(#[error(not(source))] Bdf),
 }

@@ -34,7 +34,17 @@ pub struct Options {
     /// The most entries of a queue, at least 1; a smaller queue is made where the device has larger ones. A legacy
     /// device's queues have the size that they have.
     pub queue_size: u16,
+    /// How often a device that says that it needs a reset is reset and started again within
+    /// [`Options::recovery_window`], before the driver gives up on it. 0: never.
+    pub recoveries: u32,
+    /// The time for which a recovery counts, in nanoseconds.
+    pub recovery_window: u64,
 }
+
+/// Three recoveries a minute: enough for a device that stumbles, and no load from one that does nothing else.
+const RECOVERIES: u32 = 3;
+/// A minute, in nanoseconds.
+const RECOVERY_WINDOW: u64 = 60_000_000_000;
 
 impl Options {
     /// The most entries of a queue, unless told otherwise; more would be memory wasted, since requests in flight are
@@ -54,6 +64,8 @@ impl Options {
             reporting: ReportPolicy::default(),
             shape: RequestShape::default(),
             queue_size: Self::QUEUE_SIZE,
+            recoveries: RECOVERIES,
+            recovery_window: RECOVERY_WINDOW,
         }
     }
 }

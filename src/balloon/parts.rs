@@ -1,5 +1,6 @@
 //! What a driver takes from its platform (queues, requests, interrupts), and how all of it goes back.
 
+use super::queues::BalloonQueue;
 use super::reporter::Reporter;
 use super::requests::{Request, Requests};
 use crate::memory::FrameRun;
@@ -71,7 +72,15 @@ impl<P: Platform> Parts<P> {
     ///
     /// A device that would not stop may go on using memory. It is cut off from it as far as PCI can do that, and what it
     /// was given is not used again: neither the queues nor the frames in flight.
-    pub(super) fn dismantle<T>(mut self, platform: &mut P, transport: T, stopped: Result<Quiesced, TransportError>)
+    ///
+    /// # Errors
+    /// That error of a device that would not stop.
+    pub(super) fn dismantle<T>(
+        mut self,
+        platform: &mut P,
+        transport: T,
+        stopped: Result<Quiesced, TransportError>,
+    ) -> Result<(), TransportError>
     where
         P: PageFrames,
         T: Transport<Registers = P::Registers>,
@@ -81,21 +90,26 @@ impl<P: Platform> Parts<P> {
         // Before anything goes back: whatever the device says of itself, from here it can write no memory and raise no
         // message.
         function.disable(platform.config(), Command::BUS_MASTER);
-        match stopped {
-            Ok(proof) => self.release_memory(platform, &proof),
+        let stopped = match stopped {
+            Ok(proof) => {
+                self.release_memory(platform, &proof);
+                Ok(())
+            }
             Err(error) => {
                 // Even if firmware had let it.
                 command.remove(Command::BUS_MASTER);
                 log::error!("{error}; the memory it was given is not used again");
                 // Dropping it could give it back.
                 core::mem::forget(self);
+                Err(error)
             }
-        }
+        };
         if let Some(interrupts) = interrupts {
             interrupts.release(platform, &function);
         }
         transport.release(platform);
         restore_command(platform, &function, command);
+        stopped
     }
 
     fn release_memory(self, platform: &mut P, proof: &Quiesced)
@@ -103,14 +117,12 @@ impl<P: Platform> Parts<P> {
         P: PageFrames,
     {
         if let Some(queue) = self.inflate {
-            // The host may have taken these or not; after the reset they are ordinary memory with any contents.
             let requests = queue.release(platform, proof);
-            give(platform, &requests, P::release);
+            give_back(platform, &requests, BalloonQueue::Inflate);
         }
         if let Some(queue) = self.deflate {
-            // These the host may still have: without its word they stay ballooned.
             let requests = queue.release(platform, proof);
-            give(platform, &requests, P::confirm_ballooned);
+            give_back(platform, &requests, BalloonQueue::Deflate);
         }
         if let Some(queue) = self.statistics {
             queue.release(platform, proof);
@@ -121,6 +133,17 @@ impl<P: Platform> Parts<P> {
         if let Some(requests) = self.requests {
             platform.release_dma(requests.into_memory());
         }
+    }
+}
+
+/// Gives back the frames of requests that a device has let go of without having finished them.
+pub(super) fn give_back<P: PageFrames>(platform: &mut P, requests: &[Request], queue: BalloonQueue) {
+    match queue {
+        // The host may have taken these or not; after the reset they are ordinary memory with any contents.
+        BalloonQueue::Inflate => give(platform, requests, P::release),
+        // These the host may still have: without its word they stay ballooned.
+        BalloonQueue::Deflate => give(platform, requests, P::confirm_ballooned),
+        BalloonQueue::Statistics => {}
     }
 }
 

@@ -114,10 +114,25 @@ impl Plan {
         self.actual = self.actual.saturating_sub(frames as u64);
     }
 
-    /// The driver gave up. What was in flight has gone back to where it came from.
+    /// The device was reset. What was in flight has gone back to where it came from, where it may be taken again.
     pub const fn stopped(&mut self) {
         self.inflating = 0;
         self.deflating = 0;
+        self.short = false;
+    }
+
+    /// The device would not stop. What was in flight is nobody's any more; returns how much that was.
+    pub const fn lost(&mut self) -> u64 {
+        let lost = self.inflating + self.deflating;
+        // Frames that were asked back count as the host's until they come, which these never will.
+        self.actual = self.actual.saturating_sub(self.deflating);
+        self.stopped();
+        lost
+    }
+
+    /// The device is gone, and its host has nothing any more.
+    pub const fn emptied(&mut self) {
+        self.actual = 0;
     }
 
     /// The platform has no more frames for the direction that [`Plan::next`] named. Returns whether that is news: the

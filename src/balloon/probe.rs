@@ -68,10 +68,10 @@ pub(super) fn is_balloon(vendor: u16, device: u16) -> bool {
 }
 
 /// What setting up gives beside the parts.
-struct Ready {
-    doorbells: Doorbells,
-    selection: Selection,
-    statistics_kick: Option<Kick>,
+pub(super) struct Ready {
+    pub(super) doorbells: Doorbells,
+    pub(super) selection: Selection,
+    pub(super) statistics_kick: Option<Kick>,
 }
 
 impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
@@ -85,47 +85,58 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// # Errors
     /// When there is no balloon, or it cannot be brought up. Everything taken from the platform has been given back,
     /// and the device has been told that the driver gave up.
+    #[doc(alias = "virtballoon_probe")]
     pub fn probe(platform: &mut P, function: Bdf, options: Options) -> Result<Self, BalloonError> {
-        let found = Function::probe(platform.config(), function).ok_or(BalloonError::NoFunction(function))?;
-        let (vendor, device) = (found.vendor(), found.device());
-        if !is_balloon(vendor, device) {
-            return Err(BalloonError::NotABalloon { function, vendor, device });
-        }
-        let bars = Bars::size(platform.config(), &found);
-        let interface = Interface::find(platform.config(), &found, &bars, options.transport)?;
-        let command = found.enable(platform.config(), interface.decoding());
-        let transport = interface.open(platform).inspect_err(|_| restore_command(platform, &found, command))?;
-        let device = match negotiate(platform, transport, &options) {
-            Ok(device) => device,
-            Err(Failure { transport, error }) => {
-                transport.release(platform);
-                restore_command(platform, &found, command);
-                return Err(error);
-            }
-        };
-        Self::start(platform, device, &bars, Parts::new(found, command), options)
+        bring_up(platform, function, &options).map(|running| Self::new(options, running))
     }
+}
 
-    /// Sets the queues up and starts the device, or gives everything back.
-    fn start(
-        platform: &mut P,
-        mut device: Device<PlatformTransport<P>, FeaturesOk>,
-        bars: &Bars,
-        mut parts: Parts<P>,
-        options: Options,
-    ) -> Result<Self, BalloonError> {
-        // The device was reset: from here it may use memory, but has been given none.
-        parts.function.enable(platform.config(), Command::BUS_MASTER);
-        match set_up(platform, &mut device, bars, &mut parts, &options) {
-            Ok(ready) => {
-                let running = Running::new(device.driver_ok(), parts, ready.doorbells, ready.selection);
-                Ok(Self::new(options, running, ready.statistics_kick))
-            }
-            Err(error) => {
-                let (transport, stopped) = device.quiesce(platform, true);
-                parts.dismantle(platform, transport, stopped);
-                Err(error)
-            }
+/// Takes the balloon at `function` from wherever it is to running: for the first time, and after each reset again.
+///
+/// # Errors
+/// As [`Balloon::probe`]. Whatever goes wrong because the device goes away is [`TransportError::Gone`].
+pub(super) fn bring_up<P>(platform: &mut P, function: Bdf, options: &Options) -> Result<Running<P>, BalloonError>
+where
+    P: Platform + PageFrames + MemoryStatistics,
+{
+    let found = Function::probe(platform.config(), function).ok_or(BalloonError::NoFunction(function))?;
+    let (vendor, device) = (found.vendor(), found.device());
+    if !is_balloon(vendor, device) {
+        return Err(BalloonError::NotABalloon { function, vendor, device });
+    }
+    start(platform, found, options).map_err(|error| match found.is_present(platform.config()) {
+        true => error,
+        false => TransportError::Gone(function).into(),
+    })
+}
+
+/// From the function's registers to a device that runs; or everything is given back.
+fn start<P>(platform: &mut P, found: Function, options: &Options) -> Result<Running<P>, BalloonError>
+where
+    P: Platform + PageFrames + MemoryStatistics,
+{
+    let bars = Bars::size(platform.config(), &found);
+    let interface = Interface::find(platform.config(), &found, &bars, options.transport)?;
+    let command = found.enable(platform.config(), interface.decoding());
+    let transport = interface.open(platform).inspect_err(|_| restore_command(platform, &found, command))?;
+    let mut device = match negotiate(platform, transport, options) {
+        Ok(device) => device,
+        Err(Failure { transport, error }) => {
+            transport.release(platform);
+            restore_command(platform, &found, command);
+            return Err(error);
+        }
+    };
+    let mut parts = Parts::new(found, command);
+    // The device was reset: from here it may use memory, but has been given none.
+    found.enable(platform.config(), Command::BUS_MASTER);
+    match set_up(platform, &mut device, &bars, &mut parts, options) {
+        Ok(ready) => Ok(Running::new(device.driver_ok(), parts, ready)),
+        Err(error) => {
+            let (transport, stopped) = device.quiesce(platform, true);
+            // Why the device could not be started is what matters, and that it would not stop has been logged.
+            let _ = parts.dismantle(platform, transport, stopped);
+            Err(error)
         }
     }
 }

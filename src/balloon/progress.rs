@@ -30,6 +30,8 @@ bitflags! {
         const STATISTICS = 1 << 4;
         /// Everything that was free has been reported: at the start, or when it was asked for.
         const FLUSHED = 1 << 5;
+        /// The device was reset because it needed that, and runs again; [`super::Balloon::last_reset`] has the rest.
+        const RESET = 1 << 6;
     }
 }
 
@@ -56,4 +58,9 @@ pub struct BalloonStatus {
     pub deflating: u64,
     /// Whether it stops short of the target because there are no more frames for it.
     pub short: bool,
+    /// Whether its device is frozen: what the host has it keeps, and nothing moves.
+    pub frozen: bool,
+    /// Frames that were on their way when the device was to be reset and did not stop. It may still use them, so nobody
+    /// else does.
+    pub withheld: u64,
 }

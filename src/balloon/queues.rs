@@ -16,6 +16,37 @@ pub const QUEUES: usize = 5;
 /// The features that come with a queue, in the order of the queues' numbers from 2 on.
 const OPTIONAL: [Features; QUEUES - 2] = [STATS_VQ, FREE_PAGE_HINT, PAGE_REPORTING];
 
+/// A queue that this driver uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("{}", self.word())]
+pub enum BalloonQueue {
+    /// Frames for the host.
+    Inflate,
+    /// Frames asked back.
+    Deflate,
+    /// Memory statistics.
+    Statistics,
+}
+
+impl BalloonQueue {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Inflate, Self::Deflate, Self::Statistics];
+
+    /// The word for it: `inflate`, `deflate` or `stats`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Inflate => "inflate",
+            Self::Deflate => "deflate",
+            Self::Statistics => "stats",
+        }
+    }
+
+    /// The queue that `word` stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|queue| queue.word() == word)
+    }
+}
+
 /// The number of each queue; `None` for those that the device does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueNumbers {

@@ -16,16 +16,26 @@ use crate::virtio::{Chain, Doorbell, InterruptMode, Kick, Pending, Queue, QueueE
 
 /// One call of [`super::Balloon::poll`].
 pub(super) struct Round<'a, P: Platform> {
-    pub(super) running: &'a mut Running<P>,
-    pub(super) platform: &'a mut P,
-    pub(super) plan: &'a mut Plan,
-    pub(super) counters: &'a mut Counters,
-    pub(super) changes: Changes,
+    running: &'a mut Running<P>,
+    platform: &'a mut P,
+    plan: &'a mut Plan,
+    counters: &'a mut Counters,
+    changes: Changes,
     /// Whether there was something to do.
-    pub(super) work: bool,
+    work: bool,
 }
 
-impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
+impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
+    /// Nothing done yet.
+    pub(super) fn new(
+        running: &'a mut Running<P>,
+        platform: &'a mut P,
+        plan: &'a mut Plan,
+        counters: &'a mut Counters,
+    ) -> Self {
+        Self { running, platform, plan, counters, changes: Changes::empty(), work: false }
+    }
+
     /// Does what there is to do. `again`: the call was due without an interrupt.
     pub(super) fn run(&mut self, again: bool) -> Result<Progress, BalloonError> {
         let pending = self.running.interrupts.take();
@@ -69,7 +79,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
     }
 
     /// Takes the requests that the device is done with.
-    fn completions(&mut self) -> Result<(), BalloonError> {
+    pub(super) fn completions(&mut self) -> Result<(), BalloonError> {
         let Running { inflate, deflate, requests, .. } = &mut *self.running;
         if inflate.outstanding() > 0 {
             inflate.disarm();

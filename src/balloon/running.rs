@@ -1,13 +1,13 @@
 //! What a driver holds while its device runs.
 
 use super::parts::{Parts, Vring};
-use super::probe::{Doorbells, PlatformTransport};
+use super::probe::{Doorbells, PlatformTransport, Ready};
 use super::reporter::Reporter;
 use super::requests::{Request, Requests};
 use super::statistics::Selection;
 use crate::pci::{Command, Function};
 use crate::platform::{PageFrames, Platform};
-use crate::virtio::{Device, DriverOk, Interrupts};
+use crate::virtio::{Device, DriverOk, Interrupts, Kick, TransportError};
 
 /// What there is while the device runs.
 pub(super) struct Running<P: Platform> {
@@ -20,6 +20,8 @@ pub(super) struct Running<P: Platform> {
     pub(super) statistics: Option<Vring<P, ()>>,
     pub(super) reporter: Option<Reporter<P>>,
     pub(super) doorbells: Doorbells,
+    /// The kick for the first statistics, which waits for the device to run.
+    pub(super) statistics_kick: Option<Kick>,
     pub(super) requests: Requests<P::Memory>,
     pub(super) selection: Selection,
     /// The size that the host was told; none yet.
@@ -30,12 +32,8 @@ pub(super) struct Running<P: Platform> {
 
 impl<P: Platform> Running<P> {
     /// The device runs with these parts, all of which are there but for the statistics queue.
-    pub(super) fn new(
-        device: Device<PlatformTransport<P>, DriverOk>,
-        parts: Parts<P>,
-        doorbells: Doorbells,
-        selection: Selection,
-    ) -> Self {
+    pub(super) fn new(device: Device<PlatformTransport<P>, DriverOk>, parts: Parts<P>, ready: Ready) -> Self {
+        let Ready { doorbells, selection, statistics_kick } = ready;
         let Parts { function, command, inflate, deflate, statistics, reporter, requests, interrupts } = parts;
         let all = "set-up makes all of them or fails";
         Self {
@@ -48,6 +46,7 @@ impl<P: Platform> Running<P> {
             statistics,
             reporter,
             doorbells,
+            statistics_kick,
             requests: requests.expect(all),
             selection,
             told: None,
@@ -55,8 +54,11 @@ impl<P: Platform> Running<P> {
         }
     }
 
-    /// Stops the device and gives everything back.
-    pub(super) fn stop(self, platform: &mut P, failed: bool)
+    /// Stops the device and gives everything back. With `failed`, the device is told that the driver has given up.
+    ///
+    /// # Errors
+    /// When the device would not stop. It keeps the memory that it was given, and the frames in flight with it.
+    pub(super) fn stop(self, platform: &mut P, failed: bool) -> Result<(), TransportError>
     where
         P: PageFrames,
     {
@@ -71,6 +73,6 @@ impl<P: Platform> Running<P> {
             requests: Some(self.requests),
             interrupts: Some(self.interrupts),
         };
-        parts.dismantle(platform, transport, stopped);
+        parts.dismantle(platform, transport, stopped)
     }
 }

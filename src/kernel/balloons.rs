@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
-use ballonet::balloon::{Balloon, BalloonStatus, Changes, Next, Options, Progress, ReportPolicy};
+use ballonet::balloon::{Balloon, BalloonError, BalloonStatus, Changes, Next, Options, Progress, ReportPolicy};
 use ballonet::boot::{self, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
 use ballonet::machine::{Machine, lines, log as serial};
@@ -16,6 +16,11 @@ use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 use log::{error, info, warn};
 
+#[path = "lifecycle.rs"]
+mod lifecycle;
+
+pub use lifecycle::Verb;
+
 /// Time between two progress lines on a terminal, and between two `balloon` events: 100 ms.
 const REDRAW: u64 = 100_000_000;
 /// Time between two progress lines where lines cannot be redrawn: 1 s.
@@ -24,6 +29,9 @@ const PLAIN: u64 = 1_000_000_000;
 const POLL_IDLE: u64 = 10_000_000;
 /// How often while something moves: 100 µs.
 const POLL_BUSY: u64 = 100_000;
+/// How often a device is looked at that has requests and is not seen to finish any: 1 s. It may be gone, or need a reset,
+/// and have no way to say so.
+const STALL: u64 = 1_000_000_000;
 
 /// One balloon, and what is being told of it.
 pub struct Served {
@@ -33,9 +41,12 @@ pub struct Served {
     told: u64,
     /// When a balloon without interrupts is to be looked at next.
     look: u64,
+    /// When its device is to be looked at if nothing has come of its requests by then; `None` without requests.
+    stall: Option<u64>,
+    /// It has been served since that moment was chosen.
+    progressed: bool,
     /// It stops short of its target, which is told once nothing is on its way any more.
     short: bool,
-    failed: bool,
 }
 
 /// Every balloon of the machine.
@@ -151,8 +162,10 @@ impl Balloons {
     pub fn shutdown(self, machine: &mut Machine) {
         for served in self.served {
             let name = String::from(served.balloon.name());
+            let failed = served.balloon.failed().is_some();
             let frames = served.balloon.shutdown(machine);
-            info!("{name}: reset; {} MiB stay with the host", u64::from(frames) / 256);
+            let done = if failed { "given up on before" } else { "reset" };
+            info!("{name}: {done}; {} MiB stay with the host", u64::from(frames) / 256);
         }
     }
 
@@ -188,7 +201,7 @@ impl Balloons {
 
 impl Served {
     fn new(balloon: Balloon<Machine>) -> Self {
-        Self { balloon, movement: None, told: 0, look: 0, short: false, failed: false }
+        Self { balloon, movement: None, told: 0, look: 0, stall: None, progressed: false, short: false }
     }
 
     /// Whether no interrupt may tell of the device: it has none, or the kernel had to mask a line that stormed.
@@ -200,17 +213,11 @@ impl Served {
         }
     }
 
-    /// When it is to be served although it has not interrupted.
-    fn next_look(&self, machine: &Machine) -> Option<u64> {
-        let look = (self.is_polled() && !self.failed).then_some(self.look);
-        look.into_iter().chain(self.balloon.deadline(machine)).min()
-    }
-
     fn serve(&mut self, machine: &mut Machine, ansi: bool) {
         let now = machine.now();
         let due = self.is_due(now);
         let late = self.balloon.deadline(machine).is_some_and(|deadline| now >= deadline);
-        if self.failed || !(self.balloon.is_pending() || due || late) {
+        if !(self.balloon.is_pending() || due || late) || self.balloon.failed().is_some() {
             return;
         }
         if due {
@@ -218,20 +225,51 @@ impl Served {
         }
         match self.balloon.poll(machine) {
             Ok(progress) => self.tell(progress, machine.now(), ansi),
-            Err(error) => {
-                self.failed = true;
-                self.movement = None;
-                error!("{}: {error}; the device was reset and is left alone", self.balloon.name());
-            }
+            Err(error) => self.gave_up(&error),
         }
     }
 
-    fn is_due(&self, now: u64) -> bool {
-        self.is_polled() && now >= self.look
+    /// Whether its device is to be looked at although nothing has come from it. Requests that nothing has come of for a
+    /// while are a reason.
+    fn is_due(&mut self, now: u64) -> bool {
+        let polled = self.is_polled() && now >= self.look;
+        let stalled = self.stall.is_some_and(|moment| now >= moment);
+        if stalled {
+            self.stall = self.in_flight().then_some(now + STALL);
+        }
+        polled || stalled && !core::mem::take(&mut self.progressed)
+    }
+
+    fn in_flight(&self) -> bool {
+        let status = self.balloon.status();
+        status.inflating + status.deflating > 0
+    }
+
+    /// When it is to be served although it has not interrupted.
+    fn next_look(&self, machine: &Machine) -> Option<u64> {
+        let running = self.balloon.failed().is_none() && !self.balloon.status().frozen;
+        let look = self.is_polled().then_some(self.look);
+        look.into_iter().chain(self.stall).chain(self.balloon.deadline(machine)).min().filter(|_| running)
+    }
+
+    /// The driver gave up. The kernel goes on without.
+    fn gave_up(&mut self, error: &BalloonError) {
+        (self.movement, self.stall, self.short) = (None, None, false);
+        error!("{}: {error}; the driver gave up, the device is left alone", self.balloon.name());
+        serial::emit("failed", |line| {
+            line.text("name", self.balloon.name()).display("error", error);
+        });
     }
 
     fn tell(&mut self, progress: Progress, now: u64, ansi: bool) {
         self.look = now + if progress.next == Next::Idle { POLL_IDLE } else { POLL_BUSY };
+        self.progressed = true;
+        if self.stall.is_none() && progress.next != Next::Idle {
+            self.stall = Some(now + STALL);
+        }
+        if progress.changes.contains(Changes::RESET) {
+            self.tell_reset();
+        }
         let status = self.balloon.status();
         let (actual, target) = (status.actual * FRAME_SIZE, status.target * FRAME_SIZE);
         let changes = progress.changes;

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use ballonet::balloon::BalloonQueue;
 use ballonet::balloon::wire::feature_names;
 use ballonet::boot::{Terminal, parse_size};
 use ballonet::console::{Edit, LineEditor};
@@ -13,12 +14,12 @@ use ballonet::pci::listing::{Details, Line};
 use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 
-use crate::balloons::Balloons;
+use crate::balloons::{Balloons, Verb};
 use crate::held::Held;
 use crate::symbols::HEAP;
 
 /// A command: its name, its arguments, what it does.
-const COMMANDS: [(&str, &str, &str); 14] = [
+const COMMANDS: [(&str, &str, &str); 18] = [
     ("help", "", "this list"),
     ("info", "", "the kernel, the CPU, the clock"),
     ("acpi", "", "the ACPI tables"),
@@ -30,6 +31,10 @@ const COMMANDS: [(&str, &str, &str); 14] = [
     ("balloon", "", "targets and sizes"),
     ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
+    ("reset", "[NAME]", "reset the balloon device NAME, or all, and start again"),
+    ("reset-queue", "inflate | deflate | stats [NAME]", "reset one of its queues and use it again"),
+    ("freeze", "[NAME]", "reset it and leave it alone, until it is restored"),
+    ("restore", "[NAME]", "start a frozen device again, where it was"),
     ("poweroff", "", "reset the devices and switch off"),
     ("reboot", "", "reset the devices and start again"),
     ("fault", "page | panic", "fail on purpose, to see how failures are told"),
@@ -162,6 +167,13 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("balloon", []) => balloon(context.balloons),
         ("report", []) => report(context.balloons),
         ("stats", []) => stats(context.balloons),
+        ("reset", names) => lifecycle(Verb::Reset, names, context),
+        ("reset-queue", [queue, names @ ..]) if BalloonQueue::from_word(queue).is_some() => {
+            let verb = BalloonQueue::from_word(queue).map(Verb::ResetQueue);
+            verb.into_iter().for_each(|verb| lifecycle(verb, names, context));
+        }
+        ("freeze", names) => lifecycle(Verb::Freeze, names, context),
+        ("restore", names) => lifecycle(Verb::Restore, names, context),
         ("poweroff", []) => return Outcome::PowerOff,
         ("reboot", []) => return Outcome::Reboot,
         ("fault", ["page"]) => fault(),
@@ -292,6 +304,16 @@ fn count(name: &str, count: u64, about: core::fmt::Arguments<'_>) {
 
 fn mem(held: &Held) {
     let counts = frames::with(|frames| frames.counts());
+    let sound = frames::with(|frames| frames.check());
+    serial::emit("memory", |line| {
+        line.number("total", counts.total)
+            .number("free", counts.free)
+            .number("used", counts.used)
+            .number("ballooned", counts.ballooned)
+            .number("reserved", counts.reserved)
+            .number("refused", counts.history.refusals)
+            .boolean("sound", sound.is_ok());
+    });
     let heap = HEAP.view();
     for (name, frames) in [
         ("total", counts.total),
@@ -318,7 +340,7 @@ fn mem(held: &Held) {
     );
     say!("heap: {} of {} KiB used; held: {} KiB", heap.used >> 10, heap.size >> 10, held.bytes() >> 10);
     say!("{} windows onto devices are open", paging::with(|space| space.windows()));
-    match frames::with(|frames| frames.check()) {
+    match sound {
         Ok(()) => say!("the allocator's records agree with each other"),
         Err(error) => say!("the allocator's records are wrong: {error}"),
     }
@@ -380,6 +402,15 @@ fn balloon(balloons: &Balloons) {
         let short = if status.short { "; the kernel lives on the rest" } else { "" };
         let (actual, target) = (mib(status.actual), mib(status.target));
         say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
+        if let Some(error) = driver.failed() {
+            say!("  given up on: {error}; `reset {}` tries again", driver.name());
+        }
+        if status.frozen {
+            say!("  frozen: nothing moves before it is restored");
+        }
+        if status.withheld > 0 {
+            say!("  {} frames are in use no more: the device would not stop using them", status.withheld);
+        }
         if status.inflating + status.deflating > 0 {
             say!("  on the way: {} frames to the host, {} back", status.inflating, status.deflating);
         }
@@ -394,6 +425,20 @@ fn report(balloons: &mut Balloons) {
         say!("all free memory is being reported to the host");
     } else {
         say!("no balloon wants reports of free memory (`page_reporting`)");
+    }
+}
+
+/// Has the balloons of these names do it, or all where none is named.
+fn lifecycle(verb: Verb, names: &[&str], context: &mut Context<'_>) {
+    let Context { balloons, machine, .. } = context;
+    match names {
+        [] if balloons.all_do(verb, None, machine) == 0 => say!("there is no virtio balloon"),
+        [] => {}
+        names => {
+            for name in names.iter().filter(|name| balloons.all_do(verb, Some(name), machine) == 0) {
+                say!("there is no balloon `{name}`; `virtio` lists those there are");
+            }
+        }
     }
 }
 
@@ -413,6 +458,7 @@ fn stats(balloons: &Balloons) {
         if counters.reports > 0 {
             say!("  reported {} free frames in {} reports", counters.reported_frames, counters.reports);
         }
+        say!("  reset {} times, single queues of it {} times", counters.resets, counters.queue_resets);
         say!(
             "  target read {} times, size written {} times, statistics sent {} times",
             counters.target_reads,

@@ -46,12 +46,19 @@ fn interrupt() -> Handled {
 
 /// Asks for an interrupt at `deadline` nanoseconds since entry, instead of any asked for before.
 pub fn arm_at(deadline: u64) {
+    if DEADLINE.load(Ordering::Relaxed) == deadline {
+        // Programming it costs an exit to the hypervisor.
+        return;
+    }
     DEADLINE.store(deadline, Ordering::Relaxed);
     program(deadline);
 }
 
 /// Asks for no interrupt any more.
 pub fn disarm() {
+    if DEADLINE.load(Ordering::Relaxed) == NEVER {
+        return;
+    }
     DEADLINE.store(NEVER, Ordering::Relaxed);
     if DEADLINES.load(Ordering::Relaxed) {
         local_apic::set_deadline(0);

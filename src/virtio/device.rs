@@ -100,8 +100,8 @@ impl<T: Transport, S> Device<T, S> {
         Failure { transport: self.transport, error }
     }
 
-    /// Stops the device by a reset, so that it lets go of all memory. With `failed`, also tells it that the driver has
-    /// given up.
+    /// Stops the device by a reset, so that it lets go of all memory. With `failed`, and always when it does not finish
+    /// the reset, also tells it that the driver has given up.
     ///
     /// # Errors
     /// When the device does not finish the reset. It may go on using the memory that it was given, which must then not
@@ -112,8 +112,12 @@ impl<T: Transport, S> Device<T, S> {
             Ok(()) | Err(TransportError::Gone(_)) => Ok(Quiesced::new()),
             Err(error) => Err(error),
         };
-        if failed {
-            self.transport.set_status(Status::FAILED);
+        if failed || outcome.is_err() {
+            let left = match outcome {
+                Err(TransportError::ResetTimeout { status, .. }) => status,
+                _ => Status::empty(),
+            };
+            self.transport.set_status(left | Status::FAILED);
         }
         (self.transport, outcome)
     }

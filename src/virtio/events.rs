@@ -11,6 +11,9 @@ use crate::platform::{Handled, Registers};
 /// The bit for a configuration change. Those below are the queues'.
 const CONFIG: u32 = 1 << 31;
 
+/// The ISR byte of a device that is not there. One that is there leaves the upper bits clear (4.1.4.5).
+const ALL_ONES: u8 = 0xff;
+
 /// What happened since it was last asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pending(u32);
@@ -119,8 +122,12 @@ pub fn shared_vring_interrupt(events: &Events) -> Handled {
 /// The interrupt line: reads the ISR byte, which tells what it was and takes the line back. It can have been both.
 #[doc(alias = "vp_interrupt")]
 pub fn intx_interrupt<R: Registers>(events: &Events, isr: &R) -> Handled {
-    // A device that is gone reads as all ones; the driver finds that out when it comes to look.
     let isr = isr.read8(0);
+    if isr == ALL_ONES {
+        // It is gone, for all that can be seen, and whoever holds the line is another. The driver is to come and look.
+        events.raise(CONFIG);
+        return Handled::No;
+    }
     if isr & (ISR_QUEUE | ISR_CONFIG) == 0 {
         count(&events.strays);
         return Handled::No;
@@ -205,6 +212,14 @@ mod tests {
         assert_eq!(intx_interrupt(&events, &Isr(3.into())), Handled::Yes);
         let pending = events.take();
         assert!(pending.config() && pending.queue(queue(0)));
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_looked_at_and_claims_nothing() {
+        let events = events();
+        assert_eq!(intx_interrupt(&events, &Isr(0xff.into())), Handled::No);
+        let pending = events.take();
+        assert!(pending.config() && !pending.queue(queue(0)));
     }
 
     #[test]

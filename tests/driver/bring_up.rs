@@ -1,5 +1,8 @@
 //! From config space to `DRIVER_OK`, on every device that people have, and on devices that make it impossible.
 
+use ballonet::balloon::BalloonError;
+use ballonet::virtio::TransportError;
+
 use super::guest::{Guest, bring_up, try_with};
 use crate::models::feature::{
     EVENT_IDX, NOTIF_CONFIG_DATA, NOTIFICATION_DATA, RING_PACKED, RING_RESET, STATS_VQ, VERSION_1,
@@ -224,7 +227,12 @@ fn a_device_that_vanishes_at_any_access_is_let_go() {
                 survived = !guest.device(|b, _| b.gone());
                 guest.finish();
             }
-            Err(failure) => failure.expect_clean(false),
+            Err(failure) => {
+                let at = failure.at();
+                let gone = [BalloonError::NoFunction(at), TransportError::Gone(at).into()];
+                assert!(gone.contains(&failure.error), "gone after {accesses} accesses: {}", failure.error);
+                failure.expect_clean(false);
+            }
         }
         if survived {
             break;

@@ -1,6 +1,6 @@
 //! A guest with the driver in it: brought up, run as a kernel would run it, and held to account at the end.
 
-use ballonet::balloon::{Balloon, BalloonError, Changes, Next, Options};
+use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Options};
 use ballonet::pci::Bdf;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 
@@ -17,6 +17,8 @@ pub struct Guest {
     pub platform: ModelPlatform,
     at: Bdf,
     balloon: Option<Balloon<ModelPlatform>>,
+    /// All that polls have said to have changed.
+    pub changes: Changes,
     /// Frames that the driver left in the balloon when it went.
     left: u32,
 }
@@ -84,6 +86,11 @@ pub fn bring_up_as(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> G
     expect_up(start(RAM, behaviour, options, |_| {}))
 }
 
+/// Brings the driver up with any choices and this much RAM, in MiB.
+pub fn try_options(ram: u32, behaviour: Behaviour, options: Options) -> Result<Guest, Box<Failure>> {
+    start(ram, behaviour, options, |_| {})
+}
+
 /// Brings the driver up by one transport and no other; `choose` may choose more.
 pub fn try_by(
     behaviour: Behaviour,
@@ -113,13 +120,13 @@ fn start(
     prepare(&machine);
     let mut platform = ModelPlatform::new(&machine);
     match Balloon::probe(&mut platform, at, options) {
-        Ok(balloon) => Ok(Guest { machine, platform, at, balloon: Some(balloon), left: 0 }),
+        Ok(balloon) => Ok(Guest { machine, platform, at, balloon: Some(balloon), changes: Changes::empty(), left: 0 }),
         Err(error) => Err(Box::new(Failure { error, machine, platform, at })),
     }
 }
 
 impl Guest {
-    fn driver(&self) -> &Balloon<ModelPlatform> {
+    pub fn driver(&self) -> &Balloon<ModelPlatform> {
         self.balloon.as_ref().expect("the driver has not been shut down")
     }
 
@@ -159,6 +166,7 @@ impl Guest {
             return Ok(slept || self.driver().is_pending());
         }
         let progress = balloon.poll(&mut self.platform)?;
+        self.changes |= progress.changes;
         // A storm of interrupts keeps the driver pending for ever: a round without effect counts as none.
         let effect = progress.next == Next::Now || progress.changes != Changes::empty();
         Ok(self.machine.sleep() || effect)
@@ -231,6 +239,26 @@ impl Guest {
         assert_eq!(self.platform.frames.in_flight(), 0, "frames in flight at rest");
     }
 
+    /// Resets the device.
+    pub fn reset(&mut self) -> Result<(), BalloonError> {
+        self.balloon.as_mut().expect("the driver has not been shut down").reset(&mut self.platform)
+    }
+
+    /// Resets one of its queues.
+    pub fn reset_queue(&mut self, queue: BalloonQueue) -> Result<(), BalloonError> {
+        self.balloon.as_mut().expect("the driver has not been shut down").reset_queue(&mut self.platform, queue)
+    }
+
+    /// Freezes the device.
+    pub fn freeze(&mut self) -> Result<(), BalloonError> {
+        self.balloon.as_mut().expect("the driver has not been shut down").freeze(&mut self.platform)
+    }
+
+    /// Restores a frozen device.
+    pub fn restore(&mut self) -> Result<(), BalloonError> {
+        self.balloon.as_mut().expect("the driver has not been shut down").restore(&mut self.platform)
+    }
+
     /// Takes the driver away.
     pub fn shut_down(&mut self) {
         if let Some(balloon) = self.balloon.take() {
@@ -295,7 +323,12 @@ impl Failure {
         let Self { machine, mut platform, at, .. } = self;
         machine.balloon(at, |b, _| change(&mut b.behaviour));
         let balloon = Balloon::probe(&mut platform, at, Options::default()).expect("the driver comes up");
-        Guest { machine, platform, at, balloon: Some(balloon), left: 0 }
+        Guest { machine, platform, at, balloon: Some(balloon), changes: Changes::empty(), left: 0 }
+    }
+
+    /// Where the device is, or was.
+    pub fn at(&self) -> Bdf {
+        self.at
     }
 
     /// Panics unless a failed start gave back mappings and vectors, and every frame.

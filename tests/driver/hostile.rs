@@ -86,18 +86,6 @@ fn a_reset_that_never_ends_leaks_what_the_device_may_still_write() {
 }
 
 #[test]
-fn a_device_that_needs_a_reset_is_reset() {
-    let (guest, error) = provoke(Behaviour { needs_reset_after: Some(6), ..Behaviour::letter() });
-    println!("{error:?}");
-    if error.is_some() {
-        guest.expect_given_up();
-    } else {
-        guest.platform.frames.expect_whole();
-        guest.machine.expect_no_missteps();
-    }
-}
-
-#[test]
 fn surprise_removal_in_mid_course_ends_in_an_error_and_a_whole_guest() {
     for steps in 0..8 {
         let mut guest = bring_up(Behaviour::qemu_10(6));

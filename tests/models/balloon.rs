@@ -27,6 +27,8 @@ pub struct Balloon {
     accesses: u64,
     reads: u64,
     pub(super) completions: u64,
+    /// Completions before the last reset.
+    pub(super) completions_before: u64,
     pub(super) last_used: Option<u32>,
     pub(super) next_spurious: u64,
     /// The statistics buffer in hand, and those read from each that came.
@@ -56,6 +58,7 @@ impl Balloon {
             accesses: 0,
             reads: 0,
             completions: 0,
+            completions_before: 0,
             last_used: None,
             next_spurious: behaviour.spurious.unwrap_or(0),
             statistics: None,
@@ -116,6 +119,11 @@ impl Balloon {
         self.behaviour.removed_after = Some(0);
     }
 
+    /// Accesses to its registers, those in configuration space among them.
+    pub fn accesses(&self) -> u64 {
+        self.accesses
+    }
+
     /// Takes the device off the bus after this many more register accesses.
     pub fn remove_after(&mut self, accesses: u64) {
         self.behaviour.removed_after = Some(self.accesses + accesses);
@@ -151,12 +159,18 @@ impl Balloon {
 
     // What the driver can see.
 
-    pub fn config_read(&mut self, offset: u16, width: u8) -> u32 {
-        if self.gone() { u32::MAX >> (32 - 8 * u32::from(width)) } else { self.config.read(offset, width) }
+    pub fn config_read(&mut self, offset: u16, width: u8, bus: &mut Bus) -> u32 {
+        if self.gone() {
+            bus.ram.forget_host();
+            return u32::MAX >> (32 - 8 * u32::from(width));
+        }
+        self.accesses += 1;
+        self.config.read(offset, width)
     }
 
     pub fn config_write(&mut self, offset: u16, width: u8, value: u32, bus: &mut Bus) {
         if !self.gone() {
+            self.accesses += 1;
             self.config.write(offset, width, value, bus);
             self.interrupts.send_pending(&self.config, bus);
         }
@@ -259,6 +273,7 @@ impl Balloon {
         write(&mut self.common, &self.behaviour, bus);
         if !live && self.common.live() {
             self.check_live(bus);
+            self.stumble(bus);
         }
     }
 
@@ -269,6 +284,7 @@ impl Balloon {
         if resetting && !self.common.resetting() {
             self.interrupts.clear();
             (self.statistics, self.last_used) = (None, None);
+            self.completions_before = self.completions;
             bus.ram.reset_host();
             bus.flush_messages();
         }

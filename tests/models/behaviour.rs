@@ -114,8 +114,10 @@ pub struct Behaviour {
     pub lie: Option<(u64, Lie)>,
     /// Completions after which nothing is completed any more.
     pub stalls_after: Option<u64>,
-    /// Completions after which `DEVICE_NEEDS_RESET` is raised and nothing is completed any more.
+    /// Completions, since the last reset, after which `DEVICE_NEEDS_RESET` is raised and nothing is completed any more.
     pub needs_reset_after: Option<u64>,
+    /// How often that happens.
+    pub needs_resets: u32,
     /// Nanoseconds between interrupts raised for no reason.
     pub spurious: Option<u64>,
     /// `num_queues` as read, if it is not the truth.
@@ -165,6 +167,7 @@ impl Behaviour {
             lie: None,
             stalls_after: None,
             needs_reset_after: None,
+            needs_resets: 1,
             spurious: None,
             num_queues: None,
             size_lie: None,

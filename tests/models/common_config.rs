@@ -147,6 +147,10 @@ impl CommonConfig {
         self.status |= NEEDS_RESET;
     }
 
+    pub fn needs_reset(&self) -> bool {
+        self.status & NEEDS_RESET != 0
+    }
+
     fn check_access(&mut self, offset: u64, width: u8, writing: bool, bus: &mut Bus) -> bool {
         let verb = if writing { "write" } else { "read" };
         let Some(&(_, right_width, writable)) = FIELDS.iter().find(|(at, ..)| *at == offset) else {

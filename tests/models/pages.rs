@@ -9,12 +9,13 @@ pub fn pfns(request: &Request) -> Vec<u32> {
     request.bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
 
-/// The host takes a frame: it must be the driver's to give.
+/// The host takes a frame: it must be the driver's to give, or of those of which nobody can tell any more whether they
+/// were given.
 pub fn take_inflated(pfn: u32, bus: &mut Bus) {
     if !bus.ram.contains(pfn) {
         return bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which is no RAM"));
     }
-    if bus.ram.host_side(pfn) != HostSide::Guest {
+    if !matches!(bus.ram.host_side(pfn), HostSide::Guest | HostSide::Unknown) {
         bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which is {:?}", bus.ram.host_side(pfn)));
     }
     if bus.ram.guest_side(pfn) != GuestSide::Driver {
@@ -24,9 +25,9 @@ pub fn take_inflated(pfn: u32, bus: &mut Bus) {
     bus.ram.discard(pfn);
 }
 
-/// The host gives a frame back: it must have it, untouched.
+/// The host gives a frame back: it must have it, or may have it for all that is known, untouched.
 pub fn take_deflated(pfn: u32, bus: &mut Bus) {
-    if bus.ram.host_side(pfn) != HostSide::Ballooned {
+    if !matches!(bus.ram.host_side(pfn), HostSide::Ballooned | HostSide::Unknown) {
         return bus.misstep("BAL-OP-10", format!("deflate of {pfn:#x}, which is {:?}", bus.ram.host_side(pfn)));
     }
     if !bus.ram.untouched(pfn) {

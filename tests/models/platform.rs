@@ -55,9 +55,9 @@ impl ModelConfig {
     fn read(&self, function: Bdf, offset: u16, width: u8) -> u32 {
         Self::check(offset, width);
         let value = {
-            let mut state = self.machine.state();
+            let state = &mut *self.machine.state();
             let device = state.devices.get_mut(&function);
-            device.map_or(u32::MAX >> (32 - 8 * u32::from(width)), |d| d.config_read(offset, width))
+            device.map_or(u32::MAX >> (32 - 8 * u32::from(width)), |d| d.config_read(offset, width, &mut state.bus))
         };
         self.machine.touch(REGISTER);
         value

@@ -65,7 +65,7 @@ impl Balloon {
 
     pub(super) fn stalled(&self) -> bool {
         let over = |limit: Option<u64>| limit.is_some_and(|limit| self.completions >= limit);
-        over(self.behaviour.stalls_after) || over(self.behaviour.needs_reset_after)
+        over(self.behaviour.stalls_after) || self.common.needs_reset()
     }
 
     /// Takes what is available on a queue.
@@ -161,9 +161,7 @@ impl Balloon {
         if wanted {
             self.raise_queue(index, bus);
         }
-        if self.behaviour.needs_reset_after == Some(self.completions) {
-            self.raise_needs_reset(bus);
-        }
+        self.stumble(bus);
     }
 
     /// Has done what a request asks for.
@@ -184,6 +182,16 @@ impl Balloon {
             }
         }
         self.completions += 1;
+    }
+
+    /// Raises `DEVICE_NEEDS_RESET` if it is time for it.
+    pub(super) fn stumble(&mut self, bus: &mut Bus) {
+        let done = self.completions - self.completions_before;
+        let due = self.behaviour.needs_reset_after.is_some_and(|after| done >= after) && !self.common.needs_reset();
+        if due && self.behaviour.needs_resets > 0 {
+            self.behaviour.needs_resets -= 1;
+            self.raise_needs_reset(bus);
+        }
     }
 
     // Time.

@@ -145,6 +145,26 @@ fn what_a_driver_adopts_can_be_deflated() {
     assert_eq!((world.plan.actual(), world.free), (0, 700));
 }
 
+#[test]
+fn after_a_reset_nothing_is_in_flight_and_a_shortage_is_tried_again() {
+    let mut plan = Plan::new(100);
+    plan.set_target(500);
+    plan.inflate_sent(50);
+    assert!(plan.ran_short());
+    plan.stopped();
+    assert_eq!((plan.inflating(), plan.actual(), plan.next()), (0, 100, Action::Inflate(400)));
+    assert!(!plan.ran_short(), "the shortage has been told");
+}
+
+#[test]
+fn frames_that_a_device_keeps_count_nowhere() {
+    let mut plan = Plan::new(100);
+    plan.set_target(40);
+    plan.deflate_sent(60);
+    assert_eq!(plan.lost(), 60);
+    assert_eq!((plan.actual(), plan.deflating()), (40, 0));
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Target(u32),

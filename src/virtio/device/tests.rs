@@ -93,8 +93,9 @@ fn giving_up_resets_first_and_says_failed_after_that() {
 fn without_a_finished_reset_there_is_no_proof_that_memory_is_free() {
     let device = start(offering(MINE)).acknowledge().driver().negotiate(&wanted()).unwrap().driver_ok();
     device.transport().slow.set(u32::MAX);
-    let (_, stopped) = device.quiesce(&FakePlatform::new(), false);
+    let (transport, stopped) = device.quiesce(&FakePlatform::new(), false);
     assert!(matches!(stopped, Err(TransportError::ResetTimeout { .. })));
+    assert_eq!(transport.statuses[5..], [0, 143], "it is told that the driver gave up, and no bit is dropped");
 }
 
 const RESETTABLE: Features = MINE.union(Features::RING_RESET);

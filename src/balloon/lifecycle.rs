@@ -27,6 +27,7 @@ use super::options::Options;
 use super::probe::bring_up;
 use super::progress::{Changes, Next, Progress};
 use super::recovery::{ResetReason, ResetReport};
+use super::reporter::Reporter;
 use super::statistics::MemoryStatistics;
 use super::wire::MUST_TELL_HOST;
 use crate::pci::Function;
@@ -132,10 +133,11 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             return Ok(());
         };
         self.counters = counted(self.counters, &running.interrupts);
+        let reporting = running.reporter.as_ref().map_or(0, Reporter::in_flight);
         let stopped = running.stop(platform, failed);
         match stopped {
             Ok(()) => self.plan.stopped(),
-            Err(_) => self.withheld += self.plan.lost(),
+            Err(_) => self.withheld += self.plan.lost() + reporting,
         }
         self.reclaim_if_gone(platform);
         stopped.map_err(|error| self.fail(error.into()))

@@ -71,6 +71,11 @@ impl<P: Platform> Reporter<P> {
         self.flushing
     }
 
+    /// Frames in the reports that have not come back.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
     /// Its queue.
     pub(super) fn queue(&self) -> &Vring<P, Report> {
         &self.queue

@@ -32,7 +32,7 @@ const COMMANDS: [(&str, &str, &str); 18] = [
     ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
     ("reset", "[NAME]", "reset the balloon device NAME, or all, and start again"),
-    ("reset-queue", "inflate | deflate | stats [NAME]", "reset one of its queues and use it again"),
+    ("reset-queue", "QUEUE [NAME]", "reset its queue inflate, deflate or stats, and use it again"),
     ("freeze", "[NAME]", "reset it and leave it alone, until it is restored"),
     ("restore", "[NAME]", "start a frozen device again, where it was"),
     ("poweroff", "", "reset the devices and switch off"),

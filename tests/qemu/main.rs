@@ -12,6 +12,7 @@ mod commands;
 mod layouts;
 mod life;
 mod matrix;
+mod recovery;
 mod reporting;
 mod rings;
 
@@ -23,8 +24,15 @@ use support::{Outcome, Qemu, Vm, on};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let some =
-        [matrix::trials(), layouts::trials(), life::trials(), commands::trials(), reporting::trials(), rings::trials()];
+    let some = [
+        matrix::trials(),
+        layouts::trials(),
+        life::trials(),
+        commands::trials(),
+        recovery::trials(),
+        reporting::trials(),
+        rings::trials(),
+    ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
     // Not even listed unasked: there are too many.
     if arguments.ignored || arguments.include_ignored {

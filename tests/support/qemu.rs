@@ -25,6 +25,7 @@ pub(crate) struct Qemu {
     machine: String,
     cpu: String,
     preallocated: bool,
+    shared: bool,
     balloon: Option<String>,
     before_balloon: Vec<String>,
     command_line: String,
@@ -43,6 +44,7 @@ impl Qemu {
             machine: "q35".into(),
             cpu: "max".into(),
             preallocated: false,
+            shared: false,
             balloon: Some(String::new()),
             before_balloon: Vec::new(),
             command_line: "log=json".into(),
@@ -85,6 +87,13 @@ impl Qemu {
         self
     }
 
+    /// Has the guest's RAM in a file beside the QMP socket, so that the test can reach into it. Less than 2 GiB, all of
+    /// which is below the hole for devices then.
+    pub(crate) fn shared_memory(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
     /// Properties of the balloon, separated by commas.
     pub(crate) fn balloon(mut self, properties: &str) -> Self {
         self.balloon = Some(properties.into());
@@ -121,6 +130,11 @@ impl Qemu {
         self
     }
 
+    /// Where shared memory is.
+    pub(crate) fn memory_file(qmp: &Path) -> PathBuf {
+        qmp.with_file_name("ram")
+    }
+
     /// QEMU's arguments. The serial port is on standard input and output; QMP connects to `qmp`, where the test listens.
     pub(crate) fn arguments(&self, qmp: &Path) -> Vec<OsString> {
         let mut line: Vec<OsString> = Vec::new();
@@ -132,6 +146,11 @@ impl Qemu {
         if self.preallocated {
             let size = self.memory;
             option("-object", &format!("memory-backend-ram,id=ram,size={size},prealloc=on"));
+            option("-machine", &format!("{},memory-backend=ram", self.machine));
+        } else if self.shared {
+            let (size, path) = (self.memory, Self::memory_file(qmp));
+            let path = path.display();
+            option("-object", &format!("memory-backend-file,id=ram,size={size},share=on,mem-path={path}"));
             option("-machine", &format!("{},memory-backend=ram", self.machine));
         } else {
             option("-machine", &self.machine);

@@ -105,10 +105,25 @@ impl Qmp {
 
     /// The device status and negotiated features, in QEMU's words.
     pub(crate) fn virtio_status(&mut self) -> Outcome<Value> {
+        let path = self.virtio_path()?;
+        self.run_any("x-query-virtio-status", &json!({ "path": path }))
+    }
+
+    fn virtio_path(&mut self) -> Outcome<Value> {
         let devices = self.run_any("x-query-virtio", &json!({}))?;
         let path = devices.as_array().into_iter().flatten().find(|device| device["name"] == "virtio-balloon");
-        let path = path.ok_or("QEMU knows no balloon")?["path"].clone();
-        self.run_any("x-query-virtio-status", &json!({ "path": path }))
+        Ok(path.ok_or("QEMU knows no balloon")?["path"].clone())
+    }
+
+    /// Where a queue of the balloon is, and how far QEMU has got with it.
+    pub(crate) fn virtio_queue(&mut self, queue: u16) -> Outcome<Value> {
+        let path = self.virtio_path()?;
+        self.run_any("x-query-virtio-queue-status", &json!({ "path": path, "queue": queue }))
+    }
+
+    /// Has the guest's CPUs stand still.
+    pub(crate) fn stop(&mut self) -> Outcome {
+        self.run(&qmp::stop {}).map(drop)
     }
 
     /// Lets the guest's CPUs run.

@@ -1,7 +1,9 @@
 //! A virtual machine that runs: its serial port, its QMP connection and its process.
 
 use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -30,6 +32,8 @@ pub(crate) struct Vm {
     pub(crate) qmp: Qmp,
     /// Bytes of RAM.
     pub(crate) memory: u64,
+    /// The guest's RAM, if it is shared.
+    ram: Option<File>,
     deadline: Instant,
     process: Process,
 }
@@ -59,8 +63,10 @@ impl Vm {
         let keyboard = process.child.stdin.take().ok_or(()).map_err(taken)?;
         let serial = Serial::new(screen, keyboard);
         let qmp = process.accept(&listener, deadline).and_then(|stream| Qmp::greet(stream, deadline));
+        // QEMU has made the file by now; the folder goes when it is not needed any more, which is here.
+        let ram = OpenOptions::new().read(true).write(true).open(Qemu::memory_file(&socket)).ok();
         match qmp {
-            Ok(qmp) => Ok(Self { serial, qmp, memory: qemu.memory, deadline, process }),
+            Ok(qmp) => Ok(Self { serial, qmp, memory: qemu.memory, ram, deadline, process }),
             Err(failure) => Err(process.explain(&failure, &serial).into()),
         }
     }
@@ -138,6 +144,19 @@ impl Vm {
             Ok((last == bytes).then_some(()))
         })
         .map_err(|error| format!("{error}: {last} of {bytes} bytes").into())
+    }
+
+    /// Reads 16 bits of the guest's RAM, which is shared, at a physical address.
+    pub(crate) fn read_memory(&self, address: u64) -> Outcome<u16> {
+        let mut bytes = [0; 2];
+        self.ram.as_ref().ok_or("the guest's RAM is not shared")?.read_exact_at(&mut bytes, address)?;
+        Ok(u16::from_le_bytes(bytes))
+    }
+
+    /// Writes 16 bits of the guest's RAM, which is shared, at a physical address.
+    pub(crate) fn write_memory(&self, address: u64, value: u16) -> Outcome {
+        let ram = self.ram.as_ref().ok_or("the guest's RAM is not shared")?;
+        Ok(ram.write_all_at(&value.to_le_bytes(), address)?)
     }
 
     /// Bytes of memory that the host has for this QEMU.

@@ -1,0 +1,175 @@
+//! A balloon lives through what befalls its device: resets in the middle of the traffic, by the console and by need;
+//! freezing; and being given up on. Every frame is accounted for, and memory in use keeps its contents.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::support::event::Event;
+use crate::support::random::Random;
+use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+/// Memory that the guest fills with a pattern and keeps all the while.
+const HELD: u64 = 16 * MIB;
+
+/// Resets of a run.
+const RESETS: usize = 200;
+
+/// Resets after which the kernel's heap has grown to what it needs, so that nothing may be used up from there on.
+const WARM: usize = 8;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let newest = || Qemu::new(Version::V10_0).memory(256 * MIB).patience(Duration::from_secs(300));
+    let old = || Qemu::new(Version::V7_2).memory(256 * MIB).patience(Duration::from_secs(300));
+    let cells = [
+        ("split", newest().balloon("vectors=6"), true),
+        ("packed_by_line", newest().balloon("vectors=0,packed=on"), true),
+        ("legacy", newest().balloon("vectors=2,disable-modern=on"), false),
+        ("split_on_qemu-7.2", old(), true),
+    ];
+    let mut trials: Vec<_> = cells
+        .into_iter()
+        .map(|(name, qemu, queues)| {
+            let test = move |vm: &mut Vm| resets(vm, name, queues);
+            trial(format!("recovery::two_hundred_resets_in_the_middle_of_traffic::{name}"), qemu, test)
+        })
+        .collect();
+    trials.push(trial("recovery::frozen_and_restored", newest().balloon("vectors=6"), freeze));
+    trials.push(trial(
+        "recovery::needs_reset_is_mended_and_given_up_on_in_the_end",
+        newest().shared_memory().balloon("vectors=6"),
+        needs_reset,
+    ));
+    trials
+}
+
+/// What the console counts, at rest.
+fn count(vm: &mut Vm) -> Outcome<Event> {
+    let memory = vm.ask("mem", "memory")?;
+    let mut sum = 0;
+    for state in ["free", "used", "ballooned", "reserved"] {
+        sum += memory.count(state)?;
+    }
+    ensure!(sum == memory.count("total")?, "frames are missing, or too many: {memory}");
+    ensure!(memory.flag("sound")? && memory.count("refused")? == 0, "the records are wrong: {memory}");
+    let ballooned = vm.memory - vm.qmp.actual()?;
+    ensure!(memory.count("ballooned")? * 4096 == ballooned, "QEMU has {ballooned} bytes: {memory}");
+    Ok(memory)
+}
+
+/// Resets by the console, of the device and of its queues in turn, while the host changes its mind.
+fn resets(vm: &mut Vm, seed: &str, queues: bool) -> Outcome {
+    vm.event("ready")?;
+    vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
+    let mut random = Random::seeded_by(seed);
+    let (mut used, mut struck) = (0, 0);
+    for reset in 0..RESETS {
+        if reset == WARM {
+            vm.balloon_to(vm.memory)?;
+            used = count(vm)?.count("used")?;
+        }
+        vm.qmp.set_target(random.within(vm.memory / 4, vm.memory) / 4096 * 4096)?;
+        sleep(Duration::from_millis(random.within(0, 12)));
+        let command = match reset % 4 {
+            1 if queues => "reset-queue inflate",
+            3 if queues => "reset-queue deflate",
+            _ => "reset",
+        };
+        let event = vm.ask(command, "reset")?;
+        ensure!(event.text("reason")? == "asked", "after {command:?}: {event}");
+        ensure!(event.get("queue").is_some() == command.contains("queue"), "after {command:?}: {event}");
+        struck += u32::from(event.count("inflating")? + event.count("deflating")? > 0);
+    }
+    println!("{struck} of {RESETS} resets struck requests in flight");
+    ensure!(struck > 0, "no reset came in the middle of the traffic");
+    // Every size is still met to the byte, and statistics still come.
+    for target in [vm.memory / 2 + 4096, vm.memory] {
+        vm.balloon_to(target)?;
+    }
+    vm.qmp.poll_statistics(1)?;
+    let offered = vm.qmp.statistics()?.last_update;
+    vm.wait_for("statistics after the resets", |vm| Ok((vm.qmp.statistics()?.last_update > offered).then_some(())))?;
+    let memory = count(vm)?;
+    ensure!(memory.count("used")? == used, "{used} frames were used before: {memory}");
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")? && verified.count("bytes")? == HELD, "the memory held has changed: {verified}");
+    Ok(())
+}
+
+/// The bits of the device's status, in QEMU's words.
+fn status(vm: &mut Vm) -> Outcome<String> {
+    Ok(vm.qmp.virtio_status()?["status"]["statuses"].to_string())
+}
+
+/// A frozen balloon keeps what it has and does nothing; restored, it goes where the host wants it by then.
+fn freeze(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
+    vm.balloon_to(vm.memory / 2)?;
+    vm.qmp.set_target(vm.memory / 4)?;
+    let frozen = vm.ask("freeze", "freeze")?;
+    let kept = frozen.count("actual")?;
+    let seen = status(vm)?;
+    ensure!(!seen.contains("DRIVER_OK"), "QEMU sees {seen}");
+    vm.qmp.set_target(vm.memory)?;
+    // Long enough for a driver that is not frozen to do something.
+    sleep(Duration::from_millis(300));
+    let memory = vm.ask("mem", "memory")?;
+    ensure!(memory.count("ballooned")? * 4096 == kept, "{kept} bytes were with the host: {memory}");
+    vm.ask("freeze virtio0", "freeze")?;
+    vm.ask("restore", "restore")?;
+    vm.wait_for("the target as it is by now", |vm| Ok((vm.qmp.actual()? == vm.memory).then_some(())))?;
+    vm.balloon_to(vm.memory / 4)?;
+    count(vm)?;
+    let unknown = vm.ask("freeze virtio7", "console")?;
+    ensure!(unknown.text("text")?.contains("virtio7"), "the name should be told: {unknown}");
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")?, "the memory held has changed: {verified}");
+    Ok(())
+}
+
+/// Makes QEMU's device need a reset: while the machine stands still, the inflate queue's available index is moved further
+/// than the queue is long. QEMU looks at its queues when the machine runs on, and calls what it finds an error.
+fn stumble(vm: &mut Vm) -> Outcome {
+    vm.qmp.stop()?;
+    let queue = vm.qmp.virtio_queue(0)?;
+    let available = queue["vring-avail"].as_u64().filter(|at| *at != 0).ok_or("the queue is not in use")?;
+    let index = vm.read_memory(available + 2)?;
+    vm.write_memory(available + 2, index.wrapping_add(1000))?;
+    vm.qmp.cont()
+}
+
+/// A device that needs a reset gets one, and works as before; one that needs them without end is given up on, which the
+/// kernel survives, and a person can have it tried again.
+fn needs_reset(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
+    vm.balloon_to(vm.memory / 2)?;
+    stumble(vm)?;
+    let event = vm.event("reset")?;
+    ensure!(event.text("reason")? == "needs-reset", "the device said that it needs one: {event}");
+    vm.balloon_to(vm.memory / 4)?;
+    vm.balloon_to(vm.memory / 2)?;
+    count(vm)?;
+    let failed = loop {
+        stumble(vm)?;
+        let next = vm.event_where("reset or failed", |event| ["reset", "failed"].contains(&event.name()))?;
+        if next.name() == "failed" {
+            break next;
+        }
+    };
+    ensure!(failed.text("error")?.contains("needs a reset again"), "the error should be named: {failed}");
+    let seen = status(vm)?;
+    ensure!(seen.contains("FAILED") && !seen.contains("DRIVER_OK"), "QEMU sees {seen}");
+    // What it had stays with the host, and the kernel lives.
+    let memory = vm.ask("mem", "memory")?;
+    ensure!(memory.count("ballooned")? * 4096 == vm.memory / 2 && memory.flag("sound")?, "{memory}");
+    vm.ask("reset", "reset")?;
+    vm.balloon_to(vm.memory)?;
+    count(vm)?;
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")?, "the memory held has changed: {verified}");
+    Ok(())
+}

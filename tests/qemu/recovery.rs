@@ -123,21 +123,23 @@ fn freeze(vm: &mut Vm) -> Outcome {
     vm.wait_for("the target as it is by now", |vm| Ok((vm.qmp.actual()? == vm.memory).then_some(())))?;
     vm.balloon_to(vm.memory / 4)?;
     count(vm)?;
-    let unknown = vm.ask("freeze virtio7", "console")?;
-    ensure!(unknown.text("text")?.contains("virtio7"), "the name should be told: {unknown}");
+    vm.serial.type_line("freeze virtio7")?;
+    vm.event_where("answer that names virtio7", |event| event.text("text").is_ok_and(|text| text.contains("virtio7")))?;
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")?, "the memory held has changed: {verified}");
     Ok(())
 }
 
-/// Makes QEMU's device need a reset: while the machine stands still, the inflate queue's available index is moved further
-/// than the queue is long. QEMU looks at its queues when the machine runs on, and calls what it finds an error.
+/// Makes QEMU's device need a reset: while the machine stands still, a descriptor that the queue does not have is made
+/// available on the inflate queue. QEMU looks at its queues when the machine runs on, and calls what it finds an error.
 fn stumble(vm: &mut Vm) -> Outcome {
     vm.qmp.stop()?;
     let queue = vm.qmp.virtio_queue(0)?;
     let available = queue["vring-avail"].as_u64().filter(|at| *at != 0).ok_or("the queue is not in use")?;
+    let size = queue["vring-num"].as_u64().filter(|size| *size != 0).ok_or("the queue has no size")?;
     let index = vm.read_memory(available + 2)?;
-    vm.write_memory(available + 2, index.wrapping_add(1000))?;
+    vm.write_memory(available + 4 + 2 * (u64::from(index) % size), u16::MAX)?;
+    vm.write_memory(available + 2, index.wrapping_add(1))?;
     vm.qmp.cont()
 }
 

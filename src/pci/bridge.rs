@@ -33,6 +33,14 @@ pub enum BridgeError {
         /// The bridge.
         bridge: Bdf,
     },
+    /// More functions answer than any machine has. Those that follow are left alone.
+    #[display("more than {most} functions: {from} and what follows is left alone")]
+    TooManyFunctions {
+        /// The first that is left alone.
+        from: Bdf,
+        /// How many there may be.
+        most: usize,
+    },
 }
 
 /// The three kinds of addresses that are given out separately.

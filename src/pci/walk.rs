@@ -13,6 +13,9 @@ use super::header::BusNumbers;
 use super::tree::{Node, Tree};
 use super::{Bdf, ConfigSpace, Function};
 
+/// The most functions in a tree. What answers is device data, and each takes memory of the kernel's.
+const MOST_FUNCTIONS: usize = 4096;
+
 impl Tree {
     /// Walks all `ranges`, a root bus each.
     ///
@@ -171,6 +174,10 @@ impl<C: ConfigSpace> Walk<'_, C> {
         let upstream = bridge.map(Function::bdf);
         for device in 0..bridge.map_or(32, |bridge| devices_behind(self.config, bridge)) {
             let Some(first) = self.probe(bus, device, 0) else { continue };
+            if self.tree.nodes.len() + 8 > MOST_FUNCTIONS {
+                self.refuse(first.bdf());
+                break;
+            }
             self.tree.nodes.push(Node::new(first, upstream));
             let others = if first.is_multifunction() { 1..8 } else { 1..1 };
             let others = others.filter_map(|number| self.probe(bus, device, number)).collect::<Vec<_>>();
@@ -196,6 +203,14 @@ impl<C: ConfigSpace> Walk<'_, C> {
             core::cmp::Reverse((unnumbered, bridge.bdf()))
         });
         level
+    }
+
+    /// Says once that there are too many functions.
+    fn refuse(&mut self, from: Bdf) {
+        let most = MOST_FUNCTIONS;
+        if !self.tree.errors.iter().any(|error| matches!(error, BridgeError::TooManyFunctions { .. })) {
+            self.tree.errors.push(BridgeError::TooManyFunctions { from, most });
+        }
     }
 
     fn probe(&self, bus: u8, device: u8, function: u8) -> Option<Function> {

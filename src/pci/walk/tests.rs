@@ -132,6 +132,7 @@ fn a_bridge_that_leads_back_is_not_followed() {
     let tree = walk(&mut config);
     let named = |error: &BridgeError| match error {
         BridgeError::BadBusNumbers { bridge, .. } | BridgeError::NoBusNumber { bridge } => *bridge,
+        BridgeError::TooManyFunctions { from, .. } => *from,
     };
     assert_eq!(tree.errors().iter().map(named).collect::<Vec<_>>(), [bdf(1, 0, 0), bdf(1, 1, 0)]);
     assert_eq!(tree.nodes().len(), 5);
@@ -315,4 +316,40 @@ proptest! {
             let _ = tree.intx_route(at);
         }
     }
+}
+
+/// Configuration space in which every function of every bus answers.
+struct Everything;
+
+impl ConfigSpace for Everything {
+    fn size(&self, _: u16, _: u8) -> u16 {
+        256
+    }
+    fn read8(&self, function: Bdf, offset: u16) -> u8 {
+        self.read32(function, offset & !3).to_le_bytes()[usize::from(offset & 3)]
+    }
+    fn read16(&self, function: Bdf, offset: u16) -> u16 {
+        (self.read32(function, offset & !3) >> (8 * (offset & 2))) as u16
+    }
+    fn read32(&self, function: Bdf, offset: u16) -> u32 {
+        match offset {
+            0x00 => 0x1045_1AF4,
+            // Host bridges, so that every bus may be a root.
+            0x08 => u32::from(function.device() < 2) * 0x0600_0000,
+            0x0C => 0x0080_0000,
+            _ => 0,
+        }
+    }
+    fn write8(&mut self, _: Bdf, _: u16, _: u8) {}
+    fn write16(&mut self, _: Bdf, _: u16, _: u16) {}
+    fn write32(&mut self, _: Bdf, _: u16, _: u32) {}
+}
+
+#[test]
+fn functions_without_end_are_left_alone_from_some_number_on_and_that_is_said_once() {
+    let ranges: Vec<_> = (0..4).map(|segment| BusRange::new(segment, 0, 255).unwrap()).collect();
+    let tree = Tree::walk(&mut Everything, &ranges);
+    assert!((4000..=MOST_FUNCTIONS).contains(&tree.nodes().len()), "{}", tree.nodes().len());
+    let errors = tree.errors();
+    assert!(matches!(errors, [BridgeError::TooManyFunctions { most: MOST_FUNCTIONS, .. }]), "{errors:?}");
 }

@@ -67,6 +67,11 @@ impl Tree {
         }
         let plans = survey.plan_all(config, self, host, &mut assignment);
         let bridges = survey.windows;
+        for error in &assignment.errors {
+            if let AssignError::NoRoom(bar) = error {
+                self.forget_address(bar);
+            }
+        }
         for plan in &plans {
             self.open_windows(config, plan, &mut assignment);
         }
@@ -75,6 +80,14 @@ impl Tree {
             self.place_bars(config, plan, &mut assignment);
         }
         assignment
+    }
+
+    /// A BAR that found no room has no address, whatever its register says: what stands there made no sense, and may by now
+    /// be another's.
+    fn forget_address(&mut self, bar: &Bar) {
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.bdf() == bar.function()) {
+            node.bars.forget_address(bar.index());
+        }
     }
 
     fn open_windows<C: ConfigSpace>(&self, config: &mut C, plan: &Plan, assignment: &mut Assignment) {
@@ -87,6 +100,14 @@ impl Tree {
                 assignment.errors.push(AssignError::WindowNotKept { bridge, space, window });
             }
         }
+    }
+
+    /// Whether a bridge above a BAR did not open the window that it was to be reached through.
+    fn is_cut_off(&self, bar: &Bar, wanted: Space, errors: &[AssignError]) -> bool {
+        self.bridges_above(bar.function()).map(Node::bdf).any(|above| {
+            let kept = |error: &AssignError| !matches!(error, AssignError::WindowNotKept { bridge, space, .. } if (*bridge, *space) == (above, wanted));
+            !errors.iter().all(kept)
+        })
     }
 
     /// Lets bridges pass accesses on through the windows just opened. The windows that reset left at 0 are closed first:
@@ -116,6 +137,11 @@ impl Tree {
 
     fn place_bars<C: ConfigSpace>(&mut self, config: &mut C, plan: &Plan, assignment: &mut Assignment) {
         for &(want, wrote) in &plan.bars {
+            if self.is_cut_off(&want.bar, plan.space, &assignment.errors) {
+                assignment.errors.push(AssignError::NoRoom(want.bar));
+                self.forget_address(&want.bar);
+                continue;
+            }
             let Some(node) = self.nodes.get_mut(want.node) else { continue };
             let index = want.bar.index();
             let Some(read) = node.bars.place(config, &node.function, index, wrote) else { continue };

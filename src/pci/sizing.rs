@@ -113,6 +113,13 @@ impl Bars {
         })
     }
 
+    /// Makes the BAR with `index` count as having no address.
+    pub(super) fn forget_address(&mut self, index: u8) {
+        if let Some(Ok(bar)) = self.registers.get_mut(usize::from(index)) {
+            bar.address = 0;
+        }
+    }
+
     /// Puts the BAR with `index` at `address`, with decoding off while the two halves differ. Returns what the registers
     /// then say; if that is something else, the BAR counts as having no address.
     pub(super) fn place<C: ConfigSpace>(

@@ -351,6 +351,34 @@ fn with_bars(fake: FakeFunction, bars: &[(u8, u32)], most: u16) -> FakeFunction 
     })
 }
 
+#[test]
+fn a_bar_that_finds_no_room_does_not_keep_an_address_that_may_become_anothers() {
+    let (mut config, root) = machine();
+    // Half of all ports, from where the host bridge passes on the rest: no place for it. The other one has many.
+    let function = FakeFunction::new(0x1AF4, 0x1002, 0).io(0, 0x8000, 0x8000).io(2, 0, 0x100);
+    config.add(root, 3, 0, function);
+    let (tree, assignment) = assign(&mut config, &pc());
+    assert!(matches!(assignment.errors[..], [AssignError::NoRoom(bar)] if bar.index() == 0));
+    let bars = tree.get(bdf(0, 3)).unwrap().bars();
+    assert_eq!(bars.get(0).unwrap().range(), None);
+    assert_eq!(bars.get(2).unwrap().range(), Some(range(0xC000, 0xC0FF)));
+}
+
+#[test]
+fn nothing_is_placed_behind_a_bridge_that_does_not_keep_its_window() {
+    let (mut config, root) = machine();
+    // Its memory window stays at zero.
+    let behind = config.add(root, 1, 0, FakeFunction::bridge(1, 1).writable(0x20, 0));
+    config.add(behind, 1, 0, FakeFunction::new(1, 1, 0).memory32(1, 0, 0x1000));
+    let (tree, assignment) = assign(&mut config, &pc());
+    let [AssignError::WindowNotKept { space: Space::Memory, .. }, AssignError::NoRoom(bar)] = assignment.errors[..]
+    else {
+        panic!("{:?}", assignment.errors);
+    };
+    assert_eq!((bar.index(), assignment.placed.len()), (1, 0));
+    assert_eq!(tree.get(bar.function()).unwrap().bars().get(1).unwrap().range(), None);
+}
+
 proptest! {
     #[test]
     fn any_unassigned_machine_gets_addresses_that_work(parts in parts(), small in any::<bool>()) {

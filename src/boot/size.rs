@@ -6,10 +6,10 @@ use derive_more::{Display, Error};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum SizeError<'a> {
     /// There is no number in front.
-    #[display("`{_0}` is no size: write a number and, if wanted, K, M, G or T")]
+    #[display("`{}` is no size: write a number and, if wanted, K, M, G or T", _0.escape_debug())]
     NoNumber(#[error(not(source))] &'a str),
     /// What follows the number is no unit.
-    #[display("`{_0}` is no unit of size: K, M, G and T are")]
+    #[display("`{}` is no unit of size: K, M, G and T are", _0.escape_debug())]
     Unit(#[error(not(source))] &'a str),
     /// The size does not fit 64 bits.
     #[display("`{_0}` is too large a size")]

@@ -28,4 +28,5 @@ mod driver {
     mod shapes;
     mod split_hand;
     mod statistics;
+    mod vmms;
 }

@@ -172,6 +172,13 @@ impl Guest {
         Ok(self.machine.sleep() || effect)
     }
 
+    /// Polls once and does not sleep.
+    #[track_caller]
+    pub fn poll_once(&mut self) {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        let _ = balloon.poll(&mut self.platform).expect("the driver runs");
+    }
+
     /// Runs the kernel for this many rounds.
     pub fn try_run_steps(&mut self, rounds: u32) -> Result<(), BalloonError> {
         (0..rounds).try_for_each(|_| self.step().map(drop))

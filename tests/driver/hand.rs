@@ -5,7 +5,7 @@ use ballonet::memory::{FrameRun, Pfn};
 use ballonet::pci::{BarWindow, Bdf, ConfigSpace};
 use ballonet::platform::{DmaMemory, Handled, PageFrames, Platform, Registers, Vector};
 
-use crate::models::feature::{NOTIF_CONFIG_DATA, NOTIFICATION_DATA};
+use crate::models::feature::{NOTIF_CONFIG_DATA, NOTIFICATION_DATA, PAGE_REPORTING};
 use crate::models::{Behaviour, Machine, ModelPlatform};
 
 type Window = <ModelPlatform as Platform>::Registers;
@@ -69,14 +69,24 @@ enum Slip {
     WrongKickWithDataByName,
     WrongProgress,
     NoKick,
+    HoleRead,
+    HoleWritten,
+    MapElsewhere,
+    VectorMasked,
+    MessageUnmasked,
+    TableNarrow,
+    QueueResetUnaccepted,
+    OddPfns,
+    ReportOfOthers,
+    ReportOfParts,
     Ballooned,
     Deflating,
 }
 
-struct Hand {
-    machine: Machine,
-    platform: ModelPlatform,
-    at: Bdf,
+pub struct Hand {
+    pub machine: Machine,
+    pub platform: ModelPlatform,
+    pub at: Bdf,
     slip: Slip,
     msix: Window,
     common: Window,
@@ -86,7 +96,8 @@ struct Hand {
     vector: Option<Vector>,
 }
 
-struct Ring {
+/// A queue that the hand has set up.
+pub struct Ring {
     memory: Dma,
     buffer: Dma,
     index: u16,
@@ -103,11 +114,21 @@ impl Hand {
             Slip::NarrowKickWithData | Slip::WrongKickWithData | Slip::WrongProgress => NOTIFICATION_DATA,
             Slip::WrongKickByName => NOTIF_CONFIG_DATA,
             Slip::WrongKickWithDataByName => NOTIFICATION_DATA | NOTIF_CONFIG_DATA,
+            Slip::ReportOfOthers | Slip::ReportOfParts => PAGE_REPORTING,
             _ => 0,
         };
         let letter = Behaviour::letter();
         let features = letter.features | kicks;
-        let (machine, at) = Machine::with_balloon(64, letter.with_features(features));
+        Self::on(letter.with_features(features), slip)
+    }
+
+    /// A hand that does everything right, on a device with QEMU's layout.
+    pub fn right(behaviour: Behaviour) -> Self {
+        Self::on(behaviour, Slip::None)
+    }
+
+    fn on(behaviour: Behaviour, slip: Slip) -> Self {
+        let (machine, at) = Machine::with_balloon(64, behaviour);
         let mut platform = ModelPlatform::new(&machine);
         let config = platform.config();
         if slip == Slip::BarWithDecodeOn {
@@ -125,7 +146,7 @@ impl Hand {
         let (msix, rest) = (base(0x14), base(0x20) | u64::from(config.read32(at, 0x24)) << 32);
         let mut map =
             |bar, address, length| platform.map(BarWindow { function: at, bar, io: false, address, length }).unwrap();
-        let (common, isr) = (map(4, rest, 0x38), map(4, rest + 0x1000, 1));
+        let (common, isr) = (map(4, rest, 0x40), map(4, rest + 0x1000, 1));
         let (device, notify) = (map(4, rest + 0x2000, 12), map(4, rest + 0x3000, 0x1000));
         let msix = map(1, msix, 0x80);
         Self { machine, platform, at, slip, msix, common, device, notify, isr, vector: None }
@@ -166,7 +187,11 @@ impl Hand {
             self.common.write32(0x00, word as u32);
             *bits = self.common.read32(0x04);
         }
-        words[0] &= !(1 << 29);
+        // Neither what needs more of a driver nor what means something else to each VMM.
+        words[0] &= !(1 << 29 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7);
+        if !self.reports() {
+            words[0] &= !(1 << 5);
+        }
         if !self.of_statistics() && !self.is(Slip::StatisticsMissing) {
             words[0] &= !(1 << 1);
         }
@@ -200,7 +225,12 @@ impl Hand {
         self.platform.config().write16(self.at, control, 1 << 15);
         self.msix.write64(0, message.address);
         self.msix.write32(8, message.data);
-        self.msix.write32(12, 0);
+        self.msix.write32(12, u32::from(self.is(Slip::VectorMasked)));
+        match self.slip {
+            Slip::MessageUnmasked => self.msix.write32(8, message.data),
+            Slip::TableNarrow => drop(self.msix.read16(8)),
+            _ => {}
+        }
         self.vector = Some(vector);
     }
 
@@ -242,6 +272,11 @@ impl Hand {
     /// Whether the hand keeps a buffer for statistics, if not rightly.
     fn of_statistics(&self) -> bool {
         matches!(self.slip, Slip::StatisticsTwice | Slip::StatisticsOdd | Slip::StatisticsOtherTags)
+    }
+
+    /// Whether the hand reports free memory, if not rightly.
+    fn reports(&self) -> bool {
+        matches!(self.slip, Slip::ReportOfOthers | Slip::ReportOfParts)
     }
 
     fn kick(&mut self, ring: &Ring) {
@@ -287,6 +322,33 @@ impl Hand {
         while self.machine.sleep() {}
     }
 
+    /// Brings the device up; the inflate and the deflate queue.
+    pub fn start(&mut self) -> (Ring, Ring) {
+        self.negotiate();
+        let queues = (self.set_up_queue(0), self.set_up_queue(1));
+        self.common.write8(0x14, 15);
+        queues
+    }
+
+    /// Sends frame numbers in a chain, a descriptor for each part.
+    pub fn send_chain(&mut self, ring: &mut Ring, parts: &[&[u32]]) {
+        let (mut at, start) = (0, ring.buffer.device_address());
+        for (slot, part) in parts.iter().enumerate() {
+            let bytes: Vec<u8> = part.iter().flat_map(|pfn| pfn.to_le_bytes()).collect();
+            ring.buffer.write_bytes(at, &bytes);
+            ring.memory.store64(16 * slot, start + at as u64);
+            ring.memory.store32(16 * slot + 8, bytes.len() as u32);
+            ring.memory.store16(16 * slot + 12, u16::from(slot + 1 < parts.len()));
+            ring.memory.store16(16 * slot + 14, slot as u16 + 1);
+            at += bytes.len();
+        }
+        ring.memory.store16(AVAILABLE + 4 + 2 * usize::from(ring.published % SIZE), 0);
+        ring.published += 1;
+        ring.memory.store16(AVAILABLE + 2, ring.published);
+        self.kick(ring);
+        while self.machine.sleep() {}
+    }
+
     /// The whole life of a balloon: up, one inflate and deflate, down.
     fn run(mut self) -> Vec<&'static str> {
         self.negotiate();
@@ -300,6 +362,10 @@ impl Hand {
         }
         let mut deflate = self.set_up_queue(1);
         let statistics = self.of_statistics().then(|| self.set_up_queue(2));
+        let reporting = self.reports().then(|| self.set_up_queue(4));
+        if self.is(Slip::QueueResetUnaccepted) {
+            self.common.write16(0x3a, 1);
+        }
         if self.is(Slip::KickBeforeDriverOk) {
             self.kick(&inflate);
         }
@@ -314,6 +380,18 @@ impl Hand {
         }
         if let Some(ring) = statistics {
             self.answer(ring);
+        }
+        if let Some(ring) = reporting {
+            self.report(ring);
+        }
+        match self.slip {
+            Slip::HoleRead => drop(self.notify.read16(0)),
+            Slip::HoleWritten => self.isr.write8(0, 0),
+            Slip::MapElsewhere => {
+                let window = BarWindow { function: self.at, bar: 4, io: false, address: 0x1000, length: 8 };
+                assert!(self.platform.map(window).is_err());
+            }
+            _ => {}
         }
         self.exchange(&mut inflate, &mut deflate);
         if self.is(Slip::ActualByBytes) {
@@ -335,6 +413,20 @@ impl Hand {
     /// The clauses broken.
     fn found(&self) -> Vec<&'static str> {
         self.machine.missteps().into_iter().map(|m| m.clause).collect()
+    }
+
+    /// A report of memory that is not the hand's, or of no whole frame.
+    fn report(&mut self, mut ring: Ring) {
+        let run = self.platform.frames.take_free(2).unwrap();
+        let start = FrameRun::start(run).start().as_u64();
+        let parts = self.is(Slip::ReportOfParts);
+        ring.memory.store64(0, if parts { start + 2048 } else { start + 2 * 4096 });
+        ring.memory.store32(8, if parts { 2048 } else { 4096 });
+        ring.memory.store16(12, 2);
+        ring.memory.store16(AVAILABLE + 4, 0);
+        ring.memory.store16(AVAILABLE + 2, 1);
+        self.kick(&ring);
+        while self.machine.sleep() {}
     }
 
     /// Statistics as they should not be.
@@ -362,6 +454,9 @@ impl Hand {
                 return;
             }
             _ => {}
+        }
+        if self.is(Slip::OddPfns) {
+            return self.send_bytes(inflate, &pfns[0].to_le_bytes()[..3]);
         }
         self.send(inflate, &pfns);
         if self.is(Slip::LongRequest) {
@@ -455,6 +550,16 @@ fn the_model_names_the_clause_of_each_misstep() {
         (WriteAfterFailed, "STATUS-03"),
         (ConfigBeyondOffer, "CFG-04"),
         (QueueMissing, "INIT-10"),
+        (HoleRead, "PCI-ACC"),
+        (HoleWritten, "PCI-ACC"),
+        (MapElsewhere, "PCI-MAP"),
+        (VectorMasked, "PCI-MSIX"),
+        (MessageUnmasked, "PCI-MSIX"),
+        (TableNarrow, "PCI-MSIX"),
+        (QueueResetUnaccepted, "QRST-01"),
+        (OddPfns, "BAL-PFNS"),
+        (ReportOfOthers, "BAL-REPORT-03"),
+        (ReportOfParts, "BAL-REPORT-05"),
         (Ballooned, "BAL-OP-06"),
         (Deflating, "BAL-OP-07"),
     ];

@@ -9,6 +9,7 @@ use super::layout::Structure;
 use super::legacy;
 use super::pages::pfns;
 use super::queue::{NO_VECTOR, Purpose, QueueModel, Request};
+use super::quirks::ActualWrites;
 use super::ram::HostSide;
 use super::requests::number_queues;
 
@@ -36,6 +37,8 @@ pub struct Balloon {
     pub reports: Vec<Vec<Statistic>>,
     /// PFNs in the largest request that came.
     pub largest_request: usize,
+    /// Discards that the host has made of inflated frames.
+    pub discards: u64,
     /// Frames reported as free so far.
     pub reported: u64,
     /// Requests that came in a table.
@@ -64,6 +67,7 @@ impl Balloon {
             statistics: None,
             reports: Vec::new(),
             largest_request: 0,
+            discards: 0,
             reported: 0,
             tables: 0,
             skipped: 0,
@@ -335,9 +339,18 @@ impl Balloon {
         if !self.common.settled() {
             return bus.misstep("INIT-06", format!("device config written at {offset:#x} during negotiation"));
         }
-        match (offset, width) {
-            (4, 4) => self.actual = value,
-            _ => bus.misstep("BAL-ACTUAL", format!("write of {width} bytes at {offset:#x} of device config")),
+        let whole = (offset, width) == (4, 4);
+        if !whole {
+            bus.misstep("BAL-ACTUAL", format!("write of {width} bytes at {offset:#x} of device config"));
+        }
+        match self.behaviour.quirks.actual {
+            ActualWrites::Any if (4..8).contains(&offset) => {
+                let (shift, mask) = (8 * (offset - 4), u64::from(u32::MAX >> (32 - 8 * u32::from(width))));
+                let kept = u64::from(self.actual) & !(mask << shift);
+                self.actual = (kept | (u64::from(value) & mask) << shift) as u32;
+            }
+            ActualWrites::Whole if whole => self.actual = value,
+            _ => {}
         }
     }
 

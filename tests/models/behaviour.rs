@@ -1,6 +1,7 @@
 //! The habits of a device: what it offers, how fast it is, and in what way it misbehaves.
 
 use super::layout::{Capability, Layout};
+use super::quirks::Quirks;
 use super::schedule::Schedule;
 
 /// Feature bits by number (virtio 1.4, 5.5.3 and 6).
@@ -83,10 +84,8 @@ pub struct Behaviour {
     /// The most nanoseconds that an interrupt takes to arrive; the schedule chooses.
     pub interrupt_delay: u64,
     pub schedule: Schedule,
-    /// Longest descriptor that is served.
-    pub longest_descriptor: u32,
-    /// Whether a descriptor that is too long is never completed (Firecracker) or completed unserved (Cloud Hypervisor).
-    pub loses_long: bool,
+    /// What it does otherwise than the specification says, or that this leaves open.
+    pub quirks: Quirks,
 
     /// The device status before the driver first resets it.
     pub first_status: u8,
@@ -151,8 +150,7 @@ impl Behaviour {
             service: 0,
             interrupt_delay: 0,
             schedule: Schedule::default(),
-            longest_descriptor: 1024,
-            loses_long: true,
+            quirks: Quirks::NONE,
             first_status: 0x0f,
             reset_time: 20_000,
             queue_reset_time: 20_000,
@@ -173,104 +171,6 @@ impl Behaviour {
             size_lie: None,
             notify_off: None,
         }
-    }
-
-    /// QEMU 7.2: transitional id, no MSI-X, each kick handled before its store returns.
-    pub fn qemu_7_2() -> Self {
-        Self {
-            device_id: 0x1002,
-            revision: 0,
-            features: feature::VERSION_1
-                | feature::EVENT_IDX
-                | feature::INDIRECT_DESC
-                | feature::RING_RESET
-                | feature::STATS_VQ
-                | feature::PAGE_POISON,
-            numbering: Numbering::Dense,
-            queue_size: 128,
-            handling: Handling::AtOnce,
-            longest_descriptor: u32::MAX,
-            first_status: 0,
-            reset_time: 0,
-            queue_reset_time: 0,
-            ..Self::letter()
-        }
-        .with_vectors(None)
-    }
-
-    /// QEMU 10.0 with this `vectors=`; kicks are handled in its main loop.
-    pub fn qemu_10(vectors: u16) -> Self {
-        let vectors = if vectors == 0 { None } else { Some(vectors) };
-        Self { handling: Handling::Later(50_000), layout: Layout::qemu(true), ..Self::qemu_7_2() }.with_vectors(vectors)
-    }
-
-    /// Cloud Hypervisor: one BAR, a vector more than queues, descriptors over 1024 bytes skipped.
-    pub fn cloud_hypervisor() -> Self {
-        Self {
-            device_id: 0x1045,
-            revision: 1,
-            features: feature::VERSION_1
-                | feature::EVENT_IDX
-                | feature::DEFLATE_ON_OOM
-                | feature::STATS_VQ
-                | feature::PAGE_REPORTING,
-            layout: Layout::cloud_hypervisor(),
-            vectors: Some(5),
-            longest_descriptor: 1024,
-            loses_long: false,
-            ..Self::qemu_10(2)
-        }
-    }
-
-    /// Firecracker over PCI: descriptors over 256 PFNs are never completed.
-    pub fn firecracker() -> Self {
-        Self {
-            features: feature::VERSION_1
-                | feature::EVENT_IDX
-                | feature::DEFLATE_ON_OOM
-                | feature::STATS_VQ
-                | feature::FREE_PAGE_HINT
-                | feature::PAGE_REPORTING,
-            queue_size: 256,
-            vectors: Some(6),
-            loses_long: true,
-            ..Self::cloud_hypervisor()
-        }
-    }
-
-    /// crosvm: a 32-bit BAR, bits 6 and 7 with a meaning of its own.
-    pub fn crosvm() -> Self {
-        Self {
-            features: feature::VERSION_1
-                | feature::EVENT_IDX
-                | feature::MUST_TELL_HOST
-                | feature::STATS_VQ
-                | feature::DEFLATE_ON_OOM
-                | 1 << 6
-                | 1 << 7,
-            layout: Layout::crosvm(),
-            ..Self::cloud_hypervisor()
-        }
-    }
-
-    /// Each device that a VMM people use has, by name; and the same with packed rings, whether that VMM has them or not.
-    pub fn every_vmm() -> Vec<(String, Self)> {
-        let split = Self::every_split_vmm().into_iter().map(|(name, behaviour)| (name.to_string(), behaviour));
-        let packed = Self::every_split_vmm().into_iter().map(|(name, b)| (format!("{name}, packed"), b.packed()));
-        split.chain(packed).collect()
-    }
-
-    fn every_split_vmm() -> Vec<(&'static str, Self)> {
-        vec![
-            ("letter", Self::letter()),
-            ("QEMU 7.2", Self::qemu_7_2()),
-            ("QEMU 10, vectors=6", Self::qemu_10(6)),
-            ("QEMU 10, vectors=2", Self::qemu_10(2)),
-            ("QEMU 10, vectors=0", Self::qemu_10(0)),
-            ("Cloud Hypervisor", Self::cloud_hypervisor()),
-            ("Firecracker", Self::firecracker()),
-            ("crosvm", Self::crosvm()),
-        ]
     }
 
     /// The same device with a legacy interface besides its modern one. Its layout is QEMU's.

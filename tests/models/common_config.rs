@@ -441,6 +441,8 @@ impl CommonConfig {
             Purpose::Statistics => 1,
             Purpose::Hint => 3,
             Purpose::Reporting => 5,
+            // crosvm's, of which no driver but its own knows.
+            Purpose::Own => 7,
             _ => return,
         };
         if accepted & 1 << bit == 0 {

@@ -21,9 +21,11 @@ mod packed;
 mod pages;
 mod platform;
 mod queue;
+mod quirks;
 mod ram;
 mod requests;
 mod schedule;
+mod vmm;
 
 pub use balloon::Balloon;
 pub use behaviour::{Behaviour, Handling, Lie, feature};

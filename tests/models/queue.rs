@@ -24,6 +24,8 @@ pub enum Purpose {
     Statistics,
     Hint,
     Reporting,
+    /// Something of the VMM's own.
+    Own,
     /// A gap in the numbering.
     Missing,
 }

@@ -4,7 +4,7 @@ use super::balloon::{Balloon, Statistic};
 use super::behaviour::{Behaviour, Handling, Numbering, feature};
 use super::bus::Bus;
 use super::common_config::config_data;
-use super::pages::{finish_reported, pfns, reported, take_deflated, take_inflated, take_reported};
+use super::pages::{finish_reported, reported, take_deflated, take_inflated, take_reported};
 use super::queue::{INDIRECT, Purpose, QueueModel, Request};
 use super::ram::HostSide;
 
@@ -72,10 +72,11 @@ impl Balloon {
     fn handle_kick(&mut self, index: u16, bus: &mut Bus) {
         let queue = &mut self.common.queues[usize::from(index)];
         queue.kicked = None;
-        if !queue.enabled || !self.config.bus_master() {
+        let purpose = queue.purpose;
+        let ignored = self.behaviour.quirks.ignores_inflate && matches!(purpose, Purpose::Inflate | Purpose::Deflate);
+        if !queue.enabled || !self.config.bus_master() || ignored {
             return;
         }
-        let purpose = queue.purpose;
         for mut request in queue.take_available(bus) {
             request.due = bus.now + self.behaviour.schedule.below(self.behaviour.service + 1);
             match purpose {
@@ -120,21 +121,23 @@ impl Balloon {
 
     /// Takes an inflate or deflate request: checks it and marks its frames.
     fn take_pfns(&mut self, index: u16, request: Request, bus: &mut Bus) {
-        let longest = request.chain.iter().map(|(_, d)| d.length).max().unwrap_or(0);
-        if longest > self.behaviour.longest_descriptor || request.chain.len() > 1 && self.behaviour.loses_long {
+        let quirks = self.behaviour.quirks;
+        let whole = quirks.serves(&request);
+        if whole != Some(true) {
             self.skipped += 1;
-            bus.misstep("BAL-LONG", format!("{} descriptors, the longest of {longest} bytes", request.chain.len()));
-            if self.behaviour.loses_long {
-                return;
-            }
+            bus.misstep("BAL-LONG", format!("a chain that is not served: {:?}", request.chain));
+        }
+        if whole.is_none() {
+            return;
         }
         if request.bytes.is_empty() || !request.bytes.len().is_multiple_of(4) {
             bus.misstep("BAL-PFNS", format!("PFN array of {} bytes", request.bytes.len()));
         }
         self.tables += u64::from(request.chain[0].1.flags & INDIRECT != 0);
         let inflating = self.queue(index).purpose == Purpose::Inflate;
-        let list = pfns(&request);
+        let list = quirks.pfns(&request);
         self.largest_request = self.largest_request.max(list.len());
+        self.discards += if inflating { quirks.discards(&list) } else { 0 };
         for pfn in list {
             if inflating { take_inflated(pfn, bus) } else { take_deflated(pfn, bus) }
         }
@@ -177,7 +180,7 @@ impl Balloon {
             reported(request).0.into_iter().for_each(|pfn| finish_reported(pfn, bus));
         }
         if let Some(side) = after {
-            for pfn in pfns(request) {
+            for pfn in self.behaviour.quirks.pfns(request) {
                 bus.ram.set_host_side(pfn, side);
             }
         }
@@ -259,8 +262,8 @@ pub(super) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
     let size = behaviour.queue_size;
     let optional = [
         (Purpose::Statistics, size, offered(feature::STATS_VQ)),
-        (Purpose::Hint, size, offered(feature::FREE_PAGE_HINT)),
-        (Purpose::Reporting, 32, offered(feature::PAGE_REPORTING)),
+        (Purpose::Hint, behaviour.quirks.hint_size, offered(feature::FREE_PAGE_HINT)),
+        (Purpose::Reporting, behaviour.quirks.reporting_size, offered(feature::PAGE_REPORTING)),
     ];
     let mut purposes = vec![(Purpose::Inflate, size), (Purpose::Deflate, size)];
     for (purpose, size, present) in optional {
@@ -269,6 +272,10 @@ pub(super) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
             (false, Numbering::Fixed) => purposes.push((Purpose::Missing, 1)),
             (false, Numbering::Dense) => {}
         }
+    }
+    // Beside one for reporting nobody but its own driver could tell which is which; crosvm has no such pair.
+    if behaviour.quirks.own_queue && !offered(feature::PAGE_REPORTING) {
+        purposes.push((Purpose::Own, size));
     }
     purposes.into_iter().enumerate().map(|(i, (purpose, size))| QueueModel::new(i as u16, purpose, size)).collect()
 }

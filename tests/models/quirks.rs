@@ -1,0 +1,106 @@
+//! What devices do otherwise than the specification says, or that it leaves open.
+
+use super::queue::{INDIRECT, Request, WRITE};
+
+/// The quirks of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quirks {
+    /// Longest descriptor that is served.
+    pub longest_descriptor: u32,
+    /// What becomes of a longer one.
+    pub long: Long,
+    /// Only the head of a chain is read.
+    pub head_only: bool,
+    /// How the host discards the frames of a request.
+    pub discards: Discards,
+    /// How `actual` can be written.
+    pub actual: ActualWrites,
+    /// Nobody takes anything off the inflate queue.
+    pub ignores_inflate: bool,
+    /// Sizes of the hint and the reporting queue; inflate, deflate and statistics have one size.
+    pub hint_size: u16,
+    pub reporting_size: u16,
+    /// There is a queue of a feature of the VMM's own, behind all others.
+    pub own_queue: bool,
+}
+
+/// What becomes of a descriptor that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Long {
+    /// It is passed over, and the request completed.
+    Skipped,
+    /// Its request is never completed.
+    Lost,
+}
+
+/// How the frames of a request are discarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discards {
+    /// One by one.
+    Each,
+    /// Those that follow each other in the request together.
+    Adjacent,
+    /// The request is sorted first.
+    Sorted,
+}
+
+/// How `actual` can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActualWrites {
+    /// In any pieces.
+    Any,
+    /// In one store of four bytes; others are dropped.
+    Whole,
+    /// It cannot.
+    Ignored,
+}
+
+impl Quirks {
+    /// A device without any: it serves what it must, and takes `actual` in no other way than it has to.
+    pub const NONE: Self = Self {
+        longest_descriptor: 1024,
+        long: Long::Lost,
+        head_only: false,
+        discards: Discards::Each,
+        actual: ActualWrites::Whole,
+        ignores_inflate: false,
+        hint_size: 64,
+        reporting_size: 32,
+        own_queue: false,
+    };
+
+    /// Whether all of a request is served; `None` if it is never completed.
+    pub fn serves(&self, request: &Request) -> Option<bool> {
+        let buffers = request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0);
+        let longest = buffers.map(|(_, d)| d.length).max().unwrap_or(0);
+        let (long, cut) = (longest > self.longest_descriptor, self.head_only && request.chain.len() > 1);
+        if long && self.long == Long::Lost { None } else { Some(!long && !cut) }
+    }
+
+    /// The frame numbers that the device takes of a request.
+    pub fn pfns(&self, request: &Request) -> Vec<u32> {
+        let readable = request.chain.iter().filter(|(_, d)| d.flags & (WRITE | INDIRECT) == 0);
+        let (mut taken, mut at) = (Vec::new(), 0);
+        for (position, (_, descriptor)) in readable.enumerate() {
+            let end = at + descriptor.length as usize;
+            let bytes = request.bytes.get(at..end).unwrap_or(&[]);
+            at = end;
+            if descriptor.length <= self.longest_descriptor && (position == 0 || !self.head_only) {
+                taken.extend(bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])));
+            }
+        }
+        taken
+    }
+
+    /// How many discards the host makes of these frames.
+    pub fn discards(&self, pfns: &[u32]) -> u64 {
+        let mut pfns = pfns.to_vec();
+        match self.discards {
+            Discards::Each => return pfns.len() as u64,
+            Discards::Adjacent => {}
+            Discards::Sorted => pfns.sort_unstable(),
+        }
+        let breaks = pfns.windows(2).filter(|pair| pair[1] != pair[0].wrapping_add(1)).count();
+        if pfns.is_empty() { 0 } else { breaks as u64 + 1 }
+    }
+}

@@ -1,0 +1,32 @@
+//! The devices of VMMs that people use, each with its habits and quirks.
+
+mod cloud_hypervisor;
+mod crosvm;
+mod firecracker;
+mod libkrun;
+mod qemu;
+
+use super::behaviour::Behaviour;
+
+impl Behaviour {
+    /// Each device that a VMM people use has, by name; and the same with packed rings, whether that VMM has them or not.
+    /// libkrun's is not among them: it takes no frames.
+    pub fn every_vmm() -> Vec<(String, Self)> {
+        let split = Self::every_split_vmm().into_iter().map(|(name, behaviour)| (name.to_string(), behaviour));
+        let packed = Self::every_split_vmm().into_iter().map(|(name, b)| (format!("{name}, packed"), b.packed()));
+        split.chain(packed).collect()
+    }
+
+    fn every_split_vmm() -> Vec<(&'static str, Self)> {
+        vec![
+            ("letter", Self::letter()),
+            ("QEMU 7.2", Self::qemu_7_2()),
+            ("QEMU 10, vectors=6", Self::qemu_10(6)),
+            ("QEMU 10, vectors=2", Self::qemu_10(2)),
+            ("QEMU 10, vectors=0", Self::qemu_10(0)),
+            ("Cloud Hypervisor", Self::cloud_hypervisor()),
+            ("Firecracker", Self::firecracker()),
+            ("crosvm", Self::crosvm()),
+        ]
+    }
+}

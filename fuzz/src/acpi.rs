@@ -1,0 +1,331 @@
+//! What firmware says: ACPI tables with right checksums around any contents, and with wrong ones.
+
+use std::collections::BTreeSet;
+
+use arbitrary::Arbitrary;
+use ballonet::acpi::{Acpi, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, Signature, SleepType, TableState, Tables};
+use ballonet::boot::{MemoryImage, PhysicalMemory};
+use ballonet::memory::PhysAddr;
+
+/// Where firmware's memory begins: at the area in which root pointers are looked for.
+const BASE: u64 = 0xe_0000;
+/// Where in it tables are; the root pointer is at its beginning.
+const TABLES: usize = 0x40;
+const HEADER: usize = 36;
+
+/// Firmware.
+#[derive(Debug, Arbitrary)]
+pub enum Firmware<'a> {
+    /// A root pointer and tables.
+    Tables(Root<'a>),
+    /// The contents of a table, parsed as each kind.
+    Contents(&'a [u8]),
+}
+
+/// A root pointer with what hangs off it.
+#[derive(Debug, Arbitrary)]
+pub struct Root<'a> {
+    revision: u8,
+    /// Whether there are the two root tables.
+    rsdt: bool,
+    xsdt: bool,
+    /// Pointers of the root tables that are no table's.
+    strays: Vec<u64>,
+    tables: Vec<Table<'a>>,
+    /// Bytes changed in the end.
+    damage: Vec<(u16, u8)>,
+}
+
+/// A table.
+#[derive(Debug, Arbitrary)]
+pub struct Table<'a> {
+    contents: Contents<'a>,
+    revision: u8,
+    /// The length that the header gives instead of the true one.
+    length: Option<u32>,
+    /// What the checksum is off by.
+    error: u8,
+}
+
+/// What is in a table.
+#[derive(Debug, Arbitrary)]
+pub enum Contents<'a> {
+    /// Interrupt controllers: address, flags, entries of a kind, with their length if it is not the true one.
+    Madt(u32, u32, Vec<(u8, Option<u8>, &'a [u8])>),
+    /// Configuration space: address, segment, first and last bus.
+    Mcfg(Vec<(u64, u16, u8, u8)>),
+    /// Fixed hardware; the DSDT is the table with this number, or at any address.
+    Fadt {
+        dsdt: Option<u8>,
+        fields: &'a [u8],
+    },
+    Hpet(&'a [u8]),
+    Aml {
+        secondary: bool,
+        pieces: Vec<Aml<'a>>,
+    },
+    Other([u8; 4], &'a [u8]),
+}
+
+/// Pieces of AML.
+#[derive(Debug, Arbitrary)]
+pub enum Aml<'a> {
+    Bytes(&'a [u8]),
+    /// `Name (_S5, Package () { … })`.
+    SoftOff(u8, &'a [u8]),
+    /// `Name (_CRS, Buffer () { … })`, of windows: tag, kind, flags, first and last address.
+    Resources(Vec<(u8, u8, u8, u64, u64)>),
+    /// `Method (_CBA) { Return (…) }`.
+    BaseAddress(u32),
+}
+
+/// Reads it all and checks what is made of it.
+pub fn run(firmware: &Firmware<'_>) {
+    match firmware {
+        Firmware::Tables(root) => read(&root.image()),
+        Firmware::Contents(bytes) => parse(bytes),
+    }
+}
+
+fn parse(bytes: &[u8]) {
+    let _ = Rsdp::parse(bytes).map_err(|error| drop(error.to_string()));
+    let _ = Madt::parse(bytes).map(|madt| check_madt(&madt, bytes.len()));
+    let _ = Mcfg::parse(bytes).map(|mcfg| check_mcfg(&mcfg));
+    let _ = Fadt::parse(bytes).map(|fadt| fadt.allows_msi());
+    let _ = Hpet::parse(bytes).map_err(|error| drop(error.to_string()));
+    let _ = SleepType::find_soft_off(bytes).map(check_soft_off);
+    let _ = HostBridge::scan(bytes).map(|bridge| check_bridge(&bridge));
+}
+
+fn read(image: &[u8]) {
+    let base = PhysAddr::new(BASE).expect("below 2^52");
+    let memory = MemoryImage::new(base, image);
+    let found = Rsdp::search_bios(&memory);
+    let acpi = match Acpi::read(&memory, found.unwrap_or(base)) {
+        Ok(acpi) => acpi,
+        Err(error) => {
+            assert!(found.is_none(), "{error}, though it was found");
+            return;
+        }
+    };
+    check_tables(&acpi.tables, &memory);
+    let entries = Tables::MOST + acpi.madt.as_ref().map_or(0, |madt| madt.flaws().len());
+    let entries = entries + acpi.mcfg.as_ref().map_or(0, |mcfg| mcfg.flaws().len());
+    // The DSDT; root tables; and what is wrong with the root table.
+    assert!(acpi.problems.len() <= entries + 8, "{} problems", acpi.problems.len());
+    for problem in &acpi.problems {
+        expect_printable(&problem.to_string());
+    }
+    let length = image.len();
+    acpi.madt.iter().for_each(|madt| check_madt(madt, length));
+    acpi.mcfg.iter().for_each(check_mcfg);
+    acpi.soft_off.into_iter().for_each(check_soft_off);
+    acpi.host_bridge.iter().for_each(check_bridge);
+}
+
+/// Nothing that goes to a terminal may hold what would command it.
+fn expect_printable(text: &str) {
+    assert!(!text.is_empty() && !text.contains(|c: char| c.is_ascii_control()), "{text:?}");
+}
+
+fn check_tables(tables: &Tables, memory: &MemoryImage<'_>) {
+    assert!(tables.iter().count() <= Tables::MOST + 1);
+    let mut single = BTreeSet::new();
+    let mut addresses = BTreeSet::new();
+    for table in tables.iter() {
+        expect_printable(&table.to_string());
+        assert!(addresses.insert(table.address), "{table} comes twice");
+        if table.state != TableState::Good {
+            continue;
+        }
+        let header = table.header.expect("a table that is used has a header");
+        let mut bytes = vec![0; header.length as usize];
+        let start = PhysAddr::new(table.address).expect("a table that is used has an address");
+        memory.read(start, &mut bytes).expect("a table that is used can be read");
+        assert_eq!(bytes.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0, "{table}");
+        let kinds = [Signature::MADT, Signature::MCFG, Signature::FADT, Signature::HPET, Signature::DSDT];
+        if kinds.contains(&header.signature) {
+            assert!(single.insert(header.signature.0), "{table} is used, and another");
+        }
+    }
+}
+
+fn check_madt(madt: &Madt, length: usize) {
+    let entries = madt.processors().len() + madt.io_apics().len() + madt.nmi_sources().len() + madt.local_nmis().len();
+    // No entry is shorter than two bytes.
+    assert!(entries + madt.flaws().len() <= length / 2 + 1);
+    for irq in 0..=u8::MAX {
+        let _ = (madt.isa_irq(irq), madt.sci(u16::from(irq) << 4));
+    }
+    let _ = (madt.local_apic_address(), madt.has_8259());
+}
+
+fn check_mcfg(mcfg: &Mcfg) {
+    for region in mcfg.regions() {
+        assert!(region.first_bus() <= region.last_bus());
+        for bus in 0..=u8::MAX {
+            let inside = (region.first_bus()..=region.last_bus()).contains(&bus);
+            let address = region.bus_address(bus);
+            assert_eq!(address.is_some(), inside);
+            assert!(address.is_none_or(|address| region.range().contains(address)));
+        }
+        assert_eq!(
+            mcfg.region(region.segment(), region.first_bus()).map(|found| found.segment()),
+            Some(region.segment())
+        );
+    }
+}
+
+fn check_soft_off(kind: SleepType) {
+    assert!(kind.a < 8 && kind.b < 8);
+}
+
+fn check_bridge(bridge: &HostBridge) {
+    assert!(bridge.buses.0 <= bridge.buses.1);
+    assert!(bridge.memory.len() <= 32 && bridge.ports.len() <= 32);
+    assert!(bridge.ports.iter().all(|(first, last)| first <= last));
+    assert!(bridge.ecam.is_none_or(|base| base.as_u64() != 0 && base.as_u64().is_multiple_of(1 << 20)));
+}
+
+impl Root<'_> {
+    fn image(&self) -> Vec<u8> {
+        let mut image = vec![0; TABLES];
+        let mut addresses: Vec<u64> = Vec::new();
+        for table in self.tables.iter().take(64) {
+            addresses.push(BASE + image.len() as u64);
+            let start = image.len();
+            image.extend(table.bytes(&addresses, start));
+            image.resize(image.len().next_multiple_of(16), 0);
+        }
+        addresses.extend(self.strays.iter().take(1024));
+        let mut root = |present: bool, signature: &[u8; 4], width: usize| -> u64 {
+            if !present {
+                return 0;
+            }
+            let pointers: Vec<u8> =
+                addresses.iter().flat_map(|address| address.to_le_bytes()[..width].to_vec()).collect();
+            let at = image.len();
+            image.extend(finish(*signature, 1, &pointers, None, 0));
+            BASE + at as u64
+        };
+        let (rsdt, xsdt) = (root(self.rsdt, b"RSDT", 4), root(self.xsdt, b"XSDT", 8));
+        let pointer = self.pointer(rsdt as u32, xsdt);
+        image[..36].copy_from_slice(&pointer);
+        for (at, value) in &self.damage {
+            let at = usize::from(*at) % image.len();
+            image[at] = *value;
+        }
+        image
+    }
+
+    fn pointer(&self, rsdt: u32, xsdt: u64) -> [u8; 36] {
+        let mut bytes = [0; 36];
+        bytes[..8].copy_from_slice(b"RSD PTR ");
+        bytes[15] = self.revision;
+        bytes[16..20].copy_from_slice(&rsdt.to_le_bytes());
+        bytes[20] = 36;
+        bytes[24..32].copy_from_slice(&xsdt.to_le_bytes());
+        bytes[8] = balance(&bytes[..20]);
+        bytes[32] = balance(&bytes);
+        bytes
+    }
+}
+
+/// What makes the sum of all bytes zero.
+fn balance(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte))
+}
+
+/// A table with its header.
+fn finish(signature: [u8; 4], revision: u8, contents: &[u8], length: Option<u32>, error: u8) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER];
+    bytes.extend(contents);
+    let length = length.unwrap_or(bytes.len() as u32);
+    bytes[..4].copy_from_slice(&signature);
+    bytes[4..8].copy_from_slice(&length.to_le_bytes());
+    bytes[8] = revision;
+    let summed = bytes.len().min(length as usize).max(10);
+    bytes[9] = balance(&bytes[..summed]).wrapping_add(error);
+    bytes
+}
+
+impl Table<'_> {
+    /// The bytes; `addresses` are those of the tables so far, this one the last.
+    fn bytes(&self, addresses: &[u64], start: usize) -> Vec<u8> {
+        let (signature, contents) = self.contents.bytes(addresses);
+        let contents = contents.get(..0x1000).unwrap_or(&contents);
+        debug_assert!(start >= TABLES);
+        finish(signature, self.revision, contents, self.length, self.error)
+    }
+}
+
+impl Contents<'_> {
+    fn bytes(&self, addresses: &[u64]) -> ([u8; 4], Vec<u8>) {
+        match self {
+            Self::Madt(address, flags, entries) => {
+                let mut bytes = [address.to_le_bytes(), flags.to_le_bytes()].concat();
+                for (kind, length, body) in entries {
+                    bytes.extend([*kind, length.unwrap_or((body.len() as u8).wrapping_add(2))]);
+                    bytes.extend(*body);
+                }
+                (*b"APIC", bytes)
+            }
+            Self::Mcfg(regions) => {
+                let mut bytes = vec![0; 8];
+                for (address, segment, first, last) in regions {
+                    bytes.extend(address.to_le_bytes());
+                    bytes.extend(segment.to_le_bytes());
+                    bytes.extend([*first, *last, 0, 0, 0, 0]);
+                }
+                (*b"MCFG", bytes)
+            }
+            Self::Fadt { dsdt, fields } => {
+                let mut bytes = fields.to_vec();
+                if let Some(address) = dsdt.and_then(|table| addresses.get(usize::from(table)))
+                    && let Some(field) = bytes.get_mut(4..8)
+                {
+                    field.copy_from_slice(&address.to_le_bytes()[..4]);
+                }
+                (*b"FACP", bytes)
+            }
+            Self::Hpet(bytes) => (*b"HPET", bytes.to_vec()),
+            Self::Aml { secondary, pieces } => {
+                let signature = if *secondary { *b"SSDT" } else { *b"DSDT" };
+                (signature, pieces.iter().flat_map(Aml::bytes).collect())
+            }
+            Self::Other(signature, bytes) => (*signature, bytes.to_vec()),
+        }
+    }
+}
+
+impl Aml<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes.to_vec(),
+            Self::SoftOff(count, elements) => {
+                [b"\x08_S5_\x12", &[(elements.len() as u8 & 0x3f).wrapping_add(2), *count][..], elements].concat()
+            }
+            Self::Resources(windows) => resources(windows),
+            Self::BaseAddress(base) => [b"\x14\x0c_CBA\x00\xa4\x0c", &base.to_le_bytes()[..]].concat(),
+        }
+    }
+}
+
+fn resources(windows: &[(u8, u8, u8, u64, u64)]) -> Vec<u8> {
+    let mut contents = Vec::new();
+    for (tag, kind, flags, first, last) in windows.iter().take(48) {
+        let (tag, width) = [(0x88, 2), (0x87, 4), (0x8a, 8), (*tag, 1)][usize::from(*tag) % 4];
+        let mut body = vec![*kind % 4, *flags, 0];
+        let length = last.wrapping_sub(*first).wrapping_add(1);
+        for value in [0, *first, *last, 0, length] {
+            body.extend(&value.to_le_bytes()[..width]);
+        }
+        contents.extend([tag, body.len() as u8, 0]);
+        contents.extend(body);
+    }
+    contents.extend([0x79, 0]);
+    let inner = [&[0x0b][..], &(contents.len() as u16).to_le_bytes(), &contents].concat();
+    let length = inner.len() + 2;
+    let head = [0x40 | (length & 0xf) as u8, (length >> 4) as u8];
+    [b"\x08_CRS\x11", &head[..], &inner].concat()
+}

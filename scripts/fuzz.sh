@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Runs the fuzz targets (fuzz/README.md): first over the corpus that is kept, then on from it for a while.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  cat <<END
+Usage: scripts/fuzz.sh [--seconds N] [--jobs N] [--save] [TARGET...]
+
+Runs each TARGET, or all of them: replays its corpus, then fuzzes for N seconds (15).
+  --jobs N   targets at a time (one for each CPU)
+  --save     afterwards packs what reaches something new, made as small as can be, into fuzz/corpus
+  --list     only names the targets
+
+An input that fails is left in fuzz/artifacts, and the status is 1.
+END
+}
+
+fail() {
+  echo "fuzz.sh: $1" >&2
+  exit 2
+}
+
+targets() { sed -n 's|^path = "fuzz_targets/\(.*\)\.rs"$|\1|p' fuzz/Cargo.toml; }
+
+number() { [[ ${2-} =~ ^[1-9][0-9]*$ ]] || fail "$1 takes a number, not \`${2-}\`"; }
+
+seconds=15 jobs=$(nproc) save=
+chosen=()
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --seconds) number "$@"; seconds=$2; shift ;;
+    --jobs) number "$@"; jobs=$2; shift ;;
+    --save) save=1 ;;
+    --list) targets; exit ;;
+    -h | --help) usage; exit ;;
+    -*) usage >&2; fail "there is no option $1" ;;
+    *) targets | grep -qx -- "$1" || fail "there is no target $1; there are: $(targets | xargs)"; chosen+=("$1") ;;
+  esac
+  shift
+done
+[[ ${#chosen[@]} -gt 0 ]] || mapfile -t chosen < <(targets)
+
+readonly triple=x86_64-unknown-linux-gnu
+readonly folder=${CARGO_TARGET_DIR:-target}/fuzz
+readonly programs=$folder/$triple/release
+
+# What `cargo fuzz build --sanitizer none` does, by cargo alone. The flags tell LLVM to count edges and to show the fuzzer
+# what is compared; they are for the target only, hence --target.
+build() {
+  local flags=(
+    --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module
+    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+  )
+  RUSTFLAGS="${flags[*]}" cargo build --locked --release --manifest-path fuzz/Cargo.toml --target "$triple" \
+    --target-dir "$folder"
+}
+
+# Gives a target its corpus: fuzz/corpus/TARGET, which git does not know, from the pack that it does.
+unpack() {
+  mkdir -p "fuzz/corpus/$1" "fuzz/artifacts/$1"
+  [[ ! -f fuzz/corpus/$1.tar.gz ]] || tar -xzf "fuzz/corpus/$1.tar.gz" -C "fuzz/corpus/$1"
+}
+
+pack() {
+  local smallest
+  smallest=$(mktemp -d)
+  "$programs/$1" -merge=1 -max_len=512 "$smallest" "fuzz/corpus/$1" >"$folder/$1.merge.log" 2>&1 || return
+  tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf - -C "$smallest" . | gzip -9n >"fuzz/corpus/$1.tar.gz"
+  rm -r "$smallest"
+}
+
+# Replays the corpus of a target, which has to work as it stands, and goes on from there.
+run() {
+  local log=$folder/$1.log corpus=fuzz/corpus/$1
+  local limits=(-timeout=20 -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$1/" -print_final_stats=1)
+  "$programs/$1" "${limits[@]}" -runs=0 "$corpus" >"$log" 2>&1 &&
+    "$programs/$1" "${limits[@]}" -max_total_time="$seconds" "$corpus" >"$log" 2>&1
+}
+
+# A row of the table at the end, and on a failure what there is to know about it.
+report() {
+  local log=$folder/$1.log executions edges
+  executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+  edges=$(grep -a 'cov: ' "$log" | sed -n '$s/.*cov: \([0-9]*\).*/\1/p')
+  printf '%-14s %12s executions %6s edges  %s\n' "$1" "${executions:-?}" "${edges:-?}" "$2"
+  [[ $2 != FAILED ]] || grep -a -A 3 -E 'panicked at|ERROR|Test unit written' "$log" | sed 's/^/    /'
+}
+
+build
+status=0
+for target in "${chosen[@]}"; do
+  unpack "$target"
+  while [[ $(jobs -rp | wc -l) -ge $jobs ]]; do wait -n || true; done
+  { run "$target" && echo ok || echo FAILED; } >"$folder/$target.outcome" &
+done
+wait
+for target in "${chosen[@]}"; do
+  outcome=$(<"$folder/$target.outcome")
+  [[ $outcome == ok ]] || status=1
+  report "$target" "$outcome"
+  [[ -z $save || $outcome != ok ]] || pack "$target"
+done
+exit "$status"

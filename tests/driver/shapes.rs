@@ -10,7 +10,7 @@ use crate::models::{Balloon, Behaviour};
 
 /// A device that takes requests of any shape.
 fn device() -> Behaviour {
-    Behaviour { loses_long: false, ..Behaviour::letter() }
+    Behaviour::letter()
 }
 
 fn shape(frames: u16, descriptors: u16) -> RequestShape {

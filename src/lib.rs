@@ -10,6 +10,7 @@ extern crate alloc;
 
 pub mod acpi;
 pub mod balloon;
+pub mod bench;
 pub mod boot;
 pub mod console;
 #[cfg(feature = "machine")]

@@ -6,6 +6,8 @@ extern crate alloc;
 
 #[path = "kernel/balloons.rs"]
 mod balloons;
+#[path = "kernel/bench.rs"]
+mod bench;
 #[path = "kernel/console.rs"]
 mod console;
 #[path = "kernel/devices.rs"]
@@ -16,7 +18,7 @@ mod held;
 mod symbols;
 
 use ballonet::boot::{Mode, Options};
-use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, timer};
+use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, power, timer};
 use ballonet::pci::Tree;
 use log::{info, warn};
 
@@ -31,6 +33,10 @@ fn main(entry: Entry) -> ! {
     refuse_what_is_not_there(&machine.options());
     let verbose = machine.options().verbose;
     let tree = devices::discover(&mut machine, verbose);
+    if machine.options().mode == Mode::Bench {
+        let status = bench::run(&mut machine, &tree);
+        power::exit(status);
+    }
     let mut balloons = Balloons::start(&mut machine, &tree);
     balloons.serve(&mut machine);
     balloons.announce();
@@ -45,7 +51,7 @@ fn main(entry: Entry) -> ! {
 
 /// Names the choices on the command line that this version does not have.
 fn refuse_what_is_not_there(options: &Options<'_>) {
-    if options.mode != Mode::Serve {
+    if options.mode == Mode::Check {
         warn!("command line: mode `{}` is not built in; the kernel serves", options.mode);
     }
 }

@@ -33,6 +33,33 @@ const POLL_BUSY: u64 = 100_000;
 /// and have no way to say so.
 const STALL: u64 = 1_000_000_000;
 
+/// What the kernel's options say of the driver of balloon `number`.
+pub fn driver_options(options: &boot::Options<'_>, number: usize) -> Options {
+    let mut driver = Options::new(format!("virtio{number}"));
+    driver.transport = match options.transport {
+        TransportChoice::Auto => None,
+        TransportChoice::Modern => Some(TransportKind::Modern),
+        TransportChoice::Legacy => Some(TransportKind::Legacy),
+    };
+    driver.interrupts = match options.irq {
+        IrqChoice::Auto => None,
+        IrqChoice::Msix => Some(InterruptMode::PerQueue),
+        IrqChoice::MsixShared => Some(InterruptMode::Shared),
+        IrqChoice::Intx => Some(InterruptMode::Line),
+        IrqChoice::Poll => Some(InterruptMode::Polling),
+    };
+    driver.ring = match options.ring {
+        RingChoice::Auto => None,
+        RingChoice::Split => Some(RingFormat::Split),
+        RingChoice::Packed => Some(RingFormat::Packed),
+    };
+    driver.declined = Features::from_bits_retain(options.declined_features);
+    driver.reporting = report_policy(options);
+    driver.shape = options.request;
+    driver.queue_size = options.queue_size.unwrap_or(driver.queue_size);
+    driver
+}
+
 /// One balloon, and what is being told of it.
 pub struct Served {
     balloon: Balloon<Machine>,
@@ -60,28 +87,7 @@ pub struct Balloons {
 impl Balloons {
     /// Starts a driver for every balloon on PCI.
     pub fn start(machine: &mut Machine, tree: &Tree) -> Self {
-        let options = machine.options();
-        let interrupts = match options.irq {
-            IrqChoice::Auto => None,
-            IrqChoice::Msix => Some(InterruptMode::PerQueue),
-            IrqChoice::MsixShared => Some(InterruptMode::Shared),
-            IrqChoice::Intx => Some(InterruptMode::Line),
-            IrqChoice::Poll => Some(InterruptMode::Polling),
-        };
-        let transport = match options.transport {
-            TransportChoice::Auto => None,
-            TransportChoice::Modern => Some(TransportKind::Modern),
-            TransportChoice::Legacy => Some(TransportKind::Legacy),
-        };
-        let ring = match options.ring {
-            RingChoice::Auto => None,
-            RingChoice::Split => Some(RingFormat::Split),
-            RingChoice::Packed => Some(RingFormat::Packed),
-        };
-        let declined = Features::from_bits_retain(options.declined_features);
-        let reporting = report_policy(&options);
-        let (shape, queue_size) = (options.request, options.queue_size);
-        let ansi = options.term == boot::Terminal::Ansi;
+        let ansi = machine.options().term == boot::Terminal::Ansi;
         let mut served = Vec::new();
         let mut refused = 0;
         for node in tree.nodes() {
@@ -90,14 +96,7 @@ impl Balloons {
                 continue;
             }
             tree.open_path(machine.config(), function.bdf());
-            let mut options = Options::new(format!("virtio{}", served.len()));
-            options.transport = transport;
-            options.interrupts = interrupts;
-            options.ring = ring;
-            options.declined = declined;
-            options.reporting = reporting;
-            options.shape = shape;
-            options.queue_size = queue_size.unwrap_or(options.queue_size);
+            let options = driver_options(&machine.options(), served.len());
             match Balloon::probe(machine, function.bdf(), options) {
                 Ok(balloon) => served.push(Served::new(balloon)),
                 Err(error) => {

@@ -1,6 +1,6 @@
 //! Time since entry, read from the TSC, whose rate is told by CPUID or measured against a timer of known rate.
 
-use core::arch::x86_64::_rdtsc;
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Once;
@@ -36,6 +36,16 @@ pub struct Rate {
 pub fn tsc() -> u64 {
     // SAFETY: every x86-64 CPU has a TSC, and ring 0 may read it.
     unsafe { _rdtsc() }
+}
+
+/// The TSC once all instructions before have been executed, and before any that follows is (SDM vol. 2, RDTSC).
+pub fn tsc_in_order() -> u64 {
+    // SAFETY: every x86-64 CPU has SSE2, and with it LFENCE, which touches nothing.
+    unsafe { _mm_lfence() };
+    let ticks = tsc();
+    // SAFETY: as above.
+    unsafe { _mm_lfence() };
+    ticks
 }
 
 /// Notes the moment from which time is counted.

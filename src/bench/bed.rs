@@ -1,0 +1,227 @@
+//! The device brought up for one case: inflate and deflate queue, and their interrupts.
+
+use alloc::vec::Vec;
+
+use super::case::{Case, Shape};
+use super::error::BenchError;
+use crate::balloon::Options;
+use crate::pci::{Bars, Bdf, Command, Function};
+use crate::platform::Platform;
+use crate::virtio::spec::Features;
+use crate::virtio::{
+    Alignment, AnyTransport, Device, Doorbell, DriverFound, DriverOk, Failure, FeaturesOk, Interface, InterruptMode,
+    Interrupts, Layout, QueueIndex, QueueName, QueueOptions, Quiesced, Reset, RingLayout, Transport, TransportError,
+    TransportKind, UsedLength, Virtqueue, Wanted, find_vqs,
+};
+
+/// A queue whose requests lend nothing but what the traveller holds.
+pub(super) type Vring<P> = Virtqueue<<P as Platform>::Memory, ()>;
+type AnyDevice<P, S> = Device<AnyTransport<<P as Platform>::Registers>, S>;
+
+/// A balloon's first two queues, wherever the others are (virtio 1.4, 5.5.2).
+const QUEUES: [&str; 2] = ["inflate", "deflate"];
+
+/// The largest queue that is made.
+const QUEUE_SIZE_LIMIT: u16 = 256;
+
+/// What every case accepts, if it is offered.
+const ALWAYS: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM).union(Features::ANY_LAYOUT);
+
+/// A device that runs, and all that it was given.
+pub(super) struct Bed<P: Platform> {
+    device: AnyDevice<P, DriverOk>,
+    interrupts: Interrupts<P::Registers>,
+    queues: Vec<(Vring<P>, Doorbell)>,
+    site: Site,
+}
+
+/// The function, and its command register as it was found.
+struct Site {
+    function: Function,
+    command: Command,
+}
+
+/// The transport of the device at `function`, and what it offers. The device has been reset.
+pub(super) fn offered<P: Platform>(
+    platform: &mut P,
+    function: Bdf,
+    options: &Options,
+) -> Result<(TransportKind, Features), BenchError> {
+    let (device, _, site) = find(platform, function, options)?;
+    let wanted = Wanted { implemented: ALWAYS, declined: Features::empty(), dependencies: &[] };
+    let (outcome, transport) = match device.negotiate(&wanted) {
+        Ok(device) => {
+            let answer = (device.transport().kind(), device.offered());
+            let (transport, stopped) = device.quiesce(platform, false);
+            (stopped.map(|_| answer).map_err(BenchError::from), transport)
+        }
+        Err(Failure { transport, error }) => (Err(error.into()), transport),
+    };
+    site.leave(platform, transport);
+    outcome
+}
+
+/// The device at `function`, reset and known to have a driver.
+fn find<P: Platform>(
+    platform: &mut P,
+    function: Bdf,
+    options: &Options,
+) -> Result<(AnyDevice<P, DriverFound>, Bars, Site), BenchError> {
+    let found = Function::probe(platform.config(), function).ok_or(BenchError::NoFunction(function))?;
+    let bars = Bars::size(platform.config(), &found);
+    let interface = Interface::find(platform.config(), &found, &bars, options.transport)?;
+    let site = Site { command: found.enable(platform.config(), interface.decoding()), function: found };
+    let transport = match interface.open(platform) {
+        Ok(transport) => transport,
+        Err(error) => {
+            site.restore(platform);
+            return Err(error.into());
+        }
+    };
+    match Device::<_, Reset>::new(transport, platform) {
+        Ok(device) => Ok((device.acknowledge().driver(), bars, site)),
+        Err(Failure { transport, error }) => {
+            site.leave(platform, transport);
+            Err(error.into())
+        }
+    }
+}
+
+impl Site {
+    fn leave<P: Platform>(self, platform: &mut P, transport: AnyTransport<P::Registers>) {
+        // Whatever the device says of itself, from here it can write no memory.
+        self.function.disable(platform.config(), Command::BUS_MASTER);
+        transport.release(platform);
+        self.restore(platform);
+    }
+
+    fn restore<P: Platform>(&self, platform: &mut P) {
+        let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;
+        self.function.disable(platform.config(), ours - self.command);
+    }
+}
+
+impl<P: Platform> Bed<P> {
+    /// Brings the device up for `case`.
+    pub(super) fn make(platform: &mut P, function: Bdf, options: &Options, case: Case) -> Result<Self, BenchError> {
+        let (device, bars, site) = find(platform, function, options)?;
+        let implemented = ALWAYS | case.features();
+        let wanted = Wanted { implemented, declined: options.declined, dependencies: &[] };
+        let mut device = match device.negotiate(&wanted) {
+            Ok(device) => device,
+            Err(Failure { transport, error }) => {
+                site.leave(platform, transport);
+                return Err(error.into());
+            }
+        };
+        site.function.enable(platform.config(), Command::BUS_MASTER);
+        let mut queues = Vec::new();
+        let outcome = make_queues(platform, &mut device, case, &mut queues)
+            .and_then(|()| start(platform, &mut device, (&site.function, &bars), options, &queues));
+        match outcome {
+            Ok((interrupts, doorbells)) => {
+                let queues = queues.into_iter().zip(doorbells).collect();
+                Ok(Self { device: device.driver_ok(), interrupts, queues, site })
+            }
+            Err(error) => {
+                let (transport, stopped) = device.quiesce(platform, true);
+                dismantle(platform, queues, &stopped);
+                site.leave(platform, transport);
+                Err(error)
+            }
+        }
+    }
+
+    /// Stops the device and gives everything back. Returns whether it has stopped, and so let go of all memory.
+    pub(super) fn unmake(self, platform: &mut P) -> bool {
+        let (transport, stopped) = self.device.quiesce(platform, false);
+        dismantle(platform, self.queues.into_iter().map(|(queue, _)| queue), &stopped);
+        self.interrupts.release(platform, &self.site.function);
+        self.site.leave(platform, transport);
+        stopped.is_ok()
+    }
+
+    /// How the device interrupts.
+    pub(super) fn interrupt_mode(&self) -> InterruptMode {
+        self.interrupts.mode()
+    }
+
+    /// What a trip on the queue with this number needs.
+    pub(super) fn parts(
+        &mut self,
+        queue: usize,
+    ) -> (&mut AnyDevice<P, DriverOk>, &Interrupts<P::Registers>, &mut Vring<P>, Doorbell) {
+        let (vring, doorbell) = &mut self.queues[queue];
+        (&mut self.device, &self.interrupts, vring, *doorbell)
+    }
+}
+
+/// Allocates the queues.
+fn make_queues<P: Platform>(
+    platform: &mut P,
+    device: &mut AnyDevice<P, FeaturesOk>,
+    case: Case,
+    queues: &mut Vec<Vring<P>>,
+) -> Result<(), BenchError> {
+    let function = device.transport().function();
+    let kind = device.transport().kind();
+    // As the balloon's driver has it.
+    let used_length = match kind {
+        TransportKind::Modern => UsedLength::Lenient,
+        TransportKind::Legacy => UsedLength::Ignored,
+    };
+    let indirect_entries = if case.shape == Shape::Indirect { case.shape.segments() as u16 } else { 0 };
+    let options = QueueOptions { event_idx: case.event_idx, indirect_entries, used_length };
+    for queue in indexes() {
+        let size = device.queue_size(queue)?;
+        let layout = match kind {
+            TransportKind::Modern => RingLayout::fitting(case.ring, size.min(QUEUE_SIZE_LIMIT)),
+            // It has that size and no other.
+            TransportKind::Legacy => Layout::new(size, Alignment::Legacy).map(RingLayout::Split),
+        };
+        let layout = layout.ok_or(TransportError::QueueSize { function, queue, size })?;
+        queues.push(Virtqueue::allocate(platform, layout, options)?);
+    }
+    Ok(())
+}
+
+/// Gives the queues interrupts and shows them to the device.
+fn start<P: Platform>(
+    platform: &mut P,
+    device: &mut AnyDevice<P, FeaturesOk>,
+    function: (&Function, &Bars),
+    options: &Options,
+    queues: &[Vring<P>],
+) -> Result<(Interrupts<P::Registers>, Vec<Doorbell>), BenchError> {
+    use crate::virtio::Queue;
+    let names: Vec<_> = indexes().zip(QUEUES).map(|(index, name)| QueueName { index, name }).collect();
+    let interrupts = find_vqs(platform, device, function, &options.name, &names, options.interrupts)?;
+    let enabled =
+        indexes().zip(queues).map(|(index, queue)| device.enable_queue(index, queue.size(), queue.addresses()));
+    match enabled.collect() {
+        Ok(doorbells) => Ok((interrupts, doorbells)),
+        Err(error) => {
+            interrupts.release(platform, function.0);
+            Err(error.into())
+        }
+    }
+}
+
+fn indexes() -> impl Iterator<Item = QueueIndex> {
+    (0..QUEUES.len() as u16).filter_map(QueueIndex::new)
+}
+
+/// Gives the queues' memory back, unless the device may still use it.
+fn dismantle<P: Platform>(
+    platform: &mut P,
+    queues: impl IntoIterator<Item = Vring<P>>,
+    stopped: &Result<Quiesced, TransportError>,
+) {
+    for queue in queues {
+        match stopped {
+            Ok(proof) => drop(queue.release(platform, proof)),
+            // Dropping it could give it back.
+            Err(_) => core::mem::forget(queue),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What is measured: every way in which a request can travel.
+
+use core::fmt;
+
+use crate::virtio::spec::Features;
+use crate::virtio::{RingFormat, TransportKind};
+
+/// How the memory of a request is described on the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// One piece, one descriptor.
+    Direct,
+    /// Three pieces in a chain of descriptors.
+    Chained,
+    /// Three pieces in a table, to which one descriptor points.
+    Indirect,
+}
+
+impl Shape {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Chained => "chained",
+            Self::Indirect => "indirect",
+        }
+    }
+
+    /// In how many pieces the request is.
+    pub const fn segments(self) -> usize {
+        match self {
+            Self::Direct => 1,
+            Self::Chained | Self::Indirect => 3,
+        }
+    }
+}
+
+/// One way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Case {
+    /// The format of the queue.
+    pub ring: RingFormat,
+    /// The shape of a request.
+    pub shape: Shape,
+    /// Whether both sides say by an index when they want to be notified, or else by a flag.
+    pub event_idx: bool,
+}
+
+impl Case {
+    /// All of them.
+    pub const ALL: [Self; 12] = {
+        let rings = [RingFormat::Split, RingFormat::Packed];
+        let shapes = [Shape::Direct, Shape::Chained, Shape::Indirect];
+        let mut all = [Self { ring: RingFormat::Split, shape: Shape::Direct, event_idx: false }; 12];
+        let mut number = 0;
+        while number < all.len() {
+            let (ring, shape) = (rings[number / 6], shapes[number / 2 % 3]);
+            all[number] = Self { ring, shape, event_idx: number % 2 == 1 };
+            number += 1;
+        }
+        all
+    };
+
+    /// The features that make the case, of those that cases differ in.
+    pub(super) fn features(self) -> Features {
+        let mut features = Features::empty();
+        features.set(Features::RING_PACKED, self.ring == RingFormat::Packed);
+        features.set(Features::INDIRECT_DESC, self.shape == Shape::Indirect);
+        features.set(Features::EVENT_IDX, self.event_idx);
+        features
+    }
+
+    /// Whether it can be made on this transport from these features.
+    pub(super) fn is_possible(self, transport: TransportKind, offered: Features) -> bool {
+        let modern = transport == TransportKind::Modern;
+        offered.contains(self.features()) && (modern || self.ring == RingFormat::Split)
+    }
+
+    /// How notifications are asked for: `event_idx` or `flags`.
+    pub const fn notification(self) -> &'static str {
+        if self.event_idx { "event_idx" } else { "flags" }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.ring.word(), self.shape.word(), self.notification())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_case_is_there_once_and_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Case::ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(names[0], "split.direct.flags");
+        assert_eq!(names[11], "packed.indirect.event_idx");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), Case::ALL.len());
+    }
+
+    #[test]
+    fn what_a_device_does_not_offer_is_not_measured() {
+        let count = |transport, offered| Case::ALL.iter().filter(|case| case.is_possible(transport, offered)).count();
+        let all = Features::RING_PACKED | Features::INDIRECT_DESC | Features::EVENT_IDX;
+        assert_eq!(count(TransportKind::Modern, all), 12);
+        assert_eq!(count(TransportKind::Legacy, all), 6, "split rings only");
+        assert_eq!(count(TransportKind::Modern, all - Features::INDIRECT_DESC), 8);
+        assert_eq!(count(TransportKind::Modern, all - Features::EVENT_IDX), 6);
+        assert_eq!(count(TransportKind::Modern, Features::empty()), 2);
+    }
+}

@@ -8,6 +8,7 @@
 mod models;
 
 mod driver {
+    mod bench;
     mod bring_up;
     mod clauses;
     mod following;

@@ -35,6 +35,14 @@ pub(super) struct Bed<P: Platform> {
     site: Site,
 }
 
+/// What a request needs to travel.
+pub(super) struct Lane<'a, P: Platform> {
+    pub(super) device: &'a mut AnyDevice<P, DriverOk>,
+    pub(super) interrupts: &'a Interrupts<P::Registers>,
+    pub(super) queue: &'a mut Vring<P>,
+    pub(super) doorbell: Doorbell,
+}
+
 /// The function, and its command register as it was found.
 struct Site {
     function: Function,
@@ -88,9 +96,12 @@ fn find<P: Platform>(
 }
 
 impl Site {
-    fn leave<P: Platform>(self, platform: &mut P, transport: AnyTransport<P::Registers>) {
-        // Whatever the device says of itself, from here it can write no memory.
+    /// Whatever the device says of itself, from here it can write no memory.
+    fn silence<P: Platform>(&self, platform: &mut P) {
         self.function.disable(platform.config(), Command::BUS_MASTER);
+    }
+
+    fn leave<P: Platform>(self, platform: &mut P, transport: AnyTransport<P::Registers>) {
         transport.release(platform);
         self.restore(platform);
     }
@@ -125,6 +136,7 @@ impl<P: Platform> Bed<P> {
             }
             Err(error) => {
                 let (transport, stopped) = device.quiesce(platform, true);
+                site.silence(platform);
                 dismantle(platform, queues, &stopped);
                 site.leave(platform, transport);
                 Err(error)
@@ -135,6 +147,7 @@ impl<P: Platform> Bed<P> {
     /// Stops the device and gives everything back. Returns whether it has stopped, and so let go of all memory.
     pub(super) fn unmake(self, platform: &mut P) -> bool {
         let (transport, stopped) = self.device.quiesce(platform, false);
+        self.site.silence(platform);
         dismantle(platform, self.queues.into_iter().map(|(queue, _)| queue), &stopped);
         self.interrupts.release(platform, &self.site.function);
         self.site.leave(platform, transport);
@@ -146,13 +159,10 @@ impl<P: Platform> Bed<P> {
         self.interrupts.mode()
     }
 
-    /// What a trip on the queue with this number needs.
-    pub(super) fn parts(
-        &mut self,
-        queue: usize,
-    ) -> (&mut AnyDevice<P, DriverOk>, &Interrupts<P::Registers>, &mut Vring<P>, Doorbell) {
-        let (vring, doorbell) = &mut self.queues[queue];
-        (&mut self.device, &self.interrupts, vring, *doorbell)
+    /// The queue with this number, and what belongs to it.
+    pub(super) fn lane(&mut self, number: usize) -> Lane<'_, P> {
+        let (queue, doorbell) = &mut self.queues[number];
+        Lane { device: &mut self.device, interrupts: &self.interrupts, queue, doorbell: *doorbell }
     }
 }
 
@@ -180,7 +190,7 @@ fn make_queues<P: Platform>(
             TransportKind::Legacy => Layout::new(size, Alignment::Legacy).map(RingLayout::Split),
         };
         let layout = layout.ok_or(TransportError::QueueSize { function, queue, size })?;
-        queues.push(Virtqueue::allocate(platform, layout, options)?);
+        queues.push(Virtqueue::allocate(platform, queue, layout, options)?);
     }
     Ok(())
 }

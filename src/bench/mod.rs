@@ -41,55 +41,60 @@ pub trait Stopwatch {
     fn release_interrupts(&mut self);
 }
 
-/// Requests timed in each direction, after some that are not.
-const ROUNDS: usize = 256;
-const WARM_UP: usize = 32;
-
-/// What there is to measure: the cases that the device at `function` offers and `options` leave.
-///
-/// # Errors
-/// When the device cannot be asked. It has been reset.
-pub fn cases<P>(platform: &mut P, function: Bdf, options: &Options) -> Result<Vec<Case>, BenchError>
-where
-    P: Platform,
-{
-    let (transport, offered) = bed::offered(platform, function, options)?;
-    let offered = offered.difference(options.declined);
-    let formats = |case: &Case| options.ring.is_none_or(|ring| ring == case.ring);
-    Ok(Case::ALL.into_iter().filter(|case| case.is_possible(transport, offered) && formats(case)).collect())
+/// What to measure, and how often.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    /// The balloon.
+    pub function: Bdf,
+    /// Its name, and what is left of its offer.
+    pub options: &'a Options,
+    /// How many requests to time in each direction. A few go ahead that are not timed.
+    pub rounds: usize,
 }
 
-/// Measures one case on the device at `function`. Returns how it interrupts, and the figures.
-///
-/// # Errors
-/// When the device cannot be brought up, or does not do its part. It has been reset, and what it was lent has been given
-/// back; but frames that it would not return stay ballooned.
-pub fn measure<P, W>(
-    platform: &mut P,
-    watch: &mut W,
-    function: Bdf,
-    options: &Options,
-    case: Case,
-) -> Result<(InterruptMode, Figures), BenchError>
-where
-    P: Platform + PageFrames,
-    W: Stopwatch,
-{
-    let mut traveller = Traveller::set_out(platform, case)?;
-    match Bed::make(platform, function, options, case) {
-        Ok(mut bed) => {
-            let mode = bed.interrupt_mode();
-            let outcome = traveller.travel(platform, watch, &mut bed);
-            if bed.unmake(platform) {
-                traveller.come_home(platform);
-            } else {
-                traveller.stay_away();
+impl Bench<'_> {
+    /// What there is to measure: the cases that the device offers and the options leave.
+    ///
+    /// # Errors
+    /// When the device cannot be asked. It has been reset.
+    pub fn cases<P: Platform>(&self, platform: &mut P) -> Result<Vec<Case>, BenchError> {
+        let (transport, offered) = bed::offered(platform, self.function, self.options)?;
+        let offered = offered.difference(self.options.declined);
+        let is_wanted = |case: &Case| self.options.ring.is_none_or(|ring| ring == case.ring);
+        Ok(Case::ALL.into_iter().filter(|case| case.is_possible(transport, offered) && is_wanted(case)).collect())
+    }
+
+    /// Measures one case. Returns how the device interrupts, and the figures.
+    ///
+    /// # Errors
+    /// When the device cannot be brought up, or does not do its part. It has been reset, and what it was lent has been
+    /// given back; but frames that it would not return stay ballooned.
+    pub fn measure<P, W>(
+        &self,
+        platform: &mut P,
+        watch: &mut W,
+        case: Case,
+    ) -> Result<(InterruptMode, Figures), BenchError>
+    where
+        P: Platform + PageFrames,
+        W: Stopwatch,
+    {
+        let mut bed = Bed::make(platform, self.function, self.options, case)?;
+        let mode = bed.interrupt_mode();
+        // Only now: the reset at the start would leave it open who has the frames that a driver holds.
+        let mut traveller = match Traveller::set_out(platform, case) {
+            Ok(traveller) => traveller,
+            Err(error) => {
+                bed.unmake(platform);
+                return Err(error);
             }
-            outcome.map(|figures| (mode, figures))
-        }
-        Err(error) => {
+        };
+        let outcome = traveller.travel(platform, watch, &mut bed, self.rounds);
+        if bed.unmake(platform) {
             traveller.come_home(platform);
-            Err(error)
+        } else {
+            traveller.stay_away();
         }
+        outcome.map(|figures| (mode, figures))
     }
 }

@@ -2,16 +2,18 @@
 
 use alloc::vec::Vec;
 
-use super::bed::Bed;
+use super::Stopwatch;
+use super::bed::{Bed, Lane};
 use super::case::Case;
 use super::error::BenchError;
 use super::figures::Figures;
-use super::{ROUNDS, Stopwatch, WARM_UP};
 use crate::balloon::wire::{PFN_SIZE, write_pfns};
 use crate::memory::FrameRun;
 use crate::platform::{DmaMemory, PageFrames, Platform};
 use crate::virtio::{Chain, InterruptMode, Queue, Segment};
 
+/// How many trips in each direction go ahead of those that are timed.
+const WARM_UP: usize = 16;
 /// How long a request may take, in nanoseconds.
 const LIMIT: u64 = 2_000_000_000;
 /// How often the clock is read twice in a row to learn what that alone takes.
@@ -83,20 +85,21 @@ impl<M: DmaMemory> Traveller<M> {
         core::mem::forget(self);
     }
 
-    /// Makes all trips.
+    /// Makes all trips, of which the last `rounds` in each direction are timed.
     pub(super) fn travel<P, W>(
         &mut self,
         platform: &mut P,
         watch: &mut W,
         bed: &mut Bed<P>,
+        rounds: usize,
     ) -> Result<Figures, BenchError>
     where
         P: Platform<Memory = M>,
         W: Stopwatch,
     {
-        let mut figures = Figures::with_capacity(ROUNDS * THERE_AND_BACK.len());
+        let mut figures = Figures::with_capacity(rounds * THERE_AND_BACK.len());
         let reading = (0..READINGS).map(|_| watch.ticks().abs_diff(watch.ticks())).min().unwrap_or_default();
-        for round in 0..WARM_UP + ROUNDS {
+        for round in 0..WARM_UP + rounds {
             for queue in THERE_AND_BACK {
                 self.away = true;
                 watch.hold_interrupts();
@@ -120,7 +123,7 @@ impl<M: DmaMemory> Traveller<M> {
         P: Platform<Memory = M>,
         W: Stopwatch,
     {
-        let (device, interrupts, queue, doorbell) = bed.parts(queue);
+        let Lane { device, interrupts, queue, doorbell } = bed.lane(queue);
         let polled = interrupts.mode() == InterruptMode::Polling;
         // Nothing is outstanding: the next request to be used is the one that is added now.
         let _ = queue.arm(1);

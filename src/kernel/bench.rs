@@ -3,7 +3,7 @@
 use alloc::format;
 
 use ballonet::balloon::{Balloon, Options};
-use ballonet::bench::{BenchError, Case, Figures, Stopwatch, cases, measure};
+use ballonet::bench::{Bench, BenchError, Case, Figures, Stopwatch};
 use ballonet::machine::power::ExitStatus;
 use ballonet::machine::{Machine, clock, log as serial};
 use ballonet::pci::{Bdf, Tree};
@@ -12,6 +12,9 @@ use log::{error, info};
 use x86_64::instructions::{interrupts, nop};
 
 use crate::balloons::driver_options;
+
+/// Requests timed in each direction.
+const ROUNDS: usize = 256;
 
 /// The CPU's own clock, and its interrupt flag.
 struct Tsc;
@@ -73,8 +76,9 @@ fn bench(machine: &mut Machine, function: Bdf, options: &Options) -> Result<(), 
         "{:<7}{:<10}{:<11}{:<8}{:>17}{:>17}{:>21}",
         "ring", "layout", "notify by", "irq", "add + kick", "interrupt + pop", "round trip"
     );
-    for case in cases(machine, function, options)? {
-        let (mode, figures) = measure(machine, &mut Tsc, function, options, case)?;
+    let bench = Bench { function, options, rounds: ROUNDS };
+    for case in bench.cases(machine)? {
+        let (mode, figures) = bench.measure(machine, &mut Tsc, case)?;
         tell(&options.name, case, &figures);
         let [add, pop, trip] = figures.legs().map(|(_, leg)| format!("{} / {}", leg.minimum(), leg.median()));
         let (ring, shape, by) = (case.ring.word(), case.shape.word(), case.notification());

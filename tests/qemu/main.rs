@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bench;
 mod commands;
 mod layouts;
 mod life;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         recovery::trials(),
         reporting::trials(),
         rings::trials(),
+        bench::trials(),
     ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
     // Not even listed unasked: there are too many.

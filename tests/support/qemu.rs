@@ -26,6 +26,7 @@ pub(crate) struct Qemu {
     cpu: String,
     preallocated: bool,
     shared: bool,
+    counting: bool,
     balloon: Option<String>,
     before_balloon: Vec<String>,
     command_line: String,
@@ -45,6 +46,7 @@ impl Qemu {
             cpu: "max".into(),
             preallocated: false,
             shared: false,
+            counting: false,
             balloon: Some(String::new()),
             before_balloon: Vec::new(),
             command_line: "log=json".into(),
@@ -91,6 +93,14 @@ impl Qemu {
     /// which is below the hole for devices then.
     pub(crate) fn shared_memory(mut self) -> Self {
         self.shared = true;
+        self
+    }
+
+    /// Has the CPU's clock count instructions: one a tick, and none while the CPU sleeps.
+    pub(crate) fn counting(mut self) -> Self {
+        self.counting = true;
+        // Under QEMU 10.0, reading an x2APIC's registers ends a run that counts: `Bad icount read`.
+        self.cpu = "max,x2apic=off".into();
         self
     }
 
@@ -142,6 +152,9 @@ impl Qemu {
         // TCG everywhere: the same instructions on every machine that runs the tests.
         option("-accel", "tcg");
         option("-cpu", &self.cpu);
+        if self.counting {
+            option("-icount", "shift=0,sleep=off");
+        }
         option("-m", &format!("{}M", self.memory / MIB));
         if self.preallocated {
             let size = self.memory;

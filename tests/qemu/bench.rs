@@ -1,0 +1,85 @@
+//! `mode=bench`: the kernel measures the way from the kick to the interrupt, and ends.
+
+use ballonet::bench::Case;
+use ballonet::virtio::RingFormat;
+use libtest_mimic::Trial;
+
+use crate::support::{Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+/// What there is of each case.
+const FIGURES: [&str; 6] = [
+    "add_kick.min",
+    "add_kick.median",
+    "interrupt_pop.min",
+    "interrupt_pop.median",
+    "round_trip.min",
+    "round_trip.median",
+];
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let bench = |version| Qemu::new(version).command_line("log=json mode=bench");
+    let all = |_: &Case| true;
+    let split = |case: &Case| case.ring == RingFormat::Split;
+    let packed_flags = |case: &Case| case.ring == RingFormat::Packed && !case.event_idx;
+    let declined = "log=json mode=bench ring=packed features=-event_idx";
+    vec![
+        trial("bench::qemu-10.0::everything", bench(Version::V10_0).balloon("vectors=6,packed=on"), measured(all)),
+        trial("bench::qemu-7.2::everything", bench(Version::V7_2).balloon("packed=on"), measured(all)),
+        trial(
+            "bench::qemu-10.0::legacy",
+            bench(Version::V10_0).balloon("vectors=2,disable-modern=on"),
+            measured(split),
+        ),
+        trial(
+            "bench::qemu-10.0::declined",
+            bench(Version::V10_0).balloon("vectors=0,packed=on").command_line(declined),
+            measured(packed_flags),
+        ),
+        trial("bench::counted_instructions", bench(Version::V10_0).balloon("vectors=6").counting(), counted),
+        trial("bench::no_balloon_is_a_failure", bench(Version::Newest).without_balloon(), |vm| ended(vm, 35)),
+    ]
+}
+
+/// Every case that is wanted has every figure, more than 0, and no other has any.
+fn measured(wanted: fn(&Case) -> bool) -> impl FnOnce(&mut Vm) -> Outcome + Send {
+    move |vm| figures(vm, wanted).map(drop)
+}
+
+/// The figures, in order.
+fn figures(vm: &mut Vm, wanted: fn(&Case) -> bool) -> Outcome<Vec<u64>> {
+    let clock = vm.event("bench")?;
+    ensure!(clock.text("name")? == "tsc" && clock.text("unit")? == "Hz" && clock.count("value")? > 0, "{clock}");
+    let mut values = Vec::new();
+    for case in Case::ALL.iter().filter(|case| wanted(case)) {
+        for figure in FIGURES {
+            let name = format!("{case}.{figure}");
+            let event = vm.event_where(&name, |event| matches!(event.name(), "bench" | "exit"))?;
+            ensure!(event.text("name").is_ok_and(|told| told == name), "{name} should come next: {event}");
+            ensure!(event.count("value")? > 0 && event.text("unit")? == "cycles", "{event}");
+            values.push(event.count("value")?);
+        }
+    }
+    let last = vm.event_where("exit event", |event| matches!(event.name(), "bench" | "exit"))?;
+    ensure!(last.name() == "exit", "one figure too many: {last}");
+    ended(vm, 33)?;
+    Ok(values)
+}
+
+fn ended(vm: &mut Vm, status: i32) -> Outcome {
+    let code = vm.end()?.code();
+    ensure!(code == Some(status), "QEMU's status should be {status}: {code:?}");
+    Ok(())
+}
+
+/// Where cycles are instructions, nothing else moves the figures: least and median of what the driver itself does differ
+/// by next to nothing.
+fn counted(vm: &mut Vm) -> Outcome {
+    let values = figures(vm, |case| case.ring == RingFormat::Split)?;
+    for leg in values.chunks_exact(FIGURES.len()) {
+        for (least, median) in [(leg[0], leg[1]), (leg[2], leg[3])] {
+            ensure!(median - least <= least / 10, "least {least}, median {median} instructions: {values:?}");
+        }
+    }
+    Ok(())
+}

@@ -181,7 +181,8 @@ fn make_queues<P: Platform>(
         TransportKind::Legacy => UsedLength::Ignored,
     };
     let indirect_entries = if case.shape == Shape::Indirect { case.shape.segments() as u16 } else { 0 };
-    let options = QueueOptions { event_idx: case.event_idx, indirect_entries, used_length };
+    let in_order = case.in_order;
+    let options = QueueOptions { event_idx: case.event_idx, in_order, indirect_entries, used_length };
     for queue in indexes() {
         let size = device.queue_size(queue)?;
         let layout = match kind {

@@ -73,7 +73,7 @@ fn bench(machine: &mut Machine, function: Bdf, options: &Options) -> Result<(), 
         hz / 1_000_000
     );
     info!(
-        "{:<7}{:<10}{:<11}{:<8}{:>17}{:>17}{:>21}",
+        "{:<16}{:<10}{:<11}{:<8}{:>17}{:>17}{:>21}",
         "ring", "layout", "notify by", "irq", "add + kick", "interrupt + pop", "round trip"
     );
     let bench = Bench { function, options, rounds: ROUNDS };
@@ -81,8 +81,8 @@ fn bench(machine: &mut Machine, function: Bdf, options: &Options) -> Result<(), 
         let (mode, figures) = bench.measure(machine, &mut Tsc, case)?;
         tell(&options.name, case, &figures);
         let [add, pop, trip] = figures.legs().map(|(_, leg)| format!("{} / {}", leg.minimum(), leg.median()));
-        let (ring, shape, by) = (case.ring.word(), case.shape.word(), case.notification());
-        info!("{ring:<7}{shape:<10}{by:<11}{mode:<8}{add:>17}{pop:>17}{trip:>21}");
+        let (ring, shape, by) = (case.format(), case.shape.word(), case.notification());
+        info!("{ring:<16}{shape:<10}{by:<11}{mode:<8}{add:>17}{pop:>17}{trip:>21}");
     }
     Ok(())
 }

@@ -42,6 +42,11 @@ impl Stopwatch for Count<'_> {
     }
 }
 
+/// The cases of a device that does not offer to keep the order.
+fn any_order() -> impl Iterator<Item = Case> {
+    Case::ALL.into_iter().filter(|case| !case.in_order)
+}
+
 /// Measures everything that a device offers.
 fn bench(behaviour: Behaviour, options: &Options) -> Vec<(Case, InterruptMode)> {
     // Of the devices' habits, this one is left out: not to read a chain beyond its head.
@@ -82,9 +87,17 @@ fn a_device_that_offers_all_is_measured_in_every_case() {
     {
         for handling in [Handling::AtOnce, Handling::Later(20_000)] {
             let behaviour = Behaviour { handling, ..Behaviour::qemu_10(vectors).packed() };
-            let expected: Vec<_> = Case::ALL.into_iter().map(|case| (case, mode)).collect();
+            let expected: Vec<_> = any_order().map(|case| (case, mode)).collect();
             assert_eq!(bench(behaviour, &Options::default()), expected);
         }
+    }
+}
+
+#[test]
+fn a_device_that_keeps_the_order_is_measured_with_and_without() {
+    for batches in [false, true] {
+        let measured = bench(Behaviour::qemu_10(6).packed().in_order(batches), &Options::default());
+        assert!(measured.iter().map(|(case, _)| *case).eq(Case::ALL), "{measured:?}");
     }
 }
 

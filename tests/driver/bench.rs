@@ -49,8 +49,7 @@ fn any_order() -> impl Iterator<Item = Case> {
 
 /// Measures everything that a device offers.
 fn bench(behaviour: Behaviour, options: &Options) -> Vec<(Case, InterruptMode)> {
-    // Of the devices' habits, this one is left out: not to read a chain beyond its head.
-    let (machine, at) = Machine::with_balloon(16, Behaviour { loses_long: false, ..behaviour });
+    let (machine, at) = Machine::with_balloon(16, behaviour);
     let mut platform = ModelPlatform::new(&machine);
     let mut watch = Count::new(&machine);
     let bench = Bench { function: at, options, rounds: 16 };

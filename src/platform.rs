@@ -12,6 +12,7 @@ use derive_more::{Display, Error};
 
 use crate::memory::FrameRun;
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use crate::virtio::ConfigWindow;
 
 /// A window of device registers, in memory or I/O space: all or part of one BAR.
 ///
@@ -180,7 +181,14 @@ pub trait Platform {
     /// When the platform cannot reach the addresses.
     fn map(&mut self, window: BarWindow) -> Result<Self::Registers, MapError>;
 
-    /// Ends a mapping.
+    /// Makes registers of a structure that cannot be mapped, which reach it through configuration space. The accesses that
+    /// `window` stands for are to be made with this function's window kept from everybody else: each is a sequence,
+    /// and the device's interrupt handler makes them too. By default a platform does not do that.
+    fn map_through_config(&mut self, _window: ConfigWindow) -> Option<Self::Registers> {
+        None
+    }
+
+    /// Ends a mapping, of either kind.
     fn unmap(&mut self, registers: Self::Registers);
 
     /// Allocates zeroed memory that is contiguous for the device. `align` is a power of two, in bytes.

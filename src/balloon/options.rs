@@ -15,6 +15,9 @@ pub struct Options {
     pub name: String,
     /// The transport to take; `None` for the modern one where the device has it, and else the legacy one.
     pub transport: Option<TransportKind>,
+    /// Whether to reach the device's structures through configuration space even where they could be mapped (virtio 1.4,
+    /// 4.1.4.9). An error where there is no window for that.
+    pub through_config: bool,
     /// The interrupt mode to take; `None` for the first that works.
     pub interrupts: Option<InterruptMode>,
     /// The format of the queues, and no other; `None` for packed ones where the device offers them, as a driver should
@@ -56,6 +59,7 @@ impl Options {
         Self {
             name: name.into(),
             transport: None,
+            through_config: false,
             interrupts: None,
             ring: None,
             declined: Features::empty(),

@@ -117,7 +117,8 @@ where
 {
     let bars = Bars::size(platform.config(), &found);
     let interface = Interface::find(platform.config(), &found, &bars, options.transport)?;
-    let command = found.enable(platform.config(), interface.decoding());
+    let interface = if options.through_config { interface.through_config()? } else { interface };
+    let command = found.enable(platform.config(), interface.decoding(&bars));
     let transport = interface.open(platform).inspect_err(|_| restore_command(platform, &found, command))?;
     let mut device = match negotiate(platform, transport, options) {
         Ok(device) => device,

@@ -91,6 +91,16 @@ words! {
 }
 
 words! {
+    /// How a modern device's structures are reached.
+    AccessChoice {
+        /// They are mapped; what cannot be is reached through configuration space.
+        Auto = "auto",
+        /// Through the device's window in configuration space.
+        Window = "window",
+    }
+}
+
+words! {
     /// Which virtqueue layout is used.
     RingChoice {
         /// Packed if the device offers it.
@@ -141,6 +151,8 @@ words! {
         Irq = "irq",
         /// [`Options::transport`].
         Transport = "transport",
+        /// [`Options::access`].
+        Access = "access",
         /// [`Options::ring`].
         Ring = "ring",
         /// [`Options::declined_features`].
@@ -177,6 +189,8 @@ pub struct Options<'a> {
     pub irq: IrqChoice,
     /// `transport=`: which transport is driven.
     pub transport: TransportChoice,
+    /// `access=`: how a modern device's structures are reached.
+    pub access: AccessChoice,
     /// `ring=`: which virtqueue layout is used.
     pub ring: RingChoice,
     /// `features=-name,-name`: feature bits not to accept, as a mask.
@@ -233,6 +247,7 @@ impl<'a> Options<'a> {
             Key::Mode => self.mode = Mode::from_word(value)?,
             Key::Irq => self.irq = IrqChoice::from_word(value)?,
             Key::Transport => self.transport = TransportChoice::from_word(value)?,
+            Key::Access => self.access = AccessChoice::from_word(value)?,
             Key::Ring => self.ring = RingChoice::from_word(value)?,
             Key::Features => self.declined_features = declined(value, warn),
             Key::ReportAge => self.report_age = Some(text(value)?.parse().ok().filter(|age| *age <= LONGEST_AGE)?),
@@ -257,6 +272,7 @@ impl Key {
             Self::Mode => Mode::WORDS,
             Self::Irq => IrqChoice::WORDS,
             Self::Transport => TransportChoice::WORDS,
+            Self::Access => AccessChoice::WORDS,
             Self::Ring => RingChoice::WORDS,
             Self::Features => &["-NAME,-NAME..."],
             Self::ReportAge => &["milliseconds, at most 3600000"],
@@ -339,13 +355,14 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let line = "mode=check irq=msix-shared  transport=modern ring=split features=-event_idx,-ring_packed \
+        let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
                     report-age=100 report-threshold=16M report-budget=2G queue-size=7 request=9x10 log=json term=ansi \
                     verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
             irq: IrqChoice::MsixShared,
             transport: TransportChoice::Modern,
+            access: AccessChoice::Window,
             ring: RingChoice::Split,
             declined_features: 1 << 29 | 1 << 34,
             report_age: Some(100),
@@ -390,7 +407,7 @@ mod tests {
         assert_eq!(warnings, [Warning::UnknownKey(b"colour")]);
         assert_eq!(
             warnings[0].to_string(),
-            "there is no option `colour`; valid: mode, irq, transport, ring, features, report-age, report-threshold, \
+            "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
              report-budget, queue-size, request, log, term, verbose, test, list"
         );
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonError, BalloonStatus, Changes, Next, Options, Progress, ReportPolicy};
-use ballonet::boot::{self, IrqChoice, RingChoice, TransportChoice};
+use ballonet::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
 use ballonet::machine::{Machine, lines, log as serial};
 use ballonet::memory::FRAME_SIZE;
@@ -41,6 +41,7 @@ pub fn driver_options(options: &boot::Options<'_>, number: usize) -> Options {
         TransportChoice::Modern => Some(TransportKind::Modern),
         TransportChoice::Legacy => Some(TransportKind::Legacy),
     };
+    driver.through_config = options.access == AccessChoice::Window;
     driver.interrupts = match options.irq {
         IrqChoice::Auto => None,
         IrqChoice::Msix => Some(InterruptMode::PerQueue),

@@ -1,11 +1,13 @@
-//! Windows of device registers, in memory and in port space.
+//! Windows of device registers, in memory, in port space, and behind a device's own window in configuration space.
 
 use core::ptr::NonNull;
 
 use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 
+use super::config_space::{ORDER, Paths};
 use crate::platform::Registers;
+use crate::virtio::ConfigWindow;
 
 /// A mapped window of registers. Its length was checked when it was made; each access is checked against it.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub struct Window {
 enum Place {
     Memory(NonNull<u8>),
     Ports(u16),
+    /// No place of its own: each access is a sequence of those to configuration space.
+    Config(Paths, ConfigWindow),
 }
 
 // SAFETY: a window is the only value through which its registers are reached, and they do not care which CPU asks.
@@ -43,11 +47,16 @@ impl Window {
         Self { place: Place::Ports(base), length }
     }
 
+    /// Registers that are reached through configuration space.
+    pub(super) fn through_config(paths: Paths, window: ConfigWindow) -> Self {
+        Self { place: Place::Config(paths, window), length: window.len() }
+    }
+
     /// Where the window is mapped, if it is in memory.
     pub(super) fn pointer(&self) -> Option<NonNull<u8>> {
         match self.place {
             Place::Memory(start) => Some(start),
-            Place::Ports(_) => None,
+            Place::Ports(_) | Place::Config(..) => None,
         }
     }
 
@@ -66,22 +75,25 @@ macro_rules! access {
         #[inline]
         fn $read(&self, offset: usize) -> $type {
             self.check(offset, size_of::<$type>());
-            match self.place {
+            match &self.place {
                 // SAFETY: in bounds and aligned by the check; the window's maker vouches for the rest.
                 Place::Memory(start) => unsafe { VolatilePtr::new(start.add(offset).cast::<$type>()).read() },
                 // SAFETY: likewise; the port belongs to the window's device.
-                Place::Ports(base) => unsafe { Port::new(base + offset as u16).read() },
+                Place::Ports(base) => unsafe { Port::new(*base + offset as u16).read() },
+                // The handle is copied: what it leads to is shared by everybody, in order.
+                Place::Config(paths, window) => ORDER.with(|()| window.$read(&mut paths.clone(), offset)),
             }
         }
 
         #[inline]
         fn $write(&mut self, offset: usize, value: $type) {
             self.check(offset, size_of::<$type>());
-            match self.place {
+            match &mut self.place {
                 // SAFETY: in bounds and aligned by the check; the window's maker vouches for the rest.
                 Place::Memory(start) => unsafe { VolatilePtr::new(start.add(offset).cast::<$type>()).write(value) },
                 // SAFETY: likewise; the port belongs to the window's device.
-                Place::Ports(base) => unsafe { Port::new(base + offset as u16).write(value) },
+                Place::Ports(base) => unsafe { Port::new(*base + offset as u16).write(value) },
+                Place::Config(paths, window) => ORDER.with(|()| window.$write(paths, offset, value)),
             }
         }
     };

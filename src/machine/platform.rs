@@ -17,6 +17,7 @@ use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use crate::platform::{
     DmaExhausted, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
 };
+use crate::virtio::ConfigWindow;
 
 /// Where message-signalled interrupts go; bits 12 to 19 are the APIC id (SDM vol. 3, 12.11.1).
 const MSI_ADDRESS: u64 = 0xFEE0_0000;
@@ -79,6 +80,10 @@ impl Platform for Machine {
             Err(paging::PagingError::Memory { .. }) => Err(failed("memory is there")),
             Err(_) => Err(failed("page tables or virtual addresses have run out")),
         }
+    }
+
+    fn map_through_config(&mut self, window: ConfigWindow) -> Option<Window> {
+        Some(Window::through_config(self.config.paths(), window))
     }
 
     fn unmap(&mut self, registers: Window) {

@@ -22,7 +22,7 @@ use super::fault::{self, PageFaultError};
 use super::heap::Heap;
 use super::text::Text;
 use super::traps::{self, TrapFrame, exception_name};
-use super::{frames, io_apic, lines, local_apic, log, paging, vectors};
+use super::{config_space, frames, io_apic, lines, local_apic, log, paging, vectors};
 
 /// Longest message of a panic that is kept, in bytes.
 const MESSAGE: usize = 480;
@@ -320,6 +320,7 @@ unsafe fn open_locks() {
         paging::SPACE.force_unlock();
         io_apic::IO_APICS.force_unlock();
         lines::LINES.force_unlock();
+        config_space::ORDER.force_unlock();
         log::OUTPUT.force_unlock();
         log::INPUT_RING.force_unlock();
         for vector in 0..=u8::MAX {

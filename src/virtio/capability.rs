@@ -1,27 +1,52 @@
 //! Where a device keeps its virtio structures: the vendor capabilities of virtio over PCI (virtio 1.4, 4.1.4).
 //!
-//! The list is device data. A capability of an unknown type, of a BAR that is not there, or with a window that leaves
-//! its BAR or is too small, is as if it were not there; of several of one type the first that can be used counts.
+//! The list is device data. A capability of an unknown type, of a BAR that is not there, or with a structure that leaves
+//! its BAR or is too small, is passed over with a notice; of several of one type the first that can be used counts.
+//! Where a BAR has no address, its structures can be used only through configuration space
+//! ([`super::ConfigWindow`]), and only if no other structure of their type can be mapped.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use derive_more::{Display, Error};
 
 use super::spec::{CapabilityType, cap, common};
-use crate::pci::{self, BarWindow, Bars, Bdf, Capability, ConfigSpace, Function, capability::id};
+use crate::pci::{self, Bar, BarError, BarWindow, Bars, Bdf, Capability, ConfigSpace, Function, capability::id};
 
 /// The most of a structure that is mapped; the rest of longer ones means nothing to any version of the specification.
-const STRUCTURE_LIMIT: u64 = 4096;
+const STRUCTURE_LIMIT: u32 = 4096;
 /// The most of the doorbells: 1024 queues with a page each, as QEMU has them.
-const NOTIFY_LIMIT: u64 = 4 << 20;
+const NOTIFY_LIMIT: u32 = 4 << 20;
 /// How many capabilities of a type that may come several times are kept. The list itself has room for 48.
 const REPEATED_LIMIT: usize = 16;
+
+/// Where a structure is: in a part of a BAR that is there, however it is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The function.
+    pub function: Bdf,
+    /// The index of its BAR, 0 to 5.
+    pub bar: u8,
+    /// Where in the BAR, in bytes.
+    pub offset: u32,
+    /// As much of it as is of use, in bytes: not 0, and no further than the BAR goes.
+    pub length: u32,
+    /// What is to be mapped; `None` where the BAR has no address, or nothing is to be mapped.
+    pub window: Option<BarWindow>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { function, bar, offset, length, .. } = self;
+        write!(f, "{function} BAR{bar} {offset:#x}+{length:#x}")
+    }
+}
 
 /// Where the doorbells are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notification {
     /// All of them.
-    pub window: BarWindow,
+    pub place: Place,
     /// What a queue's `queue_notify_off` is multiplied by to give its doorbell's offset in bytes.
     #[doc(alias = "notify_off_multiplier")]
     pub multiplier: u32,
@@ -62,20 +87,23 @@ pub enum CapabilityError {
         /// Which structure.
         kind: CapabilityType,
     },
+    /// The structures are to be reached through configuration space, and there is no window to them.
+    #[display("{_0} has no usable PCI configuration access capability")]
+    NoConfigAccess(#[error(not(source))] Bdf),
 }
 
 /// The virtio structures of a function, each checked to lie in its BAR and to be large enough for its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
     /// The common configuration, at least [`common::SIZE`] bytes.
-    pub common: BarWindow,
+    pub common: Place,
     /// The doorbells.
     pub notify: Notification,
     /// The ISR byte.
-    pub isr: BarWindow,
+    pub isr: Place,
     /// The device type's configuration, if there is one. Its size is for the driver to check.
-    pub device: Option<BarWindow>,
-    /// The window to BARs in configuration space. It must not be read before it points somewhere (4.1.4.9).
+    pub device: Option<Place>,
+    /// The window to BARs in configuration space, whole. Its data must not be read before it points somewhere (4.1.4.9).
     pub pci_access: Option<Capability>,
     /// Shared memory regions.
     pub shared_memory: Vec<SharedMemory>,
@@ -86,10 +114,10 @@ pub struct Capabilities {
 /// What has been found so far.
 #[derive(Default)]
 struct Found {
-    common: Option<BarWindow>,
+    common: Option<Place>,
     notify: Option<Notification>,
-    isr: Option<BarWindow>,
-    device: Option<BarWindow>,
+    isr: Option<Place>,
+    device: Option<Place>,
     pci_access: Option<Capability>,
     shared_memory: Vec<SharedMemory>,
     vendor_data: Vec<VendorData>,
@@ -109,8 +137,13 @@ impl Capabilities {
             match capability {
                 Ok(capability) if capability.id() == id::VENDOR => {
                     any = true;
-                    // One that leaves configuration space is skipped like any other that cannot be used.
-                    let _ = found.add(config, &capability, bars);
+                    if let Err(skipped) = found.add(config, &capability, bars) {
+                        log::info!(
+                            "{}: capability at {:#x} passed over: {skipped}",
+                            function.bdf(),
+                            capability.offset()
+                        );
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => broken = Some(error),
@@ -121,41 +154,79 @@ impl Capabilities {
         }
         found.complete(function.bdf(), broken).map(Some)
     }
+
+    /// The same structures, with nothing to be mapped: all are to be reached through configuration space.
+    ///
+    /// # Errors
+    /// When there is no window to them.
+    pub fn through_config(self) -> Result<Self, CapabilityError> {
+        if self.pci_access.is_none() {
+            return Err(CapabilityError::NoConfigAccess(self.common.function));
+        }
+        let unmapped = |place| Place { window: None, ..place };
+        Ok(Self {
+            common: unmapped(self.common),
+            notify: Notification { place: unmapped(self.notify.place), ..self.notify },
+            isr: unmapped(self.isr),
+            device: self.device.map(unmapped),
+            ..self
+        })
+    }
+
+    /// Where the structures are that a transport is made of.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        [self.common, self.notify.place, self.isr].into_iter().chain(self.device)
+    }
+}
+
+/// Why a capability is passed over.
+#[derive(Debug, Display)]
+enum Skipped {
+    /// It leaves configuration space.
+    #[display("{_0}")]
+    Broken(pci::CapabilityError),
+    /// Its type means nothing to this driver.
+    #[display("unknown type {_0}")]
+    UnknownType(u8),
+    /// It has no room for the fields of its type.
+    #[display("{length} bytes for {kind}, {needed} needed")]
+    Short { kind: CapabilityType, length: u8, needed: u8 },
+    /// Its BAR is none of the six, or not there.
+    #[display("{kind}: {error}")]
+    Bar { kind: CapabilityType, error: BarError },
+    /// What it describes is no part of the BAR, or not aligned, or too small.
+    #[display("{kind} in {offset:#x}+{length:#x} of {bar}, {minimum} bytes aligned to {align} needed")]
+    Outside { kind: CapabilityType, bar: Bar, offset: u64, length: u64, minimum: u64, align: u64 },
+    /// There are many of its type already.
+    #[display("more than {REPEATED_LIMIT} of type {_0}")]
+    TooMany(CapabilityType),
 }
 
 impl Found {
-    /// Takes note of a capability, if it can be used and is the first of its type.
-    fn add<C: ConfigSpace>(
-        &mut self,
-        config: &C,
-        capability: &Capability,
-        bars: &Bars,
-    ) -> Result<(), pci::CapabilityError> {
-        let length = capability.vendor_length(config)?;
-        let Some(kind) = CapabilityType::from_register(capability.read8(config, cap::TYPE as u8)?) else {
-            return Ok(());
-        };
+    /// Takes note of a capability, if it can be used.
+    fn add<C: ConfigSpace>(&mut self, config: &C, capability: &Capability, bars: &Bars) -> Result<(), Skipped> {
+        let length = capability.vendor_length(config).map_err(Skipped::Broken)?;
+        let number = capability.read8(config, cap::TYPE as u8).map_err(Skipped::Broken)?;
+        let kind = CapabilityType::from_register(number).ok_or(Skipped::UnknownType(number))?;
         if length < needed(kind) {
-            return Ok(());
+            return Err(Skipped::Short { kind, length, needed: needed(kind) });
         }
+        let entry = Entry { kind, capability, bars };
         match kind {
-            CapabilityType::Common => {
-                let window = || structure(config, capability, bars, common::SIZE as u64, 4);
-                first(&mut self.common, window)?;
-            }
-            CapabilityType::Notify => first(&mut self.notify, || notification(config, capability, bars))?,
-            CapabilityType::Isr => first(&mut self.isr, || structure(config, capability, bars, 1, 1))?,
-            CapabilityType::Device => first(&mut self.device, || structure(config, capability, bars, 1, 4))?,
-            CapabilityType::PciAccess => first(&mut self.pci_access, || Ok(Some(*capability)))?,
+            CapabilityType::Common => prefer(&mut self.common, entry.place(config, common::SIZE as u64, 4)?, |it| *it),
+            CapabilityType::Notify => prefer(&mut self.notify, entry.notification(config)?, |it| it.place),
+            CapabilityType::Isr => prefer(&mut self.isr, entry.place(config, 1, 1)?, |it| *it),
+            CapabilityType::Device => prefer(&mut self.device, entry.place(config, 1, 4)?, |it| *it),
+            CapabilityType::PciAccess => self.pci_access = self.pci_access.or(Some(*capability)),
             CapabilityType::SharedMemory if self.shared_memory.len() < REPEATED_LIMIT => {
-                self.shared_memory.extend(shared_memory(config, capability, bars)?);
+                self.shared_memory.push(entry.shared_memory(config)?);
             }
             CapabilityType::Vendor if self.vendor_data.len() < REPEATED_LIMIT => {
-                let vendor = capability.read16(config, cap::VENDOR_ID as u8)?;
+                let vendor = capability.read16(config, cap::VENDOR_ID as u8).map_err(Skipped::Broken)?;
                 let offset = capability.offset() + u16::from(cap::VENDOR_SIZE);
                 self.vendor_data.push(VendorData { vendor, offset, length: length - cap::VENDOR_SIZE });
             }
-            CapabilityType::SharedMemory | CapabilityType::Vendor => {}
+            CapabilityType::SharedMemory | CapabilityType::Vendor => return Err(Skipped::TooMany(kind)),
         }
         Ok(())
     }
@@ -163,11 +234,12 @@ impl Found {
     fn complete(self, function: Bdf, broken: Option<pci::CapabilityError>) -> Result<Capabilities, CapabilityError> {
         // What is missing may have been behind the break.
         let missing = |kind| broken.map_or(CapabilityError::Missing { function, kind }, CapabilityError::List);
+        let reached = |place: &Place| place.window.is_some() || self.pci_access.is_some();
         Ok(Capabilities {
-            common: self.common.ok_or_else(|| missing(CapabilityType::Common))?,
-            notify: self.notify.ok_or_else(|| missing(CapabilityType::Notify))?,
-            isr: self.isr.ok_or_else(|| missing(CapabilityType::Isr))?,
-            device: self.device,
+            common: self.common.filter(reached).ok_or_else(|| missing(CapabilityType::Common))?,
+            notify: self.notify.filter(|it| reached(&it.place)).ok_or_else(|| missing(CapabilityType::Notify))?,
+            isr: self.isr.filter(reached).ok_or_else(|| missing(CapabilityType::Isr))?,
+            device: self.device.filter(reached),
             pci_access: self.pci_access,
             shared_memory: self.shared_memory,
             vendor_data: self.vendor_data,
@@ -175,15 +247,12 @@ impl Found {
     }
 }
 
-/// Fills `slot` by `read`, unless an earlier capability has.
-fn first<T>(
-    slot: &mut Option<T>,
-    read: impl FnOnce() -> Result<Option<T>, pci::CapabilityError>,
-) -> Result<(), pci::CapabilityError> {
-    if slot.is_none() {
-        *slot = read()?;
+/// Fills `slot`, unless an earlier capability has; one that can be mapped takes the place of one that cannot.
+fn prefer<T>(slot: &mut Option<T>, new: T, place: impl Fn(&T) -> Place) {
+    let mapped = |it: &T| place(it).window.is_some();
+    if slot.as_ref().is_none_or(|old| mapped(&new) && !mapped(old)) {
+        *slot = Some(new);
     }
-    Ok(())
 }
 
 /// How long a capability of a type has to be at least. Longer ones come from later specifications and are fine.
@@ -196,64 +265,69 @@ const fn needed(kind: CapabilityType) -> u8 {
     }
 }
 
-/// The window of an ordinary structure: `None` unless at least `minimum` bytes of it lie in its BAR, aligned.
-fn structure<C: ConfigSpace>(
-    config: &C,
-    capability: &Capability,
-    bars: &Bars,
-    minimum: u64,
-    align: u64,
-) -> Result<Option<BarWindow>, pci::CapabilityError> {
-    let offset = capability.read32(config, cap::BAR_OFFSET as u8)?;
-    let length = capability.read32(config, cap::BAR_LENGTH as u8)?;
-    let bar = capability.read8(config, cap::BAR as u8)?;
-    Ok(window(bars, bar, offset.into(), length.into(), minimum, align, STRUCTURE_LIMIT))
+/// A capability with all the fields of its type.
+struct Entry<'a> {
+    kind: CapabilityType,
+    capability: &'a Capability,
+    bars: &'a Bars,
 }
 
-fn notification<C: ConfigSpace>(
-    config: &C,
-    capability: &Capability,
-    bars: &Bars,
-) -> Result<Option<Notification>, pci::CapabilityError> {
-    let offset = capability.read32(config, cap::BAR_OFFSET as u8)?;
-    let length = capability.read32(config, cap::BAR_LENGTH as u8)?;
-    let bar = capability.read8(config, cap::BAR as u8)?;
-    let multiplier = capability.read32(config, cap::NOTIFY_MULTIPLIER as u8)?;
-    let window = window(bars, bar, offset.into(), length.into(), 2, 2, NOTIFY_LIMIT);
-    Ok(window.map(|window| Notification { window, multiplier }))
-}
-
-fn shared_memory<C: ConfigSpace>(
-    config: &C,
-    capability: &Capability,
-    bars: &Bars,
-) -> Result<Option<SharedMemory>, pci::CapabilityError> {
-    let read64 = |low: u16, high: u16| -> Result<u64, pci::CapabilityError> {
-        let low = capability.read32(config, low as u8)?;
-        let high = capability.read32(config, high as u8)?;
-        Ok(u64::from(high) << 32 | u64::from(low))
-    };
-    let offset = read64(cap::BAR_OFFSET, cap::BAR_OFFSET_HIGH)?;
-    let length = read64(cap::BAR_LENGTH, cap::BAR_LENGTH_HIGH)?;
-    let bar = capability.read8(config, cap::BAR as u8)?;
-    let id = capability.read8(config, cap::ID as u8)?;
-    // All of the region has to be there: unlike a structure it has no parts that nobody needs.
-    let window = bars.get(bar).ok().and_then(|bar| bar.window(offset, length).ok());
-    Ok(window.map(|window| SharedMemory { id, window }))
-}
-
-/// The part of a BAR that a structure is in: at most `limit` bytes and no further than the BAR goes.
-///
-/// A structure may be longer than any driver needs (4.1.4), so that only the needed part has to be in the BAR.
-fn window(bars: &Bars, bar: u8, offset: u64, length: u64, minimum: u64, align: u64, limit: u64) -> Option<BarWindow> {
-    // Indices above 5 are reserved; `get` knows none.
-    let bar = bars.get(bar).ok()?;
-    let room = bar.size().checked_sub(offset)?;
-    let length = length.min(room).min(limit);
-    if length < minimum || !offset.is_multiple_of(align) {
-        return None;
+impl Entry<'_> {
+    fn read8<C: ConfigSpace>(&self, config: &C, at: u16) -> Result<u8, Skipped> {
+        self.capability.read8(config, at as u8).map_err(Skipped::Broken)
     }
-    bar.window(offset, length).ok()
+
+    fn read32<C: ConfigSpace>(&self, config: &C, at: u16) -> Result<u32, Skipped> {
+        self.capability.read32(config, at as u8).map_err(Skipped::Broken)
+    }
+
+    /// The BAR. Indices above 5 are reserved; there is none with such a one.
+    fn bar<C: ConfigSpace>(&self, config: &C) -> Result<&Bar, Skipped> {
+        let bar = self.read8(config, cap::BAR)?;
+        self.bars.get(bar).map_err(|error| Skipped::Bar { kind: self.kind, error })
+    }
+
+    /// Where an ordinary structure is.
+    fn place<C: ConfigSpace>(&self, config: &C, minimum: u64, align: u64) -> Result<Place, Skipped> {
+        self.place_within(config, minimum, align, STRUCTURE_LIMIT)
+    }
+
+    /// The part of a BAR that a structure is in: at most `limit` bytes and no further than the BAR goes.
+    ///
+    /// A structure may be longer than any driver needs (4.1.4), so that only the needed part has to be in the BAR.
+    fn place_within<C: ConfigSpace>(&self, config: &C, minimum: u64, align: u64, limit: u32) -> Result<Place, Skipped> {
+        let offset = self.read32(config, cap::BAR_OFFSET)?;
+        let length = self.read32(config, cap::BAR_LENGTH)?;
+        let bar = self.bar(config)?;
+        let room = bar.size().saturating_sub(offset.into());
+        let usable = u64::from(length.min(limit)).min(room);
+        if usable < minimum || !u64::from(offset).is_multiple_of(align) {
+            let (kind, offset, length) = (self.kind, offset.into(), length.into());
+            return Err(Skipped::Outside { kind, bar: *bar, offset, length, minimum, align });
+        }
+        let window = bar.window(offset.into(), usable).ok();
+        // No more than the length that was read, which has 32 bits.
+        Ok(Place { function: bar.function(), bar: bar.index(), offset, length: usable as u32, window })
+    }
+
+    fn notification<C: ConfigSpace>(&self, config: &C) -> Result<Notification, Skipped> {
+        let multiplier = self.read32(config, cap::NOTIFY_MULTIPLIER)?;
+        Ok(Notification { place: self.place_within(config, 2, 2, NOTIFY_LIMIT)?, multiplier })
+    }
+
+    fn shared_memory<C: ConfigSpace>(&self, config: &C) -> Result<SharedMemory, Skipped> {
+        let read64 = |low: u16, high: u16| -> Result<u64, Skipped> {
+            Ok(u64::from(self.read32(config, high)?) << 32 | u64::from(self.read32(config, low)?))
+        };
+        let offset = read64(cap::BAR_OFFSET, cap::BAR_OFFSET_HIGH)?;
+        let length = read64(cap::BAR_LENGTH, cap::BAR_LENGTH_HIGH)?;
+        let id = self.read8(config, cap::ID)?;
+        let bar = self.bar(config)?;
+        // All of the region has to be there and to be mapped: unlike a structure it has no parts that nobody needs.
+        let window = bar.window(offset, length);
+        let outside = Skipped::Outside { kind: self.kind, bar: *bar, offset, length, minimum: length, align: 1 };
+        window.map(|window| SharedMemory { id, window }).map_err(|_| outside)
+    }
 }
 
 #[cfg(test)]

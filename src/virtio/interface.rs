@@ -9,7 +9,7 @@ use super::capability::{Capabilities, CapabilityError};
 use super::legacy::{Legacy, LegacyError, LegacyPorts};
 use super::modern::{Modern, ModernError};
 use super::transport::TransportKind;
-use crate::pci::{Bars, Bdf, Command, ConfigSpace, Function};
+use crate::pci::{Bar, Bars, Bdf, Command, ConfigSpace, Function};
 use crate::platform::Platform;
 
 /// An interface of a device, found and not touched yet.
@@ -35,7 +35,7 @@ pub enum InterfaceError {
     /// Its structures are not where they could be used.
     #[display("{_0}")]
     Capability(CapabilityError),
-    /// Its structures could not be mapped.
+    /// Its structures could not be reached.
     #[display("{_0}")]
     Modern(ModernError),
     /// Its legacy interface, which was asked for, is not to be used.
@@ -77,19 +77,38 @@ impl Interface {
         }
     }
 
-    /// What the function has to decode for its registers to be reached.
-    pub fn decoding(&self) -> Command {
-        // MSI-X tables are in memory even where the registers are not.
-        let Self::Modern(capabilities) = self else { return Command::MEMORY | Command::IO };
-        let windows = [capabilities.common, capabilities.notify.window, capabilities.isr];
-        let windows = windows.into_iter().chain(capabilities.device);
-        windows.fold(Command::MEMORY, |command, window| if window.io { command | Command::IO } else { command })
-    }
-
-    /// Maps the registers, which are decoded. Nothing of the device is touched.
+    /// The same interface, with no register mapped: all are to be reached through configuration space.
     ///
     /// # Errors
-    /// When the platform cannot map them; nothing is mapped then.
+    /// When there is no window to them, as to the ports of a legacy interface.
+    pub fn through_config(self) -> Result<Self, InterfaceError> {
+        match self {
+            Self::Modern(capabilities) => Ok(Self::Modern(capabilities.through_config()?)),
+            Self::Legacy(ports) => Err(CapabilityError::NoConfigAccess(ports.function()).into()),
+        }
+    }
+
+    /// What the function, whose BARs are `bars`, has to decode for its registers and its MSI-X table to be reached.
+    ///
+    /// For the sake of the table alone memory is not decoded where a BAR has no address: it would decode somebody else's.
+    pub fn decoding(&self, bars: &Bars) -> Command {
+        let in_memory = bars.iter().filter(|bar| !bar.is_io());
+        let all_placed = in_memory.map(Bar::range).all(|range| range.is_some());
+        let table = if all_placed { Command::MEMORY } else { Command::empty() };
+        match self {
+            Self::Modern(capabilities) => capabilities
+                .places()
+                .filter_map(|place| place.window)
+                .fold(table, |command, window| command | if window.io { Command::IO } else { Command::MEMORY }),
+            Self::Legacy(_) => table | Command::IO,
+        }
+    }
+
+    /// Maps the registers, which are decoded; what cannot be mapped is reached through configuration space, if the device
+    /// and the platform have a way there. Nothing of the device is touched.
+    ///
+    /// # Errors
+    /// When registers cannot be reached; nothing is mapped then.
     pub fn open<P: Platform>(&self, platform: &mut P) -> Result<AnyTransport<P::Registers>, InterfaceError> {
         Ok(match self {
             Self::Modern(capabilities) => Modern::new(platform, capabilities)?.into(),
@@ -177,9 +196,40 @@ mod tests {
         assert!(matches!(find(broken(false), None), Err(InterfaceError::Capability(_))));
     }
 
+    /// What is decoded of a function for its interface.
+    fn decoded(function: FakeFunction, wanted: Option<TransportKind>) -> Command {
+        let (mut config, bdf) = FakeConfig::with(function);
+        let function = Function::probe(&config, bdf).unwrap();
+        let bars = Bars::size(&mut config, &function);
+        Interface::find(&config, &function, &bars, wanted).unwrap().decoding(&bars)
+    }
+
     #[test]
     fn ports_are_decoded_where_registers_are_in_them() {
-        assert_eq!(find(function(true, true), None).unwrap().decoding(), Command::MEMORY);
-        assert_eq!(find(function(true, true), LEGACY).unwrap().decoding(), Command::MEMORY | Command::IO);
+        assert_eq!(decoded(function(true, true), None), Command::MEMORY);
+        assert_eq!(decoded(function(true, true), LEGACY), Command::MEMORY | Command::IO);
+        assert_eq!(decoded(function(false, true), None), Command::MEMORY | Command::IO);
+    }
+
+    #[test]
+    fn memory_is_not_decoded_for_the_msix_table_alone_where_a_bar_has_no_address() {
+        let table = |address| function(true, true).memory32(1, address, 0x1000);
+        assert_eq!(decoded(table(0xfe00_0000), LEGACY), Command::MEMORY | Command::IO);
+        assert_eq!(decoded(table(0), LEGACY), Command::IO);
+        assert_eq!(decoded(table(0), MODERN), Command::MEMORY, "the structures have to be reached");
+    }
+
+    #[test]
+    fn what_has_no_window_in_configuration_space_is_not_reached_through_it() {
+        for wanted in [MODERN, LEGACY] {
+            let error = find(function(true, true), wanted).unwrap().through_config().unwrap_err();
+            assert!(matches!(error, InterfaceError::Capability(CapabilityError::NoConfigAccess(_))), "{error}");
+        }
+        let mut access = structure(5, 0);
+        access[0] = 20;
+        let reached =
+            find(function(true, true).capability(0xa0, 0x09, &access), None).unwrap().through_config().unwrap();
+        let Interface::Modern(capabilities) = reached else { panic!("it is modern") };
+        assert!(capabilities.places().all(|place| place.window.is_none()));
     }
 }

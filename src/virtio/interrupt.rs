@@ -16,7 +16,7 @@ use derive_more::{Display, Error};
 use super::device::{Device, FeaturesOk};
 use super::events::{Events, Pending, config_changed, intx_interrupt, shared_vring_interrupt, vring_interrupt};
 use super::transport::{QueueIndex, Transport, TransportError};
-use crate::pci::{Bars, Bdf, Function, Msix, MsixError, MsixTable, MsixVector};
+use crate::pci::{Bars, Bdf, Command, Function, Msix, MsixError, MsixTable, MsixVector};
 use crate::platform::{AffinityError, Handler, MapError, Platform, Registers, Vector, VectorError};
 
 /// How a device interrupts.
@@ -62,6 +62,9 @@ pub enum InterruptError {
     /// Its MSI-X cannot be used.
     #[display("{_0}")]
     Msix(MsixError),
+    /// It does not decode memory, where its table is: a BAR of it has no address.
+    #[display("{_0} does not decode memory, where its MSI-X table is")]
+    NotDecoded(#[error(not(source))] Bdf),
     /// Its table is too small.
     #[display("{function} has {entries} MSI-X vectors, {needed} needed")]
     TooFewEntries {
@@ -351,6 +354,9 @@ where
         let function = self.function.bdf();
         let msix = Msix::find(self.platform.config(), self.function, self.bars).map_err(InterruptError::Msix)?;
         let msix = msix.ok_or(InterruptError::NoMsix(function))?;
+        if !self.function.command(self.platform.config()).contains(Command::MEMORY) {
+            return Err(InterruptError::NotDecoded(function));
+        }
         let entries = msix.entries();
         if usize::from(entries) < needed {
             return Err(InterruptError::TooFewEntries { function, entries, needed });

@@ -97,6 +97,11 @@ impl LegacyPorts {
         let isr = bar.window(legacy::ISR as u64, 1).map_err(LegacyError::Window)?;
         Ok(Self { window, isr })
     }
+
+    /// The function that has them.
+    pub(super) const fn function(&self) -> Bdf {
+        self.window.function
+    }
 }
 
 /// A legacy virtio-pci device's registers, mapped.

@@ -11,6 +11,7 @@
 mod any;
 pub mod barrier;
 mod capability;
+mod config_window;
 mod device;
 mod events;
 mod extent;
@@ -34,7 +35,8 @@ mod transport;
 mod virtqueue;
 
 pub use any::AnyTransport;
-pub use capability::{Capabilities, CapabilityError, Notification, SharedMemory, VendorData};
+pub use capability::{Capabilities, CapabilityError, Notification, Place, SharedMemory, VendorData};
+pub use config_window::ConfigWindow;
 pub use device::{Acknowledged, Device, DriverFound, DriverOk, Failure, FeaturesOk, Reset};
 pub use events::{Events, Pending, config_changed, intx_interrupt, shared_vring_interrupt, vring_interrupt};
 pub use interface::{Interface, InterfaceError};

@@ -7,31 +7,35 @@ use alloc::vec::Vec;
 
 use derive_more::{Display, Error};
 
-use super::capability::{Capabilities, SharedMemory};
+use super::capability::{Capabilities, Place, SharedMemory};
+use super::config_window::ConfigWindow;
 use super::device::DriverOk;
 use super::queue::Kick;
 use super::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
 use super::transport::{
     Doorbell, QueueAddresses, QueueIndex, QueueResetState, Transport, TransportError, TransportKind,
 };
-use crate::pci::{BarWindow, Bdf, MsixVector};
+use crate::pci::{BarWindow, Bdf, Capability, MsixVector};
 use crate::platform::{MapError, Platform, Registers};
 
 /// A register's answer when no device gives one.
 const ALL_ONES: u8 = 0xff;
 
-/// Why the structures could not be reached.
+/// Why a structure could not be reached, neither by a mapping nor through configuration space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum ModernError {
-    /// The platform could not map one.
+    /// The platform could not map it.
     #[display("{_0}")]
     Map(MapError),
+    /// It has no address, or is not to be mapped.
+    #[display("{_0} is not mapped, and the platform has no way to it through configuration space")]
+    NotMapped(#[error(not(source))] Place),
     /// A mapping is smaller than what was to be mapped.
-    #[display("{window} was mapped with {length} bytes only")]
+    #[display("{place} was mapped with {length} bytes only")]
     Short {
         /// What was to be mapped.
-        window: BarWindow,
-        /// What was.
+        place: Place,
+        /// What was, in bytes.
         length: usize,
     },
 }
@@ -42,8 +46,8 @@ pub struct Modern<R> {
     function: Bdf,
     common: R,
     notify: R,
-    /// Where the doorbells are on the bus: wide kicks have to be aligned there, too.
-    notify_address: u64,
+    /// Where the doorbells are in their BAR: wide kicks have to be aligned there, too. A BAR is aligned to its size.
+    notify_offset: u32,
     multiplier: u32,
     /// The features accepted. Some change what a kick is.
     accepted: Features,
@@ -53,18 +57,18 @@ pub struct Modern<R> {
 }
 
 impl<R: Registers + Send + Sync + 'static> Modern<R> {
-    /// Maps the structures. Nothing of the device is touched.
+    /// Maps the structures; what cannot be mapped is reached through configuration space, if there is a way. Nothing of
+    /// the device is touched.
     ///
     /// # Errors
-    /// When the platform cannot map one of them; none is mapped then.
+    /// When one of them cannot be reached; none is mapped then.
     pub fn new<P>(platform: &mut P, capabilities: &Capabilities) -> Result<Self, ModernError>
     where
         P: Platform<Registers = R>,
     {
-        let windows = [capabilities.common, capabilities.notify.window, capabilities.isr];
-        let mut mapped = Mapped { platform, registers: [const { None }; 4] };
-        for (slot, window) in windows.into_iter().chain(capabilities.device).enumerate() {
-            mapped.map(slot, window)?;
+        let mut mapped = Mapped { platform, access: capabilities.pci_access, registers: [const { None }; 4] };
+        for (slot, place) in capabilities.places().enumerate() {
+            mapped.map(slot, place)?;
         }
         let [Some(common), Some(notify), Some(isr), device] = mapped.take() else {
             unreachable!("three structures were mapped");
@@ -73,7 +77,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             function: capabilities.common.function,
             common,
             notify,
-            notify_address: capabilities.notify.window.address,
+            notify_offset: capabilities.notify.place.offset,
             multiplier: capabilities.notify.multiplier,
             accepted: Features::empty(),
             isr: Arc::new(isr),
@@ -110,7 +114,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             queue.number()
         };
         let end = |start: usize| start.checked_add(width).filter(|end| *end <= length);
-        let aligned = |start: usize| start.is_multiple_of(width) && self.notify_address.is_multiple_of(width as u64);
+        let aligned = |start: usize| start.is_multiple_of(width) && self.notify_offset.is_multiple_of(width as u32);
         match usize::try_from(offset) {
             Ok(offset) if end(offset).is_some() && aligned(offset) => Ok(Doorbell { offset, number }),
             _ => Err(TransportError::Doorbell { function: self.function, queue, offset, length }),
@@ -126,18 +130,31 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
 /// Structures on their way to being a transport; unmapped again if one of them fails.
 struct Mapped<'p, P: Platform> {
     platform: &'p mut P,
+    access: Option<Capability>,
     registers: [Option<P::Registers>; 4],
 }
 
 impl<P: Platform> Mapped<'_, P> {
-    fn map(&mut self, slot: usize, window: BarWindow) -> Result<(), ModernError> {
-        let registers = self.platform.map(window).map_err(ModernError::Map)?;
+    fn map(&mut self, slot: usize, place: Place) -> Result<(), ModernError> {
+        let registers = self.reach(place)?;
         let length = registers.len();
         self.registers[slot] = Some(registers);
-        if u64::try_from(length).is_ok_and(|length| length < window.length) {
-            return Err(ModernError::Short { window, length });
+        if u32::try_from(length).is_ok_and(|length| length < place.length) {
+            return Err(ModernError::Short { place, length });
         }
         Ok(())
+    }
+
+    fn reach(&mut self, place: Place) -> Result<P::Registers, ModernError> {
+        let refusal = match place.window.map(|window| self.platform.map(window)) {
+            Some(Ok(registers)) => return Ok(registers),
+            Some(Err(error)) => ModernError::Map(error),
+            None => ModernError::NotMapped(place),
+        };
+        let access = self.access.map(|access| ConfigWindow::new(access, &place)).ok_or(refusal)?;
+        let registers = self.platform.map_through_config(access).ok_or(refusal)?;
+        log::info!("{access}");
+        Ok(registers)
     }
 
     fn take(mut self) -> [Option<P::Registers>; 4] {

@@ -3,7 +3,7 @@
 use super::behaviour::{Behaviour, feature};
 use super::bus::Bus;
 use super::common_config::CommonConfig;
-use super::config_space::ConfigModel;
+use super::config_space::{ConfigModel, Selected};
 use super::interrupts::Interrupts;
 use super::layout::Structure;
 use super::legacy;
@@ -168,11 +168,44 @@ impl Balloon {
             bus.ram.forget_host();
             return u32::MAX >> (32 - 8 * u32::from(width));
         }
-        self.accesses += 1;
-        self.config.read(offset, width)
+        match self.config.selected(offset) {
+            Some(selected) if self.may_select(&selected, offset, width, bus) => {
+                self.bar_read(selected.bar, selected.offset, width, bus)
+            }
+            _ => {
+                self.accesses += 1;
+                self.config.read(offset, width)
+            }
+        }
+    }
+
+    /// Whether an access to the data of the window in configuration space is one to a virtio structure (4.1.4.9.2).
+    fn may_select(&self, selected: &Selected, offset: u16, width: u8, bus: &mut Bus) -> bool {
+        let Selected { bar, offset: at, length } = *selected;
+        let aligned = [1, 2, 4].contains(&length) && at.is_multiple_of(length.into());
+        if !aligned {
+            bus.misstep("PCI-CFGACC-01", format!("{length} bytes at {at:#x} of BAR{bar} selected"));
+        }
+        let ends = [at, at + u64::from(length.max(1)) - 1].map(|at| self.behaviour.layout.find(bar, at));
+        let inside = ends.iter().all(|end| match end {
+            None | Some((Structure::MsixTable | Structure::PendingBits | Structure::Legacy, _)) => false,
+            Some((structure, _)) => ends[0].is_some_and(|(first, _)| first == *structure),
+        });
+        let whole = offset & 3 == 0 && u32::from(width) == length;
+        if !inside || !whole {
+            let what = format!("{width} bytes of data accessed with {length} bytes at {at:#x} of BAR{bar} selected");
+            bus.misstep("PCI-CFGACC-02", what);
+        }
+        aligned && inside && whole
     }
 
     pub fn config_write(&mut self, offset: u16, width: u8, value: u32, bus: &mut Bus) {
+        if let Some(selected) = self.config.selected(offset).filter(|_| !self.gone()) {
+            if self.may_select(&selected, offset, width, bus) {
+                self.bar_write(selected.bar, selected.offset, width, value, bus);
+            }
+            return;
+        }
         if !self.gone() {
             self.accesses += 1;
             self.config.write(offset, width, value, bus);

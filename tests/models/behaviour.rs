@@ -78,6 +78,8 @@ pub struct Behaviour {
     /// Whether the function has an interrupt pin.
     pub pin: bool,
     pub layout: Layout,
+    /// Firmware has left the BARs without addresses.
+    pub unplaced: bool,
     pub handling: Handling,
     /// The most nanoseconds that a request takes after its kick has been handled; the schedule chooses.
     pub service: u64,
@@ -146,6 +148,7 @@ impl Behaviour {
             vectors: Some(8),
             pin: true,
             layout: Layout::qemu(true),
+            unplaced: false,
             handling: Handling::Later(20_000),
             service: 0,
             interrupt_delay: 0,
@@ -184,6 +187,11 @@ impl Behaviour {
     pub fn legacy(self) -> Self {
         let layout = Layout::legacy(self.vectors.is_some());
         Self { device_id: 0x1002, revision: 0, layout, ..self }
+    }
+
+    /// The same device with a window in configuration space to its structures.
+    pub fn with_pci_access(self) -> Self {
+        Self { layout: self.layout.with_pci_access(), ..self }
     }
 
     /// The same with another number of MSI-X vectors.

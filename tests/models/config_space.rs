@@ -28,12 +28,22 @@ pub struct ConfigModel {
     bars: [Bar; 6],
     assigned: [u32; 6],
     msix: Option<u16>,
+    access: Option<u16>,
+}
+
+/// What the window in configuration space is to reach.
+#[derive(Debug, Clone, Copy)]
+pub struct Selected {
+    pub bar: u8,
+    pub offset: u64,
+    pub length: u32,
 }
 
 impl ConfigModel {
     /// The function as firmware leaves it: BARs assigned from `memory` and `ports` upwards, decoding off.
     pub fn new(behaviour: &Behaviour, memory: u32, ports: u32) -> Self {
-        let mut model = Self { bytes: [0; 256], bars: behaviour.layout.bars, assigned: [0; 6], msix: None };
+        let mut model =
+            Self { bytes: [0; 256], bars: behaviour.layout.bars, assigned: [0; 6], msix: None, access: None };
         model.put16(0x00, 0x1af4);
         model.put16(0x02, behaviour.device_id);
         model.put16(STATUS, 1 << 4 | RECEIVED_MASTER_ABORT);
@@ -43,12 +53,12 @@ impl ConfigModel {
         model.put16(0x2e, if behaviour.device_id == 0x1002 { 0x0005 } else { 0x1100 });
         model.bytes[usize::from(INTERRUPT_LINE)] = 11;
         model.bytes[0x3d] = u8::from(behaviour.pin);
-        model.assign_bars(memory, ports);
+        model.assign_bars(memory, ports, behaviour.unplaced);
         model.link_capabilities(behaviour);
         model
     }
 
-    fn assign_bars(&mut self, memory: u32, ports: u32) {
+    fn assign_bars(&mut self, memory: u32, ports: u32, unplaced: bool) {
         let (mut memory, mut ports) = (memory, ports);
         for index in 0..6 {
             let value = match self.bars[index] {
@@ -62,7 +72,6 @@ impl ConfigModel {
                     let at = memory.next_multiple_of(size as u32);
                     memory = at + size as u32;
                     // Above 4 GiB, so that a driver that forgets the upper half shows.
-                    self.put32(BARS + 4 * index as u16 + 4, 8);
                     self.assigned[index + 1] = 8;
                     at | 0xc
                 }
@@ -72,8 +81,14 @@ impl ConfigModel {
                     at | 1
                 }
             };
-            self.put32(BARS + 4 * index as u16, value);
             self.assigned[index] = value;
+            if unplaced {
+                self.assigned[index] &= if value & 1 != 0 { 0x3 } else { 0xf };
+                self.assigned.iter_mut().skip(index + 1).for_each(|upper| *upper = 0);
+            }
+        }
+        for index in 0..6 {
+            self.put32(BARS + 4 * index as u16, self.assigned[index]);
         }
     }
 
@@ -84,8 +99,10 @@ impl ConfigModel {
             self.bytes[link] = at;
             link = usize::from(at) + 1;
             let bytes = encode(capability, behaviour.vectors.unwrap_or(1));
-            if matches!(capability, Capability::Msix { .. }) {
-                self.msix = Some(u16::from(at));
+            match capability {
+                Capability::Msix { .. } => self.msix = Some(u16::from(at)),
+                Capability::PciAccess => self.access = Some(u16::from(at)),
+                _ => {}
             }
             self.bytes[usize::from(at)..usize::from(at) + bytes.len()].copy_from_slice(&bytes);
             at += (bytes.len() as u8).next_multiple_of(4);
@@ -116,6 +133,11 @@ impl ConfigModel {
     /// The maker of the card says who it is: vendor in the low half, device in the high one.
     pub fn set_subsystem(&mut self, ids: u32) {
         self.bytes[0x2c..0x30].copy_from_slice(&ids.to_le_bytes());
+    }
+
+    /// The command register but for its INTx bit, which a driver that goes leaves set.
+    pub fn decoding(&self) -> u16 {
+        self.command() & !INTX_DISABLE
     }
 
     pub fn bus_master(&self) -> bool {
@@ -154,6 +176,13 @@ impl ConfigModel {
         (self.command() & enable != 0).then_some((io, address, length))
     }
 
+    /// What the window in configuration space reaches, if `offset` is that of its data.
+    pub fn selected(&self, offset: u16) -> Option<Selected> {
+        let at = self.access.filter(|at| offset & !3 == at + 16)?;
+        let (bar, offset) = (self.bytes[usize::from(at) + 4], self.get32(at + 8).into());
+        Some(Selected { bar, offset, length: self.get32(at + 12) })
+    }
+
     /// Whether every BAR holds what firmware put there.
     pub fn bars_restored(&self) -> bool {
         (0..6).all(|i| self.get32(BARS + 4 * i) == self.assigned[usize::from(i)])
@@ -172,9 +201,9 @@ impl ConfigModel {
     /// Writes `width` bytes.
     pub fn write(&mut self, offset: u16, width: u8, value: u32, bus: &mut Bus) {
         match offset {
-            COMMAND if width == 2 => self.write_command(value as u16),
+            COMMAND if width == 2 => self.write_command(value as u16, bus),
             COMMAND if width == 4 => {
-                self.write_command(value as u16);
+                self.write_command(value as u16, bus);
                 self.write_status((value >> 16) as u16, bus);
             }
             STATUS if width == 2 => self.write_status(value as u16, bus),
@@ -190,12 +219,24 @@ impl ConfigModel {
                 let kept = self.msix_control() & 0x3fff;
                 self.put16(offset + 2, kept | (value >> 16) as u16 & 0xc000);
             }
+            // The only capability whose fields a driver may write.
+            _ if self.access.is_some_and(|at| offset == at + 4) && width == 1 => {
+                self.bytes[usize::from(offset)] = value as u8;
+            }
+            _ if self.access.is_some_and(|at| [at + 8, at + 12].contains(&offset)) && width == 4 => {
+                self.put32(offset, value);
+            }
             _ => bus.misstep("PCI-CAP-08", format!("write of {value:#x} ({width} bytes) to config offset {offset:#x}")),
         }
     }
 
-    fn write_command(&mut self, value: u16) {
+    fn write_command(&mut self, value: u16, bus: &mut Bus) {
         self.put16(COMMAND, value & COMMAND_BITS);
+        for index in 0..6 {
+            if let Some((io, 0, _)) = self.decoded(index) {
+                bus.misstep("PCI-BAR", format!("BAR{index} (ports: {io}) decodes with no address"));
+            }
+        }
     }
 
     fn write_status(&mut self, value: u16, bus: &mut Bus) {
@@ -242,6 +283,7 @@ fn encode(capability: &Capability, vectors: u16) -> Vec<u8> {
             bytes.extend(multiplier.iter().flat_map(|m| m.to_le_bytes()));
             bytes
         }
+        Capability::PciAccess => [&[0x09, 0, 20, 5][..], &[0; 16]].concat(),
         Capability::Msix { table_bar, table, pending_bar, pending } => {
             let mut bytes = vec![0x11, 0];
             bytes.extend((vectors - 1).to_le_bytes());

@@ -39,6 +39,8 @@ pub struct Region {
 pub enum Capability {
     /// A virtio structure: `cfg_type`, BAR, offset, length, and the notify multiplier where there is one.
     Virtio { cfg_type: u8, bar: u8, offset: u32, length: u32, multiplier: Option<u32> },
+    /// The window in configuration space to the structures.
+    PciAccess,
     /// MSI-X: BAR and offset of the table, BAR and offset of the pending bits.
     Msix { table_bar: u8, table: u32, pending_bar: u8, pending: u32 },
     /// Any bytes, the first being the capability's id; the second (the link) is filled in.
@@ -91,6 +93,12 @@ impl Layout {
             [(0, 0, 56), (0, 0x1000, 1), (0, 0x2000, 0x1000), (0, 0x3000, 0x1000)],
             [(0, 0x6000), (0, 0x7000)],
         )
+    }
+
+    /// This layout with a window in configuration space to its structures.
+    pub fn with_pci_access(mut self) -> Self {
+        self.capabilities.push(Capability::PciAccess);
+        self
     }
 
     /// This layout with a legacy interface in the ports of BAR 0, which is free.

@@ -3,10 +3,11 @@
 //! Every access of the driver to a register, to DMA memory or to the clock is a moment at which time passes, devices
 //! work and interrupts arrive: a handler can run between any two accesses, as on a real CPU.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ballonet::pci::{BarWindow, Bdf};
+use ballonet::pci::Bdf;
 use ballonet::platform::{Handled, Handler, MsiMessage};
 
 use super::balloon::Balloon;
@@ -31,7 +32,7 @@ pub(super) struct State {
     pub bus: Bus,
     pub devices: BTreeMap<Bdf, Balloon>,
     pub vectors: BTreeMap<u32, VectorEntry>,
-    pub mappings: BTreeMap<u64, BarWindow>,
+    pub mappings: BTreeSet<u64>,
     pub next_number: u32,
     pub next_mapping: u64,
     pub in_handler: bool,
@@ -40,6 +41,13 @@ pub(super) struct State {
     pub takes_messages: bool,
     pub knows_lines: bool,
     pub dma_limit: usize,
+    /// BARs that the platform cannot map.
+    pub unmappable: Vec<u8>,
+    /// Whether the platform reaches registers through configuration space.
+    pub takes_config_windows: bool,
+    /// What was asked of the platform so far that it can refuse, and what of that it refuses for no reason.
+    pub asked: u64,
+    pub refused: Range<u64>,
 }
 
 /// A handle on the machine; clones are the same machine.
@@ -61,7 +69,7 @@ impl Machine {
             bus: Bus::new(Ram::new(mib)),
             devices: BTreeMap::new(),
             vectors: BTreeMap::new(),
-            mappings: BTreeMap::new(),
+            mappings: BTreeSet::new(),
             next_number: 0x30,
             next_mapping: 1,
             in_handler: false,
@@ -69,6 +77,10 @@ impl Machine {
             takes_messages: true,
             knows_lines: true,
             dma_limit: usize::MAX,
+            unmappable: Vec::new(),
+            takes_config_windows: true,
+            asked: 0,
+            refused: 0..0,
         })))
     }
 
@@ -100,6 +112,23 @@ impl Machine {
     /// The number of DMA allocations that still succeed.
     pub fn limit_dma(&self, allocations: usize) {
         self.state().dma_limit = allocations;
+    }
+
+    /// What the platform can reach: not these BARs by mappings, and configuration space by windows or not.
+    pub fn limit_reach(&self, unmappable: &[u8], takes_config_windows: bool) {
+        let mut state = self.state();
+        (state.unmappable, state.takes_config_windows) = (unmappable.to_vec(), takes_config_windows);
+    }
+
+    /// Of what is asked of the platform from now on and can be refused (mappings, memory, vectors), refuses these.
+    pub fn refuse(&self, which: Range<u64>) {
+        let mut state = self.state();
+        (state.asked, state.refused) = (0, which);
+    }
+
+    /// How much was asked since.
+    pub fn asked(&self) -> u64 {
+        self.state().asked
     }
 
     /// Looks at or changes a device.
@@ -159,6 +188,15 @@ impl Machine {
         self.deliver();
     }
 
+    /// Does something that no interrupt handler comes into.
+    pub(super) fn uninterrupted<T>(&self, action: impl FnOnce() -> T) -> T {
+        let before = std::mem::replace(&mut self.state().in_handler, true);
+        let value = action();
+        self.state().in_handler = before;
+        self.touch(0);
+        value
+    }
+
     /// Runs the handlers of the interrupts that have arrived.
     fn deliver(&self) {
         for round in 0.. {
@@ -211,6 +249,12 @@ impl Machine {
 pub(super) const NOW: u64 = 30;
 
 impl State {
+    /// Notes a request that can be refused; whether it is to be.
+    pub(super) fn refuses(&mut self) -> bool {
+        self.asked += 1;
+        self.refused.contains(&(self.asked - 1))
+    }
+
     fn work(&mut self) {
         for device in self.devices.values_mut() {
             device.work(&mut self.bus);

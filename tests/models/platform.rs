@@ -11,6 +11,7 @@ use ballonet::platform::{
     AffinityError, DmaExhausted, DmaMemory, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector,
     VectorError,
 };
+use ballonet::virtio::ConfigWindow;
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::balloon::Balloon;
@@ -57,7 +58,8 @@ impl ModelConfig {
         let value = {
             let state = &mut *self.machine.state();
             let device = state.devices.get_mut(&function);
-            device.map_or(u32::MAX >> (32 - 8 * u32::from(width)), |d| d.config_read(offset, width, &mut state.bus))
+            let nobody = u32::MAX >> (32 - 8 * u32::from(width));
+            device.map_or(nobody, |d| d.config_read(offset, width, &mut state.bus))
         };
         self.machine.touch(REGISTER);
         value
@@ -105,25 +107,37 @@ impl ConfigSpace for ModelConfig {
     }
 }
 
-/// A mapped window. An access that its bounds or alignment forbid panics, as the contract has it.
+/// A mapped window, or one that is reached through configuration space. An access that its bounds or alignment forbid
+/// panics, as the contract has it.
 pub struct ModelRegisters {
     machine: Machine,
-    window: BarWindow,
+    way: Way,
     mapping: u64,
 }
 
+#[derive(Clone, Copy)]
+enum Way {
+    Mapped(BarWindow),
+    Config(ConfigWindow),
+}
+
 impl ModelRegisters {
-    fn check(&self, offset: usize, width: u8) {
+    /// The window, for an access that is allowed.
+    fn check(&self, offset: usize, width: u8, window: BarWindow) {
         let width = usize::from(width);
-        assert!(offset.is_multiple_of(width), "{}: misaligned access at {offset:#x}", self.window);
-        assert!(offset + width <= self.len(), "{}: access at {offset:#x}", self.window);
+        assert!(offset.is_multiple_of(width), "{window}: misaligned access at {offset:#x}");
+        assert!(offset + width <= self.len(), "{window}: access at {offset:#x}");
     }
 
     fn read(&self, offset: usize, width: u8) -> u32 {
-        self.check(offset, width);
+        let window = match self.way {
+            Way::Mapped(window) => window,
+            Way::Config(window) => return self.read_config(window, offset, width),
+        };
+        self.check(offset, width, window);
         let value = {
             let state = &mut *self.machine.state();
-            let target = state.decode(self.window.io, self.window.address + offset as u64, width.into());
+            let target = state.decode(window.io, window.address + offset as u64, width.into());
             match target {
                 Some((bdf, bar, at)) => {
                     let device = state.devices.get_mut(&bdf).expect("decoded to a device");
@@ -137,10 +151,14 @@ impl ModelRegisters {
     }
 
     fn write(&mut self, offset: usize, width: u8, value: u32) {
-        self.check(offset, width);
+        let window = match self.way {
+            Way::Mapped(window) => window,
+            Way::Config(window) => return self.write_config(window, offset, width, value),
+        };
+        self.check(offset, width, window);
         {
             let state = &mut *self.machine.state();
-            let target = state.decode(self.window.io, self.window.address + offset as u64, width.into());
+            let target = state.decode(window.io, window.address + offset as u64, width.into());
             if let Some((bdf, bar, at)) = target {
                 let device = state.devices.get_mut(&bdf).expect("decoded to a device");
                 device.bar_write(bar, at, width, value, &mut state.bus);
@@ -148,11 +166,32 @@ impl ModelRegisters {
         }
         self.machine.touch(REGISTER);
     }
+
+    fn read_config(&self, window: ConfigWindow, offset: usize, width: u8) -> u32 {
+        let mut config = ModelConfig { machine: self.machine.clone() };
+        self.machine.uninterrupted(|| match width {
+            1 => window.read8(&mut config, offset).into(),
+            2 => window.read16(&mut config, offset).into(),
+            _ => window.read32(&mut config, offset),
+        })
+    }
+
+    fn write_config(&self, window: ConfigWindow, offset: usize, width: u8, value: u32) {
+        let mut config = ModelConfig { machine: self.machine.clone() };
+        self.machine.uninterrupted(|| match width {
+            1 => window.write8(&mut config, offset, value as u8),
+            2 => window.write16(&mut config, offset, value as u16),
+            _ => window.write32(&mut config, offset, value),
+        });
+    }
 }
 
 impl Registers for ModelRegisters {
     fn len(&self) -> usize {
-        self.window.length as usize
+        match self.way {
+            Way::Mapped(window) => window.length as usize,
+            Way::Config(window) => window.len(),
+        }
     }
 
     fn read8(&self, offset: usize) -> u8 {
@@ -272,20 +311,30 @@ impl Platform for ModelPlatform {
             }
             return Err(MapError { window, reason: "no BAR decodes these addresses" });
         }
-        let mapping = state.next_mapping;
-        state.next_mapping += 1;
-        state.mappings.insert(mapping, window);
-        Ok(ModelRegisters { machine: self.machine.clone(), window, mapping })
+        if state.unmappable.contains(&window.bar) || state.refuses() {
+            return Err(MapError { window, reason: "the test has it so" });
+        }
+        drop(state);
+        Ok(self.registers(Way::Mapped(window)))
+    }
+
+    fn map_through_config(&mut self, window: ConfigWindow) -> Option<ModelRegisters> {
+        let mut state = self.machine.state();
+        if !state.takes_config_windows || state.refuses() {
+            return None;
+        }
+        drop(state);
+        Some(self.registers(Way::Config(window)))
     }
 
     fn unmap(&mut self, registers: ModelRegisters) {
-        self.machine.state().mappings.remove(&registers.mapping).expect("a mapping ends once");
+        assert!(self.machine.state().mappings.remove(&registers.mapping), "a mapping ends once");
     }
 
     fn allocate_dma(&mut self, size: usize, align: usize) -> Result<ModelDma, DmaExhausted> {
         assert!(align.is_power_of_two(), "DMA alignment {align}");
         let mut state = self.machine.state();
-        if state.dma_limit == 0 {
+        if state.refuses() || state.dma_limit == 0 {
             return Err(DmaExhausted { size, align });
         }
         state.dma_limit -= 1;
@@ -311,9 +360,11 @@ impl Platform for ModelPlatform {
     }
 
     fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
-        if !self.machine.state().takes_messages {
+        let mut state = self.machine.state();
+        if state.refuses() || !state.takes_messages {
             return Err(VectorError::NoMessages);
         }
+        drop(state);
         self.insert_vector(name, handler, true)
     }
 
@@ -324,9 +375,11 @@ impl Platform for ModelPlatform {
         name: String,
         handler: Handler,
     ) -> Result<Vector, VectorError> {
-        if !self.machine.state().knows_lines {
+        let mut state = self.machine.state();
+        if state.refuses() || !state.knows_lines {
             return Err(VectorError::NoLine { function, pin });
         }
+        drop(state);
         self.insert_vector(name, handler, false)
     }
 
@@ -363,6 +416,14 @@ impl Platform for ModelPlatform {
 }
 
 impl ModelPlatform {
+    fn registers(&self, way: Way) -> ModelRegisters {
+        let mut state = self.machine.state();
+        let mapping = state.next_mapping;
+        state.next_mapping += 1;
+        state.mappings.insert(mapping);
+        ModelRegisters { machine: self.machine.clone(), way, mapping }
+    }
+
     fn insert_vector(&self, name: String, handler: Handler, message: bool) -> Result<Vector, VectorError> {
         let mut state = self.machine.state();
         if state.vectors.len() as u32 >= state.vector_limit {

@@ -73,13 +73,17 @@ fn instead(kind: CapabilityType, other: &[Vec<u8>]) -> Result<Option<Capabilitie
     find(with(function(), &bodies))
 }
 
+fn address(place: Place) -> u64 {
+    place.window.expect("it can be mapped").address
+}
+
 #[test]
 fn the_structures_of_a_usual_device_are_found() {
     let found = after(&[]);
-    assert_eq!((found.common.address, found.common.length), (0x80_0000_0000, 0x1000));
-    assert_eq!(found.isr.address, 0x80_0000_1000);
-    assert_eq!(found.device.unwrap().address, 0x80_0000_2000);
-    assert_eq!((found.notify.window.address, found.notify.multiplier), (0x80_0000_3000, 4));
+    assert_eq!((address(found.common), found.common.length), (0x80_0000_0000, 0x1000));
+    assert_eq!(address(found.isr), 0x80_0000_1000);
+    assert_eq!(address(found.device.unwrap()), 0x80_0000_2000);
+    assert_eq!((address(found.notify.place), found.notify.multiplier), (0x80_0000_3000, 4));
     assert_eq!((found.pci_access, found.shared_memory.len(), found.vendor_data.len()), (None, 0, 0));
 }
 
@@ -92,7 +96,7 @@ fn a_function_without_virtio_capabilities_is_no_modern_device() {
 #[test]
 fn the_first_usable_one_of_a_type_wins() {
     let ports = body(2, 2, 0, 4, &[0]);
-    assert!(after(&[ports]).notify.window.io);
+    assert!(after(&[ports]).notify.place.window.unwrap().io);
     let beyond = body(2, 4, 0x4000, 4, &[0]);
     assert_eq!(after(&[beyond]), after(&[]));
 }
@@ -135,8 +139,8 @@ fn a_capability_shorter_than_its_type_is_skipped_and_a_longer_one_is_fine() {
 #[test]
 fn a_huge_structure_is_fine_and_only_what_is_needed_is_mapped() {
     let huge = after(&[body(1, 4, 0x100, u32::MAX, &[]), body(2, 4, 0, u32::MAX, &[4])]);
-    assert_eq!((huge.common.address, huge.common.length), (0x80_0000_0100, 0x1000));
-    assert_eq!(huge.notify.window.length, 0x4000, "as far as the BAR goes");
+    assert_eq!((address(huge.common), huge.common.length), (0x80_0000_0100, 0x1000));
+    assert_eq!(huge.notify.place.length, 0x4000, "as far as the BAR goes");
 }
 
 #[test]
@@ -197,6 +201,80 @@ fn the_window_to_bars_is_found_and_not_touched() {
     assert_eq!(found.pci_access.unwrap().offset(), 0x40);
 }
 
+#[test]
+fn where_a_bar_has_no_address_its_structures_count_only_with_a_window_to_it() {
+    let unplaced = [body(1, 3, 0, 0x38, &[]), body(3, 3, 0x40, 1, &[]), body(2, 3, 0x80, 4, &[0])];
+    let whole = |more: &[Vec<u8>]| find(with(function(), &[&unplaced[..], more].concat()));
+    assert!(matches!(whole(&[]), Err(CapabilityError::Missing { kind: CapabilityType::Common, .. })));
+    let short = vec![16, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert!(whole(&[short]).is_err(), "a window without its data register is none");
+    let found = whole(&[body(5, 0, 0, 0, &[0])]).unwrap().unwrap();
+    let places: Vec<_> = found.places().map(|place| (place.bar, place.offset, place.length, place.window)).collect();
+    assert_eq!(places, [(3, 0, 0x38, None), (3, 0x80, 4, None), (3, 0x40, 1, None)]);
+}
+
+#[test]
+fn a_structure_that_can_be_mapped_comes_before_one_that_cannot() {
+    // As with `modern-pio-notify=on` on a machine that gives no ports to PCI.
+    let found = after(&[body(5, 0, 0, 0, &[0]), body(2, 3, 0, 4, &[0])]);
+    assert_eq!((found.notify.place.bar, found.notify.multiplier), (4, 4));
+}
+
+#[test]
+fn structures_lie_at_any_offset_that_their_type_allows() {
+    for (what, found) in [
+        ("doorbells", after(&[body(2, 4, 0x0102, 2, &[1])]).notify.place),
+        ("the ISR byte", after(&[body(3, 4, 0x0107, 1, &[])]).isr),
+        ("common configuration", after(&[body(1, 4, 0x010c, 0x39, &[])]).common),
+        ("device configuration", after(&[body(4, 4, 0x3ffc, 4, &[])]).device.unwrap()),
+    ] {
+        assert!(found.offset == 0x3ffc || found.offset & !0xf == 0x0100, "{what}: {found}");
+    }
+    for (what, misplaced) in [("doorbells", body(2, 4, 0x0101, 4, &[1])), ("device", body(4, 4, 0x0102, 8, &[]))] {
+        assert_eq!(after(&[misplaced]), after(&[]), "{what}");
+    }
+}
+
+#[test]
+fn the_order_of_the_list_means_nothing() {
+    let bodies = [common(), isr(), device(), notify()];
+    for first in 0..4 {
+        let mut turned = bodies.clone();
+        turned.rotate_left(first);
+        assert_eq!(find(with(function(), &turned)).unwrap().unwrap(), after(&[]));
+        turned.reverse();
+        assert_eq!(find(with(function(), &turned)).unwrap().unwrap(), after(&[]));
+    }
+}
+
+#[test]
+fn all_structures_may_lie_in_ports() {
+    let bodies =
+        [body(1, 2, 0, 0x38, &[]), body(3, 2, 0x38, 1, &[]), body(4, 2, 0x40, 8, &[]), body(2, 2, 0x50, 2, &[0])];
+    let found = find(with(function(), &bodies)).unwrap().unwrap();
+    assert!(found.places().all(|place| place.window.is_some_and(|window| window.io)));
+}
+
+#[test]
+fn shared_memory_may_lie_beyond_4_gib_of_its_bar() {
+    let function = function().memory64(4, 0x80_0000_0000, 8 << 30, true);
+    let region = body(8, 4, 0x1000, 0x2000, &[1, 0]);
+    let large = body(8, 4, 0, 0, &[1, 1]);
+    let found = find(with(function, &[common(), isr(), notify(), region, large])).unwrap().unwrap();
+    let windows: Vec<_> = found.shared_memory.iter().map(|it| (it.window.address, it.window.length)).collect();
+    assert_eq!(windows, [(0x81_0000_1000, 0x2000), (0x81_0000_0000, 1 << 32)]);
+}
+
+#[test]
+fn of_what_may_come_several_times_the_first_sixteen_are_kept() {
+    let mut function = with(function(), &[common(), isr(), notify()]);
+    for index in 0..17 {
+        function = function.capability(0x78 + 8 * index, 0x09, &[6, 9, index, 0x1a]);
+    }
+    let vendors: Vec<_> = find(function).unwrap().unwrap().vendor_data.iter().map(|data| data.vendor).collect();
+    assert_eq!(vendors, (0x1a00..0x1a10).collect::<Vec<_>>());
+}
+
 proptest! {
     #[test]
     fn no_configuration_space_whatsoever_panics(
@@ -211,9 +289,11 @@ proptest! {
             function = function.byte(0x40 + 16 * slot, 9).byte(0x43 + 16 * slot, kind).byte(0x34, 0x40);
         }
         if let Ok(Some(found)) = find(function) {
-            prop_assert!(found.common.length >= 0x38 && found.isr.length >= 1 && found.notify.window.length >= 2);
-            let windows = [Some(found.common), Some(found.isr), Some(found.notify.window), found.device];
-            for window in windows.into_iter().flatten().chain(found.shared_memory.iter().map(|region| region.window)) {
+            prop_assert!(found.common.length >= 0x38 && found.isr.length >= 1 && found.notify.place.length >= 2);
+            let access = found.pci_access.is_some();
+            prop_assert!(found.places().all(|place| place.window.is_some() || access && place.bar == 3));
+            let windows = found.places().filter_map(|place| place.window);
+            for window in windows.chain(found.shared_memory.iter().map(|region| region.window)) {
                 let bar = match window.bar {
                     1 => 0xfe00_0000..=0xfe00_1000,
                     2 => 0xc000..=0xc100,

@@ -19,16 +19,21 @@ fn window(address: u64, length: u64) -> BarWindow {
     BarWindow { function: Bdf::new(0, 0, 3, 0).unwrap(), bar: 4, io: false, address, length }
 }
 
+fn place(address: u64, length: u32) -> Place {
+    let window = window(address, length.into());
+    Place { function: window.function, bar: window.bar, offset: 0, length, window: Some(window) }
+}
+
 /// A device with four structures, one of each address.
 fn fixture() -> Fixture {
     let [common, notify, isr, device] = [0x40, 0x100, 1, 8].map(LoggedRegisters::new);
     let mut platform = FakePlatform::new();
     platform.windows = vec![(1, common.clone()), (2, notify.clone()), (3, isr.clone()), (4, device.clone())];
     let capabilities = Capabilities {
-        common: window(1, 0x40),
-        notify: Notification { window: window(2, 0x100), multiplier: 4 },
-        isr: window(3, 1),
-        device: Some(window(4, 8)),
+        common: place(1, 0x40),
+        notify: Notification { place: place(2, 0x100), multiplier: 4 },
+        isr: place(3, 1),
+        device: Some(place(4, 8)),
         pci_access: None,
         shared_memory: Vec::new(),
         vendor_data: Vec::new(),
@@ -76,9 +81,9 @@ fn a_mapping_that_fails_or_is_short_ends_those_before_it() {
         assert_eq!(fixture.platform.mapped, 0);
     }
     let mut fixture = fixture();
-    fixture.capabilities.device = Some(window(4, 9));
+    fixture.capabilities.device = Some(place(4, 9));
     let error = Modern::new(&mut fixture.platform, &fixture.capabilities).unwrap_err();
-    assert_eq!(error, ModernError::Short { window: window(4, 9), length: 8 });
+    assert_eq!(error, ModernError::Short { place: place(4, 9), length: 8 });
     assert_eq!(fixture.platform.mapped, 0);
 }
 
@@ -166,7 +171,6 @@ fn kick_with(features: Features) -> Vec<Access> {
     use crate::virtio::negotiation::Wanted;
     let mut fixture = fixture();
     let mut transport = fixture.transport();
-    transport.notify_address = 0x1000;
     let features = Features::VERSION_1 | features;
     fixture.common.script(common::DEVICE_STATUS, 0);
     fixture.common.script(common::DEVICE_FEATURE, features.words()[0].into());
@@ -196,18 +200,18 @@ fn a_kick_is_one_store_of_the_width_and_value_that_was_negotiated() {
 
 #[test]
 fn a_wide_kick_that_leaves_the_doorbells_or_is_misaligned_is_refused() {
-    for (notify_off, multiplier, address, accepted) in
+    for (notify_off, multiplier, start, accepted) in
         [(63u16, 4u32, 0x1000, true), (127, 2, 0x1000, false), (1, 2, 0x1000, false), (63, 4, 0x1002, false)]
     {
         let mut fixture = fixture();
         fixture.capabilities.notify.multiplier = multiplier;
         let mut transport = fixture.transport();
-        transport.notify_address = address;
+        transport.notify_offset = start;
         transport.set_features(Features::NOTIFICATION_DATA);
         fixture.common.hold(common::QUEUE_SIZE, &128u16.to_le_bytes());
         fixture.common.hold(common::QUEUE_NOTIFY_OFF, &notify_off.to_le_bytes());
         let outcome = transport.enable_queue(queue(0), 128, ADDRESSES);
-        assert_eq!(outcome.is_ok(), accepted, "{notify_off} * {multiplier} at {address}");
+        assert_eq!(outcome.is_ok(), accepted, "{notify_off} * {multiplier} at {start}");
     }
 }
 
@@ -220,7 +224,7 @@ fn what_needs_a_register_that_is_not_in_the_structure_is_not_on_offer() {
         let mut fixture = fixture();
         fixture.common = LoggedRegisters::new(length);
         fixture.platform.windows[0].1 = fixture.common.clone();
-        fixture.capabilities.common.length = length as u64;
+        fixture.capabilities.common = place(1, length as u32);
         let mut transport = fixture.transport();
         fixture.common.hold(common::DEVICE_FEATURE, &[0xff; 4]);
         assert_eq!(transport.features() & (name | reset), offered, "{length:#x} bytes");

@@ -23,6 +23,8 @@ mod driver {
     mod packed_hand;
     mod queue_reset;
     mod recovery;
+    mod reach;
+    mod refusals;
     mod reporting;
     mod rings;
     mod schedules;

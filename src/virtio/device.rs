@@ -127,11 +127,14 @@ impl<T: Transport> Device<T, Reset> {
     /// Resets the device, whatever state it is in.
     ///
     /// # Errors
-    /// When the device is gone, or does not finish the reset.
+    /// When the device is gone, or does not finish the reset; it has then been told that the driver gave up.
     pub fn new<P: Platform>(mut transport: T, platform: &P) -> Result<Self, Failure<T, TransportError>> {
         match reset(&mut transport, platform) {
             Ok(()) => Ok(Self { transport, status: Status::empty(), state: Reset(()) }),
-            Err(error) => Err(Failure { transport, error }),
+            Err(error) => {
+                give_up_reset(&mut transport, &error);
+                Err(Failure { transport, error })
+            }
         }
     }
 
@@ -278,6 +281,13 @@ impl<T: Transport> Device<T, DriverOk> {
     /// When there is no such field.
     pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
         self.transport.write_config32(offset, value)
+    }
+}
+
+/// Tells a device that did not finish its reset that nobody will drive it. One that is gone cannot be told.
+fn give_up_reset<T: Transport>(transport: &mut T, error: &TransportError) {
+    if let TransportError::ResetTimeout { status, .. } = error {
+        transport.set_status(*status | Status::FAILED);
     }
 }
 

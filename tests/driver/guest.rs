@@ -110,6 +110,17 @@ pub fn try_chosen(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Re
     start(RAM, behaviour, options, |_| {})
 }
 
+/// Brings the driver up as `choose` has it, on a machine that `prepare` has changed first.
+pub fn try_choosing(
+    behaviour: Behaviour,
+    choose: impl FnOnce(&mut Options),
+    prepare: impl FnOnce(&Machine),
+) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    choose(&mut options);
+    start(RAM, behaviour, options, prepare)
+}
+
 fn start(
     ram: u32,
     behaviour: Behaviour,
@@ -292,7 +303,7 @@ impl Guest {
     #[track_caller]
     pub fn expect_given_up(&self) {
         assert!(self.driver().failed().is_some(), "the driver still runs");
-        assert!(self.device(|b, _| b.common.stopped()), "the device still runs");
+        assert!(self.device(|b, _| b.common.failed() || b.gone()), "the device was not told");
         self.expect_nothing_allocated();
         self.machine.expect_no_missteps();
         self.platform.frames.expect_whole();
@@ -313,7 +324,8 @@ impl Guest {
         self.platform.frames.expect_whole();
         assert_eq!(self.platform.frames.in_flight(), 0);
         let gone = self.device(|b, _| b.gone());
-        assert!(gone || self.device(|b, _| b.common.stopped() && !b.config.bus_master() && !b.config.msix_enabled()));
+        assert!(gone || self.device(|b, _| b.common.stopped() && !b.config.msix_enabled()));
+        assert!(gone || self.device(|b, _| b.config.decoding() == b.behaviour.command));
         assert_eq!(self.platform.frames.ballooned_frames(), u64::from(self.left));
     }
 }
@@ -355,9 +367,21 @@ impl Failure {
         self.platform.frames.expect_whole();
         assert_eq!(self.platform.frames.free(), self.platform.frames.total());
         self.machine.balloon(self.at, |b, _| {
+            // Registers that were never reached tell nobody anything.
             let untouched = b.common.status_writes.is_empty();
-            assert!(!there || untouched || b.common.stopped(), "{}: the device still runs", self.error);
-            assert!(!there || !b.config.bus_master() && !b.config.msix_enabled(), "{}", self.error);
+            assert!(!there || untouched || b.common.failed(), "{}: the device was not told", self.error);
+            assert!(!there || b.config.decoding() == b.behaviour.command, "{}", self.error);
+            assert!(!there || !b.config.msix_enabled() && b.config.bars_restored(), "{}", self.error);
         });
+    }
+
+    /// Whether the device was told that the driver gave up.
+    pub fn was_told(&self) -> bool {
+        self.machine.balloon(self.at, |b, _| b.common.failed())
+    }
+
+    /// How much the platform was asked for.
+    pub fn asked(&self) -> u64 {
+        self.machine.asked()
     }
 }

@@ -44,7 +44,7 @@ impl Rig {
         let function = Function::probe(platform.config(), at).expect("a balloon");
         let bars = Bars::size(platform.config(), &function);
         let interface = Interface::find(platform.config(), &function, &bars, None).expect("an interface");
-        function.enable(platform.config(), interface.decoding() | Command::BUS_MASTER);
+        function.enable(platform.config(), interface.decoding(&bars) | Command::BUS_MASTER);
         let transport = interface.open(&mut platform).expect("registers");
         let implemented = Features::VERSION_1 | Features::EVENT_IDX | Features::RING_PACKED | Features::RING_RESET;
         let wanted = Wanted { implemented, declined: Features::empty(), dependencies: &[] };

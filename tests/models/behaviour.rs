@@ -80,6 +80,8 @@ pub struct Behaviour {
     pub layout: Layout,
     /// Firmware has left the BARs without addresses.
     pub unplaced: bool,
+    /// The command register as firmware leaves it.
+    pub command: u16,
     pub handling: Handling,
     /// The most nanoseconds that a request takes after its kick has been handled; the schedule chooses.
     pub service: u64,
@@ -127,6 +129,8 @@ pub struct Behaviour {
     pub size_lie: Option<u16>,
     /// `queue_notify_off` as read, if it is not the truth.
     pub notify_off: Option<u16>,
+    /// `queue_notify_off` of each queue is this many times its index.
+    pub notify_stride: u16,
 }
 
 impl Behaviour {
@@ -149,6 +153,7 @@ impl Behaviour {
             pin: true,
             layout: Layout::qemu(true),
             unplaced: false,
+            command: 0,
             handling: Handling::Later(20_000),
             service: 0,
             interrupt_delay: 0,
@@ -173,6 +178,7 @@ impl Behaviour {
             num_queues: None,
             size_lie: None,
             notify_off: None,
+            notify_stride: 1,
         }
     }
 

@@ -212,7 +212,7 @@ impl CommonConfig {
             0x1a => queue.map_or(NO_VECTOR, |q| q.vector).into(),
             0x1c => queue.is_some_and(|q| q.enabled).into(),
             0x3a => queue.is_some_and(|q| q.resetting.is_some()).into(),
-            0x1e => queue.map_or(0, |q| behaviour.notify_off.unwrap_or(q.index)).into(),
+            0x1e => queue.map_or(0, |q| behaviour.notify_off.unwrap_or(q.index * behaviour.notify_stride)).into(),
             0x38 => queue.map_or(0, |q| config_data(q.index).into()),
             0x20..0x38 => queue.and_then(|q| q.halves[(offset as usize - 0x20) / 4]).unwrap_or(0),
             _ => 0,

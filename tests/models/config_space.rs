@@ -40,12 +40,13 @@ pub struct Selected {
 }
 
 impl ConfigModel {
-    /// The function as firmware leaves it: BARs assigned from `memory` and `ports` upwards, decoding off.
+    /// The function as firmware leaves it: BARs assigned from `memory` and `ports` upwards, decoding mostly off.
     pub fn new(behaviour: &Behaviour, memory: u32, ports: u32) -> Self {
         let mut model =
             Self { bytes: [0; 256], bars: behaviour.layout.bars, assigned: [0; 6], msix: None, access: None };
         model.put16(0x00, 0x1af4);
         model.put16(0x02, behaviour.device_id);
+        model.put16(COMMAND, behaviour.command);
         model.put16(STATUS, 1 << 4 | RECEIVED_MASTER_ABORT);
         model.bytes[0x08] = behaviour.revision;
         model.put16(0x0a, 0x00ff);

@@ -95,6 +95,18 @@ impl Layout {
         )
     }
 
+    /// Everything but MSI-X in the ports of BAR 2.
+    pub fn in_ports() -> Self {
+        let bars = [Bar::None, Bar::Memory32(0x1000), Bar::Io(0x100), Bar::None, Bar::None, Bar::None];
+        Self::build(bars, [(2, 0, 56), (2, 0x38, 1), (2, 0x40, 0x10), (2, 0x60, 0x20)], [(1, 0), (1, 0x800)])
+    }
+
+    /// Structures in places that are as odd as their types allow, in BARs that they share with MSI-X.
+    pub fn odd() -> Self {
+        let bars = [Bar::None, Bar::None, Bar::Memory64(0x4000), Bar::None, Bar::Memory32(0x2000), Bar::None];
+        Self::build(bars, [(4, 0x0c, 57), (2, 0x1357, 1), (2, 0x24, 0x11), (4, 0x402, 0x1b)], [(2, 0x2000), (2, 0x3ff8)])
+    }
+
     /// This layout with a window in configuration space to its structures.
     pub fn with_pci_access(mut self) -> Self {
         self.capabilities.push(Capability::PciAccess);
@@ -129,7 +141,8 @@ impl Layout {
             capabilities.push(Capability::Virtio { cfg_type, bar, offset, length, multiplier });
         }
         for (structure, (bar, offset)) in [MsixTable, PendingBits].into_iter().zip(msix) {
-            regions.push(Region { structure, bar, offset: offset.into(), length: 0x800 });
+            let length = if structure == MsixTable { 0x800 } else { 8 };
+            regions.push(Region { structure, bar, offset: offset.into(), length });
         }
         let [(table_bar, table), (pending_bar, pending)] = msix;
         capabilities.push(Capability::Msix { table_bar, table, pending_bar, pending });

@@ -30,7 +30,7 @@ mod vmm;
 pub use balloon::Balloon;
 pub use behaviour::{Behaviour, Handling, Lie, feature};
 pub use bus::{Bus, Misstep};
-pub use layout::{Bar, Capability, Region, Structure};
+pub use layout::{Bar, Capability, Layout, Region, Structure};
 pub use machine::{Allocated, Machine};
 pub use packed::PackedRing;
 pub use platform::ModelPlatform;

@@ -10,7 +10,8 @@ use super::ram::HostSide;
 
 impl Balloon {
     pub(super) fn kick(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
-        let multiplier = u64::from(self.behaviour.layout.notify_multiplier());
+        let stride = u64::from(self.behaviour.notify_stride);
+        let multiplier = u64::from(self.behaviour.layout.notify_multiplier()) * stride;
         let named = if self.common.accepted() & feature::NOTIF_CONFIG_DATA == 0 {
             value as u16
         } else {

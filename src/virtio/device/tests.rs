@@ -39,7 +39,7 @@ fn a_reset_that_does_not_end_is_given_up_in_bounded_time() {
     let transport = FakeTransport { status: 15.into(), slow: u32::MAX.into(), ..offering(MINE) };
     let Failure { transport, error } = Device::new(transport, &FakePlatform::new()).unwrap_err();
     assert!(matches!(error, TransportError::ResetTimeout { waited_ms: 2000, status, .. } if status.bits() == 15));
-    assert_eq!(transport.statuses, [0], "nothing is written after it");
+    assert_eq!(transport.statuses, [0, 15 | 128], "it is told that the driver gave up, and left alone");
 }
 
 #[test]

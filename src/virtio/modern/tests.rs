@@ -170,7 +170,7 @@ fn kick_with(features: Features) -> Vec<Access> {
     use crate::virtio::device::Device;
     use crate::virtio::negotiation::Wanted;
     let mut fixture = fixture();
-    let mut transport = fixture.transport();
+    let transport = fixture.transport();
     let features = Features::VERSION_1 | features;
     fixture.common.script(common::DEVICE_STATUS, 0);
     fixture.common.script(common::DEVICE_FEATURE, features.words()[0].into());

@@ -166,6 +166,13 @@ impl<P: Platform> Balloon<P> {
         Ok(())
     }
 
+    /// Waits until none of the device's interrupt handlers is running. They can run again right after.
+    pub fn synchronize(&self, platform: &mut P) {
+        if let State::Running(running) = &self.state {
+            running.interrupts.synchronize(platform);
+        }
+    }
+
     /// The CPU that a queue interrupts; `None` if it has no vector.
     pub fn queue_affinity(&self, platform: &P, queue: &str) -> Option<u32> {
         match &self.state {

@@ -13,6 +13,7 @@ use ballonet::pci::Tree;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
+use ballonet::virtio::listing;
 
 use crate::balloons::{Balloons, Verb};
 use crate::held::Held;
@@ -233,7 +234,10 @@ fn pci(context: &mut Context<'_>, verbose: bool) {
     for node in context.tree.nodes() {
         say!("{}", Line(node.function()));
         if verbose {
-            for line in alloc::format!("{}", Details::new(context.machine.config(), node)).lines() {
+            for line in
+                alloc::format!("{}", Details::new(context.machine.config(), node).with_vendor(listing::describe))
+                    .lines()
+            {
                 say!("{line}");
             }
         }

@@ -9,6 +9,7 @@ use ballonet::memory::PhysRange;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::{AddressRange, AssignError, BusRange, HostWindows, Tree};
 use ballonet::platform::Platform;
+use ballonet::virtio::listing;
 use log::{info, warn};
 
 /// Walks PCI, gives addresses to what firmware left without, and lists what is there.
@@ -38,7 +39,9 @@ pub fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     for node in tree.nodes() {
         info!("PCI {}", Line(node.function()));
         if verbose {
-            for line in alloc::format!("{}", Details::new(machine.config(), node)).lines() {
+            for line in
+                alloc::format!("{}", Details::new(machine.config(), node).with_vendor(listing::describe)).lines()
+            {
                 info!("{line}");
             }
         }

@@ -26,24 +26,34 @@ impl fmt::Display for Line<'_> {
     }
 }
 
+/// Says what a vendor-specific capability is, behind what its line says already. It only reads, and nothing that a read
+/// changes or sets off.
+pub type DescribeVendor<C> = fn(&C, &Function, &Capability, &mut fmt::Formatter<'_>) -> fmt::Result;
+
 /// The lines below: buses and windows of a bridge, BARs, interrupts, capabilities. Each is indented and ends in a line
 /// end. Configuration space is read while they are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Details<'n, C> {
     config: &'n C,
     node: &'n Node,
+    vendor: DescribeVendor<C>,
 }
 
 impl<'n, C: ConfigSpace> Details<'n, C> {
     /// About `node`.
     pub const fn new(config: &'n C, node: &'n Node) -> Self {
-        Self { config, node }
+        Self { config, node, vendor: |_, _, _, _| Ok(()) }
+    }
+
+    /// The same, with what `describe` says of vendor-specific capabilities.
+    pub const fn with_vendor(self, describe: DescribeVendor<C>) -> Self {
+        Self { vendor: describe, ..self }
     }
 }
 
 impl<C: ConfigSpace> fmt::Display for Details<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, node } = *self;
+        let Self { config, node, vendor } = *self;
         let function = node.function();
         if let Some(subsystem) = function.subsystem().filter(|subsystem| subsystem.vendor != 0) {
             writeln!(f, "    subsystem [{:04x}:{:04x}]", subsystem.vendor, subsystem.device)?;
@@ -70,7 +80,7 @@ impl<C: ConfigSpace> fmt::Display for Details<'_, C> {
         }
         for capability in function.capabilities(config) {
             match capability {
-                Ok(capability) => writeln!(f, "    {}", CapabilityLine { config, capability })?,
+                Ok(capability) => writeln!(f, "    {}", CapabilityLine { config, function, capability, vendor })?,
                 Err(error) => writeln!(f, "    {error}")?,
             }
         }
@@ -120,12 +130,14 @@ impl fmt::Display for Size {
 /// One line about a capability.
 struct CapabilityLine<'c, C> {
     config: &'c C,
+    function: &'c Function,
     capability: Capability,
+    vendor: DescribeVendor<C>,
 }
 
 impl<C: ConfigSpace> fmt::Display for CapabilityLine<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, capability } = self;
+        let Self { config, function, capability, vendor } = self;
         write!(f, "[{:02x}] {}", capability.offset(), names::capability(capability.id()))?;
         let Ok(control) = capability.read16(*config, 2) else { return f.write_str(", cut off") };
         match capability.id() {
@@ -137,7 +149,10 @@ impl<C: ConfigSpace> fmt::Display for CapabilityLine<'_, C> {
                 let state = if control & 1 != 0 { "on" } else { "off" };
                 write!(f, ", {} vectors, {state}", 1_u32 << (control >> 1 & 0x7))
             }
-            id::VENDOR => write!(f, ", {} bytes", control & 0xFF),
+            id::VENDOR => {
+                write!(f, ", {} bytes", control & 0xFF)?;
+                vendor(config, function, capability, f)
+            }
             // The others have nothing that this kernel uses.
             _ => Ok(()),
         }

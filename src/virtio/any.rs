@@ -84,6 +84,14 @@ impl<R: Registers + Send + Sync + 'static> Transport for AnyTransport<R> {
         either!(self, transport => transport.config32(offset))
     }
 
+    fn set_config8(&mut self, offset: usize, value: u8) {
+        either!(self, transport => transport.set_config8(offset, value));
+    }
+
+    fn set_config16(&mut self, offset: usize, value: u16) {
+        either!(self, transport => transport.set_config16(offset, value));
+    }
+
     fn set_config32(&mut self, offset: usize, value: u32) {
         either!(self, transport => transport.set_config32(offset, value));
     }

@@ -106,6 +106,8 @@ impl<T: Transport, S> Device<T, S> {
     /// # Errors
     /// When the device does not finish the reset. It may go on using the memory that it was given, which must then not
     /// be used for anything else.
+    #[doc(alias = "reset")]
+    #[doc(alias = "vp_reset")]
     pub fn quiesce<P: Platform>(mut self, platform: &P, failed: bool) -> (T, Result<Quiesced, TransportError>) {
         let outcome = match reset(&mut self.transport, platform) {
             // A device that is not there does not use memory.
@@ -128,6 +130,7 @@ impl<T: Transport> Device<T, Reset> {
     ///
     /// # Errors
     /// When the device is gone, or does not finish the reset; it has then been told that the driver gave up.
+    #[doc(alias = "reset")]
     pub fn new<P: Platform>(mut transport: T, platform: &P) -> Result<Self, Failure<T, TransportError>> {
         match reset(&mut transport, platform) {
             Ok(()) => Ok(Self { transport, status: Status::empty(), state: Reset(()) }),

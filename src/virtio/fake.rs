@@ -314,6 +314,12 @@ impl Transport for FakeTransport {
     fn config32(&self, _: usize) -> u32 {
         unimplemented_register()
     }
+    fn set_config8(&mut self, _: usize, _: u8) {
+        unimplemented_register()
+    }
+    fn set_config16(&mut self, _: usize, _: u16) {
+        unimplemented_register()
+    }
     fn set_config32(&mut self, _: usize, _: u32) {
         unimplemented_register()
     }

@@ -221,6 +221,14 @@ impl<R: Registers + Send + Sync + 'static> Transport for Legacy<R> {
         self.registers.read32(self.config_start() + offset)
     }
 
+    fn set_config8(&mut self, offset: usize, value: u8) {
+        self.registers.write8(self.config_start() + offset, value);
+    }
+
+    fn set_config16(&mut self, offset: usize, value: u16) {
+        self.registers.write16(self.config_start() + offset, value);
+    }
+
     fn set_config32(&mut self, offset: usize, value: u32) {
         self.registers.write32(self.config_start() + offset, value);
     }

@@ -22,6 +22,7 @@ mod indirect;
 mod interface;
 mod interrupt;
 mod legacy;
+pub mod listing;
 mod modern;
 mod negotiation;
 mod packed;

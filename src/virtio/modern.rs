@@ -125,6 +125,10 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     fn device(&self) -> &R {
         self.device.as_ref().expect("the device configuration has fields only where there is one")
     }
+
+    fn device_mut(&mut self) -> &mut R {
+        self.device.as_mut().expect("the device configuration has fields only where there is one")
+    }
 }
 
 /// Structures on their way to being a transport; unmapped again if one of them fails.
@@ -237,8 +241,16 @@ impl<R: Registers + Send + Sync + 'static> Transport for Modern<R> {
         self.device().read32(offset)
     }
 
+    fn set_config8(&mut self, offset: usize, value: u8) {
+        self.device_mut().write8(offset, value);
+    }
+
+    fn set_config16(&mut self, offset: usize, value: u16) {
+        self.device_mut().write16(offset, value);
+    }
+
     fn set_config32(&mut self, offset: usize, value: u32) {
-        self.device.as_mut().expect("checked by the caller").write32(offset, value);
+        self.device_mut().write32(offset, value);
     }
 
     fn queue_count(&self) -> u16 {

@@ -1,4 +1,26 @@
 //! What every virtio transport can do: one table of operations, under which a driver does not see which it has.
+//!
+//! By the names that C drivers know them by; those for one transport alone are refused, or find nothing, on the other:
+//!
+//! | operation | transports | here |
+//! |---|---|---|
+//! | `get` | both | [`Transport::read_config32`], and for 8 and 16 bits |
+//! | `set` | both | [`Transport::write_config32`], and for 8 and 16 bits |
+//! | `generation` | modern | [`Transport::generation`] |
+//! | `get_status` | both | [`Transport::status`] |
+//! | `set_status` | both | [`Transport::set_status`] |
+//! | `reset` | both | [`super::Device::new`] at first, [`super::Device::quiesce`] at last |
+//! | `find_vqs` | both | [`super::find_vqs`] |
+//! | `del_vqs` | both | [`super::Interrupts::release`]; memory is [`super::Virtqueue::release`]'s |
+//! | `synchronize_cbs` | both | [`super::Interrupts::synchronize`] |
+//! | `get_features` | both | [`Transport::features`] |
+//! | `finalize_features` | both | [`Transport::set_features`], confirmed by [`super::Device::negotiate`] |
+//! | `bus_name` | both | [`Transport::function`] |
+//! | `set_vq_affinity` | both | [`super::Interrupts::set_queue_affinity`] |
+//! | `get_vq_affinity` | both | [`super::Interrupts::queue_affinity`] |
+//! | `get_shm_region` | modern | [`Transport::shared_memory`] |
+//! | `disable_vq_and_reset` | modern | [`super::Device::reset_queue`] |
+//! | `enable_vq_after_reset` | modern | [`super::Device::enable_queue_again`] |
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -254,8 +276,7 @@ pub trait Transport: Sized {
     #[doc(alias = "get_status")]
     fn status(&self) -> Result<Status, TransportError>;
 
-    /// Writes the device status. An empty one resets the device.
-    #[doc(alias = "reset")]
+    /// Writes the device status. An empty one resets the device, which takes its time.
     fn set_status(&mut self, status: Status);
 
     /// Counts changes of the device configuration; `None` where the transport has no such counter.
@@ -272,6 +293,10 @@ pub trait Transport: Sized {
     fn config16(&self, offset: usize) -> u16;
     /// Reads 32 bits of device configuration, once. Panics outside of [`Transport::config_len`].
     fn config32(&self, offset: usize) -> u32;
+    /// Writes 8 bits of device configuration. Panics outside of [`Transport::config_len`].
+    fn set_config8(&mut self, offset: usize, value: u8);
+    /// Writes 16 bits of device configuration in one store. Panics outside of [`Transport::config_len`].
+    fn set_config16(&mut self, offset: usize, value: u16);
     /// Writes 32 bits of device configuration in one store. Panics outside of [`Transport::config_len`].
     fn set_config32(&mut self, offset: usize, value: u32);
 
@@ -348,7 +373,6 @@ pub trait Transport: Sized {
     ///
     /// # Errors
     /// When there is no such field, it does not hold still, or the device is gone.
-    #[doc(alias = "get")]
     fn read_config8(&self, offset: usize) -> Result<u8, TransportError> {
         read_stable(self, offset, 1, Self::config8, u8::MAX)
     }
@@ -365,8 +389,29 @@ pub trait Transport: Sized {
     ///
     /// # Errors
     /// When there is no such field, it does not hold still, or the device is gone.
+    #[doc(alias = "get")]
     fn read_config32(&self, offset: usize) -> Result<u32, TransportError> {
         read_stable(self, offset, 4, Self::config32, u32::MAX)
+    }
+
+    /// Writes an 8-bit field of the device configuration.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    fn write_config8(&mut self, offset: usize, value: u8) -> Result<(), TransportError> {
+        check_field(self, offset, 1)?;
+        self.set_config8(offset, value);
+        Ok(())
+    }
+
+    /// Writes a 16-bit field of the device configuration, in one store.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    fn write_config16(&mut self, offset: usize, value: u16) -> Result<(), TransportError> {
+        check_field(self, offset, 2)?;
+        self.set_config16(offset, value);
+        Ok(())
     }
 
     /// Writes a 32-bit field of the device configuration, in one store: there are devices that drop any other.
@@ -417,3 +462,6 @@ fn read_stable<T: Transport, V: Copy + PartialEq>(
     }
     Err(TransportError::ConfigUnstable { function: transport.function(), offset })
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,6 +156,11 @@ impl Guest {
         self.driver().queue_affinity(&self.platform, queue)
     }
 
+    /// Waits for the handlers to be done.
+    pub fn synchronize(&mut self) {
+        self.balloon.as_ref().expect("the driver has not been shut down").synchronize(&mut self.platform);
+    }
+
     pub fn transport(&self) -> TransportKind {
         self.driver().transport()
     }

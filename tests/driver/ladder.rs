@@ -156,3 +156,22 @@ fn a_single_vector_is_not_used_alone() {
     guest.follow(1000);
     guest.finish();
 }
+
+#[test]
+fn once_the_device_is_synchronized_none_of_its_handlers_runs() {
+    let ladder = [(PerQueue, 4), (Shared, 2), (Line, 1), (Polling, 0)];
+    let transports = [Behaviour::qemu_10(6), Behaviour::qemu_10(6).legacy()];
+    for ((mode, vectors), behaviour) in ladder.into_iter().flat_map(|step| transports.clone().map(|it| (step, it))) {
+        let mut guest = expect_up(try_forced(behaviour, mode, |_| {}));
+        guest.follow(1000);
+        guest.machine.interrupt_elsewhere();
+        assert_eq!(guest.machine.running_elsewhere(), vectors, "{mode:?}");
+        guest.synchronize();
+        assert_eq!(guest.machine.running_elsewhere(), 0, "{mode:?}");
+        // Those that were waited for have done what they came for.
+        assert_eq!(guest.driver_mut().is_pending(), matches!(mode, PerQueue | Shared), "{mode:?}");
+        guest.follow(0);
+        guest.machine.interrupt_elsewhere();
+        guest.finish();
+    }
+}

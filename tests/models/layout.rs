@@ -104,7 +104,11 @@ impl Layout {
     /// Structures in places that are as odd as their types allow, in BARs that they share with MSI-X.
     pub fn odd() -> Self {
         let bars = [Bar::None, Bar::None, Bar::Memory64(0x4000), Bar::None, Bar::Memory32(0x2000), Bar::None];
-        Self::build(bars, [(4, 0x0c, 57), (2, 0x1357, 1), (2, 0x24, 0x11), (4, 0x402, 0x1b)], [(2, 0x2000), (2, 0x3ff8)])
+        Self::build(
+            bars,
+            [(4, 0x0c, 57), (2, 0x1357, 1), (2, 0x24, 0x11), (4, 0x402, 0x1b)],
+            [(2, 0x2000), (2, 0x3ff8)],
+        )
     }
 
     /// This layout with a window in configuration space to its structures.

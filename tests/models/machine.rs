@@ -24,6 +24,8 @@ pub(super) struct VectorEntry {
     pub message: Option<MsiMessage>,
     /// `None` while it runs.
     pub handler: Option<Handler>,
+    /// Another CPU is running the handler, and gets no further until somebody waits for it.
+    pub elsewhere: bool,
     pub count: u64,
 }
 
@@ -157,6 +159,29 @@ impl Machine {
     /// Names and counts of the vectors.
     pub fn vectors(&self) -> Vec<(String, u64)> {
         self.state().vectors.values().map(|v| (v.name.clone(), v.count)).collect()
+    }
+
+    /// Has another CPU take every vector's interrupt: their handlers are running from now on.
+    pub fn interrupt_elsewhere(&self) {
+        self.state().vectors.values_mut().for_each(|vector| vector.elsewhere = true);
+    }
+
+    /// How many handlers another CPU is running.
+    pub fn running_elsewhere(&self) -> usize {
+        self.state().vectors.values().filter(|vector| vector.elsewhere).count()
+    }
+
+    /// Waits for the other CPU to be done with a vector's handler.
+    pub(super) fn await_elsewhere(&self, number: u32) {
+        let mut state = self.state();
+        let entry = state.vectors.get_mut(&number).expect("an allocated vector");
+        if !std::mem::take(&mut entry.elsewhere) {
+            return;
+        }
+        let Some(mut handler) = entry.handler.take() else { return };
+        drop(state);
+        let _: Handled = handler();
+        self.state().put_back(vec![(number, handler)]);
     }
 
     /// How many vectors stand for a line.

@@ -383,7 +383,12 @@ impl Platform for ModelPlatform {
         self.insert_vector(name, handler, false)
     }
 
+    fn synchronize_vector(&mut self, vector: &Vector) {
+        self.machine.await_elsewhere(vector.number);
+    }
+
     fn release_vector(&mut self, vector: Vector) {
+        self.machine.await_elsewhere(vector.number);
         let entry = self.machine.state().vectors.remove(&vector.number);
         // Dropped with the machine unlocked: a handler may own register windows.
         drop(entry.expect("a vector is released once"));
@@ -432,7 +437,7 @@ impl ModelPlatform {
         let number = state.next_number;
         state.next_number += 1;
         let message = message.then_some(MsiMessage { address: 0xfee0_0000, data: number });
-        state.vectors.insert(number, VectorEntry { name, message, handler: Some(handler), count: 0 });
+        state.vectors.insert(number, VectorEntry { name, message, handler: Some(handler), elsewhere: false, count: 0 });
         Ok(Vector { number, message })
     }
 }

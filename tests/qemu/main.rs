@@ -14,6 +14,7 @@ mod layouts;
 mod life;
 mod matrix;
 mod recovery;
+mod reach;
 mod reporting;
 mod rings;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         layouts::trials(),
         life::trials(),
         commands::trials(),
+        reach::trials(),
         recovery::trials(),
         reporting::trials(),
         rings::trials(),

@@ -322,9 +322,12 @@ fn fields_outside_of_the_configuration_or_off_their_boundary_are_refused() {
 }
 
 #[test]
-fn a_32_bit_field_is_written_in_one_store() {
+fn a_field_is_written_in_one_store_of_its_width() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     transport.write_config32(4, 0x0102_0304).unwrap();
-    assert_eq!(fixture.device.writes(), [('w', 32, 4, 0x0102_0304)]);
+    transport.write_config16(2, 0x0506).unwrap();
+    transport.write_config8(7, 0x08).unwrap();
+    assert_eq!(fixture.device.writes(), [('w', 32, 4, 0x0102_0304), ('w', 16, 2, 0x0506), ('w', 8, 7, 8)]);
+    assert!(transport.write_config16(7, 0).is_err() && transport.write_config8(8, 0).is_err());
 }

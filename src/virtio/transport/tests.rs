@@ -1,0 +1,80 @@
+//! The table of operations is true: each is there, under the name that the table says, and is found by its C name.
+
+use super::super::{Device, DriverFound, DriverOk, Interrupts, Reset, find_vqs};
+use super::Transport;
+use crate::platform::Platform;
+
+/// What a transport has to be able to do.
+const OPERATIONS: [&str; 17] = [
+    "get",
+    "set",
+    "generation",
+    "get_status",
+    "set_status",
+    "reset",
+    "find_vqs",
+    "del_vqs",
+    "synchronize_cbs",
+    "get_features",
+    "finalize_features",
+    "bus_name",
+    "set_vq_affinity",
+    "get_vq_affinity",
+    "get_shm_region",
+    "disable_vq_and_reset",
+    "enable_vq_after_reset",
+];
+
+const SOURCES: [&str; 3] =
+    [include_str!("../transport.rs"), include_str!("../device.rs"), include_str!("../interrupt.rs")];
+
+/// The rows of the table in this module's documentation: operation, transports, and the function that the row links to.
+fn rows() -> Vec<(&'static str, &'static str, &'static str)> {
+    let rows = SOURCES[0].lines().filter_map(|line| line.strip_prefix("//! | `"));
+    rows.map(|row| {
+        let (operation, rest) = row.split_once("` | ").expect("an operation");
+        let (transports, rest) = rest.split_once(" | [`").expect("transports");
+        let path = rest.split_once('`').expect("a link").0;
+        (operation, transports, path.rsplit("::").next().expect("a name"))
+    })
+    .collect()
+}
+
+/// Whether a function of this name is found by `alias` in one of the sources: by its name, or because it has the alias.
+fn has_alias(function: &str, alias: &str) -> bool {
+    if function == alias {
+        return SOURCES.iter().any(|source| source.contains(&format!("fn {function}")));
+    }
+    let alias = format!("#[doc(alias = \"{alias}\")]");
+    let declared = [format!("fn {function}("), format!("fn {function}<")];
+    SOURCES.iter().any(|source| {
+        source.match_indices(&alias).any(|(at, _)| {
+            let item = source[at..].lines().map(str::trim_start).find(|line| !line.starts_with("#["));
+            item.is_some_and(|item| declared.iter().any(|name| item.contains(name)))
+        })
+    })
+}
+
+#[test]
+fn every_operation_is_in_the_table_and_found_by_its_c_name() {
+    let rows = rows();
+    let operations: Vec<_> = rows.iter().map(|row| row.0).collect();
+    assert_eq!(operations, OPERATIONS);
+    for (operation, transports, function) in rows {
+        assert!(["both", "modern"].contains(&transports), "{operation}: {transports}");
+        assert!(has_alias(function, operation), "{function} has no alias {operation}");
+    }
+}
+
+/// Never run: that it compiles shows that each operation is there, on whatever transport and platform.
+#[allow(dead_code)]
+fn all_of_them<T: Transport, P: Platform<Registers = T::Registers>>() {
+    let _ = (T::read_config8, T::read_config16, T::read_config32);
+    let _ = (T::write_config8, T::write_config16, T::write_config32);
+    let _ = (T::generation, T::status, T::set_status, T::features, T::set_features, T::function, T::shared_memory);
+    let _ = (Device::<T, Reset>::new::<P>, Device::<T, DriverOk>::quiesce::<P>, Device::<T, DriverFound>::negotiate);
+    let _ = (find_vqs::<P, T>, Interrupts::<T::Registers>::release::<P>, Interrupts::<T::Registers>::synchronize::<P>);
+    let _ = Interrupts::<T::Registers>::set_queue_affinity::<P>;
+    let _ = Interrupts::<T::Registers>::queue_affinity::<P>;
+    let _ = (Device::<T, DriverOk>::reset_queue::<P>, Device::<T, DriverOk>::enable_queue_again);
+}

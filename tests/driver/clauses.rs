@@ -110,7 +110,7 @@ fn a_start_that_fails_ends_in_failed_and_silence() {
     }
     let stuck = try_with(Behaviour { reset_time: u64::MAX, ..letter() }, |_| {}).err().expect("no reset, no driver");
     assert!(matches!(stuck.error, BalloonError::Transport(TransportError::ResetTimeout { .. })), "{}", stuck.error);
-    assert_eq!(stuck.status_writes(), [0]);
+    assert_eq!(stuck.status_writes(), [0, 0x0f | FAILED]);
 }
 
 #[test]

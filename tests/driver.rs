@@ -22,8 +22,8 @@ mod driver {
     mod lies;
     mod packed_hand;
     mod queue_reset;
-    mod recovery;
     mod reach;
+    mod recovery;
     mod refusals;
     mod reporting;
     mod rings;

@@ -13,8 +13,8 @@ mod commands;
 mod layouts;
 mod life;
 mod matrix;
-mod recovery;
 mod reach;
+mod recovery;
 mod reporting;
 mod rings;
 

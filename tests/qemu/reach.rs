@@ -1,5 +1,5 @@
 //! The balloon driven through the device's window in configuration space, of which nothing is mapped: on each way to
-//! configuration space, at each step of the interrupt ladder.
+//! configuration space, at each step of the interrupt ladder. Not on microvm, where QEMU ends when its window is used.
 
 use libtest_mimic::Trial;
 
@@ -19,7 +19,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("line_by_ports", Version::V7_2, "pc", "", "irq=auto", "intx"),
         ("line_by_ports", Version::V10_0, "pc", "vectors=0", "irq=auto", "intx"),
         ("polling", Version::V10_0, "q35", "vectors=6", "irq=poll", "poll"),
-        ("microvm", Version::V10_0, "microvm,pcie=on", "vectors=6", "irq=auto", "msix"),
     ];
     let mut trials: Vec<_> = cells
         .into_iter()
@@ -77,16 +76,17 @@ fn refused(vm: &mut Vm) -> Outcome {
 /// The console's list names each structure, and the device works on: nothing was read through the window.
 fn listed(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
-    let answer = vm.ask("pci -v", "console")?;
-    let text = answer.text("text")?;
+    vm.serial.type_line("pci -v")?;
     for name in [
         "virtio common configuration, BAR4 0x0+0x1000",
-        "virtio notification, BAR4 0x3000+0x1000, multiplier 4",
         "virtio ISR status, BAR4 ",
         "virtio device configuration, BAR4 ",
+        "virtio notification, BAR4 0x3000+0x1000, multiplier 4",
         "virtio PCI configuration access",
     ] {
-        ensure!(text.contains(name), "{name} should be named: {text}");
+        vm.wait_for(&format!("a line with {name:?}"), |vm| {
+            Ok(vm.serial.all().iter().any(|line| line.text.contains(name)).then_some(()))
+        })?;
     }
     vm.balloon_to(vm.memory / 2)
 }

@@ -322,7 +322,7 @@ fn fields_outside_of_the_configuration_or_off_their_boundary_are_refused() {
 }
 
 #[test]
-fn a_field_is_written_in_one_store_of_its_width() {
+fn a_32_bit_field_is_written_in_one_store() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     transport.write_config32(4, 0x0102_0304).unwrap();

@@ -78,7 +78,7 @@ fn find<P: Platform>(
     let found = Function::probe(platform.config(), function).ok_or(BenchError::NoFunction(function))?;
     let bars = Bars::size(platform.config(), &found);
     let interface = Interface::find(platform.config(), &found, &bars, options.transport)?;
-    let site = Site { command: found.enable(platform.config(), interface.decoding()), function: found };
+    let site = Site { command: found.enable(platform.config(), interface.decoding(&bars)), function: found };
     let transport = match interface.open(platform) {
         Ok(transport) => transport,
         Err(error) => {

@@ -5,7 +5,7 @@
 //! honest, the balloon meets its target exactly.
 
 use arbitrary::Arbitrary;
-use ballonet::balloon::{Balloon, BalloonError, Next, Options, ReportPolicy};
+use ballonet::balloon::{Balloon, BalloonError, Next, Options, ReportPolicy, RequestShape};
 use ballonet::pci::Bdf;
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
@@ -49,6 +49,9 @@ struct Choices {
     window: u16,
     /// Age, threshold, budget of [`ReportPolicy`].
     reporting: Option<(u64, u64, u64)>,
+    /// Frames a descriptor and descriptors a request.
+    shape: Option<(u16, u16)>,
+    queue_size: Option<u16>,
 }
 
 /// A course of events.
@@ -174,6 +177,10 @@ impl<'a> Trial<'a> {
         options.declined = Features::from_bits_retain(choices.declined);
         options.adopted = self.left;
         options.window = choices.window;
+        if let Some(shape) = choices.shape.and_then(|(frames, descriptors)| RequestShape::new(frames, descriptors)) {
+            options.shape = shape;
+        }
+        options.queue_size = choices.queue_size.unwrap_or(options.queue_size);
         if let Some((age, threshold, budget)) = choices.reporting {
             options.reporting = ReportPolicy { age, threshold, budget };
         }

@@ -110,6 +110,8 @@ pub struct Make {
     multiplier: u8,
     /// The command register as firmware left it.
     command: u8,
+    /// Whether it returns requests that it has to return in order by one entry for all.
+    batches: bool,
     patches: Vec<(u8, u8)>,
 }
 
@@ -155,6 +157,7 @@ pub struct Device {
     messages: VecDeque<u32>,
     lies: Vec<Lie>,
     gone: bool,
+    batches: bool,
     /// Nothing untrue has been said yet.
     pub honest: bool,
     /// The driver has asked for a reset and not seen the end of it.
@@ -209,6 +212,7 @@ impl Make {
             multiplier: multiplier.into(),
             table: vec![([0, 0, 0, 1], false); vectors.unwrap_or(0).into()],
             status: 0x0f,
+            batches: self.batches,
             honest: self.patches.is_empty(),
             lies,
             ..Device::default()
@@ -570,18 +574,23 @@ impl Device {
         let which = if self.accepted & IN_ORDER == 0 { which } else { 0 };
         let Some(which) = which.checked_rem(queue.taken.len()) else { return false };
         let taken = queue.taken.remove(which);
-        for pfn in pfns(index, &taken, pool) {
-            self.held.remove(&pfn);
-        }
-        let Some(ring) = &mut queue.ring else { return false };
         // The length of what it wrote: it has nothing to write to.
         let length = if self.honest { 0 } else { length };
-        if ring.put(&taken, length, pool) {
+        self.finish(index, &[taken], length, pool)
+    }
+
+    fn finish(&mut self, index: usize, batch: &[Taken], length: u32, pool: &Pool) -> bool {
+        for pfn in batch.iter().flat_map(|taken| pfns(index, taken, pool)) {
+            self.held.remove(&pfn);
+        }
+        let queue = &mut self.queues[index];
+        let Some(ring) = &mut queue.ring else { return false };
+        if ring.put(batch, length, pool) {
             self.isr |= 1;
             let vector = queue.vector;
             self.raise(vector);
         }
-        true
+        !batch.is_empty()
     }
 
     /// Takes and returns all that it can, but for statistics, which it keeps. Whether there was anything.
@@ -592,7 +601,14 @@ impl Device {
         let mut any = false;
         for index in 0..self.queues.len() {
             any |= self.take(index, (pool, frames));
-            while index != STATISTICS && self.put(index, 0, 0, pool) {
+            if index == STATISTICS {
+                continue;
+            }
+            if self.batches && self.accepted & IN_ORDER != 0 {
+                let batch = std::mem::take(&mut self.queues[index].taken);
+                any |= self.finish(index, &batch, 0, pool);
+            }
+            while self.put(index, 0, 0, pool) {
                 any = true;
             }
         }

@@ -24,6 +24,7 @@ use crate::ring::{Part, Ring, Taken};
 pub struct Course {
     size: u8,
     event_idx: bool,
+    in_order: bool,
     indirect: Option<u8>,
     used_length: Used,
     steps: Vec<Step>,
@@ -59,6 +60,11 @@ pub enum Step {
     /// The device returns one of those that it has, having written so much.
     Return {
         which: u8,
+        written: u16,
+    },
+    /// The device returns so many by one entry for all, where that is allowed.
+    ReturnBatch {
+        count: u8,
         written: u16,
     },
     /// From here on the device lies: a used entry of any contents, on by so many,
@@ -111,6 +117,7 @@ struct Trial {
     queue: Virtqueue<Piece, u32>,
     ring: Ring,
     event_idx: bool,
+    in_order: bool,
     used: UsedLength,
     next_token: u32,
     /// What is with the queue, by token.
@@ -119,8 +126,8 @@ struct Trial {
     waiting: VecDeque<u32>,
     /// What the device has taken.
     taken: Vec<(u32, Taken)>,
-    /// What the device has returned and the driver not popped, with what it wrote.
-    returned: VecDeque<(u32, u32)>,
+    /// What the device has returned and the driver not popped, with what it wrote, if it said so.
+    returned: VecDeque<(u32, Option<u32>)>,
     wish: Option<Wish>,
     /// Whether the device has asked for a kick that has not come.
     asks: bool,
@@ -137,7 +144,7 @@ impl Trial {
             Used::Ignored => UsedLength::Ignored,
         };
         let mut options = QueueOptions::default();
-        options.event_idx = course.event_idx;
+        (options.event_idx, options.in_order) = (course.event_idx, course.in_order);
         options.indirect_entries = course.indirect.map_or(0, |entries| u16::from(entries % 9));
         options.used_length = used_length;
         let layout = RingLayout::fitting(format, size).expect("a size that is not 0");
@@ -151,6 +158,7 @@ impl Trial {
             queue,
             ring,
             event_idx: course.event_idx,
+            in_order: course.in_order,
             used: used_length,
             next_token: 0,
             lent: BTreeMap::new(),
@@ -185,7 +193,11 @@ impl Trial {
             }
             Step::Laps(laps) => self.laps(laps),
             Step::Take { ask } => self.take(ask),
-            Step::Return { which, written } => self.give_back(which.into(), written.into()),
+            Step::Return { which, written } => self.give_back(which.into(), 1, written.into()),
+            Step::ReturnBatch { count, written } => {
+                let count = if self.in_order { usize::from(count) } else { 1 };
+                self.give_back(0, count, written.into());
+            }
             Step::Forge { id, length, advance } => {
                 self.honest = false;
                 self.platform.with_pool(|pool| self.ring.forge(id, length, advance, pool));
@@ -216,16 +228,17 @@ impl Trial {
             parts.iter().map(|part| Segment { address: part.address, length: part.length }).collect();
         let (readable, writable) = segments.split_at(readable.into());
         let (free, token) = (self.queue.free(), self.next_token);
+        let room = self.queue.has_room(parts.len());
         match self.queue.add(Chain { readable, writable }, token) {
             Ok(()) => {
-                assert!(self.error.is_none() && self.queue.free() < free);
+                assert!(self.error.is_none() && room && self.queue.free() < free);
                 self.next_token += 1;
                 self.lent.insert(token, Lent { parts, published: false });
             }
             Err(rejected) => {
                 assert_eq!((rejected.token, self.queue.free()), (token, free));
                 match rejected.reason {
-                    Refusal::Full { needed, free: said } => assert!(said == free && needed > free.into()),
+                    Refusal::Full { needed, free: said } => assert!(!room && said == free && needed > free.into()),
                     Refusal::TooLong { length, size } => assert!(length > size.into() && size == self.queue.size()),
                     Refusal::Empty => assert!(parts.is_empty() || length == 0),
                     Refusal::TooLarge(_) => unreachable!("ten segments of 64 KiB"),
@@ -273,19 +286,21 @@ impl Trial {
         assert!(!self.honest || self.waiting.is_empty(), "{:?} cannot be seen", self.waiting);
     }
 
-    fn give_back(&mut self, which: usize, written: u32) {
+    fn give_back(&mut self, which: usize, count: usize, written: u32) {
+        let which = if self.in_order { 0 } else { which };
         let Some(which) = which.checked_rem(self.taken.len()) else { return };
-        let (token, taken) = self.taken.remove(which);
-        let room = |writable: bool| -> u32 {
-            taken.parts.iter().filter(|part| part.writable == writable).map(|part| part.length).sum()
-        };
-        let written = if self.honest { written.min(room(true)) } else { written };
+        let batch: Vec<_> = self.taken.drain(which..(which + count).min(self.taken.len())).collect();
+        let Some((last, _)) = batch.last() else { return };
+        let lengths = batch[batch.len() - 1].1.parts.iter().filter(|part| part.writable).map(|part| part.length);
+        let room = lengths.fold(0, u32::saturating_add);
+        let written = if self.honest { written.min(room) } else { written };
+        self.returned.extend(batch.iter().map(|(token, _)| (*token, (token == last).then_some(written))));
+        let buffers: Vec<_> = batch.iter().map(|(_, taken)| taken.clone()).collect();
         let Self { platform, ring, .. } = self;
-        let wanted = platform.with_pool(|pool| ring.put(&taken, written, pool));
-        self.returned.push_back((token, written));
+        let wanted = platform.with_pool(|pool| ring.put(&buffers, written, pool));
         if let Some(wish) = &mut self.wish {
             wish.come |= wanted;
-            wish.left = wish.left.saturating_sub(1);
+            wish.left = wish.left.saturating_sub(batch.len());
             assert!(!self.honest || wish.left > 0 || wish.come, "an interrupt that was asked for did not come");
         }
     }
@@ -308,7 +323,8 @@ impl Trial {
                 assert!(completion.claimed <= limit);
                 let first = self.returned.pop_front();
                 if self.honest {
-                    assert_eq!(first, Some((completion.token, completion.written)));
+                    let (token, written) = first.expect("what is popped was returned");
+                    assert_eq!((token, written.unwrap_or(completion.written)), (completion.token, completion.written));
                 }
             }
             Err(error) => {
@@ -345,7 +361,7 @@ impl Trial {
             self.add(1, 0, 64);
             self.publish();
             self.take(true);
-            self.give_back(0, 0);
+            self.give_back(0, 1, 0);
             self.pop();
             if self.error.is_some() {
                 break;

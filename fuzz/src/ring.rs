@@ -134,24 +134,27 @@ impl Ring {
         }
     }
 
-    /// Returns a buffer. Whether the driver wants an interrupt for it.
-    pub fn put(&mut self, taken: &Taken, length: u32, pool: &Pool) -> bool {
-        let before = self.used;
+    /// Returns buffers in the order in which they were taken, by one entry for all. Whether the driver wants an interrupt.
+    pub fn put(&mut self, batch: &[Taken], length: u32, pool: &Pool) -> bool {
+        let Some(last) = batch.last() else { return false };
+        let (before, id) = (self.used, last.id.into());
         match self.format {
             RingFormat::Split => {
-                self.forge(taken.id.into(), length, 1, pool);
+                self.forge(id, length, batch.len() as u16, pool);
                 if !self.event_idx {
                     return pool.read16(self.at.driver) & 1 == 0;
                 }
-                pool.read16(self.at.driver + 4 + 2 * u64::from(self.size)) == before
+                let event = pool.read16(self.at.driver + 4 + 2 * u64::from(self.size));
+                usize::from(event.wrapping_sub(before)) < batch.len()
             }
             RingFormat::Packed => {
-                self.forge(taken.id.into(), length, taken.places, pool);
+                let places = batch.iter().map(|taken| taken.places).sum();
+                self.forge(id, length, places, pool);
                 let (event, flags) = (pool.read16(self.at.driver), pool.read16(self.at.driver + 2));
                 match flags {
                     0 => true,
                     1 => false,
-                    _ => (0..taken.places).any(|place| self.on(before, place) == event),
+                    _ => (0..places).any(|place| self.on(before, place) == event),
                 }
             }
         }

@@ -79,6 +79,7 @@ enum Slip {
     OddPfns,
     ReportOfOthers,
     ReportOfParts,
+    ReportTwice,
     Ballooned,
     Deflating,
 }
@@ -114,7 +115,7 @@ impl Hand {
             Slip::NarrowKickWithData | Slip::WrongKickWithData | Slip::WrongProgress => NOTIFICATION_DATA,
             Slip::WrongKickByName => NOTIF_CONFIG_DATA,
             Slip::WrongKickWithDataByName => NOTIFICATION_DATA | NOTIF_CONFIG_DATA,
-            Slip::ReportOfOthers | Slip::ReportOfParts => PAGE_REPORTING,
+            Slip::ReportOfOthers | Slip::ReportOfParts | Slip::ReportTwice => PAGE_REPORTING,
             _ => 0,
         };
         let letter = Behaviour::letter();
@@ -276,7 +277,7 @@ impl Hand {
 
     /// Whether the hand reports free memory, if not rightly.
     fn reports(&self) -> bool {
-        matches!(self.slip, Slip::ReportOfOthers | Slip::ReportOfParts)
+        matches!(self.slip, Slip::ReportOfOthers | Slip::ReportOfParts | Slip::ReportTwice)
     }
 
     fn kick(&mut self, ring: &Ring) {
@@ -415,16 +416,23 @@ impl Hand {
         self.machine.missteps().into_iter().map(|m| m.clause).collect()
     }
 
-    /// A report of memory that is not the hand's, or of no whole frame.
+    /// A report of memory that is not the hand's, of no whole frame, or of the same twice.
     fn report(&mut self, mut ring: Ring) {
         let run = self.platform.frames.take_free(2).unwrap();
         let start = FrameRun::start(run).start().as_u64();
-        let parts = self.is(Slip::ReportOfParts);
-        ring.memory.store64(0, if parts { start + 2048 } else { start + 2 * 4096 });
-        ring.memory.store32(8, if parts { 2048 } else { 4096 });
-        ring.memory.store16(12, 2);
-        ring.memory.store16(AVAILABLE + 4, 0);
-        ring.memory.store16(AVAILABLE + 2, 1);
+        let (offset, length) = match self.slip {
+            Slip::ReportOfOthers => (2 * 4096, 4096),
+            Slip::ReportOfParts => (2048, 2048),
+            _ => (0, 4096),
+        };
+        let buffers = if self.is(Slip::ReportTwice) { 2 } else { 1 };
+        for slot in 0..buffers {
+            ring.memory.store64(16 * slot, start + offset);
+            ring.memory.store32(16 * slot + 8, length);
+            ring.memory.store16(16 * slot + 12, 2);
+            ring.memory.store16(AVAILABLE + 4 + 2 * slot, slot as u16);
+        }
+        ring.memory.store16(AVAILABLE + 2, buffers as u16);
         self.kick(&ring);
         while self.machine.sleep() {}
     }
@@ -558,7 +566,8 @@ fn the_model_names_the_clause_of_each_misstep() {
         (TableNarrow, "PCI-MSIX"),
         (QueueResetUnaccepted, "QRST-01"),
         (OddPfns, "BAL-PFNS"),
-        (ReportOfOthers, "BAL-REPORT-03"),
+        (ReportOfOthers, "RSVD-05"),
+        (ReportTwice, "BAL-REPORT-03"),
         (ReportOfParts, "BAL-REPORT-05"),
         (Ballooned, "BAL-OP-06"),
         (Deflating, "BAL-OP-07"),

@@ -14,6 +14,10 @@ mod console;
 mod devices;
 #[path = "kernel/held.rs"]
 mod held;
+#[path = "kernel/hotplug.rs"]
+mod hotplug;
+#[path = "kernel/resources.rs"]
+mod resources;
 #[path = "kernel/symbols.rs"]
 mod symbols;
 
@@ -25,6 +29,7 @@ use log::{info, warn};
 use balloons::Balloons;
 use console::{Console, Context, Outcome};
 use held::Held;
+use hotplug::Slots;
 
 ballonet::entry_point!(main);
 
@@ -32,7 +37,7 @@ fn main(entry: Entry) -> ! {
     let mut machine = entry.bring_up();
     refuse_what_is_not_there(&machine.options());
     let verbose = machine.options().verbose;
-    let tree = devices::discover(&mut machine, verbose);
+    let mut tree = devices::discover(&mut machine, verbose);
     if machine.options().mode == Mode::Bench {
         let status = bench::run(&mut machine, &tree);
         power::exit(status);
@@ -40,11 +45,13 @@ fn main(entry: Entry) -> ! {
     let mut balloons = Balloons::start(&mut machine, &tree);
     balloons.serve(&mut machine);
     balloons.announce();
+    let mut slots = Slots::start(&mut machine, &tree);
     if balloons.is_empty() {
-        tell_no_device(balloons.refused());
+        tell_no_device(balloons.refused(), slots.count());
     }
-    let outcome = serve(&mut machine, &tree, &mut balloons);
+    let outcome = serve(&mut machine, &mut tree, &mut balloons, &mut slots);
     serial::set_status(format_args!(""));
+    slots.shutdown(&mut machine);
     balloons.shutdown(&mut machine);
     console::end(outcome)
 }
@@ -56,10 +63,12 @@ fn refuse_what_is_not_there(options: &Options<'_>) {
     }
 }
 
-fn tell_no_device(refused: usize) {
-    let message = match refused {
-        0 => "no virtio balloon was found on PCI; the console is all there is to do",
-        _ => "no virtio balloon could be started, see above; the console is all there is to do",
+fn tell_no_device(refused: usize, slots: usize) {
+    let message = match (refused, slots) {
+        (0, 0) => "no virtio balloon was found on PCI; the console is all there is to do",
+        (0, _) => "no virtio balloon was found on PCI; one may come into a hot-plug slot",
+        (_, 0) => "no virtio balloon could be started, see above; the console is all there is to do",
+        (_, _) => "no virtio balloon could be started, see above; another may come into a hot-plug slot",
     };
     serial::emit("no-device", |line| {
         line.text("message", message);
@@ -72,8 +81,8 @@ fn tell_no_device(refused: usize) {
 /// Bytes from the serial line that are dealt with before the balloons get their turn again.
 const INPUT_A_ROUND: usize = 256;
 
-/// Serves balloons and console until the console says to end.
-fn serve(machine: &mut Machine, tree: &Tree, balloons: &mut Balloons) -> Outcome {
+/// Serves balloons, slots and console until the console says to end.
+fn serve(machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, slots: &mut Slots) -> Outcome {
     let mut console = Console::new(machine.options().term);
     let mut held = Held::default();
     if serial::is_text() {
@@ -82,21 +91,22 @@ fn serve(machine: &mut Machine, tree: &Tree, balloons: &mut Balloons) -> Outcome
     console.draw(balloons);
     loop {
         balloons.serve(machine);
+        slots.serve(machine, tree, balloons);
         console.draw_if_moving(balloons);
         // A line that never falls silent must not keep the balloons waiting.
         for byte in core::iter::from_fn(serial::read_input).take(INPUT_A_ROUND) {
-            let mut context = Context { machine, tree, balloons, held: &mut held };
+            let mut context = Context { machine, tree, balloons, slots, held: &mut held };
             let outcome = console.feed(byte, &mut context);
             if outcome != Outcome::Done {
                 return outcome;
             }
         }
         timer::take_fired();
-        match balloons.next_look(machine) {
+        match balloons.next_look(machine).into_iter().chain(slots.next_look()).min() {
             Some(moment) => timer::arm_at(moment),
             None => timer::disarm(),
         }
-        idle_unless(|| balloons.is_pending() || serial::has_input() || timer::has_fired());
+        idle_unless(|| balloons.is_pending() || slots.is_pending() || serial::has_input() || timer::has_fired());
     }
 }
 

@@ -188,6 +188,12 @@ pub trait Platform {
         None
     }
 
+    /// Makes the configuration space of a function reachable as registers, beside [`Platform::config`] and at any time: for
+    /// interrupt handlers. By default, and where configuration space is not mapped into memory, there is no such way.
+    fn map_config(&mut self, _function: Bdf) -> Option<Self::Registers> {
+        None
+    }
+
     /// Ends a mapping, of either kind.
     fn unmap(&mut self, registers: Self::Registers);
 

@@ -142,6 +142,13 @@ impl<P: Platform> Balloon<P> {
         resumes
     }
 
+    /// The device is about to be taken away: all that its host has is asked back, and what the host wants counts no more.
+    /// Once [`BalloonStatus::actual`] is 0, or that has taken too long, [`Balloon::shutdown`] follows.
+    pub fn leave(&mut self) {
+        self.plan.leave();
+        self.again |= matches!(self.state, State::Running(_));
+    }
+
     /// Makes the next poll look at the device although no interrupt has come: for a platform that has lost the device's
     /// interrupts, say because it had to mask their line.
     pub fn look(&mut self) {

@@ -87,4 +87,12 @@ pub enum BalloonError {
     /// The device is frozen, and was asked for something that only one that runs can do.
     #[display("{_0} is frozen")]
     Frozen(#[error(not(source))] Bdf),
+    /// The device knows nothing of its driver any more: something reset it, or took its power away.
+    #[display("{function} was reset behind the driver's back: device status {status:#04x}")]
+    Forgotten {
+        /// The function.
+        function: Bdf,
+        /// Its status, without `DRIVER_OK`.
+        status: u8,
+    },
 }

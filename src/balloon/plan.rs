@@ -28,13 +28,15 @@ pub struct Plan {
     short: bool,
     /// That was said for this target.
     announced: bool,
+    /// The balloon is to be emptied, whatever the host wants.
+    leaving: bool,
 }
 
 impl Plan {
     /// A balloon that holds `actual` frames, and is to keep them.
     pub const fn new(actual: u32) -> Self {
         let actual = actual as u64;
-        Self { target: actual, actual, inflating: 0, deflating: 0, short: false, announced: false }
+        Self { target: actual, actual, inflating: 0, deflating: 0, short: false, announced: false, leaving: false }
     }
 
     /// The size that the host wants.
@@ -71,11 +73,17 @@ impl Plan {
     /// The host names a target, in mid-course or not. Returns whether it is a new one.
     pub fn set_target(&mut self, target: u32) -> bool {
         let target = u64::from(target);
-        if target == self.target {
+        if target == self.target || self.leaving {
             return false;
         }
         *self = Self { target, short: false, announced: false, ..*self };
         true
+    }
+
+    /// The device is about to go: all frames are to come back, and targets of the host count no more.
+    pub fn leave(&mut self) {
+        self.set_target(0);
+        self.leaving = true;
     }
 
     /// What to do next.

@@ -66,8 +66,13 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         }
         running.fresh = false;
         let transport = running.device.transport();
-        if transport.status()?.contains(Status::DEVICE_NEEDS_RESET) {
-            return Err(BalloonError::NeedsReset(running.function.bdf()));
+        let (function, status) = (running.function.bdf(), transport.status()?);
+        if status.contains(Status::DEVICE_NEEDS_RESET) {
+            return Err(BalloonError::NeedsReset(function));
+        }
+        // Where nothing answers, some buses read as zeros.
+        if !status.contains(Status::DRIVER_OK) {
+            return Err(BalloonError::Forgotten { function, status: status.bits() });
         }
         let target = transport.read_config32(CONFIG_NUM_PAGES)?;
         self.counters.target_reads += 1;

@@ -113,6 +113,18 @@ words! {
 }
 
 words! {
+    /// What is done about hot-plug slots.
+    HotplugChoice {
+        /// They are served, with the waits that PCI Express asks for.
+        On = "on",
+        /// They are served without waits for hands, power and links: virtual machines need none.
+        Prompt = "prompt",
+        /// They are left alone.
+        Off = "off",
+    }
+}
+
+words! {
     /// What the log on the serial line looks like.
     LogFormat {
         /// Lines for people.
@@ -167,6 +179,8 @@ words! {
         QueueSize = "queue-size",
         /// [`Options::request`].
         Request = "request",
+        /// [`Options::hotplug`].
+        Hotplug = "hotplug",
         /// [`Options::log`].
         Log = "log",
         /// [`Options::term`].
@@ -205,6 +219,8 @@ pub struct Options<'a> {
     pub queue_size: Option<u16>,
     /// `request=FRAMESxDESCRIPTORS`: how the frame numbers of a request are laid over descriptors.
     pub request: RequestShape,
+    /// `hotplug=`: what is done about hot-plug slots.
+    pub hotplug: HotplugChoice,
     /// `log=`: what the log looks like.
     pub log: LogFormat,
     /// `term=`: what the terminal understands.
@@ -255,6 +271,7 @@ impl<'a> Options<'a> {
             Key::ReportBudget => self.report_budget = Some(parse_size(text(value)?).ok()?),
             Key::QueueSize => self.queue_size = Some(number(value).filter(|size| (1..=QUEUE_SIZE_MAX).contains(size))?),
             Key::Request => self.request = shape(value)?,
+            Key::Hotplug => self.hotplug = HotplugChoice::from_word(value)?,
             Key::Log => self.log = LogFormat::from_word(value)?,
             Key::Term => self.term = Terminal::from_word(value)?,
             Key::Verbose => self.verbose = Switch::from_word(value)? == Switch::On,
@@ -279,6 +296,7 @@ impl Key {
             Self::ReportThreshold | Self::ReportBudget => &["a size: a number and, if wanted, K, M, G or T"],
             Self::QueueSize => &["1 to 32768"],
             Self::Request => &["FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
+            Self::Hotplug => HotplugChoice::WORDS,
             Self::Log => LogFormat::WORDS,
             Self::Term => Terminal::WORDS,
             Self::Verbose | Self::List => Switch::WORDS,
@@ -356,8 +374,8 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
-                    report-age=100 report-threshold=16M report-budget=2G queue-size=7 request=9x10 log=json term=ansi \
-                    verbose=on test=vectors::stack list=on";
+                    report-age=100 report-threshold=16M report-budget=2G queue-size=7 request=9x10 hotplug=prompt \
+                    log=json term=ansi verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
             irq: IrqChoice::MsixShared,
@@ -370,6 +388,7 @@ mod tests {
             report_budget: Some(2 << 30),
             queue_size: Some(7),
             request: RequestShape::new(9, 10).unwrap(),
+            hotplug: HotplugChoice::Prompt,
             log: LogFormat::Json,
             term: Terminal::Ansi,
             verbose: true,
@@ -408,7 +427,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
-             report-budget, queue-size, request, log, term, verbose, test, list"
+             report-budget, queue-size, request, hotplug, log, term, verbose, test, list"
         );
     }
 

@@ -10,7 +10,7 @@ use ballonet::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice}
 use ballonet::console::Movement;
 use ballonet::machine::{Machine, lines, log as serial};
 use ballonet::memory::FRAME_SIZE;
-use ballonet::pci::Tree;
+use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
@@ -32,10 +32,12 @@ const POLL_BUSY: u64 = 100_000;
 /// How often a device is looked at that has requests and is not seen to finish any: 1 s. It may be gone, or need a reset,
 /// and have no way to say so.
 const STALL: u64 = 1_000_000_000;
+/// The longest that a balloon that is to be taken away may take to ask everything back: 5 s.
+const FAREWELL: u64 = 5_000_000_000;
 
-/// What the kernel's options say of the driver of balloon `number`.
-pub fn driver_options(options: &boot::Options<'_>, number: usize) -> Options {
-    let mut driver = Options::new(format!("virtio{number}"));
+/// What the kernel's options say of the driver of a balloon. Its name is still to be chosen.
+pub fn driver_options(options: &boot::Options<'_>) -> Options {
+    let mut driver = Options::default();
     driver.transport = match options.transport {
         TransportChoice::Auto => None,
         TransportChoice::Modern => Some(TransportKind::Modern),
@@ -75,6 +77,10 @@ pub struct Served {
     progressed: bool,
     /// It stops short of its target, which is told once nothing is on its way any more.
     short: bool,
+    /// It is to be taken away, and has known that since then.
+    leaving: Option<u64>,
+    /// It is gone, which nobody has been told yet.
+    gone: bool,
 }
 
 /// Every balloon of the machine.
@@ -82,6 +88,10 @@ pub struct Balloons {
     served: Vec<Served>,
     /// How many are on PCI, but could not be started.
     refused: usize,
+    /// What each is started with, but for its name and what it adopts.
+    options: Options,
+    /// Frames that balloons left with their hosts when they went: the next one that comes asks for them.
+    orphans: u64,
     ansi: bool,
 }
 
@@ -89,29 +99,87 @@ impl Balloons {
     /// Starts a driver for every balloon on PCI.
     pub fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let ansi = machine.options().term == boot::Terminal::Ansi;
-        let mut served = Vec::new();
-        let mut refused = 0;
+        let options = driver_options(&machine.options());
+        let mut new = Self { served: Vec::new(), refused: 0, options, orphans: 0, ansi };
         for node in tree.nodes() {
-            let function = node.function();
-            if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
-                continue;
+            new.add(machine, tree, node.function());
+        }
+        new
+    }
+
+    /// Starts a driver for a function, if it is a balloon. Returns its place among the balloons.
+    pub fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
+        if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
+            return None;
+        }
+        tree.open_path(machine.config(), function.bdf());
+        // Frame numbers have 32 bits, so no balloon adopts more than that.
+        let adopted = u32::try_from(self.orphans).unwrap_or(u32::MAX);
+        let mut options = self.options.clone();
+        options.name = self.free_name();
+        options.adopted = adopted;
+        match Balloon::probe(machine, function.bdf(), options) {
+            Ok(balloon) => {
+                self.orphans -= u64::from(adopted);
+                self.served.push(Served::new(balloon));
+                Some(self.served.len() - 1)
             }
-            tree.open_path(machine.config(), function.bdf());
-            let options = driver_options(&machine.options(), served.len());
-            match Balloon::probe(machine, function.bdf(), options) {
-                Ok(balloon) => served.push(Served::new(balloon)),
-                Err(error) => {
-                    refused += 1;
-                    error!("balloon at {}: {error}", function.bdf());
-                }
+            Err(error) => {
+                self.refused += 1;
+                error!("balloon at {}: {error}", function.bdf());
+                None
             }
         }
-        Self { served, refused, ansi }
+    }
+
+    /// The first name that no balloon has.
+    fn free_name(&self) -> String {
+        let names = (0..).map(|number| format!("virtio{number}"));
+        let mut free = names.filter(|name| self.drivers().all(|driver| driver.name() != name));
+        free.next().unwrap_or_default()
+    }
+
+    /// Has the balloon at `function` ask back all that its host has, since it is to be taken away. `now` in nanoseconds.
+    pub fn leave(&mut self, function: Bdf, now: u64) {
+        for served in self.served.iter_mut().filter(|served| served.balloon.function() == function) {
+            served.balloon.leave();
+            served.leaving = Some(now);
+        }
+    }
+
+    /// Ends the driver at `function` if its host has given everything back, if it has failed, or has had its time; and in
+    /// any case if `at_once`. Returns whether there is none any more.
+    pub fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {
+        let Some(place) = self.served.iter().position(|served| served.balloon.function() == function) else {
+            return true;
+        };
+        if !at_once && !self.served[place].has_left(machine.now()) {
+            return false;
+        }
+        let balloon = self.served.remove(place).balloon;
+        let (name, actual) = (String::from(balloon.name()), balloon.status().actual);
+        // What a device did with what was in flight does not count any more; what was given does.
+        let orphans = balloon.shutdown(machine);
+        self.orphans += u64::from(orphans);
+        serial::emit("removed", |line| {
+            line.text("name", &name).display("device", &function).number("ballooned", u64::from(orphans) * FRAME_SIZE);
+        });
+        match orphans {
+            0 if actual == 0 => info!("{name}: balloon at {function} is given up"),
+            0 => info!("{name}: balloon at {function} is gone; its {} MiB are the guest's again", actual / 256),
+            left => info!("{name}: balloon at {function} is gone; the next one asks for its {} MiB", left / 256),
+        }
+        true
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.served.is_empty()
+    }
+
+    /// Frames that balloons left with their hosts when they went.
+    pub fn orphans(&self) -> u64 {
+        self.orphans
     }
 
     /// How many are on PCI, but could not be started.
@@ -146,6 +214,18 @@ impl Balloons {
         self.served.iter_mut().filter_map(|served| served.balloon.report_now().then_some(())).count() > 0
     }
 
+    /// A balloon that turned out to be gone; each is named once.
+    pub fn take_gone(&mut self) -> Option<Bdf> {
+        let gone = self.served.iter_mut().find(|served| served.gone)?;
+        gone.gone = false;
+        Some(gone.balloon.function())
+    }
+
+    /// Has the drivers look at their devices although no interrupt has come.
+    pub fn look(&mut self) {
+        self.served.iter_mut().for_each(|served| served.balloon.look());
+    }
+
     /// The movement that is going on, if any.
     pub fn movement(&self) -> Option<Movement> {
         self.served.iter().find_map(|served| served.movement)
@@ -171,7 +251,14 @@ impl Balloons {
 
     /// Says that they are ready.
     pub fn announce(&self) {
-        for balloon in self.drivers() {
+        for place in 0..self.served.len() {
+            self.announce_one(place);
+        }
+    }
+
+    /// Says that the one at a place is ready.
+    pub fn announce_one(&self, place: usize) {
+        if let Some(Served { balloon, .. }) = self.served.get(place) {
             let status = balloon.status();
             let names = || feature_names(balloon.features());
             serial::emit("ready", |line| {
@@ -201,7 +288,27 @@ impl Balloons {
 
 impl Served {
     fn new(balloon: Balloon<Machine>) -> Self {
-        Self { balloon, movement: None, told: 0, look: 0, stall: None, progressed: false, short: false }
+        Self {
+            balloon,
+            movement: None,
+            told: 0,
+            look: 0,
+            stall: None,
+            progressed: false,
+            short: false,
+            leaving: None,
+            gone: false,
+        }
+    }
+
+    /// Whether it can be taken away.
+    fn has_left(&self, now: u64) -> bool {
+        let late = self.leaving.is_none_or(|since| now.saturating_sub(since) >= FAREWELL);
+        let status = self.balloon.status();
+        self.balloon.failed().is_some()
+            || status.frozen
+            || late
+            || (status.actual == 0 && status.inflating + status.deflating == 0)
     }
 
     /// Whether no interrupt may tell of the device: it has none, or the kernel had to mask a line that stormed.
@@ -225,7 +332,10 @@ impl Served {
         }
         match self.balloon.poll(machine) {
             Ok(progress) => self.tell(progress, machine.now(), ansi),
-            Err(error) => self.gave_up(&error),
+            Err(error) => {
+                self.gone = Function::probe(machine.config(), self.balloon.function()).is_none();
+                self.gave_up(&error);
+            }
         }
     }
 
@@ -347,6 +457,7 @@ fn report_policy(options: &boot::Options<'_>) -> ReportPolicy {
         budget: frames(options.report_budget, default.budget),
     }
 }
+
 
 fn emit(status: &BalloonStatus) {
     serial::emit("balloon", |line| {

@@ -49,7 +49,8 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
             continue;
         }
         tree.open_path(machine.config(), function.bdf());
-        let options = driver_options(&machine.options(), count);
+        let mut options = driver_options(&machine.options());
+        options.name = format!("virtio{count}");
         count += 1;
         if let Err(error) = bench(machine, function.bdf(), &options) {
             error!("{}: balloon at {}: {error}", options.name, function.bdf());

@@ -17,10 +17,12 @@ use ballonet::virtio::listing;
 
 use crate::balloons::{Balloons, Verb};
 use crate::held::Held;
+use crate::hotplug::Slots;
+use crate::resources::Resources;
 use crate::symbols::HEAP;
 
 /// A command: its name, its arguments, what it does.
-const COMMANDS: [(&str, &str, &str); 18] = [
+const COMMANDS: [(&str, &str, &str); 20] = [
     ("help", "", "this list"),
     ("info", "", "the kernel, the CPU, the clock"),
     ("acpi", "", "the ACPI tables"),
@@ -36,9 +38,11 @@ const COMMANDS: [(&str, &str, &str); 18] = [
     ("reset-queue", "QUEUE [NAME]", "reset its queue inflate, deflate or stats, and use it again"),
     ("freeze", "[NAME]", "reset it and leave it alone, until it is restored"),
     ("restore", "[NAME]", "start a frozen device again, where it was"),
+    ("slots", "", "the hot-plug slots, and what is in them"),
+    ("resources", "", "all that can leak, counted"),
     ("poweroff", "", "reset the devices and switch off"),
     ("reboot", "", "reset the devices and start again"),
-    ("fault", "page | panic", "fail on purpose, to see how failures are told"),
+    ("fault", "page | panic | power SLOT", "fail on purpose, to see how failures are told"),
 ];
 
 /// The prompt.
@@ -63,6 +67,8 @@ pub struct Context<'k> {
     pub tree: &'k Tree,
     /// Its balloons.
     pub balloons: &'k mut Balloons,
+    /// Its hot-plug slots.
+    pub slots: &'k Slots,
     /// The memory held.
     pub held: &'k mut Held,
 }
@@ -175,10 +181,13 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         }
         ("freeze", names) => lifecycle(Verb::Freeze, names, context),
         ("restore", names) => lifecycle(Verb::Restore, names, context),
+        ("slots", []) => slots(context),
+        ("resources", []) => Resources::count(context.balloons).tell(),
         ("poweroff", []) => return Outcome::PowerOff,
         ("reboot", []) => return Outcome::Reboot,
         ("fault", ["page"]) => fault(),
         ("fault", ["panic"]) => panic!("asked for at the console"),
+        ("fault", ["power", slot]) => cut_power(context, slot),
         (known, given) if COMMANDS.iter().any(|(name, ..)| *name == known) => {
             match given {
                 [] => say!("`{known}` needs to know what:"),
@@ -475,6 +484,28 @@ fn stats(balloons: &Balloons) {
     }
     let dropped = serial::with_serial(|serial| serial.dropped());
     say!("serial line: {dropped} bytes dropped");
+}
+
+fn slots(context: &Context<'_>) {
+    for port in context.slots.ports() {
+        let (mode, count) = port.interrupts();
+        say!("{}: behind {}, {}; {mode}, {count} interrupts", port.name(), port.bdf(), port.stage());
+        for node in context.tree.behind(port.bdf()) {
+            say!("  {}", Line(node.function()));
+        }
+    }
+    if context.slots.count() == 0 {
+        say!("there is no hot-plug slot, or `hotplug=off` leaves them alone");
+    }
+}
+
+/// A device without power reads as all ones, which its driver finds out by looking.
+fn cut_power(context: &mut Context<'_>, slot: &str) {
+    if context.slots.cut_power(context.machine, slot) {
+        context.balloons.look();
+    } else {
+        say!("there is no slot `{slot}`; `slots` lists those there are");
+    }
 }
 
 /// Reads where nothing is mapped: page 0.

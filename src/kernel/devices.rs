@@ -7,7 +7,7 @@ use ballonet::boot::RegionKind;
 use ballonet::machine::Machine;
 use ballonet::memory::PhysRange;
 use ballonet::pci::listing::{Details, Line};
-use ballonet::pci::{AddressRange, AssignError, BusRange, HostWindows, Tree};
+use ballonet::pci::{AddressRange, AssignError, Bdf, BusRange, HostWindows, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::listing;
 use log::{info, warn};
@@ -24,29 +24,40 @@ pub fn discover(machine: &mut Machine, verbose: bool) -> Tree {
         warn!("PCI: {error}");
     }
     tree.size_bars(machine.config());
-    let windows = host_windows(machine, &tree);
+    let placed = assign(machine, &mut tree, |_| true);
+    if placed > 0 {
+        info!("PCI: BARs that firmware left without an address, and that have one now: {placed}");
+    }
+    for node in tree.nodes() {
+        list(machine, node, verbose);
+    }
+    tree
+}
+
+/// Gives addresses to all BARs that have none, and tells what is wrong with those of the functions that are `concerned`.
+/// Returns how many have one now.
+pub fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) -> bool) -> usize {
+    let windows = host_windows(machine, tree);
     let assignment = tree.assign_addresses(machine.config(), &windows);
     for error in &assignment.errors {
         match error {
+            AssignError::NoRoom(bar) | AssignError::NotKept { bar, .. } if !concerned(bar.function()) => {}
             // Ports are the old way to a device; without a window for them it has another.
             AssignError::NoRoom(bar) if bar.is_io() && windows.io.is_empty() => info!("PCI: no ports for {bar} here"),
             _ => warn!("PCI: {error}"),
         }
     }
-    if !assignment.placed.is_empty() {
-        info!("PCI: BARs that firmware left without an address, and that have one now: {}", assignment.placed.len());
-    }
-    for node in tree.nodes() {
-        info!("PCI {}", Line(node.function()));
-        if verbose {
-            for line in
-                alloc::format!("{}", Details::new(machine.config(), node).with_vendor(listing::describe)).lines()
-            {
-                info!("{line}");
-            }
+    assignment.placed.len()
+}
+
+/// Lists a function, with all its details if `verbose`.
+pub fn list(machine: &mut Machine, node: &Node, verbose: bool) {
+    info!("PCI {}", Line(node.function()));
+    if verbose {
+        for line in alloc::format!("{}", Details::new(machine.config(), node).with_vendor(listing::describe)).lines() {
+            info!("{line}");
         }
     }
-    tree
 }
 
 /// The buses to walk: those whose configuration space is mapped, else those behind the ports.

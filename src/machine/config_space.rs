@@ -59,6 +59,12 @@ impl MachineConfig {
         self.paths.mapped.iter().map(|ecam| ecam.region)
     }
 
+    /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
+    pub fn address(&self, function: Bdf) -> Option<u64> {
+        let (index, offset) = self.mapped(function)?;
+        Some(self.mapped[index].0.range().start().as_u64() + offset as u64)
+    }
+
     /// Whether the two ports are there.
     pub fn has_ports(&self) -> bool {
         self.paths.ports

@@ -1,6 +1,7 @@
 //! Memory shared with devices: page frames, reached through their one-to-one mapping.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::memory::{FRAME_SIZE, FrameRun};
 use crate::platform::DmaMemory;
@@ -19,6 +20,14 @@ pub struct DmaRegion {
 // SAFETY: the region is memory that this value alone reaches, on any CPU.
 unsafe impl Send for DmaRegion {}
 
+/// Regions that are given out.
+static REGIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many regions are given out.
+pub fn regions() -> usize {
+    REGIONS.load(Ordering::Relaxed)
+}
+
 impl DmaRegion {
     /// At least `size` bytes, zeroed, aligned to `align` bytes (a power of two); `None` without such memory.
     pub fn allocate(size: usize, align: usize) -> Option<Self> {
@@ -28,11 +37,13 @@ impl DmaRegion {
         let start = NonNull::new(run.start().start().as_u64() as *mut u8)?;
         // SAFETY: the frames were just allocated, and usable memory is mapped one to one.
         unsafe { start.write_bytes(0, run.bytes() as usize) };
+        REGIONS.fetch_add(1, Ordering::Relaxed);
         Some(Self { run, start, length: run.bytes() as usize })
     }
 
     /// Gives the memory back.
     pub fn free(self) {
+        REGIONS.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = frames::free(self.run) {
             log::error!("DMA memory: {error}");
         }

@@ -23,6 +23,8 @@ use crate::virtio::ConfigWindow;
 const MSI_ADDRESS: u64 = 0xFEE0_0000;
 /// Interrupt Line register (PCI 3.0, 6.2.4).
 const INTERRUPT_LINE: u16 = 0x3C;
+/// Configuration space of one function (PCIe 5.0, 7.2.2).
+const CONFIG_BYTES: u64 = 4096;
 /// Numbers of lines begin here, after those of vectors.
 const LINES: u32 = 256;
 
@@ -84,6 +86,15 @@ impl Platform for Machine {
 
     fn map_through_config(&mut self, window: ConfigWindow) -> Option<Window> {
         Some(Window::through_config(self.config.paths(), window))
+    }
+
+    fn map_config(&mut self, function: Bdf) -> Option<Window> {
+        let address = self.config.address(function)?;
+        let opened =
+            paging::with(|space| space.open_window(address, CONFIG_BYTES, Access::Device, &mut frames::ForTables));
+        // SAFETY: just mapped, until `unmap`; configuration registers of one function, which are not memory that Rust knows
+        // of. They are registers of the bus: both ways to them work at the same time.
+        opened.ok().map(|start| unsafe { Window::memory(start, CONFIG_BYTES as usize) })
     }
 
     fn unmap(&mut self, registers: Window) {

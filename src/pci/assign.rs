@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use derive_more::{Display, Error};
 
 use super::bar::{Bar, BarKind, MemoryWidth};
-use super::bridge::{BridgeWindows, Space, close_window, has_window, open_window};
+use super::bridge::{BridgeWindows, Space, close_unused_windows, has_window, open_window};
 use super::plan::{Plan, Want, plan};
 use super::range::AddressRange;
 use super::{Bdf, Command, ConfigSpace, HostWindows, Node, Tree};
@@ -110,8 +110,7 @@ impl Tree {
         })
     }
 
-    /// Lets bridges pass accesses on through the windows just opened. The windows that reset left at 0 are closed first:
-    /// they would catch accesses to the first megabyte.
+    /// Lets bridges pass accesses on through the windows just opened.
     fn start_bridges<C: ConfigSpace>(
         &self,
         config: &mut C,
@@ -125,12 +124,7 @@ impl Tree {
             if decoding.is_empty() {
                 continue;
             }
-            let now = BridgeWindows::read(config, bridge);
-            for space in [Space::Io, Space::Memory, Space::Prefetchable] {
-                if now.get(space).is_none() {
-                    close_window(config, bridge, space);
-                }
-            }
+            close_unused_windows(config, bridge);
             node.function.enable(config, decoding | Command::BUS_MASTER);
         }
     }

@@ -41,6 +41,22 @@ pub enum BridgeError {
         /// How many there may be.
         most: usize,
     },
+    /// It is no bridge that was walked through before.
+    #[display("{bridge}: no bridge whose buses are known")]
+    NotWalked {
+        /// What was taken for one.
+        bridge: Bdf,
+    },
+}
+
+impl BridgeError {
+    /// The bridge, or the first function that was left alone.
+    pub const fn place(&self) -> Bdf {
+        match *self {
+            Self::BadBusNumbers { bridge, .. } | Self::NoBusNumber { bridge } | Self::NotWalked { bridge } => bridge,
+            Self::TooManyFunctions { from, .. } => from,
+        }
+    }
 }
 
 /// The three kinds of addresses that are given out separately.
@@ -155,6 +171,16 @@ pub(super) fn has_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Spa
         }
         Space::Memory => true,
         Space::Prefetchable => config.read32(bridge, PREFETCHABLE_BASE_LIMIT) & 0xF == 1,
+    }
+}
+
+/// Closes the windows that reset left at 0: they would catch accesses to the first megabyte once decoding is on.
+pub(super) fn close_unused_windows<C: ConfigSpace>(config: &mut C, bridge: Bdf) {
+    let now = BridgeWindows::read(config, bridge);
+    for space in [Space::Io, Space::Memory, Space::Prefetchable] {
+        if now.get(space).is_none() {
+            close_window(config, bridge, space);
+        }
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) struct FakeFunction {
     bytes: Vec<u8>,
     writable: Vec<u8>,
     cleared_by_one: Vec<u8>,
+    events: Vec<u8>,
     last_link: usize,
 }
 
@@ -57,6 +58,7 @@ impl FakeFunction {
             bytes: vec![0; 0x1000],
             writable: vec![0; 0x1000],
             cleared_by_one: vec![0; 0x1000],
+            events: vec![0; 0x1000],
             last_link: 0x34,
         };
         new.set16(0, vendor);
@@ -109,6 +111,12 @@ impl FakeFunction {
     pub(crate) fn writable(mut self, offset: u16, mask: u32) -> Self {
         let offset = usize::from(offset);
         self.writable[offset..offset + 4].copy_from_slice(&mask.to_le_bytes());
+        self
+    }
+
+    /// Says which bits of a 16-bit register a written one clears, as they are meant to be.
+    pub(crate) fn clears_by_one(mut self, offset: usize, mask: u16) -> Self {
+        self.events[offset..offset + 2].copy_from_slice(&mask.to_le_bytes());
         self
     }
 
@@ -213,7 +221,7 @@ impl FakeFunction {
     fn write(&mut self, offset: usize, value: u8) -> Option<&'static str> {
         let (old, writable) = (self.bytes[offset], self.writable[offset]);
         let cleared = value & self.cleared_by_one[offset] & old;
-        let new = ((old & !writable) | (value & writable)) & !cleared;
+        let new = ((old & !writable) | (value & writable)) & !cleared & !(value & self.events[offset]);
         let decoded = self.bars().contains(&offset) && self.is_decoded(offset);
         self.bytes[offset] = new;
         if cleared != 0 {
@@ -276,6 +284,15 @@ impl FakeConfig {
     /// Pulls out everything.
     pub(crate) fn unplug_all(&mut self) {
         self.functions.clear();
+    }
+
+    /// Resets the function whose other side is `behind`, as losing power does: its BARs and its command.
+    pub(crate) fn reset(&mut self, behind: Wire) {
+        // Wires are made with functions, the root's before all.
+        if let Some(wired) = self.functions.get_mut(behind.0 - self.roots.len()) {
+            let initial = wired.initial.clone();
+            wired.function.bytes = initial;
+        }
     }
 
     /// Leaves the state that is there now as the one to be put back.

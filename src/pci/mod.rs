@@ -1,4 +1,4 @@
-//! PCI: configuration access, the bus walk, BARs, capabilities and MSI-X.
+//! PCI: configuration access, the bus walk, BARs, capabilities, MSI-X and MSI, hot-plug slots.
 //!
 //! Everything here works on a [`ConfigSpace`] and on values; what firmware and devices put into configuration space is
 //! taken for hostile: wrong links, sizes and numbers end in errors that name the function.
@@ -12,12 +12,15 @@ mod bridge;
 mod bus;
 pub mod capability;
 mod config;
+pub mod express;
 #[cfg(test)]
 pub(crate) mod fake;
 mod function;
 mod header;
 mod host;
+pub mod hotplug;
 pub mod listing;
+mod msi;
 mod msix;
 pub mod names;
 mod plan;
@@ -34,9 +37,11 @@ pub use bridge::{BridgeError, BridgeWindows, Space};
 pub use bus::BusRange;
 pub use capability::{Capabilities, Capability, CapabilityError, ExtendedCapabilities, ExtendedCapability};
 pub use config::ConfigSpace;
+pub use express::Express;
 pub use function::Function;
 pub use header::{BusNumbers, ClassCode, HeaderLayout, Subsystem};
 pub use host::HostWindows;
+pub use msi::{EnabledMsi, Msi};
 pub use msix::{Msix, MsixError, MsixTable, MsixVector};
 pub use range::AddressRange;
 pub use register::{Command, Status};

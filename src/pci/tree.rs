@@ -90,6 +90,27 @@ impl Tree {
         core::iter::successors(self.get(bdf).and_then(above), move |bridge| above(bridge))
     }
 
+    /// The functions behind a bridge, however far, in order of their addresses.
+    pub fn behind(&self, bridge: Bdf) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| self.is_behind(node, bridge))
+    }
+
+    fn is_behind(&self, node: &Node, bridge: Bdf) -> bool {
+        self.bridges_above(node.bdf()).any(|above| above.bdf() == bridge)
+    }
+
+    /// Forgets everything behind a bridge, and returns what that was. The bridge keeps its bus numbers and its windows.
+    pub fn remove_behind(&mut self, bridge: Bdf) -> Vec<Function> {
+        let gone: Vec<Function> = self.behind(bridge).map(|node| node.function).collect();
+        self.nodes.retain(|node| gone.iter().all(|function| function.bdf() != node.bdf()));
+        if let Some(BusNumbers { secondary, subordinate, .. }) = self.get(bridge).and_then(Node::buses) {
+            let behind =
+                |place: Bdf| place.segment() == bridge.segment() && (secondary..=subordinate).contains(&place.bus());
+            self.errors.retain(|error| !behind(error.place()));
+        }
+        gone
+    }
+
     /// Sizes the BARs of every function. See [`Bars::size`] for what that asks of the caller.
     pub fn size_bars<C: ConfigSpace>(&mut self, config: &mut C) {
         for node in &mut self.nodes {

@@ -8,10 +8,9 @@ use alloc::vec::Vec;
 
 use super::bridge::BridgeError;
 use super::bus::{BusRange, BusSet};
-use super::capability::id;
 use super::header::BusNumbers;
 use super::tree::{Node, Tree};
-use super::{Bdf, ConfigSpace, Function};
+use super::{Bdf, ConfigSpace, Express, Function};
 
 /// The most functions in a tree. What answers is device data, and each takes memory of the kernel's.
 const MOST_FUNCTIONS: usize = 4096;
@@ -35,6 +34,35 @@ impl Tree {
         }
         tree.nodes.sort_by_key(Node::bdf);
         tree
+    }
+}
+
+impl Tree {
+    /// Walks the buses behind a bridge once more, after something has come there, and sizes the BARs of what is new. What
+    /// was known there before is forgotten first. Returns how many functions there are.
+    ///
+    /// The bridge keeps its bus numbers; bridges behind it get numbers of its range.
+    ///
+    /// # Errors
+    /// When the tree has no such bridge, or it was not walked through.
+    pub fn rescan<C: ConfigSpace>(&mut self, config: &mut C, bridge: Bdf) -> Result<usize, BridgeError> {
+        let not_walked = BridgeError::NotWalked { bridge };
+        let node = self.get(bridge).ok_or(not_walked)?;
+        let (function, numbers) = (node.function, node.buses.ok_or(not_walked)?);
+        let (segment, first, last) = (bridge.segment(), numbers.secondary, numbers.subordinate);
+        let range = BusRange::new(segment, first, last).ok_or(not_walked)?;
+        self.remove_behind(bridge);
+        let mut found = Self::default();
+        let mut walk = Walk { config, range, visited: BusSet::default(), tree: &mut found };
+        let level = walk.scan(first, last, Some(&function));
+        walk.descend(level);
+        found.nodes.sort_by_key(Node::bdf);
+        found.size_bars(config);
+        let count = found.nodes.len();
+        self.nodes.append(&mut found.nodes);
+        self.errors.append(&mut found.errors);
+        self.nodes.sort_by_key(Node::bdf);
+        Ok(count)
     }
 }
 
@@ -229,12 +257,10 @@ impl Level {
 
 /// How many devices can be on the bus behind `bridge`: one at the end of a PCI Express link, else 32.
 fn devices_behind<C: ConfigSpace>(config: &C, bridge: &Function) -> u8 {
-    let flags = match bridge.capability(config, id::PCI_EXPRESS) {
-        Ok(Some(express)) => express.read16(config, 2).unwrap_or(0),
-        _ => 0,
-    };
-    // Device/port type (PCIe 5.0, 7.5.3.2): root port, and downstream port of a switch.
-    if matches!(flags >> 4 & 0xF, 0x4 | 0x6) { 1 } else { 32 }
+    match Express::find(config, bridge) {
+        Ok(Some(express)) if express.port_type().is_downstream() => 1,
+        _ => 32,
+    }
 }
 
 #[cfg(test)]

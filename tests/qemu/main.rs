@@ -10,6 +10,7 @@ mod support;
 
 mod bench;
 mod commands;
+mod hotplug;
 mod layouts;
 mod life;
 mod matrix;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         reporting::trials(),
         rings::trials(),
         bench::trials(),
+        hotplug::trials(),
     ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
     // Not even listed unasked: there are too many.

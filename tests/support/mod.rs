@@ -16,6 +16,7 @@ pub(crate) mod serial;
 pub(crate) mod version;
 pub(crate) mod vm;
 
+pub(crate) use event::Event;
 pub(crate) use failure::{Outcome, ensure};
 pub(crate) use qemu::{MIB, Qemu};
 pub(crate) use version::Version;

@@ -29,6 +29,7 @@ pub(crate) struct Qemu {
     counting: bool,
     balloon: Option<String>,
     before_balloon: Vec<String>,
+    globals: Vec<String>,
     command_line: String,
 }
 
@@ -49,6 +50,7 @@ impl Qemu {
             counting: false,
             balloon: Some(String::new()),
             before_balloon: Vec::new(),
+            globals: Vec::new(),
             command_line: "log=json".into(),
         }
     }
@@ -128,6 +130,12 @@ impl Qemu {
         self
     }
 
+    /// A property of all devices of one kind: `driver.property=value`.
+    pub(crate) fn global(mut self, property: &str) -> Self {
+        self.globals.push(property.into());
+        self
+    }
+
     /// The kernel's command line, in place of `log=json`.
     pub(crate) fn command_line(mut self, line: &str) -> Self {
         self.command_line = line.into();
@@ -175,6 +183,9 @@ impl Qemu {
         option("-chardev", &format!("socket,id=qmp,path={}", qmp.display()));
         option("-mon", "chardev=qmp,mode=control");
         option("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        for property in &self.globals {
+            option("-global", property);
+        }
         for device in &self.before_balloon {
             option("-device", device);
         }

@@ -126,6 +126,22 @@ impl Qmp {
         self.run(&qmp::stop {}).map(drop)
     }
 
+    /// Adds a device: `properties` are `driver`, `id`, `bus` and the like.
+    pub(crate) fn device_add(&mut self, properties: &Value) -> Outcome {
+        self.run_any("device_add", properties).map(drop)
+    }
+
+    /// Asks the guest to give up a device. QEMU takes it away when the guest has done so.
+    pub(crate) fn device_del(&mut self, id: &str) -> Outcome {
+        self.run_any("device_del", &json!({ "id": id })).map(drop)
+    }
+
+    /// Whether there is a device of this id.
+    pub(crate) fn has_device(&mut self, id: &str) -> Outcome<bool> {
+        let devices = self.run_any("qom-list", &json!({ "path": "/machine/peripheral" }))?;
+        Ok(devices.as_array().into_iter().flatten().any(|device| device["name"] == id))
+    }
+
     /// Lets the guest's CPUs run.
     pub(crate) fn cont(&mut self) -> Outcome {
         self.run(&qmp::cont {}).map(drop)

@@ -405,3 +405,22 @@ proptest! {
         prop_assert_eq!(assignment.placed.len() + assignment.errors.len(), wanted);
     }
 }
+
+#[test]
+fn what_comes_behind_an_empty_port_gets_addresses_and_again_the_next_time() {
+    for host in [microvm(), pc()] {
+        let (mut config, root) = machine();
+        let port = config.add(root, 1, 0, FakeFunction::root_port());
+        let (mut tree, _) = assign(&mut config, &host);
+        let behind = config.add(port, 0, 0, virtio());
+        for _ in 0..3 {
+            assert_eq!(tree.rescan(&mut config, bdf(0, 1)), Ok(1));
+            tree.assign_addresses(&mut config, &host);
+            check(&config, &tree, &host);
+            assert!(tree.behind(bdf(0, 1)).all(|node| node.bars().iter().all(|bar| bar.range().is_some())));
+            // It goes, and comes back as reset leaves it.
+            tree.remove_behind(bdf(0, 1));
+            config.reset(behind);
+        }
+    }
+}

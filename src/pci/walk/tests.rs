@@ -130,11 +130,7 @@ fn a_bridge_that_leads_back_is_not_followed() {
     config.add(behind, 1, 0, bridge().buses(1, 2, 9));
     config.add(behind, 2, 0, bridge().buses(1, 3, 4));
     let tree = walk(&mut config);
-    let named = |error: &BridgeError| match error {
-        BridgeError::BadBusNumbers { bridge, .. } | BridgeError::NoBusNumber { bridge } => *bridge,
-        BridgeError::TooManyFunctions { from, .. } => *from,
-    };
-    assert_eq!(tree.errors().iter().map(named).collect::<Vec<_>>(), [bdf(1, 0, 0), bdf(1, 1, 0)]);
+    assert_eq!(tree.errors().iter().map(BridgeError::place).collect::<Vec<_>>(), [bdf(1, 0, 0), bdf(1, 1, 0)]);
     assert_eq!(tree.nodes().len(), 5);
 }
 
@@ -352,4 +348,67 @@ fn functions_without_end_are_left_alone_from_some_number_on_and_that_is_said_onc
     assert!((4000..=MOST_FUNCTIONS).contains(&tree.nodes().len()), "{}", tree.nodes().len());
     let errors = tree.errors();
     assert!(matches!(errors, [BridgeError::TooManyFunctions { most: MOST_FUNCTIONS, .. }]), "{errors:?}");
+}
+
+#[test]
+fn what_comes_and_goes_behind_a_port_is_found_and_forgotten() {
+    let (mut config, root) = machine();
+    let port = config.add(root, 1, 0, FakeFunction::root_port());
+    let other = config.add(root, 2, 0, FakeFunction::root_port());
+    config.add(other, 0, 0, endpoint());
+    config.changes_expected = true;
+    let mut tree = walk(&mut config);
+    let before = found(&tree);
+    let numbers = tree.get(bdf(0, 1, 0)).unwrap().buses().unwrap();
+    assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(0));
+
+    config.add(port, 0, 0, endpoint().multifunction().memory32(0, 0, 0x1000));
+    config.add(port, 0, 3, endpoint());
+    assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(2));
+    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses(), Some(numbers), "the port keeps its numbers");
+    let come = [bdf(numbers.secondary, 0, 0), bdf(numbers.secondary, 0, 3)];
+    assert_eq!(tree.behind(bdf(0, 1, 0)).map(Node::bdf).collect::<Vec<_>>(), come);
+    assert!(tree.nodes().is_sorted_by_key(Node::bdf));
+    assert_eq!(tree.get(come[0]).unwrap().bars().iter().count(), 1, "its BARs are sized");
+    assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(2), "a second look finds the same");
+    assert_eq!(tree.nodes().len(), before.len() + 2);
+
+    let gone = tree.remove_behind(bdf(0, 1, 0));
+    assert_eq!(gone.iter().map(Function::bdf).collect::<Vec<_>>(), come);
+    assert_eq!(found(&tree), before);
+}
+
+#[test]
+fn a_bridge_that_comes_behind_a_port_without_spare_numbers_is_named_until_it_goes() {
+    let (mut config, root) = machine();
+    let port = config.add(root, 1, 0, FakeFunction::root_port().buses(0, 5, 5));
+    let mut tree = walk(&mut config);
+    config.add(port, 0, 0, bridge());
+    assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(1));
+    assert_eq!(tree.errors(), [BridgeError::NoBusNumber { bridge: bdf(5, 0, 0) }]);
+    tree.remove_behind(bdf(0, 1, 0));
+    assert_eq!(tree.errors(), []);
+}
+
+#[test]
+fn a_bridge_that_comes_behind_a_port_with_spare_numbers_is_walked_through() {
+    let (mut config, root) = machine();
+    let port = config.add(root, 1, 0, FakeFunction::root_port().buses(0, 5, 8));
+    let mut tree = walk(&mut config);
+    let behind = config.add(port, 0, 0, bridge());
+    config.add(behind, 4, 0, endpoint());
+    assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(2));
+    assert_eq!(tree.errors(), []);
+    assert_eq!(tree.behind(bdf(0, 1, 0)).last().map(Node::bdf), Some(bdf(6, 4, 0)));
+}
+
+#[test]
+fn only_a_bridge_that_was_walked_through_is_looked_behind_again() {
+    let (mut config, root) = machine();
+    config.add(root, 3, 0, endpoint());
+    let mut tree = walk(&mut config);
+    for bridge in [bdf(0, 3, 0), bdf(0, 9, 0)] {
+        assert_eq!(tree.rescan(&mut config, bridge), Err(BridgeError::NotWalked { bridge }));
+    }
+    assert_eq!(tree.nodes().len(), 2);
 }

@@ -1,0 +1,291 @@
+//! The hot-plug slots of the machine: what comes is brought up, what goes is given up.
+//!
+//! A device goes in two ways. When it is asked to, by the slot's button, its balloon first asks back all that the host has;
+//! then the driver ends, and the slot loses power. When it is gone already, the driver ends at once, and what the host had
+//! is the guest's again, or, where the host insists on being told, stays ballooned until the next balloon adopts it.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use ballonet::boot::{HotplugChoice, IrqChoice};
+use ballonet::machine::mmio::Window;
+use ballonet::machine::{Machine, lines, log as serial};
+use ballonet::pci::express::SlotControl;
+use ballonet::pci::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
+use ballonet::pci::listing::Line;
+use ballonet::pci::{Bdf, Function, Node, Tree};
+use ballonet::platform::Platform;
+use log::{info, warn};
+
+use crate::balloons::Balloons;
+use crate::devices;
+
+/// How often a slot without interrupts is looked at: 50 ms.
+const POLL: u64 = 50_000_000;
+
+/// A slot, and how its port interrupts.
+pub struct Port {
+    /// `slot` and the number that is written on it.
+    name: String,
+    slot: Slot,
+    interrupts: SlotInterrupts<Window>,
+    /// Devices are being given up.
+    removing: bool,
+    /// When a slot without interrupts is to be looked at next.
+    look: u64,
+    stage: Stage,
+}
+
+/// Every slot of the machine.
+pub struct Slots {
+    ports: Vec<Port>,
+}
+
+impl Slots {
+    /// Starts to watch every hot-plug slot on PCI.
+    pub fn start(machine: &mut Machine, tree: &Tree) -> Self {
+        let timing = match machine.options().hotplug {
+            HotplugChoice::On => Timing::STANDARD,
+            HotplugChoice::Prompt => Timing::PROMPT,
+            HotplugChoice::Off => return Self { ports: Vec::new() },
+        };
+        let bridges = tree.nodes().iter().filter(|node| node.function().is_bridge());
+        let mut ports: Vec<Port> = Vec::new();
+        for node in bridges {
+            match Slot::find(machine.config(), node.function(), timing) {
+                Ok(Some(slot)) => {
+                    let name = name(&slot, &ports);
+                    ports.push(Port::start(machine, node, slot, name));
+                }
+                Ok(None) => {}
+                Err(error) => warn!("hot-plug: {error}"),
+            }
+        }
+        Self { ports }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// All of them.
+    pub fn ports(&self) -> &[Port] {
+        &self.ports
+    }
+
+    /// Whether one of them is to be looked at at once. Holds with interrupts off, right before the CPU sleeps.
+    pub fn is_pending(&self) -> bool {
+        self.ports.iter().any(|port| port.interrupts.events().is_pending())
+    }
+
+    /// When one is to be looked at although no interrupt has come, in nanoseconds since entry.
+    pub fn next_look(&self) -> Option<u64> {
+        self.ports.iter().filter_map(Port::next_look).min()
+    }
+
+    /// Looks at those that are due, and does what there is to do.
+    pub fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
+        while let Some(function) = balloons.take_gone() {
+            self.lose(function, tree, machine.now());
+        }
+        let mut place = 0;
+        while let Some(port) = self.ports.get_mut(place) {
+            match port.serve(machine, tree, balloons) {
+                Ok(()) => place += 1,
+                Err(error) => {
+                    warn!("hot-plug: {error}");
+                    let port = self.ports.remove(place);
+                    port.give_up_devices(machine, tree, balloons, true);
+                    port.interrupts.release(machine);
+                }
+            }
+        }
+    }
+
+    /// A device was found to be gone by its driver: the slot it is in is to find out what has become of it.
+    fn lose(&mut self, function: Bdf, tree: &Tree, now: u64) {
+        let above: Vec<Bdf> = tree.bridges_above(function).map(Node::bdf).collect();
+        if let Some(port) = self.ports.iter_mut().find(|port| above.contains(&port.bdf())) {
+            port.slot.lose(now);
+        }
+    }
+
+    /// Cuts the power of the slot of this name behind the back of its driver, as a fault would. Returns whether there is
+    /// such a slot.
+    pub fn cut_power(&self, machine: &mut Machine, name: &str) -> bool {
+        let Some(port) = self.ports.iter().find(|port| port.name == name) else { return false };
+        let express = port.slot.express();
+        let control = express.slot_control(machine.config()) | SlotControl::POWER_OFF;
+        express.set_slot_control(machine.config(), control);
+        true
+    }
+
+    /// Leaves them alone from now on.
+    pub fn shutdown(self, machine: &mut Machine) {
+        for port in self.ports {
+            port.slot.release(machine.config());
+            port.interrupts.release(machine);
+        }
+    }
+}
+
+/// A slot's name: after its number, and after its port where another has that number.
+fn name(slot: &Slot, known: &[Port]) -> String {
+    let name = format!("slot{}", slot.capabilities().number());
+    if known.iter().any(|port| port.name == name) { format!("{name}-{}", slot.port()) } else { name }
+}
+
+impl Port {
+    fn start(machine: &mut Machine, node: &Node, mut slot: Slot, name: String) -> Self {
+        let mode = match machine.options().irq {
+            IrqChoice::Auto | IrqChoice::Msix | IrqChoice::MsixShared => None,
+            IrqChoice::Intx => Some(SlotMode::Line),
+            IrqChoice::Poll => Some(SlotMode::Polling),
+        };
+        let (function, bars) = (node.function(), node.bars());
+        let interrupts = SlotInterrupts::find(machine, function, bars, slot.express(), &name, mode);
+        let now = machine.now();
+        slot.start(machine.config(), now);
+        let stage = slot.stage();
+        info!("{name}: hot-plug slot behind {}, {stage}; {}", slot.port(), interrupts.mode());
+        Self { name, slot, interrupts, removing: false, look: now, stage }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port that it is behind.
+    pub fn bdf(&self) -> Bdf {
+        self.slot.port()
+    }
+
+    /// Where it is.
+    pub fn stage(&self) -> Stage {
+        self.slot.stage()
+    }
+
+    /// How the port interrupts, and how often it did.
+    pub fn interrupts(&self) -> (SlotMode, u32) {
+        (self.interrupts.mode(), self.interrupts.events().count())
+    }
+
+    /// Whether no interrupt may tell of the slot: there is none, or the kernel had to mask a line that stormed.
+    fn is_polled(&self) -> bool {
+        match self.interrupts.mode() {
+            SlotMode::Polling => true,
+            SlotMode::Line => lines::storms() > 0,
+            SlotMode::Msix | SlotMode::Msi => false,
+        }
+    }
+
+    fn next_look(&self) -> Option<u64> {
+        // Balloons that are on their way out say themselves when they are to be served, but not how late it is.
+        let polled = (self.is_polled() || self.removing).then_some(self.look);
+        [polled, self.slot.next_look()].into_iter().flatten().min()
+    }
+
+    fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) -> Result<(), SlotError> {
+        if self.removing && self.give_up_devices(machine, tree, balloons, false) {
+            self.removing = false;
+            let now = machine.now();
+            self.slot.removed(machine.config(), now);
+        }
+        let now = machine.now();
+        if !self.interrupts.events().is_pending() && self.next_look().is_none_or(|look| look > now) {
+            return Ok(());
+        }
+        self.look = now + POLL;
+        let events = self.interrupts.events();
+        let SlotReport { task, errors } = self.slot.poll(machine.config(), || events.take(), now)?;
+        for error in errors.into_iter().flatten() {
+            self.tell_error(error);
+        }
+        self.tell_stage();
+        match task {
+            Some(Task::Add) => self.bring_up_devices(machine, tree, balloons),
+            Some(Task::Remove { surprise }) => self.start_removal(machine, tree, balloons, surprise),
+            None => {}
+        }
+        self.tell_stage();
+        Ok(())
+    }
+
+    fn bring_up_devices(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
+        let functions = discover_behind(machine, tree, self.bdf());
+        for function in &functions {
+            match balloons.add(machine, tree, function) {
+                Some(place) => balloons.announce_one(place),
+                None => info!("{}: there is no driver for {}", self.name, Line(function)),
+            }
+        }
+        let now = machine.now();
+        if let Some(error) = self.slot.added(machine.config(), !functions.is_empty(), now) {
+            self.tell_error(error);
+        }
+    }
+
+    fn start_removal(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, surprise: bool) {
+        let now = machine.now();
+        if !surprise {
+            tree.behind(self.bdf()).for_each(|node| balloons.leave(node.bdf(), now));
+        }
+        if self.give_up_devices(machine, tree, balloons, surprise) {
+            self.slot.removed(machine.config(), now);
+        } else {
+            self.removing = true;
+        }
+    }
+
+    /// Ends the drivers of everything behind the port, and forgets it once that is done. Returns whether it is.
+    fn give_up_devices(&self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, at_once: bool) -> bool {
+        let functions: Vec<Bdf> = tree.behind(self.bdf()).map(Node::bdf).collect();
+        let left = functions.into_iter().filter(|function| !balloons.remove(machine, *function, at_once)).count();
+        if left == 0 {
+            tree.remove_behind(self.bdf());
+            balloons.memory_freed();
+        }
+        left == 0
+    }
+
+    /// Tells where the slot is, when that has changed.
+    fn tell_stage(&mut self) {
+        let stage = self.slot.stage();
+        if core::mem::discriminant(&stage) == core::mem::discriminant(&self.stage) {
+            return;
+        }
+        self.stage = stage;
+        serial::emit("slot", |line| {
+            line.text("name", &self.name).display("port", &self.bdf()).display("state", &stage);
+        });
+        if serial::is_text() {
+            info!("{}: {stage}", self.name);
+        }
+    }
+
+    fn tell_error(&self, error: SlotError) {
+        warn!("{}: {error}", self.name);
+    }
+}
+
+/// Finds what has come behind a port, gives it addresses, and lists it. Returns the functions.
+fn discover_behind(machine: &mut Machine, tree: &mut Tree, port: Bdf) -> Vec<Function> {
+    let known = tree.errors().len();
+    if let Err(error) = tree.rescan(machine.config(), port) {
+        warn!("PCI: {error}");
+        return Vec::new();
+    }
+    for error in tree.errors().iter().skip(known) {
+        warn!("PCI: {error}");
+    }
+    let functions: Vec<Function> = tree.behind(port).map(|node| *node.function()).collect();
+    devices::assign(machine, tree, |bdf| functions.iter().any(|function| function.bdf() == bdf));
+    let verbose = machine.options().verbose;
+    for node in tree.behind(port) {
+        devices::list(machine, node, verbose);
+    }
+    functions
+}

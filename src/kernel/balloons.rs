@@ -458,7 +458,6 @@ fn report_policy(options: &boot::Options<'_>) -> ReportPolicy {
     }
 }
 
-
 fn emit(status: &BalloonStatus) {
     serial::emit("balloon", |line| {
         line.number("target", status.target * FRAME_SIZE).number("actual", status.actual * FRAME_SIZE);

@@ -61,8 +61,8 @@ impl MachineConfig {
 
     /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
     pub fn address(&self, function: Bdf) -> Option<u64> {
-        let (index, offset) = self.mapped(function)?;
-        Some(self.mapped[index].0.range().start().as_u64() + offset as u64)
+        let ecam = self.paths.mapped.iter().find(|ecam| ecam.contains(function))?;
+        Some(ecam.region.range().start().as_u64() + ecam.offset(function) as u64)
     }
 
     /// Whether the two ports are there.
@@ -94,12 +94,16 @@ impl Ecam {
             && (self.region.first_bus()..=self.region.last_bus()).contains(&function.bus())
     }
 
+    /// Where a function in it begins.
+    fn offset(&self, function: Bdf) -> usize {
+        let bus = usize::from(function.bus() - self.region.first_bus());
+        bus << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12
+    }
+
     /// The registers of a function in it.
     fn function(&self, function: Bdf) -> Window {
-        let bus = usize::from(function.bus() - self.region.first_bus());
-        let offset = bus << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12;
         // SAFETY: the region is mapped for ever, and has 4 KiB for each function of its buses.
-        unsafe { Window::memory(self.start.add(offset), 4096) }
+        unsafe { Window::memory(self.start.add(self.offset(function)), 4096) }
     }
 }
 

@@ -12,6 +12,7 @@ use ballonet::machine::paging::{self, Access, PagingError};
 use ballonet::machine::{clock, frames, lines, local_apic, vectors};
 use ballonet::pci::{BarWindow, Bdf};
 use ballonet::platform::{Handled, Handler, Platform};
+use ballonet::virtio::{Alignment, Layout, QueueIndex, QueueOptions, RingLayout, Virtqueue};
 
 use crate::suite::{Skip, kernel_test};
 use crate::support::wait_until;
@@ -103,6 +104,31 @@ kernel_test! {
             assert_eq!(error.window, window);
         }
         assert_eq!(paging::with(|space| space.windows()), before);
+    }
+}
+
+kernel_test! {
+    fn a_queue_that_is_too_large_for_what_memory_is_left_is_an_error(context) {
+        // A legacy device says how large its queues are, and has to be believed.
+        let layout = Layout::new(32768, Alignment::Legacy).map(RingLayout::Split).expect("a power of two");
+        let mut runs = Vec::with_capacity(16384);
+        let mut size = 512;
+        while size > 0 {
+            match frames::allocate(size, 1) {
+                Ok(run) => runs.push(run),
+                Err(_) => size /= 2,
+            }
+            assert!(runs.len() < runs.capacity(), "memory is in more pieces than the test has room for");
+        }
+        // Less than the ring takes, and less than the kernel's own record of it: neither is to be the end.
+        for _ in 0..3 {
+            let index = QueueIndex::new(0).expect("every device has one");
+            let queue = Virtqueue::<_, [u64; 64]>::allocate(&mut context.machine, index, layout, QueueOptions::default());
+            assert!(queue.is_err(), "a queue was made of nothing");
+        }
+        for run in runs {
+            frames::free(run).expect("it was allocated");
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 //! and a chain has a single one.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::platform::DmaExhausted;
 
 /// The ids of a queue, each linked to another.
 ///
@@ -21,9 +24,12 @@ pub struct Ids {
 
 impl Ids {
     /// `size` ids, all free.
-    pub(super) fn new(size: u16, in_order: bool) -> Self {
-        let next = (0..size).map(|id| if id + 1 < size { id + 1 } else { 0 }).collect();
-        Self { next, free_head: 0, in_order, oldest: 0 }
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(super) fn new(size: u16, in_order: bool) -> Result<Self, DmaExhausted> {
+        let next = boxed(size, |id| if id + 1 < size { id + 1 } else { 0 })?;
+        Ok(Self { next, free_head: 0, in_order, oldest: 0 })
     }
 
     /// The id that is handed out next. Meaningful while one is free, which the queue sees to.
@@ -52,4 +58,13 @@ impl Ids {
             self.free_head = first;
         }
     }
+}
+
+/// A value for each of `size` ids. How many there are a legacy device says, so that running out of memory is an error.
+pub(super) fn boxed<T>(size: u16, value: impl FnMut(u16) -> T) -> Result<Box<[T]>, DmaExhausted> {
+    let mut values = Vec::new();
+    let bytes = usize::from(size).saturating_mul(size_of::<T>());
+    values.try_reserve_exact(size.into()).map_err(|_| DmaExhausted { size: bytes, align: align_of::<T>() })?;
+    values.extend((0..size).map(value));
+    Ok(values.into_boxed_slice())
 }

@@ -93,9 +93,10 @@ impl<R: Ring, T> RingQueue<R, T> {
         P: Platform<Memory = R::Memory>,
     {
         let (size, bytes, align) = R::dimensions(layout);
+        let shadow = Shadow::new(size, options.in_order)?;
         let memory = platform.allocate_dma(bytes, align)?;
         match Tables::allocate(platform, size, options) {
-            Ok(tables) => Ok(Self::new(index, memory, tables, layout, options)),
+            Ok(tables) => Ok(Self::new(index, memory, tables, shadow, layout, options)),
             Err(error) => {
                 platform.release_dma(memory);
                 Err(error)
@@ -108,11 +109,11 @@ impl<R: Ring, T> RingQueue<R, T> {
         index: QueueIndex,
         memory: R::Memory,
         tables: Option<Tables<R::Memory>>,
+        shadow: Shadow<T>,
         layout: R::Layout,
         options: QueueOptions,
     ) -> Self {
         let ring = R::new(memory, layout, options);
-        let shadow = Shadow::new(ring.size(), options.in_order);
         Self { index, ring, tables, options, shadow, batch: None, poisoned: None }
     }
 

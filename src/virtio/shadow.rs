@@ -5,8 +5,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::extent::Extent;
-use super::ids::Ids;
+use super::ids::{Ids, boxed};
 use super::queue::{Completion, QueueError, UsedLength};
+use crate::platform::DmaExhausted;
 
 /// Where a request is on the ring.
 #[derive(Debug, Clone, Copy)]
@@ -74,10 +75,13 @@ pub struct Shadow<T> {
 
 impl<T> Shadow<T> {
     /// With `size` ids and descriptors, all free.
-    pub(super) fn new(size: u16, in_order: bool) -> Self {
-        Self {
-            ids: Ids::new(size, in_order),
-            requests: (0..size).map(|_| None).collect(),
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(super) fn new(size: u16, in_order: bool) -> Result<Self, DmaExhausted> {
+        Ok(Self {
+            ids: Ids::new(size, in_order)?,
+            requests: boxed(size, |_| None)?,
             free: size,
             outstanding: 0,
             added: 0,
@@ -85,7 +89,7 @@ impl<T> Shadow<T> {
             completed: 0,
             taken: 0,
             freed: 0,
-        }
+        })
     }
 
     /// How many requests are in flight, shown to the device or not.

@@ -34,7 +34,8 @@ fn queue(size: u16, options: QueueOptions) -> Fixture {
     let ram = Ram::new(layout.bytes());
     let (tables, device_tables) = Tables::for_test(size, options);
     let device = Device { ram: ram.clone(), tables: device_tables, layout, seen: 0, used: 0 };
-    (SplitQueue::new(QueueIndex::FIRST, ram, tables, layout, options), device)
+    let shadow = Shadow::new(size, options.in_order).unwrap();
+    (SplitQueue::new(QueueIndex::FIRST, ram, tables, shadow, layout, options), device)
 }
 
 /// A queue whose indices have run up to `start` already.

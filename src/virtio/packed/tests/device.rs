@@ -41,7 +41,8 @@ pub(super) fn queue(size: u16, options: QueueOptions) -> Fixture {
     let (tables, device_tables) = Tables::for_test(size, options);
     let (seen, used) = ((0, true), (0, true));
     let device = Device { ram: ram.clone(), tables: device_tables, layout, seen, used, passed: Vec::new() };
-    (PackedQueue::new(QueueIndex::FIRST, ram, tables, layout, options), device)
+    let shadow = Shadow::new(size, options.in_order).unwrap();
+    (PackedQueue::new(QueueIndex::FIRST, ram, tables, shadow, layout, options), device)
 }
 
 impl Device {

@@ -12,6 +12,7 @@ pub mod acpi;
 pub mod balloon;
 pub mod bench;
 pub mod boot;
+pub mod check;
 pub mod console;
 #[cfg(feature = "machine")]
 pub mod machine;

@@ -8,6 +8,8 @@ extern crate alloc;
 mod balloons;
 #[path = "kernel/bench.rs"]
 mod bench;
+#[path = "kernel/check.rs"]
+mod check;
 #[path = "kernel/console.rs"]
 mod console;
 #[path = "kernel/devices.rs"]
@@ -21,10 +23,10 @@ mod resources;
 #[path = "kernel/symbols.rs"]
 mod symbols;
 
-use ballonet::boot::{Mode, Options};
+use ballonet::boot::Mode;
 use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, power, timer};
 use ballonet::pci::Tree;
-use log::{info, warn};
+use log::info;
 
 use balloons::Balloons;
 use console::{Console, Context, Outcome};
@@ -35,12 +37,12 @@ ballonet::entry_point!(main);
 
 fn main(entry: Entry) -> ! {
     let mut machine = entry.bring_up();
-    refuse_what_is_not_there(&machine.options());
     let verbose = machine.options().verbose;
     let mut tree = devices::discover(&mut machine, verbose);
-    if machine.options().mode == Mode::Bench {
-        let status = bench::run(&mut machine, &tree);
-        power::exit(status);
+    match machine.options().mode {
+        Mode::Check => power::exit(check::run(&mut machine, &tree)),
+        Mode::Bench => power::exit(bench::run(&mut machine, &tree)),
+        Mode::Serve => {}
     }
     let mut balloons = Balloons::start(&mut machine, &tree);
     balloons.serve(&mut machine);
@@ -54,13 +56,6 @@ fn main(entry: Entry) -> ! {
     slots.shutdown(&mut machine);
     balloons.shutdown(&mut machine);
     console::end(outcome)
-}
-
-/// Names the choices on the command line that this version does not have.
-fn refuse_what_is_not_there(options: &Options<'_>) {
-    if options.mode == Mode::Check {
-        warn!("command line: mode `{}` is not built in; the kernel serves", options.mode);
-    }
 }
 
 fn tell_no_device(refused: usize, slots: usize) {

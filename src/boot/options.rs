@@ -181,6 +181,8 @@ words! {
         Request = "request",
         /// [`Options::hotplug`].
         Hotplug = "hotplug",
+        /// [`Options::checks`].
+        Checks = "checks",
         /// [`Options::log`].
         Log = "log",
         /// [`Options::term`].
@@ -221,6 +223,8 @@ pub struct Options<'a> {
     pub request: RequestShape,
     /// `hotplug=`: what is done about hot-plug slots.
     pub hotplug: HotplugChoice,
+    /// `checks=name,name*,-name`: which checks are made in `mode=check`; all of them if it is not given.
+    pub checks: Option<&'a str>,
     /// `log=`: what the log looks like.
     pub log: LogFormat,
     /// `term=`: what the terminal understands.
@@ -272,6 +276,7 @@ impl<'a> Options<'a> {
             Key::QueueSize => self.queue_size = Some(number(value).filter(|size| (1..=QUEUE_SIZE_MAX).contains(size))?),
             Key::Request => self.request = shape(value)?,
             Key::Hotplug => self.hotplug = HotplugChoice::from_word(value)?,
+            Key::Checks => self.checks = Some(core::str::from_utf8(value).ok().filter(|list| !list.is_empty())?),
             Key::Log => self.log = LogFormat::from_word(value)?,
             Key::Term => self.term = Terminal::from_word(value)?,
             Key::Verbose => self.verbose = Switch::from_word(value)? == Switch::On,
@@ -297,6 +302,7 @@ impl Key {
             Self::QueueSize => &["1 to 32768"],
             Self::Request => &["FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
             Self::Hotplug => HotplugChoice::WORDS,
+            Self::Checks => &["NAME,NAME*,-NAME..."],
             Self::Log => LogFormat::WORDS,
             Self::Term => Terminal::WORDS,
             Self::Verbose | Self::List => Switch::WORDS,
@@ -374,7 +380,7 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
-                    report-age=100 report-threshold=16M report-budget=2G queue-size=7 request=9x10 hotplug=prompt \
+                    report-age=100 report-threshold=16M report-budget=2G checks=isr-* queue-size=7 request=9x10 hotplug=prompt \
                     log=json term=ansi verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
@@ -389,6 +395,7 @@ mod tests {
             queue_size: Some(7),
             request: RequestShape::new(9, 10).unwrap(),
             hotplug: HotplugChoice::Prompt,
+            checks: Some("isr-*"),
             log: LogFormat::Json,
             term: Terminal::Ansi,
             verbose: true,
@@ -400,8 +407,8 @@ mod tests {
 
     #[test]
     fn every_word_of_every_choice_is_valid() {
-        use Key::{Features, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test};
-        let free = [Features, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test];
+        use Key::{Checks, Features, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test};
+        let free = [Checks, Features, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test];
         for &key in Key::ALL.iter().filter(|key| !free.contains(key)) {
             for value in key.valid_values() {
                 let line = format!("{key}={value}");
@@ -427,7 +434,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
-             report-budget, queue-size, request, hotplug, log, term, verbose, test, list"
+             report-budget, queue-size, request, hotplug, checks, log, term, verbose, test, list"
         );
     }
 

@@ -1,6 +1,7 @@
 //! A virtio-pci balloon: config space, BARs and the balloon behind them. Driven by register accesses and by time.
 
 use super::behaviour::{Behaviour, feature};
+use super::bug::Bug;
 use super::bus::Bus;
 use super::common_config::CommonConfig;
 use super::config_space::{ConfigModel, Selected};
@@ -22,9 +23,10 @@ pub struct Balloon {
     pub behaviour: Behaviour,
     pub config: ConfigModel,
     pub common: CommonConfig,
-    interrupts: Interrupts,
+    pub(super) interrupts: Interrupts,
     num_pages: u32,
     actual: u32,
+    poison: u32,
     accesses: u64,
     reads: u64,
     pub(super) completions: u64,
@@ -55,9 +57,10 @@ impl Balloon {
         Self {
             config: ConfigModel::new(&behaviour, memory, ports),
             common: CommonConfig::new(&behaviour, queues),
-            interrupts: Interrupts::new(behaviour.vectors),
+            interrupts: Interrupts::new(behaviour.vectors, behaviour.bug),
             num_pages: 0,
             actual: 0,
+            poison: 0,
             accesses: 0,
             reads: 0,
             completions: 0,
@@ -169,12 +172,15 @@ impl Balloon {
             return u32::MAX >> (32 - 8 * u32::from(width));
         }
         match self.config.selected(offset) {
+            Some(_) if self.behaviour.has(Bug::AccessReads0) => 0,
             Some(selected) if self.may_select(&selected, offset, width, bus) => {
                 self.bar_read(selected.bar, selected.offset, width, bus)
             }
             _ => {
                 self.accesses += 1;
-                self.config.read(offset, width)
+                // Interrupt Status is not kept in the register.
+                let interrupt = offset == 6 && self.interrupts.asserted(&self.config);
+                self.config.read(offset, width) | u32::from(interrupt) << 3
             }
         }
     }
@@ -201,7 +207,9 @@ impl Balloon {
 
     pub fn config_write(&mut self, offset: u16, width: u8, value: u32, bus: &mut Bus) {
         if let Some(selected) = self.config.selected(offset).filter(|_| !self.gone()) {
-            if self.may_select(&selected, offset, width, bus) {
+            if self.behaviour.has(Bug::AccessDropsWrites) {
+                self.accesses += 1;
+            } else if self.may_select(&selected, offset, width, bus) {
                 self.bar_write(selected.bar, selected.offset, width, value, bus);
             }
             return;
@@ -311,19 +319,24 @@ impl Balloon {
         if !live && self.common.live() {
             self.check_live(bus);
             self.stumble(bus);
+            self.misbehave_at_start(bus);
         }
     }
 
     /// A reset is done when the driver can see that it is; until then the device goes on as it was.
     fn read_state(&mut self, bus: &mut Bus, read: impl FnOnce(&mut CommonConfig, &Behaviour, &mut Bus) -> u32) -> u32 {
         let resetting = self.common.resetting();
+        let vector = self.common.queues[0].vector;
         let value = read(&mut self.common, &self.behaviour, bus);
         if resetting && !self.common.resetting() {
             self.interrupts.clear();
-            (self.statistics, self.last_used) = (None, None);
+            (self.statistics, self.last_used, self.poison) = (None, None, 0);
             self.completions_before = self.completions;
             bus.ram.reset_host();
             bus.flush_messages();
+            if self.behaviour.has(Bug::InterruptsAfterReset) {
+                self.interrupts.raise_queue(vector, 50_000, &self.config, bus);
+            }
         }
         value
     }
@@ -347,18 +360,24 @@ impl Balloon {
     }
 
     fn read_device_config(&mut self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
-        if width != 4 || offset >= self.config_length() {
+        if offset + u64::from(width) > self.config_length() {
             bus.misstep("CFG-04", format!("read of {width} bytes at {offset:#x} of device config"));
             return u32::MAX;
+        }
+        if width != 4 {
+            bus.misstep("CFG-04", format!("read of {width} bytes at {offset:#x} of device config"));
         }
         if offset == 0 && !std::mem::take(&mut self.common.generation_seen) && !self.common.legacy {
             bus.misstep("CFG-03", "num_pages read without config_generation before it");
         }
-        let value = match offset {
+        let field = match offset & !3 {
             0 => self.num_pages,
             4 => self.actual,
+            12 => self.poison,
             _ => 0,
         };
+        let skip = if self.behaviour.has(Bug::ConfigurationInWordsOnly) { 0 } else { 8 * (offset & 3) };
+        let value = field >> skip & (u32::MAX >> (32 - 8 * u32::from(width)));
         if self.behaviour.churn > 0 {
             // The configuration changes right behind the driver's back: what it has just read is old.
             self.behaviour.churn -= 1;
@@ -371,6 +390,14 @@ impl Balloon {
     fn write_device_config(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
         if !self.common.settled() {
             return bus.misstep("INIT-06", format!("device config written at {offset:#x} during negotiation"));
+        }
+        if offset == 12 && width == 4 && self.behaviour.features & feature::PAGE_POISON != 0 {
+            self.poison = if self.behaviour.has(Bug::PoisonIsDropped) { 0 } else { value };
+            return;
+        }
+        let value = if self.behaviour.has(Bug::ActualIsCut) { value & 0xffff } else { value };
+        if self.behaviour.has(Bug::ActualIsTarget) {
+            self.num_pages = value;
         }
         let whole = (offset, width) == (4, 4);
         if !whole {

@@ -1,5 +1,6 @@
 //! The habits of a device: what it offers, how fast it is, and in what way it misbehaves.
 
+use super::bug::Bug;
 use super::layout::{Capability, Layout};
 use super::quirks::Quirks;
 use super::schedule::Schedule;
@@ -123,6 +124,8 @@ pub struct Behaviour {
     pub needs_resets: u32,
     /// Nanoseconds between interrupts raised for no reason.
     pub spurious: Option<u64>,
+    /// A bug that the device has.
+    pub bug: Option<Bug>,
     /// `num_queues` as read, if it is not the truth.
     pub num_queues: Option<u16>,
     /// `queue_size` as read before it is written, if it is not the truth.
@@ -175,6 +178,7 @@ impl Behaviour {
             needs_reset_after: None,
             needs_resets: 1,
             spurious: None,
+            bug: None,
             num_queues: None,
             size_lie: None,
             notify_off: None,
@@ -207,6 +211,16 @@ impl Behaviour {
             self.layout.capabilities.retain(|c| !matches!(c, Capability::Msix { .. }));
         }
         self
+    }
+
+    /// Whether it has this bug.
+    pub fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// The same device with a bug.
+    pub fn with_bug(self, bug: Bug) -> Self {
+        Self { bug: Some(bug), ..self }
     }
 
     /// The same with packed rings offered.

@@ -1,6 +1,7 @@
 //! The common configuration structure: the device's half of initialization, with the driver held to the order of it.
 
 use super::behaviour::{Behaviour, feature};
+use super::bug::Bug;
 use super::bus::Bus;
 use super::queue::{NO_VECTOR, Purpose, QueueModel};
 
@@ -94,15 +95,17 @@ impl CommonConfig {
     }
 
     /// As after a reset. What is counted over the life of the device stays.
-    pub(super) fn reset(&mut self) {
+    pub(super) fn reset(&mut self, bug: Option<Bug>) {
         for queue in &mut self.queues {
-            queue.reset();
+            queue.reset_with(bug);
         }
-        self.status = 0;
+        self.status = if bug == Some(Bug::ResetKeepsStatus) { ACKNOWLEDGE } else { 0 };
         (self.features_unread, self.features_final) = (false, false);
         (self.words_read, self.words_written, self.accepted) = (0, 0, 0);
         (self.device_select, self.driver_select, self.queue_select) = (0, 0, 0);
-        self.config_vector = NO_VECTOR;
+        if bug != Some(Bug::ResetKeepsVectors) {
+            self.config_vector = NO_VECTOR;
+        }
         self.config_vector_unread = false;
     }
 
@@ -191,10 +194,14 @@ impl CommonConfig {
         {
             queue.vector_unread = false;
         }
-        let queue = self.queues.get(usize::from(self.queue_select));
+        let absent = usize::from(self.queue_select) >= self.queues.len();
+        let select = if absent && behaviour.has(Bug::AbsentQueueIsQueue0) { 0 } else { self.queue_select };
+        let shared = behaviour.has(Bug::SharedQueueAddresses) && (0x20..0x38).contains(&offset);
+        let select = if shared { 1 } else { select };
+        let queue = self.queues.get(usize::from(select));
         match offset {
             0x00 => self.device_select,
-            0x04 => self.read_feature_word(),
+            0x04 => self.read_feature_word(behaviour),
             0x08 => self.driver_select,
             0x0c => word(self.accepted, self.driver_select),
             0x10 => {
@@ -202,15 +209,22 @@ impl CommonConfig {
                 self.config_vector.into()
             }
             0x12 => behaviour.num_queues.unwrap_or(self.queues.len() as u16).into(),
-            0x14 => self.read_status(bus.now).into(),
+            0x14 => self.read_status(bus.now, behaviour).into(),
             0x15 => {
                 self.generation_seen = true;
+                if behaviour.has(Bug::GenerationCountsReads) {
+                    self.generation = self.generation.wrapping_add(1);
+                }
                 self.generation.into()
             }
             0x16 => self.queue_select.into(),
             0x18 => queue.map_or(0, |q| if q.size() == 0 { 0 } else { behaviour.size_lie.unwrap_or(q.size()).into() }),
+            0x1a if behaviour.has(Bug::VectorReadsBackWrong) => {
+                queue.map_or(NO_VECTOR, |q| q.vector.saturating_add(1)).into()
+            }
             0x1a => queue.map_or(NO_VECTOR, |q| q.vector).into(),
-            0x1c => queue.is_some_and(|q| q.enabled).into(),
+            0x1c if behaviour.has(Bug::QueueEnableReads0) => 0,
+            0x1c => queue.is_some_and(|q| q.enabled || q.shown_enabled).into(),
             0x3a => queue.is_some_and(|q| q.resetting.is_some()).into(),
             0x1e => queue.map_or(0, |q| behaviour.notify_off.unwrap_or(q.index * behaviour.notify_stride)).into(),
             0x38 => queue.map_or(0, |q| config_data(q.index).into()),
@@ -219,18 +233,21 @@ impl CommonConfig {
         }
     }
 
-    fn read_feature_word(&mut self) -> u32 {
+    fn read_feature_word(&mut self, behaviour: &Behaviour) -> u32 {
         if self.device_select < 2 {
             self.words_read |= 1 << self.device_select;
         }
-        word(self.offered, self.device_select)
+        let fewer = behaviour.has(Bug::FeaturesChange) && self.features_final;
+        let offered = if fewer { self.offered & 1 << 32 } else { self.offered };
+        let repeats = behaviour.has(Bug::FeatureWordsRepeat);
+        word(offered, if repeats { self.device_select % 2 } else { self.device_select })
     }
 
-    pub(super) fn read_status(&mut self, now: u64) -> u8 {
+    pub(super) fn read_status(&mut self, now: u64, behaviour: &Behaviour) -> u8 {
         self.features_unread = false;
         if self.resetting.is_some_and(|done| now >= done) {
             self.resetting = None;
-            self.reset();
+            self.reset(behaviour.bug);
         }
         self.status
     }
@@ -331,7 +348,10 @@ impl CommonConfig {
             bus.misstep("RSVD-01", "VERSION_1 not accepted");
         }
         (self.features_final, self.features_unread) = (true, true);
-        self.status = if behaviour.refuses_features { value & !FEATURES_OK } else { value };
+        let unoffered = self.accepted & !self.offered != 0 && !behaviour.has(Bug::TakesUnofferedFeatures);
+        let too_few = behaviour.has(Bug::WantsAllFeatures) && self.accepted != self.offered;
+        let refused = behaviour.refuses_features || unoffered || too_few;
+        self.status = if refused { value & !FEATURES_OK } else { value };
     }
 
     /// What must be in place when `DRIVER_OK` is set.
@@ -377,7 +397,7 @@ impl CommonConfig {
         if self.live() {
             bus.misstep("INIT-10", "configuration vector written after DRIVER_OK");
         }
-        let refused = vector != NO_VECTOR && self.refused(behaviour);
+        let refused = vector != NO_VECTOR && (self.refused(behaviour) || is_absent(vector, behaviour));
         self.config_vector = if refused { NO_VECTOR } else { vector };
         self.config_vector_unread = vector != NO_VECTOR;
     }
@@ -391,7 +411,8 @@ impl CommonConfig {
             bus.misstep("INIT-10", format!("queue field {offset:#x} written at status {:#x}", self.status));
         }
         let vector = value as u16;
-        let refused = offset == 0x1a && vector != NO_VECTOR && self.refused(behaviour);
+        let refused =
+            offset == 0x1a && vector != NO_VECTOR && (self.refused(behaviour) || is_absent(vector, behaviour));
         let accepted = self.accepted;
         let select = self.queue_select;
         let queue = self.queues.get_mut(usize::from(select)).filter(|q| q.purpose != Purpose::Missing);
@@ -408,6 +429,7 @@ impl CommonConfig {
             return;
         }
         match offset {
+            0x18 if behaviour.has(Bug::IgnoresQueueSize) => {}
             0x18 => queue.set_size(value as u16, accepted, bus),
             0x1a => {
                 Self::check_vector(vector, behaviour, bus);
@@ -430,7 +452,9 @@ impl CommonConfig {
         let queue = self.queues.get_mut(usize::from(select)).filter(|q| q.enabled);
         match queue {
             Some(queue) if value == 1 && accepted & feature::RING_RESET != 0 => {
-                queue.resetting = Some(bus.now.saturating_add(behaviour.queue_reset_time));
+                let never = behaviour.has(Bug::QueueResetNeverEnds);
+                let time = if never { u64::MAX } else { behaviour.queue_reset_time };
+                queue.resetting = Some(bus.now.saturating_add(time));
             }
             _ => bus.misstep("QRST-01", format!("queue_reset = {value} for queue {select}, features {accepted:#x}")),
         }
@@ -449,6 +473,11 @@ impl CommonConfig {
             bus.misstep("FEAT-01", format!("queue {} enabled without its feature", queue.index));
         }
     }
+}
+
+/// Whether the MSI-X table has no such vector, and the device knows.
+fn is_absent(vector: u16, behaviour: &Behaviour) -> bool {
+    vector >= behaviour.vectors.unwrap_or(0) && !behaviour.has(Bug::TakesAbsentVector)
 }
 
 /// What a queue is kicked with once `NOTIF_CONFIG_DATA` is accepted: not its index.

@@ -28,6 +28,7 @@ pub struct ConfigModel {
     bars: [Bar; 6],
     assigned: [u32; 6],
     msix: Option<u16>,
+    /// The capability with the window to BARs.
     access: Option<u16>,
 }
 
@@ -100,10 +101,11 @@ impl ConfigModel {
             self.bytes[link] = at;
             link = usize::from(at) + 1;
             let bytes = encode(capability, behaviour.vectors.unwrap_or(1));
-            match capability {
-                Capability::Msix { .. } => self.msix = Some(u16::from(at)),
-                Capability::PciAccess => self.access = Some(u16::from(at)),
-                _ => {}
+            if bytes[0] == 0x09 && bytes.get(3) == Some(&5) {
+                self.access = Some(u16::from(at));
+            }
+            if matches!(capability, Capability::Msix { .. }) {
+                self.msix = Some(u16::from(at));
             }
             self.bytes[usize::from(at)..usize::from(at) + bytes.len()].copy_from_slice(&bytes);
             at += (bytes.len() as u8).next_multiple_of(4);
@@ -210,6 +212,12 @@ impl ConfigModel {
             STATUS if width == 2 => self.write_status(value as u16, bus),
             0x0c | 0x0d | INTERRUPT_LINE if width == 1 => self.bytes[usize::from(offset)] = value as u8,
             0x10..0x28 if width == 4 => self.write_bar(offset, value, bus),
+            _ if self.access.is_some_and(|at| offset == at + 4) && width == 1 => {
+                self.bytes[usize::from(offset)] = value as u8;
+            }
+            _ if self.access.is_some_and(|at| offset == at + 8 || offset == at + 12) && width == 4 => {
+                self.put32(offset, value);
+            }
             // No expansion ROM: reads as 0 whatever is written.
             0x30 if width == 4 => {}
             _ if self.msix.is_some_and(|at| offset == at + 2) && width == 2 => {

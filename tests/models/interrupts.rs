@@ -1,5 +1,6 @@
 //! How a function interrupts: by MSI-X messages while those are enabled, else by its line and the ISR byte.
 
+use super::bug::Bug;
 use super::bus::Bus;
 use super::config_space::ConfigModel;
 use super::msix::MsixTable;
@@ -13,11 +14,12 @@ const ISR_CONFIG: u8 = 2;
 pub struct Interrupts {
     msix: Option<MsixTable>,
     isr: u8,
+    bug: Option<Bug>,
 }
 
 impl Interrupts {
-    pub fn new(vectors: Option<u16>) -> Self {
-        Self { msix: vectors.map(MsixTable::new), isr: 0 }
+    pub fn new(vectors: Option<u16>, bug: Option<Bug>) -> Self {
+        Self { msix: vectors.map(MsixTable::new), isr: 0, bug }
     }
 
     /// A reset of the device: nothing is pending. The MSI-X table is PCI's and stays.
@@ -34,7 +36,9 @@ impl Interrupts {
         if config.msix_enabled() {
             bus.misstep("PCI-ISR-01", "ISR read in MSI-X mode");
         }
-        std::mem::take(&mut self.isr).into()
+        let isr = if self.bug == Some(Bug::IsrStays) { self.isr } else { std::mem::take(&mut self.isr) };
+        let junk = if self.bug == Some(Bug::IsrHasJunk) && isr != 0 { 0x40 } else { 0 };
+        (isr | junk).into()
     }
 
     pub fn read_table(&self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
@@ -67,10 +71,26 @@ impl Interrupts {
     }
 
     pub fn raise_queue(&mut self, vector: u16, delay: u64, config: &ConfigModel, bus: &mut Bus) {
-        if !config.msix_enabled() {
+        if !config.msix_enabled() && self.bug != Some(Bug::IsrIsNeverSet) {
             self.isr |= ISR_QUEUE;
         }
+        let vector = match self.bug {
+            Some(Bug::MessagesAreLost) => return,
+            Some(Bug::QueuesRaiseConfigVector) => 0,
+            Some(Bug::NoVectorIsVector0) if vector == NO_VECTOR => 0,
+            _ => vector,
+        };
         self.raise_vector(vector, delay, config, bus);
+    }
+
+    /// The ISR byte's queue bit, for no reason.
+    pub fn set_isr(&mut self) {
+        self.isr |= ISR_QUEUE;
+    }
+
+    /// Whether the function would pull its line: Interrupt Status in the PCI status register.
+    pub fn asserted(&self, config: &ConfigModel) -> bool {
+        self.isr != 0 && !config.msix_enabled() && self.bug != Some(Bug::InterruptStatusIsNeverSet)
     }
 
     /// Everything at once, for no reason.

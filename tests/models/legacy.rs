@@ -77,7 +77,7 @@ impl CommonConfig {
             0x08 => queue.filter(|q| q.enabled).map_or(0, |q| (q.ring_start() / ALIGN) as u32),
             0x0c => queue.map_or(0, |q| behaviour.size_lie.unwrap_or(q.size()).into()),
             0x0e => self.queue_select.into(),
-            STATUS => self.read_status(bus.now).into(),
+            STATUS => self.read_status(bus.now, behaviour).into(),
             0x14 => {
                 self.config_vector_unread = false;
                 self.config_vector.into()
@@ -139,7 +139,7 @@ impl CommonConfig {
         }
         if frame == 0 {
             bus.misstep("LEG-VQ", format!("queue {select}: frame 0, which resets the whole device"));
-            return self.reset();
+            return self.reset(None);
         }
         let queue = self.queues.get_mut(usize::from(select)).filter(|q| q.purpose != Purpose::Missing);
         let Some(queue) = queue.filter(|q| !q.enabled) else {

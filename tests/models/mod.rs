@@ -8,6 +8,7 @@
 
 mod balloon;
 mod behaviour;
+mod bug;
 mod bus;
 mod common_config;
 mod config_space;
@@ -29,6 +30,7 @@ mod vmm;
 
 pub use balloon::Balloon;
 pub use behaviour::{Behaviour, Handling, Lie, feature};
+pub use bug::Bug;
 pub use bus::{Bus, Misstep};
 pub use layout::{Bar, Capability, Layout, Region, Structure};
 pub use machine::{Allocated, Machine};

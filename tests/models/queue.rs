@@ -7,6 +7,7 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::behaviour::{Lie, feature};
+use super::bug::Bug;
 use super::bus::Bus;
 use super::packed::PackedRing;
 
@@ -64,6 +65,8 @@ pub struct QueueModel {
     /// The vector has been written and not read back since.
     pub vector_unread: bool,
     pub enabled: bool,
+    /// What `queue_enable` shows of a queue that a bug left enabled.
+    pub shown_enabled: bool,
     /// When the reset of this queue that is under way will be done.
     pub resetting: Option<u64>,
     /// It was reset by itself and not enabled since; whether it had a vector before.
@@ -97,6 +100,7 @@ impl QueueModel {
             vector: NO_VECTOR,
             vector_unread: false,
             enabled: false,
+            shown_enabled: false,
             resetting: None,
             idle: None,
             halves: [None; 6],
@@ -121,6 +125,18 @@ impl QueueModel {
         *self = Self { kicks, completed, resets, ..Self::new(self.index, self.purpose, self.max_size) };
     }
 
+    /// The same by a device with this bug.
+    pub fn reset_with(&mut self, bug: Option<Bug>) {
+        let (size, vector, enabled) = (self.size, self.vector, self.enabled);
+        self.reset();
+        match bug {
+            Some(Bug::ResetKeepsQueueSize) => self.size = size,
+            Some(Bug::ResetKeepsVectors) => self.vector = vector,
+            Some(Bug::ResetKeepsQueueEnable) => self.shown_enabled = enabled,
+            _ => {}
+        }
+    }
+
     /// As after a reset of this queue alone, which may be due. `None` if it is not.
     pub fn finish_reset(&mut self, now: u64) -> Option<Vec<Request>> {
         self.resetting.filter(|due| *due <= now)?;
@@ -130,6 +146,10 @@ impl QueueModel {
         self.idle = Some(had_vector);
         self.resets += 1;
         Some(in_flight)
+    }
+
+    pub fn event_idx(&self) -> bool {
+        self.event_idx
     }
 
     pub fn size(&self) -> u16 {
@@ -159,6 +179,12 @@ impl QueueModel {
     /// Where the descriptor table is.
     pub fn ring_start(&self) -> u64 {
         self.address(0)
+    }
+
+    /// The areas that driver and device write: where each is, and how long.
+    pub fn driver_and_device_areas(&self) -> [(u64, u64); 2] {
+        let [_, driver, device] = self.parts(self.packed.is_some());
+        [(driver.1, driver.2), (device.1, device.2)]
     }
 
     /// How far the driver has got, as a kick says it.
@@ -249,6 +275,18 @@ impl QueueModel {
 
     fn load16(&self, at: u64, bus: &Bus) -> u16 {
         bus.ram.memory().load::<u16>(GuestAddress(at), Ordering::Acquire).expect("ring in RAM")
+    }
+
+    /// Says of the kicks that the device wants what is no use to anybody: flags, and an event that is far off.
+    pub fn suppress(&self, flags: u16, bus: &Bus) {
+        let [_, (device, length)] = self.driver_and_device_areas();
+        let at = if self.packed.is_some() { device + 2 } else { device };
+        let memory = bus.ram.memory();
+        memory.store(flags, GuestAddress(at), Ordering::Relaxed).expect("ring in RAM");
+        if self.event_idx && self.packed.is_none() {
+            let event = self.ring.next_avail().wrapping_sub(1);
+            memory.store(event, GuestAddress(device + length - 2), Ordering::Relaxed).expect("ring in RAM");
+        }
     }
 
     /// Buffers that the driver has published and the device not yet taken.

@@ -2,6 +2,7 @@
 
 use super::balloon::{Balloon, Statistic};
 use super::behaviour::{Behaviour, Handling, Numbering, feature};
+use super::bug::Bug;
 use super::bus::Bus;
 use super::common_config::config_data;
 use super::pages::{finish_reported, reported, take_deflated, take_inflated, take_reported};
@@ -51,9 +52,16 @@ impl Balloon {
         }
         if !live {
             bus.misstep("INIT-14", format!("queue {index} kicked before DRIVER_OK"));
+            if !self.behaviour.has(Bug::ServesEarlyKicks) {
+                return;
+            }
         }
         queue.kicks += 1;
-        self.needless_kicks += u64::from(queue.waiting(bus) == 0 && queue.kicked.is_none());
+        let needless = queue.waiting(bus) == 0 && queue.kicked.is_none();
+        self.needless_kicks += u64::from(needless);
+        if needless && self.behaviour.has(Bug::NeedsResetForNothing) {
+            self.raise_needs_reset(bus);
+        }
         match self.behaviour.handling {
             Handling::AtOnce => self.handle_kick(index, bus),
             Handling::Later(delay) => {
@@ -78,9 +86,17 @@ impl Balloon {
         if !queue.enabled || !self.config.bus_master() || ignored {
             return;
         }
-        for mut request in queue.take_available(bus) {
+        let taken = queue.take_available(bus);
+        self.misbehave_when_asked(index, bus);
+        for mut request in taken {
+            if self.loses(index, &request) {
+                continue;
+            }
             request.due = bus.now + self.behaviour.schedule.below(self.behaviour.service + 1);
             match purpose {
+                Purpose::Statistics if self.behaviour.has(Bug::StatisticsComeBack) => {
+                    self.common.queues[usize::from(index)].in_flight.push(request);
+                }
                 Purpose::Statistics => self.take_statistics(request, bus),
                 Purpose::Reporting => self.take_report(index, request, bus),
                 _ => self.take_pfns(index, request, bus),
@@ -160,8 +176,9 @@ impl Balloon {
                 self.behaviour.lie = None;
                 true
             }
-            None => queue.put_used(requests, self.behaviour.claims, bus),
+            None => put_used(queue, requests, &self.behaviour, bus),
         };
+        self.misbehave_at_completion(index, request, bus);
         if wanted {
             self.raise_queue(index, bus);
         }
@@ -212,6 +229,9 @@ impl Balloon {
             self.raise_spurious(bus);
         }
         for index in 0..self.common.queues.len() as u16 {
+            if self.behaviour.has(Bug::UsesBeforeDriverOk) && self.queue(index).waiting(bus) > 0 {
+                self.handle_kick(index, bus);
+            }
             if self.queue(index).kicked.is_some_and(|due| due <= bus.now) {
                 self.handle_kick(index, bus);
             }
@@ -231,7 +251,7 @@ impl Balloon {
         if self.stalled() {
             return Vec::new();
         }
-        let in_order = self.common.accepted() & feature::IN_ORDER != 0;
+        let in_order = self.common.accepted() & feature::IN_ORDER != 0 && !self.behaviour.has(Bug::OutOfOrder);
         let in_flight = &mut self.common.queues[usize::from(index)].in_flight;
         if in_order {
             let due = in_flight.iter().take_while(|request| request.due <= now).count();
@@ -239,6 +259,7 @@ impl Balloon {
         }
         let due: Vec<usize> = (0..in_flight.len()).filter(|i| in_flight[*i].due <= now).collect();
         let pick = self.behaviour.schedule.below(due.len() as u64) as usize;
+        let pick = if self.behaviour.has(Bug::OutOfOrder) && due.len() > 1 { 1 } else { pick };
         due.get(pick).map(|at| in_flight.remove(*at)).into_iter().collect()
     }
 
@@ -254,6 +275,26 @@ impl Balloon {
         let in_flight = self.common.queues.iter().flat_map(|q| q.in_flight.iter().take(most));
         let requests = in_flight.map(|r| r.due).filter(|_| !stalled);
         kicks.chain(requests).min()
+    }
+}
+
+/// Puts requests into the used ring by one entry; whether the driver wants an interrupt for it.
+fn put_used(queue: &mut QueueModel, requests: &[Request], behaviour: &Behaviour, bus: &mut Bus) -> bool {
+    let mut requests = requests.to_vec();
+    if let Some(last) = requests.last_mut()
+        && behaviour.has(Bug::UsedIdIsOff)
+    {
+        last.head = (last.head + 1) % queue.size();
+    }
+    let first = queue.completed == 0;
+    let wanted = queue.put_used(&requests, behaviour.claims, bus);
+    if behaviour.has(Bug::UsesTwice) {
+        queue.put_used(&requests, behaviour.claims, bus);
+    }
+    match behaviour.bug {
+        Some(Bug::IgnoresSuppression) => true,
+        Some(Bug::EventIndexIsMissed) => wanted && (first || !queue.event_idx()),
+        _ => wanted,
     }
 }
 

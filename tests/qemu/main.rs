@@ -9,6 +9,7 @@
 mod support;
 
 mod bench;
+mod check;
 mod commands;
 mod hotplug;
 mod layouts;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         rings::trials(),
         bench::trials(),
         hotplug::trials(),
+        check::trials(),
     ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
     // Not even listed unasked: there are too many.

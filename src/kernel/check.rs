@@ -1,0 +1,109 @@
+//! `mode=check`: each balloon of the machine is tested, and the kernel ends with what came of it.
+//!
+//! For programs: a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP version 14,
+//! where checks of what a device need not do are marked TODO, so that they do not fail the whole.
+
+use alloc::vec::Vec;
+
+use ballonet::balloon::Balloon;
+use ballonet::check::{self, CHECKS, Check, Outcome, Patience, Selection, Severity, Summary};
+use ballonet::machine::power::ExitStatus;
+use ballonet::machine::{Machine, log as serial};
+use ballonet::pci::{Bdf, Tree};
+use ballonet::platform::Platform;
+use log::{error, info, warn};
+
+/// Tests every balloon on PCI. The status with which the kernel is to end.
+pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
+    let selection = machine.options().checks.map_or_else(Selection::default, choose);
+    let is_balloon =
+        |node: &&ballonet::pci::Node| Balloon::<Machine>::matches(node.function().vendor(), node.function().device());
+    let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function().bdf()).collect();
+    if devices.is_empty() {
+        error!("no virtio balloon was found on PCI: there is nothing to check");
+        return ExitStatus::Failure;
+    }
+    if selection.is_empty() {
+        error!("no check is selected");
+        return ExitStatus::Failure;
+    }
+    if serial::is_text() {
+        serial::line(format_args!("TAP version 14"));
+        serial::line(format_args!("1..{}", devices.len() * selection.len()));
+    }
+    let mut total = Summary::default();
+    let mut number = 0;
+    for device in devices {
+        info!("checking the balloon at {device}");
+        tree.open_path(machine.config(), device);
+        let summary = check::run(machine, device, &selection, Patience::default(), |check, outcome| {
+            number += 1;
+            tell(number, device, check, outcome);
+        });
+        total.add(&summary);
+    }
+    tell_summary(&total);
+    if total.is_success() { ExitStatus::Success } else { ExitStatus::Failure }
+}
+
+fn choose(list: &str) -> Selection {
+    Selection::parse(list, |item| {
+        let names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
+        warn!("command line: no check is named `{item}`; valid: {}", names.join(", "));
+    })
+}
+
+fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
+    let Check { name, severity, section, .. } = check;
+    serial::emit("check", |line| {
+        line.text("name", name).text("severity", severity.word()).text("section", section).display("device", &device);
+        line.boolean("ok", !matches!(outcome, Outcome::Failed(_)));
+        match outcome {
+            Outcome::Ok => {}
+            Outcome::Failed(detail) => {
+                line.text("detail", detail).text("asks", check.asks);
+            }
+            Outcome::Skipped(reason) => {
+                line.text("skipped", reason);
+            }
+        }
+    });
+    if !serial::is_text() {
+        return;
+    }
+    match outcome {
+        Outcome::Ok => serial::line(format_args!("ok {number} - {name}")),
+        Outcome::Skipped(reason) => serial::line(format_args!("ok {number} - {name} # SKIP {reason}")),
+        Outcome::Failed(detail) => {
+            let todo = if *severity == Severity::Must { "" } else { " # TODO " };
+            let word = if *severity == Severity::Must { "" } else { severity.word() };
+            serial::line(format_args!("not ok {number} - {name}{todo}{word}"));
+            serial::line(format_args!("  ---"));
+            serial::line(format_args!("  asks: {:?}", check.asks));
+            serial::line(format_args!("  severity: {severity}"));
+            serial::line(format_args!("  section: \"{section}\""));
+            serial::line(format_args!("  device: \"{device}\""));
+            serial::line(format_args!("  detail: {detail:?}"));
+            serial::line(format_args!("  ..."));
+        }
+    }
+}
+
+fn tell_summary(total: &Summary) {
+    let Summary { ok, failed, warned, skipped, ended } = total;
+    serial::emit("checks", |line| {
+        line.boolean("ok", total.is_success());
+        for (name, count) in [("passed", ok), ("failed", failed), ("warned", warned), ("skipped", skipped)] {
+            line.number(name, u64::from(*count));
+        }
+        if let Some(reason) = ended {
+            line.text("ended", reason);
+        }
+    });
+    if serial::is_text() {
+        if let Some(reason) = ended {
+            serial::line(format_args!("Bail out! {reason}"));
+        }
+        serial::line(format_args!("# {ok} ok, {failed} failed, {warned} warned, {skipped} skipped"));
+    }
+}

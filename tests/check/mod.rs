@@ -1,0 +1,6 @@
+//! The tester of devices, tested: sound devices pass, and each bug is found by the check that is meant for it.
+
+mod bugs;
+mod run;
+mod sound;
+mod structures;

@@ -1,0 +1,150 @@
+//! `mode=check` on QEMU: the device does all that it must, but for what is known of it; told in JSON and in TAP.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::support::{Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+/// What QEMU is known to get wrong (docs/checks.md).
+const KNOWN: [&str; 2] = ["features-ok-refuses-unoffered", "kicks-before-driver-ok-are-ignored"];
+/// What 7.2 gets wrong on packed rings: it returns the id in a chain's first descriptor, not in the last.
+const KNOWN_PACKED: [&str; 4] = [
+    "chains-work",
+    "one-frame-number-a-descriptor-works",
+    "frame-numbers-may-be-cut-in-two",
+    "direct-and-indirect-may-mix",
+];
+/// What it need not do, and does not.
+const WARNED: [&str; 1] = ["the-first-interrupt-can-be-suppressed"];
+/// isa-debug-exit's way to say success and failure.
+const SUCCESS: i32 = 33;
+const FAILURE: i32 = 35;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let cell = |version, balloon: &str, line: &str| {
+        let line = format!("mode=check {line}");
+        Qemu::new(version).balloon(balloon).command_line(&line).patience(Duration::from_secs(150))
+    };
+    let all = "packed=on,in_order=on,queue_reset=on,free-page-reporting=on,deflate-on-oom=on";
+    let mut trials = Vec::new();
+    for (name, version, balloon) in [
+        ("qemu-7.2::transitional", Version::V7_2, String::new()),
+        ("qemu-7.2::packed", Version::V7_2, "packed=on,disable-legacy=on,free-page-reporting=on".into()),
+        ("qemu-10.0::no_vectors", Version::V10_0, "vectors=0".into()),
+        ("qemu-10.0::two_vectors", Version::V10_0, "vectors=2,in_order=on".into()),
+        ("qemu-10.0::all", Version::V10_0, format!("vectors=6,disable-legacy=on,iommu_platform=on,{all}")),
+    ] {
+        let more: &[_] = if name == "qemu-7.2::packed" { &KNOWN_PACKED } else { &[] };
+        let qemu = cell(version, &balloon, "log=json");
+        trials.push(trial(format!("check::{name}"), qemu, |vm| known_only(vm, more)));
+    }
+    let newest = |line| cell(Version::Newest, "", line);
+    let choice = "checks=reset-*,isr-*,features-ok-refuses-unoffered,the-first-interrupt-can-be-suppressed";
+    trials.push(trial("check::tap", newest(choice), tap));
+    trials.push(trial(
+        "check::tap_of_what_is_fine",
+        newest("checks=reset-*,inflate-completes,deflate-completes"),
+        tap_of_what_is_fine,
+    ));
+    trials.push(trial("check::unknown_names_are_named", newest("log=json checks=reset-*,nonsense"), unknown));
+    let nothing = Qemu::new(Version::Newest).without_balloon().command_line("mode=check log=json");
+    trials.push(trial("check::nothing_to_check", nothing, |vm| ends_with(vm, FAILURE)));
+    trials
+}
+
+fn ends_with(vm: &mut Vm, code: i32) -> Outcome {
+    let status = vm.end()?;
+    ensure!(status.code() == Some(code), "QEMU should end with status {code}: {status}");
+    Ok(())
+}
+
+/// All checks are made, and those that fail are known.
+fn known_only(vm: &mut Vm, more: &[&str]) -> Outcome {
+    let (mut failed, mut warned, mut count) = (Vec::new(), Vec::new(), 0);
+    loop {
+        let event = vm.event_where("check or checks", |event| ["check", "checks"].contains(&event.name()))?;
+        let ok =
+            event.get("ok").and_then(serde_json::Value::as_bool).ok_or_else(|| format!("no truth value: {event}"))?;
+        if event.name() == "checks" {
+            ensure!(!ok && event.get("ended").is_none(), "the run should go to its end and fail: {event}");
+            ensure!(event.count("failed")? == failed.len() as u64, "{failed:?} failed: {event}");
+            ensure!(event.count("warned")? == warned.len() as u64, "{warned:?} warned: {event}");
+            let all: u64 =
+                ["passed", "failed", "warned", "skipped"].iter().map(|key| event.count(key)).sum::<Result<_, _>>()?;
+            ensure!(all == count, "{count} checks were told of: {event}");
+            ensure!(event.count("passed")? > 80, "most checks should apply: {event}");
+            break;
+        }
+        count += 1;
+        ensure!(!event.text("section")?.is_empty(), "each check cites the specification: {event}");
+        if !ok {
+            ensure!(!event.text("detail")?.is_empty(), "a check that failed says how: {event}");
+            let list = if event.text("severity")? == "must" { &mut failed } else { &mut warned };
+            list.push(event.text("name")?.to_owned());
+        }
+    }
+    let known: Vec<_> = KNOWN.iter().chain(more).collect();
+    ensure!(failed.iter().eq(known.iter().copied()), "known to fail: {known:?}, but failed: {failed:?}");
+    ensure!(warned == WARNED, "known to warn: {WARNED:?}, but warned: {warned:?}");
+    vm.event("exit")?;
+    ends_with(vm, FAILURE)
+}
+
+/// The lines of TAP: whether ok, number, name, directive.
+fn results(vm: &Vm) -> Vec<(bool, usize, String, String)> {
+    let parse = |text: &str| {
+        let (ok, rest) = match text.strip_prefix("not ok ") {
+            Some(rest) => (false, rest),
+            None => (true, text.strip_prefix("ok ")?),
+        };
+        let (number, rest) = rest.split_once(" - ")?;
+        let (name, directive) = rest.split_once(" # ").unwrap_or((rest, ""));
+        Some((ok, number.parse().ok()?, name.to_owned(), directive.to_owned()))
+    };
+    vm.serial.all().iter().filter_map(|line| parse(&line.text)).collect()
+}
+
+fn tap(vm: &mut Vm) -> Outcome {
+    vm.line_with("TAP version 14")?;
+    let plan = vm.line_with("1..")?;
+    vm.line_with(" failed, ")?;
+    ends_with(vm, FAILURE)?;
+    let results = results(vm);
+    ensure!(plan == format!("1..{}", results.len()), "{plan} was planned, {} came", results.len());
+    for (place, (ok, number, name, directive)) in results.iter().enumerate() {
+        ensure!(*number == place + 1, "number {number} at place {place}");
+        match name.as_str() {
+            "features-ok-refuses-unoffered" => ensure!(!ok && directive.is_empty(), "{name}: {ok} {directive:?}"),
+            "the-first-interrupt-can-be-suppressed" => {
+                ensure!(!ok && directive == "TODO should", "{name}: {ok} {directive:?}");
+            }
+            _ => ensure!(*ok, "{name} failed"),
+        }
+    }
+    // What failed is explained in a block of YAML.
+    let lines = vm.serial.all();
+    let failed = lines.iter().position(|line| line.text.starts_with("not ok")).ok_or("nothing failed")?;
+    let block: Vec<_> = lines[failed + 1..].iter().map(|line| line.text.as_str()).take(7).collect();
+    ensure!(block[0] == "  ---" && block[6] == "  ...", "no YAML: {block:?}");
+    for key in ["asks", "severity", "section", "device", "detail"] {
+        ensure!(block.iter().any(|line| line.starts_with(&format!("  {key}: "))), "no {key}: {block:?}");
+    }
+    Ok(())
+}
+
+fn tap_of_what_is_fine(vm: &mut Vm) -> Outcome {
+    vm.line_with(" 0 failed, 0 warned, ")?;
+    ends_with(vm, SUCCESS)?;
+    let results = results(vm);
+    ensure!(results.len() > 4 && results.iter().all(|(ok, ..)| *ok), "all should pass: {results:?}");
+    Ok(())
+}
+
+fn unknown(vm: &mut Vm) -> Outcome {
+    vm.event_where("a warning", |event| {
+        event.name() == "log" && event.text("message").is_ok_and(|text| text.contains("`nonsense`"))
+    })?;
+    ends_with(vm, SUCCESS)
+}

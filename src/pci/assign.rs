@@ -61,7 +61,7 @@ impl Tree {
     /// Decoding of the functions is left as it was. Bridges whose windows were opened pass accesses on.
     pub fn assign_addresses<C: ConfigSpace>(&mut self, config: &mut C, host: &HostWindows) -> Assignment {
         let mut assignment = Assignment::default();
-        let survey = Survey::new(config, self, host);
+        let mut survey = Survey::new(config, self, host);
         if survey.wants.is_empty() {
             return assignment;
         }
@@ -207,9 +207,10 @@ impl Survey {
         reachable && taken.iter().all(|other| !other.overlaps(range))
     }
 
-    /// Plans all three kinds of addresses.
+    /// Plans all three kinds of addresses. What is planned for one kind of memory is taken for the other: firmware may
+    /// have opened windows of a bridge that overlap.
     fn plan_all<C: ConfigSpace>(
-        &self,
+        &mut self,
         config: &mut C,
         tree: &Tree,
         host: &HostWindows,
@@ -231,14 +232,15 @@ impl Survey {
                 BarKind::Memory { .. } => low.push(want),
             }
         }
-        let mut plan = |space, wants, pool: &[AddressRange]| {
-            plan(self, tree, space, wants, pool, |bridge| has_window(config, bridge, space))
+        let mut plan = |survey: &Self, space, wants, pool: &[AddressRange]| {
+            plan(survey, tree, space, wants, pool, |bridge| has_window(config, bridge, space))
         };
-        let io = plan(Space::Io, ports, &host.io);
-        let high = plan(Space::Prefetchable, high, &host.memory64);
+        let io = plan(self, Space::Io, ports, &host.io);
+        let high = plan(self, Space::Prefetchable, high, &host.memory64);
+        self.memory.extend(high.bars.iter().filter_map(|(want, first)| AddressRange::new(*first, want.size())));
         // What finds no room up there, or a bridge in its way, may go below 4 GiB.
         low.extend(&high.refused);
-        let low = plan(Space::Memory, low, &host.memory);
+        let low = plan(self, Space::Memory, low, &host.memory);
         assignment.errors.extend(io.refused.iter().chain(&low.refused).map(|want| AssignError::NoRoom(want.bar)));
         [io, high, low]
     }

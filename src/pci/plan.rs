@@ -24,7 +24,7 @@ pub(super) struct Want {
 
 impl Want {
     /// How much it gets. Memory of two functions never shares a page, so that each can be mapped on its own.
-    fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         if self.bar.is_io() { self.bar.size() } else { self.bar.size().max(4096) }
     }
 }

@@ -379,6 +379,21 @@ fn nothing_is_placed_behind_a_bridge_that_does_not_keep_its_window() {
     assert_eq!(tree.get(bar.function()).unwrap().bars().get(1).unwrap().range(), None);
 }
 
+#[test]
+fn windows_of_a_bridge_that_overlap_do_not_give_one_address_twice() {
+    let (mut config, root) = machine();
+    let bridge = FakeFunction::bridge(1, 1).memory_window(0xC000_0000, 0xC0FF_FFFF).raw(0x24, 0xC0F0_C000);
+    let behind = config.add(root, 1, 0, bridge.buses(0, 1, 1));
+    config.add(behind, 1, 0, FakeFunction::new(1, 1, 0).memory32(1, 0, 0x1000).memory64(2, 0, 0x1000, true));
+    let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+    tree.size_bars(&mut config);
+    let assignment = tree.assign_addresses(&mut config, &pc());
+    let [Some(first), Some(second)] = assignment.placed.iter().map(Bar::range).collect::<Vec<_>>()[..] else {
+        panic!("{assignment:?}");
+    };
+    assert!(!first.overlaps(second), "{first} and {second}");
+}
+
 proptest! {
     #[test]
     fn any_unassigned_machine_gets_addresses_that_work(parts in parts(), small in any::<bool>()) {

@@ -422,7 +422,7 @@ impl Hand {
         let start = FrameRun::start(run).start().as_u64();
         let (offset, length) = match self.slip {
             Slip::ReportOfOthers => (2 * 4096, 4096),
-            Slip::ReportOfParts => (2048, 2048),
+            Slip::ReportOfParts => (0, 2048),
             _ => (0, 4096),
         };
         let buffers = if self.is(Slip::ReportTwice) { 2 } else { 1 };
@@ -568,7 +568,7 @@ fn the_model_names_the_clause_of_each_misstep() {
         (OddPfns, "BAL-PFNS"),
         (ReportOfOthers, "RSVD-05"),
         (ReportTwice, "BAL-REPORT-03"),
-        (ReportOfParts, "BAL-REPORT-05"),
+        (ReportOfParts, "RSVD-05"),
         (Ballooned, "BAL-OP-06"),
         (Deflating, "BAL-OP-07"),
     ];

@@ -220,7 +220,9 @@ impl<'a> Trial<'a> {
             self.expect_clean();
         }
         let world = self.platform.shared.lock();
-        assert_eq!(u64::from(self.left), world.frames.ballooned(), "frames left in the balloon");
+        // Frames that were on their way back are lost with a device that would not stop; the host may have them still.
+        let (left, ballooned) = (u64::from(self.left), world.frames.ballooned());
+        assert!((ballooned..=ballooned + self.lost).contains(&left), "{left} frames left in a balloon of {ballooned}");
     }
 
     /// No driver is there: nothing is taken, and PCI is as it was.

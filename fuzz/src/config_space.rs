@@ -164,7 +164,7 @@ fn check_placed(space: &Space, tree: &Tree, placed: &[ballonet::pci::Bar], windo
         assert!(bar.is_64_bit() || own.last() <= u32::MAX.into(), "{own} for a BAR of 32 bits");
         for other in placed.iter().skip(index + 1).filter(|other| other.is_io() == bar.is_io()) {
             let other = range(other).expect("a BAR that was placed has an address");
-            assert!(!own.overlaps(other), "{own} and {other} were given out");
+            assert!(!own.overlaps(other), "{own} and {other} were given out: {placed:?}");
         }
         let others = tree.nodes().iter().flat_map(|node| node.bars().iter());
         let others = others.filter(|other| other.is_io() == bar.is_io());

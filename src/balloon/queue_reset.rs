@@ -28,6 +28,9 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// Resets one queue, whatever the device is doing with it, and puts it to use again in fresh memory. What it has not
     /// finished it gets once more; the other queues go on.
     ///
+    /// QEMU 10.0 does not let go of the statistics buffer when that queue is reset. It gives it back for the next one, that
+    /// for the one after it, and so on without a pause: a reset of the device ends that.
+    ///
     /// # Errors
     /// When the device does not run, has no such queue, or cannot reset one by itself (`RING_RESET` was not negotiated):
     /// nothing has happened then. When the device does not finish the reset or does not take the queue again, it has been

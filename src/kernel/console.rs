@@ -35,7 +35,7 @@ const COMMANDS: [(&str, &str, &str); 20] = [
     ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
     ("reset", "[NAME]", "reset the balloon device NAME, or all, and start again"),
-    ("reset-queue", "QUEUE [NAME]", "reset its queue inflate, deflate or stats, and use it again"),
+    ("reset-queue", "QUEUE [NAME]", "reset its queue inflate or deflate, and use it again"),
     ("freeze", "[NAME]", "reset it and leave it alone, until it is restored"),
     ("restore", "[NAME]", "start a frozen device again, where it was"),
     ("slots", "", "the hot-plug slots, and what is in them"),
@@ -175,9 +175,12 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("report", []) => report(context.balloons),
         ("stats", []) => stats(context.balloons),
         ("reset", names) => lifecycle(Verb::Reset, names, context),
-        ("reset-queue", [queue, names @ ..]) if BalloonQueue::from_word(queue).is_some() => {
-            let verb = BalloonQueue::from_word(queue).map(Verb::ResetQueue);
-            verb.into_iter().for_each(|verb| lifecycle(verb, names, context));
+        // Not that of statistics: QEMU keeps its buffer over the reset, and answers each that follows at once, for ever.
+        ("reset-queue", ["inflate", names @ ..]) => {
+            lifecycle(Verb::ResetQueue(BalloonQueue::Inflate), names, context);
+        }
+        ("reset-queue", ["deflate", names @ ..]) => {
+            lifecycle(Verb::ResetQueue(BalloonQueue::Deflate), names, context);
         }
         ("freeze", names) => lifecycle(Verb::Freeze, names, context),
         ("restore", names) => lifecycle(Verb::Restore, names, context),

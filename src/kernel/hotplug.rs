@@ -54,6 +54,9 @@ impl Slots {
         let mut ports: Vec<Port> = Vec::new();
         for node in bridges {
             match Slot::find(machine.config(), node.function(), timing) {
+                Ok(Some(slot)) if is_of_others(&slot, tree) => {
+                    info!("hot-plug: the slot behind {} denies what is in it; firmware serves it", slot.port());
+                }
                 Ok(Some(slot)) => {
                     let name = name(&slot, &ports);
                     ports.push(Port::start(machine, node, slot, name));
@@ -129,6 +132,12 @@ impl Slots {
             port.interrupts.release(machine);
         }
     }
+}
+
+/// Whether a slot says that it is empty or off, and something answers in it all the same: its registers mean nothing then,
+/// since hot-plug is ACPI's. QEMU has it so unless told otherwise.
+fn is_of_others(slot: &Slot, tree: &Tree) -> bool {
+    matches!(slot.stage(), Stage::Off | Stage::Falling) && tree.behind(slot.port()).next().is_some()
 }
 
 /// A slot's name: after its number, and after its port where another has that number.

@@ -51,14 +51,11 @@ impl DmaRegion {
 
     #[inline]
     fn at<T>(&self, offset: usize) -> NonNull<T> {
-        assert!(
-            offset.is_multiple_of(size_of::<T>())
-                && offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.length),
-            "access of {} bytes at {offset:#x} in {:#x} bytes of DMA memory",
-            size_of::<T>(),
-            self.length
-        );
-        // SAFETY: in bounds by the assertion.
+        if !offset.is_multiple_of(size_of::<T>()) || offset >= self.length {
+            beyond(size_of::<T>(), offset, self.length);
+        }
+        // SAFETY: in bounds by the check: the length is that of whole frames, so what begins inside of it and is aligned
+        // ends inside of it.
         unsafe { self.start.add(offset).cast() }
     }
 
@@ -72,6 +69,14 @@ impl DmaRegion {
         // SAFETY: in bounds by the assertion.
         unsafe { self.start.add(offset) }
     }
+}
+
+/// Apart from where memory is accessed, so that those places hold nothing but the check.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn beyond(size: usize, offset: usize, length: usize) -> ! {
+    panic!("access of {size} bytes at {offset:#x} in {length:#x} bytes of DMA memory");
 }
 
 macro_rules! access {

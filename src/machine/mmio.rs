@@ -62,12 +62,25 @@ impl Window {
 
     #[inline]
     fn check(&self, offset: usize, size: usize) {
-        assert!(
-            offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= self.length),
-            "register access of {size} bytes at {offset:#x} in a window of {:#x}",
-            self.length
-        );
+        if !offset.is_multiple_of(size) || self.length.checked_sub(offset).is_none_or(|left| left < size) {
+            beyond(size, offset, self.length);
+        }
     }
+}
+
+/// Apart from where registers are accessed, so that those places hold nothing but the check.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn beyond(size: usize, offset: usize, length: usize) -> ! {
+    panic!("register access of {size} bytes at {offset:#x} in a window of {length:#x}");
+}
+
+/// Does what takes long, apart from what is to be quick: a kick is one store.
+#[cold]
+#[inline(never)]
+fn slowly<T>(action: impl FnOnce() -> T) -> T {
+    action()
 }
 
 macro_rules! access {
@@ -81,7 +94,7 @@ macro_rules! access {
                 // SAFETY: likewise; the port belongs to the window's device.
                 Place::Ports(base) => unsafe { Port::new(*base + offset as u16).read() },
                 // The handle is copied: what it leads to is shared by everybody, in order.
-                Place::Config(paths, window) => ORDER.with(|()| window.$read(&mut paths.clone(), offset)),
+                Place::Config(paths, window) => slowly(|| ORDER.with(|()| window.$read(&mut paths.clone(), offset))),
             }
         }
 
@@ -93,7 +106,7 @@ macro_rules! access {
                 Place::Memory(start) => unsafe { VolatilePtr::new(start.add(offset).cast::<$type>()).write(value) },
                 // SAFETY: likewise; the port belongs to the window's device.
                 Place::Ports(base) => unsafe { Port::new(*base + offset as u16).write(value) },
-                Place::Config(paths, window) => ORDER.with(|()| window.$write(paths, offset, value)),
+                Place::Config(paths, window) => slowly(|| ORDER.with(|()| window.$write(paths, offset, value))),
             }
         }
     };

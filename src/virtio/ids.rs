@@ -33,6 +33,7 @@ impl Ids {
     }
 
     /// The id that is handed out next. Meaningful while one is free, which the queue sees to.
+    #[inline]
     pub(super) fn free_head(&self) -> u16 {
         self.free_head
     }
@@ -43,6 +44,7 @@ impl Ids {
     }
 
     /// Hands out an id. One is free, which the queue sees to. It stays linked to the one that is handed out next.
+    #[inline]
     pub(super) fn claim(&mut self) -> u16 {
         let id = self.free_head;
         self.free_head = self.next[usize::from(id)];
@@ -50,6 +52,7 @@ impl Ids {
     }
 
     /// Takes back the ids from `first` to `last`, linked as they were handed out.
+    #[inline]
     pub(super) fn release(&mut self, first: u16, last: u16) {
         if self.in_order {
             self.oldest = self.next[usize::from(last)];

@@ -53,6 +53,7 @@ pub struct PackedRing<M> {
 impl<M: DmaMemory> PackedRing<M> {
     /// Finishes a chain by the flags of its head. Those of the first chain that the device has not seen are held back
     /// until it is published, and with them all later chains: the device takes chains in the order of the ring.
+    #[inline]
     fn write_head(&mut self, head: Position, flags: u16) {
         if self.held_back.is_none() {
             self.held_back = Some(flags);
@@ -62,6 +63,7 @@ impl<M: DmaMemory> PackedRing<M> {
     }
 
     /// Descriptors that the device may return, from where it returns the next chain.
+    #[inline]
     fn in_reach(&self) -> u32 {
         self.published.since(self.popped, self.size())
     }
@@ -69,15 +71,20 @@ impl<M: DmaMemory> PackedRing<M> {
     /// The flags of the descriptor `ahead` of where the next chain is returned, if it is a used one.
     fn used_flags(&self, ahead: u16) -> Result<Option<u16>, QueueError> {
         let position = self.popped.advance(ahead, self.size());
-        let (offset, flags) = (position.offset(), self.areas.flags(position.offset()));
+        let flags = self.areas.flags(position.offset());
         if position.is_used(flags) {
             return Ok(Some(flags));
         }
-        // Within reach the driver has made every descriptor of this lap available.
+        self.unused(ahead, position, flags).map(|()| None)
+    }
+
+    /// Whether a descriptor that is not a used one may be what its flags say: within reach the driver has made every
+    /// descriptor of this lap available.
+    fn unused(&self, ahead: u16, position: Position, flags: u16) -> Result<(), QueueError> {
         if u32::from(ahead) < self.in_reach() && !position.is_of_this_lap(flags) {
-            return Err(QueueError::UsedFlags { offset, flags });
+            return Err(QueueError::UsedFlags { offset: position.offset(), flags });
         }
-        Ok(None)
+        Ok(())
     }
 
     /// How far ahead the descriptor is by which the device has returned `completions` more chains, if all are of average
@@ -130,6 +137,7 @@ impl<M: DmaMemory> Ring for PackedRing<M> {
         self.areas.into_memory()
     }
 
+    #[inline]
     fn add_chain(&mut self, chain: &Chain<'_>, ids: &mut Ids) -> Place {
         let (id, head, size) = (ids.claim(), self.added, self.size());
         let mut head_flags = 0;
@@ -162,6 +170,7 @@ impl<M: DmaMemory> Ring for PackedRing<M> {
         areas::set_flags(tables, offset, flags & !DESCRIPTOR_F_NEXT);
     }
 
+    #[inline]
     fn publish(&mut self) -> Option<Kick> {
         let flags = self.held_back.take()?;
         let (old, new, size) = (self.published, self.added, self.size());
@@ -170,20 +179,26 @@ impl<M: DmaMemory> Ring for PackedRing<M> {
         self.published = new;
         barrier::full();
         let wish = self.areas.device_suppression(self.event_idx);
-        wish.wants(new, new.since(old, size), size).then_some(Kick { progress: new.word() })
+        wish.wants(old, new, size).then_some(Kick { progress: new.word() })
     }
 
     /// A used descriptor does not say how many chains it stands for: as many as are outstanding, at most.
+    #[inline]
     fn used<T>(&self, _shadow: &Shadow<T>) -> Result<Option<(Used, u16)>, QueueError> {
-        let Some(flags) = self.used_flags(0)? else { return Ok(None) };
+        let offset = self.popped.offset();
+        let flags = self.areas.flags(offset);
+        if !self.popped.is_used(flags) {
+            return self.unused(0, self.popped, flags).map(|()| None);
+        }
         barrier::observe();
-        let (id, length) = self.areas.used(self.popped.offset());
+        let (id, length) = self.areas.used(offset);
         // Without WRITE the length is reserved (2.8.7), but there are devices that never set WRITE and mean the length:
         // it counts where it can be true.
         let length = if flags & DESCRIPTOR_F_WRITE != 0 { Length::Said(length) } else { Length::Perhaps(length) };
         Ok(Some((Used { id: id.into(), length }, u16::MAX)))
     }
 
+    #[inline]
     fn pop(&mut self, descriptors: u16) {
         self.popped = self.popped.advance(descriptors, self.size());
     }

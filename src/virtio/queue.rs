@@ -54,11 +54,14 @@ impl<'a> Chain<'a> {
 
     /// The segments with their descriptor flags: readable ones first, all but the last linked.
     pub(super) fn flagged(&self) -> impl Iterator<Item = (Segment, u16)> + use<'a> {
-        let last = self.len().saturating_sub(1);
-        let readable = self.readable.iter().map(|segment| (*segment, 0));
-        let writable = self.writable.iter().map(|segment| (*segment, DESCRIPTOR_F_WRITE));
-        readable.chain(writable).enumerate().map(move |(position, (segment, flags))| {
-            (segment, if position < last { flags | DESCRIPTOR_F_NEXT } else { flags })
+        // By position, which costs a few instructions for each segment less than a chain of two iterators.
+        let (readable, writable, length) = (self.readable, self.writable, self.len());
+        (0..length).filter_map(move |position| {
+            let (segment, flags) = match readable.get(position) {
+                Some(segment) => (segment, 0),
+                None => (writable.get(position - readable.len())?, DESCRIPTOR_F_WRITE),
+            };
+            Some((*segment, if position + 1 < length { flags | DESCRIPTOR_F_NEXT } else { flags }))
         })
     }
 }

@@ -140,6 +140,7 @@ impl<R: Ring, T> RingQueue<R, T> {
         tokens
     }
 
+    #[inline]
     fn check(&self, chain: &Chain<'_>) -> Result<Extent, Refusal> {
         if let Some(error) = self.poisoned {
             return Err(Refusal::Poisoned(error));
@@ -148,10 +149,12 @@ impl<R: Ring, T> RingQueue<R, T> {
     }
 
     /// How many descriptors a chain of this length takes.
+    #[inline]
     fn needed(&self, length: usize) -> usize {
         if self.is_indirect(length) { 1 } else { length }
     }
 
+    #[inline]
     fn is_indirect(&self, length: usize) -> bool {
         self.tables.as_ref().is_some_and(|tables| tables.carry(length))
     }
@@ -169,36 +172,43 @@ impl<R: Ring, T> RingQueue<R, T> {
     }
 
     /// The request that comes back next, if the device is done with it.
+    #[inline]
     fn used(&mut self) -> Result<Option<Used>, QueueError> {
-        if !self.options.in_order {
-            return Ok(self.ring.used(&self.shadow)?.map(|(used, _)| used));
+        if self.batch.is_none() {
+            let Some((used, most)) = self.ring.used(&self.shadow)? else { return Ok(None) };
+            if !self.options.in_order {
+                return Ok(Some(used));
+            }
+            self.begin_batch(used, most)?;
         }
-        let Some(last) = self.batch()? else { return Ok(None) };
+        Ok(self.next_of_batch())
+    }
+
+    /// `IN_ORDER`: the device is done with this request and by that with all before, of which it need not say anything
+    /// (2.7.9); with `most` at most.
+    fn begin_batch(&mut self, used: Used, most: u16) -> Result<(), QueueError> {
+        let requests = self.shadow.batch(used.id)?;
+        if requests > most {
+            // Its id is known, so it has 16 bits.
+            return Err(QueueError::OutOfOrder { id: used.id as u16, requests, most });
+        }
+        self.batch = Some(used);
+        Ok(())
+    }
+
+    /// `IN_ORDER`: the oldest request of the batch. The last one ends it.
+    fn next_of_batch(&mut self) -> Option<Used> {
+        let last = self.batch?;
         let oldest = u32::from(self.shadow.ids.oldest());
         if last.id == oldest {
             self.batch = None;
-            return Ok(Some(last));
+            return Some(last);
         }
-        Ok(Some(Used { id: oldest, length: Length::Unsaid }))
-    }
-
-    /// `IN_ORDER`: the last request of the batch that the device is done with. By that it is done with all before, of
-    /// which it need not say anything (2.7.9).
-    fn batch(&mut self) -> Result<Option<Used>, QueueError> {
-        if self.batch.is_none()
-            && let Some((used, most)) = self.ring.used(&self.shadow)?
-        {
-            let requests = self.shadow.batch(used.id)?;
-            if requests > most {
-                // Its id is known, so it has 16 bits.
-                return Err(QueueError::OutOfOrder { id: used.id as u16, requests, most });
-            }
-            self.batch = Some(used);
-        }
-        Ok(self.batch)
+        Some(Used { id: oldest, length: Length::Unsaid })
     }
 
     /// Takes the next request, checking what the device says against the shadow.
+    #[inline]
     fn take(&mut self) -> Result<Option<Completion<T>>, QueueError> {
         let Some(used) = self.used()? else { return Ok(None) };
         let (completion, descriptors) = self.shadow.take(used, self.options.used_length)?;
@@ -224,6 +234,7 @@ impl<R: Ring, T> Queue<T> for RingQueue<R, T> {
         segments <= usize::from(self.ring.size()) && self.needed(segments) <= usize::from(self.shadow.free())
     }
 
+    #[inline]
     fn add(&mut self, chain: Chain<'_>, token: T) -> Result<(), Rejected<T>> {
         let extent = match self.check(&chain) {
             Ok(extent) => extent,
@@ -238,11 +249,13 @@ impl<R: Ring, T> Queue<T> for RingQueue<R, T> {
         Ok(())
     }
 
+    #[inline]
     fn publish(&mut self) -> Option<Kick> {
         self.shadow.publish();
         self.ring.publish()
     }
 
+    #[inline]
     fn pop(&mut self) -> Result<Option<Completion<T>>, QueueError> {
         if let Some(error) = self.poisoned {
             return Err(error);

@@ -65,12 +65,8 @@ pub struct Shadow<T> {
     added: u64,
     /// How many of them the device has been shown.
     published: u64,
-    /// How many came back.
-    completed: u64,
     /// Descriptors ever taken.
     taken: u64,
-    /// How many of them are free again.
-    freed: u64,
 }
 
 impl<T> Shadow<T> {
@@ -86,9 +82,7 @@ impl<T> Shadow<T> {
             outstanding: 0,
             added: 0,
             published: 0,
-            completed: 0,
             taken: 0,
-            freed: 0,
         })
     }
 
@@ -98,6 +92,7 @@ impl<T> Shadow<T> {
     }
 
     /// How many of them the device has been shown.
+    #[inline]
     pub(super) fn shown(&self) -> u16 {
         // No more were added since than are in flight, unless the queue was drained.
         self.outstanding.saturating_sub((self.added - self.published) as u16)
@@ -109,6 +104,7 @@ impl<T> Shadow<T> {
     }
 
     /// Puts a request where its ids and descriptors have been taken.
+    #[inline]
     pub(super) fn put(&mut self, token: T, extent: Extent, place: Place) {
         self.free -= place.descriptors;
         self.taken += u64::from(place.descriptors);
@@ -119,11 +115,13 @@ impl<T> Shadow<T> {
     }
 
     /// All requests have been shown to the device.
+    #[inline]
     pub(super) fn publish(&mut self) {
         self.published = self.added;
     }
 
     /// The request that the device names by `id`: one that it has been shown.
+    #[inline]
     fn get(&self, id: u32) -> Result<&InFlight<T>, QueueError> {
         let size = self.requests.len() as u16;
         match self.requests.get(id as usize).ok_or(QueueError::UsedId { id, size })? {
@@ -139,18 +137,21 @@ impl<T> Shadow<T> {
 
     /// `IN_ORDER`: how many requests are done when that which the device names by `id` is, since the last that came back.
     pub(super) fn batch(&self, id: u32) -> Result<u16, QueueError> {
+        let came_back = self.added - u64::from(self.outstanding);
         // No more than are in flight.
-        Ok((self.get(id)?.number + 1 - self.completed) as u16)
+        Ok((self.get(id)?.number + 1 - came_back) as u16)
     }
 
     /// `IN_ORDER`: how many descriptors are done then.
     pub(super) fn span(&self, id: u32) -> Result<u16, QueueError> {
-        Ok((self.get(id)?.end - self.freed) as u16)
+        let in_use = self.requests.len() as u64 - u64::from(self.free);
+        Ok((self.get(id)?.end - (self.taken - in_use)) as u16)
     }
 
     /// Ends the request that the device is done with, frees its ids and descriptors, and says how many those are.
     ///
     /// After an error it stays outstanding: the device may still be at work on it.
+    #[inline]
     pub(super) fn take(&mut self, used: Used, rule: UsedLength) -> Result<(Completion<T>, u16), QueueError> {
         let Used { id, length } = used;
         let extent = self.get(id)?.extent;
@@ -168,9 +169,7 @@ impl<T> Shadow<T> {
         let InFlight { token, place, .. } = taken.ok_or(QueueError::NotOutstanding { id: id as u16 })?;
         self.ids.release(place.id, place.last);
         self.free += place.descriptors;
-        self.freed += u64::from(place.descriptors);
         self.outstanding -= 1;
-        self.completed += 1;
         Ok((Completion { token, written: claimed.min(extent.writable), claimed }, place.descriptors))
     }
 

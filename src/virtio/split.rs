@@ -37,12 +37,14 @@ pub struct SplitRing<M> {
 
 impl<M: DmaMemory> SplitRing<M> {
     /// Has the next available entry name a chain.
+    #[inline]
     fn add(&mut self, head: u16) {
         self.areas.write_available(self.added, head);
         self.added = self.added.wrapping_add(1);
     }
 
     /// How many requests the device says it is done with, those of them not counted that came back.
+    #[inline]
     fn waiting<T>(&self, shadow: &Shadow<T>) -> Result<u16, QueueError> {
         let index = self.areas.used_index();
         let advance = index.wrapping_sub(self.popped);
@@ -80,6 +82,7 @@ impl<M: DmaMemory> Ring for SplitRing<M> {
     }
 
     /// The head stands for the chain.
+    #[inline]
     fn add_chain(&mut self, chain: &Chain<'_>, ids: &mut Ids) -> Place {
         let head = ids.free_head();
         let mut last = head;
@@ -102,6 +105,7 @@ impl<M: DmaMemory> Ring for SplitRing<M> {
         areas::write_descriptor(tables, offset, segment, flags, position as u16 + 1);
     }
 
+    #[inline]
     fn publish(&mut self) -> Option<Kick> {
         let (old, new) = (self.published, self.added);
         if old == new {
@@ -119,6 +123,7 @@ impl<M: DmaMemory> Ring for SplitRing<M> {
         wanted.then_some(Kick { progress: new })
     }
 
+    #[inline]
     fn used<T>(&self, shadow: &Shadow<T>) -> Result<Option<(Used, u16)>, QueueError> {
         let waiting = self.waiting(shadow)?;
         if waiting == 0 {
@@ -129,6 +134,7 @@ impl<M: DmaMemory> Ring for SplitRing<M> {
         Ok(Some((Used { id, length: Length::Said(length) }, waiting)))
     }
 
+    #[inline]
     fn pop(&mut self, _descriptors: u16) {
         self.popped = self.popped.wrapping_add(1);
     }

@@ -19,6 +19,7 @@ impl Position {
     }
 
     /// The position `count` descriptors on, of at most one lap.
+    #[inline]
     pub(super) const fn advance(self, count: u16, size: u16) -> Self {
         let sum = self.offset as u32 + count as u32;
         if sum < size as u32 {
@@ -30,10 +31,12 @@ impl Position {
 
     /// How many descriptors lie from `earlier` up to here. Modulo two laps, which is all that a wrap counter of one bit
     /// can tell apart.
+    #[inline]
     pub(super) const fn since(self, earlier: Self, size: u16) -> u32 {
         let laps = 2 * size as u32;
-        // What the other side names may lie beyond the ring.
-        (self.index(size) + laps - earlier.index(size) % laps) % laps
+        // What the other side names may lie beyond the ring; what we name does not, so one lap too many is all there can be.
+        let distance = self.index(size) + laps - earlier.index(size) % laps;
+        if distance < laps { distance } else { distance - laps }
     }
 
     /// The descriptor's number among those of two laps, the first of which is that with the wrap counter at 1.

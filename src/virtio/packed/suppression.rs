@@ -34,14 +34,15 @@ impl Suppression {
         }
     }
 
-    /// Whether to notify, now that the position went by `count` descriptors to `new`; at most a lap.
-    pub(super) const fn wants(self, new: Position, count: u32, size: u16) -> bool {
+    /// Whether to notify, now that the position went from `old` to `new`; at most a lap.
+    #[inline]
+    pub(super) const fn wants(self, old: Position, new: Position, size: u16) -> bool {
         match self {
             Self::Enable => true,
             Self::Disable => false,
             Self::Descriptor(event) => {
                 let past = new.since(event, size);
-                past != 0 && past <= count
+                past != 0 && past <= new.since(old, size)
             }
         }
     }
@@ -94,7 +95,7 @@ mod tests {
             // Any of the positions that two laps have.
             let event = start.advance(distance % size, size);
             let event = if next_lap { event.advance(size, size) } else { event };
-            let wanted = Suppression::Descriptor(event).wants(start.advance(count, size), count.into(), size);
+            let wanted = Suppression::Descriptor(event).wants(start, start.advance(count, size), size);
             prop_assert_eq!(wanted, passes(event, start, count, size));
         }
 

@@ -14,13 +14,16 @@ use crate::virtio::transport::QueueAddresses;
 pub(super) struct Areas<M> {
     memory: M,
     layout: Layout,
+    /// Where the available and the used ring begin: each request asks several times.
+    available: usize,
+    used: usize,
 }
 
 impl<M: DmaMemory> Areas<M> {
     /// The queue in `memory`, which is zeroed. A platform that gave less than it was asked for is broken.
     pub(super) fn new(memory: M, layout: Layout) -> Self {
         assert!(memory.len() >= layout.bytes(), "queue memory is smaller than asked for");
-        Self { memory, layout }
+        Self { memory, layout, available: layout.available(), used: layout.used() }
     }
 
     pub(super) fn layout(&self) -> Layout {
@@ -46,16 +49,16 @@ impl<M: DmaMemory> Areas<M> {
 
     /// Stores the head of a chain in the available entry at `index`.
     pub(super) fn write_available(&mut self, index: u16, head: u16) {
-        let offset = self.layout.available() + RING_ENTRIES + self.position(index) * AVAILABLE_ENTRY;
+        let offset = self.available + RING_ENTRIES + self.position(index) * AVAILABLE_ENTRY;
         self.memory.store16(offset, head.to_le());
     }
 
     pub(super) fn set_available_index(&mut self, index: u16) {
-        self.memory.store16(self.layout.available() + RING_INDEX, index.to_le());
+        self.memory.store16(self.available + RING_INDEX, index.to_le());
     }
 
     pub(super) fn set_available_flags(&mut self, flags: u16) {
-        self.memory.store16(self.layout.available() + RING_FLAGS, flags.to_le());
+        self.memory.store16(self.available + RING_FLAGS, flags.to_le());
     }
 
     pub(super) fn set_used_event(&mut self, index: u16) {
@@ -63,20 +66,20 @@ impl<M: DmaMemory> Areas<M> {
     }
 
     pub(super) fn used_index(&self) -> u16 {
-        u16::from_le(self.memory.load16(self.layout.used() + RING_INDEX))
+        u16::from_le(self.memory.load16(self.used + RING_INDEX))
     }
 
     pub(super) fn used_flags(&self) -> u16 {
-        u16::from_le(self.memory.load16(self.layout.used() + RING_FLAGS))
+        u16::from_le(self.memory.load16(self.used + RING_FLAGS))
     }
 
     pub(super) fn available_event(&self) -> u16 {
-        u16::from_le(self.memory.load16(self.layout.available_event()))
+        u16::from_le(self.memory.load16(self.used + RING_ENTRIES + usize::from(self.layout.size()) * USED_ENTRY))
     }
 
     /// The used entry at `index`: a descriptor's index and a length, both as the device claims.
     pub(super) fn used_entry(&self, index: u16) -> (u32, u32) {
-        let offset = self.layout.used() + RING_ENTRIES + self.position(index) * USED_ENTRY;
+        let offset = self.used + RING_ENTRIES + self.position(index) * USED_ENTRY;
         (u32::from_le(self.memory.load32(offset)), u32::from_le(self.memory.load32(offset + 4)))
     }
 

@@ -203,8 +203,12 @@ fn read_all(space: &mut Space, node: &Node) {
         assert!(range.contains(own) && window.io == bar.is_io() && window.function == function.bdf(), "{window}");
     };
     if let Ok(Some(found)) = Capabilities::find(space, function, bars) {
-        [found.common, found.notify.window, found.isr].into_iter().chain(found.device).for_each(inside);
-        assert!(found.common.length >= 0x38 && found.notify.window.length >= 2);
+        for place in [found.common, found.notify.place, found.isr].into_iter().chain(found.device) {
+            let bar = bars.get(place.bar).expect("a structure is in a BAR that there is");
+            assert!(place.length > 0 && u64::from(place.offset) + u64::from(place.length) <= bar.size(), "{place}");
+            place.window.into_iter().for_each(inside);
+        }
+        assert!(found.common.length >= 0x38 && found.notify.place.length >= 2);
         found.shared_memory.iter().for_each(|memory| inside(memory.window));
         for data in &found.vendor_data {
             assert!(data.offset + u16::from(data.length) <= 256);
@@ -219,7 +223,7 @@ fn read_all(space: &mut Space, node: &Node) {
         match Interface::find(space, function, bars, wanted) {
             Ok(interface) => {
                 assert!(wanted.is_none_or(|wanted| wanted == interface.kind()));
-                let _ = interface.decoding();
+                let _ = interface.decoding(bars);
             }
             Err(error) => drop(error.to_string()),
         }

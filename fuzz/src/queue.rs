@@ -431,6 +431,10 @@ impl Transport for Nothing {
         0
     }
 
+    fn set_config8(&mut self, _offset: usize, _value: u8) {}
+
+    fn set_config16(&mut self, _offset: usize, _value: u16) {}
+
     fn set_config32(&mut self, _offset: usize, _value: u32) {}
 
     fn queue_count(&self) -> u16 {

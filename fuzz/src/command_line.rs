@@ -3,7 +3,8 @@
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
 use ballonet::boot::{
-    IrqChoice, Key, LogFormat, Mode, Options, RingChoice, Terminal, TransportChoice, Warning, parse_size,
+    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, RingChoice, Terminal, TransportChoice,
+    Warning, parse_size,
 };
 use ballonet::virtio::spec::Features;
 
@@ -52,11 +53,13 @@ fn parse(line: &[u8]) -> (Options<'_>, Vec<Warning<'_>>) {
 fn write(options: &Options<'_>) -> String {
     let switch = |on: bool| if on { "on" } else { "off" };
     let mut line = format!(
-        "mode={} irq={} transport={} ring={} log={} term={} verbose={} list={}",
+        "mode={} irq={} transport={} access={} ring={} hotplug={} log={} term={} verbose={} list={}",
         options.mode,
         options.irq,
         options.transport,
+        options.access,
         options.ring,
+        options.hotplug,
         options.log,
         options.term,
         switch(options.verbose),
@@ -65,8 +68,18 @@ fn write(options: &Options<'_>) -> String {
     let declined = Features::from_bits_retain(options.declined_features);
     let names: Vec<_> = feature_names(declined).map(|name| format!("-{name}")).collect();
     line += &format!(" features={}", names.join(","));
-    if let Some(test) = options.test {
-        line += &format!(" test={test}");
+    line += &format!(" request={}x{}", options.request.frames(), options.request.descriptors());
+    let size = options.queue_size.map(u64::from);
+    for (key, value) in [
+        ("queue-size", size),
+        ("report-age", options.report_age),
+        ("report-threshold", options.report_threshold),
+        ("report-budget", options.report_budget),
+    ] {
+        line += &value.map_or(String::new(), |value| format!(" {key}={value}"));
+    }
+    for (key, value) in [("checks", options.checks), ("test", options.test)] {
+        line += &value.map_or(String::new(), |value| format!(" {key}={value}"));
     }
     line
 }
@@ -85,11 +98,13 @@ impl Piece<'_> {
         let key = |key: u8| format!(" {}=", pick(Key::WORDS, key)).into_bytes();
         match self {
             Self::Option { key: which, of, value } => {
-                let words: [&[&str]; 8] = [
+                let words: [&[&str]; 10] = [
                     Mode::WORDS,
                     IrqChoice::WORDS,
                     TransportChoice::WORDS,
                     RingChoice::WORDS,
+                    AccessChoice::WORDS,
+                    HotplugChoice::WORDS,
                     LogFormat::WORDS,
                     Terminal::WORDS,
                     &["on", "off"],

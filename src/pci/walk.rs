@@ -32,7 +32,7 @@ impl Tree {
                 Walk { config, range: *range, visited, tree: &mut tree }.run();
             }
         }
-        tree.nodes.sort_by_key(Node::bdf);
+        tree.nodes.sort_unstable_by_key(Node::bdf);
         tree
     }
 }
@@ -56,12 +56,12 @@ impl Tree {
         let mut walk = Walk { config, range, visited: BusSet::default(), tree: &mut found };
         let level = walk.scan(first, last, Some(&function));
         walk.descend(level);
-        found.nodes.sort_by_key(Node::bdf);
+        found.nodes.sort_unstable_by_key(Node::bdf);
         found.size_bars(config);
         let count = found.nodes.len();
         self.nodes.append(&mut found.nodes);
         self.errors.append(&mut found.errors);
-        self.nodes.sort_by_key(Node::bdf);
+        self.nodes.sort_unstable_by_key(Node::bdf);
         Ok(count)
     }
 }
@@ -226,7 +226,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
                 level.bridges.push(*function);
             }
         }
-        level.bridges.sort_by_key(|bridge| {
+        level.bridges.sort_unstable_by_key(|bridge| {
             let unnumbered = BusNumbers::read(self.config, bridge.bdf()).secondary == 0;
             core::cmp::Reverse((unnumbered, bridge.bdf()))
         });

@@ -158,13 +158,19 @@ impl<'s> Layout<'s> {
     /// Puts everything somewhere, or says which of the wants has to go so that the rest may fit.
     fn place(&self, host: &[AddressRange]) -> Result<(Places, Windows), usize> {
         let (mut bars, mut windows) = (Places::new(), Windows::new());
+        // Firmware may have opened a bridge's window where nothing above passes it on and others are given addresses.
+        let mut given: Vec<AddressRange> = Vec::new();
         // Root buses come first, and each bridge before what is behind it.
         for (&bus, items) in &self.buses {
             let mut pool = self.pool(bus, host, &windows);
+            given.iter().for_each(|range| pool.exclude(*range));
             for item in items {
                 let range = pool.take(item.size(), item.align()).ok_or_else(|| self.unlucky(item))?;
                 match *item {
-                    Item::Bar(want) => bars.push((want, range.first())),
+                    Item::Bar(want) => {
+                        bars.push((want, range.first()));
+                        given.push(range);
+                    }
                     Item::Window { bridge, .. } => {
                         windows.insert(bridge, range);
                     }

@@ -394,6 +394,24 @@ fn windows_of_a_bridge_that_overlap_do_not_give_one_address_twice() {
     assert!(!first.overlaps(second), "{first} and {second}");
 }
 
+#[test]
+fn a_window_that_nothing_above_passes_on_does_not_give_what_others_were_given() {
+    let (mut config, root) = machine();
+    // Its window lies outside of that of the bridge above it, and holds what the root bus gives first.
+    let outer = FakeFunction::bridge(1, 1).memory_window(0xC100_0000, 0xC1FF_FFFF);
+    let inner = FakeFunction::bridge(1, 2).memory_window(0x8000_0000, 0x800F_FFFF);
+    let middle = config.add(root, 1, 0, outer.buses(0, 1, 2));
+    let behind = config.add(middle, 1, 0, inner.buses(1, 2, 2));
+    config.add(root, 2, 0, FakeFunction::new(1, 1, 0).memory32(0, 0, 0x1000));
+    config.add(behind, 1, 0, FakeFunction::new(1, 3, 0).memory32(0, 0, 0x1000));
+    let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+    tree.size_bars(&mut config);
+    let assignment = tree.assign_addresses(&mut config, &pc());
+    let placed: Vec<_> = assignment.placed.iter().filter_map(Bar::range).collect();
+    assert_eq!(placed.len(), 2, "{assignment:?}");
+    assert!(!placed[0].overlaps(placed[1]), "{} and {}", placed[0], placed[1]);
+}
+
 proptest! {
     #[test]
     fn any_unassigned_machine_gets_addresses_that_work(parts in parts(), small in any::<bool>()) {

@@ -2,7 +2,7 @@
 
 use derive_more::Display;
 
-use super::{BadRange, CommandLine, LoaderAreas, MemoryMap, PhysicalMemory, Region, Unreadable};
+use super::{BadRange, CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysicalMemory, Region, Unreadable};
 use crate::memory::PhysAddr;
 
 /// A boot protocol: how one family of loaders hands information to a kernel.
@@ -35,6 +35,8 @@ pub struct BootInfo {
     pub command_line: CommandLine,
     /// Where the ACPI root pointer is, if the loader said.
     pub rsdp: Option<PhysAddr>,
+    /// The screen, if the loader set one up.
+    pub framebuffer: Option<Framebuffer>,
     /// What the loader left in memory that the map calls usable.
     pub areas: LoaderAreas,
 }
@@ -47,6 +49,7 @@ impl BootInfo {
             memory_map: MemoryMap::empty(),
             command_line: CommandLine::empty(),
             rsdp: None,
+            framebuffer: None,
             areas: LoaderAreas::empty(),
         }
     }
@@ -142,4 +145,29 @@ pub enum Note {
         /// Modules noted as areas.
         kept: u32,
     },
+    /// A tag of the boot information is cut, too small or too large. Those behind it, if any, are not seen.
+    #[display("the tag at {address:#x}, type {kind}, cannot have {size} bytes: it is skipped")]
+    BadTag {
+        /// Its physical address.
+        address: u64,
+        /// Its type.
+        kind: u32,
+        /// The size that it claims.
+        size: u32,
+    },
+    /// The framebuffer is of a kind that is not known, or cannot be.
+    #[display("the framebuffer is not used: {}", DisplayOr(_0, "it is of no known kind"))]
+    BadFramebuffer(Option<Framebuffer>),
+}
+
+/// A value, or what to say where there is none.
+struct DisplayOr<'a, T>(&'a Option<T>, &'static str);
+
+impl<T: core::fmt::Display> core::fmt::Display for DisplayOr<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str(self.1),
+        }
+    }
 }

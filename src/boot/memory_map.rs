@@ -46,6 +46,19 @@ impl RegionKind {
         }
     }
 
+    /// The kind of an entry of the EFI memory map, once boot services are over (UEFI 2.10, table 7.10).
+    pub const fn from_efi(number: u32) -> Self {
+        match number {
+            // Loader code and data, boot services code and data, conventional memory.
+            1..=4 | 7 => Self::Usable,
+            8 => Self::Unusable,
+            9 => Self::AcpiReclaimable,
+            10 => Self::AcpiNvs,
+            14 => Self::Persistent,
+            _ => Self::Reserved,
+        }
+    }
+
     /// Who keeps the bytes that two entries claim: the kind that allows less, which is the one with the lower number.
     const fn precedence(self) -> usize {
         match self {

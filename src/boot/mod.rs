@@ -8,8 +8,10 @@
 
 mod area;
 mod command_line;
+mod framebuffer;
 mod info;
 mod memory_map;
+pub mod multiboot2;
 mod options;
 mod physical;
 pub mod pvh;
@@ -18,6 +20,7 @@ mod warning;
 
 pub use area::{AreaKind, LoaderArea, LoaderAreas};
 pub use command_line::CommandLine;
+pub use framebuffer::{Channel, Framebuffer, PixelFormat};
 pub use info::{BootInfo, BootProtocol, Note};
 pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use options::{

@@ -225,7 +225,8 @@ fn info(context: &mut Context<'_>) {
     say!("local APIC {} in {mode} mode, {} errors", local_apic::id(), local_apic::errors());
     say!("TSC: {} MHz, {}", machine.rate.tsc_hz / 1_000_000, machine.rate.source);
     let image = machine.image();
-    say!("image: {:#x}-{:#x}, {} KiB", image.start, image.end - 1, (image.end - image.start) / 1024);
+    let place = image.place();
+    say!("image: {:#x}-{:#x}, {} KiB", place.start, place.end - 1, (place.end - place.start) / 1024);
     say!("up {} ms", machine.now() / 1_000_000);
 }
 

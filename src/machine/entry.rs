@@ -1,10 +1,15 @@
 //! From the loader's 32-bit entry to Rust.
 //!
-//! *On entry* by PVH (Xen's x86/HVM direct boot ABI): protected mode, 32-bit flat segments, paging off, interrupts off,
-//! `ebx` = physical address of `hvm_start_info`. Nothing else is taken for granted, neither control bits nor a stack.
+//! *On entry* by PVH (Xen's x86/HVM direct boot ABI) or by multiboot2 (3.3): protected mode, 32-bit flat segments, paging off,
+//! interrupts off, `ebx` = physical address of the boot information; by multiboot2 also `eax` = its magic number. Nothing else
+//! is taken for granted, neither control bits nor a stack: GRUB under UEFI leaves PAE and long mode half turned on.
 //!
-//! *We establish*: long mode, SSE on (the compiler uses it everywhere), write protection of read-only pages, the first
-//! 4 GiB mapped one to one by 2 MiB pages, a stack that ends in a null frame pointer; then the kernel's `main`.
+//! A PVH loader puts the image where it is linked, at 2 MiB. GRUB puts it at a multiple of 2 MiB that is free, as the header asks;
+//! where that is, the code finds out from where it runs.
+//!
+//! *We establish*: long mode, SSE on (the compiler uses it everywhere), write protection of read-only pages, by 2 MiB pages
+//! the first 4 GiB mapped one to one and the image at the addresses it is linked for, a stack that ends in a null frame
+//! pointer; then the kernel's `main`.
 
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 use x86_64::structures::paging::PageTableFlags;
@@ -44,17 +49,17 @@ pub const HUGE: u32 = TABLE | PageTableFlags::HUGE_PAGE.bits() as u32;
 #[doc(hidden)]
 pub static ENTRY_GDT: [u64; 2] = [0, 0x00AF_9B00_0000_FFFF];
 
-/// Room for the entry's page tables: PML4, PDPT and one PD for each of the first 4 GiB.
+/// Room for the entry's page tables: PML4, PDPT and one PD for each of the first 4 GiB; PDPT and PD for the image.
 #[doc(hidden)]
 #[repr(C, align(4096))]
-pub struct EntryTables(core::cell::UnsafeCell<[u8; 6 * 4096]>);
+pub struct EntryTables(core::cell::UnsafeCell<[u8; 8 * 4096]>);
 
 // SAFETY: only the entry code writes it, before there is a second thread of execution; then the MMU alone reads it.
 unsafe impl Sync for EntryTables {}
 
 /// The entry's page tables.
 #[doc(hidden)]
-pub static ENTRY_TABLES: EntryTables = EntryTables(core::cell::UnsafeCell::new([0; 6 * 4096]));
+pub static ENTRY_TABLES: EntryTables = EntryTables(core::cell::UnsafeCell::new([0; 8 * 4096]));
 
 /// Defines the kernel's entry points; `$main` is a `fn(ballonet::machine::Entry) -> !`.
 ///
@@ -70,38 +75,106 @@ macro_rules! entry_point {
             ".long 8",                    // size of the descriptor
             ".long {note_type}",
             ".asciz \"Xen\"",
-            ".quad pvh_entry",
+            ".quad pvh_entry + {down}",
+            ".popsection",
+
+            // The multiboot2 header (3.1): GRUB starts the kernel at the ELF header's entry.
+            ".pushsection .multiboot2, \"a\", @progbits",
+            ".p2align 3",
+            "multiboot2_header:",
+            ".long {header_magic}",
+            ".long 0",                    // i386 in protected mode
+            ".long multiboot2_header_end - multiboot2_header",
+            ".long -({header_magic} + (multiboot2_header_end - multiboot2_header))",
+            // Framebuffer (3.1.10), optional: of whatever size and depth there is.
+            ".p2align 3",
+            ".short 5, 1",
+            ".long 20, 0, 0, 0",
+            // Modules on page boundaries (3.1.11).
+            ".p2align 3",
+            ".short 6, 0",
+            ".long 8",
+            // Relocatable (3.1.14): from 2 MiB to 4 GiB, on 2 MiB, as low as can be.
+            ".p2align 3",
+            ".short 10, 0",
+            ".long 24, 0x200000, 0xffffffff, 0x200000, 1",
+            // The end.
+            ".p2align 3",
+            ".short 0, 0",
+            ".long 8",
+            "multiboot2_header_end:",
             ".popsection",
 
             ".pushsection .text.entry, \"ax\", @progbits",
             ".code32",
+            ".globl multiboot2_entry",
+            "multiboot2_entry:",
+            "cli",
+            "cld",
+            "mov esi, eax",
+            // Where are we? The boot information begins with its size and a word that is reserved (3.6.2): the only memory
+            // known to be there, and for a moment the stack.
+            "lea esp, [ebx + 8]",
+            "call multiboot2_here",
+            "multiboot2_here:",
+            "pop ebp",
+            "sub ebp, offset multiboot2_here + {down}",
+            "jmp common_entry",
+
             ".globl pvh_entry",
             "pvh_entry:",
             "cli",
             "cld",
-            "mov esp, offset {stack} + {stack_top}",
+            "xor esi, esi",
+            "xor ebp, ebp",
+
+            // `{down}` added to a linked address makes the physical one. From here on `ebp` is the distance from where the image is linked to lie to where it lies, `ebx` the boot
+            // information, `esi` the magic number.
+            "common_entry:",
+            "lea esp, [ebp + {stack} + {stack_top} + {down}]",
+            // Paging may be half on: turn long mode's bits off before the tables change.
+            "mov eax, cr0",
+            "and eax, 0x7fffffff",
+            "mov cr0, eax",
 
             // PML4[0] -> PDPT, PDPT[0..4] -> the four PDs.
-            "mov dword ptr [{tables}], offset {tables} + 0x1000 + {table}",
-            "mov dword ptr [{tables} + 0x1000], offset {tables} + 0x2000 + {table}",
-            "mov dword ptr [{tables} + 0x1008], offset {tables} + 0x3000 + {table}",
-            "mov dword ptr [{tables} + 0x1010], offset {tables} + 0x4000 + {table}",
-            "mov dword ptr [{tables} + 0x1018], offset {tables} + 0x5000 + {table}",
+            "lea edi, [ebp + {tables} + {down}]",
+            "lea eax, [edi + 0x1000 + {table}]",
+            "mov dword ptr [edi], eax",
+            "lea eax, [edi + 0x2000 + {table}]",
+            "mov dword ptr [edi + 0x1000], eax",
+            "add eax, 0x1000",
+            "mov dword ptr [edi + 0x1008], eax",
+            "add eax, 0x1000",
+            "mov dword ptr [edi + 0x1010], eax",
+            "add eax, 0x1000",
+            "mov dword ptr [edi + 0x1018], eax",
+            // PML4[511] -> PDPT, PDPT[510] -> PD: the last 2 GiB but one.
+            "add eax, 0x1000",
+            "mov dword ptr [edi + 511 * 8], eax",
+            "add eax, 0x1000",
+            "mov dword ptr [edi + 0x6000 + 510 * 8], eax",
+            // PD[1..4]: the image, from 2 MiB to 8 MiB.
+            "lea eax, [ebp + 0x200000 + {huge}]",
+            "mov dword ptr [edi + 0x7000 + 8], eax",
+            "add eax, 0x200000",
+            "mov dword ptr [edi + 0x7000 + 16], eax",
+            "add eax, 0x200000",
+            "mov dword ptr [edi + 0x7000 + 24], eax",
             // The PDs: 2048 pages of 2 MiB.
-            "mov edi, offset {tables} + 0x2000",
+            "lea edx, [edi + 0x2000]",
             "mov eax, {huge}",
             "mov ecx, 2048",
             "2:",
-            "mov dword ptr [edi], eax",
+            "mov dword ptr [edx], eax",
             "add eax, 0x200000",
-            "add edi, 8",
+            "add edx, 8",
             "dec ecx",
             "jnz 2b",
 
             "mov eax, {cr4}",
             "mov cr4, eax",
-            "mov eax, offset {tables}",
-            "mov cr3, eax",
+            "mov cr3, edi",
             "mov ecx, {efer}",
             "rdmsr",
             "or eax, {long_mode}",
@@ -112,27 +185,36 @@ macro_rules! entry_point {
             // Into 64-bit code by a far return.
             "sub esp, 8",
             "mov word ptr [esp], {gdt_limit}",
-            "mov dword ptr [esp + 2], offset {gdt}",
+            "lea eax, [ebp + {gdt} + {down}]",
+            "mov dword ptr [esp + 2], eax",
             "lgdt [esp]",
             "push 8",
-            "mov eax, offset pvh_long_mode",
+            "lea eax, [ebp + long_mode_entry + {down}]",
             "push eax",
             "retf",
             ".code64",
-            "pvh_long_mode:",
+            "long_mode_entry:",
             "xor eax, eax",
             "mov ds, ax",
             "mov es, ax",
             "mov ss, ax",
             "mov fs, ax",
             "mov gs, ax",
+            // To where the image is linked to run.
+            "movabs rax, offset linked_entry",
+            "jmp rax",
+            "linked_entry:",
             "lea rsp, [rip + {stack} + {stack_top}]",
+            "mov edi, esi",
+            "mov esi, ebx",
+            "mov edx, ebp",
             "xor ebp, ebp",
-            "mov edi, ebx",
             "call {start}",
             "ud2",
             ".popsection",
             note_type = const $crate::boot::pvh::NOTE_TYPE_PHYS32_ENTRY,
+            header_magic = const $crate::boot::multiboot2::HEADER_MAGIC,
+            down = const $crate::machine::image::OFFSET.wrapping_neg(),
             stack = sym $crate::machine::stack::MAIN,
             stack_top = const $crate::machine::stack::MAIN_TOP,
             tables = sym $crate::machine::entry::ENTRY_TABLES,
@@ -148,7 +230,7 @@ macro_rules! entry_point {
         );
 
         /// The first Rust code to run.
-        extern "C" fn start_from_entry(start_info: u32) -> ! {
+        extern "C" fn start_from_entry(magic: u32, boot_information: u32, displacement: u32) -> ! {
             unsafe extern "C" {
                 static __image_start: u8;
                 static __text_start: u8;
@@ -160,9 +242,10 @@ macro_rules! entry_point {
                 text_start: &raw const __text_start as u64,
                 text_end: &raw const __text_end as u64,
                 end: &raw const __image_end as u64,
+                offset: $crate::machine::image::OFFSET.wrapping_sub(displacement as u64),
             };
             let main: fn($crate::machine::Entry) -> ! = $main;
-            main($crate::machine::Entry::pvh(image, start_info))
+            main($crate::machine::Entry::new(image, magic, boot_information))
         }
     };
 }

@@ -1,8 +1,14 @@
-//! The kernel image in memory: where its read-only data, its text and its writable data lie.
+//! The kernel image: where its read-only data, its text and its writable data lie.
+//!
+//! It runs at the virtual addresses that it is linked for, and lies in physical memory where the loader put it.
 
 use core::ops::Range;
 
-/// Where the linker put the image. Physical and virtual addresses are the same; all bounds are on 4 KiB pages.
+/// Virtual minus physical address of an image that lies where it is linked to lie: at 2 MiB.
+#[doc(hidden)]
+pub const OFFSET: u64 = 0xFFFF_FFFF_8000_0000;
+
+/// The image as it lies. All bounds are virtual addresses on 4 KiB pages.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
     /// First byte of the image, and of its read-only data.
@@ -13,6 +19,8 @@ pub struct Image {
     pub text_end: u64,
     /// First byte after the image.
     pub end: u64,
+    /// Virtual minus physical address.
+    pub offset: u64,
 }
 
 impl Image {
@@ -34,5 +42,15 @@ impl Image {
     /// All of it.
     pub const fn all(&self) -> Range<u64> {
         self.start..self.end
+    }
+
+    /// The physical address of one of its virtual addresses.
+    pub const fn physical(&self, address: u64) -> u64 {
+        address.wrapping_sub(self.offset)
+    }
+
+    /// The physical addresses that it lies at.
+    pub const fn place(&self) -> Range<u64> {
+        self.physical(self.start)..self.physical(self.end)
     }
 }

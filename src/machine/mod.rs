@@ -14,7 +14,7 @@ pub mod fault;
 pub mod firmware;
 pub mod frames;
 pub mod heap;
-mod image;
+pub mod image;
 pub mod io_apic;
 pub mod lines;
 pub mod local_apic;

@@ -2,13 +2,14 @@
 //!
 //! | virtual addresses | what | how |
 //! |---|---|---|
-//! | as physical | usable memory | 1 GiB and 2 MiB pages where they fit, writable, not executable |
-//! | as physical | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; no guard pages |
+//! | as physical | usable memory but the image's | 1 GiB and 2 MiB pages where they fit, writable, not executable |
 //! | [`HEAP_BASE`] on | the heap | mapped as it grows |
 //! | [`DEVICE_BASE`] on | device registers, firmware tables | 4 KiB and 2 MiB pages, uncached for devices |
+//! | the last 2 GiB | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; no guard pages |
 //!
 //! Page 0 is never mapped, so that a null pointer faults.
 
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use derive_more::{Display, Error};
@@ -109,6 +110,8 @@ pub struct AddressSpace {
     nx: bool,
     gigabyte_pages: bool,
     physical_limit: u64,
+    /// The physical addresses of the kernel image, which are not mapped one to one.
+    image: Range<u64>,
     next_window: u64,
     /// Windows given back, by address and size, to be used again for the same size. An array, because the heap grows by
     /// this address space: nothing here may allocate.
@@ -163,13 +166,14 @@ pub unsafe fn activate(
         nx: features.nx,
         gigabyte_pages: features.gigabyte_pages,
         physical_limit: physical_limit(features),
+        image: image.place(),
         next_window: DEVICE_BASE,
         free_windows: [None; FREE_WINDOWS],
         windows: 0,
     };
     space.map_image(image, frames)?;
     for range in usable {
-        space.map_memory(range, image, frames)?;
+        space.map_memory(range, frames)?;
     }
     // SAFETY: the new tables map all that is in use: the image with its stacks, and all memory the loader filled.
     unsafe { Cr3::write(root, Cr3Flags::empty()) };
@@ -189,7 +193,7 @@ impl AddressSpace {
         for (range, access) in parts {
             for address in range.step_by(SMALL as usize) {
                 if !guards.contains(&address) {
-                    self.map::<Size4KiB>(address, address, access, frames)?;
+                    self.map::<Size4KiB>(address, image.physical(address), access, frames)?;
                 }
             }
         }
@@ -200,13 +204,13 @@ impl AddressSpace {
     fn map_memory(
         &mut self,
         range: PhysRange,
-        image: &Image,
         frames: &mut impl FrameAllocator<Size4KiB>,
     ) -> Result<(), PagingError> {
+        let image = self.image.clone();
         let mut address = range.start().as_u64().next_multiple_of(SMALL).max(SMALL);
         let end = range.end() / SMALL * SMALL;
         while address < end {
-            if image.all().contains(&address) {
+            if image.contains(&address) {
                 address = image.end;
                 continue;
             }
@@ -376,9 +380,12 @@ impl AddressSpace {
         }
     }
 
-    /// Whether any of `length` bytes from physical `address` is mapped one to one.
+    /// Whether any of `length` bytes from physical `address` is mapped one to one, or the image's.
     fn is_memory(&self, address: u64, length: u64) -> bool {
         let (mut page, end) = (address, address + length);
+        if page < self.image.end && self.image.start < end {
+            return true;
+        }
         while page < end {
             match self.gap_at(page) {
                 Some(gap) => page = (page / gap + 1) * gap,

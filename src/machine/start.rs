@@ -10,7 +10,7 @@ use super::firmware::{EarlyMemory, FirmwareMemory};
 use super::serial::COM1_IRQ;
 use super::{Image, frames, io_apic, local_apic, log, paging, pic, power, segments, timer, traps, vectors};
 use crate::acpi::{Acpi, InterruptRoute, Madt, Rsdp};
-use crate::boot::{BootInfo, LogFormat, Note, Options, pvh};
+use crate::boot::{BootInfo, LogFormat, Note, Options, multiboot2, pvh};
 use crate::memory::{Counts, PhysAddr, PhysRange, StorageError};
 use crate::platform::Handled;
 use ::log::{info, warn};
@@ -21,7 +21,10 @@ use alloc::string::String;
 #[derive(Debug)]
 pub struct Entry {
     image: Image,
-    start_info: u32,
+    /// How the loader says that it speaks multiboot2.
+    magic: u32,
+    /// Physical address of the boot information.
+    boot_information: u32,
     tsc: u64,
 }
 
@@ -42,7 +45,11 @@ pub struct Machine {
 #[derive(Debug, Display)]
 enum StartError {
     #[display("{_0}")]
-    Boot(pvh::PvhError),
+    Pvh(pvh::PvhError),
+    #[display("entered as by multiboot2, but with {_0:#x} in eax")]
+    UnknownLoader(u32),
+    #[display("{_0}")]
+    Multiboot2(multiboot2::Multiboot2Error),
     #[display("the memory map has no usable memory where the kernel was loaded: {_0:#x}-{_1:#x}")]
     Overlap(u64, u64),
     #[display("page tables: {_0}")]
@@ -54,9 +61,9 @@ enum StartError {
 }
 
 impl Entry {
-    /// Entered by PVH, with the physical address of the start info.
-    pub fn pvh(image: Image, start_info: u32) -> Self {
-        Self { image, start_info, tsc: clock::tsc() }
+    /// Entered with the physical address of the boot information: by multiboot2 if there is a magic number, else by PVH.
+    pub fn new(image: Image, magic: u32, boot_information: u32) -> Self {
+        Self { image, magic, boot_information, tsc: clock::tsc() }
     }
 
     /// Brings the boot CPU and the machine up: descriptor tables, page tables, frames, ACPI, interrupts, clock. Interrupts are on when it
@@ -119,16 +126,17 @@ impl Entry {
         // A map may speak of more than the CPU can address.
         let limit = paging::physical_limit(features);
         let usable = || boot.memory_map.usable().filter_map(move |range| range.below(limit));
-        let image = physical(self.image.start, self.image.end);
-        if !usable().any(|range| range.start().as_u64() <= self.image.start && self.image.end <= range.end()) {
-            return Err(StartError::Overlap(self.image.start, self.image.end));
+        let place = self.image.place();
+        if !usable().any(|range| range.start().as_u64() <= place.start && place.end <= range.end()) {
+            return Err(StartError::Overlap(place.start, place.end));
         }
+        let image = physical(place.start, place.end);
         // Page 0 stays unused so that null pointers fault; modules stay because nobody has asked for them to go.
         let kept = boot.areas.iter().filter(|area| area.kind.is_kept()).map(|area| area.range);
         let reserved = physical(0, 4096).into_iter().chain(image).chain(kept);
-        let mut boot_frames = BootFrames::new(self.image.end, usable(), reserved.clone());
+        let mut boot_frames = BootFrames::new(place.end, usable(), reserved.clone());
         // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's
-        // tables map the first 4 GiB one to one, and boot frames lie there.
+        // tables map the first 4 GiB one to one, and boot frames lie there. The image lies where the entry code saw it.
         unsafe { paging::activate(&self.image, usable(), features, &mut boot_frames) }.map_err(StartError::Paging)?;
         let tables = boot_frames.taken();
         // SAFETY: the page tables now active map all usable memory one to one.
@@ -146,8 +154,12 @@ impl Entry {
                 *slot = Some(note);
             }
         };
-        let address = PhysAddr::new(self.start_info.into()).unwrap_or_default();
-        let boot = pvh::parse(&memory, address, &mut keep).map_err(StartError::Boot)?;
+        let address = PhysAddr::new(self.boot_information.into()).unwrap_or_default();
+        let boot = match self.magic {
+            0 => pvh::parse(&memory, address, &mut keep).map_err(StartError::Pvh)?,
+            multiboot2::MAGIC => multiboot2::parse(&memory, address, &mut keep).map_err(StartError::Multiboot2)?,
+            magic => return Err(StartError::UnknownLoader(magic)),
+        };
         let options = boot.command_line.options(&mut |_| {});
         log::set_json(options.log == LogFormat::Json);
         info!("ballonet {} starts, loaded by {}", env!("CARGO_PKG_VERSION"), boot.protocol);

@@ -91,7 +91,7 @@ kernel_test! {
     fn freeing_what_was_never_given_is_refused_and_changes_nothing(context) {
         let before = balance();
         let kernel =
-            PhysAddr::new(context.machine.image().start).and_then(Pfn::containing).expect("it is in low memory");
+            PhysAddr::new(context.machine.image().place().start).and_then(Pfn::containing).expect("it is in low memory");
         let beyond = Pfn::new(u32::MAX - 1);
         for pfn in [kernel, beyond, Pfn::new(0)] {
             let run = FrameRun::new(pfn, 1).expect("a run of one");

@@ -164,11 +164,11 @@ kernel_test! {
 kernel_test! {
     fn all_usable_memory_is_writable_and_not_executable(context) {
         let nx = context.machine.features.nx;
-        let image = *context.machine.image();
+        let image = context.machine.image().place();
         for range in context.machine.boot_info().memory_map.usable() {
             let mut address = range.start().as_u64().next_multiple_of(PAGE).max(PAGE);
             while address + PAGE <= range.end() {
-                if image.all().contains(&address) {
+                if image.contains(&address) {
                     address = image.end;
                     continue;
                 }

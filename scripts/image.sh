@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Makes the image for a USB stick or a CD. See `./run.sh image --help`. Nothing but the image's path goes to standard
+# output.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/debian.sh
+. "$root/scripts/debian.sh"
+
+# The largest image, in bytes.
+readonly LARGEST=$((8 * 1024 * 1024))
+
+usage() {
+  cat <<'END'
+Usage: ./run.sh image [--output FILE] [--kernel KERNEL] [--test]
+
+Makes one image that starts as a USB stick, by BIOS or UEFI, and as a CD: GRUB, and the kernel in release mode. Its
+menu has the modes serve, check and bench, and serve with all details; `e` edits the kernel's options. Secure Boot has
+to be off.
+
+  --output FILE    where to put it (target/ballonet.img)
+  --kernel KERNEL  the kernel to put into it, instead of one built in release mode
+  --test           starts it in QEMU: as a USB stick by BIOS and by UEFI, as a CD, and each entry of the menu
+
+`./run.sh flash DEVICE` writes it to a stick.
+END
+}
+
+say() { printf 'image.sh: %s\n' "$*" >&2; }
+
+refuse() {
+  say "$1"
+  exit "${2:-2}"
+}
+
+output=${CARGO_TARGET_DIR:-$root/target}/ballonet.img
+kernel='' test=''
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    -h | --help) usage; exit ;;
+    --output | --kernel)
+      [[ $# -ge 2 ]] || refuse "$1 needs a value"
+      printf -v "${1#--}" '%s' "$2"
+      shift
+      ;;
+    --test) test=1 ;;
+    *) refuse "unknown argument $1; see ./run.sh image --help" ;;
+  esac
+  shift
+done
+
+if [[ -n $test ]]; then
+  # The tests make an image of their own.
+  exec cargo test --manifest-path "$root/Cargo.toml" --test qemu -- image::
+fi
+
+# What makes an image, and the packages that it is in.
+tools() {
+  local missing=()
+  command -v grub-mkrescue >/dev/null || missing+=(grub-common)
+  [[ -d /usr/lib/grub/i386-pc ]] || missing+=(grub-pc-bin)
+  [[ -d /usr/lib/grub/x86_64-efi ]] || missing+=(grub-efi-amd64-bin)
+  command -v xorriso >/dev/null || missing+=(xorriso)
+  command -v mformat >/dev/null || missing+=(mtools)
+  command -v strip >/dev/null || missing+=(binutils)
+  [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}" ||
+    refuse "an image needs packages that could not be installed: ${missing[*]}" 1
+}
+
+menu() {
+  cat <<'END'
+set timeout=5
+set default=0
+# A serial console where there is a serial port.
+if serial --unit=0 --speed=115200; then
+  terminal_input --append serial
+  terminal_output --append serial
+fi
+if [ "$grub_platform" = efi ]; then
+  insmod efi_gop
+else
+  insmod vbe
+fi
+
+function start {
+  multiboot2 /boot/ballonet $*
+  # Behind the line above, or the kernel's header has the last word. Whatever mode the screen is in now is fine.
+  set gfxpayload=auto
+}
+
+menuentry 'ballonet: serve the balloon' --hotkey=s { start }
+menuentry 'ballonet: check the device' --hotkey=c { start mode=check }
+menuentry 'ballonet: measure the device' --hotkey=b { start mode=bench }
+menuentry 'ballonet: serve the balloon, and tell all' --hotkey=v { start verbose=on }
+END
+}
+
+build_kernel() {
+  cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin ballonet >&2
+  kernel=${CARGO_TARGET_DIR:-$root/target}/release/ballonet
+}
+
+tools
+[[ -n $kernel ]] || build_kernel
+[[ -r $kernel ]] || refuse "$kernel: no such kernel"
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+mkdir -p "$folder/image/boot/grub" "$(dirname "$output")"
+strip -o "$folder/image/boot/ballonet" "$kernel"
+menu >"$folder/image/boot/grub/grub.cfg"
+modules='normal multiboot2 iso9660 fat test echo serial terminal all_video part_gpt part_msdos'
+if ! grub-mkrescue --locales= --fonts= --themes= --compress=xz --install-modules="$modules" -o "$folder/ballonet.img" \
+  "$folder/image" >"$folder/log" 2>&1; then
+  cat "$folder/log" >&2
+  refuse 'grub-mkrescue failed' 1
+fi
+# It leaves out what it has no modules for, and says nothing.
+xorriso -indev "$folder/ballonet.img" -report_el_torito plain 2>/dev/null | grep -q UEFI ||
+  refuse 'the image would not start by UEFI: is grub-efi-amd64-bin whole?' 1
+size=$(stat -c %s "$folder/ballonet.img")
+((size <= LARGEST)) || refuse "the image has $size bytes, more than $LARGEST" 1
+mv "$folder/ballonet.img" "$output"
+say "$size bytes"
+echo "$output"

@@ -8,6 +8,8 @@ usage() {
   cat <<'END'
 Usage: cargo run [--release] [-- KERNEL-ARGUMENT...]
        ./run.sh [OPTION...] [--] [KERNEL] [KERNEL-ARGUMENT...]
+       ./run.sh image [...]       makes an image for USB sticks and CDs (see ./run.sh image --help)
+       ./run.sh flash [DEVICE]    writes it to a stick (see ./run.sh flash --help)
 
 Boots KERNEL, an ELF file with a PVH note, in QEMU; without one, the kernel of this project, built first. The
 kernel arguments (key=value) become its command line. Any other PROGRAM in KERNEL's place is just run.
@@ -194,6 +196,10 @@ build_and_run() {
   export MACHINE MEMORY CPUS CPU ACCEL BALLOON QMP QEMU QEMU_ARGS DRY_RUN
   exec cargo "${arguments[@]}" -- "$@"
 }
+
+case ${1-} in
+  image | flash) exec "$root/scripts/$1.sh" "${@:2}" ;;
+esac
 
 release=''
 while [[ $# -gt 0 ]]; do

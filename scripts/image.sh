@@ -12,7 +12,8 @@ readonly LARGEST=$((8 * 1024 * 1024))
 
 usage() {
   cat <<'END'
-Usage: ./run.sh image [--output FILE] [--kernel KERNEL] [--test]
+Usage: ./run.sh image [--output FILE] [--kernel KERNEL] [--menu FILE]
+       ./run.sh image --test
 
 Makes one image that starts as a USB stick, by BIOS or UEFI, and as a CD: GRUB, and the kernel in release mode. Its
 menu has the modes serve, check and bench, and serve with all details; `e` edits the kernel's options. Secure Boot has
@@ -20,9 +21,12 @@ to be off.
 
   --output FILE    where to put it (target/ballonet.img)
   --kernel KERNEL  the kernel to put into it, instead of one built in release mode
+  --menu FILE      a menu of your own, grub.cfg, in place of ours; the kernel is /boot/ballonet
   --test           starts it in QEMU: as a USB stick by BIOS and by UEFI, as a CD, and each entry of the menu
 
 `./run.sh flash DEVICE` writes it to a stick.
+
+Exit status: 3 if what makes an image can't be had here.
 END
 }
 
@@ -34,11 +38,11 @@ refuse() {
 }
 
 output=${CARGO_TARGET_DIR:-$root/target}/ballonet.img
-kernel='' test=''
+kernel='' menu='' test=''
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help) usage; exit ;;
-    --output | --kernel)
+    --output | --kernel | --menu)
       [[ $# -ge 2 ]] || refuse "$1 needs a value"
       printf -v "${1#--}" '%s' "$2"
       shift
@@ -64,7 +68,7 @@ tools() {
   command -v mformat >/dev/null || missing+=(mtools)
   command -v strip >/dev/null || missing+=(binutils)
   [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}" ||
-    refuse "an image needs packages that could not be installed: ${missing[*]}" 1
+    refuse "an image needs packages that could not be installed: ${missing[*]}" 3
 }
 
 menu() {
@@ -88,10 +92,11 @@ function start {
   set gfxpayload=auto
 }
 
-menuentry 'ballonet: serve the balloon' --hotkey=s { start }
-menuentry 'ballonet: check the device' --hotkey=c { start mode=check }
-menuentry 'ballonet: measure the device' --hotkey=b { start mode=bench }
-menuentry 'ballonet: serve the balloon, and tell all' --hotkey=v { start verbose=on }
+# Letters are GRUB's own keys.
+menuentry '1 ballonet: serve the balloon' --hotkey=1 { start }
+menuentry '2 ballonet: check the device' --hotkey=2 { start mode=check }
+menuentry '3 ballonet: measure the device' --hotkey=3 { start mode=bench }
+menuentry '4 ballonet: serve the balloon, and tell all' --hotkey=4 { start verbose=on }
 END
 }
 
@@ -100,14 +105,20 @@ build_kernel() {
   kernel=${CARGO_TARGET_DIR:-$root/target}/release/ballonet
 }
 
+# Tests ask at the same time; one of them installs.
+mkdir -p "$root/.cache"
+exec 9>"$root/.cache/image.lock"
+flock 9
 tools
+flock -u 9
+[[ -z $menu || -r $menu ]] || refuse "$menu: no such menu"
 [[ -n $kernel ]] || build_kernel
 [[ -r $kernel ]] || refuse "$kernel: no such kernel"
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder/image/boot/grub" "$(dirname "$output")"
 strip -o "$folder/image/boot/ballonet" "$kernel"
-menu >"$folder/image/boot/grub/grub.cfg"
+if [[ -n $menu ]]; then cat "$menu"; else menu; fi >"$folder/image/boot/grub/grub.cfg"
 modules='normal multiboot2 iso9660 fat test echo serial terminal all_video part_gpt part_msdos'
 if ! grub-mkrescue --locales= --fonts= --themes= --compress=xz --install-modules="$modules" -o "$folder/ballonet.img" \
   "$folder/image" >"$folder/log" 2>&1; then

@@ -130,7 +130,8 @@ mod tests {
     #[test]
     fn a_framebuffer_that_cannot_be_is_not_sound() {
         assert!(TRUE_COLOUR.is_sound());
-        let text = Framebuffer { pitch: 160, width: 80, height: 25, depth: 16, format: PixelFormat::Text, ..TRUE_COLOUR };
+        let text =
+            Framebuffer { pitch: 160, width: 80, height: 25, depth: 16, format: PixelFormat::Text, ..TRUE_COLOUR };
         assert!(text.is_sound());
         let rgb = |red| PixelFormat::Rgb([red, channel(8, 8), channel(0, 8)]);
         for wrong in [

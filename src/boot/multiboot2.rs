@@ -10,8 +10,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::framebuffer::{Channel, Framebuffer, PixelFormat};
 use super::{
-    AreaKind, BootInfo, BootProtocol, CommandLine, LoaderArea, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory, Region,
-    RegionKind, Unreadable,
+    AreaKind, BootInfo, BootProtocol, CommandLine, LoaderArea, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory,
+    Region, RegionKind, Unreadable,
 };
 use crate::memory::PhysAddr;
 
@@ -259,13 +259,7 @@ fn keep(info: &mut BootInfo, kind: AreaKind, start: u64, length: u64) {
     }
 }
 
-fn read_module(
-    memory: &impl PhysicalMemory,
-    tag: Tag,
-    index: u32,
-    info: &mut BootInfo,
-    report: &mut dyn FnMut(Note),
-) {
+fn read_module(memory: &impl PhysicalMemory, tag: Tag, index: u32, info: &mut BootInfo, report: &mut dyn FnMut(Note)) {
     if index >= MAX_MODULES {
         return;
     }
@@ -289,9 +283,10 @@ fn read_framebuffer(memory: &impl PhysicalMemory, tag: Tag, report: &mut dyn FnM
             1 => {
                 let bytes: [u8; 6] = tag.read(memory, size_of::<FramebufferTag>() as u64)?;
                 let [red, red_width, green, green_width, blue, blue_width] = bytes;
-                PixelFormat::Rgb([(red, red_width), (green, green_width), (blue, blue_width)].map(
-                    |(position, width)| Channel { position, width },
-                ))
+                PixelFormat::Rgb(
+                    [(red, red_width), (green, green_width), (blue, blue_width)]
+                        .map(|(position, width)| Channel { position, width }),
+                )
             }
             2 => PixelFormat::Text,
             _ => return None,

@@ -201,11 +201,7 @@ impl AddressSpace {
     }
 
     /// Maps usable memory one to one, by the largest pages that fit, around the kernel image and without page 0.
-    fn map_memory(
-        &mut self,
-        range: PhysRange,
-        frames: &mut impl FrameAllocator<Size4KiB>,
-    ) -> Result<(), PagingError> {
+    fn map_memory(&mut self, range: PhysRange, frames: &mut impl FrameAllocator<Size4KiB>) -> Result<(), PagingError> {
         let image = self.image.clone();
         let mut address = range.start().as_u64().next_multiple_of(SMALL).max(SMALL);
         let end = range.end() / SMALL * SMALL;

@@ -12,6 +12,7 @@ mod bench;
 mod check;
 mod commands;
 mod hotplug;
+mod image;
 mod layouts;
 mod life;
 mod matrix;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         rings::trials(),
         bench::trials(),
         hotplug::trials(),
+        image::trials(),
         check::trials(),
     ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();

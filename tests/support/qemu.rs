@@ -13,6 +13,17 @@ pub(crate) const MIB: u64 = 1 << 20;
 /// How long a test may take unless it says otherwise. Far more than it needs: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a machine starts from.
+#[derive(Debug, Clone)]
+enum Boot {
+    /// QEMU loads a kernel.
+    Kernel(PathBuf),
+    /// A USB stick; by UEFI if there is firmware for it: code and variables.
+    Stick(PathBuf, Option<[PathBuf; 2]>),
+    /// The like as a CD.
+    Disc(PathBuf, Option<[PathBuf; 2]>),
+}
+
 /// A virtual machine to be: by default a q35 with 512 MiB, a balloon, and our kernel with `log=json`.
 #[derive(Debug, Clone)]
 pub(crate) struct Qemu {
@@ -20,7 +31,7 @@ pub(crate) struct Qemu {
     pub(crate) patience: Duration,
     pub(crate) memory: u64,
     pub(crate) early_target: Option<u64>,
-    image: PathBuf,
+    boot: Boot,
     initramfs: Option<PathBuf>,
     machine: String,
     cpu: String,
@@ -41,7 +52,7 @@ impl Qemu {
             patience: PATIENCE,
             memory: 512 * MIB,
             early_target: None,
-            image: image::kernel(),
+            boot: Boot::Kernel(image::kernel()),
             initramfs: None,
             machine: "q35".into(),
             cpu: "max".into(),
@@ -57,7 +68,19 @@ impl Qemu {
 
     /// Boots another image.
     pub(crate) fn image(mut self, image: PathBuf) -> Self {
-        self.image = image;
+        self.boot = Boot::Kernel(image);
+        self
+    }
+
+    /// Starts from a USB stick with this image; by UEFI if there is firmware for it.
+    pub(crate) fn stick(mut self, image: PathBuf, firmware: Option<[PathBuf; 2]>) -> Self {
+        self.boot = Boot::Stick(image, firmware);
+        self
+    }
+
+    /// Starts from a CD with this image; by UEFI if there is firmware for it.
+    pub(crate) fn disc(mut self, image: PathBuf, firmware: Option<[PathBuf; 2]>) -> Self {
+        self.boot = Boot::Disc(image, firmware);
         self
     }
 
@@ -193,11 +216,36 @@ impl Qemu {
             let comma = if properties.is_empty() { "" } else { "," };
             option("-device", &format!("virtio-balloon-pci,id=balloon0{comma}{properties}"));
         }
-        option("-append", &self.command_line);
-        if let Some(archive) = &self.initramfs {
-            line.extend(["-initrd".into(), archive.into()]);
-        }
-        line.extend(["-S".into(), "-kernel".into(), self.image.clone().into()]);
+        line.push("-S".into());
+        self.boot_arguments(&mut line);
         line
+    }
+
+    fn boot_arguments(&self, line: &mut Vec<OsString>) {
+        let mut option = |name: &str, value: &str| line.extend([name.into(), value.into()]);
+        let (image, firmware) = match &self.boot {
+            Boot::Kernel(image) => {
+                option("-append", &self.command_line);
+                if let Some(archive) = &self.initramfs {
+                    line.extend(["-initrd".into(), archive.into()]);
+                }
+                line.extend(["-kernel".into(), image.clone().into()]);
+                return;
+            }
+            Boot::Stick(image, firmware) => {
+                option("-device", "qemu-xhci");
+                option("-device", "usb-storage,drive=medium,removable=on,bootindex=0");
+                (image, firmware)
+            }
+            Boot::Disc(image, firmware) => {
+                option("-device", "ide-cd,drive=medium,bootindex=0");
+                (image, firmware)
+            }
+        };
+        option("-drive", &format!("if=none,id=medium,format=raw,readonly=on,file={}", image.display()));
+        if let Some([code, variables]) = firmware {
+            option("-drive", &format!("if=pflash,format=raw,readonly=on,file={}", code.display()));
+            option("-drive", &format!("if=pflash,format=raw,snapshot=on,file={}", variables.display()));
+        }
     }
 }

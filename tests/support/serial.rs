@@ -42,7 +42,12 @@ impl Serial {
 
     /// Types a line.
     pub(crate) fn type_line(&mut self, line: &str) -> Outcome {
-        self.keyboard.write_all(format!("{line}\r").as_bytes())?;
+        self.type_keys(&format!("{line}\r"))
+    }
+
+    /// Types keys, as they are.
+    pub(crate) fn type_keys(&mut self, keys: &str) -> Outcome {
+        self.keyboard.write_all(keys.as_bytes())?;
         Ok(self.keyboard.flush()?)
     }
 

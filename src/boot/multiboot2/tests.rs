@@ -12,8 +12,13 @@ use crate::boot::{BadRange, MemoryImage};
 const START: u64 = 0x1_0000;
 
 /// What SeaBIOS gives a q35 of 512 MiB: start, length, kind.
-const Q35: &[(u64, u64, u32)] =
-    &[(0, 0x9_fc00, 1), (0x9_fc00, 0x400, 2), (0xf_0000, 0x1_0000, 2), (0x10_0000, 0x1fee_0000, 1), (0x1ffe_0000, 0x2_0000, 2)];
+const Q35: &[(u64, u64, u32)] = &[
+    (0, 0x9_fc00, 1),
+    (0x9_fc00, 0x400, 2),
+    (0xf_0000, 0x1_0000, 2),
+    (0x10_0000, 0x1fee_0000, 1),
+    (0x1ffe_0000, 0x2_0000, 2),
+];
 
 /// Entries of an EFI memory map, as OVMF has them: start, pages, kind; 48 bytes each.
 fn efi_map(entries: &[(u64, u64, u32)]) -> Vec<u8> {
@@ -88,7 +93,8 @@ fn what_a_bios_loader_says_is_understood() {
     assert_eq!((framebuffer.width, framebuffer.height, framebuffer.pitch, framebuffer.depth), (1024, 768, 4096, 32));
     let channel = |position| Channel { position, width: 8 };
     assert_eq!(framebuffer.format, PixelFormat::Rgb([channel(16), channel(8), channel(0)]));
-    let areas: Vec<_> = info.areas.iter().map(|area| (area.kind, area.range.start().as_u64(), area.range.bytes())).collect();
+    let areas: Vec<_> =
+        info.areas.iter().map(|area| (area.kind, area.range.start().as_u64(), area.range.bytes())).collect();
     let own = (AreaKind::StartInfo, START, bytes.len() as u64);
     assert_eq!(areas, [own, (AreaKind::Module(0), 0x80_0000, 0x1234)]);
 }
@@ -150,7 +156,8 @@ fn a_framebuffer_that_cannot_be_is_named_and_not_used() {
     let [Note::BadFramebuffer(Some(framebuffer))] = notes[..] else { panic!("{notes:?}") };
     assert_eq!(framebuffer.pitch, 100);
     let palette = [FramebufferColor { red: 1, green: 2, blue: 3 }];
-    let indexed = BuiltFramebuffer::new(0xFD00_0000, 1024, 1024, 768, 8, FramebufferType::Indexed { palette: &palette });
+    let indexed =
+        BuiltFramebuffer::new(0xFD00_0000, 1024, 1024, 768, 8, FramebufferType::Indexed { palette: &palette });
     let mut bytes = build(Builder::new().mmap(map(Q35)).framebuffer(indexed));
     assert_eq!(sound(&bytes).framebuffer.unwrap().format, PixelFormat::Indexed);
     let kind = find(&bytes, tag::FRAMEBUFFER) + 29;

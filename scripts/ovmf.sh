@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Prints the paths of OVMF, UEFI firmware for QEMU: its code, then its variables, a line each. Installs Debian's package
+# where it is missing. Exit status: 3 if it can't be had here.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/debian.sh
+. "$root/scripts/debian.sh"
+
+# Where distributions put the firmware without Secure Boot, and the name of its variables' file.
+find_ovmf() {
+  local code
+  for code in /usr/share/OVMF/OVMF_CODE_4M.fd /usr/share/edk2/x64/OVMF_CODE.4m.fd /usr/share/edk2/ovmf/OVMF_CODE.fd \
+    /usr/share/OVMF/OVMF_CODE.fd; do
+    if [[ -r $code && -r ${code/CODE/VARS} ]]; then
+      printf '%s\n' "$code" "${code/CODE/VARS}"
+      return
+    fi
+  done
+  return 1
+}
+
+find_ovmf && exit
+# Tests ask at the same time; one of them installs.
+mkdir -p "$root/.cache"
+exec 9>"$root/.cache/ovmf.lock"
+flock 9
+find_ovmf && exit
+if command -v apt-get >/dev/null; then
+  echo 'ovmf.sh: UEFI firmware is missing; installing the package ovmf' >&2
+  apt_install ovmf || true
+  find_ovmf && exit
+fi
+echo 'ovmf.sh: there is no UEFI firmware for QEMU here; it is in the package ovmf' >&2
+exit 3

@@ -1,0 +1,235 @@
+//! The image for USB sticks and CDs, started by BIOS and UEFI, and what its menu does.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure, image, on};
+
+/// A start by firmware and GRUB takes longer than one by QEMU alone; by UEFI some 5 s where nobody else is at work.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A script's status for what can't be had on this system.
+const UNAVAILABLE: i32 = 3;
+
+/// How the machine starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Medium {
+    Stick,
+    Disc,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Firmware {
+    Bios,
+    Uefi,
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    use Firmware::{Bios, Uefi};
+    use Medium::{Disc, Stick};
+    let qemu = |machine: &str| Qemu::new(Version::Newest).machine(machine).patience(PATIENCE);
+    let mut trials = Vec::new();
+    let mut add = |name: &str, qemu, menu, medium, firmware, test: fn(&mut Vm) -> Outcome| {
+        trials.push(Trial::ignorable_test(format!("image::{name}"), move || boot(qemu, menu, medium, firmware, test)));
+    };
+    add("bios_stick_serves", qemu("q35"), Menu::Ours, Stick, Bios, serves);
+    add("bios_stick_serves_on_pc", qemu("pc"), Menu::Ours, Stick, Bios, serves);
+    add("bios_disc_serves", qemu("q35"), Menu::Ours, Disc, Bios, serves);
+    add("uefi_stick_serves", qemu("q35"), Menu::Ours, Stick, Uefi, serves);
+    add("uefi_disc_serves", qemu("q35"), Menu::Ours, Disc, Uefi, serves);
+    add("old_qemu_serves", Qemu::new(Version::V7_2).patience(PATIENCE), Menu::Ours, Stick, Bios, serves);
+    add("menu_checks_the_device", qemu("q35"), Menu::Ours, Stick, Bios, checks);
+    add("menu_measures_the_device", qemu("q35"), Menu::Ours, Stick, Bios, measures);
+    add("menu_tells_all", qemu("q35"), Menu::Ours, Stick, Bios, tells_all);
+    add("first_entry_starts_by_itself", qemu("q35"), Menu::Ours, Stick, Bios, starts_by_itself);
+    add("bios_puts_it_elsewhere", qemu("q35"), Menu::Elsewhere, Stick, Bios, loaded_elsewhere);
+    add("uefi_puts_it_elsewhere", qemu("q35"), Menu::Elsewhere, Stick, Uefi, loaded_elsewhere);
+    add("reset_starts_afresh", qemu("q35"), Menu::Json, Stick, Bios, reset);
+    trials
+}
+
+/// Starts a machine from the image, if what it takes can be had here.
+fn boot(
+    qemu: Qemu,
+    menu: Menu,
+    medium: Medium,
+    firmware: Firmware,
+    test: fn(&mut Vm) -> Outcome,
+) -> Result<Completion, Failed> {
+    let missing = |what: &str| Ok(Completion::ignored_with(format!("{what} can't be had here")));
+    let Some(image) = menu.image()? else { return missing("what makes an image") };
+    let firmware = match firmware {
+        Firmware::Bios => None,
+        Firmware::Uefi => match ovmf()? {
+            Some(ovmf) => Some(ovmf),
+            None => return missing("UEFI firmware"),
+        },
+    };
+    let qemu = match medium {
+        Medium::Stick => qemu.stick(image, firmware),
+        Medium::Disc => qemu.disc(image, firmware),
+    };
+    on(&qemu, test)
+}
+
+/// GRUB's configuration, and which kernel it starts.
+#[derive(Debug, Clone, Copy)]
+enum Menu {
+    /// The one that people get.
+    Ours,
+    /// A start at once, with a log for programs.
+    Json,
+    /// The like, of a kernel that asks not to be put below [`ELSEWHERE`].
+    Elsewhere,
+}
+
+impl Menu {
+    fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Ours => None,
+            Self::Json | Self::Elsewhere => Some("multiboot2 /boot/ballonet log=json\nboot\n"),
+        }
+    }
+
+    /// The image with this menu, made once for the whole test program.
+    fn image(self) -> Result<Option<PathBuf>, String> {
+        static IMAGES: [OnceLock<Result<Option<PathBuf>, String>>; 3] = [const { OnceLock::new() }; 3];
+        IMAGES[self as usize].get_or_init(|| make(self)).clone()
+    }
+}
+
+fn make(menu: Menu) -> Result<Option<PathBuf>, String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("image-{}", menu as usize));
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let output = folder.join("ballonet.img");
+    let mut command = script("image.sh");
+    let mut kernel = image::kernel();
+    if matches!(menu, Menu::Elsewhere) {
+        kernel = elsewhere(&kernel, &folder)?;
+    }
+    command.arg("--output").arg(&output).arg("--kernel").arg(kernel);
+    if let Some(text) = menu.text() {
+        let path = folder.join("grub.cfg");
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        command.arg("--menu").arg(path);
+    }
+    Ok(printed(command)?.map(|_| output))
+}
+
+/// The least address for a kernel that is not to be where it usually is.
+const ELSEWHERE: u32 = 64 << 20;
+
+/// A copy of a kernel whose multiboot2 header asks for other addresses.
+fn elsewhere(kernel: &Path, folder: &Path) -> Result<PathBuf, String> {
+    // The relocatable tag (Multiboot2 2.0, 3.1.14): type 10, 24 bytes, and the least address.
+    const TAG: [u8; 12] = [10, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0x20, 0];
+    let mut bytes = fs::read(kernel).map_err(|error| format!("{}: {error}", kernel.display()))?;
+    let at = bytes.windows(TAG.len()).position(|window| window == TAG).ok_or("there is no relocatable tag")?;
+    bytes[at + 8..at + 12].copy_from_slice(&ELSEWHERE.to_le_bytes());
+    let copy = folder.join("ballonet");
+    fs::write(&copy, bytes).map_err(|error| format!("{}: {error}", copy.display()))?;
+    Ok(copy)
+}
+
+fn ovmf() -> Result<Option<[PathBuf; 2]>, String> {
+    static OVMF: OnceLock<Result<Option<[PathBuf; 2]>, String>> = OnceLock::new();
+    OVMF.get_or_init(|| {
+        let Some(paths) = printed(script("ovmf.sh"))? else { return Ok(None) };
+        let (code, variables) = paths.trim_end().split_once('\n').ok_or("ovmf.sh prints two paths")?;
+        Ok(Some([code.into(), variables.into()]))
+    })
+    .clone()
+}
+
+fn script(name: &str) -> Command {
+    let mut command = Command::new(format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR")));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What a script prints; `None` if it says that something can't be had here.
+fn printed(mut script: Command) -> Result<Option<String>, String> {
+    let output = script.output().map_err(|error| format!("{script:?}: {error}"))?;
+    match output.status.code() {
+        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+        Some(UNAVAILABLE) => Ok(None),
+        _ => Err(format!("{script:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+/// Waits for the menu and presses the key of an entry.
+fn choose(vm: &mut Vm, key: &str) -> Outcome {
+    // What names the entries comes on one line with the menu's frame.
+    vm.line_with("Use the")?;
+    vm.serial.type_keys(key)
+}
+
+/// The kernel starts, the balloon follows the host, and the console answers.
+fn serves(vm: &mut Vm) -> Outcome {
+    choose(vm, "1")?;
+    vm.line_with("starts, loaded by multiboot2")?;
+    vm.line_with("ready: ")?;
+    let memory = vm.memory;
+    vm.balloon_to(memory / 2)?;
+    vm.balloon_to(memory)?;
+    vm.serial.type_line("poweroff")?;
+    vm.end().map(drop)
+}
+
+fn checks(vm: &mut Vm) -> Outcome {
+    choose(vm, "2")?;
+    vm.line_with("TAP version 14")?;
+    vm.line_with(" failed, ")?;
+    vm.end().map(drop)
+}
+
+fn measures(vm: &mut Vm) -> Outcome {
+    choose(vm, "3")?;
+    vm.line_with("starts, loaded by multiboot2")?;
+    let status = vm.end()?;
+    ensure!(status.code() == Some(33), "measuring should end with success, not {status}");
+    Ok(())
+}
+
+fn tells_all(vm: &mut Vm) -> Outcome {
+    choose(vm, "4")?;
+    vm.line_with("virtio common configuration")?;
+    vm.line_with("ready: ").map(drop)
+}
+
+/// Nobody presses a key.
+fn starts_by_itself(vm: &mut Vm) -> Outcome {
+    vm.line_with("ready: ").map(drop)
+}
+
+/// The kernel lies where GRUB has put it, and works there.
+fn loaded_elsewhere(vm: &mut Vm) -> Outcome {
+    // Firmware has the serial port before.
+    vm.line_with("starts, loaded by multiboot2")?;
+    vm.event("ready")?;
+    vm.serial.type_line("info")?;
+    let told =
+        vm.event_where("place of the image", |event| event.text("text").is_ok_and(|it| it.starts_with("image: ")))?;
+    let place = told.text("text")?.trim_start_matches("image: 0x").split('-').next().unwrap_or_default();
+    let place = u64::from_str_radix(place, 16)?;
+    ensure!(place >= ELSEWHERE.into() && place.is_multiple_of(2 * MIB), "the image lies at {place:#x}");
+    vm.ask("mem hold 64M", "held")?;
+    vm.balloon_to(vm.memory / 2)?;
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")?, "memory has changed: {verified}");
+    vm.balloon_to(vm.memory)
+}
+
+fn reset(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.balloon_to(vm.memory / 2)?;
+    vm.qmp.system_reset()?;
+    vm.event("ready")?;
+    vm.balloon_to(vm.memory)
+}

@@ -36,13 +36,13 @@ impl Desk {
     fn new(name: &str, changes: &[(&str, &str)]) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("flash-{name}"));
         let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(folder.join("bin")).unwrap();
+        fs::create_dir_all(folder.join("bin")).expect("the folder is ours");
         let desk = Self { folder };
         let image: Vec<u8> = (0..IMAGE_BYTES).map(|at| (at * 7 % 251) as u8).collect();
-        fs::write(desk.image(), image).unwrap();
-        fs::write(desk.stick(), vec![0xEE; STICK_BYTES]).unwrap();
+        fs::write(desk.image(), image).expect("the folder is ours");
+        fs::write(desk.stick(), vec![0xEE; STICK_BYTES]).expect("the folder is ours");
         for (column, value) in STICK.iter().chain(changes) {
-            fs::write(desk.folder.join(column), format!("{value}\n")).unwrap();
+            fs::write(desk.folder.join(column), format!("{value}\n")).expect("the folder is ours");
         }
         let answer = format!(
             "#!/bin/sh\nwhile [ $# -gt 0 ]; do [ \"$1\" != --output ] || column=$2; shift; done\ncat '{}'/\"$column\"\n",
@@ -54,8 +54,8 @@ impl Desk {
 
     fn program(&self, name: &str, text: &str) {
         let path = self.folder.join("bin").join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&path, text).expect("the folder is ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
     }
 
     fn image(&self) -> PathBuf {
@@ -68,7 +68,7 @@ impl Desk {
 
     /// Flashes the stick and types an answer.
     fn flash(&self, answer: &str) -> Output {
-        let path = std::env::var("PATH").unwrap();
+        let path = std::env::var("PATH").expect("there is a PATH");
         let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/run.sh"))
             .arg("flash")
             .arg("--image")
@@ -79,14 +79,14 @@ impl Desk {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .expect("the script starts");
         // One that refuses does not read.
-        let _ = writeln!(child.stdin.take().unwrap(), "{answer}");
-        child.wait_with_output().unwrap()
+        let _ = writeln!(child.stdin.take().expect("it is piped"), "{answer}");
+        child.wait_with_output().expect("it ends")
     }
 
     fn is_untouched(&self) -> bool {
-        fs::read(self.stick()).unwrap().iter().all(|byte| *byte == 0xEE)
+        fs::read(self.stick()).expect("the folder is ours").iter().all(|byte| *byte == 0xEE)
     }
 
     /// Expects a refusal with these words, and that nothing is written.
@@ -105,8 +105,9 @@ fn a_stick_whose_name_is_typed_again_is_written_and_nothing_behind_the_image() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("ACME Stick 3000") && said.contains("4711"), "what it is should be shown: {said}");
-    let (stick, image) = (fs::read(desk.stick()).unwrap(), fs::read(desk.image()).unwrap());
-    assert_eq!((stick.len(), &stick[..IMAGE_BYTES] == image), (STICK_BYTES, true));
+    let (stick, image) =
+        (fs::read(desk.stick()).expect("the folder is ours"), fs::read(desk.image()).expect("the folder is ours"));
+    assert_eq!((stick.len(), stick[..IMAGE_BYTES] == image), (STICK_BYTES, true));
     assert!(stick[IMAGE_BYTES..].iter().all(|byte| *byte == 0xEE));
 }
 

@@ -5,7 +5,7 @@ use ballonet::boot::{BootInfo, CommandLine, LoaderAreas, MemoryImage, MemoryMap,
 use ballonet::memory::{PhysAddr, PhysRange};
 
 /// Where the loader's memory begins.
-const BASE: u64 = 0x6000;
+pub(crate) const BASE: u64 = 0x6000;
 /// Where in it the lists are; the start info is at its beginning.
 const LISTS: [usize; 3] = [0x100, 0x1000, 0x2000];
 
@@ -71,11 +71,11 @@ pub fn run(loader: &Loader<'_>) {
 /// Entries for which there is room.
 const ENTRIES: usize = (LISTS[1] - LISTS[0]) / 24;
 
-fn address(value: u64) -> PhysAddr {
+pub(crate) fn address(value: u64) -> PhysAddr {
     PhysAddr::new(value).expect("below 2^52")
 }
 
-fn check_map(map: &MemoryMap) {
+pub(crate) fn check_map(map: &MemoryMap) {
     assert!(map.regions().len() <= MemoryMap::CAPACITY);
     for pair in map.regions().windows(2) {
         let (end, start) = (pair[0].range.end(), pair[1].range.start().as_u64());
@@ -85,7 +85,7 @@ fn check_map(map: &MemoryMap) {
     assert_eq!(map.usable_bytes(), map.usable().map(PhysRange::bytes).sum::<u64>());
 }
 
-fn check_info(info: &BootInfo) {
+pub(crate) fn check_info(info: &BootInfo) {
     assert!(info.areas.iter().count() <= LoaderAreas::CAPACITY);
     let line = info.command_line.as_bytes();
     assert!(line.len() <= CommandLine::CAPACITY && !line.contains(&0));

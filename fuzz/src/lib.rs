@@ -9,11 +9,13 @@ pub mod boot_info;
 pub mod command_line;
 pub mod config_space;
 pub mod console;
+pub mod multiboot2;
 pub mod queue;
 
 mod device;
 mod dma;
 mod frames;
+pub mod multiboot2;
 mod pci;
 mod platform;
 mod ring;

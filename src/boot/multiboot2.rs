@@ -31,7 +31,7 @@ pub const MAX_ENTRIES: u32 = 4096;
 pub const MAX_MODULES: u32 = 8;
 
 // The boot information is an area too.
-const _: () = assert!(MAX_MODULES as usize + 1 <= LoaderAreas::CAPACITY);
+const _: () = assert!((MAX_MODULES as usize) < LoaderAreas::CAPACITY);
 
 /// Tags (3.6), by type.
 mod tag {

@@ -1,0 +1,124 @@
+//! What a multiboot2 loader says: tags of any kind and size, in any order.
+
+use arbitrary::Arbitrary;
+use ballonet::boot::{Framebuffer, MemoryImage, multiboot2};
+
+use crate::boot_info::{BASE, address, check_info, check_map};
+
+/// What the loader puts where.
+#[derive(Debug, Arbitrary)]
+pub struct Loader<'a> {
+    /// What the size of all says instead of the truth.
+    size: Option<u32>,
+    tags: Vec<Tag<'a>>,
+    /// How much of it is missing.
+    cut: u16,
+}
+
+/// A tag.
+#[derive(Debug, Arbitrary)]
+struct Tag<'a> {
+    kind: u8,
+    /// What its size says instead of the truth.
+    size: Option<u32>,
+    contents: Contents<'a>,
+}
+
+/// What is in a tag.
+#[derive(Debug, Arbitrary)]
+enum Contents<'a> {
+    Bytes(&'a [u8]),
+    /// A memory map: size of an entry, and entries of start, length and kind.
+    Map(u8, Vec<(u64, u64, u8)>),
+    /// An EFI memory map: entries of kind, start and pages.
+    Efi(u8, Vec<(u8, u64, u64)>),
+    Framebuffer {
+        address: u64,
+        pitch: u16,
+        width: u16,
+        height: u16,
+        depth: u8,
+        kind: u8,
+        channels: [u8; 6],
+    },
+}
+
+/// Reads it all and checks what is made of it.
+pub fn run(loader: &Loader<'_>) {
+    let image = loader.image();
+    let memory = MemoryImage::new(address(BASE), &image);
+    let mut notes = 0_usize;
+    let parsed = multiboot2::parse(&memory, address(BASE), &mut |note| {
+        notes += 1;
+        assert!(!note.to_string().is_empty());
+    });
+    let info = match parsed {
+        Ok(info) => info,
+        Err(error) => {
+            let whole = loader.size.is_none() && image.len() >= 16;
+            assert!(!whole || image.len() > multiboot2::MAX_BYTES as usize, "{error}");
+            return;
+        }
+    };
+    assert!(notes <= 3 * 2 * multiboot2::MAX_ENTRIES as usize + loader.tags.len() + 32, "{notes} notes");
+    check_map(&info.memory_map);
+    check_info(&info);
+    assert!(info.framebuffer.as_ref().is_none_or(Framebuffer::is_sound));
+}
+
+impl Loader<'_> {
+    fn image(&self) -> Vec<u8> {
+        let mut image = vec![0; 8];
+        for tag in &self.tags {
+            let contents = tag.contents.bytes();
+            image.extend(u32::from(tag.kind).to_le_bytes());
+            image.extend(tag.size.unwrap_or(contents.len() as u32 + 8).to_le_bytes());
+            image.extend(contents);
+            image.resize(image.len().next_multiple_of(8), 0);
+        }
+        image.extend([0, 0, 0, 0, 8, 0, 0, 0]);
+        let size = self.size.unwrap_or(image.len() as u32);
+        image[..4].copy_from_slice(&size.to_le_bytes());
+        image.truncate(image.len() - usize::from(self.cut) % image.len());
+        image
+    }
+}
+
+impl Contents<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Bytes(bytes) => bytes.to_vec(),
+            Self::Map(size, entries) => table(
+                *size,
+                entries.iter().map(|(start, length, kind)| {
+                    [start.to_le_bytes(), length.to_le_bytes(), u64::from(*kind).to_le_bytes()].concat()
+                }),
+            ),
+            Self::Efi(size, entries) => table(
+                *size,
+                entries
+                    .iter()
+                    .map(|(kind, start, pages)| [u64::from(*kind), *start, 0, *pages].map(u64::to_le_bytes).concat()),
+            ),
+            Self::Framebuffer { address, pitch, width, height, depth, kind, channels } => {
+                let mut bytes = address.to_le_bytes().to_vec();
+                for extent in [pitch, width, height] {
+                    bytes.extend(u32::from(*extent).to_le_bytes());
+                }
+                bytes.extend([*depth, *kind, 0, 0]);
+                bytes.extend(channels);
+                bytes
+            }
+        }
+    }
+}
+
+/// Entries of `size` bytes each, cut or filled up, behind what says so.
+fn table(size: u8, entries: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut bytes = [u32::from(size), 1].map(u32::to_le_bytes).concat();
+    for mut entry in entries {
+        entry.resize(size.into(), 0);
+        bytes.extend(entry);
+    }
+    bytes
+}

@@ -3,6 +3,8 @@
 //! Everything outside `machine` is portable: it performs no I/O of its own and reaches the world only through
 //! the traits of [`platform`] and [`pci::ConfigSpace`], so the whole driver runs on a host against a device model.
 //! Arrows run one way: `machine -> balloon -> virtio -> pci`; nothing portable names `machine`.
+//!
+//! `docs/library.md` has a skeleton of a kernel that uses it.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -20,3 +22,8 @@ pub mod memory;
 pub mod pci;
 pub mod platform;
 pub mod virtio;
+
+/// The guide for other kernels: its skeleton has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+pub struct Guide;

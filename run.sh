@@ -95,6 +95,14 @@ choose_accel() {
 }
 
 choose_machine() {
+  local type=${MACHINE%%,*}
+  type=${type#type=}
+  case $type in
+    q35 | pc | microvm) ;;
+    # QEMU does not say which type it does not know.
+    *) "$1" -machine help | cut -d ' ' -f 1 | grep -xF -- "$type" >/dev/null ||
+      refuse "MACHINE=$MACHINE: this QEMU has no such machine; it is q35, pc, microvm, or one that '$1 -machine help' lists" ;;
+  esac
   case $MACHINE in
     # Without PCIe a microvm has no PCI at all.
     microvm*pcie=*) echo "$MACHINE" ;;
@@ -119,9 +127,21 @@ choose_balloon() {
   esac
 }
 
+# Where the kernel does not fit in, there is silence.
+check_enough() {
+  local kib
+  case $MEMORY in
+    *[Kk]) kib=${MEMORY%?} ;;
+    *[Mm]) kib=$((${MEMORY%?} << 10)) ;;
+    *) return ;;
+  esac
+  ((kib >= 16 << 10)) || say "MEMORY=$MEMORY: the kernel wants 16M at least"
+}
+
 check_numbers() {
   [[ $MEMORY =~ ^[1-9][0-9]*[KkMmGgTt]?$ ]] || refuse "MEMORY=$MEMORY: not a size; it is a number of MiB, or one with a suffix K, M, G or T"
   [[ $MEMORY != *[0-9] ]] || MEMORY+=M
+  check_enough
   [[ $CPUS =~ ^[1-9][0-9]*$ ]] || refuse "CPUS=$CPUS: not a number of CPUs"
 }
 
@@ -132,13 +152,13 @@ compose() {
   : "${MACHINE:=q35}" "${MEMORY:=512M}" "${CPUS:=1}"
   check_numbers
   accel=$(choose_accel)
-  machine=$(choose_machine)
   if [[ -n ${QEMU:-} ]]; then
     command -v "$QEMU" >/dev/null || refuse "QEMU=$QEMU: no such program"
     qemu=$QEMU
   else
     qemu=$("$root/scripts/qemu.sh" system)
   fi
+  machine=$(choose_machine "$qemu")
   balloon=$(choose_balloon "$qemu")
   # The user's words come last: the kernel takes the last of two equal keys.
   line="$*"

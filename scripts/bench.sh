@@ -44,6 +44,9 @@ run() {
 case ${1-} in
   -h | --help) usage; exit ;;
 esac
+for kernel in "$@"; do
+  [[ -f $kernel ]] || { echo "bench.sh: there is no kernel $kernel; see scripts/bench.sh --help" >&2; exit 2; }
+done
 if [[ $# -eq 0 ]]; then
   (cd "$root" && cargo build --release --bin ballonet)
   set -- "${CARGO_TARGET_DIR:-$root/target}/release/ballonet"

@@ -1,7 +1,29 @@
 #!/usr/bin/env bash
-# Measures our kernel, in release mode, beside Linux on the same QEMU, and prints a table. RUNS=N: medians of N runs
-# (5 unless told). Linux takes its time: a run of both is about half a minute.
+# Measures our kernel, in release mode, beside Linux on the same QEMU, and prints a table.
 set -euo pipefail
+
+usage() {
+  cat <<END
+Usage: scripts/compare.sh
+
+Prints a table of our kernel, in release mode, beside Linux on the same QEMU 10.0: medians of some runs of each.
+
+Environment:
+  RUNS              runs of each (default 5); one of both is about half a minute, most of it Linux's
+  BALLONET_KERNEL   another kernel than the release build
+END
+}
+
+fail() {
+  echo "compare.sh: $1; see scripts/compare.sh --help" >&2
+  exit 2
+}
+
+case ${1-} in
+  -h | --help) usage; exit ;;
+  ?*) fail "there is nothing to choose by $1" ;;
+esac
+[[ ${RUNS:-5} =~ ^[1-9][0-9]*$ ]] || fail "RUNS=$RUNS: not a number of runs"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 cargo build --release --bin ballonet

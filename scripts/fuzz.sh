@@ -90,6 +90,7 @@ report() {
   [[ $2 != FAILED ]] || grep -a -A 3 -E 'panicked at|ERROR|Test unit written' "$log" | sed 's/^/    /'
 }
 
+command -v c++ >/dev/null || fail 'libFuzzer is C++, and there is no compiler for that (Debian: apt-get install g++)'
 build
 status=0
 for target in "${chosen[@]}"; do

@@ -21,6 +21,7 @@ readonly folder=${CARGO_TARGET_DIR:-target}/matrix
 filter=.
 case ${1-} in
   -h | --help) usage; exit ;;
+  -*) echo "matrix.sh: there is no option $1; see scripts/matrix.sh --help" >&2; exit 2 ;;
   ?*) filter=$1 ;;
 esac
 

@@ -140,7 +140,7 @@ main() {
     -h | --help) usage; return ;;
     system) system_qemu; return ;;
     [0-9]*.[0-9]*) ;;
-    *) usage >&2; exit 1 ;;
+    *) usage >&2; fail "there is no version \`$wanted\`" ;;
   esac
   named=QEMU_${wanted//./_}
   if [[ -n ${!named-} ]]; then

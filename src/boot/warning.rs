@@ -66,7 +66,7 @@ impl fmt::Display for Warning<'_> {
             }
             Self::UnknownFeature(item) => {
                 let valid = List(FEATURES.iter().map(|(name, _)| *name));
-                write!(f, "{} is not `-` and a feature; features: {valid}", Shown(item))
+                write!(f, "option `features` has no item {}; valid: `-` and one of {valid}", Shown(item))
             }
             Self::Repeated(key) => write!(f, "option `{key}` is given several times; the last valid value holds"),
         }

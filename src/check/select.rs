@@ -41,6 +41,15 @@ impl Selection {
         selection
     }
 
+    /// The names that whoever wrote an unknown `item` may have meant: those that share the most of its words. All names,
+    /// where none shares any.
+    pub fn alike(item: &str) -> Vec<&'static str> {
+        let words = || item.split(['-', '*']).filter(|word| !word.is_empty());
+        let shared = |name: &str| words().filter(|word| name.contains(word)).count();
+        let most = CHECKS.iter().map(|check| shared(check.name)).max();
+        CHECKS.iter().map(|check| check.name).filter(|name| Some(shared(name)) == most).collect()
+    }
+
     /// How many checks there are in it.
     pub fn len(&self) -> usize {
         self.chosen.iter().filter(|chosen| **chosen).count()
@@ -90,6 +99,16 @@ mod tests {
         assert_eq!(parse("-ring-indices-wrap").0.len(), CHECKS.len() - 1);
         assert!(parse("isr-*,-isr-*").0.is_empty());
         assert_eq!(parse("isr-*,-isr-is-cleared-by-reading").0.len() + 1, parse("isr-*").0.len());
+    }
+
+    #[test]
+    fn what_was_meant_is_guessed_by_its_words() {
+        assert_eq!(Selection::alike("reset-clear-status"), ["reset-clears-status"]);
+        assert_eq!(Selection::alike("-inflate-complete*"), ["inflate-completes"]);
+        let alike = Selection::alike("isr");
+        assert!(alike.len() > 2 && alike.iter().all(|name| name.contains("isr")), "{alike:?}");
+        assert_eq!(Selection::alike("nonsense").len(), CHECKS.len());
+        assert_eq!(Selection::alike("-*").len(), CHECKS.len());
     }
 
     #[test]

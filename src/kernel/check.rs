@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use ballonet::balloon::Balloon;
-use ballonet::check::{self, CHECKS, Check, Outcome, Patience, Selection, Severity, Summary};
+use ballonet::check::{self, Check, Outcome, Patience, Selection, Severity, Summary};
 use ballonet::machine::power::ExitStatus;
 use ballonet::machine::{Machine, log as serial};
 use ballonet::pci::{Bdf, Tree};
@@ -48,8 +48,7 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
 
 fn choose(list: &str) -> Selection {
     Selection::parse(list, |item| {
-        let names: Vec<_> = CHECKS.iter().map(|check| check.name).collect();
-        warn!("command line: no check is named `{item}`; valid: {}", names.join(", "));
+        warn!("command line: no check is named `{item}`; there are {}", Selection::alike(item).join(", "));
     })
 }
 

@@ -31,7 +31,7 @@ const COMMANDS: [(&str, &str, &str); 20] = [
     ("irq", "", "interrupt vectors and how often each came"),
     ("mem", "[map]", "memory by state"),
     ("mem", "hold SIZE | verify | release", "fill memory with a pattern, look at it again, give it back"),
-    ("balloon", "", "targets and sizes"),
+    ("balloon", "", "targets and sizes; the host sets them, as by `balloon MIB` in QEMU's monitor"),
     ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
     ("reset", "[NAME]", "reset the balloon device NAME, or all, and start again"),
@@ -194,7 +194,7 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         (known, given) if COMMANDS.iter().any(|(name, ..)| *name == known) => {
             match given {
                 [] => say!("`{known}` needs to know what:"),
-                _ => say!("`{known}` does not take `{}`:", given.join(" ")),
+                _ => say!("`{known} {}` is not understood:", given.join(" ")),
             }
             usage(Some(known));
         }

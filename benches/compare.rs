@@ -35,7 +35,7 @@ struct Figure {
 }
 
 const FIGURES: [Figure; 5] = [
-    Figure { name: "start to driver ready", unit: "s", rate: false },
+    Figure { name: "start of QEMU to driver ready", unit: "s", rate: false },
     Figure { name: "inflate", unit: "GiB/s", rate: true },
     Figure { name: "request to resident memory fallen by 95 %", unit: "s", rate: false },
     Figure { name: "resident memory fell, of what was given", unit: "%", rate: true },
@@ -67,7 +67,7 @@ fn compare() -> Outcome {
     for run in 1..=runs {
         // In turn, so that whatever else the host is doing meets both.
         for (name, qemu, results) in &mut guests {
-            let result = measure(qemu)?;
+            let result = measure(qemu).map_err(|error| format!("{name}: {error}"))?;
             eprintln!("run {run} of {runs}, {name}: {result:.3?}");
             results.push(result);
         }

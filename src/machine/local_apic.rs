@@ -56,6 +56,9 @@ const TO_SELF: u32 = 1 << 18;
 const TSC_DEADLINE: u32 = 2 << 17;
 /// Spurious vector register: the APIC is enabled by software.
 const SOFTWARE_ENABLE: u32 = 1 << 8;
+/// Task priority: all interrupts but those that name an exception. The APIC delivers vectors from 16 on, which the CPU
+/// cannot tell from the exceptions of these numbers, and what a device's message names is the device's choice.
+const NO_EXCEPTIONS: u32 = 0x10;
 /// Divide configuration: by 16.
 const DIVIDE_BY_16: u32 = 0b0011;
 
@@ -138,7 +141,7 @@ pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), Paging
         Registers::Memory(page.as_ptr() as u64)
     };
     let registers = *REGISTERS.call_once(|| registers);
-    registers.write(Register::TaskPriority, 0);
+    registers.write(Register::TaskPriority, NO_EXCEPTIONS);
     let entries = registers.read(Register::Version) >> 16 & 0xFF;
     for (index, register) in [
         (0, Register::LvtTimer),
@@ -230,9 +233,9 @@ pub fn hold_up_to(vector: u8) {
     registers().write(Register::TaskPriority, u32::from(vector | 0xF));
 }
 
-/// Lets interrupts of all priorities in again.
+/// Lets interrupts of all priorities in again, but for those that would look like exceptions.
 pub fn hold_none() {
-    registers().write(Register::TaskPriority, 0);
+    registers().write(Register::TaskPriority, NO_EXCEPTIONS);
 }
 
 /// Notes an error interrupt.

@@ -15,7 +15,7 @@ use ballonet::platform::{Handled, Handler, Platform};
 use ballonet::virtio::{Alignment, Layout, QueueIndex, QueueOptions, RingLayout, Virtqueue};
 
 use crate::suite::{Skip, kernel_test};
-use crate::support::wait_until;
+use crate::support::{Counter, wait_until};
 
 /// Lets a vector's handler ask for the next interrupt over and over. `take` gives the handler a vector.
 fn storm(take: impl FnOnce(Handler) -> u8) {
@@ -63,6 +63,26 @@ kernel_test! {
             vectors::install(vector, String::from("storm"), handler);
             vector
         });
+    }
+}
+
+kernel_test! {
+    fn messages_that_name_an_exception_are_not_delivered() {
+        // The APIC takes vectors from 16 on, and the CPU cannot tell such a message from the exception of that number.
+        let counter = Counter::new("after");
+        for vector in 16..vectors::FIRST_EXTERNAL {
+            let before = vectors::counted(vector);
+            local_apic::send_to_self(vector);
+            local_apic::send_to_self(counter.vector);
+            counter.wait_for(u64::from(vector) - 15);
+            assert_eq!(vectors::counted(vector), before, "vector {vector} was delivered");
+        }
+        // Nor once the kernel has held everything back and let it in again.
+        local_apic::hold_up_to(vectors::SPURIOUS);
+        local_apic::hold_none();
+        local_apic::send_to_self(counter.vector);
+        counter.wait_for(17);
+        assert_eq!(local_apic::in_service(), None);
     }
 }
 

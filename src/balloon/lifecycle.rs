@@ -118,8 +118,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     ) -> Result<(), BalloonError> {
         let (inflating, deflating) = (self.plan.inflating(), self.plan.deflating());
         let report = ResetReport { reason, queue: None, inflating, deflating };
-        self.stop(platform, false)?;
-        stopped(platform);
+        self.stop_and(platform, false, stopped)?;
         self.start(platform)?;
         self.counters.resets += 1;
         self.last_reset = Some(report);
@@ -128,19 +127,27 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
 
     /// Stops the device if it runs, and leaves it frozen. With `failed`, it is told that the driver has given up.
     fn stop(&mut self, platform: &mut P, failed: bool) -> Result<(), BalloonError> {
+        self.stop_and(platform, failed, |_| {})
+    }
+
+    /// The same; `stopped` comes once the device has let go of everything, and before it is asked whether it is gone.
+    fn stop_and(&mut self, platform: &mut P, failed: bool, stopped: impl FnOnce(&mut P)) -> Result<(), BalloonError> {
         self.again = false;
         let State::Running(running) = core::mem::replace(&mut self.state, State::Frozen) else {
             return Ok(());
         };
         self.counters = counted(self.counters, &running.interrupts);
         let reporting = running.reporter.as_ref().map_or(0, Reporter::in_flight);
-        let stopped = running.stop(platform, failed);
-        match stopped {
-            Ok(()) => self.plan.stopped(),
+        let outcome = running.stop(platform, failed);
+        match outcome {
+            Ok(()) => {
+                self.plan.stopped();
+                stopped(platform);
+            }
             Err(_) => self.withheld += self.plan.lost() + reporting,
         }
         self.reclaim_if_gone(platform);
-        stopped.map_err(|error| self.fail(error.into()))
+        outcome.map_err(|error| self.fail(error.into()))
     }
 
     fn start(&mut self, platform: &mut P) -> Result<(), BalloonError> {

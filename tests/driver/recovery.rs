@@ -520,6 +520,37 @@ fn a_legacy_device_that_vanishes_after_any_access_takes_nothing_with_it() {
 }
 
 #[test]
+fn a_device_that_vanishes_while_a_queue_is_reset_takes_nothing_with_it() {
+    for (name, kind) in resettable() {
+        for (queue, first, then) in [(BalloonQueue::Inflate, 0, 3000), (BalloonQueue::Deflate, 3000, 0)] {
+            for accesses in 0.. {
+                assert!(accesses < 100, "the reset of a queue should take fewer accesses");
+                let mut guest = bring_up(lenient(kind.clone()));
+                guest.follow(first);
+                guest.device(|b, bus| {
+                    b.stall_from_now(true);
+                    b.set_target(then, bus);
+                });
+                guest.run();
+                guest.device(|b, _| b.remove_after(accesses));
+                let outcome = guest.reset_queue(queue);
+                if !guest.device(|b, _| b.gone()) {
+                    outcome.expect("a device that stays resets its queue");
+                    break;
+                }
+                if outcome.is_ok() {
+                    guest.driver_mut().look();
+                    guest.try_run().expect_err("a device that is gone");
+                }
+                let left = (guest.driver().status().actual, guest.platform.frames.ballooned_frames());
+                assert_eq!(left, (0, 0), "{name}, {queue}: gone after {accesses} accesses");
+                guest.finish();
+            }
+        }
+    }
+}
+
+#[test]
 fn frames_are_the_guests_again_when_the_device_is_gone_unless_its_host_wants_to_be_told() {
     for (kind, stay) in [(Behaviour::letter(), 2000), (lenient(Behaviour::letter()), 0)] {
         for noticed in [true, false] {

@@ -13,6 +13,7 @@ use super::options::Options;
 use super::plan::Plan;
 use super::progress::{BalloonStatus, Changes, Next, Progress};
 use super::recovery::{Recoveries, ResetReport};
+use super::reporter::Reporter;
 use super::round::Round;
 use super::running::Running;
 use super::statistics::MemoryStatistics;
@@ -246,9 +247,18 @@ impl<P: Platform> Balloon<P> {
             actual: self.plan.actual(),
             inflating: self.plan.inflating(),
             deflating: self.plan.deflating(),
+            reporting: self.reporting(),
             short: self.plan.is_short(),
             frozen: matches!(self.state, State::Frozen),
             withheld: self.withheld,
+        }
+    }
+
+    /// Frames in the reports that have not come back.
+    fn reporting(&self) -> u64 {
+        match &self.state {
+            State::Running(running) => running.reporter.as_ref().map_or(0, Reporter::in_flight),
+            State::Frozen | State::Failed(_) => 0,
         }
     }
 

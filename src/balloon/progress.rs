@@ -56,6 +56,8 @@ pub struct BalloonStatus {
     pub inflating: u64,
     /// Frames on their way back.
     pub deflating: u64,
+    /// Free frames in reports that the host has not given back: nobody else has them meanwhile.
+    pub reporting: u64,
     /// Whether it stops short of the target because there are no more frames for it.
     pub short: bool,
     /// Whether its device is frozen: what the host has it keeps, and nothing moves.

@@ -216,7 +216,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         let more = matches!(self.plan.next(), Action::Inflate(_) | Action::Deflate(_));
         let share = |outstanding: u16| if more { outstanding.div_ceil(2) } else { outstanding };
         let Running { inflate, deflate, statistics, reporter, .. } = &mut *self.running;
-        let mut armed = true;
+        let (mut armed, mut in_flight) = (true, self.plan.inflating() + self.plan.deflating() > 0);
         for queue in [inflate, deflate] {
             let outstanding = queue.outstanding();
             armed &= outstanding == 0 || queue.arm(share(outstanding));
@@ -226,8 +226,8 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         }
         if let Some(reporter) = reporter {
             armed &= reporter.arm() && !reporter.is_due();
+            in_flight |= reporter.in_flight() > 0;
         }
-        let in_flight = self.plan.inflating() + self.plan.deflating() > 0;
         match (armed, in_flight) {
             (false, _) => Next::Now,
             // Something can be sent and nothing is in flight that would call for it: a round was cut short.

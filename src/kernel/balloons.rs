@@ -352,7 +352,7 @@ impl Served {
 
     fn in_flight(&self) -> bool {
         let status = self.balloon.status();
-        status.inflating + status.deflating > 0
+        status.inflating + status.deflating + status.reporting > 0
     }
 
     /// When it is to be served although it has not interrupted.

@@ -188,11 +188,11 @@ impl Guest {
         Ok(self.machine.sleep() || effect)
     }
 
-    /// Polls once and does not sleep.
+    /// Polls once and does not sleep. When to poll again.
     #[track_caller]
-    pub fn poll_once(&mut self) {
+    pub fn poll_once(&mut self) -> Next {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
-        let _ = balloon.poll(&mut self.platform).expect("the driver runs");
+        balloon.poll(&mut self.platform).expect("the driver runs").next
     }
 
     /// Runs the kernel for this many rounds.

@@ -1,6 +1,6 @@
 //! Free page reporting: the host hears of all free memory, of each piece once, and nobody has it meanwhile.
 
-use ballonet::balloon::{Options, ReportPolicy};
+use ballonet::balloon::{Next, Options, ReportPolicy};
 
 use super::guest::{Guest, bring_up, expect_up, try_chosen};
 use crate::models::{Behaviour, feature};
@@ -112,6 +112,22 @@ fn frames_whose_report_never_comes_back_are_free_after_a_reset_and_not_before() 
     assert!(guest.platform.frames.in_flight() > 0, "reports are on their way");
     guest.shut_down();
     assert_eq!(guest.platform.frames.in_flight(), 0);
+    guest.finish();
+}
+
+#[test]
+fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
+    let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::letter()) };
+    let mut guest = bring_up(behaviour);
+    guest.run();
+    let in_flight = guest.platform.frames.in_flight();
+    assert_ne!(in_flight, 0);
+    assert_eq!(guest.driver().status().reporting, in_flight);
+    assert_eq!(guest.poll_once(), Next::Soon, "somebody has to look whether the device is still well");
+    guest.device(|balloon, _| balloon.stall_from_now(false));
+    guest.reset().unwrap();
+    guest.run();
+    assert_eq!((guest.driver().status().reporting, guest.poll_once()), (0, Next::Idle));
     guest.finish();
 }
 

@@ -197,7 +197,7 @@ fn a_kick_is_handled_before_its_store_returns_or_later() {
         let mut guest = bring_up(behaviour);
         guest.device(|b, bus| b.set_target(4096, bus));
         guest.driver_mut().look();
-        guest.poll_once();
+        let _ = guest.poll_once();
         let completed = guest.device(|b, _| b.queue(0).completed);
         guest.run();
         guest.expect_balloon(4096);

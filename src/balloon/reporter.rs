@@ -105,11 +105,11 @@ impl<P: Platform + PageFrames> Reporter<P> {
             report.runs.iter().for_each(|run| platform.release_reported(*run));
             reports += 1;
             frames += u64::from(report.frames);
+            self.in_flight -= u64::from(report.frames);
             report.runs.clear();
             report.frames = 0;
             self.idle.push(report);
         }
-        self.in_flight -= frames;
         Ok((reports, frames))
     }
 

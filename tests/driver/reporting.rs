@@ -3,7 +3,7 @@
 use ballonet::balloon::{Next, Options, ReportPolicy};
 
 use super::guest::{Guest, bring_up, expect_up, try_chosen};
-use crate::models::{Behaviour, feature};
+use crate::models::{Behaviour, Lie, feature};
 
 const MS: u64 = 1_000_000;
 
@@ -129,6 +129,21 @@ fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
     guest.run();
     assert_eq!((guest.driver().status().reporting, guest.poll_once()), (0, Next::Idle));
     guest.finish();
+}
+
+#[test]
+fn a_device_that_lies_of_a_report_and_does_not_stop_has_withheld_what_did_not_come_back_before() {
+    for (name, behaviour) in [("letter", Behaviour::letter()), ("QEMU 7.2", Behaviour::qemu_7_2())] {
+        for after in [1, 2, 5] {
+            let lying = Behaviour { lie: Some((after, Lie::IdOutOfRange)), ..offering(behaviour.clone()) };
+            let mut guest = bring_up(lying);
+            guest.device(|balloon, _| balloon.behaviour.reset_time = u64::MAX);
+            guest.try_run().expect_err(name);
+            let (withheld, in_flight) = (guest.driver().status().withheld, guest.platform.frames.in_flight());
+            assert_eq!(withheld, in_flight, "{name}, after {after} completions");
+            guest.platform.frames.expect_whole();
+        }
+    }
 }
 
 #[test]

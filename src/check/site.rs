@@ -40,6 +40,15 @@ impl Structure {
         }
     }
 
+    /// What its offset has to be a multiple of (4.1.4.3 to 4.1.4.6).
+    pub(super) const fn align(&self) -> u64 {
+        match self.kind {
+            CapabilityType::Common | CapabilityType::Device => 4,
+            CapabilityType::Notify => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether it names a place in a BAR.
     pub(super) const fn has_place(&self) -> bool {
         !matches!(self.kind, CapabilityType::PciAccess | CapabilityType::Vendor)
@@ -98,6 +107,9 @@ impl<'p, P: Platform> Site<'p, P> {
         let length = structure.length.min(room).min(limit);
         if length < minimum {
             return Err(format!("{length} bytes of it lie in BAR{}, {minimum} are needed", structure.bar));
+        }
+        if !structure.offset.is_multiple_of(structure.align()) {
+            return Err(format!("its offset {:#x} is not aligned to {}", structure.offset, structure.align()));
         }
         bar.window(structure.offset, length).map_err(|error| format!("{error}"))
     }

@@ -78,6 +78,15 @@ fn misplaced_structures_are_found() {
 }
 
 #[test]
+fn registers_at_misaligned_addresses_are_not_touched() {
+    for (kind, shift) in [(1, 2), (1, 1), (2, 1), (4, 2)] {
+        let report = window(kind, |offset, _| *offset += shift);
+        let reason = report.summary.ended.unwrap_or_else(|| panic!("structure {kind} shifted by {shift} is used"));
+        assert!(reason.contains("aligned"), "{reason}");
+    }
+}
+
+#[test]
 fn an_odd_multiplier_is_found() {
     for value in [1, 3, 6, 12] {
         expect(&multiplier(value), "notify-multiplier-is-legal");

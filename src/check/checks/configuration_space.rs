@@ -86,12 +86,7 @@ pub fn structures_are_all_there<P: Platform>(site: &mut Site<'_, P>) -> Verdict 
 
 pub fn structures_are_aligned<P: Platform>(site: &mut Site<'_, P>) -> Verdict {
     for structure in &site.structures {
-        let align = match structure.kind {
-            CapabilityType::Common | CapabilityType::Device => 4,
-            CapabilityType::Notify => 2,
-            _ => 1,
-        };
-        let (kind, offset) = (structure.kind, structure.offset);
+        let (kind, offset, align) = (structure.kind, structure.offset, structure.align());
         ensure!(offset.is_multiple_of(align), "{kind}: offset {offset:#x} is no multiple of {align}");
     }
     Ok(())

@@ -85,7 +85,7 @@ impl Tree {
     /// A BAR that found no room has no address, whatever its register says: what stands there made no sense, and may by now
     /// be another's.
     fn forget_address(&mut self, bar: &Bar) {
-        if let Some(node) = self.nodes.iter_mut().find(|node| node.bdf() == bar.function()) {
+        if let Some(node) = self.position(bar.function()).and_then(|place| self.nodes.get_mut(place)) {
             node.bars.forget_address(bar.index());
         }
     }

@@ -4,7 +4,7 @@
 //! Largest alignment first, so that powers of two leave no gaps. What does not fit is left out, the largest first, until
 //! the rest does.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::assign::Survey;
@@ -23,11 +23,19 @@ pub(super) struct Want {
 }
 
 impl Want {
+    /// What tells it from others: the place of its function, and its index.
+    fn key(&self) -> Key {
+        (self.node, self.bar.index())
+    }
+
     /// How much it gets. Memory of two functions never shares a page, so that each can be mapped on its own.
     pub(super) fn size(&self) -> u64 {
         if self.bar.is_io() { self.bar.size() } else { self.bar.size().max(4096) }
     }
 }
+
+/// A BAR that needs an address: the place of its function in the tree, and its index.
+type Key = (usize, u8);
 
 /// Where BARs go.
 type Places = Vec<(Want, u64)>;
@@ -105,9 +113,7 @@ pub(super) fn plan(
     loop {
         match Layout::new(survey, tree, space, &wants).place(host) {
             Ok((bars, windows)) => return Plan { space, bars, windows, refused },
-            Err(unlucky) => {
-                refused.push(wants.remove(unlucky));
-            }
+            Err(unlucky) => refused.extend(wants.extract_if(.., |want| unlucky.contains(&want.key()))),
         }
     }
 }
@@ -155,8 +161,8 @@ impl<'s> Layout<'s> {
         Self { survey, tree, space, wants, buses }
     }
 
-    /// Puts everything somewhere, or says which of the wants has to go so that the rest may fit.
-    fn place(&self, host: &[AddressRange]) -> Result<(Places, Windows), usize> {
+    /// Puts everything somewhere, or says which of the wants have to go so that the rest may fit.
+    fn place(&self, host: &[AddressRange]) -> Result<(Places, Windows), BTreeSet<Key>> {
         let (mut bars, mut windows) = (Places::new(), Windows::new());
         // Firmware may have opened a bridge's window where nothing above passes it on and others are given addresses.
         let mut given: Vec<AddressRange> = Vec::new();
@@ -164,8 +170,9 @@ impl<'s> Layout<'s> {
         for (&bus, items) in &self.buses {
             let mut pool = self.pool(bus, host, &windows);
             given.iter().for_each(|range| pool.exclude(*range));
-            for item in items {
-                let range = pool.take(item.size(), item.align()).ok_or_else(|| self.unlucky(item))?;
+            for (position, item) in items.iter().enumerate() {
+                let range = pool.take(item.size(), item.align());
+                let range = range.ok_or_else(|| self.unlucky(&items[position..], pool.largest()))?;
                 match *item {
                     Item::Bar(want) => {
                         bars.push((want, range.first()));
@@ -199,16 +206,36 @@ impl<'s> Layout<'s> {
         pool
     }
 
-    /// Which want to leave out when `item` does not fit: the largest of those in it.
-    fn unlucky(&self, item: &Item) -> usize {
-        let concerned = |want: &Want| match item {
-            Item::Bar(bar) => bar.node == want.node && bar.bar.index() == want.bar.index(),
-            Item::Window { bridge, .. } => {
-                closed_bridges(self.survey, self.tree, self.space, want.node).any(|above| above == *bridge)
+    /// Which wants to leave out when the first of `items` does not fit, of which the others were to follow on the same bus.
+    /// `room` is the most that is free there in one piece.
+    ///
+    /// There may be thousands, of which next to none fits, and each pass takes longer the more there are: so as many go at a
+    /// time as have to in any case.
+    fn unlucky(&self, items: &[Item], room: u64) -> BTreeSet<Key> {
+        match items.first() {
+            // Where one does not fit, none of the same size does.
+            Some(Item::Bar(first)) => {
+                let bars = items.iter().filter_map(|item| if let Item::Bar(want) = item { Some(want) } else { None });
+                bars.filter(|want| want.size() == first.size()).map(Want::key).collect()
             }
+            Some(Item::Window { bridge, size, .. }) => self.largest_behind(*bridge, size.saturating_sub(room)),
+            None => BTreeSet::new(),
+        }
+    }
+
+    /// The largest of what is behind a bridge whose window is too large by `excess`: at least one, and then rather too few
+    /// than too many. Each counts for twice its size, or for two of the steps that windows are made of.
+    fn largest_behind(&self, bridge: usize, excess: u64) -> BTreeSet<Key> {
+        let above = |want: &Want| closed_bridges(self.survey, self.tree, self.space, want.node).any(|it| it == bridge);
+        let mut behind: Vec<&Want> = self.wants.iter().rev().filter(|want| above(want)).collect();
+        behind.sort_by_key(|want| core::cmp::Reverse(want.size()));
+        let mut lost = 0_u64;
+        let still_too_large = |want: &&&Want| {
+            let before = lost;
+            lost = lost.saturating_add(2 * want.size().max(self.space.window_step()));
+            before == 0 || before < excess
         };
-        let wants = self.wants.iter().enumerate().filter(|(_, want)| concerned(want));
-        wants.max_by_key(|(_, want)| want.size()).map_or(0, |(index, _)| index)
+        behind.iter().take_while(still_too_large).map(|want| want.key()).collect()
     }
 }
 

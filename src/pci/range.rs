@@ -91,6 +91,11 @@ impl Pool {
         Some(taken)
     }
 
+    /// The most addresses that are left in one piece; `u64::MAX` stands for all there are, too.
+    pub(super) fn largest(&self) -> u64 {
+        self.free.iter().map(|range| (range.last - range.first).saturating_add(1)).max().unwrap_or(0)
+    }
+
     /// What is left.
     pub(super) fn into_ranges(self) -> Vec<AddressRange> {
         self.free

@@ -457,3 +457,33 @@ fn what_comes_behind_an_empty_port_gets_addresses_and_again_the_next_time() {
         }
     }
 }
+
+#[test]
+fn thousands_of_bars_that_fit_nowhere_cost_no_pass_each() {
+    // A thousand functions with six BARs each: behind a bridge whose window is closed, and behind one that
+    // firmware opened.
+    for opened in [false, true] {
+        let (mut config, root) = machine();
+        for device in 1..=4 {
+            let mut bridge = FakeFunction::bridge(0x1B36, 0x0001);
+            if opened {
+                bridge = bridge
+                    .memory_window(0x8000_0000 + (u32::from(device) << 20), 0x800F_FFFF + (u32::from(device) << 20));
+            }
+            let wire = config.add(root, device, 0, bridge);
+            for (device, number) in (0..32).flat_map(|device| (0..8).map(move |number| (device, number))) {
+                let function = (0..6).fold(FakeFunction::new(0x1AF4, 0x1045, 0).multifunction(), |function, bar| {
+                    function.memory32(bar, 0, 0x1_0000 << (number % 6))
+                });
+                config.add(wire, device, number, function);
+            }
+        }
+        let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
+        tree.size_bars(&mut config);
+        let assignment = tree.assign_addresses(&mut config, &pc());
+        let wanted: usize = tree.nodes().iter().map(|node| node.bars().iter().count()).sum();
+        assert_eq!(wanted, 4 * 256 * 6);
+        assert!(!assignment.placed.is_empty());
+        assert_eq!(assignment.placed.len() + assignment.errors.len(), wanted);
+    }
+}

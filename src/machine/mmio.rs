@@ -6,6 +6,7 @@ use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 
 use super::config_space::{ORDER, Paths};
+use crate::pci::BarWindow;
 use crate::platform::Registers;
 use crate::virtio::ConfigWindow;
 
@@ -14,6 +15,8 @@ use crate::virtio::ConfigWindow;
 pub struct Window {
     place: Place,
     length: usize,
+    /// The part of a BAR that it is, if it is one.
+    bar: Option<BarWindow>,
 }
 
 #[derive(Debug)]
@@ -36,7 +39,7 @@ impl Window {
     /// `start` is mapped, uncached and writable, for `length` bytes, aligned to 4 bytes or as the registers are, for as
     /// long as the window lives; and reading or writing there has no effect on memory that Rust knows of.
     pub(super) unsafe fn memory(start: NonNull<u8>, length: usize) -> Self {
-        Self { place: Place::Memory(start), length }
+        Self { place: Place::Memory(start), length, bar: None }
     }
 
     /// Registers in port space.
@@ -44,12 +47,22 @@ impl Window {
     /// # Safety
     /// The ports from `base` on, `length` of them, belong to a device that cannot harm memory that Rust knows of.
     pub(super) unsafe fn ports(base: u16, length: usize) -> Self {
-        Self { place: Place::Ports(base), length }
+        Self { place: Place::Ports(base), length, bar: None }
     }
 
     /// Registers that are reached through configuration space.
     pub(super) fn through_config(paths: Paths, window: ConfigWindow) -> Self {
-        Self { place: Place::Config(paths, window), length: window.len() }
+        Self { place: Place::Config(paths, window), length: window.len(), bar: None }
+    }
+
+    /// The same, known to be this part of a BAR.
+    pub(super) fn of_bar(self, bar: BarWindow) -> Self {
+        Self { bar: Some(bar), ..self }
+    }
+
+    /// The part of a BAR that it is, if it is one.
+    pub(super) fn bar(&self) -> Option<&BarWindow> {
+        self.bar.as_ref()
     }
 
     /// Where the window is mapped, if it is in memory.

@@ -34,9 +34,14 @@ const BOARD_MEMORY: Range<u64> = 0xFEC0_0000..0xFEF0_0000;
 const BOARD_PORTS: u64 = 0x1000;
 
 /// Whose addresses `window` claims, if they are not its function's to claim: BARs hold what devices say.
-fn usurped(config: &MachineConfig, window: &BarWindow) -> Option<&'static str> {
-    let end = window.address.saturating_add(window.length);
-    let overlaps = |other: Range<u64>| window.address < other.end && other.start < end;
+fn usurped(config: &MachineConfig, claims: &[BarWindow], window: &BarWindow) -> Option<&'static str> {
+    let addresses = |of: &BarWindow| of.address..of.address.saturating_add(of.length);
+    let Range { start, end } = addresses(window);
+    let overlaps = |other: Range<u64>| start < other.end && other.start < end;
+    let of_another = |claim: &BarWindow| claim.function != window.function && claim.io == window.io;
+    if claims.iter().any(|claim| of_another(claim) && overlaps(addresses(claim))) {
+        return Some("registers of another function are there");
+    }
     let spaces = || config.regions().map(EcamRegion::range);
     if window.io {
         (window.address < BOARD_PORTS).then_some("the board has its ports there")
@@ -61,7 +66,7 @@ impl Platform for Machine {
     fn map(&mut self, window: BarWindow) -> Result<Window, MapError> {
         let failed = |reason| MapError { window, reason };
         let length = usize::try_from(window.length).map_err(|_| failed("it is too long"))?;
-        if let Some(reason) = usurped(&self.config, &window) {
+        if let Some(reason) = usurped(&self.config, &self.claims, &window) {
             return Err(failed(reason));
         }
         if window.io {
@@ -69,15 +74,19 @@ impl Platform for Machine {
             if window.address + window.length > 0x1_0000 {
                 return Err(failed("there are only 65536 ports"));
             }
+            self.claims.push(window);
             // SAFETY: the ports are those of a BAR, which the caller has checked against the function's.
-            return Ok(unsafe { Window::ports(base, length) });
+            return Ok(unsafe { Window::ports(base, length) }.of_bar(window));
         }
         let opened = paging::with(|space| {
             space.open_window(window.address, window.length, Access::Device, &mut frames::ForTables)
         });
         match opened {
-            // SAFETY: just mapped, until `unmap`; registers of a device's BAR, which are not memory that Rust knows of.
-            Ok(start) => Ok(unsafe { Window::memory(start, length) }),
+            Ok(start) => {
+                self.claims.push(window);
+                // SAFETY: just mapped, until `unmap`; registers of a device's BAR, which are not memory that Rust knows of.
+                Ok(unsafe { Window::memory(start, length) }.of_bar(window))
+            }
             Err(paging::PagingError::Beyond { .. }) => Err(failed("the CPU cannot address it")),
             Err(paging::PagingError::Memory { .. }) => Err(failed("memory is there")),
             Err(_) => Err(failed("page tables or virtual addresses have run out")),
@@ -98,6 +107,9 @@ impl Platform for Machine {
     }
 
     fn unmap(&mut self, registers: Window) {
+        if let Some(place) = self.claims.iter().position(|claim| registers.bar() == Some(claim)) {
+            self.claims.swap_remove(place);
+        }
         if let Some(start) = registers.pointer() {
             let length = registers.len() as u64;
             paging::with(|space| space.close_window(start, length));

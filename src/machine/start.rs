@@ -12,10 +12,12 @@ use super::{Image, frames, io_apic, local_apic, log, paging, pic, power, segment
 use crate::acpi::{Acpi, InterruptRoute, Madt, Rsdp};
 use crate::boot::{BootInfo, LogFormat, Note, Options, multiboot2, pvh};
 use crate::memory::{Counts, PhysAddr, PhysRange, StorageError};
+use crate::pci::BarWindow;
 use crate::platform::Handled;
 use ::log::{info, warn};
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 /// What the entry code knows.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Machine {
     /// How fast the clocks run.
     pub rate: Rate,
     pub(super) config: MachineConfig,
+    /// What drivers have mapped of BARs: no function gets what is another's.
+    pub(super) claims: Vec<BarWindow>,
     boot: BootInfo,
     image: Image,
 }
@@ -118,7 +122,7 @@ impl Entry {
         connect_serial(madt);
         x86_64::instructions::interrupts::enable();
         let config = MachineConfig::new(acpi.as_ref());
-        Ok(Machine { features, acpi, rate, config, boot, image: self.image })
+        Ok(Machine { features, acpi, rate, config, claims: Vec::new(), boot, image: self.image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator.

@@ -128,6 +128,27 @@ kernel_test! {
 }
 
 kernel_test! {
+    fn registers_of_another_function_are_not_mapped_while_they_are_in_use(context) {
+        let function = |number| Bdf::new(0, 0, 31, number).expect("a place");
+        // Nothing is there; nothing is accessed.
+        for (io, address) in [(false, 0xF_F000_0000), (true, 0x5000)] {
+            let of = |number, address, length| BarWindow { function: function(number), bar: 0, io, address, length };
+            let own = context.machine.map(of(6, address + 0x40, 0x40)).expect("a free place");
+            let again = context.machine.map(of(6, address, 0x80)).expect("parts of one function may overlap");
+            context.machine.unmap(again);
+            for (address, length) in [(address, 0x41), (address + 0x40, 0x40), (address + 0x7F, 1), (address, 0x100)] {
+                assert!(context.machine.map(of(7, address, length)).is_err(), "{address:#x}+{length:#x} is mapped");
+            }
+            let beside = context.machine.map(of(7, address, 0x40)).expect("beside it");
+            context.machine.unmap(beside);
+            context.machine.unmap(own);
+            let after = context.machine.map(of(7, address + 0x40, 0x40)).expect("nobody has it any more");
+            context.machine.unmap(after);
+        }
+    }
+}
+
+kernel_test! {
     fn a_queue_that_is_too_large_for_what_memory_is_left_is_an_error(context) {
         // A legacy device says how large its queues are, and has to be believed.
         let layout = Layout::new(32768, Alignment::Legacy).map(RingLayout::Split).expect("a power of two");

@@ -40,32 +40,48 @@ pub struct Port {
 /// Every slot of the machine.
 pub struct Slots {
     ports: Vec<Port>,
+    /// How long they wait for what; `None` if slots are left alone.
+    timing: Option<Timing>,
 }
 
 impl Slots {
     /// Starts to watch every hot-plug slot on PCI.
     pub fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let timing = match machine.options().hotplug {
-            HotplugChoice::On => Timing::STANDARD,
-            HotplugChoice::Prompt => Timing::PROMPT,
-            HotplugChoice::Off => return Self { ports: Vec::new() },
+            HotplugChoice::On => Some(Timing::STANDARD),
+            HotplugChoice::Prompt => Some(Timing::PROMPT),
+            HotplugChoice::Off => None,
         };
-        let bridges = tree.nodes().iter().filter(|node| node.function().is_bridge());
-        let mut ports: Vec<Port> = Vec::new();
-        for node in bridges {
+        let mut slots = Self { ports: Vec::new(), timing };
+        slots.watch(machine, tree, tree.nodes().iter());
+        slots
+    }
+
+    /// Starts to watch the slots behind those of `nodes` that are bridges.
+    fn watch<'t>(&mut self, machine: &mut Machine, tree: &Tree, nodes: impl Iterator<Item = &'t Node>) {
+        let Some(timing) = self.timing else { return };
+        let ports = &mut self.ports;
+        for node in nodes.filter(|node| node.function().is_bridge()) {
             match Slot::find(machine.config(), node.function(), timing) {
                 Ok(Some(slot)) if is_of_others(&slot, tree) => {
                     info!("hot-plug: the slot behind {} denies what is in it; firmware serves it", slot.port());
                 }
                 Ok(Some(slot)) => {
-                    let name = name(&slot, &ports);
+                    let name = name(&slot, ports);
                     ports.push(Port::start(machine, node, slot, name));
                 }
                 Ok(None) => {}
                 Err(error) => warn!("hot-plug: {error}"),
             }
         }
-        Self { ports }
+    }
+
+    /// Lets go of the slots whose ports were behind others, and went with what was there.
+    fn forget_gone(&mut self, machine: &mut Machine, tree: &Tree) {
+        for port in self.ports.extract_if(.., |port| tree.get(port.bdf()).is_none()) {
+            info!("{}: the port {} is gone", port.name, port.bdf());
+            port.interrupts.release(machine);
+        }
     }
 
     /// How many there are.
@@ -93,10 +109,13 @@ impl Slots {
         while let Some(function) = balloons.take_gone() {
             self.lose(function, tree, machine.now());
         }
-        let mut place = 0;
+        let (mut place, mut came) = (0, Vec::new());
         while let Some(port) = self.ports.get_mut(place) {
             match port.serve(machine, tree, balloons) {
-                Ok(()) => place += 1,
+                Ok(added) => {
+                    came.extend(added.then_some(port.bdf()));
+                    place += 1;
+                }
                 Err(error) => {
                     warn!("hot-plug: {error}");
                     let port = self.ports.remove(place);
@@ -104,6 +123,11 @@ impl Slots {
                     port.interrupts.release(machine);
                 }
             }
+        }
+        self.forget_gone(machine, tree);
+        // A card may be a switch, with slots of its own.
+        for port in came {
+            self.watch(machine, tree, tree.behind(port));
         }
     }
 
@@ -197,7 +221,8 @@ impl Port {
         [polled, self.slot.next_look()].into_iter().flatten().min()
     }
 
-    fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) -> Result<(), SlotError> {
+    /// Looks at the slot if that is due. Returns whether functions have come.
+    fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) -> Result<bool, SlotError> {
         if self.removing && self.give_up_devices(machine, tree, balloons, false) {
             self.removing = false;
             let now = machine.now();
@@ -205,7 +230,7 @@ impl Port {
         }
         let now = machine.now();
         if !self.interrupts.events().is_pending() && self.next_look().is_none_or(|look| look > now) {
-            return Ok(());
+            return Ok(false);
         }
         self.look = now + POLL;
         let events = self.interrupts.events();
@@ -220,7 +245,7 @@ impl Port {
             None => {}
         }
         self.tell_stage();
-        Ok(())
+        Ok(matches!(task, Some(Task::Add)))
     }
 
     fn bring_up_devices(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {

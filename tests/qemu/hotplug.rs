@@ -38,6 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("polled"), polled(version), |vm| cycle_once(vm, Balloon { vectors: None })));
         trials.push(trial(name("port_with_msi"), with_msi(version), |vm| cycle_once(vm, Balloon { vectors: None })));
         trials.push(trial(name("another_device_is_left_alone"), q35(version, "prompt", 1), another_device));
+        trials.push(trial(name("a_switch_takes_its_slots_along"), switch(version), switch_goes));
         trials.push(trial(name("microvm_without_firmware_windows"), microvm(version), |vm| {
             cycle_once(vm, Balloon { vectors: None })
         }));
@@ -70,6 +71,12 @@ fn polled(version: Version) -> Qemu {
 /// The port of an Intel chip set, which has MSI and no MSI-X.
 fn with_msi(version: Version) -> Qemu {
     with_ports(Qemu::new(version), "ioh3420", 1).command_line("log=json hotplug=prompt")
+}
+
+/// A switch in a port, with an empty slot behind it.
+fn switch(version: Version) -> Qemu {
+    let qemu = q35(version, "prompt", 2).device("x3130-upstream,id=upstream,bus=port0");
+    qemu.device("xio3130-downstream,id=downstream,bus=upstream,chassis=3,slot=3")
 }
 
 fn microvm(version: Version) -> Qemu {
@@ -201,6 +208,22 @@ fn cycle_once(vm: &mut Vm, balloon: Balloon) -> Outcome {
         compare_heap(first.get_or_insert_with(|| without.clone()), &without, &format!("cycle {cycle}"))?;
     }
     Ok(())
+}
+
+/// A switch goes, and with it the slot behind it: nothing of that is left, and the slots that stay work.
+fn switch_goes(vm: &mut Vm) -> Outcome {
+    vm.event("no-device")?;
+    let with = resources(vm)?;
+    vm.qmp.device_del("upstream")?;
+    slot_is(vm, 0, "off")?;
+    let without = resources(vm)?;
+    let (before, after) = (with.count("vectors")?, without.count("vectors")?);
+    ensure!(after + 1 == before, "the vector of the slot stays\nfirst {with}\nnow   {without}");
+    plug(vm, Balloon { vectors: None }, 1)?;
+    vm.balloon_to(vm.memory / 2)?;
+    unplug(vm, 1)?;
+    plug(vm, Balloon { vectors: None }, 0)?;
+    vm.balloon_to(vm.memory / 2)
 }
 
 fn another_device(vm: &mut Vm) -> Outcome {

@@ -158,7 +158,7 @@ impl Lines {
     /// Counts unclaimed interrupts in a row, and masks the input of a storm.
     fn note(&mut self, gsi: u32, handled: Handled) {
         let Some(input) = self.inputs.iter_mut().find(|input| input.gsi == gsi) else { return };
-        input.unclaimed = if handled == Handled::Yes { 0 } else { input.unclaimed + 1 };
+        input.unclaimed = if handled == Handled::Yes { 0 } else { input.unclaimed.saturating_add(1) };
         if input.unclaimed >= PATIENCE {
             io_apic::set_masked(gsi, true);
             STORMS.fetch_add(1, Ordering::Relaxed);

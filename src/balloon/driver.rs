@@ -17,6 +17,7 @@ use super::reporter::Reporter;
 use super::round::Round;
 use super::running::Running;
 use super::statistics::MemoryStatistics;
+use super::withheld::Withheld;
 use crate::pci::Bdf;
 use crate::platform::{PageFrames, Platform, Registers};
 use crate::virtio::spec::Features;
@@ -40,8 +41,8 @@ pub struct Balloon<P: Platform> {
     pub(super) state: State<P>,
     pub(super) recoveries: Recoveries,
     pub(super) last_reset: Option<ResetReport>,
-    /// Frames that a device has which would not stop: nobody uses them any more.
-    pub(super) withheld: u64,
+    /// What a device has that would not stop: nobody uses it.
+    pub(super) withheld: Withheld<P>,
     /// The CPUs that queues were given, to be given again after a reset.
     affinities: Vec<(&'static str, u32)>,
 }
@@ -69,7 +70,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             state: State::Frozen,
             recoveries: Recoveries::new(options.recoveries, options.recovery_window),
             last_reset: None,
-            withheld: 0,
+            withheld: Withheld::new(),
             affinities: Vec::new(),
             options,
         };
@@ -250,7 +251,7 @@ impl<P: Platform> Balloon<P> {
             reporting: self.reporting(),
             short: self.plan.is_short(),
             frozen: matches!(self.state, State::Frozen),
-            withheld: self.withheld,
+            withheld: self.withheld.frames(),
         }
     }
 

@@ -14,6 +14,10 @@
 //! so. One that lied about a queue or does not hold its configuration still is not trusted with memory again by itself:
 //! it is reset, FAILED is set, and only [`Balloon::reset`], asked for by somebody who knows better, starts it again.
 //!
+//! # A device that does not stop
+//! What is in flight is withheld ([`super::BalloonStatus::withheld`]): nobody uses it. Some devices are only slow, so a
+//! later [`Balloon::reset`] that is seen to be done gives it back, as if it had been in time.
+//!
 //! # A device that is gone
 //! What was in flight goes back as after a reset, since what is not there uses no memory. The frames that its host has
 //! are the guest's RAM, of which the balloon was the way to ask for it back, and that way is gone. Without
@@ -24,6 +28,7 @@
 use super::BalloonError;
 use super::driver::{Balloon, State, counted};
 use super::options::Options;
+use super::parts::Unstopped;
 use super::probe::bring_up;
 use super::progress::{Changes, Next, Progress};
 use super::recovery::{ResetReason, ResetReport};
@@ -138,20 +143,25 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         };
         self.counters = counted(self.counters, &running.interrupts);
         let reporting = running.reporter.as_ref().map_or(0, Reporter::in_flight);
-        let outcome = running.stop(platform, failed);
-        match outcome {
+        let error = match running.stop(platform, failed) {
             Ok(()) => {
                 self.plan.stopped();
                 stopped(platform);
+                None
             }
-            Err(_) => self.withheld += self.plan.lost() + reporting,
-        }
+            Err(Unstopped { error, parts }) => {
+                self.withheld.keep(parts, self.plan.lost() + reporting);
+                Some(error)
+            }
+        };
         self.reclaim_if_gone(platform);
-        outcome.map_err(|error| self.fail(error.into()))
+        error.map_or(Ok(()), |error| Err(self.fail(error.into())))
     }
 
     fn start(&mut self, platform: &mut P) -> Result<(), BalloonError> {
-        match bring_up(platform, self.function(), &self.options) {
+        let outcome = bring_up(platform, self.function(), &self.options, &mut self.withheld);
+        self.plan.regained(self.withheld.take_regained());
+        match outcome {
             Ok(running) => {
                 self.run(running);
                 self.restore_affinities(platform);

@@ -24,6 +24,7 @@ mod running;
 mod shape;
 mod statistics;
 pub mod wire;
+mod withheld;
 
 pub use counters::Counters;
 pub use driver::Balloon;

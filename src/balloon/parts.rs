@@ -1,5 +1,8 @@
 //! What a driver takes from its platform (queues, requests, interrupts), and how all of it goes back.
 
+use alloc::boxed::Box;
+use core::mem::ManuallyDrop;
+
 use super::queues::BalloonQueue;
 use super::reporter::Reporter;
 use super::requests::{Request, Requests};
@@ -26,6 +29,12 @@ pub(super) struct Parts<P: Platform> {
     pub(super) reporter: Option<Reporter<P>>,
     pub(super) requests: Option<Requests<P::Memory>>,
     pub(super) interrupts: Option<Interrupts<P::Registers>>,
+}
+
+/// A device that would not stop, and what it keeps. Dropping that gives nothing back.
+pub(super) struct Unstopped<P: Platform> {
+    pub(super) error: TransportError,
+    pub(super) parts: ManuallyDrop<Box<Parts<P>>>,
 }
 
 /// The layout of a queue of at most `most` entries for which the device says `size`. A legacy device's queues have that
@@ -74,13 +83,13 @@ impl<P: Platform> Parts<P> {
     /// was given is not used again: neither the queues nor the frames in flight.
     ///
     /// # Errors
-    /// That error of a device that would not stop.
+    /// That error of a device that would not stop, and what it keeps.
     pub(super) fn dismantle<T>(
         mut self,
         platform: &mut P,
         transport: T,
         stopped: Result<Quiesced, TransportError>,
-    ) -> Result<(), TransportError>
+    ) -> Result<(), Unstopped<P>>
     where
         P: PageFrames,
         T: Transport<Registers = P::Registers>,
@@ -99,9 +108,7 @@ impl<P: Platform> Parts<P> {
                 // Even if firmware had let it.
                 command.remove(Command::BUS_MASTER);
                 log::error!("{error}; the memory it was given is not used again");
-                // Dropping it could give it back.
-                core::mem::forget(self);
-                Err(error)
+                Err(Unstopped { error, parts: ManuallyDrop::new(Box::new(self)) })
             }
         };
         if let Some(interrupts) = interrupts {
@@ -112,27 +119,33 @@ impl<P: Platform> Parts<P> {
         stopped
     }
 
-    fn release_memory(self, platform: &mut P, proof: &Quiesced)
+    /// Gives the memory back. Returns how many frames that were in flight are free, and how many ballooned.
+    pub(super) fn release_memory(self, platform: &mut P, proof: &Quiesced) -> (u64, u64)
     where
         P: PageFrames,
     {
+        let count = |requests: &[Request]| requests.iter().map(|request| u64::from(request.frames())).sum::<u64>();
+        let (mut freed, mut ballooned) = (0, 0);
         if let Some(queue) = self.inflate {
             let requests = queue.release(platform, proof);
+            freed += count(&requests);
             give_back(platform, &requests, BalloonQueue::Inflate);
         }
         if let Some(queue) = self.deflate {
             let requests = queue.release(platform, proof);
+            ballooned += count(&requests);
             give_back(platform, &requests, BalloonQueue::Deflate);
         }
         if let Some(queue) = self.statistics {
             queue.release(platform, proof);
         }
         if let Some(reporter) = self.reporter {
-            reporter.release(platform, proof);
+            freed += reporter.release(platform, proof);
         }
         if let Some(requests) = self.requests {
             platform.release_dma(requests.into_memory());
         }
+        (freed, ballooned)
     }
 }
 

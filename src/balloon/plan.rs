@@ -138,6 +138,11 @@ impl Plan {
         lost
     }
 
+    /// Frames that were lost on their way back are in the balloon again.
+    pub const fn regained(&mut self, frames: u64) {
+        self.actual += frames;
+    }
+
     /// The device is gone, and its host has nothing any more.
     pub const fn emptied(&mut self) {
         self.actual = 0;

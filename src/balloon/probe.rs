@@ -12,6 +12,7 @@ use super::requests::Requests;
 use super::running::Running;
 use super::statistics::{MemoryStatistics, Selection};
 use super::wire::{CONFIG_SIZE, MUST_TELL_HOST, PAGE_REPORTING, STATS_VQ};
+use super::withheld::Withheld;
 use crate::pci::{Bars, Bdf, Command, Function};
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
@@ -87,15 +88,21 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// and the device has been told that the driver gave up.
     #[doc(alias = "virtballoon_probe")]
     pub fn probe(platform: &mut P, function: Bdf, options: Options) -> Result<Self, BalloonError> {
-        bring_up(platform, function, &options).map(|running| Self::new(options, running))
+        bring_up(platform, function, &options, &mut Withheld::new()).map(|running| Self::new(options, running))
     }
 }
 
-/// Takes the balloon at `function` from wherever it is to running: for the first time, and after each reset again.
+/// Takes the balloon at `function` from wherever it is to running: for the first time, and after each reset again. What is
+/// `withheld` from it is had back once it has been reset.
 ///
 /// # Errors
 /// As [`Balloon::probe`]. Whatever goes wrong because the device goes away is [`TransportError::Gone`].
-pub(super) fn bring_up<P>(platform: &mut P, function: Bdf, options: &Options) -> Result<Running<P>, BalloonError>
+pub(super) fn bring_up<P>(
+    platform: &mut P,
+    function: Bdf,
+    options: &Options,
+    withheld: &mut Withheld<P>,
+) -> Result<Running<P>, BalloonError>
 where
     P: Platform + PageFrames + MemoryStatistics,
 {
@@ -104,14 +111,19 @@ where
     if !is_balloon(vendor, device) {
         return Err(BalloonError::NotABalloon { function, vendor, device });
     }
-    start(platform, found, options).map_err(|error| match found.is_present(platform.config()) {
+    start(platform, found, options, withheld).map_err(|error| match found.is_present(platform.config()) {
         true => error,
         false => TransportError::Gone(function).into(),
     })
 }
 
 /// From the function's registers to a device that runs; or everything is given back.
-fn start<P>(platform: &mut P, found: Function, options: &Options) -> Result<Running<P>, BalloonError>
+fn start<P>(
+    platform: &mut P,
+    found: Function,
+    options: &Options,
+    withheld: &mut Withheld<P>,
+) -> Result<Running<P>, BalloonError>
 where
     P: Platform + PageFrames + MemoryStatistics,
 {
@@ -120,7 +132,7 @@ where
     let interface = if options.through_config { interface.through_config()? } else { interface };
     let command = found.enable(platform.config(), interface.decoding(&bars));
     let transport = interface.open(platform).inspect_err(|_| restore_command(platform, &found, command))?;
-    let mut device = match negotiate(platform, transport, options) {
+    let mut device = match negotiate(platform, transport, options, withheld) {
         Ok(device) => device,
         Err(Failure { transport, error }) => {
             transport.release(platform);
@@ -143,12 +155,14 @@ where
 }
 
 /// Steps 1 to 6: reset, acknowledge, settle the features.
-fn negotiate<P: Platform>(
-    platform: &P,
+fn negotiate<P: Platform + PageFrames>(
+    platform: &mut P,
     transport: PlatformTransport<P>,
     options: &Options,
+    withheld: &mut Withheld<P>,
 ) -> Result<Device<PlatformTransport<P>, FeaturesOk>, Failure<PlatformTransport<P>, BalloonError>> {
     let device = Device::<_, Reset>::new(transport, platform).map_err(convert)?;
+    withheld.release(platform, &device.quiesced());
     let implemented = implemented(device.transport().kind());
     let split = options.ring == Some(RingFormat::Split);
     let declined = options.declined | if split { Features::RING_PACKED } else { Features::empty() };

@@ -63,6 +63,6 @@ pub struct BalloonStatus {
     /// Whether its device is frozen: what the host has it keeps, and nothing moves.
     pub frozen: bool,
     /// Frames that were on their way when the device was to be reset and did not stop. It may still use them, so nobody
-    /// else does.
+    /// else does, until a later reset is seen to be done.
     pub withheld: u64,
 }

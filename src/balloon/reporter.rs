@@ -147,11 +147,12 @@ impl<P: Platform + PageFrames> Reporter<P> {
         self.plan.next().is_some() && self.queue.outstanding() == 0
     }
 
-    /// Gives the queue back. What the host has not confirmed is free memory like any other.
-    pub(super) fn release(self, platform: &mut P, proof: &Quiesced) {
+    /// Gives the queue back. What the host has not confirmed is free memory like any other; returns how many frames.
+    pub(super) fn release(self, platform: &mut P, proof: &Quiesced) -> u64 {
         for report in self.queue.release(platform, proof) {
             report.runs.iter().for_each(|run| platform.release(*run));
         }
+        self.in_flight
     }
 
     /// Frames that may be added to what is in flight. What is there to be reported stays for half with the guest, so

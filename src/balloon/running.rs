@@ -1,13 +1,13 @@
 //! What a driver holds while its device runs.
 
-use super::parts::{Parts, Vring};
+use super::parts::{Parts, Unstopped, Vring};
 use super::probe::{Doorbells, PlatformTransport, Ready};
 use super::reporter::Reporter;
 use super::requests::{Request, Requests};
 use super::statistics::Selection;
 use crate::pci::{Command, Function};
 use crate::platform::{PageFrames, Platform};
-use crate::virtio::{Device, DriverOk, Interrupts, Kick, TransportError};
+use crate::virtio::{Device, DriverOk, Interrupts, Kick};
 
 /// What there is while the device runs.
 pub(super) struct Running<P: Platform> {
@@ -58,7 +58,7 @@ impl<P: Platform> Running<P> {
     ///
     /// # Errors
     /// When the device would not stop. It keeps the memory that it was given, and the frames in flight with it.
-    pub(super) fn stop(self, platform: &mut P, failed: bool) -> Result<(), TransportError>
+    pub(super) fn stop(self, platform: &mut P, failed: bool) -> Result<(), Unstopped<P>>
     where
         P: PageFrames,
     {

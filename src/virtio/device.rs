@@ -141,6 +141,11 @@ impl<T: Transport> Device<T, Reset> {
         }
     }
 
+    /// Proof that the device has let go of all that it was ever given: it was just seen to be reset.
+    pub(crate) fn quiesced(&self) -> Quiesced {
+        Quiesced::new()
+    }
+
     /// Sets ACKNOWLEDGE.
     pub fn acknowledge(self) -> Device<T, Acknowledged> {
         self.advance(Status::ACKNOWLEDGE, Acknowledged(()))

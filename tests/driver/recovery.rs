@@ -273,6 +273,43 @@ fn a_reset_that_never_ends_withholds_what_was_in_flight_and_the_driver_gives_up(
     guest.platform.frames.expect_whole();
 }
 
+#[test]
+fn what_a_slow_device_kept_is_had_back_once_it_is_seen_to_be_reset() {
+    for (first, then) in [(0, 4000), (4000, 10)] {
+        // A device that is not reset is waited for through seconds of the model's time: the two that differ most.
+        for (name, kind) in kinds().into_iter().step_by(5) {
+            let features = kind.features | feature::PAGE_REPORTING;
+            let mut guest = bring_up(kind.with_features(features));
+            guest.follow(first);
+            guest.device(|b, bus| {
+                b.stall_from_now(true);
+                b.set_target(then, bus);
+            });
+            assert!(guest.platform.frames.hold(1024));
+            guest.platform.frames.unhold();
+            guest.driver_mut().report_now();
+            guest.run();
+            let in_flight = guest.platform.frames.in_flight();
+            guest.device(|b, _| b.behaviour.reset_time = u64::MAX);
+            for _ in 0..2 {
+                guest.reset().expect_err("a device that is not seen to be reset");
+                assert_eq!(guest.driver().status().withheld, in_flight, "{name}");
+                assert_eq!(guest.platform.frames.in_flight(), in_flight, "{name}: nobody uses them");
+            }
+            guest.device(|b, _| {
+                b.stall_from_now(false);
+                b.behaviour.reset_time = 0;
+            });
+            guest.reset().unwrap();
+            guest.run();
+            assert_eq!(guest.driver().status().withheld, 0, "{name}");
+            guest.expect_balloon(then.into());
+            guest.follow(first);
+            guest.finish();
+        }
+    }
+}
+
 // Resets of queues.
 
 /// Devices whose queues can be reset one by one.

@@ -15,7 +15,6 @@ pub mod queue;
 mod device;
 mod dma;
 mod frames;
-pub mod multiboot2;
 mod pci;
 mod platform;
 mod ring;

@@ -303,6 +303,27 @@ pub trait PageFrames {
         0
     }
 
+    /// Takes free memory for the balloon behind which the host may have something, to report it before it is inflated: a
+    /// run of at most `most` frames, large and aligned as the host likes it. What somebody has had comes first;
+    /// free -> used.
+    ///
+    /// `None` when there is none above what the platform keeps for itself, as always on a platform that keeps no such
+    /// books.
+    fn take_backed(&mut self, _most: u32) -> Option<FrameRun> {
+        None
+    }
+
+    /// Writes into each frame of `run`, which is the driver's, a mark of its own, so that it can be told later whether the
+    /// host has taken away what was in it. Returns whether that has been done; by default a platform cannot.
+    fn mark(&mut self, _run: FrameRun) -> bool {
+        false
+    }
+
+    /// How many frames of `run`, which is the driver's, still hold what [`PageFrames::mark`] wrote.
+    fn marks(&self, _run: FrameRun) -> u32 {
+        0
+    }
+
     /// Lets free memory age by one.
     fn age_free_memory(&mut self) {}
 }

@@ -12,6 +12,7 @@ mod driver {
     mod bench;
     mod bring_up;
     mod clauses;
+    mod engine;
     mod following;
     mod guest;
     mod hand;

@@ -178,7 +178,7 @@ impl<'a> Trial<'a> {
         options.adopted = self.left;
         options.window = choices.window;
         if let Some(shape) = choices.shape.and_then(|(frames, descriptors)| RequestShape::new(frames, descriptors)) {
-            options.shape = shape;
+            options.shape = Some(shape);
         }
         options.queue_size = choices.queue_size.unwrap_or(options.queue_size);
         if let Some((age, threshold, budget)) = choices.reporting {

@@ -68,7 +68,10 @@ fn write(options: &Options<'_>) -> String {
     let declined = Features::from_bits_retain(options.declined_features);
     let names: Vec<_> = feature_names(declined).map(|name| format!("-{name}")).collect();
     line += &format!(" features={}", names.join(","));
-    line += &format!(" request={}x{}", options.request.frames(), options.request.descriptors());
+    match options.request {
+        Some(shape) => line += &format!(" request={}x{}", shape.frames(), shape.descriptors()),
+        None => line += " request=auto",
+    }
     let size = options.queue_size.map(u64::from);
     for (key, value) in [
         ("queue-size", size),

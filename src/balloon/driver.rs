@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use super::BalloonError;
 use super::counters::Counters;
+use super::engine::{Engine, Manner};
 use super::options::Options;
 use super::plan::Plan;
 use super::progress::{BalloonStatus, Changes, Next, Progress};
@@ -35,6 +36,7 @@ pub struct Balloon<P: Platform> {
     transport: TransportKind,
     mode: InterruptMode,
     pub(super) plan: Plan,
+    pub(super) engine: Engine,
     pub(super) counters: Counters,
     /// Whether there is something to do that no interrupt announces.
     pub(super) again: bool,
@@ -65,6 +67,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             transport: running.device.transport().kind(),
             mode: running.interrupts.mode(),
             plan: Plan::new(options.adopted),
+            engine: Engine::new(options.shape),
             counters: Counters::default(),
             again: true,
             state: State::Frozen,
@@ -120,7 +123,10 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             State::Failed(error) => return Err(*error),
         };
         self.counters.polls += 1;
-        match Round::new(running, platform, &mut self.plan, &mut self.counters).run(self.again) {
+        match Round::new(running, platform, &mut self.plan, &mut self.engine, &mut self.counters).run(self.again) {
+            Ok(_) if self.engine.chains.deadline().is_some_and(|deadline| platform.now() >= deadline) => {
+                self.reset_unanswered(platform)
+            }
             Ok(progress) => {
                 self.again = progress.next == Next::Now;
                 Ok(progress)
@@ -206,7 +212,10 @@ impl<P: Platform> Balloon<P> {
         P: PageFrames,
     {
         match &self.state {
-            State::Running(running) => running.reporter.as_ref().and_then(|reporter| reporter.deadline(platform)),
+            State::Running(running) => {
+                let reports = running.reporter.as_ref().and_then(|reporter| reporter.deadline(platform));
+                reports.into_iter().chain(self.engine.chains.deadline()).min()
+            }
             State::Frozen | State::Failed(_) => None,
         }
     }
@@ -246,7 +255,7 @@ impl<P: Platform> Balloon<P> {
         BalloonStatus {
             target: self.plan.target(),
             actual: self.plan.actual(),
-            inflating: self.plan.inflating(),
+            inflating: self.plan.inflating() + self.reported_ahead(),
             deflating: self.plan.deflating(),
             reporting: self.reporting(),
             short: self.plan.is_short(),
@@ -260,6 +269,20 @@ impl<P: Platform> Balloon<P> {
         match &self.state {
             State::Running(running) => running.reporter.as_ref().map_or(0, Reporter::in_flight),
             State::Frozen | State::Failed(_) => 0,
+        }
+    }
+
+    /// Frames that are reported before they are inflated, or have been.
+    fn reported_ahead(&self) -> u64 {
+        let State::Running(running) = &self.state else { return 0 };
+        running.reporter.as_ref().map_or(0, |reporter| reporter.ahead().on_way() + reporter.ahead().ready())
+    }
+
+    /// How frames go to the host, as far as that has been found out.
+    pub fn manner(&self) -> Manner {
+        match &self.state {
+            State::Running(running) => self.engine.manner(running.requests.descriptors(), running.reporter.is_some()),
+            State::Frozen | State::Failed(_) => self.engine.manner(1, false),
         }
     }
 

@@ -33,6 +33,7 @@ use super::probe::bring_up;
 use super::progress::{Changes, Next, Progress};
 use super::recovery::{ResetReason, ResetReport};
 use super::reporter::Reporter;
+use super::running::Running;
 use super::statistics::MemoryStatistics;
 use super::wire::MUST_TELL_HOST;
 use crate::pci::Function;
@@ -138,9 +139,10 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// The same; `stopped` comes once the device has let go of everything, and before it is asked whether it is gone.
     fn stop_and(&mut self, platform: &mut P, failed: bool, stopped: impl FnOnce(&mut P)) -> Result<(), BalloonError> {
         self.again = false;
-        let State::Running(running) = core::mem::replace(&mut self.state, State::Frozen) else {
+        let State::Running(mut running) = core::mem::replace(&mut self.state, State::Frozen) else {
             return Ok(());
         };
+        self.unhand(&mut running, platform);
         self.counters = counted(self.counters, &running.interrupts);
         let reporting = running.reporter.as_ref().map_or(0, Reporter::in_flight);
         let error = match running.stop(platform, failed) {
@@ -156,6 +158,28 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         };
         self.reclaim_if_gone(platform);
         error.map_or(Ok(()), |error| Err(self.fail(error.into())))
+    }
+
+    /// Puts what is in the driver's hands, and in no queue, where it belongs.
+    fn unhand(&mut self, running: &mut Running<P>, platform: &mut P) {
+        if let Some(reporter) = &mut running.reporter {
+            reporter.give_back(platform);
+        }
+        if let Some(run) = self.engine.chains.stopped() {
+            platform.confirm_ballooned(run);
+        }
+        self.engine.pace.abandon();
+    }
+
+    /// The device has not given the request back by which it was tried whether it reads several descriptors: it is reset, and
+    /// gets no such request again.
+    ///
+    /// # Errors
+    /// When it does not come up again.
+    pub(super) fn reset_unanswered(&mut self, platform: &mut P) -> Result<Progress, BalloonError> {
+        self.engine.chains.unanswered();
+        self.restart(platform, ResetReason::Unanswered, |_| {})?;
+        Ok(Progress { next: Next::Now, changes: Changes::RESET })
     }
 
     fn start(&mut self, platform: &mut P) -> Result<(), BalloonError> {

@@ -4,11 +4,16 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
+mod batch;
+mod chains;
 mod counters;
 mod driver;
+mod engine;
 mod error;
 mod lifecycle;
 mod options;
+mod pace;
 mod parts;
 mod plan;
 mod probe;
@@ -21,15 +26,19 @@ mod reporter;
 mod requests;
 mod round;
 mod running;
+mod send;
 mod shape;
 mod statistics;
 pub mod wire;
 mod withheld;
 
+pub use chains::Chains;
 pub use counters::Counters;
 pub use driver::Balloon;
+pub use engine::Manner;
 pub use error::BalloonError;
 pub use options::Options;
+pub use pace::Way;
 pub use plan::{Action, Plan};
 pub use progress::{BalloonStatus, Changes, Next, Progress};
 pub use queues::{BalloonQueue, MissingQueue, QueueNumbers, resolve};

@@ -27,13 +27,14 @@ pub struct Options {
     pub declined: Features,
     /// Frames that an earlier driver of this device left ballooned, which this one takes over.
     pub adopted: u32,
-    /// The most requests in flight in one direction, 1 to 256. Each takes 1 KiB of DMA memory, for each 256 frames of its
-    /// shape.
+    /// The most requests in flight in one direction, 1 to 256. Each takes 1 KiB of DMA memory for each 256 frames that it may
+    /// have.
     pub window: u16,
     /// When free memory is reported to the host, if the device wants to know.
     pub reporting: ReportPolicy,
-    /// How the frame numbers of a request are laid over descriptors.
-    pub shape: RequestShape,
+    /// How the frame numbers of a request are laid over descriptors; `None` for [`RequestShape::REGION`] where the device
+    /// turns out to read several descriptors, and else one of them.
+    pub shape: Option<RequestShape>,
     /// The most entries of a queue, at least 1; a smaller queue is made where the device has larger ones. A legacy
     /// device's queues have the size that they have.
     pub queue_size: u16,
@@ -66,7 +67,7 @@ impl Options {
             adopted: 0,
             window: 64,
             reporting: ReportPolicy::default(),
-            shape: RequestShape::default(),
+            shape: None,
             queue_size: Self::QUEUE_SIZE,
             recoveries: RECOVERIES,
             recovery_window: RECOVERY_WINDOW,

@@ -10,6 +10,7 @@ use super::queues::{QUEUES, QueueNumbers, resolve};
 use super::reporter::Reporter;
 use super::requests::Requests;
 use super::running::Running;
+use super::shape::RequestShape;
 use super::statistics::{MemoryStatistics, Selection};
 use super::wire::{CONFIG_SIZE, MUST_TELL_HOST, PAGE_REPORTING, STATS_VQ};
 use super::withheld::Withheld;
@@ -206,7 +207,7 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
     let deflate_layout = layout_of(numbers.deflate)?;
     let smaller = inflate_layout.size().min(deflate_layout.size());
     // A chain has no more descriptors than its queue, also where they are in a table (2.7.5.3.1).
-    let shape = options.shape.within(smaller);
+    let shape = options.shape.unwrap_or(RequestShape::REGION).within(smaller);
     let how = queue_options(kind, features, shape.descriptors());
     let inflate = parts.inflate.insert(Virtqueue::allocate(platform, numbers.inflate, inflate_layout, how)?);
     let deflate = parts.deflate.insert(Virtqueue::allocate(platform, numbers.deflate, deflate_layout, how)?);

@@ -51,7 +51,8 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             Ok(proof) => proof,
             Err(error) => return self.reset_instead(platform, error.into(), queue, &[]),
         };
-        let finished = Round::new(running, platform, &mut self.plan, &mut self.counters).completions();
+        let finished =
+            Round::new(running, platform, &mut self.plan, &mut self.engine, &mut self.counters).completions();
         if let Err(error) = finished {
             return self.recover(platform, error).map(drop);
         }

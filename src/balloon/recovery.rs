@@ -11,14 +11,17 @@ pub enum ResetReason {
     NeedsReset,
     /// Its owner asked for it.
     Asked,
+    /// It did not give a request of several descriptors back, and gets none any more.
+    Unanswered,
 }
 
 impl ResetReason {
-    /// The word for it: `needs-reset` or `asked`.
+    /// The word for it: `needs-reset`, `asked` or `unanswered`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::NeedsReset => "needs-reset",
             Self::Asked => "asked",
+            Self::Unanswered => "unanswered",
         }
     }
 }

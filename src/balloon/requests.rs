@@ -24,6 +24,7 @@ const ALIGN: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Request {
     slot: usize,
+    /// Ascending.
     runs: Vec<FrameRun>,
     frames: u32,
     /// The most frames, and the most runs of them.
@@ -32,7 +33,7 @@ pub(super) struct Request {
 
 impl Request {
     fn new(slot: usize, shape: RequestShape) -> Self {
-        let room = (shape.total(), shape.total().div_ceil(SHORT_RUN) as usize);
+        let room = room(shape);
         Self { slot, runs: Vec::with_capacity(room.1), frames: 0, room }
     }
 
@@ -56,7 +57,9 @@ impl Request {
             let Some(run) = take(wanted) else { return false };
             assert!(run.count() <= wanted, "the platform gave {run} where {wanted} frames were asked for");
             self.frames += run.count();
-            self.runs.push(run);
+            // They mostly come in order, and there are few of them.
+            let place = self.runs.iter().rposition(|other| other.start() < run.start()).map_or(0, |before| before + 1);
+            self.runs.insert(place, run);
         }
         true
     }
@@ -108,9 +111,11 @@ impl<M: DmaMemory> Requests<M> {
         self.shape.descriptors().into()
     }
 
-    /// An empty request, if one is idle.
-    pub(super) fn take(&mut self) -> Option<Request> {
-        self.idle.pop()
+    /// An empty request of at most so many descriptors, if one is idle.
+    pub(super) fn take(&mut self, descriptors: usize) -> Option<Request> {
+        let mut request = self.idle.pop()?;
+        request.room = room(self.shape.within(descriptors as u16));
+        Some(request)
     }
 
     /// Takes a request back. Its frames are no longer its own.
@@ -164,6 +169,11 @@ impl<M: DmaMemory> Requests<M> {
     pub(super) fn into_memory(self) -> M {
         self.memory
     }
+}
+
+/// The most frames of a request, and the most runs of them.
+fn room(shape: RequestShape) -> (u32, usize) {
+    (shape.total(), shape.total().div_ceil(SHORT_RUN) as usize)
 }
 
 /// Bytes of a request's slot.
@@ -226,13 +236,13 @@ mod tests {
         let mut pool = Requests::new(ram.clone(), 4, RequestShape::default());
         let mut slots = Vec::new();
         for number in 0..4 {
-            let mut request = pool.take().expect("four requests");
+            let mut request = pool.take(1).expect("four requests");
             request.collect(256, |wanted| FrameRun::new(Pfn::new(1000 * number), wanted));
             let [segment] = *pool.write(&request) else { panic!("one descriptor") };
             assert_eq!(segment.length as usize, REQUEST_BYTES);
             slots.push((segment.address - ram.device_address()) as usize);
         }
-        assert!(pool.take().is_none());
+        assert!(pool.take(1).is_none());
         for (number, slot) in (0u32..).zip(slots) {
             assert_eq!(ram.load32(slot), 1000 * number);
             assert_eq!(ram.load32(slot + REQUEST_BYTES - 4), 1000 * number + 255);
@@ -247,7 +257,7 @@ mod tests {
         for (frames, expected) in
             [(1, vec![4]), (3, vec![12]), (4, vec![12, 4]), (11, vec![12, 12, 12, 8]), (99, vec![12; 4])]
         {
-            let mut request = pool.take().unwrap();
+            let mut request = pool.take(4).unwrap();
             request.collect(frames, |wanted| FrameRun::new(Pfn::new(500), wanted));
             let segments = pool.write(&request);
             let lengths: Vec<_> = segments.iter().map(|segment| segment.length).collect();
@@ -260,6 +270,27 @@ mod tests {
             assert!(numbers.eq(500..500 + sent), "{frames} frames");
             pool.put(request);
         }
+    }
+
+    #[test]
+    fn a_request_has_no_more_descriptors_than_it_may() {
+        let ram = crate::virtio::fake::Ram::new(4096 + statistics::BYTES);
+        let mut pool = Requests::new(ram, 2, RequestShape::REGION);
+        for (descriptors, frames) in [(2, 512), (1, 256), (2, 512), (9, 512)] {
+            let mut request = pool.take(descriptors).unwrap();
+            request.collect(u64::MAX, |wanted| FrameRun::new(Pfn::new(0), wanted));
+            assert_eq!((request.frames(), pool.write(&request).len()), (frames, descriptors.min(2)));
+            pool.put(request);
+        }
+    }
+
+    #[test]
+    fn frame_numbers_ascend_whatever_order_they_come_in() {
+        let mut starts = [900, 100, 500, 300, 700].into_iter();
+        let mut request = request();
+        request.collect(100, |_| FrameRun::new(Pfn::new(starts.next()?), 20));
+        let sorted: Vec<_> = request.runs().iter().map(|run| run.start().as_u32()).collect();
+        assert_eq!(sorted, [100, 300, 500, 700, 900]);
     }
 
     #[test]

@@ -2,27 +2,32 @@
 
 use super::BalloonError;
 use super::counters::Counters;
-use super::parts::Vring;
+use super::engine::Engine;
+use super::pace::Allowance;
 use super::plan::{Action, Plan};
 use super::progress::{Changes, Next, Progress};
-use super::requests::{Request, Requests};
 use super::running::Running;
+use super::send::{Direction, Kicked, Sent};
 use super::statistics::MemoryStatistics;
 use super::wire::{CONFIG_ACTUAL, CONFIG_NUM_PAGES};
-use crate::memory::FrameRun;
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::Status;
-use crate::virtio::{Chain, Doorbell, InterruptMode, Kick, Pending, Queue, QueueError, Transport};
+use crate::virtio::{Doorbell, InterruptMode, Kick, Pending, Queue, QueueError, Transport};
 
 /// One call of [`super::Balloon::poll`].
 pub(super) struct Round<'a, P: Platform> {
-    running: &'a mut Running<P>,
-    platform: &'a mut P,
-    plan: &'a mut Plan,
+    pub(super) running: &'a mut Running<P>,
+    pub(super) platform: &'a mut P,
+    pub(super) plan: &'a mut Plan,
+    pub(super) engine: &'a mut Engine,
     counters: &'a mut Counters,
     changes: Changes,
     /// Whether there was something to do.
     work: bool,
+    /// What may be inflated, where that was settled when memory was reported.
+    pub(super) allowance: Option<Allowance>,
+    /// The kick of a queue that had been empty.
+    pub(super) kicked: Option<Kicked>,
 }
 
 impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
@@ -31,15 +36,17 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         running: &'a mut Running<P>,
         platform: &'a mut P,
         plan: &'a mut Plan,
+        engine: &'a mut Engine,
         counters: &'a mut Counters,
     ) -> Self {
-        Self { running, platform, plan, counters, changes: Changes::empty(), work: false }
+        let changes = Changes::empty();
+        Self { running, platform, plan, engine, counters, changes, work: false, allowance: None, kicked: None }
     }
 
     /// Does what there is to do. `again`: the call was due without an interrupt.
     pub(super) fn run(&mut self, again: bool) -> Result<Progress, BalloonError> {
         let pending = self.running.interrupts.take();
-        let settled = self.plan.is_settled();
+        let settled = self.is_settled();
         self.configuration(pending)?;
         self.completions()?;
         self.statistics()?;
@@ -47,7 +54,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         self.send()?;
         // After the kick, which the device may be waiting for.
         self.tell_actual()?;
-        if self.plan.is_settled() && (!settled || self.changes.contains(Changes::TARGET)) {
+        if self.is_settled() && (!settled || self.changes.contains(Changes::TARGET)) {
             self.changes |= Changes::SETTLED;
         }
         let next = self.arm();
@@ -56,6 +63,11 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
             self.counters.spurious += 1;
         }
         Ok(Progress { next, changes: self.changes })
+    }
+
+    /// Whether the target is reached, and nothing is in flight or about to be.
+    fn is_settled(&self) -> bool {
+        self.plan.is_settled() && !self.engine.chains.is_on()
     }
 
     /// Reads the target, if it may have changed.
@@ -91,7 +103,12 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         }
         while let Some(done) = inflate.pop().map_err(broken("inflate"))? {
             let request = done.token;
-            request.runs().iter().for_each(|run| self.platform.confirm_ballooned(*run));
+            if self.engine.chains.is_given() {
+                self.engine.chains.taken();
+            } else {
+                request.runs().iter().for_each(|run| self.platform.confirm_ballooned(*run));
+                self.engine.pace.confirmed(request.frames().into(), self.platform.now());
+            }
             self.plan.inflated(request.frames());
             self.counters.inflate_requests += 1;
             self.counters.inflate_frames += u64::from(request.frames());
@@ -103,7 +120,12 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         }
         while let Some(done) = deflate.pop().map_err(broken("deflate"))? {
             let request = done.token;
-            request.runs().iter().for_each(|run| self.platform.release(*run));
+            for run in request.runs() {
+                if self.engine.chains.is_on() {
+                    self.engine.chains.returned(*run, self.platform.marks(*run));
+                }
+                self.platform.release(*run);
+            }
             self.plan.deflated(request.frames());
             self.counters.deflate_requests += 1;
             self.counters.deflate_frames += u64::from(request.frames());
@@ -134,12 +156,16 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
 
     /// Tells the host of free memory, and takes back what it has been told of.
     fn report(&mut self) -> Result<(), BalloonError> {
+        let inflating = self.report_first();
         let Some((reporter, doorbell)) = self.running.reporter.as_mut().zip(self.running.doorbells.reporting) else {
             return Ok(());
         };
         let flushing = reporter.is_flushing();
         let (reports, frames) = reporter.completions(self.platform).map_err(broken("reporting"))?;
-        let kick = reporter.send(self.platform).map_err(broken("reporting"))?;
+        if inflating.is_none() {
+            reporter.give_back(self.platform);
+        }
+        let kick = reporter.send(self.platform, inflating.unwrap_or(0)).map_err(broken("reporting"))?;
         if flushing && !reporter.is_flushing() {
             self.changes |= Changes::FLUSHED;
         }
@@ -156,49 +182,23 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         Ok(())
     }
 
-    /// Sends what the plan says, as many requests as there is room for, by one publication and at most one kick.
-    fn send(&mut self) -> Result<(), BalloonError> {
-        let (kick, doorbell) = match self.plan.next() {
-            Action::Rest | Action::Wait => return Ok(()),
-            Action::Inflate(frames) => (self.inflate(frames)?, self.running.doorbells.inflate),
-            Action::Deflate(frames) => (self.deflate(frames)?, self.running.doorbells.deflate),
-        };
-        if let Some(kick) = kick {
-            self.kick(doorbell, kick);
-        }
-        Ok(())
-    }
-
-    fn kick(&mut self, doorbell: Doorbell, kick: Kick) {
+    pub(super) fn kick(&mut self, doorbell: Doorbell, kick: Kick) {
         self.running.device.kick(doorbell, kick);
         self.counters.kicks += 1;
     }
 
-    fn inflate(&mut self, most: u64) -> Result<Option<Kick>, BalloonError> {
-        let Running { inflate, requests, .. } = &mut *self.running;
-        let sent = fill(inflate, requests, self.platform, most, &Frames::INFLATE).map_err(broken("inflate"))?;
-        self.plan.inflate_sent(sent.frames);
-        self.note(&sent);
-        Ok(self.running.inflate.publish())
-    }
-
-    fn deflate(&mut self, most: u64) -> Result<Option<Kick>, BalloonError> {
-        let Running { deflate, requests, .. } = &mut *self.running;
-        let sent = fill(deflate, requests, self.platform, most, &Frames::DEFLATE).map_err(broken("deflate"))?;
-        self.plan.deflate_sent(sent.frames);
-        self.note(&sent);
-        Ok(self.running.deflate.publish())
-    }
-
-    fn note(&mut self, sent: &Sent) {
+    pub(super) fn note(&mut self, sent: &Sent) {
         self.work |= sent.frames > 0;
         if !sent.enough && self.plan.ran_short() {
             self.changes |= Changes::SHORT;
         }
     }
 
-    /// Tells the host the size, if it changed: one store for all requests of this round.
+    /// Tells the host the size, if it changed: one store for all requests of this round. A trial leaves it as it was.
     fn tell_actual(&mut self) -> Result<(), BalloonError> {
+        if self.engine.chains.is_on() {
+            return Ok(());
+        }
         let actual = u32::try_from(self.plan.actual()).unwrap_or(u32::MAX);
         if self.running.told != Some(actual) {
             self.running.device.write_config32(CONFIG_ACTUAL, actual)?;
@@ -213,13 +213,18 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
     fn arm(&mut self) -> Next {
         // With more to send, half of what is in flight keeps the device busy until the rest of the window is filled
         // again; with nothing more to send, there is nothing to do before all of it is done.
-        let more = matches!(self.plan.next(), Action::Inflate(_) | Action::Deflate(_));
+        let trial = self.engine.chains.is_on();
+        let more = !trial && matches!(self.plan.next(), Action::Inflate(_) | Action::Deflate(_));
         let share = |outstanding: u16| if more { outstanding.div_ceil(2) } else { outstanding };
         let Running { inflate, deflate, statistics, reporter, .. } = &mut *self.running;
         let (mut armed, mut in_flight) = (true, self.plan.inflating() + self.plan.deflating() > 0);
-        for queue in [inflate, deflate] {
+        for (queue, direction) in [(inflate, Direction::Inflate), (deflate, Direction::Deflate)] {
             let outstanding = queue.outstanding();
-            armed &= outstanding == 0 || queue.arm(share(outstanding));
+            let waits = outstanding == 0 || queue.arm(share(outstanding));
+            if let Some(kicked) = self.kicked.filter(|kicked| kicked.direction == direction) {
+                self.engine.batch.kicked(kicked.requests, kicked.held, !waits);
+            }
+            armed &= waits;
         }
         if let Some(queue) = statistics {
             armed &= queue.arm(1);
@@ -228,6 +233,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
             armed &= reporter.arm() && !reporter.is_due();
             in_flight |= reporter.in_flight() > 0;
         }
+        let more = more || trial;
         match (armed, in_flight) {
             (false, _) => Next::Now,
             // Something can be sent and nothing is in flight that would call for it: a round was cut short.
@@ -239,52 +245,6 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
 }
 
 /// Names the queue that was broken.
-fn broken(queue: &'static str) -> impl Fn(QueueError) -> BalloonError {
+pub(super) fn broken(queue: &'static str) -> impl Fn(QueueError) -> BalloonError {
     move |error| BalloonError::Queue { queue, error }
-}
-
-/// Where a direction's frames come from, and where they go back to when they could not be sent.
-struct Frames<P> {
-    take: fn(&mut P, u32) -> Option<FrameRun>,
-    put_back: fn(&mut P, FrameRun),
-}
-
-impl<P: PageFrames> Frames<P> {
-    const INFLATE: Self = Self { take: P::take_free, put_back: P::release };
-    const DEFLATE: Self = Self { take: P::take_ballooned, put_back: P::confirm_ballooned };
-}
-
-/// What was put into a queue.
-struct Sent {
-    frames: u32,
-    /// Whether the platform had all the frames that were asked for.
-    enough: bool,
-}
-
-/// Puts as many requests into `queue` as it and the pool have room for, of at most `most` frames in all.
-fn fill<P: Platform>(
-    queue: &mut Vring<P, Request>,
-    requests: &mut Requests<P::Memory>,
-    platform: &mut P,
-    most: u64,
-    frames: &Frames<P>,
-) -> Result<Sent, QueueError> {
-    let mut sent = Sent { frames: 0, enough: true };
-    while sent.enough && u64::from(sent.frames) < most && queue.has_room(requests.descriptors()) {
-        let Some(mut request) = requests.take() else { break };
-        sent.enough = request.collect(most - u64::from(sent.frames), |wanted| (frames.take)(platform, wanted));
-        let count = request.frames();
-        if count == 0 {
-            requests.put(request);
-            break;
-        }
-        if let Err(rejected) = queue.add(Chain::readable(requests.write(&request)), request) {
-            // Only a queue that is out of use refuses what it has room for. The device has not seen these frames.
-            rejected.token.runs().iter().for_each(|run| (frames.put_back)(platform, *run));
-            requests.put(rejected.token);
-            return queue.poisoned().map_or(Ok(sent), Err);
-        }
-        sent.frames += count;
-    }
-    Ok(sent)
 }

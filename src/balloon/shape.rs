@@ -5,8 +5,8 @@ use core::fmt;
 /// How many frame numbers a descriptor holds, and how many descriptors a request has, at most.
 ///
 /// Requests of several descriptors go through an indirect table where that was negotiated, and are chains otherwise. Not
-/// every device reads them in full: there are some that take the first descriptor for all, so the default is one. No
-/// device of today drops a descriptor of 256 frame numbers; some drop longer ones.
+/// every device reads them in full: there are some that take the first descriptor for all, so there is one unless the device
+/// is known to read more. No device of today drops a descriptor of 256 frame numbers; some drop longer ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestShape {
     frames: u16,
@@ -18,6 +18,9 @@ impl RequestShape {
     pub const FRAMES_MAX: u16 = 256;
     /// The most descriptors in a request.
     pub const DESCRIPTORS_MAX: u16 = 64;
+
+    /// Two full descriptors: all the frames of a region of 2 MiB.
+    pub const REGION: Self = Self { frames: Self::FRAMES_MAX, descriptors: 2 };
 
     /// Up to `descriptors` of `frames` frame numbers each; `None` if one of them is 0 or more than there can be.
     pub const fn new(frames: u16, descriptors: u16) -> Option<Self> {

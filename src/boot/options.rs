@@ -219,8 +219,9 @@ pub struct Options<'a> {
     pub report_budget: Option<u64>,
     /// `queue-size=N`: the most entries of a queue; `None` for the driver's own choice.
     pub queue_size: Option<u16>,
-    /// `request=FRAMESxDESCRIPTORS`: how the frame numbers of a request are laid over descriptors.
-    pub request: RequestShape,
+    /// `request=auto|FRAMESxDESCRIPTORS`: how the frame numbers of a request are laid over descriptors; `None` for what the
+    /// device turns out to read.
+    pub request: Option<RequestShape>,
     /// `hotplug=`: what is done about hot-plug slots.
     pub hotplug: HotplugChoice,
     /// `checks=name,name*,-name`: which checks are made in `mode=check`; all of them if it is not given.
@@ -300,7 +301,7 @@ impl Key {
             Self::ReportAge => &["milliseconds, at most 3600000"],
             Self::ReportThreshold | Self::ReportBudget => &["a size: a number and, if wanted, K, M, G or T"],
             Self::QueueSize => &["1 to 32768"],
-            Self::Request => &["FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
+            Self::Request => &["auto, or FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
             Self::Hotplug => HotplugChoice::WORDS,
             Self::Checks => &["NAME,NAME*,-NAME..."],
             Self::Log => LogFormat::WORDS,
@@ -330,10 +331,13 @@ fn number(digits: &[u8]) -> Option<u16> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// The shape for `FRAMESxDESCRIPTORS`.
-fn shape(value: &[u8]) -> Option<RequestShape> {
+/// The shape for `FRAMESxDESCRIPTORS`, or none for `auto`.
+fn shape(value: &[u8]) -> Option<Option<RequestShape>> {
+    if value == b"auto" {
+        return Some(None);
+    }
     let mut halves = value.splitn(2, |&byte| byte == b'x');
-    RequestShape::new(number(halves.next()?)?, number(halves.next()?)?)
+    RequestShape::new(number(halves.next()?)?, number(halves.next()?)?).map(Some)
 }
 
 /// The mask for `-name,-name`; nothing is declined by an empty list.
@@ -393,7 +397,7 @@ mod tests {
             report_threshold: Some(16 << 20),
             report_budget: Some(2 << 30),
             queue_size: Some(7),
-            request: RequestShape::new(9, 10).unwrap(),
+            request: RequestShape::new(9, 10),
             hotplug: HotplugChoice::Prompt,
             checks: Some("isr-*"),
             log: LogFormat::Json,
@@ -463,9 +467,10 @@ mod tests {
             let (options, warnings) = parse(&line);
             assert_eq!((options, warnings.len()), (Options::default(), 1), "{line}");
             let message = warnings[0].to_string();
-            assert!(message.ends_with("valid: FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"), "{message}");
+            assert!(message.ends_with("valid: auto, or FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"), "{message}");
         }
         assert_eq!(parse("queue-size=32768 request=256x64").1, []);
+        assert_eq!(parse("request=auto"), (Options::default(), vec![]));
     }
 
     #[test]

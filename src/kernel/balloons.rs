@@ -5,7 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
-use ballonet::balloon::{Balloon, BalloonError, BalloonStatus, Changes, Next, Options, Progress, ReportPolicy};
+use ballonet::balloon::{
+    Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReportPolicy, Way,
+};
 use ballonet::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
 use ballonet::machine::{Machine, lines, log as serial};
@@ -77,6 +79,8 @@ pub struct Served {
     progressed: bool,
     /// It stops short of its target, which is told once nothing is on its way any more.
     short: bool,
+    /// How frames go to the host, as was told last.
+    manner: Option<Manner>,
     /// It is to be taken away, and has known that since then.
     leaving: Option<u64>,
     /// It is gone, which nobody has been told yet.
@@ -296,6 +300,7 @@ impl Served {
             stall: None,
             progressed: false,
             short: false,
+            manner: None,
             leaving: None,
             gone: false,
         }
@@ -422,7 +427,22 @@ impl Served {
         }
     }
 
+    /// Tells how frames go to the host, if that is news.
+    fn tell_manner(&mut self) {
+        let manner = self.balloon.manner();
+        if self.manner.replace(manner) == Some(manner) {
+            return;
+        }
+        serial::emit("manner", |line| {
+            line.text("name", self.balloon.name())
+                .display("request", &manner.request)
+                .text("chains", manner.chains.word())
+                .text("way", manner.way.map_or("plain", Way::word));
+        });
+    }
+
     fn finish(&mut self, status: &BalloonStatus) {
+        self.tell_manner();
         emit(status);
         if let Some(movement) = self.movement.take()
             && serial::is_text()

@@ -2,8 +2,8 @@
 
 use alloc::string::String;
 
-use ballonet::balloon::BalloonQueue;
 use ballonet::balloon::wire::feature_names;
+use ballonet::balloon::{BalloonQueue, Way};
 use ballonet::boot::{Terminal, parse_size};
 use ballonet::console::{Edit, LineEditor};
 use ballonet::machine::{Machine, frames, power};
@@ -470,6 +470,9 @@ fn stats(balloons: &Balloons) {
             counters.polls,
             counters.spurious
         );
+        let manner = driver.manner();
+        let way = manner.way.map_or("plain", Way::word);
+        say!("  requests of {} frame numbers, chains {}, {way}", manner.request, manner.chains.word());
         say!("  inflated {} frames in {} requests", counters.inflate_frames, counters.inflate_requests);
         say!("  deflated {} frames in {} requests", counters.deflate_frames, counters.deflate_requests);
         if counters.reports > 0 {

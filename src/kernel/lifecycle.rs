@@ -80,6 +80,7 @@ impl Served {
             let why = match report.reason {
                 ResetReason::NeedsReset => "it said that it needs that",
                 ResetReason::Asked => "as it was asked for",
+                ResetReason::Unanswered => "because it did not answer a request of several descriptors",
             };
             info!(
                 "{name}: the device was reset, {why}, and runs again; of frames on their way, {} to the host are free and \

@@ -20,6 +20,7 @@ pub mod lines;
 pub mod local_apic;
 mod lock;
 pub mod log;
+mod marks;
 pub mod mmio;
 pub mod paging;
 pub mod pic;

@@ -8,7 +8,7 @@ use super::config_space::MachineConfig;
 use super::dma::DmaRegion;
 use super::mmio::Window;
 use super::paging::{self, Access};
-use super::{Machine, frames, lines, local_apic, vectors};
+use super::{Machine, frames, lines, local_apic, marks, vectors};
 use crate::acpi::EcamRegion;
 use crate::balloon::wire::Tag;
 use crate::balloon::{MemoryStatistics, Statistics};
@@ -189,6 +189,18 @@ impl PageFrames for Machine {
 
     fn unreported(&self) -> u64 {
         frames::with(|frames| frames.unreported())
+    }
+
+    fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
+        frames::with(|frames| frames.take_backed(most))
+    }
+
+    fn mark(&mut self, run: FrameRun) -> bool {
+        marks::write(run)
+    }
+
+    fn marks(&self, run: FrameRun) -> u32 {
+        marks::count(run)
     }
 
     fn age_free_memory(&mut self) {

@@ -108,6 +108,7 @@ impl Frames<'_> {
         let start = u64::from(run.start().as_u32());
         let spans = self.spans;
         for part in parts(spans, start..start + u64::from(run.count())) {
+            self.regions[part.index].set_touched();
             self.shift(part.index, part.frames(), FrameState::Free, FrameState::Used, End::Front);
         }
         self.history.allocations += 1;

@@ -6,7 +6,7 @@ use derive_more::{Display, Error};
 use super::Pfn;
 use super::frame_set::{REGION_FRAMES, WHOLE};
 use super::frames::Frames;
-use super::list::{Lists, REPORTED, Zone};
+use super::list::{Lists, TOUCHED, Zone};
 use super::region::{Family, FrameState};
 
 /// The allocator's records contradict each other. A bug in it, or memory that somebody overwrote.
@@ -115,7 +115,7 @@ impl Frames<'_> {
         let lists = &self.lists[family as usize];
         let mut counted = 0;
         for zone in Zone::HIGHEST_FIRST {
-            for order in 0..=REPORTED {
+            for order in 0..=TOUCHED {
                 counted += self.check_list(lists, family, zone, order)?;
             }
         }

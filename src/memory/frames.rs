@@ -11,7 +11,7 @@ use core::ops::Range;
 use super::bitmap::Bitmap;
 use super::error::{FrameError, Operation, ReserveError};
 use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
-use super::list::{End, Lists, REPORTED, Regions};
+use super::list::{End, Lists, REPORTED, Regions, TOUCHED};
 use super::range::{FRAME_NUMBERS, union, usable_frames};
 use super::region::{Family, FrameState, Link, Region};
 use super::report::ANCIENT;
@@ -300,7 +300,7 @@ impl<'a> Frames<'a> {
         self.reported -= usize::from(before == Some(REPORTED));
         self.reported += usize::from(order == Some(REPORTED));
         self.wholly_free.set(index, order >= Some(WHOLE));
-        if order == Some(WHOLE) {
+        if [Some(WHOLE), Some(TOUCHED)].contains(&order) {
             // What goes to the back has been free for longest.
             let age = if end == End::Back { ANCIENT } else { 0 };
             self.regions[index].set_freed_in(self.tick.wrapping_sub(age));

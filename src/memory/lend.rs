@@ -26,13 +26,18 @@ impl Frames<'_> {
     /// Takes free frames for the balloon; free -> used. One contiguous run, within a region, of at most `most`
     /// frames, in constant time.
     ///
-    /// A region once begun is finished first if `most` is less than a region. Then come whole regions, then the
-    /// largest blocks that are left, and what lies below 16 MiB last of all. `None` when no more than the floor is
+    /// A region once begun is finished first if `most` is less than a region. Then come whole regions: those that somebody
+    /// has had first, so that giving them away frees something of the host's, and last those that it was told of. Then come
+    /// the largest blocks that are left, and what lies below 16 MiB last of all. `None` when no more than the floor is
     /// free.
     pub fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        let spare = self.totals[FrameState::Free as usize].saturating_sub(self.floor);
-        let most = u64::from(most.min(REGION_FRAMES)).min(spare) as u32;
+        let most = u64::from(most.min(REGION_FRAMES)).min(self.spare()) as u32;
         self.take_longest(Family::Free, most, &[&[Zone::High, Zone::Dma32], &[Zone::Isa]])
+    }
+
+    /// Free frames above the floor.
+    pub(super) fn spare(&self) -> u64 {
+        self.totals[FrameState::Free as usize].saturating_sub(self.floor)
     }
 
     /// Records that the host has a run taken by [`Frames::take_free`]; used -> ballooned.
@@ -115,6 +120,10 @@ impl PageFrames for Frames<'_> {
 
     fn unreported(&self) -> u64 {
         Frames::unreported(self)
+    }
+
+    fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
+        Frames::take_backed(self, most)
     }
 
     fn age_free_memory(&mut self) {

@@ -2,8 +2,10 @@
 //! give. Filing a region and finding one cost the same however many there are.
 //!
 //! A list is a deque with a meaning: at the front is the memory that was written last, at the back what has not been
-//! touched for longest or never. Who wants memory takes from the front. For the kernel that is warm memory; for the
-//! balloon it is memory that the host really backs, so that giving it away frees something.
+//! touched for longest. Who wants memory takes from the front. For the kernel that is warm memory; for the balloon it is
+//! memory that the host really backs, so that giving it away frees something. For the same reason there are three lists of
+//! whole regions: those that somebody has had are given out first, wherever they are; then those of which nothing is known,
+//! since nobody has had them since the start, or the host has given them back; and last what the host was told of.
 #![forbid(unsafe_code)]
 
 use core::ops::{Index, IndexMut};
@@ -15,8 +17,15 @@ use super::region::{Family, Link, Region};
 /// has nothing behind is used last.
 pub(super) const REPORTED: u32 = WHOLE + 1;
 
+/// The order of a region that is wholly free and of which somebody has had a frame: before all others, since the host has
+/// something behind it.
+pub(super) const TOUCHED: u32 = WHOLE + 2;
+
+/// The lists of whole regions, in the order in which they are given out.
+const WHOLES: [u32; 3] = [TOUCHED, WHOLE, REPORTED];
+
 /// Lists in a zone: one an order.
-const ORDERS: usize = REPORTED as usize + 1;
+const ORDERS: usize = TOUCHED as usize + 1;
 
 /// A part of the address space that some devices cannot reach beyond. Low memory is given out last, whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,19 +145,19 @@ impl Lists {
     /// A region of `zone` with a block of `order` or more, of the smallest order there is, so that large blocks
     /// survive.
     pub(super) fn smallest(&self, zone: Zone, order: u32) -> Option<usize> {
-        let fitting = self.occupied[zone as usize] >> order;
-        if fitting == 0 { None } else { self.front(zone, order + fitting.trailing_zeros()) }
+        let order = (order..WHOLE).chain(WHOLES).find(|order| self.occupied(zone, *order))?;
+        self.front(zone, order)
     }
 
-    /// A region with the largest block in any of `zones`; of several, one that the host has something behind, and of
-    /// these in the zone named first.
+    /// A region with the largest block in any of `zones`; of whole ones, one that the host has something behind if there is
+    /// any; and of several in the zone named first.
     pub(super) fn largest(&self, zones: &[Zone]) -> Option<usize> {
-        let has = |zone: Zone, order: u32| self.occupied(zone, order).then_some(order);
-        let highest = |zone: Zone| has(zone, WHOLE).or_else(|| self.occupied[zone as usize].checked_ilog2());
-        // Of whole regions those that are not reported come first.
-        let rank = |order: u32| if order == WHOLE { REPORTED + 1 } else { order };
-        let order = zones.iter().filter_map(|zone| highest(*zone)).max_by_key(|order| rank(*order))?;
-        zones.iter().find(|zone| highest(**zone) == Some(order)).and_then(|zone| self.front(*zone, order))
+        WHOLES.into_iter().chain((0..WHOLE).rev()).find_map(|order| self.first(zones, order))
+    }
+
+    /// The front of the first list of this order that is not empty, in one of `zones`.
+    pub(super) fn first(&self, zones: &[Zone], order: u32) -> Option<usize> {
+        zones.iter().find_map(|zone| self.front(*zone, order))
     }
 
     /// The order of the largest block.

@@ -52,6 +52,7 @@ enum Op {
         most: u32,
         age: u32,
     },
+    TakeBacked(u32),
     Reported(prop::sample::Index),
     Tick,
     Reserve {
@@ -82,6 +83,7 @@ fn ops() -> impl Strategy<Value = Op> {
         3 => any::<prop::sample::Index>().prop_map(Op::Release),
         4 => (prop_oneof![512..2100u32, 0..700u32], 0..3u32)
             .prop_map(|(most, age)| Op::TakeUnreported { most, age }),
+        3 => (400..2100u32).prop_map(Op::TakeBacked),
         4 => any::<prop::sample::Index>().prop_map(Op::Reported),
         2 => Just(Op::Tick),
         1 => (addresses(), 1..3 * MIB).prop_map(|(start, bytes)| Op::Reserve { start, bytes }),
@@ -231,6 +233,16 @@ impl Pair<'_> {
                 }
             }
             Op::TakeUnreported { most, age } => self.take_unreported(most, age),
+            Op::TakeBacked(most) => {
+                let unreported: BTreeSet<_> = self.model.unreported().collect();
+                let spare = self.model.count(Free).saturating_sub(self.model.floor);
+                if let Some(run) = self.frames.take_backed(most) {
+                    assert!(run.count() <= most && u64::from(run.count()) <= spare && run.count() % REGION == 0);
+                    assert!(run.pfns().step_by(REGION as usize).all(|first| unreported.contains(&first.as_u32())));
+                    self.model.shift(run, Free, Used);
+                    self.in_flight.push(run);
+                }
+            }
             Op::Reported(index) => {
                 if let Some(run) = choose(&mut self.in_flight, index) {
                     let right = self.model.first_not(run, Used).is_none();

@@ -2,15 +2,15 @@
 //! places on the allocator's lists.
 //!
 //! 168 bytes for 2 MiB, so less than a 12,000th; two more bits a frame and one more list would still stay under a
-//! third of the 1024 bytes that a bound of 1/2048 allows. Whether the host was told that it is free is known of a region
-//! as a whole.
+//! third of the 1024 bytes that a bound of 1/2048 allows. Whether the host was told that it is free, and whether somebody
+//! had any of it, is known of a region as a whole.
 #![forbid(unsafe_code)]
 
 use derive_more::Display;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
-use super::list::REPORTED;
+use super::list::{REPORTED, TOUCHED};
 use super::{FrameRun, Pfn};
 
 /// Who owns a page frame.
@@ -115,7 +115,9 @@ pub(super) struct Region {
     /// Frames now free, used and ballooned. The others are reserved.
     counts: [u16; 3],
     /// 1 if it is wholly free and the host knows: nobody had any of it since it was reported.
-    reported: u16,
+    reported: u8,
+    /// 1 if somebody has had any of it since the host last had nothing behind it, as far as that is known.
+    touched: u8,
     /// The tick in which it became wholly free.
     freed_in: u32,
 }
@@ -134,6 +136,7 @@ impl Region {
             number,
             counts: [0; 3],
             reported: 0,
+            touched: 0,
             freed_in: 0,
         }
     }
@@ -192,6 +195,9 @@ impl Region {
         if let Some(count) = self.counter(to) {
             *count += moved as u16;
         }
+        if self.count(FrameState::Ballooned) == REGION_FRAMES {
+            self.touched = 0;
+        }
         moved
     }
 
@@ -203,7 +209,12 @@ impl Region {
     /// Records that the host has been told of it, which is wholly free.
     pub(super) fn set_reported(&mut self) {
         debug_assert_eq!(self.count(FrameState::Free), REGION_FRAMES, "only what is wholly free is reported");
-        self.reported = 1;
+        (self.reported, self.touched) = (1, 0);
+    }
+
+    /// Records that somebody was given some of it, and writes to that: the host has something behind it.
+    pub(super) fn set_touched(&mut self) {
+        self.touched = 1;
     }
 
     /// The tick in which it became wholly free. Means nothing while it is not.
@@ -216,12 +227,13 @@ impl Region {
         self.freed_in = tick;
     }
 
-    /// The order of its largest aligned block of frames in the state that `family` lists; [`REPORTED`] for a region that
-    /// is wholly free and reported.
+    /// The order of its largest aligned block of frames in the state that `family` lists; of regions
+    /// that are wholly free, [`REPORTED`] for one that is reported, and [`TOUCHED`] for one that somebody has had.
     pub(super) fn order(&self, family: Family) -> Option<u32> {
         match self.count(family.state()) {
             0 => None,
             REGION_FRAMES if family == Family::Free && self.is_reported() => Some(REPORTED),
+            REGION_FRAMES if family == Family::Free && self.touched != 0 => Some(TOUCHED),
             REGION_FRAMES => Some(WHOLE),
             _ => self.frames(family.state()).order(),
         }

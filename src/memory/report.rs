@@ -15,12 +15,15 @@ use super::FrameRun;
 use super::error::{FrameError, Operation};
 use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
 use super::frames::{Frames, numbers};
-use super::list::{End, Zone};
+use super::list::{End, TOUCHED, Zone};
 use super::region::{Family, FrameState};
 use super::span::parts;
 
 /// The age of memory that has been free for longer than can be counted, in ticks.
 pub(super) const ANCIENT: u32 = 1 << 31;
+
+/// The orders of wholly free regions of which the host does not know.
+const UNKNOWN: [u32; 2] = [WHOLE, TOUCHED];
 
 impl Frames<'_> {
     /// Frames in regions that are wholly free and of which the host does not know.
@@ -41,9 +44,31 @@ impl Frames<'_> {
     pub fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
         let most = (most / REGION_FRAMES) as usize;
         let lists = &self.lists[Family::Free as usize];
-        let oldest = Zone::HIGHEST_FIRST.into_iter().filter_map(|zone| lists.back(zone, WHOLE));
-        let found = oldest.into_iter().find(|index| most > 0 && self.is_due(*index, age))?;
-        let indices = self.around(found, most, age);
+        let ends = Zone::HIGHEST_FIRST.into_iter().flat_map(|zone| UNKNOWN.map(|order| lists.back(zone, order)));
+        let due = ends.flatten().filter(|index| most > 0 && self.is_due(*index, age));
+        let found = due.reduce(|oldest, other| if self.age(other) > self.age(oldest) { other } else { oldest })?;
+        let indices = self.around(found, most, |index| self.is_due(index, age));
+        self.take_regions(indices)
+    }
+
+    /// Takes free memory for the balloon behind which the host may have something, to report it before it is inflated;
+    /// free -> used. A run of whole regions that follow each other, of at most `most` frames, in the order in which
+    /// [`Frames::take_free`] takes them: those that somebody has had come first.
+    ///
+    /// `None` when there is no such region, `most` is less than one, or no more than the floor would be free without it.
+    /// What lies below 16 MiB is left. Costs as much as [`Frames::take_unreported`].
+    pub fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
+        let most = (u64::from(most).min(self.spare()) / u64::from(REGION_FRAMES)) as usize;
+        let lists = &self.lists[Family::Free as usize];
+        let fronts = UNKNOWN.into_iter().rev().filter_map(|order| lists.first(&[Zone::High, Zone::Dma32], order));
+        let found = fronts.into_iter().find(|_| most > 0)?;
+        let order = self.regions[found].place(Family::Free).order();
+        let indices = self.around(found, most, |index| self.regions[index].place(Family::Free).order() == order);
+        self.take_regions(indices)
+    }
+
+    /// Makes whole regions that follow each other used.
+    fn take_regions(&mut self, indices: Range<usize>) -> Option<FrameRun> {
         let first = self.regions[indices.start].run(0, 1).start();
         let run = FrameRun::new(first, indices.len() as u32 * REGION_FRAMES)?;
         for index in indices {
@@ -71,19 +96,25 @@ impl Frames<'_> {
 
     /// Whether the region at `index` is wholly free, not reported, and has been so for at least `age` ticks.
     fn is_due(&self, index: usize, age: u32) -> bool {
-        let region = &self.regions[index];
-        region.place(Family::Free).order() == Some(WHOLE) && self.tick.wrapping_sub(region.freed_in()) >= age
+        let unknown = self.regions[index].place(Family::Free).order().is_some_and(|order| UNKNOWN.contains(&order));
+        unknown && self.age(index) >= age
     }
 
-    /// The indices of at most `most` regions around the one at `index` that follow each other in memory and are due.
-    fn around(&self, index: usize, most: usize, age: u32) -> Range<usize> {
+    /// For how many ticks the region at `index` has been wholly free.
+    fn age(&self, index: usize) -> u32 {
+        self.tick.wrapping_sub(self.regions[index].freed_in())
+    }
+
+    /// The indices of at most `most` regions around the one at `index` that follow each other in memory and of which
+    /// `belongs` holds.
+    fn around(&self, index: usize, most: usize, belongs: impl Fn(usize) -> bool) -> Range<usize> {
         let after = self.spans.partition_point(|span| span.indices().start <= index);
         let span = self.spans[after - 1].indices();
         let (mut start, mut end) = (index, index + 1);
-        while end < span.end && end - start < most && self.is_due(end, age) {
+        while end < span.end && end - start < most && belongs(end) {
             end += 1;
         }
-        while start > span.start && end - start < most && self.is_due(start - 1, age) {
+        while start > span.start && end - start < most && belongs(start - 1) {
             start -= 1;
         }
         start..end
@@ -199,6 +230,62 @@ mod tests {
             assert_eq!(frames.take_ballooned(512), Some(runs[0]));
             frames.release(runs[0]).unwrap();
             assert_eq!(frames.take_unreported(u32::MAX, 1000), Some(runs[0]));
+        });
+    }
+
+    #[test]
+    fn what_somebody_has_had_is_ballooned_before_what_nobody_had_wherever_it_is() {
+        with(&[(16, 24), (4096, 4104)], |frames| {
+            let low = frames.allocate_below(1, 1, PhysAddr::new(4096 * MIB).unwrap()).unwrap();
+            let high = frames.allocate(600, 1).unwrap();
+            frames.free(low).unwrap();
+            frames.free(high).unwrap();
+            let taken: Vec<_> = core::iter::from_fn(|| frames.take_free(512)).collect();
+            let had = [high, low].map(|run| mib(run).0 / 2 * 2);
+            assert_eq!(mib(taken[0]).0 / 4, had[0] / 4, "the highest zone comes first");
+            assert_eq!((mib(taken[2]).0, taken.len()), (had[1], 8));
+            assert!(taken[3..5].iter().all(|run| mib(*run).0 >= 4096), "then what nobody had, the highest first");
+        });
+    }
+
+    #[test]
+    fn what_the_host_has_had_since_counts_as_had_by_nobody() {
+        with(&[(16, 24)], |frames| {
+            let run = frames.allocate(512, 512).unwrap();
+            frames.free(run).unwrap();
+            assert_eq!(frames.take_free(512), Some(run));
+            frames.confirm_ballooned(run).unwrap();
+            assert_eq!(frames.take_ballooned(512), Some(run));
+            frames.release(run).unwrap();
+            let taken: Vec<_> = core::iter::from_fn(|| frames.take_free(512)).collect();
+            assert_eq!(taken.last(), Some(&run));
+        });
+    }
+
+    #[test]
+    fn regions_to_be_reported_before_they_are_inflated_follow_each_other_and_were_had_first() {
+        with(&[(0, 64)], |frames| {
+            let had = frames.allocate(5 * 512, 512).unwrap();
+            frames.free(had).unwrap();
+            assert_eq!(frames.take_backed(511), None);
+            let first = frames.take_backed(3 * 512 + 100).unwrap();
+            let second = frames.take_backed(u32::MAX).unwrap();
+            assert_eq!((first.count(), second.count()), (3 * 512, 2 * 512));
+            assert!([first, second].iter().all(|run| run.pfns().all(|pfn| had.pfns().any(|had| had == pfn))));
+            let others = frames.take_backed(u32::MAX).unwrap();
+            assert_eq!(frames.take_backed(u32::MAX), None);
+            assert_eq!(frames.counts().free * 4096, 16 * MIB, "the lowest memory is left");
+            frames.release_reported(others).unwrap();
+            assert_eq!(frames.take_backed(u32::MAX), None, "the host knows of it");
+        });
+    }
+
+    #[test]
+    fn reporting_before_inflating_leaves_the_floor() {
+        with(&[(16, 64)], |frames| {
+            frames.set_floor(frames.counts().free - 1100);
+            assert_eq!(frames.take_backed(u32::MAX).map(FrameRun::count), Some(1024));
+            assert_eq!(frames.take_backed(u32::MAX), None);
         });
     }
 

@@ -184,6 +184,11 @@ fn most_visits(map: &[(u64, u64)]) -> u64 {
         frames.regions.visits.set(0);
         match round % 10 {
             8 => frames.tick(),
+            9 if round % 20 == 9 => {
+                if let Some(run) = frames.take_backed(512) {
+                    frames.release_reported(run).unwrap();
+                }
+            }
             9 => {
                 if let Some(run) = frames.take_unreported(512, round % 2) {
                     frames.release_reported(run).unwrap();

@@ -23,7 +23,7 @@ fn requests_have_the_shape_that_was_chosen_chained_or_through_a_table() {
         for indirect in [false, true] {
             for behaviour in [device(), device().packed(), device().in_order(true), device().in_order(true).packed()] {
                 let mut guest = bring_up_as(behaviour, |options| {
-                    options.shape = shape(frames, descriptors);
+                    options.shape = Some(shape(frames, descriptors));
                     options.declined = if indirect { Features::empty() } else { Features::INDIRECT_DESC };
                 });
                 assert_eq!(guest.device(|b, _| b.common.accepted()) & INDIRECT_DESC != 0, indirect);
@@ -42,7 +42,7 @@ fn requests_have_the_shape_that_was_chosen_chained_or_through_a_table() {
 #[test]
 fn a_table_is_used_only_where_that_was_offered_and_one_descriptor_needs_none() {
     let without = device().with_features(device().features & !INDIRECT_DESC);
-    for (behaviour, shape) in [(without, shape(64, 4)), (device(), RequestShape::default())] {
+    for (behaviour, shape) in [(without, Some(shape(64, 4))), (device(), None)] {
         let mut guest = bring_up_as(behaviour, |options| options.shape = shape);
         guest.follow(6000);
         assert_eq!(guest.device(|b, _| b.tables), 0);
@@ -56,7 +56,7 @@ fn no_request_is_longer_than_its_queue() {
         for behaviour in [device(), device().packed()] {
             for indirect in [false, true] {
                 let mut guest = bring_up_as(behaviour.clone(), |options| {
-                    (options.shape, options.queue_size) = (shape(32, 5), queue_size);
+                    (options.shape, options.queue_size) = (Some(shape(32, 5)), queue_size);
                     options.declined = if indirect { Features::empty() } else { Features::INDIRECT_DESC };
                 });
                 for pages in [3000, 10, 2000, 0] {
@@ -98,7 +98,7 @@ fn queues_are_made_as_small_as_was_asked_for_and_answer_for_statistics_at_every_
 fn a_legacy_device_keeps_the_queue_size_that_it_has() {
     let behaviour = Behaviour { queue_size: 64, ..device() }.legacy();
     let mut guest = expect_up(try_by(behaviour, TransportKind::Legacy, |options| {
-        (options.queue_size, options.shape) = (8, shape(64, 4));
+        (options.queue_size, options.shape) = (8, Some(shape(64, 4)));
     }));
     assert!(guest.driver_mut().queues().all(|(_, size)| size == 64));
     guest.follow(4000);

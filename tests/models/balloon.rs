@@ -39,6 +39,10 @@ pub struct Balloon {
     pub reports: Vec<Vec<Statistic>>,
     /// PFNs in the largest request that came.
     pub largest_request: usize,
+    /// Requests that were taken off a queue at a time.
+    pub largest_batch: usize,
+    /// Until when it is busy with what it has accepted.
+    pub(super) busy: u64,
     /// Discards that the host has made of inflated frames.
     pub discards: u64,
     /// Frames reported as free so far.
@@ -70,6 +74,8 @@ impl Balloon {
             statistics: None,
             reports: Vec::new(),
             largest_request: 0,
+            largest_batch: 0,
+            busy: 0,
             discards: 0,
             reported: 0,
             tables: 0,

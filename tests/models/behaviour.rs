@@ -1,6 +1,7 @@
 //! The habits of a device: what it offers, how fast it is, and in what way it misbehaves.
 
 use super::bug::Bug;
+use super::bus::Bus;
 use super::layout::{Capability, Layout};
 use super::quirks::Quirks;
 use super::schedule::Schedule;
@@ -42,6 +43,31 @@ pub enum Numbering {
     Dense,
     /// As the specification has it, with gaps of size 0.
     Fixed,
+}
+
+/// How long the host takes to take memory away, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Costs {
+    /// A frame that somebody has written to since it was taken away last.
+    pub written: u64,
+    /// A frame with nothing behind it.
+    pub empty: u64,
+    /// A 2 MiB region in a report.
+    pub region: u64,
+}
+
+impl Costs {
+    /// What a request of these frames costs.
+    pub fn of_request(self, pfns: &[u32], inflating: bool, bus: &Bus) -> u64 {
+        let written = |pfn: &&u32| inflating && !bus.ram.untouched(**pfn);
+        let count = pfns.iter().filter(written).count() as u64;
+        count * self.written + (pfns.len() as u64 - count) * self.empty
+    }
+
+    /// What a report of these frames costs.
+    pub fn of_report(self, pfns: &[u32]) -> u64 {
+        (pfns.len() as u64).div_ceil(512) * self.region
+    }
 }
 
 /// A lie told in the used ring instead of a completion.
@@ -89,6 +115,8 @@ pub struct Behaviour {
     /// The most nanoseconds that an interrupt takes to arrive; the schedule chooses.
     pub interrupt_delay: u64,
     pub schedule: Schedule,
+    /// How long requests take the host; `None` where `service` says it.
+    pub costs: Option<Costs>,
     /// What it does otherwise than the specification says, or that this leaves open.
     pub quirks: Quirks,
 
@@ -161,6 +189,7 @@ impl Behaviour {
             service: 0,
             interrupt_delay: 0,
             schedule: Schedule::default(),
+            costs: None,
             quirks: Quirks::NONE,
             first_status: 0x0f,
             reset_time: 20_000,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use ballonet::memory::{Footprint, FrameRun, Frames as Allocator, Pfn, PhysAddr, PhysRange};
 use ballonet::platform::PageFrames;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::machine::Machine;
 use super::ram::{GuestSide, HostSide};
@@ -14,6 +14,8 @@ pub struct Frames {
     machine: Machine,
     allocator: Allocator<'static>,
     held: VecDeque<FrameRun>,
+    /// Whether frames can be marked.
+    pub marking: bool,
 }
 
 impl Frames {
@@ -27,7 +29,7 @@ impl Frames {
         let storage = vec![0_u8; bytes + Footprint::ALIGN].leak();
         let skip = storage.as_ptr().align_offset(Footprint::ALIGN);
         let allocator = Allocator::new(&mut storage[skip..], usable, []).expect("storage that fits");
-        Self { machine: machine.clone(), allocator, held: VecDeque::new() }
+        Self { machine: machine.clone(), allocator, held: VecDeque::new(), marking: false }
     }
 
     pub fn total(&self) -> u64 {
@@ -42,6 +44,11 @@ impl Frames {
     /// Regions of 2 MiB that are wholly free.
     pub fn whole_regions(&self) -> u64 {
         self.allocator.counts().free_regions
+    }
+
+    /// Of these, the ones of which the host has not been told.
+    pub fn unreported_regions(&self) -> u64 {
+        self.allocator.unreported() / 512
     }
 
     pub fn free(&self) -> u64 {
@@ -166,6 +173,25 @@ impl PageFrames for Frames {
         Some(run)
     }
 
+    fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
+        let run = self.allocator.take_backed(most)?;
+        self.move_to(run, GuestSide::Kernel, GuestSide::Driver, "take_backed");
+        Some(run)
+    }
+
+    fn mark(&mut self, run: FrameRun) -> bool {
+        if self.marking {
+            self.each_word(run, |memory, at, mark| memory.write_obj(mark, at).expect("frame in RAM"));
+        }
+        self.marking
+    }
+
+    fn marks(&self, run: FrameRun) -> u32 {
+        let mut marks = 0;
+        self.each_word(run, |memory, at, mark| marks += u32::from(memory.read_obj::<u64>(at).ok() == Some(mark)));
+        marks
+    }
+
     fn release_reported(&mut self, run: FrameRun) {
         self.settle(run, HostSide::Guest);
         self.refuse_host_side(run, HostSide::Reporting, "BAL-REPORT-03");
@@ -184,6 +210,19 @@ impl PageFrames for Frames {
 }
 
 impl Frames {
+    /// Looks at the word of each frame of a run, which is the driver's, that a mark is in.
+    fn each_word(&self, run: FrameRun, mut look: impl FnMut(&GuestMemoryMmap, GuestAddress, u64)) {
+        self.machine.bus(|bus| {
+            for pfn in run.pfns() {
+                let (guest, host) = (bus.ram.guest_side(pfn.as_u32()), bus.ram.host_side(pfn.as_u32()));
+                if guest != GuestSide::Driver || !matches!(host, HostSide::Guest | HostSide::Unknown) {
+                    bus.misstep("BAL-OP-09", format!("{pfn} touched while {guest:?}, {host:?}"));
+                }
+                look(bus.ram.memory(), GuestAddress(pfn.start().as_u64()), u64::from(pfn.as_u32()) << 32 | 0x6d61_726b);
+            }
+        });
+    }
+
     fn settle(&self, run: FrameRun, side: HostSide) {
         self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.settle(pfn.as_u32(), side)));
     }

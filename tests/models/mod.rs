@@ -29,7 +29,7 @@ mod schedule;
 mod vmm;
 
 pub use balloon::Balloon;
-pub use behaviour::{Behaviour, Handling, Lie, feature};
+pub use behaviour::{Behaviour, Costs, Handling, Lie, feature};
 pub use bug::Bug;
 pub use bus::{Bus, Misstep};
 pub use layout::{Bar, Capability, Layout, Region, Structure};
@@ -37,5 +37,6 @@ pub use machine::{Allocated, Machine};
 pub use packed::PackedRing;
 pub use platform::ModelPlatform;
 pub use queue::{Purpose, QueueModel};
+pub use quirks::{Chains, Quirks};
 pub use ram::{HostSide, Ram};
 pub use schedule::Schedule;

@@ -11,22 +11,31 @@ pub fn pfns(request: &Request) -> Vec<u32> {
 
 /// The host takes a frame: it must be the driver's to give, or of those of which nobody can tell any more whether they
 /// were given.
-pub fn take_inflated(pfn: u32, bus: &mut Bus) {
+///
+/// `away`: what is behind it can be taken away.
+pub fn take_inflated(pfn: u32, away: bool, bus: &mut Bus) {
     if !bus.ram.contains(pfn) {
         return bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which is no RAM"));
     }
-    if !matches!(bus.ram.host_side(pfn), HostSide::Guest | HostSide::Unknown) {
+    if !matches!(bus.ram.host_side(pfn), HostSide::Guest | HostSide::Unknown | HostSide::Unread) {
         bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which is {:?}", bus.ram.host_side(pfn)));
     }
     if bus.ram.guest_side(pfn) != GuestSide::Driver {
         bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which the driver was not given"));
     }
     bus.ram.set_host_side(pfn, HostSide::Inflating);
-    bus.ram.discard(pfn);
+    if away {
+        bus.ram.discard(pfn);
+    } else {
+        bus.ram.keep(pfn);
+    }
 }
 
 /// The host gives a frame back: it must have it, or may have it for all that is known, untouched.
 pub fn take_deflated(pfn: u32, bus: &mut Bus) {
+    if bus.ram.host_side(pfn) == HostSide::Unread {
+        return bus.ram.set_host_side(pfn, HostSide::Deflating);
+    }
     if !matches!(bus.ram.host_side(pfn), HostSide::Ballooned | HostSide::Unknown) {
         return bus.misstep("BAL-OP-10", format!("deflate of {pfn:#x}, which is {:?}", bus.ram.host_side(pfn)));
     }

@@ -468,6 +468,18 @@ impl PageFrames for ModelPlatform {
         self.frames.take_unreported(most, age)
     }
 
+    fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
+        self.frames.take_backed(most)
+    }
+
+    fn mark(&mut self, run: FrameRun) -> bool {
+        self.frames.mark(run)
+    }
+
+    fn marks(&self, run: FrameRun) -> u32 {
+        self.frames.marks(run)
+    }
+
     fn release_reported(&mut self, run: FrameRun) {
         self.frames.release_reported(run);
     }

@@ -9,8 +9,15 @@ pub struct Quirks {
     pub longest_descriptor: u32,
     /// What becomes of a longer one.
     pub long: Long,
-    /// Only the head of a chain is read.
-    pub head_only: bool,
+    /// What becomes of a chain.
+    pub chains: Chains,
+    /// A chain that is not read in full is no misstep of the driver's, which may be finding out. What was not read of it
+    /// nobody takes.
+    pub forgives_chains: bool,
+    /// Guest memory is backed by huge pages: one is taken away when all its frames come in one request, and else nothing.
+    pub huge_pages: bool,
+    /// Nobody takes anything off the reporting queue.
+    pub ignores_reports: bool,
     /// How the host discards the frames of a request.
     pub discards: Discards,
     /// How `actual` can be written.
@@ -29,6 +36,17 @@ pub struct Quirks {
 pub enum Long {
     /// It is passed over, and the request completed.
     Skipped,
+    /// Its request is never completed.
+    Lost,
+}
+
+/// What becomes of a chain of descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chains {
+    /// All of it is read.
+    Read,
+    /// Its head is read and nothing else.
+    HeadOnly,
     /// Its request is never completed.
     Lost,
 }
@@ -60,7 +78,10 @@ impl Quirks {
     pub const NONE: Self = Self {
         longest_descriptor: 1024,
         long: Long::Lost,
-        head_only: false,
+        chains: Chains::Read,
+        forgives_chains: false,
+        huge_pages: false,
+        ignores_reports: false,
         discards: Discards::Each,
         actual: ActualWrites::Whole,
         ignores_inflate: false,
@@ -73,8 +94,9 @@ impl Quirks {
     pub fn serves(&self, request: &Request) -> Option<bool> {
         let buffers = request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0);
         let longest = buffers.map(|(_, d)| d.length).max().unwrap_or(0);
-        let (long, cut) = (longest > self.longest_descriptor, self.head_only && request.chain.len() > 1);
-        if long && self.long == Long::Lost { None } else { Some(!long && !cut) }
+        let (long, chain) = (longest > self.longest_descriptor, request.chain.len() > 1);
+        let lost = long && self.long == Long::Lost || chain && self.chains == Chains::Lost;
+        if lost { None } else { Some(!long && !(chain && self.chains == Chains::HeadOnly)) }
     }
 
     /// The frame numbers that the device takes of a request.
@@ -85,11 +107,17 @@ impl Quirks {
             let end = at + descriptor.length as usize;
             let bytes = request.bytes.get(at..end).unwrap_or(&[]);
             at = end;
-            if descriptor.length <= self.longest_descriptor && (position == 0 || !self.head_only) {
+            if descriptor.length <= self.longest_descriptor && (position == 0 || self.chains == Chains::Read) {
                 taken.extend(bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])));
             }
         }
         taken
+    }
+
+    /// Whether the host takes away what is behind a frame when these come in one request.
+    pub fn takes_away(&self, pfn: u32, pfns: &[u32]) -> bool {
+        let start = pfn / 512 * 512;
+        !self.huge_pages || (start..start + 512).all(|pfn| pfns.contains(&pfn))
     }
 
     /// How many discards the host makes of these frames.

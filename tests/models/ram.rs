@@ -1,6 +1,6 @@
 //! Guest RAM, who uses each frame of it on either side, and the DMA memory carved from its bottom.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ pub enum HostSide {
     Deflating,
     /// In a report of free memory that the device has not completed.
     Reporting,
+    /// In an inflate request that the device has not read so far: it is the guest's, which cannot tell.
+    Unread,
     /// On its way, one or the other, when the device was reset: neither side can tell.
     Unknown,
 }
@@ -52,6 +54,8 @@ pub struct Ram {
     /// 2 MiB regions that were reported to the host, and of which nobody has had a frame since.
     reported: BTreeSet<u32>,
     host_gone: bool,
+    /// Frames that the host has taken without taking away what is behind them.
+    kept: HashSet<u32>,
 }
 
 impl Ram {
@@ -69,6 +73,7 @@ impl Ram {
             dma: BTreeMap::new(),
             reported: BTreeSet::new(),
             host_gone: false,
+            kept: HashSet::new(),
         }
     }
 
@@ -93,7 +98,20 @@ impl Ram {
     }
 
     pub fn set_host_side(&mut self, pfn: u32, side: HostSide) {
+        if side == HostSide::Guest {
+            self.kept.remove(&pfn);
+        }
         self.host.insert(pfn, side);
+    }
+
+    /// The host takes a frame, and cannot take away what is behind it.
+    pub fn keep(&mut self, pfn: u32) {
+        self.kept.insert(pfn);
+    }
+
+    /// Frames that the host has taken and whose memory it has.
+    pub fn taken_away(&self) -> u64 {
+        self.count_host(HostSide::Ballooned) - self.kept.len() as u64
     }
 
     pub fn guest_side(&self, pfn: u32) -> GuestSide {
@@ -156,7 +174,8 @@ impl Ram {
     /// Whether nobody wrote to a page since [`Ram::discard`].
     pub fn untouched(&self, pfn: u32) -> bool {
         let start = u64::from(pfn) * FRAME;
-        [0, FRAME / 2, FRAME - 8]
+        let kept = self.kept.contains(&pfn);
+        kept || [0, FRAME / 2, FRAME - 8]
             .into_iter()
             .all(|offset| self.memory.read_obj::<u64>(GuestAddress(start + offset)).ok() == Some(Self::marker(pfn)))
     }

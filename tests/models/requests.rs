@@ -5,7 +5,7 @@ use super::behaviour::{Behaviour, Handling, Numbering, feature};
 use super::bug::Bug;
 use super::bus::Bus;
 use super::common_config::config_data;
-use super::pages::{finish_reported, reported, take_deflated, take_inflated, take_reported};
+use super::pages::{finish_reported, pfns, reported, take_deflated, take_inflated, take_reported};
 use super::queue::{INDIRECT, Purpose, QueueModel, Request};
 use super::ram::HostSide;
 
@@ -82,11 +82,14 @@ impl Balloon {
         let queue = &mut self.common.queues[usize::from(index)];
         queue.kicked = None;
         let purpose = queue.purpose;
-        let ignored = self.behaviour.quirks.ignores_inflate && matches!(purpose, Purpose::Inflate | Purpose::Deflate);
+        let quirks = self.behaviour.quirks;
+        let ignored = quirks.ignores_inflate && matches!(purpose, Purpose::Inflate | Purpose::Deflate)
+            || quirks.ignores_reports && purpose == Purpose::Reporting;
         if !queue.enabled || !self.config.bus_master() || ignored {
             return;
         }
         let taken = queue.take_available(bus);
+        self.largest_batch = self.largest_batch.max(taken.len());
         self.misbehave_when_asked(index, bus);
         for mut request in taken {
             if self.loses(index, &request) {
@@ -132,7 +135,21 @@ impl Balloon {
             bus.misstep("BAL-REPORT-05", format!("a report of {:?}", request.chain));
         }
         self.reported += frames.len() as u64;
+        let cost = self.behaviour.costs.map_or(0, |costs| costs.of_report(&frames));
         frames.into_iter().for_each(|pfn| take_reported(pfn, bus));
+        self.accept(index, request, cost, bus);
+    }
+
+    /// Has a request in hand, which takes its time: before the kick's store returns, or after all that came before it.
+    fn accept(&mut self, index: u16, mut request: Request, cost: u64, bus: &mut Bus) {
+        if self.behaviour.costs.is_some() {
+            if self.behaviour.handling == Handling::AtOnce {
+                bus.now += cost;
+                self.busy = bus.now;
+            }
+            self.busy = self.busy.max(bus.now) + if self.behaviour.handling == Handling::AtOnce { 0 } else { cost };
+            request.due = self.busy;
+        }
         self.common.queues[usize::from(index)].in_flight.push(request);
     }
 
@@ -140,7 +157,10 @@ impl Balloon {
     fn take_pfns(&mut self, index: u16, request: Request, bus: &mut Bus) {
         let quirks = self.behaviour.quirks;
         let whole = quirks.serves(&request);
-        if whole != Some(true) {
+        if whole != Some(true) && quirks.forgives_chains {
+            self.skipped += 1;
+            pfns(&request).into_iter().for_each(|pfn| bus.ram.set_host_side(pfn, HostSide::Unread));
+        } else if whole != Some(true) {
             self.skipped += 1;
             bus.misstep("BAL-LONG", format!("a chain that is not served: {:?}", request.chain));
         }
@@ -155,10 +175,14 @@ impl Balloon {
         let list = quirks.pfns(&request);
         self.largest_request = self.largest_request.max(list.len());
         self.discards += if inflating { quirks.discards(&list) } else { 0 };
-        for pfn in list {
-            if inflating { take_inflated(pfn, bus) } else { take_deflated(pfn, bus) }
+        let cost = self.behaviour.costs.map_or(0, |costs| costs.of_request(&list, inflating, bus));
+        for pfn in &list {
+            match inflating {
+                true => take_inflated(*pfn, quirks.takes_away(*pfn, &list), bus),
+                false => take_deflated(*pfn, bus),
+            }
         }
-        self.common.queues[usize::from(index)].in_flight.push(request);
+        self.accept(index, request, cost, bus);
     }
 
     /// Returns requests to the driver by a single used entry, or lies about them.

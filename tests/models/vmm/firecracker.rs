@@ -2,7 +2,7 @@
 //! never completed. The frames of a request are sorted, and discarded range by range.
 
 use crate::models::behaviour::{Behaviour, feature};
-use crate::models::quirks::{Discards, Long, Quirks};
+use crate::models::quirks::{Chains, Discards, Long, Quirks};
 
 impl Behaviour {
     /// Firecracker with everything that it has.
@@ -18,7 +18,7 @@ impl Behaviour {
             vectors: Some(6),
             quirks: Quirks {
                 long: Long::Lost,
-                head_only: true,
+                chains: Chains::HeadOnly,
                 discards: Discards::Sorted,
                 hint_size: 256,
                 reporting_size: 256,

@@ -16,6 +16,8 @@ pub(super) struct Ahead {
     on_way: u64,
     /// There is nothing more to be reported first.
     dry: bool,
+    /// The device has had its time for a report.
+    stuck: bool,
     /// When a report was last sent or came back, in nanoseconds.
     moved: u64,
 }
@@ -23,7 +25,7 @@ pub(super) struct Ahead {
 impl Ahead {
     /// None, with room for so many runs.
     pub(super) fn new(runs: usize) -> Self {
-        Self { ready: VecDeque::with_capacity(runs), frames: 0, on_way: 0, dry: false, moved: 0 }
+        Self { ready: VecDeque::with_capacity(runs), frames: 0, on_way: 0, dry: false, stuck: false, moved: 0 }
     }
 
     /// Frames that are back and ready to be given.
@@ -37,18 +39,19 @@ impl Ahead {
     }
 
     /// Whether what is to be given need not wait for reports: there is nothing to report, or nothing comes of it.
-    pub(super) const fn is_dry(&self, now: u64) -> bool {
-        self.dry || self.on_way > 0 && now.saturating_sub(self.moved) > PATIENCE
+    pub(super) const fn is_dry(&self) -> bool {
+        self.dry || self.stuck
     }
 
     /// When reports have had their time; `None` while none are waited for.
     pub(super) fn deadline(&self) -> Option<u64> {
-        (self.on_way > 0 && !self.dry).then_some(self.moved.saturating_add(PATIENCE + 1))
+        (self.on_way > 0 && !self.is_dry()).then_some(self.moved.saturating_add(PATIENCE + 1))
     }
 
-    /// Whether there is something to be reported is to be found out anew.
-    pub(super) const fn begin(&mut self) {
+    /// At `now`, in nanoseconds, whether there is something to be reported is to be found out anew.
+    pub(super) const fn begin(&mut self, now: u64) {
         self.dry = false;
+        self.stuck = self.on_way > 0 && now.saturating_sub(self.moved) > PATIENCE;
     }
 
     /// There is nothing more to be reported.
@@ -106,15 +109,19 @@ mod tests {
     #[test]
     fn nobody_waits_for_reports_that_are_not_to_be_had_or_do_not_come_back() {
         let mut ahead = Ahead::new(4);
-        assert!(!ahead.is_dry(u64::MAX) && ahead.deadline().is_none());
+        ahead.begin(u64::MAX);
+        assert!(!ahead.is_dry() && ahead.deadline().is_none());
         ahead.sent(512, 100);
-        assert!(!ahead.is_dry(100 + PATIENCE));
-        assert!(ahead.is_dry(ahead.deadline().unwrap()));
+        ahead.begin(100 + PATIENCE);
+        assert!(!ahead.is_dry());
+        ahead.begin(ahead.deadline().unwrap());
+        assert!(ahead.is_dry() && ahead.deadline().is_none(), "nobody is woken up for it again");
         ahead.returned(&[run(0, 512)], 200);
-        assert!(!ahead.is_dry(u64::MAX));
+        ahead.begin(u64::MAX);
+        assert!(!ahead.is_dry());
         ahead.run_dry();
-        assert!(ahead.is_dry(0));
-        ahead.begin();
-        assert!(!ahead.is_dry(0));
+        assert!(ahead.is_dry());
+        ahead.begin(0);
+        assert!(!ahead.is_dry());
     }
 }

@@ -175,7 +175,7 @@ impl<P: Platform + PageFrames> Reporter<P> {
     }
 
     fn send_ahead(&mut self, platform: &mut P, frames: u64) -> Result<(), QueueError> {
-        self.ahead.begin();
+        self.ahead.begin(platform.now());
         loop {
             let wanted = frames.saturating_sub(self.ahead.on_way() + self.ahead.ready());
             let room = IN_FLIGHT.saturating_sub(self.in_flight + self.ahead.ready());

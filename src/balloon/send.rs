@@ -154,7 +154,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
         if way == Way::Plain || open < u64::from(REGION) {
             return open;
         }
-        if !ahead.is_dry(self.platform.now()) {
+        if !ahead.is_dry() {
             return 0;
         }
         self.engine.pace.abandon();

@@ -52,6 +52,14 @@ pub struct Request {
     pub bytes: Vec<u8>,
 }
 
+impl Request {
+    /// The slots of the ring that it takes: those of a table are none.
+    fn slots(&self) -> impl Iterator<Item = u16> {
+        let table = self.chain.iter().position(|(_, descriptor)| descriptor.flags & INDIRECT != 0);
+        self.chain.iter().take(table.map_or(self.chain.len(), |at| at + 1)).map(|(slot, _)| *slot)
+    }
+}
+
 /// Which of the six halves of the three addresses have been written.
 type Halves = [Option<u32>; 6];
 
@@ -362,7 +370,7 @@ impl QueueModel {
         let wrong = |bus: &mut Bus, clause, what: &str| {
             bus.misstep(clause, format!("queue {} head {head}: {what}", self.index));
         };
-        if self.in_flight.iter().any(|r| r.chain.iter().any(|(slot, _)| *slot == head)) {
+        if self.in_flight.iter().any(|r| r.slots().any(|slot| slot == head)) {
             wrong(bus, "CLEAN-01", "descriptor made available again before it was used");
         }
         let mut request = Request { head, due: 0, chain: Vec::new(), bytes: Vec::new() };

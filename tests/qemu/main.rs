@@ -11,6 +11,7 @@ mod support;
 mod bench;
 mod check;
 mod commands;
+mod engine;
 mod hotplug;
 mod image;
 mod layouts;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         layouts::trials(),
         life::trials(),
         commands::trials(),
+        engine::trials(),
         reach::trials(),
         recovery::trials(),
         reporting::trials(),

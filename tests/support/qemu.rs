@@ -37,6 +37,7 @@ pub(crate) struct Qemu {
     cpu: String,
     preallocated: bool,
     shared: bool,
+    huge: bool,
     counting: bool,
     balloon: Option<String>,
     before_balloon: Vec<String>,
@@ -58,6 +59,7 @@ impl Qemu {
             cpu: "max".into(),
             preallocated: false,
             shared: false,
+            huge: false,
             counting: false,
             balloon: Some(String::new()),
             before_balloon: Vec::new(),
@@ -111,6 +113,12 @@ impl Qemu {
     /// Has QEMU touch all of the RAM at the start, so that whatever the guest gives back shows in its resident size.
     pub(crate) fn preallocated(mut self) -> Self {
         self.preallocated = true;
+        self
+    }
+
+    /// Has the guest's RAM in huge pages of the host's, all of them there from the start.
+    pub(crate) fn huge_pages(mut self) -> Self {
+        self.huge = true;
         self
     }
 
@@ -190,6 +198,11 @@ impl Qemu {
         if self.preallocated {
             let size = self.memory;
             option("-object", &format!("memory-backend-ram,id=ram,size={size},prealloc=on"));
+            option("-machine", &format!("{},memory-backend=ram", self.machine));
+        } else if self.huge {
+            let size = self.memory;
+            let pages = "hugetlb=on,hugetlbsize=2M,prealloc=on";
+            option("-object", &format!("memory-backend-memfd,id=ram,size={size},{pages}"));
             option("-machine", &format!("{},memory-backend=ram", self.machine));
         } else if self.shared {
             let (size, path) = (self.memory, Self::memory_file(qmp));

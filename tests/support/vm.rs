@@ -161,8 +161,18 @@ impl Vm {
 
     /// Bytes of memory that the host has for this QEMU.
     pub(crate) fn resident(&self) -> Outcome<u64> {
+        self.kilobytes("VmRSS:")
+    }
+
+    /// Bytes of the host's huge pages that this QEMU has.
+    pub(crate) fn huge_pages(&self) -> Outcome<u64> {
+        self.kilobytes("HugetlbPages:")
+    }
+
+    /// What the host's kernel says of QEMU's memory, in bytes.
+    fn kilobytes(&self, name: &str) -> Outcome<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 

@@ -1,0 +1,137 @@
+//! Inflating as it suits the host: its huge pages go back whole, and what the guest has written to goes first.
+
+use std::fs;
+use std::sync::{Mutex, PoisonError};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure, on};
+use crate::trial;
+
+/// Where the host's huge pages of 2 MiB are granted.
+const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+/// RAM of a guest that is backed by huge pages.
+const HUGE: u64 = 128 * MIB;
+/// Memory that a program writes to and gives back.
+const WRITTEN: u64 = 192 * MIB;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (version, device) in [(Version::V7_2, ""), (Version::V10_0, "vectors=6"), (Version::V10_0, "packed=on")] {
+        let name = |case: &str| {
+            let device = if device.is_empty() { "modern" } else { device };
+            format!("engine::{version}::{}::{case}", device.replace("=on", "").replace('=', "_"))
+        };
+        let qemu = Qemu::new(version).balloon(device);
+        trials.push(trial(name("chains_are_found_to_be_read"), qemu.clone(), reads_chains));
+        trials.push(trial(name("what_was_written_goes_first"), qemu.clone(), written_goes_first));
+        let comma = if device.is_empty() { "" } else { "," };
+        let reporting = qemu.clone().balloon(&format!("free-page-reporting=on{comma}{device}"));
+        let reporting = reporting.command_line("log=json report-age=3600000");
+        trials.push(trial(name("what_was_written_is_reported_and_goes_first"), reporting, written_goes_first));
+        let huge = qemu.memory(HUGE).huge_pages();
+        let halves = huge.clone().command_line("log=json request=256x1");
+        trials.push(huge_trial(name("huge_pages_go_back"), huge, gives_huge_pages));
+        trials.push(huge_trial(name("huge_pages_do_not_go_back_by_halves"), halves, keeps_huge_pages));
+    }
+    trials
+}
+
+/// A test with huge pages of the host's: ignored where it does not grant them.
+fn huge_trial(name: String, qemu: Qemu, test: fn(&mut Vm) -> Outcome) -> Trial {
+    Trial::ignorable_test(name, move || with_huge_pages(&qemu, test))
+}
+
+fn with_huge_pages(qemu: &Qemu, test: fn(&mut Vm) -> Outcome) -> Result<Completion, Failed> {
+    static POOL_IN_USE: Mutex<()> = Mutex::new(());
+    let _alone = POOL_IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    match Granted::new(qemu.memory / (2 * MIB)) {
+        Some(_granted) => on(qemu, test),
+        None => Ok(Completion::ignored_with("this host grants no huge pages")),
+    }
+}
+
+/// Huge pages that the host has been made to set aside; it gets them back when this value goes.
+struct Granted {
+    before: u64,
+}
+
+impl Granted {
+    /// So many that nobody uses; `None` if they are not to be had.
+    fn new(pages: u64) -> Option<Self> {
+        let (before, free) = (pool("nr_hugepages")?, pool("free_hugepages")?);
+        let granted = Self { before };
+        if free < pages {
+            fs::write(format!("{POOL}/nr_hugepages"), (before + pages - free).to_string()).ok()?;
+        }
+        (pool("free_hugepages")? >= pages).then_some(granted)
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        // Where they could not be asked for there is nothing to give back.
+        let _ = fs::write(format!("{POOL}/nr_hugepages"), self.before.to_string());
+    }
+}
+
+fn pool(file: &str) -> Option<u64> {
+    fs::read_to_string(format!("{POOL}/{file}")).ok()?.trim().parse().ok()
+}
+
+/// The first time that the host wants memory the kernel finds out that QEMU reads chains, and nothing is lost by it.
+fn reads_chains(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.ask("mem hold 32M", "held")?;
+    vm.balloon_to(vm.memory / 2)?;
+    let manner = vm.event("manner")?;
+    ensure!(manner.text("chains")? == "read" && manner.text("request")? == "256x2", "{manner}");
+    vm.balloon_to(vm.memory)?;
+    vm.balloon_to(vm.memory / 4)?;
+    vm.balloon_to(vm.memory)?;
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")?, "the memory held has changed: {verified}");
+    Ok(())
+}
+
+/// Of all the memory that is free the balloon takes what a program has had, so that the host's falls by as much.
+fn written_goes_first(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    if vm.qmp.virtio_status()?["guest-features"].to_string().contains("REPORTING") {
+        vm.event("report")?;
+    }
+    vm.ask(&format!("mem hold {}M", WRITTEN / MIB), "held")?;
+    vm.ask("mem release", "console")?;
+    let before = vm.resident()?;
+    vm.balloon_to(vm.memory - WRITTEN)?;
+    let fell = before.saturating_sub(vm.resident()?);
+    ensure!(fell >= WRITTEN / 100 * 90, "{} MiB were given, the host has {} MiB less", WRITTEN / MIB, fell / MIB);
+    vm.balloon_to(vm.memory)
+}
+
+/// As much of the host's huge pages comes back as it was given.
+fn gives_huge_pages(vm: &mut Vm) -> Outcome {
+    let fell = huge_pages_given(vm)?;
+    ensure!(fell == HUGE / 2, "{} MiB were given, and {} MiB of huge pages came back", HUGE / 2 / MIB, fell / MIB);
+    vm.balloon_to(vm.memory)?;
+    vm.ask("mem hold 32M", "held")?;
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")?, "memory that has come back does not keep what is written to it: {verified}");
+    Ok(())
+}
+
+/// What the test above proves is not so by itself.
+fn keeps_huge_pages(vm: &mut Vm) -> Outcome {
+    let fell = huge_pages_given(vm)?;
+    ensure!(fell == 0, "{} MiB of huge pages came back although none was given in one request", fell / MIB);
+    Ok(())
+}
+
+/// Gives half of memory; by how many bytes the huge pages of QEMU's fell.
+fn huge_pages_given(vm: &mut Vm) -> Outcome<u64> {
+    vm.event("ready")?;
+    let before = vm.huge_pages()?;
+    ensure!(before >= HUGE, "all memory should be in huge pages at the start: {} MiB", before / MIB);
+    vm.balloon_to(vm.memory - HUGE / 2)?;
+    Ok(before.saturating_sub(vm.huge_pages()?))
+}

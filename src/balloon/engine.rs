@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::chains::{ChainTrial, Chains};
-use super::pace::{Pace, Way};
+use super::pace::{Pace, Rates, Way};
 use super::send::Limit;
 use super::shape::RequestShape;
 
@@ -24,6 +24,8 @@ pub struct Manner {
     pub chains: Chains,
     /// The way of memory that could be reported first; `None` where nothing is reported.
     pub way: Option<Way>,
+    /// How fast either way was, if that has been measured.
+    pub rates: Option<Rates>,
 }
 
 impl Engine {
@@ -54,7 +56,8 @@ impl Engine {
     pub(super) fn manner(&self, most: usize, reports: bool) -> Manner {
         let shape = self.forced.unwrap_or(RequestShape::REGION);
         let request = shape.within(self.descriptors(most) as u16);
-        Manner { request, chains: self.chains.known(), way: reports.then_some(self.pace.way()) }
+        let (way, rates) = (reports.then_some(self.pace.way()), self.pace.rates());
+        Manner { request, chains: self.chains.known(), way, rates }
     }
 }
 

@@ -38,7 +38,7 @@ pub use driver::Balloon;
 pub use engine::Manner;
 pub use error::BalloonError;
 pub use options::Options;
-pub use pace::Way;
+pub use pace::{Rates, Way};
 pub use plan::{Action, Plan};
 pub use progress::{BalloonStatus, Changes, Next, Progress};
 pub use queues::{BalloonQueue, MissingQueue, QueueNumbers, resolve};

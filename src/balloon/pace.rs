@@ -33,6 +33,15 @@ impl Way {
     }
 }
 
+/// How fast frames went each way when that was measured last, in MiB/s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rates {
+    /// Reported first.
+    pub report_first: u64,
+    /// Inflated only.
+    pub plain: u64,
+}
+
 /// Frames that may go some way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowance {
@@ -71,6 +80,8 @@ pub(super) struct Pace {
     tried: u8,
     /// The shortest trial of each way, in nanoseconds.
     best: [u64; 2],
+    /// What that was when the ways were last compared.
+    compared: Option<[u64; 2]>,
     /// Frames until it is tried again.
     rest: u64,
 }
@@ -78,12 +89,19 @@ pub(super) struct Pace {
 impl Pace {
     /// Nothing has been measured. Reporting first is right more often: memory falls sooner.
     pub(super) const fn new() -> Self {
-        Self { way: Way::ReportFirst, trial: None, tried: 0, best: [u64::MAX; 2], rest: 0 }
+        Self { way: Way::ReportFirst, trial: None, tried: 0, best: [u64::MAX; 2], compared: None, rest: 0 }
     }
 
     /// The faster way, as far as is known.
     pub(super) const fn way(&self) -> Way {
         self.way
+    }
+
+    /// How fast each way was, once that has been measured.
+    pub(super) fn rates(&self) -> Option<Rates> {
+        // Frames in nanoseconds, as MiB/s.
+        let rate = |time: u64| TRIAL / 256 * 1_000_000_000 / time.max(1);
+        self.compared.map(|[report_first, plain]| Rates { report_first: rate(report_first), plain: rate(plain) })
     }
 
     /// How many of the frames of `supply` may go now, and which way. While a trial goes on, no more than its own.
@@ -131,6 +149,7 @@ impl Pace {
     fn compare(&mut self) {
         let [report_first, plain] = self.best;
         self.way = if plain < report_first { Way::Plain } else { Way::ReportFirst };
+        self.compared = Some(self.best);
         (self.tried, self.best, self.rest) = (0, [u64::MAX; 2], AGAIN);
     }
 }
@@ -174,6 +193,8 @@ mod tests {
         let mut fast_reports = Host::new([300, 500]);
         assert_eq!(fast_reports.give(262_144), [262_144 - 2 * TRIAL, 2 * TRIAL]);
         assert_eq!(fast_reports.pace.way(), Way::ReportFirst);
+        // 4096 bytes in 300 ns and in 500 ns.
+        assert_eq!(fast_reports.pace.rates(), Some(Rates { report_first: 13_020, plain: 7812 }));
         let mut slow_reports = Host::new([700, 500]);
         assert_eq!(slow_reports.give(262_144), [2 * TRIAL, 262_144 - 2 * TRIAL]);
         assert_eq!(slow_reports.pace.way(), Way::Plain);
@@ -189,7 +210,7 @@ mod tests {
     #[test]
     fn a_little_is_not_worth_a_trial_and_what_was_learnt_holds_for_a_while() {
         let mut host = Host::new([700, 500]);
-        assert_eq!(host.give(WORTH - 1), [WORTH - 1, 0]);
+        assert_eq!((host.give(WORTH - 1), host.pace.rates()), ([WORTH - 1, 0], None));
         host.give(WORTH);
         assert_eq!(host.pace.way(), Way::Plain);
         assert_eq!(host.give(AGAIN / 2), [0, AGAIN / 2]);

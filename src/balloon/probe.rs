@@ -19,7 +19,7 @@ use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
 use crate::virtio::{
     AnyTransport, Device, Doorbell, Failure, FeaturesOk, Interface, Kick, Queue, QueueIndex, QueueName, Reset,
-    RingFormat, Transport, TransportError, TransportKind, Virtqueue, Wanted, find_vqs,
+    RingFormat, RingLayout, Transport, TransportError, TransportKind, Virtqueue, Wanted, find_vqs,
 };
 
 /// The features that this driver implements on a transport.
@@ -208,11 +208,12 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
     let smaller = inflate_layout.size().min(deflate_layout.size());
     // A chain has no more descriptors than its queue, also where they are in a table (2.7.5.3.1).
     let shape = options.shape.unwrap_or(RequestShape::REGION).within(smaller);
-    let how = queue_options(kind, features, shape.descriptors());
-    let inflate = parts.inflate.insert(Virtqueue::allocate(platform, numbers.inflate, inflate_layout, how)?);
-    let deflate = parts.deflate.insert(Virtqueue::allocate(platform, numbers.deflate, deflate_layout, how)?);
     let window = options.window.clamp(1, 256).min(smaller);
     let requests = parts.requests.insert(Requests::allocate(platform, window, shape)?);
+    let how = |layout: RingLayout| queue_options(kind, features, requests.table_entries(layout.size()));
+    let (inflate_how, deflate_how) = (how(inflate_layout), how(deflate_layout));
+    let inflate = parts.inflate.insert(Virtqueue::allocate(platform, numbers.inflate, inflate_layout, inflate_how)?);
+    let deflate = parts.deflate.insert(Virtqueue::allocate(platform, numbers.deflate, deflate_layout, deflate_how)?);
     let mut statistics_queue = match statistics {
         Some(queue) => {
             let layout = layout_of(queue)?;

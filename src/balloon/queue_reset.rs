@@ -121,11 +121,11 @@ impl<P: Platform + PageFrames + MemoryStatistics> Running<P> {
         let (kind, features) = (self.device.transport().kind(), self.device.features());
         let Self { device, inflate, deflate, statistics, doorbells, requests, .. } = self;
         let layout = |size| layout(kind, RingFormat::of(features), size, size).expect("a queue of this size was made");
-        let how = queue_options(kind, features, requests.descriptors() as u16);
+        let how = |size| queue_options(kind, features, requests.table_entries(size));
         let alone = queue_options(kind, features, 1);
         let (size, addresses) = match (queue, statistics) {
-            (BalloonQueue::Inflate, _) => renew(inflate, platform, layout, how, &proof)?,
-            (BalloonQueue::Deflate, _) => renew(deflate, platform, layout, how, &proof)?,
+            (BalloonQueue::Inflate, _) => renew(inflate, platform, layout, how(inflate.size()), &proof)?,
+            (BalloonQueue::Deflate, _) => renew(deflate, platform, layout, how(deflate.size()), &proof)?,
             (BalloonQueue::Statistics, Some(statistics)) => renew(statistics, platform, layout, alone, &proof)?,
             (BalloonQueue::Statistics, None) => return Err(MissingQueue(queue.word()).into()),
         };

@@ -106,6 +106,13 @@ impl<M: DmaMemory> Requests<M> {
         Self { memory, idle, window, shape, scratch, segments }
     }
 
+    /// Descriptors of the tables that requests go through in a queue of `size`, where there may be tables: 1, which is none,
+    /// if it has room for all of them without.
+    pub(super) fn table_entries(&self, size: u16) -> u16 {
+        let descriptors = self.shape.descriptors();
+        if u32::from(size) >= u32::from(self.window) * u32::from(descriptors) { 1 } else { descriptors }
+    }
+
     /// The most descriptors that a request has.
     pub(super) fn descriptors(&self) -> usize {
         self.shape.descriptors().into()
@@ -270,6 +277,13 @@ mod tests {
             assert!(numbers.eq(500..500 + sent), "{frames} frames");
             pool.put(request);
         }
+    }
+
+    #[test]
+    fn tables_are_for_queues_that_have_no_room_for_all_requests() {
+        let ram = crate::virtio::fake::Ram::new(8 * 4096 + statistics::BYTES);
+        let pool = Requests::new(ram, 8, RequestShape::REGION);
+        assert_eq!([1, 8, 15, 16, 32768].map(|size| pool.table_entries(size)), [2, 2, 2, 1, 1]);
     }
 
     #[test]

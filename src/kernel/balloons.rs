@@ -438,6 +438,9 @@ impl Served {
                 .display("request", &manner.request)
                 .text("chains", manner.chains.word())
                 .text("way", manner.way.map_or("plain", Way::word));
+            if let Some(rates) = manner.rates {
+                line.number("report_first", rates.report_first).number("plain", rates.plain);
+            }
         });
     }
 

@@ -473,6 +473,9 @@ fn stats(balloons: &Balloons) {
         let manner = driver.manner();
         let way = manner.way.map_or("plain", Way::word);
         say!("  requests of {} frame numbers, chains {}, {way}", manner.request, manner.chains.word());
+        if let Some(rates) = manner.rates {
+            say!("  measured: report-first {} MiB/s, plain {} MiB/s", rates.report_first, rates.plain);
+        }
         say!("  inflated {} frames in {} requests", counters.inflate_frames, counters.inflate_requests);
         say!("  deflated {} frames in {} requests", counters.deflate_frames, counters.deflate_requests);
         if counters.reports > 0 {

@@ -2,7 +2,7 @@
 
 use super::queue::{QueueOptions, Segment};
 use super::spec::DESCRIPTOR_SIZE;
-use crate::platform::{DmaExhausted, DmaMemory, Platform};
+use crate::platform::{DmaMemory, Platform};
 
 /// A table for each descriptor of a queue.
 #[derive(Debug)]
@@ -13,15 +13,15 @@ pub(super) struct Tables<M> {
 }
 
 impl<M: DmaMemory> Tables<M> {
-    /// The tables of a queue of `size`, if the options ask for any.
-    pub(super) fn allocate<P>(platform: &mut P, size: u16, options: QueueOptions) -> Result<Option<Self>, DmaExhausted>
+    /// The tables of a queue of `size`, if the options ask for any. Where there is no memory for them, chains go without.
+    pub(super) fn allocate<P>(platform: &mut P, size: u16, options: QueueOptions) -> Option<Self>
     where
         P: Platform<Memory = M>,
     {
         let entries = options.indirect_entries;
         match Self::bytes(size, entries) {
-            0 => Ok(None),
-            bytes => Ok(Some(Self { memory: platform.allocate_dma(bytes, DESCRIPTOR_SIZE)?, entries })),
+            0 => None,
+            bytes => Some(Self { memory: platform.allocate_dma(bytes, DESCRIPTOR_SIZE).ok()?, entries }),
         }
     }
 

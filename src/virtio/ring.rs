@@ -82,7 +82,7 @@ impl<R: Ring, T> RingQueue<R, T> {
     /// The queue with this number, of `layout` and in memory from `platform`.
     ///
     /// # Errors
-    /// When there is no memory for it; what was taken has been given back.
+    /// When there is no memory for it.
     pub fn allocate<P>(
         platform: &mut P,
         index: QueueIndex,
@@ -95,13 +95,8 @@ impl<R: Ring, T> RingQueue<R, T> {
         let (size, bytes, align) = R::dimensions(layout);
         let shadow = Shadow::new(size, options.in_order)?;
         let memory = platform.allocate_dma(bytes, align)?;
-        match Tables::allocate(platform, size, options) {
-            Ok(tables) => Ok(Self::new(index, memory, tables, shadow, layout, options)),
-            Err(error) => {
-                platform.release_dma(memory);
-                Err(error)
-            }
-        }
+        let tables = Tables::allocate(platform, size, options);
+        Ok(Self::new(index, memory, tables, shadow, layout, options))
     }
 
     /// A queue in `memory`, zeroed and laid out as `layout`; `tables` as the options ask for.

@@ -62,7 +62,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
             Action::Inflate(frames) => {
                 let descriptors = self.running.requests.descriptors();
                 let tries = self.plan.inflating() == 0 && self.engine.tries_chains(frames, descriptors);
-                if tries { self.try_chains(frames) } else { self.inflate(frames) }
+                if tries { self.try_chains(frames) } else { self.inflate(frames, None) }
             }
             Action::Deflate(frames) => self.deflate(frames),
         }
@@ -71,24 +71,23 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
     /// Gives a marked region by one request of several descriptors, to find out whether the device reads them all.
     fn try_chains(&mut self, frames: u64) -> Result<(), BalloonError> {
         let region = self.platform.take_free(REGION);
-        let Some(region) = region.filter(|region| region.count() == REGION) else {
+        let Some(whole) = region.filter(|region| region.count() == REGION) else {
             // There may be a whole one another time.
-            region.into_iter().for_each(|run| self.platform.release(run));
-            return self.inflate(frames);
+            return self.inflate(frames, region);
         };
-        let marked = self.platform.mark(region);
-        let descriptors = if marked { REGION_DESCRIPTORS } else { 1 };
-        let mut left = Some(region);
+        if !self.platform.mark(whole) {
+            self.engine.chains.give_up();
+            return self.inflate(frames, region);
+        }
+        let mut left = region;
         let Running { inflate, requests, .. } = &mut *self.running;
-        let limit = Limit { frames: frames.min(REGION.into()), descriptors, requests: u16::MAX };
+        let limit = Limit { frames: REGION.into(), descriptors: REGION_DESCRIPTORS, requests: 1 };
         let take = &mut |_: &mut P, most| cut(&mut left, most);
         let sent = fill(inflate, requests, self.platform, limit, take, P::release).map_err(broken("inflate"))?;
-        left.into_iter().for_each(|run| self.platform.release(run));
-        match marked {
-            true if sent.frames == REGION => self.engine.chains.given(region, self.platform.now()),
-            true => {}
-            false => self.engine.chains.give_up(),
+        if sent.frames == REGION {
+            self.engine.chains.given(whole, self.platform.now());
         }
+        left.into_iter().for_each(|run| self.platform.release(run));
         self.deliver(Direction::Inflate, 0, &sent);
         Ok(())
     }
@@ -107,8 +106,9 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
         Ok(())
     }
 
-    /// Gives frames: those first that were reported for that, then others, unless they are to be reported first.
-    fn inflate(&mut self, wanted: u64) -> Result<(), BalloonError> {
+    /// Gives frames: those first that were reported for that, then `begun`, which has been taken already, then others, unless
+    /// they are to be reported first.
+    fn inflate(&mut self, wanted: u64, mut begun: Option<FrameRun>) -> Result<(), BalloonError> {
         let plain = Allowance { way: Way::Plain, frames: wanted };
         let Allowance { way, frames } = self.allowance.unwrap_or(plain);
         let before = self.running.inflate.outstanding();
@@ -117,16 +117,11 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
         if rest > 0 {
             let Running { inflate, requests, .. } = &mut *self.running;
             let limit = self.engine.limit(rest, requests.descriptors(), sent.requests);
-            let more = fill(
-                inflate,
-                requests,
-                self.platform,
-                limit,
-                &mut |platform: &mut P, most| platform.take_free(most),
-                P::release,
-            );
+            let take = &mut |platform: &mut P, most| cut(&mut begun, most).or_else(|| platform.take_free(most));
+            let more = fill(inflate, requests, self.platform, limit, take, P::release);
             sent = sent.and(more.map_err(broken("inflate"))?);
         }
+        begun.into_iter().for_each(|run| self.platform.release(run));
         self.engine.pace.sent(sent.frames.into());
         self.deliver(Direction::Inflate, before, &sent);
         Ok(())

@@ -96,7 +96,7 @@ impl Quirks {
         let longest = buffers.map(|(_, d)| d.length).max().unwrap_or(0);
         let (long, chain) = (longest > self.longest_descriptor, request.chain.len() > 1);
         let lost = long && self.long == Long::Lost || chain && self.chains == Chains::Lost;
-        if lost { None } else { Some(!long && !(chain && self.chains == Chains::HeadOnly)) }
+        if lost { None } else { Some(!(long || chain && self.chains == Chains::HeadOnly)) }
     }
 
     /// The frame numbers that the device takes of a request.

@@ -255,7 +255,7 @@ impl<P: Platform> Balloon<P> {
         BalloonStatus {
             target: self.plan.target(),
             actual: self.plan.actual(),
-            inflating: self.plan.inflating() + self.reported_ahead(),
+            inflating: self.plan.inflating(),
             deflating: self.plan.deflating(),
             reporting: self.reporting(),
             short: self.plan.is_short(),
@@ -270,12 +270,6 @@ impl<P: Platform> Balloon<P> {
             State::Running(running) => running.reporter.as_ref().map_or(0, Reporter::in_flight),
             State::Frozen | State::Failed(_) => 0,
         }
-    }
-
-    /// Frames that are reported before they are inflated, or have been.
-    fn reported_ahead(&self) -> u64 {
-        let State::Running(running) = &self.state else { return 0 };
-        running.reporter.as_ref().map_or(0, |reporter| reporter.ahead().on_way() + reporter.ahead().ready())
     }
 
     /// How frames go to the host, as far as that has been found out.

@@ -4,6 +4,8 @@
 
 extern crate alloc;
 
+#[path = "kernel/backing.rs"]
+mod backing;
 #[path = "kernel/balloons.rs"]
 mod balloons;
 #[path = "kernel/bench.rs"]
@@ -22,6 +24,8 @@ mod hotplug;
 mod resources;
 #[path = "kernel/symbols.rs"]
 mod symbols;
+#[path = "kernel/work.rs"]
+mod work;
 
 use ballonet::boot::Mode;
 use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, power, timer};
@@ -32,6 +36,7 @@ use balloons::Balloons;
 use console::{Console, Context, Outcome};
 use held::Held;
 use hotplug::Slots;
+use work::Work;
 
 ballonet::entry_point!(main);
 
@@ -80,6 +85,7 @@ const INPUT_A_ROUND: usize = 256;
 fn serve(machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, slots: &mut Slots) -> Outcome {
     let mut console = Console::new(machine.options().term);
     let mut held = Held::default();
+    let mut work = Work::new(machine.options().work);
     if serial::is_text() {
         info!("`help` lists the console's commands");
     }
@@ -87,21 +93,25 @@ fn serve(machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, slots:
     loop {
         balloons.serve(machine);
         slots.serve(machine, tree, balloons);
+        work.serve(machine, balloons);
         console.draw_if_moving(balloons);
         // A line that never falls silent must not keep the balloons waiting.
         for byte in core::iter::from_fn(serial::read_input).take(INPUT_A_ROUND) {
-            let mut context = Context { machine, tree, balloons, slots, held: &mut held };
+            let mut context = Context { machine, tree, balloons, slots, held: &mut held, work: &mut work };
             let outcome = console.feed(byte, &mut context);
             if outcome != Outcome::Done {
                 return outcome;
             }
         }
         timer::take_fired();
-        match balloons.next_look(machine).into_iter().chain(slots.next_look()).min() {
+        match balloons.next_look(machine).into_iter().chain(slots.next_look()).chain(work.next_turn()).min() {
             Some(moment) => timer::arm_at(moment),
             None => timer::disarm(),
         }
-        idle_unless(|| balloons.is_pending() || slots.is_pending() || serial::has_input() || timer::has_fired());
+        idle_unless(|| {
+            let served = balloons.is_pending() || slots.is_pending() || work.is_pending();
+            served || serial::has_input() || timer::has_fired()
+        });
     }
 }
 

@@ -27,6 +27,7 @@ mod driver {
     mod reach;
     mod recovery;
     mod refusals;
+    mod relief;
     mod reporting;
     mod rings;
     mod schedules;

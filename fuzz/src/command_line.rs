@@ -78,9 +78,11 @@ fn write(options: &Options<'_>) -> String {
         ("report-age", options.report_age),
         ("report-threshold", options.report_threshold),
         ("report-budget", options.report_budget),
+        ("oom-cooldown", options.oom_cooldown),
     ] {
         line += &value.map_or(String::new(), |value| format!(" {key}={value}"));
     }
+    line += &options.work.map_or(String::new(), |work| format!(" work={}:{}", work.kind.word(), work.size));
     for (key, value) in [("checks", options.checks), ("test", options.test)] {
         line += &value.map_or(String::new(), |value| format!(" {key}={value}"));
     }

@@ -30,6 +30,14 @@ pub struct Counters {
     pub reports: u64,
     /// Frames in them.
     pub reported_frames: u64,
+    /// Frames that became free by the host's leave: asked back, or reported and not inflated afterwards.
+    pub returned_frames: u64,
+    /// Allocations that [`super::Balloon::relieve`] was called for.
+    pub reliefs: u64,
+    /// Those of them that got less than they wanted.
+    pub reliefs_in_vain: u64,
+    /// Frames that they got.
+    pub relief_frames: u64,
     /// Reads of the target.
     pub target_reads: u64,
     /// Writes of the balloon's size.

@@ -14,6 +14,7 @@ use super::options::Options;
 use super::plan::Plan;
 use super::progress::{BalloonStatus, Changes, Next, Progress};
 use super::recovery::{Recoveries, ResetReport};
+use super::relief::ReliefPlan;
 use super::reporter::Reporter;
 use super::round::Round;
 use super::running::Running;
@@ -38,6 +39,9 @@ pub struct Balloon<P: Platform> {
     pub(super) plan: Plan,
     pub(super) engine: Engine,
     pub(super) counters: Counters,
+    pub(super) relief: ReliefPlan,
+    /// What changed outside of polls, which the next one tells.
+    pub(super) untold: Changes,
     /// Whether there is something to do that no interrupt announces.
     pub(super) again: bool,
     pub(super) state: State<P>,
@@ -69,6 +73,8 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             plan: Plan::new(options.adopted),
             engine: Engine::new(options.shape),
             counters: Counters::default(),
+            relief: ReliefPlan::new(options.relief),
+            untold: Changes::empty(),
             again: true,
             state: State::Frozen,
             recoveries: Recoveries::new(options.recoveries, options.recovery_window),
@@ -123,13 +129,16 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             State::Failed(error) => return Err(*error),
         };
         self.counters.polls += 1;
+        if self.relief.is_cooling() && self.relief.is_over(platform.now()) {
+            self.plan.lift();
+        }
         match Round::new(running, platform, &mut self.plan, &mut self.engine, &mut self.counters).run(self.again) {
             Ok(_) if self.engine.chains.deadline().is_some_and(|deadline| platform.now() >= deadline) => {
                 self.reset_unanswered(platform)
             }
             Ok(progress) => {
                 self.again = progress.next == Next::Now;
-                Ok(progress)
+                Ok(Progress { changes: progress.changes | core::mem::take(&mut self.untold), ..progress })
             }
             Err(error) => self.recover(platform, error),
         }
@@ -214,7 +223,8 @@ impl<P: Platform> Balloon<P> {
         match &self.state {
             State::Running(running) => {
                 let reports = running.reporter.as_ref().and_then(|reporter| reporter.deadline(platform));
-                reports.into_iter().chain(self.engine.chains.deadline()).min()
+                let others = [self.engine.chains.deadline(), self.relief.deadline()];
+                reports.into_iter().chain(others.into_iter().flatten()).min()
             }
             State::Frozen | State::Failed(_) => None,
         }
@@ -261,11 +271,12 @@ impl<P: Platform> Balloon<P> {
             short: self.plan.is_short(),
             frozen: matches!(self.state, State::Frozen),
             withheld: self.withheld.frames(),
+            cooling: self.relief.deadline(),
         }
     }
 
     /// Frames in the reports that have not come back.
-    fn reporting(&self) -> u64 {
+    pub(super) fn reporting(&self) -> u64 {
         match &self.state {
             State::Running(running) => running.reporter.as_ref().map_or(0, Reporter::in_flight),
             State::Frozen | State::Failed(_) => 0,

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use super::relief::ReliefPolicy;
 use super::report_plan::ReportPolicy;
 use super::shape::RequestShape;
 use crate::virtio::spec::Features;
@@ -32,6 +33,8 @@ pub struct Options {
     pub window: u16,
     /// When free memory is reported to the host, if the device wants to know.
     pub reporting: ReportPolicy,
+    /// How long the balloon stays smaller than the host wants when the guest has run out of memory.
+    pub relief: ReliefPolicy,
     /// How the frame numbers of a request are laid over descriptors; `None` for [`RequestShape::REGION`] where the device
     /// turns out to read several descriptors, and else one of them.
     pub shape: Option<RequestShape>,
@@ -67,6 +70,7 @@ impl Options {
             adopted: 0,
             window: 64,
             reporting: ReportPolicy::default(),
+            relief: ReliefPolicy::default(),
             shape: None,
             queue_size: Self::QUEUE_SIZE,
             recoveries: RECOVERIES,

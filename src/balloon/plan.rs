@@ -30,13 +30,15 @@ pub struct Plan {
     announced: bool,
     /// The balloon is to be emptied, whatever the host wants.
     leaving: bool,
+    /// The most that it may hold while the guest lacks memory, whatever the host wants.
+    limit: Option<u64>,
 }
 
 impl Plan {
     /// A balloon that holds `actual` frames, and is to keep them.
     pub const fn new(actual: u32) -> Self {
         let actual = actual as u64;
-        Self { target: actual, actual, inflating: 0, deflating: 0, short: false, announced: false, leaving: false }
+        Self { target: actual, actual, inflating: 0, deflating: 0, short: false, announced: false, leaving: false, limit: None }
     }
 
     /// The size that the host wants.
@@ -58,6 +60,11 @@ impl Plan {
     /// Frames on their way back.
     pub const fn deflating(&self) -> u64 {
         self.deflating
+    }
+
+    /// What the size will be once all that is in flight has arrived.
+    pub const fn expected(&self) -> u64 {
+        (self.actual + self.inflating).saturating_sub(self.deflating)
     }
 
     /// Whether the balloon stops short of the target because the platform has no more frames for it.
@@ -86,15 +93,38 @@ impl Plan {
         self.leaving = true;
     }
 
+    /// The guest lacks memory: the balloon holds `frames` at most, or less if that was said before, until [`Plan::lift`],
+    /// whatever the host wants.
+    pub const fn limit(&mut self, frames: u64) {
+        self.limit = match self.limit {
+            Some(limit) if limit < frames => Some(limit),
+            _ => Some(frames),
+        };
+        self.short = false;
+    }
+
+    /// The guest lacks no memory any more. Returns whether the balloon may grow by that.
+    pub fn lift(&mut self) -> bool {
+        self.limit.take().is_some_and(|limit| limit < self.target)
+    }
+
+    /// The size to make for: the target, or less while the guest lacks memory.
+    const fn goal(&self) -> u64 {
+        match self.limit {
+            Some(limit) if limit < self.target => limit,
+            _ => self.target,
+        }
+    }
+
     /// What to do next.
     pub const fn next(&self) -> Action {
-        // What the size will be once all that is in flight has arrived.
-        let expected = (self.actual + self.inflating).saturating_sub(self.deflating);
+        let expected = self.expected();
         let idle = if self.inflating + self.deflating > 0 { Action::Wait } else { Action::Rest };
-        if self.target > expected && self.deflating == 0 && !self.short {
-            Action::Inflate(self.target - expected)
-        } else if self.target < expected && self.inflating == 0 && !self.short {
-            Action::Deflate(expected - self.target)
+        let goal = self.goal();
+        if goal > expected && self.deflating == 0 && !self.short {
+            Action::Inflate(goal - expected)
+        } else if goal < expected && self.inflating == 0 && !self.short {
+            Action::Deflate(expected - goal)
         } else {
             idle
         }

@@ -12,7 +12,7 @@ use super::requests::Requests;
 use super::running::Running;
 use super::shape::RequestShape;
 use super::statistics::{MemoryStatistics, Selection};
-use super::wire::{CONFIG_SIZE, MUST_TELL_HOST, PAGE_REPORTING, STATS_VQ};
+use super::wire::{CONFIG_SIZE, DEFLATE_ON_OOM, MUST_TELL_HOST, PAGE_REPORTING, STATS_VQ};
 use super::withheld::Withheld;
 use crate::pci::{Bars, Bdf, Command, Function};
 use crate::platform::{PageFrames, Platform};
@@ -24,7 +24,8 @@ use crate::virtio::{
 
 /// The features that this driver implements on a transport.
 ///
-/// `MUST_TELL_HOST` costs nothing: frames are never used again before the host has confirmed. `ACCESS_PLATFORM`: all
+/// `MUST_TELL_HOST` costs nothing: frames are never used again before the host has confirmed. `DEFLATE_ON_OOM` allows what
+/// [`Balloon::relieve`] does. `ACCESS_PLATFORM`: all
 /// addresses of rings and buffers come from [`crate::platform::DmaMemory::device_address`], which is what this bit asks
 /// for; frame numbers stay physical, as the balloon defines them. `ORDER_PLATFORM`: on x86-64 the fences of
 /// [`crate::virtio::barrier`] order memory for devices just as for CPUs; elsewhere they might not. `ANY_LAYOUT` is a legacy
@@ -33,7 +34,7 @@ use crate::virtio::{
 /// nobody makes use of them: tables are there for requests of several descriptors, and a device that is in order may
 /// answer a batch by one entry. `RING_RESET` is there for [`Device::reset_queue`].
 const fn implemented(transport: TransportKind) -> Features {
-    let features = MUST_TELL_HOST.union(STATS_VQ).union(PAGE_REPORTING);
+    let features = MUST_TELL_HOST.union(STATS_VQ).union(DEFLATE_ON_OOM).union(PAGE_REPORTING);
     let features = features.union(Features::EVENT_IDX).union(Features::INDIRECT_DESC);
     let features = match transport {
         TransportKind::Legacy => return features.union(Features::ANY_LAYOUT),

@@ -65,4 +65,7 @@ pub struct BalloonStatus {
     /// Frames that were on their way when the device was to be reset and did not stop. It may still use them, so nobody
     /// else does, until a later reset is seen to be done.
     pub withheld: u64,
+    /// Until when it stays smaller than the host wants, because the guest lacked memory: nanoseconds on the platform's
+    /// clock. `None` if nothing keeps it from growing.
+    pub cooling: Option<u64>,
 }

@@ -119,18 +119,19 @@ impl<P: Platform + PageFrames> Reporter<P> {
         self.plan.deadline(platform.unreported()).into_iter().chain(self.ahead.deadline()).min()
     }
 
-    /// Takes back what the host has been told of: it is free, or ready to be inflated. Returns the reports and the frames in
-    /// them.
-    pub(super) fn completions(&mut self, platform: &mut P) -> Result<(u64, u64), QueueError> {
+    /// Takes back what the host has been told of: it is free, or ready to be inflated. Returns the reports, the frames in
+    /// them, and how many of these are free.
+    pub(super) fn completions(&mut self, platform: &mut P) -> Result<(u64, u64, u64), QueueError> {
         if self.queue.outstanding() > 0 {
             self.queue.disarm();
         }
-        let (mut reports, mut frames) = (0, 0);
+        let (mut reports, mut frames, mut free) = (0, 0, 0);
         while let Some(Completion { token: mut report, .. }) = self.queue.pop()? {
             if report.ahead {
                 self.ahead.returned(&report.runs, platform.now());
             } else {
                 report.runs.iter().for_each(|run| platform.release_reported(*run));
+                free += u64::from(report.frames);
             }
             reports += 1;
             frames += u64::from(report.frames);
@@ -139,14 +140,16 @@ impl<P: Platform + PageFrames> Reporter<P> {
             report.frames = 0;
             self.idle.push(report);
         }
-        Ok((reports, frames))
+        Ok((reports, frames, free))
     }
 
-    /// Makes what was reported to be inflated, and will not be, free: the host knows of it.
-    pub(super) fn give_back(&mut self, platform: &mut P) {
+    /// Makes what was reported to be inflated, and will not be, free: the host knows of it. Returns how many frames.
+    pub(super) fn give_back(&mut self, platform: &mut P) -> u64 {
+        let frames = self.ahead.ready();
         while let Some(run) = self.ahead.take(u32::MAX) {
             platform.release_reported(run);
         }
+        frames
     }
 
     /// Reports what is due, and before that what is to be inflated: so many frames with those that have been and are being

@@ -43,6 +43,23 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         Self { running, platform, plan, engine, counters, changes, work: false, allowance: None, kicked: None }
     }
 
+    /// Takes what has come back, and sends nothing: for an allocation that waits.
+    pub(super) fn take_returned(&mut self) -> Result<Changes, BalloonError> {
+        self.completions()?;
+        self.reported()?;
+        self.tell_actual()?;
+        Ok(self.changes)
+    }
+
+    /// The same, and sends what the plan says.
+    pub(super) fn follow_plan(&mut self) -> Result<Changes, BalloonError> {
+        self.completions()?;
+        self.reported()?;
+        self.send()?;
+        self.tell_actual()?;
+        Ok(self.changes)
+    }
+
     /// Does what there is to do. `again`: the call was due without an interrupt.
     pub(super) fn run(&mut self, again: bool) -> Result<Progress, BalloonError> {
         let pending = self.running.interrupts.take();
@@ -129,6 +146,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
             self.plan.deflated(request.frames());
             self.counters.deflate_requests += 1;
             self.counters.deflate_frames += u64::from(request.frames());
+            self.counters.returned_frames += u64::from(request.frames());
             requests.put(request);
             self.work = true;
         }
@@ -154,28 +172,38 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         Ok(())
     }
 
+    /// Takes back what the host has been told of. What was to be inflated, and will not be, is free with the rest.
+    fn reported(&mut self) -> Result<(), BalloonError> {
+        let inflating = matches!(self.plan.next(), Action::Inflate(_));
+        let Some(reporter) = self.running.reporter.as_mut() else { return Ok(()) };
+        let (reports, frames, mut free) = reporter.completions(self.platform).map_err(broken("reporting"))?;
+        if !inflating {
+            free += reporter.give_back(self.platform);
+        }
+        self.counters.reports += reports;
+        self.counters.reported_frames += frames;
+        self.counters.returned_frames += free;
+        self.work |= reports > 0;
+        if free > 0 {
+            // A balloon that stopped for lack of memory may have lacked just these.
+            self.plan.memory_freed();
+        }
+        Ok(())
+    }
+
     /// Tells the host of free memory, and takes back what it has been told of.
     fn report(&mut self) -> Result<(), BalloonError> {
-        let inflating = self.report_first();
+        let first = self.report_first().unwrap_or(0);
+        self.reported()?;
         let Some((reporter, doorbell)) = self.running.reporter.as_mut().zip(self.running.doorbells.reporting) else {
             return Ok(());
         };
         let flushing = reporter.is_flushing();
-        let (reports, frames) = reporter.completions(self.platform).map_err(broken("reporting"))?;
-        if inflating.is_none() {
-            reporter.give_back(self.platform);
-        }
-        let kick = reporter.send(self.platform, inflating.unwrap_or(0)).map_err(broken("reporting"))?;
+        let kick = reporter.send(self.platform, first).map_err(broken("reporting"))?;
         if flushing && !reporter.is_flushing() {
             self.changes |= Changes::FLUSHED;
         }
-        self.counters.reports += reports;
-        self.counters.reported_frames += frames;
-        self.work |= reports > 0 || kick.is_some();
-        if frames > 0 {
-            // A balloon that stopped for lack of memory may have lacked just these.
-            self.plan.memory_freed();
-        }
+        self.work |= kick.is_some();
         if let Some(kick) = kick {
             self.kick(doorbell, kick);
         }

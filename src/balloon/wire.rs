@@ -122,11 +122,29 @@ pub enum Tag {
     /// Huge pages that could not be.
     #[doc(alias = "VIRTIO_BALLOON_S_HTLB_PGFAIL")]
     HugePageFailures = 9,
+    /// Programs that were ended for lack of memory. This and what follows are Linux's tags, beyond those of virtio 1.4.
+    #[doc(alias = "VIRTIO_BALLOON_S_OOM_KILL")]
+    OomKills = 10,
+    /// Allocations that had to wait until memory was had back.
+    #[doc(alias = "VIRTIO_BALLOON_S_ALLOC_STALL")]
+    AllocationStalls = 11,
+    /// Frames looked at in the background to have them back.
+    #[doc(alias = "VIRTIO_BALLOON_S_ASYNC_SCAN")]
+    AsyncScan = 12,
+    /// Frames looked at for an allocation that waits.
+    #[doc(alias = "VIRTIO_BALLOON_S_DIRECT_SCAN")]
+    DirectScan = 13,
+    /// Frames had back in the background.
+    #[doc(alias = "VIRTIO_BALLOON_S_ASYNC_RECLAIM")]
+    AsyncReclaim = 14,
+    /// Frames had back for an allocation that waits.
+    #[doc(alias = "VIRTIO_BALLOON_S_DIRECT_RECLAIM")]
+    DirectReclaim = 15,
 }
 
 impl Tag {
     /// All tags, in their own order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 16] = [
         Self::SwapIn,
         Self::SwapOut,
         Self::MajorFaults,
@@ -137,6 +155,12 @@ impl Tag {
         Self::Caches,
         Self::HugePages,
         Self::HugePageFailures,
+        Self::OomKills,
+        Self::AllocationStalls,
+        Self::AsyncScan,
+        Self::DirectScan,
+        Self::AsyncReclaim,
+        Self::DirectReclaim,
     ];
 }
 

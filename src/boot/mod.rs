@@ -17,6 +17,7 @@ mod physical;
 pub mod pvh;
 mod size;
 mod warning;
+mod work;
 
 pub use area::{AreaKind, LoaderArea, LoaderAreas};
 pub use command_line::CommandLine;
@@ -30,5 +31,6 @@ pub use options::{
 pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
 pub use size::{SizeError, parse_size};
 pub use warning::Warning;
+pub use work::{WorkChoice, WorkKind};
 
 pub use crate::memory::{BadRange, PhysRange};

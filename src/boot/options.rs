@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use super::{CommandLine, Warning, parse_size};
+use super::{CommandLine, Warning, WorkChoice, parse_size};
 use crate::balloon::RequestShape;
 use crate::balloon::wire::feature_named;
 use crate::virtio::spec::QUEUE_SIZE_MAX;
@@ -175,6 +175,10 @@ words! {
         ReportThreshold = "report-threshold",
         /// [`Options::report_budget`].
         ReportBudget = "report-budget",
+        /// [`Options::oom_cooldown`].
+        OomCooldown = "oom-cooldown",
+        /// [`Options::work`].
+        Work = "work",
         /// [`Options::queue_size`].
         QueueSize = "queue-size",
         /// [`Options::request`].
@@ -217,6 +221,11 @@ pub struct Options<'a> {
     pub report_threshold: Option<u64>,
     /// `report-budget=SIZE`: how much is reported a second at most, in bytes; likewise.
     pub report_budget: Option<u64>,
+    /// `oom-cooldown=MS`: how long a balloon that the guest had memory back from stays smaller than the host wants, in
+    /// milliseconds; likewise.
+    pub oom_cooldown: Option<u64>,
+    /// `work=KIND:SIZE`: a program that uses memory.
+    pub work: Option<WorkChoice>,
     /// `queue-size=N`: the most entries of a queue; `None` for the driver's own choice.
     pub queue_size: Option<u16>,
     /// `request=auto|FRAMESxDESCRIPTORS`: how the frame numbers of a request are laid over descriptors; `None` for what the
@@ -274,6 +283,10 @@ impl<'a> Options<'a> {
             Key::ReportAge => self.report_age = Some(text(value)?.parse().ok().filter(|age| *age <= LONGEST_AGE)?),
             Key::ReportThreshold => self.report_threshold = Some(parse_size(text(value)?).ok()?),
             Key::ReportBudget => self.report_budget = Some(parse_size(text(value)?).ok()?),
+            Key::OomCooldown => {
+                self.oom_cooldown = Some(text(value)?.parse().ok().filter(|cooldown| *cooldown <= LONGEST_AGE)?);
+            }
+            Key::Work => self.work = Some(WorkChoice::parse(text(value)?)?),
             Key::QueueSize => self.queue_size = Some(number(value).filter(|size| (1..=QUEUE_SIZE_MAX).contains(size))?),
             Key::Request => self.request = shape(value)?,
             Key::Hotplug => self.hotplug = HotplugChoice::from_word(value)?,
@@ -298,8 +311,9 @@ impl Key {
             Self::Access => AccessChoice::WORDS,
             Self::Ring => RingChoice::WORDS,
             Self::Features => &["-NAME,-NAME..."],
-            Self::ReportAge => &["milliseconds, at most 3600000"],
+            Self::ReportAge | Self::OomCooldown => &["milliseconds, at most 3600000"],
             Self::ReportThreshold | Self::ReportBudget => &["a size: a number and, if wanted, K, M, G or T"],
+            Self::Work => &["sawtooth:SIZE", "steady:SIZE", "churn:SIZE", "verify:SIZE"],
             Self::QueueSize => &["1 to 32768"],
             Self::Request => &["auto, or FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
             Self::Hotplug => HotplugChoice::WORDS,
@@ -312,7 +326,7 @@ impl Key {
     }
 }
 
-/// The most that `report-age=` takes, in milliseconds: an hour.
+/// The most that `report-age=` and `oom-cooldown=` take, in milliseconds: an hour.
 const LONGEST_AGE: u64 = 3_600_000;
 
 fn text(value: &[u8]) -> Option<&str> {
@@ -365,6 +379,7 @@ mod tests {
 
     use super::*;
     use crate::balloon::wire::FEATURES;
+    use crate::boot::WorkKind;
 
     fn parse(line: &str) -> (Options<'_>, Vec<Warning<'_>>) {
         let mut warnings = Vec::new();
@@ -384,7 +399,7 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
-                    report-age=100 report-threshold=16M report-budget=2G checks=isr-* queue-size=7 request=9x10 hotplug=prompt \
+                    report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* queue-size=7 request=9x10 hotplug=prompt \
                     log=json term=ansi verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
@@ -396,6 +411,8 @@ mod tests {
             report_age: Some(100),
             report_threshold: Some(16 << 20),
             report_budget: Some(2 << 30),
+            oom_cooldown: Some(200),
+            work: Some(WorkChoice { kind: WorkKind::Churn, size: 3 << 20 }),
             queue_size: Some(7),
             request: RequestShape::new(9, 10),
             hotplug: HotplugChoice::Prompt,
@@ -411,8 +428,12 @@ mod tests {
 
     #[test]
     fn every_word_of_every_choice_is_valid() {
-        use Key::{Checks, Features, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test};
-        let free = [Checks, Features, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test];
+        use Key::{
+            Checks, Features, OomCooldown, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test, Work,
+        };
+        let free = [
+            Checks, Features, OomCooldown, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test, Work,
+        ];
         for &key in Key::ALL.iter().filter(|key| !free.contains(key)) {
             for value in key.valid_values() {
                 let line = format!("{key}={value}");
@@ -438,7 +459,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
-             report-budget, queue-size, request, hotplug, checks, log, term, verbose, test, list"
+             report-budget, oom-cooldown, work, queue-size, request, hotplug, checks, log, term, verbose, test, list"
         );
     }
 
@@ -495,6 +516,18 @@ mod tests {
         assert_eq!(
             warnings[1].to_string(),
             "option `report-threshold` has no value `2X`; valid: a size: a number and, if wanted, K, M, G or T"
+        );
+    }
+
+    #[test]
+    fn programs_and_cooldowns_that_make_no_sense_are_named() {
+        for line in ["work=sawtooth", "work=saw:1M", "work=steady:0", "work=:", "oom-cooldown=-1", "oom-cooldown=3600001"] {
+            let (options, warnings) = parse(line);
+            assert_eq!((options, warnings.len()), (Options::default(), 1), "{line}");
+        }
+        assert_eq!(
+            parse("work=saw:1M").1[0].to_string(),
+            "option `work` has no value `saw:1M`; valid: sawtooth:SIZE, steady:SIZE, churn:SIZE, verify:SIZE"
         );
     }
 

@@ -6,10 +6,12 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{
-    Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReportPolicy, Way,
+    Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReliefPolicy, ReportPolicy,
+    Way,
 };
 use ballonet::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
+use ballonet::machine::relief::Relieved;
 use ballonet::machine::{Machine, lines, log as serial};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Function, Tree};
@@ -60,6 +62,7 @@ pub fn driver_options(options: &boot::Options<'_>) -> Options {
     };
     driver.declined = Features::from_bits_retain(options.declined_features);
     driver.reporting = report_policy(options);
+    driver.relief.cooldown = options.oom_cooldown.map_or(ReliefPolicy::default().cooldown, |ms| ms * 1_000_000);
     driver.shape = options.request;
     driver.queue_size = options.queue_size.unwrap_or(driver.queue_size);
     driver
@@ -85,6 +88,10 @@ pub struct Served {
     leaving: Option<u64>,
     /// It is gone, which nobody has been told yet.
     gone: bool,
+    /// Why it last gave less than an allocation wanted, if it did.
+    refused: Option<ReliefError>,
+    /// Reliefs that have been told.
+    reliefs: u64,
 }
 
 /// Every balloon of the machine.
@@ -242,6 +249,21 @@ impl Balloons {
         }
     }
 
+    /// Has memory back for an allocation that would fail: of one after the other, until it is enough.
+    pub fn relieve(&mut self, machine: &mut Machine, frames: u64) -> Relieved {
+        let mut sum = Relieved::default();
+        for served in &mut self.served {
+            if sum.frames >= frames {
+                break;
+            }
+            let relief = served.balloon.relieve(machine, frames - sum.frames);
+            served.refused = relief.error;
+            sum.frames += relief.frames;
+            sum.asked += relief.asked;
+        }
+        sum
+    }
+
     /// Resets every device, so that none writes to memory any more.
     pub fn shutdown(self, machine: &mut Machine) {
         for served in self.served {
@@ -303,6 +325,8 @@ impl Served {
             manner: None,
             leaving: None,
             gone: false,
+            refused: None,
+            reliefs: 0,
         }
     }
 
@@ -326,6 +350,7 @@ impl Served {
     }
 
     fn serve(&mut self, machine: &mut Machine, ansi: bool) {
+        self.tell_relief();
         let now = machine.now();
         let due = self.is_due(now);
         let late = self.balloon.deadline(machine).is_some_and(|deadline| now >= deadline);
@@ -409,6 +434,31 @@ impl Served {
         } else if self.movement.is_some() && now.saturating_sub(self.told) >= if ansi { REDRAW } else { PLAIN } {
             self.told = now;
             self.tell_progress(&status, ansi);
+        }
+    }
+
+    /// Tells of memory that allocations had back, or did not. Apart from where that happens, since there they wait.
+    fn tell_relief(&mut self) {
+        let counters = self.balloon.counters();
+        if core::mem::replace(&mut self.reliefs, counters.reliefs) == counters.reliefs {
+            return;
+        }
+        let status = self.balloon.status();
+        serial::emit("relief", |line| {
+            line.text("name", self.balloon.name())
+                .number("reliefs", counters.reliefs)
+                .number("in_vain", counters.reliefs_in_vain)
+                .number("bytes", counters.relief_frames * FRAME_SIZE)
+                .number("actual", status.actual * FRAME_SIZE);
+            if let Some(error) = &self.refused {
+                line.display("error", error);
+            }
+        });
+        emit(&status);
+        match self.refused.take() {
+            // Without the feature it is as it has to be.
+            Some(ReliefError::Forbidden | ReliefError::Empty | ReliefError::Stopped) | None => {}
+            Some(error) => warn!("{}: memory ran out: {error}", self.balloon.name()),
         }
     }
 

@@ -4,10 +4,10 @@ use alloc::string::String;
 
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{BalloonQueue, Way};
-use ballonet::boot::{Terminal, parse_size};
+use ballonet::boot::{Terminal, WorkChoice, parse_size};
 use ballonet::console::{Edit, LineEditor};
 use ballonet::machine::{Machine, frames, power};
-use ballonet::machine::{lines, local_apic, log as serial, paging, vectors};
+use ballonet::machine::{large, lines, local_apic, log as serial, paging, relief, vectors};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::pci::listing::{Details, Line};
@@ -15,14 +15,16 @@ use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::listing;
 
+use crate::backing;
 use crate::balloons::{Balloons, Verb};
 use crate::held::Held;
 use crate::hotplug::Slots;
 use crate::resources::Resources;
 use crate::symbols::HEAP;
+use crate::work::Work;
 
 /// A command: its name, its arguments, what it does.
-const COMMANDS: [(&str, &str, &str); 20] = [
+const COMMANDS: [(&str, &str, &str); 21] = [
     ("help", "", "this list"),
     ("info", "", "the kernel, the CPU, the clock"),
     ("acpi", "", "the ACPI tables"),
@@ -31,6 +33,7 @@ const COMMANDS: [(&str, &str, &str); 20] = [
     ("irq", "", "interrupt vectors and how often each came"),
     ("mem", "[map]", "memory by state"),
     ("mem", "hold SIZE | verify | release", "fill memory with a pattern, look at it again, give it back"),
+    ("work", "[KIND:SIZE | stop]", "run a program that uses memory: sawtooth, steady, churn or verify"),
     ("balloon", "", "targets and sizes; the host sets them, as by `balloon MIB` in QEMU's monitor"),
     ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
@@ -71,6 +74,8 @@ pub struct Context<'k> {
     pub slots: &'k Slots,
     /// The memory held.
     pub held: &'k mut Held,
+    /// The program that runs.
+    pub work: &'k mut Work,
 }
 
 /// The console's state.
@@ -168,9 +173,11 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("irq", []) => irq(),
         ("mem", []) => mem(context.held),
         ("mem", ["map"]) => map(),
-        ("mem", ["hold", size]) => hold(size, context.held),
+        ("mem", ["hold", size]) => hold(size, context),
         ("mem", ["verify"]) => verify(context.held),
         ("mem", ["release"]) => release(context),
+        ("work", []) => context.work.tell(),
+        ("work", [what]) => work(what, context),
         ("balloon", []) => balloon(context.balloons),
         ("report", []) => report(context.balloons),
         ("stats", []) => stats(context.balloons),
@@ -355,7 +362,21 @@ fn mem(held: &Held) {
         history.frees,
         history.refusals
     );
+    let large = large::view();
     say!("heap: {} of {} KiB used; held: {} KiB", heap.used >> 10, heap.size >> 10, held.bytes() >> 10);
+    say!(
+        "{} large blocks of {} KiB, {} of them in pieces",
+        large.blocks,
+        (large.frames * FRAME_SIZE) >> 10,
+        large.scattered
+    );
+    let relieved = relief::counts();
+    say!(
+        "{} allocations waited for {} KiB; {} programs were ended for lack of memory",
+        relieved.stalls,
+        (relieved.frames * FRAME_SIZE) >> 10,
+        relieved.ended
+    );
     say!("{} windows onto devices are open", paging::with(|space| space.windows()));
     match sound {
         Ok(()) => say!("the allocator's records agree with each other"),
@@ -376,11 +397,12 @@ fn map() {
     }
 }
 
-fn hold(size: &str, held: &mut Held) {
+fn hold(size: &str, context: &mut Context<'_>) {
+    let Context { machine, balloons, held, .. } = context;
     match parse_size(size) {
         Ok(wanted) => {
             let before = held.bytes();
-            let bytes = held.hold(wanted);
+            let bytes = backing::with(machine, balloons, || held.hold(wanted));
             let all = if bytes - before < wanted { ": there is no more" } else { "" };
             serial::emit("held", |line| {
                 line.number("bytes", bytes);
@@ -412,6 +434,22 @@ fn release(context: &mut Context<'_>) {
     say!("nothing is held");
 }
 
+fn work(what: &str, context: &mut Context<'_>) {
+    match (what, WorkChoice::parse(what)) {
+        (_, Some(choice)) => {
+            context.work.start(choice);
+            context.work.tell();
+        }
+        ("stop", None) => {
+            if !context.work.stop() {
+                say!("no program runs");
+            }
+            context.balloons.memory_freed();
+        }
+        (other, None) => say!("`{other}` is no program: sawtooth:SIZE, steady:SIZE, churn:SIZE or verify:SIZE"),
+    }
+}
+
 fn balloon(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let status = driver.status();
@@ -421,6 +459,9 @@ fn balloon(balloons: &Balloons) {
         say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
         if let Some(error) = driver.failed() {
             say!("  given up on: {error}; `reset {}` tries again", driver.name());
+        }
+        if status.cooling.is_some() {
+            say!("  it stays smaller for a while, because memory ran out");
         }
         if status.frozen {
             say!("  frozen: nothing moves before it is restored");
@@ -480,6 +521,10 @@ fn stats(balloons: &Balloons) {
         say!("  deflated {} frames in {} requests", counters.deflate_frames, counters.deflate_requests);
         if counters.reports > 0 {
             say!("  reported {} free frames in {} reports", counters.reported_frames, counters.reports);
+        }
+        if counters.reliefs > 0 {
+            let (reliefs, frames, in_vain) = (counters.reliefs, counters.relief_frames, counters.reliefs_in_vain);
+            say!("  had {frames} frames back for {reliefs} allocations that lacked memory, {in_vain} of which got too few");
         }
         say!("  reset {} times, single queues of it {} times", counters.resets, counters.queue_resets);
         say!(

@@ -66,7 +66,7 @@ impl Held {
 }
 
 /// A word that no other address and no other seed has: an odd multiplication and a shift mix all bits (Fibonacci hashing).
-const fn pattern(address: u64, seed: u64) -> u64 {
+pub const fn pattern(address: u64, seed: u64) -> u64 {
     let mixed = (address ^ seed << 48).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^ mixed >> 29
 }

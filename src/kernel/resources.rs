@@ -1,6 +1,6 @@
 //! What the kernel has given out, counted: proof that what went came back.
 
-use ballonet::machine::{dma, frames, lines, log as serial, paging, vectors};
+use ballonet::machine::{dma, frames, large, lines, log as serial, paging, vectors};
 use ballonet::memory::FRAME_SIZE;
 
 use crate::balloons::Balloons;
@@ -44,7 +44,7 @@ impl Resources {
             vectors: vectors::allocated(),
             lines,
             mappings: paging::with(|space| space.windows()),
-            heap: HEAP.view().used,
+            heap: HEAP.view().used + (large::view().frames * FRAME_SIZE) as usize,
             balloons: balloons.drivers().count(),
         }
     }

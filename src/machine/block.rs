@@ -12,17 +12,11 @@ pub struct Block {
 
 impl Block {
     /// As many contiguous frames as can be had at once, up to `most` and a region of 512; `None` when there are none.
+    /// Before it takes of what the kernel keeps for itself, memory is had back.
     pub fn allocate(most: u32) -> Option<Self> {
-        let mut count = most.clamp(1, 512);
-        loop {
-            if let Ok(run) = frames::allocate(count, 1) {
-                return Some(Self { run });
-            }
-            if count == 1 {
-                return None;
-            }
-            count /= 2;
-        }
+        let most = u64::from(most.clamp(1, 512));
+        frames::make_room(most);
+        frames::allocate_up_to(most).map(|run| Self { run })
     }
 
     /// Which frames.

@@ -4,6 +4,7 @@ use x86_64::PhysAddr as CpuAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
 use super::lock::Lock;
+use super::relief;
 use crate::memory::{AllocateError, Counts, Footprint, FrameError, FrameRun, Frames, PhysRange, StorageError, place};
 
 pub(super) static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
@@ -62,6 +63,37 @@ const MOST_FLOOR: u64 = 16384;
 /// When there is no such run.
 pub fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
     with(|all| all.allocate(frames, align))
+}
+
+/// As long a run as can be had, of up to `most` frames and a region.
+pub fn allocate_up_to(most: u64) -> Option<FrameRun> {
+    let mut frames = most.clamp(1, 512) as u32;
+    loop {
+        if let Ok(run) = allocate(frames, 1) {
+            return Some(run);
+        }
+        if frames == 1 {
+            return None;
+        }
+        frames /= 2;
+    }
+}
+
+/// Whether `frames` frames are free besides those that the kernel keeps for itself: half of what a balloon leaves. If they
+/// are not, memory is had back for them first ([`relief`](super::relief)), which may take a while.
+pub fn make_room(frames: u64) -> bool {
+    match lacking(frames) {
+        0 => true,
+        lacking_now => {
+            relief::ask(lacking_now);
+            lacking(frames) == 0
+        }
+    }
+}
+
+/// How many frames lack for so many to be free besides those that the kernel keeps.
+fn lacking(frames: u64) -> u64 {
+    with(|all| frames.saturating_add(all.floor() / 2).saturating_sub(all.counts().free))
 }
 
 /// Gives frames back.

@@ -1,13 +1,16 @@
-//! The heap: contiguous in virtual memory, backed by whatever frames there are, and grown when it is full.
+//! The heap. Large blocks are whole frames and go back to the frame allocator when they are freed ([`large`]): that is what
+//! makes a program's memory come and go. Small blocks are on a list of their own, contiguous in virtual memory, backed by
+//! whatever frames there are, and grown when it is full. That list keeps its frames, since only a walk over all of it
+//! would tell which of them are empty; it is no longer than the small blocks were at their most.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
 
 use linked_list_allocator::Heap as FreeList;
 
-use super::frames;
 use super::lock::Lock;
 use super::paging::{self, HEAP_BASE, HEAP_LIMIT};
+use super::{frames, large};
 use crate::memory::{FRAME_SIZE, FrameRun};
 
 /// Least growth in frames: 64 KiB.
@@ -20,12 +23,12 @@ pub struct Heap {
     pub(super) list: Lock<FreeList>,
 }
 
-/// How much of the heap is used.
+/// How much of the heap is used, by small blocks.
 #[derive(Debug, Clone, Copy)]
 pub struct HeapView {
-    /// Bytes mapped.
+    /// Bytes mapped for them.
     pub size: usize,
-    /// Bytes given out.
+    /// Bytes of them given out.
     pub used: usize,
 }
 
@@ -35,7 +38,7 @@ impl Heap {
         Self { list: Lock::new(FreeList::empty()) }
     }
 
-    /// How much is used.
+    /// How much is used by small blocks; [`large::view`] has the others.
     pub fn view(&self) -> HeapView {
         self.list.with(|list| HeapView { size: list.size(), used: list.used() })
     }
@@ -47,14 +50,21 @@ impl Default for Heap {
     }
 }
 
-// SAFETY: `linked_list_allocator` keeps the contract of an allocator; the lock keeps others out meanwhile.
+// SAFETY: `linked_list_allocator` keeps the contract of an allocator, and the lock keeps others out meanwhile; large blocks
+// are frames that nobody else has. Which of the two a block is of is told by its layout.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if large::is_large(layout) {
+            return large::allocate(layout);
+        }
+        if let Ok(block) = self.list.with(|list| list.allocate_first_fit(layout)) {
+            return block.as_ptr();
+        }
+        let bytes = layout.size() + layout.align() + SLACK;
+        // Small blocks may take of what the kernel keeps for itself: that is what it is for.
+        frames::make_room((bytes as u64).div_ceil(FRAME_SIZE).max(STEP));
         self.list.with(|list| {
-            if let Ok(block) = list.allocate_first_fit(layout) {
-                return block.as_ptr();
-            }
-            if grow(list, layout.size().saturating_add(layout.align()).saturating_add(SLACK)).is_none() {
+            if grow(list, bytes).is_none() {
                 return null_mut();
             }
             list.allocate_first_fit(layout).map_or(null_mut(), NonNull::as_ptr)
@@ -62,7 +72,10 @@ unsafe impl GlobalAlloc for Heap {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if let Some(block) = NonNull::new(block) {
+        if large::is_large(layout) {
+            // SAFETY: the caller got it from `alloc` with this layout, and uses it no more.
+            unsafe { large::free(block, layout) };
+        } else if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller got `block` from `alloc` with this layout.
             self.list.with(|list| unsafe { list.deallocate(block, layout) });
         }
@@ -82,7 +95,7 @@ fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
     }
     let mut end = HEAP_BASE + size;
     while wanted > 0 {
-        let run = take(wanted)?;
+        let run = frames::allocate_up_to(wanted)?;
         let mapped = map(run, end);
         if mapped > 0 {
             adopt(list, end, mapped);
@@ -94,20 +107,6 @@ fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
         wanted -= mapped;
     }
     Some(())
-}
-
-/// As long a run as can be had, up to `wanted` frames and a region.
-fn take(wanted: u64) -> Option<FrameRun> {
-    let mut frames = wanted.min(512) as u32;
-    loop {
-        if let Ok(run) = frames::allocate(frames, 1) {
-            return Some(run);
-        }
-        if frames == 1 {
-            return None;
-        }
-        frames /= 2;
-    }
 }
 
 /// Maps a run at `virt` and returns how many of its frames were; the others are freed.

@@ -3,7 +3,8 @@
 //! | virtual addresses | what | how |
 //! |---|---|---|
 //! | as physical | usable memory but the image's | 1 GiB and 2 MiB pages where they fit, writable, not executable |
-//! | [`HEAP_BASE`] on | the heap | mapped as it grows |
+//! | [`HEAP_BASE`] on | the heap's small blocks | mapped as they grow more |
+//! | [`ELASTIC`](super::scattered::ELASTIC) | large blocks over frames from anywhere | mapped while they are in use |
 //! | [`DEVICE_BASE`] on | device registers, firmware tables | 4 KiB and 2 MiB pages, uncached for devices |
 //! | the last 2 GiB | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; no guard pages |
 //!
@@ -106,7 +107,7 @@ pub enum PagingError {
 
 /// The page tables and the virtual addresses given out for windows.
 pub struct AddressSpace {
-    tables: OffsetPageTable<'static>,
+    pub(super) tables: OffsetPageTable<'static>,
     nx: bool,
     gigabyte_pages: bool,
     physical_limit: u64,
@@ -227,7 +228,7 @@ impl AddressSpace {
     }
 
     /// Maps one page and returns its size.
-    fn map<S: PageSize>(
+    pub(super) fn map<S: PageSize>(
         &mut self,
         virt: u64,
         phys: u64,
@@ -392,7 +393,7 @@ impl AddressSpace {
     }
 
     /// Size of the largest page that `address` could be in and nothing is mapped in; `None` if it is mapped.
-    fn gap_at(&self, address: u64) -> Option<u64> {
+    pub(super) fn gap_at(&self, address: u64) -> Option<u64> {
         let mut table = self.tables.level_4_table();
         for shift in [39, 30, 21, 12] {
             let entry = &table[(address >> shift & 0x1FF) as usize];
@@ -403,7 +404,7 @@ impl AddressSpace {
                 return None;
             }
             // SAFETY: a present entry above the last level, without the huge bit, points to a table; tables are in
-            // memory that is mapped one to one, are never freed, and change only through `&mut self`.
+            // memory that is mapped one to one, and change, or are freed, only through `&mut self`.
             table = unsafe { &*(entry.addr().as_u64() as *const PageTable) };
         }
         None

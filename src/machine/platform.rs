@@ -8,7 +8,7 @@ use super::config_space::MachineConfig;
 use super::dma::DmaRegion;
 use super::mmio::Window;
 use super::paging::{self, Access};
-use super::{Machine, frames, lines, local_apic, marks, vectors};
+use super::{Machine, frames, lines, local_apic, marks, relief, vectors};
 use crate::acpi::EcamRegion;
 use crate::balloon::wire::Tag;
 use crate::balloon::{MemoryStatistics, Statistics};
@@ -209,10 +209,13 @@ impl PageFrames for Machine {
 }
 
 impl MemoryStatistics for Machine {
-    /// What this kernel can truly say: it has no swap, no page cache and no huge page pool, and a page fault ends it.
+    /// What this kernel can truly say. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
+    /// are 0. Memory is had back only for allocations that wait ([`relief`]), never in the background. What was asked of
+    /// a balloon for that has been *scanned*, what came has been *reclaimed*.
     fn statistics(&self) -> Statistics {
         let counts = frames::with(|frames| frames.counts());
         let free = counts.free * FRAME_SIZE;
+        let relieved = relief::counts();
         Statistics::new()
             .with(Tag::SwapIn, 0)
             .with(Tag::SwapOut, 0)
@@ -223,5 +226,12 @@ impl MemoryStatistics for Machine {
             .with(Tag::Available, free)
             .with(Tag::Caches, 0)
             .with(Tag::HugePages, 0)
+            .with(Tag::HugePageFailures, 0)
+            .with(Tag::OomKills, relieved.ended)
+            .with(Tag::AllocationStalls, relieved.stalls)
+            .with(Tag::AsyncScan, 0)
+            .with(Tag::DirectScan, relieved.asked.max(relieved.frames))
+            .with(Tag::AsyncReclaim, 0)
+            .with(Tag::DirectReclaim, relieved.frames)
     }
 }

@@ -5,7 +5,7 @@ use ballonet::virtio::{NegotiationError, TransportError};
 
 use super::guest::{bring_up, bring_up_with, try_with};
 use crate::models::feature::{
-    ACCESS_PLATFORM, DEFLATE_ON_OOM, FREE_PAGE_HINT, MUST_TELL_HOST, NOTIF_CONFIG_DATA, NOTIFICATION_DATA,
+    ACCESS_PLATFORM, FREE_PAGE_HINT, MUST_TELL_HOST, NOTIF_CONFIG_DATA, NOTIFICATION_DATA,
     ORDER_PLATFORM, PAGE_POISON, RING_PACKED, VERSION_1,
 };
 use crate::models::{Behaviour, Capability, Machine};
@@ -54,7 +54,7 @@ fn what_should_be_accepted_is() {
 /// They have a meaning that the driver does not know yet, and would bind it to rules that it does not keep.
 #[test]
 fn features_of_later_are_not_accepted() {
-    let later = DEFLATE_ON_OOM | FREE_PAGE_HINT | PAGE_POISON;
+    let later = FREE_PAGE_HINT | PAGE_POISON;
     let letter = Behaviour::letter();
     for behaviour in [letter.clone(), letter.clone().transitional(), letter.legacy()] {
         let features = behaviour.features | later;

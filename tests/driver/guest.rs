@@ -1,6 +1,6 @@
 //! A guest with the driver in it: brought up, run as a kernel would run it, and held to account at the end.
 
-use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Options};
+use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Options, Relief};
 use ballonet::pci::Bdf;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 
@@ -186,6 +186,19 @@ impl Guest {
         // A storm of interrupts keeps the driver pending for ever: a round without effect counts as none.
         let effect = progress.next == Next::Now || progress.changes != Changes::empty();
         Ok(self.machine.sleep() || effect)
+    }
+
+    /// Has memory back for an allocation that would fail.
+    pub fn relieve(&mut self, frames: u64) -> Relief {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        balloon.relieve(&mut self.platform, frames)
+    }
+
+    /// Takes all free memory in pieces, as a program would that has plenty to do.
+    pub fn hold_all(&mut self) {
+        for piece in [512, 32, 1] {
+            while self.platform.frames.hold(piece) {}
+        }
     }
 
     /// Polls once and does not sleep. When to poll again.

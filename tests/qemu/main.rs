@@ -17,10 +17,13 @@ mod image;
 mod layouts;
 mod life;
 mod matrix;
+mod oom;
 mod reach;
 mod recovery;
 mod reporting;
 mod rings;
+mod soak;
+mod work;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,9 @@ fn main() -> ExitCode {
         reach::trials(),
         recovery::trials(),
         reporting::trials(),
+        oom::trials(),
+        work::trials(),
+        soak::trials(),
         rings::trials(),
         bench::trials(),
         hotplug::trials(),

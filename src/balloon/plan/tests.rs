@@ -165,12 +165,56 @@ fn frames_that_a_device_keeps_count_nowhere() {
     assert_eq!((plan.actual(), plan.deflating()), (40, 0));
 }
 
+#[test]
+fn while_the_guest_lacks_memory_the_balloon_shrinks_whatever_the_host_wants_and_grows_afterwards() {
+    let mut plan = Plan::new(100);
+    plan.set_target(500);
+    assert_eq!(plan.next(), Action::Inflate(400));
+    plan.limit(plan.expected());
+    assert_eq!(plan.next(), Action::Rest);
+    plan.limit(60);
+    assert_eq!(plan.next(), Action::Deflate(40));
+    plan.deflate_sent(40);
+    plan.limit(plan.expected() + 10);
+    assert_eq!((plan.next(), plan.expected()), (Action::Wait, 60), "what was agreed on before stands");
+    plan.deflated(40);
+    plan.set_target(600);
+    assert_eq!((plan.next(), plan.is_settled()), (Action::Rest, false));
+    plan.set_target(50);
+    assert_eq!(plan.next(), Action::Deflate(10));
+    plan.set_target(600);
+    assert!(plan.lift() && !plan.lift());
+    assert_eq!(plan.next(), Action::Inflate(540));
+}
+
+#[test]
+fn what_is_on_its_way_to_the_host_arrives_before_it_is_asked_back() {
+    let mut plan = Plan::new(0);
+    plan.set_target(500);
+    plan.inflate_sent(300);
+    plan.limit(100);
+    assert_eq!(plan.next(), Action::Wait);
+    plan.inflated(300);
+    assert_eq!(plan.next(), Action::Deflate(200));
+}
+
+#[test]
+fn a_balloon_that_had_run_short_can_shrink_for_the_guest() {
+    let mut plan = Plan::new(100);
+    plan.set_target(500);
+    assert!(plan.ran_short());
+    plan.limit(90);
+    assert_eq!(plan.next(), Action::Deflate(10));
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Target(u32),
     Send(u32),
     Complete(usize),
     Free(u64),
+    Limit(u64),
+    Lift,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -179,6 +223,8 @@ fn event() -> impl Strategy<Value = Event> {
         (1..=256u32).prop_map(Event::Send),
         any::<usize>().prop_map(Event::Complete),
         (0..1000u64).prop_map(Event::Free),
+        (0..3000u64).prop_map(Event::Limit),
+        Just(Event::Lift),
     ]
 }
 
@@ -196,6 +242,8 @@ proptest! {
                 Event::Target(target) => _ = world.plan.set_target(target),
                 Event::Send(most) => _ = world.send(most),
                 Event::Complete(which) => world.complete(which),
+                Event::Limit(most) => world.plan.limit(most),
+                Event::Lift => _ = world.plan.lift(),
                 Event::Free(count) => {
                     world.free += count;
                     frames += count;
@@ -204,6 +252,7 @@ proptest! {
             }
             prop_assert_eq!(total(&world), frames, "no frame is lost or made");
         }
+        world.plan.lift();
         world.plan.set_target(last);
         world.plan.memory_freed();
         world.settle();

@@ -1,0 +1,23 @@
+//! What the kernel gives up for an allocation that would fail: what its balloons hold.
+
+use ballonet::machine::Machine;
+use ballonet::machine::relief::{self, Relieved, Source};
+
+use crate::balloons::Balloons;
+
+/// The machine and its balloons, for as long as nobody else needs them.
+struct Backing<'k> {
+    machine: &'k mut Machine,
+    balloons: &'k mut Balloons,
+}
+
+impl Source for Backing<'_> {
+    fn relieve(&mut self, frames: u64) -> Relieved {
+        self.balloons.relieve(self.machine, frames)
+    }
+}
+
+/// Runs `action`, in which allocations that would fail have memory back from the balloons first.
+pub fn with<R>(machine: &mut Machine, balloons: &mut Balloons, action: impl FnOnce() -> R) -> R {
+    relief::lend(&mut Backing { machine, balloons }, action)
+}

@@ -1,0 +1,336 @@
+//! Programs that use memory, beside the balloons, by the kernel's own allocator: to see that what they free reaches the host,
+//! and that what they have is left alone.
+//!
+//! Each turn is bounded: a program takes or gives back one piece, or looks at one, and then the balloons have their turn.
+//! Every word of every piece has a value that tells which piece it is of and where it is, and is compared before the
+//! piece is given back.
+
+use alloc::vec::Vec;
+
+use ballonet::boot::{WorkChoice, WorkKind};
+use ballonet::machine::{Machine, log as serial, relief};
+use ballonet::platform::Platform;
+use log::warn;
+
+use crate::backing;
+use crate::balloons::Balloons;
+use crate::held::pattern;
+
+/// How long a program rests when it has taken all, or given all back: 1 s, long enough for what it freed to be reported.
+const REST: u64 = 1_000_000_000;
+/// Pieces have from 1 KiB to nearly 8 MiB: some are small blocks of the heap, some more than a region of frames.
+const SMALLEST: u32 = 10;
+const LARGEST: u32 = 22;
+/// Turns of a program that churns between two events.
+const EVENT_TURNS: u64 = 256;
+
+/// What a program is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It takes pieces.
+    Rising,
+    /// It has all that it wants.
+    Full,
+    /// It looks at what it has.
+    Verifying,
+    /// It gives pieces back.
+    Falling,
+    /// It has given all back.
+    Empty,
+    /// It takes pieces and gives them back.
+    Churning,
+    /// It has come to its end.
+    Done,
+    /// It was ended because there was no memory for it.
+    Ended,
+}
+
+impl Phase {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Rising => "rising",
+            Self::Full => "full",
+            Self::Verifying => "verifying",
+            Self::Falling => "falling",
+            Self::Empty => "empty",
+            Self::Churning => "churning",
+            Self::Done => "done",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Memory of a program.
+struct Piece {
+    words: Vec<u64>,
+    seed: u64,
+}
+
+impl Piece {
+    /// A piece of so many bytes, filled; `None` where there is no memory for it.
+    fn new(bytes: u64, seed: u64) -> Option<Self> {
+        let count = (bytes / 8).max(1);
+        let mut words = Vec::new();
+        words.try_reserve_exact(usize::try_from(count).ok()?).ok()?;
+        words.extend((0..count).map(|index| pattern(index * 8, seed)));
+        Some(Self { words, seed })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.words.len() as u64 * 8
+    }
+
+    /// How many words are not as they were written.
+    fn bad(&self) -> u64 {
+        self.words.iter().zip(0u64..).filter(|(word, index)| **word != pattern(index * 8, self.seed)).count() as u64
+    }
+}
+
+/// A program, and the memory that it has.
+struct Program {
+    choice: WorkChoice,
+    phase: Phase,
+    pieces: Vec<Piece>,
+    bytes: u64,
+    /// The piece to be looked at next.
+    cursor: usize,
+    /// When it goes on, if it rests.
+    rest: Option<u64>,
+    turns: u64,
+    allocations: u64,
+    failures: u64,
+    bad: u64,
+}
+
+/// The program that runs, if any.
+#[derive(Default)]
+pub struct Work {
+    program: Option<Program>,
+    random: u64,
+}
+
+impl Work {
+    /// What the command line asks for.
+    pub fn new(choice: Option<WorkChoice>) -> Self {
+        Self { program: choice.map(Program::new), random: 0 }
+    }
+
+    /// Starts a program in the place of one that runs, whose memory is freed.
+    pub fn start(&mut self, choice: WorkChoice) {
+        self.program = Some(Program::new(choice));
+    }
+
+    /// Ends the program and frees its memory. Returns whether there was one.
+    pub fn stop(&mut self) -> bool {
+        let Some(mut program) = self.program.take() else { return false };
+        program.free_all();
+        program.enter(Phase::Done, 0);
+        true
+    }
+
+    /// Lets the program have a turn, if it is due.
+    pub fn serve(&mut self, machine: &mut Machine, balloons: &mut Balloons) {
+        let now = machine.now();
+        let Some(program) = self.program.as_mut().filter(|program| program.is_due(now)) else { return };
+        let before = program.bytes;
+        let random = &mut self.random;
+        backing::with(machine, balloons, || program.turn(now, random));
+        if program.bytes < before {
+            balloons.memory_freed();
+        }
+        if matches!(program.phase, Phase::Done | Phase::Ended) {
+            self.program = None;
+        }
+    }
+
+    /// When it is to be served next, if it rests.
+    pub fn next_turn(&self) -> Option<u64> {
+        self.program.as_ref().and_then(|program| program.rest)
+    }
+
+    /// Whether it is to be served at once.
+    pub fn is_pending(&self) -> bool {
+        self.program.as_ref().is_some_and(|program| program.rest.is_none())
+    }
+
+    /// Says what it is doing.
+    pub fn tell(&self) {
+        match &self.program {
+            Some(program) => program.tell(),
+            None => serial::line(format_args!("no program runs; `work KIND:SIZE` starts one")),
+        }
+    }
+}
+
+impl Program {
+    fn new(choice: WorkChoice) -> Self {
+        Self {
+            choice,
+            phase: if choice.kind == WorkKind::Churn { Phase::Churning } else { Phase::Rising },
+            pieces: Vec::new(),
+            bytes: 0,
+            cursor: 0,
+            rest: None,
+            turns: 0,
+            allocations: 0,
+            failures: 0,
+            bad: 0,
+        }
+    }
+
+    fn is_due(&self, now: u64) -> bool {
+        self.rest.is_none_or(|moment| now >= moment)
+    }
+
+    /// Does one thing.
+    fn turn(&mut self, now: u64, random: &mut u64) {
+        self.rest = None;
+        self.turns += 1;
+        match self.phase {
+            Phase::Rising => self.rise(now, random),
+            Phase::Full => match self.choice.kind {
+                WorkKind::Sawtooth => self.enter(Phase::Falling, now),
+                WorkKind::Steady | WorkKind::Churn | WorkKind::Verify => self.enter(Phase::Verifying, now),
+            },
+            Phase::Verifying => self.verify(now),
+            Phase::Falling => self.fall(now),
+            Phase::Empty => self.enter(Phase::Rising, now),
+            Phase::Churning => self.churn(random),
+            Phase::Done | Phase::Ended => {}
+        }
+    }
+
+    fn rise(&mut self, now: u64, random: &mut u64) {
+        if self.take(random) {
+            if self.bytes >= self.choice.size {
+                self.enter(Phase::Full, now);
+            }
+            return;
+        }
+        // One that goes up and down makes do with less. The others cannot do their work.
+        if self.choice.kind == WorkKind::Sawtooth && self.bytes > 0 {
+            self.enter(Phase::Full, now);
+        } else {
+            self.end(now);
+        }
+    }
+
+    fn verify(&mut self, now: u64) {
+        if let Some(piece) = self.pieces.get(self.cursor) {
+            self.bad += piece.bad();
+            self.cursor += 1;
+            return;
+        }
+        match self.choice.kind {
+            WorkKind::Verify => self.enter(Phase::Falling, now),
+            WorkKind::Sawtooth | WorkKind::Steady | WorkKind::Churn => self.enter(Phase::Full, now),
+        }
+    }
+
+    fn fall(&mut self, now: u64) {
+        let last = self.pieces.len().saturating_sub(1);
+        self.give(last);
+        if self.pieces.is_empty() {
+            let next = if self.choice.kind == WorkKind::Verify { Phase::Done } else { Phase::Empty };
+            self.enter(next, now);
+        }
+    }
+
+    fn churn(&mut self, random: &mut u64) {
+        let full = self.bytes >= self.choice.size;
+        if full || (next(random).is_multiple_of(2) && !self.pieces.is_empty()) {
+            let which = next(random) as usize % self.pieces.len();
+            self.give(which);
+        } else {
+            self.take(random);
+        }
+        if self.turns.is_multiple_of(EVENT_TURNS) {
+            self.emit();
+        }
+    }
+
+    /// Takes a piece of any size. Returns whether there was memory for it.
+    fn take(&mut self, random: &mut u64) -> bool {
+        let unit = 1 << (u64::from(SMALLEST) + next(random) % u64::from(LARGEST - SMALLEST + 1));
+        let bytes = (unit + next(random) % unit).min(self.choice.size - self.bytes);
+        let room = self.pieces.try_reserve(1).is_ok();
+        match Piece::new(bytes, next(random)).filter(|_| room) {
+            Some(piece) => {
+                self.allocations += 1;
+                self.bytes += piece.bytes();
+                self.pieces.push(piece);
+                true
+            }
+            None => {
+                self.failures += 1;
+                false
+            }
+        }
+    }
+
+    /// Looks at a piece and gives it back.
+    fn give(&mut self, which: usize) {
+        if which < self.pieces.len() {
+            let piece = self.pieces.swap_remove(which);
+            self.bad += piece.bad();
+            self.bytes -= piece.bytes();
+        }
+    }
+
+    fn free_all(&mut self) {
+        self.pieces = Vec::new();
+        self.bytes = 0;
+    }
+
+    fn end(&mut self, now: u64) {
+        self.free_all();
+        relief::note_ended();
+        let (kind, size) = (self.choice.kind.word(), self.choice.size >> 10);
+        warn!("work: {kind} of {size} KiB was ended: there is no memory for it");
+        self.enter(Phase::Ended, now);
+    }
+
+    fn enter(&mut self, phase: Phase, now: u64) {
+        self.phase = phase;
+        self.cursor = 0;
+        self.rest = matches!(phase, Phase::Full | Phase::Empty).then_some(now.saturating_add(REST));
+        self.tell();
+    }
+
+    /// Tells those who read events.
+    fn emit(&self) {
+        let (kind, phase) = (self.choice.kind.word(), self.phase.word());
+        serial::emit("work", |line| {
+            line.text("kind", kind)
+                .text("phase", phase)
+                .number("bytes", self.bytes)
+                .number("size", self.choice.size)
+                .number("allocations", self.allocations)
+                .number("failures", self.failures)
+                .number("bad", self.bad);
+        });
+    }
+
+    fn tell(&self) {
+        self.emit();
+        let (kind, phase) = (self.choice.kind.word(), self.phase.word());
+        if serial::is_text() {
+            serial::line(format_args!(
+                "work: {kind} is {phase} with {} of {} KiB; {} allocations, {} failed, {} bad words",
+                self.bytes >> 10,
+                self.choice.size >> 10,
+                self.allocations,
+                self.failures,
+                self.bad
+            ));
+        }
+    }
+}
+
+/// The next number of a sequence that looks random (Steele and Vigna's SplitMix64).
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mixed = (*state ^ *state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ mixed >> 31
+}

@@ -24,7 +24,8 @@ Each option can also be given as an environment variable, which is how to set it
   --cpu MODEL     CPU        max under TCG, host under KVM (defaults)
   --accel A       ACCEL      auto (default): kvm where it works, else tcg
   --balloon D     BALLOON    none, or the device and its properties;
-                             virtio-balloon-pci (default), with a vector for each queue where QEMU can
+                             virtio-balloon-pci (default), with a vector for each queue, free page reporting
+                             and deflate-on-OOM where QEMU can
   --qmp PATH      QMP        make a QMP socket there
   --qemu PATH     QEMU       the QEMU to use, instead of the one on PATH
   --qemu-args A   QEMU_ARGS  more arguments for QEMU, separated by spaces
@@ -116,12 +117,14 @@ choose_balloon() {
   case ${BALLOON:-} in
     none | virtio-balloon*) echo "$BALLOON" ;;
     '')
-      # Up to QEMU 9.2 the device has no MSI-X. Later it has two vectors unless told: one a queue is the fastest.
-      if "$qemu" -device virtio-balloon-pci,help 2>/dev/null | grep -q '^ *vectors='; then
-        echo virtio-balloon-pci,vectors=6
-      else
-        echo virtio-balloon-pci
-      fi
+      # Up to QEMU 9.2 the device has no MSI-X. Later it has two vectors unless told: one a queue is the fastest. Memory
+      # that is not used goes back to the host by itself if the device takes reports of it.
+      local device=virtio-balloon-pci properties property
+      properties=$("$qemu" -device virtio-balloon-pci,help 2>/dev/null)
+      for property in vectors=6 free-page-reporting=on deflate-on-oom=on; do
+        if grep -q "^ *${property%=*}=" <<<"$properties"; then device+=,$property; fi
+      done
+      echo "$device"
       ;;
     *) refuse "BALLOON=$BALLOON: not a balloon; it is none, or virtio-balloon-pci with properties" ;;
   esac

@@ -38,7 +38,16 @@ impl Plan {
     /// A balloon that holds `actual` frames, and is to keep them.
     pub const fn new(actual: u32) -> Self {
         let actual = actual as u64;
-        Self { target: actual, actual, inflating: 0, deflating: 0, short: false, announced: false, leaving: false, limit: None }
+        Self {
+            target: actual,
+            actual,
+            inflating: 0,
+            deflating: 0,
+            short: false,
+            announced: false,
+            leaving: false,
+            limit: None,
+        }
     }
 
     /// The size that the host wants.

@@ -23,7 +23,7 @@ pub enum ReliefSource {
 }
 
 impl ReliefSource {
-    /// All of them, the first to be tried first.
+    /// All of them, the first to be tried first. How each is asked and waited for is in `relieve.rs`.
     pub const ORDER: [Self; 2] = [Self::Reports, Self::Balloon];
 }
 

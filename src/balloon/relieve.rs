@@ -20,6 +20,7 @@ use super::driver::{Balloon, State};
 use super::plan::Action;
 use super::progress::Changes;
 use super::relief::ReliefSource as Source;
+use super::reporter::Reporter;
 use super::round::Round;
 use super::statistics::MemoryStatistics;
 use super::wire::{CONFIG_NUM_PAGES, DEFLATE_ON_OOM};
@@ -198,7 +199,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
 
     fn reports_in_flight(&self) -> u64 {
         match &self.state {
-            State::Running(running) => running.reporter.as_ref().map_or(0, |reporter| reporter.in_flight()),
+            State::Running(running) => running.reporter.as_ref().map_or(0, Reporter::in_flight),
             State::Frozen | State::Failed(_) => 0,
         }
     }

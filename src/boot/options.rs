@@ -431,9 +431,8 @@ mod tests {
         use Key::{
             Checks, Features, OomCooldown, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test, Work,
         };
-        let free = [
-            Checks, Features, OomCooldown, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test, Work,
-        ];
+        let free =
+            [Checks, Features, OomCooldown, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test, Work];
         for &key in Key::ALL.iter().filter(|key| !free.contains(key)) {
             for value in key.valid_values() {
                 let line = format!("{key}={value}");
@@ -521,7 +520,9 @@ mod tests {
 
     #[test]
     fn programs_and_cooldowns_that_make_no_sense_are_named() {
-        for line in ["work=sawtooth", "work=saw:1M", "work=steady:0", "work=:", "oom-cooldown=-1", "oom-cooldown=3600001"] {
+        for line in
+            ["work=sawtooth", "work=saw:1M", "work=steady:0", "work=:", "oom-cooldown=-1", "oom-cooldown=3600001"]
+        {
             let (options, warnings) = parse(line);
             assert_eq!((options, warnings.len()), (Options::default(), 1), "{line}");
         }

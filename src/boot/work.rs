@@ -63,7 +63,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_kind_and_a_size_is_refused() {
-        for text in ["", ":", "sawtooth", "sawtooth:", "sawtooth:0", ":1M", "saw:1M", "steady:1X", "steady:1M:1M", "STEADY:1M"] {
+        for text in
+            ["", ":", "sawtooth", "sawtooth:", "sawtooth:0", ":1M", "saw:1M", "steady:1X", "steady:1M:1M", "STEADY:1M"]
+        {
             assert_eq!(WorkChoice::parse(text), None, "{text}");
         }
     }

@@ -88,10 +88,11 @@ pub struct Served {
     leaving: Option<u64>,
     /// It is gone, which nobody has been told yet.
     gone: bool,
-    /// Why it last gave less than an allocation wanted, if it did.
+    /// Why it last gave less than an allocation wanted, if it did, and what has been told of that.
     refused: Option<ReliefError>,
-    /// Reliefs that have been told.
-    reliefs: u64,
+    told_refusal: Option<ReliefError>,
+    /// Frames that allocations had back, as far as that has been told.
+    told_relief: u64,
 }
 
 /// Every balloon of the machine.
@@ -326,7 +327,8 @@ impl Served {
             leaving: None,
             gone: false,
             refused: None,
-            reliefs: 0,
+            told_refusal: None,
+            told_relief: 0,
         }
     }
 
@@ -437,12 +439,15 @@ impl Served {
         }
     }
 
-    /// Tells of memory that allocations had back, or did not. Apart from where that happens, since there they wait.
+    /// Tells of memory that allocations had back, or did not: once, however often it is refused for the same reason. Apart
+    /// from where that happens, since there they wait.
     fn tell_relief(&mut self) {
-        let counters = self.balloon.counters();
-        if core::mem::replace(&mut self.reliefs, counters.reliefs) == counters.reliefs {
+        let frames = self.balloon.counters().relief_frames;
+        if (frames, self.refused) == (self.told_relief, self.told_refusal) {
             return;
         }
+        let counters = self.balloon.counters();
+        (self.told_relief, self.told_refusal) = (frames, self.refused);
         let status = self.balloon.status();
         serial::emit("relief", |line| {
             line.text("name", self.balloon.name())
@@ -455,7 +460,7 @@ impl Served {
             }
         });
         emit(&status);
-        match self.refused.take() {
+        match self.refused {
             // Without the feature it is as it has to be.
             Some(ReliefError::Forbidden | ReliefError::Empty | ReliefError::Stopped) | None => {}
             Some(error) => warn!("{}: memory ran out: {error}", self.balloon.name()),

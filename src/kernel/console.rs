@@ -524,7 +524,9 @@ fn stats(balloons: &Balloons) {
         }
         if counters.reliefs > 0 {
             let (reliefs, frames, in_vain) = (counters.reliefs, counters.relief_frames, counters.reliefs_in_vain);
-            say!("  had {frames} frames back for {reliefs} allocations that lacked memory, {in_vain} of which got too few");
+            say!(
+                "  had {frames} frames back for {reliefs} allocations that lacked memory, {in_vain} of which got too few"
+            );
         }
         say!("  reset {} times, single queues of it {} times", counters.resets, counters.queue_resets);
         say!(

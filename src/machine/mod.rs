@@ -29,7 +29,7 @@ mod platform;
 pub mod power;
 pub mod recovery;
 pub mod relief;
-mod scattered;
+pub mod scattered;
 pub mod segments;
 pub mod serial;
 pub mod stack;

@@ -58,7 +58,8 @@ static ASKED: AtomicU64 = AtomicU64::new(0);
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
 
-/// Runs `action`, in which allocations that would fail ask `source` first.
+/// Runs `action`, in which allocations that would fail ask `source` first. It returns or never ends; tests that are ended by a
+/// fault ([`recovery`](super::recovery)) are not to be in one.
 pub fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R {
     // SAFETY: only the lifetime changes. What is in `LENT` is used while it is there, and it is taken out below, before
     // the borrow ends; the kernel does not unwind.

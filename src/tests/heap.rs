@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::hint::black_box;
 
-use ballonet::machine::frames;
+use ballonet::machine::relief::{self, Relieved, Source};
+use ballonet::machine::{frames, large};
+use ballonet::memory::FrameRun;
 
 use crate::suite::kernel_test;
 use crate::symbols::HEAP;
@@ -51,10 +53,11 @@ kernel_test! {
 
 kernel_test! {
     fn memory_given_back_is_used_again() {
-        drop(Vec::<u8>::with_capacity(MIB));
+        const SMALL: usize = large::LARGE - 1;
+        drop(Vec::<u8>::with_capacity(SMALL));
         let size = HEAP.view().size;
         for _ in 0..100 {
-            drop(black_box(Vec::<u8>::with_capacity(MIB)));
+            drop(black_box(Vec::<u8>::with_capacity(SMALL)));
         }
         assert_eq!(HEAP.view().size, size);
     }
@@ -68,7 +71,7 @@ kernel_test! {
             pieces[index] = None;
         }
         let size = HEAP.view().size;
-        drop(black_box(Vec::<u8>::with_capacity(256 * 1024)));
+        drop(black_box(Vec::<u8>::with_capacity(large::LARGE - 1)));
         assert_eq!(HEAP.view().size, size, "what was free has not become one piece");
         drop(pieces);
         assert_eq!(HEAP.view().used, before);
@@ -91,7 +94,6 @@ kernel_test! {
 
 kernel_test! {
     fn more_than_there_is_is_refused_and_changes_nothing() {
-        let free = || frames::with(|frames| frames.counts().free);
         let before = (HEAP.view().used, HEAP.view().size, free());
         for size in [HEAP.view().size + free() as usize * 4096 + 1, 1 << 46, isize::MAX as usize - 64] {
             let layout = Layout::from_size_align(size, 8).expect("a layout");
@@ -100,6 +102,171 @@ kernel_test! {
             assert_eq!((HEAP.view().used, HEAP.view().size, free()), before, "after asking for {size:#x} bytes");
         }
         assert!(frames::with(|frames| frames.check()).is_ok());
+    }
+}
+
+fn free() -> u64 {
+    frames::with(|frames| frames.counts().free)
+}
+
+/// Asserts that the allocator's records agree with each other.
+#[track_caller]
+fn audit() {
+    if let Err(inconsistency) = frames::with(|frames| frames.check()) {
+        panic!("{inconsistency}");
+    }
+}
+
+kernel_test! {
+    fn large_blocks_are_frames_and_go_back_when_they_are_freed() {
+        let (size, before, view) = (HEAP.view().size, free(), large::view());
+        for bytes in [large::LARGE, large::LARGE + 1, MIB, 2 * MIB, 2 * MIB + 1, 7 * MIB + 5] {
+            let block = black_box(alloc::vec![0xA5_u8; bytes]);
+            assert_eq!(free(), before - bytes.div_ceil(4096) as u64, "{bytes} bytes");
+            assert_eq!(large::view().blocks, view.blocks + 1);
+            assert!(block.iter().all(|&byte| byte == 0xA5), "{bytes} bytes");
+            drop(block);
+            assert_eq!((free(), large::view(), HEAP.view().size), (before, view, size), "after {bytes} bytes");
+        }
+        audit();
+    }
+}
+
+kernel_test! {
+    fn large_blocks_have_any_alignment() {
+        let before = free();
+        for align in (0..=23).map(|shift| 1_usize << shift) {
+            let layout = Layout::from_size_align(3 * MIB / 2, align).expect("a layout");
+            // SAFETY: the size is not 0; the block is used within its size and given back with its layout.
+            unsafe {
+                let block = alloc(layout);
+                assert!(!block.is_null() && block.addr().is_multiple_of(align), "{align}: {block:p}");
+                block.write_bytes(0x5A, layout.size());
+                dealloc(block, layout);
+            }
+        }
+        assert_eq!(free(), before);
+        audit();
+    }
+}
+
+/// Runs in a list of them.
+const LIST: usize = 4096;
+
+/// Takes all free memory in whole regions and gives every other one back, so that no two free ones follow each other.
+fn fragment() -> Vec<FrameRun> {
+    let mut runs = Vec::with_capacity(LIST);
+    while let Ok(run) = frames::allocate(512, 512) {
+        runs.push(run);
+    }
+    runs.sort_unstable_by_key(|run| run.start().as_u32());
+    let mut kept = Vec::with_capacity(LIST);
+    for (run, index) in runs.drain(..).zip(0..) {
+        if index % 2 == 0 {
+            frames::free(run).expect("it was allocated");
+        } else {
+            kept.push(run);
+        }
+    }
+    kept
+}
+
+kernel_test! {
+    fn a_block_larger_than_any_hole_is_put_together_from_pieces() {
+        const BLOCK: usize = 9 * MIB + 12345;
+        // The lists of runs are small blocks, for which the heap may grow.
+        drop(black_box([(); 2].map(|()| Vec::<FrameRun>::with_capacity(LIST))));
+        let (size, before) = (HEAP.view().size, free());
+        let kept = fragment();
+        let left = free();
+        assert!(frames::allocate(1024, 1).is_err(), "no two regions that follow each other are free");
+        for _ in 0..3 {
+            let mut block = Vec::<u64>::with_capacity(BLOCK / 8);
+            block.extend(0..(BLOCK / 8) as u64);
+            assert_eq!(large::view().scattered, 1);
+            assert!(block.iter().zip(0..).all(|(&word, index)| word == index));
+            let other = black_box(alloc::vec![7_u8; 5 * MIB]);
+            assert_eq!(large::view().scattered, 2);
+            assert!(block.iter().zip(0..).all(|(&word, index)| word == index), "two blocks share memory");
+            drop(block);
+            assert!(other.iter().all(|&byte| byte == 7));
+            drop(other);
+            assert_eq!((free(), large::view().scattered), (left, 0), "tables and frames go back");
+        }
+        for run in kept {
+            frames::free(run).expect("it was allocated");
+        }
+        assert_eq!((free(), HEAP.view().size), (before, size));
+        audit();
+    }
+}
+
+/// Somebody who has memory to give back.
+struct Giver {
+    runs: Vec<FrameRun>,
+    asked: u64,
+}
+
+impl Source for Giver {
+    fn relieve(&mut self, frames: u64) -> Relieved {
+        self.asked += 1;
+        // No lock is held, so this can allocate; and nobody is asked for that in turn.
+        drop(black_box(Box::new([0_u8; 100])));
+        let mut given = 0;
+        while given < frames {
+            let Some(run) = self.runs.pop() else { break };
+            frames::free(run).expect("it was allocated");
+            given += u64::from(run.count());
+        }
+        Relieved { frames: given, asked: frames }
+    }
+}
+
+/// All memory but what the kernel keeps for itself.
+fn take_all() -> Giver {
+    let mut runs = Vec::with_capacity(65536);
+    let kept = frames::with(|frames| frames.floor()) / 2;
+    while free() > kept + 64
+        && let Some(run) = frames::allocate_up_to((free() - kept).min(512))
+    {
+        runs.push(run);
+    }
+    Giver { runs, asked: 0 }
+}
+
+kernel_test! {
+    fn an_allocation_that_would_fail_has_memory_back_first() {
+        let before = free();
+        let mut giver = take_all();
+        let held: u64 = giver.runs.iter().map(|run| u64::from(run.count())).sum();
+        assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "nobody is lent");
+        let stalls = relief::counts().stalls;
+        let bytes = (held * 4096) as usize / 2;
+        let block = relief::lend(&mut giver, || {
+            let mut block = Vec::<u8>::new();
+            block.try_reserve_exact(bytes).map(|()| block)
+        });
+        let block = block.expect("half of all memory is to be had back");
+        assert_eq!((giver.asked, relief::counts().stalls), (1, stalls + 1), "once is enough");
+        assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "nobody is lent any more");
+        drop(block);
+        // More than there is: asked for, and refused.
+        let refused = relief::lend(&mut giver, || Vec::<u8>::new().try_reserve_exact(1 << 44).is_err());
+        assert!(refused && giver.runs.is_empty());
+        drop(giver);
+        assert_eq!(free(), before);
+        audit();
+    }
+}
+
+kernel_test! {
+    fn nobody_is_asked_while_interrupts_are_off() {
+        let mut giver = take_all();
+        let refused = relief::lend(&mut giver, || {
+            x86_64::instructions::interrupts::without_interrupts(|| Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err())
+        });
+        assert!(refused && giver.asked == 0);
+        giver.relieve(u64::MAX);
     }
 }
 

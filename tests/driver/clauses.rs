@@ -5,8 +5,8 @@ use ballonet::virtio::{NegotiationError, TransportError};
 
 use super::guest::{bring_up, bring_up_with, try_with};
 use crate::models::feature::{
-    ACCESS_PLATFORM, FREE_PAGE_HINT, MUST_TELL_HOST, NOTIF_CONFIG_DATA, NOTIFICATION_DATA,
-    ORDER_PLATFORM, PAGE_POISON, RING_PACKED, VERSION_1,
+    ACCESS_PLATFORM, FREE_PAGE_HINT, MUST_TELL_HOST, NOTIF_CONFIG_DATA, NOTIFICATION_DATA, ORDER_PLATFORM, PAGE_POISON,
+    RING_PACKED, VERSION_1,
 };
 use crate::models::{Behaviour, Capability, Machine};
 

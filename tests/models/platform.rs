@@ -26,6 +26,8 @@ const MEMORY: u64 = 2;
 /// The platform that the driver is given.
 pub struct ModelPlatform {
     pub frames: Frames,
+    /// What it tells of its memory beside what is always told.
+    pub told: Statistics,
     machine: Machine,
     config: ModelConfig,
 }
@@ -34,6 +36,7 @@ impl ModelPlatform {
     pub fn new(machine: &Machine) -> Self {
         Self {
             frames: Frames::new(machine),
+            told: Statistics::new(),
             machine: machine.clone(),
             config: ModelConfig { machine: machine.clone() },
         }
@@ -496,6 +499,6 @@ impl PageFrames for ModelPlatform {
 impl MemoryStatistics for ModelPlatform {
     fn statistics(&self) -> Statistics {
         let (free, total) = (self.frames.free() * 4096, self.frames.total() * 4096);
-        Statistics::new().with(Tag::Free, free).with(Tag::Total, total).with(Tag::Available, free)
+        self.told.with(Tag::Free, free).with(Tag::Total, total).with(Tag::Available, free)
     }
 }

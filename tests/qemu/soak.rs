@@ -87,7 +87,7 @@ fn look(vm: &mut Vm) -> Outcome<Event> {
 fn finish(vm: &mut Vm, targets: u64) -> Outcome {
     let work = look(vm)?;
     vm.ask("work stop", "work")?;
-    let reliefs = vm.serial.all().into_iter().filter(|line| line.text.contains(r#"{"event":"relief""#)).last();
+    let reliefs = vm.serial.all().into_iter().rfind(|line| line.text.contains(r#"{"event":"relief""#));
     let relief = Event::parse(&reliefs.ok_or("memory never ran out: the soak is too short or too weak")?.text)?;
     ensure!(relief.count("in_vain")? == 0, "a relief was in vain: {relief}");
     println!("{targets} targets; {work}; {relief}");

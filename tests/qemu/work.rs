@@ -68,7 +68,8 @@ fn beside_the_balloon(vm: &mut Vm) -> Outcome {
 fn named(vm: &mut Vm) -> Outcome {
     for value in ["sawtooth:lots", "saw:1M"] {
         vm.event_where(&format!("warning of {value:?}"), |event| {
-            event.name() == "log" && event.text("message").is_ok_and(|text| text.contains(value) && text.contains("churn:SIZE"))
+            event.name() == "log"
+                && event.text("message").is_ok_and(|text| text.contains(value) && text.contains("churn:SIZE"))
         })?;
     }
     vm.event("ready").map(drop)

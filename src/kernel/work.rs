@@ -327,7 +327,7 @@ impl Program {
     }
 }
 
-/// The next number of a sequence that looks random (Steele and Vigna's SplitMix64).
+/// The next number of a sequence that looks random (Steele and Vigna's `SplitMix64`).
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mixed = (*state ^ *state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

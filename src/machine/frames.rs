@@ -80,7 +80,7 @@ pub fn allocate_up_to(most: u64) -> Option<FrameRun> {
 }
 
 /// Whether `frames` frames are free besides those that the kernel keeps for itself: half of what a balloon leaves. If they
-/// are not, memory is had back for them first ([`relief`](super::relief)), which may take a while.
+/// are not, memory is had back for them first ([`relief`]), which may take a while.
 pub fn make_room(frames: u64) -> bool {
     match lacking(frames) {
         0 => true,

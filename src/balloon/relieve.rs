@@ -20,7 +20,6 @@ use super::driver::{Balloon, State};
 use super::plan::Action;
 use super::progress::Changes;
 use super::relief::ReliefSource as Source;
-use super::reporter::Reporter;
 use super::round::Round;
 use super::statistics::MemoryStatistics;
 use super::wire::{CONFIG_NUM_PAGES, DEFLATE_ON_OOM};
@@ -189,18 +188,11 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// Whether more comes without being asked for.
     fn is_under_way(&self, source: Source) -> bool {
         match source {
-            Source::Reports => self.reports_in_flight() > 0,
+            Source::Reports => self.reporting() > 0,
             Source::Balloon => {
                 let in_flight = self.plan.inflating() + self.plan.deflating() > 0;
                 in_flight || matches!(self.plan.next(), Action::Deflate(_))
             }
-        }
-    }
-
-    fn reports_in_flight(&self) -> u64 {
-        match &self.state {
-            State::Running(running) => running.reporter.as_ref().map_or(0, Reporter::in_flight),
-            State::Frozen | State::Failed(_) => 0,
         }
     }
 

@@ -162,7 +162,13 @@ impl<P: Platform> Balloon<P> {
     /// The device is about to be taken away: all that its host has is asked back, and what the host wants counts no more.
     /// Once [`BalloonStatus::actual`] is 0, or that has taken too long, [`Balloon::shutdown`] follows.
     pub fn leave(&mut self) {
-        self.plan.leave();
+        self.pin(0);
+    }
+
+    /// Has the balloon take `frames` frames, and what the host wants counts no more: for whoever measures the way there and
+    /// back.
+    pub fn pin(&mut self, frames: u32) {
+        self.plan.pin(frames);
         self.again |= matches!(self.state, State::Running(_));
     }
 

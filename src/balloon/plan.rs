@@ -28,8 +28,8 @@ pub struct Plan {
     short: bool,
     /// That was said for this target.
     announced: bool,
-    /// The balloon is to be emptied, whatever the host wants.
-    leaving: bool,
+    /// The target is the guest's own, whatever the host wants.
+    pinned: bool,
     /// The most that it may hold while the guest lacks memory, whatever the host wants.
     limit: Option<u64>,
 }
@@ -45,7 +45,7 @@ impl Plan {
             deflating: 0,
             short: false,
             announced: false,
-            leaving: false,
+            pinned: false,
             limit: None,
         }
     }
@@ -89,17 +89,19 @@ impl Plan {
     /// The host names a target, in mid-course or not. Returns whether it is a new one.
     pub fn set_target(&mut self, target: u32) -> bool {
         let target = u64::from(target);
-        if target == self.target || self.leaving {
+        if target == self.target || self.pinned {
             return false;
         }
         *self = Self { target, short: false, announced: false, ..*self };
         true
     }
 
-    /// The device is about to go: all frames are to come back, and targets of the host count no more.
-    pub fn leave(&mut self) {
-        self.set_target(0);
-        self.leaving = true;
+    /// The guest itself names a target, and those of the host count no more: 0 when the device is about to go, so that all
+    /// frames come back.
+    pub fn pin(&mut self, target: u32) {
+        self.pinned = false;
+        self.set_target(target);
+        self.pinned = true;
     }
 
     /// The guest lacks memory: the balloon holds `frames` at most, or less if that was said before, until [`Plan::lift`],

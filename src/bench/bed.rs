@@ -1,8 +1,7 @@
-//! The device brought up for one case: inflate and deflate queue, and their interrupts.
+//! The device brought up for a measurement: inflate and deflate queue, and their interrupts.
 
 use alloc::vec::Vec;
 
-use super::case::{Case, Shape};
 use super::error::BenchError;
 use crate::balloon::Options;
 use crate::pci::{Bars, Bdf, Command, Function};
@@ -10,8 +9,8 @@ use crate::platform::Platform;
 use crate::virtio::spec::Features;
 use crate::virtio::{
     Alignment, AnyTransport, Device, Doorbell, DriverFound, DriverOk, Failure, FeaturesOk, Interface, InterruptMode,
-    Interrupts, Layout, QueueIndex, QueueName, QueueOptions, Quiesced, Reset, RingLayout, Transport, TransportError,
-    TransportKind, UsedLength, Virtqueue, Wanted, find_vqs,
+    Interrupts, Layout, QueueIndex, QueueName, QueueOptions, Quiesced, Reset, RingFormat, RingLayout, Transport,
+    TransportError, TransportKind, UsedLength, Virtqueue, Wanted, find_vqs,
 };
 
 /// A queue whose requests lend nothing but what the traveller holds.
@@ -26,6 +25,15 @@ const QUEUE_SIZE_LIMIT: u16 = 256;
 
 /// What every case accepts, if it is offered.
 const ALWAYS: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM).union(Features::ANY_LAYOUT);
+
+/// What the device is brought up with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup {
+    /// Features beyond those that are always accepted, all of them offered. They say how the queues are laid out.
+    pub(super) features: Features,
+    /// The most pieces of a request that go through a table; 0 for none.
+    pub(super) indirect_entries: u16,
+}
 
 /// A device that runs, and all that it was given.
 pub(super) struct Bed<P: Platform> {
@@ -113,10 +121,10 @@ impl Site {
 }
 
 impl<P: Platform> Bed<P> {
-    /// Brings the device up for `case`.
-    pub(super) fn make(platform: &mut P, function: Bdf, options: &Options, case: Case) -> Result<Self, BenchError> {
+    /// Brings the device up.
+    pub(super) fn make(platform: &mut P, function: Bdf, options: &Options, setup: Setup) -> Result<Self, BenchError> {
         let (device, bars, site) = find(platform, function, options)?;
-        let implemented = ALWAYS | case.features();
+        let implemented = ALWAYS | setup.features;
         let wanted = Wanted { implemented, declined: options.declined, dependencies: &[] };
         let mut device = match device.negotiate(&wanted) {
             Ok(device) => device,
@@ -127,7 +135,7 @@ impl<P: Platform> Bed<P> {
         };
         site.function.enable(platform.config(), Command::BUS_MASTER);
         let mut queues = Vec::new();
-        let outcome = make_queues(platform, &mut device, case, &mut queues)
+        let outcome = make_queues(platform, &mut device, setup, &mut queues)
             .and_then(|()| start(platform, &mut device, (&site.function, &bars), options, &queues));
         match outcome {
             Ok((interrupts, doorbells)) => {
@@ -170,7 +178,7 @@ impl<P: Platform> Bed<P> {
 fn make_queues<P: Platform>(
     platform: &mut P,
     device: &mut AnyDevice<P, FeaturesOk>,
-    case: Case,
+    setup: Setup,
     queues: &mut Vec<Vring<P>>,
 ) -> Result<(), BenchError> {
     let function = device.transport().function();
@@ -180,13 +188,13 @@ fn make_queues<P: Platform>(
         TransportKind::Modern => UsedLength::Lenient,
         TransportKind::Legacy => UsedLength::Ignored,
     };
-    let indirect_entries = if case.shape == Shape::Indirect { case.shape.segments() as u16 } else { 0 };
-    let in_order = case.in_order;
-    let options = QueueOptions { event_idx: case.event_idx, in_order, indirect_entries, used_length };
+    let Setup { features, indirect_entries } = setup;
+    let (event_idx, in_order) = (features.contains(Features::EVENT_IDX), features.contains(Features::IN_ORDER));
+    let options = QueueOptions { event_idx, in_order, indirect_entries, used_length };
     for queue in indexes() {
         let size = device.queue_size(queue)?;
         let layout = match kind {
-            TransportKind::Modern => RingLayout::fitting(case.ring, size.min(QUEUE_SIZE_LIMIT)),
+            TransportKind::Modern => RingLayout::fitting(RingFormat::of(features), size.min(QUEUE_SIZE_LIMIT)),
             // It has that size and no other.
             TransportKind::Legacy => Layout::new(size, Alignment::Legacy).map(RingLayout::Split),
         };

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::bed::Setup;
 use crate::virtio::spec::Features;
 use crate::virtio::{RingFormat, TransportKind};
 
@@ -72,6 +73,12 @@ impl Case {
         features.set(Features::IN_ORDER, self.in_order);
         features.set(Features::EVENT_IDX, self.event_idx);
         features
+    }
+
+    /// What the device is brought up with for it.
+    pub(super) fn setup(self) -> Setup {
+        let indirect_entries = if self.shape == Shape::Indirect { self.shape.segments() as u16 } else { 0 };
+        Setup { features: self.features(), indirect_entries }
     }
 
     /// Whether it can be made on this transport from these features.

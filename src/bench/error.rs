@@ -2,6 +2,7 @@
 
 use derive_more::{Display, Error, From};
 
+use crate::balloon::BalloonError;
 use crate::pci::Bdf;
 use crate::platform::DmaExhausted;
 use crate::virtio::{InterfaceError, InterruptError, NegotiationError, QueueError, Refusal, TransportError};
@@ -48,6 +49,10 @@ pub enum BenchError {
     #[display("{_0}")]
     #[from]
     Queue(QueueError),
+    /// The driver gave up.
+    #[display("{_0}")]
+    #[from]
+    Driver(BalloonError),
     /// The device did not return a request.
     #[display("a request was not returned, or no interrupt told of it, in {waited_ms} ms")]
     Silence {

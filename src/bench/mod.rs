@@ -1,21 +1,31 @@
-//! What a request costs, from the kick to the interrupt: `mode=bench`.
+//! What a request costs, from the kick to the interrupt, and how fast memory moves: `mode=bench`.
 //!
 //! The balloon in front of us is brought up once for each [`Case`]: queue format, shape of a request, way to ask for
 //! notifications. One request at a time goes there and back, giving a few frames to the host or asking for them again, and
 //! each leg is timed. The clock is the caller's ([`Stopwatch`]): cycles on a CPU; instructions in an emulator that
 //! counts those.
+//!
+//! How fast memory moves is measured twice in turn: the device's *ceiling*, from rings prepared beforehand by a guest that
+//! does nothing else, and the driver on its normal way, over as many frames, all of them touched before.
 
 #![forbid(unsafe_code)]
 
 mod bed;
 mod case;
+mod ceiling;
 mod error;
 mod figures;
+mod histogram;
+mod rate;
+mod throughput;
 mod trip;
 
 pub use case::{Case, Shape};
 pub use error::BenchError;
 pub use figures::{Figures, Series};
+pub use histogram::Histogram;
+pub use rate::Rate;
+pub use throughput::{Journey, Throughput};
 
 use alloc::vec::Vec;
 
@@ -39,6 +49,15 @@ pub trait Stopwatch {
 
     /// Ends [`Stopwatch::hold_interrupts`].
     fn release_interrupts(&mut self);
+}
+
+/// What the guest does beside moving memory.
+pub trait Surroundings {
+    /// Lets the CPU rest until `is_pending`, or for about so many nanoseconds at most. It may come back early.
+    fn idle(&mut self, longest: u64, is_pending: &dyn Fn() -> bool);
+
+    /// Writes to every free page frame, so that the host has memory behind each.
+    fn touch_free_memory(&mut self);
 }
 
 /// What to measure, and how often.
@@ -79,7 +98,7 @@ impl Bench<'_> {
         P: Platform + PageFrames,
         W: Stopwatch,
     {
-        let mut bed = Bed::make(platform, self.function, self.options, case)?;
+        let mut bed = Bed::make(platform, self.function, self.options, case.setup())?;
         let mode = bed.interrupt_mode();
         // Only now: the reset at the start would leave it open who has the frames that a driver holds.
         let mut traveller = match Traveller::set_out(platform, case) {

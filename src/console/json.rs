@@ -53,6 +53,13 @@ impl<'a> Object<'a> {
         self
     }
 
+    /// Adds a number that is given in thousandths.
+    pub fn thousandths(&mut self, name: &str, value: u64) -> &mut Self {
+        self.name(name);
+        self.put(format_args!("{}.{:03}", value / 1000, value % 1000));
+        self
+    }
+
     /// Adds a truth value.
     pub fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
         self.name(name);
@@ -159,6 +166,7 @@ mod tests {
             object
                 .text("text", "plain")
                 .number("number", 42)
+                .thousandths("part", 1_025)
                 .boolean("truth", true)
                 .hex("hex", 0xBEEF)
                 .hex_list("addresses", [1, 255].into_iter())
@@ -166,7 +174,7 @@ mod tests {
                 .display("shown", &1.5);
         });
         let expected = serde_json::json!({
-            "event": "test", "ms": 7, "text": "plain", "number": 42, "truth": true, "hex": "0xbeef",
+            "event": "test", "ms": 7, "text": "plain", "number": 42, "part": 1.025, "truth": true, "hex": "0xbeef",
             "addresses": ["0x1", "0xff"], "names": ["a", "b"], "shown": "1.5",
         });
         assert_eq!(value, expected);

@@ -1,11 +1,14 @@
 //! `mode=bench`: measures the balloons of the machine, and ends.
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use ballonet::balloon::{Balloon, Options};
-use ballonet::bench::{Bench, BenchError, Case, Figures, Stopwatch};
+use ballonet::bench::{Bench, BenchError, Case, Figures, Stopwatch, Surroundings, Throughput};
+use ballonet::machine::block::Block;
 use ballonet::machine::power::ExitStatus;
-use ballonet::machine::{Machine, clock, log as serial};
+use ballonet::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
+use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::Platform;
 use log::{error, info};
@@ -16,8 +19,40 @@ use crate::balloons::driver_options;
 /// Requests timed in each direction.
 const ROUNDS: usize = 256;
 
+/// The most page frames that go to the host and back: 1 GiB. Never more than half of what is free.
+const FRAMES_MAX: u64 = 1 << 18;
+/// How often they do.
+const PASSES: usize = 3;
+
 /// The CPU's own clock, and its interrupt flag.
 struct Tsc;
+
+/// The kernel around a measurement.
+struct Kernel;
+
+impl Surroundings for Kernel {
+    fn idle(&mut self, longest: u64, is_pending: &dyn Fn() -> bool) {
+        timer::take_fired();
+        timer::arm_at(clock::nanoseconds().saturating_add(longest));
+        idle_unless(|| is_pending() || timer::has_fired());
+        timer::disarm();
+    }
+
+    fn touch_free_memory(&mut self) {
+        let mut blocks =
+            Vec::with_capacity(frames::with(|frames| frames.counts().free_regions) as usize + SMALL_BLOCKS);
+        while blocks.len() < blocks.capacity() {
+            let Some(mut block) = Block::allocate(u32::MAX) else { break };
+            block.words_mut().chunks_mut(WORDS).for_each(|frame| frame[0] = 1);
+            blocks.push(block);
+        }
+    }
+}
+
+/// 64-bit words in a page frame.
+const WORDS: usize = FRAME_SIZE as usize / 8;
+/// Room for blocks of less than a region: what is left of memory in a few regions that are partly used.
+const SMALL_BLOCKS: usize = 4096;
 
 impl Stopwatch for Tsc {
     fn ticks(&self) -> u64 {
@@ -85,7 +120,52 @@ fn bench(machine: &mut Machine, function: Bdf, options: &Options) -> Result<(), 
         let (ring, shape, by) = (case.format(), case.shape.word(), case.notification());
         info!("{ring:<16}{shape:<10}{by:<11}{mode:<8}{add:>17}{pop:>17}{trip:>21}");
     }
+    throughput(machine, &bench)
+}
+
+/// Measures how fast memory moves, by prepared rings and by the driver.
+fn throughput(machine: &mut Machine, bench: &Bench<'_>) -> Result<(), BenchError> {
+    let free = frames::with(|frames| frames.counts().free);
+    let moved = (free / 2).min(FRAMES_MAX) as u32;
+    let throughput = bench.throughput(machine, &mut Kernel, moved, PASSES)?;
+    let device = &bench.options.name;
+    let mib = (u64::from(moved) * FRAME_SIZE) >> 20;
+    info!("{device}: {mib} MiB of touched memory to the host and back, median of {PASSES}");
+    emit(device, "throughput.size", mib, "MiB");
+    for (place, way) in ["inflate", "deflate"].into_iter().enumerate() {
+        tell_way(device, way, place, &throughput);
+    }
+    let away = frames::with(|frames| frames.counts().ballooned);
+    emit(device, "throughput.away", away, "frames");
     Ok(())
+}
+
+/// One way: each rate, the driver's share of the best, and what it cost the guest.
+fn tell_way(device: &str, way: &str, place: usize, throughput: &Throughput) {
+    let ceiling = throughput.ceiling()[place];
+    let driver = throughput.driver[place];
+    let indirect = throughput.indirect.map(|rates| ("ceiling.indirect", rates[place]));
+    let direct = ("ceiling.direct", throughput.direct[place]);
+    let rates = [Some(direct), indirect, Some(("ceiling", ceiling)), Some(("driver", driver.rate))];
+    for (name, rate) in rates.into_iter().flatten() {
+        tell_part(device, name, way, rate.milli_gib_per_second(), "GiB/s");
+    }
+    tell_part(device, "share", way, driver.rate.milli_percent_of(ceiling), "%");
+    tell_part(device, "awake", way, driver.awake.saturating_mul(100_000) / driver.rate.time.max(1), "%");
+    let per_gib = |count: u64| (u128::from(count) * (1000 << 30) / u128::from(driver.rate.bytes.max(1))) as u64;
+    tell_part(device, "kicks", way, per_gib(driver.kicks), "1/GiB");
+    tell_part(device, "interrupts", way, per_gib(driver.interrupts), "1/GiB");
+}
+
+/// A figure in thousandths.
+fn tell_part(device: &str, name: &str, way: &str, value: u64, unit: &str) {
+    info!("  {way} {name:<18}{:>8}.{:02} {unit}", value / 1000, value % 1000 / 10);
+    serial::emit("bench", |line| {
+        line.text("device", device)
+            .text("name", &format!("{name}.{way}"))
+            .thousandths("value", value)
+            .text("unit", unit);
+    });
 }
 
 fn tell(device: &str, case: Case, figures: &Figures) {

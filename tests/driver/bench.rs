@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use ballonet::balloon::Options;
-use ballonet::bench::{Bench, BenchError, Case, Shape, Stopwatch};
+use ballonet::bench::{Bench, BenchError, Case, Shape, Stopwatch, Surroundings, Throughput};
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 
 use crate::models::{Allocated, Behaviour, Handling, HostSide, Machine, ModelPlatform};
@@ -39,6 +39,18 @@ impl Stopwatch for Count<'_> {
 
     fn release_interrupts(&mut self) {
         self.holds -= 1;
+    }
+}
+
+impl Surroundings for Count<'_> {
+    fn idle(&mut self, longest: u64, is_pending: &dyn Fn() -> bool) {
+        if !is_pending() && !self.machine.sleep() {
+            self.machine.pass(longest);
+        }
+    }
+
+    fn touch_free_memory(&mut self) {
+        self.ticks.set(self.ticks.get() + 1);
     }
 }
 
@@ -133,4 +145,77 @@ fn a_device_that_returns_nothing_is_an_error_and_what_it_may_have_stays_balloone
     machine.expect_no_missteps();
     assert_eq!(machine.allocated(), Allocated::default());
     assert_eq!(platform.frames.ballooned_frames(), 1);
+}
+
+/// Measures how fast a device takes so many frames, twice.
+fn throughput(behaviour: Behaviour, options: &Options, frames: u32) -> Throughput {
+    let (machine, at) = Machine::with_balloon(16, behaviour);
+    let mut platform = ModelPlatform::new(&machine);
+    let mut surroundings = Count::new(&machine);
+    let bench = Bench { function: at, options, rounds: 0 };
+    let outcome = bench.throughput(&mut platform, &mut surroundings, frames, 2);
+    let throughput = outcome.unwrap_or_else(|error| panic!("{error}; {:#?}", machine.missteps()));
+    let contenders = 2 + u64::from(throughput.indirect.is_some());
+    assert_eq!(surroundings.ticks.get(), 2 * contenders, "memory is touched before each pass");
+    left_as_found(&machine, &platform);
+    throughput
+}
+
+#[test]
+fn throughput_is_of_all_frames_by_prepared_rings_and_by_the_driver() {
+    let mut polling = Options::default();
+    polling.interrupts = Some(InterruptMode::Polling);
+    let mut legacy = Options::default();
+    legacy.transport = Some(TransportKind::Legacy);
+    for (behaviour, options, tables) in [
+        (Behaviour::qemu_10(6), Options::default(), true),
+        (Behaviour::qemu_10(6).packed(), Options::default(), true),
+        (Behaviour { handling: Handling::Later(20_000), ..Behaviour::qemu_10(2) }, Options::default(), true),
+        (Behaviour { handling: Handling::Later(20_000), ..Behaviour::qemu_10(0) }, Options::default(), true),
+        (Behaviour::qemu_10(6).transitional(), legacy, true),
+        (Behaviour { handling: Handling::Later(20_000), ..Behaviour::letter() }, polling, true),
+        (Behaviour::cloud_hypervisor(), Options::default(), false),
+    ] {
+        for frames in [1, 300, 1500] {
+            let measured = throughput(behaviour.clone(), &options, frames);
+            let rates = measured.ceiling().into_iter().chain(measured.driver.map(|journey| journey.rate));
+            assert!(rates.clone().all(|rate| rate.bytes == u64::from(frames) * 4096), "{measured:?}");
+            assert!(measured.driver.iter().all(|journey| journey.kicks > 0), "{measured:?}");
+            assert!(measured.driver.iter().all(|journey| journey.awake <= journey.rate.time), "{measured:?}");
+            assert_eq!(measured.indirect.is_some(), tables, "{measured:?}");
+        }
+    }
+}
+
+#[test]
+fn the_ceiling_is_the_better_of_the_two_ways_to_prepare_a_ring() {
+    let mut options = Options::default();
+    options.declined = ballonet::virtio::spec::Features::INDIRECT_DESC;
+    let declined = throughput(Behaviour::qemu_10(6), &options, 600);
+    assert_eq!((declined.indirect, declined.ceiling()), (None, declined.direct));
+    let rate = |time| ballonet::bench::Rate { bytes: 1 << 30, time };
+    let both = Throughput { direct: [rate(5), rate(7)], indirect: Some([rate(6), rate(3)]), ..declined };
+    assert_eq!(both.ceiling(), [rate(5), rate(3)]);
+}
+
+#[test]
+fn more_frames_than_there_are_move_nowhere() {
+    let (machine, at) = Machine::with_balloon(16, Behaviour::letter());
+    let mut platform = ModelPlatform::new(&machine);
+    let bench = Bench { function: at, options: &Options::default(), rounds: 0 };
+    let error = bench.throughput(&mut platform, &mut Count::new(&machine), 1 << 20, 1).err();
+    assert!(matches!(error, Some(BenchError::Memory(_) | BenchError::Frames { .. })), "{error:?}");
+    left_as_found(&machine, &platform);
+}
+
+#[test]
+fn a_device_that_takes_frames_and_says_nothing_ends_the_measurement() {
+    let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(2), ..Behaviour::letter() });
+    let mut platform = ModelPlatform::new(&machine);
+    let bench = Bench { function: at, options: &Options::default(), rounds: 0 };
+    let error = bench.throughput(&mut platform, &mut Count::new(&machine), 1024, 1).err();
+    assert!(matches!(error, Some(BenchError::Silence { waited_ms: 5000.. })), "{error:?}");
+    machine.expect_no_missteps();
+    assert_eq!(machine.allocated(), Allocated::default());
+    assert_eq!(platform.frames.ballooned_frames(), 1024, "the host may have any of them");
 }

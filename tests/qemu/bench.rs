@@ -1,4 +1,4 @@
-//! `mode=bench`: the kernel measures the way from the kick to the interrupt, and ends.
+//! `mode=bench`: the kernel measures the way from the kick to the interrupt, and how fast memory moves, and ends.
 
 use ballonet::bench::Case;
 use ballonet::virtio::RingFormat;
@@ -58,17 +58,45 @@ fn figures(vm: &mut Vm, wanted: fn(&Case) -> bool) -> Outcome<Vec<u64>> {
     let mut values = Vec::new();
     for case in Case::ALL.iter().filter(|case| wanted(case)) {
         for figure in FIGURES {
-            let name = format!("{case}.{figure}");
-            let event = vm.event_where(&name, |event| matches!(event.name(), "bench" | "exit"))?;
-            ensure!(event.text("name").is_ok_and(|told| told == name), "{name} should come next: {event}");
-            ensure!(event.count("value")? > 0 && event.text("unit")? == "cycles", "{event}");
-            values.push(event.count("value")?);
+            let value = next(vm, &format!("{case}.{figure}"), "cycles")?;
+            ensure!(value > 0.0, "{case}.{figure} is {value}");
+            values.push(value as u64);
         }
     }
+    moved(vm)?;
     let last = vm.event_where("exit event", |event| matches!(event.name(), "bench" | "exit"))?;
     ensure!(last.name() == "exit", "one figure too many: {last}");
     ended(vm, 33)?;
     Ok(values)
+}
+
+/// The rates of memory there and back: prepared rings of both kinds, the driver, its share of the better one; and the host
+/// has nothing at the end.
+fn moved(vm: &mut Vm) -> Outcome {
+    next(vm, "throughput.size", "MiB")?;
+    for way in ["inflate", "deflate"] {
+        let mut figure = |name: &str, unit: &str| next(vm, &format!("{name}.{way}"), unit);
+        let prepared = [figure("ceiling.direct", "GiB/s")?, figure("ceiling.indirect", "GiB/s")?];
+        let (ceiling, driver) = (figure("ceiling", "GiB/s")?, figure("driver", "GiB/s")?);
+        ensure!(ceiling == prepared[0].max(prepared[1]), "{way}: the better of {prepared:?} should be {ceiling}");
+        ensure!(ceiling > 0.0 && driver > 0.0, "{way}: {driver} of {ceiling} GiB/s");
+        let share = figure("share", "%")?;
+        ensure!((share - driver * 100.0 / ceiling).abs() < 1.0, "{way}: {driver} of {ceiling} are told as {share} %");
+        ensure!(figure("awake", "%")? <= 100.0, "{way}: awake for longer than it took");
+        ensure!(figure("kicks", "1/GiB")? > 0.0, "{way}: the device was never kicked");
+        figure("interrupts", "1/GiB")?;
+    }
+    let away = next(vm, "throughput.away", "frames")?;
+    ensure!(away == 0.0, "{away} frames are with the host");
+    Ok(())
+}
+
+/// The value of the next figure, which has this name and unit.
+fn next(vm: &mut Vm, name: &str, unit: &str) -> Outcome<f64> {
+    let event = vm.event_where(name, |event| matches!(event.name(), "bench" | "exit"))?;
+    ensure!(event.text("name").is_ok_and(|told| told == name), "{name} should come next: {event}");
+    ensure!(event.text("unit")? == unit, "{event}");
+    event.number("value")
 }
 
 fn ended(vm: &mut Vm, status: i32) -> Outcome {

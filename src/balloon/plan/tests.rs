@@ -207,6 +207,19 @@ fn a_balloon_that_had_run_short_can_shrink_for_the_guest() {
     assert_eq!(plan.next(), Action::Deflate(10));
 }
 
+#[test]
+fn a_target_of_the_guest_s_own_outlasts_those_of_the_host() {
+    let mut plan = Plan::new(0);
+    plan.set_target(10);
+    plan.pin(300);
+    assert!(!plan.set_target(5), "what the host wants counts no more");
+    assert_eq!(plan.next(), Action::Inflate(300));
+    plan.inflate_sent(300);
+    plan.inflated(300);
+    plan.pin(0);
+    assert_eq!((plan.target(), plan.next()), (0, Action::Deflate(300)));
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Target(u32),

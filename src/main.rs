@@ -20,6 +20,8 @@ mod devices;
 mod held;
 #[path = "kernel/hotplug.rs"]
 mod hotplug;
+#[path = "kernel/latency.rs"]
+mod latency;
 #[path = "kernel/resources.rs"]
 mod resources;
 #[path = "kernel/symbols.rs"]
@@ -30,12 +32,14 @@ mod work;
 use ballonet::boot::Mode;
 use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, power, timer};
 use ballonet::pci::Tree;
+use ballonet::platform::Platform;
 use log::info;
 
 use balloons::Balloons;
 use console::{Console, Context, Outcome};
 use held::Held;
 use hotplug::Slots;
+use latency::Latency;
 use work::Work;
 
 ballonet::entry_point!(main);
@@ -86,6 +90,7 @@ fn serve(machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, slots:
     let mut console = Console::new(machine.options().term);
     let mut held = Held::default();
     let mut work = Work::new(machine.options().work);
+    let mut latency = Latency::default();
     if serial::is_text() {
         info!("`help` lists the console's commands");
     }
@@ -95,16 +100,19 @@ fn serve(machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, slots:
         slots.serve(machine, tree, balloons);
         work.serve(machine, balloons);
         console.draw_if_moving(balloons);
+        latency.sample(machine.now());
         // A line that never falls silent must not keep the balloons waiting.
         for byte in core::iter::from_fn(serial::read_input).take(INPUT_A_ROUND) {
-            let mut context = Context { machine, tree, balloons, slots, held: &mut held, work: &mut work };
+            let mut context =
+                Context { machine, tree, balloons, slots, held: &mut held, work: &mut work, latency: &mut latency };
             let outcome = console.feed(byte, &mut context);
             if outcome != Outcome::Done {
                 return outcome;
             }
         }
         timer::take_fired();
-        match balloons.next_look(machine).into_iter().chain(slots.next_look()).chain(work.next_turn()).min() {
+        let looks = [balloons.next_look(machine), slots.next_look(), work.next_turn(), latency.next_look()];
+        match looks.into_iter().flatten().min() {
             Some(moment) => timer::arm_at(moment),
             None => timer::disarm(),
         }

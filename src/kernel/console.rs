@@ -6,7 +6,7 @@ use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{BalloonQueue, Way};
 use ballonet::boot::{Terminal, WorkChoice, parse_size};
 use ballonet::console::{Edit, LineEditor};
-use ballonet::machine::{Machine, frames, power};
+use ballonet::machine::{Machine, asleep, frames, power};
 use ballonet::machine::{large, lines, local_apic, log as serial, paging, relief, vectors};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
@@ -19,12 +19,13 @@ use crate::backing;
 use crate::balloons::{Balloons, Verb};
 use crate::held::Held;
 use crate::hotplug::Slots;
+use crate::latency::Latency;
 use crate::resources::Resources;
 use crate::symbols::HEAP;
 use crate::work::Work;
 
 /// A command: its name, its arguments, what it does.
-const COMMANDS: [(&str, &str, &str); 21] = [
+const COMMANDS: [(&str, &str, &str); 23] = [
     ("help", "", "this list"),
     ("info", "", "the kernel, the CPU, the clock"),
     ("acpi", "", "the ACPI tables"),
@@ -37,6 +38,8 @@ const COMMANDS: [(&str, &str, &str); 21] = [
     ("balloon", "", "targets and sizes; the host sets them, as by `balloon MIB` in QEMU's monitor"),
     ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
+    ("cpu", "", "how long the kernel has run, and how long of that the CPU was awake"),
+    ("latency", "start | stop", "allocate all the while, and say at the end how long that took"),
     ("reset", "[NAME]", "reset the balloon device NAME, or all, and start again"),
     ("reset-queue", "QUEUE [NAME]", "reset its queue inflate or deflate, and use it again"),
     ("freeze", "[NAME]", "reset it and leave it alone, until it is restored"),
@@ -76,6 +79,8 @@ pub struct Context<'k> {
     pub held: &'k mut Held,
     /// The program that runs.
     pub work: &'k mut Work,
+    /// The program that allocates.
+    pub latency: &'k mut Latency,
 }
 
 /// The console's state.
@@ -181,6 +186,12 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("balloon", []) => balloon(context.balloons),
         ("report", []) => report(context.balloons),
         ("stats", []) => stats(context.balloons),
+        ("cpu", []) => cpu(context.machine),
+        ("latency", ["start"]) => {
+            context.latency.start();
+            say!("the kernel allocates; `latency stop` ends it");
+        }
+        ("latency", ["stop"]) => context.latency.stop(),
         ("reset", names) => lifecycle(Verb::Reset, names, context),
         // Not that of statistics: QEMU keeps its buffer over the reset, and answers each that follows at once, for ever.
         ("reset-queue", ["inflate", names @ ..]) => {
@@ -486,6 +497,18 @@ fn report(balloons: &mut Balloons) {
     }
 }
 
+/// The time since entry, and how much of it the CPU did not sleep.
+fn cpu(machine: &Machine) {
+    let up = machine.now();
+    let awake = up.saturating_sub(asleep());
+    serial::emit("cpu", |line| {
+        line.number("up", up).number("awake", awake);
+    });
+    if serial::is_text() {
+        say!("up {} ms, of which the CPU was awake for {} ms", up / 1_000_000, awake / 1_000_000);
+    }
+}
+
 /// Has the balloons of these names do it, or all where none is named.
 fn lifecycle(verb: Verb, names: &[&str], context: &mut Context<'_>) {
     let Context { balloons, machine, .. } = context;
@@ -504,6 +527,11 @@ fn stats(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let counters = driver.counters();
         let interrupts = counters.config_interrupts + counters.vring_interrupts;
+        serial::emit("stats", |line| {
+            line.text("name", driver.name()).number("kicks", counters.kicks).number("interrupts", interrupts);
+            line.number("inflated", counters.inflate_frames).number("deflated", counters.deflate_frames);
+            line.number("reported", counters.reported_frames).number("reports", counters.reports);
+        });
         say!(
             "{}: {} kicks, {interrupts} interrupts, {} polls, {} for nothing",
             driver.name(),

@@ -57,10 +57,14 @@ pub fn start(entry_tsc: u64) {
 ///
 /// Whoever asks for the time gets along, which is a sign of life to those who ration interrupts.
 pub fn nanoseconds() -> u64 {
-    let Some(rate) = RATE.get() else { return 0 };
     vectors::sign_of_life();
-    let ticks = tsc().saturating_sub(ENTRY.load(Ordering::Relaxed));
-    ((u128::from(ticks) * u128::from(rate.multiplier)) >> 32) as u64
+    duration(tsc().saturating_sub(ENTRY.load(Ordering::Relaxed)))
+}
+
+/// So many ticks of the TSC in nanoseconds; 0 until the rate is known.
+pub fn duration(ticks: u64) -> u64 {
+    let multiplier = RATE.get().map_or(0, |rate| rate.multiplier);
+    ((u128::from(ticks) * u128::from(multiplier)) >> 32) as u64
 }
 
 /// Milliseconds since entry.

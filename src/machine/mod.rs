@@ -43,7 +43,12 @@ pub use image::Image;
 pub use lock::Lock;
 pub use start::{Entry, Machine};
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use x86_64::instructions::interrupts;
+
+/// TSC ticks that the CPU has slept in [`idle_unless`].
+static ASLEEP: AtomicU64 = AtomicU64::new(0);
 
 /// Writes one byte to physical memory where firmware said to, through a window.
 fn poke8(address: u64, value: u8) {
@@ -65,6 +70,13 @@ pub fn idle_unless(is_pending: impl FnOnce() -> bool) {
     if is_pending() {
         interrupts::enable();
     } else {
+        let before = clock::tsc();
         interrupts::enable_and_hlt();
+        ASLEEP.fetch_add(clock::tsc().saturating_sub(before), Ordering::Relaxed);
     }
+}
+
+/// How long the CPU has slept since entry, in nanoseconds, with the interrupts that woke it; 0 until the clock's rate is known.
+pub fn asleep() -> u64 {
+    clock::duration(ASLEEP.load(Ordering::Relaxed))
 }

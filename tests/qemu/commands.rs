@@ -17,6 +17,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("commands::text_log_reads_as_text", newest().command_line("log=text"), text_log),
         trial("commands::every_json_line_is_an_event", newest(), every_line),
         trial("commands::every_console_command_answers", newest(), console),
+        trial("commands::allocations_are_timed_while_the_balloon_works", newest(), latency),
+        trial("commands::work_and_sleep_are_counted", newest(), counted),
         trial("commands::unknown_console_command_is_named", newest(), unknown_command),
         trial("commands::features_told_are_features_negotiated", newest(), features),
     ];
@@ -83,6 +85,46 @@ fn console(vm: &mut Vm) -> Outcome {
         ensure!(!answer.text("text")?.is_empty(), "{command:?} should be answered: {answer}");
     }
     vm.ask("irq", "irq").map(drop)
+}
+
+/// A program allocates while the balloon goes there and back, and what it waited is told in order.
+fn latency(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    let none = vm.ask("latency stop", "console")?;
+    ensure!(none.text("text")?.contains("latency start"), "there is nothing to stop: {none}");
+    vm.ask("latency start", "console")?;
+    vm.balloon_to(vm.memory / 4)?;
+    vm.balloon_to(vm.memory)?;
+    let told = vm.ask("latency stop", "latency")?;
+    ensure!(told.count("count")? >= 64 && told.count("failed")? == 0, "a round at least, and no failure: {told}");
+    let order = ["p50", "p99", "p999", "max"].map(|name| told.count(name));
+    let [p50, p99, p999, max] = order;
+    let (p50, p99, p999, max) = (p50?, p99?, p999?, max?);
+    ensure!(0 < p50 && p50 <= p99 && p99 <= p999 && p999 <= max, "each covers the one before: {told}");
+    vm.ask("latency stop", "console").map(drop)
+}
+
+/// The driver's counters are of the frames that moved, and the CPU sleeps while nothing does.
+fn counted(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    let before = vm.ask("stats", "stats")?;
+    vm.balloon_to(vm.memory - 64 * MIB)?;
+    vm.balloon_to(vm.memory)?;
+    let after = vm.ask("stats", "stats")?;
+    for name in ["inflated", "deflated"] {
+        let frames = after.count(name)? - before.count(name)?;
+        ensure!(frames == 64 * MIB / 4096, "{name} {frames} frames: {after}");
+    }
+    for name in ["kicks", "interrupts"] {
+        ensure!(after.count(name)? > before.count(name)?, "{name} should have been counted: {after}");
+    }
+    let first = vm.ask("cpu", "cpu")?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let second = vm.ask("cpu", "cpu")?;
+    let passed = |name: &str| -> Outcome<u64> { Ok(second.count(name)? - first.count(name)?) };
+    let (up, awake) = (passed("up")?, passed("awake")?);
+    ensure!(0 < awake && awake < up, "awake for {awake} of {up} ns in which there was little to do");
+    Ok(())
 }
 
 fn unknown_command(vm: &mut Vm) -> Outcome {

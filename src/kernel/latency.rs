@@ -1,0 +1,106 @@
+//! How long allocations take while the balloon works, or does not: a program that allocates all the while.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use ballonet::bench::Histogram;
+use ballonet::machine::{clock, log as serial};
+
+/// Time between two rounds of allocations, in nanoseconds: 1 ms.
+const PERIOD: u64 = 1_000_000;
+/// Allocations in a round.
+const ROUND: usize = 64;
+/// Blocks held at a time: each allocation follows upon the end of the oldest but so many.
+const HELD: usize = 64;
+/// Sizes of blocks in bytes.
+const SIZES: [usize; 8] = [16, 48, 128, 512, 1500, 4096, 16 << 10, 64 << 10];
+
+/// The program, which runs or does not.
+#[derive(Default)]
+pub struct Latency(Option<Box<Program>>);
+
+/// A program that runs.
+struct Program {
+    /// TSC ticks of each allocation.
+    histogram: Histogram,
+    failed: u64,
+    blocks: [Vec<u8>; HELD],
+    /// State of the generator of sizes (xorshift: never 0).
+    random: u64,
+    /// When the next round is due, in nanoseconds since entry.
+    due: u64,
+}
+
+impl Latency {
+    /// Has it run from here, with nothing recorded.
+    pub fn start(&mut self) {
+        self.0 = Some(Box::new(Program {
+            histogram: Histogram::new(),
+            failed: 0,
+            blocks: [const { Vec::new() }; HELD],
+            random: 1,
+            due: 0,
+        }));
+    }
+
+    /// Ends it and tells what came of it.
+    pub fn stop(&mut self) {
+        match self.0.take() {
+            Some(program) => program.tell(),
+            None => serial::line(format_args!("nothing allocates; `latency start` begins it")),
+        }
+    }
+
+    /// Allocates, if that is due.
+    pub fn sample(&mut self, now: u64) {
+        if let Some(program) = &mut self.0
+            && now >= program.due
+        {
+            program.due = now + PERIOD;
+            (0..ROUND).for_each(|place| program.allocate(place % HELD));
+        }
+    }
+
+    /// When that is due next, in nanoseconds since entry.
+    pub fn next_look(&self) -> Option<u64> {
+        self.0.as_ref().map(|program| program.due)
+    }
+}
+
+impl Program {
+    /// Frees the block at a place and puts a new one there, of which the first byte is written: as a program waits for
+    /// memory that it can use.
+    fn allocate(&mut self, place: usize) {
+        let size = SIZES[self.next_random() as usize % SIZES.len()];
+        let block = &mut self.blocks[place];
+        *block = Vec::new();
+        let start = clock::tsc_in_order();
+        let outcome = block.try_reserve_exact(size);
+        if outcome.is_ok() {
+            block.push(1);
+        }
+        self.histogram.record(clock::tsc_in_order().saturating_sub(start));
+        self.failed += u64::from(outcome.is_err());
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    fn tell(&self) {
+        let share = |permille| clock::duration(self.histogram.permille(permille));
+        let (count, failed, most) = (self.histogram.count(), self.failed, clock::duration(self.histogram.most()));
+        let [p50, p99, p999] = [500, 990, 999].map(share);
+        serial::emit("latency", |line| {
+            line.number("count", count).number("failed", failed);
+            line.number("p50", p50).number("p99", p99).number("p999", p999).number("max", most);
+        });
+        if serial::is_text() {
+            serial::line(format_args!("{count} allocations of 16 B to 64 KiB, {failed} failed"));
+            serial::line(format_args!("in ns: 50 % up to {p50}, 99 % {p99}, 99.9 % {p999}, the longest {most}"));
+        }
+    }
+}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes a Linux guest to compare with: Debian's kernel, and an initramfs that loads virtio_balloon and does nothing
-# else. It is made once, in .cache/linux. Prints two lines: the path of the kernel and that of the initramfs.
+# Makes a Linux guest to compare with: Debian's kernel, and an initramfs that loads virtio_balloon and then only says, when a line
+# comes in on the console, how often the balloon has interrupted: `interrupts N`. It is made once, in .cache/linux. Prints two
+# lines: the path of the kernel and that of the initramfs.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -47,7 +48,18 @@ build() {
   {
     echo '#!/bin/busybox sh'
     printf '/bin/busybox insmod /lib/%s.ko\n' "${modules[@]}"
-    echo 'while true; do /bin/busybox sleep 1000; done'
+    cat <<'END'
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t devtmpfs dev /dev
+exec </dev/console >/dev/console 2>&1
+while true; do
+  if read -r line; then
+    /bin/busybox awk '/virtio/ { sum += $2 } END { print "interrupts", sum + 0 }' /proc/interrupts
+  else
+    /bin/busybox sleep 1
+  fi
+done
+END
   } >"$tree/init"
   chmod +x "$tree/init"
   pack "$tree" >"$dir/initramfs.new"
@@ -58,9 +70,9 @@ build() {
 mkdir -p "$dir"
 exec 9>"$dir/lock"
 flock 9
-if [[ ! -f $dir/initramfs ]]; then
+if [[ ! $dir/initramfs -nt ${BASH_SOURCE[0]} ]]; then
   say "making a Linux guest in $dir"
-  try_thrice fetch
+  [[ -f $dir/initramfs ]] || try_thrice fetch
   build
 fi
 echo "$dir"/root/boot/vmlinuz-*

@@ -156,7 +156,7 @@ impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, 
         // What the host wants is not what is measured. Where it wants to know what is free, it is told of all of that first.
         self.balloon.pin(0);
         let mut told = !self.balloon.features().contains(PAGE_REPORTING);
-        self.until(|progress, _| {
+        self.until(&mut |progress, _| {
             told |= progress.changes.contains(Changes::FLUSHED);
             told && progress.next == Next::Idle
         })?;
@@ -168,7 +168,7 @@ impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, 
     fn journey(&mut self, target: u32, frames: u32) -> Result<Journey, BenchError> {
         let (before, start) = (self.balloon.counters(), self.platform.now());
         self.balloon.pin(target);
-        let rested = self.until(|_, actual| actual == u64::from(target))?;
+        let rested = self.until(&mut |_, actual| actual == u64::from(target))?;
         let time = self.platform.now().saturating_sub(start);
         let after = self.balloon.counters();
         Ok(Journey {
@@ -180,7 +180,7 @@ impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, 
     }
 
     /// Serves the balloon until that is so of what came last and of its size. Returns for how long the CPU rested.
-    fn until(&mut self, mut is_so: impl FnMut(Progress, u64) -> bool) -> Result<u64, BenchError> {
+    fn until(&mut self, is_so: &mut dyn FnMut(Progress, u64) -> bool) -> Result<u64, BenchError> {
         let polled = self.balloon.interrupt_mode() == InterruptMode::Polling;
         let glance = if polled { GLANCE_POLLED } else { GLANCE };
         let (mut rested, mut heard, mut last) = (0, self.platform.now(), u64::MAX);

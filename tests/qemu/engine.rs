@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let reporting = qemu.clone().balloon(&format!("free-page-reporting=on{comma}{device}"));
         let reporting = reporting.command_line("log=json report-age=3600000");
         trials.push(trial(name("what_was_written_is_reported_and_goes_first"), reporting, written_goes_first));
-        let huge = qemu.memory(HUGE).huge_pages();
+        let huge = qemu.memory(HUGE).hugetlb();
         let halves = huge.clone().command_line("log=json request=256x1");
         trials.push(huge_trial(name("huge_pages_go_back"), huge, gives_huge_pages));
         trials.push(huge_trial(name("huge_pages_do_not_go_back_by_halves"), halves, keeps_huge_pages));
@@ -138,8 +138,8 @@ fn keeps_huge_pages(vm: &mut Vm) -> Outcome {
 /// Gives half of memory; by how many bytes the huge pages of QEMU's fell.
 fn huge_pages_given(vm: &mut Vm) -> Outcome<u64> {
     vm.event("ready")?;
-    let before = vm.huge_pages()?;
+    let before = vm.hugetlb()?;
     ensure!(before >= HUGE, "all memory should be in huge pages at the start: {} MiB", before / MIB);
     vm.balloon_to(vm.memory - HUGE / 2)?;
-    Ok(before.saturating_sub(vm.huge_pages()?))
+    Ok(before.saturating_sub(vm.hugetlb()?))
 }

@@ -36,8 +36,9 @@ pub(crate) struct Qemu {
     machine: String,
     cpu: String,
     preallocated: bool,
+    pub(crate) huge_pages: bool,
     shared: bool,
-    huge: bool,
+    hugetlb: bool,
     counting: bool,
     balloon: Option<String>,
     before_balloon: Vec<String>,
@@ -58,8 +59,9 @@ impl Qemu {
             machine: "q35".into(),
             cpu: "max".into(),
             preallocated: false,
+            huge_pages: true,
             shared: false,
-            huge: false,
+            hugetlb: false,
             counting: false,
             balloon: Some(String::new()),
             before_balloon: Vec::new(),
@@ -117,8 +119,15 @@ impl Qemu {
     }
 
     /// Has the guest's RAM in huge pages of the host's, all of them there from the start.
-    pub(crate) fn huge_pages(mut self) -> Self {
-        self.huge = true;
+    pub(crate) fn hugetlb(mut self) -> Self {
+        self.hugetlb = true;
+        self
+    }
+
+    /// Keeps the host from having huge pages behind the guest's RAM. It has them otherwise where it likes, since QEMU asks for
+    /// them.
+    pub(crate) fn without_huge_pages(mut self) -> Self {
+        self.huge_pages = false;
         self
     }
 
@@ -199,7 +208,7 @@ impl Qemu {
             let size = self.memory;
             option("-object", &format!("memory-backend-ram,id=ram,size={size},prealloc=on"));
             option("-machine", &format!("{},memory-backend=ram", self.machine));
-        } else if self.huge {
+        } else if self.hugetlb {
             let size = self.memory;
             let pages = "hugetlb=on,hugetlbsize=2M,prealloc=on";
             option("-object", &format!("memory-backend-memfd,id=ram,size={size},{pages}"));

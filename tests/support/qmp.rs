@@ -125,6 +125,12 @@ impl Qmp {
         Ok(path.ok_or("QEMU knows no balloon")?["path"].clone())
     }
 
+    /// The host's number of the thread that is the guest's first CPU.
+    pub(crate) fn cpu_thread(&mut self) -> Outcome<u64> {
+        let answer = self.run_any("query-cpus-fast", &json!({}))?;
+        Ok(answer[0]["thread-id"].as_u64().ok_or_else(|| format!("query-cpus-fast: {answer}"))?)
+    }
+
     /// Where a queue of the balloon is, and how far QEMU has got with it.
     pub(crate) fn virtio_queue(&mut self, queue: u16) -> Outcome<Value> {
         let path = self.virtio_path()?;

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -176,6 +177,11 @@ impl Vm {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
+    /// The number of QEMU's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// Waits until QEMU has ended by itself, and gives its exit status.
     pub(crate) fn end(&mut self) -> Outcome<ExitStatus> {
         loop {
@@ -189,6 +195,15 @@ impl Vm {
 
     fn explain(&mut self, failure: &Failure) -> String {
         self.process.explain(failure, &self.serial)
+    }
+}
+
+/// Keeps transparent huge pages from this process and those that it becomes or starts, and from no other.
+fn disable_huge_pages() -> io::Result<()> {
+    // SAFETY: this call changes an attribute of the process, and no memory.
+    match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -209,6 +224,10 @@ impl Process {
         }
         command.args(qemu.arguments(qmp));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if !qemu.huge_pages {
+            // SAFETY: the function makes one system call, which is all that may be done between fork and exec.
+            unsafe { command.pre_exec(disable_huge_pages) };
+        }
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", launcher.display()))?;
         let complaints = child.stderr.take().map(|mut stderr| {
             thread::spawn(move || {

@@ -1,0 +1,98 @@
+//! The frame allocator from 1 GiB to 16 TiB: what its records take, and that what it does takes no longer in more memory.
+//!
+//! The real allocator over simulated maps. What is measured are pairs that leave all as it was: a run allocated and
+//! freed, a run to be reported found and given back; in memory that is free, and in the worst shapes. `scripts/scale.sh`
+//! writes docs/scale.svg and the table in docs/scale.md anew.
+
+// A benchmark is an ordinary program of the host.
+#![allow(clippy::std_instead_of_core, clippy::unwrap_used)]
+
+#[path = "../chart/mod.rs"]
+mod chart;
+mod memory;
+mod results;
+
+use std::env;
+use std::hint::black_box;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use ballonet::memory::Frames;
+use criterion::{BenchmarkId, Criterion};
+
+use memory::{Memory, SIZES, Shape};
+
+/// Page frames in a region of 2 MiB.
+const REGION: u32 = 512;
+
+/// What is measured: its name, and what is done, which leaves the frames as they were.
+type Operation = (&'static str, fn(&mut Frames<'_>));
+
+const OPERATIONS: [Operation; 3] = [
+    ("allocate and free 2 MiB", |frames| allocate(frames, REGION)),
+    ("allocate and free 4 KiB", |frames| allocate(frames, 1)),
+    ("find 2 MiB to report", |frames| {
+        let run = frames.take_unreported(REGION, 0).unwrap();
+        frames.release(black_box(run)).unwrap();
+    }),
+];
+
+fn allocate(frames: &mut Frames<'_>, count: u32) {
+    let run = frames.allocate(count, count).unwrap();
+    frames.free(black_box(run)).unwrap();
+}
+
+fn main() -> ExitCode {
+    // `cargo test --benches` only wants to know that this compiles.
+    if !env::args().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scale: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), chart::Failure> {
+    let fast = env::var_os("FAST").is_some_and(|value| value != "0");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scale");
+    if !env::args().any(|argument| argument == "--draw") {
+        measure_all(fast, &folder);
+    }
+    let table = results::table(&folder)?;
+    println!("{table}");
+    if !fast {
+        results::publish(&folder, &table, Path::new(env!("CARGO_MANIFEST_DIR")))?;
+    }
+    Ok(())
+}
+
+fn measure_all(fast: bool, folder: &Path) {
+    let time = if fast { 100 } else { 1500 };
+    let mut criterion = Criterion::default()
+        .sample_size(if fast { 10 } else { 50 })
+        .warm_up_time(Duration::from_millis(time / 3))
+        .measurement_time(Duration::from_millis(time))
+        .output_directory(folder)
+        .configure_from_args();
+    for (size, bytes) in SIZES {
+        let mut memory = Memory::new(bytes);
+        for shape in Shape::ALL {
+            measure(&mut criterion, size, shape, &mut memory.frames_in(shape));
+        }
+    }
+    criterion.final_summary();
+}
+
+fn measure(criterion: &mut Criterion, size: &str, shape: Shape, frames: &mut Frames<'_>) {
+    for (operation, act) in OPERATIONS {
+        let mut group = criterion.benchmark_group(operation);
+        group.bench_function(BenchmarkId::new(shape.name(), size), |bencher| bencher.iter(|| act(frames)));
+        group.finish();
+    }
+    frames.check().unwrap();
+}

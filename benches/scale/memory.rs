@@ -1,0 +1,83 @@
+//! Simulated memory, and the shapes that it can be in.
+
+use ballonet::memory::{FRAME_SIZE, Footprint, Frames, PhysAddr, PhysRange};
+use zerocopy::IntoBytes;
+
+const GIB: u64 = 1 << 30;
+const MIB2: u64 = 2 << 20;
+
+/// The sizes of memory: names and bytes.
+pub(crate) const SIZES: [(&str, u64); 4] =
+    [("1 GiB", GIB), ("64 GiB", 64 * GIB), ("1 TiB", 1024 * GIB), ("16 TiB", 16 * 1024 * GIB)];
+
+/// Who has what of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// All of it is free, and the host knows of none.
+    Free,
+    /// All of it is used but 2 MiB at the end that is reached last.
+    Full,
+    /// A frame of each 2 MiB but every 64th is used.
+    Fragmented,
+    /// All of it is free, and the host knows of all but 2 MiB.
+    Reported,
+}
+
+impl Shape {
+    pub(crate) const ALL: [Self; 4] = [Self::Free, Self::Full, Self::Fragmented, Self::Reported];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Full => "full but 2 MiB",
+            Self::Fragmented => "fragmented",
+            Self::Reported => "reported but 2 MiB",
+        }
+    }
+}
+
+/// Memory of some size, without a hole.
+pub(crate) struct Memory {
+    usable: PhysRange,
+    records: Vec<u64>,
+}
+
+/// Bytes of the allocator's records for so many bytes of memory.
+pub(crate) fn records(bytes: u64) -> u64 {
+    Footprint::of([range(0, bytes)]).bytes() as u64
+}
+
+fn range(start: u64, bytes: u64) -> PhysRange {
+    PhysRange::new(PhysAddr::new(start).unwrap(), bytes).unwrap()
+}
+
+impl Memory {
+    pub(crate) fn new(bytes: u64) -> Self {
+        let words = records(bytes).div_ceil(8) as usize;
+        Self { usable: range(0, bytes), records: vec![0; words] }
+    }
+
+    /// The allocator, with memory in this shape.
+    pub(crate) fn frames_in(&mut self, shape: Shape) -> Frames<'_> {
+        let mut frames = Frames::new(self.records.as_mut_slice().as_mut_bytes(), [self.usable], []).unwrap();
+        let regions = frames.counts().free_regions;
+        match shape {
+            Shape::Free => {}
+            Shape::Full => {
+                let last = std::iter::from_fn(|| frames.take_free(512)).last().unwrap();
+                frames.free(last).unwrap();
+            }
+            Shape::Fragmented => (0..regions)
+                .filter(|region| region % 64 != 63)
+                .for_each(|region| frames.reserve(range(region * MIB2, FRAME_SIZE)).unwrap()),
+            Shape::Reported => {
+                while let Some(run) = frames.take_unreported(512 * 16, 0) {
+                    frames.release_reported(run).unwrap();
+                }
+                let run = frames.allocate(512, 512).unwrap();
+                frames.free(run).unwrap();
+            }
+        }
+        frames
+    }
+}

@@ -10,7 +10,7 @@ use alloc::string::String;
 
 use derive_more::{Display, Error};
 
-use crate::memory::FrameRun;
+use crate::memory::{FrameRun, IdleRun};
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use crate::virtio::ConfigWindow;
 
@@ -256,6 +256,9 @@ pub trait Platform {
     }
 }
 
+/// What fills frames, which the caller has taken, with a byte.
+pub type Filler<P> = fn(&mut P, FrameRun, u8);
+
 /// Page frames that a driver may give to the host and take again. Counts are in 4 KiB frames.
 ///
 /// A frame is free, used, ballooned or reserved; a frame in flight to or from the balloon is *used*, by the driver.
@@ -326,4 +329,23 @@ pub trait PageFrames {
 
     /// Lets free memory age by one.
     fn age_free_memory(&mut self) {}
+
+    /// Takes free memory whose contents nobody needs, so that the host need not copy it when the guest moves (virtio 1.4,
+    /// 5.5.6.5): a run of at most `most` frames, large and aligned as the host likes it, that leaves `keep` frames free beside
+    /// what the platform keeps for itself; free -> used. All of it was reported and not used since, or none of it counts as
+    /// such. It comes back by [`PageFrames::release_reported`] or [`PageFrames::release`].
+    ///
+    /// `None` when there is none. By default as [`PageFrames::take_free`], which knows of no more to keep.
+    fn take_idle(&mut self, most: u32, _keep: u64) -> Option<IdleRun> {
+        self.take_free(most).map(IdleRun::unreported)
+    }
+
+    /// What writes a byte to every byte of frames that the driver has taken. By default a platform cannot: then free frames
+    /// are never said to hold a value (`PAGE_POISON`), and hinted ones are not taken back before the host is done.
+    fn filler() -> Option<Filler<Self>>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }

@@ -72,6 +72,7 @@ fn write(options: &Options<'_>) -> String {
         Some(shape) => line += &format!(" request={}x{}", shape.frames(), shape.descriptors()),
         None => line += " request=auto",
     }
+    line += &options.poison.map_or(String::new(), |byte| format!(" poison={byte:#04x}"));
     let size = options.queue_size.map(u64::from);
     for (key, value) in [
         ("queue-size", size),

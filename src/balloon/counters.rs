@@ -38,6 +38,12 @@ pub struct Counters {
     pub reliefs_in_vain: u64,
     /// Frames that they got.
     pub relief_frames: u64,
+    /// Rounds of hints that are over.
+    pub hint_rounds: u64,
+    /// Frames hinted in them, each round counted for itself.
+    pub hinted_frames: u64,
+    /// Hinted frames that were taken back before the host was done with them.
+    pub relinquished_frames: u64,
     /// Reads of the target.
     pub target_reads: u64,
     /// Writes of the balloon's size.

@@ -10,6 +10,8 @@ use alloc::vec::Vec;
 use super::BalloonError;
 use super::counters::Counters;
 use super::engine::{Engine, Manner};
+use super::hint_plan::HintReport;
+use super::hinter::Hinter;
 use super::options::Options;
 use super::plan::Plan;
 use super::progress::{BalloonStatus, Changes, Next, Progress};
@@ -47,6 +49,7 @@ pub struct Balloon<P: Platform> {
     pub(super) state: State<P>,
     pub(super) recoveries: Recoveries,
     pub(super) last_reset: Option<ResetReport>,
+    last_hints: Option<HintReport>,
     /// What a device has that would not stop: nobody uses it.
     pub(super) withheld: Withheld<P>,
     /// The CPUs that queues were given, to be given again after a reset.
@@ -79,6 +82,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             state: State::Frozen,
             recoveries: Recoveries::new(options.recoveries, options.recovery_window),
             last_reset: None,
+            last_hints: None,
             withheld: Withheld::new(),
             affinities: Vec::new(),
             options,
@@ -132,11 +136,14 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         if self.relief.is_cooling() && self.relief.is_over(platform.now()) {
             self.plan.lift();
         }
-        match Round::new(running, platform, &mut self.plan, &mut self.engine, &mut self.counters).run(self.again) {
+        let mut round = Round::new(running, platform, &mut self.plan, &mut self.engine, &mut self.counters);
+        let (outcome, hints) = (round.run(self.again), round.hints());
+        match outcome {
             Ok(_) if self.engine.chains.deadline().is_some_and(|deadline| platform.now() >= deadline) => {
                 self.reset_unanswered(platform)
             }
             Ok(progress) => {
+                self.last_hints = hints.or(self.last_hints);
                 self.again = progress.next == Next::Now;
                 Ok(Progress { changes: progress.changes | core::mem::take(&mut self.untold), ..progress })
             }
@@ -220,6 +227,19 @@ impl<P: Platform> Balloon<P> {
         true
     }
 
+    /// Gives so many hinted frames back to the kernel, or up to 2 MiB more, although the host is not done with them: for one
+    /// that runs out of memory. Returns how many; 0 where the platform cannot fill frames ([`PageFrames::filler`]), which
+    /// has to be done first. Allocates nothing.
+    pub fn relinquish_hinted(&mut self, platform: &mut P, frames: u64) -> u64
+    where
+        P: PageFrames,
+    {
+        let State::Running(running) = &mut self.state else { return 0 };
+        let relinquished = running.hinter.as_mut().map_or(0, |hinter| hinter.relinquish(platform, frames));
+        self.counters.relinquished_frames += relinquished;
+        relinquished
+    }
+
     /// When it is to be polled next if no interrupt comes before, on the platform's clock; `None` if there is no such
     /// time. To be asked right before sleeping: it depends on how much memory is free.
     pub fn deadline(&self, platform: &P) -> Option<u64>
@@ -274,6 +294,10 @@ impl<P: Platform> Balloon<P> {
             inflating: self.plan.inflating(),
             deflating: self.plan.deflating(),
             reporting: self.reporting(),
+            hinted: match &self.state {
+                State::Running(running) => running.hinter.as_ref().map_or(0, Hinter::hinted),
+                State::Frozen | State::Failed(_) => 0,
+            },
             short: self.plan.is_short(),
             frozen: matches!(self.state, State::Frozen),
             withheld: self.withheld.frames(),
@@ -310,6 +334,11 @@ impl<P: Platform> Balloon<P> {
         self.last_reset
     }
 
+    /// The last round of hints that is over.
+    pub fn last_hints(&self) -> Option<HintReport> {
+        self.last_hints
+    }
+
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         match &self.state {
@@ -325,9 +354,10 @@ impl<P: Platform> Balloon<P> {
                 Some(("inflate", running.inflate.size())),
                 Some(("deflate", running.deflate.size())),
                 running.statistics.as_ref().map(|queue| ("stats", queue.size())),
+                running.hinter.as_ref().map(|hinter| ("hinting", hinter.queue().size())),
                 running.reporter.as_ref().map(|reporter| ("reporting", reporter.queue().size())),
             ],
-            State::Frozen | State::Failed(_) => [None; 4],
+            State::Frozen | State::Failed(_) => [None; 5],
         };
         sizes.into_iter().flatten()
     }

@@ -27,15 +27,17 @@
 
 use super::BalloonError;
 use super::driver::{Balloon, State, counted};
+use super::hinter::Hinter;
 use super::options::Options;
 use super::parts::Unstopped;
+use super::poison::{self, Poison};
 use super::probe::bring_up;
 use super::progress::{Changes, Next, Progress};
 use super::recovery::{ResetReason, ResetReport};
 use super::reporter::Reporter;
 use super::running::Running;
 use super::statistics::MemoryStatistics;
-use super::wire::MUST_TELL_HOST;
+use super::wire::{MUST_TELL_HOST, PAGE_POISON};
 use crate::pci::Function;
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::TransportError;
@@ -144,7 +146,8 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         };
         self.unhand(&mut running, platform);
         self.counters = counted(self.counters, &running.interrupts);
-        let reporting = running.reporter.as_ref().map_or(0, Reporter::in_flight);
+        let free = running.reporter.as_ref().map_or(0, Reporter::in_flight)
+            + running.hinter.as_ref().map_or(0, Hinter::hinted);
         let error = match running.stop(platform, failed) {
             Ok(()) => {
                 self.plan.stopped();
@@ -152,7 +155,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
                 None
             }
             Err(Unstopped { error, parts }) => {
-                self.withheld.keep(parts, self.plan.lost() + reporting);
+                self.withheld.keep(parts, self.plan.lost() + free);
                 Some(error)
             }
         };
@@ -202,6 +205,11 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         }
     }
 
+    /// What free frames hold, if the device was told.
+    pub(super) fn poison(&self) -> Option<Poison<P>> {
+        Poison::of(&self.options).filter(|_| self.features().contains(PAGE_POISON))
+    }
+
     fn fail(&mut self, error: BalloonError) -> BalloonError {
         self.again = false;
         self.state = State::Failed(error);
@@ -218,7 +226,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         while left > 0 {
             let Some(run) = platform.take_ballooned(u32::try_from(left).unwrap_or(u32::MAX)) else { break };
             left = left.saturating_sub(run.count().into());
-            platform.release(run);
+            poison::release(self.poison(), platform, run);
         }
         self.plan.emptied();
     }

@@ -35,6 +35,10 @@ pub struct Options {
     pub reporting: ReportPolicy,
     /// How long the balloon stays smaller than the host wants when the guest has run out of memory.
     pub relief: ReliefPolicy,
+    /// The byte that free frames are to hold, of which the device is told (`PAGE_POISON`): frames are filled with it when they
+    /// come back from the host and before they are reported. `None`, as where the platform cannot fill frames: they hold
+    /// anything, and the feature is not accepted.
+    pub poison: Option<u8>,
     /// How the frame numbers of a request are laid over descriptors; `None` for [`RequestShape::REGION`] where the device
     /// turns out to read several descriptors, and else one of them.
     pub shape: Option<RequestShape>,
@@ -71,6 +75,7 @@ impl Options {
             window: 64,
             reporting: ReportPolicy::default(),
             relief: ReliefPolicy::default(),
+            poison: None,
             shape: None,
             queue_size: Self::QUEUE_SIZE,
             recoveries: RECOVERIES,

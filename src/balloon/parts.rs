@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use core::mem::ManuallyDrop;
 
+use super::hinter::Hinter;
+use super::poison::{self, Poison};
 use super::queues::BalloonQueue;
 use super::reporter::Reporter;
 use super::requests::{Request, Requests};
@@ -26,7 +28,10 @@ pub(super) struct Parts<P: Platform> {
     pub(super) inflate: Option<Vring<P, Request>>,
     pub(super) deflate: Option<Vring<P, Request>>,
     pub(super) statistics: Option<Vring<P, ()>>,
+    pub(super) hinter: Option<Hinter<P>>,
     pub(super) reporter: Option<Reporter<P>>,
+    /// What free frames hold, if the device was told.
+    pub(super) poison: Option<Poison<P>>,
     pub(super) requests: Option<Requests<P::Memory>>,
     pub(super) interrupts: Option<Interrupts<P::Registers>>,
 }
@@ -70,7 +75,9 @@ impl<P: Platform> Parts<P> {
             inflate: None,
             deflate: None,
             statistics: None,
+            hinter: None,
             reporter: None,
+            poison: None,
             requests: None,
             interrupts: None,
         }
@@ -129,15 +136,18 @@ impl<P: Platform> Parts<P> {
         if let Some(queue) = self.inflate {
             let requests = queue.release(platform, proof);
             freed += count(&requests);
-            give_back(platform, &requests, BalloonQueue::Inflate);
+            give_back(platform, &requests, BalloonQueue::Inflate, self.poison);
         }
         if let Some(queue) = self.deflate {
             let requests = queue.release(platform, proof);
             ballooned += count(&requests);
-            give_back(platform, &requests, BalloonQueue::Deflate);
+            give_back(platform, &requests, BalloonQueue::Deflate, self.poison);
         }
         if let Some(queue) = self.statistics {
             queue.release(platform, proof);
+        }
+        if let Some(hinter) = self.hinter {
+            freed += hinter.release(platform, proof);
         }
         if let Some(reporter) = self.reporter {
             freed += reporter.release(platform, proof);
@@ -150,10 +160,15 @@ impl<P: Platform> Parts<P> {
 }
 
 /// Gives back the frames of requests that a device has let go of without having finished them.
-pub(super) fn give_back<P: PageFrames>(platform: &mut P, requests: &[Request], queue: BalloonQueue) {
+pub(super) fn give_back<P: PageFrames>(
+    platform: &mut P,
+    requests: &[Request],
+    queue: BalloonQueue,
+    poison: Option<Poison<P>>,
+) {
     match queue {
         // The host may have taken these or not; after the reset they are ordinary memory with any contents.
-        BalloonQueue::Inflate => give(platform, requests, P::release),
+        BalloonQueue::Inflate => give(platform, requests, |platform, run| poison::release(poison, platform, run)),
         // These the host may still have: without its word they stay ballooned.
         BalloonQueue::Deflate => give(platform, requests, P::confirm_ballooned),
         BalloonQueue::Statistics => {}

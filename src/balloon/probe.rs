@@ -4,15 +4,20 @@ use alloc::vec::Vec;
 
 use super::BalloonError;
 use super::driver::Balloon;
+use super::hinter::Hinter;
 use super::options::Options;
 use super::parts::{Parts, layout, queue_options, restore_command};
+use super::poison::Poison;
 use super::queues::{QUEUES, QueueNumbers, resolve};
 use super::reporter::Reporter;
 use super::requests::Requests;
 use super::running::Running;
 use super::shape::RequestShape;
 use super::statistics::{MemoryStatistics, Selection};
-use super::wire::{CONFIG_SIZE, DEFLATE_ON_OOM, MUST_TELL_HOST, PAGE_REPORTING, STATS_VQ};
+use super::wire::{
+    CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, CONFIG_SIZE, DEFLATE_ON_OOM, FREE_PAGE_HINT, MUST_TELL_HOST,
+    PAGE_POISON, PAGE_REPORTING, STATS_VQ,
+};
 use super::withheld::Withheld;
 use crate::pci::{Bars, Bdf, Command, Function};
 use crate::platform::{PageFrames, Platform};
@@ -30,11 +35,13 @@ use crate::virtio::{
 /// for; frame numbers stay physical, as the balloon defines them. `ORDER_PLATFORM`: on x86-64 the fences of
 /// [`crate::virtio::barrier`] order memory for devices just as for CPUs; elsewhere they might not. `ANY_LAYOUT` is a legacy
 /// device's word for what every modern one does, and has to be accepted from it (6.3). `PAGE_REPORTING` needs no `PAGE_POISON`,
-/// since nobody here expects free frames to keep what is in them (5.5.3.1). `INDIRECT_DESC` and `IN_ORDER` cost nothing where
+/// since nobody here expects free frames to keep what is in them (5.5.3.1). `PAGE_POISON` is accepted
+/// only where frames are filled, see [`unusable`]. `INDIRECT_DESC` and `IN_ORDER` cost nothing where
 /// nobody makes use of them: tables are there for requests of several descriptors, and a device that is in order may
 /// answer a batch by one entry. `RING_RESET` is there for [`Device::reset_queue`].
 const fn implemented(transport: TransportKind) -> Features {
-    let features = MUST_TELL_HOST.union(STATS_VQ).union(DEFLATE_ON_OOM).union(PAGE_REPORTING);
+    let features = MUST_TELL_HOST.union(STATS_VQ).union(DEFLATE_ON_OOM);
+    let features = features.union(FREE_PAGE_HINT).union(PAGE_POISON).union(PAGE_REPORTING);
     let features = features.union(Features::EVENT_IDX).union(Features::INDIRECT_DESC);
     let features = match transport {
         TransportKind::Legacy => return features.union(Features::ANY_LAYOUT),
@@ -61,6 +68,8 @@ pub(super) struct Doorbells {
     pub(super) deflate: Doorbell,
     /// The statistics queue's; it exists if the queue does.
     pub(super) statistics: Option<Doorbell>,
+    /// The hinting queue's, likewise.
+    pub(super) hinting: Option<Doorbell>,
     /// The reporting queue's, likewise.
     pub(super) reporting: Option<Doorbell>,
 }
@@ -167,9 +176,23 @@ fn negotiate<P: Platform + PageFrames>(
     withheld.release(platform, &device.quiesced());
     let implemented = implemented(device.transport().kind());
     let split = options.ring == Some(RingFormat::Split);
-    let declined = options.declined | if split { Features::RING_PACKED } else { Features::empty() };
+    let unusable = unusable::<P>(device.transport().config_len(), options);
+    let declined = options.declined | unusable | if split { Features::RING_PACKED } else { Features::empty() };
     let wanted = Wanted { implemented, declined, dependencies: &[] };
     device.acknowledge().driver().negotiate(&wanted).map_err(convert)
+}
+
+/// Features that are not accepted although they are implemented: those whose field a device configuration of this length does
+/// not have, and that of a fill value where nobody fills (5.5.3.1).
+fn unusable<P: PageFrames>(config_len: usize, options: &Options) -> Features {
+    let mut unusable = Features::empty();
+    if config_len < CONFIG_FREE_PAGE_HINT_CMD_ID + 4 {
+        unusable |= FREE_PAGE_HINT;
+    }
+    if config_len < CONFIG_POISON_VAL + 4 || Poison::<P>::of(options).is_none() {
+        unusable |= PAGE_POISON;
+    }
+    unusable
 }
 
 fn convert<T, E: Into<BalloonError>>(failure: Failure<T, E>) -> Failure<T, BalloonError> {
@@ -224,18 +247,30 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
         None => None,
     };
 
+    if let Some(poison) = Poison::of(options).filter(|_| features.contains(PAGE_POISON)) {
+        device.write_config32(CONFIG_POISON_VAL, poison.value())?;
+        parts.poison = Some(poison);
+    }
+    let hinter = match numbers.hinting.filter(|_| features.contains(FREE_PAGE_HINT)) {
+        Some(index) => {
+            let how = (kind, layout_of(index)?, queue_options(kind, features, 1));
+            Some((index, parts.hinter.insert(Hinter::allocate(platform, index, how, parts.poison)?)))
+        }
+        None => None,
+    };
     let reporter = match numbers.reporting.filter(|_| device.features().contains(PAGE_REPORTING)) {
         Some(index) => {
             let queue = Virtqueue::allocate(platform, index, layout_of(index)?, queue_options(kind, features, 1))?;
-            Some((index, parts.reporter.insert(Reporter::new(queue, options.reporting, platform.now()))))
+            Some((index, parts.reporter.insert(Reporter::new(queue, options.reporting, parts.poison, platform.now()))))
         }
         None => None,
     };
 
-    let mut names = Vec::with_capacity(4);
+    let mut names = Vec::with_capacity(QUEUES);
     names.push(QueueName { index: numbers.inflate, name: "inflate" });
     names.push(QueueName { index: numbers.deflate, name: "deflate" });
     names.extend(statistics_queue.as_ref().map(|(index, _)| QueueName { index: *index, name: "stats" }));
+    names.extend(hinter.as_ref().map(|(index, _)| QueueName { index: *index, name: "hinting" }));
     names.extend(reporter.as_ref().map(|(index, _)| QueueName { index: *index, name: "reporting" }));
     let function = (&parts.function, bars);
     parts.interrupts = Some(find_vqs(platform, device, function, &options.name, &names, options.interrupts)?);
@@ -245,6 +280,13 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
         deflate: device.enable_queue(numbers.deflate, deflate.size(), deflate.addresses())?,
         statistics: match &statistics_queue {
             Some((index, queue)) => Some(device.enable_queue(*index, queue.size(), queue.addresses())?),
+            None => None,
+        },
+        hinting: match &hinter {
+            Some((index, hinter)) => {
+                let queue = hinter.queue();
+                Some(device.enable_queue(*index, queue.size(), queue.addresses())?)
+            }
             None => None,
         },
         reporting: match &reporter {

@@ -16,7 +16,7 @@ pub enum Next {
 bitflags! {
     /// What a call of [`super::Balloon::poll`] changed.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    pub struct Changes: u8 {
+    pub struct Changes: u16 {
         /// The host set another target.
         const TARGET = 1 << 0;
         /// The size changed, and the host has been told.
@@ -32,6 +32,10 @@ bitflags! {
         const FLUSHED = 1 << 5;
         /// The device was reset because it needed that, and runs again; [`super::Balloon::last_reset`] has the rest.
         const RESET = 1 << 6;
+        /// A round of hints is over; [`super::Balloon::last_hints`] has the rest.
+        const HINTED = 1 << 7;
+        /// The host is done with hints, and the last hinted frame is the kernel's again.
+        const UNHINTED = 1 << 8;
     }
 }
 
@@ -58,6 +62,8 @@ pub struct BalloonStatus {
     pub deflating: u64,
     /// Free frames in reports that the host has not given back: nobody else has them meanwhile.
     pub reporting: u64,
+    /// Free frames that the driver has because the host was told that it need not copy them.
+    pub hinted: u64,
     /// Whether it stops short of the target because there are no more frames for it.
     pub short: bool,
     /// Whether its device is frozen: what the host has it keeps, and nothing moves.

@@ -85,7 +85,8 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         queue: BalloonQueue,
         unfinished: &[Request],
     ) -> Result<(), BalloonError> {
-        self.restart(platform, ResetReason::Asked, |platform| give_back(platform, unfinished, queue))?;
+        let poison = self.poison();
+        self.restart(platform, ResetReason::Asked, |platform| give_back(platform, unfinished, queue, poison))?;
         Err(error)
     }
 }

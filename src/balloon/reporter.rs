@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use super::ahead::Ahead;
 use super::parts::Vring;
+use super::poison::Poison;
 use super::report_plan::{Grant, ReportPlan, ReportPolicy};
 use crate::memory::FrameRun;
 use crate::platform::{PageFrames, Platform};
@@ -62,6 +63,7 @@ pub(super) struct Reporter<P: Platform> {
     plan: ReportPlan,
     idle: Vec<Report>,
     in_flight: u64,
+    poison: Option<Poison<P>>,
     /// Everything that was free is being reported, and some of it has not come back.
     flushing: bool,
     ahead: Ahead,
@@ -106,12 +108,12 @@ impl<P: Platform> Reporter<P> {
 }
 
 impl<P: Platform + PageFrames> Reporter<P> {
-    /// A reporter on `queue`, which has nothing in it.
-    pub(super) fn new(queue: Vring<P, Report>, policy: ReportPolicy, now: u64) -> Self {
+    /// A reporter on `queue`, which has nothing in it. Frames are filled before they are reported where there is `poison`.
+    pub(super) fn new(queue: Vring<P, Report>, policy: ReportPolicy, poison: Option<Poison<P>>, now: u64) -> Self {
         let reports = REPORTS.min(usize::from(queue.size()));
         let idle = (0..reports).map(|_| Report::new()).collect();
         let ahead = Ahead::new((IN_FLIGHT / u64::from(REGION)) as usize);
-        Self { queue, plan: ReportPlan::new(policy, now), idle, in_flight: 0, flushing: true, ahead }
+        Self { queue, plan: ReportPlan::new(policy, now), idle, in_flight: 0, poison, flushing: true, ahead }
     }
 
     /// When to look again, if no interrupt comes before; `None` while there is nothing to wait for.
@@ -249,6 +251,9 @@ impl<P: Platform + PageFrames> Reporter<P> {
         for (segment, run) in segments.iter_mut().zip(&report.runs) {
             // A report is of less than 2^32 bytes.
             *segment = Segment { address: platform.device_address(*run), length: run.bytes() as u32 };
+        }
+        if let Some(poison) = self.poison {
+            report.runs.iter().for_each(|run| poison.fill(platform, *run));
         }
         let (count, frames) = (report.runs.len(), u64::from(report.frames));
         match self.queue.add(Chain::writable(&segments[..count]), report) {

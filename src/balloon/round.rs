@@ -3,16 +3,21 @@
 use super::BalloonError;
 use super::counters::Counters;
 use super::engine::Engine;
+use super::hint_plan::HintReport;
 use super::pace::Allowance;
 use super::plan::{Action, Plan};
+use super::poison;
 use super::progress::{Changes, Next, Progress};
 use super::running::Running;
 use super::send::{Direction, Kicked, Sent};
 use super::statistics::MemoryStatistics;
-use super::wire::{CONFIG_ACTUAL, CONFIG_NUM_PAGES};
+use super::wire::{CONFIG_ACTUAL, CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_NUM_PAGES};
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::Status;
 use crate::virtio::{Doorbell, InterruptMode, Kick, Pending, Queue, QueueError, Transport};
+
+/// The most hinted frames that are taken back for the balloon at once: 16 MiB, which have to be filled.
+const RELINQUISHED: u64 = 4096;
 
 /// One call of [`super::Balloon::poll`].
 pub(super) struct Round<'a, P: Platform> {
@@ -22,6 +27,8 @@ pub(super) struct Round<'a, P: Platform> {
     pub(super) engine: &'a mut Engine,
     counters: &'a mut Counters,
     changes: Changes,
+    /// The round of hints that is over by now.
+    hints: Option<HintReport>,
     /// Whether there was something to do.
     work: bool,
     /// What may be inflated, where that was settled when memory was reported.
@@ -40,7 +47,18 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         counters: &'a mut Counters,
     ) -> Self {
         let changes = Changes::empty();
-        Self { running, platform, plan, engine, counters, changes, work: false, allowance: None, kicked: None }
+        Self {
+            running,
+            platform,
+            plan,
+            engine,
+            counters,
+            changes,
+            hints: None,
+            work: false,
+            allowance: None,
+            kicked: None,
+        }
     }
 
     /// Takes what has come back, and sends nothing: for an allocation that waits.
@@ -67,6 +85,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         self.configuration(pending)?;
         self.completions()?;
         self.statistics()?;
+        self.hint()?;
         self.report()?;
         self.send()?;
         // After the kick, which the device may be waiting for.
@@ -87,7 +106,12 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         self.plan.is_settled() && !self.engine.chains.is_on()
     }
 
-    /// Reads the target, if it may have changed.
+    /// The round of hints that was over in this call.
+    pub(super) fn hints(&self) -> Option<HintReport> {
+        self.hints
+    }
+
+    /// Reads the target and the host's word on hints, if they may have changed.
     fn configuration(&mut self, pending: Pending) -> Result<(), BalloonError> {
         let running = &mut *self.running;
         if !pending.config() && !running.fresh {
@@ -104,6 +128,9 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
             return Err(BalloonError::Forgotten { function, status: status.bits() });
         }
         let target = transport.read_config32(CONFIG_NUM_PAGES)?;
+        if let Some(hinter) = &mut running.hinter {
+            self.work |= hinter.set_command(transport.read_config32(CONFIG_FREE_PAGE_HINT_CMD_ID)?);
+        }
         self.counters.target_reads += 1;
         if self.plan.set_target(target) {
             self.work = true;
@@ -114,7 +141,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
 
     /// Takes the requests that the device is done with.
     pub(super) fn completions(&mut self) -> Result<(), BalloonError> {
-        let Running { inflate, deflate, requests, .. } = &mut *self.running;
+        let Running { inflate, deflate, requests, poison, .. } = &mut *self.running;
         if inflate.outstanding() > 0 {
             inflate.disarm();
         }
@@ -141,7 +168,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
                 if self.engine.chains.is_on() {
                     self.engine.chains.returned(*run, self.platform.marks(*run));
                 }
-                self.platform.release(*run);
+                poison::release(*poison, self.platform, *run);
             }
             self.plan.deflated(request.frames());
             self.counters.deflate_requests += 1;
@@ -191,6 +218,34 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         Ok(())
     }
 
+    /// Tells a host that is about to copy memory what of it need not be copied, and has that back once the host is done.
+    fn hint(&mut self) -> Result<(), BalloonError> {
+        let Some((hinter, doorbell)) = self.running.hinter.as_mut().zip(self.running.doorbells.hinting) else {
+            return Ok(());
+        };
+        hinter.disarm();
+        let returned = hinter.completions().map_err(broken("hinting"))?;
+        let sent = hinter.send(self.platform).map_err(broken("hinting"))?;
+        let back = hinter.give_back(self.platform);
+        if back > 0 && hinter.hinted() == 0 {
+            self.changes |= Changes::UNHINTED;
+        }
+        if let Some(report) = sent.report {
+            self.changes |= Changes::HINTED;
+            self.hints = Some(report);
+            self.counters.hint_rounds += 1;
+            self.counters.hinted_frames += report.frames;
+        }
+        self.work |= returned + back > 0 || sent.kick.is_some();
+        if back > 0 {
+            self.plan.memory_freed();
+        }
+        if let Some(kick) = sent.kick {
+            self.kick(doorbell, kick);
+        }
+        Ok(())
+    }
+
     /// Tells the host of free memory, and takes back what it has been told of.
     fn report(&mut self) -> Result<(), BalloonError> {
         let first = self.report_first().unwrap_or(0);
@@ -213,6 +268,14 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
     pub(super) fn kick(&mut self, doorbell: Doorbell, kick: Kick) {
         self.running.device.kick(doorbell, kick);
         self.counters.kicks += 1;
+    }
+
+    /// Has the hinter give up memory that the host wants more than a guest that is quick to copy. Returns the frames.
+    pub(super) fn relinquish(&mut self, wanted: u64) -> u64 {
+        let Some(hinter) = &mut self.running.hinter else { return 0 };
+        let relinquished = hinter.relinquish(self.platform, wanted.min(RELINQUISHED));
+        self.counters.relinquished_frames += relinquished;
+        relinquished
     }
 
     pub(super) fn note(&mut self, sent: &Sent) {
@@ -244,7 +307,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         let trial = self.engine.chains.is_on();
         let more = !trial && matches!(self.plan.next(), Action::Inflate(_) | Action::Deflate(_));
         let share = |outstanding: u16| if more { outstanding.div_ceil(2) } else { outstanding };
-        let Running { inflate, deflate, statistics, reporter, .. } = &mut *self.running;
+        let Running { inflate, deflate, statistics, hinter, reporter, .. } = &mut *self.running;
         let (mut armed, mut in_flight) = (true, self.plan.inflating() + self.plan.deflating() > 0);
         for (queue, direction) in [(inflate, Direction::Inflate), (deflate, Direction::Deflate)] {
             let outstanding = queue.outstanding();
@@ -256,6 +319,10 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         }
         if let Some(queue) = statistics {
             armed &= queue.arm(1);
+        }
+        if let Some(hinter) = hinter {
+            armed &= hinter.arm() && !hinter.is_due();
+            in_flight |= hinter.queue().outstanding() > 0;
         }
         if let Some(reporter) = reporter {
             armed &= reporter.arm() && !reporter.is_due();

@@ -1,6 +1,8 @@
 //! What a driver holds while its device runs.
 
+use super::hinter::Hinter;
 use super::parts::{Parts, Unstopped, Vring};
+use super::poison::Poison;
 use super::probe::{Doorbells, PlatformTransport, Ready};
 use super::reporter::Reporter;
 use super::requests::{Request, Requests};
@@ -18,7 +20,10 @@ pub(super) struct Running<P: Platform> {
     pub(super) inflate: Vring<P, Request>,
     pub(super) deflate: Vring<P, Request>,
     pub(super) statistics: Option<Vring<P, ()>>,
+    pub(super) hinter: Option<Hinter<P>>,
     pub(super) reporter: Option<Reporter<P>>,
+    /// What free frames hold, if the device was told.
+    pub(super) poison: Option<Poison<P>>,
     pub(super) doorbells: Doorbells,
     /// The kick for the first statistics, which waits for the device to run.
     pub(super) statistics_kick: Option<Kick>,
@@ -31,10 +36,11 @@ pub(super) struct Running<P: Platform> {
 }
 
 impl<P: Platform> Running<P> {
-    /// The device runs with these parts, all of which are there but for the statistics queue.
+    /// The device runs with these parts, all of which are there but for the queues that come with a feature.
     pub(super) fn new(device: Device<PlatformTransport<P>, DriverOk>, parts: Parts<P>, ready: Ready) -> Self {
         let Ready { doorbells, selection, statistics_kick } = ready;
-        let Parts { function, command, inflate, deflate, statistics, reporter, requests, interrupts } = parts;
+        let Parts { function, command, inflate, deflate, statistics, hinter, reporter, poison, requests, interrupts } =
+            parts;
         let all = "set-up makes all of them or fails";
         Self {
             device,
@@ -44,7 +50,9 @@ impl<P: Platform> Running<P> {
             inflate: inflate.expect(all),
             deflate: deflate.expect(all),
             statistics,
+            hinter,
             reporter,
+            poison,
             doorbells,
             statistics_kick,
             requests: requests.expect(all),
@@ -69,7 +77,9 @@ impl<P: Platform> Running<P> {
             inflate: Some(self.inflate),
             deflate: Some(self.deflate),
             statistics: self.statistics,
+            hinter: self.hinter,
             reporter: self.reporter,
+            poison: self.poison,
             requests: Some(self.requests),
             interrupts: Some(self.interrupts),
         };

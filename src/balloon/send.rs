@@ -122,6 +122,8 @@ impl<P: Platform + PageFrames + MemoryStatistics> Round<'_, P> {
             sent = sent.and(more.map_err(broken("inflate"))?);
         }
         begun.into_iter().for_each(|run| self.platform.release(run));
+        // What is hinted is the host's for the asking.
+        sent.enough = sent.enough || self.relinquish(wanted.saturating_sub(sent.frames.into())) > 0;
         self.engine.pace.sent(sent.frames.into());
         self.deliver(Direction::Inflate, before, &sent);
         Ok(())

@@ -65,6 +65,20 @@ pub const CONFIG_NUM_PAGES: usize = 0;
 /// Offset of the balloon's size: 32 bits, in 4 KiB frames, written by the driver, in one store.
 #[doc(alias = "actual")]
 pub const CONFIG_ACTUAL: usize = 4;
+/// Offset of the command by which the host asks for hints: 32 bits, written by the device; with `FREE_PAGE_HINT` (5.5.6.5).
+#[doc(alias = "free_page_hint_cmd_id")]
+pub const CONFIG_FREE_PAGE_HINT_CMD_ID: usize = 8;
+/// Offset of the value that free frames hold: 32 bits, written by the driver; with `PAGE_POISON` (5.5.6.6).
+#[doc(alias = "poison_val")]
+pub const CONFIG_POISON_VAL: usize = 12;
+/// The command to hint no more, and to keep what was hinted; by the driver, that it hints no more.
+#[doc(alias = "VIRTIO_BALLOON_CMD_ID_STOP")]
+pub const CMD_ID_STOP: u32 = 0;
+/// The command that hinted frames may be used again. Each greater one asks for a round of hints.
+#[doc(alias = "VIRTIO_BALLOON_CMD_ID_DONE")]
+pub const CMD_ID_DONE: u32 = 1;
+/// Size of a command in a buffer, in bytes.
+pub const CMD_ID_SIZE: usize = 4;
 /// The least that the device configuration has, in bytes.
 pub const CONFIG_SIZE: usize = 8;
 

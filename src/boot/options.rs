@@ -179,6 +179,8 @@ words! {
         OomCooldown = "oom-cooldown",
         /// [`Options::work`].
         Work = "work",
+        /// [`Options::poison`].
+        Poison = "poison",
         /// [`Options::queue_size`].
         QueueSize = "queue-size",
         /// [`Options::request`].
@@ -226,6 +228,8 @@ pub struct Options<'a> {
     pub oom_cooldown: Option<u64>,
     /// `work=KIND:SIZE`: a program that uses memory.
     pub work: Option<WorkChoice>,
+    /// `poison=BYTE`: what free frames hold; `None` for anything.
+    pub poison: Option<u8>,
     /// `queue-size=N`: the most entries of a queue; `None` for the driver's own choice.
     pub queue_size: Option<u16>,
     /// `request=auto|FRAMESxDESCRIPTORS`: how the frame numbers of a request are laid over descriptors; `None` for what the
@@ -287,6 +291,7 @@ impl<'a> Options<'a> {
                 self.oom_cooldown = Some(text(value)?.parse().ok().filter(|cooldown| *cooldown <= LONGEST_AGE)?);
             }
             Key::Work => self.work = Some(WorkChoice::parse(text(value)?)?),
+            Key::Poison => self.poison = poison(value)?,
             Key::QueueSize => self.queue_size = Some(number(value).filter(|size| (1..=QUEUE_SIZE_MAX).contains(size))?),
             Key::Request => self.request = shape(value)?,
             Key::Hotplug => self.hotplug = HotplugChoice::from_word(value)?,
@@ -314,6 +319,7 @@ impl Key {
             Self::ReportAge | Self::OomCooldown => &["milliseconds, at most 3600000"],
             Self::ReportThreshold | Self::ReportBudget => &["a size: a number and, if wanted, K, M, G or T"],
             Self::Work => &["sawtooth:SIZE", "steady:SIZE", "churn:SIZE", "verify:SIZE"],
+            Self::Poison => &["off", "0x00 to 0xff"],
             Self::QueueSize => &["1 to 32768"],
             Self::Request => &["auto, or FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
             Self::Hotplug => HotplugChoice::WORDS,
@@ -343,6 +349,16 @@ fn number(digits: &[u8]) -> Option<u16> {
     let digits = core::str::from_utf8(digits).ok()?;
     // Signs are no digits.
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// The byte for `0x00` to `0xff`, or none for `off`; `None` if it is neither.
+fn poison(value: &[u8]) -> Option<Option<u8>> {
+    if value == b"off" {
+        return Some(None);
+    }
+    let digits = core::str::from_utf8(value.strip_prefix(b"0x")?).ok()?;
+    // Signs are no digits.
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u8::from_str_radix(digits, 16).ok())?.map(Some)
 }
 
 /// The shape for `FRAMESxDESCRIPTORS`, or none for `auto`.
@@ -399,7 +415,7 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
-                    report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* queue-size=7 request=9x10 hotplug=prompt \
+                    report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 hotplug=prompt \
                     log=json term=ansi verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
@@ -413,6 +429,7 @@ mod tests {
             report_budget: Some(2 << 30),
             oom_cooldown: Some(200),
             work: Some(WorkChoice { kind: WorkKind::Churn, size: 3 << 20 }),
+            poison: Some(0xa5),
             queue_size: Some(7),
             request: RequestShape::new(9, 10),
             hotplug: HotplugChoice::Prompt,
@@ -429,10 +446,22 @@ mod tests {
     #[test]
     fn every_word_of_every_choice_is_valid() {
         use Key::{
-            Checks, Features, OomCooldown, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test, Work,
+            Checks, Features, OomCooldown, Poison, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test,
+            Work,
         };
-        let free =
-            [Checks, Features, OomCooldown, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test, Work];
+        let free = [
+            Checks,
+            Features,
+            OomCooldown,
+            Poison,
+            QueueSize,
+            ReportAge,
+            ReportBudget,
+            ReportThreshold,
+            Request,
+            Test,
+            Work,
+        ];
         for &key in Key::ALL.iter().filter(|key| !free.contains(key)) {
             for value in key.valid_values() {
                 let line = format!("{key}={value}");
@@ -458,7 +487,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
-             report-budget, oom-cooldown, work, queue-size, request, hotplug, checks, log, term, verbose, test, list"
+             report-budget, oom-cooldown, work, poison, queue-size, request, hotplug, checks, log, term, verbose, test, list"
         );
     }
 
@@ -491,6 +520,21 @@ mod tests {
         }
         assert_eq!(parse("queue-size=32768 request=256x64").1, []);
         assert_eq!(parse("request=auto"), (Options::default(), vec![]));
+    }
+
+    #[test]
+    fn a_poison_is_a_byte_in_hexadecimal_or_off() {
+        for (value, byte) in
+            [("off", None), ("0x00", Some(0)), ("0x5A", Some(0x5a)), ("0xff", Some(0xff)), ("0x7", Some(7))]
+        {
+            assert_eq!(parse(&format!("poison={value}")), (Options { poison: byte, ..Options::default() }, vec![]));
+        }
+        for value in ["", "0x", "0x100", "0x+1", "5a", "-1", "on"] {
+            let line = format!("poison={value}");
+            let (options, warnings) = parse(&line);
+            assert_eq!((options.poison, warnings.len()), (None, 1), "{line}");
+            assert!(warnings[0].to_string().ends_with("valid: off, 0x00 to 0xff"), "{}", warnings[0]);
+        }
     }
 
     #[test]

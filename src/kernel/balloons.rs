@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{
-    Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReliefPolicy, ReportPolicy,
-    Way,
+    Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReliefPolicy,
+    ReportPolicy, Way,
 };
 use ballonet::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
@@ -63,6 +63,7 @@ pub fn driver_options(options: &boot::Options<'_>) -> Options {
     driver.declined = Features::from_bits_retain(options.declined_features);
     driver.reporting = report_policy(options);
     driver.relief.cooldown = options.oom_cooldown.map_or(ReliefPolicy::default().cooldown, |ms| ms * 1_000_000);
+    driver.poison = options.poison;
     driver.shape = options.request;
     driver.queue_size = options.queue_size.unwrap_or(driver.queue_size);
     driver
@@ -426,6 +427,12 @@ impl Served {
         if changes.contains(Changes::FLUSHED) {
             self.tell_reported();
         }
+        if changes.contains(Changes::HINTED) {
+            self.tell_hints();
+        }
+        if changes.contains(Changes::UNHINTED) {
+            self.tell_unhinted();
+        }
         self.short = (self.short && status.short) || changes.contains(Changes::SHORT);
         if self.short && status.inflating == 0 {
             self.short = false;
@@ -472,6 +479,32 @@ impl Served {
         serial::emit("report", |line| {
             line.text("name", self.balloon.name()).number("bytes", bytes);
         });
+    }
+
+    /// Tells of a round of hints that is over.
+    fn tell_hints(&self) {
+        let Some(report) = self.balloon.last_hints() else { return };
+        let (name, outcome, bytes) = (self.balloon.name(), report.outcome.word(), report.frames * FRAME_SIZE);
+        serial::emit("hint", |line| {
+            line.text("name", name).number("id", report.id.into()).number("bytes", bytes).text("outcome", outcome);
+        });
+        if serial::is_text() {
+            info!(
+                "{name}: the host need not copy {} MiB of free memory (round {:#x}, {outcome})",
+                bytes >> 20,
+                report.id
+            );
+        }
+    }
+
+    /// Tells that the host is done, and what was hinted is free again.
+    fn tell_unhinted(&self) {
+        serial::emit("unhint", |line| {
+            line.text("name", self.balloon.name());
+        });
+        if serial::is_text() {
+            info!("{}: the host is done copying", self.balloon.name());
+        }
     }
 
     fn tell_progress(&self, status: &BalloonStatus, ansi: bool) {

@@ -480,6 +480,12 @@ fn balloon(balloons: &Balloons) {
         if status.withheld > 0 {
             say!("  {} frames are in use no more: the device would not stop using them", status.withheld);
         }
+        if status.hinted > 0 {
+            say!(
+                "  {} MiB of free memory are hinted: the host copies memory, and need not copy these",
+                mib(status.hinted)
+            );
+        }
         if status.inflating + status.deflating > 0 {
             say!("  on the way: {} frames to the host, {} back", status.inflating, status.deflating);
         }
@@ -554,6 +560,14 @@ fn stats(balloons: &Balloons) {
             let (reliefs, frames, in_vain) = (counters.reliefs, counters.relief_frames, counters.reliefs_in_vain);
             say!(
                 "  had {frames} frames back for {reliefs} allocations that lacked memory, {in_vain} of which got too few"
+            );
+        }
+        if counters.hint_rounds > 0 {
+            say!(
+                "  hinted {} free frames in {} rounds, and took {} back early",
+                counters.hinted_frames,
+                counters.hint_rounds,
+                counters.relinquished_frames
             );
         }
         say!("  reset {} times, single queues of it {} times", counters.resets, counters.queue_resets);

@@ -104,6 +104,16 @@ pub fn free(run: FrameRun) -> Result<(), FrameError> {
     with(|all| all.free(run))
 }
 
+/// Writes `byte` to every byte of `run`.
+///
+/// # Safety
+/// The frames are used, by the caller alone.
+pub unsafe fn fill(run: FrameRun, byte: u8) {
+    let start = run.start().start().as_u64() as *mut u8;
+    // SAFETY: usable memory is mapped one to one, and by the contract nobody else looks at these frames.
+    unsafe { start.write_bytes(byte, run.bytes() as usize) };
+}
+
 /// Takes frames for page tables from the allocator.
 pub struct ForTables;
 

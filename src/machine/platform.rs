@@ -12,10 +12,10 @@ use super::{Machine, frames, lines, local_apic, marks, relief, vectors};
 use crate::acpi::EcamRegion;
 use crate::balloon::wire::Tag;
 use crate::balloon::{MemoryStatistics, Statistics};
-use crate::memory::{FRAME_SIZE, FrameRun, Frames};
+use crate::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use crate::platform::{
-    DmaExhausted, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
+    DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
 };
 use crate::virtio::ConfigWindow;
 
@@ -205,6 +205,15 @@ impl PageFrames for Machine {
 
     fn age_free_memory(&mut self) {
         frames::with(Frames::tick);
+    }
+
+    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
+        frames::with(|frames| frames.take_idle(most, keep))
+    }
+
+    fn filler() -> Option<Filler<Self>> {
+        // SAFETY: a driver fills what it has taken and not given back.
+        Some(|_, run, byte| unsafe { frames::fill(run, byte) })
     }
 }
 

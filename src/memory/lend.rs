@@ -8,6 +8,7 @@ use super::FrameRun;
 use super::error::{FrameError, Operation};
 use super::frame_set::{FrameSet, REGION_FRAMES};
 use super::frames::Frames;
+use super::idle::IdleRun;
 use super::list::{End, Zone};
 use super::region::{Family, FrameState, Link};
 use crate::platform::PageFrames;
@@ -128,6 +129,10 @@ impl PageFrames for Frames<'_> {
 
     fn age_free_memory(&mut self) {
         self.tick();
+    }
+
+    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
+        Frames::take_idle(self, most, keep)
     }
 }
 

@@ -23,7 +23,7 @@ use super::span::parts;
 pub(super) const ANCIENT: u32 = 1 << 31;
 
 /// The orders of wholly free regions of which the host does not know.
-const UNKNOWN: [u32; 2] = [WHOLE, TOUCHED];
+pub(super) const UNKNOWN: [u32; 2] = [WHOLE, TOUCHED];
 
 impl Frames<'_> {
     /// Frames in regions that are wholly free and of which the host does not know.
@@ -42,12 +42,18 @@ impl Frames<'_> {
     /// `None` when there is no such region, or `most` is less than one. Costs a step a region of the run, and a binary
     /// search over the spans.
     pub fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
+        self.take_oldest(&UNKNOWN, most, age)
+    }
+
+    /// The same of the regions on the lists of `orders`, those of wholly free regions.
+    pub(super) fn take_oldest(&mut self, orders: &[u32], most: u32, age: u32) -> Option<FrameRun> {
         let most = (most / REGION_FRAMES) as usize;
         let lists = &self.lists[Family::Free as usize];
-        let ends = Zone::HIGHEST_FIRST.into_iter().flat_map(|zone| UNKNOWN.map(|order| lists.back(zone, order)));
-        let due = ends.flatten().filter(|index| most > 0 && self.is_due(*index, age));
+        let ends =
+            Zone::HIGHEST_FIRST.into_iter().flat_map(|zone| orders.iter().map(move |order| lists.back(zone, *order)));
+        let due = ends.flatten().filter(|index| most > 0 && self.is_due(*index, orders, age));
         let found = due.reduce(|oldest, other| if self.age(other) > self.age(oldest) { other } else { oldest })?;
-        let indices = self.around(found, most, |index| self.is_due(index, age));
+        let indices = self.around(found, most, |index| self.is_due(index, orders, age));
         self.take_regions(indices)
     }
 
@@ -94,10 +100,10 @@ impl Frames<'_> {
         Ok(())
     }
 
-    /// Whether the region at `index` is wholly free, not reported, and has been so for at least `age` ticks.
-    fn is_due(&self, index: usize, age: u32) -> bool {
-        let unknown = self.regions[index].place(Family::Free).order().is_some_and(|order| UNKNOWN.contains(&order));
-        unknown && self.age(index) >= age
+    /// Whether the region at `index` is wholly free, on a list of one of `orders`, and has been so for at least `age` ticks.
+    fn is_due(&self, index: usize, orders: &[u32], age: u32) -> bool {
+        let listed = self.regions[index].place(Family::Free).order().is_some_and(|order| orders.contains(&order));
+        listed && self.age(index) >= age
     }
 
     /// For how many ticks the region at `index` has been wholly free.

@@ -225,6 +225,14 @@ impl<T: Transport> Device<T, FeaturesOk> {
         self.transport.enable_queue(queue, size, addresses)
     }
 
+    /// Writes a 32-bit field of the device configuration, in one store, before the device runs.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
+        self.transport.write_config32(offset, value)
+    }
+
     /// Sets `DRIVER_OK`: the device runs.
     pub fn driver_ok(self) -> Device<T, DriverOk> {
         let features = self.state.features;

@@ -1,16 +1,15 @@
 //! The balloon's own queues and fields beside inflating and deflating.
 
-use crate::balloon::wire::{FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING, STATS_VQ, Tag, statistic};
+use crate::balloon::wire::{
+    CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING,
+    STATS_VQ, Tag, statistic,
+};
 use crate::check::outcome::{Verdict, ensure, needs};
 use crate::check::ring::Part;
 use crate::check::subject::{Role, Setup, Subject};
 use crate::check::traffic::Shape;
 use crate::platform::{PageFrames, Platform, Registers};
 
-/// Offset of `free_page_hint_cmd_id` in the device configuration.
-const CONFIG_HINT: usize = 8;
-/// Offset of `poison_val`.
-const CONFIG_POISON: usize = 12;
 /// Size of a page that is reported.
 const PAGE: usize = 4096;
 /// How often a statistics buffer is offered again at once.
@@ -92,13 +91,16 @@ pub fn reports_of_free_pages_complete<P: Platform + PageFrames>(subject: &mut Su
 
 pub fn hint_command_holds_still<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(FREE_PAGE_HINT), "the device does not offer FREE_PAGE_HINT");
-    needs!(subject.device.len() >= CONFIG_HINT + 4, "the device configuration has no free_page_hint_cmd_id");
+    needs!(
+        subject.device.len() >= CONFIG_FREE_PAGE_HINT_CMD_ID + 4,
+        "the device configuration has no free_page_hint_cmd_id"
+    );
     let setup = Setup { features: subject.least() | FREE_PAGE_HINT, ..subject.plain() };
     subject.start(&setup)?;
-    let before = subject.device.read32(CONFIG_HINT);
+    let before = subject.device.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
     needs!(before <= 1, "the host asks for hints just now: {before}");
     subject.linger()?;
-    let after = subject.device.read32(CONFIG_HINT);
+    let after = subject.device.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
     needs!(after <= 1, "the host asks for hints just now: {after}");
     ensure!(before == after, "free_page_hint_cmd_id goes from {before} to {after} without a round");
     subject.exchange_cleanly(32, &Shape::PLAIN)
@@ -106,11 +108,11 @@ pub fn hint_command_holds_still<P: Platform + PageFrames>(subject: &mut Subject<
 
 pub fn balloon_works_with_poison<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
-    needs!(subject.device.len() >= CONFIG_POISON + 4, "the device configuration has no poison_val");
+    needs!(subject.device.len() >= CONFIG_POISON_VAL + 4, "the device configuration has no poison_val");
     let setup = Setup { features: subject.least() | PAGE_POISON, ..subject.plain() };
     subject.prepare(&setup)?;
     // Before DRIVER_OK and not after (5.5.6.6). No frame of the tester's is free, so nothing has to be filled.
-    subject.device.write32(CONFIG_POISON, 0);
+    subject.device.write32(CONFIG_POISON_VAL, 0);
     subject.go()?;
     subject.exchange_cleanly(32, &Shape::PLAIN)
 }

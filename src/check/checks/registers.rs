@@ -3,7 +3,9 @@
 use alloc::sync::Arc;
 
 use super::configuration_space::PCI_DATA_END;
-use crate::balloon::wire::{CONFIG_ACTUAL, CONFIG_NUM_PAGES, CONFIG_SIZE, FREE_PAGE_HINT, PAGE_POISON};
+use crate::balloon::wire::{
+    CONFIG_ACTUAL, CONFIG_NUM_PAGES, CONFIG_POISON_VAL, CONFIG_SIZE, FREE_PAGE_HINT, PAGE_POISON,
+};
 use crate::check::outcome::{Stop, Verdict, ensure, needs};
 use crate::check::signals::Signals;
 use crate::check::subject::Subject;
@@ -11,9 +13,6 @@ use crate::pci::{Capability, ConfigSpace};
 use crate::platform::{Platform, Registers};
 use crate::virtio::InterruptMode;
 use crate::virtio::spec::{CapabilityType, Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, cap, common};
-
-/// Offset of `poison_val` in the device configuration.
-const CONFIG_POISON: usize = 12;
 
 // Queues.
 
@@ -303,12 +302,12 @@ pub fn writing_actual_leaves_the_target<P: Platform>(subject: &mut Subject<'_, P
 
 pub fn poison_value_is_kept<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
-    needs!(subject.device.len() >= CONFIG_POISON + 4, "the device configuration has no room for poison_val");
+    needs!(subject.device.len() >= CONFIG_POISON_VAL + 4, "the device configuration has no room for poison_val");
     let features = subject.least() | PAGE_POISON;
     needs!(subject.negotiate(features)?, "the device does not take the features {features}");
     for value in [0xaaaa_aaaa, 0] {
-        subject.device.write32(CONFIG_POISON, value);
-        let read = subject.device.read32(CONFIG_POISON);
+        subject.device.write32(CONFIG_POISON_VAL, value);
+        let read = subject.device.read32(CONFIG_POISON_VAL);
         ensure!(read == value, "poison_val was written with {value:#x}, {read:#x} is read");
     }
     Ok(())

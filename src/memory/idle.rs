@@ -1,0 +1,105 @@
+//! Idle memory: free regions that nobody has to copy when the guest moves to another host, with what the host knew of them.
+#![forbid(unsafe_code)]
+
+use super::FrameRun;
+use super::error::FrameError;
+use super::frames::Frames;
+use super::list::REPORTED;
+use super::region::FrameState;
+use super::report::UNKNOWN;
+
+/// Free memory that was taken to be hinted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdleRun {
+    /// The frames.
+    pub run: FrameRun,
+    /// Whether the host had been told that they are free, all of them: then it may have nothing behind them.
+    pub reported: bool,
+}
+
+impl IdleRun {
+    /// Frames of which the host knows nothing.
+    pub const fn unreported(run: FrameRun) -> Self {
+        Self { run, reported: false }
+    }
+}
+
+impl Frames<'_> {
+    /// Takes free memory of which the host is to hear that its contents do not matter; free -> used. A run of whole regions,
+    /// of at most `most` frames, that leaves `keep` frames free beside the floor: what has been free for longest first, and
+    /// what the host was told of last.
+    ///
+    /// `None` when there is no such region. Costs a step a region of the run, and a binary search over the spans.
+    pub fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
+        let kept = self.floor.saturating_add(keep);
+        let spare = self.totals[FrameState::Free as usize].saturating_sub(kept);
+        let most = u64::from(most).min(spare) as u32;
+        let unreported = self.take_oldest(&UNKNOWN, most, 0).map(IdleRun::unreported);
+        unreported.or_else(|| self.take_oldest(&[REPORTED], most, 0).map(|run| IdleRun { run, reported: true }))
+    }
+
+    /// Gives back what [`Frames::take_idle`] took and nobody wrote to; used -> free. What the host was told of it still holds.
+    ///
+    /// # Errors
+    /// When a frame of it is not used. Nothing changes then.
+    pub fn release_idle(&mut self, idle: IdleRun) -> Result<(), FrameError> {
+        if idle.reported { self.release_reported(idle.run) } else { self.release(idle.run) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::memory::{Footprint, PhysAddr, PhysRange};
+
+    const MIB: u64 = 1 << 20;
+
+    /// Runs `test` on an allocator over these ranges, in MiB.
+    fn with(map: &[(u64, u64)], test: impl FnOnce(&mut Frames<'_>)) {
+        let range = |(start, end)| PhysRange::new(PhysAddr::new(start * MIB).unwrap(), (end - start) * MIB).unwrap();
+        let usable: Vec<_> = map.iter().copied().map(range).collect();
+        let mut storage = vec![0u64; Footprint::of(usable.iter().copied()).bytes().div_ceil(8)];
+        let mut frames = Frames::new(storage.as_mut_slice().as_mut_bytes(), usable.iter().copied(), []).unwrap();
+        test(&mut frames);
+        frames.check().unwrap();
+    }
+
+    #[test]
+    fn what_the_host_was_told_of_comes_last_and_goes_back_as_it_was() {
+        with(&[(16, 32)], |frames| {
+            let reported = frames.take_unreported(4 * 512, 0).unwrap();
+            frames.release_reported(reported).unwrap();
+            let first = frames.take_idle(u32::MAX, 0).unwrap();
+            assert_eq!((first.run.count(), first.reported), (4 * 512, false));
+            let second = frames.take_idle(u32::MAX, 0).unwrap();
+            assert_eq!(second, IdleRun { run: reported, reported: true });
+            assert_eq!((frames.take_idle(u32::MAX, 0), frames.counts().reported_regions), (None, 0));
+            frames.release_idle(second).unwrap();
+            frames.release_idle(first).unwrap();
+            assert_eq!((frames.counts().reported_regions, frames.unreported()), (4, 4 * 512));
+        });
+    }
+
+    #[test]
+    fn the_floor_and_what_is_to_be_kept_stay_free() {
+        with(&[(16, 48)], |frames| {
+            frames.set_floor(512);
+            let taken: u32 =
+                core::iter::from_fn(|| frames.take_idle(3 * 512 + 7, 1024)).map(|idle| idle.run.count()).sum();
+            assert_eq!((taken, frames.counts().free), (13 * 512, 3 * 512));
+            assert_eq!(frames.take_idle(u32::MAX, u64::MAX), None);
+        });
+    }
+
+    #[test]
+    fn a_region_of_which_somebody_has_a_frame_is_not_idle() {
+        with(&[(16, 20)], |frames| {
+            frames.allocate(1, 1).unwrap();
+            let idle = frames.take_idle(u32::MAX, 0).unwrap();
+            assert_eq!((idle.run.count(), frames.take_idle(u32::MAX, 0)), (512, None));
+            assert!(frames.release_idle(idle).is_ok() && frames.release_idle(idle).is_err());
+        });
+    }
+}

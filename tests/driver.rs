@@ -16,6 +16,8 @@ mod driver {
     mod following;
     mod guest;
     mod hand;
+    mod hinting;
+    mod hinting_hand;
     mod hostile;
     mod in_order;
     mod ladder;
@@ -23,6 +25,7 @@ mod driver {
     mod legacy_hand;
     mod lies;
     mod packed_hand;
+    mod poison;
     mod queue_reset;
     mod reach;
     mod recovery;

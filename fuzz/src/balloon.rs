@@ -52,6 +52,7 @@ struct Choices {
     /// Frames a descriptor and descriptors a request.
     shape: Option<(u16, u16)>,
     queue_size: Option<u16>,
+    poison: Option<u8>,
 }
 
 /// A course of events.
@@ -100,6 +101,10 @@ enum Step {
     Affinity(u8),
     /// The driver goes, and another takes over.
     Restart,
+    /// The host asks for hints.
+    Hint(u8),
+    /// The kernel runs out of memory and wants back what is hinted.
+    Relinquish(u16),
 }
 
 /// Steps that are taken.
@@ -180,6 +185,7 @@ impl<'a> Trial<'a> {
         if let Some(shape) = choices.shape.and_then(|(frames, descriptors)| RequestShape::new(frames, descriptors)) {
             options.shape = Some(shape);
         }
+        options.poison = choices.poison;
         options.queue_size = choices.queue_size.unwrap_or(options.queue_size);
         if let Some((age, threshold, budget)) = choices.reporting {
             options.reporting = ReportPolicy { age, threshold, budget };
@@ -263,7 +269,8 @@ impl<'a> Trial<'a> {
                 self.stop();
                 self.start();
             }
-            Step::Look | Step::Report | Step::MemoryFreed | Step::Affinity(_) => self.nudge(step),
+            Step::Hint(command) => self.platform.shared.lock().device.command_hints(u32::from(command % 6)),
+            Step::Look | Step::Report | Step::MemoryFreed | Step::Affinity(_) | Step::Relinquish(_) => self.nudge(step),
             _ => self.device(step),
         }
     }
@@ -275,6 +282,11 @@ impl<'a> Trial<'a> {
             Step::Report => {
                 let reports = driver.report_now();
                 assert!(!reports || driver.is_pending());
+            }
+            Step::Relinquish(frames) => {
+                let hinted = driver.status().hinted;
+                let back = driver.relinquish_hinted(&mut self.platform, u64::from(*frames));
+                assert_eq!(driver.status().hinted, hinted - back);
             }
             Step::Affinity(cpu) => {
                 let outcome = driver.set_queue_affinity(&mut self.platform, "inflate", u32::from(cpu % 2) * 3);
@@ -366,7 +378,8 @@ impl<'a> Trial<'a> {
         assert_eq!((status.inflating, status.deflating), (0, 0), "{status:?}");
         assert_eq!((status.actual, world.frames.ballooned()), (expected, expected), "{status:?}");
         assert_eq!(u64::from(world.device.actual), expected, "what the host was told");
-        assert_eq!(world.frames.in_flight(), self.lost);
+        assert_eq!(world.frames.in_flight(), self.lost + status.hinted);
+        assert!(world.device.hints_wanted() || status.hinted == 0, "the host is done with {} frames", status.hinted);
     }
 }
 

@@ -19,6 +19,7 @@ const PORTS: u64 = 0xc000;
 pub const QUEUES: usize = 5;
 /// The queues that are not for frame numbers. All five are there, so that they have these numbers on any reading.
 const STATISTICS: usize = 2;
+const HINTING: usize = 3;
 const REPORTING: usize = 4;
 const NO_VECTOR: u16 = 0xffff;
 const EVENT_IDX: u64 = 1 << 29;
@@ -150,6 +151,9 @@ pub struct Device {
     config_vector: u16,
     generation: u8,
     num_pages: u32,
+    /// What the host wants to know of free memory, and what free frames hold.
+    hint_command: u32,
+    poison: u32,
     pub actual: u32,
     isr: u8,
     /// MSI-X: the entries, and which are pending.
@@ -249,6 +253,7 @@ impl Device {
         }
         (self.status, self.accepted, self.selects) = (0, 0, [0; 3]);
         (self.config_vector, self.isr) = (NO_VECTOR, 0);
+        (self.hint_command, self.poison) = (0, 0);
         self.held.clear();
     }
 
@@ -310,6 +315,8 @@ impl Device {
             (Structure::Isr, _) | (Structure::Ports, 0x13) => std::mem::take(&mut self.isr).into(),
             (Structure::Config, 0) => self.num_pages,
             (Structure::Config, 4) => self.actual,
+            (Structure::Config, 8) => self.hint_command,
+            (Structure::Config, 12) => self.poison,
             (Structure::Table, offset) => {
                 let entry = self.table.get(offset as usize / 16);
                 entry.map_or(u32::MAX, |(words, _)| words[offset as usize / 4 % 4])
@@ -380,6 +387,10 @@ impl Device {
                 self.kick(index.wrapping_sub(named));
             }
             (Structure::Config, 4) if width == 4 => self.actual = value,
+            (Structure::Config, 12) if width == 4 => {
+                assert!(self.status & 4 == 0, "poison_val changes while the device runs");
+                self.poison = value;
+            }
             (Structure::Table, offset) => self.set_entry(offset as usize, value),
             _ => {}
         }
@@ -512,6 +523,18 @@ impl Device {
         self.num_pages
     }
 
+    /// The host asks for hints, or for no more.
+    pub fn command_hints(&mut self, command: u32) {
+        self.hint_command = command;
+        self.generation = self.generation.wrapping_add(1);
+        self.raise_config();
+    }
+
+    /// Whether the host is not done with what was hinted.
+    pub fn hints_wanted(&self) -> bool {
+        self.hint_command != 1
+    }
+
     /// The device says that it needs a reset, or puts other bits into its status.
     pub fn disturb_status(&mut self, bits: u8) {
         self.honest = false;
@@ -638,7 +661,7 @@ impl Device {
 fn pfns(index: usize, taken: &Taken, pool: &Pool) -> Vec<u32> {
     let parts = taken.parts.iter();
     match index {
-        REPORTING => {
+        HINTING | REPORTING => {
             let parts = parts.filter(|part| part.writable);
             let frames = |part: &Part| (0..part.length.min(1 << 24) >> 12).zip((part.address >> 12) as u32..);
             parts.flat_map(frames).map(|(_, pfn)| pfn).collect()

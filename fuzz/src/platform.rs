@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{MemoryStatistics, Statistics};
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, Pfn};
 use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use ballonet::platform::{
-    DmaExhausted, Handler, MapError, MsiMessage, PageFrames, Platform, Registers as RegistersTrait, Vector, VectorError,
+    DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers as RegistersTrait, Vector,
+    VectorError,
 };
 
 use crate::device::Device;
@@ -371,6 +372,17 @@ impl PageFrames for TestPlatform {
 
     fn age_free_memory(&mut self) {
         self.shared.lock().frames.grow_older();
+    }
+
+    fn filler() -> Option<Filler<Self>> {
+        Some(|platform, run, _| {
+            let mut world = platform.shared.lock();
+            let World { frames, device, .. } = &mut *world;
+            for pfn in run.pfns().map(Pfn::as_u32) {
+                assert!(frames.is_drivers(pfn), "frame {pfn:#x} is not the driver's to fill");
+                device.expect_returned(pfn);
+            }
+        })
     }
 }
 

@@ -52,3 +52,16 @@ pub(super) fn release<P: PageFrames>(poison: Option<Poison<P>>, platform: &mut P
     }
     platform.release(run);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Frames;
+
+    #[test]
+    fn nothing_is_said_of_free_frames_where_they_cannot_be_filled() {
+        let mut options = Options::default();
+        options.poison = Some(0xa5);
+        assert!(Frames::filler().is_none() && Poison::<Frames<'_>>::of(&options).is_none());
+    }
+}

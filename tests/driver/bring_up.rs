@@ -25,9 +25,9 @@ fn every_vmm_gets_a_driver_without_a_misstep_and_nothing_is_left_when_it_goes() 
 fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
     let mut guest = bring_up(Behaviour::letter().with_features(u64::MAX));
     let accepted = guest.device(|b, _| b.common.accepted());
-    // MUST_TELL_HOST, STATS_VQ, DEFLATE_ON_OOM, PAGE_REPORTING, INDIRECT_DESC, EVENT_IDX, VERSION_1, ACCESS_PLATFORM, RING_PACKED, IN_ORDER,
-    // ORDER_PLATFORM, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, RING_RESET.
-    let bits = [0, 1, 2, 5, 28, 29, 32, 33, 34, 35, 36, 38, 39, 40];
+    // MUST_TELL_HOST, STATS_VQ, DEFLATE_ON_OOM, FREE_PAGE_HINT, PAGE_REPORTING, INDIRECT_DESC, EVENT_IDX, VERSION_1,
+    // ACCESS_PLATFORM, RING_PACKED, IN_ORDER, ORDER_PLATFORM, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, RING_RESET.
+    let bits = [0, 1, 2, 3, 5, 28, 29, 32, 33, 34, 35, 36, 38, 39, 40];
     let implemented = bits.into_iter().fold(0, |features, bit| features | 1 << bit);
     assert_eq!(accepted, implemented, "accepted {accepted:#x}");
     guest.follow(500);

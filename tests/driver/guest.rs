@@ -263,6 +263,21 @@ impl Guest {
         self.expect_balloon(pages.into());
     }
 
+    /// The same while hints or reports are on their way.
+    #[track_caller]
+    pub fn follow_to(&mut self, pages: u64) {
+        self.device(|b, bus| b.set_target(pages as u32, bus));
+        self.run();
+        self.machine.expect_no_missteps();
+        assert_eq!(self.driver().status().actual, pages, "{:?}", self.driver().status());
+    }
+
+    /// A kernel that runs out of memory has hinted frames back. Returns how many.
+    pub fn relinquish(&mut self, frames: u64) -> u64 {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        balloon.relinquish_hinted(&mut self.platform, frames)
+    }
+
     /// Panics unless the allocator, the driver, the device and the host agree on a balloon of `pages`.
     #[track_caller]
     pub fn expect_balloon(&self, pages: u64) {

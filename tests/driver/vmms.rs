@@ -51,6 +51,7 @@ fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_fin
         let mut expected = vec![("inflate", size), ("deflate", size)];
         let of = |purpose| others.iter().find(|(other, _)| *other == purpose).map(|(_, size)| *size);
         expected.extend(of(Statistics).map(|size| ("stats", size)));
+        expected.extend(of(Hint).map(|size| ("hinting", size)));
         expected.extend(of(Reporting).map(|size| ("reporting", size)));
         assert_eq!(guest.driver_mut().queues().collect::<Vec<_>>(), expected);
         guest.run();

@@ -5,6 +5,7 @@ use super::bug::Bug;
 use super::bus::Bus;
 use super::common_config::CommonConfig;
 use super::config_space::{ConfigModel, Selected};
+use super::hints::Hints;
 use super::interrupts::Interrupts;
 use super::layout::Structure;
 use super::legacy;
@@ -26,7 +27,9 @@ pub struct Balloon {
     pub(super) interrupts: Interrupts,
     num_pages: u32,
     actual: u32,
-    poison: u32,
+    poison: Option<u32>,
+    /// What the host wants to know of free memory, and what it was told.
+    pub hints: Hints,
     accesses: u64,
     reads: u64,
     pub(super) completions: u64,
@@ -64,7 +67,8 @@ impl Balloon {
             interrupts: Interrupts::new(behaviour.vectors, behaviour.bug),
             num_pages: 0,
             actual: 0,
-            poison: 0,
+            poison: None,
+            hints: Hints::default(),
             accesses: 0,
             reads: 0,
             completions: 0,
@@ -98,6 +102,13 @@ impl Balloon {
     pub fn set_target_silently(&mut self, pages: u32) {
         self.num_pages = pages;
         self.common.generation = self.common.generation.wrapping_add(1);
+    }
+
+    /// The host gives a command on hints.
+    pub fn command_hints(&mut self, command: u32, bus: &mut Bus) {
+        self.hints.give(command);
+        self.common.generation = self.common.generation.wrapping_add(1);
+        self.raise_config(bus);
     }
 
     pub fn target(&self) -> u32 {
@@ -163,6 +174,9 @@ impl Balloon {
                 continue;
             }
             bus.misstep("SPLIT-ASUP-04", format!("queue {}: {waiting} buffers wait for a kick", queue.index));
+        }
+        if !self.stalled() {
+            self.hints.check_idle(bus);
         }
     }
 
@@ -336,7 +350,8 @@ impl Balloon {
         let value = read(&mut self.common, &self.behaviour, bus);
         if resetting && !self.common.resetting() {
             self.interrupts.clear();
-            (self.statistics, self.last_used, self.poison) = (None, None, 0);
+            (self.statistics, self.last_used, self.poison, bus.ram.poison) = (None, None, None, None);
+            self.hints.reset(bus);
             self.completions_before = self.completions;
             bus.ram.reset_host();
             bus.flush_messages();
@@ -350,6 +365,12 @@ impl Balloon {
     fn check_live(&mut self, bus: &mut Bus) {
         if !self.config.bus_master() {
             bus.misstep("PCI-MASTER", "DRIVER_OK with bus mastering off: the device cannot reach its rings");
+        }
+        if self.common.accepted() & feature::PAGE_POISON != 0 {
+            if self.poison.is_none() {
+                bus.misstep("BAL-POISON-02", "DRIVER_OK before poison_val is written");
+            }
+            bus.ram.poison = Some(self.poison.unwrap_or(0));
         }
         let vectors = self.common.queues.iter().map(|q| q.vector).chain([self.common.config_vector]);
         self.interrupts.check_live(vectors.filter(|v| *v != NO_VECTOR).max(), &self.config, bus);
@@ -379,7 +400,8 @@ impl Balloon {
         let field = match offset & !3 {
             0 => self.num_pages,
             4 => self.actual,
-            12 => self.poison,
+            8 => self.hints.read(self.behaviour.quirks.stop_while_hinting, bus),
+            12 => self.poison.unwrap_or(0),
             _ => 0,
         };
         let skip = if self.behaviour.has(Bug::ConfigurationInWordsOnly) { 0 } else { 8 * (offset & 3) };
@@ -398,7 +420,10 @@ impl Balloon {
             return bus.misstep("INIT-06", format!("device config written at {offset:#x} during negotiation"));
         }
         if offset == 12 && width == 4 && self.behaviour.features & feature::PAGE_POISON != 0 {
-            self.poison = if self.behaviour.has(Bug::PoisonIsDropped) { 0 } else { value };
+            if self.common.live() {
+                bus.misstep("BAL-POISON-03", format!("poison_val becomes {value:#x} while the device runs"));
+            }
+            self.poison = Some(if self.behaviour.has(Bug::PoisonIsDropped) { 0 } else { value });
             return;
         }
         let value = if self.behaviour.has(Bug::ActualIsCut) { value & 0xffff } else { value };

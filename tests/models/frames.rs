@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use ballonet::memory::{Footprint, FrameRun, Frames as Allocator, Pfn, PhysAddr, PhysRange};
+use ballonet::memory::{Footprint, FrameRun, Frames as Allocator, IdleRun, Pfn, PhysAddr, PhysRange};
 use ballonet::platform::PageFrames;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -159,6 +159,8 @@ impl PageFrames for Frames {
         self.refuse_host_side(run, HostSide::Ballooned, "BAL-OP-06");
         self.refuse_host_side(run, HostSide::Deflating, "BAL-OP-07");
         self.refuse_host_side(run, HostSide::Reporting, "BAL-REPORT-03");
+        self.refuse_host_side(run, HostSide::Hinting, "BAL-HINT-07");
+        self.check_contents(run);
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release");
         PageFrames::release(&mut self.allocator, run);
     }
@@ -195,6 +197,8 @@ impl PageFrames for Frames {
     fn release_reported(&mut self, run: FrameRun) {
         self.settle(run, HostSide::Guest);
         self.refuse_host_side(run, HostSide::Reporting, "BAL-REPORT-03");
+        self.refuse_host_side(run, HostSide::Hinting, "BAL-HINT-07");
+        self.check_contents(run);
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
         self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.note_reported(pfn.as_u32())));
         PageFrames::release_reported(&mut self.allocator, run);
@@ -206,6 +210,15 @@ impl PageFrames for Frames {
 
     fn age_free_memory(&mut self) {
         self.allocator.tick();
+    }
+
+    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
+        let idle = self.allocator.take_idle(most, keep)?;
+        self.move_to(idle.run, GuestSide::Kernel, GuestSide::Driver, "take_idle");
+        if !idle.reported {
+            self.note_used(idle.run);
+        }
+        Some(idle)
     }
 }
 
@@ -225,6 +238,36 @@ impl Frames {
 
     fn settle(&self, run: FrameRun, side: HostSide) {
         self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.settle(pfn.as_u32(), side)));
+    }
+
+    /// Fills frames that the driver has.
+    pub fn fill(&self, run: FrameRun, byte: u8) {
+        self.machine.bus(|bus| {
+            for pfn in run.pfns().map(Pfn::as_u32) {
+                if bus.ram.guest_side(pfn) != GuestSide::Driver {
+                    bus.misstep("FRAMES", format!("fill of {pfn:#x}, which is {:?}", bus.ram.guest_side(pfn)));
+                }
+                bus.ram.fill(pfn, byte);
+            }
+        });
+    }
+
+    /// The driver gives frames to the kernel: what is in them matters where the host gave them back to be filled, or leaves
+    /// them out of a copy because they were hinted.
+    fn check_contents(&self, run: FrameRun) {
+        self.machine.bus(|bus| {
+            for pfn in run.pfns().map(Pfn::as_u32) {
+                if bus.ram.is_unfilled(pfn) {
+                    bus.misstep("BAL-POISON-01", format!("{pfn:#x} came back and was not filled"));
+                }
+                if bus.ram.host_side(pfn) == HostSide::Hinted {
+                    if bus.ram.hints_count && !bus.ram.is_initialized(pfn) {
+                        bus.misstep("BAL-HINT-09", format!("{pfn:#x} had back early and not written"));
+                    }
+                    bus.ram.set_host_side(pfn, HostSide::Guest);
+                }
+            }
+        });
     }
 
     /// The driver says where frames are: they must not be at `side` in the host's eyes.

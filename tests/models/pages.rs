@@ -45,8 +45,8 @@ pub fn take_deflated(pfn: u32, bus: &mut Bus) {
     bus.ram.set_host_side(pfn, HostSide::Deflating);
 }
 
-/// The frames that a report of free memory is about, and whether each of its descriptors is of the right form.
-pub fn reported(request: &Request) -> (Vec<u32>, bool) {
+/// The frames that a report or a hint of free memory is about, and whether each of its descriptors is of the right form.
+pub fn lent(request: &Request) -> (Vec<u32>, bool) {
     let buffers = request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| d.flags & INDIRECT == 0);
     let right = buffers.clone().all(|d| d.flags & WRITE != 0 && d.address % 4096 == 0 && d.length % 4096 == 0);
     let frames = |d: &Descriptor| (d.address / 4096) as u32..((d.address + u64::from(d.length)) / 4096) as u32;
@@ -62,12 +62,17 @@ pub fn take_reported(pfn: u32, bus: &mut Bus) {
         bus.misstep("BAL-REPORT-03", format!("report of {pfn:#x}, of which the host knows"));
     }
     bus.ram.set_host_side(pfn, HostSide::Reporting);
-    bus.ram.discard(pfn);
+    match bus.ram.poison {
+        None => bus.ram.discard(pfn),
+        // It keeps what it is said to hold.
+        Some(_) if bus.ram.is_poisoned(pfn) => {}
+        Some(value) => bus.misstep("BAL-REPORT-02", format!("report of {pfn:#x}, which does not hold {value:#x}")),
+    }
 }
 
 /// The host is done with a reported frame, which nobody may have touched in the meantime.
 pub fn finish_reported(pfn: u32, bus: &mut Bus) {
-    if !bus.ram.untouched(pfn) {
+    if bus.ram.poison.is_none() && !bus.ram.untouched(pfn) {
         bus.misstep("BAL-REPORT-03", format!("{pfn:#x} was written before its report came back"));
     }
     bus.ram.set_host_side(pfn, HostSide::Guest);

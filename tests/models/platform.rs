@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{MemoryStatistics, Statistics};
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, IdleRun};
 use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use ballonet::platform::{
-    AffinityError, DmaExhausted, DmaMemory, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector,
-    VectorError,
+    AffinityError, DmaExhausted, DmaMemory, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers,
+    Vector, VectorError,
 };
 use ballonet::virtio::ConfigWindow;
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
@@ -493,6 +493,14 @@ impl PageFrames for ModelPlatform {
 
     fn age_free_memory(&mut self) {
         self.frames.age_free_memory();
+    }
+
+    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
+        self.frames.take_idle(most, keep)
+    }
+
+    fn filler() -> Option<Filler<Self>> {
+        Some(|platform, run, byte| platform.frames.fill(run, byte))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Quirks {
     /// Sizes of the hint and the reporting queue; inflate, deflate and statistics have one size.
     pub hint_size: u16,
     pub reporting_size: u16,
+    /// `free_page_hint_cmd_id` reads as STOP from when the driver has opened the round until that is over.
+    pub stop_while_hinting: bool,
     /// There is a queue of a feature of the VMM's own, behind all others.
     pub own_queue: bool,
 }
@@ -87,6 +89,7 @@ impl Quirks {
         ignores_inflate: false,
         hint_size: 64,
         reporting_size: 32,
+        stop_while_hinting: false,
         own_queue: false,
     };
 

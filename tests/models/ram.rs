@@ -27,6 +27,10 @@ pub enum HostSide {
     Reporting,
     /// In an inflate request that the device has not read so far: it is the guest's, which cannot tell.
     Unread,
+    /// In a hint that the device has not completed.
+    Hinting,
+    /// Hinted, and returned: not to be copied.
+    Hinted,
     /// On its way, one or the other, when the device was reset: neither side can tell.
     Unknown,
 }
@@ -56,6 +60,12 @@ pub struct Ram {
     host_gone: bool,
     /// Frames that the host has taken without taking away what is behind them.
     kept: HashSet<u32>,
+    /// The host may leave out of its copy what was hinted.
+    pub hints_count: bool,
+    /// What free frames hold by the driver's word.
+    pub poison: Option<u32>,
+    /// Frames that the host gave back while that held, and that the driver has.
+    returned: BTreeSet<u32>,
 }
 
 impl Ram {
@@ -74,6 +84,9 @@ impl Ram {
             reported: BTreeSet::new(),
             host_gone: false,
             kept: HashSet::new(),
+            hints_count: false,
+            poison: None,
+            returned: BTreeSet::new(),
         }
     }
 
@@ -178,6 +191,47 @@ impl Ram {
         kept || [0, FRAME / 2, FRAME - 8]
             .into_iter()
             .all(|offset| self.memory.read_obj::<u64>(GuestAddress(start + offset)).ok() == Some(Self::marker(pfn)))
+    }
+
+    /// Whether every word of a page is the same, and which.
+    fn uniform(&self, pfn: u32) -> Option<u32> {
+        let mut page = [0; FRAME as usize];
+        self.memory.read_slice(&mut page, GuestAddress(u64::from(pfn) * FRAME)).ok()?;
+        let (words, _) = page.as_chunks::<4>();
+        words.iter().all(|word| word == &words[0]).then(|| u32::from_ne_bytes(words[0]))
+    }
+
+    /// Whether a page has been written as a whole since the host took what was behind it.
+    pub fn is_initialized(&self, pfn: u32) -> bool {
+        self.uniform(pfn).is_some()
+    }
+
+    /// Whether a page holds what free frames are said to hold.
+    pub fn is_poisoned(&self, pfn: u32) -> bool {
+        self.uniform(pfn) == self.poison
+    }
+
+    /// Pages of RAM in which nothing has been written since the host took what was behind them.
+    pub fn count_untouched(&self) -> u64 {
+        let frames = self.ranges.iter().flat_map(|range| range.start / FRAME..range.end / FRAME);
+        frames.filter(|frame| self.untouched(*frame as u32)).count() as u64
+    }
+
+    /// The host gives a frame back to a driver that has to fill it.
+    pub fn note_returned(&mut self, pfn: u32) {
+        if self.poison.is_some() {
+            self.returned.insert(pfn);
+        }
+    }
+
+    /// The driver gives a frame to the kernel. Whether it had to fill it and has not.
+    pub fn is_unfilled(&mut self, pfn: u32) -> bool {
+        self.returned.remove(&pfn) && !self.is_poisoned(pfn)
+    }
+
+    /// Fills a page, as a kernel does.
+    pub fn fill(&self, pfn: u32, byte: u8) {
+        self.memory.write_slice(&[byte; FRAME as usize], GuestAddress(u64::from(pfn) * FRAME)).expect("frame in RAM");
     }
 
     /// Allocates zeroed DMA memory, first fit.

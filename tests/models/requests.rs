@@ -5,7 +5,8 @@ use super::behaviour::{Behaviour, Handling, Numbering, feature};
 use super::bug::Bug;
 use super::bus::Bus;
 use super::common_config::config_data;
-use super::pages::{finish_reported, pfns, reported, take_deflated, take_inflated, take_reported};
+use super::hints::finish_hinted;
+use super::pages::{finish_reported, lent, pfns, reported, take_deflated, take_inflated, take_reported};
 use super::queue::{INDIRECT, Purpose, QueueModel, Request};
 use super::ram::HostSide;
 
@@ -102,6 +103,10 @@ impl Balloon {
                 }
                 Purpose::Statistics => self.take_statistics(request, bus),
                 Purpose::Reporting => self.take_report(index, request, bus),
+                Purpose::Hint => {
+                    self.hints.take(&request, self.behaviour.handling == Handling::AtOnce, bus);
+                    self.common.queues[usize::from(index)].in_flight.push(request);
+                }
                 _ => self.take_pfns(index, request, bus),
             }
         }
@@ -130,7 +135,7 @@ impl Balloon {
 
     /// Takes a report of free memory: checks it and discards what is behind its frames.
     fn take_report(&mut self, index: u16, request: Request, bus: &mut Bus) {
-        let (frames, right) = reported(&request);
+        let (frames, right) = lent(&request);
         if !right || frames.is_empty() {
             bus.misstep("BAL-REPORT-05", format!("a report of {:?}", request.chain));
         }
@@ -219,11 +224,17 @@ impl Balloon {
             _ => None,
         };
         if purpose == Purpose::Reporting {
-            reported(request).0.into_iter().for_each(|pfn| finish_reported(pfn, bus));
+            lent(request).0.into_iter().for_each(|pfn| finish_reported(pfn, bus));
+        }
+        if purpose == Purpose::Hint {
+            finish_hinted(request, bus);
         }
         if let Some(side) = after {
             for pfn in self.behaviour.quirks.pfns(request) {
                 bus.ram.set_host_side(pfn, side);
+                if purpose == Purpose::Deflate {
+                    bus.ram.note_returned(pfn);
+                }
             }
         }
         self.completions += 1;

@@ -17,7 +17,9 @@ mod image;
 mod layouts;
 mod life;
 mod matrix;
+mod migration;
 mod oom;
+mod poison;
 mod reach;
 mod recovery;
 mod reporting;
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         matrix::trials(),
         layouts::trials(),
         life::trials(),
+        migration::trials(),
+        poison::trials(),
         commands::trials(),
         engine::trials(),
         reach::trials(),

@@ -40,6 +40,8 @@ pub(crate) struct Qemu {
     shared: bool,
     hugetlb: bool,
     counting: bool,
+    incoming: bool,
+    objects: Vec<String>,
     balloon: Option<String>,
     before_balloon: Vec<String>,
     globals: Vec<String>,
@@ -63,6 +65,8 @@ impl Qemu {
             shared: false,
             hugetlb: false,
             counting: false,
+            incoming: false,
+            objects: Vec::new(),
             balloon: Some(String::new()),
             before_balloon: Vec::new(),
             globals: Vec::new(),
@@ -170,6 +174,18 @@ impl Qemu {
         self
     }
 
+    /// An object that devices may name: `iothread,id=io0`.
+    pub(crate) fn object(mut self, object: &str) -> Self {
+        self.objects.push(object.into());
+        self
+    }
+
+    /// The same machine, which waits for the state of another to run on.
+    pub(crate) fn incoming(mut self) -> Self {
+        self.incoming = true;
+        self
+    }
+
     /// A property of all devices of one kind: `driver.property=value`.
     pub(crate) fn global(mut self, property: &str) -> Self {
         self.globals.push(property.into());
@@ -228,6 +244,9 @@ impl Qemu {
         option("-chardev", &format!("socket,id=qmp,path={}", qmp.display()));
         option("-mon", "chardev=qmp,mode=control");
         option("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        for object in &self.objects {
+            option("-object", object);
+        }
         for property in &self.globals {
             option("-global", property);
         }
@@ -237,6 +256,9 @@ impl Qemu {
         if let Some(properties) = &self.balloon {
             let comma = if properties.is_empty() { "" } else { "," };
             option("-device", &format!("virtio-balloon-pci,id=balloon0{comma}{properties}"));
+        }
+        if self.incoming {
+            line.extend(["-incoming".into(), "defer".into()]);
         }
         line.push("-S".into());
         self.boot_arguments(&mut line);

@@ -137,6 +137,28 @@ impl Qmp {
         self.run_any("x-query-virtio-queue-status", &json!({ "path": path, "queue": queue }))
     }
 
+    /// Has the guest move to another machine, which waits at `address`. What becomes of it is asked by
+    /// [`Qmp::migration`].
+    pub(crate) fn migrate(&mut self, address: &str) -> Outcome {
+        self.run_any("migrate", &json!({ "uri": address })).map(drop)
+    }
+
+    /// How many bytes a second a move may send.
+    pub(crate) fn limit_migration(&mut self, bytes: u64) -> Outcome {
+        self.run_any("migrate-set-parameters", &json!({ "max-bandwidth": bytes })).map(drop)
+    }
+
+    /// How a move stands: its status, and QEMU's figures.
+    pub(crate) fn migration(&mut self) -> Outcome<(String, Value)> {
+        let answer = self.run_any("query-migrate", &json!({}))?;
+        Ok((answer["status"].as_str().unwrap_or("none").to_owned(), answer))
+    }
+
+    /// Ends a move before it is over.
+    pub(crate) fn cancel_migration(&mut self) -> Outcome {
+        self.run_any("migrate_cancel", &json!({})).map(drop)
+    }
+
     /// Has the guest's CPUs stand still.
     pub(crate) fn stop(&mut self) -> Outcome {
         self.run(&qmp::stop {}).map(drop)

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use libtest_mimic::{Completion, Failed};
+use serde_json::json;
 
 use super::event::Event;
 use super::failure::{Failure, Outcome, ensure};
@@ -36,7 +37,11 @@ pub(crate) struct Vm {
     /// The guest's RAM, if it is shared.
     ram: Option<File>,
     deadline: Instant,
+    /// The first line may be the end of one that the guest began elsewhere.
+    torn: bool,
     process: Process,
+    /// Its sockets and files.
+    folder: Folder,
 }
 
 /// Runs a test on a virtual machine: ignored where this version of QEMU can't be had, and a failure explained.
@@ -64,12 +69,30 @@ impl Vm {
         let keyboard = process.child.stdin.take().ok_or(()).map_err(taken)?;
         let serial = Serial::new(screen, keyboard);
         let qmp = process.accept(&listener, deadline).and_then(|stream| Qmp::greet(stream, deadline));
-        // QEMU has made the file by now; the folder goes when it is not needed any more, which is here.
+        // QEMU has made the file by now.
         let ram = OpenOptions::new().read(true).write(true).open(Qemu::memory_file(&socket)).ok();
         match qmp {
-            Ok(qmp) => Ok(Self { serial, qmp, memory: qemu.memory, ram, deadline, process }),
+            Ok(qmp) => Ok(Self { serial, qmp, memory: qemu.memory, ram, deadline, torn: false, process, folder }),
             Err(failure) => Err(process.explain(&failure, &serial).into()),
         }
+    }
+
+    /// One more virtual machine, which runs beside this one.
+    pub(crate) fn beside(&self, qemu: &Qemu) -> Outcome<Self> {
+        let launcher = qemu.version.launcher()?.ok_or("this version of QEMU is gone")?;
+        let mut vm = Self::start(&launcher, qemu)?;
+        vm.go(qemu)?;
+        Ok(vm)
+    }
+
+    /// A virtual machine made of the same that waits for this one's guest, and the address where it waits.
+    pub(crate) fn destination(&self, qemu: &Qemu) -> Outcome<(Self, String)> {
+        let launcher = qemu.version.launcher()?.ok_or("this version of QEMU is gone")?;
+        let mut vm = Self::start(&launcher, &qemu.clone().incoming())?;
+        vm.torn = true;
+        let address = format!("unix:{}", vm.folder.0.join("migration").display());
+        vm.qmp.run_any("migrate-incoming", &json!({ "uri": address }))?;
+        Ok((vm, address))
     }
 
     /// Lets the guest's CPUs run; up to here they stood still, so that not even a short run was missed.
@@ -94,7 +117,11 @@ impl Vm {
         loop {
             let line = self.serial.next_line(self.deadline).map_err(|error| format!("no `{what}` event: {error}"))?;
             let line = line.ok_or_else(|| format!("no `{what}` event: QEMU has ended"))?;
-            let event = Event::parse(&line.text)?;
+            let event = match Event::parse(&line.text) {
+                Err(_) if std::mem::take(&mut self.torn) => continue,
+                event => event?,
+            };
+            self.torn = false;
             if wanted(&event) {
                 return Ok(event);
             }
@@ -193,7 +220,8 @@ impl Vm {
         }
     }
 
-    fn explain(&mut self, failure: &Failure) -> String {
+    /// What a failure on it looks like.
+    pub(crate) fn explain(&mut self, failure: &Failure) -> String {
         self.process.explain(failure, &self.serial)
     }
 }

@@ -1,6 +1,6 @@
 //! QEMU: one discard for each frame, descriptors and chains of any length, queues numbered over what is offered, `actual`
 //! written in any pieces. Its legacy interface is that of every model (`legacy.rs`): bit 30 makes it forget all features,
-//! frame 0 resets it.
+//! frame 0 resets it. While a round of hints is under way its configuration says that there is none.
 
 use crate::models::behaviour::{Behaviour, Handling, Numbering, feature};
 use crate::models::layout::Layout;
@@ -21,7 +21,13 @@ impl Behaviour {
             numbering: Numbering::Dense,
             queue_size: 128,
             handling: Handling::AtOnce,
-            quirks: Quirks { longest_descriptor: u32::MAX, actual: ActualWrites::Any, hint_size: 1024, ..Quirks::NONE },
+            quirks: Quirks {
+                longest_descriptor: u32::MAX,
+                actual: ActualWrites::Any,
+                hint_size: 1024,
+                stop_while_hinting: true,
+                ..Quirks::NONE
+            },
             first_status: 0,
             reset_time: 0,
             queue_reset_time: 0,

@@ -1,0 +1,244 @@
+//! A guest moves to another QEMU, and tells which of its memory need not be copied (free page hinting): what it uses arrives
+//! unchanged, what is free is not sent, and its balloon goes on there.
+//!
+//! `MIGRATION_RAM=2048` (in MiB) makes the guests larger than the 192 MiB that they have by default.
+
+use std::env;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::support::failure::Failure;
+use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+/// Bytes a second while a move waits for hints: of a page now and then.
+const SLOW: u64 = MIB;
+/// Bytes a second otherwise: as fast as it goes.
+const FAST: u64 = 1 << 34;
+
+/// The guests' RAM in bytes.
+fn ram() -> u64 {
+    static RAM: OnceLock<u64> = OnceLock::new();
+    *RAM.get_or_init(|| env::var("MIGRATION_RAM").ok().and_then(|mib| mib.parse().ok()).unwrap_or(192) * MIB)
+}
+
+/// What a program uses at first, so that there is something in memory that is free later.
+fn dirtied() -> u64 {
+    ram() / 8 * 5
+}
+
+/// What it goes on using.
+fn held() -> u64 {
+    ram() / 8
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (name, version, properties) in [
+        ("modern", Version::V7_2, ""),
+        ("packed", Version::V7_2, ",packed=on"),
+        ("legacy", Version::V7_2, ",disable-modern=on"),
+        ("modern", Version::V10_0, ",vectors=6"),
+        ("packed", Version::V10_0, ",vectors=2,packed=on"),
+        ("legacy", Version::V10_0, ",vectors=0,disable-modern=on"),
+    ] {
+        let qemu = guest(version, properties);
+        let case = move |vm: &mut Vm| spares_what_is_free(vm, &guest(version, properties));
+        trials.push(trial(format!("migration::{version}::{name}::free_memory_is_not_sent"), qemu, case));
+    }
+    for version in [Version::V7_2, Version::V10_0] {
+        type Case = fn(&mut Vm, &Qemu) -> Outcome;
+        let cases: [(&str, Qemu, Case); 4] = [
+            ("twice", guest(version, ""), moves_twice),
+            ("cancelled_and_done_again", guest(version, ""), is_cancelled),
+            ("under_memory_pressure", guest(version, ""), under_pressure),
+            ("with_reports_and_a_balloon", guest(version, ",free-page-reporting=on"), with_a_balloon),
+        ];
+        for (name, qemu, case) in cases {
+            let made_of = qemu.clone();
+            let test = move |vm: &mut Vm| case(vm, &made_of);
+            trials.push(trial(format!("migration::{version}::{name}"), qemu, test));
+        }
+    }
+    trials
+}
+
+/// A guest whose host wants to hear of free memory when it moves.
+fn guest(version: Version, properties: &str) -> Qemu {
+    Qemu::new(version)
+        .memory(ram())
+        .object("iothread,id=hints")
+        .balloon(&format!("free-page-hint=on,iothread=hints{properties}"))
+        .patience(Duration::from_secs(300))
+}
+
+/// A guest with something in its free memory, and a pattern in what it uses.
+fn prepare(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.ask(&format!("mem hold {}M", dirtied() / MIB), "held")?;
+    vm.ask("mem release", "console")?;
+    vm.ask(&format!("mem hold {}M", held() / MIB), "held").map(drop)
+}
+
+/// What a move has sent, in pages of 4 KiB.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    /// With something in them, and sent whole.
+    normal: u64,
+    /// Of zeros, of which no more is sent than where they are.
+    zero: u64,
+}
+
+impl Sent {
+    fn of(figures: &Value) -> Outcome<Self> {
+        let count = |name: &str| figures["ram"][name].as_u64().ok_or_else(|| format!("no `{name}` in {figures}"));
+        Ok(Self { normal: count("normal")?, zero: count("duplicate")? })
+    }
+}
+
+/// Waits for a move to be over.
+fn complete(vm: &mut Vm) -> Outcome<Sent> {
+    let figures = vm.wait_for("the guest to arrive", |vm| {
+        let (status, figures) = vm.qmp.migration()?;
+        ensure!(status != "failed" && status != "cancelled", "the move has {status}: {figures}");
+        Ok((status == "completed").then_some(figures))
+    })?;
+    Sent::of(&figures)
+}
+
+/// Begins to move the guest to a new machine, and lets it hint before much is sent.
+fn begin(vm: &mut Vm, qemu: &Qemu) -> Outcome<Vm> {
+    let (destination, address) = vm.destination(qemu)?;
+    vm.qmp.limit_migration(SLOW)?;
+    vm.qmp.migrate(&address)?;
+    let round = vm.event("hint")?;
+    ensure!(round.text("outcome")? == "complete" && round.count("id")? >= 2, "a round should end by itself: {round}");
+    Ok(destination)
+}
+
+/// Moves the guest to a new machine, where it runs then.
+fn carry(vm: &mut Vm, qemu: &Qemu) -> Outcome<(Vm, Sent)> {
+    let destination = begin(vm, qemu)?;
+    arrive(vm, destination)
+}
+
+/// Lets a move that has begun go on to its end.
+fn arrive(vm: &mut Vm, mut destination: Vm) -> Outcome<(Vm, Sent)> {
+    vm.qmp.limit_migration(FAST)?;
+    let sent = complete(vm)?;
+    destination.qmp.cont()?;
+    // What was hinted is the kernel's again, and what it uses has not changed.
+    let arrived = destination.event("unhint").and_then(|_| whole(&mut destination));
+    match arrived {
+        Ok(()) => Ok((destination, sent)),
+        Err(failure) => Err(Failure::from(format!("in the destination: {}", destination.explain(&failure)))),
+    }
+}
+
+/// The memory in use holds what was written, and every frame is accounted for.
+fn whole(vm: &mut Vm) -> Outcome {
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")? && verified.count("bytes")? >= held(), "the memory held has changed: {verified}");
+    let memory = vm.ask("mem", "memory")?;
+    ensure!(memory.flag("sound")? && memory.count("refused")? == 0, "the records are wrong: {memory}");
+    let used = memory.count("used")? * 4096;
+    ensure!(used < verified.count("bytes")? + 8 * MIB, "nothing hinted should be left: {memory}");
+    Ok(())
+}
+
+/// Of two guests that do the same, that which hints sends less, by about as much as is free; both arrive whole.
+fn spares_what_is_free(vm: &mut Vm, qemu: &Qemu) -> Outcome {
+    prepare(vm)?;
+    let declining = qemu.clone().command_line("log=json features=-free_page_hint");
+    let mut silent = vm.beside(&declining)?;
+    prepare(&mut silent)?;
+    let (mut destination, address) = silent.destination(&declining)?;
+    silent.qmp.limit_migration(FAST)?;
+    silent.qmp.migrate(&address)?;
+    let all = complete(&mut silent)?;
+    destination.qmp.cont()?;
+    whole(&mut destination)?;
+    drop((silent, destination));
+
+    let ready = vm.qmp.virtio_status()?["guest-features"].to_string();
+    ensure!(ready.contains("FREE_PAGE_HINT"), "QEMU sees {ready}");
+    let (mut moved, sent) = carry(vm, qemu)?;
+    let (free, spared) = ((dirtied() - held()) / 4096, all.normal.saturating_sub(sent.normal));
+    println!("{free} pages free with something in them; without hints {all:?}, with them {sent:?}");
+    ensure!(spared >= free / 100 * 85, "{spared} pages were spared of {free} free ones: {all:?}, {sent:?}");
+    ensure!(all.zero - sent.zero.min(all.zero) > 0, "nor are zeros to be looked for: {all:?}, {sent:?}");
+    ensure!(sent.normal >= held() / 4096, "what is used has to be sent: {sent:?}");
+    // In the destination there is nothing behind what was not sent.
+    moved.balloon_to(ram() / 2)?;
+    moved.balloon_to(ram())?;
+    whole(&mut moved)
+}
+
+/// A guest that has moved moves on, and once more.
+fn moves_twice(vm: &mut Vm, qemu: &Qemu) -> Outcome {
+    prepare(vm)?;
+    let (mut second, first_sent) = carry(vm, qemu)?;
+    second.ask(&format!("mem hold {}M", held() / MIB), "held")?;
+    let (mut third, second_sent) = carry(&mut second, qemu)?;
+    println!("{first_sent:?}, then {second_sent:?}");
+    ensure!(second_sent.normal < ram() / 2 / 4096, "the second move should spare what is free: {second_sent:?}");
+    third.balloon_to(ram() / 2)?;
+    third.balloon_to(ram())?;
+    whole(&mut third)
+}
+
+/// A move that is given up in the middle of a round leaves the guest as it was; the next one works.
+fn is_cancelled(vm: &mut Vm, qemu: &Qemu) -> Outcome {
+    prepare(vm)?;
+    for _ in 0..3 {
+        let destination = begin(vm, qemu)?;
+        let used = vm.ask("mem", "memory")?.count("used")? * 4096;
+        ensure!(used > held() + dirtied() / 2, "what is hinted is the driver's: {used} bytes");
+        vm.qmp.cancel_migration()?;
+        vm.event("unhint")?;
+        vm.wait_for("the move to be given up", |vm| Ok((vm.qmp.migration()?.0 == "cancelled").then_some(())))?;
+        drop(destination);
+        whole(vm)?;
+    }
+    let (mut moved, sent) = carry(vm, qemu)?;
+    ensure!(sent.normal < ram() / 2 / 4096, "what is free should be spared: {sent:?}");
+    moved.balloon_to(ram() / 2)?;
+    whole(&mut moved)
+}
+
+/// A program that wants more than was left free gets it of what was hinted, in the middle of the move; what it writes there
+/// arrives.
+fn under_pressure(vm: &mut Vm, qemu: &Qemu) -> Outcome {
+    prepare(vm)?;
+    let destination = begin(vm, qemu)?;
+    let more = ram() / 2;
+    let got = vm.ask(&format!("mem hold {}M", more / MIB), "held")?;
+    ensure!(got.count("bytes")? == held() + more, "the program wanted {more} bytes more: {got}");
+    let (mut moved, sent) = arrive(vm, destination)?;
+    ensure!(sent.normal >= (held() + more) / 4096, "what is used has to be sent: {sent:?}");
+    let verified = moved.ask("mem verify", "verify")?;
+    ensure!(verified.count("bytes")? == held() + more, "all of it should be there: {verified}");
+    moved.ask("mem release", "console")?;
+    moved.balloon_to(ram() / 4)
+}
+
+/// Reports of free memory and a balloon that is half full do not get in the way of hints, nor they in theirs.
+fn with_a_balloon(vm: &mut Vm, qemu: &Qemu) -> Outcome {
+    prepare(vm)?;
+    vm.event("report")?;
+    let target = ram() / 4 * 3;
+    vm.balloon_to(target)?;
+    let destination = begin(vm, qemu)?;
+    // A target that is set while the guest moves is met there.
+    vm.qmp.set_target(ram() / 2)?;
+    let (mut moved, sent) = arrive(vm, destination)?;
+    println!("{sent:?}");
+    moved.wait_for("the balloon to follow", |vm| Ok((vm.qmp.actual()? == ram() / 2).then_some(())))?;
+    moved.ask("report", "report")?;
+    moved.balloon_to(ram())?;
+    moved.ask("report", "report")?;
+    whole(&mut moved)
+}

@@ -72,7 +72,7 @@ fn guest(version: Version, properties: &str) -> Qemu {
         .memory(ram())
         .object("iothread,id=hints")
         .balloon(&format!("free-page-hint=on,iothread=hints{properties}"))
-        .patience(Duration::from_secs(300))
+        .patience(Duration::from_secs(60 + ram() / (8 * MIB)))
 }
 
 /// A guest with something in its free memory, and a pattern in what it uses.
@@ -228,7 +228,7 @@ fn under_pressure(vm: &mut Vm, qemu: &Qemu) -> Outcome {
 /// Reports of free memory and a balloon that is half full do not get in the way of hints, nor they in theirs.
 fn with_a_balloon(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
-    vm.event("report")?;
+    vm.ask("report", "report")?;
     let target = ram() / 4 * 3;
     vm.balloon_to(target)?;
     let destination = begin(vm, qemu)?;

@@ -60,8 +60,7 @@ mod tests {
 
     #[test]
     fn nothing_is_said_of_free_frames_where_they_cannot_be_filled() {
-        let mut options = Options::default();
-        options.poison = Some(0xa5);
+        let options = Options { poison: Some(0xa5), ..Options::default() };
         assert!(Frames::filler().is_none() && Poison::<Frames<'_>>::of(&options).is_none());
     }
 }

@@ -247,11 +247,12 @@ fn a_round_in_which_the_kernel_ran_out_ends() {
 
 #[test]
 fn whatever_ends_the_driver_gives_back_all_that_was_hinted_and_writes_to_it_first() {
-    let ends: [(&str, fn(&mut Guest)); 4] = [
+    type End = fn(&mut Guest);
+    let ends: [(&str, End); 4] = [
         ("reset", |guest| guest.reset().unwrap()),
         ("freeze", |guest| guest.freeze().unwrap()),
         ("need", |guest| {
-            guest.device(|b, bus| b.raise_needs_reset(bus));
+            guest.device(crate::models::Balloon::raise_needs_reset);
             guest.run();
         }),
         ("shut down", Guest::shut_down),
@@ -386,7 +387,7 @@ fn a_configuration_that_is_too_short_for_the_command_leaves_the_feature_out() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// Any commands at any time, and a target, and a kernel that wants memory; hints that come back in any order.
     #[test]

@@ -67,6 +67,8 @@ pub(super) struct Hinter<P: Platform> {
     queued: u64,
     /// The device has the command that opens a round.
     opening: bool,
+    /// The device is to be kicked although it does not ask for that.
+    nudge: bool,
     poison: Option<Poison<P>>,
 }
 
@@ -85,7 +87,9 @@ impl<P: Platform + PageFrames> Hinter<P> {
         commands.write_bytes(CLOSING, &command_bytes(transport, CMD_ID_STOP));
         let (plan, held) = (HintPlan::new(), Hints::default());
         match Virtqueue::allocate(platform, index, layout, options) {
-            Ok(queue) => Ok(Self { queue, commands, transport, plan, held, queued: 0, opening: false, poison }),
+            Ok(queue) => {
+                Ok(Self { queue, commands, transport, plan, held, queued: 0, opening: false, nudge: false, poison })
+            }
             Err(error) => {
                 platform.release_dma(commands);
                 Err(error)
@@ -122,7 +126,9 @@ impl<P: Platform + PageFrames> Hinter<P> {
                 None => self.plan.exhausted(),
             }
         }
-        Ok(HintsSent { kick: self.queue.publish(), report })
+        let kick = self.queue.publish();
+        let nudge = core::mem::take(&mut self.nudge) && self.queue.outstanding() > 0;
+        Ok(HintsSent { kick: kick.or_else(|| nudge.then(|| self.queue.kick())), report })
     }
 
     /// What to hint next: what is held from earlier rounds, and then what is free, but for what the guest needs to go on.
@@ -226,8 +232,13 @@ impl<P: Platform> Hinter<P> {
     }
 
     /// The host's command is this now. Returns whether it is another than before.
+    ///
+    /// DONE may be what a guest hears first that has moved, and QEMU leaves a kick behind that it had not heeded yet: what is
+    /// in the queue would stay there.
     pub(super) fn set_command(&mut self, command: u32) -> bool {
-        self.plan.set_command(command)
+        let changed = self.plan.set_command(command);
+        self.nudge |= changed && self.plan.is_done();
+        changed
     }
 
     /// Asks for no interrupt before [`Hinter::arm`].

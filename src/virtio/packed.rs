@@ -182,6 +182,10 @@ impl<M: DmaMemory> Ring for PackedRing<M> {
         wish.wants(old, new, size).then_some(Kick { progress: new.word() })
     }
 
+    fn kick(&self) -> Kick {
+        Kick { progress: self.published.word() }
+    }
+
     /// A used descriptor does not say how many chains it stands for: as many as are outstanding, at most.
     #[inline]
     fn used<T>(&self, _shadow: &Shadow<T>) -> Result<Option<(Used, u16)>, QueueError> {

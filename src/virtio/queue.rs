@@ -235,6 +235,10 @@ pub trait Queue<T> {
     #[must_use = "the device may sleep until it is kicked"]
     fn publish(&mut self) -> Option<Kick>;
 
+    /// A kick for the requests that the device has been shown, which it has not asked for: for one that may have forgotten
+    /// an earlier one.
+    fn kick(&self) -> Kick;
+
     /// Takes the next request that the device is done with; `None` if there is none yet.
     ///
     /// # Errors

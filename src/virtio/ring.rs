@@ -48,6 +48,9 @@ pub trait Ring: Sized {
     /// Shows all chains to the device. `Some` if it wants to be kicked for them.
     fn publish(&mut self) -> Option<Kick>;
 
+    /// A kick for what the device has been shown, whether it wants one or not.
+    fn kick(&self) -> Kick;
+
     /// What the device says next, if it says anything, and the most requests that it can have finished by that.
     fn used<T>(&self, shadow: &Shadow<T>) -> Result<Option<(Used, u16)>, QueueError>;
 
@@ -248,6 +251,10 @@ impl<R: Ring, T> Queue<T> for RingQueue<R, T> {
     fn publish(&mut self) -> Option<Kick> {
         self.shadow.publish();
         self.ring.publish()
+    }
+
+    fn kick(&self) -> Kick {
+        self.ring.kick()
     }
 
     #[inline]

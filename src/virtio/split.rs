@@ -123,6 +123,10 @@ impl<M: DmaMemory> Ring for SplitRing<M> {
         wanted.then_some(Kick { progress: new })
     }
 
+    fn kick(&self) -> Kick {
+        Kick { progress: self.published }
+    }
+
     #[inline]
     fn used<T>(&self, shadow: &Shadow<T>) -> Result<Option<(Used, u16)>, QueueError> {
         let waiting = self.waiting(shadow)?;

@@ -149,6 +149,10 @@ impl<M: DmaMemory, T> Queue<T> for Virtqueue<M, T> {
         either!(self, queue => queue.publish())
     }
 
+    fn kick(&self) -> Kick {
+        either!(self, queue => queue.kick())
+    }
+
     fn pop(&mut self) -> Result<Option<Completion<T>>, QueueError> {
         either!(self, queue => queue.pop())
     }

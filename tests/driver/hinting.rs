@@ -374,6 +374,25 @@ fn a_device_that_returns_nothing_holds_up_nothing_else() {
     guest.finish();
 }
 
+/// As QEMU does when the guest moves.
+#[test]
+fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
+    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::qemu_10(2)] {
+        let mut guest = bring_up(offering(behaviour));
+        guest.run();
+        guest.device(|b, bus| b.command_hints(3, bus));
+        guest.driver_mut().look();
+        guest.poll_once();
+        let queue = guest.device(|b, _| b.queue_of(crate::models::Purpose::Hint)).unwrap();
+        let kick = guest.device(|b, _| b.common.queues[usize::from(queue)].kicked.take());
+        assert!(kick.is_some() && guest.platform.frames.in_flight() > 0);
+        command(&mut guest, DONE);
+        assert_eq!(said(&guest), [3, STOP]);
+        expect_all_back(&guest);
+        guest.finish();
+    }
+}
+
 #[test]
 fn a_configuration_that_is_too_short_for_the_command_leaves_the_feature_out() {
     use crate::models::Capability;

@@ -237,6 +237,7 @@ impl<P: Platform> Balloon<P> {
         let State::Running(running) = &mut self.state else { return 0 };
         let relinquished = running.hinter.as_mut().map_or(0, |hinter| hinter.relinquish(platform, frames));
         self.counters.relinquished_frames += relinquished;
+        self.counters.returned_frames += relinquished;
         relinquished
     }
 

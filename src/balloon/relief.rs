@@ -18,13 +18,15 @@ const BACKOFF: u32 = 6;
 pub enum ReliefSource {
     /// Free memory that is being reported, and comes back by itself.
     Reports,
+    /// Free memory that was hinted, and of which the device has let go.
+    Hints,
     /// What the balloon holds.
     Balloon,
 }
 
 impl ReliefSource {
     /// All of them, the first to be tried first. How each is asked and waited for is in `relieve.rs`.
-    pub const ORDER: [Self; 2] = [Self::Reports, Self::Balloon];
+    pub const ORDER: [Self; 3] = [Self::Reports, Self::Hints, Self::Balloon];
 }
 
 /// What decides how long the balloon stays smaller than the host wants.

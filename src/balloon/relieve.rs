@@ -5,6 +5,7 @@
 //!
 //! # What may be had back
 //! - *Reports in flight* are free memory that is on its way back by itself.
+//! - *Hinted frames* that the device has returned, at once: they are written to first, so that the host copies them.
 //! - *Frames in the balloon* with `DEFLATE_ON_OOM`: all of them, whatever the target. Without it the driver must not use
 //!   them unless the balloon is larger than the target, which is read again for that. (The specification prints the
 //!   comparison the other way round, against its own permission to deflate.) So without the feature nothing is had
@@ -101,6 +102,10 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             let lacking = wanted.saturating_sub(self.returned());
             let outcome = match source {
                 Source::Reports => self.await_frames(platform, wanted, source),
+                Source::Hints => {
+                    self.relinquish_hinted(platform, lacking);
+                    Ok(())
+                }
                 Source::Balloon => {
                     self.ask_back(platform, lacking).and_then(|()| self.await_frames(platform, wanted, source))
                 }
@@ -175,7 +180,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         let State::Running(running) = &mut self.state else { return Err(ReliefError::Stopped) };
         let mut round = Round::new(running, platform, &mut self.plan, &mut self.engine, &mut self.counters);
         let changes = match source {
-            Source::Reports => round.take_returned(),
+            Source::Reports | Source::Hints => round.take_returned(),
             Source::Balloon => round.follow_plan(),
         };
         match changes {
@@ -189,6 +194,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     fn is_under_way(&self, source: Source) -> bool {
         match source {
             Source::Reports => self.reporting() > 0,
+            Source::Hints => false,
             Source::Balloon => {
                 let in_flight = self.plan.inflating() + self.plan.deflating() > 0;
                 in_flight || matches!(self.plan.next(), Action::Deflate(_))
@@ -210,6 +216,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     fn answers(&self, source: Source) -> u64 {
         match source {
             Source::Reports => self.counters.reports,
+            Source::Hints => self.counters.relinquished_frames,
             Source::Balloon => self.counters.inflate_requests + self.counters.deflate_requests,
         }
     }

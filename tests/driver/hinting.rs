@@ -212,6 +212,34 @@ fn a_kernel_that_runs_out_has_back_what_the_device_has_returned_and_written_to()
 }
 
 #[test]
+fn an_allocation_that_would_fail_has_hinted_memory_back_before_what_is_ballooned() {
+    let behaviour = offering(Behaviour::letter());
+    let features = behaviour.features | feature::DEFLATE_ON_OOM;
+    let mut guest = bring_up(behaviour.with_features(features));
+    guest.follow(4000);
+    command(&mut guest, 3);
+    guest.hold_all();
+    let hinted = guest.driver().status().hinted;
+    let relief = guest.relieve(1000);
+    assert_eq!((relief.frames, relief.asked, relief.error), (1024, 0, None), "two regions, and none of the balloon's");
+    assert_eq!(guest.driver().status().hinted, hinted - 1024);
+    let relief = guest.relieve(hinted);
+    assert!(relief.frames >= hinted && relief.asked > 0 && relief.error.is_none(), "{relief:?}");
+    assert_eq!(guest.driver().status().hinted, 0);
+    guest.run();
+    guest.hold_all();
+    guest.platform.frames.expect_patterns();
+    command(&mut guest, DONE);
+    while guest.platform.frames.held() > 0 {
+        guest.platform.frames.unhold();
+    }
+    guest.driver_mut().memory_freed();
+    guest.wait(5_000_000_000);
+    guest.expect_balloon(4000);
+    guest.finish();
+}
+
+#[test]
 fn what_is_still_in_the_queue_is_not_had_back() {
     let mut guest = bring_up(offering(Behaviour::letter()));
     guest.run();

@@ -6,7 +6,7 @@ use super::bug::Bug;
 use super::bus::Bus;
 use super::common_config::config_data;
 use super::hints::finish_hinted;
-use super::pages::{finish_reported, lent, pfns, reported, take_deflated, take_inflated, take_reported};
+use super::pages::{finish_reported, lent, pfns, take_deflated, take_inflated, take_reported};
 use super::queue::{INDIRECT, Purpose, QueueModel, Request};
 use super::ram::HostSide;
 

@@ -138,8 +138,8 @@ fn keeps_huge_pages(vm: &mut Vm) -> Outcome {
 /// Gives half of memory; by how many bytes the huge pages of QEMU's fell.
 fn huge_pages_given(vm: &mut Vm) -> Outcome<u64> {
     vm.event("ready")?;
-    let before = vm.hugetlb()?;
+    let before = vm.huge_pages()?;
     ensure!(before >= HUGE, "all memory should be in huge pages at the start: {} MiB", before / MIB);
     vm.balloon_to(vm.memory - HUGE / 2)?;
-    Ok(before.saturating_sub(vm.hugetlb()?))
+    Ok(before.saturating_sub(vm.huge_pages()?))
 }

@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# Runs the domains of deploy/ under a libvirt daemon of its own. See `scripts/libvirt.sh --help`.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/debian.sh
+. "$root/scripts/debian.sh"
+
+readonly UNAVAILABLE=3
+# Longest wait for anything, in seconds.
+readonly PATIENCE=60
+
+usage() {
+  cat <<END
+Usage: scripts/libvirt.sh [--kernel KERNEL] [--image IMAGE]
+
+Defines, starts, balloons, shuts down and destroys the domains of deploy/ by virsh, and holds libvirt's figures against
+what was asked for. The daemon is an unprivileged one, with a folder of its own in the place of a home, and ends with the
+script; no other is touched. There is no KVM in it: QEMU interprets.
+
+  --kernel KERNEL  the kernel (target/debug/ballonet)
+  --image IMAGE    an image of \`./run.sh image\`; without one the domain that starts it is only checked against
+                   libvirt's schema
+
+Exit status: 0 all is as it should be; $UNAVAILABLE libvirt is not to be had here; 1 something is not.
+END
+}
+
+say() { printf 'libvirt.sh: %s\n' "$*" >&2; }
+
+fail() {
+  say "$1"
+  exit "${2:-1}"
+}
+
+kernel=${CARGO_TARGET_DIR:-$root/target}/debug/ballonet image=''
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    -h | --help) usage; exit ;;
+    --kernel | --image)
+      [[ $# -ge 2 ]] || fail "$1 needs a value" 2
+      printf -v "${1#--}" '%s' "$2"
+      shift
+      ;;
+    *) fail "unknown argument $1; see scripts/libvirt.sh --help" 2 ;;
+  esac
+  shift
+done
+for file in "$kernel" ${image:+"$image"}; do
+  [[ -r $file ]] || fail "there is no $file"
+done
+
+# libvirt with its driver for QEMU; installed where they are missing and this user may.
+find_tools() {
+  local missing=()
+  command -v libvirtd >/dev/null || [[ -x /usr/sbin/libvirtd ]] || missing+=(libvirt-daemon libvirt-daemon-driver-qemu)
+  command -v virsh >/dev/null || missing+=(libvirt-clients)
+  command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  if command -v apt-get >/dev/null && may_be_root; then
+    say "installing ${missing[*]}"
+    apt_install "${missing[@]}" && return
+  fi
+  fail "missing; install: ${missing[*]}" "$UNAVAILABLE"
+}
+
+# Sets `user`, what a command is run by to be the daemon's user: this one, or nobody where this one is root, since root's
+# daemon would be the system's. A client starts no daemon of its own, which would outlive this script.
+become_user() {
+  user=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C LIBVIRT_AUTOSTART=0 HOME="$home"
+    XDG_RUNTIME_DIR="$home/run" XDG_CONFIG_HOME="$home/config" XDG_CACHE_HOME="$home/cache" XDG_DATA_HOME="$home/data")
+  [[ $EUID -ne 0 ]] || user=(setpriv --reuid=65534 --regid=65534 --clear-groups "${user[@]}")
+}
+
+virsh() { "${user[@]}" timeout "$PATIENCE" virsh -q -c qemu:///session "$@"; }
+
+# Waits until the rest of the line succeeds; $1 is what the wait is for.
+await() {
+  local what=$1 end=$((SECONDS + PATIENCE))
+  shift
+  until "$@"; do
+    ((SECONDS < end)) || { say "waited $PATIENCE s in vain for $what"; return 1; }
+    sleep 0.2
+  done
+}
+
+start_daemon() {
+  mkdir -p "$home"/{run,config/libvirt,cache,data}
+  # No helper that keeps logs, which would outlive this script.
+  echo 'stdio_handler = "file"' >"$home/config/libvirt/qemu.conf"
+  cp "$kernel" "$home/ballonet"
+  [[ -z $image ]] || cp "$image" "$home/ballonet.img"
+  chmod -R u=rwX,go=rX "$home"
+  [[ $EUID -ne 0 ]] || chown -R 65534:65534 "$home"
+  "${user[@]}" libvirtd --pid-file "$home/libvirtd.pid" >"$home/libvirtd.log" 2>&1 &
+  daemon=$!
+  answers() { virsh version >/dev/null 2>&1; }
+  await 'the daemon' answers
+}
+
+# Ends what was started here, and nothing else: the domains by their daemon, the daemon by its number.
+clean_up() {
+  local status=$? domain
+  trap - EXIT
+  if [[ -n ${daemon-} ]]; then
+    for domain in ballonet ballonet-image; do virsh destroy "$domain" >/dev/null 2>&1 || true; done
+    kill "$daemon" 2>/dev/null || true
+    wait "$daemon" 2>/dev/null || true
+  fi
+  if [[ $status -ne 0 && $status -ne $UNAVAILABLE ]]; then
+    for log in "$home"/libvirtd.log "$home"/*.serial "$home"/cache/libvirt/qemu/log/*.log; do
+      [[ ! -s $log ]] || { say "the end of ${log##*/}:"; tail -n 15 "$log" >&2; }
+    done
+  fi
+  rm -rf "$home"
+  exit "$status"
+}
+
+# Prints domain file $1 as it is run here: interpreted, with files of this folder, and its serial line in a log.
+adapted() {
+  sed -e "s|type='kvm'|type='qemu'|" -e "s|/var/lib/libvirt/images/|$home/|" \
+    -e "s|<target port='0'/>|<log file='$home/$1.serial' append='off'/>&|" "$root/deploy/$1.xml"
+}
+
+define() {
+  adapted "$1" >"$home/$1.xml"
+  chmod a+r "$home/$1.xml"
+  virsh define --validate "$home/$1.xml" >/dev/null
+}
+
+has_said() { grep -q "$2" "$home/$1.serial" 2>/dev/null; }
+
+# What libvirt has for figure $2 of domain $1, in KiB or as a number; empty for none.
+figure() { virsh dommemstat "$1" | sed -n "s/^$2 //p"; }
+
+has_memory() { [[ $(virsh dominfo "$1" | sed -n 's/^Used memory: *\([0-9]*\) KiB/\1/p') == "$2" ]]; }
+
+has_state() { [[ $(virsh domstate --reason "$1") == "$2" ]]; }
+
+# Has domain $1 live with $2 KiB, and waits until it does.
+set_memory() {
+  virsh setmem "$1" "$2" --live
+  await "$1 to live with $2 KiB" has_memory "$1" "$2"
+}
+
+# The guest's statistics of domain $1 are of $2 or later (in seconds since 1970), and from between $3 and $4 KiB of it
+# are unused.
+has_statistics() {
+  local updated unused available usable
+  updated=$(figure "$1" last_update) unused=$(figure "$1" unused)
+  available=$(figure "$1" available) usable=$(figure "$1" usable)
+  [[ -n $unused && -n $available && -n $usable && -n $updated ]] || return 1
+  ((updated >= $2 && unused >= $3 && unused <= $4 && unused <= available && usable <= available))
+}
+
+# The balloon follows `setmem`, down and up, and what the guest says of its memory agrees.
+check_balloon() {
+  local domain=$1 whole=$((512 * 1024)) margin=$((32 * 1024)) since
+  await 'statistics of the whole' has_statistics "$domain" 1 $((whole - margin)) "$whole"
+  set_memory "$domain" $((whole / 2))
+  since=$(($(date +%s) + 1))
+  await 'statistics of the half' has_statistics "$domain" "$since" $((whole / 2 - margin)) $((whole / 2))
+  [[ $(figure "$domain" actual) == $((whole / 2)) ]] || fail "dommemstat has actual $(figure "$domain" actual)"
+  virsh dommemstat "$domain" | sed "s/^/$domain at half: /"
+  set_memory "$domain" "$whole"
+  since=$(($(date +%s) + 1))
+  await 'statistics of the whole again' has_statistics "$domain" "$since" $((whole - margin)) "$whole"
+}
+
+# `shutdown` presses the power button, and the guest switches itself off.
+check_shutdown() {
+  virsh shutdown "$1" --mode acpi
+  await "$1 to switch itself off" has_state "$1" 'shut off (shutdown)'
+  has_said "$1" 'the power button was pressed' || fail "$1 has not heard the power button"
+}
+
+check_domain() {
+  local domain=$1 start=$SECONDS
+  define "$domain"
+  virsh start "$domain"
+  await "$domain to be ready" has_said "$domain" 'balloon at .* ready'
+  check_balloon "$domain"
+  check_shutdown "$domain"
+  virsh start "$domain"
+  await "$domain to be ready again" has_said "$domain" 'balloon at .* ready'
+  virsh destroy "$domain"
+  await "$domain to be gone" has_state "$domain" 'shut off (destroyed)'
+  virsh undefine "$domain"
+  echo "$domain: setmem, dommemstat, shutdown and destroy are as they should be ($((SECONDS - start)) s)"
+}
+
+find_tools
+home=$(mktemp -d /tmp/ballonet-libvirt.XXXXXX)
+trap clean_up EXIT
+become_user
+start_daemon
+virsh version --daemon | sed -n 's/^Running /running /p'
+check_domain ballonet
+if [[ -n $image ]]; then
+  check_domain ballonet-image
+else
+  define ballonet-image
+  virsh undefine ballonet-image
+  echo 'ballonet-image: agrees with the schema; not started, for lack of an image'
+fi

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Checks deploy/kubevirt.yaml against KubeVirt's schema: its OpenAPI document, in the form of TypeScript's types, which the
+# KubeVirt project makes of it. A field that there is not, one that is missing, and a value of another type are errors.
+# Exit status: 0 it agrees; 3 the schema or Node.js are not to be had here; 1 it does not agree.
+set -euo pipefail
+
+readonly UNAVAILABLE=3
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/debian.sh
+. "$root/scripts/debian.sh"
+dir=$root/.cache/kubevirt
+
+say() { printf 'kubevirt.sh: %s\n' "$*" >&2; }
+
+fetch() {
+  npm install --silent --no-audit --no-fund --no-save --prefix "$dir" \
+    @kubevirt-ui-ext/kubevirt-api@1.7.0 typescript@5.9.3 yaml@2.8.1
+}
+
+if ! command -v npm >/dev/null; then
+  say 'Node.js and npm are missing, by which the schema is had'
+  exit "$UNAVAILABLE"
+fi
+mkdir -p "$dir"
+exec 9>"$dir/lock"
+flock 9
+if [[ ! -f $dir/fetched ]]; then
+  try_thrice fetch || { say 'the schema is not to be had here'; exit "$UNAVAILABLE"; }
+  touch "$dir/fetched"
+fi
+cp "$root/scripts/kubevirt.mjs" "$dir/kubevirt.mjs"
+node "$dir/kubevirt.mjs" "$root/deploy/kubevirt.yaml" "$dir/manifest.ts"
+"$dir/node_modules/.bin/tsc" --noEmit --strict --exactOptionalPropertyTypes --module nodenext --moduleResolution nodenext \
+  --skipLibCheck "$dir/manifest.ts"
+echo 'deploy/kubevirt.yaml agrees with the schema of KubeVirt 1.7'

@@ -22,6 +22,8 @@ mod held;
 mod hotplug;
 #[path = "kernel/latency.rs"]
 mod latency;
+#[path = "kernel/power.rs"]
+mod power;
 #[path = "kernel/resources.rs"]
 mod resources;
 #[path = "kernel/symbols.rs"]
@@ -30,16 +32,18 @@ mod symbols;
 mod work;
 
 use ballonet::boot::Mode;
-use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, power, timer};
+use ballonet::machine::power::exit;
+use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, timer};
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
-use log::info;
+use log::{info, warn};
 
 use balloons::Balloons;
 use console::{Console, Context, Outcome};
 use held::Held;
 use hotplug::Slots;
 use latency::Latency;
+use power::PowerButton;
 use work::Work;
 
 ballonet::entry_point!(main);
@@ -49,8 +53,8 @@ fn main(entry: Entry) -> ! {
     let verbose = machine.options().verbose;
     let mut tree = devices::discover(&mut machine, verbose);
     match machine.options().mode {
-        Mode::Check => power::exit(check::run(&mut machine, &tree)),
-        Mode::Bench => power::exit(bench::run(&mut machine, &tree)),
+        Mode::Check => exit(check::run(&mut machine, &tree)),
+        Mode::Bench => exit(bench::run(&mut machine, &tree)),
         Mode::Serve => {}
     }
     let mut balloons = Balloons::start(&mut machine, &tree);
@@ -60,8 +64,12 @@ fn main(entry: Entry) -> ! {
     if balloons.is_empty() {
         tell_no_device(balloons.refused(), slots.count());
     }
-    let outcome = serve(&mut machine, &mut tree, &mut balloons, &mut slots);
+    let mut button = PowerButton::start(&machine);
+    let outcome = serve(&mut machine, &mut tree, &mut balloons, &mut slots, &mut button);
     serial::set_status(format_args!(""));
+    if outcome == Outcome::PowerOff {
+        power::ask_back(&mut machine, &mut balloons, &mut button);
+    }
     slots.shutdown(&mut machine);
     balloons.shutdown(&mut machine);
     console::end(outcome)
@@ -69,8 +77,13 @@ fn main(entry: Entry) -> ! {
 
 fn tell_no_device(refused: usize, slots: usize) {
     let message = match (refused, slots) {
-        (0, 0) => "no virtio balloon was found on PCI; the console is all there is to do",
-        (0, _) => "no virtio balloon was found on PCI; one may come into a hot-plug slot",
+        (0, 0) => {
+            "no virtio balloon was found on PCI, as on every PC; `pci`, `acpi`, `info` and `mem` at the console show what there is"
+        }
+        (0, _) => {
+            "no virtio balloon was found on PCI; one may come into a hot-plug slot, and `pci`, `acpi`, `info` and `mem` at the \
+             console show what there is"
+        }
         (_, 0) => "no virtio balloon could be started, see above; the console is all there is to do",
         (_, _) => "no virtio balloon could be started, see above; another may come into a hot-plug slot",
     };
@@ -85,8 +98,24 @@ fn tell_no_device(refused: usize, slots: usize) {
 /// Bytes from the serial line that are dealt with before the balloons get their turn again.
 const INPUT_A_ROUND: usize = 256;
 
-/// Serves balloons, slots and console until the console says to end.
-fn serve(machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, slots: &mut Slots) -> Outcome {
+/// Tells of NMIs, after which the kernel goes on. That it tells is the sign of life that they may be asking for.
+fn tell_nmis() {
+    if let Some((count, interrupted)) = nmi::take_untold() {
+        serial::emit("nmi", |line| {
+            line.number("count", count).hex("interrupted", interrupted);
+        });
+        warn!("an NMI came at {interrupted:#x}, {count} so far; the kernel goes on");
+    }
+}
+
+/// Serves balloons, slots and console until the console or the power button says to end.
+fn serve(
+    machine: &mut Machine,
+    tree: &mut Tree,
+    balloons: &mut Balloons,
+    slots: &mut Slots,
+    button: &mut PowerButton,
+) -> Outcome {
     let mut console = Console::new(machine.options().term);
     let mut held = Held::default();
     let mut work = Work::new(machine.options().work);
@@ -101,6 +130,10 @@ fn serve(machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, slots:
         work.serve(machine, balloons);
         console.draw_if_moving(balloons);
         latency.sample(machine.now());
+        tell_nmis();
+        if button.was_pressed(machine.now()) {
+            return Outcome::PowerOff;
+        }
         // A line that never falls silent must not keep the balloons waiting.
         for byte in core::iter::from_fn(serial::read_input).take(INPUT_A_ROUND) {
             let mut context =
@@ -111,14 +144,21 @@ fn serve(machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, slots:
             }
         }
         timer::take_fired();
-        let looks = [balloons.next_look(machine), slots.next_look(), work.next_turn(), latency.next_look()];
+        let looks = [
+            balloons.next_look(machine),
+            slots.next_look(),
+            work.next_turn(),
+            latency.next_look(),
+            button.next_look(),
+        ];
         match looks.into_iter().flatten().min() {
             Some(moment) => timer::arm_at(moment),
             None => timer::disarm(),
         }
         idle_unless(|| {
             let served = balloons.is_pending() || slots.is_pending() || work.is_pending();
-            served || serial::has_input() || timer::has_fired()
+            let told = power_button::is_pressed() || nmi::is_untold();
+            served || told || serial::has_input() || timer::has_fired()
         });
     }
 }

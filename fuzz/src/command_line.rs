@@ -3,7 +3,7 @@
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
 use ballonet::boot::{
-    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, RingChoice, Terminal, TransportChoice,
+    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice, Terminal, TransportChoice,
     Warning, parse_size,
 };
 use ballonet::virtio::spec::Features;
@@ -53,13 +53,14 @@ fn parse(line: &[u8]) -> (Options<'_>, Vec<Warning<'_>>) {
 fn write(options: &Options<'_>) -> String {
     let switch = |on: bool| if on { "on" } else { "off" };
     let mut line = format!(
-        "mode={} irq={} transport={} access={} ring={} hotplug={} log={} term={} verbose={} list={}",
+        "mode={} irq={} transport={} access={} ring={} hotplug={} poweroff={} log={} term={} verbose={} list={}",
         options.mode,
         options.irq,
         options.transport,
         options.access,
         options.ring,
         options.hotplug,
+        options.poweroff,
         options.log,
         options.term,
         switch(options.verbose),
@@ -104,7 +105,7 @@ impl Piece<'_> {
         let key = |key: u8| format!(" {}=", pick(Key::WORDS, key)).into_bytes();
         match self {
             Self::Option { key: which, of, value } => {
-                let words: [&[&str]; 10] = [
+                let words: [&[&str]; 11] = [
                     Mode::WORDS,
                     IrqChoice::WORDS,
                     TransportChoice::WORDS,
@@ -115,6 +116,7 @@ impl Piece<'_> {
                     Terminal::WORDS,
                     &["on", "off"],
                     Key::WORDS,
+                    PoweroffChoice::WORDS,
                 ];
                 [key(*which), pick(pick(&words, *of), *value).into()].concat()
             }

@@ -76,6 +76,17 @@ pub struct Pm1Event {
     pub enable: GenericAddress,
 }
 
+/// A block of general-purpose event registers: status in the first half, enable in the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpeBlock {
+    /// The first status register.
+    pub status: GenericAddress,
+    /// The first enable register.
+    pub enable: GenericAddress,
+    /// Status registers, and as many enable registers, of 8 bits each.
+    pub registers: u8,
+}
+
 /// The power management timer, counting at 3.579545 MHz.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PmTimer {
@@ -113,6 +124,8 @@ pub struct Fadt {
     pub pm1a_control: Option<GenericAddress>,
     /// Second half of the PM1 control register.
     pub pm1b_control: Option<GenericAddress>,
+    /// General-purpose events: the first block and the second.
+    pub general_events: [Option<GpeBlock>; 2],
     /// The power management timer.
     pub pm_timer: Option<PmTimer>,
     /// How to reset the machine.
@@ -150,6 +163,10 @@ impl Fadt {
             pm1b_event: pm1_event(raw.x_pm1b_evt_blk, raw.pm1b_evt_blk, raw.pm1_evt_len).filter(|_| fixed),
             pm1a_control: register(raw.x_pm1a_cnt_blk, raw.pm1a_cnt_blk, raw.pm1_cnt_len).filter(|_| fixed),
             pm1b_control: register(raw.x_pm1b_cnt_blk, raw.pm1b_cnt_blk, raw.pm1_cnt_len).filter(|_| fixed),
+            general_events: [
+                gpe_block(raw.x_gpe0_blk, raw.gpe0_blk, raw.gpe0_blk_len).filter(|_| fixed),
+                gpe_block(raw.x_gpe1_blk, raw.gpe1_blk, raw.gpe1_blk_len).filter(|_| fixed),
+            ],
             pm_timer: pm_timer(raw, flags).filter(|_| fixed),
             reset: reset(raw, flags),
             sleep_control: GenericAddress::parse(raw.sleep_control_reg),
@@ -194,6 +211,13 @@ fn pm1_event(wide: RawAddress, narrow: U32, length: u8) -> Option<Pm1Event> {
     }
     let status = block.following(0).map(|status| GenericAddress { bit_width: half.saturating_mul(8), ..status })?;
     Some(Pm1Event { status, enable: block.following(half)? })
+}
+
+/// A block of `length` bytes: the wide field has 8 bits for the width, which are too few for the longest.
+fn gpe_block(wide: RawAddress, narrow: U32, length: u8) -> Option<GpeBlock> {
+    let registers = length / 2;
+    let status = register(wide, narrow, length).filter(|_| registers != 0)?;
+    Some(GpeBlock { status, enable: status.following(registers)?, registers })
 }
 
 fn pm_timer(raw: &RawFadt, flags: FadtFlags) -> Option<PmTimer> {
@@ -293,6 +317,18 @@ mod tests {
         assert_eq!(fadt.reset, Some(ResetRegister { register: io(0xcf9, 8, None), value: 0x0f }));
         assert_eq!(fadt.boot_flags, Some(BootFlags::KEYBOARD_CONTROLLER));
         assert_eq!(q35().set(140, &[0; 8]).parse(3).dsdt, PhysAddr::new(0x07fe_0040));
+    }
+
+    #[test]
+    fn general_purpose_events_are_in_two_halves() {
+        let fadt =
+            q35().set(80, &0x620u32.to_le_bytes()).set(92, &[16, 8]).set(232, &gas(0, 64, 1, 0xfed8_0300)).parse(3);
+        let [Some(first), Some(second)] = fadt.general_events else { panic!("{:?}", fadt.general_events) };
+        assert_eq!((first.status.space, first.status.address), (AddressSpace::Io, 0x620));
+        assert_eq!((first.enable.address, first.registers), (0x628, 8));
+        assert_eq!((second.status.space, second.status.address), (AddressSpace::Memory, 0xfed8_0300));
+        assert_eq!((second.enable.address, second.registers), (0xfed8_0304, 4));
+        assert_eq!(q35().set(80, &0x620u32.to_le_bytes()).set(92, &[1, 8]).parse(3).general_events, [None, None]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod events;
 mod fadt;
 #[cfg(test)]
 mod fake;
@@ -24,7 +25,8 @@ mod tables;
 use alloc::vec::Vec;
 
 pub use address::{AddressSpace, GenericAddress};
-pub use fadt::{BootFlags, Fadt, FadtFlags, Pm1Event, PmTimer, ResetRegister, SmiCommand};
+pub use events::{EventBlock, Events, FixedEvents, Happened};
+pub use fadt::{BootFlags, Fadt, FadtFlags, GpeBlock, Pm1Event, PmTimer, ResetRegister, SmiCommand};
 pub use host_bridge::HostBridge;
 pub use hpet::Hpet;
 pub use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};

@@ -125,6 +125,16 @@ words! {
 }
 
 words! {
+    /// What becomes of ballooned memory when the machine is switched off.
+    PoweroffChoice {
+        /// The host keeps it: nobody needs it any more.
+        Keep = "keep",
+        /// It is asked back first.
+        Deflate = "deflate",
+    }
+}
+
+words! {
     /// What the log on the serial line looks like.
     LogFormat {
         /// Lines for people.
@@ -187,6 +197,8 @@ words! {
         Request = "request",
         /// [`Options::hotplug`].
         Hotplug = "hotplug",
+        /// [`Options::poweroff`].
+        Poweroff = "poweroff",
         /// [`Options::checks`].
         Checks = "checks",
         /// [`Options::log`].
@@ -237,6 +249,8 @@ pub struct Options<'a> {
     pub request: Option<RequestShape>,
     /// `hotplug=`: what is done about hot-plug slots.
     pub hotplug: HotplugChoice,
+    /// `poweroff=`: what becomes of ballooned memory when the machine is switched off.
+    pub poweroff: PoweroffChoice,
     /// `checks=name,name*,-name`: which checks are made in `mode=check`; all of them if it is not given.
     pub checks: Option<&'a str>,
     /// `log=`: what the log looks like.
@@ -295,6 +309,7 @@ impl<'a> Options<'a> {
             Key::QueueSize => self.queue_size = Some(number(value).filter(|size| (1..=QUEUE_SIZE_MAX).contains(size))?),
             Key::Request => self.request = shape(value)?,
             Key::Hotplug => self.hotplug = HotplugChoice::from_word(value)?,
+            Key::Poweroff => self.poweroff = PoweroffChoice::from_word(value)?,
             Key::Checks => self.checks = Some(core::str::from_utf8(value).ok().filter(|list| !list.is_empty())?),
             Key::Log => self.log = LogFormat::from_word(value)?,
             Key::Term => self.term = Terminal::from_word(value)?,
@@ -323,6 +338,7 @@ impl Key {
             Self::QueueSize => &["1 to 32768"],
             Self::Request => &["auto, or FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
             Self::Hotplug => HotplugChoice::WORDS,
+            Self::Poweroff => PoweroffChoice::WORDS,
             Self::Checks => &["NAME,NAME*,-NAME..."],
             Self::Log => LogFormat::WORDS,
             Self::Term => Terminal::WORDS,
@@ -415,7 +431,7 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
-                    report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 hotplug=prompt \
+                    report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 hotplug=prompt poweroff=deflate \
                     log=json term=ansi verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
@@ -433,6 +449,7 @@ mod tests {
             queue_size: Some(7),
             request: RequestShape::new(9, 10),
             hotplug: HotplugChoice::Prompt,
+            poweroff: PoweroffChoice::Deflate,
             checks: Some("isr-*"),
             log: LogFormat::Json,
             term: Terminal::Ansi,
@@ -487,7 +504,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
-             report-budget, oom-cooldown, work, poison, queue-size, request, hotplug, checks, log, term, verbose, test, list"
+             report-budget, oom-cooldown, work, poison, queue-size, request, hotplug, poweroff, checks, log, term, verbose, test, list"
         );
     }
 

@@ -160,6 +160,19 @@ impl Balloons {
         }
     }
 
+    /// Has every balloon ask back all that its host has, since power is to go. `now` in nanoseconds.
+    pub fn leave_all(&mut self, now: u64) {
+        for served in &mut self.served {
+            served.balloon.leave();
+            served.leaving = Some(now);
+        }
+    }
+
+    /// Whether every one can be taken away: its host has given everything back, it has failed, or it has had its time.
+    pub fn have_left(&self, now: u64) -> bool {
+        self.served.iter().all(|served| served.has_left(now))
+    }
+
     /// Ends the driver at `function` if its host has given everything back, if it has failed, or has had its time; and in
     /// any case if `at_once`. Returns whether there is none any more.
     pub fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {

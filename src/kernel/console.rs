@@ -2,12 +2,13 @@
 
 use alloc::string::String;
 
+use ballonet::acpi::SleepType;
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{BalloonQueue, Way};
 use ballonet::boot::{Terminal, WorkChoice, parse_size};
 use ballonet::console::{Edit, LineEditor};
 use ballonet::machine::{Machine, asleep, frames, power};
-use ballonet::machine::{large, lines, local_apic, log as serial, paging, relief, vectors};
+use ballonet::machine::{large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, vectors};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::pci::listing::{Details, Line};
@@ -46,9 +47,9 @@ const COMMANDS: [(&str, &str, &str); 23] = [
     ("restore", "[NAME]", "start a frozen device again, where it was"),
     ("slots", "", "the hot-plug slots, and what is in them"),
     ("resources", "", "all that can leak, counted"),
-    ("poweroff", "", "reset the devices and switch off"),
+    ("poweroff", "", "reset the devices and switch off, as the power button does"),
     ("reboot", "", "reset the devices and start again"),
-    ("fault", "page | panic | power SLOT", "fail on purpose, to see how failures are told"),
+    ("fault", "page | panic | hang | power SLOT", "fail on purpose, to see how failures are told"),
 ];
 
 /// The prompt.
@@ -207,6 +208,7 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("poweroff", []) => return Outcome::PowerOff,
         ("reboot", []) => return Outcome::Reboot,
         ("fault", ["page"]) => fault(),
+        ("fault", ["hang"]) => hang(),
         ("fault", ["panic"]) => panic!("asked for at the console"),
         ("fault", ["power", slot]) => cut_power(context, slot),
         (known, given) if COMMANDS.iter().any(|(name, ..)| *name == known) => {
@@ -245,6 +247,9 @@ fn info(context: &mut Context<'_>) {
     let image = machine.image();
     let place = image.place();
     say!("image: {:#x}-{:#x}, {} KiB", place.start, place.end - 1, (place.end - place.start) / 1024);
+    for record in machine_check::records(&machine.features) {
+        say!("machine check: {record}");
+    }
     say!("up {} ms", machine.now() / 1_000_000);
 }
 
@@ -259,6 +264,20 @@ fn acpi(machine: &Machine) {
     for problem in &acpi.problems {
         say!("problem: {problem}");
     }
+    if let Some(madt) = &acpi.madt {
+        say!("{} CPUs, {} IOAPICs", madt.processors().len(), madt.io_apics().len());
+    }
+    match acpi.soft_off {
+        Some(SleepType { a, b }) => say!("switched off by sleep type {a}, {b}"),
+        None => say!("there is no way to switch off: no `_S5` was found"),
+    }
+    match acpi.fadt.as_ref().and_then(|fadt| fadt.reset) {
+        Some(reset) => say!("reset by writing {:#x} to {}", reset.value, reset.register),
+        None => {
+            say!("there is no reset register; the chipset's, the keyboard controller's and a triple fault are left")
+        }
+    }
+    say!("power button: pressed {} times", power_button::presses());
 }
 
 fn pci(context: &mut Context<'_>, verbose: bool) {
@@ -610,6 +629,13 @@ fn cut_power(context: &mut Context<'_>, slot: &str) {
 /// Reads where nothing is mapped: page 0.
 fn fault() {
     ballonet::machine::fault::provoke();
+}
+
+/// Does nothing more, interrupts on: what an NMI tells of.
+fn hang() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 /// Switches off or starts again.

@@ -2,6 +2,7 @@
 
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 
+use x86_64::instructions::port::PortWriteOnly;
 use x86_64::registers::control::{Cr4, Cr4Flags, Efer, EferFlags};
 
 /// CPU features and widths that the kernel depends on (SDM vol. 2, CPUID).
@@ -19,6 +20,8 @@ pub struct Features {
     pub invariant_tsc: bool,
     /// Machine checks are reported through vector 18.
     pub machine_check: bool,
+    /// What they are about is in banks of MSRs.
+    pub machine_check_banks: bool,
     /// Page attribute table.
     pub pat: bool,
     /// We run under a hypervisor.
@@ -43,8 +46,9 @@ impl Features {
             tsc_deadline: basic.ecx & 1 << 24 != 0,
             invariant_tsc: extended(0x8000_0007).is_some_and(|leaf| leaf.edx & 1 << 8 != 0),
             machine_check: basic.edx & 1 << 7 != 0,
+            machine_check_banks: basic.edx & 1 << 14 != 0,
             pat: basic.edx & 1 << 16 != 0,
-            hypervisor: basic.ecx & 1 << 31 != 0,
+            hypervisor: has_hypervisor(),
             physical_bits: extended(0x8000_0008).map_or(36, |leaf| (leaf.eax & 0xFF) as u8).clamp(32, 52),
         }
     }
@@ -94,6 +98,25 @@ pub fn tsc_hz(features: &Features) -> Option<u64> {
         }
     }
     None
+}
+
+/// The CPU's base frequency in Hz, which is near that of the TSC, where CPUID tells it (leaf 0x16).
+pub fn base_hz() -> Option<u64> {
+    let mhz = if __cpuid(0).eax >= 0x16 { __cpuid(0x16).eax & 0xFFFF } else { 0 };
+    (mhz != 0).then(|| u64::from(mhz) * 1_000_000)
+}
+
+/// Whether this is a virtual machine, as far as CPUID says so.
+pub fn has_hypervisor() -> bool {
+    __cpuid(1).ecx & 1 << 31 != 0
+}
+
+/// Gives the hardware some `count` ms to act, without relying on any clock.
+pub(super) fn wait_some_ms(count: u32) {
+    for _ in 0..count.saturating_mul(1000) {
+        // SAFETY: port 0x80 is free for diagnostics on every PC; a write takes about 1 µs.
+        unsafe { PortWriteOnly::<u8>::new(0x80).write(0) };
+    }
 }
 
 /// Stops this CPU for good.

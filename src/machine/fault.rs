@@ -6,9 +6,10 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use x86_64::registers::control::Cr2;
 
+use super::cpu::Features;
 use super::power::{self, ExitStatus};
 use super::traps::{TrapFrame, exception_name};
-use super::{log, stack};
+use super::{log, machine_check, nmi, stack};
 
 /// Most return addresses that a backtrace holds.
 const DEPTH: usize = 16;
@@ -77,8 +78,26 @@ fn begin() {
 /// Reports an exception that nobody expected, and ends the kernel with failure.
 pub fn report(frame: &TrapFrame) -> ! {
     begin();
+    explain(frame.vector as u8);
     show(frame, Cr2::read_raw(), core::iter::once(frame.rip).chain(backtrace(frame.rbp)));
     power::exit(ExitStatus::Failure)
+}
+
+/// Tells what lies behind an exception, where the machine knows more of it than the CPU has pushed.
+fn explain(vector: u8) {
+    let tell = |cause: &dyn core::fmt::Display| {
+        log::emit("cause", |line| {
+            line.display("message", cause);
+        });
+        if log::is_text() {
+            let _ = write!(log::Raw, "\n{cause}");
+        }
+    };
+    match vector {
+        nmi::VECTOR => tell(&nmi::why_fatal()),
+        machine_check::VECTOR => machine_check::records(&Features::detect()).for_each(|record| tell(&record)),
+        _ => {}
+    }
 }
 
 /// Shows an exception. `address` is the one that a page fault is about.

@@ -85,7 +85,20 @@ pub fn attach(
     name: String,
     handler: Handler,
 ) -> Result<Option<u32>, VectorError> {
-    let routes = candidates(interrupt_line, madt);
+    attach_to(candidates(interrupt_line, madt), apic_id, name, handler)
+}
+
+/// Attaches `handler` to the inputs of `routes`, of which one is the right one; the rest as in [`attach`].
+///
+/// # Errors
+/// When vectors have run out.
+pub fn attach_to(
+    mut routes: Vec<InterruptRoute>,
+    apic_id: u8,
+    name: String,
+    handler: Handler,
+) -> Result<Option<u32>, VectorError> {
+    routes.retain(|route| io_apic::has(route.gsi));
     if routes.is_empty() {
         return Ok(None);
     }

@@ -223,6 +223,14 @@ pub fn id() -> u32 {
     if matches!(registers, Registers::Msr) { id } else { id >> 24 }
 }
 
+/// Whether this is the CPU that firmware started the machine on.
+pub fn is_boot_cpu() -> bool {
+    /// `IA32_APIC_BASE`: the bootstrap processor.
+    const BOOTSTRAP: u64 = 1 << 8;
+    // SAFETY: every x86-64 CPU has this MSR.
+    unsafe { Msr::new(APIC_BASE).read() & BOOTSTRAP != 0 }
+}
+
 /// Acknowledges the interrupt in service.
 pub fn end_of_interrupt() {
     registers().write(Register::EndOfInterrupt, 0);

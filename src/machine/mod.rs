@@ -3,6 +3,7 @@
 //! [`entry`] takes over from the loader; [`Entry::bring_up`] turns what it finds into a [`Machine`], which implements the
 //! traits of [`crate::platform`] for the drivers. Parsing is left to the portable layers; here is the poking.
 
+mod acpi_registers;
 pub mod block;
 pub mod boot_frames;
 pub mod clock;
@@ -21,12 +22,15 @@ pub mod lines;
 pub mod local_apic;
 mod lock;
 pub mod log;
+pub mod machine_check;
 mod marks;
 pub mod mmio;
+pub mod nmi;
 pub mod paging;
 pub mod pic;
 mod platform;
 pub mod power;
+pub mod power_button;
 pub mod recovery;
 pub mod relief;
 pub mod scattered;
@@ -49,17 +53,6 @@ use x86_64::instructions::interrupts;
 
 /// TSC ticks that the CPU has slept in [`idle_unless`].
 static ASLEEP: AtomicU64 = AtomicU64::new(0);
-
-/// Writes one byte to physical memory where firmware said to, through a window.
-fn poke8(address: u64, value: u8) {
-    use crate::platform::Registers as _;
-    let opened = paging::with(|space| space.open_window(address, 1, paging::Access::Device, &mut frames::ForTables));
-    if let Ok(start) = opened {
-        // SAFETY: just mapped; firmware says that this register takes a byte.
-        unsafe { mmio::Window::memory(start, 1) }.write8(0, value);
-        paging::with(|space| space.close_window(start, 1));
-    }
-}
 
 /// Waits for an interrupt, unless `is_pending` says that there is something to do already. What a handler notes between the
 /// question and the wait is not lost: interrupts are off from before the one until the instruction after `sti`, which is the

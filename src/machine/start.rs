@@ -8,7 +8,9 @@ use super::config_space::MachineConfig;
 use super::cpu::{self, Features};
 use super::firmware::{EarlyMemory, FirmwareMemory};
 use super::serial::COM1_IRQ;
-use super::{Image, frames, io_apic, local_apic, log, paging, pic, power, segments, timer, traps, vectors};
+use super::{
+    Image, frames, io_apic, local_apic, log, machine_check, paging, pic, power, segments, timer, traps, vectors,
+};
 use crate::acpi::{Acpi, InterruptRoute, Madt, Rsdp};
 use crate::boot::{BootInfo, LogFormat, Note, Options, multiboot2, pvh};
 use crate::memory::{Counts, PhysAddr, PhysRange, StorageError};
@@ -92,6 +94,7 @@ impl Entry {
         let boot = self.read_boot_info()?;
         let counts = self.set_up_memory(&boot, &features)?;
         report_memory(&boot, &counts);
+        tell_machine_checks(&features);
 
         let acpi = read_acpi(&boot);
         let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
@@ -204,6 +207,15 @@ fn report_memory(boot: &BootInfo, counts: &Counts) {
     if counts.beyond > 0 {
         warn!("{} MiB of memory at or above 16 TiB are left unused", counts.beyond / 256);
     }
+}
+
+/// Tells of errors that the CPU found before the start, and has it report those to come.
+fn tell_machine_checks(features: &Features) {
+    for record in machine_check::records(features) {
+        warn!("machine check, from before the start: {record}");
+    }
+    machine_check::clear(features);
+    machine_check::enable(features);
 }
 
 /// Reads ACPI from where the loader says it is, or from where BIOSes put it.

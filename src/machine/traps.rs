@@ -15,7 +15,7 @@ use x86_64::registers::segmentation::{CS, Segment};
 use x86_64::structures::DescriptorTablePointer;
 
 use super::segments::InterruptStack;
-use super::{fault, vectors};
+use super::{fault, nmi, vectors};
 
 /// What the stub saved, in the order of addresses: the general registers, the vector, and what the CPU pushed.
 #[derive(Debug, Clone)]
@@ -161,7 +161,7 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     }
     if vector >= vectors::FIRST_EXTERNAL {
         vectors::deliver(vector);
-    } else {
+    } else if vector != nmi::VECTOR || !nmi::note(frame) {
         fault::report(frame);
     }
 }

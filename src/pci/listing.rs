@@ -4,7 +4,7 @@
 use core::fmt;
 
 use super::capability::id;
-use super::{Bar, BarKind, BridgeWindows, Capability, ConfigSpace, Function, MemoryWidth, Node, Space, names};
+use super::{Bar, BarKind, BridgeWindows, Capability, Command, ConfigSpace, Function, MemoryWidth, Node, Space, names};
 
 /// One line about a function, without a line end.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +57,10 @@ impl<C: ConfigSpace> fmt::Display for Details<'_, C> {
         let function = node.function();
         if let Some(subsystem) = function.subsystem().filter(|subsystem| subsystem.vendor != 0) {
             writeln!(f, "    subsystem [{:04x}:{:04x}]", subsystem.vendor, subsystem.device)?;
+        }
+        let command = function.command(config);
+        if command.contains(Command::BUS_MASTER) {
+            writeln!(f, "    may master the bus")?;
         }
         if let Some(pin) = function.interrupt_pin() {
             writeln!(f, "    interrupt pin {pin}")?;
@@ -163,7 +167,7 @@ impl<C: ConfigSpace> fmt::Display for CapabilityLine<'_, C> {
 mod tests {
     use super::*;
     use crate::pci::fake::{FakeConfig, FakeFunction};
-    use crate::pci::{BusRange, Command, Tree};
+    use crate::pci::{BusRange, Tree};
 
     fn tree(fake: FakeFunction) -> (FakeConfig, Tree) {
         let (mut config, _) = FakeConfig::with(fake);
@@ -190,13 +194,14 @@ mod tests {
             .memory32(1, 0xFEBD_1000, 0x1000)
             .memory64(4, 0, 0x4000, true)
             .pin(1)
-            .command(Command::MEMORY)
+            .command(Command::MEMORY | Command::BUS_MASTER)
             .capability(0x98, 0x11, &[1, 0x80])
             .capability(0x84, 0x09, &[0x14, 1])
             .byte(0x85, 0x98);
         let (config, tree) = tree(fake);
         let shown = Details::new(&config, &tree.nodes()[0]).to_string();
-        let expected = "    interrupt pin INTA#
+        let expected = "    may master the bus
+    interrupt pin INTA#
     BAR1: 32-bit memory at 0xfebd1000, 4 KiB
     BAR4: 64-bit prefetchable memory without an address, 16 KiB
     [98] MSI-X, 2 vectors, on
@@ -211,6 +216,7 @@ mod tests {
         let fake = FakeFunction::bridge(0x1B36, 1).buses(0, 1, 2).memory_window(0xFE80_0000, 0xFE8F_FFFF);
         let (config, tree) = tree(fake);
         let shown = Details::new(&config, &tree.nodes()[0]).to_string();
+        assert!(!shown.contains("may master the bus"), "{shown}");
         assert!(shown.contains("bus primary=00, secondary=01, subordinate=02\n"), "{shown}");
         assert!(shown.contains("passes on memory 0xfe800000-0xfe8fffff\n"), "{shown}");
     }

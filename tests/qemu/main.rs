@@ -12,6 +12,7 @@ mod bench;
 mod check;
 mod commands;
 mod engine;
+mod hardware;
 mod hotplug;
 mod image;
 mod layouts;
@@ -20,6 +21,7 @@ mod matrix;
 mod migration;
 mod oom;
 mod poison;
+mod power;
 mod reach;
 mod recovery;
 mod reporting;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         poison::trials(),
         commands::trials(),
         engine::trials(),
+        power::trials(),
         reach::trials(),
         recovery::trials(),
         reporting::trials(),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         soak::trials(),
         rings::trials(),
         bench::trials(),
+        hardware::trials(),
         hotplug::trials(),
         image::trials(),
         check::trials(),

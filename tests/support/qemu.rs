@@ -45,6 +45,10 @@ pub(crate) struct Qemu {
     balloon: Option<String>,
     before_balloon: Vec<String>,
     globals: Vec<String>,
+    /// Whether the kernel can end QEMU with a status of its choice.
+    debug_exit: bool,
+    /// Options for what the above has no words for, with their values.
+    others: Vec<[String; 2]>,
     command_line: String,
 }
 
@@ -70,6 +74,8 @@ impl Qemu {
             balloon: Some(String::new()),
             before_balloon: Vec::new(),
             globals: Vec::new(),
+            debug_exit: true,
+            others: Vec::new(),
             command_line: "log=json".into(),
         }
     }
@@ -192,6 +198,18 @@ impl Qemu {
         self
     }
 
+    /// Without `isa-debug-exit`, as any machine but a test's is: it can only be switched off.
+    pub(crate) fn without_debug_exit(mut self) -> Self {
+        self.debug_exit = false;
+        self
+    }
+
+    /// Any other option of QEMU's.
+    pub(crate) fn option(mut self, name: &str, value: &str) -> Self {
+        self.others.push([name.into(), value.into()]);
+        self
+    }
+
     /// The kernel's command line, in place of `log=json`.
     pub(crate) fn command_line(mut self, line: &str) -> Self {
         self.command_line = line.into();
@@ -243,9 +261,14 @@ impl Qemu {
         option("-monitor", "none");
         option("-chardev", &format!("socket,id=qmp,path={}", qmp.display()));
         option("-mon", "chardev=qmp,mode=control");
-        option("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        if self.debug_exit {
+            option("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
+        }
         for object in &self.objects {
             option("-object", object);
+        }
+        for [name, value] in &self.others {
+            option(name, value);
         }
         for property in &self.globals {
             option("-global", property);

@@ -185,6 +185,22 @@ impl Qmp {
         self.run(&qmp::cont {}).map(drop)
     }
 
+    /// Presses the power button.
+    pub(crate) fn system_powerdown(&mut self) -> Outcome {
+        self.run(&qmp::system_powerdown {}).map(drop)
+    }
+
+    /// Sends every CPU an NMI.
+    pub(crate) fn inject_nmi(&mut self) -> Outcome {
+        self.run_any("inject-nmi", &json!({})).map(drop)
+    }
+
+    /// Runs a command of the monitor for people, and gives its answer.
+    pub(crate) fn monitor(&mut self, line: &str) -> Outcome<String> {
+        let answer = self.run_any("human-monitor-command", &json!({ "command-line": line }))?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Resets the machine, as its reset button does.
     pub(crate) fn system_reset(&mut self) -> Outcome {
         self.run(&qmp::system_reset {}).map(drop)

@@ -1,0 +1,178 @@
+//! Machines that lack what others have, have more than they should, or fail: the kernel lives on as far as can be.
+
+use std::path::PathBuf;
+use std::{env, fs, process};
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use crate::support::{Event, Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for version in [Version::V7_2, Version::V10_0] {
+        let name = |case: &str| format!("hardware::{version}::{case}");
+        let qemu = || Qemu::new(version);
+        for (case, machine, source) in [
+            ("q35_without_hpet", "q35,hpet=off", "measured by the PM timer"),
+            ("q35_without_acpi", "q35,acpi=off", "measured by the PIT"),
+            ("pc_without_acpi", "pc,acpi=off", "measured by the PIT"),
+            (
+                "microvm_without_any_timer",
+                "microvm,pcie=on,pit=off,rtc=off,pic=off",
+                "no timer of known rate was found",
+            ),
+        ] {
+            trials.push(trial(name(case), qemu().machine(machine), move |vm| serves(vm, source)));
+        }
+        let old = qemu().cpu("max,-mce,-mca,-pat,-mtrr,-x2apic,-pdpe1gb,-tsc-deadline,-invtsc");
+        trials.push(trial(name("cpu_without_what_is_optional"), old, |vm| serves(vm, "measured by")));
+        trials.push(trial(name("tables_of_nonsense"), with_nonsense(qemu()), |vm| serves(vm, "measured by")));
+        trials.push(trial(name("nmi_is_told_and_survived"), qemu(), nmi));
+        trials.push(trial(name("nmi_shows_where_the_kernel_hangs"), qemu(), hang));
+        trials.push(trial(name("machine_check_is_named"), qemu(), machine_check));
+    }
+    trials.push(trial("hardware::pc_without_balloon_shows_itself_and_waits", like_a_pc(), shows_itself));
+    trials.push(trial("hardware::only_what_is_driven_masters_the_bus", like_a_pc().balloon(""), bus_masters));
+    trials
+}
+
+/// The clock is measured by what there is, and the balloon follows.
+fn serves(vm: &mut Vm, source: &str) -> Outcome {
+    vm.event_where(&format!("a clock that is {source}"), |event| {
+        event.name() == "log"
+            && event.text("message").is_ok_and(|text| text.contains("TSC at") && text.contains(source))
+    })?;
+    vm.event("ready")?;
+    vm.balloon_to(vm.memory / 2)?;
+    vm.balloon_to(vm.memory)
+}
+
+/// Tables beside firmware's own whose contents are noise: QEMU gives each a header with the right length and sum.
+fn with_nonsense(qemu: Qemu) -> Qemu {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("nonsense-{}", process::id()));
+    // Whatever is asked of the noise: names that scans look for, lengths that run out of the table, loops.
+    let mut noise = b"\x08_S5_\x12\xff\xff_S5_\x08_S5_\x12\x06\x04\x0c\xff".repeat(20);
+    noise.extend((0..=255).chain((0..=255).rev()).cycle().take(5000));
+    fs::write(&path, noise).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    ["SSDT", "APIC", "FACP", "MCFG", "HPET", "XXXX"]
+        .into_iter()
+        .fold(qemu, |qemu, signature| qemu.option("-acpitable", &format!("sig={signature},data={}", path.display())))
+}
+
+/// An NMI of no known cause is told of, and so is the next.
+fn nmi(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    for count in 1..=3 {
+        vm.qmp.inject_nmi()?;
+        let told = vm.event("nmi")?;
+        ensure!(told.count("count")? == count, "{count} have come: {told}");
+        vm.ask("info", "console")?;
+    }
+    vm.balloon_to(vm.memory / 2)
+}
+
+/// A second NMI that the main loop has not come to tell of before finds a kernel that hangs, and shows where.
+fn hang(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.serial.type_line("fault hang")?;
+    // Two that come at once are one: so again and again, until it is told.
+    vm.wait_for("the kernel to be shown", |vm| {
+        let shown = |line: &str| line.contains(r#""event":"fault""#);
+        if vm.serial.all().iter().any(|line| shown(&line.text)) {
+            return Ok(Some(()));
+        }
+        // QEMU may have ended meanwhile.
+        let _ = vm.qmp.inject_nmi();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        Ok(None)
+    })
+    .or_else(|failure| if vm.end().is_ok() { Ok(()) } else { Err(failure) })?;
+    let fault = vm.event("fault")?;
+    ensure!(fault.count("vector")? == 2, "an NMI should be what is told of: {fault}");
+    ensure!(fault.get("backtrace").is_some(), "the way there should be shown: {fault}");
+    let status = vm.end()?;
+    ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
+    Ok(())
+}
+
+/// Valid, uncorrected, enabled, with an address, context corrupt, and an error code of a cache.
+const STATUS: u64 = 0xB600_0000_0000_0135;
+
+fn machine_check(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    let complaint = vm.qmp.monitor(&format!("mce 0 4 {STATUS:#x} 0x5 0x12345000 0x8c"))?;
+    ensure!(complaint.trim().is_empty(), "QEMU should raise a machine check: {complaint}");
+    let cause = vm.event("cause")?;
+    let told = cause.text("message")?;
+    ensure!(
+        told.starts_with("bank 4: uncorrected error in a cache at 0x12345000, after which"),
+        "the bank should be named: {cause}"
+    );
+    let fault = vm.event("fault")?;
+    ensure!(fault.count("vector")? == 18, "a machine check should be what is told of: {fault}");
+    let status = vm.end()?;
+    ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
+    Ok(())
+}
+
+/// A machine with what a PC has, without a balloon, and with a slot where one may come.
+fn like_a_pc() -> Qemu {
+    let qemu = Qemu::new(Version::Newest).without_balloon().global("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off");
+    let devices = ["pcie-root-port,id=port0,chassis=1,slot=1", "e1000e", "qemu-xhci", "intel-hda", "nec-usb-xhci"];
+    devices.into_iter().fold(qemu, Qemu::device).command_line("log=json hotplug=prompt")
+}
+
+/// The console shows PCI, ACPI, CPU and memory; a balloon that comes is served.
+fn shows_itself(vm: &mut Vm) -> Outcome {
+    let told = vm.event("no-device")?;
+    ensure!(told.text("message")?.contains("`pci`, `acpi`, `info` and `mem`"), "what there is to see is said: {told}");
+    for (command, expected) in [
+        ("pci", "82574L"),
+        ("acpi", "FACP"),
+        ("acpi", "1 CPUs, 1 IOAPICs"),
+        ("acpi", "reset by writing 0xf to I/O 0xcf9"),
+        ("info", "CPU: "),
+        ("info", "TSC: "),
+        ("mem", "ballooned"),
+    ] {
+        vm.serial.type_line(command)?;
+        vm.event_where(&format!("`{command}` to show {expected:?}"), |event| says(event, expected))?;
+    }
+    vm.qmp.device_add(&json!({ "driver": "virtio-balloon-pci", "id": "balloon0", "bus": "port0" }))?;
+    vm.event("ready")?;
+    vm.balloon_to(vm.memory / 2)
+}
+
+fn says(event: &Event, words: &str) -> bool {
+    event.name() == "console" && event.text("text").is_ok_and(|text| text.contains(words))
+}
+
+/// The balloon and the ports on the way to devices may write to memory; whatever else firmware has left as it was.
+fn bus_masters(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.serial.type_line("pci -v")?;
+    vm.ask("info", "console")?;
+    vm.event_where("the end of `info`", |event| says(event, "up "))?;
+    let lines = vm.serial.all();
+    let texts = lines.iter().filter_map(|line| Event::parse(&line.text).ok()).filter(|event| event.name() == "console");
+    let texts: Vec<_> = texts.filter_map(|event| event.text("text").map(str::to_owned).ok()).collect();
+    let mut function = "";
+    let mut masters = Vec::new();
+    for text in &texts {
+        if text.contains("may master the bus") {
+            masters.push(function);
+        } else if !text.starts_with(' ') {
+            function = text;
+        }
+    }
+    ensure!(masters.iter().any(|name| name.contains("balloon")), "the balloon should master the bus: {masters:?}");
+    for other in ["82574L", "Audio", "[0c03]"] {
+        ensure!(texts.iter().any(|text| text.contains(other)), "{other} should be listed: {texts:?}");
+    }
+    for other in ["82574L", "Audio"] {
+        ensure!(!masters.iter().any(|name| name.contains(other)), "{other} is nobody's: {masters:?}");
+    }
+    Ok(())
+}

@@ -150,6 +150,7 @@ fn serve(
             work.next_turn(),
             latency.next_look(),
             button.next_look(),
+            serial::next_look(),
         ];
         match looks.into_iter().flatten().min() {
             Some(moment) => timer::arm_at(moment),

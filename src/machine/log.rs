@@ -76,8 +76,26 @@ pub fn take_input() {
     });
 }
 
+/// Set where the serial port does not interrupt.
+static LOOKING: AtomicBool = AtomicBool::new(false);
+/// How often it is looked at then: 20 ms.
+const LOOK: u64 = 20_000_000;
+
+/// Has the serial port looked at for input, since it has no interrupt; in vain where there is no port.
+pub(super) fn look_for_input() {
+    LOOKING.store(with_serial(|serial| serial.is_present()), Ordering::Relaxed);
+}
+
+/// When the serial port is to be looked at although nothing has interrupted, in nanoseconds since entry.
+pub fn next_look() -> Option<u64> {
+    LOOKING.load(Ordering::Relaxed).then(|| clock::nanoseconds() + LOOK)
+}
+
 /// The next byte that came in.
 pub fn read_input() -> Option<u8> {
+    if LOOKING.load(Ordering::Relaxed) {
+        take_input();
+    }
     let (byte, was_full) = INPUT_RING.with(|input| {
         let byte = *input.bytes.get(input.first).filter(|_| input.length > 0)?;
         let was_full = input.length == INPUT;

@@ -7,9 +7,11 @@ use super::clock::{self, Rate};
 use super::config_space::MachineConfig;
 use super::cpu::{self, Features};
 use super::firmware::{EarlyMemory, FirmwareMemory};
+use super::memory_types::Mtrrs;
 use super::serial::COM1_IRQ;
 use super::{
-    Image, frames, io_apic, local_apic, log, machine_check, paging, pic, power, segments, timer, traps, vectors,
+    Image, frames, io_apic, local_apic, log, machine_check, memory_types, paging, pic, power, segments, timer, traps,
+    vectors,
 };
 use crate::acpi::{Acpi, InterruptRoute, Madt, Rsdp};
 use crate::boot::{BootInfo, LogFormat, Note, Options, multiboot2, pvh};
@@ -95,6 +97,7 @@ impl Entry {
         let counts = self.set_up_memory(&boot, &features)?;
         report_memory(&boot, &counts);
         tell_machine_checks(&features);
+        tell_memory_types(&boot, &features);
 
         let acpi = read_acpi(&boot);
         let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
@@ -218,6 +221,21 @@ fn tell_machine_checks(features: &Features) {
     machine_check::enable(features);
 }
 
+/// Tells of memory that firmware has the CPU not cache. A hypervisor caches as it likes.
+fn tell_memory_types(boot: &BootInfo, features: &Features) {
+    /// Below, other registers hold, of which this kernel's memory has nothing worth speaking of.
+    const FIRST: u64 = 1 << 20;
+    if memory_types::correct_pat(features) {
+        warn!("the page attribute table was not as at power-up: its entries for memory and registers are now");
+    }
+    let Some(mtrrs) = Mtrrs::read(features).filter(|_| !features.hypervisor) else { return };
+    for range in boot.memory_map.usable().filter(|range| range.end() > FIRST) {
+        if let Some((from, kind)) = mtrrs.first_slow(range.start().as_u64().max(FIRST), range.end()) {
+            warn!("memory {range} is {kind} from {from:#x} on, as firmware has set the MTRRs: it will be slow");
+        }
+    }
+}
+
 /// Reads ACPI from where the loader says it is, or from where BIOSes put it.
 fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
     let memory = FirmwareMemory;
@@ -254,19 +272,24 @@ fn install_fixed_vectors() {
 }
 
 /// Lets the serial port interrupt when a byte comes in. The byte is read by whoever polls the port; this only wakes the CPU.
+/// Where no interrupt of it can be had, the port is looked at now and then.
 fn connect_serial(madt: Option<&Madt>) {
-    let Some(madt) = madt else { return };
-    let route: InterruptRoute = madt.isa_irq(COM1_IRQ);
     let id = u8::try_from(local_apic::id()).unwrap_or(0);
     let handler = || {
         super::log::take_input();
         Handled::Yes
     };
-    match vectors::allocate(String::from("serial"), Box::new(handler)) {
-        Ok(vector) if io_apic::route(route, vector, id).is_some() => {
-            log::with_serial(super::serial::Serial::enable_receive_interrupt);
+    let route: Option<InterruptRoute> = madt.map(|madt| madt.isa_irq(COM1_IRQ)).filter(|route| io_apic::has(route.gsi));
+    let connected = route.is_some_and(|route| match vectors::allocate(String::from("serial"), Box::new(handler)) {
+        Ok(vector) => io_apic::route(route, vector, id).is_some(),
+        Err(error) => {
+            warn!("serial port: {error}");
+            false
         }
-        Ok(vector) => vectors::release(vector),
-        Err(error) => warn!("serial port: {error}"),
+    });
+    if connected {
+        log::with_serial(super::serial::Serial::enable_receive_interrupt);
+    } else {
+        log::look_for_input();
     }
 }

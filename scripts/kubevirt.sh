@@ -29,7 +29,18 @@ if [[ ! -f $dir/fetched ]]; then
   touch "$dir/fetched"
 fi
 cp "$root/scripts/kubevirt.mjs" "$dir/kubevirt.mjs"
-node "$dir/kubevirt.mjs" "$root/deploy/kubevirt.yaml" "$dir/manifest.ts"
-"$dir/node_modules/.bin/tsc" --noEmit --strict --exactOptionalPropertyTypes --module nodenext --moduleResolution nodenext \
-  --skipLibCheck "$dir/manifest.ts"
+# Whether manifest $1 agrees.
+agrees() {
+  node "$dir/kubevirt.mjs" "$1" "$dir/manifest.ts" &&
+    "$dir/node_modules/.bin/tsc" --noEmit --strict --exactOptionalPropertyTypes --module nodenext \
+      --moduleResolution nodenext --skipLibCheck "$dir/manifest.ts"
+}
+
+agrees "$root/deploy/kubevirt.yaml"
+# A check that can't fail is none.
+sed 's/kernelPath/kernelPaht/' "$root/deploy/kubevirt.yaml" >"$dir/misspelt.yaml"
+if agrees "$dir/misspelt.yaml" >/dev/null; then
+  say 'the check lets a misspelt field pass'
+  exit 1
+fi
 echo 'deploy/kubevirt.yaml agrees with the schema of KubeVirt 1.7'

@@ -3,8 +3,8 @@
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
 use ballonet::boot::{
-    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice, Terminal, TransportChoice,
-    Warning, parse_size,
+    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice, Terminal,
+    TransportChoice, Warning, parse_size,
 };
 use ballonet::virtio::spec::Features;
 

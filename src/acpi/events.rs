@@ -161,7 +161,7 @@ impl<R: Registers> EventBlock<R> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use core::cell::RefCell;
     use std::rc::Rc;
 
     use proptest::prelude::*;

@@ -7,6 +7,7 @@ use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{BalloonQueue, Way};
 use ballonet::boot::{Terminal, WorkChoice, parse_size};
 use ballonet::console::{Edit, LineEditor};
+use ballonet::machine::memory_types::Mtrrs;
 use ballonet::machine::{Machine, asleep, frames, power};
 use ballonet::machine::{large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, vectors};
 use ballonet::memory::FRAME_SIZE;
@@ -28,8 +29,8 @@ use crate::work::Work;
 /// A command: its name, its arguments, what it does.
 const COMMANDS: [(&str, &str, &str); 23] = [
     ("help", "", "this list"),
-    ("info", "", "the kernel, the CPU, the clock"),
-    ("acpi", "", "the ACPI tables"),
+    ("info", "", "the kernel, the CPU, the clock, machine checks"),
+    ("acpi", "", "the ACPI tables, and how the machine is switched off and reset"),
     ("pci", "[-v]", "the PCI devices"),
     ("virtio", "", "the balloon devices: features, queues, interrupts"),
     ("irq", "", "interrupt vectors and how often each came"),
@@ -244,6 +245,9 @@ fn info(context: &mut Context<'_>) {
     let mode = if local_apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
     say!("local APIC {} in {mode} mode, {} errors", local_apic::id(), local_apic::errors());
     say!("TSC: {} MHz, {}", machine.rate.tsc_hz / 1_000_000, machine.rate.source);
+    if let Some(mtrrs) = Mtrrs::read(&machine.features) {
+        say!("memory is {} where the MTRRs say nothing else", mtrrs.default_type());
+    }
     let image = machine.image();
     let place = image.place();
     say!("image: {:#x}-{:#x}, {} KiB", place.start, place.end - 1, (place.end - place.start) / 1024);
@@ -273,9 +277,7 @@ fn acpi(machine: &Machine) {
     }
     match acpi.fadt.as_ref().and_then(|fadt| fadt.reset) {
         Some(reset) => say!("reset by writing {:#x} to {}", reset.value, reset.register),
-        None => {
-            say!("there is no reset register; the chipset's, the keyboard controller's and a triple fault are left")
-        }
+        None => say!("there is no reset register: the chipset's is tried, then the keyboard controller's"),
     }
     say!("power button: pressed {} times", power_button::presses());
 }

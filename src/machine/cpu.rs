@@ -24,6 +24,8 @@ pub struct Features {
     pub machine_check_banks: bool,
     /// Page attribute table.
     pub pat: bool,
+    /// Memory type range registers.
+    pub mtrr: bool,
     /// We run under a hypervisor.
     pub hypervisor: bool,
     /// Width of a physical address in bits.
@@ -48,6 +50,7 @@ impl Features {
             machine_check: basic.edx & 1 << 7 != 0,
             machine_check_banks: basic.edx & 1 << 14 != 0,
             pat: basic.edx & 1 << 16 != 0,
+            mtrr: basic.edx & 1 << 12 != 0,
             hypervisor: has_hypervisor(),
             physical_bits: extended(0x8000_0008).map_or(36, |leaf| (leaf.eax & 0xFF) as u8).clamp(32, 52),
         }

@@ -24,6 +24,7 @@ mod lock;
 pub mod log;
 pub mod machine_check;
 mod marks;
+pub mod memory_types;
 pub mod mmio;
 pub mod nmi;
 pub mod paging;

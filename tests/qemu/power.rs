@@ -32,6 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// The button ends the kernel in order: the device is reset, the host keeps what it was given, power goes.
 fn button(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
+    message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
     vm.balloon_to(vm.memory / 2)?;
     vm.qmp.system_powerdown()?;
     let pressed = vm.event("power-button")?;
@@ -72,6 +73,7 @@ const HOT_PLUG: u8 = 1 << 1;
 /// A general-purpose event is enabled behind the kernel's back, and stays noted: it is turned off, the button works on.
 fn general_purpose_event(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
+    message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
     vm.qmp.monitor(&format!("o /b {GPE_ENABLE:#x} {HOT_PLUG:#x}"))?;
     vm.qmp.device_add(&json!({ "driver": "virtio-rng-pci", "id": "rng0", "addr": "0x1e" }))?;
     vm.wait_for("the event to be turned off", |vm| Ok((read(vm, "/b", GPE_ENABLE)? == 0).then_some(())))?;
@@ -86,6 +88,7 @@ const POWER_BUTTON: u16 = 1 << 8;
 /// The like with the PM timer, which goes round every 2.3 s.
 fn timer_event(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
+    message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
     ensure!(read(vm, "/h", PM1_ENABLE)? == POWER_BUTTON, "the button and nothing else should be enabled");
     vm.qmp.monitor(&format!("o /h {PM1_ENABLE:#x} {:#x}", TIMER | POWER_BUTTON))?;
     vm.wait_for("the event to be turned off", |vm| Ok((read(vm, "/h", PM1_ENABLE)? == POWER_BUTTON).then_some(())))?;

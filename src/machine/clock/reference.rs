@@ -1,5 +1,7 @@
 //! Timers of known rate, against which the clocks are measured.
 
+use core::iter::once_with;
+
 use x86_64::instructions::port::Port;
 
 use crate::acpi::{Acpi, AddressSpace};
@@ -89,8 +91,9 @@ impl Reference {
 
     /// Those that there may be, the best first. Each is set up when it is asked for.
     pub(super) fn all(acpi: Option<&Acpi>) -> impl Iterator<Item = Self> {
-        let ways: [fn(Option<&Acpi>) -> Option<Self>; 3] = [Self::pm_timer, Self::hpet, |_| Some(Self::pit())];
-        ways.into_iter().filter_map(move |way| way(acpi))
+        let pm_timer = once_with(move || Self::pm_timer(acpi));
+        let hpet = once_with(move || Self::hpet(acpi));
+        pm_timer.chain(hpet).chain(once_with(|| Some(Self::pit()))).flatten()
     }
 
     fn pm_timer(acpi: Option<&Acpi>) -> Option<Self> {

@@ -1,0 +1,224 @@
+//! What kind of memory the CPU takes an address for: the MTRRs, which are firmware's and stay as they are, and the PAT, of
+//! which the kernel needs two entries (SDM vol. 3, 13.11 and 13.12).
+
+use derive_more::Display;
+use x86_64::registers::control::Cr3;
+use x86_64::registers::model_specific::Msr;
+
+use super::cpu::Features;
+
+/// A memory type, by the number that MTRRs and the PAT have for it (SDM vol. 3, table 13-8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum MemoryType {
+    /// Each access goes to the bus, in order.
+    #[display("uncached")]
+    Uncached,
+    /// Writes are gathered.
+    #[display("write-combining")]
+    WriteCombining,
+    /// Writes go to memory at once.
+    #[display("write-through")]
+    WriteThrough,
+    /// Reads are cached only.
+    #[display("write-protected")]
+    WriteProtected,
+    /// As memory is to be.
+    #[display("write-back")]
+    WriteBack,
+}
+
+impl MemoryType {
+    /// What a number stands for; reserved ones are taken for the type that is always safe.
+    const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::WriteCombining,
+            4 => Self::WriteThrough,
+            5 => Self::WriteProtected,
+            6 => Self::WriteBack,
+            _ => Self::Uncached,
+        }
+    }
+
+    /// What holds where two ranges overlap (SDM vol. 3, 13.11.4.1).
+    const fn overlapping(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::WriteBack, Self::WriteThrough | Self::WriteBack) => other,
+            (Self::WriteThrough, Self::WriteBack | Self::WriteThrough) => Self::WriteThrough,
+            _ => Self::Uncached,
+        }
+    }
+}
+
+const CAPABILITIES: u32 = 0xFE;
+const DEFAULT_TYPE: u32 = 0x2FF;
+/// The first variable range: base, then mask; the others follow.
+const FIRST_BASE: u32 = 0x200;
+/// Default type: MTRRs are on. Mask of a range: the range is valid.
+const ENABLED: u64 = 1 << 11;
+/// Variable ranges that are looked at: CPUs have 8 to 10.
+const MOST_RANGES: usize = 16;
+
+/// A variable range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    start: u64,
+    end: u64,
+    kind: MemoryType,
+}
+
+impl Range {
+    /// The range of a base and a mask register; `None` if it is not in use. Masks that are not contiguous, which firmware
+    /// does not make, are taken for the smallest block that they leave.
+    fn of(base: u64, mask: u64, physical_bits: u8) -> Option<Self> {
+        let addresses = (1 << physical_bits) - 1;
+        let bits = (mask & addresses) >> 12;
+        let size = 1_u64.checked_shl(bits.trailing_zeros() + 12)?;
+        let start = base & addresses & !0xFFF;
+        let valid = mask & ENABLED != 0 && bits != 0;
+        valid.then_some(Self { start, end: start.saturating_add(size), kind: MemoryType::of(base as u8) })
+    }
+}
+
+/// What the MTRRs say of addresses from 1 MiB on.
+#[derive(Debug, Clone, Copy)]
+pub struct Mtrrs {
+    default: MemoryType,
+    ranges: [Option<Range>; MOST_RANGES],
+}
+
+impl Mtrrs {
+    /// Reads them; `None` where the CPU has none.
+    pub fn read(features: &Features) -> Option<Self> {
+        if !features.mtrr {
+            return None;
+        }
+        // SAFETY: the CPU has MTRRs; reading them has no effect.
+        let read = |register| unsafe { Msr::new(register).read() };
+        let default = read(DEFAULT_TYPE);
+        let mut ranges = [None; MOST_RANGES];
+        if default & ENABLED != 0 {
+            for (pair, range) in (0..read(CAPABILITIES) as u32 & 0xFF).zip(&mut ranges) {
+                let base = FIRST_BASE + 2 * pair;
+                *range = Range::of(read(base), read(base + 1), features.physical_bits);
+            }
+        }
+        // While they are off, all memory is uncached.
+        let default = if default & ENABLED != 0 { MemoryType::of(default as u8) } else { MemoryType::Uncached };
+        Some(Self { default, ranges })
+    }
+
+    /// The type of what no range covers.
+    pub fn default_type(&self) -> MemoryType {
+        self.default
+    }
+
+    fn at(&self, address: u64) -> MemoryType {
+        let covering = self.ranges.iter().flatten().filter(|range| (range.start..range.end).contains(&address));
+        covering.map(|range| range.kind).reduce(MemoryType::overlapping).unwrap_or(self.default)
+    }
+
+    /// The first part of `start..end` that is not write-back: where it begins, and what it is.
+    pub fn first_slow(&self, start: u64, end: u64) -> Option<(u64, MemoryType)> {
+        // Types change where ranges begin and end, nowhere else.
+        let borders = self.ranges.iter().flatten().flat_map(|range| [range.start, range.end]);
+        let points = borders.filter(|point| (start + 1..end).contains(point)).chain([start]);
+        points
+            .map(|point| (point, self.at(point)))
+            .filter(|(_, kind)| *kind != MemoryType::WriteBack)
+            .min_by_key(|slow| slow.0)
+    }
+}
+
+/// Page attribute table, and its entries that page tables of this kernel choose: 0 for memory, 3 (PWT and PCD) for
+/// registers.
+const PAT: u32 = 0x277;
+const WRITE_BACK: u64 = 6;
+const NEEDED: u64 = 0xFF | 0xFF << 24;
+
+/// The table with both entries as they are needed and the others as they were; `None` if it is right already.
+const fn corrected(table: u64) -> Option<u64> {
+    let right = table & !NEEDED | WRITE_BACK;
+    if right == table { None } else { Some(right) }
+}
+
+/// Sees to the page attribute table, which firmware may have changed. Returns whether it had.
+pub(super) fn correct_pat(features: &Features) -> bool {
+    if !features.pat {
+        return false;
+    }
+    let mut register = Msr::new(PAT);
+    // SAFETY: the CPU has the table. Caches are written back and translations forgotten around the change, which gives the
+    // pages in use the types that they are meant to have (SDM vol. 3, 13.12.4).
+    unsafe {
+        let Some(table) = corrected(register.read()) else { return false };
+        core::arch::asm!("wbinvd", options(nostack, preserves_flags));
+        register.write(table);
+        core::arch::asm!("wbinvd", options(nostack, preserves_flags));
+        let (root, flags) = Cr3::read();
+        Cr3::write(root, flags);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    fn mtrrs(default: MemoryType, registers: &[(u64, u64)]) -> Mtrrs {
+        let mut ranges = [None; MOST_RANGES];
+        for (range, &(base, mask)) in ranges.iter_mut().zip(registers) {
+            *range = Range::of(base, mask, 39);
+        }
+        Mtrrs { default, ranges }
+    }
+
+    /// A mask for a block of `size` bytes on a CPU with 39 address bits.
+    fn mask(size: u64) -> u64 {
+        (1 << 39) - size + ENABLED
+    }
+
+    #[test]
+    fn a_hole_below_4_gib_is_found_and_memory_is_not() {
+        // As SeaBIOS sets them: write-back, but for the hole.
+        let all = mtrrs(MemoryType::WriteBack, &[(3 * GIB, mask(GIB))]);
+        assert_eq!(all.first_slow(0x10_0000, 3 * GIB), None);
+        assert_eq!(all.first_slow(4 * GIB, 512 * GIB), None);
+        assert_eq!(all.first_slow(2 * GIB, 5 * GIB), Some((3 * GIB, MemoryType::Uncached)));
+    }
+
+    #[test]
+    fn memory_that_firmware_forgot_is_found() {
+        // 4 GiB of memory, of which the MTRRs cover the first 3 and a half only.
+        let all =
+            mtrrs(MemoryType::Uncached, &[(6, mask(2 * GIB)), (2 * GIB + 6, mask(GIB)), (3 * GIB + 6, mask(GIB / 2))]);
+        assert_eq!(all.first_slow(0x10_0000, 3 * GIB + GIB / 2), None);
+        assert_eq!(all.first_slow(0x10_0000, 4 * GIB), Some((3 * GIB + GIB / 2, MemoryType::Uncached)));
+    }
+
+    #[test]
+    fn of_ranges_that_overlap_the_careful_type_holds() {
+        let all = mtrrs(MemoryType::Uncached, &[(6, mask(4 * GIB)), (GIB + 4, mask(GIB)), (2 * GIB, mask(GIB))]);
+        assert_eq!(all.at(0x10_0000), MemoryType::WriteBack);
+        assert_eq!(all.at(GIB), MemoryType::WriteThrough);
+        assert_eq!(all.at(2 * GIB), MemoryType::Uncached);
+        assert_eq!(all.first_slow(0, 4 * GIB), Some((GIB, MemoryType::WriteThrough)));
+    }
+
+    #[test]
+    fn ranges_that_are_not_in_use_or_make_no_sense_are_none() {
+        assert_eq!(Range::of(6, mask(GIB) & !ENABLED, 39), None);
+        assert_eq!(Range::of(6, ENABLED, 39), None);
+        assert_eq!(mtrrs(MemoryType::WriteBack, &[]).first_slow(0, u64::MAX), None);
+    }
+
+    #[test]
+    fn two_entries_of_the_pat_are_corrected_and_the_others_kept() {
+        const AT_POWER_UP: u64 = 0x0007_0406_0007_0406;
+        assert_eq!(corrected(AT_POWER_UP), None);
+        // As Linux leaves it: write-combining in entry 1.
+        assert_eq!(corrected(0x0407_0501_0007_0106), None);
+        assert_eq!(corrected(0x0007_0406_0107_0404), Some(0x0007_0406_0007_0406));
+    }
+}

@@ -5,6 +5,7 @@ use core::fmt;
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::IER;
 use uart_16550::{BaudRate, Config, Uart16550};
+use x86_64::instructions::port::Port;
 
 /// Where COM1 is on every PC.
 const COM1: u16 = 0x3F8;
@@ -35,9 +36,14 @@ impl Serial {
         // SAFETY: COM1's eight ports are either a UART or nothing on every PC, and only this value drives them.
         let Ok(mut uart) = (unsafe { Uart16550::new_port(COM1) }) else { return false };
         let config = Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT };
-        if uart.init(config).is_ok() {
+        if uart.init(config).is_ok() && hears_itself() {
             self.uart = Some(uart);
         }
+        self.is_present()
+    }
+
+    /// Whether there is a port.
+    pub fn is_present(&self) -> bool {
         self.uart.is_some()
     }
 
@@ -86,5 +92,32 @@ impl fmt::Write for Serial {
             self.send(line.as_bytes());
         }
         Ok(())
+    }
+}
+
+/// Registers of COM1 by their offsets: data, modem control, line status.
+const DATA: u16 = 0;
+const MODEM_CONTROL: u16 = 4;
+const LINE_STATUS: u16 = 5;
+/// Modem control: what is sent comes back, and does not go out on the line.
+const LOOPBACK: u8 = 1 << 4;
+/// Line status: a byte has come in.
+const DATA_READY: u8 = 1 << 0;
+/// What is sent to itself.
+const PROBE: u8 = 0xA5;
+
+/// Whether a byte that the UART sends to itself comes back: what merely keeps what is written to it, as a bus does for a moment, does
+/// not do that. Sending a byte takes 87 µs, and reading a port about 1 µs, so the wait is long enough, and ends.
+fn hears_itself() -> bool {
+    let register = |offset: u16| Port::<u8>::new(COM1 + offset);
+    // SAFETY: COM1's registers, which answered as a UART's; what is changed is put back, and nothing goes out on the line.
+    unsafe {
+        let control = register(MODEM_CONTROL).read();
+        register(MODEM_CONTROL).write(control | LOOPBACK);
+        register(DATA).write(PROBE);
+        let came = (0..PATIENCE / 100).any(|_| register(LINE_STATUS).read() & DATA_READY != 0);
+        let heard = came && register(DATA).read() == PROBE;
+        register(MODEM_CONTROL).write(control);
+        heard
     }
 }

@@ -21,6 +21,8 @@ pub mod machine;
 pub mod memory;
 pub mod pci;
 pub mod platform;
+#[cfg(feature = "screen")]
+pub mod screen;
 pub mod virtio;
 
 /// The guide for other kernels: its skeleton has to compile.

@@ -52,8 +52,13 @@ impl Movement {
         if way == 0 { 100 } else { (u128::from(self.moved().min(way)) * 100 / u128::from(way)) as u64 }
     }
 
-    /// Hundredths of a GiB a second.
-    fn hundredths(&self) -> u64 {
+    /// Which way it goes.
+    pub const fn direction(&self) -> &'static str {
+        if self.target < self.from { "deflating" } else { "inflating" }
+    }
+
+    /// How fast it has been, in hundredths of a GiB a second.
+    pub fn rate(&self) -> u64 {
         let rate = u128::from(self.moved()) * 100 * 1_000_000_000 / (u128::from(GIB) * u128::from(self.elapsed()));
         u64::try_from(rate).unwrap_or(u64::MAX)
     }
@@ -62,8 +67,7 @@ impl Movement {
 /// `inflating balloon by 128 of 256 MiB  50 % 1.25 GiB/s`
 impl fmt::Display for Movement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let direction = if self.target < self.from { "deflating" } else { "inflating" };
-        let rate = self.hundredths();
+        let (direction, rate) = (self.direction(), self.rate());
         write!(
             f,
             "{direction} balloon by {} of {} MiB {:>3} % {}.{:02} GiB/s",

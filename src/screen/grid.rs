@@ -1,0 +1,242 @@
+//! The characters on a screen, and which of them have changed.
+
+use super::{Cell, Rect};
+
+/// The most columns that are used; what a screen has beyond stays as it is.
+pub const MOST_COLUMNS: usize = 200;
+/// The most rows, likewise.
+pub const MOST_ROWS: usize = 64;
+
+const CAPACITY: usize = MOST_COLUMNS * MOST_ROWS;
+const WORDS: usize = CAPACITY / 64;
+
+/// Cells in rows and columns. Cells outside do not exist: what is put there is lost.
+///
+/// All zero bits are a grid without cells, so that a static one takes no room in the kernel's file.
+pub struct Grid {
+    columns: usize,
+    rows: usize,
+    cells: [Cell; CAPACITY],
+    /// A bit for each cell that has changed since it was taken.
+    changed: [u64; WORDS],
+    /// How many those are.
+    count: usize,
+    /// Where the search for the next one goes on: round and round, so that no part of the screen keeps others waiting.
+    next: usize,
+}
+
+impl Grid {
+    /// No cells.
+    pub const fn empty() -> Self {
+        Self { columns: 0, rows: 0, cells: [Cell::BLANK; CAPACITY], changed: [0; WORDS], count: 0, next: 0 }
+    }
+
+    /// Makes it this large, as far as it can be, and empty. Every cell has changed: nobody knows what is on the screen.
+    pub fn resize(&mut self, columns: usize, rows: usize) {
+        self.columns = columns.min(MOST_COLUMNS);
+        self.rows = rows.min(MOST_ROWS);
+        self.cells.fill(Cell::BLANK);
+        self.change_all();
+    }
+
+    /// Has every cell taken once more.
+    pub fn change_all(&mut self) {
+        self.changed.fill(0);
+        self.count = 0;
+        for index in 0..self.columns * self.rows {
+            self.change(index);
+        }
+    }
+
+    /// All of it.
+    pub const fn area(&self) -> Rect {
+        Rect { column: 0, row: 0, columns: self.columns, rows: self.rows }
+    }
+
+    /// What stands in a cell.
+    pub fn get(&self, column: usize, row: usize) -> Option<Cell> {
+        self.index(column, row).map(|index| self.cells[index])
+    }
+
+    /// Puts something into a cell.
+    pub fn put(&mut self, column: usize, row: usize, cell: Cell) {
+        if let Some(index) = self.index(column, row)
+            && self.cells[index] != cell
+        {
+            self.cells[index] = cell;
+            self.change(index);
+        }
+    }
+
+    /// Fills an area.
+    pub fn fill(&mut self, area: Rect, cell: Cell) {
+        for row in area.row..area.row + area.rows {
+            for column in area.column..area.column + area.columns {
+                self.put(column, row, cell);
+            }
+        }
+    }
+
+    /// Moves what stands in an area up by some rows, and empties what that leaves behind.
+    pub fn scroll(&mut self, area: Rect, by: usize) {
+        // The log does this with most of its lines, so only what exists is gone through.
+        let (end, bottom) = (self.columns.min(area.column + area.columns), self.rows.min(area.row + area.rows));
+        for row in area.row..bottom {
+            for column in area.column..end {
+                let (to, from) = (row * self.columns + column, (row + by) * self.columns + column);
+                let cell = if row + by < bottom { self.cells[from] } else { Cell::BLANK };
+                if self.cells[to] != cell {
+                    self.cells[to] = cell;
+                    self.change(to);
+                }
+            }
+        }
+    }
+
+    /// Whether any cell has changed.
+    pub const fn has_changed(&self) -> bool {
+        self.count > 0
+    }
+
+    /// A cell that has changed, with its column and row; from now on it has not.
+    pub fn take_changed(&mut self) -> Option<(usize, usize, Cell)> {
+        if self.count == 0 {
+            return None;
+        }
+        let index = self.changed_from(self.next).or_else(|| self.changed_from(0))?;
+        self.changed[index / 64] &= !(1 << (index % 64));
+        self.count -= 1;
+        self.next = index + 1;
+        Some((index % self.columns, index / self.columns, self.cells[index]))
+    }
+
+    fn changed_from(&self, start: usize) -> Option<usize> {
+        let (first, mask) = (start / 64, u64::MAX << (start % 64));
+        self.changed.iter().enumerate().skip(first).find_map(|(word, &bits)| {
+            let bits = if word == first { bits & mask } else { bits };
+            (bits != 0).then(|| word * 64 + bits.trailing_zeros() as usize)
+        })
+    }
+
+    fn index(&self, column: usize, row: usize) -> Option<usize> {
+        (column < self.columns && row < self.rows).then_some(row * self.columns + column)
+    }
+
+    fn change(&mut self, index: usize) {
+        let (word, bit) = (&mut self.changed[index / 64], 1 << (index % 64));
+        self.count += usize::from(*word & bit == 0);
+        *word |= bit;
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests_support {
+    use super::*;
+
+    /// The text in an area, row by row, without what is blank at the end; `#` for blocks, `|` for lines.
+    pub(in crate::screen) fn text_of(grid: &Grid, area: Rect) -> Vec<String> {
+        let text = |row| {
+            let codes =
+                (area.column..area.column + area.columns).filter_map(|column| Some(grid.get(column, row)?.code()));
+            let letter = |code| match code {
+                0 => ' ',
+                Cell::BLOCK => '#',
+                Cell::VERTICAL => '|',
+                code => char::from(code),
+            };
+            let line: String = codes.map(letter).collect();
+            line.trim_end().to_owned()
+        };
+        (area.row..area.row + area.rows).map(text).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::screen::Style;
+
+    fn cell(code: u8) -> Cell {
+        Cell::new(code, Style::PLAIN)
+    }
+
+    /// Takes all that has changed, as a screen would.
+    fn draw(grid: &mut Grid, screen: &mut [Cell]) -> usize {
+        let mut taken = 0;
+        while let Some((column, row, cell)) = grid.take_changed() {
+            screen[row * MOST_COLUMNS + column] = cell;
+            taken += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn a_new_size_changes_every_cell_and_what_is_put_changes_one() {
+        let mut grid = Grid::empty();
+        assert_eq!(grid.take_changed(), None);
+        grid.resize(10, 3);
+        let mut screen = vec![cell(1); CAPACITY];
+        assert_eq!(draw(&mut grid, &mut screen), 30);
+        grid.put(4, 1, cell(b'x'));
+        grid.put(4, 1, cell(b'x'));
+        grid.put(10, 1, cell(b'x'));
+        assert_eq!(grid.take_changed(), Some((4, 1, cell(b'x'))));
+        assert_eq!((grid.take_changed(), grid.has_changed()), (None, false));
+        grid.put(4, 1, cell(b'x'));
+        assert!(!grid.has_changed());
+    }
+
+    #[test]
+    fn no_part_keeps_another_waiting() {
+        let mut grid = Grid::empty();
+        grid.resize(80, 25);
+        while grid.take_changed().is_some() {}
+        grid.put(79, 24, cell(1));
+        // The first cell changes again and again, and is taken at most once before the last one's turn.
+        let mut taken = Vec::new();
+        for code in 2..6 {
+            grid.put(0, 0, cell(code));
+            taken.extend(grid.take_changed().map(|(column, ..)| column));
+        }
+        assert!(taken.iter().position(|&column| column == 79).unwrap() <= 1, "{taken:?}");
+    }
+
+    #[test]
+    fn a_grid_is_no_larger_than_it_can_be() {
+        let mut grid = Grid::empty();
+        grid.resize(1000, 1000);
+        assert_eq!(grid.area(), Rect { column: 0, row: 0, columns: MOST_COLUMNS, rows: MOST_ROWS });
+    }
+
+    proptest! {
+        /// Whatever is done, what was taken is what stands there.
+        #[test]
+        fn what_was_taken_is_what_stands_there(
+            size in (0..90usize, 0..30usize),
+            steps in prop::collection::vec((0..3u8, 0..100usize, 0..40usize, 0..40usize, any::<u8>()), 0..20),
+        ) {
+            let mut grid = Grid::empty();
+            grid.resize(size.0, size.1);
+            let mut screen = vec![cell(1); CAPACITY];
+            for (step, column, row, extent, code) in steps {
+                let area = Rect { column, row, columns: extent, rows: extent / 2 };
+                match step {
+                    0 => grid.put(column, row, cell(code)),
+                    1 => grid.fill(area, cell(code)),
+                    _ => grid.scroll(area, usize::from(code % 7)),
+                }
+                if code % 3 == 0 {
+                    draw(&mut grid, &mut screen);
+                }
+            }
+            draw(&mut grid, &mut screen);
+            for row in 0..size.1 {
+                for column in 0..size.0 {
+                    prop_assert_eq!(Some(screen[row * MOST_COLUMNS + column]), grid.get(column, row));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The PC's own console, without I/O: what stands on its screen, and what its keyboard says.
+//!
+//! A [`Screen`] is a grid of characters with the log on the left, a picture of the balloon on the right and the prompt below. It
+//! remembers which cells have changed; whoever can reach the hardware takes those one by one and has them painted by a
+//! [`Painter`], or stores them as they are where the hardware takes characters. Nothing here allocates: the log begins
+//! before there is a heap, and goes on when it is broken.
+
+#![forbid(unsafe_code)]
+
+mod cell;
+mod font;
+mod grid;
+mod keyboard;
+mod layout;
+mod painter;
+mod paper;
+mod picture;
+mod status;
+
+pub use cell::{Cell, Colour, Style};
+pub use font::{GLYPH_HEIGHT, GLYPH_WIDTH, glyph};
+pub use grid::{Grid, MOST_COLUMNS, MOST_ROWS};
+pub use keyboard::{Keyboard, Typed};
+pub use layout::{Layout, Rect};
+pub use painter::{LONGEST_LINE, Painter};
+pub use paper::{Advance, Paper, Writer};
+pub use picture::Screen;
+pub use status::{Shares, Status};

@@ -1,0 +1,196 @@
+//! All that stands on the screen, put together.
+
+use core::fmt::{self, Write};
+
+use super::status::{self, Status, put_line};
+use super::{Advance, Cell, Grid, Layout, Paper, Rect, Style};
+
+/// Rows that a report of the kernel's own failure takes at most, if there are so many; below it the log stays.
+const REPORT: usize = 24;
+
+/// What stands on the screen. All zero bits are a screen without cells, on which nothing is shown.
+pub struct Screen {
+    grid: Grid,
+    layout: Layout,
+    log: Paper,
+    /// The log moves by single rows; else by halves, which costs less.
+    smooth: bool,
+}
+
+impl Screen {
+    /// Nothing.
+    pub const fn empty() -> Self {
+        Self { grid: Grid::empty(), layout: Layout::empty(), log: Paper::new(Layout::empty().log), smooth: false }
+    }
+
+    /// An empty screen of this many cells, but for its title.
+    pub fn begin(&mut self, columns: usize, rows: usize, title: fmt::Arguments<'_>) {
+        self.grid.resize(columns, rows);
+        self.layout = Layout::of(self.grid.area());
+        self.log = Paper::new(self.layout.log);
+        put_line(&mut self.grid, self.layout.title, Style::TITLE, format_args!(" {title}"));
+        self.grid.fill(self.layout.rule, Cell::new(Cell::VERTICAL, Style::FAINT));
+    }
+
+    /// No cells any more.
+    pub fn end(&mut self) {
+        self.grid.resize(0, 0);
+        (self.layout, self.log) = (Layout::empty(), Paper::new(Rect::default()));
+    }
+
+    /// From now on the log moves by single rows, which people can follow, or by halves, which costs less.
+    pub const fn set_smooth(&mut self, smooth: bool) {
+        self.smooth = smooth;
+    }
+
+    /// Writes a line of the log.
+    pub fn line(&mut self, style: Style, text: fmt::Arguments<'_>) {
+        let advance = self.advance();
+        // The screen takes everything.
+        let _ = self.log.writer(&mut self.grid, style, advance).write_fmt(text);
+        self.log.end_line();
+    }
+
+    /// Goes on with the log where it stands.
+    pub fn write(&mut self, text: &str) {
+        let advance = self.advance();
+        let _ = self.log.writer(&mut self.grid, Style::STRONG, advance).write_str(text);
+    }
+
+    const fn advance(&self) -> Advance {
+        if self.smooth { Advance::Line } else { Advance::Half }
+    }
+
+    /// Shows the balloon, and how often each interrupt has come.
+    pub fn show_status<'i>(&mut self, status: &Status<'_>, interrupts: impl Iterator<Item = (&'i str, u64)>) {
+        status::draw(&mut self.grid, self.layout.status, status, interrupts);
+    }
+
+    /// Shows the line being typed, behind `prompt`, and the cursor. Of a long line that part is seen in which the cursor is.
+    pub fn show_prompt(&mut self, prompt: &str, line: &str, right_of_cursor: usize) {
+        let area = self.layout.prompt;
+        let (Some(last), length) = (area.columns.checked_sub(1), prompt.len() + line.len()) else { return };
+        let cursor = length.saturating_sub(right_of_cursor);
+        let left = cursor.saturating_sub(last);
+        let text = || prompt.chars().chain(line.chars()).chain(core::iter::repeat(' '));
+        for (column, character) in text().skip(left).take(area.columns).enumerate() {
+            let style = if column + left == cursor { Style::CURSOR } else { Style::STRONG };
+            self.grid.put(area.column + column, area.row, Cell::of(character, style));
+        }
+    }
+
+    /// Makes room at the top for a report of the kernel's own failure, in the whole width, under `title`. What is written
+    /// then goes there.
+    pub fn begin_report(&mut self, title: fmt::Arguments<'_>) {
+        let all = self.grid.area();
+        let area = Rect { rows: all.rows.min(REPORT), ..all };
+        self.grid.fill(area, Cell::BLANK);
+        put_line(&mut self.grid, Rect { rows: 1, ..area }, Style::ALARM, format_args!(" {title}"));
+        self.log = Paper::new(Rect { row: area.row + 1, rows: area.rows.saturating_sub(1), ..area });
+        self.smooth = false;
+    }
+
+    /// The cells.
+    pub const fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    /// The cells, for whoever draws them.
+    pub const fn grid_mut(&mut self) -> &mut Grid {
+        &mut self.grid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::grid::tests_support::text_of;
+
+    fn screen(columns: usize, rows: usize) -> Screen {
+        let mut screen = Screen::empty();
+        screen.begin(columns, rows, format_args!("ballonet"));
+        screen
+    }
+
+    fn text(screen: &Screen) -> Vec<String> {
+        text_of(screen.grid(), screen.grid().area())
+    }
+
+    #[test]
+    fn title_log_and_prompt_stand_where_they_belong() {
+        let mut screen = screen(80, 25);
+        screen.line(Style::PLAIN, format_args!("one {}", 1));
+        screen.line(Style::ERROR, format_args!("two"));
+        screen.show_prompt("> ", "status", 2);
+        let text = text(&screen);
+        assert_eq!((text[0].as_str(), text[24].as_str()), (" ballonet", "> status"));
+        assert!(text[1].starts_with("one 1 ") && text[2].starts_with("two "));
+        assert_eq!(screen.grid().get(0, 2), Some(Cell::of('t', Style::ERROR)));
+        let cursors: Vec<_> =
+            (0..80).filter(|&column| screen.grid().get(column, 24) == Some(Cell::of('u', Style::CURSOR))).collect();
+        assert_eq!(cursors, [6]);
+    }
+
+    #[test]
+    fn of_a_long_line_the_cursor_is_seen() {
+        let mut screen = screen(40, 25);
+        let line: String = (0..120).map(|number| char::from(b'a' + number % 26)).collect();
+        screen.show_prompt("> ", &line, 0);
+        assert_eq!(text(&screen)[24], line[81..]);
+        assert_eq!(screen.grid().get(39, 24), Some(Cell::of(' ', Style::CURSOR)));
+        screen.show_prompt("> ", &line, 120);
+        assert_eq!(text(&screen)[24], format!("> {}", &line[..38]));
+    }
+
+    #[test]
+    fn the_log_moves_by_half_or_smoothly() {
+        let mut screen = screen(40, 10);
+        for number in 0..9 {
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+        assert_eq!(text(&screen)[1..9], ["4", "5", "6", "7", "8", "", "", ""]);
+        screen.set_smooth(true);
+        for number in 9..13 {
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+        assert_eq!(text(&screen)[1..9], ["5", "6", "7", "8", "9", "10", "11", "12"]);
+    }
+
+    #[test]
+    fn a_report_has_the_top_and_leaves_the_log_below() {
+        let mut screen = screen(80, 30);
+        for number in 0..28 {
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+        screen.begin_report(format_args!("has failed"));
+        screen.write("\nFAULT page fault\n  rip ");
+        screen.write("0x1\n");
+        let text = text(&screen);
+        assert_eq!(text[..5], [" has failed", "", "FAULT page fault", "  rip 0x1", ""]);
+        assert!(text[24].starts_with("23 ") && text[28].starts_with("27 "), "{text:?}");
+    }
+
+    #[test]
+    fn a_screen_without_cells_shows_nothing() {
+        let mut screen = Screen::empty();
+        for _ in 0..2 {
+            screen.line(Style::PLAIN, format_args!("one"));
+            screen.show_prompt("> ", "x", 0);
+            screen.begin_report(format_args!("title"));
+            screen.write("two\n");
+            screen.end();
+            assert!(!screen.grid().has_changed());
+        }
+    }
+
+    #[test]
+    fn any_size_will_do() {
+        for (columns, rows) in [(1, 1), (1, 200), (300, 1), (3, 9), (71, 8), (200, 64)] {
+            let mut screen = screen(columns, rows);
+            screen.line(Style::PLAIN, format_args!("a line that is longer than most"));
+            screen.show_prompt("> ", "line", 1);
+            screen.begin_report(format_args!("title"));
+            screen.write("report\n");
+        }
+    }
+}

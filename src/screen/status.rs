@@ -1,0 +1,281 @@
+//! The picture of the balloon: who has how much of the memory, where that is going, and what interrupts.
+
+use core::fmt::{self, Write};
+
+use super::{Cell, Colour, Grid, Rect, Style};
+use crate::console::Movement;
+
+/// Memory in bytes, by who has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shares {
+    /// The kernel, and what it holds for others.
+    pub used: u64,
+    /// Nobody.
+    pub free: u64,
+    /// Nobody, and the host knows.
+    pub reported: u64,
+    /// The host.
+    pub ballooned: u64,
+}
+
+/// What the picture shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Status<'a> {
+    /// Who has how much.
+    pub shares: Shares,
+    /// How much the hosts want, in bytes; `None` without a balloon.
+    pub target: Option<u64>,
+    /// The movement that is going on, or the last one.
+    pub movement: Option<Movement>,
+    /// What is wrong with a balloon, or out of the ordinary.
+    pub note: &'a str,
+}
+
+impl Shares {
+    /// Each with its name and colour, in the order in which the bar has them.
+    pub const fn parts(&self) -> [(&'static str, u64, Colour); 4] {
+        [
+            ("used", self.used, Colour::LightRed),
+            ("free", self.free, Colour::LightGreen),
+            ("reported", self.reported, Colour::LightCyan),
+            ("ballooned", self.ballooned, Colour::LightMagenta),
+        ]
+    }
+
+    /// Divides so many cells among the parts. What there is a little of has a cell as well.
+    pub fn cells(&self, cells: usize) -> [usize; 4] {
+        let parts = self.parts().map(|(_, bytes, _)| bytes);
+        let total: u128 = parts.iter().map(|&bytes| u128::from(bytes)).sum();
+        if total == 0 || cells < parts.len() {
+            return [0; 4];
+        }
+        let mut divided = parts.map(|bytes| {
+            let share = (u128::from(bytes) * cells as u128 / total) as usize;
+            share.max(usize::from(bytes > 0))
+        });
+        // Rounding leaves a few cells over, or takes a few too many: the largest part makes up for it.
+        let largest = (0..parts.len()).max_by_key(|&part| parts[part]).unwrap_or(0);
+        let others: usize =
+            divided.iter().enumerate().filter(|(part, _)| *part != largest).map(|(_, cells)| cells).sum();
+        divided[largest] = cells.saturating_sub(others);
+        divided
+    }
+}
+
+const MIB: u64 = 1 << 20;
+/// Rows of the bar.
+const BAR: usize = 3;
+/// Columns left free at either side.
+const MARGIN: usize = 1;
+
+/// Draws the picture: the balloon, then each interrupt's name and count as far as there is room.
+pub fn draw<'i>(grid: &mut Grid, area: Rect, status: &Status<'_>, interrupts: impl Iterator<Item = (&'i str, u64)>) {
+    if area.columns == 0 {
+        return;
+    }
+    let mut pen = Pen { grid, area, row: 0 };
+    pen.line(Style::STRONG, format_args!("MEMORY"));
+    pen.bar(&status.shares);
+    for (name, bytes, colour) in status.shares.parts() {
+        pen.part(colour, name, bytes);
+    }
+    pen.line(Style::PLAIN, format_args!(""));
+    pen.line(Style::STRONG, format_args!("BALLOON"));
+    match status.target {
+        Some(target) => pen.line(Style::PLAIN, format_args!("{:<9}{:>15} MiB", "target", target / MIB)),
+        None => pen.line(Style::FAINT, format_args!("none")),
+    }
+    match status.movement {
+        Some(movement) => {
+            let (done, rate) = (movement.percent(), movement.rate());
+            let direction = movement.direction();
+            pen.line(Style::PLAIN, format_args!("{direction} {done:>3} % {:>3}.{:02} GiB/s", rate / 100, rate % 100));
+        }
+        None => pen.line(Style::PLAIN, format_args!("")),
+    }
+    pen.line(Style::WARNING, format_args!("{}", status.note));
+    pen.line(Style::STRONG, format_args!("INTERRUPTS"));
+    for (name, count) in interrupts {
+        pen.line(Style::PLAIN, format_args!("{name:<17.17}{count:>11}"));
+    }
+    while pen.row < area.rows {
+        pen.line(Style::PLAIN, format_args!(""));
+    }
+}
+
+/// Draws row after row.
+struct Pen<'a> {
+    grid: &'a mut Grid,
+    area: Rect,
+    row: usize,
+}
+
+impl Pen<'_> {
+    /// The next row, within the margins; `None` when there is no room.
+    fn next_row(&mut self) -> Option<Rect> {
+        let inside = self.row < self.area.rows && self.area.columns > 2 * MARGIN;
+        let row = Rect {
+            column: self.area.column + MARGIN,
+            row: self.area.row + self.row,
+            columns: self.area.columns.saturating_sub(2 * MARGIN),
+            rows: 1,
+        };
+        self.row += 1;
+        inside.then_some(row)
+    }
+
+    /// Writes a row, cut off where it ends.
+    fn line(&mut self, style: Style, text: fmt::Arguments<'_>) {
+        if let Some(row) = self.next_row() {
+            put_line(self.grid, row, style, text);
+        }
+    }
+
+    fn part(&mut self, colour: Colour, name: &str, bytes: u64) {
+        if let Some(row) = self.next_row() {
+            self.grid.put(row.column, row.row, Cell::new(Cell::BLOCK, Style::new(colour, Colour::Black)));
+            let rest = Rect { column: row.column + 2, columns: row.columns.saturating_sub(2), ..row };
+            put_line(self.grid, rest, Style::PLAIN, format_args!("{name:<9}{:>13} MiB", bytes / MIB));
+        }
+    }
+
+    /// Fills column by column, which tells three times as many sizes apart as row by row of one row.
+    fn bar(&mut self, shares: &Shares) {
+        let Some(first) = self.next_row() else { return };
+        let height = BAR.min(self.area.row + self.area.rows - first.row);
+        self.row += BAR - 1;
+        let cells = shares.cells(first.columns * height);
+        let mut place = 0;
+        for ((_, _, colour), count) in shares.parts().into_iter().zip(cells) {
+            for index in place..place + count {
+                let cell = Cell::new(Cell::BLOCK, Style::new(colour, Colour::Black));
+                self.grid.put(first.column + index / height, first.row + index % height, cell);
+            }
+            place += count;
+        }
+    }
+}
+
+/// Writes a line into a row, and blanks behind it.
+pub(super) fn put_line(grid: &mut Grid, row: Rect, style: Style, text: fmt::Arguments<'_>) {
+    let mut line = Line { grid, row, style, column: 0 };
+    // What does not fit is cut off.
+    let _ = line.write_fmt(text);
+    while line.column < row.columns {
+        let _ = line.write_char(' ');
+    }
+}
+
+struct Line<'a> {
+    grid: &'a mut Grid,
+    row: Rect,
+    style: Style,
+    column: usize,
+}
+
+impl fmt::Write for Line<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.column == self.row.columns {
+                return Err(fmt::Error);
+            }
+            self.grid.put(self.row.column + self.column, self.row.row, Cell::of(character, self.style));
+            self.column += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::screen::grid::tests_support::text_of;
+
+    const AREA: Rect = Rect { column: 2, row: 1, columns: 30, rows: 20 };
+
+    fn status() -> Status<'static> {
+        let mut movement = Movement::begin(0, 256 * MIB, 0);
+        movement.advance(128 * MIB, 100_000_000);
+        let shares = Shares { used: 12 * MIB, free: 4 * MIB, reported: 368 * MIB, ballooned: 128 * MIB };
+        Status { shares, target: Some(256 * MIB), movement: Some(movement), note: "frozen" }
+    }
+
+    fn drawn(status: &Status<'_>, area: Rect) -> (Grid, Vec<String>) {
+        let mut grid = Grid::empty();
+        grid.resize(40, 24);
+        draw(&mut grid, area, status, [("virtio0-inflate-and-more", 12), ("serial", 3)].into_iter());
+        let text = text_of(&grid, area);
+        (grid, text)
+    }
+
+    #[test]
+    fn all_is_told_in_words() {
+        let (_, text) = drawn(&status(), AREA);
+        assert_eq!(text[4], " # used                12 MiB");
+        assert_eq!(text[7], " # ballooned          128 MiB");
+        assert_eq!(text[10], " target               256 MiB");
+        assert_eq!(text[11], " inflating  50 %   1.25 GiB/s");
+        assert_eq!(
+            text[12..16],
+            [" frozen", " INTERRUPTS", " virtio0-inflate-a         12", " serial                     3"]
+        );
+        let (_, text) = drawn(&Status { target: None, movement: None, note: "", ..status() }, AREA);
+        assert_eq!(text[10..14], [" none", "", "", " INTERRUPTS"]);
+    }
+
+    #[test]
+    fn the_bar_is_divided_as_the_memory_is() {
+        let (grid, _) = drawn(&status(), AREA);
+        let cells = |colour: Colour| {
+            let places = (1..4).flat_map(|row| (0..40).map(move |column| (column, row + 1)));
+            let of =
+                |place: &(usize, usize)| grid.get(place.0, place.1).is_some_and(|cell| cell.text() == colour as usize);
+            places.filter(of).count()
+        };
+        let counted = status().shares.parts().map(|(.., colour)| cells(colour));
+        // Of 84 cells: 512 MiB are 84, so 12 MiB are 1.97, 4 MiB are 0.66, 128 MiB are 21.
+        assert_eq!(counted, [1, 1, 61, 21]);
+    }
+
+    #[test]
+    fn what_stays_the_same_is_not_drawn_again() {
+        let (mut grid, _) = drawn(&status(), AREA);
+        while grid.take_changed().is_some() {}
+        let interrupts = || [("virtio0-inflate-and-more", 12), ("serial", 3)].into_iter();
+        draw(&mut grid, AREA, &status(), interrupts());
+        assert!(!grid.has_changed());
+        draw(&mut grid, AREA, &Status { target: Some(257 * MIB), ..status() }, interrupts());
+        assert_eq!(core::iter::from_fn(|| grid.take_changed()).count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_cell_of_the_bar_is_someones(parts: [u64; 4], cells in 4..300usize) {
+            let [used, free, reported, ballooned] = parts;
+            let shares = Shares { used, free, reported, ballooned };
+            let divided = shares.cells(cells);
+            let total: u128 = parts.iter().map(|&part| u128::from(part)).sum();
+            prop_assert_eq!(divided.iter().sum::<usize>(), if total == 0 { 0 } else { cells });
+            for (part, count) in parts.into_iter().zip(divided) {
+                prop_assert_eq!(part > 0, count > 0);
+                let exact = (u128::from(part) * cells as u128).checked_div(total).unwrap_or(0) as usize;
+                prop_assert!(count.abs_diff(exact) <= 3);
+            }
+        }
+
+        #[test]
+        fn any_room_will_do(columns in 0..40usize, rows in 0..30usize, used: u64, target: Option<u64>, note: String) {
+            let area = Rect { column: 1, row: 1, columns, rows };
+            let status = Status { shares: Shares { used, ..Shares::default() }, target, movement: None, note: &note };
+            let mut grid = Grid::empty();
+            grid.resize(50, 40);
+            draw(&mut grid, area, &status, [(note.as_str(), u64::MAX)].into_iter());
+            for (column, row) in (0..40).flat_map(|row| (0..50).map(move |column| (column, row))) {
+                let inside = (1..=columns).contains(&column) && (1..=rows).contains(&row);
+                prop_assert!(inside || grid.get(column, row) == Some(Cell::BLANK), "{column}, {row}");
+            }
+        }
+    }
+}

@@ -28,12 +28,14 @@ mod power;
 mod resources;
 #[path = "kernel/symbols.rs"]
 mod symbols;
+#[path = "kernel/view.rs"]
+mod view;
 #[path = "kernel/work.rs"]
 mod work;
 
 use ballonet::boot::Mode;
 use ballonet::machine::power::exit;
-use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, timer};
+use ballonet::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, screen, timer};
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
 use log::{info, warn};
@@ -44,6 +46,7 @@ use held::Held;
 use hotplug::Slots;
 use latency::Latency;
 use power::PowerButton;
+use view::View;
 use work::Work;
 
 ballonet::entry_point!(main);
@@ -52,6 +55,9 @@ fn main(entry: Entry) -> ! {
     let mut machine = entry.bring_up();
     let verbose = machine.options().verbose;
     let mut tree = devices::discover(&mut machine, verbose);
+    if machine.options().mode != Mode::Serve {
+        screen::set_hasty(true);
+    }
     match machine.options().mode {
         Mode::Check => exit(check::run(&mut machine, &tree)),
         Mode::Bench => exit(bench::run(&mut machine, &tree)),
@@ -65,7 +71,9 @@ fn main(entry: Entry) -> ! {
         tell_no_device(balloons.refused(), slots.count());
     }
     let mut button = PowerButton::start(&machine);
+    screen::set_hasty(false);
     let outcome = serve(&mut machine, &mut tree, &mut balloons, &mut slots, &mut button);
+    screen::set_hasty(true);
     serial::set_status(format_args!(""));
     if outcome == Outcome::PowerOff {
         power::ask_back(&mut machine, &mut balloons, &mut button);
@@ -120,6 +128,7 @@ fn serve(
     let mut held = Held::default();
     let mut work = Work::new(machine.options().work);
     let mut latency = Latency::default();
+    let mut view = View::default();
     if serial::is_text() {
         info!("`help` lists the console's commands");
     }
@@ -129,6 +138,7 @@ fn serve(
         slots.serve(machine, tree, balloons);
         work.serve(machine, balloons);
         console.draw_if_moving(balloons);
+        view.serve(machine.now(), balloons);
         latency.sample(machine.now());
         tell_nmis();
         if button.was_pressed(machine.now()) {
@@ -151,6 +161,7 @@ fn serve(
             latency.next_look(),
             button.next_look(),
             serial::next_look(),
+            view.next_look(),
         ];
         match looks.into_iter().flatten().min() {
             Some(moment) => timer::arm_at(moment),
@@ -158,7 +169,7 @@ fn serve(
         }
         idle_unless(|| {
             let served = balloons.is_pending() || slots.is_pending() || work.is_pending();
-            let told = power_button::is_pressed() || nmi::is_untold();
+            let told = power_button::is_pressed() || nmi::is_untold() || screen::is_pending();
             served || told || serial::has_input() || timer::has_fired()
         });
     }

@@ -3,7 +3,7 @@
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
 use ballonet::boot::{
-    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice, Terminal,
+    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice, ScreenChoice, Terminal,
     TransportChoice, Warning, parse_size,
 };
 use ballonet::virtio::spec::Features;
@@ -53,7 +53,7 @@ fn parse(line: &[u8]) -> (Options<'_>, Vec<Warning<'_>>) {
 fn write(options: &Options<'_>) -> String {
     let switch = |on: bool| if on { "on" } else { "off" };
     let mut line = format!(
-        "mode={} irq={} transport={} access={} ring={} hotplug={} poweroff={} log={} term={} verbose={} list={}",
+        "mode={} irq={} transport={} access={} ring={} hotplug={} poweroff={} log={} term={} screen={} verbose={} list={}",
         options.mode,
         options.irq,
         options.transport,
@@ -63,6 +63,7 @@ fn write(options: &Options<'_>) -> String {
         options.poweroff,
         options.log,
         options.term,
+        options.screen,
         switch(options.verbose),
         switch(options.list),
     );
@@ -114,6 +115,7 @@ impl Piece<'_> {
                     HotplugChoice::WORDS,
                     LogFormat::WORDS,
                     Terminal::WORDS,
+                    ScreenChoice::WORDS,
                     &["on", "off"],
                     Key::WORDS,
                     PoweroffChoice::WORDS,

@@ -155,6 +155,16 @@ words! {
 }
 
 words! {
+    /// Whether the screen is used.
+    ScreenChoice {
+        /// If there is one.
+        Auto = "auto",
+        /// It is left alone.
+        Off = "off",
+    }
+}
+
+words! {
     /// Off or on.
     Switch {
         /// Off.
@@ -205,6 +215,8 @@ words! {
         Log = "log",
         /// [`Options::term`].
         Term = "term",
+        /// [`Options::screen`].
+        Screen = "screen",
         /// [`Options::verbose`].
         Verbose = "verbose",
         /// [`Options::test`].
@@ -257,6 +269,8 @@ pub struct Options<'a> {
     pub log: LogFormat,
     /// `term=`: what the terminal understands.
     pub term: Terminal,
+    /// `screen=`: whether the screen is used.
+    pub screen: ScreenChoice,
     /// `verbose=`: whether the boot log tells all.
     pub verbose: bool,
     /// `test=NAME`: the kernel test to run, of the test image.
@@ -313,6 +327,7 @@ impl<'a> Options<'a> {
             Key::Checks => self.checks = Some(core::str::from_utf8(value).ok().filter(|list| !list.is_empty())?),
             Key::Log => self.log = LogFormat::from_word(value)?,
             Key::Term => self.term = Terminal::from_word(value)?,
+            Key::Screen => self.screen = ScreenChoice::from_word(value)?,
             Key::Verbose => self.verbose = Switch::from_word(value)? == Switch::On,
             Key::Test => self.test = Some(core::str::from_utf8(value).ok().filter(|name| !name.is_empty())?),
             Key::List => self.list = Switch::from_word(value)? == Switch::On,
@@ -342,6 +357,7 @@ impl Key {
             Self::Checks => &["NAME,NAME*,-NAME..."],
             Self::Log => LogFormat::WORDS,
             Self::Term => Terminal::WORDS,
+            Self::Screen => ScreenChoice::WORDS,
             Self::Verbose | Self::List => Switch::WORDS,
             Self::Test => &["the name of a kernel test"],
         }
@@ -432,7 +448,7 @@ mod tests {
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
                     report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 hotplug=prompt poweroff=deflate \
-                    log=json term=ansi verbose=on test=vectors::stack list=on";
+                    log=json term=ansi screen=off verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
             irq: IrqChoice::MsixShared,
@@ -453,6 +469,7 @@ mod tests {
             checks: Some("isr-*"),
             log: LogFormat::Json,
             term: Terminal::Ansi,
+            screen: ScreenChoice::Off,
             verbose: true,
             test: Some("vectors::stack"),
             list: true,
@@ -504,7 +521,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
-             report-budget, oom-cooldown, work, poison, queue-size, request, hotplug, poweroff, checks, log, term, verbose, test, list"
+             report-budget, oom-cooldown, work, poison, queue-size, request, hotplug, poweroff, checks, log, term, screen, verbose, test, list"
         );
     }
 

@@ -73,6 +73,8 @@ pub fn driver_options(options: &boot::Options<'_>) -> Options {
 pub struct Served {
     balloon: Balloon<Machine>,
     movement: Option<Movement>,
+    /// The last movement that has come to its end.
+    moved: Option<Movement>,
     /// When progress was last told.
     told: u64,
     /// When a balloon without interrupts is to be looked at next.
@@ -257,6 +259,11 @@ impl Balloons {
         self.served.iter().find_map(|served| served.movement)
     }
 
+    /// The movement that is going on, else the last one.
+    pub fn last_movement(&self) -> Option<Movement> {
+        self.movement().or_else(|| self.served.iter().find_map(|served| served.moved))
+    }
+
     /// Memory was freed: a balloon that had stopped for lack of it may go on.
     pub fn memory_freed(&mut self) {
         for served in &mut self.served {
@@ -332,6 +339,7 @@ impl Served {
         Self {
             balloon,
             movement: None,
+            moved: None,
             told: 0,
             look: 0,
             stall: None,
@@ -548,10 +556,11 @@ impl Served {
     fn finish(&mut self, status: &BalloonStatus) {
         self.tell_manner();
         emit(status);
-        if let Some(movement) = self.movement.take()
-            && serial::is_text()
-        {
-            info!("{}: {movement} in {} ms", self.balloon.name(), movement.elapsed() / 1_000_000);
+        if let Some(movement) = self.movement.take() {
+            self.moved = Some(movement);
+            if serial::is_text() {
+                info!("{}: {movement} in {} ms", self.balloon.name(), movement.elapsed() / 1_000_000);
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The console: commands from the serial line, and the line that is being typed.
+//! The console: commands from the serial line and the keyboard, and the line that is being typed.
 
 use alloc::string::String;
 
@@ -9,7 +9,9 @@ use ballonet::boot::{Terminal, WorkChoice, parse_size};
 use ballonet::console::{Edit, LineEditor};
 use ballonet::machine::memory_types::Mtrrs;
 use ballonet::machine::{Machine, asleep, frames, power};
-use ballonet::machine::{large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, vectors};
+use ballonet::machine::{
+    large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
+};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::pci::listing::{Details, Line};
@@ -119,9 +121,7 @@ impl Console {
             }
             Edit::Line(line) => {
                 serial::set_status(format_args!(""));
-                if serial::is_text() {
-                    say!("{PROMPT}{line}");
-                }
+                serial::echo(format_args!("{PROMPT}{line}"));
                 let outcome = run(&line, context);
                 self.draw(context.balloons);
                 outcome
@@ -143,12 +143,13 @@ impl Console {
         }
     }
 
-    /// Draws the status line: how the balloon moves, and the line being typed. Only on a terminal.
+    /// Draws the line being typed: on the screen, and on a terminal, where how the balloon moves stands before it.
     pub fn draw(&self, balloons: &Balloons) {
+        let line = self.editor.text();
+        screen::show_prompt(PROMPT, line, self.editor.right_of_cursor());
         if !self.ansi {
             return;
         }
-        let line = self.editor.text();
         let back = Back(self.editor.right_of_cursor());
         match balloons.movement() {
             Some(movement) => serial::set_status(format_args!("{movement} {PROMPT}{line}{back}")),

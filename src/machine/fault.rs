@@ -72,7 +72,7 @@ fn begin() {
     if REPORTING.swap(true, Ordering::SeqCst) {
         power::exit(ExitStatus::Failure);
     }
-    log::seize();
+    log::seize(format_args!("ballonet {} has failed; a photo of this screen tells why", env!("CARGO_PKG_VERSION")));
 }
 
 /// Reports an exception that nobody expected, and ends the kernel with failure.
@@ -117,18 +117,20 @@ pub fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + 
         }
         line.hex_list("backtrace", trace.clone());
     });
-    if log::is_text() {
-        let _ = write!(log::Raw, "\nFAULT {name} (vector {vector}), error code {:#x}", frame.error_code);
-        if vector == 14 {
-            let _ = write!(log::Raw, "\n  {}", PageFaultError { code: frame.error_code, address });
-        }
-        let _ = write!(log::Raw, "\n  rip {:#018x}  rsp {:#018x}  rflags {:#x}", frame.rip, frame.rsp, frame.rflags);
-        for (index, (name, value)) in general_registers(frame).into_iter().enumerate() {
-            let separator = if index.is_multiple_of(4) { "\n " } else { " " };
-            let _ = write!(log::Raw, "{separator} {name:<3} {value:#018x}");
-        }
-        print_backtrace(trace);
+    let _ = write!(log::Raw, "\nFAULT {name} (vector {vector}), error code {:#x}", frame.error_code);
+    if vector == 14 {
+        let _ = write!(log::Raw, "\n  {}", PageFaultError { code: frame.error_code, address });
     }
+    let _ = write!(log::Raw, "\n  rip {:#018x}  rsp {:#018x}  rflags {:#x}", frame.rip, frame.rsp, frame.rflags);
+    for (index, (name, value)) in general_registers(frame).into_iter().enumerate() {
+        let _ = write!(log::Raw, "{} {name:<3} {value:#018x}", separator(index));
+    }
+    print_backtrace(trace);
+}
+
+/// What stands before one of several values: three fit in a line of a screen.
+const fn separator(index: usize) -> &'static str {
+    if index.is_multiple_of(3) { "\n " } else { " " }
 }
 
 /// Reports a panic, and ends the kernel with failure.
@@ -141,17 +143,15 @@ pub fn report_panic(info: &PanicInfo<'_>) -> ! {
         }
         line.hex_list("backtrace", backtrace(frame_pointer()));
     });
-    if log::is_text() {
-        let _ = write!(log::Raw, "\nPANIC {info}");
-        print_backtrace(backtrace(frame_pointer()));
-    }
+    let _ = write!(log::Raw, "\nPANIC {info}");
+    print_backtrace(backtrace(frame_pointer()));
     power::exit(ExitStatus::Failure)
 }
 
 fn print_backtrace(addresses: impl Iterator<Item = u64>) {
     let _ = log::Raw.write_str("\n  backtrace (addr2line -Cfpie KERNEL ADDRESS):");
-    for address in addresses {
-        let _ = write!(log::Raw, "\n    {address:#018x}");
+    for (index, address) in addresses.enumerate() {
+        let _ = write!(log::Raw, "{} {address:#018x}", separator(index));
     }
     let _ = log::Raw.write_str("\n");
 }

@@ -1,4 +1,5 @@
-//! What the kernel says on the serial line: text for people, or one JSON object a line for programs.
+//! What the kernel says on the serial line: text for people, or one JSON object a line for programs. The screen, where
+//! there is one, has the text in either case.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -7,9 +8,11 @@ use log::{Level, LevelFilter, Metadata, Record};
 
 use super::clock;
 use super::lock::Lock;
+use super::screen;
 use super::serial::Serial;
 use super::text::Text;
 use crate::console::Object;
+use crate::screen::Style;
 
 /// Longest status line kept, in bytes.
 const STATUS: usize = 200;
@@ -91,6 +94,19 @@ pub fn next_look() -> Option<u64> {
     LOOKING.load(Ordering::Relaxed).then(|| clock::nanoseconds() + LOOK)
 }
 
+/// Puts bytes that were typed elsewhere behind those that have come in on the serial line: all of them, or none where there is no
+/// room, since part of an escape sequence would be another key.
+pub(super) fn put_input(bytes: &[u8]) {
+    INPUT_RING.with(|input| {
+        if input.length + bytes.len() <= INPUT {
+            for &byte in bytes {
+                input.bytes[(input.first + input.length) % INPUT] = byte;
+                input.length += 1;
+            }
+        }
+    });
+}
+
 /// The next byte that came in.
 pub fn read_input() -> Option<u8> {
     if LOOKING.load(Ordering::Relaxed) {
@@ -115,10 +131,13 @@ pub fn has_input() -> bool {
     INPUT_RING.with(|input| input.length > 0)
 }
 
-/// Takes the serial line away from whoever was writing: for the kernel's last words.
-pub fn seize() {
-    // SAFETY: called with interrupts off, on the way to the end: the code that held the lock never runs again.
-    unsafe { OUTPUT.force_unlock() };
+/// Takes the serial line and the screen away from whoever was writing: for the kernel's last words, under this title.
+pub fn seize(title: fmt::Arguments<'_>) {
+    // SAFETY: called with interrupts off, on the way to the end: the code that held the locks never runs again.
+    unsafe {
+        OUTPUT.force_unlock();
+        screen::begin_report(title);
+    }
 }
 
 /// Writes one JSON object, in JSON mode; nothing in text mode.
@@ -136,6 +155,19 @@ pub fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
 
 /// Writes one line of text, in text mode, above the status line; as a `console` event in JSON mode.
 pub fn line(text: fmt::Arguments<'_>) {
+    screen::line(Style::PLAIN, text);
+    serial_line(text);
+}
+
+/// Repeats a line that was typed: for people.
+pub fn echo(text: fmt::Arguments<'_>) {
+    screen::line(Style::STRONG, text);
+    if is_text() {
+        serial_line(text);
+    }
+}
+
+fn serial_line(text: fmt::Arguments<'_>) {
     if is_text() {
         OUTPUT.with(|output| output.line(text));
     } else {
@@ -179,12 +211,17 @@ impl Output {
     }
 }
 
-/// The serial line without a lock or a format, for the kernel's last words.
+/// Text without a lock or a format, for the kernel's last words: on the screen, and in text mode on the serial line.
 pub struct Raw;
 
 impl Write for Raw {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        OUTPUT.try_with(|output| output.serial.write_str(text)).unwrap_or(Err(fmt::Error))
+        screen::write(text);
+        if is_text() {
+            OUTPUT.try_with(|output| output.serial.write_str(text)).unwrap_or(Err(fmt::Error))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -197,15 +234,17 @@ impl log::Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
+        let ms = clock::milliseconds();
+        let (seconds, fraction) = (ms / 1000, ms % 1000);
+        let (mark, style) = match record.level() {
+            Level::Error => ("error: ", Style::ERROR),
+            Level::Warn => ("warning: ", Style::WARNING),
+            Level::Info | Level::Debug | Level::Trace => ("", Style::PLAIN),
+        };
+        let text = format_args!("[{seconds:>4}.{fraction:03}] {mark}{}", record.args());
+        screen::line(style, text);
         if is_text() {
-            let ms = clock::milliseconds();
-            let (seconds, fraction) = (ms / 1000, ms % 1000);
-            let mark = match record.level() {
-                Level::Error => "error: ",
-                Level::Warn => "warning: ",
-                Level::Info | Level::Debug | Level::Trace => "",
-            };
-            line(format_args!("[{seconds:>4}.{fraction:03}] {mark}{}", record.args()));
+            serial_line(text);
         } else {
             let level = match record.level() {
                 Level::Error => "error",

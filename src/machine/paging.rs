@@ -5,7 +5,7 @@
 //! | as physical | usable memory but the image's | 1 GiB and 2 MiB pages where they fit, writable, not executable |
 //! | [`HEAP_BASE`] on | the heap's small blocks | mapped as they grow more |
 //! | [`ELASTIC`](super::scattered::ELASTIC) | large blocks over frames from anywhere | mapped while they are in use |
-//! | [`DEVICE_BASE`] on | device registers, firmware tables | 4 KiB and 2 MiB pages, uncached for devices |
+//! | [`DEVICE_BASE`] on | device registers, pixels, firmware tables | 4 KiB and 2 MiB pages, uncached for devices, write-combining for pixels |
 //! | the last 2 GiB | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; no guard pages |
 //!
 //! Page 0 is never mapped, so that a null pointer faults.
@@ -55,6 +55,8 @@ pub enum Access {
     ReadWrite,
     /// Device registers: writable and uncached.
     Device,
+    /// Pixels: writable, and writes are combined where the CPU can.
+    Framebuffer,
 }
 
 impl Access {
@@ -63,7 +65,8 @@ impl Access {
             Self::ReadOnly => PageTableFlags::NO_EXECUTE,
             Self::Execute => PageTableFlags::empty(),
             Self::ReadWrite => PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE,
-            // Both bits select entry 3 of the page attribute table: uncacheable after reset (SDM vol. 3, 13.12.4).
+            // One bit selects entry 1 of the page attribute table, both select entry 3: see `cpu::enable`.
+            Self::Framebuffer => PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE | PageTableFlags::WRITE_THROUGH,
             Self::Device => {
                 PageTableFlags::WRITABLE
                     | PageTableFlags::NO_EXECUTE
@@ -109,6 +112,7 @@ pub enum PagingError {
 pub struct AddressSpace {
     pub(super) tables: OffsetPageTable<'static>,
     nx: bool,
+    pat: bool,
     gigabyte_pages: bool,
     physical_limit: u64,
     /// The physical addresses of the kernel image, which are not mapped one to one.
@@ -165,6 +169,7 @@ pub unsafe fn activate(
     let mut space = AddressSpace {
         tables,
         nx: features.nx,
+        pat: features.pat,
         gigabyte_pages: features.gigabyte_pages,
         physical_limit: physical_limit(features),
         image: image.place(),
@@ -284,9 +289,11 @@ impl AddressSpace {
         let end = address.checked_add(length).filter(|&end| end <= self.physical_limit).ok_or(beyond)?;
         let first = address / SMALL * SMALL;
         let size = end.next_multiple_of(SMALL) - first;
-        if access == Access::Device && self.is_memory(first, size) {
+        if matches!(access, Access::Device | Access::Framebuffer) && self.is_memory(first, size) {
             return Err(PagingError::Memory { address, length });
         }
+        // Without the table the one bit would mean writing through a cache, which reads may then find stale.
+        let access = if access == Access::Framebuffer && !self.pat { Access::Device } else { access };
         let base = self.window_address(size, first)?;
         let mut done = 0;
         while done < size {

@@ -9,7 +9,7 @@ use x86_64::structures::DescriptorTablePointer;
 use super::acpi_registers::{PowerRegisters, ResetPlace, take_acpi_mode};
 use super::cpu::{self, wait_some_ms};
 use super::lock::Lock;
-use super::log;
+use super::{log, screen};
 use crate::acpi::{Acpi, Fadt, SleepType};
 use crate::platform::Registers;
 
@@ -59,6 +59,7 @@ pub fn exit(status: ExitStatus) -> ! {
     log::emit("exit", |line| {
         line.number("status", status.qemu_status().into());
     });
+    screen::flush();
     // On a PC that port is nobody's, so that writing to it would be a guess.
     if cpu::has_hypervisor() {
         let value = u32::from(status.qemu_status() >> 1);
@@ -72,6 +73,7 @@ pub fn exit(status: ExitStatus) -> ! {
         POWER.try_with(|power| power.as_mut().map(Power::switch_off));
     }
     log::line(format_args!("It is now safe to turn the machine off."));
+    screen::flush();
     cpu::halt_for_ever()
 }
 

@@ -22,7 +22,7 @@ use super::fault::{self, PageFaultError};
 use super::heap::Heap;
 use super::text::Text;
 use super::traps::{self, TrapFrame, exception_name};
-use super::{config_space, frames, io_apic, lines, local_apic, log, paging, vectors};
+use super::{config_space, frames, io_apic, keyboard, lines, local_apic, log, paging, screen, vectors};
 
 /// Longest message of a panic that is kept, in bytes.
 const MESSAGE: usize = 480;
@@ -323,6 +323,8 @@ unsafe fn open_locks() {
         config_space::ORDER.force_unlock();
         log::OUTPUT.force_unlock();
         log::INPUT_RING.force_unlock();
+        screen::DISPLAY.force_unlock();
+        keyboard::KEYBOARD.force_unlock();
         for vector in 0..=u8::MAX {
             vectors::force_unlock(vector);
         }

@@ -10,11 +10,11 @@ use super::firmware::{EarlyMemory, FirmwareMemory};
 use super::memory_types::Mtrrs;
 use super::serial::COM1_IRQ;
 use super::{
-    Image, frames, io_apic, local_apic, log, machine_check, memory_types, paging, pic, power, segments, timer, traps,
-    vectors,
+    Image, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power, screen,
+    segments, timer, traps, vectors,
 };
-use crate::acpi::{Acpi, InterruptRoute, Madt, Rsdp};
-use crate::boot::{BootInfo, LogFormat, Note, Options, multiboot2, pvh};
+use crate::acpi::{Acpi, BootFlags, InterruptRoute, Madt, Rsdp};
+use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
 use crate::memory::{Counts, PhysAddr, PhysRange, StorageError};
 use crate::pci::BarWindow;
 use crate::platform::Handled;
@@ -95,11 +95,13 @@ impl Entry {
     fn continue_with(self, features: Features) -> Result<Machine, StartError> {
         let boot = self.read_boot_info()?;
         let counts = self.set_up_memory(&boot, &features)?;
+        attach_framebuffer(&boot);
         report_memory(&boot, &counts);
         tell_machine_checks(&features);
         tell_memory_types(&boot, &features);
 
         let acpi = read_acpi(&boot);
+        attach_vga(&boot, acpi.as_ref());
         let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
         pic::mask_all();
         local_apic::initialise(&features, madt).map_err(StartError::LocalApic)?;
@@ -126,6 +128,7 @@ impl Entry {
             rate.source
         );
         connect_serial(madt);
+        keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
         x86_64::instructions::interrupts::enable();
         let config = MachineConfig::new(acpi.as_ref());
         Ok(Machine { features, acpi, rate, config, claims: Vec::new(), boot, image: self.image })
@@ -148,6 +151,7 @@ impl Entry {
         // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's
         // tables map the first 4 GiB one to one, and boot frames lie there. The image lies where the entry code saw it.
         unsafe { paging::activate(&self.image, usable(), features, &mut boot_frames) }.map_err(StartError::Paging)?;
+        screen::suspend();
         let tables = boot_frames.taken();
         // SAFETY: the page tables now active map all usable memory one to one.
         unsafe { frames::initialise(usable(), reserved.chain(tables)) }.map_err(StartError::Frames)
@@ -172,6 +176,9 @@ impl Entry {
         };
         let options = boot.command_line.options(&mut |_| {});
         log::set_json(options.log == LogFormat::Json);
+        if options.screen == ScreenChoice::Auto {
+            begin_screen(&boot);
+        }
         info!("ballonet {} starts, loaded by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
         for note in notes.into_iter().flatten() {
             warn!("boot information: {note}");
@@ -200,6 +207,44 @@ impl Machine {
 
 fn physical(start: u64, end: u64) -> Option<PhysRange> {
     PhysRange::new(PhysAddr::new(start)?, end.checked_sub(start)?)
+}
+
+/// The loader's framebuffer, unless it lies in what is memory by the loader's own word.
+fn framebuffer(boot: &BootInfo) -> Option<&Framebuffer> {
+    let is_memory = |range: PhysRange| boot.memory_map.usable().any(|usable| usable.overlaps(range));
+    boot.framebuffer.as_ref().filter(|found| found.range().is_some_and(|range| !is_memory(range)))
+}
+
+/// Begins to show the log, as early as it is known where.
+fn begin_screen(boot: &BootInfo) {
+    let title = format_args!("ballonet {}, loaded by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
+    // SAFETY: the entry code's page tables are in use until the screen is suspended; the framebuffer is no usable memory.
+    unsafe { screen::begin(framebuffer(boot), title) };
+}
+
+fn attach_framebuffer(boot: &BootInfo) {
+    if !screen::is_present() {
+        return;
+    }
+    if let Some(framebuffer) = framebuffer(boot) {
+        match screen::attach(framebuffer) {
+            Ok(()) => info!("screen: {framebuffer}"),
+            Err(error) => warn!("screen: {framebuffer}: {error}"),
+        }
+    }
+}
+
+/// Without a framebuffer there may be a VGA adapter in text mode, unless firmware says that there is none.
+fn attach_vga(boot: &BootInfo, acpi: Option<&Acpi>) {
+    if !screen::is_present() || framebuffer(boot).is_some() {
+        return;
+    }
+    let flags = acpi.and_then(|acpi| acpi.fadt.as_ref()).and_then(|fadt| fadt.boot_flags);
+    if flags.is_some_and(|flags| flags.contains(BootFlags::VGA_ABSENT)) {
+        screen::give_up();
+    } else if screen::attach_vga() {
+        info!("screen: VGA text");
+    }
 }
 
 fn report_memory(boot: &BootInfo, counts: &Counts) {
@@ -274,6 +319,9 @@ fn install_fixed_vectors() {
 /// Lets the serial port interrupt when a byte comes in. The byte is read by whoever polls the port; this only wakes the CPU.
 /// Where no interrupt of it can be had, the port is looked at now and then.
 fn connect_serial(madt: Option<&Madt>) {
+    if !log::with_serial(|serial| serial.is_present()) {
+        return info!("serial port: there is none");
+    }
     let id = u8::try_from(local_apic::id()).unwrap_or(0);
     let handler = || {
         super::log::take_input();

@@ -4,10 +4,11 @@ use alloc::boxed::Box;
 use core::arch::asm;
 
 use ballonet::machine::paging::{self, Access, DEVICE_BASE};
-use ballonet::machine::{Machine, frames, stack};
+use ballonet::machine::{Machine, cpu, frames, stack};
+use x86_64::registers::model_specific::Msr;
 use x86_64::structures::paging::PageTableFlags;
 
-use crate::suite::kernel_test;
+use crate::suite::{Skip, kernel_test};
 use crate::support::{FETCH, PRESENT, WRITE, assert_page_fault, require_nx};
 
 const PAGE: u64 = 4096;
@@ -234,4 +235,28 @@ kernel_test! {
 fn local_apic_address(machine: &Machine) -> u64 {
     let madt = machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
     madt.map_or(0xFEE0_0000, |madt| madt.local_apic_address().as_u64())
+}
+
+kernel_test! {
+    fn pixels_combine_writes_and_registers_do_not(context) {
+        if !context.machine.features.pat {
+            return Err(Skip::because("the CPU has no page attribute table"));
+        }
+        // SAFETY: the CPU has the table; reading it has no effect.
+        let table = unsafe { Msr::new(0x277).read() };
+        assert_eq!(table, cpu::PAGE_ATTRIBUTES);
+        // Nothing answers there, and nobody asks.
+        let place = (context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()))
+            .and_then(|madt| Some(madt.io_apics().first()?.address.as_u64()))
+            .ok_or(Skip::because("there is no IOAPIC whose address is surely not memory's"))?;
+        for (access, kind) in [(Access::Framebuffer, 1), (Access::Device, 0)] {
+            let window = paging::with(|space| space.open_window(place, PAGE, access, &mut frames::ForTables))
+                .expect("the IOAPIC can be mapped");
+            let flags = flags(window.as_ptr() as u64).expect("a window is mapped");
+            let entry = u32::from(flags.contains(PageTableFlags::WRITE_THROUGH))
+                | u32::from(flags.contains(PageTableFlags::NO_CACHE)) << 1;
+            assert_eq!(table >> (8 * entry) & 0xFF, kind, "{access:?}");
+            paging::with(|space| space.close_window(window, PAGE));
+        }
+    }
 }

@@ -1,0 +1,111 @@
+//! The picture of the balloon on the screen, kept true.
+
+use alloc::vec::Vec;
+
+use ballonet::console::Movement;
+use ballonet::machine::{frames, lines, screen, vectors};
+use ballonet::memory::{Counts, FRAME_SIZE};
+use ballonet::screen::{Shares, Status};
+
+use crate::balloons::Balloons;
+
+/// The least time between two pictures that differ: 100 ms.
+const PERIOD: u64 = 100_000_000;
+
+/// Bytes of a region of which the host is told as a whole.
+const REGION: u64 = 2 << 20;
+
+/// What the picture is made of, but for the names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    shares: Shares,
+    target: Option<u64>,
+    movement: Option<Movement>,
+    note: &'static str,
+    /// How many interrupts there were, but for the timer's: looking again is what the timer is for.
+    interrupts: u64,
+}
+
+/// The picture. While nothing changes, nothing wakes the CPU for it.
+#[derive(Default)]
+pub struct View {
+    seen: Option<Seen>,
+    /// No look is taken before this, in nanoseconds since entry.
+    next: u64,
+    /// The last look found a change, so others may follow it.
+    moving: bool,
+}
+
+impl View {
+    /// Looks whether there is something new to show, and draws a little of what is new on the screen.
+    pub fn serve(&mut self, now: u64, balloons: &Balloons) {
+        if !screen::is_present() {
+            return;
+        }
+        if now >= self.next {
+            self.look(now, balloons);
+        }
+        screen::draw();
+    }
+
+    /// When it is to be served although nothing has happened.
+    pub fn next_look(&self) -> Option<u64> {
+        self.moving.then_some(self.next)
+    }
+
+    fn look(&mut self, now: u64, balloons: &Balloons) {
+        let seen = Seen::now(balloons);
+        self.moving = self.seen.replace(seen) != Some(seen);
+        if self.moving {
+            self.next = now + PERIOD;
+            seen.show();
+        }
+    }
+}
+
+impl Seen {
+    fn now(balloons: &Balloons) -> Self {
+        let targets = balloons.drivers().map(|driver| driver.status().target * FRAME_SIZE);
+        Self {
+            shares: shares(&frames::with(|frames| frames.counts())),
+            target: (!balloons.is_empty()).then(|| targets.sum()),
+            movement: balloons.last_movement(),
+            note: note(balloons),
+            interrupts: (0..=u8::MAX).filter(|&vector| vector != vectors::TIMER).map(vectors::counted).sum(),
+        }
+    }
+
+    fn show(&self) {
+        let Self { shares, target, movement, note, .. } = *self;
+        let vectors: Vec<_> = vectors::views().collect();
+        let lines = lines::views();
+        let vectors = vectors.iter().map(|view| (view.name.as_str(), view.count));
+        let lines = lines.iter().map(|(name, count, _)| (name.as_str(), *count));
+        let came = vectors.chain(lines).filter(|(_, count)| *count > 0);
+        screen::show_status(&Status { shares, target, movement, note }, came);
+    }
+}
+
+fn shares(counts: &Counts) -> Shares {
+    let reported = (counts.reported_regions * REGION).min(counts.free * FRAME_SIZE);
+    Shares {
+        used: (counts.used + counts.reserved) * FRAME_SIZE,
+        free: counts.free * FRAME_SIZE - reported,
+        reported,
+        ballooned: counts.ballooned * FRAME_SIZE,
+    }
+}
+
+/// What is out of the ordinary, in no more words than fit beside the log.
+fn note(balloons: &Balloons) -> &'static str {
+    let words = balloons.drivers().find_map(|driver| {
+        let status = driver.status();
+        match () {
+            () if driver.failed().is_some() => Some("given up on"),
+            () if status.frozen => Some("frozen"),
+            () if status.short => Some("the kernel lives on the rest"),
+            () => None,
+        }
+    });
+    words.unwrap_or_default()
+}

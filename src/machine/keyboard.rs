@@ -1,0 +1,190 @@
+//! The keyboard controller (i8042), or the firmware that plays one for USB keyboards.
+//!
+//! It may be absent although the tables say that it is there, and half of one where firmware plays it. So nothing is
+//! asked of it but what is needed, and every wait ends.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use derive_more::Display;
+use log::{info, warn};
+use x86_64::instructions::port::Port;
+
+use super::lock::Lock;
+use super::{io_apic, local_apic, log as console, vectors};
+use crate::acpi::{Fadt, Madt};
+use crate::platform::{Handled, VectorError};
+use crate::screen::Keyboard;
+
+/// The keyboard's ISA interrupt.
+const IRQ: u8 = 1;
+
+/// Data to and from the keyboard, and the controller's status and commands.
+const DATA: u16 = 0x60;
+const STATUS: u16 = 0x64;
+
+/// Status: a byte can be read; the last byte written has not been taken yet; the byte to be read is the mouse's.
+const READABLE: u8 = 1 << 0;
+const BUSY: u8 = 1 << 1;
+const FROM_MOUSE: u8 = 1 << 5;
+/// What reads where nothing is.
+const NOTHING: u8 = 0xFF;
+
+/// Commands to the controller.
+const READ_CONFIGURATION: u8 = 0x20;
+const WRITE_CONFIGURATION: u8 = 0x60;
+const DISABLE_MOUSE: u8 = 0xA7;
+const DISABLE_KEYBOARD: u8 = 0xAD;
+const ENABLE_KEYBOARD: u8 = 0xAE;
+
+/// Configuration: interrupt when the keyboard, the mouse has sent a byte; either's clock is off; translate to scan code set 1.
+const KEYBOARD_INTERRUPT: u8 = 1 << 0;
+const MOUSE_INTERRUPT: u8 = 1 << 1;
+const KEYBOARD_OFF: u8 = 1 << 4;
+const MOUSE_OFF: u8 = 1 << 5;
+const TRANSLATE: u8 = 1 << 6;
+
+/// Command to the keyboard: send keys; and its acknowledgement.
+const SEND_KEYS: u8 = 0xF4;
+const ACKNOWLEDGED: u8 = 0xFA;
+
+/// How often the status is read in a wait: it takes about 1 µs, and a keyboard up to 20 ms.
+const PATIENCE: u32 = 30_000;
+/// Bytes that are taken out at a time: more than any controller keeps.
+const MOST_BYTES: usize = 32;
+
+pub(super) static KEYBOARD: Lock<Keyboard> = Lock::new(Keyboard::new());
+
+/// Why no keyboard is listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum KeyboardError {
+    /// The tables say so.
+    #[display("ACPI says that there is no controller")]
+    NotInTables,
+    /// The ports read as nothing.
+    #[display("no controller answers")]
+    Absent,
+    /// The controller takes no command.
+    #[display("the controller takes no commands")]
+    Busy,
+    /// It does not answer.
+    #[display("the controller does not tell its configuration")]
+    Silent,
+    /// Its interrupt cannot be had.
+    #[display("its interrupt leads nowhere")]
+    NoInterrupt,
+    /// There is no vector for it.
+    #[display("{_0}")]
+    Vector(VectorError),
+}
+
+/// Listens to the keyboard, if there is one. What it types is read as what comes in on the serial line.
+pub(super) fn connect(madt: Option<&Madt>, fadt: Option<&Fadt>) {
+    match try_connect(madt, fadt) {
+        Ok(true) => info!("PS/2 keyboard: listening"),
+        Ok(false) => info!("PS/2 keyboard: listening to the controller; no keyboard has answered yet"),
+        Err(KeyboardError::NotInTables | KeyboardError::Absent) => {}
+        Err(error) => warn!("PS/2 keyboard: {error}"),
+    }
+}
+
+/// Returns whether a keyboard has answered. One may be plugged in later.
+fn try_connect(madt: Option<&Madt>, fadt: Option<&Fadt>) -> Result<bool, KeyboardError> {
+    if fadt.is_some_and(|fadt| !fadt.has_keyboard_controller()) {
+        return Err(KeyboardError::NotInTables);
+    }
+    if status() == NOTHING {
+        return Err(KeyboardError::Absent);
+    }
+    let route = madt.ok_or(KeyboardError::NoInterrupt)?.isa_irq(IRQ);
+    let answered = set_up()?;
+    let vector = vectors::allocate(String::from("keyboard"), Box::new(interrupt)).map_err(KeyboardError::Vector)?;
+    let id = u8::try_from(local_apic::id()).unwrap_or(0);
+    if io_apic::route(route, vector, id).is_none() {
+        vectors::release(vector);
+        return Err(KeyboardError::NoInterrupt);
+    }
+    // The line tells of the next byte only once this one is taken.
+    drain();
+    Ok(answered)
+}
+
+/// Has the controller interrupt for the keyboard alone and translate, and the keyboard send keys. Firmware leaves it much
+/// like that; but a loader may have turned interrupts off.
+fn set_up() -> Result<bool, KeyboardError> {
+    command(DISABLE_KEYBOARD)?;
+    command(DISABLE_MOUSE)?;
+    drain();
+    command(READ_CONFIGURATION)?;
+    let configuration = read().ok_or(KeyboardError::Silent)?;
+    let off = MOUSE_INTERRUPT | KEYBOARD_OFF;
+    command(WRITE_CONFIGURATION)?;
+    write(configuration & !off | KEYBOARD_INTERRUPT | MOUSE_OFF | TRANSLATE)?;
+    command(ENABLE_KEYBOARD)?;
+    write(SEND_KEYS)?;
+    Ok(read() == Some(ACKNOWLEDGED))
+}
+
+fn interrupt() -> Handled {
+    // However many bytes it says that it has, this ends.
+    for _ in 0..MOST_BYTES {
+        let status = status();
+        if status == NOTHING || status & READABLE == 0 {
+            break;
+        }
+        let byte = take();
+        if status & FROM_MOUSE != 0 {
+            continue;
+        }
+        if let Some(typed) = KEYBOARD.with(|keyboard| keyboard.feed(byte)) {
+            console::put_input(typed.bytes());
+        }
+    }
+    Handled::Yes
+}
+
+fn status() -> u8 {
+    // SAFETY: the controller's status, or nothing; reading it has no effect.
+    unsafe { Port::new(STATUS).read() }
+}
+
+/// Takes the byte that is there.
+fn take() -> u8 {
+    // SAFETY: the controller's data, or nothing: a byte is taken from its buffer, no more.
+    unsafe { Port::new(DATA).read() }
+}
+
+fn drain() {
+    for _ in 0..MOST_BYTES {
+        if status() & READABLE == 0 {
+            break;
+        }
+        take();
+    }
+}
+
+/// Waits until a bit of the status is as it should be. Returns whether it is.
+fn wait(bit: u8, set: bool) -> bool {
+    (0..PATIENCE).any(|_| (status() & bit != 0) == set)
+}
+
+fn read() -> Option<u8> {
+    wait(READABLE, true).then(take)
+}
+
+fn command(command: u8) -> Result<(), KeyboardError> {
+    put(STATUS, command)
+}
+
+fn write(byte: u8) -> Result<(), KeyboardError> {
+    put(DATA, byte)
+}
+
+fn put(port: u16, byte: u8) -> Result<(), KeyboardError> {
+    if !wait(BUSY, false) {
+        return Err(KeyboardError::Busy);
+    }
+    // SAFETY: the controller's port, and it is ready; only commands that neither reset the CPU nor switch A20 are sent.
+    unsafe { Port::new(port).write(byte) };
+    Ok(())
+}

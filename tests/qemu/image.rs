@@ -12,7 +12,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure, image, on};
 
 /// A start by firmware and GRUB takes longer than one by QEMU alone; by UEFI some 5 s where nobody else is at work.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A script's status for what can't be had on this system.
 const UNAVAILABLE: i32 = 3;
@@ -105,16 +105,31 @@ impl Menu {
 }
 
 fn make(menu: Menu) -> Result<Option<PathBuf>, String> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("image-{}", menu as usize));
-    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let output = folder.join("ballonet.img");
-    let mut command = script("image.sh");
+    let folder = folder(&format!("{menu:?}"))?;
     let mut kernel = image::kernel();
     if matches!(menu, Menu::Elsewhere) {
         kernel = elsewhere(&kernel, &folder)?;
     }
+    make_in(&folder, &kernel, menu.text())
+}
+
+/// Makes an image with a menu of one's own. No two tests use the same `name`.
+pub(crate) fn with_menu(name: &str, menu: &str) -> Result<Option<PathBuf>, String> {
+    make_in(&folder(name)?, &image::kernel(), Some(menu))
+}
+
+fn folder(name: &str) -> Result<PathBuf, String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("image-{name}"));
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Makes an image in a folder, with a menu in place of ours if there is one.
+fn make_in(folder: &Path, kernel: &Path, menu: Option<&str>) -> Result<Option<PathBuf>, String> {
+    let output = folder.join("ballonet.img");
+    let mut command = script("image.sh");
     command.arg("--output").arg(&output).arg("--kernel").arg(kernel);
-    if let Some(text) = menu.text() {
+    if let Some(text) = menu {
         let path = folder.join("grub.cfg");
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         command.arg("--menu").arg(path);
@@ -137,7 +152,7 @@ fn elsewhere(kernel: &Path, folder: &Path) -> Result<PathBuf, String> {
     Ok(copy)
 }
 
-fn ovmf() -> Result<Option<[PathBuf; 2]>, String> {
+pub(crate) fn ovmf() -> Result<Option<[PathBuf; 2]>, String> {
     static OVMF: OnceLock<Result<Option<[PathBuf; 2]>, String>> = OnceLock::new();
     OVMF.get_or_init(|| {
         let Some(paths) = printed(script("ovmf.sh"))? else { return Ok(None) };

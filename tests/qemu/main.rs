@@ -26,6 +26,7 @@ mod reach;
 mod recovery;
 mod reporting;
 mod rings;
+mod screen;
 mod soak;
 mod work;
 
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         hardware::trials(),
         hotplug::trials(),
         image::trials(),
+        screen::trials(),
         check::trials(),
     ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();

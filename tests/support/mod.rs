@@ -9,6 +9,7 @@
 pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod image;
+pub(crate) mod picture;
 pub(crate) mod qemu;
 pub(crate) mod qmp;
 pub(crate) mod random;

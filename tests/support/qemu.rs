@@ -50,6 +50,9 @@ pub(crate) struct Qemu {
     /// Options for what the above has no words for, with their values.
     others: Vec<[String; 2]>,
     command_line: String,
+    has_serial: bool,
+    has_screen: bool,
+    stays: bool,
 }
 
 impl Qemu {
@@ -77,6 +80,9 @@ impl Qemu {
             debug_exit: true,
             others: Vec::new(),
             command_line: "log=json".into(),
+            has_serial: true,
+            has_screen: true,
+            stays: false,
         }
     }
 
@@ -216,6 +222,24 @@ impl Qemu {
         self
     }
 
+    /// No serial port at all.
+    pub(crate) fn without_serial(mut self) -> Self {
+        self.has_serial = false;
+        self
+    }
+
+    /// No screen at all.
+    pub(crate) fn without_screen(mut self) -> Self {
+        self.has_screen = false;
+        self
+    }
+
+    /// Has QEMU stay when the guest switches off or fails, so that its screen can still be looked at.
+    pub(crate) fn staying(mut self) -> Self {
+        self.stays = true;
+        self
+    }
+
     /// How long the whole test may take.
     pub(crate) fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -256,12 +280,17 @@ impl Qemu {
             option("-machine", &self.machine);
         }
         option("-display", "none");
+        if !self.has_screen {
+            option("-vga", "none");
+        }
         option("-nic", "none");
-        option("-serial", "stdio");
+        option("-serial", if self.has_serial { "stdio" } else { "none" });
         option("-monitor", "none");
         option("-chardev", &format!("socket,id=qmp,path={}", qmp.display()));
         option("-mon", "chardev=qmp,mode=control");
-        if self.debug_exit {
+        if self.stays {
+            option("-action", "shutdown=pause");
+        } else if self.debug_exit {
             option("-device", "isa-debug-exit,iobase=0xf4,iosize=0x04");
         }
         for object in &self.objects {

@@ -2,12 +2,15 @@
 
 use std::io::{BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
+use std::{env, fs, process};
 
 use qapi::{Command, Qmp as Client, Stream, qmp};
 use serde_json::{Map, Value, json};
 
 use super::failure::{Outcome, ensure};
+use super::picture::Picture;
 
 /// The balloon's path in QEMU's object tree; [`super::Qemu`] gives the device this id.
 const BALLOON: &str = "/machine/peripheral/balloon0";
@@ -204,6 +207,38 @@ impl Qmp {
     /// Resets the machine, as its reset button does.
     pub(crate) fn system_reset(&mut self) -> Outcome {
         self.run(&qmp::system_reset {}).map(drop)
+    }
+
+    /// What the guest's screen shows.
+    pub(crate) fn screen(&mut self) -> Outcome<Picture> {
+        let file = self.file_of("screendump", |path| json!({ "filename": path }))?;
+        Picture::parse(&file)
+    }
+
+    /// What the guest's CPU would read from physical memory.
+    pub(crate) fn physical_memory(&mut self, address: u64, bytes: usize) -> Outcome<Vec<u8>> {
+        self.file_of("pmemsave", |path| json!({ "val": address, "size": bytes, "filename": path }))
+    }
+
+    /// What QEMU writes into a file by a command with these arguments.
+    fn file_of(&mut self, command: &str, arguments: impl FnOnce(&str) -> Value) -> Outcome<Vec<u8>> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("ballonet-{}-{command}-{number}", process::id()));
+        let outcome = self.run_any(command, &arguments(&path.to_string_lossy()));
+        let file = fs::read(&path);
+        let _ = fs::remove_file(&path);
+        outcome?;
+        Ok(file?)
+    }
+
+    /// Presses keys of the guest's keyboard, one after the other, by QEMU's names for them: `a`, `ret`, `shift-1`.
+    pub(crate) fn press(&mut self, keys: &[&str]) -> Outcome {
+        for key in keys {
+            let codes: Vec<_> = key.split('-').map(|key| json!({ "type": "qcode", "data": key })).collect();
+            self.run_any("send-key", &json!({ "keys": codes, "hold-time": 20 }))?;
+        }
+        Ok(())
     }
 
     fn arm(&mut self) -> Outcome {

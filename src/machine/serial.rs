@@ -47,11 +47,6 @@ impl Serial {
         self.uart.is_some()
     }
 
-    /// Whether there is a port.
-    pub fn is_present(&self) -> bool {
-        self.uart.is_some()
-    }
-
     /// Asks for an interrupt whenever a byte has come in.
     pub fn enable_receive_interrupt(&mut self) {
         if let Some(uart) = &mut self.uart {

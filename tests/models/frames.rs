@@ -200,7 +200,10 @@ impl PageFrames for Frames {
         self.refuse_host_side(run, HostSide::Hinting, "BAL-HINT-07");
         self.check_contents(run);
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
-        self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.note_reported(pfn.as_u32())));
+        // Of a region in parts, some of which went to the host instead, nobody keeps books.
+        let whole = |first: &u32| first.is_multiple_of(512) && first + 511 <= run.last().as_u32();
+        let regions = run.pfns().map(Pfn::as_u32).filter(whole);
+        self.machine.bus(|bus| regions.for_each(|first| bus.ram.note_reported(first)));
         PageFrames::release_reported(&mut self.allocator, run);
     }
 
@@ -248,6 +251,8 @@ impl Frames {
                     bus.misstep("FRAMES", format!("fill of {pfn:#x}, which is {:?}", bus.ram.guest_side(pfn)));
                 }
                 bus.ram.fill(pfn, byte);
+                // From now on the host has something behind it.
+                bus.ram.note_used(pfn);
             }
         });
     }

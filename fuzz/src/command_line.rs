@@ -3,8 +3,8 @@
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
 use ballonet::boot::{
-    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice, ScreenChoice, Terminal,
-    TransportChoice, Warning, parse_size,
+    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice, ScreenChoice,
+    Terminal, TransportChoice, Warning, parse_size,
 };
 use ballonet::virtio::spec::Features;
 
@@ -106,7 +106,7 @@ impl Piece<'_> {
         let key = |key: u8| format!(" {}=", pick(Key::WORDS, key)).into_bytes();
         match self {
             Self::Option { key: which, of, value } => {
-                let words: [&[&str]; 11] = [
+                let words: [&[&str]; 12] = [
                     Mode::WORDS,
                     IrqChoice::WORDS,
                     TransportChoice::WORDS,

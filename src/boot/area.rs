@@ -65,14 +65,11 @@ impl LoaderAreas {
         self.slots.iter().copied().flatten()
     }
 
-    /// Adds an area; `false` if there is no room.
-    pub(super) fn push(&mut self, area: LoaderArea) -> bool {
-        match self.slots.iter_mut().find(|slot| slot.is_none()) {
-            Some(slot) => {
-                *slot = Some(area);
-                true
-            }
-            None => false,
+    /// Notes an area, as long as there is room. One that is no range cannot be overwritten.
+    pub(super) fn keep(&mut self, kind: AreaKind, start: u64, length: u64) {
+        let Ok(range) = PhysRange::parse(start, length) else { return };
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(LoaderArea { range, kind });
         }
     }
 }

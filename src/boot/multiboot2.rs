@@ -10,8 +10,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::framebuffer::{Channel, Framebuffer, PixelFormat};
 use super::{
-    AreaKind, BootInfo, BootProtocol, CommandLine, LoaderArea, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory,
-    Region, RegionKind, Unreadable,
+    AreaKind, BootInfo, BootProtocol, CommandLine, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory, Region,
+    RegionKind, Unreadable,
 };
 use crate::memory::PhysAddr;
 
@@ -159,7 +159,7 @@ pub fn parse(
     }
     let mut info = BootInfo::empty(Multiboot2::NAME);
     // What firmware's root pointer is known by is a copy in here.
-    keep(&mut info, AreaKind::StartInfo, start, u64::from(size));
+    info.areas.keep(AreaKind::StartInfo, start, u64::from(size));
     let tags = Tags { memory, next: start + HEADER, end: start + u64::from(size) };
     let (mut modules, mut maps) = (0, [None; 2]);
     for tag in tags.clone() {
@@ -252,13 +252,6 @@ impl<M: PhysicalMemory> Iterator for Tags<'_, M> {
     }
 }
 
-/// Notes an area. One that is no range cannot be overwritten, and there is room for all (see the assertion above).
-fn keep(info: &mut BootInfo, kind: AreaKind, start: u64, length: u64) {
-    if let Ok(range) = PhysRange::parse(start, length) {
-        info.areas.push(LoaderArea { range, kind });
-    }
-}
-
 fn read_module(memory: &impl PhysicalMemory, tag: Tag, index: u32, info: &mut BootInfo, report: &mut dyn FnMut(Note)) {
     if index >= MAX_MODULES {
         return;
@@ -270,7 +263,7 @@ fn read_module(memory: &impl PhysicalMemory, tag: Tag, index: u32, info: &mut Bo
     match end.checked_sub(start) {
         // An empty one takes no memory.
         Some(0) => {}
-        Some(length) => keep(info, AreaKind::Module(index), start, length),
+        Some(length) => info.areas.keep(AreaKind::Module(index), start, length),
         None => report(Note::BadModule { index, start, length: end.wrapping_sub(start) }),
     }
 }

@@ -8,8 +8,8 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{
-    AreaKind, BootInfo, BootProtocol, CommandLine, LoaderArea, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory,
-    Region, RegionKind, Unreadable,
+    AreaKind, BootInfo, BootProtocol, CommandLine, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory, Region,
+    RegionKind, Unreadable,
 };
 use crate::memory::PhysAddr;
 
@@ -132,11 +132,11 @@ pub fn parse(
     } else {
         report(Note::NoMemoryMap);
     }
-    keep(&mut info, AreaKind::StartInfo, address.as_u64(), size);
+    info.areas.keep(AreaKind::StartInfo, address.as_u64(), size);
     if start.command_line.get() != 0 {
         info.command_line = CommandLine::read(memory, start.command_line.get(), report);
         let length = info.command_line.as_bytes().len() as u64 + 1;
-        keep(&mut info, AreaKind::CommandLine, start.command_line.get(), length);
+        info.areas.keep(AreaKind::CommandLine, start.command_line.get(), length);
     }
     info.rsdp = rsdp(start.rsdp.get(), report);
     read_modules(memory, start, &mut info, report);
@@ -152,13 +152,6 @@ fn rsdp(address: u64, report: &mut dyn FnMut(Note)) -> Option<PhysAddr> {
         report(Note::BadRsdpAddress(address));
     }
     rsdp
-}
-
-/// Notes an area. One that is no range cannot be overwritten, and there is room for all (see the assertion above).
-fn keep(info: &mut BootInfo, kind: AreaKind, start: u64, length: u64) {
-    if let Ok(range) = PhysRange::parse(start, length) {
-        info.areas.push(LoaderArea { range, kind });
-    }
 }
 
 fn read_map(memory: &impl PhysicalMemory, pointer: MapPointer, info: &mut BootInfo, report: &mut dyn FnMut(Note)) {
@@ -177,7 +170,7 @@ fn read_map(memory: &impl PhysicalMemory, pointer: MapPointer, info: &mut BootIn
         Some(Region { range, kind: RegionKind::from_e820(entry.kind.get()) })
     });
     info.memory_map = MemoryMap::from_entries(&entries, report);
-    keep(info, AreaKind::MemoryMap, start, u64::from(readable) * size_of::<MapEntry>() as u64);
+    info.areas.keep(AreaKind::MemoryMap, start, u64::from(readable) * size_of::<MapEntry>() as u64);
 }
 
 /// Reports every entry that is no range, once, and says how many entries can be read.
@@ -208,7 +201,7 @@ fn read_modules(memory: &impl PhysicalMemory, start: StartInfo, info: &mut BootI
     if count < claimed {
         report(Note::TooManyModules { count: claimed, kept: MAX_MODULES });
     }
-    keep(info, AreaKind::ModuleList, list, u64::from(count) * size_of::<ModuleEntry>() as u64);
+    info.areas.keep(AreaKind::ModuleList, list, u64::from(count) * size_of::<ModuleEntry>() as u64);
     for index in 0..count {
         let module: ModuleEntry = match read_entry(memory, list, index) {
             Ok(module) => module,
@@ -216,7 +209,7 @@ fn read_modules(memory: &impl PhysicalMemory, start: StartInfo, info: &mut BootI
         };
         let (start, length) = (module.start.get(), module.length.get());
         match PhysRange::parse(start, length) {
-            Ok(_) => keep(info, AreaKind::Module(index), start, length),
+            Ok(_) => info.areas.keep(AreaKind::Module(index), start, length),
             Err(_) => report(Note::BadModule { index, start, length }),
         }
     }

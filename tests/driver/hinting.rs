@@ -7,6 +7,7 @@ use ballonet::platform::PageFrames;
 use proptest::prelude::*;
 
 use super::guest::{Guest, bring_up, bring_up_as, bring_up_sized};
+use super::relief::recover;
 use crate::models::{Behaviour, Handling, Schedule, feature};
 
 const STOP: u32 = 0;
@@ -230,11 +231,7 @@ fn an_allocation_that_would_fail_has_hinted_memory_back_before_what_is_ballooned
     guest.hold_all();
     guest.platform.frames.expect_patterns();
     command(&mut guest, DONE);
-    while guest.platform.frames.held() > 0 {
-        guest.platform.frames.unhold();
-    }
-    guest.driver_mut().memory_freed();
-    guest.wait(5_000_000_000);
+    recover(&mut guest);
     guest.expect_balloon(4000);
     guest.finish();
 }

@@ -30,7 +30,7 @@ fn short_of_memory(behaviour: Behaviour, pages: u32) -> Guest {
 }
 
 /// Gives everything back that the guest uses, and lets so much time pass that the balloon may grow again.
-fn recover(guest: &mut Guest) {
+pub(super) fn recover(guest: &mut Guest) {
     while guest.platform.frames.held() > 0 {
         guest.platform.frames.unhold();
     }

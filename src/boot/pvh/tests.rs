@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::boot::{BadRange, MemoryImage};
+use crate::boot::{BadRange, LoaderArea, MemoryImage};
 
 /// Low memory, with the start info where QEMU's option ROM puts it.
 struct Machine {

@@ -15,6 +15,8 @@ const GIVEN: u64 = 1024 * MIB;
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long allocations are timed while the balloon rests.
 const IDLE: Duration = Duration::from_secs(2);
+/// Bytes that a program of ours has written to and let go of when the host asks.
+const WRITTEN: u64 = 1536 * MIB;
 /// A target that no guest can meet: it stops at its floor.
 const FLOOR: u64 = 16 * MIB;
 
@@ -57,6 +59,7 @@ pub(crate) fn run(write: bool) -> Outcome {
                 // Huge pages make no difference to reporting worth its time: what is discarded are huge pages or more.
                 let reporting = guest.on(host)?.balloon("free-page-reporting=on");
                 let report = if host.huge_pages { measured(&reporting, |vm| report(vm, &mut notes))? } else { None };
+                measured(&reporting, |vm| balloon_reporting(vm, &mut notes))?;
                 if run == 1 && host == Host::ALL[0] {
                     falls.extend(fall.map(|fall| (guest, fall)));
                     reports.extend(report.map(|fall| (guest, fall)));
@@ -79,13 +82,17 @@ fn ready(vm: &mut Vm) -> Outcome<Duration> {
     Ok(start.elapsed())
 }
 
+/// What was given in a time, in GiB/s.
+fn rate(time: Duration) -> f64 {
+    GIVEN as f64 / (1u64 << 30) as f64 / time.as_secs_f64()
+}
+
 /// The balloon there and back. Returns what resident memory did on the way there.
 fn balloon(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome<Vec<Sample>> {
     let huge = watch::huge(vm)?;
     notes.note("ready", ready(vm)?.as_secs_f64());
     notes.note("huge", (huge * 100.0 / MEMORY as f64).min(100.0));
     thread::sleep(SETTLE);
-    let rate = |time: Duration| GIVEN as f64 / (1u64 << 30) as f64 / time.as_secs_f64();
 
     let (before, counted) = (vm.resident()?, Counts::of(vm, notes.guest)?);
     let (watch, start, ran) = (Watch::begin(vm), Instant::now(), watch::cpu_seconds(vm)?);
@@ -185,6 +192,27 @@ fn report(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome<Vec<Sample>> {
     notes.note("reporting", (seconds - ready).max(0.0));
     notes.note("reporting.start", seconds);
     Ok(samples)
+}
+
+/// The balloon with free page reporting: how soon the host has its memory. Linux is asked as soon as it is ready, when the
+/// host still has all that it preallocated. Ours has reported all of it by then, so that a program writes to it again first.
+fn balloon_reporting(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome {
+    ready(vm)?;
+    if notes.guest == Guest::Ours {
+        vm.event("report")?;
+        vm.ask(&format!("mem hold {}M", WRITTEN / MIB), "held")?;
+        vm.ask("mem release", "console")?;
+    }
+    let before = vm.resident()?;
+    ensure!(before >= GIVEN, "the host has only {} MiB to have back", before / MIB);
+    let (watch, start) = (Watch::begin(vm), Instant::now());
+    vm.balloon_to(MEMORY - GIVEN)?;
+    notes.note("reporting.inflate", rate(start.elapsed()));
+    // What the host has yet to do with requests that it has said are done, if anything.
+    thread::sleep(SETTLE);
+    let fallen = watch::seconds_to(&watch.end()?, before.saturating_sub(GIVEN / 100 * 95));
+    notes.note("reporting.fallen", fallen.ok_or("resident memory has not fallen")?);
+    Ok(())
 }
 
 /// What `mode=bench` says of the device and of the driver.

@@ -27,7 +27,7 @@ const fn figure(key: &'static str, name: &'static str, unit: &'static str, bette
 }
 
 /// In the order of the table.
-pub(crate) const FIGURES: [Figure; 27] = {
+pub(crate) const FIGURES: [Figure; 29] = {
     use Better::{Less, More, Neither};
     [
         figure("ready", "start of QEMU to driver ready", "s", Less),
@@ -41,6 +41,8 @@ pub(crate) const FIGURES: [Figure; 27] = {
         figure("deflate.interrupts", "interrupts, deflating", "1/GiB", Less),
         figure("reporting", "with reporting: ready to resident memory under 25 %", "s", Less),
         figure("reporting.start", "with reporting: start of QEMU to resident memory under 25 %", "s", Less),
+        figure("reporting.inflate", "with reporting: inflate", "GiB/s", More),
+        figure("reporting.fallen", "with reporting: request to resident memory fallen by 95 %", "s", Less),
         figure("inflate.kicks", "kicks, inflating", "1/GiB", Less),
         figure("deflate.kicks", "kicks, deflating", "1/GiB", Less),
         figure("inflate.awake", "inflating, the guest was awake by its own count", "%", Less),

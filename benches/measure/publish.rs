@@ -14,7 +14,7 @@ const DRAWN: [&str; 8] =
     ["inflate", "deflate", "fallen", "ready", "inflate.interrupts", "inflate.cpu", "share.inflate", "share.deflate"];
 
 /// The figures that the README has.
-const CHOSEN: [&str; 10] = [
+const CHOSEN: [&str; 12] = [
     "ready",
     "inflate",
     "fallen",
@@ -22,6 +22,8 @@ const CHOSEN: [&str; 10] = [
     "deflate",
     "inflate.interrupts",
     "reporting.start",
+    "reporting.inflate",
+    "reporting.fallen",
     "share.inflate",
     "share.deflate",
     "working.p999",

@@ -24,6 +24,8 @@ mod hotplug;
 mod latency;
 #[path = "kernel/power.rs"]
 mod power;
+#[path = "kernel/processors.rs"]
+mod processors;
 #[path = "kernel/resources.rs"]
 mod resources;
 #[path = "kernel/symbols.rs"]

@@ -21,6 +21,11 @@ use support::{Outcome, Qemu, Version, Vm, ensure, image, on};
 /// Tests with such a name fail on purpose, to prove that a failure is seen and contained.
 const FAILS_ON_PURPOSE: &str = "expected_failure_";
 
+/// Why the image skips a test that needs several CPUs.
+const ONE_CPU: &str = "one CPU runs";
+/// CPUs that it has then.
+const CPUS: u32 = 4;
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trials = match list() {
@@ -65,37 +70,50 @@ fn all(names: &[String]) -> Vec<Trial> {
     }
     let names = Arc::new(names.to_vec());
     for version in [Version::V10_0, Version::V7_2] {
-        for machine in ["q35", "pc", "microvm,pcie=on"] {
+        for (machine, cpus) in [("q35", 1), ("pc", 1), ("microvm,pcie=on", 1), ("q35", CPUS)] {
             let names = Arc::clone(&names);
-            let name = format!("machine::{version}::all_in_one_boot::{}", machine.trim_end_matches(",pcie=on"));
+            let mut name = format!("machine::{version}::all_in_one_boot::{}", machine.trim_end_matches(",pcie=on"));
+            if cpus > 1 {
+                name += &format!("_with_{cpus}_cpus");
+            }
             trials.push(Trial::ignorable_test(name, move || {
-                let qemu = qemu(version, "log=json").machine(machine).patience(Duration::from_secs(180));
-                on(&qemu, |vm| together(vm, &names))
+                let qemu = qemu(version, "log=json").machine(machine).cpus(cpus).patience(Duration::from_secs(180));
+                on(&qemu, |vm| together(vm, &names, cpus))
             }));
         }
     }
     trials
 }
 
-/// One test in a boot of its own.
+/// One test in a boot of its own; on several CPUs, if it needs them.
 fn alone(version: Version, name: &str) -> Result<Completion, Failed> {
+    let qemu = qemu(version, &format!("log=json test={name}"));
+    let (mut completion, mut skipped) = alone_on(&qemu, name)?;
+    if skipped.as_deref() == Some(ONE_CPU) {
+        (completion, skipped) = alone_on(&qemu.cpus(CPUS), name)?;
+    }
+    Ok(skipped.map_or(completion, Completion::ignored_with))
+}
+
+fn alone_on(qemu: &Qemu, name: &str) -> Result<(Completion, Option<String>), Failed> {
     let mut skipped = None;
-    let completion = on(&qemu(version, &format!("log=json test={name}")), |vm| {
+    let completion = on(qemu, |vm| {
         let event = outcome(vm)?;
         ensure!(event.text("name")? == name, "another test has run: {event}");
         skipped = check(&event)?;
         vm.event("exit")?;
         vm.end().map(drop)
     })?;
-    Ok(skipped.map_or(completion, Completion::ignored_with))
+    Ok((completion, skipped))
 }
 
 /// Every test in one boot, in the order of the list: those that fail on purpose do not keep the rest from running.
-fn together(vm: &mut Vm, names: &[String]) -> Outcome {
+fn together(vm: &mut Vm, names: &[String], cpus: u32) -> Outcome {
     for name in names {
         let event = outcome(vm).map_err(|error| format!("{name}: {error}"))?;
         ensure!(event.text("name")? == name, "{name} should have run now: {event}");
-        check(&event)?;
+        let skipped = check(&event)?;
+        ensure!(cpus == 1 || skipped.as_deref() != Some(ONE_CPU), "{cpus} CPUs should run: {event}");
     }
     vm.event("exit")?;
     vm.end().map(drop)

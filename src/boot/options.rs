@@ -113,6 +113,16 @@ words! {
 }
 
 words! {
+    /// Which CPUs message-signalled interrupts go to.
+    AffinityChoice {
+        /// All of them, as evenly as can be.
+        Spread = "spread",
+        /// The boot CPU, which does the work that follows.
+        Boot = "boot",
+    }
+}
+
+words! {
     /// What is done about hot-plug slots.
     HotplugChoice {
         /// They are served, with the waits that PCI Express asks for.
@@ -205,6 +215,10 @@ words! {
         QueueSize = "queue-size",
         /// [`Options::request`].
         Request = "request",
+        /// [`Options::cpus`].
+        Cpus = "cpus",
+        /// [`Options::affinity`].
+        Affinity = "affinity",
         /// [`Options::hotplug`].
         Hotplug = "hotplug",
         /// [`Options::poweroff`].
@@ -259,6 +273,10 @@ pub struct Options<'a> {
     /// `request=auto|FRAMESxDESCRIPTORS`: how the frame numbers of a request are laid over descriptors; `None` for what the
     /// device turns out to read.
     pub request: Option<RequestShape>,
+    /// `cpus=all|N`: how many CPUs run at most; `None` for all that there are.
+    pub cpus: Option<u32>,
+    /// `affinity=`: which CPUs message-signalled interrupts go to.
+    pub affinity: AffinityChoice,
     /// `hotplug=`: what is done about hot-plug slots.
     pub hotplug: HotplugChoice,
     /// `poweroff=`: what becomes of ballooned memory when the machine is switched off.
@@ -322,6 +340,8 @@ impl<'a> Options<'a> {
             Key::Poison => self.poison = poison(value)?,
             Key::QueueSize => self.queue_size = Some(number(value).filter(|size| (1..=QUEUE_SIZE_MAX).contains(size))?),
             Key::Request => self.request = shape(value)?,
+            Key::Cpus => self.cpus = cpus(value)?,
+            Key::Affinity => self.affinity = AffinityChoice::from_word(value)?,
             Key::Hotplug => self.hotplug = HotplugChoice::from_word(value)?,
             Key::Poweroff => self.poweroff = PoweroffChoice::from_word(value)?,
             Key::Checks => self.checks = Some(core::str::from_utf8(value).ok().filter(|list| !list.is_empty())?),
@@ -353,6 +373,8 @@ impl Key {
             Self::QueueSize => &["1 to 32768"],
             Self::Request => &["auto, or FRAMESxDESCRIPTORS, 1 to 256 by 1 to 64"],
             Self::Hotplug => HotplugChoice::WORDS,
+            Self::Cpus => &["all, or 1 to 4096"],
+            Self::Affinity => AffinityChoice::WORDS,
             Self::Poweroff => PoweroffChoice::WORDS,
             Self::Checks => &["NAME,NAME*,-NAME..."],
             Self::Log => LogFormat::WORDS,
@@ -381,6 +403,17 @@ fn number(digits: &[u8]) -> Option<u16> {
     let digits = core::str::from_utf8(digits).ok()?;
     // Signs are no digits.
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// CPUs that can be asked for: as many as there are addresses for.
+const MOST_CPUS: u32 = 4096;
+
+/// The number for `1` to `4096`, or none for `all`; `None` if it is neither.
+fn cpus(value: &[u8]) -> Option<Option<u32>> {
+    if value == b"all" {
+        return Some(None);
+    }
+    number(value).map(u32::from).filter(|count| (1..=MOST_CPUS).contains(count)).map(Some)
 }
 
 /// The byte for `0x00` to `0xff`, or none for `off`; `None` if it is neither.
@@ -447,7 +480,7 @@ mod tests {
     #[test]
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
-                    report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 hotplug=prompt poweroff=deflate \
+                    report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 cpus=3 affinity=boot hotplug=prompt poweroff=deflate \
                     log=json term=ansi screen=off verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
@@ -464,6 +497,8 @@ mod tests {
             poison: Some(0xa5),
             queue_size: Some(7),
             request: RequestShape::new(9, 10),
+            cpus: Some(3),
+            affinity: AffinityChoice::Boot,
             hotplug: HotplugChoice::Prompt,
             poweroff: PoweroffChoice::Deflate,
             checks: Some("isr-*"),
@@ -480,11 +515,12 @@ mod tests {
     #[test]
     fn every_word_of_every_choice_is_valid() {
         use Key::{
-            Checks, Features, OomCooldown, Poison, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request, Test,
-            Work,
+            Checks, Cpus, Features, OomCooldown, Poison, QueueSize, ReportAge, ReportBudget, ReportThreshold, Request,
+            Test, Work,
         };
         let free = [
             Checks,
+            Cpus,
             Features,
             OomCooldown,
             Poison,
@@ -521,7 +557,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
-             report-budget, oom-cooldown, work, poison, queue-size, request, hotplug, poweroff, checks, log, term, screen, verbose, test, list"
+             report-budget, oom-cooldown, work, poison, queue-size, request, cpus, affinity, hotplug, poweroff, checks, log, term, screen, verbose, test, list"
         );
     }
 
@@ -554,6 +590,18 @@ mod tests {
         }
         assert_eq!(parse("queue-size=32768 request=256x64").1, []);
         assert_eq!(parse("request=auto"), (Options::default(), vec![]));
+    }
+
+    #[test]
+    fn numbers_of_cpus_that_cannot_be_are_named() {
+        for value in ["0", "4097", "-1", "+1", "", "two", "4294967297"] {
+            let line = format!("cpus={value}");
+            let (options, warnings) = parse(&line);
+            assert_eq!((options, warnings.len()), (Options::default(), 1), "{line}");
+            assert!(warnings[0].to_string().ends_with("valid: all, or 1 to 4096"), "{}", warnings[0]);
+        }
+        assert_eq!(parse("cpus=4096"), (Options { cpus: Some(4096), ..Options::default() }, vec![]));
+        assert_eq!(parse("cpus=all"), (Options::default(), vec![]));
     }
 
     #[test]

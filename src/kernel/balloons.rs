@@ -220,6 +220,11 @@ impl Balloons {
         self.served.iter().map(|served| &served.balloon)
     }
 
+    /// The drivers, to be changed.
+    pub fn drivers_mut(&mut self) -> impl Iterator<Item = &mut Balloon<Machine>> {
+        self.served.iter_mut().map(|served| &mut served.balloon)
+    }
+
     /// Whether one of them is to be served at once. Holds with interrupts off, right before the CPU sleeps.
     pub fn is_pending(&self) -> bool {
         self.served.iter().any(|served| served.balloon.is_pending())

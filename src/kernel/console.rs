@@ -10,7 +10,7 @@ use ballonet::console::{Edit, LineEditor};
 use ballonet::machine::memory_types::Mtrrs;
 use ballonet::machine::{Machine, asleep, frames, power};
 use ballonet::machine::{
-    large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
+    cpus, large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
 };
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
@@ -24,18 +24,21 @@ use crate::balloons::{Balloons, Verb};
 use crate::held::Held;
 use crate::hotplug::Slots;
 use crate::latency::Latency;
+use crate::processors;
 use crate::resources::Resources;
 use crate::symbols::HEAP;
 use crate::work::Work;
 
 /// A command: its name, its arguments, what it does.
-const COMMANDS: [(&str, &str, &str); 23] = [
+const COMMANDS: [(&str, &str, &str); 25] = [
     ("help", "", "this list"),
     ("info", "", "the kernel, the CPU, the clock, machine checks"),
     ("acpi", "", "the ACPI tables, and how the machine is switched off and reset"),
     ("pci", "[-v]", "the PCI devices"),
     ("virtio", "", "the balloon devices: features, queues, interrupts"),
     ("irq", "", "interrupt vectors and how often each came"),
+    ("cpus", "", "the CPUs, the interrupts that came to each, and how long each slept"),
+    ("affinity", "QUEUE CPU [NAME]", "have a queue of the balloon NAME, or of all, interrupt another CPU"),
     ("mem", "[map]", "memory by state"),
     ("mem", "hold SIZE | verify | release", "fill memory with a pattern, look at it again, give it back"),
     ("work", "[KIND:SIZE | stop]", "run a program that uses memory: sawtooth, steady, churn or verify"),
@@ -52,7 +55,7 @@ const COMMANDS: [(&str, &str, &str); 23] = [
     ("resources", "", "all that can leak, counted"),
     ("poweroff", "", "reset the devices and switch off, as the power button does"),
     ("reboot", "", "reset the devices and start again"),
-    ("fault", "page | panic | hang | power SLOT", "fail on purpose, to see how failures are told"),
+    ("fault", "page | panic [CPU] | hang | power SLOT", "fail on purpose, to see how failures are told"),
 ];
 
 /// The prompt.
@@ -179,6 +182,13 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("pci", ["-v"]) => pci(context, true),
         ("virtio", []) => virtio(context.balloons),
         ("irq", []) => irq(),
+        ("cpus", []) => processors::list(),
+        ("affinity", [queue, cpu]) => {
+            processors::set_affinity(context.balloons, context.machine, queue, cpu, None);
+        }
+        ("affinity", [queue, cpu, name]) => {
+            processors::set_affinity(context.balloons, context.machine, queue, cpu, Some(name));
+        }
         ("mem", []) => mem(context.held),
         ("mem", ["map"]) => map(),
         ("mem", ["hold", size]) => hold(size, context),
@@ -212,6 +222,7 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("fault", ["page"]) => fault(),
         ("fault", ["hang"]) => hang(),
         ("fault", ["panic"]) => panic!("asked for at the console"),
+        ("fault", ["panic", cpu]) => processors::fail(cpu),
         ("fault", ["power", slot]) => cut_power(context, slot),
         (known, given) if COMMANDS.iter().any(|(name, ..)| *name == known) => {
             match given {
@@ -319,15 +330,22 @@ fn irq() {
     lines::trim();
     for view in vectors::views() {
         let name = if view.name.is_empty() { "(released)" } else { &view.name };
+        let on = OnCpus(&view);
         match view.unclaimed {
-            0 => count(name, view.count, format_args!("vector {:#04x}", view.vector)),
+            0 => count(name, view.count, format_args!("vector {:#04x}{on}", view.vector)),
             unclaimed => {
+                let vector = view.vector;
                 count(
                     name,
                     view.count,
-                    format_args!("vector {:#04x}, {unclaimed} not claimed by any device", view.vector),
+                    format_args!("vector {vector:#04x}{on}, {unclaimed} not claimed by any device"),
                 );
             }
+        }
+        for &(cpu, count) in &view.by_cpu {
+            serial::emit("irq-cpu", |line| {
+                line.text("name", name).number("cpu", cpu.into()).number("count", count);
+            });
         }
     }
     for (name, claimed, inputs) in lines::views() {
@@ -345,6 +363,20 @@ fn irq() {
     }
     if lines::storms() > 0 {
         say!("{} inputs were masked: nobody claimed their interrupts", lines::storms());
+    }
+}
+
+/// Where a vector goes, and where its interrupts came, on a machine with several CPUs.
+struct OnCpus<'v>(&'v vectors::VectorView);
+
+impl core::fmt::Display for OnCpus<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if cpus::count() == 1 {
+            return Ok(());
+        }
+        write!(f, " to CPU {}", self.0.cpu)?;
+        let elsewhere = self.0.by_cpu.iter().filter(|(cpu, _)| *cpu != self.0.cpu);
+        elsewhere.into_iter().try_for_each(|(cpu, count)| write!(f, ", {count} came to CPU {cpu}"))
     }
 }
 

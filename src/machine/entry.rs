@@ -57,7 +57,14 @@ pub struct EntryTables(core::cell::UnsafeCell<[u8; 8 * 4096]>);
 // SAFETY: only the entry code writes it, before there is a second thread of execution; then the MMU alone reads it.
 unsafe impl Sync for EntryTables {}
 
-/// The entry's page tables.
+impl EntryTables {
+    /// Where they are: the address of the top one.
+    pub(super) fn address(&self) -> u64 {
+        self.0.get() as u64
+    }
+}
+
+/// The entry's page tables. Other CPUs than the first come in by them, too.
 #[doc(hidden)]
 pub static ENTRY_TABLES: EntryTables = EntryTables(core::cell::UnsafeCell::new([0; 8 * 4096]));
 

@@ -2,11 +2,12 @@
 
 use core::fmt::Write as _;
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use x86_64::registers::control::Cr2;
 
 use super::cpu::Features;
+use super::cpus::{self, Cpu};
 use super::power::{self, ExitStatus};
 use super::traps::{TrapFrame, exception_name};
 use super::{log, machine_check, nmi, stack};
@@ -64,15 +65,29 @@ pub fn provoke() {
     unsafe { core::ptr::without_provenance::<u8>(8).read_volatile() };
 }
 
-static REPORTING: AtomicBool = AtomicBool::new(false);
+/// One more than the number of the CPU that reports a failure; 0 while none does.
+static REPORTER: AtomicU32 = AtomicU32::new(0);
 
-/// Whether this is the first failure; a second one, from within the report, must not start another report.
+/// Begins the report, if this is the first failure. A second one, from within the report, must not start another; nor must one
+/// of another CPU, which is on its way to be stopped.
 fn begin() {
     x86_64::instructions::interrupts::disable();
-    if REPORTING.swap(true, Ordering::SeqCst) {
-        power::exit(ExitStatus::Failure);
+    let this = Cpu::this().number() + 1;
+    match REPORTER.compare_exchange(0, this, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => cpus::stop_others(),
+        Err(reporter) if reporter == this => power::exit(ExitStatus::Failure),
+        Err(_) => cpus::stop_this(),
     }
     log::seize(format_args!("ballonet {} has failed; a photo of this screen tells why", env!("CARGO_PKG_VERSION")));
+}
+
+/// On which CPU, where there are several.
+struct Place;
+
+impl core::fmt::Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if cpus::count() == 1 { Ok(()) } else { write!(f, " on CPU {}:", Cpu::this().number()) }
+    }
 }
 
 /// Reports an exception that nobody expected, and ends the kernel with failure.
@@ -105,7 +120,8 @@ pub fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + 
     let vector = frame.vector as u8;
     let name = exception_name(vector).unwrap_or("reserved vector");
     log::emit("fault", |line| {
-        line.number("vector", u64::from(vector))
+        line.number("cpu", Cpu::this().number().into())
+            .number("vector", u64::from(vector))
             .text("name", name)
             .hex("error_code", frame.error_code)
             .hex("address", address)
@@ -117,7 +133,7 @@ pub fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + 
         }
         line.hex_list("backtrace", trace.clone());
     });
-    let _ = write!(log::Raw, "\nFAULT {name} (vector {vector}), error code {:#x}", frame.error_code);
+    let _ = write!(log::Raw, "\nFAULT{} {name} (vector {vector}), error code {:#x}", Place, frame.error_code);
     if vector == 14 {
         let _ = write!(log::Raw, "\n  {}", PageFaultError { code: frame.error_code, address });
     }
@@ -137,13 +153,13 @@ const fn separator(index: usize) -> &'static str {
 pub fn report_panic(info: &PanicInfo<'_>) -> ! {
     begin();
     log::emit("panic", |line| {
-        line.display("message", &info.message());
+        line.number("cpu", Cpu::this().number().into()).display("message", &info.message());
         if let Some(place) = info.location() {
             line.text("file", place.file()).number("line", u64::from(place.line()));
         }
         line.hex_list("backtrace", backtrace(frame_pointer()));
     });
-    let _ = write!(log::Raw, "\nPANIC {info}");
+    let _ = write!(log::Raw, "\nPANIC{Place} {info}");
     print_backtrace(backtrace(frame_pointer()));
     power::exit(ExitStatus::Failure)
 }

@@ -203,6 +203,12 @@ pub fn detach(id: u32) {
     trim();
 }
 
+/// Waits until no handler of a line runs any more, on whichever CPU.
+pub fn synchronize() {
+    // They run with the lock held.
+    LINES.with(|_| ());
+}
+
 /// How many inputs were masked because nobody claimed their interrupts.
 pub fn storms() -> u64 {
     STORMS.load(Ordering::Relaxed)

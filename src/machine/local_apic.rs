@@ -1,15 +1,16 @@
-//! The local APIC of the CPU that runs: through MSRs in x2APIC mode where the CPU offers it, else through memory.
+//! The local APIC of the CPU that runs, each CPU's at the same place: through MSRs in x2APIC mode where the CPU offers it, else through memory.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use spin::Once;
 use volatile::VolatilePtr;
+use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::registers::model_specific::Msr;
 
 use super::cpu::Features;
 use super::paging::{self, Access, PagingError};
-use super::{frames, vectors};
-use crate::acpi::{Madt, NmiTarget};
+use super::{clock, frames, vectors};
+use crate::acpi::{LocalNmi, Madt, NmiTarget};
 
 const APIC_BASE: u32 = 0x1B;
 /// `IA32_APIC_BASE`: the APIC is on.
@@ -50,6 +51,22 @@ enum Register {
 const MASKED: u32 = 1 << 16;
 /// LVT and command register, delivery mode: NMI.
 const DELIVER_NMI: u32 = 4 << 8;
+/// Command register, delivery mode: INIT.
+const DELIVER_INIT: u32 = 5 << 8;
+/// Command register, delivery mode: startup.
+const DELIVER_STARTUP: u32 = 6 << 8;
+/// Command register: the level is asserted, as it is to be for everything but the end of an INIT.
+const ASSERT: u32 = 1 << 14;
+/// Command register in xAPIC mode: the last command is not accepted yet.
+const SEND_PENDING: u32 = 1 << 12;
+/// How long that may last, in TSC ticks: some ms.
+const SEND_PATIENCE: u64 = 10_000_000;
+
+/// The APIC ID that means every CPU, in x2APIC mode.
+pub const EVERYBODY: u32 = u32::MAX;
+/// The same in xAPIC mode, and in messages of devices.
+pub const EVERYBODY_XAPIC: u32 = 0xFF;
+
 /// Command register: to the CPU that writes it.
 const TO_SELF: u32 = 1 << 18;
 /// LVT timer mode: the TSC's value in `IA32_TSC_DEADLINE`.
@@ -105,6 +122,8 @@ impl Registers {
 }
 
 static REGISTERS: Once<Registers> = Once::new();
+/// The inputs that are wired to NMI on every CPU, LINT0 and LINT1.
+static NMI_INPUTS: Once<[bool; 2]> = Once::new();
 static ERRORS: AtomicU64 = AtomicU64::new(0);
 
 fn registers() -> Registers {
@@ -119,28 +138,51 @@ fn registers() -> Registers {
 /// # Errors
 /// When its registers cannot be mapped.
 pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), PagingError> {
-    let mut base = Msr::new(APIC_BASE);
-    // SAFETY: every x86-64 CPU has this MSR.
-    let value = unsafe { base.read() };
+    let address = turn_on(features);
     let registers = if features.x2apic {
-        // A CPU that is in x2APIC mode already stays there; the other way is closed without a reset.
-        if value & EXTENDED == 0 {
-            // SAFETY: the CPU offers x2APIC; from xAPIC mode (enabled) this step is the documented one.
-            unsafe {
-                base.write(value | ENABLE);
-                base.write(value | ENABLE | EXTENDED);
-            }
-        }
         Registers::Msr
     } else {
-        // SAFETY: enables the APIC where it is, which changes nothing if it is enabled.
-        unsafe { base.write(value | ENABLE) };
         // The CPU itself knows where its APIC is; the MADT only repeats it.
-        let address = value & BASE_ADDRESS;
         let page = paging::with(|space| space.open_window(address, 4096, Access::Device, &mut frames::ForTables))?;
         Registers::Memory(page.as_ptr() as u64)
     };
-    let registers = *REGISTERS.call_once(|| registers);
+    REGISTERS.call_once(|| registers);
+    let is_nmi = |lint| {
+        let is_it = |nmi: &LocalNmi| nmi.lint == lint && nmi.target == NmiTarget::All;
+        madt.is_some_and(|madt| madt.local_nmis().iter().any(is_it))
+    };
+    NMI_INPUTS.call_once(|| [is_nmi(0), is_nmi(1)]);
+    prepare(registers);
+    Ok(())
+}
+
+/// Turns the local APIC of another CPU on, likewise.
+pub(super) fn enable(features: &Features) {
+    turn_on(features);
+    prepare(registers());
+}
+
+/// Turns the APIC on, in x2APIC mode where offered. Returns where its registers are otherwise.
+fn turn_on(features: &Features) -> u64 {
+    let mut base = Msr::new(APIC_BASE);
+    // SAFETY: every x86-64 CPU has this MSR.
+    let value = unsafe { base.read() };
+    if !features.x2apic {
+        // SAFETY: enables the APIC where it is, which changes nothing if it is enabled.
+        unsafe { base.write(value | ENABLE) };
+    } else if value & EXTENDED == 0 {
+        // A CPU that is in x2APIC mode already stays there; the other way is closed without a reset.
+        // SAFETY: the CPU offers x2APIC; from xAPIC mode (enabled) this step is the documented one.
+        unsafe {
+            base.write(value | ENABLE);
+            base.write(value | ENABLE | EXTENDED);
+        }
+    }
+    value & BASE_ADDRESS
+}
+
+/// Masks all local interrupts but NMI, and has the APIC deliver.
+fn prepare(registers: Registers) {
     registers.write(Register::TaskPriority, NO_EXCEPTIONS);
     let entries = registers.read(Register::Version) >> 16 & 0xFF;
     for (index, register) in [
@@ -154,10 +196,9 @@ pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), Paging
             registers.write(register, MASKED);
         }
     }
-    for (target, register) in [(0, Register::LvtLint0), (1, Register::LvtLint1)] {
-        if madt
-            .is_some_and(|madt| madt.local_nmis().iter().any(|nmi| nmi.lint == target && nmi.target == NmiTarget::All))
-        {
+    let inputs = NMI_INPUTS.get().copied().unwrap_or_default();
+    for (is_nmi, register) in inputs.into_iter().zip([Register::LvtLint0, Register::LvtLint1]) {
+        if is_nmi {
             registers.write(register, DELIVER_NMI);
         }
     }
@@ -165,7 +206,6 @@ pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), Paging
     registers.write(Register::SpuriousVector, SOFTWARE_ENABLE | u32::from(vectors::SPURIOUS));
     // An interrupt that firmware left in service would hold back all of its priority and below.
     end_all_interrupts();
-    Ok(())
 }
 
 /// The vector of highest priority in service.
@@ -194,20 +234,67 @@ pub fn send_to_self(vector: u8) {
 
 /// Sends this CPU an NMI. By its id, since the shorthand for "self" is not for NMIs (SDM vol. 3, table 12-3).
 pub fn send_nmi_to_self() {
-    command(DELIVER_NMI, id());
+    send_nmi(id());
+}
+
+/// Sends the CPU with this APIC id an interrupt.
+pub(super) fn send(target: u32, vector: u8) {
+    command(u32::from(vector) | ASSERT, target);
+}
+
+/// Sends the CPU with this APIC id an NMI.
+pub(super) fn send_nmi(target: u32) {
+    command(DELIVER_NMI | ASSERT, target);
+}
+
+/// Sends the CPU with this APIC id an INIT: it stops, and waits for a startup IPI.
+pub(super) fn send_init(target: u32) {
+    command(DELIVER_INIT | ASSERT, target);
+}
+
+/// Sends the CPU with this APIC id a startup IPI: if it waits for one, it begins in real mode at page `page`.
+pub(super) fn send_startup(target: u32, page: u8) {
+    command(DELIVER_STARTUP | ASSERT | u32::from(page), target);
+}
+
+/// The interrupt command register's value in x2APIC mode (SDM vol. 3, figure 12-28). `target` is an APIC id.
+const fn command_x2apic(low: u32, target: u32) -> u64 {
+    (target as u64) << 32 | low as u64
+}
+
+/// The upper half of the interrupt command register in xAPIC mode (SDM vol. 3, figure 12-12). `target` is an APIC id of 8
+/// bits.
+const fn command_xapic_high(target: u32) -> u32 {
+    target << 24
 }
 
 /// Writes the interrupt command register; `target` is an APIC id.
 fn command(low: u32, target: u32) {
     match registers() {
-        // SAFETY: the CPU is in x2APIC mode, where the register is one of 64 bits; all vectors have gates.
+        // SAFETY: the CPU is in x2APIC mode, where the register is one of 64 bits; all vectors have gates. The write is not
+        // ordered behind stores (SDM vol. 3, 12.12.3), which the target is to see: the fences see to that.
         Registers::Msr => unsafe {
-            Msr::new(X2APIC_MSR + Register::CommandLow as u32 / 16).write(u64::from(target) << 32 | u64::from(low));
+            core::arch::x86_64::_mm_mfence();
+            core::arch::x86_64::_mm_lfence();
+            Msr::new(X2APIC_MSR + Register::CommandLow as u32 / 16).write(command_x2apic(low, target));
         },
-        registers @ Registers::Memory(_) => {
-            registers.write(Register::CommandHigh, target << 24);
+        // An interrupt handler may send, too: the two halves belong together.
+        registers @ Registers::Memory(_) => without_interrupts(|| {
+            wait_until_sent(registers);
+            registers.write(Register::CommandHigh, command_xapic_high(target));
             registers.write(Register::CommandLow, low);
+        }),
+    }
+}
+
+/// Waits until the last command has been accepted, which on a sound machine takes some µs.
+fn wait_until_sent(registers: Registers) {
+    let start = clock::tsc();
+    while registers.read(Register::CommandLow) & SEND_PENDING != 0 {
+        if clock::tsc().saturating_sub(start) > SEND_PATIENCE {
+            return;
         }
+        core::hint::spin_loop();
     }
 }
 
@@ -291,4 +378,17 @@ pub fn set_deadline(tsc: u64) {
     const TSC_DEADLINE_MSR: u32 = 0x6E0;
     // SAFETY: only called when CPUID offers the deadline timer and `use_deadlines` has chosen its mode.
     unsafe { Msr::new(TSC_DEADLINE_MSR).write(tsc) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_name_the_cpu_by_as_many_bits_as_the_mode_has() {
+        assert_eq!(command_x2apic(DELIVER_STARTUP | ASSERT | 0x9F, 0x1_0203), 0x0001_0203_0000_469F);
+        assert_eq!(command_x2apic(DELIVER_INIT | ASSERT, 0xFFFF_FFFE), 0xFFFF_FFFE_0000_4500);
+        assert_eq!(command_x2apic(DELIVER_NMI | ASSERT, 256), 0x0000_0100_0000_4400);
+        assert_eq!(command_xapic_high(0xFE), 0xFE00_0000);
+    }
 }

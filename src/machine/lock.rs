@@ -3,6 +3,8 @@
 use spin::{Mutex, MutexGuard};
 use x86_64::instructions::interrupts;
 
+use super::tlb;
+
 /// A spin lock held only with interrupts off, so that a handler can never wait for the code it interrupted.
 pub struct Lock<T> {
     inner: Mutex<T>,
@@ -16,7 +18,20 @@ impl<T> Lock<T> {
 
     /// Runs `action` with the value locked and interrupts off.
     pub fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
-        interrupts::without_interrupts(|| action(&mut self.inner.lock()))
+        interrupts::without_interrupts(|| action(&mut self.acquire()))
+    }
+
+    /// Waits for the lock, with interrupts off. Whoever holds it may be waiting for this CPU to forget what is unmapped.
+    fn acquire(&self) -> MutexGuard<'_, T> {
+        loop {
+            if let Some(guard) = self.inner.try_lock() {
+                return guard;
+            }
+            while self.inner.is_locked() {
+                tlb::catch_up();
+                core::hint::spin_loop();
+            }
+        }
     }
 
     /// Runs `action` unless somebody holds the lock. For fault reports.

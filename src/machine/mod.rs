@@ -9,6 +9,7 @@ pub mod boot_frames;
 pub mod clock;
 pub mod config_space;
 pub mod cpu;
+pub mod cpus;
 pub mod dma;
 pub mod entry;
 pub mod fault;
@@ -43,6 +44,7 @@ pub mod stack;
 mod start;
 mod text;
 pub mod timer;
+pub mod tlb;
 pub mod traps;
 pub mod vectors;
 mod vga;
@@ -51,29 +53,34 @@ pub use image::Image;
 pub use lock::Lock;
 pub use start::{Entry, Machine};
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{Ordering, fence};
 
 use x86_64::instructions::interrupts;
 
-/// TSC ticks that the CPU has slept in [`idle_unless`].
-static ASLEEP: AtomicU64 = AtomicU64::new(0);
+use cpus::{Cpu, Rest};
 
-/// Waits for an interrupt, unless `is_pending` says that there is something to do already. What a handler notes between the
-/// question and the wait is not lost: interrupts are off from before the one until the instruction after `sti`, which is the
-/// other (SDM vol. 2, STI).
+/// Waits for an interrupt, unless `is_pending` says that there is something to do already. What a handler on this CPU notes
+/// between the question and the wait is not lost: interrupts are off from before the one until the instruction after `sti`,
+/// which is the other (SDM vol. 2, STI). What another CPU notes is not lost either: it wakes this one, see [`cpus::wake`],
+/// unless it has noted it before the question.
 pub fn idle_unless(is_pending: impl FnOnce() -> bool) {
+    let cpu = Cpu::this();
     vectors::sign_of_life();
     interrupts::disable();
+    cpu.set_rest(Rest::Looking);
+    fence(Ordering::SeqCst);
     if is_pending() {
+        cpu.set_rest(Rest::Awake);
         interrupts::enable();
     } else {
-        let before = clock::tsc();
+        cpu.fall_asleep();
+        // The interrupt has set it awake.
         interrupts::enable_and_hlt();
-        ASLEEP.fetch_add(clock::tsc().saturating_sub(before), Ordering::Relaxed);
+        cpu.note_slept();
     }
 }
 
-/// How long the CPU has slept since entry, in nanoseconds, with the interrupts that woke it; 0 until the clock's rate is known.
+/// How long this CPU has slept since entry, in nanoseconds, with the interrupts that woke it; 0 until the clock's rate is known.
 pub fn asleep() -> u64 {
-    clock::duration(ASLEEP.load(Ordering::Relaxed))
+    Cpu::this().slept()
 }

@@ -2,14 +2,15 @@
 //!
 //! An error of the board is told in port 61h, and is the end. Any other NMI is a button, a management controller or a
 //! monitor that wants to see a sign of life: it is noted, with the address that it interrupted, and the main loop tells
-//! of it. When a second one comes before that, there is no life, and the registers are shown.
+//! of it. When a second one comes before that, there is no life, and the registers are shown. And a CPU is stopped by one when
+//! the kernel has failed on another.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use derive_more::Display;
 use x86_64::instructions::port::PortReadOnly;
 
-use super::local_apic;
+use super::cpus::{self, Cpu};
 use super::traps::TrapFrame;
 
 /// The vector (SDM vol. 3, table 7-1).
@@ -52,8 +53,9 @@ static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 
 /// Notes an NMI. Returns whether the kernel can go on: no error was the cause, and there was life since the last one.
 pub(super) fn note(frame: &TrapFrame) -> bool {
+    cpus::stop_if_asked();
     COUNT.fetch_add(1, Ordering::Relaxed);
-    let is_life_missing = local_apic::is_boot_cpu() && {
+    let is_life_missing = Cpu::this().is_boot() && {
         INTERRUPTED.store(frame.rip, Ordering::Relaxed);
         UNTOLD.swap(true, Ordering::Release)
     };

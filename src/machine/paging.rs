@@ -5,6 +5,7 @@
 //! | as physical | usable memory but the image's | 1 GiB and 2 MiB pages where they fit, writable, not executable |
 //! | [`HEAP_BASE`] on | the heap's small blocks | mapped as they grow more |
 //! | [`ELASTIC`](super::scattered::ELASTIC) | large blocks over frames from anywhere | mapped while they are in use |
+//! | [`stack::OTHERS`] | stacks of the CPUs but the first | 4 KiB pages; no guard pages |
 //! | [`DEVICE_BASE`] on | device registers, pixels, firmware tables | 4 KiB and 2 MiB pages, uncached for devices, write-combining for pixels |
 //! | the last 2 GiB | the kernel image | 4 KiB pages: rodata read-only, text executable, data writable; no guard pages |
 //!
@@ -26,7 +27,7 @@ use x86_64::{PhysAddr, VirtAddr};
 use super::cpu::Features;
 use super::image::Image;
 use super::lock::Lock;
-use super::stack;
+use super::{stack, tlb};
 use crate::memory::PhysRange;
 
 /// Where the heap begins.
@@ -273,6 +274,22 @@ impl AddressSpace {
         self.map::<Size4KiB>(virt, phys, Access::ReadWrite, frames).map(|_| ())
     }
 
+    /// Maps the stacks of a CPU that is not the boot CPU.
+    ///
+    /// # Errors
+    /// When frames run out; what was mapped stays so.
+    pub(super) fn map_stacks(
+        &mut self,
+        number: u32,
+        frames: &mut impl FrameAllocator<Size4KiB>,
+    ) -> Result<stack::Tops, PagingError> {
+        for address in stack::ranges(number).into_iter().flat_map(|range| range.step_by(SMALL as usize)) {
+            let frame = frames.allocate_frame().ok_or(PagingError::NoFrame)?.start_address().as_u64();
+            self.map::<Size4KiB>(address, frame, Access::ReadWrite, frames)?;
+        }
+        Ok(stack::tops(number))
+    }
+
     /// Opens a window onto `length` bytes of physical memory from `address`, which need not be aligned.
     ///
     /// # Errors
@@ -362,18 +379,19 @@ impl AddressSpace {
             done += match self.tables.translate(address) {
                 TranslateResult::Mapped { frame: MappedFrame::Size2MiB(_), .. } => {
                     if let Ok((_, flush)) = self.tables.unmap(Page::<Size2MiB>::containing_address(address)) {
-                        flush.flush();
+                        flush.ignore();
                     }
                     LARGE
                 }
                 _ => {
                     if let Ok((_, flush)) = self.tables.unmap(Page::<Size4KiB>::containing_address(address)) {
-                        flush.flush();
+                        flush.ignore();
                     }
                     SMALL
                 }
             };
         }
+        tlb::flush_everywhere();
     }
 
     /// How the page of `address` is mapped: its page size in bytes and its flags. `None` if it is not.

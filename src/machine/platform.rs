@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use super::clock;
 use super::config_space::MachineConfig;
+use super::cpus::{self, Cpu};
 use super::dma::DmaRegion;
 use super::mmio::Window;
 use super::paging::{self, Access};
@@ -12,10 +13,12 @@ use super::{Machine, frames, lines, local_apic, marks, relief, vectors};
 use crate::acpi::EcamRegion;
 use crate::balloon::wire::Tag;
 use crate::balloon::{MemoryStatistics, Statistics};
+use crate::boot::AffinityChoice;
 use crate::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use crate::platform::{
-    DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector, VectorError,
+    AffinityError, DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector,
+    VectorError,
 };
 use crate::virtio::ConfigWindow;
 
@@ -52,6 +55,18 @@ fn usurped(config: &MachineConfig, claims: &[BarWindow], window: &BarWindow) -> 
     } else {
         None
     }
+}
+
+/// The message that raises `vector` on a CPU. Without interrupt remapping one can name only the first 255 APIC ids.
+fn message(cpu: &Cpu, vector: u8) -> Option<MsiMessage> {
+    let id = Some(cpu.apic_id()).filter(|&id| id < local_apic::EVERYBODY_XAPIC)?;
+    Some(MsiMessage { address: MSI_ADDRESS | u64::from(id) << 12, data: vector.into() })
+}
+
+/// The CPU that the next vector is to interrupt: of those that messages can name, the one with the fewest.
+fn least_interrupted(choice: AffinityChoice) -> Option<&'static Cpu> {
+    let can_be_named = |cpu: &&Cpu| message(cpu, 0).is_some() && (choice == AffinityChoice::Spread || cpu.is_boot());
+    cpus::all().filter(can_be_named).min_by_key(|cpu| (vectors::on_cpu(cpu.number()), cpu.number()))
 }
 
 impl Platform for Machine {
@@ -125,11 +140,28 @@ impl Platform for Machine {
     }
 
     fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
-        // Without interrupt remapping a message can name only the first 256 APIC ids.
-        let id = u8::try_from(local_apic::id()).map_err(|_| VectorError::NoMessages)?;
-        let vector = vectors::allocate(name, handler)?;
-        let message = MsiMessage { address: MSI_ADDRESS | u64::from(id) << 12, data: vector.into() };
-        Ok(Vector { number: vector.into(), message: Some(message) })
+        let cpu = least_interrupted(self.options().affinity).ok_or(VectorError::NoMessages)?;
+        let vector = vectors::allocate_on(cpu.number(), name, handler)?;
+        Ok(Vector { number: vector.into(), message: message(cpu, vector) })
+    }
+
+    fn synchronize_vector(&mut self, vector: &Vector) {
+        match u8::try_from(vector.number) {
+            Ok(number) => vectors::synchronize(number),
+            Err(_) => lines::synchronize(),
+        }
+    }
+
+    fn set_vector_affinity(&mut self, vector: &Vector, cpu: u32) -> Result<MsiMessage, AffinityError> {
+        let line = AffinityError::Line(vector.number);
+        let number = u8::try_from(vector.number).ok().filter(|_| vector.message.is_some()).ok_or(line)?;
+        let found = cpus::get(cpu).and_then(|cpu| message(cpu, number)).ok_or(AffinityError::NoCpu(cpu))?;
+        vectors::set_affinity(number, cpu);
+        Ok(found)
+    }
+
+    fn vector_affinity(&self, vector: &Vector) -> u32 {
+        u8::try_from(vector.number).map_or(0, vectors::affinity)
     }
 
     fn attach_line(

@@ -18,6 +18,7 @@ use spin::Once;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
+use super::cpus::Cpu;
 use super::fault::{self, PageFaultError};
 use super::heap::Heap;
 use super::text::Text;
@@ -291,6 +292,10 @@ pub fn abandon_on_exception(frame: &mut TrapFrame) -> bool {
 /// Ends the innermost [`catch`], if there is one and nothing is being abandoned already.
 fn abandon(reason: impl FnOnce() -> Reason) {
     interrupts::disable();
+    // The call to come back from is the boot CPU's.
+    if !Cpu::this().is_boot() {
+        return;
+    }
     let catch = INNERMOST.load(Ordering::SeqCst);
     if catch.is_null() || ABANDONING.swap(true, Ordering::SeqCst) {
         return;

@@ -9,13 +9,14 @@
 //!   page tables. What is allocated in there comes from what the kernel keeps for itself, without a relief.
 //! - It is not in an interrupt handler, for the same reason.
 //!
-//! An allocation with interrupts off, or while nobody is lent, fails or not as it would have.
+//! An allocation with interrupts off, on another CPU than the boot CPU, or while nobody is lent, fails or not as it would have.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use x86_64::instructions::interrupts;
 
+use super::cpus::Cpu;
 use super::lock::Lock;
 
 /// What a source did for an allocation. Counts are in frames.
@@ -72,7 +73,8 @@ pub fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R {
 
 /// Asks for `frames` more frames to be free. Returns how many became so.
 pub(super) fn ask(frames: u64) -> u64 {
-    if !interrupts::are_enabled() {
+    // Whoever is lent is lent to the boot CPU alone: another would have him while the loan ends.
+    if !interrupts::are_enabled() || !Cpu::this().is_boot() {
         return 0;
     }
     let Some(mut lent) = LENT.with(Option::take) else { return 0 };

@@ -12,6 +12,7 @@ use x86_64::structures::paging::{FrameDeallocator, Mapper, Page, PhysFrame, Size
 
 use super::frames::{self, ForTables};
 use super::paging::{Access, AddressSpace};
+use super::tlb;
 use crate::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
 
 /// The addresses for such blocks: 32 TiB, twice what memory there may be.
@@ -47,9 +48,10 @@ impl AddressSpace {
     /// # Safety
     /// Nobody uses what is there.
     pub(super) unsafe fn disperse(&mut self, start: u64, count: u64) {
+        let mut retired = Retired::default();
         let mut done = 0;
         while done < count {
-            done += self.unmap_one(VirtAddr::new(start + done * FRAME_SIZE));
+            done += self.unmap_one(VirtAddr::new(start + done * FRAME_SIZE), &mut retired);
         }
         let last = start + (count.max(1) - 1) * FRAME_SIZE;
         let pages = Page::<Size4KiB>::range_inclusive(
@@ -57,9 +59,8 @@ impl AddressSpace {
             Page::containing_address(VirtAddr::new(last)),
         );
         // SAFETY: the tables of this part of the address space are frames of the allocator, only here in use.
-        unsafe { self.tables.clean_up_addr_range(pages, &mut ForTables) };
-        // The CPU may remember where tables were.
-        x86_64::instructions::tlb::flush_all();
+        unsafe { self.tables.clean_up_addr_range(pages, &mut retired) };
+        retired.free();
     }
 
     /// The first address of a gap of so many bytes.
@@ -109,18 +110,18 @@ impl AddressSpace {
         (mapped > 0).then_some(mapped.into())
     }
 
-    /// Unmaps the page at `address` and frees its frames. Returns how many addresses of frames that were.
-    fn unmap_one(&mut self, address: VirtAddr) -> u64 {
+    /// Unmaps the page at `address` and retires its frames. Returns how many addresses of frames that were.
+    fn unmap_one(&mut self, address: VirtAddr, retired: &mut Retired) -> u64 {
         let (frame, count) = match self.tables.translate(address) {
             TranslateResult::Mapped { frame: MappedFrame::Size2MiB(frame), .. } => {
                 if let Ok((_, flush)) = self.tables.unmap(Page::<Size2MiB>::containing_address(address)) {
-                    flush.flush();
+                    flush.ignore();
                 }
                 (frame.start_address(), REGION)
             }
             TranslateResult::Mapped { frame, .. } => {
                 if let Ok((_, flush)) = self.tables.unmap(Page::<Size4KiB>::containing_address(address)) {
-                    flush.flush();
+                    flush.ignore();
                 }
                 (frame.start_address(), 1)
             }
@@ -129,11 +130,37 @@ impl AddressSpace {
                 return 1;
             }
         };
-        let start = PhysAddr::new(frame.as_u64()).and_then(Pfn::containing);
-        if let Some(run) = start.and_then(|start| FrameRun::new(start, count as u32)) {
-            give_back(run);
-        }
+        retired.add(frame.as_u64(), count as u32);
         count
+    }
+}
+
+/// Frames that are unmapped, or were tables: they are free once no CPU remembers that they were something else.
+#[derive(Default)]
+struct Retired {
+    runs: [Option<FrameRun>; MOST_RETIRED],
+    count: usize,
+}
+
+/// Runs that are kept until all CPUs are asked to forget them at once.
+const MOST_RETIRED: usize = 32;
+
+impl Retired {
+    /// Adds `frames` frames at a physical address.
+    fn add(&mut self, address: u64, frames: u32) {
+        if self.count == MOST_RETIRED {
+            self.free();
+        }
+        let start = PhysAddr::new(address).and_then(Pfn::containing);
+        self.runs[self.count] = start.and_then(|start| FrameRun::new(start, frames));
+        self.count += 1;
+    }
+
+    /// Frees them.
+    fn free(&mut self) {
+        tlb::flush_everywhere();
+        self.runs[..self.count].iter_mut().filter_map(Option::take).for_each(give_back);
+        self.count = 0;
     }
 }
 
@@ -143,11 +170,8 @@ fn give_back(run: FrameRun) {
     }
 }
 
-impl FrameDeallocator<Size4KiB> for ForTables {
+impl FrameDeallocator<Size4KiB> for Retired {
     unsafe fn deallocate_frame(&mut self, frame: PhysFrame) {
-        let start = PhysAddr::new(frame.start_address().as_u64()).and_then(Pfn::containing);
-        if let Some(run) = start.and_then(|start| FrameRun::new(start, 1)) {
-            give_back(run);
-        }
+        self.add(frame.start_address().as_u64(), 1);
     }
 }

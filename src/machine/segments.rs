@@ -7,7 +7,7 @@ use x86_64::registers::segmentation::{CS, SS, Segment};
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::tss::TaskStateSegment;
 
-use super::stack;
+use super::stack::Tops;
 
 /// Which interrupt stack a gate switches to: an index into the TSS's table (SDM vol. 3, 7.14.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,41 +25,50 @@ pub enum InterruptStack {
     MachineCheck = 4,
 }
 
-static TSS: Once<TaskStateSegment> = Once::new();
-static GDT: Once<GlobalDescriptorTable> = Once::new();
+/// The descriptor tables of a CPU.
+pub struct Segments {
+    task: Once<TaskStateSegment>,
+    table: Once<GlobalDescriptorTable>,
+}
 
-/// Loads the kernel's GDT and TSS on the boot CPU.
-pub fn load() {
-    let tss = TSS.call_once(|| {
-        let mut tss = TaskStateSegment::new();
-        let tops = [
-            (InterruptStack::Interrupt, stack::INTERRUPT.top()),
-            (InterruptStack::Fault, stack::FAULT.top()),
-            (InterruptStack::NonMaskable, stack::NMI.top()),
-            (InterruptStack::DoubleFault, stack::DOUBLE_FAULT.top()),
-            (InterruptStack::MachineCheck, stack::MACHINE_CHECK.top()),
-        ];
-        for (stack, top) in tops {
-            tss.interrupt_stack_table[stack as usize] = VirtAddr::new(top);
+impl Segments {
+    pub(super) const fn new() -> Self {
+        Self { task: Once::new(), table: Once::new() }
+    }
+
+    /// Loads them on the CPU that runs, whose they are, with these interrupt stacks.
+    pub(super) fn load(&'static self, tops: &Tops) {
+        let task = self.task.call_once(|| {
+            let mut task = TaskStateSegment::new();
+            let tops = [
+                (InterruptStack::Interrupt, tops.interrupt),
+                (InterruptStack::Fault, tops.fault),
+                (InterruptStack::NonMaskable, tops.nmi),
+                (InterruptStack::DoubleFault, tops.double_fault),
+                (InterruptStack::MachineCheck, tops.machine_check),
+            ];
+            for (stack, top) in tops {
+                task.interrupt_stack_table[stack as usize] = VirtAddr::new(top);
+            }
+            task
+        });
+        let mut selectors = None;
+        let table = self.table.call_once(|| {
+            let mut table = GlobalDescriptorTable::new();
+            let code = table.append(Descriptor::kernel_code_segment());
+            let data = table.append(Descriptor::kernel_data_segment());
+            let task = table.append(Descriptor::tss_segment(task));
+            selectors = Some((code, data, task));
+            table
+        });
+        let Some((code, data, task)) = selectors else { return };
+        table.load();
+        // SAFETY: the selectors are those of the table just loaded, which lives for ever: a 64-bit ring-0 code segment, a
+        // ring-0 data segment, and the TSS above, which nothing else has loaded. GS is left alone.
+        unsafe {
+            CS::set_reg(code);
+            SS::set_reg(data);
+            load_tss(task);
         }
-        tss
-    });
-    let mut selectors = None;
-    let gdt = GDT.call_once(|| {
-        let mut gdt = GlobalDescriptorTable::new();
-        let code = gdt.append(Descriptor::kernel_code_segment());
-        let data = gdt.append(Descriptor::kernel_data_segment());
-        let task = gdt.append(Descriptor::tss_segment(tss));
-        selectors = Some((code, data, task));
-        gdt
-    });
-    let Some((code, data, task)) = selectors else { return };
-    gdt.load();
-    // SAFETY: the selectors are those of the table just loaded, which lives for ever: a 64-bit ring-0 code segment, a
-    // ring-0 data segment, and the TSS above, which nothing else has loaded.
-    unsafe {
-        CS::set_reg(code);
-        SS::set_reg(data);
-        load_tss(task);
     }
 }

@@ -1,6 +1,9 @@
 //! Stacks, each with a guard page below it that is left out of the page tables.
 
 use core::cell::UnsafeCell;
+use core::ops::Range;
+
+use super::cpus;
 
 /// Size of a guard page in bytes.
 pub const GUARD: usize = 4096;
@@ -51,16 +54,76 @@ pub static DOUBLE_FAULT: Stack<{ 16 * 1024 }> = Stack::new();
 /// For machine checks, which may strike anywhere.
 pub static MACHINE_CHECK: Stack<{ 16 * 1024 }> = Stack::new();
 
-/// The guard pages' addresses.
+/// The guard pages' addresses, of the boot CPU's stacks.
 pub fn guards() -> [u64; 6] {
     [MAIN.guard(), INTERRUPT.guard(), FAULT.guard(), NMI.guard(), DOUBLE_FAULT.guard(), MACHINE_CHECK.guard()]
 }
 
+/// Where the stacks of one CPU begin: the addresses above them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tops {
+    /// Outside interrupts.
+    pub main: u64,
+    /// For device interrupts and the timer.
+    pub interrupt: u64,
+    /// For faults.
+    pub fault: u64,
+    /// For non-maskable interrupts.
+    pub nmi: u64,
+    /// For double faults.
+    pub double_fault: u64,
+    /// For machine checks.
+    pub machine_check: u64,
+}
+
+/// Where the stacks of the other CPUs are, each CPU's at a place of its own.
+pub const OTHERS: Range<u64> = 0xFFFF_BF00_0000_0000..0xFFFF_BF00_0000_0000 + STRIDE * (MOST_CPUS as u64 + 1);
+/// CPUs that there are addresses for.
+pub const MOST_CPUS: u32 = 4096;
+/// From one CPU's stacks to the next one's.
+const STRIDE: u64 = 256 << 10;
+/// Sizes in bytes of another CPU's stacks, in the order of [`Tops`].
+const SIZES: [u64; 6] = [32 << 10, 16 << 10, 16 << 10, 16 << 10, 16 << 10, 16 << 10];
+
+/// Frames that another CPU's stacks take.
+pub const FRAMES_A_CPU: u64 = {
+    let (mut bytes, mut index) = (0, 0);
+    while index < SIZES.len() {
+        bytes += SIZES[index];
+        index += 1;
+    }
+    assert!(bytes + (SIZES.len() * GUARD) as u64 <= STRIDE);
+    bytes / 4096
+};
+
+/// The stacks of another CPU than the boot CPU, each above a guard page.
+pub(super) fn ranges(number: u32) -> [Range<u64>; 6] {
+    let mut next = OTHERS.start + u64::from(number) * STRIDE;
+    SIZES.map(|size| {
+        let start = next + GUARD as u64;
+        next = start + size;
+        start..next
+    })
+}
+
+/// Where the stacks of a CPU begin.
+pub(super) fn tops(number: u32) -> Tops {
+    let [main, interrupt, fault, nmi, double_fault, machine_check] = match number {
+        0 => [MAIN.top(), INTERRUPT.top(), FAULT.top(), NMI.top(), DOUBLE_FAULT.top(), MACHINE_CHECK.top()],
+        _ => ranges(number).map(|range| range.end),
+    };
+    Tops { main, interrupt, fault, nmi, double_fault, machine_check }
+}
+
 /// Whether `length` bytes from `address` lie on one of the stacks.
 pub fn contains(address: u64, length: u64) -> bool {
-    let on = |guard: u64, top: u64| {
-        address >= guard + GUARD as u64 && address.checked_add(length).is_some_and(|end| end <= top)
-    };
+    let Some(end) = address.checked_add(length) else { return false };
+    let on = |guard: u64, top: u64| address >= guard + GUARD as u64 && end <= top;
+    if OTHERS.contains(&address) {
+        let number = ((address - OTHERS.start) / STRIDE) as u32;
+        return cpus::get(number).is_some()
+            && ranges(number).iter().any(|range| range.start <= address && end <= range.end);
+    }
     on(MAIN.guard(), MAIN.top())
         || on(INTERRUPT.guard(), INTERRUPT.top())
         || on(FAULT.guard(), FAULT.top())

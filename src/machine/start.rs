@@ -9,13 +9,14 @@ use super::cpu::{self, Features};
 use super::firmware::{EarlyMemory, FirmwareMemory};
 use super::memory_types::Mtrrs;
 use super::serial::COM1_IRQ;
+use super::stack;
 use super::{
-    Image, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power, screen,
-    segments, timer, traps, vectors,
+    Image, cpus, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power, screen,
+    timer, traps, vectors,
 };
 use crate::acpi::{Acpi, BootFlags, InterruptRoute, Madt, Rsdp};
 use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
-use crate::memory::{Counts, PhysAddr, PhysRange, StorageError};
+use crate::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
 use crate::pci::BarWindow;
 use crate::platform::Handled;
 use ::log::{info, warn};
@@ -80,9 +81,10 @@ impl Entry {
     /// # Panics
     /// When the machine cannot be used at all.
     pub fn bring_up(self) -> Machine {
+        cpus::begin();
         clock::start(self.tsc);
         let features = Features::detect();
-        segments::load();
+        cpus::boot().load_segments(&stack::tops(0));
         traps::load();
         cpu::enable(&features);
         log::initialise();
@@ -94,7 +96,7 @@ impl Entry {
 
     fn continue_with(self, features: Features) -> Result<Machine, StartError> {
         let boot = self.read_boot_info()?;
-        let counts = self.set_up_memory(&boot, &features)?;
+        let (counts, startup_page) = self.set_up_memory(&boot, &features)?;
         attach_framebuffer(&boot);
         report_memory(&boot, &counts);
         tell_machine_checks(&features);
@@ -105,6 +107,7 @@ impl Entry {
         let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
         pic::mask_all();
         local_apic::initialise(&features, madt).map_err(StartError::LocalApic)?;
+        cpus::boot().note_apic_id();
         install_fixed_vectors();
         for entry in madt.map_or(&[][..], Madt::io_apics) {
             match io_apic::add(entry) {
@@ -130,12 +133,18 @@ impl Entry {
         connect_serial(madt);
         keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
         x86_64::instructions::interrupts::enable();
+        let most = boot.command_line.options(&mut |_| {}).cpus.unwrap_or(u32::MAX);
+        if let Some(madt) = madt {
+            // SAFETY: the page was chosen from usable memory below the limit, which is mapped one to one, and reserved.
+            unsafe { cpus::start(&features, madt, &self.image, startup_page, most) };
+        }
         let config = MachineConfig::new(acpi.as_ref());
         Ok(Machine { features, acpi, rate, config, claims: Vec::new(), boot, image: self.image })
     }
 
-    /// Switches to the kernel's own page tables, and sets up the frame allocator.
-    fn set_up_memory(&self, boot: &BootInfo, features: &Features) -> Result<Counts, StartError> {
+    /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that
+    /// other CPUs begin in, if there is one.
+    fn set_up_memory(&self, boot: &BootInfo, features: &Features) -> Result<(Counts, Option<PhysRange>), StartError> {
         // A map may speak of more than the CPU can address.
         let limit = paging::physical_limit(features);
         let usable = || boot.memory_map.usable().filter_map(move |range| range.below(limit));
@@ -147,6 +156,8 @@ impl Entry {
         // Page 0 stays unused so that null pointers fault; modules stay because nobody has asked for them to go.
         let kept = boot.areas.iter().filter(|area| area.kind.is_kept()).map(|area| area.range);
         let reserved = physical(0, 4096).into_iter().chain(image).chain(kept);
+        let startup_page = crate::memory::place(FRAME_SIZE, cpus::PAGE_LIMIT, usable(), reserved.clone());
+        let reserved = reserved.chain(startup_page);
         let mut boot_frames = BootFrames::new(place.end, usable(), reserved.clone());
         // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's
         // tables map the first 4 GiB one to one, and boot frames lie there. The image lies where the entry code saw it.
@@ -154,7 +165,8 @@ impl Entry {
         screen::suspend();
         let tables = boot_frames.taken();
         // SAFETY: the page tables now active map all usable memory one to one.
-        unsafe { frames::initialise(usable(), reserved.chain(tables)) }.map_err(StartError::Frames)
+        let counts = unsafe { frames::initialise(usable(), reserved.chain(tables)) }.map_err(StartError::Frames)?;
+        Ok((counts, startup_page))
     }
 
     /// Reads what the loader says, and chooses how to log before anything is logged.

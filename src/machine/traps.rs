@@ -14,8 +14,9 @@ use x86_64::instructions::tables::lidt;
 use x86_64::registers::segmentation::{CS, Segment};
 use x86_64::structures::DescriptorTablePointer;
 
+use super::cpus::Cpu;
 use super::segments::InterruptStack;
-use super::{fault, nmi, vectors};
+use super::{fault, nmi, tlb, vectors};
 
 /// What the stub saved, in the order of addresses: the general registers, the vector, and what the CPU pushed.
 #[derive(Debug, Clone)]
@@ -155,7 +156,9 @@ extern "C" fn common() {
 /// The first Rust code of every interrupt.
 extern "C" fn dispatch(frame: &mut TrapFrame) {
     let vector = frame.vector as u8;
-    vectors::count(vector);
+    let cpu = Cpu::this();
+    tlb::wake_up(cpu, vector);
+    cpu.count(vector);
     if offer_to_hook(frame) {
         return;
     }

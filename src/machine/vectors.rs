@@ -1,12 +1,14 @@
 //! Interrupt vectors: who has which, how often each came, and what runs when it comes.
 
 use alloc::string::String;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use spin::Mutex;
 use x86_64::instructions::interrupts::without_interrupts;
 
+use super::cpus::{self, Cpu};
 use super::local_apic;
+use super::lock::Lock;
 use crate::platform::{Handled, Handler, VectorError};
 
 /// The first vector that is not an exception (SDM vol. 3, 7.2).
@@ -21,6 +23,10 @@ const LAST_DEVICE: u8 = 0xEF;
 pub const DEVICE_VECTORS: u32 = (LAST_DEVICE - FIRST_DEVICE) as u32 + 1;
 /// The local APIC's timer.
 pub const TIMER: u8 = 0xF0;
+/// Another CPU wakes this one.
+pub const WAKE: u8 = 0xF1;
+/// Another CPU has this one forget what has been unmapped.
+pub const FLUSH: u8 = 0xF2;
 /// The local APIC's errors.
 pub const APIC_ERROR: u8 = 0xFE;
 /// The local APIC's spurious interrupt: low four bits set, as old APICs want it; never acknowledged.
@@ -32,25 +38,21 @@ struct Owner {
     handler: Handler,
 }
 
-/// All there is about one vector.
+/// All there is about one vector, but for its counts, which each CPU has for itself.
 struct Slot {
-    owner: Mutex<Option<Owner>>,
-    count: AtomicU64,
+    owner: Lock<Option<Owner>>,
+    /// Number of the CPU that it interrupts.
+    cpu: AtomicU32,
     /// Interrupts that the owner said were not its own, or that came when there was no owner.
     unclaimed: AtomicU64,
 }
 
 static SLOTS: [Slot; 256] =
-    [const { Slot { owner: Mutex::new(None), count: AtomicU64::new(0), unclaimed: AtomicU64::new(0) } }; 256];
+    [const { Slot { owner: Lock::new(None), cpu: AtomicU32::new(0), unclaimed: AtomicU64::new(0) } }; 256];
 
-/// Counts an interrupt.
-pub fn count(vector: u8) {
-    SLOTS[usize::from(vector)].count.fetch_add(1, Ordering::Relaxed);
-}
-
-/// How often `vector` has come.
+/// How often `vector` has come, to all CPUs.
 pub fn counted(vector: u8) -> u64 {
-    SLOTS[usize::from(vector)].count.load(Ordering::Relaxed)
+    cpus::all().map(|cpu| cpu.counted(vector)).sum()
 }
 
 /// Opens the lock on a vector's owner, whoever holds it: its handler does.
@@ -65,7 +67,7 @@ pub(super) unsafe fn force_unlock(vector: u8) {
 /// Runs the owner's handler and acknowledges the interrupt. Called by the stub, with interrupts off.
 pub fn deliver(vector: u8) {
     let slot = &SLOTS[usize::from(vector)];
-    let handled = slot.owner.lock().as_mut().map(|owner| (owner.handler)());
+    let handled = slot.owner.with(|owner| owner.as_mut().map(|owner| (owner.handler)()));
     if handled != Some(Handled::Yes) {
         slot.unclaimed.fetch_add(1, Ordering::Relaxed);
     }
@@ -73,26 +75,29 @@ pub fn deliver(vector: u8) {
     if vector == SPURIOUS || vector < FIRST_DEVICE {
         return;
     }
+    let cpu = Cpu::this();
     // Before the acknowledgement, which lets the next one in.
-    if BURST.fetch_add(1, Ordering::Relaxed) >= LONGEST_BURST {
-        hold_all();
+    let burst = cpu.burst.load(Ordering::Relaxed);
+    cpu.burst.store(burst.saturating_add(1), Ordering::Relaxed);
+    if burst >= LONGEST_BURST {
+        hold_all(cpu);
     }
     local_apic::end_of_interrupt();
+    // What a device's handler leaves is for the main loop.
+    if !cpu.is_boot() && vector <= LAST_DEVICE {
+        cpus::wake(cpus::boot());
+    }
 }
 
-/// Interrupts after which the code below them has to show a sign of life before more are let in. A device that interrupts
-/// faster than its handler returns would keep that code from running at all.
+/// Interrupts of a CPU after which the code below them has to show a sign of life before more are let in. A device that
+/// interrupts faster than its handler returns would keep that code from running at all.
 const LONGEST_BURST: u32 = 1000;
 
-/// Interrupts since the last sign of life.
-static BURST: AtomicU32 = AtomicU32::new(0);
-/// The local APIC keeps interrupts pending.
-static HELD: AtomicBool = AtomicBool::new(false);
 static HOLDS: AtomicU64 = AtomicU64::new(0);
 
 /// Keeps all interrupts pending, not those of devices' vectors alone: which vector a message names the device says.
-fn hold_all() {
-    if !HELD.swap(true, Ordering::Relaxed) {
+fn hold_all(cpu: &Cpu) {
+    if !cpu.is_held.swap(true, Ordering::Relaxed) {
         HOLDS.fetch_add(1, Ordering::Relaxed);
         local_apic::hold_up_to(SPURIOUS);
     }
@@ -101,10 +106,11 @@ fn hold_all() {
 /// A sign of life of the code that interrupts interrupt: it gets along, so it may be interrupted. What was asked for
 /// while all were held back comes at once.
 pub fn sign_of_life() {
-    BURST.store(0, Ordering::Relaxed);
-    if HELD.load(Ordering::Relaxed) {
+    let cpu = Cpu::this();
+    cpu.burst.store(0, Ordering::Relaxed);
+    if cpu.is_held.load(Ordering::Relaxed) {
         without_interrupts(|| {
-            HELD.store(false, Ordering::Relaxed);
+            cpu.is_held.store(false, Ordering::Relaxed);
             local_apic::hold_none();
         });
     }
@@ -115,49 +121,79 @@ pub fn holds() -> u64 {
     HOLDS.load(Ordering::Relaxed)
 }
 
-/// Gives a free device vector to `handler`. Vectors of 16 share a priority; low ones are taken first.
+/// Gives a free device vector, which is to interrupt the CPU with this number, to `handler`. Vectors of 16 share a priority;
+/// low ones are taken first.
+///
+/// # Errors
+/// When every one is taken.
+pub fn allocate_on(cpu: u32, name: String, handler: Handler) -> Result<u8, VectorError> {
+    let mut owner = Some(Owner { name, handler });
+    let take = |&vector: &u8| {
+        let slot = &SLOTS[usize::from(vector)];
+        slot.owner.with(|place| {
+            if place.is_some() {
+                return false;
+            }
+            cpus::all().for_each(|cpu| cpu.forget_count(vector));
+            slot.unclaimed.store(0, Ordering::Relaxed);
+            slot.cpu.store(cpu, Ordering::Relaxed);
+            *place = owner.take();
+            true
+        })
+    };
+    (FIRST_DEVICE..=LAST_DEVICE).find(take).ok_or(VectorError::Exhausted(DEVICE_VECTORS))
+}
+
+/// Likewise on the boot CPU.
 ///
 /// # Errors
 /// When every one is taken.
 pub fn allocate(name: String, handler: Handler) -> Result<u8, VectorError> {
-    let mut owner = Some(Owner { name, handler });
-    for vector in FIRST_DEVICE..=LAST_DEVICE {
-        let taken = without_interrupts(|| {
-            let slot = &SLOTS[usize::from(vector)];
-            let mut place = slot.owner.lock();
-            if place.is_some() {
-                return false;
-            }
-            slot.count.store(0, Ordering::Relaxed);
-            slot.unclaimed.store(0, Ordering::Relaxed);
-            *place = owner.take();
-            true
-        });
-        if taken {
-            return Ok(vector);
-        }
-    }
-    Err(VectorError::Exhausted(DEVICE_VECTORS))
+    allocate_on(0, name, handler)
+}
+
+/// Number of the CPU that a vector interrupts.
+pub fn affinity(vector: u8) -> u32 {
+    SLOTS[usize::from(vector)].cpu.load(Ordering::Relaxed)
+}
+
+/// Notes that a vector interrupts the CPU with this number from now on.
+pub fn set_affinity(vector: u8, cpu: u32) {
+    SLOTS[usize::from(vector)].cpu.store(cpu, Ordering::Relaxed);
+}
+
+/// How many device vectors interrupt the CPU with this number.
+pub fn on_cpu(cpu: u32) -> usize {
+    device_vectors().filter(|&vector| affinity(vector) == cpu).count()
+}
+
+/// Device vectors that have an owner.
+fn device_vectors() -> impl Iterator<Item = u8> {
+    (FIRST_DEVICE..=LAST_DEVICE).filter(|&vector| SLOTS[usize::from(vector)].owner.with(|owner| owner.is_some()))
+}
+
+/// Waits until the vector's handler, which may be running on another CPU, has returned.
+pub fn synchronize(vector: u8) {
+    // It runs with the lock held.
+    SLOTS[usize::from(vector)].owner.with(|_| ());
 }
 
 /// Gives one of the fixed vectors its handler.
 pub fn install(vector: u8, name: String, handler: Handler) {
-    let former = without_interrupts(|| SLOTS[usize::from(vector)].owner.lock().replace(Owner { name, handler }));
+    let former = SLOTS[usize::from(vector)].owner.with(|owner| owner.replace(Owner { name, handler }));
     debug_assert!(former.is_none(), "vector {vector} is installed once");
 }
 
 /// Takes a vector back. When it returns, the handler runs on no CPU and has been dropped.
 pub fn release(vector: u8) {
     // Dropped out here, with interrupts on, since a drop may free memory.
-    let owner = without_interrupts(|| SLOTS[usize::from(vector)].owner.lock().take());
+    let owner = SLOTS[usize::from(vector)].owner.with(Option::take);
     drop(owner);
 }
 
 /// How many device vectors have an owner.
 pub fn allocated() -> usize {
-    (FIRST_DEVICE..=LAST_DEVICE)
-        .filter(|&vector| without_interrupts(|| SLOTS[usize::from(vector)].owner.lock().is_some()))
-        .count()
+    device_vectors().count()
 }
 
 /// What is known of a vector.
@@ -171,15 +207,29 @@ pub struct VectorView {
     pub count: u64,
     /// How often nobody claimed it.
     pub unclaimed: u64,
+    /// Number of the CPU that it interrupts.
+    pub cpu: u32,
+    /// The CPUs that it has come to, by number, and how often.
+    pub by_cpu: Vec<(u32, u64)>,
 }
 
 /// Every vector that has an owner or has come, in order.
 pub fn views() -> impl Iterator<Item = VectorView> {
     (FIRST_EXTERNAL..=u8::MAX).filter_map(|vector| {
         let slot = &SLOTS[usize::from(vector)];
-        let name = without_interrupts(|| slot.owner.lock().as_ref().map(|owner| owner.name.clone()));
-        let count = slot.count.load(Ordering::Relaxed);
+        let name = slot.owner.with(|owner| owner.as_ref().map(|owner| owner.name.clone()));
+        let counts = cpus::all().map(|cpu| (cpu.number(), cpu.counted(vector)));
+        let by_cpu: Vec<_> = counts.filter(|&(_, count)| count > 0).collect();
+        let count = by_cpu.iter().map(|&(_, count)| count).sum();
         let unclaimed = slot.unclaimed.load(Ordering::Relaxed);
-        (name.is_some() || count > 0).then(|| VectorView { vector, name: name.unwrap_or_default(), count, unclaimed })
+        let cpu = affinity(vector);
+        (name.is_some() || count > 0).then(|| VectorView {
+            vector,
+            name: name.unwrap_or_default(),
+            count,
+            unclaimed,
+            cpu,
+            by_cpu,
+        })
     })
 }

@@ -17,6 +17,7 @@ mod suite;
 mod support;
 
 mod clock;
+mod cpus;
 mod heap;
 mod hostile;
 mod io_apic;

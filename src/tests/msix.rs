@@ -1,12 +1,14 @@
 //! MSI-X on a real device: an entropy device raises the vector that it was given, unless it is masked, and then later.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use ballonet::machine::cpus::{self, Cpu};
 use ballonet::machine::dma::DmaRegion;
 use ballonet::machine::mmio::Window;
 use ballonet::machine::{Machine, vectors};
 use ballonet::pci::{Bars, Command, ConfigSpace, Function, Msix, MsixTable, MsixVector, capability};
-use ballonet::platform::{DmaMemory, Platform, Registers};
+use ballonet::platform::{DmaMemory, Handled, Platform, Registers};
 use ballonet::virtio::spec::{Features, VENDOR};
 use ballonet::virtio::{
     Alignment, Capabilities, Chain, Device, Doorbell, DriverOk, InterruptMode, Interrupts, Layout, Modern, Queue,
@@ -14,7 +16,7 @@ use ballonet::virtio::{
 };
 
 use crate::suite::{Context, Skip, kernel_test};
-use crate::support::{pass, wait_until};
+use crate::support::{ONE_CPU, pass, wait_until};
 
 /// The PCI device IDs of an entropy device, modern and transitional (virtio 1.4, 4.1.2.1).
 const ENTROPY: [u16; 2] = [0x1044, 0x1005];
@@ -136,6 +138,51 @@ kernel_test! {
         assert_eq!(vectors::counted(config), 0, "nothing was said about the configuration");
         assert!(entropy.interrupts.take() != ballonet::virtio::Pending::default(), "the handler has noted the queue");
         entropy.stop(&mut context.machine);
+    }
+}
+
+kernel_test! {
+    fn a_queue_interrupts_the_cpu_that_it_is_moved_to(context) {
+        let cpus: Vec<u32> = cpus::all().map(Cpu::number).collect();
+        if cpus.len() == 1 {
+            return Err(Skip::because(ONE_CPU));
+        }
+        let mut entropy = Entropy::start(context)?;
+        let vector = entropy.vector();
+        let counts = || cpus::all().map(|cpu| cpu.counted(vector)).collect::<Vec<_>>();
+        // There, and back.
+        for &cpu in cpus.iter().chain(cpus.iter().rev()) {
+            must(entropy.interrupts.set_queue_affinity(&mut context.machine, "requests", cpu));
+            assert_eq!(entropy.interrupts.queue_affinity(&context.machine, "requests"), Some(cpu));
+            let mut expected = counts();
+            expected[cpu as usize] += 1;
+            entropy.request();
+            entropy.receive();
+            wait_until(|| entropy.interrupted() == expected.iter().sum());
+            assert_eq!(counts(), expected, "interrupts by CPU, after one that was CPU {cpu}'s");
+        }
+        let refused = entropy.interrupts.set_queue_affinity(&mut context.machine, "requests", cpus::count());
+        assert!(refused.is_err(), "there is no such CPU");
+        entropy.interrupts.synchronize(&mut context.machine);
+        entropy.stop(&mut context.machine);
+    }
+}
+
+kernel_test! {
+    fn vectors_are_spread_over_the_cpus(context) {
+        if cpus::count() == 1 {
+            return Err(Skip::because(ONE_CPU));
+        }
+        let mut taken = Vec::new();
+        let before: Vec<_> = cpus::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
+        for _ in 0..4 * cpus::count() {
+            let vector = context.machine.allocate_vector("spread".into(), Box::new(|| Handled::Yes));
+            taken.push(vector.expect("a vector is free"));
+        }
+        let after: Vec<_> = cpus::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
+        taken.into_iter().for_each(|vector| context.machine.release_vector(vector));
+        let (least, most) = (after.iter().min(), after.iter().max());
+        assert!(least.zip(most).is_some_and(|(least, most)| most - least <= 1), "{before:?} before, {after:?} then");
     }
 }
 

@@ -16,6 +16,9 @@ use crate::symbols::HEAP;
 /// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
 pub const PATIENCE_NS: u64 = 20_000_000_000;
 
+/// Why a test that needs several CPUs is skipped. Whoever runs the suite gives it more then.
+pub const ONE_CPU: &str = "one CPU runs";
+
 /// Waits until `condition` holds.
 ///
 /// # Panics

@@ -11,6 +11,7 @@ mod support;
 mod bench;
 mod check;
 mod commands;
+mod cpus;
 mod engine;
 mod hardware;
 mod hotplug;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         poison::trials(),
         commands::trials(),
         engine::trials(),
+        cpus::trials(),
         power::trials(),
         reach::trials(),
         recovery::trials(),

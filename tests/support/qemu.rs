@@ -35,6 +35,7 @@ pub(crate) struct Qemu {
     initramfs: Option<PathBuf>,
     machine: String,
     cpu: String,
+    cpus: u32,
     preallocated: bool,
     pub(crate) huge_pages: bool,
     shared: bool,
@@ -67,6 +68,7 @@ impl Qemu {
             initramfs: None,
             machine: "q35".into(),
             cpu: "max".into(),
+            cpus: 1,
             preallocated: false,
             huge_pages: true,
             shared: false,
@@ -119,6 +121,12 @@ impl Qemu {
     /// The CPU model, with properties.
     pub(crate) fn cpu(mut self, cpu: &str) -> Self {
         self.cpu = cpu.into();
+        self
+    }
+
+    /// How many CPUs.
+    pub(crate) fn cpus(mut self, number: u32) -> Self {
+        self.cpus = number;
         self
     }
 
@@ -260,6 +268,9 @@ impl Qemu {
         option("-cpu", &self.cpu);
         if self.counting {
             option("-icount", "shift=0,sleep=off");
+        }
+        if self.cpus > 1 {
+            option("-smp", &self.cpus.to_string());
         }
         option("-m", &format!("{}M", self.memory / MIB));
         if self.preallocated {

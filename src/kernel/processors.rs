@@ -1,0 +1,65 @@
+//! The console's view of the CPUs, and of which of them interrupts go to.
+
+use alloc::boxed::Box;
+
+use ballonet::machine::{Machine, clock, cpus, log as serial, tlb};
+
+use crate::balloons::Balloons;
+
+/// Lists the CPUs: an event each for programs.
+pub fn list() {
+    let up = clock::nanoseconds();
+    for cpu in cpus::all() {
+        let (number, id, interrupts, jobs) = (cpu.number(), cpu.apic_id(), cpu.interrupts(), cpu.jobs());
+        let slept = cpu.slept();
+        serial::emit("processor", |line| {
+            line.number("number", number.into()).number("apic_id", id.into()).number("interrupts", interrupts);
+            line.number("jobs", jobs).number("slept", slept);
+        });
+        if serial::is_text() {
+            let share = u128::from(slept) * 100 / u128::from(up.max(1));
+            serial::line(format_args!(
+                "CPU {number:<3} APIC ID {id:<4} {interrupts:>10} interrupts {jobs:>8} jobs, asleep {share} % of the time"
+            ));
+        }
+    }
+    if tlb::interrupted() > 0 && serial::is_text() {
+        serial::line(format_args!("{} times one was interrupted to forget what was unmapped", tlb::interrupted()));
+    }
+}
+
+/// Has another CPU than the boot CPU panic.
+pub fn fail(cpu: &str) {
+    let job = Box::new(|| panic!("asked for at the console"));
+    match cpu.parse().map(|cpu| cpus::run(cpu, job)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => serial::line(format_args!("{error}")),
+        Err(_) => serial::line(format_args!("`{cpu}` is no number of a CPU; `cpus` lists those there are")),
+    }
+}
+
+/// Has the queue of this name, of the balloon of this name or of all, interrupt another CPU.
+pub fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str, cpu: &str, name: Option<&str>) {
+    let Ok(cpu) = cpu.parse::<u32>() else {
+        return serial::line(format_args!("`{cpu}` is no number of a CPU; `cpus` lists those there are"));
+    };
+    let mut moved = false;
+    for driver in balloons.drivers_mut().filter(|driver| name.is_none_or(|name| name == driver.name())) {
+        let Some((queue, _)) = driver.queues().find(|(known, _)| *known == queue) else { continue };
+        moved = true;
+        match driver.set_queue_affinity(machine, queue, cpu) {
+            Ok(()) => {
+                serial::emit("affinity", |line| {
+                    line.text("name", driver.name()).text("queue", queue).number("cpu", cpu.into());
+                });
+                if serial::is_text() {
+                    serial::line(format_args!("{}: queue {queue} interrupts CPU {cpu}", driver.name()));
+                }
+            }
+            Err(error) => serial::line(format_args!("{}: {error}", driver.name())),
+        }
+    }
+    if !moved {
+        serial::line(format_args!("no running balloon has a queue `{queue}`; `virtio` lists those there are"));
+    }
+}

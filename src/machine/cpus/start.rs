@@ -1,0 +1,201 @@
+//! Starting the other CPUs: INIT, then a startup IPI or two for each (SDM vol. 3, 10.4.4).
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use ::log::{info, warn};
+use derive_more::Display;
+use x86_64::instructions::interrupts;
+use x86_64::registers::control::Cr3;
+
+use super::cpu::Cpu;
+use super::{OTHERS, count, trampoline};
+use crate::acpi::{Madt, Processor, ProcessorState};
+use crate::machine::cpu::{self, Features};
+use crate::machine::{
+    Image, clock, frames, local_apic, machine_check, memory_types, paging, stack, tlb, traps, vectors,
+};
+use crate::memory::{FRAME_SIZE, PhysRange};
+use crate::platform::Handled;
+
+/// Processors that are looked at in the MADT.
+const MOST: usize = stack::MOST_CPUS as usize;
+/// How long a processor is waited for after its first startup IPI, in nanoseconds; and after the second.
+const FIRST_PATIENCE: u64 = 20_000_000;
+const SECOND_PATIENCE: u64 = 500_000_000;
+/// How long one that has come is waited for until it runs, in nanoseconds.
+const JOIN_PATIENCE: u64 = 5_000_000_000;
+/// Between INIT and the startup IPI, in ms: not for virtual machines, whose processors need no time.
+const INIT_TIME: u32 = 10;
+
+/// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for the code that they begin with.
+///
+/// # Safety
+/// `page` is memory below [`trampoline::PAGE_LIMIT`] that is nobody else's, for ever, and mapped one to one.
+pub(in crate::machine) unsafe fn start(
+    features: &Features,
+    madt: &Madt,
+    image: &Image,
+    page: Option<PhysRange>,
+    most: u32,
+) {
+    let boot = local_apic::id();
+    let processors: Vec<Processor> = startable(madt.processors(), boot, local_apic::is_x2apic()).collect();
+    let wanted = processors.len().min(MOST).min(most.saturating_sub(1) as usize);
+    if wanted == 0 {
+        return;
+    }
+    let Some(page) = page.map(|page| page.start().as_u64()) else {
+        return warn!(
+            "one CPU of {}: no page below {:#x} is free to start the others",
+            wanted + 1,
+            trampoline::PAGE_LIMIT
+        );
+    };
+    let others = prepare(wanted);
+    if others.len() < wanted {
+        warn!("{} of {} CPUs: there is no memory for more stacks", others.len() + 1, wanted + 1);
+    }
+    let others: &Vec<&'static Cpu> = OTHERS.call_once(|| others);
+    install_vectors();
+    let root = Cr3::read().0.start_address().as_u64();
+    let tables = image.physical(crate::machine::entry::ENTRY_TABLES.address()) as u32;
+    // SAFETY: the caller's promise; the entry code's tables map the first 4 GiB and the image, and nothing has changed them.
+    unsafe { trampoline::write(page, tables, root, features.nx) };
+
+    let vector = (page / FRAME_SIZE) as u8;
+    let processors = processors.into_iter().zip(others);
+    processors.clone().for_each(|(processor, _)| local_apic::send_init(processor.apic_id));
+    if !features.hypervisor {
+        cpu::wait_some_ms(INIT_TIME);
+    }
+    for (processor, cpu) in processors {
+        if let Err(error) = bring_in(processor.apic_id, cpu, vector) {
+            warn!("the CPU with APIC ID {} {error}", processor.apic_id);
+        }
+    }
+    info!("{} CPUs run", count());
+}
+
+/// What CPUs interrupt each other by.
+fn install_vectors() {
+    // That it has come is all there is to it.
+    vectors::install(vectors::WAKE, String::from("wake"), Box::new(|| Handled::Yes));
+    let flush = || {
+        tlb::catch_up();
+        Handled::Yes
+    };
+    vectors::install(vectors::FLUSH, String::from("flush"), Box::new(flush));
+}
+
+/// What became of a processor that does not run as it should.
+#[derive(Display)]
+enum Failure {
+    #[display("did not start")]
+    NotStarted,
+    #[display("started, and was not heard of again")]
+    Lost,
+    #[display("has a TSC that is {_0} ticks off: do not compare times that were taken on it")]
+    Clock(u64),
+}
+
+/// The processors that can be started: those that are enabled, but for the one that runs, and can be named.
+fn startable(processors: &[Processor], boot: u32, x2apic: bool) -> impl Iterator<Item = Processor> {
+    let can_be_named = move |id: u32| x2apic && id != local_apic::EVERYBODY || id < local_apic::EVERYBODY_XAPIC;
+    let is_wanted = move |processor: &&Processor| {
+        processor.state == ProcessorState::Enabled && processor.apic_id != boot && can_be_named(processor.apic_id)
+    };
+    processors.iter().filter(is_wanted).copied()
+}
+
+/// As many CPUs as are wanted, or as there is memory for, with their stacks.
+fn prepare(wanted: usize) -> Vec<&'static Cpu> {
+    let with_stack = |number| {
+        let tops = paging::with(|space| space.map_stacks(number, &mut frames::ForTables)).ok()?;
+        let cpu: &'static Cpu = Box::leak(Box::new(Cpu::new(number)));
+        cpu.set_stack(tops.main);
+        Some(cpu)
+    };
+    // What the kernel keeps for itself is not for more CPUs.
+    let is_affordable = || {
+        let (free, floor) = frames::with(|frames| (frames.counts().free, frames.floor()));
+        free > floor + stack::FRAMES_A_CPU
+    };
+    (1..).take(wanted).map_while(|number| is_affordable().then(|| with_stack(number)).flatten()).collect()
+}
+
+/// Has the processor with this id begin as `cpu`, and waits until it runs.
+fn bring_in(apic_id: u32, cpu: &'static Cpu, vector: u8) -> Result<(), Failure> {
+    trampoline::await_next(cpu);
+    let before = clock::tsc();
+    let comes = |patience| {
+        local_apic::send_startup(apic_id, vector);
+        wait_for(patience, trampoline::has_come)
+    };
+    if !comes(FIRST_PATIENCE) && !comes(SECOND_PATIENCE) && !trampoline::await_none() {
+        return Err(Failure::NotStarted);
+    }
+    if !wait_for(JOIN_PATIENCE, || cpu.is_running()) {
+        return Err(Failure::Lost);
+    }
+    // It has read its TSC in between.
+    let (after, then) = (clock::tsc(), cpu.started());
+    let off = before.saturating_sub(then).max(then.saturating_sub(after));
+    if off > 0 { Err(Failure::Clock(off)) } else { Ok(()) }
+}
+
+/// Waits until `done`, for so many nanoseconds at most.
+fn wait_for(patience: u64, done: impl Fn() -> bool) -> bool {
+    let start = clock::nanoseconds();
+    while !done() {
+        if clock::nanoseconds().saturating_sub(start) > patience {
+            return done();
+        }
+        core::hint::spin_loop();
+    }
+    true
+}
+
+/// The first Rust code of another CPU than the boot CPU.
+pub(super) extern "C" fn enter(cpu: &'static Cpu) -> ! {
+    cpu.take();
+    let features = Features::detect();
+    cpu.load_segments(&stack::tops(cpu.number()));
+    traps::load();
+    cpu::enable(&features);
+    memory_types::correct_pat(&features);
+    machine_check::enable(&features);
+    local_apic::enable(&features);
+    tlb::catch_up();
+    cpu.join();
+    interrupts::enable();
+    cpu.serve_jobs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn processor(apic_id: u32, state: ProcessorState) -> Processor {
+        Processor { uid: 0, apic_id, state }
+    }
+
+    #[test]
+    fn those_that_are_enabled_and_can_be_named_are_started() {
+        use ProcessorState::{Disabled, Enabled, OnlineCapable};
+        let all = [
+            processor(3, Enabled),
+            processor(0, Enabled),
+            processor(1, Disabled),
+            processor(2, OnlineCapable),
+            processor(254, Enabled),
+            processor(255, Enabled),
+            processor(0x1_0003, Enabled),
+            processor(u32::MAX, Enabled),
+        ];
+        let ids = |x2apic| startable(&all, 0, x2apic).map(|processor| processor.apic_id).collect::<Vec<_>>();
+        assert_eq!(ids(true), [3, 254, 255, 0x1_0003]);
+        assert_eq!(ids(false), [3, 254], "xAPIC mode has 8 bits for an ID, of which 255 is everybody");
+    }
+}

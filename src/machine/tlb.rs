@@ -1,0 +1,78 @@
+//! Translations that a CPU remembers after the page tables have changed.
+//!
+//! What is newly mapped needs nothing: entries that are not present are not remembered (SDM vol. 3, 5.10.4.1). What is unmapped
+//! must be forgotten by every CPU before its addresses or its frames are used again. So each change has a number, its
+//! generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it looks at the number before it
+//! does anything else ([`wake_up`]). The others are interrupted, and waited for.
+//!
+//! A CPU that waits for a [`Lock`](super::Lock) has interrupts off, and the lock may be held by who waits here: so those that wait
+//! look at the number, too.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::instructions::tlb;
+
+use super::cpus::{self, Cpu, Rest};
+use super::{clock, local_apic, vectors};
+
+/// Changes so far.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// How often CPUs were interrupted.
+static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
+/// How long a CPU is waited for, in TSC ticks of some GHz: many times what an overcommitted host takes away.
+const PATIENCE: u64 = 60_000_000_000;
+
+/// Has every CPU forget what has been unmapped, and waits until they have. No tables of anything in use have changed.
+///
+/// # Panics
+/// When a CPU does not answer: what it still remembers would be another's memory.
+pub(super) fn flush_everywhere() {
+    let generation = GENERATION.fetch_add(1, Ordering::SeqCst) + 1;
+    catch_up();
+    if cpus::count() == 1 {
+        return;
+    }
+    let this = Cpu::this().number();
+    let is_behind = |cpu: &&Cpu| cpu.generation.load(Ordering::SeqCst) < generation && cpu.rest() != Rest::Asleep;
+    let others = || cpus::all().filter(|cpu| cpu.number() != this);
+    for cpu in others().filter(|cpu| is_behind(cpu)) {
+        local_apic::send(cpu.apic_id(), vectors::FLUSH);
+        INTERRUPTED.fetch_add(1, Ordering::Relaxed);
+    }
+    let start = clock::tsc();
+    while let Some(cpu) = others().find(|cpu| is_behind(cpu)) {
+        // Who is waited for may be waiting for this one.
+        catch_up();
+        assert!(clock::tsc().saturating_sub(start) < PATIENCE, "CPU {} does not answer", cpu.number());
+        core::hint::spin_loop();
+    }
+}
+
+/// Has the CPU that runs forget what has been unmapped, if anything has since it last did.
+pub(super) fn catch_up() {
+    let cpu = Cpu::this();
+    let generation = GENERATION.load(Ordering::SeqCst);
+    if cpu.generation.load(Ordering::Relaxed) != generation {
+        // Pages that are global there are none.
+        tlb::flush_all();
+        cpu.generation.store(generation, Ordering::SeqCst);
+    }
+}
+
+/// An interrupt has come to the CPU that runs: if it slept, it sleeps no more. Before anything else that an interrupt does.
+pub(super) fn wake_up(cpu: &Cpu, vector: u8) {
+    if cpu.rest() == Rest::Awake {
+        return;
+    }
+    // What comes with interrupts off may come before `hlt`, which then still is executed, and must be woken from. It looks
+    // at nothing that is ever unmapped.
+    if vector >= vectors::FIRST_EXTERNAL {
+        cpu.set_rest(Rest::Awake);
+    }
+    catch_up();
+}
+
+/// How often CPUs were interrupted to forget something.
+pub fn interrupted() -> u64 {
+    INTERRUPTED.load(Ordering::Relaxed)
+}

@@ -1,0 +1,212 @@
+//! Several CPUs: each has what is its own, and none works with what another has taken away.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use ballonet::machine::cpus::{self, Cpu, JobError, Rest};
+use ballonet::machine::paging::{self, Access};
+use ballonet::machine::{clock, frames, idle_unless, stack, timer};
+use ballonet::memory::FrameRun;
+
+use crate::suite::{Skip, kernel_test};
+use crate::support::{ONE_CPU, PATIENCE_NS, wait_until};
+
+/// The numbers of the CPUs that take jobs.
+fn others() -> Result<Vec<u32>, Skip> {
+    let others: Vec<_> = cpus::all().map(Cpu::number).filter(|&number| number != 0).collect();
+    if others.is_empty() { Err(Skip::because(ONE_CPU)) } else { Ok(others) }
+}
+
+/// Gives a CPU a job.
+#[track_caller]
+fn start(cpu: u32, job: impl FnOnce() + Send + 'static) {
+    cpus::run(cpu, Box::new(job)).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Waits until a CPU has done its job.
+#[track_caller]
+fn finish(cpu: u32) {
+    wait_until(|| cpus::get(cpu).is_some_and(|cpu| !cpu.is_busy()));
+}
+
+/// Runs a job on a CPU, to its end.
+#[track_caller]
+fn run_on(cpu: u32, job: impl FnOnce() + Send + 'static) {
+    start(cpu, job);
+    finish(cpu);
+}
+
+kernel_test! {
+    fn every_cpu_runs_jobs_on_a_stack_of_its_own() {
+        let mut stacks = Vec::new();
+        for cpu in others()? {
+            let (number, place) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU64::new(0)));
+            let (its_number, its_place) = (Arc::clone(&number), Arc::clone(&place));
+            run_on(cpu, move || {
+                let local = 0u8;
+                its_place.store(&raw const local as u64, Ordering::SeqCst);
+                its_number.store(Cpu::this().number(), Ordering::SeqCst);
+            });
+            let place = place.load(Ordering::SeqCst);
+            assert_eq!(number.load(Ordering::SeqCst), cpu);
+            assert!(stack::contains(place, 1) && stack::OTHERS.contains(&place), "{place:#x}");
+            let is_mapped = |address| paging::with(|space| space.lookup(address)).is_some();
+            let guard = (0..=64).map(|page| place - page * 4096).find(|&address| !is_mapped(address));
+            assert!(guard.is_some_and(|guard| !stack::contains(guard, 1)), "no guard page below {place:#x}");
+            stacks.push(place);
+        }
+        stacks.sort_unstable();
+        assert!(stacks.windows(2).all(|pair| pair[1] - pair[0] >= 0x1_0000), "{stacks:x?}");
+        assert!(cpus::get(0).is_some_and(|boot| boot.apic_id() == ballonet::machine::local_apic::id()));
+    }
+}
+
+kernel_test! {
+    fn jobs_that_cannot_be_done_are_refused() {
+        let count = cpus::count();
+        let try_on = |cpu| cpus::run(cpu, Box::new(|| {}));
+        assert_eq!(try_on(0), Err(JobError::Boot(0)));
+        assert_eq!(try_on(count), Err(JobError::NoCpu(count)));
+        assert_eq!(try_on(u32::MAX), Err(JobError::NoCpu(u32::MAX)));
+        let cpu = others()?[0];
+        let go = Arc::new(AtomicBool::new(false));
+        let awaited = Arc::clone(&go);
+        start(cpu, move || wait_until(|| awaited.load(Ordering::SeqCst)));
+        assert_eq!(try_on(cpu), Err(JobError::Busy(cpu)));
+        go.store(true, Ordering::SeqCst);
+        finish(cpu);
+        run_on(cpu, || {});
+    }
+}
+
+/// A frame whose first word is `word`.
+fn frame_with(word: u64) -> FrameRun {
+    let run = frames::allocate(1, 1).expect("a frame is free");
+    // SAFETY: the frame is this test's, and memory is mapped one to one.
+    unsafe { (run.start().start().as_u64() as *mut u64).write_volatile(word) };
+    run
+}
+
+/// Opens a window onto a frame and returns its address.
+fn open(frame: FrameRun) -> u64 {
+    let address = frame.start().start().as_u64();
+    let window = paging::with(|space| space.open_window(address, 4096, Access::ReadOnly, &mut frames::ForTables));
+    window.expect("there are addresses").as_ptr() as u64
+}
+
+fn close(window: u64) {
+    let start = core::ptr::NonNull::new(window as *mut u8).expect("a window's address");
+    paging::with(|space| space.close_window(start, 4096));
+}
+
+fn read(address: u64) -> u64 {
+    // SAFETY: called while a window is open there.
+    unsafe { (address as *const u64).read_volatile() }
+}
+
+kernel_test! {
+    fn what_is_unmapped_is_forgotten_by_every_cpu() {
+        let (first, second) = (frame_with(0xAAAA), frame_with(0xBBBB));
+        for (cpu, is_busy) in others()?.into_iter().flat_map(|cpu| [(cpu, true), (cpu, false)]) {
+            let window = open(first);
+            let (seen, go) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+            let (look, last_look) = (Arc::clone(&seen), Arc::clone(&seen));
+            let awaited = Arc::clone(&go);
+            start(cpu, move || {
+                look.store(read(window), Ordering::SeqCst);
+                if is_busy {
+                    wait_until(|| awaited.load(Ordering::SeqCst));
+                    look.store(read(window), Ordering::SeqCst);
+                }
+            });
+            wait_until(|| seen.load(Ordering::SeqCst) == 0xAAAA);
+            if !is_busy {
+                finish(cpu);
+                wait_until(|| cpus::get(cpu).is_some_and(|cpu| cpu.rest() == Rest::Asleep));
+            }
+            close(window);
+            assert_eq!(open(second), window, "the addresses are used again");
+            if is_busy {
+                go.store(true, Ordering::SeqCst);
+                finish(cpu);
+            } else {
+                run_on(cpu, move || last_look.store(read(window), Ordering::SeqCst));
+            }
+            close(window);
+            assert_eq!(seen.load(Ordering::SeqCst), 0xBBBB, "CPU {cpu} remembers the first frame; busy: {is_busy}");
+        }
+        for frame in [first, second] {
+            frames::free(frame).expect("the frame was allocated");
+        }
+    }
+}
+
+/// Rounds of the tests that look for races.
+const ROUNDS: u64 = 300;
+
+kernel_test! {
+    fn a_cpu_that_sleeps_is_woken_by_what_another_notes() {
+        let cpu = others()?[0];
+        let asked = Arc::new(AtomicU64::new(0));
+        let answered = Arc::new(AtomicU64::new(0));
+        let (question, answer) = (Arc::clone(&asked), Arc::clone(&answered));
+        start(cpu, move || {
+            for round in 1..=ROUNDS {
+                wait_until(|| question.load(Ordering::SeqCst) == round);
+                // At all moments of the other's going to sleep.
+                (0..round % 50 * 20).for_each(|_| core::hint::spin_loop());
+                answer.store(round, Ordering::Relaxed);
+                cpus::wake(cpus::boot());
+            }
+        });
+        timer::take_fired();
+        timer::arm_at(clock::nanoseconds() + PATIENCE_NS);
+        for round in 1..=ROUNDS {
+            asked.store(round, Ordering::SeqCst);
+            while answered.load(Ordering::Relaxed) < round {
+                idle_unless(|| answered.load(Ordering::Relaxed) == round || timer::has_fired());
+                assert!(!timer::has_fired(), "nobody has woken the CPU in round {round}");
+            }
+        }
+        timer::disarm();
+        finish(cpu);
+    }
+}
+
+kernel_test! {
+    fn all_cpus_allocate_and_free_at_once_and_nothing_is_lost() {
+        let others = others()?;
+        let before = frames::with(|frames| frames.counts());
+        for &cpu in &others {
+            start(cpu, move || {
+                for round in 0..ROUNDS {
+                    churn(u64::from(cpu) << 32 | round);
+                }
+            });
+        }
+        (0..ROUNDS).for_each(churn);
+        others.iter().for_each(|&cpu| finish(cpu));
+        frames::with(|frames| frames.check()).expect("the records are sound");
+        let after = frames::with(|frames| frames.counts());
+        // The heap keeps what it has grown by.
+        let heap = crate::symbols::HEAP.view().size as u64 / 4096;
+        assert!(after.used <= before.used + heap, "{} frames were in use, {} are", before.used, after.used);
+    }
+}
+
+/// Allocates frames and blocks of several sizes, marks them as its own, and gives them back after a look at the marks.
+fn churn(mark: u64) {
+    let runs: Vec<FrameRun> = [1, 1, 3, 16].iter().filter_map(|&frames| frames::allocate(frames, 1).ok()).collect();
+    let pages = || runs.iter().flat_map(|run| run.pfns()).map(|pfn| pfn.start().as_u64() as *mut u64);
+    // SAFETY: these frames are this call's, and memory is mapped one to one.
+    pages().for_each(|page| unsafe { page.write_volatile(mark) });
+    let blocks: Vec<Vec<u64>> = [10, 100, 20_000].iter().map(|&words| alloc::vec![mark; words]).collect();
+    for page in pages() {
+        // SAFETY: as above.
+        assert_eq!(unsafe { page.read_volatile() }, mark, "a frame has another owner");
+    }
+    assert!(blocks.iter().flatten().all(|&word| word == mark), "a block has another owner");
+    runs.into_iter().for_each(|run| frames::free(run).expect("the frames were allocated"));
+}

@@ -1,0 +1,169 @@
+//! Machines with several CPUs: all of them run, interrupts come to the one that was asked for, and all stop when one fails.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for version in [Version::V7_2, Version::V10_0] {
+        let name = |case: &str| format!("cpus::{version}::{case}");
+        let qemu = |cpus| Qemu::new(version).cpus(cpus);
+        for cpus in [1, 2, 4, 8] {
+            trials.push(trial(name(&format!("{cpus}_run")), qemu(cpus), move |vm| all_run(vm, cpus)));
+        }
+        let many = qemu(64).memory(256 * MIB).patience(Duration::from_secs(180));
+        trials.push(trial(name("64_run"), many, |vm| all_run(vm, 64)));
+        for machine in ["pc", "microvm,pcie=on"] {
+            let case = format!("3_run_on_{}", machine.trim_end_matches(",pcie=on"));
+            trials.push(trial(name(&case), qemu(3).machine(machine), |vm| all_run(vm, 3)));
+        }
+        trials.push(trial(name("xapic_2_run"), qemu(2).cpu("max,x2apic=off"), |vm| all_run(vm, 2)));
+        // What there is no memory for does not run, and the balloon is served all the same.
+        trials.push(trial(name("128_in_16_mib"), qemu(128).memory(16 * MIB), some_run));
+        let limited = qemu(4).command_line("log=json cpus=2");
+        trials.push(trial(name("as_many_as_asked_for"), limited, |vm| all_run(vm, 2)));
+        trials.push(trial(name("one_that_fails_stops_all"), qemu(4), |vm| fails(vm, 2)));
+        trials.push(trial(name("the_first_that_fails_stops_all"), qemu(4), |vm| fails(vm, 0)));
+    }
+    let moving = Qemu::new(Version::V10_0).cpus(4).balloon("vectors=6");
+    trials.push(trial("cpus::qemu-10.0::queues_interrupt_where_they_are_told_to", moving.clone(), moves));
+    let boot = moving.command_line("log=json affinity=boot");
+    trials.push(trial("cpus::qemu-10.0::all_interrupts_to_the_boot_cpu", boot, stays));
+    trials
+}
+
+/// The numbers and APIC IDs of the CPUs that run.
+fn processors(vm: &mut Vm) -> Outcome<BTreeMap<u64, u64>> {
+    let mut found = BTreeMap::new();
+    vm.serial.type_line("cpus")?;
+    vm.serial.type_line("cpu")?;
+    loop {
+        let told = vm.event_where("processor or cpu", |event| matches!(event.name(), "processor" | "cpu"))?;
+        if told.name() == "cpu" {
+            return Ok(found);
+        }
+        found.insert(told.count("number")?, told.count("apic_id")?);
+    }
+}
+
+/// So many run, no more and no less, each by an APIC ID of its own; and the balloon follows.
+fn all_run(vm: &mut Vm, count: u32) -> Outcome {
+    if count > 1 {
+        let line = format!("{count} CPUs run");
+        vm.event_where(&line, |event| event.text("message").is_ok_and(|text| text == line))?;
+    }
+    vm.event("ready")?;
+    let found = processors(vm)?;
+    ensure!(found.keys().copied().eq(0..u64::from(count)), "numbers and APIC IDs: {found:?}");
+    let mut ids: Vec<_> = found.values().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ensure!(ids.len() == found.len(), "numbers and APIC IDs: {found:?}");
+    vm.ask("mem hold 16M", "held")?;
+    follow(vm)?;
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")?, "the memory held has changed: {verified}");
+    Ok(())
+}
+
+fn follow(vm: &mut Vm) -> Outcome {
+    vm.balloon_to(vm.memory / 2)?;
+    vm.balloon_to(vm.memory)
+}
+
+/// Fewer than there are, since there is no memory for their stacks.
+fn some_run(vm: &mut Vm) -> Outcome {
+    vm.event_where("a warning of the stacks", |event| {
+        event.text("message").is_ok_and(|text| text.ends_with("of 128 CPUs: there is no memory for more stacks"))
+    })?;
+    vm.event("ready")?;
+    vm.balloon_to(14 * MIB)?;
+    vm.balloon_to(vm.memory)
+}
+
+/// A CPU fails: it alone tells of it, and the machine ends.
+fn fails(vm: &mut Vm, cpu: u64) -> Outcome {
+    vm.event("ready")?;
+    let command = if cpu == 0 { "fault panic".into() } else { format!("fault panic {cpu}") };
+    vm.serial.type_line(&command)?;
+    let told = vm.event("panic")?;
+    ensure!(told.count("cpu")? == cpu, "CPU {cpu} should fail: {told}");
+    ensure!(told.get("backtrace").is_some(), "the way there should be shown: {told}");
+    vm.event("exit")?;
+    let status = vm.end()?;
+    ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
+    let reports = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"panic""#)).count();
+    ensure!(reports == 1, "{reports} reports");
+    Ok(())
+}
+
+/// How often each vector came, by its name and the number of the CPU.
+fn interrupts(vm: &mut Vm) -> Outcome<BTreeMap<(String, u64), u64>> {
+    let mut counts = BTreeMap::new();
+    vm.serial.type_line("irq")?;
+    vm.serial.type_line("cpu")?;
+    loop {
+        let told = vm.event_where("irq-cpu or cpu", |event| matches!(event.name(), "irq-cpu" | "cpu"))?;
+        if told.name() == "cpu" {
+            return Ok(counts);
+        }
+        counts.insert((told.text("name")?.to_owned(), told.count("cpu")?), told.count("count")?);
+    }
+}
+
+/// Where the interrupts of a queue came between two countings, by CPU.
+fn came(before: &BTreeMap<(String, u64), u64>, after: &BTreeMap<(String, u64), u64>, name: &str) -> BTreeMap<u64, u64> {
+    let counted = |counts: &BTreeMap<(String, u64), u64>, cpu| counts.get(&(name.into(), cpu)).copied().unwrap_or(0);
+    let gained = |cpu| (cpu, counted(after, cpu) - counted(before, cpu));
+    (0..8).map(gained).filter(|&(_, count)| count > 0).collect()
+}
+
+const INFLATE: &str = "virtio0-inflate";
+const DEFLATE: &str = "virtio0-deflate";
+
+/// Queues interrupt CPUs of their own from the start, and then the one that they are moved to, and no other.
+fn moves(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    let start = interrupts(vm)?;
+    follow(vm)?;
+    let mut before = interrupts(vm)?;
+    let (inflate, deflate) = (came(&start, &before, INFLATE), came(&start, &before, DEFLATE));
+    ensure!(inflate.len() == 1 && deflate.len() == 1, "one CPU each: {inflate:?}, {deflate:?}");
+    ensure!(inflate.keys().ne(deflate.keys()), "not the same CPU: {inflate:?}, {deflate:?}");
+    for cpu in [3, 1, 0, 2] {
+        let told = vm.ask(&format!("affinity inflate {cpu}"), "affinity")?;
+        ensure!(told.count("cpu")? == cpu, "{told}");
+        follow(vm)?;
+        let after = interrupts(vm)?;
+        let counts = came(&before, &after, INFLATE);
+        ensure!(counts.keys().copied().eq([cpu]), "interrupts by CPU, all of which should be {cpu}: {counts:?}");
+        ensure!(came(&before, &after, DEFLATE).keys().eq(deflate.keys()), "the other queue has moved");
+        before = after;
+    }
+    let refused = vm.ask("affinity inflate 4", "console")?;
+    ensure!(refused.text("text")?.contains("there is no CPU 4 to interrupt"), "{refused}");
+    // A device that is started again has them where they were.
+    vm.ask("reset", "reset")?;
+    let before = interrupts(vm)?;
+    follow(vm)?;
+    let after = interrupts(vm)?;
+    let counts = came(&before, &after, INFLATE);
+    ensure!(counts.keys().copied().eq([2]), "interrupts by CPU after a reset: {counts:?}");
+    Ok(())
+}
+
+/// With `affinity=boot` other CPUs are left alone.
+fn stays(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    follow(vm)?;
+    let counts = interrupts(vm)?;
+    let devices = |(name, _): &&(String, u64)| name.starts_with("virtio0");
+    ensure!(counts.keys().filter(devices).all(|(_, cpu)| *cpu == 0), "{counts:?}");
+    ensure!(came(&BTreeMap::new(), &counts, INFLATE).contains_key(&0), "{counts:?}");
+    Ok(())
+}

@@ -24,10 +24,12 @@ mod poison;
 mod power;
 mod reach;
 mod recovery;
+mod registers;
 mod reporting;
 mod rings;
 mod screen;
 mod soak;
+mod terabyte;
 mod work;
 
 use std::process::ExitCode;
@@ -49,10 +51,12 @@ fn main() -> ExitCode {
         power::trials(),
         reach::trials(),
         recovery::trials(),
+        registers::trials(),
         reporting::trials(),
         oom::trials(),
         work::trials(),
         soak::trials(),
+        terabyte::trials(),
         rings::trials(),
         bench::trials(),
         hardware::trials(),

@@ -35,7 +35,9 @@ pub(crate) struct Qemu {
     initramfs: Option<PathBuf>,
     machine: String,
     cpu: String,
+    cpus: u32,
     preallocated: bool,
+    sparse: bool,
     pub(crate) huge_pages: bool,
     shared: bool,
     hugetlb: bool,
@@ -67,7 +69,9 @@ impl Qemu {
             initramfs: None,
             machine: "q35".into(),
             cpu: "max".into(),
+            cpus: 1,
             preallocated: false,
+            sparse: false,
             huge_pages: true,
             shared: false,
             hugetlb: false,
@@ -122,6 +126,12 @@ impl Qemu {
         self
     }
 
+    /// How many CPUs.
+    pub(crate) fn cpus(mut self, number: u32) -> Self {
+        self.cpus = number;
+        self
+    }
+
     /// Bytes of RAM.
     pub(crate) fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
@@ -131,6 +141,14 @@ impl Qemu {
     /// Has QEMU touch all of the RAM at the start, so that whatever the guest gives back shows in its resident size.
     pub(crate) fn preallocated(mut self) -> Self {
         self.preallocated = true;
+        self
+    }
+
+    /// Has QEMU reserve nothing for the guest's RAM, which may then be more than the host has: all it takes of the host's is
+    /// what the guest touches, page by page. There is no file of it.
+    pub(crate) fn sparse(mut self) -> Self {
+        self.sparse = true;
+        self.huge_pages = false;
         self
     }
 
@@ -261,8 +279,15 @@ impl Qemu {
         if self.counting {
             option("-icount", "shift=0,sleep=off");
         }
+        if self.cpus > 1 {
+            option("-smp", &self.cpus.to_string());
+        }
         option("-m", &format!("{}M", self.memory / MIB));
-        if self.preallocated {
+        if self.sparse {
+            let size = self.memory;
+            option("-object", &format!("memory-backend-ram,id=ram,size={size},reserve=off"));
+            option("-machine", &format!("{},memory-backend=ram", self.machine));
+        } else if self.preallocated {
             let size = self.memory;
             option("-object", &format!("memory-backend-ram,id=ram,size={size},prealloc=on"));
             option("-machine", &format!("{},memory-backend=ram", self.machine));

@@ -47,7 +47,7 @@ fn plugged(vm: &mut Vm) -> Outcome {
 }
 
 /// All registers but those of MSI-X, which QEMU keeps in a 32-bit BAR, are at `least` or above, and the work is done there.
-fn works(vm: &mut Vm, least: u64) -> Outcome {
+pub(crate) fn works(vm: &mut Vm, least: u64) -> Outcome {
     let ready = vm.event("ready")?;
     ensure!(ready.text("transport")? == "modern", "the registers should be those of BAR 4: {ready}");
     let bar = balloon_bar(vm)?;

@@ -1,5 +1,5 @@
-//! Our kernel beside Linux, on the same QEMU, in turn; how near it comes to what the device can do; and what the parameters of
-//! free page reporting do.
+//! Our kernel beside Linux, on the same QEMU, in turn; how near it comes to what the device can do; what the parameters of
+//! free page reporting do; and how long a start takes beside that of an earlier build.
 //!
 //! What both guests do is seen from the host only: *ready* is `DRIVER_OK` as QEMU has it, *done* is `query-balloon` at its
 //! target, and the memory given back is the resident memory of QEMU's process. All guest memory is preallocated, so each
@@ -18,6 +18,7 @@ mod curves;
 mod figures;
 mod host;
 mod publish;
+mod starts;
 mod watch;
 
 use std::env;
@@ -31,7 +32,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wants = |name: &str| env::args().any(|argument| argument == name);
-    let outcome = if wants("reporting") { curves::run(wants("--write")) } else { beside::run(wants("--write")) };
+    let measure = match () {
+        () if wants("reporting") => curves::run,
+        () if wants("ready") => starts::run,
+        () => beside::run,
+    };
+    let outcome = measure(wants("--write"));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -115,6 +115,9 @@ pub struct AddressSpace {
     nx: bool,
     pat: bool,
     gigabyte_pages: bool,
+    /// The end of the physical addresses that the CPU has.
+    physical_end: u64,
+    /// The end of those that can be mapped one to one.
     physical_limit: u64,
     /// The physical addresses of the kernel image, which are not mapped one to one.
     image: Range<u64>,
@@ -172,6 +175,7 @@ pub unsafe fn activate(
         nx: features.nx,
         pat: features.pat,
         gigabyte_pages: features.gigabyte_pages,
+        physical_end: 1 << features.physical_bits,
         physical_limit: physical_limit(features),
         image: image.place(),
         next_window: DEVICE_BASE,
@@ -290,7 +294,8 @@ impl AddressSpace {
         Ok(stack::tops(number))
     }
 
-    /// Opens a window onto `length` bytes of physical memory from `address`, which need not be aligned.
+    /// Opens a window onto `length` bytes of physical memory from `address`, which need not be aligned, nor be where memory
+    /// could be mapped one to one.
     ///
     /// # Errors
     /// When the CPU has no such addresses, device registers are said to be in usable memory, or virtual addresses or
@@ -303,7 +308,7 @@ impl AddressSpace {
         frames: &mut impl FrameAllocator<Size4KiB>,
     ) -> Result<NonNull<u8>, PagingError> {
         let beyond = PagingError::Beyond { address, length };
-        let end = address.checked_add(length).filter(|&end| end <= self.physical_limit).ok_or(beyond)?;
+        let end = address.checked_add(length).filter(|&end| end <= self.physical_end).ok_or(beyond)?;
         let first = address / SMALL * SMALL;
         let size = end.next_multiple_of(SMALL) - first;
         if matches!(access, Access::Device | Access::Framebuffer) && self.is_memory(first, size) {
@@ -408,6 +413,8 @@ impl AddressSpace {
         if page < self.image.end && self.image.start < end {
             return true;
         }
+        // Further up nothing is mapped one to one: there the tables are of other addresses.
+        let end = end.min(self.physical_limit);
         while page < end {
             match self.gap_at(page) {
                 Some(gap) => page = (page / gap + 1) * gap,

@@ -24,6 +24,8 @@ pub(super) struct FrameSet([u64; WORDS]);
 impl FrameSet {
     /// No frame.
     pub(super) const EMPTY: Self = Self([0; WORDS]);
+    /// Every frame.
+    pub(super) const FULL: Self = Self([u64::MAX; WORDS]);
 
     /// The `count` frames from `first`, as far as they lie in the region.
     pub(super) fn range(first: u32, count: u32) -> Self {

@@ -130,7 +130,14 @@ impl<'a> Frames<'a> {
     ) {
         let all: u64 = usable_frames(usable.clone()).map(|range| range.end - range.start).sum();
         for part in usable_frames(usable).flat_map(|range| parts(self.spans, range)) {
-            let freed = self.regions[part.index].shift(part.frames(), FrameState::Reserved, FrameState::Free);
+            let region = &mut self.regions[part.index];
+            // Nearly all of a large machine's regions are whole: a TiB has half a million.
+            let freed = if part.count == REGION_FRAMES {
+                region.free_whole();
+                part.count
+            } else {
+                region.shift(part.frames(), FrameState::Reserved, FrameState::Free)
+            };
             self.totals[FrameState::Free as usize] += u64::from(freed);
         }
         self.scattered = all - self.totals[FrameState::Free as usize];

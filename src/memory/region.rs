@@ -141,6 +141,13 @@ impl Region {
         }
     }
 
+    /// Makes all of a region that is wholly reserved free, as [`Region::shift`] would, which has to count.
+    pub(super) fn free_whole(&mut self) {
+        debug_assert_eq!(self.counts, [0; 3], "only what is wholly reserved");
+        self.planes[0] = FrameSet::FULL;
+        self.counts[FrameState::Free as usize - 1] = REGION_FRAMES as u16;
+    }
+
     /// Which 2 MiB of the address space.
     pub(super) fn number(&self) -> u32 {
         self.number
@@ -271,6 +278,14 @@ mod tests {
         assert_eq!(region.count(FrameState::Reserved), REGION_FRAMES);
         assert_eq!(region.place(Family::Free).order(), None);
         assert_eq!(region.frames(FrameState::Reserved).count(), REGION_FRAMES);
+    }
+
+    #[test]
+    fn a_whole_region_is_freed_as_a_shift_would() {
+        let (mut shifted, mut whole) = (Region::new(7), Region::new(7));
+        shifted.shift(FrameSet::range(0, REGION_FRAMES), FrameState::Reserved, FrameState::Free);
+        whole.free_whole();
+        assert_eq!(whole.as_bytes(), shifted.as_bytes());
     }
 
     #[test]

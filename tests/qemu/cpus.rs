@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
         trials.push(trial(name("xapic_2_run"), qemu(2).cpu("max,x2apic=off"), |vm| all_run(vm, 2)));
         // What there is no memory for does not run, and the balloon is served all the same.
-        trials.push(trial(name("128_in_16_mib"), qemu(128).memory(16 * MIB), some_run));
+        trials.push(trial(name("64_in_16_mib"), qemu(64).memory(16 * MIB), some_run));
         let limited = qemu(4).command_line("log=json cpus=2");
         trials.push(trial(name("as_many_as_asked_for"), limited, |vm| all_run(vm, 2)));
         trials.push(trial(name("one_that_fails_stops_all"), qemu(4), |vm| fails(vm, 2)));
@@ -79,10 +79,10 @@ fn follow(vm: &mut Vm) -> Outcome {
 /// Fewer than there are, since there is no memory for their stacks.
 fn some_run(vm: &mut Vm) -> Outcome {
     vm.event_where("a warning of the stacks", |event| {
-        event.text("message").is_ok_and(|text| text.ends_with("of 128 CPUs: there is no memory for more stacks"))
+        event.text("message").is_ok_and(|text| text.ends_with("of 64 CPUs: there is no memory for more stacks"))
     })?;
     vm.event("ready")?;
-    vm.balloon_to(14 * MIB)?;
+    vm.balloon_to(vm.memory - 4 * MIB)?;
     vm.balloon_to(vm.memory)
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Completion, Failed, Trial};
 
+use crate::registers;
 use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure, image, on};
 
 /// A start by firmware and GRUB takes longer than one by QEMU alone; by UEFI some 5 s where nobody else is at work.
@@ -50,6 +51,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     add("first_entry_starts_by_itself", qemu("q35"), Menu::Ours, Stick, Bios, starts_by_itself);
     add("bios_puts_it_elsewhere", qemu("q35"), Menu::Elsewhere, Stick, Bios, loaded_elsewhere);
     add("uefi_puts_it_elsewhere", qemu("q35"), Menu::Elsewhere, Stick, Uefi, loaded_elsewhere);
+    add("uefi_puts_registers_above_4_gib", qemu("q35"), Menu::Json, Stick, Uefi, registers_above_4_gib);
     add("reset_starts_afresh", qemu("q35"), Menu::Json, Stick, Bios, reset);
     trials
 }
@@ -239,6 +241,12 @@ fn loaded_elsewhere(vm: &mut Vm) -> Outcome {
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")?, "memory has changed: {verified}");
     vm.balloon_to(vm.memory)
+}
+
+fn registers_above_4_gib(vm: &mut Vm) -> Outcome {
+    // Firmware has the serial port before.
+    vm.line_with("starts, loaded by multiboot2")?;
+    registers::works(vm, 4096 * MIB)
 }
 
 fn reset(vm: &mut Vm) -> Outcome {

@@ -25,10 +25,12 @@ mod poison;
 mod power;
 mod reach;
 mod recovery;
+mod registers;
 mod reporting;
 mod rings;
 mod screen;
 mod soak;
+mod terabyte;
 mod work;
 
 use std::process::ExitCode;
@@ -51,10 +53,12 @@ fn main() -> ExitCode {
         power::trials(),
         reach::trials(),
         recovery::trials(),
+        registers::trials(),
         reporting::trials(),
         oom::trials(),
         work::trials(),
         soak::trials(),
+        terabyte::trials(),
         rings::trials(),
         bench::trials(),
         hardware::trials(),

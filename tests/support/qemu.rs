@@ -37,6 +37,7 @@ pub(crate) struct Qemu {
     cpu: String,
     cpus: u32,
     preallocated: bool,
+    sparse: bool,
     pub(crate) huge_pages: bool,
     shared: bool,
     hugetlb: bool,
@@ -70,6 +71,7 @@ impl Qemu {
             cpu: "max".into(),
             cpus: 1,
             preallocated: false,
+            sparse: false,
             huge_pages: true,
             shared: false,
             hugetlb: false,
@@ -139,6 +141,14 @@ impl Qemu {
     /// Has QEMU touch all of the RAM at the start, so that whatever the guest gives back shows in its resident size.
     pub(crate) fn preallocated(mut self) -> Self {
         self.preallocated = true;
+        self
+    }
+
+    /// Has QEMU reserve nothing for the guest's RAM, which may then be more than the host has: all it takes of the host's is
+    /// what the guest touches, page by page. There is no file of it.
+    pub(crate) fn sparse(mut self) -> Self {
+        self.sparse = true;
+        self.huge_pages = false;
         self
     }
 
@@ -273,7 +283,11 @@ impl Qemu {
             option("-smp", &self.cpus.to_string());
         }
         option("-m", &format!("{}M", self.memory / MIB));
-        if self.preallocated {
+        if self.sparse {
+            let size = self.memory;
+            option("-object", &format!("memory-backend-ram,id=ram,size={size},reserve=off"));
+            option("-machine", &format!("{},memory-backend=ram", self.machine));
+        } else if self.preallocated {
             let size = self.memory;
             option("-object", &format!("memory-backend-ram,id=ram,size={size},prealloc=on"));
             option("-machine", &format!("{},memory-backend=ram", self.machine));

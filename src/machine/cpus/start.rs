@@ -117,10 +117,10 @@ fn prepare(wanted: usize) -> Vec<&'static Cpu> {
         cpu.set_stack(tops.main);
         Some(cpu)
     };
-    // What the kernel keeps for itself is not for more CPUs.
+    // Half of memory is for other things than CPUs.
     let is_affordable = || {
-        let (free, floor) = frames::with(|frames| (frames.counts().free, frames.floor()));
-        free > floor + stack::FRAMES_A_CPU
+        let counts = frames::with(|frames| frames.counts());
+        counts.free > counts.total / 2 + stack::FRAMES_A_CPU
     };
     (1..).take(wanted).map_while(|number| is_affordable().then(|| with_stack(number)).flatten()).collect()
 }

@@ -1,0 +1,66 @@
+//! A machine with 1 TiB of memory, of which the host has what is touched: the kernel touches its records, and little else.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+const GIB: u64 = 1024 * MIB;
+const TIB: u64 = 1024 * GIB;
+
+/// What the balloon is given and gives back.
+const GIVEN: u64 = 4 * GIB;
+
+/// What QEMU may have of the host's memory: its own books of so much RAM (three bits a page) and what the guest touches.
+const MOST_RESIDENT: u64 = GIB;
+
+/// What may be reserved besides the records, and missing of what the machine has: firmware's tables, holes, the image.
+const LEFT_OUT: u64 = 16 * MIB;
+
+/// The records are 168 bytes for 2 MiB, and a bit.
+const REGIONS_A_RECORD: u64 = 12_000;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for version in [Version::V7_2, Version::V10_0] {
+        // Addresses of 40 bits, which QEMU's CPU has by itself, end at 1 TiB. This CPU says that it is AMD's, whose addresses
+        // below 1 TiB are not all memory's: but for the first 2 GiB, memory begins at 1 TiB.
+        for (name, machine) in [("q35", "q35"), ("microvm", "microvm,pcie=on")] {
+            let qemu = Qemu::new(version).machine(machine).memory(TIB).sparse().cpu("max,phys-bits=42");
+            let qemu = qemu.patience(Duration::from_secs(180));
+            trials.push(trial(format!("terabyte::{version}::{name}"), qemu, works));
+        }
+    }
+    trials
+}
+
+/// The balloon goes there and back, exactly, and neither touches nor changes memory.
+fn works(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    let bytes = |frames: u64| frames * 4096;
+    let memory = vm.ask("mem", "memory")?;
+    let (total, reserved) = (bytes(memory.count("total")?), bytes(memory.count("reserved")?));
+    ensure!(memory.flag("sound")? && total <= vm.memory && vm.memory - total < LEFT_OUT, "all is managed: {memory}");
+    ensure!(reserved < vm.memory / REGIONS_A_RECORD + LEFT_OUT, "the records take little: {memory}");
+    modest(vm, "after the start")?;
+
+    vm.ask("mem hold 64M", "held")?;
+    vm.balloon_to(vm.memory - GIVEN)?;
+    let away = vm.ask("mem", "memory")?;
+    ensure!(bytes(away.count("ballooned")?) == GIVEN, "{GIVEN} bytes are the host's: {away}");
+    vm.balloon_to(vm.memory)?;
+    let back = vm.ask("mem", "memory")?;
+    ensure!(back.count("ballooned")? == 0 && back.flag("sound")?, "everything is back: {back}");
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")? && verified.count("bytes")? == 64 * MIB, "memory has changed: {verified}");
+    modest(vm, "after the balloon has moved")
+}
+
+/// The host has little of it.
+fn modest(vm: &Vm, when: &str) -> Outcome {
+    let resident = vm.resident()?;
+    ensure!(resident < MOST_RESIDENT, "{when} QEMU has {} MiB of the host's memory", resident / MIB);
+    Ok(())
+}

@@ -3,7 +3,7 @@
 //! What is newly mapped needs nothing: entries that are not present are not remembered (SDM vol. 3, 5.10.4.1). What is unmapped
 //! must be forgotten by every CPU before its addresses or its frames are used again. So each change has a number, its
 //! generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it looks at the number before it
-//! does anything else ([`wake_up`]). The others are interrupted, and waited for.
+//! does anything else (`wake_up`). The others are interrupted, and waited for.
 //!
 //! A CPU that waits for a [`Lock`](super::Lock) has interrupts off, and the lock may be held by who waits here: so those that wait
 //! look at the number, too.

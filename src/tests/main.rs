@@ -22,6 +22,7 @@ mod hostile;
 mod io_apic;
 mod isolation;
 mod local_apic;
+mod magazines;
 mod memory;
 mod msix;
 mod paging;

@@ -3,10 +3,11 @@
 //! For programs that measure; not a target of its own.
 
 // Each of them uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod bars;
 pub(crate) mod document;
+pub(crate) mod estimates;
 mod lines;
 
 use std::error::Error;

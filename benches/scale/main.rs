@@ -12,15 +12,14 @@ mod chart;
 mod memory;
 mod results;
 
-use std::env;
 use std::hint::black_box;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use ballonet::memory::Frames;
 use criterion::{BenchmarkId, Criterion};
 
+use chart::estimates;
 use memory::{Memory, SIZES, Shape};
 
 /// Page frames in a region of 2 MiB.
@@ -44,41 +43,24 @@ fn allocate(frames: &mut Frames<'_>, count: u32) {
 }
 
 fn main() -> ExitCode {
-    // `cargo test --benches` only wants to know that this compiles.
-    if !env::args().any(|argument| argument == "--bench") {
-        return ExitCode::SUCCESS;
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("scale: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    estimates::main("scale", run)
 }
 
 fn run() -> Result<(), chart::Failure> {
-    let fast = env::var_os("FAST").is_some_and(|value| value != "0");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scale");
-    if !env::args().any(|argument| argument == "--draw") {
-        measure_all(fast, &folder);
+    if !estimates::is_told("--draw") {
+        measure_all(&folder);
     }
     let table = results::table(&folder)?;
     println!("{table}");
-    if !fast {
+    if !estimates::is_fast() {
         results::publish(&folder, &table, Path::new(env!("CARGO_MANIFEST_DIR")))?;
     }
     Ok(())
 }
 
-fn measure_all(fast: bool, folder: &Path) {
-    let time = if fast { 100 } else { 1500 };
-    let mut criterion = Criterion::default()
-        .sample_size(if fast { 10 } else { 50 })
-        .warm_up_time(Duration::from_millis(time / 3))
-        .measurement_time(Duration::from_millis(time))
-        .output_directory(folder)
-        .configure_from_args();
+fn measure_all(folder: &Path) {
+    let mut criterion = estimates::criterion(folder).configure_from_args();
     for (size, bytes) in SIZES {
         let mut memory = Memory::new(bytes);
         for shape in Shape::ALL {

@@ -1,22 +1,12 @@
 //! What came of it: criterion's medians, as a table and as a picture.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::OPERATIONS;
+use super::chart::estimates::median;
 use super::chart::{self, Axis, Corner, Failure, Lines, Panel, Series, document};
 use super::memory::{SIZES, Shape, records};
-
-/// The median of a measurement in nanoseconds, as criterion has written it down.
-fn median(folder: &Path, operation: &str, shape: Shape, size: &str) -> Result<f64, Failure> {
-    let path = folder.join(operation).join(shape.name()).join(size).join("new/estimates.json");
-    let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let estimates: Value = serde_json::from_str(&text)?;
-    Ok(estimates["median"]["point_estimate"].as_f64().ok_or("criterion tells no median")?)
-}
 
 /// The medians as a table, with what the records take.
 pub(crate) fn table(folder: &Path) -> Result<String, Failure> {
@@ -34,7 +24,7 @@ pub(crate) fn table(folder: &Path) -> Result<String, Failure> {
         for shape in Shape::ALL {
             write!(table, "\n| {operation} | {} |", shape.name())?;
             for (size, _) in SIZES {
-                write!(table, " {:.0} ns |", median(folder, operation, shape, size)?)?;
+                write!(table, " {:.0} ns |", median(folder, operation, shape.name(), size)?)?;
             }
         }
     }
@@ -60,7 +50,7 @@ pub(crate) fn publish(folder: &Path, table: &str, root: &Path) -> Result<(), Fai
     })];
     for (operation, _) in OPERATIONS {
         let of_shape = |shape: Shape| -> Result<Series, Failure> {
-            let at = |(size, bytes): &(&str, u64)| Ok((gib(*bytes), median(folder, operation, shape, size)?));
+            let at = |(size, bytes): &(&str, u64)| Ok((gib(*bytes), median(folder, operation, shape.name(), size)?));
             let points: Result<_, Failure> = SIZES.iter().map(at).collect();
             Ok(Series { name: shape.name().into(), points: points? })
         };

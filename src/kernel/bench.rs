@@ -39,8 +39,7 @@ impl Surroundings for Kernel {
     }
 
     fn touch_free_memory(&mut self) {
-        let mut blocks =
-            Vec::with_capacity(frames::with(|frames| frames.counts().free_regions) as usize + SMALL_BLOCKS);
+        let mut blocks = Vec::with_capacity(frames::counts().free_regions as usize + SMALL_BLOCKS);
         while blocks.len() < blocks.capacity() {
             let Some(mut block) = Block::allocate(u32::MAX) else { break };
             block.words_mut().chunks_mut(WORDS).for_each(|frame| frame[0] = 1);
@@ -125,7 +124,7 @@ fn bench(machine: &mut Machine, function: Bdf, options: &Options) -> Result<(), 
 
 /// Measures how fast memory moves, by prepared rings and by the driver.
 fn throughput(machine: &mut Machine, bench: &Bench<'_>) -> Result<(), BenchError> {
-    let free = frames::with(|frames| frames.counts().free);
+    let free = frames::counts().free;
     let moved = (free / 2).min(FRAMES_MAX) as u32;
     let throughput = bench.throughput(machine, &mut Kernel, moved, PASSES)?;
     let device = &bench.options.name;
@@ -135,7 +134,7 @@ fn throughput(machine: &mut Machine, bench: &Bench<'_>) -> Result<(), BenchError
     for (place, way) in ["inflate", "deflate"].into_iter().enumerate() {
         tell_way(device, way, place, &throughput);
     }
-    let away = frames::with(|frames| frames.counts().ballooned);
+    let away = frames::counts().ballooned;
     emit(device, "throughput.away", away, "frames");
     Ok(())
 }

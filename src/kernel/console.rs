@@ -392,7 +392,7 @@ fn count(name: &str, count: u64, about: core::fmt::Arguments<'_>) {
 }
 
 fn mem(held: &Held) {
-    let counts = frames::with(|frames| frames.counts());
+    let counts = frames::counts();
     let sound = frames::with(|frames| frames.check());
     serial::emit("memory", |line| {
         line.number("total", counts.total)

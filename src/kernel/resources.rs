@@ -34,7 +34,7 @@ impl Resources {
     pub fn count(balloons: &Balloons) -> Self {
         lines::trim();
         let lines = lines::views().len();
-        let counts = frames::with(|frames| frames.counts());
+        let counts = frames::counts();
         Self {
             free: counts.free,
             used: counts.used,

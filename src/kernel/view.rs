@@ -67,7 +67,7 @@ impl Seen {
     fn now(balloons: &Balloons) -> Self {
         let targets = balloons.drivers().map(|driver| driver.status().target * FRAME_SIZE);
         Self {
-            shares: shares(&frames::with(|frames| frames.counts())),
+            shares: shares(&frames::counts()),
             target: (!balloons.is_empty()).then(|| targets.sum()),
             movement: balloons.last_movement(),
             note: note(balloons),

@@ -1,15 +1,132 @@
-//! The machine's page frames: one allocator, behind a lock.
+//! The machine's page frames: one allocator, behind a lock; and with several CPUs, a magazine of single frames for each in
+//! front of it.
 
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use spin::Once;
 use x86_64::PhysAddr as CpuAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
 use super::lock::Lock;
 use super::relief;
-use crate::memory::{AllocateError, Counts, Footprint, FrameError, FrameRun, Frames, PhysRange, StorageError, place};
+use crate::memory::{
+    AllocateError, Counts, CpuCache, CpuCaches, Exclusive, FRAME_SIZE, Footprint, FrameError, FrameRun, Frames,
+    Magazine, PhysRange, StorageError, place,
+};
 
-pub(super) static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
+static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
+/// The magazines, once there have been several CPUs.
+static CACHES: Once<CpuCaches<'static, Lock<Magazine>>> = Once::new();
+/// Whether they are used.
+static CACHING: AtomicBool = AtomicBool::new(false);
 
-/// Runs `action` on the frame allocator.
+/// The allocator, for the magazines.
+struct Allocator;
+
+impl Exclusive<Frames<'static>> for Allocator {
+    fn with<R>(&self, action: impl FnOnce(&mut Frames<'static>) -> R) -> R {
+        with(action)
+    }
+}
+
+impl<T> Exclusive<T> for Lock<T> {
+    fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
+        self.with(action)
+    }
+}
+
+/// The CPU that runs. Nothing breaks if it is another by the time that is used.
+fn cpu() -> usize {
+    0
+}
+
+/// Gives each of `cpus` CPUs a magazine, from now on; none if there is but one. Called again it uses those that there are.
+///
+/// # Errors
+/// When there is no memory for them: then frames come from the allocator alone.
+pub fn enable_caches(cpus: usize) -> Result<(), StorageError> {
+    if cpus > 1 {
+        CACHES.try_call_once(|| set_caches_up(cpus))?;
+        CACHING.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Whether CPUs have magazines.
+pub fn is_caching() -> bool {
+    CACHING.load(Ordering::Relaxed)
+}
+
+/// Frames come from the allocator alone, as with one CPU.
+pub fn disable_caches() {
+    CACHING.store(false, Ordering::Relaxed);
+    drain();
+}
+
+fn set_caches_up(cpus: usize) -> Result<CpuCaches<'static, Lock<Magazine>>, StorageError> {
+    let words = settle(with(|all| all.held_words()), || AtomicU64::new(0))?;
+    let cpus = settle(cpus, || CpuCache::new(Lock::new(Magazine::new())))?;
+    Ok(CpuCaches::new(cpus, with(|all| all.track(words))?))
+}
+
+/// So many values in frames of their own, for ever: not on the heap, whose size tests watch.
+fn settle<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], StorageError> {
+    let bytes = count * size_of::<T>();
+    let nowhere = StorageError { needed: bytes, align: align_of::<T>(), given: 0, address: 0 };
+    let frames = u32::try_from((bytes as u64).div_ceil(FRAME_SIZE)).map_err(|_| nowhere)?;
+    let run = allocate(frames, 1).map_err(|_| nowhere)?;
+    let start = run.start().start().as_u64() as *mut T;
+    // SAFETY: the frames were just allocated, are mapped one to one and never freed, so nobody else has them, on any CPU,
+    // until they are all written here and then shared; so many values fit, and no value is aligned to more than a frame.
+    unsafe {
+        (0..count).for_each(|at| start.add(at).write(value()));
+        Ok(core::slice::from_raw_parts(start, count))
+    }
+}
+
+/// Gives what is in magazines back to the allocator. Returns how many frames that were.
+pub fn drain() -> u64 {
+    CACHES.get().map_or(0, |caches| caches.drain(&Allocator))
+}
+
+/// How many frames are in which state; what is in magazines is free.
+pub fn counts() -> Counts {
+    CACHES.get().map_or_else(|| with(|all| all.counts()), |caches| caches.counts(&Allocator))
+}
+
+/// Asks the allocator for what it may have not enough of: if it gives nothing, all magazines are drained and it is asked
+/// again.
+pub fn take<R>(mut action: impl FnMut(&mut Frames<'static>) -> Option<R>) -> Option<R> {
+    attempt(|all| action(all).ok_or(())).ok()
+}
+
+fn attempt<R, E>(action: impl FnMut(&mut Frames<'static>) -> Result<R, E>) -> Result<R, E> {
+    match CACHES.get() {
+        Some(caches) => caches.attempt(&Allocator, action),
+        None => with(action),
+    }
+}
+
+/// The magazines, while they are used.
+fn caches() -> Option<&'static CpuCaches<'static, Lock<Magazine>>> {
+    CACHES.get().filter(|_| is_caching())
+}
+
+/// Opens the locks whoever holds them.
+///
+/// # Safety
+/// As for [`Lock::force_unlock`].
+pub(super) unsafe fn force_unlock() {
+    // SAFETY: the caller's promise.
+    unsafe { FRAMES.force_unlock() };
+    for cpu in CACHES.get().into_iter().flat_map(CpuCaches::cpus) {
+        // SAFETY: the caller's promise.
+        unsafe { cpu.magazine().force_unlock() };
+    }
+}
+
+/// Runs `action` on the frame allocator, to which frames in magazines are used: for what they do not matter to. Else there
+/// are [`counts`] and [`take`].
 ///
 /// # Panics
 /// Before [`initialise`] has run.
@@ -62,7 +179,10 @@ const MOST_FLOOR: u64 = 16384;
 /// # Errors
 /// When there is no such run.
 pub fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
-    with(|all| all.allocate(frames, align))
+    match caches() {
+        Some(caches) if (frames, align) == (1, 1) => caches.allocate(cpu(), &Allocator),
+        _ => attempt(|all| all.allocate(frames, align)),
+    }
 }
 
 /// As long a run as can be had, of up to `most` frames and a region.
@@ -93,7 +213,7 @@ pub fn make_room(frames: u64) -> bool {
 
 /// How many frames lack for so many to be free besides those that the kernel keeps.
 fn lacking(frames: u64) -> u64 {
-    with(|all| frames.saturating_add(all.floor() / 2).saturating_sub(all.counts().free))
+    frames.saturating_add(with(|all| all.floor()) / 2).saturating_sub(counts().free)
 }
 
 /// Gives frames back.
@@ -101,7 +221,10 @@ fn lacking(frames: u64) -> u64 {
 /// # Errors
 /// When one of them was not allocated; nothing is freed then.
 pub fn free(run: FrameRun) -> Result<(), FrameError> {
-    with(|all| all.free(run))
+    match caches() {
+        Some(caches) => caches.free(cpu(), run, &Allocator),
+        None => with(|all| all.free(run)),
+    }
 }
 
 /// Writes `byte` to every byte of `run`.

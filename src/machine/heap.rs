@@ -90,7 +90,7 @@ fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
         return None;
     }
     // What cannot be had in full would leave the machine without frames, and nobody with more memory.
-    if wanted > frames::with(|frames| frames.counts().free) {
+    if wanted > frames::counts().free {
         return None;
     }
     let mut end = HEAP_BASE + size;

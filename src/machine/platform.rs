@@ -192,7 +192,7 @@ impl Platform for Machine {
 
 impl PageFrames for Machine {
     fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        frames::with(|frames| frames.take_free(most))
+        frames::take(|frames| frames.take_free(most))
     }
 
     fn confirm_ballooned(&mut self, run: FrameRun) {
@@ -212,7 +212,7 @@ impl PageFrames for Machine {
     }
 
     fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
-        frames::with(|frames| frames.take_unreported(most, age))
+        frames::take(|frames| frames.take_unreported(most, age))
     }
 
     fn release_reported(&mut self, run: FrameRun) {
@@ -220,11 +220,13 @@ impl PageFrames for Machine {
     }
 
     fn unreported(&self) -> u64 {
+        // A frame in a magazine keeps its region from being reported.
+        frames::drain();
         frames::with(|frames| frames.unreported())
     }
 
     fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
-        frames::with(|frames| frames.take_backed(most))
+        frames::take(|frames| frames.take_backed(most))
     }
 
     fn mark(&mut self, run: FrameRun) -> bool {
@@ -240,7 +242,7 @@ impl PageFrames for Machine {
     }
 
     fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
-        frames::with(|frames| frames.take_idle(most, keep))
+        frames::take(|frames| frames.take_idle(most, keep))
     }
 
     fn filler() -> Option<Filler<Self>> {
@@ -254,7 +256,7 @@ impl MemoryStatistics for Machine {
     /// are 0. Memory is had back only for allocations that wait ([`relief`]), never in the background. What was asked of
     /// a balloon for that has been *scanned*, what came has been *reclaimed*.
     fn statistics(&self) -> Statistics {
-        let counts = frames::with(|frames| frames.counts());
+        let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;
         let relieved = relief::counts();
         Statistics::new()

@@ -321,7 +321,7 @@ unsafe fn open_locks() {
         if let Some(heap) = HEAP.get() {
             heap.list.force_unlock();
         }
-        frames::FRAMES.force_unlock();
+        frames::force_unlock();
         paging::SPACE.force_unlock();
         io_apic::IO_APICS.force_unlock();
         lines::LINES.force_unlock();

@@ -119,7 +119,7 @@ impl FrameRun {
     }
 
     /// Every frame number, ascending.
-    pub fn pfns(self) -> impl ExactSizeIterator<Item = Pfn> + Clone {
+    pub fn pfns(self) -> impl DoubleEndedIterator<Item = Pfn> + ExactSizeIterator + Clone {
         (0..self.count).map(move |offset| Pfn(self.start.0 + offset))
     }
 

@@ -115,6 +115,18 @@ impl Frames<'_> {
         Ok(run)
     }
 
+    /// A block of at most 2^`order` frames for a magazine: in the zone that a single frame would come from, the longest that
+    /// there is in regions that are broken already, and only without such from a whole one. In constant time.
+    pub(super) fn find_for_magazine(&self, order: u32) -> Option<FrameRun> {
+        let lists = &self.lists[Family::Free as usize];
+        let zone = Zone::HIGHEST_FIRST.into_iter().find(|zone| lists.smallest(*zone, 0).is_some())?;
+        let broken = |index: &usize| self.regions[*index].count(FrameState::Free) < REGION_FRAMES;
+        let in_broken = |order| Some((order, lists.smallest(zone, order).filter(broken)?));
+        let found = (0..=order).rev().find_map(in_broken);
+        let (order, index) = found.or_else(|| Some((order, lists.smallest(zone, order)?)))?;
+        self.find_in_region(Request { frames: 1 << order, align: 1 << order }, index, FrameSet::range(0, REGION_FRAMES))
+    }
+
     /// A run in a region that is sure to have one.
     fn find_in_lists(&self, request: Request, zones: &[Zone]) -> Option<FrameRun> {
         let lists = &self.lists[Family::Free as usize];

@@ -4,7 +4,7 @@
 use derive_more::{Display, Error};
 
 use super::Pfn;
-use super::frame_set::{REGION_FRAMES, WHOLE};
+use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
 use super::frames::Frames;
 use super::list::{Lists, TOUCHED, Zone};
 use super::region::{Family, FrameState};
@@ -60,6 +60,14 @@ pub enum Inconsistency {
         /// The region's first frame.
         at: Pfn,
     },
+    /// Somebody holds a frame that is not used.
+    #[display("{frame} is held, and it is {}", state.name())]
+    Held {
+        /// The frame.
+        frame: Pfn,
+        /// Its state.
+        state: FrameState,
+    },
     /// The count of regions that the host was told of is wrong.
     #[display("{counted} reported regions are counted, there are {found}")]
     Reported {
@@ -105,6 +113,11 @@ impl Frames<'_> {
             if counted != found {
                 return Err(Inconsistency::RegionCount { at, state, counted, found });
             }
+        }
+        let held = self.held.map_or(FrameSet::EMPTY, |held| held.frames(index));
+        if let Some(position) = (held & !region.frames(FrameState::Used)).first() {
+            let (frame, state) = (region.run(position, 1).start(), region.state(position));
+            return Err(Inconsistency::Held { frame, state });
         }
         let whole = region.frames(FrameState::Free).count() == REGION_FRAMES;
         if self.wholly_free.get(index) == whole { Ok(()) } else { Err(Inconsistency::WhollyFree { at }) }

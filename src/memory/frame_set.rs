@@ -27,6 +27,16 @@ impl FrameSet {
     /// Every frame.
     pub(super) const FULL: Self = Self([u64::MAX; WORDS]);
 
+    /// The frames whose bits are set, from the lowest bit of the first word on.
+    pub(super) const fn from_words(words: [u64; WORDS]) -> Self {
+        Self(words)
+    }
+
+    /// A bit for each frame, from the lowest of the first word on.
+    pub(super) const fn words(self) -> [u64; WORDS] {
+        self.0
+    }
+
     /// The `count` frames from `first`, as far as they lie in the region.
     pub(super) fn range(first: u32, count: u32) -> Self {
         let end = first.saturating_add(count);

@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 
 use super::bitmap::Bitmap;
 use super::error::{FrameError, Operation, ReserveError};
 use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
+use super::held::{Held, REGION_WORDS};
 use super::list::{End, Lists, REPORTED, Regions, TOUCHED};
 use super::range::{FRAME_NUMBERS, union, usable_frames};
 use super::region::{Family, FrameState, Link, Region};
@@ -36,6 +38,8 @@ pub struct Frames<'a> {
     /// Counts the periods by which free memory ages.
     pub(super) tick: u32,
     pub(super) history: History,
+    /// Which of the used frames somebody holds; `None` while there are no magazines, and somebody holds all of them.
+    pub(super) held: Option<Held<'a>>,
     beyond: u64,
     scattered: u64,
 }
@@ -115,6 +119,7 @@ impl<'a> Frames<'a> {
             reported: 0,
             tick: 0,
             history: History::default(),
+            held: None,
             beyond: footprint.beyond,
             scattered: 0,
         };
@@ -153,10 +158,36 @@ impl<'a> Frames<'a> {
         }
     }
 
+    /// How many words [`Frames::track`] needs.
+    pub fn held_words(&self) -> usize {
+        self.regions.len() * REGION_WORDS
+    }
+
+    /// From now on notes in `words`, at least [`Frames::held_words`], which frames somebody holds: a bit each, one in 32768
+    /// of memory. What the words contain does not matter. Frames can be in [magazines](super::Magazine) after that, and
+    /// giving and taking a run costs an atomic access more for each 64 frames. Costs a visit to each region.
+    ///
+    /// # Errors
+    /// When the words are too few.
+    pub fn track(&mut self, words: &'a [AtomicU64]) -> Result<Held<'a>, StorageError> {
+        if words.len() < self.held_words() {
+            let bytes = |words: usize| words * size_of::<AtomicU64>();
+            let (needed, given) = (bytes(self.held_words()), bytes(words.len()));
+            return Err(StorageError { needed, align: align_of::<AtomicU64>(), given, address: words.as_ptr().addr() });
+        }
+        let held = Held::new(self.spans, &words[..self.held_words()]);
+        for index in 0..self.regions.len() {
+            held.reset(index, self.regions[index].frames(FrameState::Used));
+        }
+        self.held = Some(held);
+        Ok(held)
+    }
+
     /// Gives back frames that were allocated; used -> free.
     ///
     /// # Errors
-    /// When a frame of `run` is not used: freed before, never given, ballooned, or no memory. Nothing is freed then.
+    /// When a frame of `run` is not used: freed before, never given, ballooned, or no memory. Nothing is freed then, unless
+    /// another CPU frees a frame of it at the same moment, without the allocator's lock: then others of it may stay used.
     pub fn free(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::Free, run, FrameState::Used, FrameState::Free, End::Front)?;
         self.history.frees += 1;
@@ -187,13 +218,32 @@ impl<'a> Frames<'a> {
     }
 
     /// Who owns `frame`; `None` where no memory is for 2 MiB around, or too little to be managed. A hole within a
-    /// managed region is reserved.
+    /// managed region is reserved. What is in a magazine is free.
     pub fn state(&self, frame: Pfn) -> Option<FrameState> {
         let index = find(self.spans, frame)?;
-        Some(self.regions[index].state(frame.as_u32() % REGION_FRAMES))
+        Some(self.state_at(index, frame.as_u32() % REGION_FRAMES))
     }
 
-    /// How many frames are in which state.
+    fn state_at(&self, index: usize, position: u32) -> FrameState {
+        match self.regions[index].state(position) {
+            FrameState::Used if !self.frames_in(index, FrameState::Used).contains(position) => FrameState::Free,
+            state => state,
+        }
+    }
+
+    /// The frames of a region in `state`, where those in magazines are free.
+    fn frames_in(&self, index: usize, state: FrameState) -> FrameSet {
+        let region = &self.regions[index];
+        match (state, self.held) {
+            (FrameState::Used, Some(held)) => region.frames(state) & held.frames(index),
+            (FrameState::Free, Some(held)) => {
+                region.frames(state) | region.frames(FrameState::Used) & !held.frames(index)
+            }
+            _ => region.frames(state),
+        }
+    }
+
+    /// How many frames are in which state. What is in magazines is among the used.
     pub fn counts(&self) -> Counts {
         let [reserved, free, used, ballooned] = self.totals;
         Counts {
@@ -239,8 +289,8 @@ impl<'a> Frames<'a> {
                 if position >= REGION_FRAMES {
                     return None;
                 }
-                let state = region.state(position);
-                let run = region.run(position, region.frames(state).run_at(position));
+                let state = self.state_at(index, position);
+                let run = region.run(position, self.frames_in(index, state).run_at(position).max(1));
                 position += run.count();
                 Some((run, state))
             })
@@ -256,13 +306,35 @@ impl<'a> Frames<'a> {
         to: FrameState,
         end: End,
     ) -> Result<(), FrameError> {
-        if let Err(frame) = self.verify(run, from) {
-            self.history.refusals += 1;
-            return Err(FrameError { operation, run, frame, state: self.state(frame) });
+        let claimed =
+            self.verify(run, from).and_then(|()| if from == FrameState::Used { self.claim(run) } else { Ok(()) });
+        if let Err(frame) = claimed {
+            return Err(self.refuse(operation, run, frame));
         }
         let spans = self.spans;
         for part in parts(spans, numbers(run)) {
             self.shift(part.index, part.frames(), from, to, end);
+        }
+        Ok(())
+    }
+
+    /// Counts a refusal: `frame` is the first of `run` in the wrong state.
+    pub(super) fn refuse(&mut self, operation: Operation, run: FrameRun, frame: Pfn) -> FrameError {
+        self.history.refusals += 1;
+        FrameError { operation, run, frame, state: self.state(frame) }
+    }
+
+    /// Takes a run from its holder, if magazines make that necessary; else tells the first frame that another CPU has freed
+    /// since it was looked at.
+    pub(super) fn claim(&self, run: FrameRun) -> Result<(), Pfn> {
+        let Some(held) = self.held else { return Ok(()) };
+        for part in parts(self.spans, numbers(run)) {
+            let claimed = held.claim(part.index, part.frames());
+            let Some(position) = (part.frames() & !claimed).first() else { continue };
+            held.hold(part.index, claimed);
+            let before = numbers(run).start..part.start;
+            parts(self.spans, before).for_each(|part| held.hold(part.index, part.frames()));
+            return Err(self.regions[part.index].run(position, 1).start());
         }
         Ok(())
     }
@@ -275,7 +347,7 @@ impl<'a> Frames<'a> {
             if part.start != right_below {
                 break;
             }
-            let wrong = part.frames() & !self.regions[part.index].frames(state);
+            let wrong = part.frames() & !self.frames_in(part.index, state);
             if let Some(position) = wrong.first() {
                 right_below += u64::from(position - part.position());
                 break;
@@ -285,8 +357,17 @@ impl<'a> Frames<'a> {
         if right_below == all.end { Ok(()) } else { Err(Pfn::new(right_below as u32)) }
     }
 
-    /// Moves `frames` of one region, all of them in the state `from`, and files the region anew.
+    /// Moves `frames` of one region, all of them in the state `from`, and files the region anew. Those that become used
+    /// are held.
     pub(super) fn shift(&mut self, index: usize, frames: FrameSet, from: FrameState, to: FrameState, end: End) {
+        self.shift_unheld(index, frames, from, to, end);
+        if let (FrameState::Used, Some(held)) = (to, self.held) {
+            held.hold(index, frames);
+        }
+    }
+
+    /// The same, but nobody is given them.
+    pub(super) fn shift_unheld(&mut self, index: usize, frames: FrameSet, from: FrameState, to: FrameState, end: End) {
         let moved = u64::from(self.regions[index].shift(frames, from, to));
         self.totals[from as usize] -= moved;
         self.totals[to as usize] += moved;

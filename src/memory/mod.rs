@@ -25,12 +25,15 @@ mod address;
 mod allocate;
 mod audit;
 mod bitmap;
+mod cpu_caches;
 mod error;
 mod frame_set;
 mod frames;
+mod held;
 mod idle;
 mod lend;
 mod list;
+mod magazine;
 mod placement;
 mod range;
 mod region;
@@ -39,15 +42,20 @@ mod span;
 mod storage;
 
 #[cfg(test)]
+mod cache_test;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod scale_test;
 
 pub use address::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
 pub use audit::Inconsistency;
+pub use cpu_caches::{CpuCache, CpuCaches, Exclusive};
 pub use error::{AllocateError, FrameError, Operation, ReserveError};
 pub use frames::{Counts, Frames, History};
+pub use held::Held;
 pub use idle::IdleRun;
+pub use magazine::Magazine;
 pub use placement::place;
 pub use range::{BadRange, PhysRange};
 pub use region::FrameState;

@@ -7,21 +7,21 @@ use zerocopy::IntoBytes;
 
 use super::*;
 
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const GIB: u64 = 1 << 30;
 const REGION: u32 = 512;
 
 /// Memory in every zone, a hole within a region, one of a region, and two stretches that meet at 4 GiB.
-const MAP: [(u64, u64); 5] = [
+pub(super) const MAP: [(u64, u64); 5] = [
     (0, 0x9_fc00),
     (MIB, 7 * MIB + 12345),
     (10 * MIB, 24 * MIB),
     (4 * GIB - 4 * MIB, 4 * GIB + 4 * MIB),
     (6 * GIB + MIB, 6 * GIB + 6 * MIB),
 ];
-const RESERVED: [(u64, u64); 3] = [(0, 1), (3 * MIB - 100, 3 * MIB + 8192), (4 * GIB, 4 * GIB + 4096)];
+pub(super) const RESERVED: [(u64, u64); 3] = [(0, 1), (3 * MIB - 100, 3 * MIB + 8192), (4 * GIB, 4 * GIB + 4096)];
 
-fn ranges(ranges: &[(u64, u64)]) -> impl Iterator<Item = PhysRange> + Clone {
+pub(super) fn ranges(ranges: &[(u64, u64)]) -> impl Iterator<Item = PhysRange> + Clone {
     ranges.iter().map(|(start, end)| PhysRange::new(PhysAddr::new(*start).unwrap(), end - start).unwrap())
 }
 
@@ -63,7 +63,7 @@ enum Op {
 }
 
 /// An address in or near memory.
-fn addresses() -> impl Strategy<Value = u64> {
+pub(super) fn addresses() -> impl Strategy<Value = u64> {
     prop_oneof![0..26 * MIB, 4 * GIB - 5 * MIB..4 * GIB + 5 * MIB, 6 * GIB..6 * GIB + 7 * MIB]
 }
 
@@ -92,16 +92,16 @@ fn ops() -> impl Strategy<Value = Op> {
 }
 
 /// What the allocator should do, frame by frame.
-struct Model {
+pub(super) struct Model {
     /// Every frame of every region that holds memory.
-    states: BTreeMap<u32, FrameState>,
+    pub(super) states: BTreeMap<u32, FrameState>,
     /// The regions that the host was told of and that have been free ever since, by their first frame.
     reported: BTreeSet<u32>,
-    floor: u64,
+    pub(super) floor: u64,
 }
 
 impl Model {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let touches = |ranges: &[(u64, u64)], frame: u64| {
             ranges.iter().any(|(start, end)| *start < (frame + 1) * FRAME_SIZE && frame * FRAME_SIZE < *end)
         };
@@ -116,15 +116,15 @@ impl Model {
         Self { states: states.collect(), reported: BTreeSet::new(), floor: 0 }
     }
 
-    fn count(&self, state: FrameState) -> u64 {
+    pub(super) fn count(&self, state: FrameState) -> u64 {
         self.states.values().filter(|other| **other == state).count() as u64
     }
 
-    fn first_not(&self, run: FrameRun, state: FrameState) -> Option<Pfn> {
+    pub(super) fn first_not(&self, run: FrameRun, state: FrameState) -> Option<Pfn> {
         run.pfns().find(|pfn| self.states.get(&pfn.as_u32()) != Some(&state))
     }
 
-    fn shift(&mut self, run: FrameRun, from: FrameState, to: FrameState) {
+    pub(super) fn shift(&mut self, run: FrameRun, from: FrameState, to: FrameState) {
         for pfn in run.pfns() {
             assert_eq!(self.states.insert(pfn.as_u32(), to), Some(from), "{pfn}");
             self.reported.remove(&(pfn.as_u32() / REGION * REGION));
@@ -139,7 +139,7 @@ impl Model {
     }
 
     /// Whether a run as the allocator promises to find exists below the frame `end`.
-    fn can_allocate(&self, frames: u32, align: u32, end: u64) -> bool {
+    pub(super) fn can_allocate(&self, frames: u32, align: u32, end: u64) -> bool {
         let in_region = frames <= REGION && align <= REGION;
         let step = if in_region { align } else { align.max(REGION) };
         let fits = |start: u32, count: u32| {
@@ -176,7 +176,7 @@ struct Pair<'a> {
     in_flight: Vec<FrameRun>,
 }
 
-fn choose(runs: &mut Vec<FrameRun>, index: prop::sample::Index) -> Option<FrameRun> {
+pub(super) fn choose(runs: &mut Vec<FrameRun>, index: prop::sample::Index) -> Option<FrameRun> {
     if runs.is_empty() { None } else { Some(runs.swap_remove(index.index(runs.len()))) }
 }
 

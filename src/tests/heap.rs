@@ -38,7 +38,7 @@ kernel_test! {
 kernel_test! {
     fn it_grows_across_many_mebibytes_and_keeps_contents_apart() {
         const PIECE: usize = 3000;
-        let free = frames::with(|frames| frames.counts().free) as usize * 4096;
+        let free = frames::counts().free as usize * 4096;
         let pieces = (32 * MIB).min(free / 2) / PIECE;
         let (before, size) = (HEAP.view().used, HEAP.view().size);
         let all: Vec<Box<[u8; PIECE]>> = (0..pieces).map(|index| Box::new([index as u8; PIECE])).collect();
@@ -106,7 +106,7 @@ kernel_test! {
 }
 
 fn free() -> u64 {
-    frames::with(|frames| frames.counts().free)
+    frames::counts().free
 }
 
 /// Asserts that the allocator's records agree with each other.

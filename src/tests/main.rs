@@ -23,6 +23,7 @@ mod hostile;
 mod io_apic;
 mod isolation;
 mod local_apic;
+mod magazines;
 mod memory;
 mod msix;
 mod paging;

@@ -11,7 +11,7 @@ use ballonet::platform::{DmaMemory, Platform};
 use crate::suite::kernel_test;
 
 fn counts() -> Counts {
-    frames::with(|frames| frames.counts())
+    frames::counts()
 }
 
 /// Frames free and used.

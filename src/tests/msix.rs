@@ -249,7 +249,7 @@ kernel_test! {
 kernel_test! {
     fn after_release_msix_is_off_its_entries_masked_and_vectors_and_memory_back(context) {
         let vectors_before = vectors::allocated();
-        let used = || ballonet::machine::frames::with(|frames| frames.counts().used);
+        let used = || ballonet::machine::frames::counts().used;
         // Once before, so that page tables and heap have grown as far as they will.
         Entropy::start(context)?.stop(&mut context.machine);
         let used_before = used();

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Measures the frame allocator shared by threads, behind one lock and with magazines in front of it, and how often locks are
+# found taken.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  cat <<END
+Usage: scripts/contention.sh [--draw] [--write]
+
+  (nothing)   1, 2, 4 and 8 threads: prints a table; about a minute
+  --draw      the table of the last measurement
+  --write     writes the table and the picture into docs/
+
+Environment:
+  FAST=1      a quick look
+END
+}
+
+for word in "$@"; do
+  case $word in
+    -h | --help) usage; exit ;;
+    --draw | --write) ;;
+    *) echo "contention.sh: there is nothing to measure by $word; see scripts/contention.sh --help" >&2; exit 2 ;;
+  esac
+done
+cargo bench --bench contention -- "$@"

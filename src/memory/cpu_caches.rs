@@ -1,0 +1,205 @@
+//! The page frames of a machine with several CPUs: a [`Magazine`] for each in front of the one allocator, so that giving
+//! and taking single frames takes no lock that another CPU wants.
+//!
+//! Each magazine has a lock of its own, which other CPUs take only to drain it. Locks are taken in one order, a magazine's
+//! before the allocator's, and never those of two magazines. What lies in magazines is free to everybody who asks:
+//! it is counted as such, and where the allocator has not enough, all magazines are drained, and it is asked again.
+#![forbid(unsafe_code)]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::error::{AllocateError, FrameError, Operation};
+use super::frames::{Counts, Frames};
+use super::held::Held;
+use super::magazine::Magazine;
+use super::{FrameRun, Pfn};
+
+/// A value that one CPU at a time has: one behind a lock.
+pub trait Exclusive<T> {
+    /// Runs `action` while nobody else has the value.
+    fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R;
+}
+
+/// How often the allocator is asked again after all magazines were drained, if other CPUs fill them meanwhile.
+const ROUNDS: usize = 8;
+
+/// What one CPU has: a magazine behind its lock, and its counts, that others read. On cache lines of its own, two of them,
+/// since CPUs fetch lines in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct CpuCache<M> {
+    magazine: M,
+    /// Frames in the magazine.
+    frames: AtomicU64,
+    allocations: AtomicU64,
+    frees: AtomicU64,
+}
+
+impl<M> CpuCache<M> {
+    /// Over an empty magazine.
+    pub const fn new(magazine: M) -> Self {
+        Self { magazine, frames: AtomicU64::new(0), allocations: AtomicU64::new(0), frees: AtomicU64::new(0) }
+    }
+
+    /// The magazine behind its lock.
+    pub const fn magazine(&self) -> &M {
+        &self.magazine
+    }
+
+    /// Tells others how much is in the magazine. Within its lock; and if the allocator gave it or had it back, within that
+    /// of the allocator, so that who holds that sees no frame missing.
+    fn tell(&self, magazine: &Magazine) {
+        self.frames.store(magazine.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Adds 1 to a counter that only the holder of a lock writes.
+fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+/// The magazines of all CPUs.
+#[derive(Debug)]
+pub struct CpuCaches<'a, M> {
+    cpus: &'a [CpuCache<M>],
+    held: Held<'a>,
+}
+
+impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
+    /// One for each CPU, all empty, over the allocator that [tracks](Frames::track) what is `held`.
+    pub const fn new(cpus: &'a [CpuCache<M>], held: Held<'a>) -> Self {
+        Self { cpus, held }
+    }
+
+    /// What each CPU has.
+    pub const fn cpus(&self) -> &'a [CpuCache<M>] {
+        self.cpus
+    }
+
+    /// Allocates a single frame on the CPU with this number. One beyond those that have a magazine asks the allocator.
+    ///
+    /// # Errors
+    /// [`AllocateError::Exhausted`] when no frame is free, nor in any magazine.
+    pub fn allocate<'f>(&self, cpu: usize, frames: &impl Exclusive<Frames<'f>>) -> Result<FrameRun, AllocateError> {
+        let frame = self.cpus.get(cpu).and_then(|cpu| self.pop(cpu, frames));
+        match frame.and_then(|frame| FrameRun::new(frame, 1)) {
+            Some(run) => Ok(run),
+            None => self.attempt(frames, |frames| frames.allocate(1, 1)),
+        }
+    }
+
+    fn pop<'f>(&self, cpu: &CpuCache<M>, frames: &impl Exclusive<Frames<'f>>) -> Option<Pfn> {
+        cpu.magazine.with(|magazine| {
+            if magazine.is_empty() {
+                frames.with(|frames| {
+                    frames.fill(magazine);
+                    cpu.tell(magazine);
+                });
+            }
+            let frame = magazine.pop()?;
+            self.held.hold_one(frame);
+            cpu.tell(magazine);
+            count(&cpu.allocations);
+            Some(frame)
+        })
+    }
+
+    /// Frees a run on the CPU with this number: a single frame to its magazine.
+    ///
+    /// # Errors
+    /// As [`Frames::free`].
+    pub fn free<'f>(&self, cpu: usize, run: FrameRun, frames: &impl Exclusive<Frames<'f>>) -> Result<(), FrameError> {
+        let Some(cpu) = self.cpus.get(cpu).filter(|_| run.count() == 1) else {
+            return frames.with(|frames| frames.free(run));
+        };
+        let frame = run.start();
+        // Whoever clears the bit has the frame: nobody else can put it into a magazine, or free it, after that.
+        if !self.held.claim_one(frame) {
+            return Err(frames.with(|frames| frames.refuse(Operation::Free, run, frame)));
+        }
+        cpu.magazine.with(|magazine| {
+            if magazine.is_full() {
+                frames.with(|frames| {
+                    frames.unload(magazine, Magazine::HALF);
+                    cpu.tell(magazine);
+                });
+            }
+            magazine.push(frame);
+            cpu.tell(magazine);
+            count(&cpu.frees);
+        });
+        Ok(())
+    }
+
+    /// How many frames are in magazines. While other CPUs give and take some, one that wanders may be counted twice, or not
+    /// at all.
+    pub fn len(&self) -> u64 {
+        self.cpus.iter().map(|cpu| cpu.frames.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether none is in any.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives all that is in magazines back to the allocator, and returns how many frames that were. What is empty costs a
+    /// look and no lock.
+    pub fn drain<'f>(&self, frames: &impl Exclusive<Frames<'f>>) -> u64 {
+        let full = self.cpus.iter().filter(|cpu| cpu.frames.load(Ordering::Relaxed) > 0);
+        full.map(|cpu| {
+            cpu.magazine.with(|magazine| {
+                let count = magazine.len();
+                frames.with(|frames| {
+                    frames.unload(magazine, count);
+                    cpu.tell(magazine);
+                });
+                count as u64
+            })
+        })
+        .sum()
+    }
+
+    /// Asks the allocator for what it may refuse only if all that is free does not suffice: when `action` fails, all
+    /// magazines are drained, and it is tried again. At most 8 times, should other CPUs fill theirs as fast.
+    ///
+    /// # Errors
+    /// Those of the last try; the others do not count as failures.
+    pub fn attempt<'f, R, E>(
+        &self,
+        frames: &impl Exclusive<Frames<'f>>,
+        mut action: impl FnMut(&mut Frames<'f>) -> Result<R, E>,
+    ) -> Result<R, E> {
+        for _ in 0..ROUNDS {
+            let result = frames.with(|frames| {
+                let failures = frames.history.failures;
+                let result = action(frames);
+                if result.is_err() && !self.is_empty() {
+                    frames.history.failures = failures;
+                    return None;
+                }
+                Some(result)
+            });
+            match result {
+                Some(result) => return result,
+                None => self.drain(frames),
+            };
+        }
+        frames.with(action)
+    }
+
+    /// How many frames are in which state, where those in magazines are free. [`Counts::free_regions`] and the
+    /// largest block are those that can be had without draining.
+    pub fn counts<'f>(&self, frames: &impl Exclusive<Frames<'f>>) -> Counts {
+        frames.with(|frames| {
+            let mut counts = frames.counts();
+            let cached = self.len().min(counts.used);
+            counts.free += cached;
+            counts.used -= cached;
+            for cpu in self.cpus {
+                counts.history.allocations += cpu.allocations.load(Ordering::Relaxed);
+                counts.history.frees += cpu.frees.load(Ordering::Relaxed);
+            }
+            counts
+        })
+    }
+}

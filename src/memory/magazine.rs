@@ -1,0 +1,111 @@
+//! A magazine: a few single frames that one CPU has at hand, so that it need not ask the allocator for each (Bonwick and
+//! Adams, *Magazines and Vmem*, USENIX 2001).
+//!
+//! What was freed last is given out first: it is warm. When the magazine is empty half of it is filled at once, in runs as
+//! long as there are, and when it is full the half that has been in it for longest goes back; so whatever a
+//! CPU does, it asks the allocator at most once in 64 times. Half a magazine is a word of the bits that tell who holds what
+//! ([`held`](super::held)): with less, CPUs whose frames lie side by side would write the same words, and wait for that.
+//!
+//! To the allocator's counts frames in a magazine are *used*; who asks for the state of one hears that it is free.
+#![forbid(unsafe_code)]
+
+use super::frames::{Frames, numbers};
+use super::list::End;
+use super::region::FrameState;
+use super::span::parts;
+use super::{FrameRun, Pfn};
+
+/// Single frames that nobody holds.
+#[derive(Debug)]
+pub struct Magazine {
+    frames: [Pfn; Self::CAPACITY],
+    count: usize,
+}
+
+impl Magazine {
+    /// How many frames fit.
+    pub const CAPACITY: usize = 128;
+    /// How many are taken from the allocator, or given back to it, at once.
+    pub const HALF: usize = Self::CAPACITY / 2;
+
+    /// An empty one.
+    pub const fn new() -> Self {
+        Self { frames: [Pfn::new(0); Self::CAPACITY], count: 0 }
+    }
+
+    /// How many frames are in it.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether none is.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether no more fits.
+    pub const fn is_full(&self) -> bool {
+        self.count == Self::CAPACITY
+    }
+
+    /// Takes out the frame that was put in last.
+    pub(super) fn pop(&mut self) -> Option<Pfn> {
+        self.count = self.count.checked_sub(1)?;
+        Some(self.frames[self.count])
+    }
+
+    /// Puts a frame in, for which there is room.
+    pub(super) fn push(&mut self, frame: Pfn) {
+        self.frames[self.count] = frame;
+        self.count += 1;
+    }
+
+    /// Takes out the `count` frames that have been in it for longest, as the longest runs that they make.
+    fn unload(&mut self, count: usize, mut give: impl FnMut(FrameRun)) {
+        let oldest = &mut self.frames[..count.min(self.count)];
+        oldest.sort_unstable();
+        let runs = oldest.chunk_by(|frame, next| u64::from(frame.as_u32()) + 1 == u64::from(next.as_u32()));
+        runs.filter_map(|run| FrameRun::new(*run.first()?, run.len() as u32)).for_each(&mut give);
+        let count = oldest.len();
+        self.frames.copy_within(count..self.count, 0);
+        self.count -= count;
+    }
+}
+
+impl Default for Magazine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Frames<'_> {
+    /// Fills half of a magazine, or as much as there is; free -> used, but nobody holds them. In runs as long as can be had
+    /// without a whole region broken for them while there is anything else: at most 64 steps of constant time.
+    ///
+    /// Regions from which a magazine was filled count as if somebody had had the frames.
+    pub fn fill(&mut self, magazine: &mut Magazine) {
+        while let Some(most @ 1..) = Magazine::HALF.checked_sub(magazine.len())
+            && let Some(run) = self.find_for_magazine(most.ilog2())
+        {
+            self.move_run(run, FrameState::Free, FrameState::Used);
+            // The lowest comes out first.
+            run.pfns().rev().for_each(|frame| magazine.push(frame));
+        }
+    }
+
+    /// Takes `count` frames out of a magazine, those that have been in it for longest, or all of them; used -> free.
+    pub fn unload(&mut self, magazine: &mut Magazine, count: usize) {
+        magazine.unload(count, |run| self.move_run(run, FrameState::Used, FrameState::Free));
+    }
+
+    /// Moves frames to a magazine or from it: between states, but no holder loses or gets them.
+    fn move_run(&mut self, run: FrameRun, from: FrameState, to: FrameState) {
+        let spans = self.spans;
+        for part in parts(spans, numbers(run)) {
+            if to == FrameState::Used {
+                self.regions[part.index].set_touched();
+            }
+            self.shift_unheld(part.index, part.frames(), from, to, End::Front);
+        }
+    }
+}

@@ -28,6 +28,8 @@ mod power;
 mod processors;
 #[path = "kernel/resources.rs"]
 mod resources;
+#[path = "kernel/scaling.rs"]
+mod scaling;
 #[path = "kernel/symbols.rs"]
 mod symbols;
 #[path = "kernel/view.rs"]

@@ -15,6 +15,7 @@ use log::{error, info};
 use x86_64::instructions::{interrupts, nop};
 
 use crate::balloons::driver_options;
+use crate::scaling;
 
 /// Requests timed in each direction.
 const ROUNDS: usize = 256;
@@ -91,6 +92,7 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
             return ExitStatus::Failure;
         }
     }
+    scaling::run();
     if count == 0 {
         error!("no virtio balloon was found on PCI; there is nothing to measure");
         return ExitStatus::Failure;

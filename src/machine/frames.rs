@@ -7,6 +7,7 @@ use spin::Once;
 use x86_64::PhysAddr as CpuAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
+use super::cpus::Cpu;
 use super::lock::Lock;
 use super::relief;
 use crate::memory::{
@@ -37,7 +38,7 @@ impl<T> Exclusive<T> for Lock<T> {
 
 /// The CPU that runs. Nothing breaks if it is another by the time that is used.
 fn cpu() -> usize {
-    0
+    Cpu::this().number() as usize
 }
 
 /// Gives each of `cpus` CPUs a magazine, from now on; none if there is but one. Called again it uses those that there are.

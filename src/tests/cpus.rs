@@ -178,7 +178,7 @@ kernel_test! {
 kernel_test! {
     fn all_cpus_allocate_and_free_at_once_and_nothing_is_lost() {
         let others = others()?;
-        let before = frames::with(|frames| frames.counts());
+        let before = frames::counts();
         for &cpu in &others {
             start(cpu, move || {
                 for round in 0..ROUNDS {
@@ -189,7 +189,7 @@ kernel_test! {
         (0..ROUNDS).for_each(churn);
         others.iter().for_each(|&cpu| finish(cpu));
         frames::with(|frames| frames.check()).expect("the records are sound");
-        let after = frames::with(|frames| frames.counts());
+        let after = frames::counts();
         // The heap keeps what it has grown by.
         let heap = crate::symbols::HEAP.view().size as u64 / 4096;
         assert!(after.used <= before.used + heap, "{} frames were in use, {} are", before.used, after.used);

@@ -65,7 +65,7 @@ pub(in crate::machine) unsafe fn start(
     unsafe { trampoline::write(page, tables, root, features.nx) };
 
     let vector = (page / FRAME_SIZE) as u8;
-    let processors = processors.into_iter().zip(others);
+    let processors = processors.into_iter().zip(others.iter().copied());
     processors.clone().for_each(|(processor, _)| local_apic::send_init(processor.apic_id));
     if !features.hypervisor {
         cpu::wait_some_ms(INIT_TIME);
@@ -74,6 +74,12 @@ pub(in crate::machine) unsafe fn start(
         if let Err(error) = bring_in(processor.apic_id, cpu, vector) {
             warn!("the CPU with APIC ID {} {error}", processor.apic_id);
         }
+    }
+    // By number, whether or not all of them have come.
+    if count() > 1
+        && let Err(error) = frames::enable_caches(1 + others.len())
+    {
+        warn!("CPUs share one lock for page frames: {error}");
     }
     info!("{} CPUs run", count());
 }

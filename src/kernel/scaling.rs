@@ -1,0 +1,100 @@
+//! How fast several CPUs take page frames and give them back, all at once: through magazines, and behind one lock.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use ballonet::machine::cpus::{self, Cpu};
+use ballonet::machine::{clock, frames, log as serial};
+use ballonet::memory::FrameRun;
+use log::info;
+
+/// The numbers of CPUs that are compared, as far as there are so many.
+const CPUS: [usize; 4] = [1, 2, 4, 8];
+/// Runs that a CPU takes before it gives them back, for single frames: twice what a magazine holds.
+const SINGLE: usize = 256;
+/// Likewise, for runs of a whole region.
+const REGIONS: usize = 2;
+/// Frames of a region.
+const REGION: u32 = 512;
+/// How long each is measured, in nanoseconds.
+const TIME: u64 = 50_000_000;
+
+/// Measures and tells; nothing on a machine with one CPU.
+pub fn run() {
+    let others: Vec<u32> = cpus::all().filter(|cpu| !cpu.is_boot()).map(Cpu::number).collect();
+    if others.is_empty() {
+        return;
+    }
+    let has_magazines = frames::is_caching();
+    for magazines in [false, true].into_iter().filter(|&magazines| !magazines || has_magazines) {
+        if magazines {
+            // They are there already.
+            let _ = frames::enable_caches(1 + others.len());
+        } else {
+            frames::disable_caches();
+        }
+        for (what, count, length) in [("single", SINGLE, 1), ("region", REGIONS, REGION)] {
+            for cpus in CPUS.into_iter().filter(|&cpus| cpus <= 1 + others.len()) {
+                tell(magazines, what, cpus, rate(&others[..cpus - 1], count, length));
+            }
+        }
+    }
+}
+
+/// Runs allocated and freed a second by the boot CPU and these others together.
+fn rate(others: &[u32], count: usize, length: u32) -> u64 {
+    let total = Arc::new(AtomicU64::new(0));
+    let ready = Arc::new(AtomicU32::new(0));
+    let end = Arc::new(AtomicU64::new(0));
+    let mut started = 0;
+    for &cpu in others {
+        let (total, ready, end) = (Arc::clone(&total), Arc::clone(&ready), Arc::clone(&end));
+        let job = move || {
+            ready.fetch_add(1, Ordering::SeqCst);
+            while end.load(Ordering::SeqCst) == 0 {
+                core::hint::spin_loop();
+            }
+            total.fetch_add(take_and_give(count, length, end.load(Ordering::SeqCst)), Ordering::SeqCst);
+        };
+        // Nobody else gives jobs while this measures.
+        started += u32::from(cpus::run(cpu, Box::new(job)).is_ok());
+    }
+    while ready.load(Ordering::SeqCst) < started {
+        core::hint::spin_loop();
+    }
+    let until = clock::nanoseconds() + TIME;
+    end.store(until, Ordering::SeqCst);
+    total.fetch_add(take_and_give(count, length, until), Ordering::SeqCst);
+    while others.iter().any(|&cpu| cpus::get(cpu).is_some_and(Cpu::is_busy)) {
+        core::hint::spin_loop();
+    }
+    total.load(Ordering::SeqCst) * 1_000_000_000 / TIME
+}
+
+/// Takes so many runs and gives them back, again and again until this moment. Returns how many.
+fn take_and_give(count: usize, length: u32, until: u64) -> u64 {
+    let mut runs: Vec<FrameRun> = Vec::with_capacity(count);
+    let mut done = 0;
+    while clock::nanoseconds() < until {
+        runs.extend((0..count).filter_map(|_| frames::allocate(length, length).ok()));
+        done += runs.len() as u64;
+        for run in runs.drain(..) {
+            // It was allocated right now.
+            let _ = frames::free(run);
+        }
+    }
+    done
+}
+
+fn tell(magazines: bool, what: &str, cpus: usize, rate: u64) {
+    let through = if magazines { "magazines" } else { "lock" };
+    info!("frames: {what:<7} by {cpus} CPUs, {through:<9} {:>9}.{:03} M/s", rate / 1_000_000, rate / 1000 % 1000);
+    serial::emit("bench", |line| {
+        line.text("device", "frames")
+            .text("name", &alloc::format!("{through}.{what}.{cpus}"))
+            .number("value", rate)
+            .text("unit", "1/s");
+    });
+}

@@ -30,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("one_that_fails_stops_all"), qemu(4), |vm| fails(vm, 2)));
         trials.push(trial(name("the_first_that_fails_stops_all"), qemu(4), |vm| fails(vm, 0)));
     }
+    let bench = Qemu::new(Version::V10_0).cpus(3).command_line("log=json mode=bench");
+    trials.push(trial("cpus::qemu-10.0::page_frames_are_measured_on_several", bench, measures));
     let moving = Qemu::new(Version::V10_0).cpus(4).balloon("vectors=6");
     trials.push(trial("cpus::qemu-10.0::queues_interrupt_where_they_are_told_to", moving.clone(), moves));
     let boot = moving.command_line("log=json affinity=boot");
@@ -165,5 +167,24 @@ fn stays(vm: &mut Vm) -> Outcome {
     let devices = |(name, _): &&(String, u64)| name.starts_with("virtio0");
     ensure!(counts.keys().filter(devices).all(|(_, cpu)| *cpu == 0), "{counts:?}");
     ensure!(came(&BTreeMap::new(), &counts, INFLATE).contains_key(&0), "{counts:?}");
+    Ok(())
+}
+
+/// `mode=bench` tells how fast one CPU, and two, take page frames, behind one lock and by magazines.
+fn measures(vm: &mut Vm) -> Outcome {
+    for through in ["lock", "magazines"] {
+        for what in ["single", "region"] {
+            for cpus in [1, 2] {
+                let told = vm.event_where("a figure of page frames", |event| {
+                    event.text("device").is_ok_and(|device| device == "frames")
+                })?;
+                ensure!(told.text("name")? == format!("{through}.{what}.{cpus}"), "{told}");
+                ensure!(told.count("value")? > 0, "{told}");
+            }
+        }
+    }
+    vm.event("exit")?;
+    let status = vm.end()?;
+    ensure!(status.code() == Some(33), "QEMU should end with status 33: {status}");
     Ok(())
 }

@@ -3,8 +3,8 @@
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
 use ballonet::boot::{
-    AccessChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice, ScreenChoice,
-    Terminal, TransportChoice, Warning, parse_size,
+    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice,
+    ScreenChoice, Terminal, TransportChoice, Warning, parse_size,
 };
 use ballonet::virtio::spec::Features;
 
@@ -50,46 +50,69 @@ fn parse(line: &[u8]) -> (Options<'_>, Vec<Warning<'_>>) {
     (options, warnings)
 }
 
+/// All the options as a line. Whoever adds one is made to add it here.
 fn write(options: &Options<'_>) -> String {
+    let &Options {
+        mode,
+        irq,
+        transport,
+        access,
+        ring,
+        declined_features,
+        report_age,
+        report_threshold,
+        report_budget,
+        oom_cooldown,
+        work,
+        poison,
+        queue_size,
+        request,
+        cpus,
+        affinity,
+        hotplug,
+        poweroff,
+        checks,
+        log,
+        term,
+        screen,
+        verbose,
+        test,
+        list,
+    } = options;
     let switch = |on: bool| if on { "on" } else { "off" };
-    let mut line = format!(
-        "mode={} irq={} transport={} access={} ring={} hotplug={} poweroff={} log={} term={} screen={} verbose={} list={}",
-        options.mode,
-        options.irq,
-        options.transport,
-        options.access,
-        options.ring,
-        options.hotplug,
-        options.poweroff,
-        options.log,
-        options.term,
-        options.screen,
-        switch(options.verbose),
-        switch(options.list),
-    );
-    let declined = Features::from_bits_retain(options.declined_features);
-    let names: Vec<_> = feature_names(declined).map(|name| format!("-{name}")).collect();
-    line += &format!(" features={}", names.join(","));
-    match options.request {
-        Some(shape) => line += &format!(" request={}x{}", shape.frames(), shape.descriptors()),
-        None => line += " request=auto",
-    }
-    line += &options.poison.map_or(String::new(), |byte| format!(" poison={byte:#04x}"));
-    let size = options.queue_size.map(u64::from);
-    for (key, value) in [
-        ("queue-size", size),
-        ("report-age", options.report_age),
-        ("report-threshold", options.report_threshold),
-        ("report-budget", options.report_budget),
-        ("oom-cooldown", options.oom_cooldown),
-    ] {
-        line += &value.map_or(String::new(), |value| format!(" {key}={value}"));
-    }
-    line += &options.work.map_or(String::new(), |work| format!(" work={}:{}", work.kind.word(), work.size));
-    for (key, value) in [("checks", options.checks), ("test", options.test)] {
-        line += &value.map_or(String::new(), |value| format!(" {key}={value}"));
-    }
-    line
+    let names: Vec<_> =
+        feature_names(Features::from_bits_retain(declined_features)).map(|name| format!("-{name}")).collect();
+    let always = [
+        ("mode", mode.to_string()),
+        ("irq", irq.to_string()),
+        ("transport", transport.to_string()),
+        ("access", access.to_string()),
+        ("ring", ring.to_string()),
+        ("affinity", affinity.to_string()),
+        ("hotplug", hotplug.to_string()),
+        ("poweroff", poweroff.to_string()),
+        ("log", log.to_string()),
+        ("term", term.to_string()),
+        ("screen", screen.to_string()),
+        ("verbose", switch(verbose).into()),
+        ("list", switch(list).into()),
+        ("features", names.join(",")),
+        ("request", request.map_or("auto".into(), |shape| format!("{}x{}", shape.frames(), shape.descriptors()))),
+        ("cpus", cpus.map_or("all".into(), |cpus| cpus.to_string())),
+    ];
+    let given = [
+        ("poison", poison.map(|byte| format!("{byte:#04x}"))),
+        ("queue-size", queue_size.map(|size| size.to_string())),
+        ("report-age", report_age.map(|age| age.to_string())),
+        ("report-threshold", report_threshold.map(|threshold| threshold.to_string())),
+        ("report-budget", report_budget.map(|budget| budget.to_string())),
+        ("oom-cooldown", oom_cooldown.map(|cooldown| cooldown.to_string())),
+        ("work", work.map(|work| format!("{}:{}", work.kind.word(), work.size))),
+        ("checks", checks.map(String::from)),
+        ("test", test.map(String::from)),
+    ];
+    let given = given.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    always.into_iter().chain(given).map(|(key, value)| format!(" {key}={value}")).collect()
 }
 
 /// Nothing that goes to a terminal may hold what would command it.
@@ -106,7 +129,7 @@ impl Piece<'_> {
         let key = |key: u8| format!(" {}=", pick(Key::WORDS, key)).into_bytes();
         match self {
             Self::Option { key: which, of, value } => {
-                let words: [&[&str]; 12] = [
+                let words: [&[&str]; 13] = [
                     Mode::WORDS,
                     IrqChoice::WORDS,
                     TransportChoice::WORDS,
@@ -119,6 +142,7 @@ impl Piece<'_> {
                     &["on", "off"],
                     Key::WORDS,
                     PoweroffChoice::WORDS,
+                    AffinityChoice::WORDS,
                 ];
                 [key(*which), pick(pick(&words, *of), *value).into()].concat()
             }

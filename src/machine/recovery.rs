@@ -18,7 +18,7 @@ use spin::Once;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
-use super::cpus::Cpu;
+use super::cpus::{self, Cpu};
 use super::fault::{self, PageFaultError};
 use super::heap::Heap;
 use super::text::Text;
@@ -289,11 +289,12 @@ pub fn abandon_on_exception(frame: &mut TrapFrame) -> bool {
     false
 }
 
-/// Ends the innermost [`catch`], if there is one and nothing is being abandoned already.
+/// Ends the innermost [`catch`], if there is one, nothing is being abandoned already, and no other CPU is at work: it may
+/// hold any of the locks, and would run on with what it was lent from the stack that is left.
 fn abandon(reason: impl FnOnce() -> Reason) {
     interrupts::disable();
     // The call to come back from is the boot CPU's.
-    if !Cpu::this().is_boot() {
+    if !Cpu::this().is_boot() || cpus::all().any(Cpu::is_busy) {
         return;
     }
     let catch = INNERMOST.load(Ordering::SeqCst);

@@ -54,7 +54,8 @@ done
 find_tools() {
   local missing=()
   command -v libvirtd >/dev/null || [[ -x /usr/sbin/libvirtd ]] || missing+=(libvirt-daemon libvirt-daemon-driver-qemu)
-  command -v virsh >/dev/null || missing+=(libvirt-clients)
+  # The program: there is a function of that name below.
+  [[ -n $(type -P virsh) ]] || missing+=(libvirt-clients)
   command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
   [[ ${#missing[@]} -gt 0 ]] || return 0
   if command -v apt-get >/dev/null && may_be_root; then
@@ -94,7 +95,7 @@ start_daemon() {
   [[ $EUID -ne 0 ]] || chown -R 65534:65534 "$home"
   "${user[@]}" libvirtd --pid-file "$home/libvirtd.pid" >"$home/libvirtd.log" 2>&1 &
   daemon=$!
-  answers() { virsh version >/dev/null 2>&1; }
+  answers() { virsh version >"$home/virsh.log" 2>&1; }
   await 'the daemon' answers
 }
 
@@ -108,7 +109,7 @@ clean_up() {
     wait "$daemon" 2>/dev/null || true
   fi
   if [[ $status -ne 0 && $status -ne $UNAVAILABLE ]]; then
-    for log in "$home"/libvirtd.log "$home"/*.serial "$home"/cache/libvirt/qemu/log/*.log; do
+    for log in "$home"/{virsh,libvirtd}.log "$home"/*.serial "$home"/cache/libvirt/qemu/log/*.log; do
       [[ ! -s $log ]] || { say "the end of ${log##*/}:"; tail -n 15 "$log" >&2; }
     done
   fi

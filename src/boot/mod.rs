@@ -25,8 +25,8 @@ pub use framebuffer::{Channel, Framebuffer, PixelFormat};
 pub use info::{BootInfo, BootProtocol, Note};
 pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice,
-    ScreenChoice, Switch, Terminal, TransportChoice,
+    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, MOST_CPUS, Mode, Options, PoweroffChoice,
+    RingChoice, ScreenChoice, Switch, Terminal, TransportChoice,
 };
 pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
 pub use size::{SizeError, parse_size};

@@ -405,8 +405,8 @@ fn number(digits: &[u8]) -> Option<u16> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// CPUs that can be asked for: as many as there are addresses for.
-const MOST_CPUS: u32 = 4096;
+/// Most CPUs that can be asked for, and that the kernel has addresses for.
+pub const MOST_CPUS: u32 = 4096;
 
 /// The number for `1` to `4096`, or none for `all`; `None` if it is neither.
 fn cpus(value: &[u8]) -> Option<Option<u32>> {

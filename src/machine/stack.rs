@@ -4,6 +4,7 @@ use core::cell::UnsafeCell;
 use core::ops::Range;
 
 use super::cpus;
+use crate::boot::MOST_CPUS;
 
 /// Size of a guard page in bytes.
 pub const GUARD: usize = 4096;
@@ -78,8 +79,6 @@ pub struct Tops {
 
 /// Where the stacks of the other CPUs are, each CPU's at a place of its own.
 pub const OTHERS: Range<u64> = 0xFFFF_BF00_0000_0000..0xFFFF_BF00_0000_0000 + STRIDE * (MOST_CPUS as u64 + 1);
-/// CPUs that there are addresses for.
-pub const MOST_CPUS: u32 = 4096;
 /// From one CPU's stacks to the next one's.
 const STRIDE: u64 = 256 << 10;
 /// Sizes in bytes of another CPU's stacks, in the order of [`Tops`].

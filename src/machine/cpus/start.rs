@@ -12,6 +12,7 @@ use x86_64::registers::control::Cr3;
 use super::cpu::Cpu;
 use super::{OTHERS, count, trampoline};
 use crate::acpi::{Madt, Processor, ProcessorState};
+use crate::boot::MOST_CPUS;
 use crate::machine::cpu::{self, Features};
 use crate::machine::{
     Image, clock, frames, local_apic, machine_check, memory_types, paging, stack, tlb, traps, vectors,
@@ -20,7 +21,7 @@ use crate::memory::{FRAME_SIZE, PhysRange};
 use crate::platform::Handled;
 
 /// Processors that are looked at in the MADT.
-const MOST: usize = stack::MOST_CPUS as usize;
+const MOST: usize = MOST_CPUS as usize;
 /// How long a processor is waited for after its first startup IPI, in nanoseconds; and after the second.
 const FIRST_PATIENCE: u64 = 20_000_000;
 const SECOND_PATIENCE: u64 = 500_000_000;

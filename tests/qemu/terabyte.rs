@@ -32,6 +32,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             let qemu = qemu.patience(Duration::from_secs(180));
             trials.push(trial(format!("terabyte::{version}::{name}"), qemu, works));
         }
+        let qemu = Qemu::new(version).memory(TIB).sparse().cpu("max,phys-bits=42").balloon("free-page-reporting=on");
+        let qemu = qemu.patience(Duration::from_secs(180));
+        trials.push(trial(format!("terabyte::{version}::reports"), qemu, reports));
     }
     trials
 }
@@ -55,6 +58,27 @@ fn works(vm: &mut Vm) -> Outcome {
     ensure!(back.count("ballooned")? == 0 && back.flag("sound")?, "everything is back: {back}");
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")? && verified.count("bytes")? == 64 * MIB, "memory has changed: {verified}");
+    modest(vm, "after the balloon has moved")
+}
+
+/// All that is free is reported, half a million regions, and again what was used since.
+fn reports(vm: &mut Vm) -> Outcome {
+    let free = |vm: &mut Vm| -> Outcome<u64> { Ok(vm.ask("mem", "memory")?.count("free")? * 4096) };
+    let first = vm.event("report")?.count("bytes")?;
+    let most = free(vm)?;
+    ensure!(first <= most && most - first < LEFT_OUT, "{first} of {most} free bytes were reported");
+    modest(vm, "after all was reported")?;
+
+    vm.ask(&format!("mem hold {}M", GIVEN / MIB / 4), "held")?;
+    let used = vm.resident()?;
+    vm.ask("mem release", "console")?;
+    vm.wait_for("the memory to be reported again", |vm| {
+        Ok((used - vm.resident()?.min(used) > GIVEN / 5).then_some(()))
+    })?;
+    vm.balloon_to(vm.memory - GIVEN)?;
+    vm.balloon_to(vm.memory)?;
+    let memory = vm.ask("mem", "memory")?;
+    ensure!(memory.flag("sound")? && memory.count("ballooned")? == 0, "everything is back: {memory}");
     modest(vm, "after the balloon has moved")
 }
 

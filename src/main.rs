@@ -158,24 +158,28 @@ fn serve(
             }
         }
         timer::take_fired();
-        let looks = [
-            balloons.next_look(machine),
-            slots.next_look(),
-            work.next_turn(),
-            latency.next_look(),
-            button.next_look(),
-            serial::next_look(),
-            view.next_look(),
-        ];
-        match looks.into_iter().flatten().min() {
-            Some(moment) => timer::arm_at(moment),
-            None => timer::disarm(),
-        }
-        idle_unless(|| {
+        let is_pending = || {
             let served = balloons.is_pending() || slots.is_pending() || work.is_pending();
             let told = power_button::is_pressed() || nmi::is_untold() || screen::is_pending();
             served || told || serial::has_input() || timer::has_fired()
-        });
+        };
+        if !is_pending() {
+            let looks = [
+                balloons.next_look(machine),
+                slots.next_look(),
+                work.next_turn(),
+                latency.next_look(),
+                button.next_look(),
+                serial::next_look(),
+                view.next_look(),
+            ];
+            // Only a CPU that is about to sleep is to be interrupted.
+            match looks.into_iter().flatten().min() {
+                Some(moment) => timer::arm_at(moment),
+                None => timer::disarm(),
+            }
+            idle_unless(is_pending);
+        }
     }
 }
 

@@ -228,10 +228,16 @@ impl Madt {
         EntryFlaw { table: Signature::MADT, offset, flaw }.note(&mut self.flaws);
     }
 
-    /// Keeps the first of each APIC ID: some firmware lists a processor as local APIC and again as local x2APIC.
+    /// Keeps the first of each APIC ID, of those that are enabled if any is: some firmware lists a processor as local APIC
+    /// and again as local x2APIC, and some has a placeholder for it, too.
     fn forget_repeated_processors(&mut self) {
+        let is_enabled = |processor: &&Processor| processor.state == ProcessorState::Enabled;
+        let enabled: BTreeSet<u32> = self.processors.iter().filter(is_enabled).map(|it| it.apic_id).collect();
         let mut seen = BTreeSet::new();
-        self.processors.retain(|processor| seen.insert(processor.apic_id));
+        self.processors.retain(|processor| {
+            let is_hidden = enabled.contains(&processor.apic_id) && !is_enabled(&processor);
+            !is_hidden && seen.insert(processor.apic_id)
+        });
     }
 }
 
@@ -307,6 +313,17 @@ mod tests {
         let entries: &[&[u8]] =
             &[&[2, 10, 1, 4, 30, 0, 0, 0, 0, 0], &[2, 10, 0, 4, 31, 0, 0, 0, 0, 0], &[2, 10, 0, 4, 32, 0, 0, 0, 0, 0]];
         assert_eq!(parse(entries).isa_irq(4).gsi, 31);
+    }
+
+    #[test]
+    fn a_placeholder_does_not_hide_the_processor_that_it_is_for() {
+        let placeholder: &[u8] = &[0, 8, 7, 3, 0, 0, 0, 0];
+        let enabled: &[u8] = &[9, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0];
+        for entries in [[placeholder, enabled], [enabled, placeholder]] {
+            let madt = parse(&entries);
+            let found: Vec<_> = madt.processors().iter().map(|cpu| (cpu.uid, cpu.apic_id, cpu.state)).collect();
+            assert_eq!(found, [(8, 3, ProcessorState::Enabled)]);
+        }
     }
 
     #[test]

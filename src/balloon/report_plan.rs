@@ -68,9 +68,9 @@ impl ReportPlan {
         self.flushing
     }
 
-    /// Time has come to `now`, with so much free and `unreported`. Returns whether free memory ages by a tick: at most
+    /// Time has come to `now`, with so much free and `unreported`, which is asked once a tick. Returns whether free memory ages by a tick: at most
     /// one at a time, since what was freed since the last one must not age by more.
-    pub fn advance(&mut self, now: u64, unreported: u64) -> bool {
+    pub fn advance(&mut self, now: u64, unreported: impl FnOnce() -> u64) -> bool {
         if now < self.next_tick {
             return false;
         }
@@ -78,7 +78,7 @@ impl ReportPlan {
         let earned = u128::from(self.policy.budget) * u128::from(elapsed) / 1_000_000_000;
         let earned = u64::try_from(earned).unwrap_or(u64::MAX);
         self.allowance = self.allowance.saturating_add(earned).min(self.policy.budget.max(LEAST));
-        self.draining |= unreported >= self.policy.threshold.max(LEAST);
+        self.draining |= unreported() >= self.policy.threshold.max(LEAST);
         self.next_tick = now.saturating_add(self.tick());
         true
     }
@@ -149,11 +149,11 @@ mod tests {
     #[test]
     fn free_memory_waits_for_the_threshold_and_its_age() {
         let mut plan = settled();
-        assert!(plan.advance(0, 2047));
+        assert!(plan.advance(0, || 2047));
         assert_eq!((plan.next(), plan.deadline(2047)), (None, None));
         assert_eq!(plan.deadline(2048), Some(100 * MS), "a quarter of the age is a tick");
-        assert!(!plan.advance(100 * MS - 1, 2048));
-        assert!(plan.advance(100 * MS, 2048));
+        assert!(!plan.advance(100 * MS - 1, || 2048));
+        assert!(plan.advance(100 * MS, || 2048));
         assert_eq!(plan.next().map(|grant| grant.age), Some(5));
         plan.exhausted();
         assert_eq!(plan.next(), None);
@@ -162,8 +162,8 @@ mod tests {
     #[test]
     fn once_begun_reporting_goes_on_below_the_threshold_until_there_is_nothing() {
         let mut plan = settled();
-        plan.advance(0, 4096);
-        plan.advance(100 * MS, 512);
+        plan.advance(0, || 4096);
+        plan.advance(100 * MS, || 512);
         assert!(plan.next().is_some());
         assert!(plan.deadline(512).is_some());
         plan.exhausted();
@@ -173,10 +173,10 @@ mod tests {
     #[test]
     fn memory_ages_by_one_tick_at_a_time_however_late_it_is() {
         let mut plan = settled();
-        assert!(plan.advance(0, 0));
-        assert!(plan.advance(3_600_000 * MS, 0));
-        assert!(!plan.advance(3_600_000 * MS, 0));
-        assert!(!plan.advance(3_600_000 * MS + 99 * MS, 0));
+        assert!(plan.advance(0, || 0));
+        assert!(plan.advance(3_600_000 * MS, || 0));
+        assert!(!plan.advance(3_600_000 * MS, || 0));
+        assert!(!plan.advance(3_600_000 * MS + 99 * MS, || 0));
     }
 
     #[test]
@@ -184,7 +184,7 @@ mod tests {
         let mut plan = settled();
         let mut sent = 0;
         for step in 0..100 {
-            plan.advance(step * 100 * MS, 1 << 30);
+            plan.advance(step * 100 * MS, || 1 << 30);
             while let Some(grant) = plan.next() {
                 let frames = grant.frames.min(4096);
                 plan.sent(frames);
@@ -204,8 +204,8 @@ mod tests {
         ] {
             let mut plan = ReportPlan::new(policy, 0);
             plan.exhausted();
-            plan.advance(0, u64::MAX);
-            plan.advance(u64::MAX / 2, u64::MAX);
+            plan.advance(0, || u64::MAX);
+            plan.advance(u64::MAX / 2, || u64::MAX);
             plan.next();
             plan.deadline(u64::MAX);
         }

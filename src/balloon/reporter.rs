@@ -158,7 +158,7 @@ impl<P: Platform + PageFrames> Reporter<P> {
     /// reported for it. As much as there is room for, by one publication. Returns the kick that the device wants.
     pub(super) fn send(&mut self, platform: &mut P, inflating: u64) -> Result<Option<Kick>, QueueError> {
         self.send_ahead(platform, inflating)?;
-        if self.plan.advance(platform.now(), platform.unreported()) {
+        if self.plan.advance(platform.now(), || platform.unreported()) {
             platform.age_free_memory();
         }
         while let Some(grant) = self.plan.next() {

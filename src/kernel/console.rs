@@ -55,7 +55,7 @@ const COMMANDS: [(&str, &str, &str); 25] = [
     ("resources", "", "all that can leak, counted"),
     ("poweroff", "", "reset the devices and switch off, as the power button does"),
     ("reboot", "", "reset the devices and start again"),
-    ("fault", "page | panic [CPU] | hang | power SLOT", "fail on purpose, to see how failures are told"),
+    ("fault", "page | panic [CPU] | nmi | hang | power SLOT", "fail on purpose, to see how failures are told"),
 ];
 
 /// The prompt.
@@ -223,6 +223,7 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("fault", ["hang"]) => hang(),
         ("fault", ["panic"]) => panic!("asked for at the console"),
         ("fault", ["panic", cpu]) => processors::fail(cpu),
+        ("fault", ["nmi"]) => panic!("{}", processors::WithNmis),
         ("fault", ["power", slot]) => cut_power(context, slot),
         (known, given) if COMMANDS.iter().any(|(name, ..)| *name == known) => {
             match given {

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use ballonet::machine::{Machine, clock, cpus, log as serial, tlb};
+use ballonet::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
 
 use crate::balloons::Balloons;
 
@@ -63,3 +63,23 @@ pub fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str,
         serial::line(format_args!("no running balloon has a queue `{queue}`; `virtio` lists those there are"));
     }
 }
+
+/// What a failure says in the course of which the CPU that tells of it gets NMIs: as when somebody presses the button.
+pub struct WithNmis;
+
+impl core::fmt::Display for WithNmis {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("asked for at the console, with three NMIs ")?;
+        for _ in 0..3 {
+            local_apic::send_nmi_to_self();
+            let sent = clock::tsc();
+            while clock::tsc().saturating_sub(sent) < NMI_TICKS {
+                core::hint::spin_loop();
+            }
+        }
+        f.write_str("in the middle")
+    }
+}
+
+/// TSC ticks within which an NMI to the CPU itself arrives, by far.
+const NMI_TICKS: u64 = 1_000_000;

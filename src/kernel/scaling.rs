@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use ballonet::machine::cpus::{self, Cpu};
 use ballonet::machine::{clock, frames, log as serial};
@@ -47,16 +47,19 @@ pub fn run() {
 fn rate(others: &[u32], count: usize, length: u32) -> u64 {
     let total = Arc::new(AtomicU64::new(0));
     let ready = Arc::new(AtomicU32::new(0));
-    let end = Arc::new(AtomicU64::new(0));
+    // By the boot CPU's clock alone: another's may be off.
+    let (begun, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let mut started = 0;
     for &cpu in others {
-        let (total, ready, end) = (Arc::clone(&total), Arc::clone(&ready), Arc::clone(&end));
+        let (total, ready) = (Arc::clone(&total), Arc::clone(&ready));
+        let (begun, ended) = (Arc::clone(&begun), Arc::clone(&ended));
         let job = move || {
             ready.fetch_add(1, Ordering::SeqCst);
-            while end.load(Ordering::SeqCst) == 0 {
+            while !begun.load(Ordering::SeqCst) {
                 core::hint::spin_loop();
             }
-            total.fetch_add(take_and_give(count, length, end.load(Ordering::SeqCst)), Ordering::SeqCst);
+            let done = take_and_give(count, length, || ended.load(Ordering::Relaxed));
+            total.fetch_add(done, Ordering::SeqCst);
         };
         // Nobody else gives jobs while this measures.
         started += u32::from(cpus::run(cpu, Box::new(job)).is_ok());
@@ -65,19 +68,21 @@ fn rate(others: &[u32], count: usize, length: u32) -> u64 {
         core::hint::spin_loop();
     }
     let until = clock::nanoseconds() + TIME;
-    end.store(until, Ordering::SeqCst);
-    total.fetch_add(take_and_give(count, length, until), Ordering::SeqCst);
+    begun.store(true, Ordering::SeqCst);
+    let done = take_and_give(count, length, || clock::nanoseconds() >= until);
+    ended.store(true, Ordering::SeqCst);
+    total.fetch_add(done, Ordering::SeqCst);
     while others.iter().any(|&cpu| cpus::get(cpu).is_some_and(Cpu::is_busy)) {
         core::hint::spin_loop();
     }
     total.load(Ordering::SeqCst) * 1_000_000_000 / TIME
 }
 
-/// Takes so many runs and gives them back, again and again until this moment. Returns how many.
-fn take_and_give(count: usize, length: u32, until: u64) -> u64 {
+/// Takes so many runs and gives them back, again and again until it is over. Returns how many.
+fn take_and_give(count: usize, length: u32, is_over: impl Fn() -> bool) -> u64 {
     let mut runs: Vec<FrameRun> = Vec::with_capacity(count);
     let mut done = 0;
-    while clock::nanoseconds() < until {
+    while !is_over() {
         runs.extend((0..count).filter_map(|_| frames::allocate(length, length).ok()));
         done += runs.len() as u64;
         for run in runs.drain(..) {

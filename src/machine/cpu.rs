@@ -4,7 +4,6 @@ use core::arch::x86_64::{__cpuid, __cpuid_count};
 
 use x86_64::instructions::port::PortWriteOnly;
 use x86_64::registers::control::{Cr4, Cr4Flags, Efer, EferFlags};
-use x86_64::registers::model_specific::Msr;
 
 /// CPU features and widths that the kernel depends on (SDM vol. 2, CPUID).
 #[derive(Debug, Clone, Copy)]
@@ -58,13 +57,11 @@ impl Features {
     }
 }
 
-/// The page attribute table (SDM vol. 3, 13.12.2): an entry a byte, by the PAT, PCD and PWT bits of a page.
-const IA32_PAT: u32 = 0x277;
+/// `MXCSR` as after a reset: all exceptions masked, rounded to nearest.
+const MXCSR: u32 = 0x1F80;
 
-/// As after a reset, but that entry 1 combines writes: WB, WC, UC-, UC, and then WB, WT, UC-, UC.
-pub const PAGE_ATTRIBUTES: u64 = 0x0007_0406_0007_0106;
-
-/// Turns on what the entry code could not know to exist: NX, machine checks, write combining.
+/// Turns on what the entry code could not know to exist, NX and machine checks, and sets floating point to what compiled
+/// code relies on, whatever firmware left.
 pub fn enable(features: &Features) {
     if features.nx {
         // SAFETY: the CPU has NX, and no page table in use sets the bit that now gets its meaning.
@@ -74,11 +71,8 @@ pub fn enable(features: &Features) {
         // SAFETY: the CPU has machine checks, and vector 18 has a gate with a stack of its own.
         unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::MACHINE_CHECK_EXCEPTION)) };
     }
-    if features.pat {
-        // SAFETY: the CPU has the table. No page in use selects entry 1, the only one that changes, so no line of the cache
-        // and no translation is of the old kind.
-        unsafe { Msr::new(IA32_PAT).write(PAGE_ATTRIBUTES) };
-    }
+    // SAFETY: both exist on every x86-64 CPU, and the entry code has enabled SSE. Nothing is in their registers yet.
+    unsafe { core::arch::asm!("fninit", "ldmxcsr [{}]", in(reg) &MXCSR, options(nostack, preserves_flags)) };
 }
 
 /// The CPU's name, as it gives it (CPUID 0x80000002 to 0x80000004), padded with zeros.

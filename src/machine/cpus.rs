@@ -1,6 +1,6 @@
 //! The CPUs: which there are, which of them run, and what each has for itself.
 //!
-//! The boot CPU is number 0 and runs the main loop. The others are numbered as in the MADT. They take interrupts and run jobs
+//! The boot CPU is number 0 and runs the main loop. The others are numbered as they come, in the order of the MADT. They take interrupts and run jobs
 //! ([`run`]), and sleep otherwise.
 
 mod cpu;
@@ -9,7 +9,7 @@ mod start;
 mod trampoline;
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use spin::Once;
 
@@ -22,8 +22,8 @@ use super::{cpu as features, local_apic, vectors};
 
 /// The boot CPU.
 static BOOT: Cpu = Cpu::new(0);
-/// The other CPUs, in the order of their numbers, whether or not they run.
-static OTHERS: Once<Vec<&'static Cpu>> = Once::new();
+/// Places for the other CPUs, in the order of their numbers, of which the first ones are taken: by CPUs that run, or may.
+static OTHERS: Once<Vec<Once<&'static Cpu>>> = Once::new();
 /// CPUs that run.
 static RUNNING: AtomicU32 = AtomicU32::new(1);
 
@@ -33,14 +33,14 @@ pub(super) fn begin() {
     BOOT.set_running();
 }
 
-/// How many CPUs run. They have the numbers below only if all have been started that the MADT names.
+/// How many CPUs run. They have the numbers below only if none was lost when it was started.
 pub fn count() -> u32 {
     RUNNING.load(Ordering::Acquire)
 }
 
 /// The CPUs that run, in the order of their numbers.
 pub fn all() -> impl Iterator<Item = &'static Cpu> {
-    let others = OTHERS.get().into_iter().flatten().copied();
+    let others = OTHERS.get().into_iter().flatten().map_while(Once::get).copied();
     core::iter::once(&BOOT).chain(others).filter(|cpu| cpu.is_running())
 }
 
@@ -48,7 +48,7 @@ pub fn all() -> impl Iterator<Item = &'static Cpu> {
 pub fn get(number: u32) -> Option<&'static Cpu> {
     match number {
         0 => Some(&BOOT),
-        _ => OTHERS.get()?.get(number as usize - 1).copied().filter(|cpu| cpu.is_running()),
+        _ => OTHERS.get()?.get(number as usize - 1)?.get().copied().filter(|cpu| cpu.is_running()),
     }
 }
 
@@ -67,18 +67,15 @@ pub fn wake(cpu: &Cpu) {
     }
 }
 
-/// Set when the kernel has failed: every CPU but the one that reports it is to stand still.
-static STOPPING: AtomicBool = AtomicBool::new(false);
+/// One more than the number of the CPU that reports that the kernel has failed: every other is to stand still. 0 before.
+static STOPPER: AtomicU32 = AtomicU32::new(0);
 /// How long the others are waited for, in ms: one that is lost does not keep the report from being made.
 const STOP_PATIENCE: u32 = 200;
 
 /// Has every other CPU stand still for good, by an NMI, and waits until they do.
 pub(super) fn stop_others() {
-    if count() == 1 {
-        return;
-    }
-    STOPPING.store(true, Ordering::SeqCst);
     let this = Cpu::this().number();
+    STOPPER.store(this + 1, Ordering::SeqCst);
     let others = || all().filter(move |cpu| cpu.number() != this);
     others().for_each(|cpu| local_apic::send_nmi(cpu.apic_id()));
     for _ in 0..STOP_PATIENCE {
@@ -94,9 +91,12 @@ pub(super) fn stop_this() -> ! {
     Cpu::this().stop()
 }
 
-/// Stands still for good if the kernel has failed on another CPU. Called for an NMI.
-pub(super) fn stop_if_asked() {
-    if STOPPING.load(Ordering::SeqCst) {
-        stop_this();
+/// Stands still for good if the kernel has failed on another CPU. Returns whether this one reports that it has. Called for
+/// an NMI.
+pub(super) fn stop_if_asked() -> bool {
+    match STOPPER.load(Ordering::SeqCst) {
+        0 => false,
+        stopper if stopper == Cpu::this().number() + 1 => true,
+        _ => stop_this(),
     }
 }

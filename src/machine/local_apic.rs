@@ -122,6 +122,8 @@ impl Registers {
 }
 
 static REGISTERS: Once<Registers> = Once::new();
+/// Where the boot CPU's registers are in xAPIC mode: where the other CPUs' are to be, too.
+static PLACE: Once<u64> = Once::new();
 /// The inputs that are wired to NMI on every CPU, LINT0 and LINT1.
 static NMI_INPUTS: Once<[bool; 2]> = Once::new();
 static ERRORS: AtomicU64 = AtomicU64::new(0);
@@ -138,7 +140,8 @@ fn registers() -> Registers {
 /// # Errors
 /// When its registers cannot be mapped.
 pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), PagingError> {
-    let address = turn_on(features);
+    let address = turn_on(features, None);
+    PLACE.call_once(|| address);
     let registers = if features.x2apic {
         Registers::Msr
     } else {
@@ -158,17 +161,20 @@ pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), Paging
 
 /// Turns the local APIC of another CPU on, likewise.
 pub(super) fn enable(features: &Features) {
-    turn_on(features);
+    turn_on(features, PLACE.get().copied());
     prepare(registers());
 }
 
-/// Turns the APIC on, in x2APIC mode where offered. Returns where its registers are otherwise.
-fn turn_on(features: &Features) -> u64 {
+/// Turns the APIC on, in x2APIC mode where offered. Otherwise its registers are at `place`, or stay where they are. Returns
+/// where that is.
+fn turn_on(features: &Features, place: Option<u64>) -> u64 {
     let mut base = Msr::new(APIC_BASE);
     // SAFETY: every x86-64 CPU has this MSR.
     let value = unsafe { base.read() };
     if !features.x2apic {
-        // SAFETY: enables the APIC where it is, which changes nothing if it is enabled.
+        let value = value & !BASE_ADDRESS | place.unwrap_or(value & BASE_ADDRESS);
+        // SAFETY: enables the APIC where it is, which changes nothing if it is enabled, or where the boot CPU's is, of which
+        // the kernel has a mapping.
         unsafe { base.write(value | ENABLE) };
     } else if value & EXTENDED == 0 {
         // A CPU that is in x2APIC mode already stays there; the other way is closed without a reset.
@@ -184,6 +190,8 @@ fn turn_on(features: &Features) -> u64 {
 /// Masks all local interrupts but NMI, and has the APIC deliver.
 fn prepare(registers: Registers) {
     registers.write(Register::TaskPriority, NO_EXCEPTIONS);
+    // While the APIC is disabled, as after an INIT, no entry below can be unmasked (SDM vol. 3, 12.4.7.2).
+    registers.write(Register::SpuriousVector, SOFTWARE_ENABLE | u32::from(vectors::SPURIOUS));
     let entries = registers.read(Register::Version) >> 16 & 0xFF;
     for (index, register) in [
         (0, Register::LvtTimer),
@@ -203,7 +211,6 @@ fn prepare(registers: Registers) {
         }
     }
     registers.write(Register::LvtError, u32::from(vectors::APIC_ERROR));
-    registers.write(Register::SpuriousVector, SOFTWARE_ENABLE | u32::from(vectors::SPURIOUS));
     // An interrupt that firmware left in service would hold back all of its priority and below.
     end_all_interrupts();
 }
@@ -243,7 +250,7 @@ pub(super) fn send(target: u32, vector: u8) {
 }
 
 /// Sends the CPU with this APIC id an NMI.
-pub(super) fn send_nmi(target: u32) {
+pub fn send_nmi(target: u32) {
     command(DELIVER_NMI | ASSERT, target);
 }
 

@@ -2,9 +2,11 @@
 
 use core::fmt;
 
+use ::log::warn;
 use x86_64::registers::model_specific::Msr;
 
 use super::cpu::Features;
+use super::cpus::Cpu;
 
 /// The vector (SDM vol. 3, table 7-1).
 pub const VECTOR: u8 = 18;
@@ -104,8 +106,17 @@ pub fn records(features: &Features) -> impl Iterator<Item = Record> {
     (0..banks(features)).filter_map(read)
 }
 
+/// Tells of errors that the CPU which runs found before the start, and has it report those to come.
+pub(super) fn begin(features: &Features) {
+    for record in records(features) {
+        warn!("machine check on CPU {}, from before the start: {record}", Cpu::this().number());
+    }
+    clear(features);
+    enable(features);
+}
+
 /// Has every bank report through the exception; a bank that is off would only note, or shut the machine down.
-pub(super) fn enable(features: &Features) {
+fn enable(features: &Features) {
     let count = banks(features);
     if count == 0 {
         return;
@@ -129,7 +140,7 @@ fn is_early_family_6() -> bool {
 }
 
 /// Forgets what the banks hold: once it has been told.
-pub(super) fn clear(features: &Features) {
+fn clear(features: &Features) {
     for bank in 0..banks(features) {
         // SAFETY: zero is the one value that may be written to a status register.
         unsafe { Msr::new(STATUS + 4 * bank).write(0) };

@@ -2,7 +2,7 @@
 //! which the kernel needs two entries (SDM vol. 3, 13.11 and 13.12).
 
 use derive_more::Display;
-use x86_64::registers::control::Cr3;
+use x86_64::instructions::tlb;
 use x86_64::registers::model_specific::Msr;
 
 use super::cpu::Features;
@@ -129,35 +129,43 @@ impl Mtrrs {
     }
 }
 
-/// Page attribute table, and its entries that page tables of this kernel choose: 0 for memory, 3 (PWT and PCD) for
-/// registers.
+/// `IA32_PAT`, the page attribute table (SDM vol. 3, 13.12.2): an entry a byte, by the PAT, PCD and PWT bits of a page.
 const PAT: u32 = 0x277;
-const WRITE_BACK: u64 = 6;
-const NEEDED: u64 = 0xFF | 0xFF << 24;
 
-/// The table with both entries as they are needed and the others as they were; `None` if it is right already.
-const fn corrected(table: u64) -> Option<u64> {
-    let right = table & !NEEDED | WRITE_BACK;
-    if right == table { None } else { Some(right) }
+/// As after a reset, but that entry 1 combines writes: WB, WC, UC-, UC, and then WB, WT, UC-, UC.
+pub const PAGE_ATTRIBUTES: u64 = 0x0007_0406_0007_0106;
+
+/// The entries that pages have chosen before the table is set: 0 for memory, 3 (PWT and PCD) for registers.
+const IN_USE: u64 = 0xFF | 0xFF << 24;
+
+/// Whether pages in use change their type when the table does.
+const fn changes_pages(table: u64) -> bool {
+    (table ^ PAGE_ATTRIBUTES) & IN_USE != 0
 }
 
-/// Sees to the page attribute table, which firmware may have changed. Returns whether it had.
-pub(super) fn correct_pat(features: &Features) -> bool {
+/// Sets the page attribute table of the CPU that runs. Returns whether firmware had changed it for pages in use.
+pub(super) fn set_pat(features: &Features) -> bool {
     if !features.pat {
         return false;
     }
     let mut register = Msr::new(PAT);
-    // SAFETY: the CPU has the table. Caches are written back and translations forgotten around the change, which gives the
-    // pages in use the types that they are meant to have (SDM vol. 3, 13.12.4).
-    unsafe {
-        let Some(table) = corrected(register.read()) else { return false };
-        core::arch::asm!("wbinvd", options(nostack, preserves_flags));
-        register.write(table);
-        core::arch::asm!("wbinvd", options(nostack, preserves_flags));
-        let (root, flags) = Cr3::read();
-        Cr3::write(root, flags);
+    // SAFETY: the CPU has the table.
+    let changes_pages = changes_pages(unsafe { register.read() });
+    let write_back = || {
+        if changes_pages {
+            // SAFETY: writing the caches back changes nothing in memory that any CPU could see.
+            unsafe { core::arch::asm!("wbinvd", options(nostack, preserves_flags)) };
+        }
+    };
+    write_back();
+    // SAFETY: the table gives the pages in use the types that they are meant to have. If it did not, caches are written back
+    // and translations forgotten around the change (SDM vol. 3, 13.12.4).
+    unsafe { register.write(PAGE_ATTRIBUTES) };
+    write_back();
+    if changes_pages {
+        tlb::flush_all();
     }
-    true
+    changes_pages
 }
 
 #[cfg(test)]
@@ -214,11 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn two_entries_of_the_pat_are_corrected_and_the_others_kept() {
+    fn caches_are_written_back_when_memory_or_registers_change_their_type() {
         const AT_POWER_UP: u64 = 0x0007_0406_0007_0406;
-        assert_eq!(corrected(AT_POWER_UP), None);
-        // As Linux leaves it: write-combining in entry 1.
-        assert_eq!(corrected(0x0407_0501_0007_0106), None);
-        assert_eq!(corrected(0x0007_0406_0107_0404), Some(0x0007_0406_0007_0406));
+        assert!(!changes_pages(AT_POWER_UP) && !changes_pages(PAGE_ATTRIBUTES));
+        // As Linux leaves it.
+        assert!(!changes_pages(0x0407_0501_0007_0106));
+        assert!(changes_pages(0x0007_0406_0007_0404), "memory was write-through");
+        assert!(changes_pages(0x0007_0406_0107_0406), "registers were write-combining");
     }
 }

@@ -55,7 +55,7 @@ pub use start::{Entry, Machine};
 
 use core::sync::atomic::{Ordering, fence};
 
-use x86_64::instructions::interrupts;
+use x86_64::instructions::interrupts::{self, without_interrupts};
 
 use cpus::{Cpu, Rest};
 
@@ -65,8 +65,9 @@ use cpus::{Cpu, Rest};
 /// unless it has noted it before the question.
 pub fn idle_unless(is_pending: impl FnOnce() -> bool) {
     let cpu = Cpu::this();
-    vectors::sign_of_life();
     interrupts::disable();
+    // Behind that, or a device that never falls silent could have everything held back once more before the CPU sleeps.
+    vectors::sign_of_life();
     cpu.set_rest(Rest::Looking);
     fence(Ordering::SeqCst);
     if is_pending() {
@@ -74,9 +75,13 @@ pub fn idle_unless(is_pending: impl FnOnce() -> bool) {
         interrupts::enable();
     } else {
         cpu.fall_asleep();
-        // The interrupt has set it awake.
-        interrupts::enable_and_hlt();
-        cpu.note_slept();
+        traps::enable_and_halt();
+        // A maskable interrupt has set it awake, anything else has not.
+        without_interrupts(|| {
+            cpu.set_rest(Rest::Awake);
+            tlb::catch_up();
+            cpu.note_slept();
+        });
     }
 }
 

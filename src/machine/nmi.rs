@@ -3,7 +3,7 @@
 //! An error of the board is told in port 61h, and is the end. Any other NMI is a button, a management controller or a
 //! monitor that wants to see a sign of life: it is noted, with the address that it interrupted, and the main loop tells
 //! of it. When a second one comes before that, there is no life, and the registers are shown. And a CPU is stopped by one when
-//! the kernel has failed on another.
+//! the kernel has failed on another, and made to forget what has been unmapped when it takes no interrupts.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,6 +11,7 @@ use derive_more::Display;
 use x86_64::instructions::port::PortReadOnly;
 
 use super::cpus::{self, Cpu};
+use super::tlb;
 use super::traps::TrapFrame;
 
 /// The vector (SDM vol. 3, table 7-1).
@@ -51,9 +52,14 @@ static UNTOLD: AtomicBool = AtomicBool::new(false);
 /// The address that the last one of those interrupted.
 static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 
-/// Notes an NMI. Returns whether the kernel can go on: no error was the cause, and there was life since the last one.
+/// Does what another CPU sent the NMI for. Returns whether that is all there is to it: nothing keeps a CPU from reporting a
+/// failure, either.
+pub(super) fn is_of_the_kernel() -> bool {
+    cpus::stop_if_asked() || tlb::catch_up_by_nmi()
+}
+
+/// Notes an NMI from outside. Returns whether the kernel can go on: no error was the cause, and there was life since the last one.
 pub(super) fn note(frame: &TrapFrame) -> bool {
-    cpus::stop_if_asked();
     COUNT.fetch_add(1, Ordering::Relaxed);
     let is_life_missing = Cpu::this().is_boot() && {
         INTERRUPTED.store(frame.rip, Ordering::Relaxed);

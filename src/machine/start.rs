@@ -97,9 +97,10 @@ impl Entry {
     fn continue_with(self, features: Features) -> Result<Machine, StartError> {
         let boot = self.read_boot_info()?;
         let (counts, startup_page) = self.set_up_memory(&boot, &features)?;
+        set_page_attributes(&features);
         attach_framebuffer(&boot);
         report_memory(&boot, &counts);
-        tell_machine_checks(&features);
+        machine_check::begin(&features);
         tell_memory_types(&boot, &features);
 
         let acpi = read_acpi(&boot);
@@ -269,22 +270,17 @@ fn report_memory(boot: &BootInfo, counts: &Counts) {
     }
 }
 
-/// Tells of errors that the CPU found before the start, and has it report those to come.
-fn tell_machine_checks(features: &Features) {
-    for record in machine_check::records(features) {
-        warn!("machine check, from before the start: {record}");
+/// Sets the page attribute table, before pages choose more of it than the first ones do.
+fn set_page_attributes(features: &Features) {
+    if memory_types::set_pat(features) {
+        warn!("firmware had changed the page attribute table for memory or registers: it is as at power-up now");
     }
-    machine_check::clear(features);
-    machine_check::enable(features);
 }
 
 /// Tells of memory that firmware has the CPU not cache. A hypervisor caches as it likes.
 fn tell_memory_types(boot: &BootInfo, features: &Features) {
     /// Below, other registers hold, of which this kernel's memory has nothing worth speaking of.
     const FIRST: u64 = 1 << 20;
-    if memory_types::correct_pat(features) {
-        warn!("the page attribute table was not as at power-up: its entries for memory and registers are now");
-    }
     let Some(mtrrs) = Mtrrs::read(features).filter(|_| !features.hypervisor) else { return };
     for range in boot.memory_map.usable().filter(|range| range.end() > FIRST) {
         if let Some((from, kind)) = mtrrs.first_slow(range.start().as_u64().max(FIRST), range.end()) {

@@ -5,6 +5,8 @@
 //! generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it looks at the number before it
 //! does anything else (`wake_up`). The others are interrupted, and waited for.
 //!
+//! One whose interrupts are held back, since they came too fast, is reached by an NMI.
+//!
 //! A CPU that waits for a [`Lock`](super::Lock) has interrupts off, and the lock may be held by who waits here: so those that wait
 //! look at the number, too.
 
@@ -43,9 +45,27 @@ pub(super) fn flush_everywhere() {
     while let Some(cpu) = others().find(|cpu| is_behind(cpu)) {
         // Who is waited for may be waiting for this one.
         catch_up();
+        insist(cpu);
         assert!(clock::tsc().saturating_sub(start) < PATIENCE, "CPU {} does not answer", cpu.number());
         core::hint::spin_loop();
     }
+}
+
+/// Interrupts a CPU that takes no other interrupt by an NMI, once.
+fn insist(cpu: &Cpu) {
+    if cpu.is_held.load(Ordering::Relaxed) && !cpu.is_to_catch_up.swap(true, Ordering::SeqCst) {
+        local_apic::send_nmi(cpu.apic_id());
+        INTERRUPTED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Called for an NMI: does what [`catch_up`] does if that is what it was sent for, and returns whether it was.
+pub(super) fn catch_up_by_nmi() -> bool {
+    let is_asked = Cpu::this().is_to_catch_up.swap(false, Ordering::SeqCst);
+    if is_asked {
+        catch_up();
+    }
+    is_asked
 }
 
 /// Has the CPU that runs forget what has been unmapped, if anything has since it last did.
@@ -55,7 +75,8 @@ pub(super) fn catch_up() {
     if cpu.generation.load(Ordering::Relaxed) != generation {
         // Pages that are global there are none.
         tlb::flush_all();
-        cpu.generation.store(generation, Ordering::SeqCst);
+        // An NMI in between has seen to a later one.
+        cpu.generation.fetch_max(generation, Ordering::SeqCst);
     }
 }
 

@@ -159,6 +159,12 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     let cpu = Cpu::this();
     tlb::wake_up(cpu, vector);
     cpu.count(vector);
+    if vector == nmi::VECTOR {
+        step_over_halt(frame);
+        if nmi::is_of_the_kernel() {
+            return;
+        }
+    }
     if offer_to_hook(frame) {
         return;
     }
@@ -166,6 +172,26 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
         vectors::deliver(vector);
     } else if vector != nmi::VECTOR || !nmi::note(frame) {
         fault::report(frame);
+    }
+}
+
+/// `sti; hlt; ret`.
+#[unsafe(naked)]
+extern "C" fn halt() {
+    naked_asm!("sti", "hlt", "ret")
+}
+
+/// Lets interrupts in and waits for one, which may also have come before, or for an NMI.
+pub fn enable_and_halt() {
+    halt();
+}
+
+/// Has a CPU that an NMI interrupted before `hlt` not execute that any more: an interrupt that `sti` has let in after the NMI, and
+/// not after `hlt`, is what it was to wait for.
+pub fn step_over_halt(frame: &mut TrapFrame) {
+    let hlt = halt as *const () as u64 + 1;
+    if frame.rip == hlt {
+        frame.rip += 1;
     }
 }
 

@@ -71,8 +71,8 @@ pub fn deliver(vector: u8) {
     if handled != Some(Handled::Yes) {
         slot.unclaimed.fetch_add(1, Ordering::Relaxed);
     }
-    // Neither a spurious interrupt nor one of the PICs is in service in the local APIC.
-    if vector == SPURIOUS || vector < FIRST_DEVICE {
+    // Neither a spurious interrupt nor one of the PICs is in service in the local APIC; what a device's message names is.
+    if (vector == SPURIOUS || vector < FIRST_DEVICE) && local_apic::in_service() != Some(vector) {
         return;
     }
     let cpu = Cpu::this();

@@ -7,11 +7,11 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use ballonet::machine::cpus::{self, Cpu, JobError, Rest};
 use ballonet::machine::paging::{self, Access};
-use ballonet::machine::{clock, frames, idle_unless, stack, timer};
+use ballonet::machine::{clock, frames, idle_unless, local_apic, nmi, stack, timer, vectors};
 use ballonet::memory::FrameRun;
 
 use crate::suite::{Skip, kernel_test};
-use crate::support::{ONE_CPU, PATIENCE_NS, wait_until};
+use crate::support::{Counter, Hooked, ONE_CPU, PATIENCE_NS, pass, wait_until};
 
 /// The numbers of the CPUs that take jobs.
 fn others() -> Result<Vec<u32>, Skip> {
@@ -140,6 +140,105 @@ kernel_test! {
         for frame in [first, second] {
             frames::free(frame).expect("the frame was allocated");
         }
+    }
+}
+
+kernel_test! {
+    fn what_is_unmapped_is_forgotten_by_a_cpu_that_takes_no_interrupts() {
+        let cpu = others()?[0];
+        let (first, second) = (frame_with(0xAAAA), frame_with(0xBBBB));
+        let (held, go) = (vectors::holds(), Arc::new(AtomicBool::new(false)));
+        let awaited = Arc::clone(&go);
+        // It shows no sign of life: after a thousand interrupts none is let in.
+        start(cpu, move || while !awaited.load(Ordering::SeqCst) { core::hint::spin_loop() });
+        for _ in 0..1100 {
+            close(open(first));
+        }
+        assert_eq!(vectors::holds(), held + 1);
+        go.store(true, Ordering::SeqCst);
+        finish(cpu);
+
+        let window = open(first);
+        let (step, seen) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU64::new(0)));
+        let (its_step, look) = (Arc::clone(&step), Arc::clone(&seen));
+        start(cpu, move || {
+            (0..1100).for_each(|_| local_apic::send_to_self(vectors::WAKE));
+            look.store(read(window), Ordering::SeqCst);
+            its_step.store(1, Ordering::SeqCst);
+            while its_step.load(Ordering::SeqCst) == 1 {
+                core::hint::spin_loop();
+            }
+            look.store(read(window), Ordering::SeqCst);
+        });
+        wait_until(|| step.load(Ordering::SeqCst) == 1);
+        assert_eq!((seen.load(Ordering::SeqCst), vectors::holds()), (0xAAAA, held + 2));
+        close(window);
+        assert_eq!(open(second), window, "the addresses are used again");
+        step.store(2, Ordering::SeqCst);
+        finish(cpu);
+        close(window);
+        assert_eq!(seen.load(Ordering::SeqCst), 0xBBBB, "CPU {cpu} remembers the first frame");
+        assert!(nmi::take_untold().is_none(), "the kernel's own NMIs are none to tell of");
+        for frame in [first, second] {
+            frames::free(frame).expect("the frame was allocated");
+        }
+    }
+}
+
+kernel_test! {
+    fn what_is_unmapped_is_forgotten_by_a_cpu_that_an_nmi_has_woken() {
+        let cpu = others()?[0];
+        let _hook = Hooked::with(|_| false);
+        let (first, second) = (frame_with(0xAAAA), frame_with(0xBBBB));
+        let window = open(first);
+        assert_eq!(read(window), 0xAAAA);
+        let step = Arc::new(AtomicU32::new(0));
+        let its_step = Arc::clone(&step);
+        start(cpu, move || {
+            wait_until(|| cpus::boot().rest() == Rest::Asleep);
+            // Until it really sleeps.
+            pass(20_000_000);
+            local_apic::send_nmi(cpus::boot().apic_id());
+            wait_until(|| its_step.load(Ordering::SeqCst) == 1);
+            close(window);
+            assert_eq!(open(second), window, "the addresses are used again");
+            its_step.store(2, Ordering::SeqCst);
+        });
+        timer::disarm();
+        idle_unless(|| false);
+        let rest = Cpu::this().rest();
+        step.store(1, Ordering::SeqCst);
+        while step.load(Ordering::SeqCst) != 2 {
+            core::hint::spin_loop();
+        }
+        let seen = read(window);
+        nmi::take_untold();
+        finish(cpu);
+        close(window);
+        assert_eq!((rest, seen), (Rest::Awake, 0xBBBB));
+        for frame in [first, second] {
+            frames::free(frame).expect("the frame was allocated");
+        }
+    }
+}
+
+kernel_test! {
+    fn a_storm_lets_a_cpu_that_means_to_sleep_wake_up() {
+        let cpu = others()?[0];
+        let stop = Arc::new(AtomicBool::new(false));
+        let vector = Arc::new(AtomicU32::new(0));
+        let (stopped, own) = (Arc::clone(&stop), Arc::clone(&vector));
+        let storm = Counter::with("storm", move || {
+            if !stopped.load(Ordering::SeqCst) {
+                local_apic::send_to_self(own.load(Ordering::SeqCst) as u8);
+            }
+        });
+        let number = storm.vector;
+        vector.store(number.into(), Ordering::SeqCst);
+        run_on(cpu, move || local_apic::send_to_self(number));
+        storm.wait_for(5000);
+        stop.store(true, Ordering::SeqCst);
+        run_on(cpu, || {});
     }
 }
 

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ballonet::acpi::IoApic;
 use ballonet::machine::io_apic::{self, IoApicError};
 use ballonet::machine::paging::{self, Access, PagingError};
-use ballonet::machine::{clock, frames, lines, local_apic, vectors};
+use ballonet::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
 use ballonet::pci::{BarWindow, Bdf};
 use ballonet::platform::{Handled, Handler, Platform};
 use ballonet::virtio::{Alignment, Layout, QueueIndex, QueueOptions, RingLayout, Virtqueue};
@@ -63,6 +63,44 @@ kernel_test! {
             vectors::install(vector, String::from("storm"), handler);
             vector
         });
+    }
+}
+
+kernel_test! {
+    fn a_storm_that_comes_when_the_kernel_means_to_sleep_lets_it_wake_up() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let vector = Arc::new(AtomicU64::new(0));
+        let (stopped, own) = (Arc::clone(&stop), Arc::clone(&vector));
+        let handler = move || {
+            if !stopped.load(Ordering::SeqCst) {
+                local_apic::send_to_self(own.load(Ordering::SeqCst) as u8);
+            }
+            Handled::Yes
+        };
+        let number = vectors::allocate(String::from("storm"), Box::new(handler)).expect("a vector is free");
+        vector.store(number.into(), Ordering::SeqCst);
+        timer::take_fired();
+        timer::arm_at(clock::nanoseconds() + 50_000_000);
+        local_apic::send_to_self(number);
+        while !timer::has_fired() {
+            idle_unless(timer::has_fired);
+        }
+        stop.store(true, Ordering::SeqCst);
+        vectors::release(number);
+        clock::nanoseconds();
+        assert_eq!(local_apic::in_service(), None);
+    }
+}
+
+kernel_test! {
+    fn messages_that_name_vectors_that_are_never_acknowledged_do_not_make_the_cpu_deaf() {
+        let counter = Counter::new("after");
+        for (sent, vector) in (1..).zip([vectors::SPURIOUS, vectors::PIC, vectors::PIC + 7, vectors::PIC + 15]) {
+            local_apic::send_to_self(vector);
+            local_apic::send_to_self(counter.vector);
+            counter.wait_for(sent);
+            assert_eq!(local_apic::in_service(), None, "vector {vector:#x}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::arch::asm;
 
 use ballonet::machine::paging::{self, Access, DEVICE_BASE};
-use ballonet::machine::{Machine, cpu, frames, stack};
+use ballonet::machine::{Machine, frames, memory_types, stack};
 use x86_64::registers::model_specific::Msr;
 use x86_64::structures::paging::PageTableFlags;
 
@@ -244,7 +244,7 @@ kernel_test! {
         }
         // SAFETY: the CPU has the table; reading it has no effect.
         let table = unsafe { Msr::new(0x277).read() };
-        assert_eq!(table, cpu::PAGE_ATTRIBUTES);
+        assert_eq!(table, memory_types::PAGE_ATTRIBUTES);
         // Nothing answers there, and nobody asks.
         let place = (context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()))
             .and_then(|madt| Some(madt.io_apics().first()?.address.as_u64()))

@@ -29,6 +29,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("as_many_as_asked_for"), limited, |vm| all_run(vm, 2)));
         trials.push(trial(name("one_that_fails_stops_all"), qemu(4), |vm| fails(vm, 2)));
         trials.push(trial(name("the_first_that_fails_stops_all"), qemu(4), |vm| fails(vm, 0)));
+        for cpus in [1, 4] {
+            trials.push(trial(name(&format!("nmis_leave_the_report_whole_on_{cpus}")), qemu(cpus), fails_under_nmis));
+        }
     }
     let bench = Qemu::new(Version::V10_0).cpus(3).command_line("log=json mode=bench");
     trials.push(trial("cpus::qemu-10.0::page_frames_are_measured_on_several", bench, measures));
@@ -101,6 +104,19 @@ fn fails(vm: &mut Vm, cpu: u64) -> Outcome {
     ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
     let reports = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"panic""#)).count();
     ensure!(reports == 1, "{reports} reports");
+    Ok(())
+}
+
+/// NMIs to the CPU that tells of a failure, as of a button that somebody presses meanwhile, leave it in peace.
+fn fails_under_nmis(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.serial.type_line("fault nmi")?;
+    let told = vm.event("panic")?;
+    ensure!(told.text("message")?.ends_with("in the middle"), "the message should be whole: {told}");
+    ensure!(told.get("backtrace").is_some(), "the way there should be shown: {told}");
+    vm.event("exit")?;
+    let status = vm.end()?;
+    ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
     Ok(())
 }
 

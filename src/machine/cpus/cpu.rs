@@ -35,6 +35,8 @@ pub struct Cpu {
     started: AtomicU64,
     /// The last generation of the page tables that it knows: see [`tlb`](crate::machine::tlb).
     pub(in crate::machine) generation: AtomicU64,
+    /// An NMI is on its way that has it forget what has been unmapped.
+    pub(in crate::machine) is_to_catch_up: AtomicBool,
     /// Interrupts and exceptions, by vector.
     counts: [AtomicU64; 256],
     /// Interrupts since the last sign of life of the code below them.
@@ -72,6 +74,7 @@ impl Cpu {
             asleep_since: AtomicU64::new(0),
             started: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            is_to_catch_up: AtomicBool::new(false),
             counts: [const { AtomicU64::new(0) }; 256],
             burst: AtomicU32::new(0),
             is_held: AtomicBool::new(false),

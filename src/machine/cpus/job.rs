@@ -11,6 +11,9 @@ use crate::machine::lock::Lock;
 
 /// Something for a CPU to do, once, with interrupts on. It comes to an end: nothing else runs there meanwhile.
 ///
+/// It has a stack of 32 KiB. A long one asks for the time now and then ([`clock::nanoseconds`](crate::machine::clock::nanoseconds)),
+/// which is a sign of life: without any, interrupts of that CPU are held back after the first thousand.
+///
 /// Memory that it lacks is not had back from balloons, as it is for the boot CPU's programs: its allocations fail then.
 pub type Job = Box<dyn FnOnce() + Send>;
 

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use ::log::{info, warn};
 use derive_more::Display;
+use spin::Once;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr3;
 
@@ -25,10 +26,16 @@ const MOST: usize = MOST_CPUS as usize;
 /// How long a processor is waited for after its first startup IPI, in nanoseconds; and after the second.
 const FIRST_PATIENCE: u64 = 20_000_000;
 const SECOND_PATIENCE: u64 = 500_000_000;
+/// How long those that do not come are waited for, all of them together, in nanoseconds; and each beyond that. Firmware may
+/// name thousands that are not there.
+const TOTAL_PATIENCE: u64 = 3_000_000_000;
+const LEAST_PATIENCE: u64 = 1_000_000;
 /// How long one that has come is waited for until it runs, in nanoseconds.
 const JOIN_PATIENCE: u64 = 5_000_000_000;
-/// Between INIT and the startup IPI, in ms: not for virtual machines, whose processors need no time.
-const INIT_TIME: u32 = 10;
+/// Between INIT and the startup IPI, in nanoseconds: not for virtual machines, whose processors need no time.
+const INIT_TIME: u64 = 10_000_000;
+/// How many failures are told one by one.
+const MOST_TOLD: usize = 8;
 
 /// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for the code that they begin with.
 ///
@@ -42,8 +49,10 @@ pub(in crate::machine) unsafe fn start(
     most: u32,
 ) {
     let boot = local_apic::id();
-    let processors: Vec<Processor> = startable(madt.processors(), boot, local_apic::is_x2apic()).collect();
-    let wanted = processors.len().min(MOST).min(most.saturating_sub(1) as usize);
+    let most = MOST.min(most.saturating_sub(1) as usize);
+    let processors = startable(madt.processors(), boot, local_apic::is_x2apic()).map(|processor| processor.apic_id);
+    let processors: Vec<u32> = processors.take(most).collect();
+    let wanted = processors.len();
     if wanted == 0 {
         return;
     }
@@ -54,35 +63,50 @@ pub(in crate::machine) unsafe fn start(
             trampoline::PAGE_LIMIT
         );
     };
-    let others = prepare(wanted);
-    if others.len() < wanted {
-        warn!("{} of {} CPUs: there is no memory for more stacks", others.len() + 1, wanted + 1);
-    }
-    let others: &Vec<&'static Cpu> = OTHERS.call_once(|| others);
+    OTHERS.call_once(|| (0..wanted).map(|_| Once::new()).collect());
     install_vectors();
     let root = Cr3::read().0.start_address().as_u64();
     let tables = image.physical(crate::machine::entry::ENTRY_TABLES.address()) as u32;
     // SAFETY: the caller's promise; the entry code's tables map the first 4 GiB and the image, and nothing has changed them.
     unsafe { trampoline::write(page, tables, root, features.nx) };
 
-    let vector = (page / FRAME_SIZE) as u8;
-    let processors = processors.into_iter().zip(others.iter().copied());
-    processors.clone().for_each(|(processor, _)| local_apic::send_init(processor.apic_id));
+    processors.iter().copied().for_each(local_apic::send_init);
     if !features.hypervisor {
-        cpu::wait_some_ms(INIT_TIME);
+        wait_for(INIT_TIME, || false);
     }
-    for (processor, cpu) in processors {
-        if let Err(error) = bring_in(processor.apic_id, cpu, vector) {
-            warn!("the CPU with APIC ID {} {error}", processor.apic_id);
-        }
-    }
+    let prepared = start_all(&processors, (page / FRAME_SIZE) as u8);
     // By number, whether or not all of them have come.
     if count() > 1
-        && let Err(error) = frames::enable_caches(1 + others.len())
+        && let Err(error) = frames::enable_caches(1 + prepared)
     {
         warn!("CPUs share one lock for page frames: {error}");
     }
     info!("{} CPUs run", count());
+}
+
+/// Has the processors with these ids begin, one by one. Returns for how many there are stacks.
+fn start_all(processors: &[u32], vector: u8) -> usize {
+    let (mut prepared, mut failures) = (0, 0);
+    let mut patience = Patience::new();
+    // One that has not come has not used what was prepared for it.
+    let mut spare = None;
+    for &apic_id in processors {
+        let next = spare.take().or_else(|| prepare(prepared + 1).inspect(|_| prepared += 1));
+        let Some(cpu) = next else {
+            warn!("{} of {} CPUs: there is no memory for more stacks", prepared + 1, processors.len() + 1);
+            break;
+        };
+        let Err(failure) = bring_in(apic_id, cpu, vector, &mut patience) else { continue };
+        failures += 1;
+        if failures <= MOST_TOLD {
+            warn!("the CPU with APIC ID {apic_id} {failure}");
+        }
+        spare = matches!(failure, Failure::NotStarted).then_some(cpu);
+    }
+    if failures > MOST_TOLD {
+        warn!("{} more CPUs did not start as they should", failures - MOST_TOLD);
+    }
+    prepared as usize
 }
 
 /// What CPUs interrupt each other by.
@@ -103,8 +127,29 @@ enum Failure {
     NotStarted,
     #[display("started, and was not heard of again")]
     Lost,
+    #[display("is left alone: the one with APIC ID {_0}, which had been given up, came in its place")]
+    Other(u32),
     #[display("has a TSC that is {_0} ticks off: do not compare times that were taken on it")]
     Clock(u64),
+}
+
+/// How long processors are waited for that may not come, in nanoseconds.
+struct Patience(u64);
+
+impl Patience {
+    const fn new() -> Self {
+        Self(TOTAL_PATIENCE)
+    }
+
+    /// For one processor, after its first startup IPI, and after its second.
+    fn next(&self) -> [u64; 2] {
+        [FIRST_PATIENCE, SECOND_PATIENCE].map(|patience| patience.min(self.0).max(LEAST_PATIENCE))
+    }
+
+    /// One has been waited for in vain.
+    fn spend(&mut self) {
+        self.0 = self.0.saturating_sub(self.next().iter().sum());
+    }
 }
 
 /// The processors that can be started: those that are enabled, but for the one that runs, and can be named.
@@ -116,35 +161,37 @@ fn startable(processors: &[Processor], boot: u32, x2apic: bool) -> impl Iterator
     processors.iter().filter(is_wanted).copied()
 }
 
-/// As many CPUs as are wanted, or as there is memory for, with their stacks.
-fn prepare(wanted: usize) -> Vec<&'static Cpu> {
-    let with_stack = |number| {
-        let tops = paging::with(|space| space.map_stacks(number, &mut frames::ForTables)).ok()?;
-        let cpu: &'static Cpu = Box::leak(Box::new(Cpu::new(number)));
-        cpu.set_stack(tops.main);
-        Some(cpu)
-    };
+/// The CPU with this number, and its stacks; `None` if there is no memory for them.
+fn prepare(number: u32) -> Option<&'static Cpu> {
     // Half of memory is for other things than CPUs.
-    let is_affordable = || {
-        let counts = frames::with(|frames| frames.counts());
-        counts.free > counts.total / 2 + stack::FRAMES_A_CPU
-    };
-    (1..).take(wanted).map_while(|number| is_affordable().then(|| with_stack(number)).flatten()).collect()
+    let counts = frames::with(|frames| frames.counts());
+    if counts.free <= counts.total / 2 + stack::FRAMES_A_CPU {
+        return None;
+    }
+    let tops = paging::with(|space| space.map_stacks(number, &mut frames::ForTables)).ok()?;
+    let cpu: &'static Cpu = Box::leak(Box::new(Cpu::new(number)));
+    cpu.set_stack(tops.main);
+    OTHERS.get()?.get(number as usize - 1)?.call_once(|| cpu);
+    Some(cpu)
 }
 
 /// Has the processor with this id begin as `cpu`, and waits until it runs.
-fn bring_in(apic_id: u32, cpu: &'static Cpu, vector: u8) -> Result<(), Failure> {
+fn bring_in(apic_id: u32, cpu: &'static Cpu, vector: u8, patience: &mut Patience) -> Result<(), Failure> {
     trampoline::await_next(cpu);
     let before = clock::tsc();
     let comes = |patience| {
         local_apic::send_startup(apic_id, vector);
         wait_for(patience, trampoline::has_come)
     };
-    if !comes(FIRST_PATIENCE) && !comes(SECOND_PATIENCE) && !trampoline::await_none() {
+    if !patience.next().into_iter().any(comes) && !trampoline::await_none() {
+        patience.spend();
         return Err(Failure::NotStarted);
     }
     if !wait_for(JOIN_PATIENCE, || cpu.is_running()) {
         return Err(Failure::Lost);
+    }
+    if cpu.apic_id() != apic_id {
+        return Err(Failure::Other(cpu.apic_id()));
     }
     // It has read its TSC in between.
     let (after, then) = (clock::tsc(), cpu.started());
@@ -171,11 +218,12 @@ pub(super) extern "C" fn enter(cpu: &'static Cpu) -> ! {
     cpu.load_segments(&stack::tops(cpu.number()));
     traps::load();
     cpu::enable(&features);
-    memory_types::correct_pat(&features);
-    machine_check::enable(&features);
+    memory_types::set_pat(&features);
+    machine_check::begin(&features);
     local_apic::enable(&features);
-    tlb::catch_up();
     cpu.join();
+    // From here on it is told of what is unmapped; of what was before, nobody has told it.
+    tlb::catch_up();
     interrupts::enable();
     cpu.serve_jobs()
 }
@@ -186,6 +234,15 @@ mod tests {
 
     fn processor(apic_id: u32, state: ProcessorState) -> Processor {
         Processor { uid: 0, apic_id, state }
+    }
+
+    #[test]
+    fn thousands_that_do_not_come_cost_seconds_and_not_half_an_hour() {
+        let mut patience = Patience::new();
+        assert_eq!(patience.next(), [FIRST_PATIENCE, SECOND_PATIENCE]);
+        let total: u64 = (0..MOST).map(|_| (patience.next().iter().sum::<u64>(), patience.spend()).0).sum();
+        assert_eq!(patience.next(), [LEAST_PATIENCE; 2], "and each is waited for a little");
+        assert!(total < 12_000_000_000, "{total} ns");
     }
 
     #[test]

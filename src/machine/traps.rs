@@ -186,11 +186,16 @@ pub fn enable_and_halt() {
     halt();
 }
 
+/// Where the `hlt` of [`enable_and_halt`] is.
+pub fn hlt() -> u64 {
+    // Behind `sti`, which is one byte.
+    halt as *const () as u64 + 1
+}
+
 /// Has a CPU that an NMI interrupted before `hlt` not execute that any more: an interrupt that `sti` has let in after the NMI, and
 /// not after `hlt`, is what it was to wait for.
 pub fn step_over_halt(frame: &mut TrapFrame) {
-    let hlt = halt as *const () as u64 + 1;
-    if frame.rip == hlt {
+    if frame.rip == hlt() {
         frame.rip += 1;
     }
 }

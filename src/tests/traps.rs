@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use ballonet::machine::recovery::{self, Ending};
 use ballonet::machine::segments::InterruptStack;
-use ballonet::machine::traps::{TrapFrame, stack_of};
-use ballonet::machine::{cpu, local_apic, paging, stack, vectors};
+use ballonet::machine::traps::{self, TrapFrame, stack_of};
+use ballonet::machine::{clock, cpu, local_apic, paging, stack, timer, vectors};
 use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
 use x86_64::instructions::tables::{lgdt, sgdt};
@@ -377,5 +377,43 @@ kernel_test! {
             assert!(is_on(InterruptStack::Interrupt, INTERRUPTED.load(Ordering::SeqCst)), "it was in the handler");
         }
         drop(hooked);
+    }
+}
+
+/// Has the CPU raise #DB before it executes what is at `address`, or not any more.
+fn break_at(address: Option<u64>) {
+    /// DR7: breakpoint 0 is on, for instructions.
+    const ENABLE_0: u64 = 1 << 1;
+    let (address, enable) = address.map_or((0, 0), |address| (address, ENABLE_0));
+    // SAFETY: the debug registers change nothing but when #DB is raised, and the test has a hook for that.
+    unsafe { asm!("mov dr0, {}", "mov dr7, {}", in(reg) address, in(reg) enable, options(nostack, preserves_flags)) };
+}
+
+kernel_test! {
+    fn what_comes_between_sti_and_hlt_may_keep_the_cpu_from_halting() {
+        static CAME: AtomicU64 = AtomicU64::new(0);
+        // A breakpoint is as an NMI that comes there.
+        let hook = Hooked::with(|frame| {
+            let is_it = frame.vector == 1 && frame.rip == traps::hlt();
+            if is_it {
+                CAME.fetch_add(1, Ordering::SeqCst);
+                break_at(None);
+                traps::step_over_halt(frame);
+            }
+            is_it
+        });
+        timer::take_fired();
+        timer::arm_at(clock::nanoseconds() + 1_000_000_000);
+        break_at(Some(traps::hlt()));
+        traps::enable_and_halt();
+        assert_eq!(CAME.load(Ordering::SeqCst), 1);
+        assert!(!timer::has_fired(), "it has halted until the timer woke it");
+        timer::disarm();
+        drop(hook);
+        // Elsewhere nothing is left out.
+        let mut frame = fault_of(|| raise(3)).frame;
+        let before = frame.rip;
+        traps::step_over_halt(&mut frame);
+        assert_eq!(frame.rip, before);
     }
 }

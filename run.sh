@@ -86,11 +86,11 @@ kvm_works() {
 choose_accel() {
   case ${ACCEL:-auto} in
     auto) if kvm_works; then echo kvm; else echo tcg; fi ;;
-    kvm*)
+    kvm | kvm,*)
       kvm_works || refuse "ACCEL=$ACCEL: KVM does not work here (it needs vmx or svm in /proc/cpuinfo and write access to /dev/kvm)"
       echo "$ACCEL"
       ;;
-    tcg* | hvf* | whpx* | nvmm* | xen*) echo "$ACCEL" ;;
+    tcg | tcg,* | hvf | hvf,* | whpx | whpx,* | nvmm | nvmm,* | xen | xen,*) echo "$ACCEL" ;;
     *) refuse "ACCEL=$ACCEL: no such accelerator; it is auto, kvm or tcg" ;;
   esac
 }

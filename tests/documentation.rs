@@ -38,7 +38,7 @@ fn files(below: &str, suffix: &str) -> Vec<String> {
 /// All that people read.
 fn documents() -> Vec<String> {
     let mut documents = files("docs", ".md");
-    documents.extend(["README.md", "ARCHITECTURE.md", "fuzz/README.md"].map(String::from));
+    documents.extend(["README.md", "ARCHITECTURE.md", "fuzz/README.md", "deploy/README.md"].map(String::from));
     documents
 }
 
@@ -171,6 +171,17 @@ fn the_documentation_lists_the_commands() {
     }
 }
 
+/// What headings of a document can be linked to by: in lower case, spaces as hyphens, without punctuation.
+fn anchors(document: &Path) -> Vec<String> {
+    let text = fs::read_to_string(document).unwrap();
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let kept = |c: char| match c {
+        ' ' => Some('-'),
+        c => (c.is_alphanumeric() || matches!(c, '-' | '_')).then(|| c.to_ascii_lowercase()),
+    };
+    headings.map(|heading| heading.chars().filter_map(kept).collect()).collect()
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     let mut wrong = Vec::new();
@@ -178,9 +189,13 @@ fn every_link_leads_somewhere() {
         let text = read(&document);
         let folder = path(&document);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
-            let (target, _) = link.split_once('#').unwrap_or((link, ""));
-            let elsewhere = link.contains("://") || target.is_empty();
-            if !elsewhere && !folder.parent().unwrap().join(target).exists() {
+            let (target, anchor) = link.split_once('#').map_or((link, None), |(target, anchor)| (target, Some(anchor)));
+            if link.contains("://") {
+                continue;
+            }
+            let file = if target.is_empty() { folder.clone() } else { folder.parent().unwrap().join(target) };
+            let is_there = file.exists() && anchor.is_none_or(|anchor| anchors(&file).iter().any(|it| it == anchor));
+            if !is_there {
                 wrong.push(format!("{document}: {link}"));
             }
         }

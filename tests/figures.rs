@@ -137,7 +137,7 @@ fn a_table_says_how_many_times_better_ours_is_and_leaves_out_what_was_not_measur
     assert_eq!(rows("inflate", &[0.5], &[2.0]), ["| inflate | 10.0, THP | 0.50 GiB/s | 2.00 GiB/s | 4.0x |"]);
     assert_eq!(
         rows("ready", &[6.0], &[0.5]),
-        ["| start of QEMU to driver ready | 10.0, THP | 6.00 s | 0.50 s | 12.0x |"]
+        ["| start of the CPU to driver ready | 10.0, THP | 6.00 s | 0.50 s | 12.0x |"]
     );
     let [awake] = rows("inflate.awake", &[], &[12.5]).try_into().unwrap();
     assert!(awake.ends_with("| – | 12.5 % |  |"), "{awake}");

@@ -30,7 +30,7 @@ const fn figure(key: &'static str, name: &'static str, unit: &'static str, bette
 pub(crate) const FIGURES: [Figure; 29] = {
     use Better::{Less, More, Neither};
     [
-        figure("ready", "start of QEMU to driver ready", "s", Less),
+        figure("ready", "start of the CPU to driver ready", "s", Less),
         figure("huge", "guest memory in huge pages of the host then", "%", Neither),
         figure("inflate", "inflate", "GiB/s", More),
         figure("fallen", "request to resident memory fallen by 95 %", "s", Less),
@@ -40,7 +40,7 @@ pub(crate) const FIGURES: [Figure; 29] = {
         figure("inflate.interrupts", "interrupts, inflating", "1/GiB", Less),
         figure("deflate.interrupts", "interrupts, deflating", "1/GiB", Less),
         figure("reporting", "with reporting: ready to resident memory under 25 %", "s", Less),
-        figure("reporting.start", "with reporting: start of QEMU to resident memory under 25 %", "s", Less),
+        figure("reporting.start", "with reporting: start of the CPU to resident memory under 25 %", "s", Less),
         figure("reporting.inflate", "with reporting: inflate", "GiB/s", More),
         figure("reporting.fallen", "with reporting: request to resident memory fallen by 95 %", "s", Less),
         figure("inflate.kicks", "kicks, inflating", "1/GiB", Less),

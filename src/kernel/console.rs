@@ -5,7 +5,7 @@ use alloc::string::String;
 use ballonet::acpi::SleepType;
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{BalloonQueue, Way};
-use ballonet::boot::{Terminal, WorkChoice, parse_size};
+use ballonet::boot::{Terminal, WorkChoice, WorkKind, parse_size};
 use ballonet::console::{Edit, LineEditor};
 use ballonet::machine::memory_types::Mtrrs;
 use ballonet::machine::{Machine, asleep, frames, power};
@@ -45,7 +45,7 @@ const COMMANDS: [(&str, &str, &str); 25] = [
     ("balloon", "", "targets and sizes; the host sets them, as by `balloon MIB` in QEMU's monitor"),
     ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
-    ("cpu", "", "how long the kernel has run, and how long of that the CPU was awake"),
+    ("cpu", "", "how long the kernel has run, and how long of that the boot CPU was awake"),
     ("latency", "start | stop", "allocate all the while, and say at the end how long that took"),
     ("reset", "[NAME]", "reset the balloon device NAME, or all, and start again"),
     ("reset-queue", "QUEUE [NAME]", "reset its queue inflate or deflate, and use it again"),
@@ -332,15 +332,12 @@ fn irq() {
     for view in vectors::views() {
         let name = if view.name.is_empty() { "(released)" } else { &view.name };
         let on = OnCpus(&view);
+        let (vector, cpu) = (view.vector, Some(view.cpu));
         match view.unclaimed {
-            0 => count(name, view.count, format_args!("vector {:#04x}{on}", view.vector)),
+            0 => count(name, view.count, cpu, format_args!("vector {vector:#04x}{on}")),
             unclaimed => {
-                let vector = view.vector;
-                count(
-                    name,
-                    view.count,
-                    format_args!("vector {vector:#04x}{on}, {unclaimed} not claimed by any device"),
-                );
+                let about = format_args!("vector {vector:#04x}{on}, {unclaimed} not claimed by any device");
+                count(name, view.count, cpu, about);
             }
         }
         for &(cpu, count) in &view.by_cpu {
@@ -351,10 +348,11 @@ fn irq() {
     }
     for (name, claimed, inputs) in lines::views() {
         match inputs.as_slice() {
-            [input] => count(&name, claimed, format_args!("interrupt line, at GSI {input}")),
+            [input] => count(&name, claimed, None, format_args!("interrupt line, at GSI {input}")),
             _ => count(
                 &name,
                 claimed,
+                None,
                 format_args!("interrupt line, at one of {} GSIs: the first interrupt tells", inputs.len()),
             ),
         }
@@ -381,13 +379,16 @@ impl core::fmt::Display for OnCpus<'_> {
     }
 }
 
-/// An interrupt's name and count: an event of its own for programs.
-fn count(name: &str, count: u64, about: core::fmt::Arguments<'_>) {
+/// An interrupt's name and count, and the number of the CPU that a vector goes to: an event of its own for programs.
+fn count(name: &str, count: u64, cpu: Option<u32>, about: core::fmt::Arguments<'_>) {
     if serial::is_text() {
         say!("{name:<20} {count:>10}  {about}");
     } else {
         serial::emit("irq", |line| {
             line.text("name", name).number("count", count);
+            if let Some(cpu) = cpu {
+                line.number("cpu", cpu.into());
+            }
         });
     }
 }
@@ -512,7 +513,13 @@ fn work(what: &str, context: &mut Context<'_>) {
             }
             context.balloons.memory_freed();
         }
-        (other, None) => say!("`{other}` is no program: sawtooth:SIZE, steady:SIZE, churn:SIZE or verify:SIZE"),
+        (other, None) => match other.split_once(':') {
+            Some((kind, size)) if WorkKind::ALL.iter().any(|known| known.word() == kind) => match parse_size(size) {
+                Ok(_) => say!("`{other}` would use no memory"),
+                Err(error) => say!("`{other}`: {error}"),
+            },
+            _ => say!("`{other}` is no program: sawtooth:SIZE, steady:SIZE, churn:SIZE or verify:SIZE"),
+        },
     }
 }
 
@@ -566,7 +573,7 @@ fn cpu(machine: &Machine) {
         line.number("up", up).number("awake", awake);
     });
     if serial::is_text() {
-        say!("up {} ms, of which the CPU was awake for {} ms", up / 1_000_000, awake / 1_000_000);
+        say!("up {} ms, of which the boot CPU was awake for {} ms", up / 1_000_000, awake / 1_000_000);
     }
 }
 

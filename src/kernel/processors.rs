@@ -8,13 +8,12 @@ use crate::balloons::Balloons;
 
 /// Lists the CPUs: an event each for programs.
 pub fn list() {
-    let up = clock::nanoseconds();
     for cpu in cpus::all() {
         let (number, id, interrupts, jobs) = (cpu.number(), cpu.apic_id(), cpu.interrupts(), cpu.jobs());
-        let slept = cpu.slept();
+        let (up, slept) = (cpu.up(), cpu.slept());
         serial::emit("processor", |line| {
             line.number("number", number.into()).number("apic_id", id.into()).number("interrupts", interrupts);
-            line.number("jobs", jobs).number("slept", slept);
+            line.number("jobs", jobs).number("slept", slept).number("up", up);
         });
         if serial::is_text() {
             let share = u128::from(slept) * 100 / u128::from(up.max(1));
@@ -59,8 +58,12 @@ pub fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str,
             Err(error) => serial::line(format_args!("{}: {error}", driver.name())),
         }
     }
-    if !moved {
-        serial::line(format_args!("no running balloon has a queue `{queue}`; `virtio` lists those there are"));
+    match name {
+        _ if moved => {}
+        Some(name) if balloons.drivers().all(|driver| driver.name() != name) => {
+            serial::line(format_args!("there is no balloon `{name}`; `virtio` lists those there are"));
+        }
+        _ => serial::line(format_args!("no running balloon has a queue `{queue}`; `virtio` lists those there are")),
     }
 }
 

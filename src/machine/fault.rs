@@ -43,7 +43,8 @@ impl core::fmt::Display for PageFaultError {
     }
 }
 
-/// The return addresses found by walking frame pointers from `rbp`, as far as they lie on the kernel's stacks.
+/// Where the calls were made that are found by walking frame pointers from `rbp`, as far as they lie on the kernel's stacks: an
+/// address within each call. What it returns to would be another line, and another function after a call that never does.
 pub fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
     let mut pointer = rbp;
     core::iter::from_fn(move || {
@@ -54,7 +55,7 @@ pub fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
         let [next, back] = unsafe { (pointer as *const [u64; 2]).read() };
         // A caller's frame is above its callee's, on the same stack; anything else ends the walk.
         pointer = if next > pointer { next } else { 0 };
-        (back != 0).then_some(back)
+        (back != 0).then_some(back - 1)
     })
     .take(DEPTH)
 }

@@ -13,7 +13,7 @@ use super::{Machine, frames, lines, local_apic, marks, relief, vectors};
 use crate::acpi::EcamRegion;
 use crate::balloon::wire::Tag;
 use crate::balloon::{MemoryStatistics, Statistics};
-use crate::boot::AffinityChoice;
+use crate::boot::{AffinityChoice, Mode};
 use crate::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
 use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
 use crate::platform::{
@@ -140,7 +140,10 @@ impl Platform for Machine {
     }
 
     fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
-        let cpu = least_interrupted(self.options().affinity).ok_or(VectorError::NoMessages)?;
+        let options = self.options();
+        // What was sent before an answer was read has come when it has been: but only on the CPU that reads, and tests count.
+        let affinity = if options.mode == Mode::Check { AffinityChoice::Boot } else { options.affinity };
+        let cpu = least_interrupted(affinity).ok_or(VectorError::NoMessages)?;
         let vector = vectors::allocate_on(cpu.number(), name, handler)?;
         Ok(Vector { number: vector.into(), message: message(cpu, vector) })
     }

@@ -88,7 +88,7 @@ pub enum InterruptError {
     #[display("{_0}")]
     Refused(TransportError),
     /// The queue has no vector that could be moved.
-    #[display("there is no vector of queue {queue} to move: {mode}")]
+    #[display("queue {queue} has no vector of its own that could be moved: the device interrupts by {mode}")]
     NoQueueVector {
         /// The queue's name.
         queue: &'static str,

@@ -40,6 +40,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         let qemu = cell(version, &balloon, "log=json");
         trials.push(trial(format!("check::{name}"), qemu, |vm| known_only(vm, more)));
     }
+    // Counts are those of the CPU that asks, however many there are.
+    let four = cell(Version::V10_0, "vectors=6", "log=json").cpus(4);
+    trials.push(trial("check::qemu-10.0::on_four_cpus", four, |vm| known_only(vm, &[])));
     let newest = |line| cell(Version::Newest, "", line);
     let choice = "checks=reset-*,isr-*,features-ok-refuses-unoffered,the-first-interrupt-can-be-suppressed";
     trials.push(trial("check::tap", newest(choice), tap));

@@ -1,11 +1,13 @@
 //! Machines with several CPUs: all of them run, interrupts come to the one that was asked for, and all stop when one fails.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use serde_json::Value;
 
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{Event, MIB, Outcome, Qemu, Version, Vm, ensure, image};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -98,13 +100,26 @@ fn fails(vm: &mut Vm, cpu: u64) -> Outcome {
     vm.serial.type_line(&command)?;
     let told = vm.event("panic")?;
     ensure!(told.count("cpu")? == cpu, "CPU {cpu} should fail: {told}");
-    ensure!(told.get("backtrace").is_some(), "the way there should be shown: {told}");
+    let way = way(&told)?;
+    let place = format!("{}:{}", told.text("file")?, told.count("line")?);
+    ensure!(way.lines().any(|line| line.ends_with(&place)), "{place} should be in the backtrace: {way}");
+    let outermost = if cpu == 0 { "src/main.rs:" } else { "src/machine/cpus/start.rs:" };
+    ensure!(way.contains(outermost), "{outermost} should be in the backtrace: {way}");
     vm.event("exit")?;
     let status = vm.end()?;
     ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
     let reports = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"panic""#)).count();
     ensure!(reports == 1, "{reports} reports");
     Ok(())
+}
+
+/// The lines of source that a backtrace names, as the README has people look them up.
+fn way(told: &Event) -> Outcome<String> {
+    let addresses = told.get("backtrace").and_then(Value::as_array).ok_or_else(|| format!("no backtrace: {told}"))?;
+    let addresses = addresses.iter().filter_map(Value::as_str);
+    let found = Command::new("addr2line").arg("-Cfpie").arg(image::kernel()).args(addresses).output()?;
+    ensure!(found.status.success(), "addr2line: {}", String::from_utf8_lossy(&found.stderr));
+    Ok(String::from_utf8(found.stdout)?)
 }
 
 /// NMIs to the CPU that tells of a failure, as of a button that somebody presses meanwhile, leave it in peace.

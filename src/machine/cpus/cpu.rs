@@ -157,6 +157,11 @@ impl Cpu {
         self.started.load(Ordering::Relaxed)
     }
 
+    /// How long it has run, asleep or not, in nanoseconds: the boot CPU since entry.
+    pub fn up(&self) -> u64 {
+        if self.is_boot() { clock::nanoseconds() } else { clock::duration(clock::tsc().saturating_sub(self.started())) }
+    }
+
     /// How long it has slept, in nanoseconds.
     pub fn slept(&self) -> u64 {
         let still = match self.rest() {

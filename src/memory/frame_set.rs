@@ -1,6 +1,7 @@
 //! A set of frames within one 2 MiB region: 512 bits, and the questions that the allocator asks of them.
 //!
-//! Every question costs a fixed number of word operations, whatever is in the set.
+//! Every question costs a fixed number of word operations at most, whatever is in the set; about one that is full or empty,
+//! as most regions are, much fewer.
 #![forbid(unsafe_code)]
 
 use core::array;
@@ -17,7 +18,7 @@ const WORDS: usize = 8;
 const WORD_BITS: u32 = 64;
 
 /// Some of the 512 frames of a region, by their position in it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub(super) struct FrameSet([u64; WORDS]);
 
@@ -60,7 +61,7 @@ impl FrameSet {
 
     /// Whether there is none.
     pub(super) fn is_empty(self) -> bool {
-        self == Self::EMPTY
+        self.0.iter().fold(0, |bits, word| bits | word) == 0
     }
 
     /// How many.
@@ -70,7 +71,8 @@ impl FrameSet {
 
     /// Whether the frame at `position` is one of them.
     pub(super) fn contains(self, position: u32) -> bool {
-        self.shifted_down(position).0[0] & 1 == 1
+        let word = self.0.get((position / WORD_BITS) as usize).copied().unwrap_or(0);
+        word >> (position % WORD_BITS) & 1 == 1
     }
 
     /// The lowest.
@@ -89,6 +91,9 @@ impl FrameSet {
     ///
     /// Doubles the length it knows about with each step, so it takes at most nine.
     pub(super) fn starts_of_runs(self, count: u32) -> Self {
+        if self == Self::FULL {
+            return Self::range(0, (REGION_FRAMES + 1).saturating_sub(count));
+        }
         let mut starts = self;
         let mut known = 1;
         while known < count {
@@ -101,6 +106,9 @@ impl FrameSet {
 
     /// The longest run, as position and length; the lowest of several.
     pub(super) fn longest_run(self) -> Option<(u32, u32)> {
+        if self == Self::FULL {
+            return Some((0, REGION_FRAMES));
+        }
         // runs[k] are the positions from which 2^k frames follow each other.
         let mut runs = [Self::EMPTY; WHOLE as usize + 1];
         let mut highest = None;
@@ -140,10 +148,13 @@ impl FrameSet {
         if self.is_empty() {
             return None;
         }
+        if self == Self::FULL {
+            return Some(WHOLE);
+        }
         let mut blocks = self.0;
         for (order, aligned) in WITHIN_WORD.into_iter().enumerate() {
             let whole = blocks.map(|word| word & (word >> (1 << order)) & aligned);
-            if whole == [0; WORDS] {
+            if Self(whole).is_empty() {
                 return Some(order as u32);
             }
             blocks = whole;
@@ -174,6 +185,15 @@ impl FrameSet {
 fn ones_below(count: u32) -> u64 {
     1u64.checked_shl(count).map_or(u64::MAX, |bit| bit - 1)
 }
+
+/// Word by word: as bytes, which is what comparing arrays comes to, it would take eight times as long in a kernel.
+impl PartialEq for FrameSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0).fold(0, |bits, (left, right)| bits | (left ^ right)) == 0
+    }
+}
+
+impl Eq for FrameSet {}
 
 impl BitAnd for FrameSet {
     type Output = Self;

@@ -31,6 +31,6 @@ pub use options::{
 pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
 pub use size::{SizeError, parse_size};
 pub use warning::Warning;
-pub use work::{WorkChoice, WorkKind};
+pub use work::{WorkChoice, WorkError, WorkKind};
 
 pub use crate::memory::{BadRange, PhysRange};

@@ -336,7 +336,7 @@ impl<'a> Options<'a> {
             Key::OomCooldown => {
                 self.oom_cooldown = Some(text(value)?.parse().ok().filter(|cooldown| *cooldown <= LONGEST_AGE)?);
             }
-            Key::Work => self.work = Some(WorkChoice::parse(text(value)?)?),
+            Key::Work => self.work = Some(WorkChoice::parse(text(value)?).ok()?),
             Key::Poison => self.poison = poison(value)?,
             Key::QueueSize => self.queue_size = Some(number(value).filter(|size| (1..=QUEUE_SIZE_MAX).contains(size))?),
             Key::Request => self.request = shape(value)?,

@@ -1,6 +1,8 @@
 //! The option `work=KIND:SIZE`: a program that uses memory, to see what becomes of it.
 
-use super::parse_size;
+use derive_more::{Display, Error};
+
+use super::{SizeError, parse_size};
 
 /// What a program does with memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +41,39 @@ pub struct WorkChoice {
     pub size: u64,
 }
 
+/// Why a text is no program to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum WorkError<'a> {
+    /// It names none.
+    #[display("`{_0}` is no program: sawtooth:SIZE, steady:SIZE, churn:SIZE or verify:SIZE")]
+    NoProgram(#[error(not(source))] &'a str),
+    /// Its size is none.
+    #[display("`{text}`: {error}")]
+    Size {
+        /// The text.
+        text: &'a str,
+        /// What is wrong with the size.
+        #[error(not(source))]
+        error: SizeError<'a>,
+    },
+    /// Its size is 0.
+    #[display("`{_0}` would use no memory")]
+    NoMemory(#[error(not(source))] &'a str),
+}
+
 impl WorkChoice {
     /// Reads `KIND:SIZE`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (kind, size) = text.split_once(':')?;
-        let kind = WorkKind::ALL.into_iter().find(|known| known.word() == kind)?;
-        let size = parse_size(size).ok().filter(|size| *size > 0)?;
-        Some(Self { kind, size })
+    ///
+    /// # Errors
+    /// When the kind is not known, or the size is none, or 0.
+    pub fn parse(text: &str) -> Result<Self, WorkError<'_>> {
+        let (kind, size) = text.split_once(':').ok_or(WorkError::NoProgram(text))?;
+        let kind = WorkKind::ALL.into_iter().find(|known| known.word() == kind).ok_or(WorkError::NoProgram(text))?;
+        match parse_size(size) {
+            Ok(0) => Err(WorkError::NoMemory(text)),
+            Ok(size) => Ok(Self { kind, size }),
+            Err(error) => Err(WorkError::Size { text, error }),
+        }
     }
 }
 
@@ -57,7 +85,7 @@ mod tests {
     fn every_kind_is_read_with_a_size() {
         for kind in WorkKind::ALL {
             let text = format!("{}:512M", kind.word());
-            assert_eq!(WorkChoice::parse(&text), Some(WorkChoice { kind, size: 512 << 20 }));
+            assert_eq!(WorkChoice::parse(&text), Ok(WorkChoice { kind, size: 512 << 20 }));
         }
     }
 
@@ -66,7 +94,7 @@ mod tests {
         for text in
             ["", ":", "sawtooth", "sawtooth:", "sawtooth:0", ":1M", "saw:1M", "steady:1X", "steady:1M:1M", "STEADY:1M"]
         {
-            assert_eq!(WorkChoice::parse(text), None, "{text}");
+            assert_eq!(WorkChoice::parse(text).ok(), None, "{text}");
         }
     }
 }

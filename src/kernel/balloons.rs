@@ -39,6 +39,11 @@ const STALL: u64 = 1_000_000_000;
 /// The longest that a balloon that is to be taken away may take to ask everything back: 5 s.
 const FAREWELL: u64 = 5_000_000_000;
 
+/// Tells that no balloon has this name.
+pub fn tell_unknown(name: &str) {
+    serial::line(format_args!("there is no balloon `{name}`; `virtio` lists those there are"));
+}
+
 /// What the kernel's options say of the driver of a balloon. Its name is still to be chosen.
 pub fn driver_options(options: &boot::Options<'_>) -> Options {
     let mut driver = Options::default();

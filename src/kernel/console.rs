@@ -5,7 +5,7 @@ use alloc::string::String;
 use ballonet::acpi::SleepType;
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{BalloonQueue, Way};
-use ballonet::boot::{Terminal, WorkChoice, WorkKind, parse_size};
+use ballonet::boot::{Terminal, WorkChoice, parse_size};
 use ballonet::console::{Edit, LineEditor};
 use ballonet::machine::memory_types::Mtrrs;
 use ballonet::machine::{Machine, asleep, frames, power};
@@ -20,7 +20,7 @@ use ballonet::virtio::InterruptMode;
 use ballonet::virtio::listing;
 
 use crate::backing;
-use crate::balloons::{Balloons, Verb};
+use crate::balloons::{self, Balloons, Verb};
 use crate::held::Held;
 use crate::hotplug::Slots;
 use crate::latency::Latency;
@@ -503,23 +503,17 @@ fn release(context: &mut Context<'_>) {
 
 fn work(what: &str, context: &mut Context<'_>) {
     match (what, WorkChoice::parse(what)) {
-        (_, Some(choice)) => {
+        (_, Ok(choice)) => {
             context.work.start(choice);
             context.work.tell();
         }
-        ("stop", None) => {
+        ("stop", Err(_)) => {
             if !context.work.stop() {
                 say!("no program runs");
             }
             context.balloons.memory_freed();
         }
-        (other, None) => match other.split_once(':') {
-            Some((kind, size)) if WorkKind::ALL.iter().any(|known| known.word() == kind) => match parse_size(size) {
-                Ok(_) => say!("`{other}` would use no memory"),
-                Err(error) => say!("`{other}`: {error}"),
-            },
-            _ => say!("`{other}` is no program: sawtooth:SIZE, steady:SIZE, churn:SIZE or verify:SIZE"),
-        },
+        (_, Err(error)) => say!("{error}"),
     }
 }
 
@@ -585,7 +579,7 @@ fn lifecycle(verb: Verb, names: &[&str], context: &mut Context<'_>) {
         [] => {}
         names => {
             for name in names.iter().filter(|name| balloons.all_do(verb, Some(name), machine) == 0) {
-                say!("there is no balloon `{name}`; `virtio` lists those there are");
+                balloons::tell_unknown(name);
             }
         }
     }

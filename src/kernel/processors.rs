@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use ballonet::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
 
-use crate::balloons::Balloons;
+use crate::balloons::{self, Balloons};
 
 /// Lists the CPUs: an event each for programs.
 pub fn list() {
@@ -61,7 +61,7 @@ pub fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str,
     match name {
         _ if moved => {}
         Some(name) if balloons.drivers().all(|driver| driver.name() != name) => {
-            serial::line(format_args!("there is no balloon `{name}`; `virtio` lists those there are"));
+            balloons::tell_unknown(name);
         }
         _ => serial::line(format_args!("no running balloon has a queue `{queue}`; `virtio` lists those there are")),
     }

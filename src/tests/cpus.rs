@@ -11,7 +11,7 @@ use ballonet::machine::{clock, frames, idle_unless, local_apic, nmi, stack, time
 use ballonet::memory::FrameRun;
 
 use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, Hooked, ONE_CPU, PATIENCE_NS, pass, wait_until};
+use crate::support::{Counter, Hooked, ONE_CPU, PATIENCE_NS, Storm, pass, wait_until};
 
 /// The numbers of the CPUs that take jobs.
 fn others() -> Result<Vec<u32>, Skip> {
@@ -224,19 +224,13 @@ kernel_test! {
 kernel_test! {
     fn a_storm_lets_a_cpu_that_means_to_sleep_wake_up() {
         let cpu = others()?[0];
-        let stop = Arc::new(AtomicBool::new(false));
-        let vector = Arc::new(AtomicU32::new(0));
-        let (stopped, own) = (Arc::clone(&stop), Arc::clone(&vector));
-        let storm = Counter::with("storm", move || {
-            if !stopped.load(Ordering::SeqCst) {
-                local_apic::send_to_self(own.load(Ordering::SeqCst) as u8);
-            }
-        });
-        let number = storm.vector;
-        vector.store(number.into(), Ordering::SeqCst);
-        run_on(cpu, move || local_apic::send_to_self(number));
-        storm.wait_for(5000);
-        stop.store(true, Ordering::SeqCst);
+        let storm = Storm::new();
+        let counter = Counter::with("storm", storm.ask_again());
+        let vector = counter.vector;
+        storm.set_vector(vector);
+        run_on(cpu, move || local_apic::send_to_self(vector));
+        counter.wait_for(5000);
+        storm.stop();
         run_on(cpu, || {});
     }
 }

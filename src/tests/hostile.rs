@@ -15,31 +15,30 @@ use ballonet::platform::{Handled, Handler, Platform};
 use ballonet::virtio::{Alignment, Layout, QueueIndex, QueueOptions, RingLayout, Virtqueue};
 
 use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, wait_until};
+use crate::support::{Counter, Storm, wait_until};
 
 /// Lets a vector's handler ask for the next interrupt over and over. `take` gives the handler a vector.
 fn storm(take: impl FnOnce(Handler) -> u8) {
     /// So many interrupts, and then the storm ends, so that the test does.
     const ENOUGH: u64 = 300_000;
     let count = Arc::new(AtomicU64::new(0));
-    let stop = Arc::new(AtomicBool::new(false));
-    let vector = Arc::new(AtomicU64::new(0));
-    let (counted, stopped, own) = (Arc::clone(&count), Arc::clone(&stop), Arc::clone(&vector));
+    let storm = Storm::new();
+    let (counted, mut ask_again) = (Arc::clone(&count), storm.ask_again());
     let handler = move || {
-        if counted.fetch_add(1, Ordering::SeqCst) < ENOUGH && !stopped.load(Ordering::SeqCst) {
-            local_apic::send_to_self(own.load(Ordering::SeqCst) as u8);
+        if counted.fetch_add(1, Ordering::SeqCst) < ENOUGH {
+            ask_again();
         }
         Handled::Yes
     };
     let held = vectors::holds();
     let number = take(Box::new(handler));
-    vector.store(number.into(), Ordering::SeqCst);
+    storm.set_vector(number);
     local_apic::send_to_self(number);
     wait_until(|| count.load(Ordering::SeqCst) > 0);
     for _ in 0..20 {
         clock::nanoseconds();
     }
-    stop.store(true, Ordering::SeqCst);
+    storm.stop();
     let came = count.load(Ordering::SeqCst);
     assert!(came < ENOUGH, "the storm took all of the CPU until it ended by itself");
     // What was held back still comes, and then there is peace.
@@ -68,25 +67,17 @@ kernel_test! {
 
 kernel_test! {
     fn a_storm_that_comes_when_the_kernel_means_to_sleep_lets_it_wake_up() {
-        let stop = Arc::new(AtomicBool::new(false));
-        let vector = Arc::new(AtomicU64::new(0));
-        let (stopped, own) = (Arc::clone(&stop), Arc::clone(&vector));
-        let handler = move || {
-            if !stopped.load(Ordering::SeqCst) {
-                local_apic::send_to_self(own.load(Ordering::SeqCst) as u8);
-            }
-            Handled::Yes
-        };
-        let number = vectors::allocate(String::from("storm"), Box::new(handler)).expect("a vector is free");
-        vector.store(number.into(), Ordering::SeqCst);
+        let storm = Storm::new();
+        let counter = Counter::with("storm", storm.ask_again());
+        storm.set_vector(counter.vector);
         timer::take_fired();
         timer::arm_at(clock::nanoseconds() + 50_000_000);
-        local_apic::send_to_self(number);
+        local_apic::send_to_self(counter.vector);
         while !timer::has_fired() {
             idle_unless(timer::has_fired);
         }
-        stop.store(true, Ordering::SeqCst);
-        vectors::release(number);
+        storm.stop();
+        drop(counter);
         clock::nanoseconds();
         assert_eq!(local_apic::in_service(), None);
     }

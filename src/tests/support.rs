@@ -3,11 +3,11 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ballonet::machine::recovery::{self, Ending, Fault};
 use ballonet::machine::traps::{self, TrapHook};
-use ballonet::machine::{clock, cpu, vectors};
+use ballonet::machine::{clock, cpu, local_apic, vectors};
 use ballonet::platform::Handled;
 
 use crate::suite::Skip;
@@ -126,6 +126,39 @@ impl Counter {
 impl Drop for Counter {
     fn drop(&mut self) {
         vectors::release(self.vector);
+    }
+}
+
+/// A vector whose handler asks for the next interrupt, over and over, until it is stopped.
+pub struct Storm {
+    vector: Arc<AtomicU64>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Storm {
+    /// One that has not begun.
+    pub fn new() -> Self {
+        Self { vector: Arc::new(AtomicU64::new(0)), is_over: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// What the handler is to do: ask the CPU that it runs on.
+    pub fn ask_again(&self) -> impl FnMut() + Send + 'static {
+        let (vector, is_over) = (Arc::clone(&self.vector), Arc::clone(&self.is_over));
+        move || {
+            if !is_over.load(Ordering::SeqCst) {
+                local_apic::send_to_self(vector.load(Ordering::SeqCst) as u8);
+            }
+        }
+    }
+
+    /// Its vector, before the first interrupt.
+    pub fn set_vector(&self, vector: u8) {
+        self.vector.store(vector.into(), Ordering::SeqCst);
+    }
+
+    /// Has the handler ask no more.
+    pub fn stop(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
     }
 }
 

@@ -105,11 +105,17 @@ fn fails(vm: &mut Vm, cpu: u64) -> Outcome {
     ensure!(way.lines().any(|line| line.ends_with(&place)), "{place} should be in the backtrace: {way}");
     let outermost = if cpu == 0 { "src/main.rs:" } else { "src/machine/cpus/start.rs:" };
     ensure!(way.contains(outermost), "{outermost} should be in the backtrace: {way}");
+    ends_in_failure(vm)?;
+    let reports = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"panic""#)).count();
+    ensure!(reports == 1, "{reports} reports");
+    Ok(())
+}
+
+/// The kernel says that it ends, and QEMU does with the status of a failure.
+fn ends_in_failure(vm: &mut Vm) -> Outcome {
     vm.event("exit")?;
     let status = vm.end()?;
     ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
-    let reports = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"panic""#)).count();
-    ensure!(reports == 1, "{reports} reports");
     Ok(())
 }
 
@@ -129,10 +135,7 @@ fn fails_under_nmis(vm: &mut Vm) -> Outcome {
     let told = vm.event("panic")?;
     ensure!(told.text("message")?.ends_with("in the middle"), "the message should be whole: {told}");
     ensure!(told.get("backtrace").is_some(), "the way there should be shown: {told}");
-    vm.event("exit")?;
-    let status = vm.end()?;
-    ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
-    Ok(())
+    ends_in_failure(vm)
 }
 
 /// How often each vector came, by its name and the number of the CPU.

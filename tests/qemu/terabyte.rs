@@ -63,9 +63,8 @@ fn works(vm: &mut Vm) -> Outcome {
 
 /// All that is free is reported, half a million regions, and again what was used since.
 fn reports(vm: &mut Vm) -> Outcome {
-    let free = |vm: &mut Vm| -> Outcome<u64> { Ok(vm.ask("mem", "memory")?.count("free")? * 4096) };
     let first = vm.event("report")?.count("bytes")?;
-    let most = free(vm)?;
+    let most = vm.ask("mem", "memory")?.count("free")? * 4096;
     ensure!(first <= most && most - first < LEFT_OUT, "{first} of {most} free bytes were reported");
     modest(vm, "after all was reported")?;
 

@@ -68,8 +68,8 @@ impl ReportPlan {
         self.flushing
     }
 
-    /// Time has come to `now`, with so much free and `unreported`, which is asked once a tick. Returns whether free memory ages by a tick: at most
-    /// one at a time, since what was freed since the last one must not age by more.
+    /// Time has come to `now`, with so much free and `unreported`, which is asked once a tick. Returns whether free memory
+    /// ages by a tick: at most one at a time, since what was freed since the last one must not age by more.
     pub fn advance(&mut self, now: u64, unreported: impl FnOnce() -> u64) -> bool {
         if now < self.next_tick {
             return false;

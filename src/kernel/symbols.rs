@@ -88,9 +88,8 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, length: usize) ->
     let mut same = 0;
     while length - same >= 8 {
         // SAFETY: the caller's promise; there are eight bytes more on either side.
-        let (l, r) =
-            unsafe { (left.add(same).cast::<u64>().read_unaligned(), right.add(same).cast::<u64>().read_unaligned()) };
-        if l != r {
+        let word = |side: *const u8| unsafe { side.add(same).cast::<u64>().read_unaligned() };
+        if word(left) != word(right) {
             break;
         }
         same += 8;

@@ -1,7 +1,7 @@
 //! The CPUs: which there are, which of them run, and what each has for itself.
 //!
-//! The boot CPU is number 0 and runs the main loop. The others are numbered as they come, in the order of the MADT. They take interrupts and run jobs
-//! ([`run`]), and sleep otherwise.
+//! The boot CPU is number 0 and runs the main loop. The others are numbered as they come, in the order of the MADT. They
+//! take interrupts and run jobs ([`run`]), and sleep otherwise.
 
 mod cpu;
 mod job;
@@ -27,9 +27,10 @@ static OTHERS: Once<Vec<Once<&'static Cpu>>> = Once::new();
 /// CPUs that run.
 static RUNNING: AtomicU32 = AtomicU32::new(1);
 
-/// Makes the CPU that runs the boot CPU. Before anything that asks which CPU runs.
-pub(super) fn begin() {
+/// Makes the CPU that runs the boot CPU, which began at this TSC. Before anything that asks which CPU runs.
+pub(super) fn begin(entry_tsc: u64) {
     BOOT.take();
+    BOOT.set_started(entry_tsc);
     BOOT.set_running();
 }
 

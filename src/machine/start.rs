@@ -81,7 +81,7 @@ impl Entry {
     /// # Panics
     /// When the machine cannot be used at all.
     pub fn bring_up(self) -> Machine {
-        cpus::begin();
+        cpus::begin(self.tsc);
         clock::start(self.tsc);
         let features = Features::detect();
         cpus::boot().load_segments(&stack::tops(0));

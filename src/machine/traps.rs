@@ -175,25 +175,20 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
     }
 }
 
-/// `sti; hlt; ret`.
-#[unsafe(naked)]
-extern "C" fn halt() {
-    naked_asm!("sti", "hlt", "ret")
-}
-
 /// Lets interrupts in and waits for one, which may also have come before, or for an NMI.
-pub fn enable_and_halt() {
-    halt();
+#[unsafe(naked)]
+pub extern "C" fn enable_and_halt() {
+    naked_asm!("sti", "hlt", "ret")
 }
 
 /// Where the `hlt` of [`enable_and_halt`] is.
 pub fn hlt() -> u64 {
     // Behind `sti`, which is one byte.
-    halt as *const () as u64 + 1
+    enable_and_halt as *const () as u64 + 1
 }
 
-/// Has a CPU that an NMI interrupted before `hlt` not execute that any more: an interrupt that `sti` has let in after the NMI, and
-/// not after `hlt`, is what it was to wait for.
+/// Has a CPU that an NMI interrupted before `hlt` not execute that any more: an interrupt that `sti` has let in after the
+/// NMI, and not after `hlt`, is what it was to wait for.
 pub fn step_over_halt(frame: &mut TrapFrame) {
     if frame.rip == hlt() {
         frame.rip += 1;

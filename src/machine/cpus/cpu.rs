@@ -113,7 +113,7 @@ impl Cpu {
     /// Notes that the CPU that runs, which is this one, takes part, and by which APIC id.
     pub(super) fn join(&self) {
         self.note_apic_id();
-        self.started.store(clock::tsc(), Ordering::Relaxed);
+        self.set_started(clock::tsc());
         RUNNING.fetch_add(1, Ordering::AcqRel);
         self.set_running();
     }
@@ -152,6 +152,11 @@ impl Cpu {
         self.is_running.load(Ordering::Acquire)
     }
 
+    /// Notes the TSC when it began to run.
+    pub(super) fn set_started(&self, tsc: u64) {
+        self.started.store(tsc, Ordering::Relaxed);
+    }
+
     /// The TSC when it began to run.
     pub(super) fn started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
@@ -159,7 +164,7 @@ impl Cpu {
 
     /// How long it has run, asleep or not, in nanoseconds: the boot CPU since entry.
     pub fn up(&self) -> u64 {
-        if self.is_boot() { clock::nanoseconds() } else { clock::duration(clock::tsc().saturating_sub(self.started())) }
+        clock::duration(clock::tsc().saturating_sub(self.started()))
     }
 
     /// How long it has slept, in nanoseconds.

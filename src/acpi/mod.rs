@@ -70,7 +70,11 @@ impl Acpi {
     /// # Errors
     /// When there is no valid root pointer. Whatever else is wrong is in [`Acpi::problems`].
     pub fn read(memory: &impl PhysicalMemory, rsdp: PhysAddr) -> Result<Self, RsdpError> {
-        let rsdp = Rsdp::read(memory, rsdp)?;
+        Rsdp::read(memory, rsdp).map(|rsdp| Self::follow(memory, rsdp))
+    }
+
+    /// Reads everything that hangs off a root pointer. Whatever is wrong is in [`Acpi::problems`].
+    pub fn follow(memory: &impl PhysicalMemory, rsdp: Rsdp) -> Self {
         let mut problems = Vec::new();
         let mut tables = Tables::read(memory, &rsdp, &mut problems);
         let fadt = tables.parse(memory, Signature::FADT, Fadt::parse, &mut problems);
@@ -84,7 +88,7 @@ impl Acpi {
         problems.extend(flaws.copied().map(Problem::Entry));
         let soft_off = sleep::find_soft_off(memory, &tables);
         let host_bridge = host_bridge::find(memory, &tables);
-        Ok(Self { rsdp, tables, madt, mcfg, fadt, hpet, soft_off, host_bridge, problems })
+        Self { rsdp, tables, madt, mcfg, fadt, hpet, soft_off, host_bridge, problems }
     }
 }
 

@@ -59,6 +59,11 @@ impl RegionKind {
         }
     }
 
+    /// Whether UEFI gives this kind of an entry a meaning: the next number is that of memory that has to be accepted first.
+    pub const fn is_known_to_efi(number: u32) -> bool {
+        number <= 14
+    }
+
     /// Who keeps the bytes that two entries claim: the kind that allows less, which is the one with the lower number.
     const fn precedence(self) -> usize {
         match self {

@@ -292,27 +292,24 @@ fn tell_memory_types(boot: &BootInfo, features: &Features) {
 /// Reads ACPI from where the loader says it is, or from where BIOSes put it.
 fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
     let memory = FirmwareMemory;
-    let rsdp = boot.rsdp.or_else(|| Rsdp::search_bios(&memory));
+    let rsdp = Rsdp::locate(&memory, boot.rsdp, &mut |address, error| {
+        warn!(
+            "ACPI: nothing is at {address}, where the loader has the root pointer ({error}): searching the BIOS area"
+        );
+    });
     let Some(rsdp) = rsdp else {
         warn!("ACPI: there is no root pointer");
         return None;
     };
-    match Acpi::read(&memory, rsdp) {
-        Ok(acpi) => {
-            for table in acpi.tables.iter() {
-                info!("ACPI {table}");
-            }
-            for problem in &acpi.problems {
-                warn!("ACPI: {problem}");
-            }
-            power::initialise(&acpi);
-            Some(acpi)
-        }
-        Err(error) => {
-            warn!("ACPI: {error}");
-            None
-        }
+    let acpi = Acpi::follow(&memory, rsdp);
+    for table in acpi.tables.iter() {
+        info!("ACPI {table}");
     }
+    for problem in &acpi.problems {
+        warn!("{problem}");
+    }
+    power::initialise(&acpi);
+    Some(acpi)
 }
 
 fn install_fixed_vectors() {

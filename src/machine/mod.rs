@@ -37,6 +37,8 @@ pub mod power_button;
 pub mod recovery;
 pub mod relief;
 pub mod scattered;
+#[doc(hidden)]
+pub mod refusal;
 pub mod screen;
 pub mod segments;
 pub mod serial;

@@ -29,6 +29,7 @@ mod marks;
 pub mod memory_types;
 pub mod mmio;
 pub mod nmi;
+pub mod msr;
 pub mod paging;
 pub mod pic;
 mod platform;

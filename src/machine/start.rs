@@ -66,7 +66,7 @@ enum StartError {
     #[display("{_0}")]
     Frames(StorageError),
     #[display("local APIC: {_0}")]
-    LocalApic(paging::PagingError),
+    LocalApic(local_apic::LocalApicError),
 }
 
 impl Entry {

@@ -11,8 +11,8 @@ use super::memory_types::Mtrrs;
 use super::serial::COM1_IRQ;
 use super::stack;
 use super::{
-    Image, cpus, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power, screen,
-    timer, traps, vectors,
+    Image, cpus, dimms, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power,
+    screen, timer, traps, vectors,
 };
 use crate::acpi::{Acpi, BootFlags, InterruptRoute, Madt, Rsdp};
 use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
@@ -182,7 +182,7 @@ impl Entry {
             }
         };
         let address = PhysAddr::new(self.boot_information.into()).unwrap_or_default();
-        let boot = match self.magic {
+        let mut boot = match self.magic {
             0 => pvh::parse(&memory, address, &mut keep).map_err(StartError::Pvh)?,
             multiboot2::MAGIC => multiboot2::parse(&memory, address, &mut keep).map_err(StartError::Multiboot2)?,
             magic => return Err(StartError::UnknownLoader(magic)),
@@ -197,6 +197,7 @@ impl Entry {
             warn!("boot information: {note}");
         }
         boot.command_line.options(&mut |warning| warn!("command line: {warning}"));
+        dimms::add(&memory, &mut boot);
         Ok(boot)
     }
 }
@@ -308,6 +309,7 @@ fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
     for problem in &acpi.problems {
         warn!("{problem}");
     }
+    dimms::tell_unused(boot, &acpi);
     power::initialise(&acpi);
     Some(acpi)
 }

@@ -54,7 +54,8 @@ done
 # Bochs with its firmware; installed where it is missing and this user may.
 find_bochs() {
   local file missing=()
-  command -v bochs >/dev/null || missing+=(bochs)
+  # With the smallest of its screens, of which its package wants one.
+  command -v bochs >/dev/null || missing+=(bochs bochs-term)
   [[ -r /usr/share/bochs/BIOS-bochs-latest ]] || missing+=(bochsbios)
   [[ ${#missing[@]} -gt 0 ]] || return 0
   if command -v apt-get >/dev/null && may_be_root; then

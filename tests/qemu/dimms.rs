@@ -15,8 +15,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     for version in [Version::V7_2, Version::V10_0] {
         for machine in ["q35", "pc"] {
             let name = |case: &str| format!("dimms::{version}::{machine}::{case}");
-            let with_slots = |machine| Qemu::new(version).machine(machine).option("-m", "slots=4,maxmem=4G");
-            let with_memory = |machine| with_slots(machine).object(&format!("memory-backend-ram,id=m1,size={DIMM}"));
+            let with_slots = |machine: &str| Qemu::new(version).machine(machine).option("-m", "slots=4,maxmem=4G");
+            let with_memory =
+                |machine: &str| with_slots(machine).object(&format!("memory-backend-ram,id=m1,size={DIMM}"));
             let plugged = with_memory(machine).device("pc-dimm,memdev=m1");
             trials.push(trial(name("one_that_is_there_is_used"), plugged, is_used));
             trials.push(trial(name("one_that_comes_later_is_a_reason"), with_memory(machine), comes_later));

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
-use ballonet::acpi::{Acpi, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, Signature, SleepType, TableState, Tables};
+use ballonet::acpi::{
+    Acpi, DimmSlots, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, Signature, SleepType, Srat, TableState, Tables,
+};
 use ballonet::boot::{MemoryImage, PhysicalMemory};
 use ballonet::memory::PhysAddr;
 
@@ -91,6 +93,7 @@ fn parse(bytes: &[u8]) {
     let _ = Rsdp::parse(bytes).map_err(|error| drop(error.to_string()));
     let _ = Madt::parse(bytes).map(|madt| check_madt(&madt, bytes.len()));
     let _ = Mcfg::parse(bytes).map(|mcfg| check_mcfg(&mcfg));
+    let _ = Srat::parse(bytes).map(|srat| assert!(srat.memory().len() <= bytes.len() / 32));
     let _ = Fadt::parse(bytes).map(|fadt| fadt.allows_msi());
     let _ = Hpet::parse(bytes).map_err(|error| drop(error.to_string()));
     let _ = SleepType::find_soft_off(bytes).map(check_soft_off);
@@ -109,8 +112,11 @@ fn read(image: &[u8]) {
         }
     };
     check_tables(&acpi.tables, &memory);
+    let ports = DimmSlots::find(&memory, &acpi.rsdp).map(|slots| slots.ports());
+    assert!(ports.is_none_or(|(port, length)| usize::from(port) + length <= 0x1_0000));
     let entries = Tables::MOST + acpi.madt.as_ref().map_or(0, |madt| madt.flaws().len());
     let entries = entries + acpi.mcfg.as_ref().map_or(0, |mcfg| mcfg.flaws().len());
+    let entries = entries + acpi.srat.as_ref().map_or(0, |srat| srat.flaws().len());
     // The DSDT; root tables; and what is wrong with the root table.
     assert!(acpi.problems.len() <= entries + 8, "{} problems", acpi.problems.len());
     for problem in &acpi.problems {

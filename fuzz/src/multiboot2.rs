@@ -1,7 +1,7 @@
 //! What a multiboot2 loader says: tags of any kind and size, in any order.
 
 use arbitrary::Arbitrary;
-use ballonet::boot::{Framebuffer, MemoryImage, multiboot2};
+use ballonet::boot::{BootInfo, Framebuffer, MemoryImage, multiboot2};
 
 use crate::boot_info::{BASE, address, check_info, check_map};
 
@@ -64,6 +64,20 @@ pub fn run(loader: &Loader<'_>) {
     check_map(&info.memory_map);
     check_info(&info);
     assert!(info.framebuffer.as_ref().is_none_or(Framebuffer::is_sound));
+    check_within_tags(loader, &info);
+}
+
+/// Where tags tell the truth about their size, nothing is read past them.
+fn check_within_tags(loader: &Loader<'_>, info: &BootInfo) {
+    if loader.size.is_some() || loader.tags.iter().any(|tag| tag.size.is_some()) {
+        return;
+    }
+    let largest = |kinds: &[u8]| {
+        let of_kind = loader.tags.iter().filter(|tag| kinds.contains(&tag.kind));
+        of_kind.map(|tag| tag.contents.bytes().len()).max().unwrap_or(0)
+    };
+    assert!(info.command_line.as_bytes().len() <= largest(&[1]));
+    assert!(info.rsdp.is_none_or(|range| (20..=largest(&[14, 15]) as u64).contains(&range.bytes())));
 }
 
 impl Loader<'_> {

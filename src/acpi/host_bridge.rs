@@ -113,7 +113,7 @@ fn package_length(aml: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// The constant that `aml` begins with, and what follows it.
-fn constant(aml: &[u8]) -> Option<(u64, &[u8])> {
+pub(super) fn constant(aml: &[u8]) -> Option<(u64, &[u8])> {
     let (&prefix, rest) = aml.split_first()?;
     let size = match prefix {
         0 | 1 => return Some((prefix.into(), rest)),

@@ -10,6 +10,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use self::entry::Entry;
+pub(super) use self::entry::first as first_entry;
 use super::interrupt::IntiFlags;
 use super::table::{self, HEADER_SIZE, Signature, TableError};
 use super::{EntryFlaw, Flaw, InterruptRoute, Signalling};

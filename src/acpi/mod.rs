@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod dimms;
 mod events;
 mod fadt;
 #[cfg(test)]
@@ -19,12 +20,14 @@ mod mcfg;
 mod problem;
 mod rsdp;
 mod sleep;
+mod srat;
 mod table;
 mod tables;
 
 use alloc::vec::Vec;
 
 pub use address::{AddressSpace, GenericAddress};
+pub use dimms::{Dimm, DimmSlots};
 pub use events::{EventBlock, Events, FixedEvents, Happened};
 pub use fadt::{BootFlags, Fadt, FadtFlags, GpeBlock, Pm1Event, PmTimer, ResetRegister, SmiCommand};
 pub use host_bridge::HostBridge;
@@ -35,6 +38,7 @@ pub use mcfg::{EcamRegion, Mcfg};
 pub use problem::{EntryFlaw, Flaw, Problem};
 pub use rsdp::{Rsdp, RsdpError};
 pub use sleep::SleepType;
+pub use srat::{MemoryAffinity, Srat};
 pub use table::{Header, Signature, TableError, Text};
 pub use tables::{TableInfo, TableState, Tables};
 
@@ -54,6 +58,8 @@ pub struct Acpi {
     pub mcfg: Option<Mcfg>,
     /// Fixed hardware: power management, reset, what legacy devices there are.
     pub fadt: Option<Fadt>,
+    /// Which addresses are for memory.
+    pub srat: Option<Srat>,
     /// The event timer.
     pub hpet: Option<Hpet>,
     /// What to write to switch the machine off (`\_S5`).
@@ -70,7 +76,11 @@ impl Acpi {
     /// # Errors
     /// When there is no valid root pointer. Whatever else is wrong is in [`Acpi::problems`].
     pub fn read(memory: &impl PhysicalMemory, rsdp: PhysAddr) -> Result<Self, RsdpError> {
-        let rsdp = Rsdp::read(memory, rsdp)?;
+        Rsdp::read(memory, rsdp).map(|rsdp| Self::follow(memory, rsdp))
+    }
+
+    /// Reads everything that hangs off a root pointer. Whatever is wrong is in [`Acpi::problems`].
+    pub fn follow(memory: &impl PhysicalMemory, rsdp: Rsdp) -> Self {
         let mut problems = Vec::new();
         let mut tables = Tables::read(memory, &rsdp, &mut problems);
         let fadt = tables.parse(memory, Signature::FADT, Fadt::parse, &mut problems);
@@ -80,11 +90,13 @@ impl Acpi {
         let madt = tables.parse(memory, Signature::MADT, Madt::parse, &mut problems);
         let mcfg = tables.parse(memory, Signature::MCFG, Mcfg::parse, &mut problems);
         let hpet = tables.parse(memory, Signature::HPET, Hpet::parse, &mut problems);
+        let srat = tables.parse(memory, Signature::SRAT, Srat::parse, &mut problems);
         let flaws = madt.iter().flat_map(Madt::flaws).chain(mcfg.iter().flat_map(Mcfg::flaws));
+        let flaws = flaws.chain(srat.iter().flat_map(Srat::flaws));
         problems.extend(flaws.copied().map(Problem::Entry));
         let soft_off = sleep::find_soft_off(memory, &tables);
         let host_bridge = host_bridge::find(memory, &tables);
-        Ok(Self { rsdp, tables, madt, mcfg, fadt, hpet, soft_off, host_bridge, problems })
+        Self { rsdp, tables, madt, mcfg, fadt, srat, hpet, soft_off, host_bridge, problems }
     }
 }
 

@@ -81,6 +81,13 @@ impl Rsdp {
     /// When there is none, or it is damaged.
     pub fn parse(bytes: &[u8]) -> Result<Self, RsdpError> {
         let (raw, rest) = RawRsdp::read_from_prefix(bytes).map_err(|_| RsdpError::Truncated(bytes.len()))?;
+        let (rsdp, has_extension) = Self::parse_short(&raw)?;
+        let xsdt = if has_extension { parse_extension(bytes, rest)? } else { 0 };
+        Ok(Self { xsdt: pointer(xsdt), ..rsdp })
+    }
+
+    /// What the part that is as of ACPI 1.0 says, and whether more belongs to it.
+    fn parse_short(raw: &RawRsdp) -> Result<(Self, bool), RsdpError> {
         if raw.signature != SIGNATURE {
             return Err(RsdpError::Signature(Text(raw.signature)));
         }
@@ -88,13 +95,9 @@ impl Rsdp {
             0 => {}
             sum => return Err(RsdpError::Checksum(sum)),
         }
-        let xsdt = if raw.revision >= 2 { parse_extension(bytes, rest)? } else { 0 };
-        Ok(Self {
-            revision: raw.revision,
-            oem_id: Text(raw.oem_id),
-            rsdt: pointer(raw.rsdt.get().into()),
-            xsdt: pointer(xsdt),
-        })
+        let rsdt = pointer(raw.rsdt.get().into());
+        let rsdp = Self { revision: raw.revision, oem_id: Text(raw.oem_id), rsdt, xsdt: None };
+        Ok((rsdp, raw.revision >= 2))
     }
 
     /// Reads the root pointer at `address`.
@@ -102,15 +105,37 @@ impl Rsdp {
     /// # Errors
     /// When there is none, or it is damaged.
     pub fn read(memory: &impl PhysicalMemory, address: PhysAddr) -> Result<Self, RsdpError> {
-        // The short one may end just before memory does.
+        Self::read_within(memory, address, LONG_SIZE as u64)
+    }
+
+    /// Reads the root pointer at `address`, of which there are no more than `room` bytes.
+    fn read_within(memory: &impl PhysicalMemory, address: PhysAddr, room: u64) -> Result<Self, RsdpError> {
         let mut bytes = [0; LONG_SIZE];
-        match memory.read(address, &mut bytes) {
-            Ok(()) => Self::parse(&bytes),
-            Err(_) => {
-                let short: RawRsdp = memory.read_value(address.as_u64()).map_err(RsdpError::Unreadable)?;
-                Self::parse(short.as_bytes())
+        // The short one may end just before memory does.
+        if room >= LONG_SIZE as u64 && memory.read(address, &mut bytes).is_ok() {
+            return Self::parse(&bytes);
+        }
+        if room < SHORT_SIZE as u64 {
+            return Err(RsdpError::Truncated(room as usize));
+        }
+        let short: RawRsdp = memory.read_value(address.as_u64()).map_err(RsdpError::Unreadable)?;
+        Self::parse_short(&short).map(|(rsdp, _)| rsdp)
+    }
+
+    /// The root pointer: the one in the range that the loader gives, or one where PC firmware puts it. `problem` is told why
+    /// the loader's is not used.
+    pub fn locate(
+        memory: &impl PhysicalMemory,
+        from_loader: Option<PhysRange>,
+        problem: &mut dyn FnMut(PhysAddr, RsdpError),
+    ) -> Option<Self> {
+        if let Some(range) = from_loader {
+            match Self::read_within(memory, range.start(), range.bytes()) {
+                Ok(rsdp) => return Some(rsdp),
+                Err(error) => problem(range.start(), error),
             }
         }
+        Self::search_bios(memory).and_then(|address| Self::read(memory, address).ok())
     }
 
     /// Looks for a root pointer in `area`, at addresses that are multiples of 16 (ACPI 6.5, 5.2.5.1). Damaged ones
@@ -204,6 +229,38 @@ mod tests {
         let memory = MemoryImage::new(PhysAddr::new(0x1000).unwrap(), &bytes);
         assert!(Rsdp::read(&memory, PhysAddr::new(0x1000).unwrap()).is_ok());
         assert!(matches!(Rsdp::read(&memory, PhysAddr::new(0x1010).unwrap()), Err(RsdpError::Unreadable(_))));
+    }
+
+    #[test]
+    fn no_more_is_read_than_the_loader_has() {
+        let mut firmware = Firmware::new();
+        firmware.place(Firmware::BASE, &rsdp_long(0x1234, 0x5678));
+        let mut problems = Vec::new();
+        let mut locate = |room| {
+            let range = PhysRange::parse(Firmware::BASE, room).ok();
+            Rsdp::locate(&firmware.memory(), range, &mut |address, error| problems.push((address.as_u64(), error)))
+        };
+        let whole = locate(36).unwrap();
+        assert_eq!((whole.rsdt, whole.xsdt), (PhysAddr::new(0x1234), PhysAddr::new(0x5678)));
+        // A tag that holds the form of ACPI 1.0 has no extension, whatever the revision says.
+        let short = locate(20).unwrap();
+        assert_eq!((short.revision, short.rsdt, short.xsdt), (2, PhysAddr::new(0x1234), None));
+        assert_eq!(locate(19), None);
+        assert_eq!(problems, [(Firmware::BASE, RsdpError::Truncated(19))]);
+    }
+
+    #[test]
+    fn where_the_loader_gives_none_that_is_sound_the_bios_area_is_searched() {
+        let mut bytes = vec![0; 0x10_0000];
+        bytes[0xf_5a40..][..20].copy_from_slice(&rsdp_short(0x1234));
+        let memory = MemoryImage::new(PhysAddr::new(0).unwrap(), &bytes);
+        let mut problems = Vec::new();
+        for from_loader in [None, PhysRange::parse(0x5000, 36).ok(), PhysRange::parse(0x1000_0000, 36).ok()] {
+            let mut problem = |address: PhysAddr, error| problems.push((address.as_u64(), error));
+            let found = Rsdp::locate(&memory, from_loader, &mut problem);
+            assert_eq!(found.and_then(|rsdp| rsdp.rsdt), PhysAddr::new(0x1234), "{from_loader:?}");
+        }
+        assert!(matches!(problems[..], [(0x5000, RsdpError::Signature(_)), (0x1000_0000, RsdpError::Unreadable(_))]));
     }
 
     #[test]

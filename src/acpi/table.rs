@@ -37,6 +37,8 @@ impl Text<4> {
     pub const MCFG: Self = Self(*b"MCFG");
     /// Fixed ACPI description table.
     pub const FADT: Self = Self(*b"FACP");
+    /// Which addresses and CPUs belong together.
+    pub const SRAT: Self = Self(*b"SRAT");
     /// High precision event timer.
     pub const HPET: Self = Self(*b"HPET");
     /// Differentiated system description table: AML.

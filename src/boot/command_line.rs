@@ -26,11 +26,15 @@ impl CommandLine {
         self.bytes.get(..self.length).unwrap_or(&[])
     }
 
-    /// Copies the NUL-terminated line at `address`. A line that is too long is cut, one that runs out of memory ends
-    /// there; both are reported.
-    pub(super) fn read(memory: &impl PhysicalMemory, address: u64, report: &mut dyn FnMut(Note)) -> Self {
+    /// Copies the NUL-terminated line at `address`, for which the loader has `room` bytes. A line that is too long is cut, one
+    /// that runs out of room or of memory ends there; all of these are reported.
+    pub(super) fn read(memory: &impl PhysicalMemory, address: u64, room: u64, report: &mut dyn FnMut(Note)) -> Self {
         let mut line = Self::empty();
         loop {
+            if line.length as u64 >= room {
+                report(Note::CommandLineUnterminated { room });
+                return line;
+            }
             // Byte by byte, because the line may end just before memory does.
             match read_byte(memory, address, line.length) {
                 Ok(0) => return line,
@@ -79,8 +83,21 @@ mod tests {
     fn read(bytes: &[u8], address: u64) -> (CommandLine, Vec<Note>) {
         let mut notes = Vec::new();
         let memory = MemoryImage::new(PhysAddr::new(BASE).unwrap(), bytes);
-        let line = CommandLine::read(&memory, address, &mut |note| notes.push(note));
+        let line = CommandLine::read(&memory, address, u64::MAX, &mut |note| notes.push(note));
         (line, notes)
+    }
+
+    #[test]
+    fn a_line_ends_where_its_room_does() {
+        let mut notes = Vec::new();
+        let memory = MemoryImage::new(PhysAddr::new(BASE).unwrap(), b"mode=checkmate\0");
+        for (room, expected) in [(0, &b""[..]), (10, b"mode=check")] {
+            let line = CommandLine::read(&memory, BASE, room, &mut |note| notes.push(note));
+            assert_eq!(line.as_bytes(), expected);
+            assert_eq!(notes.pop(), Some(Note::CommandLineUnterminated { room }));
+        }
+        let line = CommandLine::read(&memory, BASE, 15, &mut |note| notes.push(note));
+        assert_eq!((line.as_bytes(), notes.len()), (&b"mode=checkmate"[..], 0));
     }
 
     #[test]

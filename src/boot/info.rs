@@ -2,7 +2,9 @@
 
 use derive_more::Display;
 
-use super::{BadRange, CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysicalMemory, Region, Unreadable};
+use super::{
+    BadRange, CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysRange, PhysicalMemory, Region, Unreadable,
+};
 use crate::memory::PhysAddr;
 
 /// A boot protocol: how one family of loaders hands information to a kernel.
@@ -33,8 +35,8 @@ pub struct BootInfo {
     pub memory_map: MemoryMap,
     /// The kernel command line, empty if none was given.
     pub command_line: CommandLine,
-    /// Where the ACPI root pointer is, if the loader said.
-    pub rsdp: Option<PhysAddr>,
+    /// Where the ACPI root pointer is, and how many bytes there are of it at most, if the loader said.
+    pub rsdp: Option<PhysRange>,
     /// The screen, if the loader set one up.
     pub framebuffer: Option<Framebuffer>,
     /// What the loader left in memory that the map calls usable.
@@ -116,6 +118,22 @@ pub enum Note {
     /// The command line runs out of memory that can be read.
     #[display("the command line is cut: {_0}")]
     CommandLineUnreadable(Unreadable),
+    /// The command line has no end where the loader says that it ends.
+    #[display("the command line has no end in its {room} bytes: it is taken to end with them")]
+    CommandLineUnterminated {
+        /// Bytes that the loader has for it.
+        room: u64,
+    },
+    /// Entries of the EFI memory map are of kinds that UEFI gives no meaning to.
+    #[display(
+        "the EFI memory map has {count} entries of kinds that UEFI does not name, {first:#x} the first: they are left alone"
+    )]
+    UnknownEfiKinds {
+        /// How many.
+        count: u32,
+        /// The kind of the first.
+        first: u32,
+    },
     /// The pointer to the ACPI root pointer is no address.
     #[display("the loader's RSDP address {_0:#x} is no physical address")]
     BadRsdpAddress(u64),

@@ -59,6 +59,11 @@ impl RegionKind {
         }
     }
 
+    /// Whether UEFI gives this kind of an entry a meaning: the next number is that of memory that has to be accepted first.
+    pub const fn is_known_to_efi(number: u32) -> bool {
+        number <= 14
+    }
+
     /// Who keeps the bytes that two entries claim: the kind that allows less, which is the one with the lower number.
     const fn precedence(self) -> usize {
         match self {
@@ -149,6 +154,25 @@ impl MemoryMap {
     pub fn usable_bytes(&self) -> u64 {
         // No overlap and nothing above 2^52: the sum fits.
         self.usable().map(PhysRange::bytes).sum()
+    }
+
+    /// Adds usable memory that no entry spoke of. Returns whether it is in the map now: not if any region has a part of it, or
+    /// there is no room.
+    pub fn add_usable(&mut self, range: PhysRange) -> bool {
+        let index = self.regions().partition_point(|placed| placed.range.end() <= range.start().as_u64());
+        let is_free = self.regions().get(index).is_none_or(|next| !next.range.overlaps(range));
+        is_free && !self.truncated && self.place(index, Region { range, kind: RegionKind::Usable })
+    }
+
+    /// What of `range` is in no region, ascending.
+    pub fn unnamed(&self, range: PhysRange) -> impl Iterator<Item = PhysRange> + '_ {
+        let ends = self.regions().iter().map(|region| region.range.end());
+        let starts = self.regions().iter().map(|region| region.range.start().as_u64());
+        let gaps = core::iter::once(0).chain(ends).zip(starts.chain(core::iter::once(u64::MAX)));
+        gaps.filter_map(move |(start, end)| {
+            let (start, end) = (start.max(range.start().as_u64()), end.min(range.end()));
+            PhysRange::parse(start, end.checked_sub(start)?).ok()
+        })
     }
 
     /// Whether regions had to be left out.
@@ -345,6 +369,23 @@ mod tests {
             kinds.map(|kind| kind.to_string()),
             ["usable", "reserved", "ACPI tables", "ACPI NVS", "unusable", "kind 6", "persistent", "kind 12"]
         );
+    }
+
+    #[test]
+    fn memory_that_no_entry_spoke_of_can_be_added() {
+        let (mut map, _) = map(&[region(0x10, 0x20, Usable), region(0x40, 0x50, Reserved)]);
+        let range = |start, end| PhysRange::parse(start, end - start).unwrap();
+        for taken in [range(0x1F, 0x30), range(0x3F, 0x41), range(0x4F, 0x60), range(0, 0x100)] {
+            assert!(!map.add_usable(taken), "{taken:?}");
+        }
+        assert!(map.add_usable(range(0x20, 0x30)) && map.add_usable(range(0x50, 0x60)));
+        assert_eq!(
+            map.regions(),
+            [region(0x10, 0x30, Usable), region(0x40, 0x50, Reserved), region(0x50, 0x60, Usable)]
+        );
+        assert_eq!(map.unnamed(range(0, 0x58)).collect::<Vec<_>>(), [range(0, 0x10), range(0x30, 0x40)]);
+        assert_eq!(map.unnamed(range(0x55, 0x70)).collect::<Vec<_>>(), [range(0x60, 0x70)]);
+        assert_eq!(map.unnamed(range(0x40, 0x60)).count(), 0);
     }
 
     proptest! {

@@ -45,6 +45,10 @@ mod tag {
     pub const EFI_MEMORY_MAP: u32 = 17;
 }
 
+/// Bytes of the ACPI root pointers that tags hold a copy of: that of ACPI 1.0, and the one since (ACPI 6.5, 5.2.5.3).
+const RSDP_V1_BYTES: u64 = 20;
+const RSDP_V2_BYTES: u64 = 36;
+
 /// What the boot information begins with.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -161,10 +165,10 @@ pub fn parse(
     // What firmware's root pointer is known by is a copy in here.
     info.areas.keep(AreaKind::StartInfo, start, u64::from(size));
     let tags = Tags { memory, next: start + HEADER, end: start + u64::from(size) };
-    let (mut modules, mut maps) = (0, [None; 2]);
+    let (mut modules, mut maps, mut root_pointers) = (0, [None; 2], [None; 2]);
     for tag in tags.clone() {
         match tag.kind {
-            tag::COMMAND_LINE => info.command_line = CommandLine::read(memory, tag.contents, report),
+            tag::COMMAND_LINE => info.command_line = CommandLine::read(memory, tag.contents, tag.length, report),
             tag::MODULE => {
                 read_module(memory, tag, modules, &mut info, report);
                 modules += 1;
@@ -172,8 +176,8 @@ pub fn parse(
             tag::MEMORY_MAP => maps[0] = Some(tag),
             tag::EFI_MEMORY_MAP => maps[1] = Some(tag),
             tag::FRAMEBUFFER => info.framebuffer = read_framebuffer(memory, tag, report),
-            tag::RSDP_V2 => info.rsdp = PhysAddr::new(tag.contents),
-            tag::RSDP_V1 if info.rsdp.is_none() => info.rsdp = PhysAddr::new(tag.contents),
+            tag::RSDP_V1 => root_pointers[0] = read_root_pointer(tag, RSDP_V1_BYTES, report),
+            tag::RSDP_V2 => root_pointers[1] = read_root_pointer(tag, RSDP_V2_BYTES, report),
             _ => {}
         }
     }
@@ -183,6 +187,8 @@ pub fn parse(
     if let Some(broken) = tags.broken() {
         report(broken);
     }
+    // Of two the newer one counts.
+    info.rsdp = root_pointers[1].or(root_pointers[0]);
     read_maps(memory, maps, &mut info, report);
     Ok(info)
 }
@@ -203,6 +209,11 @@ impl Tag {
             return None;
         }
         memory.read_value(self.contents + offset).ok()
+    }
+
+    /// What is said of a tag that is too small for what it is to hold.
+    fn as_bad(&self) -> Note {
+        Note::BadTag { address: self.contents - HEADER, kind: self.kind, size: (self.length + HEADER) as u32 }
     }
 }
 
@@ -252,12 +263,22 @@ impl<M: PhysicalMemory> Iterator for Tags<'_, M> {
     }
 }
 
+/// Where a tag holds a copy of the ACPI root pointer, which takes `needed` bytes. A loader that has found none may leave an
+/// empty tag.
+fn read_root_pointer(tag: Tag, needed: u64, report: &mut dyn FnMut(Note)) -> Option<PhysRange> {
+    if tag.length < needed {
+        report(tag.as_bad());
+        return None;
+    }
+    PhysRange::parse(tag.contents, tag.length).ok()
+}
+
 fn read_module(memory: &impl PhysicalMemory, tag: Tag, index: u32, info: &mut BootInfo, report: &mut dyn FnMut(Note)) {
     if index >= MAX_MODULES {
         return;
     }
     let Some(module) = tag.read::<Module>(memory, 0) else {
-        return report(Note::BadTag { address: tag.contents - HEADER, kind: tag.kind, size: tag.length as u32 });
+        return report(tag.as_bad());
     };
     let (start, end) = (u64::from(module.start.get()), u64::from(module.end.get()));
     match end.checked_sub(start) {
@@ -311,14 +332,18 @@ fn read_maps(
         return report(Note::NoMemoryMap);
     };
     let efi = efi.map(|tag| Map::<_, EfiEntry>::new(memory, tag));
-    bios.check(|entry| (entry.start.get(), entry.length.get()), report);
+    bios.check(|entry| (entry.start.get(), Some(entry.length.get())), report);
+    if let Some(efi) = &efi {
+        efi.check(|entry| (entry.start.get(), entry.bytes()), report);
+        report_unknown_kinds(efi, report);
+    }
     let entries = bios.entries().filter_map(|entry| {
         let range = PhysRange::parse(entry.start.get(), entry.length.get()).ok()?;
         Some(Region { range, kind: RegionKind::from_e820(entry.kind.get()) })
     });
     let kept = efi.iter().flat_map(Map::entries).filter_map(|entry: EfiEntry| {
         let kind = RegionKind::from_efi(entry.kind.get());
-        let range = PhysRange::parse(entry.start.get(), entry.pages.get().checked_mul(4096)?).ok()?;
+        let range = PhysRange::parse(entry.start.get(), entry.bytes()?).ok()?;
         (kind != RegionKind::Usable).then_some(Region { range, kind })
     });
     // Two maps of the same memory always overlap.
@@ -328,6 +353,21 @@ fn read_maps(
             report(note);
         }
     });
+}
+
+/// Reports the entries of kinds that UEFI gives no meaning to: one note for all of them, however many firmware has.
+fn report_unknown_kinds<M: PhysicalMemory>(efi: &Map<'_, M, EfiEntry>, report: &mut dyn FnMut(Note)) {
+    let kinds = || efi.entries().map(|entry| entry.kind.get()).filter(|&kind| !RegionKind::is_known_to_efi(kind));
+    if let Some(first) = kinds().next() {
+        report(Note::UnknownEfiKinds { count: kinds().count() as u32, first });
+    }
+}
+
+impl EfiEntry {
+    /// How many bytes it is about, if that is a number.
+    fn bytes(&self) -> Option<u64> {
+        self.pages.get().checked_mul(4096)
+    }
 }
 
 /// A memory map's entries.
@@ -354,10 +394,10 @@ impl<'a, M: PhysicalMemory, T: FromBytes + IntoBytes> Map<'a, M, T> {
         (0..self.count).filter_map(|index| self.tag.read(self.memory, HEADER + u64::from(index) * self.stride))
     }
 
-    /// Reports what is wrong with it, once. `range` gives an entry's start and length.
-    fn check(&self, range: impl Fn(&T) -> (u64, u64), report: &mut dyn FnMut(Note)) {
+    /// Reports what is wrong with it, once. `range` gives an entry's start and length; no length is one beyond all numbers.
+    fn check(&self, range: impl Fn(&T) -> (u64, Option<u64>), report: &mut dyn FnMut(Note)) {
         if self.count == 0 {
-            report(Note::NoMemoryMap);
+            report(if self.tag.kind == tag::MEMORY_MAP { Note::NoMemoryMap } else { self.tag.as_bad() });
         }
         if u64::from(self.count) < self.claimed {
             let count = u32::try_from(self.claimed).unwrap_or(u32::MAX);
@@ -365,6 +405,7 @@ impl<'a, M: PhysicalMemory, T: FromBytes + IntoBytes> Map<'a, M, T> {
         }
         for (entry, index) in self.entries().zip(0..) {
             let (start, length) = range(&entry);
+            let length = length.unwrap_or(u64::MAX);
             if let Err(reason) = PhysRange::parse(start, length) {
                 report(Note::BadEntry { index, start, length, reason });
             }

@@ -134,7 +134,7 @@ pub fn parse(
     }
     info.areas.keep(AreaKind::StartInfo, address.as_u64(), size);
     if start.command_line.get() != 0 {
-        info.command_line = CommandLine::read(memory, start.command_line.get(), report);
+        info.command_line = CommandLine::read(memory, start.command_line.get(), u64::MAX, report);
         let length = info.command_line.as_bytes().len() as u64 + 1;
         info.areas.keep(AreaKind::CommandLine, start.command_line.get(), length);
     }
@@ -143,11 +143,15 @@ pub fn parse(
     Ok(info)
 }
 
-fn rsdp(address: u64, report: &mut dyn FnMut(Note)) -> Option<PhysAddr> {
+/// Where the root pointer is. How long it is, it says itself.
+fn rsdp(address: u64, report: &mut dyn FnMut(Note)) -> Option<PhysRange> {
+    /// Bytes of the root pointer since ACPI 2.0; that of 1.0 is shorter (ACPI 6.5, 5.2.5.3).
+    const LONGEST: u64 = 36;
     if address == 0 {
         return None;
     }
-    let rsdp = PhysAddr::new(address);
+    let room = LONGEST.min((PhysAddr::MAX.as_u64() + 1).saturating_sub(address));
+    let rsdp = PhysRange::parse(address, room).ok();
     if rsdp.is_none() {
         report(Note::BadRsdpAddress(address));
     }

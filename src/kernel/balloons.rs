@@ -12,7 +12,7 @@ use ballonet::balloon::{
 use ballonet::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
 use ballonet::machine::relief::Relieved;
-use ballonet::machine::{Machine, lines, log as serial};
+use ballonet::machine::{Machine, frames, lines, log as serial};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::Platform;
@@ -578,11 +578,18 @@ impl Served {
 
     fn tell_short(&mut self, status: &BalloonStatus) {
         let (actual, target) = (status.actual * FRAME_SIZE, status.target * FRAME_SIZE);
-        let message = format!(
-            "the host asks for {} MiB; the balloon stops at {} MiB, because the kernel keeps the rest to live on",
-            target >> 20,
-            actual >> 20
-        );
+        let total = frames::counts().total * FRAME_SIZE;
+        // A host counts memory as the guest's that the guest may not use, or not find.
+        let reason = if target > total {
+            format!(
+                "because the guest has no more than {} MiB that it uses, and keeps the rest of them to live on",
+                total >> 20
+            )
+        } else {
+            String::from("because the kernel keeps the rest to live on")
+        };
+        let message =
+            format!("the host asks for {} MiB; the balloon stops at {} MiB, {reason}", target >> 20, actual >> 20);
         self.movement = None;
         emit(status);
         warn!("{}: {message}", self.balloon.name());

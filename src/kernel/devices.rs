@@ -7,7 +7,7 @@ use ballonet::boot::RegionKind;
 use ballonet::machine::Machine;
 use ballonet::memory::PhysRange;
 use ballonet::pci::listing::{Details, Line};
-use ballonet::pci::{AddressRange, AssignError, Bdf, BusRange, HostWindows, Node, Tree};
+use ballonet::pci::{AddressRange, AssignError, Bdf, BusRange, Function, HostWindows, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::listing;
 use log::{info, warn};
@@ -53,10 +53,22 @@ pub fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) ->
 /// Lists a function, with all its details if `verbose`.
 pub fn list(machine: &mut Machine, node: &Node, verbose: bool) {
     info!("PCI {}", Line(node.function()));
+    if let Some(kind) = memory_kind(node.function()) {
+        info!("PCI {}: there is no driver for {kind}; its memory is not used", node.bdf());
+    }
     if verbose {
         for line in alloc::format!("{}", Details::new(machine.config(), node).with_vendor(listing::describe)).lines() {
             info!("{line}");
         }
+    }
+}
+
+/// What a device is called that has memory for the guest.
+fn memory_kind(function: &Function) -> Option<&'static str> {
+    match (function.vendor(), function.device()) {
+        (0x1AF4, 0x1058) => Some("virtio-mem"),
+        (0x1AF4, 0x105B) => Some("virtio-pmem"),
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use ballonet::boot::{HotplugChoice, IrqChoice};
 use ballonet::machine::mmio::Window;
@@ -60,12 +61,12 @@ impl Slots {
     /// Starts to watch the slots behind those of `nodes` that are bridges.
     fn watch<'t>(&mut self, machine: &mut Machine, tree: &Tree, nodes: impl Iterator<Item = &'t Node>) {
         let Some(timing) = self.timing else { return };
+        let known = self.ports.len();
         let ports = &mut self.ports;
+        let mut of_others = Vec::new();
         for node in nodes.filter(|node| node.function().is_bridge()) {
             match Slot::find(machine.config(), node.function(), timing) {
-                Ok(Some(slot)) if is_of_others(&slot, tree) => {
-                    info!("hot-plug: the slot behind {} denies what is in it; firmware serves it", slot.port());
-                }
+                Ok(Some(slot)) if is_of_others(&slot, tree) => of_others.push(slot.port()),
                 Ok(Some(slot)) => {
                     let name = name(&slot, ports);
                     ports.push(Port::start(machine, node, slot, name));
@@ -74,6 +75,13 @@ impl Slots {
                 Err(error) => warn!("hot-plug: {error}"),
             }
         }
+        if let Some(behind) = Several::of(of_others.iter()) {
+            info!(
+                "hot-plug: firmware serves what says that it is empty and is not: {} slot(s), behind {behind}",
+                behind.count
+            );
+        }
+        tell_new(ports.get(known..).unwrap_or(&[]));
     }
 
     /// Lets go of the slots whose ports were behind others, and went with what was there.
@@ -164,6 +172,48 @@ fn is_of_others(slot: &Slot, tree: &Tree) -> bool {
     matches!(slot.stage(), Stage::Off | Stage::Falling) && tree.behind(slot.port()).next().is_some()
 }
 
+/// Tells of slots that are watched from now on: in one line all of those that are alike, since a switch has dozens.
+fn tell_new(ports: &[Port]) {
+    let kind = |port: &Port| format!("{}; {}", port.stage, port.interrupts.mode());
+    for (index, port) in ports.iter().enumerate() {
+        let kind_here = kind(port);
+        if ports.iter().take(index).any(|earlier| kind(earlier) == kind_here) {
+            continue;
+        }
+        let alike = || ports.iter().filter(|port| kind(port) == kind_here);
+        match (Several::of(alike().map(Port::name)), Several::of(alike().map(Port::bdf))) {
+            (Some(names), Some(behind)) if names.count > 1 => {
+                info!("{names}: {} hot-plug slots behind {behind}, each {kind_here}", names.count);
+            }
+            _ => info!("{}: hot-plug slot behind {}, {kind_here}", port.name, port.bdf()),
+        }
+    }
+}
+
+/// One or several of something, told in a few words.
+struct Several<T> {
+    first: T,
+    last: T,
+    count: usize,
+}
+
+impl<T: Clone> Several<T> {
+    fn of(mut all: impl Iterator<Item = T>) -> Option<Self> {
+        let first = all.next()?;
+        let one = Self { last: first.clone(), first, count: 1 };
+        Some(all.fold(one, |several, last| Self { last, count: several.count + 1, ..several }))
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Several<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            1 => write!(f, "{}", self.first),
+            _ => write!(f, "{} to {}", self.first, self.last),
+        }
+    }
+}
+
 /// A slot's name: after its number, and after its port where another has that number.
 fn name(slot: &Slot, known: &[Port]) -> String {
     let name = format!("slot{}", slot.capabilities().number());
@@ -182,7 +232,6 @@ impl Port {
         let now = machine.now();
         slot.start(machine.config(), now);
         let stage = slot.stage();
-        info!("{name}: hot-plug slot behind {}, {stage}; {}", slot.port(), interrupts.mode());
         Self { name, slot, interrupts, removing: false, look: now, stage }
     }
 

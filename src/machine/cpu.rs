@@ -115,6 +115,11 @@ pub fn base_hz() -> Option<u64> {
     (mhz != 0).then(|| u64::from(mhz) * 1_000_000)
 }
 
+/// Whether there is a local APIC that is on.
+pub(super) fn has_local_apic() -> bool {
+    __cpuid(1).edx & 1 << 9 != 0
+}
+
 /// Whether this is a virtual machine, as far as CPUID says so.
 pub fn has_hypervisor() -> bool {
     __cpuid(1).ecx & 1 << 31 != 0

@@ -7,7 +7,7 @@
 //! A PVH loader puts the image where it is linked, at 2 MiB. GRUB puts it at a multiple of 2 MiB that is free, as the header asks;
 //! where that is, the code finds out from where it runs.
 //!
-//! *We establish*: long mode, SSE on (the compiler uses it everywhere), write protection of read-only pages, by 2 MiB pages
+//! *We establish*: the CPU has what the kernel needs (see [`refusal`](super::refusal)), long mode, SSE on (the compiler uses it everywhere), write protection of read-only pages, by 2 MiB pages
 //! the first 4 GiB mapped one to one and the image at the addresses it is linked for, a stack that ends in a null frame
 //! pointer; then the kernel's `main`.
 
@@ -74,6 +74,7 @@ pub static ENTRY_TABLES: EntryTables = EntryTables(core::cell::UnsafeCell::new([
 #[macro_export]
 macro_rules! entry_point {
     ($main:path) => {
+        $crate::cpu_check!();
         core::arch::global_asm!(
             // XEN_ELFNOTE_PHYS32_ENTRY: the address at which to start the kernel.
             ".pushsection .note.Xen, \"a\", @note",
@@ -139,6 +140,7 @@ macro_rules! entry_point {
             // information, `esi` the magic number.
             "common_entry:",
             "lea esp, [ebp + {stack} + {stack_top} + {down}]",
+            "call check_cpu",
             // Paging may be half on: turn long mode's bits off before the tables change.
             "mov eax, cr0",
             "and eax, 0x7fffffff",

@@ -2,12 +2,14 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use derive_more::Display;
 use spin::Once;
 use volatile::VolatilePtr;
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::registers::model_specific::Msr;
 
-use super::cpu::Features;
+use super::cpu::{self, Features};
+use super::msr;
 use super::paging::{self, Access, PagingError};
 use super::{clock, frames, vectors};
 use crate::acpi::{LocalNmi, Madt, NmiTarget};
@@ -135,18 +137,30 @@ fn registers() -> Registers {
     }
 }
 
+/// Why there is no local APIC to use.
+#[derive(Debug, Display)]
+pub enum LocalApicError {
+    /// The CPU has none, or firmware has it turned off for good.
+    #[display("this CPU has none, or none that can be turned on; nothing could interrupt")]
+    Absent,
+    /// Its registers cannot be mapped.
+    #[display("{_0}")]
+    Mapping(PagingError),
+}
+
 /// Turns the local APIC of the boot CPU on: x2APIC mode where offered, all local interrupts masked but NMI.
 ///
 /// # Errors
-/// When its registers cannot be mapped.
-pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), PagingError> {
-    let address = turn_on(features, None);
+/// When there is none, or its registers cannot be mapped.
+pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), LocalApicError> {
+    let (address, is_extended) = turn_on(features, None).ok_or(LocalApicError::Absent)?;
     PLACE.call_once(|| address);
-    let registers = if features.x2apic {
+    let registers = if is_extended {
         Registers::Msr
     } else {
         // The CPU itself knows where its APIC is; the MADT only repeats it.
-        let page = paging::with(|space| space.open_window(address, 4096, Access::Device, &mut frames::ForTables))?;
+        let page = paging::with(|space| space.open_window(address, 4096, Access::Device, &mut frames::ForTables))
+            .map_err(LocalApicError::Mapping)?;
         Registers::Memory(page.as_ptr() as u64)
     };
     REGISTERS.call_once(|| registers);
@@ -165,26 +179,25 @@ pub(super) fn enable(features: &Features) {
     prepare(registers());
 }
 
-/// Turns the APIC on, in x2APIC mode where offered. Otherwise its registers are at `place`, or stay where they are. Returns
-/// where that is.
-fn turn_on(features: &Features, place: Option<u64>) -> u64 {
-    let mut base = Msr::new(APIC_BASE);
-    // SAFETY: every x86-64 CPU has this MSR.
-    let value = unsafe { base.read() };
-    if !features.x2apic {
-        let value = value & !BASE_ADDRESS | place.unwrap_or(value & BASE_ADDRESS);
+/// Turns the APIC on, in x2APIC mode where that can be. Otherwise its registers are at `place`, or stay where they are. Returns
+/// where that is, and whether it is in x2APIC mode; `None` if there is no APIC.
+fn turn_on(features: &Features, place: Option<u64>) -> Option<(u64, bool)> {
+    let value = msr::read(APIC_BASE)?;
+    let address = place.unwrap_or(value & BASE_ADDRESS);
+    // A CPU that is in x2APIC mode already stays there; the other way is closed without a reset.
+    let mut is_extended = value & EXTENDED != 0;
+    if features.x2apic && !is_extended {
+        // SAFETY: the CPU offers x2APIC; from xAPIC mode (enabled) this step is the documented one.
+        is_extended =
+            unsafe { msr::write(APIC_BASE, value | ENABLE) && msr::write(APIC_BASE, value | ENABLE | EXTENDED) };
+    }
+    if !is_extended {
         // SAFETY: enables the APIC where it is, which changes nothing if it is enabled, or where the boot CPU's is, of which
         // the kernel has a mapping.
-        unsafe { base.write(value | ENABLE) };
-    } else if value & EXTENDED == 0 {
-        // A CPU that is in x2APIC mode already stays there; the other way is closed without a reset.
-        // SAFETY: the CPU offers x2APIC; from xAPIC mode (enabled) this step is the documented one.
-        unsafe {
-            base.write(value | ENABLE);
-            base.write(value | ENABLE | EXTENDED);
-        }
+        unsafe { msr::write(APIC_BASE, value & !BASE_ADDRESS | address | ENABLE) };
     }
-    value & BASE_ADDRESS
+    // CPUID hides an APIC that is off.
+    cpu::has_local_apic().then_some((address, is_extended))
 }
 
 /// Masks all local interrupts but NMI, and has the APIC deliver.
@@ -321,8 +334,7 @@ pub fn id() -> u32 {
 pub fn is_boot_cpu() -> bool {
     /// `IA32_APIC_BASE`: the bootstrap processor.
     const BOOTSTRAP: u64 = 1 << 8;
-    // SAFETY: every x86-64 CPU has this MSR.
-    unsafe { Msr::new(APIC_BASE).read() & BOOTSTRAP != 0 }
+    msr::read(APIC_BASE).is_none_or(|base| base & BOOTSTRAP != 0)
 }
 
 /// Acknowledges the interrupt in service.

@@ -3,10 +3,10 @@
 use core::fmt;
 
 use ::log::warn;
-use x86_64::registers::model_specific::Msr;
 
 use super::cpu::Features;
 use super::cpus::Cpu;
+use super::msr;
 
 /// The vector (SDM vol. 3, table 7-1).
 pub const VECTOR: u8 = 18;
@@ -85,20 +85,14 @@ fn banks(features: &Features) -> u32 {
     if !(features.machine_check && features.machine_check_banks) {
         return 0;
     }
-    // SAFETY: the CPU has machine check banks, and with them this MSR.
-    (unsafe { Msr::new(GLOBAL_CAPABILITIES).read() } as u32 & 0xFF).min(MOST_BANKS)
+    // Emulators claim the banks and lack the register that counts them.
+    msr::read(GLOBAL_CAPABILITIES).map_or(0, |capabilities| (capabilities as u32 & 0xFF).min(MOST_BANKS))
 }
 
 fn read(bank: u32) -> Option<Record> {
-    // SAFETY: every bank has these MSRs, the address at least where the status says that it is valid.
-    unsafe {
-        let status = Msr::new(STATUS + 4 * bank).read();
-        if status & VALID == 0 {
-            return None;
-        }
-        let address = (status & ADDRESS_VALID != 0).then(|| Msr::new(ADDRESS + 4 * bank).read());
-        Some(Record { bank, status, address })
-    }
+    let status = msr::read(STATUS + 4 * bank).filter(|status| status & VALID != 0)?;
+    let address = if status & ADDRESS_VALID != 0 { msr::read(ADDRESS + 4 * bank) } else { None };
+    Some(Record { bank, status, address })
 }
 
 /// What the banks hold now.
@@ -121,15 +115,13 @@ fn enable(features: &Features) {
     if count == 0 {
         return;
     }
-    // SAFETY: all ones is what turns reports on (SDM vol. 3, 17.3.1.3 and 17.3.2.1), and vector 18 has a gate.
-    unsafe {
-        if Msr::new(GLOBAL_CAPABILITIES).read() & CONTROL_PRESENT != 0 {
-            Msr::new(GLOBAL_CONTROL).write(u64::MAX);
-        }
-        // Bank 0 of old CPUs of family 6 controls the bus, and is firmware's (SDM vol. 3, 17.3.2.1).
-        for bank in u32::from(is_early_family_6())..count {
-            Msr::new(CONTROL + 4 * bank).write(u64::MAX);
-        }
+    let has_control = msr::read(GLOBAL_CAPABILITIES).is_some_and(|capabilities| capabilities & CONTROL_PRESENT != 0);
+    // Bank 0 of old CPUs of family 6 controls the bus, and is firmware's (SDM vol. 3, 17.3.2.1).
+    let banks = (u32::from(is_early_family_6())..count).map(|bank| CONTROL + 4 * bank);
+    for register in has_control.then_some(GLOBAL_CONTROL).into_iter().chain(banks) {
+        // SAFETY: all ones is what turns reports on (SDM vol. 3, 17.3.1.3 and 17.3.2.1), and vector 18 has a gate. A bank
+        // that does not take it stays as it is.
+        unsafe { msr::write(register, u64::MAX) };
     }
 }
 
@@ -143,7 +135,7 @@ fn is_early_family_6() -> bool {
 fn clear(features: &Features) {
     for bank in 0..banks(features) {
         // SAFETY: zero is the one value that may be written to a status register.
-        unsafe { Msr::new(STATUS + 4 * bank).write(0) };
+        unsafe { msr::write(STATUS + 4 * bank, 0) };
     }
 }
 

@@ -3,9 +3,9 @@
 
 use derive_more::Display;
 use x86_64::instructions::tlb;
-use x86_64::registers::model_specific::Msr;
 
 use super::cpu::Features;
+use super::msr;
 
 /// A memory type, by the number that MTRRs and the PAT have for it (SDM vol. 3, table 13-8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
@@ -87,19 +87,18 @@ pub struct Mtrrs {
 }
 
 impl Mtrrs {
-    /// Reads them; `None` where the CPU has none.
+    /// Reads them; `None` where the CPU has none, or not all that it says.
     pub fn read(features: &Features) -> Option<Self> {
         if !features.mtrr {
             return None;
         }
-        // SAFETY: the CPU has MTRRs; reading them has no effect.
-        let read = |register| unsafe { Msr::new(register).read() };
-        let default = read(DEFAULT_TYPE);
+        let default = msr::read(DEFAULT_TYPE)?;
         let mut ranges = [None; MOST_RANGES];
         if default & ENABLED != 0 {
-            for (pair, range) in (0..read(CAPABILITIES) as u32 & 0xFF).zip(&mut ranges) {
+            let count = msr::read(CAPABILITIES)? as u32 & 0xFF;
+            for (pair, range) in (0..count).zip(&mut ranges) {
                 let base = FIRST_BASE + 2 * pair;
-                *range = Range::of(read(base), read(base + 1), features.physical_bits);
+                *range = Range::of(msr::read(base)?, msr::read(base + 1)?, features.physical_bits);
             }
         }
         // While they are off, all memory is uncached.
@@ -143,14 +142,13 @@ const fn changes_pages(table: u64) -> bool {
     (table ^ PAGE_ATTRIBUTES) & IN_USE != 0
 }
 
-/// Sets the page attribute table of the CPU that runs. Returns whether firmware had changed it for pages in use.
+/// Sets the page attribute table of the CPU that runs, if it has one. Returns whether firmware had changed it for pages in use.
 pub(super) fn set_pat(features: &Features) -> bool {
     if !features.pat {
         return false;
     }
-    let mut register = Msr::new(PAT);
-    // SAFETY: the CPU has the table.
-    let changes_pages = changes_pages(unsafe { register.read() });
+    let Some(table) = msr::read(PAT) else { return false };
+    let changes_pages = changes_pages(table);
     let write_back = || {
         if changes_pages {
             // SAFETY: writing the caches back changes nothing in memory that any CPU could see.
@@ -160,7 +158,7 @@ pub(super) fn set_pat(features: &Features) -> bool {
     write_back();
     // SAFETY: the table gives the pages in use the types that they are meant to have. If it did not, caches are written back
     // and translations forgotten around the change (SDM vol. 3, 13.12.4).
-    unsafe { register.write(PAGE_ATTRIBUTES) };
+    unsafe { msr::write(PAT, PAGE_ATTRIBUTES) };
     write_back();
     if changes_pages {
         tlb::flush_all();

@@ -23,7 +23,8 @@ pub enum ExitStatus {
 }
 
 /// Port of QEMU's `isa-debug-exit`. QEMU ends with the value written, times 2, plus 1.
-const DEBUG_EXIT: u16 = 0xF4;
+#[doc(hidden)]
+pub const DEBUG_EXIT: u16 = 0xF4;
 
 impl ExitStatus {
     /// QEMU's exit status for it.
@@ -32,6 +33,12 @@ impl ExitStatus {
             Self::Success => 33,
             Self::Failure => 35,
         }
+    }
+
+    /// What is written to QEMU's `isa-debug-exit` for it.
+    #[doc(hidden)]
+    pub const fn debug_exit_value(self) -> u32 {
+        self.qemu_status() as u32 >> 1
     }
 }
 
@@ -62,9 +69,8 @@ pub fn exit(status: ExitStatus) -> ! {
     screen::flush();
     // On a PC that port is nobody's, so that writing to it would be a guess.
     if cpu::has_hypervisor() {
-        let value = u32::from(status.qemu_status() >> 1);
         // SAFETY: QEMU's exit device, or a port of a virtual machine that nothing answers at.
-        unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(value) };
+        unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(status.debug_exit_value()) };
         // QEMU 10 lets the CPU go on for a moment after the write.
         wait_some_ms(10);
     }

@@ -11,8 +11,8 @@ use super::memory_types::Mtrrs;
 use super::serial::COM1_IRQ;
 use super::stack;
 use super::{
-    Image, cpus, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power, screen,
-    timer, traps, vectors,
+    Image, cpus, dimms, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power,
+    screen, timer, traps, vectors,
 };
 use crate::acpi::{Acpi, BootFlags, InterruptRoute, Madt, Rsdp};
 use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
@@ -66,7 +66,7 @@ enum StartError {
     #[display("{_0}")]
     Frames(StorageError),
     #[display("local APIC: {_0}")]
-    LocalApic(paging::PagingError),
+    LocalApic(local_apic::LocalApicError),
 }
 
 impl Entry {
@@ -182,7 +182,7 @@ impl Entry {
             }
         };
         let address = PhysAddr::new(self.boot_information.into()).unwrap_or_default();
-        let boot = match self.magic {
+        let mut boot = match self.magic {
             0 => pvh::parse(&memory, address, &mut keep).map_err(StartError::Pvh)?,
             multiboot2::MAGIC => multiboot2::parse(&memory, address, &mut keep).map_err(StartError::Multiboot2)?,
             magic => return Err(StartError::UnknownLoader(magic)),
@@ -197,6 +197,7 @@ impl Entry {
             warn!("boot information: {note}");
         }
         boot.command_line.options(&mut |warning| warn!("command line: {warning}"));
+        dimms::add(&memory, &mut boot);
         Ok(boot)
     }
 }
@@ -292,27 +293,25 @@ fn tell_memory_types(boot: &BootInfo, features: &Features) {
 /// Reads ACPI from where the loader says it is, or from where BIOSes put it.
 fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
     let memory = FirmwareMemory;
-    let rsdp = boot.rsdp.or_else(|| Rsdp::search_bios(&memory));
+    let rsdp = Rsdp::locate(&memory, boot.rsdp, &mut |address, error| {
+        warn!(
+            "ACPI: nothing is at {address}, where the loader has the root pointer ({error}): searching the BIOS area"
+        );
+    });
     let Some(rsdp) = rsdp else {
         warn!("ACPI: there is no root pointer");
         return None;
     };
-    match Acpi::read(&memory, rsdp) {
-        Ok(acpi) => {
-            for table in acpi.tables.iter() {
-                info!("ACPI {table}");
-            }
-            for problem in &acpi.problems {
-                warn!("ACPI: {problem}");
-            }
-            power::initialise(&acpi);
-            Some(acpi)
-        }
-        Err(error) => {
-            warn!("ACPI: {error}");
-            None
-        }
+    let acpi = Acpi::follow(&memory, rsdp);
+    for table in acpi.tables.iter() {
+        info!("ACPI {table}");
     }
+    for problem in &acpi.problems {
+        warn!("{problem}");
+    }
+    dimms::tell_unused(boot, &acpi);
+    power::initialise(&acpi);
+    Some(acpi)
 }
 
 fn install_fixed_vectors() {

@@ -16,7 +16,7 @@ use x86_64::structures::DescriptorTablePointer;
 
 use super::cpus::Cpu;
 use super::segments::InterruptStack;
-use super::{fault, nmi, tlb, vectors};
+use super::{fault, msr, nmi, tlb, vectors};
 
 /// What the stub saved, in the order of addresses: the general registers, the vector, and what the CPU pushed.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
             return;
         }
     }
-    if offer_to_hook(frame) {
+    if msr::survive(frame) || offer_to_hook(frame) {
         return;
     }
     if vector >= vectors::FIRST_EXTERNAL {

@@ -34,6 +34,21 @@ pub fn glyph(code: u8) -> Glyph {
     }
 }
 
+/// The pixels of a character that are covered by half and more: a byte a line, the leftmost pixel in its highest bit.
+pub const fn bitmap(code: u8) -> [u8; GLYPH_HEIGHT] {
+    let mut lines = [0; GLYPH_HEIGHT];
+    let Some(letter) = get_raster(code as char, FontWeight::Regular, RasterHeight::Size16) else { return lines };
+    let mut pixel = 0;
+    while pixel < GLYPH_WIDTH * GLYPH_HEIGHT {
+        let (x, y) = (pixel % GLYPH_WIDTH, pixel / GLYPH_WIDTH);
+        if matches!(letter.pixel(x, y), Some(128..)) {
+            lines[y] |= 0x80 >> x;
+        }
+        pixel += 1;
+    }
+    lines
+}
+
 impl Glyph {
     /// How much of a pixel the character covers, from 0 to 255. Outside of the cell, nothing.
     pub fn coverage(&self, x: usize, y: usize) -> u8 {
@@ -72,6 +87,16 @@ mod tests {
         }
         for code in [0, b' ', 0x7F, 0xFF] {
             assert_eq!(covered(code), []);
+        }
+    }
+
+    #[test]
+    fn a_bitmap_has_the_pixels_that_are_covered() {
+        for code in b' '..=b'~' {
+            let lines = bitmap(code);
+            let set = |&(x, y): &(usize, usize)| lines[y] & 0x80 >> x != 0;
+            let all = (0..GLYPH_HEIGHT).flat_map(|y| (0..GLYPH_WIDTH).map(move |x| (x, y)));
+            assert_eq!(all.filter(set).collect::<Vec<_>>(), covered(code), "{}", char::from(code));
         }
     }
 

@@ -18,7 +18,7 @@ mod picture;
 mod status;
 
 pub use cell::{Cell, Colour, Style};
-pub use font::{GLYPH_HEIGHT, GLYPH_WIDTH, glyph};
+pub use font::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap, glyph};
 pub use grid::{Grid, MOST_COLUMNS, MOST_ROWS};
 pub use keyboard::{Keyboard, Typed};
 pub use layout::{Layout, Rect};

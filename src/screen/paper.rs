@@ -37,6 +37,15 @@ impl Paper {
         Writer { paper: self, grid, style, advance }
     }
 
+    /// Moves the text up until it takes `rows` rows at most. Returns how many it takes.
+    pub fn keep_last(&mut self, grid: &mut Grid, rows: usize) -> usize {
+        let taken = if self.row > 0 || self.column > 0 { self.row + 1 } else { 0 };
+        let excess = taken.saturating_sub(rows);
+        grid.scroll(self.area, excess);
+        self.row -= excess.min(self.row);
+        taken - excess
+    }
+
     /// Ends the line.
     pub const fn end_line(&mut self) {
         self.ended = true;

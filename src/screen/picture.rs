@@ -5,8 +5,8 @@ use core::fmt::{self, Write};
 use super::status::{self, Status, put_line};
 use super::{Advance, Cell, Grid, Layout, Paper, Rect, Style};
 
-/// Rows that a report of the kernel's own failure takes at most, if there are so many; below it the log stays.
-const REPORT: usize = 24;
+/// Rows that a report of the kernel's own failure takes. Above it stands what led to it.
+const REPORT: usize = 18;
 
 /// What stands on the screen. All zero bits are a screen without cells, on which nothing is shown.
 pub struct Screen {
@@ -79,14 +79,22 @@ impl Screen {
         }
     }
 
-    /// Makes room at the top for a report of the kernel's own failure, in the whole width, under `title`. What is written
-    /// then goes there.
+    /// Makes room for a report of the kernel's own failure, in the whole width, below the last of the log and under `title`. What
+    /// is written then goes there.
     pub fn begin_report(&mut self, title: fmt::Arguments<'_>) {
         let all = self.grid.area();
-        let area = Rect { rows: all.rows.min(REPORT), ..all };
+        let title_row = self.layout.title.row;
+        let kept = self.log.keep_last(&mut self.grid, all.rows.saturating_sub(1 + REPORT));
+        let first = self.layout.log.row.max(1) + kept;
+        let area = Rect { row: first, rows: all.rows.saturating_sub(first), ..all };
         self.grid.fill(area, Cell::BLANK);
-        put_line(&mut self.grid, Rect { rows: 1, ..area }, Style::ALARM, format_args!(" {title}"));
-        self.log = Paper::new(Rect { row: area.row + 1, rows: area.rows.saturating_sub(1), ..area });
+        put_line(
+            &mut self.grid,
+            Rect { row: title_row, rows: all.rows.min(1), ..all },
+            Style::ALARM,
+            format_args!(" {title}"),
+        );
+        self.log = Paper::new(area);
         self.smooth = false;
     }
 
@@ -157,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_has_the_top_and_leaves_the_log_below() {
+    fn a_report_stands_below_the_end_of_the_log() {
         let mut screen = screen(80, 30);
         for number in 0..28 {
             screen.line(Style::PLAIN, format_args!("{number}"));
@@ -165,9 +173,34 @@ mod tests {
         screen.begin_report(format_args!("has failed"));
         screen.write("\nFAULT page fault\n  rip ");
         screen.write("0x1\n");
-        let text = text(&screen);
-        assert_eq!(text[..5], [" has failed", "", "FAULT page fault", "  rip 0x1", ""]);
-        assert!(text[24].starts_with("23 ") && text[28].starts_with("27 "), "{text:?}");
+        let seen = text(&screen);
+        assert_eq!(seen[0], " has failed");
+        assert!(seen[1].starts_with("17 ") && seen[11].starts_with("27 "), "{seen:?}");
+        assert_eq!(seen[12..16], ["", "FAULT page fault", "  rip 0x1", ""]);
+        // A short log stays where it is.
+        let mut screen = self::screen(80, 25);
+        screen.line(Style::PLAIN, format_args!("one"));
+        screen.begin_report(format_args!("has failed"));
+        screen.write("\nPANIC\n");
+        let seen = text(&screen);
+        assert!(seen[1].starts_with("one ") && seen[2..5] == ["", "PANIC", ""], "{seen:?}");
+    }
+
+    #[test]
+    fn the_longest_report_fits_below_the_log() {
+        let mut screen = screen(80, 25);
+        for number in 0..40 {
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+        screen.begin_report(format_args!("has failed"));
+        // Fault, page, rip, registers, the head and the rows of a backtrace, and the farewell.
+        screen.write("\n");
+        for number in 0..1 + 1 + 1 + 5 + 1 + 6 + 1 {
+            screen.line(Style::STRONG, format_args!("row {number}"));
+        }
+        let seen = text(&screen);
+        assert!(seen[6].starts_with("39 "), "{seen:?}");
+        assert!(seen.iter().any(|row| row == "row 0") && seen.iter().any(|row| row == "row 15"), "{seen:?}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod local_apic;
 mod magazines;
 mod memory;
 mod msix;
+mod msr;
 mod paging;
 mod pci;
 mod preservation;

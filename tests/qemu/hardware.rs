@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::{env, fs, process};
 
-use libtest_mimic::Trial;
+use ballonet::screen::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
+use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::json;
 
-use crate::support::{Event, Outcome, Qemu, Version, Vm, ensure};
-use crate::trial;
+use crate::support::{Event, Outcome, Qemu, Version, Vm, ensure, on};
+use crate::{image, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -33,7 +34,21 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("nmi_is_told_and_survived"), qemu(), nmi));
         trials.push(trial(name("nmi_shows_where_the_kernel_hangs"), qemu(), hang));
         trials.push(trial(name("machine_check_is_named"), qemu(), machine_check));
+        for (case, cpu, reason) in [
+            ("without_64_bit_mode", "athlon", "has no 64-bit mode (x86-64)"),
+            ("of_32_bits", "qemu32", "has no 64-bit mode (x86-64)"),
+            ("without_pae", "max,-pae", "lacks PAE"),
+            ("without_sse2", "max,-sse2", "lacks SSE2"),
+        ] {
+            let ends = qemu().cpu(cpu);
+            trials.push(trial(name(&format!("cpu_{case}")), ends, move |vm| refuses(vm, reason)));
+        }
+        let stays = qemu().cpu("athlon").without_debug_exit();
+        trials.push(trial(name("cpu_without_64_bit_mode_is_told_on_the_screen"), stays, refuses_in_text));
+        let deaf = qemu().cpu("max,-apic,-x2apic");
+        trials.push(trial(name("cpu_without_apic"), deaf, without_apic));
     }
+    trials.push(Trial::ignorable_test("hardware::cpu_without_64_bit_mode_is_told_on_a_framebuffer", on_a_framebuffer));
     // That of the newer QEMU sets the MTRRs.
     let bare = Qemu::new(Version::V7_2).machine("microvm,pcie=on").cpu("max,-hypervisor");
     trials.push(trial("hardware::qemu-7.2::memory_that_firmware_left_uncached_is_told_of", bare, uncached));
@@ -51,6 +66,65 @@ fn serves(vm: &mut Vm, source: &str) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(vm.memory / 2)?;
     vm.balloon_to(vm.memory)
+}
+
+/// A CPU that cannot run the kernel is told so, and QEMU ends with failure.
+fn refuses(vm: &mut Vm, reason: &str) -> Outcome {
+    let line = vm.line_with("cannot run on this CPU")?;
+    ensure!(line == format!("ballonet cannot run on this CPU: it {reason}."), "the reason should be told: {line:?}");
+    let status = vm.end()?;
+    ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
+    Ok(())
+}
+
+/// The like where nothing ends QEMU: the machine stands still, and its screen says why.
+fn refuses_in_text(vm: &mut Vm) -> Outcome {
+    vm.line_with("cannot run on this CPU")?;
+    vm.line_with("can be turned off")?;
+    let mut rows = vm.qmp.physical_memory(0xB8000, 80 * 4 * 2)?;
+    rows = rows.into_iter().step_by(2).collect();
+    let rows = String::from_utf8_lossy(&rows).into_owned();
+    let told = rows.contains("ballonet cannot run on this CPU: it has no 64-bit mode (x86-64).");
+    ensure!(told, "the screen should say why: {rows:?}");
+    ensure!(rows.contains("Nothing else happens; the machine can be turned off."), "and what then: {rows:?}");
+    Ok(())
+}
+
+/// GRUB has put the machine into a mode of pixels.
+fn on_a_framebuffer() -> Result<Completion, Failed> {
+    const WIDTH: usize = 1024;
+    let menu = format!("insmod all_video\nmultiboot2 /boot/ballonet log=json\nset gfxpayload={WIDTH}x768x32\nboot\n");
+    let Some(image) = image::with_menu("hardware-old-cpu", &menu)? else {
+        return Ok(Completion::ignored_with("what makes an image can't be had here"));
+    };
+    let qemu = Qemu::new(Version::Newest).cpu("athlon").without_debug_exit();
+    on(&qemu.patience(image::PATIENCE).stick(image, None), |vm| {
+        vm.line_with("cannot run on this CPU")?;
+        vm.line_with("can be turned off")?;
+        let picture = vm.qmp.screen()?;
+        ensure!(picture.width == WIDTH, "GRUB's mode should be kept: {} pixels wide", picture.width);
+        let words = "ballonet cannot run on this CPU: it has no 64-bit mode (x86-64).";
+        for (column, letter) in words.bytes().enumerate() {
+            let bitmap = bitmap(letter);
+            for (x, y) in (0..GLYPH_HEIGHT).flat_map(|y| (0..GLYPH_WIDTH).map(move |x| (x, y))) {
+                let is_set = bitmap[y] & 0x80 >> x != 0;
+                // An empty line comes first.
+                let pixel = picture.pixel(GLYPH_WIDTH * column + x, GLYPH_HEIGHT + y);
+                let expected = if is_set { [255; 3] } else { [0; 3] };
+                ensure!(pixel == expected, "{:?} at column {column}, pixel {x}, {y}", char::from(letter));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Without a local APIC nothing could interrupt: that is said by name.
+fn without_apic(vm: &mut Vm) -> Outcome {
+    let panic = vm.line_with(r#""event":"panic""#)?;
+    ensure!(panic.contains("local APIC: this CPU has none"), "the reason should be told: {panic}");
+    let status = vm.end()?;
+    ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
+    Ok(())
 }
 
 /// The firmware of this microvm leaves the MTRRs off, which a machine without a hypervisor would be very slow by.

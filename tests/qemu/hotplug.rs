@@ -39,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("port_with_msi"), with_msi(version), |vm| cycle_once(vm, Balloon { vectors: None })));
         trials.push(trial(name("another_device_is_left_alone"), q35(version, "prompt", 1), another_device));
         trials.push(trial(name("a_switch_takes_its_slots_along"), switch(version), switch_goes));
+        trials.push(trial(name("slots_that_are_alike_are_told_once"), large_switch(version), told_once));
         trials.push(trial(name("microvm_without_firmware_windows"), microvm(version), |vm| {
             cycle_once(vm, Balloon { vectors: None })
         }));
@@ -77,6 +78,19 @@ fn with_msi(version: Version) -> Qemu {
 fn switch(version: Version) -> Qemu {
     let qemu = q35(version, "prompt", 2).device("x3130-upstream,id=upstream,bus=port0");
     qemu.device("xio3130-downstream,id=downstream,bus=upstream,chassis=3,slot=3")
+}
+
+/// Slots of a large switch.
+const MANY: usize = 10;
+
+fn large_switch(version: Version) -> Qemu {
+    let qemu = q35(version, "prompt", 1).device("x3130-upstream,id=upstream,bus=port0");
+    (0..MANY).fold(qemu, |qemu, slot| {
+        qemu.device(&format!(
+            "xio3130-downstream,id=down{slot},bus=upstream,chassis={slot},slot={slot}",
+            slot = slot + 5
+        ))
+    })
 }
 
 fn microvm(version: Version) -> Qemu {
@@ -207,6 +221,17 @@ fn cycle_once(vm: &mut Vm, balloon: Balloon) -> Outcome {
         let without = resources(vm)?;
         compare_heap(first.get_or_insert_with(|| without.clone()), &without, &format!("cycle {cycle}"))?;
     }
+    Ok(())
+}
+
+/// The slots of a switch take one line of the log, with their number.
+fn told_once(vm: &mut Vm) -> Outcome {
+    vm.event("no-device")?;
+    let lines = vm.serial.all();
+    let told: Vec<_> = lines.iter().filter(|line| line.text.contains("hot-plug slot")).collect();
+    let once = told.iter().filter(|line| line.text.contains(&format!(": {MANY} hot-plug slots behind "))).count();
+    // The port that the switch is in is another slot.
+    ensure!(once == 1 && told.len() <= 2, "{MANY} slots should be told of in one line: {told:?}");
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod bench;
 mod check;
 mod commands;
 mod cpus;
+mod dimms;
 mod engine;
 mod hardware;
 mod hotplug;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         commands::trials(),
         engine::trials(),
         cpus::trials(),
+        dimms::trials(),
         power::trials(),
         reach::trials(),
         recovery::trials(),

@@ -191,7 +191,8 @@ fn panic_on_pixels(vm: &mut Vm) -> Outcome {
     vm.wait_for("the report", |vm| {
         let look = Look::at(vm)?;
         let title = format!(" ballonet {} has failed", env!("CARGO_PKG_VERSION"));
-        let told = look.reads(0, 0, &title, Style::ALARM) && look.reads(0, 2, "PANIC panicked at ", Style::STRONG);
+        let panic = |row| look.reads(0, row, "PANIC panicked at ", Style::STRONG);
+        let told = look.reads(0, 0, &title, Style::ALARM) && (2..37).any(panic);
         Ok(told.then_some(()))
     })
 }
@@ -294,6 +295,10 @@ fn fault_in_text(vm: &mut Vm) -> Outcome {
     {
         wait_for_row(vm, words)?;
     }
+    let rows = text(vm)?;
+    let fault = rows.iter().position(|row| row.starts_with("FAULT")).unwrap_or(0);
+    let log = rows.iter().take(fault).filter(|row| row.starts_with('[')).count();
+    ensure!(log >= 2, "what led to the fault should stand above it:\n{}", rows.join("\n"));
     Ok(())
 }
 

@@ -22,7 +22,7 @@ pub(super) enum Entry {
 }
 
 /// The first entry of `entries`, head and all: at least two bytes.
-pub(super) fn first(entries: &[u8]) -> Result<&[u8], Flaw> {
+pub(in crate::acpi) fn first(entries: &[u8]) -> Result<&[u8], Flaw> {
     let length = *entries.get(1).ok_or(Flaw::CutOff)?;
     if length < 2 {
         return Err(Flaw::NoLength(length));

@@ -87,7 +87,8 @@ fn what_a_bios_loader_says_is_understood() {
     let info = sound(&bytes);
     assert_eq!((info.protocol, info.command_line.as_bytes()), ("multiboot2", &b"mode=check log=json"[..]));
     assert_eq!(info.memory_map.usable_bytes(), 0x9_fc00 + 0x1fee_0000);
-    let rsdp = info.rsdp.unwrap().as_u64();
+    let (rsdp, room) = info.rsdp.map(|range| (range.start().as_u64(), range.bytes())).unwrap();
+    assert_eq!(room, 20);
     assert_eq!(&bytes[(rsdp - START) as usize..][..8], b"RSD PTR ");
     let framebuffer = info.framebuffer.unwrap();
     assert_eq!((framebuffer.width, framebuffer.height, framebuffer.pitch, framebuffer.depth), (1024, 768, 4096, 32));
@@ -104,8 +105,70 @@ fn of_two_root_pointers_the_newer_one_counts() {
     let old = || RsdpV1Tag::new(*b"BOCHS ", 0, 0x1000);
     let new = RsdpV2Tag::new(*b"BOCHS ", 2, 0x1000, 36, 0x2000);
     let bytes = build(Builder::new().mmap(map(Q35)).rsdpv1(old()).rsdpv2(new));
-    let at = sound(&bytes).rsdp.unwrap().as_u64() - START;
+    let at = sound(&bytes).rsdp.unwrap().start().as_u64() - START;
     assert_eq!(at as usize, find(&bytes, tag::RSDP_V2) + 8);
+}
+
+/// Boot information of tags of these types and contents, without padding behind the last.
+fn tags(all: &[(u32, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![0; 8];
+    for (kind, contents) in all {
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes.extend(kind.to_le_bytes());
+        bytes.extend((contents.len() as u32 + 8).to_le_bytes());
+        bytes.extend(*contents);
+    }
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    bytes.extend([0, 0, 0, 0, 8, 0, 0, 0]);
+    let size = bytes.len() as u32;
+    bytes[..4].copy_from_slice(&size.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_root_pointer_is_not_read_past_its_tag() {
+    let bad = |kind, size| Note::BadTag { address: START + 8, kind, size };
+    for (kind, length) in [(tag::RSDP_V2, 0), (tag::RSDP_V2, 35), (tag::RSDP_V1, 0), (tag::RSDP_V1, 19)] {
+        let (info, notes) = parsed(&tags(&[(kind, &vec![0; length])]));
+        assert_eq!(info.unwrap().rsdp, None);
+        assert_eq!(notes, [bad(kind, length as u32 + 8), Note::NoMemoryMap]);
+    }
+    // The older one is used where the newer one is empty.
+    let (info, notes) = parsed(&tags(&[(tag::RSDP_V2, &[]), (tag::RSDP_V1, &[0; 20])]));
+    assert_eq!(info.unwrap().rsdp, PhysRange::parse(START + 24, 20).ok());
+    assert_eq!(notes, [bad(tag::RSDP_V2, 8), Note::NoMemoryMap]);
+}
+
+#[test]
+fn a_command_line_ends_with_its_tag() {
+    let (info, notes) = parsed(&tags(&[(tag::COMMAND_LINE, b"mode=check"), (99, b"log=json")]));
+    assert_eq!(info.unwrap().command_line.as_bytes(), b"mode=check");
+    assert_eq!(notes, [Note::CommandLineUnterminated { room: 10 }, Note::NoMemoryMap]);
+    let (info, notes) = parsed(&tags(&[(tag::COMMAND_LINE, b""), (99, b"log=json")]));
+    assert_eq!(info.unwrap().command_line.as_bytes(), b"");
+    assert_eq!(notes, [Note::CommandLineUnterminated { room: 0 }, Note::NoMemoryMap]);
+}
+
+#[test]
+fn what_is_wrong_with_an_efi_map_is_told() {
+    let bios = map(Q35).as_bytes()[8..].to_vec();
+    let header = |stride: u32| [stride, 1].map(u32::to_le_bytes).concat();
+    let with = |efi: &[u8]| parsed(&tags(&[(tag::EFI_MEMORY_MAP, efi), (tag::MEMORY_MAP, &bios)])).1;
+    let small = [header(39), efi_map(&[(0x80_6000, 2, 10)])].concat();
+    assert_eq!(with(&small), [Note::BadTag { address: START + 8, kind: tag::EFI_MEMORY_MAP, size: 64 }]);
+    let endless = [header(48), efi_map(&[(0x80_6000, 2, 10), (0x1000, u64::MAX, 10)])].concat();
+    let (start, length, reason) = (0x1000, u64::MAX, BadRange::TooHigh);
+    assert_eq!(with(&endless), [Note::BadEntry { index: 1, start, length, reason }]);
+}
+
+#[test]
+fn kinds_that_efi_does_not_name_are_told_once() {
+    let unknown: Vec<_> = (0..12).map(|number| (0x100_0000 * (number + 1), 1, 15 + number as u32)).collect();
+    let efi = efi_map(&unknown);
+    let tag = EFIMemoryMapTag::new_from_map(48, 1, &efi);
+    let (info, notes) = parsed(&build(Builder::new().mmap(map(Q35)).efi_mmap(tag)));
+    assert_eq!(notes, [Note::UnknownEfiKinds { count: 12, first: 15 }]);
+    assert_eq!(info.unwrap().memory_map.of_kind(RegionKind::Reserved).count(), 3 + 12);
 }
 
 #[test]
@@ -120,7 +183,9 @@ fn what_efi_keeps_is_not_usable() {
         (0x300_0000, 1, 99),
     ]);
     let tag = EFIMemoryMapTag::new_from_map(48, 1, &efi);
-    let info = sound(&build(Builder::new().mmap(map(&all)).efi_mmap(tag)));
+    let (info, notes) = parsed(&build(Builder::new().mmap(map(&all)).efi_mmap(tag)));
+    assert_eq!(notes, [Note::UnknownEfiKinds { count: 1, first: 99 }]);
+    let info = info.unwrap();
     let regions: Vec<_> =
         info.memory_map.regions().iter().map(|it| (it.range.start().as_u64(), it.range.end(), it.kind)).collect();
     assert_eq!(

@@ -91,7 +91,7 @@ fn start_info_of_qemu_is_read_whole() {
     let (info, notes) = Machine::new().info();
     assert_eq!(notes, []);
     assert_eq!(info.protocol, "PVH");
-    assert_eq!(info.rsdp, PhysAddr::new(0xf_5a40));
+    assert_eq!(info.rsdp, PhysRange::parse(0xf_5a40, 36).ok());
     assert_eq!(info.command_line.as_bytes(), b"mode=check log=json");
     assert_eq!(info.memory_map.regions().len(), Q35.len());
     let usable: Vec<_> = info.memory_map.usable().map(|range| (range.start().as_u64(), range.bytes())).collect();
@@ -225,7 +225,7 @@ fn pointers_outside_memory_cost_only_what_they_point_to() {
             ]
         ));
         assert_eq!((info.memory_map.regions().len(), info.command_line.as_bytes()), (0, &b""[..]));
-        assert_eq!(info.rsdp, PhysAddr::new(0xf_5a40));
+        assert_eq!(info.rsdp, PhysRange::parse(0xf_5a40, 36).ok());
     }
 }
 

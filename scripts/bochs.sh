@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# Starts the image in Bochs, another's PC. See `scripts/bochs.sh --help`.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/debian.sh
+. "$root/scripts/debian.sh"
+
+readonly UNAVAILABLE=3
+# Longest wait for one CPU, in seconds. Bochs interprets, GRUB included.
+readonly PATIENCE=${BOCHS_PATIENCE:-400}
+# CPUs, and a line of the kernel's that ends the wait for each: the first and a late one with 64-bit mode, and one without.
+readonly CPUS=(athlon64_clawhammer corei7_skylake_x p3_katmai)
+readonly SERVES='no virtio balloon was found on PCI'
+readonly REFUSES='ballonet cannot run on this CPU: it has no 64-bit mode'
+
+usage() {
+  cat <<END
+Usage: scripts/bochs.sh [--kernel KERNEL] [CPU...]
+
+Puts the kernel into an image as \`./run.sh image\` does, and starts that in Bochs, on ${CPUS[*]}
+unless told otherwise: the kernel has to get to its console, or, where the CPU has no 64-bit mode, to say so.
+
+  --kernel KERNEL  the kernel (target/debug/ballonet)
+
+Exit status: 0 all is as it should be; $UNAVAILABLE Bochs, or what makes an image, is not to be had here; 1 something is not.
+END
+}
+
+say() { printf 'bochs.sh: %s\n' "$*" >&2; }
+
+fail() {
+  say "$1"
+  exit "${2:-1}"
+}
+
+kernel=${CARGO_TARGET_DIR:-$root/target}/debug/ballonet cpus=()
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    -h | --help) usage; exit ;;
+    --kernel)
+      [[ $# -ge 2 ]] || fail "$1 needs a value" 2
+      kernel=$2
+      shift
+      ;;
+    -*) fail "unknown argument $1; see scripts/bochs.sh --help" 2 ;;
+    *) cpus+=("$1") ;;
+  esac
+  shift
+done
+[[ ${#cpus[@]} -gt 0 ]] || cpus=("${CPUS[@]}")
+[[ -r $kernel ]] || fail "there is no $kernel"
+
+# Bochs with its firmware; installed where it is missing and this user may.
+find_bochs() {
+  local file missing=()
+  # With the smallest of its screens, of which its package wants one.
+  command -v bochs >/dev/null || missing+=(bochs bochs-term)
+  [[ -r /usr/share/bochs/BIOS-bochs-latest ]] || missing+=(bochsbios)
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  if command -v apt-get >/dev/null && may_be_root; then
+    say "installing ${missing[*]}"
+    apt_install "${missing[@]}" || true
+  fi
+  command -v bochs >/dev/null || fail 'missing; install: bochs bochsbios' "$UNAVAILABLE"
+  for file in BIOS-bochs-latest VGABIOS-lgpl-latest; do
+    [[ -r /usr/share/bochs/$file ]] || fail "there is no /usr/share/bochs/$file" "$UNAVAILABLE"
+  done
+}
+
+# The only modes of pixels that GRUB finds in Bochs have 8 bits, in which GRUB 2.06 itself crashes: hence text. No time is
+# spent on the menu.
+menu() {
+  cat <<'END'
+set timeout=0
+menuentry ballonet {
+  multiboot2 /boot/ballonet verbose=on
+  set gfxpayload=text
+}
+END
+}
+
+# The machine with CPU $1. Its screen is one of VNC's that nobody looks at.
+configuration() {
+  cat <<END
+config_interface: textconfig
+display_library: rfb, options="timeout=0"
+memory: guest=128, host=128
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+cpu: model=$1, count=1, ips=4000000, reset_on_triple_fault=0
+ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14
+ata0-master: type=cdrom, path="$folder/ballonet.img", status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev="$folder/$1.serial"
+clock: sync=none
+speaker: enabled=0
+sound: waveoutdrv=dummy
+log: "$folder/$1.log"
+panic: action=fatal
+END
+}
+
+# Starts Bochs with CPU $1, and waits for what the kernel is to say there.
+start() {
+  local cpu=$1 expected=$SERVES bochs status=1 end=$((SECONDS + PATIENCE))
+  case $cpu in
+    p[23]_* | pentium* | amd_k6* | core_duo* | atom_n270) expected=$REFUSES ;;
+  esac
+  configuration "$cpu" >"$folder/$cpu.rc"
+  # Debian's has a debugger in it, which waits for a word to begin with.
+  echo continue >"$folder/$cpu.go"
+  bochs -q -f "$folder/$cpu.rc" -rc "$folder/$cpu.go" >"$folder/$cpu.output" 2>&1 </dev/null &
+  bochs=$!
+  until has_said "$cpu" "$expected" && status=0; do
+    if ! kill -0 "$bochs" 2>/dev/null; then
+      say "$cpu: Bochs has ended, without: $expected"
+      break
+    fi
+    ((SECONDS < end)) || { say "$cpu: waited $PATIENCE s in vain for: $expected"; break; }
+    sleep 0.5
+  done
+  kill "$bochs" 2>/dev/null || true
+  wait "$bochs" 2>/dev/null || true
+  if has_said "$cpu" 'FAULT\|PANIC\|warning: '; then
+    say "$cpu: the kernel complains"
+    status=1
+  fi
+  if [[ $status -ne 0 ]]; then
+    say "$cpu: the end of what was said on the serial line, and of Bochs's log:"
+    tail -n 30 "$folder/$cpu.serial" >&2 || true
+    tail -n 40 "$folder/$cpu.log" >&2 || true
+    return 1
+  fi
+  say "$cpu: $expected"
+}
+
+has_said() { grep -aq "$2" "$folder/$1.serial" 2>/dev/null; }
+
+find_bochs
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+menu >"$folder/grub.cfg"
+status=0
+"$root/scripts/image.sh" --kernel "$kernel" --menu "$folder/grub.cfg" --output "$folder/ballonet.img" >/dev/null || status=$?
+[[ $status -eq 0 ]] || exit "$status"
+runs=()
+for cpu in "${cpus[@]}"; do
+  start "$cpu" &
+  runs+=($!)
+done
+for run in "${runs[@]}"; do
+  wait "$run" || status=1
+done
+exit "$status"

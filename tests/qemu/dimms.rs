@@ -1,0 +1,72 @@
+//! Memory that the firmware's map does not name: DIMMs that are there are used, what else there is stays as it is, and the
+//! reason for what the balloon cannot do is the true one.
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use crate::support::{Event, MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+/// What a DIMM adds.
+const DIMM: u64 = 256 * MIB;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for version in [Version::V7_2, Version::V10_0] {
+        for machine in ["q35", "pc"] {
+            let name = |case: &str| format!("dimms::{version}::{machine}::{case}");
+            let with_slots = |machine: &str| Qemu::new(version).machine(machine).option("-m", "slots=4,maxmem=4G");
+            let with_memory =
+                |machine: &str| with_slots(machine).object(&format!("memory-backend-ram,id=m1,size={DIMM}"));
+            let plugged = with_memory(machine).device("pc-dimm,memdev=m1");
+            trials.push(trial(name("one_that_is_there_is_used"), plugged, is_used));
+            trials.push(trial(name("one_that_comes_later_is_a_reason"), with_memory(machine), comes_later));
+            let others = with_memory(&format!("{machine},nvdimm=on"))
+                .object("memory-backend-ram,id=m2,size=512M")
+                .device("nvdimm,memdev=m1,id=nvdimm0")
+                .device("virtio-mem-pci,memdev=m2,id=mem0,requested-size=256M");
+            trials.push(trial(name("what_is_no_dimm_is_left_alone"), others, others_are_left_alone));
+        }
+    }
+    trials
+}
+
+fn message(vm: &mut Vm, words: &str) -> Outcome<String> {
+    let has_words = |event: &Event| event.text("message").is_ok_and(|text| text.contains(words));
+    Ok(vm.event_where(words, |event| event.name() == "log" && has_words(event))?.text("message")?.to_owned())
+}
+
+/// The host counts a DIMM as the guest's, and gets of it what it asks for.
+fn is_used(vm: &mut Vm) -> Outcome {
+    message(vm, "is the DIMM in slot 0")?;
+    vm.event("ready")?;
+    // More than there is without it.
+    ensure!(vm.memory == 512 * MIB, "the test is made for 512 MiB");
+    vm.balloon_to(160 * MIB)?;
+    vm.balloon_to(vm.memory + DIMM)
+}
+
+/// A DIMM that the guest does not know: the host may ask for more than there is.
+fn comes_later(vm: &mut Vm) -> Outcome {
+    message(vm, "may be plugged in at 0x100000000")?;
+    vm.event("ready")?;
+    vm.qmp.device_add(&json!({ "driver": "pc-dimm", "memdev": "m1", "id": "dimm0" }))?;
+    vm.qmp.set_target(160 * MIB)?;
+    let floor = vm.event("floor")?;
+    let reason = floor.text("message")?;
+    ensure!(
+        reason.contains("the guest has no more than 511 MiB that it uses"),
+        "the reason should be the true one: {reason}"
+    );
+    vm.balloon_to(vm.memory + DIMM)
+}
+
+/// Neither an NVDIMM nor virtio-mem is memory to use; both are told of.
+fn others_are_left_alone(vm: &mut Vm) -> Outcome {
+    message(vm, "is persistent (SRAT): left as it is")?;
+    message(vm, "there is no driver for virtio-mem")?;
+    vm.event("ready")?;
+    let used = vm.serial.all().iter().any(|line| line.text.contains("is the DIMM in slot"));
+    ensure!(!used, "neither is a DIMM");
+    vm.balloon_to(vm.memory / 2)
+}

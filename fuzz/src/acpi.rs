@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
-use ballonet::acpi::{Acpi, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, Signature, SleepType, TableState, Tables};
+use ballonet::acpi::{
+    Acpi, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, SerialPort, Signature, SleepType, TableState, Tables,
+};
 use ballonet::boot::{MemoryImage, PhysicalMemory};
 use ballonet::memory::PhysAddr;
 
@@ -93,6 +95,8 @@ fn parse(bytes: &[u8]) {
     let _ = Mcfg::parse(bytes).map(|mcfg| check_mcfg(&mcfg));
     let _ = Fadt::parse(bytes).map(|fadt| fadt.allows_msi());
     let _ = Hpet::parse(bytes).map_err(|error| drop(error.to_string()));
+    let _ = SerialPort::from_spcr(bytes).map_err(|error| drop(error.to_string()));
+    let _ = SerialPort::from_dbg2(bytes).map_err(|error| drop(error.to_string()));
     let _ = SleepType::find_soft_off(bytes).map(check_soft_off);
     let _ = HostBridge::scan(bytes).map(|bridge| check_bridge(&bridge));
 }
@@ -101,6 +105,7 @@ fn read(image: &[u8]) {
     let base = PhysAddr::new(BASE).expect("below 2^52");
     let memory = MemoryImage::new(base, image);
     let found = Rsdp::search_bios(&memory);
+    let _ = SerialPort::find(&memory, found.unwrap_or(base));
     let acpi = match Acpi::read(&memory, found.unwrap_or(base)) {
         Ok(acpi) => acpi,
         Err(error) => {

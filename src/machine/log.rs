@@ -12,6 +12,7 @@ use super::lock::Lock;
 use super::screen;
 use super::serial::Serial;
 use super::text::Text;
+use crate::acpi::SerialPort;
 use crate::console::Object;
 use crate::screen::Style;
 
@@ -38,6 +39,11 @@ pub fn initialise() -> bool {
     let _ = log::set_logger(&Logger);
     log::set_max_level(LevelFilter::Info);
     present
+}
+
+/// Logs to the serial port that firmware's tables name, if it is there. Nothing has been logged yet.
+pub(super) fn prefer(port: SerialPort) {
+    with_serial(|serial| serial.prefer(port));
 }
 
 /// Chooses JSON or text.

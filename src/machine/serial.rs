@@ -1,7 +1,7 @@
 //! The serial port: the kernel's console.
 //!
-//! Nothing waits for long until the line takes what is sent ([`transmitter`]), and no interrupt is taken for granted
-//! ([`interrupt`]).
+//! It is the one that firmware's tables name, else the first that is found where PCs have them. Nothing waits for long until the
+//! line takes what is sent ([`transmitter`]), and no interrupt is taken for granted ([`interrupt`]).
 
 pub(super) mod interrupt;
 mod ports;
@@ -9,19 +9,26 @@ mod transmitter;
 
 use core::fmt;
 
+use uart_16550::spec::CLK_FREQUENCY_HZ;
 use uart_16550::spec::registers::IER;
 use uart_16550::{BaudRate, Config, Uart16550};
 
 use self::ports::Ports;
 use self::transmitter::{Line, Transmitter};
 use super::clock;
+use crate::acpi::SerialPort;
 
 /// Where a PC has its serial ports, in the order in which they are looked for.
 const COM: [u16; 4] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];
 
+/// The speed of a port that nobody says another of.
+const SPEED: u32 = 115_200;
+
 /// A serial port, or the place where one would be.
 pub struct Serial {
     uart: Option<Uart16550<Ports>>,
+    /// The port that firmware's tables name, used or not.
+    named: Option<SerialPort>,
     transmitter: Transmitter,
 }
 
@@ -38,31 +45,45 @@ impl Line for Uart16550<Ports> {
 impl Serial {
     /// No port yet: everything written is dropped.
     pub const fn absent() -> Self {
-        Self { uart: None, transmitter: Transmitter::new() }
+        Self { uart: None, named: None, transmitter: Transmitter::new() }
     }
 
     /// Looks for a port where PCs have them, and sets the first one to 115200 baud, 8 data bits, no parity. Returns whether there is
     /// one.
     pub fn initialise(&mut self) -> bool {
         // SAFETY: these ports are a UART's or nothing on every PC, and only this value drives them.
-        COM.into_iter().any(|base| unsafe { self.use_port(base) })
+        COM.into_iter().any(|base| unsafe { self.use_port(base, Some(SPEED)) })
     }
 
-    /// Uses the port at `base` from now on, if there is one.
+    /// Uses the port that firmware's tables name, if it is there, instead of the one that was found. Nothing has been sent yet.
+    pub fn prefer(&mut self, port: SerialPort) {
+        self.named = Some(port);
+        if let Some(base) = port.io_port().filter(|&base| (self.base(), port.speed) != (Some(base), Some(SPEED))) {
+            // SAFETY: firmware says that a UART is there, and only this value drives it.
+            unsafe { self.use_port(base, port.speed) };
+        }
+    }
+
+    /// The port that firmware's tables name, used or not.
+    pub fn named(&self) -> Option<SerialPort> {
+        self.named
+    }
+
+    /// Uses the port at `base` from now on, if there is one, at this speed or at that which it has.
     ///
     /// # Safety
     /// A UART's eight ports are there, or nothing, and nobody else drives them.
-    unsafe fn use_port(&mut self, base: u16) -> bool {
+    unsafe fn use_port(&mut self, base: u16, speed: Option<u32>) -> bool {
         // SAFETY: the caller's promise.
         let Some(ports) = (unsafe { Ports::new(base) }) else { return false };
         ports.hurry(true);
+        let config = config(speed, &ports);
         // SAFETY: likewise.
         let mut uart = unsafe { Uart16550::new_with_backend(ports) };
-        let config = Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT };
         let found = uart.init(config).is_ok() && uart.backend().hear_themselves();
         uart.backend().hurry(false);
         if found {
-            *self = Self { uart: Some(uart), transmitter: Transmitter::new() };
+            (self.uart, self.transmitter) = (Some(uart), Transmitter::new());
         }
         found
     }
@@ -120,6 +141,17 @@ impl Serial {
     /// The reader has been told of that many lost lines.
     pub(super) fn told(&mut self, lines: u64) {
         self.transmitter.told(lines);
+    }
+}
+
+/// How a port is set: to a speed, or to that which it has.
+fn config(speed: Option<u32>, ports: &Ports) -> Config {
+    let at = |speed| Config { baud_rate: BaudRate::from_integer(speed), ..Config::DEFAULT };
+    // With a clock that makes this speed of the divisor.
+    let frequency = || CLK_FREQUENCY_HZ.checked_mul(ports.divisor().into()).filter(|&frequency| frequency > 0);
+    match speed {
+        Some(speed) => at(speed),
+        None => frequency().map_or(at(SPEED), |frequency| Config { frequency, ..at(SPEED) }),
     }
 }
 

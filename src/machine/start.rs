@@ -13,7 +13,7 @@ use super::{
     Image, cpus, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power, screen,
     serial, timer, traps, vectors,
 };
-use crate::acpi::{Acpi, BootFlags, Madt, Rsdp};
+use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
 use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
 use crate::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
 use crate::pci::BarWindow;
@@ -187,6 +187,10 @@ impl Entry {
             magic => return Err(StartError::UnknownLoader(magic)),
         };
         let options = boot.command_line.options(&mut |_| {});
+        let rsdp = boot.rsdp.or_else(|| Rsdp::search_bios(&memory));
+        if let Some(port) = rsdp.and_then(|rsdp| SerialPort::find(&memory, rsdp)) {
+            log::prefer(port);
+        }
         log::set_json(options.log == LogFormat::Json);
         if options.screen == ScreenChoice::Auto {
             begin_screen(&boot);

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 
 use uart_16550::backend::Backend;
-use uart_16550::spec::registers::{LSR, MCR, MSR, offsets};
+use uart_16550::spec::registers::{LCR, LSR, MCR, MSR, offsets};
 use x86_64::instructions::port::Port;
 
 use crate::machine::clock;
@@ -41,6 +41,19 @@ impl Ports {
     /// Bounds waits for the transmitter, or no longer does.
     pub(super) fn hurry(&self, bound: bool) {
         self.hurried.set(bound.then(|| clock::rough_nanoseconds() + TRANSMIT));
+    }
+
+    /// The divisor of the clock that its speed is set by.
+    pub(super) fn divisor(&self) -> u16 {
+        let mut control = self.port(offsets::LCR);
+        // SAFETY: a UART or nothing is there; what is changed is put back.
+        unsafe {
+            let former = control.read();
+            control.write(former | LCR::DLAB.bits());
+            let divisor = u16::from_le_bytes([self.port(offsets::DLL).read(), self.port(offsets::DLM).read()]);
+            control.write(former);
+            divisor
+        }
     }
 
     fn port(&self, offset: usize) -> Port<u8> {

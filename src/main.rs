@@ -32,6 +32,8 @@ mod resources;
 mod scaling;
 #[path = "kernel/symbols.rs"]
 mod symbols;
+#[path = "kernel/typing.rs"]
+mod typing;
 #[path = "kernel/view.rs"]
 mod view;
 #[path = "kernel/work.rs"]
@@ -89,6 +91,8 @@ fn main(entry: Entry) -> ! {
 
 fn tell_no_device(refused: usize, slots: usize) {
     let message = match (refused, slots) {
+        (0, 0) if !typing::is_possible() => "no virtio balloon was found on PCI, as on every PC",
+        (0, _) if !typing::is_possible() => "no virtio balloon was found on PCI; one may come into a hot-plug slot",
         (0, 0) => {
             "no virtio balloon was found on PCI, as on every PC; `pci`, `acpi`, `info` and `mem` at the console show what there is"
         }
@@ -133,9 +137,7 @@ fn serve(
     let mut work = Work::new(machine.options().work);
     let mut latency = Latency::default();
     let mut view = View::default();
-    if serial::is_text() {
-        info!("`help` lists the console's commands");
-    }
+    typing::tell();
     console.draw(balloons);
     loop {
         balloons.serve(machine);
@@ -145,6 +147,7 @@ fn serve(
         view.serve(machine.now(), balloons);
         latency.sample(machine.now());
         tell_nmis();
+        serial::retry();
         if button.was_pressed(machine.now()) {
             return Outcome::PowerOff;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
 use ballonet::acpi::{
-    Acpi, DimmSlots, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, Signature, SleepType, Srat, TableState, Tables,
+    Acpi, DimmSlots, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, SerialPort, Signature, SleepType, Srat, TableState, Tables,
 };
 use ballonet::boot::{MemoryImage, PhysicalMemory};
 use ballonet::memory::PhysAddr;
@@ -96,6 +96,8 @@ fn parse(bytes: &[u8]) {
     let _ = Srat::parse(bytes).map(|srat| assert!(srat.memory().len() <= bytes.len() / 32));
     let _ = Fadt::parse(bytes).map(|fadt| fadt.allows_msi());
     let _ = Hpet::parse(bytes).map_err(|error| drop(error.to_string()));
+    let _ = SerialPort::from_spcr(bytes).map_err(|error| drop(error.to_string()));
+    let _ = SerialPort::from_dbg2(bytes).map_err(|error| drop(error.to_string()));
     let _ = SleepType::find_soft_off(bytes).map(check_soft_off);
     let _ = HostBridge::scan(bytes).map(|bridge| check_bridge(&bridge));
 }
@@ -104,6 +106,7 @@ fn read(image: &[u8]) {
     let base = PhysAddr::new(BASE).expect("below 2^52");
     let memory = MemoryImage::new(base, image);
     let found = Rsdp::search_bios(&memory);
+    let _ = SerialPort::find(&memory, found.unwrap_or(base));
     let acpi = match Acpi::read(&memory, found.unwrap_or(base)) {
         Ok(acpi) => acpi,
         Err(error) => {

@@ -45,6 +45,10 @@ impl Text<4> {
     pub const DSDT: Self = Self(*b"DSDT");
     /// Secondary system description table: more AML.
     pub const SSDT: Self = Self(*b"SSDT");
+    /// Serial port console redirection.
+    pub const SPCR: Self = Self(*b"SPCR");
+    /// Debug ports.
+    pub const DBG2: Self = Self(*b"DBG2");
 
     /// Of a table whose header cannot be read.
     pub(super) const UNKNOWN: Self = Self(*b"    ");

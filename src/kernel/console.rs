@@ -27,6 +27,7 @@ use crate::latency::Latency;
 use crate::processors;
 use crate::resources::Resources;
 use crate::symbols::HEAP;
+use crate::typing;
 use crate::work::Work;
 
 /// A command: its name, its arguments, what it does.
@@ -149,7 +150,11 @@ impl Console {
     /// Draws the line being typed: on the screen, and on a terminal, where how the balloon moves stands before it.
     pub fn draw(&self, balloons: &Balloons) {
         let line = self.editor.text();
-        screen::show_prompt(PROMPT, line, self.editor.right_of_cursor());
+        if typing::is_possible() {
+            screen::show_prompt(PROMPT, line, self.editor.right_of_cursor());
+        } else {
+            screen::show_hint(typing::HINT);
+        }
         if !self.ansi {
             return;
         }

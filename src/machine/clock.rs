@@ -68,6 +68,16 @@ pub fn duration(ticks: u64) -> u64 {
     ((u128::from(ticks) * u128::from(multiplier)) >> 32) as u64
 }
 
+/// What the TSC is taken for until its rate is known: more than any runs at, so that waits are long enough.
+const FASTEST_MHZ: u64 = 6000;
+
+/// Nanoseconds since entry, of which those before the rate was known may be too few. For waits that have to end: asking is no sign of
+/// life.
+pub(super) fn rough_nanoseconds() -> u64 {
+    let ticks = tsc().saturating_sub(ENTRY.load(Ordering::Relaxed));
+    if RATE.is_completed() { duration(ticks) } else { ticks.saturating_mul(1000) / FASTEST_MHZ }
+}
+
 /// Milliseconds since entry.
 pub fn milliseconds() -> u64 {
     nanoseconds() / 1_000_000

@@ -1,19 +1,21 @@
 //! The keyboard controller (i8042), or the firmware that plays one for USB keyboards.
 //!
 //! It may be absent although the tables say that it is there, and half of one where firmware plays it. So nothing is
-//! asked of it but what is needed, and every wait ends.
+//! asked of it but what is needed, and every wait ends. Nor need its interrupt arrive: until one has, it is looked at.
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use derive_more::Display;
 use log::{info, warn};
+use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::port::Port;
 
 use super::lock::Lock;
-use super::{io_apic, local_apic, log as console, vectors};
-use crate::acpi::{Fadt, Madt};
-use crate::platform::{Handled, VectorError};
+use super::{clock, io_apic, local_apic, log as console, vectors};
+use crate::acpi::{Fadt, InterruptRoute, Madt};
+use crate::platform::Handled;
 use crate::screen::Keyboard;
 
 /// The keyboard's ISA interrupt.
@@ -48,8 +50,9 @@ const TRANSLATE: u8 = 1 << 6;
 const SEND_KEYS: u8 = 0xF4;
 const ACKNOWLEDGED: u8 = 0xFA;
 
-/// How often the status is read in a wait: it takes about 1 µs, and a keyboard up to 20 ms.
-const PATIENCE: u32 = 30_000;
+/// How long a wait takes, in nanoseconds and in looks, since the CPU may be taken away meanwhile: a keyboard takes up to 20 ms.
+const PATIENCE: u64 = 30_000_000;
+const LOOKS: u32 = 1000;
 /// Bytes that are taken out at a time: more than any controller keeps.
 const MOST_BYTES: usize = 32;
 
@@ -70,43 +73,90 @@ pub enum KeyboardError {
     /// It does not answer.
     #[display("the controller does not tell its configuration")]
     Silent,
-    /// Its interrupt cannot be had.
-    #[display("its interrupt leads nowhere")]
-    NoInterrupt,
-    /// There is no vector for it.
-    #[display("{_0}")]
-    Vector(VectorError),
 }
 
-/// Listens to the keyboard, if there is one. What it types is read as what comes in on the serial line.
+/// Whether somebody can type on a keyboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyboardState {
+    /// There is one.
+    Answered,
+    /// There is a controller, and no keyboard has answered. One may be plugged in later.
+    Silent,
+    /// There is no controller that can be used.
+    Absent,
+}
+
+/// Set while no interrupt of it has arrived.
+static POLLED: AtomicBool = AtomicBool::new(false);
+static PRESENT: AtomicBool = AtomicBool::new(false);
+static ANSWERED: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is a keyboard, as far as is known.
+pub fn state() -> KeyboardState {
+    match (PRESENT.load(Ordering::Relaxed), ANSWERED.load(Ordering::Relaxed)) {
+        (true, true) => KeyboardState::Answered,
+        (true, false) => KeyboardState::Silent,
+        (false, _) => KeyboardState::Absent,
+    }
+}
+
+/// Whether it has to be looked at, since no interrupt of it has arrived.
+pub(super) fn is_polled() -> bool {
+    POLLED.load(Ordering::Relaxed)
+}
+
+/// Takes what has been typed.
+pub(super) fn look() {
+    without_interrupts(take_keys);
+}
+
+/// Listens to the keyboard, if there is one. What it types is read as what comes in on the serial line. Interrupts are on.
 pub(super) fn connect(madt: Option<&Madt>, fadt: Option<&Fadt>) {
-    match try_connect(madt, fadt) {
-        Ok(true) => info!("PS/2 keyboard: listening"),
-        Ok(false) => info!("PS/2 keyboard: listening to the controller; no keyboard has answered yet"),
-        Err(KeyboardError::NotInTables | KeyboardError::Absent) => {}
+    match try_connect(fadt) {
+        Ok(answered) => {
+            PRESENT.store(true, Ordering::Relaxed);
+            ANSWERED.store(answered, Ordering::Relaxed);
+            let interrupts = madt.is_some_and(|madt| attach(madt.isa_irq(IRQ)));
+            POLLED.store(!interrupts, Ordering::Relaxed);
+            let who = if answered { "listening" } else { "listening to the controller; no keyboard has answered yet" };
+            let how = if interrupts { "" } else { ", by looking every 20 ms: no interrupt of it has arrived" };
+            info!("PS/2 keyboard: {who}{how}");
+        }
+        Err(error @ (KeyboardError::NotInTables | KeyboardError::Absent)) => info!("PS/2 keyboard: {error}"),
         Err(error) => warn!("PS/2 keyboard: {error}"),
     }
 }
 
 /// Returns whether a keyboard has answered. One may be plugged in later.
-fn try_connect(madt: Option<&Madt>, fadt: Option<&Fadt>) -> Result<bool, KeyboardError> {
+fn try_connect(fadt: Option<&Fadt>) -> Result<bool, KeyboardError> {
     if fadt.is_some_and(|fadt| !fadt.has_keyboard_controller()) {
         return Err(KeyboardError::NotInTables);
     }
     if status() == NOTHING {
         return Err(KeyboardError::Absent);
     }
-    let route = madt.ok_or(KeyboardError::NoInterrupt)?.isa_irq(IRQ);
-    let answered = set_up()?;
-    let vector = vectors::allocate(String::from("keyboard"), Box::new(interrupt)).map_err(KeyboardError::Vector)?;
+    without_interrupts(set_up)
+}
+
+/// Gives the keyboard's line a vector. Returns whether an interrupt has arrived by it.
+fn attach(route: InterruptRoute) -> bool {
+    let allocated = vectors::allocate(String::from("keyboard"), Box::new(interrupt));
+    let Ok(vector) = allocated.inspect_err(|error| warn!("PS/2 keyboard: {error}")) else { return false };
     let id = u8::try_from(local_apic::id()).unwrap_or(0);
     if io_apic::route(route, vector, id).is_none() {
         vectors::release(vector);
-        return Err(KeyboardError::NoInterrupt);
+        return false;
     }
     // The line tells of the next byte only once this one is taken.
-    drain();
-    Ok(answered)
+    without_interrupts(drain);
+    arrives()
+}
+
+/// Whether what a keyboard answers interrupts. Of one that has not answered nothing is known.
+fn arrives() -> bool {
+    POLLED.store(true, Ordering::Relaxed);
+    let asked = ANSWERED.load(Ordering::Relaxed) && without_interrupts(|| write(SEND_KEYS)).is_ok();
+    asked && patiently(|| !is_polled())
 }
 
 /// Has the controller interrupt for the keyboard alone and translate, and the keyboard send keys. Firmware leaves it much
@@ -126,21 +176,30 @@ fn set_up() -> Result<bool, KeyboardError> {
 }
 
 fn interrupt() -> Handled {
+    if take_keys() > 0 {
+        POLLED.store(false, Ordering::Relaxed);
+    }
+    Handled::Yes
+}
+
+/// Takes the bytes that are there, with interrupts off. Returns how many those were.
+fn take_keys() -> usize {
     // However many bytes it says that it has, this ends.
-    for _ in 0..MOST_BYTES {
+    for taken in 0..MOST_BYTES {
         let status = status();
         if status == NOTHING || status & READABLE == 0 {
-            break;
+            return taken;
         }
         let byte = take();
         if status & FROM_MOUSE != 0 {
             continue;
         }
+        ANSWERED.store(true, Ordering::Relaxed);
         if let Some(typed) = KEYBOARD.with(|keyboard| keyboard.feed(byte)) {
             console::put_input(typed.bytes());
         }
     }
-    Handled::Yes
+    MOST_BYTES
 }
 
 fn status() -> u8 {
@@ -165,7 +224,22 @@ fn drain() {
 
 /// Waits until a bit of the status is as it should be. Returns whether it is.
 fn wait(bit: u8, set: bool) -> bool {
-    (0..PATIENCE).any(|_| (status() & bit != 0) == set)
+    patiently(|| (status() & bit != 0) == set)
+}
+
+/// Waits a while for a condition. Returns whether it holds.
+fn patiently(condition: impl Fn() -> bool) -> bool {
+    let end = clock::rough_nanoseconds() + PATIENCE;
+    let mut looks = 0;
+    loop {
+        if condition() {
+            return true;
+        }
+        if looks >= LOOKS && clock::rough_nanoseconds() > end {
+            return false;
+        }
+        looks += 1;
+    }
 }
 
 fn read() -> Option<u8> {

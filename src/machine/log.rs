@@ -7,10 +7,12 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use log::{Level, LevelFilter, Metadata, Record};
 
 use super::clock;
+use super::keyboard;
 use super::lock::Lock;
 use super::screen;
 use super::serial::Serial;
 use super::text::Text;
+use crate::acpi::SerialPort;
 use crate::console::Object;
 use crate::screen::Style;
 
@@ -30,13 +32,18 @@ static JSON: AtomicBool = AtomicBool::new(false);
 /// Carriage return, erase to the end of the line (ECMA-48 EL).
 const ERASE_LINE: &str = "\r\x1b[K";
 
-/// Finds the serial port and starts logging to it, as text. Returns whether there is a port.
+/// Finds a serial port and starts logging to it, as text. Returns whether there is a port.
 pub fn initialise() -> bool {
     let present = OUTPUT.with(|output| output.serial.initialise());
     // A second call finds the logger set already, which is as good.
     let _ = log::set_logger(&Logger);
     log::set_max_level(LevelFilter::Info);
     present
+}
+
+/// Logs to the serial port that firmware's tables name, if it is there. Nothing has been logged yet.
+pub(super) fn prefer(port: SerialPort) {
+    with_serial(|serial| serial.prefer(port));
 }
 
 /// Chooses JSON or text.
@@ -84,14 +91,24 @@ static LOOKING: AtomicBool = AtomicBool::new(false);
 /// How often it is looked at then: 20 ms.
 const LOOK: u64 = 20_000_000;
 
-/// Has the serial port looked at for input, since it has no interrupt; in vain where there is no port.
-pub(super) fn look_for_input() {
-    LOOKING.store(with_serial(|serial| serial.is_present()), Ordering::Relaxed);
+/// How often a line that takes nothing is asked whether it does again: 500 ms.
+const RETRY: u64 = 500_000_000;
+
+/// Has the serial port looked at for input, while it has no interrupt.
+pub(super) fn look_for_input(look: bool) {
+    LOOKING.store(look, Ordering::Relaxed);
 }
 
-/// When the serial port is to be looked at although nothing has interrupted, in nanoseconds since entry.
+/// When the serial port or the keyboard is to be looked at although nothing has interrupted, in nanoseconds since entry.
 pub fn next_look() -> Option<u64> {
-    LOOKING.load(Ordering::Relaxed).then(|| clock::nanoseconds() + LOOK)
+    let looks = LOOKING.load(Ordering::Relaxed) || keyboard::is_polled();
+    let wait = if looks { Some(LOOK) } else { with_serial(|serial| serial.is_stuck()).then_some(RETRY) };
+    wait.map(|wait| clock::nanoseconds() + wait)
+}
+
+/// Asks a line that takes nothing whether it does again, and tells the reader what was lost.
+pub fn retry() {
+    OUTPUT.with(Output::begin);
 }
 
 /// Puts bytes that were typed elsewhere behind those that have come in on the serial line: all of them, or none where there is no
@@ -109,6 +126,9 @@ pub(super) fn put_input(bytes: &[u8]) {
 
 /// The next byte that came in.
 pub fn read_input() -> Option<u8> {
+    if keyboard::is_polled() {
+        keyboard::look();
+    }
     if LOOKING.load(Ordering::Relaxed) {
         take_input();
     }
@@ -146,6 +166,7 @@ pub fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
         return;
     }
     OUTPUT.with(|output| {
+        output.begin();
         let mut object = Object::begin(&mut output.serial, event, clock::milliseconds());
         fill(&mut object);
         // The serial port's writes do not fail.
@@ -185,7 +206,23 @@ pub fn set_status(text: fmt::Arguments<'_>) {
 }
 
 impl Output {
+    /// Comes before whatever is written: a reader who has come back is told what was lost meanwhile.
+    fn begin(&mut self) {
+        let Some(lines) = self.serial.resume().filter(|&lines| lines > 0) else { return };
+        if is_text() {
+            let _ = writeln!(self.serial, "serial line: {lines} lines lost while nobody read");
+        } else {
+            let mut object = Object::begin(&mut self.serial, "lost", clock::milliseconds());
+            object.number("lines", lines);
+            // The serial port's writes do not fail.
+            let _ = object.end();
+        }
+        self.serial.told(lines);
+        self.draw_status();
+    }
+
     fn line(&mut self, text: fmt::Arguments<'_>) {
+        self.begin();
         if !self.status.as_str().is_empty() {
             let _ = self.serial.write_str(ERASE_LINE);
         }
@@ -195,6 +232,7 @@ impl Output {
     }
 
     fn set_status(&mut self, text: fmt::Arguments<'_>) {
+        self.begin();
         let mut status = Text::new();
         // What does not fit is cut off.
         let _ = status.write_fmt(text);
@@ -218,7 +256,11 @@ impl Write for Raw {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         screen::write(text);
         if is_text() {
-            OUTPUT.try_with(|output| output.serial.write_str(text)).unwrap_or(Err(fmt::Error))
+            let write = |output: &mut Output| {
+                output.begin();
+                output.serial.write_str(text)
+            };
+            OUTPUT.try_with(write).unwrap_or(Err(fmt::Error))
         } else {
             Ok(())
         }

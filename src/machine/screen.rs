@@ -233,6 +233,13 @@ pub fn show_prompt(prompt: &str, line: &str, right_of_cursor: usize) {
     }
 }
 
+/// Shows a hint where the prompt would be.
+pub fn show_hint(hint: &str) {
+    if is_present() {
+        DISPLAY.with(|display| display.screen.show_hint(hint));
+    }
+}
+
 /// Whether something is to be drawn.
 pub fn is_pending() -> bool {
     is_present() && DISPLAY.with(|display| display.surface.is_some() && display.screen.grid().has_changed())

@@ -1,45 +1,91 @@
-//! The first serial port, COM1: the kernel's console.
+//! The serial port: the kernel's console.
+//!
+//! It is the one that firmware's tables name, else the first that is found where PCs have them. Nothing waits for long until the
+//! line takes what is sent ([`transmitter`]), and no interrupt is taken for granted ([`interrupt`]).
+
+pub(super) mod interrupt;
+mod ports;
+mod transmitter;
 
 use core::fmt;
 
-use uart_16550::backend::PioBackend;
+use uart_16550::spec::CLK_FREQUENCY_HZ;
 use uart_16550::spec::registers::IER;
 use uart_16550::{BaudRate, Config, Uart16550};
-use x86_64::instructions::port::Port;
 
-/// Where COM1 is on every PC.
-const COM1: u16 = 0x3F8;
+use self::ports::Ports;
+use self::transmitter::{Line, Transmitter};
+use super::clock;
+use crate::acpi::SerialPort;
 
-/// The ISA interrupt of COM1.
-pub const COM1_IRQ: u8 = 4;
+/// Where a PC has its serial ports, in the order in which they are looked for.
+const COM: [u16; 4] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];
 
-/// How often an unready transmitter is asked before what it should send is dropped: at 115200 baud a full FIFO takes
-/// 1.4 ms, and a port read about 1 µs.
-const PATIENCE: u32 = 100_000;
+/// The speed of a port that nobody says another of.
+const SPEED: u32 = 115_200;
 
 /// A serial port, or the place where one would be.
 pub struct Serial {
-    uart: Option<Uart16550<PioBackend>>,
-    dropped: u64,
-    /// The line took nothing for long: until it takes a byte again, nothing waits for it.
-    stuck: bool,
+    uart: Option<Uart16550<Ports>>,
+    /// The port that firmware's tables name, used or not.
+    named: Option<SerialPort>,
+    transmitter: Transmitter,
+}
+
+impl Line for Uart16550<Ports> {
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        self.send_bytes(bytes)
+    }
+
+    fn now(&self) -> u64 {
+        clock::rough_nanoseconds()
+    }
 }
 
 impl Serial {
     /// No port yet: everything written is dropped.
     pub const fn absent() -> Self {
-        Self { uart: None, dropped: 0, stuck: false }
+        Self { uart: None, named: None, transmitter: Transmitter::new() }
     }
 
-    /// Looks for COM1 and sets it to 115200 baud, 8 data bits, no parity. Returns whether it is there.
+    /// Looks for a port where PCs have them, and sets the first one to 115200 baud, 8 data bits, no parity. Returns whether there is
+    /// one.
     pub fn initialise(&mut self) -> bool {
-        // SAFETY: COM1's eight ports are either a UART or nothing on every PC, and only this value drives them.
-        let Ok(mut uart) = (unsafe { Uart16550::new_port(COM1) }) else { return false };
-        let config = Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT };
-        if uart.init(config).is_ok() && hears_itself() {
-            self.uart = Some(uart);
+        // SAFETY: these ports are a UART's or nothing on every PC, and only this value drives them.
+        COM.into_iter().any(|base| unsafe { self.use_port(base, Some(SPEED)) })
+    }
+
+    /// Uses the port that firmware's tables name, if it is there, instead of the one that was found. Nothing has been sent yet.
+    pub fn prefer(&mut self, port: SerialPort) {
+        self.named = Some(port);
+        if let Some(base) = port.io_port().filter(|&base| (self.base(), port.speed) != (Some(base), Some(SPEED))) {
+            // SAFETY: firmware says that a UART is there, and only this value drives it.
+            unsafe { self.use_port(base, port.speed) };
         }
-        self.is_present()
+    }
+
+    /// The port that firmware's tables name, used or not.
+    pub fn named(&self) -> Option<SerialPort> {
+        self.named
+    }
+
+    /// Uses the port at `base` from now on, if there is one, at this speed or at that which it has.
+    ///
+    /// # Safety
+    /// A UART's eight ports are there, or nothing, and nobody else drives them.
+    unsafe fn use_port(&mut self, base: u16, speed: Option<u32>) -> bool {
+        // SAFETY: the caller's promise.
+        let Some(ports) = (unsafe { Ports::new(base) }) else { return false };
+        ports.hurry(true);
+        let config = config(speed, &ports);
+        // SAFETY: likewise.
+        let mut uart = unsafe { Uart16550::new_with_backend(ports) };
+        let found = uart.init(config).is_ok() && uart.backend().hear_themselves();
+        uart.backend().hurry(false);
+        if found {
+            (self.uart, self.transmitter) = (Some(uart), Transmitter::new());
+        }
+        found
     }
 
     /// Whether there is a port.
@@ -47,11 +93,28 @@ impl Serial {
         self.uart.is_some()
     }
 
+    /// The first of its I/O ports, if there is one.
+    pub fn base(&self) -> Option<u16> {
+        Some(self.uart.as_ref()?.backend().base())
+    }
+
     /// Asks for an interrupt whenever a byte has come in.
-    pub fn enable_receive_interrupt(&mut self) {
+    fn enable_receive_interrupt(&mut self) {
         if let Some(uart) = &mut self.uart {
             uart.enable_interrupts(IER::DATA_READY);
         }
+    }
+
+    /// Asks for an interrupt when the transmitter is empty, which comes at once if it is; or no longer does.
+    fn set_transmit_interrupt(&mut self, on: bool) {
+        if let Some(uart) = &mut self.uart {
+            if on { uart.enable_interrupts(IER::THR_EMPTY) } else { uart.disable_interrupts(IER::THR_EMPTY) }
+        }
+    }
+
+    /// Whether the port has asked for an interrupt. That it is empty it asks once.
+    fn take_pending(&mut self) -> bool {
+        self.uart.as_mut().is_some_and(|uart| uart.isr().has_pending_interrupt())
     }
 
     /// The next byte that has come in, if any.
@@ -61,58 +124,43 @@ impl Serial {
 
     /// Bytes dropped because the line did not take them.
     pub fn dropped(&self) -> u64 {
-        self.dropped
+        self.transmitter.dropped()
     }
 
-    fn send(&mut self, mut bytes: &[u8]) {
-        let Some(uart) = &mut self.uart else { return };
-        let mut patience = if self.stuck { 1 } else { PATIENCE };
-        while !bytes.is_empty() && patience > 0 {
-            let sent = uart.send_bytes(bytes);
-            bytes = bytes.get(sent..).unwrap_or_default();
-            patience = if sent == 0 { patience - 1 } else { PATIENCE };
-        }
-        self.stuck = !bytes.is_empty();
-        self.dropped = self.dropped.saturating_add(bytes.len() as u64);
+    /// Whether the line takes nothing, so that nothing waits for it.
+    pub fn is_stuck(&self) -> bool {
+        self.transmitter.is_stuck()
+    }
+
+    /// Asks a line that takes nothing whether it does again. Returns how many lines were lost meanwhile: the reader is to be
+    /// told, and then [`Serial::told`].
+    pub(super) fn resume(&mut self) -> Option<u64> {
+        self.transmitter.resume(self.uart.as_mut()?)
+    }
+
+    /// The reader has been told of that many lost lines.
+    pub(super) fn told(&mut self, lines: u64) {
+        self.transmitter.told(lines);
+    }
+}
+
+/// How a port is set: to a speed, or to that which it has.
+fn config(speed: Option<u32>, ports: &Ports) -> Config {
+    let at = |speed| Config { baud_rate: BaudRate::from_integer(speed), ..Config::DEFAULT };
+    // With a clock that makes this speed of the divisor.
+    let frequency = || CLK_FREQUENCY_HZ.checked_mul(ports.divisor().into()).filter(|&frequency| frequency > 0);
+    match speed {
+        Some(speed) => at(speed),
+        None => frequency().map_or(at(SPEED), |frequency| Config { frequency, ..at(SPEED) }),
     }
 }
 
 impl fmt::Write for Serial {
     /// Sends text, with a carriage return before each line feed, as terminals want it.
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for (index, line) in text.split('\n').enumerate() {
-            if index > 0 {
-                self.send(b"\r\n");
-            }
-            self.send(line.as_bytes());
+        if let Some(uart) = &mut self.uart {
+            self.transmitter.write(text, uart);
         }
         Ok(())
-    }
-}
-
-/// Registers of COM1 by their offsets: data, modem control, line status.
-const DATA: u16 = 0;
-const MODEM_CONTROL: u16 = 4;
-const LINE_STATUS: u16 = 5;
-/// Modem control: what is sent comes back, and does not go out on the line.
-const LOOPBACK: u8 = 1 << 4;
-/// Line status: a byte has come in.
-const DATA_READY: u8 = 1 << 0;
-/// What is sent to itself.
-const PROBE: u8 = 0xA5;
-
-/// Whether a byte that the UART sends to itself comes back: what merely keeps what is written to it, as a bus does for a moment, does
-/// not do that. Sending a byte takes 87 µs, and reading a port about 1 µs, so the wait is long enough, and ends.
-fn hears_itself() -> bool {
-    let register = |offset: u16| Port::<u8>::new(COM1 + offset);
-    // SAFETY: COM1's registers, which answered as a UART's; what is changed is put back, and nothing goes out on the line.
-    unsafe {
-        let control = register(MODEM_CONTROL).read();
-        register(MODEM_CONTROL).write(control | LOOPBACK);
-        register(DATA).write(PROBE);
-        let came = (0..PATIENCE / 100).any(|_| register(LINE_STATUS).read() & DATA_READY != 0);
-        let heard = came && register(DATA).read() == PROBE;
-        register(MODEM_CONTROL).write(control);
-        heard
     }
 }

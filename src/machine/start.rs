@@ -8,13 +8,12 @@ use super::config_space::MachineConfig;
 use super::cpu::{self, Features};
 use super::firmware::{EarlyMemory, FirmwareMemory};
 use super::memory_types::Mtrrs;
-use super::serial::COM1_IRQ;
 use super::stack;
 use super::{
     Image, cpus, dimms, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power,
-    screen, timer, traps, vectors,
+    screen, serial, timer, traps, vectors,
 };
-use crate::acpi::{Acpi, BootFlags, InterruptRoute, Madt, Rsdp};
+use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
 use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
 use crate::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
 use crate::pci::BarWindow;
@@ -131,9 +130,9 @@ impl Entry {
             rate.tsc_hz / 1_000_000,
             rate.source
         );
-        connect_serial(madt);
-        keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
         x86_64::instructions::interrupts::enable();
+        serial::interrupt::connect(madt);
+        keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
         let most = boot.command_line.options(&mut |_| {}).cpus.unwrap_or(u32::MAX);
         if let Some(madt) = madt {
             // SAFETY: the page was chosen from usable memory below the limit, which is mapped one to one, and reserved.
@@ -188,6 +187,10 @@ impl Entry {
             magic => return Err(StartError::UnknownLoader(magic)),
         };
         let options = boot.command_line.options(&mut |_| {});
+        let rsdp = boot.rsdp.or_else(|| Rsdp::search_bios(&memory));
+        if let Some(port) = rsdp.and_then(|rsdp| SerialPort::find(&memory, rsdp)) {
+            log::prefer(port);
+        }
         log::set_json(options.log == LogFormat::Json);
         if options.screen == ScreenChoice::Auto {
             begin_screen(&boot);
@@ -321,30 +324,4 @@ fn install_fixed_vectors() {
     };
     vectors::install(vectors::APIC_ERROR, String::from("apic-error"), Box::new(error));
     vectors::install(vectors::SPURIOUS, String::from("spurious"), Box::new(|| Handled::Yes));
-}
-
-/// Lets the serial port interrupt when a byte comes in. The byte is read by whoever polls the port; this only wakes the CPU.
-/// Where no interrupt of it can be had, the port is looked at now and then.
-fn connect_serial(madt: Option<&Madt>) {
-    if !log::with_serial(|serial| serial.is_present()) {
-        return info!("serial port: there is none");
-    }
-    let id = u8::try_from(local_apic::id()).unwrap_or(0);
-    let handler = || {
-        super::log::take_input();
-        Handled::Yes
-    };
-    let route: Option<InterruptRoute> = madt.map(|madt| madt.isa_irq(COM1_IRQ)).filter(|route| io_apic::has(route.gsi));
-    let connected = route.is_some_and(|route| match vectors::allocate(String::from("serial"), Box::new(handler)) {
-        Ok(vector) => io_apic::route(route, vector, id).is_some(),
-        Err(error) => {
-            warn!("serial port: {error}");
-            false
-        }
-    });
-    if connected {
-        log::with_serial(super::serial::Serial::enable_receive_interrupt);
-    } else {
-        log::look_for_input();
-    }
 }

@@ -79,6 +79,11 @@ impl Screen {
         }
     }
 
+    /// Shows what there is to know instead of a prompt, without a cursor.
+    pub fn show_hint(&mut self, hint: &str) {
+        put_line(&mut self.grid, self.layout.prompt, Style::STRONG, format_args!("{hint}"));
+    }
+
     /// Makes room for a report of the kernel's own failure, in the whole width, below the last of the log and under `title`. What
     /// is written then goes there.
     pub fn begin_report(&mut self, title: fmt::Arguments<'_>) {
@@ -137,6 +142,17 @@ mod tests {
         let cursors: Vec<_> =
             (0..80).filter(|&column| screen.grid().get(column, 24) == Some(Cell::of('u', Style::CURSOR))).collect();
         assert_eq!(cursors, [6]);
+    }
+
+    #[test]
+    fn a_hint_stands_where_the_prompt_was_and_nothing_blinks() {
+        let mut screen = screen(80, 25);
+        screen.show_prompt("> ", "a long line that somebody has typed", 0);
+        screen.show_hint("no keyboard");
+        assert_eq!(text(&screen)[24].trim_end(), "no keyboard");
+        assert!(
+            (0..80).all(|column| screen.grid().get(column, 24).is_none_or(|cell| cell != Cell::of(' ', Style::CURSOR)))
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod engine;
 mod hardware;
 mod hotplug;
 mod image;
+mod input;
 mod layouts;
 mod life;
 mod matrix;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         hardware::trials(),
         hotplug::trials(),
         image::trials(),
+        input::trials(),
         screen::trials(),
         check::trials(),
     ];

@@ -210,13 +210,19 @@ fn text(vm: &mut Vm) -> Outcome<Vec<String>> {
 }
 
 /// Waits until a row of the text begins with these words.
-fn wait_for_row(vm: &mut Vm, words: &str) -> Outcome<usize> {
+pub(crate) fn wait_for_row(vm: &mut Vm, words: &str) -> Outcome<usize> {
     let mut seen = Vec::new();
     let row = vm.wait_for("words on the screen", |vm| {
         seen = text(vm)?;
         Ok(seen.iter().position(|row| row.starts_with(words)))
     });
     row.map_err(|error| format!("{error}: {words:?} in\n{}", seen.join("\n")).into())
+}
+
+/// Presses the keys of a command, and Enter.
+pub(crate) fn press_line(vm: &mut Vm, command: &str) -> Outcome {
+    let keys: Vec<_> = command.chars().map(String::from).collect();
+    vm.qmp.press(&keys.iter().map(String::as_str).chain(["ret"]).collect::<Vec<_>>())
 }
 
 fn expect_text_title(vm: &mut Vm) -> Outcome {

@@ -1,0 +1,45 @@
+//! Whether anybody can type, and what can be done where nobody can: most PCs of today have neither a PS/2 keyboard nor a serial port.
+
+use ballonet::machine::keyboard::{self, KeyboardState};
+use ballonet::machine::log as serial;
+use log::{info, warn};
+
+/// What stands on the screen instead of a prompt that nobody can type at.
+pub const HINT: &str = "no keyboard can be used (USB is not driven): the power button switches off";
+
+/// What works without one.
+const WITHOUT: &str = "the power button switches off (hold it for 4 s if a press does not), and options are set in the loader's menu \
+                       (`e` in GRUB's)";
+
+/// Whether anybody can type, now or once a keyboard is plugged in.
+pub fn is_possible() -> bool {
+    has_serial() || keyboard::state() != KeyboardState::Absent
+}
+
+fn has_serial() -> bool {
+    serial::with_serial(|serial| serial.is_present())
+}
+
+/// Tells how commands are typed, or what can be done without.
+pub fn tell() {
+    match (keyboard::state(), has_serial()) {
+        (KeyboardState::Absent, false) => {
+            warn!(
+                "nobody can type: there is no PS/2 keyboard, USB is not driven, and there is no serial port; {WITHOUT}"
+            );
+        }
+        (KeyboardState::Silent, false) => {
+            warn!(
+                "no PS/2 keyboard has answered, and a USB keyboard types only if firmware passes it off as one (*legacy USB* in \
+                 its setup); without one {WITHOUT}"
+            );
+        }
+        (KeyboardState::Absent, true) => {
+            info!("commands are typed on the serial line: there is no PS/2 keyboard, and USB is not driven");
+        }
+        (KeyboardState::Answered | KeyboardState::Silent, _) => {}
+    }
+    if serial::is_text() && is_possible() {
+        info!("`help` lists the console's commands");
+    }
+}

@@ -1,0 +1,138 @@
+//! The registers of a UART in I/O ports, and whether they are one's.
+
+use core::cell::Cell;
+
+use uart_16550::backend::Backend;
+use uart_16550::spec::registers::{LCR, LSR, MCR, MSR, offsets};
+use x86_64::instructions::port::Port;
+
+use crate::machine::clock;
+
+/// How long a transmitter may take to send what firmware left in it: at 2400 baud a full queue takes 67 ms.
+const TRANSMIT: u64 = 100_000_000;
+/// How long a byte that a UART sends to itself may take: at 115200 baud 87 µs, at the slowest speed 0.1 s.
+const LOOP: u64 = 100_000_000;
+/// The byte sent to itself.
+const PROBE: u8 = 0xA5;
+
+/// The eight ports of a UART.
+#[derive(Debug)]
+pub(super) struct Ports {
+    base: u16,
+    /// From this moment on the transmitter is said to be empty. The UART's crate waits for that without a bound while it sets one up,
+    /// and a host that does not read keeps it from ever being so.
+    hurried: Cell<Option<u64>>,
+}
+
+impl Ports {
+    /// The ports from `base` on; `None` if that is too close to the last port.
+    ///
+    /// # Safety
+    /// There is a UART or nothing, and nobody else drives it.
+    pub(super) unsafe fn new(base: u16) -> Option<Self> {
+        base.checked_add(offsets::SPR as u16).map(|_| Self { base, hurried: Cell::new(None) })
+    }
+
+    /// The first of them.
+    pub(super) fn base(&self) -> u16 {
+        self.base
+    }
+
+    /// Bounds waits for the transmitter, or no longer does.
+    pub(super) fn hurry(&self, bound: bool) {
+        self.hurried.set(bound.then(|| clock::rough_nanoseconds() + TRANSMIT));
+    }
+
+    /// The divisor of the clock that its speed is set by.
+    pub(super) fn divisor(&self) -> u16 {
+        let mut control = self.port(offsets::LCR);
+        // SAFETY: a UART or nothing is there; what is changed is put back.
+        unsafe {
+            let former = control.read();
+            control.write(former | LCR::DLAB.bits());
+            let divisor = u16::from_le_bytes([self.port(offsets::DLL).read(), self.port(offsets::DLM).read()]);
+            control.write(former);
+            divisor
+        }
+    }
+
+    fn port(&self, offset: usize) -> Port<u8> {
+        Port::new(self.base + offset as u16)
+    }
+
+    /// Whether the UART is one that hears itself: what merely keeps what is written to it, as a bus does for a moment, does not. By the
+    /// modem's lines, which takes no time; or where a machine has none, by a byte.
+    pub(super) fn hear_themselves(&self) -> bool {
+        let mut control = self.port(offsets::MCR);
+        // SAFETY: a UART or nothing is there; what is changed is put back, and nothing goes out on the line.
+        unsafe {
+            let former = control.read();
+            let heard = self.modem_loops() || self.byte_loops();
+            control.write(former);
+            // Changes of the modem's lines that were none.
+            self.port(offsets::MSR).read();
+            heard
+        }
+    }
+
+    /// Whether the lines out come back as lines in.
+    ///
+    /// # Safety
+    /// As for [`Ports::new`]; the caller restores the modem control register.
+    unsafe fn modem_loops(&self) -> bool {
+        let lines_in = MSR::CTS | MSR::DSR | MSR::RI | MSR::CD;
+        let pairs =
+            [(MCR::RTS | MCR::OUT_2_INT_ENABLE, MSR::CTS | MSR::CD), (MCR::DTR | MCR::OUT_1, MSR::DSR | MSR::RI)];
+        pairs.into_iter().all(|(out, back)| {
+            // SAFETY: the caller's promise.
+            let status = unsafe {
+                self.port(offsets::MCR).write((MCR::LOOP_BACK | out).bits());
+                self.port(offsets::MSR).read()
+            };
+            MSR::from_bits_retain(status) & lines_in == back
+        })
+    }
+
+    /// Whether a byte that is sent comes back.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn byte_loops(&self) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.port(offsets::MCR).write(MCR::LOOP_BACK.bits());
+            self.port(offsets::DATA).write(PROBE);
+        }
+        let end = clock::rough_nanoseconds() + LOOP;
+        loop {
+            // Whether the time is up is asked first: the CPU may be taken away between the two.
+            let is_late = clock::rough_nanoseconds() > end;
+            // SAFETY: the caller's promise.
+            let status = LSR::from_bits_retain(unsafe { self.port(offsets::LSR).read() });
+            if status.contains(LSR::DATA_READY) {
+                // SAFETY: the caller's promise.
+                return unsafe { self.port(offsets::DATA).read() } == PROBE;
+            }
+            if is_late {
+                return false;
+            }
+        }
+    }
+}
+
+impl Backend for Ports {
+    unsafe fn read(&mut self, offset: u8) -> u8 {
+        // SAFETY: a UART or nothing is there, by the word of this value's maker.
+        let value = unsafe { self.port(offset.into()).read() };
+        let is_late = |end| clock::rough_nanoseconds() > end;
+        if usize::from(offset) == offsets::LSR && self.hurried.get().is_some_and(is_late) {
+            return value | LSR::TRANSMITTER_EMPTY.bits();
+        }
+        value
+    }
+
+    unsafe fn write(&mut self, offset: u8, value: u8) {
+        // SAFETY: as above.
+        unsafe { self.port(offset.into()).write(value) };
+    }
+}

@@ -1,8 +1,9 @@
 //! Boot information as the `multiboot2` crate builds it, and as nobody should.
 
 use multiboot2::{
-    Builder, CommandLineTag, EFIMemoryMapTag, FramebufferColor, FramebufferField, FramebufferTag as BuiltFramebuffer,
-    FramebufferType, MaybeDynSized, MemoryArea, MemoryMapTag, ModuleTag, RsdpV1Tag, RsdpV2Tag,
+    Builder, CommandLineTag, EFIMemoryMapTag, EFISdt32Tag, EFISdt64Tag, FramebufferColor, FramebufferField,
+    FramebufferTag as BuiltFramebuffer, FramebufferType, MaybeDynSized, MemoryArea, MemoryMapTag, ModuleTag, RsdpV1Tag,
+    RsdpV2Tag,
 };
 use proptest::prelude::*;
 
@@ -106,6 +107,20 @@ fn of_two_root_pointers_the_newer_one_counts() {
     let bytes = build(Builder::new().mmap(map(Q35)).rsdpv1(old()).rsdpv2(new));
     let at = sound(&bytes).rsdp.unwrap().as_u64() - START;
     assert_eq!(at as usize, find(&bytes, tag::RSDP_V2) + 8);
+}
+
+#[test]
+fn the_system_table_of_efi_is_passed_on() {
+    let of = |builder: Builder| sound(&build(builder.mmap(map(Q35)))).efi;
+    assert_eq!(of(Builder::new()), None);
+    let table = |address, wide| Some(EfiSystemTable { address, wide });
+    assert_eq!(of(Builder::new().efi32(EFISdt32Tag::new(0xfff0_0018))), table(0xfff0_0018, false));
+    let mut bytes = build(Builder::new().mmap(map(Q35)).efi64(EFISdt64Tag::new(0x1_7fff_0018)));
+    assert_eq!(sound(&bytes).efi, table(0x1_7fff_0018, true));
+    // A tag that does not hold the pointer says nothing.
+    let at = find(&bytes, tag::EFI64_SYSTEM_TABLE);
+    bytes[at + 4..at + 8].copy_from_slice(&12u32.to_le_bytes());
+    assert_eq!(sound(&bytes).efi, None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use ballonet::balloon::{
 use ballonet::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
 use ballonet::console::Movement;
 use ballonet::machine::relief::Relieved;
-use ballonet::machine::{Machine, lines, log as serial};
+use ballonet::machine::{Machine, frames, lines, log as serial};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::Platform;
@@ -279,6 +279,11 @@ impl Balloons {
         for served in &mut self.served {
             served.balloon.memory_freed();
         }
+    }
+
+    /// Why a balloon last gave less than an allocation wanted, if it did.
+    pub fn refusal(&self) -> Option<&ReliefError> {
+        self.served.iter().find_map(|served| served.refused.as_ref())
     }
 
     /// Has memory back for an allocation that would fail: of one after the other, until it is enough.
@@ -578,10 +583,15 @@ impl Served {
 
     fn tell_short(&mut self, status: &BalloonStatus) {
         let (actual, target) = (status.actual * FRAME_SIZE, status.target * FRAME_SIZE);
+        let counts = frames::counts();
+        let mib = |frames: u64| frames * FRAME_SIZE >> 20;
         let message = format!(
-            "the host asks for {} MiB; the balloon stops at {} MiB, because the kernel keeps the rest to live on",
+            "the host asks for {} MiB; the balloon stops at {} MiB, because {} MiB are in use, and the kernel keeps {} MiB free to \
+             live on",
             target >> 20,
-            actual >> 20
+            actual >> 20,
+            mib(counts.used),
+            mib(counts.free)
         );
         self.movement = None;
         emit(status);

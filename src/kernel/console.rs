@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use ballonet::acpi::SleepType;
 use ballonet::balloon::wire::feature_names;
-use ballonet::balloon::{BalloonQueue, Way};
+use ballonet::balloon::{Balloon, BalloonQueue, Way};
 use ballonet::boot::{Terminal, WorkChoice, parse_size};
 use ballonet::check::similar;
 use ballonet::console::{Command, Completion, Edit, LineEditor, Page, complete, count};
@@ -241,7 +241,7 @@ impl Console {
                 "NAME" => context.balloons.drivers().map(|driver| String::from(driver.name())).collect(),
                 "SLOT" => context.slots.ports().iter().map(|port| String::from(port.name())).collect(),
                 "QUEUE" => {
-                    let queues = context.balloons.drivers().flat_map(|driver| driver.queues());
+                    let queues = context.balloons.drivers().flat_map(Balloon::queues);
                     queues.map(|(name, _)| String::from(name)).collect()
                 }
                 _ => alloc::vec::Vec::new(),
@@ -275,7 +275,9 @@ impl Console {
     /// terminal, where how the balloon moves stands before it.
     pub fn draw(&self, balloons: &Balloons, held: u64) {
         if let Some(job) = &self.job {
-            let progress = alloc::format!("{}", job.progress(held));
+            // How the log goes on is of use only while it waits for that.
+            let silent = matches!(job, Job::Log(_)) && !self.paused;
+            let progress = if silent { String::new() } else { alloc::format!("{}", job.progress(held)) };
             return self.draw_line("", &progress, 0, balloons);
         }
         self.draw_line(PROMPT, self.editor.text(), self.editor.right_of_cursor(), balloons);

@@ -6,6 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use ballonet::console::{Record, count};
 use ballonet::machine::{Machine, frames, log as serial};
 use ballonet::memory::FRAME_SIZE;
 
@@ -69,7 +70,7 @@ impl Job {
 
     /// Tells the log as it stands, with pauses or without.
     pub fn log(pauses: bool) -> Self {
-        let end = serial::with_kept(|kept| kept.lines());
+        let end = serial::with_kept(Record::lines);
         Self::Log(Pager { next: 0, end, pause: pauses.then_some(PAGE) })
     }
 
@@ -129,7 +130,7 @@ impl Job {
                 serial::line(format_args!("stopped by Ctrl-C: {} KiB are still held", context.held.bytes() >> 10));
             }
             Self::List(lines) => {
-                let left = ballonet::console::count(lines.len(), "more line");
+                let left = count(lines.len(), "more line");
                 serial::line(format_args!("stopped by Ctrl-C: {left} would have come"));
             }
             Self::Log(_) => {}
@@ -137,7 +138,7 @@ impl Job {
     }
 
     /// How far it is.
-    pub fn progress<'j>(&'j self, held: u64) -> impl fmt::Display + 'j {
+    pub fn progress(&self, held: u64) -> impl fmt::Display {
         Progress(self, held)
     }
 }
@@ -183,7 +184,7 @@ impl fmt::Display for Progress<'_> {
             Job::Release { bytes } => {
                 write!(f, "released {} of {} MiB", mib(*bytes - self.1.min(*bytes)), mib(*bytes))?
             }
-            Job::List(lines) => write!(f, "{}", ballonet::console::count(lines.len(), "more line"))?,
+            Job::List(lines) => write!(f, "{}", count(lines.len(), "more line"))?,
             Job::Log(Pager { next, end, .. }) => {
                 return write!(f, "-- {next} of {end} lines: Space goes on, q ends --");
             }

@@ -178,8 +178,8 @@ impl Pen<'_> {
     fn part(&mut self, colour: Colour, name: &str, bytes: u64) {
         if let Some(row) = self.next_row() {
             self.grid.put(row.column, row.row, Cell::new(Cell::BLOCK, Style::new(colour, Colour::Black)));
-            let rest = Rect { column: row.column + 2, columns: row.columns.saturating_sub(2), ..row };
-            put_line(self.grid, rest, Style::PLAIN, format_args!("{name:<9}{:>13} MiB", bytes / MIB));
+            let rest = Rect { column: row.column + 1, columns: row.columns.saturating_sub(1), ..row };
+            put_line(self.grid, rest, Style::PLAIN, format_args!(" {name:<9}{:>13} MiB", bytes / MIB));
         }
     }
 
@@ -293,6 +293,9 @@ mod tests {
         grid.resize(40, 24);
         draw_facts(&mut grid, AREA, &FACTS);
         assert_eq!(text_of(&grid, AREA)[..6], [&machine[..5], &[""]].concat());
+        // Nothing of that is left when the picture takes its place.
+        draw(&mut grid, AREA, &status(), [("virtio0-inflate-and-more", 12), ("serial", 3)].into_iter());
+        assert_eq!(text_of(&grid, AREA), drawn(&status(), AREA).1);
     }
 
     #[test]

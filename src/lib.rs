@@ -23,6 +23,7 @@ pub mod pci;
 pub mod platform;
 #[cfg(feature = "screen")]
 pub mod screen;
+pub mod smbios;
 pub mod virtio;
 
 /// The guide for other kernels: its skeleton has to compile.

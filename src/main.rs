@@ -20,6 +20,8 @@ mod devices;
 mod held;
 #[path = "kernel/hotplug.rs"]
 mod hotplug;
+#[path = "kernel/job.rs"]
+mod job;
 #[path = "kernel/latency.rs"]
 mod latency;
 #[path = "kernel/power.rs"]
@@ -77,6 +79,8 @@ fn main(entry: Entry) -> ! {
         tell_no_device(balloons.refused(), slots.count());
     }
     let mut button = PowerButton::start(&machine);
+    // Last, so that a photo of the screen has it.
+    machine.identity.tell();
     screen::set_hasty(false);
     let outcome = serve(&mut machine, &mut tree, &mut balloons, &mut slots, &mut button);
     screen::set_hasty(true);
@@ -138,23 +142,28 @@ fn serve(
     let mut latency = Latency::default();
     let mut view = View::default();
     typing::tell();
-    console.draw(balloons);
+    console.draw(balloons, held.bytes());
     loop {
         balloons.serve(machine);
         slots.serve(machine, tree, balloons);
         work.serve(machine, balloons);
-        console.draw_if_moving(balloons);
-        view.serve(machine.now(), balloons);
+        console.draw_if_moving(balloons, held.bytes());
+        view.serve(machine, balloons);
         latency.sample(machine.now());
         tell_nmis();
         serial::retry();
         if button.was_pressed(machine.now()) {
             return Outcome::PowerOff;
         }
+        let mut context =
+            Context { machine, tree, balloons, slots, held: &mut held, work: &mut work, latency: &mut latency };
+        if console.is_busy() {
+            console.work(&mut context);
+        }
         // A line that never falls silent must not keep the balloons waiting.
-        for byte in core::iter::from_fn(serial::read_input).take(INPUT_A_ROUND) {
-            let mut context =
-                Context { machine, tree, balloons, slots, held: &mut held, work: &mut work, latency: &mut latency };
+        for _ in 0..INPUT_A_ROUND {
+            // What is typed while a command goes on is for the next one.
+            let Some(byte) = (if console.is_busy() { None } else { serial::read_input() }) else { break };
             let outcome = console.feed(byte, &mut context);
             if outcome != Outcome::Done {
                 return outcome;
@@ -162,7 +171,7 @@ fn serve(
         }
         timer::take_fired();
         let is_pending = || {
-            let served = balloons.is_pending() || slots.is_pending() || work.is_pending();
+            let served = balloons.is_pending() || slots.is_pending() || work.is_pending() || console.is_busy();
             let told = power_button::is_pressed() || nmi::is_untold() || screen::is_pending();
             served || told || serial::has_input() || timer::has_fired()
         };

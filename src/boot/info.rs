@@ -37,10 +37,21 @@ pub struct BootInfo {
     pub command_line: CommandLine,
     /// Where the ACPI root pointer is, and how many bytes there are of it at most, if the loader said.
     pub rsdp: Option<PhysRange>,
+    /// UEFI's system table, if the loader said where it is.
+    pub efi: Option<EfiSystemTable>,
     /// The screen, if the loader set one up.
     pub framebuffer: Option<Framebuffer>,
     /// What the loader left in memory that the map calls usable.
     pub areas: LoaderAreas,
+}
+
+/// UEFI's system table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EfiSystemTable {
+    /// Its physical address, as the loader gives it.
+    pub address: u64,
+    /// The firmware's pointers have 64 bits; else 32.
+    pub wide: bool,
 }
 
 impl BootInfo {
@@ -51,6 +62,7 @@ impl BootInfo {
             memory_map: MemoryMap::empty(),
             command_line: CommandLine::empty(),
             rsdp: None,
+            efi: None,
             framebuffer: None,
             areas: LoaderAreas::empty(),
         }

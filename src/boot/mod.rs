@@ -22,7 +22,7 @@ mod work;
 pub use area::{AreaKind, LoaderArea, LoaderAreas};
 pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
-pub use info::{BootInfo, BootProtocol, Note};
+pub use info::{BootInfo, BootProtocol, EfiSystemTable, Note};
 pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use options::{
     AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, MOST_CPUS, Mode, Options, PoweroffChoice,

@@ -10,8 +10,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::framebuffer::{Channel, Framebuffer, PixelFormat};
 use super::{
-    AreaKind, BootInfo, BootProtocol, CommandLine, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory, Region,
-    RegionKind, Unreadable,
+    AreaKind, BootInfo, BootProtocol, CommandLine, EfiSystemTable, LoaderAreas, MemoryMap, Note, PhysRange,
+    PhysicalMemory, Region, RegionKind, Unreadable,
 };
 use crate::memory::PhysAddr;
 
@@ -40,6 +40,8 @@ mod tag {
     pub const MODULE: u32 = 3;
     pub const MEMORY_MAP: u32 = 6;
     pub const FRAMEBUFFER: u32 = 8;
+    pub const EFI32_SYSTEM_TABLE: u32 = 11;
+    pub const EFI64_SYSTEM_TABLE: u32 = 12;
     pub const RSDP_V1: u32 = 14;
     pub const RSDP_V2: u32 = 15;
     pub const EFI_MEMORY_MAP: u32 = 17;
@@ -176,6 +178,14 @@ pub fn parse(
             tag::MEMORY_MAP => maps[0] = Some(tag),
             tag::EFI_MEMORY_MAP => maps[1] = Some(tag),
             tag::FRAMEBUFFER => info.framebuffer = read_framebuffer(memory, tag, report),
+            tag::EFI32_SYSTEM_TABLE => {
+                let address = tag.read::<U32>(memory, 0).map(|address| u64::from(address.get()));
+                info.efi = address.map(|address| EfiSystemTable { address, wide: false }).or(info.efi);
+            }
+            tag::EFI64_SYSTEM_TABLE => {
+                let address = tag.read::<U64>(memory, 0).map(U64::get);
+                info.efi = address.map(|address| EfiSystemTable { address, wide: true }).or(info.efi);
+            }
             tag::RSDP_V1 => root_pointers[0] = read_root_pointer(tag, RSDP_V1_BYTES, report),
             tag::RSDP_V2 => root_pointers[1] = read_root_pointer(tag, RSDP_V2_BYTES, report),
             _ => {}

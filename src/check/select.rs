@@ -3,6 +3,10 @@
 use alloc::vec::Vec;
 
 use super::CHECKS;
+use super::similar;
+
+/// Names that are offered for one that there is not.
+const MOST_ALIKE: usize = 6;
 
 /// A choice of checks. `reset*,inflate-completes` takes these; `*,-ring-indices-wrap` all but one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,13 +45,16 @@ impl Selection {
         selection
     }
 
-    /// The names that whoever wrote an unknown `item` may have meant: those that share the most of its words. All names,
-    /// where none shares any.
+    /// The names that an unknown `item` may stand for: those that share the most of its words, or the one that it is a slip of.
+    /// Never more than a few.
     pub fn alike(item: &str) -> Vec<&'static str> {
         let words = || item.split(['-', '*']).filter(|word| !word.is_empty());
         let shared = |name: &str| words().filter(|word| name.contains(word)).count();
-        let most = CHECKS.iter().map(|check| shared(check.name)).max();
-        CHECKS.iter().map(|check| check.name).filter(|name| Some(shared(name)) == most).collect()
+        let names = || CHECKS.iter().map(|check| check.name);
+        match names().map(shared).max() {
+            Some(most @ 1..) => names().filter(|name| shared(name) == most).take(MOST_ALIKE).collect(),
+            _ => similar(item.trim_matches(['-', '*']), names()).into_iter().collect(),
+        }
     }
 
     /// How many checks there are in it.
@@ -107,8 +114,17 @@ mod tests {
         assert_eq!(Selection::alike("-inflate-complete*"), ["inflate-completes"]);
         let alike = Selection::alike("isr");
         assert!(alike.len() > 2 && alike.iter().all(|name| name.contains("isr")), "{alike:?}");
-        assert_eq!(Selection::alike("nonsense").len(), CHECKS.len());
-        assert_eq!(Selection::alike("-*").len(), CHECKS.len());
+        assert_eq!(Selection::alike("rset-clers-sttus"), ["reset-clears-status"]);
+    }
+
+    /// A hundred names would push everything else out of sight.
+    #[test]
+    fn few_names_are_offered_whatever_was_written() {
+        assert_eq!(Selection::alike("nonsense"), Vec::<&str>::new());
+        assert_eq!(Selection::alike("-*"), Vec::<&str>::new());
+        for item in ["e", "-", "is", "reset*", "a-e-i-o-u"] {
+            assert!(Selection::alike(item).len() <= MOST_ALIKE, "{item}");
+        }
     }
 
     #[test]

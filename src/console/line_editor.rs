@@ -1,4 +1,10 @@
 //! A line editor for one line of ASCII, with history, fed byte by byte from a terminal.
+//!
+//! Why it is no crate. The line is drawn in two places, on the terminal behind what a moving balloon is at and on the PC's
+//! screen, and typing must never wait; so the editor may neither read nor write, and its line must be readable. `noline`
+//! (0.5) keeps its I/O-free core private: its editors block until a line has come, write by themselves, and ask the terminal
+//! for its size first, which a pipe never answers; it has no completion. `embedded-cli` (0.2, of 2024) echoes into one
+//! writer, and neither its line nor its cursor can be read. `menu` and `ushell` do not edit within the line.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -17,6 +23,23 @@ pub enum Edit {
     Changed,
     /// The line is finished; the editor holds an empty one again.
     Line(String),
+    /// Tab: the line is to be completed.
+    Complete,
+    /// Ctrl-L: the screen is to be cleared.
+    Clear,
+    /// The log is to be turned over.
+    Turn(Page),
+}
+
+/// Which way to turn the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// A page up: what came before.
+    Up,
+    /// A page down.
+    Down,
+    /// To the newest line.
+    End,
 }
 
 /// How far an escape sequence has come in (ECMA-48, 5.4).
@@ -29,7 +52,7 @@ enum Escape {
     Sequence(u8),
 }
 
-/// The editor. Keys: the usual control characters of a shell, arrows, Home, End, Delete.
+/// The editor. Keys: the usual control characters of a shell, arrows, Home, End, Delete, Tab, Page Up, Page Down.
 #[derive(Debug, Clone)]
 pub struct LineEditor {
     line: String,
@@ -57,6 +80,18 @@ impl LineEditor {
     /// The line as it stands.
     pub fn text(&self) -> &str {
         &self.line
+    }
+
+    /// The line up to the cursor.
+    pub fn left_of_cursor(&self) -> &str {
+        self.line.get(..self.cursor).unwrap_or_default()
+    }
+
+    /// Types text, as far as there is room.
+    pub fn insert(&mut self, text: &str) {
+        for byte in text.bytes() {
+            self.type_character(byte);
+        }
     }
 
     /// How many characters of the line are to the right of the cursor.
@@ -104,13 +139,19 @@ impl LineEditor {
                 Edit::Changed
             }
             CTRL_W => self.delete_word(),
-            b' '..=b'~' if self.line.len() < CAPACITY => {
-                self.line.insert(self.cursor, char::from(byte));
-                self.cursor += 1;
-                Edit::Changed
-            }
-            _ => Edit::Nothing,
+            TAB => Edit::Complete,
+            CTRL_L => Edit::Clear,
+            byte => self.type_character(byte),
         }
+    }
+
+    fn type_character(&mut self, byte: u8) -> Edit {
+        if !(b' '..=b'~').contains(&byte) || self.line.len() >= CAPACITY {
+            return Edit::Nothing;
+        }
+        self.line.insert(self.cursor, char::from(byte));
+        self.cursor += 1;
+        Edit::Changed
     }
 
     fn sequence(&mut self, number: u8, byte: u8) -> Edit {
@@ -130,6 +171,8 @@ impl LineEditor {
             (b'H', _) | (b'~', 1 | 7) => self.key(CTRL_A, false),
             (b'F', _) | (b'~', 4 | 8) => self.key(CTRL_E, false),
             (b'~', 3) => self.key(CTRL_D, false),
+            (b'~', 5) => Edit::Turn(Page::Up),
+            (b'~', 6) => Edit::Turn(Page::Down),
             _ => Edit::Nothing,
         }
     }
@@ -211,7 +254,9 @@ const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const CTRL_E: u8 = 0x05;
 const CTRL_F: u8 = 0x06;
+const TAB: u8 = b'\t';
 const CTRL_K: u8 = 0x0b;
+const CTRL_L: u8 = 0x0c;
 const CTRL_N: u8 = 0x0e;
 const CTRL_P: u8 = 0x10;
 const CTRL_U: u8 = 0x15;
@@ -255,6 +300,20 @@ mod tests {
         assert_eq!(lines(b"one\rtwo\r\x1b[A\x1b[A\x1b[B\r"), ["one", "two", "two"]);
         assert_eq!(lines(b"one\r\x1b[A\x1b[B\r"), ["one", ""]);
         assert_eq!(lines(b"\x1b[A\r"), [""]);
+    }
+
+    #[test]
+    fn keys_that_are_for_others_are_handed_on() {
+        let mut editor = LineEditor::new();
+        let edits: Vec<_> = b"me\t\x0c\x1b[5~\x1b[6~".iter().map(|&byte| editor.feed(byte)).collect();
+        let other: Vec<_> = edits.into_iter().filter(|edit| !matches!(edit, Edit::Nothing | Edit::Changed)).collect();
+        assert_eq!(other, [Edit::Complete, Edit::Clear, Edit::Turn(Page::Up), Edit::Turn(Page::Down)]);
+        editor.feed(CTRL_B);
+        assert_eq!((editor.left_of_cursor(), editor.text()), ("m", "me"));
+        editor.insert("y\x1b\u{e9}");
+        assert_eq!(editor.text(), "mye");
+        editor.insert(&"x".repeat(2 * CAPACITY));
+        assert_eq!(editor.text().len(), CAPACITY);
     }
 
     proptest::proptest! {

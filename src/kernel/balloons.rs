@@ -281,6 +281,11 @@ impl Balloons {
         }
     }
 
+    /// Why a balloon last gave less than an allocation wanted, if it did.
+    pub fn refusal(&self) -> Option<&ReliefError> {
+        self.served.iter().find_map(|served| served.refused.as_ref())
+    }
+
     /// Has memory back for an allocation that would fail: of one after the other, until it is enough.
     pub fn relieve(&mut self, machine: &mut Machine, frames: u64) -> Relieved {
         let mut sum = Relieved::default();
@@ -578,15 +583,17 @@ impl Served {
 
     fn tell_short(&mut self, status: &BalloonStatus) {
         let (actual, target) = (status.actual * FRAME_SIZE, status.target * FRAME_SIZE);
-        let total = frames::counts().total * FRAME_SIZE;
+        let counts = frames::counts();
+        let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         // A host counts memory as the guest's that the guest may not use, or not find.
-        let reason = if target > total {
-            format!(
-                "because the guest has no more than {} MiB that it uses, and keeps the rest of them to live on",
-                total >> 20
-            )
+        let reason = if target > counts.total * FRAME_SIZE {
+            format!("because the guest uses no more than {} MiB, and keeps the rest of them to live on", mib(counts.total))
         } else {
-            String::from("because the kernel keeps the rest to live on")
+            format!(
+                "because {} MiB are in use, and the kernel keeps {} MiB free to live on",
+                mib(counts.used),
+                mib(counts.free)
+            )
         };
         let message =
             format!("the host asks for {} MiB; the balloon stops at {} MiB, {reason}", target >> 20, actual >> 20);

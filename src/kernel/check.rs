@@ -3,6 +3,8 @@
 //! For programs: a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP version 14,
 //! where checks of what a device need not do are marked TODO, so that they do not fail the whole.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use ballonet::balloon::Balloon;
@@ -48,7 +50,9 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
 
 fn choose(list: &str) -> Selection {
     Selection::parse(list, |item| {
-        warn!("command line: no check is named `{item}`; there are {}", Selection::alike(item).join(", "));
+        let alike = Selection::alike(item).join(", ");
+        let meant = if alike.is_empty() { String::new() } else { format!("; did you mean {alike}?") };
+        warn!("command line: no check is named `{item}`{meant} (docs/checks.md lists all)");
     })
 }
 

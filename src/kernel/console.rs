@@ -4,9 +4,10 @@ use alloc::string::String;
 
 use ballonet::acpi::SleepType;
 use ballonet::balloon::wire::feature_names;
-use ballonet::balloon::{BalloonQueue, Way};
+use ballonet::balloon::{Balloon, BalloonQueue, Way};
 use ballonet::boot::{Terminal, WorkChoice, parse_size};
-use ballonet::console::{Edit, LineEditor};
+use ballonet::check::similar;
+use ballonet::console::{Command, Completion, Edit, LineEditor, Page, complete, count};
 use ballonet::machine::memory_types::Mtrrs;
 use ballonet::machine::{Machine, asleep, frames, power};
 use ballonet::machine::{
@@ -19,10 +20,10 @@ use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::listing;
 
-use crate::backing;
 use crate::balloons::{self, Balloons, Verb};
 use crate::held::Held;
 use crate::hotplug::Slots;
+use crate::job::{Job, JobContext, Step};
 use crate::latency::Latency;
 use crate::processors;
 use crate::resources::Resources;
@@ -31,8 +32,8 @@ use crate::typing;
 use crate::work::Work;
 
 /// A command: its name, its arguments, what it does.
-const COMMANDS: [(&str, &str, &str); 25] = [
-    ("help", "", "this list"),
+const COMMANDS: [Command; 26] = [
+    ("help", "[COMMAND]", "this list, or the part of it that is about a command"),
     ("info", "", "the kernel, the CPU, the clock, machine checks"),
     ("acpi", "", "the ACPI tables, and how the machine is switched off and reset"),
     ("pci", "[-v]", "the PCI devices"),
@@ -43,6 +44,7 @@ const COMMANDS: [(&str, &str, &str); 25] = [
     ("mem", "[map]", "memory by state"),
     ("mem", "hold SIZE | verify | release", "fill memory with a pattern, look at it again, give it back"),
     ("work", "[KIND:SIZE | stop]", "run a program that uses memory: sawtooth, steady, churn or verify"),
+    ("log", "[all]", "the log from its beginning, a page at a time on a terminal; `all` without stopping"),
     ("balloon", "", "targets and sizes; the host sets them, as by `balloon MIB` in QEMU's monitor"),
     ("report", "", "report all free memory to the host at once"),
     ("stats", "", "what the drivers have counted"),
@@ -95,12 +97,22 @@ pub struct Context<'k> {
 pub struct Console {
     editor: LineEditor,
     ansi: bool,
-    /// When the status line was last drawn because the balloon moved; 0 when it has come to rest since.
+    /// When the status line was last drawn because the balloon or a job moved; 0 when it has come to rest since.
     drawn: u64,
+    /// The command that goes on.
+    job: Option<Job>,
+    /// It awaits a key.
+    paused: bool,
+    /// When its progress was last told where the status line cannot be redrawn.
+    told: u64,
 }
 
-/// Time between two drawings of a moving balloon: 100 ms.
+/// Time between two drawings of what moves: 100 ms.
 const REDRAW: u64 = 100_000_000;
+/// Time between two lines of progress where lines cannot be redrawn: 1 s.
+const PLAIN: u64 = 1_000_000_000;
+/// Ctrl-C.
+const INTERRUPT: u8 = 3;
 
 /// Writes a line of an answer.
 macro_rules! say {
@@ -112,57 +124,186 @@ macro_rules! say {
 impl Console {
     /// A console for a terminal of this kind.
     pub fn new(terminal: Terminal) -> Self {
-        Self { editor: LineEditor::new(), ansi: terminal == Terminal::Ansi, drawn: 0 }
+        let ansi = terminal == Terminal::Ansi;
+        Self { editor: LineEditor::new(), ansi, drawn: 0, job: None, paused: false, told: 0 }
     }
 
-    /// Takes a byte that was typed. A finished line is run.
-    pub fn feed(&mut self, byte: u8, context: &mut Context<'_>) -> Outcome {
-        match self.editor.feed(byte) {
-            Edit::Nothing => Outcome::Done,
-            Edit::Changed => {
-                self.draw(context.balloons);
-                Outcome::Done
-            }
-            Edit::Line(line) => {
-                serial::set_status(format_args!(""));
-                serial::echo(format_args!("{PROMPT}{line}"));
-                let outcome = run(&line, context);
-                self.draw(context.balloons);
-                outcome
+    /// Whether a command goes on that no input is read for meanwhile.
+    pub fn is_busy(&self) -> bool {
+        self.job.is_some() && !self.paused
+    }
+
+    /// Does a piece of the command that goes on. What was typed before Ctrl-C is forgotten with it.
+    pub fn work(&mut self, context: &mut Context<'_>) {
+        let Some(mut job) = self.job.take() else { return };
+        let mut for_job = context.for_job();
+        if serial::take_interrupt() {
+            self.end(job, context);
+            return;
+        }
+        match job.step(&mut for_job) {
+            Step::Done => self.draw(context.balloons, context.held.bytes()),
+            step => {
+                self.paused = step == Step::Pause;
+                self.job = Some(job);
+                self.show_progress(context);
             }
         }
     }
 
+    /// Ends a command before its time.
+    fn end(&mut self, job: Job, context: &mut Context<'_>) {
+        self.paused = false;
+        job.stop(&mut context.for_job());
+        self.draw(context.balloons, context.held.bytes());
+    }
+
+    fn show_progress(&mut self, context: &Context<'_>) {
+        let now = context.machine.now();
+        if self.paused || now >= self.drawn + REDRAW {
+            self.drawn = now.max(1);
+            self.draw(context.balloons, context.held.bytes());
+        }
+        let Some(job @ (Job::Hold { .. } | Job::Verify { .. } | Job::Release { .. })) = &self.job else { return };
+        if !self.ansi && serial::is_text() && now >= self.told + PLAIN {
+            // Not at once: most are done before that.
+            if core::mem::replace(&mut self.told, now) != 0 {
+                serial::passing(format_args!("{}", job.progress(context.held.bytes())));
+            }
+        }
+    }
+
+    /// Takes a byte that was typed. A finished line is run.
+    pub fn feed(&mut self, byte: u8, context: &mut Context<'_>) -> Outcome {
+        if let Some(mut job) = self.job.take_if(|_| self.paused) {
+            self.paused = false;
+            match byte {
+                b' ' | b'\r' | b'\n' => {
+                    job.resume();
+                    self.job = Some(job);
+                    return Outcome::Done;
+                }
+                b'q' | INTERRUPT => {
+                    self.end(job, context);
+                    return Outcome::Done;
+                }
+                // Any other key is the begin of something else.
+                _ => self.end(job, context),
+            }
+        }
+        match self.editor.feed(byte) {
+            Edit::Nothing => return Outcome::Done,
+            Edit::Changed => {}
+            Edit::Line(line) => {
+                serial::set_status(format_args!(""));
+                screen::return_to_end();
+                serial::echo(format_args!("{PROMPT}{line}"));
+                let answer = run(&line, context);
+                if let Answer::End(outcome) = answer {
+                    return outcome;
+                }
+                self.begin(answer, context.machine.now());
+            }
+            Edit::Complete => self.complete(context),
+            Edit::Clear => {
+                if self.ansi {
+                    serial::clear_terminal();
+                }
+                screen::clear_log();
+            }
+            Edit::Turn(page) => self.turn(page),
+        }
+        self.draw(context.balloons, context.held.bytes());
+        Outcome::Done
+    }
+
+    fn begin(&mut self, answer: Answer, now: u64) {
+        self.told = now;
+        self.job = match answer {
+            Answer::Job(job) => Some(job),
+            Answer::Log { all } => Some(Job::log(self.ansi && !all)),
+            Answer::Done | Answer::End(_) => None,
+        };
+    }
+
+    /// Turns over the log on the screen. Where there is none, a terminal gets it page by page.
+    fn turn(&mut self, page: Page) {
+        if screen::is_present() {
+            screen::turn(page);
+        } else if self.ansi && page == Page::Up {
+            self.job = Some(Job::log(true));
+        }
+    }
+
+    fn complete(&mut self, context: &Context<'_>) {
+        let words = |placeholder: &str| -> alloc::vec::Vec<String> {
+            match placeholder {
+                "COMMAND" => COMMANDS.iter().map(|(name, ..)| String::from(*name)).collect(),
+                "NAME" => context.balloons.drivers().map(|driver| String::from(driver.name())).collect(),
+                "SLOT" => context.slots.ports().iter().map(|port| String::from(port.name())).collect(),
+                "QUEUE" => {
+                    let queues = context.balloons.drivers().flat_map(Balloon::queues);
+                    queues.map(|(name, _)| String::from(name)).collect()
+                }
+                _ => alloc::vec::Vec::new(),
+            }
+        };
+        match complete(self.editor.left_of_cursor(), &COMMANDS, words) {
+            Completion::Nothing => {}
+            Completion::Insert(text) => self.editor.insert(&text),
+            Completion::Choices(words) => serial::passing(format_args!("  {}", words.join("  "))),
+        }
+    }
+
     /// Draws the status line while a balloon moves, and once when it has come to rest.
-    pub fn draw_if_moving(&mut self, balloons: &Balloons) {
+    pub fn draw_if_moving(&mut self, balloons: &Balloons, held: u64) {
+        if self.job.is_some() {
+            return;
+        }
         let Some(movement) = balloons.movement() else {
             if core::mem::take(&mut self.drawn) != 0 {
-                self.draw(balloons);
+                self.draw(balloons, held);
             }
             return;
         };
         if self.drawn == 0 || movement.now >= self.drawn + REDRAW {
             self.drawn = movement.now.max(1);
-            self.draw(balloons);
+            self.draw(balloons, held);
         }
     }
 
-    /// Draws the line being typed: on the screen, and on a terminal, where how the balloon moves stands before it.
-    pub fn draw(&self, balloons: &Balloons) {
-        let line = self.editor.text();
+    /// Draws the line being typed, or how far a command is that goes on, with so many bytes held: on the screen, and on a
+    /// terminal, where how the balloon moves stands before it.
+    pub fn draw(&self, balloons: &Balloons, held: u64) {
+        if let Some(job) = &self.job {
+            // How the log goes on is of use only while it waits for that.
+            let silent = matches!(job, Job::Log(_)) && !self.paused;
+            let progress = if silent { String::new() } else { alloc::format!("{}", job.progress(held)) };
+            return self.draw_line("", &progress, 0, balloons);
+        }
+        self.draw_line(PROMPT, self.editor.text(), self.editor.right_of_cursor(), balloons);
+    }
+
+    fn draw_line(&self, prompt: &str, line: &str, right_of_cursor: usize, balloons: &Balloons) {
         if typing::is_possible() {
-            screen::show_prompt(PROMPT, line, self.editor.right_of_cursor());
+            screen::show_prompt(prompt, line, right_of_cursor);
         } else {
             screen::show_hint(typing::HINT);
         }
         if !self.ansi {
             return;
         }
-        let back = Back(self.editor.right_of_cursor());
+        let back = Back(right_of_cursor);
         match balloons.movement() {
-            Some(movement) => serial::set_status(format_args!("{movement} {PROMPT}{line}{back}")),
-            None => serial::set_status(format_args!("{PROMPT}{line}{back}")),
+            Some(movement) => serial::set_status(format_args!("{movement} {prompt}{line}{back}")),
+            None => serial::set_status(format_args!("{prompt}{line}{back}")),
         }
+    }
+}
+
+impl Context<'_> {
+    fn for_job(&mut self) -> JobContext<'_> {
+        JobContext { machine: self.machine, balloons: self.balloons, held: self.held }
     }
 }
 
@@ -175,16 +316,29 @@ impl core::fmt::Display for Back {
     }
 }
 
-fn run(line: &str, context: &mut Context<'_>) -> Outcome {
+/// What a line leads to.
+enum Answer {
+    /// It is answered.
+    Done,
+    /// It goes on.
+    Job(Job),
+    /// The log is to be told: all of it without stopping, or with pauses on a terminal.
+    Log { all: bool },
+    /// The kernel ends.
+    End(Outcome),
+}
+
+fn run(line: &str, context: &mut Context<'_>) -> Answer {
     let mut words = line.split_ascii_whitespace();
-    let Some(command) = words.next() else { return Outcome::Done };
+    let Some(command) = words.next() else { return Answer::Done };
     let arguments: alloc::vec::Vec<&str> = words.collect();
     match (command, arguments.as_slice()) {
-        ("help" | "?", []) => help(),
+        ("help" | "?", []) => usage(None),
+        ("help" | "?", [command]) => help(command),
         ("info", []) => info(context),
         ("acpi", []) => acpi(context.machine),
-        ("pci", []) => pci(context, false),
-        ("pci", ["-v"]) => pci(context, true),
+        ("pci", []) => pci(context),
+        ("pci", ["-v"]) => return Answer::Job(Job::list(details(context))),
         ("virtio", []) => virtio(context.balloons),
         ("irq", []) => irq(),
         ("cpus", []) => processors::list(),
@@ -195,13 +349,21 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
             processors::set_affinity(context.balloons, context.machine, queue, cpu, Some(name));
         }
         ("mem", []) => mem(context.held),
-        ("mem", ["map"]) => map(),
-        ("mem", ["hold", size]) => hold(size, context),
-        ("mem", ["verify"]) => verify(context.held),
-        ("mem", ["release"]) => release(context),
+        ("mem", ["map"]) => return Answer::Job(Job::list(map())),
+        ("mem", ["hold", size]) => match parse_size(size) {
+            Ok(wanted) => return Answer::Job(Job::Hold { wanted, taken: 0 }),
+            Err(error) => say!("{error}"),
+        },
+        ("mem", ["verify"]) => return Answer::Job(Job::Verify { next: 0, bytes: 0, bad: 0 }),
+        ("mem", ["release"]) => return Answer::Job(Job::Release { bytes: context.held.bytes() }),
         ("work", []) => context.work.tell(),
         ("work", [what]) => work(what, context),
+        ("log", []) => return Answer::Log { all: false },
+        ("log", ["all"]) => return Answer::Log { all: true },
         ("balloon", []) => balloon(context.balloons),
+        ("balloon", [size, ..]) => say!(
+            "only the host sets the balloon's size: type `balloon {size}` in QEMU's monitor (Ctrl-A C goes there and back), or use QMP"
+        ),
         ("report", []) => report(context.balloons),
         ("stats", []) => stats(context.balloons),
         ("cpu", []) => cpu(context.machine),
@@ -222,8 +384,8 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("restore", names) => lifecycle(Verb::Restore, names, context),
         ("slots", []) => slots(context),
         ("resources", []) => Resources::count(context.balloons).tell(),
-        ("poweroff", []) => return Outcome::PowerOff,
-        ("reboot", []) => return Outcome::Reboot,
+        ("poweroff", []) => return Answer::End(Outcome::PowerOff),
+        ("reboot", []) => return Answer::End(Outcome::Reboot),
         ("fault", ["page"]) => fault(),
         ("fault", ["hang"]) => hang(),
         ("fault", ["panic"]) => panic!("asked for at the console"),
@@ -237,13 +399,24 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
             }
             usage(Some(known));
         }
-        (unknown, _) => say!("there is no command `{unknown}`; `help` lists those there are"),
+        (unknown, _) => tell_unknown_command(unknown),
     }
-    Outcome::Done
+    Answer::Done
 }
 
-fn help() {
-    usage(None);
+fn help(command: &str) {
+    if COMMANDS.iter().any(|(name, ..)| *name == command) {
+        usage(Some(command));
+    } else {
+        tell_unknown_command(command);
+    }
+}
+
+fn tell_unknown_command(unknown: &str) {
+    match similar(unknown, COMMANDS.iter().map(|(name, ..)| *name)) {
+        Some(name) => say!("there is no command `{unknown}`, did you mean `{name}`? `help` lists those there are"),
+        None => say!("there is no command `{unknown}`; `help` lists those there are"),
+    }
 }
 
 fn usage(only: Option<&str>) {
@@ -255,13 +428,13 @@ fn usage(only: Option<&str>) {
 
 fn info(context: &mut Context<'_>) {
     let machine = &*context.machine;
-    let brand = ballonet::machine::cpu::brand();
-    let brand = String::from_utf8_lossy(&brand);
     say!("ballonet {}, loaded by {}", env!("CARGO_PKG_VERSION"), machine.boot_info().protocol);
     say!("command line: {}", String::from_utf8_lossy(machine.boot_info().command_line.as_bytes()));
-    say!("CPU: {}", brand.trim_matches(['\0', ' ']));
+    for (what, name) in machine.identity.facts() {
+        say!("{what}: {name}");
+    }
     let mode = if local_apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
-    say!("local APIC {} in {mode} mode, {} errors", local_apic::id(), local_apic::errors());
+    say!("local APIC {} in {mode} mode, {}", local_apic::id(), count(local_apic::errors(), "error"));
     say!("TSC: {} MHz, {}", machine.rate.tsc_hz / 1_000_000, machine.rate.source);
     if let Some(mtrrs) = Mtrrs::read(&machine.features) {
         say!("memory is {} where the MTRRs say nothing else", mtrrs.default_type());
@@ -287,7 +460,7 @@ fn acpi(machine: &Machine) {
         say!("problem: {problem}");
     }
     if let Some(madt) = &acpi.madt {
-        say!("{} CPUs, {} IOAPICs", madt.processors().len(), madt.io_apics().len());
+        say!("{}, {}", count(madt.processors().len(), "CPU"), count(madt.io_apics().len(), "IOAPIC"));
     }
     match acpi.soft_off {
         Some(SleepType { a, b }) => say!("switched off by sleep type {a}, {b}"),
@@ -297,21 +470,24 @@ fn acpi(machine: &Machine) {
         Some(reset) => say!("reset by writing {:#x} to {}", reset.value, reset.register),
         None => say!("there is no reset register: the chipset's is tried, then the keyboard controller's"),
     }
-    say!("power button: pressed {} times", power_button::presses());
+    say!("power button: pressed {}", count(power_button::presses(), "time"));
 }
 
-fn pci(context: &mut Context<'_>, verbose: bool) {
+fn pci(context: &Context<'_>) {
     for node in context.tree.nodes() {
         say!("{}", Line(node.function()));
-        if verbose {
-            for line in
-                alloc::format!("{}", Details::new(context.machine.config(), node).with_vendor(listing::describe))
-                    .lines()
-            {
-                say!("{line}");
-            }
-        }
     }
+}
+
+/// The PCI functions with their BARs and capabilities, line by line.
+fn details(context: &mut Context<'_>) -> alloc::vec::Vec<String> {
+    let mut lines = alloc::vec::Vec::new();
+    for node in context.tree.nodes() {
+        lines.push(alloc::format!("{}", Line(node.function())));
+        let details = Details::new(context.machine.config(), node).with_vendor(listing::describe);
+        lines.extend(alloc::format!("{details}").lines().map(String::from));
+    }
+    lines
 }
 
 fn virtio(balloons: &Balloons) {
@@ -321,7 +497,7 @@ fn virtio(balloons: &Balloons) {
         let features: alloc::vec::Vec<_> = feature_names(driver.features()).collect();
         say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
         for (name, size) in driver.queues() {
-            say!("  queue {name}: {size} entries");
+            say!("  queue {name}: {}", count(size, "entry"));
         }
         if let Some(error) = driver.failed() {
             say!("  failed: {error}");
@@ -339,10 +515,10 @@ fn irq() {
         let on = OnCpus(&view);
         let (vector, cpu) = (view.vector, Some(view.cpu));
         match view.unclaimed {
-            0 => count(name, view.count, cpu, format_args!("vector {vector:#04x}{on}")),
+            0 => tell_interrupts(name, view.count, cpu, format_args!("vector {vector:#04x}{on}")),
             unclaimed => {
                 let about = format_args!("vector {vector:#04x}{on}, {unclaimed} not claimed by any device");
-                count(name, view.count, cpu, about);
+                tell_interrupts(name, view.count, cpu, about);
             }
         }
         for &(cpu, count) in &view.by_cpu {
@@ -353,8 +529,8 @@ fn irq() {
     }
     for (name, claimed, inputs) in lines::views() {
         match inputs.as_slice() {
-            [input] => count(&name, claimed, None, format_args!("interrupt line, at GSI {input}")),
-            _ => count(
+            [input] => tell_interrupts(&name, claimed, None, format_args!("interrupt line, at GSI {input}")),
+            _ => tell_interrupts(
                 &name,
                 claimed,
                 None,
@@ -363,10 +539,10 @@ fn irq() {
         }
     }
     if vectors::holds() > 0 {
-        say!("{} times devices were held back: they interrupted without a pause", vectors::holds());
+        say!("devices were held back {}: they interrupted without a pause", count(vectors::holds(), "time"));
     }
     if lines::storms() > 0 {
-        say!("{} inputs were masked: nobody claimed their interrupts", lines::storms());
+        say!("{} masked: nobody claimed its interrupts", count(lines::storms(), "input"));
     }
 }
 
@@ -385,7 +561,7 @@ impl core::fmt::Display for OnCpus<'_> {
 }
 
 /// An interrupt's name and count, and the number of the CPU that a vector goes to: an event of its own for programs.
-fn count(name: &str, count: u64, cpu: Option<u32>, about: core::fmt::Arguments<'_>) {
+fn tell_interrupts(name: &str, count: u64, cpu: Option<u32>, about: core::fmt::Arguments<'_>) {
     if serial::is_text() {
         say!("{name:<20} {count:>10}  {about}");
     } else {
@@ -421,89 +597,51 @@ fn mem(held: &Held) {
         say!("{name:<10} {frames:>10} frames {:>12} KiB", (frames * FRAME_SIZE) >> 10);
     }
     say!(
-        "{} regions of 2 MiB are wholly free, the host was told of {}; the largest free block has {} frames",
-        counts.free_regions,
+        "wholly free: {} of 2 MiB, the host was told of {}; the largest free block has {}",
+        count(counts.free_regions, "region"),
         counts.reported_regions,
-        counts.largest_free_block
+        count(counts.largest_free_block, "frame")
     );
     let history = counts.history;
     say!(
-        "{} allocations, {} failed, {} frees, {} refused",
-        history.allocations,
+        "{}, {} failed, {}, {} refused",
+        count(history.allocations, "allocation"),
         history.failures,
-        history.frees,
+        count(history.frees, "free"),
         history.refusals
     );
     let large = large::view();
     say!("heap: {} of {} KiB used; held: {} KiB", heap.used >> 10, heap.size >> 10, held.bytes() >> 10);
     say!(
-        "{} large blocks of {} KiB, {} of them in pieces",
-        large.blocks,
+        "{}, {} KiB in all, {} in pieces",
+        count(large.blocks, "large block"),
         (large.frames * FRAME_SIZE) >> 10,
         large.scattered
     );
     let relieved = relief::counts();
     say!(
-        "{} allocations waited for {} KiB; {} programs were ended for lack of memory",
-        relieved.stalls,
+        "{} waited for {} KiB; ended for lack of memory: {}",
+        count(relieved.stalls, "allocation"),
         (relieved.frames * FRAME_SIZE) >> 10,
-        relieved.ended
+        count(relieved.ended, "program")
     );
-    say!("{} windows onto devices are open", paging::with(|space| space.windows()));
+    say!("open: {} onto devices", count(paging::with(|space| space.windows()), "window"));
     match sound {
         Ok(()) => say!("the allocator's records agree with each other"),
         Err(error) => say!("the allocator's records are wrong: {error}"),
     }
 }
 
-fn map() {
-    // Collected first: writing to the serial line takes long, and frames are locked meanwhile.
-    let runs: alloc::vec::Vec<_> = {
-        let count = frames::with(|frames| frames.runs().count());
-        let mut runs = alloc::vec::Vec::with_capacity(count + 8);
-        frames::with(|frames| runs.extend(frames.runs().take(count + 8)));
-        runs
+/// The runs of frames of one state, a line each.
+fn map() -> alloc::vec::Vec<String> {
+    // Collected first: frames are locked meanwhile, so nothing is allocated.
+    let count = frames::with(|frames| frames.runs().count());
+    let mut runs = alloc::vec::Vec::with_capacity(count + 8);
+    frames::with(|frames| runs.extend(frames.runs().take(count + 8)));
+    let line = |(run, state): &(ballonet::memory::FrameRun, ballonet::memory::FrameState)| {
+        alloc::format!("{:#014x} {:>10} KiB {state}", run.start().start().as_u64(), run.bytes() >> 10)
     };
-    for (run, state) in runs {
-        say!("{:#014x} {:>10} KiB {state}", run.start().start().as_u64(), run.bytes() >> 10);
-    }
-}
-
-fn hold(size: &str, context: &mut Context<'_>) {
-    let Context { machine, balloons, held, .. } = context;
-    match parse_size(size) {
-        Ok(wanted) => {
-            let before = held.bytes();
-            let bytes = backing::with(machine, balloons, || held.hold(wanted));
-            let all = if bytes - before < wanted { ": there is no more" } else { "" };
-            serial::emit("held", |line| {
-                line.number("bytes", bytes);
-            });
-            if serial::is_text() {
-                say!("{} KiB are held{all}", bytes >> 10);
-            }
-        }
-        Err(error) => say!("{error}"),
-    }
-}
-
-fn verify(held: &Held) {
-    let verdict = held.verify();
-    serial::emit("verify", |line| {
-        line.boolean("ok", verdict.bad == 0).number("bytes", verdict.bytes).number("bad", verdict.bad);
-    });
-    if serial::is_text() {
-        match (verdict.bad, verdict.bytes / 8) {
-            (0, words) => say!("all {words} words are as they were written"),
-            (bad, words) => say!("{bad} of {words} words are NOT as they were written"),
-        }
-    }
-}
-
-fn release(context: &mut Context<'_>) {
-    context.held.release();
-    context.balloons.memory_freed();
-    say!("nothing is held");
+    runs.iter().map(line).collect()
 }
 
 fn work(what: &str, context: &mut Context<'_>) {
@@ -526,7 +664,7 @@ fn balloon(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let status = driver.status();
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
-        let short = if status.short { "; the kernel lives on the rest" } else { "" };
+        let short = if status.short { "; the rest is in use, or kept free to live on" } else { "" };
         let (actual, target) = (mib(status.actual), mib(status.target));
         say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
         if let Some(error) = driver.failed() {
@@ -539,7 +677,7 @@ fn balloon(balloons: &Balloons) {
             say!("  frozen: nothing moves before it is restored");
         }
         if status.withheld > 0 {
-            say!("  {} frames are in use no more: the device would not stop using them", status.withheld);
+            say!("  withheld: {}, which the device would not stop using", count(status.withheld, "frame"));
         }
         if status.hinted > 0 {
             say!(
@@ -548,7 +686,7 @@ fn balloon(balloons: &Balloons) {
             );
         }
         if status.inflating + status.deflating > 0 {
-            say!("  on the way: {} frames to the host, {} back", status.inflating, status.deflating);
+            say!("  on the way: {} to the host, {} back", count(status.inflating, "frame"), status.deflating);
         }
     }
     if balloons.is_empty() {
@@ -600,10 +738,11 @@ fn stats(balloons: &Balloons) {
             line.number("reported", counters.reported_frames).number("reports", counters.reports);
         });
         say!(
-            "{}: {} kicks, {interrupts} interrupts, {} polls, {} for nothing",
+            "{}: {}, {}, {}, {} for nothing",
             driver.name(),
-            counters.kicks,
-            counters.polls,
+            count(counters.kicks, "kick"),
+            count(interrupts, "interrupt"),
+            count(counters.polls, "poll"),
             counters.spurious
         );
         let manner = driver.manner();
@@ -612,44 +751,59 @@ fn stats(balloons: &Balloons) {
         if let Some(rates) = manner.rates {
             say!("  measured: report-first {} MiB/s, plain {} MiB/s", rates.report_first, rates.plain);
         }
-        say!("  inflated {} frames in {} requests", counters.inflate_frames, counters.inflate_requests);
-        say!("  deflated {} frames in {} requests", counters.deflate_frames, counters.deflate_requests);
+        moved("inflated", counters.inflate_frames, counters.inflate_requests);
+        moved("deflated", counters.deflate_frames, counters.deflate_requests);
         if counters.reports > 0 {
-            say!("  reported {} free frames in {} reports", counters.reported_frames, counters.reports);
+            say!(
+                "  reported {} in {}",
+                count(counters.reported_frames, "free frame"),
+                count(counters.reports, "report")
+            );
         }
         if counters.reliefs > 0 {
             let (reliefs, frames, in_vain) = (counters.reliefs, counters.relief_frames, counters.reliefs_in_vain);
             say!(
-                "  had {frames} frames back for {reliefs} allocations that lacked memory, {in_vain} of which got too few"
+                "  had {} back for {} that lacked memory, {in_vain} of which got too few",
+                count(frames, "frame"),
+                count(reliefs, "allocation")
             );
         }
         if counters.hint_rounds > 0 {
             say!(
-                "  hinted {} free frames in {} rounds, and took {} back early",
-                counters.hinted_frames,
-                counters.hint_rounds,
+                "  hinted {} in {}, and took {} back early",
+                count(counters.hinted_frames, "free frame"),
+                count(counters.hint_rounds, "round"),
                 counters.relinquished_frames
             );
         }
-        say!("  reset {} times, single queues of it {} times", counters.resets, counters.queue_resets);
         say!(
-            "  target read {} times, size written {} times, statistics sent {} times",
-            counters.target_reads,
-            counters.actual_writes,
-            counters.statistics
+            "  reset {}, single queues of it {}",
+            count(counters.resets, "time"),
+            count(counters.queue_resets, "time")
+        );
+        say!(
+            "  target read {}, size written {}, statistics sent {}",
+            count(counters.target_reads, "time"),
+            count(counters.actual_writes, "time"),
+            count(counters.statistics, "time")
         );
         if driver.interrupt_mode() == InterruptMode::Line {
-            say!("  {} interrupts on the line were not its own", counters.stray_interrupts);
+            say!("  not its own: {} on the line", count(counters.stray_interrupts, "interrupt"));
         }
     }
     let dropped = serial::with_serial(|serial| serial.dropped());
-    say!("serial line: {dropped} bytes dropped");
+    say!("serial line: {} dropped", count(dropped, "byte"));
+}
+
+/// Tells of frames that went one way.
+fn moved(what: &str, frames: u64, requests: u64) {
+    say!("  {what} {} in {}", count(frames, "frame"), count(requests, "request"));
 }
 
 fn slots(context: &Context<'_>) {
     for port in context.slots.ports() {
-        let (mode, count) = port.interrupts();
-        say!("{}: behind {}, {}; {mode}, {count} interrupts", port.name(), port.bdf(), port.stage());
+        let (mode, interrupts) = port.interrupts();
+        say!("{}: behind {}, {}; {mode}, {}", port.name(), port.bdf(), port.stage(), count(interrupts, "interrupt"));
         for node in context.tree.behind(port.bdf()) {
             say!("  {}", Line(node.function()));
         }

@@ -1,67 +1,67 @@
 //! Memory that the kernel holds and whose contents it knows: proof that a balloon leaves it alone.
+//!
+//! Each step takes a bounded time, so that whatever else is to be done gets its turn between two of them.
 
 use alloc::vec::Vec;
 
 use ballonet::machine::block::Block;
 use ballonet::memory::FRAME_SIZE;
 
+/// Blocks given back in a step.
+const RELEASED: usize = 256;
+
 /// Frames filled with a pattern that depends on where each word is.
 #[derive(Debug, Default)]
 pub struct Held {
     blocks: Vec<Block>,
+    bytes: u64,
     /// Changes with each filling, so that old contents do not pass for new ones.
     seed: u64,
 }
 
-/// What a look at the held memory found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// Bytes looked at.
-    pub bytes: u64,
-    /// Words that are not what was written.
-    pub bad: u64,
-}
-
 impl Held {
-    /// Takes `bytes` more, or as much as there is, and fills it. Returns how many bytes are held now.
-    pub fn hold(&mut self, bytes: u64) -> u64 {
-        let mut frames = bytes.div_ceil(FRAME_SIZE);
-        while frames > 0 {
-            let most = u32::try_from(frames).unwrap_or(u32::MAX);
-            let Some(mut block) = Block::allocate(most) else { break };
-            frames = frames.saturating_sub(block.run().count().into());
-            self.fill(&mut block);
-            self.blocks.push(block);
+    /// Takes up to a region of 2 MiB, of `bytes` that are wanted, and fills it. Returns how many bytes that was: 0 where there
+    /// is no memory.
+    pub fn hold_some(&mut self, bytes: u64) -> u64 {
+        if self.blocks.try_reserve(1).is_err() {
+            return 0;
         }
-        self.bytes()
-    }
-
-    /// How many bytes are held.
-    pub fn bytes(&self) -> u64 {
-        self.blocks.iter().map(|block| block.run().bytes()).sum()
-    }
-
-    /// Compares every word with what was written.
-    pub fn verify(&self) -> Verdict {
-        let bad = self.blocks.iter().map(|block| {
-            let start = block.run().start().start().as_u64();
-            let wrong = |&(word, index): &(&u64, u64)| *word != pattern(start + index * 8, self.seed);
-            block.words().iter().zip(0u64..).filter(wrong).count() as u64
-        });
-        Verdict { bytes: self.bytes(), bad: bad.sum() }
-    }
-
-    /// Gives everything back. The next filling differs from this one.
-    pub fn release(&mut self) {
-        self.blocks.clear();
-        self.seed += 1;
-    }
-
-    fn fill(&self, block: &mut Block) {
+        let most = u32::try_from(bytes.div_ceil(FRAME_SIZE)).unwrap_or(u32::MAX);
+        let Some(mut block) = Block::allocate(most) else { return 0 };
         let start = block.run().start().start().as_u64();
         for (word, index) in block.words_mut().iter_mut().zip(0u64..) {
             *word = pattern(start + index * 8, self.seed);
         }
+        let taken = block.run().bytes();
+        self.bytes += taken;
+        self.blocks.push(block);
+        taken
+    }
+
+    /// How many bytes are held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Compares every word of a block with what was written: how many bytes those are, and how many words differ. `None` behind
+    /// the last block.
+    pub fn verify_one(&self, block: usize) -> Option<(u64, u64)> {
+        let block = self.blocks.get(block)?;
+        let start = block.run().start().start().as_u64();
+        let wrong = |&(word, index): &(&u64, u64)| *word != pattern(start + index * 8, self.seed);
+        let bad = block.words().iter().zip(0u64..).filter(wrong).count() as u64;
+        Some((block.run().bytes(), bad))
+    }
+
+    /// Gives some of it back. Returns whether there is more. The next filling differs from this one.
+    pub fn release_some(&mut self) -> bool {
+        let rest = self.blocks.len().saturating_sub(RELEASED);
+        self.bytes -= self.blocks.drain(rest..).map(|block| block.run().bytes()).sum::<u64>();
+        if rest == 0 {
+            self.blocks = Vec::new();
+            self.seed += 1;
+        }
+        rest > 0
     }
 }
 

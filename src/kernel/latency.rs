@@ -99,7 +99,8 @@ impl Program {
             line.number("p50", p50).number("p99", p99).number("p999", p999).number("max", most);
         });
         if serial::is_text() {
-            serial::line(format_args!("{count} allocations of 16 B to 64 KiB, {failed} failed"));
+            let counted = ballonet::console::count(count, "allocation");
+            serial::line(format_args!("{counted} of 16 B to 64 KiB, {failed} failed"));
             serial::line(format_args!("in ns: 50 % up to {p50}, 99 % {p99}, 99.9 % {p999}, the longest {most}"));
         }
     }

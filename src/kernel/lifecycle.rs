@@ -1,6 +1,7 @@
 //! What people can have done to balloons beside their work: resets, freezing, and back.
 
 use ballonet::balloon::{BalloonQueue, ResetReason};
+use ballonet::console::count;
 use ballonet::machine::{Machine, log as serial};
 use ballonet::memory::FRAME_SIZE;
 use log::info;
@@ -74,8 +75,8 @@ impl Served {
             return;
         }
         if let Some(queue) = report.queue {
-            let frames = report.inflating + report.deflating;
-            info!("{name}: queue {queue} was reset and works again; {frames} frames on their way were sent once more");
+            let frames = count(report.inflating + report.deflating, "frame");
+            info!("{name}: queue {queue} was reset and works again; sent once more: {frames}");
         } else {
             let why = match report.reason {
                 ResetReason::NeedsReset => "it said that it needs that",

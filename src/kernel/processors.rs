@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use ballonet::console::count;
 use ballonet::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
 
 use crate::balloons::{self, Balloons};
@@ -23,7 +24,8 @@ pub fn list() {
         }
     }
     if tlb::interrupted() > 0 && serial::is_text() {
-        serial::line(format_args!("{} times one was interrupted to forget what was unmapped", tlb::interrupted()));
+        let times = count(tlb::interrupted(), "time");
+        serial::line(format_args!("to forget what was unmapped one was interrupted {times}"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the kernel has given out, counted: proof that what went came back.
 
+use ballonet::console::count;
 use ballonet::machine::{dma, frames, large, lines, log as serial, paging, vectors};
 use ballonet::memory::FRAME_SIZE;
 
@@ -74,8 +75,13 @@ impl Resources {
             "frames of {FRAME_SIZE} bytes: {free} free, {used} used, {ballooned} ballooned, of these {orphans} without a balloon"
         ));
         serial::line(format_args!(
-            "{} DMA regions, {} vectors, {} lines, {} mappings, {} bytes of heap, {} balloons",
-            self.dma, self.vectors, self.lines, self.mappings, self.heap, self.balloons
+            "{}, {}, {}, {}, {} of heap, {}",
+            count(self.dma, "DMA region"),
+            count(self.vectors, "vector"),
+            count(self.lines, "line"),
+            count(self.mappings, "mapping"),
+            count(self.heap, "byte"),
+            count(self.balloons, "balloon")
         ));
     }
 }

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use ballonet::console::count;
 use ballonet::machine::cpus::{self, Cpu};
 use ballonet::machine::{clock, frames, log as serial};
 use ballonet::memory::FrameRun;
@@ -95,7 +96,12 @@ fn take_and_give(count: usize, length: u32, is_over: impl Fn() -> bool) -> u64 {
 
 fn tell(magazines: bool, what: &str, cpus: usize, rate: u64) {
     let through = if magazines { "magazines" } else { "lock" };
-    info!("frames: {what:<7} by {cpus} CPUs, {through:<9} {:>9}.{:03} M/s", rate / 1_000_000, rate / 1000 % 1000);
+    info!(
+        "frames: {what:<7} by {}, {through:<9} {:>9}.{:03} M/s",
+        count(cpus, "CPU"),
+        rate / 1_000_000,
+        rate / 1000 % 1000
+    );
     serial::emit("bench", |line| {
         line.text("device", "frames")
             .text("name", &alloc::format!("{through}.{what}.{cpus}"))

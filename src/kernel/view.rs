@@ -3,8 +3,10 @@
 use alloc::vec::Vec;
 
 use ballonet::console::Movement;
-use ballonet::machine::{frames, lines, screen, vectors};
+use ballonet::machine::identity::Identity;
+use ballonet::machine::{Machine, frames, lines, screen, vectors};
 use ballonet::memory::{Counts, FRAME_SIZE};
+use ballonet::platform::Platform;
 use ballonet::screen::{Shares, Status};
 
 use crate::balloons::Balloons;
@@ -38,12 +40,13 @@ pub struct View {
 
 impl View {
     /// Looks whether there is something new to show, and draws a little of what is new on the screen.
-    pub fn serve(&mut self, now: u64, balloons: &Balloons) {
+    pub fn serve(&mut self, machine: &Machine, balloons: &Balloons) {
+        let now = machine.now();
         if !screen::is_present() {
             return;
         }
         if now >= self.next {
-            self.look(now, balloons);
+            self.look(machine, now, balloons);
         }
         screen::draw();
     }
@@ -53,12 +56,12 @@ impl View {
         self.moving.then_some(self.next)
     }
 
-    fn look(&mut self, now: u64, balloons: &Balloons) {
+    fn look(&mut self, machine: &Machine, now: u64, balloons: &Balloons) {
         let seen = Seen::now(balloons);
         self.moving = self.seen.replace(seen) != Some(seen);
         if self.moving {
             self.next = now + PERIOD;
-            seen.show();
+            seen.show(&machine.identity);
         }
     }
 }
@@ -75,14 +78,14 @@ impl Seen {
         }
     }
 
-    fn show(&self) {
+    fn show(&self, identity: &Identity) {
         let Self { shares, target, movement, note, .. } = *self;
         let vectors: Vec<_> = vectors::views().collect();
         let lines = lines::views();
         let vectors = vectors.iter().map(|view| (view.name.as_str(), view.count));
         let lines = lines.iter().map(|(name, count, _)| (name.as_str(), *count));
         let came = vectors.chain(lines).filter(|(_, count)| *count > 0);
-        screen::show_status(&Status { shares, target, movement, note }, came);
+        screen::show_status(&Status { shares, target, movement, note, facts: &identity.facts() }, came);
     }
 }
 
@@ -103,7 +106,7 @@ fn note(balloons: &Balloons) -> &'static str {
         match () {
             () if driver.failed().is_some() => Some("given up on"),
             () if status.frozen => Some("frozen"),
-            () if status.short => Some("the kernel lives on the rest"),
+            () if status.short => Some("the rest is in use"),
             () => None,
         }
     });

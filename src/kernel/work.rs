@@ -8,6 +8,7 @@
 use alloc::vec::Vec;
 
 use ballonet::boot::{WorkChoice, WorkKind};
+use ballonet::console::{Quiet, count};
 use ballonet::machine::{Machine, log as serial, relief};
 use ballonet::platform::Platform;
 use log::warn;
@@ -15,6 +16,7 @@ use log::warn;
 use crate::backing;
 use crate::balloons::Balloons;
 use crate::held::pattern;
+use crate::job::Lack;
 
 /// How long a program rests when it has taken all, or given all back: 1 s, long enough for what it freed to be reported.
 const REST: u64 = 1_000_000_000;
@@ -100,6 +102,8 @@ struct Program {
     allocations: u64,
     failures: u64,
     bad: u64,
+    /// How much is logged of what it does. Programs get every event.
+    quiet: Quiet,
 }
 
 /// The program that runs, if any.
@@ -175,6 +179,7 @@ impl Program {
             allocations: 0,
             failures: 0,
             bad: 0,
+            quiet: Quiet::default(),
         }
     }
 
@@ -283,18 +288,31 @@ impl Program {
     }
 
     fn end(&mut self, now: u64) {
+        let (kind, size, taken) = (self.choice.kind.word(), self.choice.size >> 10, self.bytes >> 10);
+        warn!("work: {kind} of {size} KiB is ended, with {taken} KiB: {Lack}");
         self.free_all();
         relief::note_ended();
-        let (kind, size) = (self.choice.kind.word(), self.choice.size >> 10);
-        warn!("work: {kind} of {size} KiB was ended: there is no memory for it");
         self.enter(Phase::Ended, now);
     }
 
     fn enter(&mut self, phase: Phase, now: u64) {
-        self.phase = phase;
+        let before = core::mem::replace(&mut self.phase, phase);
         self.cursor = 0;
         self.rest = matches!(phase, Phase::Full | Phase::Empty).then_some(now.saturating_add(REST));
-        self.tell();
+        self.emit();
+        let first = self.quiet.rounds() == 0;
+        if self.quiet.may_speak(now) || matches!(phase, Phase::Done | Phase::Ended) {
+            self.say();
+        }
+        // A program that goes up and down ends a round at the bottom; others when they have looked at all that they have.
+        if phase == Phase::Empty || (before, phase) == (Phase::Verifying, Phase::Full) {
+            self.quiet.end_round(now);
+            if first && serial::is_text() {
+                serial::line(format_args!(
+                    "work: that was the first round; from here on there is a line a minute, or by `work`"
+                ));
+            }
+        }
     }
 
     /// Tells those who read events.
@@ -307,21 +325,28 @@ impl Program {
                 .number("size", self.choice.size)
                 .number("allocations", self.allocations)
                 .number("failures", self.failures)
-                .number("bad", self.bad);
+                .number("bad", self.bad)
+                .number("rounds", self.quiet.rounds());
         });
     }
 
     fn tell(&self) {
         self.emit();
+        self.say();
+    }
+
+    /// Tells people.
+    fn say(&self) {
         let (kind, phase) = (self.choice.kind.word(), self.phase.word());
         if serial::is_text() {
             serial::line(format_args!(
-                "work: {kind} is {phase} with {} of {} KiB; {} allocations, {} failed, {} bad words",
+                "work: {kind} is {phase} with {} of {} KiB after {}; {}, {} failed, {}",
                 self.bytes >> 10,
                 self.choice.size >> 10,
-                self.allocations,
+                count(self.quiet.rounds(), "round"),
+                count(self.allocations, "allocation"),
                 self.failures,
-                self.bad
+                count(self.bad, "bad word")
             ));
         }
     }

@@ -13,7 +13,7 @@ use super::screen;
 use super::serial::Serial;
 use super::text::Text;
 use crate::acpi::SerialPort;
-use crate::console::Object;
+use crate::console::{Object, Record as Kept};
 use crate::screen::Style;
 
 /// Longest status line kept, in bytes.
@@ -28,6 +28,8 @@ pub(super) struct Output {
 
 pub(super) static OUTPUT: Lock<Output> = Lock::new(Output { serial: Serial::absent(), status: Text::new() });
 static JSON: AtomicBool = AtomicBool::new(false);
+/// Every line that people were told, so that they can look at it again.
+static KEPT: Lock<Kept> = Lock::new(Kept::new());
 
 /// Carriage return, erase to the end of the line (ECMA-48 EL).
 const ERASE_LINE: &str = "\r\x1b[K";
@@ -146,6 +148,40 @@ pub fn read_input() -> Option<u8> {
     Some(byte)
 }
 
+/// Takes Ctrl-C out of the bytes that wait to be read, and all that was typed before it. Returns whether there was one.
+pub fn take_interrupt() -> bool {
+    const CTRL_C: u8 = 3;
+    if LOOKING.load(Ordering::Relaxed) {
+        take_input();
+    }
+    let (found, was_full) = INPUT_RING.with(|input| {
+        let at = |index: usize| input.bytes[(input.first + index) % INPUT];
+        let last = (0..input.length).rev().find(|&index| at(index) == CTRL_C);
+        let was_full = input.length == INPUT;
+        if let Some(last) = last {
+            input.first = (input.first + last + 1) % INPUT;
+            input.length -= last + 1;
+        }
+        (last.is_some(), was_full)
+    });
+    // No further interrupt comes for bytes that found no room.
+    if found && was_full {
+        take_input();
+    }
+    found
+}
+
+/// Erases what stands on the terminal, but for the status line. Nothing where lines are not text.
+pub fn clear_terminal() {
+    if is_text() {
+        OUTPUT.with(|output| {
+            // Cursor to the top, erase to the end (ECMA-48 CUP, ED). The serial port's writes do not fail.
+            let _ = output.serial.write_str("\x1b[H\x1b[2J");
+            output.draw_status();
+        });
+    }
+}
+
 /// Whether a byte waits to be read.
 pub fn has_input() -> bool {
     INPUT_RING.with(|input| input.length > 0)
@@ -174,18 +210,35 @@ pub fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
     });
 }
 
+/// Runs `action` on the log as it is kept. It must not log.
+pub fn with_kept<R>(action: impl FnOnce(&Kept) -> R) -> R {
+    KEPT.with(|kept| action(kept))
+}
+
+/// Writes a line of text as [`line`] does, which is not kept: it is in the log already, or a passing state.
+pub fn passing(text: fmt::Arguments<'_>) {
+    screen::line(Style::PLAIN, text);
+    serial_line(text);
+}
+
 /// Writes one line of text, in text mode, above the status line; as a `console` event in JSON mode.
 pub fn line(text: fmt::Arguments<'_>) {
+    keep(Style::PLAIN, text);
     screen::line(Style::PLAIN, text);
     serial_line(text);
 }
 
 /// Repeats a line that was typed: for people.
 pub fn echo(text: fmt::Arguments<'_>) {
+    keep(Style::STRONG, text);
     screen::line(Style::STRONG, text);
     if is_text() {
         serial_line(text);
     }
+}
+
+fn keep(style: Style, text: fmt::Arguments<'_>) {
+    KEPT.with(|kept| kept.push(style.bits(), text));
 }
 
 fn serial_line(text: fmt::Arguments<'_>) {
@@ -284,6 +337,7 @@ impl log::Log for Logger {
             Level::Info | Level::Debug | Level::Trace => ("", Style::PLAIN),
         };
         let text = format_args!("[{seconds:>4}.{fraction:03}] {mark}{}", record.args());
+        keep(style, text);
         screen::line(style, text);
         if is_text() {
             serial_line(text);

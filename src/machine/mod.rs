@@ -17,6 +17,7 @@ pub mod fault;
 pub mod firmware;
 pub mod frames;
 pub mod heap;
+pub mod identity;
 pub mod image;
 pub mod io_apic;
 pub mod keyboard;

@@ -11,10 +11,12 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::lock::Lock;
+use super::log::with_kept;
 use super::paging::{self, Access};
 use super::{frames, vga};
 use crate::boot::{Framebuffer, PixelFormat};
-use crate::screen::{Cell, LONGEST_LINE, Painter, Screen, Status, Style};
+use crate::console::Page;
+use crate::screen::{Cell, Fact, LONGEST_LINE, Painter, Screen, Status, Style};
 
 /// Bytes of pixels drawn at a time: some 20 µs to memory that combines writes.
 const A_LITTLE: usize = 32 * 1024;
@@ -209,6 +211,46 @@ pub fn set_hasty(hasty: bool) {
         display.hasty = hasty;
         display.draw_if_hasty();
     });
+    if !hasty {
+        // Where the log moved by halves, there is room for more of it.
+        turn(Page::End);
+    }
+}
+
+/// Turns over the log.
+pub fn turn(page: Page) {
+    if is_present() {
+        with_kept(|kept| {
+            DISPLAY.with(|display| {
+                display.screen.turn(kept, page);
+                display.draw_if_hasty();
+            });
+        });
+    }
+}
+
+/// Goes back to the end of the log, if another part of it is seen.
+pub fn return_to_end() {
+    if is_present() && DISPLAY.with(|display| display.screen.is_turned()) {
+        turn(Page::End);
+    }
+}
+
+/// Clears the log's area.
+pub fn clear_log() {
+    if is_present() {
+        DISPLAY.with(|display| display.screen.clear_log());
+    }
+}
+
+/// Shows what machine this is, until there is more to show.
+pub(super) fn show_facts(facts: &[Fact<'_>]) {
+    if is_present() {
+        DISPLAY.with(|display| {
+            display.screen.show_facts(facts);
+            display.draw_if_hasty();
+        });
+    }
 }
 
 /// Writes a line of the log.

@@ -7,6 +7,7 @@ use super::clock::{self, Rate};
 use super::config_space::MachineConfig;
 use super::cpu::{self, Features};
 use super::firmware::{EarlyMemory, FirmwareMemory};
+use super::identity::Identity;
 use super::memory_types::Mtrrs;
 use super::stack;
 use super::{
@@ -42,6 +43,8 @@ pub struct Machine {
     pub acpi: Option<Acpi>,
     /// How fast the clocks run.
     pub rate: Rate,
+    /// What CPU, machine and firmware are called.
+    pub identity: Identity,
     pub(super) config: MachineConfig,
     /// What drivers have mapped of BARs: no function gets what is another's.
     pub(super) claims: Vec<BarWindow>,
@@ -104,6 +107,8 @@ impl Entry {
 
         let acpi = read_acpi(&boot);
         attach_vga(&boot, acpi.as_ref());
+        let identity = Identity::read(&boot, &features);
+        screen::show_facts(&identity.facts());
         let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
         pic::mask_all();
         local_apic::initialise(&features, madt).map_err(StartError::LocalApic)?;
@@ -139,7 +144,7 @@ impl Entry {
             unsafe { cpus::start(&features, madt, &self.image, startup_page, most) };
         }
         let config = MachineConfig::new(acpi.as_ref());
-        Ok(Machine { features, acpi, rate, config, claims: Vec::new(), boot, image: self.image })
+        Ok(Machine { features, acpi, rate, identity, config, claims: Vec::new(), boot, image: self.image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that

@@ -139,6 +139,15 @@ struct CapabilityLine<'c, C> {
     vendor: DescribeVendor<C>,
 }
 
+/// How many vectors there are.
+struct Vectors(u32);
+
+impl fmt::Display for Vectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} vector{}", self.0, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
 impl<C: ConfigSpace> fmt::Display for CapabilityLine<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { config, function, capability, vendor } = self;
@@ -147,11 +156,11 @@ impl<C: ConfigSpace> fmt::Display for CapabilityLine<'_, C> {
         match capability.id() {
             id::MSI_X => {
                 let state = if control >> 15 != 0 { "on" } else { "off" };
-                write!(f, ", {} vectors, {state}", (control & 0x7FF) + 1)
+                write!(f, ", {}, {state}", Vectors(u32::from(control & 0x7FF) + 1))
             }
             id::MSI => {
                 let state = if control & 1 != 0 { "on" } else { "off" };
-                write!(f, ", {} vectors, {state}", 1_u32 << (control >> 1 & 0x7))
+                write!(f, ", {}, {state}", Vectors(1 << (control >> 1 & 0x7)))
             }
             id::VENDOR => {
                 write!(f, ", {} bytes", control & 0xFF)?;

@@ -98,6 +98,16 @@ impl Style {
     pub const fn new(text: Colour, behind: Colour) -> Self {
         Self(text as u8 | (behind as u8 & 7) << 4)
     }
+
+    /// As a byte.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// What [`Style::bits`] made of it; of any other byte the colours that VGA would show.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & 0x7F)
+    }
 }
 
 /// A cell: the character in the low byte, the colours in the high one. All zeros are nothing on black.

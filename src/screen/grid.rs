@@ -3,12 +3,12 @@
 use super::{Cell, Rect};
 
 /// The most columns that are used; what a screen has beyond stays as it is.
-pub const MOST_COLUMNS: usize = 200;
-/// The most rows, likewise.
-pub const MOST_ROWS: usize = 64;
+pub const MOST_COLUMNS: usize = 240;
+/// The most rows, likewise. A screen of 1920x1200 has all of both.
+pub const MOST_ROWS: usize = 75;
 
 const CAPACITY: usize = MOST_COLUMNS * MOST_ROWS;
-const WORDS: usize = CAPACITY / 64;
+const WORDS: usize = CAPACITY.div_ceil(64);
 
 /// Cells in rows and columns. Cells outside do not exist: what is put there is lost.
 ///

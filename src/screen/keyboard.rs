@@ -60,6 +60,8 @@ const fn sequence(key: KeyCode) -> Option<&'static [u8]> {
         KeyCode::ArrowLeft => b"\x1b[D",
         KeyCode::Home => b"\x1b[H",
         KeyCode::End => b"\x1b[F",
+        KeyCode::PageUp => b"\x1b[5~",
+        KeyCode::PageDown => b"\x1b[6~",
         _ => return None,
     })
 }
@@ -87,7 +89,7 @@ mod tests {
     fn keys_that_move_the_cursor_send_sequences() {
         assert_eq!(typed(&[0xE0, 0x48, 0xE0, 0xC8, 0xE0, 0x50]), b"\x1b[A\x1b[B");
         assert_eq!(typed(&[0xE0, 0x4D, 0xE0, 0x4B, 0xE0, 0x47, 0xE0, 0x4F]), b"\x1b[C\x1b[D\x1b[H\x1b[F");
-        assert_eq!(typed(&[0xE0, 0x53]), b"\x1b[3~");
+        assert_eq!(typed(&[0xE0, 0x53, 0xE0, 0x49, 0xE0, 0x51]), b"\x1b[3~\x1b[5~\x1b[6~");
     }
 
     #[test]

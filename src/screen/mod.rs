@@ -25,4 +25,4 @@ pub use layout::{Layout, Rect};
 pub use painter::{LONGEST_LINE, Painter};
 pub use paper::{Advance, Paper, Writer};
 pub use picture::Screen;
-pub use status::{Shares, Status};
+pub use status::{Fact, Shares, Status};

@@ -188,15 +188,18 @@ mod tests {
         };
         assert_eq!(size(640, 480), (80, 30, 1));
         assert_eq!(size(1366, 768), (170, 48, 1));
-        assert_eq!(size(1920, 1080), (120, 33, 2));
-        assert_eq!(size(3840, 2160), (160, 45, 3));
-        assert_eq!(size(16384, 16384), (128, 64, 16));
+        // A log of many devices has room on a common screen.
+        assert_eq!(size(1920, 1080), (240, 67, 1));
+        assert_eq!(size(1920, 1200), (240, 75, 1));
+        assert_eq!(size(2560, 1440), (160, 45, 2));
+        assert_eq!(size(3840, 2160), (240, 67, 2));
+        assert_eq!(size(16384, 16384), (146, 73, 14));
         assert_eq!(size(7, 15), (0, 0, 1));
     }
 
     #[test]
     fn a_scaled_letter_is_the_letter() {
-        let (small, large) = (painter(16), Painter::new(&framebuffer(1920, 1080, 16, rgb(16))).unwrap());
+        let (small, large) = (painter(16), Painter::new(&framebuffer(3840, 2160, 16, rgb(16))).unwrap());
         let cell = Cell::of('g', Style::PLAIN);
         for y in 0..32 {
             let twice: Vec<u8> = line(&small, cell, y / 2).chunks(2).flat_map(|pixel| pixel.repeat(2)).collect();

@@ -51,6 +51,37 @@ impl Paper {
         self.ended = true;
     }
 
+    /// How many rows a line takes that begins a row of its own.
+    pub fn rows_of(&self, line: &str) -> usize {
+        let columns = self.area.columns;
+        if columns == 0 {
+            return 0;
+        }
+        let (mut rows, mut column, mut word) = (1, 0, 0);
+        for character in line.chars() {
+            if column == columns {
+                rows += 1;
+                column = self.indent();
+                word = if character == ' ' { column } else { column + self.carried(word) };
+                column = word;
+                if character == ' ' {
+                    continue;
+                }
+            }
+            column += 1;
+            word = if character == ' ' { 0 } else { word + 1 };
+        }
+        rows
+    }
+
+    /// How much of a word at the end of a row of which it has `length` columns goes on to the next row: all of it, unless it is
+    /// a long one.
+    fn carried(&self, length: usize) -> usize {
+        let columns = self.area.columns;
+        let longest = (columns / 2).min(MOST_COLUMNS / 2);
+        if length > longest || length + INDENT >= columns { 0 } else { length }
+    }
+
     fn write(&mut self, grid: &mut Grid, character: char, style: Style, advance: Advance) {
         if self.area.columns == 0 || self.area.rows == 0 {
             return;
@@ -80,10 +111,9 @@ impl Paper {
     fn wrap(&mut self, grid: &mut Grid, advance: Advance) {
         let (row, end) = (self.area.row + self.row, self.area.column + self.area.columns);
         let mut word = [Cell::BLANK; MOST_COLUMNS / 2];
-        let longest = (self.area.columns / 2).min(word.len());
         let cells = (0..self.area.columns).map_while(|back| grid.get(end - 1 - back, row));
         let length = cells.take_while(|cell| cell.code() != b' ').count();
-        let length = if length > longest || length + INDENT >= self.area.columns { 0 } else { length };
+        let length = self.carried(length);
         for (index, cell) in word.iter_mut().take(length).enumerate() {
             let column = end - length + index;
             *cell = grid.get(column, row).unwrap_or_default();
@@ -135,6 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::screen::MOST_ROWS;
     use crate::screen::grid::tests_support::text_of;
 
     fn write(columns: usize, rows: usize, advance: Advance, text: &str) -> Vec<String> {
@@ -172,6 +203,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn rows_are_counted_as_they_are_written(columns in 0..40usize, line in "([!-~]{0,12} {0,2}){0,12}") {
+            let mut grid = Grid::empty();
+            grid.resize(columns, MOST_ROWS);
+            let mut paper = Paper::new(grid.area());
+            let counted = paper.rows_of(&line);
+            prop_assume!(counted < MOST_ROWS);
+            paper.writer(&mut grid, Style::PLAIN, Advance::Line).write_str(&line).unwrap();
+            prop_assert_eq!(counted, if columns == 0 { 0 } else { paper.row + 1 });
+        }
+
         #[test]
         fn text_stays_inside(columns in 0..9usize, rows in 0..5usize, half: bool, text: String) {
             let advance = if half { Advance::Half } else { Advance::Line };

@@ -2,8 +2,9 @@
 
 use core::fmt::{self, Write};
 
-use super::status::{self, Status, put_line};
+use super::status::{self, Fact, Status, put_line};
 use super::{Advance, Cell, Grid, Layout, Paper, Rect, Style};
+use crate::console::{Page, Record, count};
 
 /// Rows that a report of the kernel's own failure takes. Above it stands what led to it.
 const REPORT: usize = 18;
@@ -15,19 +16,27 @@ pub struct Screen {
     log: Paper,
     /// The log moves by single rows; else by halves, which costs less.
     smooth: bool,
+    /// The first row of the record that is seen, while it is not the end of the log that is seen.
+    top: Option<usize>,
 }
 
 impl Screen {
     /// Nothing.
     pub const fn empty() -> Self {
-        Self { grid: Grid::empty(), layout: Layout::empty(), log: Paper::new(Layout::empty().log), smooth: false }
+        Self {
+            grid: Grid::empty(),
+            layout: Layout::empty(),
+            log: Paper::new(Layout::empty().log),
+            smooth: false,
+            top: None,
+        }
     }
 
     /// An empty screen of this many cells, but for its title.
     pub fn begin(&mut self, columns: usize, rows: usize, title: fmt::Arguments<'_>) {
         self.grid.resize(columns, rows);
         self.layout = Layout::of(self.grid.area());
-        self.log = Paper::new(self.layout.log);
+        (self.log, self.top) = (Paper::new(self.layout.log), None);
         put_line(&mut self.grid, self.layout.title, Style::TITLE, format_args!(" {title}"));
         self.grid.fill(self.layout.rule, Cell::new(Cell::VERTICAL, Style::FAINT));
     }
@@ -43,8 +52,11 @@ impl Screen {
         self.smooth = smooth;
     }
 
-    /// Writes a line of the log.
+    /// Writes a line of the log, unless an earlier part of it is being looked at.
     pub fn line(&mut self, style: Style, text: fmt::Arguments<'_>) {
+        if self.top.is_some() {
+            return;
+        }
         let advance = self.advance();
         // The screen takes everything.
         let _ = self.log.writer(&mut self.grid, style, advance).write_fmt(text);
@@ -55,6 +67,71 @@ impl Screen {
     pub fn write(&mut self, text: &str) {
         let advance = self.advance();
         let _ = self.log.writer(&mut self.grid, Style::STRONG, advance).write_str(text);
+    }
+
+    /// Turns over the log as it is kept in `record`. While it is not the end that is seen, the last row says how much follows.
+    pub fn turn(&mut self, record: &Record, page: Page) {
+        let area = self.layout.log;
+        let mut total = 0;
+        record.for_each(0, |_, _, text| {
+            total += self.log.rows_of(text);
+            true
+        });
+        let (last, step) = (total.saturating_sub(area.rows), area.rows.saturating_sub(2).max(1));
+        let current = self.top.unwrap_or(last);
+        let top = match page {
+            Page::Up => current.saturating_sub(step),
+            Page::Down => current.saturating_add(step).min(last),
+            Page::End => last,
+        };
+        self.top = (top < last).then_some(top);
+        let rows = if self.top.is_some() { area.rows.saturating_sub(1) } else { area.rows };
+        let drawn = self.draw_log(record, top, rows);
+        if self.top.is_some() {
+            let hint = Rect { row: area.row + rows, rows: 1, ..area };
+            let left = count(total.saturating_sub(top + drawn), "more row");
+            put_line(&mut self.grid, hint, Style::WARNING, format_args!("-- {left}: Page Down --"));
+        }
+    }
+
+    /// Whether it is not the end of the log that is seen.
+    pub const fn is_turned(&self) -> bool {
+        self.top.is_some()
+    }
+
+    /// Clears the log's area. What comes is written from its top.
+    pub fn clear_log(&mut self) {
+        self.grid.fill(self.layout.log, Cell::BLANK);
+        (self.log, self.top) = (Paper::new(self.layout.log), None);
+    }
+
+    /// Draws as much of the record as there is room for in so many rows, from a row of it on. Returns how many rows that takes.
+    fn draw_log(&mut self, record: &Record, top: usize, rows: usize) -> usize {
+        self.grid.fill(self.layout.log, Cell::BLANK);
+        self.log = Paper::new(self.layout.log);
+        let (mut row, mut drawn) = (0, 0);
+        record.for_each(0, |_, style, text| {
+            let needed = self.log.rows_of(text);
+            let begins = row;
+            row += needed;
+            if begins < top {
+                return true;
+            }
+            if drawn + needed > rows {
+                return false;
+            }
+            drawn += needed;
+            // The paper takes everything.
+            let _ = self.log.writer(&mut self.grid, Style::from_bits(style), Advance::Line).write_str(text);
+            self.log.end_line();
+            true
+        });
+        drawn
+    }
+
+    /// Shows what machine this is, as long as there is no more to show than that.
+    pub fn show_facts(&mut self, facts: &[Fact<'_>]) {
+        status::draw_facts(&mut self.grid, self.layout.status, facts);
     }
 
     const fn advance(&self) -> Advance {
@@ -100,7 +177,7 @@ impl Screen {
             format_args!(" {title}"),
         );
         self.log = Paper::new(area);
-        self.smooth = false;
+        (self.smooth, self.top) = (false, None);
     }
 
     /// The cells.
@@ -180,6 +257,59 @@ mod tests {
         assert_eq!(text(&screen)[1..9], ["5", "6", "7", "8", "9", "10", "11", "12"]);
     }
 
+    fn record(screen: &mut Screen, numbers: core::ops::Range<u32>, record: &mut Record) {
+        for number in numbers {
+            record.push(Style::PLAIN.bits(), format_args!("{number}"));
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+    }
+
+    /// As many lines as a boot with many devices has, at 1920x1080: the beginning can be looked at, and what comes meanwhile is
+    /// seen when one is back at the end.
+    #[test]
+    fn the_log_can_be_turned_over_from_end_to_beginning_and_back() {
+        let mut screen = screen(240, 67);
+        let mut kept = Box::new(Record::new());
+        record(&mut screen, 0..200, &mut kept);
+        let first = |screen: &Screen| text(screen)[1].split(' ').next().unwrap().to_owned();
+        screen.set_smooth(true);
+        screen.turn(&kept, Page::End);
+        // By halves the log had left room at its end: it is full now.
+        assert_eq!((first(&screen).as_str(), text(&screen)[65].split(' ').next()), ("135", Some("199")));
+        screen.turn(&kept, Page::Up);
+        assert_eq!(first(&screen), "72");
+        assert!(text(&screen)[65].starts_with("-- 64 more rows: Page Down --"), "{:?}", text(&screen)[65]);
+        record(&mut screen, 200..210, &mut kept);
+        assert_eq!(first(&screen), "72");
+        for _ in 0..5 {
+            screen.turn(&kept, Page::Up);
+        }
+        assert_eq!(first(&screen), "0");
+        for _ in 0..5 {
+            screen.turn(&kept, Page::Down);
+        }
+        assert!(text(&screen)[65].starts_with("209 "));
+        record(&mut screen, 210..211, &mut kept);
+        assert!(text(&screen)[65].starts_with("210 "));
+        screen.turn(&kept, Page::Up);
+        screen.clear_log();
+        record(&mut screen, 211..212, &mut kept);
+        assert_eq!(first(&screen), "211");
+    }
+
+    #[test]
+    fn a_log_that_fits_does_not_turn() {
+        let mut screen = screen(80, 25);
+        let mut kept = Box::new(Record::new());
+        for page in [Page::Up, Page::Down, Page::End] {
+            screen.turn(&kept, page);
+        }
+        record(&mut screen, 0..3, &mut kept);
+        screen.turn(&kept, Page::Up);
+        record(&mut screen, 3..4, &mut kept);
+        assert!(text(&screen)[1].starts_with("0 ") && text(&screen)[4].starts_with("3 "));
+    }
+
     #[test]
     fn a_report_stands_below_the_end_of_the_log() {
         let mut screen = screen(80, 30);
@@ -234,10 +364,15 @@ mod tests {
 
     #[test]
     fn any_size_will_do() {
-        for (columns, rows) in [(1, 1), (1, 200), (300, 1), (3, 9), (71, 8), (200, 64)] {
+        for (columns, rows) in [(1, 1), (1, 200), (300, 1), (3, 9), (71, 8), (200, 64), (240, 75)] {
             let mut screen = screen(columns, rows);
             screen.line(Style::PLAIN, format_args!("a line that is longer than most"));
             screen.show_prompt("> ", "line", 1);
+            let mut kept = Box::new(Record::new());
+            record(&mut screen, 0..99, &mut kept);
+            for page in [Page::Up, Page::Up, Page::Down, Page::End] {
+                screen.turn(&kept, page);
+            }
             screen.begin_report(format_args!("title"));
             screen.write("report\n");
         }

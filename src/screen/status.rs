@@ -29,7 +29,12 @@ pub struct Status<'a> {
     pub movement: Option<Movement>,
     /// What is wrong with a balloon, or out of the ordinary.
     pub note: &'a str,
+    /// What machine this is: in the place of a balloon where there is none, else where there is room.
+    pub facts: &'a [Fact<'a>],
 }
+
+/// Something to know of the machine: what it is, and its name.
+pub type Fact<'a> = (&'a str, &'a str);
 
 impl Shares {
     /// Each with its name and colour, in the order in which the bar has them.
@@ -80,27 +85,30 @@ pub fn draw<'i>(grid: &mut Grid, area: Rect, status: &Status<'_>, interrupts: im
         pen.part(colour, name, bytes);
     }
     pen.line(Style::PLAIN, format_args!(""));
-    pen.line(Style::STRONG, format_args!("BALLOON"));
     match status.target {
-        Some(target) => pen.line(Style::PLAIN, format_args!("{:<9}{:>15} MiB", "target", target / MIB)),
-        None => pen.line(Style::FAINT, format_args!("none")),
-    }
-    match status.movement {
-        Some(movement) => {
-            let (done, rate) = (movement.percent(), movement.rate());
-            let direction = movement.direction();
-            pen.line(Style::PLAIN, format_args!("{direction} {done:>3} % {:>3}.{:02} GiB/s", rate / 100, rate % 100));
+        Some(target) => pen.balloon(target, status),
+        None => {
+            pen.facts(status.facts);
+            pen.line(Style::PLAIN, format_args!("no balloon"));
         }
-        None => pen.line(Style::PLAIN, format_args!("")),
     }
     pen.line(Style::WARNING, format_args!("{}", status.note));
     pen.line(Style::STRONG, format_args!("INTERRUPTS"));
     for (name, count) in interrupts {
         pen.line(Style::PLAIN, format_args!("{name:<17.17}{count:>11}"));
     }
-    while pen.row < area.rows {
+    if status.target.is_some() {
         pen.line(Style::PLAIN, format_args!(""));
+        pen.facts(status.facts);
     }
+    pen.blank_rest();
+}
+
+/// Draws what machine this is, and nothing else.
+pub fn draw_facts(grid: &mut Grid, area: Rect, facts: &[Fact<'_>]) {
+    let mut pen = Pen { grid, area, row: 0 };
+    pen.facts(facts);
+    pen.blank_rest();
 }
 
 /// Draws row after row.
@@ -131,11 +139,47 @@ impl Pen<'_> {
         }
     }
 
+    fn balloon(&mut self, target: u64, status: &Status<'_>) {
+        self.line(Style::STRONG, format_args!("BALLOON"));
+        self.line(Style::PLAIN, format_args!("{:<9}{:>15} MiB", "target", target / MIB));
+        match status.movement {
+            Some(movement) => {
+                let (done, rate) = (movement.percent(), movement.rate());
+                let direction = movement.direction();
+                self.line(
+                    Style::PLAIN,
+                    format_args!("{direction} {done:>3} % {:>3}.{:02} GiB/s", rate / 100, rate % 100),
+                );
+            }
+            None => self.line(Style::PLAIN, format_args!("")),
+        }
+    }
+
+    /// Writes what each fact is above its name, which takes as many rows as it needs.
+    fn facts(&mut self, facts: &[Fact<'_>]) {
+        for (what, name) in facts {
+            self.line(Style::STRONG, format_args!("{what}"));
+            let columns = self.area.columns.saturating_sub(2 * MARGIN).max(1);
+            let mut rest = *name;
+            while !rest.is_empty() {
+                let (line, behind) = break_line(rest, columns);
+                self.line(Style::PLAIN, format_args!("{line}"));
+                rest = behind;
+            }
+        }
+    }
+
+    fn blank_rest(&mut self) {
+        while self.row < self.area.rows {
+            self.line(Style::PLAIN, format_args!(""));
+        }
+    }
+
     fn part(&mut self, colour: Colour, name: &str, bytes: u64) {
         if let Some(row) = self.next_row() {
             self.grid.put(row.column, row.row, Cell::new(Cell::BLOCK, Style::new(colour, Colour::Black)));
-            let rest = Rect { column: row.column + 2, columns: row.columns.saturating_sub(2), ..row };
-            put_line(self.grid, rest, Style::PLAIN, format_args!("{name:<9}{:>13} MiB", bytes / MIB));
+            let rest = Rect { column: row.column + 1, columns: row.columns.saturating_sub(1), ..row };
+            put_line(self.grid, rest, Style::PLAIN, format_args!(" {name:<9}{:>13} MiB", bytes / MIB));
         }
     }
 
@@ -153,6 +197,19 @@ impl Pen<'_> {
             }
             place += count;
         }
+    }
+}
+
+/// What of `text` goes into a line of so many columns, at least one, and what is left: it breaks between words if it can.
+fn break_line(text: &str, columns: usize) -> (&str, &str) {
+    let Some((end, _)) = text.char_indices().nth(columns) else { return (text, "") };
+    let (line, behind) = text.split_at_checked(end).unwrap_or((text, ""));
+    if behind.starts_with(' ') {
+        return (line, behind.trim_start());
+    }
+    match line.rfind(' ').and_then(|space| text.split_at_checked(space)) {
+        Some((line, behind)) if !line.is_empty() => (line, behind.trim_start()),
+        _ => (line, behind),
     }
 }
 
@@ -194,12 +251,13 @@ mod tests {
     use crate::screen::grid::tests_support::text_of;
 
     const AREA: Rect = Rect { column: 2, row: 1, columns: 30, rows: 20 };
+    const FACTS: [Fact<'static>; 2] = [("CPU", "Intel(R) Core(TM) i7-8550U CPU @ 1.80GHz"), ("FIRMWARE", "SeaBIOS")];
 
     fn status() -> Status<'static> {
         let mut movement = Movement::begin(0, 256 * MIB, 0);
         movement.advance(128 * MIB, 100_000_000);
         let shares = Shares { used: 12 * MIB, free: 4 * MIB, reported: 368 * MIB, ballooned: 128 * MIB };
-        Status { shares, target: Some(256 * MIB), movement: Some(movement), note: "frozen" }
+        Status { shares, target: Some(256 * MIB), movement: Some(movement), note: "frozen", facts: &FACTS }
     }
 
     fn drawn(status: &Status<'_>, area: Rect) -> (Grid, Vec<String>) {
@@ -221,8 +279,32 @@ mod tests {
             text[12..16],
             [" frozen", " INTERRUPTS", " virtio0-inflate-a         12", " serial                     3"]
         );
+        assert_eq!(text[16..20], ["", " CPU", " Intel(R) Core(TM) i7-8550U", " CPU @ 1.80GHz"]);
+    }
+
+    /// Without a balloon the machine has its place.
+    #[test]
+    fn without_a_balloon_the_machine_is_told() {
         let (_, text) = drawn(&Status { target: None, movement: None, note: "", ..status() }, AREA);
-        assert_eq!(text[10..14], [" none", "", "", " INTERRUPTS"]);
+        let machine = [" CPU", " Intel(R) Core(TM) i7-8550U", " CPU @ 1.80GHz", " FIRMWARE", " SeaBIOS", " no balloon"];
+        assert_eq!(text[9..15], machine);
+        assert_eq!(text[15..17], ["", " INTERRUPTS"]);
+        let mut grid = Grid::empty();
+        grid.resize(40, 24);
+        draw_facts(&mut grid, AREA, &FACTS);
+        assert_eq!(text_of(&grid, AREA)[..6], [&machine[..5], &[""]].concat());
+        // Nothing of that is left when the picture takes its place.
+        draw(&mut grid, AREA, &status(), [("virtio0-inflate-and-more", 12), ("serial", 3)].into_iter());
+        assert_eq!(text_of(&grid, AREA), drawn(&status(), AREA).1);
+    }
+
+    #[test]
+    fn names_break_between_words() {
+        assert_eq!(break_line("one two three", 7), ("one two", "three"));
+        assert_eq!(break_line("one two three", 6), ("one", "two three"));
+        assert_eq!(break_line("longer", 4), ("long", "er"));
+        assert_eq!(break_line(" onetwo", 3), (" on", "etwo"));
+        assert_eq!(break_line("short", 9), ("short", ""));
     }
 
     #[test]
@@ -268,7 +350,7 @@ mod tests {
         #[test]
         fn any_room_will_do(columns in 0..40usize, rows in 0..30usize, used: u64, target: Option<u64>, note: String) {
             let area = Rect { column: 1, row: 1, columns, rows };
-            let status = Status { shares: Shares { used, ..Shares::default() }, target, movement: None, note: &note };
+            let status = Status { shares: Shares { used, ..Shares::default() }, target, movement: None, note: &note, facts: &[(&note, &note)] };
             let mut grid = Grid::empty();
             grid.resize(50, 40);
             draw(&mut grid, area, &status, [(note.as_str(), u64::MAX)].into_iter());

@@ -220,9 +220,11 @@ fn shows_itself(vm: &mut Vm) -> Outcome {
     for (command, expected) in [
         ("pci", "82574L"),
         ("acpi", "FACP"),
-        ("acpi", "1 CPUs, 1 IOAPICs"),
+        ("acpi", "1 CPU, 1 IOAPIC"),
         ("acpi", "reset by writing 0xf to I/O 0xcf9"),
         ("info", "CPU: "),
+        ("info", "MACHINE: QEMU "),
+        ("info", "FIRMWARE: "),
         ("info", "TSC: "),
         ("mem", "ballooned"),
     ] {

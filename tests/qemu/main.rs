@@ -11,6 +11,7 @@ mod support;
 mod bench;
 mod check;
 mod commands;
+mod console;
 mod cpus;
 mod dimms;
 mod engine;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         migration::trials(),
         poison::trials(),
         commands::trials(),
+        console::trials(),
         engine::trials(),
         cpus::trials(),
         dimms::trials(),

@@ -30,6 +30,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         let name = |case: &str| format!("screen::text::{version}::{case}");
         trials.push(trial(name("shows_balloon"), qemu(), shows_text));
         trials.push(trial(name("keyboard_types_commands"), qemu(), keyboard));
+        let many = (1..12).fold(qemu(), |qemu, number| qemu.device(&format!("edu,id=edu{number}")));
+        trials.push(trial(name("the_log_can_be_turned_over"), many, turned_over));
+        trials.push(trial(name("machine_is_shown_without_a_balloon"), qemu().without_balloon(), machine));
         trials.push(trial(name("without_serial"), qemu().without_serial(), text_on_its_own));
         trials.push(trial(name("failure_can_be_read"), qemu().staying(), fault_in_text));
     }
@@ -68,7 +71,9 @@ fn by_uefi() -> Result<Completion, Failed> {
     match image::ovmf()? {
         Some(firmware) => boot("screen-by-uefi", Qemu::new(Version::Newest), "auto", Some(firmware), |vm| {
             // The firmware writes to the serial port as well, in words of its own.
-            vm.line_with(r#""event":"ready""#)?;
+            // What firmware says of itself is found by UEFI's tables: it has none below 1 MiB.
+            let firmware = vm.line_with(r#""message":"firmware: "#)?;
+            ensure!(firmware.contains("(SMBIOS "), "UEFI's firmware has SMBIOS: {firmware}");
             Look::at(vm)?.expect_title()?;
             bar_follows(vm)
         }),
@@ -272,6 +277,62 @@ fn keyboard(vm: &mut Vm) -> Outcome {
     })?;
     ensure!(count.count("count")? >= 10, "each key interrupts: {count}");
     Ok(())
+}
+
+/// Page Up leads to the first line, which has long left the screen; Page Down back to the last one. What is typed leads back too.
+fn turned_over(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    expect_text_title(vm)?;
+    wait_for_row(vm, "[")?;
+    let first = |seen: &[String]| seen[1].contains("ballonet") && seen[1].contains("starts, loaded by");
+    ensure!(!first(&text(vm)?), "the first line is to have left the screen");
+    vm.qmp.press(&["pgup"])?;
+    wait_for_hint(vm)?;
+    for _ in 0..8 {
+        vm.qmp.press(&["pgup"])?;
+    }
+    let mut seen = Vec::new();
+    vm.wait_for("the first line of the log", |vm| {
+        seen = text(vm)?;
+        Ok(first(&seen).then_some(()))
+    })
+    .map_err(|error| format!("{error}: in\n{}", seen.join("\n")))?;
+    for _ in 0..9 {
+        vm.qmp.press(&["pgdn"])?;
+    }
+    vm.wait_for("the end of the log", |vm| {
+        seen = text(vm)?;
+        Ok((!seen.iter().any(|row| row.contains("Page Down")) && !first(&seen)).then_some(()))
+    })
+    .map_err(|error| format!("{error}: in\n{}", seen.join("\n")))?;
+    vm.qmp.press(&["pgup"])?;
+    wait_for_hint(vm)?;
+    vm.serial.type_line("info")?;
+    wait_for_row(vm, "> info")?;
+    wait_for_row(vm, "up ").map(drop)
+}
+
+fn wait_for_hint(vm: &mut Vm) -> Outcome {
+    let mut seen = Vec::new();
+    vm.wait_for("the hint at what follows", |vm| {
+        seen = text(vm)?;
+        Ok(seen[23].contains("Page Down").then_some(()))
+    })
+    .map_err(|error| format!("{error}: in\n{}", seen.join("\n")).into())
+}
+
+/// Without a balloon the machine stands where it would; and what a photo needs is the last of the log.
+fn machine(vm: &mut Vm) -> Outcome {
+    vm.event("no-device")?;
+    let mut seen = Vec::new();
+    vm.wait_for("the machine beside the log", |vm| {
+        seen = text(vm)?;
+        let right = |words: &str| seen.iter().any(|row| row.get(49..).is_some_and(|right| right.contains(words)));
+        let left = |words: &str| seen.iter().any(|row| row.get(..49).is_some_and(|left| left.contains(words)));
+        let machine = right("MACHINE") && right("QEMU Standard PC") && right("CPU") && right("FIRMWARE");
+        Ok((machine && left("CPU: ") && left("machine: QEMU") && left("firmware: ")).then_some(()))
+    })
+    .map_err(|error| format!("{error}: in\n{}", seen.join("\n")).into())
 }
 
 /// Without a serial port the kernel comes up, shows how it gets on, and ends when the keyboard says so.

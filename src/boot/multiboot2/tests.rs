@@ -1,8 +1,9 @@
 //! Boot information as the `multiboot2` crate builds it, and as nobody should.
 
 use multiboot2::{
-    Builder, CommandLineTag, EFIMemoryMapTag, FramebufferColor, FramebufferField, FramebufferTag as BuiltFramebuffer,
-    FramebufferType, MaybeDynSized, MemoryArea, MemoryMapTag, ModuleTag, RsdpV1Tag, RsdpV2Tag,
+    Builder, CommandLineTag, EFIMemoryMapTag, EFISdt32Tag, EFISdt64Tag, FramebufferColor, FramebufferField,
+    FramebufferTag as BuiltFramebuffer, FramebufferType, MaybeDynSized, MemoryArea, MemoryMapTag, ModuleTag, RsdpV1Tag,
+    RsdpV2Tag,
 };
 use proptest::prelude::*;
 
@@ -169,6 +170,20 @@ fn kinds_that_efi_does_not_name_are_told_once() {
     let (info, notes) = parsed(&build(Builder::new().mmap(map(Q35)).efi_mmap(tag)));
     assert_eq!(notes, [Note::UnknownEfiKinds { count: 12, first: 15 }]);
     assert_eq!(info.unwrap().memory_map.of_kind(RegionKind::Reserved).count(), 3 + 12);
+}
+
+#[test]
+fn the_system_table_of_efi_is_passed_on() {
+    let of = |builder: Builder| sound(&build(builder.mmap(map(Q35)))).efi;
+    assert_eq!(of(Builder::new()), None);
+    let table = |address, wide| Some(EfiSystemTable { address, wide });
+    assert_eq!(of(Builder::new().efi32(EFISdt32Tag::new(0xfff0_0018))), table(0xfff0_0018, false));
+    let mut bytes = build(Builder::new().mmap(map(Q35)).efi64(EFISdt64Tag::new(0x1_7fff_0018)));
+    assert_eq!(sound(&bytes).efi, table(0x1_7fff_0018, true));
+    // A tag that does not hold the pointer says nothing.
+    let at = find(&bytes, tag::EFI64_SYSTEM_TABLE);
+    bytes[at + 4..at + 8].copy_from_slice(&12u32.to_le_bytes());
+    assert_eq!(sound(&bytes).efi, None);
 }
 
 #[test]

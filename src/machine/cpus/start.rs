@@ -14,6 +14,7 @@ use super::cpu::Cpu;
 use super::{OTHERS, count, trampoline};
 use crate::acpi::{Madt, Processor, ProcessorState};
 use crate::boot::MOST_CPUS;
+use crate::console::count as count_of;
 use crate::machine::cpu::{self, Features};
 use crate::machine::{
     Image, clock, frames, local_apic, machine_check, memory_types, paging, stack, tlb, traps, vectors,
@@ -81,7 +82,10 @@ pub(in crate::machine) unsafe fn start(
     {
         warn!("CPUs share one lock for page frames: {error}");
     }
-    info!("{} CPUs run", count());
+    match count() {
+        1 => info!("1 CPU runs"),
+        several => info!("{several} CPUs run"),
+    }
 }
 
 /// Has the processors with these ids begin, one by one. Returns for how many there are stacks.
@@ -104,7 +108,7 @@ fn start_all(processors: &[u32], vector: u8) -> usize {
         spare = matches!(failure, Failure::NotStarted).then_some(cpu);
     }
     if failures > MOST_TOLD {
-        warn!("{} more CPUs did not start as they should", failures - MOST_TOLD);
+        warn!("{} did not start as they should", count_of(failures - MOST_TOLD, "more CPU"));
     }
     prepared as usize
 }

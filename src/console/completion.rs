@@ -1,0 +1,132 @@
+//! Tab: what the line may go on with.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A command: its name, its arguments, what it does. Of the arguments, words in small letters are typed as they stand, and
+/// words in capitals stand for something else; `|` separates forms, and brackets hold what may be left out.
+pub type Command = (&'static str, &'static str, &'static str);
+
+/// What can be done for a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completion {
+    /// Nothing begins like that.
+    Nothing,
+    /// This can be typed for the user.
+    Insert(String),
+    /// These words can follow.
+    Choices(Vec<String>),
+}
+
+/// What the text left of the cursor may go on with. `words_for` has the words that a word in capitals stands for.
+pub fn complete(left: &str, commands: &[Command], words_for: impl Fn(&str) -> Vec<String>) -> Completion {
+    let (before, begun) = left.rsplit_once(' ').unwrap_or(("", left));
+    let typed: Vec<&str> = before.split_ascii_whitespace().collect();
+    let mut words: Vec<String> = match typed.split_first() {
+        None => commands.iter().map(|(name, ..)| String::from(*name)).collect(),
+        Some((command, arguments)) => {
+            let forms = commands.iter().filter(|(name, ..)| name == command).flat_map(|(_, forms, _)| forms.split('|'));
+            let next = forms.filter_map(|form| next_word(form, arguments));
+            next.flat_map(|word| if is_placeholder(word) { words_for(word) } else { [String::from(word)].into() })
+                .collect()
+        }
+    };
+    words.retain(|word| word.starts_with(begun));
+    words.sort();
+    words.dedup();
+    let [first, others @ ..] = words.as_slice() else { return Completion::Nothing };
+    let common = others.iter().fold(first.as_str(), |common, word| common_start(common, word));
+    let end = if others.is_empty() { " " } else { "" };
+    match common.get(begun.len()..) {
+        Some(rest) if !rest.is_empty() || !end.is_empty() => Completion::Insert(alloc::format!("{rest}{end}")),
+        _ => Completion::Choices(words),
+    }
+}
+
+/// The word of a form that follows the arguments that are there, if those fit.
+fn next_word<'f>(form: &'f str, arguments: &[&str]) -> Option<&'f str> {
+    let mut words = form.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']']));
+    for argument in arguments {
+        let word = words.next()?;
+        if word != *argument && !is_placeholder(word) {
+            return None;
+        }
+    }
+    words.next()
+}
+
+fn is_placeholder(word: &str) -> bool {
+    word.starts_with(|letter: char| letter.is_ascii_uppercase())
+}
+
+fn common_start<'a>(one: &'a str, other: &str) -> &'a str {
+    let length = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
+    one.get(..length).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMANDS: [Command; 6] = [
+        ("help", "[COMMAND]", ""),
+        ("mem", "[map]", ""),
+        ("mem", "hold SIZE | verify | release", ""),
+        ("reset", "[NAME]", ""),
+        ("reset-queue", "QUEUE [NAME]", ""),
+        ("fault", "page | panic [CPU] | power SLOT", ""),
+    ];
+
+    fn of(left: &str) -> Completion {
+        complete(left, &COMMANDS, |word| match word {
+            "COMMAND" => COMMANDS.iter().map(|(name, ..)| String::from(*name)).collect(),
+            "QUEUE" => vec!["inflate".into(), "deflate".into()],
+            "NAME" => vec!["virtio0".into(), "virtio1".into()],
+            _ => Vec::new(),
+        })
+    }
+
+    fn insert(text: &str) -> Completion {
+        Completion::Insert(text.into())
+    }
+
+    fn choices(words: &[&str]) -> Completion {
+        Completion::Choices(words.iter().map(|word| String::from(*word)).collect())
+    }
+
+    #[test]
+    fn commands_are_completed_as_far_as_they_agree() {
+        assert_eq!(of("he"), insert("lp "));
+        assert_eq!(of("r"), insert("eset"));
+        assert_eq!(of("reset"), choices(&["reset", "reset-queue"]));
+        assert_eq!(of("reset-"), insert("queue "));
+        assert_eq!(of("x"), Completion::Nothing);
+        assert_eq!(of(""), choices(&["fault", "help", "mem", "reset", "reset-queue"]));
+    }
+
+    #[test]
+    fn arguments_are_completed_by_the_forms_of_their_command() {
+        assert_eq!(of("mem "), choices(&["hold", "map", "release", "verify"]));
+        assert_eq!(of("mem h"), insert("old "));
+        assert_eq!(of("mem hold "), Completion::Nothing);
+        assert_eq!(of("fault p"), choices(&["page", "panic", "power"]));
+        assert_eq!(of("frobnicate "), Completion::Nothing);
+    }
+
+    #[test]
+    fn words_in_capitals_stand_for_others() {
+        assert_eq!(of("help  m"), insert("em "));
+        assert_eq!(of("reset-queue i"), insert("nflate "));
+        assert_eq!(of("reset-queue inflate "), insert("virtio"));
+        assert_eq!(of("reset-queue inflate virtio0 "), Completion::Nothing);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_inserted_can_be_typed(left: String) {
+            if let Completion::Insert(text) = of(&left) {
+                proptest::prop_assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
+            }
+        }
+    }
+}

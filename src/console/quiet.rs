@@ -1,0 +1,57 @@
+//! How much is said of what goes on and on: all of its first round, then a summary now and then.
+
+/// Time between two summaries: 1 min.
+const PERIOD: u64 = 60_000_000_000;
+
+/// Decides what of an endless program is logged. Times are in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quiet {
+    rounds: u64,
+    /// When the next summary is due; `None` in the first round.
+    next: Option<u64>,
+}
+
+impl Quiet {
+    /// A round has ended.
+    pub const fn end_round(&mut self, now: u64) {
+        self.rounds += 1;
+        if self.next.is_none() {
+            self.next = Some(now.saturating_add(PERIOD));
+        }
+    }
+
+    /// Rounds that have ended.
+    pub const fn rounds(&self) -> u64 {
+        self.rounds
+    }
+
+    /// Whether a step is to be logged: each of the first round, and one a minute later on.
+    pub const fn may_speak(&mut self, now: u64) -> bool {
+        match self.next {
+            None => true,
+            Some(next) if now >= next => {
+                self.next = Some(now.saturating_add(PERIOD));
+                true
+            }
+            Some(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_round_is_told_and_then_one_step_a_minute() {
+        let mut quiet = Quiet::default();
+        assert!((0..4).all(|step| quiet.may_speak(step)));
+        let mut spoken = 0;
+        for second in 0..600 {
+            let now = second * 1_000_000_000;
+            quiet.end_round(now);
+            spoken += (0..4).filter(|step| quiet.may_speak(now + step)).count();
+        }
+        assert_eq!((spoken, quiet.rounds()), (9, 600));
+    }
+}

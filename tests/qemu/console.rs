@@ -1,0 +1,189 @@
+//! The console as a person has it: commands that take long, keys that help, and what is said of slips.
+
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::support::event::Event;
+use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let newest = || Qemu::new(Version::Newest);
+    let patient = || newest().patience(Duration::from_secs(180));
+    let roomy = || patient().memory(2048 * MIB);
+    vec![
+        trial("console::a_long_hold_keeps_nobody_waiting_and_ends_by_ctrl_c", roomy(), long_hold),
+        trial("console::a_hold_that_finds_no_memory_says_where_it_is", patient(), lack),
+        trial("console::commands_that_were_typed_ahead_follow_in_order", newest(), in_order),
+        trial("console::tab_completes_and_help_explains_one_command", newest(), helps),
+        trial("console::slips_are_answered_with_what_was_meant", newest(), slips),
+        trial("console::the_log_can_be_read_again_from_its_beginning", newest(), log_again),
+        trial("console::a_terminal_gets_the_log_by_the_page", newest().command_line("log=text term=ansi"), log_by_page),
+        trial(
+            "console::programs_log_their_first_round_and_then_little",
+            patient().command_line("log=text work=sawtooth:4M"),
+            quiet_work,
+        ),
+    ]
+}
+
+/// The next line of an answer.
+fn says(vm: &mut Vm, words: &str) -> Outcome<Event> {
+    vm.event_where(&format!("console line with {words:?}"), |event| {
+        event.name() == "console" && event.text("text").is_ok_and(|text| text.contains(words))
+    })
+}
+
+/// A hold of more memory than there is; in the middle of it the host's target is reached, and then Ctrl-C ends it.
+fn long_hold(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    // Both wait when the machine goes on, so that it does not matter how fast anything is.
+    vm.qmp.stop()?;
+    vm.serial.type_line("mem hold 1T")?;
+    let target = vm.memory - 64 * MIB;
+    vm.qmp.set_target(target)?;
+    vm.qmp.cont()?;
+    vm.wait_for(
+        "the balloon to reach its target beside the hold",
+        |vm| Ok((vm.qmp.actual()? == target).then_some(())),
+    )?;
+    vm.serial.type_keys("\u{3}")?;
+    let held = vm.event("held")?;
+    ensure!(held.text("reason").is_ok_and(|reason| reason.contains("Ctrl-C")), "it was to be stopped: {held}");
+    let bytes = held.count("bytes")?;
+    ensure!(bytes > 0 && bytes < target, "a part is held: {held}");
+    let verified = vm.ask("mem verify", "verify")?;
+    ensure!(verified.flag("ok")? && verified.count("bytes")? == bytes, "what is held is what was written: {verified}");
+    vm.serial.type_line("mem release")?;
+    says(vm, &format!("released {} KiB", bytes / 1024))?;
+    let again = vm.ask("mem verify", "verify")?;
+    ensure!(again.count("bytes")? == 0, "nothing is held: {again}");
+    Ok(())
+}
+
+/// The reason for the end of a hold is where the memory is, and not that there is none.
+fn lack(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.balloon_to(vm.memory / 2)?;
+    let held = vm.ask("mem hold 1T", "held")?;
+    let reason = held.text("reason")?;
+    let ballooned = format!("{} MiB are with the host", vm.memory / 2 / MIB);
+    ensure!(reason.contains("are in use") && reason.contains(&ballooned), "the reason names the host: {held}");
+    ensure!(reason.contains("does not let the guest"), "and why it gives nothing back: {held}");
+    vm.ask("mem release", "console")?;
+    let held = vm.ask("mem hold 16M", "held")?;
+    ensure!(held.text("reason").is_err() && held.count("bytes")? == 16 * MIB, "all of it is held: {held}");
+    Ok(())
+}
+
+fn in_order(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.serial.type_keys("mem hold 32M\rmem verify\rmem release\rmem verify\rballoon\r")?;
+    ensure!(vm.event("held")?.count("bytes")? == 32 * MIB, "32 MiB are held");
+    ensure!(vm.event("verify")?.count("bytes")? == 32 * MIB, "32 MiB are looked at");
+    says(vm, "released 32768 KiB")?;
+    ensure!(vm.event("verify")?.count("bytes")? == 0, "nothing is left");
+    says(vm, "are with the host").map(drop)
+}
+
+fn helps(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.serial.type_keys("inf\t\r")?;
+    says(vm, "loaded by")?;
+    vm.serial.type_keys("mem \t")?;
+    says(vm, "hold  map  release  verify")?;
+    vm.serial.type_keys("h\t16M\r")?;
+    ensure!(vm.event("held")?.count("bytes")? == 16 * MIB, "16 MiB are held");
+    vm.serial.type_line("help work")?;
+    says(vm, "sawtooth, steady, churn or verify")?;
+    vm.serial.type_line("help balloon")?;
+    let next = vm.event("console")?;
+    ensure!(next.text("text")?.contains("balloon"), "one command is explained, and no other: {next}");
+    Ok(())
+}
+
+fn slips(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    for (slip, answer) in [
+        ("balloon 200", "type `balloon 200` in QEMU's monitor (Ctrl-A C"),
+        ("hlep", "did you mean `help`?"),
+        ("help rebot", "did you mean `reboot`?"),
+        ("frobnicate", "there is no command `frobnicate`; `help`"),
+        ("mem hold lots", "`lots`"),
+    ] {
+        vm.serial.type_line(slip)?;
+        says(vm, answer)?;
+    }
+    Ok(())
+}
+
+/// `log` tells each line once, and what it tells is not logged anew.
+fn log_again(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    for _ in 0..2 {
+        vm.serial.type_line("log all")?;
+        let first = vm.event("console")?;
+        let text = first.text("text")?;
+        ensure!(text.contains("ballonet") && text.contains("starts, loaded by"), "the beginning: {first}");
+        for words in ["CPU: ", "machine: ", "firmware: "] {
+            says(vm, words)?;
+        }
+        vm.serial.type_line("frobnicate")?;
+        says(vm, "there is no command `frobnicate`")?;
+    }
+    vm.serial.type_line("log all")?;
+    vm.serial.type_line("info")?;
+    says(vm, "starts, loaded by")?;
+    let mut starts = 1;
+    loop {
+        let line = vm.event("console")?;
+        let text = line.text("text")?;
+        if text.starts_with("command line: ") {
+            break;
+        }
+        starts += usize::from(text.contains("starts, loaded by"));
+    }
+    ensure!(starts == 1, "the first line is told once, and was told {starts} times");
+    Ok(())
+}
+
+/// On a terminal the log waits after a page; Space has more of it, q ends it, and any other key is the next command's.
+fn log_by_page(vm: &mut Vm) -> Outcome {
+    vm.line_with("`help` lists")?;
+    vm.serial.type_line("log")?;
+    vm.line_with("starts, loaded by")?;
+    vm.serial.type_keys("qinfo\r")?;
+    vm.line_with("command line: ")?;
+    let told = |vm: &Vm| vm.serial.all().iter().filter(|line| line.text.contains("] firmware: ")).count();
+    ensure!(told(vm) == 1, "the first page ends before the last lines of the start");
+    vm.serial.type_line("log")?;
+    vm.line_with("starts, loaded by")?;
+    vm.serial.type_keys(" ")?;
+    vm.line_with("] firmware: ")?;
+    vm.serial.type_line("acpi")?;
+    vm.line_with("power button: pressed 0 times")?;
+    vm.serial.type_keys("\u{c}acpi\r")?;
+    vm.line_with("\u{1b}[H\u{1b}[2J").map(drop)
+}
+
+/// Rounds go on, and lines do not.
+fn quiet_work(vm: &mut Vm) -> Outcome {
+    vm.line_with("that was the first round")?;
+    let told = |vm: &Vm| vm.serial.all().iter().filter(|line| line.text.contains("work: sawtooth is")).count();
+    let first = told(vm);
+    let mut asked = 0;
+    loop {
+        vm.serial.type_line("work")?;
+        asked += 1;
+        let line = vm.line_with("work: sawtooth is")?;
+        if line.contains("after 3 rounds") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    // A slow machine may take more than the minute after which a line is due.
+    let more = told(vm).saturating_sub(first + asked);
+    ensure!(first >= 3 && more <= 2, "{first} lines of the first round, and {more} of the next two");
+    Ok(())
+}

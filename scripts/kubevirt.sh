@@ -24,7 +24,7 @@ fetch() {
 }
 
 if ! command -v npm >/dev/null || ! command -v node >/dev/null; then
-  say 'Node.js and npm are missing, by which the schema is had'
+  say 'missing: Node.js and npm, which fetch the schema; on Debian: apt-get install nodejs npm'
   exit "$UNAVAILABLE"
 fi
 mkdir -p "$dir"

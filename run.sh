@@ -10,20 +10,24 @@ Usage: cargo run [--release] [-- KERNEL-ARGUMENT...]
        ./run.sh [OPTION...] [--] [KERNEL] [KERNEL-ARGUMENT...]
        ./run.sh image [...]       makes an image for USB sticks and CDs (see ./run.sh image --help)
        ./run.sh flash [DEVICE]    writes it to a stick (see ./run.sh flash --help)
+       ./run.sh help              prints this, as --help does
 
 Boots KERNEL, an ELF file with a PVH note, in QEMU; without one, the kernel of this project, built first. The
 kernel arguments (key=value) become its command line. Any other PROGRAM in KERNEL's place is just run.
 
 The serial console is on the terminal. Ctrl-A C goes to the QEMU monitor and back, Ctrl-A X ends QEMU.
 
-Each option can also be given as an environment variable, which is how to set it under `cargo run`:
+Each option can also be given as an environment variable, which is how to set it under `cargo run`. `./run.sh` checks
+the options before it builds the kernel; under `cargo run` cargo builds first.
 
-  --machine M     MACHINE    q35 (default), pc, microvm, or any other machine of QEMU's, with properties
+  --machine M     MACHINE    q35 (default), pc, microvm, or any other machine of QEMU's, with properties. Types up to
+                             3.1 cannot start a kernel by PVH: use the image there
   --memory SIZE   MEMORY     512M (default); a number of MiB, or with a suffix K, M, G, T
   --cpus N        CPUS       1 (default)
-  --cpu MODEL     CPU        max under TCG, host under KVM (defaults)
+  --cpu MODEL     CPU        max under TCG (without x2APIC under -icount), host under KVM (defaults); one with 64-bit
+                             mode
   --accel A       ACCEL      auto (default): kvm where it works, else tcg
-  --balloon D     BALLOON    none, or the device and its properties;
+  --balloon D     BALLOON    none, or the device and its properties, or properties of virtio-balloon-pci alone;
                              virtio-balloon-pci (default), with a vector for each queue, free page reporting
                              and deflate-on-OOM where QEMU can
   --qmp PATH      QMP        make a QMP socket there
@@ -33,10 +37,10 @@ Each option can also be given as an environment variable, which is how to set it
   --release                  build the kernel in release mode (only where it is built)
 
 For example: MEMORY=2G MACHINE=pc cargo run -- irq=intx log=json
-             ./run.sh --balloon virtio-balloon-pci,packed=on --release
+             ./run.sh --balloon packed=on --release
 
 Exit status: 0 when the kernel ended with success, 1 with failure; otherwise that of QEMU or of the program. 127:
-QEMU is missing and could not be installed. 2: an option makes no sense.
+QEMU is missing and could not be installed. 2: an invalid option.
 END
 }
 
@@ -95,39 +99,87 @@ choose_accel() {
   esac
 }
 
+# Sets `machine` from MACHINE, where it can start a kernel by PVH.
 choose_machine() {
-  local type=${MACHINE%%,*}
+  local type=${MACHINE%%,*} real
   type=${type#type=}
-  case $type in
-    q35 | pc | microvm) ;;
-    # QEMU does not say which type it does not know.
-    *) "$1" -machine help | cut -d ' ' -f 1 | grep -xF -- "$type" >/dev/null ||
-      refuse "MACHINE=$MACHINE: this QEMU has no such machine; it is q35, pc, microvm, or one that '$1 -machine help' lists" ;;
+  # QEMU does not say which type it does not know, and `pc` stands for one with a version.
+  real=$("$qemu" -machine help | awk -v type="$type" '
+    $1 == type { if (match($0, /alias of [^)]*/)) type = substr($0, RSTART + 9, RLENGTH - 9); print type }')
+  case $real in
+    '') refuse "MACHINE=$MACHINE: this QEMU has no such machine; it is q35, pc, microvm, or one that '$qemu -machine help' lists" ;;
+    pc-i440fx-[0-3].* | pc-q35-[0-3].*)
+      say "MACHINE=$MACHINE: QEMU cannot start a kernel by PVH on $real, only on types from 4.0 on. The image starts there:"
+      by_image "$real" >&2
+      exit 2
+      ;;
+    none | x-remote | xenpv | xenfv* | nitro-enclave) refuse "MACHINE=$MACHINE: no PC; it is q35, pc, or microvm" ;;
+    isapc) [[ ${BALLOON:-} == none ]] || refuse "MACHINE=$MACHINE: has no PCI, so it takes BALLOON=none" ;;
   esac
-  case $MACHINE in
-    # Without PCIe a microvm has no PCI at all.
-    microvm*pcie=*) echo "$MACHINE" ;;
-    microvm*) echo "$MACHINE,pcie=on" ;;
-    *) echo "$MACHINE" ;;
-  esac
+  machine=$MACHINE
+  # Without PCIe a microvm has no PCI at all.
+  [[ $machine != microvm* || $machine == *pcie=* ]] || machine+=,pcie=on
 }
 
+# Prints the command that starts the kernel on machine type $1 all the same.
+by_image() {
+  echo "  ./run.sh image && $qemu -machine $1 -cpu max -m $MEMORY -serial stdio -device virtio-balloon-pci -drive file=target/ballonet.img,format=raw"
+}
+
+# Sets `balloon` from BALLOON.
 choose_balloon() {
-  local qemu=$1
   case ${BALLOON:-} in
-    none | virtio-balloon*) echo "$BALLOON" ;;
+    none | virtio-balloon*) balloon=$BALLOON ;;
+    [a-z]*=*) balloon=virtio-balloon-pci,$BALLOON ;;
     '')
       # Up to QEMU 9.2 the device has no MSI-X. Later it has two vectors unless told: one a queue is the fastest. Memory
       # that is not used goes back to the host by itself if the device takes reports of it.
-      local device=virtio-balloon-pci properties property
+      local properties property
+      balloon=virtio-balloon-pci
       properties=$("$qemu" -device virtio-balloon-pci,help 2>/dev/null)
       for property in vectors=6 free-page-reporting=on deflate-on-oom=on; do
-        if grep -q "^ *${property%=*}=" <<<"$properties"; then device+=,$property; fi
+        if grep -q "^ *${property%=*}=" <<<"$properties"; then balloon+=,$property; fi
       done
-      echo "$device"
       ;;
-    *) refuse "BALLOON=$BALLOON: not a balloon; it is none, or virtio-balloon-pci with properties" ;;
+    *) refuse "BALLOON=$BALLOON: not a balloon; it is none, virtio-balloon-pci with properties, or properties alone" ;;
   esac
+}
+
+# Sets `cpu` from CPU.
+choose_cpu() {
+  cpu=${CPU:-}
+  [[ -z $cpu ]] || return 0
+  case "$accel ${QEMU_ARGS:-}" in
+    kvm*) cpu=host ;;
+    # QEMU 10 ends with "Bad icount read" when an x2APIC's registers are read while instructions are counted.
+    *-icount*) cpu=max,x2apic=off ;;
+    *) cpu=max ;;
+  esac
+}
+
+# Refuses what cannot work among QEMU_ARGS, and there only.
+check_arguments() {
+  local previous='' argument
+  for argument in ${QEMU_ARGS:-}; do
+    # QEMU takes an option with one hyphen or two.
+    case ${previous/#--/-}=$argument in
+      -cpu=*) refuse "QEMU_ARGS: -cpu is for CPU: CPU=$argument" ;;
+      -kernel=* | -append=*) refuse "QEMU_ARGS: $previous is run.sh's own; the kernel and its arguments come last: ./run.sh KERNEL key=value" ;;
+      -bios=*OVMF* | -bios=*ovmf* | -bios=*edk2* | -pflash=* | -drive=*if=pflash*)
+        refuse "QEMU_ARGS: $previous $argument: UEFI firmware does not start a kernel by PVH; it starts the image (./run.sh image)"
+        ;;
+      -display=*) check_display "${argument%%,*}" ;;
+    esac
+    previous=$argument
+  done
+}
+
+# Most displays are modules of QEMU's, which distributions package apart.
+check_display() {
+  local displays
+  case $1 in none | vnc=*) return ;; esac
+  displays=$("$qemu" -display help 2>&1 || true)
+  grep -qxF -- "$1" <<<"$displays" || refuse "QEMU_ARGS: this QEMU has no display $1; gtk and sdl are in the package qemu-system-gui of Debian's"
 }
 
 # Where the kernel does not fit in, there is silence.
@@ -148,27 +200,67 @@ check_numbers() {
   [[ $CPUS =~ ^[1-9][0-9]*$ ]] || refuse "CPUS=$CPUS: not a number of CPUs"
 }
 
-# Fills the array `command` with QEMU's command line for kernel $1 with the arguments that follow.
-compose() {
-  local kernel=$1 qemu machine balloon line
-  shift
-  : "${MACHINE:=q35}" "${MEMORY:=512M}" "${CPUS:=1}"
-  check_numbers
-  accel=$(choose_accel)
+check_qmp() {
+  local folder
+  [[ -n ${QMP:-} ]] || return 0
+  folder=$(dirname -- "$QMP")
+  [[ -d $folder && -w $folder ]] || refuse "QMP=$QMP: no socket can be made in $folder"
+  [[ $QMP != *,* ]] || refuse "QMP=$QMP: a comma ends a path for QEMU"
+}
+
+find_qemu() {
   if [[ -n ${QEMU:-} ]]; then
     command -v "$QEMU" >/dev/null || refuse "QEMU=$QEMU: no such program"
     qemu=$QEMU
   else
     qemu=$("$root/scripts/qemu.sh" system)
   fi
-  machine=$(choose_machine "$qemu")
-  balloon=$(choose_balloon "$qemu")
+}
+
+# Has QEMU make the machine, without a kernel and without QEMU_ARGS, which may open sockets and files. It says itself
+# what is wrong, and whether its CPU has 64-bit mode: the kernel needs that, and without it there is silence.
+try_out() {
+  local answers errors status=0
+  local -a trial=("$qemu" -nodefaults -machine "$machine" -accel "$accel" -cpu "$cpu" -smp "$CPUS" -m "$MEMORY" -display none
+    -S -monitor stdio)
+  # What these name is made by QEMU_ARGS.
+  [[ $balloon == none || $balloon == *iothread=* || $balloon == *bus=* ]] || trial+=(-device "$balloon")
+  # It ends by itself at once; this is for one that does not.
+  ! command -v timeout >/dev/null || trial=(timeout 60 "${trial[@]}")
+  answers=$(mktemp)
+  errors=$(printf 'qom-get /machine/unattached/device[0] lm\nquit\n' | "${trial[@]}" 2>&1 >"$answers") || status=$?
+  local long_mode
+  long_mode=$(tr -d '\r' <"$answers" | grep -xE 'true|false' || true)
+  rm -f "$answers"
+  [[ $status -eq 0 ]] || refuse "QEMU does not make this machine: ${errors:-status $status}"
+  [[ $long_mode != false ]] || refuse "CPU=$cpu: has no 64-bit mode, which the kernel needs; it is max, qemu64, or another 64-bit model that '$qemu -cpu help' lists"
+}
+
+# Sets what QEMU is started with: `qemu`, `accel`, `machine`, `balloon` and `cpu`. Refuses what cannot work.
+settle() {
+  : "${MACHINE:=q35}" "${MEMORY:=512M}" "${CPUS:=1}"
+  check_numbers
+  check_qmp
+  accel=$(choose_accel)
+  find_qemu
+  check_arguments
+  choose_machine
+  choose_balloon
+  choose_cpu
+}
+
+# Fills the array `command` with QEMU's command line for kernel $1 with the arguments that follow.
+compose() {
+  local kernel=$1 line
+  shift
+  settle
+  # QEMU names most of what is wrong when it starts; of this it says nothing.
+  [[ -z ${CPU:-} ]] || try_out
   # The user's words come last: the kernel takes the last of two equal keys.
   line="$*"
   [[ ! -t 1 ]] || line="term=ansi${line:+ $line}"
 
-  command=("$qemu" -machine "$machine" -accel "$accel" -cpu "${CPU:-$([[ $accel == kvm* ]] && echo host || echo max)}"
-    -smp "$CPUS" -m "$MEMORY" -display none -nic none)
+  command=("$qemu" -machine "$machine" -accel "$accel" -cpu "$cpu" -smp "$CPUS" -m "$MEMORY" -display none -nic none)
   if [[ -t 0 ]]; then
     command+=(-serial mon:stdio)
   else
@@ -211,17 +303,24 @@ run() {
   esac
 }
 
-# Has cargo build the kernel and call this script again with it. Options go along in the environment.
+# Has cargo build the kernel and call this script again with it. Options go along in the environment, once they are known
+# to be good: nobody waits for a build to learn that they are not.
 build_and_run() {
-  local arguments=(run --quiet --manifest-path "$root/Cargo.toml" --bin ballonet)
+  local arguments=(run --manifest-path "$root/Cargo.toml" --bin ballonet)
   [[ -z $release ]] || arguments+=(--release)
   command -v cargo >/dev/null || refuse 'cargo is missing, and no kernel was named'
+  settle
+  try_out
   export MACHINE MEMORY CPUS CPU ACCEL BALLOON QMP QEMU QEMU_ARGS DRY_RUN
   exec cargo "${arguments[@]}" -- "$@"
 }
 
 case ${1-} in
   image | flash) exec "$root/scripts/$1.sh" "${@:2}" ;;
+  help)
+    usage
+    exit 0
+    ;;
 esac
 
 release=''
@@ -259,7 +358,7 @@ if [[ $# -eq 0 || ($1 == *=* && ! -e $1) ]]; then
   build_and_run "$@"
 fi
 if ! is_kernel "$1"; then
-  command -v -- "$1" >/dev/null || refuse "$1: neither a kernel nor a program"
+  command -v -- "$1" >/dev/null || refuse "$1: neither a kernel, nor a program, nor image, flash or help"
   exec "$@"
 fi
 compose "$@"

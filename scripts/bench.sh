@@ -43,6 +43,7 @@ run() {
 
 case ${1-} in
   -h | --help) usage; exit ;;
+  -*) echo "bench.sh: there is no option $1; see scripts/bench.sh --help" >&2; exit 2 ;;
 esac
 for kernel in "$@"; do
   [[ -f $kernel ]] || { echo "bench.sh: there is no kernel $kernel; see scripts/bench.sh --help" >&2; exit 2; }

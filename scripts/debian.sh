@@ -29,6 +29,36 @@ apt_install() {
   as_root "${apt_get[@]}" install -y --no-install-recommends "$@" >/dev/null
 }
 
+# Whether this system has each program, or file, of the words PROGRAM=PACKAGE; installs the packages of those that it lacks.
+# Fails, naming them, where that can't be. Several packages have spaces between them.
+have_programs() {
+  local word lacking=() packages=''
+  for word in "$@"; do
+    if ! has_program "${word%%=*}"; then
+      lacking+=("${word%%=*}")
+      packages+=" ${word#*=}"
+    fi
+  done
+  [[ -n $packages ]] || return 0
+  if command -v apt-get >/dev/null && may_be_root; then
+    echo "missing: ${lacking[*]}; installing$packages" >&2
+    # shellcheck disable=SC2086 # Words of their own.
+    apt_install $packages || true
+    hash -r
+  fi
+  for word in "${lacking[@]}"; do
+    if ! has_program "$word"; then
+      echo "missing: ${lacking[*]}; on Debian: apt-get install$packages" >&2
+      return 1
+    fi
+  done
+}
+
+# Whether there is program $1, or file $1 if it is a path. A function of that name is none.
+has_program() {
+  if [[ $1 == */* ]]; then [[ -e $1 ]]; else [[ -n $(type -P "$1") ]]; fi
+}
+
 # apt that may be run by anyone and leaves the system alone: it keeps what it downloads below folder $1.
 apt_aside() {
   local dir=$1

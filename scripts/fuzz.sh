@@ -3,6 +3,8 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/debian.sh
+. scripts/debian.sh
 
 usage() {
   cat <<END
@@ -90,7 +92,7 @@ report() {
   [[ $2 != FAILED ]] || grep -a -A 3 -E 'panicked at|ERROR|Test unit written' "$log" | sed 's/^/    /'
 }
 
-command -v c++ >/dev/null || fail 'libFuzzer is C++, and there is no compiler for that (Debian: apt-get install g++)'
+have_programs c++=g++ || fail 'libFuzzer is C++, and there is no compiler for that'
 build
 status=0
 for target in "${chosen[@]}"; do

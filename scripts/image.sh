@@ -15,7 +15,7 @@ usage() {
 Usage: ./run.sh image [--output FILE] [--kernel KERNEL] [--menu FILE]
        ./run.sh image --test
 
-Makes one image that starts as a USB stick, by BIOS or UEFI, and as a CD: GRUB, and the kernel in release mode. Its
+Makes one image that starts as a USB stick, by BIOS or UEFI (of 64 or 32 bits), and as a CD: GRUB, and the kernel in release mode. Its
 menu has the modes serve, check and bench, and serve with all details; `e` edits the kernel's options. Secure Boot has
 to be off.
 
@@ -58,17 +58,15 @@ if [[ -n $test ]]; then
   exec cargo test --manifest-path "$root/Cargo.toml" --test qemu -- image::
 fi
 
+# GRUB's platforms that every image has, whatever else is installed: BIOS, and UEFI of 64 bits and of 32.
+readonly PLATFORMS=(i386-pc x86_64-efi i386-efi)
+
 # What makes an image, and the packages that it is in.
 tools() {
-  local missing=()
-  command -v grub-mkrescue >/dev/null || missing+=(grub-common)
-  [[ -d /usr/lib/grub/i386-pc ]] || missing+=(grub-pc-bin)
-  [[ -d /usr/lib/grub/x86_64-efi ]] || missing+=(grub-efi-amd64-bin)
-  command -v xorriso >/dev/null || missing+=(xorriso)
-  command -v mformat >/dev/null || missing+=(mtools)
-  command -v strip >/dev/null || missing+=(binutils)
-  [[ ${#missing[@]} -eq 0 ]] || apt_install "${missing[@]}" ||
-    refuse "an image needs packages that could not be installed: ${missing[*]}" 3
+  have_programs grub-mkrescue=grub-common /usr/lib/grub/i386-pc/modinfo.sh=grub-pc-bin \
+    /usr/lib/grub/x86_64-efi/modinfo.sh=grub-efi-amd64-bin /usr/lib/grub/i386-efi/modinfo.sh=grub-efi-ia32-bin \
+    xorriso=xorriso mformat=mtools mcopy=mtools xz=xz-utils strip=binutils ||
+    refuse 'an image needs programs that could not be installed' 3
 }
 
 menu() {
@@ -93,15 +91,24 @@ function start {
 }
 
 # Letters are GRUB's own keys.
-menuentry '1 ballonet: serve the balloon' --hotkey=1 { start }
-menuentry '2 ballonet: check the device' --hotkey=2 { start mode=check }
-menuentry '3 ballonet: measure the device' --hotkey=3 { start mode=bench }
-menuentry '4 ballonet: serve the balloon, and tell all' --hotkey=4 { start verbose=on }
+if cpuid -l; then
+  menuentry '1 ballonet: serve the balloon' --hotkey=1 { start }
+  menuentry '2 ballonet: check the device' --hotkey=2 { start mode=check }
+  menuentry '3 ballonet: measure the device' --hotkey=3 { start mode=bench }
+  menuentry '4 ballonet: serve the balloon, and tell all' --hotkey=4 { start verbose=on }
+else
+  # Nothing starts by itself.
+  set timeout=-1
+  echo 'This CPU has no 64-bit mode, which ballonet needs.'
+  menuentry 'This CPU has no 64-bit mode, which ballonet needs: 0 switches off' --hotkey=0 { halt }
+  menuentry '1 Restart' --hotkey=1 { reboot }
+fi
 END
 }
 
 build_kernel() {
-  cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin ballonet >&2
+  command -v cargo >/dev/null || refuse 'cargo is missing, and no kernel was named (--kernel)'
+  cargo build --release --manifest-path "$root/Cargo.toml" --bin ballonet >&2
   kernel=${CARGO_TARGET_DIR:-$root/target}/release/ballonet
 }
 
@@ -119,15 +126,20 @@ trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder/image/boot/grub" "$(dirname "$output")"
 strip -o "$folder/image/boot/ballonet" "$kernel"
 if [[ -n $menu ]]; then cat "$menu"; else menu; fi >"$folder/image/boot/grub/grub.cfg"
-modules='normal multiboot2 iso9660 fat test echo serial terminal all_video part_gpt part_msdos'
+modules='normal multiboot2 iso9660 fat test echo serial terminal all_video cpuid halt reboot'
+# GRUB by UEFI asks for every kind of partition table, and says so where one is missing.
+modules+=' part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc'
 if ! grub-mkrescue --locales= --fonts= --themes= --compress=xz --install-modules="$modules" -o "$folder/ballonet.img" \
   "$folder/image" >"$folder/log" 2>&1; then
   cat "$folder/log" >&2
   refuse 'grub-mkrescue failed' 1
 fi
 # It leaves out what it has no modules for, and says nothing.
-xorriso -indev "$folder/ballonet.img" -report_el_torito plain 2>/dev/null | grep -q UEFI ||
-  refuse 'the image would not start by UEFI: is grub-efi-amd64-bin whole?' 1
+contents=$(xorriso -indev "$folder/ballonet.img" -report_el_torito plain -find /boot/grub -maxdepth 1 2>/dev/null)
+grep -q UEFI <<<"$contents" || refuse 'the image would not start by UEFI: is grub-efi-amd64-bin whole?' 1
+for platform in "${PLATFORMS[@]}"; do
+  grep -qF "/boot/grub/$platform" <<<"$contents" || refuse "the image lacks GRUB for $platform" 1
+done
 size=$(stat -c %s "$folder/ballonet.img")
 ((size <= LARGEST)) || refuse "the image has $size bytes, more than $LARGEST" 1
 mv "$folder/ballonet.img" "$output"

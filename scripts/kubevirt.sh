@@ -4,6 +4,12 @@
 # Exit status: 0 it agrees; 3 the schema or Node.js are not to be had here; 1 it does not agree.
 set -euo pipefail
 
+case ${1-} in
+  '') ;;
+  -h | --help) sed -n '2,/^set/s/^# //p' "${BASH_SOURCE[0]}"; exit ;;
+  *) echo "kubevirt.sh: unknown argument $1; see scripts/kubevirt.sh --help" >&2; exit 2 ;;
+esac
+
 readonly UNAVAILABLE=3
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/debian.sh
@@ -17,8 +23,8 @@ fetch() {
     @kubevirt-ui-ext/kubevirt-api@1.7.0 typescript@5.9.3 yaml@2.8.1
 }
 
-if ! command -v npm >/dev/null; then
-  say 'Node.js and npm are missing, by which the schema is had'
+if ! command -v npm >/dev/null || ! command -v node >/dev/null; then
+  say 'missing: Node.js and npm, which fetch the schema; on Debian: apt-get install nodejs npm'
   exit "$UNAVAILABLE"
 fi
 mkdir -p "$dir"

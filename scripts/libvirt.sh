@@ -52,17 +52,9 @@ done
 
 # libvirt with its driver for QEMU; installed where they are missing and this user may.
 find_tools() {
-  local missing=()
-  command -v libvirtd >/dev/null || [[ -x /usr/sbin/libvirtd ]] || missing+=(libvirt-daemon libvirt-daemon-driver-qemu)
-  # The program: there is a function of that name below.
-  [[ -n $(type -P virsh) ]] || missing+=(libvirt-clients)
-  command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
-  [[ ${#missing[@]} -gt 0 ]] || return 0
-  if command -v apt-get >/dev/null && may_be_root; then
-    say "installing ${missing[*]}"
-    apt_install "${missing[@]}" && return
-  fi
-  fail "missing; install: ${missing[*]}" "$UNAVAILABLE"
+  PATH=$PATH:/usr/sbin:/sbin
+  have_programs 'libvirtd=libvirt-daemon libvirt-daemon-driver-qemu' virsh=libvirt-clients \
+    qemu-system-x86_64=qemu-system-x86 setpriv=util-linux || exit "$UNAVAILABLE"
 }
 
 # Sets `user`, what a command is run by to be the daemon's user: this one, or nobody where this one is root, since root's

@@ -12,6 +12,12 @@ dir=$root/.cache/linux
 # In the order that they need each other.
 modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_balloon)
 
+case ${1-} in
+  '') ;;
+  -h | --help) sed -n '2,/^set/s/^# //p' "${BASH_SOURCE[0]}"; exit ;;
+  *) echo "linux-guest.sh: unknown argument $1; see scripts/linux-guest.sh --help" >&2; exit 2 ;;
+esac
+
 say() { printf 'linux-guest.sh: %s\n' "$*" >&2; }
 
 # Only these packages, not what they need: the kernel is not installed, and busybox is static.
@@ -41,7 +47,7 @@ build() {
     file=$(find "$dir/root/lib/modules" -name "$module.ko*" | head -n 1)
     case $file in
       *.ko) cp "$file" "$tree/lib/" ;;
-      *.ko.xz) xz -dc "$file" >"$tree/lib/$module.ko" ;;
+      *.ko.xz) "$dir/root/bin/busybox" xzcat "$file" >"$tree/lib/$module.ko" ;;
       *) say "the kernel has no module $module" && return 1 ;;
     esac
   done

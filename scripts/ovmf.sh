@@ -3,6 +3,12 @@
 # where it is missing. Exit status: 3 if it can't be had here.
 set -euo pipefail
 
+case ${1-} in
+  '') ;;
+  -h | --help) sed -n '2,/^set/s/^# //p' "${BASH_SOURCE[0]}"; exit ;;
+  *) echo "ovmf.sh: unknown argument $1; see scripts/ovmf.sh --help" >&2; exit 2 ;;
+esac
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/debian.sh
 . "$root/scripts/debian.sh"

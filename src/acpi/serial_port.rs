@@ -86,12 +86,11 @@ pub struct SerialPort {
 }
 
 impl SerialPort {
-    /// The port that the tables name which hang off the root pointer at `rsdp`.
-    pub fn find(memory: &impl PhysicalMemory, rsdp: PhysAddr) -> Option<Self> {
-        let rsdp = Rsdp::read(memory, rsdp).ok()?;
+    /// The port that the tables below `rsdp` name.
+    pub fn find(memory: &impl PhysicalMemory, rsdp: &Rsdp) -> Option<Self> {
         let read = |signature, parse: fn(&[u8]) -> Result<Option<Self>, TableError>| {
             let mut buffer = [0; LONGEST];
-            parse(copy(memory, &rsdp, signature, &mut buffer)?).ok().flatten()
+            parse(copy(memory, rsdp, signature, &mut buffer)?).ok().flatten()
         };
         read(Signature::SPCR, Self::from_spcr).or_else(|| read(Signature::DBG2, Self::from_dbg2))
     }
@@ -298,8 +297,10 @@ mod tests {
     const FIRST: u64 = Firmware::BASE + 0x1000;
     const SECOND: u64 = Firmware::BASE + 0x2000;
 
-    fn root() -> PhysAddr {
-        PhysAddr::new(Firmware::BASE).unwrap()
+    fn find(firmware: &Firmware) -> Option<SerialPort> {
+        let memory = firmware.memory();
+        let rsdp = Rsdp::read(&memory, PhysAddr::new(Firmware::BASE).unwrap()).ok()?;
+        SerialPort::find(&memory, &rsdp)
     }
 
     /// Firmware with a DBG2 that names COM1, and before it a SPCR if there is one.
@@ -320,7 +321,7 @@ mod tests {
     }
 
     fn found(firmware: &Firmware) -> Option<u16> {
-        SerialPort::find(&firmware.memory(), root())?.io_port()
+        find(firmware)?.io_port()
     }
 
     #[test]
@@ -340,7 +341,6 @@ mod tests {
         assert_eq!(found(&damaged), Some(0x3F8));
         damaged.at(SECOND)[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(found(&damaged), None);
-        assert_eq!(SerialPort::find(&damaged.memory(), PhysAddr::new(0x10).unwrap()), None);
     }
 
     proptest! {
@@ -358,7 +358,7 @@ mod tests {
             for (at, byte) in bytes {
                 firmware.at(Firmware::BASE)[at] = byte;
             }
-            let _ = SerialPort::find(&firmware.memory(), root());
+            let _ = find(&firmware);
         }
     }
 }

@@ -192,8 +192,8 @@ impl Entry {
             magic => return Err(StartError::UnknownLoader(magic)),
         };
         let options = boot.command_line.options(&mut |_| {});
-        let rsdp = boot.rsdp.or_else(|| Rsdp::search_bios(&memory));
-        if let Some(port) = rsdp.and_then(|rsdp| SerialPort::find(&memory, rsdp)) {
+        let rsdp = Rsdp::locate(&memory, boot.rsdp, &mut |_, _| {});
+        if let Some(port) = rsdp.and_then(|rsdp| SerialPort::find(&memory, &rsdp)) {
             log::prefer(port);
         }
         log::set_json(options.log == LogFormat::Json);

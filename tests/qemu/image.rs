@@ -48,6 +48,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     add("menu_checks_the_device", qemu("q35"), Menu::Ours, Stick, Bios, checks);
     add("menu_measures_the_device", qemu("q35"), Menu::Ours, Stick, Bios, measures);
     add("menu_tells_all", qemu("q35"), Menu::Ours, Stick, Bios, tells_all);
+    add("menu_names_a_cpu_without_64_bit_mode", qemu("pc").cpu("athlon"), Menu::Ours, Stick, Bios, names_an_old_cpu);
     add("first_entry_starts_by_itself", qemu("q35"), Menu::Ours, Stick, Bios, starts_by_itself);
     add("bios_puts_it_elsewhere", qemu("q35"), Menu::Elsewhere, Stick, Bios, loaded_elsewhere);
     add("uefi_puts_it_elsewhere", qemu("q35"), Menu::Elsewhere, Stick, Uefi, loaded_elsewhere);
@@ -191,6 +192,8 @@ fn choose(vm: &mut Vm, key: &str) -> Outcome {
 fn serves(vm: &mut Vm) -> Outcome {
     choose(vm, "1")?;
     vm.line_with("starts, loaded by multiboot2")?;
+    let missing = vm.serial.all().into_iter().find(|line| line.text.contains("error: file"));
+    ensure!(missing.is_none(), "GRUB lacks a module: {missing:?}");
     vm.line_with("ready: ")?;
     let memory = vm.memory;
     vm.balloon_to(memory / 2)?;
@@ -218,6 +221,13 @@ fn tells_all(vm: &mut Vm) -> Outcome {
     choose(vm, "4")?;
     vm.line_with("virtio common configuration")?;
     vm.line_with("ready: ").map(drop)
+}
+
+/// Where the kernel cannot run, the menu says so and starts nothing.
+fn names_an_old_cpu(vm: &mut Vm) -> Outcome {
+    vm.line_with("This CPU has no 64-bit mode")?;
+    choose(vm, "0")?;
+    vm.end().map(drop)
 }
 
 /// Nobody presses a key.

@@ -5,4 +5,4 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-cargo bench --bench scale -- "$@"
+cargo bench --package ballonet-benches --bench scale -- "$@"

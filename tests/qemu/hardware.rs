@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::{env, fs, process};
 
-use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::support::{Event, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{Event, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -25,7 +25,7 @@ fn run(line: &str, trials: Vec<Trial>) -> (Conclusion, String) {
     let arguments = arguments(line);
     let threads = arguments.threads.unwrap_or(1);
     let mut said = Vec::new();
-    let mut plan = Plan { arguments, threads, durations: Durations::default() };
+    let mut plan = Plan { arguments, threads, ..Plan::default() };
     let conclusion = runner::run(&mut plan, trials, &mut said).unwrap();
     (conclusion, String::from_utf8(said).unwrap())
 }
@@ -303,7 +303,7 @@ fn durations_are_kept_and_give_the_estimate() {
     assert_eq!(kept.expected("slow"), Duration::from_secs(600));
     assert!(kept.expected("new") < Duration::from_secs(60));
     let mut said = Vec::new();
-    let mut plan = Plan { arguments: Arguments::default(), threads: 1, durations: kept };
+    let mut plan = Plan { threads: 1, durations: kept, ..Plan::default() };
     runner::run(&mut plan, vec![passes("slow")], &mut said).unwrap();
     let said = String::from_utf8(said).unwrap();
     let minutes = said.split_once("for about ").and_then(|(_, rest)| rest.split(' ').next()).unwrap();

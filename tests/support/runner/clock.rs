@@ -61,22 +61,37 @@ pub(crate) fn pace() -> f64 {
 fn clock() -> MutexGuard<'static, Clock> {
     static CLOCK: OnceLock<Mutex<Clock>> = OnceLock::new();
     let clock = CLOCK.get_or_init(|| {
-        thread::spawn(watch);
-        Mutex::new(Clock::new(Instant::now()))
+        let mut machine = Machine { slowness: slowness(quickest()), load: None };
+        let mut clock = Clock::new(Instant::now());
+        clock.set_pace(Instant::now(), machine.pace());
+        thread::spawn(move || {
+            loop {
+                thread::sleep(LOOK);
+                let pace = machine.pace();
+                self::clock().set_pace(Instant::now(), pace);
+            }
+        });
+        Mutex::new(clock)
     });
     clock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps the pace up to date.
-fn watch() {
-    let slowness = slowness(quickest());
-    let mut load = 1.0;
-    loop {
+/// What makes this machine slow.
+struct Machine {
+    slowness: f64,
+    /// Threads that share a CPU, over the last looks; none yet at first.
+    load: Option<f64>,
+}
+
+impl Machine {
+    /// Looks at it, and gives the pace for a clock on it.
+    fn pace(&mut self) -> f64 {
         if let Some(running) = fs::read_to_string("/proc/loadavg").ok().as_deref().and_then(running) {
-            load += WEIGHT * (overload(running) - load);
+            let now = overload(running);
+            let load = self.load.get_or_insert(now);
+            *load += WEIGHT * (now - *load);
         }
-        clock().set_pace(Instant::now(), slowness * load);
-        thread::sleep(LOOK);
+        self.slowness * self.load.unwrap_or(1.0)
     }
 }
 

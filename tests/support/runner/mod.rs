@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     /// Tests at a time.
     pub(crate) threads: usize,
     pub(crate) durations: Durations,
+    /// Whether any failure on an overloaded machine is in doubt.
+    pub(crate) doubts_load: bool,
 }
 
 /// What came of a run.
@@ -83,7 +85,8 @@ pub(crate) fn main(program: &str, trials: impl FnOnce(&Arguments) -> Vec<Trial>)
     }
     let trials = trials(&arguments);
     let durations = Durations::load(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("durations-{program}")));
-    let mut plan = Plan { threads: arguments.threads.unwrap_or_else(default_threads), arguments, durations };
+    let threads = arguments.threads.unwrap_or_else(default_threads);
+    let mut plan = Plan { threads, arguments, durations, doubts_load: true };
     let outcome = if plan.arguments.list {
         list(&plan, &trials, &mut io::stdout())
     } else {
@@ -158,15 +161,17 @@ pub(crate) fn run(plan: &mut Plan, trials: Vec<Trial>, out: impl Write) -> io::R
     let mut report = Report::new(out, &plan.arguments, plan.threads, expected);
     report.begin(wanted.len(), conclusion.left_out)?;
     let mut first: BTreeMap<usize, Verdict> = BTreeMap::new();
-    batch(&wanted.iter().collect::<Vec<_>>(), plan, &mut report, &mut |report, index, name, verdict| match &verdict
-        .result
-    {
-        Err(_) if verdict.doubt.is_some() && first.len() < RETRIES => {
+    let doubts_load = plan.doubts_load;
+    batch(&wanted.iter().collect::<Vec<_>>(), plan, &mut report, &mut |report, index, name, mut verdict| {
+        if verdict.doubt.is_none() && doubts_load {
+            verdict.doubt = overload(verdict.took, verdict.took_idle);
+        }
+        if verdict.result.is_err() && verdict.doubt.is_some() && first.len() < RETRIES {
             report.doubted(index, name, &verdict)?;
             first.insert(index, verdict);
-            Ok(())
+            return Ok(());
         }
-        _ => count(report, &mut conclusion, index, name, &verdict),
+        count(report, &mut conclusion, index, name, &verdict)
     })?;
     if !first.is_empty() {
         report.retries(first.len())?;

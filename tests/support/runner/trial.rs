@@ -93,8 +93,7 @@ impl Trial {
         let (took, took_idle) = (start.elapsed(), clock::now().saturating_sub(start_idle));
         let current = CURRENT.take().unwrap_or_default();
         let result = outcome.unwrap_or_else(|payload| Err(Failed(current.panic.unwrap_or_else(|| words(&*payload)))));
-        let doubt = current.doubt.or_else(|| result.is_err().then(|| overload(took, took_idle)).flatten());
-        Verdict { result, doubt, notes: current.notes, took, took_idle }
+        Verdict { result, doubt: current.doubt, notes: current.notes, took, took_idle }
     }
 }
 

@@ -210,12 +210,15 @@ enum Message {
     Ended(usize, Verdict),
 }
 
+/// What becomes of the verdict on a test, which has an index and a name.
+type Judge<'a, W> = dyn FnMut(&mut Report<W>, usize, &str, Verdict) -> io::Result<()> + 'a;
+
 /// Runs tests, as many at a time as planned, in their order, and hands each verdict to `judge` when it is there.
 fn batch<W: Write>(
     trials: &[&Trial],
     plan: &mut Plan,
     report: &mut Report<W>,
-    judge: &mut dyn FnMut(&mut Report<W>, usize, &str, Verdict) -> io::Result<()>,
+    judge: &mut Judge<'_, W>,
 ) -> io::Result<()> {
     let (sender, receiver) = mpsc::channel();
     let next = AtomicUsize::new(0);

@@ -25,4 +25,4 @@ for word in "$@"; do
     *) echo "contention.sh: there is nothing to measure by $word; see scripts/contention.sh --help" >&2; exit 2 ;;
   esac
 done
-cargo bench --bench contention -- "$@"
+cargo bench --package ballonet-benches --bench contention -- "$@"

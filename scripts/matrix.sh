@@ -52,14 +52,14 @@ for group in "${groups[@]}"; do
     start=$SECONDS outcome=FAILED
     if "$program" --ignored --test-threads "${THREADS:-2}" "$group" 2>&1 | tee "$log.new"; then
       outcome="passed in $((SECONDS - start)) s"
-      grep -q ' ok$' "$log.new" || outcome='not run: this QEMU is not to be had here'
+      grep -q ' \.\.\. ok ' "$log.new" || outcome='not run: this QEMU is not to be had here'
     else
       status=1
     fi
     { echo "$build ${outcome%% *}"; cat "$log.new"; } >"$log"
     rm "$log.new"
   fi
-  rows+=("$(printf '%-34s %4s cells  %s' "${group%::}" "$(grep -c ' ok$' "$log" || true)" "$outcome")")
+  rows+=("$(printf '%-34s %4s cells  %s' "${group%::}" "$(grep -c ' \.\.\. ok ' "$log" || true)" "$outcome")")
 done
 
 printf '\n'

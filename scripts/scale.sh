@@ -26,4 +26,4 @@ for word in "$@"; do
     *) echo "scale.sh: unknown argument $word; see scripts/scale.sh --help" >&2; exit 2 ;;
   esac
 done
-cargo bench --bench scale -- "$@"
+cargo bench --package ballonet-benches --bench scale -- "$@"

@@ -13,9 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
-
 use support::event::Event;
+use support::runner::{self, Arguments, Completion, Failed, Trial};
 use support::{Outcome, Qemu, Version, Vm, ensure, image, on};
 
 /// Tests with such a name fail on purpose, to prove that a failure is seen and contained.
@@ -27,15 +26,15 @@ const ONE_CPU: &str = "one CPU runs";
 const CPUS: u32 = 4;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let trials = match list() {
+    runner::main("machine", trials)
+}
+
+fn trials(_: &Arguments) -> Vec<Trial> {
+    support::version::prepare();
+    match list() {
         Ok(names) => all(&names),
-        Err(failed) => {
-            let why = failed.message().unwrap_or("no reason given").to_owned();
-            vec![Trial::test("machine::list_of_tests", move || Err(why.into()))]
-        }
-    };
-    libtest_mimic::run(&arguments, trials).exit_code()
+        Err(why) => vec![Trial::test("machine::list_of_tests", move || Err(why.clone())).in_short_suite()],
+    }
 }
 
 fn qemu(version: Version, command_line: &str) -> Qemu {
@@ -76,10 +75,12 @@ fn all(names: &[String]) -> Vec<Trial> {
             if cpus > 1 {
                 name += &format!("_with_{cpus}_cpus");
             }
-            trials.push(Trial::ignorable_test(name, move || {
+            let trial = Trial::ignorable_test(name, move || {
                 let qemu = qemu(version, "log=json").machine(machine).cpus(cpus).patience(Duration::from_secs(180));
                 on(&qemu, |vm| together(vm, &names, cpus))
-            }));
+            });
+            // Every test runs in each of these boots, which says which of them failed.
+            trials.push(trial.in_short_suite());
         }
     }
     trials

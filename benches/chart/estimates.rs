@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::Criterion;
 use serde_json::Value;
 
-use super::Failure;
+use super::chart::Failure;
 
 /// Runs `measure` if it is to be run, and tells why it failed.
 pub(crate) fn main(name: &str, measure: impl FnOnce() -> Result<(), Failure>) -> ExitCode {

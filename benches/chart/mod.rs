@@ -2,12 +2,11 @@
 //!
 //! For programs that measure; not a target of its own.
 
-// Each of them uses its own part of this.
+// Each of them uses its own part of this. `estimates.rs` is for those with criterion only, which the package does without.
 #![allow(dead_code, unused_imports)]
 
 mod bars;
 pub(crate) mod document;
-pub(crate) mod estimates;
 mod lines;
 
 use std::error::Error;

@@ -11,6 +11,8 @@
 #[path = "../chart/mod.rs"]
 mod chart;
 mod design;
+#[path = "../chart/estimates.rs"]
+mod estimates;
 mod lock;
 // Simulated memory is that of the other benchmark, in one size and shape.
 #[allow(dead_code)]
@@ -25,7 +27,6 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Throughput};
 
-use chart::estimates;
 use design::Design;
 use memory::Memory;
 use results::Tallies;
@@ -74,7 +75,7 @@ fn run() -> Result<(), chart::Failure> {
     let table = results::table(&folder, &tallies)?;
     println!("{table}");
     if estimates::is_told("--write") {
-        results::publish(&folder, &tallies, &table, Path::new(env!("CARGO_MANIFEST_DIR")))?;
+        results::publish(&folder, &tallies, &table, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")))?;
     }
     Ok(())
 }

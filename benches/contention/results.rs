@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::chart::estimates::median;
 use super::chart::{self, Bars, Failure, Panel, document, short};
 use super::design::Design;
+use super::estimates::median;
 use super::lock::Tally;
 use super::{OPERATIONS, Operation, THREADS};
 

@@ -87,6 +87,6 @@ pub(crate) fn measured<T>(qemu: &Qemu, measure: impl FnOnce(&mut Vm) -> Outcome<
         result = Some(measure(vm)?);
         Ok(())
     });
-    finished.map_err(|failed| failed.message().unwrap_or("a run failed").to_owned())?;
+    finished.map_err(|failed| failed.0)?;
     Ok(result)
 }

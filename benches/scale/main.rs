@@ -9,6 +9,8 @@
 
 #[path = "../chart/mod.rs"]
 mod chart;
+#[path = "../chart/estimates.rs"]
+mod estimates;
 mod memory;
 mod results;
 
@@ -19,7 +21,6 @@ use std::process::ExitCode;
 use ballonet::memory::Frames;
 use criterion::{BenchmarkId, Criterion};
 
-use chart::estimates;
 use memory::{Memory, SIZES, Shape};
 
 /// Page frames in a region of 2 MiB.
@@ -54,7 +55,7 @@ fn run() -> Result<(), chart::Failure> {
     let table = results::table(&folder)?;
     println!("{table}");
     if !estimates::is_fast() {
-        results::publish(&folder, &table, Path::new(env!("CARGO_MANIFEST_DIR")))?;
+        results::publish(&folder, &table, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")))?;
     }
     Ok(())
 }

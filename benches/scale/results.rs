@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::OPERATIONS;
-use super::chart::estimates::median;
 use super::chart::{self, Axis, Corner, Failure, Lines, Panel, Series, document};
+use super::estimates::median;
 use super::memory::{SIZES, Shape, records};
 
 /// The medians as a table, with what the records take.

@@ -2,9 +2,8 @@
 
 use ballonet::bench::Case;
 use ballonet::virtio::RingFormat;
-use libtest_mimic::Trial;
 
-use crate::support::{Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// What there is of each case.
@@ -47,7 +46,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Every case that is wanted has every figure, more than 0, and no other has any.
-fn measured(wanted: fn(&Case) -> bool) -> impl FnOnce(&mut Vm) -> Outcome + Send {
+fn measured(wanted: fn(&Case) -> bool) -> impl Fn(&mut Vm) -> Outcome + Send + Sync {
     move |vm| figures(vm, wanted).map(drop)
 }
 

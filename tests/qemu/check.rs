@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
-
-use crate::support::{Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// What QEMU is known to get wrong (docs/checks.md).

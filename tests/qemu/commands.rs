@@ -1,9 +1,7 @@
 //! What the kernel is told and what it says: command line, console, log, and features as QEMU sees them.
 
-use libtest_mimic::Trial;
-
 use crate::support::event::Event;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::support::{Event, MIB, Outcome, Qemu, Version, Vm, ensure, image};
+use crate::support::{Event, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, image};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -3,9 +3,7 @@
 use std::fs;
 use std::sync::{Mutex, PoisonError};
 
-use libtest_mimic::{Completion, Failed, Trial};
-
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure, on};
+use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, on};
 use crate::trial;
 
 /// Where the host's huge pages of 2 MiB are granted.

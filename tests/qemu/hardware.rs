@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::{env, fs, process};
 
 use ballonet::screen::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
-use libtest_mimic::{Completion, Failed, Trial};
 use serde_json::json;
 
-use crate::support::{Event, Outcome, Qemu, Version, Vm, ensure, on};
+use crate::support::{Completion, Event, Failed, Outcome, Qemu, Trial, Version, Vm, ensure, on};
 use crate::{image, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -140,11 +139,14 @@ fn uncached(vm: &mut Vm) -> Outcome {
 
 /// Tables beside firmware's own whose contents are noise: QEMU gives each a header with the right length and sum.
 fn with_nonsense(qemu: Qemu) -> Qemu {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("nonsense-{}", process::id()));
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("nonsense");
     // Whatever is asked of the noise: names that scans look for, lengths that run out of the table, loops.
     let mut noise = b"\x08_S5_\x12\xff\xff_S5_\x08_S5_\x12\x06\x04\x0c\xff".repeat(20);
     noise.extend((0..=255).chain((0..=255).rev()).cycle().take(5000));
-    fs::write(&path, noise).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    // The same in every run. One that reads it meanwhile reads it whole, since it is put in place at once.
+    let new = path.with_extension(process::id().to_string());
+    let written = fs::write(&new, noise).and_then(|()| fs::rename(&new, &path));
+    written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     ["SSDT", "APIC", "FACP", "MCFG", "HPET", "XXXX"]
         .into_iter()
         .fold(qemu, |qemu, signature| qemu.option("-acpitable", &format!("sig={signature},data={}", path.display())))

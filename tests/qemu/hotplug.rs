@@ -1,9 +1,8 @@
 //! Balloons that come and go at root ports, by native PCI Express hot-plug: nothing is lost on the way.
 
-use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::{Event, MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{Event, MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// How often a device goes and comes back.

@@ -3,20 +3,15 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use libtest_mimic::{Completion, Failed, Trial};
-
 use crate::registers;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure, image, on};
+use crate::support::script::{printed, script};
+use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, image, on};
 
 /// A start by firmware and GRUB takes longer than one by QEMU alone; by UEFI some 5 s where nobody else is at work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
-
-/// A script's status for what can't be had on this system.
-const UNAVAILABLE: i32 = 3;
 
 /// How the machine starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let qemu = |machine: &str| Qemu::new(Version::Newest).machine(machine).patience(PATIENCE);
     let mut trials = Vec::new();
     let mut add = |name: &str, qemu, menu, medium, firmware, test: fn(&mut Vm) -> Outcome| {
-        trials.push(Trial::ignorable_test(format!("image::{name}"), move || boot(qemu, menu, medium, firmware, test)));
+        trials.push(Trial::ignorable_test(format!("image::{name}"), move || boot(&qemu, menu, medium, firmware, test)));
     };
     add("bios_stick_serves", qemu("q35"), Menu::Ours, Stick, Bios, serves);
     add("bios_stick_serves_on_pc", qemu("pc"), Menu::Ours, Stick, Bios, serves);
@@ -59,7 +54,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Starts a machine from the image, if what it takes can be had here.
 fn boot(
-    qemu: Qemu,
+    qemu: &Qemu,
     menu: Menu,
     medium: Medium,
     firmware: Firmware,
@@ -75,8 +70,8 @@ fn boot(
         },
     };
     let qemu = match medium {
-        Medium::Stick => qemu.stick(image, firmware),
-        Medium::Disc => qemu.disc(image, firmware),
+        Medium::Stick => qemu.clone().stick(image, firmware),
+        Medium::Disc => qemu.clone().disc(image, firmware),
     };
     on(&qemu, test)
 }
@@ -137,7 +132,7 @@ fn make_in(folder: &Path, kernel: &Path, menu: Option<&str>) -> Result<Option<Pa
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         command.arg("--menu").arg(path);
     }
-    Ok(printed(command)?.map(|_| output))
+    Ok(printed(command, false)?.map(|_| output))
 }
 
 /// The least address for a kernel that is not to be where it usually is.
@@ -158,27 +153,11 @@ fn elsewhere(kernel: &Path, folder: &Path) -> Result<PathBuf, String> {
 pub(crate) fn ovmf() -> Result<Option<[PathBuf; 2]>, String> {
     static OVMF: OnceLock<Result<Option<[PathBuf; 2]>, String>> = OnceLock::new();
     OVMF.get_or_init(|| {
-        let Some(paths) = printed(script("ovmf.sh"))? else { return Ok(None) };
+        let Some(paths) = printed(script("ovmf.sh"), true)? else { return Ok(None) };
         let (code, variables) = paths.trim_end().split_once('\n').ok_or("ovmf.sh prints two paths")?;
         Ok(Some([code.into(), variables.into()]))
     })
     .clone()
-}
-
-fn script(name: &str) -> Command {
-    let mut command = Command::new(format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR")));
-    command.stdin(Stdio::null());
-    command
-}
-
-/// What a script prints; `None` if it says that something can't be had here.
-fn printed(mut script: Command) -> Result<Option<String>, String> {
-    let output = script.output().map_err(|error| format!("{script:?}: {error}"))?;
-    match output.status.code() {
-        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
-        Some(UNAVAILABLE) => Ok(None),
-        _ => Err(format!("{script:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr))),
-    }
 }
 
 /// Waits for the menu and presses the key of an entry.

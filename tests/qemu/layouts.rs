@@ -1,8 +1,6 @@
 //! Machines of odd sizes and shapes: the kernel boots on each, and the balloon works.
 
-use libtest_mimic::Trial;
-
-use crate::support::{MIB, Outcome, Qemu, Version, Vm};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm};
 use crate::trial;
 
 const GIB: u64 = 1024 * MIB;

@@ -33,17 +33,23 @@ mod reporting;
 mod rings;
 mod screen;
 mod soak;
+mod suite;
 mod terabyte;
 mod work;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
-
-use support::{Outcome, Qemu, Vm, on};
+use support::runner::{self, Arguments};
+use support::{Outcome, Qemu, Trial, Vm, on};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    runner::main("qemu", trials)
+}
+
+fn trials(arguments: &Arguments) -> Vec<Trial> {
+    if !arguments.list {
+        support::version::prepare();
+    }
     let some = [
         matrix::trials(),
         layouts::trials(),
@@ -78,10 +84,10 @@ fn main() -> ExitCode {
     if arguments.ignored || arguments.include_ignored {
         trials.extend(matrix::full());
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    suite::choose(trials)
 }
 
 /// A test on a virtual machine of its own.
-fn trial(name: impl Into<String>, qemu: Qemu, test: impl FnOnce(&mut Vm) -> Outcome + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, move || on(&qemu, test))
+fn trial(name: impl Into<String>, qemu: Qemu, test: impl Fn(&mut Vm) -> Outcome + Send + Sync + 'static) -> Trial {
+    Trial::ignorable_test(name, move || on(&qemu, &test))
 }

@@ -16,24 +16,31 @@ mod steps;
 
 use std::collections::BTreeSet;
 
-use libtest_mimic::Trial;
-
 use crate::support::event::Event;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 use cell::Cell;
 
 /// Of so many axes at a time every combination of values occurs that can: pairs, and triples too, which cost little more.
 const STRENGTH: u32 = 3;
+/// In the short suite.
+const SHORT_STRENGTH: u32 = 2;
 
 /// What a test run has of the matrix.
 pub(crate) fn trials() -> Vec<Trial> {
     let cells: Vec<_> = Cell::all().collect();
     let chosen = cover::covering(&cells, STRENGTH);
-    let mut trials: Vec<_> = chosen.iter().map(|cell| in_cell("matrix", *cell)).collect();
-    let count = format!("{} of {} cells", chosen.len(), cells.len());
-    let covered = move || Ok(every_triple_is_covered(&cells, &chosen)?);
-    trials.push(Trial::test("matrix::every_triple_of_values_is_in_a_cell", covered).with_kind(count));
+    let short = cover::covering(&chosen, SHORT_STRENGTH);
+    let trial_of = |cell: &Cell| {
+        let trial = in_cell("matrix", *cell);
+        if short.contains(cell) { trial.in_short_suite() } else { trial }
+    };
+    let mut trials: Vec<_> = chosen.iter().map(trial_of).collect();
+    let covered = move || {
+        note(&format!("{} of {} cells, {} in the short suite", chosen.len(), cells.len(), short.len()));
+        Ok(every_triple_is_covered(&cells, &chosen)?)
+    };
+    trials.push(Trial::test("matrix::every_triple_of_values_is_in_a_cell", covered).in_short_suite());
     trials.extend(steps::trials());
     trials.push(trial(
         "matrix::qemu-10.0::microvm::legacy_refused",

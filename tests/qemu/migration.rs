@@ -7,11 +7,10 @@ use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::failure::Failure;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
 /// Bytes a second while a move waits for hints: of a page now and then.
@@ -146,11 +145,13 @@ fn arrive(vm: &mut Vm, mut destination: Vm) -> Outcome<(Vm, Sent)> {
 fn whole(vm: &mut Vm) -> Outcome {
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")? && verified.count("bytes")? >= held(), "the memory held has changed: {verified}");
-    let memory = vm.ask("mem", "memory")?;
-    ensure!(memory.flag("sound")? && memory.count("refused")? == 0, "the records are wrong: {memory}");
-    let used = memory.count("used")? * 4096;
-    ensure!(used < verified.count("bytes")? + 8 * MIB, "nothing hinted should be left: {memory}");
-    Ok(())
+    // What is on its way to the host or back is in use as well, as long as the balloon moves.
+    let most = verified.count("bytes")? + 8 * MIB;
+    vm.wait_for("nothing hinted to be left in use", |vm| {
+        let memory = vm.ask("mem", "memory")?;
+        ensure!(memory.flag("sound")? && memory.count("refused")? == 0, "the records are wrong: {memory}");
+        Ok((memory.count("used")? * 4096 < most).then_some(()))
+    })
 }
 
 /// Of two guests that do the same, that which hints sends less, by about as much as is free; both arrive whole.
@@ -171,7 +172,7 @@ fn spares_what_is_free(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     ensure!(ready.contains("FREE_PAGE_HINT"), "QEMU sees {ready}");
     let (mut moved, sent) = carry(vm, qemu)?;
     let (free, spared) = ((dirtied() - held()) / 4096, all.normal.saturating_sub(sent.normal));
-    println!("{free} pages free with something in them; without hints {all:?}, with them {sent:?}");
+    note(&format!("{free} pages free with something in them; without hints {all:?}, with them {sent:?}"));
     ensure!(spared >= free / 100 * 85, "{spared} pages were spared of {free} free ones: {all:?}, {sent:?}");
     ensure!(all.zero - sent.zero.min(all.zero) > 0, "nor are zeros to be looked for: {all:?}, {sent:?}");
     ensure!(sent.normal >= held() / 4096, "what is used has to be sent: {sent:?}");
@@ -187,7 +188,7 @@ fn moves_twice(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     let (mut second, first_sent) = carry(vm, qemu)?;
     second.ask(&format!("mem hold {}M", held() / MIB), "held")?;
     let (mut third, second_sent) = carry(&mut second, qemu)?;
-    println!("{first_sent:?}, then {second_sent:?}");
+    note(&format!("{first_sent:?}, then {second_sent:?}"));
     ensure!(second_sent.normal < ram() / 2 / 4096, "the second move should spare what is free: {second_sent:?}");
     third.balloon_to(ram() / 2)?;
     third.balloon_to(ram())?;
@@ -236,10 +237,17 @@ fn with_a_balloon(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     let target = ram() / 4 * 3;
     vm.balloon_to(target)?;
     let destination = begin(vm, qemu)?;
-    // A target that is set while the guest moves is met there.
-    vm.qmp.set_target(ram() / 2)?;
+    // A target that is set while the guest moves is met there. Not from QEMU 7.2, which loses what a guest writes meanwhile:
+    // on a busy machine, where the guest has time to, it arrived with an old stack and jumped to nowhere.
+    let early = qemu.version != Version::V7_2;
+    if early {
+        vm.qmp.set_target(ram() / 2)?;
+    }
     let (mut moved, sent) = arrive(vm, destination)?;
-    println!("{sent:?}");
+    if !early {
+        moved.qmp.set_target(ram() / 2)?;
+    }
+    note(&format!("{sent:?}"));
     moved.wait_for("the balloon to follow", |vm| Ok((vm.qmp.actual()? == ram() / 2).then_some(())))?;
     moved.ask("report", "report")?;
     moved.balloon_to(ram())?;

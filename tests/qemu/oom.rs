@@ -1,11 +1,9 @@
 //! A guest that runs out of memory: with deflate-on-OOM it has back what the balloon holds, whatever the host asks for
 //! meanwhile, and the host has it again afterwards.
 
-use libtest_mimic::Trial;
-
 use crate::support::event::Event;
 use crate::support::qmp::OOM_TAGS;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 const MEMORY: u64 = 256 * MIB;

@@ -1,9 +1,7 @@
 //! Page poison: QEMU is told what free memory holds, which then can be seen in the guest's RAM, and it leaves alone what is
 //! reported unless that are zeros.
 
-use libtest_mimic::Trial;
-
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// Bytes in a region that is reported.

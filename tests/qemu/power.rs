@@ -1,9 +1,8 @@
 //! The power button, and the ways in which a machine ends or starts again.
 
-use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::support::{Event, MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{Event, MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {

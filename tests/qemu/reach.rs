@@ -1,11 +1,9 @@
 //! The balloon driven through the device's window in configuration space, of which nothing is mapped: on each way to
 //! configuration space, at each step of the interrupt ladder. Not on microvm, where QEMU ends when its window is used.
 
-use libtest_mimic::Trial;
-
 use crate::support::event::Event;
 use crate::support::random::Random;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// How often the host changes its mind while the guest is at work.

@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 
-use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::support::{Event, MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{Event, MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 const GIB: u64 = 1024 * MIB;

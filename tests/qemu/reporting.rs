@@ -1,9 +1,7 @@
 //! Free page reporting: memory that nobody uses goes back to the host by itself, without a balloon and without being asked
 //! for, and comes back the moment somebody uses it.
 
-use libtest_mimic::Trial;
-
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// Memory that a program uses and gives back.

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
-
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// What to try: a name, properties of the device, words of the command line, a feature that must have been accepted, and

@@ -2,11 +2,10 @@
 
 use ballonet::boot::{Channel, Framebuffer, PixelFormat};
 use ballonet::screen::{Cell, Colour, LONGEST_LINE, Layout, Painter, Rect, Shares, Style};
-use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::image;
 use crate::support::picture::{Picture, distance};
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure, on};
+use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, on};
 use crate::trial;
 
 /// Modes of GRUB's `gfxpayload`: each depth, and sizes up to one with letters twice as large. Not 8 bits: GRUB 2.06 itself
@@ -46,10 +45,10 @@ fn from_image(
     name: impl AsRef<str>,
     qemu: Qemu,
     mode: &'static str,
-    test: impl FnOnce(&mut Vm) -> Outcome + Send + 'static,
+    test: impl Fn(&mut Vm) -> Outcome + Send + Sync + 'static,
 ) -> Trial {
     let name = format!("screen::{}", name.as_ref());
-    Trial::ignorable_test(name.clone(), move || boot(&name, qemu, mode, None, test))
+    Trial::ignorable_test(name.clone(), move || boot(&name, qemu.clone(), mode, None, &test))
 }
 
 fn boot(

@@ -6,11 +6,10 @@ use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Trial;
-
 use crate::support::event::Event;
+use crate::support::failure::doubtful;
 use crate::support::random::Random;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
 /// What a test run takes, in seconds.
@@ -47,7 +46,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 fn soak(vm: &mut Vm, length: Duration) -> Outcome {
     let seed = setting("SOAK_SEED", u64::from(std::process::id()));
-    println!("SOAK_SEED={seed}");
+    note(&format!("SOAK_SEED={seed}"));
     run(vm, length, seed).map_err(|error| format!("SOAK_SEED={seed}: {error}").into())
 }
 
@@ -88,9 +87,10 @@ fn finish(vm: &mut Vm, targets: u64) -> Outcome {
     let work = look(vm)?;
     vm.ask("work stop", "work")?;
     let reliefs = vm.serial.all().into_iter().rfind(|line| line.text.contains(r#"{"event":"relief""#));
-    let relief = Event::parse(&reliefs.ok_or("memory never ran out: the soak is too short or too weak")?.text)?;
+    let Some(relief) = reliefs else { return Err(doubtful("memory never ran out: the soak is too short or too weak")) };
+    let relief = Event::parse(&relief.text)?;
     ensure!(relief.count("in_vain")? == 0, "a relief was in vain: {relief}");
-    println!("{targets} targets; {work}; {relief}");
+    note(&format!("{targets} targets; {work}; {relief}"));
     // In the end the host has what it wants, and gives all of it back.
     vm.balloon_to(64 * MIB)?;
     vm.balloon_to(MEMORY)?;

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
-
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 const GIB: u64 = 1024 * MIB;

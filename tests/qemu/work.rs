@@ -1,9 +1,7 @@
 //! Programs in the kernel: what they use the host has to give, and what they free it has back, without anybody asking.
 
-use libtest_mimic::Trial;
-
 use crate::support::event::Event;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// What the program uses at its most.

@@ -2,11 +2,19 @@
 
 use std::error::Error;
 
+use super::runner::doubt;
+
 /// Any error will do: a test only reports it.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// What a step of a test comes to.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+/// A failure that a loaded machine can cause without any fault of the kernel's: the test is tried again, alone.
+pub(crate) fn doubtful(why: &str) -> Failure {
+    doubt(why);
+    why.into()
+}
 
 /// Ends the test with a message unless a condition holds.
 macro_rules! ensure {
@@ -19,3 +27,15 @@ macro_rules! ensure {
     };
 }
 pub(crate) use ensure;
+
+/// As [`ensure!`], with a failure that is [`doubtful`].
+#[allow(unused_macros)]
+macro_rules! ensure_or_doubt {
+    ($condition:expr, $($message:tt)+) => {
+        if $condition {
+        } else {
+            return Err($crate::support::failure::doubtful(&format!($($message)+)));
+        }
+    };
+}
+pub(crate) use ensure_or_doubt;

@@ -1,7 +1,7 @@
 //! What the tests that boot QEMU share: a virtual machine driven from outside, and words to say what it should do.
 //!
 //! Every wait in here ends: a virtual machine has a deadline, and each wait for a line, an answer or an end of QEMU
-//! fails when it passes. A failure carries the evidence: QEMU's command line, what it and the kernel said last.
+//! fails when it passes, later on a loaded machine than on an idle one. A failure carries the evidence: QEMU's command line, what it and the kernel said last.
 
 // Each test program uses its own part of this.
 #![allow(dead_code, unused_imports)]
@@ -13,12 +13,15 @@ pub(crate) mod picture;
 pub(crate) mod qemu;
 pub(crate) mod qmp;
 pub(crate) mod random;
+pub(crate) mod runner;
+pub(crate) mod script;
 pub(crate) mod serial;
 pub(crate) mod version;
 pub(crate) mod vm;
 
 pub(crate) use event::Event;
-pub(crate) use failure::{Outcome, ensure};
+pub(crate) use failure::{Outcome, ensure, ensure_or_doubt};
 pub(crate) use qemu::{MIB, Qemu};
+pub(crate) use runner::{Completion, Failed, Trial, note};
 pub(crate) use version::Version;
 pub(crate) use vm::{Vm, on};

@@ -1,25 +1,23 @@
 //! QEMU from outside: the machine protocol QMP, and the balloon as the host sees it.
 
-use std::io::{BufReader, Write};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
 use std::{env, fs, process};
 
-use qapi::{Command, Qmp as Client, Stream, qmp};
 use serde_json::{Map, Value, json};
 
-use super::failure::{Outcome, ensure};
+use super::failure::{Failure, Outcome, ensure};
 use super::picture::Picture;
+use super::runner::Deadline;
 
 /// The balloon's path in QEMU's object tree; [`super::Qemu`] gives the device this id.
 const BALLOON: &str = "/machine/peripheral/balloon0";
 
-/// A QMP connection.
+/// A QMP connection: a line of JSON each way for each command, and events in between.
 pub(crate) struct Qmp {
-    client: Client<Stream<BufReader<UnixStream>, UnixStream>>,
-    socket: UnixStream,
-    deadline: Instant,
+    socket: BufReader<UnixStream>,
+    deadline: Deadline,
 }
 
 /// Statistics that the guest has reported.
@@ -67,28 +65,47 @@ impl Statistics {
 
 impl Qmp {
     /// Greets QEMU on a fresh connection. No command waits beyond the deadline.
-    pub(crate) fn greet(socket: UnixStream, deadline: Instant) -> Outcome<Self> {
-        let stream = Stream::new(BufReader::new(socket.try_clone()?), socket.try_clone()?);
-        let mut qmp = Self { client: Client::new(stream), socket, deadline };
-        qmp.arm()?;
-        qmp.client.handshake()?;
+    pub(crate) fn greet(socket: UnixStream, deadline: Deadline) -> Outcome<Self> {
+        let mut qmp = Self { socket: BufReader::new(socket), deadline };
+        let greeting = qmp.message()?;
+        ensure!(greeting["QMP"].is_object(), "this is no QMP: {greeting}");
+        qmp.run_any("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
-    /// Runs a command whose answer `qapi` has a type for.
-    pub(crate) fn run<C: Command>(&mut self, command: &C) -> Outcome<C::Ok> {
-        self.arm()?;
-        self.client.execute(command).map_err(|error| format!("QMP {}: {error}", C::NAME).into())
+    /// Runs a command.
+    pub(crate) fn run_any(&mut self, name: &str, arguments: &Value) -> Outcome<Value> {
+        let command = json!({ "execute": name, "arguments": arguments });
+        let answer = writeln!(self.socket.get_mut(), "{command}").map_err(Failure::from).and_then(|()| self.answer());
+        answer.map_err(|error| format!("QMP {name} {arguments}: {error}").into())
     }
 
-    /// Runs any command. Some of QEMU's answers differ between versions, and so from `qapi`'s types.
-    pub(crate) fn run_any(&mut self, name: &str, arguments: &Value) -> Outcome<Value> {
-        self.arm()?;
-        let stream = self.client.inner_mut().get_mut_write();
-        writeln!(stream, "{}", json!({ "execute": name, "arguments": arguments }))?;
-        // `qom-get` is one of the commands whose answer can be anything.
-        let answer = self.client.read_response::<qmp::qom_get>();
-        answer.map_err(|error| format!("QMP {name} {arguments}: {error}").into())
+    /// The answer to the last command; the events before it are nobody's.
+    fn answer(&mut self) -> Outcome<Value> {
+        loop {
+            let mut message = self.message()?;
+            if let Some(error) = message.get("error") {
+                return Err(error["desc"].as_str().map_or_else(|| error.to_string(), str::to_owned).into());
+            }
+            if let Some(answer) = message.get_mut("return") {
+                return Ok(answer.take());
+            }
+        }
+    }
+
+    /// The next line that QEMU sends.
+    fn message(&mut self) -> Outcome<Value> {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            self.socket.get_ref().set_read_timeout(Some(self.deadline.wait()?))?;
+            match self.socket.read_until(b'\n', &mut line) {
+                Ok(0) => return Err("QEMU has ended".into()),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(serde_json::from_slice(&line)?)
     }
 
     /// Asks the guest to keep `bytes`.
@@ -164,7 +181,7 @@ impl Qmp {
 
     /// Has the guest's CPUs stand still.
     pub(crate) fn stop(&mut self) -> Outcome {
-        self.run(&qmp::stop {}).map(drop)
+        self.run_any("stop", &json!({})).map(drop)
     }
 
     /// Adds a device: `properties` are `driver`, `id`, `bus` and the like.
@@ -185,12 +202,12 @@ impl Qmp {
 
     /// Lets the guest's CPUs run.
     pub(crate) fn cont(&mut self) -> Outcome {
-        self.run(&qmp::cont {}).map(drop)
+        self.run_any("cont", &json!({})).map(drop)
     }
 
     /// Presses the power button.
     pub(crate) fn system_powerdown(&mut self) -> Outcome {
-        self.run(&qmp::system_powerdown {}).map(drop)
+        self.run_any("system_powerdown", &json!({})).map(drop)
     }
 
     /// Sends every CPU an NMI.
@@ -206,7 +223,7 @@ impl Qmp {
 
     /// Resets the machine, as its reset button does.
     pub(crate) fn system_reset(&mut self) -> Outcome {
-        self.run(&qmp::system_reset {}).map(drop)
+        self.run_any("system_reset", &json!({})).map(drop)
     }
 
     /// What the guest's screen shows.
@@ -239,11 +256,5 @@ impl Qmp {
             self.run_any("send-key", &json!({ "keys": codes, "hold-time": 20 }))?;
         }
         Ok(())
-    }
-
-    fn arm(&mut self) -> Outcome {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        ensure!(!left.is_zero(), "the time is up");
-        Ok(self.socket.set_read_timeout(Some(left))?)
     }
 }

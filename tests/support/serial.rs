@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::failure::Outcome;
+use super::runner::Deadline;
 
 /// A line that the guest has written, without its end.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ impl Serial {
     }
 
     /// The next line that the test has not seen; `None` when QEMU has closed the port and all is seen.
-    pub(crate) fn next_line(&mut self, deadline: Instant) -> Outcome<Option<Line>> {
+    pub(crate) fn next_line(&mut self, deadline: Deadline) -> Outcome<Option<Line>> {
         let (lock, changed) = &*self.record;
         let mut record = locked(lock);
         loop {
@@ -63,11 +64,7 @@ impl Serial {
             if record.ended {
                 return Ok(None);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err("the time is up".into());
-            }
-            record = changed.wait_timeout(record, left).unwrap_or_else(PoisonError::into_inner).0;
+            record = changed.wait_timeout(record, deadline.wait()?).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

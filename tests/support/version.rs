@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::failure::Outcome;
+use super::script::{printed, script};
 
 /// A version of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +17,6 @@ pub(crate) enum Version {
     /// 10.0 where it is to be had, else whatever this system has.
     Newest,
 }
-
-/// What `scripts/qemu.sh` exits with when a version can't be had on this system.
-const UNAVAILABLE: i32 = 3;
 
 impl Version {
     /// The program to start, fetched if need be; `None` when this version can't be had on this system.
@@ -41,6 +38,14 @@ impl Version {
     }
 }
 
+/// Finds or fetches every version, which may take minutes and says so, before tests wait for it.
+pub(crate) fn prepare() {
+    for version in [Version::V7_2, Version::V10_0] {
+        // What went wrong is kept, and told by each test that needs this version.
+        let _ = version.launcher();
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -52,15 +57,8 @@ impl fmt::Display for Version {
 }
 
 fn find(version: &str) -> Result<Option<PathBuf>, String> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/qemu.sh");
-    let output = Command::new(script)
-        .arg(version)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{script} does not run: {error}"))?;
-    match output.status.code() {
-        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).trim_end().into())),
-        Some(UNAVAILABLE) => Ok(None),
-        _ => Err(format!("{script} {version}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr))),
-    }
+    let mut finder = script("qemu.sh");
+    finder.arg(version);
+    // It speaks where it fetches or installs something, which takes minutes.
+    Ok(printed(finder, true)?.map(|path| path.trim_end().into()))
 }

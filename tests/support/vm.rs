@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs, process};
 
-use libtest_mimic::{Completion, Failed};
 use serde_json::json;
 
 use super::event::Event;
 use super::failure::{Failure, Outcome, ensure};
 use super::qemu::Qemu;
 use super::qmp::Qmp;
+use super::runner::{Completion, Deadline, Failed};
 use super::serial::Serial;
 
 /// How often a wait looks again at what cannot wake it.
@@ -36,7 +36,7 @@ pub(crate) struct Vm {
     pub(crate) memory: u64,
     /// The guest's RAM, if it is shared.
     ram: Option<File>,
-    deadline: Instant,
+    deadline: Deadline,
     /// The first line may be the end of one that the guest began elsewhere.
     torn: bool,
     process: Process,
@@ -58,7 +58,7 @@ pub(crate) fn on(qemu: &Qemu, test: impl FnOnce(&mut Vm) -> Outcome) -> Result<C
 
 impl Vm {
     fn start(launcher: &Path, qemu: &Qemu) -> Outcome<Self> {
-        let deadline = Instant::now() + qemu.patience;
+        let deadline = Deadline::after(qemu.patience);
         let folder = Folder::new()?;
         let socket = folder.0.join("qmp");
         // QEMU connects to us, not we to it: so there is nothing to try again.
@@ -157,7 +157,7 @@ impl Vm {
             if let Some(answer) = ask(self)? {
                 return Ok(answer);
             }
-            ensure!(Instant::now() < self.deadline, "the time is up, waiting for {what}");
+            self.deadline.wait().map_err(|error| format!("{error}, waiting for {what}"))?;
             ensure!(self.process.status()?.is_none(), "QEMU has ended, waiting for {what}");
             thread::sleep(GLANCE);
         }
@@ -215,7 +215,7 @@ impl Vm {
             if let Some(status) = self.process.status()? {
                 return Ok(status);
             }
-            ensure!(Instant::now() < self.deadline, "the time is up, waiting for QEMU to end");
+            self.deadline.wait().map_err(|error| format!("{error}, waiting for QEMU to end"))?;
             thread::sleep(GLANCE);
         }
     }
@@ -268,7 +268,7 @@ impl Process {
     }
 
     /// The connection that QEMU makes to us; not when QEMU ends before.
-    fn accept(&mut self, listener: &UnixListener, deadline: Instant) -> Outcome<UnixStream> {
+    fn accept(&mut self, listener: &UnixListener, deadline: Deadline) -> Outcome<UnixStream> {
         listener.set_nonblocking(true)?;
         loop {
             match listener.accept() {
@@ -282,7 +282,7 @@ impl Process {
             if let Some(status) = self.status()? {
                 return Err(format!("QEMU did not start: {status}").into());
             }
-            ensure!(Instant::now() < deadline, "the time is up, waiting for QEMU's QMP connection");
+            deadline.wait().map_err(|error| format!("{error}, waiting for QEMU's QMP connection"))?;
             thread::sleep(GLANCE);
         }
     }

@@ -7,11 +7,9 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
-
 use super::cell::MACHINES;
 use super::job;
-use crate::support::{Outcome, Qemu, Version, Vm};
+use crate::support::{Outcome, Qemu, Trial, Version, Vm};
 use crate::trial;
 
 /// A step of the ladder: what the device offers, what the kernel is told, and what must come of it.

@@ -1,0 +1,100 @@
+//! The short suite: of each module a few tests, which together meet both versions of QEMU, every machine type, each way to
+//! interrupt, both interfaces and both ring formats. Everything else repeats that in other combinations, or takes long.
+
+use std::collections::BTreeSet;
+
+use crate::support::{Outcome, Trial, ensure};
+
+/// Names of tests; one that ends in `*` stands for all that begin so. A module that is not mentioned is in the suite
+/// whole; `matrix` chooses its own cells, such that every pair of values is met.
+const SHORT: &[&str] = &[
+    "bench::qemu-10.0::legacy",
+    "bench::no_balloon_is_a_failure",
+    "check::qemu-10.0::two_vectors",
+    "check::tap_of_what_is_fine",
+    "check::nothing_to_check",
+    "commands::*",
+    "cpus::qemu-7.2::2_run",
+    "cpus::qemu-10.0::4_run",
+    "cpus::qemu-10.0::one_that_fails_stops_all",
+    "cpus::qemu-10.0::queues_interrupt_where_they_are_told_to",
+    "engine::qemu-7.2::modern::what_was_written_goes_first",
+    "engine::qemu-10.0::vectors_6::chains_are_found_to_be_read",
+    "hardware::qemu-7.2::nmi_is_told_and_survived",
+    "hardware::qemu-7.2::pc_without_acpi",
+    "hardware::qemu-10.0::cpu_without_what_is_optional",
+    "hardware::qemu-10.0::microvm_without_any_timer",
+    "hotplug::qemu-7.2::pulled_under_the_driver",
+    "hotplug::qemu-10.0::msix::two_ports_keep_apart",
+    "image::bios_stick_serves",
+    "image::uefi_disc_serves",
+    "layouts::cpu::qemu64",
+    "layouts::bridge::pcie_to_pci",
+    "layouts::many_devices::pc",
+    "layouts::memory::16_mib::q35",
+    "layouts::memory::6_gib::pc",
+    "layouts::memory::20_gib::microvm",
+    "life::qemu-7.2::reset_in_the_middle_of_an_inflate",
+    "life::qemu-10.0::q35::*",
+    "life::qemu-10.0::microvm::reboot_starts_afresh",
+    "life::absurd_target_meets_a_floor",
+    "life::target_set_before_the_kernel_is_up",
+    "matrix::qemu-10.0::microvm::legacy_refused",
+    "matrix::steps::qemu-7.2::q35::no_msix",
+    "matrix::steps::qemu-7.2::pc::forced_poll",
+    "matrix::steps::qemu-10.0::q35::six_vectors",
+    "matrix::steps::qemu-10.0::pc::legacy_six_vectors",
+    "matrix::steps::qemu-10.0::microvm::packed_six_vectors",
+    "migration::qemu-7.2::modern::free_memory_is_not_sent",
+    "migration::qemu-10.0::under_memory_pressure",
+    "oom::qemu-7.2::packed",
+    "oom::qemu-10.0::vectors_6",
+    "poison::qemu-7.2::zeros_that_are_reported_go",
+    "poison::qemu-10.0::free_memory_holds_what_the_host_was_told",
+    "power::qemu-7.2::microvm::poweroff_without_a_button",
+    "power::qemu-10.0::q35::button_switches_off",
+    "reach::qemu-7.2::line",
+    "reach::qemu-10.0::two_vectors_packed",
+    "recovery::frozen_and_restored",
+    "recovery::needs_reset_is_mended_and_given_up_on_in_the_end",
+    "registers::qemu-7.2::put_up_by_the_kernel_of_46_bits",
+    "registers::qemu-10.0::put_up_by_firmware_on_q35",
+    "reporting::qemu-7.2::packed::what_is_not_used_goes_back",
+    "reporting::beside_a_balloon_that_moves",
+    "rings::in_order_packed",
+    "rings::one_entry",
+    "screen::framebuffer::1280x1024x32",
+    "screen::text::qemu-7.2::failure_can_be_read",
+    "screen::text::qemu-10.0::keyboard_types_commands",
+    "screen::absent",
+    "soak::qemu-10.0",
+    "terabyte::qemu-10.0::q35",
+    "work::qemu-10.0::resident_memory_follows_a_sawtooth",
+    "work::the_console_starts_and_stops_programs",
+];
+
+/// Marks the tests that are in the short suite, and adds the one that looks at its table.
+pub(crate) fn choose(trials: Vec<Trial>) -> Vec<Trial> {
+    let modules: BTreeSet<_> = SHORT.iter().map(|pattern| module(pattern)).collect();
+    let idle: Vec<_> = SHORT.iter().filter(|pattern| !trials.iter().any(|it| matches(pattern, &it.name))).collect();
+    let check = Trial::test("suite::every_word_of_the_table_is_a_test", move || Ok(nothing_idle(&idle)?));
+    let mark = |trial: Trial| {
+        let name = &trial.name;
+        let is_short = !modules.contains(module(name)) || SHORT.iter().any(|pattern| matches(pattern, name));
+        if is_short { trial.in_short_suite() } else { trial }
+    };
+    trials.into_iter().chain([check]).map(mark).collect()
+}
+
+fn nothing_idle(idle: &[&&str]) -> Outcome {
+    ensure!(idle.is_empty(), "there are no tests of these names: {idle:?}");
+    Ok(())
+}
+
+fn module(name: &str) -> &str {
+    name.split("::").next().unwrap_or(name)
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}

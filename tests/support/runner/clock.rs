@@ -1,0 +1,128 @@
+//! The clock by which tests wait: it runs slower where the machine is slow or has more to do than it has CPUs.
+//!
+//! A limit of 60 s is 60 s on an idle machine of the kind that the limits were chosen on, and some four minutes where
+//! four programs want each of its CPUs. The clock always runs at [`SLOWEST`] or faster, so that every wait ends.
+
+use std::fs;
+use std::hint::black_box;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The most seconds that one of this clock's may last.
+pub(crate) const SLOWEST: f64 = 20.0;
+
+/// How often the load is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// How much of what is held to be the load the last look decides.
+const WEIGHT: f64 = 0.2;
+
+/// What [`work`] takes on the machine of reference, a vCPU of an AMD EPYC.
+const REFERENCE: Duration = Duration::from_micros(850);
+
+/// A clock with a pace.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    /// What it showed at `looked`.
+    shown: Duration,
+    looked: Instant,
+    /// Real seconds in one of its.
+    pace: f64,
+}
+
+impl Clock {
+    pub(crate) fn new(start: Instant) -> Self {
+        Self { shown: Duration::ZERO, looked: start, pace: 1.0 }
+    }
+
+    /// What it shows at a time.
+    pub(crate) fn at(&self, time: Instant) -> Duration {
+        self.shown + time.saturating_duration_since(self.looked).div_f64(self.pace)
+    }
+
+    /// Gives it another pace from `time` on, within what is allowed.
+    pub(crate) fn set_pace(&mut self, time: Instant, pace: f64) {
+        self.shown = self.at(time);
+        self.looked = time;
+        self.pace = if pace.is_finite() { pace.clamp(1.0, SLOWEST) } else { 1.0 };
+    }
+}
+
+/// The tests' time.
+pub(crate) fn now() -> Duration {
+    clock().at(Instant::now())
+}
+
+/// Real seconds in one of the tests' clock, at present.
+pub(crate) fn pace() -> f64 {
+    clock().pace
+}
+
+fn clock() -> MutexGuard<'static, Clock> {
+    static CLOCK: OnceLock<Mutex<Clock>> = OnceLock::new();
+    let clock = CLOCK.get_or_init(|| {
+        let mut machine = Machine { slowness: slowness(quickest()), load: None };
+        let mut clock = Clock::new(Instant::now());
+        clock.set_pace(Instant::now(), machine.pace());
+        thread::spawn(move || {
+            loop {
+                thread::sleep(LOOK);
+                let pace = machine.pace();
+                self::clock().set_pace(Instant::now(), pace);
+            }
+        });
+        Mutex::new(clock)
+    });
+    clock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What makes this machine slow.
+struct Machine {
+    slowness: f64,
+    /// Threads that share a CPU, over the last looks; none yet at first.
+    load: Option<f64>,
+}
+
+impl Machine {
+    /// Looks at it, and gives the pace for a clock on it.
+    fn pace(&mut self) -> f64 {
+        if let Some(running) = fs::read_to_string("/proc/loadavg").ok().as_deref().and_then(running) {
+            let now = overload(running);
+            let load = self.load.get_or_insert(now);
+            *load += WEIGHT * (now - *load);
+        }
+        self.slowness * self.load.unwrap_or(1.0)
+    }
+}
+
+/// How many threads want a CPU, by the text of `/proc/loadavg`; without the one that asks.
+pub(crate) fn running(text: &str) -> Option<u32> {
+    let count: u32 = text.split(' ').nth(3)?.split_once('/')?.0.parse().ok()?;
+    Some(count.saturating_sub(1))
+}
+
+/// How many threads share a CPU, at least 1.
+fn overload(running: u32) -> f64 {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    (f64::from(running) / cpus as f64).max(1.0)
+}
+
+/// How many times slower than the reference a machine is that takes `time` for [`work`].
+fn slowness(time: Duration) -> f64 {
+    (time.as_secs_f64() / REFERENCE.as_secs_f64()).max(1.0)
+}
+
+/// The time of [`work`] where least came between.
+fn quickest() -> Duration {
+    let once = || {
+        let start = Instant::now();
+        black_box(work());
+        start.elapsed()
+    };
+    (0..20).map(|_| once()).min().unwrap_or(REFERENCE)
+}
+
+/// A fixed amount of work that no cache, memory or optimizer has a part in.
+fn work() -> u64 {
+    (0..500_000_u64).fold(1, |state, step| black_box(state.rotate_left(5) ^ step).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}

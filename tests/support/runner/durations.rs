@@ -1,0 +1,45 @@
+//! What each test took when it last ran, to say how long a run takes. Lost, it is only missed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a test takes that has not run yet.
+const UNKNOWN: Duration = Duration::from_millis(2_500);
+
+/// The durations of a program's tests, on the tests' clock.
+#[derive(Debug, Default)]
+pub(crate) struct Durations {
+    file: Option<PathBuf>,
+    known: BTreeMap<String, Duration>,
+}
+
+impl Durations {
+    /// Those kept in a file, if it is there.
+    pub(crate) fn load(file: PathBuf) -> Self {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let known = text.lines().filter_map(|line| {
+            let (milliseconds, name) = line.split_once(' ')?;
+            Some((name.to_owned(), Duration::from_millis(milliseconds.parse().ok()?)))
+        });
+        Self { known: known.collect(), file: Some(file) }
+    }
+
+    pub(crate) fn expected(&self, name: &str) -> Duration {
+        self.known.get(name).copied().unwrap_or(UNKNOWN)
+    }
+
+    pub(crate) fn record(&mut self, name: &str, duration: Duration) {
+        self.known.insert(name.to_owned(), duration);
+    }
+
+    /// Writes them to their file. The next run estimates worse where that fails, and nothing else.
+    pub(crate) fn save(&self) {
+        let lines: String =
+            self.known.iter().map(|(name, duration)| format!("{} {name}\n", duration.as_millis())).collect();
+        if let Some(file) = &self.file {
+            let _ = fs::write(file, lines);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A test, and what came of it.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use super::clock;
+
+/// How many times slower than an idle one a machine is on which no failure is a verdict at once. Tests that run beside each
+/// other do not make it that slow.
+const OVERLOADED: f64 = 3.0;
+
+type Test = dyn Fn() -> Result<Completion, Failed> + Send + Sync;
+
+/// A test with a name. It can run more than once.
+pub(crate) struct Trial {
+    pub(crate) name: String,
+    pub(crate) is_ignored: bool,
+    pub(crate) is_short: bool,
+    test: Box<Test>,
+}
+
+/// How a test ends that does not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Completion {
+    Completed,
+    /// This machine can't show what the test is about, for a reason.
+    Ignored(String),
+}
+
+impl Completion {
+    pub(crate) fn ignored_with(reason: impl Display) -> Self {
+        Self::Ignored(reason.to_string())
+    }
+}
+
+/// Why a test failed. Any error can become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failed(pub(crate) String);
+
+impl<M: Display> From<M> for Failed {
+    fn from(message: M) -> Self {
+        Self(message.to_string())
+    }
+}
+
+/// What came of one run of a test.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) result: Result<Completion, Failed>,
+    /// Why the failure may be the machine's.
+    pub(crate) doubt: Option<String>,
+    /// What the test noted.
+    pub(crate) notes: String,
+    /// Real time.
+    pub(crate) took: Duration,
+    /// The same on the tests' clock.
+    pub(crate) took_idle: Duration,
+}
+
+impl Trial {
+    pub(crate) fn test(name: impl Into<String>, test: impl Fn() -> Result<(), Failed> + Send + Sync + 'static) -> Self {
+        Self::ignorable_test(name, move || test().map(|()| Completion::Completed))
+    }
+
+    /// A test that may turn out to be impossible on this machine.
+    pub(crate) fn ignorable_test(
+        name: impl Into<String>,
+        test: impl Fn() -> Result<Completion, Failed> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), is_ignored: false, is_short: false, test: Box::new(test) }
+    }
+
+    /// Whether it only runs where ignored tests are asked for.
+    pub(crate) fn with_ignored_flag(self, is_ignored: bool) -> Self {
+        Self { is_ignored, ..self }
+    }
+
+    /// Makes it part of the short suite.
+    pub(crate) fn in_short_suite(self) -> Self {
+        Self { is_short: true, ..self }
+    }
+
+    /// Runs it on this thread.
+    pub(crate) fn run(&self, no_capture: bool) -> Verdict {
+        catch_panics();
+        CURRENT.set(Some(Current { name: self.name.clone(), no_capture, ..Current::default() }));
+        let (start, start_idle) = (Instant::now(), clock::now());
+        let outcome = panic::catch_unwind(AssertUnwindSafe(&self.test));
+        let (took, took_idle) = (start.elapsed(), clock::now().saturating_sub(start_idle));
+        let current = CURRENT.take().unwrap_or_default();
+        let result = outcome.unwrap_or_else(|payload| Err(Failed(current.panic.unwrap_or_else(|| words(&*payload)))));
+        Verdict { result, doubt: current.doubt, notes: current.notes, took, took_idle }
+    }
+}
+
+/// Whether so much else happened while a test ran that whatever failed may be for that; then the words for it.
+pub(crate) fn overload(took: Duration, took_idle: Duration) -> Option<String> {
+    let times = took.as_secs_f64() / took_idle.as_secs_f64();
+    (times >= OVERLOADED).then(|| format!("the machine was {times:.1} times as slow as an idle one"))
+}
+
+/// What a test that runs on this thread has said so far.
+#[derive(Default)]
+struct Current {
+    name: String,
+    no_capture: bool,
+    notes: String,
+    doubt: Option<String>,
+    panic: Option<String>,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
+}
+
+fn with_current(act: impl FnOnce(&mut Current)) {
+    CURRENT.with_borrow_mut(|current| current.as_mut().map(act));
+}
+
+/// Keeps a line for whoever asks for the output of this test, and for the case that it fails.
+pub(crate) fn note(text: &str) {
+    with_current(|current| {
+        if current.no_capture {
+            println!("{}: {text}", current.name);
+        }
+        current.notes += text;
+        current.notes.push('\n');
+    });
+}
+
+/// Says that the failure that this test is about to report may be the machine's: then it is tried again, alone.
+pub(crate) fn doubt(why: &str) {
+    with_current(|current| current.doubt = Some(why.to_owned()));
+}
+
+/// Has a panic of a test become its failure, instead of words between the results of others.
+fn catch_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !keep_panic(info) {
+                usual(info);
+            }
+        }));
+    });
+}
+
+/// Whether the panic was a test's.
+fn keep_panic(info: &PanicHookInfo<'_>) -> bool {
+    let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
+    let mut is_kept = false;
+    with_current(|current| {
+        current.panic = Some(format!("{}{place}", words(info.payload())));
+        is_kept = true;
+    });
+    is_kept
+}
+
+fn words(payload: &dyn Any) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or("for no stated reason"))
+}

@@ -1,0 +1,36 @@
+//! The project's scripts that tests call to find or make what they need.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+/// What a script exits with when this system can't have what it was asked for.
+const UNAVAILABLE: i32 = 3;
+
+/// A script in `scripts/`.
+pub(crate) fn script(name: &str) -> Command {
+    Command::new(format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR")))
+}
+
+/// What a script prints; `None` if it says that this system can't have that. What it says meanwhile becomes part of a
+/// failure; `is_heard` has it on standard error at once.
+pub(crate) fn printed(mut script: Command, is_heard: bool) -> Result<Option<String>, String> {
+    let failed = |error: &dyn std::fmt::Display, script: &Command| format!("{script:?}: {error}");
+    script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = script.spawn().map_err(|error| failed(&error, &script))?;
+    let mut said = String::new();
+    // The script prints little, so that it never waits for us to read that.
+    for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()).map_while(Result::ok)
+    {
+        if is_heard {
+            eprintln!("{line}");
+        }
+        said += &line;
+        said.push('\n');
+    }
+    let output = child.wait_with_output().map_err(|error| failed(&error, &script))?;
+    match output.status.code() {
+        Some(0) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+        Some(UNAVAILABLE) => Ok(None),
+        _ => Err(format!("{script:?}: {}\n{said}", output.status)),
+    }
+}

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use libtest_mimic::Trial;
-
 use crate::support::event::Event;
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {

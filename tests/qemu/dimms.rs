@@ -1,10 +1,9 @@
 //! Memory that the firmware's map does not name: DIMMs that are there are used, what else there is stays as it is, and the
 //! reason for what the balloon cannot do is the true one.
 
-use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::support::{Event, MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{Event, MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 /// What a DIMM adds.

@@ -8,10 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
-use libtest_mimic::{Completion, Failed, Trial};
-
 use crate::screen::{press_line, wait_for_row};
-use crate::support::{Outcome, Qemu, Version, Vm, ensure, on};
+use crate::support::{Completion, Failed, Outcome, Qemu, Trial, Version, Vm, ensure, on};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {

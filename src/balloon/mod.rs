@@ -34,6 +34,7 @@ mod round;
 mod running;
 mod send;
 mod shape;
+mod silence;
 mod statistics;
 pub mod wire;
 mod withheld;

@@ -196,7 +196,12 @@ fn run(line: &str, context: &mut Context<'_>) -> Outcome {
         ("mem", ["release"]) => release(context),
         ("work", []) => context.work.tell(),
         ("work", [what]) => work(what, context),
-        ("balloon", []) => balloon(context.balloons),
+        ("balloon", []) => {
+            // An interrupt that would have told of a new target may be lost.
+            context.balloons.look();
+            context.balloons.serve(context.machine);
+            balloon(context.balloons);
+        }
         ("report", []) => report(context.balloons),
         ("stats", []) => stats(context.balloons),
         ("cpu", []) => cpu(context.machine),
@@ -523,7 +528,12 @@ fn balloon(balloons: &Balloons) {
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         let short = if status.short { "; the kernel lives on the rest" } else { "" };
         let (actual, target) = (mib(status.actual), mib(status.target));
-        say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
+        if status.silent {
+            say!("{}: {actual} MiB are with the host; what it asks for is not known", driver.name());
+            say!("  the device gives nothing back of what it was asked; `reset {}` starts it again", driver.name());
+        } else {
+            say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
+        }
         if let Some(error) = driver.failed() {
             say!("  given up on: {error}; `reset {}` tries again", driver.name());
         }

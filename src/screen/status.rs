@@ -25,6 +25,8 @@ pub struct Status<'a> {
     pub shares: Shares,
     /// How much the hosts want, in bytes; `None` without a balloon.
     pub target: Option<u64>,
+    /// A device does not answer, so that what its host wants is not known.
+    pub silent: bool,
     /// The movement that is going on, or the last one.
     pub movement: Option<Movement>,
     /// What is wrong with a balloon, or out of the ordinary.
@@ -82,6 +84,7 @@ pub fn draw<'i>(grid: &mut Grid, area: Rect, status: &Status<'_>, interrupts: im
     pen.line(Style::PLAIN, format_args!(""));
     pen.line(Style::STRONG, format_args!("BALLOON"));
     match status.target {
+        Some(_) if status.silent => pen.line(Style::PLAIN, format_args!("{:<9}{:>19}", "target", "not known")),
         Some(target) => pen.line(Style::PLAIN, format_args!("{:<9}{:>15} MiB", "target", target / MIB)),
         None => pen.line(Style::FAINT, format_args!("none")),
     }
@@ -199,7 +202,7 @@ mod tests {
         let mut movement = Movement::begin(0, 256 * MIB, 0);
         movement.advance(128 * MIB, 100_000_000);
         let shares = Shares { used: 12 * MIB, free: 4 * MIB, reported: 368 * MIB, ballooned: 128 * MIB };
-        Status { shares, target: Some(256 * MIB), movement: Some(movement), note: "frozen" }
+        Status { shares, target: Some(256 * MIB), silent: false, movement: Some(movement), note: "frozen" }
     }
 
     fn drawn(status: &Status<'_>, area: Rect) -> (Grid, Vec<String>) {
@@ -221,6 +224,8 @@ mod tests {
             text[12..16],
             [" frozen", " INTERRUPTS", " virtio0-inflate-a         12", " serial                     3"]
         );
+        let (_, text) = drawn(&Status { silent: true, ..status() }, AREA);
+        assert_eq!(text[10], " target             not known");
         let (_, text) = drawn(&Status { target: None, movement: None, note: "", ..status() }, AREA);
         assert_eq!(text[10..14], [" none", "", "", " INTERRUPTS"]);
     }
@@ -268,7 +273,8 @@ mod tests {
         #[test]
         fn any_room_will_do(columns in 0..40usize, rows in 0..30usize, used: u64, target: Option<u64>, note: String) {
             let area = Rect { column: 1, row: 1, columns, rows };
-            let status = Status { shares: Shares { used, ..Shares::default() }, target, movement: None, note: &note };
+            let shares = Shares { used, ..Shares::default() };
+            let status = Status { shares, target, silent: used % 2 == 0, movement: None, note: &note };
             let mut grid = Grid::empty();
             grid.resize(50, 40);
             draw(&mut grid, area, &status, [(note.as_str(), u64::MAX)].into_iter());

@@ -29,6 +29,7 @@ mod registers;
 mod reporting;
 mod rings;
 mod screen;
+mod silence;
 mod soak;
 mod terabyte;
 mod work;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         reporting::trials(),
         oom::trials(),
         work::trials(),
+        silence::trials(),
         soak::trials(),
         terabyte::trials(),
         rings::trials(),

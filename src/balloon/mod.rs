@@ -48,6 +48,7 @@ pub use hint_plan::{HintAction, HintOutcome, HintPlan, HintReport};
 pub use options::Options;
 pub use pace::{Rates, Way};
 pub use plan::{Action, Plan};
+pub(crate) use probe::queues;
 pub use progress::{BalloonStatus, Changes, Next, Progress};
 pub use queues::{BalloonQueue, MissingQueue, QueueNumbers, resolve};
 pub use recovery::{ResetReason, ResetReport};

@@ -39,8 +39,8 @@ the options before it builds the kernel; under `cargo run` cargo builds first.
 For example: MEMORY=2G MACHINE=pc cargo run -- irq=intx log=json
              ./run.sh --balloon packed=on --release
 
-Exit status: 0 when the kernel ended with success, 1 with failure; otherwise that of QEMU or of the program. 127:
-QEMU is missing and could not be installed. 2: an invalid option.
+Exit status: 0 when the kernel ended with success, 1 with failure, or without a verdict in mode=check or bench;
+otherwise that of QEMU or of the program. 127: QEMU is missing and could not be installed. 2: an invalid option.
 END
 }
 
@@ -295,6 +295,13 @@ run() {
   [[ -z $terminal ]] || stty "$terminal"
   case $status in
     33) exit 0 ;;
+    0)
+      # The last word of the command is the kernel's command line.
+      if [[ " ${command[-1]} " =~ \ mode=(check|bench)\  ]]; then
+        say 'QEMU ended, and the kernel gave no verdict: that is taken for a failure'
+        exit 1
+      fi
+      ;;
     35)
       say 'the kernel ended with failure'
       exit 1

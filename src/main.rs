@@ -61,6 +61,9 @@ ballonet::entry_point!(main);
 
 fn main(entry: Entry) -> ! {
     let mut machine = entry.bring_up();
+    if let Some(reason) = machine.refusal() {
+        exit(check::bail_out(machine.options().tap, format_args!("command line: {reason}")));
+    }
     let verbose = machine.options().verbose;
     let mut tree = devices::discover(&mut machine, verbose);
     if machine.options().mode != Mode::Serve {

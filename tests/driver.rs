@@ -35,6 +35,7 @@ mod driver {
     mod rings;
     mod schedules;
     mod shapes;
+    mod silence;
     mod split_hand;
     mod statistics;
     mod vmms;

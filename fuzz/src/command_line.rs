@@ -4,7 +4,7 @@ use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
 use ballonet::boot::{
     AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice,
-    ScreenChoice, Terminal, TransportChoice, Warning, parse_size,
+    ScreenChoice, TapVersion, Terminal, TransportChoice, Warning, parse_size,
 };
 use ballonet::virtio::spec::Features;
 
@@ -72,6 +72,7 @@ fn write(options: &Options<'_>) -> String {
         hotplug,
         poweroff,
         checks,
+        tap,
         log,
         term,
         screen,
@@ -91,6 +92,7 @@ fn write(options: &Options<'_>) -> String {
         ("affinity", affinity.to_string()),
         ("hotplug", hotplug.to_string()),
         ("poweroff", poweroff.to_string()),
+        ("tap", tap.to_string()),
         ("log", log.to_string()),
         ("term", term.to_string()),
         ("screen", screen.to_string()),
@@ -129,13 +131,14 @@ impl Piece<'_> {
         let key = |key: u8| format!(" {}=", pick(Key::WORDS, key)).into_bytes();
         match self {
             Self::Option { key: which, of, value } => {
-                let words: [&[&str]; 13] = [
+                let words: [&[&str]; 14] = [
                     Mode::WORDS,
                     IrqChoice::WORDS,
                     TransportChoice::WORDS,
                     RingChoice::WORDS,
                     AccessChoice::WORDS,
                     HotplugChoice::WORDS,
+                    TapVersion::WORDS,
                     LogFormat::WORDS,
                     Terminal::WORDS,
                     ScreenChoice::WORDS,

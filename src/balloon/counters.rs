@@ -53,3 +53,10 @@ pub struct Counters {
     /// Resets of single queues.
     pub queue_resets: u64,
 }
+
+impl Counters {
+    /// Requests of all kinds that the device has given back, but for statistics, which it keeps as long as it wants.
+    pub const fn answers(&self) -> u64 {
+        self.inflate_requests + self.deflate_requests + self.reports
+    }
+}

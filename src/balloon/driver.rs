@@ -20,6 +20,7 @@ use super::relief::ReliefPlan;
 use super::reporter::Reporter;
 use super::round::Round;
 use super::running::Running;
+use super::silence::{Silence, Turn};
 use super::statistics::MemoryStatistics;
 use super::withheld::Withheld;
 use crate::pci::Bdf;
@@ -50,6 +51,7 @@ pub struct Balloon<P: Platform> {
     pub(super) recoveries: Recoveries,
     pub(super) last_reset: Option<ResetReport>,
     last_hints: Option<HintReport>,
+    silence: Silence,
     /// What a device has that would not stop: nobody uses it.
     pub(super) withheld: Withheld<P>,
     /// The CPUs that queues were given, to be given again after a reset.
@@ -83,6 +85,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             recoveries: Recoveries::new(options.recoveries, options.recovery_window),
             last_reset: None,
             last_hints: None,
+            silence: Silence::default(),
             withheld: Withheld::new(),
             affinities: Vec::new(),
             options,
@@ -145,9 +148,20 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             Ok(progress) => {
                 self.last_hints = hints.or(self.last_hints);
                 self.again = progress.next == Next::Now;
-                Ok(Progress { changes: progress.changes | core::mem::take(&mut self.untold), ..progress })
+                let untold = core::mem::take(&mut self.untold) | self.listen(platform.now());
+                Ok(Progress { changes: progress.changes | untold, ..progress })
             }
             Err(error) => self.recover(platform, error),
+        }
+    }
+
+    /// Whether the device has fallen silent, or answers again.
+    fn listen(&mut self, now: u64) -> Changes {
+        let is_asked = self.plan.inflating() + self.plan.deflating() + self.reporting() > 0;
+        match self.silence.look(now, is_asked, self.counters.answers()) {
+            Some(Turn::Silent) => Changes::SILENT,
+            Some(Turn::Answers) => Changes::ANSWERS,
+            None => Changes::empty(),
         }
     }
 }
@@ -303,6 +317,7 @@ impl<P: Platform> Balloon<P> {
             frozen: matches!(self.state, State::Frozen),
             withheld: self.withheld.frames(),
             cooling: self.relief.deadline(),
+            silent: self.silence.is_told(),
         }
     }
 

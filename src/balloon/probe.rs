@@ -304,7 +304,9 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
 }
 
 /// The numbers of the queues, and the sizes of the first five.
-fn queues<T: Transport>(device: &mut Device<T, FeaturesOk>) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
+pub(crate) fn queues<T: Transport>(
+    device: &mut Device<T, FeaturesOk>,
+) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
     let count = device.transport().queue_count();
     let mut sizes = [0; QUEUES];
     for (index, size) in (0..count).map_while(QueueIndex::new).zip(&mut sizes) {

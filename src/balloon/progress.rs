@@ -36,6 +36,10 @@ bitflags! {
         const HINTED = 1 << 7;
         /// The host is done with hints, and the last hinted frame is the kernel's again.
         const UNHINTED = 1 << 8;
+        /// The device has given nothing back for seconds of what it was asked: [`BalloonStatus::silent`].
+        const SILENT = 1 << 9;
+        /// A device that was silent has given something back.
+        const ANSWERS = 1 << 10;
     }
 }
 
@@ -74,4 +78,6 @@ pub struct BalloonStatus {
     /// Until when it stays smaller than the host wants, because the guest lacked memory: nanoseconds on the platform's
     /// clock. `None` if nothing keeps it from growing.
     pub cooling: Option<u64>,
+    /// Whether the device has given nothing back for seconds of what it was asked: what the host wants is not known then.
+    pub silent: bool,
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::error::BenchError;
-use crate::balloon::Options;
+use crate::balloon::{Options, queues};
 use crate::pci::{Bars, Bdf, Command, Function};
 use crate::platform::Platform;
 use crate::virtio::spec::Features;
@@ -19,6 +19,8 @@ type AnyDevice<P, S> = Device<AnyTransport<<P as Platform>::Registers>, S>;
 
 /// A balloon's first two queues, wherever the others are (virtio 1.4, 5.5.2).
 const QUEUES: [&str; 2] = ["inflate", "deflate"];
+/// The place of the reporting queue among the queues of a bed, where it is wanted.
+pub(super) const REPORTING: usize = QUEUES.len();
 
 /// The largest queue that is made.
 const QUEUE_SIZE_LIMIT: u16 = 256;
@@ -33,6 +35,18 @@ pub(super) struct Setup {
     pub(super) features: Features,
     /// The most pieces of a request that go through a table; 0 for none.
     pub(super) indirect_entries: u16,
+    /// The queue for reports of free pages, if it is wanted.
+    pub(super) reporting: Option<QueueIndex>,
+}
+
+/// What there is to be had of a device.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    pub(super) transport: TransportKind,
+    /// A legacy device has no bits beyond the first 32, whatever it says.
+    pub(super) features: Features,
+    /// The queue for reports of free pages.
+    pub(super) reporting: Option<QueueIndex>,
 }
 
 /// A device that runs, and all that it was given.
@@ -57,19 +71,21 @@ struct Site {
     command: Command,
 }
 
-/// The transport of the device at `function`, and what it offers. The device has been reset.
-pub(super) fn offered<P: Platform>(
-    platform: &mut P,
-    function: Bdf,
-    options: &Options,
-) -> Result<(TransportKind, Features), BenchError> {
+/// What the device at `function` offers. The device has been reset.
+pub(super) fn offered<P: Platform>(platform: &mut P, function: Bdf, options: &Options) -> Result<Offer, BenchError> {
     let (device, _, site) = find(platform, function, options)?;
     let wanted = Wanted { implemented: ALWAYS, declined: Features::empty(), dependencies: &[] };
     let (outcome, transport) = match device.negotiate(&wanted) {
-        Ok(device) => {
-            let answer = (device.transport().kind(), device.offered());
-            let (transport, stopped) = device.quiesce(platform, false);
-            (stopped.map(|_| answer).map_err(BenchError::from), transport)
+        Ok(mut device) => {
+            let found = queues(&mut device);
+            let (transport, offered) = (device.transport().kind(), device.offered());
+            let features = match transport {
+                TransportKind::Modern => offered,
+                TransportKind::Legacy => offered & Features::from_bits_retain(u32::MAX.into()),
+            };
+            let (registers, stopped) = device.quiesce(platform, false);
+            let offer = found.map(|(numbers, _)| Offer { transport, features, reporting: numbers.reporting });
+            (stopped.map_err(BenchError::from).and_then(|_| Ok(offer?)), registers)
         }
         Err(Failure { transport, error }) => (Err(error.into()), transport),
     };
@@ -136,7 +152,7 @@ impl<P: Platform> Bed<P> {
         site.function.enable(platform.config(), Command::BUS_MASTER);
         let mut queues = Vec::new();
         let outcome = make_queues(platform, &mut device, setup, &mut queues)
-            .and_then(|()| start(platform, &mut device, (&site.function, &bars), options, &queues));
+            .and_then(|()| start(platform, &mut device, (&site.function, &bars), options, (setup, queues.as_slice())));
         match outcome {
             Ok((interrupts, doorbells)) => {
                 let queues = queues.into_iter().zip(doorbells).collect();
@@ -188,10 +204,10 @@ fn make_queues<P: Platform>(
         TransportKind::Modern => UsedLength::Lenient,
         TransportKind::Legacy => UsedLength::Ignored,
     };
-    let Setup { features, indirect_entries } = setup;
+    let Setup { features, indirect_entries, .. } = setup;
     let (event_idx, in_order) = (features.contains(Features::EVENT_IDX), features.contains(Features::IN_ORDER));
     let options = QueueOptions { event_idx, in_order, indirect_entries, used_length };
-    for queue in indexes() {
+    for QueueName { index: queue, .. } in setup.queues() {
         let size = device.queue_size(queue)?;
         let layout = match kind {
             TransportKind::Modern => RingLayout::fitting(RingFormat::of(features), size.min(QUEUE_SIZE_LIMIT)),
@@ -210,13 +226,13 @@ fn start<P: Platform>(
     device: &mut AnyDevice<P, FeaturesOk>,
     function: (&Function, &Bars),
     options: &Options,
-    queues: &[Vring<P>],
+    (setup, queues): (Setup, &[Vring<P>]),
 ) -> Result<(Interrupts<P::Registers>, Vec<Doorbell>), BenchError> {
     use crate::virtio::Queue;
-    let names: Vec<_> = indexes().zip(QUEUES).map(|(index, name)| QueueName { index, name }).collect();
+    let names: Vec<_> = setup.queues().collect();
     let interrupts = find_vqs(platform, device, function, &options.name, &names, options.interrupts)?;
     let enabled =
-        indexes().zip(queues).map(|(index, queue)| device.enable_queue(index, queue.size(), queue.addresses()));
+        names.iter().zip(queues).map(|(name, queue)| device.enable_queue(name.index, queue.size(), queue.addresses()));
     match enabled.collect() {
         Ok(doorbells) => Ok((interrupts, doorbells)),
         Err(error) => {
@@ -226,8 +242,12 @@ fn start<P: Platform>(
     }
 }
 
-fn indexes() -> impl Iterator<Item = QueueIndex> {
-    (0..QUEUES.len() as u16).filter_map(QueueIndex::new)
+impl Setup {
+    /// The queues that are wanted.
+    fn queues(self) -> impl Iterator<Item = QueueName> {
+        let first = (0..).map_while(QueueIndex::new).zip(QUEUES).map(|(index, name)| QueueName { index, name });
+        first.chain(self.reporting.map(|index| QueueName { index, name: "reporting" }))
+    }
 }
 
 /// Gives the queues' memory back, unless the device may still use it.

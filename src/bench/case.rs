@@ -78,7 +78,7 @@ impl Case {
     /// What the device is brought up with for it.
     pub(super) fn setup(self) -> Setup {
         let indirect_entries = if self.shape == Shape::Indirect { self.shape.segments() as u16 } else { 0 };
-        Setup { features: self.features(), indirect_entries }
+        Setup { features: self.features(), indirect_entries, reporting: None }
     }
 
     /// Whether it can be made on this transport from these features.

@@ -5,8 +5,9 @@
 //! each leg is timed. The clock is the caller's ([`Stopwatch`]): cycles on a CPU; instructions in an emulator that
 //! counts those.
 //!
-//! How fast memory moves is measured twice in turn: the device's *ceiling*, from rings prepared beforehand by a guest that
-//! does nothing else, and the driver on its normal way, over as many frames, all of them touched before.
+//! How fast memory moves is measured in turn: the device's *ceiling*, from rings prepared beforehand by a guest that does
+//! nothing else, in every way that the driver may take, before and after the driver; and the driver on its normal way. All
+//! move as many frames, and find memory in the same state.
 
 #![forbid(unsafe_code)]
 
@@ -56,8 +57,8 @@ pub trait Surroundings {
     /// Lets the CPU rest until `is_pending`, or for about so many nanoseconds at most. It may come back early.
     fn idle(&mut self, longest: u64, is_pending: &dyn Fn() -> bool);
 
-    /// Writes to every free page frame, so that the host has memory behind each.
-    fn touch_free_memory(&mut self);
+    /// Writes to every free page frame of `frames`, so that the host has memory behind each.
+    fn touch_free_memory(&mut self, frames: &mut impl PageFrames);
 }
 
 /// What to measure, and how often.
@@ -77,8 +78,8 @@ impl Bench<'_> {
     /// # Errors
     /// When the device cannot be asked. It has been reset.
     pub fn cases<P: Platform>(&self, platform: &mut P) -> Result<Vec<Case>, BenchError> {
-        let (transport, offered) = bed::offered(platform, self.function, self.options)?;
-        let offered = offered.difference(self.options.declined);
+        let bed::Offer { transport, features, .. } = bed::offered(platform, self.function, self.options)?;
+        let offered = features.difference(self.options.declined);
         let is_wanted = |case: &Case| self.options.ring.is_none_or(|ring| ring == case.ring);
         Ok(Case::ALL.into_iter().filter(|case| case.is_possible(transport, offered) && is_wanted(case)).collect())
     }

@@ -23,6 +23,11 @@ impl Rate {
     }
 }
 
+/// The faster of two, the first if they are alike.
+pub(super) fn faster(one: Rate, other: Rate) -> Rate {
+    if other.milli_gib_per_second() > one.milli_gib_per_second() { other } else { one }
+}
+
 /// That of `items` whose rate is in the middle, the faster of two; `None` if there are none. They are few: each is compared
 /// with each other.
 pub(super) fn median<T: Copy>(items: &[T], rate: impl Fn(&T) -> Rate) -> Option<T> {

@@ -2,17 +2,16 @@
 
 use alloc::vec::Vec;
 
-use super::bed::{self, Bed};
-use super::ceiling::{self, Convoy};
+use super::bed::{self, Bed, Offer};
+use super::ceiling::{BACK, Convoy, Strategy};
 use super::error::BenchError;
-use super::rate::{Rate, median};
+use super::rate::{Rate, faster, median};
 use super::{Bench, Surroundings};
 use crate::balloon::wire::PAGE_REPORTING;
 use crate::balloon::{Balloon, Changes, MemoryStatistics, Next, Options, Progress, ReportPolicy};
 use crate::memory::FRAME_SIZE;
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::InterruptMode;
-use crate::virtio::spec::Features;
 
 /// How long the driver may go without getting on, in nanoseconds.
 const LIMIT: u64 = 5_000_000_000;
@@ -33,32 +32,43 @@ pub struct Journey {
     pub awake: u64,
 }
 
-/// How fast memory moves: medians, there and back.
+/// How fast memory moves, there and back: by prepared rings, the best of all passes each, and by the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throughput {
     /// By requests of one descriptor each, as many as the queue holds.
     pub direct: [Rate; 2],
     /// By requests so long that all fit into the queue at once, which takes tables; `None` where there are none.
     pub indirect: Option<[Rate; 2]>,
+    /// The same after all of it was reported as free, which counts; `None` where that cannot be.
+    pub reported: Option<[Rate; 2]>,
     /// By the driver; that of the passes which has the median rate.
     pub driver: [Journey; 2],
+    /// By the driver; the best of all passes.
+    pub fastest: [Rate; 2],
 }
 
 impl Throughput {
     /// The best that the device does by prepared rings.
+    pub fn prepared(&self) -> [Rate; 2] {
+        [self.indirect, self.reported].into_iter().flatten().fold(self.direct, best)
+    }
+
+    /// The best that the device was seen to do. Where other work on the host takes its share of each pass, that may have
+    /// been one of the driver's.
     pub fn ceiling(&self) -> [Rate; 2] {
-        let best = |way: usize| {
-            let indirect = self.indirect.map(|rates| rates[way]);
-            let better = indirect.filter(|rate| rate.milli_gib_per_second() > self.direct[way].milli_gib_per_second());
-            better.unwrap_or(self.direct[way])
-        };
-        [best(0), best(1)]
+        best(self.prepared(), self.fastest)
     }
 }
 
+/// The faster one each way.
+fn best(some: [Rate; 2], others: [Rate; 2]) -> [Rate; 2] {
+    [0, 1].map(|way| faster(some[way], others[way]))
+}
+
 impl Bench<'_> {
-    /// Measures how fast `frames` page frames go to the host and come back, `passes` times in turn: by prepared rings, and by
-    /// the driver. All of them are free and touched before each time.
+    /// Measures how fast `frames` page frames go to the host and come back: by the driver `passes` times, and before and
+    /// after each time by rings that are prepared in every way. The host knows before each time that all memory is free,
+    /// where it wants to know; then all free memory is touched.
     ///
     /// # Errors
     /// When the device cannot be brought up, does not do its part, or there are too few frames. As with
@@ -74,24 +84,30 @@ impl Bench<'_> {
         P: Platform + PageFrames + MemoryStatistics,
         S: Surroundings,
     {
-        let (_, offered) = bed::offered(platform, self.function, self.options)?;
-        let offered = offered.difference(self.options.declined);
-        let tables = offered.contains(Features::INDIRECT_DESC);
-        let (mut direct, mut indirect, mut driver) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..passes.max(1) {
-            direct.push(self.ceiling(platform, surroundings, frames, (offered, false))?);
-            if tables {
-                indirect.push(self.ceiling(platform, surroundings, frames, (offered, true))?);
+        let mut offer = bed::offered(platform, self.function, self.options)?;
+        offer.features = offer.features.difference(self.options.declined);
+        let (mut prepared, mut driver) = ([None; Strategy::ALL.len()], Vec::new());
+        let passes = passes.max(1);
+        for pass in 0..=passes {
+            for (so_far, strategy) in prepared.iter_mut().zip(Strategy::ALL) {
+                if strategy.is_possible(&offer) {
+                    let rates = self.ceiling(platform, surroundings, frames, (&offer, strategy))?;
+                    *so_far = Some(so_far.map_or(rates, |so_far| best(so_far, rates)));
+                }
             }
-            driver.push(self.drive(platform, surroundings, frames)?);
+            if pass < passes {
+                driver.push(self.drive(platform, surroundings, frames)?);
+            }
         }
-        let way = |rates: &[[Rate; 2]], way: usize| median(rates, |both| both[way]).map(|both| both[way]);
-        let both = |rates: &[[Rate; 2]]| Some([way(rates, 0)?, way(rates, 1)?]);
+        let rates = driver.iter().map(|both: &[Journey; 2]| both.map(|journey| journey.rate));
+        let fastest = rates.reduce(best);
         let journeys = [0, 1].map(|way| median(&driver, |both: &[Journey; 2]| both[way].rate).map(|both| both[way]));
-        let ([Some(there), Some(back)], Some(direct)) = (journeys, both(&direct)) else {
+        let ([Some(there), Some(back)], Some(fastest), [Some(direct), indirect, reported]) =
+            (journeys, fastest, prepared)
+        else {
             unreachable!("there was a pass at least")
         };
-        Ok(Throughput { direct, indirect: both(&indirect), driver: [there, back] })
+        Ok(Throughput { direct, indirect, reported, driver: [there, back], fastest })
     }
 
     /// One pass by prepared rings.
@@ -100,24 +116,27 @@ impl Bench<'_> {
         platform: &mut P,
         surroundings: &mut S,
         frames: u32,
-        (offered, indirect): (Features, bool),
+        (offer, strategy): (&Offer, Strategy),
     ) -> Result<[Rate; 2], BenchError>
     where
-        P: Platform + PageFrames,
+        P: Platform + PageFrames + MemoryStatistics,
         S: Surroundings,
     {
-        let mut bed = Bed::make(platform, self.function, self.options, ceiling::setup(offered, indirect))?;
-        surroundings.touch_free_memory();
-        let mut convoy = match Convoy::gather(platform, frames) {
+        if offer.features.contains(PAGE_REPORTING) {
+            self.with_driver(platform, surroundings, |drive| drive.begin())?;
+        }
+        let setup = strategy.setup(offer, self.options.ring);
+        let mut bed = Bed::make(platform, self.function, self.options, setup)?;
+        surroundings.touch_free_memory(platform);
+        let mut convoy = match Convoy::gather(platform, frames, setup.indirect_entries) {
             Ok(convoy) => convoy,
             Err(error) => {
                 bed.unmake(platform);
                 return Err(error);
             }
         };
-        let most = ceiling::most_pieces(indirect);
-        let there = convoy.travel(platform, surroundings, &mut bed, (0, most));
-        let back = there.is_ok().then(|| convoy.travel(platform, surroundings, &mut bed, (1, most)));
+        let there = convoy.travel(platform, surroundings, &mut bed, strategy.there());
+        let back = there.is_ok().then(|| convoy.travel(platform, surroundings, &mut bed, BACK));
         if bed.unmake(platform) {
             convoy.come_home(platform);
         } else {
@@ -133,11 +152,25 @@ impl Bench<'_> {
         P: Platform + PageFrames + MemoryStatistics,
         S: Surroundings,
     {
+        self.with_driver(platform, surroundings, |drive| drive.there_and_back(frames))
+    }
+
+    /// Starts a driver, does something with it, and ends it.
+    fn with_driver<P, S, T>(
+        &self,
+        platform: &mut P,
+        surroundings: &mut S,
+        act: impl FnOnce(&mut Drive<'_, P, S>) -> Result<T, BenchError>,
+    ) -> Result<T, BenchError>
+    where
+        P: Platform + PageFrames + MemoryStatistics,
+        S: Surroundings,
+    {
         let never = ReportPolicy { age: u64::MAX, threshold: u64::MAX, ..ReportPolicy::default() };
         let options = Options { reporting: never, ..self.options.clone() };
         let balloon = Balloon::probe(platform, self.function, options)?;
         let mut drive = Drive { balloon, platform, surroundings };
-        let outcome = drive.there_and_back(frames);
+        let outcome = act(&mut drive);
         let Drive { balloon, platform, .. } = drive;
         balloon.shutdown(platform);
         outcome
@@ -152,15 +185,21 @@ struct Drive<'a, P: Platform, S> {
 }
 
 impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, S> {
-    fn there_and_back(&mut self, frames: u32) -> Result<[Journey; 2], BenchError> {
-        // What the host wants is not what is measured. Where it wants to know what is free, it is told of all of that first.
+    /// Has the host know of all that is free, where it wants to.
+    fn begin(&mut self) -> Result<(), BenchError> {
+        // What the host wants is not what is measured. Where it wants to know what is free, it is told of all of that.
         self.balloon.pin(0);
         let mut told = !self.balloon.features().contains(PAGE_REPORTING);
         self.until(&mut |progress, _| {
             told |= progress.changes.contains(Changes::FLUSHED);
             told && progress.next == Next::Idle
-        })?;
-        self.surroundings.touch_free_memory();
+        })
+        .map(drop)
+    }
+
+    fn there_and_back(&mut self, frames: u32) -> Result<[Journey; 2], BenchError> {
+        self.begin()?;
+        self.surroundings.touch_free_memory(self.platform);
         Ok([self.journey(frames, frames)?, self.journey(0, frames)?])
     }
 

@@ -26,7 +26,7 @@ pub use info::{BootInfo, BootProtocol, EfiSystemTable, Note};
 pub use memory_map::{MemoryMap, Region, RegionKind};
 pub use options::{
     AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, MOST_CPUS, Mode, Options, PoweroffChoice,
-    RingChoice, ScreenChoice, Switch, Terminal, TransportChoice,
+    RingChoice, ScreenChoice, Switch, TapVersion, Terminal, TransportChoice,
 };
 pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
 pub use size::{SizeError, parse_size};

@@ -155,6 +155,16 @@ words! {
 }
 
 words! {
+    /// Which version of the Test Anything Protocol `mode=check` speaks.
+    TapVersion {
+        /// That of most readers; Perl's `prove` refuses any later one.
+        V13 = "13",
+        /// The latest.
+        V14 = "14",
+    }
+}
+
+words! {
     /// What the other end of the serial line understands.
     Terminal {
         /// Lines only.
@@ -225,6 +235,8 @@ words! {
         Poweroff = "poweroff",
         /// [`Options::checks`].
         Checks = "checks",
+        /// [`Options::tap`].
+        Tap = "tap",
         /// [`Options::log`].
         Log = "log",
         /// [`Options::term`].
@@ -283,6 +295,8 @@ pub struct Options<'a> {
     pub poweroff: PoweroffChoice,
     /// `checks=name,name*,-name`: which checks are made in `mode=check`; all of them if it is not given.
     pub checks: Option<&'a str>,
+    /// `tap=`: which version of TAP `mode=check` speaks.
+    pub tap: TapVersion,
     /// `log=`: what the log looks like.
     pub log: LogFormat,
     /// `term=`: what the terminal understands.
@@ -321,6 +335,18 @@ impl<'a> Options<'a> {
         options
     }
 
+    /// The word in `line` that keeps the kernel from starting: one that is not understood, where nobody reads a warning. That
+    /// is so in a mode that ends by itself, and where it may be the mode that is misspelt.
+    pub fn refusal(line: &'a [u8]) -> Option<Warning<'a>> {
+        let (mut first, mut of_mode) = (None, None);
+        let options = Self::parse(line, &mut |warning| match warning {
+            Warning::Repeated(_) => {}
+            warning if hides_mode(line, warning) => of_mode = of_mode.or(Some(warning)),
+            warning => first = first.or(Some(warning)),
+        });
+        of_mode.or(first.filter(|_| options.mode != Mode::Serve))
+    }
+
     /// Sets `key`, or `None` if the value is not valid.
     fn set(&mut self, key: Key, value: &'a [u8], warn: &mut dyn FnMut(Warning<'a>)) -> Option<()> {
         match key {
@@ -345,6 +371,7 @@ impl<'a> Options<'a> {
             Key::Hotplug => self.hotplug = HotplugChoice::from_word(value)?,
             Key::Poweroff => self.poweroff = PoweroffChoice::from_word(value)?,
             Key::Checks => self.checks = Some(core::str::from_utf8(value).ok().filter(|list| !list.is_empty())?),
+            Key::Tap => self.tap = TapVersion::from_word(value)?,
             Key::Log => self.log = LogFormat::from_word(value)?,
             Key::Term => self.term = Terminal::from_word(value)?,
             Key::Screen => self.screen = ScreenChoice::from_word(value)?,
@@ -377,6 +404,7 @@ impl Key {
             Self::Affinity => AffinityChoice::WORDS,
             Self::Poweroff => PoweroffChoice::WORDS,
             Self::Checks => &["NAME,NAME*,-NAME..."],
+            Self::Tap => TapVersion::WORDS,
             Self::Log => LogFormat::WORDS,
             Self::Term => Terminal::WORDS,
             Self::Screen => ScreenChoice::WORDS,
@@ -391,6 +419,16 @@ const LONGEST_AGE: u64 = 3_600_000;
 
 fn text(value: &[u8]) -> Option<&str> {
     core::str::from_utf8(value).ok()
+}
+
+/// Whether what was not understood is a mode that ends by itself, or may be meant as one.
+fn hides_mode(line: &[u8], warning: Warning<'_>) -> bool {
+    let Warning::UnknownKey(key) = warning else {
+        return matches!(warning, Warning::UnknownValue { key: Key::Mode, .. });
+    };
+    let words = line.split(u8::is_ascii_whitespace).filter_map(split_once);
+    let mut values = words.filter(|(other, _)| *other == key).map(|(_, value)| value);
+    values.any(|value| Mode::from_word(value).is_some_and(|mode| mode != Mode::Serve))
 }
 
 fn split_once(word: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -452,6 +490,11 @@ impl CommandLine {
     pub fn options<'a>(&'a self, warn: &mut dyn FnMut(Warning<'a>)) -> Options<'a> {
         Options::parse(self.as_bytes(), warn)
     }
+
+    /// [`Options::refusal`] of this line.
+    pub fn refusal(&self) -> Option<Warning<'_>> {
+        Options::refusal(self.as_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -461,6 +504,25 @@ mod tests {
     use super::*;
     use crate::balloon::wire::FEATURES;
     use crate::boot::WorkKind;
+
+    #[test]
+    fn a_word_that_is_not_understood_is_refused_where_nobody_reads_a_warning() {
+        let refusal = |line: &str| Options::refusal(line.as_bytes()).map(|warning| warning.to_string());
+        for line in ["mode=check", "mode=bench irq=intx irq=poll", "mdoe=serve nonsense irq=psychic", "quiet", ""] {
+            assert_eq!(refusal(line), None, "{line}");
+        }
+        for (line, word) in [
+            ("mode=chekc", "`chekc`"),
+            ("quiet mode=", "``"),
+            ("quiet mdoe=check", "`mdoe`"),
+            ("mode=check quiet", "`quiet`"),
+            ("irq=psychic mode=bench", "`psychic`"),
+            ("mode=check chekcs=isr-*", "`chekcs`"),
+            ("mode=check features=-nonsense", "`-nonsense`"),
+        ] {
+            assert!(refusal(line).is_some_and(|reason| reason.contains(word)), "{line}: {:?}", refusal(line));
+        }
+    }
 
     fn parse(line: &str) -> (Options<'_>, Vec<Warning<'_>>) {
         let mut warnings = Vec::new();
@@ -481,7 +543,7 @@ mod tests {
     fn every_option_is_read() {
         let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
                     report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 cpus=3 affinity=boot hotplug=prompt poweroff=deflate \
-                    log=json term=ansi screen=off verbose=on test=vectors::stack list=on";
+                    tap=14 log=json term=ansi screen=off verbose=on test=vectors::stack list=on";
         let expected = Options {
             mode: Mode::Check,
             irq: IrqChoice::MsixShared,
@@ -502,6 +564,7 @@ mod tests {
             hotplug: HotplugChoice::Prompt,
             poweroff: PoweroffChoice::Deflate,
             checks: Some("isr-*"),
+            tap: TapVersion::V14,
             log: LogFormat::Json,
             term: Terminal::Ansi,
             screen: ScreenChoice::Off,

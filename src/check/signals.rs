@@ -11,6 +11,7 @@ use super::site::Site;
 use crate::pci::{MsixTable, MsixVector};
 use crate::platform::{Handled, Handler, Platform, Registers, Vector};
 use crate::virtio::InterruptMode;
+use crate::virtio::spec::ISR_CONFIG;
 
 /// The vectors that are counted one by one: configuration, then the queues.
 pub(super) const COUNTED: usize = 8;
@@ -18,7 +19,7 @@ pub(super) const COUNTED: usize = 8;
 /// Interrupts that came.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
-    /// By vector; on the line all at place 0.
+    /// By vector. On the line those that tell of the configuration at place 0, and all others at place 1.
     vectors: [AtomicU32; COUNTED],
     /// All bits that the ISR byte had when it was read by the line's handler.
     isr: AtomicU32,
@@ -33,6 +34,11 @@ impl Counts {
     /// How many came in all.
     pub(super) fn all(&self) -> u32 {
         (0..COUNTED).map(|vector| self.of(vector)).sum()
+    }
+
+    /// How many came that do not tell of the configuration.
+    pub(super) fn queues(&self) -> u32 {
+        (1..COUNTED).map(|vector| self.of(vector)).sum()
     }
 
     /// The ISR bits that were seen.
@@ -132,7 +138,7 @@ impl<R: Registers + Send + Sync + 'static> Signals<R> {
                 return Handled::No;
             }
             counts.isr.fetch_or(bits.into(), Ordering::AcqRel);
-            counts.count(0);
+            counts.count(usize::from(bits & ISR_CONFIG == 0));
             Handled::Yes
         });
         let vector = site.platform.attach_line(function, pin, String::from("check-line"), handler);

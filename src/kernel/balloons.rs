@@ -462,6 +462,12 @@ impl Served {
         if let Some(movement) = &mut self.movement {
             movement.advance(actual, now);
         }
+        if changes.contains(Changes::SILENT) {
+            self.tell_silence(&status);
+        }
+        if changes.contains(Changes::ANSWERS) {
+            self.tell_answers();
+        }
         if changes.contains(Changes::FLUSHED) {
             self.tell_reported();
         }
@@ -510,6 +516,39 @@ impl Served {
             Some(ReliefError::Forbidden | ReliefError::Empty | ReliefError::Stopped) | None => {}
             Some(error) => warn!("{}: memory ran out: {error}", self.balloon.name()),
         }
+    }
+
+    /// Tells that the device gives nothing back: what was asked, what came, and what usually causes that.
+    fn tell_silence(&self, status: &BalloonStatus) {
+        let answers = self.balloon.counters().answers();
+        let [taken, returned, reported] =
+            [status.inflating, status.deflating, status.reporting].map(|frames| frames * FRAME_SIZE);
+        let message = format!(
+            "the device has given nothing back for seconds, though its registers answer. It was asked to take {} MiB and to \
+             give {} MiB back, and was told that {} MiB are free; {answers} requests came back before. What the host \
+             wants is not known. The usual causes: an IOMMU that keeps the device from memory, or a device that is stuck; \
+             `reset {}` at the console starts it again",
+            taken >> 20,
+            returned >> 20,
+            reported >> 20,
+            self.balloon.name()
+        );
+        warn!("{}: {message}", self.balloon.name());
+        serial::emit("silent", |line| {
+            line.text("name", self.balloon.name())
+                .number("inflating", taken)
+                .number("deflating", returned)
+                .number("reporting", reported)
+                .number("answers", answers)
+                .text("message", &message);
+        });
+    }
+
+    fn tell_answers(&self) {
+        info!("{}: the device answers again", self.balloon.name());
+        serial::emit("answers", |line| {
+            line.text("name", self.balloon.name());
+        });
     }
 
     fn tell_reported(&self) {

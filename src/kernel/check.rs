@@ -1,36 +1,41 @@
 //! `mode=check`: each balloon of the machine is tested, and the kernel ends with what came of it.
 //!
-//! For programs: a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP version 14,
-//! where checks of what a device need not do are marked TODO, so that they do not fail the whole.
+//! For programs: a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP (`tap=`),
+//! where checks of what a device need not do are marked TODO, so that they do not fail the whole. A run that cannot begin
+//! says `Bail out!` and fails.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt::Arguments;
 
 use ballonet::balloon::Balloon;
+use ballonet::boot::TapVersion;
 use ballonet::check::{self, Check, Outcome, Patience, Selection, Severity, Summary};
 use ballonet::machine::power::ExitStatus;
 use ballonet::machine::{Machine, log as serial};
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::Platform;
-use log::{error, info, warn};
+use log::info;
 
 /// Tests every balloon on PCI. The status with which the kernel is to end.
 pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
-    let selection = machine.options().checks.map_or_else(Selection::default, choose);
+    let tap = machine.options().tap;
+    let selection = match machine.options().checks.map_or_else(|| Ok(Selection::default()), choose) {
+        Ok(selection) => selection,
+        Err(reason) => return bail_out(tap, format_args!("{reason}")),
+    };
     let is_balloon =
         |node: &&ballonet::pci::Node| Balloon::<Machine>::matches(node.function().vendor(), node.function().device());
     let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function().bdf()).collect();
     if devices.is_empty() {
-        error!("no virtio balloon was found on PCI: there is nothing to check");
-        return ExitStatus::Failure;
+        return bail_out(tap, format_args!("no virtio balloon was found on PCI: there is nothing to check"));
     }
     if selection.is_empty() {
-        error!("no check is selected");
-        return ExitStatus::Failure;
+        return bail_out(tap, format_args!("no check is selected"));
     }
     if serial::is_text() {
-        serial::line(format_args!("TAP version 14"));
+        serial::line(format_args!("TAP version {tap}"));
         serial::line(format_args!("1..{}", devices.len() * selection.len()));
     }
     let mut total = Summary::default();
@@ -48,12 +53,24 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     if total.is_success() { ExitStatus::Success } else { ExitStatus::Failure }
 }
 
-fn choose(list: &str) -> Selection {
-    Selection::parse(list, |item| {
-        let alike = Selection::alike(item).join(", ");
-        let meant = if alike.is_empty() { String::new() } else { format!("; did you mean {alike}?") };
-        warn!("command line: no check is named `{item}`{meant} (docs/checks.md lists all)");
-    })
+/// Ends a run before it began: `reason` says why. The status with which the kernel is to end.
+pub fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
+    if serial::is_text() {
+        serial::line(format_args!("TAP version {tap}"));
+    }
+    tell_summary(&Summary { ended: Some(reason.to_string()), ..Summary::default() });
+    ExitStatus::Failure
+}
+
+/// The checks of this list, or what is wrong with it: nobody is there to be warned.
+fn choose(list: &str) -> Result<Selection, String> {
+    let mut unknown = None;
+    let selection = Selection::parse(list, |item| unknown = unknown.or(Some(item)));
+    let Some(item) = unknown else { return Ok(selection) };
+    let alike = Selection::alike(item).join(", ");
+    let meant = if alike.is_empty() { String::new() } else { format!("; did you mean {alike}?") };
+    Err(format!("no check is named `{item}`{meant} (docs/checks.md lists all)"))
+}
 }
 
 fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {

@@ -360,7 +360,12 @@ fn run(line: &str, context: &mut Context<'_>) -> Answer {
         ("work", [what]) => work(what, context),
         ("log", []) => return Answer::Log { all: false },
         ("log", ["all"]) => return Answer::Log { all: true },
-        ("balloon", []) => balloon(context.balloons),
+        ("balloon", []) => {
+            // The interrupt that announces a new target may be lost.
+            context.balloons.look();
+            context.balloons.serve(context.machine);
+            balloon(context.balloons);
+        }
         ("balloon", [size, ..]) => say!(
             "only the host sets the balloon's size: type `balloon {size}` in QEMU's monitor (Ctrl-A C goes there and back), or use QMP"
         ),
@@ -666,7 +671,12 @@ fn balloon(balloons: &Balloons) {
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         let short = if status.short { "; the rest is in use, or kept free to live on" } else { "" };
         let (actual, target) = (mib(status.actual), mib(status.target));
-        say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
+        if status.silent {
+            say!("{}: {actual} MiB are with the host; what it asks for is not known", driver.name());
+            say!("  the device gives nothing back of what it was asked; `reset {}` starts it again", driver.name());
+        } else {
+            say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
+        }
         if let Some(error) = driver.failed() {
             say!("  given up on: {error}; `reset {}` tries again", driver.name());
         }

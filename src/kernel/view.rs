@@ -22,6 +22,7 @@ const REGION: u64 = 2 << 20;
 struct Seen {
     shares: Shares,
     target: Option<u64>,
+    silent: bool,
     movement: Option<Movement>,
     note: &'static str,
     /// How many interrupts there were, but for the timer's: looking again is what the timer is for.
@@ -72,6 +73,7 @@ impl Seen {
         Self {
             shares: shares(&frames::counts()),
             target: (!balloons.is_empty()).then(|| targets.sum()),
+            silent: balloons.drivers().any(|driver| driver.status().silent),
             movement: balloons.last_movement(),
             note: note(balloons),
             interrupts: (0..=u8::MAX).filter(|&vector| vector != vectors::TIMER).map(vectors::counted).sum(),
@@ -79,13 +81,13 @@ impl Seen {
     }
 
     fn show(&self, identity: &Identity) {
-        let Self { shares, target, movement, note, .. } = *self;
+        let Self { shares, target, silent, movement, note, .. } = *self;
         let vectors: Vec<_> = vectors::views().collect();
         let lines = lines::views();
         let vectors = vectors.iter().map(|view| (view.name.as_str(), view.count));
         let lines = lines.iter().map(|(name, count, _)| (name.as_str(), *count));
         let came = vectors.chain(lines).filter(|(_, count)| *count > 0);
-        screen::show_status(&Status { shares, target, movement, note, facts: &identity.facts() }, came);
+        screen::show_status(&Status { shares, target, silent, movement, note, facts: &identity.facts() }, came);
     }
 }
 
@@ -106,6 +108,7 @@ fn note(balloons: &Balloons) -> &'static str {
         match () {
             () if driver.failed().is_some() => Some("given up on"),
             () if status.frozen => Some("frozen"),
+            () if status.silent => Some("the device does not answer"),
             () if status.short => Some("the rest is in use"),
             () => None,
         }

@@ -73,6 +73,12 @@ pub fn exit(status: ExitStatus) -> ! {
         unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(status.debug_exit_value()) };
         // QEMU 10 lets the CPU go on for a moment after the write.
         wait_some_ms(10);
+        if status == ExitStatus::Failure {
+            ::log::error!(
+                "there is no isa-debug-exit at port {DEBUG_EXIT:#x} to take a status: the virtual machine is switched off as \
+                 after a success, and that it was a failure stands only here"
+            );
+        }
     }
     if status == ExitStatus::Success || cpu::has_hypervisor() {
         // Whoever holds the lock was on the way here already, or is interrupted for good.

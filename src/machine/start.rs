@@ -216,6 +216,11 @@ impl Machine {
         self.boot.command_line.options(&mut |_| {})
     }
 
+    /// The word of the command line that keeps the kernel from starting ([`Options::refusal`]).
+    pub fn refusal(&self) -> Option<crate::boot::Warning<'_>> {
+        self.boot.command_line.refusal()
+    }
+
     /// What the loader said.
     pub fn boot_info(&self) -> &BootInfo {
         &self.boot

@@ -25,6 +25,8 @@ pub struct Status<'a> {
     pub shares: Shares,
     /// How much the hosts want, in bytes; `None` without a balloon.
     pub target: Option<u64>,
+    /// A device does not answer, so that what its host wants is not known.
+    pub silent: bool,
     /// The movement that is going on, or the last one.
     pub movement: Option<Movement>,
     /// What is wrong with a balloon, or out of the ordinary.
@@ -141,7 +143,11 @@ impl Pen<'_> {
 
     fn balloon(&mut self, target: u64, status: &Status<'_>) {
         self.line(Style::STRONG, format_args!("BALLOON"));
-        self.line(Style::PLAIN, format_args!("{:<9}{:>15} MiB", "target", target / MIB));
+        if status.silent {
+            self.line(Style::PLAIN, format_args!("{:<9}{:>19}", "target", "not known"));
+        } else {
+            self.line(Style::PLAIN, format_args!("{:<9}{:>15} MiB", "target", target / MIB));
+        }
         match status.movement {
             Some(movement) => {
                 let (done, rate) = (movement.percent(), movement.rate());
@@ -257,7 +263,7 @@ mod tests {
         let mut movement = Movement::begin(0, 256 * MIB, 0);
         movement.advance(128 * MIB, 100_000_000);
         let shares = Shares { used: 12 * MIB, free: 4 * MIB, reported: 368 * MIB, ballooned: 128 * MIB };
-        Status { shares, target: Some(256 * MIB), movement: Some(movement), note: "frozen", facts: &FACTS }
+        Status { shares, target: Some(256 * MIB), silent: false, movement: Some(movement), note: "frozen", facts: &FACTS }
     }
 
     fn drawn(status: &Status<'_>, area: Rect) -> (Grid, Vec<String>) {
@@ -280,6 +286,8 @@ mod tests {
             [" frozen", " INTERRUPTS", " virtio0-inflate-a         12", " serial                     3"]
         );
         assert_eq!(text[16..20], ["", " CPU", " Intel(R) Core(TM) i7-8550U", " CPU @ 1.80GHz"]);
+        let (_, text) = drawn(&Status { silent: true, ..status() }, AREA);
+        assert_eq!(text[10], " target             not known");
     }
 
     /// Without a balloon the machine has its place.
@@ -350,7 +358,9 @@ mod tests {
         #[test]
         fn any_room_will_do(columns in 0..40usize, rows in 0..30usize, used: u64, target: Option<u64>, note: String) {
             let area = Rect { column: 1, row: 1, columns, rows };
-            let status = Status { shares: Shares { used, ..Shares::default() }, target, movement: None, note: &note, facts: &[(&note, &note)] };
+            let shares = Shares { used, ..Shares::default() };
+            let silent = used % 2 == 0;
+            let status = Status { shares, target, silent, movement: None, note: &note, facts: &[(&note, &note)] };
             let mut grid = Grid::empty();
             grid.resize(50, 40);
             draw(&mut grid, area, &status, [(note.as_str(), u64::MAX)].into_iter());

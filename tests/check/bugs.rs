@@ -1,7 +1,7 @@
 //! Bugs put into a sound device on purpose: each is found, by the check that is meant for it.
 
 use super::run::{QUICK, sound, test};
-use crate::models::Bug;
+use crate::models::{Behaviour, Bug};
 
 /// Each bug, and the check that is to find it.
 const BUGS: &[(Bug, &str)] = &[
@@ -76,6 +76,34 @@ fn each_bug_is_found_by_the_check_that_is_meant_for_it() {
         }
     }
     assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// Bugs whose checks want a silent host.
+const SILENT: &[Bug] = &[
+    Bug::GenerationCountsReads,
+    Bug::ActualIsTarget,
+    Bug::ConfigurationInWordsOnly,
+    Bug::IsrStays,
+    Bug::IsrIsSetEarly,
+    Bug::InterruptStatusIsNeverSet,
+    Bug::QueuesRaiseConfigVector,
+    Bug::NoVectorIsVector0,
+    Bug::IgnoresSuppression,
+    Bug::IsrIsNeverSet,
+    Bug::MessagesAreLost,
+    Bug::EventIndexIsMissed,
+];
+
+#[test]
+fn a_host_that_moves_the_target_now_and_then_hides_no_bug() {
+    for bug in SILENT {
+        let (_, name) = BUGS.iter().find(|(listed, _)| listed == bug).expect("a bug of the list");
+        for seed in 1..=3 {
+            let behaviour = Behaviour { moves: Some((10_000_000, seed)), ..sound().with_bug(*bug) };
+            let report = test(behaviour, name, |_| {});
+            assert_eq!(report.failed().len(), 1, "{bug:?}: {name}, seed {seed}: {:?}", report.outcomes);
+        }
+    }
 }
 
 #[test]

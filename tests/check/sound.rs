@@ -73,3 +73,44 @@ fn a_device_that_does_not_finish_a_reset_ends_the_run_by_name() {
     assert!(ended.contains("a reset was not done after 3 ms"), "{ended}");
     assert_eq!(report.failed_of(Severity::Must), ["reset-clears-status"]);
 }
+
+/// A host that moves the target this often at most, with a seed for when: nanoseconds in the model's time, in which 300,000
+/// are a quiet moment to the tester.
+fn restless(behaviour: Behaviour, longest: u64, seed: u64) -> Behaviour {
+    Behaviour { moves: Some((longest, seed)), ..behaviour }
+}
+
+#[test]
+fn a_host_that_moves_the_target_convicts_no_sound_device() {
+    let both_bits = |mut behaviour: Behaviour| {
+        behaviour.quirks.changes_set_both_bits = true;
+        behaviour
+    };
+    let line = sound().with_vectors(None);
+    for (device, behaviour) in
+        [("with messages", sound()), ("by the line", line.clone()), ("by QEMU's line", both_bits(line))]
+    {
+        for longest in [20_000, 300_000, 5_000_000] {
+            for seed in 1..=2 {
+                let report = test(restless(behaviour.clone(), longest, seed), QUICK, |_| {});
+                assert_eq!(report.failed(), [], "{device}, moved within {longest} ns, seed {seed}");
+                assert!(report.summary.is_success(), "{device}: {:?}", report.summary);
+                let quiet = report.outcomes.iter().filter(|(.., o)| matches!(o, Outcome::Skipped(r) if disturbed(r)));
+                let skipped = quiet.count();
+                // A host that is silent for a moment now and then has nothing skipped.
+                assert!(if longest < 5_000_000 { skipped < 12 } else { skipped == 0 }, "{device}: {skipped} skipped");
+            }
+        }
+    }
+}
+
+fn disturbed(reason: &str) -> bool {
+    reason.starts_with("the host changes the configuration all the time, so this proves nothing: ")
+}
+
+#[test]
+fn a_host_that_is_never_silent_has_a_check_skipped_with_the_reason() {
+    let report = test(restless(sound(), 20_000, 1), "nothing-interrupts-while-idle", |_| {});
+    let [(_, _, Outcome::Skipped(reason))] = &report.outcomes[..] else { panic!("{:?}", report.outcomes) };
+    assert!(disturbed(reason) && reason.ends_with("interrupts came with nothing to tell of"), "{reason}");
+}

@@ -4,9 +4,12 @@ use std::cell::Cell;
 
 use ballonet::balloon::Options;
 use ballonet::bench::{Bench, BenchError, Case, Shape, Stopwatch, Surroundings, Throughput};
+use ballonet::memory::Pfn;
+use ballonet::platform::PageFrames;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
+use vm_memory::{Bytes, GuestAddress};
 
-use crate::models::{Allocated, Behaviour, Handling, HostSide, Machine, ModelPlatform};
+use crate::models::{Allocated, Behaviour, Bus, Costs, Handling, HostSide, Machine, ModelPlatform, feature};
 
 /// Counts how often it is asked. The model's interrupts come in whenever they like; time jumps to the next.
 struct Count<'a> {
@@ -49,8 +52,15 @@ impl Surroundings for Count<'_> {
         }
     }
 
-    fn touch_free_memory(&mut self) {
+    fn touch_free_memory(&mut self, frames: &mut impl PageFrames) {
         self.ticks.set(self.ticks.get() + 1);
+        let runs: Vec<_> = std::iter::from_fn(|| frames.take_free(512)).collect();
+        let write = |bus: &mut Bus, pfn: Pfn| {
+            let start = GuestAddress(pfn.start().as_u64());
+            bus.ram.memory().write_obj(1_u64, start).expect("frame in RAM");
+        };
+        self.machine.bus(|bus| runs.iter().flat_map(|run| run.pfns()).for_each(|pfn| write(bus, pfn)));
+        runs.into_iter().for_each(|run| frames.release(run));
     }
 }
 
@@ -147,16 +157,25 @@ fn a_device_that_returns_nothing_is_an_error_and_what_it_may_have_stays_balloone
     assert_eq!(platform.frames.ballooned_frames(), 1);
 }
 
-/// Measures how fast a device takes so many frames, twice.
+/// How often the driver goes there and back.
+const PASSES: usize = 2;
+
+/// Measures how fast a device takes so many frames.
 fn throughput(behaviour: Behaviour, options: &Options, frames: u32) -> Throughput {
-    let (machine, at) = Machine::with_balloon(16, behaviour);
+    throughput_of(16, PASSES, behaviour, options, frames)
+}
+
+/// The same on a machine with so many MiB, by so many passes.
+fn throughput_of(ram: u32, passes: usize, behaviour: Behaviour, options: &Options, frames: u32) -> Throughput {
+    let (machine, at) = Machine::with_balloon(ram, behaviour);
     let mut platform = ModelPlatform::new(&machine);
     let mut surroundings = Count::new(&machine);
     let bench = Bench { function: at, options, rounds: 0 };
-    let outcome = bench.throughput(&mut platform, &mut surroundings, frames, 2);
+    let outcome = bench.throughput(&mut platform, &mut surroundings, frames, passes);
     let throughput = outcome.unwrap_or_else(|error| panic!("{error}; {:#?}", machine.missteps()));
-    let contenders = 2 + u64::from(throughput.indirect.is_some());
-    assert_eq!(surroundings.ticks.get(), 2 * contenders, "memory is touched before each pass");
+    let strategies = 1 + [throughput.indirect, throughput.reported].iter().flatten().count() as u64;
+    let passes = passes as u64;
+    assert_eq!(surroundings.ticks.get(), strategies * (passes + 1) + passes, "memory is touched before each pass");
     left_as_found(&machine, &platform);
     throughput
 }
@@ -192,10 +211,46 @@ fn the_ceiling_is_the_better_of_the_two_ways_to_prepare_a_ring() {
     let mut options = Options::default();
     options.declined = ballonet::virtio::spec::Features::INDIRECT_DESC;
     let declined = throughput(Behaviour::qemu_10(6), &options, 600);
-    assert_eq!((declined.indirect, declined.ceiling()), (None, declined.direct));
+    assert_eq!((declined.indirect, declined.prepared()), (None, declined.direct));
     let rate = |time| ballonet::bench::Rate { bytes: 1 << 30, time };
     let both = Throughput { direct: [rate(5), rate(7)], indirect: Some([rate(6), rate(3)]), ..declined };
+    let both = Throughput { reported: None, ..both };
     assert_eq!(both.ceiling(), [rate(5), rate(3)]);
+    let three = Throughput { reported: Some([rate(2), rate(4)]), ..both };
+    assert_eq!(three.ceiling(), [rate(2), rate(3)]);
+    let lucky = Throughput { fastest: [rate(1), rate(9)], ..three };
+    assert_eq!((lucky.prepared(), lucky.ceiling()), ([rate(2), rate(3)], [rate(1), rate(3)]));
+}
+
+/// A host to which reports cost next to nothing, and one to which frames do (see [`Costs`]).
+const QUICK_REPORTS: Costs = Costs { written: 1600, empty: 600, region: 170_000 };
+const QUICK_FRAMES: Costs = Costs { written: 700, empty: 600, region: 900_000 };
+
+#[test]
+fn nothing_passes_the_ceiling() {
+    let features = Behaviour::letter().features | feature::PAGE_REPORTING;
+    let mut by_reports = 0;
+    for (costs, handling, more) in [
+        (QUICK_REPORTS, Handling::Later(20_000), 0),
+        (QUICK_REPORTS, Handling::AtOnce, feature::RING_PACKED),
+        (QUICK_FRAMES, Handling::Later(20_000), 0),
+    ] {
+        let behaviour =
+            Behaviour { costs: Some(costs), handling, ..Behaviour::letter().with_features(features | more) };
+        // The driver compares the two ways from 128 MiB on.
+        let measured = throughput_of(192, 1, behaviour, &Options::default(), 36_000);
+        // Nothing else takes time of this host's, so that the driver has no luck.
+        let ceiling = measured.prepared();
+        assert_eq!(measured.ceiling(), ceiling);
+        for (journey, ceiling) in measured.driver.iter().zip(ceiling) {
+            let share = journey.rate.milli_percent_of(ceiling);
+            assert!((1..=100_000).contains(&share), "{share} thousandths of a percent: {measured:#?}");
+        }
+        // Without reports the driver would be beyond.
+        let plain = Throughput { reported: None, ..measured }.prepared()[0];
+        by_reports += u32::from(measured.driver[0].rate.milli_percent_of(plain) > 100_000);
+    }
+    assert_eq!(by_reports, 2, "the driver reports first where that is faster");
 }
 
 #[test]

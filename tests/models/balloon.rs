@@ -37,6 +37,7 @@ pub struct Balloon {
     pub(super) completions_before: u64,
     pub(super) last_used: Option<u32>,
     pub(super) next_spurious: u64,
+    pub(super) next_move: u64,
     /// The statistics buffer in hand, and those read from each that came.
     pub(super) statistics: Option<Request>,
     pub reports: Vec<Vec<Statistic>>,
@@ -75,6 +76,7 @@ impl Balloon {
             completions_before: 0,
             last_used: None,
             next_spurious: behaviour.spurious.unwrap_or(0),
+            next_move: 0,
             statistics: None,
             reports: Vec::new(),
             largest_request: 0,
@@ -96,6 +98,21 @@ impl Balloon {
         self.num_pages = pages;
         self.common.generation = self.common.generation.wrapping_add(1);
         self.raise_config(bus);
+    }
+
+    /// A host that goes on changing its mind has its next word: another target, or the same once more.
+    pub(super) fn move_target(&mut self, bus: &mut Bus) {
+        let Some((longest, random)) = &mut self.behaviour.moves else { return };
+        if bus.now < self.next_move {
+            return;
+        }
+        // xorshift64*
+        *random ^= *random >> 12;
+        *random ^= *random << 25;
+        *random ^= *random >> 27;
+        let chosen = random.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        self.next_move = bus.now + 1 + (chosen >> 32) % *longest;
+        self.set_target((chosen % 4) as u32 * 1000, bus);
     }
 
     /// The host sets a target, and the interrupt that would tell of it is lost.
@@ -472,6 +489,9 @@ impl Balloon {
     pub(super) fn raise_config(&mut self, bus: &mut Bus) {
         if self.common.live() && !self.gone() {
             let delay = self.interrupt_delay();
+            if self.behaviour.quirks.changes_set_both_bits {
+                self.interrupts.set_isr();
+            }
             self.interrupts.raise_config(self.common.config_vector, delay, &self.config, bus);
         }
     }

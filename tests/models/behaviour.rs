@@ -152,6 +152,8 @@ pub struct Behaviour {
     pub needs_resets: u32,
     /// Nanoseconds between interrupts raised for no reason.
     pub spurious: Option<u64>,
+    /// The most nanoseconds between two words of the host on the target; a generator with this seed chooses.
+    pub moves: Option<(u64, u64)>,
     /// A bug that the device has.
     pub bug: Option<Bug>,
     /// `num_queues` as read, if it is not the truth.
@@ -207,6 +209,7 @@ impl Behaviour {
             needs_reset_after: None,
             needs_resets: 1,
             spurious: None,
+            moves: None,
             bug: None,
             num_queues: None,
             size_lie: None,

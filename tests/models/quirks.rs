@@ -31,6 +31,8 @@ pub struct Quirks {
     pub stop_while_hinting: bool,
     /// There is a queue of a feature of the VMM's own, behind all others.
     pub own_queue: bool,
+    /// A change of the configuration sets both bits of the ISR byte, as QEMU has it.
+    pub changes_set_both_bits: bool,
 }
 
 /// What becomes of a descriptor that is too long.
@@ -91,6 +93,7 @@ impl Quirks {
         reporting_size: 32,
         stop_while_hinting: false,
         own_queue: false,
+        changes_set_both_bits: false,
     };
 
     /// Whether all of a request is served; `None` if it is never completed.

@@ -257,6 +257,7 @@ impl Balloon {
         if self.gone() {
             return;
         }
+        self.move_target(bus);
         if let Some(period) = self.behaviour.spurious
             && bus.now >= self.next_spurious
         {

@@ -32,6 +32,7 @@ mod registers;
 mod reporting;
 mod rings;
 mod screen;
+mod silence;
 mod soak;
 mod suite;
 mod terabyte;
@@ -68,6 +69,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         reporting::trials(),
         oom::trials(),
         work::trials(),
+        silence::trials(),
         soak::trials(),
         terabyte::trials(),
         rings::trials(),

@@ -4,6 +4,7 @@ use crate::balloon::wire::{
     CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING,
     STATS_VQ, Tag, statistic,
 };
+use crate::check::disturbance::{About, undisturbed};
 use crate::check::outcome::{Verdict, ensure, needs};
 use crate::check::ring::Part;
 use crate::check::subject::{Role, Setup, Subject};
@@ -96,13 +97,16 @@ pub fn hint_command_holds_still<P: Platform + PageFrames>(subject: &mut Subject<
         "the device configuration has no free_page_hint_cmd_id"
     );
     let setup = Setup { features: subject.least() | FREE_PAGE_HINT, ..subject.plain() };
-    subject.start(&setup)?;
-    let before = subject.device.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
-    needs!(before <= 1, "the host asks for hints just now: {before}");
-    subject.linger()?;
-    let after = subject.device.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
-    needs!(after <= 1, "the host asks for hints just now: {after}");
-    ensure!(before == after, "free_page_hint_cmd_id goes from {before} to {after} without a round");
+    undisturbed(subject, About::Signals, |subject| {
+        subject.start(&setup)?;
+        let before = subject.device.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
+        needs!(before <= 1, "the host asks for hints just now: {before}");
+        subject.linger()?;
+        let after = subject.device.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
+        needs!(after <= 1, "the host asks for hints just now: {after}");
+        ensure!(before == after, "free_page_hint_cmd_id goes from {before} to {after} without a round");
+        Ok(())
+    })?;
     subject.exchange_cleanly(32, &Shape::PLAIN)
 }
 

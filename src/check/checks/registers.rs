@@ -6,6 +6,7 @@ use super::configuration_space::PCI_DATA_END;
 use crate::balloon::wire::{
     CONFIG_ACTUAL, CONFIG_NUM_PAGES, CONFIG_POISON_VAL, CONFIG_SIZE, FREE_PAGE_HINT, PAGE_POISON,
 };
+use crate::check::disturbance::{About, undisturbed};
 use crate::check::outcome::{Stop, Verdict, ensure, needs};
 use crate::check::signals::Signals;
 use crate::check::subject::Subject;
@@ -230,22 +231,27 @@ pub fn configuration_is_long_enough<P: Platform>(subject: &mut Subject<'_, P>) -
 }
 
 pub fn configuration_is_there_before_features_ok<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let before = subject.device.read32(CONFIG_NUM_PAGES);
     let least = subject.least();
-    subject.negotiate(least)?;
-    let after = subject.device.read32(CONFIG_NUM_PAGES);
-    ensure!(before == after, "num_pages is {before} before FEATURES_OK, and {after} after it");
-    Ok(())
+    undisturbed(subject, About::Target, |subject| {
+        subject.reset()?;
+        let before = subject.device.read32(CONFIG_NUM_PAGES);
+        subject.negotiate(least)?;
+        let after = subject.device.read32(CONFIG_NUM_PAGES);
+        ensure!(before == after, "num_pages is {before} before FEATURES_OK, and {after} after it");
+        Ok(())
+    })
 }
 
 pub fn configuration_reads_the_same_in_parts<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
-    subject.start(&setup)?;
-    // A value whose parts differ.
-    subject.device.write32(CONFIG_ACTUAL, 0x0102_0304);
-    let outcome = reads_the_same_in_parts(subject);
-    subject.device.write32(CONFIG_ACTUAL, 0);
-    outcome
+    undisturbed(subject, About::Signals, |subject| {
+        subject.start(&setup)?;
+        // A value whose parts differ.
+        subject.device.write32(CONFIG_ACTUAL, 0x0102_0304);
+        let outcome = reads_the_same_in_parts(subject);
+        subject.device.write32(CONFIG_ACTUAL, 0);
+        outcome
+    })
 }
 
 fn reads_the_same_in_parts<P: Platform>(subject: &Subject<'_, P>) -> Verdict {
@@ -263,19 +269,16 @@ fn reads_the_same_in_parts<P: Platform>(subject: &Subject<'_, P>) -> Verdict {
 
 pub fn generation_holds_still<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
-    subject.start(&setup)?;
-    let before = (subject.common.read8(common::CONFIG_GENERATION), subject.device.read32(CONFIG_NUM_PAGES));
-    for _ in 0..8 {
-        let pages = subject.device.read32(CONFIG_NUM_PAGES);
-        let generation = subject.common.read8(common::CONFIG_GENERATION);
-        needs!(pages == before.1, "the host changed the target meanwhile");
-        ensure!(
-            generation == before.0,
-            "config_generation goes from {} to {generation} while nothing changes",
-            before.0
-        );
-    }
-    Ok(())
+    undisturbed(subject, About::Generation, |subject| {
+        subject.start(&setup)?;
+        let before = subject.common.read8(common::CONFIG_GENERATION);
+        for _ in 0..8 {
+            let _ = subject.device.read32(CONFIG_NUM_PAGES);
+            let generation = subject.common.read8(common::CONFIG_GENERATION);
+            ensure!(generation == before, "config_generation goes from {before} to {generation} while nothing changes");
+        }
+        Ok(())
+    })
 }
 
 pub fn actual_is_kept<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
@@ -291,13 +294,15 @@ pub fn actual_is_kept<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
 
 pub fn writing_actual_leaves_the_target<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
-    subject.start(&setup)?;
-    let before = subject.device.read32(CONFIG_NUM_PAGES);
-    subject.device.write32(CONFIG_ACTUAL, 7);
-    let after = subject.device.read32(CONFIG_NUM_PAGES);
-    subject.device.write32(CONFIG_ACTUAL, 0);
-    ensure!(before == after, "num_pages goes from {before} to {after} when actual is written");
-    Ok(())
+    undisturbed(subject, About::Target, |subject| {
+        subject.start(&setup)?;
+        let before = subject.device.read32(CONFIG_NUM_PAGES);
+        subject.device.write32(CONFIG_ACTUAL, before.wrapping_add(7));
+        let after = subject.device.read32(CONFIG_NUM_PAGES);
+        subject.device.write32(CONFIG_ACTUAL, 0);
+        ensure!(before == after, "num_pages goes from {before} to {after} when actual is written");
+        Ok(())
+    })
 }
 
 pub fn poison_value_is_kept<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {

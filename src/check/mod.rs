@@ -15,6 +15,7 @@
 
 mod arena;
 mod checks;
+mod obstacles;
 mod outcome;
 mod ring;
 mod run;

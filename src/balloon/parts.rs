@@ -1,6 +1,7 @@
 //! What a driver takes from its platform (queues, requests, interrupts), and how all of it goes back.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::mem::ManuallyDrop;
 
 use super::hinter::Hinter;
@@ -30,6 +31,8 @@ pub(super) struct Parts<P: Platform> {
     pub(super) statistics: Option<Vring<P, ()>>,
     pub(super) hinter: Option<Hinter<P>>,
     pub(super) reporter: Option<Reporter<P>>,
+    /// Queues of features that were not accepted, which nobody uses: some devices do not start without them.
+    pub(super) idle: Vec<Vring<P, ()>>,
     /// What free frames hold, if the device was told.
     pub(super) poison: Option<Poison<P>>,
     pub(super) requests: Option<Requests<P::Memory>>,
@@ -77,6 +80,7 @@ impl<P: Platform> Parts<P> {
             statistics: None,
             hinter: None,
             reporter: None,
+            idle: Vec::new(),
             poison: None,
             requests: None,
             interrupts: None,
@@ -151,6 +155,9 @@ impl<P: Platform> Parts<P> {
         }
         if let Some(reporter) = self.reporter {
             freed += reporter.release(platform, proof);
+        }
+        for queue in self.idle {
+            queue.release(platform, proof);
         }
         if let Some(requests) = self.requests {
             platform.release_dma(requests.into_memory());

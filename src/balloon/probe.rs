@@ -6,7 +6,7 @@ use super::BalloonError;
 use super::driver::Balloon;
 use super::hinter::Hinter;
 use super::options::Options;
-use super::parts::{Parts, layout, queue_options, restore_command};
+use super::parts::{Parts, Unstopped, layout, queue_options, restore_command};
 use super::poison::Poison;
 use super::queues::{QUEUES, QueueNumbers, resolve};
 use super::reporter::Reporter;
@@ -84,6 +84,8 @@ pub(super) struct Ready {
     pub(super) doorbells: Doorbells,
     pub(super) selection: Selection,
     pub(super) statistics_kick: Option<Kick>,
+    /// Queues that nobody uses, and their sizes.
+    left_out: Vec<(QueueIndex, u16)>,
 }
 
 impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
@@ -122,19 +124,53 @@ where
     if !is_balloon(vendor, device) {
         return Err(BalloonError::NotABalloon { function, vendor, device });
     }
-    start(platform, found, options, withheld).map_err(|error| match found.is_present(platform.config()) {
+    start_either_way(platform, found, options, withheld).map_err(|error| match found.is_present(platform.config()) {
         true => error,
         false => TransportError::Gone(function).into(),
     })
 }
 
-/// From the function's registers to a device that runs; or everything is given back.
-fn start<P>(
+/// Which queues are set up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queues {
+    /// Those of the features that were accepted.
+    Accepted,
+    /// Every one that the device has.
+    Every,
+}
+
+/// Starts the device. If it then asks for a reset at once, and has queues that were left out, it is started once more with
+/// those too: some devices start in no other way (Firecracker, libkrun).
+fn start_either_way<P>(
     platform: &mut P,
     found: Function,
     options: &Options,
     withheld: &mut Withheld<P>,
 ) -> Result<Running<P>, BalloonError>
+where
+    P: Platform + PageFrames + MemoryStatistics,
+{
+    let (running, left_out) = start(platform, found, options, withheld, Queues::Accepted)?;
+    if left_out == 0 || !running.needs_reset() {
+        return Ok(running);
+    }
+    log::info!("{}: the device does not start with {left_out} queues left out; trying with all it has", options.name);
+    if let Err(Unstopped { error, parts }) = running.stop(platform, false) {
+        withheld.keep(parts, 0);
+        return Err(error.into());
+    }
+    start(platform, found, options, withheld, Queues::Every).map(|(running, _)| running)
+}
+
+/// From the function's registers to a device that runs, and how many of its queues were left out; or everything is given
+/// back.
+fn start<P>(
+    platform: &mut P,
+    found: Function,
+    options: &Options,
+    withheld: &mut Withheld<P>,
+    queues: Queues,
+) -> Result<(Running<P>, usize), BalloonError>
 where
     P: Platform + PageFrames + MemoryStatistics,
 {
@@ -154,8 +190,15 @@ where
     let mut parts = Parts::new(found, command);
     // The device was reset: from here it may use memory, but has been given none.
     found.enable(platform.config(), Command::BUS_MASTER);
-    match set_up(platform, &mut device, &bars, &mut parts, options) {
-        Ok(ready) => Ok(Running::new(device.driver_ok(), parts, ready)),
+    let outcome = set_up(platform, &mut device, &bars, &mut parts, options).and_then(|ready| {
+        let left_out = ready.left_out.len();
+        if queues == Queues::Every {
+            enable_idle(platform, &mut device, &mut parts, &ready.left_out, options)?;
+        }
+        Ok((ready, left_out))
+    });
+    match outcome {
+        Ok((ready, left_out)) => Ok((Running::new(device.driver_ok(), parts, ready), left_out)),
         Err(error) => {
             let (transport, stopped) = device.quiesce(platform, true);
             // Why the device could not be started is what matters, and that it would not stop has been logged.
@@ -300,7 +343,29 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
     // The first buffer is there before the device runs, and kicked once it does.
     let statistics_kick =
         statistics_queue.as_mut().and_then(|(_, queue)| requests.offer_statistics(&mut **queue, &selection, platform));
-    Ok(Ready { doorbells, selection, statistics_kick })
+    let used = |index: QueueIndex| names.iter().any(|name| name.index == index);
+    let there = (0..).map_while(QueueIndex::new).zip(sizes).filter(|(_, size)| *size != 0);
+    let left_out = there.filter(|(index, _)| !used(*index)).collect();
+    Ok(Ready { doorbells, selection, statistics_kick, left_out })
+}
+
+/// Sets up queues that nobody uses.
+fn enable_idle<P: Platform>(
+    platform: &mut P,
+    device: &mut Device<PlatformTransport<P>, FeaturesOk>,
+    parts: &mut Parts<P>,
+    left_out: &[(QueueIndex, u16)],
+    options: &Options,
+) -> Result<(), BalloonError> {
+    let (features, function, kind) = (device.features(), parts.function.bdf(), device.transport().kind());
+    for &(queue, size) in left_out {
+        let layout = layout(kind, RingFormat::of(features), size, options.queue_size);
+        let layout = layout.ok_or(TransportError::QueueSize { function, queue, size })?;
+        parts.idle.push(Virtqueue::allocate(platform, queue, layout, queue_options(kind, features, 1))?);
+        let Some(idle) = parts.idle.last() else { continue };
+        device.enable_queue(queue, idle.size(), idle.addresses())?;
+    }
+    Ok(())
 }
 
 /// The numbers of the queues, and the sizes of the first five.

@@ -1,5 +1,7 @@
 //! What a driver holds while its device runs.
 
+use alloc::vec::Vec;
+
 use super::hinter::Hinter;
 use super::parts::{Parts, Unstopped, Vring};
 use super::poison::Poison;
@@ -9,7 +11,8 @@ use super::requests::{Request, Requests};
 use super::statistics::Selection;
 use crate::pci::{Command, Function};
 use crate::platform::{PageFrames, Platform};
-use crate::virtio::{Device, DriverOk, Interrupts, Kick};
+use crate::virtio::spec::Status;
+use crate::virtio::{Device, DriverOk, Interrupts, Kick, Transport};
 
 /// What there is while the device runs.
 pub(super) struct Running<P: Platform> {
@@ -22,6 +25,8 @@ pub(super) struct Running<P: Platform> {
     pub(super) statistics: Option<Vring<P, ()>>,
     pub(super) hinter: Option<Hinter<P>>,
     pub(super) reporter: Option<Reporter<P>>,
+    /// Queues that are set up because the device wants that, and not used.
+    idle: Vec<Vring<P, ()>>,
     /// What free frames hold, if the device was told.
     pub(super) poison: Option<Poison<P>>,
     pub(super) doorbells: Doorbells,
@@ -38,9 +43,9 @@ pub(super) struct Running<P: Platform> {
 impl<P: Platform> Running<P> {
     /// The device runs with these parts, all of which are there but for the queues that come with a feature.
     pub(super) fn new(device: Device<PlatformTransport<P>, DriverOk>, parts: Parts<P>, ready: Ready) -> Self {
-        let Ready { doorbells, selection, statistics_kick } = ready;
-        let Parts { function, command, inflate, deflate, statistics, hinter, reporter, poison, requests, interrupts } =
-            parts;
+        let Ready { doorbells, selection, statistics_kick, .. } = ready;
+        let Parts { function, command, inflate, deflate, statistics, hinter, reporter, .. } = parts;
+        let Parts { idle, poison, requests, interrupts, .. } = parts;
         let all = "set-up makes all of them or fails";
         Self {
             device,
@@ -52,6 +57,7 @@ impl<P: Platform> Running<P> {
             statistics,
             hinter,
             reporter,
+            idle,
             poison,
             doorbells,
             statistics_kick,
@@ -60,6 +66,11 @@ impl<P: Platform> Running<P> {
             told: None,
             fresh: true,
         }
+    }
+
+    /// Whether the device asks for a reset.
+    pub(super) fn needs_reset(&self) -> bool {
+        self.device.transport().status().is_ok_and(|status| status.contains(Status::DEVICE_NEEDS_RESET))
     }
 
     /// Stops the device and gives everything back. With `failed`, the device is told that the driver has given up.
@@ -79,6 +90,7 @@ impl<P: Platform> Running<P> {
             statistics: self.statistics,
             hinter: self.hinter,
             reporter: self.reporter,
+            idle: self.idle,
             poison: self.poison,
             requests: Some(self.requests),
             interrupts: Some(self.interrupts),

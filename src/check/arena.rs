@@ -6,7 +6,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::outcome::{Verdict, ensure};
+use super::outcome::{Verdict, own};
 use crate::platform::DmaMemory;
 
 /// Size of the arena in bytes.
@@ -56,7 +56,7 @@ impl<M: DmaMemory> Arena<M> {
     /// Finds room for `size` bytes, `skew` bytes past a multiple of `align`.
     pub(super) fn place(&mut self, size: usize, align: usize, skew: usize) -> Verdict<usize> {
         let start = self.next.next_multiple_of(align) + skew;
-        ensure!(start + size + GUARD <= ARENA, "the tester's own memory is too small for {size} bytes more");
+        own!(start + size + GUARD <= ARENA, "the memory for rings and buffers has no room for {size} bytes more");
         self.next = start + size + GUARD;
         Ok(start)
     }

@@ -16,6 +16,7 @@
 mod arena;
 mod checks;
 mod disturbance;
+mod obstacles;
 mod outcome;
 mod ring;
 mod run;

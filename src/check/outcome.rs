@@ -53,6 +53,8 @@ pub enum Outcome {
     Failed(String),
     /// It could not be asked: why not.
     Skipped(String),
+    /// The tester itself failed at asking: how. Nothing is said of the device.
+    Trouble(String),
 }
 
 /// Why a check ended early.
@@ -62,6 +64,8 @@ pub(super) enum Stop {
     Failed(String),
     /// There is nothing to ask.
     Skipped(String),
+    /// The tester cannot go on, for a reason that is not the device's.
+    Trouble(String),
     /// The device's registers read as all ones: nobody is there any more.
     Gone,
 }
@@ -89,4 +93,14 @@ macro_rules! needs {
     };
 }
 
-pub(super) use {ensure, needs};
+/// Ends the check without a verdict unless a condition holds that is the tester's own to see to.
+macro_rules! own {
+    ($condition:expr, $($detail:tt)+) => {
+        if $condition {
+        } else {
+            return Err($crate::check::outcome::Stop::Trouble(alloc::format!($($detail)+)));
+        }
+    };
+}
+
+pub(super) use {ensure, needs, own};

@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::arena::Arena;
-use super::outcome::{Verdict, ensure};
+use super::outcome::{Verdict, ensure, own};
 use crate::platform::DmaMemory;
 use crate::virtio::barrier;
 use crate::virtio::spec::{
@@ -221,7 +221,11 @@ impl RawQueue {
         table: Option<usize>,
     ) -> Verdict<u16> {
         let needed = if table.is_some() { 1 } else { chain.len() as u16 };
-        ensure!(needed <= self.free_descriptors && needed > 0, "the tester adds {needed} descriptors to a full queue");
+        let (queue, room) = (self.index, self.free_descriptors);
+        own!(
+            needed <= room && needed > 0,
+            "{needed} descriptors are added to queue {queue}, which has room for {room}"
+        );
         let packed = matches!(self.progress, Progress::Packed { .. });
         let writable = chain.iter().filter(|part| part.writable).map(|part| part.length).sum();
         if let Some(table) = table {
@@ -506,4 +510,30 @@ fn write_packed<M: DmaMemory>(arena: &mut Arena<M>, at: usize, part: Part, id: u
     bytes[12..].copy_from_slice(&id.to_le_bytes());
     arena.write(at, &bytes);
     arena.store16(at + PACKED_DESCRIPTOR_FLAGS, flags);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::arena::ARENA;
+    use crate::check::outcome::Stop;
+    use crate::virtio::fake::Ram;
+
+    #[test]
+    fn what_the_tester_has_no_room_for_is_its_own_trouble() {
+        for packed in [false, true] {
+            let mut arena = Arena::new(Ram::new(ARENA));
+            let areas = RawQueue::place(&mut arena, 2, packed, Placement::Plain).unwrap();
+            let features = if packed { Features::RING_PACKED } else { Features::empty() };
+            let mut queue = RawQueue::new(&mut arena, (1, 2), areas, features, Placement::Plain);
+            let part = Part { address: arena.address(0), length: 4, writable: false };
+            for chain in [&[part; 3][..], &[]] {
+                let trouble = queue.add(&mut arena, chain, None);
+                assert!(matches!(&trouble, Err(Stop::Trouble(detail)) if detail.contains("queue 1")), "{trouble:?}");
+            }
+            queue.add(&mut arena, &[part; 2], None).unwrap();
+            assert!(matches!(queue.add(&mut arena, &[part], None), Err(Stop::Trouble(_))));
+            assert!(matches!(arena.place(ARENA, 16, 0), Err(Stop::Trouble(_))));
+        }
+    }
 }

@@ -39,6 +39,8 @@ pub struct Summary {
     pub warned: u32,
     /// Checks that did not apply, or could not be made.
     pub skipped: u32,
+    /// Checks that the tester itself failed to make. They say nothing of the device.
+    pub troubled: u32,
     /// Why the run ended before its time.
     pub ended: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Summary {
         self.failed += other.failed;
         self.warned += other.warned;
         self.skipped += other.skipped;
+        self.troubled += other.troubled;
         if self.ended.is_none() {
             self.ended.clone_from(&other.ended);
         }
@@ -64,6 +67,7 @@ impl Summary {
         let counter = match outcome {
             Outcome::Ok => &mut self.ok,
             Outcome::Skipped(_) => &mut self.skipped,
+            Outcome::Trouble(_) => &mut self.troubled,
             Outcome::Failed(_) if check.severity == Severity::Must => &mut self.failed,
             Outcome::Failed(_) => &mut self.warned,
         };
@@ -148,23 +152,24 @@ fn clean_up<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Option<St
         return Some(reason(stop));
     }
     // Frames that a broken device does not give back are written off when the run ends.
-    match subject.settle() {
-        Err(Stop::Gone) => Some(reason(Stop::Gone)),
-        _ => subject.stop().err().map(reason),
+    if let Err(Stop::Gone) = subject.settle() {
+        return Some(reason(Stop::Gone));
     }
+    subject.stop().err().map(reason)
 }
 
 fn outcome(verdict: Verdict) -> Outcome {
     match verdict {
         Ok(()) => Outcome::Ok,
         Err(Stop::Skipped(reason)) => Outcome::Skipped(reason),
+        Err(Stop::Trouble(reason)) => Outcome::Trouble(reason),
         Err(stop) => Outcome::Failed(reason(stop)),
     }
 }
 
 fn reason(stop: Stop) -> String {
     match stop {
-        Stop::Failed(reason) | Stop::Skipped(reason) => reason,
+        Stop::Failed(reason) | Stop::Skipped(reason) | Stop::Trouble(reason) => reason,
         Stop::Gone => "the device is gone: its registers read as all ones".to_string(),
     }
 }

@@ -9,7 +9,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::arena::{ARENA, Arena};
-use super::outcome::{Stop, Verdict, ensure, needs};
+use super::obstacles::Obstacles;
+use super::outcome::{Stop, Verdict, ensure, needs, own};
 use super::ring::{Areas, Part, Placement, RawQueue};
 use super::run::Patience;
 use super::signals::Signals;
@@ -44,7 +45,7 @@ pub(super) const KNOWN: Features = Features::from_bits_retain(
 );
 
 /// How the device is brought up.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Setup {
     pub(super) features: Features,
     pub(super) mode: InterruptMode,
@@ -88,8 +89,10 @@ pub(super) struct Subject<'p, P: Platform> {
     /// Where readable buffers are in the arena: start and end.
     pub(super) buffers: Vec<(usize, usize)>,
     pub(super) signals: Signals<P::Registers>,
-    /// A reset that did not end: nothing more can be asked.
-    pub(super) stuck: bool,
+    /// What keeps the device from being asked.
+    pub(super) obstacles: Obstacles,
+    /// Whether the setting, and the request posted last, are as plain as can be.
+    pub(super) is_plain: bool,
     /// The status with `DEVICE_NEEDS_RESET` in it that showed during legal use, and when.
     pub(super) needed_reset: Option<String>,
 }
@@ -121,7 +124,7 @@ impl<'p, P: Platform + PageFrames> Subject<'p, P> {
                 Ok(registers) => mapped.push(registers),
                 Err(error) => {
                     mapped.into_iter().for_each(|registers| site.platform.unmap(registers));
-                    return Err(Unopened::new(site, Stop::Skipped(format!("{error}"))));
+                    return Err(Unopened::new(site, Stop::Trouble(format!("{error}"))));
                 }
             }
         }
@@ -132,7 +135,7 @@ impl<'p, P: Platform + PageFrames> Subject<'p, P> {
             Ok(memory) => memory,
             Err(error) => {
                 [common, notify, isr, device].into_iter().for_each(|registers| site.platform.unmap(registers));
-                return Err(Unopened::new(site, Stop::Skipped(format!("{error}"))));
+                return Err(Unopened::new(site, Stop::Trouble(format!("{error}"))));
             }
         };
         let zero = QueueIndex::new(0).unwrap_or_else(|| unreachable!("0 is a queue's number"));
@@ -155,7 +158,8 @@ impl<'p, P: Platform + PageFrames> Subject<'p, P> {
             queues: Vec::new(),
             buffers: Vec::new(),
             signals: Signals::none(),
-            stuck: false,
+            obstacles: Obstacles::default(),
+            is_plain: false,
             needed_reset: None,
             site,
         });
@@ -167,8 +171,9 @@ impl<'p, P: Platform + PageFrames> Subject<'p, P> {
 
     /// Finds out what there is to test.
     fn acquaint(&mut self) -> Verdict {
-        self.reset()?;
+        self.begin()?;
         self.offered = self.read_offered();
+        self.negotiate_least()?;
         for index in 0..QUEUES as u16 {
             self.sizes[usize::from(index)] = self.queue_size(index);
         }
@@ -181,14 +186,14 @@ impl<'p, P: Platform + PageFrames> Subject<'p, P> {
             self.pfns.extend(run.pfns().map(crate::memory::Pfn::as_u32));
             self.runs.push(run);
         }
-        needs!(self.pfns.len() >= 64, "only {} frames of memory are free to test with", self.pfns.len());
+        own!(self.pfns.len() >= 64, "only {} frames of memory are free to test with", self.pfns.len());
         self.away = alloc::vec![false; self.pfns.len()];
-        Ok(())
+        self.reset()
     }
 
     /// Gives everything back.
     pub(super) fn close(mut self) -> Site<'p, P> {
-        let stopped = self.stop().is_ok() && !self.stuck;
+        let stopped = self.stop().is_ok();
         self.site.function.disable(self.site.platform.config(), Command::BUS_MASTER);
         let memory = self.arena.into_memory();
         if stopped {
@@ -282,16 +287,38 @@ impl<P: Platform> Subject<'_, P> {
         self.wait(quiet, |_| Ok(false)).map(drop)
     }
 
-    /// Resets the device.
+    /// Resets the device. One that did not finish a reset is not waited for again.
     pub(super) fn reset(&mut self) -> Verdict {
+        if let Some(reason) = &self.obstacles.stuck {
+            return Err(Stop::Failed(reason.clone()));
+        }
         self.set_status(Status::empty());
         let limit = self.patience.stall;
         if self.wait(limit, |subject| Ok(subject.status()?.is_empty()))? {
             return Ok(());
         }
-        self.stuck = true;
         let status = self.status()?;
-        ensure!(false, "a reset was not done after {} ms: the status is {status}", limit / 1_000_000);
+        Err(self.stick(format!("a reset was not done after {} ms: the status is {status}", limit / 1_000_000)))
+    }
+
+    /// Nothing more can be asked, for this reason.
+    fn stick(&mut self, reason: String) -> Stop {
+        self.obstacles.stuck = Some(reason.clone());
+        Stop::Failed(reason)
+    }
+
+    /// Resets the device and tells it that there is a driver. Before that it need not say what it has (3.1.1).
+    pub(super) fn begin(&mut self) -> Verdict {
+        self.reset()?;
+        self.set_status(Status::ACKNOWLEDGE);
+        self.set_status(Status::ACKNOWLEDGE | Status::DRIVER);
+        let status = self.status()?;
+        if status.is_empty() || status.contains(Status::FAILED) {
+            let set = Status::ACKNOWLEDGE | Status::DRIVER;
+            return Err(
+                self.stick(format!("the device takes no status after a reset: {set} was set, {status} is read"))
+            );
+        }
         Ok(())
     }
 
@@ -330,9 +357,7 @@ impl<P: Platform> Subject<'_, P> {
 
     /// Resets the device and goes up to `FEATURES_OK`; whether that stuck.
     pub(super) fn negotiate(&mut self, features: Features) -> Verdict<bool> {
-        self.reset()?;
-        self.set_status(Status::ACKNOWLEDGE);
-        self.set_status(Status::ACKNOWLEDGE | Status::DRIVER);
+        self.begin()?;
         // A device may look at what it offers only when asked.
         let _ = self.read_offered();
         self.accept(features);
@@ -340,13 +365,25 @@ impl<P: Platform> Subject<'_, P> {
         Ok(self.status()?.contains(Status::FEATURES_OK))
     }
 
+    /// Goes up to where queues can be looked at: with the least features, if the device takes them.
+    pub(super) fn negotiate_least(&mut self) -> Verdict {
+        self.negotiate(self.least()).map(drop)
+    }
+
     /// Everything up to before `DRIVER_OK`.
     pub(super) fn prepare(&mut self, setup: &Setup) -> Verdict {
+        self.try_start()?;
+        self.set_up(setup)
+    }
+
+    /// The same, of a device of which nobody knows whether it starts.
+    pub(super) fn set_up(&mut self, setup: &Setup) -> Verdict {
         self.stop()?;
         self.arena.clear();
         let taken = self.negotiate(setup.features)?;
         needs!(taken, "the device does not take the features {}", setup.features);
         self.features = setup.features;
+        self.is_plain = *setup == self.plain();
         let messages = matches!(setup.mode, InterruptMode::PerQueue | InterruptMode::Shared);
         let roles: Vec<u16> = self.wanted_queues();
         let vectors = match setup.mode {
@@ -366,6 +403,13 @@ impl<P: Platform> Subject<'_, P> {
                 self.set_vector(common::QUEUE_MSIX_VECTOR, vector)?;
             }
             self.enable(queue, setup)?;
+        }
+        if self.wants_every_queue() {
+            let others: Vec<u16> =
+                self.present().filter(|number| self.queues.iter().all(|queue| queue.index != *number)).collect();
+            for queue in others {
+                self.enable(queue, setup)?;
+            }
         }
         Ok(())
     }
@@ -391,14 +435,16 @@ impl<P: Platform> Subject<'_, P> {
     /// Puts a queue to use.
     pub(super) fn enable(&mut self, queue: u16, setup: &Setup) -> Verdict {
         let packed = self.features.contains(Features::RING_PACKED);
-        let most = self.queue_size(queue);
+        let now = self.queue_size(queue);
+        // As it was at first: of a size that outlived a reset one check speaks, and the others need not suffer.
+        let most = self.sizes.get(usize::from(queue)).copied().unwrap_or(now);
         ensure!(most != 0 && most <= QUEUE_SIZE_MAX, "queue {queue} has {most} entries");
         let mut size = most.min(setup.size).min(QUEUE_LIMIT);
         if !packed {
             size = 1 << size.ilog2();
         }
         let areas = RawQueue::place(&mut self.arena, size, packed, setup.placement)?;
-        if size != most {
+        if size != now {
             self.common.write16(common::QUEUE_SIZE, size);
         }
         self.write_areas(areas);
@@ -422,7 +468,9 @@ impl<P: Platform> Subject<'_, P> {
     pub(super) fn go(&mut self) -> Verdict {
         self.set_status(Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK);
         let status = self.status()?;
-        ensure!(status.contains(Status::DRIVER_OK), "DRIVER_OK does not stick: the status is {status}");
+        self.note_status(status);
+        let well = status.contains(Status::DRIVER_OK) && !status.contains(Status::DEVICE_NEEDS_RESET);
+        ensure!(well, "the device does not start: the status is {status}, with features {}", self.features);
         Ok(())
     }
 

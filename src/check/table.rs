@@ -53,6 +53,7 @@ checks! {
     Must   "status-bits-read-back"                     "2.1.2"       Device status::status_bits_read_back "status bits that the driver sets are read back",
     Must   "features-ok-sticks"                        "2.2.2"       Device status::features_ok_sticks "FEATURES_OK stays set with the least features that make sense",
     Must   "driver-ok-sticks"                          "3.1.1"       Device status::driver_ok_sticks "DRIVER_OK stays set",
+    Custom "queues-of-declined-features-may-be-left-out" "5.5.2"     Device status::queues_of_declined_features_may_be_left_out "the device starts without the queues of features that were not accepted",
     Must   "reset-works-in-every-state"                "2.4.1"       Device status::reset_works_in_every_state "a reset ends in each state of initialization",
     Must   "reset-disables-queues"                     "4.1.4.3.1"   Device status::reset_disables_queues "queue_enable is 0 after a reset",
     Must   "reset-restores-queue-sizes"                "4.1.4.3.1"   Device status::reset_restores_queue_sizes "queue_size is the most that the device takes after a reset",

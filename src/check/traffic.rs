@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use alloc::vec::Vec;
 
-use super::outcome::{Stop, Verdict, ensure};
+use super::outcome::{Stop, Verdict, ensure, needs};
 use super::ring::{Part, Used};
 use super::subject::{Role, Subject};
 use crate::balloon::wire::PFN_SIZE;
@@ -30,7 +30,12 @@ impl Shape {
 
     /// Descriptors that a request takes.
     const fn descriptors(&self, frames: usize) -> usize {
-        if self.indirect { 1 } else { (frames * PFN_SIZE).div_ceil(self.piece) }
+        if self.indirect { 1 } else { self.chain(frames) }
+    }
+
+    /// Descriptors in its chain, in the ring or in a table.
+    const fn chain(&self, frames: usize) -> usize {
+        (frames * PFN_SIZE).div_ceil(self.piece)
     }
 }
 
@@ -48,6 +53,7 @@ pub(super) enum Damage {
 impl<P: Platform> Subject<'_, P> {
     /// Adds a request for some of the tester's frames; not published yet.
     pub(super) fn post(&mut self, role: Role, frames: Range<usize>, shape: &Shape) -> Verdict<u16> {
+        self.is_plain &= !shape.indirect && shape.skew == 0 && shape.piece >= frames.len() * PFN_SIZE;
         let bytes: Vec<u8> = self.pfns[frames.clone()].iter().flat_map(|pfn| pfn.to_le_bytes()).collect();
         let mut chain = Vec::new();
         for piece in bytes.chunks(shape.piece.min(bytes.len())) {
@@ -74,6 +80,14 @@ impl<P: Platform> Subject<'_, P> {
         Ok(Some(at))
     }
 
+    /// The queue has room for so many descriptors, or the check does not apply to a queue of its size. Requests that keep them
+    /// from having it are waited for.
+    pub(super) fn needs_room(&mut self, role: Role, descriptors: u16) -> Verdict {
+        let (room, size) = self.with_queue(role, |queue, _| (queue.room(), queue.size))?;
+        needs!(descriptors <= size, "{descriptors} descriptors do not fit into a queue of {size}");
+        if room < descriptors { self.drain(role, 0) } else { Ok(()) }
+    }
+
     /// Publishes, and kicks if the device wants it.
     pub(super) fn submit(&mut self, role: Role) -> Verdict {
         if self.publish(role)? { self.kick(role) } else { Ok(()) }
@@ -81,26 +95,31 @@ impl<P: Platform> Subject<'_, P> {
 
     /// Waits until the device is done with all but `left` requests of a queue. What came back is in its `done`.
     pub(super) fn drain(&mut self, role: Role, left: usize) -> Verdict {
+        self.needs_answers(role)?;
         let limit = self.patience.stall;
+        let before = self.with_queue(role, |queue, _| queue.done.len())?;
         let done = self.wait(limit, |subject| {
             subject.with_queue(role, |queue, arena| {
                 queue.collect(arena)?;
                 Ok(queue.outstanding() <= left)
             })?
         })?;
+        if self.with_queue(role, |queue, _| queue.done.len())? > before {
+            self.note_answer(role);
+        }
         if done {
             return Ok(());
         }
         let (queue, outstanding) = self.with_queue(role, |queue, _| (queue.index, queue.outstanding()))?;
         let status = self.status()?;
         self.note_status(status);
-        ensure!(
-            false,
+        let detail = alloc::format!(
             "queue {queue}: {outstanding} requests were not done after {} ms, status {status}, features {}",
             limit / 1_000_000,
             self.features
         );
-        Ok(())
+        self.note_silence(role, &detail)?;
+        Err(Stop::Failed(detail))
     }
 
     /// Takes what came back from a queue.
@@ -110,19 +129,20 @@ impl<P: Platform> Subject<'_, P> {
 
     /// Sends some of the tester's frames one way, in as many requests as it takes, and waits for all of them.
     pub(super) fn transfer(&mut self, role: Role, frames: Range<usize>, shape: &Shape) -> Verdict<Vec<Used>> {
+        self.needs_answers(role)?;
         let mark = self.arena.mark();
         let mut next = frames.start;
         while next < frames.end {
             let end = (next + shape.frames).min(frames.end);
             let needed = shape.descriptors(end - next);
             let (room, size) = self.with_queue(role, |queue, _| (queue.room(), queue.size))?;
-            if needed > usize::from(size) {
-                return Err(Stop::Skipped(alloc::format!("{needed} descriptors do not fit into a queue of {size}")));
-            }
+            // Nor may a chain in a table be longer than the queue (2.7.5.3.1).
+            let chain = shape.chain(end - next);
+            needs!(chain <= usize::from(size), "{chain} descriptors do not fit into a queue of {size}");
             if needed > usize::from(room) {
                 self.submit(role)?;
                 let outstanding = self.with_queue(role, |queue, _| queue.outstanding())?;
-                self.drain(role, outstanding - 1)?;
+                self.drain(role, outstanding.saturating_sub(1))?;
                 continue;
             }
             self.post(role, next..end, shape)?;

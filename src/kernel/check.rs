@@ -86,6 +86,9 @@ fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
             Outcome::Skipped(reason) => {
                 line.text("skipped", reason);
             }
+            Outcome::Trouble(reason) => {
+                line.text("trouble", reason);
+            }
         }
     });
     if !serial::is_text() {
@@ -94,6 +97,10 @@ fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     match outcome {
         Outcome::Ok => serial::line(format_args!("ok {number} - {name}")),
         Outcome::Skipped(reason) => serial::line(format_args!("ok {number} - {name} # SKIP {reason}")),
+        // Not a word about the device, so neither of its failures.
+        Outcome::Trouble(reason) => {
+            serial::line(format_args!("ok {number} - {name} # SKIP tester's own trouble: {reason}"))
+        }
         Outcome::Failed(detail) => {
             let todo = if *severity == Severity::Must { "" } else { " # TODO " };
             let word = if *severity == Severity::Must { "" } else { severity.word() };
@@ -110,10 +117,12 @@ fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
 }
 
 fn tell_summary(total: &Summary) {
-    let Summary { ok, failed, warned, skipped, ended } = total;
+    let Summary { ok, failed, warned, skipped, troubled, ended } = total;
     serial::emit("checks", |line| {
         line.boolean("ok", total.is_success());
-        for (name, count) in [("passed", ok), ("failed", failed), ("warned", warned), ("skipped", skipped)] {
+        for (name, count) in
+            [("passed", ok), ("failed", failed), ("warned", warned), ("skipped", skipped), ("troubled", troubled)]
+        {
             line.number(name, u64::from(*count));
         }
         if let Some(reason) = ended {
@@ -125,5 +134,8 @@ fn tell_summary(total: &Summary) {
             serial::line(format_args!("Bail out! {reason}"));
         }
         serial::line(format_args!("# {ok} ok, {failed} failed, {warned} warned, {skipped} skipped"));
+        if *troubled != 0 {
+            serial::line(format_args!("# {troubled} not made, by the tester's own trouble"));
+        }
     }
 }

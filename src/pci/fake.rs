@@ -48,6 +48,8 @@ pub(crate) struct FakeFunction {
     writable: Vec<u8>,
     cleared_by_one: Vec<u8>,
     events: Vec<u8>,
+    /// BARs answer all ones with their size alone, without type bits.
+    bare_sizes: bool,
     last_link: usize,
 }
 
@@ -59,6 +61,7 @@ impl FakeFunction {
             writable: vec![0; 0x1000],
             cleared_by_one: vec![0; 0x1000],
             events: vec![0; 0x1000],
+            bare_sizes: false,
             last_link: 0x34,
         };
         new.set16(0, vendor);
@@ -150,6 +153,12 @@ impl FakeFunction {
         self.raw(usize::from(BASE_ADDRESS_0 + 4 * index), value).writable(BASE_ADDRESS_0 + 4 * index, mask)
     }
 
+    /// Has BARs answer all ones with their size alone, without type bits.
+    pub(crate) fn bare_sizes(mut self) -> Self {
+        self.bare_sizes = true;
+        self
+    }
+
     /// An I/O BAR.
     pub(crate) fn io(self, index: u16, address: u32, size: u32) -> Self {
         self.bar(index, address | 1, !(size - 1))
@@ -198,7 +207,10 @@ impl FakeFunction {
 
     /// The `size` bytes at `offset` as a number.
     fn bytes(&self, offset: u16, size: u16) -> u32 {
-        (0..size).rev().fold(0, |value, at| value << 8 | u32::from(self.bytes[usize::from(offset + at)]))
+        let value = (0..size).rev().fold(0, |value, at| value << 8 | u32::from(self.bytes[usize::from(offset + at)]));
+        let sized = self.bare_sizes && size == 4 && self.bars().contains(&usize::from(offset));
+        let mask = (0..size).rev().fold(0, |mask, at| mask << 8 | u32::from(self.writable[usize::from(offset + at)]));
+        if sized && value & mask == mask { mask } else { value }
     }
 
     fn is_bridge(&self) -> bool {

@@ -3,6 +3,9 @@
 //! All ones are written to each register and read back: the bits that stay zero are the size (PCI 3.0, 6.2.5.1). While
 //! that goes on the registers hold nonsense, so decoding is off, for as short as can be; then registers and command
 //! are as they were found.
+//!
+//! Of what is read back only the address bits are believed. The type is that of the register as found: some devices answer
+//! with the bare size, without type bits (Firecracker).
 
 use super::bar::{Bar, BarError, BarKind, MemoryWidth};
 use super::register::{BASE_ADDRESS_0, Command};
@@ -162,7 +165,7 @@ const fn address_bits(kind: BarKind) -> u32 {
 
 /// Whether the register is the lower half of a 64-bit BAR: memory, type 2.
 const fn is_64_bit(sample: Sample) -> bool {
-    sample.probed & 0x7 == 0x4
+    sample.found & 0x7 == 0x4
 }
 
 /// Makes a BAR of a register on its own.
@@ -170,7 +173,7 @@ fn decode_one(function: Bdf, bar: u8, sample: Sample) -> Result<Bar, BarError> {
     if sample.probed == 0 {
         return Err(BarError::Unimplemented { function, bar });
     }
-    let bits = sample.probed as u8 & 0xF;
+    let bits = sample.found as u8 & 0xF;
     let kind = match bits & 0x7 {
         0x0 => BarKind::Memory { width: MemoryWidth::Bits32, prefetchable: bits & 0x8 != 0 },
         0x2 => BarKind::Memory { width: MemoryWidth::Below1MiB, prefetchable: bits & 0x8 != 0 },
@@ -178,6 +181,10 @@ fn decode_one(function: Bdf, bar: u8, sample: Sample) -> Result<Bar, BarError> {
         0x1 | 0x5 => BarKind::Io,
         _ => return Err(BarError::ReservedType { function, bar, bits }),
     };
+    // Type bits do not keep a one (PCI 3.0, 6.2.5.1): who keeps them all has no BAR there, or is gone.
+    if sample.probed == u32::MAX {
+        return Err(BarError::BadSize { function, bar, mask: sample.probed.into() });
+    }
     let mask = u64::from(sample.probed & address_bits(kind));
     let address = u64::from(sample.found & address_bits(kind));
     let size = size_of_mask(mask).ok_or(BarError::BadSize { function, bar, mask })?;
@@ -186,8 +193,11 @@ fn decode_one(function: Bdf, bar: u8, sample: Sample) -> Result<Bar, BarError> {
 
 /// Makes a BAR of two registers.
 fn decode_pair(function: Bdf, bar: u8, low: Sample, high: Sample) -> Result<Bar, BarError> {
-    let kind = BarKind::Memory { width: MemoryWidth::Bits64, prefetchable: low.probed & 0x8 != 0 };
+    let kind = BarKind::Memory { width: MemoryWidth::Bits64, prefetchable: low.found & 0x8 != 0 };
     let join = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low & address_bits(kind));
+    if low.probed == u32::MAX {
+        return Err(BarError::BadSize { function, bar, mask: u64::from(high.probed) << 32 | u64::from(low.probed) });
+    }
     let mask = join(low.probed, high.probed);
     let size = size_of_mask(mask).ok_or(BarError::BadSize { function, bar, mask })?;
     Ok(Bar { function, index: bar, kind, address: join(low.found, high.found), size })

@@ -61,9 +61,11 @@ fn wide_kicks_go_through_configuration_space_too() {
 #[test]
 fn what_the_platform_cannot_map_is_reached_through_configuration_space() {
     // The MSI-X table is in a BAR of its own, or in the one that cannot be mapped.
-    for (behaviour, bar, mode) in
-        [(Behaviour::qemu_10(6), 4, PerQueue), (Behaviour::cloud_hypervisor(), 0, Line), (Behaviour::crosvm(), 0, Line)]
-    {
+    for (behaviour, bar, mode) in [
+        (Behaviour::qemu_10(6), 4, PerQueue),
+        (Behaviour::cloud_hypervisor(), 0, Polling),
+        (Behaviour::crosvm(), 0, Line),
+    ] {
         let guest = bring_up_with(behaviour.with_pci_access(), |machine| machine.limit_reach(&[bar], true));
         assert_eq!(guest.mode(), mode);
         works(guest);

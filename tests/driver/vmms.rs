@@ -1,14 +1,15 @@
 //! The habits and quirks of the VMMs that people use, each seen at work in its model; and the driver living with them.
 
-use ballonet::balloon::Options;
+use ballonet::balloon::{BalloonError, Options};
 use ballonet::memory::Pfn;
 use ballonet::platform::PageFrames;
+use ballonet::virtio::TransportError;
 use ballonet::virtio::spec::Features;
 
 use super::guest::{Guest, bring_up, expect_up, try_chosen};
 use super::hand::Hand;
 use crate::models::feature::{FREE_PAGE_HINT, PAGE_POISON, PAGE_REPORTING, STATS_VQ};
-use crate::models::{Behaviour, Bus, HostSide, Machine, Purpose};
+use crate::models::{Behaviour, Bus, HostSide, Machine, Purpose, Quirks};
 
 /// What each queue of a device is for, and its size.
 type Queues = Vec<(Purpose, u16)>;
@@ -63,9 +64,10 @@ fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_fin
 
 #[test]
 fn queues_of_declined_features_are_there_all_the_same_and_shift_nothing() {
-    for behaviour in [Behaviour::firecracker(), offering(Behaviour::qemu_10(6), FREE_PAGE_HINT | PAGE_REPORTING, 0)] {
-        let decline = |options: &mut Options| options.declined = Features::from_bits_retain(STATS_VQ);
-        let mut guest = expect_up(try_chosen(behaviour, decline));
+    let firecracker = Behaviour::firecracker();
+    let firecracker = Behaviour { quirks: Quirks { wants_every_queue: false, ..firecracker.quirks }, ..firecracker };
+    for behaviour in [firecracker, offering(Behaviour::qemu_10(6), FREE_PAGE_HINT | PAGE_REPORTING, 0)] {
+        let mut guest = expect_up(try_chosen(behaviour, declining(STATS_VQ)));
         assert_eq!(queues(&guest)[2].0, Purpose::Statistics);
         guest.run();
         let reporting = guest.device(|b, _| (b.queue_of(Purpose::Reporting), b.reported));
@@ -74,6 +76,70 @@ fn queues_of_declined_features_are_there_all_the_same_and_shift_nothing() {
         assert!(!guest.device(|b, _| b.queue(2).enabled));
         guest.finish();
     }
+}
+
+fn declining(features: u64) -> impl FnOnce(&mut Options) {
+    move |options| options.declined = Features::from_bits_retain(features)
+}
+
+/// How often the driver has started the device.
+fn starts(guest: &Guest) -> usize {
+    let driver_ok = |status: &&u8| **status & 0x84 == 4;
+    guest.device(|b, _| b.common.status_writes.iter().filter(driver_ok).count())
+}
+
+#[test]
+fn a_device_that_wants_every_queue_gets_those_of_declined_features_after_one_trial_without() {
+    for (vmm, declined) in [
+        (Behaviour::firecracker(), STATS_VQ),
+        (Behaviour::firecracker(), STATS_VQ | FREE_PAGE_HINT | PAGE_REPORTING),
+        (Behaviour::firecracker_1_16(), FREE_PAGE_HINT),
+        (Behaviour::firecracker().packed(), STATS_VQ | PAGE_REPORTING),
+    ] {
+        let mut guest = expect_up(try_chosen(vmm.clone(), declining(declined)));
+        assert_eq!((starts(&guest), guest.device(|b, _| b.common.needs_reset())), (2, false));
+        guest.run();
+        assert_eq!(guest.device(|b, _| b.common.accepted() & declined), 0);
+        assert!(guest.device(|b, _| b.common.queues.iter().all(|queue| queue.enabled)));
+        guest.follow(500);
+        guest.follow(0);
+        guest.finish();
+    }
+    let mut guest = expect_up(try_chosen(Behaviour::libkrun(), declining(FREE_PAGE_HINT)));
+    guest.run();
+    assert!(guest.device(|b, _| b.reported) > 0 && starts(&guest) == 2);
+    guest.finish();
+    let mut guest = bring_up(Behaviour::firecracker());
+    assert_eq!(starts(&guest), 1, "with every feature accepted there is nothing to try");
+    guest.follow(500);
+    guest.finish();
+}
+
+#[test]
+fn a_device_that_starts_in_neither_way_is_tried_once_more_and_no_oftener() {
+    let behaviour = Behaviour { needs_reset_after: Some(0), needs_resets: u32::MAX, ..Behaviour::firecracker() };
+    let mut guest = expect_up(try_chosen(behaviour, |options| {
+        (options.declined, options.recoveries) = (Features::from_bits_retain(STATS_VQ), 0);
+    }));
+    assert_eq!(starts(&guest), 2);
+    let outcome = guest.try_run_steps(2);
+    assert!(matches!(outcome, Err(BalloonError::NeedsReset(_))), "{outcome:?}");
+    guest.finish();
+}
+
+#[test]
+fn a_trial_that_a_device_does_not_come_back_from_ends_in_its_reason() {
+    let Err(failure) = try_chosen(Behaviour::firecracker_failing(), declining(STATS_VQ)) else {
+        panic!("it cannot be reset");
+    };
+    assert!(matches!(failure.error, BalloonError::Transport(TransportError::ResetTimeout { .. })), "{}", failure.error);
+}
+
+#[test]
+fn the_bars_of_a_device_that_gives_bare_sizes_are_those_that_it_has() {
+    let mut guest = bring_up(Behaviour::firecracker());
+    guest.follow(100);
+    guest.finish();
 }
 
 #[test]
@@ -122,7 +188,8 @@ fn actual_written_in_pieces_is_kept_by_qemu_and_dropped_by_others() {
 /// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. What came of it:
 /// requests completed, frames that the host took, discards.
 fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64, u64) {
-    let behaviour = Behaviour { quirks: vmm.quirks, ..Behaviour::letter() };
+    let quirks = Quirks { wants_every_queue: false, ..vmm.quirks };
+    let behaviour = Behaviour { quirks, ..Behaviour::letter() };
     let mut hand = Hand::right(behaviour);
     let (mut inflate, _deflate) = hand.start();
     let run = hand.platform.frames.take_free(count).expect("a run of free frames");

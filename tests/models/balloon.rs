@@ -65,7 +65,7 @@ impl Balloon {
         Self {
             config: ConfigModel::new(&behaviour, memory, ports),
             common: CommonConfig::new(&behaviour, queues),
-            interrupts: Interrupts::new(behaviour.vectors, behaviour.bug),
+            interrupts: Interrupts::new(&behaviour),
             num_pages: 0,
             actual: 0,
             poison: None,
@@ -355,6 +355,9 @@ impl Balloon {
         write(&mut self.common, &self.behaviour, bus);
         if !live && self.common.live() {
             self.check_live(bus);
+            if self.common.needs_reset() {
+                self.raise_config(bus);
+            }
             self.stumble(bus);
             self.misbehave_at_start(bus);
         }

@@ -43,6 +43,8 @@ pub enum Numbering {
     Dense,
     /// As the specification has it, with gaps of size 0.
     Fixed,
+    /// Densely over the accepted features, as Alioth; those that are left over complete what comes, and do nothing.
+    Negotiated,
 }
 
 /// How long the host takes to take memory away, in nanoseconds.

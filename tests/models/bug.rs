@@ -170,7 +170,7 @@ impl Balloon {
     /// What goes wrong at `DRIVER_OK`.
     pub(super) fn misbehave_at_start(&mut self, bus: &mut Bus) {
         if self.has(Bug::IsrIsSetEarly) {
-            self.interrupts.set_isr();
+            self.interrupts.set_isr_early();
         }
         if self.has(Bug::ForgetsEarlyBuffers) {
             self.common.queues.iter_mut().filter(|q| q.enabled).for_each(|queue| drop(queue.take_available(bus)));

@@ -1,9 +1,10 @@
 //! The common configuration structure: the device's half of initialization, with the driver held to the order of it.
 
-use super::behaviour::{Behaviour, feature};
+use super::behaviour::{Behaviour, Numbering, feature};
 use super::bug::Bug;
 use super::bus::Bus;
 use super::queue::{NO_VECTOR, Purpose, QueueModel};
+use super::quirks::Resets;
 
 const ACKNOWLEDGE: u8 = 1;
 const DRIVER: u8 = 2;
@@ -47,6 +48,8 @@ pub struct CommonConfig {
     pub legacy: bool,
     /// When the reset under way will be done.
     resetting: Option<u64>,
+    /// It was reset, and takes no status any more.
+    locked: bool,
     pub(super) ever_reset: bool,
     /// The driver has not read status since it wrote `FEATURES_OK`.
     features_unread: bool,
@@ -75,6 +78,7 @@ impl CommonConfig {
             status: behaviour.first_status,
             legacy: false,
             resetting: None,
+            locked: false,
             ever_reset: false,
             features_unread: false,
             features_final: false,
@@ -199,6 +203,14 @@ impl CommonConfig {
         let shared = behaviour.has(Bug::SharedQueueAddresses) && (0x20..0x38).contains(&offset);
         let select = if shared { 1 } else { select };
         let queue = self.queues.get(usize::from(select));
+        let quirks = behaviour.quirks.registers;
+        let hidden = quirks.silent_until_driver && self.status & DRIVER == 0 && !matches!(offset, 0x14 | 0x15)
+            || quirks.hides_accepted && offset == 0x0c
+            || quirks.hides_addresses && (0x20..0x38).contains(&offset);
+        if hidden {
+            return 0;
+        }
+        let upper = if quirks.shows_upper_halves && matches!(offset, 0x28 | 0x30) { 1 } else { 0 };
         match offset {
             0x00 => self.device_select,
             0x04 => self.read_feature_word(behaviour),
@@ -212,6 +224,9 @@ impl CommonConfig {
             0x14 => self.read_status(bus.now, behaviour).into(),
             0x15 => {
                 self.generation_seen = true;
+                if quirks.no_generation {
+                    return 0;
+                }
                 if behaviour.has(Bug::GenerationCountsReads) {
                     self.generation = self.generation.wrapping_add(1);
                 }
@@ -228,7 +243,7 @@ impl CommonConfig {
             0x3a => queue.is_some_and(|q| q.resetting.is_some()).into(),
             0x1e => queue.map_or(0, |q| behaviour.notify_off.unwrap_or(q.index * behaviour.notify_stride)).into(),
             0x38 => queue.map_or(0, |q| config_data(q.index).into()),
-            0x20..0x38 => queue.and_then(|q| q.halves[(offset as usize - 0x20) / 4]).unwrap_or(0),
+            0x20..0x38 => queue.and_then(|q| q.halves[(offset as usize - 0x20) / 4 + upper]).unwrap_or(0),
             _ => 0,
         }
     }
@@ -247,7 +262,13 @@ impl CommonConfig {
         self.features_unread = false;
         if self.resetting.is_some_and(|done| now >= done) {
             self.resetting = None;
+            self.locked |=
+                behaviour.quirks.resets == Resets::LockUp && self.live() && self.features_final && !self.needs_reset();
+            let sizes: Vec<u16> = self.queues.iter().map(QueueModel::size).collect();
             self.reset(behaviour.bug);
+            if behaviour.quirks.registers.keeps_queue_sizes {
+                self.queues.iter_mut().zip(sizes).for_each(|(queue, size)| queue.keep_size(size));
+            }
         }
         self.status
     }
@@ -288,6 +309,14 @@ impl CommonConfig {
 
     pub(super) fn write_status(&mut self, value: u8, behaviour: &Behaviour, bus: &mut Bus) {
         self.status_writes.push(value);
+        if self.locked && value != 0 {
+            return;
+        }
+        if value == 0 && behaviour.quirks.resets == Resets::EndInFailed && self.status & DRIVER != 0 && self.ever_reset
+        {
+            self.status |= FAILED;
+            return;
+        }
         if value == 0 {
             self.ever_reset = true;
             let time = if self.status == 0 { 0 } else { behaviour.reset_time };
@@ -322,7 +351,9 @@ impl CommonConfig {
             FEATURES_OK if self.status == ACKNOWLEDGE | DRIVER => return self.finish_features(value, behaviour, bus),
             DRIVER_OK if self.status == ACKNOWLEDGE | DRIVER | if self.legacy { 0 } else { FEATURES_OK } => {
                 self.check_ready(bus);
-                self.status = value;
+                let missing = self.queues.iter().any(|queue| queue.purpose != Purpose::Missing && !queue.enabled);
+                let refused = behaviour.quirks.wants_every_queue && missing;
+                self.status = value | if refused { NEEDS_RESET } else { 0 };
                 return;
             }
             _ => bus.misstep("INIT-01", format!("status {:#x} -> {value:#x}", self.status)),
@@ -347,11 +378,27 @@ impl CommonConfig {
         if self.offered & !self.accepted & 1 << 32 != 0 {
             bus.misstep("RSVD-01", "VERSION_1 not accepted");
         }
+        if behaviour.numbering == Numbering::Negotiated {
+            self.renumber();
+        }
         (self.features_final, self.features_unread) = (true, true);
+        if behaviour.quirks.registers.takes_any_feature {
+            self.accepted &= self.offered;
+        }
         let unoffered = self.accepted & !self.offered != 0 && !behaviour.has(Bug::TakesUnofferedFeatures);
         let too_few = behaviour.has(Bug::WantsAllFeatures) && self.accepted != self.offered;
         let refused = behaviour.refuses_features || unoffered || too_few;
         self.status = if refused { value & !FEATURES_OK } else { value };
+    }
+
+    /// Gives the queues from 2 on to the features that were accepted.
+    fn renumber(&mut self) {
+        let optional = [(1, Purpose::Statistics), (3, Purpose::Hint), (5, Purpose::Reporting)];
+        let accepted = self.accepted;
+        let purposes = optional.into_iter().filter(|(bit, _)| accepted & 1 << bit != 0).map(|(_, purpose)| purpose);
+        for (queue, purpose) in self.queues.iter_mut().skip(2).zip(purposes.chain(std::iter::repeat(Purpose::Spare))) {
+            queue.purpose = purpose;
+        }
     }
 
     /// What must be in place when `DRIVER_OK` is set.
@@ -437,7 +484,9 @@ impl CommonConfig {
                 queue.vector_unread = vector != NO_VECTOR;
             }
             0x1c if value == 1 => {
-                Self::check_accepted(queue, accepted, bus);
+                if !behaviour.quirks.wants_every_queue {
+                    Self::check_accepted(queue, accepted, bus);
+                }
                 queue.enable(accepted, bus);
             }
             0x1c => bus.misstep("PCI-COMMON-06", format!("queue {select}: queue_enable = {value}")),
@@ -477,7 +526,8 @@ impl CommonConfig {
 
 /// Whether the MSI-X table has no such vector, and the device knows.
 fn is_absent(vector: u16, behaviour: &Behaviour) -> bool {
-    vector >= behaviour.vectors.unwrap_or(0) && !behaviour.has(Bug::TakesAbsentVector)
+    let taken = behaviour.quirks.registers.takes_any_vector || behaviour.has(Bug::TakesAbsentVector);
+    vector >= behaviour.vectors.unwrap_or(0) && !taken
 }
 
 /// What a queue is kicked with once `NOTIF_CONFIG_DATA` is accepted: not its index.

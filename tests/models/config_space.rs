@@ -30,6 +30,9 @@ pub struct ConfigModel {
     msix: Option<u16>,
     /// The capability with the window to BARs.
     access: Option<u16>,
+    /// Whether BARs answer all ones with their size alone, and which were written with all ones last.
+    bare_bar_sizes: bool,
+    sizing: [bool; 6],
 }
 
 /// What the window in configuration space is to reach.
@@ -43,8 +46,15 @@ pub struct Selected {
 impl ConfigModel {
     /// The function as firmware leaves it: BARs assigned from `memory` and `ports` upwards, decoding mostly off.
     pub fn new(behaviour: &Behaviour, memory: u32, ports: u32) -> Self {
-        let mut model =
-            Self { bytes: [0; 256], bars: behaviour.layout.bars, assigned: [0; 6], msix: None, access: None };
+        let mut model = Self {
+            bytes: [0; 256],
+            bars: behaviour.layout.bars,
+            assigned: [0; 6],
+            msix: None,
+            access: None,
+            bare_bar_sizes: behaviour.quirks.registers.bare_bar_sizes,
+            sizing: [false; 6],
+        };
         model.put16(0x00, 0x1af4);
         model.put16(0x02, behaviour.device_id);
         model.put16(COMMAND, behaviour.command);
@@ -198,7 +208,21 @@ impl ConfigModel {
 
     /// Reads `width` bytes.
     pub fn read(&self, offset: u16, width: u8) -> u32 {
-        (0..u16::from(width)).rev().fold(0, |value, i| value << 8 | u32::from(self.bytes[usize::from(offset + i)]))
+        let read = |value, i| value << 8 | u32::from(self.bytes[usize::from(offset + i)]);
+        (0..u16::from(width)).rev().fold(0, read) & !self.hidden_type(offset)
+    }
+
+    /// The type bits of a BAR, while a device keeps quiet about them.
+    fn hidden_type(&self, offset: u16) -> u32 {
+        let index = usize::from(offset.wrapping_sub(BARS) / 4);
+        if !self.bare_bar_sizes || !self.sizing.get(index).is_some_and(|sizing| *sizing) {
+            return 0;
+        }
+        match self.bars[index] {
+            Bar::None => 0,
+            Bar::Io(_) => 0x3,
+            Bar::Memory32(_) | Bar::Memory64(_) => 0xf,
+        }
     }
 
     /// Writes `width` bytes.
@@ -258,6 +282,7 @@ impl ConfigModel {
 
     fn write_bar(&mut self, offset: u16, value: u32, bus: &mut Bus) {
         let index = usize::from((offset - BARS) / 4);
+        self.sizing[index] = value == u32::MAX;
         let upper_half = index > 0 && matches!(self.bars[index - 1], Bar::Memory64(_));
         let (size, flags, enable) = match self.bars[index] {
             Bar::Memory32(size) => (u64::from(size), 0, MEMORY_ENABLE),

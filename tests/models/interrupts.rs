@@ -1,5 +1,6 @@
 //! How a function interrupts: by MSI-X messages while those are enabled, else by its line and the ISR byte.
 
+use super::behaviour::Behaviour;
 use super::bug::Bug;
 use super::bus::Bus;
 use super::config_space::ConfigModel;
@@ -15,11 +16,14 @@ pub struct Interrupts {
     msix: Option<MsixTable>,
     isr: u8,
     bug: Option<Bug>,
+    /// The ISR byte is always 0.
+    no_isr: bool,
 }
 
 impl Interrupts {
-    pub fn new(vectors: Option<u16>, bug: Option<Bug>) -> Self {
-        Self { msix: vectors.map(MsixTable::new), isr: 0, bug }
+    pub fn new(behaviour: &Behaviour) -> Self {
+        let (bug, no_isr) = (behaviour.bug, behaviour.quirks.no_isr);
+        Self { msix: behaviour.vectors.map(MsixTable::new), isr: 0, bug, no_isr }
     }
 
     /// A reset of the device: nothing is pending. The MSI-X table is PCI's and stays.
@@ -66,13 +70,13 @@ impl Interrupts {
     }
 
     pub fn raise_config(&mut self, vector: u16, delay: u64, config: &ConfigModel, bus: &mut Bus) {
-        self.isr |= ISR_CONFIG;
+        self.set_isr(ISR_CONFIG);
         self.raise_vector(vector, delay, config, bus);
     }
 
     pub fn raise_queue(&mut self, vector: u16, delay: u64, config: &ConfigModel, bus: &mut Bus) {
         if !config.msix_enabled() && self.bug != Some(Bug::IsrIsNeverSet) {
-            self.isr |= ISR_QUEUE;
+            self.set_isr(ISR_QUEUE);
         }
         let vector = match self.bug {
             Some(Bug::MessagesAreLost) => return,
@@ -84,8 +88,14 @@ impl Interrupts {
     }
 
     /// The ISR byte's queue bit, for no reason.
-    pub fn set_isr(&mut self) {
-        self.isr |= ISR_QUEUE;
+    pub fn set_isr_early(&mut self) {
+        self.set_isr(ISR_QUEUE);
+    }
+
+    fn set_isr(&mut self, bit: u8) {
+        if !self.no_isr {
+            self.isr |= bit;
+        }
     }
 
     /// Whether the function would pull its line: Interrupt Status in the PCI status register.
@@ -95,7 +105,7 @@ impl Interrupts {
 
     /// Everything at once, for no reason.
     pub fn raise_all(&mut self, config: &ConfigModel, bus: &mut Bus) {
-        self.isr |= ISR_QUEUE;
+        self.set_isr(ISR_QUEUE);
         let vectors = self.msix.as_ref().map_or(0, MsixTable::len) as u16;
         (0..vectors).for_each(|vector| self.raise_vector(vector, 0, config, bus));
     }

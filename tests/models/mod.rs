@@ -40,6 +40,6 @@ pub use packed::PackedRing;
 pub use pages::take_reported;
 pub use platform::ModelPlatform;
 pub use queue::{Descriptor, Purpose, QueueModel, Request};
-pub use quirks::{Chains, Quirks};
+pub use quirks::{Chains, Quirks, RegisterQuirks, Resets};
 pub use ram::{HostSide, Ram};
 pub use schedule::Schedule;

@@ -27,6 +27,8 @@ pub enum Purpose {
     Reporting,
     /// Something of the VMM's own.
     Own,
+    /// Nothing: what comes is completed.
+    Spare,
     /// A gap in the numbering.
     Missing,
 }
@@ -162,6 +164,13 @@ impl QueueModel {
 
     pub fn size(&self) -> u16 {
         if self.purpose == Purpose::Missing { 0 } else { self.size }
+    }
+
+    /// Has a size from before a reset.
+    pub fn keep_size(&mut self, size: u16) {
+        if self.ring.try_set_size(size).is_ok() {
+            self.size = size;
+        }
     }
 
     pub fn set_size(&mut self, size: u16, features: u64, bus: &mut Bus) {

@@ -33,6 +33,65 @@ pub struct Quirks {
     pub own_queue: bool,
     /// A change of the configuration sets both bits of the ISR byte, as QEMU has it.
     pub changes_set_both_bits: bool,
+    /// What its registers do otherwise.
+    pub registers: RegisterQuirks,
+    /// It starts only if every queue that it has is set up, and else asks for a reset.
+    pub wants_every_queue: bool,
+    /// What becomes of a reset.
+    pub resets: Resets,
+    /// Used buffers interrupt whether the driver wants that or not.
+    pub ignores_suppression: bool,
+    /// The ISR byte is always 0.
+    pub no_isr: bool,
+}
+
+/// What the registers of a device do otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegisterQuirks {
+    /// BARs answer all ones with their size alone, without type bits.
+    pub bare_bar_sizes: bool,
+    /// Features and queues read as 0 until `ACKNOWLEDGE` and `DRIVER` are set.
+    pub silent_until_driver: bool,
+    /// `driver_feature` reads as 0.
+    pub hides_accepted: bool,
+    /// The addresses of queues read as 0.
+    pub hides_addresses: bool,
+    /// The lower halves of a queue's driver and device area show the upper ones.
+    pub shows_upper_halves: bool,
+    /// Features that are not offered are dropped in silence, and `FEATURES_OK` stays.
+    pub takes_any_feature: bool,
+    /// Vectors that the MSI-X table does not have are taken.
+    pub takes_any_vector: bool,
+    /// Queues have the size that they were given, also after a reset.
+    pub keeps_queue_sizes: bool,
+    /// `config_generation` is always 0.
+    pub no_generation: bool,
+}
+
+impl RegisterQuirks {
+    /// None.
+    pub const NONE: Self = Self {
+        bare_bar_sizes: false,
+        silent_until_driver: false,
+        hides_accepted: false,
+        hides_addresses: false,
+        shows_upper_halves: false,
+        takes_any_feature: false,
+        takes_any_vector: false,
+        keeps_queue_sizes: false,
+        no_generation: false,
+    };
+}
+
+/// What becomes of a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resets {
+    /// It is done.
+    Work,
+    /// From `DRIVER` on it ends in `FAILED`.
+    EndInFailed,
+    /// Of a device that was started it shows as done, and no status is taken any more.
+    LockUp,
 }
 
 /// What becomes of a descriptor that is too long.
@@ -94,6 +153,11 @@ impl Quirks {
         stop_while_hinting: false,
         own_queue: false,
         changes_set_both_bits: false,
+        registers: RegisterQuirks::NONE,
+        wants_every_queue: false,
+        resets: Resets::Work,
+        ignores_suppression: false,
+        no_isr: false,
     };
 
     /// Whether all of a request is served; `None` if it is never completed.

@@ -107,6 +107,7 @@ impl Balloon {
                     self.hints.take(&request, self.behaviour.handling == Handling::AtOnce, bus);
                     self.common.queues[usize::from(index)].in_flight.push(request);
                 }
+                Purpose::Spare => self.common.queues[usize::from(index)].in_flight.push(request),
                 _ => self.take_pfns(index, request, bus),
             }
         }
@@ -329,6 +330,7 @@ fn put_used(queue: &mut QueueModel, requests: &[Request], behaviour: &Behaviour,
     }
     match behaviour.bug {
         Some(Bug::IgnoresSuppression) => true,
+        _ if behaviour.quirks.ignores_suppression => true,
         Some(Bug::EventIndexIsMissed) => wanted && (first || !queue.event_idx()),
         _ => wanted,
     }
@@ -348,7 +350,7 @@ pub(super) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
         match (present, behaviour.numbering) {
             (true, _) => purposes.push((purpose, size)),
             (false, Numbering::Fixed) => purposes.push((Purpose::Missing, 1)),
-            (false, Numbering::Dense) => {}
+            (false, Numbering::Dense | Numbering::Negotiated) => {}
         }
     }
     // Beside one for reporting nobody but its own driver could tell which is which; crosvm has no such pair.

@@ -125,6 +125,7 @@ fn known_only(vm: &mut Vm, more: &[&str]) -> Outcome {
             ensure!(!ok && event.get("ended").is_none(), "the run should go to its end and fail: {event}");
             ensure!(event.count("failed")? == failed.len() as u64, "{failed:?} failed: {event}");
             ensure!(event.count("warned")? == warned.len() as u64, "{warned:?} warned: {event}");
+            ensure!(event.count("troubled")? == 0, "the tester itself should do without trouble: {event}");
             let all: u64 =
                 ["passed", "failed", "warned", "skipped"].iter().map(|key| event.count(key)).sum::<Result<_, _>>()?;
             ensure!(all == count, "{count} checks were told of: {event}");

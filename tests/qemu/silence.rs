@@ -1,7 +1,7 @@
 //! A device that is ready and never answers: an IOMMU that nobody has programmed keeps it from memory, and its registers
 //! work all the same.
 
-use libtest_mimic::Trial;
+use crate::support::Trial;
 
 use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
 use crate::trial;

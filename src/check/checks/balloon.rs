@@ -79,6 +79,7 @@ pub fn reports_of_free_pages_complete<P: Platform + PageFrames>(subject: &mut Su
             let address = subject.arena.address(at);
             chain.push(Part { address, length: (count * PAGE) as u32, writable: true });
         }
+        subject.needs_room(Role::Reporting, chain.len() as u16)?;
         subject.add(Role::Reporting, &chain, None)?;
         subject.submit(Role::Reporting)?;
         subject.drain(Role::Reporting, 0)?;

@@ -8,7 +8,7 @@ use crate::check::outcome::{Verdict, ensure, needs};
 use crate::check::subject::Subject;
 use crate::check::traffic::Shape;
 use crate::platform::{PageFrames, Platform, Registers};
-use crate::virtio::spec::{Features, Status, common};
+use crate::virtio::spec::{Features, common};
 
 /// Bits that no balloon over PCI has a meaning for: the device type's beyond its own six, those that legacy drivers
 /// misused, and those that nobody has defined.
@@ -22,11 +22,9 @@ pub fn version_1_is_offered<P: Platform>(subject: &mut Subject<'_, P>) -> Verdic
 
 pub fn offered_features_hold_still<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     let before = subject.offered;
-    for step in ["once more", "after a reset", "while features are settled"] {
-        match step {
-            "after a reset" => subject.reset()?,
-            "while features are settled" => subject.set_status(Status::ACKNOWLEDGE | Status::DRIVER),
-            _ => {}
+    for step in ["after a reset", "once more"] {
+        if step == "after a reset" {
+            subject.begin()?;
         }
         let now = subject.read_offered();
         ensure!(now == before, "read {step}, the offered features are {now}, before they were {before}");
@@ -39,6 +37,7 @@ pub fn offered_features_hold_still<P: Platform>(subject: &mut Subject<'_, P>) ->
 }
 
 pub fn feature_words_beyond_are_0<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
+    subject.begin()?;
     for select in [2, 3, 4, 31, 32, 0x8000_0000, u32::MAX] {
         let word = subject.feature_word(select);
         ensure!(word == 0, "device_feature is {word:#x} at device_feature_select {select:#x}");
@@ -53,6 +52,7 @@ pub fn reserved_features_are_not_offered<P: Platform>(subject: &mut Subject<'_, 
 }
 
 pub fn feature_selectors_read_back<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
+    subject.begin()?;
     for register in [common::DEVICE_FEATURE_SELECT, common::DRIVER_FEATURE_SELECT] {
         for select in [1, 0, 1] {
             subject.common.write32(register, select);

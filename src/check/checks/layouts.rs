@@ -1,5 +1,6 @@
 //! Odd but legal layouts: rings of every size and at every place, requests cut and placed in every way.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::rings::formats;
@@ -10,8 +11,10 @@ use crate::check::traffic::Shape;
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::Features;
 
-/// Brings the device up and has it take requests of a shape, in each format.
+/// Brings the device up and has it take requests of a shape, in each format in which it can.
 fn in_shape<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, extra: Features, shape: &Shape) -> Verdict {
+    let mut left = String::from("the device takes none of the formats");
+    let mut done = 0;
     for features in formats(subject) {
         let features = features | extra;
         if !subject.negotiate(features)? {
@@ -21,10 +24,14 @@ fn in_shape<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, extra: Featu
         subject.start(&setup)?;
         match subject.exchange_cleanly(48, shape) {
             // A shape that needs more descriptors than the queue has.
-            Err(Stop::Skipped(_)) => {}
-            outcome => outcome?,
+            Err(Stop::Skipped(reason)) => left = reason,
+            outcome => {
+                outcome?;
+                done += 1;
+            }
         }
     }
+    needs!(done > 0, "{left}");
     Ok(())
 }
 

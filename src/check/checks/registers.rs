@@ -13,11 +13,12 @@ use crate::check::subject::Subject;
 use crate::pci::{Capability, ConfigSpace};
 use crate::platform::{Platform, Registers};
 use crate::virtio::InterruptMode;
-use crate::virtio::spec::{CapabilityType, Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, cap, common};
+use crate::virtio::spec::{CapabilityType, Features, NO_VECTOR, QUEUE_SIZE_MAX, cap, common};
 
 // Queues.
 
 pub fn absent_queues_have_size_0<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
+    subject.negotiate_least()?;
     let count = subject.common.read16(common::NUM_QUEUES);
     for queue in [count, count.saturating_add(1), 1024, 0x7fff, 0xfffe, 0xffff] {
         let size = if queue < count { 0 } else { subject.queue_size(queue) };
@@ -36,6 +37,7 @@ pub fn queues_of_features_are_there<P: Platform>(subject: &mut Subject<'_, P>) -
     ] {
         ensure!(!offered.contains(feature) || queue.is_some(), "{feature} is offered, and there is no {name} queue");
     }
+    subject.negotiate_least()?;
     let count = subject.common.read16(common::NUM_QUEUES);
     let last = subject.present().last().unwrap_or(0);
     ensure!(count > last, "num_queues is {count}, and there is a queue {last}");
@@ -53,6 +55,7 @@ pub fn queue_sizes_are_legal<P: Platform>(subject: &mut Subject<'_, P>) -> Verdi
 }
 
 pub fn queue_selector_reads_back<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
+    subject.negotiate_least()?;
     for queue in [1, 0] {
         subject.select(queue);
         let read = subject.common.read16(common::QUEUE_SELECT);
@@ -64,8 +67,7 @@ pub fn queue_selector_reads_back<P: Platform>(subject: &mut Subject<'_, P>) -> V
 pub fn smaller_queue_sizes_read_back<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     for queue in subject.present() {
         let mut size = subject.sizes[usize::from(queue)];
-        let least = subject.least();
-        subject.negotiate(least)?;
+        subject.negotiate_least()?;
         while size > 1 {
             size = 1 << (size - 1).ilog2();
             subject.select(queue);
@@ -78,8 +80,7 @@ pub fn smaller_queue_sizes_read_back<P: Platform>(subject: &mut Subject<'_, P>) 
 }
 
 pub fn queue_addresses_read_back<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let least = subject.least();
-    subject.negotiate(least)?;
+    subject.negotiate_least()?;
     subject.select(0);
     for (place, register) in [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE].into_iter().enumerate() {
         let address = 0x0000_0012_3456_7000 + 0x1_0000_1000 * place as u64;
@@ -106,8 +107,7 @@ pub fn queue_enable_reads_back<P: Platform>(subject: &mut Subject<'_, P>) -> Ver
 }
 
 pub fn queues_are_apart<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let least = subject.least();
-    subject.negotiate(least)?;
+    subject.negotiate_least()?;
     let write = |subject: &mut Subject<'_, P>, queue: u16, value: u32| {
         subject.select(queue);
         subject.common.write32(common::QUEUE_DESC, value);
@@ -116,7 +116,9 @@ pub fn queues_are_apart<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     write(subject, 1, 0x2000_0000);
     subject.select(0);
     let read = subject.common.read32(common::QUEUE_DESC);
-    ensure!(read == 0x1000_0000, "queue_desc of queue 0 is {read:#x} after that of queue 1 was written");
+    ensure!(read != 0x2000_0000, "queue_desc of queue 0 is {read:#x} after that of queue 1 was written");
+    // Nothing makes a device show addresses (4.1.4.3.1), and one that does not shows nothing of its queues.
+    needs!(read == 0x1000_0000, "queue_desc cannot be read back: {read:#x} is read");
     Ok(())
 }
 
@@ -124,6 +126,7 @@ pub fn doorbells_are_in_their_window<P: Platform>(subject: &mut Subject<'_, P>) 
     let wide = subject.offered.contains(Features::NOTIFICATION_DATA);
     let width = if wide { 4 } else { 2 };
     let (multiplier, length) = (u64::from(subject.site.multiplier()), subject.notify.len() as u64);
+    subject.negotiate_least()?;
     for queue in subject.present() {
         subject.select(queue);
         let offset = u64::from(subject.common.read16(common::QUEUE_NOTIFY_OFF)) * multiplier;
@@ -157,8 +160,7 @@ fn with_messages<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict<u16> {
     let Some(msix) = subject.site.msix else {
         return Err(Stop::Skipped("the device has no usable MSI-X".into()));
     };
-    let least = subject.least();
-    subject.negotiate(least)?;
+    subject.negotiate_least()?;
     let isr = Arc::clone(&subject.isr);
     subject.signals = Signals::set_up(&mut subject.site, &isr, InterruptMode::Shared, 1).map_err(Stop::Skipped)?;
     Ok(msix.entries())
@@ -231,11 +233,10 @@ pub fn configuration_is_long_enough<P: Platform>(subject: &mut Subject<'_, P>) -
 }
 
 pub fn configuration_is_there_before_features_ok<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let least = subject.least();
     undisturbed(subject, About::Target, |subject| {
-        subject.reset()?;
+        subject.begin()?;
         let before = subject.device.read32(CONFIG_NUM_PAGES);
-        subject.negotiate(least)?;
+        subject.negotiate_least()?;
         let after = subject.device.read32(CONFIG_NUM_PAGES);
         ensure!(before == after, "num_pages is {before} before FEATURES_OK, and {after} after it");
         Ok(())
@@ -350,7 +351,7 @@ fn read_window<C: ConfigSpace>(config: &C, access: Capability, width: u32) -> Ve
 }
 
 pub fn pci_access_reads_registers<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
-    subject.set_status(Status::ACKNOWLEDGE);
+    subject.begin()?;
     subject.common.write32(common::DEVICE_FEATURE_SELECT, 0);
     for (field, width) in [(common::DEVICE_STATUS, 1), (common::NUM_QUEUES, 2), (common::DEVICE_FEATURE, 4)] {
         let access = point(subject, field, width)?;
@@ -369,6 +370,7 @@ pub fn pci_access_reads_registers<P: Platform>(subject: &mut Subject<'_, P>) -> 
 }
 
 pub fn pci_access_writes_registers<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
+    subject.begin()?;
     for select in [1, 0] {
         let access = point(subject, common::DEVICE_FEATURE_SELECT, 4)?;
         let written = access.write32(subject.site.platform.config(), cap::PCI_DATA as u8, select);

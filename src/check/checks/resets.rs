@@ -57,6 +57,8 @@ pub fn device_works_after_a_reset_in_mid_traffic<P: Platform + PageFrames>(subje
 }
 
 pub fn every_reconfiguration_works<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+    subject.try_start()?;
+    subject.needs_answers(Role::Inflate)?;
     let (least, usable) = (subject.least(), subject.usable());
     let packed = Features::RING_PACKED;
     let settings = [

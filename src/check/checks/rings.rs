@@ -75,6 +75,7 @@ pub fn buffers_are_used_in_order<P: Platform + PageFrames>(subject: &mut Subject
         let setup = Setup { features, ..subject.plain() };
         subject.start(&setup)?;
         // Requests of different length, so that a device that works on several has a reason to change their order.
+        subject.needs_room(Role::Inflate, 5)?;
         let mut posted = Vec::new();
         for (start, frames) in [(0, 16), (16, 1), (17, 8), (25, 2), (27, 5)] {
             posted.push(subject.post(Role::Inflate, start..start + frames, &Shape::PLAIN)?);
@@ -169,7 +170,7 @@ pub fn wanted_kicks_are_enough<P: Platform + PageFrames>(subject: &mut Subject<'
             let room = subject.with_queue(Role::Deflate, |queue, _| queue.room())?;
             if room == 0 {
                 let outstanding = subject.with_queue(Role::Deflate, |queue, _| queue.outstanding())?;
-                subject.drain(Role::Deflate, outstanding - 1)?;
+                subject.drain(Role::Deflate, outstanding.saturating_sub(1))?;
             }
             subject.post(Role::Deflate, frame..frame + 1, &SINGLE)?;
             subject.submit(Role::Deflate)?;

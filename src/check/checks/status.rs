@@ -1,6 +1,7 @@
 //! The device status byte, and what a reset leaves.
 
-use crate::check::outcome::{Verdict, ensure, needs};
+use crate::check::obstacles::Start;
+use crate::check::outcome::{Stop, Verdict, ensure, needs};
 use crate::check::subject::Subject;
 use crate::platform::{Platform, Registers};
 use crate::virtio::InterruptMode;
@@ -57,10 +58,23 @@ pub fn driver_ok_sticks<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     subject.start(&setup)
 }
 
+pub fn queues_of_declined_features_may_be_left_out<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
+    match subject.try_start() {
+        // Not for want of queues.
+        Err(Stop::Failed(reason)) => return Err(Stop::Skipped(reason)),
+        outcome => outcome?,
+    }
+    if let Start::WithEveryQueue(reason) = &subject.obstacles.start {
+        ensure!(false, "{reason}; it does with all of them");
+    }
+    Ok(())
+}
+
 pub fn reset_disables_queues<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
     subject.start(&setup)?;
     subject.stop()?;
+    subject.negotiate_least()?;
     for queue in subject.present() {
         subject.select(queue);
         let enabled = subject.common.read16(common::QUEUE_ENABLE);
@@ -74,6 +88,7 @@ pub fn reset_restores_queue_sizes<P: Platform>(subject: &mut Subject<'_, P>) -> 
     setup.size = 2;
     subject.start(&setup)?;
     subject.stop()?;
+    subject.negotiate_least()?;
     for queue in subject.present() {
         let (size, before) = (subject.queue_size(queue), subject.sizes[usize::from(queue)]);
         ensure!(size == before, "queue {queue} has {size} entries after a reset, and had {before}");
@@ -86,7 +101,7 @@ pub fn reset_unmaps_vectors<P: Platform>(subject: &mut Subject<'_, P>) -> Verdic
     let mut setup = subject.plain();
     setup.mode = InterruptMode::Shared;
     subject.start(&setup)?;
-    subject.reset()?;
+    subject.negotiate_least()?;
     let config = subject.common.read16(common::CONFIG_MSIX_VECTOR);
     ensure!(config == NO_VECTOR, "config_msix_vector is {config:#06x} after a reset");
     for queue in subject.present() {
@@ -100,12 +115,14 @@ pub fn reset_unmaps_vectors<P: Platform>(subject: &mut Subject<'_, P>) -> Verdic
 pub fn reset_forgets_features<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     let usable = subject.usable();
     needs!(subject.negotiate(usable)?, "the device does not take the features {usable}");
+    let readable = read_accepted(subject) == usable;
     subject.reset()?;
     // Without its features settled it must be able to settle on others.
     let least = subject.least();
     ensure!(subject.negotiate(least)?, "after {usable} and a reset the device does not take {least}");
+    // Nothing makes a device show what was accepted (4.1.4.3.1), so only one that has shown it can show it wrong.
     let read = read_accepted(subject);
-    ensure!(read == least, "driver_feature reads {read} after {usable}, a reset and {least}");
+    ensure!(!readable || read == least, "driver_feature reads {read} after {usable}, a reset and {least}");
     Ok(())
 }
 

@@ -41,6 +41,36 @@ fn every_kind_of_bar_is_told_apart_and_sized() {
 }
 
 #[test]
+fn the_type_is_that_of_the_register_as_found() {
+    let bars = size(
+        endpoint()
+            .memory64(0, 0x70_0000_0000, 0x8_0000, true)
+            .memory32(2, 0xFEBD_1000, 0x1000)
+            .io(3, 0xC040, 0x20)
+            .bare_sizes(),
+    );
+    let bar = |index| *bars.get(index).unwrap();
+    let kind = |width, prefetchable| BarKind::Memory { width, prefetchable };
+    assert_eq!(
+        (bar(0).kind(), bar(0).address, bar(0).size()),
+        (kind(MemoryWidth::Bits64, true), 0x70_0000_0000, 0x8_0000)
+    );
+    assert!(matches!(bars.get(1), Err(BarError::UpperHalf { bar: 1, .. })));
+    assert_eq!((bar(2).kind(), bar(2).size()), (kind(MemoryWidth::Bits32, false), 0x1000));
+    assert_eq!((bar(3).kind(), bar(3).address, bar(3).size()), (BarKind::Io, 0xC040, 0x20));
+}
+
+#[test]
+fn a_register_that_keeps_all_ones_has_no_size() {
+    for index in [0, 4] {
+        let bars = size(endpoint().bar(index, 0, u32::MAX));
+        assert!(matches!(bars.get(index as u8), Err(BarError::BadSize { mask: 0xFFFF_FFFF, .. })));
+    }
+    let bars = size(endpoint().bar(0, 0x4, u32::MAX).bar(1, 0, u32::MAX));
+    assert!(matches!(bars.get(0), Err(BarError::BadSize { mask: u64::MAX, .. })));
+}
+
+#[test]
 fn large_64_bit_bars_are_sized_up_to_2_to_the_52() {
     for shift in [4, 31, 32, 33, 40, 52] {
         let bars = size(endpoint().memory64(0, 0, 1 << shift, false));

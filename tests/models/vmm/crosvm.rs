@@ -17,6 +17,7 @@ impl Behaviour {
                 | 1 << 6
                 | 1 << 7,
             layout: Layout::crosvm(),
+            pin: true,
             quirks: Quirks {
                 longest_descriptor: u32::MAX,
                 discards: Discards::Adjacent,

@@ -1,5 +1,6 @@
 //! The devices of VMMs that people use, each with its habits and quirks.
 
+mod alioth;
 mod cloud_hypervisor;
 mod crosvm;
 mod firecracker;
@@ -26,6 +27,7 @@ impl Behaviour {
             ("QEMU 10, vectors=0", Self::qemu_10(0)),
             ("Cloud Hypervisor", Self::cloud_hypervisor()),
             ("Firecracker", Self::firecracker()),
+            ("Alioth", Self::alioth()),
             ("crosvm", Self::crosvm()),
         ]
     }

@@ -626,7 +626,10 @@ impl Served {
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         // A host counts memory as the guest's that the guest may not use, or not find.
         let reason = if target > counts.total * FRAME_SIZE {
-            format!("because the guest uses no more than {} MiB, and keeps the rest of them to live on", mib(counts.total))
+            format!(
+                "because the guest uses no more than {} MiB, and keeps the rest of them to live on",
+                mib(counts.total)
+            )
         } else {
             format!(
                 "because {} MiB are in use, and the kernel keeps {} MiB free to live on",

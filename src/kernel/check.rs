@@ -71,7 +71,6 @@ fn choose(list: &str) -> Result<Selection, String> {
     let meant = if alike.is_empty() { String::new() } else { format!("; did you mean {alike}?") };
     Err(format!("no check is named `{item}`{meant} (docs/checks.md lists all)"))
 }
-}
 
 fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     let Check { name, severity, section, .. } = check;

@@ -263,7 +263,14 @@ mod tests {
         let mut movement = Movement::begin(0, 256 * MIB, 0);
         movement.advance(128 * MIB, 100_000_000);
         let shares = Shares { used: 12 * MIB, free: 4 * MIB, reported: 368 * MIB, ballooned: 128 * MIB };
-        Status { shares, target: Some(256 * MIB), silent: false, movement: Some(movement), note: "frozen", facts: &FACTS }
+        Status {
+            shares,
+            target: Some(256 * MIB),
+            silent: false,
+            movement: Some(movement),
+            note: "frozen",
+            facts: &FACTS,
+        }
     }
 
     fn drawn(status: &Status<'_>, area: Rect) -> (Grid, Vec<String>) {

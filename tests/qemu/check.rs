@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
-use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure};
+use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
 /// What QEMU is known to get wrong (docs/checks.md).
@@ -210,7 +210,7 @@ fn prove_reads_it(vm: &mut Vm) -> Outcome {
     let output = match output {
         Ok(output) => output,
         Err(error) => {
-            println!("not read: there is no `prove` here ({error}); Debian's perl has it");
+            note(&format!("not read: there is no `prove` here ({error}); Debian's perl has it"));
             return Ok(());
         }
     };

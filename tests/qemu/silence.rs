@@ -1,30 +1,28 @@
 //! A device that is ready and never answers: an IOMMU that nobody has programmed keeps it from memory, and its registers
 //! work all the same.
 
-use crate::support::Trial;
-
-use crate::support::{MIB, Outcome, Qemu, Version, Vm, ensure};
+use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for version in [Version::V7_2, Version::V10_0] {
-        let blocked = |balloon: &str| {
-            let balloon = format!("iommu_platform=on,disable-legacy=on{balloon}");
-            Qemu::new(version).device("virtio-iommu-pci,boot-bypass=off,disable-legacy=on").balloon(&balloon)
-        };
-        trials.push(trial(
+    // With QEMU 10.0 and this IOMMU nothing of the kernel appears.
+    let version = Version::V7_2;
+    let blocked = |balloon: &str| {
+        let balloon = format!("iommu_platform=on,disable-legacy=on{balloon}");
+        Qemu::new(version).device("virtio-iommu-pci,boot-bypass=off,disable-legacy=on").balloon(&balloon)
+    };
+    vec![
+        trial(
             format!("silence::{version}::reports_that_do_not_come_back_are_told"),
             blocked(",free-page-reporting=on"),
             |vm| silent(vm, "reporting"),
-        ));
-        trials.push(trial(
+        ),
+        trial(
             format!("silence::{version}::frames_that_do_not_arrive_are_told"),
             blocked("").early_target(256 * MIB),
             |vm| silent(vm, "inflating"),
-        ));
-    }
-    trials
+        ),
+    ]
 }
 
 /// What was asked is told, with the usual causes; what the host wants is not known then.

@@ -70,23 +70,23 @@ fn the_companion_counts_rightly() {
 /// A project as small as can be, in which everything is found.
 fn small_project() -> Sources {
     Sources::in_memory([
-        ("src/lib.rs", "pub mod ring;\n/// ```compile_fail\n"),
+        ("crates/ballonet/src/lib.rs", "pub mod ring;\n/// ```compile_fail\n"),
         (
-            "src/ring.rs",
+            "crates/ballonet/src/ring.rs",
             "fn index() {}\n#[cfg(test)]\nmod tests {\n    #[test]\n    fn it_wraps() {}\n\n    #[test]\n    #[ignore]\n    \
              fn it_sleeps() {}\n\n    // #[test]\n    // fn it_is_a_comment() {}\n\n    proptest! {\n        #[test]\n        \
              fn it_holds(index: u16) {}\n    }\n    #[cfg(loom)]\n    #[test]\n    fn it_depends() {}\n}\n",
         ),
-        ("tests/driver.rs", "mod driver {\n    mod hand;\n    mod hostile;\n}\n"),
-        ("tests/driver/hand.rs", "(Slip, \"INIT-02\"),\n"),
-        ("tests/driver/hostile.rs", "each! {\n    one_word\n}\n"),
-        ("tests/driver/forgotten.rs", "#[test]\nfn nobody_runs_it() {}\n"),
-        ("tests/models/common.rs", "bus.misstep(\"INIT-02\", x);\nbus.misstep(\"INIT-03\", x);\n"),
+        ("crates/ballonet/tests/driver/main.rs", "mod hand;\nmod hostile;\n"),
+        ("crates/ballonet/tests/driver/hand.rs", "(Slip, \"INIT-02\"),\n"),
+        ("crates/ballonet/tests/driver/hostile.rs", "each! {\n    one_word\n}\n"),
+        ("crates/ballonet/tests/driver/forgotten.rs", "#[test]\nfn nobody_runs_it() {}\n"),
+        ("crates/models/src/common.rs", "bus.misstep(\"INIT-02\", x);\nbus.misstep(\"INIT-03\", x);\n"),
         ("tests/qemu/main.rs", "mod life;\n"),
         ("tests/qemu/life.rs", "trial(\"life::reset\", newest(), reset);\nfn other() {}\n"),
         ("src/tests/main.rs", "mod timer;\n"),
         ("src/tests/timer.rs", "kernel_test! {\n    /// Not before its time.\n    fn it_never_fires_early() {}\n}\n"),
-        ("tests/loom/main.rs", "macro_rules! proofs {\n    #[test]\n    fn no_kick_is_lost() {}\n}\n"),
+        ("crates/ballonet/tests/loom/main.rs", "macro_rules! proofs {\n    #[test]\n    fn no_kick_is_lost() {}\n}\n"),
     ])
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ballonet::boot::{Key, Options, Warning};
+use ballonet_kernel::boot::{Key, Options, Warning};
 
 /// A file or folder of the project.
 fn path(of: &str) -> PathBuf {
@@ -124,8 +124,9 @@ fn documented_events(readme: &str) -> BTreeSet<String> {
 #[test]
 fn the_readme_has_every_event() {
     let documented = documented_events(&read("README.md"));
-    let sources: Vec<_> = files("src", ".rs")
-        .into_iter()
+    let sources: Vec<_> = ["src", "crates/ballonet", "crates/ballonet-check"]
+        .iter()
+        .flat_map(|folder| files(folder, ".rs"))
         .filter(|name| !name.starts_with("src/tests/"))
         .map(|name| read(&name))
         .collect();
@@ -215,9 +216,12 @@ fn every_script_and_test_program_in_a_command_exists() {
     for document in documents() {
         let text = read(&document);
         let scripts = text.split("scripts/").skip(1).map(word).filter(|name| !name.is_empty());
-        let scripts = scripts.map(|name| [format!("scripts/{name}"), String::new()]);
+        let scripts = scripts.map(|name| vec![format!("scripts/{name}")]);
         let tests = text.split("--test ").skip(1).map(word).filter(|name| !name.is_empty());
-        let tests = tests.map(|name| [format!("tests/{name}.rs"), format!("tests/{name}/main.rs")]);
+        let tests = tests.map(|name| {
+            let folders = ["", "crates/ballonet/", "crates/ballonet-check/"];
+            folders.map(|folder| [format!("{folder}tests/{name}.rs"), format!("{folder}tests/{name}/main.rs")]).concat()
+        });
         for candidates in scripts.chain(tests) {
             found += 1;
             if !candidates.iter().any(|candidate| path(candidate).is_file()) {

@@ -28,7 +28,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ballonet::boot::Options;
+use ballonet_kernel::boot::Options;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
-use ballonet::acpi::{
+use ballonet_kernel::acpi::{
     Acpi, DimmSlots, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, SerialPort, Signature, SleepType, Srat, TableState, Tables,
 };
-use ballonet::boot::{MemoryImage, PhysicalMemory};
+use ballonet_kernel::boot::{MemoryImage, PhysicalMemory};
 use ballonet::memory::PhysAddr;
 
 /// Where firmware's memory begins: at the area in which root pointers are looked for.

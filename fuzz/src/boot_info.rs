@@ -1,7 +1,7 @@
 //! What a loader says: the PVH start info, memory map, modules and command line, somewhere in memory or not.
 
 use arbitrary::Arbitrary;
-use ballonet::boot::{BootInfo, CommandLine, LoaderAreas, MemoryImage, MemoryMap, RegionKind, pvh};
+use ballonet_kernel::boot::{BootInfo, CommandLine, LoaderAreas, MemoryImage, MemoryMap, RegionKind, pvh};
 use ballonet::memory::{PhysAddr, PhysRange};
 
 /// Where the loader's memory begins.

@@ -2,7 +2,7 @@
 
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
-use ballonet::boot::{
+use ballonet_kernel::boot::{
     AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice,
     ScreenChoice, TapVersion, Terminal, TransportChoice, Warning, parse_size,
 };

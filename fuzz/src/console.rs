@@ -1,7 +1,7 @@
 //! The serial line: any bytes typed, and whatever is written as JSON or as progress.
 
 use arbitrary::Arbitrary;
-use ballonet::console::{Edit, LineEditor, Movement, Object};
+use ballonet_kernel::console::{Edit, LineEditor, Movement, Object};
 use serde_json::{Map, Value, json};
 
 /// What comes and goes.

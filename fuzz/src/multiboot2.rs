@@ -1,7 +1,7 @@
 //! What a multiboot2 loader says: tags of any kind and size, in any order.
 
 use arbitrary::Arbitrary;
-use ballonet::boot::{BootInfo, Framebuffer, MemoryImage, multiboot2};
+use ballonet_kernel::boot::{BootInfo, Framebuffer, MemoryImage, multiboot2};
 
 use crate::boot_info::{BASE, address, check_info, check_map};
 

@@ -9,7 +9,7 @@ use super::host_bridge::constant;
 use super::table::{HEADER_SIZE, Header};
 use super::{Rsdp, Signature, Tables};
 use crate::boot::{PhysRange, PhysicalMemory};
-use crate::platform::Registers;
+use ballonet::platform::Registers;
 
 /// Bytes of the device's registers.
 const LENGTH: usize = 0x18;
@@ -94,7 +94,7 @@ impl DimmSlots {
 /// Where the DSDT is, and its header, if its sum is right.
 fn dsdt(memory: &impl PhysicalMemory, rsdp: &Rsdp) -> Option<(Header, u64)> {
     let roots = [(Signature::XSDT, rsdp.xsdt, 8), (Signature::RSDT, rsdp.rsdt, 4)];
-    let root = |(signature, address, size): (Signature, Option<crate::memory::PhysAddr>, u32)| {
+    let root = |(signature, address, size): (Signature, Option<ballonet::memory::PhysAddr>, u32)| {
         sound(memory, signature, address?.as_u64()).map(|header| (header, address, size))
     };
     let (header, address, size) = roots.into_iter().find_map(root)?;
@@ -139,7 +139,7 @@ fn scan(memory: &impl PhysicalMemory, header: &Header, address: u64, mut look: i
         let mut chunk = [0; CHUNK + SEEN];
         let size = chunk.len().min(length - start);
         let Some(bytes) = chunk.get_mut(..size) else { return };
-        let place = address.checked_add(start as u64).and_then(crate::memory::PhysAddr::new);
+        let place = address.checked_add(start as u64).and_then(ballonet::memory::PhysAddr::new);
         if place.is_none_or(|place| memory.read(place, bytes).is_err()) {
             return;
         }

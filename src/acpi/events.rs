@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use bitflags::bitflags;
 
-use crate::platform::Registers;
+use ballonet::platform::Registers;
 
 bitflags! {
     /// The events of the PM1 registers: in the status register noted, in the enable register let through

@@ -12,7 +12,7 @@ use self::raw::RawFadt;
 use super::address::RawAddress;
 use super::table::{self, Signature, TableError};
 use super::{AddressSpace, GenericAddress};
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// The revision since which [`BootFlags`] mean something: ACPI 2.0's.
 const BOOT_FLAGS_SINCE: u8 = 3;

@@ -1,7 +1,7 @@
 //! Firmware of our own making: tables with right checksums, laid out in memory.
 
 use crate::boot::MemoryImage;
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 use super::table::checksum;
 use super::{Signature, TableError};

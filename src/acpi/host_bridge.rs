@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::table::HEADER_SIZE;
 use super::{Signature, Tables};
 use crate::boot::PhysicalMemory;
-use crate::memory::{PhysAddr, PhysRange};
+use ballonet::memory::{PhysAddr, PhysRange};
 
 /// What a PCI host bridge passes on.
 #[derive(Debug, Clone, PartialEq, Eq)]

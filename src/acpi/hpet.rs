@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::address::RawAddress;
 use super::table::{self, Signature, TableError};
 use super::{AddressSpace, GenericAddress};
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

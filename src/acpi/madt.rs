@@ -14,7 +14,7 @@ pub(super) use self::entry::first as first_entry;
 use super::interrupt::IntiFlags;
 use super::table::{self, HEADER_SIZE, Signature, TableError};
 use super::{EntryFlaw, Flaw, InterruptRoute, Signalling};
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// What the table has before its entries.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]

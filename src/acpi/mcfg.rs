@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::table::{self, HEADER_SIZE, Signature, TableError};
 use super::{EntryFlaw, Flaw, HostBridge};
 use crate::boot::PhysRange;
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// Bytes of configuration space a bus: 32 devices, 8 functions, 4 KiB each.
 const BUS_BYTES: u64 = 1 << 20;

@@ -45,7 +45,7 @@ pub use table::{Header, Signature, TableError, Text};
 pub use tables::{TableInfo, TableState, Tables};
 
 use crate::boot::PhysicalMemory;
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// What the ACPI tables say about the machine. A table that is missing or unusable is `None`.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::Text;
 use super::table::checksum;
 use crate::boot::{PhysRange, PhysicalMemory, Unreadable};
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 const SIGNATURE: [u8; 8] = *b"RSD PTR ";
 

@@ -11,7 +11,7 @@ use super::address::RawAddress;
 use super::table::{self, HEADER_SIZE, Header, Signature, TableError};
 use super::{AddressSpace, GenericAddress, Rsdp, Tables};
 use crate::boot::PhysicalMemory;
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// The body of a SPCR, as far as its first revision goes.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]

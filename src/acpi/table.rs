@@ -188,7 +188,7 @@ impl Header {
 
 fn read_at(memory: &impl PhysicalMemory, base: u64, offset: u32, bytes: &mut [u8]) -> Result<(), TableError> {
     let unreadable = Unreadable { address: base, length: bytes.len() };
-    let address = base.checked_add(u64::from(offset)).and_then(crate::memory::PhysAddr::new);
+    let address = base.checked_add(u64::from(offset)).and_then(ballonet::memory::PhysAddr::new);
     memory.read(address.ok_or(TableError::Unreadable(unreadable))?, bytes).map_err(TableError::Unreadable)
 }
 

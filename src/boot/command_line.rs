@@ -76,7 +76,7 @@ impl fmt::Debug for CommandLine {
 mod tests {
     use super::*;
     use crate::boot::MemoryImage;
-    use crate::memory::PhysAddr;
+    use ballonet::memory::PhysAddr;
 
     const BASE: u64 = 0x1000;
 

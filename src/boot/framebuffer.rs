@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::memory::PhysRange;
+use ballonet::memory::PhysRange;
 
 /// The bits of a pixel that hold one colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use derive_more::Display;
 use super::{
     BadRange, CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysRange, PhysicalMemory, Region, Unreadable,
 };
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// A boot protocol: how one family of loaders hands information to a kernel.
 pub trait BootProtocol {

@@ -403,7 +403,7 @@ mod tests {
                 prop_assert!(pair[0].range.end() <= pair[1].range.start().as_u64());
                 prop_assert!(pair[0].range.end() < pair[1].range.start().as_u64() || pair[0].kind != pair[1].kind);
             }
-            for byte in (0..90).map(|byte| crate::memory::PhysAddr::new(byte).unwrap()) {
+            for byte in (0..90).map(|byte| ballonet::memory::PhysAddr::new(byte).unwrap()) {
                 let asked = entries.iter().filter(|entry| entry.range.contains(byte));
                 let expected = asked.min_by_key(|entry| entry.kind.precedence()).map(|entry| entry.kind.precedence());
                 let found = map.regions().iter().find(|placed| placed.range.contains(byte));

@@ -33,4 +33,4 @@ pub use size::{SizeError, parse_size};
 pub use warning::Warning;
 pub use work::{WorkChoice, WorkError, WorkKind};
 
-pub use crate::memory::{BadRange, PhysRange};
+pub use ballonet::memory::{BadRange, PhysRange};

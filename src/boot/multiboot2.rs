@@ -13,7 +13,7 @@ use super::{
     AreaKind, BootInfo, BootProtocol, CommandLine, EfiSystemTable, LoaderAreas, MemoryMap, Note, PhysRange,
     PhysicalMemory, Region, RegionKind, Unreadable,
 };
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// What a kernel's header begins with, for the loader to find it.
 pub const HEADER_MAGIC: u32 = 0xE852_50D6;

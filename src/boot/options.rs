@@ -6,9 +6,9 @@
 use core::fmt;
 
 use super::{CommandLine, Warning, WorkChoice, parse_size};
-use crate::balloon::RequestShape;
-use crate::balloon::wire::feature_named;
-use crate::virtio::spec::QUEUE_SIZE_MAX;
+use ballonet::balloon::RequestShape;
+use ballonet::balloon::wire::feature_named;
+use ballonet::virtio::spec::QUEUE_SIZE_MAX;
 
 /// Defines an enum whose variants are words of the command line; the first is the default.
 macro_rules! words {
@@ -502,8 +502,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::balloon::wire::FEATURES;
     use crate::boot::WorkKind;
+    use ballonet::balloon::wire::FEATURES;
 
     #[test]
     fn a_word_that_is_not_understood_is_refused_where_nobody_reads_a_warning() {

@@ -3,7 +3,7 @@
 use derive_more::{Display, Error};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// Physical memory, readable where something is there.
 ///

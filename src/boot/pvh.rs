@@ -11,7 +11,7 @@ use super::{
     AreaKind, BootInfo, BootProtocol, CommandLine, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory, Region,
     RegionKind, Unreadable,
 };
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// The owner's name in the ELF note that makes a kernel bootable by PVH.
 pub const NOTE_NAME: [u8; 4] = *b"Xen\0";

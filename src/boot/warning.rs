@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::Key;
-use crate::balloon::wire::FEATURES;
+use ballonet::balloon::wire::FEATURES;
 
 /// A word of the command line that was not understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! What the kernel gives up for an allocation that would fail: what its balloons hold.
 
-use ballonet::machine::Machine;
-use ballonet::machine::relief::{self, Relieved, Source};
+use ballonet_kernel::machine::Machine;
+use ballonet_kernel::machine::relief::{self, Relieved, Source};
 
-use crate::balloons::Balloons;
+use super::balloons::Balloons;
 
 /// The machine and its balloons, for as long as nobody else needs them.
 struct Backing<'k> {

@@ -9,18 +9,17 @@ use ballonet::balloon::{
     Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReliefPolicy,
     ReportPolicy, Way,
 };
-use ballonet::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
-use ballonet::console::Movement;
-use ballonet::machine::relief::Relieved;
-use ballonet::machine::{Machine, frames, lines, log as serial};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
+use ballonet_kernel::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
+use ballonet_kernel::console::Movement;
+use ballonet_kernel::machine::relief::Relieved;
+use ballonet_kernel::machine::{Machine, frames, lines, log as serial};
 use log::{error, info, warn};
 
-#[path = "lifecycle.rs"]
 mod lifecycle;
 
 pub use lifecycle::Verb;

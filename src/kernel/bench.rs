@@ -4,18 +4,18 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use ballonet::balloon::{Balloon, Options};
-use ballonet::bench::{Bench, BenchError, Case, Figures, Stopwatch, Surroundings, Throughput};
-use ballonet::machine::block::Block;
-use ballonet::machine::power::ExitStatus;
-use ballonet::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::{PageFrames, Platform};
+use ballonet_check::bench::{Bench, BenchError, Case, Figures, Stopwatch, Surroundings, Throughput};
+use ballonet_kernel::machine::block::Block;
+use ballonet_kernel::machine::power::ExitStatus;
+use ballonet_kernel::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
 use log::{error, info};
 use x86_64::instructions::{interrupts, nop};
 
-use crate::balloons::driver_options;
-use crate::scaling;
+use super::balloons::driver_options;
+use super::scaling;
 
 /// Requests timed in each direction.
 const ROUNDS: usize = 256;

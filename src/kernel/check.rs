@@ -10,12 +10,12 @@ use alloc::vec::Vec;
 use core::fmt::Arguments;
 
 use ballonet::balloon::Balloon;
-use ballonet::boot::TapVersion;
-use ballonet::check::{self, Check, Outcome, Patience, Selection, Severity, Summary};
-use ballonet::machine::power::ExitStatus;
-use ballonet::machine::{Machine, log as serial};
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::Platform;
+use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary};
+use ballonet_kernel::boot::TapVersion;
+use ballonet_kernel::machine::power::ExitStatus;
+use ballonet_kernel::machine::{Machine, log as serial};
 use log::info;
 
 /// Tests every balloon on PCI. The status with which the kernel is to end.
@@ -43,7 +43,7 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     for device in devices {
         info!("checking the balloon at {device}");
         tree.open_path(machine.config(), device);
-        let summary = check::run(machine, device, &selection, Patience::default(), |check, outcome| {
+        let summary = ballonet_check::run(machine, device, &selection, Patience::default(), |check, outcome| {
             number += 1;
             tell(number, device, check, outcome);
         });

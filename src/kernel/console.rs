@@ -2,34 +2,34 @@
 
 use alloc::string::String;
 
-use ballonet::acpi::SleepType;
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonQueue, Way};
-use ballonet::boot::{Terminal, WorkChoice, parse_size};
-use ballonet::check::similar;
-use ballonet::console::{Command, Completion, Edit, LineEditor, Page, complete, count};
-use ballonet::machine::memory_types::Mtrrs;
-use ballonet::machine::{Machine, asleep, frames, power};
-use ballonet::machine::{
-    cpus, large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
-};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::listing;
+use ballonet_check::similar;
+use ballonet_kernel::acpi::SleepType;
+use ballonet_kernel::boot::{Terminal, WorkChoice, parse_size};
+use ballonet_kernel::console::{Command, Completion, Edit, LineEditor, Page, complete, count};
+use ballonet_kernel::machine::memory_types::Mtrrs;
+use ballonet_kernel::machine::{Machine, asleep, frames, power};
+use ballonet_kernel::machine::{
+    cpus, large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
+};
 
-use crate::balloons::{self, Balloons, Verb};
-use crate::held::Held;
-use crate::hotplug::Slots;
-use crate::job::{Job, JobContext, Step};
-use crate::latency::Latency;
-use crate::processors;
-use crate::resources::Resources;
+use super::balloons::{self, Balloons, Verb};
+use super::held::Held;
+use super::hotplug::Slots;
+use super::job::{Job, JobContext, Step};
+use super::latency::Latency;
+use super::processors;
+use super::resources::Resources;
+use super::typing;
+use super::work::Work;
 use crate::symbols::HEAP;
-use crate::typing;
-use crate::work::Work;
 
 /// A command: its name, its arguments, what it does.
 const COMMANDS: [Command; 26] = [
@@ -834,7 +834,7 @@ fn cut_power(context: &mut Context<'_>, slot: &str) {
 
 /// Reads where nothing is mapped: page 0.
 fn fault() {
-    ballonet::machine::fault::provoke();
+    ballonet_kernel::machine::fault::provoke();
 }
 
 /// Does nothing more, interrupts on: what an NMI tells of.

@@ -9,18 +9,18 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use ballonet::boot::{HotplugChoice, IrqChoice};
-use ballonet::machine::mmio::Window;
-use ballonet::machine::{Machine, lines, log as serial};
 use ballonet::pci::express::SlotControl;
 use ballonet::pci::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
 use ballonet::platform::Platform;
+use ballonet_kernel::boot::{HotplugChoice, IrqChoice};
+use ballonet_kernel::machine::mmio::Window;
+use ballonet_kernel::machine::{Machine, lines, log as serial};
 use log::{info, warn};
 
-use crate::balloons::Balloons;
-use crate::devices;
+use super::balloons::Balloons;
+use super::devices;
 
 /// How often a slot without interrupts is looked at: 50 ms.
 const POLL: u64 = 50_000_000;

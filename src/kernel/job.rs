@@ -6,13 +6,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use ballonet::console::{Record, count};
-use ballonet::machine::{Machine, frames, log as serial};
 use ballonet::memory::FRAME_SIZE;
+use ballonet_kernel::console::{Record, count};
+use ballonet_kernel::machine::{Machine, frames, log as serial};
 
-use crate::backing;
-use crate::balloons::Balloons;
-use crate::held::Held;
+use super::backing;
+use super::balloons::Balloons;
+use super::held::Held;
 
 /// Lines written in a turn: some 30 ms of a line of 115200 baud.
 const LINES: usize = 4;

@@ -1,12 +1,12 @@
 //! How the kernel comes to its end: the power button, and what becomes of ballooned memory before power goes.
 
-use ballonet::boot::PoweroffChoice;
-use ballonet::machine::power_button::{self, Heard, NoButton};
-use ballonet::machine::{Machine, idle_unless, lines, log as serial, timer};
 use ballonet::platform::Platform;
+use ballonet_kernel::boot::PoweroffChoice;
+use ballonet_kernel::machine::power_button::{self, Heard, NoButton};
+use ballonet_kernel::machine::{Machine, idle_unless, lines, log as serial, timer};
 use log::info;
 
-use crate::balloons::Balloons;
+use super::balloons::Balloons;
 
 /// How often a button without an interrupt is looked at: 100 ms.
 const LOOK: u64 = 100_000_000;

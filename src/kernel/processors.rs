@@ -2,10 +2,10 @@
 
 use alloc::boxed::Box;
 
-use ballonet::console::count;
-use ballonet::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
+use ballonet_kernel::console::count;
+use ballonet_kernel::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
 
-use crate::balloons::{self, Balloons};
+use super::balloons::{self, Balloons};
 
 /// Lists the CPUs: an event each for programs.
 pub fn list() {

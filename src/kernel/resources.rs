@@ -1,10 +1,10 @@
 //! What the kernel has given out, counted: proof that what went came back.
 
-use ballonet::console::count;
-use ballonet::machine::{dma, frames, large, lines, log as serial, paging, vectors};
 use ballonet::memory::FRAME_SIZE;
+use ballonet_kernel::console::count;
+use ballonet_kernel::machine::{dma, frames, large, lines, log as serial, paging, vectors};
 
-use crate::balloons::Balloons;
+use super::balloons::Balloons;
 use crate::symbols::HEAP;
 
 /// Counts of all that can leak.

@@ -1,7 +1,7 @@
 //! Whether anybody can type, and what can be done where nobody can: most PCs of today have neither a PS/2 keyboard nor a serial port.
 
-use ballonet::machine::keyboard::{self, KeyboardState};
-use ballonet::machine::log as serial;
+use ballonet_kernel::machine::keyboard::{self, KeyboardState};
+use ballonet_kernel::machine::log as serial;
 use log::{info, warn};
 
 /// What stands on the screen instead of a prompt that nobody can type at.

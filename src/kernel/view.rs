@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
-use ballonet::console::Movement;
-use ballonet::machine::identity::Identity;
-use ballonet::machine::{Machine, frames, lines, screen, vectors};
 use ballonet::memory::{Counts, FRAME_SIZE};
 use ballonet::platform::Platform;
-use ballonet::screen::{Shares, Status};
+use ballonet_kernel::console::Movement;
+use ballonet_kernel::machine::identity::Identity;
+use ballonet_kernel::machine::{Machine, frames, lines, screen, vectors};
+use ballonet_kernel::screen::{Shares, Status};
 
-use crate::balloons::Balloons;
+use super::balloons::Balloons;
 
 /// The least time between two pictures that differ: 100 ms.
 const PERIOD: u64 = 100_000_000;

@@ -7,16 +7,16 @@
 
 use alloc::vec::Vec;
 
-use ballonet::boot::{WorkChoice, WorkKind};
-use ballonet::console::{Quiet, count};
-use ballonet::machine::{Machine, log as serial, relief};
 use ballonet::platform::Platform;
+use ballonet_kernel::boot::{WorkChoice, WorkKind};
+use ballonet_kernel::console::{Quiet, count};
+use ballonet_kernel::machine::{Machine, log as serial, relief};
 use log::warn;
 
-use crate::backing;
-use crate::balloons::Balloons;
-use crate::held::pattern;
-use crate::job::Lack;
+use super::backing;
+use super::balloons::Balloons;
+use super::held::pattern;
+use super::job::Lack;
 
 /// How long a program rests when it has taken all, or given all back: 1 s, long enough for what it freed to be reported.
 const REST: u64 = 1_000_000_000;

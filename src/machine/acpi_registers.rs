@@ -4,7 +4,7 @@ use super::mmio::Window;
 use super::paging::{self, Access};
 use super::{cpu, frames};
 use crate::acpi::{Acpi, AddressSpace, EventBlock, Events, Fadt, GenericAddress, Pm1Event, ResetRegister};
-use crate::platform::Registers;
+use ballonet::platform::Registers;
 
 /// Opens the register at `address`, of `length` bytes, for good. `None` where it cannot be reached.
 fn open(address: GenericAddress, length: usize) -> Option<Window> {

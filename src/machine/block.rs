@@ -1,6 +1,6 @@
 //! Memory for a program's own use, straight from the page frames.
 
-use crate::memory::FrameRun;
+use ballonet::memory::FrameRun;
 
 use super::frames;
 

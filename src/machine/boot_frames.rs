@@ -3,7 +3,7 @@
 use x86_64::PhysAddr as CpuAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
-use crate::memory::{FRAME_SIZE, PhysAddr, PhysRange};
+use ballonet::memory::{FRAME_SIZE, PhysAddr, PhysRange};
 
 /// The entry code maps this much one to one.
 const MAPPED: u64 = 4 << 30;

@@ -14,8 +14,8 @@ use super::lock::Lock;
 use super::mmio::Window;
 use super::paging::{self, Access};
 use crate::acpi::{Acpi, EcamRegion};
-use crate::pci::{Bdf, ConfigSpace};
-use crate::platform::Registers;
+use ballonet::pci::{Bdf, ConfigSpace};
+use ballonet::platform::Registers;
 
 /// `CONFIG_ADDRESS`: which function and which register (PCI 3.0, 3.2.2.3.2).
 const ADDRESS: u16 = 0xCF8;

@@ -5,7 +5,7 @@ use ::log::{info, warn};
 use super::mmio::Window;
 use crate::acpi::{Acpi, Dimm, DimmSlots, Rsdp};
 use crate::boot::{BootInfo, PhysicalMemory};
-use crate::memory::FRAME_SIZE;
+use ballonet::memory::FRAME_SIZE;
 
 /// Adds the DIMMs that are there to the memory map: before there is memory to use, since they become part of it. Whatever is
 /// plugged in later is not used, and DIMMs that are used are not given back.

@@ -3,8 +3,8 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::memory::{FRAME_SIZE, FrameRun};
-use crate::platform::DmaMemory;
+use ballonet::memory::{FRAME_SIZE, FrameRun};
+use ballonet::platform::DmaMemory;
 
 use super::frames;
 

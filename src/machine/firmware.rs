@@ -3,7 +3,7 @@
 use super::frames;
 use super::paging::{self, Access};
 use crate::boot::{PhysicalMemory, Unreadable};
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// Physical memory under the entry code's page tables: the first 4 GiB, one to one.
 #[derive(Debug, Clone, Copy)]

@@ -10,7 +10,7 @@ use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 use super::cpus::Cpu;
 use super::lock::Lock;
 use super::relief;
-use crate::memory::{
+use ballonet::memory::{
     AllocateError, Counts, CpuCache, CpuCaches, Exclusive, FRAME_SIZE, Footprint, FrameError, FrameRun, Frames,
     Magazine, PhysRange, StorageError, place,
 };

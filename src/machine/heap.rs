@@ -11,7 +11,7 @@ use linked_list_allocator::Heap as FreeList;
 use super::lock::Lock;
 use super::paging::{self, HEAP_BASE, HEAP_LIMIT};
 use super::{frames, large};
-use crate::memory::{FRAME_SIZE, FrameRun};
+use ballonet::memory::{FRAME_SIZE, FrameRun};
 
 /// Least growth in frames: 64 KiB.
 const STEP: u64 = 16;

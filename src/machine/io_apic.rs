@@ -10,7 +10,7 @@ use super::lock::Lock;
 use super::mmio::Window;
 use super::paging::{self, Access, PagingError};
 use crate::acpi::{InterruptRoute, IoApic as IoApicEntry, Polarity, Trigger};
-use crate::platform::Registers;
+use ballonet::platform::Registers;
 
 /// Register select and its data window (82093AA, 3.1).
 const SELECT: usize = 0x00;

@@ -15,8 +15,8 @@ use x86_64::instructions::port::Port;
 use super::lock::Lock;
 use super::{clock, io_apic, local_apic, log as console, vectors};
 use crate::acpi::{Fadt, InterruptRoute, Madt};
-use crate::platform::Handled;
 use crate::screen::Keyboard;
+use ballonet::platform::Handled;
 
 /// The keyboard's ISA interrupt.
 const IRQ: u8 = 1;

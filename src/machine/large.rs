@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::scattered::ELASTIC;
 use super::{frames, paging};
-use crate::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
+use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
 
 /// Blocks from this size on are large, in bytes: rounded up to whole frames, they waste less than a sixteenth.
 pub const LARGE: usize = 64 << 10;

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::lock::Lock;
 use super::{io_apic, vectors};
 use crate::acpi::{InterruptRoute, Madt, Signalling, Trigger};
-use crate::platform::{Handled, Handler, VectorError};
+use ballonet::platform::{Handled, Handler, VectorError};
 
 /// Unclaimed interrupts in a row after which an input is masked.
 const PATIENCE: u32 = 64;

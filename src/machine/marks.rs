@@ -1,6 +1,6 @@
 //! Marks in page frames, by which it can be told later whether the host has taken away what was in them.
 
-use crate::memory::{FrameRun, FrameState, Pfn};
+use ballonet::memory::{FrameRun, FrameState, Pfn};
 
 use super::frames;
 

@@ -6,9 +6,9 @@ use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 
 use super::config_space::{ORDER, Paths};
-use crate::pci::BarWindow;
-use crate::platform::Registers;
-use crate::virtio::ConfigWindow;
+use ballonet::pci::BarWindow;
+use ballonet::platform::Registers;
+use ballonet::virtio::ConfigWindow;
 
 /// A mapped window of registers. Its length was checked when it was made; each access is checked against it.
 #[derive(Debug)]

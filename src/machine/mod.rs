@@ -1,7 +1,7 @@
 //! The machine layer: everything that only an x86-64 PC can do, and the only place that does it.
 //!
 //! [`entry`] takes over from the loader; [`Entry::bring_up`] turns what it finds into a [`Machine`], which implements the
-//! traits of [`crate::platform`] for the drivers. Parsing is left to the portable layers; here is the poking.
+//! traits of [`ballonet::platform`] for the drivers. Parsing is left to the portable layers; here is the poking.
 
 mod acpi_registers;
 pub mod block;

@@ -28,7 +28,7 @@ use super::cpu::Features;
 use super::image::Image;
 use super::lock::Lock;
 use super::{stack, tlb};
-use crate::memory::PhysRange;
+use ballonet::memory::PhysRange;
 
 /// Where the heap begins.
 pub const HEAP_BASE: u64 = 0xFFFF_8000_0000_0000;

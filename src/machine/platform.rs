@@ -11,16 +11,16 @@ use super::mmio::Window;
 use super::paging::{self, Access};
 use super::{Machine, frames, lines, local_apic, marks, relief, vectors};
 use crate::acpi::EcamRegion;
-use crate::balloon::wire::Tag;
-use crate::balloon::{MemoryStatistics, Statistics};
 use crate::boot::{AffinityChoice, Mode};
-use crate::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
-use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
-use crate::platform::{
+use ballonet::balloon::wire::Tag;
+use ballonet::balloon::{MemoryStatistics, Statistics};
+use ballonet::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
+use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::platform::{
     AffinityError, DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector,
     VectorError,
 };
-use crate::virtio::ConfigWindow;
+use ballonet::virtio::ConfigWindow;
 
 /// Where message-signalled interrupts go; bits 12 to 19 are the APIC id (SDM vol. 3, 12.11.1).
 const MSI_ADDRESS: u64 = 0xFEE0_0000;

@@ -11,7 +11,7 @@ use super::cpu::{self, wait_some_ms};
 use super::lock::Lock;
 use super::{log, screen};
 use crate::acpi::{Acpi, Fadt, SleepType};
-use crate::platform::Registers;
+use ballonet::platform::Registers;
 
 /// How the kernel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

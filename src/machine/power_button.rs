@@ -15,7 +15,7 @@ use super::acpi_registers::take_acpi_mode;
 use super::power::{POWER, Power};
 use super::{lines, local_apic};
 use crate::acpi::{Acpi, FadtFlags, Happened, InterruptRoute};
-use crate::platform::Handled;
+use ballonet::platform::Handled;
 
 /// How the button is heard of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]

@@ -13,7 +13,7 @@ use x86_64::structures::paging::{FrameDeallocator, Mapper, Page, PhysFrame, Size
 use super::frames::{self, ForTables};
 use super::paging::{Access, AddressSpace};
 use super::tlb;
-use crate::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
+use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
 
 /// The addresses for such blocks: 32 TiB, twice what memory there may be.
 pub const ELASTIC: Range<u64> = 0xFFFF_9000_0000_0000..0xFFFF_B000_0000_0000;

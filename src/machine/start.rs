@@ -16,13 +16,13 @@ use super::{
 };
 use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
 use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
-use crate::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
-use crate::pci::BarWindow;
-use crate::platform::Handled;
 use ::log::{info, warn};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use ballonet::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
+use ballonet::pci::BarWindow;
+use ballonet::platform::Handled;
 
 /// What the entry code knows.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ impl Entry {
         // Page 0 stays unused so that null pointers fault; modules stay because nobody has asked for them to go.
         let kept = boot.areas.iter().filter(|area| area.kind.is_kept()).map(|area| area.range);
         let reserved = physical(0, 4096).into_iter().chain(image).chain(kept);
-        let startup_page = crate::memory::place(FRAME_SIZE, cpus::PAGE_LIMIT, usable(), reserved.clone());
+        let startup_page = ballonet::memory::place(FRAME_SIZE, cpus::PAGE_LIMIT, usable(), reserved.clone());
         let reserved = reserved.chain(startup_page);
         let mut boot_frames = BootFrames::new(place.end, usable(), reserved.clone());
         // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's

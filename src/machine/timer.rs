@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::cpu::Features;
 use super::{clock, local_apic, vectors};
-use crate::platform::Handled;
+use ballonet::platform::Handled;
 
 static DEADLINES: AtomicBool = AtomicBool::new(false);
 static FIRED: AtomicBool = AtomicBool::new(false);

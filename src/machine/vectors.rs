@@ -9,7 +9,7 @@ use x86_64::instructions::interrupts::without_interrupts;
 use super::cpus::{self, Cpu};
 use super::local_apic;
 use super::lock::Lock;
-use crate::platform::{Handled, Handler, VectorError};
+use ballonet::platform::{Handled, Handler, VectorError};
 
 /// The first vector that is not an exception (SDM vol. 3, 7.2).
 pub const FIRST_EXTERNAL: u8 = 32;

@@ -69,8 +69,8 @@ mod tests {
 
     use super::*;
     use crate::boot::MemoryImage;
-    use crate::memory::PhysAddr;
     use crate::smbios::tests::{entry_32, entry_64};
+    use ballonet::memory::PhysAddr;
 
     const BASE: u64 = 0x1000;
 

@@ -6,7 +6,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::boot::PhysicalMemory;
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// The entry point of version 2.1 and later.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

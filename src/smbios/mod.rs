@@ -18,7 +18,7 @@ pub use entry_point::EntryPoint;
 use structure::{Structure, Structures};
 
 use crate::boot::{EfiSystemTable, PhysicalMemory, Unreadable};
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// The most bytes of the table that are read. Real tables have 2 to 20 KiB.
 pub const MAX_TABLE: u32 = 64 << 10;

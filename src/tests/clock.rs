@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use ballonet::acpi::AddressSpace;
-use ballonet::machine::{Machine, clock};
+use ballonet_kernel::acpi::AddressSpace;
+use ballonet_kernel::machine::{Machine, clock};
 use x86_64::instructions::port::{Port, PortWriteOnly};
 
 use crate::suite::{Skip, kernel_test};

@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use ballonet::machine::cpus::{self, Cpu, JobError, Rest};
-use ballonet::machine::paging::{self, Access};
-use ballonet::machine::{clock, frames, idle_unless, local_apic, nmi, stack, timer, vectors};
 use ballonet::memory::FrameRun;
+use ballonet_kernel::machine::cpus::{self, Cpu, JobError, Rest};
+use ballonet_kernel::machine::paging::{self, Access};
+use ballonet_kernel::machine::{clock, frames, idle_unless, local_apic, nmi, stack, timer, vectors};
 
 use crate::suite::{Skip, kernel_test};
 use crate::support::{Counter, Hooked, ONE_CPU, PATIENCE_NS, Storm, pass, wait_until};
@@ -59,7 +59,7 @@ kernel_test! {
         }
         stacks.sort_unstable();
         assert!(stacks.windows(2).all(|pair| pair[1] - pair[0] >= 0x1_0000), "{stacks:x?}");
-        assert!(cpus::get(0).is_some_and(|boot| boot.apic_id() == ballonet::machine::local_apic::id()));
+        assert!(cpus::get(0).is_some_and(|boot| boot.apic_id() == ballonet_kernel::machine::local_apic::id()));
     }
 }
 

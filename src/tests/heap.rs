@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::hint::black_box;
 
-use ballonet::machine::relief::{self, Relieved, Source};
-use ballonet::machine::{frames, large};
 use ballonet::memory::FrameRun;
+use ballonet_kernel::machine::relief::{self, Relieved, Source};
+use ballonet_kernel::machine::{frames, large};
 
 use crate::suite::kernel_test;
 use crate::symbols::HEAP;

@@ -6,13 +6,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ballonet::acpi::IoApic;
-use ballonet::machine::io_apic::{self, IoApicError};
-use ballonet::machine::paging::{self, Access, PagingError};
-use ballonet::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
 use ballonet::pci::{BarWindow, Bdf};
 use ballonet::platform::{Handled, Handler, Platform};
 use ballonet::virtio::{Alignment, Layout, QueueIndex, QueueOptions, RingLayout, Virtqueue};
+use ballonet_kernel::acpi::IoApic;
+use ballonet_kernel::machine::io_apic::{self, IoApicError};
+use ballonet_kernel::machine::paging::{self, Access, PagingError};
+use ballonet_kernel::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
 
 use crate::suite::{Skip, kernel_test};
 use crate::support::{Counter, Storm, wait_until};

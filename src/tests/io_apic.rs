@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use ballonet::acpi::InterruptRoute;
-use ballonet::machine::{Machine, io_apic, local_apic, vectors};
+use ballonet_kernel::acpi::InterruptRoute;
+use ballonet_kernel::machine::{Machine, io_apic, local_apic, vectors};
 use x86_64::instructions::port::{Port, PortWriteOnly};
 
 use crate::suite::{Skip, kernel_test};

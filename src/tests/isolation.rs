@@ -4,8 +4,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::arch::asm;
 
-use ballonet::machine::{frames, local_apic, paging, vectors};
 use ballonet::platform::Handled;
+use ballonet_kernel::machine::{frames, local_apic, paging, vectors};
 
 use crate::suite::kernel_test;
 use crate::support::wait_until;

@@ -4,8 +4,8 @@ use alloc::sync::Arc;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use ballonet::machine::traps::TrapFrame;
-use ballonet::machine::{local_apic, recovery, vectors};
+use ballonet_kernel::machine::traps::TrapFrame;
+use ballonet_kernel::machine::{local_apic, recovery, vectors};
 
 use crate::suite::{Skip, kernel_test};
 use crate::support::{Counter, Hooked, pass, wait_until};

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use ballonet::machine::frames;
 use ballonet::memory::{AllocateError, FrameRun, FrameState};
 use ballonet::platform::PageFrames;
+use ballonet_kernel::machine::frames;
 
 use crate::suite::kernel_test;
 

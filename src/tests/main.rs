@@ -9,7 +9,7 @@ extern crate alloc;
 
 #[path = "../kernel/devices.rs"]
 mod devices;
-#[path = "../kernel/symbols.rs"]
+#[path = "../symbols.rs"]
 mod symbols;
 
 mod report;
@@ -35,12 +35,12 @@ mod timer;
 mod traps;
 mod vectors;
 
-use ballonet::machine::power::{self, ExitStatus};
-use ballonet::machine::{Entry, fault, recovery};
+use ballonet_kernel::machine::power::{self, ExitStatus};
+use ballonet_kernel::machine::{Entry, fault, recovery};
 
 use suite::Context;
 
-ballonet::entry_point!(main);
+ballonet_kernel::entry_point!(main);
 
 fn main(entry: Entry) -> ! {
     let mut machine = entry.bring_up();

@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use ballonet::machine::block::Block;
-use ballonet::machine::dma::DmaRegion;
-use ballonet::machine::frames;
 use ballonet::memory::{AllocateError, Counts, FRAME_SIZE, FrameRun, FrameState, Pfn, PhysAddr};
 use ballonet::platform::{DmaMemory, Platform};
+use ballonet_kernel::machine::block::Block;
+use ballonet_kernel::machine::dma::DmaRegion;
+use ballonet_kernel::machine::frames;
 
 use crate::suite::kernel_test;
 
@@ -171,7 +171,7 @@ kernel_test! {
 
 kernel_test! {
     fn dma_memory_refuses_to_be_touched_outside(context) {
-        use ballonet::machine::recovery::{Ending, catch};
+        use ballonet_kernel::machine::recovery::{Ending, catch};
         let memory = context.machine.allocate_dma(4096, 4096).expect("there is memory");
         // Behind it, across its end, misaligned, and where the end would overflow.
         for offset in [4096, 4092, 4, usize::MAX - 7] {

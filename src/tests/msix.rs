@@ -3,10 +3,6 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use ballonet::machine::cpus::{self, Cpu};
-use ballonet::machine::dma::DmaRegion;
-use ballonet::machine::mmio::Window;
-use ballonet::machine::{Machine, vectors};
 use ballonet::pci::{Bars, Command, ConfigSpace, Function, Msix, MsixTable, MsixVector, capability};
 use ballonet::platform::{DmaMemory, Handled, Platform, Registers};
 use ballonet::virtio::spec::{Features, VENDOR};
@@ -14,6 +10,10 @@ use ballonet::virtio::{
     Alignment, Capabilities, Chain, Device, Doorbell, DriverOk, InterruptMode, Interrupts, Layout, Modern, Queue,
     QueueIndex, QueueName, Segment, SplitQueue, Transport, Wanted, find_vqs,
 };
+use ballonet_kernel::machine::cpus::{self, Cpu};
+use ballonet_kernel::machine::dma::DmaRegion;
+use ballonet_kernel::machine::mmio::Window;
+use ballonet_kernel::machine::{Machine, vectors};
 
 use crate::suite::{Context, Skip, kernel_test};
 use crate::support::{ONE_CPU, pass, wait_until};
@@ -249,7 +249,7 @@ kernel_test! {
 kernel_test! {
     fn after_release_msix_is_off_its_entries_masked_and_vectors_and_memory_back(context) {
         let vectors_before = vectors::allocated();
-        let used = || ballonet::machine::frames::counts().used;
+        let used = || ballonet_kernel::machine::frames::counts().used;
         // Once before, so that page tables and heap have grown as far as they will.
         Entropy::start(context)?.stop(&mut context.machine);
         let used_before = used();

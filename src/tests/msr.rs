@@ -1,8 +1,8 @@
 //! Model-specific registers: those that are there are read, and faults of those that are not are survived.
 
-use ballonet::machine::cpus::Cpu;
-use ballonet::machine::memory_types::PAGE_ATTRIBUTES;
-use ballonet::machine::{local_apic, msr};
+use ballonet_kernel::machine::cpus::Cpu;
+use ballonet_kernel::machine::memory_types::PAGE_ATTRIBUTES;
+use ballonet_kernel::machine::{local_apic, msr};
 
 use crate::suite::{Skip, kernel_test};
 

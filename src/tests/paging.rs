@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use core::arch::asm;
 
-use ballonet::machine::paging::{self, Access, DEVICE_BASE};
-use ballonet::machine::{Machine, frames, memory_types, stack};
+use ballonet_kernel::machine::paging::{self, Access, DEVICE_BASE};
+use ballonet_kernel::machine::{Machine, frames, memory_types, stack};
 use x86_64::registers::model_specific::Msr;
 use x86_64::structures::paging::PageTableFlags;
 

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use ballonet::machine::config_space::MachineConfig;
 use ballonet::pci::register::BASE_ADDRESS_0;
 use ballonet::pci::{Bars, Bdf, BusRange, ConfigSpace, Function, Tree};
 use ballonet::platform::Platform;
+use ballonet_kernel::machine::config_space::MachineConfig;
 
 use crate::suite::{Context, Skip, kernel_test};
 

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use ballonet::machine::{clock, local_apic, vectors};
+use ballonet_kernel::machine::{clock, local_apic, vectors};
 use x86_64::instructions::interrupts::without_interrupts;
 
 use crate::suite::{Skip, kernel_test};

@@ -5,8 +5,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Write as _;
 
-use ballonet::machine::log::{self as serial, Raw};
-use ballonet::machine::recovery::{Fault, Panic};
+use ballonet_kernel::machine::log::{self as serial, Raw};
+use ballonet_kernel::machine::recovery::{Fault, Panic};
 
 use crate::suite::Test;
 

@@ -2,7 +2,7 @@
 
 use core::fmt::Write as _;
 
-use ballonet::machine::log::{self as serial, Raw};
+use ballonet_kernel::machine::log::{self as serial, Raw};
 
 use crate::suite::{Skip, kernel_test};
 

@@ -8,9 +8,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use ballonet::machine::recovery::{self, Ending};
-use ballonet::machine::{Machine, clock, io_apic, timer, vectors};
 use ballonet::pci::Tree;
+use ballonet_kernel::machine::recovery::{self, Ending};
+use ballonet_kernel::machine::{Machine, clock, io_apic, timer, vectors};
 use x86_64::instructions::interrupts;
 
 use crate::report::{self, Outcome, Tally};

@@ -5,10 +5,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ballonet::machine::recovery::{self, Ending, Fault};
-use ballonet::machine::traps::{self, TrapHook};
-use ballonet::machine::{clock, cpu, local_apic, vectors};
 use ballonet::platform::Handled;
+use ballonet_kernel::machine::recovery::{self, Ending, Fault};
+use ballonet_kernel::machine::traps::{self, TrapHook};
+use ballonet_kernel::machine::{clock, cpu, local_apic, vectors};
 
 use crate::suite::Skip;
 use crate::symbols::HEAP;

@@ -1,6 +1,6 @@
 //! The timer: never early, never lost.
 
-use ballonet::machine::{clock, idle_unless, timer, vectors};
+use ballonet_kernel::machine::{clock, idle_unless, timer, vectors};
 
 use crate::suite::kernel_test;
 use crate::support::{pass, wait_until};

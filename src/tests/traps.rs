@@ -4,10 +4,10 @@ use core::arch::asm;
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use ballonet::machine::recovery::{self, Ending};
-use ballonet::machine::segments::InterruptStack;
-use ballonet::machine::traps::{self, TrapFrame, stack_of};
-use ballonet::machine::{clock, cpu, local_apic, paging, stack, timer, vectors};
+use ballonet_kernel::machine::recovery::{self, Ending};
+use ballonet_kernel::machine::segments::InterruptStack;
+use ballonet_kernel::machine::traps::{self, TrapFrame, stack_of};
+use ballonet_kernel::machine::{clock, cpu, local_apic, paging, stack, timer, vectors};
 use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
 use x86_64::instructions::tables::{lgdt, sgdt};

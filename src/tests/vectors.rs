@@ -6,8 +6,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use ballonet::machine::{cpus, local_apic, vectors};
 use ballonet::platform::{Handled, Platform, VectorError};
+use ballonet_kernel::machine::{cpus, local_apic, vectors};
 
 use crate::suite::kernel_test;
 use crate::support::{Counter, pass, wait_until};

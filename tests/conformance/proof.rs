@@ -18,9 +18,9 @@ pub struct Proof;
 
 /// The kinds that are functions in a tree of modules: word, root file, module in it.
 const FUNCTIONS: [(&str, &str, &[&str]); 4] = [
-    ("lib", "src/lib.rs", &[]),
-    ("driver", "tests/driver.rs", &["driver"]),
-    ("loom", "tests/loom/main.rs", &[]),
+    ("lib", "crates/ballonet/src/lib.rs", &[]),
+    ("driver", "crates/ballonet/tests/driver/main.rs", &[]),
+    ("loom", "crates/ballonet/tests/loom/main.rs", &[]),
     ("machine", "src/tests/main.rs", &[]),
 ];
 
@@ -50,7 +50,7 @@ impl Proof {
         match kind {
             "qemu" => descend(Module::root(sources, "tests/qemu/main.rs")?, modules.iter())?.find_name(last),
             "doctest" => {
-                let root = Module::root(sources, "src/lib.rs")?;
+                let root = Module::root(sources, "crates/ballonet/src/lib.rs")?;
                 let module = if name == "lib" { root } else { descend(root, path.iter())? };
                 module.find_uncompilable()
             }
@@ -76,10 +76,10 @@ fn find_target(name: &str, sources: &Sources) -> Result<(), String> {
 fn find_check(clause: &str, sources: &Sources) -> Result<(), String> {
     let quoted = format!("\"{clause}\"");
     let named = |of: &dyn Fn(&str) -> bool| sources.files().any(|(path, text)| of(path) && text.contains(&quoted));
-    if !named(&|path| path.starts_with("tests/models/")) {
+    if !named(&|path| path.starts_with("crates/models/src/")) {
         return Err("no device model names this clause".into());
     }
-    if !named(&|path| path.starts_with("tests/driver/")) {
+    if !named(&|path| path.starts_with("crates/ballonet/tests/driver/")) {
         return Err("no misstep made by hand shows that the device model sees it".into());
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The folders with sources in them.
-const FOLDERS: [&str; 3] = ["src", "tests", "fuzz"];
+const FOLDERS: [&str; 4] = ["src", "crates", "tests", "fuzz"];
 
 /// The text of every source file, without its comments, by its path from the project's root.
 #[derive(Debug, Default)]

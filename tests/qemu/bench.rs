@@ -1,7 +1,7 @@
 //! `mode=bench`: the kernel measures the way from the kick to the interrupt, and how fast memory moves, and ends.
 
-use ballonet::bench::Case;
 use ballonet::virtio::RingFormat;
+use ballonet_check::bench::Case;
 
 use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::{env, fs, process};
 
-use ballonet::screen::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
+use ballonet_kernel::screen::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
 use serde_json::json;
 
 use crate::support::{Completion, Event, Failed, Outcome, Qemu, Trial, Version, Vm, ensure, on};

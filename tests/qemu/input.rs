@@ -61,8 +61,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// A test of a machine whose serial port is a socket, which the test reads or not.
 fn on_socket(
     name: String,
-    qemu: impl FnOnce() -> Qemu + Send + 'static,
-    test: impl FnOnce(&mut Vm, UnixStream) -> Outcome + Send + 'static,
+    qemu: impl Fn() -> Qemu + Send + Sync + 'static,
+    test: impl Fn(&mut Vm, UnixStream) -> Outcome + Send + Sync + 'static,
 ) -> Trial {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     Trial::ignorable_test(name, move || -> Result<Completion, Failed> {

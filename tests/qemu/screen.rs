@@ -1,7 +1,7 @@
 //! The screen, read pixel by pixel or character by character from outside, and the keyboard.
 
-use ballonet::boot::{Channel, Framebuffer, PixelFormat};
-use ballonet::screen::{Cell, Colour, LONGEST_LINE, Layout, Painter, Rect, Shares, Style};
+use ballonet_kernel::boot::{Channel, Framebuffer, PixelFormat};
+use ballonet_kernel::screen::{Cell, Colour, LONGEST_LINE, Layout, Painter, Rect, Shares, Style};
 
 use crate::image;
 use crate::support::picture::{Picture, distance};

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::{IoApic, LocalNmi, NmiTarget, Processor, ProcessorState, SourceOverride};
 use crate::acpi::interrupt::{InterruptRoute, IntiFlags, Signalling};
 use crate::acpi::problem::Flaw;
-use crate::memory::PhysAddr;
+use ballonet::memory::PhysAddr;
 
 /// An entry that says something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use crate::acpi::{Acpi, AddressSpace};
 use crate::machine::frames;
 use crate::machine::mmio::Window;
 use crate::machine::paging::{self, Access};
-use crate::platform::Registers;
+use ballonet::platform::Registers;
 
 /// A counter of known rate that something else than the TSC drives.
 pub(super) enum Reference {

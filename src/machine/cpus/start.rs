@@ -19,8 +19,8 @@ use crate::machine::cpu::{self, Features};
 use crate::machine::{
     Image, clock, frames, local_apic, machine_check, memory_types, paging, stack, tlb, traps, vectors,
 };
-use crate::memory::{FRAME_SIZE, PhysRange};
-use crate::platform::Handled;
+use ballonet::memory::{FRAME_SIZE, PhysRange};
+use ballonet::platform::Handled;
 
 /// Processors that are looked at in the MADT.
 const MOST: usize = MOST_CPUS as usize;

@@ -15,7 +15,7 @@ use log::{info, warn};
 
 use crate::acpi::{InterruptRoute, Madt, PortInterrupt, Signalling, Trigger};
 use crate::machine::{clock, io_apic, lines, local_apic, log as console, vectors};
-use crate::platform::Handled;
+use ballonet::platform::Handled;
 
 /// The ISA interrupts that a port may have, beside that of its habit. Not those of timer, keyboard, mouse, clock, ACPI and disks.
 const OTHERS: [u8; 6] = [3, 4, 5, 7, 10, 11];

@@ -1,0 +1,250 @@
+//! How fast memory moves there and back: by the device's ceiling, and by the driver.
+
+use alloc::vec::Vec;
+
+use super::bed::{self, Bed, Offer};
+use super::ceiling::{BACK, Convoy, Strategy};
+use super::error::BenchError;
+use super::rate::{Rate, faster, median};
+use super::{Bench, Surroundings};
+use ballonet::balloon::wire::PAGE_REPORTING;
+use ballonet::balloon::{Balloon, Changes, MemoryStatistics, Next, Progress, ReportPolicy};
+use ballonet::memory::FRAME_SIZE;
+use ballonet::platform::{PageFrames, Platform};
+use ballonet::virtio::InterruptMode;
+
+/// How long the driver may go without getting on, in nanoseconds.
+const LIMIT: u64 = 5_000_000_000;
+/// When to look again if no interrupt comes, in nanoseconds: 100 ms, or 100 µs where none can come.
+const GLANCE: u64 = 100_000_000;
+const GLANCE_POLLED: u64 = 100_000;
+
+/// One way, there or back, of the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Journey {
+    /// How fast.
+    pub rate: Rate,
+    /// Kicks made.
+    pub kicks: u64,
+    /// Interrupts taken.
+    pub interrupts: u64,
+    /// Nanoseconds that the CPU did not rest.
+    pub awake: u64,
+}
+
+/// How fast memory moves, there and back: by prepared rings, the best of all passes each, and by the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throughput {
+    /// By requests of one descriptor each, as many as the queue holds.
+    pub direct: [Rate; 2],
+    /// By requests so long that all fit into the queue at once, which takes tables; `None` where there are none.
+    pub indirect: Option<[Rate; 2]>,
+    /// The same after all of it was reported as free, which counts; `None` where that cannot be.
+    pub reported: Option<[Rate; 2]>,
+    /// By the driver; that of the passes which has the median rate.
+    pub driver: [Journey; 2],
+    /// By the driver; the best of all passes.
+    pub fastest: [Rate; 2],
+}
+
+impl Throughput {
+    /// The best that the device does by prepared rings.
+    pub fn prepared(&self) -> [Rate; 2] {
+        [self.indirect, self.reported].into_iter().flatten().fold(self.direct, best)
+    }
+
+    /// The best that the device was seen to do. Where other work on the host takes its share of each pass, that may have
+    /// been one of the driver's.
+    pub fn ceiling(&self) -> [Rate; 2] {
+        best(self.prepared(), self.fastest)
+    }
+}
+
+/// The faster one each way.
+fn best(some: [Rate; 2], others: [Rate; 2]) -> [Rate; 2] {
+    [0, 1].map(|way| faster(some[way], others[way]))
+}
+
+impl Bench<'_> {
+    /// Measures how fast `frames` page frames go to the host and come back: by the driver `passes` times, and before and
+    /// after each time by rings that are prepared in every way. The host knows before each time that all memory is free,
+    /// where it wants to know; then all free memory is touched.
+    ///
+    /// # Errors
+    /// When the device cannot be brought up, does not do its part, or there are too few frames. As with
+    /// [`Bench::measure`], it has been reset then, and what it was lent has been given back.
+    pub fn throughput<P, S>(
+        &self,
+        platform: &mut P,
+        surroundings: &mut S,
+        frames: u32,
+        passes: usize,
+    ) -> Result<Throughput, BenchError>
+    where
+        P: Platform + PageFrames + MemoryStatistics,
+        S: Surroundings,
+    {
+        let mut offer = bed::offered(platform, self.function, self.options)?;
+        offer.features = offer.features.difference(self.options.declined);
+        let (mut prepared, mut driver) = ([None; Strategy::ALL.len()], Vec::new());
+        let passes = passes.max(1);
+        for pass in 0..=passes {
+            for (so_far, strategy) in prepared.iter_mut().zip(Strategy::ALL) {
+                if strategy.is_possible(&offer) {
+                    let rates = self.ceiling(platform, surroundings, frames, (&offer, strategy))?;
+                    *so_far = Some(so_far.map_or(rates, |so_far| best(so_far, rates)));
+                }
+            }
+            if pass < passes {
+                driver.push(self.drive(platform, surroundings, frames)?);
+            }
+        }
+        let rates = driver.iter().map(|both: &[Journey; 2]| both.map(|journey| journey.rate));
+        let fastest = rates.reduce(best);
+        let journeys = [0, 1].map(|way| median(&driver, |both: &[Journey; 2]| both[way].rate).map(|both| both[way]));
+        let ([Some(there), Some(back)], Some(fastest), [Some(direct), indirect, reported]) =
+            (journeys, fastest, prepared)
+        else {
+            unreachable!("there was a pass at least")
+        };
+        Ok(Throughput { direct, indirect, reported, driver: [there, back], fastest })
+    }
+
+    /// One pass by prepared rings.
+    fn ceiling<P, S>(
+        &self,
+        platform: &mut P,
+        surroundings: &mut S,
+        frames: u32,
+        (offer, strategy): (&Offer, Strategy),
+    ) -> Result<[Rate; 2], BenchError>
+    where
+        P: Platform + PageFrames + MemoryStatistics,
+        S: Surroundings,
+    {
+        if offer.features.contains(PAGE_REPORTING) {
+            self.with_driver(platform, surroundings, |drive| drive.begin())?;
+        }
+        let setup = strategy.setup(offer, self.options.ring);
+        let mut bed = Bed::make(platform, self.function, self.options, setup)?;
+        surroundings.touch_free_memory(platform);
+        let mut convoy = match Convoy::gather(platform, frames, setup.indirect_entries) {
+            Ok(convoy) => convoy,
+            Err(error) => {
+                bed.unmake(platform);
+                return Err(error);
+            }
+        };
+        let there = convoy.travel(platform, surroundings, &mut bed, strategy.there());
+        let back = there.is_ok().then(|| convoy.travel(platform, surroundings, &mut bed, BACK));
+        if bed.unmake(platform) {
+            convoy.come_home(platform);
+        } else {
+            convoy.stay_away();
+        }
+        let there = there?;
+        Ok([there, back.unwrap_or(Ok(there))?])
+    }
+
+    /// One pass by the driver.
+    fn drive<P, S>(&self, platform: &mut P, surroundings: &mut S, frames: u32) -> Result<[Journey; 2], BenchError>
+    where
+        P: Platform + PageFrames + MemoryStatistics,
+        S: Surroundings,
+    {
+        self.with_driver(platform, surroundings, |drive| drive.there_and_back(frames))
+    }
+
+    /// Starts a driver, does something with it, and ends it.
+    fn with_driver<P, S, T>(
+        &self,
+        platform: &mut P,
+        surroundings: &mut S,
+        act: impl FnOnce(&mut Drive<'_, P, S>) -> Result<T, BenchError>,
+    ) -> Result<T, BenchError>
+    where
+        P: Platform + PageFrames + MemoryStatistics,
+        S: Surroundings,
+    {
+        let never = ReportPolicy { age: u64::MAX, threshold: u64::MAX, ..ReportPolicy::default() };
+        let mut options = self.options.clone();
+        options.reporting = never;
+        let balloon = Balloon::probe(platform, self.function, options)?;
+        let mut drive = Drive { balloon, platform, surroundings };
+        let outcome = act(&mut drive);
+        let Drive { balloon, platform, .. } = drive;
+        balloon.shutdown(platform);
+        outcome
+    }
+}
+
+/// A driver at work.
+struct Drive<'a, P: Platform, S> {
+    balloon: Balloon<P>,
+    platform: &'a mut P,
+    surroundings: &'a mut S,
+}
+
+impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, S> {
+    /// Has the host know of all that is free, where it wants to.
+    fn begin(&mut self) -> Result<(), BenchError> {
+        // What the host wants is not what is measured. Where it wants to know what is free, it is told of all of that.
+        self.balloon.pin(0);
+        let mut told = !self.balloon.features().contains(PAGE_REPORTING);
+        self.until(&mut |progress, _| {
+            told |= progress.changes.contains(Changes::FLUSHED);
+            told && progress.next == Next::Idle
+        })
+        .map(drop)
+    }
+
+    fn there_and_back(&mut self, frames: u32) -> Result<[Journey; 2], BenchError> {
+        self.begin()?;
+        self.surroundings.touch_free_memory(self.platform);
+        Ok([self.journey(frames, frames)?, self.journey(0, frames)?])
+    }
+
+    /// From here to a balloon of `target` frames, which are `frames` on the way.
+    fn journey(&mut self, target: u32, frames: u32) -> Result<Journey, BenchError> {
+        let (before, start) = (self.balloon.counters(), self.platform.now());
+        self.balloon.pin(target);
+        let rested = self.until(&mut |_, actual| actual == u64::from(target))?;
+        let time = self.platform.now().saturating_sub(start);
+        let after = self.balloon.counters();
+        Ok(Journey {
+            rate: Rate { bytes: u64::from(frames) * FRAME_SIZE, time },
+            kicks: after.kicks - before.kicks,
+            interrupts: after.vring_interrupts - before.vring_interrupts,
+            awake: time.saturating_sub(rested),
+        })
+    }
+
+    /// Serves the balloon until that is so of what came last and of its size. Returns for how long the CPU rested.
+    fn until(&mut self, is_so: &mut dyn FnMut(Progress, u64) -> bool) -> Result<u64, BenchError> {
+        let polled = self.balloon.interrupt_mode() == InterruptMode::Polling;
+        let glance = if polled { GLANCE_POLLED } else { GLANCE };
+        let (mut rested, mut heard, mut last) = (0, self.platform.now(), u64::MAX);
+        loop {
+            if polled {
+                self.balloon.look();
+            }
+            let progress = self.balloon.poll(self.platform)?;
+            let status = self.balloon.status();
+            if is_so(progress, status.actual) {
+                return Ok(rested);
+            }
+            let now = self.platform.now();
+            if status.short {
+                return Err(BenchError::Frames { needed: status.target as usize, free: status.actual as usize });
+            }
+            if status.actual != last {
+                (last, heard) = (status.actual, now);
+            } else if now.saturating_sub(heard) > LIMIT {
+                return Err(BenchError::Silence { waited_ms: now.saturating_sub(heard) / 1_000_000 });
+            }
+            let balloon = &self.balloon;
+            self.surroundings.idle(glance, &|| balloon.is_pending());
+            rested += self.platform.now().saturating_sub(now);
+        }
+    }
+}

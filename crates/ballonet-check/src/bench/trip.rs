@@ -1,0 +1,159 @@
+//! The requests that travel, one at a time.
+
+use alloc::vec::Vec;
+
+use super::Stopwatch;
+use super::bed::{Bed, Lane};
+use super::case::Case;
+use super::error::BenchError;
+use super::figures::Figures;
+use ballonet::balloon::wire::{PFN_SIZE, write_pfns};
+use ballonet::memory::FrameRun;
+use ballonet::platform::{DmaMemory, PageFrames, Platform};
+use ballonet::virtio::{Chain, InterruptMode, Queue, Segment};
+
+/// How many trips in each direction go ahead of those that are timed.
+const WARM_UP: usize = 16;
+/// How long a request may take, in nanoseconds.
+const LIMIT: u64 = 2_000_000_000;
+/// How often the clock is read twice in a row to learn what that alone takes.
+const READINGS: usize = 64;
+
+/// The number of the queue by which frames go to the host, and of that by which they come back.
+const THERE_AND_BACK: [usize; 2] = [0, 1];
+
+/// A few frames, and memory with their numbers in it, for as many requests as there are.
+pub(super) struct Traveller<M> {
+    frames: Vec<FrameRun>,
+    memory: M,
+    segments: Vec<Segment>,
+    /// The host may have the frames.
+    away: bool,
+}
+
+/// The times of one trip.
+struct Trip {
+    add_kick: u64,
+    interrupt_pop: u64,
+    round_trip: u64,
+}
+
+impl<M: DmaMemory> Traveller<M> {
+    /// Takes one frame for each piece of a request.
+    pub(super) fn set_out<P>(platform: &mut P, case: Case) -> Result<Self, BenchError>
+    where
+        P: Platform<Memory = M> + PageFrames,
+    {
+        let needed = case.shape.segments();
+        let memory = platform.allocate_dma(needed * PFN_SIZE, PFN_SIZE)?;
+        let mut traveller = Self { frames: Vec::new(), memory, segments: Vec::new(), away: false };
+        while traveller.segments.len() < needed {
+            let Some(run) = platform.take_free(1) else {
+                let free = traveller.segments.len();
+                traveller.come_home(platform);
+                return Err(BenchError::Frames { needed, free });
+            };
+            traveller.take_along(run);
+        }
+        Ok(traveller)
+    }
+
+    fn take_along(&mut self, run: FrameRun) {
+        let offset = self.segments.len() * PFN_SIZE;
+        let mut number = [0; PFN_SIZE];
+        write_pfns(run, &mut number);
+        self.memory.write_bytes(offset, &number);
+        let address = self.memory.device_address() + offset as u64;
+        self.segments.push(Segment { address, length: PFN_SIZE as u32 });
+        self.frames.push(run);
+    }
+
+    /// Gives everything back. The device does not look at it any more: it was never told, or has been reset.
+    pub(super) fn come_home<P>(self, platform: &mut P)
+    where
+        P: Platform<Memory = M> + PageFrames,
+    {
+        for run in self.frames {
+            if self.away { platform.confirm_ballooned(run) } else { platform.release(run) }
+        }
+        platform.release_dma(self.memory);
+    }
+
+    /// Gives nothing back: the device would not stop, and may go on using it.
+    pub(super) fn stay_away(self) {
+        // Dropping it could give it back.
+        core::mem::forget(self);
+    }
+
+    /// Makes all trips, of which the last `rounds` in each direction are timed.
+    pub(super) fn travel<P, W>(
+        &mut self,
+        platform: &mut P,
+        watch: &mut W,
+        bed: &mut Bed<P>,
+        rounds: usize,
+    ) -> Result<Figures, BenchError>
+    where
+        P: Platform<Memory = M>,
+        W: Stopwatch,
+    {
+        let mut figures = Figures::with_capacity(rounds * THERE_AND_BACK.len());
+        let reading = (0..READINGS).map(|_| watch.ticks().abs_diff(watch.ticks())).min().unwrap_or_default();
+        for round in 0..WARM_UP + rounds {
+            for queue in THERE_AND_BACK {
+                self.away = true;
+                watch.hold_interrupts();
+                let trip = self.trip(platform, watch, bed, queue);
+                watch.release_interrupts();
+                let trip = trip?;
+                self.away = queue == THERE_AND_BACK[0];
+                if round >= WARM_UP {
+                    figures.add_kick.note(trip.add_kick.saturating_sub(reading));
+                    figures.interrupt_pop.note(trip.interrupt_pop.saturating_sub(reading));
+                    figures.round_trip.note(trip.round_trip.saturating_sub(reading));
+                }
+            }
+        }
+        Ok(figures.sorted())
+    }
+
+    /// One request there and back, with interrupts kept out but where one is waited for.
+    fn trip<P, W>(&self, platform: &P, watch: &mut W, bed: &mut Bed<P>, queue: usize) -> Result<Trip, BenchError>
+    where
+        P: Platform<Memory = M>,
+        W: Stopwatch,
+    {
+        let Lane { device, interrupts, queue, doorbell } = bed.lane(queue);
+        let polled = interrupts.mode() == InterruptMode::Polling;
+        // Nothing is outstanding: the next request to be used is the one that is added now.
+        let _ = queue.arm(1);
+        let start = watch.ticks();
+        queue.add(Chain::readable(&self.segments), ()).map_err(|rejected| rejected.reason)?;
+        if let Some(kick) = queue.publish() {
+            device.kick(doorbell, kick);
+        }
+        let kicked = watch.ticks();
+
+        let since = platform.now();
+        loop {
+            let before = watch.ticks();
+            watch.admit_interrupts();
+            if polled || interrupts.events().is_pending() {
+                let _ = interrupts.take();
+                if queue.pop()?.is_some() {
+                    let popped = watch.ticks();
+                    return Ok(Trip {
+                        add_kick: kicked.saturating_sub(start),
+                        interrupt_pop: popped.saturating_sub(before),
+                        round_trip: popped.saturating_sub(start),
+                    });
+                }
+            }
+            let waited = platform.now().saturating_sub(since);
+            if waited > LIMIT {
+                return Err(BenchError::Silence { waited_ms: waited / 1_000_000 });
+            }
+            platform.relax();
+        }
+    }
+}

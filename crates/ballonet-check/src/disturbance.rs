@@ -1,0 +1,98 @@
+//! What the host does meanwhile. It may change the configuration at any time, and the device tells of that, whatever a
+//! check is about: a failure is the device's only if the host was silent.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::outcome::{Stop, Verdict};
+use super::subject::Subject;
+use ballonet::balloon::wire::CONFIG_NUM_PAGES;
+use ballonet::platform::{Platform, Registers};
+use ballonet::virtio::spec::{ISR_CONFIG, common};
+
+/// How often a check is made at most until the host is silent.
+const ATTEMPTS: u32 = 16;
+/// Passes that outweigh a failure.
+const PASSES: u32 = 3;
+/// How much longer than an attempt the target is watched, for a check that may change it itself.
+const WATCH: u64 = 4;
+
+/// What a check asks about, which is no evidence of what the host did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// Interrupts, the ISR byte, fields of the configuration beside the target.
+    Signals,
+    /// `num_pages`: whether the host changes it shows in a watch after the attempt.
+    Target,
+    /// `config_generation`, with MSI-X off: that the host changed something shows in the ISR byte.
+    Generation,
+}
+
+impl About {
+    /// Failures with the host silent that convict the device. A coincidence does not repeat itself; one with the watch of the
+    /// target, which is after the attempt and not around it, may do so once or twice.
+    const fn failures(self) -> u32 {
+        if matches!(self, Self::Target) { 5 } else { 2 }
+    }
+}
+
+/// The configuration at one moment, as far as it is evidence.
+#[derive(Debug)]
+struct Glimpse {
+    target: u32,
+    generation: u8,
+    told: bool,
+}
+
+impl Glimpse {
+    fn of<P: Platform>(subject: &Subject<'_, P>, about: About) -> Self {
+        let of_generation = about == About::Generation;
+        Self {
+            target: subject.device.read32(CONFIG_NUM_PAGES),
+            generation: if of_generation { 0 } else { subject.common.read8(common::CONFIG_GENERATION) },
+            told: of_generation && subject.isr.read8(0) & ISR_CONFIG != 0,
+        }
+    }
+}
+
+/// Makes a check that needs a silent host, again while the host is not silent. It starts the device anew each time. A host
+/// that never falls silent has it skipped.
+pub(super) fn undisturbed<P: Platform>(
+    subject: &mut Subject<'_, P>,
+    about: About,
+    mut ask: impl FnMut(&mut Subject<'_, P>) -> Verdict,
+) -> Verdict {
+    let (mut failures, mut passes, mut last) = (0, 0, String::new());
+    for _ in 0..ATTEMPTS {
+        // Some devices begin to count generations anew.
+        subject.stop()?;
+        let (before, start) = (Glimpse::of(subject, about), subject.site.platform.now());
+        match ask(subject) {
+            Err(Stop::Failed(detail)) => last = detail,
+            Ok(()) if failures > 0 && passes + 1 < PASSES => {
+                passes += 1;
+                continue;
+            }
+            outcome => return outcome,
+        }
+        let moved = if about == About::Target {
+            let attempt = subject.site.platform.now().saturating_sub(start);
+            is_moving(subject, attempt)?
+        } else {
+            let now = Glimpse::of(subject, about);
+            now.told || now.target != before.target || now.generation != before.generation
+        };
+        failures += u32::from(!moved);
+        if failures == about.failures() {
+            return Err(Stop::Failed(last));
+        }
+    }
+    Err(Stop::Skipped(format!("the host changes the configuration all the time, so this proves nothing: {last}")))
+}
+
+/// Whether the target changes by itself, watched for longer than an attempt took.
+fn is_moving<P: Platform>(subject: &mut Subject<'_, P>, attempt: u64) -> Verdict<bool> {
+    let target = subject.device.read32(CONFIG_NUM_PAGES);
+    let limit = (attempt * WATCH).clamp(subject.patience.quiet, subject.patience.stall);
+    subject.wait(limit, |subject| Ok(subject.device.read32(CONFIG_NUM_PAGES) != target))
+}

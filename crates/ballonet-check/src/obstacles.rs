@@ -1,0 +1,127 @@
+//! What keeps a device from being asked at all. It is told once, by the check that met it; what depends on it is skipped.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::outcome::{Stop, Verdict};
+use super::subject::{Role, Setup, Subject};
+use ballonet::platform::Platform;
+use ballonet::virtio::spec::Status;
+
+/// How the device starts.
+#[derive(Debug, Default)]
+pub(super) enum Start {
+    /// Nobody has tried.
+    #[default]
+    Untried,
+    /// With the queues of the features that were accepted.
+    Plain,
+    /// Only with every queue that it has. What became of the start without.
+    WithEveryQueue(String),
+    /// Not at all: why.
+    Never(String),
+}
+
+/// What is known of the device so far.
+#[derive(Debug, Default)]
+pub(super) struct Obstacles {
+    /// A reset that did not end, or did not help: nothing more can be asked.
+    pub(super) stuck: Option<String>,
+    pub(super) start: Start,
+    /// The queues that have ever returned a request.
+    answered: Vec<Role>,
+    /// Those that returned none in the plainest setting, and what came of that.
+    silent: Vec<(Role, String)>,
+}
+
+impl<P: Platform> Subject<'_, P> {
+    /// Whether every queue that there is has to be set up.
+    pub(super) fn wants_every_queue(&self) -> bool {
+        matches!(self.obstacles.start, Start::WithEveryQueue(_))
+    }
+
+    /// Finds out, once, whether the device starts in the plainest setting. If it asks for a reset instead, and has queues
+    /// that were left out, it is tried once more with those.
+    ///
+    /// Why it does not start is the verdict of the check that comes first; the others are skipped.
+    pub(super) fn try_start(&mut self) -> Verdict {
+        match &self.obstacles.start {
+            Start::Plain | Start::WithEveryQueue(_) => return Ok(()),
+            Start::Never(reason) => return Err(Stop::Skipped(reason.clone())),
+            Start::Untried => {}
+        }
+        let setup = self.plain();
+        let reason = match self.attempt_start(&setup) {
+            Ok(Err(reason)) => reason,
+            // A device that wants more than the least features says nothing of how it starts with them.
+            Ok(Ok(())) | Err(Stop::Skipped(_)) => {
+                self.obstacles.start = Start::Plain;
+                return Ok(());
+            }
+            Err(stop) => return Err(stop),
+        };
+        if self.present().count() > self.queues.len() {
+            self.obstacles.start = Start::WithEveryQueue(reason.clone());
+            if self.attempt_start(&setup)?.is_ok() {
+                return Ok(());
+            }
+        }
+        self.obstacles.start = Start::Never(reason.clone());
+        Err(Stop::Failed(reason))
+    }
+
+    /// Starts the device once; why it would not.
+    fn attempt_start(&mut self, setup: &Setup) -> Verdict<Result<(), String>> {
+        match self.set_up(setup) {
+            Err(Stop::Failed(reason)) if self.obstacles.stuck.is_none() => return Ok(Err(reason)),
+            outcome => outcome?,
+        }
+        self.set_status(Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK);
+        let status = self.status()?;
+        let starts = status.contains(Status::DRIVER_OK) && !status.contains(Status::DEVICE_NEEDS_RESET);
+        let queues: Vec<u16> = self.queues.iter().map(|queue| queue.index).collect();
+        Ok(if starts {
+            Ok(())
+        } else {
+            Err(format!("the device does not start with the queues {queues:?} set up: the status is {status}"))
+        })
+    }
+
+    /// Notes that a queue returned a request.
+    pub(super) fn note_answer(&mut self, role: Role) {
+        if !self.obstacles.answered.contains(&role) {
+            self.obstacles.answered.push(role);
+        }
+    }
+
+    /// Notes that a queue has returned nothing, if it never did and the request was as plain as can be. One that returns it
+    /// after a kick that it did not ask for does serve its queue.
+    pub(super) fn note_silence(&mut self, role: Role, detail: &str) -> Verdict {
+        let known = self.obstacles.answered.contains(&role) || self.silence(role).is_some();
+        if known || !self.is_plain {
+            return Ok(());
+        }
+        self.kick(role)?;
+        let limit = self.patience.stall;
+        let answered = self.wait(limit, |subject| subject.with_queue(role, |queue, arena| queue.collect(arena))?)?;
+        if answered {
+            self.note_answer(role);
+        } else {
+            self.obstacles.silent.push((role, String::from(detail)));
+        }
+        Ok(())
+    }
+
+    fn silence(&self, role: Role) -> Option<&str> {
+        self.obstacles.silent.iter().find(|(silent, _)| *silent == role).map(|(_, detail)| detail.as_str())
+    }
+
+    /// The queue is one that returns requests, as far as that is known.
+    pub(super) fn needs_answers(&self, role: Role) -> Verdict {
+        match self.silence(role) {
+            Some(detail) => Err(Stop::Skipped(format!("the {role:?} queue never returned a request: {detail}"))),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What goes wrong on the tester's own side is no verdict on the device.
+
+use ballonet_check::Outcome;
+
+use super::run::{QUICK, Report, sound, test};
+use ballonet_models::{Behaviour, RegisterQuirks};
+
+fn troubles(report: &Report) -> Vec<&str> {
+    let trouble =
+        |(name, _, outcome): &(&'static str, _, Outcome)| matches!(outcome, Outcome::Trouble(_)).then_some(*name);
+    report.outcomes.iter().filter_map(trouble).collect()
+}
+
+#[test]
+fn memory_that_the_platform_does_not_give_is_the_testers_trouble() {
+    let report = test(sound(), QUICK, |machine| machine.limit_dma(0));
+    assert_eq!((report.failed(), troubles(&report)), (vec![], vec!["reset-clears-status"]));
+    assert!(report.summary.ended.is_some() && report.summary.troubled == 1, "{:?}", report.summary);
+}
+
+/// Checks that have several requests, or descriptors, in a queue at a time.
+const SEVERAL: &str = "buffers-are-used-in-order,interrupts-come-at-the-event-index,\
+    no-interrupt-before-the-event-index,tables-of-many-descriptors-work,no-interrupt-after-a-reset,reports-of-free-pages-complete,\
+    direct-and-indirect-may-mix,wanted-kicks-are-enough,reset-ends-in-mid-traffic";
+
+#[test]
+fn queues_that_are_shorter_than_what_a_check_sends_fail_nothing() {
+    for queue_size in [1, 2, 4] {
+        let report = test(Behaviour { queue_size, ..sound() }, SEVERAL, |_| {});
+        assert_eq!((report.failed(), troubles(&report)), (vec![], vec![]), "queues of {queue_size}");
+    }
+}
+
+#[test]
+fn a_device_whose_queue_sizes_outlive_a_reset_fails_that_and_nothing_else() {
+    let mut device = sound();
+    device.quirks.registers = RegisterQuirks { keeps_queue_sizes: true, ..RegisterQuirks::NONE };
+    let report = test(device, QUICK, |_| {});
+    let failed: Vec<_> = report.failed().into_iter().map(|(name, _)| name).collect();
+    assert_eq!((failed, troubles(&report)), (vec!["reset-restores-queue-sizes"], vec![]));
+}
+
+#[test]
+fn a_device_that_keeps_buffers_is_never_told_of_the_testers_trouble() {
+    for completions in [1, 100, 1000] {
+        let report = test(Behaviour { stalls_after: Some(completions), ..sound() }, QUICK, |_| {});
+        assert_eq!(troubles(&report), Vec::<&str>::new(), "after {completions} completions");
+    }
+}

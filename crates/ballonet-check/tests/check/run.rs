@@ -1,0 +1,82 @@
+//! A device model before the tester.
+
+use ballonet_check::{Outcome, Patience, Selection, Severity, Summary, run};
+
+use ballonet_models::{Allocated, Behaviour, Capability, Machine, ModelPlatform, feature};
+
+/// RAM of the machine, in MiB.
+const RAM: u32 = 64;
+/// The model's time is its own, and it is never busy with anything else.
+const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
+
+/// What came of a run.
+pub struct Report {
+    /// Each check's name and what came of it.
+    pub outcomes: Vec<(&'static str, Severity, Outcome)>,
+    pub summary: Summary,
+}
+
+/// A device that has all that the tester can ask for, and does it: every feature that the models know.
+pub fn sound() -> Behaviour {
+    let letter = Behaviour::letter();
+    let more = feature::PAGE_POISON
+        | feature::PAGE_REPORTING
+        | feature::RING_PACKED
+        | feature::RING_RESET
+        | feature::NOTIFICATION_DATA
+        | feature::NOTIF_CONFIG_DATA
+        | feature::IN_ORDER;
+    let features = letter.features | more;
+    Behaviour { features, ..with_access(letter) }
+}
+
+/// The same device with the window in configuration space that every virtio device has.
+pub fn with_access(mut behaviour: Behaviour) -> Behaviour {
+    let mut window = vec![0; 20];
+    (window[0], window[2], window[3]) = (0x09, 20, 5);
+    behaviour.layout.capabilities.push(Capability::Raw(window));
+    behaviour
+}
+
+/// Runs the checks of `list` on a device; it may be disturbed by `prepare` before.
+pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) -> Report {
+    let (machine, at) = Machine::with_balloon(RAM, behaviour);
+    prepare(&machine);
+    let mut platform = ModelPlatform::new(&machine);
+    let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
+    let mut outcomes = Vec::new();
+    let summary = run(&mut platform, at, &selection, PATIENCE, |check, outcome| {
+        outcomes.push((check.name, check.severity, outcome.clone()));
+    });
+    assert_eq!(outcomes.len(), selection.len(), "each check is told of once");
+    let ended = summary.ended.is_some();
+    let allocated = machine.allocated();
+    assert!(ended || allocated == Allocated::default(), "after the run {allocated:?} is allocated");
+    Report { outcomes, summary }
+}
+
+/// All checks, but for the one that takes long.
+pub const QUICK: &str = "-ring-indices-wrap";
+
+impl Report {
+    /// The names of the checks that the device failed, with what it did.
+    pub fn failed(&self) -> Vec<(&'static str, &str)> {
+        let detail = |(name, _, outcome): &'_ (&'static str, Severity, Outcome)| match outcome {
+            Outcome::Failed(detail) => Some((*name, detail.clone())),
+            _ => None,
+        };
+        self.outcomes.iter().filter_map(detail).map(|(name, detail)| (name, &*detail.leak())).collect()
+    }
+
+    /// Checks of this severity that failed.
+    pub fn failed_of(&self, severity: Severity) -> Vec<&'static str> {
+        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
+        self.outcomes.iter().filter(|(_, s, o)| *s == severity && failed(o)).map(|(name, ..)| *name).collect()
+    }
+
+    /// Checks that were skipped.
+    pub fn skipped(&self) -> Vec<&'static str> {
+        let skipped = |outcome: &Outcome| matches!(outcome, Outcome::Skipped(_));
+        self.outcomes.iter().filter(|(.., outcome)| skipped(outcome)).map(|(name, ..)| *name).collect()
+    }
+}

@@ -1,0 +1,20 @@
+//! A virtio-balloon driver over virtio-pci, from configuration space up.
+//!
+//! It performs no I/O of its own: it reaches the world only through the traits of [`platform`] and [`pci::ConfigSpace`],
+//! so the whole driver runs on a host against a device model. Arrows run one way: `balloon -> virtio -> pci`.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod balloon;
+pub mod memory;
+pub mod pci;
+pub mod platform;
+pub mod virtio;
+
+/// The guide for other kernels: its skeleton has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+pub struct Guide;

@@ -1,0 +1,420 @@
+//! A guest with the driver in it: brought up, run as a kernel would run it, and held to account at the end.
+
+use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Options, Relief};
+use ballonet::pci::Bdf;
+use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
+
+use ballonet_models::{Allocated, Behaviour, Bus, HostSide, Machine, ModelPlatform};
+
+/// RAM of an ordinary guest, in MiB.
+const RAM: u32 = 64;
+/// Rounds after which a guest that does not come to rest never will.
+const PATIENCE: u32 = 1_000_000;
+
+/// A machine whose balloon is driven.
+pub struct Guest {
+    pub machine: Machine,
+    pub platform: ModelPlatform,
+    at: Bdf,
+    balloon: Option<Balloon<ModelPlatform>>,
+    /// All that polls have said to have changed.
+    pub changes: Changes,
+    /// Frames that the driver left in the balloon when it went.
+    left: u32,
+}
+
+/// A driver that did not come up.
+pub struct Failure {
+    pub error: BalloonError,
+    machine: Machine,
+    platform: ModelPlatform,
+    at: Bdf,
+}
+
+/// Brings the driver up, or panics.
+#[track_caller]
+pub fn bring_up(behaviour: Behaviour) -> Guest {
+    bring_up_with(behaviour, |_| {})
+}
+
+/// The same on a machine that `prepare` has changed first.
+#[track_caller]
+pub fn bring_up_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Guest {
+    expect_up(try_with(behaviour, prepare))
+}
+
+/// The same with this much RAM, in MiB.
+#[track_caller]
+pub fn bring_up_sized(ram: u32, behaviour: Behaviour) -> Guest {
+    expect_up(start(ram, behaviour, Options::default(), |_| {}))
+}
+
+/// The guest, or a panic with why there is none.
+#[track_caller]
+pub fn expect_up(outcome: Result<Guest, Box<Failure>>) -> Guest {
+    outcome.unwrap_or_else(|failure| panic!("{}", failure.error))
+}
+
+/// Brings the driver up on a machine that `prepare` has changed first.
+pub fn try_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Result<Guest, Box<Failure>> {
+    start(RAM, behaviour, Options::default(), prepare)
+}
+
+/// Brings the driver up in one interrupt mode and no other.
+pub fn try_forced(
+    behaviour: Behaviour,
+    mode: InterruptMode,
+    prepare: impl FnOnce(&Machine),
+) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    options.interrupts = Some(mode);
+    start(RAM, behaviour, options, prepare)
+}
+
+/// Brings the driver up with a choice of queue format.
+pub fn try_ring(behaviour: Behaviour, ring: Option<RingFormat>) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    options.ring = ring;
+    start(RAM, behaviour, options, |_| {})
+}
+
+/// Brings the driver up with options that `choose` chooses, or panics.
+#[track_caller]
+pub fn bring_up_as(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Guest {
+    let mut options = Options::default();
+    choose(&mut options);
+    expect_up(start(RAM, behaviour, options, |_| {}))
+}
+
+/// Brings the driver up with any choices and this much RAM, in MiB.
+pub fn try_options(ram: u32, behaviour: Behaviour, options: Options) -> Result<Guest, Box<Failure>> {
+    start(ram, behaviour, options, |_| {})
+}
+
+/// Brings the driver up by one transport and no other; `choose` may choose more.
+pub fn try_by(
+    behaviour: Behaviour,
+    transport: TransportKind,
+    choose: impl FnOnce(&mut Options),
+) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    options.transport = Some(transport);
+    choose(&mut options);
+    start(RAM, behaviour, options, |_| {})
+}
+
+/// Brings the driver up with these choices.
+pub fn try_chosen(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    choose(&mut options);
+    start(RAM, behaviour, options, |_| {})
+}
+
+/// Brings the driver up as `choose` has it, on a machine that `prepare` has changed first.
+pub fn try_choosing(
+    behaviour: Behaviour,
+    choose: impl FnOnce(&mut Options),
+    prepare: impl FnOnce(&Machine),
+) -> Result<Guest, Box<Failure>> {
+    let mut options = Options::default();
+    choose(&mut options);
+    start(RAM, behaviour, options, prepare)
+}
+
+fn start(
+    ram: u32,
+    behaviour: Behaviour,
+    options: Options,
+    prepare: impl FnOnce(&Machine),
+) -> Result<Guest, Box<Failure>> {
+    let (machine, at) = Machine::with_balloon(ram, behaviour);
+    prepare(&machine);
+    let mut platform = ModelPlatform::new(&machine);
+    match Balloon::probe(&mut platform, at, options) {
+        Ok(balloon) => Ok(Guest { machine, platform, at, balloon: Some(balloon), changes: Changes::empty(), left: 0 }),
+        Err(error) => Err(Box::new(Failure { error, machine, platform, at })),
+    }
+}
+
+impl Guest {
+    pub fn driver(&self) -> &Balloon<ModelPlatform> {
+        self.balloon.as_ref().expect("the driver has not been shut down")
+    }
+
+    pub fn mode(&self) -> InterruptMode {
+        self.driver().interrupt_mode()
+    }
+
+    /// Has a queue interrupt another CPU.
+    pub fn move_queue(&mut self, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        balloon.set_queue_affinity(&mut self.platform, queue, cpu)
+    }
+
+    /// The CPU that a queue interrupts.
+    pub fn cpu_of(&self, queue: &str) -> Option<u32> {
+        self.driver().queue_affinity(&self.platform, queue)
+    }
+
+    /// Waits for the handlers to be done.
+    pub fn synchronize(&mut self) {
+        self.balloon.as_ref().expect("the driver has not been shut down").synchronize(&mut self.platform);
+    }
+
+    pub fn transport(&self) -> TransportKind {
+        self.driver().transport()
+    }
+
+    pub fn driver_mut(&mut self) -> &mut Balloon<ModelPlatform> {
+        self.balloon.as_mut().expect("the driver has not been shut down")
+    }
+
+    /// Looks at or changes the device.
+    pub fn device<T>(&self, look: impl FnOnce(&mut ballonet_models::Balloon, &mut Bus) -> T) -> T {
+        self.machine.balloon(self.at, look)
+    }
+
+    /// One round of the kernel's main loop: polls if there is reason to, else sleeps. Whether anything happened.
+    fn step(&mut self) -> Result<bool, BalloonError> {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        if !balloon.is_pending() && balloon.interrupt_mode() != InterruptMode::Polling {
+            let slept = self.machine.sleep();
+            return Ok(slept || self.driver().is_pending());
+        }
+        let progress = balloon.poll(&mut self.platform)?;
+        self.changes |= progress.changes;
+        // A storm of interrupts keeps the driver pending for ever: a round without effect counts as none.
+        let effect = progress.next == Next::Now || progress.changes != Changes::empty();
+        Ok(self.machine.sleep() || effect)
+    }
+
+    /// Has memory back for an allocation that would fail.
+    pub fn relieve(&mut self, frames: u64) -> Relief {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        balloon.relieve(&mut self.platform, frames)
+    }
+
+    /// Takes all free memory in pieces, as a program would that has plenty to do.
+    pub fn hold_all(&mut self) {
+        for piece in [512, 32, 1] {
+            while self.platform.frames.hold(piece) {}
+        }
+    }
+
+    /// Polls once and does not sleep. When to poll again.
+    #[track_caller]
+    pub fn poll_once(&mut self) -> Next {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        balloon.poll(&mut self.platform).expect("the driver runs").next
+    }
+
+    /// Runs the kernel for this many rounds.
+    pub fn try_run_steps(&mut self, rounds: u32) -> Result<(), BalloonError> {
+        (0..rounds).try_for_each(|_| self.step().map(drop))
+    }
+
+    #[track_caller]
+    pub fn run_steps(&mut self, rounds: u32) {
+        self.try_run_steps(rounds).expect("the driver runs");
+    }
+
+    /// Runs the kernel until nothing happens any more.
+    pub fn try_run(&mut self) -> Result<(), BalloonError> {
+        let mut quiet = 0;
+        for _ in 0..PATIENCE {
+            quiet = if self.step()? { 0 } else { quiet + 1 };
+            if quiet == 3 {
+                self.machine.each_balloon(ballonet_models::Balloon::check_idle);
+                return Ok(());
+            }
+        }
+        panic!("the guest does not come to rest: {:?}", self.driver().status());
+    }
+
+    #[track_caller]
+    pub fn run(&mut self) {
+        if let Err(error) = self.try_run() {
+            panic!("{error}; missteps: {:#?}", self.machine.missteps());
+        }
+    }
+
+    /// Lets time pass, in which the kernel sleeps but for what happens and for the driver's own deadlines.
+    #[track_caller]
+    pub fn wait(&mut self, nanoseconds: u64) {
+        let end = self.machine.now() + nanoseconds;
+        loop {
+            self.run();
+            let deadline = self.driver().deadline(&self.platform).filter(|deadline| *deadline < end);
+            let now = self.machine.now();
+            self.machine.pass(deadline.unwrap_or(end).saturating_sub(now));
+            if deadline.is_none() {
+                return;
+            }
+            let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+            balloon.poll(&mut self.platform).map(drop).expect("the driver runs");
+        }
+    }
+
+    /// The host sets a target and the balloon follows exactly.
+    #[track_caller]
+    pub fn follow(&mut self, pages: u32) {
+        self.device(|b, bus| b.set_target(pages, bus));
+        self.run();
+        self.expect_balloon(pages.into());
+    }
+
+    /// The same while hints or reports are on their way.
+    #[track_caller]
+    pub fn follow_to(&mut self, pages: u64) {
+        self.device(|b, bus| b.set_target(pages as u32, bus));
+        self.run();
+        self.machine.expect_no_missteps();
+        assert_eq!(self.driver().status().actual, pages, "{:?}", self.driver().status());
+    }
+
+    /// A kernel that runs out of memory has hinted frames back. Returns how many.
+    pub fn relinquish(&mut self, frames: u64) -> u64 {
+        let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
+        balloon.relinquish_hinted(&mut self.platform, frames)
+    }
+
+    /// Panics unless the allocator, the driver, the device and the host agree on a balloon of `pages`.
+    #[track_caller]
+    pub fn expect_balloon(&self, pages: u64) {
+        self.machine.expect_no_missteps();
+        self.platform.frames.expect_whole();
+        let host = self.machine.bus(|bus| bus.ram.count_host(HostSide::Ballooned));
+        let told = u64::from(self.device(|b, _| b.actual()));
+        let status = self.driver().status();
+        assert_eq!((host, told, status.actual), (pages, pages, pages), "host, told, driver ({status:?})");
+        assert_eq!(self.platform.frames.in_flight(), 0, "frames in flight at rest");
+    }
+
+    /// Resets the device.
+    pub fn reset(&mut self) -> Result<(), BalloonError> {
+        self.balloon.as_mut().expect("the driver has not been shut down").reset(&mut self.platform)
+    }
+
+    /// Resets one of its queues.
+    pub fn reset_queue(&mut self, queue: BalloonQueue) -> Result<(), BalloonError> {
+        self.balloon.as_mut().expect("the driver has not been shut down").reset_queue(&mut self.platform, queue)
+    }
+
+    /// Freezes the device.
+    pub fn freeze(&mut self) -> Result<(), BalloonError> {
+        self.balloon.as_mut().expect("the driver has not been shut down").freeze(&mut self.platform)
+    }
+
+    /// Restores a frozen device.
+    pub fn restore(&mut self) -> Result<(), BalloonError> {
+        self.balloon.as_mut().expect("the driver has not been shut down").restore(&mut self.platform)
+    }
+
+    /// Takes the driver away.
+    pub fn shut_down(&mut self) {
+        if let Some(balloon) = self.balloon.take() {
+            self.left = balloon.shutdown(&mut self.platform);
+        }
+    }
+
+    /// Starts a driver again, which takes over what the last one left in the balloon.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.start_again_by(None);
+    }
+
+    /// The same by this transport.
+    #[track_caller]
+    pub fn start_again_by(&mut self, transport: Option<TransportKind>) {
+        let mut options = Options::default();
+        options.transport = transport;
+        options.adopted = self.left;
+        self.balloon = Some(Balloon::probe(&mut self.platform, self.at, options).expect("the driver comes up again"));
+    }
+
+    /// Panics unless the driver gave up as it should: device reset, everything given back, nobody harmed.
+    #[track_caller]
+    pub fn expect_given_up(&self) {
+        assert!(self.driver().failed().is_some(), "the driver still runs");
+        assert!(self.device(|b, _| b.common.failed() || b.gone()), "the device was not told");
+        self.expect_nothing_allocated();
+        self.machine.expect_no_missteps();
+        self.platform.frames.expect_whole();
+        assert_eq!(self.platform.frames.in_flight(), 0);
+    }
+
+    #[track_caller]
+    pub fn expect_nothing_allocated(&self) {
+        assert_eq!(self.machine.allocated(), Allocated::default());
+    }
+
+    /// Takes the driver away and panics unless all is as before it came, but for the frames that the host has.
+    #[track_caller]
+    pub fn finish(mut self) {
+        self.shut_down();
+        self.expect_nothing_allocated();
+        self.machine.expect_no_missteps();
+        self.platform.frames.expect_whole();
+        assert_eq!(self.platform.frames.in_flight(), 0);
+        let gone = self.device(|b, _| b.gone());
+        assert!(gone || self.device(|b, _| b.common.stopped() && !b.config.msix_enabled()));
+        assert!(gone || self.device(|b, _| b.config.decoding() == b.behaviour.command));
+        assert_eq!(self.platform.frames.ballooned_frames(), u64::from(self.left));
+    }
+}
+
+impl Failure {
+    /// What the driver wrote to the device's status, from the first on.
+    pub fn status_writes(&self) -> Vec<u8> {
+        self.machine.balloon(self.at, |b, _| b.common.status_writes.clone())
+    }
+
+    /// Starts another driver on a device that `change` has made a better one.
+    #[track_caller]
+    pub fn try_again(self, change: impl FnOnce(&mut Behaviour)) -> Guest {
+        let Self { machine, mut platform, at, .. } = self;
+        machine.balloon(at, |b, _| change(&mut b.behaviour));
+        let balloon = Balloon::probe(&mut platform, at, Options::default()).expect("the driver comes up");
+        Guest { machine, platform, at, balloon: Some(balloon), changes: Changes::empty(), left: 0 }
+    }
+
+    /// Where the device is, or was.
+    pub fn at(&self) -> Bdf {
+        self.at
+    }
+
+    /// Panics unless a failed start gave back mappings and vectors, and every frame.
+    #[track_caller]
+    pub fn expect_nothing_mapped(&self) {
+        let left = self.machine.allocated();
+        assert_eq!((left.vectors, left.mappings), (0, 0), "{}", self.error);
+        self.platform.frames.expect_whole();
+        assert_eq!(self.platform.frames.free(), self.platform.frames.total());
+    }
+
+    /// Panics unless a failed start left nothing behind. `there`: the device is still there and does what it is told.
+    #[track_caller]
+    pub fn expect_clean(&self, there: bool) {
+        assert_eq!(self.machine.allocated(), Allocated::default(), "{}", self.error);
+        self.machine.expect_no_missteps();
+        self.platform.frames.expect_whole();
+        assert_eq!(self.platform.frames.free(), self.platform.frames.total());
+        self.machine.balloon(self.at, |b, _| {
+            // Registers that were never reached tell nobody anything.
+            let untouched = b.common.status_writes.is_empty();
+            assert!(!there || untouched || b.common.failed(), "{}: the device was not told", self.error);
+            assert!(!there || b.config.decoding() == b.behaviour.command, "{}", self.error);
+            assert!(!there || !b.config.msix_enabled() && b.config.bars_restored(), "{}", self.error);
+        });
+    }
+
+    /// Whether the device was told that the driver gave up.
+    pub fn was_told(&self) -> bool {
+        self.machine.balloon(self.at, |b, _| b.common.failed())
+    }
+
+    /// How much the platform was asked for.
+    pub fn asked(&self) -> u64 {
+        self.machine.asked()
+    }
+}

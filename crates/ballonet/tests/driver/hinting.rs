@@ -1,0 +1,491 @@
+//! Free page hinting: a host that copies memory hears which of it is free, in rounds; what it was told of is the driver's
+//! until it is done, and can be had back early by a kernel that runs out.
+
+use ballonet::balloon::{BalloonQueue, Changes, HintOutcome, HintReport};
+use ballonet::memory::FrameRun;
+use ballonet::platform::PageFrames;
+use proptest::prelude::*;
+
+use super::guest::{Guest, bring_up, bring_up_as, bring_up_sized};
+use super::relief::recover;
+use ballonet_models::{Behaviour, Handling, Schedule, feature};
+
+const STOP: u32 = 0;
+const DONE: u32 = 1;
+
+fn offering(behaviour: Behaviour) -> Behaviour {
+    let features = behaviour.features | feature::FREE_PAGE_HINT;
+    behaviour.with_features(features)
+}
+
+/// Every device, by name, and the same with the legacy interface alone.
+fn every_device() -> Vec<(String, Behaviour)> {
+    let modern = Behaviour::every_vmm();
+    let legacy = [Behaviour::letter(), Behaviour::qemu_7_2()].map(|b| ("legacy".to_string(), b.legacy()));
+    modern.into_iter().chain(legacy).map(|(name, behaviour)| (name, offering(behaviour))).collect()
+}
+
+fn command(guest: &mut Guest, command: u32) {
+    guest.device(|balloon, bus| balloon.command_hints(command, bus));
+    guest.run();
+    guest.machine.expect_no_missteps();
+}
+
+/// Commands that the driver has sent since this was asked last.
+fn said(guest: &Guest) -> Vec<u32> {
+    guest.device(|balloon, _| std::mem::take(&mut balloon.hints.commands))
+}
+
+fn last(guest: &Guest) -> Option<(u32, HintOutcome)> {
+    guest.driver().last_hints().map(|HintReport { id, outcome, .. }| (id, outcome))
+}
+
+fn heeded(guest: &Guest) -> u64 {
+    guest.device(|balloon, _| balloon.hints.heeded)
+}
+
+/// Panics unless all that was hinted is free again.
+#[track_caller]
+fn expect_all_back(guest: &Guest) {
+    assert_eq!((guest.driver().status().hinted, guest.platform.frames.in_flight()), (0, 0));
+    guest.platform.frames.expect_whole();
+}
+
+#[test]
+fn every_device_hears_of_nearly_all_free_memory_once_a_round_and_gives_it_back_when_it_is_done() {
+    for (name, behaviour) in every_device() {
+        let mut guest = bring_up(behaviour);
+        guest.run();
+        let free = guest.platform.frames.free();
+        command(&mut guest, 7);
+        let hinted = guest.driver().status().hinted;
+        assert_eq!((said(&guest), last(&guest)), (vec![7, STOP], Some((7, HintOutcome::Complete))), "{name}");
+        assert_eq!((heeded(&guest), guest.platform.frames.in_flight()), (hinted, hinted), "{name}");
+        let kept = free - hinted;
+        assert!(kept >= free / 16 && kept <= free / 16 + 1024, "{name}: {kept} of {free} frames stay with the guest");
+        assert!(!guest.changes.contains(Changes::UNHINTED));
+        command(&mut guest, DONE);
+        assert!(guest.changes.contains(Changes::HINTED | Changes::UNHINTED), "{name}");
+        expect_all_back(&guest);
+        assert_eq!((said(&guest), guest.platform.frames.free()), (vec![], free), "{name}");
+        let counters = guest.driver().counters();
+        assert_eq!((counters.hint_rounds, counters.hinted_frames, counters.relinquished_frames), (1, hinted, 0));
+        guest.follow(1000);
+        guest.finish();
+    }
+}
+
+#[test]
+fn hints_are_runs_as_long_as_memory_has_them() {
+    let mut guest = bring_up_sized(512, offering(Behaviour::letter()));
+    command(&mut guest, 2);
+    assert_eq!(guest.device(|b, _| b.hints.longest), 16384, "64 MiB in a buffer");
+    let hints = guest.device(|b, _| b.queue_of(ballonet_models::Purpose::Hint).map(|queue| b.queue(queue).completed));
+    assert!(hints.unwrap() < 40, "{hints:?} buffers for half a gigabyte");
+    guest.finish();
+}
+
+#[test]
+fn a_round_that_is_stopped_is_closed_and_the_same_id_opens_no_other() {
+    let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::letter() }));
+    guest.run();
+    guest.device(|b, bus| b.command_hints(5, bus));
+    guest.run_steps(3);
+    command(&mut guest, STOP);
+    assert_eq!(said(&guest), [5, STOP]);
+    let hinted = guest.driver().status().hinted;
+    assert!(hinted > 0, "what was hinted stays the driver's");
+    command(&mut guest, 5);
+    assert_eq!((said(&guest), guest.driver().status().hinted), (vec![], hinted));
+    command(&mut guest, 6);
+    assert_eq!((said(&guest), last(&guest)), (vec![6, STOP], Some((6, HintOutcome::Complete))));
+    command(&mut guest, DONE);
+    expect_all_back(&guest);
+    command(&mut guest, 6);
+    assert_eq!(said(&guest), [6, STOP], "the host was done with that id");
+    guest.finish();
+}
+
+#[test]
+fn a_new_round_in_the_middle_of_one_closes_that_and_hints_everything_once_more() {
+    for service in [0, 300_000] {
+        let mut guest = bring_up(offering(Behaviour { service, queue_size: 8, ..Behaviour::letter() }));
+        guest.run();
+        command(&mut guest, 0x8000_0000);
+        let (hinted, first) = (guest.driver().status().hinted, heeded(&guest));
+        guest.device(|b, bus| b.command_hints(0x8000_0001, bus));
+        guest.run_steps(2);
+        command(&mut guest, u32::MAX);
+        let said = said(&guest);
+        assert_eq!(said.first_chunk(), Some(&[0x8000_0000, STOP]));
+        assert_eq!(said.last_chunk(), Some(&[u32::MAX, STOP]));
+        assert!(heeded(&guest) >= first + hinted, "what is held is hinted in the new round");
+        assert_eq!(guest.driver().status().hinted, hinted);
+        command(&mut guest, DONE);
+        expect_all_back(&guest);
+        guest.finish();
+    }
+}
+
+#[test]
+fn a_host_that_is_done_in_the_middle_of_a_round_has_it_closed() {
+    let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::letter() }));
+    guest.run();
+    guest.device(|b, bus| b.command_hints(9, bus));
+    guest.run_steps(3);
+    command(&mut guest, DONE);
+    assert_eq!(said(&guest), [9, STOP]);
+    expect_all_back(&guest);
+    guest.finish();
+}
+
+/// QEMU's configuration says STOP while a round is under way, to whoever reads it for another reason.
+#[test]
+fn a_target_that_is_set_during_a_round_is_followed() {
+    for (name, behaviour) in every_device() {
+        let mut guest = bring_up(Behaviour { service: 200_000, ..behaviour });
+        guest.run();
+        guest.device(|b, bus| b.command_hints(3, bus));
+        guest.run_steps(2);
+        guest.follow_to(4000);
+        guest.follow_to(100);
+        assert_eq!(said(&guest), [3, STOP], "{name}");
+        command(&mut guest, DONE);
+        guest.expect_balloon(100);
+        guest.finish();
+    }
+}
+
+#[test]
+fn a_balloon_that_is_to_grow_takes_of_what_was_hinted() {
+    let mut guest = bring_up(offering(Behaviour::letter()));
+    guest.run();
+    let free = guest.platform.frames.free();
+    command(&mut guest, 3);
+    let hinted = guest.driver().status().hinted;
+    guest.follow_to(free / 2);
+    assert!(guest.driver().status().hinted < hinted);
+    assert!(guest.driver().counters().relinquished_frames > 0);
+    command(&mut guest, DONE);
+    guest.expect_balloon(free / 2);
+    guest.finish();
+}
+
+#[test]
+fn memory_is_reported_and_hinted_and_the_host_hears_of_none_twice() {
+    let behaviour = offering(Behaviour::letter());
+    let features = behaviour.features | feature::PAGE_REPORTING;
+    let mut guest = bring_up(behaviour.with_features(features));
+    guest.run();
+    let reported = guest.device(|b, _| b.reported);
+    for round in 2..5 {
+        command(&mut guest, round);
+        assert!(guest.driver().status().hinted > reported / 10 * 9);
+        guest.driver_mut().report_now();
+        guest.run();
+        command(&mut guest, DONE);
+        expect_all_back(&guest);
+        guest.driver_mut().report_now();
+        guest.wait(2_000_000_000);
+    }
+    assert_eq!(guest.device(|b, _| b.reported), reported, "hints do not make the host forget");
+    guest.finish();
+}
+
+#[test]
+fn a_kernel_that_runs_out_has_back_what_the_device_has_returned_and_written_to() {
+    let mut guest = bring_up(offering(Behaviour::letter()));
+    guest.run();
+    command(&mut guest, 3);
+    let (free, hinted) = (guest.platform.frames.free(), guest.driver().status().hinted);
+    assert_eq!(guest.relinquish(1), 512, "a region");
+    assert_eq!(guest.relinquish(1025), 1536);
+    assert_eq!((guest.platform.frames.free(), guest.driver().status().hinted), (free + 2048, hinted - 2048));
+    assert!(guest.platform.frames.hold(512), "it is the kernel's");
+    guest.run();
+    assert_eq!(guest.relinquish(u64::MAX), hinted - 2048);
+    assert_eq!((guest.relinquish(1), guest.driver().counters().relinquished_frames), (0, hinted));
+    guest.machine.expect_no_missteps();
+    command(&mut guest, DONE);
+    expect_all_back(&guest);
+    guest.platform.frames.expect_patterns();
+    guest.finish();
+}
+
+#[test]
+fn an_allocation_that_would_fail_has_hinted_memory_back_before_what_is_ballooned() {
+    let behaviour = offering(Behaviour::letter());
+    let features = behaviour.features | feature::DEFLATE_ON_OOM;
+    let mut guest = bring_up(behaviour.with_features(features));
+    guest.follow(4000);
+    command(&mut guest, 3);
+    guest.hold_all();
+    let hinted = guest.driver().status().hinted;
+    let relief = guest.relieve(1000);
+    assert_eq!((relief.frames, relief.asked, relief.error), (1024, 0, None), "two regions, and none of the balloon's");
+    assert_eq!(guest.driver().status().hinted, hinted - 1024);
+    let relief = guest.relieve(hinted);
+    assert!(relief.frames >= hinted && relief.asked > 0 && relief.error.is_none(), "{relief:?}");
+    assert_eq!(guest.driver().status().hinted, 0);
+    guest.run();
+    guest.hold_all();
+    guest.platform.frames.expect_patterns();
+    command(&mut guest, DONE);
+    recover(&mut guest);
+    guest.expect_balloon(4000);
+    guest.finish();
+}
+
+#[test]
+fn what_is_still_in_the_queue_is_not_had_back() {
+    let mut guest = bring_up(offering(Behaviour::letter()));
+    guest.run();
+    guest.device(|b, bus| {
+        b.stall_from_now(true);
+        b.command_hints(3, bus);
+    });
+    guest.run();
+    let hinted = guest.driver().status().hinted;
+    assert_eq!((hinted > 0, guest.relinquish(u64::MAX)), (true, 0));
+    guest.device(|b, _| b.stall_from_now(false));
+    guest.machine.pass(1_000_000);
+    assert_eq!(guest.relinquish(u64::MAX), hinted, "without a poll");
+    guest.run();
+    guest.finish();
+}
+
+#[test]
+fn a_round_in_which_the_kernel_ran_out_ends() {
+    let mut guest = bring_up(offering(Behaviour { service: 2_000_000, queue_size: 4, ..Behaviour::letter() }));
+    guest.run();
+    guest.device(|b, bus| b.command_hints(3, bus));
+    while guest.relinquish(512) == 0 {
+        guest.run_steps(1);
+    }
+    let left = guest.driver().status().hinted;
+    guest.run();
+    assert_eq!((last(&guest), guest.driver().status().hinted), (Some((3, HintOutcome::Complete)), left));
+    command(&mut guest, DONE);
+    expect_all_back(&guest);
+    guest.finish();
+}
+
+#[test]
+fn whatever_ends_the_driver_gives_back_all_that_was_hinted_and_writes_to_it_first() {
+    type End = fn(&mut Guest);
+    let ends: [(&str, End); 4] = [
+        ("reset", |guest| guest.reset().unwrap()),
+        ("freeze", |guest| guest.freeze().unwrap()),
+        ("need", |guest| {
+            guest.device(ballonet_models::Balloon::raise_needs_reset);
+            guest.run();
+        }),
+        ("shut down", Guest::shut_down),
+    ];
+    for (name, end) in ends {
+        for stalls in [false, true] {
+            let mut guest = bring_up(offering(Behaviour::letter()));
+            guest.run();
+            let free = guest.platform.frames.free();
+            guest.device(|b, bus| {
+                b.stall_from_now(stalls);
+                b.command_hints(3, bus);
+            });
+            guest.run();
+            assert!(guest.platform.frames.in_flight() > 0, "{name}");
+            guest.device(|b, _| b.stall_from_now(false));
+            end(&mut guest);
+            assert_eq!((guest.platform.frames.in_flight(), guest.platform.frames.free()), (0, free), "{name}");
+            assert_eq!(guest.machine.bus(|bus| bus.ram.count_untouched()), 0, "{name}: contents that a copy may lack");
+            guest.finish();
+        }
+    }
+}
+
+#[test]
+fn after_a_reset_the_host_may_ask_by_the_same_id() {
+    let mut guest = bring_up(offering(Behaviour::letter()));
+    command(&mut guest, 3);
+    guest.reset().unwrap();
+    said(&guest);
+    command(&mut guest, 3);
+    assert_eq!(said(&guest), [3, STOP]);
+    guest.freeze().unwrap();
+    guest.device(|b, bus| b.command_hints(4, bus));
+    guest.restore().unwrap();
+    guest.run();
+    assert!(guest.driver().status().hinted == 0, "the host asked while nobody was there, and a reset ended that");
+    guest.finish();
+}
+
+#[test]
+fn a_device_that_is_gone_gives_back_what_was_hinted() {
+    for steps in 0..8 {
+        let mut guest = bring_up(offering(Behaviour::qemu_10(6)));
+        guest.device(|b, bus| b.command_hints(3, bus));
+        guest.run_steps(steps);
+        guest.device(|b, _| b.unplug());
+        let _ = guest.try_run();
+        guest.shut_down();
+        guest.platform.frames.expect_whole();
+        assert_eq!(guest.platform.frames.in_flight(), 0);
+    }
+}
+
+#[test]
+fn a_reset_that_never_ends_withholds_what_was_hinted() {
+    let mut guest = bring_up(offering(Behaviour::letter()));
+    command(&mut guest, 3);
+    let hinted = guest.driver().status().hinted;
+    guest.device(|b, _| b.behaviour.reset_time = u64::MAX);
+    assert!(guest.reset().is_err());
+    assert_eq!((guest.driver().status().withheld, guest.platform.frames.in_flight()), (hinted, hinted));
+}
+
+#[test]
+fn other_queues_are_reset_while_a_round_goes_on() {
+    let behaviour = offering(Behaviour { service: 300_000, ..Behaviour::letter() });
+    let features = behaviour.features | feature::RING_RESET;
+    let mut guest = bring_up(behaviour.with_features(features));
+    guest.run();
+    guest.device(|b, bus| {
+        b.set_target(3000, bus);
+        b.command_hints(3, bus);
+    });
+    for queue in [BalloonQueue::Inflate, BalloonQueue::Deflate, BalloonQueue::Statistics] {
+        guest.run_steps(2);
+        guest.reset_queue(queue).unwrap();
+    }
+    guest.run();
+    assert_eq!(said(&guest), [3, STOP]);
+    command(&mut guest, DONE);
+    guest.expect_balloon(3000);
+    guest.finish();
+}
+
+#[test]
+fn a_queue_of_any_size_will_do_and_one_without_room_for_a_round_is_left_alone() {
+    for size in [1, 2, 3, 4, 8] {
+        let mut guest = bring_up_as(offering(Behaviour::letter().packed()), |options| options.queue_size = size);
+        command(&mut guest, 3);
+        assert_eq!((said(&guest).is_empty(), heeded(&guest) == 0), (size == 1, size == 1), "{size}");
+        command(&mut guest, DONE);
+        expect_all_back(&guest);
+        guest.finish();
+    }
+}
+
+#[test]
+fn a_device_that_returns_nothing_holds_up_nothing_else() {
+    let mut guest = bring_up(offering(Behaviour::letter()));
+    guest.run();
+    guest.device(|b, bus| {
+        b.stall_from_now(true);
+        b.command_hints(3, bus);
+    });
+    guest.run();
+    for command in [4, STOP, 5, DONE, 6] {
+        guest.device(|b, bus| b.command_hints(command, bus));
+        guest.run();
+    }
+    assert_eq!(said(&guest), [3, STOP], "the device still has the command that opened the round");
+    guest.device(|b, _| b.stall_from_now(false));
+    guest.machine.pass(1_000_000);
+    guest.run();
+    assert_eq!(said(&guest), [6, STOP]);
+    guest.follow_to(500);
+    command(&mut guest, DONE);
+    guest.expect_balloon(500);
+    guest.finish();
+}
+
+/// As QEMU does when the guest moves.
+#[test]
+fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
+    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::qemu_10(2)] {
+        let mut guest = bring_up(offering(behaviour));
+        guest.run();
+        guest.device(|b, bus| b.command_hints(3, bus));
+        guest.driver_mut().look();
+        guest.poll_once();
+        let queue = guest.device(|b, _| b.queue_of(ballonet_models::Purpose::Hint)).unwrap();
+        let kick = guest.device(|b, _| b.common.queues[usize::from(queue)].kicked.take());
+        assert!(kick.is_some() && guest.platform.frames.in_flight() > 0);
+        command(&mut guest, DONE);
+        assert_eq!(said(&guest), [3, STOP]);
+        expect_all_back(&guest);
+        guest.finish();
+    }
+}
+
+#[test]
+fn a_configuration_that_is_too_short_for_the_command_leaves_the_feature_out() {
+    use ballonet_models::Capability;
+    let mut behaviour = offering(Behaviour::letter());
+    let Capability::Virtio { length, .. } = behaviour.layout.capability(4) else { unreachable!() };
+    *length = 8;
+    let mut guest = bring_up(behaviour);
+    assert_eq!(guest.device(|b, _| b.common.accepted()) & feature::FREE_PAGE_HINT, 0);
+    guest.follow(100);
+    guest.finish();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Any commands at any time, and a target, and a kernel that wants memory; hints that come back in any order.
+    #[test]
+    fn whatever_the_host_says_the_protocol_is_kept_and_no_frame_is_lost(
+        steps in prop::collection::vec((0..7u32, 0..6u32, 0..6000u32), 1..30),
+        choices in prop::collection::vec(any::<u16>(), 1..20),
+        kind in 0..3usize,
+    ) {
+        let kinds = [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::qemu_10(2)];
+        let handling = if kind == 0 { Handling::AtOnce } else { Handling::Later(20_000) };
+        let behaviour = Behaviour { service: 500_000, schedule: Schedule::new(choices), handling, ..kinds[kind].clone() };
+        let mut guest = bring_up_sized(32, offering(behaviour));
+        prop_assert!(guest.platform.frames.hold(300));
+        for (command, rounds, pages) in steps {
+            guest.device(|b, bus| b.command_hints(command, bus));
+            guest.run_steps(rounds);
+            match pages % 3 {
+                0 => guest.device(|b, bus| b.set_target(pages, bus)),
+                1 => drop(guest.relinquish(u64::from(pages))),
+                _ => {}
+            }
+            guest.platform.frames.expect_whole();
+        }
+        guest.run();
+        command(&mut guest, DONE);
+        expect_all_back(&guest);
+        guest.platform.frames.expect_patterns();
+        guest.machine.expect_no_missteps();
+        guest.finish();
+    }
+}
+
+/// A platform that keeps no books of idle memory hints what it would give to a balloon.
+#[test]
+fn idle_memory_is_by_default_what_a_balloon_could_have() {
+    struct Plain(Option<FrameRun>);
+    impl PageFrames for Plain {
+        fn take_free(&mut self, most: u32) -> Option<FrameRun> {
+            self.0.take().map(|run| run.split(most).0)
+        }
+        fn confirm_ballooned(&mut self, _run: FrameRun) {}
+        fn take_ballooned(&mut self, _most: u32) -> Option<FrameRun> {
+            None
+        }
+        fn release(&mut self, run: FrameRun) {
+            self.0 = Some(run);
+        }
+        fn ballooned(&self) -> u64 {
+            0
+        }
+    }
+    let run = FrameRun::new(ballonet::memory::Pfn::new(512), 1024).unwrap();
+    let mut plain = Plain(Some(run));
+    let idle = plain.take_idle(600, 10).unwrap();
+    assert_eq!((idle.run.count(), idle.reported, plain.take_idle(600, 10)), (600, false, None));
+    assert!(Plain::filler().is_none());
+}

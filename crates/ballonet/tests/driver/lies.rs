@@ -1,0 +1,105 @@
+//! Registers that say anything at any time: no answer of a device panics, holds up or robs the guest.
+
+use ballonet::balloon::BalloonError;
+use ballonet::virtio::TransportError;
+use proptest::prelude::*;
+
+use super::guest::{bring_up, try_with};
+use ballonet_models::{Behaviour, Lie};
+
+fn devices() -> impl Strategy<Value = Behaviour> {
+    let letter = Behaviour::letter;
+    prop_oneof![
+        Just(letter()),
+        Just(letter().packed()),
+        Just(letter().legacy()),
+        Just(Behaviour::qemu_7_2()),
+        Just(Behaviour::qemu_10(2)),
+    ]
+}
+
+/// Bits to turn over: one, all, or any.
+fn bits() -> impl Strategy<Value = u32> {
+    prop_oneof![(0..32u32).prop_map(|bit| 1 << bit), Just(u32::MAX), any::<u32>()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn whatever_registers_say_no_frame_is_lost_and_nothing_is_kept(
+        behaviour in devices(),
+        twists in prop::collection::vec((0..120u64, bits()), 1..5),
+        target in 0..4000u32,
+    ) {
+        match try_with(Behaviour { twists, ..behaviour }, |_| {}) {
+            Ok(mut guest) => {
+                guest.device(|b, bus| b.set_target(target, bus));
+                let _ = guest.try_run_steps(300);
+                guest.shut_down();
+                guest.platform.frames.expect_whole();
+                let left = guest.machine.allocated();
+                prop_assert_eq!((left.vectors, left.mappings), (0, 0));
+            }
+            Err(failure) => failure.expect_nothing_mapped(),
+        }
+    }
+}
+
+#[test]
+fn a_configuration_that_never_holds_still_ends_in_an_error_and_a_reset() {
+    for base in [Behaviour::letter(), Behaviour::qemu_7_2(), Behaviour::letter().legacy()] {
+        let mut guest = bring_up(base);
+        guest.device(|b, bus| {
+            b.behaviour.churn = u32::MAX;
+            b.set_target(100, bus);
+        });
+        let error = guest.try_run_steps(100).unwrap_err();
+        assert!(matches!(error, BalloonError::Transport(TransportError::ConfigUnstable { .. })), "{error}");
+        guest.expect_given_up();
+    }
+}
+
+#[test]
+fn more_queues_than_any_device_has_are_none_of_the_drivers_business() {
+    let mut guest = bring_up(Behaviour { num_queues: Some(u16::MAX), ..Behaviour::letter() });
+    guest.follow(100);
+    guest.finish();
+}
+
+#[test]
+fn a_queue_of_any_size_is_used_or_refused_by_name() {
+    for size in [1, 2, 3, 63, 64, 127, 0x8000, 0x8001, 0xffff] {
+        for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::letter().legacy()] {
+            match try_with(Behaviour { size_lie: Some(size), ..behaviour }, |_| {}) {
+                Ok(guest) => drop(guest),
+                Err(failure) => {
+                    let named = matches!(failure.error, BalloonError::Transport(TransportError::QueueSize { .. }));
+                    assert!(named, "{size}: {}", failure.error);
+                    failure.expect_nothing_mapped();
+                }
+            }
+        }
+    }
+}
+
+/// The same lie over and over, to one driver after the other: each gives up, and the next finds all as it should be.
+#[test]
+fn a_device_that_lies_again_after_each_reset_takes_nothing_each_time() {
+    let base = Behaviour::letter();
+    let mut guest = bring_up(base);
+    for round in 0..10 {
+        let lies_at = guest.device(|b, _| b.completions_so_far()) + 3;
+        guest.device(|b, bus| {
+            b.behaviour.lie = Some((lies_at, Lie::IdOutOfRange));
+            b.set_target(6000, bus);
+        });
+        assert!(guest.try_run().is_err(), "round {round}");
+        guest.expect_given_up();
+        guest.device(|b, _| b.behaviour.lie = None);
+        guest.shut_down();
+        guest.start_again();
+        guest.follow(100);
+    }
+    guest.finish();
+}

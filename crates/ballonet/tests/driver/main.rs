@@ -1,0 +1,35 @@
+//! The whole driver, from PCI config space up, against device models.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test may")]
+#![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
+
+mod bring_up;
+mod clauses;
+mod engine;
+mod following;
+mod guest;
+mod hand;
+mod hinting;
+mod hinting_hand;
+mod hostile;
+mod in_order;
+mod ladder;
+mod legacy;
+mod legacy_hand;
+mod lies;
+mod packed_hand;
+mod poison;
+mod queue_reset;
+mod reach;
+mod recovery;
+mod refusals;
+mod relief;
+mod reporting;
+mod rings;
+mod schedules;
+mod shapes;
+mod silence;
+mod split_hand;
+mod statistics;
+mod vmms;

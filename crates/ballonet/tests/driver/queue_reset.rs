@@ -1,0 +1,222 @@
+//! One queue of a running device reset and put to use again, while the others go on (virtio 1.4, 2.6.1).
+
+use ballonet::memory::FrameRun;
+use ballonet::pci::{Bars, Bdf, Command, Function, MsixVector};
+use ballonet::platform::{DmaMemory, PageFrames, Platform};
+use ballonet::virtio::spec::Features;
+use ballonet::virtio::{
+    AnyTransport, Chain, Device, Doorbell, DriverOk, Interface, InterruptMode, Interrupts, Queue, QueueIndex,
+    QueueName, QueueOptions, RingFormat, RingLayout, Segment, TransportError, Virtqueue, Wanted, find_vqs,
+};
+
+use ballonet_models::{Behaviour, HostSide, Machine, ModelPlatform, feature};
+
+type Registers = <ModelPlatform as Platform>::Registers;
+type Dma = <ModelPlatform as Platform>::Memory;
+type Vring = Virtqueue<Dma, FrameRun>;
+
+/// Queues of a balloon without statistics, by number.
+const NAMES: [&str; 2] = ["inflate", "deflate"];
+
+fn index(number: u16) -> QueueIndex {
+    QueueIndex::new(number).expect("a small number")
+}
+
+/// A balloon of which each step is chosen here.
+struct Rig {
+    machine: Machine,
+    platform: ModelPlatform,
+    at: Bdf,
+    function: Function,
+    device: Device<AnyTransport<Registers>, DriverOk>,
+    interrupts: Interrupts<Registers>,
+    format: RingFormat,
+    queues: [Vring; 2],
+    doorbells: [Doorbell; 2],
+    /// The frame number of the request in flight.
+    buffer: Dma,
+}
+
+impl Rig {
+    fn new(behaviour: Behaviour, mode: InterruptMode) -> Self {
+        let (machine, at) = Machine::with_balloon(64, behaviour);
+        let mut platform = ModelPlatform::new(&machine);
+        let function = Function::probe(platform.config(), at).expect("a balloon");
+        let bars = Bars::size(platform.config(), &function);
+        let interface = Interface::find(platform.config(), &function, &bars, None).expect("an interface");
+        function.enable(platform.config(), interface.decoding(&bars) | Command::BUS_MASTER);
+        let transport = interface.open(&mut platform).expect("registers");
+        let implemented = Features::VERSION_1 | Features::EVENT_IDX | Features::RING_PACKED | Features::RING_RESET;
+        let wanted = Wanted { implemented, declined: Features::empty(), dependencies: &[] };
+        let device = Device::new(transport, &platform).ok().expect("a reset").acknowledge().driver();
+        let mut device = device.negotiate(&wanted).ok().expect("features");
+        let format = RingFormat::of(device.features());
+        let queues = [0, 1].map(|number| vring(&mut platform, format, number, 64));
+        let names = [0, 1].map(|number: u16| QueueName { index: index(number), name: NAMES[usize::from(number)] });
+        let interrupts = find_vqs(&mut platform, &mut device, (&function, &bars), "virtio0", &names, Some(mode));
+        let interrupts = interrupts.expect("interrupts");
+        let doorbells = [0, 1].map(|number| {
+            let queue: &Vring = &queues[number];
+            device.enable_queue(queue.index(), queue.size(), queue.addresses()).expect("a queue")
+        });
+        let buffer = platform.allocate_dma(4, 4).expect("memory");
+        let device = device.driver_ok();
+        Self { machine, platform, at, function, device, interrupts, format, queues, doorbells, buffer }
+    }
+
+    /// Sends a frame to the host, or asks for it back.
+    fn send(&mut self, queue: usize, run: FrameRun) {
+        self.buffer.store32(0, run.pfns().next().expect("a frame").as_u32());
+        let segment = Segment { address: self.buffer.device_address(), length: 4 };
+        self.queues[queue].add(Chain::readable(&[segment]), run).expect("room");
+        assert!(self.queues[queue].arm(1));
+        if let Some(kick) = self.queues[queue].publish() {
+            self.device.kick(self.doorbells[queue], kick);
+        }
+    }
+
+    /// Waits for the interrupt that tells of a completion, and takes it.
+    fn receive(&mut self, queue: usize) -> FrameRun {
+        for _ in 0..100 {
+            let pending = self.interrupts.take();
+            if pending.queue(index(queue as u16))
+                && let Some(done) = self.queues[queue].pop().expect("a device that keeps to the rules")
+            {
+                return done.token;
+            }
+            self.machine.sleep();
+        }
+        panic!("no interrupt tells of a completion");
+    }
+
+    fn inflate(&mut self) -> FrameRun {
+        let run = self.platform.frames.take_free(1).expect("a frame");
+        self.send(0, run);
+        assert_eq!(self.receive(0), run);
+        self.platform.frames.confirm_ballooned(run);
+        run
+    }
+
+    fn deflate(&mut self) {
+        let run = self.platform.frames.take_ballooned(1).expect("a frame");
+        self.send(1, run);
+        assert_eq!(self.receive(1), run);
+        self.platform.frames.release(run);
+    }
+
+    /// Resets a queue, gives its memory back, and puts one of another size in its place. What was in flight.
+    fn reset(&mut self, queue: usize, size: u16) -> Result<Vec<FrameRun>, TransportError> {
+        let proof = self.device.reset_queue(index(queue as u16), &self.platform)?;
+        let fresh = vring(&mut self.platform, self.format, queue as u16, size);
+        let old = core::mem::replace(&mut self.queues[queue], fresh);
+        let dropped = old.release(&mut self.platform, &proof);
+        let vector = self.interrupts.queue_vector(proof.queue());
+        let (size, addresses) = (self.queues[queue].size(), self.queues[queue].addresses());
+        self.doorbells[queue] = self.device.enable_queue_again(proof, vector, size, addresses)?;
+        Ok(dropped)
+    }
+
+    /// Ends everything and panics unless nothing is left behind.
+    fn finish(mut self) {
+        let (transport, stopped) = self.device.quiesce(&self.platform, false);
+        let proof = stopped.expect("a reset");
+        self.function.disable(self.platform.config(), Command::BUS_MASTER);
+        for queue in self.queues {
+            for run in queue.release(&mut self.platform, &proof) {
+                self.platform.frames.release(run);
+            }
+        }
+        self.platform.release_dma(self.buffer);
+        self.interrupts.release(&mut self.platform, &self.function);
+        ballonet::virtio::Transport::release(transport, &mut self.platform);
+        self.machine.expect_no_missteps();
+        assert_eq!(self.machine.allocated(), ballonet_models::Allocated::default());
+        self.platform.frames.expect_whole();
+    }
+}
+
+fn vring(platform: &mut ModelPlatform, format: RingFormat, number: u16, size: u16) -> Vring {
+    let layout = RingLayout::fitting(format, size).expect("a size");
+    let options = QueueOptions { event_idx: true, ..QueueOptions::default() };
+    Virtqueue::allocate(platform, index(number), layout, options).expect("memory")
+}
+
+/// Devices with split and packed rings whose queues can be reset.
+fn resettable() -> [Behaviour; 2] {
+    let letter = Behaviour::letter();
+    let split = letter.clone().with_features(letter.features & !feature::STATS_VQ | feature::RING_RESET);
+    [split.clone(), split.packed()]
+}
+
+const MODES: [InterruptMode; 3] = [InterruptMode::PerQueue, InterruptMode::Shared, InterruptMode::Line];
+
+#[test]
+fn a_queue_works_on_after_each_of_many_resets_and_so_do_the_others() {
+    for behaviour in resettable() {
+        for mode in MODES {
+            let mut rig = Rig::new(behaviour.clone(), mode);
+            for round in 0..20_u16 {
+                rig.inflate();
+                // Every size that there is, also larger ones than the time before.
+                let size = [64, 1, 16, 2, 64, 32][usize::from(round % 6)];
+                assert_eq!(rig.reset(usize::from(round % 2), size).unwrap(), []);
+                rig.inflate();
+                rig.deflate();
+            }
+            let ballooned = rig.machine.bus(|bus| bus.ram.count_host(HostSide::Ballooned));
+            assert_eq!(ballooned, 20);
+            rig.finish();
+        }
+    }
+}
+
+#[test]
+fn what_was_in_flight_comes_back_and_no_late_interrupt_does_harm() {
+    for behaviour in resettable() {
+        let mut rig = Rig::new(Behaviour { stalls_after: Some(0), ..behaviour }, InterruptMode::PerQueue);
+        let run = rig.platform.frames.take_free(1).expect("a frame");
+        rig.send(0, run);
+        rig.machine.pass(1_000_000);
+        assert_eq!(rig.reset(0, 64).unwrap(), [run]);
+        rig.platform.frames.release(run);
+        rig.machine.balloon(rig.at, |balloon, _| balloon.stall_from_now(false));
+        rig.inflate();
+        rig.deflate();
+        rig.finish();
+    }
+}
+
+#[test]
+fn memory_is_kept_from_a_queue_that_does_not_finish_its_reset() {
+    for behaviour in resettable() {
+        let mut rig = Rig::new(Behaviour { queue_reset_time: u64::MAX, ..behaviour }, InterruptMode::PerQueue);
+        let error = rig.reset(0, 64).unwrap_err();
+        assert!(matches!(error, TransportError::QueueResetTimeout { reset: 1, enabled: 1, .. }), "{error}");
+        rig.finish();
+    }
+}
+
+#[test]
+fn a_queue_of_a_device_that_goes_meanwhile_is_not_reset() {
+    let [split, _] = resettable();
+    let mut rig = Rig::new(Behaviour { queue_reset_time: u64::MAX, ..split }, InterruptMode::PerQueue);
+    rig.machine.balloon(rig.at, |balloon, _| balloon.remove_after(20));
+    assert!(matches!(rig.reset(0, 64), Err(TransportError::Gone(_))));
+}
+
+#[test]
+fn the_model_sees_a_queue_that_is_set_up_again_too_soon_or_without_its_vector() {
+    for (slow, vector, clause) in [(false, None, "QRST-03"), (true, MsixVector::new(1), "PCI-COMMON-07")] {
+        let [split, _] = resettable();
+        let mut rig = Rig::new(split, InterruptMode::PerQueue);
+        let proof = rig.device.reset_queue(index(0), &rig.platform).unwrap();
+        let fresh = vring(&mut rig.platform, rig.format, 0, 64);
+        let addresses = fresh.addresses();
+        if slow {
+            // A reset that was seen to be done is taken back.
+            rig.machine.balloon(rig.at, |balloon, _| balloon.common.queues[0].resetting = Some(u64::MAX));
+        }
+        let _ = rig.device.enable_queue_again(proof, vector, 64, addresses);
+        assert_eq!(rig.machine.missteps()[0].clause, clause);
+    }
+}

@@ -1,0 +1,609 @@
+//! A balloon lives through resets, asked for by either side and at any moment, through being frozen, and through the
+//! removal of its device: every frame is accounted for, and work goes on where there is a device to do it.
+
+use ballonet::balloon::{BalloonError, BalloonQueue, Changes, Options, ResetReason, ResetReport};
+use ballonet::virtio::TransportError;
+
+use super::guest::{Guest, expect_up, try_options};
+use ballonet_models::{Balloon, Behaviour, HostSide, Lie, feature};
+
+/// RAM of the guests, in MiB.
+const RAM: u32 = 24;
+
+/// Devices that differ in what a reset has to deal with: rings, interrupts, when requests are served.
+fn kinds() -> [(&'static str, Behaviour); 6] {
+    [
+        ("letter", Behaviour::letter()),
+        ("letter, packed", Behaviour::letter().packed()),
+        ("QEMU 7.2", Behaviour::qemu_7_2()),
+        ("QEMU 10, vectors=2", Behaviour::qemu_10(2)),
+        ("slow", Behaviour { service: 400_000, reset_time: 50_000, ..Behaviour::qemu_10(6) }),
+        ("legacy", Behaviour::letter().legacy()),
+    ]
+}
+
+/// Brings the driver up with few requests in flight, so that little memory makes long traffic.
+#[track_caller]
+fn bring_up(behaviour: Behaviour) -> Guest {
+    expect_up(try_options(RAM, behaviour, few_in_flight()))
+}
+
+fn few_in_flight() -> Options {
+    let mut options = Options::default();
+    options.window = 3;
+    options
+}
+
+/// Without the bit by which a host insists on being told before its frames are used again.
+fn lenient(behaviour: Behaviour) -> Behaviour {
+    let features = behaviour.features & !feature::MUST_TELL_HOST;
+    behaviour.with_features(features)
+}
+
+// DEVICE_NEEDS_RESET.
+
+#[test]
+fn a_device_that_needs_a_reset_after_any_completion_gets_one_and_the_target_is_met() {
+    for (name, kind) in kinds() {
+        for after in 0..18 {
+            let mut guest = bring_up(Behaviour { needs_reset_after: Some(after), ..kind.clone() });
+            for pages in [1500, 100, 2000] {
+                guest.follow(pages);
+            }
+            let resets = u64::from(guest.device(|b, _| b.behaviour.needs_resets == 0));
+            assert_eq!(guest.driver().counters().resets, resets, "{name}, after {after}");
+            assert_eq!(guest.changes.contains(Changes::RESET), resets == 1);
+            guest.finish();
+        }
+    }
+}
+
+#[test]
+fn a_reset_that_was_needed_is_reported_with_what_was_in_flight() {
+    let mut guest = bring_up(Behaviour { service: 1_000_000, ..Behaviour::letter() });
+    guest.device(|b, bus| {
+        b.stall_from_now(true);
+        b.set_target(4000, bus);
+    });
+    guest.run();
+    let inflating = guest.driver().status().inflating;
+    assert_ne!(inflating, 0);
+    assert_eq!(guest.driver().last_reset(), None);
+    guest.device(|b, bus| {
+        b.stall_from_now(false);
+        b.raise_needs_reset(bus);
+    });
+    guest.run();
+    let report = ResetReport { reason: ResetReason::NeedsReset, queue: None, inflating, deflating: 0 };
+    assert_eq!(guest.driver().last_reset(), Some(report));
+    guest.expect_balloon(4000);
+    guest.finish();
+}
+
+#[test]
+fn a_need_that_no_interrupt_tells_of_is_seen_by_whoever_looks() {
+    let mut guest = bring_up(Behaviour::letter());
+    guest.run();
+    guest.device(|b, bus| {
+        b.common.need_reset();
+        b.set_target_silently(500);
+        b.work(bus);
+    });
+    guest.run();
+    assert_eq!(guest.driver().counters().resets, 0);
+    guest.driver_mut().look();
+    guest.run();
+    assert_eq!(guest.driver().counters().resets, 1);
+    guest.expect_balloon(500);
+    guest.finish();
+}
+
+#[test]
+fn a_device_that_does_nothing_but_need_resets_is_given_up_on() {
+    for (name, kind) in kinds() {
+        for after in [0, 1, 2] {
+            let mut guest =
+                bring_up(Behaviour { needs_reset_after: Some(after), needs_resets: u32::MAX, ..kind.clone() });
+            guest.device(|b, bus| b.set_target(3000, bus));
+            let error = guest.try_run().expect_err(name);
+            assert!(matches!(error, BalloonError::ResetsInVain { resets: 3, window_ms: 60_000, .. }), "{error}");
+            println!("{name}: {error}");
+            guest.expect_given_up();
+            assert!(guest.device(|b, _| b.common.failed()));
+            assert_eq!(guest.driver().counters().resets, 3);
+            guest.shut_down();
+            guest.finish();
+        }
+    }
+}
+
+#[test]
+fn a_device_that_needs_a_reset_now_and_then_is_never_given_up_on() {
+    let mut guest = bring_up(Behaviour { needs_resets: u32::MAX, ..Behaviour::letter() });
+    for round in 1..10 {
+        guest.device(|b, _| b.behaviour.needs_reset_after = Some(3));
+        guest.device(|b, bus| b.set_target(1200 * (round % 2), bus));
+        while guest.driver().counters().resets < u64::from(round) {
+            guest.run_steps(1);
+        }
+        guest.device(|b, _| b.behaviour.needs_reset_after = None);
+        guest.run();
+        guest.expect_balloon((1200 * (round % 2)).into());
+        guest.machine.pass(25_000_000_000);
+    }
+    guest.finish();
+}
+
+#[test]
+fn a_driver_that_is_to_recover_never_gives_up_at_once() {
+    let mut options = few_in_flight();
+    options.recoveries = 0;
+    let behaviour = Behaviour { needs_reset_after: Some(2), ..Behaviour::letter() };
+    let mut guest = expect_up(try_options(RAM, behaviour, options));
+    guest.device(|b, bus| b.set_target(3000, bus));
+    assert!(matches!(guest.try_run(), Err(BalloonError::NeedsReset(_))));
+    guest.expect_given_up();
+    guest.shut_down();
+    guest.finish();
+}
+
+#[test]
+fn a_device_that_does_not_come_up_again_is_given_up_on_with_nothing_lost() {
+    let broken: [fn(&mut Behaviour); 3] =
+        [|b| b.refuses_features = true, |b| b.num_queues = Some(0), |b| b.notify_off = Some(0x2000)];
+    for break_it in broken {
+        let mut guest = bring_up(Behaviour { needs_reset_after: Some(5), ..Behaviour::letter() });
+        guest.device(|b, bus| {
+            break_it(&mut b.behaviour);
+            b.set_target(3000, bus);
+        });
+        let error = guest.try_run().unwrap_err();
+        println!("{error}");
+        guest.expect_given_up();
+        assert_eq!(guest.driver().failed(), Some(error));
+        guest.shut_down();
+        guest.finish();
+    }
+}
+
+// Resets by us.
+
+#[test]
+fn a_reset_at_any_point_of_the_traffic_loses_no_frame_and_the_target_is_met() {
+    for (name, kind) in kinds() {
+        for steps in 0..16 {
+            for turn in [None, Some(700)] {
+                let mut guest = bring_up(kind.clone());
+                assert!(guest.platform.frames.hold(64));
+                guest.device(|b, bus| b.set_target(3000, bus));
+                guest.run_steps(steps);
+                if let Some(pages) = turn {
+                    guest.run();
+                    guest.device(|b, bus| b.set_target(pages, bus));
+                    guest.run_steps(steps);
+                }
+                let before = guest.driver().status();
+                guest.reset().unwrap_or_else(|error| panic!("{name}: {error}"));
+                guest.platform.frames.expect_whole();
+                assert_eq!(guest.platform.frames.in_flight(), 0, "nothing is on its way after a reset");
+                assert_eq!(guest.platform.frames.ballooned_frames(), before.actual);
+                let report = guest.driver().last_reset().unwrap();
+                assert_eq!((report.inflating, report.deflating), (before.inflating, before.deflating));
+                guest.run();
+                guest.expect_balloon(turn.unwrap_or(3000).into());
+                guest.platform.frames.expect_patterns();
+                guest.finish();
+            }
+        }
+    }
+}
+
+#[test]
+fn two_hundred_resets_in_the_middle_of_traffic_leave_counters_and_memory_as_they_should_be() {
+    let mut guest = bring_up(Behaviour { service: 200_000, ..Behaviour::qemu_10(6) });
+    assert!(guest.platform.frames.hold(64));
+    let allocated = guest.machine.allocated();
+    let mut interrupts = 0;
+    for round in 0..200_u32 {
+        guest.device(|b, bus| b.set_target(round.wrapping_mul(7919) % 4000, bus));
+        guest.run_steps(round % 9);
+        match round % 4 {
+            0 | 2 => guest.reset().unwrap(),
+            1 => guest.reset_queue(BalloonQueue::Inflate).unwrap(),
+            _ => guest.reset_queue(BalloonQueue::Deflate).unwrap(),
+        }
+        assert_eq!(guest.machine.allocated(), allocated, "reset {round}");
+        let counters = guest.driver().counters();
+        let so_far = counters.config_interrupts + counters.vring_interrupts;
+        assert!(so_far >= interrupts, "counts go on over resets");
+        interrupts = so_far;
+    }
+    let counters = guest.driver().counters();
+    assert_eq!((counters.resets, counters.queue_resets), (100, 100));
+    guest.follow(3210);
+    guest.platform.frames.expect_patterns();
+    guest.finish();
+}
+
+#[test]
+fn a_driver_that_gave_up_on_a_lie_can_be_started_again() {
+    let mut guest = bring_up(Behaviour { lie: Some((7, Lie::IdOutOfRange)), ..Behaviour::letter() });
+    guest.device(|b, bus| b.set_target(4000, bus));
+    assert!(matches!(guest.try_run(), Err(BalloonError::Queue { queue: "inflate", .. })));
+    guest.expect_given_up();
+    assert!(guest.freeze().is_err() && guest.restore().is_err(), "neither mends it");
+    guest.reset().unwrap();
+    assert_eq!(guest.driver().failed(), None);
+    guest.run();
+    guest.expect_balloon(4000);
+    guest.follow(0);
+    guest.finish();
+}
+
+#[test]
+fn queues_interrupt_the_same_cpus_after_a_reset() {
+    let mut guest = bring_up(Behaviour::qemu_10(6));
+    guest.move_queue("inflate", 2).unwrap();
+    guest.move_queue("inflate", 3).unwrap();
+    guest.reset().unwrap();
+    assert_eq!(["inflate", "deflate"].map(|queue| guest.cpu_of(queue)), [Some(3), Some(0)]);
+    guest.follow(3000);
+    guest.finish();
+}
+
+#[test]
+fn a_reset_that_never_ends_withholds_what_was_in_flight_and_the_driver_gives_up() {
+    let mut guest = bring_up(Behaviour::letter());
+    guest.follow(4000);
+    guest.device(|b, bus| {
+        b.stall_from_now(true);
+        b.set_target(10, bus);
+    });
+    guest.run();
+    let deflating = guest.driver().status().deflating;
+    assert_ne!(deflating, 0);
+    guest.device(|b, _| b.behaviour.reset_time = u64::MAX);
+    assert!(matches!(guest.reset(), Err(BalloonError::Transport(TransportError::ResetTimeout { .. }))));
+    let status = guest.driver().status();
+    assert_eq!((status.withheld, status.actual), (deflating, 4000 - deflating));
+    assert_eq!(guest.platform.frames.in_flight(), deflating, "nobody uses them any more");
+    assert!(guest.device(|b, _| b.common.failed() && !b.config.bus_master()));
+    assert_eq!(guest.machine.allocated().vectors, 0, "no handler may stay");
+    guest.machine.expect_no_missteps();
+    guest.platform.frames.expect_whole();
+}
+
+#[test]
+fn what_a_slow_device_kept_is_had_back_once_it_is_seen_to_be_reset() {
+    for (first, then) in [(0, 4000), (4000, 10)] {
+        // A device that is not reset is waited for through seconds of the model's time: the two that differ most.
+        for (name, kind) in kinds().into_iter().step_by(5) {
+            let features = kind.features | feature::PAGE_REPORTING;
+            let mut guest = bring_up(kind.with_features(features));
+            guest.follow(first);
+            guest.device(|b, bus| {
+                b.stall_from_now(true);
+                b.set_target(then, bus);
+            });
+            assert!(guest.platform.frames.hold(1024));
+            guest.platform.frames.unhold();
+            guest.driver_mut().report_now();
+            guest.run();
+            let in_flight = guest.platform.frames.in_flight();
+            guest.device(|b, _| b.behaviour.reset_time = u64::MAX);
+            for _ in 0..2 {
+                guest.reset().expect_err("a device that is not seen to be reset");
+                assert_eq!(guest.driver().status().withheld, in_flight, "{name}");
+                assert_eq!(guest.platform.frames.in_flight(), in_flight, "{name}: nobody uses them");
+            }
+            guest.device(|b, _| {
+                b.stall_from_now(false);
+                b.behaviour.reset_time = 0;
+            });
+            guest.reset().unwrap();
+            guest.run();
+            assert_eq!(guest.driver().status().withheld, 0, "{name}");
+            guest.expect_balloon(then.into());
+            guest.follow(first);
+            guest.finish();
+        }
+    }
+}
+
+// Resets of queues.
+
+/// Devices whose queues can be reset one by one.
+fn resettable() -> impl Iterator<Item = (&'static str, Behaviour)> {
+    kinds().into_iter().filter(|(name, _)| *name != "legacy").map(|(name, kind)| {
+        let features = kind.features | feature::RING_RESET;
+        (name, kind.with_features(features))
+    })
+}
+
+#[test]
+fn a_queue_reset_at_any_point_of_the_traffic_loses_no_frame_and_the_target_is_met() {
+    for (name, kind) in resettable() {
+        for steps in 0..12 {
+            for queue in BalloonQueue::ALL {
+                let mut guest = bring_up(kind.clone());
+                assert!(guest.platform.frames.hold(64));
+                guest.device(|b, bus| b.set_target(3000, bus));
+                guest.run_steps(steps);
+                guest.reset_queue(queue).unwrap_or_else(|error| panic!("{name}: {error}"));
+                guest.run();
+                guest.expect_balloon(3000);
+                guest.device(|b, bus| b.set_target(700, bus));
+                guest.run_steps(steps);
+                guest.reset_queue(queue).unwrap_or_else(|error| panic!("{name}: {error}"));
+                guest.platform.frames.expect_whole();
+                let in_flight = guest.driver().status().inflating + guest.driver().status().deflating;
+                assert_eq!(guest.platform.frames.in_flight(), in_flight);
+                guest.run();
+                guest.expect_balloon(700);
+                guest.platform.frames.expect_patterns();
+                let counters = guest.driver().counters();
+                assert_eq!((counters.queue_resets, counters.resets), (2, 0), "{name}, {queue}");
+                let reports = guest.device(|b, _| b.reports.len());
+                assert!(guest.device(Balloon::request_statistics), "{name}: a statistics buffer waits for the device");
+                guest.run();
+                assert_eq!(guest.device(|b, _| b.reports.len()), reports + 1);
+                guest.finish();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_queue_had_not_finished_it_gets_once_more_and_the_report_says_how_much() {
+    for (name, kind) in resettable() {
+        for (queue, first, then) in [(BalloonQueue::Inflate, 0, 3000), (BalloonQueue::Deflate, 3000, 0)] {
+            let mut guest = bring_up(kind.clone());
+            guest.follow(first);
+            guest.device(|b, bus| {
+                b.stall_from_now(true);
+                b.set_target(then, bus);
+            });
+            guest.run();
+            let status = guest.driver().status();
+            let expected = ResetReport {
+                reason: ResetReason::Asked,
+                queue: Some(queue),
+                inflating: status.inflating,
+                deflating: status.deflating,
+            };
+            assert_ne!(status.inflating + status.deflating, 0);
+            guest.reset_queue(queue).unwrap();
+            assert_eq!(guest.driver().last_reset(), Some(expected), "{name}");
+            assert_eq!(guest.driver().status(), status, "all of it is still on its way");
+            guest.device(|b, _| b.stall_from_now(false));
+            guest.run();
+            guest.expect_balloon(then.into());
+            guest.finish();
+        }
+    }
+}
+
+#[test]
+fn a_queue_that_cannot_be_reset_by_itself_is_left_alone() {
+    let mut guest = bring_up(Behaviour::letter());
+    guest.device(|b, bus| b.set_target(3000, bus));
+    guest.run_steps(2);
+    let accesses = guest.device(|b, _| b.accesses());
+    let error = guest.reset_queue(BalloonQueue::Inflate).unwrap_err();
+    assert!(matches!(error, BalloonError::Transport(TransportError::NoQueueReset { .. })), "{error}");
+    assert_eq!(guest.device(|b, _| b.accesses()), accesses);
+    guest.run();
+    guest.expect_balloon(3000);
+    guest.freeze().unwrap();
+    assert!(matches!(guest.reset_queue(BalloonQueue::Inflate), Err(BalloonError::Frozen(_))));
+    guest.finish();
+}
+
+#[test]
+fn a_queue_that_does_not_finish_its_reset_or_does_not_come_back_costs_a_reset_of_the_device() {
+    let broken: [fn(&mut Behaviour); 2] = [|b| b.queue_reset_time = u64::MAX, |b| b.size_lie = Some(16)];
+    for break_it in broken {
+        for (name, kind) in resettable() {
+            let mut guest = bring_up(kind);
+            guest.device(|b, bus| {
+                b.set_target(3000, bus);
+                break_it(&mut b.behaviour);
+            });
+            guest.run_steps(3);
+            let error = guest.reset_queue(BalloonQueue::Inflate).unwrap_err();
+            println!("{name}: {error}");
+            assert_eq!((guest.driver().failed(), guest.driver().counters().resets), (None, 1));
+            guest.run();
+            guest.expect_balloon(3000);
+            guest.finish();
+        }
+    }
+}
+
+#[test]
+fn a_queue_for_which_there_is_no_memory_any_more_ends_the_driver_with_nothing_lost() {
+    for (_, kind) in resettable() {
+        let mut guest = bring_up(kind);
+        guest.device(|b, bus| b.set_target(3000, bus));
+        guest.run_steps(2);
+        guest.machine.limit_dma(0);
+        assert!(matches!(guest.reset_queue(BalloonQueue::Inflate), Err(BalloonError::Memory(_))));
+        guest.expect_given_up();
+        guest.machine.limit_dma(usize::MAX);
+        guest.reset().unwrap();
+        guest.run();
+        guest.expect_balloon(3000);
+        guest.finish();
+    }
+}
+
+// Freezing.
+
+#[test]
+fn a_balloon_frozen_at_any_point_goes_on_where_it_was_to_the_target_as_it_is_then() {
+    for (name, kind) in kinds() {
+        for steps in 0..12 {
+            let mut guest = bring_up(kind.clone());
+            guest.device(|b, bus| b.set_target(3000, bus));
+            guest.run_steps(steps);
+            guest.freeze().unwrap();
+            guest.expect_nothing_allocated();
+            assert!(guest.driver().status().frozen && guest.device(|b, _| b.common.is_reset()), "{name}");
+            let (actual, accesses) = (guest.driver().status().actual, guest.device(|b, _| b.accesses()));
+            guest.device(|b, _| b.set_target_silently(834));
+            guest.driver_mut().look();
+            guest.run();
+            guest.freeze().unwrap();
+            assert_eq!(guest.device(|b, _| b.accesses()), accesses, "a frozen device is left alone");
+            assert_eq!(guest.platform.frames.ballooned_frames(), actual);
+            guest.restore().unwrap();
+            guest.restore().unwrap();
+            guest.run();
+            guest.expect_balloon(834);
+            assert_eq!(guest.driver().counters().resets, 0);
+            guest.finish();
+        }
+    }
+}
+
+#[test]
+fn a_frozen_balloon_can_be_shut_down_and_what_needs_it_running_is_refused() {
+    let mut guest = bring_up(Behaviour::qemu_10(6));
+    guest.follow(2000);
+    guest.freeze().unwrap();
+    assert!(matches!(guest.move_queue("inflate", 1), Err(BalloonError::Frozen(_))));
+    guest.shut_down();
+    guest.start_again();
+    guest.run();
+    guest.follow(0);
+    guest.finish();
+}
+
+// Removal.
+
+/// All that a driver may be doing when its device is pulled out.
+fn live(guest: &mut Guest) -> Result<(), BalloonError> {
+    guest.device(|b, bus| b.set_target(1500, bus));
+    guest.try_run()?;
+    guest.device(|b, bus| b.set_target(300, bus));
+    guest.try_run_steps(3)?;
+    guest.reset()?;
+    guest.try_run()?;
+    guest.device(|b, bus| b.set_target(1100, bus));
+    guest.try_run_steps(3)?;
+    match guest.reset_queue(BalloonQueue::Inflate) {
+        Err(BalloonError::Transport(TransportError::NoQueueReset { .. })) => {}
+        outcome => outcome?,
+    }
+    guest.try_run()?;
+    guest.device(Balloon::request_statistics);
+    guest.try_run()?;
+    guest.freeze()?;
+    guest.device(|b, _| b.set_target_silently(900));
+    guest.restore()?;
+    guest.try_run()?;
+    guest.device(Balloon::raise_needs_reset);
+    guest.try_run()
+}
+
+/// Takes the device away after each number of register accesses, up to as many as its life takes.
+fn sweep(kind: &Behaviour) {
+    for accesses in 0.. {
+        assert!(accesses < 5000, "a life should take fewer accesses");
+        let mut guest = bring_up(kind.clone());
+        let told = guest.device(|b, _| b.common.accepted()) & feature::MUST_TELL_HOST != 0;
+        guest.device(|b, _| b.remove_after(accesses));
+        let outcome = live(&mut guest);
+        if !guest.device(|b, _| b.gone()) {
+            outcome.expect("a device that stays works");
+            guest.expect_balloon(900);
+            guest.finish();
+            return;
+        }
+        // The last thing that happened to it may not have been noticed: nothing tells a driver of a removal.
+        if outcome.is_ok() {
+            guest.driver_mut().look();
+        }
+        let error = outcome.and_then(|()| guest.try_run()).expect_err("a device that is gone");
+        let BalloonError::Transport(TransportError::Gone(_)) = error else {
+            panic!("gone after {accesses} accesses: {error}");
+        };
+        assert_eq!(guest.driver().failed(), Some(error));
+        guest.expect_nothing_allocated();
+        guest.machine.expect_no_missteps();
+        guest.platform.frames.expect_whole();
+        assert_eq!(guest.platform.frames.in_flight(), 0);
+        let ballooned = guest.platform.frames.ballooned_frames();
+        assert_eq!(guest.driver().status().actual, ballooned);
+        assert!(told || ballooned == 0, "{ballooned} frames are left with a host that is gone");
+        assert!(matches!(guest.reset(), Err(BalloonError::Transport(TransportError::Gone(_)))));
+        guest.finish();
+    }
+}
+
+#[test]
+fn a_device_that_vanishes_after_any_access_takes_nothing_with_it() {
+    sweep(&Behaviour::letter());
+}
+
+#[test]
+fn a_device_on_a_line_that_vanishes_after_any_access_takes_nothing_with_it() {
+    sweep(&Behaviour::qemu_7_2());
+}
+
+#[test]
+fn a_legacy_device_that_vanishes_after_any_access_takes_nothing_with_it() {
+    sweep(&lenient(Behaviour::letter().legacy()));
+}
+
+#[test]
+fn a_device_that_vanishes_while_a_queue_is_reset_takes_nothing_with_it() {
+    for (name, kind) in resettable() {
+        for (queue, first, then) in [(BalloonQueue::Inflate, 0, 3000), (BalloonQueue::Deflate, 3000, 0)] {
+            for accesses in 0.. {
+                assert!(accesses < 100, "the reset of a queue should take fewer accesses");
+                let mut guest = bring_up(lenient(kind.clone()));
+                guest.follow(first);
+                guest.device(|b, bus| {
+                    b.stall_from_now(true);
+                    b.set_target(then, bus);
+                });
+                guest.run();
+                guest.device(|b, _| b.remove_after(accesses));
+                let outcome = guest.reset_queue(queue);
+                if !guest.device(|b, _| b.gone()) {
+                    outcome.expect("a device that stays resets its queue");
+                    break;
+                }
+                if outcome.is_ok() {
+                    guest.driver_mut().look();
+                    guest.try_run().expect_err("a device that is gone");
+                }
+                let left = (guest.driver().status().actual, guest.platform.frames.ballooned_frames());
+                assert_eq!(left, (0, 0), "{name}, {queue}: gone after {accesses} accesses");
+                guest.finish();
+            }
+        }
+    }
+}
+
+#[test]
+fn frames_are_the_guests_again_when_the_device_is_gone_unless_its_host_wants_to_be_told() {
+    for (kind, stay) in [(Behaviour::letter(), 2000), (lenient(Behaviour::letter()), 0)] {
+        for noticed in [true, false] {
+            let mut guest = bring_up(kind.clone());
+            guest.follow(2000);
+            let free = guest.platform.frames.free();
+            guest.device(|b, _| b.unplug());
+            if noticed {
+                guest.driver_mut().look();
+                assert!(guest.try_run().is_err());
+            }
+            guest.shut_down();
+            assert_eq!(guest.platform.frames.ballooned_frames(), stay);
+            assert_eq!(guest.platform.frames.free(), free + 2000 - stay);
+            assert_eq!(guest.machine.bus(|bus| bus.ram.count_host(HostSide::Ballooned)), 2000);
+            guest.finish();
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Everything that a platform can refuse, refused one after the other: the driver does without it or gives up, and then
+//! everything is as it was found, and the device has been told.
+
+use ballonet::balloon::Options;
+
+use super::guest::try_choosing;
+use ballonet_models::{Behaviour, Machine};
+
+/// The devices, and how they are to be driven: each transport, each step of the ladder, both ways to registers.
+fn devices() -> Vec<(&'static str, Behaviour, bool)> {
+    vec![
+        ("a vector a queue", Behaviour::letter(), false),
+        ("a vector for all queues", Behaviour::qemu_10(2), false),
+        ("a line", Behaviour::qemu_7_2(), false),
+        ("packed", Behaviour::letter().packed(), false),
+        ("legacy with MSI-X", Behaviour::letter().legacy(), false),
+        ("legacy with a line", Behaviour::qemu_7_2().legacy(), false),
+        ("both interfaces", Behaviour::qemu_10(6).transitional(), false),
+        ("a window beside mappings", Behaviour::letter().with_pci_access(), false),
+        ("a window instead of mappings", Behaviour::letter().with_pci_access(), true),
+    ]
+}
+
+/// Brings a driver up, has it work and takes it away, while the platform refuses as `prepare` has it. Whether it came up,
+/// and how much the platform was asked for.
+fn live(behaviour: &Behaviour, through_config: bool, prepare: impl FnOnce(&Machine)) -> (bool, u64) {
+    let choose = |options: &mut Options| options.through_config = through_config;
+    match try_choosing(behaviour.clone(), choose, prepare) {
+        Ok(mut guest) => {
+            let asked = guest.machine.asked();
+            for pages in [700, 0] {
+                guest.follow(pages);
+            }
+            let machine = guest.machine.clone();
+            guest.finish();
+            assert_eq!(machine.asked(), asked, "a driver that runs, or goes, asks for nothing that it may not get");
+            (true, asked)
+        }
+        Err(failure) => {
+            failure.expect_clean(true);
+            (false, failure.asked())
+        }
+    }
+}
+
+#[test]
+fn whatever_is_refused_the_driver_does_without_or_leaves_all_as_it_was() {
+    for (name, behaviour, through_config) in devices() {
+        // Off, and on as firmware may leave it.
+        for command in [0, 7] {
+            let behaviour = Behaviour { command, ..behaviour.clone() };
+            let (_, asked) = live(&behaviour, through_config, |machine| machine.refuse(0..0));
+            let mut up = 0;
+            for first in 0..asked {
+                let (one, _) = live(&behaviour, through_config, |machine| machine.refuse(first..first + 1));
+                let (_, _) = live(&behaviour, through_config, |machine| machine.refuse(first..u64::MAX));
+                up += u64::from(one);
+            }
+            println!("{name}: {asked} requests, {up} of them not needed");
+            assert!(asked > 6 && up < asked, "{name}: {up} of {asked}");
+        }
+    }
+}
+
+/// What the device itself can refuse or get wrong on the way up.
+#[test]
+fn a_device_that_spoils_its_own_start_is_told_that_the_driver_gave_up() {
+    let legacy = || Behaviour::letter().legacy();
+    for (name, behaviour) in [
+        ("no VERSION_1", Behaviour::letter().with_features(1)),
+        ("features refused", Behaviour { refuses_features: true, ..Behaviour::letter() }),
+        ("no queue", Behaviour { num_queues: Some(0), ..Behaviour::letter() }),
+        ("a size that is none", Behaviour { size_lie: Some(0xffff), ..Behaviour::letter() }),
+        ("a doorbell nowhere", Behaviour { notify_off: Some(0x2000), ..Behaviour::letter() }),
+        ("a legacy queue of an odd size", Behaviour { size_lie: Some(48), ..legacy() }),
+        ("a reset that never ends", Behaviour { reset_time: u64::MAX, ..Behaviour::letter() }),
+        ("a legacy reset that never ends", Behaviour { reset_time: u64::MAX, ..legacy() }),
+    ] {
+        for command in [0, 7] {
+            let behaviour = Behaviour { command, ..behaviour.clone() };
+            let failure = try_choosing(behaviour, |_| {}, |_| {}).err().unwrap_or_else(|| panic!("{name}: no error"));
+            println!("{name}: {}", failure.error);
+            failure.expect_clean(true);
+            assert!(failure.was_told(), "{name}: the device was not told");
+        }
+    }
+}

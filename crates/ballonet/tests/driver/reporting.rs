@@ -1,0 +1,156 @@
+//! Free page reporting: the host hears of all free memory, of each piece once, and nobody has it meanwhile.
+
+use ballonet::balloon::{Next, Options, ReportPolicy};
+
+use super::guest::{Guest, bring_up, expect_up, try_chosen};
+use ballonet_models::{Behaviour, Lie, feature};
+
+const MS: u64 = 1_000_000;
+
+fn offering(behaviour: Behaviour) -> Behaviour {
+    let features = behaviour.features | feature::PAGE_REPORTING;
+    behaviour.with_features(features)
+}
+
+fn reported(guest: &Guest) -> u64 {
+    guest.device(|balloon, _| balloon.reported)
+}
+
+/// A guest whose balloon reports by this policy, once everything has been reported.
+fn with_policy(reporting: ReportPolicy) -> Guest {
+    let choose = |options: &mut Options| options.reporting = reporting;
+    let mut guest = expect_up(try_chosen(offering(Behaviour::letter()), choose));
+    guest.run();
+    guest
+}
+
+#[test]
+fn every_device_hears_of_all_free_memory_at_the_start_and_of_none_twice() {
+    for (name, behaviour) in Behaviour::every_vmm() {
+        let mut guest = bring_up(offering(behaviour));
+        guest.run();
+        let whole = guest.platform.frames.whole_regions() * 512;
+        assert!(whole * 10 >= guest.platform.frames.total() * 9, "{name}: most of memory is in whole regions");
+        assert_eq!(reported(&guest), whole, "{name}");
+        assert_eq!(guest.driver_mut().counters().reported_frames, whole, "{name}");
+        guest.driver_mut().report_now();
+        guest.run();
+        assert_eq!(reported(&guest), whole, "{name}: nothing is reported twice");
+        guest.expect_balloon(0);
+        guest.finish();
+    }
+}
+
+#[test]
+fn what_was_used_and_freed_is_reported_again_when_it_is_old_enough() {
+    let policy = ReportPolicy { age: 100 * MS, threshold: 512, budget: 1 << 20 };
+    let mut guest = with_policy(policy);
+    let before = reported(&guest);
+    assert!(guest.platform.frames.hold(1024));
+    guest.wait(300 * MS);
+    assert_eq!(reported(&guest), before, "memory in use is nobody's to report");
+    guest.platform.frames.unhold();
+    guest.wait(90 * MS);
+    assert_eq!(reported(&guest), before, "too young");
+    guest.wait(60 * MS);
+    assert_eq!(reported(&guest), before + 1024);
+    guest.wait(1000 * MS);
+    assert_eq!(reported(&guest), before + 1024);
+    guest.finish();
+}
+
+#[test]
+fn memory_that_comes_and_goes_is_left_alone() {
+    let mut guest = with_policy(ReportPolicy { age: 100 * MS, threshold: 512, budget: 1 << 20 });
+    let before = reported(&guest);
+    for _ in 0..50 {
+        assert!(guest.platform.frames.hold(2048));
+        guest.wait(20 * MS);
+        guest.platform.frames.unhold();
+        guest.wait(50 * MS);
+    }
+    assert_eq!(reported(&guest), before);
+    guest.finish();
+}
+
+#[test]
+fn memory_too_little_to_be_worth_it_waits_for_more() {
+    let mut guest = with_policy(ReportPolicy { age: 100 * MS, threshold: 2048, budget: 1 << 20 });
+    let before = reported(&guest);
+    assert!(guest.platform.frames.hold(1024) && guest.platform.frames.hold(1024));
+    guest.platform.frames.unhold();
+    guest.wait(1000 * MS);
+    assert_eq!(reported(&guest), before);
+    guest.platform.frames.unhold();
+    guest.wait(300 * MS);
+    assert_eq!(reported(&guest), before + 2048);
+    guest.finish();
+}
+
+#[test]
+fn a_balloon_follows_its_target_while_memory_is_reported() {
+    for (name, behaviour) in Behaviour::every_vmm() {
+        let mut guest = bring_up(offering(behaviour));
+        let total = guest.platform.frames.total() as u32;
+        for target in [total / 2, 100, total / 4 * 3, 0] {
+            guest.driver_mut().report_now();
+            guest.run_steps(3);
+            guest.device(|balloon, bus| balloon.set_target(target, bus));
+            guest.run();
+            guest.expect_balloon(target.into());
+        }
+        assert!(reported(&guest) > 0, "{name}");
+        guest.finish();
+    }
+}
+
+#[test]
+fn frames_whose_report_never_comes_back_are_free_after_a_reset_and_not_before() {
+    let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::letter()) };
+    let mut guest = bring_up(behaviour);
+    guest.run();
+    assert!(guest.platform.frames.in_flight() > 0, "reports are on their way");
+    guest.shut_down();
+    assert_eq!(guest.platform.frames.in_flight(), 0);
+    guest.finish();
+}
+
+#[test]
+fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
+    let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::letter()) };
+    let mut guest = bring_up(behaviour);
+    guest.run();
+    let in_flight = guest.platform.frames.in_flight();
+    assert_ne!(in_flight, 0);
+    assert_eq!(guest.driver().status().reporting, in_flight);
+    assert_eq!(guest.poll_once(), Next::Soon, "somebody has to look whether the device is still well");
+    guest.device(|balloon, _| balloon.stall_from_now(false));
+    guest.reset().unwrap();
+    guest.run();
+    assert_eq!((guest.driver().status().reporting, guest.poll_once()), (0, Next::Idle));
+    guest.finish();
+}
+
+#[test]
+fn a_device_that_lies_of_a_report_and_does_not_stop_has_withheld_what_did_not_come_back_before() {
+    for (name, behaviour) in [("letter", Behaviour::letter()), ("QEMU 7.2", Behaviour::qemu_7_2())] {
+        for after in [1, 2, 5] {
+            let lying = Behaviour { lie: Some((after, Lie::IdOutOfRange)), ..offering(behaviour.clone()) };
+            let mut guest = bring_up(lying);
+            guest.device(|balloon, _| balloon.behaviour.reset_time = u64::MAX);
+            guest.try_run().expect_err(name);
+            let (withheld, in_flight) = (guest.driver().status().withheld, guest.platform.frames.in_flight());
+            assert_eq!(withheld, in_flight, "{name}, after {after} completions");
+            guest.platform.frames.expect_whole();
+        }
+    }
+}
+
+#[test]
+fn a_device_that_does_not_offer_it_hears_nothing() {
+    let mut guest = bring_up(Behaviour::letter());
+    guest.run();
+    assert!(!guest.driver_mut().report_now());
+    assert_eq!(reported(&guest), 0);
+    guest.finish();
+}

@@ -1,0 +1,47 @@
+//! Alioth: five queues of 256 whatever is accepted, numbered densely over that; packed rings; nothing interrupts but by MSI-X.
+//! Statistics and hints it does not implement, nor the window in configuration space. Whatever is written to most of its
+//! registers stays there.
+
+use crate::behaviour::{Behaviour, Numbering, feature};
+use crate::layout::Layout;
+use crate::quirks::{Quirks, RegisterQuirks};
+
+impl Behaviour {
+    /// Alioth with free page reporting.
+    pub fn alioth() -> Self {
+        Self {
+            device_id: 0x1045,
+            revision: 1,
+            features: feature::VERSION_1
+                | feature::EVENT_IDX
+                | feature::RING_PACKED
+                | feature::MUST_TELL_HOST
+                | feature::STATS_VQ
+                | feature::DEFLATE_ON_OOM
+                | feature::FREE_PAGE_HINT
+                | feature::PAGE_POISON
+                | feature::PAGE_REPORTING,
+            layout: Layout::alioth(),
+            numbering: Numbering::Negotiated,
+            queue_size: 256,
+            vectors: Some(6),
+            pin: false,
+            quirks: Quirks {
+                longest_descriptor: u32::MAX,
+                hint_size: 256,
+                reporting_size: 256,
+                no_isr: true,
+                registers: RegisterQuirks {
+                    shows_upper_halves: true,
+                    takes_any_feature: true,
+                    takes_any_vector: true,
+                    keeps_queue_sizes: true,
+                    no_generation: true,
+                    ..RegisterQuirks::NONE
+                },
+                ..Quirks::NONE
+            },
+            ..Self::qemu_10(2)
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! crosvm: a 32-bit BAR. Bits 6 and 7 have a meaning of its own, and so has the queue that comes with one of them. Frames
+//! that follow each other in a request are discarded together.
+
+use crate::behaviour::{Behaviour, feature};
+use crate::layout::Layout;
+use crate::quirks::{Discards, Quirks};
+
+impl Behaviour {
+    /// crosvm.
+    pub fn crosvm() -> Self {
+        Self {
+            features: feature::VERSION_1
+                | feature::EVENT_IDX
+                | feature::MUST_TELL_HOST
+                | feature::STATS_VQ
+                | feature::DEFLATE_ON_OOM
+                | 1 << 6
+                | 1 << 7,
+            layout: Layout::crosvm(),
+            pin: true,
+            quirks: Quirks {
+                longest_descriptor: u32::MAX,
+                discards: Discards::Adjacent,
+                own_queue: true,
+                ..Quirks::NONE
+            },
+            ..Self::cloud_hypervisor()
+        }
+    }
+}

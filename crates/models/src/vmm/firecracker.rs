@@ -1,0 +1,51 @@
+//! Firecracker over PCI: five queues of 256. Of a chain only the head is read; a descriptor of more than 256 frames is
+//! never completed. The frames of a request are sorted, and discarded range by range. It starts only with every queue set up,
+//! BARs answer all ones with their bare size, and it interrupts by MSI-X only, for every buffer.
+
+use crate::behaviour::{Behaviour, feature};
+use crate::quirks::{Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
+
+impl Behaviour {
+    /// Firecracker with everything that it has.
+    pub fn firecracker() -> Self {
+        Self {
+            features: feature::VERSION_1
+                | feature::DEFLATE_ON_OOM
+                | feature::STATS_VQ
+                | feature::FREE_PAGE_HINT
+                | feature::PAGE_REPORTING,
+            queue_size: 256,
+            vectors: Some(6),
+            quirks: Quirks {
+                long: Long::Lost,
+                chains: Chains::HeadOnly,
+                discards: Discards::Sorted,
+                hint_size: 256,
+                reporting_size: 256,
+                wants_every_queue: true,
+                ignores_suppression: true,
+                no_isr: true,
+                registers: RegisterQuirks {
+                    bare_bar_sizes: true,
+                    hides_accepted: true,
+                    takes_any_feature: true,
+                    ..RegisterQuirks::NONE
+                },
+                ..Quirks::NONE
+            },
+            ..Self::cloud_hypervisor()
+        }
+    }
+
+    /// Firecracker up to 1.16, whose balloon cannot be reset once it was started: the status becomes 0, and stays it.
+    pub fn firecracker_1_16() -> Self {
+        let firecracker = Self::firecracker();
+        Self { quirks: Quirks { resets: Resets::LockUp, ..firecracker.quirks }, ..firecracker }
+    }
+
+    /// The same where a reset ends in `FAILED`.
+    pub fn firecracker_failing() -> Self {
+        let firecracker = Self::firecracker();
+        Self { quirks: Quirks { resets: Resets::EndInFailed, ..firecracker.quirks }, ..firecracker }
+    }
+}

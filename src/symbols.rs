@@ -1,0 +1,115 @@
+//! What only a kernel may define: the memory functions that the compiler calls, and the global allocator.
+
+use core::arch::asm;
+
+use ballonet_kernel::machine::heap::Heap;
+
+/// The kernel's heap.
+#[global_allocator]
+pub static HEAP: Heap = Heap::new();
+
+/// Copies `length` bytes that do not overlap: eight at a time, then what is left.
+///
+/// # Safety
+/// As C's `memcpy`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    // SAFETY: the caller's promise; the direction flag is clear in all Rust code.
+    unsafe {
+        asm!(
+            "rep movsq",
+            "mov rcx, {rest}",
+            "rep movsb",
+            rest = in(reg) length % 8,
+            inout("rcx") length / 8 => _,
+            inout("rdi") to => _,
+            inout("rsi") from => _,
+            options(nostack, preserves_flags),
+        );
+    }
+    to
+}
+
+/// Copies `length` bytes that may overlap.
+///
+/// # Safety
+/// As C's `memmove`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+    // A copy upwards is right unless the target begins inside the source.
+    if (to as usize).wrapping_sub(from as usize) >= length {
+        // SAFETY: the caller's promise.
+        return unsafe { memcpy(to, from, length) };
+    }
+    // SAFETY: the caller's promise; from the last byte down, each is read before it is overwritten.
+    unsafe {
+        asm!(
+            "std",
+            "rep movsb",
+            "cld",
+            inout("rcx") length => _,
+            inout("rdi") to.wrapping_add(length).wrapping_sub(1) => _,
+            inout("rsi") from.wrapping_add(length).wrapping_sub(1) => _,
+            options(nostack),
+        );
+    }
+    to
+}
+
+/// Fills `length` bytes.
+///
+/// # Safety
+/// As C's `memset`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
+    // SAFETY: the caller's promise; the direction flag is clear in all Rust code.
+    unsafe {
+        asm!(
+            "rep stosq",
+            "mov rcx, {rest}",
+            "rep stosb",
+            rest = in(reg) length % 8,
+            inout("rcx") length / 8 => _,
+            inout("rdi") to => _,
+            in("rax") u64::from(value as u8) * 0x0101_0101_0101_0101,
+            options(nostack, preserves_flags),
+        );
+    }
+    to
+}
+
+/// Compares `length` bytes: negative, zero or positive, as C's `memcmp`.
+///
+/// # Safety
+/// As C's `memcmp`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, length: usize) -> i32 {
+    // Eight at a time as long as they are equal.
+    let mut same = 0;
+    while length - same >= 8 {
+        // SAFETY: the caller's promise; there are eight bytes more on either side.
+        let word = |side: *const u8| unsafe { side.add(same).cast::<u64>().read_unaligned() };
+        if word(left) != word(right) {
+            break;
+        }
+        same += 8;
+    }
+    for index in same..length {
+        // SAFETY: the caller's promise.
+        let (l, r) = unsafe { (left.add(index).read(), right.add(index).read()) };
+        if l != r {
+            return i32::from(l) - i32::from(r);
+        }
+    }
+    0
+}
+
+/// Whether `length` bytes differ: zero if they do not.
+///
+/// # Safety
+/// As `memcmp`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, length: usize) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe { memcmp(left, right, length) }
+}

@@ -2,7 +2,7 @@
 //!
 //! The SRAT does not tell where they are: it has the whole range in which memory may be plugged in, whether or not anything
 //! is there. What is there the machine says itself, by the registers of its memory hot-plug device (QEMU,
-//! docs/specs/acpi_mem_hotplug.rst). Where those are is written in the DSDT, as constants. They have nothing of NVDIMMs, nor of
+//! `docs/specs/acpi_mem_hotplug.rst`). Where those are is written in the DSDT, as constants. They have nothing of NVDIMMs, nor of
 //! virtio-mem.
 
 use super::host_bridge::constant;

@@ -98,7 +98,7 @@ fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
         Outcome::Skipped(reason) => serial::line(format_args!("ok {number} - {name} # SKIP {reason}")),
         // Not a word about the device, so neither of its failures.
         Outcome::Trouble(reason) => {
-            serial::line(format_args!("ok {number} - {name} # SKIP tester's own trouble: {reason}"))
+            serial::line(format_args!("ok {number} - {name} # SKIP tester's own trouble: {reason}"));
         }
         Outcome::Failed(detail) => {
             let todo = if *severity == Severity::Must { "" } else { " # TODO " };

@@ -12,6 +12,7 @@ pub mod balloon;
 pub mod memory;
 pub mod pci;
 pub mod platform;
+pub mod rng;
 pub mod virtio;
 
 /// The guide for other kernels: its skeleton has to compile.

@@ -123,6 +123,8 @@ impl Bench<'_> {
         S: Surroundings,
     {
         if offer.features.contains(PAGE_REPORTING) {
+            // A method alone is of one lifetime, and this one has to do for any.
+            #[allow(clippy::redundant_closure_for_method_calls)]
             self.with_driver(platform, surroundings, |drive| drive.begin())?;
         }
         let setup = strategy.setup(offer, self.options.ring);

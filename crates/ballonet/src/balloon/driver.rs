@@ -71,10 +71,10 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// A driver whose device has just been started.
     pub(super) fn new(options: Options, running: Running<P>) -> Self {
         let mut balloon = Self {
-            function: running.function.bdf(),
-            features: running.device.features(),
-            transport: running.device.transport().kind(),
-            mode: running.interrupts.mode(),
+            function: running.virtio.function().bdf(),
+            features: running.virtio.device.features(),
+            transport: running.virtio.device.transport().kind(),
+            mode: running.virtio.interrupts.mode(),
             plan: Plan::new(options.adopted),
             engine: Engine::new(options.shape),
             counters: Counters::default(),
@@ -97,13 +97,13 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// The device runs, for the first time or again.
     pub(super) fn run(&mut self, mut running: Running<P>) {
         if let Some((doorbell, kick)) = running.doorbells.statistics.zip(running.statistics_kick.take()) {
-            running.device.kick(doorbell, kick);
+            running.virtio.device.kick(doorbell, kick);
             self.counters.kicks += 1;
         }
         self.counters.statistics += u64::from(running.statistics.as_ref().is_some_and(|queue| queue.outstanding() > 0));
-        self.features = running.device.features();
-        self.transport = running.device.transport().kind();
-        self.mode = running.interrupts.mode();
+        self.features = running.virtio.device.features();
+        self.transport = running.virtio.device.transport().kind();
+        self.mode = running.virtio.interrupts.mode();
         self.again = true;
         self.state = State::Running(Box::new(running));
     }
@@ -112,7 +112,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     pub(super) fn restore_affinities(&mut self, platform: &mut P) {
         let State::Running(running) = &mut self.state else { return };
         for (queue, cpu) in &self.affinities {
-            if let Err(error) = running.interrupts.set_queue_affinity(platform, queue, *cpu) {
+            if let Err(error) = running.virtio.interrupts.set_queue_affinity(platform, queue, *cpu) {
                 log::warn!("{}: queue {queue} does not go back to CPU {cpu}: {error}", self.options.name);
             }
         }
@@ -170,7 +170,7 @@ impl<P: Platform> Balloon<P> {
     /// Whether it is to be polled: an interrupt came, or there is more to do. With interrupts off, right before the CPU
     /// is put to sleep by `sti; hlt`, no answer of *no* can be out of date.
     pub fn is_pending(&self) -> bool {
-        self.again || matches!(&self.state, State::Running(running) if running.interrupts.events().is_pending())
+        self.again || matches!(&self.state, State::Running(running) if running.virtio.interrupts.events().is_pending())
     }
 
     /// Memory has become free. A balloon that stops short of its target goes on; returns whether it is to be polled.
@@ -208,7 +208,7 @@ impl<P: Platform> Balloon<P> {
     /// When the queue has no vector, the platform cannot send it there, or the device does not run.
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
         match &mut self.state {
-            State::Running(running) => running.interrupts.set_queue_affinity(platform, queue, cpu)?,
+            State::Running(running) => running.virtio.interrupts.set_queue_affinity(platform, queue, cpu)?,
             State::Frozen => return Err(BalloonError::Frozen(self.function)),
             State::Failed(error) => return Err(*error),
         }
@@ -220,14 +220,14 @@ impl<P: Platform> Balloon<P> {
     /// Waits until none of the device's interrupt handlers is running. They can run again right after.
     pub fn synchronize(&self, platform: &mut P) {
         if let State::Running(running) = &self.state {
-            running.interrupts.synchronize(platform);
+            running.virtio.interrupts.synchronize(platform);
         }
     }
 
     /// The CPU that a queue interrupts; `None` if it has no vector.
     pub fn queue_affinity(&self, platform: &P, queue: &str) -> Option<u32> {
         match &self.state {
-            State::Running(running) => running.interrupts.queue_affinity(platform, queue),
+            State::Running(running) => running.virtio.interrupts.queue_affinity(platform, queue),
             State::Frozen | State::Failed(_) => None,
         }
     }
@@ -358,7 +358,7 @@ impl<P: Platform> Balloon<P> {
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         match &self.state {
-            State::Running(running) => counted(self.counters, &running.interrupts),
+            State::Running(running) => counted(self.counters, &running.virtio.interrupts),
             State::Frozen | State::Failed(_) => self.counters,
         }
     }

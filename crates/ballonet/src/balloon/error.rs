@@ -5,7 +5,9 @@ use derive_more::{Display, Error, From};
 use super::queues::MissingQueue;
 use crate::pci::Bdf;
 use crate::platform::DmaExhausted;
-use crate::virtio::{InterfaceError, InterruptError, NegotiationError, QueueError, RingFormat, TransportError};
+use crate::virtio::{
+    BringUpError, InterfaceError, InterruptError, NegotiationError, QueueError, RingFormat, TransportError,
+};
 
 /// Why a balloon cannot be driven, or not any longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
@@ -95,4 +97,17 @@ pub enum BalloonError {
         /// Its status, without `DRIVER_OK`.
         status: u8,
     },
+}
+
+impl From<BringUpError> for BalloonError {
+    fn from(error: BringUpError) -> Self {
+        match error {
+            BringUpError::NoFunction(function) => Self::NoFunction(function),
+            BringUpError::Interface(error) => error.into(),
+            BringUpError::Transport(error) => error.into(),
+            BringUpError::Negotiation(error) => error.into(),
+            BringUpError::Interrupt(error) => error.into(),
+            BringUpError::Memory(error) => error.into(),
+        }
+    }
 }

@@ -19,8 +19,7 @@ use super::wire::{CMD_ID_SIZE, CMD_ID_STOP};
 use crate::memory::{FrameRun, IdleRun};
 use crate::platform::{DmaExhausted, DmaMemory, PageFrames, Platform};
 use crate::virtio::{
-    Chain, Completion, Kick, Queue, QueueError, QueueIndex, QueueOptions, Quiesced, RingLayout, Segment, TransportKind,
-    Virtqueue,
+    Chain, Completion, Kick, Queue, QueueError, QueueSetup, Quiesced, Segment, Setup, Transport, TransportKind,
 };
 
 /// The most frames in a hint: 64 MiB.
@@ -73,20 +72,21 @@ pub(super) struct Hinter<P: Platform> {
 }
 
 impl<P: Platform + PageFrames> Hinter<P> {
-    /// A hinter on the queue with this number.
+    /// A hinter on a queue of its own, which `setup` makes.
     ///
     /// # Errors
     /// When there is no memory for the queue and the commands; what was taken has been given back.
     pub(super) fn allocate(
         platform: &mut P,
-        index: QueueIndex,
-        (transport, layout, options): (TransportKind, RingLayout, QueueOptions),
+        setup: &mut Setup<P>,
+        queue: &QueueSetup,
         poison: Option<Poison<P>>,
     ) -> Result<Self, DmaExhausted> {
+        let transport = setup.device().transport().kind();
         let mut commands = platform.allocate_dma(2 * CMD_ID_SIZE, CMD_ID_SIZE)?;
         commands.write_bytes(CLOSING, &command_bytes(transport, CMD_ID_STOP));
         let (plan, held) = (HintPlan::new(), Hints::default());
-        match Virtqueue::allocate(platform, index, layout, options) {
+        match setup.add_queue(platform, queue) {
             Ok(queue) => {
                 Ok(Self { queue, commands, transport, plan, held, queued: 0, opening: false, nudge: false, poison })
             }

@@ -145,7 +145,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             return Ok(());
         };
         self.unhand(&mut running, platform);
-        self.counters = counted(self.counters, &running.interrupts);
+        self.counters = counted(self.counters, &running.virtio.interrupts);
         let free = running.reporter.as_ref().map_or(0, Reporter::in_flight)
             + running.hinter.as_ref().map_or(0, Hinter::hinted);
         let error = match running.stop(platform, failed) {

@@ -6,7 +6,7 @@ use super::relief::ReliefPolicy;
 use super::report_plan::ReportPolicy;
 use super::shape::RequestShape;
 use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, RingFormat, TransportKind};
+use crate::virtio::{DeviceOptions, InterruptMode, RingFormat, TransportKind};
 
 /// Choices for one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,16 @@ impl Options {
             recoveries: RECOVERIES,
             recovery_window: RECOVERY_WINDOW,
         }
+    }
+}
+
+impl Options {
+    /// Those that hold for a virtio device of any type.
+    pub(super) fn device(&self) -> DeviceOptions {
+        let mut options = DeviceOptions::new(self.name.as_str());
+        (options.transport, options.through_config) = (self.transport, self.through_config);
+        (options.interrupts, options.declined) = (self.interrupts, self.declined);
+        options
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a driver takes from its platform (queues, requests, interrupts), and how all of it goes back.
+//! What a driver lends its device (queues, requests, frames in flight), and how all of it goes back.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,22 +10,14 @@ use super::queues::BalloonQueue;
 use super::reporter::Reporter;
 use super::requests::{Request, Requests};
 use crate::memory::FrameRun;
-use crate::pci::{Command, Function};
 use crate::platform::{PageFrames, Platform};
-use crate::virtio::spec::Features;
-use crate::virtio::{
-    Alignment, Interrupts, Layout, QueueOptions, Quiesced, RingFormat, RingLayout, Transport, TransportError,
-    TransportKind, UsedLength, Virtqueue,
-};
+use crate::virtio::{self, Quiesced, TransportError, UsedLength, Virtqueue};
 
 /// A queue of the balloon.
 pub(super) type Vring<P, T> = Virtqueue<<P as Platform>::Memory, T>;
 
-/// All that is to be given back when a driver ends, or when it fails to start half-way.
+/// What the driver lends its device; each is there once it was made.
 pub(super) struct Parts<P: Platform> {
-    pub(super) function: Function,
-    /// The command register as it was found.
-    pub(super) command: Command,
     pub(super) inflate: Option<Vring<P, Request>>,
     pub(super) deflate: Option<Vring<P, Request>>,
     pub(super) statistics: Option<Vring<P, ()>>,
@@ -36,7 +28,6 @@ pub(super) struct Parts<P: Platform> {
     /// What free frames hold, if the device was told.
     pub(super) poison: Option<Poison<P>>,
     pub(super) requests: Option<Requests<P::Memory>>,
-    pub(super) interrupts: Option<Interrupts<P::Registers>>,
 }
 
 /// A device that would not stop, and what it keeps. Dropping that gives nothing back.
@@ -45,36 +36,20 @@ pub(super) struct Unstopped<P: Platform> {
     pub(super) parts: ManuallyDrop<Box<Parts<P>>>,
 }
 
-/// The layout of a queue of at most `most` entries for which the device says `size`. A legacy device's queues have that
-/// size and no other; `None` where it cannot be.
-pub(super) fn layout(transport: TransportKind, format: RingFormat, size: u16, most: u16) -> Option<RingLayout> {
-    match transport {
-        TransportKind::Legacy => Layout::new(size, Alignment::Legacy).map(RingLayout::Split),
-        TransportKind::Modern => RingLayout::fitting(format, size.min(most.max(1))),
-    }
-}
+/// What used lengths to believe: the device only reads, so what it says it wrote means nothing to a balloon, and some
+/// devices count what they read.
+pub(super) const USED_LENGTH: UsedLength = UsedLength::Lenient;
 
-/// How queues are to work, whose requests have at most so many descriptors.
-pub(super) fn queue_options(transport: TransportKind, features: Features, descriptors: u16) -> QueueOptions {
-    // The device only reads. What it says it wrote means nothing to a balloon, and some count what they read.
-    let used_length = match transport {
-        TransportKind::Modern => UsedLength::Lenient,
-        TransportKind::Legacy => UsedLength::Ignored,
-    };
-    QueueOptions {
-        event_idx: features.contains(Features::EVENT_IDX),
-        in_order: features.contains(Features::IN_ORDER),
-        indirect_entries: if features.contains(Features::INDIRECT_DESC) { descriptors } else { 0 },
-        used_length,
+impl<P: Platform + PageFrames> virtio::Parts<P> for Parts<P> {
+    fn release(self, platform: &mut P, proof: &Quiesced) {
+        self.release_memory(platform, proof);
     }
 }
 
 impl<P: Platform> Parts<P> {
-    /// Nothing yet, but for the function whose command register held `command`.
-    pub(super) fn new(function: Function, command: Command) -> Self {
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
         Self {
-            function,
-            command,
             inflate: None,
             deflate: None,
             statistics: None,
@@ -83,51 +58,7 @@ impl<P: Platform> Parts<P> {
             idle: Vec::new(),
             poison: None,
             requests: None,
-            interrupts: None,
         }
-    }
-
-    /// Gives everything back, in an order that leaves nobody with what is gone: the device has stopped, so memory
-    /// first, then interrupts, then the registers that their handler reads.
-    ///
-    /// A device that would not stop may go on using memory. It is cut off from it as far as PCI can do that, and what it
-    /// was given is not used again: neither the queues nor the frames in flight.
-    ///
-    /// # Errors
-    /// That error of a device that would not stop, and what it keeps.
-    pub(super) fn dismantle<T>(
-        mut self,
-        platform: &mut P,
-        transport: T,
-        stopped: Result<Quiesced, TransportError>,
-    ) -> Result<(), Unstopped<P>>
-    where
-        P: PageFrames,
-        T: Transport<Registers = P::Registers>,
-    {
-        let interrupts = self.interrupts.take();
-        let (function, mut command) = (self.function, self.command);
-        // Before anything goes back: whatever the device says of itself, from here it can write no memory and raise no
-        // message.
-        function.disable(platform.config(), Command::BUS_MASTER);
-        let stopped = match stopped {
-            Ok(proof) => {
-                self.release_memory(platform, &proof);
-                Ok(())
-            }
-            Err(error) => {
-                // Even if firmware had let it.
-                command.remove(Command::BUS_MASTER);
-                log::error!("{error}; the memory it was given is not used again");
-                Err(Unstopped { error, parts: ManuallyDrop::new(Box::new(self)) })
-            }
-        };
-        if let Some(interrupts) = interrupts {
-            interrupts.release(platform, &function);
-        }
-        transport.release(platform);
-        restore_command(platform, &function, command);
-        stopped
     }
 
     /// Gives the memory back. Returns how many frames that were in flight are free, and how many ballooned.
@@ -186,11 +117,4 @@ fn give<P>(platform: &mut P, requests: &[Request], give: impl Fn(&mut P, FrameRu
     for run in requests.iter().flat_map(Request::runs) {
         give(platform, *run);
     }
-}
-
-/// Puts decoding and bus mastering back to what was found. INTx stays off: nobody is there to serve the line.
-pub(super) fn restore_command<P: Platform>(platform: &mut P, function: &Function, found: Command) {
-    let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;
-    function.disable(platform.config(), ours - found);
-    function.enable(platform.config(), ours & found);
 }

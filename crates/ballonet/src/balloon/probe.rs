@@ -6,7 +6,7 @@ use super::BalloonError;
 use super::driver::Balloon;
 use super::hinter::Hinter;
 use super::options::Options;
-use super::parts::{Parts, Unstopped, layout, queue_options, restore_command};
+use super::parts::{Parts, USED_LENGTH, Unstopped};
 use super::poison::Poison;
 use super::queues::{QUEUES, QueueNumbers, resolve};
 use super::reporter::Reporter;
@@ -19,12 +19,12 @@ use super::wire::{
     PAGE_POISON, PAGE_REPORTING, STATS_VQ,
 };
 use super::withheld::Withheld;
-use crate::pci::{Bars, Bdf, Command, Function};
+use crate::pci::{Bdf, Function};
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
 use crate::virtio::{
-    AnyTransport, Device, Doorbell, Failure, FeaturesOk, Interface, Kick, Queue, QueueIndex, QueueName, Reset,
-    RingFormat, RingLayout, Transport, TransportError, TransportKind, Virtqueue, Wanted, find_vqs,
+    Device, Doorbell, FeaturesOk, QueueIndex, QueueSetup, RingFormat, RingLayout, Setup, Transport, TransportError,
+    TransportKind,
 };
 
 /// The features that this driver implements on a transport.
@@ -59,9 +59,6 @@ const fn implemented(transport: TransportKind) -> Features {
     }
 }
 
-/// The transport of a platform.
-pub(super) type PlatformTransport<P> = AnyTransport<<P as Platform>::Registers>;
-
 /// The doorbells, and the kick that waits for the device to run.
 pub(super) struct Doorbells {
     pub(super) inflate: Doorbell,
@@ -77,15 +74,6 @@ pub(super) struct Doorbells {
 /// Whether a function is a balloon: by vendor and device alone, of which there are two that count (4.1.2).
 pub(super) fn is_balloon(vendor: u16, device: u16) -> bool {
     vendor == VENDOR && (device == MODERN_DEVICE_BASE + DEVICE_TYPE_BALLOON || device == TRANSITIONAL_BALLOON)
-}
-
-/// What setting up gives beside the parts.
-pub(super) struct Ready {
-    pub(super) doorbells: Doorbells,
-    pub(super) selection: Selection,
-    pub(super) statistics_kick: Option<Kick>,
-    /// Queues that nobody uses, and their sizes.
-    left_out: Vec<(QueueIndex, u16)>,
 }
 
 impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
@@ -124,7 +112,7 @@ where
     if !is_balloon(vendor, device) {
         return Err(BalloonError::NotABalloon { function, vendor, device });
     }
-    start_either_way(platform, found, options, withheld).map_err(|error| match found.is_present(platform.config()) {
+    start_either_way(platform, function, options, withheld).map_err(|error| match found.is_present(platform.config()) {
         true => error,
         false => TransportError::Gone(function).into(),
     })
@@ -143,14 +131,14 @@ enum Queues {
 /// those too: some devices start in no other way (Firecracker, libkrun).
 fn start_either_way<P>(
     platform: &mut P,
-    found: Function,
+    function: Bdf,
     options: &Options,
     withheld: &mut Withheld<P>,
 ) -> Result<Running<P>, BalloonError>
 where
     P: Platform + PageFrames + MemoryStatistics,
 {
-    let (running, left_out) = start(platform, found, options, withheld, Queues::Accepted)?;
+    let (running, left_out) = start(platform, function, options, withheld, Queues::Accepted)?;
     if left_out == 0 || !running.needs_reset() {
         return Ok(running);
     }
@@ -159,14 +147,14 @@ where
         withheld.keep(parts, 0);
         return Err(error.into());
     }
-    start(platform, found, options, withheld, Queues::Every).map(|(running, _)| running)
+    start(platform, function, options, withheld, Queues::Every).map(|(running, _)| running)
 }
 
 /// From the function's registers to a device that runs, and how many of its queues were left out; or everything is given
 /// back.
 fn start<P>(
     platform: &mut P,
-    found: Function,
+    function: Bdf,
     options: &Options,
     withheld: &mut Withheld<P>,
     queues: Queues,
@@ -174,55 +162,22 @@ fn start<P>(
 where
     P: Platform + PageFrames + MemoryStatistics,
 {
-    let bars = Bars::size(platform.config(), &found);
-    let interface = Interface::find(platform.config(), &found, &bars, options.transport)?;
-    let interface = if options.through_config { interface.through_config()? } else { interface };
-    let command = found.enable(platform.config(), interface.decoding(&bars));
-    let transport = interface.open(platform).inspect_err(|_| restore_command(platform, &found, command))?;
-    let mut device = match negotiate(platform, transport, options, withheld) {
-        Ok(device) => device,
-        Err(Failure { transport, error }) => {
-            transport.release(platform);
-            restore_command(platform, &found, command);
-            return Err(error);
-        }
+    let accepted = |kind, config_len| {
+        let split = options.ring == Some(RingFormat::Split);
+        let declined =
+            unusable::<P>(config_len, options) | if split { Features::RING_PACKED } else { Features::empty() };
+        implemented(kind).difference(declined)
     };
-    let mut parts = Parts::new(found, command);
-    // The device was reset: from here it may use memory, but has been given none.
-    found.enable(platform.config(), Command::BUS_MASTER);
-    let outcome = set_up(platform, &mut device, &bars, &mut parts, options).and_then(|ready| {
-        let left_out = ready.left_out.len();
-        if queues == Queues::Every {
-            enable_idle(platform, &mut device, &mut parts, &ready.left_out, options)?;
-        }
-        Ok((ready, left_out))
-    });
-    match outcome {
-        Ok((ready, left_out)) => Ok((Running::new(device.driver_ok(), parts, ready), left_out)),
-        Err(error) => {
-            let (transport, stopped) = device.quiesce(platform, true);
-            // Why the device could not be started is what matters, and that it would not stop has been logged.
-            let _ = parts.dismantle(platform, transport, stopped);
-            Err(error)
-        }
-    }
-}
-
-/// Steps 1 to 6: reset, acknowledge, settle the features.
-fn negotiate<P: Platform + PageFrames>(
-    platform: &mut P,
-    transport: PlatformTransport<P>,
-    options: &Options,
-    withheld: &mut Withheld<P>,
-) -> Result<Device<PlatformTransport<P>, FeaturesOk>, Failure<PlatformTransport<P>, BalloonError>> {
-    let device = Device::<_, Reset>::new(transport, platform).map_err(convert)?;
-    withheld.release(platform, &device.quiesced());
-    let implemented = implemented(device.transport().kind());
-    let split = options.ring == Some(RingFormat::Split);
-    let unusable = unusable::<P>(device.transport().config_len(), options);
-    let declined = options.declined | unusable | if split { Features::RING_PACKED } else { Features::empty() };
-    let wanted = Wanted { implemented, declined, dependencies: &[] };
-    device.acknowledge().driver().negotiate(&wanted).map_err(convert)
+    let setup = Setup::open(platform, function, options.device(), accepted, |platform, proof| {
+        withheld.release(platform, proof);
+    })?;
+    let (connected, mut parts, left_out) = setup
+        .connect(platform, Parts::new(), |platform, setup, parts| set_up(platform, setup, parts, options, queues))?;
+    let selection = Selection::of(&platform.statistics());
+    // The first buffer is there before the device runs, and kicked once it does.
+    let queue = parts.statistics.as_mut().zip(parts.requests.as_mut());
+    let statistics_kick = queue.and_then(|(queue, requests)| requests.offer_statistics(queue, &selection, platform));
+    Ok((Running::new(connected.run(), parts, selection, statistics_kick), left_out))
 }
 
 /// Features that are not accepted although they are implemented: those whose field a device configuration of this length does
@@ -238,134 +193,74 @@ fn unusable<P: PageFrames>(config_len: usize, options: &Options) -> Features {
     unusable
 }
 
-fn convert<T, E: Into<BalloonError>>(failure: Failure<T, E>) -> Failure<T, BalloonError> {
-    Failure { transport: failure.transport, error: failure.error.into() }
-}
-
-/// Step 7: everything that the device needs before it runs. What has been taken is in `parts`, also after an error.
+/// Step 7: everything that the device needs before it runs, in `parts`. Returns how many of its queues were left out.
 fn set_up<P: Platform + PageFrames + MemoryStatistics>(
     platform: &mut P,
-    device: &mut Device<PlatformTransport<P>, FeaturesOk>,
-    bars: &Bars,
+    setup: &mut Setup<P>,
     parts: &mut Parts<P>,
     options: &Options,
-) -> Result<Ready, BalloonError> {
-    let length = device.transport().config_len();
+    which: Queues,
+) -> Result<usize, BalloonError> {
+    let (function, length) = (setup.function(), setup.device().transport().config_len());
     if length < CONFIG_SIZE {
-        return Err(BalloonError::ShortConfig { function: parts.function.bdf(), length });
+        return Err(BalloonError::ShortConfig { function, length });
     }
-    let (numbers, sizes) = find_queues(device)?;
-    let statistics = numbers.statistics.filter(|_| device.features().contains(STATS_VQ));
-    let selection = Selection::of(&platform.statistics());
-
-    let (features, function, kind) = (device.features(), parts.function.bdf(), device.transport().kind());
-    let format = RingFormat::of(features);
-    if let Some(forced) = options.ring.filter(|forced| *forced != format) {
-        return Err(BalloonError::RingFormat { function, format: forced });
+    let (numbers, sizes) = find_queues(setup.device())?;
+    let features = setup.device().features();
+    if let Some(format) = options.ring.filter(|forced| *forced != RingFormat::of(features)) {
+        return Err(BalloonError::RingFormat { function, format });
     }
-    let layout_of = |queue: QueueIndex| {
-        let size = sizes[usize::from(queue.number())];
-        if kind == TransportKind::Legacy && size > options.queue_size {
-            log::warn!("{}: queue {queue} has {size} entries, and a legacy device's cannot have fewer", options.name);
-        }
-        layout(kind, format, size, options.queue_size).ok_or(TransportError::QueueSize { function, queue, size })
+    let layout = |setup: &Setup<P>, queue: QueueIndex| {
+        setup.layout_of(queue, sizes[usize::from(queue.number())], options.queue_size)
     };
-    let inflate_layout = layout_of(numbers.inflate)?;
-    let deflate_layout = layout_of(numbers.deflate)?;
+    let queue_setup = |index, name, layout, indirect_entries| QueueSetup {
+        index,
+        name,
+        layout,
+        indirect_entries,
+        used_length: USED_LENGTH,
+    };
+    let inflate_layout = layout(setup, numbers.inflate)?;
+    let deflate_layout = layout(setup, numbers.deflate)?;
     let smaller = inflate_layout.size().min(deflate_layout.size());
     // A chain has no more descriptors than its queue, also where they are in a table (2.7.5.3.1).
     let shape = options.shape.unwrap_or(RequestShape::REGION).within(smaller);
     let window = options.window.clamp(1, 256).min(smaller);
     let requests = parts.requests.insert(Requests::allocate(platform, window, shape)?);
-    let how = |layout: RingLayout| queue_options(kind, features, requests.table_entries(layout.size()));
-    let (inflate_how, deflate_how) = (how(inflate_layout), how(deflate_layout));
-    let inflate = parts.inflate.insert(Virtqueue::allocate(platform, numbers.inflate, inflate_layout, inflate_how)?);
-    let deflate = parts.deflate.insert(Virtqueue::allocate(platform, numbers.deflate, deflate_layout, deflate_how)?);
-    let mut statistics_queue = match statistics {
-        Some(queue) => {
-            let layout = layout_of(queue)?;
-            let how = queue_options(kind, features, 1);
-            Some((queue, parts.statistics.insert(Virtqueue::allocate(platform, queue, layout, how)?)))
-        }
-        None => None,
+    let paged = |requests: &Requests<P::Memory>, index, name, layout: RingLayout| {
+        queue_setup(index, Some(name), layout, requests.table_entries(layout.size()))
     };
-
+    let inflate = paged(requests, numbers.inflate, "inflate", inflate_layout);
+    parts.inflate = Some(setup.add_queue(platform, &inflate)?);
+    let deflate = paged(requests, numbers.deflate, "deflate", deflate_layout);
+    parts.deflate = Some(setup.add_queue(platform, &deflate)?);
+    let single = |setup: &Setup<P>, index, name| layout(setup, index).map(|layout| queue_setup(index, name, layout, 1));
+    if let Some(index) = numbers.statistics.filter(|_| features.contains(STATS_VQ)) {
+        let statistics = single(setup, index, Some("stats"))?;
+        parts.statistics = Some(setup.add_queue(platform, &statistics)?);
+    }
     if let Some(poison) = Poison::of(options).filter(|_| features.contains(PAGE_POISON)) {
-        device.write_config32(CONFIG_POISON_VAL, poison.value())?;
+        setup.device().write_config32(CONFIG_POISON_VAL, poison.value())?;
         parts.poison = Some(poison);
     }
-    let hinter = match numbers.hinting.filter(|_| features.contains(FREE_PAGE_HINT)) {
-        Some(index) => {
-            let how = (kind, layout_of(index)?, queue_options(kind, features, 1));
-            Some((index, parts.hinter.insert(Hinter::allocate(platform, index, how, parts.poison)?)))
-        }
-        None => None,
-    };
-    let reporter = match numbers.reporting.filter(|_| device.features().contains(PAGE_REPORTING)) {
-        Some(index) => {
-            let queue = Virtqueue::allocate(platform, index, layout_of(index)?, queue_options(kind, features, 1))?;
-            Some((index, parts.reporter.insert(Reporter::new(queue, options.reporting, parts.poison, platform.now()))))
-        }
-        None => None,
-    };
-
-    let mut names = Vec::with_capacity(QUEUES);
-    names.push(QueueName { index: numbers.inflate, name: "inflate" });
-    names.push(QueueName { index: numbers.deflate, name: "deflate" });
-    names.extend(statistics_queue.as_ref().map(|(index, _)| QueueName { index: *index, name: "stats" }));
-    names.extend(hinter.as_ref().map(|(index, _)| QueueName { index: *index, name: "hinting" }));
-    names.extend(reporter.as_ref().map(|(index, _)| QueueName { index: *index, name: "reporting" }));
-    let function = (&parts.function, bars);
-    parts.interrupts = Some(find_vqs(platform, device, function, &options.name, &names, options.interrupts)?);
-
-    let doorbells = Doorbells {
-        inflate: device.enable_queue(numbers.inflate, inflate.size(), inflate.addresses())?,
-        deflate: device.enable_queue(numbers.deflate, deflate.size(), deflate.addresses())?,
-        statistics: match &statistics_queue {
-            Some((index, queue)) => Some(device.enable_queue(*index, queue.size(), queue.addresses())?),
-            None => None,
-        },
-        hinting: match &hinter {
-            Some((index, hinter)) => {
-                let queue = hinter.queue();
-                Some(device.enable_queue(*index, queue.size(), queue.addresses())?)
-            }
-            None => None,
-        },
-        reporting: match &reporter {
-            Some((index, reporter)) => {
-                let queue = reporter.queue();
-                Some(device.enable_queue(*index, queue.size(), queue.addresses())?)
-            }
-            None => None,
-        },
-    };
-    // The first buffer is there before the device runs, and kicked once it does.
-    let statistics_kick =
-        statistics_queue.as_mut().and_then(|(_, queue)| requests.offer_statistics(&mut **queue, &selection, platform));
-    let used = |index: QueueIndex| names.iter().any(|name| name.index == index);
-    let there = (0..).map_while(QueueIndex::new).zip(sizes).filter(|(_, size)| *size != 0);
-    let left_out = there.filter(|(index, _)| !used(*index)).collect();
-    Ok(Ready { doorbells, selection, statistics_kick, left_out })
-}
-
-/// Sets up queues that nobody uses.
-fn enable_idle<P: Platform>(
-    platform: &mut P,
-    device: &mut Device<PlatformTransport<P>, FeaturesOk>,
-    parts: &mut Parts<P>,
-    left_out: &[(QueueIndex, u16)],
-    options: &Options,
-) -> Result<(), BalloonError> {
-    let (features, function, kind) = (device.features(), parts.function.bdf(), device.transport().kind());
-    for &(queue, size) in left_out {
-        let layout = layout(kind, RingFormat::of(features), size, options.queue_size);
-        let layout = layout.ok_or(TransportError::QueueSize { function, queue, size })?;
-        parts.idle.push(Virtqueue::allocate(platform, queue, layout, queue_options(kind, features, 1))?);
-        let Some(idle) = parts.idle.last() else { continue };
-        device.enable_queue(queue, idle.size(), idle.addresses())?;
+    if let Some(index) = numbers.hinting.filter(|_| features.contains(FREE_PAGE_HINT)) {
+        let hinting = single(setup, index, Some("hinting"))?;
+        parts.hinter = Some(Hinter::allocate(platform, setup, &hinting, parts.poison)?);
     }
-    Ok(())
+    if let Some(index) = numbers.reporting.filter(|_| features.contains(PAGE_REPORTING)) {
+        let reporting = single(setup, index, Some("reporting"))?;
+        let queue = setup.add_queue(platform, &reporting)?;
+        parts.reporter = Some(Reporter::new(queue, options.reporting, parts.poison, platform.now()));
+    }
+    let there = (0..).map_while(QueueIndex::new).zip(sizes).filter(|(_, size)| *size != 0);
+    let unused: Vec<_> = there.map(|(index, _)| index).filter(|index| !setup.has_queue(*index)).collect();
+    if which == Queues::Every {
+        for &index in &unused {
+            let idle = single(setup, index, None)?;
+            parts.idle.push(setup.add_queue(platform, &idle)?);
+        }
+    }
+    Ok(unused.len())
 }
 
 /// The numbers of the queues, and the sizes of the first five.

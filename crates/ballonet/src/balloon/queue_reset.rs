@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use super::BalloonError;
 use super::driver::{Balloon, State};
-use super::parts::{Vring, give_back, layout, queue_options};
+use super::parts::{USED_LENGTH, Vring, give_back};
 use super::queues::{BalloonQueue, MissingQueue};
 use super::recovery::{ResetReason, ResetReport};
 use super::requests::Request;
@@ -20,8 +20,8 @@ use super::statistics::MemoryStatistics;
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::Features;
 use crate::virtio::{
-    Chain, Doorbell, Kick, Queue, QueueAddresses, QueueIndex, QueueOptions, QueueQuiesced, RingFormat, RingLayout,
-    Transport, TransportError, Virtqueue,
+    Chain, Doorbell, Kick, Queue, QueueAddresses, QueueIndex, QueueOptions, QueueQuiesced, RingLayout, Transport,
+    TransportError, Virtqueue,
 };
 
 impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
@@ -43,11 +43,11 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             State::Failed(error) => return Err(*error),
         };
         let index = running.index_of(queue).ok_or(MissingQueue(queue.word()))?;
-        if !running.device.features().contains(Features::RING_RESET) {
-            let function = running.function.bdf();
+        if !running.virtio.device.features().contains(Features::RING_RESET) {
+            let function = running.virtio.function().bdf();
             return Err(TransportError::NoQueueReset { function, queue: index }.into());
         }
-        let proof = match running.device.reset_queue(index, platform) {
+        let proof = match running.virtio.device.reset_queue(index, platform) {
             Ok(proof) => proof,
             Err(error) => return self.reset_instead(platform, error.into(), queue, &[]),
         };
@@ -62,7 +62,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
             Err(error) => return self.reset_instead(platform, error, queue, &unfinished),
         };
         if let Some(kick) = running.send_again(platform, queue, unfinished) {
-            running.device.kick(doorbell, kick);
+            running.virtio.device.kick(doorbell, kick);
             self.counters.kicks += 1;
         }
         let (inflating, deflating) = match queue {
@@ -118,19 +118,20 @@ impl<P: Platform + PageFrames + MemoryStatistics> Running<P> {
         queue: BalloonQueue,
         proof: QueueQuiesced,
     ) -> Result<Doorbell, BalloonError> {
-        let vector = self.interrupts.queue_vector(proof.queue());
-        let (kind, features) = (self.device.transport().kind(), self.device.features());
-        let Self { device, inflate, deflate, statistics, doorbells, requests, .. } = self;
-        let layout = |size| layout(kind, RingFormat::of(features), size, size).expect("a queue of this size was made");
-        let how = |size| queue_options(kind, features, requests.table_entries(size));
-        let alone = queue_options(kind, features, 1);
+        let vector = self.virtio.interrupts.queue_vector(proof.queue());
+        let (kind, features) = (self.virtio.device.transport().kind(), self.virtio.device.features());
+        let Self { virtio, inflate, deflate, statistics, doorbells, requests, .. } = self;
+        let layout = |size| RingLayout::for_device(kind, features, size, size).expect("a queue of this size was made");
+        let options = |entries| QueueOptions::for_device(kind, features, entries, USED_LENGTH);
+        let how = |size| options(requests.table_entries(size));
+        let alone = options(1);
         let (size, addresses) = match (queue, statistics) {
             (BalloonQueue::Inflate, _) => renew(inflate, platform, layout, how(inflate.size()), &proof)?,
             (BalloonQueue::Deflate, _) => renew(deflate, platform, layout, how(deflate.size()), &proof)?,
             (BalloonQueue::Statistics, Some(statistics)) => renew(statistics, platform, layout, alone, &proof)?,
             (BalloonQueue::Statistics, None) => return Err(MissingQueue(queue.word()).into()),
         };
-        let doorbell = device.enable_queue_again(proof, vector, size, addresses)?;
+        let doorbell = virtio.device.enable_queue_again(proof, vector, size, addresses)?;
         match queue {
             BalloonQueue::Inflate => doorbells.inflate = doorbell,
             BalloonQueue::Deflate => doorbells.deflate = doorbell,

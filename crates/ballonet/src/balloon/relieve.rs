@@ -145,10 +145,10 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// The size below which the balloon must not shrink.
     fn least_size(&self) -> Result<u64, ReliefError> {
         let State::Running(running) = &self.state else { return Err(ReliefError::Stopped) };
-        if running.device.features().contains(DEFLATE_ON_OOM) {
+        if running.virtio.device.features().contains(DEFLATE_ON_OOM) {
             return Ok(0);
         }
-        let target = running.device.transport().read_config32(CONFIG_NUM_PAGES);
+        let target = running.virtio.device.transport().read_config32(CONFIG_NUM_PAGES);
         target.map(u64::from).map_err(|error| ReliefError::Device(error.into()))
     }
 

@@ -80,7 +80,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
 
     /// Does what there is to do. `again`: the call was due without an interrupt.
     pub(super) fn run(&mut self, again: bool) -> Result<Progress, BalloonError> {
-        let pending = self.running.interrupts.take();
+        let pending = self.running.virtio.interrupts.take();
         let settled = self.is_settled();
         self.configuration(pending)?;
         self.completions()?;
@@ -94,7 +94,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
             self.changes |= Changes::SETTLED;
         }
         let next = self.arm();
-        let interrupted = !pending.is_empty() && self.running.interrupts.mode() != InterruptMode::Polling;
+        let interrupted = !pending.is_empty() && self.running.virtio.interrupts.mode() != InterruptMode::Polling;
         if interrupted && !again && !self.work {
             self.counters.spurious += 1;
         }
@@ -118,8 +118,8 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
             return Ok(());
         }
         running.fresh = false;
-        let transport = running.device.transport();
-        let (function, status) = (running.function.bdf(), transport.status()?);
+        let transport = running.virtio.device.transport();
+        let (function, status) = (running.virtio.function().bdf(), transport.status()?);
         if status.contains(Status::DEVICE_NEEDS_RESET) {
             return Err(BalloonError::NeedsReset(function));
         }
@@ -182,7 +182,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
 
     /// Fills the statistics buffer again if the device has given it back, which is how it asks.
     fn statistics(&mut self) -> Result<(), BalloonError> {
-        let Running { device, statistics, doorbells, requests, selection, .. } = &mut *self.running;
+        let Running { virtio, statistics, doorbells, requests, selection, .. } = &mut *self.running;
         let Some((queue, doorbell)) = statistics.as_mut().zip(doorbells.statistics) else {
             return Ok(());
         };
@@ -193,7 +193,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         self.counters.statistics += 1;
         self.changes |= Changes::STATISTICS;
         if let Some(kick) = requests.offer_statistics(queue, selection, self.platform) {
-            device.kick(doorbell, kick);
+            virtio.device.kick(doorbell, kick);
             self.counters.kicks += 1;
         }
         Ok(())
@@ -266,7 +266,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
     }
 
     pub(super) fn kick(&mut self, doorbell: Doorbell, kick: Kick) {
-        self.running.device.kick(doorbell, kick);
+        self.running.virtio.device.kick(doorbell, kick);
         self.counters.kicks += 1;
     }
 
@@ -292,7 +292,7 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         }
         let actual = u32::try_from(self.plan.actual()).unwrap_or(u32::MAX);
         if self.running.told != Some(actual) {
-            self.running.device.write_config32(CONFIG_ACTUAL, actual)?;
+            self.running.virtio.device.write_config32(CONFIG_ACTUAL, actual)?;
             self.running.told = Some(actual);
             self.counters.actual_writes += 1;
             self.changes |= Changes::ACTUAL;

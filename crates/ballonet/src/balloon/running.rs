@@ -1,25 +1,24 @@
 //! What a driver holds while its device runs.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem::ManuallyDrop;
 
 use super::hinter::Hinter;
 use super::parts::{Parts, Unstopped, Vring};
 use super::poison::Poison;
-use super::probe::{Doorbells, PlatformTransport, Ready};
+use super::probe::Doorbells;
 use super::reporter::Reporter;
 use super::requests::{Request, Requests};
 use super::statistics::Selection;
-use crate::pci::{Command, Function};
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::Status;
-use crate::virtio::{Device, DriverOk, Interrupts, Kick, Transport};
+use crate::virtio::{self, Kick, Queue, Transport};
 
 /// What there is while the device runs.
 pub(super) struct Running<P: Platform> {
-    pub(super) device: Device<PlatformTransport<P>, DriverOk>,
-    pub(super) function: Function,
-    command: Command,
-    pub(super) interrupts: Interrupts<P::Registers>,
+    /// The device, its interrupts and its function.
+    pub(super) virtio: virtio::Running<P>,
     pub(super) inflate: Vring<P, Request>,
     pub(super) deflate: Vring<P, Request>,
     pub(super) statistics: Option<Vring<P, ()>>,
@@ -42,18 +41,29 @@ pub(super) struct Running<P: Platform> {
 
 impl<P: Platform> Running<P> {
     /// The device runs with these parts, all of which are there but for the queues that come with a feature.
-    pub(super) fn new(device: Device<PlatformTransport<P>, DriverOk>, parts: Parts<P>, ready: Ready) -> Self {
-        let Ready { doorbells, selection, statistics_kick, .. } = ready;
-        let Parts { function, command, inflate, deflate, statistics, hinter, reporter, .. } = parts;
-        let Parts { idle, poison, requests, interrupts, .. } = parts;
+    pub(super) fn new(
+        virtio: virtio::Running<P>,
+        parts: Parts<P>,
+        selection: Selection,
+        statistics_kick: Option<Kick>,
+    ) -> Self
+    where
+        P: PageFrames,
+    {
+        let Parts { inflate, deflate, statistics, hinter, reporter, idle, poison, requests } = parts;
         let all = "set-up makes all of them or fails";
+        let (inflate, deflate) = (inflate.expect(all), deflate.expect(all));
+        let doorbells = Doorbells {
+            inflate: virtio.doorbell(inflate.index()),
+            deflate: virtio.doorbell(deflate.index()),
+            statistics: statistics.as_ref().map(|queue| virtio.doorbell(queue.index())),
+            hinting: hinter.as_ref().map(|hinter| virtio.doorbell(hinter.queue().index())),
+            reporting: reporter.as_ref().map(|reporter| virtio.doorbell(reporter.queue().index())),
+        };
         Self {
-            device,
-            function,
-            command,
-            interrupts: interrupts.expect(all),
-            inflate: inflate.expect(all),
-            deflate: deflate.expect(all),
+            virtio,
+            inflate,
+            deflate,
             statistics,
             hinter,
             reporter,
@@ -70,7 +80,7 @@ impl<P: Platform> Running<P> {
 
     /// Whether the device asks for a reset.
     pub(super) fn needs_reset(&self) -> bool {
-        self.device.transport().status().is_ok_and(|status| status.contains(Status::DEVICE_NEEDS_RESET))
+        self.virtio.device.transport().status().is_ok_and(|status| status.contains(Status::DEVICE_NEEDS_RESET))
     }
 
     /// Stops the device and gives everything back. With `failed`, the device is told that the driver has given up.
@@ -81,10 +91,7 @@ impl<P: Platform> Running<P> {
     where
         P: PageFrames,
     {
-        let (transport, stopped) = self.device.quiesce(platform, failed);
         let parts = Parts {
-            function: self.function,
-            command: self.command,
             inflate: Some(self.inflate),
             deflate: Some(self.deflate),
             statistics: self.statistics,
@@ -93,8 +100,13 @@ impl<P: Platform> Running<P> {
             idle: self.idle,
             poison: self.poison,
             requests: Some(self.requests),
-            interrupts: Some(self.interrupts),
         };
-        parts.dismantle(platform, transport, stopped)
+        self.virtio.quiesce(platform, failed, |platform, stopped| match stopped {
+            Ok(proof) => {
+                parts.release_memory(platform, &proof);
+                Ok(())
+            }
+            Err(error) => Err(Unstopped { error, parts: ManuallyDrop::new(Box::new(parts)) }),
+        })
     }
 }

@@ -77,6 +77,13 @@ pub struct Failure<T, E> {
     pub error: E,
 }
 
+impl<T, E> Failure<T, E> {
+    /// The same failure, with its error as another type.
+    pub(crate) fn convert<F: From<E>>(self) -> Failure<T, F> {
+        Failure { transport: self.transport, error: self.error.into() }
+    }
+}
+
 impl<T: Transport, S> Device<T, S> {
     /// What the device can be asked in any state.
     pub fn transport(&self) -> &T {

@@ -10,6 +10,7 @@
 
 mod any;
 pub mod barrier;
+mod bring_up;
 mod capability;
 mod config_window;
 mod device;
@@ -36,6 +37,7 @@ mod transport;
 mod virtqueue;
 
 pub use any::AnyTransport;
+pub use bring_up::{BringUpError, Connected, DeviceOptions, Parts, PlatformTransport, QueueSetup, Running, Setup};
 pub use capability::{Capabilities, CapabilityError, Notification, Place, SharedMemory, VendorData};
 pub use config_window::ConfigWindow;
 pub use device::{Acknowledged, Device, DriverFound, DriverOk, Failure, FeaturesOk, Reset};

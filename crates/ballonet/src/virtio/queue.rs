@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use derive_more::{Display, Error};
 
 use super::quiesced::Stopped;
-use super::spec::{DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE};
-use super::transport::QueueIndex;
+use super::spec::{DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE, Features};
+use super::transport::{QueueIndex, TransportKind};
 
 /// A contiguous piece of memory that the device reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +91,24 @@ pub struct QueueOptions {
     pub indirect_entries: u16,
     /// What a used length may say. What a completion says was written is bounded in any case.
     pub used_length: UsedLength,
+}
+
+impl QueueOptions {
+    /// The options of a queue after negotiation. Tables of up to `indirect_entries` descriptors are used where the device
+    /// accepted them; a legacy device's lengths are ignored.
+    pub fn for_device(
+        transport: TransportKind,
+        features: Features,
+        indirect_entries: u16,
+        used_length: UsedLength,
+    ) -> Self {
+        Self {
+            event_idx: features.contains(Features::EVENT_IDX),
+            in_order: features.contains(Features::IN_ORDER),
+            indirect_entries: if features.contains(Features::INDIRECT_DESC) { indirect_entries } else { 0 },
+            used_length: if transport == TransportKind::Legacy { UsedLength::Ignored } else { used_length },
+        }
+    }
 }
 
 /// What a device may say of how many bytes it used of a request.

@@ -9,7 +9,7 @@ use super::queue::{Chain, Completion, Kick, Queue, QueueError, QueueOptions, Rej
 use super::quiesced::Stopped;
 use super::spec::Features;
 use super::split::{Alignment, Layout, SplitQueue};
-use super::transport::{QueueAddresses, QueueIndex};
+use super::transport::{QueueAddresses, QueueIndex, TransportKind};
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
 
 /// How queues are laid out in memory: all queues of a device in one way.
@@ -54,6 +54,15 @@ impl RingLayout {
         match format {
             RingFormat::Split => Layout::new(1 << most.checked_ilog2()?, Alignment::Modern).map(Self::Split),
             RingFormat::Packed => PackedLayout::new(most).map(Self::Packed),
+        }
+    }
+
+    /// The layout of a queue for which a device says `size`, in the format of the accepted `features`, of at most `limit`
+    /// entries. A legacy device's queue has that size and no other. `None` where it cannot be.
+    pub fn for_device(transport: TransportKind, features: Features, size: u16, limit: u16) -> Option<Self> {
+        match transport {
+            TransportKind::Legacy => Layout::new(size, Alignment::Legacy).map(Self::Split),
+            TransportKind::Modern => Self::fitting(RingFormat::of(features), size.min(limit.max(1))),
         }
     }
 

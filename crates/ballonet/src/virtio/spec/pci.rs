@@ -15,6 +15,13 @@ pub const DEVICE_TYPE_BALLOON: u16 = 5;
 #[doc(alias = "VIRTIO_TRANS_ID_BALLOON")]
 pub const TRANSITIONAL_BALLOON: u16 = 0x1002;
 
+/// Virtio device type of the entropy source (5.4.1).
+#[doc(alias = "VIRTIO_ID_RNG")]
+pub const DEVICE_TYPE_ENTROPY: u16 = 4;
+/// PCI device ID of a transitional entropy source (4.1.2).
+#[doc(alias = "VIRTIO_TRANS_ID_RNG")]
+pub const TRANSITIONAL_ENTROPY: u16 = 0x1005;
+
 /// The vector number that means "none" in a vector register (4.1.5.1.2).
 #[doc(alias = "VIRTIO_MSI_NO_VECTOR")]
 pub const NO_VECTOR: u16 = 0xffff;
@@ -217,6 +224,8 @@ mod tests {
         use virtio_bindings::virtio_ids as ids;
         assert_eq!(u32::from(DEVICE_TYPE_BALLOON), ids::VIRTIO_ID_BALLOON);
         assert_eq!(u32::from(TRANSITIONAL_BALLOON), ids::VIRTIO_TRANS_ID_BALLOON);
+        assert_eq!(u32::from(DEVICE_TYPE_ENTROPY), ids::VIRTIO_ID_RNG);
+        assert_eq!(u32::from(TRANSITIONAL_ENTROPY), ids::VIRTIO_TRANS_ID_RNG);
     }
 
     #[test]

@@ -73,8 +73,8 @@ pub fn queues_of_declined_features_may_be_left_out<P: Platform>(subject: &mut Su
 pub fn reset_disables_queues<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
     subject.start(&setup)?;
+    // Right after this reset: what is asked for is a 0 on reset, and another one could put it there.
     subject.stop()?;
-    subject.negotiate_least()?;
     for queue in subject.present() {
         subject.select(queue);
         let enabled = subject.common.read16(common::QUEUE_ENABLE);

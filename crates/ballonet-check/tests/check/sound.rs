@@ -3,7 +3,7 @@
 use ballonet_check::{Outcome, Severity};
 
 use super::run::{QUICK, sound, test, with_access};
-use ballonet_models::{Behaviour, Handling};
+use ballonet_models::{Behaviour, Handling, RegisterQuirks};
 
 #[test]
 fn a_device_that_follows_the_letter_passes_every_check() {
@@ -21,6 +21,10 @@ fn a_device_that_follows_the_letter_passes_every_check() {
 #[test]
 fn every_vmm_passes_but_for_what_is_known_of_it() {
     for (name, behaviour) in Behaviour::every_vmm() {
+        // Those that fail more are in `vmms`, with the names of what they fail.
+        if behaviour.quirks.registers != RegisterQuirks::NONE {
+            continue;
+        }
         // The window is there in all of them; the models leave it out.
         let report = test(with_access(behaviour.clone()), QUICK, |_| {});
         let must = report.failed_of(Severity::Must);

@@ -523,7 +523,7 @@ mod tests {
     #[test]
     fn what_the_tester_has_no_room_for_is_its_own_trouble() {
         for packed in [false, true] {
-            let mut platform = ModelPlatform::new(&Machine::new(4));
+            let mut platform = ModelPlatform::new(&Machine::new(64));
             let mut arena = Arena::new(platform.allocate_dma(ARENA, 4096).unwrap());
             let areas = RawQueue::place(&mut arena, 2, packed, Placement::Plain).unwrap();
             let features = if packed { Features::RING_PACKED } else { Features::empty() };

@@ -620,7 +620,7 @@ mod tests {
         assert_eq!(
             warnings[0].to_string(),
             "there is no option `colour`; valid: mode, irq, transport, access, ring, features, report-age, report-threshold, \
-             report-budget, oom-cooldown, work, poison, queue-size, request, cpus, affinity, hotplug, poweroff, checks, log, term, screen, verbose, test, list"
+             report-budget, oom-cooldown, work, poison, queue-size, request, cpus, affinity, hotplug, poweroff, checks, tap, log, term, screen, verbose, test, list"
         );
     }
 

@@ -155,7 +155,7 @@ fn what_is_wrong_with_an_efi_map_is_told() {
     let bios = map(Q35).as_bytes()[8..].to_vec();
     let header = |stride: u32| [stride, 1].map(u32::to_le_bytes).concat();
     let with = |efi: &[u8]| parsed(&tags(&[(tag::EFI_MEMORY_MAP, efi), (tag::MEMORY_MAP, &bios)])).1;
-    let small = [header(39), efi_map(&[(0x80_6000, 2, 10)])].concat();
+    let small = [header(31), efi_map(&[(0x80_6000, 2, 10)])].concat();
     assert_eq!(with(&small), [Note::BadTag { address: START + 8, kind: tag::EFI_MEMORY_MAP, size: 64 }]);
     let endless = [header(48), efi_map(&[(0x80_6000, 2, 10), (0x1000, u64::MAX, 10)])].concat();
     let (start, length, reason) = (0x1000, u64::MAX, BadRange::TooHigh);

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
+use ballonet::memory::PhysAddr;
 use ballonet_kernel::acpi::{
-    Acpi, DimmSlots, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, SerialPort, Signature, SleepType, Srat, TableState, Tables,
+    Acpi, DimmSlots, Fadt, HostBridge, Hpet, Madt, Mcfg, Rsdp, SerialPort, Signature, SleepType, Srat, TableState,
+    Tables,
 };
 use ballonet_kernel::boot::{MemoryImage, PhysicalMemory};
-use ballonet::memory::PhysAddr;
 
 /// Where firmware's memory begins: at the area in which root pointers are looked for.
 const BASE: u64 = 0xe_0000;
@@ -106,7 +107,8 @@ fn read(image: &[u8]) {
     let base = PhysAddr::new(BASE).expect("below 2^52");
     let memory = MemoryImage::new(base, image);
     let found = Rsdp::search_bios(&memory);
-    let _ = SerialPort::find(&memory, found.unwrap_or(base));
+    let rsdp = Rsdp::read(&memory, found.unwrap_or(base)).ok();
+    let _ = rsdp.and_then(|rsdp| SerialPort::find(&memory, &rsdp));
     let acpi = match Acpi::read(&memory, found.unwrap_or(base)) {
         Ok(acpi) => acpi,
         Err(error) => {

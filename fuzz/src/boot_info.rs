@@ -1,8 +1,8 @@
 //! What a loader says: the PVH start info, memory map, modules and command line, somewhere in memory or not.
 
 use arbitrary::Arbitrary;
-use ballonet_kernel::boot::{BootInfo, CommandLine, LoaderAreas, MemoryImage, MemoryMap, RegionKind, pvh};
 use ballonet::memory::{PhysAddr, PhysRange};
+use ballonet_kernel::boot::{BootInfo, CommandLine, LoaderAreas, MemoryImage, MemoryMap, RegionKind, pvh};
 
 /// Where the loader's memory begins.
 pub(crate) const BASE: u64 = 0x6000;

@@ -2,11 +2,11 @@
 
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::{FEATURES, feature_names};
+use ballonet::virtio::spec::Features;
 use ballonet_kernel::boot::{
     AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice,
     ScreenChoice, TapVersion, Terminal, TransportChoice, Warning, parse_size,
 };
-use ballonet::virtio::spec::Features;
 
 /// A piece of the line.
 #[derive(Debug, Arbitrary)]

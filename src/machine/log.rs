@@ -10,7 +10,7 @@ use super::clock;
 use super::keyboard;
 use super::lock::Lock;
 use super::screen;
-use super::serial::Serial;
+use super::serial::{Serial, interrupt};
 use super::text::Text;
 use crate::acpi::SerialPort;
 use crate::console::{Object, Record as Kept};
@@ -82,7 +82,7 @@ pub fn take_input() {
 }
 
 /// The same; returns whether there is no room left. Then the port does not interrupt until there is: the bytes that it keeps would
-/// have a level-triggered line interrupt without end, and nobody would get to read them.
+/// have a level-triggered line interrupt again and again.
 fn fill() -> bool {
     INPUT_RING.with(|input| {
         while input.length < INPUT
@@ -113,7 +113,7 @@ fn look() {
     if keyboard::is_polled() {
         keyboard::look();
     }
-    if LOOKING.load(Ordering::Relaxed) {
+    if is_looked_at() {
         take_input();
     }
 }
@@ -131,9 +131,14 @@ pub(super) fn look_for_input(look: bool) {
     LOOKING.store(look, Ordering::Relaxed);
 }
 
+/// Whether the serial port is looked at, since no interrupt of it arrives.
+fn is_looked_at() -> bool {
+    LOOKING.load(Ordering::Relaxed) || interrupt::may_be_masked()
+}
+
 /// When the serial port or the keyboard is to be looked at although nothing has interrupted, in nanoseconds since entry.
 pub fn next_look() -> Option<u64> {
-    let looks = LOOKING.load(Ordering::Relaxed) || keyboard::is_polled();
+    let looks = is_looked_at() || keyboard::is_polled();
     let wait = if looks { Some(LOOK) } else { with_serial(|serial| serial.is_stuck()).then_some(RETRY) };
     wait.map(|wait| clock::nanoseconds() + wait)
 }

@@ -46,7 +46,7 @@ impl PhysicalMemory for FirmwareMemory {
         }
         let (start, length) = (address.as_u64(), bytes.len() as u64);
         if paging::with(|space| space.is_identity(start, length)) {
-            // SAFETY: mapped one to one. What firmware left there nobody writes.
+            // SAFETY: mapped one to one.
             unsafe { copy(start as *const u8, bytes) };
             return Ok(());
         }
@@ -60,11 +60,11 @@ impl PhysicalMemory for FirmwareMemory {
     }
 }
 
-/// Copies from memory that is not Rust's.
+/// Copies from memory that firmware names: where a table is wrong that may be the kernel's, and `bytes` themselves.
 ///
 /// # Safety
-/// `bytes.len()` bytes from `start` are mapped and none of them belongs to `bytes`.
+/// `bytes.len()` bytes from `start` are mapped.
 unsafe fn copy(start: *const u8, bytes: &mut [u8]) {
-    // SAFETY: the caller's promise.
-    unsafe { core::ptr::copy_nonoverlapping(start, bytes.as_mut_ptr(), bytes.len()) };
+    // SAFETY: the caller's promise; both may overlap.
+    unsafe { core::ptr::copy(start, bytes.as_mut_ptr(), bytes.len()) };
 }

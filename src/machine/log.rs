@@ -10,7 +10,7 @@ use super::clock;
 use super::keyboard;
 use super::lock::Lock;
 use super::screen;
-use super::serial::Serial;
+use super::serial::{Serial, interrupt};
 use super::text::Text;
 use crate::acpi::SerialPort;
 use crate::console::{Object, Record as Kept};
@@ -78,6 +78,12 @@ pub(super) static INPUT_RING: Lock<Input> = Lock::new(Input { bytes: [0; INPUT],
 /// Takes from the serial port's receiver what there is room for; the rest waits there, or is lost on the line. Called by
 /// the interrupt handler, so it ends however many bytes the port says that it has.
 pub fn take_input() {
+    fill();
+}
+
+/// The same; returns whether there is no room left. Then the port does not interrupt until there is: the bytes that it keeps would
+/// have a level-triggered line interrupt again and again.
+fn fill() -> bool {
     INPUT_RING.with(|input| {
         while input.length < INPUT
             && let Some(byte) = with_serial(Serial::receive)
@@ -85,7 +91,31 @@ pub fn take_input() {
             input.bytes[(input.first + input.length) % INPUT] = byte;
             input.length += 1;
         }
-    });
+        let is_full = input.length == INPUT;
+        if is_full {
+            with_serial(|serial| serial.hold_receive_interrupt(true));
+        }
+        is_full
+    })
+}
+
+/// Takes bytes that found no room when they came, and has the port interrupt for those that follow.
+fn refill() {
+    if !fill() {
+        with_serial(|serial| serial.hold_receive_interrupt(false));
+        // Those that came before that may not have interrupted.
+        fill();
+    }
+}
+
+/// Looks at the serial port and the keyboard where they do not interrupt.
+fn look() {
+    if keyboard::is_polled() {
+        keyboard::look();
+    }
+    if is_looked_at() {
+        take_input();
+    }
 }
 
 /// Set where the serial port does not interrupt.
@@ -101,9 +131,14 @@ pub(super) fn look_for_input(look: bool) {
     LOOKING.store(look, Ordering::Relaxed);
 }
 
+/// Whether the serial port is looked at, since no interrupt of it arrives.
+fn is_looked_at() -> bool {
+    LOOKING.load(Ordering::Relaxed) || interrupt::may_be_masked()
+}
+
 /// When the serial port or the keyboard is to be looked at although nothing has interrupted, in nanoseconds since entry.
 pub fn next_look() -> Option<u64> {
-    let looks = LOOKING.load(Ordering::Relaxed) || keyboard::is_polled();
+    let looks = is_looked_at() || keyboard::is_polled();
     let wait = if looks { Some(LOOK) } else { with_serial(|serial| serial.is_stuck()).then_some(RETRY) };
     wait.map(|wait| clock::nanoseconds() + wait)
 }
@@ -128,12 +163,7 @@ pub(super) fn put_input(bytes: &[u8]) {
 
 /// The next byte that came in.
 pub fn read_input() -> Option<u8> {
-    if keyboard::is_polled() {
-        keyboard::look();
-    }
-    if LOOKING.load(Ordering::Relaxed) {
-        take_input();
-    }
+    look();
     let (byte, was_full) = INPUT_RING.with(|input| {
         let byte = *input.bytes.get(input.first).filter(|_| input.length > 0)?;
         let was_full = input.length == INPUT;
@@ -141,9 +171,8 @@ pub fn read_input() -> Option<u8> {
         input.length -= 1;
         Some((byte, was_full))
     })?;
-    // No further interrupt comes for bytes that found no room.
     if was_full {
-        take_input();
+        refill();
     }
     Some(byte)
 }
@@ -151,9 +180,7 @@ pub fn read_input() -> Option<u8> {
 /// Takes Ctrl-C out of the bytes that wait to be read, and all that was typed before it. Returns whether there was one.
 pub fn take_interrupt() -> bool {
     const CTRL_C: u8 = 3;
-    if LOOKING.load(Ordering::Relaxed) {
-        take_input();
-    }
+    look();
     let (found, was_full) = INPUT_RING.with(|input| {
         let at = |index: usize| input.bytes[(input.first + index) % INPUT];
         let last = (0..input.length).rev().find(|&index| at(index) == CTRL_C);
@@ -164,9 +191,8 @@ pub fn take_interrupt() -> bool {
         }
         (last.is_some(), was_full)
     });
-    // No further interrupt comes for bytes that found no room.
     if found && was_full {
-        take_input();
+        refill();
     }
     found
 }

@@ -30,6 +30,9 @@ pub struct Serial {
     /// The port that firmware's tables name, used or not.
     named: Option<SerialPort>,
     transmitter: Transmitter,
+    /// The port is to interrupt when a byte has come in, but not while that is held back.
+    interrupts: bool,
+    held: bool,
 }
 
 impl Line for Uart16550<Ports> {
@@ -45,7 +48,7 @@ impl Line for Uart16550<Ports> {
 impl Serial {
     /// No port yet: everything written is dropped.
     pub const fn absent() -> Self {
-        Self { uart: None, named: None, transmitter: Transmitter::new() }
+        Self { uart: None, named: None, transmitter: Transmitter::new(), interrupts: false, held: false }
     }
 
     /// Looks for a port where PCs have them, and sets the first one to 115200 baud, 8 data bits, no parity. Returns whether there is
@@ -100,8 +103,22 @@ impl Serial {
 
     /// Asks for an interrupt whenever a byte has come in.
     fn enable_receive_interrupt(&mut self) {
-        if let Some(uart) = &mut self.uart {
-            uart.enable_interrupts(IER::DATA_READY);
+        self.interrupts = true;
+        self.set_receive_interrupt();
+    }
+
+    /// Holds these interrupts back, or no longer does.
+    pub(super) fn hold_receive_interrupt(&mut self, hold: bool) {
+        if core::mem::replace(&mut self.held, hold) != hold {
+            self.set_receive_interrupt();
+        }
+    }
+
+    fn set_receive_interrupt(&mut self) {
+        match &mut self.uart {
+            Some(uart) if self.interrupts && !self.held => uart.enable_interrupts(IER::DATA_READY),
+            Some(uart) if self.interrupts => uart.disable_interrupts(IER::DATA_READY),
+            _ => {}
         }
     }
 

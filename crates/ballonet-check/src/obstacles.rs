@@ -63,8 +63,14 @@ impl<P: Platform> Subject<'_, P> {
         };
         if self.present().count() > self.queues.len() {
             self.obstacles.start = Start::WithEveryQueue(reason.clone());
-            if self.attempt_start(&setup)?.is_ok() {
-                return Ok(());
+            match self.attempt_start(&setup) {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(_)) => {}
+                Err(stop) => {
+                    // Whether it would have started is not known.
+                    self.obstacles.start = Start::Untried;
+                    return Err(stop);
+                }
             }
         }
         self.obstacles.start = Start::Never(reason.clone());

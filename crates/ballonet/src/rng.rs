@@ -86,6 +86,10 @@ impl<P: Platform> Rng<P> {
     pub fn request(&mut self, length: usize) {
         let length = length.clamp(1, REQUEST_SIZE) as u32;
         let Some(buffer) = &self.lent.buffer else { return };
+        // A legacy device's queue has room for more requests, but there is one buffer.
+        if self.lent.queue.outstanding() > 0 {
+            return;
+        }
         let segment = Segment { address: buffer.device_address(), length };
         if self.lent.queue.add(Chain::writable(&[segment]), ()).is_ok() {
             self.running.publish(&mut self.lent.queue);

@@ -28,6 +28,14 @@ const LOOKS: u32 = 1000;
 /// An interrupt of the port has come.
 static ARRIVED: AtomicBool = AtomicBool::new(false);
 
+/// The port's line is one that others may be on.
+static SHARED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the port's line may have been masked, since others on it interrupt and nobody claims that.
+pub(in crate::machine) fn may_be_masked() -> bool {
+    SHARED.load(Ordering::Relaxed) && lines::storms() > 0
+}
+
 /// Has the port interrupt when a byte comes in, or has it looked at. Interrupts are on.
 pub(in crate::machine) fn connect(madt: Option<&Madt>) {
     let (base, named) = console::with_serial(|serial| (serial.base(), serial.named()));
@@ -76,6 +84,7 @@ fn routes(named: Option<PortInterrupt>, habit: u8, madt: Option<&Madt>) -> Vec<I
 fn attach(routes: &[InterruptRoute]) -> Option<InterruptRoute> {
     let proved = routes.iter().copied().find(|&route| match open(route) {
         Some(opened) if arrives() => {
+            SHARED.store(matches!(opened, Opened::Shared(_)), Ordering::Relaxed);
             core::mem::forget(opened);
             true
         }

@@ -14,6 +14,8 @@ const TRANSMIT: u64 = 100_000_000;
 const LOOP: u64 = 100_000_000;
 /// The byte sent to itself.
 const PROBE: u8 = 0xA5;
+/// What reads where nothing is.
+const NOTHING: u8 = 0xFF;
 
 /// The eight ports of a UART.
 #[derive(Debug)]
@@ -124,15 +126,35 @@ impl Backend for Ports {
     unsafe fn read(&mut self, offset: u8) -> u8 {
         // SAFETY: a UART or nothing is there, by the word of this value's maker.
         let value = unsafe { self.port(offset.into()).read() };
-        let is_late = |end| clock::rough_nanoseconds() > end;
-        if usize::from(offset) == offsets::LSR && self.hurried.get().is_some_and(is_late) {
-            return value | LSR::TRANSMITTER_EMPTY.bits();
+        if usize::from(offset) != offsets::LSR {
+            return value;
         }
-        value
+        let is_late = self.hurried.get().is_some_and(|end| clock::rough_nanoseconds() > end);
+        line_status(value, is_late)
     }
 
     unsafe fn write(&mut self, offset: u8, value: u8) {
         // SAFETY: as above.
         unsafe { self.port(offset.into()).write(value) };
+    }
+}
+
+/// The line status, of which `value` was read. From a port that is gone, as that of a card may be, bytes would come without end; no
+/// UART without parity reads like that. Once it is late the transmitter counts as empty.
+const fn line_status(value: u8, is_late: bool) -> u8 {
+    let value = if value == NOTHING { value & !LSR::DATA_READY.bits() } else { value };
+    if is_late { value | LSR::TRANSMITTER_EMPTY.bits() } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_is_gone_has_no_bytes() {
+        let ready = LSR::DATA_READY.bits();
+        assert_eq!(line_status(NOTHING, false) & ready, 0);
+        assert!([ready, NOTHING & !LSR::PARITY_ERROR.bits()].iter().all(|&value| line_status(value, false) == value));
+        assert_eq!(line_status(ready, true), ready | LSR::TRANSMITTER_EMPTY.bits());
     }
 }

@@ -177,7 +177,9 @@ impl<P: Platform> Setup<P> {
                 Ok(Self { device, attachment, options, queues: Vec::new() })
             }
             Err(Failure { transport, error }) => {
-                attachment.detach(platform, transport, true);
+                // One that was not reset may be at work for the driver before this one.
+                let stopped = !matches!(error, BringUpError::Transport(TransportError::ResetTimeout { .. }));
+                attachment.detach(platform, transport, stopped);
                 Err(error)
             }
         }

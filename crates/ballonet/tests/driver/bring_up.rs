@@ -140,6 +140,23 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
     }
 }
 
+/// Firmware leaves it with bus mastering on, and perhaps with queues in memory that is the kernel's by now.
+#[test]
+fn a_device_that_was_not_reset_is_cut_off_from_memory() {
+    let letter = || {
+        let mut behaviour = Behaviour::letter();
+        behaviour.command |= 1 << 2;
+        behaviour
+    };
+    for (stays, behaviour) in [
+        (true, Behaviour { refuses_features: true, ..letter() }),
+        (false, Behaviour { reset_time: u64::MAX, ..letter() }),
+    ] {
+        let failure = try_with(behaviour, |_| {}).err().expect("it cannot be started");
+        assert_eq!(failure.is_bus_master(), stays, "{}", failure.error);
+    }
+}
+
 #[test]
 fn a_capability_list_that_loops_ends() {
     for link in [0x40, 0x44, 0x50, 0xff, 0x03, 0x10] {

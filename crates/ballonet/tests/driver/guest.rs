@@ -413,6 +413,11 @@ impl Failure {
         self.machine.balloon(self.at, |b, _| b.common.failed())
     }
 
+    /// Whether the device may use memory.
+    pub fn is_bus_master(&self) -> bool {
+        self.machine.balloon(self.at, |b, _| b.config.bus_master())
+    }
+
     /// How much the platform was asked for.
     pub fn asked(&self) -> u64 {
         self.machine.asked()

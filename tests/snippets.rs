@@ -32,7 +32,8 @@ use ballonet_kernel::boot::Options;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "fuzz/README.md", "deploy/README.md"];
+const DOCUMENTS: &[&str] =
+    &["README.md", "ARCHITECTURE.md", "crates/ballonet/README.md", "fuzz/README.md", "deploy/README.md"];
 
 const KINDS: &[&str] = &["sh", "console", "text", "json", "toml", "rust,no_run", "rust,ignore"];
 

@@ -669,11 +669,11 @@ fn balloon(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let status = driver.status();
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
-        let short = if status.short { "; the rest is in use, or kept free to live on" } else { "" };
+        let short = if status.short { "; the rest is in use, or kept free for the kernel" } else { "" };
         let (actual, target) = (mib(status.actual), mib(status.target));
         if status.silent {
             say!("{}: {actual} MiB are with the host; what it asks for is not known", driver.name());
-            say!("  the device gives nothing back of what it was asked; `reset {}` starts it again", driver.name());
+            say!("  the device returns no requests; `reset {}` restarts it", driver.name());
         } else {
             say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
         }
@@ -773,7 +773,7 @@ fn stats(balloons: &Balloons) {
         if counters.reliefs > 0 {
             let (reliefs, frames, in_vain) = (counters.reliefs, counters.relief_frames, counters.reliefs_in_vain);
             say!(
-                "  had {} back for {} that lacked memory, {in_vain} of which got too few",
+                "  reclaimed {} for {}, {in_vain} of which got too few",
                 count(frames, "frame"),
                 count(reliefs, "allocation")
             );
@@ -787,7 +787,7 @@ fn stats(balloons: &Balloons) {
             );
         }
         say!(
-            "  reset {}, single queues of it {}",
+            "  device reset {}, single queues {}",
             count(counters.resets, "time"),
             count(counters.queue_resets, "time")
         );

@@ -30,7 +30,7 @@ pub enum SmbiosError {
     #[display("SMBIOS: the table: {_0}")]
     Unreadable(Unreadable),
     /// The table's address is not a physical address.
-    #[display("SMBIOS: the table's address {_0:#x} is no physical address")]
+    #[display("SMBIOS: the table's address {_0:#x} is not a physical address")]
     Address(#[error(not(source))] u64),
     /// There is no structure that names the firmware, the system or the board.
     #[display("SMBIOS: no structure names firmware, system or board")]

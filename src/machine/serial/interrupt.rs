@@ -28,7 +28,7 @@ const LOOKS: u32 = 1000;
 /// An interrupt of the port has come.
 static ARRIVED: AtomicBool = AtomicBool::new(false);
 
-/// Makes the port interrupt when a byte arrives, or arranges polling. Interrupts are on.
+/// Has the port interrupt when a byte comes in, or has it looked at. Interrupts are on.
 pub(in crate::machine) fn connect(madt: Option<&Madt>) {
     let (base, named) = console::with_serial(|serial| (serial.base(), serial.named()));
     if let Some(named) = named {

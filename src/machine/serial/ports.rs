@@ -12,7 +12,7 @@ use crate::machine::clock;
 const TRANSMIT: u64 = 100_000_000;
 /// How long a looped-back byte may take: at 115200 baud 87 µs, at the slowest speed 0.1 s.
 const LOOP: u64 = 100_000_000;
-/// The byte that is looped back.
+/// The byte sent to itself.
 const PROBE: u8 = 0xA5;
 
 /// The eight ports of a UART.

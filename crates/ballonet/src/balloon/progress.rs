@@ -36,7 +36,7 @@ bitflags! {
         const HINTED = 1 << 7;
         /// The host is done with hints, and the last hinted frame is the kernel's again.
         const UNHINTED = 1 << 8;
-        /// The device has given nothing back for seconds of what it was asked: [`BalloonStatus::silent`].
+        /// The device has returned no requests for seconds: [`BalloonStatus::silent`].
         const SILENT = 1 << 9;
         /// A device that was silent has given something back.
         const ANSWERS = 1 << 10;
@@ -78,6 +78,6 @@ pub struct BalloonStatus {
     /// Until when it stays smaller than the host wants, because the guest lacked memory: nanoseconds on the platform's
     /// clock. `None` if nothing keeps it from growing.
     pub cooling: Option<u64>,
-    /// Whether the device has given nothing back for seconds of what it was asked: what the host wants is not known then.
+    /// Whether the device has returned no requests for seconds. The host's target is not known then.
     pub silent: bool,
 }

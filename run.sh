@@ -95,7 +95,7 @@ choose_accel() {
       echo "$ACCEL"
       ;;
     tcg | tcg,* | hvf | hvf,* | whpx | whpx,* | nvmm | nvmm,* | xen | xen,*) echo "$ACCEL" ;;
-    *) refuse "ACCEL=$ACCEL: no such accelerator; it is auto, kvm or tcg" ;;
+    *) refuse "ACCEL=$ACCEL: no such accelerator; use auto, kvm or tcg" ;;
   esac
 }
 
@@ -107,14 +107,14 @@ choose_machine() {
   real=$("$qemu" -machine help | awk -v type="$type" '
     $1 == type { if (match($0, /alias of [^)]*/)) type = substr($0, RSTART + 9, RLENGTH - 9); print type }')
   case $real in
-    '') refuse "MACHINE=$MACHINE: this QEMU has no such machine; it is q35, pc, microvm, or one that '$qemu -machine help' lists" ;;
+    '') refuse "MACHINE=$MACHINE: this QEMU has no such machine; use q35, pc, microvm, or one that '$qemu -machine help' lists" ;;
     pc-i440fx-[0-3].* | pc-q35-[0-3].*)
       say "MACHINE=$MACHINE: QEMU cannot start a kernel by PVH on $real, only on types from 4.0 on. The image starts there:"
       by_image "$real" >&2
       exit 2
       ;;
-    none | x-remote | xenpv | xenfv* | nitro-enclave) refuse "MACHINE=$MACHINE: no PC; it is q35, pc, or microvm" ;;
-    isapc) [[ ${BALLOON:-} == none ]] || refuse "MACHINE=$MACHINE: has no PCI, so it takes BALLOON=none" ;;
+    none | x-remote | xenpv | xenfv* | nitro-enclave) refuse "MACHINE=$MACHINE: not a PC; use q35, pc or microvm" ;;
+    isapc) [[ ${BALLOON:-} == none ]] || refuse "MACHINE=$MACHINE: has no PCI; use it with BALLOON=none" ;;
   esac
   machine=$MACHINE
   # Without PCIe a microvm has no PCI at all.
@@ -141,7 +141,7 @@ choose_balloon() {
         if grep -q "^ *${property%=*}=" <<<"$properties"; then balloon+=,$property; fi
       done
       ;;
-    *) refuse "BALLOON=$BALLOON: not a balloon; it is none, virtio-balloon-pci with properties, or properties alone" ;;
+    *) refuse "BALLOON=$BALLOON: not a balloon; use none, virtio-balloon-pci with properties, or properties alone" ;;
   esac
 }
 
@@ -163,8 +163,8 @@ check_arguments() {
   for argument in ${QEMU_ARGS:-}; do
     # QEMU takes an option with one hyphen or two.
     case ${previous/#--/-}=$argument in
-      -cpu=*) refuse "QEMU_ARGS: -cpu is for CPU: CPU=$argument" ;;
-      -kernel=* | -append=*) refuse "QEMU_ARGS: $previous is run.sh's own; the kernel and its arguments come last: ./run.sh KERNEL key=value" ;;
+      -cpu=*) refuse "QEMU_ARGS: set the CPU by CPU=$argument, not by -cpu" ;;
+      -kernel=* | -append=*) refuse "QEMU_ARGS: run.sh sets $previous itself; the kernel and its arguments come last: ./run.sh KERNEL key=value" ;;
       -bios=*OVMF* | -bios=*ovmf* | -bios=*edk2* | -pflash=* | -drive=*if=pflash*)
         refuse "QEMU_ARGS: $previous $argument: UEFI firmware does not start a kernel by PVH; it starts the image (./run.sh image)"
         ;;
@@ -179,7 +179,7 @@ check_display() {
   local displays
   case $1 in none | vnc=*) return ;; esac
   displays=$("$qemu" -display help 2>&1 || true)
-  grep -qxF -- "$1" <<<"$displays" || refuse "QEMU_ARGS: this QEMU has no display $1; gtk and sdl are in the package qemu-system-gui of Debian's"
+  grep -qxF -- "$1" <<<"$displays" || refuse "QEMU_ARGS: this QEMU has no display $1; gtk and sdl are in Debian's package qemu-system-gui"
 }
 
 # Where the kernel does not fit in, there is silence.
@@ -194,7 +194,7 @@ check_enough() {
 }
 
 check_numbers() {
-  [[ $MEMORY =~ ^[1-9][0-9]*[KkMmGgTt]?$ ]] || refuse "MEMORY=$MEMORY: not a size; it is a number of MiB, or one with a suffix K, M, G or T"
+  [[ $MEMORY =~ ^[1-9][0-9]*[KkMmGgTt]?$ ]] || refuse "MEMORY=$MEMORY: not a size; use a number of MiB, or one with a suffix K, M, G or T"
   [[ $MEMORY != *[0-9] ]] || MEMORY+=M
   check_enough
   [[ $CPUS =~ ^[1-9][0-9]*$ ]] || refuse "CPUS=$CPUS: not a number of CPUs"
@@ -205,7 +205,7 @@ check_qmp() {
   [[ -n ${QMP:-} ]] || return 0
   folder=$(dirname -- "$QMP")
   [[ -d $folder && -w $folder ]] || refuse "QMP=$QMP: no socket can be made in $folder"
-  [[ $QMP != *,* ]] || refuse "QMP=$QMP: a comma ends a path for QEMU"
+  [[ $QMP != *,* ]] || refuse "QMP=$QMP: QEMU takes no comma in a path"
 }
 
 find_qemu() {
@@ -233,7 +233,7 @@ try_out() {
   long_mode=$(tr -d '\r' <"$answers" | grep -xE 'true|false' || true)
   rm -f "$answers"
   [[ $status -eq 0 ]] || refuse "QEMU does not make this machine: ${errors:-status $status}"
-  [[ $long_mode != false ]] || refuse "CPU=$cpu: has no 64-bit mode, which the kernel needs; it is max, qemu64, or another 64-bit model that '$qemu -cpu help' lists"
+  [[ $long_mode != false ]] || refuse "CPU=$cpu: has no 64-bit mode, which the kernel needs; use max, qemu64, or another 64-bit model that '$qemu -cpu help' lists"
 }
 
 # Sets what QEMU is started with: `qemu`, `accel`, `machine`, `balloon` and `cpu`. Refuses what cannot work.

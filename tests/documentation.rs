@@ -38,7 +38,8 @@ fn files(below: &str, suffix: &str) -> Vec<String> {
 /// All that people read.
 fn documents() -> Vec<String> {
     let mut documents = files("docs", ".md");
-    documents.extend(["README.md", "ARCHITECTURE.md", "fuzz/README.md", "deploy/README.md"].map(String::from));
+    let others = ["README.md", "ARCHITECTURE.md", "crates/ballonet/README.md", "fuzz/README.md", "deploy/README.md"];
+    documents.extend(others.map(String::from));
     documents
 }
 

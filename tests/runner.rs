@@ -1,4 +1,4 @@
-//! What runs the tests in QEMU, on tests that are none.
+//! The runner of the tests in QEMU, tested with dummy tests.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core, clippy::unwrap_used)]
@@ -20,7 +20,7 @@ fn arguments(line: &str) -> Arguments {
     Arguments::parse(line.split_whitespace().map(String::from)).unwrap()
 }
 
-/// Runs tests by a command line, and gives what came of it and what was said.
+/// Runs tests by a command line, and returns the outcome and the output.
 fn run(line: &str, trials: Vec<Trial>) -> (Conclusion, String) {
     let arguments = arguments(line);
     let threads = arguments.threads.unwrap_or(1);

@@ -1,18 +1,18 @@
-//! What the documents show is what happens: commands are run, sessions are held, as they stand there.
+//! The documents' commands and sessions work as printed: commands are run, sessions are played and compared.
 //!
 //! A fenced block says what it is by its info string:
 //!
 //! | | |
 //! |---|---|
-//! | `sh` | commands to type in the project's folder. Each is run here. A comment that begins with `needs` or `takes` marks one that is not, for what it needs or for how long it takes; its program and options are checked |
-//! | `console` | a session: `$` commands (`cargo run`, if there are none), `>` what is typed to the kernel, `(qemu)` what is typed to QEMU's monitor, and what is answered. `...` leaves lines out. It is held here, and the answers compared: all but numbers and their units |
+//! | `sh` | commands to type in the project's folder. Each is run here, unless its comment begins with `needs` or `takes`, which says what it needs or how long it takes; then only its program and options are checked |
+//! | `console` | a session: `$` commands (`cargo run`, if there are none), `>` what is typed to the kernel, `(qemu)` what is typed to QEMU's monitor, and the answers. `...` stands for omitted lines. It is played here, and the answers are compared, except for numbers and their units |
 //! | `text` | a picture, or output that is not compared |
 //! | `json`, `toml` | what it says |
 //! | `rust,no_run` | compiled as a documentation test |
 //! | `rust,ignore` | a sketch |
 //!
-//! `cargo` is played by a script that has `run.sh` start the kernel that was built for the tests: release or not is all
-//! one here. Commands with `mode=` are composed and their arguments are read, but they do not run.
+//! A script stands in for `cargo`: it makes `run.sh` start the kernel that was built for the tests, for release builds too. For
+//! commands with `mode=` only the command line is composed and its arguments are parsed.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may")]
@@ -32,11 +32,12 @@ use ballonet_kernel::boot::Options;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "fuzz/README.md", "deploy/README.md"];
+const DOCUMENTS: &[&str] =
+    &["README.md", "ARCHITECTURE.md", "crates/ballonet/README.md", "fuzz/README.md", "deploy/README.md"];
 
 const KINDS: &[&str] = &["sh", "console", "text", "json", "toml", "rust,no_run", "rust,ignore"];
 
-/// Longest time for a command or an answer, in seconds; QEMU interprets, and has little of a busy machine.
+/// Longest time for a command or an answer, in seconds; QEMU interprets, and the machine may be busy.
 const PATIENCE: u64 = 180;
 
 /// A script's status for what can't be had on this system.
@@ -167,7 +168,7 @@ esac
         shell
     }
 
-    /// What the kernel would say against the arguments that the last `cargo run` had.
+    /// The kernel's warnings about the arguments of the last `cargo run`.
     fn complaints(&self) -> Vec<String> {
         let Ok(line) = fs::read_to_string(self.0.join("arguments")) else { return Vec::new() };
         let mut complaints = Vec::new();
@@ -176,7 +177,7 @@ esac
     }
 }
 
-/// Runs a command that the kernel's `poweroff` ends, if it starts one. What is wrong with it.
+/// Runs a command; if it starts a kernel, `poweroff` ends it. Returns what is wrong with it.
 fn run(desk: &Desk, command: &str) -> Option<String> {
     let _ = fs::remove_file(desk.0.join("arguments"));
     let mut shell = desk.shell(command);
@@ -198,7 +199,7 @@ fn run(desk: &Desk, command: &str) -> Option<String> {
     }
 }
 
-/// What is wrong with a command that is not run.
+/// Checks a command without running it. Returns what is wrong with it.
 fn look_at(desk: &Desk, command: &str) -> Option<String> {
     if !desk.shell(&format!("bash -n <<'END'\n{command}\nEND")).status().unwrap().success() {
         return Some("the shell does not understand it".into());
@@ -258,7 +259,7 @@ fn every_command_works_as_it_stands() {
     assert!(ran > 12, "only {ran} commands were run");
 }
 
-/// A line without what differs from run to run: numbers, their units, and how wide columns are.
+/// A line without what differs between runs: numbers, their units, and column widths.
 fn shape(line: &str) -> String {
     let is_number = |word: &str| {
         word.contains(|c: char| c.is_ascii_digit()) && word.chars().all(|c| c.is_ascii_hexdigit() || "x.".contains(c))

@@ -1,4 +1,4 @@
-//! `run.sh` loses no verdict: a run that nobody watches and that ends without one has failed. A script plays QEMU.
+//! `run.sh` loses no verdict: an unattended run that ends without one has failed. A script stands in for QEMU.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The status of `run.sh` when QEMU ends with this one, and what it says.
+/// The exit status and output of `run.sh` if QEMU exits with this status.
 fn run(qemu_status: i32, arguments: &[&str]) -> (Option<i32>, String) {
     let qemu =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("qemu-that-ends-with-{qemu_status}-{}", arguments.len()));

@@ -1,9 +1,8 @@
-//! DIMMs that QEMU's machine has beside its RAM, and that the firmware's memory map leaves out.
+//! DIMMs of QEMU's machines (`pc-dimm`), which the firmware's memory map omits.
 //!
-//! The SRAT does not tell where they are: it has the whole range in which memory may be plugged in, whether or not anything
-//! is there. What is there the machine says itself, by the registers of its memory hot-plug device (QEMU,
-//! `docs/specs/acpi_mem_hotplug.rst`). Where those are is written in the DSDT, as constants. They have nothing of NVDIMMs, nor of
-//! virtio-mem.
+//! The SRAT does not say where they are: it has the whole range in which memory can be plugged in, populated or not. The registers
+//! of the memory hot-plug device do (QEMU, `docs/specs/acpi_mem_hotplug.rst`); the DSDT has their ports as constants. NVDIMMs and
+//! virtio-mem do not appear there.
 
 use super::host_bridge::constant;
 use super::table::{HEADER_SIZE, Header};
@@ -13,14 +12,14 @@ use ballonet::platform::Registers;
 
 /// Bytes of the device's registers.
 const LENGTH: usize = 0x18;
-/// Written: the slot that the registers are about. Read: where its DIMM begins, and how long it is.
+/// Written: selects a slot. Read: its DIMM's address and length.
 const SELECTOR: usize = 0x0;
 const ADDRESS: [usize; 2] = [0x0, 0x4];
 const SIZE: [usize; 2] = [0x8, 0xC];
 /// Bit 0: there is a DIMM, and the guest may use it.
 const FLAGS: usize = 0x14;
 const ENABLED: u8 = 1 << 0;
-/// Slots that are asked about, whatever the DSDT says: the most that QEMU has.
+/// The most slots that are read, whatever the DSDT says: QEMU has no more.
 const MOST: u32 = 256;
 
 /// The memory hot-plug device of QEMU's machines.
@@ -30,19 +29,19 @@ pub struct DimmSlots {
     count: u32,
 }
 
-/// A DIMM, as the registers have it.
+/// A DIMM, as the registers report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dimm {
     /// Its slot.
     pub slot: u32,
-    /// Where it begins.
+    /// Its physical address.
     pub address: u64,
-    /// How many bytes it has.
+    /// Its size in bytes.
     pub size: u64,
 }
 
 impl Dimm {
-    /// Its memory; `None` if that cannot be.
+    /// Its memory; `None` if that is no valid range.
     pub fn range(&self) -> Option<PhysRange> {
         PhysRange::parse(self.address, self.size).ok()
     }
@@ -68,13 +67,13 @@ impl DimmSlots {
         u16::try_from(last).ok().filter(|_| length == LENGTH as u64).map(|_| port as u16)
     }
 
-    /// The number in `Name (MDNR, number)`: that of the slots.
+    /// The number of slots, from `Name (MDNR, number)`.
     fn count(aml: &[u8]) -> Option<u32> {
         let (count, _) = constant(aml.strip_prefix(b"\x08MDNR")?)?;
         Some(u32::try_from(count).map_or(MOST, |count| count.min(MOST)))
     }
 
-    /// The first of its ports, and how many there are.
+    /// Its first port, and the number of ports.
     pub const fn ports(&self) -> (u16, usize) {
         (self.port, LENGTH)
     }
@@ -129,9 +128,9 @@ fn sound(memory: &impl PhysicalMemory, expected: Signature, address: u64) -> Opt
     header.verify(memory, address).ok().map(|()| header)
 }
 
-/// Shows `look` what the table holds from each of its bytes on, as far as it matters.
+/// Calls `look` with a window of the table at each of its bytes.
 fn scan(memory: &impl PhysicalMemory, header: &Header, address: u64, mut look: impl FnMut(&[u8])) {
-    /// Bytes from a place that are seen: more than what is looked for takes.
+    /// Bytes in the window: longer than any pattern.
     const SEEN: usize = 32;
     const CHUNK: usize = 512;
     let length = header.length as usize;

@@ -1,5 +1,5 @@
-//! The serial port that firmware uses: by the console redirection table, else by the debug ports' (SPCR and DBG2, as Microsoft specifies
-//! them).
+//! The serial port that firmware uses: from the console redirection table, else from the debug port table (SPCR and DBG2, specified
+//! by Microsoft).
 //!
 //! Read before there is a heap, so that the first line of the log goes to the right port: nothing here allocates.
 
@@ -50,14 +50,14 @@ struct RawDevice {
     size_offset: U16,
 }
 
-/// Interfaces that work like a 16550: in full, as a subset, with an address that says more.
+/// Interface types that work like a 16550: full, subset, with a generic address.
 const LIKE_16550: [u16; 3] = [0x00, 0x01, 0x12];
 /// A debug port that is a serial port.
 const SERIAL: u16 = 0x8000;
 /// SPCR: the interrupt is one of the 8259's; it is one of an IOAPIC's.
 const BY_8259: u8 = 1 << 0;
 const BY_IO_APIC: u8 = 1 << 1;
-/// Debug ports that are looked at.
+/// The most debug ports that are read.
 const MOST_DEVICES: u32 = 16;
 /// The longest table that is read: firmware's have some 100 bytes.
 const LONGEST: usize = 1024;
@@ -79,9 +79,9 @@ pub struct SerialPort {
     pub table: Signature,
     /// Its first register.
     pub register: GenericAddress,
-    /// Its interrupt, if it is said to have one.
+    /// Its interrupt, if the table names one.
     pub interrupt: Option<PortInterrupt>,
-    /// Its speed in baud; `None` for what it is set to.
+    /// Its speed in baud; `None`: keep the current one.
     pub speed: Option<u32>,
 }
 
@@ -126,7 +126,7 @@ impl SerialPort {
     pub fn from_dbg2(bytes: &[u8]) -> Result<Option<Self>, TableError> {
         let (_, body) = table::open(bytes, Signature::DBG2)?;
         let (raw, _) = table::body::<RawDbg2>(body)?;
-        // Offsets count from the table's begin.
+        // Offsets count from the start of the table.
         let mut rest = bytes.get(..HEADER_SIZE + body.len()).and_then(|table| table.get(raw.offset.get() as usize..));
         for _ in 0..raw.count.get().min(MOST_DEVICES) {
             let Some(device) = rest else { break };
@@ -134,7 +134,7 @@ impl SerialPort {
                 return Ok(Some(Self { table: Signature::DBG2, register, interrupt: None, speed: None }));
             }
             rest = RawDevice::read_from_prefix(device).ok().and_then(|(raw, _)| {
-                // One of no length would lead nowhere.
+                // A length of 0 would not advance.
                 device.get(usize::from(raw.length.get()).max(size_of::<RawDevice>())..)
             });
         }
@@ -329,13 +329,13 @@ mod tests {
         let com2 = com2();
         assert_eq!(found(&firmware(Some(&com2))), Some(0x2F8));
         assert_eq!(found(&firmware(None)), Some(0x3F8));
-        // By the RSDT, where there is no other or the other is bad.
+        // By the RSDT, if there is no XSDT or it is bad.
         let mut old = firmware(Some(&com2));
         old.at(XSDT)[9] ^= 1;
         assert_eq!(found(&old), Some(0x2F8));
         old.place(Firmware::BASE, &rsdp_short(u32::try_from(RSDT).unwrap()));
         assert_eq!(found(&old), Some(0x2F8));
-        // A damaged one counts for nothing.
+        // A damaged table is ignored.
         let mut damaged = firmware(Some(&com2));
         damaged.at(FIRST)[50] ^= 1;
         assert_eq!(found(&damaged), Some(0x3F8));

@@ -1,4 +1,4 @@
-//! The SRAT: which addresses belong to which part of the machine (ACPI 6.5, 5.2.16). Of it the memory is read.
+//! The SRAT: which addresses belong to which part of the machine (ACPI 6.5, 5.2.16). Only its memory entries are read.
 
 use alloc::vec::Vec;
 
@@ -32,15 +32,15 @@ struct RawMemory {
 /// Addresses for memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryAffinity {
-    /// Which.
+    /// The addresses.
     pub range: PhysRange,
-    /// Memory may be plugged in there, and need not be there.
+    /// Hot-pluggable: memory may be plugged in there, so it may be empty.
     pub is_hot_pluggable: bool,
-    /// What is there keeps its contents without power.
+    /// Non-volatile.
     pub is_persistent: bool,
 }
 
-/// What the SRAT says of memory.
+/// The memory entries of a SRAT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Srat {
     memory: Vec<MemoryAffinity>,
@@ -48,10 +48,10 @@ pub struct Srat {
 }
 
 impl Srat {
-    /// Entries about memory that are kept: far beyond any machine's.
+    /// The most memory entries that are kept: far more than any machine has.
     const MOST: usize = 1024;
 
-    /// Reads a SRAT. Entries of other types, and those that are not enabled, are passed over.
+    /// Reads a SRAT. Entries of other types, and those that are not enabled, are skipped.
     ///
     /// # Errors
     /// When the table is damaged.
@@ -83,7 +83,7 @@ impl Srat {
         }
         let short = Flaw::TooShort { kind: MEMORY, length: entry.len() };
         let (raw, _) = RawMemory::read_from_prefix(entry).map_err(|_| short)?;
-        // QEMU has an empty one for what is not below 4 GiB.
+        // QEMU has an empty one for memory above 4 GiB that does not exist.
         if raw.flags.get() & ENABLED == 0 || raw.length.get() == 0 {
             return Ok(());
         }

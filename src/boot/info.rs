@@ -147,7 +147,7 @@ pub enum Note {
         first: u32,
     },
     /// The pointer to the ACPI root pointer is no address.
-    #[display("the loader's RSDP address {_0:#x} is no physical address")]
+    #[display("the loader's RSDP address {_0:#x} is not a physical address")]
     BadRsdpAddress(u64),
     /// A module is no range, or the module list cannot be read.
     #[display("module {index} is skipped: {length:#x} bytes at {start:#x} are no range")]

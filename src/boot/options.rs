@@ -335,8 +335,8 @@ impl<'a> Options<'a> {
         options
     }
 
-    /// The word in `line` that keeps the kernel from starting: one that is not understood, where nobody reads a warning. That
-    /// is so in a mode that ends by itself, and where it may be the mode that is misspelt.
+    /// The invalid word in `line` that ends the run, where a warning would go unread: in a mode that ends by itself, and where the
+    /// misspelt word may be the mode.
     pub fn refusal(line: &'a [u8]) -> Option<Warning<'a>> {
         let (mut first, mut of_mode) = (None, None);
         let options = Self::parse(line, &mut |warning| match warning {

@@ -1,24 +1,24 @@
-//! Tab: what the line may go on with.
+//! Tab: completes the line.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A command: its name, its arguments, what it does. Of the arguments, words in small letters are typed as they stand, and
-/// words in capitals stand for something else; `|` separates forms, and brackets hold what may be left out.
+/// A command: its name, its arguments, what it does. In the arguments, words in lower case are literal and words in capitals are
+/// placeholders; `|` separates forms, and brackets mark optional parts.
 pub type Command = (&'static str, &'static str, &'static str);
 
-/// What can be done for a line.
+/// How a line can be completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// Nothing begins like that.
+    /// Nothing matches.
     Nothing,
-    /// This can be typed for the user.
+    /// This text completes it.
     Insert(String),
     /// These words can follow.
     Choices(Vec<String>),
 }
 
-/// What the text left of the cursor may go on with. `words_for` has the words that a word in capitals stands for.
+/// Completes the text left of the cursor. `words_for` lists the words for a placeholder.
 pub fn complete(left: &str, commands: &[Command], words_for: impl Fn(&str) -> Vec<String>) -> Completion {
     let (before, begun) = left.rsplit_once(' ').unwrap_or(("", left));
     let typed: Vec<&str> = before.split_ascii_whitespace().collect();
@@ -43,7 +43,7 @@ pub fn complete(left: &str, commands: &[Command], words_for: impl Fn(&str) -> Ve
     }
 }
 
-/// The word of a form that follows the arguments that are there, if those fit.
+/// The word of a form that follows the given arguments, if those match.
 fn next_word<'f>(form: &'f str, arguments: &[&str]) -> Option<&'f str> {
     let mut words = form.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']']));
     for argument in arguments {

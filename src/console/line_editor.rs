@@ -23,11 +23,11 @@ pub enum Edit {
     Changed,
     /// The line is finished; the editor holds an empty one again.
     Line(String),
-    /// Tab: the line is to be completed.
+    /// Tab: complete the line.
     Complete,
-    /// Ctrl-L: the screen is to be cleared.
+    /// Ctrl-L: clear the screen.
     Clear,
-    /// The log is to be turned over.
+    /// Scroll the log.
     Turn(Page),
 }
 

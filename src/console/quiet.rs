@@ -1,9 +1,9 @@
-//! How much is said of what goes on and on: all of its first round, then a summary now and then.
+//! How much of an endless activity is logged: its whole first round, then a summary now and then.
 
 /// Time between two summaries: 1 min.
 const PERIOD: u64 = 60_000_000_000;
 
-/// Decides what of an endless program is logged. Times are in nanoseconds.
+/// Decides which steps of an endless program are logged. Times are in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quiet {
     rounds: u64,
@@ -25,7 +25,7 @@ impl Quiet {
         self.rounds
     }
 
-    /// Whether a step is to be logged: each of the first round, and one a minute later on.
+    /// Whether to log a step: every one of the first round, then one a minute.
     pub const fn may_speak(&mut self, now: u64) -> bool {
         match self.next {
             None => true,

@@ -1,24 +1,24 @@
-//! What was logged, kept in memory: the beginning for good, and of the rest the newest.
+//! The log in memory: its beginning permanently, and the newest of the rest.
 //!
 //! Nothing here allocates: the log begins before there is a heap.
 
 use core::fmt::{self, Write};
 
-/// Bytes kept of the beginning: what a machine says as it starts.
+/// Bytes kept of the beginning: the boot log.
 const HEAD: usize = 32 << 10;
 /// Bytes kept of what follows: a ring.
 const TAIL: usize = 96 << 10;
 /// Characters kept of a line.
 pub const LONGEST: usize = 400;
-/// What stands before each line: its style, and its length.
+/// Bytes before each line: its style and its length.
 const PREFIX: usize = 3;
 
-/// The log. All zero bits are an empty one, so that a static one takes no room in the kernel's file.
+/// The log. All zero bits are an empty log, so that a static one takes no space in the image.
 pub struct Record {
     head: [u8; HEAD],
     head_used: usize,
     head_lines: u64,
-    /// A line did not fit into the head: all others go into the ring.
+    /// A line did not fit into the head; all later ones go into the ring.
     head_full: bool,
     tail: [u8; TAIL],
     tail_start: usize,
@@ -43,10 +43,10 @@ impl Record {
         }
     }
 
-    /// Keeps a line. Line feeds in it make several; what cannot be shown is a question mark.
+    /// Adds a line. Line feeds split it; unprintable characters become question marks.
     pub fn push(&mut self, style: u8, text: fmt::Arguments<'_>) {
         let mut line = Line { record: self, style, bytes: [0; LONGEST], length: 0 };
-        // It takes everything.
+        // Writing to it cannot fail.
         let _ = line.write_fmt(text);
         line.end();
     }
@@ -56,8 +56,8 @@ impl Record {
         self.head_lines + self.lost + self.tail_lines
     }
 
-    /// Calls `each` with the number, the style and the text of each line from number `first` on, the first of all being 0, until
-    /// it returns false. In the place of lines that are lost comes one that says so.
+    /// Calls `each` with the number, the style and the text of each line from number `first` on, counted from 0, until it returns
+    /// false. A notice stands in for lost lines.
     pub fn for_each(&self, first: u64, mut each: impl FnMut(u64, u8, &str) -> bool) {
         let mut text = [0; LONGEST];
         let mut at = 0;
@@ -91,7 +91,7 @@ impl Record {
 
     fn tell_lost(&self, each: &mut impl FnMut(u64, u8, &str) -> bool) -> bool {
         let mut gap = Gap { bytes: [0; 64], length: 0 };
-        // What does not fit is cut off.
+        // Longer text is cut off.
         let _ = write!(gap, "-- {} lost here --", super::count(self.lost, "line"));
         let text = core::str::from_utf8(gap.bytes.get(..gap.length).unwrap_or_default()).unwrap_or_default();
         each(self.head_lines + self.lost - 1, 0, text)
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(lines(&record, 2).len(), 2);
     }
 
-    /// However much is logged, the beginning stays, and the newest does; between them it is told what is missing.
+    /// However much is logged, the beginning and the newest lines stay; a notice between them says how many are missing.
     #[test]
     fn the_beginning_is_never_lost() {
         let mut record = Box::new(Record::new());

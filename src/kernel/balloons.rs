@@ -517,16 +517,16 @@ impl Served {
         }
     }
 
-    /// Tells that the device gives nothing back: what was asked, what came, and what usually causes that.
+    /// Reports that the device returns no requests: what is in flight, what it returned before, and the usual causes.
     fn tell_silence(&self, status: &BalloonStatus) {
         let answers = self.balloon.counters().answers();
         let [taken, returned, reported] =
             [status.inflating, status.deflating, status.reporting].map(|frames| frames * FRAME_SIZE);
         let message = format!(
-            "the device has given nothing back for seconds, though its registers answer. It was asked to take {} MiB and to \
-             give {} MiB back, and was told that {} MiB are free; {answers} requests came back before. What the host \
-             wants is not known. The usual causes: an IOMMU that keeps the device from memory, or a device that is stuck; \
-             `reset {}` at the console starts it again",
+            "the device has returned no requests for seconds, though its registers answer. In flight: {} MiB to inflate, \
+             {} MiB to deflate, {} MiB reported as free; {answers} requests returned before. The host's target is not \
+             known. The usual causes: an IOMMU that blocks the device's access to memory, or a device that is stuck; \
+             `reset {}` at the console restarts it",
             taken >> 20,
             returned >> 20,
             reported >> 20,
@@ -625,13 +625,10 @@ impl Served {
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         // A host counts memory as the guest's that the guest may not use, or not find.
         let reason = if target > counts.total * FRAME_SIZE {
-            format!(
-                "because the guest uses no more than {} MiB, and keeps the rest of them to live on",
-                mib(counts.total)
-            )
+            format!("because the guest has only {} MiB, and needs the rest of them itself", mib(counts.total))
         } else {
             format!(
-                "because {} MiB are in use, and the kernel keeps {} MiB free to live on",
+                "because {} MiB are in use, and the kernel keeps {} MiB free for itself",
                 mib(counts.used),
                 mib(counts.free)
             )

@@ -62,7 +62,7 @@ pub fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
     ExitStatus::Failure
 }
 
-/// The checks of this list, or what is wrong with it: nobody is there to be warned.
+/// The checks of this list, or what is wrong with it: nobody would read a warning.
 fn choose(list: &str) -> Result<Selection, String> {
     let mut unknown = None;
     let selection = Selection::parse(list, |item| unknown = unknown.or(Some(item)));

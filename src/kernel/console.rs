@@ -99,7 +99,7 @@ pub struct Console {
     ansi: bool,
     /// When the status line was last drawn because the balloon or a job moved; 0 when it has come to rest since.
     drawn: u64,
-    /// The command that goes on.
+    /// The command in progress.
     job: Option<Job>,
     /// It awaits a key.
     paused: bool,
@@ -128,12 +128,12 @@ impl Console {
         Self { editor: LineEditor::new(), ansi, drawn: 0, job: None, paused: false, told: 0 }
     }
 
-    /// Whether a command goes on that no input is read for meanwhile.
+    /// Whether a command is in progress during which no input is read.
     pub fn is_busy(&self) -> bool {
         self.job.is_some() && !self.paused
     }
 
-    /// Does a piece of the command that goes on. What was typed before Ctrl-C is forgotten with it.
+    /// Runs a piece of the command in progress. Ctrl-C also discards what was typed before it.
     pub fn work(&mut self, context: &mut Context<'_>) {
         let Some(mut job) = self.job.take() else { return };
         let mut for_job = context.for_job();
@@ -226,7 +226,7 @@ impl Console {
         };
     }
 
-    /// Turns over the log on the screen. Where there is none, a terminal gets it page by page.
+    /// Scrolls the log on the screen. Without a screen, prints it page by page on a terminal.
     fn turn(&mut self, page: Page) {
         if screen::is_present() {
             screen::turn(page);
@@ -272,11 +272,11 @@ impl Console {
         }
     }
 
-    /// Draws the line being typed, or how far a command is that goes on, with so many bytes held: on the screen, and on a
-    /// terminal, where how the balloon moves stands before it.
+    /// Draws the line being typed, or the progress of a command, with `held` bytes held: on the screen, and on a terminal, after the
+    /// balloon's progress.
     pub fn draw(&self, balloons: &Balloons, held: u64) {
         if let Some(job) = &self.job {
-            // How the log goes on is of use only while it waits for that.
+            // The hint on how to continue the log matters only while it waits.
             let silent = matches!(job, Job::Log(_)) && !self.paused;
             let progress = if silent { String::new() } else { alloc::format!("{}", job.progress(held)) };
             return self.draw_line("", &progress, 0, balloons);
@@ -320,9 +320,9 @@ impl core::fmt::Display for Back {
 enum Answer {
     /// It is answered.
     Done,
-    /// It goes on.
+    /// It is in progress.
     Job(Job),
-    /// The log is to be told: all of it without stopping, or with pauses on a terminal.
+    /// Print the log: all of it without stopping, or with pauses on a terminal.
     Log { all: bool },
     /// The kernel ends.
     End(Outcome),
@@ -669,11 +669,11 @@ fn balloon(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let status = driver.status();
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
-        let short = if status.short { "; the rest is in use, or kept free to live on" } else { "" };
+        let short = if status.short { "; the rest is in use, or kept free for the kernel" } else { "" };
         let (actual, target) = (mib(status.actual), mib(status.target));
         if status.silent {
             say!("{}: {actual} MiB are with the host; what it asks for is not known", driver.name());
-            say!("  the device gives nothing back of what it was asked; `reset {}` starts it again", driver.name());
+            say!("  the device returns no requests; `reset {}` restarts it", driver.name());
         } else {
             say!("{}: {actual} MiB are with the host, which asks for {target} MiB{short}", driver.name());
         }
@@ -773,7 +773,7 @@ fn stats(balloons: &Balloons) {
         if counters.reliefs > 0 {
             let (reliefs, frames, in_vain) = (counters.reliefs, counters.relief_frames, counters.reliefs_in_vain);
             say!(
-                "  had {} back for {} that lacked memory, {in_vain} of which got too few",
+                "  reclaimed {} for {}, {in_vain} of which got too few",
                 count(frames, "frame"),
                 count(reliefs, "allocation")
             );
@@ -787,7 +787,7 @@ fn stats(balloons: &Balloons) {
             );
         }
         say!(
-            "  reset {}, single queues of it {}",
+            "  device reset {}, single queues {}",
             count(counters.resets, "time"),
             count(counters.queue_resets, "time")
         );
@@ -805,7 +805,7 @@ fn stats(balloons: &Balloons) {
     say!("serial line: {} dropped", count(dropped, "byte"));
 }
 
-/// Tells of frames that went one way.
+/// Prints the frames that moved in one direction.
 fn moved(what: &str, frames: u64, requests: u64) {
     say!("  {what} {} in {}", count(frames, "frame"), count(requests, "request"));
 }

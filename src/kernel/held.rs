@@ -1,6 +1,6 @@
 //! Memory that the kernel holds and whose contents it knows: proof that a balloon leaves it alone.
 //!
-//! Each step takes a bounded time, so that whatever else is to be done gets its turn between two of them.
+//! Each step takes a bounded time, so that other work gets its turn in between.
 
 use alloc::vec::Vec;
 

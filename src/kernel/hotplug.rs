@@ -172,7 +172,7 @@ fn is_of_others(slot: &Slot, tree: &Tree) -> bool {
     matches!(slot.stage(), Stage::Off | Stage::Falling) && tree.behind(slot.port()).next().is_some()
 }
 
-/// Tells of slots that are watched from now on: in one line all of those that are alike, since a switch has dozens.
+/// Logs the slots that are watched from now on: one line for all that are alike, since a switch has dozens.
 fn tell_new(ports: &[Port]) {
     let kind = |port: &Port| format!("{}; {}", port.stage, port.interrupts.mode());
     for (index, port) in ports.iter().enumerate() {

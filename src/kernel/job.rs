@@ -1,5 +1,5 @@
-//! Commands that take long. The main loop does a bounded piece of one in each of its turns, so that neither a balloon nor a key
-//! waits for it; Ctrl-C ends it.
+//! Commands that take long. The main loop runs a bounded piece in each turn, so that neither a balloon nor a key waits for it;
+//! Ctrl-C ends it.
 
 use alloc::string::String;
 use alloc::vec;
@@ -16,14 +16,14 @@ use super::held::Held;
 
 /// Lines written in a turn: some 30 ms of a line of 115200 baud.
 const LINES: usize = 4;
-/// Lines of the log between two pauses: what a terminal of 24 rows shows, and a row for what can be typed.
+/// Lines of the log between two pauses: a terminal of 24 rows less one for the prompt.
 const PAGE: u64 = 22;
 
-/// A command that goes on.
+/// A command in progress.
 pub enum Job {
     /// `mem hold`: bytes wanted, and taken so far.
     Hold { wanted: u64, taken: u64 },
-    /// `mem verify`: the block to be looked at next, bytes looked at, words that differ.
+    /// `mem verify`: the next block, bytes verified, words that differ.
     Verify { next: usize, bytes: u64, bad: u64 },
     /// `mem release`: bytes held when it began.
     Release { bytes: u64 },
@@ -33,15 +33,15 @@ pub enum Job {
     Log(Pager),
 }
 
-/// The log as it is told from its beginning: lines that come meanwhile are left out.
+/// The log, from its beginning up to when the command was typed.
 pub struct Pager {
     next: u64,
     end: u64,
-    /// The line before which it pauses; `None` where nobody is asked.
+    /// The line before which it pauses; `None`: without pauses.
     pause: Option<u64>,
 }
 
-/// What a turn has led to.
+/// The outcome of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// There is more to do.
@@ -63,18 +63,18 @@ pub struct JobContext<'k> {
 }
 
 impl Job {
-    /// Tells lines, a few in each turn.
+    /// Prints lines, a few in each turn.
     pub fn list(lines: Vec<String>) -> Self {
         Self::List(lines.into_iter())
     }
 
-    /// Tells the log as it stands, with pauses or without.
+    /// Prints the log as it stands, with or without pauses.
     pub fn log(pauses: bool) -> Self {
         let end = serial::with_kept(Record::lines);
         Self::Log(Pager { next: 0, end, pause: pauses.then_some(PAGE) })
     }
 
-    /// Does a piece of it.
+    /// Runs a piece of it.
     pub fn step(&mut self, context: &mut JobContext<'_>) -> Step {
         match self {
             Self::Hold { wanted, taken } => {
@@ -114,14 +114,14 @@ impl Job {
         Step::Done
     }
 
-    /// Goes on after a pause.
+    /// Continues after a pause.
     pub fn resume(&mut self) {
         if let Self::Log(Pager { next, pause: Some(pause), .. }) = self {
             *pause = *next + PAGE;
         }
     }
 
-    /// Ends it before its time, and says how far it came.
+    /// Ends it early, and says how far it got.
     pub fn stop(self, context: &mut JobContext<'_>) {
         match self {
             Self::Hold { wanted, taken } => tell_held(context.held, taken, wanted, Some(Reason::Stopped)),
@@ -137,7 +137,7 @@ impl Job {
         }
     }
 
-    /// How far it is.
+    /// Its progress.
     pub fn progress(&self, held: u64) -> impl fmt::Display {
         Progress(self, held)
     }
@@ -161,7 +161,7 @@ impl Pager {
             self.next = number + 1;
         }
         if lines.is_empty() {
-            // Those up to there were lost meanwhile.
+            // Those before it were lost meanwhile.
             self.next = until;
         }
         match () {
@@ -172,7 +172,7 @@ impl Pager {
     }
 }
 
-/// How far a job is, and how many bytes are held.
+/// A job's progress, and the bytes held.
 struct Progress<'j>(&'j Job, u64);
 
 impl fmt::Display for Progress<'_> {
@@ -212,7 +212,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Says where the memory is that is not to be had.
+/// Says where the rest of the memory is.
 pub struct Lack;
 
 impl fmt::Display for Lack {
@@ -228,7 +228,7 @@ impl fmt::Display for Lack {
     }
 }
 
-/// Tells how much is held, and why that is less than was wanted.
+/// Reports how much is held, and why that is less than was wanted.
 fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
     let bytes = held.bytes();
     serial::emit("held", |line| {

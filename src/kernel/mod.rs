@@ -99,7 +99,7 @@ fn tell_no_device(refused: usize, slots: usize) {
 /// Bytes from the serial line that are dealt with before the balloons get their turn again.
 const INPUT_A_ROUND: usize = 256;
 
-/// Tells of NMIs, after which the kernel goes on. That it tells is the sign of life that they may be asking for.
+/// Reports NMIs, after which the kernel continues. The report also shows the sender that the kernel is alive.
 fn tell_nmis() {
     if let Some((count, interrupted)) = nmi::take_untold() {
         serial::emit("nmi", |line| {
@@ -143,7 +143,7 @@ fn serve(
         }
         // A line that never falls silent must not keep the balloons waiting.
         for _ in 0..INPUT_A_ROUND {
-            // What is typed while a command goes on is for the next one.
+            // Input during a command is for the next one.
             let Some(byte) = (if console.is_busy() { None } else { serial::read_input() }) else { break };
             let outcome = console.feed(byte, &mut context);
             if outcome != Outcome::Done {
@@ -166,7 +166,7 @@ fn serve(
                 serial::next_look(),
                 view.next_look(),
             ];
-            // Only a CPU that is about to sleep is to be interrupted.
+            // Only a CPU that is about to sleep must be interrupted.
             match looks.into_iter().flatten().min() {
                 Some(moment) => timer::arm_at(moment),
                 None => timer::disarm(),

@@ -1,17 +1,17 @@
-//! Whether anybody can type, and what can be done where nobody can: most PCs of today have neither a PS/2 keyboard nor a serial port.
+//! Whether the console has any input, and what works without: most PCs of today have neither a PS/2 keyboard nor a serial port.
 
 use ballonet_kernel::machine::keyboard::{self, KeyboardState};
 use ballonet_kernel::machine::log as serial;
 use log::{info, warn};
 
-/// What stands on the screen instead of a prompt that nobody can type at.
+/// Shown on the screen instead of a prompt if there is no input.
 pub const HINT: &str = "no keyboard can be used (USB is not driven): the power button switches off";
 
-/// What works without one.
+/// What works without input.
 const WITHOUT: &str = "the power button switches off (hold it for 4 s if a press does not), and options are set in the loader's menu \
                        (`e` in GRUB's)";
 
-/// Whether anybody can type, now or once a keyboard is plugged in.
+/// Whether there is input, now or once a keyboard is plugged in.
 pub fn is_possible() -> bool {
     has_serial() || keyboard::state() != KeyboardState::Absent
 }
@@ -20,7 +20,7 @@ fn has_serial() -> bool {
     serial::with_serial(|serial| serial.is_present())
 }
 
-/// Tells how commands are typed, or what can be done without.
+/// Logs how to type commands, or what works without input.
 pub fn tell() {
     match (keyboard::state(), has_serial()) {
         (KeyboardState::Absent, false) => {

@@ -304,7 +304,7 @@ impl Program {
         if self.quiet.may_speak(now) || matches!(phase, Phase::Done | Phase::Ended) {
             self.say();
         }
-        // A program that goes up and down ends a round at the bottom; others when they have looked at all that they have.
+        // A program that grows and shrinks ends a round when it is empty; others when they have verified all they hold.
         if phase == Phase::Empty || (before, phase) == (Phase::Verifying, Phase::Full) {
             self.quiet.end_round(now);
             if first && serial::is_text() {

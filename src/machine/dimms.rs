@@ -1,4 +1,4 @@
-//! Memory that the loader's map does not name: DIMMs that are there are used, all else is only told of.
+//! Memory that the loader's map omits: DIMMs present at boot are used, anything else is only logged.
 
 use ::log::{info, warn};
 
@@ -7,8 +7,8 @@ use crate::acpi::{Acpi, Dimm, DimmSlots, Rsdp};
 use crate::boot::{BootInfo, PhysicalMemory};
 use ballonet::memory::FRAME_SIZE;
 
-/// Adds the DIMMs that are there to the memory map: before there is memory to use, since they become part of it. Whatever is
-/// plugged in later is not used, and DIMMs that are used are not given back.
+/// Adds the DIMMs that are present to the memory map. Runs before the allocator exists. DIMMs plugged in later are not used, and
+/// those in use are never released.
 pub(super) fn add(memory: &impl PhysicalMemory, boot: &mut BootInfo) {
     let rsdp = Rsdp::locate(memory, boot.rsdp, &mut |_, _| {});
     let Some(slots) = rsdp.and_then(|rsdp| DimmSlots::find(memory, &rsdp)) else { return };
@@ -30,9 +30,9 @@ pub(super) fn add(memory: &impl PhysicalMemory, boot: &mut BootInfo) {
     }
 }
 
-/// Tells of addresses for memory that ACPI has and the memory map has not.
+/// Logs address ranges for memory that ACPI has and the memory map lacks.
 pub(super) fn tell_unused(boot: &BootInfo, acpi: &Acpi) {
-    /// Smaller ones, and those below 1 MiB, are holes that firmware does not trouble to leave out.
+    /// Smaller gaps, and those below 1 MiB, are holes that firmware does not bother to exclude.
     const LEAST: u64 = 2 << 20;
     const FIRST: u64 = 1 << 20;
     for memory in acpi.srat.iter().flat_map(crate::acpi::Srat::memory) {

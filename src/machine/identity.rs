@@ -1,4 +1,4 @@
-//! What machine this is: the words that a report of a failure needs most.
+//! The names of this machine, which a failure report needs most.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -20,7 +20,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Asks the CPU, and looks for what firmware says.
+    /// Reads them from CPUID and SMBIOS.
     pub(super) fn read(boot: &BootInfo, features: &cpu::Features) -> Self {
         let brand = cpu::brand();
         let brand = String::from_utf8_lossy(&brand);
@@ -38,7 +38,7 @@ impl Identity {
         }
     }
 
-    /// What each name is of, and the name.
+    /// Label and name.
     pub fn facts(&self) -> [Fact<'_>; 3] {
         [("CPU", &self.cpu), ("MACHINE", &self.machine), ("FIRMWARE", &self.firmware)]
     }
@@ -51,7 +51,7 @@ impl Identity {
     }
 }
 
-/// The system, and the board where that is another product.
+/// The system, and the board if that is another product.
 fn machine(smbios: &Smbios) -> String {
     let (system, board) = (smbios.system.to_string(), smbios.board.to_string());
     match (system.is_empty(), board.is_empty()) {

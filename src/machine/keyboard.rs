@@ -100,7 +100,7 @@ pub fn state() -> KeyboardState {
     }
 }
 
-/// Whether it has to be looked at, since no interrupt of it has arrived.
+/// Whether it must be polled, since none of its interrupts has arrived.
 pub(super) fn is_polled() -> bool {
     POLLED.load(Ordering::Relaxed)
 }

@@ -1,8 +1,8 @@
-//! Model-specific registers that a CPU, or what emulates one, may lack whatever CPUID says: reading or writing one that is
-//! missing is a general protection fault (SDM vol. 2, RDMSR), which is survived here.
+//! Optional model-specific registers. A CPU or hypervisor may lack one even if CPUID promises it; accessing it is then a general
+//! protection fault (SDM vol. 2, RDMSR), which this module turns into an error.
 //!
-//! The two instructions stand at addresses that are known, in functions of their own; the trap handler sends a fault of
-//! theirs to where the function says that it failed.
+//! The two instructions are at known addresses, in functions of their own; on a fault there the trap handler resumes at the
+//! function's failure path.
 
 use core::arch::global_asm;
 
@@ -21,7 +21,7 @@ unsafe extern "C" {
     static ballonet_msr_failed: u8;
 }
 
-// Where they are is known to nothing but the functions, so they run at any address.
+// Position-independent: nothing but the functions refers to these addresses.
 global_asm!(
     ".pushsection .text.ballonet_msr, \"ax\", @progbits",
     ".p2align 4",
@@ -62,13 +62,13 @@ pub fn read(number: u32) -> Option<u64> {
 /// Writes register `number`. Returns whether it took the value: `false` if there is none, or it cannot be this value.
 ///
 /// # Safety
-/// With this value the machine goes on as Rust expects it to.
+/// This value must not break what Rust assumes of the machine.
 pub unsafe fn write(number: u32, value: u64) -> bool {
     // SAFETY: the caller's promise; the fault is as for `read`.
     unsafe { ballonet_write_msr(number, value) == 1 }
 }
 
-/// Has the functions above fail where a fault is theirs. Returns whether it was.
+/// If the fault is theirs, makes the function above return failure. Returns whether it was.
 pub(super) fn survive(frame: &mut TrapFrame) -> bool {
     let instructions = [&raw const ballonet_rdmsr, &raw const ballonet_wrmsr];
     let is_ours = frame.vector == VECTOR && instructions.iter().any(|&place| place as u64 == frame.rip);

@@ -1,14 +1,14 @@
-//! What a CPU is asked before the entry code leaves 32-bit mode, and how it is said that the kernel cannot run on it.
+//! Checks the CPU before the entry code leaves 32-bit mode, and reports one that cannot run the kernel.
 //!
-//! *On entry*: as [`entry`](super::entry) has it, with a stack; nothing but instructions of the 80386 can be relied on.
+//! *On entry*: the state of [`entry`](super::entry), with a stack; only 80386 instructions are certain to exist.
 //!
-//! *We establish*: CPUID, 64-bit mode, and what the entry code and compiled code use unasked. Where that is missing, the
-//! reason stands on COM1, on a screen in VGA text mode, and on a framebuffer of GRUB's; then a virtual machine ends as after
-//! any other failure, and a PC stands still.
+//! *We establish*: CPUID, 64-bit mode, and the features that the entry code and compiled code use unconditionally. If one is
+//! missing, the reason goes to COM1, to a screen in VGA text mode, and to a framebuffer from GRUB; then a virtual machine exits
+//! as after any other failure, and a PC halts.
 
 use crate::screen::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
 
-/// How the characters from blank to `~` look: a byte a line, the leftmost pixel in its highest bit.
+/// Glyphs of the characters from blank to `~`: one byte per line, the leftmost pixel in its highest bit.
 #[doc(hidden)]
 pub static GLYPHS: [[u8; GLYPH_HEIGHT]; 95] = {
     assert!(GLYPH_WIDTH == 8 && GLYPH_HEIGHT == 16);
@@ -20,8 +20,8 @@ pub static GLYPHS: [[u8; GLYPH_HEIGHT]; 95] = {
     all
 };
 
-/// Defines `check_cpu`, which the entry code calls: it returns, all registers but `ebx`, `esi`, `ebp` changed, if the kernel
-/// can run. `ebx`, `esi` and `ebp` are as the entry code has them in common.
+/// Defines `check_cpu`, which the entry code calls. It returns only if the kernel can run, and preserves `ebx`, `esi` and `ebp`,
+/// which the entry code uses; all other registers change.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! cpu_check {
@@ -58,7 +58,7 @@ macro_rules! cpu_check {
             ".pushsection .text.entry, \"ax\", @progbits",
             ".code32",
             "check_cpu:",
-            // CPUID exists where its flag in EFLAGS can be changed.
+            // CPUID exists if its flag in EFLAGS can be changed.
             "pushfd",
             "pop eax",
             "mov ecx, eax",
@@ -104,7 +104,7 @@ macro_rules! cpu_check {
             "4:",
             "ret",
 
-            // Says why, which `edi` points to, and ends.
+            // Prints the reason that `edi` points to, and exits.
             "refuse:",
             "push edi",
             "call refusal_find_frame",
@@ -113,7 +113,7 @@ macro_rules! cpu_check {
             "xor esi, esi",
             "lea edi, [ebp + refusal_begin + {down}]",
             "call refusal_say",
-            // What the CPU lacks has names in the table.
+            // The names of missing features are in the table.
             "lea eax, [ebp + refusal_needed + {down}]",
             "cmp dword ptr [esp], eax",
             "jb 2f",
@@ -124,7 +124,7 @@ macro_rules! cpu_check {
             "call refusal_say",
             "lea edi, [ebp + refusal_end + {down}]",
             "call refusal_say",
-            // Under a hypervisor, out of QEMU.
+            // Under a hypervisor, exit QEMU.
             "cmp dword ptr [ebp + refusal_cpuid + {down}], 0",
             "je 3f",
             "mov eax, 1",
@@ -139,7 +139,7 @@ macro_rules! cpu_check {
             "hlt",
             "jmp 3b",
 
-            // Notes the framebuffer that a multiboot2 loader tells of (3.6.12), if it has pixels below 4 GiB.
+            // Notes the framebuffer that a multiboot2 loader passes (3.6.12), if it is below 4 GiB.
             "refusal_find_frame:",
             "cmp esi, {magic}",
             "jne 4f",
@@ -250,7 +250,7 @@ macro_rules! cpu_check {
             "4:",
             "ret",
 
-            // Sends the character in `eax`, after the time at most that an unready transmitter is given elsewhere, too.
+            // Sends the character in `eax`, with the same bounded wait for the transmitter as elsewhere.
             "refusal_transmit:",
             "push eax",
             "mov ecx, 100000",

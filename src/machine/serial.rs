@@ -21,7 +21,7 @@ use crate::acpi::SerialPort;
 /// Where a PC has its serial ports, in the order in which they are looked for.
 const COM: [u16; 4] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];
 
-/// The speed of a port that nobody says another of.
+/// The default speed of a port.
 const SPEED: u32 = 115_200;
 
 /// A serial port, or the place where one would be.

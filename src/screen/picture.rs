@@ -52,7 +52,7 @@ impl Screen {
         self.smooth = smooth;
     }
 
-    /// Writes a line of the log, unless an earlier part of it is being looked at.
+    /// Writes a line of the log, unless the log is scrolled back.
     pub fn line(&mut self, style: Style, text: fmt::Arguments<'_>) {
         if self.top.is_some() {
             return;
@@ -69,7 +69,7 @@ impl Screen {
         let _ = self.log.writer(&mut self.grid, Style::STRONG, advance).write_str(text);
     }
 
-    /// Turns over the log as it is kept in `record`. While it is not the end that is seen, the last row says how much follows.
+    /// Scrolls through the log in `record`. Unless its end is shown, the last row says how much follows.
     pub fn turn(&mut self, record: &Record, page: Page) {
         let area = self.layout.log;
         let mut total = 0;
@@ -105,7 +105,7 @@ impl Screen {
         (self.log, self.top) = (Paper::new(self.layout.log), None);
     }
 
-    /// Draws as much of the record as there is room for in so many rows, from a row of it on. Returns how many rows that takes.
+    /// Draws as much of the record as fits into the given rows, from a row of it on. Returns how many rows that takes.
     fn draw_log(&mut self, record: &Record, top: usize, rows: usize) -> usize {
         self.grid.fill(self.layout.log, Cell::BLANK);
         self.log = Paper::new(self.layout.log);

@@ -31,7 +31,7 @@ pub struct Status<'a> {
     pub movement: Option<Movement>,
     /// What is wrong with a balloon, or out of the ordinary.
     pub note: &'a str,
-    /// What machine this is: in the place of a balloon where there is none, else where there is room.
+    /// The machine's names: in place of the balloon's status if there is no balloon, else where there is room.
     pub facts: &'a [Fact<'a>],
 }
 
@@ -206,7 +206,7 @@ impl Pen<'_> {
     }
 }
 
-/// What of `text` goes into a line of so many columns, at least one, and what is left: it breaks between words if it can.
+/// Splits `text` after at most the given columns, at least one, and between words if possible.
 fn break_line(text: &str, columns: usize) -> (&str, &str) {
     let Some((end, _)) = text.char_indices().nth(columns) else { return (text, "") };
     let (line, behind) = text.split_at_checked(end).unwrap_or((text, ""));

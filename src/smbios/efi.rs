@@ -12,7 +12,7 @@ const SIGNATURE: [u8; 8] = *b"IBI SYST";
 const NEW: [u8; 16] = [0x44, 0x15, 0xfd, 0xf2, 0x94, 0x97, 0x2c, 0x4a, 0x99, 0x2e, 0xe5, 0xbb, 0xcf, 0x20, 0xe3, 0x94];
 const OLD: [u8; 16] = [0x31, 0x2d, 0x9d, 0xeb, 0x88, 0x2d, 0xd3, 0x11, 0x9a, 0x16, 0x00, 0x90, 0x27, 0x3f, 0xc1, 0x4d];
 
-/// Entries that are looked at, whatever the table claims. Real ones have some twenty.
+/// The most entries that are read, whatever the table claims. Real tables have some twenty.
 const MOST: u64 = 256;
 
 /// The end of the system table of 64-bit firmware: how many entries, and where.
@@ -31,7 +31,7 @@ struct Tables32 {
     address: U32,
 }
 
-/// Where they stand in the system table.
+/// Their offset in the system table.
 const OFFSET_64: u64 = 104;
 const OFFSET_32: u64 = 64;
 

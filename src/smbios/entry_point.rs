@@ -44,7 +44,7 @@ struct Raw64 {
     table: U64,
 }
 
-/// Where BIOSes put it, on a multiple of 16.
+/// Where BIOSes put the entry point, 16-byte aligned.
 const AREA: core::ops::Range<u64> = 0xf_0000..0x10_0000;
 const PAGE: usize = 4096;
 
@@ -55,7 +55,7 @@ pub struct EntryPoint {
     pub version: (u8, u8),
     /// The table's physical address, as firmware gives it.
     pub table: u64,
-    /// The bytes that it has at most.
+    /// Its size at most, in bytes.
     pub length: u32,
 }
 
@@ -70,7 +70,7 @@ impl EntryPoint {
         }
     }
 
-    /// Looks for one where BIOSes put it. The newer form is preferred.
+    /// Searches where BIOSes put it. Prefers the newer form.
     pub fn search(memory: &impl PhysicalMemory) -> Option<Self> {
         let mut old = None;
         // Page by page: reading may mean mapping.

@@ -1,4 +1,4 @@
-//! SMBIOS: what the firmware says of the machine and of itself (DMTF DSP0134, version 3.7).
+//! SMBIOS: the firmware's description of the machine and of itself (DMTF DSP0134, version 3.7).
 //!
 //! Everything here comes from firmware that may be wrong: each length is checked against the bytes that are there, each
 //! walk ends after a fixed number of steps, and text is cut to what can be shown.
@@ -23,21 +23,21 @@ use ballonet::memory::PhysAddr;
 /// The most bytes of the table that are read. Real tables have 2 to 20 KiB.
 pub const MAX_TABLE: u32 = 64 << 10;
 
-/// Why there is nothing to be known.
+/// Why SMBIOS gives no names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum SmbiosError {
-    /// The table is not in memory that can be read.
+    /// The table is not in readable memory.
     #[display("SMBIOS: the table: {_0}")]
     Unreadable(Unreadable),
-    /// The table's address is none.
-    #[display("SMBIOS: the table's address {_0:#x} is no physical address")]
+    /// The table's address is not a physical address.
+    #[display("SMBIOS: the table's address {_0:#x} is not a physical address")]
     Address(#[error(not(source))] u64),
     /// There is no structure that names the firmware, the system or the board.
     #[display("SMBIOS: no structure names firmware, system or board")]
     Nameless,
 }
 
-/// A product, as its maker named it. Empty text is what the maker did not fill in.
+/// A product, as its maker named it. Text that the maker did not fill in is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Product {
     /// Who made it.
@@ -59,7 +59,7 @@ pub struct Firmware {
     pub date: String,
 }
 
-/// What SMBIOS says.
+/// What SMBIOS reports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Smbios {
     /// The version of SMBIOS.
@@ -94,7 +94,7 @@ impl Smbios {
         Ok(found)
     }
 
-    /// What the structures in `table` say; `None` where they name nothing. Of several of a type the first counts.
+    /// Reads the structures in `table`; `None` if they name nothing. The first of each type counts.
     pub fn parse(table: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         let (mut firmware, mut system, mut board) = (false, false, false);
@@ -133,7 +133,7 @@ impl core::fmt::Display for Firmware {
     }
 }
 
-/// Writes those of `texts` that say something.
+/// Writes those of `texts` that are not empty.
 fn join(f: &mut core::fmt::Formatter<'_>, texts: [&String; 3], separator: &str) -> core::fmt::Result {
     let mut texts = texts.into_iter().filter(|text| !text.is_empty());
     if let Some(first) = texts.next() {

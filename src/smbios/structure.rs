@@ -6,12 +6,12 @@ use alloc::string::String;
 const END: u8 = 127;
 /// Type, length, handle.
 const HEADER: usize = 4;
-/// Structures that are looked at, whatever the table's size.
+/// The most structures that are read, whatever the table's size.
 const MOST: usize = 4096;
 /// Characters of a string that are kept.
 const LONGEST: usize = 64;
 
-/// What makers leave where a name belongs. In lower case.
+/// Placeholders that makers leave instead of a name, in lower case.
 const PLACEHOLDERS: [&str; 12] = [
     "to be filled by o.e.m.",
     "default string",
@@ -36,7 +36,7 @@ pub(super) struct Structure<'a> {
     strings: &'a [u8],
 }
 
-/// The structures of a table, as far as it makes sense.
+/// The structures of a table, up to the first invalid one.
 pub(super) struct Structures<'a> {
     rest: &'a [u8],
     left: usize,
@@ -71,7 +71,7 @@ impl Structure<'_> {
         self.formatted.first().copied().unwrap_or(END)
     }
 
-    /// The string whose number stands at an offset of the formatted area; empty where there is none or it says nothing.
+    /// The string whose number is at an offset of the formatted area; empty if there is none or it is a placeholder.
     pub(super) fn text(&self, at: usize) -> String {
         let number = self.formatted.get(at).copied().unwrap_or(0);
         let Some(index) = usize::from(number).checked_sub(1) else { return String::new() };

@@ -67,7 +67,7 @@ fn firmware_system_and_board_are_named() {
     let found = Smbios::parse(&table()).unwrap();
     assert_eq!(found.firmware.to_string(), "SeaBIOS, 1.16.2, 04/01/2014");
     assert_eq!(found.system.to_string(), "LENOVO 20L5CTO1WW ThinkPad T480");
-    // What its maker did not fill in is not shown.
+    // Placeholders are not shown.
     assert_eq!(found.board.to_string(), "LENOVO");
 }
 

@@ -1,4 +1,4 @@
-//! Model-specific registers: those that are there are read, and faults of those that are not are survived.
+//! Model-specific registers: existing ones are read, and access to missing ones fails without harm.
 
 use ballonet_kernel::machine::cpus::Cpu;
 use ballonet_kernel::machine::memory_types::PAGE_ATTRIBUTES;
@@ -6,7 +6,7 @@ use ballonet_kernel::machine::{local_apic, msr};
 
 use crate::suite::{Skip, kernel_test};
 
-/// In x2APIC mode the register between two that exist: nobody's (SDM vol. 3, table 12-6).
+/// A reserved register in the x2APIC range (SDM vol. 3, table 12-6).
 const RESERVED_APIC: u32 = 0x801;
 /// `IA32_PKRS`, whose upper half is reserved, on CPUs that have it (SDM vol. 4, table 2-2).
 const PKRS: u32 = 0x6E1;
@@ -39,7 +39,7 @@ kernel_test! {
 kernel_test! {
     fn a_write_that_faults_is_survived() {
         let before = faults();
-        // SAFETY: a CPU without the register takes nothing, nor does one that has it, since half of these bits are reserved.
+        // SAFETY: no CPU accepts the value: one without the register faults, and one with it does, since half of these bits are reserved.
         let taken = unsafe { msr::write(PKRS, u64::MAX) };
         assert!(!taken, "reserved bits were taken");
         assert_eq!(faults(), before + 1, "the write was to fault");

@@ -1,4 +1,4 @@
-//! The console as a person has it: commands that take long, keys that help, and what is said of slips.
+//! The console for a person at a terminal: long commands, editing keys, and errors for mistyped words.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn says(vm: &mut Vm, words: &str) -> Outcome<Event> {
     })
 }
 
-/// A hold of more memory than there is; in the middle of it the host's target is reached, and then Ctrl-C ends it.
+/// A hold of more memory than there is. The host's target is reached in the middle of it, then Ctrl-C ends it.
 fn long_hold(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     // Both wait when the machine goes on, so that it does not matter how fast anything is.
@@ -60,7 +60,7 @@ fn long_hold(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// The reason for the end of a hold is where the memory is, and not that there is none.
+/// A hold that ends early says where the memory is, not that there is none.
 fn lack(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(vm.memory / 2)?;
@@ -116,7 +116,7 @@ fn slips(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// `log` tells each line once, and what it tells is not logged anew.
+/// `log` prints each line once, and its output is not logged again.
 fn log_again(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     for _ in 0..2 {
@@ -146,7 +146,7 @@ fn log_again(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// On a terminal the log waits after a page; Space has more of it, q ends it, and any other key is the next command's.
+/// On a terminal the log pauses after a page; Space continues, q ends it, and any other key starts the next command.
 fn log_by_page(vm: &mut Vm) -> Outcome {
     vm.line_with("`help` lists")?;
     vm.serial.type_line("log")?;
@@ -165,7 +165,7 @@ fn log_by_page(vm: &mut Vm) -> Outcome {
     vm.line_with("\u{1b}[H\u{1b}[2J").map(drop)
 }
 
-/// Rounds go on, and lines do not.
+/// Rounds continue without a line for each.
 fn quiet_work(vm: &mut Vm) -> Outcome {
     vm.line_with("that was the first round")?;
     let told = |vm: &Vm| vm.serial.all().iter().filter(|line| line.text.contains("work: sawtooth is")).count();

@@ -1,5 +1,5 @@
-//! Memory that the firmware's map does not name: DIMMs that are there are used, what else there is stays as it is, and the
-//! reason for what the balloon cannot do is the true one.
+//! Memory that the firmware's map omits: DIMMs present at boot are used, anything else is left alone, and if the balloon falls short
+//! the reason given is the true one.
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ fn message(vm: &mut Vm, words: &str) -> Outcome<String> {
     Ok(vm.event_where(words, |event| event.name() == "log" && has_words(event))?.text("message")?.to_owned())
 }
 
-/// The host counts a DIMM as the guest's, and gets of it what it asks for.
+/// The host counts a DIMM as guest memory, and can inflate into it.
 fn is_used(vm: &mut Vm) -> Outcome {
     message(vm, "is the DIMM in slot 0")?;
     vm.event("ready")?;
@@ -60,7 +60,7 @@ fn comes_later(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory + DIMM)
 }
 
-/// Neither an NVDIMM nor virtio-mem is memory to use; both are told of.
+/// Neither an NVDIMM nor virtio-mem is used; both are logged.
 fn others_are_left_alone(vm: &mut Vm) -> Outcome {
     message(vm, "is persistent (SRAT): left as it is")?;
     message(vm, "there is no driver for virtio-mem")?;

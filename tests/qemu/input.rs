@@ -1,5 +1,4 @@
-//! Who reads what the kernel says and types what it obeys: a line that nobody reads, ports and interrupts that are not where they are
-//! on most PCs, and machines at which nobody can type.
+//! Serial ports and keyboards: a line that nobody reads, ports and interrupts in unusual places, and machines without input.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -27,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             ("com1_with_irq_10", "pc", 0x3F8, 10),
             ("com2", "q35", 0x2F8, 3),
             ("com4", "q35", 0x2E8, 11),
-            // Beyond those that are tried: it is looked at.
+            // Not among those that are tried: the port is polled.
             ("com1_with_irq_15", "q35", 0x3F8, 15),
         ] {
             let make = move || {
@@ -58,7 +57,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A test of a machine whose serial port is a socket, which the test reads or not.
+/// A test of a machine whose serial port is a socket, which the test may leave unread.
 fn on_socket(
     name: String,
     qemu: impl Fn() -> Qemu + Send + Sync + 'static,
@@ -82,7 +81,7 @@ fn on_socket(
     })
 }
 
-/// A socket's name, gone when this value is.
+/// A socket's path, removed on drop.
 struct Socket(PathBuf);
 
 impl Drop for Socket {
@@ -91,10 +90,10 @@ impl Drop for Socket {
     }
 }
 
-/// How long the reader of a line is waited for.
+/// How long the kernel waits for the line's reader.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The balloon is served while nobody reads; who reads again is told how much was lost.
+/// The balloon is served while nobody reads; a reader that returns learns how much was lost.
 fn unread(vm: &mut Vm, mut line: UnixStream) -> Outcome {
     line.set_nonblocking(true)?;
     let memory = vm.memory;
@@ -211,7 +210,7 @@ fn serial_only(vm: &mut Vm) -> Outcome {
     vm.ask("info", "console").map(drop)
 }
 
-/// A keyboard whose interrupt leads nowhere types nevertheless.
+/// A keyboard whose interrupt never arrives still types.
 fn looked_at(vm: &mut Vm) -> Outcome {
     wait_for_row(vm, "> ")?;
     press_line(vm, "mem")?;

@@ -1,12 +1,12 @@
-//! The short suite: of each module a few tests, which together meet both versions of QEMU, every machine type, each way to
-//! interrupt, both interfaces and both ring formats. Everything else repeats that in other combinations, or takes long.
+//! The short suite: a few tests of each module, which together cover both versions of QEMU, every machine type, each interrupt
+//! mode, both interfaces and both ring formats. The rest repeats that in other combinations, or takes long.
 
 use std::collections::BTreeSet;
 
 use crate::support::{Outcome, Trial, ensure};
 
-/// Names of tests; one that ends in `*` stands for all that begin so. A module that is not mentioned is in the suite
-/// whole; `matrix` chooses its own cells, such that every pair of values is met.
+/// Names of tests; `*` matches any end of a name. A module that is not mentioned is in the suite as a whole; `matrix` chooses its
+/// own cells, which cover every pair of values.
 const SHORT: &[&str] = &[
     "bench::qemu-10.0::legacy",
     "bench::no_balloon_is_a_failure",

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-/// What a script exits with when this system can't have what it was asked for.
+/// A script's exit status if this system cannot provide what was asked for.
 const UNAVAILABLE: i32 = 3;
 
 /// A script in `scripts/`.
@@ -11,8 +11,8 @@ pub(crate) fn script(name: &str) -> Command {
     Command::new(format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR")))
 }
 
-/// What a script prints; `None` if it says that this system can't have that. What it says meanwhile becomes part of a
-/// failure; `is_heard` has it on standard error at once.
+/// The output of a script; `None` if it says that this system cannot provide that. Its messages become part of a failure;
+/// with `is_heard` they go to standard error at once.
 pub(crate) fn printed(mut script: Command, is_heard: bool) -> Result<Option<String>, String> {
     let failed = |error: &dyn std::fmt::Display, script: &Command| format!("{script:?}: {error}");
     script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,5 +1,5 @@
-//! What the host does meanwhile. It may change the configuration at any time, and the device tells of that, whatever a
-//! check is about: a failure is the device's only if the host was silent.
+//! Interference by the host. It may change the configuration at any time, and the device reports that during any check: a
+//! failure counts against the device only if the host changed nothing.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,14 +10,14 @@ use ballonet::balloon::wire::CONFIG_NUM_PAGES;
 use ballonet::platform::{Platform, Registers};
 use ballonet::virtio::spec::{ISR_CONFIG, common};
 
-/// How often a check is made at most until the host is silent.
+/// The most attempts at a check while the host keeps changing the configuration.
 const ATTEMPTS: u32 = 16;
 /// Passes that outweigh a failure.
 const PASSES: u32 = 3;
-/// How much longer than an attempt the target is watched, for a check that may change it itself.
+/// How many times as long as an attempt the target is watched, for a check that may change it itself.
 const WATCH: u64 = 4;
 
-/// What a check asks about, which is no evidence of what the host did.
+/// What a check tests, and what therefore cannot show whether the host interfered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum About {
     /// Interrupts, the ISR byte, fields of the configuration beside the target.
@@ -29,8 +29,8 @@ pub(super) enum About {
 }
 
 impl About {
-    /// Failures with the host silent that convict the device. A coincidence does not repeat itself; one with the watch of the
-    /// target, which is after the attempt and not around it, may do so once or twice.
+    /// Failures without interference that count against the device. A coincidence does not repeat; where the target is watched
+    /// after the attempt, not during it, it may repeat once or twice.
     const fn failures(self) -> u32 {
         if matches!(self, Self::Target) { 5 } else { 2 }
     }
@@ -55,8 +55,8 @@ impl Glimpse {
     }
 }
 
-/// Makes a check that needs a silent host, again while the host is not silent. It starts the device anew each time. A host
-/// that never falls silent has it skipped.
+/// Runs a check that needs a host that changes nothing, and repeats it while the host interferes. Each attempt starts the
+/// device again. If the host interferes every time, the check is skipped.
 pub(super) fn undisturbed<P: Platform>(
     subject: &mut Subject<'_, P>,
     about: About,
@@ -64,7 +64,7 @@ pub(super) fn undisturbed<P: Platform>(
 ) -> Verdict {
     let (mut failures, mut passes, mut last) = (0, 0, String::new());
     for _ in 0..ATTEMPTS {
-        // Some devices begin to count generations anew.
+        // Some devices restart the generation count.
         subject.stop()?;
         let (before, start) = (Glimpse::of(subject, about), subject.site.platform.now());
         match ask(subject) {

@@ -1,4 +1,4 @@
-//! What keeps a device from being asked at all. It is told once, by the check that met it; what depends on it is skipped.
+//! Defects that block other checks. The first check that meets one fails; those that depend on it are skipped.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,26 +12,26 @@ use ballonet::virtio::spec::Status;
 /// How the device starts.
 #[derive(Debug, Default)]
 pub(super) enum Start {
-    /// Nobody has tried.
+    /// Not tried yet.
     #[default]
     Untried,
     /// With the queues of the features that were accepted.
     Plain,
-    /// Only with every queue that it has. What became of the start without.
+    /// Only with every queue that it has. Holds the outcome of the start without them.
     WithEveryQueue(String),
-    /// Not at all: why.
+    /// Not at all, and why.
     Never(String),
 }
 
 /// What is known of the device so far.
 #[derive(Debug, Default)]
 pub(super) struct Obstacles {
-    /// A reset that did not end, or did not help: nothing more can be asked.
+    /// A reset that did not finish, or did not help: no more checks are possible.
     pub(super) stuck: Option<String>,
     pub(super) start: Start,
     /// The queues that have ever returned a request.
     answered: Vec<Role>,
-    /// Those that returned none in the plainest setting, and what came of that.
+    /// Those that returned none in the plainest setting, and the outcome.
     silent: Vec<(Role, String)>,
 }
 
@@ -44,7 +44,7 @@ impl<P: Platform> Subject<'_, P> {
     /// Finds out, once, whether the device starts in the plainest setting. If it asks for a reset instead, and has queues
     /// that were left out, it is tried once more with those.
     ///
-    /// Why it does not start is the verdict of the check that comes first; the others are skipped.
+    /// The first check reports why it does not start; the others are skipped.
     pub(super) fn try_start(&mut self) -> Verdict {
         match &self.obstacles.start {
             Start::Plain | Start::WithEveryQueue(_) => return Ok(()),
@@ -54,7 +54,7 @@ impl<P: Platform> Subject<'_, P> {
         let setup = self.plain();
         let reason = match self.attempt_start(&setup) {
             Ok(Err(reason)) => reason,
-            // A device that wants more than the least features says nothing of how it starts with them.
+            // A device that rejects the minimal features shows nothing about how it starts with them.
             Ok(Ok(())) | Err(Stop::Skipped(_)) => {
                 self.obstacles.start = Start::Plain;
                 return Ok(());
@@ -77,7 +77,7 @@ impl<P: Platform> Subject<'_, P> {
         Err(Stop::Failed(reason))
     }
 
-    /// Starts the device once; why it would not.
+    /// Starts the device once; the error is the reason why it does not start.
     fn attempt_start(&mut self, setup: &Setup) -> Verdict<Result<(), String>> {
         match self.set_up(setup) {
             Err(Stop::Failed(reason)) if self.obstacles.stuck.is_none() => return Ok(Err(reason)),
@@ -101,8 +101,8 @@ impl<P: Platform> Subject<'_, P> {
         }
     }
 
-    /// Notes that a queue has returned nothing, if it never did and the request was as plain as can be. One that returns it
-    /// after a kick that it did not ask for does serve its queue.
+    /// Notes that a queue returned nothing, if it never did and the request was as plain as possible. A device that returns the
+    /// request after an unsolicited kick does serve the queue.
     pub(super) fn note_silence(&mut self, role: Role, detail: &str) -> Verdict {
         let known = self.obstacles.answered.contains(&role) || self.silence(role).is_some();
         if known || !self.is_plain {
@@ -123,7 +123,7 @@ impl<P: Platform> Subject<'_, P> {
         self.obstacles.silent.iter().find(|(silent, _)| *silent == role).map(|(_, detail)| detail.as_str())
     }
 
-    /// The queue is one that returns requests, as far as that is known.
+    /// Requires that the queue is not known to return no requests.
     pub(super) fn needs_answers(&self, role: Role) -> Verdict {
         match self.silence(role) {
             Some(detail) => Err(Stop::Skipped(format!("the {role:?} queue never returned a request: {detail}"))),

@@ -66,7 +66,7 @@ pub(super) enum Stop {
     Skipped(String),
     /// The tester cannot go on, for a reason that is not the device's.
     Trouble(String),
-    /// The device's registers read as all ones: nobody is there any more.
+    /// The device's registers read as all ones: it is gone.
     Gone,
 }
 

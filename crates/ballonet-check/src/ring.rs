@@ -69,7 +69,7 @@ pub(super) enum Wish {
     Every,
     /// Not at all.
     None,
-    /// Once so many more buffers of one descriptor are used; with `EVENT_IDX`.
+    /// After this many more buffers of one descriptor are used; with `EVENT_IDX`.
     After(u16),
 }
 
@@ -136,7 +136,7 @@ pub(super) struct RawQueue {
     /// What is outstanding, in the order in which it was made available.
     order: VecDeque<u16>,
     unpublished: u16,
-    /// What came back and was not looked at.
+    /// Returned buffers that were not examined yet.
     pub(super) done: Vec<Used>,
 }
 
@@ -340,7 +340,7 @@ impl RawQueue {
         }
     }
 
-    /// Says when the device is to interrupt, from what came back on.
+    /// Says when the device must interrupt, counted from the buffers returned so far.
     pub(super) fn wish<M: DmaMemory>(&self, arena: &mut Arena<M>, wish: Wish) {
         match self.progress {
             Progress::Split { seen, .. } if self.event_idx => {

@@ -112,7 +112,7 @@ pub fn run<P: Platform + PageFrames>(
             note(&mut summary, check, outcome(ask(&mut site)));
         }
     }
-    // What keeps the device from being tested at all is told by the first check that would have.
+    // If the device cannot be tested at all, the first check reports why.
     let mut unopened = None;
     let mut stage = match Subject::open(site, patience) {
         Ok(subject) => Stage::Device(subject),
@@ -140,7 +140,7 @@ pub fn run<P: Platform + PageFrames>(
         Stage::Site(unopened, _) => unopened.site,
         Stage::Device(subject) => subject.close(),
     };
-    // As it was found, but for INTx: nobody serves the line from here on.
+    // As it was found, except INTx: the line has no handler from here on.
     let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;
     site.function.disable(site.platform.config(), ours - command);
     summary

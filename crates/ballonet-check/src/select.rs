@@ -62,7 +62,7 @@ impl Selection {
         self.chosen.iter().filter(|chosen| **chosen).count()
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -36,7 +36,7 @@ impl Counts {
         (0..COUNTED).map(|vector| self.of(vector)).sum()
     }
 
-    /// How many came that do not tell of the configuration.
+    /// How many came that do not report a configuration change.
     pub(super) fn queues(&self) -> u32 {
         (1..COUNTED).map(|vector| self.of(vector)).sum()
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 /// Longest text that is compared: the work grows with its square.
 const LONGEST: usize = 64;
 
-/// Changes of single letters that lead from one text to the other (Levenshtein's distance).
+/// Single-letter edits between two texts (Levenshtein distance).
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<u8> = other.bytes().take(LONGEST).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -22,7 +22,7 @@ fn distance(one: &str, other: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// The name that `word` is a slip of: no more than a third of its letters differ, and no other name is as near.
+/// The name that `word` probably misspells: at most a third of its letters differ, and no other name is as near.
 pub fn similar<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let most = word.len().div_ceil(3).min(LONGEST);
     let mut best: Option<(usize, &str)> = None;

@@ -127,7 +127,7 @@ impl<'p, P: Platform> Site<'p, P> {
     }
 }
 
-/// What a vendor capability says; `None` for types that nobody knows.
+/// What a vendor capability says; `None` for unknown types.
 fn read<C: ConfigSpace>(config: &C, capability: Capability) -> Result<Option<Structure>, CapabilityError> {
     let Some(kind) = CapabilityType::from_register(capability.read8(config, cap::TYPE as u8)?) else {
         return Ok(None);

@@ -199,7 +199,7 @@ impl<'p, P: Platform + PageFrames> Subject<'p, P> {
         if stopped {
             self.site.platform.release_dma(memory);
         } else {
-            // A device that would not stop may write to it for ever.
+            // A device that would not stop may write to it permanently.
             core::mem::forget(memory);
         }
         let mut place = 0;
@@ -365,7 +365,7 @@ impl<P: Platform> Subject<'_, P> {
         Ok(self.status()?.contains(Status::FEATURES_OK))
     }
 
-    /// Goes up to where queues can be looked at: with the least features, if the device takes them.
+    /// Goes through initialization until queues can be read: with the least features, if the device accepts them.
     pub(super) fn negotiate_least(&mut self) -> Verdict {
         self.negotiate(self.least()).map(drop)
     }
@@ -376,7 +376,7 @@ impl<P: Platform> Subject<'_, P> {
         self.set_up(setup)
     }
 
-    /// The same, of a device of which nobody knows whether it starts.
+    /// The same, for a device that is not known to start.
     pub(super) fn set_up(&mut self, setup: &Setup) -> Verdict {
         self.stop()?;
         self.arena.clear();
@@ -436,7 +436,7 @@ impl<P: Platform> Subject<'_, P> {
     pub(super) fn enable(&mut self, queue: u16, setup: &Setup) -> Verdict {
         let packed = self.features.contains(Features::RING_PACKED);
         let now = self.queue_size(queue);
-        // As it was at first: of a size that outlived a reset one check speaks, and the others need not suffer.
+        // The first size: one check reports a size that survives a reset, the others do not depend on it.
         let most = self.sizes.get(usize::from(queue)).copied().unwrap_or(now);
         ensure!(most != 0 && most <= QUEUE_SIZE_MAX, "queue {queue} has {most} entries");
         let mut size = most.min(setup.size).min(QUEUE_LIMIT);

@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// The list of checks in the documentation is the table. `BALLONET_WRITE_DOCS=1` writes it anew.
+    /// The list of checks in the documentation matches the table. `BALLONET_WRITE_DOCS=1` rewrites it.
     #[test]
     fn the_documentation_lists_the_checks() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/checks.md");

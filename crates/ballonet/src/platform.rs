@@ -123,7 +123,7 @@ pub struct MapError {
     pub reason: &'static str,
 }
 
-/// DMA memory was asked for and there is none.
+/// No DMA memory is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 #[display("no {size} bytes of contiguous DMA memory aligned to {align}")]
 pub struct DmaExhausted {
@@ -232,8 +232,8 @@ pub trait Platform {
     /// right after. By default there is one CPU, where no handler runs while anything else does.
     fn synchronize_vector(&mut self, _vector: &Vector) {}
 
-    /// Has a vector interrupt another CPU: returns the message that does so. The one before goes on working, where it
-    /// went, until the vector is released or moved again. By default there is CPU 0 and no other.
+    /// Moves a vector to another CPU: returns the new message. The former message keeps working, on the former CPU, until the
+    /// vector is released or moved again. By default there is CPU 0 and no other.
     ///
     /// # Errors
     /// When there is no such CPU, or the vector is a line.
@@ -290,7 +290,7 @@ pub trait PageFrames {
     /// frames, large and aligned as the host likes it, that has been free for at least `age` calls of
     /// [`PageFrames::age_free_memory`]; free -> used.
     ///
-    /// `None` when there is none, as always on a platform that keeps no such books: nothing is reported then.
+    /// `None` if there is none. A platform that does not track this always returns `None`, and nothing is reported.
     fn take_unreported(&mut self, _most: u32, _age: u32) -> Option<FrameRun> {
         None
     }
@@ -310,8 +310,7 @@ pub trait PageFrames {
     /// run of at most `most` frames, large and aligned as the host likes it. What somebody has had comes first;
     /// free -> used.
     ///
-    /// `None` when there is none above what the platform keeps for itself, as always on a platform that keeps no such
-    /// books.
+    /// `None` if there is none beyond the platform's own reserve, or if the platform does not track this.
     fn take_backed(&mut self, _most: u32) -> Option<FrameRun> {
         None
     }
@@ -330,7 +329,7 @@ pub trait PageFrames {
     /// Lets free memory age by one.
     fn age_free_memory(&mut self) {}
 
-    /// Takes free memory whose contents nobody needs, so that the host need not copy it when the guest moves (virtio 1.4,
+    /// Takes free memory whose contents are not needed, so that the host need not copy it when the guest moves (virtio 1.4,
     /// 5.5.6.5): a run of at most `most` frames, large and aligned as the host likes it, that leaves `keep` frames free beside
     /// what the platform keeps for itself; free -> used. All of it was reported and not used since, or none of it counts as
     /// such. It comes back by [`PageFrames::release_reported`] or [`PageFrames::release`].
@@ -340,7 +339,7 @@ pub trait PageFrames {
         self.take_free(most).map(IdleRun::unreported)
     }
 
-    /// What writes a byte to every byte of frames that the driver has taken. By default a platform cannot: then free frames
+    /// A function that fills frames that the driver has taken with a byte. By default a platform cannot: then free frames
     /// are never said to hold a value (`PAGE_POISON`), and hinted ones are not taken back before the host is done.
     fn filler() -> Option<Filler<Self>>
     where

@@ -1,8 +1,8 @@
-//! The serial port's interrupt: which line it is, proved.
+//! The serial port's interrupt: finds its line by trial.
 //!
-//! Which ISA line a port is wired to is a habit of PCs, and no more: machines differ, and in a virtual one it is an option. The port
-//! interrupts on demand, by saying that its transmitter is empty. So each line that it may have is tried until that arrives. Where none
-//! does, the port is looked at now and then, until an interrupt of it comes after all.
+//! The ISA line of a port is only a convention of PCs: machines differ, and in a virtual one it is an option. The port can interrupt
+//! on demand, by an empty transmitter, so each possible line is tried until that interrupt arrives. If none does, the port is
+//! polled until an interrupt arrives after all.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -17,11 +17,11 @@ use crate::acpi::{InterruptRoute, Madt, PortInterrupt, Signalling, Trigger};
 use crate::machine::{clock, io_apic, lines, local_apic, log as console, vectors};
 use ballonet::platform::Handled;
 
-/// The ISA interrupts that a port may have, beside that of its habit. Not those of timer, keyboard, mouse, clock, ACPI and disks.
+/// The ISA interrupts that a port may have besides its conventional one. Not those of timer, keyboard, mouse, clock, ACPI and disks.
 const OTHERS: [u8; 6] = [3, 4, 5, 7, 10, 11];
-/// The first line that is PCI's on a PC.
+/// The first PCI line on a PC.
 const FIRST_PCI: u32 = 16;
-/// How long an interrupt may take, in nanoseconds and in looks: the CPU may be taken away meanwhile.
+/// How long to wait for an interrupt, in nanoseconds and in polls: the host may deschedule the CPU meanwhile.
 const PATIENCE: u64 = 5_000_000;
 const LOOKS: u32 = 1000;
 
@@ -67,7 +67,7 @@ fn habit(base: u16) -> u8 {
     if base >> 8 == 3 { 4 } else { 3 }
 }
 
-/// Where the port's interrupt may end, the likeliest first.
+/// The inputs where the port's interrupt may arrive, the likeliest first.
 fn routes(named: Option<PortInterrupt>, habit: u8, madt: Option<&Madt>) -> Vec<InterruptRoute> {
     let isa = |irq| Some(madt?.isa_irq(irq));
     let named = named.and_then(|named| match named {
@@ -99,9 +99,9 @@ fn attach(routes: &[InterruptRoute]) -> Option<InterruptRoute> {
 
 /// A line that is open to the port, until it is dropped.
 enum Opened {
-    /// The port's alone: by this vector, from this input.
+    /// The port's own: this vector, from this input.
     Alone(u8, u32),
-    /// One that others may be on, as PCI devices are.
+    /// One that others, such as PCI devices, may share.
     Shared(u32),
 }
 
@@ -131,12 +131,12 @@ fn open(route: InterruptRoute) -> Option<Opened> {
     Some(Opened::Alone(vector, route.gsi))
 }
 
-/// Whether an interrupt that the port is made to ask for arrives.
+/// Whether an interrupt that the port is made to raise arrives.
 fn arrives() -> bool {
     ARRIVED.store(false, Ordering::Relaxed);
     console::with_serial(|serial| serial.set_transmit_interrupt(true));
     let arrived = wait() || {
-        // Some ports say only what they have become, not what they were.
+        // Some ports interrupt only on a change to empty, not on being empty.
         console::with_serial(|serial| serial.write_str("\r").is_ok()) && wait()
     };
     console::with_serial(|serial| serial.set_transmit_interrupt(false));

@@ -1,4 +1,4 @@
-//! The registers of a UART in I/O ports, and whether they are one's.
+//! The registers of a UART in I/O ports, and whether there is a UART behind them.
 
 use core::cell::Cell;
 
@@ -10,7 +10,7 @@ use crate::machine::clock;
 
 /// How long a transmitter may take to send what firmware left in it: at 2400 baud a full queue takes 67 ms.
 const TRANSMIT: u64 = 100_000_000;
-/// How long a byte that a UART sends to itself may take: at 115200 baud 87 µs, at the slowest speed 0.1 s.
+/// How long a looped-back byte may take: at 115200 baud 87 µs, at the slowest speed 0.1 s.
 const LOOP: u64 = 100_000_000;
 /// The byte sent to itself.
 const PROBE: u8 = 0xA5;
@@ -21,8 +21,8 @@ const NOTHING: u8 = 0xFF;
 #[derive(Debug)]
 pub(super) struct Ports {
     base: u16,
-    /// From this moment on the transmitter is said to be empty. The UART's crate waits for that without a bound while it sets one up,
-    /// and a host that does not read keeps it from ever being so.
+    /// From this time on the transmitter is reported as empty. The UART crate waits for that without a bound during set-up, and with
+    /// a host that does not read it might never become empty.
     hurried: Cell<Option<u64>>,
 }
 
@@ -35,17 +35,17 @@ impl Ports {
         base.checked_add(offsets::SPR as u16).map(|_| Self { base, hurried: Cell::new(None) })
     }
 
-    /// The first of them.
+    /// The first port.
     pub(super) fn base(&self) -> u16 {
         self.base
     }
 
-    /// Bounds waits for the transmitter, or no longer does.
+    /// Sets or clears the bound on waits for the transmitter.
     pub(super) fn hurry(&self, bound: bool) {
         self.hurried.set(bound.then(|| clock::rough_nanoseconds() + TRANSMIT));
     }
 
-    /// The divisor of the clock that its speed is set by.
+    /// The clock divisor that sets the speed.
     pub(super) fn divisor(&self) -> u16 {
         let mut control = self.port(offsets::LCR);
         // SAFETY: a UART or nothing is there; what is changed is put back.
@@ -62,8 +62,8 @@ impl Ports {
         Port::new(self.base + offset as u16)
     }
 
-    /// Whether the UART is one that hears itself: what merely keeps what is written to it, as a bus does for a moment, does not. By the
-    /// modem's lines, which takes no time; or where a machine has none, by a byte.
+    /// Whether a UART is there that loops back. A bus that merely holds a written value for a moment does not. Tested by the modem
+    /// lines, which takes no time; or, on machines without them, by a byte.
     pub(super) fn hear_themselves(&self) -> bool {
         let mut control = self.port(offsets::MCR);
         // SAFETY: a UART or nothing is there; what is changed is put back, and nothing goes out on the line.
@@ -71,13 +71,13 @@ impl Ports {
             let former = control.read();
             let heard = self.modem_loops() || self.byte_loops();
             control.write(former);
-            // Changes of the modem's lines that were none.
+            // Clears the modem line changes that the test caused.
             self.port(offsets::MSR).read();
             heard
         }
     }
 
-    /// Whether the lines out come back as lines in.
+    /// Whether the modem outputs loop back to the inputs.
     ///
     /// # Safety
     /// As for [`Ports::new`]; the caller restores the modem control register.
@@ -107,7 +107,7 @@ impl Ports {
         }
         let end = clock::rough_nanoseconds() + LOOP;
         loop {
-            // Whether the time is up is asked first: the CPU may be taken away between the two.
+            // The time is read first: the host may deschedule the CPU between the two.
             let is_late = clock::rough_nanoseconds() > end;
             // SAFETY: the caller's promise.
             let status = LSR::from_bits_retain(unsafe { self.port(offsets::LSR).read() });

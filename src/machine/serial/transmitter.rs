@@ -1,48 +1,47 @@
 //! Sending on a line that may stop taking bytes; without I/O.
 //!
-//! A host may stop reading at any moment, and then read again or not. The main loop must not wait for it, so there is an
-//! allowance of time for waits. Bytes that the line takes earn more than a line at full speed needs, so that loses nothing;
-//! time that passes earns a little. Once the allowance is used up the line is *stuck*: what should go out is dropped, its
-//! lines are counted, and the line is asked now and then whether it takes bytes again. Nothing else ends that state.
+//! A host may stop reading at any moment, for a while or permanently. The main loop must not wait for it, so waits draw on an
+//! allowance. Each byte that the line takes earns more than a line at full speed needs, so that such a line loses nothing; elapsed
+//! time earns a little. Once the allowance is used up the line is *stuck*: output is dropped, its lines are counted, and the line
+//! is probed now and then. Only a probe that the line accepts ends that state.
 
 /// Where bytes go, and the time.
 pub(super) trait Line {
-    /// Takes what there is room for. Returns how many bytes that was.
+    /// Takes as many bytes as there is room for, and returns how many.
     fn take(&mut self, bytes: &[u8]) -> usize;
     /// Nanoseconds since some moment.
     fn now(&self) -> u64;
 }
 
-/// The longest wait in all that the line may cause before it counts as stuck: 300 ms.
+/// The total wait after which the line counts as stuck: 300 ms.
 const MOST: u64 = 300_000_000;
-/// What a byte that was taken earns: twice the time that it needs at 115200 baud.
+/// What each byte taken earns: twice the time that it needs at 115200 baud.
 const BYTE: u64 = 174_000;
-/// Which part of the time that passes is earned.
+/// The fraction of elapsed time that is earned.
 const SHARE: u64 = 16;
-/// What lies between two questions counts as no more than this. The CPU may be taken away meanwhile, for which the line is not to
-/// blame: 1 ms.
+/// The most that the time between two probes counts: 1 ms. The host may deschedule the CPU meanwhile, which is not the line's fault.
 const GAP: u64 = 1_000_000;
-/// How often a stuck line is asked at most: every 10 ms.
+/// The shortest time between two probes of a stuck line: 10 ms.
 const PROBE: u64 = 10_000_000;
 
 /// The sending half of a port.
 pub(super) struct Transmitter {
-    /// Nanoseconds that may still be waited.
+    /// Nanoseconds of waiting left.
     allowance: u64,
-    /// The end of the last wait, or in a wait when the line was last asked.
+    /// The end of the last wait, or, during a wait, the last probe.
     last: u64,
     waits: bool,
     stuck: bool,
-    /// When a stuck line was last asked.
+    /// When a stuck line was last probed.
     probed: u64,
-    /// Lines lost, whole or in part, and not yet told of.
+    /// Lines lost, whole or in part, and not yet reported.
     lost_lines: u64,
     /// Bytes dropped.
     dropped: u64,
 }
 
 impl Transmitter {
-    /// One whose line has taken nothing so far.
+    /// A transmitter whose line has taken nothing so far.
     pub(super) const fn new() -> Self {
         Self { allowance: MOST, last: 0, waits: false, stuck: false, probed: 0, lost_lines: 0, dropped: 0 }
     }
@@ -52,7 +51,7 @@ impl Transmitter {
         self.dropped
     }
 
-    /// Whether the line takes nothing, so that all is dropped.
+    /// Whether the line is stuck, so that output is dropped.
     pub(super) fn is_stuck(&self) -> bool {
         self.stuck
     }
@@ -82,7 +81,7 @@ impl Transmitter {
         self.dropped = self.dropped.saturating_add(bytes.len() as u64);
     }
 
-    /// Whether a line that has just taken nothing may be asked again.
+    /// Whether a line that has just taken nothing may be tried again.
     fn may_wait(&mut self, now: u64) -> bool {
         let passed = now.saturating_sub(self.last);
         self.last = now;
@@ -95,8 +94,8 @@ impl Transmitter {
         self.allowance > 0
     }
 
-    /// Asks a stuck line, unless that was done a moment ago, by ending the line that was torn. Returns how many lines were lost if it
-    /// takes bytes again: to be told, and [`Transmitter::told`].
+    /// Probes a stuck line, unless it did so a moment ago, by ending the incomplete line. If the line takes bytes again, returns how
+    /// many lines were lost: the caller reports that and calls [`Transmitter::told`].
     pub(super) fn resume(&mut self, line: &mut impl Line) -> Option<u64> {
         let now = line.now();
         if !self.stuck || now.saturating_sub(self.probed) < PROBE {
@@ -113,7 +112,7 @@ impl Transmitter {
         Some(self.lost_lines)
     }
 
-    /// That many lost lines have been told of, if the line has taken it.
+    /// The loss of this many lines has been reported, if the line took the report.
     pub(super) fn told(&mut self, lines: u64) {
         if !self.stuck {
             self.lost_lines = self.lost_lines.saturating_sub(lines);
@@ -131,7 +130,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// A line with room for some bytes. Each question takes a time.
+    /// A line with room for some bytes. Each probe takes time.
     struct Fake {
         room: usize,
         taken: Vec<u8>,
@@ -165,7 +164,7 @@ mod tests {
         }
     }
 
-    /// An empty write, such as there is one at each end of a line, once made a stuck line count as sound.
+    /// Regression: an empty write, of which each line end has one, made a stuck line count as working.
     #[test]
     fn a_stuck_line_is_waited_for_once() {
         let (mut line, mut transmitter) = (Fake::with_room(10), Transmitter::new());
@@ -240,7 +239,7 @@ mod tests {
         transmitter.write("one\n", &mut line);
         line.pass(PROBE);
         line.room = 1;
-        // The line feed is waited for, in vain.
+        // The wait for the line feed fails.
         assert_eq!(transmitter.resume(&mut line), Some(1));
         assert!(transmitter.is_stuck());
         assert_eq!(line.taken, b"\r");
@@ -279,7 +278,7 @@ mod tests {
     }
 
     proptest! {
-        /// A reader that reads as it likes holds up no more than its share.
+        /// However a reader behaves, it delays the kernel no longer than the allowance.
         #[test]
         fn any_reader_holds_up_a_bounded_part_of_the_time(
             steps in prop::collection::vec((0usize..3, 0u64..100 * MS), 1..60),

@@ -1,7 +1,7 @@
 //! The clock by which tests wait: it runs slower where the machine is slow or has more to do than it has CPUs.
 //!
-//! A limit of 60 s is 60 s on an idle machine of the kind that the limits were chosen on, and some four minutes where
-//! four programs want each of its CPUs. The clock always runs at [`SLOWEST`] or faster, so that every wait ends.
+//! A limit of 60 s is 60 s on an idle reference machine, and some four minutes if four programs compete for each CPU. The clock
+//! never runs slower than [`SLOWEST`], so that every wait ends.
 
 use std::fs;
 use std::hint::black_box;
@@ -9,12 +9,12 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The most seconds that one of this clock's may last.
+/// The most real seconds in one second of this clock.
 pub(crate) const SLOWEST: f64 = 20.0;
 
-/// How often the load is looked at.
+/// How often the load is sampled.
 const LOOK: Duration = Duration::from_millis(250);
-/// How much of what is held to be the load the last look decides.
+/// The weight of the last sample in the estimated load.
 const WEIGHT: f64 = 0.2;
 
 /// What [`work`] takes on the machine of reference, a vCPU of an AMD EPYC.
@@ -40,7 +40,7 @@ impl Clock {
         self.shown + time.saturating_duration_since(self.looked).div_f64(self.pace)
     }
 
-    /// Gives it another pace from `time` on, within what is allowed.
+    /// Changes its pace from `time` on, within the bounds.
     pub(crate) fn set_pace(&mut self, time: Instant, pace: f64) {
         self.shown = self.at(time);
         self.looked = time;
@@ -95,7 +95,7 @@ impl Machine {
     }
 }
 
-/// How many threads want a CPU, by the text of `/proc/loadavg`; without the one that asks.
+/// How many threads want a CPU, from the text of `/proc/loadavg`, except the reading one.
 pub(crate) fn running(text: &str) -> Option<u32> {
     let count: u32 = text.split(' ').nth(3)?.split_once('/')?.0.parse().ok()?;
     Some(count.saturating_sub(1))
@@ -112,7 +112,7 @@ fn slowness(time: Duration) -> f64 {
     (time.as_secs_f64() / REFERENCE.as_secs_f64()).max(1.0)
 }
 
-/// The time of [`work`] where least came between.
+/// The shortest measured time of [`work`].
 fn quickest() -> Duration {
     let once = || {
         let start = Instant::now();
@@ -122,7 +122,7 @@ fn quickest() -> Duration {
     (0..20).map(|_| once()).min().unwrap_or(REFERENCE)
 }
 
-/// A fixed amount of work that no cache, memory or optimizer has a part in.
+/// A fixed amount of work, independent of caches, memory and the optimizer.
 fn work() -> u64 {
     (0..500_000_u64).fold(1, |state, step| black_box(state.rotate_left(5) ^ step).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }

@@ -10,7 +10,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// A loaded machine's share in a failure is at least this many times the time that an idle one would have had.
 const LOADED: f64 = 1.25;
 
-/// A time by which a test is over.
+/// A time by which a test must end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -19,7 +19,7 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// So long from now, as long as the machine is idle.
+    /// This long from now, if the machine is idle.
     pub(crate) fn after(patience: Duration) -> Self {
         let patience = patience.mul_f64(super::patience());
         Self { start: Instant::now(), patience, at: clock::now() + patience }

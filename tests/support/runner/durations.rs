@@ -1,11 +1,11 @@
-//! What each test took when it last ran, to say how long a run takes. Lost, it is only missed.
+//! How long each test took when it last ran, to estimate a run. Losing the record harms nothing else.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a test takes that has not run yet.
+/// The estimate for a test that has not run yet.
 const UNKNOWN: Duration = Duration::from_millis(2_500);
 
 /// The durations of a program's tests, on the tests' clock.
@@ -34,7 +34,7 @@ impl Durations {
         self.known.insert(name.to_owned(), duration);
     }
 
-    /// Writes them to their file. The next run estimates worse where that fails, and nothing else.
+    /// Writes them to their file. If that fails, only the next run's estimate is worse.
     pub(crate) fn save(&self) {
         let lines: String =
             self.known.iter().map(|(name, duration)| format!("{} {name}\n", duration.as_millis())).collect();

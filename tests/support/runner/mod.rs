@@ -1,8 +1,8 @@
-//! Runs a program's tests, several at a time, and says how far it has got: libtest's command line and last line, and
-//! besides how many tests will run, for about how long, what each took, and why a test failed as soon as it has.
+//! Runs a program's tests, several at a time. It has libtest's command line and last line, and also reports how many tests will run,
+//! for about how long, how long each took, and why one failed, at once.
 //!
-//! A failure that the machine may be to blame for ([`doubt`]) is no verdict: the test is tried once more when all others
-//! are over, alone. Whether it passes then decides, and the output says so.
+//! A failure that may be the machine's fault ([`doubt`]) is no verdict: the test runs again, alone, after all others. That run
+//! decides, and the output says so.
 
 mod arguments;
 pub(crate) mod clock;
@@ -28,11 +28,11 @@ use report::Report;
 use trial::Verdict;
 pub(crate) use trial::{Completion, Failed, Trial, doubt, note, overload};
 
-/// The exit status of a program with tests that failed, and of one that was called wrongly.
+/// Exit statuses: tests failed; invalid command line.
 const FAILED: u8 = 101;
 const MISUSED: u8 = 2;
 
-/// Tests that are tried again at most. Where more fail, it is not for want of time.
+/// The most tests that run again. If more fail, the cause is not a lack of time.
 const RETRIES: usize = 8;
 
 /// How often to look whether a test takes long.
@@ -117,7 +117,7 @@ pub(crate) fn parse_patience(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| format!("BALLONET_PATIENCE={text}: a number from 1 to 100 is needed"))
 }
 
-/// One a CPU, where there is memory for them.
+/// One per CPU, memory permitting.
 fn default_threads() -> usize {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(available_memory);
@@ -210,7 +210,7 @@ enum Message {
     Ended(usize, Verdict),
 }
 
-/// What becomes of the verdict on a test, which has an index and a name.
+/// Receives the verdict on a test, which has an index and a name.
 type Judge<'a, W> = dyn FnMut(&mut Report<W>, usize, &str, Verdict) -> io::Result<()> + 'a;
 
 /// Runs tests, as many at a time as planned, in their order, and hands each verdict to `judge` when it is there.
@@ -230,7 +230,7 @@ fn batch<W: Write>(
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(trial) = trials.get(index) else { break };
-                    // Nobody listens any more where the report could not be written.
+                    // The receiver is gone if the report could not be written.
                     if sender.send(Message::Started(index)).is_err() {
                         break;
                     }

@@ -1,4 +1,4 @@
-//! What a run of tests says.
+//! The output of a run of tests.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use super::arguments::{Arguments, SUITE};
 use super::trial::{Completion, Failed, Verdict};
 use super::{Conclusion, clock};
 
-/// When a test that runs on is first spoken of, and how often from then on.
+/// When a long-running test is first mentioned, and how often from then on.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Tests by which the first guess of the whole duration is outweighed.
+/// The weight of the initial estimate, in tests.
 const EVIDENCE: f64 = 4.0;
 
 /// Writes the lines.
@@ -29,7 +29,7 @@ pub(crate) struct Report<W: Write> {
     total: usize,
     /// Whether tests are tried again now.
     is_again: bool,
-    /// Until when each test that runs on has been spoken of.
+    /// When each long-running test was last mentioned.
     spoken: BTreeMap<String, Duration>,
     failures: Vec<(String, String)>,
     /// Tests that passed when they were tried again, and why they failed before.
@@ -69,11 +69,11 @@ impl<W: Write> Report<W> {
         self.out.flush()
     }
 
-    /// What the tests that are not over will take, by what those that are have taken.
+    /// Estimates the remaining time from the tests that are over.
     fn remaining(&self) -> Duration {
         let all: f64 = self.expected.iter().map(Duration::as_secs_f64).sum();
         let (expected, taken) = self.over;
-        // So much more than expected; at first by what the machine looks like.
+        // The ratio of actual to expected time; at first from the machine's speed.
         let prior = EVIDENCE * (all / self.total.max(1) as f64);
         let factor = if prior > 0.0 { (prior * clock::pace() + taken) / (prior + expected) } else { 1.0 };
         Duration::from_secs_f64((all - expected).max(0.0) * factor / self.threads as f64)
@@ -158,7 +158,7 @@ impl<W: Write> Report<W> {
         self.proved_alone.push(format!("{name} (first: {})", first.0.lines().next().unwrap_or_default()));
     }
 
-    /// Speaks of tests that run for long.
+    /// Mentions long-running tests.
     pub(crate) fn still_running<'a>(&mut self, tests: impl Iterator<Item = (&'a str, Duration)>) -> io::Result<()> {
         for (name, since) in tests {
             let spoken = self.spoken.entry(name.to_owned()).or_default();
@@ -172,7 +172,7 @@ impl<W: Write> Report<W> {
         self.out.flush()
     }
 
-    /// What failed, once more; what needs to be known of the rest; libtest's last line.
+    /// The failures again, notes on the other tests, libtest's last line.
     pub(crate) fn end(&mut self, conclusion: &Conclusion) -> io::Result<()> {
         if !self.failures.is_empty() {
             writeln!(self.out, "\nfailures:\n")?;

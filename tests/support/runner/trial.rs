@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 
-/// How many times slower than an idle one a machine is on which no failure is a verdict at once. Tests that run beside each
-/// other do not make it that slow.
+/// On a machine this many times slower than an idle one no failure is a verdict at once. Tests that run in parallel do not make it
+/// that slow.
 const OVERLOADED: f64 = 3.0;
 
 type Test = dyn Fn() -> Result<Completion, Failed> + Send + Sync;
@@ -97,7 +97,7 @@ impl Trial {
     }
 }
 
-/// Whether so much else happened while a test ran that whatever failed may be for that; then the words for it.
+/// If the machine was so loaded while a test ran that any failure may come from that, the words for it.
 pub(crate) fn overload(took: Duration, took_idle: Duration) -> Option<String> {
     let times = took.as_secs_f64() / took_idle.as_secs_f64();
     (times >= OVERLOADED).then(|| format!("the machine was {times:.1} times as slow as an idle one"))
@@ -121,7 +121,7 @@ fn with_current(act: impl FnOnce(&mut Current)) {
     CURRENT.with_borrow_mut(|current| current.as_mut().map(act));
 }
 
-/// Keeps a line for whoever asks for the output of this test, and for the case that it fails.
+/// Keeps a line of output, shown on request and if the test fails.
 pub(crate) fn note(text: &str) {
     with_current(|current| {
         if current.no_capture {
@@ -132,12 +132,12 @@ pub(crate) fn note(text: &str) {
     });
 }
 
-/// Says that the failure that this test is about to report may be the machine's: then it is tried again, alone.
+/// Marks the failure that this test is about to report as possibly the machine's fault: the test then runs again, alone.
 pub(crate) fn doubt(why: &str) {
     with_current(|current| current.doubt = Some(why.to_owned()));
 }
 
-/// Has a panic of a test become its failure, instead of words between the results of others.
+/// Turns a test's panic into its failure message, instead of output between the results of others.
 fn catch_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -39,7 +39,7 @@ pub(super) struct Setup {
     pub(super) reporting: Option<QueueIndex>,
 }
 
-/// What there is to be had of a device.
+/// What a device offers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offer {
     pub(super) transport: TransportKind,

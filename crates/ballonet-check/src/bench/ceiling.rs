@@ -28,7 +28,7 @@ const GLANCE: u64 = 100_000_000;
 /// The same for a device that has no interrupts: 100 µs.
 const GLANCE_POLLED: u64 = 100_000;
 
-/// Frame numbers in a piece of a request: no device of today drops so many.
+/// Frame numbers in a piece of a request: a size that no known device drops.
 const PIECE: u32 = RequestShape::FRAMES_MAX as u32;
 /// Frames in a run of a report: 8 MiB.
 const RUN: u32 = 2048;
@@ -104,7 +104,7 @@ struct Requests<'a> {
 }
 
 impl<M: DmaMemory> Convoy<M> {
-    /// Takes `wanted` frames and writes down their numbers, for requests of at most so many pieces.
+    /// Takes `wanted` frames and writes down their numbers, for requests of at most the given number of pieces.
     pub(super) fn gather<P>(platform: &mut P, wanted: u32, most: u16) -> Result<Self, BenchError>
     where
         P: Platform<Memory = M> + PageFrames,

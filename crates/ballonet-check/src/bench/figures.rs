@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 pub struct Series(Vec<u64>);
 
 impl Series {
-    /// With room for so many, so that noting one takes always the same.
+    /// With room for this many, so that noting one always takes the same time.
     pub(super) fn with_capacity(count: usize) -> Self {
         Self(Vec::with_capacity(count))
     }

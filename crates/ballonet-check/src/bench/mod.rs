@@ -54,7 +54,7 @@ pub trait Stopwatch {
 
 /// What the guest does beside moving memory.
 pub trait Surroundings {
-    /// Lets the CPU rest until `is_pending`, or for about so many nanoseconds at most. It may come back early.
+    /// Lets the CPU sleep until `is_pending`, or for about this many nanoseconds at most. It may return early.
     fn idle(&mut self, longest: u64, is_pending: &dyn Fn() -> bool);
 
     /// Writes to every free page frame of `frames`, so that the host has memory behind each.

@@ -190,7 +190,7 @@ struct Drive<'a, P: Platform, S> {
 impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, S> {
     /// Has the host know of all that is free, where it wants to.
     fn begin(&mut self) -> Result<(), BenchError> {
-        // What the host wants is not what is measured. Where it wants to know what is free, it is told of all of that.
+        // The host's target is not measured. If it takes reports, all free memory is reported.
         self.balloon.pin(0);
         let mut told = !self.balloon.features().contains(PAGE_REPORTING);
         self.until(&mut |progress, _| {

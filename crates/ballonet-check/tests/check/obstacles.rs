@@ -1,4 +1,4 @@
-//! What keeps a device from being asked is told once, with the cause; what depends on it is skipped, with the reason.
+//! A defect that blocks other checks fails one check, with the cause; those that depend on it are skipped, with the reason.
 
 use ballonet_check::Outcome;
 
@@ -49,7 +49,7 @@ fn a_device_that_does_not_start_is_told_of_once() {
     let failed = report.failed();
     assert_eq!(names(&report), ["driver-ok-sticks"], "{failed:?}");
     assert!(failed[0].1.contains("does not start") && skipped_for(&report, "does not start") > 60);
-    // What needs no start is asked all the same.
+    // Checks that need no start still run.
     assert!(report.outcomes.iter().any(|(name, _, outcome)| *name == "vectors-read-back" && *outcome == Outcome::Ok));
 }
 

@@ -1,4 +1,4 @@
-//! What goes wrong on the tester's own side is no verdict on the device.
+//! A failure of the tester itself is no verdict on the device.
 
 use ballonet_check::Outcome;
 
@@ -18,7 +18,7 @@ fn memory_that_the_platform_does_not_give_is_the_testers_trouble() {
     assert!(report.summary.ended.is_some() && report.summary.troubled == 1, "{:?}", report.summary);
 }
 
-/// Checks that have several requests, or descriptors, in a queue at a time.
+/// Checks that have several requests, or descriptors, in a queue at once.
 const SEVERAL: &str = "buffers-are-used-in-order,interrupts-come-at-the-event-index,\
     no-interrupt-before-the-event-index,tables-of-many-descriptors-work,no-interrupt-after-a-reset,reports-of-free-pages-complete,\
     direct-and-indirect-may-mix,wanted-kicks-are-enough,reset-ends-in-mid-traffic";

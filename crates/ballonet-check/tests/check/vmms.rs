@@ -1,5 +1,4 @@
-//! The devices of VMMs that people use, as their models have them, before the tester: what each fails, by name, and the table
-//! of that in the documentation.
+//! The tester against models of real VMMs' devices: which checks each fails, and the table of them in the documentation.
 
 use std::fmt::Write;
 
@@ -8,13 +7,13 @@ use ballonet_check::{CHECKS, Outcome, Severity};
 use super::run::{QUICK, test, with_access};
 use ballonet_models::Behaviour;
 
-/// A VMM, and what comes of its device.
+/// A VMM, and the expected results for its device.
 struct Expected {
     vmm: &'static str,
     device: Behaviour,
     fails: &'static [&'static str],
     warns: &'static [&'static str],
-    /// Why the run ends before its time.
+    /// Why the run ends early.
     ends: Option<&'static str>,
 }
 
@@ -86,7 +85,7 @@ fn hindered() -> [Expected; 3] {
             warns: &[],
             ends: Some("a reset was not done"),
         },
-        // Nobody is there at the queues of frames.
+        // It does not serve the queues of frames.
         Expected {
             vmm: "libkrun",
             device: with_access(Behaviour::libkrun()),
@@ -114,7 +113,7 @@ fn each_vmm_fails_what_is_known_of_it_and_nothing_else() {
     }
 }
 
-/// Check by VMM: each that some do not pass.
+/// Checks by VMM: those that at least one does not pass.
 fn table() -> String {
     let expected = testable();
     let names: Vec<_> = expected.iter().map(|one| one.vmm).collect();
@@ -133,10 +132,11 @@ fn table() -> String {
     table
 }
 
-/// The table in the documentation is that of these lists, which the test above holds against the tester. `BALLONET_WRITE_DOCS=1` writes it anew.
+/// The documentation's table matches these lists, which the test above compares with the tester's results.
+/// `BALLONET_WRITE_DOCS=1` rewrites it.
 #[test]
 fn the_documentation_has_what_each_vmm_does() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/checks.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/checks.md");
     let text = std::fs::read_to_string(path).unwrap();
     let (head, rest) = text.split_once("<!-- vmms -->\n").expect("a mark where the table begins");
     let (_, tail) = rest.split_once("<!-- end of vmms -->").expect("a mark where the table ends");

@@ -1,4 +1,4 @@
-//! What a balloon has done so far, for whoever measures it.
+//! Counters of a balloon's activity.
 
 /// Counts since the driver started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +48,7 @@ pub struct Counters {
     pub target_reads: u64,
     /// Writes of the balloon's size.
     pub actual_writes: u64,
-    /// Resets of the device that the driver came through, asked for by either side. Freezing is none.
+    /// Device resets that the driver recovered from, requested by either side. Freezing does not count.
     pub resets: u64,
     /// Resets of single queues.
     pub queue_resets: u64,

@@ -1,8 +1,8 @@
 //! The driver of a running balloon: follows the target that the host sets, and answers its requests for statistics.
 //!
 //! It works only when it is polled, with a bounded amount of work a call; interrupt handlers leave bits for it and no
-//! more. Several requests are in flight in one direction at a time. The next interrupt is asked for when a good share of
-//! them is done, and whoever asks looks once more afterwards, so that none is waited for that does not come.
+//! more. Several requests are in flight in one direction at a time. The device is asked to interrupt once a good share of
+//! them is done, and the queue is checked again afterwards, so that the driver never waits for an interrupt that does not come.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -28,9 +28,9 @@ use crate::platform::{PageFrames, Platform, Registers};
 use crate::virtio::spec::Features;
 use crate::virtio::{InterruptMode, Interrupts, Queue, RingFormat, Transport, TransportKind};
 
-/// A driver and its device. `P` is the platform; the same value is to be given to every call.
+/// A driver and its device. `P` is the platform; pass the same value to every call.
 ///
-/// It ends by [`Balloon::shutdown`]. Dropping it leaves the device running in memory that nobody owns.
+/// End it by [`Balloon::shutdown`]. Dropping it leaves the device running in memory without an owner.
 #[must_use = "a balloon works only while it is polled"]
 pub struct Balloon<P: Platform> {
     /// What it was started with, and is started with again after a reset.
@@ -52,7 +52,7 @@ pub struct Balloon<P: Platform> {
     pub(super) last_reset: Option<ResetReport>,
     last_hints: Option<HintReport>,
     silence: Silence,
-    /// What a device has that would not stop: nobody uses it.
+    /// Memory of a device that would not stop: it is not used.
     pub(super) withheld: Withheld<P>,
     /// The CPUs that queues were given, to be given again after a reset.
     affinities: Vec<(&'static str, u32)>,
@@ -167,27 +167,26 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
 }
 
 impl<P: Platform> Balloon<P> {
-    /// Whether it is to be polled: an interrupt came, or there is more to do. With interrupts off, right before the CPU
-    /// is put to sleep by `sti; hlt`, no answer of *no* can be out of date.
+    /// Whether it must be polled: an interrupt came, or there is more to do. Ask with interrupts off, right before `sti; hlt`:
+    /// then `false` cannot be out of date.
     pub fn is_pending(&self) -> bool {
         self.again || matches!(&self.state, State::Running(running) if running.virtio.interrupts.events().is_pending())
     }
 
-    /// Memory has become free. A balloon that stops short of its target goes on; returns whether it is to be polled.
+    /// Memory has become free. A balloon that stopped short of its target continues; returns whether it must be polled.
     pub fn memory_freed(&mut self) -> bool {
         let resumes = matches!(self.state, State::Running(_)) && self.plan.memory_freed();
         self.again |= resumes;
         resumes
     }
 
-    /// The device is about to be taken away: all that its host has is asked back, and what the host wants counts no more.
+    /// The device is about to be removed: asks everything back from its host, and ignores the target from now on.
     /// Once [`BalloonStatus::actual`] is 0, or that has taken too long, [`Balloon::shutdown`] follows.
     pub fn leave(&mut self) {
         self.pin(0);
     }
 
-    /// Has the balloon take `frames` frames, and what the host wants counts no more: for whoever measures the way there and
-    /// back.
+    /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements.
     pub fn pin(&mut self, frames: u32) {
         self.plan.pin(frames);
         self.again |= matches!(self.state, State::Running(_));
@@ -241,9 +240,9 @@ impl<P: Platform> Balloon<P> {
         true
     }
 
-    /// Gives so many hinted frames back to the kernel, or up to 2 MiB more, although the host is not done with them: for one
-    /// that runs out of memory. Returns how many; 0 where the platform cannot fill frames ([`PageFrames::filler`]), which
-    /// has to be done first. Allocates nothing.
+    /// Returns hinted frames to the kernel although the host is not done with them, for a kernel that runs out of memory: the
+    /// number asked for, or up to 2 MiB more. Returns how many; 0 if the platform cannot fill frames ([`PageFrames::filler`]),
+    /// which must be done first. Allocates nothing.
     pub fn relinquish_hinted(&mut self, platform: &mut P, frames: u64) -> u64
     where
         P: PageFrames,
@@ -255,8 +254,8 @@ impl<P: Platform> Balloon<P> {
         relinquished
     }
 
-    /// When it is to be polled next if no interrupt comes before, on the platform's clock; `None` if there is no such
-    /// time. To be asked right before sleeping: it depends on how much memory is free.
+    /// When to poll next if no interrupt comes before, on the platform's clock; `None` if there is no such time. Ask right before
+    /// sleeping: it depends on how much memory is free.
     pub fn deadline(&self, platform: &P) -> Option<u64>
     where
         P: PageFrames,

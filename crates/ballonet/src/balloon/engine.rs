@@ -29,12 +29,12 @@ pub struct Manner {
 }
 
 impl Engine {
-    /// Nothing is known. `forced`: the shape of requests, if it is not to be found out.
+    /// Nothing is known. `forced`: the shape of requests, if the user chose it.
     pub(super) const fn new(forced: Option<RequestShape>) -> Self {
         Self { forced, chains: ChainTrial::new(), pace: Pace::new(), batch: Batch::new() }
     }
 
-    /// Whether to try, with so many frames to be given, whether requests of `most` descriptors are read in full.
+    /// Whether to try out, with this many frames to inflate, that the device reads requests of `most` descriptors in full.
     pub(super) const fn tries_chains(&self, frames: u64, most: usize) -> bool {
         self.forced.is_none() && most > 1 && self.chains.is_due(frames)
     }
@@ -45,14 +45,14 @@ impl Engine {
         if several { most } else { 1 }
     }
 
-    /// What may be put into a queue: so many frames, in requests of at most `most` descriptors, `before` of which have been put
-    /// there since the last kick.
+    /// What may be added to a queue now: frames in requests of at most `most` descriptors, `before` of which were added since the
+    /// last kick.
     pub(super) const fn limit(&self, frames: u64, most: usize, before: u16) -> Limit {
         let requests = self.batch.requests().saturating_sub(before);
         Limit { frames, descriptors: self.descriptors(most), requests }
     }
 
-    /// How frames go, where requests can have so many descriptors.
+    /// How frames go, if requests can have this many descriptors.
     pub(super) fn manner(&self, most: usize, reports: bool) -> Manner {
         let shape = self.forced.unwrap_or(RequestShape::REGION);
         let request = shape.within(self.descriptors(most) as u16);

@@ -107,7 +107,7 @@ impl HintPlan {
         self.open
     }
 
-    /// Whether what was hinted is to be used again.
+    /// Whether hinted memory may be used again.
     pub const fn is_done(&self) -> bool {
         self.command == CMD_ID_DONE
     }
@@ -117,7 +117,7 @@ impl HintPlan {
         *self = Self { round: Some(id), open: true, hinted: 0, exhausted: false, ..*self };
     }
 
-    /// So many frames have been hinted.
+    /// This many frames have been hinted.
     pub const fn sent(&mut self, frames: u64) {
         self.hinted += frames;
     }

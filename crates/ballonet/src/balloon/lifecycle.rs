@@ -15,8 +15,8 @@
 //! it is reset, FAILED is set, and only [`Balloon::reset`], asked for by somebody who knows better, starts it again.
 //!
 //! # A device that does not stop
-//! What is in flight is withheld ([`super::BalloonStatus::withheld`]): nobody uses it. Some devices are only slow, so a
-//! later [`Balloon::reset`] that is seen to be done gives it back, as if it had been in time.
+//! Frames in flight are withheld ([`super::BalloonStatus::withheld`]): they are not used. Some devices are only slow, so a later
+//! [`Balloon::reset`] that finishes gives them back, as if it had been in time.
 //!
 //! # A device that is gone
 //! What was in flight goes back as after a reset, since what is not there uses no memory. The frames that its host has
@@ -70,8 +70,8 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         }
     }
 
-    /// Starts a frozen device again. It takes over what the balloon held, and goes on to the target as it is by now. A
-    /// device that runs goes on running.
+    /// Starts a frozen device again. It takes over what the balloon held, and moves to the present target. A
+    /// running device keeps running.
     ///
     /// # Errors
     /// When the device does not come up, or the driver has given up on it.

@@ -1,4 +1,4 @@
-//! What whoever starts a balloon driver may choose.
+//! The options of a balloon driver.
 
 use alloc::string::String;
 
@@ -35,7 +35,7 @@ pub struct Options {
     pub reporting: ReportPolicy,
     /// How long the balloon stays smaller than the host wants when the guest has run out of memory.
     pub relief: ReliefPolicy,
-    /// The byte that free frames are to hold, of which the device is told (`PAGE_POISON`): frames are filled with it when they
+    /// The fill value of free frames, which the device learns (`PAGE_POISON`): frames are filled with it when they
     /// come back from the host and before they are reported. `None`, as where the platform cannot fill frames: they hold
     /// anything, and the feature is not accepted.
     pub poison: Option<u8>,

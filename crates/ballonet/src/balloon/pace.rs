@@ -2,8 +2,8 @@
 //!
 //! A host takes memory away frame by frame when frames are inflated, and range by range when they are reported. So it can be
 //! faster to report a range first and inflate its frames when it is back, although that says everything twice: what is empty
-//! already is taken away sooner. Which of the two it is depends on the host. Each way is tried in turn with a little of what
-//! is to be given, and the rest goes the faster one; after a while it is tried again.
+//! already is taken away sooner. Which of the two it is depends on the host. Each way is tried in turn with a small part of
+//! the memory, and the rest goes the faster way; after a while both are tried again.
 
 /// Frames of a trial: 16 MiB, which takes a few milliseconds.
 const TRIAL: u64 = 4096;
@@ -104,7 +104,7 @@ impl Pace {
         self.compared.map(|[report_first, plain]| Rates { report_first: rate(report_first), plain: rate(plain) })
     }
 
-    /// How many of the frames of `supply` may go now, and which way. While a trial goes on, no more than its own.
+    /// How many of the frames of `supply` may go now, and which way. During a trial, no more than its own.
     pub(super) fn next(&mut self, supply: Supply, now: u64) -> Allowance {
         let worth = if self.tried == 0 { WORTH } else { TRIAL };
         if self.trial.is_none() && supply.idle && self.rest == 0 && supply.wanted.min(supply.unreported) >= worth {
@@ -117,14 +117,14 @@ impl Pace {
         }
     }
 
-    /// So many frames were sent in inflate requests.
+    /// This many frames were sent in inflate requests.
     pub(super) fn sent(&mut self, frames: u64) {
         if let Some(trial) = &mut self.trial {
             trial.left = trial.left.saturating_sub(frames);
         }
     }
 
-    /// The host has confirmed so many frames by `now`.
+    /// The host has confirmed this many frames by `now`.
     pub(super) fn confirmed(&mut self, frames: u64, now: u64) {
         self.rest = self.rest.saturating_sub(frames);
         let Some(trial) = &mut self.trial else { return };
@@ -141,7 +141,7 @@ impl Pace {
         }
     }
 
-    /// The trial that is going on measures nothing: frames have run out, or go elsewhere.
+    /// The present trial is void: frames have run out, or go elsewhere.
     pub(super) fn abandon(&mut self) {
         self.trial = None;
     }

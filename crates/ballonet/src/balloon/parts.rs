@@ -23,7 +23,7 @@ pub(super) struct Parts<P: Platform> {
     pub(super) statistics: Option<Vring<P, ()>>,
     pub(super) hinter: Option<Hinter<P>>,
     pub(super) reporter: Option<Reporter<P>>,
-    /// Queues of features that were not accepted, which nobody uses: some devices do not start without them.
+    /// Unused queues of features that were not accepted: some devices do not start without them.
     pub(super) idle: Vec<Vring<P, ()>>,
     /// What free frames hold, if the device was told.
     pub(super) poison: Option<Poison<P>>,

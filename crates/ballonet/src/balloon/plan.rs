@@ -170,7 +170,7 @@ impl Plan {
         self.short = false;
     }
 
-    /// The device would not stop. What was in flight is nobody's any more; returns how much that was.
+    /// The device would not stop. Frames in flight no longer belong to either side; returns how many.
     pub const fn lost(&mut self) -> u64 {
         let lost = self.inflating + self.deflating;
         // Frames that were asked back count as the host's until they come, which these never will.

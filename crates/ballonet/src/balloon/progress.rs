@@ -1,8 +1,8 @@
-//! What a balloon says of itself: when to poll it next, what changed, how it stands.
+//! A balloon's report on itself: when to poll it next, what changed, its status.
 
 use bitflags::bitflags;
 
-/// When a balloon is to be polled next.
+/// When to poll a balloon next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// At once: there is more to do.
@@ -24,7 +24,7 @@ bitflags! {
         /// The target was reached, with nothing in flight.
         const SETTLED = 1 << 2;
         /// The balloon stops short of the target, because the platform has no more frames for it. Once for each
-        /// target. It goes on when [`super::Balloon::memory_freed`] or a new target gives it reason to.
+        /// target. [`super::Balloon::memory_freed`] or a new target makes it continue.
         const SHORT = 1 << 3;
         /// Statistics were sent.
         const STATISTICS = 1 << 4;
@@ -36,7 +36,7 @@ bitflags! {
         const HINTED = 1 << 7;
         /// The host is done with hints, and the last hinted frame is the kernel's again.
         const UNHINTED = 1 << 8;
-        /// The device has given nothing back for seconds of what it was asked: [`BalloonStatus::silent`].
+        /// The device has returned no requests for seconds: [`BalloonStatus::silent`].
         const SILENT = 1 << 9;
         /// A device that was silent has given something back.
         const ANSWERS = 1 << 10;
@@ -64,7 +64,7 @@ pub struct BalloonStatus {
     pub inflating: u64,
     /// Frames on their way back.
     pub deflating: u64,
-    /// Free frames in reports that the host has not given back: nobody else has them meanwhile.
+    /// Free frames in reports that the host has not returned: not available meanwhile.
     pub reporting: u64,
     /// Free frames that the driver has because the host was told that it need not copy them.
     pub hinted: u64,
@@ -72,12 +72,12 @@ pub struct BalloonStatus {
     pub short: bool,
     /// Whether its device is frozen: what the host has it keeps, and nothing moves.
     pub frozen: bool,
-    /// Frames that were on their way when the device was to be reset and did not stop. It may still use them, so nobody
-    /// else does, until a later reset is seen to be done.
+    /// Frames that were in flight when a reset of the device did not finish. It may still use them, so nothing else does, until
+    /// a later reset has finished.
     pub withheld: u64,
     /// Until when it stays smaller than the host wants, because the guest lacked memory: nanoseconds on the platform's
     /// clock. `None` if nothing keeps it from growing.
     pub cooling: Option<u64>,
-    /// Whether the device has given nothing back for seconds of what it was asked: what the host wants is not known then.
+    /// Whether the device has returned no requests for seconds. The host's target is not known then.
     pub silent: bool,
 }

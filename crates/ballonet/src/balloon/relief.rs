@@ -1,14 +1,14 @@
-//! Memory had back from the host because the guest runs out of it: how much at a time, and how long the balloon stays
-//! smaller for it. A state machine without I/O.
+//! Memory reclaimed from the host because the guest runs out: how much at a time, and how long the balloon stays smaller
+//! afterwards. A state machine without I/O.
 //!
 //! An allocation that would fail says what it lacks. A program that lacks a little mostly lacks more the next moment, so
 //! each relief soon after the last one takes twice as much back, up to a bound. The host may go on asking for the
 //! memory all the while; were it given at once, the two would chase each other. So the balloon keeps its smaller size for
-//! a *cooldown* after the last relief. If memory lacks again soon after it has grown, the next cooldown is twice as long.
+//! a *cooldown* after the last relief. If memory runs short again soon after it has grown, the next cooldown is twice as long.
 
-/// Reliefs come in multiples of so many frames: 2 MiB, which hosts take and give as one.
+/// Memory is reclaimed in multiples of this many frames: 2 MiB, which hosts handle as one.
 const REGION: u64 = 512;
-/// The most frames that are taken back beyond what lacks: 128 MiB.
+/// The most frames that are reclaimed beyond the need: 128 MiB.
 const LARGEST_STEP: u64 = 32768;
 /// How often the cooldown doubles.
 const BACKOFF: u32 = 6;
@@ -104,12 +104,12 @@ impl ReliefPlan {
         self.until
     }
 
-    /// How long the cooldown is by now.
+    /// The present length of the cooldown.
     pub const fn cooldown(&self) -> u64 {
         self.policy.cooldown.saturating_mul(1 << self.backoff)
     }
 
-    /// A wait for a source has been in vain, of whose requests the device had answered `answers`.
+    /// A wait for a source failed; by then the device had returned `answers` of its requests.
     pub const fn gave_up(&mut self, source: ReliefSource, answers: u64) {
         self.gave_up_at[source as usize] = Some(answers);
     }

@@ -1,10 +1,10 @@
 //! Deflate on OOM: an allocation that would fail gets memory back first (virtio 1.4, 5.5.6.1).
 //!
-//! The allocation waits meanwhile, and the driver works its queues by itself, without interrupts and without allocating.
-//! Every wait ends: with the memory, or with the reason why there is none.
+//! The allocation waits meanwhile, and the driver polls its queues, without interrupts and without allocating. Every wait is
+//! bounded: it ends with the memory or with the reason why there is none.
 //!
-//! # What may be had back
-//! - *Reports in flight* are free memory that is on its way back by itself.
+//! # What may be reclaimed
+//! - *Reports in flight* are free memory that returns without a request.
 //! - *Hinted frames* that the device has returned, at once: they are written to first, so that the host copies them.
 //! - *Frames in the balloon* with `DEFLATE_ON_OOM`: all of them, whatever the target. Without it the driver must not use
 //!   them unless the balloon is larger than the target, which is read again for that. (The specification prints the
@@ -68,8 +68,8 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// Gets `frames` frames or more back for an allocation that would fail without, and waits for them. Afterwards, and also
     /// if nothing came, the balloon does not grow for a while ([`super::ReliefPolicy`]), whatever the host asks for.
     ///
-    /// Nothing is allocated, no interrupt is needed, and a device that does not answer is waited for only once. It is to be
-    /// polled afterwards as ever: what changed meanwhile is told then.
+    /// Nothing is allocated, no interrupt is needed, and a device that does not answer is waited for only once. Poll it
+    /// afterwards as usual: `poll` then reports what changed meanwhile.
     #[doc(alias = "virtio_balloon_oom_notify")]
     #[doc(alias = "VIRTIO_BALLOON_F_DEFLATE_ON_OOM")]
     pub fn relieve(&mut self, platform: &mut P, frames: u64) -> Relief {
@@ -95,7 +95,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         relief
     }
 
-    /// Goes through the sources until so many frames have been returned in all.
+    /// Goes through the sources until the wanted number of frames has returned in all.
     fn take_back(&mut self, platform: &mut P, wanted: u64) -> Result<(), ReliefError> {
         let mut reason = ReliefError::Empty;
         for source in Source::ORDER {
@@ -125,7 +125,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         Err(reason)
     }
 
-    /// Has the balloon shrink by what lacks and more, as far as that is allowed.
+    /// Makes the balloon shrink by at least the missing frames, as far as that is allowed.
     fn ask_back(&mut self, platform: &mut P, lacking: u64) -> Result<(), ReliefError> {
         let least = self.least_size()?;
         let expected = self.plan.actual() + self.plan.inflating();
@@ -152,7 +152,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
         target.map(u64::from).map_err(|error| ReliefError::Device(error.into()))
     }
 
-    /// Works the queues until so many frames have been returned in all, or no more are under way.
+    /// Polls the queues until the wanted number of frames has returned in all, or no more are in flight.
     fn await_frames(&mut self, platform: &mut P, wanted: u64, source: Source) -> Result<(), ReliefError> {
         let start = platform.now();
         let (mut answers, mut moved) = (self.answers(source), start);

@@ -32,9 +32,9 @@ impl Default for ReportPolicy {
 /// What may be reported now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// At most so many frames.
+    /// The most frames.
     pub frames: u64,
-    /// Free for at least so many ticks.
+    /// The least number of ticks for which they have been free.
     pub age: u32,
 }
 
@@ -44,7 +44,7 @@ pub struct ReportPlan {
     policy: ReportPolicy,
     /// When memory ages by the next tick, in nanoseconds.
     next_tick: u64,
-    /// Everything is to be reported at once.
+    /// Report everything at once.
     flushing: bool,
     /// What is old enough is being reported.
     draining: bool,
@@ -53,12 +53,12 @@ pub struct ReportPlan {
 }
 
 impl ReportPlan {
-    /// Nothing has been reported: everything is to be.
+    /// Nothing has been reported yet: report everything.
     pub const fn new(policy: ReportPolicy, now: u64) -> Self {
         Self { policy, next_tick: now, flushing: true, draining: false, allowance: policy.budget }
     }
 
-    /// Everything that is free is to be reported at once, whatever its age.
+    /// Reports all free memory at once, whatever its age.
     pub const fn flush(&mut self) {
         self.flushing = true;
     }
@@ -95,7 +95,7 @@ impl ReportPlan {
         }
     }
 
-    /// So many frames are being reported.
+    /// This many frames are being reported.
     pub const fn sent(&mut self, frames: u64) {
         if !self.flushing {
             self.allowance = self.allowance.saturating_sub(frames);

@@ -1,24 +1,24 @@
-//! How long a device has given nothing back of what it was asked. Its registers may answer all the same, say where an IOMMU
-//! keeps it from memory: nothing else tells then.
+//! How long a device has returned no requests. Its registers may still answer, for instance if an IOMMU blocks its access to
+//! memory; then nothing else shows it.
 
-/// How long a device may give nothing back before that is told: 5 s, in nanoseconds. The busiest host needs less.
+/// How long a device may return nothing before that is reported: 5 s, in nanoseconds. The busiest host needs less.
 pub(super) const LIMIT: u64 = 5_000_000_000;
-/// The most that counts of the time between two looks: the guest may have been stopped meanwhile.
+/// The most that the time between two looks counts: the guest may have been stopped meanwhile.
 const STEP: u64 = 1_500_000_000;
 
-/// A turn in it.
+/// A change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// The device has been silent for too long.
     Silent,
-    /// It was, and answers again.
+    /// It was silent, and returns requests again.
     Answers,
 }
 
-/// The silence of a device. To be looked at every second or so while something is in flight.
+/// The silence of a device. The driver calls `look` every second or so while requests are in flight.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
-    /// When it was last looked at with something in flight.
+    /// When `look` was last called with requests in flight.
     looked: Option<u64>,
     answers: u64,
     waited: u64,
@@ -26,7 +26,7 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Notes that at `now` something `is_asked` and not given back, after so many `answers` in all.
+    /// Notes whether at `now` requests are in flight (`is_asked`), after `answers` returned requests in all.
     pub(super) fn look(&mut self, now: u64, is_asked: bool, answers: u64) -> Option<Turn> {
         let since = self.looked.take().filter(|_| is_asked).map_or(0, |looked| now.saturating_sub(looked));
         self.looked = is_asked.then_some(now);

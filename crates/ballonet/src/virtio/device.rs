@@ -307,7 +307,7 @@ impl<T: Transport> Device<T, DriverOk> {
     }
 }
 
-/// Tells a device that did not finish its reset that nobody will drive it. One that is gone cannot be told.
+/// Sets FAILED on a device that did not finish its reset, unless it is gone.
 fn give_up_reset<T: Transport>(transport: &mut T, error: &TransportError) {
     if let TransportError::ResetTimeout { status, .. } = error {
         transport.set_status(*status | Status::FAILED);

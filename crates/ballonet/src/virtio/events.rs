@@ -1,4 +1,4 @@
-//! What interrupts leave for the driver: atomic bits set by the handlers, taken by whoever drives the device.
+//! Interrupts as atomic bits, which the handlers set and the driver takes.
 //!
 //! A handler does no more than this: set bits and count. It neither allocates nor waits nor touches queues.
 
@@ -77,12 +77,12 @@ impl Events {
         self.configs.load(Ordering::Relaxed)
     }
 
-    /// Interrupts that stood for used buffers.
+    /// Interrupts for used buffers.
     pub fn vring_interrupts(&self) -> usize {
         self.vrings.load(Ordering::Relaxed)
     }
 
-    /// Interrupts on a shared line that were another device's, or nobody's.
+    /// Interrupts on a shared line that were another device's or spurious.
     pub fn stray_interrupts(&self) -> usize {
         self.strays.load(Ordering::Relaxed)
     }

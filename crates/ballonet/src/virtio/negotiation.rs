@@ -20,7 +20,7 @@ pub struct Wanted<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum NegotiationError {
     /// A modern device has to offer `VERSION_1`, and the driver to accept it.
-    #[display("VERSION_1 is not to be had: offered {offered}, declined {declined}")]
+    #[display("VERSION_1 cannot be negotiated: offered {offered}, declined {declined}")]
     NoVersion1 {
         /// What was offered.
         offered: Features,

@@ -1,8 +1,8 @@
 //! Virtqueues as a driver sees them, whatever their layout in memory.
 //!
-//! What a driver lends to the device it moves into the queue as a *token*, and gets back when the device is done:
-//! while a buffer is in flight nobody else owns it. After the device has been reset, [`Queue::drain`] gives back what
-//! it never finished; so it does after a reset of the queue alone.
+//! A driver moves what it lends to the device into the queue as a *token*, and gets it back when the device is done: while a
+//! buffer is in flight the queue owns it. After a reset of the device, or of the queue alone, [`Queue::drain`] returns what the
+//! device never finished.
 
 use alloc::vec::Vec;
 
@@ -123,7 +123,7 @@ pub enum UsedLength {
     Ignored,
 }
 
-/// What the device is to be told by a kick.
+/// What a kick tells the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kick {
     /// How far the driver has got, as the upper half of a kick that carries it (`NOTIFICATION_DATA`, 4.1.5.2): the
@@ -240,7 +240,7 @@ pub trait Queue<T> {
     /// Descriptors that are free.
     fn free(&self) -> u16;
 
-    /// Whether a request of so many segments fits now.
+    /// Whether a request of this many segments fits now.
     fn has_room(&self, segments: usize) -> bool;
 
     /// Puts a request into the queue. The device does not see it before [`Queue::publish`].
@@ -257,7 +257,7 @@ pub trait Queue<T> {
     /// an earlier one.
     fn kick(&self) -> Kick;
 
-    /// Takes the next request that the device is done with; `None` if there is none yet.
+    /// Takes the next request that the device has returned; `None` if there is none yet.
     ///
     /// # Errors
     /// When the device broke the rules; the queue is out of use then.
@@ -271,13 +271,13 @@ pub trait Queue<T> {
     #[must_use = "where it says false no interrupt may come"]
     fn arm(&mut self, completions: u16) -> bool;
 
-    /// Asks for no interrupts. They may come all the same.
+    /// Asks the device not to interrupt. Interrupts may still come.
     fn disarm(&mut self);
 
     /// Which queue of its device it is.
     fn index(&self) -> QueueIndex;
 
-    /// Ends what is outstanding and gives it all back. The device lets go of it: `proof`, of which that for another queue
-    /// is none, so that it panics. The memory holds nothing to be used afterwards; the queue is out of use.
+    /// Takes back everything in flight. `proof` says that the device has stopped using the queue; panics if it is for another
+    /// queue. The queue cannot be used afterwards.
     fn drain(&mut self, proof: &impl Stopped) -> Vec<T>;
 }

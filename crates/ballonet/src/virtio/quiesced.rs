@@ -56,7 +56,7 @@ impl Stopped for QueueQuiesced {
     }
 }
 
-/// Nobody else can prove anything of a device.
+/// Only this crate can make a proof.
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::Quiesced {}

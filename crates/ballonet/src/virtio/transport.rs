@@ -111,7 +111,7 @@ pub struct Doorbell {
 /// How far the reset of a queue is: its registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueResetState {
-    /// `queue_reset`: 1 while the reset goes on.
+    /// `queue_reset`: 1 during the reset.
     pub reset: u16,
     /// `queue_enable`: 1 while the queue is in use.
     pub enabled: u16,
@@ -283,8 +283,8 @@ pub trait Transport: Sized {
     #[doc(alias = "config_generation")]
     fn generation(&self) -> Option<u8>;
 
-    /// Size of the device configuration in bytes, or where a transport does not tell that, of the room for it; 0 if there
-    /// is none.
+    /// Size of the device configuration in bytes, or of the room for it if the transport does not report the size; 0 if there is
+    /// none.
     fn config_len(&self) -> usize;
 
     /// Reads 8 bits of device configuration, once. Panics outside of [`Transport::config_len`].

@@ -1,4 +1,4 @@
-//! A virtqueue of either layout. Which one it is follows from the features; whoever uses it does not see it.
+//! A virtqueue of either layout. The features decide which; its users do not see it.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use super::split::{Alignment, Layout, SplitQueue};
 use super::transport::{QueueAddresses, QueueIndex, TransportKind};
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
 
-/// How queues are laid out in memory: all queues of a device in one way.
+/// How queues are laid out in memory; the same for all queues of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum RingFormat {
     /// Three areas: descriptor table, available ring, used ring (2.7).

@@ -1,4 +1,4 @@
-//! A device whose registers answer, and that gives back nothing of what it is asked.
+//! A device whose registers answer, but that returns no requests.
 
 use ballonet::balloon::Changes;
 
@@ -8,7 +8,7 @@ use super::guest::{Guest, bring_up};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Lets seconds pass, with a look at the device in each, as the kernel does. Returns how often silence and its end were told.
+/// Lets seconds pass and looks at the device in each, as the kernel does. Returns how often silence and its end were reported.
 fn wait(guest: &mut Guest, seconds: u32) -> (u32, u32) {
     let (mut silent, mut answers) = (0, 0);
     for _ in 0..seconds {

@@ -1,6 +1,6 @@
-//! Alioth: five queues of 256 whatever is accepted, numbered densely over that; packed rings; nothing interrupts but by MSI-X.
-//! Statistics and hints it does not implement, nor the window in configuration space. Whatever is written to most of its
-//! registers stays there.
+//! Alioth: five queues of 256, independent of the accepted features, numbered densely over those; packed rings; interrupts only
+//! by MSI-X. It implements neither statistics nor hints nor the window in configuration space. Most of its registers keep any
+//! value that is written.
 
 use crate::behaviour::{Behaviour, Numbering, feature};
 use crate::layout::Layout;

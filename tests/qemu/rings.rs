@@ -43,8 +43,9 @@ fn works(vm: &mut Vm, feature: Option<&str>, size: u64) -> Outcome {
         ensure!(ready.contains(&format!("\"{feature}\"")), "{feature} should have been accepted: {ready}");
     }
     vm.serial.type_line("virtio")?;
-    vm.event_where(&format!("answer that queues have {size} entries"), |event| {
-        event.text("text").is_ok_and(|text| text.contains(&format!("queue stats: {size} entries")))
+    let entries = if size == 1 { "1 entry".to_owned() } else { format!("{size} entries") };
+    vm.event_where(&format!("answer that queues have {entries}"), |event| {
+        event.text("text").is_ok_and(|text| text.contains(&format!("queue stats: {entries}")))
     })?;
     let held = vm.ask("mem hold 32M", "held")?;
     ensure!(held.count("bytes")? == 32 * MIB, "32 MiB should be held: {held}");

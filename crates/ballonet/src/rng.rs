@@ -88,9 +88,9 @@ impl<P: Platform> Rng<P> {
         let Some(buffer) = &self.lent.buffer else { return };
         let segment = Segment { address: buffer.device_address(), length };
         if self.lent.queue.add(Chain::writable(&[segment]), ()).is_ok() {
-            self.running.publish(&mut self.lent.queue);
-            // If it is done already, `poll` finds it.
+            // Before the device can see the request, or it might be done with it before it sees the wish for an interrupt.
             let _ = self.lent.queue.arm(1);
+            self.running.publish(&mut self.lent.queue);
         }
     }
 

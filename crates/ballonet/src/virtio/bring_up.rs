@@ -232,7 +232,8 @@ impl<P: Platform> Setup<P> {
     /// # Errors
     /// When the device has no such queue, or its size is none.
     pub fn layout(&mut self, index: QueueIndex, limit: u16) -> Result<RingLayout, TransportError> {
-        let size = self.device.queue_size(index)?;
+        let is_there = index.number() < self.device.transport().queue_count();
+        let size = if is_there { self.device.queue_size(index)? } else { 0 };
         self.layout_of(index, size, limit)
     }
 

@@ -26,13 +26,14 @@ use super::hotplug::Slots;
 use super::job::{Job, JobContext, Step};
 use super::latency::Latency;
 use super::processors;
+use super::random;
 use super::resources::Resources;
 use super::typing;
 use super::work::Work;
 use crate::symbols::HEAP;
 
 /// A command: its name, its arguments, what it does.
-const COMMANDS: [Command; 26] = [
+const COMMANDS: [Command; 27] = [
     ("help", "[COMMAND]", "this list, or the part of it that is about a command"),
     ("info", "", "the kernel, the CPU, the clock, machine checks"),
     ("acpi", "", "the ACPI tables, and how the machine is switched off and reset"),
@@ -55,6 +56,7 @@ const COMMANDS: [Command; 26] = [
     ("freeze", "[NAME]", "reset it and leave it alone, until it is restored"),
     ("restore", "[NAME]", "start a frozen device again, where it was"),
     ("slots", "", "the hot-plug slots, and what is in them"),
+    ("random", "[BYTES]", "random bytes from the first virtio entropy device, 1 to 64 of them, or 16"),
     ("resources", "", "all that can leak, counted"),
     ("poweroff", "", "reset the devices and switch off, as the power button does"),
     ("reboot", "", "reset the devices and start again"),
@@ -388,6 +390,8 @@ fn run(line: &str, context: &mut Context<'_>) -> Answer {
         ("freeze", names) => lifecycle(Verb::Freeze, names, context),
         ("restore", names) => lifecycle(Verb::Restore, names, context),
         ("slots", []) => slots(context),
+        ("random", []) => random::tell_some(context.machine, context.tree, random::DEFAULT),
+        ("random", [length]) => random::tell(context.machine, context.tree, length),
         ("resources", []) => Resources::count(context.balloons).tell(),
         ("poweroff", []) => return Answer::End(Outcome::PowerOff),
         ("reboot", []) => return Answer::End(Outcome::Reboot),

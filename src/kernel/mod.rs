@@ -14,6 +14,7 @@ mod job;
 mod latency;
 mod power;
 mod processors;
+mod random;
 mod resources;
 mod scaling;
 mod typing;

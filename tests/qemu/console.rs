@@ -19,6 +19,25 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("console::the_log_can_be_read_again_from_its_beginning", newest(), log_again),
         trial("console::a_terminal_gets_the_log_by_the_page", newest().command_line("log=text term=ansi"), log_by_page),
         trial(
+            "console::qemu-7.2::random_bytes_come_from_an_entropy_device",
+            Qemu::new(Version::V7_2).device("virtio-rng-pci"),
+            random_bytes,
+        ),
+        trial(
+            "console::qemu-10.0::random_bytes_come_from_an_entropy_device",
+            Qemu::new(Version::V10_0).device("virtio-rng-pci"),
+            random_bytes,
+        ),
+        trial(
+            "console::an_entropy_device_that_does_not_answer_is_given_up",
+            newest()
+                .object("rng-egd,id=egd,chardev=nobody")
+                .option("-chardev", "null,id=nobody")
+                .device("virtio-rng-pci,rng=egd"),
+            silent_entropy,
+        ),
+        trial("console::without_an_entropy_device_there_are_no_random_bytes", newest(), no_entropy),
+        trial(
             "console::programs_log_their_first_round_and_then_little",
             patient().command_line("log=text work=sawtooth:4M"),
             quiet_work,
@@ -163,6 +182,52 @@ fn log_by_page(vm: &mut Vm) -> Outcome {
     vm.line_with("power button: pressed 0 times")?;
     vm.serial.type_keys("\u{c}acpi\r")?;
     vm.line_with("\u{1b}[H\u{1b}[2J").map(drop)
+}
+
+/// What is told of so many random bytes: twice their number of digits.
+fn random(vm: &mut Vm, command: &str, count: u64) -> Outcome<String> {
+    let answer = vm.ask(command, "random")?;
+    let bytes = answer.text("bytes")?;
+    let right = bytes.len() as u64 == 2 * count && bytes.bytes().all(|digit| digit.is_ascii_hexdigit());
+    ensure!(right && answer.count("count")? == count, "{count} bytes: {answer}");
+    Ok(bytes.to_string())
+}
+
+/// Each answer is another, the device can be asked again and again, and the balloon beside it moves.
+fn random_bytes(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    let first = random(vm, "random", 16)?;
+    let before = vm.ask("resources", "resources")?;
+    let second = random(vm, "random", 16)?;
+    ensure!(first != second, "two answers are the same: {first}");
+    random(vm, "random 1", 1)?;
+    let longest = random(vm, "random 64", 64)?;
+    ensure!(!longest.contains(&"0".repeat(64)), "32 bytes in a row are 0: {longest}");
+    let after = vm.ask("resources", "resources")?;
+    for what in ["dma", "vectors", "lines", "mappings"] {
+        ensure!(before.count(what)? == after.count(what)?, "{what} leak: {before}, then {after}");
+    }
+    for slip in ["0", "65", "-1", "many"] {
+        vm.serial.type_line(&format!("random {slip}"))?;
+        says(vm, &format!("`{slip}` is no number of bytes from 1 to 64"))?;
+    }
+    vm.balloon_to(vm.memory / 2)
+}
+
+/// The wait ends, the balloon moves, and the device can be asked again.
+fn silent_entropy(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    for _ in 0..2 {
+        vm.serial.type_line("random")?;
+        says(vm, "has not answered in 50 ms")?;
+    }
+    vm.balloon_to(vm.memory / 2)
+}
+
+fn no_entropy(vm: &mut Vm) -> Outcome {
+    vm.event("ready")?;
+    vm.serial.type_line("random")?;
+    says(vm, "there is no virtio entropy device").map(drop)
 }
 
 /// Rounds continue without a line for each.

@@ -15,6 +15,7 @@ const SHORT: &[&str] = &[
     "check::nothing_to_check",
     "commands::*",
     "console::a_long_hold_keeps_nobody_waiting_and_ends_by_ctrl_c",
+    "console::qemu-10.0::random_bytes_come_from_an_entropy_device",
     "console::tab_completes_and_help_explains_one_command",
     "cpus::qemu-7.2::2_run",
     "cpus::qemu-10.0::4_run",

@@ -65,10 +65,10 @@ impl<P: Platform> Rng<P> {
     /// Starts a driver for the entropy device at `function`.
     ///
     /// # Errors
-    /// When it cannot be started; everything is undone.
+    /// When there is no entropy device, or it cannot be started; everything is undone.
     #[doc(alias = "virtrng_probe")]
     pub fn probe(platform: &mut P, function: Bdf, options: DeviceOptions) -> Result<Self, BringUpError> {
-        let setup = Setup::open(platform, function, options, |_, _| IMPLEMENTED, |_, _| {})?;
+        let setup = Setup::open(platform, function, options, Self::matches, |_, _| IMPLEMENTED, |_, _| {})?;
         let (connected, lent, ()) =
             setup.connect(platform, None, |platform, setup, lent| -> Result<_, BringUpError> {
                 let (index, name, used_length) = (QueueIndex::FIRST, Some("requests"), UsedLength::Strict);
@@ -92,9 +92,9 @@ impl<P: Platform> Rng<P> {
         }
         let segment = Segment { address: buffer.device_address(), length };
         if self.lent.queue.add(Chain::writable(&[segment]), ()).is_ok() {
-            self.running.publish(&mut self.lent.queue);
-            // If it is done already, `poll` finds it.
+            // Before the device can see the request, or it might be done with it before it sees the wish for an interrupt.
             let _ = self.lent.queue.arm(1);
+            self.running.publish(&mut self.lent.queue);
         }
     }
 

@@ -1,10 +1,11 @@
-//! A virtio-pci balloon: config space, BARs and the balloon behind them. Driven by register accesses and by time.
+//! A virtio-pci balloon, or an entropy device: config space, BARs and the device behind them. Driven by register accesses and by time.
 
 use super::behaviour::{Behaviour, feature};
 use super::bug::Bug;
 use super::bus::Bus;
 use super::common_config::CommonConfig;
 use super::config_space::{ConfigModel, Selected};
+use super::entropy::next_random;
 use super::hints::Hints;
 use super::interrupts::Interrupts;
 use super::layout::Structure;
@@ -106,11 +107,7 @@ impl Balloon {
         if bus.now < self.next_move {
             return;
         }
-        // xorshift64*
-        *random ^= *random >> 12;
-        *random ^= *random << 25;
-        *random ^= *random >> 27;
-        let chosen = random.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        let chosen = next_random(random);
         self.next_move = bus.now + 1 + (chosen >> 32) % *longest;
         self.set_target((chosen % 4) as u32 * 1000, bus);
     }
@@ -400,6 +397,7 @@ impl Balloon {
 
     fn config_length(&self) -> u64 {
         match self.behaviour.features {
+            _ if self.behaviour.entropy.is_some() => 0,
             f if f & feature::PAGE_POISON != 0 => 16,
             f if f & feature::FREE_PAGE_HINT != 0 => 12,
             _ => 8,

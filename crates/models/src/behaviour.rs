@@ -2,7 +2,8 @@
 
 use super::bug::Bug;
 use super::bus::Bus;
-use super::layout::{Capability, Layout};
+use super::entropy::Entropy;
+use super::layout::{Capability, Layout, Structure};
 use super::quirks::Quirks;
 use super::schedule::Schedule;
 
@@ -14,6 +15,8 @@ pub mod feature {
     pub const FREE_PAGE_HINT: u64 = 1 << 3;
     pub const PAGE_POISON: u64 = 1 << 4;
     pub const PAGE_REPORTING: u64 = 1 << 5;
+    /// The bits whose meaning depends on the type of the device.
+    pub const OF_DEVICE_TYPE: u64 = 0x00ff_ffff;
     pub const ANY_LAYOUT: u64 = 1 << 27;
     pub const INDIRECT_DESC: u64 = 1 << 28;
     pub const EVENT_IDX: u64 = 1 << 29;
@@ -94,6 +97,8 @@ pub enum Lie {
 /// Everything about a device that a test may choose.
 #[derive(Debug, Clone)]
 pub struct Behaviour {
+    /// `None` for a balloon.
+    pub entropy: Option<Entropy>,
     pub device_id: u16,
     pub revision: u8,
     pub features: u64,
@@ -173,6 +178,7 @@ impl Behaviour {
     /// basic operation knows, requests served after a little while.
     pub fn letter() -> Self {
         Self {
+            entropy: None,
             device_id: 0x1045,
             revision: 1,
             features: feature::VERSION_1
@@ -236,6 +242,15 @@ impl Behaviour {
     /// The same device with a window in configuration space to its structures.
     pub fn with_pci_access(self) -> Self {
         Self { layout: self.layout.with_pci_access(), ..self }
+    }
+
+    /// An entropy device, to which all applies that is not about balloons. It has no features and no configuration of its own.
+    pub fn entropy(self, seed: u64) -> Self {
+        let mut layout = self.layout.without(4);
+        layout.regions.retain(|region| region.structure != Structure::Device);
+        let device_id = if self.device_id == 0x1002 { 0x1005 } else { 0x1044 };
+        let features = self.features & !feature::OF_DEVICE_TYPE;
+        Self { entropy: Some(Entropy::new(seed)), device_id, features, layout, ..self }
     }
 
     /// The same with another number of MSI-X vectors.

@@ -414,7 +414,7 @@ impl CommonConfig {
         }
         for queue in &self.queues {
             let needed = match queue.purpose {
-                Purpose::Inflate | Purpose::Deflate => true,
+                Purpose::Inflate | Purpose::Deflate | Purpose::Entropy => true,
                 Purpose::Statistics => self.accepted & 1 << 1 != 0,
                 _ => false,
             };

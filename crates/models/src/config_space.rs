@@ -62,7 +62,14 @@ impl ConfigModel {
         model.bytes[0x08] = behaviour.revision;
         model.put16(0x0a, 0x00ff);
         model.put16(0x2c, 0x1af4);
-        model.put16(0x2e, if behaviour.device_id == 0x1002 { 0x0005 } else { 0x1100 });
+        model.put16(
+            0x2e,
+            match behaviour.device_id {
+                0x1002 => 5,
+                0x1005 => 4,
+                _ => 0x1100,
+            },
+        );
         model.bytes[usize::from(INTERRUPT_LINE)] = 11;
         model.bytes[0x3d] = u8::from(behaviour.pin);
         model.assign_bars(memory, ports, behaviour.unplaced);

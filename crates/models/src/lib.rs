@@ -2,7 +2,8 @@
 //!
 //! [`Machine`] is the guest: RAM, DMA memory, page frames, interrupt vectors and lines, virtual time. A [`Balloon`] is
 //! a virtio-pci balloon that follows the specification to the letter and writes down every misstep of the driver, with
-//! the clause it breaks; [`Behaviour`] gives it the habits of a real VMM or the malice of a hostile one.
+//! the clause it breaks; [`Behaviour`] gives it the habits of a real VMM or the malice of a hostile one, or makes an entropy
+//! device of it ([`Behaviour::entropy`]).
 //! The device side of split rings is rust-vmm's `virtio-queue`, so both ends of the protocol have different authors;
 //! that of packed rings is a model of our own.
 
@@ -17,6 +18,7 @@ pub mod bug;
 pub mod bus;
 mod common_config;
 mod config_space;
+mod entropy;
 pub mod frames;
 pub mod hints;
 mod interrupts;
@@ -38,6 +40,7 @@ pub use balloon::Balloon;
 pub use behaviour::{Behaviour, Costs, Handling, Lie, feature};
 pub use bug::Bug;
 pub use bus::{Bus, Misstep};
+pub use entropy::Entropy;
 pub use hints::Hints;
 pub use layout::{Bar, Capability, Layout, Region, Structure};
 pub use machine::{Allocated, Machine};

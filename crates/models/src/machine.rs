@@ -94,7 +94,7 @@ impl Machine {
         (machine, at)
     }
 
-    /// Adds a balloon.
+    /// Adds a device.
     pub fn plug(&self, at: Bdf, behaviour: Behaviour) {
         let device = u32::from(at.device());
         let balloon = Balloon::new(behaviour, 0xe000_0000 + device * 0x100_0000, 0xc000 + device * 0x100);

@@ -25,6 +25,8 @@ pub enum Purpose {
     Statistics,
     Hint,
     Reporting,
+    /// Requests for random bytes.
+    Entropy,
     /// Something of the VMM's own.
     Own,
     /// Nothing: what comes is completed.

@@ -5,6 +5,7 @@ use super::behaviour::{Behaviour, Handling, Numbering, feature};
 use super::bug::Bug;
 use super::bus::Bus;
 use super::common_config::config_data;
+use super::entropy::Entropy;
 use super::hints::finish_hinted;
 use super::pages::{finish_reported, lent, pfns, take_deflated, take_inflated, take_reported};
 use super::queue::{INDIRECT, Purpose, QueueModel, Request};
@@ -107,6 +108,10 @@ impl Balloon {
                     self.hints.take(&request, self.behaviour.handling == Handling::AtOnce, bus);
                     self.common.queues[usize::from(index)].in_flight.push(request);
                 }
+                Purpose::Entropy => {
+                    Entropy::check(&request, bus);
+                    self.common.queues[usize::from(index)].in_flight.push(request);
+                }
                 Purpose::Spare => self.common.queues[usize::from(index)].in_flight.push(request),
                 _ => self.take_pfns(index, request, bus),
             }
@@ -194,8 +199,10 @@ impl Balloon {
     /// Returns requests to the driver by a single used entry, or lies about them.
     pub(super) fn complete(&mut self, index: u16, requests: &[Request], bus: &mut Bus) {
         let Some(request) = requests.last() else { return };
+        let mut written = self.behaviour.claims;
         for request in requests {
             self.finish(index, request, bus);
+            written = self.behaviour.entropy.as_mut().map_or(written, |entropy| entropy.fill(request, bus));
         }
         let lie = self.behaviour.lie.filter(|(after, _)| self.completions > *after).map(|(_, lie)| lie);
         let last = self.last_used.replace(u32::from(request.head));
@@ -206,7 +213,7 @@ impl Balloon {
                 self.behaviour.lie = None;
                 true
             }
-            None => put_used(queue, requests, &self.behaviour, bus),
+            None => put_used(queue, requests, written, &self.behaviour, bus),
         };
         self.misbehave_at_completion(index, request, bus);
         if wanted {
@@ -315,8 +322,8 @@ impl Balloon {
     }
 }
 
-/// Puts requests into the used ring by one entry; whether the driver wants an interrupt for it.
-fn put_used(queue: &mut QueueModel, requests: &[Request], behaviour: &Behaviour, bus: &mut Bus) -> bool {
+/// Puts requests into the used ring by one entry that claims so many bytes; whether the driver wants an interrupt for it.
+fn put_used(queue: &mut QueueModel, requests: &[Request], claims: u32, behaviour: &Behaviour, bus: &mut Bus) -> bool {
     let mut requests = requests.to_vec();
     if let Some(last) = requests.last_mut()
         && behaviour.has(Bug::UsedIdIsOff)
@@ -324,9 +331,9 @@ fn put_used(queue: &mut QueueModel, requests: &[Request], behaviour: &Behaviour,
         last.head = (last.head + 1) % queue.size();
     }
     let first = queue.completed == 0;
-    let wanted = queue.put_used(&requests, behaviour.claims, bus);
+    let wanted = queue.put_used(&requests, claims, bus);
     if behaviour.has(Bug::UsesTwice) {
-        queue.put_used(&requests, behaviour.claims, bus);
+        queue.put_used(&requests, claims, bus);
     }
     match behaviour.bug {
         Some(Bug::IgnoresSuppression) => true,
@@ -338,6 +345,9 @@ fn put_used(queue: &mut QueueModel, requests: &[Request], behaviour: &Behaviour,
 
 /// The queues that a device with these features has.
 pub(super) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
+    if behaviour.entropy.is_some() {
+        return vec![QueueModel::new(0, Purpose::Entropy, behaviour.queue_size)];
+    }
     let offered = |bit: u64| behaviour.features & bit != 0;
     let size = behaviour.queue_size;
     let optional = [

@@ -103,6 +103,7 @@ impl From<BringUpError> for BalloonError {
     fn from(error: BringUpError) -> Self {
         match error {
             BringUpError::NoFunction(function) => Self::NoFunction(function),
+            BringUpError::WrongDevice { function, vendor, device } => Self::NotABalloon { function, vendor, device },
             BringUpError::Interface(error) => error.into(),
             BringUpError::Transport(error) => error.into(),
             BringUpError::Negotiation(error) => error.into(),

@@ -108,10 +108,6 @@ where
     P: Platform + PageFrames + MemoryStatistics,
 {
     let found = Function::probe(platform.config(), function).ok_or(BalloonError::NoFunction(function))?;
-    let (vendor, device) = (found.vendor(), found.device());
-    if !is_balloon(vendor, device) {
-        return Err(BalloonError::NotABalloon { function, vendor, device });
-    }
     start_either_way(platform, function, options, withheld).map_err(|error| match found.is_present(platform.config()) {
         true => error,
         false => TransportError::Gone(function).into(),
@@ -168,7 +164,7 @@ where
             unusable::<P>(config_len, options) | if split { Features::RING_PACKED } else { Features::empty() };
         implemented(kind).difference(declined)
     };
-    let setup = Setup::open(platform, function, options.device(), accepted, |platform, proof| {
+    let setup = Setup::open(platform, function, options.device(), is_balloon, accepted, |platform, proof| {
         withheld.release(platform, proof);
     })?;
     let (connected, mut parts, left_out) = setup

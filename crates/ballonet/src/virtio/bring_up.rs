@@ -33,6 +33,17 @@ pub enum BringUpError {
     #[display("there is no function at {_0}")]
     #[from(skip)]
     NoFunction(#[error(not(source))] Bdf),
+    /// It is another kind of device than the driver's.
+    #[display("{function} is no device of this driver: vendor {vendor:#06x}, device {device:#06x}")]
+    #[from(skip)]
+    WrongDevice {
+        /// The function.
+        function: Bdf,
+        /// Its vendor ID.
+        vendor: u16,
+        /// Its device ID.
+        device: u16,
+    },
     /// It has no virtio interface that can be used.
     #[display("{_0}")]
     Interface(InterfaceError),
@@ -144,7 +155,8 @@ pub struct Setup<P: Platform> {
 }
 
 impl<P: Platform> Setup<P> {
-    /// Opens the device at `function`, resets it and settles the features: of those offered, what `implemented` names for
+    /// Opens the device at `function`, whose vendor and device `matches` takes for the driver's, resets it and settles the
+    /// features: of those offered, what `implemented` names for
     /// the transport and the length of the device configuration, but for those that the user declines. Once the reset is
     /// seen to be done, `was_reset` gets the proof of it.
     ///
@@ -154,10 +166,15 @@ impl<P: Platform> Setup<P> {
         platform: &mut P,
         function: Bdf,
         options: DeviceOptions,
+        matches: impl FnOnce(u16, u16) -> bool,
         implemented: impl FnOnce(TransportKind, usize) -> Features,
         was_reset: impl FnOnce(&mut P, &Quiesced),
     ) -> Result<Self, BringUpError> {
         let function = Function::probe(platform.config(), function).ok_or(BringUpError::NoFunction(function))?;
+        let (vendor, device) = (function.vendor(), function.device());
+        if !matches(vendor, device) {
+            return Err(BringUpError::WrongDevice { function: function.bdf(), vendor, device });
+        }
         let bars = Bars::size(platform.config(), &function);
         let interface = Interface::find(platform.config(), &function, &bars, options.transport)?;
         let interface = if options.through_config { interface.through_config()? } else { interface };
@@ -217,7 +234,8 @@ impl<P: Platform> Setup<P> {
     /// # Errors
     /// When the device has no such queue, or its size is none.
     pub fn layout(&mut self, index: QueueIndex, limit: u16) -> Result<RingLayout, TransportError> {
-        let size = self.device.queue_size(index)?;
+        let is_there = index.number() < self.device.transport().queue_count();
+        let size = if is_there { self.device.queue_size(index)? } else { 0 };
         self.layout_of(index, size, limit)
     }
 

@@ -1,0 +1,389 @@
+//! The entropy driver, from PCI config space up, against a model of its device.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
+
+use std::ops::Range;
+
+use ballonet::pci::Bdf;
+use ballonet::rng::{REQUEST_SIZE, Rng, RngError};
+use ballonet::virtio::{
+    BringUpError, DeviceOptions, InterruptMode, NegotiationError, QueueError, RingFormat, Transport, TransportError,
+    TransportKind,
+};
+use ballonet_models::{Allocated, Behaviour, Lie, Machine, ModelPlatform};
+
+const SEED: u64 = 0x5eed;
+/// Looks after which an answer will never come.
+const PATIENCE: u32 = 1000;
+const FAILED: u8 = 128;
+
+/// A machine with one entropy device, which a driver may have.
+struct Guest {
+    machine: Machine,
+    platform: ModelPlatform,
+    at: Bdf,
+}
+
+impl Guest {
+    fn new(behaviour: Behaviour) -> Self {
+        let machine = Machine::new(8);
+        let at = Bdf::new(0, 0, 3, 0).expect("a function number");
+        machine.plug(at, behaviour);
+        Self { platform: ModelPlatform::new(&machine), machine, at }
+    }
+
+    fn probe(&mut self, choose: impl FnOnce(&mut DeviceOptions)) -> Result<Rng<ModelPlatform>, BringUpError> {
+        let mut options = DeviceOptions::new("rng0");
+        choose(&mut options);
+        Rng::probe(&mut self.platform, self.at, options)
+    }
+
+    #[track_caller]
+    fn expect_up(&mut self) -> Rng<ModelPlatform> {
+        self.probe(|_| {}).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits for the answer as a kernel does: asleep until an interrupt comes, where there are interrupts.
+    #[track_caller]
+    fn receive(&self, rng: &mut Rng<ModelPlatform>) -> Result<Vec<u8>, RngError> {
+        let mut bytes = vec![0; REQUEST_SIZE];
+        for _ in 0..PATIENCE {
+            let interrupts = rng.running().interrupts();
+            if interrupts.mode() == InterruptMode::Polling || interrupts.events().is_pending() {
+                if let Some(count) = rng.poll(&mut bytes)? {
+                    bytes.truncate(count);
+                    return Ok(bytes);
+                }
+            }
+            self.machine.sleep();
+        }
+        panic!("no answer came: {:#?}", self.machine.missteps());
+    }
+
+    #[track_caller]
+    fn ask(&self, rng: &mut Rng<ModelPlatform>, length: usize) -> Result<Vec<u8>, RngError> {
+        rng.request(length);
+        self.receive(rng)
+    }
+
+    /// All that the device has given.
+    fn given(&self) -> Vec<u8> {
+        self.machine
+            .balloon(self.at, |device, _| device.behaviour.entropy.as_ref().map(|entropy| entropy.given.clone()))
+            .expect("an entropy device")
+    }
+
+    /// Panics unless the driver has left everything as it found it.
+    #[track_caller]
+    fn expect_clean(&self) {
+        assert_eq!(self.machine.allocated(), Allocated::default());
+        self.machine.expect_no_missteps();
+        self.machine.balloon(self.at, |device, _| {
+            assert_eq!(device.config.decoding(), device.behaviour.command);
+            assert!(!device.config.msix_enabled() && device.config.bars_restored());
+        });
+    }
+
+    /// Panics unless a start that failed was undone, and the device told, if its registers were ever reached.
+    #[track_caller]
+    fn expect_given_up(&self) {
+        self.expect_clean();
+        let writes = self.machine.balloon(self.at, |device, _| device.common.status_writes.clone());
+        assert!(writes.last().is_none_or(|last| last & FAILED != 0), "the device was not told: {writes:x?}");
+    }
+
+    #[track_caller]
+    fn finish(mut self, rng: Rng<ModelPlatform>) {
+        rng.shutdown(&mut self.platform).unwrap_or_else(|error| panic!("{error}"));
+        self.expect_clean();
+        assert!(self.machine.balloon(self.at, |device, _| device.common.is_reset()));
+    }
+}
+
+/// Each interface and ring format: what it is called, and what the driver is to make of it.
+fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
+    use RingFormat::{Packed, Split};
+    use TransportKind::{Legacy, Modern};
+    let devices = [
+        (Behaviour::letter(), Modern, Split),
+        (Behaviour::letter().packed(), Modern, Packed),
+        (Behaviour::letter().in_order(true), Modern, Split),
+        (Behaviour::letter().packed().in_order(true), Modern, Packed),
+        (Behaviour::letter().transitional(), Modern, Split),
+        (Behaviour::letter().legacy(), Legacy, Split),
+        (Behaviour::qemu_7_2().with_vectors(None), Modern, Split),
+        (Behaviour::qemu_10(2), Modern, Split),
+    ];
+    devices.map(|(behaviour, kind, ring)| (behaviour.entropy(SEED), kind, ring)).into()
+}
+
+/// A device, and what it is to be asked for.
+#[track_caller]
+fn expect_bytes(behaviour: Behaviour, kind: TransportKind, ring: RingFormat, mode: InterruptMode) {
+    let mut guest = Guest::new(behaviour);
+    let mut rng = guest.probe(|options| options.interrupts = Some(mode)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(rng.running().interrupts().mode(), mode);
+    assert_eq!(rng.running().device().transport().kind(), kind);
+    assert_eq!(RingFormat::of(rng.running().device().features()), ring);
+    let mut received = Vec::new();
+    let mut last = Vec::new();
+    for length in [16, 16, 64, 1, 1000, REQUEST_SIZE].into_iter().cycle().take(100) {
+        let bytes = guest.ask(&mut rng, length).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(bytes.len(), length);
+        assert!(length == 1 || bytes != last, "the same {length} bytes twice");
+        received.extend_from_slice(&bytes);
+        last = bytes;
+    }
+    assert!(received == guest.given(), "other bytes than the device has given");
+    guest.finish(rng);
+}
+
+#[test]
+fn bytes_arrive_by_each_interface_ring_format_and_interrupt_mode() {
+    for (behaviour, kind, ring) in devices() {
+        for mode in InterruptMode::LADDER {
+            let msix = matches!(mode, InterruptMode::PerQueue | InterruptMode::Shared);
+            if msix && behaviour.vectors.is_none() {
+                continue;
+            }
+            println!("{kind:?} {ring:?} {mode:?}");
+            expect_bytes(behaviour.clone(), kind, ring, mode);
+        }
+    }
+}
+
+#[test]
+fn a_device_that_answers_at_once_is_heard() {
+    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::letter().legacy()] {
+        let behaviour = Behaviour { handling: ballonet_models::Handling::AtOnce, ..behaviour.entropy(SEED) };
+        let mut guest = Guest::new(behaviour);
+        let mut rng = guest.expect_up();
+        for _ in 0..10 {
+            assert_eq!(guest.ask(&mut rng, 32).map(|bytes| bytes.len()), Ok(32));
+        }
+        guest.finish(rng);
+    }
+}
+
+#[test]
+fn lengths_out_of_range_are_taken_to_its_ends() {
+    let mut guest = Guest::new(Behaviour::letter().entropy(SEED));
+    let mut rng = guest.expect_up();
+    for (asked, given) in [(0, 1), (REQUEST_SIZE + 1, REQUEST_SIZE), (usize::MAX, REQUEST_SIZE)] {
+        assert_eq!(guest.ask(&mut rng, asked).map(|bytes| bytes.len()), Ok(given));
+    }
+    guest.finish(rng);
+}
+
+#[test]
+fn while_a_request_is_in_flight_another_is_not_made() {
+    let mut guest = Guest::new(Behaviour::letter().entropy(SEED));
+    let mut rng = guest.expect_up();
+    rng.request(8);
+    rng.request(16);
+    assert_eq!(guest.receive(&mut rng).map(|bytes| bytes.len()), Ok(8));
+    assert_eq!(guest.given().len(), 8);
+    assert_eq!(rng.poll(&mut [0; 16]), Ok(None), "there is no second answer");
+    guest.finish(rng);
+}
+
+/// What the caller has no room for is left out, and a device may give fewer bytes than it was asked for.
+#[test]
+fn answers_are_as_long_as_the_shortest_side_has_it() {
+    let mut behaviour = Behaviour::letter().entropy(SEED);
+    behaviour.entropy.as_mut().expect("an entropy device").most = 5;
+    let mut guest = Guest::new(behaviour);
+    let mut rng = guest.expect_up();
+    let bytes = guest.ask(&mut rng, 100).expect("five bytes");
+    assert_eq!(bytes, guest.given());
+    assert_eq!(bytes.len(), 5);
+    rng.request(100);
+    while !rng.running().interrupts().events().is_pending() {
+        assert!(guest.machine.sleep(), "an interrupt is due");
+    }
+    let mut few = [0; 3];
+    assert_eq!(rng.poll(&mut few), Ok(Some(3)));
+    assert_eq!(few, guest.given()[5..8]);
+    guest.finish(rng);
+}
+
+#[test]
+fn an_empty_buffer_is_an_error_after_which_the_driver_goes_on() {
+    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::letter().legacy()] {
+        let mut guest = Guest::new(behaviour.entropy(SEED));
+        let mut rng = guest.expect_up();
+        for most in [0, 16, 0, 16] {
+            guest.machine.balloon(guest.at, |device, _| {
+                device.behaviour.entropy.as_mut().expect("an entropy device").most = most;
+            });
+            let answer = guest.ask(&mut rng, 16).map(|bytes| bytes.len());
+            assert_eq!(answer, if most == 0 { Err(RngError::Empty) } else { Ok(16) });
+        }
+        guest.finish(rng);
+    }
+}
+
+#[test]
+fn a_device_that_lies_of_a_length_or_an_id_is_caught() {
+    for behaviour in [Behaviour::letter(), Behaviour::letter().packed()] {
+        for lie in [Lie::LengthTooLong, Lie::IdOutOfRange] {
+            let mut guest = Guest::new(Behaviour { lie: Some((2, lie)), ..behaviour.clone().entropy(SEED) });
+            let mut rng = guest.expect_up();
+            for _ in 0..2 {
+                assert_eq!(guest.ask(&mut rng, 16).map(|bytes| bytes.len()), Ok(16));
+            }
+            let error = guest.ask(&mut rng, 16).expect_err("a lie");
+            let RngError::Queue(found) = error else { panic!("{lie:?}: {error}") };
+            match lie {
+                Lie::LengthTooLong => assert!(matches!(found, QueueError::UsedLength { limit: 16, .. }), "{found}"),
+                _ => assert!(!matches!(found, QueueError::UsedLength { .. }), "{found}"),
+            }
+            assert_eq!(rng.poll(&mut [0; 16]), Err(error), "the queue is out of use");
+            guest.finish(rng);
+        }
+    }
+}
+
+#[test]
+fn a_function_that_is_no_entropy_device_is_refused_untouched() {
+    for (behaviour, id) in [
+        (Behaviour::letter(), 0x1045),
+        (Behaviour::letter().transitional(), 0x1002),
+        (Behaviour { device_id: 0x1003, ..Behaviour::letter() }, 0x1003),
+    ] {
+        let mut guest = Guest::new(behaviour);
+        let error = guest.probe(|_| {}).err().expect("it is no entropy device");
+        assert_eq!(error, BringUpError::WrongDevice { function: guest.at, vendor: 0x1af4, device: id });
+        let said = error.to_string();
+        assert!(said.contains("00:03.0") && said.contains(&format!("{id:#06x}")), "{said}");
+        guest.expect_clean();
+        assert!(guest.machine.balloon(guest.at, |device, _| device.common.status_writes.is_empty()));
+    }
+    let mut guest = Guest::new(Behaviour::letter().entropy(SEED));
+    let nobody = Bdf::new(0, 0, 4, 0).expect("a function number");
+    let error = Rng::probe(&mut guest.platform, nobody, DeviceOptions::new("rng0")).err().expect("nobody is there");
+    assert_eq!(error, BringUpError::NoFunction(nobody));
+}
+
+/// Brings a driver up and asks for bytes, while the platform refuses these of the requests to it. Whether it came up, and
+/// how much the platform was asked for.
+fn live(behaviour: &Behaviour, refused: Range<u64>) -> (bool, u64) {
+    let mut guest = Guest::new(behaviour.clone());
+    guest.machine.refuse(refused);
+    match guest.probe(|_| {}) {
+        Ok(mut rng) => {
+            let asked = guest.machine.asked();
+            assert_eq!(guest.ask(&mut rng, 16).map(|bytes| bytes.len()), Ok(16));
+            let machine = guest.machine.clone();
+            guest.finish(rng);
+            assert_eq!(machine.asked(), asked, "a driver that runs, or goes, asks for nothing that it may not get");
+            (true, asked)
+        }
+        Err(_) => {
+            guest.expect_given_up();
+            (false, guest.machine.asked())
+        }
+    }
+}
+
+#[test]
+fn whatever_the_platform_refuses_the_driver_does_without_or_leaves_all_as_it_was() {
+    for (behaviour, kind, ring) in devices() {
+        // Off, and on as firmware may leave it.
+        for command in [0, 7] {
+            let behaviour = Behaviour { command, ..behaviour.clone() };
+            let (up, asked) = live(&behaviour, 0..0);
+            assert!(up);
+            let mut without = 0;
+            for first in 0..asked {
+                without += u64::from(live(&behaviour, first..first + 1).0);
+                live(&behaviour, first..u64::MAX);
+            }
+            println!("{kind:?} {ring:?}: {asked} requests, {without} of them not needed");
+            // Registers, a queue and a buffer there must be; an interrupt need not.
+            assert!(asked >= 4 && without >= 1 && without + 3 <= asked, "{without} of {asked}");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_spoils_its_own_start_is_told_that_the_driver_gave_up() {
+    let letter = || Behaviour::letter().entropy(SEED);
+    let legacy = || Behaviour::letter().legacy().entropy(SEED);
+    for (name, behaviour) in [
+        ("no VERSION_1", letter().with_features(1)),
+        ("features refused", Behaviour { refuses_features: true, ..letter() }),
+        ("no queue", Behaviour { num_queues: Some(0), ..letter() }),
+        ("a size that is none", Behaviour { size_lie: Some(0xffff), ..letter() }),
+        ("a doorbell nowhere", Behaviour { notify_off: Some(0x2000), ..letter() }),
+        ("a legacy queue of an odd size", Behaviour { size_lie: Some(48), ..legacy() }),
+        ("a reset that never ends", Behaviour { reset_time: u64::MAX, ..letter() }),
+        ("a legacy reset that never ends", Behaviour { reset_time: u64::MAX, ..legacy() }),
+    ] {
+        let mut guest = Guest::new(behaviour);
+        let error = guest.probe(|_| {}).err().unwrap_or_else(|| panic!("{name}: no error"));
+        println!("{name}: {error}");
+        match name {
+            "features refused" => {
+                assert!(matches!(error, BringUpError::Negotiation(NegotiationError::Refused { .. })), "{error}");
+            }
+            "a reset that never ends" | "a legacy reset that never ends" => {
+                assert!(matches!(error, BringUpError::Transport(TransportError::ResetTimeout { .. })), "{error}");
+            }
+            _ => {}
+        }
+        guest.expect_given_up();
+        assert!(guest.machine.balloon(guest.at, |device, _| device.common.failed()), "{name}: the device was not told");
+    }
+}
+
+/// Its queue and its buffer may be written for ever: they are nobody's from then on.
+#[test]
+fn a_device_that_does_not_finish_its_reset_keeps_its_memory() {
+    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::letter().legacy()] {
+        for in_flight in [false, true] {
+            let mut guest = Guest::new(behaviour.clone().entropy(SEED));
+            let mut rng = guest.expect_up();
+            assert_eq!(guest.ask(&mut rng, 16).map(|bytes| bytes.len()), Ok(16));
+            if in_flight {
+                rng.request(16);
+            }
+            let lent = guest.machine.allocated().dma;
+            guest.machine.balloon(guest.at, |device, _| device.behaviour.reset_time = u64::MAX);
+            let error = rng.shutdown(&mut guest.platform).expect_err("it does not stop");
+            assert!(matches!(error, TransportError::ResetTimeout { .. }), "{error}");
+            assert!(lent >= 2, "a queue and a buffer");
+            assert_eq!(guest.machine.allocated(), Allocated { vectors: 0, mappings: 0, dma: lent });
+            guest.machine.expect_no_missteps();
+            assert!(!guest.machine.balloon(guest.at, |device, _| device.config.bus_master()), "it can write memory");
+        }
+    }
+}
+
+#[test]
+fn a_shutdown_in_the_middle_of_a_request_gives_all_back_and_another_driver_follows() {
+    for (behaviour, ..) in devices() {
+        let mut guest = Guest::new(behaviour);
+        for _ in 0..3 {
+            let mut rng = guest.expect_up();
+            assert_eq!(guest.ask(&mut rng, 16).map(|bytes| bytes.len()), Ok(16));
+            rng.request(REQUEST_SIZE);
+            rng.shutdown(&mut guest.platform).expect("it stops");
+            guest.expect_clean();
+        }
+    }
+}
+
+#[test]
+fn a_device_that_is_pulled_out_leaves_nothing_behind() {
+    let mut guest = Guest::new(Behaviour::letter().entropy(SEED));
+    let mut rng = guest.expect_up();
+    rng.request(16);
+    guest.machine.balloon(guest.at, |device, _| device.unplug());
+    assert_eq!(rng.poll(&mut [0; 16]), Ok(None), "nobody answers");
+    let _ = rng.shutdown(&mut guest.platform);
+    let left = guest.machine.allocated();
+    assert_eq!((left.vectors, left.mappings), (0, 0));
+    guest.machine.expect_no_missteps();
+}

@@ -50,11 +50,10 @@ impl Guest {
         let mut bytes = vec![0; REQUEST_SIZE];
         for _ in 0..PATIENCE {
             let interrupts = rng.running().interrupts();
-            if interrupts.mode() == InterruptMode::Polling || interrupts.events().is_pending() {
-                if let Some(count) = rng.poll(&mut bytes)? {
-                    bytes.truncate(count);
-                    return Ok(bytes);
-                }
+            let is_due = interrupts.mode() == InterruptMode::Polling || interrupts.events().is_pending();
+            if is_due && let Some(count) = rng.poll(&mut bytes)? {
+                bytes.truncate(count);
+                return Ok(bytes);
             }
             self.machine.sleep();
         }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use ballonet::pci::{Function, Tree};
+use ballonet::pci::{Function, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::rng::{Rng, RngError};
 use ballonet::virtio::{BringUpError, DeviceOptions, InterruptMode, TransportError};
@@ -72,7 +72,7 @@ pub fn tell_some(machine: &mut Machine, tree: &Tree, length: usize) {
 /// Fills `bytes` from its start, and returns how many came.
 fn ask(machine: &mut Machine, tree: &Tree, bytes: &mut [u8]) -> Result<usize, RandomError> {
     let is_entropy = |function: &&Function| Rng::<Machine>::matches(function.vendor(), function.device());
-    let function = tree.nodes().iter().map(ballonet::pci::Node::function).find(is_entropy).ok_or(RandomError::NoDevice)?;
+    let function = tree.nodes().iter().map(Node::function).find(is_entropy).ok_or(RandomError::NoDevice)?;
     tree.open_path(machine.config(), function.bdf());
     let mut options = DeviceOptions::new("entropy");
     // The only request is waited for.

@@ -241,7 +241,7 @@ pub fn with_kept<R>(action: impl FnOnce(&Kept) -> R) -> R {
     KEPT.with(|kept| action(kept))
 }
 
-/// Writes a line of text as [`line`] does, which is not kept: it is in the log already, or a passing state.
+/// Writes a line of text as [`line()`] does, which is not kept: it is in the log already, or a passing state.
 pub fn passing(text: fmt::Arguments<'_>) {
     screen::line(Style::PLAIN, text);
     serial_line(text);

@@ -1,7 +1,7 @@
 //! The serial port: the kernel's console.
 //!
 //! It is the one that firmware's tables name, else the first that is found where PCs have them. Nothing waits for long until the
-//! line takes what is sent ([`transmitter`]), and no interrupt is taken for granted ([`interrupt`]).
+//! line takes what is sent (`transmitter.rs`), and no interrupt is taken for granted (`interrupt.rs`).
 
 pub(super) mod interrupt;
 mod ports;

@@ -50,8 +50,8 @@ impl Guest {
         let mut bytes = vec![0; REQUEST_SIZE];
         for _ in 0..PATIENCE {
             let interrupts = rng.running().interrupts();
-            let is_due = interrupts.mode() == InterruptMode::Polling || interrupts.events().is_pending();
-            if is_due && let Some(count) = rng.poll(&mut bytes)? {
+            let is_awake = interrupts.mode() == InterruptMode::Polling || interrupts.events().is_pending();
+            if is_awake && let Some(count) = rng.poll(&mut bytes)? {
                 bytes.truncate(count);
                 return Ok(bytes);
             }
@@ -117,7 +117,7 @@ fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
     devices.map(|(behaviour, kind, ring)| (behaviour.entropy(SEED), kind, ring)).into()
 }
 
-/// A device, and what it is to be asked for.
+/// Panics unless a device driven in this mode gives other bytes each time, and just those that it wrote.
 #[track_caller]
 fn expect_bytes(behaviour: Behaviour, kind: TransportKind, ring: RingFormat, mode: InterruptMode) {
     let mut guest = Guest::new(behaviour);

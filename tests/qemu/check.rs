@@ -57,12 +57,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "an_unknown_check",
             "mode=check checks=reset-*,nonsense",
-            "no check is named `nonsense`, nor much like that; docs/checks.md lists them",
+            "no check is named `nonsense` (docs/checks.md lists all)",
         ),
         (
             "a_misspelt_check",
             "mode=check checks=isr-is-0",
-            "no check is named `isr-is-0`; there are isr-is-0-while-idle",
+            "no check is named `isr-is-0`; did you mean isr-is-0-while-idle?",
         ),
         (
             "a_misspelt_mode",

@@ -54,7 +54,7 @@ fn comes_later(vm: &mut Vm) -> Outcome {
     let floor = vm.event("floor")?;
     let reason = floor.text("message")?;
     ensure!(
-        reason.contains("the guest has no more than 511 MiB that it uses"),
+        reason.contains("the guest uses no more than 511 MiB"),
         "the reason should be the true one: {reason}"
     );
     vm.balloon_to(vm.memory + DIMM)

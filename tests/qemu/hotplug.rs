@@ -227,7 +227,10 @@ fn cycle_once(vm: &mut Vm, balloon: Balloon) -> Outcome {
 fn told_once(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     let lines = vm.serial.all();
-    let told: Vec<_> = lines.iter().filter(|line| line.text.contains("hot-plug slot")).collect();
+    let told: Vec<_> = lines
+        .iter()
+        .filter(|line| line.text.contains(": hot-plug slot") || line.text.contains(" hot-plug slots"))
+        .collect();
     let once = told.iter().filter(|line| line.text.contains(&format!(": {MANY} hot-plug slots behind "))).count();
     // The port that the switch is in is another slot.
     ensure!(once == 1 && told.len() <= 2, "{MANY} slots should be told of in one line: {told:?}");

@@ -584,7 +584,7 @@ impl Served {
     fn tell_short(&mut self, status: &BalloonStatus) {
         let (actual, target) = (status.actual * FRAME_SIZE, status.target * FRAME_SIZE);
         let counts = frames::counts();
-        let mib = |frames: u64| frames * FRAME_SIZE >> 20;
+        let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         let message = format!(
             "the host asks for {} MiB; the balloon stops at {} MiB, because {} MiB are in use, and the kernel keeps {} MiB free to \
              live on",

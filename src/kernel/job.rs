@@ -182,7 +182,7 @@ impl fmt::Display for Progress<'_> {
             Job::Hold { wanted, taken } => write!(f, "holding {} of {} MiB", mib(*taken), mib(*wanted))?,
             Job::Verify { bytes, .. } => write!(f, "verifying {} of {} MiB", mib(*bytes), mib(self.1))?,
             Job::Release { bytes } => {
-                write!(f, "released {} of {} MiB", mib(*bytes - self.1.min(*bytes)), mib(*bytes))?
+                write!(f, "released {} of {} MiB", mib(bytes.saturating_sub(self.1)), mib(*bytes))?;
             }
             Job::List(lines) => write!(f, "{}", count(lines.len(), "more line"))?,
             Job::Log(Pager { next, end, .. }) => {
@@ -218,7 +218,7 @@ pub struct Lack;
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = frames::counts();
-        let mib = |frames: u64| frames * FRAME_SIZE >> 20;
+        let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         let usable = mib(counts.total - counts.reserved);
         write!(f, "too little of {usable} MiB is free: {} MiB are in use", mib(counts.used))?;
         match counts.ballooned {

@@ -8,7 +8,7 @@ use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for version in [Version::V7_2, Version::V10_0] {
+    for version in [Version::V7_2] {
         let blocked = |balloon: &str| {
             let balloon = format!("iommu_platform=on,disable-legacy=on{balloon}");
             Qemu::new(version).device("virtio-iommu-pci,boot-bypass=off,disable-legacy=on").balloon(&balloon)

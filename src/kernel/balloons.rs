@@ -625,7 +625,7 @@ impl Served {
         let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
         // A host counts memory as the guest's that the guest may not use, or not find.
         let reason = if target > counts.total * FRAME_SIZE {
-            format!("because the guest has only {} MiB, and needs the rest of them itself", mib(counts.total))
+            format!("because the guest has only {} MiB, and needs the rest itself", mib(counts.total))
         } else {
             format!(
                 "because {} MiB are in use, and the kernel keeps {} MiB free for itself",

@@ -12,7 +12,12 @@ use std::process::{Command, Stdio};
 fn run(qemu_status: i32, arguments: &[&str]) -> (Option<i32>, String) {
     let qemu =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("qemu-that-ends-with-{qemu_status}-{}", arguments.len()));
-    fs::write(&qemu, format!("#!/bin/sh\nexit {qemu_status}\n")).expect("the folder is ours");
+    // What run.sh asks before the start, QEMU itself answers.
+    let script = format!(
+        "#!/bin/sh\ncase \" $* \" in *' -kernel '*) exit {qemu_status} ;; esac\nexec \"$({} system)\" \"$@\"\n",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/qemu.sh")
+    );
+    fs::write(&qemu, script).expect("the folder is ours");
     fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("run.sh"))
         .arg(env!("CARGO_BIN_EXE_ballonet"))

@@ -5,6 +5,8 @@
 //! Every word of every piece has a value that tells which piece it is of and where it is, and is compared before the
 //! piece is given back.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use ballonet::platform::Platform;
@@ -339,11 +341,14 @@ impl Program {
     fn say(&self) {
         let (kind, phase) = (self.choice.kind.word(), self.phase.word());
         if serial::is_text() {
+            let after = match self.quiet.rounds() {
+                0 => String::new(),
+                rounds => format!(" after {}", count(rounds, "round")),
+            };
             serial::line(format_args!(
-                "work: {kind} is {phase} with {} of {} KiB after {}; {}, {} failed, {}",
+                "work: {kind} is {phase} with {} of {} KiB{after}; {}, {} failed, {}",
                 self.bytes >> 10,
                 self.choice.size >> 10,
-                count(self.quiet.rounds(), "round"),
                 count(self.allocations, "allocation"),
                 self.failures,
                 count(self.bad, "bad word")

@@ -23,6 +23,8 @@ pub struct Hints {
     seen: u32,
     /// The round that the driver opened last, unless it has read since that the host is done.
     opened: Option<u32>,
+    /// The driver has read that the host is done, and an opening that was published before that may still be in the queue.
+    opening_before_done: bool,
     /// The round that is open.
     open: Option<u32>,
     /// Commands that came from the driver.
@@ -53,6 +55,7 @@ impl Hints {
         self.seen = if under_way { STOP } else { self.command };
         if self.seen == DONE {
             self.opened = None;
+            self.opening_before_done = true;
             bus.ram.hints_count = false;
         }
         self.seen
@@ -62,7 +65,7 @@ impl Hints {
     pub fn take(&mut self, request: &Request, at_once: bool, bus: &mut Bus) {
         let parts = || request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| d.flags & INDIRECT == 0);
         if parts().any(|part| part.flags & WRITE == 0) {
-            return self.take_command(request, parts().count(), bus);
+            return self.take_command(request, parts().count(), at_once, bus);
         }
         if self.open.is_none() {
             bus.misstep("BAL-HINT-02", "free memory before the round's id");
@@ -80,7 +83,7 @@ impl Hints {
         frames.into_iter().for_each(|pfn| take_hinted(pfn, bus));
     }
 
-    fn take_command(&mut self, request: &Request, parts: usize, bus: &mut Bus) {
+    fn take_command(&mut self, request: &Request, parts: usize, at_once: bool, bus: &mut Bus) {
         let Some(bytes) = request.bytes.first_chunk().filter(|bytes| request.bytes.len() == bytes.len() && parts == 1)
         else {
             return bus.misstep("BAL-HINT-01", format!("a command of {} bytes", request.bytes.len()));
@@ -99,8 +102,13 @@ impl Hints {
         if command == DONE || !self.given.contains(&command) {
             bus.misstep("BAL-HINT-02", format!("round {command:#x}, for which nobody has asked"));
         }
+        let before_done = std::mem::take(&mut self.opening_before_done) && !at_once;
         if self.opened.replace(command) == Some(command) {
             bus.misstep("BAL-HINT-03", format!("round {command:#x} is opened twice"));
+        }
+        // DONE has come after it, so the same id may be opened again.
+        if before_done {
+            self.opened = None;
         }
         self.open = Some(command);
     }

@@ -418,6 +418,23 @@ fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
     }
 }
 
+/// The device takes the opening of a round only after the driver has read DONE; the id is free again all the same.
+#[test]
+fn an_id_is_used_again_after_done_though_its_first_opening_was_taken_late() {
+    let behaviour = Behaviour { handling: Handling::Later(2_000_000), service: 500_000, ..Behaviour::letter() };
+    let mut guest = bring_up_sized(32, offering(behaviour));
+    for word in [3, DONE, 3] {
+        guest.device(|b, bus| b.command_hints(word, bus));
+        guest.driver_mut().look();
+        guest.poll_once();
+    }
+    guest.run();
+    assert_eq!(said(&guest).iter().filter(|word| **word == 3).count(), 2);
+    command(&mut guest, DONE);
+    expect_all_back(&guest);
+    guest.finish();
+}
+
 #[test]
 fn a_configuration_that_is_too_short_for_the_command_leaves_the_feature_out() {
     use ballonet_models::Capability;

@@ -119,8 +119,10 @@ pub(crate) fn wait(guest: &mut Guest, what: &str, done: impl Fn(&Guest) -> bool)
 }
 
 fn panels(tracks: &[Track]) -> Vec<Panel> {
-    let titles =
-        ["With the balloon, freed memory goes back to the host", "The same program without it: the host keeps it all"];
+    let titles = [
+        "With the balloon, freed memory goes back to the host",
+        "The same program without it: freed memory stays taken",
+    ];
     let panel = |(track, title): (&Track, &str)| Panel {
         title: title.into(),
         layers: vec![

@@ -48,7 +48,7 @@ pub(crate) fn demo(options: &cli::Demo) -> Outcome {
     let steering = Steering::new(limits, vec![(FLOOR, RAM); COUNT], false);
     let mut sets = [
         Set::start(&launcher, "with", "With the policy: four guests of 256 MiB in 512 MiB", Some(steering))?,
-        Set::start(&launcher, "without", "Without: each keeps what it once had", None)?,
+        Set::start(&launcher, "without", "Without it, each guest keeps what it once used", None)?,
     ];
     let mut recorder = options.outputs.record.as_deref().map(Recorder::create).transpose()?;
     run(&mut sets, &mut recorder, options.duration.unwrap_or(DURATION))?;

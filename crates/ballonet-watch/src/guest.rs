@@ -76,6 +76,10 @@ impl Guest {
             marks: Vec::new(),
             start,
         };
+        if address.serial.is_some() {
+            // A ballonet that has been up for long is silent until it is asked.
+            guest.type_line("\rstats\rmem");
+        }
         guest.discover().map_err(|error| format!("{}: {error}", address.socket.display()))?;
         Ok(guest)
     }
@@ -83,6 +87,7 @@ impl Guest {
     fn discover(&mut self) -> Result<(), QmpError> {
         let memory = self.qmp.run("query-memory-size-summary", &json!({}))?;
         self.size = memory["base-memory"].as_u64();
+        self.kernel = Kernel::new(self.size.unwrap_or_default());
         self.balloon = self.find_balloon()?;
         let Some(path) = self.balloon.clone() else { return Ok(()) };
         let interval = json!({ "path": path, "property": "guest-stats-polling-interval" });
@@ -179,7 +184,7 @@ impl Guest {
     /// Has a ballonet say how it is, and waits for that, so that the next sample has it.
     pub(crate) fn refresh(&mut self, patience: Duration) {
         let (before, deadline) = (self.kernel.answers(), Instant::now() + patience);
-        self.type_line("mem\rstats");
+        self.type_line("stats\rmem");
         while self.kernel.answers() == before && self.listen(deadline.saturating_duration_since(Instant::now())) {}
     }
 
@@ -202,7 +207,7 @@ impl Guest {
         self.kernel.fill(&mut sample);
         if self.kernel.speaks() {
             // The answers are there at the next sample.
-            self.type_line("mem\rstats");
+            self.type_line("stats\rmem");
         }
         sample
     }

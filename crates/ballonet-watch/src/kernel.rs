@@ -13,6 +13,8 @@ const FRAME: u64 = 4096;
 pub(crate) struct Kernel {
     /// An event has come: it is a ballonet that logs JSON.
     speaks: bool,
+    /// Bytes of the guest's RAM: the kernel counts what its balloon holds, and the host what it leaves.
+    ram: u64,
     target: Option<u64>,
     used: Option<u64>,
     free: Option<u64>,
@@ -31,6 +33,11 @@ pub(crate) struct Kernel {
 pub(crate) type Notice = (&'static str, String);
 
 impl Kernel {
+    /// A kernel with so many bytes of RAM.
+    pub(crate) fn new(ram: u64) -> Self {
+        Self { ram, ..Self::default() }
+    }
+
     /// Whether the kernel has said anything.
     pub(crate) const fn speaks(&self) -> bool {
         self.speaks
@@ -41,7 +48,7 @@ impl Kernel {
         self.ready
     }
 
-    /// How often it was asked by `stats` and has answered.
+    /// How often it was asked by `mem` and has answered.
     pub(crate) const fn answers(&self) -> u64 {
         self.answers
     }
@@ -75,12 +82,12 @@ impl Kernel {
         let count = |field: &str| event[field].as_u64();
         match event["event"].as_str()? {
             "memory" => {
+                self.answers += 1;
                 self.used = count("used").map(|frames| frames * FRAME);
                 self.free = count("free").map(|frames| frames * FRAME);
                 None
             }
             "stats" => {
-                self.answers += 1;
                 (self.kicks, self.interrupts) = (count("kicks"), count("interrupts"));
                 self.reported = count("reported").map(|frames| frames * FRAME);
                 None
@@ -111,7 +118,7 @@ impl Kernel {
             }
             "relief" => {
                 self.reliefs = count("reliefs").unwrap_or(self.reliefs);
-                Some(("relief", relief(&event)))
+                Some(("relief", relief(&event, self.ram)))
             }
             "no-device" => {
                 self.ready = true;
@@ -122,7 +129,7 @@ impl Kernel {
     }
 
     fn balloon(&mut self, event: &Value) -> Option<Notice> {
-        let target = event["target"].as_u64()?;
+        let target = self.ram.saturating_sub(event["target"].as_u64()?);
         // At the start nobody has set one.
         match self.target.replace(target) {
             Some(before) if before != target => Some(("target", format!("target {} MiB", mib(target)))),
@@ -156,8 +163,8 @@ impl Kernel {
     }
 }
 
-fn relief(event: &Value) -> String {
-    let actual = event["actual"].as_u64().unwrap_or_default();
+fn relief(event: &Value, ram: u64) -> String {
+    let actual = ram.saturating_sub(event["actual"].as_u64().unwrap_or_default());
     match event["error"].as_str() {
         Some(error) => format!("out of memory: {error}"),
         None => format!("memory ran out: the balloon leaves {} MiB", mib(actual)),
@@ -198,11 +205,11 @@ mod tests {
 
     #[test]
     fn a_target_is_an_event_when_it_changes() {
-        let mut kernel = Kernel::default();
+        let mut kernel = Kernel::new(256 << 20);
         let line = |target: u64| format!(r#"{{"event":"balloon","ms":1.0,"target":{target},"actual":1}}"#);
         assert_eq!(kernel.take(&line(64 << 20)), None, "the first is the state at the start");
         assert_eq!(kernel.take(&line(64 << 20)), None);
-        assert_eq!(kernel.take(&line(32 << 20)), Some(("target", "target 32 MiB".into())));
+        assert_eq!(kernel.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())));
     }
 
     #[test]

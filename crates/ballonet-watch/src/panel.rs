@@ -94,6 +94,7 @@ impl Panel {
         };
         let title = Type { title: true, anchor: Anchor::Start, colour: INK };
         canvas.text((LEFT, frame.top + 24.0), &self.title, title);
+        canvas.text((LEFT - 8.0, frame.top + 24.0), "MiB", Type { title: false, anchor: Anchor::End, colour: INK });
         grid(canvas, scale, &place);
         for layer in &self.layers {
             layer.draw(canvas, &place);
@@ -119,13 +120,22 @@ impl Panel {
         }
     }
 
-    /// Names stand where their layers end, and give way to each other downwards.
+    /// Names stand where their layers end, and give way to each other; those of dashed lines stand on the line.
     fn draw_names(&self, canvas: &mut dyn Canvas, x: f64, place: &dyn Fn(f64, f64) -> Point) {
         let middle = |layer: &Layer| {
             let (time, value, base) = *layer.points.last()?;
             Some(place(time, if layer.stroke == Stroke::Area { f64::midpoint(value, base) } else { value }).1)
         };
-        let mut names: Vec<_> = self.layers.iter().filter_map(|layer| Some((middle(layer)? + 5.0, layer))).collect();
+        let (dashed, others): (Vec<&Layer>, Vec<&Layer>) =
+            self.layers.iter().partition(|layer| layer.stroke == Stroke::Dashed);
+        for layer in dashed {
+            if let Some((time, value, _)) = layer.points.last() {
+                let (x, y) = place(*time, *value);
+                let kind = Type { title: false, anchor: Anchor::End, colour: layer.colour };
+                canvas.text((x - 4.0, y - 5.0), &layer.name, kind);
+            }
+        }
+        let mut names: Vec<_> = others.into_iter().filter_map(|layer| Some((middle(layer)? + 5.0, layer))).collect();
         names.sort_by(|one, other| one.0.total_cmp(&other.0));
         let bottom = place(0.0, 0.0).1 + 5.0;
         // From below, so that none leaves the panel; each at least a line above the next.
@@ -150,8 +160,6 @@ fn grid(canvas: &mut dyn Canvas, scale: Scale, place: &dyn Fn(f64, f64) -> Point
         canvas.line(&[left, right], Pen { colour: PALE, width: 1.0, dashed: false });
         canvas.text((left.0 - 8.0, left.1 + 5.0), &format!("{value:.0}"), label(Anchor::End));
     }
-    let top = place(from, scale.most);
-    canvas.text((top.0 - 8.0, top.1 - 6.0), "MiB", label(Anchor::End));
     let step = step_of(to - from, 8.0);
     for number in 0..=((to - from) / step) as u32 {
         let seconds = f64::from(number) * step;

@@ -4,6 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
+use crate::console::Movement;
+use crate::machine::relief::Relieved;
+use crate::machine::{Machine, frames, lines, log as serial};
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{
     Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReliefPolicy,
@@ -14,10 +18,6 @@ use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
-use ballonet_kernel::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
-use ballonet_kernel::console::Movement;
-use ballonet_kernel::machine::relief::Relieved;
-use ballonet_kernel::machine::{Machine, frames, lines, log as serial};
 use log::{error, info, warn};
 
 mod lifecycle;

@@ -9,14 +9,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::boot::{HotplugChoice, IrqChoice};
+use crate::machine::mmio::Window;
+use crate::machine::{Machine, lines, log as serial};
 use ballonet::pci::express::SlotControl;
 use ballonet::pci::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::{HotplugChoice, IrqChoice};
-use ballonet_kernel::machine::mmio::Window;
-use ballonet_kernel::machine::{Machine, lines, log as serial};
 use log::{info, warn};
 
 use super::balloons::Balloons;

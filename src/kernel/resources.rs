@@ -9,7 +9,7 @@ use crate::machine::heap;
 
 /// Counts of all that can leak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resources {
+pub(super) struct Resources {
     /// Frames by state.
     free: u64,
     used: u64,
@@ -32,7 +32,7 @@ pub struct Resources {
 
 impl Resources {
     /// Counts now.
-    pub fn count(balloons: &Balloons) -> Self {
+    pub(super) fn count(balloons: &Balloons) -> Self {
         lines::trim();
         let lines = lines::views().len();
         let counts = frames::counts();
@@ -51,7 +51,7 @@ impl Resources {
     }
 
     /// Tells them.
-    pub fn tell(&self) {
+    pub(super) fn tell(&self) {
         let named = [
             ("free", self.free),
             ("used", self.used),

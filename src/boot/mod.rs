@@ -12,25 +12,21 @@ mod framebuffer;
 mod info;
 mod memory_map;
 pub mod multiboot2;
+mod note;
 mod options;
 mod physical;
 pub mod pvh;
-mod size;
-mod warning;
-mod work;
 
 pub use area::{AreaKind, LoaderArea, LoaderAreas};
 pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
-pub use info::{BootInfo, BootProtocol, EfiSystemTable, Note};
+pub use info::{BootInfo, BootProtocol, EfiSystemTable};
 pub use memory_map::{MemoryMap, Region, RegionKind};
+pub use note::Note;
 pub use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, MOST_CPUS, Mode, Options, PoweroffChoice,
-    RingChoice, ScreenChoice, Switch, TapVersion, Terminal, TransportChoice,
+    AccessChoice, AffinityChoice, HotplugChoice, KernelOptions, Key, LogFormat, MOST_CPUS, Mode, PoweroffChoice,
+    ScreenChoice, SizeError, TapVersion, Terminal, Valid, Warning, WorkChoice, WorkError, WorkKind, parse_size,
 };
 pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
-pub use size::{SizeError, parse_size};
-pub use warning::Warning;
-pub use work::{WorkChoice, WorkError, WorkKind};
 
 pub use ballonet::memory::{BadRange, PhysRange};

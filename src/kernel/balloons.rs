@@ -6,15 +6,14 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{
-    Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReliefPolicy,
-    ReportPolicy, Way,
+    Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReportPolicy, Way,
 };
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::Platform;
+use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::Features;
-use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
-use ballonet_kernel::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
+use ballonet_kernel::boot::{AccessChoice, KernelOptions, Terminal};
 use ballonet_kernel::console::Movement;
 use ballonet_kernel::machine::relief::Relieved;
 use ballonet_kernel::machine::{Machine, frames, lines, log as serial};
@@ -43,35 +42,28 @@ pub fn tell_unknown(name: &str) {
     serial::line(format_args!("there is no balloon `{name}`; `virtio` lists those there are"));
 }
 
-/// What the kernel's options say of the driver of a balloon. Its name is still to be chosen.
-pub fn driver_options(options: &boot::Options<'_>) -> Options {
+/// The driver's options, as the kernel's have it. The balloon's name is still to be chosen.
+pub fn driver_options(options: &KernelOptions<'_>) -> Options {
     let mut driver = Options::default();
-    driver.transport = match options.transport {
-        TransportChoice::Auto => None,
-        TransportChoice::Modern => Some(TransportKind::Modern),
-        TransportChoice::Legacy => Some(TransportKind::Legacy),
-    };
+    driver.transport = options.transport;
     driver.through_config = options.access == AccessChoice::Window;
-    driver.interrupts = match options.irq {
-        IrqChoice::Auto => None,
-        IrqChoice::Msix => Some(InterruptMode::PerQueue),
-        IrqChoice::MsixShared => Some(InterruptMode::Shared),
-        IrqChoice::Intx => Some(InterruptMode::Line),
-        IrqChoice::Poll => Some(InterruptMode::Polling),
-    };
-    driver.ring = match options.ring {
-        RingChoice::Auto => None,
-        RingChoice::Split => Some(RingFormat::Split),
-        RingChoice::Packed => Some(RingFormat::Packed),
-    };
+    driver.interrupts = options.irq;
+    driver.ring = options.ring;
     driver.declined = Features::from_bits_retain(options.declined_features);
-    driver.reporting = report_policy(options);
-    driver.relief.cooldown = options.oom_cooldown.map_or(ReliefPolicy::default().cooldown, |ms| ms * 1_000_000);
+    driver.reporting = ReportPolicy {
+        age: options.report_age * MILLISECOND,
+        threshold: options.report_threshold / FRAME_SIZE,
+        budget: options.report_budget / FRAME_SIZE,
+    };
+    driver.relief.cooldown = options.oom_cooldown * MILLISECOND;
     driver.poison = options.poison;
     driver.shape = options.request;
-    driver.queue_size = options.queue_size.unwrap_or(driver.queue_size);
+    driver.queue_size = options.queue_size;
     driver
 }
+
+/// Nanoseconds in a millisecond.
+const MILLISECOND: u64 = 1_000_000;
 
 /// One balloon, and what is being told of it.
 pub struct Served {
@@ -117,8 +109,8 @@ pub struct Balloons {
 impl Balloons {
     /// Starts a driver for every balloon on PCI.
     pub fn start(machine: &mut Machine, tree: &Tree) -> Self {
-        let ansi = machine.options().term == boot::Terminal::Ansi;
-        let options = driver_options(&machine.options());
+        let ansi = machine.options().term == Terminal::Ansi;
+        let options = driver_options(machine.options());
         let mut new = Self { served: Vec::new(), refused: 0, options, orphans: 0, ansi };
         for node in tree.nodes() {
             new.add(machine, tree, node.function());
@@ -641,17 +633,6 @@ impl Served {
         serial::emit("floor", |line| {
             line.number("target", target).number("actual", actual).text("message", &message);
         });
-    }
-}
-
-/// When free memory is reported, as the command line has it.
-fn report_policy(options: &boot::Options<'_>) -> ReportPolicy {
-    let default = ReportPolicy::default();
-    let frames = |bytes: Option<u64>, default| bytes.map_or(default, |bytes| bytes / FRAME_SIZE);
-    ReportPolicy {
-        age: options.report_age.map_or(default.age, |ms| ms * 1_000_000),
-        threshold: frames(options.report_threshold, default.threshold),
-        budget: frames(options.report_budget, default.budget),
     }
 }
 

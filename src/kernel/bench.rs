@@ -84,7 +84,7 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
             continue;
         }
         tree.open_path(machine.config(), function.bdf());
-        let mut options = driver_options(&machine.options());
+        let mut options = driver_options(machine.options());
         options.name = format!("virtio{count}");
         count += 1;
         if let Err(error) = bench(machine, function.bdf(), &options) {

@@ -14,7 +14,8 @@ use ballonet::pci::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotRepo
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::{HotplugChoice, IrqChoice};
+use ballonet::virtio::InterruptMode;
+use ballonet_kernel::boot::HotplugChoice;
 use ballonet_kernel::machine::mmio::Window;
 use ballonet_kernel::machine::{Machine, lines, log as serial};
 use log::{info, warn};
@@ -223,9 +224,9 @@ fn name(slot: &Slot, known: &[Port]) -> String {
 impl Port {
     fn start(machine: &mut Machine, node: &Node, mut slot: Slot, name: String) -> Self {
         let mode = match machine.options().irq {
-            IrqChoice::Auto | IrqChoice::Msix | IrqChoice::MsixShared => None,
-            IrqChoice::Intx => Some(SlotMode::Line),
-            IrqChoice::Poll => Some(SlotMode::Polling),
+            None | Some(InterruptMode::PerQueue | InterruptMode::Shared) => None,
+            Some(InterruptMode::Line) => Some(SlotMode::Line),
+            Some(InterruptMode::Polling) => Some(SlotMode::Polling),
         };
         let (function, bars) = (node.function(), node.bars());
         let interrupts = SlotInterrupts::find(machine, function, bars, slot.express(), &name, mode);

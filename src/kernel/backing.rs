@@ -1,7 +1,7 @@
 //! What the kernel gives up for an allocation that would fail: what its balloons hold.
 
-use ballonet_kernel::machine::Machine;
-use ballonet_kernel::machine::relief::{self, Relieved, Source};
+use crate::machine::Machine;
+use crate::machine::relief::{self, Relieved, Source};
 
 use super::balloons::Balloons;
 

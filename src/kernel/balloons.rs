@@ -4,6 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::boot::{AccessChoice, KernelOptions, Terminal};
+use crate::console::Movement;
+use crate::machine::relief::Relieved;
+use crate::machine::{Machine, frames, lines, log as serial};
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{
     Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReportPolicy, Way,
@@ -13,10 +17,6 @@ use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::Features;
-use ballonet_kernel::boot::{AccessChoice, KernelOptions, Terminal};
-use ballonet_kernel::console::Movement;
-use ballonet_kernel::machine::relief::Relieved;
-use ballonet_kernel::machine::{Machine, frames, lines, log as serial};
 use log::{error, info, warn};
 
 mod lifecycle;

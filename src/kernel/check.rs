@@ -9,13 +9,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Arguments;
 
+use crate::boot::TapVersion;
+use crate::machine::power::ExitStatus;
+use crate::machine::{Machine, log as serial};
 use ballonet::balloon::Balloon;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::Platform;
 use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary};
-use ballonet_kernel::boot::TapVersion;
-use ballonet_kernel::machine::power::ExitStatus;
-use ballonet_kernel::machine::{Machine, log as serial};
 use log::info;
 
 /// Tests every balloon on PCI. The status with which the kernel is to end.

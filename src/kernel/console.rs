@@ -2,6 +2,14 @@
 
 use alloc::string::String;
 
+use crate::acpi::SleepType;
+use crate::boot::{Terminal, WorkChoice, parse_size};
+use crate::console::{Command, Completion, Edit, LineEditor, Page, complete, count};
+use crate::machine::memory_types::Mtrrs;
+use crate::machine::{Machine, asleep, frames, power};
+use crate::machine::{
+    cpus, large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
+};
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonQueue, Way};
 use ballonet::memory::FRAME_SIZE;
@@ -11,14 +19,6 @@ use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::listing;
 use ballonet_check::similar;
-use ballonet_kernel::acpi::SleepType;
-use ballonet_kernel::boot::{Terminal, WorkChoice, parse_size};
-use ballonet_kernel::console::{Command, Completion, Edit, LineEditor, Page, complete, count};
-use ballonet_kernel::machine::memory_types::Mtrrs;
-use ballonet_kernel::machine::{Machine, asleep, frames, power};
-use ballonet_kernel::machine::{
-    cpus, large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
-};
 
 use super::balloons::{self, Balloons, Verb};
 use super::held::Held;
@@ -30,7 +30,7 @@ use super::random;
 use super::resources::Resources;
 use super::typing;
 use super::work::Work;
-use crate::symbols::HEAP;
+use crate::machine::heap;
 
 /// A command: its name, its arguments, what it does.
 const COMMANDS: [Command; 27] = [
@@ -595,7 +595,7 @@ fn mem(held: &Held) {
             .number("refused", counts.history.refusals)
             .boolean("sound", sound.is_ok());
     });
-    let heap = HEAP.view();
+    let heap = heap::view();
     for (name, frames) in [
         ("total", counts.total),
         ("free", counts.free),
@@ -838,7 +838,7 @@ fn cut_power(context: &mut Context<'_>, slot: &str) {
 
 /// Reads where nothing is mapped: page 0.
 fn fault() {
-    ballonet_kernel::machine::fault::provoke();
+    crate::machine::fault::provoke();
 }
 
 /// Does nothing more, interrupts on: what an NMI tells of.

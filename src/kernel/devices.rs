@@ -2,14 +2,14 @@
 
 use alloc::vec::Vec;
 
+use crate::acpi::HostBridge;
+use crate::boot::RegionKind;
+use crate::machine::Machine;
 use ballonet::memory::PhysRange;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::{AddressRange, AssignError, Bdf, BusRange, Function, HostWindows, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::listing;
-use ballonet_kernel::acpi::HostBridge;
-use ballonet_kernel::boot::RegionKind;
-use ballonet_kernel::machine::Machine;
 use log::{info, warn};
 
 /// Walks PCI, gives addresses to what firmware left without, and lists what is there.

@@ -4,8 +4,8 @@
 
 use alloc::vec::Vec;
 
+use crate::machine::block::Block;
 use ballonet::memory::FRAME_SIZE;
-use ballonet_kernel::machine::block::Block;
 
 /// Blocks given back in a step.
 const RELEASED: usize = 256;

@@ -9,15 +9,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::boot::HotplugChoice;
+use crate::machine::mmio::Window;
+use crate::machine::{Machine, lines, log as serial};
 use ballonet::pci::express::SlotControl;
 use ballonet::pci::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
-use ballonet_kernel::boot::HotplugChoice;
-use ballonet_kernel::machine::mmio::Window;
-use ballonet_kernel::machine::{Machine, lines, log as serial};
 use log::{info, warn};
 
 use super::balloons::Balloons;

@@ -6,9 +6,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::console::{Record, count};
+use crate::machine::{Machine, frames, log as serial};
 use ballonet::memory::FRAME_SIZE;
-use ballonet_kernel::console::{Record, count};
-use ballonet_kernel::machine::{Machine, frames, log as serial};
 
 use super::backing;
 use super::balloons::Balloons;

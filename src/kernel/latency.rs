@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::machine::{clock, log as serial};
 use ballonet_check::bench::Histogram;
-use ballonet_kernel::machine::{clock, log as serial};
 
 /// Time between two rounds of allocations, in nanoseconds: 1 ms.
 const PERIOD: u64 = 1_000_000;
@@ -99,7 +99,7 @@ impl Program {
             line.number("p50", p50).number("p99", p99).number("p999", p999).number("max", most);
         });
         if serial::is_text() {
-            let counted = ballonet_kernel::console::count(count, "allocation");
+            let counted = crate::console::count(count, "allocation");
             serial::line(format_args!("{counted} of 16 B to 64 KiB, {failed} failed"));
             serial::line(format_args!("in ns: 50 % up to {p50}, 99 % {p99}, 99.9 % {p999}, the longest {most}"));
         }

@@ -1,9 +1,9 @@
 //! How the kernel comes to its end: the power button, and what becomes of ballooned memory before power goes.
 
+use crate::boot::PoweroffChoice;
+use crate::machine::power_button::{self, Heard, NoButton};
+use crate::machine::{Machine, idle_unless, lines, log as serial, timer};
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::PoweroffChoice;
-use ballonet_kernel::machine::power_button::{self, Heard, NoButton};
-use ballonet_kernel::machine::{Machine, idle_unless, lines, log as serial, timer};
 use log::info;
 
 use super::balloons::Balloons;

@@ -2,8 +2,8 @@
 
 use alloc::boxed::Box;
 
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
+use crate::console::count;
+use crate::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
 
 use super::balloons::{self, Balloons};
 

@@ -2,12 +2,12 @@
 
 use core::fmt;
 
+use crate::console::count;
+use crate::machine::{Machine, log as serial};
 use ballonet::pci::{Function, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::rng::{Rng, RngError};
 use ballonet::virtio::{BringUpError, DeviceOptions, InterruptMode, TransportError};
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::{Machine, log as serial};
 use derive_more::{Display, Error, From};
 
 /// Bytes that are asked for where nobody says how many.

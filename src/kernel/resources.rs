@@ -1,11 +1,11 @@
 //! What the kernel has given out, counted: proof that what went came back.
 
+use crate::console::count;
+use crate::machine::{dma, frames, large, lines, log as serial, paging, vectors};
 use ballonet::memory::FRAME_SIZE;
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::{dma, frames, large, lines, log as serial, paging, vectors};
 
 use super::balloons::Balloons;
-use crate::symbols::HEAP;
+use crate::machine::heap;
 
 /// Counts of all that can leak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Resources {
             vectors: vectors::allocated(),
             lines,
             mappings: paging::with(|space| space.windows()),
-            heap: HEAP.view().used + (large::view().frames * FRAME_SIZE) as usize,
+            heap: heap::view().used + (large::view().frames * FRAME_SIZE) as usize,
             balloons: balloons.drivers().count(),
         }
     }

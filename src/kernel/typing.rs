@@ -1,7 +1,7 @@
 //! Whether the console has any input, and what works without: most PCs of today have neither a PS/2 keyboard nor a serial port.
 
-use ballonet_kernel::machine::keyboard::{self, KeyboardState};
-use ballonet_kernel::machine::log as serial;
+use crate::machine::keyboard::{self, KeyboardState};
+use crate::machine::log as serial;
 use log::{info, warn};
 
 /// Shown on the screen instead of a prompt if there is no input.

@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 
+use crate::console::Movement;
+use crate::machine::identity::Identity;
+use crate::machine::{Machine, frames, lines, screen, vectors};
+use crate::screen::{Shares, Status};
 use ballonet::memory::{Counts, FRAME_SIZE};
 use ballonet::platform::Platform;
-use ballonet_kernel::console::Movement;
-use ballonet_kernel::machine::identity::Identity;
-use ballonet_kernel::machine::{Machine, frames, lines, screen, vectors};
-use ballonet_kernel::screen::{Shares, Status};
 
 use super::balloons::Balloons;
 

@@ -9,10 +9,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::boot::{WorkChoice, WorkKind};
+use crate::console::{Quiet, count};
+use crate::machine::{Machine, log as serial, relief};
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::{WorkChoice, WorkKind};
-use ballonet_kernel::console::{Quiet, count};
-use ballonet_kernel::machine::{Machine, log as serial, relief};
 use log::warn;
 
 use super::backing;

@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 use spin::Once;
 
 pub use self::cpu::{Cpu, Rest};
-pub use self::job::{Job, JobError, run};
+pub use self::job::{JobError, run};
 pub(super) use self::start::start;
 pub use self::trampoline::PAGE_LIMIT;
 

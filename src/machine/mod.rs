@@ -28,6 +28,7 @@ mod lock;
 pub mod log;
 pub mod machine_check;
 mod marks;
+pub mod memory_functions;
 pub mod memory_types;
 pub mod mmio;
 pub mod msr;
@@ -55,7 +56,6 @@ pub mod vectors;
 mod vga;
 
 pub use image::Image;
-pub use lock::Lock;
 pub use start::{Entry, Machine};
 
 use core::sync::atomic::{Ordering, fence};

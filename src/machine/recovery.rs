@@ -14,16 +14,14 @@ use core::panic::PanicInfo;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use spin::Once;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
 use super::cpus::{self, Cpu};
 use super::fault::{self, PageFaultError};
-use super::heap::Heap;
 use super::text::Text;
 use super::traps::{self, TrapFrame, exception_name};
-use super::{config_space, frames, io_apic, keyboard, lines, local_apic, log, paging, screen, vectors};
+use super::{config_space, frames, heap, io_apic, keyboard, lines, local_apic, log, paging, screen, vectors};
 
 /// Longest message of a panic that is kept, in bytes.
 const MESSAGE: usize = 480;
@@ -133,11 +131,9 @@ struct Catch {
 static INNERMOST: AtomicPtr<Catch> = AtomicPtr::new(null_mut());
 /// Set while a failure is being dealt with: another one then is the end.
 static ABANDONING: AtomicBool = AtomicBool::new(false);
-static HEAP: Once<&'static Heap> = Once::new();
 
-/// From here on exceptions end the innermost [`catch`]. `heap` is the program's.
-pub fn watch(heap: &'static Heap) {
-    HEAP.call_once(|| heap);
+/// From here on exceptions end the innermost [`catch`].
+pub fn watch() {
     traps::set_hook(Some(abandon_on_exception));
 }
 
@@ -319,9 +315,7 @@ fn abandon(reason: impl FnOnce() -> Reason) {
 unsafe fn open_locks() {
     // SAFETY: the caller's promise.
     unsafe {
-        if let Some(heap) = HEAP.get() {
-            heap.list.force_unlock();
-        }
+        heap::force_unlock();
         frames::force_unlock();
         paging::SPACE.force_unlock();
         io_apic::IO_APICS.force_unlock();

@@ -21,7 +21,6 @@ use super::{fault, msr, nmi, tlb, vectors};
 /// What the stub saved, in the order of addresses: the general registers, the vector, and what the CPU pushed.
 #[derive(Debug, Clone)]
 #[repr(C)]
-#[expect(missing_docs, reason = "the fields are the registers' names")]
 pub struct TrapFrame {
     pub r15: u64,
     pub r14: u64,

@@ -5,10 +5,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Write as _;
 
-use ballonet_kernel::machine::log::{self as serial, Raw};
-use ballonet_kernel::machine::recovery::{Fault, Panic};
+use crate::machine::log::{self as serial, Raw};
+use crate::machine::recovery::{Fault, Panic};
 
-use crate::suite::Test;
+use crate::tests::suite::Test;
 
 /// How a test ended.
 pub enum Outcome {

@@ -5,13 +5,12 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::machine::recovery::{self, Ending, Fault};
+use crate::machine::traps::{self, TrapHook};
+use crate::machine::{clock, cpu, local_apic, vectors};
 use ballonet::platform::Handled;
-use ballonet_kernel::machine::recovery::{self, Ending, Fault};
-use ballonet_kernel::machine::traps::{self, TrapHook};
-use ballonet_kernel::machine::{clock, cpu, local_apic, vectors};
 
-use crate::suite::Skip;
-use crate::symbols::HEAP;
+use crate::tests::suite::Skip;
 
 /// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
 pub const PATIENCE_NS: u64 = 20_000_000_000;
@@ -81,7 +80,7 @@ impl Hooked {
 
 impl Drop for Hooked {
     fn drop(&mut self) {
-        recovery::watch(&HEAP);
+        recovery::watch();
     }
 }
 

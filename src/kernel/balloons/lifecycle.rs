@@ -1,9 +1,9 @@
 //! What people can have done to balloons beside their work: resets, freezing, and back.
 
+use crate::console::count;
+use crate::machine::{Machine, log as serial};
 use ballonet::balloon::{BalloonQueue, ResetReason};
 use ballonet::memory::FRAME_SIZE;
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::{Machine, log as serial};
 use log::info;
 
 use super::{Balloons, Served};

@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use ballonet_kernel::boot::{KernelOptions, Key};
+use ballonet_kernel::console::Usage;
+use ballonet_kernel::console::events::{self, FieldSpec, Kind};
+use ballonet_kernel::kernel::console::commands;
 
 /// A file or folder of the project.
 fn path(of: &str) -> PathBuf {
@@ -41,16 +43,6 @@ fn documents() -> Vec<String> {
     let others = ["README.md", "ARCHITECTURE.md", "crates/ballonet/README.md", "fuzz/README.md", "deploy/README.md"];
     documents.extend(others.map(String::from));
     documents
-}
-
-/// What is between backquotes.
-fn code_spans(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
-}
-
-/// The string literals in a piece of source that has no escapes in them.
-fn literals(source: &str) -> Vec<&str> {
-    source.split('"').skip(1).step_by(2).collect()
 }
 
 /// Panics with all that is wrong, one thing a line.
@@ -99,59 +91,46 @@ fn the_documentation_lists_the_options() {
     expect_list("docs/options.md", "options", &list);
 }
 
-/// The README's sentence of events: their names, without the fields in brackets.
-fn documented_events(readme: &str) -> BTreeSet<String> {
-    let (_, text) = readme.split_once("With `log=json` the events are ").expect("the sentence of events");
-    let mut names = String::new();
-    let mut depth = 0;
-    for c in text.chars() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            '.' if depth == 0 => break,
-            _ if depth == 0 => names.push(c),
-            _ => {}
-        }
+/// A field's form in JSON, with the unit of a number.
+fn form_of(field: &FieldSpec) -> String {
+    let form = match field.kind {
+        Kind::Whole => "whole number",
+        Kind::Decimal => "number",
+        Kind::Boolean => "`true` or `false`",
+        Kind::Text => "string",
+        Kind::Texts => "list of strings",
+        Kind::Hex => "string, `0x…`",
+        Kind::Hexes => "list of strings, `0x…`",
+    };
+    let optional = if field.optional { ", optional" } else { "" };
+    match field.unit {
+        "" => format!("{form}{optional}"),
+        unit => format!("{unit}{optional}"),
     }
-    code_spans(&names).map(String::from).collect()
 }
 
 #[test]
-fn the_readme_has_every_event() {
-    let documented = documented_events(&read("README.md"));
-    let sources: Vec<_> = ["src", "crates/ballonet", "crates/ballonet-check"]
-        .iter()
-        .flat_map(|folder| files(folder, ".rs"))
-        .filter(|name| !name.starts_with("src/tests/"))
-        .map(|name| read(&name))
-        .collect();
-    let emitted = sources.iter().flat_map(|source| source.split("emit(").skip(1));
-    let emitted: BTreeSet<_> = emitted
-        .filter_map(|call| call.trim_start().strip_prefix('"')?.split_once('"').map(|(name, _)| name.to_owned()))
-        .collect();
-    assert!(emitted.len() > 10, "events were not found in the sources: {emitted:?}");
-    let mut wrong: Vec<_> = emitted.difference(&documented).map(|name| format!("`{name}` is not documented")).collect();
-    // Some names come out of a variable.
-    let is_there = |name: &String| sources.iter().any(|source| source.contains(&format!("\"{name}\"")));
-    wrong.extend(documented.iter().filter(|name| !is_there(name)).map(|name| format!("there is no event `{name}`")));
-    expect_nothing(&wrong);
-}
-
-/// The console's commands, from its source: name, arguments, what it does.
-fn commands() -> Vec<[String; 3]> {
-    let sources: Vec<_> = files("src/kernel", ".rs").iter().map(|name| read(name)).collect();
-    let table = sources.iter().find_map(|source| source.split_once("const COMMANDS")).expect("the table of commands").1;
-    let (_, table) = table.split_once(" = ").unwrap();
-    let table = literals(table.split_once("];").unwrap().0);
-    let (rows, rest) = table.as_chunks::<3>();
-    assert!(rest.is_empty() && !rows.is_empty(), "a table of three columns");
-    rows.iter().map(|row| row.map(String::from)).collect()
+fn the_documentation_lists_the_events() {
+    let mut list = String::new();
+    for (title, events) in events::groups() {
+        list += &format!("\n## {title}\n");
+        for event in events {
+            list += &format!("\n**`{}`**: {}\n", event.name, event.about.trim());
+            if !event.fields.is_empty() {
+                list += "\n| field | | |\n|---|---|---|\n";
+            }
+            for field in event.fields {
+                list += &format!("| `{}` | {} | {} |\n", field.name, form_of(field), field.about);
+            }
+        }
+    }
+    expect_list("docs/events.md", "events", &list);
 }
 
 #[test]
 fn the_documentation_lists_the_commands() {
     let mut list = String::from("\n| command | |\n|---|---|\n");
-    for [name, arguments, about] in commands() {
+    for Usage { name, arguments, about } in commands() {
         let call = format!("{name} {arguments}").trim_end().replace('|', "\\|");
         list += &format!("| `{call}` | {about} |\n");
     }
@@ -220,9 +199,7 @@ fn every_script_and_test_program_in_a_command_exists() {
 }
 
 #[test]
-fn what_is_looked_for_is_found() {
-    let readme = "With `log=json` the events are `x` (`y`. Z),\n`w`. The `v`.";
-    assert_eq!(documented_events(readme), ["w", "x"].map(String::from).into());
+fn the_helpers_find_what_they_look_for() {
     assert_eq!(values_of(Key::verbose), "`off`, `on`");
     assert_eq!(values_of(Key::poison), "`off`, 0x00 to 0xff");
     assert_eq!(word("bench.sh OLD"), "bench.sh");

@@ -5,13 +5,14 @@
 
 mod completion;
 mod count;
+pub mod events;
 mod json;
 mod line_editor;
 mod progress;
 mod quiet;
 mod record;
 
-pub use completion::{Command, Completion, complete};
+pub use completion::{Completion, Usage, complete};
 pub use count::{Count, count};
 pub use json::Object;
 pub use line_editor::{Edit, LineEditor, Page};

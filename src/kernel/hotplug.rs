@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::boot::HotplugChoice;
+use crate::console::events;
 use crate::machine::mmio::Window;
 use crate::machine::{Machine, lines, log as serial};
 use ballonet::pci::express::SlotControl;
@@ -342,9 +343,7 @@ impl Port {
             return;
         }
         self.stage = stage;
-        serial::emit("slot", |line| {
-            line.text("name", &self.name).display("port", &self.bdf()).display("state", &stage);
-        });
+        serial::emit(&events::Slot { name: &self.name, port: &self.bdf(), state: &stage });
         if serial::is_text() {
             info!("{}: {stage}", self.name);
         }

@@ -6,13 +6,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::console::events::{self, Bytes};
 use crate::console::{Record, count};
-use crate::machine::{Machine, frames, log as serial};
-use ballonet::memory::FRAME_SIZE;
+use crate::machine::{Machine, log as serial};
 
-use super::backing;
-use super::balloons::Balloons;
-use super::held::Held;
+use crate::kernel::backing;
+use crate::kernel::balloons::Balloons;
+use crate::kernel::held::Held;
+use crate::kernel::shortage::Shortage;
 
 /// Lines written in a turn: some 30 ms of a line of 115200 baud.
 const LINES: usize = 4;
@@ -20,7 +21,7 @@ const LINES: usize = 4;
 const PAGE: u64 = 22;
 
 /// A command in progress.
-pub enum Job {
+pub(super) enum Job {
     /// `mem hold`: bytes wanted, and taken so far.
     Hold { wanted: u64, taken: u64 },
     /// `mem verify`: the next block, bytes verified, words that differ.
@@ -34,7 +35,7 @@ pub enum Job {
 }
 
 /// The log, from its beginning up to when the command was typed.
-pub struct Pager {
+pub(super) struct Pager {
     next: u64,
     end: u64,
     /// The line before which it pauses; `None`: without pauses.
@@ -43,7 +44,7 @@ pub struct Pager {
 
 /// The outcome of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// There is more to do.
     More,
     /// A key is awaited.
@@ -53,29 +54,29 @@ pub enum Step {
 }
 
 /// What jobs work on.
-pub struct JobContext<'k> {
+pub(super) struct JobContext<'k> {
     /// The machine.
-    pub machine: &'k mut Machine,
+    pub(super) machine: &'k mut Machine,
     /// Its balloons.
-    pub balloons: &'k mut Balloons,
+    pub(super) balloons: &'k mut Balloons,
     /// The memory held.
-    pub held: &'k mut Held,
+    pub(super) held: &'k mut Held,
 }
 
 impl Job {
     /// Prints lines, a few in each turn.
-    pub fn list(lines: Vec<String>) -> Self {
+    pub(super) fn list(lines: Vec<String>) -> Self {
         Self::List(lines.into_iter())
     }
 
     /// Prints the log as it stands, with or without pauses.
-    pub fn log(pauses: bool) -> Self {
+    pub(super) fn log(pauses: bool) -> Self {
         let end = serial::with_kept(Record::lines);
         Self::Log(Pager { next: 0, end, pause: pauses.then_some(PAGE) })
     }
 
     /// Runs a piece of it.
-    pub fn step(&mut self, context: &mut JobContext<'_>) -> Step {
+    pub(super) fn step(&mut self, context: &mut JobContext<'_>) -> Step {
         match self {
             Self::Hold { wanted, taken } => {
                 let JobContext { machine, balloons, held } = context;
@@ -115,14 +116,14 @@ impl Job {
     }
 
     /// Continues after a pause.
-    pub fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         if let Self::Log(Pager { next, pause: Some(pause), .. }) = self {
             *pause = *next + PAGE;
         }
     }
 
     /// Ends it early, and says how far it got.
-    pub fn stop(self, context: &mut JobContext<'_>) {
+    pub(super) fn stop(self, context: &mut JobContext<'_>) {
         match self {
             Self::Hold { wanted, taken } => tell_held(context.held, taken, wanted, Some(Reason::Stopped)),
             Self::Verify { bytes, bad, .. } => tell_verified(bytes, bad, ", then stopped by Ctrl-C"),
@@ -138,7 +139,7 @@ impl Job {
     }
 
     /// Its progress.
-    pub fn progress(&self, held: u64) -> impl fmt::Display {
+    pub(super) fn progress(&self, held: u64) -> impl fmt::Display {
         Progress(self, held)
     }
 }
@@ -204,7 +205,7 @@ enum Reason<'b> {
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Lack(balloons) = self else { return f.write_str("stopped by Ctrl-C") };
-        write!(f, "{Lack}")?;
+        write!(f, "{Shortage}")?;
         match balloons.refusal() {
             Some(error) => write!(f, " ({error})"),
             None => Ok(()),
@@ -212,30 +213,12 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Says where the rest of the memory is.
-pub struct Lack;
-
-impl fmt::Display for Lack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = frames::counts();
-        let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
-        let usable = mib(counts.total - counts.reserved);
-        write!(f, "too little of {usable} MiB is free: {} MiB are in use", mib(counts.used))?;
-        match counts.ballooned {
-            0 => Ok(()),
-            ballooned => write!(f, ", {} MiB are with the host", mib(ballooned)),
-        }
-    }
-}
-
 /// Reports how much is held, and why that is less than was wanted.
 fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
     let bytes = held.bytes();
-    serial::emit("held", |line| {
-        line.number("bytes", bytes);
-        if let Some(reason) = &reason {
-            line.display("reason", reason);
-        }
+    serial::emit(&events::Held {
+        bytes: Bytes(bytes),
+        reason: reason.as_ref().map(|reason| reason as &dyn fmt::Display),
     });
     if !serial::is_text() {
         return;
@@ -250,9 +233,7 @@ fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
 }
 
 fn tell_verified(bytes: u64, bad: u64, stopped: &str) {
-    serial::emit("verify", |line| {
-        line.boolean("ok", bad == 0).number("bytes", bytes).number("bad", bad);
-    });
+    serial::emit(&events::Verify { ok: bad == 0, bytes: Bytes(bytes), bad });
     if serial::is_text() {
         match (bad, bytes / 8) {
             (0, words) => serial::line(format_args!("all {words} words are as they were written{stopped}")),

@@ -11,6 +11,8 @@ pub use crate::machine::entry::{CR0, CR4, EFER, EFER_LONG_MODE, ENTRY_GDT, ENTRY
 #[doc(hidden)]
 pub use crate::machine::heap::KernelHeap;
 #[doc(hidden)]
+pub use crate::machine::image::Image;
+#[doc(hidden)]
 pub use crate::machine::image::OFFSET;
 #[doc(hidden)]
 pub use crate::machine::memory_functions::{compare, copy, fill, shift};
@@ -21,7 +23,7 @@ pub use crate::machine::refusal::{DEBUG_EXIT_FAILURE, GLYPHS};
 #[doc(hidden)]
 pub use crate::machine::stack::{MAIN, MAIN_TOP};
 #[doc(hidden)]
-pub use crate::machine::{Entry, Image};
+pub use crate::machine::start::Entry;
 
 /// Makes a program an image. `$program` is a module with `run`, a `fn(Entry) -> !`, and `panic`, a
 /// `fn(&PanicInfo<'_>) -> !`.

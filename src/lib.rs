@@ -5,9 +5,10 @@
 //! makes a bootable program of either.
 
 #![cfg_attr(not(test), no_std)]
+#![warn(unreachable_pub)]
 #![cfg_attr(
     not(feature = "machine"),
-    allow(dead_code, reason = "the kernel uses more of the parsers than fuzz targets do")
+    allow(dead_code, unused_imports, reason = "the kernel uses more of the parsers than fuzz targets do")
 )]
 
 extern crate alloc;

@@ -1,26 +1,6 @@
 //! Boot information, whichever protocol it came by.
 
-use super::{CommandLine, Framebuffer, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory};
-use ballonet::memory::PhysAddr;
-
-/// A boot protocol: how one family of loaders hands information to a kernel.
-pub trait BootProtocol {
-    /// What people call it.
-    const NAME: &'static str;
-
-    /// Why there is no boot information.
-    type Error: core::error::Error;
-
-    /// Reads the boot information whose first byte is at `address`. What had to be skipped is reported.
-    ///
-    /// # Errors
-    /// When the protocol's structure is not there.
-    fn parse(
-        memory: &impl PhysicalMemory,
-        address: PhysAddr,
-        report: &mut dyn FnMut(Note),
-    ) -> Result<BootInfo, Self::Error>;
-}
+use super::{CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysRange};
 
 /// What the loader said. A value of about 9 KiB that borrows nothing: the loader's memory may be reused.
 #[derive(Debug, Clone)]
@@ -52,7 +32,7 @@ pub struct EfiSystemTable {
 
 impl BootInfo {
     /// Boot information that says nothing.
-    pub const fn empty(protocol: &'static str) -> Self {
+    pub(crate) const fn empty(protocol: &'static str) -> Self {
         Self {
             protocol,
             memory_map: MemoryMap::empty(),

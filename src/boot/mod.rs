@@ -17,16 +17,21 @@ mod options;
 mod physical;
 pub mod pvh;
 
-pub use area::{AreaKind, LoaderArea, LoaderAreas};
+pub(crate) use area::AreaKind;
+pub use area::LoaderAreas;
 pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
-pub use info::{BootInfo, BootProtocol, EfiSystemTable};
-pub use memory_map::{MemoryMap, Region, RegionKind};
-pub use note::Note;
-pub use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, KernelOptions, Key, LogFormat, MOST_CPUS, Mode, PoweroffChoice,
-    ScreenChoice, SizeError, TapVersion, Terminal, Valid, Warning, WorkChoice, WorkError, WorkKind, parse_size,
+pub use info::BootInfo;
+pub(crate) use info::EfiSystemTable;
+pub(crate) use memory_map::Region;
+pub use memory_map::{MemoryMap, RegionKind};
+pub(crate) use note::Note;
+pub(crate) use options::{
+    AccessChoice, AffinityChoice, HotplugChoice, LogFormat, MOST_CPUS, Mode, PoweroffChoice, ScreenChoice, TapVersion,
+    Terminal, WorkChoice, WorkKind,
 };
-pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
+pub use options::{KernelOptions, Key, Valid, Warning, parse_size};
+pub(crate) use physical::Unreadable;
+pub use physical::{MemoryImage, PhysicalMemory};
 
-pub use ballonet::memory::{BadRange, PhysRange};
+pub(crate) use ballonet::memory::{BadRange, PhysRange};

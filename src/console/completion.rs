@@ -17,7 +17,7 @@ pub struct Usage {
 
 /// How a line can be completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Completion {
+pub(crate) enum Completion {
     /// Nothing matches.
     Nothing,
     /// This text completes it.
@@ -27,7 +27,7 @@ pub enum Completion {
 }
 
 /// Completes the text left of the cursor. `words_for` lists the words for a placeholder.
-pub fn complete(left: &str, usages: &[Usage], words_for: impl Fn(&str) -> Vec<String>) -> Completion {
+pub(crate) fn complete(left: &str, usages: &[Usage], words_for: impl Fn(&str) -> Vec<String>) -> Completion {
     let (before, begun) = left.rsplit_once(' ').unwrap_or(("", left));
     let typed: Vec<&str> = before.split_ascii_whitespace().collect();
     let mut words: Vec<String> = match typed.split_first() {

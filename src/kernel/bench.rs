@@ -77,7 +77,7 @@ impl Stopwatch for Tsc {
 }
 
 /// Measures every balloon of the machine; fails where there is none, or one does not do its part.
-pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
+pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     let mut count = 0;
     for node in tree.nodes() {
         let function = node.function();

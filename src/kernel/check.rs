@@ -20,7 +20,7 @@ use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary};
 use log::info;
 
 /// Tests every balloon on PCI. The status with which the kernel is to end.
-pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
+pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     let tap = machine.options().tap;
     let selection = match machine.options().checks.map_or_else(|| Ok(Selection::default()), choose) {
         Ok(selection) => selection,
@@ -55,7 +55,7 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
 }
 
 /// Ends a run before it began: `reason` says why. The status with which the kernel is to end.
-pub fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
+pub(super) fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
     if serial::is_text() {
         serial::line(format_args!("TAP version {tap}"));
     }

@@ -18,7 +18,7 @@ const SIZES: [usize; 8] = [16, 48, 128, 512, 1500, 4096, 16 << 10, 64 << 10];
 
 /// The program, which runs or does not.
 #[derive(Default)]
-pub struct Latency(Option<Box<Program>>);
+pub(super) struct Latency(Option<Box<Program>>);
 
 /// A program that runs.
 struct Program {
@@ -34,7 +34,7 @@ struct Program {
 
 impl Latency {
     /// Has it run from here, with nothing recorded.
-    pub fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         self.0 = Some(Box::new(Program {
             histogram: Histogram::new(),
             failed: 0,
@@ -45,7 +45,7 @@ impl Latency {
     }
 
     /// Ends it and tells what came of it.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         match self.0.take() {
             Some(program) => program.tell(),
             None => serial::line(format_args!("nothing allocates; `latency start` begins it")),
@@ -53,7 +53,7 @@ impl Latency {
     }
 
     /// Allocates, if that is due.
-    pub fn sample(&mut self, now: u64) {
+    pub(super) fn sample(&mut self, now: u64) {
         if let Some(program) = &mut self.0
             && now >= program.due
         {
@@ -63,7 +63,7 @@ impl Latency {
     }
 
     /// When that is due next, in nanoseconds since entry.
-    pub fn next_look(&self) -> Option<u64> {
+    pub(super) fn next_look(&self) -> Option<u64> {
         self.0.as_ref().map(|program| program.due)
     }
 }

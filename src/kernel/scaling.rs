@@ -24,7 +24,7 @@ const REGION: u32 = 512;
 const TIME: u64 = 50_000_000;
 
 /// Measures and tells; nothing on a machine with one CPU.
-pub fn run() {
+pub(super) fn run() {
     let others: Vec<u32> = cpus::all().filter(|cpu| !cpu.is_boot()).map(Cpu::number).collect();
     if others.is_empty() {
         return;

@@ -28,7 +28,7 @@ static LIST: Lock<FreeList> = Lock::new(FreeList::empty());
 
 /// How much of the heap is used, by small blocks.
 #[derive(Debug, Clone, Copy)]
-pub struct HeapView {
+pub(crate) struct HeapView {
     /// Bytes mapped for them.
     pub size: usize,
     /// Bytes of them given out.
@@ -36,7 +36,7 @@ pub struct HeapView {
 }
 
 /// How much is used by small blocks; [`large::view`] has the others.
-pub fn view() -> HeapView {
+pub(crate) fn view() -> HeapView {
     LIST.with(|list| HeapView { size: list.size(), used: list.used() })
 }
 
@@ -44,7 +44,7 @@ pub fn view() -> HeapView {
 ///
 /// # Safety
 /// As [`Lock::force_unlock`].
-pub unsafe fn force_unlock() {
+pub(crate) unsafe fn force_unlock() {
     // SAFETY: the caller's promise.
     unsafe { LIST.force_unlock() }
 }

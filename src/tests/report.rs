@@ -12,7 +12,7 @@ use crate::machine::recovery::{Fault, Panic};
 use crate::tests::suite::Test;
 
 /// How a test ended.
-pub enum Outcome {
+pub(super) enum Outcome {
     /// It returned.
     Passed,
     /// It says that the machine at hand cannot show what it is about, and why.
@@ -25,7 +25,7 @@ pub enum Outcome {
 
 /// How many tests ended how.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     passed: u64,
     failed: u64,
     failed_on_purpose: u64,
@@ -34,7 +34,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one.
-    pub fn add(&mut self, outcome: &Outcome, fails_on_purpose: bool) {
+    pub(super) fn add(&mut self, outcome: &Outcome, fails_on_purpose: bool) {
         let count = match (outcome, fails_on_purpose) {
             (Outcome::Skipped(_), _) => &mut self.skipped,
             (Outcome::Passed, false) => &mut self.passed,
@@ -45,13 +45,13 @@ impl Tally {
     }
 
     /// Whether there was something to count, and each test ended as it should.
-    pub fn is_success(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         self.failed == 0 && self.passed + self.failed_on_purpose + self.skipped > 0
     }
 }
 
 /// Lists a test.
-pub fn name(test: &Test) {
+pub(super) fn name(test: &Test) {
     serial::emit(&events::TestName { name: test.name, module: test.module });
     if serial::is_text() {
         serial::line(format_args!("{}", test.path()));
@@ -59,14 +59,14 @@ pub fn name(test: &Test) {
 }
 
 /// Says that a test runs now, so that one which never ends is known.
-pub fn begin(test: &Test) {
+pub(super) fn begin(test: &Test) {
     if serial::is_text() {
         let _ = write!(Raw, "test {} ... ", test.path());
     }
 }
 
 /// Tells how a test ended.
-pub fn outcome(test: &Test, outcome: &Outcome, nanoseconds: u64, fails_on_purpose: bool) {
+pub(super) fn outcome(test: &Test, outcome: &Outcome, nanoseconds: u64, fails_on_purpose: bool) {
     let (word, message) = match outcome {
         Outcome::Passed => ("ok", String::new()),
         Outcome::Skipped(reason) => ("skipped", String::from(*reason)),
@@ -113,7 +113,7 @@ fn text(outcome: &Outcome, word: &str, message: &str, nanoseconds: u64, fails_on
 }
 
 /// Tells how many ended how.
-pub fn summary(tally: &Tally) {
+pub(super) fn summary(tally: &Tally) {
     let Tally { passed, failed, failed_on_purpose, skipped } = tally;
     serial::emit(&events::Summary {
         passed: *passed,

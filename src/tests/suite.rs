@@ -20,7 +20,7 @@ use crate::tests::support::MASKED;
 const FAILS_ON_PURPOSE: &str = "expected_failure_";
 
 /// What a test works with.
-pub struct Context {
+pub(super) struct Context {
     /// The machine, brought up.
     pub machine: Machine,
     /// What is on PCI.
@@ -29,21 +29,21 @@ pub struct Context {
 
 /// Why a test cannot show anything on the machine at hand.
 #[derive(Debug)]
-pub struct Skip(&'static str);
+pub(super) struct Skip(&'static str);
 
 impl Skip {
     /// For this reason.
-    pub fn because(reason: &'static str) -> Self {
+    pub(super) fn because(reason: &'static str) -> Self {
         Self(reason)
     }
 }
 
 /// How a test function returns: `Ok` if it passed.
-pub type Verdict = Result<(), Skip>;
+pub(super) type Verdict = Result<(), Skip>;
 
 /// A test.
 #[derive(Debug)]
-pub struct Test {
+pub(super) struct Test {
     /// Its name, which says what it proves.
     pub name: &'static str,
     /// The module it is in.
@@ -54,7 +54,7 @@ pub struct Test {
 
 impl Test {
     /// Its module's name and its own: `paging::page_0_is_not_mapped`.
-    pub fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         let module = self.module.rsplit_once("::").map_or(self.module, |(_, module)| module);
         format!("{module}::{}", self.name)
     }
@@ -88,7 +88,7 @@ fn all() -> impl Iterator<Item = &'static Test> {
 }
 
 /// Runs what the command line asks for. Returns whether all ended as they should; nothing to run is a failure.
-pub fn run(context: &mut Context) -> bool {
+pub(super) fn run(context: &mut Context) -> bool {
     let options = context.machine.options();
     let (list, chosen) = (options.list, options.test.map(ToString::to_string));
     let mut tests: Vec<_> = all().collect();

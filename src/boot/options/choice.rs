@@ -7,7 +7,7 @@ use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 use super::declare::choices;
 
 /// A value that is one of a few words.
-pub trait Word: Copy + PartialEq + fmt::Debug + 'static {
+pub(crate) trait Word: Copy + PartialEq + fmt::Debug + 'static {
     /// All values, in the order in which they are listed.
     const ALL: &'static [Self];
 

@@ -8,7 +8,7 @@ macro_rules! options {
         /// The options. They borrow the command line for the names in it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct KernelOptions<'a> {
-            $(#[doc = concat!("`", $word, "=`: ", $help, ".")] pub $field: <$form as Form<'a>>::Value,)+
+            $(#[doc = concat!("`", $word, "=`: ", $help, ".")] pub(crate) $field: <$form as Form<'a>>::Value,)+
         }
 
         /// The keys, named like the fields of [`KernelOptions`].
@@ -78,7 +78,7 @@ macro_rules! choices {
     )+) => {$(
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_about])* $variant,)+ }
+        pub(crate) enum $name { $($(#[$variant_about])* $variant,)+ }
 
         impl Word for $name {
             const ALL: &'static [Self] = &[$(Self::$variant),+];

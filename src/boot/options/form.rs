@@ -60,7 +60,7 @@ pub enum ValueError<'a> {
 pub(super) type Complain<'c, 'a> = &'c mut dyn FnMut(ValueError<'a>);
 
 /// A form of values. An option without a value has `None`, of which `write` writes nothing where there is no word for it.
-pub trait Form<'a> {
+pub(crate) trait Form<'a> {
     /// What is read.
     type Value: Copy + PartialEq + fmt::Debug;
     /// What can be read.
@@ -82,7 +82,7 @@ fn valid<'a, T>(read: Option<T>, value: &'a [u8], complain: Complain<'_, 'a>) ->
 }
 
 /// One of a few words.
-pub struct Choice<T>(PhantomData<T>);
+pub(crate) struct Choice<T>(PhantomData<T>);
 
 impl<'a, T: Word> Form<'a> for Choice<T> {
     type Value = T;
@@ -98,7 +98,7 @@ impl<'a, T: Word> Form<'a> for Choice<T> {
 }
 
 /// One of a few words, or `auto` (`None`): the driver chooses.
-pub struct Auto<T>(PhantomData<T>);
+pub(crate) struct Auto<T>(PhantomData<T>);
 
 const AUTO: &str = "auto";
 
@@ -122,7 +122,7 @@ impl<'a, T: Word> Form<'a> for Auto<T> {
 }
 
 /// Off or on.
-pub struct Switch;
+pub(crate) struct Switch;
 
 impl<'a> Form<'a> for Switch {
     type Value = bool;
@@ -143,7 +143,7 @@ impl<'a> Form<'a> for Switch {
 }
 
 /// A time in milliseconds, an hour at most.
-pub struct Milliseconds;
+pub(crate) struct Milliseconds;
 
 impl<'a> Form<'a> for Milliseconds {
     type Value = u64;
@@ -159,7 +159,7 @@ impl<'a> Form<'a> for Milliseconds {
 }
 
 /// A size in bytes.
-pub struct Size;
+pub(crate) struct Size;
 
 impl<'a> Form<'a> for Size {
     type Value = u64;
@@ -176,7 +176,7 @@ impl<'a> Form<'a> for Size {
 }
 
 /// A program that uses memory; `None` for none.
-pub struct Program;
+pub(crate) struct Program;
 
 impl<'a> Form<'a> for Program {
     type Value = Option<WorkChoice>;
@@ -193,7 +193,7 @@ impl<'a> Form<'a> for Program {
 }
 
 /// A byte in hexadecimal, or `off` (`None`).
-pub struct FillByte;
+pub(crate) struct FillByte;
 
 impl<'a> Form<'a> for FillByte {
     type Value = Option<u8>;
@@ -217,7 +217,7 @@ impl<'a> Form<'a> for FillByte {
 }
 
 /// The most entries of a queue.
-pub struct QueueSize;
+pub(crate) struct QueueSize;
 
 impl<'a> Form<'a> for QueueSize {
     type Value = u16;
@@ -234,7 +234,7 @@ impl<'a> Form<'a> for QueueSize {
 }
 
 /// How a request's frame numbers are laid over descriptors, or `auto` (`None`).
-pub struct Shape;
+pub(crate) struct Shape;
 
 impl<'a> Form<'a> for Shape {
     type Value = Option<RequestShape>;
@@ -257,10 +257,10 @@ impl<'a> Form<'a> for Shape {
 }
 
 /// The most CPUs that run, or `all` (`None`).
-pub struct CpuLimit;
+pub(crate) struct CpuLimit;
 
 /// The most CPUs that can be asked for, and that the kernel has addresses for.
-pub const MOST_CPUS: u32 = 4096;
+pub(crate) const MOST_CPUS: u32 = 4096;
 
 impl<'a> Form<'a> for CpuLimit {
     type Value = Option<u32>;
@@ -280,7 +280,7 @@ impl<'a> Form<'a> for CpuLimit {
 }
 
 /// Features to decline, `-name,-name`: a mask of their bits. An empty list declines none.
-pub struct DeclinedFeatures;
+pub(crate) struct DeclinedFeatures;
 
 impl<'a> Form<'a> for DeclinedFeatures {
     type Value = u64;
@@ -304,7 +304,7 @@ impl<'a> Form<'a> for DeclinedFeatures {
 }
 
 /// A list of checks; `None` for all.
-pub struct Checks;
+pub(crate) struct Checks;
 
 impl<'a> Form<'a> for Checks {
     type Value = Option<&'a str>;
@@ -320,7 +320,7 @@ impl<'a> Form<'a> for Checks {
 }
 
 /// The name of a kernel test; `None` for all.
-pub struct TestName;
+pub(crate) struct TestName;
 
 impl<'a> Form<'a> for TestName {
     type Value = Option<&'a str>;

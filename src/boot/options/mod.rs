@@ -19,14 +19,15 @@ mod tests;
 mod warning;
 mod work;
 
-pub use choice::{
+pub(crate) use choice::{
     AccessChoice, AffinityChoice, HotplugChoice, LogFormat, Mode, PoweroffChoice, ScreenChoice, TapVersion, Terminal,
 };
-pub use form::{MOST_CPUS, Valid};
-pub use size::{SizeError, parse_size};
+pub(crate) use form::MOST_CPUS;
+pub use form::Valid;
+pub use size::parse_size;
 pub use table::{KernelOptions, Key};
 pub use warning::Warning;
-pub use work::{WorkChoice, WorkError, WorkKind};
+pub(crate) use work::{WorkChoice, WorkKind};
 
 use choice::Word as _;
 
@@ -54,7 +55,7 @@ impl<'a> KernelOptions<'a> {
 
     /// The invalid word in `line` that ends the run, where a warning would go unread: in a mode that ends by itself, and
     /// where the misspelt word may be the mode.
-    pub fn refusal(line: &'a [u8]) -> Option<Warning<'a>> {
+    pub(crate) fn refusal(line: &'a [u8]) -> Option<Warning<'a>> {
         let (mut first, mut of_mode) = (None, None);
         let options = Self::parse(line, &mut |warning| match warning {
             Warning::Repeated(_) => {}

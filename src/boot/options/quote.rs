@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Shows bytes that the user typed: escaped, between backquotes, and cut if they are long.
-pub struct Quoted<'a>(pub &'a [u8]);
+pub(super) struct Quoted<'a>(pub(super) &'a [u8]);
 
 impl Quoted<'_> {
     /// Bytes shown of a long word.

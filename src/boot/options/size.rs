@@ -36,7 +36,7 @@ impl fmt::Display for Try {
 const UNITS: [(&str, u32); 4] = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
 
 /// Shows a size in bytes as [`parse_size`] reads it, in the largest unit of which it is a multiple.
-pub struct Whole(pub u64);
+pub(super) struct Whole(pub(super) u64);
 
 impl fmt::Display for Whole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,7 +9,7 @@ use super::size::{SizeError, Whole, parse_size};
 
 /// What a program does with memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkKind {
+pub(crate) enum WorkKind {
     /// Allocates and frees all of it in turns.
     Sawtooth,
     /// Allocates it and keeps it.
@@ -22,10 +22,10 @@ pub enum WorkKind {
 
 impl WorkKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Sawtooth, Self::Steady, Self::Churn, Self::Verify];
+    pub(crate) const ALL: [Self; 4] = [Self::Sawtooth, Self::Steady, Self::Churn, Self::Verify];
 
     /// The word for it.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Sawtooth => "sawtooth",
             Self::Steady => "steady",
@@ -37,11 +37,11 @@ impl WorkKind {
 
 /// A program to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkChoice {
+pub(crate) struct WorkChoice {
     /// What it does.
-    pub kind: WorkKind,
+    pub(crate) kind: WorkKind,
     /// Bytes of memory that it uses; never 0.
-    pub size: u64,
+    pub(crate) size: u64,
 }
 
 impl fmt::Display for WorkChoice {
@@ -75,7 +75,7 @@ impl WorkChoice {
     ///
     /// # Errors
     /// When the kind is unknown, or the size is invalid or 0.
-    pub fn parse(text: &str) -> Result<Self, WorkError<'_>> {
+    pub(crate) fn parse(text: &str) -> Result<Self, WorkError<'_>> {
         let (kind, size) = text.split_once(':').ok_or(WorkError::NoProgram(text))?;
         let kind = WorkKind::ALL.into_iter().find(|known| known.word() == kind).ok_or(WorkError::NoProgram(text))?;
         match parse_size(size) {

@@ -54,7 +54,7 @@ pub(super) enum Answer {
 
 /// What a command leads to beyond its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(in crate::kernel) enum Outcome {
     /// Nothing.
     Done,
     /// Switch off.
@@ -64,21 +64,21 @@ pub(crate) enum Outcome {
 }
 
 /// What the commands work on.
-pub(crate) struct Context<'k> {
+pub(in crate::kernel) struct Context<'k> {
     /// The machine.
-    pub(crate) machine: &'k mut Machine,
+    pub(in crate::kernel) machine: &'k mut Machine,
     /// Its PCI devices.
-    pub(crate) tree: &'k Tree,
+    pub(in crate::kernel) tree: &'k Tree,
     /// Its balloons.
-    pub(crate) balloons: &'k mut Balloons,
+    pub(in crate::kernel) balloons: &'k mut Balloons,
     /// Its hot-plug slots.
-    pub(crate) slots: &'k Slots,
+    pub(in crate::kernel) slots: &'k Slots,
     /// The memory held.
-    pub(crate) held: &'k mut Held,
+    pub(in crate::kernel) held: &'k mut Held,
     /// The program that runs.
-    pub(crate) work: &'k mut Work,
+    pub(in crate::kernel) work: &'k mut Work,
     /// The program that allocates.
-    pub(crate) latency: &'k mut Latency,
+    pub(in crate::kernel) latency: &'k mut Latency,
 }
 
 impl Context<'_> {

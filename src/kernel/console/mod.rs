@@ -9,14 +9,14 @@ mod job;
 mod session;
 mod table;
 
-pub(crate) use command::{Context, Outcome};
-pub(crate) use session::Console;
+pub(in crate::kernel) use command::{Context, Outcome};
+pub(in crate::kernel) use session::Console;
 pub use table::commands;
 
 use crate::machine::power;
 
 /// Switches off or starts again.
-pub(crate) fn end(outcome: Outcome) -> ! {
+pub(in crate::kernel) fn end(outcome: Outcome) -> ! {
     match outcome {
         Outcome::Reboot => power::reboot(),
         Outcome::Done | Outcome::PowerOff => power::exit(power::ExitStatus::Success),

@@ -20,7 +20,7 @@ use crate::machine::{log as serial, screen};
 const PROMPT: &str = "> ";
 
 /// The console's state.
-pub(crate) struct Console {
+pub(in crate::kernel) struct Console {
     editor: LineEditor,
     ansi: bool,
     /// When the status line was last drawn because the balloon or a job moved; 0 when it has come to rest since.
@@ -42,18 +42,18 @@ const INTERRUPT: u8 = 3;
 
 impl Console {
     /// A console for a terminal of this kind.
-    pub(crate) fn new(terminal: Terminal) -> Self {
+    pub(in crate::kernel) fn new(terminal: Terminal) -> Self {
         let ansi = terminal == Terminal::Ansi;
         Self { editor: LineEditor::new(), ansi, drawn: 0, job: None, paused: false, reported: 0 }
     }
 
     /// Whether a command is in progress during which no input is read.
-    pub(crate) fn is_busy(&self) -> bool {
+    pub(in crate::kernel) fn is_busy(&self) -> bool {
         self.job.is_some() && !self.paused
     }
 
     /// Runs a piece of the command in progress. Ctrl-C also discards what was typed before it.
-    pub(crate) fn work(&mut self, context: &mut Context<'_>) {
+    pub(in crate::kernel) fn work(&mut self, context: &mut Context<'_>) {
         let Some(mut job) = self.job.take() else { return };
         let mut for_job = context.for_job();
         if serial::take_interrupt() {
@@ -93,7 +93,7 @@ impl Console {
     }
 
     /// Takes a byte that was typed. A finished line is run.
-    pub(crate) fn feed(&mut self, byte: u8, context: &mut Context<'_>) -> Outcome {
+    pub(in crate::kernel) fn feed(&mut self, byte: u8, context: &mut Context<'_>) -> Outcome {
         if let Some(mut job) = self.job.take_if(|_| self.paused) {
             self.paused = false;
             match byte {
@@ -176,7 +176,7 @@ impl Console {
     }
 
     /// Draws the status line while a balloon moves, and once when it has come to rest.
-    pub(crate) fn draw_if_moving(&mut self, balloons: &Balloons, held: u64) {
+    pub(in crate::kernel) fn draw_if_moving(&mut self, balloons: &Balloons, held: u64) {
         if self.job.is_some() {
             return;
         }
@@ -194,7 +194,7 @@ impl Console {
 
     /// Draws the line being typed, or the progress of a command, with `held` bytes held: on the screen, and on a terminal, after the
     /// balloon's progress.
-    pub(crate) fn draw(&self, balloons: &Balloons, held: u64) {
+    pub(in crate::kernel) fn draw(&self, balloons: &Balloons, held: u64) {
         if let Some(job) = &self.job {
             // The hint on how to continue the log matters only while it waits.
             let silent = matches!(job, Job::Log(_)) && !self.paused;

@@ -9,7 +9,6 @@ use super::*;
 
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
-const REGION: u32 = 512;
 
 /// Memory in every zone, a hole within a region, one of a region, and two stretches that meet at 4 GiB.
 pub(super) const MAP: [(u64, u64); 5] = [

@@ -16,7 +16,7 @@ use super::interface::{Interface, InterfaceError};
 use super::interrupt::{InterruptError, InterruptMode, Interrupts, QueueName, find_vqs};
 use super::negotiation::{NegotiationError, Wanted};
 use super::queue::{Kick, Queue, QueueOptions, UsedLength};
-use super::quiesced::Quiesced;
+use super::quiesced::{QueueQuiesced, Quiesced};
 use super::spec::Features;
 use super::transport::{Doorbell, QueueAddresses, QueueIndex, Transport, TransportError, TransportKind};
 use super::virtqueue::{RingLayout, Virtqueue};
@@ -272,6 +272,12 @@ impl<P: Platform> Setup<P> {
         Ok(queue)
     }
 
+    /// Releases a queue that the driver has made and will not use. The device has been reset, and was not shown it.
+    pub(crate) fn discard_queue<T>(&mut self, platform: &mut P, queue: Virtqueue<P::Memory, T>) {
+        self.queues.retain(|known| known.index != queue.index());
+        queue.release(platform, &Quiesced::new());
+    }
+
     /// Whether the driver has made this queue.
     pub fn has_queue(&self, index: QueueIndex) -> bool {
         self.queues.iter().any(|queue| queue.index == index)
@@ -402,6 +408,22 @@ impl<P: Platform> Running<P> {
     pub fn kick(&mut self, queue: QueueIndex, kick: Kick) {
         let doorbell = self.doorbell(queue);
         self.device.kick(doorbell, kick);
+    }
+
+    /// Enables a queue that was reset again, in new memory, with the vector that it had (2.6.1.2).
+    ///
+    /// # Errors
+    /// When the device does not take the queue. It then stays idle until the device is reset.
+    pub(crate) fn enable_queue_again(
+        &mut self,
+        proof: QueueQuiesced,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<(), TransportError> {
+        let (queue, vector) = (proof.queue(), self.interrupts.queue_vector(proof.queue()));
+        let doorbell = self.device.enable_queue_again(proof, vector, size, addresses)?;
+        self.doorbells.iter_mut().filter(|(known, _)| *known == queue).for_each(|(_, known)| *known = doorbell);
+        Ok(())
     }
 
     /// Resets the device, and undoes everything but the driver's `parts`, which go back to the platform. With `failed`, the

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{
-    Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReliefPolicy,
-    ReportPolicy, Way,
+    Balloon, BalloonError, BalloonStatus, Changes, Next, OomPolicy, Options, Path, Progress, ReclaimError,
+    ReportPolicy, SendStrategy,
 };
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Function, Tree};
@@ -66,7 +66,7 @@ pub fn driver_options(options: &boot::Options<'_>) -> Options {
     };
     driver.declined = Features::from_bits_retain(options.declined_features);
     driver.reporting = report_policy(options);
-    driver.relief.cooldown = options.oom_cooldown.map_or(ReliefPolicy::default().cooldown, |ms| ms * 1_000_000);
+    driver.oom.cooldown = options.oom_cooldown.map_or(OomPolicy::default().cooldown, |ms| ms * 1_000_000);
     driver.poison = options.poison;
     driver.shape = options.request;
     driver.queue_size = options.queue_size.unwrap_or(driver.queue_size);
@@ -90,14 +90,14 @@ pub struct Served {
     /// It stops short of its target, which is told once nothing is on its way any more.
     short: bool,
     /// How frames go to the host, as was told last.
-    manner: Option<Manner>,
+    manner: Option<SendStrategy>,
     /// It is to be taken away, and has known that since then.
     leaving: Option<u64>,
     /// It is gone, which nobody has been told yet.
     gone: bool,
     /// Why it last gave less than an allocation wanted, if it did, and what has been told of that.
-    refused: Option<ReliefError>,
-    told_refusal: Option<ReliefError>,
+    refused: Option<ReclaimError>,
+    told_refusal: Option<ReclaimError>,
     /// Frames that allocations had back, as far as that has been told.
     told_relief: u64,
 }
@@ -242,7 +242,7 @@ impl Balloons {
     }
 
     /// When the next one is to be served although it has not interrupted, in nanoseconds since entry.
-    pub fn next_look(&self, machine: &Machine) -> Option<u64> {
+    pub fn next_look(&self, machine: &mut Machine) -> Option<u64> {
         self.served.iter().filter_map(|served| served.next_look(machine)).min()
     }
 
@@ -260,7 +260,7 @@ impl Balloons {
 
     /// Has the drivers look at their devices although no interrupt has come.
     pub fn look(&mut self) {
-        self.served.iter_mut().for_each(|served| served.balloon.look());
+        self.served.iter_mut().for_each(|served| served.balloon.recheck());
     }
 
     /// The movement that is going on, if any.
@@ -281,7 +281,7 @@ impl Balloons {
     }
 
     /// Why a balloon last gave less than an allocation wanted, if it did.
-    pub fn refusal(&self) -> Option<&ReliefError> {
+    pub fn refusal(&self) -> Option<&ReclaimError> {
         self.served.iter().find_map(|served| served.refused.as_ref())
     }
 
@@ -292,7 +292,7 @@ impl Balloons {
             if sum.frames >= frames {
                 break;
             }
-            let relief = served.balloon.relieve(machine, frames - sum.frames);
+            let relief = served.balloon.reclaim(machine, frames - sum.frames);
             served.refused = relief.error;
             sum.frames += relief.frames;
             sum.asked += relief.asked;
@@ -396,7 +396,7 @@ impl Served {
             return;
         }
         if due {
-            self.balloon.look();
+            self.balloon.recheck();
         }
         match self.balloon.poll(machine) {
             Ok(progress) => self.tell(progress, machine.now(), ansi),
@@ -426,7 +426,7 @@ impl Served {
     }
 
     /// When it is to be served although it has not interrupted.
-    fn next_look(&self, machine: &Machine) -> Option<u64> {
+    fn next_look(&self, machine: &mut Machine) -> Option<u64> {
         let running = self.balloon.failed().is_none() && !self.balloon.status().frozen;
         let look = self.is_polled().then_some(self.look);
         look.into_iter().chain(self.stall).chain(self.balloon.deadline(machine)).min().filter(|_| running)
@@ -492,7 +492,7 @@ impl Served {
     /// Tells of memory that allocations had back, or did not: once, however often it is refused for the same reason. Apart
     /// from where that happens, since there they wait.
     fn tell_relief(&mut self) {
-        let frames = self.balloon.counters().relief_frames;
+        let frames = self.balloon.counters().reclaimed_frames;
         if (frames, self.refused) == (self.told_relief, self.told_refusal) {
             return;
         }
@@ -501,9 +501,9 @@ impl Served {
         let status = self.balloon.status();
         serial::emit("relief", |line| {
             line.text("name", self.balloon.name())
-                .number("reliefs", counters.reliefs)
-                .number("in_vain", counters.reliefs_in_vain)
-                .number("bytes", counters.relief_frames * FRAME_SIZE)
+                .number("reliefs", counters.reclaims)
+                .number("in_vain", counters.failed_reclaims)
+                .number("bytes", counters.reclaimed_frames * FRAME_SIZE)
                 .number("actual", status.actual * FRAME_SIZE);
             if let Some(error) = &self.refused {
                 line.display("error", error);
@@ -512,7 +512,7 @@ impl Served {
         emit(&status);
         match self.refused {
             // Without the feature it is as it has to be.
-            Some(ReliefError::Forbidden | ReliefError::Empty | ReliefError::Stopped) | None => {}
+            Some(ReclaimError::Forbidden | ReclaimError::Empty | ReclaimError::Stopped) | None => {}
             Some(error) => warn!("{}: memory ran out: {error}", self.balloon.name()),
         }
     }
@@ -593,7 +593,7 @@ impl Served {
 
     /// Tells how frames go to the host, if that is news.
     fn tell_manner(&mut self) {
-        let manner = self.balloon.manner();
+        let manner = self.balloon.send_strategy();
         if self.manner.replace(manner) == Some(manner) {
             return;
         }
@@ -601,9 +601,9 @@ impl Served {
             line.text("name", self.balloon.name())
                 .display("request", &manner.request)
                 .text("chains", manner.chains.word())
-                .text("way", manner.way.map_or("plain", Way::word));
+                .text("way", manner.path.map_or("plain", Path::word));
             if let Some(rates) = manner.rates {
-                line.number("report_first", rates.report_first).number("plain", rates.plain);
+                line.number("report_first", rates.report_first).number("plain", rates.direct);
             }
         });
     }

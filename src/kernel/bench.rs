@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::{Balloon, Options};
 use ballonet::memory::FRAME_SIZE;
+use ballonet::memory::PageFrames;
 use ballonet::pci::{Bdf, Tree};
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::platform::Platform;
 use ballonet_check::bench::{Bench, BenchError, Case, Figures, Stopwatch, Surroundings, Throughput};
 use ballonet_kernel::machine::block::Block;
 use ballonet_kernel::machine::power::ExitStatus;

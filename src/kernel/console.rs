@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use ballonet::balloon::wire::feature_names;
-use ballonet::balloon::{Balloon, BalloonQueue, Way};
+use ballonet::balloon::{Balloon, BalloonQueue, Path};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::Tree;
 use ballonet::pci::listing::{Details, Line};
@@ -759,11 +759,11 @@ fn stats(balloons: &Balloons) {
             count(counters.polls, "poll"),
             counters.spurious
         );
-        let manner = driver.manner();
-        let way = manner.way.map_or("plain", Way::word);
+        let manner = driver.send_strategy();
+        let way = manner.path.map_or("plain", Path::word);
         say!("  requests of {} frame numbers, chains {}, {way}", manner.request, manner.chains.word());
         if let Some(rates) = manner.rates {
-            say!("  measured: report-first {} MiB/s, plain {} MiB/s", rates.report_first, rates.plain);
+            say!("  measured: report-first {} MiB/s, plain {} MiB/s", rates.report_first, rates.direct);
         }
         moved("inflated", counters.inflate_frames, counters.inflate_requests);
         moved("deflated", counters.deflate_frames, counters.deflate_requests);
@@ -774,8 +774,8 @@ fn stats(balloons: &Balloons) {
                 count(counters.reports, "report")
             );
         }
-        if counters.reliefs > 0 {
-            let (reliefs, frames, in_vain) = (counters.reliefs, counters.relief_frames, counters.reliefs_in_vain);
+        if counters.reclaims > 0 {
+            let (reliefs, frames, in_vain) = (counters.reclaims, counters.reclaimed_frames, counters.failed_reclaims);
             say!(
                 "  reclaimed {} for {}, {in_vain} of which got too few",
                 count(frames, "frame"),

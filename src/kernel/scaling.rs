@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, REGION_FRAMES};
 use ballonet_kernel::console::count;
 use ballonet_kernel::machine::cpus::{self, Cpu};
 use ballonet_kernel::machine::{clock, frames, log as serial};
@@ -17,8 +17,6 @@ const CPUS: [usize; 4] = [1, 2, 4, 8];
 const SINGLE: usize = 256;
 /// Likewise, for runs of a whole region.
 const REGIONS: usize = 2;
-/// Frames of a region.
-const REGION: u32 = 512;
 /// How long each is measured, in nanoseconds.
 const TIME: u64 = 50_000_000;
 
@@ -36,7 +34,7 @@ pub fn run() {
         } else {
             frames::disable_caches();
         }
-        for (what, count, length) in [("single", SINGLE, 1), ("region", REGIONS, REGION)] {
+        for (what, count, length) in [("single", SINGLE, 1), ("region", REGIONS, REGION_FRAMES)] {
             for cpus in CPUS.into_iter().filter(|&cpus| cpus <= 1 + others.len()) {
                 tell(magazines, what, cpus, rate(&others[..cpus - 1], count, length));
             }

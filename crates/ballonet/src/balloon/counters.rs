@@ -56,7 +56,7 @@ pub struct Counters {
 
 impl Counters {
     /// Requests that the device has returned, except statistics, which it keeps as long as it wants.
-    pub(super) const fn answers(&self) -> u64 {
+    pub const fn answers(&self) -> u64 {
         self.inflate_requests + self.deflate_requests + self.reports
     }
 }

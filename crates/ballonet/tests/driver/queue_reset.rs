@@ -1,8 +1,9 @@
 //! One queue of a running device reset and put to use again, while the others go on (virtio 1.4, 2.6.1).
 
 use ballonet::memory::FrameRun;
+use ballonet::memory::PageFrames;
 use ballonet::pci::{Bars, Bdf, Command, Function, MsixVector};
-use ballonet::platform::{DmaMemory, PageFrames, Platform};
+use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{
     AnyTransport, Chain, Device, Doorbell, DriverOk, Interface, InterruptMode, Interrupts, Queue, QueueIndex,

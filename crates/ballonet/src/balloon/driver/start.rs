@@ -144,9 +144,8 @@ fn start<P: BalloonPlatform>(
     let setup = Setup::open(platform, function, options.device(), is_balloon, accepted, |platform, proof| {
         withheld.release(platform, proof);
     })?;
-    let (connected, queues, left_out) = setup.connect(platform, None, |platform, setup, queues| {
-        set_up(platform, setup, queues, options, poison, which)
-    })?;
+    let (connected, queues, left_out) = setup
+        .connect(platform, None, |platform, setup, queues| set_up(platform, setup, queues, options, poison, which))?;
     let mut queues = queues.expect("set-up makes the queues or fails");
     // The first buffer is in its queue before the device runs, and kicked afterwards.
     if let Some(statistics) = &mut queues.statistics {

@@ -1,6 +1,6 @@
 //! Deflate on OOM: a guest that runs out of memory has it back from the balloon, in bounded time, whatever the device does.
 
-use ballonet::balloon::{Changes, Options, ReliefError};
+use ballonet::balloon::{Changes, Options, ReclaimError};
 use ballonet::virtio::InterruptMode;
 
 use super::guest::{Guest, bring_up, bring_up_as, expect_up, try_forced};
@@ -46,7 +46,7 @@ fn a_guest_without_memory_has_it_back_from_every_vmm_and_the_host_gets_it_again_
     every.push((String::from("letter, in order"), Behaviour::letter().in_order(true)));
     for (name, behaviour) in every {
         let mut guest = short_of_memory(offering(behaviour), 8000);
-        let relief = guest.relieve(1000);
+        let relief = guest.reclaim(1000);
         assert_eq!(relief.error, None, "{name}");
         assert!(relief.frames >= 1000 && relief.asked >= relief.frames, "{name}: {relief:?}");
         assert_eq!(guest.platform.frames.free(), relief.frames, "{name}: what is said is there");
@@ -67,7 +67,7 @@ fn it_works_without_interrupts_and_while_other_things_are_told() {
         guest.follow(8000);
         guest.hold_all();
         guest.device(ballonet_models::Balloon::request_statistics);
-        assert_eq!(guest.relieve(700).error, None, "{mode:?}");
+        assert_eq!(guest.reclaim(700).error, None, "{mode:?}");
         guest.run();
         assert_eq!(guest.device(|b, _| b.reports.len()), 2, "statistics are answered afterwards");
         recover(&mut guest);
@@ -81,7 +81,7 @@ fn steps_grow_while_memory_lacks_so_that_a_program_is_not_held_up_for_each_piece
     let mut guest = short_of_memory(offering(Behaviour::letter()), 14_000);
     let mut reliefs = 0;
     while guest.driver().status().actual > 4000 {
-        assert_eq!(guest.relieve(1).error, None);
+        assert_eq!(guest.reclaim(1).error, None);
         reliefs += 1;
         guest.run();
         guest.hold_all();
@@ -95,16 +95,16 @@ fn steps_grow_while_memory_lacks_so_that_a_program_is_not_held_up_for_each_piece
 #[test]
 fn without_the_feature_only_what_the_host_wants_back_is_had_back_but_nothing_more_is_given() {
     let mut guest = short_of_memory(refusing(Behaviour::letter()), 8000);
-    let relief = guest.relieve(100);
-    assert_eq!((relief.frames, relief.asked, relief.error), (0, 0, Some(ReliefError::Forbidden)));
+    let relief = guest.reclaim(100);
+    assert_eq!((relief.frames, relief.asked, relief.error), (0, 0, Some(ReclaimError::Forbidden)));
     guest.run();
     guest.expect_balloon(8000);
     // The interrupt that tells of it is lost: the driver has to look.
     guest.device(|b, _| b.set_target_silently(7000));
-    let relief = guest.relieve(400);
+    let relief = guest.reclaim(400);
     assert!(relief.frames >= 400 && relief.error.is_none(), "{relief:?}");
-    let relief = guest.relieve(2000);
-    assert_eq!(relief.error, Some(ReliefError::Forbidden), "{relief:?}");
+    let relief = guest.reclaim(2000);
+    assert_eq!(relief.error, Some(ReclaimError::Forbidden), "{relief:?}");
     guest.run();
     guest.expect_balloon(7000);
     guest.device(|b, bus| b.set_target(7500, bus));
@@ -125,7 +125,7 @@ fn no_frame_is_used_before_the_device_has_returned_it() {
         let slow = Behaviour { handling: Handling::Later(5 * MS), service: 20 * MS, ..behaviour.with_features(bits) };
         let mut guest = short_of_memory(slow, 8000);
         let before = guest.machine.now();
-        let relief = guest.relieve(3000);
+        let relief = guest.reclaim(3000);
         assert!(relief.error.is_none() && relief.frames >= 3000, "{relief:?}");
         assert!(guest.machine.now() - before >= 5 * MS, "it cannot have been answered yet");
         guest.run();
@@ -144,7 +144,7 @@ fn frames_on_their_way_to_the_host_arrive_first() {
             guest.poll_once();
         }
         guest.hold_all();
-        let relief = guest.relieve(600);
+        let relief = guest.reclaim(600);
         assert!(relief.error.is_none() && relief.frames >= 600, "{relief:?}");
         guest.run();
         assert!(guest.driver().status().actual < u64::from(pages));
@@ -160,18 +160,18 @@ fn a_device_that_never_answers_is_waited_for_once_and_works_again_when_it_does()
         let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(behaviour) }, 8000);
         guest.device(|b, _| b.stall_from_now(true));
         let before = guest.machine.now();
-        let relief = guest.relieve(1000);
-        assert_eq!((relief.frames, relief.error), (0, Some(ReliefError::Late)));
+        let relief = guest.reclaim(1000);
+        assert_eq!((relief.frames, relief.error), (0, Some(ReclaimError::Late)));
         assert!(guest.machine.now() - before < 11 * SECOND, "every wait ends");
         let before = guest.machine.now();
-        assert_eq!(guest.relieve(1000).error, Some(ReliefError::Late));
+        assert_eq!(guest.reclaim(1000).error, Some(ReclaimError::Late));
         assert!(guest.machine.now() - before < SECOND / 10, "it is not waited for twice");
         assert_eq!(guest.platform.frames.free(), 0, "what the device has not returned is not used");
         guest.device(|b, _| b.stall_from_now(false));
         guest.run();
         assert!(guest.platform.frames.free() >= 1000, "what was asked back comes late");
         guest.hold_all();
-        assert_eq!(guest.relieve(1000).error, None);
+        assert_eq!(guest.reclaim(1000).error, None);
         recover(&mut guest);
         guest.expect_balloon(8000);
         guest.finish();
@@ -182,8 +182,8 @@ fn a_device_that_never_answers_is_waited_for_once_and_works_again_when_it_does()
 fn a_device_that_answers_some_and_then_none_gives_what_it_has_given() {
     let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::letter()) }, 8000);
     guest.device(|b, _| b.behaviour.stalls_after = Some(b.completions_so_far() + 2));
-    let relief = guest.relieve(2000);
-    assert_eq!((relief.frames, relief.error), (512, Some(ReliefError::Late)));
+    let relief = guest.reclaim(2000);
+    assert_eq!((relief.frames, relief.error), (512, Some(ReclaimError::Late)));
     assert_eq!(guest.platform.frames.free(), 512);
     guest.shut_down();
     guest.finish();
@@ -195,12 +195,12 @@ fn a_lie_during_a_relief_ends_in_a_named_error_and_a_whole_guest() {
         for base in [Behaviour::letter(), Behaviour::qemu_7_2(), Behaviour::letter().packed()] {
             let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(base) }, 8000);
             guest.device(|b, _| b.behaviour.lie = Some((b.completions_so_far() + 1, lie)));
-            let relief = guest.relieve(3000);
-            assert!(matches!(relief.error, Some(ReliefError::Device(_))), "{lie:?}: {relief:?}");
+            let relief = guest.reclaim(3000);
+            assert!(matches!(relief.error, Some(ReclaimError::Device(_))), "{lie:?}: {relief:?}");
             let error = guest.try_run().expect_err("the driver gives up");
-            assert_eq!(Some(ReliefError::Device(error)), relief.error, "{lie:?}");
+            assert_eq!(Some(ReclaimError::Device(error)), relief.error, "{lie:?}");
             guest.expect_given_up();
-            assert_eq!(guest.relieve(1).error, Some(ReliefError::Stopped));
+            assert_eq!(guest.reclaim(1).error, Some(ReclaimError::Stopped));
         }
     }
 }
@@ -209,12 +209,12 @@ fn a_lie_during_a_relief_ends_in_a_named_error_and_a_whole_guest() {
 fn a_device_that_is_gone_or_frozen_has_nothing_to_give() {
     let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::letter()) }, 8000);
     guest.freeze().expect("it can be frozen");
-    assert_eq!(guest.relieve(100).error, Some(ReliefError::Stopped));
+    assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Stopped));
     guest.restore().expect("it can be restored");
-    assert_eq!(guest.relieve(100).error, None);
+    assert_eq!(guest.reclaim(100).error, None);
     guest.run();
     guest.device(|b, _| b.unplug());
-    let relief = guest.relieve(5000);
+    let relief = guest.reclaim(5000);
     assert!(relief.error.is_some() && relief.frames < 5000, "{relief:?}");
     guest.try_run().expect_err("the device is gone");
     guest.expect_given_up();
@@ -224,7 +224,7 @@ fn a_device_that_is_gone_or_frozen_has_nothing_to_give() {
 fn a_device_that_needs_a_reset_gets_it_after_the_relief() {
     let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::letter()) }, 8000);
     guest.device(|b, _| b.behaviour.needs_reset_after = Some(b.completions_so_far() + 1));
-    let relief = guest.relieve(3000);
+    let relief = guest.reclaim(3000);
     assert!(relief.error.is_some(), "{relief:?}");
     recover(&mut guest);
     assert!(guest.changes.contains(Changes::RESET));
@@ -245,7 +245,7 @@ fn reports_in_flight_are_waited_for_before_the_balloon_is_touched() {
     guest.poll_once();
     guest.hold_all();
     assert!(guest.platform.frames.in_flight() >= 512, "reports are on their way");
-    let relief = guest.relieve(512);
+    let relief = guest.reclaim(512);
     assert!(relief.error.is_none() && relief.frames >= 512, "{relief:?}");
     assert_eq!((relief.asked, guest.driver().status().actual), (0, 2000));
     recover(&mut guest);
@@ -265,7 +265,7 @@ fn reports_that_never_come_back_keep_nobody_from_asking_the_balloon() {
     guest.device(|b, _| b.stall_from_now(true));
     guest.poll_once();
     guest.hold_all();
-    assert_eq!(guest.relieve(100).error, Some(ReliefError::Late), "nobody answers");
+    assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Late), "nobody answers");
     guest.shut_down();
     guest.finish();
 }
@@ -274,7 +274,7 @@ fn reports_that_never_come_back_keep_nobody_from_asking_the_balloon() {
 /// does not wear itself out, and in the end the host has what it wants.
 #[test]
 fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
-    let choose = |options: &mut Options| options.relief.cooldown = 50 * MS;
+    let choose = |options: &mut Options| options.oom.cooldown = 50 * MS;
     let mut guest = bring_up_as(offering(Behaviour::letter()), choose);
     let total = guest.platform.frames.total();
     guest.platform.frames.set_floor(256);
@@ -292,7 +292,7 @@ fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
         guest.run_steps(20);
         for _ in 0..8 {
             if !guest.platform.frames.hold(128) {
-                let relief = guest.relieve(128);
+                let relief = guest.reclaim(128);
                 assert!(relief.error.is_none() && relief.frames >= 128, "round {round}: {relief:?}");
                 // Contiguous ones may lack all the same.
                 for _ in 0..128 {
@@ -303,7 +303,7 @@ fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
         guest.wait(7 * MS);
     }
     let counters = guest.driver().counters();
-    assert!(counters.relief_frames > 0 && counters.reliefs_in_vain == 0);
+    assert!(counters.reclaimed_frames > 0 && counters.failed_reclaims == 0);
     let moved = counters.inflate_frames + counters.deflate_frames;
     assert!(moved < 8 * total, "{moved} frames have gone to and fro for a program of {total}");
     assert!(counters.polls - polls < 10_000, "{} polls", counters.polls - polls);
@@ -320,7 +320,7 @@ fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
 fn what_changes_during_a_relief_is_told_by_the_next_poll() {
     let mut guest = short_of_memory(offering(Behaviour::letter()), 8000);
     guest.changes = Changes::empty();
-    guest.relieve(100);
+    guest.reclaim(100);
     guest.run();
     assert!(guest.changes.contains(Changes::ACTUAL));
     assert!(guest.driver().status().cooling.is_some());

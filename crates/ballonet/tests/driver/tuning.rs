@@ -1,15 +1,14 @@
 //! How inflating adapts to the device: chains where they are read, reports first where that is faster, as much by a kick
 //! as the device serves meanwhile. All of it is found out, and none of it ever costs a frame.
 
-use ballonet::balloon::{BalloonQueue, Chains, Options, RequestShape, ResetReason, Way};
+use ballonet::balloon::{BalloonQueue, ChainSupport, Options, Path, RequestShape, ResetReason};
+use ballonet::memory::REGION_FRAMES;
 
 use super::guest::{Guest, expect_up, try_options};
 use ballonet_models::feature::{PAGE_REPORTING, RING_RESET};
 use ballonet_models::{Behaviour, Costs, Handling, Quirks, Schedule};
 
 const MS: u64 = 1_000_000;
-/// Frames in a region.
-const REGION: u32 = 512;
 
 /// A host that takes what is written to away by 4 KiB more slowly than it hears of free ranges.
 const SLOW_FRAMES: Costs = Costs { written: 1600, empty: 600, region: 170_000 };
@@ -37,23 +36,26 @@ fn set(guest: &Guest, pages: u32) {
     guest.device(|balloon, bus| balloon.set_target(pages, bus));
 }
 
-fn chains(guest: &Guest) -> Chains {
-    guest.driver().manner().chains
+fn chains(guest: &Guest) -> ChainSupport {
+    guest.driver().send_strategy().chains
 }
 
 #[test]
 fn whether_a_device_reads_chains_is_found_out_once_and_from_what_it_does() {
     for (name, behaviour) in Behaviour::every_vmm() {
         let head_only = behaviour.quirks.chains == ballonet_models::Chains::HeadOnly;
-        let (known, request) =
-            if head_only { (Chains::HeadOnly, RequestShape::default()) } else { (Chains::Read, RequestShape::REGION) };
+        let (known, request) = if head_only {
+            (ChainSupport::HeadOnly, RequestShape::default())
+        } else {
+            (ChainSupport::Read, RequestShape::REGION)
+        };
         let mut guest = marking(64, with(behaviour, |_| {}), |_| {});
         guest.run();
-        assert_eq!(chains(&guest), Chains::Untried, "{name}: nothing is tried before the host wants something");
+        assert_eq!(chains(&guest), ChainSupport::Untried, "{name}: nothing is tried before the host wants something");
         for pages in [511, 6000, 10, 7000, 0] {
             guest.follow(pages);
         }
-        let manner = guest.driver().manner();
+        let manner = guest.driver().send_strategy();
         assert_eq!((manner.chains, manner.request), (known, request), "{name}");
         let (skipped, largest) = guest.device(|b, _| (b.skipped, b.largest_request));
         let expected = if head_only { (1, 256) } else { (0, 512) };
@@ -70,13 +72,13 @@ fn a_host_with_huge_pages_gets_every_one_that_it_is_given() {
             let huge = with(ring.with_features(features), |quirks| quirks.huge_pages = true);
             let taken_away = |shape| {
                 let mut guest = marking(64, huge.clone(), |options| options.shape = shape);
-                guest.follow(20 * REGION);
+                guest.follow(20 * REGION_FRAMES);
                 let taken_away = guest.machine.bus(|bus| bus.ram.taken_away());
                 guest.follow(0);
                 guest.finish();
                 taken_away
             };
-            assert_eq!(taken_away(None), u64::from(20 * REGION));
+            assert_eq!(taken_away(None), u64::from(20 * REGION_FRAMES));
             assert_eq!(taken_away(Some(RequestShape::default())), 0, "half a page at a time gives nothing back");
         }
     }
@@ -88,7 +90,10 @@ fn a_host_that_takes_nothing_away_gets_requests_that_every_device_reads() {
         |quirks: &mut Quirks| (quirks.huge_pages, quirks.chains) = (true, ballonet_models::Chains::HeadOnly);
     let mut guest = marking(64, with(Behaviour::firecracker(), head_only), |_| {});
     guest.follow(8000);
-    assert_eq!((chains(&guest), guest.driver().manner().request), (Chains::Unclear, RequestShape::default()));
+    assert_eq!(
+        (chains(&guest), guest.driver().send_strategy().request),
+        (ChainSupport::Unclear, RequestShape::default())
+    );
     guest.follow(0);
     guest.finish();
 }
@@ -101,11 +106,11 @@ fn a_platform_that_cannot_mark_frames_is_asked_once_and_a_shape_that_was_chosen_
     plain.platform.frames.marking = true;
     plain.follow(0);
     plain.follow(8000);
-    assert_eq!((chains(&plain), plain.device(|b, _| b.largest_request)), (Chains::Unclear, 256));
+    assert_eq!((chains(&plain), plain.device(|b, _| b.largest_request)), (ChainSupport::Unclear, 256));
     plain.finish();
     let mut chosen = marking(64, Behaviour::letter(), |options| options.shape = RequestShape::new(256, 4));
     chosen.follow(8000);
-    assert_eq!((chains(&chosen), chosen.device(|b, _| b.largest_request)), (Chains::Untried, 1024));
+    assert_eq!((chains(&chosen), chosen.device(|b, _| b.largest_request)), (ChainSupport::Untried, 1024));
     chosen.finish();
 }
 
@@ -124,7 +129,7 @@ fn a_device_that_never_gives_a_chain_back_is_reset_and_gets_no_other() {
         assert_eq!((report.reason, report.inflating), (ResetReason::Unanswered, 512));
         guest.follow(0);
         guest.follow(6000);
-        assert_eq!((chains(&guest), guest.driver().counters().resets), (Chains::Unanswered, 1));
+        assert_eq!((chains(&guest), guest.driver().counters().resets), (ChainSupport::Unanswered, 1));
         guest.finish();
     }
 }
@@ -136,7 +141,7 @@ fn a_slow_device_is_waited_for() {
         let slow = Behaviour { service: 300 * MS, schedule, ..Behaviour::letter() };
         let mut guest = marking(64, slow, |_| {});
         guest.follow(8000);
-        assert_eq!((chains(&guest), guest.driver().counters().resets), (Chains::Read, 0));
+        assert_eq!((chains(&guest), guest.driver().counters().resets), (ChainSupport::Read, 0));
         guest.finish();
     }
 }
@@ -187,7 +192,7 @@ fn whatever_befalls_the_device_in_the_middle_of_a_trial_every_frame_is_accounted
             blow(&mut guest);
             guest.run();
             guest.expect_balloon(8000);
-            assert_eq!(chains(&guest), Chains::Read);
+            assert_eq!(chains(&guest), ChainSupport::Read);
             guest.follow(0);
             guest.finish();
         }
@@ -202,7 +207,7 @@ fn a_device_that_goes_in_the_middle_of_a_trial_leaves_all_memory_to_the_guest() 
         set(&guest, 8000);
         guest.run_steps(steps);
         guest.device(|b, _| b.unplug());
-        guest.driver_mut().look();
+        guest.driver_mut().recheck();
         assert!(guest.try_run().is_err());
         assert_eq!(guest.platform.frames.free(), guest.platform.frames.total());
         guest.expect_given_up();
@@ -228,15 +233,15 @@ fn reported(guest: &Guest) -> u64 {
 
 #[test]
 fn what_goes_faster_is_measured_and_done() {
-    for (costs, way) in [(SLOW_FRAMES, Way::ReportFirst), (SLOW_REPORTS, Way::Plain)] {
+    for (costs, way) in [(SLOW_FRAMES, Path::ReportFirst), (SLOW_REPORTS, Path::Direct)] {
         for handling in [Handling::AtOnce, Handling::Later(20_000)] {
             let mut guest = with_written(Behaviour { costs: Some(costs), handling, ..able() }, 49_152);
             let before = reported(&guest);
             guest.follow(49_152);
-            assert_eq!(guest.driver().manner().way, Some(way), "{handling:?}");
+            assert_eq!(guest.driver().send_strategy().path, Some(way), "{handling:?}");
             let first = reported(&guest) - before;
             // Two trials of 4096 frames each way, and the region on which chains were tried.
-            let expected = if way == Way::ReportFirst { 49_152 - 8192 - 512 } else { 8192 };
+            let expected = if way == Path::ReportFirst { 49_152 - 8192 - 512 } else { 8192 };
             assert!(first.abs_diff(expected) <= 1024, "{first} of {expected} frames were reported first");
             guest.follow(0);
             guest.finish();

@@ -4,8 +4,8 @@
 //!
 //! - `wire` and `queue_numbers`: the specification's constants, encodings and queue numbers;
 //! - `policy`: what is decided, without I/O;
-//! - `queues`: pages (inflate and deflate), statistics, reporting and hinting, one file or folder each, with the same steps:
-//!   *make*, *complete*, *send*, *arm*, *release*;
+//! - `queues`: pages (inflate and deflate), statistics, reporting and hinting, one file or folder each, with the same
+//!   steps: *make*, *complete*, *send*, *arm*, *release*;
 //! - `driver`: a device's life, from start to shutdown, and one round of work, [`Balloon::poll`].
 
 #![forbid(unsafe_code)]

@@ -21,8 +21,8 @@ pub struct Options {
     pub through_config: bool,
     /// The interrupt mode to use; `None` for the first that works.
     pub interrupts: Option<InterruptMode>,
-    /// The only queue format to accept; `None` for packed queues where the device offers them, as a driver should (6.1), else
-    /// split ones.
+    /// The only queue format to accept; `None` for packed queues where the device offers them, as a driver should
+    /// (6.1), else split ones.
     pub ring: Option<RingFormat>,
     /// Implemented features not to accept.
     pub declined: Features,
@@ -34,16 +34,17 @@ pub struct Options {
     pub reporting: ReportPolicy,
     /// How long the balloon stays smaller than the host wants after the guest ran out of memory.
     pub oom: OomPolicy,
-    /// The fill value of free frames, which the device learns (`PAGE_POISON`): frames are filled with it when they return from
-    /// the host and before they are reported. With `None`, or if the platform cannot fill frames, the feature is not accepted.
+    /// The fill value of free frames, which the device learns (`PAGE_POISON`): frames are filled with it when they
+    /// return from the host and before they are reported. With `None`, or if the platform cannot fill frames, the
+    /// feature is not accepted.
     pub poison: Option<u8>,
-    /// How the frame numbers of a request are split over descriptors; `None` for [`RequestShape::REGION`] where the device is
-    /// found to read several descriptors, else one.
+    /// How the frame numbers of a request are split over descriptors; `None` for [`RequestShape::REGION`] where the
+    /// device is found to read several descriptors, else one.
     pub shape: Option<RequestShape>,
     /// The most entries of a queue, at least 1. A legacy device's queues have a fixed size.
     pub queue_size: u16,
-    /// How often within [`Options::recovery_window`] a device that needs a reset is reset and started again, before the driver
-    /// gives up on it. 0: never.
+    /// How often within [`Options::recovery_window`] a device that needs a reset is reset and started again, before the
+    /// driver gives up on it. 0: never.
     pub recoveries: u32,
     /// How long a recovery counts, in nanoseconds.
     pub recovery_window: u64,

@@ -12,8 +12,8 @@ pub trait BalloonPlatform: Platform {
     /// The page frames.
     fn frames(&mut self) -> &mut Self::Frames;
 
-    /// Statistics of the memory, for the host. The tags that have a value when a driver starts are the ones that are sent;
-    /// later only their values count. By default there are none.
+    /// Statistics of the memory, for the host. The tags that have a value when a driver starts are the ones that are
+    /// sent; later only their values count. By default there are none.
     fn statistics(&self) -> Statistics {
         Statistics::new()
     }

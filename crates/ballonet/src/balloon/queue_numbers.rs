@@ -1,7 +1,7 @@
 //! Which queue has which number.
 //!
-//! The specification gives the queues fixed numbers, with a gap where a feature is missing (5.5.2). Most devices number them
-//! without gaps, counting the features that they offer. The queues that exist show which of the two a device does.
+//! The specification gives the queues fixed numbers, with a gap where a feature is missing (5.5.2). Most devices number
+//! them without gaps, counting the features that they offer. The queues that exist show which of the two a device does.
 
 use derive_more::{Display, Error};
 
@@ -71,8 +71,8 @@ pub struct QueueNumbers {
 #[display("there is no {_0} queue")]
 pub struct MissingQueue(#[error(not(source))] pub &'static str);
 
-/// The numbers of the queues, from the features that the device offers, accepted or not, and the sizes of its first five
-/// queues, 0 for queues that do not exist.
+/// The numbers of the queues, from the features that the device offers, accepted or not, and the sizes of its first
+/// five queues, 0 for queues that do not exist.
 ///
 /// # Errors
 /// When there is no inflate or no deflate queue.

@@ -25,8 +25,8 @@ bitflags! {
         const ACTUAL = 1 << 1;
         /// The target was reached, with nothing in flight.
         const SETTLED = 1 << 2;
-        /// The balloon stops short of the target because the platform has no more frames for it. Reported once per target;
-        /// [`super::Balloon::memory_freed`] or a new target makes it continue.
+        /// The balloon stops short of the target because the platform has no more frames for it. Reported once per
+        /// target; [`super::Balloon::memory_freed`] or a new target makes it continue.
         const SHORT = 1 << 3;
         /// Statistics were sent.
         const STATISTICS = 1 << 4;
@@ -81,8 +81,8 @@ pub struct BalloonStatus {
     pub short: bool,
     /// Whether its device is frozen: the host keeps its frames, and nothing moves.
     pub frozen: bool,
-    /// Frames that were in flight when a reset of the device did not finish. The device may still use them, so nobody else
-    /// does until a later reset finishes.
+    /// Frames that were in flight when a reset of the device did not finish. The device may still use them, so nobody
+    /// else does until a later reset finishes.
     pub withheld: u64,
     /// Until when it stays smaller than the host wants because the guest was short of memory, in nanoseconds on the
     /// platform's clock; `None` outside of a cooldown.
@@ -122,7 +122,7 @@ pub struct ResetReport {
     pub queue: Option<BalloonQueue>,
     /// Frames being inflated. After a reset of the device they are free; after one of a queue they are still in flight.
     pub inflating: u64,
-    /// Frames being deflated. After a reset of the device they are still ballooned; after one of a queue they are still in
-    /// flight.
+    /// Frames being deflated. After a reset of the device they are still ballooned; after one of a queue they are still
+    /// in flight.
     pub deflating: u64,
 }

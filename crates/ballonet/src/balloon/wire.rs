@@ -73,22 +73,17 @@ pub const CONFIG_FREE_PAGE_HINT_CMD_ID: usize = 8;
 pub const CONFIG_POISON_VAL: usize = 12;
 /// From the host: hint no more, and keep the hinted frames. From the driver: the round is over.
 #[doc(alias = "VIRTIO_BALLOON_CMD_ID_STOP")]
-pub const CMD_ID_STOP: u32 = 0;
+pub(super) const CMD_ID_STOP: u32 = 0;
 /// From the host: hinted frames may be used again. Each greater value asks for a round of hints.
 #[doc(alias = "VIRTIO_BALLOON_CMD_ID_DONE")]
-pub const CMD_ID_DONE: u32 = 1;
+pub(super) const CMD_ID_DONE: u32 = 1;
 /// Size of a command in a buffer, in bytes.
-pub const CMD_ID_SIZE: usize = 4;
+pub(super) const CMD_ID_SIZE: usize = 4;
 /// The smallest device configuration, in bytes.
 pub const CONFIG_SIZE: usize = 8;
 
-/// The most frame numbers in a descriptor. Some devices drop longer ones and never return them.
-pub const REQUEST_FRAMES: usize = 256;
 /// Size of a frame number on the wire, in bytes.
 pub const PFN_SIZE: usize = 4;
-/// Size of the largest request, in bytes.
-pub const REQUEST_BYTES: usize = REQUEST_FRAMES * PFN_SIZE;
-
 /// Writes the frame numbers of `run` to the start of `bytes`, as far as it has room; returns how many bytes.
 #[inline]
 pub fn write_pfns(run: FrameRun, bytes: &mut [u8]) -> usize {

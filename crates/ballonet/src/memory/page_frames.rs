@@ -1,8 +1,8 @@
 //! What a balloon needs of a kernel's page frame allocator: four methods, and two parts to opt in to.
 //!
-//! A frame is free, used, ballooned or reserved. A frame in flight, either way, is *used*: by the driver. So inflating is
-//! [`PageFrames::take_free`], the request, [`PageFrames::confirm_ballooned`]; deflating is [`PageFrames::take_ballooned`],
-//! the request, [`PageFrames::release`]. Counts are in 4 KiB frames.
+//! A frame is free, used, ballooned or reserved. A frame in flight, either way, is *used*: by the driver. So inflating
+//! is [`PageFrames::take_free`], the request, [`PageFrames::confirm_ballooned`]; deflating is
+//! [`PageFrames::take_ballooned`], the request, [`PageFrames::release`]. Counts are in 4 KiB frames.
 
 use super::{FrameRun, IdleRun};
 
@@ -22,14 +22,14 @@ pub trait PageFrames {
     /// Returns frames to the kernel; used -> free.
     fn release(&mut self, run: FrameRun);
 
-    /// The address by which the device reaches reported and hinted frames (`ACCESS_PLATFORM`); by default the physical one.
-    /// Frame numbers in inflate and deflate requests are always physical, as the balloon defines them.
+    /// The address by which the device reaches reported and hinted frames (`ACCESS_PLATFORM`); by default the physical
+    /// one. Frame numbers in inflate and deflate requests are always physical, as the balloon defines them.
     fn device_address(&self, run: FrameRun) -> u64 {
         run.start().start().as_u64()
     }
 
-    /// The allocator's books on free memory, for free page reporting. By default it keeps none: nothing is reported, and
-    /// hinting takes what [`PageFrames::take_free`] gives.
+    /// The allocator's books on free memory, for free page reporting. By default it keeps none: nothing is reported,
+    /// and hinting takes what [`PageFrames::take_free`] gives.
     fn reporting(&mut self) -> Option<&mut dyn ReportFrames> {
         None
     }
@@ -43,8 +43,8 @@ pub trait PageFrames {
 
 /// An allocator that knows which free memory the host has been told of (virtio 1.4, 5.5.6.7).
 pub trait ReportFrames: PageFrames {
-    /// Takes free memory that the host does not know of, to report it: a run of at most `most` frames, large and aligned as
-    /// hosts like it, that has been free for at least `age` calls of [`ReportFrames::age`]; free -> used.
+    /// Takes free memory that the host does not know of, to report it: a run of at most `most` frames, large and
+    /// aligned as hosts like it, that has been free for at least `age` calls of [`ReportFrames::age`]; free -> used.
     fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun>;
 
     /// Frames that [`ReportFrames::take_unreported`] could give, whatever their age.
@@ -53,22 +53,22 @@ pub trait ReportFrames: PageFrames {
     /// Lets free memory age by one.
     fn age(&mut self);
 
-    /// Returns frames that have been reported; used -> free. Their contents are garbage, and they must not be reported again
-    /// before they were used.
+    /// Returns frames that have been reported; used -> free. Their contents are garbage, and they must not be reported
+    /// again before they were used.
     fn release_reported(&mut self, run: FrameRun) {
         self.release(run);
     }
 
-    /// Takes free memory for the balloon that the host may back, to report it before it is inflated: a run of at most `most`
-    /// frames, large and aligned, memory that was used before first; free -> used. `None` if only the kernel's own reserve is
-    /// left.
+    /// Takes free memory for the balloon that the host may back, to report it before it is inflated: a run of at most
+    /// `most` frames, large and aligned, memory that was used before first; free -> used. `None` if only the kernel's
+    /// own reserve is left.
     fn take_backed(&mut self, _most: u32) -> Option<FrameRun> {
         None
     }
 
-    /// Takes free memory whose contents nobody needs, so that the host need not copy it when the guest moves (5.5.6.5): a run
-    /// of at most `most` frames that leaves `keep` frames free beside the kernel's own reserve; free -> used. It returns by
-    /// [`ReportFrames::release_reported`] or [`PageFrames::release`].
+    /// Takes free memory whose contents nobody needs, so that the host need not copy it when the guest moves (5.5.6.5):
+    /// a run of at most `most` frames that leaves `keep` frames free beside the kernel's own reserve; free -> used. It
+    /// returns by [`ReportFrames::release_reported`] or [`PageFrames::release`].
     fn take_idle(&mut self, most: u32, _keep: u64) -> Option<IdleRun> {
         self.take_free(most).map(IdleRun::unreported)
     }

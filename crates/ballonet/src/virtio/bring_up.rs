@@ -272,12 +272,6 @@ impl<P: Platform> Setup<P> {
         Ok(queue)
     }
 
-    /// Releases a queue that the driver has made and will not use. The device has been reset, and was not shown it.
-    pub(crate) fn discard_queue<T>(&mut self, platform: &mut P, queue: Virtqueue<P::Memory, T>) {
-        self.queues.retain(|known| known.index != queue.index());
-        queue.release(platform, &Quiesced::new());
-    }
-
     /// Whether the driver has made this queue.
     pub fn has_queue(&self, index: QueueIndex) -> bool {
         self.queues.iter().any(|queue| queue.index == index)

@@ -14,14 +14,14 @@ use crate::virtio::{InterruptMode, RingFormat, TransportKind};
 
 /// When to poll.
 impl<P: Platform> Balloon<P> {
-    /// Whether it must be polled: an interrupt came, or there is more to do. Ask with interrupts off, right before `sti; hlt`:
-    /// then `false` cannot be out of date.
+    /// Whether it must be polled: an interrupt came, or there is more to do. Ask with interrupts off, right before
+    /// `sti; hlt`: then `false` cannot be out of date.
     pub fn is_pending(&self) -> bool {
         self.repoll || self.running().is_some_and(|running| running.virtio.interrupts.events().is_pending())
     }
 
-    /// When to poll next if no interrupt comes before, on the platform's clock; `None` if there is no such time. Ask right
-    /// before sleeping: it depends on how much memory is free.
+    /// When to poll next if no interrupt comes before, on the platform's clock; `None` if there is no such time. Ask
+    /// right before sleeping: it depends on how much memory is free.
     pub fn deadline(&self, platform: &mut P) -> Option<u64>
     where
         P: BalloonPlatform,
@@ -50,8 +50,8 @@ impl<P: Platform> Balloon<P> {
 
 /// Requests beside polling.
 impl<P: Platform> Balloon<P> {
-    /// Prepares for removal: deflates everything, and ignores the host's target from now on. Once [`BalloonStatus::actual`] is
-    /// 0, or that has taken too long, call [`Balloon::shutdown`].
+    /// Prepares for removal: deflates everything, and ignores the host's target from now on. Once
+    /// [`BalloonStatus::actual`] is 0, or that has taken too long, call [`Balloon::shutdown`].
     pub fn leave(&mut self) {
         self.pin(0);
     }
@@ -71,8 +71,8 @@ impl<P: Platform> Balloon<P> {
         true
     }
 
-    /// Returns hinted frames to a kernel that runs out of memory, although the host is not done with them: as many as asked
-    /// for, or up to 2 MiB more. Returns how many; 0 if the platform cannot fill frames
+    /// Returns hinted frames to a kernel that runs out of memory, although the host is not done with them: as many as
+    /// asked for, or up to 2 MiB more. Returns how many; 0 if the platform cannot fill frames
     /// ([`PageFrames::contents`](crate::memory::PageFrames::contents)), which must be done first. Allocates nothing.
     pub fn relinquish_hinted(&mut self, platform: &mut P, frames: u64) -> u64
     where

@@ -1,28 +1,29 @@
 //! A balloon's life beside polling: resets, freezing, giving up, removal, shutdown.
 //!
-//! All of it is made of two steps. *Stop*: the device is reset, and only then is everything that it was lent taken back.
-//! *Start*: as the first time, with the same options. In between, each frame returns to the state that needs no host
-//! confirmation:
+//! All of it is made of two steps. *Stop*: the device is reset, and only then is everything that it was lent taken
+//! back. *Start*: as the first time, with the same options. In between, each frame returns to the state that needs no
+//! host confirmation:
 //!
-//! - In an inflate request: free. The host may have taken it or not; after the reset it has no claim to it. The contents may
-//!   be lost, which nobody needs.
+//! - In an inflate request: free. The host may have taken it or not; after the reset it has no claim to it. The
+//!   contents may be lost, which nobody needs.
 //! - In a deflate request: still ballooned. The host may have it, and is asked again.
-//! - Ballooned: it stays so. A reset brings nothing back; the next driver adopts the frames and tells the host how many.
+//! - Ballooned: it stays so. A reset brings nothing back; the next driver adopts the frames and tells the host how
+//!   many.
 //!
 //! # Recovered errors
-//! Only `DEVICE_NEEDS_RESET`, and within bounds ([`Options::recoveries`]): such a device has met an error and says so. A device
-//! that breaks the rules of a queue or returns inconsistent configuration is not trusted with memory again: it is reset,
-//! FAILED is set, and only an explicit [`Balloon::reset`] starts it again.
+//! Only `DEVICE_NEEDS_RESET`, and within bounds ([`Options::recoveries`]): such a device has met an error and says so.
+//! A device that breaks the rules of a queue or returns inconsistent configuration is not trusted with memory again: it
+//! is reset, FAILED is set, and only an explicit [`Balloon::reset`] starts it again.
 //!
 //! # A device that does not stop
-//! Frames in flight are withheld ([`BalloonStatus::withheld`](crate::balloon::BalloonStatus::withheld)): nobody uses them. Some
-//! devices are only slow, so a later [`Balloon::reset`] that finishes returns them.
+//! Frames in flight are withheld ([`BalloonStatus::withheld`](crate::balloon::BalloonStatus::withheld)): nobody uses
+//! them. Some devices are only slow, so a later [`Balloon::reset`] that finishes returns them.
 //!
 //! # A device that is gone
-//! Frames in flight return as after a reset, because an absent device uses no memory. The frames that its host has are the
-//! guest's RAM, and the balloon to ask for them is gone. Without `MUST_TELL_HOST` the host allows their use before it is told
-//! (5.5.6.1): they become free, and hosts fault them in like any other memory. With `MUST_TELL_HOST` they stay ballooned until
-//! the driver of another device adopts them and asks for them.
+//! Frames in flight return as after a reset, because an absent device uses no memory. The frames that its host has are
+//! the guest's RAM, and the balloon to ask for them is gone. Without `MUST_TELL_HOST` the host allows their use before
+//! it is told (5.5.6.1): they become free, and hosts fault them in like any other memory. With `MUST_TELL_HOST` they
+//! stay ballooned until the driver of another device adopts them and asks for them.
 
 use super::running::{Running, Unstopped};
 use super::start::bring_up;
@@ -38,9 +39,9 @@ use crate::pci::Function;
 use crate::virtio::TransportError;
 
 impl<P: BalloonPlatform> Balloon<P> {
-    /// Resets the device, whatever it is doing, and starts it again with the same options. Frames in inflate requests are free
-    /// afterwards, those in deflate requests still ballooned; the next polls write the size and go on to the target. Also
-    /// starts a device that is frozen, or that the driver gave up on.
+    /// Resets the device, whatever it is doing, and starts it again with the same options. Frames in inflate requests
+    /// are free afterwards, those in deflate requests still ballooned; the next polls write the size and go on to the
+    /// target. Also starts a device that is frozen, or that the driver gave up on.
     ///
     /// # Errors
     /// When the device does not finish the reset, or does not come up again: the driver has given up on it.
@@ -50,8 +51,8 @@ impl<P: BalloonPlatform> Balloon<P> {
         self.restart(platform, ResetReason::Asked, |_| {})
     }
 
-    /// Stops the device by a reset and releases its resources, until [`Balloon::restore`]. The host keeps its frames; polls do
-    /// nothing meanwhile. A frozen device stays frozen.
+    /// Stops the device by a reset and releases its resources, until [`Balloon::restore`]. The host keeps its frames;
+    /// polls do nothing meanwhile. A frozen device stays frozen.
     ///
     /// # Errors
     /// When the device does not finish the reset, or the driver has given up on it.
@@ -65,8 +66,8 @@ impl<P: BalloonPlatform> Balloon<P> {
         }
     }
 
-    /// Starts a frozen device again. It takes over the ballooned frames, and moves to the current target. A running device
-    /// keeps running.
+    /// Starts a frozen device again. It takes over the ballooned frames, and moves to the current target. A running
+    /// device keeps running.
     ///
     /// # Errors
     /// When the device does not come up, or the driver has given up on it.
@@ -80,12 +81,12 @@ impl<P: BalloonPlatform> Balloon<P> {
         }
     }
 
-    /// Stops the device by a reset, and only then returns vectors, mappings, queues and the frames in flight. Returns how many
-    /// frames stay ballooned.
+    /// Stops the device by a reset, and only then returns vectors, mappings, queues and the frames in flight. Returns
+    /// how many frames stay ballooned.
     ///
-    /// The platform goes on accounting for those: the host has them, and a reset does not bring their contents back. A later
-    /// driver can take them over by [`Options::adopted`] and deflate them. If the device is gone they become free, unless
-    /// `MUST_TELL_HOST` was negotiated.
+    /// The platform goes on accounting for those: the host has them, and a reset does not bring their contents back. A
+    /// later driver can take them over by [`Options::adopted`] and deflate them. If the device is gone they become
+    /// free, unless `MUST_TELL_HOST` was negotiated.
     #[doc(alias = "virtballoon_remove")]
     pub fn shutdown(mut self, platform: &mut P) -> u32 {
         // Nothing is left to do about a device that did not stop: its memory is withheld, and it is cut off.
@@ -128,7 +129,8 @@ impl<P: BalloonPlatform> Balloon<P> {
         Ok(())
     }
 
-    /// Stops the device if it runs, and leaves it frozen. With `failed`, the device is told that the driver has given up.
+    /// Stops the device if it runs, and leaves it frozen. With `failed`, the device is told that the driver has given
+    /// up.
     fn stop(&mut self, platform: &mut P, failed: bool) -> Result<(), BalloonError> {
         self.stop_and(platform, failed, |_| {})
     }
@@ -168,7 +170,8 @@ impl<P: BalloonPlatform> Balloon<P> {
         self.tuning.path.abandon();
     }
 
-    /// The device has not completed the trial request of several descriptors: it is reset, and gets no such request again.
+    /// The device has not completed the trial request of several descriptors: it is reset, and gets no such request
+    /// again.
     ///
     /// # Errors
     /// When it does not come up again.

@@ -1,8 +1,9 @@
 //! The driver of a balloon: follows the target that the host sets, and answers its requests for statistics.
 //!
-//! It works only when it is polled, with a bounded amount of work per call; interrupt handlers only leave bits for it. Several
-//! requests are in flight in one direction at a time. The device is asked to interrupt once a good share of them is done, and
-//! the queue is checked again afterwards, so the driver never waits for an interrupt that does not come.
+//! It works only when it is polled, with a bounded amount of work per call; interrupt handlers only leave bits for it.
+//! Several requests are in flight in one direction at a time. The device is asked to interrupt once a good share of
+//! them is done, and the queue is checked again afterwards, so the driver never waits for an interrupt that does not
+//! come.
 
 mod access;
 mod lifecycle;
@@ -123,13 +124,13 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// Does the work that is due: takes what the device has completed, sends what it has room for, answers requests for
     /// statistics. The work of a call is bounded by the requests that can be in flight.
     ///
-    /// A device that needs a reset (2.1.1) gets one, and is started again with the same options: [`Changes::RESET`]. That is
-    /// done as often as [`Options::recoveries`] allows. While the device is frozen, nothing is done.
+    /// A device that needs a reset (2.1.1) gets one, and is started again with the same options: [`Changes::RESET`].
+    /// That is done as often as [`Options::recoveries`] allows. While the device is frozen, nothing is done.
     ///
     /// # Errors
-    /// When the device is gone, breaks the rules, or needs too many resets. It has then been reset and told that the driver
-    /// gave up; frames in flight have been returned, those that the host has stay ballooned, and every later call returns the
-    /// same error until [`Balloon::reset`].
+    /// When the device is gone, breaks the rules, or needs too many resets. It has then been reset and told that the
+    /// driver gave up; frames in flight have been returned, those that the host has stay ballooned, and every later
+    /// call returns the same error until [`Balloon::reset`].
     pub fn poll(&mut self, platform: &mut P) -> Result<Progress, BalloonError> {
         match self.state {
             State::Running(_) => self.counters.polls += 1,

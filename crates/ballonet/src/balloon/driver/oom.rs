@@ -1,18 +1,18 @@
 //! Deflate on OOM: memory reclaimed for an allocation that would fail (virtio 1.4, 5.5.6.1).
 //!
-//! The allocation waits while the driver polls its queues, without interrupts and without allocating. Every wait is bounded:
-//! it ends with the memory or with an error.
+//! The allocation waits while the driver polls its queues, without interrupts and without allocating. Every wait is
+//! bounded: it ends with the memory or with an error.
 //!
 //! # What may be reclaimed
 //! - *Reports in flight*: free memory that returns without a request.
 //! - *Hinted frames* that the device has returned, at once: they are written to first, so that the host copies them.
-//! - *Ballooned frames* with `DEFLATE_ON_OOM`: all of them, whatever the target. Without the feature the driver must not use
-//!   them unless the balloon is larger than the target, which is read again for that. (The specification prints the
-//!   comparison the other way round, against its own permission to deflate.) So without the feature only frames that the host
-//!   offers anyway are reclaimed; but the balloon grows no further, whatever the host asks for.
+//! - *Ballooned frames* with `DEFLATE_ON_OOM`: all of them, whatever the target. Without the feature the driver must
+//!   not use them unless the balloon is larger than the target, which is read again for that. (The specification prints
+//!   the comparison the other way round, against its own permission to deflate.) So without the feature only frames
+//!   that the host offers anyway are reclaimed; but the balloon grows no further, whatever the host asks for.
 //!
-//! A frame is used again once the device has returned its request, not before, even without `MUST_TELL_HOST`, which would
-//! allow it: so no reset in between can make a frame in use count as the host's.
+//! A frame is used again once the device has returned its request, not before, even without `MUST_TELL_HOST`, which
+//! would allow it: so no reset in between can make a frame in use count as the host's.
 
 use derive_more::{Display, Error};
 
@@ -25,7 +25,8 @@ use crate::balloon::status::Changes;
 use crate::balloon::wire::{CONFIG_NUM_PAGES, DEFLATE_ON_OOM};
 use crate::virtio::Transport;
 
-/// How long the device may take for any answer at all, in nanoseconds: 3 s. Hosts under load have been seen to take a second.
+/// How long the device may take for any answer at all, in nanoseconds: 3 s. Hosts under load have been seen to take a
+/// second.
 const PATIENCE: u64 = 3_000_000_000;
 /// How long an allocation waits altogether, in nanoseconds: 10 s.
 const LONGEST: u64 = 10_000_000_000;
@@ -62,11 +63,12 @@ pub struct Reclaimed {
 }
 
 impl<P: BalloonPlatform> Balloon<P> {
-    /// Reclaims at least `frames` frames for an allocation that would fail, and waits for them. Afterwards, even if nothing
-    /// came, the balloon does not grow for a while ([`OomPolicy`](crate::balloon::OomPolicy)), whatever the host asks for.
+    /// Reclaims at least `frames` frames for an allocation that would fail, and waits for them. Afterwards, even if
+    /// nothing came, the balloon does not grow for a while ([`OomPolicy`](crate::balloon::OomPolicy)), whatever the
+    /// host asks for.
     ///
-    /// Allocates nothing, needs no interrupt, and waits only once for a device that does not answer. Poll it afterwards as
-    /// usual: `poll` then reports what changed meanwhile.
+    /// Allocates nothing, needs no interrupt, and waits only once for a device that does not answer. Poll it afterwards
+    /// as usual: `poll` then reports what changed meanwhile.
     #[doc(alias = "virtio_balloon_oom_notify")]
     #[doc(alias = "VIRTIO_BALLOON_F_DEFLATE_ON_OOM")]
     pub fn reclaim(&mut self, platform: &mut P, frames: u64) -> Reclaimed {

@@ -1,10 +1,10 @@
 //! The reset of one queue while the others go on (`RING_RESET`, virtio 1.4, 2.6.1).
 //!
-//! After it the device has let go of the queue's memory. Requests that it completed are in the used ring, and are taken from
-//! there one last time. Of the others nobody knows how far the device got: it may have taken or returned a frame without
-//! having said so. Unlike after a reset of the device, the balloon goes on, and so do the host's claims. So these frames are
-//! neither used nor given up: their requests go into the new queue unchanged. Hosts take a frame that they have, and return
-//! one that they have returned, without harm.
+//! After it the device has let go of the queue's memory. Requests that it completed are in the used ring, and are taken
+//! from there one last time. Of the others nobody knows how far the device got: it may have taken or returned a frame
+//! without having said so. Unlike after a reset of the device, the balloon goes on, and so do the host's claims. So
+//! these frames are neither used nor given up: their requests go into the new queue unchanged. Hosts take a frame that
+//! they have, and return one that they have returned, without harm.
 
 use alloc::vec::Vec;
 
@@ -23,16 +23,16 @@ use crate::virtio::{
 };
 
 impl<P: BalloonPlatform> Balloon<P> {
-    /// Resets one queue, whatever the device is doing with it, and enables it again in new memory. Unfinished requests are
-    /// sent again; the other queues go on.
+    /// Resets one queue, whatever the device is doing with it, and enables it again in new memory. Unfinished requests
+    /// are sent again; the other queues go on.
     ///
-    /// QEMU 10.0 does not let go of the statistics buffer when that queue is reset. It returns it for the next one, that for
-    /// the one after it, and so on without a pause: a reset of the device ends that.
+    /// QEMU 10.0 does not let go of the statistics buffer when that queue is reset. It returns it for the next one,
+    /// that for the one after it, and so on without a pause: a reset of the device ends that.
     ///
     /// # Errors
-    /// When the device does not run, has no such queue, or `RING_RESET` was not negotiated: nothing has happened then. When the
-    /// device does not finish the reset or does not take the queue again, it has been reset as a whole, and runs unless
-    /// [`Balloon::failed`] has an error; likewise after every other error.
+    /// When the device does not run, has no such queue, or `RING_RESET` was not negotiated: nothing has happened then.
+    /// When the device does not finish the reset or does not take the queue again, it has been reset as a whole, and
+    /// runs unless [`Balloon::failed`] has an error; likewise after every other error.
     #[doc(alias = "virtqueue_reset")]
     pub fn reset_queue(&mut self, platform: &mut P, queue: BalloonQueue) -> Result<(), BalloonError> {
         let running = self.expect_running()?;
@@ -76,8 +76,8 @@ impl<P: BalloonPlatform> Balloon<P> {
         }
     }
 
-    /// The device does not do what it offers, or there is no memory for the queue: it is reset as a whole. The `unfinished`
-    /// requests are in no queue.
+    /// The device does not do what it offers, or there is no memory for the queue: it is reset as a whole. The
+    /// `unfinished` requests are in no queue.
     fn reset_instead(
         &mut self,
         platform: &mut P,
@@ -119,7 +119,8 @@ impl<P: BalloonPlatform> Running<P> {
         direction(queue).map_or_else(Vec::new, |direction| self.queues.pages.drain(direction, proof))
     }
 
-    /// Puts a new queue in the place of one that was reset, and enables it. It is empty then, as a packed one must be (2.8.10).
+    /// Puts a new queue in the place of one that was reset, and enables it. It is empty then, as a packed one must be
+    /// (2.8.10).
     fn replace(&mut self, platform: &mut P, queue: BalloonQueue, proof: QueueQuiesced) -> Result<(), BalloonError> {
         let (kind, features) = (self.virtio.device.transport().kind(), self.virtio.device.features());
         let Queues { pages, statistics, .. } = &mut self.queues;

@@ -225,7 +225,8 @@ impl<P: BalloonPlatform> Round<'_, P> {
         }
     }
 
-    /// Takes hinted frames for the balloon: the host wants them more than a guest that is quick to copy. Returns how many.
+    /// Takes hinted frames for the balloon: the host wants them more than a guest that is quick to copy. Returns how
+    /// many.
     pub(super) fn relinquish(&mut self, wanted: u64) -> u64 {
         let Some(hinting) = &mut self.running.queues.hinting else { return 0 };
         let relinquished = hinting.relinquish(self.platform, wanted.min(RELINQUISHED));
@@ -241,8 +242,8 @@ impl<P: BalloonPlatform> Round<'_, P> {
         }
     }
 
-    /// Writes the size for the host, if it changed: one store for all requests of this round. A trial of chains does not
-    /// count.
+    /// Writes the size for the host, if it changed: one store for all requests of this round. A trial of chains does
+    /// not count.
     pub(super) fn write_actual(&mut self) -> Result<(), BalloonError> {
         if self.tuning.chains.is_on() {
             return Ok(());
@@ -278,8 +279,8 @@ impl<P: BalloonPlatform> Round<'_, P> {
 
     /// Asks for the next interrupts, and finds out whether they are already due.
     fn arm(&mut self) -> Next {
-        // With more to send, half of the requests in flight keep the device busy until the window is refilled; with nothing
-        // more to send, there is nothing to do before all of them are done.
+        // With more to send, half of the requests in flight keep the device busy until the window is refilled; with
+        // nothing more to send, there is nothing to do before all of them are done.
         let trial = self.tuning.chains.is_on();
         let more = !trial && matches!(self.plan.next(), Action::Inflate(_) | Action::Deflate(_));
         let Queues { pages, statistics, hinting, reporting, .. } = &mut self.running.queues;

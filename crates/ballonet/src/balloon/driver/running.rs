@@ -36,8 +36,8 @@ impl<P: BalloonPlatform> Running<P> {
         self.virtio.device.transport().status().is_ok_and(|status| status.contains(Status::DEVICE_NEEDS_RESET))
     }
 
-    /// Stops the device and returns everything to the platform. With `failed`, the device is told that the driver has given
-    /// up.
+    /// Stops the device and returns everything to the platform. With `failed`, the device is told that the driver has
+    /// given up.
     ///
     /// # Errors
     /// When the device does not stop. It keeps its memory, and the frames in flight with it.

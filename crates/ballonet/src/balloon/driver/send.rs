@@ -15,8 +15,8 @@ use crate::virtio::Queue;
 const REGION_DESCRIPTORS: usize = 2;
 
 impl<P: BalloonPlatform> Round<'_, P> {
-    /// How many of the frames to inflate should be reported first; `None` if there are no frames to inflate. Decides how much
-    /// takes which path in this round.
+    /// How many of the frames to inflate should be reported first; `None` if there are no frames to inflate. Decides
+    /// how much takes which path in this round.
     pub(super) fn report_first(&mut self) -> Option<u64> {
         self.allowance = None;
         let reporting = self.running.queues.reporting.as_ref()?;
@@ -34,7 +34,8 @@ impl<P: BalloonPlatform> Round<'_, P> {
         Some(if allowance.path == Path::ReportFirst { allowance.frames } else { 0 })
     }
 
-    /// Sends the requests that the plan asks for, as many as there is room for, by one publication and at most one kick.
+    /// Sends the requests that the plan asks for, as many as there is room for, by one publication and at most one
+    /// kick.
     pub(super) fn send_pages(&mut self) -> Result<(), BalloonError> {
         if self.tuning.chains.is_on() {
             return self.deflate_trial();
@@ -84,8 +85,8 @@ impl<P: BalloonPlatform> Round<'_, P> {
         Ok(())
     }
 
-    /// Inflates frames: reported ones first, then `begun`, which has been taken already, then others, unless they are to be
-    /// reported first.
+    /// Inflates frames: reported ones first, then `begun`, which has been taken already, then others, unless they are
+    /// to be reported first.
     fn inflate(&mut self, wanted: u64, mut begun: Option<FrameRun>) -> Result<(), BalloonError> {
         let direct = Allowance { path: Path::Direct, frames: wanted };
         let Allowance { path, frames } = self.allowance.unwrap_or(direct);

@@ -15,7 +15,7 @@ use crate::balloon::queues::pages::Pages;
 use crate::balloon::queues::poison::Poison;
 use crate::balloon::queues::reporting::ReportingQueue;
 use crate::balloon::queues::statistics::StatisticsQueue;
-use crate::balloon::queues::{Maker, Queues};
+use crate::balloon::queues::{Made, Maker, Queues};
 use crate::balloon::wire::{
     CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, CONFIG_SIZE, DEFLATE_ON_OOM, FREE_PAGE_HINT, MUST_TELL_HOST,
     PAGE_POISON, PAGE_REPORTING, STATS_VQ,
@@ -28,15 +28,16 @@ use crate::virtio::{Device, FeaturesOk, QueueIndex, RingFormat, Setup, Transport
 ///
 /// - `MUST_TELL_HOST` costs nothing: frames are never used again before the host has confirmed.
 /// - `DEFLATE_ON_OOM` allows [`Balloon::reclaim`] to deflate below the target.
-/// - `ACCESS_PLATFORM`: all addresses of rings and buffers come from [`crate::platform::DmaMemory::device_address`], as this
-///   bit requires; frame numbers stay physical, as the balloon defines them.
-/// - `ORDER_PLATFORM`: on x86-64 the fences of [`crate::virtio::barrier`] order memory for devices as for CPUs; elsewhere they
-///   might not.
+/// - `ACCESS_PLATFORM`: all addresses of rings and buffers come from [`crate::platform::DmaMemory::device_address`], as
+///   this bit requires; frame numbers stay physical, as the balloon defines them.
+/// - `ORDER_PLATFORM`: on x86-64 the fences of [`crate::virtio::barrier`] order memory for devices as for CPUs;
+///   elsewhere they might not.
 /// - `ANY_LAYOUT` is a legacy device's name for what every modern one does, and must be accepted from it (6.3).
-/// - `PAGE_REPORTING` needs no `PAGE_POISON`, because nothing here expects free frames to keep their contents (5.5.3.1).
+/// - `PAGE_REPORTING` needs no `PAGE_POISON`, because nothing here expects free frames to keep their contents
+///   (5.5.3.1).
 /// - `PAGE_POISON` is accepted only where frames are filled, see [`unusable`].
-/// - `INDIRECT_DESC` and `IN_ORDER` cost nothing where they are not used: tables exist for requests of several descriptors,
-///   and a device in order may answer several requests by one used entry.
+/// - `INDIRECT_DESC` and `IN_ORDER` cost nothing where they are not used: tables exist for requests of several
+///   descriptors, and a device in order may answer several requests by one used entry.
 /// - `RING_RESET` is for [`Balloon::reset_queue`].
 const fn implemented(transport: TransportKind) -> Features {
     let features = MUST_TELL_HOST.union(STATS_VQ).union(DEFLATE_ON_OOM);
@@ -72,16 +73,16 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// Starts a driver for the balloon at `function`. Call [`Balloon::poll`] at once; it does all the work.
     ///
     /// # Errors
-    /// When there is no balloon, or it does not start. Everything has been returned to the platform, and the device has been
-    /// told that the driver gave up.
+    /// When there is no balloon, or it does not start. Everything has been returned to the platform, and the device has
+    /// been told that the driver gave up.
     #[doc(alias = "virtballoon_probe")]
     pub fn probe(platform: &mut P, function: Bdf, options: Options) -> Result<Self, BalloonError> {
         bring_up(platform, function, &options, &mut Withheld::new()).map(|running| Self::new(options, running))
     }
 }
 
-/// Takes the balloon at `function` from any state to running: at first, and after each reset. Once the device has been reset,
-/// `withheld` memory is released.
+/// Takes the balloon at `function` from any state to running: at first, and after each reset. Once the device has been
+/// reset, `withheld` memory is released.
 ///
 /// # Errors
 /// As [`Balloon::probe`]. If the device is gone afterwards, the error is [`TransportError::Gone`].
@@ -107,8 +108,8 @@ enum Which {
     Every,
 }
 
-/// Starts the device. If it then asks for a reset at once, and has queues that were left out, it is started again with all
-/// queues: some devices start in no other way (Firecracker, libkrun).
+/// Starts the device. If it then asks for a reset at once, and has queues that were left out, it is started again with
+/// all queues: some devices start in no other way (Firecracker, libkrun).
 fn start_either_way<P: BalloonPlatform>(
     platform: &mut P,
     function: Bdf,
@@ -144,9 +145,10 @@ fn start<P: BalloonPlatform>(
     let setup = Setup::open(platform, function, options.device(), is_balloon, accepted, |platform, proof| {
         withheld.release(platform, proof);
     })?;
-    let (connected, queues, left_out) = setup
-        .connect(platform, None, |platform, setup, queues| set_up(platform, setup, queues, options, poison, which))?;
-    let mut queues = queues.expect("set-up makes the queues or fails");
+    let (connected, made, left_out) = setup.connect(platform, Made::new(), |platform, setup, made| {
+        set_up(platform, setup, made, options, poison, which)
+    })?;
+    let mut queues = made.queues.expect("set-up makes the queues or fails");
     // The first buffer is in its queue before the device runs, and kicked afterwards.
     if let Some(statistics) = &mut queues.statistics {
         statistics.first_kick = statistics.send(platform);
@@ -154,8 +156,8 @@ fn start<P: BalloonPlatform>(
     Ok((Running::new(connected.run(), queues), left_out))
 }
 
-/// Features that are implemented and not accepted: those whose field is beyond the device configuration, and `PAGE_POISON`
-/// where frames are not filled (5.5.3.1).
+/// Features that are implemented and not accepted: those whose field is beyond the device configuration, and
+/// `PAGE_POISON` where frames are not filled (5.5.3.1).
 fn unusable(config_len: usize, poison: Option<Poison>) -> Features {
     let mut unusable = Features::empty();
     if config_len < CONFIG_FREE_PAGE_HINT_CMD_ID + 4 {
@@ -167,11 +169,12 @@ fn unusable(config_len: usize, poison: Option<Poison>) -> Features {
     unusable
 }
 
-/// Step 7: makes everything that the device needs before it runs, in `made`. Returns how many of its queues were left out.
+/// Step 7: makes everything that the device needs before it runs, in `made`. Returns how many of its queues were left
+/// out.
 fn set_up<P: BalloonPlatform>(
     platform: &mut P,
     setup: &mut Setup<P>,
-    made: &mut Option<Queues<P>>,
+    made: &mut Made<P>,
     options: &Options,
     poison: Option<Poison>,
     which: Which,
@@ -186,27 +189,32 @@ fn set_up<P: BalloonPlatform>(
         return Err(BalloonError::RingFormat { function, format });
     }
     let poison = poison.filter(|_| features.contains(PAGE_POISON));
-    let maker = &mut Maker { platform, setup, sizes, limit: options.queue_size };
+    let maker = &mut Maker { platform, setup, made, sizes, limit: options.queue_size };
     let pages = Pages::make(maker, &numbers, options.window, options.shape.unwrap_or(RequestShape::REGION))?;
     let (statistics, hinting, reporting) = (None, None, None);
-    let queues = made.insert(Queues { pages, statistics, hinting, reporting, unused: Vec::new(), poison });
-    if let Some(index) = numbers.statistics.filter(|_| features.contains(STATS_VQ)) {
-        queues.statistics = Some(StatisticsQueue::make(maker, index)?);
+    maker.made.queues = Some(Queues { pages, statistics, hinting, reporting, unused: Vec::new(), poison });
+    let optional = |feature: Features, number: Option<QueueIndex>| number.filter(|_| features.contains(feature));
+    if let Some(index) = optional(STATS_VQ, numbers.statistics) {
+        let queue = StatisticsQueue::make(maker, index)?;
+        maker.queues().statistics = Some(queue);
     }
     if let Some(poison) = poison {
         maker.setup.device().write_config32(CONFIG_POISON_VAL, poison.value())?;
     }
-    if let Some(index) = numbers.hinting.filter(|_| features.contains(FREE_PAGE_HINT)) {
-        queues.hinting = Some(HintingQueue::make(maker, index, poison)?);
+    if let Some(index) = optional(FREE_PAGE_HINT, numbers.hinting) {
+        let queue = HintingQueue::make(maker, index, poison)?;
+        maker.queues().hinting = Some(queue);
     }
-    if let Some(index) = numbers.reporting.filter(|_| features.contains(PAGE_REPORTING)) {
-        queues.reporting = Some(ReportingQueue::make(maker, index, options.reporting, poison)?);
+    if let Some(index) = optional(PAGE_REPORTING, numbers.reporting) {
+        let queue = ReportingQueue::make(maker, index, options.reporting, poison)?;
+        maker.queues().reporting = Some(queue);
     }
     let existing = (0..).map_while(QueueIndex::new).zip(sizes).filter(|(_, size)| *size != 0);
     let unused: Vec<_> = existing.map(|(index, _)| index).filter(|index| !maker.setup.has_queue(*index)).collect();
     if which == Which::Every {
         for &index in &unused {
-            queues.unused.push(maker.simple_queue(index, None)?);
+            let queue = maker.simple_queue(index, None)?;
+            maker.queues().unused.push(queue);
         }
     }
     Ok(unused.len())

@@ -1,7 +1,7 @@
 //! The queues of a device that did not stop.
 //!
-//! The device may go on using them, so nobody else does. Some devices are only slow: once a later reset is seen to finish,
-//! the device has let go of everything, and it is all reclaimed.
+//! The device may go on using them, so nobody else does. Some devices are only slow: once a later reset is seen to
+//! finish, the device has let go of everything, and it is all reclaimed.
 
 use alloc::boxed::Box;
 use core::mem::ManuallyDrop;
@@ -31,8 +31,8 @@ impl<P: Platform> Withheld<P> {
         self.frames
     }
 
-    /// Keeps the queues that a device did not let go of, and its `frames`. The device ran, so nothing is withheld from an
-    /// earlier stop.
+    /// Keeps the queues that a device did not let go of, and its `frames`. The device ran, so nothing is withheld from
+    /// an earlier stop.
     pub(super) fn keep(&mut self, queues: ManuallyDrop<Box<Queues<P>>>, frames: u64) {
         self.queues = Some(queues);
         self.frames += frames;

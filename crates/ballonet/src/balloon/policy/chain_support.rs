@@ -1,10 +1,10 @@
 //! Whether a device reads all descriptors of a request: measured, because no register says so.
 //!
 //! A host that backs the guest by huge pages frees one only when all its frame numbers come in one request. That takes
-//! two descriptors, because some devices drop longer ones; but some devices read only the first. Memory shows what a device
-//! did: frames that the host discarded have lost their contents. So when the host first asks for 2 MiB or more, the driver
-//! marks a region frame by frame, inflates it by one request of two descriptors, deflates it by requests of one, and counts
-//! the marks. Only if none is left in either half do later requests have two descriptors.
+//! two descriptors, because some devices drop longer ones; but some devices read only the first. Memory shows what a
+//! device did: frames that the host discarded have lost their contents. So when the host first asks for 2 MiB or more,
+//! the driver marks a region frame by frame, inflates it by one request of two descriptors, deflates it by requests of
+//! one, and counts the marks. Only if none is left in either half do later requests have two descriptors.
 //!
 //! A device that never completes the request is reset, and gets no such request again.
 
@@ -48,8 +48,8 @@ enum Stage {
     Idle,
     /// The region is being inflated, until the deadline at most.
     Given { region: FrameRun, deadline: u64 },
-    /// The host has it. `left` remains to be deflated, `out` frames are being deflated, and `marks` survived in the returned
-    /// frames of the first and the second half.
+    /// The host has it. `left` remains to be deflated, `out` frames are being deflated, and `marks` survived in the
+    /// returned frames of the first and the second half.
     Taken { region: FrameRun, left: Option<FrameRun>, out: u32, marks: [u32; 2] },
 }
 

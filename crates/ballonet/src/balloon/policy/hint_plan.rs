@@ -1,11 +1,11 @@
 //! The rounds of free page hinting (virtio 1.4, 5.5.6.5): a state machine without I/O.
 //!
-//! The host sets a command in the device configuration: STOP, DONE, or the id of a round, 2 or more. The driver opens a round
-//! by a buffer with its id and always closes it by one with STOP, whether nothing is left to hint or the host wants no more:
-//! only then may the device use the id again. Hinted frames stay with the driver until DONE.
+//! The host sets a command in the device configuration: STOP, DONE, or the id of a round, 2 or more. The driver opens a
+//! round by a buffer with its id and always closes it by one with STOP, whether nothing is left to hint or the host
+//! wants no more: only then may the device use the id again. Hinted frames stay with the driver until DONE.
 //!
-//! A command that was replaced before the driver read it was never given. The id of an opened round opens no other round
-//! before DONE, however often it is read.
+//! A command that was replaced before the driver read it was never given. The id of an opened round opens no other
+//! round before DONE, however often it is read.
 
 use crate::balloon::wire::{CMD_ID_DONE, CMD_ID_STOP};
 
@@ -75,19 +75,19 @@ pub(crate) struct HintPlan {
 
 impl HintPlan {
     /// No round, and none wanted.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { command: CMD_ID_STOP, round: None, open: false, hinted: 0, exhausted: false }
     }
 
     /// The host's command is now `command`. Returns whether it changed.
-    pub fn set_command(&mut self, command: u32) -> bool {
+    pub(crate) fn set_command(&mut self, command: u32) -> bool {
         let changed = core::mem::replace(&mut self.command, command) != command;
         self.forget();
         changed
     }
 
     /// The next step.
-    pub const fn next(&self) -> HintAction {
+    pub(crate) const fn next(&self) -> HintAction {
         match (self.open, self.round) {
             (true, Some(id)) if id == self.command && !self.exhausted => HintAction::Hint,
             (true, _) => HintAction::Close,
@@ -98,32 +98,32 @@ impl HintPlan {
     }
 
     /// The open round, or the last one.
-    pub const fn round(&self) -> Option<u32> {
+    pub(crate) const fn round(&self) -> Option<u32> {
         self.round
     }
 
     /// Whether hinted memory may be used again.
-    pub const fn is_done(&self) -> bool {
+    pub(crate) const fn is_done(&self) -> bool {
         self.command == CMD_ID_DONE
     }
 
     /// The host has been told that the round with this id begins.
-    pub const fn opened(&mut self, id: u32) {
+    pub(crate) const fn opened(&mut self, id: u32) {
         *self = Self { round: Some(id), open: true, hinted: 0, exhausted: false, ..*self };
     }
 
     /// `frames` have been hinted.
-    pub const fn sent(&mut self, frames: u64) {
+    pub(crate) const fn sent(&mut self, frames: u64) {
         self.hinted += frames;
     }
 
     /// Nothing is left to hint.
-    pub const fn exhausted(&mut self) {
+    pub(crate) const fn exhausted(&mut self) {
         self.exhausted = true;
     }
 
     /// The host has been told that the round is over. `None` if none was open.
-    pub fn closed(&mut self) -> Option<HintReport> {
+    pub(crate) fn closed(&mut self) -> Option<HintReport> {
         let id = self.round.filter(|_| self.open)?;
         let outcome = match self.command {
             CMD_ID_STOP => HintOutcome::Stopped,
@@ -232,8 +232,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the host says and whenever the driver acts: rounds open and close in turn, each with the current id, and
-        /// no id twice without DONE between.
+        /// Whatever the host says and whenever the driver acts: rounds open and close in turn, each with the current
+        /// id, and no id twice without DONE between.
         #[test]
         fn rounds_open_and_close_in_turn(steps in prop::collection::vec((0..5u32, any::<bool>()), 0..200)) {
             let mut plan = HintPlan::new();

@@ -1,9 +1,9 @@
 //! How many requests one kick covers.
 //!
-//! Some devices serve a kick before its store returns, on the CPU that made it; others serve it in parallel. The latter get
-//! as many requests as there is room for. The former stall the CPU, let no interrupt through, and gain nothing from more
-//! requests in flight: they get what they serve within a few milliseconds. When a kick returns, the used ring shows which
-//! kind the device is.
+//! Some devices serve a kick before its store returns, on the CPU that made it; others serve it in parallel. The latter
+//! get as many requests as there is room for. The former stall the CPU, let no interrupt through, and gain nothing from
+//! more requests in flight: they get what they serve within a few milliseconds. When a kick returns, the used ring
+//! shows which kind the device is.
 
 /// The longest that a kick should stall the CPU, in nanoseconds: 4 ms.
 const LONGEST: u64 = 4_000_000;
@@ -32,8 +32,8 @@ impl KickLimit {
         if self.is_synchronous { self.requests } else { u16::MAX }
     }
 
-    /// A kick for `sent` requests, with none in flight before, returned after `stalled` nanoseconds. `served`: by then the
-    /// device had completed them, or half of them if more wait.
+    /// A kick for `sent` requests, with none in flight before, returned after `stalled` nanoseconds. `served`: by then
+    /// the device had completed them, or half of them if more wait.
     pub(crate) const fn kicked(&mut self, sent: u16, stalled: u64, served: bool) {
         self.is_synchronous = served;
         if !served {

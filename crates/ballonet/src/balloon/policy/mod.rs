@@ -1,8 +1,9 @@
 //! What the driver decides, without I/O: no queue, no register and no platform is in reach of this folder.
 //!
 //! Each file is a state machine or a measurement. [`target`] leads to the host's target; [`tuning`] collects what was
-//! measured of the device; [`report_plan`] and [`hint_plan`] say when free memory is reported and hinted; [`oom_policy`] how
-//! much is reclaimed for a failing allocation; [`silence`] and [`recoveries`] watch over a failing device.
+//! measured of the device; [`report_plan`] and [`hint_plan`] say when free memory is reported and hinted;
+//! [`oom_policy`] how much is reclaimed for a failing allocation; [`silence`] and [`recoveries`] watch over a failing
+//! device.
 
 pub(super) mod chain_support;
 pub(super) mod held_hints;

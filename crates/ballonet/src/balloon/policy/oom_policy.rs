@@ -1,10 +1,10 @@
-//! Memory reclaimed for failing allocations: how much at a time, and how long the balloon stays smaller afterwards. A state
-//! machine without I/O.
+//! Memory reclaimed for failing allocations: how much at a time, and how long the balloon stays smaller afterwards. A
+//! state machine without I/O.
 //!
-//! A program that lacks a little memory mostly lacks more the next moment, so each reclaim soon after the last one takes
-//! twice as much, up to a bound. The host may keep asking for the memory; inflating at once would only swap frames back and
-//! forth. So the balloon stays small for a *cooldown* after the last reclaim. If memory runs short again soon after the
-//! cooldown, the next one is twice as long.
+//! A program that lacks a little memory mostly lacks more the next moment, so each reclaim soon after the last one
+//! takes twice as much, up to a bound. The host may keep asking for the memory; inflating at once would only swap
+//! frames back and forth. So the balloon stays small for a *cooldown* after the last reclaim. If memory runs short
+//! again soon after the cooldown, the next one is twice as long.
 
 use crate::memory::REGION_FRAMES;
 
@@ -34,8 +34,8 @@ impl OomSource {
 /// How long the balloon stays smaller than the host wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OomPolicy {
-    /// Time after the last reclaim before the balloon grows again, in nanoseconds. It doubles up to six times while memory
-    /// keeps running short.
+    /// Time after the last reclaim before the balloon grows again, in nanoseconds. It doubles up to six times while
+    /// memory keeps running short.
     pub cooldown: u64,
 }
 
@@ -64,12 +64,12 @@ pub(crate) struct OomPlan {
 
 impl OomPlan {
     /// Memory is not short.
-    pub const fn new(policy: OomPolicy) -> Self {
+    pub(crate) const fn new(policy: OomPolicy) -> Self {
         Self { policy, step: 0, backoff: 0, until: None, lifted: None, gave_up_at: [None; OomSource::ORDER.len()] }
     }
 
     /// Memory is short at `now`: the balloon does not grow until the cooldown is over.
-    pub fn begin(&mut self, now: u64) {
+    pub(crate) fn begin(&mut self, now: u64) {
         if self.until.is_none() {
             let soon = self.lifted.is_some_and(|lifted| now.saturating_sub(lifted) <= self.cooldown());
             self.backoff = if soon { (self.backoff + 1).min(BACKOFF) } else { 0 };
@@ -78,9 +78,9 @@ impl OomPlan {
         self.until = Some(now.saturating_add(self.cooldown()));
     }
 
-    /// How many frames to deflate when `lacking` are needed and the host has `ballooned`: at least the need if the host has as
-    /// many, whole regions, twice the last step, but no more than an eighth of the balloon beyond the need.
-    pub fn step(&mut self, lacking: u64, ballooned: u64) -> u64 {
+    /// How many frames to deflate when `lacking` are needed and the host has `ballooned`: at least the need if the host
+    /// has as many, whole regions, twice the last step, but no more than an eighth of the balloon beyond the need.
+    pub(crate) fn step(&mut self, lacking: u64, ballooned: u64) -> u64 {
         let generous = (self.step * 2).clamp(REGION, LARGEST_STEP).min(ballooned / 8);
         let frames = lacking.max(generous);
         self.step = frames.min(LARGEST_STEP);
@@ -88,7 +88,7 @@ impl OomPlan {
     }
 
     /// Whether the cooldown is over at `now`; `true` once.
-    pub fn is_over(&mut self, now: u64) -> bool {
+    pub(crate) fn is_over(&mut self, now: u64) -> bool {
         let over = self.until.is_some_and(|until| now >= until);
         if over {
             (self.until, self.lifted, self.step) = (None, Some(now), 0);
@@ -97,28 +97,28 @@ impl OomPlan {
     }
 
     /// Whether something keeps the balloon from growing.
-    pub const fn is_cooling(&self) -> bool {
+    pub(crate) const fn is_cooling(&self) -> bool {
         self.until.is_some()
     }
 
     /// When the balloon may grow again.
-    pub const fn deadline(&self) -> Option<u64> {
+    pub(crate) const fn deadline(&self) -> Option<u64> {
         self.until
     }
 
     /// The current length of the cooldown.
-    pub const fn cooldown(&self) -> u64 {
+    pub(crate) const fn cooldown(&self) -> u64 {
         self.policy.cooldown.saturating_mul(1 << self.backoff)
     }
 
     /// A wait for a source was given up, after `answers` returned requests in all.
-    pub const fn gave_up(&mut self, source: OomSource, answers: u64) {
+    pub(crate) const fn gave_up(&mut self, source: OomSource, answers: u64) {
         self.gave_up_at[source as usize] = Some(answers);
     }
 
-    /// Whether to wait for a source, after `answers` returned requests in all. Not if there were none since a wait was given
-    /// up: failing late is worse than failing.
-    pub fn may_wait(&self, source: OomSource, answers: u64) -> bool {
+    /// Whether to wait for a source, after `answers` returned requests in all. Not if there were none since a wait was
+    /// given up: failing late is worse than failing.
+    pub(crate) fn may_wait(&self, source: OomSource, answers: u64) -> bool {
         self.gave_up_at[source as usize] != Some(answers)
     }
 }

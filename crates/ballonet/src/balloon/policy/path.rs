@@ -1,9 +1,9 @@
 //! Which of two paths to the host is faster: measured on the device at hand, without I/O.
 //!
-//! A host discards inflated memory frame by frame, and reported memory range by range. So it can be faster to report a range
-//! first and inflate its frames afterwards, although every frame is named twice: discarding empty memory again costs little.
-//! Which path wins depends on the host. Each is tried in turn with a small part of the memory, and the rest takes the faster
-//! one; after some gigabytes both are tried again.
+//! A host discards inflated memory frame by frame, and reported memory range by range. So it can be faster to report a
+//! range first and inflate its frames afterwards, although every frame is named twice: discarding empty memory again
+//! costs little. Which path wins depends on the host. Each is tried in turn with a small part of the memory, and the
+//! rest takes the faster one; after some gigabytes both are tried again.
 
 /// Frames of a trial: 16 MiB, which takes a few milliseconds.
 const TRIAL: u64 = 4096;

@@ -1,9 +1,9 @@
 //! When free memory is reported, and how much of it: a state machine without I/O.
 //!
-//! At the start, and on request, all free memory is reported at once. After that memory is reported once it has been free
-//! for a given *age*, so that memory that is freed and soon used again stays with the guest. Two limits keep programs that
-//! churn memory from paying repeatedly: a *threshold* of unreported free memory that triggers a report, and a *budget* per
-//! second.
+//! At the start, and on request, all free memory is reported at once. After that memory is reported once it has been
+//! free for a given *age*, so that memory that is freed and soon used again stays with the guest. Two limits keep
+//! programs that churn memory from paying repeatedly: a *threshold* of unreported free memory that triggers a report,
+//! and a *budget* per second.
 
 use crate::memory::REGION_FRAMES;
 
@@ -56,23 +56,23 @@ pub(crate) struct ReportPlan {
 
 impl ReportPlan {
     /// Nothing has been reported yet: report everything.
-    pub const fn new(policy: ReportPolicy, now: u64) -> Self {
+    pub(crate) const fn new(policy: ReportPolicy, now: u64) -> Self {
         Self { policy, next_tick: now, flushing: true, draining: false, allowance: policy.budget }
     }
 
     /// Reports all free memory at once, whatever its age.
-    pub const fn flush(&mut self) {
+    pub(crate) const fn flush(&mut self) {
         self.flushing = true;
     }
 
     /// Whether everything is being reported.
-    pub const fn is_flushing(&self) -> bool {
+    pub(crate) const fn is_flushing(&self) -> bool {
         self.flushing
     }
 
-    /// Advances to `now`. `unreported` is called once a tick. Returns whether free memory ages by a tick: at most one at a
-    /// time, because memory freed since the last tick must not age by more.
-    pub fn advance(&mut self, now: u64, unreported: impl FnOnce() -> u64) -> bool {
+    /// Advances to `now`. `unreported` is called once a tick. Returns whether free memory ages by a tick: at most one
+    /// at a time, because memory freed since the last tick must not age by more.
+    pub(crate) fn advance(&mut self, now: u64, unreported: impl FnOnce() -> u64) -> bool {
         if now < self.next_tick {
             return false;
         }
@@ -86,7 +86,7 @@ impl ReportPlan {
     }
 
     /// What may be reported now; `None` for nothing.
-    pub const fn next(&self) -> Option<Grant> {
+    pub(crate) const fn next(&self) -> Option<Grant> {
         if self.flushing {
             Some(Grant { frames: u64::MAX, age: 0 })
         } else if self.draining && self.allowance >= LEAST {
@@ -98,20 +98,20 @@ impl ReportPlan {
     }
 
     /// A report of `frames` was sent.
-    pub const fn sent(&mut self, frames: u64) {
+    pub(crate) const fn sent(&mut self, frames: u64) {
         if !self.flushing {
             self.allowance = self.allowance.saturating_sub(frames);
         }
     }
 
     /// Nothing is left to report.
-    pub const fn exhausted(&mut self) {
+    pub(crate) const fn exhausted(&mut self) {
         self.flushing = false;
         self.draining = false;
     }
 
     /// When to advance next, in nanoseconds, with `unreported` frames free; `None` while there is nothing to wait for.
-    pub fn deadline(&self, unreported: u64) -> Option<u64> {
+    pub(crate) fn deadline(&self, unreported: u64) -> Option<u64> {
         let waits = self.draining || unreported >= self.policy.threshold.max(LEAST);
         waits.then_some(self.next_tick)
     }

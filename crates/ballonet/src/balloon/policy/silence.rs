@@ -1,5 +1,5 @@
-//! How long a device has returned no requests. Its registers may still answer, for instance when an IOMMU blocks its access
-//! to memory; then nothing else shows the fault.
+//! How long a device has returned no requests. Its registers may still answer, for instance when an IOMMU blocks its
+//! access to memory; then nothing else shows the fault.
 
 /// How long a device may return nothing before that is reported, in nanoseconds: 5 s. The busiest host needs less.
 const LIMIT: u64 = 5_000_000_000;

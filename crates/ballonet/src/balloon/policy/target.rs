@@ -1,8 +1,8 @@
 //! The way to the host's target: a state machine without I/O.
 //!
-//! It knows the target, the size that the host has confirmed, and the frames in flight. Frames move in one direction at a
-//! time: when the target turns around, all requests in flight complete before the other direction starts. So no frame is
-//! asked back before the host has confirmed that it has it.
+//! It knows the target, the size that the host has confirmed, and the frames in flight. Frames move in one direction at
+//! a time: when the target turns around, all requests in flight complete before the other direction starts. So no frame
+//! is asked back before the host has confirmed that it has it.
 
 /// The next step. Counts are in frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,8 +187,8 @@ impl TargetPlan {
         self.actual = 0;
     }
 
-    /// The platform has no more frames for the direction of [`TargetPlan::next`]. Returns whether this is the first time for
-    /// this target.
+    /// The platform has no more frames for the direction of [`TargetPlan::next`]. Returns whether this is the first
+    /// time for this target.
     pub(crate) const fn ran_short(&mut self) -> bool {
         self.short = true;
         let news = !self.announced;

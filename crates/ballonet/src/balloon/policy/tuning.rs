@@ -53,7 +53,8 @@ impl Tuning {
         if several { most } else { 1 }
     }
 
-    /// The limit for `frames` in requests of at most `most` descriptors, `before` of which were added since the last kick.
+    /// The limit for `frames` in requests of at most `most` descriptors, `before` of which were added since the last
+    /// kick.
     pub(crate) const fn limit(&self, frames: u64, most: usize, before: u16) -> SendLimit {
         let requests = self.kicks.requests().saturating_sub(before);
         SendLimit { frames, descriptors: self.descriptors(most), requests }

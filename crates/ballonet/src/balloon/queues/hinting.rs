@@ -1,15 +1,15 @@
-//! The hinting queue (virtio 1.4, 5.5.6.5): tells a host that is about to copy the guest's memory which of it is free and
-//! need not be copied.
+//! The hinting queue (virtio 1.4, 5.5.6.5): tells a host that is about to copy the guest's memory which of it is free
+//! and need not be copied.
 //!
 //! The driver owns hinted frames until the host is done: first in the queue, as buffers that the device may write; then
-//! *held*. A new round hints the held frames once more, because the host ignores hints between two rounds. Each run of frames
-//! is a request of its own, because some devices read only the head of a chain.
+//! *held*. A new round hints the held frames once more, because the host ignores hints between two rounds. Each run of
+//! frames is a request of its own, because some devices read only the head of a chain.
 //!
 //! # Taking frames back early
 //! The specification lets the driver take hinted frames back at any time if it writes to them first.
-//! [`HintingQueue::relinquish`] does that for a kernel that runs out of memory, and takes only frames that the device has
-//! returned. Some hosts discard hinted frames; they do so before they return the buffer. Discarding a frame that is still in
-//! the queue would hit its next owner.
+//! [`HintingQueue::relinquish`] does that for a kernel that runs out of memory, and takes only frames that the device
+//! has returned. Some hosts discard hinted frames; they do so before they return the buffer. Discarding a frame that is
+//! still in the queue would hit its next owner.
 
 use super::poison::{self, Poison};
 use super::{Maker, Vring};
@@ -89,7 +89,7 @@ impl<P: BalloonPlatform> HintingQueue<P> {
                 Ok(Self { queue, commands, transport, plan, held, queued: 0, opening: false, nudge: false, poison })
             }
             Err(error) => {
-                maker.platform.release_dma(commands);
+                maker.made.memory = Some(commands);
                 Err(error)
             }
         }
@@ -170,9 +170,9 @@ impl<P: BalloonPlatform> HintingQueue<P> {
         frames
     }
 
-    /// Releases `frames` held frames to a kernel that runs out of memory, although the host is not done: fewer if the device
-    /// has returned fewer, none if the platform cannot fill them, and up to a region more. Returns how many. Allocates
-    /// nothing. Nothing more is hinted in this round.
+    /// Releases `frames` held frames to a kernel that runs out of memory, although the host is not done: fewer if the
+    /// device has returned fewer, none if the platform cannot fill them, and up to a region more. Returns how many.
+    /// Allocates nothing. Nothing more is hinted in this round.
     pub(crate) fn relinquish(&mut self, platform: &mut P, frames: u64) -> u64 {
         if platform.frames().contents().is_none() || self.hinted() == 0 {
             return 0;
@@ -191,15 +191,15 @@ impl<P: BalloonPlatform> HintingQueue<P> {
         back
     }
 
-    /// Releases hinted frames while the host may take them for free. Their contents count from now on, so they are written to
-    /// first (5.5.6.5.1).
+    /// Releases hinted frames while the host may take them for free. Their contents count from now on, so they are
+    /// written to first (5.5.6.5.1).
     fn release_early(&self, frames: &mut P::Frames, run: FrameRun) {
         poison::fill(frames, run, self.poison.map_or(0, Poison::byte));
         frames.release(run);
     }
 
-    /// Returns the queue and all frames. The device has let go of them, but its host may still not copy them. Returns the
-    /// number of frames.
+    /// Returns the queue and all frames. The device has let go of them, but its host may still not copy them. Returns
+    /// the number of frames.
     pub(crate) fn release(mut self, platform: &mut P, proof: &Quiesced) -> u64 {
         let frames = self.hinted();
         for buffer in self.queue.drain(proof) {
@@ -229,8 +229,8 @@ impl<P: Platform> HintingQueue<P> {
 
     /// The host's command is now `command`. Returns whether it changed.
     ///
-    /// A guest that has moved may see DONE first, and QEMU does not migrate a kick that it has not served: without another
-    /// kick the buffers in the queue would stay there.
+    /// A guest that has moved may see DONE first, and QEMU does not migrate a kick that it has not served: without
+    /// another kick the buffers in the queue would stay there.
     pub(crate) fn set_command(&mut self, command: u32) -> bool {
         let changed = self.plan.set_command(command);
         self.nudge |= changed && self.plan.is_done();

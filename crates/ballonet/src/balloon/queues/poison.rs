@@ -1,7 +1,7 @@
 //! Page poison (virtio 1.4, 5.5.6.6): the fill value of free frames, where the platform can fill them.
 //!
-//! The device learns the value before it runs. Frames are filled before they are reported, and when they return from the
-//! host: deflated, hinted, or in flight to it when the device was reset.
+//! The device learns the value before it runs. Frames are filled before they are reported, and when they return from
+//! the host: deflated, hinted, or in flight to it when the device was reset.
 
 use crate::memory::{FrameRun, PageFrames};
 

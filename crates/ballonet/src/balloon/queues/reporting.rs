@@ -1,10 +1,11 @@
 //! The reporting queue (virtio 1.4, 5.5.6.7): tells the host which memory is free, so that it can discard it.
 //!
-//! While a report is in flight the driver owns its frames. Returned frames are free memory with any contents. Several reports
-//! are in flight, each of runs as long as possible, but never so many frames that the rest of the guest runs short.
+//! While a report is in flight the driver owns its frames. Returned frames are free memory with any contents. Several
+//! reports are in flight, each of runs as long as possible, but never so many frames that the rest of the guest runs
+//! short.
 //!
-//! Frames that are about to be inflated may be reported first. When such a report returns, its frames do not become free but
-//! wait for the balloon ([`PreReported`]).
+//! Frames that are about to be inflated may be reported first. When such a report returns, its frames do not become
+//! free but wait for the balloon ([`PreReported`]).
 
 use alloc::vec::Vec;
 
@@ -182,8 +183,8 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
         count
     }
 
-    /// Reports what is due, by one publication. Frames to be inflated come first, until `inflating` frames are ready or in
-    /// flight. Returns the kick that the device wants.
+    /// Reports what is due, by one publication. Frames to be inflated come first, until `inflating` frames are ready or
+    /// in flight. Returns the kick that the device wants.
     pub(crate) fn send(&mut self, platform: &mut P, inflating: u64) -> Result<Option<Kick>, QueueError> {
         self.pre_report(platform, inflating)?;
         if self.plan.advance(platform.now(), || unreported(platform.frames()))
@@ -232,7 +233,8 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
         }
     }
 
-    /// Returns the queue and all frames. Unconfirmed frames are ordinary free memory; returns how many frames were in flight.
+    /// Returns the queue and all frames. Unconfirmed frames are ordinary free memory; returns how many frames were in
+    /// flight.
     pub(crate) fn release(self, platform: &mut P, proof: &Quiesced) -> u64 {
         for report in self.queue.release(platform, proof) {
             report.runs.iter().for_each(|run| platform.frames().release(*run));
@@ -240,8 +242,8 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
         self.in_flight
     }
 
-    /// Frames that may be added to those in flight. Half of the unreported memory stays with the guest, so that reporting does
-    /// not make it run short.
+    /// Frames that may be added to those in flight. Half of the unreported memory stays with the guest, so that
+    /// reporting does not make it run short.
     fn room(&self, platform: &mut P) -> u64 {
         let share = (unreported(platform.frames()) + self.in_flight).div_ceil(2).max(REGION);
         share.min(IN_FLIGHT).saturating_sub(self.in_flight)
@@ -280,7 +282,8 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
                 Ok(())
             }
             Err(rejected) => {
-                // Only a queue that is out of use refuses a report that it has room for. The device has not seen these frames.
+                // Only a queue that is out of use refuses a report that it has room for. The device has not seen these
+                // frames.
                 rejected.token.runs.iter().for_each(|run| frames.release(*run));
                 self.queue.poisoned().map_or(Ok(()), Err)
             }

@@ -26,7 +26,7 @@ impl<P: BalloonPlatform> StatisticsQueue<P> {
                 Ok(Self { queue, buffer, selection, first_kick: None })
             }
             Err(error) => {
-                maker.platform.release_dma(buffer);
+                maker.made.memory = Some(buffer);
                 Err(error)
             }
         }
@@ -37,8 +37,8 @@ impl<P: BalloonPlatform> StatisticsQueue<P> {
         Ok(self.queue.pop()?.is_some())
     }
 
-    /// Puts the current values into the queue, which is empty: one buffer at a time (5.5.6.3.1). Returns the kick that the
-    /// device wants.
+    /// Puts the current values into the queue, which is empty: one buffer at a time (5.5.6.3.1). Returns the kick that
+    /// the device wants.
     pub(crate) fn send(&mut self, platform: &P) -> Option<Kick> {
         let mut bytes = [0; BYTES];
         let length = self.selection.write(&platform.statistics(), &mut bytes);

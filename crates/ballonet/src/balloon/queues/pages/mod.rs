@@ -15,7 +15,7 @@ use crate::balloon::policy::request_shape::RequestShape;
 use crate::balloon::policy::tuning::SendLimit;
 use crate::balloon::queue_numbers::QueueNumbers;
 use crate::memory::{FrameRun, PageFrames};
-use crate::platform::Platform;
+use crate::platform::{DmaExhausted, Platform};
 use crate::virtio::{Chain, Completion, Kick, Queue, QueueError, Quiesced, RingLayout, Stopped};
 
 /// Where frames go.
@@ -94,19 +94,27 @@ impl<P: BalloonPlatform> Pages<P> {
         // A chain has no more descriptors than its queue, even in an indirect table (2.7.5.3.1).
         let requests = Requests::allocate(maker.platform, window.clamp(1, 256).min(smaller), shape.within(smaller))?;
         let entries = layouts.map(|layout| requests.table_entries(layout.size()));
-        let inflate = match maker.queue(numbers.inflate, Some("inflate"), layouts[0], entries[0]) {
-            Ok(queue) => queue,
+        match Self::make_queues(maker, numbers, layouts, entries) {
+            Ok([inflate, deflate]) => Ok(Self { inflate, deflate, requests }),
             Err(error) => {
-                maker.platform.release_dma(requests.into_memory());
-                return Err(error.into());
-            }
-        };
-        match maker.queue(numbers.deflate, Some("deflate"), layouts[1], entries[1]) {
-            Ok(deflate) => Ok(Self { inflate, deflate, requests }),
-            Err(error) => {
-                maker.setup.discard_queue::<Request>(maker.platform, inflate);
-                maker.platform.release_dma(requests.into_memory());
+                maker.made.memory = Some(requests.into_memory());
                 Err(error.into())
+            }
+        }
+    }
+
+    fn make_queues(
+        maker: &mut Maker<'_, P>,
+        numbers: &QueueNumbers,
+        layouts: [RingLayout; 2],
+        entries: [u16; 2],
+    ) -> Result<[Vring<P, Request>; 2], DmaExhausted> {
+        let inflate = maker.queue(numbers.inflate, Some("inflate"), layouts[0], entries[0])?;
+        match maker.queue(numbers.deflate, Some("deflate"), layouts[1], entries[1]) {
+            Ok(deflate) => Ok([inflate, deflate]),
+            Err(error) => {
+                maker.made.page_queue = Some(inflate);
+                Err(error)
             }
         }
     }
@@ -124,8 +132,8 @@ impl<P: BalloonPlatform> Pages<P> {
         Ok(())
     }
 
-    /// Adds as many requests as the queue, the pool and `limit` have room for, of frames that `take` takes. The device sees them
-    /// by [`Pages::publish`].
+    /// Adds as many requests as the queue, the pool and `limit` have room for, of frames that `take` takes. The device
+    /// sees them by [`Pages::publish`].
     pub(crate) fn add(
         &mut self,
         direction: Direction,
@@ -162,8 +170,8 @@ impl<P: BalloonPlatform> Pages<P> {
         self.split(direction).0.publish()
     }
 
-    /// Asks for an interrupt when a queue is half done, if `more` can be sent then, else when it is empty. `false` if that is
-    /// so already.
+    /// Asks for an interrupt when a queue is half done, if `more` can be sent then, else when it is empty. `false` if
+    /// that is so already.
     pub(crate) fn arm(&mut self, direction: Direction, more: bool) -> bool {
         let queue = self.split(direction).0;
         let outstanding = queue.outstanding();
@@ -193,8 +201,8 @@ impl<P: BalloonPlatform> Pages<P> {
         queue.publish()
     }
 
-    /// Returns queues, requests and frames to the platform. Of the frames in flight, returns how many are free now, and how
-    /// many ballooned.
+    /// Returns queues, requests and frames to the platform. Of the frames in flight, returns how many are free now, and
+    /// how many ballooned.
     pub(crate) fn release(self, platform: &mut P, proof: &Quiesced, poison: Option<Poison>) -> (u64, u64) {
         let mut release = |queue: Vring<P, Request>, direction: Direction| {
             let requests = queue.release(platform, proof);

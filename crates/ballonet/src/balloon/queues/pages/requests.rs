@@ -1,5 +1,5 @@
-//! The pool of requests that move frames, each with a slot of DMA memory for its frame numbers, split over the descriptors
-//! of its shape.
+//! The pool of requests that move frames, each with a slot of DMA memory for its frame numbers, split over the
+//! descriptors of its shape.
 //!
 //! Everything is allocated when the driver starts; moving frames allocates nothing.
 
@@ -46,8 +46,8 @@ impl Request {
         &self.runs
     }
 
-    /// Collects up to `most` frames from `take`, whose argument is the most frames to return. Returns whether there were
-    /// enough for the request or for `most`.
+    /// Collects up to `most` frames from `take`, whose argument is the most frames to return. Returns whether there
+    /// were enough for the request or for `most`.
     pub(crate) fn collect(&mut self, most: u64, mut take: impl FnMut(u32) -> Option<FrameRun>) -> bool {
         let (frames, runs) = self.room;
         let room = most.min(frames.into()) as u32;
@@ -172,8 +172,10 @@ fn slot_bytes(shape: RequestShape) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balloon::wire::REQUEST_BYTES;
     use crate::memory::Pfn;
+
+    /// Bytes of a request of one descriptor.
+    const REQUEST_BYTES: usize = 256 * PFN_SIZE;
 
     /// Runs of `length` frames with a gap behind each, as long as there are any.
     fn runs(length: u32, mut left: u32) -> impl FnMut(u32) -> Option<FrameRun> {

@@ -18,10 +18,9 @@ use super::site::Site;
 use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::wire::{FREE_PAGE_HINT, PAGE_REPORTING, STATS_VQ};
 use ballonet::balloon::{QueueNumbers, resolve};
-use ballonet::memory::FrameRun;
-use ballonet::memory::PageFrames;
-use ballonet::pci::{BarWindow, Command};
-use ballonet::platform::{Platform, Registers};
+use ballonet::memory::{FrameRun, PageFrames};
+use ballonet::pci::Command;
+use ballonet::platform::{Platform, RegisterWindow, Registers};
 use ballonet::virtio::spec::{CapabilityType, Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
 use ballonet::virtio::{InterruptMode, QueueIndex};
 
@@ -72,7 +71,7 @@ pub(super) struct Subject<'p, P: Platform> {
     pub(super) site: Site<'p, P>,
     pub(super) common: P::Registers,
     pub(super) notify: P::Registers,
-    notify_window: BarWindow,
+    notify_window: RegisterWindow,
     pub(super) isr: Arc<P::Registers>,
     pub(super) device: P::Registers,
     /// What it offers in the first 64 feature bits.
@@ -552,7 +551,7 @@ impl<P: Platform> Subject<'_, P> {
 }
 
 /// Where the four structures are that every balloon has.
-fn windows<P: Platform>(site: &Site<'_, P>) -> Verdict<[BarWindow; 4]> {
+fn windows<P: Platform>(site: &Site<'_, P>) -> Verdict<[RegisterWindow; 4]> {
     Ok([
         site.window(CapabilityType::Common, common::SIZE as u64)?,
         site.window(CapabilityType::Notify, 2)?,

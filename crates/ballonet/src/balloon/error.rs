@@ -4,7 +4,7 @@ use derive_more::{Display, Error, From};
 
 use super::queue_numbers::MissingQueue;
 use crate::pci::Bdf;
-use crate::platform::DmaExhausted;
+use crate::platform::{DeviceAddress, DmaExhausted};
 use crate::virtio::{
     BringUpError, InterfaceError, InterruptError, NegotiationError, QueueError, RingFormat, TransportError,
 };
@@ -38,10 +38,10 @@ pub enum BalloonError {
     #[from]
     Negotiation(NegotiationError),
     /// The requested queue format is not available.
-    #[display("{format} rings are not to be had of {function}")]
+    #[display("{format} rings are not to be had of {device}")]
     RingFormat {
-        /// The function.
-        function: Bdf,
+        /// The device.
+        device: DeviceAddress,
         /// The format.
         format: RingFormat,
     },
@@ -50,10 +50,10 @@ pub enum BalloonError {
     #[from]
     Interrupt(InterruptError),
     /// The device configuration lacks the target or the size.
-    #[display("{function}: a device configuration of {length} bytes, 8 needed")]
+    #[display("{device}: a device configuration of {length} bytes, 8 needed")]
     ShortConfig {
-        /// The function.
-        function: Bdf,
+        /// The device.
+        device: DeviceAddress,
         /// Its length in bytes.
         length: usize,
     },
@@ -75,12 +75,12 @@ pub enum BalloonError {
     },
     /// The device asks for a reset.
     #[display("{_0} needs a reset")]
-    NeedsReset(#[error(not(source))] Bdf),
+    NeedsReset(#[error(not(source))] DeviceAddress),
     /// The device needed more resets than allowed.
-    #[display("{function} needs a reset again, after {resets} in {window_ms} ms")]
+    #[display("{device} needs a reset again, after {resets} in {window_ms} ms")]
     ResetsInVain {
-        /// The function.
-        function: Bdf,
+        /// The device.
+        device: DeviceAddress,
         /// Successful resets before.
         resets: u32,
         /// The time for which they count, in milliseconds.
@@ -88,12 +88,12 @@ pub enum BalloonError {
     },
     /// The device is frozen, and the call needs a running one.
     #[display("{_0} is frozen")]
-    Frozen(#[error(not(source))] Bdf),
+    Frozen(#[error(not(source))] DeviceAddress),
     /// The device lost its state: something else reset it, or cut its power.
-    #[display("{function} was reset behind the driver's back: device status {status:#04x}")]
+    #[display("{device} was reset behind the driver's back: device status {status:#04x}")]
     Forgotten {
-        /// The function.
-        function: Bdf,
+        /// The device.
+        device: DeviceAddress,
         /// Its status, without `DRIVER_OK`.
         status: u8,
     },

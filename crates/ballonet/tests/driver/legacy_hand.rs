@@ -2,8 +2,8 @@
 
 use ballonet::memory::PageFrames;
 use ballonet::memory::Pfn;
-use ballonet::pci::{BarWindow, Bdf, ConfigSpace};
-use ballonet::platform::{DmaMemory, Platform, Registers};
+use ballonet::pci::{Bdf, ConfigSpace};
+use ballonet::platform::{DmaMemory, Platform, RegisterWindow, Registers};
 
 use ballonet_models::{Behaviour, Machine, ModelPlatform};
 
@@ -63,7 +63,9 @@ impl Hand {
         let ports = u64::from(config.read32(at, 0x10) & !3);
         let modern = u64::from(config.read32(at, 0x20) & !0xf) | u64::from(config.read32(at, 0x24)) << 32;
         let mut map = |bar, io, address, length| {
-            platform.map(BarWindow { function: at, bar, io, address, length }).expect("BARs decode")
+            platform
+                .map(RegisterWindow { device: at.into(), bar: Some(bar), io, address, length })
+                .expect("BARs decode")
         };
         let (ports, modern) = (map(0, true, ports, 0x40), map(4, false, modern, 0x38));
         Self { machine, platform, at, slip, ports, modern }

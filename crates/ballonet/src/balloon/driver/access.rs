@@ -7,8 +7,7 @@ use crate::balloon::platform::BalloonPlatform;
 use crate::balloon::policy::hint_plan::HintReport;
 use crate::balloon::policy::tuning::SendStrategy;
 use crate::balloon::status::{BalloonStatus, ResetReport};
-use crate::pci::Bdf;
-use crate::platform::Platform;
+use crate::platform::{DeviceAddress, Platform};
 use crate::virtio::spec::Features;
 use crate::virtio::{InterruptMode, RingFormat, TransportKind};
 
@@ -93,7 +92,7 @@ impl<P: Platform> Balloon<P> {
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
         match &mut self.state {
             State::Running(running) => running.virtio.interrupts.set_queue_affinity(platform, queue, cpu)?,
-            State::Frozen => return Err(BalloonError::Frozen(self.function)),
+            State::Frozen => return Err(BalloonError::Frozen(self.address())),
             State::Failed(error) => return Err(*error),
         }
         self.affinities.retain(|(known, _)| *known != queue);
@@ -131,9 +130,14 @@ impl<P: Platform> Balloon<P> {
         &self.options.name
     }
 
-    /// The PCI function.
-    pub fn function(&self) -> Bdf {
-        self.function
+    /// The device's address.
+    pub fn address(&self) -> DeviceAddress {
+        self.device.address()
+    }
+
+    /// Whether a device is still there; one that was pulled out is not.
+    pub fn is_present(&self, platform: &mut P) -> bool {
+        self.device.is_present(platform)
     }
 
     /// The features that driver and device agreed on.

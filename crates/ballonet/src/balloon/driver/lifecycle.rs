@@ -35,7 +35,6 @@ use crate::balloon::queues::poison::{self, Poison};
 use crate::balloon::status::{Progress, ResetReason, ResetReport};
 use crate::balloon::wire::{MUST_TELL_HOST, PAGE_POISON};
 use crate::memory::PageFrames;
-use crate::pci::Function;
 use crate::virtio::TransportError;
 
 impl<P: BalloonPlatform> Balloon<P> {
@@ -102,9 +101,9 @@ impl<P: BalloonPlatform> Balloon<P> {
                 self.restart(platform, ResetReason::NeedsReset, |_| {})?;
                 return Ok(Progress::RESET);
             }
-            BalloonError::NeedsReset(function) if self.options.recoveries > 0 => {
+            BalloonError::NeedsReset(device) if self.options.recoveries > 0 => {
                 let Options { recoveries: resets, recovery_window, .. } = self.options;
-                BalloonError::ResetsInVain { function, resets, window_ms: recovery_window / 1_000_000 }
+                BalloonError::ResetsInVain { device, resets, window_ms: recovery_window / 1_000_000 }
             }
             error => error,
         };
@@ -182,7 +181,7 @@ impl<P: BalloonPlatform> Balloon<P> {
     }
 
     fn start(&mut self, platform: &mut P) -> Result<(), BalloonError> {
-        let outcome = bring_up(platform, self.function(), &self.options, &mut self.withheld);
+        let outcome = bring_up(platform, self.device, &self.options, &mut self.withheld);
         self.plan.regained(self.withheld.take_regained());
         match outcome {
             Ok(running) => {
@@ -194,7 +193,7 @@ impl<P: BalloonPlatform> Balloon<P> {
                 self.reclaim_if_gone(platform);
                 Err(self.fail(match error {
                     // There was one before.
-                    BalloonError::NoFunction(function) => TransportError::Gone(function).into(),
+                    BalloonError::NoFunction(function) => TransportError::Gone(function.into()).into(),
                     error => error,
                 }))
             }
@@ -214,7 +213,7 @@ impl<P: BalloonPlatform> Balloon<P> {
 
     /// If the device is gone, releases the frames that its host has, unless the host must be told first.
     fn reclaim_if_gone(&mut self, platform: &mut P) {
-        let gone = Function::probe(platform.config(), self.function()).is_none();
+        let gone = !self.device.is_present(platform);
         if !gone || self.features().contains(MUST_TELL_HOST) {
             return;
         }

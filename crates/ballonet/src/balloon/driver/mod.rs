@@ -34,10 +34,9 @@ use super::policy::silence::{Silence, Turn};
 use super::policy::target::TargetPlan;
 use super::policy::tuning::Tuning;
 use super::status::{Changes, Next, Progress, ResetReport};
-use crate::pci::Bdf;
 use crate::platform::{Platform, Registers};
 use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, Interrupts, Queue, Transport, TransportKind};
+use crate::virtio::{DeviceHandle, InterruptMode, Interrupts, TransportKind};
 
 /// A driver and its device. `P` is the platform; pass the same value to every call.
 ///
@@ -46,7 +45,7 @@ use crate::virtio::{InterruptMode, Interrupts, Queue, Transport, TransportKind};
 pub struct Balloon<P: Platform> {
     /// The options of each start.
     options: Options,
-    function: Bdf,
+    device: DeviceHandle,
     features: Features,
     transport: TransportKind,
     mode: InterruptMode,
@@ -82,7 +81,7 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// A driver whose device has just been started.
     fn new(options: Options, running: Running<P>) -> Self {
         let mut balloon = Self {
-            function: running.virtio.function().bdf(),
+            device: running.virtio.handle(),
             features: running.virtio.device.features(),
             transport: running.virtio.device.transport().kind(),
             mode: running.virtio.interrupts.mode(),

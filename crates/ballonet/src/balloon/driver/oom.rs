@@ -23,7 +23,6 @@ use crate::balloon::policy::oom_policy::OomSource as Source;
 use crate::balloon::policy::target::Action;
 use crate::balloon::status::Changes;
 use crate::balloon::wire::{CONFIG_NUM_PAGES, DEFLATE_ON_OOM};
-use crate::virtio::Transport;
 
 /// How long the device may take for any answer at all, in nanoseconds: 3 s. Hosts under load have been seen to take a
 /// second.

@@ -18,8 +18,7 @@ use crate::balloon::queues::{Queues, USED_LENGTH, Vring};
 use crate::balloon::status::{ResetReason, ResetReport};
 use crate::virtio::spec::Features;
 use crate::virtio::{
-    Kick, Queue, QueueAddresses, QueueIndex, QueueOptions, QueueQuiesced, RingLayout, Transport, TransportError,
-    Virtqueue,
+    Kick, QueueAddresses, QueueIndex, QueueOptions, QueueQuiesced, RingLayout, TransportError, Virtqueue,
 };
 
 impl<P: BalloonPlatform> Balloon<P> {
@@ -38,8 +37,8 @@ impl<P: BalloonPlatform> Balloon<P> {
         let running = self.expect_running()?;
         let index = running.index_of(queue).ok_or(MissingQueue(queue.word()))?;
         if !running.virtio.device.features().contains(Features::RING_RESET) {
-            let function = running.virtio.function().bdf();
-            return Err(TransportError::NoQueueReset { function, queue: index }.into());
+            let device = running.virtio.address();
+            return Err(TransportError::NoQueueReset { device, queue: index }.into());
         }
         let proof = match running.virtio.device.reset_queue(index, platform) {
             Ok(proof) => proof,
@@ -71,7 +70,7 @@ impl<P: BalloonPlatform> Balloon<P> {
     fn expect_running(&mut self) -> Result<&mut Running<P>, BalloonError> {
         match &mut self.state {
             State::Running(running) => Ok(running),
-            State::Frozen => Err(BalloonError::Frozen(self.function)),
+            State::Frozen => Err(BalloonError::Frozen(self.device.address())),
             State::Failed(error) => Err(*error),
         }
     }

@@ -15,7 +15,7 @@ use crate::balloon::status::{Changes, Next, Progress};
 use crate::balloon::wire::{CONFIG_ACTUAL, CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_NUM_PAGES};
 use crate::memory::PageFrames;
 use crate::virtio::spec::Status;
-use crate::virtio::{InterruptMode, Kick, Pending, Queue, QueueIndex, Transport};
+use crate::virtio::{InterruptMode, Kick, Pending, QueueIndex};
 
 /// The most hinted frames that are taken for the balloon at once: 16 MiB, which must be filled.
 const RELINQUISHED: u64 = 4096;
@@ -58,7 +58,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         steps: impl FnOnce(&mut Round<'_, P>) -> Result<R, BalloonError>,
     ) -> Result<R, BalloonError> {
         let State::Running(running) = &mut self.state else {
-            return Err(BalloonError::Frozen(self.function));
+            return Err(BalloonError::Frozen(self.device.address()));
         };
         steps(&mut Round {
             running,
@@ -89,13 +89,13 @@ impl<P: BalloonPlatform> Round<'_, P> {
         }
         running.config_unread = false;
         let transport = running.virtio.device.transport();
-        let (function, status) = (running.virtio.function().bdf(), transport.status()?);
+        let (device, status) = (transport.address(), transport.status()?);
         if status.contains(Status::DEVICE_NEEDS_RESET) {
-            return Err(BalloonError::NeedsReset(function));
+            return Err(BalloonError::NeedsReset(device));
         }
         // Where nothing answers, some buses read as zeros.
         if !status.contains(Status::DRIVER_OK) {
-            return Err(BalloonError::Forgotten { function, status: status.bits() });
+            return Err(BalloonError::Forgotten { device, status: status.bits() });
         }
         let target = transport.read_config32(CONFIG_NUM_PAGES)?;
         if let Some(hinting) = &mut running.queues.hinting {

@@ -7,7 +7,7 @@ use crate::balloon::platform::BalloonPlatform;
 use crate::balloon::queues::Queues;
 use crate::platform::Platform;
 use crate::virtio::spec::Status;
-use crate::virtio::{self, Transport, TransportError};
+use crate::virtio::{self, TransportError};
 
 /// A device that runs.
 pub(super) struct Running<P: Platform> {

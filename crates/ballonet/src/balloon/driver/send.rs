@@ -9,7 +9,6 @@ use crate::balloon::policy::tuning::SendLimit;
 use crate::balloon::queues::pages::{Added, Direction};
 use crate::balloon::queues::reporting::unreported;
 use crate::memory::{FrameRun, PageFrames, REGION_FRAMES};
-use crate::virtio::Queue;
 
 /// Descriptors of a request that holds a region.
 const REGION_DESCRIPTORS: usize = 2;

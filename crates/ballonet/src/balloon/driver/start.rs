@@ -20,9 +20,9 @@ use crate::balloon::wire::{
     CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, CONFIG_SIZE, DEFLATE_ON_OOM, FREE_PAGE_HINT, MUST_TELL_HOST,
     PAGE_POISON, PAGE_REPORTING, STATS_VQ,
 };
-use crate::pci::{Bdf, Function};
-use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
-use crate::virtio::{Device, FeaturesOk, QueueIndex, RingFormat, Setup, Transport, TransportError, TransportKind};
+use crate::platform::Platform;
+use crate::virtio::spec::{DeviceType, Features};
+use crate::virtio::{DeviceHandle, QueueIndex, RingFormat, Setup, TransportError, TransportKind};
 
 /// The features that this driver implements on a transport.
 ///
@@ -59,43 +59,39 @@ const fn implemented(transport: TransportKind) -> Features {
     }
 }
 
-/// Whether a function is a balloon, by vendor and device ID alone: a modern or a transitional one (4.1.2).
-fn is_balloon(vendor: u16, device: u16) -> bool {
-    vendor == VENDOR && (device == MODERN_DEVICE_BASE + DEVICE_TYPE_BALLOON || device == TRANSITIONAL_BALLOON)
-}
-
 impl<P: BalloonPlatform> Balloon<P> {
     /// Whether the PCI function with these IDs is a balloon.
     pub fn matches(vendor: u16, device: u16) -> bool {
-        is_balloon(vendor, device)
+        DeviceType::BALLOON.is_function(vendor, device)
     }
 
-    /// Starts a driver for the balloon at `function`. Call [`Balloon::poll`] at once; it does all the work.
+    /// Starts a driver for the balloon `device`: a PCI function ([`Bdf`](crate::pci::Bdf)), or whatever else
+    /// [`DeviceHandle`] names. Call [`Balloon::poll`] at once; it does all the work.
     ///
     /// # Errors
     /// When there is no balloon, or it does not start. Everything has been returned to the platform, and the device has
     /// been told that the driver gave up.
     #[doc(alias = "virtballoon_probe")]
-    pub fn probe(platform: &mut P, function: Bdf, options: Options) -> Result<Self, BalloonError> {
-        bring_up(platform, function, &options, &mut Withheld::new()).map(|running| Self::new(options, running))
+    pub fn probe(platform: &mut P, device: impl Into<DeviceHandle>, options: Options) -> Result<Self, BalloonError> {
+        bring_up(platform, device.into(), &options, &mut Withheld::new()).map(|running| Self::new(options, running))
     }
 }
 
-/// Takes the balloon at `function` from any state to running: at first, and after each reset. Once the device has been
+/// Takes the balloon from any state to running: at first, and after each reset. Once the device has been
 /// reset, `withheld` memory is released.
 ///
 /// # Errors
 /// As [`Balloon::probe`]. If the device is gone afterwards, the error is [`TransportError::Gone`].
 pub(super) fn bring_up<P: BalloonPlatform>(
     platform: &mut P,
-    function: Bdf,
+    device: DeviceHandle,
     options: &Options,
     withheld: &mut Withheld<P>,
 ) -> Result<Running<P>, BalloonError> {
-    let found = Function::probe(platform.config(), function).ok_or(BalloonError::NoFunction(function))?;
-    start_either_way(platform, function, options, withheld).map_err(|error| match found.is_present(platform.config()) {
-        true => error,
-        false => TransportError::Gone(function).into(),
+    start_either_way(platform, device, options, withheld).map_err(|error| match error {
+        BalloonError::NoFunction(_) => error,
+        _ if device.is_present(platform) => error,
+        _ => TransportError::Gone(device.address()).into(),
     })
 }
 
@@ -112,11 +108,11 @@ enum Which {
 /// all queues: some devices start in no other way (Firecracker, libkrun).
 fn start_either_way<P: BalloonPlatform>(
     platform: &mut P,
-    function: Bdf,
+    device: DeviceHandle,
     options: &Options,
     withheld: &mut Withheld<P>,
 ) -> Result<Running<P>, BalloonError> {
-    let (running, left_out) = start(platform, function, options, withheld, Which::Accepted)?;
+    let (running, left_out) = start(platform, device, options, withheld, Which::Accepted)?;
     if left_out == 0 || !running.needs_reset() {
         return Ok(running);
     }
@@ -125,13 +121,13 @@ fn start_either_way<P: BalloonPlatform>(
         withheld.keep(queues, 0);
         return Err(error.into());
     }
-    start(platform, function, options, withheld, Which::Every).map(|(running, _)| running)
+    start(platform, device, options, withheld, Which::Every).map(|(running, _)| running)
 }
 
 /// Starts the device, or undoes everything. Returns also how many of its queues were left out.
 fn start<P: BalloonPlatform>(
     platform: &mut P,
-    function: Bdf,
+    device: DeviceHandle,
     options: &Options,
     withheld: &mut Withheld<P>,
     which: Which,
@@ -142,7 +138,7 @@ fn start<P: BalloonPlatform>(
         let declined = unusable(config_len, poison) | if split { Features::RING_PACKED } else { Features::empty() };
         implemented(kind).difference(declined)
     };
-    let setup = Setup::open(platform, function, options.device(), is_balloon, accepted, |platform, proof| {
+    let setup = Setup::open(platform, device, options.device(), DeviceType::BALLOON, accepted, |platform, proof| {
         withheld.release(platform, proof);
     })?;
     let (connected, made, left_out) = setup.connect(platform, Made::new(), |platform, setup, made| {
@@ -179,14 +175,14 @@ fn set_up<P: BalloonPlatform>(
     poison: Option<Poison>,
     which: Which,
 ) -> Result<usize, BalloonError> {
-    let (function, length) = (setup.function(), setup.device().transport().config_len());
+    let (device, length) = (setup.address(), setup.device().transport().config_len());
     if length < CONFIG_SIZE {
-        return Err(BalloonError::ShortConfig { function, length });
+        return Err(BalloonError::ShortConfig { device, length });
     }
-    let (numbers, sizes) = find_queues(setup.device())?;
+    let (numbers, sizes) = find_queues(setup)?;
     let features = setup.device().features();
     if let Some(format) = options.ring.filter(|forced| *forced != RingFormat::of(features)) {
-        return Err(BalloonError::RingFormat { function, format });
+        return Err(BalloonError::RingFormat { device, format });
     }
     let poison = poison.filter(|_| features.contains(PAGE_POISON));
     let maker = &mut Maker { platform, setup, made, sizes, limit: options.queue_size };
@@ -224,9 +220,8 @@ fn set_up<P: BalloonPlatform>(
 ///
 /// # Errors
 /// When the device is gone, names an impossible size, or lacks a queue that every balloon has.
-pub fn find_queues<T: Transport>(
-    device: &mut Device<T, FeaturesOk>,
-) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
+pub fn find_queues<P: Platform>(setup: &mut Setup<P>) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
+    let device = setup.device();
     let count = device.transport().queue_count();
     let mut sizes = [0; QUEUES];
     for (index, size) in (0..count).map_while(QueueIndex::new).zip(&mut sizes) {

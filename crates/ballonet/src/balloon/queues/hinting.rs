@@ -20,9 +20,7 @@ use crate::balloon::policy::hint_plan::{HintAction, HintPlan, HintReport};
 use crate::balloon::wire::{CMD_ID_SIZE, CMD_ID_STOP};
 use crate::memory::{FrameRun, IdleRun, PageFrames, release_reported, take_idle};
 use crate::platform::{DmaMemory, Platform};
-use crate::virtio::{
-    Chain, Completion, Kick, Queue, QueueError, QueueIndex, Quiesced, Segment, Transport, TransportKind,
-};
+use crate::virtio::{Chain, Completion, Kick, QueueError, QueueIndex, Quiesced, Segment, TransportKind};
 
 /// The most frames in a hint: 64 MiB.
 const HINT_FRAMES: u32 = 16384;

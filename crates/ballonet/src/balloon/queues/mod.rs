@@ -21,9 +21,7 @@ use super::error::BalloonError;
 use super::platform::BalloonPlatform;
 use super::queue_numbers::QUEUES;
 use crate::platform::{DmaExhausted, Platform};
-use crate::virtio::{
-    self, Queue, QueueIndex, QueueSetup, Quiesced, RingLayout, Setup, TransportError, UsedLength, Virtqueue,
-};
+use crate::virtio::{self, QueueIndex, QueueSetup, Quiesced, RingLayout, Setup, TransportError, UsedLength, Virtqueue};
 
 /// A queue of the balloon.
 pub(super) type Vring<P, T> = Virtqueue<<P as Platform>::Memory, T>;

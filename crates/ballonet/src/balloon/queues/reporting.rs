@@ -17,7 +17,7 @@ use crate::balloon::policy::pre_reported::PreReported;
 use crate::balloon::policy::report_plan::{Grant, ReportPlan, ReportPolicy};
 use crate::memory::{FrameRun, PageFrames, REGION_FRAMES, release_reported};
 use crate::platform::Platform;
-use crate::virtio::{Chain, Completion, Kick, Queue, QueueError, QueueIndex, Quiesced, Segment};
+use crate::virtio::{Chain, Completion, Kick, QueueError, QueueIndex, Quiesced, Segment};
 
 /// Reports come in multiples of this many frames.
 const REGION: u64 = REGION_FRAMES as u64;

@@ -5,7 +5,7 @@ use crate::balloon::error::BalloonError;
 use crate::balloon::platform::{BalloonPlatform, Statistics};
 use crate::balloon::wire::{STATISTIC_SIZE, Tag, statistic};
 use crate::platform::{DmaMemory, Platform};
-use crate::virtio::{Chain, Kick, Queue, QueueError, QueueIndex, Quiesced, Segment};
+use crate::virtio::{Chain, Kick, QueueError, QueueIndex, Quiesced, Segment};
 
 /// The queue and its buffer.
 pub(crate) struct StatisticsQueue<P: Platform> {

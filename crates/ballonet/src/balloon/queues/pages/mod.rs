@@ -16,7 +16,7 @@ use crate::balloon::policy::tuning::SendLimit;
 use crate::balloon::queue_numbers::QueueNumbers;
 use crate::memory::{FrameRun, PageFrames};
 use crate::platform::{DmaExhausted, Platform};
-use crate::virtio::{Chain, Completion, Kick, Queue, QueueError, Quiesced, RingLayout, Stopped};
+use crate::virtio::{Chain, Completion, Kick, QueueError, Quiesced, RingLayout, Stopped};
 
 /// Where frames go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! The log in memory: its beginning permanently, and the newest of the rest.
+//! The log in memory: its beginning, permanently, and the newest of the rest.
 //!
 //! Nothing here allocates: the log begins before there is a heap.
 
@@ -51,7 +51,7 @@ impl Record {
         line.end();
     }
 
-    /// How many lines there were, kept or not.
+    /// The number of lines so far, kept or not.
     pub(crate) const fn lines(&self) -> u64 {
         self.head_lines + self.lost + self.tail_lines
     }

@@ -37,7 +37,7 @@ use power::PowerButton;
 use view::View;
 use work::Work;
 
-/// Brings the machine up and runs it until the console or the power button ends it.
+/// Brings the machine up and serves it until the console or the power button ends it.
 pub fn run(entry: Entry) -> ! {
     let mut machine = entry.bring_up();
     if let Some(reason) = machine.refusal() {
@@ -91,7 +91,7 @@ fn tell_no_device(refused: usize, slots: usize) {
             "no virtio balloon was found on PCI; one may come into a hot-plug slot, and `pci`, `acpi`, `info` and `mem` at the \
              console show what there is"
         }
-        (_, 0) => "no virtio balloon could be started, see above; the console is all there is to do",
+        (_, 0) => "no virtio balloon could be started, see above; only the console remains",
         (_, _) => "no virtio balloon could be started, see above; another may come into a hot-plug slot",
     };
     serial::emit(&events::NoDevice { message });
@@ -100,18 +100,18 @@ fn tell_no_device(refused: usize, slots: usize) {
     }
 }
 
-/// Bytes from the serial line that are dealt with before the balloons get their turn again.
+/// Bytes typed that are handled before the balloons get their turn again.
 const INPUT_A_ROUND: usize = 256;
 
 /// Reports NMIs, after which the kernel continues. The report also shows the sender that the kernel is alive.
 fn tell_nmis() {
     if let Some((count, interrupted)) = nmi::take_untold() {
         serial::emit(&events::Nmi { count, interrupted: Hex(interrupted) });
-        warn!("an NMI came at {interrupted:#x}, {count} so far; the kernel goes on");
+        warn!("an NMI came at {interrupted:#x}, {count} so far; the kernel continues");
     }
 }
 
-/// Serves balloons, slots and console until the console or the power button says to end.
+/// Serves balloons, slots and console until the console or the power button ends that.
 fn serve(
     machine: &mut Machine,
     tree: &mut Tree,
@@ -143,7 +143,7 @@ fn serve(
         if console.is_busy() {
             console.work(&mut context);
         }
-        // A line that never falls silent must not keep the balloons waiting.
+        // Endless input must not keep the balloons waiting.
         for _ in 0..INPUT_A_ROUND {
             // Input during a command is for the next one.
             let Some(byte) = (if console.is_busy() { None } else { serial::read_input() }) else { break };
@@ -168,7 +168,7 @@ fn serve(
                 serial::next_look(),
                 view.next_look(),
             ];
-            // Only a CPU that is about to sleep must be interrupted.
+            // Only a CPU that is about to sleep needs the interrupt.
             match looks.into_iter().flatten().min() {
                 Some(moment) => timer::arm_at(moment),
                 None => timer::disarm(),

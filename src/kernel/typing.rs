@@ -1,4 +1,4 @@
-//! Whether the console has any input, and what works without: most PCs of today have neither a PS/2 keyboard nor a serial port.
+//! Whether the console has any input, and what works without: most PCs have neither a PS/2 keyboard nor a serial port.
 
 use crate::machine::keyboard::{self, KeyboardState};
 use crate::machine::log as serial;
@@ -24,9 +24,7 @@ fn has_serial() -> bool {
 pub(super) fn tell() {
     match (keyboard::state(), has_serial()) {
         (KeyboardState::Absent, false) => {
-            warn!(
-                "nobody can type: there is no PS/2 keyboard, USB is not driven, and there is no serial port; {WITHOUT}"
-            );
+            warn!("no input: there is no PS/2 keyboard, USB is not driven, and there is no serial port; {WITHOUT}");
         }
         (KeyboardState::Silent, false) => {
             warn!(

@@ -57,12 +57,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "an_unknown_check",
             "mode=check checks=reset-*,nonsense",
-            "no check is named `nonsense` (docs/checks.md lists all)",
+            "there is no check `nonsense` (docs/checks.md lists them)",
         ),
         (
             "a_misspelt_check",
             "mode=check checks=isr-is-0",
-            "no check is named `isr-is-0`; did you mean isr-is-0-while-idle?",
+            "there is no check `isr-is-0`; did you mean isr-is-0-while-idle?",
         ),
         (
             "a_misspelt_mode",

@@ -13,11 +13,11 @@ use crate::boot::HotplugChoice;
 use crate::console::events;
 use crate::machine::mmio::Window;
 use crate::machine::{Machine, lines, log as serial};
+use ballonet::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::express::SlotControl;
-use ballonet::pci::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
-use ballonet::platform::Platform;
+use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::InterruptMode;
 use log::{info, warn};
 
@@ -116,8 +116,10 @@ impl Slots {
 
     /// Serves those that are due.
     pub(super) fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
-        while let Some(function) = balloons.take_gone() {
-            self.lose(function, tree, machine.now());
+        while let Some(gone) = balloons.take_gone() {
+            if let DeviceAddress::Pci(function) = gone {
+                self.lose(function, tree, machine.now());
+            }
         }
         let (mut place, mut came) = (0, Vec::new());
         while let Some(port) = self.ports.get_mut(place) {

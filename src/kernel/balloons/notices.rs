@@ -24,7 +24,7 @@ pub(super) fn ready(balloon: &Balloon<Machine>) {
     let (transport, ring, mode) = (balloon.transport(), balloon.ring_format(), balloon.interrupt_mode());
     serial::emit(&events::Ready {
         name: balloon.name(),
-        device: &balloon.function(),
+        device: &balloon.address(),
         irq: mode.word(),
         transport: transport.word(),
         ring: ring.word(),
@@ -33,7 +33,7 @@ pub(super) fn ready(balloon: &Balloon<Machine>) {
         actual: Bytes::of_frames(status.actual),
     });
     if serial::is_text() {
-        let (name, function, features) = (balloon.name(), balloon.function(), features.join(" "));
+        let (name, function, features) = (balloon.name(), balloon.address(), features.join(" "));
         info!("{name}: balloon at {function} ready: {transport}, {ring} rings, {mode}; {features}");
     }
 }

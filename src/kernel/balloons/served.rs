@@ -1,8 +1,7 @@
 //! One balloon: when it is polled, what people can do to it, and how it goes.
 
 use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Progress};
-use ballonet::pci::{Bdf, Function};
-use ballonet::platform::Platform;
+use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::InterruptMode;
 
 use super::notices;
@@ -78,8 +77,8 @@ impl Served {
     }
 
     /// Its address, once, if it turned out to be gone.
-    pub(super) fn take_gone(&mut self) -> Option<Bdf> {
-        core::mem::take(&mut self.gone).then(|| self.balloon.function())
+    pub(super) fn take_gone(&mut self) -> Option<DeviceAddress> {
+        core::mem::take(&mut self.gone).then(|| self.balloon.address())
     }
 
     /// Whether the device may not interrupt: it has no interrupt, or the kernel had to mask a line that stormed.
@@ -105,7 +104,7 @@ impl Served {
         match self.balloon.poll(machine) {
             Ok(progress) => self.note(progress, machine.now(), ansi),
             Err(error) => {
-                self.gone = Function::probe(machine.config(), self.balloon.function()).is_none();
+                self.gone = !self.balloon.is_present(machine);
                 self.gave_up(&error);
             }
         }

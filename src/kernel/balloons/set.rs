@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use ballonet::balloon::{Balloon, Options, ReliefError};
 use ballonet::pci::{Bdf, Function, Tree};
-use ballonet::platform::Platform;
+use ballonet::platform::{DeviceAddress, Platform};
 use log::{error, info};
 
 use super::notices;
@@ -77,7 +77,7 @@ impl Balloons {
     pub(crate) fn leave(&mut self, function: Bdf, now: u64) {
         self.served
             .iter_mut()
-            .filter(|served| served.balloon.function() == function)
+            .filter(|served| served.balloon.address() == function.into())
             .for_each(|served| served.leave(now));
     }
 
@@ -94,7 +94,7 @@ impl Balloons {
     /// Ends the driver at `function` if its balloon is empty, has failed, or its time is up; in any case if `at_once`.
     /// Returns whether there is none any more.
     pub(crate) fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {
-        let Some(place) = self.served.iter().position(|served| served.balloon.function() == function) else {
+        let Some(place) = self.served.iter().position(|served| served.balloon.address() == function.into()) else {
             return true;
         };
         if !at_once && !self.served[place].has_left(machine.now()) {
@@ -157,7 +157,7 @@ impl Balloons {
     }
 
     /// A balloon that turned out to be gone; each is named once.
-    pub(crate) fn take_gone(&mut self) -> Option<Bdf> {
+    pub(crate) fn take_gone(&mut self) -> Option<DeviceAddress> {
         self.served.iter_mut().find_map(Served::take_gone)
     }
 

@@ -23,7 +23,7 @@ pub(in super::super) fn virtio(arguments: &[&str], context: &mut Context<'_>) ->
     let [] = arguments else { return None };
     for driver in context.balloons.drivers() {
         let (transport, ring, interrupts) = (driver.transport(), driver.ring_format(), driver.interrupt_mode());
-        say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.function());
+        say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.address());
         let features: Vec<_> = feature_names(driver.features()).collect();
         say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
         for (name, size) in driver.queues() {

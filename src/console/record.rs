@@ -70,7 +70,7 @@ impl Record {
             at += PREFIX + length;
         }
         let behind = self.head_lines + self.lost;
-        if self.lost > 0 && first < behind && !self.tell_lost(&mut each) {
+        if self.lost > 0 && first < behind && !self.pass_lost(&mut each) {
             return;
         }
         let mut at = self.tail_start;
@@ -89,7 +89,7 @@ impl Record {
         }
     }
 
-    fn tell_lost(&self, each: &mut impl FnMut(u64, u8, &str) -> bool) -> bool {
+    fn pass_lost(&self, each: &mut impl FnMut(u64, u8, &str) -> bool) -> bool {
         let mut gap = Gap { bytes: [0; 64], length: 0 };
         // Longer text is cut off.
         let _ = write!(gap, "-- {} lost here --", super::count(self.lost, "line"));

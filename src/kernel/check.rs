@@ -46,11 +46,11 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
         tree.open_path(machine.config(), device);
         let summary = ballonet_check::run(machine, device, &selection, Patience::default(), |check, outcome| {
             number += 1;
-            tell(number, device, check, outcome);
+            report(number, device, check, outcome);
         });
         total.add(&summary);
     }
-    tell_summary(&total);
+    report_summary(&total);
     if total.is_success() { ExitStatus::Success } else { ExitStatus::Failure }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
     if serial::is_text() {
         serial::line(format_args!("TAP version {tap}"));
     }
-    tell_summary(&Summary { ended: Some(reason.to_string()), ..Summary::default() });
+    report_summary(&Summary { ended: Some(reason.to_string()), ..Summary::default() });
     ExitStatus::Failure
 }
 
@@ -73,7 +73,7 @@ fn choose(list: &str) -> Result<Selection, String> {
     Err(format!("there is no check `{item}`{meant} (docs/checks.md lists them)"))
 }
 
-fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
+fn report(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     let Check { name, severity, section, .. } = check;
     emit(device, check, outcome);
     if !serial::is_text() {
@@ -124,7 +124,7 @@ fn emit(device: Bdf, check: &Check, outcome: &Outcome) {
     serial::emit(&event);
 }
 
-fn tell_summary(total: &Summary) {
+fn report_summary(total: &Summary) {
     let Summary { ok, failed, warned, skipped, troubled, ended } = total;
     serial::emit(&events::Checks {
         ok: total.is_success(),

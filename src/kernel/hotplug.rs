@@ -36,7 +36,7 @@ pub(super) struct Port {
     /// Drivers are ending.
     removing: bool,
     /// When a slot without interrupts is polled next.
-    look: u64,
+    next_poll: u64,
     stage: Stage,
 }
 
@@ -83,7 +83,7 @@ impl Slots {
                 behind.count
             );
         }
-        tell_new(ports.get(known..).unwrap_or(&[]));
+        announce(ports.get(known..).unwrap_or(&[]));
     }
 
     /// Releases the slots whose ports were removed with a device above them.
@@ -110,8 +110,8 @@ impl Slots {
     }
 
     /// When one must be served although no interrupt has come, in nanoseconds since entry.
-    pub(super) fn next_look(&self) -> Option<u64> {
-        self.ports.iter().filter_map(Port::next_look).min()
+    pub(super) fn next_poll(&self) -> Option<u64> {
+        self.ports.iter().filter_map(Port::next_poll).min()
     }
 
     /// Serves those that are due.
@@ -177,7 +177,7 @@ fn is_of_others(slot: &Slot, tree: &Tree) -> bool {
 }
 
 /// Logs the slots that are served from now on: one line for all that are alike, since a switch has dozens.
-fn tell_new(ports: &[Port]) {
+fn announce(ports: &[Port]) {
     let kind = |port: &Port| format!("{}; {}", port.stage, port.interrupts.mode());
     for (index, port) in ports.iter().enumerate() {
         let kind_here = kind(port);
@@ -236,7 +236,7 @@ impl Port {
         let now = machine.now();
         slot.start(machine.config(), now);
         let stage = slot.stage();
-        Self { name, slot, interrupts, removing: false, look: now, stage }
+        Self { name, slot, interrupts, removing: false, next_poll: now, stage }
     }
 
     /// Its name.
@@ -268,9 +268,9 @@ impl Port {
         }
     }
 
-    fn next_look(&self) -> Option<u64> {
+    fn next_poll(&self) -> Option<u64> {
         // Balloons that are deflating know when they must be served, but not when their time is up.
-        let polled = (self.is_polled() || self.removing).then_some(self.look);
+        let polled = (self.is_polled() || self.removing).then_some(self.next_poll);
         [polled, self.slot.next_look()].into_iter().flatten().min()
     }
 
@@ -282,22 +282,22 @@ impl Port {
             self.slot.removed(machine.config(), now);
         }
         let now = machine.now();
-        if !self.interrupts.events().is_pending() && self.next_look().is_none_or(|look| look > now) {
+        if !self.interrupts.events().is_pending() && self.next_poll().is_none_or(|moment| moment > now) {
             return Ok(false);
         }
-        self.look = now + POLL;
+        self.next_poll = now + POLL;
         let events = self.interrupts.events();
         let SlotReport { task, errors } = self.slot.poll(machine.config(), || events.take(), now)?;
         for error in errors.into_iter().flatten() {
-            self.tell_error(error);
+            self.report_error(error);
         }
-        self.tell_stage();
+        self.report_stage();
         match task {
             Some(Task::Add) => self.bring_up_devices(machine, tree, balloons),
             Some(Task::Remove { surprise }) => self.start_removal(machine, tree, balloons, surprise),
             None => {}
         }
-        self.tell_stage();
+        self.report_stage();
         Ok(matches!(task, Some(Task::Add)))
     }
 
@@ -311,7 +311,7 @@ impl Port {
         }
         let now = machine.now();
         if let Some(error) = self.slot.added(machine.config(), !functions.is_empty(), now) {
-            self.tell_error(error);
+            self.report_error(error);
         }
     }
 
@@ -339,7 +339,7 @@ impl Port {
     }
 
     /// Reports the slot's stage, if that has changed.
-    fn tell_stage(&mut self) {
+    fn report_stage(&mut self) {
         let stage = self.slot.stage();
         if core::mem::discriminant(&stage) == core::mem::discriminant(&self.stage) {
             return;
@@ -351,7 +351,7 @@ impl Port {
         }
     }
 
-    fn tell_error(&self, error: SlotError) {
+    fn report_error(&self, error: SlotError) {
         warn!("{}: {error}", self.name);
     }
 }

@@ -47,7 +47,7 @@ impl Latency {
     /// Ends it and reports what it measured.
     pub(super) fn stop(&mut self) {
         match self.0.take() {
-            Some(program) => program.tell(),
+            Some(program) => program.report(),
             None => serial::line(format_args!("no measurement runs; `latency start` starts one")),
         }
     }
@@ -63,7 +63,7 @@ impl Latency {
     }
 
     /// When the next round is due, in nanoseconds since entry.
-    pub(super) fn next_look(&self) -> Option<u64> {
+    pub(super) fn next_round(&self) -> Option<u64> {
         self.0.as_ref().map(|program| program.due)
     }
 }
@@ -90,7 +90,7 @@ impl Program {
         self.random
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         let share = |permille| clock::duration(self.histogram.permille(permille));
         let (count, failed, most) = (self.histogram.count(), self.failed, clock::duration(self.histogram.most()));
         let [p50, p99, p999] = [500, 990, 999].map(share);

@@ -18,7 +18,7 @@ const GLANCE: u64 = 10_000_000;
 pub(super) struct PowerButton {
     heard: Result<Heard, NoButton>,
     /// When it is polled next, if it has no interrupt.
-    look: u64,
+    next_poll: u64,
 }
 
 impl PowerButton {
@@ -29,7 +29,7 @@ impl PowerButton {
             Ok(heard) => info!("power button: heard {heard}"),
             Err(why) => info!("no power button: {why}"),
         }
-        Self { heard, look: machine.now() }
+        Self { heard, next_poll: machine.now() }
     }
 
     /// Whether it may not interrupt: it cannot, or its line had to be masked because of others on it.
@@ -42,14 +42,14 @@ impl PowerButton {
     }
 
     /// When it must be polled, in nanoseconds since entry; `None` if it interrupts.
-    pub(super) fn next_look(&self) -> Option<u64> {
-        self.is_polled().then_some(self.look)
+    pub(super) fn next_poll(&self) -> Option<u64> {
+        self.is_polled().then_some(self.next_poll)
     }
 
     /// Whether it was pressed since the last call; reports that.
     pub(super) fn was_pressed(&mut self, now: u64) -> bool {
-        if self.is_polled() && now >= self.look {
-            self.look = now + LOOK;
+        if self.is_polled() && now >= self.next_poll {
+            self.next_poll = now + LOOK;
             power_button::look();
         }
         let pressed = power_button::take_pressed();
@@ -63,7 +63,7 @@ impl PowerButton {
 
 /// Deflates the balloons completely if `poweroff=deflate`, for at most as long as one that is removed may take. A press of the
 /// button ends the wait.
-pub(super) fn ask_back(machine: &mut Machine, balloons: &mut Balloons, button: &mut PowerButton) {
+pub(super) fn deflate_all(machine: &mut Machine, balloons: &mut Balloons, button: &mut PowerButton) {
     if machine.options().poweroff == PoweroffChoice::Keep {
         return;
     }

@@ -39,7 +39,7 @@ pub(super) fn run() {
         }
         for (what, count, length) in [("single", SINGLE, 1), ("region", REGIONS, REGION)] {
             for cpus in CPUS.into_iter().filter(|&cpus| cpus <= 1 + others.len()) {
-                tell(magazines, what, cpus, rate(&others[..cpus - 1], count, length));
+                report(magazines, what, cpus, rate(&others[..cpus - 1], count, length));
             }
         }
     }
@@ -95,7 +95,7 @@ fn take_and_give(count: usize, length: u32, is_over: impl Fn() -> bool) -> u64 {
     done
 }
 
-fn tell(magazines: bool, what: &str, cpus: usize, rate: u64) {
+fn report(magazines: bool, what: &str, cpus: usize, rate: u64) {
     let through = if magazines { "magazines" } else { "lock" };
     info!(
         "frames: {what:<7} by {}, {through:<9} {:>9}.{:03} M/s",

@@ -21,7 +21,7 @@ fn has_serial() -> bool {
 }
 
 /// Logs how to type commands, or what works without input.
-pub(super) fn tell() {
+pub(super) fn announce() {
     match (keyboard::state(), has_serial()) {
         (KeyboardState::Absent, false) => {
             warn!("no input: there is no PS/2 keyboard, USB is not driven, and there is no serial port; {WITHOUT}");

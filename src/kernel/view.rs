@@ -47,17 +47,17 @@ impl View {
             return;
         }
         if now >= self.next {
-            self.look(machine, now, balloons);
+            self.compare(machine, now, balloons);
         }
         screen::draw();
     }
 
     /// When it must be served although nothing has happened.
-    pub(super) fn next_look(&self) -> Option<u64> {
+    pub(super) fn next_comparison(&self) -> Option<u64> {
         self.moving.then_some(self.next)
     }
 
-    fn look(&mut self, machine: &Machine, now: u64, balloons: &Balloons) {
+    fn compare(&mut self, machine: &Machine, now: u64, balloons: &Balloons) {
         let seen = Seen::now(balloons);
         self.moving = self.seen.replace(seen) != Some(seen);
         if self.moving {

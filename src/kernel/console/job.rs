@@ -87,14 +87,14 @@ impl Job {
                     return Step::More;
                 }
                 let reason = if *taken < *wanted { Some(Reason::Lack(balloons)) } else { None };
-                tell_held(held, *taken, *wanted, reason);
+                report_held(held, *taken, *wanted, reason);
             }
             Self::Verify { next, bytes, bad } => {
                 if let Some((looked, wrong)) = context.held.verify_one(*next) {
                     (*next, *bytes, *bad) = (*next + 1, *bytes + looked, *bad + wrong);
                     return Step::More;
                 }
-                tell_verified(*bytes, *bad, "");
+                report_verified(*bytes, *bad, "");
             }
             Self::Release { bytes } => {
                 let more = context.held.release_some();
@@ -125,8 +125,8 @@ impl Job {
     /// Ends it early, and reports how far it got.
     pub(super) fn stop(self, context: &mut JobContext<'_>) {
         match self {
-            Self::Hold { wanted, taken } => tell_held(context.held, taken, wanted, Some(Reason::Stopped)),
-            Self::Verify { bytes, bad, .. } => tell_verified(bytes, bad, ", then stopped by Ctrl-C"),
+            Self::Hold { wanted, taken } => report_held(context.held, taken, wanted, Some(Reason::Stopped)),
+            Self::Verify { bytes, bad, .. } => report_verified(bytes, bad, ", then stopped by Ctrl-C"),
             Self::Release { .. } => {
                 serial::line(format_args!("stopped by Ctrl-C: {} KiB are still held", context.held.bytes() >> 10));
             }
@@ -214,7 +214,7 @@ impl fmt::Display for Reason<'_> {
 }
 
 /// Reports how much is held, and why that is less than wanted.
-fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
+fn report_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
     let bytes = held.bytes();
     serial::emit(&events::Held {
         bytes: Bytes(bytes),
@@ -235,7 +235,7 @@ fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
     }
 }
 
-fn tell_verified(bytes: u64, bad: u64, stopped: &str) {
+fn report_verified(bytes: u64, bad: u64, stopped: &str) {
     serial::emit(&events::Verify { ok: bad == 0, bytes: Bytes(bytes), bad });
     if serial::is_text() {
         match (bad, bytes / 8) {

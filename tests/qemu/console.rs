@@ -209,7 +209,7 @@ fn random_bytes(vm: &mut Vm) -> Outcome {
     }
     for slip in ["0", "65", "-1", "many"] {
         vm.serial.type_line(&format!("random {slip}"))?;
-        says(vm, &format!("`{slip}` is no number of bytes from 1 to 64"))?;
+        says(vm, &format!("invalid number of bytes `{slip}`; valid: 1 to 64"))?;
     }
     vm.balloon_to(vm.memory / 2)
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ballonet_kernel::boot::Key;
+
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
@@ -117,7 +119,8 @@ fn helps(vm: &mut Vm) -> Outcome {
     vm.serial.type_line("help balloon")?;
     let next = vm.event("console")?;
     ensure!(next.text("text")?.contains("balloon"), "one command is explained, and no other: {next}");
-    Ok(())
+    vm.serial.type_line("help options")?;
+    Key::ALL.iter().try_for_each(|key| says(vm, &format!("  {key}=")).map(drop))
 }
 
 fn slips(vm: &mut Vm) -> Outcome {

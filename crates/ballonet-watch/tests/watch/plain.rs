@@ -3,7 +3,11 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::json;
 
 use super::machine::{Kind, Machine, RAM};
 use super::terminal::number_after;
@@ -84,4 +88,40 @@ fn scraped(child: &mut std::process::Child) -> Outcome<String> {
         client.read_to_string(&mut page)?;
         Ok(page.contains("rss_bytes").then_some(page))
     })
+}
+
+#[test]
+fn events_are_recorded() -> Outcome {
+    let Some(mut machine) = Machine::start("10.0", Kind::Ballonet, "")? else { return Ok(()) };
+    machine.wait_for_driver()?;
+    let record = machine.folder().join("events.jsonl");
+    let mut command = program();
+    command.arg("attach").arg(machine.socket()).arg("--serial").arg(machine.serial()).arg("--record").arg(&record);
+    let mut child = command.args(["--interval", "100ms"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let outcome = happen(&mut machine, &record);
+    child.kill()?;
+    child.wait()?;
+    outcome
+}
+
+/// Has things happen, and waits until each is in the record.
+fn happen(machine: &mut Machine, record: &Path) -> Outcome {
+    let wait_for = |event: &str| {
+        super::until(event, || {
+            let text = fs::read_to_string(record).unwrap_or_default();
+            Ok(text.lines().any(|line| line.contains(&format!("\"event\":\"{event}\""))).then_some(()))
+        })
+    };
+    super::until("a sample with the kernel's own word", || {
+        Ok(fs::read_to_string(record).unwrap_or_default().contains("\"kicks\":").then_some(()))
+    })?;
+    // Another than the program sets it: the kernel tells.
+    machine.qmp.run("balloon", &json!({ "value": 200 * MIB }))?;
+    wait_for("target")?;
+    machine.qmp.run("system_reset", &json!({}))?;
+    wait_for("reset")?;
+    machine.qmp.run("migrate", &json!({ "uri": "exec:cat >/dev/null" }))?;
+    wait_for("migration")?;
+    machine.signal(Signal::KILL)?;
+    wait_for("ended")
 }

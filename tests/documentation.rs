@@ -59,9 +59,9 @@ fn expect_nothing(wrong: &[String]) {
     assert!(wrong.is_empty(), "{} things are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The README's table of kernel keys: the keys of a row, and the row.
-fn key_rows(readme: &str) -> Vec<(Vec<&str>, &str)> {
-    let (_, table) = readme.split_once("| kernel key |").expect("the table of keys");
+/// The table of kernel keys: the keys of a row, and the row.
+fn key_rows(text: &str) -> Vec<(Vec<&str>, &str)> {
+    let (_, table) = text.split_once("| kernel key |").expect("the table of keys");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|row| (code_spans(row.split('|').nth(1).unwrap()).collect(), row)).collect()
 }
@@ -81,9 +81,9 @@ fn words_of(key: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_readme_has_every_key_and_its_words() {
-    let readme = read("README.md");
-    let rows = key_rows(&readme);
+fn the_documentation_has_every_key_and_its_words() {
+    let text = read("docs/options.md");
+    let rows = key_rows(&text);
     let documented: Vec<&str> = rows.iter().flat_map(|(keys, _)| keys.iter().copied()).collect();
     let mut wrong = Vec::new();
     for key in Key::WORDS {
@@ -105,26 +105,16 @@ fn the_readme_has_every_key_and_its_words() {
     expect_nothing(&wrong);
 }
 
-/// The README's sentence of events: their names, without the fields in brackets.
-fn documented_events(readme: &str) -> BTreeSet<String> {
-    let (_, text) = readme.split_once("With `log=json` the events are ").expect("the sentence of events");
-    let mut names = String::new();
-    let mut depth = 0;
-    for c in text.chars() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            '.' if depth == 0 => break,
-            _ if depth == 0 => names.push(c),
-            _ => {}
-        }
-    }
-    code_spans(&names).map(String::from).collect()
+/// The table of events: their names.
+fn documented_events(text: &str) -> BTreeSet<String> {
+    let (_, table) = text.split_once("| event |").expect("the table of events");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.flat_map(|row| code_spans(row.split('|').nth(1).unwrap())).map(String::from).collect()
 }
 
 #[test]
-fn the_readme_has_every_event() {
-    let documented = documented_events(&read("README.md"));
+fn the_documentation_has_every_event() {
+    let documented = documented_events(&read("docs/events.md"));
     let sources: Vec<_> = ["src", "crates/ballonet", "crates/ballonet-check"]
         .iter()
         .flat_map(|folder| files(folder, ".rs"))
@@ -236,9 +226,10 @@ fn every_script_and_test_program_in_a_command_exists() {
 
 #[test]
 fn what_is_looked_for_is_found() {
-    let readme = "| kernel key | v |\n|---|---|\n| `a` `b` | `on` |\n\nWith `log=json` the events are `x` (`y`. Z),\n`w`. The `v`.";
-    assert_eq!(key_rows(readme), [(vec!["a", "b"], "| `a` `b` | `on` |")]);
-    assert_eq!(documented_events(readme), ["w", "x"].map(String::from).into());
+    let keys = "| kernel key | v |\n|---|---|\n| `a` `b` | `on` |\n\n| `c` | |";
+    assert_eq!(key_rows(keys), [(vec!["a", "b"], "| `a` `b` | `on` |")]);
+    let events = "| event | fields |\n|---|---|\n| `x` | `y` |\n| `v`, `w` | |\n\nThe `u`.";
+    assert_eq!(documented_events(events), ["v", "w", "x"].map(String::from).into());
     assert_eq!(words_of("verbose"), ["off", "on"]);
     assert_eq!(words_of("queue-size"), [""; 0], "numbers are no words");
     assert_eq!(word("bench.sh OLD"), "bench.sh");

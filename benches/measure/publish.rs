@@ -14,20 +14,7 @@ const DRAWN: [&str; 8] =
     ["inflate", "deflate", "fallen", "ready", "inflate.interrupts", "inflate.cpu", "share.inflate", "share.deflate"];
 
 /// The figures that the README has.
-const CHOSEN: [&str; 12] = [
-    "ready",
-    "inflate",
-    "fallen",
-    "fell",
-    "deflate",
-    "inflate.interrupts",
-    "reporting.start",
-    "reporting.inflate",
-    "reporting.fallen",
-    "share.inflate",
-    "share.deflate",
-    "working.p999",
-];
+const CHOSEN: [&str; 5] = ["ready", "inflate", "fallen", "deflate", "share.inflate"];
 
 /// Where pictures and values go that are not for the documents.
 pub(crate) fn scratch(name: &str) -> PathBuf {

@@ -1,4 +1,4 @@
-//! The documentation against the program: what it says is there is there, and what is there is written down.
+//! The documentation against the program: everything that it names exists, and everything is documented.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may")]

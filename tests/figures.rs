@@ -1,4 +1,4 @@
-//! What the benchmarks make of their figures. They are programs, and have no tests themselves.
+//! The benchmarks' processing of figures. The benchmarks are programs without tests of their own.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core, clippy::unwrap_used)]

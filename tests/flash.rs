@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// What `lsblk` says of a stick that may be written to: column and value.
+/// The output of `lsblk` for a stick that may be written to: column and value.
 const STICK: &[(&str, &str)] = &[
     ("NAME", "sdx"),
     ("TYPE", "disk"),
@@ -32,7 +32,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// `name` keeps the tests apart; `changes` are to what `lsblk` says.
+    /// `name` keeps the tests apart; `changes` replace values of `lsblk`.
     fn new(name: &str, changes: &[(&str, &str)]) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("flash-{name}"));
         let _ = fs::remove_dir_all(&folder);
@@ -80,7 +80,7 @@ impl Desk {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the script starts");
-        // One that refuses does not read.
+        // A refusing script does not read.
         let _ = writeln!(child.stdin.take().expect("it is piped"), "{answer}");
         child.wait_with_output().expect("it ends")
     }

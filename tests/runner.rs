@@ -52,7 +52,7 @@ fn doubtful(name: &str, times: usize) -> (Trial, Arc<AtomicUsize>) {
     (trial.in_short_suite(), runs)
 }
 
-/// The lines that tell of a test that is over.
+/// The lines of finished tests.
 fn results(said: &str) -> Vec<&str> {
     said.lines().filter_map(|line| line.split_once("] test ")).map(|(_, result)| result).collect()
 }

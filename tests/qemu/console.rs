@@ -184,7 +184,7 @@ fn log_by_page(vm: &mut Vm) -> Outcome {
     vm.line_with("\u{1b}[H\u{1b}[2J").map(drop)
 }
 
-/// What is told of so many random bytes: twice their number of digits.
+/// The answer for random bytes: twice as many digits as bytes.
 fn random(vm: &mut Vm, command: &str, count: u64) -> Outcome<String> {
     let answer = vm.ask(command, "random")?;
     let bytes = answer.text("bytes")?;
@@ -193,7 +193,7 @@ fn random(vm: &mut Vm, command: &str, count: u64) -> Outcome<String> {
     Ok(bytes.to_string())
 }
 
-/// Each answer is another, the device can be asked again and again, and the balloon beside it moves.
+/// Each answer differs, the device can be asked repeatedly, and the balloon beside it moves.
 fn random_bytes(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let first = random(vm, "random", 16)?;

@@ -1,5 +1,5 @@
-//! Memory that the firmware's map omits: DIMMs present at boot are used, anything else is left alone, and if the balloon falls short
-//! the reason given is the true one.
+//! Memory that the firmware's map omits: DIMMs present at boot are used, anything else is left alone, and if the
+//! balloon falls short the reason given is the true one.
 
 use serde_json::json;
 

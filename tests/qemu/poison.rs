@@ -1,5 +1,5 @@
-//! Page poison: QEMU is told what free memory holds, which then can be seen in the guest's RAM, and it leaves alone what is
-//! reported unless that are zeros.
+//! Page poison: QEMU learns the fill value of free memory, which can then be seen in the guest's RAM; it discards
+//! reported memory only if the value is zero.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What QEMU sees of the features.
+/// The features as QEMU sees them.
 fn seen(vm: &mut Vm) -> Outcome<String> {
     Ok(vm.qmp.virtio_status()?["guest-features"].to_string())
 }
@@ -50,7 +50,7 @@ fn free_regions(vm: &mut Vm) -> Outcome<Vec<u64>> {
     }
 }
 
-/// Every region that is free was reported, or came back from the balloon: it holds the value, first byte to last.
+/// Every free region was reported, or came back from the balloon: it holds the value, first byte to last.
 fn holds(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.event("report")?;
@@ -73,7 +73,7 @@ fn holds(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// QEMU discards what is reported only if the guest expects zeros there.
+/// QEMU discards reported memory only if the guest expects zeros there.
 fn reports(vm: &mut Vm, discards: bool) -> Outcome {
     let full = vm.resident()?;
     let flushed = vm.event("report")?;

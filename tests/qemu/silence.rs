@@ -1,5 +1,5 @@
-//! A device that starts and never returns a request: an IOMMU that is not programmed blocks its access to memory, while its
-//! registers still work.
+//! A device that starts and never returns a request: an IOMMU that is not programmed blocks its access to memory, while
+//! its registers still work.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The event says what was asked, with the usual causes; the host's target is then not known.
+/// The event lists the bytes in flight and the usual causes; the host's target is then not known.
 fn silent(vm: &mut Vm, asked: &str) -> Outcome {
     let event = vm.event("silent")?;
     ensure!(event.count(asked)? > 0 && event.count("answers")? == 0, "{event}");

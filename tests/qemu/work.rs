@@ -1,10 +1,11 @@
-//! Programs in the kernel: what they use the host has to give, and what they free it has back, without anybody asking.
+//! Programs in the kernel: the host backs the memory that they use, and gets the memory that they free, without a
+//! request.
 
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// What the program uses at its most.
+/// The most that the program uses.
 const SIZE: u64 = 192 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {

@@ -119,7 +119,7 @@ fn another_name_and_no_name_write_nothing() {
 }
 
 #[test]
-fn what_is_no_free_removable_disk_is_refused() {
+fn all_but_free_removable_disks_are_refused() {
     for (name, change, words) in [
         ("partition", ("TYPE", "part"), "a part, not a whole disk"),
         ("fixed", ("RM", "0"), "not removable"),
@@ -137,7 +137,7 @@ fn what_is_no_free_removable_disk_is_refused() {
 }
 
 #[test]
-fn a_stick_that_holds_something_else_afterwards_is_told() {
+fn a_wrong_read_back_is_reported() {
     let desk = Desk::new("forgets", &[]);
     desk.program("dd", "#!/bin/sh\nexit 0\n");
     desk.refuses(&desk.stick().display().to_string(), "not what was written");

@@ -238,7 +238,7 @@ fn every_block_says_what_it_is() {
 }
 
 #[test]
-fn every_command_works_as_it_stands() {
+fn every_command_works() {
     let desk = Desk::new("commands");
     let newest = desk.shell("scripts/qemu.sh 10.0").output().unwrap().status.success();
     let mut wrong = Vec::new();
@@ -411,7 +411,7 @@ fn hold(desk: &Desk, block: &Block) -> Result<(), String> {
 }
 
 #[test]
-fn every_session_goes_as_it_stands() {
+fn every_session_matches() {
     let desk = Desk::new("sessions");
     // The logs are of the QEMU of Debian 12.
     let qemu = desk.shell("scripts/qemu.sh 7.2").output().unwrap();
@@ -427,7 +427,7 @@ fn every_session_goes_as_it_stands() {
 }
 
 #[test]
-fn what_is_read_from_documents_is_what_stands_there() {
+fn blocks_and_comments_are_parsed() {
     let blocks = blocks_of("d", "a\n```sh\nb \\\n  c # takes 2 minutes\n```\n```\nd\n```\n");
     let kinds: Vec<_> = blocks.iter().map(|block| (block.place.as_str(), block.kind.as_str())).collect();
     assert_eq!(kinds, [("d:2", "sh"), ("d:6", "")]);

@@ -93,7 +93,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ends_early(vm, reason)
     }));
     let unheard = newest("checks=features-ok-refuses-unoffered").without_debug_exit();
-    trials.push(trial("check::a_failure_that_no_status_tells_is_said", unheard, |vm| {
+    trials.push(trial("check::a_failure_without_an_exit_status_is_logged", unheard, |vm| {
         vm.line_with("# 0 ok, 1 failed")?;
         vm.line_with("there is no isa-debug-exit at port 0xf4 to take a status")?;
         ends_with(vm, 0)

@@ -18,7 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("commands::allocations_are_timed_while_the_balloon_works", newest(), latency),
         trial("commands::work_and_sleep_are_counted", newest(), counted),
         trial("commands::unknown_console_command_is_named", newest(), unknown_command),
-        trial("commands::features_told_are_features_negotiated", newest(), features),
+        trial("commands::logged_features_are_the_negotiated_ones", newest(), features),
     ];
     for (name, machine) in
         [("q35", "q35"), ("pc", "pc"), ("microvm", "microvm,pcie=on"), ("microvm_without_pci", "microvm")]

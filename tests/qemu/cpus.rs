@@ -29,8 +29,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("64_in_16_mib"), qemu(64).memory(16 * MIB), some_run));
         let limited = qemu(4).command_line("log=json cpus=2");
         trials.push(trial(name("as_many_as_asked_for"), limited, |vm| all_run(vm, 2)));
-        trials.push(trial(name("one_that_fails_stops_all"), qemu(4), |vm| fails(vm, 2)));
-        trials.push(trial(name("the_first_that_fails_stops_all"), qemu(4), |vm| fails(vm, 0)));
+        trials.push(trial(name("a_failing_cpu_stops_all"), qemu(4), |vm| fails(vm, 2)));
+        trials.push(trial(name("the_first_failing_cpu_stops_all"), qemu(4), |vm| fails(vm, 0)));
         for cpus in [1, 4] {
             trials.push(trial(name(&format!("nmis_leave_the_report_whole_on_{cpus}")), qemu(cpus), fails_under_nmis));
         }
@@ -38,7 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let bench = Qemu::new(Version::V10_0).cpus(3).command_line("log=json mode=bench");
     trials.push(trial("cpus::qemu-10.0::page_frames_are_measured_on_several", bench, measures));
     let moving = Qemu::new(Version::V10_0).cpus(4).balloon("vectors=6");
-    trials.push(trial("cpus::qemu-10.0::queues_interrupt_where_they_are_told_to", moving.clone(), moves));
+    trials.push(trial("cpus::qemu-10.0::queues_interrupt_the_chosen_cpu", moving.clone(), moves));
     let boot = moving.command_line("log=json affinity=boot");
     trials.push(trial("cpus::qemu-10.0::all_interrupts_to_the_boot_cpu", boot, stays));
     trials

@@ -22,15 +22,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         };
         let qemu = Qemu::new(version).balloon(device);
         trials.push(trial(name("chains_are_found_to_be_read"), qemu.clone(), reads_chains));
-        trials.push(trial(name("what_was_written_goes_first"), qemu.clone(), written_goes_first));
+        trials.push(trial(name("written_memory_goes_first"), qemu.clone(), written_goes_first));
         let comma = if device.is_empty() { "" } else { "," };
         let reporting = qemu.clone().balloon(&format!("free-page-reporting=on{comma}{device}"));
         let reporting = reporting.command_line("log=json report-age=3600000");
-        trials.push(trial(name("what_was_written_is_reported_and_goes_first"), reporting, written_goes_first));
+        trials.push(trial(name("written_memory_is_reported_and_goes_first"), reporting, written_goes_first));
         let huge = qemu.memory(HUGE).hugetlb();
         let halves = huge.clone().command_line("log=json request=256x1");
-        trials.push(huge_trial(name("huge_pages_go_back"), huge, gives_huge_pages));
-        trials.push(huge_trial(name("huge_pages_do_not_go_back_by_halves"), halves, keeps_huge_pages));
+        trials.push(huge_trial(name("huge_pages_are_freed"), huge, gives_huge_pages));
+        trials.push(huge_trial(name("halves_free_no_huge_pages"), halves, keeps_huge_pages));
     }
     trials
 }

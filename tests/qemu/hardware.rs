@@ -28,9 +28,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial(name(case), qemu().machine(machine), move |vm| serves(vm, source)));
         }
         let old = qemu().cpu("max,-mce,-mca,-pat,-mtrr,-x2apic,-pdpe1gb,-tsc-deadline,-invtsc");
-        trials.push(trial(name("cpu_without_what_is_optional"), old, |vm| serves(vm, "measured by")));
-        trials.push(trial(name("tables_of_nonsense"), with_nonsense(qemu()), |vm| serves(vm, "measured by")));
-        trials.push(trial(name("nmi_is_told_and_survived"), qemu(), nmi));
+        trials.push(trial(name("cpu_without_optional_features"), old, |vm| serves(vm, "measured by")));
+        trials.push(trial(name("tables_of_noise"), with_nonsense(qemu()), |vm| serves(vm, "measured by")));
+        trials.push(trial(name("nmi_is_reported_and_survived"), qemu(), nmi));
         trials.push(trial(name("nmi_shows_where_the_kernel_hangs"), qemu(), hang));
         trials.push(trial(name("machine_check_is_named"), qemu(), machine_check));
         for (case, cpu, reason) in [
@@ -43,14 +43,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial(name(&format!("cpu_{case}")), ends, move |vm| refuses(vm, reason)));
         }
         let stays = qemu().cpu("athlon").without_debug_exit();
-        trials.push(trial(name("cpu_without_64_bit_mode_is_told_on_the_screen"), stays, refuses_in_text));
+        trials.push(trial(name("cpu_without_64_bit_mode_is_reported_on_the_screen"), stays, refuses_in_text));
         let deaf = qemu().cpu("max,-apic,-x2apic");
         trials.push(trial(name("cpu_without_apic"), deaf, without_apic));
     }
-    trials.push(Trial::ignorable_test("hardware::cpu_without_64_bit_mode_is_told_on_a_framebuffer", on_a_framebuffer));
+    trials.push(Trial::ignorable_test(
+        "hardware::cpu_without_64_bit_mode_is_reported_on_a_framebuffer",
+        on_a_framebuffer,
+    ));
     // That of the newer QEMU sets the MTRRs.
     let bare = Qemu::new(Version::V7_2).machine("microvm,pcie=on").cpu("max,-hypervisor");
-    trials.push(trial("hardware::qemu-7.2::memory_that_firmware_left_uncached_is_told_of", bare, uncached));
+    trials.push(trial("hardware::qemu-7.2::uncached_memory_is_reported", bare, uncached));
     trials.push(trial("hardware::pc_without_balloon_shows_itself_and_waits", like_a_pc(), shows_itself));
     trials.push(trial("hardware::only_what_is_driven_masters_the_bus", like_a_pc().balloon(""), bus_masters));
     trials

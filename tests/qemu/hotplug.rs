@@ -30,15 +30,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             }));
         }
         let name = |case: &str| format!("hotplug::{version}::{case}");
-        trials.push(trial(name("pulled_under_the_driver"), q35(version, "prompt", 1), pulled));
+        trials.push(trial(name("removed_without_notice"), q35(version, "prompt", 1), pulled));
         trials.push(trial(name("by_line_with_its_port_on_a_line"), lined(version), |vm| {
             cycle_once(vm, Balloon { vectors: None })
         }));
         trials.push(trial(name("polled"), polled(version), |vm| cycle_once(vm, Balloon { vectors: None })));
         trials.push(trial(name("port_with_msi"), with_msi(version), |vm| cycle_once(vm, Balloon { vectors: None })));
         trials.push(trial(name("another_device_is_left_alone"), q35(version, "prompt", 1), another_device));
-        trials.push(trial(name("a_switch_takes_its_slots_along"), switch(version), switch_goes));
-        trials.push(trial(name("slots_that_are_alike_are_told_once"), large_switch(version), told_once));
+        trials.push(trial(name("removing_a_switch_removes_its_slots"), switch(version), switch_goes));
+        trials.push(trial(name("identical_slots_are_logged_once"), large_switch(version), told_once));
         trials.push(trial(name("microvm_without_firmware_windows"), microvm(version), |vm| {
             cycle_once(vm, Balloon { vectors: None })
         }));

@@ -17,11 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     for version in [Version::V7_2, Version::V10_0] {
         let name = |case: &str| format!("input::{version}::{case}");
         let new = move || Qemu::new(version);
-        trials.push(on_socket(
-            name("line_that_nobody_reads_holds_up_nothing"),
-            move || new().command_line("verbose=on"),
-            unread,
-        ));
+        trials.push(on_socket(name("unread_line_blocks_nothing"), move || new().command_line("verbose=on"), unread));
         for (case, machine, base, irq) in [
             ("com1_with_irq_5", "q35", 0x3F8, 5),
             ("com1_with_irq_10", "pc", 0x3F8, 10),

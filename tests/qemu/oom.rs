@@ -25,15 +25,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name, guest(version, &format!("deflate-on-oom=on{properties}")), served));
     }
     let newest = |properties| guest(Version::Newest, properties);
-    trials.push(trial("oom::a_device_without_the_feature_keeps_what_it_has", newest(""), refused));
+    trials.push(trial("oom::a_device_without_the_feature_keeps_its_memory", newest(""), refused));
     let declined = newest("deflate-on-oom=on").command_line("log=json features=-deflate_on_oom");
     trials.push(trial("oom::the_feature_can_be_declined", declined, refused));
     let both = "deflate-on-oom=on,free-page-reporting=on";
-    trials.push(trial("oom::a_host_that_asks_the_opposite_starves_nobody", newest(both), opposed));
-    trials.push(trial("oom::memory_held_by_hand_comes_from_the_balloon_too", newest("deflate-on-oom=on"), held));
+    trials.push(trial("oom::an_opposing_host_starves_no_program", newest(both), opposed));
+    trials.push(trial("oom::held_memory_comes_from_the_balloon_too", newest("deflate-on-oom=on"), held));
     for version in [Version::V7_2, Version::V10_0] {
         let qemu = guest(version, "deflate-on-oom=on");
-        trials.push(trial(format!("oom::{version}::statistics_tell_of_it"), qemu, told));
+        trials.push(trial(format!("oom::{version}::statistics_show_it"), qemu, told));
     }
     trials
 }

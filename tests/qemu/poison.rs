@@ -16,11 +16,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     for version in [Version::V7_2, Version::V10_0] {
         let name = |case: &str| format!("poison::{version}::{case}");
         let shared = guest(version, "0x5a").shared_memory();
-        trials.push(trial(name("free_memory_holds_what_the_host_was_told"), shared, holds));
+        trials.push(trial(name("free_memory_holds_the_announced_value"), shared, holds));
         let touched = |poison| guest(version, poison).preallocated();
-        trials.push(trial(name("zeros_that_are_reported_go"), touched("0x00"), |vm| reports(vm, true)));
-        trials.push(trial(name("anything_else_that_is_reported_stays"), touched("0x5a"), |vm| reports(vm, false)));
-        trials.push(trial(name("without_a_value_nothing_is_told"), guest(version, "off"), declines));
+        trials.push(trial(name("reported_zeros_are_discarded"), touched("0x00"), |vm| reports(vm, true)));
+        trials.push(trial(name("reported_memory_with_another_value_stays"), touched("0x5a"), |vm| reports(vm, false)));
+        trials.push(trial(name("without_a_value_the_feature_is_declined"), guest(version, "off"), declines));
     }
     trials
 }

@@ -13,7 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let qemu = || Qemu::new(version).machine(machine).without_debug_exit();
             trials.push(trial(name("button_switches_off"), qemu(), button));
             let deflating = qemu().command_line("log=json poweroff=deflate");
-            trials.push(trial(name("button_has_the_balloon_deflated_if_so_told"), deflating, button_deflates));
+            trials.push(trial(name("button_deflates_the_balloon_on_request"), deflating, button_deflates));
         }
         let name = |case: &str| format!("power::{version}::{case}");
         let microvm = || Qemu::new(version).machine("microvm,pcie=on").without_debug_exit();

@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let device = properties.trim_start_matches(',').replace("=on", "").replace([',', '='], "_");
             format!("reporting::{version}::{}::{case}", if device.is_empty() { "modern" } else { &device })
         };
-        trials.push(trial(name("what_is_not_used_goes_back"), qemu(), follows_use));
+        trials.push(trial(name("unused_memory_returns"), qemu(), follows_use));
     }
     let newest = |line: &str| guest(Version::Newest, "").command_line(line);
     let old = newest("log=json report-age=3600000");

@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("shows_balloon"), qemu(), shows_text));
         trials.push(trial(name("keyboard_types_commands"), qemu(), keyboard));
         let many = (1..12).fold(qemu(), |qemu, number| qemu.device(&format!("edu,id=edu{number}")));
-        trials.push(trial(name("the_log_can_be_turned_over"), many, turned_over));
+        trials.push(trial(name("the_log_can_be_scrolled"), many, turned_over));
         trials.push(trial(name("machine_is_shown_without_a_balloon"), qemu().without_balloon(), machine));
         trials.push(trial(name("without_serial"), qemu().without_serial(), text_on_its_own));
         trials.push(trial(name("failure_can_be_read"), qemu().staying(), fault_in_text));

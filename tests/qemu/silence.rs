@@ -13,12 +13,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     };
     vec![
         trial(
-            format!("silence::{version}::reports_that_do_not_come_back_are_told"),
+            format!("silence::{version}::unreturned_reports_are_reported"),
             blocked(",free-page-reporting=on"),
             |vm| silent(vm, "reporting"),
         ),
         trial(
-            format!("silence::{version}::frames_that_do_not_arrive_are_told"),
+            format!("silence::{version}::unreturned_requests_are_reported"),
             blocked("").early_target(256 * MIB),
             |vm| silent(vm, "inflating"),
         ),

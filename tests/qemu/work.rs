@@ -17,7 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let moving = reporting(Version::Newest).command_line("log=json work=churn:96M");
     trials.push(trial("work::patterns_hold_while_the_balloon_moves_the_other_way", moving, beside_the_balloon));
     let wrong = Qemu::new(Version::Newest).command_line("log=json work=sawtooth:lots work=saw:1M");
-    trials.push(trial("work::programs_that_make_no_sense_are_named", wrong, named));
+    trials.push(trial("work::invalid_programs_are_named", wrong, named));
     trials.push(trial("work::the_console_starts_and_stops_programs", Qemu::new(Version::Newest), by_hand));
     trials
 }

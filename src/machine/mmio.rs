@@ -12,7 +12,7 @@ use ballonet::virtio::ConfigWindow;
 
 /// A mapped window of registers. Its length was checked when it was made; each access is checked against it.
 #[derive(Debug)]
-pub struct Window {
+pub(crate) struct Window {
     place: Place,
     length: usize,
     /// The part of a BAR that it is, if it is one.

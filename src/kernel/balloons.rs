@@ -15,7 +15,7 @@ use ballonet::balloon::{
 };
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Function, Tree};
-use ballonet::platform::Platform;
+use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 use log::{error, info, warn};
@@ -160,7 +160,7 @@ impl Balloons {
 
     /// Has the balloon at `function` ask back all that its host has, since it is to be taken away. `now` in nanoseconds.
     pub(super) fn leave(&mut self, function: Bdf, now: u64) {
-        for served in self.served.iter_mut().filter(|served| served.balloon.function() == function) {
+        for served in self.served.iter_mut().filter(|served| served.balloon.address() == function.into()) {
             served.balloon.leave();
             served.leaving = Some(now);
         }
@@ -182,7 +182,7 @@ impl Balloons {
     /// Ends the driver at `function` if its host has given everything back, if it has failed, or has had its time; and in
     /// any case if `at_once`. Returns whether there is none any more.
     pub(super) fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {
-        let Some(place) = self.served.iter().position(|served| served.balloon.function() == function) else {
+        let Some(place) = self.served.iter().position(|served| served.balloon.address() == function.into()) else {
             return true;
         };
         if !at_once && !self.served[place].has_left(machine.now()) {
@@ -252,10 +252,10 @@ impl Balloons {
     }
 
     /// A balloon that turned out to be gone; each is named once.
-    pub(super) fn take_gone(&mut self) -> Option<Bdf> {
+    pub(super) fn take_gone(&mut self) -> Option<DeviceAddress> {
         let gone = self.served.iter_mut().find(|served| served.gone)?;
         gone.gone = false;
-        Some(gone.balloon.function())
+        Some(gone.balloon.address())
     }
 
     /// Has the drivers look at their devices although no interrupt has come.
@@ -325,7 +325,7 @@ impl Balloons {
             let names = || feature_names(balloon.features());
             serial::emit("ready", |line| {
                 line.text("name", balloon.name())
-                    .display("device", &balloon.function())
+                    .display("device", &balloon.address())
                     .text("irq", balloon.interrupt_mode().word())
                     .text("transport", balloon.transport().word())
                     .text("ring", balloon.ring_format().word())
@@ -339,7 +339,7 @@ impl Balloons {
                 info!(
                     "{}: balloon at {} ready: {transport}, {} rings, {mode}; {}",
                     balloon.name(),
-                    balloon.function(),
+                    balloon.address(),
                     balloon.ring_format(),
                     features.join(" ")
                 );
@@ -401,7 +401,7 @@ impl Served {
         match self.balloon.poll(machine) {
             Ok(progress) => self.tell(progress, machine.now(), ansi),
             Err(error) => {
-                self.gone = Function::probe(machine.config(), self.balloon.function()).is_none();
+                self.gone = !self.balloon.is_present(machine);
                 self.gave_up(&error);
             }
         }

@@ -502,7 +502,7 @@ fn details(context: &mut Context<'_>) -> alloc::vec::Vec<String> {
 fn virtio(balloons: &Balloons) {
     for driver in balloons.drivers() {
         let (transport, ring, interrupts) = (driver.transport(), driver.ring_format(), driver.interrupt_mode());
-        say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.function());
+        say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.address());
         let features: alloc::vec::Vec<_> = feature_names(driver.features()).collect();
         say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
         for (name, size) in driver.queues() {

@@ -9,14 +9,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use ballonet::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
+use ballonet::pci::express::SlotControl;
+use ballonet::pci::listing::Line;
+use ballonet::pci::{Bdf, Function, Node, Tree};
+use ballonet::platform::{DeviceAddress, Platform};
 use crate::boot::{HotplugChoice, IrqChoice};
 use crate::machine::mmio::Window;
 use crate::machine::{Machine, lines, log as serial};
-use ballonet::pci::express::SlotControl;
-use ballonet::pci::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
-use ballonet::pci::listing::Line;
-use ballonet::pci::{Bdf, Function, Node, Tree};
-use ballonet::platform::Platform;
 use log::{info, warn};
 
 use super::balloons::Balloons;
@@ -114,8 +114,10 @@ impl Slots {
 
     /// Looks at those that are due, and does what there is to do.
     pub(super) fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
-        while let Some(function) = balloons.take_gone() {
-            self.lose(function, tree, machine.now());
+        while let Some(gone) = balloons.take_gone() {
+            if let DeviceAddress::Pci(function) = gone {
+                self.lose(function, tree, machine.now());
+            }
         }
         let (mut place, mut came) = (0, Vec::new());
         while let Some(port) = self.ports.get_mut(place) {

@@ -21,8 +21,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use ballonet::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
-use ballonet::pci::BarWindow;
-use ballonet::platform::Handled;
+use ballonet::platform::{Handled, RegisterWindow};
 
 /// What the entry code knows.
 #[derive(Debug)]
@@ -47,7 +46,7 @@ pub(crate) struct Machine {
     pub identity: Identity,
     pub(super) config: MachineConfig,
     /// What drivers have mapped of BARs: no function gets what is another's.
-    pub(super) claims: Vec<BarWindow>,
+    pub(super) claims: Vec<RegisterWindow>,
     boot: BootInfo,
     image: Image,
 }

@@ -6,14 +6,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use ballonet::pci::Bdf;
-use ballonet::platform::{Handled, Handler, Platform, RegisterWindow};
-use ballonet::virtio::spec::Features;
-use ballonet::virtio::{QueueIndex, QueueOptions, RingLayout, TransportKind, Virtqueue};
 use crate::acpi::IoApic;
 use crate::machine::io_apic::{self, IoApicError};
 use crate::machine::paging::{self, Access, PagingError};
 use crate::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
+use ballonet::pci::Bdf;
+use ballonet::platform::{Handled, Handler, Platform, RegisterWindow};
+use ballonet::virtio::spec::Features;
+use ballonet::virtio::{QueueIndex, QueueOptions, RingLayout, TransportKind, Virtqueue};
 
 use crate::tests::suite::{Skip, Test, kernel_test, tests};
 use crate::tests::support::{Counter, Storm, wait_until};

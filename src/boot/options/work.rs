@@ -1,19 +1,22 @@
-//! The option `work=KIND:SIZE`: a program that uses memory, to see what becomes of it.
+//! The option `work=KIND:SIZE`: a program that allocates memory and verifies what it wrote there.
+
+use core::fmt;
 
 use derive_more::{Display, Error};
 
-use super::{SizeError, parse_size};
+use super::quote::Quoted;
+use super::size::{SizeError, Whole, parse_size};
 
 /// What a program does with memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkKind {
-    /// Takes it all, gives it all back, and again.
+pub(crate) enum WorkKind {
+    /// Allocates and frees all of it in turns.
     Sawtooth,
-    /// Takes it and keeps it.
+    /// Allocates it and keeps it.
     Steady,
-    /// Takes and gives back pieces at random.
+    /// Allocates and frees random pieces.
     Churn,
-    /// Takes it once, looks whether it keeps what is written to it, gives it back, and ends.
+    /// Allocates it once, verifies its contents, frees it, and ends.
     Verify,
 }
 
@@ -22,7 +25,7 @@ impl WorkKind {
     pub(crate) const ALL: [Self; 4] = [Self::Sawtooth, Self::Steady, Self::Churn, Self::Verify];
 
     /// The word for it.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Sawtooth => "sawtooth",
             Self::Steady => "steady",
@@ -34,21 +37,27 @@ impl WorkKind {
 
 /// A program to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkChoice {
+pub(crate) struct WorkChoice {
     /// What it does.
-    pub kind: WorkKind,
-    /// With how many bytes; never 0.
-    pub size: u64,
+    pub(crate) kind: WorkKind,
+    /// Bytes of memory that it uses; never 0.
+    pub(crate) size: u64,
 }
 
-/// Why a text is no program to run.
+impl fmt::Display for WorkChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind.word(), Whole(self.size))
+    }
+}
+
+/// Why a text does not name a program and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
-pub(crate) enum WorkError<'a> {
-    /// It names none.
-    #[display("`{_0}` is no program: sawtooth:SIZE, steady:SIZE, churn:SIZE or verify:SIZE")]
+pub enum WorkError<'a> {
+    /// There is no such program, or no size.
+    #[display("invalid program {}; valid: sawtooth:SIZE, steady:SIZE, churn:SIZE, verify:SIZE", Quoted(_0.as_bytes()))]
     NoProgram(#[error(not(source))] &'a str),
-    /// Its size is none.
-    #[display("`{text}`: {error}")]
+    /// Its size is invalid.
+    #[display("{}: {error}", Quoted(text.as_bytes()))]
     Size {
         /// The text.
         text: &'a str,
@@ -57,7 +66,7 @@ pub(crate) enum WorkError<'a> {
         error: SizeError<'a>,
     },
     /// Its size is 0.
-    #[display("`{_0}` would use no memory")]
+    #[display("{} would use no memory", Quoted(_0.as_bytes()))]
     NoMemory(#[error(not(source))] &'a str),
 }
 
@@ -65,7 +74,7 @@ impl WorkChoice {
     /// Reads `KIND:SIZE`.
     ///
     /// # Errors
-    /// When the kind is not known, or the size is none, or 0.
+    /// When the kind is unknown, or the size is invalid or 0.
     pub(crate) fn parse(text: &str) -> Result<Self, WorkError<'_>> {
         let (kind, size) = text.split_once(':').ok_or(WorkError::NoProgram(text))?;
         let kind = WorkKind::ALL.into_iter().find(|known| known.word() == kind).ok_or(WorkError::NoProgram(text))?;
@@ -85,12 +94,13 @@ mod tests {
     fn every_kind_is_read_with_a_size() {
         for kind in WorkKind::ALL {
             let text = format!("{}:512M", kind.word());
-            assert_eq!(WorkChoice::parse(&text), Ok(WorkChoice { kind, size: 512 << 20 }));
+            let choice = WorkChoice { kind, size: 512 << 20 };
+            assert_eq!((WorkChoice::parse(&text), choice.to_string()), (Ok(choice), text.clone()));
         }
     }
 
     #[test]
-    fn what_is_not_a_kind_and_a_size_is_refused() {
+    fn all_but_a_kind_and_a_size_is_refused() {
         for text in
             ["", ":", "sawtooth", "sawtooth:", "sawtooth:0", ":1M", "saw:1M", "steady:1X", "steady:1M:1M", "STEADY:1M"]
         {

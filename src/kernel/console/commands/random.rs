@@ -1,8 +1,10 @@
-//! The console's `random`: bytes from the first entropy device on PCI, which is started for them and stopped again.
+//! `random`: bytes from the first entropy device on PCI, which is started for them and stopped again.
 
 use core::fmt;
 
 use crate::console::count;
+use crate::console::events;
+use crate::kernel::console::command::{Answer, Context, say};
 use crate::machine::{Machine, log as serial};
 use ballonet::pci::{Function, Node, Tree};
 use ballonet::platform::Platform;
@@ -10,8 +12,8 @@ use ballonet::rng::{Rng, RngError};
 use ballonet::virtio::{BringUpError, DeviceOptions, InterruptMode, TransportError};
 use derive_more::{Display, Error, From};
 
-/// Bytes that are asked for where nobody says how many.
-pub(super) const DEFAULT: usize = 16;
+/// Bytes that are asked for by default.
+const DEFAULT: usize = 16;
 /// The most bytes of an answer.
 const MOST: usize = 64;
 /// How long the device may take; the balloon waits meanwhile. 50 ms.
@@ -41,31 +43,34 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-/// Tells random bytes, as many as were asked for or as the device gives.
-pub(super) fn tell(machine: &mut Machine, tree: &Tree, length: &str) {
-    let Some(length) = length.parse().ok().filter(|length| (1..=MOST).contains(length)) else {
-        return serial::line(format_args!("`{length}` is no number of bytes from 1 to {MOST}"));
+/// `random`.
+pub(in super::super) fn random(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
+    let wanted = match *arguments {
+        [] => DEFAULT,
+        [length] => {
+            let Some(length) = length.parse().ok().filter(|length| (1..=MOST).contains(length)) else {
+                say!("invalid number of bytes `{length}`; valid: 1 to {MOST}");
+                return Some(Answer::Done);
+            };
+            length
+        }
+        _ => return None,
     };
-    tell_some(machine, tree, length);
+    let mut bytes = [0; MOST];
+    match ask(context.machine, context.tree, &mut bytes[..wanted]) {
+        Err(error) => say!("{error}"),
+        Ok(given) => show(&bytes[..given], wanted),
+    }
+    Some(Answer::Done)
 }
 
-/// The same for a number of bytes that is one.
-pub(super) fn tell_some(machine: &mut Machine, tree: &Tree, length: usize) {
-    let mut bytes = [0; MOST];
-    match ask(machine, tree, &mut bytes[..length]) {
-        Err(error) => serial::line(format_args!("{error}")),
-        Ok(given) => {
-            let bytes = Hex(&bytes[..given]);
-            serial::emit("random", |line| {
-                line.number("count", given as u64).display("bytes", &bytes);
-            });
-            if serial::is_text() {
-                serial::line(format_args!("{bytes}"));
-            }
-            if given < length {
-                serial::line(format_args!("the device gave no more than {}", count(given, "byte")));
-            }
-        }
+fn show(bytes: &[u8], wanted: usize) {
+    serial::emit(&events::Random { count: bytes.len() as u64, bytes: &Hex(bytes) });
+    if serial::is_text() {
+        say!("{}", Hex(bytes));
+    }
+    if bytes.len() < wanted {
+        say!("the device gave only {}", count(bytes.len(), "byte"));
     }
 }
 

@@ -6,13 +6,14 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::console::events::{self, Bytes};
 use crate::console::{Record, count};
-use crate::machine::{Machine, frames, log as serial};
-use ballonet::memory::FRAME_SIZE;
+use crate::machine::{Machine, log as serial};
 
-use super::backing;
-use super::balloons::Balloons;
-use super::held::Held;
+use crate::kernel::backing;
+use crate::kernel::balloons::Balloons;
+use crate::kernel::held::Held;
+use crate::kernel::shortage::Shortage;
 
 /// Lines written in a turn: some 30 ms of a line of 115200 baud.
 const LINES: usize = 4;
@@ -55,11 +56,11 @@ pub(super) enum Step {
 /// What jobs work on.
 pub(super) struct JobContext<'k> {
     /// The machine.
-    pub machine: &'k mut Machine,
+    pub(super) machine: &'k mut Machine,
     /// Its balloons.
-    pub balloons: &'k mut Balloons,
+    pub(super) balloons: &'k mut Balloons,
     /// The memory held.
-    pub held: &'k mut Held,
+    pub(super) held: &'k mut Held,
 }
 
 impl Job {
@@ -204,7 +205,7 @@ enum Reason<'b> {
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Lack(balloons) = self else { return f.write_str("stopped by Ctrl-C") };
-        write!(f, "{Lack}")?;
+        write!(f, "{Shortage}")?;
         match balloons.refusal() {
             Some(error) => write!(f, " ({error})"),
             None => Ok(()),
@@ -212,30 +213,12 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Says where the rest of the memory is.
-pub(super) struct Lack;
-
-impl fmt::Display for Lack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = frames::counts();
-        let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
-        let usable = mib(counts.total - counts.reserved);
-        write!(f, "too little of {usable} MiB is free: {} MiB are in use", mib(counts.used))?;
-        match counts.ballooned {
-            0 => Ok(()),
-            ballooned => write!(f, ", {} MiB are with the host", mib(ballooned)),
-        }
-    }
-}
-
 /// Reports how much is held, and why that is less than was wanted.
 fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
     let bytes = held.bytes();
-    serial::emit("held", |line| {
-        line.number("bytes", bytes);
-        if let Some(reason) = &reason {
-            line.display("reason", reason);
-        }
+    serial::emit(&events::Held {
+        bytes: Bytes(bytes),
+        reason: reason.as_ref().map(|reason| reason as &dyn fmt::Display),
     });
     if !serial::is_text() {
         return;
@@ -250,9 +233,7 @@ fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
 }
 
 fn tell_verified(bytes: u64, bad: u64, stopped: &str) {
-    serial::emit("verify", |line| {
-        line.boolean("ok", bad == 0).number("bytes", bytes).number("bad", bad);
-    });
+    serial::emit(&events::Verify { ok: bad == 0, bytes: Bytes(bytes), bad });
     if serial::is_text() {
         match (bad, bytes / 8) {
             (0, words) => serial::line(format_args!("all {words} words are as they were written{stopped}")),

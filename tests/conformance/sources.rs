@@ -72,8 +72,11 @@ impl<'s> Module<'s> {
     pub fn child(&self, name: &str) -> Result<Self, String> {
         let folder = format!("{}/{name}", self.folder);
         let declares = |line: &str, end: &str| {
-            let line = line.trim().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
-            line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(end)) == Some(name)
+            let line = line.trim();
+            // `mod`, `pub mod`, `pub(super) mod` and so on.
+            let (visibility, rest) = line.split_once("mod ").unwrap_or((line, ""));
+            let is_visibility = visibility.is_empty() || (visibility.starts_with("pub") && visibility.ends_with(' '));
+            is_visibility && rest.strip_suffix(end) == Some(name)
         };
         if let Some(start) = self.lines.iter().position(|line| declares(line, " {")) {
             return Ok(Self { sources: self.sources, lines: self.block(start), folder });

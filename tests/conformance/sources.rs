@@ -32,7 +32,7 @@ impl Sources {
             let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
             // Beside the sources of fuzz targets are their build output and corpora.
             if entry.file_type().unwrap().is_dir() {
-                if !path.ends_with("/target") && !path.ends_with("/corpus") {
+                if path != "fuzz/target" && path != "fuzz/corpus" {
                     self.add_folder(root, &path);
                 }
             } else if path.ends_with(".rs") || path.ends_with(".toml") {

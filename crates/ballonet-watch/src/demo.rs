@@ -1,4 +1,4 @@
-//! What a balloon is for, in one picture: the same program in two guests, of which one reports its free memory to the host.
+//! The purpose of a balloon in one picture: the same program in two guests, of which one reports free memory to the host.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,13 +23,13 @@ const TICK: Duration = Duration::from_millis(250);
 const TEETH: u32 = 5;
 /// The part of a tooth in which the program takes memory; in the rest it has none.
 const RISE: f64 = 0.7;
-/// What the first tooth takes, and how much more each later one.
+/// Height of the first tooth, and how much higher each later one is.
 const FIRST: u64 = 64 * MIB;
 const MORE: u64 = 32 * MIB;
 /// How long a guest may take to start, or to do a step.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is under the guests; their kernels and QEMUs are the same.
+/// Each guest's balloon; kernels and QEMUs are the same.
 const GUESTS: [(&str, &str); 2] =
     [("with-balloon", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"), ("without-balloon", "none")];
 
@@ -55,7 +55,7 @@ pub(crate) fn demo(options: &cli::Demo) -> Outcome {
     plot::write_panels("Host memory of a guest with a balloon and of one without", &panels(&tracks, &program), &outputs)
 }
 
-/// What the programs hold: seconds, MiB, and 0 under it.
+/// Memory that the programs hold: seconds, MiB, and 0 under it.
 type Program = Vec<(f64, f64, f64)>;
 
 fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<(Vec<Track>, Program)> {
@@ -89,7 +89,7 @@ fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<(Vec<Track>, Progra
     Ok((tracks, holds))
 }
 
-/// What the program has at a part of the whole: a saw whose teeth grow. In whole MiB.
+/// Bytes that the program holds at a part of the whole: a saw whose teeth grow, in whole MiB.
 fn program(part: f64) -> u64 {
     let place = part.clamp(0.0, 1.0) * f64::from(TEETH);
     let (tooth, rise) = (place.floor().min(f64::from(TEETH - 1)), place.fract() / RISE);
@@ -141,7 +141,7 @@ fn panels(tracks: &[Track], program: &Program) -> Vec<Panel> {
     tracks.iter().zip(titles).map(panel).collect()
 }
 
-/// What the picture shows, in words.
+/// The picture in words.
 fn summary(track: &Track) -> String {
     let most = track.samples.iter().filter_map(Sample::host).max().unwrap_or_default();
     let last = track.samples.iter().rev().find_map(Sample::host).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a ballonet kernel says of itself on its serial line with `log=json`: one JSON object a line.
+//! Events of a ballonet kernel on its serial line with `log=json`: one JSON object a line.
 
 use serde_json::Value;
 

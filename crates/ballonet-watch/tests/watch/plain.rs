@@ -37,6 +37,21 @@ fn once_prints_a_line_and_records_a_sample() -> Outcome {
     Ok(())
 }
 
+/// Of RAM that is a file in memory the mapping is found as well.
+#[test]
+fn shared_ram_is_counted() -> Outcome {
+    let Some(mut machine) = Machine::start_shared("7.2", Kind::Ballonet)? else { return Ok(()) };
+    machine.wait_for_driver()?;
+    let look = |machine: &Machine| -> Outcome<u64> {
+        let output = program().arg("attach").arg(machine.socket()).arg("--once").stdin(Stdio::null()).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        number_after(&text, "RAM ").ok_or_else(|| format!("no RAM: {text}").into())
+    };
+    let [.., ram] = machine.memory()?;
+    assert!(ram > 0 && look(&machine)?.abs_diff(ram / MIB) <= 2, "{ram}");
+    Ok(())
+}
+
 #[test]
 fn a_record_on_standard_output_is_only_that_and_can_be_plotted() -> Outcome {
     let Some(mut machine) = Machine::start("10.0", Kind::Ballonet, "")? else { return Ok(()) };

@@ -18,23 +18,17 @@ extern crate alloc;
 
 pub mod bench;
 
-mod arena;
+mod check;
 mod checks;
-mod disturbance;
-mod obstacles;
-mod outcome;
+mod device;
+mod platform;
 mod ring;
 mod run;
 mod select;
-mod signals;
 mod similar;
-mod site;
-mod subject;
-mod table;
-mod traffic;
 
-pub use outcome::{Check, Outcome, Severity};
+pub use check::{Check, Outcome, Severity};
+pub use checks::{CHAPTERS, Chapter, checks};
 pub use run::{Patience, Summary, run};
 pub use select::Selection;
 pub use similar::similar;
-pub use table::CHECKS;

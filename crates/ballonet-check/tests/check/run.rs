@@ -48,7 +48,7 @@ pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) ->
     let summary = run(&mut platform, at, &selection, PATIENCE, |check, outcome| {
         outcomes.push((check.name, check.severity, outcome.clone()));
     });
-    assert_eq!(outcomes.len(), selection.len(), "each check is told of once");
+    assert_eq!(outcomes.len(), selection.len(), "each check is reported once");
     let ended = summary.ended.is_some();
     let allocated = machine.allocated();
     assert!(ended || allocated == Allocated::default(), "after the run {allocated:?} is allocated");

@@ -6,11 +6,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::outcome::{Verdict, own};
+use crate::check::{Verdict, trouble_unless};
+use crate::platform::Memory;
 use ballonet::platform::DmaMemory;
 
 /// Size of the arena in bytes.
-pub(super) const ARENA: usize = 256 * 1024;
+pub(crate) const ARENA: usize = 256 * 1024;
 /// Pattern bytes between any two things in it.
 const GUARD: usize = 64;
 /// Bytes compared at a time.
@@ -22,8 +23,8 @@ const fn pattern(offset: usize) -> u8 {
 }
 
 /// The memory and what it has to hold.
-pub(super) struct Arena<M> {
-    memory: M,
+pub(crate) struct Arena {
+    memory: Memory,
     image: Vec<u8>,
     /// The pattern of all of it.
     blank: Vec<u8>,
@@ -33,20 +34,20 @@ pub(super) struct Arena<M> {
     open: Vec<(usize, usize)>,
 }
 
-impl<M: DmaMemory> Arena<M> {
-    pub(super) fn new(memory: M) -> Self {
+impl Arena {
+    pub(crate) fn new(memory: Memory) -> Self {
         let blank = (0..ARENA).map(pattern).collect();
         let mut arena = Self { memory, image: vec![0; ARENA], blank, next: 0, open: Vec::new() };
         arena.clear();
         arena
     }
 
-    pub(super) fn into_memory(self) -> M {
+    pub(crate) fn into_memory(self) -> Memory {
         self.memory
     }
 
     /// Empties it: the pattern everywhere. No device uses it.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.image.copy_from_slice(&self.blank);
         self.memory.write_bytes(0, &self.image);
         self.next = GUARD;
@@ -54,67 +55,70 @@ impl<M: DmaMemory> Arena<M> {
     }
 
     /// Finds room for `size` bytes, `skew` bytes past a multiple of `align`.
-    pub(super) fn place(&mut self, size: usize, align: usize, skew: usize) -> Verdict<usize> {
+    pub(crate) fn place(&mut self, size: usize, align: usize, skew: usize) -> Verdict<usize> {
         let start = self.next.next_multiple_of(align) + skew;
-        own!(start + size + GUARD <= ARENA, "the memory for rings and buffers has no room for {size} bytes more");
+        trouble_unless!(
+            start + size + GUARD <= ARENA,
+            "the memory for rings and buffers has no room for {size} bytes more"
+        );
         self.next = start + size + GUARD;
         Ok(start)
     }
 
     /// Where things go from here on, to come back to by [`Arena::rewind`].
-    pub(super) fn mark(&self) -> usize {
+    pub(crate) fn mark(&self) -> usize {
         self.next
     }
 
     /// Makes the room taken since `mark` free again. The device is done with it.
-    pub(super) fn rewind(&mut self, mark: usize) {
+    pub(crate) fn rewind(&mut self, mark: usize) {
         self.open.retain(|(start, _)| *start < mark);
         self.next = mark;
     }
 
     /// Lets the device write a part.
-    pub(super) fn open(&mut self, start: usize, size: usize) {
+    pub(crate) fn open(&mut self, start: usize, size: usize) {
         self.open.push((start, start + size));
     }
 
     /// Where the device finds a place.
-    pub(super) fn address(&self, offset: usize) -> u64 {
+    pub(crate) fn address(&self, offset: usize) -> u64 {
         self.memory.device_address() + offset as u64
     }
 
-    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
         self.memory.write_bytes(offset, bytes);
         self.image[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Stores 16 bits in one piece, little-endian.
-    pub(super) fn store16(&mut self, offset: usize, value: u16) {
+    pub(crate) fn store16(&mut self, offset: usize, value: u16) {
         self.memory.store16(offset, value.to_le());
         self.image[offset..offset + 2].copy_from_slice(&value.to_le_bytes());
     }
 
     /// Stores 32 bits in one piece, little-endian.
-    pub(super) fn store32(&mut self, offset: usize, value: u32) {
+    pub(crate) fn store32(&mut self, offset: usize, value: u32) {
         self.memory.store32(offset, value.to_le());
         self.image[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
     }
 
-    pub(super) fn zero(&mut self, offset: usize, size: usize) {
+    pub(crate) fn zero(&mut self, offset: usize, size: usize) {
         self.image[offset..offset + size].fill(0);
         self.memory.write_bytes(offset, &self.image[offset..offset + size]);
     }
 
-    pub(super) fn load16(&self, offset: usize) -> u16 {
+    pub(crate) fn load16(&self, offset: usize) -> u16 {
         u16::from_le(self.memory.load16(offset))
     }
 
-    pub(super) fn load32(&self, offset: usize) -> u32 {
+    pub(crate) fn load32(&self, offset: usize) -> u32 {
         u32::from_le(self.memory.load32(offset))
     }
 
     /// The first place, of those that count, that the device changed and must not have: where, what is there, what has
     /// to be.
-    pub(super) fn damage(&self, counts: impl Fn(usize) -> bool) -> Option<(usize, u8, u8)> {
+    pub(crate) fn damage(&self, counts: impl Fn(usize) -> bool) -> Option<(usize, u8, u8)> {
         let mut piece = [0; PIECE];
         for start in (0..ARENA).step_by(PIECE) {
             self.memory.read_bytes(start, &mut piece);
@@ -138,7 +142,7 @@ impl<M: DmaMemory> Arena<M> {
     }
 
     /// Takes everything as it is now for what it has to be: from here on the device may write nothing.
-    pub(super) fn freeze(&mut self) {
+    pub(crate) fn freeze(&mut self) {
         self.memory.read_bytes(0, &mut self.image);
         self.open.clear();
     }

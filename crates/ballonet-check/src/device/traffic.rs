@@ -2,31 +2,33 @@
 
 use core::ops::Range;
 
+use alloc::format;
 use alloc::vec::Vec;
 
-use super::outcome::{Stop, Verdict, ensure, needs};
-use super::ring::{Part, Used};
-use super::subject::{Role, Subject};
+use super::{Arena, Role, TestDevice};
+use crate::check::{Stop, Verdict, ensure, fail, skip_unless};
+use crate::ring::{Part, RawQueue, Used};
 use ballonet::balloon::wire::PFN_SIZE;
-use ballonet::platform::Platform;
+use ballonet::platform::Registers;
+use ballonet::virtio::QueueIndex;
 use ballonet::virtio::spec::{DESCRIPTOR_SIZE, Features, Status};
 
 /// How a request lies in memory and in the ring.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// Frame numbers in a request.
-    pub(super) frames: usize,
+    pub(crate) frames: usize,
     /// Bytes in a descriptor; the last has what is left.
-    pub(super) piece: usize,
+    pub(crate) piece: usize,
     /// How far past an aligned address each piece begins.
-    pub(super) skew: usize,
+    pub(crate) skew: usize,
     /// Whether the descriptors are in a table of their own.
-    pub(super) indirect: bool,
+    pub(crate) indirect: bool,
 }
 
 impl Shape {
     /// One descriptor a request, aligned, of 32 frames.
-    pub(super) const PLAIN: Self = Self { frames: 32, piece: usize::MAX, skew: 0, indirect: false };
+    pub(crate) const PLAIN: Self = Self { frames: 32, piece: usize::MAX, skew: 0, indirect: false };
 
     /// Descriptors that a request takes.
     const fn descriptors(&self, frames: usize) -> usize {
@@ -41,7 +43,7 @@ impl Shape {
 
 /// What a byte of the arena that the device changed belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     /// Descriptors or the driver's area of a queue.
     Ring,
     /// A buffer that the device was to read.
@@ -50,9 +52,51 @@ pub(super) enum Damage {
     Outside,
 }
 
-impl<P: Platform> Subject<'_, P> {
+impl TestDevice<'_> {
+    /// The number of a queue, if it is in use.
+    pub(crate) fn number(&self, role: Role) -> Verdict<u16> {
+        let queue = match role {
+            Role::Inflate => Some(self.numbers.inflate),
+            Role::Deflate => Some(self.numbers.deflate),
+            Role::Statistics => self.numbers.statistics,
+            Role::Reporting => self.numbers.reporting,
+        };
+        queue.map(QueueIndex::number).ok_or_else(|| Stop::Skipped(format!("the device has no {role:?} queue")))
+    }
+
+    /// Does something with a queue in use and the arena.
+    pub(crate) fn with_queue<T>(&mut self, role: Role, act: impl FnOnce(&mut RawQueue, &mut Arena) -> T) -> Verdict<T> {
+        let number = self.number(role)?;
+        let queue = self.queues.iter_mut().find(|queue| queue.index == number);
+        match queue {
+            Some(queue) => Ok(act(queue, &mut self.arena)),
+            None => Err(Stop::Skipped(format!("queue {number} is not in use"))),
+        }
+    }
+
+    pub(crate) fn add(&mut self, role: Role, chain: &[Part], table: Option<usize>) -> Verdict<u16> {
+        self.with_queue(role, |queue, arena| queue.add(arena, chain, table))?
+    }
+
+    /// Shows the device what was added; whether it wants to be kicked.
+    pub(crate) fn publish(&mut self, role: Role) -> Verdict<bool> {
+        self.with_queue(role, RawQueue::publish)
+    }
+
+    /// Kicks a queue with the width and value that were agreed on (4.1.5.2).
+    pub(crate) fn kick(&mut self, role: Role) -> Verdict {
+        let (queue, progress) = self.with_queue(role, |queue, _| (queue.index, queue.progress()))?;
+        let (offset, number) = self.doorbell(queue)?;
+        if self.features.contains(Features::NOTIFICATION_DATA) {
+            self.notify.write32(offset, u32::from(progress) << 16 | u32::from(number));
+        } else {
+            self.notify.write16(offset, number);
+        }
+        Ok(())
+    }
+
     /// Adds a request for some of the tester's frames; not published yet.
-    pub(super) fn post(&mut self, role: Role, frames: Range<usize>, shape: &Shape) -> Verdict<u16> {
+    pub(crate) fn post(&mut self, role: Role, frames: Range<usize>, shape: &Shape) -> Verdict<u16> {
         self.is_plain &= !shape.indirect && shape.skew == 0 && shape.piece >= frames.len() * PFN_SIZE;
         let bytes: Vec<u8> = self.pfns[frames.clone()].iter().flat_map(|pfn| pfn.to_le_bytes()).collect();
         let mut chain = Vec::new();
@@ -82,24 +126,24 @@ impl<P: Platform> Subject<'_, P> {
 
     /// The queue has room for so many descriptors, or the check does not apply to a queue of its size. Requests that keep them
     /// from having it are waited for.
-    pub(super) fn needs_room(&mut self, role: Role, descriptors: u16) -> Verdict {
+    pub(crate) fn needs_room(&mut self, role: Role, descriptors: u16) -> Verdict {
         let (room, size) = self.with_queue(role, |queue, _| (queue.room(), queue.size))?;
-        needs!(descriptors <= size, "{descriptors} descriptors do not fit into a queue of {size}");
+        skip_unless!(descriptors <= size, "{descriptors} descriptors do not fit into a queue of {size}");
         if room < descriptors { self.drain(role, 0) } else { Ok(()) }
     }
 
     /// Publishes, and kicks if the device wants it.
-    pub(super) fn submit(&mut self, role: Role) -> Verdict {
+    pub(crate) fn submit(&mut self, role: Role) -> Verdict {
         if self.publish(role)? { self.kick(role) } else { Ok(()) }
     }
 
     /// Waits until the device is done with all but `left` requests of a queue. What came back is in its `done`.
-    pub(super) fn drain(&mut self, role: Role, left: usize) -> Verdict {
+    pub(crate) fn drain(&mut self, role: Role, left: usize) -> Verdict {
         self.needs_answers(role)?;
         let limit = self.patience.stall;
         let before = self.with_queue(role, |queue, _| queue.done.len())?;
-        let done = self.wait(limit, |subject| {
-            subject.with_queue(role, |queue, arena| {
+        let done = self.wait(limit, |device| {
+            device.with_queue(role, |queue, arena| {
                 queue.collect(arena)?;
                 Ok(queue.outstanding() <= left)
             })?
@@ -113,7 +157,7 @@ impl<P: Platform> Subject<'_, P> {
         let (queue, outstanding) = self.with_queue(role, |queue, _| (queue.index, queue.outstanding()))?;
         let status = self.status()?;
         self.note_status(status);
-        let detail = alloc::format!(
+        let detail = format!(
             "queue {queue}: {outstanding} requests were not done after {} ms, status {status}, features {}",
             limit / 1_000_000,
             self.features
@@ -123,12 +167,12 @@ impl<P: Platform> Subject<'_, P> {
     }
 
     /// Takes what came back from a queue.
-    pub(super) fn take_done(&mut self, role: Role) -> Verdict<Vec<Used>> {
+    pub(crate) fn take_done(&mut self, role: Role) -> Verdict<Vec<Used>> {
         self.with_queue(role, |queue, _| core::mem::take(&mut queue.done))
     }
 
     /// Sends some of the tester's frames one way, in as many requests as it takes, and waits for all of them.
-    pub(super) fn transfer(&mut self, role: Role, frames: Range<usize>, shape: &Shape) -> Verdict<Vec<Used>> {
+    pub(crate) fn transfer(&mut self, role: Role, frames: Range<usize>, shape: &Shape) -> Verdict<Vec<Used>> {
         self.needs_answers(role)?;
         let mark = self.arena.mark();
         let mut next = frames.start;
@@ -138,7 +182,7 @@ impl<P: Platform> Subject<'_, P> {
             let (room, size) = self.with_queue(role, |queue, _| (queue.room(), queue.size))?;
             // Nor may a chain in a table be longer than the queue (2.7.5.3.1).
             let chain = shape.chain(end - next);
-            needs!(chain <= usize::from(size), "{chain} descriptors do not fit into a queue of {size}");
+            skip_unless!(chain <= usize::from(size), "{chain} descriptors do not fit into a queue of {size}");
             if needed > usize::from(room) {
                 self.submit(role)?;
                 let outstanding = self.with_queue(role, |queue, _| queue.outstanding())?;
@@ -158,40 +202,40 @@ impl<P: Platform> Subject<'_, P> {
     }
 
     /// Gives frames to the device and takes them back.
-    pub(super) fn exchange(&mut self, frames: usize, shape: &Shape) -> Verdict {
+    pub(crate) fn exchange(&mut self, frames: usize, shape: &Shape) -> Verdict {
         self.transfer(Role::Inflate, 0..frames, shape)?;
         self.transfer(Role::Deflate, 0..frames, shape)?;
         Ok(())
     }
 
     /// The same, and the device wrote nowhere but where it may, and is well.
-    pub(super) fn exchange_cleanly(&mut self, frames: usize, shape: &Shape) -> Verdict {
+    pub(crate) fn exchange_cleanly(&mut self, frames: usize, shape: &Shape) -> Verdict {
         self.exchange(frames, shape)?;
         self.expect_no_damage(None)?;
         self.expect_well()
     }
 
     /// The device did not ask for a reset.
-    pub(super) fn expect_well(&mut self) -> Verdict {
+    pub(crate) fn expect_well(&mut self) -> Verdict {
         let status = self.status()?;
         self.note_status(status);
         ensure!(!status.contains(Status::DEVICE_NEEDS_RESET), "the device wants to be reset: the status is {status}");
         Ok(())
     }
 
-    pub(super) fn note_status(&mut self, status: Status) {
+    pub(crate) fn note_status(&mut self, status: Status) {
         if status.contains(Status::DEVICE_NEEDS_RESET) && self.needed_reset.is_none() {
-            self.needed_reset = Some(alloc::format!("status {status}, with features {}", self.features));
+            self.needed_reset = Some(format!("status {status}, with features {}", self.features));
         }
     }
 
     /// The device changed nothing that it must not: of one kind, or at all.
-    pub(super) fn expect_no_damage(&mut self, kind: Option<Damage>) -> Verdict {
+    pub(crate) fn expect_no_damage(&mut self, kind: Option<Damage>) -> Verdict {
         let found = self.arena.damage(|at| kind.is_none_or(|kind| self.belongs(at).0 == kind));
         if let Some((at, is, was)) = found {
             let what = self.belongs(at).1;
             let address = self.arena.address(at);
-            ensure!(false, "the device wrote {is:#04x} over {was:#04x} at {address:#x}, {what}");
+            fail!("the device wrote {is:#04x} over {was:#04x} at {address:#x}, {what}");
         }
         Ok(())
     }
@@ -200,7 +244,7 @@ impl<P: Platform> Subject<'_, P> {
     fn belongs(&self, at: usize) -> (Damage, &'static str) {
         let packed = self.features.contains(Features::RING_PACKED);
         for queue in &self.queues {
-            let (descriptors, driver, _) = super::ring::sizes(queue.size, packed);
+            let (descriptors, driver, _) = crate::ring::sizes(queue.size, packed);
             if (queue.areas.descriptors..queue.areas.descriptors + descriptors).contains(&at) {
                 return (Damage::Ring, "a descriptor");
             }
@@ -215,7 +259,7 @@ impl<P: Platform> Subject<'_, P> {
     }
 
     /// Takes all frames back that the device may still have, in a plain setting. Called after a check that left some.
-    pub(super) fn settle(&mut self) -> Verdict {
+    pub(crate) fn reclaim_frames(&mut self) -> Verdict {
         if !self.away.contains(&true) {
             return Ok(());
         }

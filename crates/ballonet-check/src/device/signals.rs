@@ -7,18 +7,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::site::Site;
+use super::PciFunction;
+use crate::platform::Mapped;
 use ballonet::pci::{MsixTable, MsixVector};
-use ballonet::platform::{Handled, Handler, Platform, Registers, Vector};
+use ballonet::platform::{Handled, Handler, Registers, Vector};
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::ISR_CONFIG;
 
 /// The vectors that are counted one by one: configuration, then the queues.
-pub(super) const COUNTED: usize = 8;
+pub(crate) const COUNTED: usize = 8;
 
 /// Interrupts that came.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(crate) struct Counts {
     /// By vector. On the line those that tell of the configuration at place 0, and all others at place 1.
     vectors: [AtomicU32; COUNTED],
     /// All bits that the ISR byte had when it was read by the line's handler.
@@ -27,22 +28,22 @@ pub(super) struct Counts {
 
 impl Counts {
     /// How many came on a vector.
-    pub(super) fn of(&self, vector: usize) -> u32 {
+    pub(crate) fn of(&self, vector: usize) -> u32 {
         self.vectors.get(vector).map_or(0, |count| count.load(Ordering::Acquire))
     }
 
     /// How many came in all.
-    pub(super) fn all(&self) -> u32 {
+    pub(crate) fn all(&self) -> u32 {
         (0..COUNTED).map(|vector| self.of(vector)).sum()
     }
 
     /// How many came that do not report a configuration change.
-    pub(super) fn queues(&self) -> u32 {
+    pub(crate) fn queues(&self) -> u32 {
         (1..COUNTED).map(|vector| self.of(vector)).sum()
     }
 
     /// The ISR bits that were seen.
-    pub(super) fn isr(&self) -> u8 {
+    pub(crate) fn isr(&self) -> u8 {
         self.isr.load(Ordering::Acquire) as u8
     }
 
@@ -54,68 +55,65 @@ impl Counts {
 }
 
 /// A device's way to signal, set up on the platform's side. Ends by [`Signals::release`].
-pub(super) struct Signals<R> {
-    pub(super) mode: InterruptMode,
-    pub(super) counts: Arc<Counts>,
+pub(crate) struct Signals {
+    pub(crate) mode: InterruptMode,
+    pub(crate) counts: Arc<Counts>,
     vectors: Vec<Vector>,
-    table: Option<MsixTable<R>>,
+    table: Option<MsixTable<Mapped>>,
 }
 
-impl<R: Registers + Send + Sync + 'static> Signals<R> {
+impl Signals {
     /// None at all.
-    pub(super) fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self { mode: InterruptMode::Polling, counts: Arc::default(), vectors: Vec::new(), table: None }
     }
 
     /// Sets up `vectors` entries of the MSI-X table, or the line, or nothing.
-    pub(super) fn set_up<P>(
-        site: &mut Site<'_, P>,
-        isr: &Arc<R>,
+    pub(crate) fn set_up(
+        pci: &mut PciFunction<'_>,
+        isr: &Arc<Mapped>,
         mode: InterruptMode,
         vectors: usize,
-    ) -> Result<Self, String>
-    where
-        P: Platform<Registers = R>,
-    {
+    ) -> Result<Self, String> {
         let mut signals = Self { mode, ..Self::none() };
         let outcome = match mode {
-            InterruptMode::PerQueue | InterruptMode::Shared => signals.messages(site, vectors),
-            InterruptMode::Line => signals.line(site, isr),
+            InterruptMode::PerQueue | InterruptMode::Shared => signals.messages(pci, vectors),
+            InterruptMode::Line => signals.line(pci, isr),
             InterruptMode::Polling => Ok(()),
         };
         if mode == InterruptMode::Polling {
-            site.function.set_intx(site.platform.config(), false);
+            pci.function.set_intx(&mut pci.platform.config(), false);
         }
         match outcome {
             Ok(()) => Ok(signals),
             Err(reason) => {
-                signals.release(site);
+                signals.release(pci);
                 Err(reason)
             }
         }
     }
 
-    fn messages<P: Platform<Registers = R>>(&mut self, site: &mut Site<'_, P>, count: usize) -> Result<(), String> {
-        let msix = site.msix.ok_or("the device has no usable MSI-X")?;
+    fn messages(&mut self, pci: &mut PciFunction<'_>, count: usize) -> Result<(), String> {
+        let msix = pci.msix.ok_or("the device has no usable MSI-X")?;
         if usize::from(msix.entries()) < count {
             return Err(format!("the device has {} MSI-X vectors, {count} are needed", msix.entries()));
         }
-        let table = site.platform.map(msix.table()).map_err(|error| format!("{error}"))?;
-        let pending = match site.platform.map(msix.pending()) {
+        let table = pci.platform.map(msix.table()).map_err(|error| format!("{error}"))?;
+        let pending = match pci.platform.map(msix.pending()) {
             Ok(pending) => pending,
             Err(error) => {
-                site.platform.unmap(table);
+                pci.platform.unmap(table);
                 return Err(format!("{error}"));
             }
         };
-        let table = self.table.insert(msix.enable(site.platform.config(), table, pending));
+        let table = self.table.insert(msix.enable(&mut pci.platform.config(), table, pending));
         for place in 0..count.min(COUNTED) {
             let counts = Arc::clone(&self.counts);
             let handler: Handler = Box::new(move || {
                 counts.count(place);
                 Handled::Yes
             });
-            let vector = site.platform.allocate_vector(format!("check-{place}"), handler);
+            let vector = pci.platform.allocate_vector(format!("check-{place}"), handler);
             let vector = vector.map_err(|error| format!("{error}"))?;
             let message = vector.message;
             self.vectors.push(vector);
@@ -124,13 +122,13 @@ impl<R: Registers + Send + Sync + 'static> Signals<R> {
             table.program(entry, message).map_err(|error| format!("{error}"))?;
             table.unmask(entry).map_err(|error| format!("{error}"))?;
         }
-        table.set_function_mask(site.platform.config(), false);
+        table.set_function_mask(&mut pci.platform.config(), false);
         Ok(())
     }
 
-    fn line<P: Platform<Registers = R>>(&mut self, site: &mut Site<'_, P>, isr: &Arc<R>) -> Result<(), String> {
-        let function = site.function.bdf();
-        let pin = site.function.interrupt_pin().ok_or("the function has no interrupt pin")?;
+    fn line(&mut self, pci: &mut PciFunction<'_>, isr: &Arc<Mapped>) -> Result<(), String> {
+        let function = pci.function.bdf();
+        let pin = pci.function.interrupt_pin().ok_or("the function has no interrupt pin")?;
         let (counts, isr) = (Arc::clone(&self.counts), Arc::clone(isr));
         let handler: Handler = Box::new(move || {
             let bits = isr.read8(0);
@@ -141,24 +139,24 @@ impl<R: Registers + Send + Sync + 'static> Signals<R> {
             counts.count(usize::from(bits & ISR_CONFIG == 0));
             Handled::Yes
         });
-        let vector = site.platform.attach_line(function, pin, String::from("check-line"), handler);
+        let vector = pci.platform.attach_line(function, pin, String::from("check-line"), handler);
         self.vectors.push(vector.map_err(|error| format!("{error}"))?);
-        site.function.set_intx(site.platform.config(), true);
+        pci.function.set_intx(&mut pci.platform.config(), true);
         Ok(())
     }
 
     /// Gives everything back. The device has been reset.
-    pub(super) fn release<P: Platform<Registers = R>>(self, site: &mut Site<'_, P>) {
+    pub(crate) fn release(self, pci: &mut PciFunction<'_>) {
         if self.mode == InterruptMode::Line && !self.vectors.is_empty() {
-            site.function.set_intx(site.platform.config(), false);
+            pci.function.set_intx(&mut pci.platform.config(), false);
         }
         if let Some(table) = self.table {
-            let (table, pending) = table.disable(site.platform.config());
-            site.platform.unmap(table);
-            site.platform.unmap(pending);
+            let (table, pending) = table.disable(&mut pci.platform.config());
+            pci.platform.unmap(table);
+            pci.platform.unmap(pending);
         }
         for vector in self.vectors {
-            site.platform.release_vector(vector);
+            pci.platform.release_vector(vector);
         }
     }
 }

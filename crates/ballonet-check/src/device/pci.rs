@@ -4,10 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::outcome::{Stop, Verdict, ensure};
+use crate::check::{Verdict, fail};
+use crate::platform::AnyPlatform;
 use ballonet::pci::capability::id;
 use ballonet::pci::{BarWindow, Bars, Capability, CapabilityError, ConfigSpace, Function, Msix};
-use ballonet::platform::Platform;
 use ballonet::virtio::spec::{CapabilityType, cap};
 
 /// The most of a structure that is mapped.
@@ -17,21 +17,21 @@ const NOTIFY_LIMIT: u64 = 4 << 20;
 
 /// A virtio capability as it stands in configuration space, right or wrong.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Structure {
-    pub(super) capability: Capability,
-    pub(super) kind: CapabilityType,
+pub(crate) struct Structure {
+    pub(crate) capability: Capability,
+    pub(crate) kind: CapabilityType,
     /// What its length byte says.
-    pub(super) capability_length: u8,
-    pub(super) bar: u8,
-    pub(super) offset: u64,
-    pub(super) length: u64,
+    pub(crate) capability_length: u8,
+    pub(crate) bar: u8,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
     /// The word behind the structure's own fields: the notify multiplier.
-    pub(super) extra: u32,
+    pub(crate) extra: u32,
 }
 
 impl Structure {
     /// How long its capability has to be.
-    pub(super) const fn needed(&self) -> u8 {
+    pub(crate) const fn needed(&self) -> u8 {
         match self.kind {
             CapabilityType::Notify | CapabilityType::PciAccess => cap::SIZE + 4,
             CapabilityType::SharedMemory => cap::SIZE + 8,
@@ -41,7 +41,7 @@ impl Structure {
     }
 
     /// What its offset has to be a multiple of (4.1.4.3 to 4.1.4.6).
-    pub(super) const fn align(&self) -> u64 {
+    pub(crate) const fn align(&self) -> u64 {
         match self.kind {
             CapabilityType::Common | CapabilityType::Device => 4,
             CapabilityType::Notify => 2,
@@ -50,32 +50,32 @@ impl Structure {
     }
 
     /// Whether it names a place in a BAR.
-    pub(super) const fn has_place(&self) -> bool {
+    pub(crate) const fn has_place(&self) -> bool {
         !matches!(self.kind, CapabilityType::PciAccess | CapabilityType::Vendor)
     }
 }
 
 /// The function.
-pub(super) struct Site<'p, P: Platform> {
-    pub(super) platform: &'p mut P,
-    pub(super) function: Function,
-    pub(super) bars: Bars,
+pub(crate) struct PciFunction<'p> {
+    pub(crate) platform: &'p mut (dyn AnyPlatform + 'p),
+    pub(crate) function: Function,
+    pub(crate) bars: Bars,
     /// Its virtio capabilities, in the order of the list.
-    pub(super) structures: Vec<Structure>,
+    pub(crate) structures: Vec<Structure>,
     /// What is wrong with the list.
-    pub(super) broken: Option<CapabilityError>,
-    pub(super) msix: Option<Msix>,
+    pub(crate) broken: Option<CapabilityError>,
+    pub(crate) msix: Option<Msix>,
 }
 
-impl<'p, P: Platform> Site<'p, P> {
-    pub(super) fn look(platform: &'p mut P, function: Function) -> Self {
-        let bars = Bars::size(platform.config(), &function);
+impl<'p> PciFunction<'p> {
+    pub(crate) fn read(platform: &'p mut (dyn AnyPlatform + 'p), function: Function) -> Self {
+        let bars = Bars::size(&mut platform.config(), &function);
         let mut structures = Vec::new();
         let mut broken = None;
-        let config = &*platform.config();
+        let config = &platform.config();
         for capability in function.capabilities(config) {
             match capability {
-                Ok(capability) if capability.id() == id::VENDOR => match read(config, capability) {
+                Ok(capability) if capability.id() == id::VENDOR => match structure(config, capability) {
                     Ok(structure) => structures.extend(structure),
                     Err(error) => broken = broken.or(Some(error)),
                 },
@@ -88,7 +88,7 @@ impl<'p, P: Platform> Site<'p, P> {
     }
 
     /// Where the first usable structure of a kind is: at least `minimum` bytes of it in its BAR.
-    pub(super) fn window(&self, kind: CapabilityType, minimum: u64) -> Verdict<BarWindow> {
+    pub(crate) fn window(&self, kind: CapabilityType, minimum: u64) -> Verdict<BarWindow> {
         let mut reason = String::from("there is none");
         for structure in self.structures.iter().filter(|structure| structure.kind == kind) {
             match self.window_of(structure, minimum) {
@@ -96,8 +96,7 @@ impl<'p, P: Platform> Site<'p, P> {
                 Err(error) => reason = error,
             }
         }
-        ensure!(false, "no usable {kind} structure: {reason}");
-        Err(Stop::Gone)
+        fail!("no usable {kind} structure: {reason}");
     }
 
     fn window_of(&self, structure: &Structure, minimum: u64) -> Result<BarWindow, String> {
@@ -115,20 +114,20 @@ impl<'p, P: Platform> Site<'p, P> {
     }
 
     /// The multiplier of the notify capability.
-    pub(super) fn multiplier(&self) -> u32 {
+    pub(crate) fn multiplier(&self) -> u32 {
         let notify = self.structures.iter().find(|structure| structure.kind == CapabilityType::Notify);
         notify.map_or(0, |structure| structure.extra)
     }
 
     /// The window to BARs in configuration space.
-    pub(super) fn access(&self) -> Option<Capability> {
+    pub(crate) fn access(&self) -> Option<Capability> {
         let access = self.structures.iter().find(|structure| structure.kind == CapabilityType::PciAccess);
         access.map(|structure| structure.capability)
     }
 }
 
 /// What a vendor capability says; `None` for unknown types.
-fn read<C: ConfigSpace>(config: &C, capability: Capability) -> Result<Option<Structure>, CapabilityError> {
+fn structure<C: ConfigSpace>(config: &C, capability: Capability) -> Result<Option<Structure>, CapabilityError> {
     let Some(kind) = CapabilityType::from_register(capability.read8(config, cap::TYPE as u8)?) else {
         return Ok(None);
     };

@@ -4,10 +4,10 @@
 use alloc::format;
 use alloc::string::String;
 
-use super::outcome::{Stop, Verdict};
-use super::subject::Subject;
+use super::TestDevice;
+use crate::check::{Stop, Verdict};
 use ballonet::balloon::wire::CONFIG_NUM_PAGES;
-use ballonet::platform::{Platform, Registers};
+use ballonet::platform::Registers;
 use ballonet::virtio::spec::{ISR_CONFIG, common};
 
 /// The most attempts at a check while the host keeps changing the configuration.
@@ -19,7 +19,7 @@ const WATCH: u64 = 4;
 
 /// What a check tests, and what therefore cannot show whether the host interfered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum About {
+pub(crate) enum About {
     /// Interrupts, the ISR byte, fields of the configuration beside the target.
     Signals,
     /// `num_pages`: whether the host changes it shows in a watch after the attempt.
@@ -45,29 +45,29 @@ struct Glimpse {
 }
 
 impl Glimpse {
-    fn of<P: Platform>(subject: &Subject<'_, P>, about: About) -> Self {
+    fn of(device: &TestDevice<'_>, about: About) -> Self {
         let of_generation = about == About::Generation;
         Self {
-            target: subject.device.read32(CONFIG_NUM_PAGES),
-            generation: if of_generation { 0 } else { subject.common.read8(common::CONFIG_GENERATION) },
-            told: of_generation && subject.isr.read8(0) & ISR_CONFIG != 0,
+            target: device.config.read32(CONFIG_NUM_PAGES),
+            generation: if of_generation { 0 } else { device.common.read8(common::CONFIG_GENERATION) },
+            told: of_generation && device.isr.read8(0) & ISR_CONFIG != 0,
         }
     }
 }
 
 /// Runs a check that needs a host that changes nothing, and repeats it while the host interferes. Each attempt starts the
 /// device again. If the host interferes every time, the check is skipped.
-pub(super) fn undisturbed<P: Platform>(
-    subject: &mut Subject<'_, P>,
+pub(crate) fn undisturbed(
+    device: &mut TestDevice<'_>,
     about: About,
-    mut ask: impl FnMut(&mut Subject<'_, P>) -> Verdict,
+    mut ask: impl FnMut(&mut TestDevice<'_>) -> Verdict,
 ) -> Verdict {
     let (mut failures, mut passes, mut last) = (0, 0, String::new());
     for _ in 0..ATTEMPTS {
         // Some devices restart the generation count.
-        subject.stop()?;
-        let (before, start) = (Glimpse::of(subject, about), subject.site.platform.now());
-        match ask(subject) {
+        device.stop()?;
+        let (before, start) = (Glimpse::of(device, about), device.pci.platform.now());
+        match ask(device) {
             Err(Stop::Failed(detail)) => last = detail,
             Ok(()) if failures > 0 && passes + 1 < PASSES => {
                 passes += 1;
@@ -76,10 +76,10 @@ pub(super) fn undisturbed<P: Platform>(
             outcome => return outcome,
         }
         let moved = if about == About::Target {
-            let attempt = subject.site.platform.now().saturating_sub(start);
-            is_moving(subject, attempt)?
+            let attempt = device.pci.platform.now().saturating_sub(start);
+            is_moving(device, attempt)?
         } else {
-            let now = Glimpse::of(subject, about);
+            let now = Glimpse::of(device, about);
             now.told || now.target != before.target || now.generation != before.generation
         };
         failures += u32::from(!moved);
@@ -91,8 +91,8 @@ pub(super) fn undisturbed<P: Platform>(
 }
 
 /// Whether the target changes by itself, watched for longer than an attempt took.
-fn is_moving<P: Platform>(subject: &mut Subject<'_, P>, attempt: u64) -> Verdict<bool> {
-    let target = subject.device.read32(CONFIG_NUM_PAGES);
-    let limit = (attempt * WATCH).clamp(subject.patience.quiet, subject.patience.stall);
-    subject.wait(limit, |subject| Ok(subject.device.read32(CONFIG_NUM_PAGES) != target))
+fn is_moving(device: &mut TestDevice<'_>, attempt: u64) -> Verdict<bool> {
+    let target = device.config.read32(CONFIG_NUM_PAGES);
+    let limit = (attempt * WATCH).clamp(device.patience.quiet, device.patience.stall);
+    device.wait(limit, |device| Ok(device.config.read32(CONFIG_NUM_PAGES) != target))
 }

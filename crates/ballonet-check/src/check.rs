@@ -1,7 +1,9 @@
-//! What a check is, and what can come of it.
+//! A check: its name, how binding it is, the clause it tests, and its function; and its possible outcomes.
 
 use alloc::string::String;
 use core::fmt;
+
+use crate::device::{PciFunction, TestDevice};
 
 /// How binding is what a check asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +33,49 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing that is asked of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One requirement on a device, and how to test it.
+#[derive(Debug, Clone, Copy)]
 pub struct Check {
     /// Its name: lower-case words joined by hyphens.
     pub name: &'static str,
     /// How binding it is.
     pub severity: Severity,
-    /// Where the specification (virtio 1.4) says so.
+    /// The section of the specification (virtio 1.4) that requires it.
     pub section: &'static str,
-    /// What it asks of the device, as a sentence without a full stop.
+    /// What it requires of the device: a sentence without a full stop.
     pub asks: &'static str,
+    pub(crate) run: Run,
+}
+
+/// The function of a check, by what it needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Run {
+    /// Configuration space alone.
+    Function(fn(&mut PciFunction<'_>) -> Verdict),
+    /// The device, mapped and reset.
+    Device(fn(&mut TestDevice<'_>) -> Verdict),
+}
+
+/// A check of a device that was mapped and reset just before.
+pub(crate) const fn on_device(
+    severity: Severity,
+    name: &'static str,
+    section: &'static str,
+    asks: &'static str,
+    run: fn(&mut TestDevice<'_>) -> Verdict,
+) -> Check {
+    Check { name, severity, section, asks, run: Run::Device(run) }
+}
+
+/// A check of a PCI function's configuration space, in which nothing of the device is used.
+pub(crate) const fn on_function(
+    severity: Severity,
+    name: &'static str,
+    section: &'static str,
+    asks: &'static str,
+    run: fn(&mut PciFunction<'_>) -> Verdict,
+) -> Check {
+    Check { name, severity, section, asks, run: Run::Function(run) }
 }
 
 /// What came of a check.
@@ -59,7 +93,7 @@ pub enum Outcome {
 
 /// Why a check ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The device failed it.
     Failed(String),
     /// There is nothing to ask.
@@ -71,36 +105,43 @@ pub(super) enum Stop {
 }
 
 /// How a step of a check ends.
-pub(super) type Verdict<T = ()> = Result<T, Stop>;
+pub(crate) type Verdict<T = ()> = Result<T, Stop>;
 
 /// Fails the check unless a condition holds.
 macro_rules! ensure {
     ($condition:expr, $($detail:tt)+) => {
         if $condition {
         } else {
-            return Err($crate::outcome::Stop::Failed(alloc::format!($($detail)+)));
+            return Err($crate::check::Stop::Failed(alloc::format!($($detail)+)));
         }
+    };
+}
+
+/// Fails the check.
+macro_rules! fail {
+    ($($detail:tt)+) => {
+        return Err($crate::check::Stop::Failed(alloc::format!($($detail)+)))
     };
 }
 
 /// Skips the check unless a condition holds.
-macro_rules! needs {
+macro_rules! skip_unless {
     ($condition:expr, $($reason:tt)+) => {
         if $condition {
         } else {
-            return Err($crate::outcome::Stop::Skipped(alloc::format!($($reason)+)));
+            return Err($crate::check::Stop::Skipped(alloc::format!($($reason)+)));
         }
     };
 }
 
-/// Ends the check without a verdict unless a condition holds that is the tester's own to see to.
-macro_rules! own {
+/// Ends the check without a verdict unless a condition holds for which the tester is responsible.
+macro_rules! trouble_unless {
     ($condition:expr, $($detail:tt)+) => {
         if $condition {
         } else {
-            return Err($crate::outcome::Stop::Trouble(alloc::format!($($detail)+)));
+            return Err($crate::check::Stop::Trouble(alloc::format!($($detail)+)));
         }
     };
 }
 
-pub(super) use {ensure, needs, own};
+pub(crate) use {ensure, fail, skip_unless, trouble_unless};

@@ -4,14 +4,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::outcome::{Stop, Verdict};
-use super::subject::{Role, Setup, Subject};
-use ballonet::platform::Platform;
+use super::{Role, StartOptions, TestDevice};
+use crate::check::{Stop, Verdict};
 use ballonet::virtio::spec::Status;
 
 /// How the device starts.
 #[derive(Debug, Default)]
-pub(super) enum Start {
+pub(crate) enum Start {
     /// Not tried yet.
     #[default]
     Untried,
@@ -25,19 +24,19 @@ pub(super) enum Start {
 
 /// What is known of the device so far.
 #[derive(Debug, Default)]
-pub(super) struct Obstacles {
+pub(crate) struct Obstacles {
     /// A reset that did not finish, or did not help: no more checks are possible.
-    pub(super) stuck: Option<String>,
-    pub(super) start: Start,
+    pub(crate) stuck: Option<String>,
+    pub(crate) start: Start,
     /// The queues that have ever returned a request.
     answered: Vec<Role>,
     /// Those that returned none in the plainest setting, and the outcome.
     silent: Vec<(Role, String)>,
 }
 
-impl<P: Platform> Subject<'_, P> {
+impl TestDevice<'_> {
     /// Whether every queue that there is has to be set up.
-    pub(super) fn wants_every_queue(&self) -> bool {
+    pub(crate) fn wants_every_queue(&self) -> bool {
         matches!(self.obstacles.start, Start::WithEveryQueue(_))
     }
 
@@ -45,7 +44,7 @@ impl<P: Platform> Subject<'_, P> {
     /// that were left out, it is tried once more with those.
     ///
     /// The first check reports why it does not start; the others are skipped.
-    pub(super) fn try_start(&mut self) -> Verdict {
+    pub(crate) fn try_start(&mut self) -> Verdict {
         match &self.obstacles.start {
             Start::Plain | Start::WithEveryQueue(_) => return Ok(()),
             Start::Never(reason) => return Err(Stop::Skipped(reason.clone())),
@@ -78,7 +77,7 @@ impl<P: Platform> Subject<'_, P> {
     }
 
     /// Starts the device once; the error is the reason why it does not start.
-    fn attempt_start(&mut self, setup: &Setup) -> Verdict<Result<(), String>> {
+    fn attempt_start(&mut self, setup: &StartOptions) -> Verdict<Result<(), String>> {
         match self.set_up(setup) {
             Err(Stop::Failed(reason)) if self.obstacles.stuck.is_none() => return Ok(Err(reason)),
             outcome => outcome?,
@@ -95,7 +94,7 @@ impl<P: Platform> Subject<'_, P> {
     }
 
     /// Notes that a queue returned a request.
-    pub(super) fn note_answer(&mut self, role: Role) {
+    pub(crate) fn note_answer(&mut self, role: Role) {
         if !self.obstacles.answered.contains(&role) {
             self.obstacles.answered.push(role);
         }
@@ -103,14 +102,14 @@ impl<P: Platform> Subject<'_, P> {
 
     /// Notes that a queue returned nothing, if it never did and the request was as plain as possible. A device that returns the
     /// request after an unsolicited kick does serve the queue.
-    pub(super) fn note_silence(&mut self, role: Role, detail: &str) -> Verdict {
+    pub(crate) fn note_silence(&mut self, role: Role, detail: &str) -> Verdict {
         let known = self.obstacles.answered.contains(&role) || self.silence(role).is_some();
         if known || !self.is_plain {
             return Ok(());
         }
         self.kick(role)?;
         let limit = self.patience.stall;
-        let answered = self.wait(limit, |subject| subject.with_queue(role, |queue, arena| queue.collect(arena))?)?;
+        let answered = self.wait(limit, |device| device.with_queue(role, |queue, arena| queue.collect(arena))?)?;
         if answered {
             self.note_answer(role);
         } else {
@@ -124,7 +123,7 @@ impl<P: Platform> Subject<'_, P> {
     }
 
     /// Requires that the queue is not known to return no requests.
-    pub(super) fn needs_answers(&self, role: Role) -> Verdict {
+    pub(crate) fn needs_answers(&self, role: Role) -> Verdict {
         match self.silence(role) {
             Some(detail) => Err(Stop::Skipped(format!("the {role:?} queue never returned a request: {detail}"))),
             None => Ok(()),

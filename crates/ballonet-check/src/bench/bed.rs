@@ -1,21 +1,20 @@
-//! The device brought up for a measurement: inflate and deflate queue, and their interrupts.
+//! The device brought up for a measurement: its inflate and deflate queues, the reporting queue where it is wanted, and
+//! their interrupts.
 
 use alloc::vec::Vec;
 
 use super::error::BenchError;
 use ballonet::balloon::{Options, find_queues};
-use ballonet::pci::{Bars, Bdf, Command, Function};
+use ballonet::pci::Bdf;
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{
-    Alignment, AnyTransport, Device, Doorbell, DriverFound, DriverOk, Failure, FeaturesOk, Interface, InterruptMode,
-    Interrupts, Layout, QueueIndex, QueueName, QueueOptions, Quiesced, Reset, RingFormat, RingLayout, Transport,
-    TransportError, TransportKind, UsedLength, Virtqueue, Wanted, find_vqs,
+    BringUpError, DeviceOptions, Doorbell, InterruptMode, Parts, Queue, QueueIndex, QueueSetup, Quiesced, Running,
+    Setup, Transport, TransportKind, UsedLength, Virtqueue,
 };
 
-/// A queue whose requests lend nothing but what the traveller holds.
-pub(super) type Vring<P> = Virtqueue<<P as Platform>::Memory, ()>;
-type AnyDevice<P, S> = Device<AnyTransport<<P as Platform>::Registers>, S>;
+/// A queue whose requests carry no token: the caller keeps their memory.
+type Vring<P> = Virtqueue<<P as Platform>::Memory, ()>;
 
 /// A balloon's first two queues, wherever the others are (virtio 1.4, 5.5.2).
 const QUEUES: [&str; 2] = ["inflate", "deflate"];
@@ -30,10 +29,10 @@ const ALWAYS: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM).un
 
 /// What the device is brought up with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Setup {
-    /// Features beyond those that are always accepted, all of them offered. They say how the queues are laid out.
+pub(super) struct BedOptions {
+    /// Features beyond those that are always accepted, all of them offered. They decide the format of the queues.
     pub(super) features: Features,
-    /// The most pieces of a request that go through a table; 0 for none.
+    /// The most segments of a request that goes through an indirect table; 0 for no tables.
     pub(super) indirect_entries: u16,
     /// The queue for reports of free pages, if it is wanted.
     pub(super) reporting: Option<QueueIndex>,
@@ -49,218 +48,100 @@ pub(super) struct Offer {
     pub(super) reporting: Option<QueueIndex>,
 }
 
-/// A device that runs, and all that it was given.
-pub(super) struct Bed<P: Platform> {
-    device: AnyDevice<P, DriverOk>,
-    interrupts: Interrupts<P::Registers>,
-    queues: Vec<(Vring<P>, Doorbell)>,
-    site: Site,
+impl Offer {
+    /// Reads what the device at `function` offers, and resets it.
+    pub(super) fn read<P: Platform>(platform: &mut P, function: Bdf, options: &Options) -> Result<Self, BenchError> {
+        let mut options = device_options(options);
+        options.declined = Features::empty();
+        let mut setup = Setup::open(platform, function, options, |_, _| true, |_, _| ALWAYS, |_, _| {})?;
+        let device = setup.device();
+        let (transport, offered) = (device.transport().kind(), device.offered());
+        let features = match transport {
+            TransportKind::Modern => offered,
+            TransportKind::Legacy => offered & Features::from_bits_retain(u32::MAX.into()),
+        };
+        let found = find_queues(device);
+        setup.abandon(platform).map_err(BringUpError::from)?;
+        Ok(Self { transport, features, reporting: found?.0.reporting })
+    }
 }
 
-/// What a request needs to travel.
+/// A device that runs, and its queues.
+pub(super) struct Bed<P: Platform> {
+    running: Running<P>,
+    queues: Queues<P>,
+}
+
+struct Queues<P: Platform>(Vec<Vring<P>>);
+
+impl<P: Platform> Parts<P> for Queues<P> {
+    fn release(self, platform: &mut P, proof: &Quiesced) {
+        self.0.into_iter().for_each(|queue| drop(queue.release(platform, proof)));
+    }
+}
+
+/// What it takes to send a request.
 pub(super) struct Lane<'a, P: Platform> {
-    pub(super) device: &'a mut AnyDevice<P, DriverOk>,
-    pub(super) interrupts: &'a Interrupts<P::Registers>,
+    pub(super) running: &'a mut Running<P>,
     pub(super) queue: &'a mut Vring<P>,
     pub(super) doorbell: Doorbell,
 }
 
-/// The function, and its command register as it was found.
-struct Site {
-    function: Function,
-    command: Command,
-}
-
-/// What the device at `function` offers. The device has been reset.
-pub(super) fn offered<P: Platform>(platform: &mut P, function: Bdf, options: &Options) -> Result<Offer, BenchError> {
-    let (device, _, site) = find(platform, function, options)?;
-    let wanted = Wanted { implemented: ALWAYS, declined: Features::empty(), dependencies: &[] };
-    let (outcome, transport) = match device.negotiate(&wanted) {
-        Ok(mut device) => {
-            let found = find_queues(&mut device);
-            let (transport, offered) = (device.transport().kind(), device.offered());
-            let features = match transport {
-                TransportKind::Modern => offered,
-                TransportKind::Legacy => offered & Features::from_bits_retain(u32::MAX.into()),
-            };
-            let (registers, stopped) = device.quiesce(platform, false);
-            let offer = found.map(|(numbers, _)| Offer { transport, features, reporting: numbers.reporting });
-            (stopped.map_err(BenchError::from).and_then(|_| Ok(offer?)), registers)
-        }
-        Err(Failure { transport, error }) => (Err(error.into()), transport),
-    };
-    site.leave(platform, transport);
-    outcome
-}
-
-/// The device at `function`, reset and known to have a driver.
-fn find<P: Platform>(
-    platform: &mut P,
-    function: Bdf,
-    options: &Options,
-) -> Result<(AnyDevice<P, DriverFound>, Bars, Site), BenchError> {
-    let found = Function::probe(platform.config(), function).ok_or(BenchError::NoFunction(function))?;
-    let bars = Bars::size(platform.config(), &found);
-    let interface = Interface::find(platform.config(), &found, &bars, options.transport)?;
-    let site = Site { command: found.enable(platform.config(), interface.decoding(&bars)), function: found };
-    let transport = match interface.open(platform) {
-        Ok(transport) => transport,
-        Err(error) => {
-            site.restore(platform);
-            return Err(error.into());
-        }
-    };
-    match Device::<_, Reset>::new(transport, platform) {
-        Ok(device) => Ok((device.acknowledge().driver(), bars, site)),
-        Err(Failure { transport, error }) => {
-            site.leave(platform, transport);
-            Err(error.into())
-        }
-    }
-}
-
-impl Site {
-    /// Whatever the device says of itself, from here it can write no memory.
-    fn silence<P: Platform>(&self, platform: &mut P) {
-        self.function.disable(platform.config(), Command::BUS_MASTER);
-    }
-
-    fn leave<P: Platform>(self, platform: &mut P, transport: AnyTransport<P::Registers>) {
-        transport.release(platform);
-        self.restore(platform);
-    }
-
-    fn restore<P: Platform>(&self, platform: &mut P) {
-        let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;
-        self.function.disable(platform.config(), ours - self.command);
-    }
-}
-
 impl<P: Platform> Bed<P> {
     /// Brings the device up.
-    pub(super) fn make(platform: &mut P, function: Bdf, options: &Options, setup: Setup) -> Result<Self, BenchError> {
-        let (device, bars, site) = find(platform, function, options)?;
-        let implemented = ALWAYS | setup.features;
-        let wanted = Wanted { implemented, declined: options.declined, dependencies: &[] };
-        let mut device = match device.negotiate(&wanted) {
-            Ok(device) => device,
-            Err(Failure { transport, error }) => {
-                site.leave(platform, transport);
-                return Err(error.into());
-            }
-        };
-        site.function.enable(platform.config(), Command::BUS_MASTER);
-        let mut queues = Vec::new();
-        let outcome = make_queues(platform, &mut device, setup, &mut queues)
-            .and_then(|()| start(platform, &mut device, (&site.function, &bars), options, (setup, queues.as_slice())));
-        match outcome {
-            Ok((interrupts, doorbells)) => {
-                let queues = queues.into_iter().zip(doorbells).collect();
-                Ok(Self { device: device.driver_ok(), interrupts, queues, site })
-            }
-            Err(error) => {
-                let (transport, stopped) = device.quiesce(platform, true);
-                site.silence(platform);
-                dismantle(platform, queues, &stopped);
-                site.leave(platform, transport);
-                Err(error)
-            }
-        }
+    pub(super) fn open(
+        platform: &mut P,
+        function: Bdf,
+        options: &Options,
+        wanted: BedOptions,
+    ) -> Result<Self, BenchError> {
+        let (options, features) = (device_options(options), ALWAYS | wanted.features);
+        let setup = Setup::open(platform, function, options, |_, _| true, |_, _| features, |_, _| {})?;
+        let (connected, queues, ()) =
+            setup.connect(platform, Queues(Vec::new()), |platform, setup, queues| -> Result<_, BringUpError> {
+                for (index, name) in wanted.queues() {
+                    let layout = setup.layout(index, QUEUE_SIZE_LIMIT)?;
+                    let (name, indirect_entries) = (Some(name), wanted.indirect_entries);
+                    // As the balloon's driver.
+                    let used_length = UsedLength::Lenient;
+                    let queue = QueueSetup { index, name, layout, indirect_entries, used_length };
+                    queues.0.push(setup.add_queue(platform, &queue)?);
+                }
+                Ok(())
+            })?;
+        Ok(Self { running: connected.run(), queues })
     }
 
-    /// Stops the device and gives everything back. Returns whether it has stopped, and so let go of all memory.
-    pub(super) fn unmake(self, platform: &mut P) -> bool {
-        let (transport, stopped) = self.device.quiesce(platform, false);
-        self.site.silence(platform);
-        dismantle(platform, self.queues.into_iter().map(|(queue, _)| queue), &stopped);
-        self.interrupts.release(platform, &self.site.function);
-        self.site.leave(platform, transport);
-        stopped.is_ok()
+    /// Stops the device and gives everything back. Returns whether it has stopped, and so no longer uses any memory.
+    pub(super) fn close(self, platform: &mut P) -> bool {
+        self.running.stop(platform, self.queues, false).is_ok()
     }
 
     /// How the device interrupts.
     pub(super) fn interrupt_mode(&self) -> InterruptMode {
-        self.interrupts.mode()
+        self.running.interrupts().mode()
     }
 
-    /// The queue with this number, and what belongs to it.
-    pub(super) fn lane(&mut self, number: usize) -> Lane<'_, P> {
-        let (queue, doorbell) = &mut self.queues[number];
-        Lane { device: &mut self.device, interrupts: &self.interrupts, queue, doorbell: *doorbell }
-    }
-}
-
-/// Allocates the queues.
-fn make_queues<P: Platform>(
-    platform: &mut P,
-    device: &mut AnyDevice<P, FeaturesOk>,
-    setup: Setup,
-    queues: &mut Vec<Vring<P>>,
-) -> Result<(), BenchError> {
-    let function = device.transport().function();
-    let kind = device.transport().kind();
-    // As the balloon's driver has it.
-    let used_length = match kind {
-        TransportKind::Modern => UsedLength::Lenient,
-        TransportKind::Legacy => UsedLength::Ignored,
-    };
-    let Setup { features, indirect_entries, .. } = setup;
-    let (event_idx, in_order) = (features.contains(Features::EVENT_IDX), features.contains(Features::IN_ORDER));
-    let options = QueueOptions { event_idx, in_order, indirect_entries, used_length };
-    for QueueName { index: queue, .. } in setup.queues() {
-        let size = device.queue_size(queue)?;
-        let layout = match kind {
-            TransportKind::Modern => RingLayout::fitting(RingFormat::of(features), size.min(QUEUE_SIZE_LIMIT)),
-            // It has that size and no other.
-            TransportKind::Legacy => Layout::new(size, Alignment::Legacy).map(RingLayout::Split),
-        };
-        let layout = layout.ok_or(TransportError::QueueSize { function, queue, size })?;
-        queues.push(Virtqueue::allocate(platform, queue, layout, options)?);
-    }
-    Ok(())
-}
-
-/// Gives the queues interrupts and shows them to the device.
-fn start<P: Platform>(
-    platform: &mut P,
-    device: &mut AnyDevice<P, FeaturesOk>,
-    function: (&Function, &Bars),
-    options: &Options,
-    (setup, queues): (Setup, &[Vring<P>]),
-) -> Result<(Interrupts<P::Registers>, Vec<Doorbell>), BenchError> {
-    use ballonet::virtio::Queue;
-    let names: Vec<_> = setup.queues().collect();
-    let interrupts = find_vqs(platform, device, function, &options.name, &names, options.interrupts)?;
-    let enabled =
-        names.iter().zip(queues).map(|(name, queue)| device.enable_queue(name.index, queue.size(), queue.addresses()));
-    match enabled.collect() {
-        Ok(doorbells) => Ok((interrupts, doorbells)),
-        Err(error) => {
-            interrupts.release(platform, function.0);
-            Err(error.into())
-        }
+    /// The queue at this place, and its doorbell.
+    pub(super) fn lane(&mut self, place: usize) -> Lane<'_, P> {
+        let queue = &mut self.queues.0[place];
+        let doorbell = self.running.doorbell(queue.index());
+        Lane { running: &mut self.running, queue, doorbell }
     }
 }
 
-impl Setup {
+impl BedOptions {
     /// The queues that are wanted.
-    fn queues(self) -> impl Iterator<Item = QueueName> {
-        let first = (0..).map_while(QueueIndex::new).zip(QUEUES).map(|(index, name)| QueueName { index, name });
-        first.chain(self.reporting.map(|index| QueueName { index, name: "reporting" }))
+    fn queues(self) -> impl Iterator<Item = (QueueIndex, &'static str)> {
+        let first = (0..).map_while(QueueIndex::new).zip(QUEUES);
+        first.chain(self.reporting.map(|index| (index, "reporting")))
     }
 }
 
-/// Gives the queues' memory back, unless the device may still use it.
-fn dismantle<P: Platform>(
-    platform: &mut P,
-    queues: impl IntoIterator<Item = Vring<P>>,
-    stopped: &Result<Quiesced, TransportError>,
-) {
-    for queue in queues {
-        match stopped {
-            Ok(proof) => drop(queue.release(platform, proof)),
-            // Dropping it could give it back.
-            Err(_) => core::mem::forget(queue),
-        }
-    }
+/// The options that hold for a virtio device of any type.
+fn device_options(options: &Options) -> DeviceOptions {
+    let mut device = DeviceOptions::new(options.name.as_str());
+    (device.transport, device.through_config) = (options.transport, options.through_config);
+    (device.interrupts, device.declined) = (options.interrupts, options.declined);
+    device
 }

@@ -7,7 +7,7 @@ mod firecracker;
 mod libkrun;
 mod qemu;
 
-use super::behaviour::Behaviour;
+use crate::behaviour::Behaviour;
 
 impl Behaviour {
     /// Each device that a VMM people use has, by name; and the same with packed rings, whether that VMM has them or not.

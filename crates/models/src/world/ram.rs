@@ -37,7 +37,7 @@ pub enum HostSide {
 
 /// Where a frame is in the guest's eyes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum GuestSide {
+pub(crate) enum GuestSide {
     /// Not handed to the driver: the kernel uses it, or it is free.
     #[default]
     Kernel,
@@ -95,18 +95,18 @@ impl Ram {
     }
 
     /// The parts of RAM that the page-frame allocator manages: all but the low part with the DMA memory.
-    pub fn managed(&self) -> Vec<Range<u64>> {
+    pub(crate) fn managed(&self) -> Vec<Range<u64>> {
         let mut ranges = self.ranges.clone();
         ranges[0].start = DMA.end;
         ranges
     }
 
-    pub fn contains(&self, pfn: u32) -> bool {
+    pub(crate) fn contains(&self, pfn: u32) -> bool {
         let address = u64::from(pfn) * FRAME;
         self.ranges.iter().any(|r| r.contains(&address))
     }
 
-    pub fn host_side(&self, pfn: u32) -> HostSide {
+    pub(crate) fn host_side(&self, pfn: u32) -> HostSide {
         self.host.get(&pfn).copied().unwrap_or_default()
     }
 
@@ -118,7 +118,7 @@ impl Ram {
     }
 
     /// The host takes a frame, and cannot take away what is behind it.
-    pub fn keep(&mut self, pfn: u32) {
+    pub(crate) fn keep(&mut self, pfn: u32) {
         self.kept.insert(pfn);
     }
 
@@ -127,11 +127,11 @@ impl Ram {
         self.count_host(HostSide::Ballooned) - self.kept.len() as u64
     }
 
-    pub fn guest_side(&self, pfn: u32) -> GuestSide {
+    pub(crate) fn guest_side(&self, pfn: u32) -> GuestSide {
         self.guest.get(&pfn).copied().unwrap_or_default()
     }
 
-    pub fn set_guest_side(&mut self, pfn: u32, side: GuestSide) {
+    pub(crate) fn set_guest_side(&mut self, pfn: u32, side: GuestSide) {
         self.guest.insert(pfn, side);
     }
 
@@ -141,12 +141,12 @@ impl Ram {
     }
 
     /// Frames of which the guest says that they are at `side`.
-    pub fn count_guest(&self, side: GuestSide) -> u64 {
+    pub(crate) fn count_guest(&self, side: GuestSide) -> u64 {
         self.guest.values().filter(|s| **s == side).count() as u64
     }
 
     /// A device reset ends all requests, and does not bring back what the host has.
-    pub fn reset_host(&mut self) {
+    pub(crate) fn reset_host(&mut self) {
         for (pfn, side) in &self.guest {
             if *side == GuestSide::Driver {
                 self.host.insert(*pfn, HostSide::Unknown);
@@ -155,7 +155,7 @@ impl Ram {
     }
 
     /// The driver says where a frame is that is [`HostSide::Unknown`].
-    pub fn settle(&mut self, pfn: u32, side: HostSide) {
+    pub(crate) fn settle(&mut self, pfn: u32, side: HostSide) {
         self.host.entry(pfn).and_modify(|known| {
             if *known == HostSide::Unknown {
                 *known = side;
@@ -164,11 +164,11 @@ impl Ram {
     }
 
     /// The device is gone, and the host's claims with it.
-    pub fn forget_host(&mut self) {
+    pub(crate) fn forget_host(&mut self) {
         self.host_gone = true;
     }
 
-    pub fn host_gone(&self) -> bool {
+    pub(crate) fn host_gone(&self) -> bool {
         self.host_gone
     }
 
@@ -185,7 +185,7 @@ impl Ram {
     }
 
     /// Whether nobody wrote to a page since [`Ram::discard`].
-    pub fn untouched(&self, pfn: u32) -> bool {
+    pub(crate) fn untouched(&self, pfn: u32) -> bool {
         let start = u64::from(pfn) * FRAME;
         let kept = self.kept.contains(&pfn);
         kept || [0, FRAME / 2, FRAME - 8]
@@ -202,12 +202,12 @@ impl Ram {
     }
 
     /// Whether a page has been written as a whole since the host took what was behind it.
-    pub fn is_initialized(&self, pfn: u32) -> bool {
+    pub(crate) fn is_initialized(&self, pfn: u32) -> bool {
         self.uniform(pfn).is_some()
     }
 
     /// Whether a page holds what free frames are said to hold.
-    pub fn is_poisoned(&self, pfn: u32) -> bool {
+    pub(crate) fn is_poisoned(&self, pfn: u32) -> bool {
         self.uniform(pfn) == self.poison
     }
 
@@ -218,19 +218,19 @@ impl Ram {
     }
 
     /// The host gives a frame back to a driver that has to fill it.
-    pub fn note_returned(&mut self, pfn: u32) {
+    pub(crate) fn note_returned(&mut self, pfn: u32) {
         if self.poison.is_some() {
             self.returned.insert(pfn);
         }
     }
 
     /// The driver gives a frame to the kernel. Whether it had to fill it and has not.
-    pub fn is_unfilled(&mut self, pfn: u32) -> bool {
+    pub(crate) fn is_unfilled(&mut self, pfn: u32) -> bool {
         self.returned.remove(&pfn) && !self.is_poisoned(pfn)
     }
 
     /// Fills a page, as a kernel does.
-    pub fn fill(&self, pfn: u32, byte: u8) {
+    pub(crate) fn fill(&self, pfn: u32, byte: u8) {
         self.memory.write_slice(&[byte; FRAME as usize], GuestAddress(u64::from(pfn) * FRAME)).expect("frame in RAM");
     }
 
@@ -253,19 +253,19 @@ impl Ram {
     }
 
     /// Takes DMA memory back and poisons it, so that a late use shows. `false` if it was not allocated.
-    pub fn release_dma(&mut self, start: u64) -> bool {
+    pub(crate) fn release_dma(&mut self, start: u64) -> bool {
         let Some(size) = self.dma.remove(&start) else { return false };
         self.memory.write_slice(&vec![0xa5; size as usize], GuestAddress(start)).expect("DMA memory in RAM");
         true
     }
 
     /// DMA regions allocated now.
-    pub fn dma_regions(&self) -> usize {
+    pub(crate) fn dma_regions(&self) -> usize {
         self.dma.len()
     }
 
     /// Whether the driver may lend this memory to its device: DMA memory, or frames that it was given.
-    pub fn is_drivers(&self, start: u64, size: u64) -> bool {
+    pub(crate) fn is_drivers(&self, start: u64, size: u64) -> bool {
         let frames = start.is_multiple_of(FRAME) && size.is_multiple_of(FRAME) && size > 0;
         let given = |pfn: u64| {
             u32::try_from(pfn).is_ok_and(|pfn| self.contains(pfn) && self.guest_side(pfn) == GuestSide::Driver)
@@ -275,22 +275,22 @@ impl Ram {
     }
 
     /// The host was told that a region is free.
-    pub fn note_reported(&mut self, pfn: u32) {
+    pub(crate) fn note_reported(&mut self, pfn: u32) {
         self.reported.insert(pfn / 512);
     }
 
     /// Whether nobody has had a frame of the region since it was reported.
-    pub fn is_reported(&self, pfn: u32) -> bool {
+    pub(crate) fn is_reported(&self, pfn: u32) -> bool {
         self.reported.contains(&(pfn / 512))
     }
 
     /// Somebody takes a frame.
-    pub fn note_used(&mut self, pfn: u32) {
+    pub(crate) fn note_used(&mut self, pfn: u32) {
         self.reported.remove(&(pfn / 512));
     }
 
     /// Whether `size` bytes from `start` lie in one allocated DMA region.
-    pub fn in_dma(&self, start: u64, size: u64) -> bool {
+    pub(crate) fn in_dma(&self, start: u64, size: u64) -> bool {
         let Some(end) = start.checked_add(size) else { return false };
         self.dma.range(..=start).next_back().is_some_and(|(&at, &len)| end <= at + len)
     }

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use super::bus::Bus;
-use super::pages::lent;
-use super::queue::{INDIRECT, Request, WRITE};
-use super::ram::{GuestSide, HostSide};
+use crate::device::pages::lent;
+use crate::queue::{INDIRECT, Request, WRITE};
+use crate::world::Bus;
+use crate::world::{GuestSide, HostSide};
 
 /// No more hints, what was hinted stays; and the same of a driver's round.
-pub const STOP: u32 = 0;
+pub(crate) const STOP: u32 = 0;
 /// What was hinted may be used again.
-pub const DONE: u32 = 1;
+pub(crate) const DONE: u32 = 1;
 
 /// How far both sides have got.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Hints {
     }
 
     /// The device is reset: rounds begin anew, and what the driver has is its own.
-    pub fn reset(&mut self, bus: &mut Bus) {
+    pub(crate) fn reset(&mut self, bus: &mut Bus) {
         let (commands, heeded, longest) = (std::mem::take(&mut self.commands), self.heeded, self.longest);
         *self = Self { command: STOP, commands, heeded, longest, ..Self::default() };
         bus.ram.hints_count = false;
@@ -138,7 +138,7 @@ fn take_hinted(pfn: u32, bus: &mut Bus) {
 }
 
 /// The device returns a hint. Nobody may have touched its frames in the meantime.
-pub fn finish_hinted(request: &Request, bus: &mut Bus) {
+pub(crate) fn finish_hinted(request: &Request, bus: &mut Bus) {
     if request.chain.iter().any(|(_, descriptor)| descriptor.flags & (WRITE | INDIRECT) == 0) {
         return;
     }

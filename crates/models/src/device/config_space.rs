@@ -1,8 +1,8 @@
 //! The configuration space of one function: header, BARs that can be sized, capability list.
 
-use super::behaviour::Behaviour;
-use super::bus::Bus;
-use super::layout::{Bar, Capability};
+use crate::behaviour::Behaviour;
+use crate::behaviour::{Bar, Capability};
+use crate::world::Bus;
 
 const COMMAND: u16 = 0x04;
 const STATUS: u16 = 0x06;
@@ -37,7 +37,7 @@ pub struct ConfigModel {
 
 /// What the window in configuration space is to reach.
 #[derive(Debug, Clone, Copy)]
-pub struct Selected {
+pub(crate) struct Selected {
     pub bar: u8,
     pub offset: u64,
     pub length: u32,
@@ -45,7 +45,7 @@ pub struct Selected {
 
 impl ConfigModel {
     /// The function as firmware leaves it: BARs assigned from `memory` and `ports` upwards, decoding mostly off.
-    pub fn new(behaviour: &Behaviour, memory: u32, ports: u32) -> Self {
+    pub(crate) fn new(behaviour: &Behaviour, memory: u32, ports: u32) -> Self {
         let mut model = Self {
             bytes: [0; 256],
             bars: behaviour.layout.bars,
@@ -164,7 +164,7 @@ impl ConfigModel {
         self.command() & BUS_MASTER != 0
     }
 
-    pub fn intx_disabled(&self) -> bool {
+    pub(crate) fn intx_disabled(&self) -> bool {
         self.command() & INTX_DISABLE != 0
     }
 
@@ -177,12 +177,12 @@ impl ConfigModel {
         self.msix_control() & 1 << 15 != 0
     }
 
-    pub fn msix_all_masked(&self) -> bool {
+    pub(crate) fn msix_all_masked(&self) -> bool {
         self.msix_control() & 1 << 14 != 0
     }
 
     /// Where a BAR decodes now: first address and length, `None` while its decoding is off.
-    pub fn decoded(&self, index: u8) -> Option<(bool, u64, u64)> {
+    pub(crate) fn decoded(&self, index: u8) -> Option<(bool, u64, u64)> {
         let at = BARS + 4 * u16::from(index);
         let (io, address, length) = match *self.bars.get(usize::from(index))? {
             Bar::None => return None,
@@ -197,7 +197,7 @@ impl ConfigModel {
     }
 
     /// What the window in configuration space reaches, if `offset` is that of its data.
-    pub fn selected(&self, offset: u16) -> Option<Selected> {
+    pub(crate) fn selected(&self, offset: u16) -> Option<Selected> {
         let at = self.access.filter(|at| offset & !3 == at + 16)?;
         let (bar, offset) = (self.bytes[usize::from(at) + 4], self.get32(at + 8).into());
         Some(Selected { bar, offset, length: self.get32(at + 12) })
@@ -214,7 +214,7 @@ impl ConfigModel {
     }
 
     /// Reads `width` bytes.
-    pub fn read(&self, offset: u16, width: u8) -> u32 {
+    pub(crate) fn read(&self, offset: u16, width: u8) -> u32 {
         let read = |value, i| value << 8 | u32::from(self.bytes[usize::from(offset + i)]);
         (0..u16::from(width)).rev().fold(0, read) & !self.hidden_type(offset)
     }
@@ -233,7 +233,7 @@ impl ConfigModel {
     }
 
     /// Writes `width` bytes.
-    pub fn write(&mut self, offset: u16, width: u8, value: u32, bus: &mut Bus) {
+    pub(crate) fn write(&mut self, offset: u16, width: u8, value: u32, bus: &mut Bus) {
         match offset {
             COMMAND if width == 2 => self.write_command(value as u16, bus),
             COMMAND if width == 4 => {

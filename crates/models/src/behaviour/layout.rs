@@ -59,7 +59,7 @@ pub struct Layout {
 
 impl Layout {
     /// As QEMU has it: MSI-X in BAR 1, everything else in the 64-bit BAR 4, a page each.
-    pub fn qemu(msix: bool) -> Self {
+    pub(crate) fn qemu(msix: bool) -> Self {
         let bars = [
             Bar::None,
             if msix { Bar::Memory32(0x1000) } else { Bar::None },
@@ -76,7 +76,7 @@ impl Layout {
     }
 
     /// As Cloud Hypervisor and Firecracker have it: all in a 64-bit BAR 0 of 512 KiB.
-    pub fn cloud_hypervisor() -> Self {
+    pub(crate) fn cloud_hypervisor() -> Self {
         let bars = [Bar::Memory64(0x8_0000), Bar::None, Bar::None, Bar::None, Bar::None, Bar::None];
         Self::build(
             bars,
@@ -86,7 +86,7 @@ impl Layout {
     }
 
     /// As crosvm has it: all in a 32-bit BAR 0 of 32 KiB.
-    pub fn crosvm() -> Self {
+    pub(crate) fn crosvm() -> Self {
         let bars = [Bar::Memory32(0x8000), Bar::None, Bar::None, Bar::None, Bar::None, Bar::None];
         Self::build(
             bars,
@@ -96,7 +96,7 @@ impl Layout {
     }
 
     /// As Alioth has it: all in a 32-bit BAR 0 of 16 KiB, one structure right behind the other, and doorbells for five queues.
-    pub fn alioth() -> Self {
+    pub(crate) fn alioth() -> Self {
         let bars = [Bar::Memory32(0x4000), Bar::None, Bar::None, Bar::None, Bar::None, Bar::None];
         Self::build(bars, [(0, 0x3000, 60), (0, 0x303c, 4), (0, 0x3054, 16), (0, 0x3040, 20)], [(0, 0), (0, 0x2000)])
     }
@@ -118,13 +118,13 @@ impl Layout {
     }
 
     /// This layout with a window in configuration space to its structures.
-    pub fn with_pci_access(mut self) -> Self {
+    pub(crate) fn with_pci_access(mut self) -> Self {
         self.capabilities.push(Capability::PciAccess);
         self
     }
 
     /// This layout with a legacy interface in the ports of BAR 0, which is free.
-    pub fn with_legacy(mut self) -> Self {
+    pub(crate) fn with_legacy(mut self) -> Self {
         assert_eq!(self.bars[0], Bar::None, "BAR 0 is taken");
         self.bars[0] = Bar::Io(0x40);
         self.regions.push(Region { structure: Structure::Legacy, bar: 0, offset: 0, length: 0x40 });
@@ -132,7 +132,7 @@ impl Layout {
     }
 
     /// As QEMU has it with `disable-modern=on`: ports in BAR 0, MSI-X in BAR 1, no virtio capability.
-    pub fn legacy(msix: bool) -> Self {
+    pub(crate) fn legacy(msix: bool) -> Self {
         let mut layout = Self::qemu(msix).with_legacy();
         layout.bars[4] = Bar::None;
         layout.regions.retain(|r| r.bar < 4);
@@ -160,7 +160,7 @@ impl Layout {
     }
 
     /// The structure at an offset of a BAR and the offset within it.
-    pub fn find(&self, bar: u8, offset: u64) -> Option<(Structure, u64)> {
+    pub(crate) fn find(&self, bar: u8, offset: u64) -> Option<(Structure, u64)> {
         let region = self.regions.iter().find(|r| r.bar == bar && (r.offset..r.offset + r.length).contains(&offset))?;
         Some((region.structure, offset - region.offset))
     }
@@ -174,7 +174,7 @@ impl Layout {
     }
 
     /// What a queue's `queue_notify_off` is multiplied by: 0 where all queues share a doorbell.
-    pub fn notify_multiplier(&self) -> u32 {
+    pub(crate) fn notify_multiplier(&self) -> u32 {
         let of = |c: &Capability| if let Capability::Virtio { multiplier, .. } = c { *multiplier } else { None };
         self.capabilities.iter().find_map(of).unwrap_or(0)
     }

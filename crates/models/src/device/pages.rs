@@ -1,11 +1,11 @@
 //! What a balloon does with single page frames, and what it checks of each.
 
-use super::bus::Bus;
-use super::queue::{Descriptor, INDIRECT, Request, WRITE};
-use super::ram::{GuestSide, HostSide};
+use crate::queue::{Descriptor, INDIRECT, Request, WRITE};
+use crate::world::Bus;
+use crate::world::{GuestSide, HostSide};
 
 /// The page frame numbers in a request.
-pub fn pfns(request: &Request) -> Vec<u32> {
+pub(crate) fn pfns(request: &Request) -> Vec<u32> {
     request.bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
 
@@ -13,7 +13,7 @@ pub fn pfns(request: &Request) -> Vec<u32> {
 /// were given.
 ///
 /// `away`: what is behind it can be taken away.
-pub fn take_inflated(pfn: u32, away: bool, bus: &mut Bus) {
+pub(crate) fn take_inflated(pfn: u32, away: bool, bus: &mut Bus) {
     if !bus.ram.contains(pfn) {
         return bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which is no RAM"));
     }
@@ -32,7 +32,7 @@ pub fn take_inflated(pfn: u32, away: bool, bus: &mut Bus) {
 }
 
 /// The host gives a frame back: it must have it, or may have it for all that is known, untouched.
-pub fn take_deflated(pfn: u32, bus: &mut Bus) {
+pub(crate) fn take_deflated(pfn: u32, bus: &mut Bus) {
     if bus.ram.host_side(pfn) == HostSide::Unread {
         return bus.ram.set_host_side(pfn, HostSide::Deflating);
     }
@@ -46,7 +46,7 @@ pub fn take_deflated(pfn: u32, bus: &mut Bus) {
 }
 
 /// The frames that a report or a hint of free memory is about, and whether each of its descriptors is of the right form.
-pub fn lent(request: &Request) -> (Vec<u32>, bool) {
+pub(crate) fn lent(request: &Request) -> (Vec<u32>, bool) {
     let buffers = request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| d.flags & INDIRECT == 0);
     let right = buffers.clone().all(|d| d.flags & WRITE != 0 && d.address % 4096 == 0 && d.length % 4096 == 0);
     let frames = |d: &Descriptor| (d.address / 4096) as u32..((d.address + u64::from(d.length)) / 4096) as u32;
@@ -71,7 +71,7 @@ pub fn take_reported(pfn: u32, bus: &mut Bus) {
 }
 
 /// The host is done with a reported frame, which nobody may have touched in the meantime.
-pub fn finish_reported(pfn: u32, bus: &mut Bus) {
+pub(crate) fn finish_reported(pfn: u32, bus: &mut Bus) {
     if bus.ram.poison.is_none() && !bus.ram.untouched(pfn) {
         bus.misstep("BAL-REPORT-03", format!("{pfn:#x} was written before its report came back"));
     }

@@ -1,5 +1,13 @@
 //! [`Platform`] over the machine: config space, mapped registers, DMA memory, vectors, time.
 
+mod config;
+mod memory;
+mod registers;
+
+use config::ModelConfig;
+use memory::ModelDma;
+use registers::{ModelRegisters, Path};
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,9 +22,9 @@ use ballonet::platform::{
 use ballonet::virtio::ConfigWindow;
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::balloon::Balloon;
-use super::frames::Frames;
-use super::machine::{Machine, NOW, VectorEntry};
+use crate::device::Balloon;
+use crate::machine::frames::Frames;
+use crate::machine::{Machine, NOW, VectorEntry};
 
 /// What an access to a register or to config space costs, in nanoseconds: an exit to the VMM.
 const REGISTER: u64 = 500;
@@ -43,259 +51,6 @@ impl ModelPlatform {
     }
 }
 
-/// Config space of the machine's functions. One segment, through ports: 256 bytes a function.
-pub struct ModelConfig {
-    machine: Machine,
-}
-
-impl ModelConfig {
-    fn check(offset: u16, width: u8) {
-        assert!(
-            offset.is_multiple_of(u16::from(width)) && offset + u16::from(width) <= 256,
-            "config access at {offset:#x}"
-        );
-    }
-
-    fn read(&self, function: Bdf, offset: u16, width: u8) -> u32 {
-        Self::check(offset, width);
-        let value = {
-            let state = &mut *self.machine.state();
-            let device = state.devices.get_mut(&function);
-            let nobody = u32::MAX >> (32 - 8 * u32::from(width));
-            device.map_or(nobody, |d| d.config_read(offset, width, &mut state.bus))
-        };
-        self.machine.touch(REGISTER);
-        value
-    }
-
-    fn write(&mut self, function: Bdf, offset: u16, width: u8, value: u32) {
-        Self::check(offset, width);
-        {
-            let state = &mut *self.machine.state();
-            if let Some(device) = state.devices.get_mut(&function) {
-                device.config_write(offset, width, value, &mut state.bus);
-            }
-        }
-        self.machine.touch(REGISTER);
-    }
-}
-
-impl ConfigSpace for ModelConfig {
-    fn size(&self, segment: u16, _bus: u8) -> u16 {
-        if segment == 0 { 256 } else { 0 }
-    }
-
-    fn read8(&self, function: Bdf, offset: u16) -> u8 {
-        self.read(function, offset, 1) as u8
-    }
-
-    fn read16(&self, function: Bdf, offset: u16) -> u16 {
-        self.read(function, offset, 2) as u16
-    }
-
-    fn read32(&self, function: Bdf, offset: u16) -> u32 {
-        self.read(function, offset, 4)
-    }
-
-    fn write8(&mut self, function: Bdf, offset: u16, value: u8) {
-        self.write(function, offset, 1, value.into());
-    }
-
-    fn write16(&mut self, function: Bdf, offset: u16, value: u16) {
-        self.write(function, offset, 2, value.into());
-    }
-
-    fn write32(&mut self, function: Bdf, offset: u16, value: u32) {
-        self.write(function, offset, 4, value);
-    }
-}
-
-/// A mapped window, or one that is reached through configuration space. An access that its bounds or alignment forbid
-/// panics, as the contract has it.
-pub struct ModelRegisters {
-    machine: Machine,
-    way: Way,
-    mapping: u64,
-}
-
-#[derive(Clone, Copy)]
-enum Way {
-    Mapped(BarWindow),
-    Config(ConfigWindow),
-}
-
-impl ModelRegisters {
-    /// The window, for an access that is allowed.
-    fn check(&self, offset: usize, width: u8, window: BarWindow) {
-        let width = usize::from(width);
-        assert!(offset.is_multiple_of(width), "{window}: misaligned access at {offset:#x}");
-        assert!(offset + width <= self.len(), "{window}: access at {offset:#x}");
-    }
-
-    fn read(&self, offset: usize, width: u8) -> u32 {
-        let window = match self.way {
-            Way::Mapped(window) => window,
-            Way::Config(window) => return self.read_config(window, offset, width),
-        };
-        self.check(offset, width, window);
-        let value = {
-            let state = &mut *self.machine.state();
-            let target = state.decode(window.io, window.address + offset as u64, width.into());
-            match target {
-                Some((bdf, bar, at)) => {
-                    let device = state.devices.get_mut(&bdf).expect("decoded to a device");
-                    device.bar_read(bar, at, width, &mut state.bus)
-                }
-                None => u32::MAX >> (32 - 8 * u32::from(width)),
-            }
-        };
-        self.machine.touch(REGISTER);
-        value
-    }
-
-    fn write(&mut self, offset: usize, width: u8, value: u32) {
-        let window = match self.way {
-            Way::Mapped(window) => window,
-            Way::Config(window) => return self.write_config(window, offset, width, value),
-        };
-        self.check(offset, width, window);
-        {
-            let state = &mut *self.machine.state();
-            let target = state.decode(window.io, window.address + offset as u64, width.into());
-            if let Some((bdf, bar, at)) = target {
-                let device = state.devices.get_mut(&bdf).expect("decoded to a device");
-                device.bar_write(bar, at, width, value, &mut state.bus);
-            }
-        }
-        self.machine.touch(REGISTER);
-    }
-
-    fn read_config(&self, window: ConfigWindow, offset: usize, width: u8) -> u32 {
-        let mut config = ModelConfig { machine: self.machine.clone() };
-        self.machine.uninterrupted(|| match width {
-            1 => window.read8(&mut config, offset).into(),
-            2 => window.read16(&mut config, offset).into(),
-            _ => window.read32(&mut config, offset),
-        })
-    }
-
-    fn write_config(&self, window: ConfigWindow, offset: usize, width: u8, value: u32) {
-        let mut config = ModelConfig { machine: self.machine.clone() };
-        self.machine.uninterrupted(|| match width {
-            1 => window.write8(&mut config, offset, value as u8),
-            2 => window.write16(&mut config, offset, value as u16),
-            _ => window.write32(&mut config, offset, value),
-        });
-    }
-}
-
-impl Registers for ModelRegisters {
-    fn len(&self) -> usize {
-        match self.way {
-            Way::Mapped(window) => window.length as usize,
-            Way::Config(window) => window.len(),
-        }
-    }
-
-    fn read8(&self, offset: usize) -> u8 {
-        self.read(offset, 1) as u8
-    }
-
-    fn read16(&self, offset: usize) -> u16 {
-        self.read(offset, 2) as u16
-    }
-
-    fn read32(&self, offset: usize) -> u32 {
-        self.read(offset, 4)
-    }
-
-    fn write8(&mut self, offset: usize, value: u8) {
-        self.write(offset, 1, value.into());
-    }
-
-    fn write16(&mut self, offset: usize, value: u16) {
-        self.write(offset, 2, value.into());
-    }
-
-    fn write32(&mut self, offset: usize, value: u32) {
-        self.write(offset, 4, value);
-    }
-}
-
-/// DMA memory in guest RAM.
-pub struct ModelDma {
-    machine: Machine,
-    memory: Arc<GuestMemoryMmap>,
-    start: u64,
-    size: usize,
-}
-
-impl ModelDma {
-    fn at(&self, offset: usize, len: usize) -> GuestAddress {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.size), "DMA access at {offset:#x}+{len:#x}");
-        GuestAddress(self.start + offset as u64)
-    }
-
-    fn aligned(&self, offset: usize, len: usize) -> GuestAddress {
-        assert!(offset.is_multiple_of(len), "misaligned DMA access at {offset:#x}");
-        self.at(offset, len)
-    }
-
-    fn load<T: AtomicAccess>(&self, offset: usize) -> T {
-        self.machine.touch(MEMORY);
-        self.memory.load(self.aligned(offset, size_of::<T>()), Ordering::Relaxed).expect("DMA memory in RAM")
-    }
-
-    fn store<T: AtomicAccess>(&mut self, offset: usize, value: T) {
-        self.memory.store(value, self.aligned(offset, size_of::<T>()), Ordering::Relaxed).expect("DMA memory in RAM");
-        self.machine.touch(MEMORY);
-    }
-}
-
-impl DmaMemory for ModelDma {
-    fn device_address(&self) -> u64 {
-        self.start
-    }
-
-    fn len(&self) -> usize {
-        self.size
-    }
-
-    fn load16(&self, offset: usize) -> u16 {
-        self.load(offset)
-    }
-
-    fn load32(&self, offset: usize) -> u32 {
-        self.load(offset)
-    }
-
-    fn load64(&self, offset: usize) -> u64 {
-        self.load(offset)
-    }
-
-    fn store16(&mut self, offset: usize, value: u16) {
-        self.store(offset, value);
-    }
-
-    fn store32(&mut self, offset: usize, value: u32) {
-        self.store(offset, value);
-    }
-
-    fn store64(&mut self, offset: usize, value: u64) {
-        self.store(offset, value);
-    }
-
-    fn write_bytes(&mut self, offset: usize, bytes: &[u8]) {
-        self.memory.write_slice(bytes, self.at(offset, bytes.len())).expect("DMA memory in RAM");
-        self.machine.touch(MEMORY);
-    }
-
-    fn read_bytes(&self, offset: usize, bytes: &mut [u8]) {
-        self.memory.read_slice(bytes, self.at(offset, bytes.len())).expect("DMA memory in RAM");
-        self.machine.touch(MEMORY);
-    }
-}
-
 impl Platform for ModelPlatform {
     type Config = ModelConfig;
     type Registers = ModelRegisters;
@@ -318,7 +73,7 @@ impl Platform for ModelPlatform {
             return Err(MapError { window, reason: "the test has it so" });
         }
         drop(state);
-        Ok(self.registers(Way::Mapped(window)))
+        Ok(self.registers(Path::Direct(window)))
     }
 
     fn map_through_config(&mut self, window: ConfigWindow) -> Option<ModelRegisters> {
@@ -327,7 +82,7 @@ impl Platform for ModelPlatform {
             return None;
         }
         drop(state);
-        Some(self.registers(Way::Config(window)))
+        Some(self.registers(Path::Config(window)))
     }
 
     fn unmap(&mut self, registers: ModelRegisters) {
@@ -424,12 +179,12 @@ impl Platform for ModelPlatform {
 }
 
 impl ModelPlatform {
-    fn registers(&self, way: Way) -> ModelRegisters {
+    fn registers(&self, path: Path) -> ModelRegisters {
         let mut state = self.machine.state();
         let mapping = state.next_mapping;
         state.next_mapping += 1;
         state.mappings.insert(mapping);
-        ModelRegisters { machine: self.machine.clone(), way, mapping }
+        ModelRegisters { machine: self.machine.clone(), path, mapping }
     }
 
     fn insert_vector(&self, name: String, handler: Handler, message: bool) -> Result<Vector, VectorError> {

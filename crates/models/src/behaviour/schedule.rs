@@ -13,7 +13,7 @@ impl Schedule {
     }
 
     /// A number below `bound`; 0 for a bound of 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         if self.choices.is_empty() || bound == 0 {
             return 0;
         }

@@ -2,8 +2,8 @@
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::bus::Bus;
-use super::queue::{INDIRECT, Request, WRITE};
+use crate::queue::{INDIRECT, Request, WRITE};
+use crate::world::Bus;
 
 /// What an entropy device gives.
 #[derive(Debug, Clone)]
@@ -17,19 +17,19 @@ pub struct Entropy {
 
 impl Entropy {
     /// A device that fills every buffer.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { seed, most: u32::MAX, given: Vec::new() }
     }
 
     /// Looks at a request when it arrives.
-    pub(super) fn check(request: &Request, bus: &mut Bus) {
+    pub(crate) fn check(request: &Request, bus: &mut Bus) {
         if parts(request).next().is_none() || !request.bytes.is_empty() {
             bus.misstep("ENTROPY-01", format!("a request to read from, or of no bytes: {:?}", request.chain));
         }
     }
 
     /// Fills a request. Returns the number of bytes written.
-    pub(super) fn fill(&mut self, request: &Request, bus: &Bus) -> u32 {
+    pub(crate) fn fill(&mut self, request: &Request, bus: &Bus) -> u32 {
         let mut left = self.most;
         for (address, length) in parts(request) {
             let bytes: Vec<u8> = (0..length.min(left)).map(|_| (next_random(&mut self.seed) >> 56) as u8).collect();
@@ -48,7 +48,7 @@ fn parts(request: &Request) -> impl Iterator<Item = (u64, u32)> {
 }
 
 /// The next number of a generator that is never 0 (xorshift64*).
-pub(super) fn next_random(state: &mut u64) -> u64 {
+pub(crate) fn next_random(state: &mut u64) -> u64 {
     *state ^= *state >> 12;
     *state ^= *state << 25;
     *state ^= *state >> 27;

@@ -1,18 +1,19 @@
 //! The balloon's queues at work: kicks, the requests they bring, and when and how each is completed.
 
-use super::balloon::{Balloon, Statistic};
-use super::behaviour::{Behaviour, Handling, Numbering, feature};
-use super::bug::Bug;
-use super::bus::Bus;
-use super::common_config::config_data;
-use super::entropy::Entropy;
-use super::hints::finish_hinted;
-use super::pages::{finish_reported, lent, pfns, take_deflated, take_inflated, take_reported};
-use super::queue::{INDIRECT, Purpose, QueueModel, Request};
-use super::ram::HostSide;
+use crate::behaviour::Entropy;
+use crate::behaviour::{Behaviour, Handling, Numbering};
+use crate::bug::Bug;
+use crate::device::common::config_data;
+use crate::device::hints::finish_hinted;
+use crate::device::pages::{finish_reported, lent, pfns, take_deflated, take_inflated, take_reported};
+use crate::device::{Balloon, Statistic};
+use crate::feature;
+use crate::queue::{INDIRECT, Purpose, QueueModel, Request};
+use crate::world::Bus;
+use crate::world::HostSide;
 
 impl Balloon {
-    pub(super) fn kick(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
+    pub(crate) fn kick(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
         let stride = u64::from(self.behaviour.notify_stride);
         let multiplier = u64::from(self.behaviour.layout.notify_multiplier()) * stride;
         let named = if self.common.accepted() & feature::NOTIF_CONFIG_DATA == 0 {
@@ -29,7 +30,7 @@ impl Balloon {
     }
 
     /// A kick that arrived at the doorbell of a queue.
-    pub(super) fn kick_queue(&mut self, index: u16, width: u8, value: u32, bus: &mut Bus) {
+    pub(crate) fn kick_queue(&mut self, index: u16, width: u8, value: u32, bus: &mut Bus) {
         let (live, accepted) = (self.common.live(), self.common.accepted());
         let now = bus.now;
         let Some(queue) = self.common.queues.get_mut(usize::from(index)).filter(|q| q.enabled) else {
@@ -74,7 +75,7 @@ impl Balloon {
         self.work(bus);
     }
 
-    pub(super) fn stalled(&self) -> bool {
+    pub(crate) fn stalled(&self) -> bool {
         let over = |limit: Option<u64>| limit.is_some_and(|limit| self.completions >= limit);
         over(self.behaviour.stalls_after) || self.common.needs_reset()
     }
@@ -197,7 +198,7 @@ impl Balloon {
     }
 
     /// Returns requests to the driver by a single used entry, or lies about them.
-    pub(super) fn complete(&mut self, index: u16, requests: &[Request], bus: &mut Bus) {
+    pub(crate) fn complete(&mut self, index: u16, requests: &[Request], bus: &mut Bus) {
         let Some(request) = requests.last() else { return };
         let mut written = self.behaviour.claims;
         for request in requests {
@@ -249,7 +250,7 @@ impl Balloon {
     }
 
     /// Raises `DEVICE_NEEDS_RESET` if it is time for it.
-    pub(super) fn stumble(&mut self, bus: &mut Bus) {
+    pub(crate) fn stumble(&mut self, bus: &mut Bus) {
         let done = self.completions - self.completions_before;
         let due = self.behaviour.needs_reset_after.is_some_and(|after| done >= after) && !self.common.needs_reset();
         if due && self.behaviour.needs_resets > 0 {
@@ -308,7 +309,7 @@ impl Balloon {
     }
 
     /// When the device does something by itself next.
-    pub fn next_due(&self) -> Option<u64> {
+    pub(crate) fn next_due(&self) -> Option<u64> {
         if self.gone() {
             return None;
         }
@@ -344,7 +345,7 @@ fn put_used(queue: &mut QueueModel, requests: &[Request], claims: u32, behaviour
 }
 
 /// The queues that a device with these features has.
-pub(super) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
+pub(crate) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
     if behaviour.entropy.is_some() {
         return vec![QueueModel::new(0, Purpose::Entropy, behaviour.queue_size)];
     }

@@ -1,206 +1,9 @@
-//! A virtio-pci balloon, or an entropy device: config space, BARs and the device behind them. Driven by register accesses and by time.
+//! What the driver sees of a device: configuration space and BARs.
 
-use super::behaviour::{Behaviour, feature};
-use super::bug::Bug;
-use super::bus::Bus;
-use super::common_config::CommonConfig;
-use super::config_space::{ConfigModel, Selected};
-use super::entropy::next_random;
-use super::hints::Hints;
-use super::interrupts::Interrupts;
-use super::layout::Structure;
-use super::legacy;
-use super::pages::pfns;
-use super::queue::{NO_VECTOR, Purpose, QueueModel, Request};
-use super::quirks::ActualWrites;
-use super::ram::HostSide;
-use super::requests::number_queues;
-
-/// A statistic as it arrived.
-pub type Statistic = (u16, u64);
-
-/// The device.
-#[derive(Debug)]
-pub struct Balloon {
-    pub behaviour: Behaviour,
-    pub config: ConfigModel,
-    pub common: CommonConfig,
-    pub(super) interrupts: Interrupts,
-    num_pages: u32,
-    actual: u32,
-    poison: Option<u32>,
-    /// What the host wants to know of free memory, and what it was told.
-    pub hints: Hints,
-    accesses: u64,
-    reads: u64,
-    pub(super) completions: u64,
-    /// Completions before the last reset.
-    pub(super) completions_before: u64,
-    pub(super) last_used: Option<u32>,
-    pub(super) next_spurious: u64,
-    pub(super) next_move: u64,
-    /// The statistics buffer in hand, and those read from each that came.
-    pub(super) statistics: Option<Request>,
-    pub reports: Vec<Vec<Statistic>>,
-    /// PFNs in the largest request that came.
-    pub largest_request: usize,
-    /// Requests that were taken off a queue at a time.
-    pub largest_batch: usize,
-    /// Until when it is busy with what it has accepted.
-    pub(super) busy: u64,
-    /// Discards that the host has made of inflated frames.
-    pub discards: u64,
-    /// Frames reported as free so far.
-    pub reported: u64,
-    /// Requests that came in a table.
-    pub tables: u64,
-    /// Requests that could not be served as they came (too long).
-    pub skipped: u64,
-    pub needless_kicks: u64,
-}
+use super::*;
 
 impl Balloon {
-    /// A device with its BARs assigned from these addresses up.
-    pub fn new(behaviour: Behaviour, memory: u32, ports: u32) -> Self {
-        let queues = number_queues(&behaviour);
-        Self {
-            config: ConfigModel::new(&behaviour, memory, ports),
-            common: CommonConfig::new(&behaviour, queues),
-            interrupts: Interrupts::new(&behaviour),
-            num_pages: 0,
-            actual: 0,
-            poison: None,
-            hints: Hints::default(),
-            accesses: 0,
-            reads: 0,
-            completions: 0,
-            completions_before: 0,
-            last_used: None,
-            next_spurious: behaviour.spurious.unwrap_or(0),
-            next_move: 0,
-            statistics: None,
-            reports: Vec::new(),
-            largest_request: 0,
-            largest_batch: 0,
-            busy: 0,
-            discards: 0,
-            reported: 0,
-            tables: 0,
-            skipped: 0,
-            needless_kicks: 0,
-            behaviour,
-        }
-    }
-
-    // What the host does.
-
-    /// The host wants a balloon of `pages`.
-    pub fn set_target(&mut self, pages: u32, bus: &mut Bus) {
-        self.num_pages = pages;
-        self.common.generation = self.common.generation.wrapping_add(1);
-        self.raise_config(bus);
-    }
-
-    /// A host that goes on changing its mind has its next word: another target, or the same once more.
-    pub(super) fn move_target(&mut self, bus: &mut Bus) {
-        let Some((longest, random)) = &mut self.behaviour.moves else { return };
-        if bus.now < self.next_move {
-            return;
-        }
-        let chosen = next_random(random);
-        self.next_move = bus.now + 1 + (chosen >> 32) % *longest;
-        self.set_target((chosen % 4) as u32 * 1000, bus);
-    }
-
-    /// The host sets a target, and the interrupt that would tell of it is lost.
-    pub fn set_target_silently(&mut self, pages: u32) {
-        self.num_pages = pages;
-        self.common.generation = self.common.generation.wrapping_add(1);
-    }
-
-    /// The host gives a command on hints.
-    pub fn command_hints(&mut self, command: u32, bus: &mut Bus) {
-        self.hints.give(command);
-        self.common.generation = self.common.generation.wrapping_add(1);
-        self.raise_config(bus);
-    }
-
-    pub fn target(&self) -> u32 {
-        self.num_pages
-    }
-
-    /// The size that the driver reports.
-    pub fn actual(&self) -> u32 {
-        self.actual
-    }
-
-    /// The host asks for fresh statistics: gives the buffer back. `false` if it has none.
-    pub fn request_statistics(&mut self, bus: &mut Bus) -> bool {
-        let Some(request) = self.statistics.take() else { return false };
-        let index = self.queue_of(Purpose::Statistics).expect("a request came from it");
-        self.complete(index, &[request], bus);
-        true
-    }
-
-    /// Every completion from now on waits for this; `None` takes the stall away.
-    pub fn stall_from_now(&mut self, stalled: bool) {
-        self.behaviour.stalls_after = stalled.then_some(self.completions);
-    }
-
-    pub fn raise_needs_reset(&mut self, bus: &mut Bus) {
-        self.common.need_reset();
-        self.raise_config(bus);
-    }
-
-    /// Takes the device off the bus: all ones from now on.
-    pub fn unplug(&mut self) {
-        self.behaviour.removed_after = Some(0);
-    }
-
-    /// Accesses to its registers, those in configuration space among them.
-    pub fn accesses(&self) -> u64 {
-        self.accesses
-    }
-
-    /// Takes the device off the bus after this many more register accesses.
-    pub fn remove_after(&mut self, accesses: u64) {
-        self.behaviour.removed_after = Some(self.accesses + accesses);
-    }
-
-    /// Requests that were completed, or lied about.
-    pub fn completions_so_far(&self) -> u64 {
-        self.completions
-    }
-
-    /// A function that nobody drives and that pulls its line all the same.
-    pub fn pull_line_for_ever(&mut self) {
-        self.interrupts.pull();
-    }
-
-    /// At rest no buffer may wait for a kick that was not made.
-    pub fn check_idle(&mut self, bus: &mut Bus) {
-        if self.gone() || !self.common.live() {
-            return;
-        }
-        for queue in self.common.queues.iter().filter(|q| q.kicked.is_none()) {
-            let waiting = queue.waiting(bus);
-            if waiting == 0 {
-                continue;
-            }
-            bus.misstep("SPLIT-ASUP-04", format!("queue {}: {waiting} buffers wait for a kick", queue.index));
-        }
-        if !self.stalled() {
-            self.hints.check_idle(bus);
-        }
-    }
-
-    pub fn gone(&self) -> bool {
-        self.behaviour.removed_after.is_some_and(|after| self.accesses >= after)
-    }
-
-    // What the driver can see.
-
-    pub fn config_read(&mut self, offset: u16, width: u8, bus: &mut Bus) -> u32 {
+    pub(crate) fn config_read(&mut self, offset: u16, width: u8, bus: &mut Bus) -> u32 {
         if self.gone() {
             bus.ram.forget_host();
             return u32::MAX >> (32 - 8 * u32::from(width));
@@ -239,7 +42,7 @@ impl Balloon {
         aligned && inside && whole
     }
 
-    pub fn config_write(&mut self, offset: u16, width: u8, value: u32, bus: &mut Bus) {
+    pub(crate) fn config_write(&mut self, offset: u16, width: u8, value: u32, bus: &mut Bus) {
         if let Some(selected) = self.config.selected(offset).filter(|_| !self.gone()) {
             if self.behaviour.has(Bug::AccessDropsWrites) {
                 self.accesses += 1;
@@ -481,13 +284,13 @@ impl Balloon {
 
     // Interrupts.
 
-    pub(super) fn raise_spurious(&mut self, bus: &mut Bus) {
+    pub(crate) fn raise_spurious(&mut self, bus: &mut Bus) {
         if self.common.live() {
             self.interrupts.raise_all(&self.config, bus);
         }
     }
 
-    pub(super) fn raise_config(&mut self, bus: &mut Bus) {
+    pub(crate) fn raise_config(&mut self, bus: &mut Bus) {
         if self.common.live() && !self.gone() {
             let delay = self.interrupt_delay();
             if self.behaviour.quirks.changes_set_both_bits {
@@ -497,7 +300,7 @@ impl Balloon {
         }
     }
 
-    pub(super) fn raise_queue(&mut self, index: u16, bus: &mut Bus) {
+    pub(crate) fn raise_queue(&mut self, index: u16, bus: &mut Bus) {
         let delay = self.interrupt_delay();
         self.interrupts.raise_queue(self.queue(index).vector, delay, &self.config, bus);
     }
@@ -507,12 +310,12 @@ impl Balloon {
     }
 
     /// Whether the function pulls its interrupt line.
-    pub fn pulls_line(&self) -> bool {
+    pub(crate) fn pulls_line(&self) -> bool {
         self.behaviour.pin && !self.gone() && self.interrupts.pulls_line(&self.config)
     }
 
     /// Whether memory is part of a ring or request that the device may still use.
-    pub fn uses(&self, start: u64, size: u64) -> bool {
+    pub(crate) fn uses(&self, start: u64, size: u64) -> bool {
         let statistics = self.statistics.iter().flat_map(|r| &r.chain);
         let in_statistics = statistics.into_iter().any(|(_, d)| start <= d.address && d.address < start + size);
         !self.gone() && (in_statistics || self.common.queues.iter().any(|q| q.uses(start, size)))

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use ballonet::platform::MsiMessage;
 
-use super::ram::Ram;
+use crate::world::Ram;
 
 /// Missteps kept; a driver that loops on one would fill the memory otherwise.
 const MOST_MISSTEPS: usize = 64;
@@ -20,7 +20,7 @@ pub struct Misstep {
 
 /// A message-signalled interrupt on its way.
 #[derive(Debug, Clone, Copy)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     pub due: u64,
     pub message: MsiMessage,
 }
@@ -41,7 +41,7 @@ impl Bus {
     }
 
     /// Writes a misstep down.
-    pub fn misstep(&mut self, clause: &'static str, what: impl Into<String>) {
+    pub(crate) fn misstep(&mut self, clause: &'static str, what: impl Into<String>) {
         if self.missteps.len() < MOST_MISSTEPS {
             self.missteps.push(Misstep { clause, what: what.into() });
         }
@@ -52,18 +52,18 @@ impl Bus {
     }
 
     /// Sends a message-signalled interrupt that arrives after `delay` nanoseconds.
-    pub fn send(&mut self, message: MsiMessage, delay: u64) {
+    pub(crate) fn send(&mut self, message: MsiMessage, delay: u64) {
         self.messages.push_back(InFlight { due: self.now + delay, message });
     }
 
     /// Messages on their way arrive at once: a read that follows them pushes posted writes ahead of itself.
-    pub fn flush_messages(&mut self) {
+    pub(crate) fn flush_messages(&mut self) {
         let now = self.now;
         self.messages.iter_mut().for_each(|m| m.due = m.due.min(now));
     }
 
     /// The first message that has arrived.
-    pub fn arrived(&mut self) -> Option<MsiMessage> {
+    pub(crate) fn arrived(&mut self) -> Option<MsiMessage> {
         let at = self.messages.iter().position(|m| m.due <= self.now)?;
         self.messages.remove(at).map(|m| m.message)
     }

@@ -1,6 +1,6 @@
 //! What devices do otherwise than the specification says, or that it leaves open.
 
-use super::queue::{INDIRECT, Request, WRITE};
+use crate::queue::{INDIRECT, Request, WRITE};
 
 /// The quirks of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ pub enum ActualWrites {
 
 impl Quirks {
     /// A device without any: it serves what it must, and takes `actual` in no other way than it has to.
-    pub const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         longest_descriptor: 1024,
         long: Long::Lost,
         chains: Chains::Read,
@@ -161,7 +161,7 @@ impl Quirks {
     };
 
     /// Whether all of a request is served; `None` if it is never completed.
-    pub fn serves(&self, request: &Request) -> Option<bool> {
+    pub(crate) fn serves(&self, request: &Request) -> Option<bool> {
         let buffers = request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0);
         let longest = buffers.map(|(_, d)| d.length).max().unwrap_or(0);
         let (long, chain) = (longest > self.longest_descriptor, request.chain.len() > 1);
@@ -170,7 +170,7 @@ impl Quirks {
     }
 
     /// The frame numbers that the device takes of a request.
-    pub fn pfns(&self, request: &Request) -> Vec<u32> {
+    pub(crate) fn pfns(&self, request: &Request) -> Vec<u32> {
         let readable = request.chain.iter().filter(|(_, d)| d.flags & (WRITE | INDIRECT) == 0);
         let (mut taken, mut at) = (Vec::new(), 0);
         for (position, (_, descriptor)) in readable.enumerate() {
@@ -185,13 +185,13 @@ impl Quirks {
     }
 
     /// Whether the host takes away what is behind a frame when these come in one request.
-    pub fn takes_away(&self, pfn: u32, pfns: &[u32]) -> bool {
+    pub(crate) fn takes_away(&self, pfn: u32, pfns: &[u32]) -> bool {
         let start = pfn / 512 * 512;
         !self.huge_pages || (start..start + 512).all(|pfn| pfns.contains(&pfn))
     }
 
     /// How many discards the host makes of these frames.
-    pub fn discards(&self, pfns: &[u32]) -> u64 {
+    pub(crate) fn discards(&self, pfns: &[u32]) -> u64 {
         let mut pfns = pfns.to_vec();
         match self.discards {
             Discards::Each => return pfns.len() as u64,

@@ -6,8 +6,8 @@ use ballonet::memory::{Footprint, FrameRun, Frames as Allocator, IdleRun, Pfn, P
 use ballonet::platform::PageFrames;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::machine::Machine;
-use super::ram::{GuestSide, HostSide};
+use crate::machine::Machine;
+use crate::world::{GuestSide, HostSide};
 
 /// The allocator and its ledger.
 pub struct Frames {
@@ -20,7 +20,7 @@ pub struct Frames {
 
 impl Frames {
     /// All managed frames of the machine, free.
-    pub fn new(machine: &Machine) -> Self {
+    pub(crate) fn new(machine: &Machine) -> Self {
         let address = |value| PhysAddr::new(value).expect("an address below 2^52");
         let ranges = machine.bus(|bus| bus.ram.managed());
         let usable: Vec<_> = ranges.iter().filter_map(|r| PhysRange::new(address(r.start), r.end - r.start)).collect();

@@ -3,6 +3,12 @@
 //! Every access of the driver to a register, to DMA memory or to the clock is a moment at which time passes, devices
 //! work and interrupts arrive: a handler can run between any two accesses, as on a real CPU.
 
+mod frames;
+mod platform;
+
+pub use frames::Frames;
+pub use platform::ModelPlatform;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,16 +16,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ballonet::pci::Bdf;
 use ballonet::platform::{Handled, Handler, MsiMessage};
 
-use super::balloon::Balloon;
-use super::behaviour::Behaviour;
-use super::bus::{Bus, Misstep};
-use super::ram::Ram;
+use crate::behaviour::Behaviour;
+use crate::device::Balloon;
+use crate::world::Ram;
+use crate::world::{Bus, Misstep};
 
 /// Deliveries in a row of one line after which it is a storm: the line is let be until the next access.
 const STORM: u32 = 100;
 
 /// An interrupt vector or an attachment to a line.
-pub(super) struct VectorEntry {
+pub(crate) struct VectorEntry {
     pub name: String,
     pub message: Option<MsiMessage>,
     /// `None` while it runs.
@@ -30,7 +36,7 @@ pub(super) struct VectorEntry {
 }
 
 /// Everything that the machine is.
-pub(super) struct State {
+pub(crate) struct State {
     pub bus: Bus,
     pub devices: BTreeMap<Bdf, Balloon>,
     pub vectors: BTreeMap<u32, VectorEntry>,
@@ -101,7 +107,7 @@ impl Machine {
         self.state().devices.insert(at, balloon);
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("no test thread panicked while it held the machine")
     }
 
@@ -172,7 +178,7 @@ impl Machine {
     }
 
     /// Waits for the other CPU to be done with a vector's handler.
-    pub(super) fn await_elsewhere(&self, number: u32) {
+    pub(crate) fn await_elsewhere(&self, number: u32) {
         let mut state = self.state();
         let entry = state.vectors.get_mut(&number).expect("an allocated vector");
         if !std::mem::take(&mut entry.elsewhere) {
@@ -201,7 +207,7 @@ impl Machine {
     }
 
     /// A moment passes: time, devices, interrupts.
-    pub(super) fn touch(&self, nanoseconds: u64) {
+    pub(crate) fn touch(&self, nanoseconds: u64) {
         let mut state = self.state();
         let stolen = state.devices.values().map(|d| d.behaviour.stolen).max().unwrap_or(0);
         state.bus.now += nanoseconds + if nanoseconds == NOW { stolen } else { 0 };
@@ -214,7 +220,7 @@ impl Machine {
     }
 
     /// Does something that no interrupt handler comes into.
-    pub(super) fn uninterrupted<T>(&self, action: impl FnOnce() -> T) -> T {
+    pub(crate) fn uninterrupted<T>(&self, action: impl FnOnce() -> T) -> T {
         let before = std::mem::replace(&mut self.state().in_handler, true);
         let value = action();
         self.state().in_handler = before;
@@ -271,11 +277,11 @@ impl Machine {
 }
 
 /// What reading the clock costs.
-pub(super) const NOW: u64 = 30;
+pub(crate) const NOW: u64 = 30;
 
 impl State {
     /// Notes a request that can be refused; whether it is to be.
-    pub(super) fn refuses(&mut self) -> bool {
+    pub(crate) fn refuses(&mut self) -> bool {
         self.asked += 1;
         self.refused.contains(&(self.asked - 1))
     }
@@ -318,7 +324,7 @@ impl State {
     }
 
     /// The device, BAR and offset at which a mapped address arrives.
-    pub(super) fn decode(&self, io: bool, address: u64, length: u64) -> Option<(Bdf, u8, u64)> {
+    pub(crate) fn decode(&self, io: bool, address: u64, length: u64) -> Option<(Bdf, u8, u64)> {
         self.devices.iter().filter(|(_, d)| !d.gone()).find_map(|(bdf, device)| {
             (0..6).find_map(|bar| {
                 let (is_io, start, size) = device.config.decoded(bar)?;

@@ -5,9 +5,11 @@ use std::sync::atomic::{Ordering, fence};
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::behaviour::{Lie, feature};
-use super::bus::Bus;
-use super::queue::{Descriptor, INDIRECT, NEXT, Request, WRITE};
+use crate::feature;
+use crate::queue::Lie;
+use super::request::bytes;
+use crate::queue::{Descriptor, INDIRECT, NEXT, Request, WRITE};
+use crate::world::Bus;
 
 const AVAILABLE: u16 = 1 << 7;
 const USED: u16 = 1 << 15;
@@ -83,7 +85,7 @@ impl PackedRing {
     }
 
     /// How far the driver has got, as a kick says it: the offset and, as the top bit, the wrap counter.
-    pub fn published(&self, bus: &Bus) -> u16 {
+    pub(crate) fn published(&self, bus: &Bus) -> u16 {
         let mut position = self.next_available;
         for _ in 0..self.size {
             if self.available(position, bus).is_none() {
@@ -216,7 +218,7 @@ impl PackedRing {
                 if seen_writable {
                     self.misstep(bus, "PACKED-SG-03", "readable element after a writable one");
                 }
-                request.bytes.extend(super::queue::bytes(descriptor, bus));
+                request.bytes.extend(bytes(descriptor, bus));
             }
         }
         Some(())
@@ -226,7 +228,7 @@ impl PackedRing {
     pub fn check_unchanged(&self, request: &Request, bus: &mut Bus) {
         let readable = |d: &Descriptor| d.flags & (WRITE | INDIRECT) == 0;
         let readables = request.chain.iter().filter(|(_, d)| readable(d));
-        let now: Vec<u8> = readables.flat_map(|(_, d)| super::queue::bytes(d, bus)).collect();
+        let now: Vec<u8> = readables.flat_map(|(_, d)| bytes(d, bus)).collect();
         if now != request.bytes {
             self.misstep(bus, "CLEAN-01", &format!("buffer {} changed in flight", request.head));
         }
@@ -299,7 +301,7 @@ impl PackedRing {
     }
 
     /// Tells a lie instead of completing `request`. `last` is the id used before.
-    pub fn lie(&mut self, lie: Lie, request: &Request, in_flight: &[Request], last: Option<u32>, bus: &Bus) {
+    pub(crate) fn lie(&mut self, lie: Lie, request: &Request, in_flight: &[Request], last: Option<u32>, bus: &Bus) {
         let (id, flags) = (request.head, self.used_flags());
         let in_use = |id: u16| id == request.head || in_flight.iter().any(|other| other.head == id);
         match lie {

@@ -2,15 +2,15 @@
 //!
 //! State and queues are those of [`CommonConfig`]; here are the other registers onto them, and what is different.
 
-use super::behaviour::Behaviour;
-use super::bus::Bus;
-use super::common_config::CommonConfig;
-use super::queue::{NO_VECTOR, Purpose};
+use crate::behaviour::Behaviour;
+use crate::device::common::CommonConfig;
+use crate::queue::{NO_VECTOR, Purpose};
+use crate::world::Bus;
 
 /// The ISR byte.
-pub const ISR: u64 = 0x13;
+pub(crate) const ISR: u64 = 0x13;
 /// The doorbell.
-pub const NOTIFY: u64 = 0x10;
+pub(crate) const NOTIFY: u64 = 0x10;
 const STATUS: u64 = 0x12;
 /// What rings are aligned to.
 const ALIGN: u64 = 4096;
@@ -33,7 +33,7 @@ const FIELDS: [(u64, u8, bool); 10] = [
 ];
 
 /// Where the device configuration starts.
-pub fn header_length(msix: bool) -> u64 {
+pub(crate) fn header_length(msix: bool) -> u64 {
     if msix { 0x18 } else { 0x14 }
 }
 
@@ -66,7 +66,7 @@ impl CommonConfig {
         (behaviour.features | behaviour.legacy_features) & 0xffff_ffff
     }
 
-    pub fn read_legacy(&mut self, offset: u64, width: u8, behaviour: &Behaviour, bus: &mut Bus) -> u32 {
+    pub(crate) fn read_legacy(&mut self, offset: u64, width: u8, behaviour: &Behaviour, bus: &mut Bus) -> u32 {
         if !self.check_legacy(offset, width, false, bus) || offset == NOTIFY {
             return u32::MAX;
         }
@@ -91,7 +91,7 @@ impl CommonConfig {
         }
     }
 
-    pub fn write_legacy(&mut self, offset: u64, width: u8, value: u32, behaviour: &Behaviour, bus: &mut Bus) {
+    pub(crate) fn write_legacy(&mut self, offset: u64, width: u8, value: u32, behaviour: &Behaviour, bus: &mut Bus) {
         if !self.check_legacy(offset, width, true, bus) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use ballonet::platform::MsiMessage;
 
-use super::bus::Bus;
+use crate::world::Bus;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -14,22 +14,22 @@ struct Entry {
 
 /// The table.
 #[derive(Debug)]
-pub struct MsixTable {
+pub(crate) struct MsixTable {
     entries: Vec<Entry>,
 }
 
 impl MsixTable {
     /// A table as it comes out of reset: every vector masked.
-    pub fn new(vectors: u16) -> Self {
+    pub(crate) fn new(vectors: u16) -> Self {
         let entry = Entry { address: 0, data: 0, masked: true, pending: false };
         Self { entries: vec![entry; usize::from(vectors)] }
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub fn read_table(&self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
+    pub(crate) fn read_table(&self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
         let Some(entry) = self.entries.get((offset / 16) as usize).filter(|_| width == 4) else {
             bus.misstep("PCI-MSIX", format!("read of {width} bytes at {offset:#x} of the MSI-X table"));
             return u32::MAX;
@@ -42,7 +42,7 @@ impl MsixTable {
         }
     }
 
-    pub fn write_table(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
+    pub(crate) fn write_table(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
         let Some(entry) = self.entries.get_mut((offset / 16) as usize).filter(|_| width == 4) else {
             bus.misstep("PCI-MSIX", format!("write of {width} bytes at {offset:#x} of the MSI-X table"));
             return;
@@ -63,13 +63,13 @@ impl MsixTable {
         }
     }
 
-    pub fn read_pending(&self, offset: u64, width: u8) -> u32 {
+    pub(crate) fn read_pending(&self, offset: u64, width: u8) -> u32 {
         let bit = |i: u64| self.entries.get(i as usize).is_some_and(|e| e.pending);
         (0..u64::from(width) * 8).fold(0, |bits, i| bits | u32::from(bit(offset * 8 + i)) << i)
     }
 
     /// Raises a vector: the message to send now, or nothing while it is masked and so pending.
-    pub fn raise(&mut self, vector: u16, all_masked: bool) -> Option<MsiMessage> {
+    pub(crate) fn raise(&mut self, vector: u16, all_masked: bool) -> Option<MsiMessage> {
         let entry = self.entries.get_mut(usize::from(vector))?;
         if entry.masked || all_masked {
             entry.pending = true;
@@ -79,7 +79,7 @@ impl MsixTable {
     }
 
     /// The messages of vectors that were raised while masked and are not masked any more.
-    pub fn release_pending(&mut self, all_masked: bool) -> Vec<MsiMessage> {
+    pub(crate) fn release_pending(&mut self, all_masked: bool) -> Vec<MsiMessage> {
         let ready = self.entries.iter_mut().filter(|e| e.pending && !e.masked && !all_masked);
         ready
             .map(|entry| {
@@ -90,7 +90,7 @@ impl MsixTable {
     }
 
     /// Vectors that are not masked.
-    pub fn unmasked(&self) -> usize {
+    pub(crate) fn unmasked(&self) -> usize {
         self.entries.iter().filter(|e| !e.masked).count()
     }
 }

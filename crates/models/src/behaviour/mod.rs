@@ -1,34 +1,22 @@
 //! The habits of a device: what it offers, how fast it is, and in what way it misbehaves.
 
-use super::bug::Bug;
-use super::bus::Bus;
-use super::entropy::Entropy;
-use super::layout::{Capability, Layout, Structure};
-use super::quirks::Quirks;
-use super::schedule::Schedule;
+mod entropy;
+mod layout;
+mod quirks;
+mod schedule;
 
-/// Feature bits by number (virtio 1.4, 5.5.3 and 6).
-pub mod feature {
-    pub const MUST_TELL_HOST: u64 = 1 << 0;
-    pub const STATS_VQ: u64 = 1 << 1;
-    pub const DEFLATE_ON_OOM: u64 = 1 << 2;
-    pub const FREE_PAGE_HINT: u64 = 1 << 3;
-    pub const PAGE_POISON: u64 = 1 << 4;
-    pub const PAGE_REPORTING: u64 = 1 << 5;
-    /// The bits whose meaning depends on the type of the device.
-    pub const OF_DEVICE_TYPE: u64 = 0x00ff_ffff;
-    pub const ANY_LAYOUT: u64 = 1 << 27;
-    pub const INDIRECT_DESC: u64 = 1 << 28;
-    pub const EVENT_IDX: u64 = 1 << 29;
-    pub const VERSION_1: u64 = 1 << 32;
-    pub const ACCESS_PLATFORM: u64 = 1 << 33;
-    pub const RING_PACKED: u64 = 1 << 34;
-    pub const IN_ORDER: u64 = 1 << 35;
-    pub const ORDER_PLATFORM: u64 = 1 << 36;
-    pub const NOTIFICATION_DATA: u64 = 1 << 38;
-    pub const NOTIF_CONFIG_DATA: u64 = 1 << 39;
-    pub const RING_RESET: u64 = 1 << 40;
-}
+pub use entropy::Entropy;
+pub use layout::{Bar, Capability, Layout, Region, Structure};
+pub use quirks::{ActualWrites, Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
+
+pub use schedule::Schedule;
+
+pub(crate) use entropy::next_random;
+
+use crate::bug::Bug;
+use crate::feature;
+use crate::queue::Lie;
+use crate::world::Bus;
 
 /// When a kick is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,35 +51,16 @@ pub struct Costs {
 
 impl Costs {
     /// What a request of these frames costs.
-    pub fn of_request(self, pfns: &[u32], inflating: bool, bus: &Bus) -> u64 {
+    pub(crate) fn of_request(self, pfns: &[u32], inflating: bool, bus: &Bus) -> u64 {
         let written = |pfn: &&u32| inflating && !bus.ram.untouched(**pfn);
         let count = pfns.iter().filter(written).count() as u64;
         count * self.written + (pfns.len() as u64 - count) * self.empty
     }
 
     /// What a report of these frames costs.
-    pub fn of_report(self, pfns: &[u32]) -> u64 {
+    pub(crate) fn of_report(self, pfns: &[u32]) -> u64 {
         (pfns.len() as u64).div_ceil(512) * self.region
     }
-}
-
-/// A lie told in the used ring instead of a completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lie {
-    /// An id beyond the queue.
-    IdOutOfRange,
-    /// An id that names a descriptor that is not in flight.
-    IdNotInFlight,
-    /// The id of the request before once more.
-    IdRepeated,
-    /// More bytes written than the request has writable ones (it has none).
-    LengthTooLong,
-    /// The id of a later request, though it is to use them in order. Split rings only.
-    OutOfOrder,
-    /// The index moves on by more than the queue holds. On a packed ring: flags that are of no lap at all.
-    IndexJumps,
-    /// The index moves back. On a packed ring: the used flags of the lap before.
-    IndexGoesBack,
 }
 
 /// Everything about a device that a test may choose.
@@ -263,7 +232,7 @@ impl Behaviour {
     }
 
     /// Whether it has this bug.
-    pub fn has(&self, bug: Bug) -> bool {
+    pub(crate) fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
     }
 

@@ -8,6 +8,7 @@
 //! that of packed rings is a model of our own.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 #![allow(missing_docs, reason = "test code: the types' own comments say what they are")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
@@ -22,8 +23,8 @@ mod vmm;
 mod world;
 
 pub use behaviour::{
-    Bar, Behaviour, Capability, Chains, Costs, Entropy, Handling, Layout, Quirks, Region, RegisterQuirks, Resets,
-    Schedule, Structure,
+    ActualWrites, Bar, Behaviour, Capability, Chains, Costs, Discards, Entropy, Handling, Layout, Long, Numbering,
+    Quirks, Region, RegisterQuirks, Resets, Schedule, Structure,
 };
 pub use bug::Bug;
 pub use device::{Balloon, Hints, take_reported};

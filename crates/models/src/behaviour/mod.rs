@@ -145,7 +145,7 @@ pub struct Behaviour {
 impl Behaviour {
     /// A device that follows the specification to the letter: MSI-X with 8 vectors, each feature that the balloon's
     /// basic operation knows, requests served after a little while.
-    pub fn letter() -> Self {
+    pub fn conforming() -> Self {
         Self {
             entropy: None,
             device_id: 0x1045,

@@ -5,9 +5,9 @@ use std::sync::atomic::{Ordering, fence};
 
 use vm_memory::{Bytes, GuestAddress};
 
+use super::request::bytes;
 use crate::feature;
 use crate::queue::Lie;
-use super::request::bytes;
 use crate::queue::{Descriptor, INDIRECT, NEXT, Request, WRITE};
 use crate::world::Bus;
 

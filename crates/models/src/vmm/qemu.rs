@@ -32,7 +32,7 @@ impl Behaviour {
             first_status: 0,
             reset_time: 0,
             queue_reset_time: 0,
-            ..Self::letter()
+            ..Self::conforming()
         }
         .with_vectors(None)
     }

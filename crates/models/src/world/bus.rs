@@ -31,7 +31,7 @@ pub struct Bus {
     pub ram: Ram,
     /// Virtual time in nanoseconds.
     pub now: u64,
-    pub messages: VecDeque<InFlight>,
+    pub(crate) messages: VecDeque<InFlight>,
     missteps: Vec<Misstep>,
 }
 

@@ -55,7 +55,7 @@ const AVAILABLE: usize = 16 * SIZE as usize;
 
 impl Hand {
     fn new(slip: Slip) -> Self {
-        let (machine, at) = Machine::with_balloon(64, Behaviour::letter().transitional());
+        let (machine, at) = Machine::with_balloon(64, Behaviour::conforming().transitional());
         let mut platform = ModelPlatform::new(&machine);
         let config = platform.config();
         config.write16(at, 4, 7);

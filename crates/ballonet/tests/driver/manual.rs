@@ -118,9 +118,9 @@ impl Hand {
             Slip::ReportOfOthers | Slip::ReportOfParts | Slip::ReportTwice => PAGE_REPORTING,
             _ => 0,
         };
-        let letter = Behaviour::letter();
-        let features = letter.features | kicks;
-        Self::on(letter.with_features(features), slip)
+        let conforming = Behaviour::conforming();
+        let features = conforming.features | kicks;
+        Self::on(conforming.with_features(features), slip)
     }
 
     /// A hand that does everything right, on a device with QEMU's layout.

@@ -3,7 +3,7 @@
 use ballonet::memory::FrameRun;
 use ballonet::platform::PageFrames;
 
-use super::hand::Hand;
+use super::manual::Hand;
 use ballonet_models::feature::{PAGE_POISON, PAGE_REPORTING};
 use ballonet_models::{Behaviour, Descriptor, Hints, HostSide, Machine, ModelPlatform, Request};
 
@@ -18,7 +18,7 @@ struct Book {
 
 impl Book {
     fn new() -> Self {
-        let (machine, _) = Machine::with_balloon(64, Behaviour::letter());
+        let (machine, _) = Machine::with_balloon(64, Behaviour::conforming());
         let platform = ModelPlatform::new(&machine);
         Self { machine, platform, hints: Hints::default() }
     }
@@ -177,7 +177,7 @@ fn the_model_names_the_clause_of_each_misstep_with_hints() {
 #[test]
 fn the_model_names_the_clause_of_each_misstep_with_the_poison() {
     for (before, after, clause) in [(false, false, "BAL-POISON-02"), (true, true, "BAL-POISON-03")] {
-        let behaviour = Behaviour::letter().with_features(1 << 32 | PAGE_POISON);
+        let behaviour = Behaviour::conforming().with_features(1 << 32 | PAGE_POISON);
         let (machine, at) = Machine::with_balloon(64, behaviour);
         machine.balloon(at, |b, bus| {
             let mut write = |offset, width, value| b.bar_write(4, offset, width, value, bus);
@@ -212,7 +212,7 @@ fn the_model_names_the_clause_of_each_misstep_with_the_poison() {
 
 #[test]
 fn the_model_sees_frames_that_do_not_hold_the_poison() {
-    let behaviour = Behaviour::letter();
+    let behaviour = Behaviour::conforming();
     let features = behaviour.features | PAGE_REPORTING;
     let mut hand = Hand::right(behaviour.with_features(features));
     let (mut inflate, mut deflate) = hand.start();

@@ -114,6 +114,8 @@ pub struct Behaviour {
     pub removed_after: Option<u64>,
     /// Reads of registers (0 is the first ever) whose answer has these bits turned over.
     pub twists: Vec<(u64, u32)>,
+    /// The same of reads of configuration space.
+    pub config_twists: Vec<(u64, u32)>,
     /// Where requests are used in order: whether one entry stands for all that are done at a time.
     pub batches: bool,
     /// What each completion claims to have written.
@@ -179,6 +181,7 @@ impl Behaviour {
             stolen: 0,
             removed_after: None,
             twists: Vec::new(),
+            config_twists: Vec::new(),
             batches: false,
             claims: 0,
             lie: None,

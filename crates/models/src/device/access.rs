@@ -17,7 +17,10 @@ impl Balloon {
                 self.accesses += 1;
                 // Interrupt Status is not kept in the register.
                 let interrupt = offset == 6 && self.interrupts.asserted(&self.config);
-                self.config.read(offset, width) | u32::from(interrupt) << 3
+                let value = self.config.read(offset, width) | u32::from(interrupt) << 3;
+                let twisted = twist(value, &self.behaviour.config_twists, self.config_reads);
+                self.config_reads += 1;
+                twisted & u32::MAX >> (32 - 8 * u32::from(width))
             }
         }
     }
@@ -65,8 +68,7 @@ impl Balloon {
         }
         self.accesses += 1;
         let value = self.answer(bar, offset, width, bus);
-        let twists = self.behaviour.twists.iter().filter(|(read, _)| *read == self.reads);
-        let twisted = twists.fold(value, |value, (_, bits)| value ^ bits);
+        let twisted = twist(value, &self.behaviour.twists, self.reads);
         self.reads += 1;
         twisted & u32::MAX >> (32 - 8 * u32::from(width))
     }
@@ -320,4 +322,9 @@ impl Balloon {
         let in_statistics = statistics.into_iter().any(|(_, d)| start <= d.address && d.address < start + size);
         !self.gone() && (in_statistics || self.common.queues.iter().any(|q| q.uses(start, size)))
     }
+}
+
+/// What the driver reads, if lies turn bits of this read over.
+fn twist(value: u32, twists: &[(u64, u32)], read: u64) -> u32 {
+    twists.iter().filter(|(at, _)| *at == read).fold(value, |value, (_, bits)| value ^ bits)
 }

@@ -46,6 +46,7 @@ pub struct Balloon {
     pub hints: Hints,
     accesses: u64,
     reads: u64,
+    config_reads: u64,
     pub(crate) completions: u64,
     /// Completions before the last reset.
     pub(crate) completions_before: u64,
@@ -86,6 +87,7 @@ impl Balloon {
             hints: Hints::default(),
             accesses: 0,
             reads: 0,
+            config_reads: 0,
             completions: 0,
             completions_before: 0,
             last_used: None,

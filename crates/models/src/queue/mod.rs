@@ -254,7 +254,7 @@ impl QueueModel {
     }
 
     /// Says of the kicks that the device wants what is no use to anybody: flags, and an event that is far off.
-    pub(crate) fn suppress(&self, flags: u16, bus: &Bus) {
+    pub fn suppress(&self, flags: u16, bus: &Bus) {
         let [_, (device, length)] = self.driver_and_device_areas();
         let at = if self.packed.is_some() { device + 2 } else { device };
         let memory = bus.ram.memory();

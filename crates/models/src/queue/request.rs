@@ -37,6 +37,18 @@ pub struct Descriptor {
     pub next: u16,
 }
 
+impl Descriptor {
+    /// Whether it points to a table, and is no part of the buffer itself.
+    pub fn is_indirect(&self) -> bool {
+        self.flags & INDIRECT != 0
+    }
+
+    /// Whether the device may write there.
+    pub fn is_writable(&self) -> bool {
+        self.flags & WRITE != 0
+    }
+}
+
 /// A buffer that the device has taken from the available ring and not returned.
 #[derive(Debug, Clone)]
 pub struct Request {

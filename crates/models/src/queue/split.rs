@@ -147,7 +147,7 @@ impl QueueModel {
     }
 
     /// Returns requests to the driver by a single used entry. Whether the driver wants an interrupt for it.
-    pub(crate) fn put_used(&mut self, requests: &[Request], length: u32, bus: &mut Bus) -> bool {
+    pub fn put_used(&mut self, requests: &[Request], length: u32, bus: &mut Bus) -> bool {
         self.completed += requests.len() as u64;
         if let Some(ring) = &mut self.packed {
             return ring.put_used(requests, length, bus);
@@ -189,7 +189,7 @@ impl QueueModel {
     }
 
     /// Tells a lie in the used ring instead of completing `request`. `last` is the id used before.
-    pub(crate) fn lie(&mut self, lie: Lie, request: &Request, last: Option<u32>, bus: &Bus) {
+    pub fn lie(&mut self, lie: Lie, request: &Request, last: Option<u32>, bus: &Bus) {
         if let Some(ring) = &mut self.packed {
             return ring.lie(lie, request, &self.in_flight, last, bus);
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -257,6 +258,20 @@ impl Ram {
         let Some(size) = self.dma.remove(&start) else { return false };
         self.memory.write_slice(&vec![0xa5; size as usize], GuestAddress(start)).expect("DMA memory in RAM");
         true
+    }
+
+    /// Overwrites a word of allocated DMA memory, by its number modulo the size of all of it; does nothing without any.
+    pub fn scribble(&self, word: u32, value: u16) {
+        let words = |size: u64| size / 2;
+        let total: u64 = self.dma.values().copied().map(words).sum();
+        let Some(mut word) = u64::from(word).checked_rem(total) else { return };
+        for (start, size) in &self.dma {
+            if word < words(*size) {
+                self.memory.store(value, GuestAddress(start + 2 * word), Ordering::Relaxed).expect("DMA memory in RAM");
+                return;
+            }
+            word -= words(*size);
+        }
     }
 
     /// DMA regions allocated now.

@@ -205,17 +205,8 @@ impl<'a> Trial<'a> {
     }
 
     fn lie(&self, step: &Step) {
-        const LIES: [Lie; 7] = [
-            Lie::IdOutOfRange,
-            Lie::IdNotInFlight,
-            Lie::IdRepeated,
-            Lie::LengthTooLong,
-            Lie::OutOfOrder,
-            Lie::IndexJumps,
-            Lie::IndexGoesBack,
-        ];
         self.device(|device, bus| match *step {
-            Step::Lie(which) => device.behaviour.lie = Some((0, LIES[usize::from(which) % LIES.len()])),
+            Step::Lie(which) => device.behaviour.lie = Some((0, Lie::ALL[usize::from(which) % Lie::ALL.len()])),
             Step::Write { offset, value } => bus.ram.scribble(offset, value),
             Step::NeedsReset => device.raise_needs_reset(bus),
             _ => device.unplug(),

@@ -231,19 +231,10 @@ impl Trial {
 
     /// The device lies in the used entry of a request that it has.
     fn lie(&mut self, which: u8) {
-        const LIES: [Lie; 7] = [
-            Lie::IdOutOfRange,
-            Lie::IdNotInFlight,
-            Lie::IdRepeated,
-            Lie::LengthTooLong,
-            Lie::OutOfOrder,
-            Lie::IndexJumps,
-            Lie::IndexGoesBack,
-        ];
         let Some((_, request)) = self.taken.first() else { return };
         self.honest = false;
         let Self { machine, model, .. } = self;
-        machine.bus(|bus| model.lie(LIES[usize::from(which) % LIES.len()], request, None, bus));
+        machine.bus(|bus| model.lie(Lie::ALL[usize::from(which) % Lie::ALL.len()], request, None, bus));
     }
 
     fn add(&mut self, readable: u8, writable: u8, length: u16) {

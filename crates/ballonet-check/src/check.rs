@@ -5,14 +5,14 @@ use core::fmt;
 
 use crate::device::{PciFunction, TestDevice};
 
-/// How binding is what a check asks for.
+/// How binding a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// A MUST of the specification. A device that fails it fails the run.
     Must,
-    /// A SHOULD. A device that fails it is warned of.
+    /// A SHOULD of the specification. A failure is a warning.
     Should,
-    /// Not written in the specification, but drivers in the field count on it. A device that fails it is warned of.
+    /// Not in the specification, but drivers in the field rely on it. A failure is a warning.
     Custom,
 }
 
@@ -78,16 +78,16 @@ pub(crate) const fn on_function(
     Check { name, severity, section, asks, run: Run::Function(run) }
 }
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The device does what it is asked for.
+    /// The device meets the requirement.
     Ok,
     /// It does not: what it did instead, with the values.
     Failed(String),
-    /// It could not be asked: why not.
+    /// The check could not run: why not.
     Skipped(String),
-    /// The tester itself failed at asking: how. Nothing is said of the device.
+    /// The tester itself failed: how. This says nothing about the device.
     Trouble(String),
 }
 
@@ -96,9 +96,9 @@ pub enum Outcome {
 pub(crate) enum Stop {
     /// The device failed it.
     Failed(String),
-    /// There is nothing to ask.
+    /// The check does not apply.
     Skipped(String),
-    /// The tester cannot go on, for a reason that is not the device's.
+    /// The tester cannot go on, for a reason other than the device.
     Trouble(String),
     /// The device's registers read as all ones: it is gone.
     Gone,

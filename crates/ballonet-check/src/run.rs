@@ -1,4 +1,4 @@
-//! A run: the checks in the order of the table, each from a device that is reset, and what came of them.
+//! A run: the selected checks in order, each on a device that was just reset, and their outcomes.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,20 +13,20 @@ use ballonet::platform::{PageFrames, Platform};
 /// How long the tester waits, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// For something that has to happen. A device that takes longer has stalled.
+    /// For something that must happen. A device that takes longer has stalled.
     pub stall: u64,
     /// For something that must not happen.
     pub quiet: u64,
 }
 
 impl Default for Patience {
-    /// Two seconds, of which a busy host may take most; and 4 ms of quiet.
+    /// Two seconds, most of which a busy host may steal; and 4 ms of quiet.
     fn default() -> Self {
         Self { stall: 2_000_000_000, quiet: 4_000_000 }
     }
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Checks that the device passed.
@@ -35,16 +35,16 @@ pub struct Summary {
     pub failed: u32,
     /// Other checks that it failed.
     pub warned: u32,
-    /// Checks that did not apply, or could not be made.
+    /// Checks that did not apply or could not run.
     pub skipped: u32,
-    /// Checks that the tester itself failed to make. They say nothing of the device.
+    /// Checks in which the tester itself failed. They say nothing about the device.
     pub troubled: u32,
-    /// Why the run ended before its time.
+    /// Why the run ended early.
     pub ended: Option<String>,
 }
 
 impl Summary {
-    /// Whether the device does all that it must.
+    /// Whether the device meets every MUST.
     pub const fn is_success(&self) -> bool {
         self.failed == 0 && self.ended.is_none()
     }
@@ -140,12 +140,12 @@ fn run_on(
     summary
 }
 
-/// Brings the device back to where the next check can begin; why it cannot be.
+/// Resets the device for the next check; the reason if that fails.
 fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
     if let Err(stop) = device.stop() {
         return Some(reason(stop));
     }
-    // Frames that a broken device does not give back are written off when the run ends.
+    // Frames that a broken device does not return are written off at the end of the run.
     if let Err(Stop::Gone) = device.reclaim_frames() {
         return Some(reason(Stop::Gone));
     }

@@ -18,12 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
         "5.5.6.3",
         "the device holds the statistics buffer until the host wants statistics",
         |device| {
-            skip_unless!(device.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
-            let setup = StartOptions { features: device.least() | STATS_VQ, ..device.plain() };
-            device.prepare(&setup)?;
-            offer_statistics(device)?;
-            device.go()?;
-            device.kick(Role::Statistics)?;
+            start_with_statistics(device)?;
             // The host may ask once or twice meanwhile, but not every time.
             for _ in 0..OFFERS {
                 device.wait_quiet()?;
@@ -44,12 +39,7 @@ pub(super) const CHECKS: &[Check] = &[
         "5.5.6.3",
         "a held statistics buffer does not block other queues",
         |device| {
-            skip_unless!(device.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
-            let setup = StartOptions { features: device.least() | STATS_VQ, ..device.plain() };
-            device.prepare(&setup)?;
-            offer_statistics(device)?;
-            device.go()?;
-            device.kick(Role::Statistics)?;
+            start_with_statistics(device)?;
             device.exchange_cleanly(32, &Shape::PLAIN)
         },
     ),
@@ -136,7 +126,17 @@ const PAGE: usize = 4096;
 /// How often a statistics buffer is offered again at once.
 const OFFERS: usize = 3;
 
-/// Offers a statistics buffer; it is the caller's to publish.
+/// Starts the device with a statistics buffer in its queue.
+fn start_with_statistics(device: &mut TestDevice<'_>) -> Verdict {
+    skip_unless!(device.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
+    let setup = StartOptions { features: device.least() | STATS_VQ, ..device.plain() };
+    device.prepare(&setup)?;
+    offer_statistics(device)?;
+    device.go()?;
+    device.kick(Role::Statistics)
+}
+
+/// Offers a statistics buffer; the caller kicks.
 fn offer_statistics(device: &mut TestDevice<'_>) -> Verdict {
     let entries = [statistic(Tag::Free, 1 << 20), statistic(Tag::Total, 1 << 24)];
     let at = device.arena.place(entries.as_flattened().len(), 16, 0)?;

@@ -137,7 +137,7 @@ pub(super) const CHECKS: &[Check] = &[
             device.common.write32(common::DEVICE_FEATURE_SELECT, 0);
             for (field, width) in [(common::DEVICE_STATUS, 1), (common::NUM_QUEUES, 2), (common::DEVICE_FEATURE, 4)] {
                 let access = point(device, field, width)?;
-                let through = read_window(&mut device.pci.platform.config(), access, width)?;
+                let through = read_window(&device.pci.platform.config(), access, width)?;
                 let direct = match width {
                     1 => device.common.read8(field).into(),
                     2 => device.common.read16(field).into(),

@@ -1,4 +1,4 @@
-//! What several chapters do with the device in each format of its rings.
+//! Formats of rings, in each of which several chapters run the device.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use ballonet::virtio::spec::Features;
 /// One frame a request.
 pub(super) const SINGLE: Shape = Shape { frames: 1, ..Shape::PLAIN };
 
-/// The features that change what a ring is, each with the least that the device must be given.
+/// The features that change what a ring is, each with the minimal feature set.
 pub(super) fn formats(device: &TestDevice<'_>) -> Vec<Features> {
     let (least, offered) = (device.least(), device.offered);
     let optional = [Features::RING_PACKED, Features::EVENT_IDX, Features::IN_ORDER];
@@ -21,39 +21,37 @@ pub(super) fn formats(device: &TestDevice<'_>) -> Vec<Features> {
     sets.filter(|set| offered.contains(*set)).map(|set| least | set).collect()
 }
 
-/// Does something with the device in each of the formats, as long as it takes them.
-pub(super) fn in_each_format(device: &mut TestDevice<'_>, act: impl Fn(&mut TestDevice<'_>) -> Verdict) -> Verdict {
-    for features in formats(device) {
-        if !device.negotiate(features)? {
-            continue;
+/// Starts the device in each of the formats that it accepts, with the features of `options` too, and does something with it.
+pub(super) fn in_each_format(
+    device: &mut TestDevice<'_>,
+    options: StartOptions,
+    mut act: impl FnMut(&mut TestDevice<'_>) -> Verdict,
+) -> Verdict {
+    for format in formats(device) {
+        let features = format | options.features;
+        if device.negotiate(features)? {
+            device.start(&StartOptions { features, ..options })?;
+            act(device)?;
         }
-        let setup = StartOptions { features, ..device.plain() };
-        device.start(&setup)?;
-        act(device)?;
     }
     Ok(())
 }
 
-/// Brings the device up and has it take requests of a shape, in each format in which it can.
+/// Has the device take requests of a shape, in each format in which it can.
 pub(super) fn in_shape(device: &mut TestDevice<'_>, extra: Features, shape: &Shape) -> Verdict {
-    let mut left = String::from("the device takes none of the formats");
-    let mut done = 0;
-    for features in formats(device) {
-        let features = features | extra;
-        if !device.negotiate(features)? {
-            continue;
+    let (mut reason, mut done) = (String::from("the device accepts none of the formats"), 0);
+    let options = StartOptions { features: device.least() | extra, ..device.plain() };
+    in_each_format(device, options, |device| match device.exchange_cleanly(48, shape) {
+        // A shape that needs more descriptors than the queue has.
+        Err(Stop::Skipped(why)) => {
+            reason = why;
+            Ok(())
         }
-        let setup = StartOptions { features, ..device.plain() };
-        device.start(&setup)?;
-        match device.exchange_cleanly(48, shape) {
-            // A shape that needs more descriptors than the queue has.
-            Err(Stop::Skipped(reason)) => left = reason,
-            outcome => {
-                outcome?;
-                done += 1;
-            }
+        outcome => {
+            done += 1;
+            outcome
         }
-    }
-    skip_unless!(done > 0, "{left}");
+    })?;
+    skip_unless!(done > 0, "{reason}");
     Ok(())
 }

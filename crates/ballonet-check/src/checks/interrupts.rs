@@ -1,4 +1,4 @@
-//! Interrupts: that they come, where they come, and that they stay away when they are to.
+//! Interrupts: that they come, on which vector, and that suppressed ones do not.
 
 use crate::check::Severity::{Must, Should};
 use crate::check::{Check, Stop, Verdict, ensure, on_device, skip_unless};
@@ -161,7 +161,7 @@ pub(super) const CHECKS: &[Check] = &[
                     device.needs_room(Role::Inflate, 4)?;
                     let before = device.signals.counts.queues();
                     device.with_queue(Role::Inflate, |queue, arena| {
-                        queue.want_interrupt(arena, WantInterrupt::After(4))
+                        queue.want_interrupt(arena, WantInterrupt::After(4));
                     })?;
                     device.transfer(Role::Inflate, 1..4, &Shape { frames: 1, ..Shape::PLAIN })?;
                     device.wait_quiet()?;
@@ -297,7 +297,7 @@ fn heard(device: &TestDevice<'_>) -> u32 {
 
 /// Starts in the first mode that there is.
 fn start_interrupting(device: &mut TestDevice<'_>, features: Features) -> Verdict {
-    // If it does not start, then that is the reason, and not the mode.
+    // A device that does not start would fail in every mode.
     device.try_start()?;
     for mode in MODES {
         let setup = StartOptions { features, mode, ..device.plain() };
@@ -345,7 +345,7 @@ fn arrive(device: &mut TestDevice<'_>, mode: InterruptMode, vectors: [usize; 2])
     Ok(())
 }
 
-/// Has a queue interrupt once for a buffer that wants it, so that what follows is not the first.
+/// Has a queue interrupt once, so that the next interrupt is not its first.
 fn warm_up(device: &mut TestDevice<'_>, role: Role) -> Verdict {
     let before = heard(device);
     device.with_queue(role, |queue, arena| queue.want_interrupt(arena, WantInterrupt::Every))?;
@@ -355,16 +355,16 @@ fn warm_up(device: &mut TestDevice<'_>, role: Role) -> Verdict {
     Ok(())
 }
 
-/// Starts with neither MSI-X nor the line in use: only the ISR byte is left to tell.
+/// Starts with MSI-X and the line off: only the ISR byte reports anything.
 fn start_silent(device: &mut TestDevice<'_>) -> Verdict {
     let setup = device.plain();
     device.start(&setup)?;
-    // Whatever was told before is over.
+    // Clears what was reported before.
     let _ = device.isr.read8(0);
     Ok(())
 }
 
-/// Waits until the device has shown that it wants to be heard, without a read of the ISR byte.
+/// Waits until Interrupt Status is set, without reading the ISR byte.
 fn await_line(device: &mut TestDevice<'_>) -> Verdict<bool> {
     let limit = device.patience.quiet;
     device.wait(limit, |device| Ok(is_asserted(device)))
@@ -373,5 +373,5 @@ fn await_line(device: &mut TestDevice<'_>) -> Verdict<bool> {
 /// The Interrupt Status bit of the PCI status register.
 fn is_asserted(device: &mut TestDevice<'_>) -> bool {
     let function = device.pci.function;
-    function.status(&mut device.pci.platform.config()).contains(pci::Status::INTERRUPT)
+    function.status(&device.pci.platform.config()).contains(pci::Status::INTERRUPT)
 }

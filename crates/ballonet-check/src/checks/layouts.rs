@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::formats::{SINGLE, formats, in_shape};
+use super::formats::{SINGLE, in_each_format, in_shape};
 use crate::check::Severity::Must;
 use crate::check::{Check, Stop, Verdict, on_device, skip_unless};
 use crate::device::{QUEUE_LIMIT, Role, Shape, StartOptions, TestDevice};
@@ -25,15 +25,8 @@ pub(super) const CHECKS: &[Check] = &[
         },
     ),
     on_device(Must, "rings-of-one-descriptor-work", "2.7", "a queue may have one entry", |device| {
-        for features in formats(device) {
-            if !device.negotiate(features)? {
-                continue;
-            }
-            let setup = StartOptions { features, size: 1, ..device.plain() };
-            device.start(&setup)?;
-            device.exchange_cleanly(12, &Shape { frames: 1, ..Shape::PLAIN })?;
-        }
-        Ok(())
+        let options = StartOptions { size: 1, ..device.plain() };
+        in_each_format(device, options, |device| device.exchange_cleanly(12, &Shape { frames: 1, ..Shape::PLAIN }))
     }),
     on_device(
         Must,
@@ -41,15 +34,8 @@ pub(super) const CHECKS: &[Check] = &[
         "2.7",
         "the areas of a queue may lie in any order, at their minimum alignment",
         |device| {
-            for features in formats(device) {
-                if !device.negotiate(features)? {
-                    continue;
-                }
-                let setup = StartOptions { features, placement: Placement::Odd, ..device.plain() };
-                device.start(&setup)?;
-                device.exchange_cleanly(48, &Shape { frames: 3, ..Shape::PLAIN })?;
-            }
-            Ok(())
+            let options = StartOptions { placement: Placement::Odd, ..device.plain() };
+            in_each_format(device, options, |device| device.exchange_cleanly(48, &Shape { frames: 3, ..Shape::PLAIN }))
         },
     ),
     on_device(Must, "chains-work", "2.7.4.1", "a request may be a chain of descriptors", |device| {
@@ -80,15 +66,8 @@ pub(super) const CHECKS: &[Check] = &[
     }),
     on_device(Must, "requests-may-have-256-frames", "5.5.6", "a request may hold 256 frame numbers", |device| {
         let frames = device.pfns.len().min(256);
-        for features in formats(device) {
-            if !device.negotiate(features)? {
-                continue;
-            }
-            let setup = StartOptions { features, ..device.plain() };
-            device.start(&setup)?;
-            device.exchange_cleanly(frames, &Shape { frames, ..Shape::PLAIN })?;
-        }
-        Ok(())
+        let options = device.plain();
+        in_each_format(device, options, |device| device.exchange_cleanly(frames, &Shape { frames, ..Shape::PLAIN }))
     }),
     on_device(
         Must,
@@ -111,13 +90,8 @@ pub(super) const CHECKS: &[Check] = &[
         "direct and indirect requests may follow each other in one queue",
         |device| {
             skip_unless!(device.offered.contains(Features::INDIRECT_DESC), "the device does not offer INDIRECT_DESC");
-            for features in formats(device) {
-                let features = features | Features::INDIRECT_DESC;
-                if !device.negotiate(features)? {
-                    continue;
-                }
-                let setup = StartOptions { features, ..device.plain() };
-                device.start(&setup)?;
+            let options = StartOptions { features: Features::INDIRECT_DESC, ..device.plain() };
+            in_each_format(device, options, |device| {
                 for role in [Role::Inflate, Role::Deflate] {
                     for (place, start) in (0..12).step_by(3).enumerate() {
                         let shape = Shape { frames: 3, piece: 4, skew: 0, indirect: place % 2 == 0 };
@@ -135,8 +109,8 @@ pub(super) const CHECKS: &[Check] = &[
                 }
                 device.away[..12].fill(false);
                 device.expect_no_damage(None)?;
-            }
-            Ok(())
+                Ok(())
+            })
         },
     ),
     on_device(Must, "ring-indices-wrap", "2.7.13", "16-bit indices and wrap counters wrap", |device| {

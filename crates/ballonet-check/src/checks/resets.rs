@@ -1,6 +1,6 @@
 //! Resets in the middle of the work, resets of single queues, and being set up again in another way.
 
-use super::formats::formats;
+use super::formats::in_each_format;
 use crate::check::Severity::Must;
 use crate::check::{Check, Stop, Verdict, ensure, fail, on_device, skip_unless};
 use crate::device::{Role, Shape, StartOptions, TestDevice};
@@ -26,19 +26,15 @@ pub(super) const CHECKS: &[Check] = &[
         "2.4.1",
         "the device writes no memory after a reset",
         |device| {
-            for features in formats(device) {
-                if !device.negotiate(features)? {
-                    continue;
-                }
-                let setup = StartOptions { features, ..device.plain() };
-                device.start(&setup)?;
+            let options = device.plain();
+            in_each_format(device, options, |device| {
                 keep_busy(device, Role::Inflate)?;
                 device.reset()?;
                 device.arena.freeze();
                 device.wait_quiet()?;
                 device.expect_no_damage(None)?;
-            }
-            Ok(())
+                Ok(())
+            })
         },
     ),
     on_device(

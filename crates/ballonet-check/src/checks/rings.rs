@@ -11,7 +11,7 @@ use ballonet::virtio::spec::Features;
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
     on_device(Must, "inflate-completes", "5.5.6", "inflate requests complete", |device| {
-        in_each_format(device, |device| {
+        in_each_format(device, device.plain(), |device| {
             device.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
             // Only so that the frames are back: that deflating works is another check's business.
             let _ = device.transfer(Role::Deflate, 0..64, &Shape::PLAIN);
@@ -19,16 +19,16 @@ pub(super) const CHECKS: &[Check] = &[
         })
     }),
     on_device(Must, "deflate-completes", "5.5.6", "deflate requests complete", |device| {
-        in_each_format(device, |device| {
+        in_each_format(device, device.plain(), |device| {
             device.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
             device.transfer(Role::Deflate, 0..64, &Shape::PLAIN).map(drop)
         })
     }),
     on_device(Must, "used-ids-are-outstanding", "2.7.8.2", "used entries name outstanding requests", |device| {
-        in_each_format(device, |device| device.exchange(32, &SINGLE))
+        in_each_format(device, device.plain(), |device| device.exchange(32, &SINGLE))
     }),
     on_device(Must, "nothing-is-used-twice", "2.7.8.2", "each buffer is used once", |device| {
-        in_each_format(device, |device| {
+        in_each_format(device, device.plain(), |device| {
             device.exchange(16, &SINGLE)?;
             device.wait_quiet()?;
             for role in [Role::Inflate, Role::Deflate] {
@@ -68,7 +68,7 @@ pub(super) const CHECKS: &[Check] = &[
         "2.7.8.2",
         "the used length of a buffer that the device only reads is 0",
         |device| {
-            in_each_format(device, |device| {
+            in_each_format(device, device.plain(), |device| {
                 for role in [Role::Inflate, Role::Deflate] {
                     for used in device.transfer(role, 0..32, &Shape::PLAIN)? {
                         ensure!(
@@ -88,7 +88,7 @@ pub(super) const CHECKS: &[Check] = &[
         "2.7.5.1",
         "memory that the device may only read is not written",
         |device| {
-            in_each_format(device, |device| {
+            in_each_format(device, device.plain(), |device| {
                 device.exchange(64, &Shape::PLAIN)?;
                 device.expect_no_damage(Some(Damage::Readable))
             })
@@ -100,14 +100,14 @@ pub(super) const CHECKS: &[Check] = &[
         "2.7",
         "descriptor tables and available rings are not written",
         |device| {
-            in_each_format(device, |device| {
+            in_each_format(device, device.plain(), |device| {
                 device.exchange(64, &Shape::PLAIN)?;
                 device.expect_no_damage(Some(Damage::Ring))
             })
         },
     ),
     on_device(Must, "nothing-else-is-written", "2.7", "the device writes nothing that it was not given", |device| {
-        in_each_format(device, |device| {
+        in_each_format(device, device.plain(), |device| {
             device.exchange(64, &Shape::PLAIN)?;
             device.expect_no_damage(Some(Damage::Outside))
         })
@@ -149,7 +149,7 @@ pub(super) const CHECKS: &[Check] = &[
         "2.7.10.2",
         "the device needs no kicks beyond those that it asks for",
         |device| {
-            in_each_format(device, |device| {
+            in_each_format(device, device.plain(), |device| {
                 for frame in 0..24 {
                     device.transfer(Role::Inflate, frame..frame + 1, &SINGLE)?;
                 }
@@ -170,7 +170,7 @@ pub(super) const CHECKS: &[Check] = &[
         },
     ),
     on_device(Must, "kicks-for-nothing-do-no-harm", "2.7.13.4", "a kick of an empty queue changes nothing", |device| {
-        in_each_format(device, |device| {
+        in_each_format(device, device.plain(), |device| {
             for _ in 0..3 {
                 device.kick(Role::Inflate)?;
                 device.kick(Role::Deflate)?;
@@ -184,7 +184,7 @@ pub(super) const CHECKS: &[Check] = &[
         "2.7.10.2",
         "the device's suppression flags and event positions are valid",
         |device| {
-            in_each_format(device, |device| {
+            in_each_format(device, device.plain(), |device| {
                 for frame in 0..8 {
                     device.exchange(frame + 1, &SINGLE)?;
                     for role in [Role::Inflate, Role::Deflate] {

@@ -1,7 +1,7 @@
 //! The memory that the device under test is given, with a pattern around everything in it.
 //!
-//! The arena knows what every byte of it has to be: the pattern, or what was written here. What the device may write is
-//! opened for it; a byte anywhere else that changes was changed by a device that wrote where it must not.
+//! The arena knows the value of every byte: the pattern, or what the tester wrote. Areas that the device may write are opened; a
+//! change anywhere else means that the device wrote where it must not.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -17,7 +17,7 @@ const GUARD: usize = 64;
 /// Bytes compared at a time.
 const PIECE: usize = 4096;
 
-/// What is at a place before anything is put there. Never 0 for long, and different at neighbouring places.
+/// The pattern byte of a place: rarely 0, and different at neighbouring places.
 const fn pattern(offset: usize) -> u8 {
     (offset as u8).wrapping_mul(7) ^ (offset >> 8) as u8 ^ 0xa5
 }
@@ -65,12 +65,12 @@ impl Arena {
         Ok(start)
     }
 
-    /// Where things go from here on, to come back to by [`Arena::rewind`].
+    /// The end of what is placed, to return to by [`Arena::rewind`].
     pub(crate) fn mark(&self) -> usize {
         self.next
     }
 
-    /// Makes the room taken since `mark` free again. The device is done with it.
+    /// Frees everything placed since `mark`. The device is done with it.
     pub(crate) fn rewind(&mut self, mark: usize) {
         self.open.retain(|(start, _)| *start < mark);
         self.next = mark;
@@ -116,8 +116,8 @@ impl Arena {
         u32::from_le(self.memory.load32(offset))
     }
 
-    /// The first place, of those that count, that the device changed and must not have: where, what is there, what has
-    /// to be.
+    /// The first byte, of those that `counts` selects, that the device changed without permission: offset, value found, value
+    /// expected.
     pub(crate) fn damage(&self, counts: impl Fn(usize) -> bool) -> Option<(usize, u8, u8)> {
         let mut piece = [0; PIECE];
         for start in (0..ARENA).step_by(PIECE) {
@@ -141,7 +141,7 @@ impl Arena {
         self.open.iter().any(|(start, end)| (*start..*end).contains(&at))
     }
 
-    /// Takes everything as it is now for what it has to be: from here on the device may write nothing.
+    /// Expects every byte to keep its present value: from here on the device may write nothing.
     pub(crate) fn freeze(&mut self) {
         self.memory.read_bytes(0, &mut self.image);
         self.open.clear();

@@ -40,7 +40,7 @@ use obstacles::Obstacles;
 pub(crate) const QUEUES: usize = 5;
 /// The most entries of a queue that is tested: larger ones would not find room in the arena.
 pub(crate) const QUEUE_LIMIT: u16 = 1024;
-/// Frames that the tester gives to the device and takes back.
+/// Frames that the tester inflates and deflates.
 pub(crate) const FRAMES: usize = 256;
 
 /// The features that the tester knows how to use.
@@ -90,11 +90,11 @@ pub(crate) struct TestDevice<'p> {
     /// Where readable buffers are in the arena: start and end.
     pub(crate) buffers: Vec<(usize, usize)>,
     pub(crate) signals: Signals,
-    /// What keeps the device from being asked.
+    /// Defects that block checks.
     pub(crate) obstacles: Obstacles,
-    /// Whether the setting, and the request posted last, are as plain as can be.
+    /// Whether the setting and the last request are the plainest possible.
     pub(crate) is_plain: bool,
-    /// The status with `DEVICE_NEEDS_RESET` in it that showed during legal use, and when.
+    /// A status with `DEVICE_NEEDS_RESET` seen during legal use, and with which features.
     pub(crate) needed_reset: Option<String>,
 }
 
@@ -170,7 +170,7 @@ impl<'p> TestDevice<'p> {
         }
     }
 
-    /// Finds out what there is to test.
+    /// Reads offered features and queues, and takes the frames to test with.
     fn discover(&mut self) -> Verdict {
         self.begin()?;
         self.offered = self.read_offered();
@@ -207,7 +207,7 @@ impl<'p> TestDevice<'p> {
         for run in self.runs {
             let away = self.away.iter().skip(place).take(run.count() as usize).any(|away| *away);
             place += run.count() as usize;
-            // What the device did not give back stays with the host.
+            // Frames that the device did not return stay with the host.
             if away || !stopped { self.pci.platform.confirm_ballooned(run) } else { self.pci.platform.release(run) }
         }
         for registers in [self.common, self.notify, self.config] {
@@ -243,7 +243,7 @@ impl TestDevice<'_> {
         self.wait(quiet, |_| Ok(false)).map(drop)
     }
 
-    /// Resets the device. One that did not finish a reset is not waited for again.
+    /// Resets the device. If an earlier reset did not finish, fails without waiting again.
     pub(crate) fn reset(&mut self) -> Verdict {
         if let Some(reason) = &self.obstacles.stuck {
             return Err(Stop::Failed(reason.clone()));
@@ -257,13 +257,13 @@ impl TestDevice<'_> {
         Err(self.stick(format!("a reset was not done after {} ms: the status is {status}", limit / 1_000_000)))
     }
 
-    /// Nothing more can be asked, for this reason.
+    /// Notes that no more checks are possible, and why.
     fn stick(&mut self, reason: String) -> Stop {
         self.obstacles.stuck = Some(reason.clone());
         Stop::Failed(reason)
     }
 
-    /// Resets the device and tells it that there is a driver. Before that it need not say what it has (3.1.1).
+    /// Resets the device and sets ACKNOWLEDGE and DRIVER. Before that, features and queues need not be readable (3.1.1).
     pub(crate) fn begin(&mut self) -> Verdict {
         self.reset()?;
         self.set_status(Status::ACKNOWLEDGE);
@@ -278,7 +278,7 @@ impl TestDevice<'_> {
         Ok(())
     }
 
-    /// Resets the device and takes back what it was given. Called after each check.
+    /// Resets the device and forgets its queues and buffers. Called after each check.
     pub(crate) fn stop(&mut self) -> Verdict {
         let outcome = self.reset();
         let signals = core::mem::replace(&mut self.signals, Signals::none());
@@ -289,7 +289,7 @@ impl TestDevice<'_> {
     }
 }
 
-/// Where the four structures are that every balloon has.
+/// The windows of the four structures that every balloon has.
 fn windows(pci: &PciFunction<'_>) -> Verdict<[BarWindow; 4]> {
     Ok([
         pci.window(CapabilityType::Common, common::SIZE as u64)?,

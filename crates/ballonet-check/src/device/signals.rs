@@ -1,4 +1,4 @@
-//! What the device signals: interrupts, counted by what they stand for.
+//! Interrupts from the device, counted by vector.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -54,7 +54,7 @@ impl Counts {
     }
 }
 
-/// A device's way to signal, set up on the platform's side. Ends by [`Signals::release`].
+/// The platform's side of a device's interrupts. Ends by [`Signals::release`].
 pub(crate) struct Signals {
     pub(crate) mode: InterruptMode,
     pub(crate) counts: Arc<Counts>,

@@ -30,7 +30,7 @@ impl TestDevice<'_> {
         self.offered & KNOWN
     }
 
-    /// The least that the device must be given: without these it need not work.
+    /// The minimal feature set: without these a device need not work.
     pub(crate) fn least(&self) -> Features {
         self.offered & (Features::VERSION_1 | Features::ACCESS_PLATFORM)
     }
@@ -46,17 +46,17 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Resets the device and goes up to `FEATURES_OK`; whether that stuck.
+    /// Resets the device and negotiates up to `FEATURES_OK`; whether that stuck.
     pub(crate) fn negotiate(&mut self, features: Features) -> Verdict<bool> {
         self.begin()?;
-        // A device may look at what it offers only when asked.
+        // Some devices compute their offer when it is read.
         let _ = self.read_offered();
         self.accept(features);
         self.set_status(Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK);
         Ok(self.status()?.contains(Status::FEATURES_OK))
     }
 
-    /// Goes through initialization until queues can be read: with the least features, if the device accepts them.
+    /// Initializes the device until queues can be read, with the minimal feature set if it accepts that.
     pub(crate) fn negotiate_least(&mut self) -> Verdict {
         self.negotiate(self.least()).map(drop)
     }
@@ -115,11 +115,11 @@ impl TestDevice<'_> {
         all.flatten().map(QueueIndex::number).collect()
     }
 
-    /// Puts a queue to use.
+    /// Enables a queue.
     pub(crate) fn enable(&mut self, queue: u16, setup: &StartOptions) -> Verdict {
         let packed = self.features.contains(Features::RING_PACKED);
         let now = self.queue_size(queue);
-        // The first size: one check reports a size that survives a reset, the others do not depend on it.
+        // The size seen first: one check reports sizes that survive a reset, and the others do not depend on them.
         let most = self.sizes.get(usize::from(queue)).copied().unwrap_or(now);
         ensure!(most != 0 && most <= QUEUE_SIZE_MAX, "queue {queue} has {most} entries");
         let mut size = most.min(setup.size).min(QUEUE_LIMIT);

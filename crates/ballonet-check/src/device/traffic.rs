@@ -78,12 +78,12 @@ impl TestDevice<'_> {
         self.with_queue(role, |queue, arena| queue.add(arena, chain, table))?
     }
 
-    /// Shows the device what was added; whether it wants to be kicked.
+    /// Publishes what was added; whether the device wants a kick.
     pub(crate) fn publish(&mut self, role: Role) -> Verdict<bool> {
         self.with_queue(role, RawQueue::publish)
     }
 
-    /// Kicks a queue with the width and value that were agreed on (4.1.5.2).
+    /// Kicks a queue with the negotiated width and value (4.1.5.2).
     pub(crate) fn kick(&mut self, role: Role) -> Verdict {
         let (queue, progress) = self.with_queue(role, |queue, _| (queue.index, queue.progress()))?;
         let (offset, number) = self.doorbell(queue)?;
@@ -124,8 +124,7 @@ impl TestDevice<'_> {
         Ok(Some(at))
     }
 
-    /// The queue has room for so many descriptors, or the check does not apply to a queue of its size. Requests that keep them
-    /// from having it are waited for.
+    /// Makes room for `descriptors` in a queue by waiting for requests in flight, or skips the check if the queue is smaller.
     pub(crate) fn needs_room(&mut self, role: Role, descriptors: u16) -> Verdict {
         let (room, size) = self.with_queue(role, |queue, _| (queue.room(), queue.size))?;
         skip_unless!(descriptors <= size, "{descriptors} descriptors do not fit into a queue of {size}");
@@ -137,7 +136,7 @@ impl TestDevice<'_> {
         if self.publish(role)? { self.kick(role) } else { Ok(()) }
     }
 
-    /// Waits until the device is done with all but `left` requests of a queue. What came back is in its `done`.
+    /// Waits until at most `left` requests of a queue are outstanding. Those that came back are in its `done`.
     pub(crate) fn drain(&mut self, role: Role, left: usize) -> Verdict {
         self.needs_answers(role)?;
         let limit = self.patience.stall;
@@ -201,21 +200,21 @@ impl TestDevice<'_> {
         self.take_done(role)
     }
 
-    /// Gives frames to the device and takes them back.
+    /// Inflates frames and deflates them again.
     pub(crate) fn exchange(&mut self, frames: usize, shape: &Shape) -> Verdict {
         self.transfer(Role::Inflate, 0..frames, shape)?;
         self.transfer(Role::Deflate, 0..frames, shape)?;
         Ok(())
     }
 
-    /// The same, and the device wrote nowhere but where it may, and is well.
+    /// The same, and the device wrote only where it may, and needs no reset.
     pub(crate) fn exchange_cleanly(&mut self, frames: usize, shape: &Shape) -> Verdict {
         self.exchange(frames, shape)?;
         self.expect_no_damage(None)?;
         self.expect_well()
     }
 
-    /// The device did not ask for a reset.
+    /// Fails if the device needs a reset.
     pub(crate) fn expect_well(&mut self) -> Verdict {
         let status = self.status()?;
         self.note_status(status);
@@ -229,7 +228,7 @@ impl TestDevice<'_> {
         }
     }
 
-    /// The device changed nothing that it must not: of one kind, or at all.
+    /// Fails if the device wrote where it must not: to memory of one kind, or any.
     pub(crate) fn expect_no_damage(&mut self, kind: Option<Damage>) -> Verdict {
         let found = self.arena.damage(|at| kind.is_none_or(|kind| self.belongs(at).0 == kind));
         if let Some((at, is, was)) = found {
@@ -258,7 +257,7 @@ impl TestDevice<'_> {
         (Damage::Outside, "which it was not given")
     }
 
-    /// Takes all frames back that the device may still have, in a plain setting. Called after a check that left some.
+    /// Deflates all frames that the device may still have, in the plainest setting. Called after a check that left some.
     pub(crate) fn reclaim_frames(&mut self) -> Verdict {
         if !self.away.contains(&true) {
             return Ok(());

@@ -12,7 +12,7 @@ use ballonet::virtio::spec::{
 };
 
 impl RawQueue {
-    /// Whether what the device says of the kicks it wants is one of the words there are for it.
+    /// Fails if the device's kick suppression has an undefined value.
     pub(crate) fn check_suppression(&self, arena: &Arena) -> Verdict {
         let queue = self.index;
         match self.progress {
@@ -114,7 +114,7 @@ impl RawQueue {
             } else {
                 self.free.extend(posted.slots);
             }
-            // Of those that are skipped the device says no length.
+            // The device reports no length for requests that are skipped.
             let length = if *ended_id == id { length } else { 0 };
             self.done.push(Used { id: *ended_id, length, writable: posted.writable });
         }

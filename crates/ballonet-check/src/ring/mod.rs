@@ -1,6 +1,6 @@
-//! Virtqueues written by hand, entry by entry: any chain that is legal, and nothing taken on trust of what comes back.
+//! Virtqueues written entry by entry: any legal chain, and no trust in what comes back.
 //!
-//! The driver's own queues keep to one good layout each. A tester has to put rings and chains at every legal place.
+//! The driver's own queues use one good layout each. A tester must put rings and chains at every legal place.
 
 mod areas;
 mod collect;
@@ -35,13 +35,13 @@ pub(crate) struct Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Used {
     pub(crate) id: u16,
-    /// What the device says it wrote.
+    /// The bytes that the device claims to have written.
     pub(crate) length: u32,
-    /// What it could write.
+    /// The bytes that it may write.
     pub(crate) writable: u32,
 }
 
-/// A request in the device's hands.
+/// An outstanding request.
 #[derive(Debug, Clone)]
 struct Posted {
     /// The descriptors of a split queue that it takes.
@@ -51,7 +51,7 @@ struct Posted {
     writable: u32,
 }
 
-/// When the device is to interrupt.
+/// When the device must interrupt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WantInterrupt {
     /// For every buffer.
@@ -62,7 +62,7 @@ pub(crate) enum WantInterrupt {
     After(u16),
 }
 
-/// How far driver and device are.
+/// How far driver and device have got.
 #[derive(Debug)]
 enum Progress {
     Split {
@@ -150,7 +150,7 @@ impl RawQueue {
         self.free_descriptors
     }
 
-    /// Adds a chain, by a table at `table` if it is to go by one. There is room: the caller has seen to it.
+    /// Adds a chain, through an indirect table at `table` if there is one. The caller has made sure that there is room.
     pub(crate) fn add(&mut self, arena: &mut Arena, chain: &[Part], table: Option<usize>) -> Verdict<u16> {
         let needed = if table.is_some() { 1 } else { chain.len() as u16 };
         let (queue, room) = (self.index, self.free_descriptors);
@@ -196,7 +196,7 @@ impl RawQueue {
             let next = slots.get(position + 1).copied();
             let flags = own | write_flag(*part) | if next.is_some() { DESCRIPTOR_F_NEXT } else { 0 };
             let at = self.areas.descriptors + usize::from(*slot) * DESCRIPTOR_SIZE;
-            // Without NEXT the field means nothing: so it holds nonsense.
+            // Without NEXT the field has no meaning, so it holds junk.
             write_split(arena, at, *part, flags, next.unwrap_or(0xdead));
         }
         let head = slots[0];
@@ -215,7 +215,7 @@ impl RawQueue {
             let next = position + 1 < chain.len();
             let flags = added.available_flags() | own | write_flag(*part) | if next { DESCRIPTOR_F_NEXT } else { 0 };
             let at = self.areas.descriptors + usize::from(added.offset) * DESCRIPTOR_SIZE;
-            // Only the last descriptor's id counts (2.8.6): so the others hold nonsense.
+            // Only the last descriptor's id counts (2.8.6), so the others hold junk.
             let shown = if next { 0xdead } else { id };
             if held.is_none() {
                 // The first of the batch becomes available last: its flags stay as they are.
@@ -231,7 +231,7 @@ impl RawQueue {
         (id, Vec::new())
     }
 
-    /// Shows the device what was added. Whether it wants to be kicked for it.
+    /// Publishes what was added. Whether the device wants a kick.
     pub(crate) fn publish(&mut self, arena: &mut Arena) -> bool {
         barrier::publish();
         self.unpublished = 0;

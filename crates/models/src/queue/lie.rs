@@ -18,3 +18,15 @@ pub enum Lie {
     /// The index moves back. On a packed ring: the used flags of the lap before.
     IndexGoesBack,
 }
+
+impl Lie {
+    pub const ALL: [Self; 7] = [
+        Self::IdOutOfRange,
+        Self::IdNotInFlight,
+        Self::IdRepeated,
+        Self::LengthTooLong,
+        Self::OutOfOrder,
+        Self::IndexJumps,
+        Self::IndexGoesBack,
+    ];
+}

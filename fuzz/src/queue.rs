@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use arbitrary::Arbitrary;
 use ballonet::pci::Bdf;
 use ballonet::platform::{DmaMemory, Platform};
-use ballonet::virtio::spec::Features;
+use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
-    Chain, DeviceOptions, Queue, QueueError, QueueIndex, QueueOptions, Refusal, RingFormat, RingLayout, Segment, Setup,
+    Chain, DeviceOptions, QueueError, QueueIndex, QueueOptions, Refusal, RingFormat, RingLayout, Segment, Setup,
     UsedLength, Virtqueue,
 };
 use ballonet_models::{Allocated, Behaviour, Lie, Machine, ModelPlatform, Purpose, QueueModel, Request, feature};
@@ -403,7 +403,7 @@ impl Trial {
             &mut self.platform,
             at,
             options,
-            |_, _| true,
+            DeviceType::BALLOON,
             |_, _| Features::VERSION_1,
             |platform, proof| {
                 let queue = queue.take().expect("the device is reset once");

@@ -12,25 +12,26 @@ mod framebuffer;
 mod info;
 mod memory_map;
 pub mod multiboot2;
+mod note;
 mod options;
 mod physical;
 pub mod pvh;
-mod size;
-mod warning;
-mod work;
 
-pub use area::{AreaKind, LoaderArea, LoaderAreas};
+pub(crate) use area::AreaKind;
+pub use area::LoaderAreas;
 pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
-pub use info::{BootInfo, BootProtocol, EfiSystemTable, Note};
-pub use memory_map::{MemoryMap, Region, RegionKind};
-pub use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, MOST_CPUS, Mode, Options, PoweroffChoice,
-    RingChoice, ScreenChoice, Switch, TapVersion, Terminal, TransportChoice,
+pub use info::BootInfo;
+pub(crate) use info::EfiSystemTable;
+pub(crate) use memory_map::Region;
+pub use memory_map::{MemoryMap, RegionKind};
+pub(crate) use note::Note;
+pub(crate) use options::{
+    AccessChoice, AffinityChoice, HotplugChoice, LogFormat, MOST_CPUS, Mode, PoweroffChoice, ScreenChoice, TapVersion,
+    Terminal, WorkChoice, WorkKind,
 };
-pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
-pub use size::{SizeError, parse_size};
-pub use warning::Warning;
-pub use work::{WorkChoice, WorkError, WorkKind};
+pub use options::{KernelOptions, Key, Valid, Warning, parse_size};
+pub(crate) use physical::Unreadable;
+pub use physical::{MemoryImage, PhysicalMemory};
 
-pub use ballonet::memory::{BadRange, PhysRange};
+pub(crate) use ballonet::memory::{BadRange, PhysRange};

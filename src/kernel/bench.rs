@@ -3,14 +3,15 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::console::events::{self, Decimal};
+use crate::machine::block::Block;
+use crate::machine::power::ExitStatus;
+use crate::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
 use ballonet::balloon::{Balloon, Options};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::{PageFrames, Platform};
 use ballonet_check::bench::{Bench, BenchError, Case, Figures, Stopwatch, Surroundings, Throughput};
-use ballonet_kernel::machine::block::Block;
-use ballonet_kernel::machine::power::ExitStatus;
-use ballonet_kernel::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
 use log::{error, info};
 use x86_64::instructions::{interrupts, nop};
 
@@ -76,7 +77,7 @@ impl Stopwatch for Tsc {
 }
 
 /// Measures every balloon of the machine; fails where there is none, or one does not do its part.
-pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
+pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     let mut count = 0;
     for node in tree.nodes() {
         let function = node.function();
@@ -84,7 +85,7 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
             continue;
         }
         tree.open_path(machine.config(), function.bdf());
-        let mut options = driver_options(&machine.options());
+        let mut options = driver_options(machine.options());
         options.name = format!("virtio{count}");
         count += 1;
         if let Err(error) = bench(machine, function.bdf(), &options) {
@@ -162,12 +163,8 @@ fn tell_way(device: &str, way: &str, place: usize, throughput: &Throughput) {
 /// A figure in thousandths.
 fn tell_part(device: &str, name: &str, way: &str, value: u64, unit: &str) {
     info!("  {way} {name:<18}{:>8}.{:02} {unit}", value / 1000, value % 1000 / 10);
-    serial::emit("bench", |line| {
-        line.text("device", device)
-            .text("name", &format!("{name}.{way}"))
-            .thousandths("value", value)
-            .text("unit", unit);
-    });
+    let name = format!("{name}.{way}");
+    serial::emit(&events::Bench { device, name: &name, value: Decimal::Thousandths(value), unit });
 }
 
 fn tell(device: &str, case: Case, figures: &Figures) {
@@ -178,7 +175,5 @@ fn tell(device: &str, case: Case, figures: &Figures) {
 }
 
 fn emit(device: &str, name: &str, value: u64, unit: &str) {
-    serial::emit("bench", |line| {
-        line.text("device", device).text("name", name).number("value", value).text("unit", unit);
-    });
+    serial::emit(&events::Bench { device, name, value: Decimal::Whole(value), unit });
 }

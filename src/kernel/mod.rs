@@ -6,26 +6,26 @@ mod backing;
 mod balloons;
 mod bench;
 mod check;
-mod console;
-mod devices;
+pub mod console;
+pub(crate) mod devices;
 mod held;
 mod hotplug;
-mod job;
 mod latency;
 mod power;
-mod processors;
-mod random;
-mod resources;
 mod scaling;
+mod shortage;
 mod typing;
 mod view;
 mod work;
 
+use core::panic::PanicInfo;
+
+use crate::boot::Mode;
+use crate::console::events::{self, Hex};
+use crate::machine::power::exit;
+use crate::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, screen, timer};
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::Mode;
-use ballonet_kernel::machine::power::exit;
-use ballonet_kernel::machine::{Entry, Machine, idle_unless, log as serial, nmi, power_button, screen, timer};
 use log::{info, warn};
 
 use balloons::Balloons;
@@ -75,6 +75,11 @@ pub fn run(entry: Entry) -> ! {
     console::end(outcome)
 }
 
+/// Reports a panic, and ends the kernel with failure.
+pub fn panic(info: &PanicInfo<'_>) -> ! {
+    fault::report_panic(info)
+}
+
 fn tell_no_device(refused: usize, slots: usize) {
     let message = match (refused, slots) {
         (0, 0) if !typing::is_possible() => "no virtio balloon was found on PCI, as on every PC",
@@ -89,9 +94,7 @@ fn tell_no_device(refused: usize, slots: usize) {
         (_, 0) => "no virtio balloon could be started, see above; the console is all there is to do",
         (_, _) => "no virtio balloon could be started, see above; another may come into a hot-plug slot",
     };
-    serial::emit("no-device", |line| {
-        line.text("message", message);
-    });
+    serial::emit(&events::NoDevice { message });
     if serial::is_text() {
         info!("{message}");
     }
@@ -103,9 +106,7 @@ const INPUT_A_ROUND: usize = 256;
 /// Reports NMIs, after which the kernel continues. The report also shows the sender that the kernel is alive.
 fn tell_nmis() {
     if let Some((count, interrupted)) = nmi::take_untold() {
-        serial::emit("nmi", |line| {
-            line.number("count", count).hex("interrupted", interrupted);
-        });
+        serial::emit(&events::Nmi { count, interrupted: Hex(interrupted) });
         warn!("an NMI came at {interrupted:#x}, {count} so far; the kernel goes on");
     }
 }
@@ -159,7 +160,7 @@ fn serve(
         };
         if !is_pending() {
             let looks = [
-                balloons.next_look(machine),
+                balloons.next_poll(machine),
                 slots.next_look(),
                 work.next_turn(),
                 latency.next_look(),

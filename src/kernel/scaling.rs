@@ -5,10 +5,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::console::count;
+use crate::console::events::{self, Decimal};
+use crate::machine::cpus::{self, Cpu};
+use crate::machine::{clock, frames, log as serial};
 use ballonet::memory::FrameRun;
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::cpus::{self, Cpu};
-use ballonet_kernel::machine::{clock, frames, log as serial};
 use log::info;
 
 /// The numbers of CPUs that are compared, as far as there are so many.
@@ -23,7 +24,7 @@ const REGION: u32 = 512;
 const TIME: u64 = 50_000_000;
 
 /// Measures and tells; nothing on a machine with one CPU.
-pub fn run() {
+pub(super) fn run() {
     let others: Vec<u32> = cpus::all().filter(|cpu| !cpu.is_boot()).map(Cpu::number).collect();
     if others.is_empty() {
         return;
@@ -102,10 +103,6 @@ fn tell(magazines: bool, what: &str, cpus: usize, rate: u64) {
         rate / 1_000_000,
         rate / 1000 % 1000
     );
-    serial::emit("bench", |line| {
-        line.text("device", "frames")
-            .text("name", &alloc::format!("{through}.{what}.{cpus}"))
-            .number("value", rate)
-            .text("unit", "1/s");
-    });
+    let name = alloc::format!("{through}.{what}.{cpus}");
+    serial::emit(&events::Bench { device: "frames", name: &name, value: Decimal::Whole(rate), unit: "1/s" });
 }

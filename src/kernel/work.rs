@@ -9,16 +9,17 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::boot::{WorkChoice, WorkKind};
+use crate::console::events::{self, Bytes};
+use crate::console::{Quiet, count};
+use crate::machine::{Machine, log as serial, relief};
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::{WorkChoice, WorkKind};
-use ballonet_kernel::console::{Quiet, count};
-use ballonet_kernel::machine::{Machine, log as serial, relief};
 use log::warn;
 
 use super::backing;
 use super::balloons::Balloons;
 use super::held::pattern;
-use super::job::Lack;
+use super::shortage::Shortage;
 
 /// How long a program rests when it has taken all, or given all back: 1 s, long enough for what it freed to be reported.
 const REST: u64 = 1_000_000_000;
@@ -110,24 +111,24 @@ struct Program {
 
 /// The program that runs, if any.
 #[derive(Default)]
-pub struct Work {
+pub(super) struct Work {
     program: Option<Program>,
     random: u64,
 }
 
 impl Work {
     /// What the command line asks for.
-    pub fn new(choice: Option<WorkChoice>) -> Self {
+    pub(super) fn new(choice: Option<WorkChoice>) -> Self {
         Self { program: choice.map(Program::new), random: 0 }
     }
 
     /// Starts a program in the place of one that runs, whose memory is freed.
-    pub fn start(&mut self, choice: WorkChoice) {
+    pub(super) fn start(&mut self, choice: WorkChoice) {
         self.program = Some(Program::new(choice));
     }
 
     /// Ends the program and frees its memory. Returns whether there was one.
-    pub fn stop(&mut self) -> bool {
+    pub(super) fn stop(&mut self) -> bool {
         let Some(mut program) = self.program.take() else { return false };
         program.free_all();
         program.enter(Phase::Done, 0);
@@ -135,7 +136,7 @@ impl Work {
     }
 
     /// Lets the program have a turn, if it is due.
-    pub fn serve(&mut self, machine: &mut Machine, balloons: &mut Balloons) {
+    pub(super) fn serve(&mut self, machine: &mut Machine, balloons: &mut Balloons) {
         let now = machine.now();
         let Some(program) = self.program.as_mut().filter(|program| program.is_due(now)) else { return };
         let before = program.bytes;
@@ -150,19 +151,19 @@ impl Work {
     }
 
     /// When it is to be served next, if it rests.
-    pub fn next_turn(&self) -> Option<u64> {
+    pub(super) fn next_turn(&self) -> Option<u64> {
         self.program.as_ref().and_then(|program| program.rest)
     }
 
     /// Whether it is to be served at once.
-    pub fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.program.as_ref().is_some_and(|program| program.rest.is_none())
     }
 
     /// Says what it is doing.
-    pub fn tell(&self) {
+    pub(super) fn report(&self) {
         match &self.program {
-            Some(program) => program.tell(),
+            Some(program) => program.report(),
             None => serial::line(format_args!("no program runs; `work KIND:SIZE` starts one")),
         }
     }
@@ -291,7 +292,7 @@ impl Program {
 
     fn end(&mut self, now: u64) {
         let (kind, size, taken) = (self.choice.kind.word(), self.choice.size >> 10, self.bytes >> 10);
-        warn!("work: {kind} of {size} KiB is ended, with {taken} KiB: {Lack}");
+        warn!("work: {kind} of {size} KiB is ended, with {taken} KiB: {Shortage}");
         self.free_all();
         relief::note_ended();
         self.enter(Phase::Ended, now);
@@ -320,19 +321,19 @@ impl Program {
     /// Tells those who read events.
     fn emit(&self) {
         let (kind, phase) = (self.choice.kind.word(), self.phase.word());
-        serial::emit("work", |line| {
-            line.text("kind", kind)
-                .text("phase", phase)
-                .number("bytes", self.bytes)
-                .number("size", self.choice.size)
-                .number("allocations", self.allocations)
-                .number("failures", self.failures)
-                .number("bad", self.bad)
-                .number("rounds", self.quiet.rounds());
+        serial::emit(&events::Work {
+            kind,
+            phase,
+            bytes: Bytes(self.bytes),
+            size: Bytes(self.choice.size),
+            allocations: self.allocations,
+            failures: self.failures,
+            bad: self.bad,
+            rounds: self.quiet.rounds(),
         });
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         self.emit();
         self.say();
     }

@@ -2,16 +2,19 @@
 
 use core::fmt::Write as _;
 
-use ballonet_kernel::machine::log::{self as serial, Raw};
+use crate::console::events;
+use crate::machine::log::{self as serial, Raw};
 
-use crate::suite::{Skip, kernel_test};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+
+pub(super) const TESTS: &[Test] = tests![nothing_written_is_dropped, what_json_cannot_hold_is_escaped,];
 
 kernel_test! {
     fn nothing_written_is_dropped() {
         // More than any FIFO holds.
         for _ in 0..64 {
-            serial::emit("filler", |line| {
-                line.text("text", "0123456789012345678901234567890123456789012345678901234567890123456789");
+            serial::emit(&events::Filler {
+                text: "0123456789012345678901234567890123456789012345678901234567890123456789",
             });
         }
         let _ = Raw.write_str("");

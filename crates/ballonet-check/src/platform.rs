@@ -7,26 +7,21 @@ use alloc::string::String;
 use core::any::Any;
 
 use ballonet::memory::FrameRun;
-use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{
-    DmaExhausted, DmaMemory, Handler, MapError, PageFrames, Platform, Registers, Vector, VectorError,
+    DmaExhausted, DmaMemory, Handler, InterruptLine, MapError, PageFrames, Platform, RegisterWindow, Registers, Vector,
+    VectorError,
 };
 
 /// What the tester needs of a [`Platform`] and its [`PageFrames`].
 pub(crate) trait AnyPlatform {
     fn config_space(&mut self) -> &mut dyn ConfigSpace;
-    fn map(&mut self, window: BarWindow) -> Result<Mapped, MapError>;
+    fn map(&mut self, window: RegisterWindow) -> Result<Mapped, MapError>;
     fn unmap(&mut self, registers: Mapped);
     fn allocate_dma(&mut self, size: usize, align: usize) -> Result<Memory, DmaExhausted>;
     fn release_dma(&mut self, memory: Memory);
     fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError>;
-    fn attach_line(
-        &mut self,
-        function: Bdf,
-        pin: InterruptPin,
-        name: String,
-        handler: Handler,
-    ) -> Result<Vector, VectorError>;
+    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError>;
     fn release_vector(&mut self, vector: Vector);
     fn now(&self) -> u64;
     fn relax(&self);
@@ -40,7 +35,7 @@ impl<P: Platform<Memory: 'static> + PageFrames> AnyPlatform for P {
         Platform::config(self)
     }
 
-    fn map(&mut self, window: BarWindow) -> Result<Mapped, MapError> {
+    fn map(&mut self, window: RegisterWindow) -> Result<Mapped, MapError> {
         Ok(Mapped(Box::new(Platform::map(self, window)?)))
     }
 
@@ -60,14 +55,8 @@ impl<P: Platform<Memory: 'static> + PageFrames> AnyPlatform for P {
         Platform::allocate_vector(self, name, handler)
     }
 
-    fn attach_line(
-        &mut self,
-        function: Bdf,
-        pin: InterruptPin,
-        name: String,
-        handler: Handler,
-    ) -> Result<Vector, VectorError> {
-        Platform::attach_line(self, function, pin, name, handler)
+    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
+        Platform::attach_line(self, line, name, handler)
     }
 
     fn release_vector(&mut self, vector: Vector) {

@@ -7,10 +7,10 @@ use super::error::BenchError;
 use ballonet::balloon::{Options, find_queues};
 use ballonet::pci::Bdf;
 use ballonet::platform::Platform;
-use ballonet::virtio::spec::Features;
+use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
-    BringUpError, DeviceOptions, Doorbell, InterruptMode, Parts, Queue, QueueIndex, QueueSetup, Quiesced, Running,
-    Setup, Transport, TransportKind, UsedLength, Virtqueue,
+    BringUpError, DeviceOptions, Doorbell, InterruptMode, Parts, QueueIndex, QueueSetup, Quiesced, Running, Setup,
+    TransportKind, UsedLength, Virtqueue,
 };
 
 /// A queue whose requests carry no token: the caller keeps their memory.
@@ -53,14 +53,14 @@ impl Offer {
     pub(super) fn read<P: Platform>(platform: &mut P, function: Bdf, options: &Options) -> Result<Self, BenchError> {
         let mut options = device_options(options);
         options.declined = Features::empty();
-        let mut setup = Setup::open(platform, function, options, |_, _| true, |_, _| ALWAYS, |_, _| {})?;
+        let mut setup = Setup::open(platform, function, options, DeviceType::BALLOON, |_, _| ALWAYS, |_, _| {})?;
+        let found = find_queues(&mut setup);
         let device = setup.device();
         let (transport, offered) = (device.transport().kind(), device.offered());
         let features = match transport {
             TransportKind::Modern => offered,
             TransportKind::Legacy => offered & Features::from_bits_retain(u32::MAX.into()),
         };
-        let found = find_queues(device);
         setup.abandon(platform).map_err(BringUpError::from)?;
         Ok(Self { transport, features, reporting: found?.0.reporting })
     }
@@ -96,7 +96,7 @@ impl<P: Platform> Bed<P> {
         wanted: BedOptions,
     ) -> Result<Self, BenchError> {
         let (options, features) = (device_options(options), ALWAYS | wanted.features);
-        let setup = Setup::open(platform, function, options, |_, _| true, |_, _| features, |_, _| {})?;
+        let setup = Setup::open(platform, function, options, DeviceType::BALLOON, |_, _| features, |_, _| {})?;
         let (connected, queues, ()) =
             setup.connect(platform, Queues(Vec::new()), |platform, setup, queues| -> Result<_, BringUpError> {
                 for (index, name) in wanted.queues() {

@@ -18,7 +18,7 @@ use ballonet::balloon::wire::{PAGE_REPORTING, PFN_SIZE, write_pfns};
 use ballonet::memory::{FRAME_SIZE, FrameRun};
 use ballonet::platform::{DmaMemory, PageFrames, Platform};
 use ballonet::virtio::spec::Features;
-use ballonet::virtio::{Chain, InterruptMode, Queue, RingFormat, Segment};
+use ballonet::virtio::{Chain, InterruptMode, RingFormat, Segment, Virtqueue};
 
 /// The longest that the device may take to return anything, in nanoseconds.
 const LIMIT: u64 = 5_000_000_000;
@@ -242,7 +242,7 @@ where
 
 impl Requests<'_> {
     /// Adds as many as there is room for.
-    fn fill(&mut self, queue: &mut impl Queue<()>) -> Result<(), BenchError> {
+    fn fill(&mut self, queue: &mut Virtqueue<impl DmaMemory, ()>) -> Result<(), BenchError> {
         while !self.rest.is_empty() && queue.has_room(self.each.min(self.rest.len())) {
             let (request, later) = self.rest.split_at(self.each.min(self.rest.len()));
             let chain = if self.is_report { Chain::writable(request) } else { Chain::readable(request) };

@@ -10,7 +10,7 @@ use super::figures::Figures;
 use ballonet::balloon::wire::{PFN_SIZE, write_pfns};
 use ballonet::memory::FrameRun;
 use ballonet::platform::{DmaMemory, PageFrames, Platform};
-use ballonet::virtio::{Chain, InterruptMode, Queue, Segment};
+use ballonet::virtio::{Chain, InterruptMode, Segment};
 
 /// Untimed trips in each direction before the timed ones.
 const WARM_UP: usize = 16;

@@ -4,9 +4,7 @@ use crate::check::Severity::{Custom, Must, Should};
 use crate::check::{Check, ensure, fail, on_function, skip_unless};
 use crate::device::PciFunction;
 use ballonet::pci::capability::id;
-use ballonet::virtio::spec::{
-    CapabilityType, DEVICE_TYPE_BALLOON, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, cap, common, legacy,
-};
+use ballonet::virtio::spec::{CapabilityType, DeviceType, cap, common, legacy};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -18,10 +16,8 @@ pub(super) const CHECKS: &[Check] = &[
         |pci| {
             skip_unless!(is_transitional(pci), "device {:#06x} is not transitional", pci.function.device());
             let subsystem = pci.function.subsystem().map_or(0, |subsystem| subsystem.device);
-            ensure!(
-                subsystem == DEVICE_TYPE_BALLOON,
-                "the subsystem ID is {subsystem:#06x}, not {DEVICE_TYPE_BALLOON}"
-            );
+            let balloon = DeviceType::BALLOON.number;
+            ensure!(subsystem == balloon, "the subsystem ID is {subsystem:#06x}, not {balloon}");
             Ok(())
         },
     ),
@@ -212,11 +208,11 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn is_modern(pci: &PciFunction<'_>) -> bool {
-    pci.function.device() == MODERN_DEVICE_BASE + DEVICE_TYPE_BALLOON
+    pci.function.device() == DeviceType::BALLOON.modern()
 }
 
 fn is_transitional(pci: &PciFunction<'_>) -> bool {
-    pci.function.device() == TRANSITIONAL_BALLOON
+    Some(pci.function.device()) == DeviceType::BALLOON.transitional
 }
 
 /// The capability's own length has room for its data register.

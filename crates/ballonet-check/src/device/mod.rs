@@ -31,7 +31,8 @@ use crate::ring::RawQueue;
 use crate::run::Patience;
 use ballonet::balloon::{QueueNumbers, resolve};
 use ballonet::memory::FrameRun;
-use ballonet::pci::{BarWindow, Command};
+use ballonet::pci::Command;
+use ballonet::platform::RegisterWindow;
 use ballonet::virtio::QueueIndex;
 use ballonet::virtio::spec::{CapabilityType, Features, Status, common};
 use obstacles::Obstacles;
@@ -71,7 +72,7 @@ pub(crate) struct TestDevice<'p> {
     pub(crate) pci: PciFunction<'p>,
     pub(crate) common: Mapped,
     pub(crate) notify: Mapped,
-    notify_window: BarWindow,
+    notify_window: RegisterWindow,
     pub(crate) isr: Arc<Mapped>,
     pub(crate) config: Mapped,
     /// What it offers in the first 64 feature bits.
@@ -290,7 +291,7 @@ impl TestDevice<'_> {
 }
 
 /// The windows of the four structures that every balloon has.
-fn windows(pci: &PciFunction<'_>) -> Verdict<[BarWindow; 4]> {
+fn windows(pci: &PciFunction<'_>) -> Verdict<[RegisterWindow; 4]> {
     Ok([
         pci.window(CapabilityType::Common, common::SIZE as u64)?,
         pci.window(CapabilityType::Notify, 2)?,

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use crate::check::{Verdict, fail};
 use crate::platform::AnyPlatform;
 use ballonet::pci::capability::id;
-use ballonet::pci::{BarWindow, Bars, Capability, CapabilityError, ConfigSpace, Function, Msix};
+use ballonet::pci::{Bars, Capability, CapabilityError, ConfigSpace, Function, Msix};
+use ballonet::platform::RegisterWindow;
 use ballonet::virtio::spec::{CapabilityType, cap};
 
 /// The most of a structure that is mapped.
@@ -88,7 +89,7 @@ impl<'p> PciFunction<'p> {
     }
 
     /// Where the first usable structure of a kind is: at least `minimum` bytes of it in its BAR.
-    pub(crate) fn window(&self, kind: CapabilityType, minimum: u64) -> Verdict<BarWindow> {
+    pub(crate) fn window(&self, kind: CapabilityType, minimum: u64) -> Verdict<RegisterWindow> {
         let mut reason = String::from("there is none");
         for structure in self.structures.iter().filter(|structure| structure.kind == kind) {
             match self.window_of(structure, minimum) {
@@ -99,7 +100,7 @@ impl<'p> PciFunction<'p> {
         fail!("no usable {kind} structure: {reason}");
     }
 
-    fn window_of(&self, structure: &Structure, minimum: u64) -> Result<BarWindow, String> {
+    fn window_of(&self, structure: &Structure, minimum: u64) -> Result<RegisterWindow, String> {
         let bar = self.bars.get(structure.bar).map_err(|error| format!("{error}"))?;
         let limit = if structure.kind == CapabilityType::Notify { NOTIFY_LIMIT } else { STRUCTURE_LIMIT };
         let room = bar.size().saturating_sub(structure.offset);

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use super::PciFunction;
 use crate::platform::Mapped;
 use ballonet::pci::{MsixTable, MsixVector};
-use ballonet::platform::{Handled, Handler, Registers, Vector};
+use ballonet::platform::{Handled, Handler, InterruptLine, Registers, Vector};
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::ISR_CONFIG;
 
@@ -139,7 +139,8 @@ impl Signals {
             counts.count(usize::from(bits & ISR_CONFIG == 0));
             Handled::Yes
         });
-        let vector = pci.platform.attach_line(function, pin, String::from("check-line"), handler);
+        let vector =
+            pci.platform.attach_line(InterruptLine::Pin { function, pin }, String::from("check-line"), handler);
         self.vectors.push(vector.map_err(|error| format!("{error}"))?);
         pci.function.set_intx(&mut pci.platform.config(), true);
         Ok(())

@@ -12,13 +12,13 @@ pub struct ModelRegisters {
 
 #[derive(Clone, Copy)]
 pub(super) enum Path {
-    Direct(BarWindow),
+    Direct(RegisterWindow),
     Config(ConfigWindow),
 }
 
 impl ModelRegisters {
     /// The window, for an access that is allowed.
-    fn check(&self, offset: usize, width: u8, window: BarWindow) {
+    fn check(&self, offset: usize, width: u8, window: RegisterWindow) {
         let width = usize::from(width);
         assert!(offset.is_multiple_of(width), "{window}: misaligned access at {offset:#x}");
         assert!(offset + width <= self.len(), "{window}: access at {offset:#x}");

@@ -115,6 +115,10 @@ impl<'a> Trial<'a> {
         self.platform.frames.expect_whole();
         if self.honest {
             self.machine.expect_no_missteps();
+        } else if self.setup.config_is_true() {
+            // Whatever capabilities and registers say, nothing is mapped that lies outside a BAR.
+            let missteps = self.machine.missteps();
+            assert!(missteps.iter().all(|misstep| misstep.clause != "PCI-MAP"), "{missteps:#?}");
         }
         outcome
     }

@@ -67,14 +67,6 @@ impl Interface {
         }
     }
 
-    /// Which transport it takes.
-    pub(super) const fn kind(&self) -> TransportKind {
-        match self {
-            Self::Modern(_) => TransportKind::Modern,
-            Self::Legacy(_) => TransportKind::Legacy,
-        }
-    }
-
     /// The same interface, with no register mapped: all are to be reached through configuration space.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{MemoryStatistics, Statistics};
 use ballonet::memory::{FrameRun, Pfn};
-use ballonet::pci::{RegisterWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::pci::{Bdf, ConfigSpace, InterruptPin, RegisterWindow};
 use ballonet::platform::{
     DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers as RegistersTrait, Vector,
     VectorError,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use arbitrary::Arbitrary;
-use ballonet::pci::{RegisterWindow, Bdf, MsixVector};
+use ballonet::pci::{Bdf, MsixVector, RegisterWindow};
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::{Features, Status};
 use ballonet::virtio::{

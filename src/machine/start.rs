@@ -47,7 +47,7 @@ pub(crate) struct Machine {
     pub(super) config: MachineConfig,
     /// What drivers have mapped of BARs: no function gets what is another's.
     pub(super) claims: Vec<RegisterWindow>,
-    boot: &'static BootInfo,
+    boot: BootInfo,
     options: KernelOptions<'static>,
     image: Image,
 }
@@ -138,9 +138,9 @@ impl Entry {
         x86_64::instructions::interrupts::enable();
         serial::interrupt::connect(madt);
         keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
-        // For as long as the kernel runs: the options borrow the command line.
-        let boot: &'static BootInfo = Box::leak(Box::new(boot));
-        let options = KernelOptions::parse(boot.command_line.as_bytes(), &mut |_| {});
+        // The options borrow the command line for as long as the kernel runs.
+        let line: &'static [u8] = Box::leak(boot.command_line.as_bytes().into());
+        let options = KernelOptions::parse(line, &mut |_| {});
         let most = options.cpus.unwrap_or(u32::MAX);
         if let Some(madt) = madt {
             // SAFETY: the page was chosen from usable memory below the limit, which is mapped one to one, and reserved.
@@ -226,7 +226,7 @@ impl Machine {
 
     /// What the loader said.
     pub(crate) fn boot_info(&self) -> &BootInfo {
-        self.boot
+        &self.boot
     }
 
     /// Where the kernel lies.

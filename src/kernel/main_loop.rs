@@ -104,7 +104,7 @@ impl<'k> MainLoop<'k> {
     }
 
     /// When something must be served although nothing has interrupted, in nanoseconds since entry.
-    fn next_poll(&self) -> Option<u64> {
+    fn next_poll(&mut self) -> Option<u64> {
         let polls = [
             self.balloons.next_poll(self.machine),
             self.slots.next_poll(),
@@ -118,7 +118,7 @@ impl<'k> MainLoop<'k> {
     }
 
     /// Sleeps until there is something to do.
-    fn sleep(&self) {
+    fn sleep(&mut self) {
         timer::take_fired();
         if self.is_pending() {
             return;

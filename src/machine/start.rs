@@ -9,6 +9,7 @@ use super::cpu::{self, Features};
 use super::firmware::{EarlyMemory, FirmwareMemory};
 use super::identity::Identity;
 use super::memory_types::Mtrrs;
+use super::platform::MachineFrames;
 use super::stack;
 use super::{
     Image, cpus, dimms, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power,
@@ -47,6 +48,7 @@ pub(crate) struct Machine {
     pub(super) config: MachineConfig,
     /// What drivers have mapped of BARs: no function gets what is another's.
     pub(super) claims: Vec<RegisterWindow>,
+    pub(super) frames: MachineFrames,
     boot: BootInfo,
     options: KernelOptions<'static>,
     image: Image,
@@ -147,7 +149,8 @@ impl Entry {
             unsafe { cpus::start(&features, madt, &self.image, startup_page, most) };
         }
         let config = MachineConfig::new(acpi.as_ref());
-        Ok(Machine { features, acpi, rate, identity, config, claims: Vec::new(), boot, options, image: self.image })
+        let (claims, frames) = (Vec::new(), MachineFrames);
+        Ok(Machine { features, acpi, rate, identity, config, claims, frames, boot, options, image: self.image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that

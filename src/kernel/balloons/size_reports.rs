@@ -15,9 +15,9 @@ const REDRAW: u64 = 100_000_000;
 /// Time between two progress lines where lines cannot be redrawn: 1 s.
 const PLAIN: u64 = 1_000_000_000;
 
-/// What is under way, and what has been reported.
+/// The movement in progress, and what has been reported.
 #[derive(Default)]
-pub(super) struct Progress {
+pub(super) struct SizeReports {
     movement: Option<Movement>,
     /// The last movement that has ended.
     ended: Option<Movement>,
@@ -34,7 +34,7 @@ pub(super) struct Progress {
     reported_relief: u64,
 }
 
-impl Progress {
+impl SizeReports {
     /// The movement in progress, if any.
     pub(super) fn movement(&self) -> Option<Movement> {
         self.movement

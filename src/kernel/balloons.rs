@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
 use crate::console::Movement;
-use crate::machine::relief::Relieved;
+use crate::machine::reclaim::Relieved;
 use crate::machine::{Machine, frames, lines, log as serial};
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{

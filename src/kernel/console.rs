@@ -8,7 +8,7 @@ use crate::console::{Command, Completion, Edit, LineEditor, Page, complete, coun
 use crate::machine::memory_types::Mtrrs;
 use crate::machine::{Machine, asleep, frames, power};
 use crate::machine::{
-    cpus, large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
+    large, lines, local_apic, log as serial, machine_check, paging, power_button, reclaim, screen, smp, vectors,
 };
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonQueue, Way};
@@ -560,7 +560,7 @@ struct OnCpus<'v>(&'v vectors::VectorView);
 
 impl core::fmt::Display for OnCpus<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        if cpus::count() == 1 {
+        if smp::count() == 1 {
             return Ok(());
         }
         write!(f, " to CPU {}", self.0.cpu)?;
@@ -627,7 +627,7 @@ fn mem(held: &Held) {
         (large.frames * FRAME_SIZE) >> 10,
         large.scattered
     );
-    let relieved = relief::counts();
+    let relieved = reclaim::counts();
     say!(
         "{} waited for {} KiB; ended for lack of memory: {}",
         count(relieved.stalls, "allocation"),

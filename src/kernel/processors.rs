@@ -3,13 +3,13 @@
 use alloc::boxed::Box;
 
 use crate::console::count;
-use crate::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
+use crate::machine::{Machine, clock, local_apic, log as serial, smp, tlb};
 
 use super::balloons::{self, Balloons};
 
 /// Lists the CPUs: an event each for programs.
 pub(super) fn list() {
-    for cpu in cpus::all() {
+    for cpu in smp::all() {
         let (number, id, interrupts, jobs) = (cpu.number(), cpu.apic_id(), cpu.interrupts(), cpu.jobs());
         let (up, slept) = (cpu.up(), cpu.slept());
         serial::emit("processor", |line| {
@@ -32,7 +32,7 @@ pub(super) fn list() {
 /// Has another CPU than the boot CPU panic.
 pub(super) fn fail(cpu: &str) {
     let job = Box::new(|| panic!("asked for at the console"));
-    match cpu.parse().map(|cpu| cpus::run(cpu, job)) {
+    match cpu.parse().map(|cpu| smp::run(cpu, job)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => serial::line(format_args!("{error}")),
         Err(_) => serial::line(format_args!("`{cpu}` is no number of a CPU; `cpus` lists those there are")),

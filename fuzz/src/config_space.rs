@@ -7,7 +7,7 @@ use std::fmt::Write;
 use arbitrary::Arbitrary;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::{
-    self, AddressRange, BarWindow, Bdf, BridgeWindows, BusRange, ExtendedCapabilities, Function, HostWindows, Msix,
+    self, AddressRange, RegisterWindow, Bdf, BridgeWindows, BusRange, ExtendedCapabilities, Function, HostWindows, Msix,
     Node, Tree,
 };
 use ballonet::virtio::{Capabilities, Interface, TransportKind};
@@ -196,7 +196,7 @@ fn read_all(space: &mut Space, node: &Node) {
     if space.size == 4096 {
         assert!(ExtendedCapabilities::new(space, function).count() <= 1024);
     }
-    let inside = |window: BarWindow| {
+    let inside = |window: RegisterWindow| {
         let bar = bars.get(window.bar).expect("a window is in a BAR that there is");
         let range = bar.range().expect("a window is in a BAR with an address");
         let own = AddressRange::new(window.address, window.length).expect("a window has a length");

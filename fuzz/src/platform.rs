@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{MemoryStatistics, Statistics};
 use ballonet::memory::{FrameRun, Pfn};
-use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::pci::{RegisterWindow, Bdf, ConfigSpace, InterruptPin};
 use ballonet::platform::{
     DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers as RegistersTrait, Vector,
     VectorError,
@@ -41,7 +41,7 @@ pub struct World {
     pub accesses: u64,
     vectors: BTreeMap<u32, Entry>,
     next_vector: u32,
-    mappings: BTreeMap<u64, BarWindow>,
+    mappings: BTreeMap<u64, RegisterWindow>,
     next_mapping: u64,
     in_handler: bool,
     /// Vectors that can be had.
@@ -204,7 +204,7 @@ impl ConfigSpace for Config {
 /// A mapped window. Accesses out of bounds or misaligned panic, as the contract has it.
 pub struct Registers {
     shared: Shared,
-    window: BarWindow,
+    window: RegisterWindow,
     mapping: u64,
 }
 
@@ -273,7 +273,7 @@ impl Platform for TestPlatform {
         &mut self.config
     }
 
-    fn map(&mut self, window: BarWindow) -> Result<Registers, MapError> {
+    fn map(&mut self, window: RegisterWindow) -> Result<Registers, MapError> {
         let mut world = self.shared.lock();
         assert!(window.length > 0 && window.address.checked_add(window.length).is_some(), "{window}");
         match world.map_limit {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use arbitrary::Arbitrary;
-use ballonet::pci::{BarWindow, Bdf, MsixVector};
+use ballonet::pci::{RegisterWindow, Bdf, MsixVector};
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::{Features, Status};
 use ballonet::virtio::{
@@ -465,7 +465,7 @@ impl Transport for Nothing {
         unreachable!("nobody asks nothing why it interrupts")
     }
 
-    fn shared_memory(&self, _id: u8) -> Option<BarWindow> {
+    fn shared_memory(&self, _id: u8) -> Option<RegisterWindow> {
         None
     }
 

@@ -12,31 +12,26 @@ mod framebuffer;
 mod info;
 mod memory_map;
 pub mod multiboot2;
+mod note;
 mod options;
 mod physical;
 pub mod pvh;
-mod size;
-mod warning;
-mod work;
 
 pub(crate) use area::AreaKind;
 pub use area::LoaderAreas;
 pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
 pub use info::BootInfo;
-pub(crate) use info::{EfiSystemTable, Note};
+pub(crate) use info::EfiSystemTable;
 pub(crate) use memory_map::Region;
 pub use memory_map::{MemoryMap, RegionKind};
-pub(crate) use options::MOST_CPUS;
-pub use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice,
-    ScreenChoice, TapVersion, Terminal, TransportChoice,
+pub(crate) use note::Note;
+pub(crate) use options::{
+    AccessChoice, AffinityChoice, HotplugChoice, LogFormat, MOST_CPUS, Mode, PoweroffChoice, ScreenChoice, TapVersion,
+    Terminal, WorkChoice, WorkKind,
 };
+pub use options::{KernelOptions, Key, Valid, Warning, parse_size};
 pub(crate) use physical::Unreadable;
 pub use physical::{MemoryImage, PhysicalMemory};
-pub(crate) use size::SizeError;
-pub use size::parse_size;
-pub use warning::Warning;
-pub(crate) use work::{WorkChoice, WorkKind};
 
 pub(crate) use ballonet::memory::{BadRange, PhysRange};

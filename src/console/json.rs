@@ -74,14 +74,15 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a list of numbers as strings of hexadecimal digits.
-    pub fn hex_list(&mut self, name: &str, values: impl Iterator<Item = u64>) -> &mut Self {
+    /// Adds a list of numbers as strings of hexadecimal digits; `values` passes each to the function that it gets.
+    pub fn hex_list(&mut self, name: &str, values: &dyn Fn(&mut dyn FnMut(u64))) -> &mut Self {
         self.name(name);
         self.put(format_args!("["));
-        for (index, value) in values.enumerate() {
-            let comma = if index == 0 { "" } else { "," };
+        let mut comma = "";
+        values(&mut |value| {
             self.put(format_args!("{comma}\"{value:#x}\""));
-        }
+            comma = ",";
+        });
         self.put(format_args!("]"));
         self
     }
@@ -169,7 +170,7 @@ mod tests {
                 .thousandths("part", 1_025)
                 .boolean("truth", true)
                 .hex("hex", 0xBEEF)
-                .hex_list("addresses", [1, 255].into_iter())
+                .hex_list("addresses", &|each| [1, 255].into_iter().for_each(each))
                 .text_list("names", ["a", "b"].into_iter())
                 .display("shown", &1.5);
         });

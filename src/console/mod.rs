@@ -5,13 +5,15 @@
 
 mod completion;
 mod count;
+pub mod events;
 mod json;
 mod line_editor;
 mod progress;
 mod quiet;
 mod record;
 
-pub(crate) use completion::{Command, Completion, complete};
+pub use completion::Usage;
+pub(crate) use completion::{Completion, complete};
 pub(crate) use count::count;
 pub use json::Object;
 pub(crate) use line_editor::Page;

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::console::events::{self, Decimal};
 use crate::machine::block::Block;
 use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
@@ -84,7 +85,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
             continue;
         }
         tree.open_path(machine.config(), function.bdf());
-        let mut options = driver_options(&machine.options());
+        let mut options = driver_options(machine.options());
         options.name = format!("virtio{count}");
         count += 1;
         if let Err(error) = bench(machine, function.bdf(), &options) {
@@ -162,12 +163,8 @@ fn tell_way(device: &str, way: &str, place: usize, throughput: &Throughput) {
 /// A figure in thousandths.
 fn tell_part(device: &str, name: &str, way: &str, value: u64, unit: &str) {
     info!("  {way} {name:<18}{:>8}.{:02} {unit}", value / 1000, value % 1000 / 10);
-    serial::emit("bench", |line| {
-        line.text("device", device)
-            .text("name", &format!("{name}.{way}"))
-            .thousandths("value", value)
-            .text("unit", unit);
-    });
+    let name = format!("{name}.{way}");
+    serial::emit(&events::Bench { device, name: &name, value: Decimal::Thousandths(value), unit });
 }
 
 fn tell(device: &str, case: Case, figures: &Figures) {
@@ -178,7 +175,5 @@ fn tell(device: &str, case: Case, figures: &Figures) {
 }
 
 fn emit(device: &str, name: &str, value: u64, unit: &str) {
-    serial::emit("bench", |line| {
-        line.text("device", device).text("name", name).number("value", value).text("unit", unit);
-    });
+    serial::emit(&events::Bench { device, name, value: Decimal::Whole(value), unit });
 }

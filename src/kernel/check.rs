@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::fmt::Arguments;
 
 use crate::boot::TapVersion;
+use crate::console::events;
 use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, log as serial};
 use ballonet::balloon::Balloon;
@@ -74,22 +75,7 @@ fn choose(list: &str) -> Result<Selection, String> {
 
 fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     let Check { name, severity, section, .. } = check;
-    serial::emit("check", |line| {
-        line.text("name", name).text("severity", severity.word()).text("section", section).display("device", &device);
-        line.boolean("ok", !matches!(outcome, Outcome::Failed(_)));
-        match outcome {
-            Outcome::Ok => {}
-            Outcome::Failed(detail) => {
-                line.text("detail", detail).text("asks", check.asks);
-            }
-            Outcome::Skipped(reason) => {
-                line.text("skipped", reason);
-            }
-            Outcome::Trouble(reason) => {
-                line.text("trouble", reason);
-            }
-        }
-    });
+    emit(device, check, outcome);
     if !serial::is_text() {
         return;
     }
@@ -115,18 +101,39 @@ fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     }
 }
 
+fn emit(device: Bdf, check: &Check, outcome: &Outcome) {
+    let mut event = events::Check {
+        name: check.name,
+        severity: check.severity.word(),
+        section: check.section,
+        device: &device,
+        ok: true,
+        detail: None,
+        asks: None,
+        skipped: None,
+        trouble: None,
+    };
+    match outcome {
+        Outcome::Ok => {}
+        Outcome::Failed(detail) => {
+            (event.ok, event.detail, event.asks) = (false, Some(detail.as_str()), Some(check.asks));
+        }
+        Outcome::Skipped(reason) => event.skipped = Some(reason),
+        Outcome::Trouble(reason) => event.trouble = Some(reason),
+    }
+    serial::emit(&event);
+}
+
 fn tell_summary(total: &Summary) {
     let Summary { ok, failed, warned, skipped, troubled, ended } = total;
-    serial::emit("checks", |line| {
-        line.boolean("ok", total.is_success());
-        for (name, count) in
-            [("passed", ok), ("failed", failed), ("warned", warned), ("skipped", skipped), ("troubled", troubled)]
-        {
-            line.number(name, u64::from(*count));
-        }
-        if let Some(reason) = ended {
-            line.text("ended", reason);
-        }
+    serial::emit(&events::Checks {
+        ok: total.is_success(),
+        passed: *ok,
+        failed: *failed,
+        warned: *warned,
+        skipped: *skipped,
+        troubled: *troubled,
+        ended: ended.as_deref(),
     });
     if serial::is_text() {
         if let Some(reason) = ended {

@@ -9,14 +9,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::boot::{HotplugChoice, IrqChoice};
+use crate::boot::HotplugChoice;
+use crate::console::events;
 use crate::machine::mmio::Window;
 use crate::machine::{Machine, lines, log as serial};
+use ballonet::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::express::SlotControl;
-use ballonet::pci::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
-use ballonet::platform::Platform;
+use ballonet::platform::{DeviceAddress, Platform};
+use ballonet::virtio::InterruptMode;
 use log::{info, warn};
 
 use super::balloons::Balloons;
@@ -114,8 +116,10 @@ impl Slots {
 
     /// Looks at those that are due, and does what there is to do.
     pub(super) fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
-        while let Some(function) = balloons.take_gone() {
-            self.lose(function, tree, machine.now());
+        while let Some(gone) = balloons.take_gone() {
+            if let DeviceAddress::Pci(function) = gone {
+                self.lose(function, tree, machine.now());
+            }
         }
         let (mut place, mut came) = (0, Vec::new());
         while let Some(port) = self.ports.get_mut(place) {
@@ -223,9 +227,9 @@ fn name(slot: &Slot, known: &[Port]) -> String {
 impl Port {
     fn start(machine: &mut Machine, node: &Node, mut slot: Slot, name: String) -> Self {
         let mode = match machine.options().irq {
-            IrqChoice::Auto | IrqChoice::Msix | IrqChoice::MsixShared => None,
-            IrqChoice::Intx => Some(SlotMode::Line),
-            IrqChoice::Poll => Some(SlotMode::Polling),
+            None | Some(InterruptMode::PerQueue | InterruptMode::Shared) => None,
+            Some(InterruptMode::Line) => Some(SlotMode::Line),
+            Some(InterruptMode::Polling) => Some(SlotMode::Polling),
         };
         let (function, bars) = (node.function(), node.bars());
         let interrupts = SlotInterrupts::find(machine, function, bars, slot.express(), &name, mode);
@@ -341,9 +345,7 @@ impl Port {
             return;
         }
         self.stage = stage;
-        serial::emit("slot", |line| {
-            line.text("name", &self.name).display("port", &self.bdf()).display("state", &stage);
-        });
+        serial::emit(&events::Slot { name: &self.name, port: &self.bdf(), state: &stage });
         if serial::is_text() {
             info!("{}: {stage}", self.name);
         }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::console::events::{self, Nanoseconds};
 use crate::machine::{clock, log as serial};
 use ballonet_check::bench::Histogram;
 
@@ -94,9 +95,13 @@ impl Program {
         let share = |permille| clock::duration(self.histogram.permille(permille));
         let (count, failed, most) = (self.histogram.count(), self.failed, clock::duration(self.histogram.most()));
         let [p50, p99, p999] = [500, 990, 999].map(share);
-        serial::emit("latency", |line| {
-            line.number("count", count).number("failed", failed);
-            line.number("p50", p50).number("p99", p99).number("p999", p999).number("max", most);
+        serial::emit(&events::Latency {
+            count,
+            failed,
+            p50: Nanoseconds(p50),
+            p99: Nanoseconds(p99),
+            p999: Nanoseconds(p999),
+            max: Nanoseconds(most),
         });
         if serial::is_text() {
             let counted = crate::console::count(count, "allocation");

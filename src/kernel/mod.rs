@@ -6,17 +6,14 @@ mod backing;
 mod balloons;
 mod bench;
 mod check;
-mod console;
+pub mod console;
 pub(crate) mod devices;
 mod held;
 mod hotplug;
-mod job;
 mod latency;
 mod power;
-mod processors;
-mod random;
-mod resources;
 mod scaling;
+mod shortage;
 mod typing;
 mod view;
 mod work;
@@ -24,8 +21,9 @@ mod work;
 use core::panic::PanicInfo;
 
 use crate::boot::Mode;
+use crate::console::events::{self, Hex};
 use crate::machine::power::exit;
-use crate::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, screen, timer};
+use crate::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
 use log::{info, warn};
@@ -96,9 +94,7 @@ fn tell_no_device(refused: usize, slots: usize) {
         (_, 0) => "no virtio balloon could be started, see above; the console is all there is to do",
         (_, _) => "no virtio balloon could be started, see above; another may come into a hot-plug slot",
     };
-    serial::emit("no-device", |line| {
-        line.text("message", message);
-    });
+    serial::emit(&events::NoDevice { message });
     if serial::is_text() {
         info!("{message}");
     }
@@ -110,9 +106,7 @@ const INPUT_A_ROUND: usize = 256;
 /// Reports NMIs, after which the kernel continues. The report also shows the sender that the kernel is alive.
 fn tell_nmis() {
     if let Some((count, interrupted)) = nmi::take_untold() {
-        serial::emit("nmi", |line| {
-            line.number("count", count).hex("interrupted", interrupted);
-        });
+        serial::emit(&events::Nmi { count, interrupted: Hex(interrupted) });
         warn!("an NMI came at {interrupted:#x}, {count} so far; the kernel goes on");
     }
 }
@@ -158,6 +152,7 @@ fn serve(
                 return outcome;
             }
         }
+        vectors::note_progress();
         timer::take_fired();
         let is_pending = || {
             let served = balloons.is_pending() || slots.is_pending() || work.is_pending() || console.is_busy();
@@ -166,7 +161,7 @@ fn serve(
         };
         if !is_pending() {
             let looks = [
-                balloons.next_look(machine),
+                balloons.next_poll(machine),
                 slots.next_look(),
                 work.next_turn(),
                 latency.next_look(),

@@ -1,6 +1,7 @@
 //! How the kernel comes to its end: the power button, and what becomes of ballooned memory before power goes.
 
 use crate::boot::PoweroffChoice;
+use crate::console::events;
 use crate::machine::power_button::{self, Heard, NoButton};
 use crate::machine::{Machine, idle_unless, lines, log as serial, timer};
 use ballonet::platform::Platform;
@@ -53,9 +54,7 @@ impl PowerButton {
         }
         let pressed = power_button::take_pressed();
         if pressed {
-            serial::emit("power-button", |line| {
-                line.number("presses", power_button::presses());
-            });
+            serial::emit(&events::PowerButton { presses: power_button::presses() });
             info!("the power button was pressed");
         }
         pressed
@@ -76,7 +75,7 @@ pub(super) fn ask_back(machine: &mut Machine, balloons: &mut Balloons, button: &
             return;
         }
         timer::take_fired();
-        timer::arm_at(balloons.next_look(machine).unwrap_or(u64::MAX).min(now + GLANCE));
+        timer::arm_at(balloons.next_poll(machine).unwrap_or(u64::MAX).min(now + GLANCE));
         idle_unless(|| balloons.is_pending() || power_button::is_pressed() || timer::has_fired());
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::console::count;
+use crate::console::events::{self, Decimal};
 use crate::machine::smp::{self, Cpu};
 use crate::machine::{clock, frames, log as serial};
 use ballonet::memory::FrameRun;
@@ -102,10 +103,6 @@ fn tell(magazines: bool, what: &str, cpus: usize, rate: u64) {
         rate / 1_000_000,
         rate / 1000 % 1000
     );
-    serial::emit("bench", |line| {
-        line.text("device", "frames")
-            .text("name", &alloc::format!("{through}.{what}.{cpus}"))
-            .number("value", rate)
-            .text("unit", "1/s");
-    });
+    let name = alloc::format!("{through}.{what}.{cpus}");
+    serial::emit(&events::Bench { device: "frames", name: &name, value: Decimal::Whole(rate), unit: "1/s" });
 }

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::boot::{WorkChoice, WorkKind};
+use crate::console::events::{self, Bytes};
 use crate::console::{Quiet, count};
 use crate::machine::{Machine, log as serial, reclaim};
 use ballonet::platform::Platform;
@@ -18,7 +19,7 @@ use log::warn;
 use super::backing;
 use super::balloons::Balloons;
 use super::held::pattern;
-use super::job::Lack;
+use super::shortage::Shortage;
 
 /// How long a program rests when it has taken all, or given all back: 1 s, long enough for what it freed to be reported.
 const REST: u64 = 1_000_000_000;
@@ -160,9 +161,9 @@ impl Work {
     }
 
     /// Says what it is doing.
-    pub(super) fn tell(&self) {
+    pub(super) fn report(&self) {
         match &self.program {
-            Some(program) => program.tell(),
+            Some(program) => program.report(),
             None => serial::line(format_args!("no program runs; `work KIND:SIZE` starts one")),
         }
     }
@@ -291,7 +292,7 @@ impl Program {
 
     fn end(&mut self, now: u64) {
         let (kind, size, taken) = (self.choice.kind.word(), self.choice.size >> 10, self.bytes >> 10);
-        warn!("work: {kind} of {size} KiB is ended, with {taken} KiB: {Lack}");
+        warn!("work: {kind} of {size} KiB is ended, with {taken} KiB: {Shortage}");
         self.free_all();
         reclaim::note_ended();
         self.enter(Phase::Ended, now);
@@ -320,19 +321,19 @@ impl Program {
     /// Tells those who read events.
     fn emit(&self) {
         let (kind, phase) = (self.choice.kind.word(), self.phase.word());
-        serial::emit("work", |line| {
-            line.text("kind", kind)
-                .text("phase", phase)
-                .number("bytes", self.bytes)
-                .number("size", self.choice.size)
-                .number("allocations", self.allocations)
-                .number("failures", self.failures)
-                .number("bad", self.bad)
-                .number("rounds", self.quiet.rounds());
+        serial::emit(&events::Work {
+            kind,
+            phase,
+            bytes: Bytes(self.bytes),
+            size: Bytes(self.choice.size),
+            allocations: self.allocations,
+            failures: self.failures,
+            bad: self.bad,
+            rounds: self.quiet.rounds(),
         });
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         self.emit();
         self.say();
     }

@@ -19,12 +19,11 @@ use crate::machine::time::clock;
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{MemoryStatistics, Statistics};
 use ballonet::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
-use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
 use ballonet::platform::{
-    AffinityError, DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers, Vector,
-    VectorError,
+    AffinityError, DmaExhausted, Filler, Handler, InterruptLine, MapError, MsiMessage, PageFrames, Platform,
+    RegisterWindow, Registers, Vector, VectorError,
 };
-use ballonet::virtio::ConfigWindow;
 
 /// Where message-signalled interrupts go; bits 12 to 19 are the APIC id (SDM vol. 3, 12.11.1).
 const MSI_ADDRESS: u64 = 0xFEE0_0000;
@@ -41,11 +40,11 @@ const BOARD_MEMORY: Range<u64> = 0xFEC0_0000..0xFEF0_0000;
 const BOARD_PORTS: u64 = 0x1000;
 
 /// Whose addresses `window` claims, if they are not its function's to claim: BARs hold what devices say.
-fn usurped(config: &MachineConfig, claims: &[BarWindow], window: &BarWindow) -> Option<&'static str> {
-    let addresses = |of: &BarWindow| of.address..of.address.saturating_add(of.length);
+fn usurped(config: &MachineConfig, claims: &[RegisterWindow], window: &RegisterWindow) -> Option<&'static str> {
+    let addresses = |of: &RegisterWindow| of.address..of.address.saturating_add(of.length);
     let Range { start, end } = addresses(window);
     let overlaps = |other: Range<u64>| start < other.end && other.start < end;
-    let of_another = |claim: &BarWindow| claim.function != window.function && claim.io == window.io;
+    let of_another = |claim: &RegisterWindow| claim.device != window.device && claim.io == window.io;
     if claims.iter().any(|claim| of_another(claim) && overlaps(addresses(claim))) {
         return Some("registers of another function are there");
     }
@@ -82,7 +81,7 @@ impl Platform for Machine {
         &mut self.config
     }
 
-    fn map(&mut self, window: BarWindow) -> Result<Window, MapError> {
+    fn map(&mut self, window: RegisterWindow) -> Result<Window, MapError> {
         let failed = |reason| MapError { window, reason };
         let length = usize::try_from(window.length).map_err(|_| failed("it is too long"))?;
         if let Some(reason) = usurped(&self.config, &self.claims, &window) {
@@ -94,8 +93,8 @@ impl Platform for Machine {
                 return Err(failed("there are only 65536 ports"));
             }
             self.claims.push(window);
-            // SAFETY: the ports are those of a BAR, which the caller has checked against the function's.
-            return Ok(unsafe { Window::ports(base, length) }.of_bar(window));
+            // SAFETY: the ports are a device's, which the caller has checked to be its own.
+            return Ok(unsafe { Window::ports(base, length) }.of_device(window));
         }
         let opened = paging::with(|space| {
             space.open_window(window.address, window.length, Access::Device, &mut frames::ForTables)
@@ -103,8 +102,8 @@ impl Platform for Machine {
         match opened {
             Ok(start) => {
                 self.claims.push(window);
-                // SAFETY: just mapped, until `unmap`; registers of a device's BAR, which are not memory that Rust knows of.
-                Ok(unsafe { Window::memory(start, length) }.of_bar(window))
+                // SAFETY: just mapped, until `unmap`; registers of a device, which are not memory that Rust knows of.
+                Ok(unsafe { Window::memory(start, length) }.of_device(window))
             }
             Err(paging::PagingError::Beyond { .. }) => Err(failed("the CPU cannot address it")),
             Err(paging::PagingError::Memory { .. }) => Err(failed("memory is there")),
@@ -126,7 +125,7 @@ impl Platform for Machine {
     }
 
     fn unmap(&mut self, registers: Window) {
-        if let Some(place) = self.claims.iter().position(|claim| registers.bar() == Some(claim)) {
+        if let Some(place) = self.claims.iter().position(|claim| registers.claim() == Some(claim)) {
             self.claims.swap_remove(place);
         }
         if let Some(start) = registers.pointer() {
@@ -171,17 +170,13 @@ impl Platform for Machine {
         u8::try_from(vector.number).map_or(0, vectors::affinity)
     }
 
-    fn attach_line(
-        &mut self,
-        function: Bdf,
-        pin: InterruptPin,
-        name: String,
-        handler: Handler,
-    ) -> Result<Vector, VectorError> {
+    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
+        let unknown = VectorError::NoLine(line);
+        let InterruptLine::Pin { function, .. } = line else { return Err(unknown) };
         let line = self.config.read8(function, INTERRUPT_LINE);
         let id = u8::try_from(local_apic::id()).unwrap_or(0);
         let madt = self.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
-        let id = lines::attach(line, madt, id, name, handler)?.ok_or(VectorError::NoLine { function, pin })?;
+        let id = lines::attach(line, madt, id, name, handler)?.ok_or(unknown)?;
         Ok(Vector { number: LINES + id, message: None })
     }
 
@@ -194,6 +189,11 @@ impl Platform for Machine {
 
     fn now(&self) -> u64 {
         clock::nanoseconds()
+    }
+
+    fn relax(&self) {
+        vectors::note_progress();
+        core::hint::spin_loop();
     }
 }
 

@@ -10,9 +10,10 @@ use crate::acpi::IoApic;
 use crate::machine::io_apic::{self, IoApicError};
 use crate::machine::paging::{self, Access, PagingError};
 use crate::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
-use ballonet::pci::{BarWindow, Bdf};
-use ballonet::platform::{Handled, Handler, Platform};
-use ballonet::virtio::{Alignment, Layout, QueueIndex, QueueOptions, RingLayout, Virtqueue};
+use ballonet::pci::Bdf;
+use ballonet::platform::{Handled, Handler, Platform, RegisterWindow};
+use ballonet::virtio::spec::Features;
+use ballonet::virtio::{QueueIndex, QueueOptions, RingLayout, TransportKind, Virtqueue};
 
 use crate::tests::suite::{Skip, Test, kernel_test, tests};
 use crate::tests::support::{Counter, Storm, wait_until};
@@ -50,7 +51,7 @@ fn storm(take: impl FnOnce(Handler) -> u8) {
     local_apic::send_to_self(number);
     wait_until(|| count.load(Ordering::SeqCst) > 0);
     for _ in 0..20 {
-        clock::nanoseconds();
+        vectors::note_progress();
     }
     storm.stop();
     let came = count.load(Ordering::SeqCst);
@@ -92,7 +93,7 @@ kernel_test! {
         }
         storm.stop();
         drop(counter);
-        clock::nanoseconds();
+        vectors::note_progress();
         assert_eq!(local_apic::in_service(), None);
     }
 }
@@ -143,7 +144,7 @@ kernel_test! {
             assert_eq!(open(address, length), Err(PagingError::Memory { address, length }), "{address:#x}+{length:#x}");
         }
         let function = Bdf::new(0, 0, 31, 7).expect("a place");
-        let window = BarWindow { function, bar: 0, io: false, address: frame, length: 64 };
+        let window = RegisterWindow { device: function.into(), bar: Some(0), io: false, address: frame, length: 64 };
         assert!(context.machine.map(window).is_err(), "a BAR in memory is mapped");
         let entry = |address| IoApic { id: 9, address, gsi_base: 1000 };
         let error = io_apic::add(&entry(run.start().start())).expect_err("an IOAPIC in memory is taken");
@@ -162,7 +163,7 @@ kernel_test! {
         let ports = [0x20, 0x3F8, 0xCF8, 0xCFC, 0xE2, 0xFFF];
         for (io, address) in memory.map(|address| (false, address)).chain(ports.map(|port| (true, port))) {
             let function = Bdf::new(0, 0, 31, 7).expect("a place");
-            let window = BarWindow { function, bar: 0, io, address, length: 0x1000 };
+            let window = RegisterWindow { device: function.into(), bar: Some(0), io, address, length: 0x1000 };
             let Err(error) = context.machine.map(window) else { panic!("{window} is mapped") };
             assert_eq!(error.window, window);
         }
@@ -175,7 +176,13 @@ kernel_test! {
         let function = |number| Bdf::new(0, 0, 31, number).expect("a place");
         // Nothing is there; nothing is accessed.
         for (io, address) in [(false, 0xF_F000_0000), (true, 0x5000)] {
-            let of = |number, address, length| BarWindow { function: function(number), bar: 0, io, address, length };
+            let of = |number, address, length| RegisterWindow {
+                device: function(number).into(),
+                bar: Some(0),
+                io,
+                address,
+                length,
+            };
             let own = context.machine.map(of(6, address + 0x40, 0x40)).expect("a free place");
             let again = context.machine.map(of(6, address, 0x80)).expect("parts of one function may overlap");
             context.machine.unmap(again);
@@ -194,7 +201,7 @@ kernel_test! {
 kernel_test! {
     fn a_queue_that_is_too_large_for_what_memory_is_left_is_an_error(context) {
         // A legacy device says how large its queues are, and has to be believed.
-        let layout = Layout::new(32768, Alignment::Legacy).map(RingLayout::Split).expect("a power of two");
+        let layout = RingLayout::for_device(TransportKind::Legacy, Features::empty(), 32768, 0).expect("a power of two");
         let mut runs = Vec::with_capacity(16384);
         let mut size = 512;
         while size > 0 {

@@ -27,6 +27,7 @@ pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
     let end = clock::nanoseconds() + PATIENCE_NS;
     while !condition() {
         assert!(clock::nanoseconds() < end, "what was waited for did not happen");
+        vectors::note_progress();
         core::hint::spin_loop();
     }
 }
@@ -35,6 +36,7 @@ pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
 pub(super) fn pass(nanoseconds: u64) {
     let end = clock::nanoseconds() + nanoseconds;
     while clock::nanoseconds() < end {
+        vectors::note_progress();
         core::hint::spin_loop();
     }
 }

@@ -67,18 +67,18 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "a_misspelt_mode",
             "mode=chekc",
-            "command line: option `mode` has no value `chekc`; valid: serve, check, bench",
+            "command line: option `mode`: invalid value `chekc`; valid: check, serve, bench",
         ),
-        ("a_misspelt_key_of_a_mode", "mdoe=check", "command line: there is no option `mdoe`; valid: mode, "),
+        ("a_misspelt_key_of_a_mode", "mdoe=check", "command line: unknown option `mdoe`; valid: mode, "),
         (
             "a_bad_option_of_a_check",
             "mode=check irq=psychic",
-            "command line: option `irq` has no value `psychic`; valid: ",
+            "command line: option `irq`: invalid value `psychic`; valid: ",
         ),
         (
             "a_bad_option_of_a_bench",
             "mode=bench irq=psychic",
-            "command line: option `irq` has no value `psychic`; valid: ",
+            "command line: option `irq`: invalid value `psychic`; valid: ",
         ),
     ] {
         let text = Qemu::new(Version::Newest).command_line(line);

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::site::Site;
 use ballonet::pci::{MsixTable, MsixVector};
-use ballonet::platform::{Handled, Handler, Platform, Registers, Vector};
+use ballonet::platform::{Handled, Handler, InterruptLine, Platform, Registers, Vector};
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::ISR_CONFIG;
 
@@ -141,7 +141,8 @@ impl<R: Registers + Send + Sync + 'static> Signals<R> {
             counts.count(usize::from(bits & ISR_CONFIG == 0));
             Handled::Yes
         });
-        let vector = site.platform.attach_line(function, pin, String::from("check-line"), handler);
+        let vector =
+            site.platform.attach_line(InterruptLine::Pin { function, pin }, String::from("check-line"), handler);
         self.vectors.push(vector.map_err(|error| format!("{error}"))?);
         site.function.set_intx(site.platform.config(), true);
         Ok(())

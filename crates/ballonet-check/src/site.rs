@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use super::outcome::{Stop, Verdict, ensure};
 use ballonet::pci::capability::id;
-use ballonet::pci::{BarWindow, Bars, Capability, CapabilityError, ConfigSpace, Function, Msix};
-use ballonet::platform::Platform;
+use ballonet::pci::{Bars, Capability, CapabilityError, ConfigSpace, Function, Msix};
+use ballonet::platform::{Platform, RegisterWindow};
 use ballonet::virtio::spec::{CapabilityType, cap};
 
 /// The most of a structure that is mapped.
@@ -88,7 +88,7 @@ impl<'p, P: Platform> Site<'p, P> {
     }
 
     /// Where the first usable structure of a kind is: at least `minimum` bytes of it in its BAR.
-    pub(super) fn window(&self, kind: CapabilityType, minimum: u64) -> Verdict<BarWindow> {
+    pub(super) fn window(&self, kind: CapabilityType, minimum: u64) -> Verdict<RegisterWindow> {
         let mut reason = String::from("there is none");
         for structure in self.structures.iter().filter(|structure| structure.kind == kind) {
             match self.window_of(structure, minimum) {
@@ -100,7 +100,7 @@ impl<'p, P: Platform> Site<'p, P> {
         Err(Stop::Gone)
     }
 
-    fn window_of(&self, structure: &Structure, minimum: u64) -> Result<BarWindow, String> {
+    fn window_of(&self, structure: &Structure, minimum: u64) -> Result<RegisterWindow, String> {
         let bar = self.bars.get(structure.bar).map_err(|error| format!("{error}"))?;
         let limit = if structure.kind == CapabilityType::Notify { NOTIFY_LIMIT } else { STRUCTURE_LIMIT };
         let room = bar.size().saturating_sub(structure.offset);

@@ -18,8 +18,8 @@ use super::site::Site;
 use ballonet::balloon::wire::{FREE_PAGE_HINT, PAGE_REPORTING, STATS_VQ};
 use ballonet::balloon::{QueueNumbers, resolve};
 use ballonet::memory::FrameRun;
-use ballonet::pci::{BarWindow, Command};
-use ballonet::platform::{PageFrames, Platform, Registers};
+use ballonet::pci::Command;
+use ballonet::platform::{PageFrames, Platform, RegisterWindow, Registers};
 use ballonet::virtio::spec::{CapabilityType, Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
 use ballonet::virtio::{InterruptMode, QueueIndex};
 
@@ -70,7 +70,7 @@ pub(super) struct Subject<'p, P: Platform> {
     pub(super) site: Site<'p, P>,
     pub(super) common: P::Registers,
     pub(super) notify: P::Registers,
-    notify_window: BarWindow,
+    notify_window: RegisterWindow,
     pub(super) isr: Arc<P::Registers>,
     pub(super) device: P::Registers,
     /// What it offers in the first 64 feature bits.
@@ -549,7 +549,7 @@ impl<P: Platform> Subject<'_, P> {
 }
 
 /// Where the four structures are that every balloon has.
-fn windows<P: Platform>(site: &Site<'_, P>) -> Verdict<[BarWindow; 4]> {
+fn windows<P: Platform>(site: &Site<'_, P>) -> Verdict<[RegisterWindow; 4]> {
     Ok([
         site.window(CapabilityType::Common, common::SIZE as u64)?,
         site.window(CapabilityType::Notify, 2)?,

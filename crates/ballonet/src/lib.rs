@@ -9,6 +9,8 @@
 extern crate alloc;
 
 pub mod balloon;
+mod bus;
+pub mod hotplug;
 pub mod memory;
 pub mod pci;
 pub mod platform;

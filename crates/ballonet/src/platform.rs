@@ -5,132 +5,26 @@
 //!
 //! What a device can write (registers, DMA memory) is never behind a reference; it is read and written by value.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 
 use derive_more::{Display, Error};
 
+pub use crate::bus::{
+    DeviceAddress, DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MsiMessage, RegisterWindow, Registers,
+    Vector,
+};
 use crate::memory::{FrameRun, IdleRun};
-use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
-use crate::virtio::ConfigWindow;
-
-/// A window of device registers, in memory or I/O space: all or part of one BAR.
-///
-/// Offsets are in bytes from the start of the window. Accesses have exactly the width named and are naturally aligned.
-/// An access outside the window or a misaligned one is a bug of the caller and panics: windows are checked against
-/// what a driver needs from them when they are made.
-pub trait Registers {
-    /// Size of the window in bytes.
-    fn len(&self) -> usize;
-
-    /// Whether the window holds no register at all.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Reads the 8-bit register at `offset`.
-    fn read8(&self, offset: usize) -> u8;
-    /// Reads the 16-bit register at `offset`.
-    fn read16(&self, offset: usize) -> u16;
-    /// Reads the 32-bit register at `offset`.
-    fn read32(&self, offset: usize) -> u32;
-    /// Writes the 8-bit register at `offset`.
-    fn write8(&mut self, offset: usize, value: u8);
-    /// Writes the 16-bit register at `offset`.
-    fn write16(&mut self, offset: usize, value: u16);
-    /// Writes the 32-bit register at `offset`.
-    fn write32(&mut self, offset: usize, value: u32);
-
-    /// Writes the 64-bit register at `offset` as two 32-bit stores, low half first (virtio 1.4, 4.1.3.1).
-    fn write64(&mut self, offset: usize, value: u64) {
-        self.write32(offset, value as u32);
-        self.write32(offset + 4, (value >> 32) as u32);
-    }
-}
-
-/// Memory that a driver and its device share: zeroed, physically contiguous, owned by this value.
-///
-/// Offsets are in bytes from the start; multi-byte accesses are naturally aligned, in the CPU's byte order, single-copy
-/// atomic and *relaxed*: order between them is the business of [`crate::virtio::barrier`]. An access outside
-/// the memory is a bug of the caller and panics.
-pub trait DmaMemory {
-    /// The address that the device uses for the first byte.
-    fn device_address(&self) -> u64;
-    /// Size in bytes.
-    fn len(&self) -> usize;
-
-    /// Whether there is no memory at all.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Loads 16 bits.
-    fn load16(&self, offset: usize) -> u16;
-    /// Loads 32 bits.
-    fn load32(&self, offset: usize) -> u32;
-    /// Loads 64 bits.
-    fn load64(&self, offset: usize) -> u64;
-    /// Stores 16 bits.
-    fn store16(&mut self, offset: usize, value: u16);
-    /// Stores 32 bits.
-    fn store32(&mut self, offset: usize, value: u32);
-    /// Stores 64 bits.
-    fn store64(&mut self, offset: usize, value: u64);
-    /// Copies `bytes` in, in no particular order. Any alignment.
-    fn write_bytes(&mut self, offset: usize, bytes: &[u8]);
-    /// Copies bytes out, in no particular order. Any alignment.
-    fn read_bytes(&self, offset: usize, bytes: &mut [u8]);
-}
-
-/// What an interrupt handler found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Handled {
-    /// The interrupt was this device's, and has been taken note of.
-    Yes,
-    /// This device did not ask: on a shared line another did.
-    No,
-}
-
-/// An interrupt handler. It runs with interrupts off, on the interrupt stack, and must not allocate.
-pub type Handler = Box<dyn FnMut() -> Handled + Send>;
-
-/// The memory write that a device performs to raise a message-signalled interrupt (PCI 3.0, 6.8.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MsiMessage {
-    /// Where the device writes.
-    pub address: u64,
-    /// What it writes.
-    pub data: u32,
-}
-
-/// An allocated interrupt vector. Only [`Platform::release_vector`] ends it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Vector {
-    /// The platform's number for it, unique while it is allocated.
-    pub number: u32,
-    /// The message that raises it; `None` for a vector that stands for an interrupt line.
-    pub message: Option<MsiMessage>,
-}
+use crate::pci::{Bdf, ConfigSpace, ConfigWindow};
 
 /// Why a window of registers could not be mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 #[display("cannot map {window}: {reason}")]
 pub struct MapError {
     /// What was asked for.
-    pub window: BarWindow,
+    pub window: RegisterWindow,
     /// Why not.
     #[error(not(source))]
     pub reason: &'static str,
-}
-
-/// No DMA memory is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
-#[display("no {size} bytes of contiguous DMA memory aligned to {align}")]
-pub struct DmaExhausted {
-    /// Size asked for, in bytes.
-    pub size: usize,
-    /// Alignment asked for, in bytes.
-    pub align: usize,
 }
 
 /// No interrupt vector could be had.
@@ -142,14 +36,9 @@ pub enum VectorError {
     /// The platform cannot receive message-signalled interrupts.
     #[display("the platform takes no message-signalled interrupts")]
     NoMessages,
-    /// The platform knows no line for this function's pin.
-    #[display("no interrupt line is known for {function} pin {pin}")]
-    NoLine {
-        /// The PCI function.
-        function: Bdf,
-        /// Its pin.
-        pin: InterruptPin,
-    },
+    /// The platform does not know where this line leads.
+    #[display("no interrupt line is known for {_0}")]
+    NoLine(#[error(not(source))] InterruptLine),
 }
 
 /// Why a vector cannot be moved to another CPU.
@@ -167,7 +56,7 @@ pub enum AffinityError {
 pub trait Platform {
     /// How PCI configuration space is reached.
     type Config: ConfigSpace;
-    /// A mapped window of a BAR. A driver and its interrupt handler may read one window at the same time.
+    /// A mapped window of registers. A driver and its interrupt handler may read one window at the same time.
     type Registers: Registers + Send + Sync + 'static;
     /// Memory shared with a device.
     type Memory: DmaMemory;
@@ -175,11 +64,11 @@ pub trait Platform {
     /// PCI configuration space.
     fn config(&mut self) -> &mut Self::Config;
 
-    /// Makes a window of a BAR reachable, uncached. The BAR holds an address and its decoding is on.
+    /// Maps a window of registers, uncached. The device decodes its addresses.
     ///
     /// # Errors
     /// When the platform cannot reach the addresses.
-    fn map(&mut self, window: BarWindow) -> Result<Self::Registers, MapError>;
+    fn map(&mut self, window: RegisterWindow) -> Result<Self::Registers, MapError>;
 
     /// Makes registers of a structure that cannot be mapped, which reach it through configuration space. The accesses that
     /// `window` stands for are to be made with this function's window kept from everybody else: each is a sequence,
@@ -212,18 +101,12 @@ pub trait Platform {
     /// When vectors have run out, or the platform has no message-signalled interrupts.
     fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError>;
 
-    /// Attaches `handler` to the line that the pin of a function is wired to. Lines are shared and level-triggered:
-    /// the handler says whether the interrupt was its own.
+    /// Attaches `handler` to an interrupt line. Those of PCI are shared and level-triggered: the handler says whether the
+    /// interrupt was its own.
     ///
     /// # Errors
-    /// When no line is known for the pin, or vectors have run out.
-    fn attach_line(
-        &mut self,
-        function: Bdf,
-        pin: InterruptPin,
-        name: String,
-        handler: Handler,
-    ) -> Result<Vector, VectorError>;
+    /// When the platform does not know the line, or vectors have run out.
+    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError>;
 
     /// Gives a vector back; after it returns its handler does not run any more.
     fn release_vector(&mut self, vector: Vector);

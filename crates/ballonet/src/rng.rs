@@ -2,12 +2,11 @@
 
 use derive_more::{Display, Error, From};
 
-use crate::pci::Bdf;
 use crate::platform::{DmaMemory, Platform};
-use crate::virtio::spec::{DEVICE_TYPE_ENTROPY, Features, MODERN_DEVICE_BASE, TRANSITIONAL_ENTROPY, VENDOR};
+use crate::virtio::spec::{DeviceType, Features};
 use crate::virtio::{
-    BringUpError, Chain, DeviceOptions, Parts, Queue, QueueError, QueueIndex, QueueSetup, Quiesced, Running, Segment,
-    Setup, TransportError, UsedLength, Virtqueue,
+    BringUpError, Chain, DeviceHandle, DeviceOptions, Parts, QueueError, QueueIndex, QueueSetup, Quiesced, Running,
+    Segment, Setup, TransportError, UsedLength, Virtqueue,
 };
 
 /// Bytes of a request, at most.
@@ -59,16 +58,20 @@ pub struct Rng<P: Platform> {
 impl<P: Platform> Rng<P> {
     /// Whether a PCI function with these IDs is an entropy device (4.1.2.1).
     pub const fn matches(vendor: u16, device: u16) -> bool {
-        vendor == VENDOR && (device == MODERN_DEVICE_BASE + DEVICE_TYPE_ENTROPY || device == TRANSITIONAL_ENTROPY)
+        DeviceType::ENTROPY.is_function(vendor, device)
     }
 
-    /// Starts a driver for the entropy device at `function`.
+    /// Starts a driver for the entropy device `device`: a PCI function, or whatever else [`DeviceHandle`] names.
     ///
     /// # Errors
     /// When there is no entropy device, or it cannot be started; everything is undone.
     #[doc(alias = "virtrng_probe")]
-    pub fn probe(platform: &mut P, function: Bdf, options: DeviceOptions) -> Result<Self, BringUpError> {
-        let setup = Setup::open(platform, function, options, Self::matches, |_, _| IMPLEMENTED, |_, _| {})?;
+    pub fn probe(
+        platform: &mut P,
+        device: impl Into<DeviceHandle>,
+        options: DeviceOptions,
+    ) -> Result<Self, BringUpError> {
+        let setup = Setup::open(platform, device, options, DeviceType::ENTROPY, |_, _| IMPLEMENTED, |_, _| {})?;
         let (connected, lent, ()) =
             setup.connect(platform, None, |platform, setup, lent| -> Result<_, BringUpError> {
                 let (index, name, used_length) = (QueueIndex::FIRST, Some("requests"), UsedLength::Strict);

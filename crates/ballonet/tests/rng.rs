@@ -8,8 +8,7 @@ use std::ops::Range;
 use ballonet::pci::Bdf;
 use ballonet::rng::{REQUEST_SIZE, Rng, RngError};
 use ballonet::virtio::{
-    BringUpError, DeviceOptions, InterruptMode, NegotiationError, QueueError, RingFormat, Transport, TransportError,
-    TransportKind,
+    BringUpError, DeviceOptions, InterruptMode, NegotiationError, QueueError, RingFormat, TransportError, TransportKind,
 };
 use ballonet_models::{Allocated, Behaviour, Lie, Machine, ModelPlatform};
 

@@ -6,12 +6,11 @@ use std::sync::atomic::Ordering;
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{MemoryStatistics, Statistics};
 use ballonet::memory::{FrameRun, IdleRun};
-use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
 use ballonet::platform::{
-    AffinityError, DmaExhausted, DmaMemory, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers,
-    Vector, VectorError,
+    AffinityError, DeviceAddress, DmaExhausted, DmaMemory, Filler, Handler, InterruptLine, MapError, MsiMessage,
+    PageFrames, Platform, RegisterWindow, Registers, Vector, VectorError,
 };
-use ballonet::virtio::ConfigWindow;
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::balloon::Balloon;
@@ -120,13 +119,13 @@ pub struct ModelRegisters {
 
 #[derive(Clone, Copy)]
 enum Way {
-    Mapped(BarWindow),
+    Mapped(RegisterWindow),
     Config(ConfigWindow),
 }
 
 impl ModelRegisters {
     /// The window, for an access that is allowed.
-    fn check(&self, offset: usize, width: u8, window: BarWindow) {
+    fn check(&self, offset: usize, width: u8, window: RegisterWindow) {
         let width = usize::from(width);
         assert!(offset.is_multiple_of(width), "{window}: misaligned access at {offset:#x}");
         assert!(offset + width <= self.len(), "{window}: access at {offset:#x}");
@@ -305,16 +304,19 @@ impl Platform for ModelPlatform {
         &mut self.config
     }
 
-    fn map(&mut self, window: BarWindow) -> Result<ModelRegisters, MapError> {
+    fn map(&mut self, window: RegisterWindow) -> Result<ModelRegisters, MapError> {
         let mut state = self.machine.state();
         let decoded = state.decode(window.io, window.address, window.length);
-        if decoded.map(|(bdf, bar, _)| (bdf, bar)) != Some((window.function, window.bar)) {
-            if state.devices.get(&window.function).is_some_and(|d| !d.gone()) {
+        let (DeviceAddress::Pci(function), Some(bar)) = (window.device, window.bar) else {
+            panic!("{window}: this machine has PCI devices only");
+        };
+        if decoded.map(|(bdf, bar, _)| (bdf, bar)) != Some((function, bar)) {
+            if state.devices.get(&function).is_some_and(|d| !d.gone()) {
                 state.bus.misstep("PCI-MAP", format!("{window} mapped, which that BAR does not decode"));
             }
             return Err(MapError { window, reason: "no BAR decodes these addresses" });
         }
-        if state.unmappable.contains(&window.bar) || state.refuses() {
+        if state.unmappable.contains(&bar) || state.refuses() {
             return Err(MapError { window, reason: "the test has it so" });
         }
         drop(state);
@@ -371,16 +373,10 @@ impl Platform for ModelPlatform {
         self.insert_vector(name, handler, true)
     }
 
-    fn attach_line(
-        &mut self,
-        function: Bdf,
-        pin: InterruptPin,
-        name: String,
-        handler: Handler,
-    ) -> Result<Vector, VectorError> {
+    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
         let mut state = self.machine.state();
         if state.refuses() || !state.knows_lines {
-            return Err(VectorError::NoLine { function, pin });
+            return Err(VectorError::NoLine(line));
         }
         drop(state);
         self.insert_vector(name, handler, false)

@@ -6,17 +6,16 @@ use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 
 use crate::machine::devices::config_paths::{ORDER, Paths};
-use ballonet::pci::BarWindow;
-use ballonet::platform::Registers;
-use ballonet::virtio::ConfigWindow;
+use ballonet::pci::ConfigWindow;
+use ballonet::platform::{RegisterWindow, Registers};
 
 /// A mapped window of registers. Its length was checked when it was made; each access is checked against it.
 #[derive(Debug)]
 pub(crate) struct Window {
     place: Place,
     length: usize,
-    /// The part of a BAR that it is, if it is one.
-    bar: Option<BarWindow>,
+    /// The window of a device that it maps, if it is one.
+    claim: Option<RegisterWindow>,
 }
 
 #[derive(Debug)]
@@ -39,7 +38,7 @@ impl Window {
     /// `start` is mapped, uncached and writable, for `length` bytes, aligned to 4 bytes or as the registers are, for as
     /// long as the window lives; and reading or writing there has no effect on memory that Rust knows of.
     pub(crate) unsafe fn memory(start: NonNull<u8>, length: usize) -> Self {
-        Self { place: Place::Memory(start), length, bar: None }
+        Self { place: Place::Memory(start), length, claim: None }
     }
 
     /// Registers in port space.
@@ -47,22 +46,22 @@ impl Window {
     /// # Safety
     /// The ports from `base` on, `length` of them, belong to a device that cannot harm memory that Rust knows of.
     pub(crate) unsafe fn ports(base: u16, length: usize) -> Self {
-        Self { place: Place::Ports(base), length, bar: None }
+        Self { place: Place::Ports(base), length, claim: None }
     }
 
     /// Registers that are reached through configuration space.
     pub(crate) fn through_config(paths: Paths, window: ConfigWindow) -> Self {
-        Self { place: Place::Config(paths, window), length: window.len(), bar: None }
+        Self { place: Place::Config(paths, window), length: window.len(), claim: None }
     }
 
-    /// The same, known to be this part of a BAR.
-    pub(crate) fn of_bar(self, bar: BarWindow) -> Self {
-        Self { bar: Some(bar), ..self }
+    /// The same, known to map this window of a device.
+    pub(crate) fn of_device(self, claim: RegisterWindow) -> Self {
+        Self { claim: Some(claim), ..self }
     }
 
-    /// The part of a BAR that it is, if it is one.
-    pub(crate) fn bar(&self) -> Option<&BarWindow> {
-        self.bar.as_ref()
+    /// The window of a device that it maps, if it is one.
+    pub(crate) fn claim(&self) -> Option<&RegisterWindow> {
+        self.claim.as_ref()
     }
 
     /// Where the window is mapped, if it is in memory.

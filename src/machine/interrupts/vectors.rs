@@ -89,7 +89,7 @@ fn hold_all(cpu: &Cpu) {
 
 /// A sign of life of the code that interrupts interrupt: it gets along, so it may be interrupted. What was asked for
 /// while all were held back comes at once.
-pub(crate) fn sign_of_life() {
+pub(crate) fn note_progress() {
     let cpu = Cpu::this();
     cpu.burst.store(0, Ordering::Relaxed);
     if cpu.is_held.load(Ordering::Relaxed) {

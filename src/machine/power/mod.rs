@@ -10,6 +10,7 @@ use x86_64::instructions::tables::lidt;
 use x86_64::structures::DescriptorTablePointer;
 
 use crate::acpi::{Acpi, Fadt, SleepType};
+use crate::console::events;
 use crate::machine::cpu::cpuid;
 use crate::machine::cpu::cpuid::wait_some_ms;
 use crate::machine::lock::Lock;
@@ -67,9 +68,7 @@ pub(crate) fn initialise(acpi: &Acpi) {
 /// after a failure, so that its screen can be read.
 pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
-    log::emit("exit", |line| {
-        line.number("status", status.qemu_status().into());
-    });
+    log::emit(&events::Exit { status: status.qemu_status().into() });
     screen::flush();
     // On a PC that port is nobody's, so that writing to it would be a guess.
     if cpuid::has_hypervisor() {

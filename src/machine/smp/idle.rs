@@ -16,7 +16,7 @@ pub(crate) fn idle_unless(is_pending: impl FnOnce() -> bool) {
     let cpu = Cpu::this();
     interrupts::disable();
     // Behind that, or a device that never falls silent could have everything held back once more before the CPU sleeps.
-    vectors::sign_of_life();
+    vectors::note_progress();
     cpu.set_sleep_state(SleepState::Looking);
     fence(Ordering::SeqCst);
     if is_pending() {

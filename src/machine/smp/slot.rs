@@ -8,10 +8,11 @@ use x86_64::instructions::interrupts::without_interrupts;
 
 /// Something for a CPU to do, once, with interrupts on. It comes to an end: nothing else runs there meanwhile.
 ///
-/// It has a stack of 32 KiB. A long one asks for the time now and then ([`clock::nanoseconds`](crate::machine::time::clock::nanoseconds)),
-/// which is a sign of life: without any, interrupts of that CPU are held back after the first thousand.
+/// It has a stack of 32 KiB. A long one notes its progress
+/// ([`vectors::note_progress`](crate::machine::interrupts::vectors::note_progress)): otherwise interrupts of that CPU are
+/// held back after the first thousand.
 ///
-/// Memory that it lacks is not had back from balloons, as it is for the boot CPU's programs: its allocations fail then.
+/// Balloons are not deflated for it, as they are for the boot CPU's programs: without free memory its allocations fail.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Room for a job, until it is done.

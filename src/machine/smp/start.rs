@@ -70,7 +70,7 @@ pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page
     let root = Cr3::read().0.start_address().as_u64();
     let tables = image.physical(crate::machine::start::entry::ENTRY_TABLES.address()) as u32;
     // SAFETY: the caller's promise; the entry code's tables map the first 4 GiB and the image, and nothing has changed them.
-    unsafe { trampoline::write(page, tables, root, features.nx) };
+    unsafe { trampoline::write(page, tables, root, features.nx, enter) };
 
     processors.iter().copied().for_each(local_apic::send_init);
     if !features.hypervisor {

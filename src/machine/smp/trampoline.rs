@@ -2,7 +2,7 @@
 //!
 //! *On entry* by a startup IPI (SDM vol. 3, 10.4.4): real mode, `cs:ip` = the page that the IPI names, everything else as after an
 //! INIT. *We establish*: long mode through the tables of the entry code, then the kernel's own, a stack that ends in a null
-//! frame pointer; then [`crate::machine::smp::start::enter`].
+//! frame pointer; then `enter` of [`write()`].
 //!
 //! The code is copied to a page below 1 MiB, behind the parameters that it needs there.
 
@@ -14,7 +14,6 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::registers::control::EferFlags;
 
 use crate::machine::smp::cpu::Cpu;
-use crate::machine::smp::start::enter;
 use crate::machine::start::entry::{CR0, CR4, EFER, EFER_LONG_MODE};
 
 /// The page is below this address, which is how far real mode reaches, and where a PC has no video memory.
@@ -124,6 +123,8 @@ global_asm!(
     efer_register = const EFER,
 );
 
+/// What a processor calls with its [`Cpu`], on its own stack.
+static ENTER: AtomicU64 = AtomicU64::new(0);
 /// The kernel's page tables, as CR3 has them.
 static ROOT: AtomicU64 = AtomicU64::new(0);
 /// The [`Cpu`] of the next processor that comes; 0 when none is awaited.
@@ -147,7 +148,7 @@ extern "C" fn image_entry() -> ! {
         "mov rsp, [rax + {stack}]",
         "mov rdi, rax",
         "xor ebp, ebp",
-        "call {enter}",
+        "call qword ptr [rip + {enter}]",
         "2:",
         "cli",
         "hlt",
@@ -155,7 +156,7 @@ extern "C" fn image_entry() -> ! {
         root = sym ROOT,
         next = sym NEXT,
         stack = const Cpu::STACK,
-        enter = sym enter,
+        enter = sym ENTER,
     )
 }
 
@@ -164,7 +165,7 @@ extern "C" fn image_entry() -> ! {
 /// # Safety
 /// The page is memory below [`PAGE_LIMIT`] that is mapped one to one, writable, and nobody else's, for ever. `tables` is the
 /// physical address of page tables that map it and the image, and `root` is that of the kernel's.
-pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool) {
+pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool, enter: extern "C" fn(&'static Cpu) -> !) {
     let start = &raw const ballonet_trampoline;
     let offset_of = |label: *const u8| (label as u64 - start as u64) as u32;
     let at = |label: *const u8| page as u32 + offset_of(label);
@@ -182,6 +183,7 @@ pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool) {
         entry: image_entry as *const () as u64,
     };
     ROOT.store(root, Ordering::Relaxed);
+    ENTER.store(enter as *const () as u64, Ordering::Relaxed);
     let length = offset_of(&raw const ballonet_trampoline_end) as usize;
     // SAFETY: the page is the caller's to give, as long as the code with its parameters, which is far less than a page; it
     // is aligned, and so are the parameters in it.

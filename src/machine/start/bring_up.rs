@@ -3,7 +3,7 @@
 use derive_more::Display;
 
 use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
-use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
+use crate::boot::{BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, multiboot2, pvh};
 use crate::machine::cpu::cpuid;
 use crate::machine::cpu::cpuid::Features;
 use crate::machine::cpu::memory_types;
@@ -32,8 +32,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use ballonet::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
-use ballonet::pci::BarWindow;
-use ballonet::platform::Handled;
+use ballonet::platform::{Handled, RegisterWindow};
 
 /// What the entry code knows.
 #[derive(Debug)]
@@ -58,8 +57,9 @@ pub(crate) struct Machine {
     pub identity: Identity,
     pub(crate) config: MachineConfig,
     /// What drivers have mapped of BARs: no function gets what is another's.
-    pub(crate) claims: Vec<BarWindow>,
-    boot: BootInfo,
+    pub(crate) claims: Vec<RegisterWindow>,
+    boot: &'static BootInfo,
+    options: KernelOptions<'static>,
     image: Image,
 }
 
@@ -149,13 +149,16 @@ impl Entry {
         x86_64::instructions::interrupts::enable();
         serial::interrupt::connect(madt);
         keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
-        let most = boot.command_line.options(&mut |_| {}).cpus.unwrap_or(u32::MAX);
+        // For as long as the kernel runs: the options borrow the command line.
+        let boot: &'static BootInfo = Box::leak(Box::new(boot));
+        let options = KernelOptions::parse(boot.command_line.as_bytes(), &mut |_| {});
+        let most = options.cpus.unwrap_or(u32::MAX);
         if let Some(madt) = madt {
             // SAFETY: the page was chosen from usable memory below the limit, which is mapped one to one, and reserved.
             unsafe { smp::start::start(&features, madt, &self.image, startup_page, most) };
         }
         let config = MachineConfig::new(acpi.as_ref());
-        Ok(Machine { features, acpi, rate, identity, config, claims: Vec::new(), boot, image: self.image })
+        Ok(Machine { features, acpi, rate, identity, config, claims: Vec::new(), boot, options, image: self.image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that
@@ -202,7 +205,7 @@ impl Entry {
             multiboot2::MAGIC => multiboot2::parse(&memory, address, &mut keep).map_err(StartError::Multiboot2)?,
             magic => return Err(StartError::UnknownLoader(magic)),
         };
-        let options = boot.command_line.options(&mut |_| {});
+        let options = KernelOptions::parse(boot.command_line.as_bytes(), &mut |_| {});
         let rsdp = Rsdp::locate(&memory, boot.rsdp, &mut |_, _| {});
         if let Some(port) = rsdp.and_then(|rsdp| SerialPort::find(&memory, &rsdp)) {
             log::prefer(port);
@@ -215,7 +218,7 @@ impl Entry {
         for note in notes.into_iter().flatten() {
             warn!("boot information: {note}");
         }
-        boot.command_line.options(&mut |warning| warn!("command line: {warning}"));
+        KernelOptions::parse(boot.command_line.as_bytes(), &mut |warning| warn!("command line: {warning}"));
         dimms::add(&memory, &mut boot);
         Ok(boot)
     }
@@ -223,18 +226,18 @@ impl Entry {
 
 impl Machine {
     /// The kernel command line's options.
-    pub(crate) fn options(&self) -> Options<'_> {
-        self.boot.command_line.options(&mut |_| {})
+    pub(crate) fn options(&self) -> &KernelOptions<'static> {
+        &self.options
     }
 
-    /// The word of the command line that keeps the kernel from starting ([`Options::refusal`]).
-    pub(crate) fn refusal(&self) -> Option<crate::boot::Warning<'_>> {
-        self.boot.command_line.refusal()
+    /// The word of the command line that keeps the kernel from starting ([`KernelOptions::refusal`]).
+    pub(crate) fn refusal(&self) -> Option<Warning<'_>> {
+        KernelOptions::refusal(self.boot.command_line.as_bytes())
     }
 
     /// What the loader said.
     pub(crate) fn boot_info(&self) -> &BootInfo {
-        &self.boot
+        self.boot
     }
 
     /// Where the kernel lies.

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::acpi::SerialPort;
 use crate::console::Object;
+use crate::console::events::{self, Event};
 use crate::machine::lock::Lock;
 use crate::machine::terminal::serial::Serial;
 use crate::machine::terminal::text::Text;
@@ -68,17 +69,13 @@ pub(crate) fn clear_terminal() {
 }
 
 /// Writes one JSON object, in JSON mode; nothing in text mode.
-pub(crate) fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
-    if is_text() {
-        return;
+pub(crate) fn emit(event: &dyn Event) {
+    if !is_text() {
+        OUTPUT.with(|output| {
+            output.begin();
+            output.event(event);
+        });
     }
-    OUTPUT.with(|output| {
-        output.begin();
-        let mut object = Object::begin(&mut output.serial, event, clock::milliseconds());
-        fill(&mut object);
-        // The serial port's writes do not fail.
-        let _ = object.end();
-    });
 }
 
 /// Writes one line of text, in text mode, above the status line; as a `console` event in JSON mode.
@@ -86,9 +83,7 @@ pub(super) fn serial_line(text: fmt::Arguments<'_>) {
     if is_text() {
         OUTPUT.with(|output| output.line(text));
     } else {
-        emit("console", |object| {
-            object.display("text", &text);
-        });
+        emit(&events::ConsoleLine { text: &text });
     }
 }
 
@@ -118,13 +113,17 @@ impl Output {
         if is_text() {
             let _ = writeln!(self.serial, "serial line: {lines} lines lost while nobody read");
         } else {
-            let mut object = Object::begin(&mut self.serial, "lost", clock::milliseconds());
-            object.number("lines", lines);
-            // The serial port's writes do not fail.
-            let _ = object.end();
+            self.event(&events::Lost { lines });
         }
         self.serial.told(lines);
         self.draw_status();
+    }
+
+    fn event(&mut self, event: &dyn Event) {
+        let mut object = Object::begin(&mut self.serial, event.name(), clock::milliseconds());
+        event.write(&mut object);
+        // The serial port's writes do not fail.
+        let _ = object.end();
     }
 
     fn line(&mut self, text: fmt::Arguments<'_>) {

@@ -4,6 +4,7 @@ use core::fmt::{self, Write};
 
 use log::{Level, LevelFilter, Metadata, Record};
 
+use crate::console::events;
 use crate::machine::terminal::kept::keep;
 use crate::machine::terminal::line::{self, OUTPUT, serial_line};
 use crate::machine::terminal::screen;
@@ -95,9 +96,7 @@ impl log::Log for Logger {
                 Level::Info => "info",
                 Level::Debug | Level::Trace => "debug",
             };
-            emit("log", |object| {
-                object.text("level", level).display("message", record.args());
-            });
+            emit(&events::LogLine { level, message: record.args() });
         }
     }
 

@@ -19,7 +19,7 @@ use ballonet::balloon::wire::{PAGE_REPORTING, PFN_SIZE, write_pfns};
 use ballonet::memory::{FRAME_SIZE, FrameRun};
 use ballonet::platform::{DmaMemory, PageFrames, Platform};
 use ballonet::virtio::spec::Features;
-use ballonet::virtio::{Chain, InterruptMode, Queue, RingFormat, Segment};
+use ballonet::virtio::{Chain, InterruptMode, RingFormat, Segment, Virtqueue};
 
 /// How long the device may take to return anything, in nanoseconds.
 const LIMIT: u64 = 5_000_000_000;
@@ -215,13 +215,14 @@ where
     P: Platform,
     S: Surroundings,
 {
-    let Lane { device, interrupts, queue, doorbell } = lane;
-    let glance = if interrupts.mode() == InterruptMode::Polling { GLANCE_POLLED } else { GLANCE };
+    let Lane { running, queue, doorbell } = lane;
+    let glance = if running.interrupts().mode() == InterruptMode::Polling { GLANCE_POLLED } else { GLANCE };
     let mut heard = platform.now();
     while queue.outstanding() > 0 {
         if let Some(kick) = queue.publish() {
-            device.kick(doorbell, kick);
+            running.device().kick(doorbell, kick);
         }
+        let interrupts = running.interrupts();
         let outstanding = queue.outstanding();
         let share = if requests.rest.is_empty() { outstanding } else { outstanding.div_ceil(2) };
         if queue.arm(share) {
@@ -243,7 +244,7 @@ where
 
 impl Requests<'_> {
     /// Adds as many as there is room for.
-    fn fill(&mut self, queue: &mut impl Queue<()>) -> Result<(), BenchError> {
+    fn fill(&mut self, queue: &mut Virtqueue<impl DmaMemory, ()>) -> Result<(), BenchError> {
         while !self.rest.is_empty() && queue.has_room(self.each.min(self.rest.len())) {
             let (request, later) = self.rest.split_at(self.each.min(self.rest.len()));
             let chain = if self.is_report { Chain::writable(request) } else { Chain::readable(request) };

@@ -3,32 +3,19 @@
 use derive_more::{Display, Error, From};
 
 use ballonet::balloon::BalloonError;
-use ballonet::pci::Bdf;
 use ballonet::platform::DmaExhausted;
-use ballonet::virtio::{InterfaceError, InterruptError, NegotiationError, QueueError, Refusal, TransportError};
+use ballonet::virtio::{BringUpError, QueueError, Refusal, TransportError};
 
 /// Why there is no figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
 pub enum BenchError {
-    /// There is no PCI function.
-    #[display("there is no function at {_0}")]
-    NoFunction(#[error(not(source))] Bdf),
-    /// It has no virtio interface that could be used.
+    /// The device cannot be started.
     #[display("{_0}")]
-    #[from]
-    Interface(InterfaceError),
+    BringUp(BringUpError),
     /// Its registers do not work as they should.
     #[display("{_0}")]
     #[from]
     Transport(TransportError),
-    /// No features could be agreed on.
-    #[display("{_0}")]
-    #[from]
-    Negotiation(NegotiationError),
-    /// The interrupt mode that was asked for is not to be had.
-    #[display("{_0}")]
-    #[from]
-    Interrupt(InterruptError),
     /// There is no memory for queues and requests.
     #[display("{_0}")]
     #[from]
@@ -59,4 +46,14 @@ pub enum BenchError {
         /// How long the bench waited, in milliseconds.
         waited_ms: u64,
     },
+}
+
+impl From<BringUpError> for BenchError {
+    fn from(error: BringUpError) -> Self {
+        match error {
+            BringUpError::Transport(error) => error.into(),
+            BringUpError::Memory(error) => error.into(),
+            error => Self::BringUp(error),
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::figures::Figures;
 use ballonet::balloon::wire::{PFN_SIZE, write_pfns};
 use ballonet::memory::FrameRun;
 use ballonet::platform::{DmaMemory, PageFrames, Platform};
-use ballonet::virtio::{Chain, InterruptMode, Queue, Segment};
+use ballonet::virtio::{Chain, InterruptMode, Segment};
 
 /// How many trips in each direction go ahead of those that are timed.
 const WARM_UP: usize = 16;
@@ -123,16 +123,17 @@ impl<M: DmaMemory> Traveller<M> {
         P: Platform<Memory = M>,
         W: Stopwatch,
     {
-        let Lane { device, interrupts, queue, doorbell } = bed.lane(queue);
-        let polled = interrupts.mode() == InterruptMode::Polling;
+        let Lane { running, queue, doorbell } = bed.lane(queue);
+        let polled = running.interrupts().mode() == InterruptMode::Polling;
         // Nothing is outstanding: the next request to be used is the one that is added now.
         let _ = queue.arm(1);
         let start = watch.ticks();
         queue.add(Chain::readable(&self.segments), ()).map_err(|rejected| rejected.reason)?;
         if let Some(kick) = queue.publish() {
-            device.kick(doorbell, kick);
+            running.device().kick(doorbell, kick);
         }
         let kicked = watch.ticks();
+        let interrupts = running.interrupts();
 
         let since = platform.now();
         loop {

@@ -4,14 +4,13 @@ use crate::outcome::{Verdict, ensure, needs};
 use crate::site::Site;
 use ballonet::pci::capability::id;
 use ballonet::platform::Platform;
-use ballonet::virtio::spec::{
-    CapabilityType, DEVICE_TYPE_BALLOON, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, cap, common, legacy,
-};
+use ballonet::virtio::spec::{CapabilityType, DeviceType, cap, common, legacy};
 
 pub fn transitional_subsystem_is_the_device_type<P: Platform>(site: &mut Site<'_, P>) -> Verdict {
     needs!(is_transitional(site), "device {:#06x} is not transitional", site.function.device());
     let subsystem = site.function.subsystem().map_or(0, |subsystem| subsystem.device);
-    ensure!(subsystem == DEVICE_TYPE_BALLOON, "the subsystem ID is {subsystem:#06x}, not {DEVICE_TYPE_BALLOON}");
+    let balloon = DeviceType::BALLOON.number;
+    ensure!(subsystem == balloon, "the subsystem ID is {subsystem:#06x}, not {balloon}");
     Ok(())
 }
 
@@ -37,11 +36,11 @@ pub fn modern_subsystem_is_0x40_or_higher<P: Platform>(site: &mut Site<'_, P>) -
 }
 
 fn is_modern<P: Platform>(site: &Site<'_, P>) -> bool {
-    site.function.device() == MODERN_DEVICE_BASE + DEVICE_TYPE_BALLOON
+    site.function.device() == DeviceType::BALLOON.modern()
 }
 
 fn is_transitional<P: Platform>(site: &Site<'_, P>) -> bool {
-    site.function.device() == TRANSITIONAL_BALLOON
+    Some(site.function.device()) == DeviceType::BALLOON.transitional
 }
 
 pub fn capability_list_is_whole<P: Platform>(site: &mut Site<'_, P>) -> Verdict {

@@ -23,10 +23,9 @@ use super::running::Running;
 use super::silence::{Silence, Turn};
 use super::statistics::MemoryStatistics;
 use super::withheld::Withheld;
-use crate::pci::Bdf;
-use crate::platform::{PageFrames, Platform, Registers};
+use crate::platform::{DeviceAddress, PageFrames, Platform, Registers};
 use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, Interrupts, Queue, RingFormat, Transport, TransportKind};
+use crate::virtio::{DeviceHandle, InterruptMode, Interrupts, RingFormat, TransportKind};
 
 /// A driver and its device. `P` is the platform; pass the same value to every call.
 ///
@@ -35,7 +34,7 @@ use crate::virtio::{InterruptMode, Interrupts, Queue, RingFormat, Transport, Tra
 pub struct Balloon<P: Platform> {
     /// What it was started with, and is started with again after a reset.
     pub(super) options: Options,
-    function: Bdf,
+    pub(super) device: DeviceHandle,
     features: Features,
     transport: TransportKind,
     mode: InterruptMode,
@@ -71,7 +70,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// A driver whose device has just been started.
     pub(super) fn new(options: Options, running: Running<P>) -> Self {
         let mut balloon = Self {
-            function: running.virtio.function().bdf(),
+            device: running.virtio.handle(),
             features: running.virtio.device.features(),
             transport: running.virtio.device.transport().kind(),
             mode: running.virtio.interrupts.mode(),
@@ -208,7 +207,7 @@ impl<P: Platform> Balloon<P> {
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
         match &mut self.state {
             State::Running(running) => running.virtio.interrupts.set_queue_affinity(platform, queue, cpu)?,
-            State::Frozen => return Err(BalloonError::Frozen(self.function)),
+            State::Frozen => return Err(BalloonError::Frozen(self.address())),
             State::Failed(error) => return Err(*error),
         }
         self.affinities.retain(|(known, _)| *known != queue);
@@ -275,9 +274,14 @@ impl<P: Platform> Balloon<P> {
         &self.options.name
     }
 
-    /// The PCI function.
-    pub fn function(&self) -> Bdf {
-        self.function
+    /// Whether a device is there still; one that was pulled out is not.
+    pub fn is_present(&self, platform: &mut P) -> bool {
+        self.device.is_present(platform)
+    }
+
+    /// The device's address.
+    pub fn address(&self) -> DeviceAddress {
+        self.device.address()
     }
 
     /// The features that driver and device agreed on.

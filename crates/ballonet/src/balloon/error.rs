@@ -4,7 +4,7 @@ use derive_more::{Display, Error, From};
 
 use super::queues::MissingQueue;
 use crate::pci::Bdf;
-use crate::platform::DmaExhausted;
+use crate::platform::{DeviceAddress, DmaExhausted};
 use crate::virtio::{
     BringUpError, InterfaceError, InterruptError, NegotiationError, QueueError, RingFormat, TransportError,
 };
@@ -38,10 +38,10 @@ pub enum BalloonError {
     #[from]
     Negotiation(NegotiationError),
     /// The queue format that was asked for is not to be had.
-    #[display("{format} rings are not to be had of {function}")]
+    #[display("{format} rings are not to be had of {device}")]
     RingFormat {
-        /// The function.
-        function: Bdf,
+        /// The device.
+        device: DeviceAddress,
         /// The format.
         format: RingFormat,
     },
@@ -50,10 +50,10 @@ pub enum BalloonError {
     #[from]
     Interrupt(InterruptError),
     /// The device configuration lacks the target or the size.
-    #[display("{function}: a device configuration of {length} bytes, 8 needed")]
+    #[display("{device}: a device configuration of {length} bytes, 8 needed")]
     ShortConfig {
-        /// The function.
-        function: Bdf,
+        /// The device.
+        device: DeviceAddress,
         /// Its length in bytes.
         length: usize,
     },
@@ -75,12 +75,12 @@ pub enum BalloonError {
     },
     /// The device says that it needs a reset.
     #[display("{_0} needs a reset")]
-    NeedsReset(#[error(not(source))] Bdf),
+    NeedsReset(#[error(not(source))] DeviceAddress),
     /// The device needs resets again and again.
-    #[display("{function} needs a reset again, after {resets} in {window_ms} ms")]
+    #[display("{device} needs a reset again, after {resets} in {window_ms} ms")]
     ResetsInVain {
-        /// The function.
-        function: Bdf,
+        /// The device.
+        device: DeviceAddress,
         /// Resets that it got, each of which it came back from.
         resets: u32,
         /// The time for which they count, in milliseconds.
@@ -88,12 +88,12 @@ pub enum BalloonError {
     },
     /// The device is frozen, and was asked for something that only one that runs can do.
     #[display("{_0} is frozen")]
-    Frozen(#[error(not(source))] Bdf),
+    Frozen(#[error(not(source))] DeviceAddress),
     /// The device knows nothing of its driver any more: something reset it, or took its power away.
-    #[display("{function} was reset behind the driver's back: device status {status:#04x}")]
+    #[display("{device} was reset behind the driver's back: device status {status:#04x}")]
     Forgotten {
-        /// The function.
-        function: Bdf,
+        /// The device.
+        device: DeviceAddress,
         /// Its status, without `DRIVER_OK`.
         status: u8,
     },

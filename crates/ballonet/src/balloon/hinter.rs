@@ -18,9 +18,7 @@ use super::poison::{self, Poison};
 use super::wire::{CMD_ID_SIZE, CMD_ID_STOP};
 use crate::memory::{FrameRun, IdleRun};
 use crate::platform::{DmaExhausted, DmaMemory, PageFrames, Platform};
-use crate::virtio::{
-    Chain, Completion, Kick, Queue, QueueError, QueueSetup, Quiesced, Segment, Setup, Transport, TransportKind,
-};
+use crate::virtio::{Chain, Completion, Kick, QueueError, QueueSetup, Quiesced, Segment, Setup, TransportKind};
 
 /// The most frames in a hint: 64 MiB.
 const HINT_FRAMES: u32 = 16384;

@@ -38,7 +38,6 @@ use super::reporter::Reporter;
 use super::running::Running;
 use super::statistics::MemoryStatistics;
 use super::wire::{MUST_TELL_HOST, PAGE_POISON};
-use crate::pci::Function;
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::TransportError;
 
@@ -106,9 +105,9 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
                 self.restart(platform, ResetReason::NeedsReset, |_| {})?;
                 return Ok(Progress { next: Next::Now, changes: Changes::RESET });
             }
-            BalloonError::NeedsReset(function) if self.options.recoveries > 0 => {
+            BalloonError::NeedsReset(device) if self.options.recoveries > 0 => {
                 let Options { recoveries: resets, recovery_window, .. } = self.options;
-                BalloonError::ResetsInVain { function, resets, window_ms: recovery_window / 1_000_000 }
+                BalloonError::ResetsInVain { device, resets, window_ms: recovery_window / 1_000_000 }
             }
             error => error,
         };
@@ -186,7 +185,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     }
 
     fn start(&mut self, platform: &mut P) -> Result<(), BalloonError> {
-        let outcome = bring_up(platform, self.function(), &self.options, &mut self.withheld);
+        let outcome = bring_up(platform, self.device, &self.options, &mut self.withheld);
         self.plan.regained(self.withheld.take_regained());
         match outcome {
             Ok(running) => {
@@ -198,7 +197,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
                 self.reclaim_if_gone(platform);
                 Err(self.fail(match error {
                     // There was one.
-                    BalloonError::NoFunction(function) => TransportError::Gone(function).into(),
+                    BalloonError::NoFunction(function) => TransportError::Gone(function.into()).into(),
                     error => error,
                 }))
             }
@@ -218,7 +217,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
 
     /// If the device is gone, what its host has is the guest's again, unless the host insisted on being told.
     fn reclaim_if_gone(&mut self, platform: &mut P) {
-        let gone = Function::probe(platform.config(), self.function()).is_none();
+        let gone = !self.device.is_present(platform);
         if !gone || self.features().contains(MUST_TELL_HOST) {
             return;
         }

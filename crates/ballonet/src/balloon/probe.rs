@@ -19,12 +19,10 @@ use super::wire::{
     PAGE_POISON, PAGE_REPORTING, STATS_VQ,
 };
 use super::withheld::Withheld;
-use crate::pci::{Bdf, Function};
 use crate::platform::{PageFrames, Platform};
-use crate::virtio::spec::{DEVICE_TYPE_BALLOON, Features, MODERN_DEVICE_BASE, TRANSITIONAL_BALLOON, VENDOR};
+use crate::virtio::spec::{DeviceType, Features};
 use crate::virtio::{
-    Device, Doorbell, FeaturesOk, QueueIndex, QueueSetup, RingFormat, RingLayout, Setup, Transport, TransportError,
-    TransportKind,
+    DeviceHandle, Doorbell, QueueIndex, QueueSetup, RingFormat, RingLayout, Setup, TransportError, TransportKind,
 };
 
 /// The features that this driver implements on a transport.
@@ -71,46 +69,42 @@ pub(super) struct Doorbells {
     pub(super) reporting: Option<Doorbell>,
 }
 
-/// Whether a function is a balloon: by vendor and device alone, of which there are two that count (4.1.2).
-pub(super) fn is_balloon(vendor: u16, device: u16) -> bool {
-    vendor == VENDOR && (device == MODERN_DEVICE_BASE + DEVICE_TYPE_BALLOON || device == TRANSITIONAL_BALLOON)
-}
-
 impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     /// Whether the PCI function with these IDs is a balloon.
     pub fn matches(vendor: u16, device: u16) -> bool {
-        is_balloon(vendor, device)
+        DeviceType::BALLOON.is_function(vendor, device)
     }
 
-    /// Starts a driver for the balloon at `function`. It works from the first [`Balloon::poll`] on, to be called at once.
+    /// Starts a driver for the balloon `device`: a PCI function ([`crate::pci::Bdf`]), or whatever else
+    /// [`DeviceHandle`] names. It works from the first [`Balloon::poll`] on, to be called at once.
     ///
     /// # Errors
     /// When there is no balloon, or it cannot be brought up. Everything taken from the platform has been given back,
     /// and the device has been told that the driver gave up.
     #[doc(alias = "virtballoon_probe")]
-    pub fn probe(platform: &mut P, function: Bdf, options: Options) -> Result<Self, BalloonError> {
-        bring_up(platform, function, &options, &mut Withheld::new()).map(|running| Self::new(options, running))
+    pub fn probe(platform: &mut P, device: impl Into<DeviceHandle>, options: Options) -> Result<Self, BalloonError> {
+        bring_up(platform, device.into(), &options, &mut Withheld::new()).map(|running| Self::new(options, running))
     }
 }
 
-/// Takes the balloon at `function` from wherever it is to running: for the first time, and after each reset again. What is
+/// Takes the balloon from wherever it is to running: for the first time, and after each reset again. What is
 /// `withheld` from it is had back once it has been reset.
 ///
 /// # Errors
 /// As [`Balloon::probe`]. Whatever goes wrong because the device goes away is [`TransportError::Gone`].
 pub(super) fn bring_up<P>(
     platform: &mut P,
-    function: Bdf,
+    device: DeviceHandle,
     options: &Options,
     withheld: &mut Withheld<P>,
 ) -> Result<Running<P>, BalloonError>
 where
     P: Platform + PageFrames + MemoryStatistics,
 {
-    let found = Function::probe(platform.config(), function).ok_or(BalloonError::NoFunction(function))?;
-    start_either_way(platform, function, options, withheld).map_err(|error| match found.is_present(platform.config()) {
-        true => error,
-        false => TransportError::Gone(function).into(),
+    start_either_way(platform, device, options, withheld).map_err(|error| match error {
+        BalloonError::NoFunction(_) => error,
+        _ if device.is_present(platform) => error,
+        _ => TransportError::Gone(device.address()).into(),
     })
 }
 
@@ -127,14 +121,14 @@ enum Queues {
 /// those too: some devices start in no other way (Firecracker, libkrun).
 fn start_either_way<P>(
     platform: &mut P,
-    function: Bdf,
+    device: DeviceHandle,
     options: &Options,
     withheld: &mut Withheld<P>,
 ) -> Result<Running<P>, BalloonError>
 where
     P: Platform + PageFrames + MemoryStatistics,
 {
-    let (running, left_out) = start(platform, function, options, withheld, Queues::Accepted)?;
+    let (running, left_out) = start(platform, device, options, withheld, Queues::Accepted)?;
     if left_out == 0 || !running.needs_reset() {
         return Ok(running);
     }
@@ -143,14 +137,14 @@ where
         withheld.keep(parts, 0);
         return Err(error.into());
     }
-    start(platform, function, options, withheld, Queues::Every).map(|(running, _)| running)
+    start(platform, device, options, withheld, Queues::Every).map(|(running, _)| running)
 }
 
 /// From the function's registers to a device that runs, and how many of its queues were left out; or everything is given
 /// back.
 fn start<P>(
     platform: &mut P,
-    function: Bdf,
+    device: DeviceHandle,
     options: &Options,
     withheld: &mut Withheld<P>,
     queues: Queues,
@@ -164,7 +158,7 @@ where
             unusable::<P>(config_len, options) | if split { Features::RING_PACKED } else { Features::empty() };
         implemented(kind).difference(declined)
     };
-    let setup = Setup::open(platform, function, options.device(), is_balloon, accepted, |platform, proof| {
+    let setup = Setup::open(platform, device, options.device(), DeviceType::BALLOON, accepted, |platform, proof| {
         withheld.release(platform, proof);
     })?;
     let (connected, mut parts, left_out) = setup
@@ -197,14 +191,14 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
     options: &Options,
     which: Queues,
 ) -> Result<usize, BalloonError> {
-    let (function, length) = (setup.function(), setup.device().transport().config_len());
+    let (device, length) = (setup.address(), setup.device().transport().config_len());
     if length < CONFIG_SIZE {
-        return Err(BalloonError::ShortConfig { function, length });
+        return Err(BalloonError::ShortConfig { device, length });
     }
-    let (numbers, sizes) = find_queues(setup.device())?;
+    let (numbers, sizes) = find_queues(setup)?;
     let features = setup.device().features();
     if let Some(format) = options.ring.filter(|forced| *forced != RingFormat::of(features)) {
-        return Err(BalloonError::RingFormat { function, format });
+        return Err(BalloonError::RingFormat { device, format });
     }
     let layout = |setup: &Setup<P>, queue: QueueIndex| {
         setup.layout_of(queue, sizes[usize::from(queue.number())], options.queue_size)
@@ -260,9 +254,8 @@ fn set_up<P: Platform + PageFrames + MemoryStatistics>(
 }
 
 /// The numbers of the queues, and the sizes of the first five.
-pub fn find_queues<T: Transport>(
-    device: &mut Device<T, FeaturesOk>,
-) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
+pub fn find_queues<P: Platform>(setup: &mut Setup<P>) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
+    let device = setup.device();
     let count = device.transport().queue_count();
     let mut sizes = [0; QUEUES];
     for (index, size) in (0..count).map_while(QueueIndex::new).zip(&mut sizes) {

@@ -20,8 +20,8 @@ use super::statistics::MemoryStatistics;
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::Features;
 use crate::virtio::{
-    Chain, Doorbell, Kick, Queue, QueueAddresses, QueueIndex, QueueOptions, QueueQuiesced, RingLayout, Transport,
-    TransportError, Virtqueue,
+    Chain, Doorbell, Kick, QueueAddresses, QueueIndex, QueueOptions, QueueQuiesced, RingLayout, TransportError,
+    Virtqueue,
 };
 
 impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
@@ -39,13 +39,13 @@ impl<P: Platform + PageFrames + MemoryStatistics> Balloon<P> {
     pub fn reset_queue(&mut self, platform: &mut P, queue: BalloonQueue) -> Result<(), BalloonError> {
         let running = match &mut self.state {
             State::Running(running) => running,
-            State::Frozen => return Err(BalloonError::Frozen(self.function())),
+            State::Frozen => return Err(BalloonError::Frozen(self.address())),
             State::Failed(error) => return Err(*error),
         };
         let index = running.index_of(queue).ok_or(MissingQueue(queue.word()))?;
         if !running.virtio.device.features().contains(Features::RING_RESET) {
-            let function = running.virtio.function().bdf();
-            return Err(TransportError::NoQueueReset { function, queue: index }.into());
+            let device = running.virtio.address();
+            return Err(TransportError::NoQueueReset { device, queue: index }.into());
         }
         let proof = match running.virtio.device.reset_queue(index, platform) {
             Ok(proof) => proof,
@@ -96,7 +96,7 @@ impl<P: Platform + PageFrames + MemoryStatistics> Running<P> {
         match queue {
             BalloonQueue::Inflate => Some(self.inflate.index()),
             BalloonQueue::Deflate => Some(self.deflate.index()),
-            BalloonQueue::Statistics => self.statistics.as_ref().map(Queue::index),
+            BalloonQueue::Statistics => self.statistics.as_ref().map(Virtqueue::index),
         }
     }
 

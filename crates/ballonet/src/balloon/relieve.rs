@@ -25,7 +25,6 @@ use super::round::Round;
 use super::statistics::MemoryStatistics;
 use super::wire::{CONFIG_NUM_PAGES, DEFLATE_ON_OOM};
 use crate::platform::{PageFrames, Platform};
-use crate::virtio::Transport;
 
 /// How long the device may take to answer anything at all, in nanoseconds: 3 s. Hosts under load have been seen to take
 /// a second.

@@ -16,7 +16,7 @@ use super::poison::Poison;
 use super::report_plan::{Grant, ReportPlan, ReportPolicy};
 use crate::memory::FrameRun;
 use crate::platform::{PageFrames, Platform};
-use crate::virtio::{Chain, Completion, Kick, Queue, QueueError, Quiesced, Segment};
+use crate::virtio::{Chain, Completion, Kick, QueueError, Quiesced, Segment};
 
 /// What is reported comes in multiples of so many frames.
 const REGION: u32 = 512;

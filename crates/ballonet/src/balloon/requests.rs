@@ -12,7 +12,7 @@ use super::statistics::{self, MemoryStatistics, Selection};
 use super::wire::{PFN_SIZE, write_pfns};
 use crate::memory::FrameRun;
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
-use crate::virtio::{Chain, Kick, Queue, Segment};
+use crate::virtio::{Chain, Kick, Segment, Virtqueue};
 
 /// Frames in a run below which memory makes requests shorter than they could be.
 const SHORT_RUN: u32 = 4;
@@ -154,7 +154,7 @@ impl<M: DmaMemory> Requests<M> {
     /// the kick that the device wants.
     pub(super) fn offer_statistics<S: MemoryStatistics>(
         &mut self,
-        queue: &mut impl Queue<()>,
+        queue: &mut Virtqueue<M, ()>,
         selection: &Selection,
         platform: &S,
     ) -> Option<Kick> {

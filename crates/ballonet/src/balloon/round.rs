@@ -14,7 +14,7 @@ use super::statistics::MemoryStatistics;
 use super::wire::{CONFIG_ACTUAL, CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_NUM_PAGES};
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::Status;
-use crate::virtio::{Doorbell, InterruptMode, Kick, Pending, Queue, QueueError, Transport};
+use crate::virtio::{Doorbell, InterruptMode, Kick, Pending, QueueError};
 
 /// The most hinted frames that are taken back for the balloon at once: 16 MiB, which have to be filled.
 const RELINQUISHED: u64 = 4096;
@@ -119,13 +119,13 @@ impl<'a, P: Platform + PageFrames + MemoryStatistics> Round<'a, P> {
         }
         running.fresh = false;
         let transport = running.virtio.device.transport();
-        let (function, status) = (running.virtio.function().bdf(), transport.status()?);
+        let (device, status) = (transport.address(), transport.status()?);
         if status.contains(Status::DEVICE_NEEDS_RESET) {
-            return Err(BalloonError::NeedsReset(function));
+            return Err(BalloonError::NeedsReset(device));
         }
         // Where nothing answers, some buses read as zeros.
         if !status.contains(Status::DRIVER_OK) {
-            return Err(BalloonError::Forgotten { function, status: status.bits() });
+            return Err(BalloonError::Forgotten { device, status: status.bits() });
         }
         let target = transport.read_config32(CONFIG_NUM_PAGES)?;
         if let Some(hinter) = &mut running.hinter {

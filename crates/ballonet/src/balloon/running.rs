@@ -13,7 +13,7 @@ use super::requests::{Request, Requests};
 use super::statistics::Selection;
 use crate::platform::{PageFrames, Platform};
 use crate::virtio::spec::Status;
-use crate::virtio::{self, Kick, Queue, Transport};
+use crate::virtio::{self, Kick};
 
 /// What there is while the device runs.
 pub(super) struct Running<P: Platform> {

@@ -11,7 +11,7 @@ use super::running::Running;
 use super::statistics::MemoryStatistics;
 use crate::memory::FrameRun;
 use crate::platform::{PageFrames, Platform};
-use crate::virtio::{Chain, Queue, QueueError};
+use crate::virtio::{Chain, QueueError};
 
 /// Descriptors of a request that holds a region.
 const REGION_DESCRIPTORS: usize = 2;

@@ -1,6 +1,6 @@
 //! Base address registers: what kind of addresses a function decodes, how many, and where.
 //!
-//! A [`Bar`] is a value made by sizing ([`super::Bars`]); a [`BarWindow`] is a part of one that has been checked to lie
+//! A [`Bar`] is a value made by sizing ([`super::Bars`]); a [`RegisterWindow`] is a part of one that has been checked to lie
 //! inside it and to have an address.
 
 use core::fmt;
@@ -9,37 +9,7 @@ use derive_more::{Display, Error};
 
 use super::Bdf;
 use super::range::AddressRange;
-
-/// Part of a BAR that a driver wants to reach: where it lies on the bus, and whose it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct BarWindow {
-    /// The function that owns the BAR.
-    pub function: Bdf,
-    /// The BAR's index, 0 to 5.
-    pub bar: u8,
-    /// Whether the addresses are I/O ports.
-    pub io: bool,
-    /// The first address (bus address, or port number).
-    pub address: u64,
-    /// Length in bytes, not 0.
-    pub length: u64,
-}
-
-impl BarWindow {
-    /// The part of this window from `offset` on, `length` bytes long; `None` if it is empty or leaves the window.
-    pub fn part(&self, offset: u64, length: u64) -> Option<Self> {
-        let end = offset.checked_add(length)?;
-        let address = self.address.checked_add(offset)?;
-        (length != 0 && end <= self.length).then_some(Self { address, length, ..*self })
-    }
-}
-
-impl fmt::Display for BarWindow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let space = if self.io { "ports" } else { "memory" };
-        write!(f, "{} BAR{} {space} {:#x}+{:#x}", self.function, self.bar, self.address, self.length)
-    }
-}
+use crate::bus::RegisterWindow;
 
 /// Where in memory a BAR may be put (PCI 3.0, 6.2.5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -130,7 +100,7 @@ impl Bar {
     ///
     /// # Errors
     /// When there is no such part, or the BAR has no address.
-    pub fn window(&self, offset: u64, length: u64) -> Result<BarWindow, WindowError> {
+    pub fn window(&self, offset: u64, length: u64) -> Result<RegisterWindow, WindowError> {
         let Self { function, index: bar, size, .. } = *self;
         let outside = WindowError::Outside { function, bar, offset, length, size };
         let end = offset.checked_add(length).ok_or(outside)?;
@@ -138,14 +108,20 @@ impl Bar {
             return Err(outside);
         }
         let range = self.range().ok_or(WindowError::Unassigned { function, bar })?;
-        Ok(BarWindow { function, bar, io: self.is_io(), address: range.first() + offset, length })
+        Ok(RegisterWindow {
+            device: function.into(),
+            bar: Some(bar),
+            io: self.is_io(),
+            address: range.first() + offset,
+            length,
+        })
     }
 
     /// All of what it decodes.
     ///
     /// # Errors
     /// When the BAR has no address.
-    pub fn whole(&self) -> Result<BarWindow, WindowError> {
+    pub fn whole(&self) -> Result<RegisterWindow, WindowError> {
         self.window(0, self.size)
     }
 }
@@ -267,7 +243,7 @@ mod tests {
     fn a_window_lies_inside_its_bar() {
         let bar = bar(0xFE00_0000, 0x4000);
         let window = bar.window(0x3000, 0x1000).unwrap();
-        assert_eq!((window.address, window.length, window.bar, window.io), (0xFE00_3000, 0x1000, 4, false));
+        assert_eq!((window.address, window.length, window.bar, window.io), (0xFE00_3000, 0x1000, Some(4), false));
         for (offset, length) in [(0x3000, 0x1001), (0x4000, 1), (0, 0), (u64::MAX, 1), (1, u64::MAX), (0x5000, 0)] {
             let error = bar.window(offset, length).unwrap_err();
             assert!(matches!(error, WindowError::Outside { .. }), "{offset:#x}+{length:#x}: {error}");

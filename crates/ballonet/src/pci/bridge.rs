@@ -175,7 +175,7 @@ pub(super) fn has_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Spa
 }
 
 /// Closes the windows that reset left at 0: they would catch accesses to the first megabyte once decoding is on.
-pub(super) fn close_unused_windows<C: ConfigSpace>(config: &mut C, bridge: Bdf) {
+pub(crate) fn close_unused_windows<C: ConfigSpace>(config: &mut C, bridge: Bdf) {
     let now = BridgeWindows::read(config, bridge);
     for space in [Space::Io, Space::Memory, Space::Prefetchable] {
         if now.get(space).is_none() {

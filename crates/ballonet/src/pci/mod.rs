@@ -5,20 +5,19 @@
 
 #![forbid(unsafe_code)]
 
-mod address;
 mod assign;
 mod bar;
-mod bridge;
+pub(crate) mod bridge;
 mod bus;
 pub mod capability;
 mod config;
+mod config_window;
 pub mod express;
 #[cfg(test)]
 pub(crate) mod fake;
 mod function;
-mod header;
+pub(crate) mod header;
 mod host;
-pub mod hotplug;
 pub mod listing;
 mod msi;
 mod msix;
@@ -30,13 +29,14 @@ mod sizing;
 mod tree;
 mod walk;
 
-pub use address::{Bdf, InterruptPin};
+pub use crate::bus::{Bdf, InterruptPin};
 pub use assign::{AssignError, Assignment};
-pub use bar::{Bar, BarError, BarKind, BarWindow, MemoryWidth, WindowError};
+pub use bar::{Bar, BarError, BarKind, MemoryWidth, WindowError};
 pub use bridge::{BridgeError, BridgeWindows, Space};
 pub use bus::BusRange;
 pub use capability::{Capabilities, Capability, CapabilityError, ExtendedCapabilities, ExtendedCapability};
 pub use config::ConfigSpace;
+pub use config_window::ConfigWindow;
 pub use express::Express;
 pub use function::Function;
 pub use header::{BusNumbers, ClassCode, HeaderLayout, Subsystem};

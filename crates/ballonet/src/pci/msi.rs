@@ -5,7 +5,7 @@
 
 use super::capability::{Capability, CapabilityError, id};
 use super::{Bdf, Command, ConfigSpace, Function};
-use crate::platform::MsiMessage;
+use crate::bus::MsiMessage;
 
 /// Message control, 16 bits, from the capability's start.
 const CONTROL: u8 = 2;

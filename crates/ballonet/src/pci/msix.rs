@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 
 use derive_more::{Display, Error};
 
-use super::bar::{BarError, BarWindow, WindowError};
+use super::bar::{BarError, WindowError};
 use super::capability::{Capability, CapabilityError, id};
 use super::range::AddressRange;
 use super::{Bars, Command, ConfigSpace, Function};
-use crate::platform::{MsiMessage, Registers};
+use crate::bus::{MsiMessage, RegisterWindow, Registers};
 
 /// Message control, 16 bits, from the capability's start.
 const CONTROL: u8 = 2;
@@ -82,14 +82,14 @@ pub enum MsixError {
     PendingWindow(WindowError),
     /// A table has to be in memory.
     #[display("MSI-X structure in I/O space: {_0}")]
-    InPorts(#[error(not(source))] BarWindow),
+    InPorts(#[error(not(source))] RegisterWindow),
     /// Table and pending bits overlap.
     #[display("MSI-X table {table} and pending bits {pending} overlap")]
     Overlap {
         /// Where the table is.
-        table: BarWindow,
+        table: RegisterWindow,
         /// Where the pending bits are.
-        pending: BarWindow,
+        pending: RegisterWindow,
     },
     /// The table has fewer entries.
     #[display("MSI-X entry {vector} of a table of {entries}")]
@@ -108,8 +108,8 @@ pub struct Msix {
     /// Where message control is in configuration space.
     control: u16,
     entries: u16,
-    table: BarWindow,
-    pending: BarWindow,
+    table: RegisterWindow,
+    pending: RegisterWindow,
 }
 
 impl Msix {
@@ -147,7 +147,7 @@ impl Msix {
         if let Some(window) = [table, pending].into_iter().find(|window| window.io) {
             return Err(MsixError::InPorts(window));
         }
-        let range = |window: BarWindow| AddressRange::new(window.address, window.length);
+        let range = |window: RegisterWindow| AddressRange::new(window.address, window.length);
         if table.bar == pending.bar && range(table).zip(range(pending)).is_some_and(|(a, b)| a.overlaps(b)) {
             return Err(MsixError::Overlap { table, pending });
         }
@@ -160,12 +160,12 @@ impl Msix {
     }
 
     /// Where the table is, to be mapped.
-    pub const fn table(&self) -> BarWindow {
+    pub const fn table(&self) -> RegisterWindow {
         self.table
     }
 
     /// Where the pending bits are, to be mapped.
-    pub const fn pending(&self) -> BarWindow {
+    pub const fn pending(&self) -> RegisterWindow {
         self.pending
     }
 

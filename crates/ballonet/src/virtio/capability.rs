@@ -3,7 +3,7 @@
 //! The list is device data. A capability of an unknown type, of a BAR that is not there, or with a structure that leaves
 //! its BAR or is too small, is passed over with a notice; of several of one type the first that can be used counts.
 //! Where a BAR has no address, its structures can be used only through configuration space
-//! ([`super::ConfigWindow`]), and only if no other structure of their type can be mapped.
+//! ([`crate::pci::ConfigWindow`]), and only if no other structure of their type can be mapped.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,7 +11,8 @@ use core::fmt;
 use derive_more::{Display, Error};
 
 use super::spec::{CapabilityType, cap, common};
-use crate::pci::{self, Bar, BarError, BarWindow, Bars, Bdf, Capability, ConfigSpace, Function, capability::id};
+use crate::bus::RegisterWindow;
+use crate::pci::{self, Bar, BarError, Bars, Bdf, Capability, ConfigSpace, Function, capability::id};
 
 /// The most of a structure that is mapped; the rest of longer ones means nothing to any version of the specification.
 const STRUCTURE_LIMIT: u32 = 4096;
@@ -22,7 +23,7 @@ const REPEATED_LIMIT: usize = 16;
 
 /// Where a structure is: in a part of a BAR that is there, however it is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct StructureLocation {
     /// The function.
     pub function: Bdf,
     /// The index of its BAR, 0 to 5.
@@ -32,10 +33,10 @@ pub struct Place {
     /// As much of it as is of use, in bytes: not 0, and no further than the BAR goes.
     pub length: u32,
     /// What is to be mapped; `None` where the BAR has no address, or nothing is to be mapped.
-    pub window: Option<BarWindow>,
+    pub window: Option<RegisterWindow>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StructureLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { function, bar, offset, length, .. } = self;
         write!(f, "{function} BAR{bar} {offset:#x}+{length:#x}")
@@ -46,7 +47,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Notification {
     /// All of them.
-    pub place: Place,
+    pub place: StructureLocation,
     /// What a queue's `queue_notify_off` is multiplied by to give its doorbell's offset in bytes.
     #[doc(alias = "notify_off_multiplier")]
     pub multiplier: u32,
@@ -59,7 +60,7 @@ pub struct SharedMemory {
     #[doc(alias = "shmid")]
     pub id: u8,
     /// Where it is. Its offset and length in the BAR have 64 bits.
-    pub window: BarWindow,
+    pub window: RegisterWindow,
 }
 
 /// Data that means something to the device's vendor (4.1.4.8). For debugging and reports only.
@@ -96,13 +97,13 @@ pub enum CapabilityError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
     /// The common configuration, at least [`common::SIZE`] bytes.
-    pub common: Place,
+    pub common: StructureLocation,
     /// The doorbells.
     pub notify: Notification,
     /// The ISR byte.
-    pub isr: Place,
+    pub isr: StructureLocation,
     /// The device type's configuration, if there is one. Its size is for the driver to check.
-    pub device: Option<Place>,
+    pub device: Option<StructureLocation>,
     /// The window to BARs in configuration space, whole. Its data must not be read before it points somewhere (4.1.4.9).
     pub pci_access: Option<Capability>,
     /// Shared memory regions.
@@ -114,10 +115,10 @@ pub struct Capabilities {
 /// What has been found so far.
 #[derive(Default)]
 struct Found {
-    common: Option<Place>,
+    common: Option<StructureLocation>,
     notify: Option<Notification>,
-    isr: Option<Place>,
-    device: Option<Place>,
+    isr: Option<StructureLocation>,
+    device: Option<StructureLocation>,
     pci_access: Option<Capability>,
     shared_memory: Vec<SharedMemory>,
     vendor_data: Vec<VendorData>,
@@ -163,7 +164,7 @@ impl Capabilities {
         if self.pci_access.is_none() {
             return Err(CapabilityError::NoConfigAccess(self.common.function));
         }
-        let unmapped = |place| Place { window: None, ..place };
+        let unmapped = |place| StructureLocation { window: None, ..place };
         Ok(Self {
             common: unmapped(self.common),
             notify: Notification { place: unmapped(self.notify.place), ..self.notify },
@@ -174,7 +175,7 @@ impl Capabilities {
     }
 
     /// Where the structures are that a transport is made of.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
+    pub fn places(&self) -> impl Iterator<Item = StructureLocation> {
         [self.common, self.notify.place, self.isr].into_iter().chain(self.device)
     }
 }
@@ -234,7 +235,7 @@ impl Found {
     fn complete(self, function: Bdf, broken: Option<pci::CapabilityError>) -> Result<Capabilities, CapabilityError> {
         // What is missing may have been behind the break.
         let missing = |kind| broken.map_or(CapabilityError::Missing { function, kind }, CapabilityError::List);
-        let reached = |place: &Place| place.window.is_some() || self.pci_access.is_some();
+        let reached = |place: &StructureLocation| place.window.is_some() || self.pci_access.is_some();
         Ok(Capabilities {
             common: self.common.filter(reached).ok_or_else(|| missing(CapabilityType::Common))?,
             notify: self.notify.filter(|it| reached(&it.place)).ok_or_else(|| missing(CapabilityType::Notify))?,
@@ -248,7 +249,7 @@ impl Found {
 }
 
 /// Fills `slot`, unless an earlier capability has; one that can be mapped takes the place of one that cannot.
-fn prefer<T>(slot: &mut Option<T>, new: T, place: impl Fn(&T) -> Place) {
+fn prefer<T>(slot: &mut Option<T>, new: T, place: impl Fn(&T) -> StructureLocation) {
     let mapped = |it: &T| place(it).window.is_some();
     if slot.as_ref().is_none_or(|old| mapped(&new) && !mapped(old)) {
         *slot = Some(new);
@@ -288,14 +289,20 @@ impl Entry<'_> {
     }
 
     /// Where an ordinary structure is.
-    fn place<C: ConfigSpace>(&self, config: &C, minimum: u64, align: u64) -> Result<Place, Skipped> {
+    fn place<C: ConfigSpace>(&self, config: &C, minimum: u64, align: u64) -> Result<StructureLocation, Skipped> {
         self.place_within(config, minimum, align, STRUCTURE_LIMIT)
     }
 
     /// The part of a BAR that a structure is in: at most `limit` bytes and no further than the BAR goes.
     ///
     /// A structure may be longer than any driver needs (4.1.4), so that only the needed part has to be in the BAR.
-    fn place_within<C: ConfigSpace>(&self, config: &C, minimum: u64, align: u64, limit: u32) -> Result<Place, Skipped> {
+    fn place_within<C: ConfigSpace>(
+        &self,
+        config: &C,
+        minimum: u64,
+        align: u64,
+        limit: u32,
+    ) -> Result<StructureLocation, Skipped> {
         let offset = self.read32(config, cap::BAR_OFFSET)?;
         let length = self.read32(config, cap::BAR_LENGTH)?;
         let bar = self.bar(config)?;
@@ -307,7 +314,7 @@ impl Entry<'_> {
         }
         let window = bar.window(offset.into(), usable).ok();
         // No more than the length that was read, which has 32 bits.
-        Ok(Place { function: bar.function(), bar: bar.index(), offset, length: usable as u32, window })
+        Ok(StructureLocation { function: bar.function(), bar: bar.index(), offset, length: usable as u32, window })
     }
 
     fn notification<C: ConfigSpace>(&self, config: &C) -> Result<Notification, Skipped> {

@@ -5,12 +5,11 @@
 //! A driver that gives up sets FAILED and gets its transport back only to end the mappings.
 
 use super::negotiation::{self, NegotiationError, Wanted};
-use super::queue::Kick;
-use super::quiesced::{QueueQuiesced, Quiesced};
+use super::queue::{Kick, QueueAddresses, QueueIndex, QueueQuiesced, Quiesced};
 use super::spec::{Features, Status};
-use super::transport::{
-    Doorbell, QueueAddresses, QueueIndex, QueueResetState, Transport, TransportError, TransportKind,
-};
+use super::transport::{Doorbell, QueueResetState, Transport, TransportError};
+use super::transport_kind::TransportKind;
+use crate::bus::Registers;
 use crate::pci::MsixVector;
 use crate::platform::Platform;
 
@@ -19,15 +18,15 @@ const RESET_LIMIT: u64 = 2_000_000_000;
 
 /// State: reset, and nothing said.
 #[derive(Debug)]
-pub struct Reset(());
+pub(super) struct Reset(());
 
 /// State: the guest has found the device.
 #[derive(Debug)]
-pub struct Acknowledged(());
+pub(super) struct Acknowledged(());
 
 /// State: the guest has a driver for it.
 #[derive(Debug)]
-pub struct DriverFound(());
+pub(super) struct DriverFound(());
 
 /// State: features are settled, queues can be set up.
 #[derive(Debug)]
@@ -48,7 +47,7 @@ pub struct DriverOk {
 /// ```
 /// use ballonet::virtio::{Device, Doorbell, DriverOk, Kick, Transport};
 ///
-/// fn kick<T: Transport>(device: &mut Device<T, DriverOk>, doorbell: Doorbell, kick: Kick) {
+/// fn kick<T: Transport>(device: &mut Device<R, DriverOk>, doorbell: Doorbell, kick: Kick) {
 ///     device.kick(doorbell, kick);
 /// }
 /// ```
@@ -56,13 +55,13 @@ pub struct DriverOk {
 /// ```compile_fail,E0599
 /// use ballonet::virtio::{Device, Doorbell, FeaturesOk, Kick, Transport};
 ///
-/// fn kick<T: Transport>(device: &mut Device<T, FeaturesOk>, doorbell: Doorbell, kick: Kick) {
+/// fn kick<T: Transport>(device: &mut Device<R, FeaturesOk>, doorbell: Doorbell, kick: Kick) {
 ///     device.kick(doorbell, kick);
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Device<T, S> {
-    transport: T,
+pub struct Device<R, S> {
+    transport: Transport<R>,
     /// The status bits set so far; only a reset takes any away.
     status: Status,
     state: S,
@@ -70,28 +69,52 @@ pub struct Device<T, S> {
 
 /// A step that failed, and the transport, whose mappings are all there is left to end.
 #[derive(Debug)]
-pub struct Failure<T, E> {
+pub(super) struct Failure<R, E> {
     /// The transport. The device has been told that the driver gave up, if it was there to be told.
-    pub transport: T,
+    pub(super) transport: Transport<R>,
     /// Why.
-    pub error: E,
+    pub(super) error: E,
 }
 
-impl<T, E> Failure<T, E> {
+impl<R, E> Failure<R, E> {
     /// The same failure, with its error as another type.
-    pub(crate) fn convert<F: From<E>>(self) -> Failure<T, F> {
+    pub(super) fn convert<F: From<E>>(self) -> Failure<R, F> {
         Failure { transport: self.transport, error: self.error.into() }
     }
 }
 
-impl<T: Transport, S> Device<T, S> {
+impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
     /// What the device can be asked in any state.
-    pub fn transport(&self) -> &T {
+    pub fn transport(&self) -> &Transport<R> {
         &self.transport
     }
 
+    /// Writes an 8-bit field of the device configuration, in one store.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub fn write_config8(&mut self, offset: usize, value: u8) -> Result<(), TransportError> {
+        self.transport.write_config8(offset, value)
+    }
+
+    /// Writes a 16-bit field of the device configuration, in one store.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub fn write_config16(&mut self, offset: usize, value: u16) -> Result<(), TransportError> {
+        self.transport.write_config16(offset, value)
+    }
+
+    /// Writes a 32-bit field of the device configuration, in one store.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
+        self.transport.write_config32(offset, value)
+    }
+
     /// Adds a status bit and changes the state.
-    fn advance<N>(mut self, bit: Status, state: N) -> Device<T, N> {
+    fn advance<N>(mut self, bit: Status, state: N) -> Device<R, N> {
         self.add_status(bit);
         Device { transport: self.transport, status: self.status, state }
     }
@@ -102,7 +125,7 @@ impl<T: Transport, S> Device<T, S> {
     }
 
     /// Gives up: sets FAILED beside what is set. Nothing touches the device from here until a reset.
-    fn fail<E>(mut self, error: E) -> Failure<T, E> {
+    fn fail<E>(mut self, error: E) -> Failure<R, E> {
         self.add_status(Status::FAILED);
         Failure { transport: self.transport, error }
     }
@@ -115,7 +138,11 @@ impl<T: Transport, S> Device<T, S> {
     /// be used for anything else.
     #[doc(alias = "reset")]
     #[doc(alias = "vp_reset")]
-    pub fn quiesce<P: Platform>(mut self, platform: &P, failed: bool) -> (T, Result<Quiesced, TransportError>) {
+    pub(super) fn quiesce<P: Platform>(
+        mut self,
+        platform: &P,
+        failed: bool,
+    ) -> (Transport<R>, Result<Quiesced, TransportError>) {
         let outcome = match reset(&mut self.transport, platform) {
             // A device that is not there does not use memory.
             Ok(()) | Err(TransportError::Gone(_)) => Ok(Quiesced::new()),
@@ -132,13 +159,16 @@ impl<T: Transport, S> Device<T, S> {
     }
 }
 
-impl<T: Transport> Device<T, Reset> {
+impl<R: Registers + Send + Sync + 'static> Device<R, Reset> {
     /// Resets the device, whatever state it is in.
     ///
     /// # Errors
     /// When the device is gone, or does not finish the reset; it has then been told that the driver gave up.
     #[doc(alias = "reset")]
-    pub fn new<P: Platform>(mut transport: T, platform: &P) -> Result<Self, Failure<T, TransportError>> {
+    pub(super) fn new<P: Platform>(
+        mut transport: Transport<R>,
+        platform: &P,
+    ) -> Result<Self, Failure<R, TransportError>> {
         match reset(&mut transport, platform) {
             Ok(()) => Ok(Self { transport, status: Status::empty(), state: Reset(()) }),
             Err(error) => {
@@ -154,24 +184,27 @@ impl<T: Transport> Device<T, Reset> {
     }
 
     /// Sets ACKNOWLEDGE.
-    pub fn acknowledge(self) -> Device<T, Acknowledged> {
+    pub(super) fn acknowledge(self) -> Device<R, Acknowledged> {
         self.advance(Status::ACKNOWLEDGE, Acknowledged(()))
     }
 }
 
-impl<T: Transport> Device<T, Acknowledged> {
+impl<R: Registers + Send + Sync + 'static> Device<R, Acknowledged> {
     /// Sets DRIVER.
-    pub fn driver(self) -> Device<T, DriverFound> {
+    pub(super) fn driver(self) -> Device<R, DriverFound> {
         self.advance(Status::DRIVER, DriverFound(()))
     }
 }
 
-impl<T: Transport> Device<T, DriverFound> {
+impl<R: Registers + Send + Sync + 'static> Device<R, DriverFound> {
     /// Settles the features: accepts of the offer what the driver wants, and has the device confirm it.
     ///
     /// # Errors
     /// When a feature that must be there is not, or the device does not take the choice.
-    pub fn negotiate(mut self, wanted: &Wanted<'_>) -> Result<Device<T, FeaturesOk>, Failure<T, NegotiationError>> {
+    pub(super) fn negotiate(
+        mut self,
+        wanted: &Wanted<'_>,
+    ) -> Result<Device<R, FeaturesOk>, Failure<R, NegotiationError>> {
         let offered = self.transport.features();
         if let Err(error) = self.transport.status() {
             return Err(self.fail(NegotiationError::Transport(error)));
@@ -195,7 +228,7 @@ impl<T: Transport> Device<T, DriverFound> {
     }
 }
 
-impl<T: Transport> Device<T, FeaturesOk> {
+impl<R: Registers + Send + Sync + 'static> Device<R, FeaturesOk> {
     /// The features that the device offers.
     pub fn offered(&self) -> Features {
         self.state.offered
@@ -207,7 +240,7 @@ impl<T: Transport> Device<T, FeaturesOk> {
     }
 
     /// The transport, to set up queues and vectors.
-    pub(super) fn transport_mut(&mut self) -> &mut T {
+    pub(super) fn transport_mut(&mut self) -> &mut Transport<R> {
         &mut self.transport
     }
 
@@ -223,7 +256,7 @@ impl<T: Transport> Device<T, FeaturesOk> {
     ///
     /// # Errors
     /// When the device has no such queue or doorbell, or does not take the size.
-    pub fn enable_queue(
+    pub(super) fn enable_queue(
         &mut self,
         queue: QueueIndex,
         size: u16,
@@ -232,22 +265,14 @@ impl<T: Transport> Device<T, FeaturesOk> {
         self.transport.enable_queue(queue, size, addresses)
     }
 
-    /// Writes a 32-bit field of the device configuration, in one store, before the device runs.
-    ///
-    /// # Errors
-    /// When there is no such field.
-    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
-        self.transport.write_config32(offset, value)
-    }
-
     /// Sets `DRIVER_OK`: the device runs.
-    pub fn driver_ok(self) -> Device<T, DriverOk> {
+    pub(super) fn driver_ok(self) -> Device<R, DriverOk> {
         let features = self.state.features;
         self.advance(Status::DRIVER_OK, DriverOk { features })
     }
 }
 
-impl<T: Transport> Device<T, DriverOk> {
+impl<R: Registers + Send + Sync + 'static> Device<R, DriverOk> {
     /// The features that both sides agreed on.
     pub fn features(&self) -> Features {
         self.state.features
@@ -256,7 +281,7 @@ impl<T: Transport> Device<T, DriverOk> {
     /// Kicks a queue.
     #[inline]
     pub fn kick(&mut self, doorbell: Doorbell, kick: Kick) {
-        self.transport.ring(&self.state, doorbell, kick);
+        self.transport.notify(doorbell, kick);
     }
 
     /// Resets one queue, so that the device lets go of its memory and of what is in flight there; the others go on
@@ -272,7 +297,7 @@ impl<T: Transport> Device<T, DriverOk> {
         platform: &P,
     ) -> Result<QueueQuiesced, TransportError> {
         if !self.state.features.contains(Features::RING_RESET) {
-            return Err(TransportError::NoQueueReset { function: self.transport.function(), queue });
+            return Err(TransportError::NoQueueReset { device: self.transport.address(), queue });
         }
         reset_queue(&mut self.transport, queue, platform)?;
         Ok(QueueQuiesced::new(queue))
@@ -297,25 +322,21 @@ impl<T: Transport> Device<T, DriverOk> {
         self.transport.set_queue_vector(queue, vector)?;
         self.transport.enable_queue(queue, size, addresses)
     }
-
-    /// Writes a 32-bit field of the device configuration, in one store.
-    ///
-    /// # Errors
-    /// When there is no such field.
-    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
-        self.transport.write_config32(offset, value)
-    }
 }
 
 /// Sets FAILED on a device that did not finish its reset, unless it is gone.
-fn give_up_reset<T: Transport>(transport: &mut T, error: &TransportError) {
+fn give_up_reset<R: Registers + Send + Sync + 'static>(transport: &mut Transport<R>, error: &TransportError) {
     if let TransportError::ResetTimeout { status, .. } = error {
         transport.set_status(*status | Status::FAILED);
     }
 }
 
 /// Resets a device and waits until it has happened (2.4.2, 4.1.4.3.2).
-fn reset<T: Transport, P: Platform>(transport: &mut T, platform: &P) -> Result<(), TransportError> {
+fn reset<R, P>(transport: &mut Transport<R>, platform: &P) -> Result<(), TransportError>
+where
+    R: Registers + Send + Sync + 'static,
+    P: Platform,
+{
     let start = platform.now();
     transport.set_status(Status::empty());
     loop {
@@ -326,19 +347,19 @@ fn reset<T: Transport, P: Platform>(transport: &mut T, platform: &P) -> Result<(
             return Ok(());
         }
         if waited >= RESET_LIMIT {
-            let function = transport.function();
-            return Err(TransportError::ResetTimeout { function, waited_ms: waited / 1_000_000, status });
+            let device = transport.address();
+            return Err(TransportError::ResetTimeout { device, waited_ms: waited / 1_000_000, status });
         }
         platform.relax();
     }
 }
 
 /// Resets a queue and waits until it has happened (2.6.1.1, 4.1.4.3.2).
-fn reset_queue<T: Transport, P: Platform>(
-    transport: &mut T,
-    queue: QueueIndex,
-    platform: &P,
-) -> Result<(), TransportError> {
+fn reset_queue<R, P>(transport: &mut Transport<R>, queue: QueueIndex, platform: &P) -> Result<(), TransportError>
+where
+    R: Registers + Send + Sync + 'static,
+    P: Platform,
+{
     let start = platform.now();
     transport.start_queue_reset(queue)?;
     loop {
@@ -349,9 +370,9 @@ fn reset_queue<T: Transport, P: Platform>(
             return Ok(());
         }
         if waited >= RESET_LIMIT {
-            let (function, QueueResetState { reset, enabled }) = (transport.function(), state);
+            let (device, QueueResetState { reset, enabled }) = (transport.address(), state);
             return Err(TransportError::QueueResetTimeout {
-                function,
+                device,
                 queue,
                 waited_ms: waited / 1_000_000,
                 reset,

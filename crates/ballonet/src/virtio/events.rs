@@ -4,9 +4,9 @@
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use super::queue::QueueIndex;
 use super::spec::{ISR_CONFIG, ISR_QUEUE};
-use super::transport::QueueIndex;
-use crate::platform::{Handled, Registers};
+use crate::bus::{Handled, Registers};
 
 /// The bit for a configuration change. Those below are the queues'.
 const CONFIG: u32 = 1 << 31;

@@ -4,14 +4,16 @@ use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
 
-use super::device::DriverOk;
-use super::queue::Kick;
+use super::events::Events;
+use super::queue::{Kick, QueueAddresses, QueueIndex};
 use super::spec::{Features, Status};
-use super::transport::{
-    Doorbell, QueueAddresses, QueueIndex, QueueResetState, Transport, TransportError, TransportKind,
+use super::transport::{AnyTransport, Doorbell, QueueResetState, Transport, TransportError};
+use super::transport_kind::TransportKind;
+use crate::pci::{Bdf, ConfigSpace, MsixVector};
+use crate::platform::{
+    DeviceAddress, DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MapError, Platform, RegisterWindow,
+    Registers, Vector, VectorError,
 };
-use crate::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin, MsixVector};
-use crate::platform::{DmaExhausted, DmaMemory, Handler, MapError, Platform, Registers, Vector, VectorError};
 
 /// Where the fake memory is, as the device addresses it.
 pub(crate) const RAM_ADDRESS: u64 = 0x12_3456_7000;
@@ -199,7 +201,7 @@ impl Platform for FakePlatform {
     fn config(&mut self) -> &mut NoConfig {
         &mut self.config
     }
-    fn map(&mut self, window: BarWindow) -> Result<LoggedRegisters, MapError> {
+    fn map(&mut self, window: RegisterWindow) -> Result<LoggedRegisters, MapError> {
         let found = self.windows.iter().find(|(address, _)| *address == window.address);
         let registers = found.map(|(_, registers)| registers.clone());
         self.mapped += usize::from(registers.is_some());
@@ -215,8 +217,8 @@ impl Platform for FakePlatform {
     fn allocate_vector(&mut self, _: String, _: Handler) -> Result<Vector, VectorError> {
         Err(VectorError::NoMessages)
     }
-    fn attach_line(&mut self, function: Bdf, pin: InterruptPin, _: String, _: Handler) -> Result<Vector, VectorError> {
-        Err(VectorError::NoLine { function, pin })
+    fn attach_line(&mut self, line: InterruptLine, _: String, _: Handler) -> Result<Vector, VectorError> {
+        Err(VectorError::NoLine(line))
     }
     fn release_vector(&mut self, _: Vector) {}
     fn now(&self) -> u64 {
@@ -257,27 +259,26 @@ pub(crate) enum QueueStep {
     Enable(u16, u16, u64),
 }
 
-impl Transport for FakeTransport {
-    type Registers = LoggedRegisters;
-
-    fn kind(&self) -> TransportKind {
+/// The operations of [`Transport`].
+impl FakeTransport {
+    pub(crate) fn kind(&self) -> TransportKind {
         if self.legacy { TransportKind::Legacy } else { TransportKind::Modern }
     }
 
-    fn function(&self) -> Bdf {
-        Bdf::new(0, 0, 3, 0).unwrap()
+    pub(crate) fn address(&self) -> DeviceAddress {
+        Bdf::new(0, 0, 3, 0).unwrap().into()
     }
-    fn features(&mut self) -> Features {
+    pub(crate) fn features(&mut self) -> Features {
         assert_eq!(self.status.get(), 3, "features read in another state than ACKNOWLEDGE DRIVER");
         self.offered
     }
-    fn set_features(&mut self, features: Features) {
+    pub(crate) fn set_features(&mut self, features: Features) {
         assert_eq!(self.status.get(), 3, "features written in another state than ACKNOWLEDGE DRIVER");
         self.accepted = Some(features);
     }
-    fn status(&self) -> Result<Status, TransportError> {
+    pub(crate) fn status(&self) -> Result<Status, TransportError> {
         if self.gone {
-            return Err(TransportError::Gone(self.function()));
+            return Err(TransportError::Gone(self.address()));
         }
         if self.resetting {
             match self.slow.get() {
@@ -287,7 +288,7 @@ impl Transport for FakeTransport {
         }
         Ok(Status::from_bits_retain(self.status.get()))
     }
-    fn set_status(&mut self, status: Status) {
+    pub(crate) fn set_status(&mut self, status: Status) {
         let (old, new) = (self.status.get(), status.bits());
         self.statuses.push(new);
         self.resetting = new == 0;
@@ -299,45 +300,27 @@ impl Transport for FakeTransport {
         let refused = self.accepted.is_some_and(|accepted| accepted.intersects(self.disliked));
         self.status.set(if refused { new & !8 } else { new });
     }
-    fn generation(&self) -> Option<u8> {
+    pub(crate) fn generation(&self) -> Option<u8> {
         Some(0)
     }
-    fn config_len(&self) -> usize {
+    pub(crate) fn queue_count(&self) -> u16 {
         0
     }
-    fn config8(&self, _: usize) -> u8 {
-        unimplemented_register()
-    }
-    fn config16(&self, _: usize) -> u16 {
-        unimplemented_register()
-    }
-    fn config32(&self, _: usize) -> u32 {
-        unimplemented_register()
-    }
-    fn set_config8(&mut self, _: usize, _: u8) {
-        unimplemented_register()
-    }
-    fn set_config16(&mut self, _: usize, _: u16) {
-        unimplemented_register()
-    }
-    fn set_config32(&mut self, _: usize, _: u32) {
-        unimplemented_register()
-    }
-    fn queue_count(&self) -> u16 {
-        0
-    }
-    fn queue_size(&mut self, _: QueueIndex) -> Result<u16, TransportError> {
+    pub(crate) fn queue_size(&mut self, _: QueueIndex) -> Result<u16, TransportError> {
         Ok(0)
     }
-    fn set_msix(&mut self, _: bool) {}
-    fn set_config_vector(&mut self, _: Option<MsixVector>) -> Result<(), TransportError> {
+    pub(crate) fn set_config_vector(&mut self, _: Option<MsixVector>) -> Result<(), TransportError> {
         Ok(())
     }
-    fn set_queue_vector(&mut self, queue: QueueIndex, vector: Option<MsixVector>) -> Result<(), TransportError> {
+    pub(crate) fn set_queue_vector(
+        &mut self,
+        queue: QueueIndex,
+        vector: Option<MsixVector>,
+    ) -> Result<(), TransportError> {
         self.queue_steps.push(QueueStep::Vector(queue.number(), vector.map(MsixVector::number)));
         Ok(())
     }
-    fn enable_queue(
+    pub(crate) fn enable_queue(
         &mut self,
         queue: QueueIndex,
         size: u16,
@@ -346,13 +329,13 @@ impl Transport for FakeTransport {
         self.queue_steps.push(QueueStep::Enable(queue.number(), size, addresses.descriptors));
         Ok(Doorbell { offset: 0, number: 0 })
     }
-    fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
+    pub(crate) fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
         self.queue_steps.push(QueueStep::Reset(queue.number()));
         Ok(())
     }
-    fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
+    pub(crate) fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
         if self.gone {
-            return Err(TransportError::Gone(self.function()));
+            return Err(TransportError::Gone(self.address()));
         }
         self.queue_steps.push(QueueStep::Look(queue.number()));
         let state = self.queue_reset[0];
@@ -361,16 +344,25 @@ impl Transport for FakeTransport {
         }
         Ok(state)
     }
-    fn ring(&mut self, _: &DriverOk, _: Doorbell, _: Kick) {
+    pub(crate) fn notify(&mut self, _: Doorbell, _: Kick) {
         assert_eq!(self.status.get() & 4, 4, "kicked before DRIVER_OK");
         self.kicks += 1;
     }
-    fn isr(&self) -> Arc<LoggedRegisters> {
-        Arc::new(LoggedRegisters::new(1))
+    pub(crate) fn line_handler(&self, _: Arc<Events>) -> Handler {
+        Box::new(|| Handled::No)
     }
-    fn release<P: Platform<Registers = LoggedRegisters>>(self, _: &mut P) {}
+    pub(crate) fn release<P: Platform>(self, _: &mut P) {}
 }
 
-fn unimplemented_register() -> ! {
-    panic!("this device has no configuration")
+impl Transport<LoggedRegisters> {
+    /// The fake that it is.
+    pub(crate) fn fake(&self) -> &FakeTransport {
+        let AnyTransport::Fake(fake) = &self.0 else { panic!("it is no fake") };
+        fake
+    }
+
+    pub(crate) fn fake_mut(&mut self) -> &mut FakeTransport {
+        let AnyTransport::Fake(fake) = &mut self.0 else { panic!("it is no fake") };
+        fake
+    }
 }

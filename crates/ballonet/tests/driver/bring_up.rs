@@ -246,7 +246,7 @@ fn a_device_that_vanishes_at_any_access_is_let_go() {
             }
             Err(failure) => {
                 let at = failure.at();
-                let gone = [BalloonError::NoFunction(at), TransportError::Gone(at).into()];
+                let gone = [BalloonError::NoFunction(at), TransportError::Gone(at.into()).into()];
                 assert!(gone.contains(&failure.error), "gone after {accesses} accesses: {}", failure.error);
                 failure.expect_clean(false);
             }

@@ -2,8 +2,8 @@
 //! at a time. A model that lets a misstep pass would prove nothing about a driver.
 
 use ballonet::memory::{FrameRun, Pfn};
-use ballonet::pci::{BarWindow, Bdf, ConfigSpace};
-use ballonet::platform::{DmaMemory, Handled, PageFrames, Platform, Registers, Vector};
+use ballonet::pci::{Bdf, ConfigSpace};
+use ballonet::platform::{DmaMemory, Handled, PageFrames, Platform, RegisterWindow, Registers, Vector};
 
 use ballonet_models::feature::{NOTIF_CONFIG_DATA, NOTIFICATION_DATA, PAGE_REPORTING};
 use ballonet_models::{Behaviour, Machine, ModelPlatform};
@@ -145,8 +145,9 @@ impl Hand {
         config.write16(at, 4, if slip == Slip::NoBusMaster { 2 } else { 6 });
         let base = |low: u16| u64::from(config.read32(at, low) & !0xf);
         let (msix, rest) = (base(0x14), base(0x20) | u64::from(config.read32(at, 0x24)) << 32);
-        let mut map =
-            |bar, address, length| platform.map(BarWindow { function: at, bar, io: false, address, length }).unwrap();
+        let mut map = |bar, address, length| {
+            platform.map(RegisterWindow { device: at.into(), bar: Some(bar), io: false, address, length }).unwrap()
+        };
         let (common, isr) = (map(4, rest, 0x40), map(4, rest + 0x1000, 1));
         let (device, notify) = (map(4, rest + 0x2000, 12), map(4, rest + 0x3000, 0x1000));
         let msix = map(1, msix, 0x80);
@@ -389,7 +390,8 @@ impl Hand {
             Slip::HoleRead => drop(self.notify.read16(0)),
             Slip::HoleWritten => self.isr.write8(0, 0),
             Slip::MapElsewhere => {
-                let window = BarWindow { function: self.at, bar: 4, io: false, address: 0x1000, length: 8 };
+                let window =
+                    RegisterWindow { device: self.at.into(), bar: Some(4), io: false, address: 0x1000, length: 8 };
                 assert!(self.platform.map(window).is_err());
             }
             _ => {}

@@ -1,8 +1,8 @@
 //! The legacy interface of the device model on trial: operated by hand, first rightly and then with one misstep at a time.
 
 use ballonet::memory::Pfn;
-use ballonet::pci::{BarWindow, Bdf, ConfigSpace};
-use ballonet::platform::{DmaMemory, PageFrames, Platform, Registers};
+use ballonet::pci::{Bdf, ConfigSpace};
+use ballonet::platform::{DmaMemory, PageFrames, Platform, RegisterWindow, Registers};
 
 use ballonet_models::{Behaviour, Machine, ModelPlatform};
 
@@ -62,7 +62,9 @@ impl Hand {
         let ports = u64::from(config.read32(at, 0x10) & !3);
         let modern = u64::from(config.read32(at, 0x20) & !0xf) | u64::from(config.read32(at, 0x24)) << 32;
         let mut map = |bar, io, address, length| {
-            platform.map(BarWindow { function: at, bar, io, address, length }).expect("BARs decode")
+            platform
+                .map(RegisterWindow { device: at.into(), bar: Some(bar), io, address, length })
+                .expect("BARs decode")
         };
         let (ports, modern) = (map(0, true, ports, 0x40), map(4, false, modern, 0x38));
         Self { machine, platform, at, slip, ports, modern }

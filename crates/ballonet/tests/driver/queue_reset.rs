@@ -1,17 +1,16 @@
 //! One queue of a running device reset and put to use again, while the others go on (virtio 1.4, 2.6.1).
 
 use ballonet::memory::FrameRun;
-use ballonet::pci::{Bars, Bdf, Command, Function, MsixVector};
+use ballonet::pci::{Bdf, MsixVector};
 use ballonet::platform::{DmaMemory, PageFrames, Platform};
-use ballonet::virtio::spec::Features;
+use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
-    AnyTransport, Chain, Device, Doorbell, DriverOk, Interface, InterruptMode, Interrupts, Queue, QueueIndex,
-    QueueName, QueueOptions, RingFormat, RingLayout, Segment, TransportError, Virtqueue, Wanted, find_vqs,
+    BringUpError, Chain, DeviceOptions, InterruptMode, Parts, QueueIndex, QueueOptions, QueueSetup, Quiesced,
+    RingFormat, RingLayout, Running, Segment, Setup, TransportError, UsedLength, Virtqueue,
 };
 
 use ballonet_models::{Behaviour, HostSide, Machine, ModelPlatform, feature};
 
-type Registers = <ModelPlatform as Platform>::Registers;
 type Dma = <ModelPlatform as Platform>::Memory;
 type Vring = Virtqueue<Dma, FrameRun>;
 
@@ -27,60 +26,67 @@ struct Rig {
     machine: Machine,
     platform: ModelPlatform,
     at: Bdf,
-    function: Function,
-    device: Device<AnyTransport<Registers>, DriverOk>,
-    interrupts: Interrupts<Registers>,
+    running: Running<ModelPlatform>,
     format: RingFormat,
-    queues: [Vring; 2],
-    doorbells: [Doorbell; 2],
-    /// The frame number of the request in flight.
+    lent: Lent,
+}
+
+/// What the device is lent: two queues, and the frame number of the request in flight.
+struct Lent {
+    queues: Vec<Vring>,
     buffer: Dma,
+}
+
+impl Parts<ModelPlatform> for Lent {
+    fn release(self, platform: &mut ModelPlatform, proof: &Quiesced) {
+        for queue in self.queues {
+            for run in queue.release(platform, proof) {
+                platform.frames.release(run);
+            }
+        }
+        platform.release_dma(self.buffer);
+    }
 }
 
 impl Rig {
     fn new(behaviour: Behaviour, mode: InterruptMode) -> Self {
         let (machine, at) = Machine::with_balloon(64, behaviour);
         let mut platform = ModelPlatform::new(&machine);
-        let function = Function::probe(platform.config(), at).expect("a balloon");
-        let bars = Bars::size(platform.config(), &function);
-        let interface = Interface::find(platform.config(), &function, &bars, None).expect("an interface");
-        function.enable(platform.config(), interface.decoding(&bars) | Command::BUS_MASTER);
-        let transport = interface.open(&mut platform).expect("registers");
         let implemented = Features::VERSION_1 | Features::EVENT_IDX | Features::RING_PACKED | Features::RING_RESET;
-        let wanted = Wanted { implemented, declined: Features::empty(), dependencies: &[] };
-        let device = Device::new(transport, &platform).ok().expect("a reset").acknowledge().driver();
-        let mut device = device.negotiate(&wanted).ok().expect("features");
-        let format = RingFormat::of(device.features());
-        let queues = [0, 1].map(|number| vring(&mut platform, format, number, 64));
-        let names = [0, 1].map(|number: u16| QueueName { index: index(number), name: NAMES[usize::from(number)] });
-        let interrupts = find_vqs(&mut platform, &mut device, (&function, &bars), "virtio0", &names, Some(mode));
-        let interrupts = interrupts.expect("interrupts");
-        let doorbells = [0, 1].map(|number| {
-            let queue: &Vring = &queues[number];
-            device.enable_queue(queue.index(), queue.size(), queue.addresses()).expect("a queue")
-        });
-        let buffer = platform.allocate_dma(4, 4).expect("memory");
-        let device = device.driver_ok();
-        Self { machine, platform, at, function, device, interrupts, format, queues, doorbells, buffer }
+        let mut options = DeviceOptions::new("virtio0");
+        options.interrupts = Some(mode);
+        let balloon = DeviceType::BALLOON;
+        let mut setup =
+            Setup::open(&mut platform, at, options, balloon, |_, _| implemented, |_, _| {}).expect("a balloon");
+        let format = RingFormat::of(setup.device().features());
+        let lent = Lent { queues: Vec::new(), buffer: platform.allocate_dma(4, 4).expect("memory") };
+        let make = |platform: &mut ModelPlatform, setup: &mut Setup<_>, lent: &mut Lent| -> Result<(), BringUpError> {
+            for (index, name) in (0..).map_while(QueueIndex::new).zip(NAMES) {
+                let (layout, used_length) = (setup.layout(index, 64)?, UsedLength::Strict);
+                let wanted = QueueSetup { index, name: Some(name), layout, indirect_entries: 0, used_length };
+                lent.queues.push(setup.add_queue(platform, &wanted)?);
+            }
+            Ok(())
+        };
+        let (connected, lent, ()) = setup.connect(&mut platform, lent, make).expect("queues and interrupts");
+        Self { machine, platform, at, running: connected.run(), format, lent }
     }
 
     /// Sends a frame to the host, or asks for it back.
     fn send(&mut self, queue: usize, run: FrameRun) {
-        self.buffer.store32(0, run.pfns().next().expect("a frame").as_u32());
-        let segment = Segment { address: self.buffer.device_address(), length: 4 };
-        self.queues[queue].add(Chain::readable(&[segment]), run).expect("room");
-        assert!(self.queues[queue].arm(1));
-        if let Some(kick) = self.queues[queue].publish() {
-            self.device.kick(self.doorbells[queue], kick);
-        }
+        self.lent.buffer.store32(0, run.pfns().next().expect("a frame").as_u32());
+        let segment = Segment { address: self.lent.buffer.device_address(), length: 4 };
+        self.lent.queues[queue].add(Chain::readable(&[segment]), run).expect("room");
+        assert!(self.lent.queues[queue].arm(1));
+        self.running.publish(&mut self.lent.queues[queue]);
     }
 
     /// Waits for the interrupt that tells of a completion, and takes it.
     fn receive(&mut self, queue: usize) -> FrameRun {
         for _ in 0..100 {
-            let pending = self.interrupts.take();
+            let pending = self.running.interrupts().take();
             if pending.queue(index(queue as u16))
-                && let Some(done) = self.queues[queue].pop().expect("a device that keeps to the rules")
+                && let Some(done) = self.lent.queues[queue].pop().expect("a device that keeps to the rules")
             {
                 return done.token;
             }
@@ -106,29 +112,21 @@ impl Rig {
 
     /// Resets a queue, gives its memory back, and puts one of another size in its place. What was in flight.
     fn reset(&mut self, queue: usize, size: u16) -> Result<Vec<FrameRun>, TransportError> {
-        let proof = self.device.reset_queue(index(queue as u16), &self.platform)?;
+        let proof = self.running.device().reset_queue(index(queue as u16), &self.platform)?;
         let fresh = vring(&mut self.platform, self.format, queue as u16, size);
-        let old = core::mem::replace(&mut self.queues[queue], fresh);
+        let old = core::mem::replace(&mut self.lent.queues[queue], fresh);
         let dropped = old.release(&mut self.platform, &proof);
-        let vector = self.interrupts.queue_vector(proof.queue());
-        let (size, addresses) = (self.queues[queue].size(), self.queues[queue].addresses());
-        self.doorbells[queue] = self.device.enable_queue_again(proof, vector, size, addresses)?;
+        let vector = self.running.interrupts().queue_vector(proof.queue());
+        let (size, addresses) = (self.lent.queues[queue].size(), self.lent.queues[queue].addresses());
+        let again = index(queue as u16);
+        let doorbell = self.running.device().enable_queue_again(proof, vector, size, addresses)?;
+        assert_eq!(doorbell, self.running.doorbell(again), "the doorbell of a queue stays where it is");
         Ok(dropped)
     }
 
     /// Ends everything and panics unless nothing is left behind.
     fn finish(mut self) {
-        let (transport, stopped) = self.device.quiesce(&self.platform, false);
-        let proof = stopped.expect("a reset");
-        self.function.disable(self.platform.config(), Command::BUS_MASTER);
-        for queue in self.queues {
-            for run in queue.release(&mut self.platform, &proof) {
-                self.platform.frames.release(run);
-            }
-        }
-        self.platform.release_dma(self.buffer);
-        self.interrupts.release(&mut self.platform, &self.function);
-        ballonet::virtio::Transport::release(transport, &mut self.platform);
+        self.running.stop(&mut self.platform, self.lent, false).expect("a reset");
         self.machine.expect_no_missteps();
         assert_eq!(self.machine.allocated(), ballonet_models::Allocated::default());
         self.platform.frames.expect_whole();
@@ -209,14 +207,14 @@ fn the_model_sees_a_queue_that_is_set_up_again_too_soon_or_without_its_vector() 
     for (slow, vector, clause) in [(false, None, "QRST-03"), (true, MsixVector::new(1), "PCI-COMMON-07")] {
         let [split, _] = resettable();
         let mut rig = Rig::new(split, InterruptMode::PerQueue);
-        let proof = rig.device.reset_queue(index(0), &rig.platform).unwrap();
+        let proof = rig.running.device().reset_queue(index(0), &rig.platform).unwrap();
         let fresh = vring(&mut rig.platform, rig.format, 0, 64);
         let addresses = fresh.addresses();
         if slow {
             // A reset that was seen to be done is taken back.
             rig.machine.balloon(rig.at, |balloon, _| balloon.common.queues[0].resetting = Some(u64::MAX));
         }
-        let _ = rig.device.enable_queue_again(proof, vector, 64, addresses);
+        let _ = rig.running.device().enable_queue_again(proof, vector, 64, addresses);
         assert_eq!(rig.machine.missteps()[0].clause, clause);
     }
 }

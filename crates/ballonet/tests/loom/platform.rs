@@ -1,6 +1,6 @@
 //! A platform that has one piece of memory to give, and nothing else: all that a queue asks for.
 
-use ballonet::pci::{BarWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::pci::{Bdf, ConfigSpace, InterruptPin, RegisterWindow};
 use ballonet::platform::{DmaExhausted, Handler, MapError, Platform, Registers, Vector, VectorError};
 
 use super::memory::Memory;
@@ -20,7 +20,7 @@ impl Platform for OneBlock {
         unreachable!("a queue has no configuration space")
     }
 
-    fn map(&mut self, window: BarWindow) -> Result<Absent, MapError> {
+    fn map(&mut self, window: RegisterWindow) -> Result<Absent, MapError> {
         Err(MapError { window, reason: "there is no bus" })
     }
 

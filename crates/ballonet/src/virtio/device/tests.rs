@@ -1,7 +1,9 @@
 //! The status sequence, step by step, and what happens when the device does not play along.
 
 use super::*;
-use crate::virtio::fake::{FakePlatform, FakeTransport, QueueStep};
+use crate::virtio::fake::{FakePlatform, FakeTransport, LoggedRegisters, QueueStep};
+
+type FakeDevice<S> = Device<LoggedRegisters, S>;
 
 const MINE: Features = Features::VERSION_1.union(Features::EVENT_IDX);
 
@@ -13,33 +15,33 @@ fn offering(offered: Features) -> FakeTransport {
     FakeTransport { offered, ..FakeTransport::default() }
 }
 
-fn start(transport: FakeTransport) -> Device<FakeTransport, Reset> {
-    Device::new(transport, &FakePlatform::new()).expect("the reset works")
+fn start(transport: FakeTransport) -> FakeDevice<Reset> {
+    Device::new(transport.into(), &FakePlatform::new()).expect("the reset works")
 }
 
 #[test]
 fn each_step_adds_its_bit_and_drops_none() {
     let device = start(offering(MINE)).acknowledge().driver().negotiate(&wanted()).unwrap();
-    assert_eq!(device.transport().accepted, Some(MINE));
+    assert_eq!(device.transport().fake().accepted, Some(MINE));
     let device = device.driver_ok();
     assert_eq!(device.features(), MINE);
-    assert_eq!(device.transport().statuses, [0, 1, 3, 11, 15]);
+    assert_eq!(device.transport().fake().statuses, [0, 1, 3, 11, 15]);
 }
 
 #[test]
 fn a_reset_is_awaited() {
     let transport = FakeTransport { status: 15.into(), slow: 500.into(), ..offering(MINE) };
     let device = start(transport);
-    assert_eq!(device.transport().slow.get(), 0);
-    assert_eq!(device.transport().status.get(), 0);
+    assert_eq!(device.transport().fake().slow.get(), 0);
+    assert_eq!(device.transport().fake().status.get(), 0);
 }
 
 #[test]
 fn a_reset_that_does_not_end_is_given_up_in_bounded_time() {
     let transport = FakeTransport { status: 15.into(), slow: u32::MAX.into(), ..offering(MINE) };
-    let Failure { transport, error } = Device::new(transport, &FakePlatform::new()).unwrap_err();
+    let Failure { transport, error } = FakeDevice::<Reset>::new(transport.into(), &FakePlatform::new()).unwrap_err();
     assert!(matches!(error, TransportError::ResetTimeout { waited_ms: 2000, status, .. } if status.bits() == 15));
-    assert_eq!(transport.statuses, [0, 15 | 128], "it is told that the driver gave up, and left alone");
+    assert_eq!(transport.fake().statuses, [0, 15 | 128], "it is told that the driver gave up, and left alone");
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn a_clock_that_jumps_makes_no_finished_reset_late() {
     let mut platform = FakePlatform::new();
     platform.tick = 10_000_000_000;
     let transport = FakeTransport { status: 15.into(), slow: 0.into(), ..offering(MINE) };
-    assert!(Device::new(transport, &platform).is_ok());
+    assert!(FakeDevice::<Reset>::new(transport.into(), &platform).is_ok());
 }
 
 #[test]
@@ -55,15 +57,15 @@ fn features_that_the_device_does_not_confirm_end_in_failed_and_silence() {
     let transport = FakeTransport { disliked: Features::EVENT_IDX, ..offering(MINE) };
     let Failure { transport, error } = start(transport).acknowledge().driver().negotiate(&wanted()).unwrap_err();
     assert!(matches!(error, NegotiationError::Refused { accepted, .. } if accepted == MINE));
-    assert_eq!(transport.statuses, [0, 1, 3, 11, 139]);
+    assert_eq!(transport.fake().statuses, [0, 1, 3, 11, 139]);
 }
 
 #[test]
 fn a_modern_device_without_version_1_is_told_that_the_driver_failed() {
     let failure = start(offering(Features::EVENT_IDX)).acknowledge().driver().negotiate(&wanted()).unwrap_err();
     assert!(matches!(failure.error, NegotiationError::NoVersion1 { .. }));
-    assert_eq!(failure.transport.statuses, [0, 1, 3, 131]);
-    assert_eq!(failure.transport.accepted, None);
+    assert_eq!(failure.transport.fake().statuses, [0, 1, 3, 131]);
+    assert_eq!(failure.transport.fake().accepted, None);
 }
 
 #[test]
@@ -71,13 +73,13 @@ fn a_legacy_device_needs_no_version_1_and_is_never_told_features_ok() {
     let transport = FakeTransport { legacy: true, ..offering(Features::EVENT_IDX) };
     let device = start(transport).acknowledge().driver().negotiate(&wanted()).unwrap();
     assert_eq!(device.features(), Features::EVENT_IDX);
-    assert_eq!(device.driver_ok().transport().statuses, [0, 1, 3, 7]);
+    assert_eq!(device.driver_ok().transport().fake().statuses, [0, 1, 3, 7]);
 }
 
 #[test]
 fn a_device_that_is_gone_is_named_so() {
     let transport = FakeTransport { gone: true, ..offering(MINE) };
-    let failure = Device::new(transport, &FakePlatform::new()).unwrap_err();
+    let failure = FakeDevice::<Reset>::new(transport.into(), &FakePlatform::new()).unwrap_err();
     assert!(matches!(failure.error, TransportError::Gone(_)));
 }
 
@@ -86,16 +88,16 @@ fn giving_up_resets_first_and_says_failed_after_that() {
     let device = start(offering(MINE)).acknowledge().driver().negotiate(&wanted()).unwrap().driver_ok();
     let (transport, stopped) = device.quiesce(&FakePlatform::new(), true);
     assert!(stopped.is_ok());
-    assert_eq!(transport.statuses[5..], [0, 128]);
+    assert_eq!(transport.fake().statuses[5..], [0, 128]);
 }
 
 #[test]
 fn without_a_finished_reset_there_is_no_proof_that_memory_is_free() {
     let device = start(offering(MINE)).acknowledge().driver().negotiate(&wanted()).unwrap().driver_ok();
-    device.transport().slow.set(u32::MAX);
+    device.transport().fake().slow.set(u32::MAX);
     let (transport, stopped) = device.quiesce(&FakePlatform::new(), false);
     assert!(matches!(stopped, Err(TransportError::ResetTimeout { .. })));
-    assert_eq!(transport.statuses[5..], [0, 143], "it is told that the driver gave up, and no bit is dropped");
+    assert_eq!(transport.fake().statuses[5..], [0, 143], "it is told that the driver gave up, and no bit is dropped");
 }
 
 const RESETTABLE: Features = MINE.union(Features::RING_RESET);
@@ -105,7 +107,7 @@ fn queue(number: u16) -> QueueIndex {
 }
 
 /// A running device whose queue under reset reads as these states, one look after the other.
-fn running(features: Features, states: &[(u16, u16)]) -> Device<FakeTransport, DriverOk> {
+fn running(features: Features, states: &[(u16, u16)]) -> FakeDevice<DriverOk> {
     let queue_reset = states.iter().map(|&(reset, enabled)| QueueResetState { reset, enabled }).collect();
     let transport = FakeTransport { queue_reset, ..offering(features) };
     let wanted = Wanted { implemented: RESETTABLE, ..wanted() };
@@ -118,8 +120,8 @@ fn a_queue_is_reset_once_both_its_registers_read_0() {
     let proof = device.reset_queue(queue(2), &FakePlatform::new()).unwrap();
     assert_eq!(proof.queue(), queue(2));
     let look = QueueStep::Look(2);
-    assert_eq!(device.transport().queue_steps, [QueueStep::Reset(2), look, look, look, look]);
-    assert_eq!(device.transport().statuses, [0, 1, 3, 11, 15], "the device goes on");
+    assert_eq!(device.transport().fake().queue_steps, [QueueStep::Reset(2), look, look, look, look]);
+    assert_eq!(device.transport().fake().statuses, [0, 1, 3, 11, 15], "the device goes on");
 }
 
 #[test]
@@ -144,7 +146,7 @@ fn a_clock_that_jumps_makes_no_finished_queue_reset_late() {
 #[test]
 fn a_queue_of_a_device_that_is_gone_is_not_reset() {
     let mut device = running(RESETTABLE, &[(1, 1)]);
-    device.transport.gone = true;
+    device.transport.fake_mut().gone = true;
     assert!(matches!(device.reset_queue(queue(1), &FakePlatform::new()), Err(TransportError::Gone(_))));
 }
 
@@ -153,7 +155,7 @@ fn without_ring_reset_no_queue_is_touched() {
     let mut device = running(MINE, &[(0, 0)]);
     let error = device.reset_queue(queue(1), &FakePlatform::new()).unwrap_err();
     assert!(matches!(error, TransportError::NoQueueReset { queue, .. } if queue.number() == 1), "{error}");
-    assert_eq!(device.transport().queue_steps, []);
+    assert_eq!(device.transport().fake().queue_steps, []);
 }
 
 #[test]
@@ -162,5 +164,8 @@ fn a_queue_is_set_up_from_scratch_after_its_reset() {
     let proof = device.reset_queue(queue(1), &FakePlatform::new()).unwrap();
     let addresses = QueueAddresses { descriptors: 0x5000, driver: 0x6000, device: 0x7000 };
     device.enable_queue_again(proof, MsixVector::new(3), 32, addresses).unwrap();
-    assert_eq!(device.transport().queue_steps[2..], [QueueStep::Vector(1, Some(3)), QueueStep::Enable(1, 32, 0x5000)]);
+    assert_eq!(
+        device.transport().fake().queue_steps[2..],
+        [QueueStep::Vector(1, Some(3)), QueueStep::Enable(1, 32, 0x5000)]
+    );
 }

@@ -2,26 +2,6 @@
 
 use core::fmt;
 
-/// PCI vendor of every virtio device (4.1.2).
-#[doc(alias = "PCI_VENDOR_ID_REDHAT_QUMRANET")]
-pub const VENDOR: u16 = 0x1af4;
-/// A modern device's PCI device ID is this plus the virtio device type (4.1.2).
-pub const MODERN_DEVICE_BASE: u16 = 0x1040;
-
-/// Virtio device type of the traditional memory balloon (5.5.1).
-#[doc(alias = "VIRTIO_ID_BALLOON")]
-pub const DEVICE_TYPE_BALLOON: u16 = 5;
-/// PCI device ID of a transitional balloon, which may well have a modern interface (4.1.2).
-#[doc(alias = "VIRTIO_TRANS_ID_BALLOON")]
-pub const TRANSITIONAL_BALLOON: u16 = 0x1002;
-
-/// Virtio device type of the entropy source (5.4.1).
-#[doc(alias = "VIRTIO_ID_RNG")]
-pub const DEVICE_TYPE_ENTROPY: u16 = 4;
-/// PCI device ID of a transitional entropy source (4.1.2).
-#[doc(alias = "VIRTIO_TRANS_ID_RNG")]
-pub const TRANSITIONAL_ENTROPY: u16 = 0x1005;
-
 /// The vector number that means "none" in a vector register (4.1.5.1.2).
 #[doc(alias = "VIRTIO_MSI_NO_VECTOR")]
 pub const NO_VECTOR: u16 = 0xffff;
@@ -218,15 +198,6 @@ pub mod legacy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn identities_are_those_of_the_c_header() {
-        use virtio_bindings::virtio_ids as ids;
-        assert_eq!(u32::from(DEVICE_TYPE_BALLOON), ids::VIRTIO_ID_BALLOON);
-        assert_eq!(u32::from(TRANSITIONAL_BALLOON), ids::VIRTIO_TRANS_ID_BALLOON);
-        assert_eq!(u32::from(DEVICE_TYPE_ENTROPY), ids::VIRTIO_ID_RNG);
-        assert_eq!(u32::from(TRANSITIONAL_ENTROPY), ids::VIRTIO_TRANS_ID_RNG);
-    }
 
     #[test]
     fn capability_types_survive_the_round_trip_and_others_are_none() {

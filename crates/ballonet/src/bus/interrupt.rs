@@ -1,0 +1,51 @@
+//! Interrupts: what raises one, and what runs then.
+
+use alloc::boxed::Box;
+
+use derive_more::Display;
+
+use super::{Bdf, InterruptPin};
+
+/// An interrupt line that a device pulls, by the bus that it is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[non_exhaustive]
+pub enum InterruptLine {
+    /// The line that a pin of a PCI function is wired to.
+    #[display("{function} pin {pin}")]
+    Pin {
+        /// The function.
+        function: Bdf,
+        /// Its pin.
+        pin: InterruptPin,
+    },
+}
+
+/// What an interrupt handler found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handled {
+    /// The interrupt was this device's, and has been taken note of.
+    Yes,
+    /// This device did not ask: on a shared line another did.
+    No,
+}
+
+/// An interrupt handler. It runs with interrupts off, on the interrupt stack, and must not allocate.
+pub type Handler = Box<dyn FnMut() -> Handled + Send>;
+
+/// The memory write that a device performs to raise a message-signalled interrupt (PCI 3.0, 6.8.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MsiMessage {
+    /// Where the device writes.
+    pub address: u64,
+    /// What it writes.
+    pub data: u32,
+}
+
+/// An allocated interrupt vector. Only [`Platform::release_vector`] ends it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Vector {
+    /// The platform's number for it, unique while it is allocated.
+    pub number: u32,
+    /// The message that raises it; `None` for a vector that stands for an interrupt line.
+    pub message: Option<MsiMessage>,
+}

@@ -1,0 +1,74 @@
+//! Registers of a device, and where a window of them lies.
+
+use core::fmt;
+
+use super::DeviceAddress;
+
+/// Where a window of device registers lies on the bus, and whose it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RegisterWindow {
+    /// The device that owns the registers.
+    pub device: DeviceAddress,
+    /// On PCI, the index of the BAR that holds the window: 0 to 5.
+    pub bar: Option<u8>,
+    /// Whether the addresses are I/O ports.
+    pub io: bool,
+    /// The first address (bus address, or port number).
+    pub address: u64,
+    /// Length in bytes, not 0.
+    pub length: u64,
+}
+
+impl RegisterWindow {
+    /// The part of this window from `offset` on, `length` bytes long; `None` if it is empty or leaves the window.
+    pub fn part(&self, offset: u64, length: u64) -> Option<Self> {
+        let end = offset.checked_add(length)?;
+        let address = self.address.checked_add(offset)?;
+        (length != 0 && end <= self.length).then_some(Self { address, length, ..*self })
+    }
+}
+
+impl fmt::Display for RegisterWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.device)?;
+        if let Some(bar) = self.bar {
+            write!(f, "BAR{bar} ")?;
+        }
+        let space = if self.io { "ports" } else { "memory" };
+        write!(f, "{space} {:#x}+{:#x}", self.address, self.length)
+    }
+}
+
+/// A window of device registers, in memory or I/O space: all or part of one BAR.
+///
+/// Offsets are in bytes from the start of the window. Accesses have exactly the width named and are naturally aligned.
+/// An access outside the window or a misaligned one is a bug of the caller and panics: windows are checked against
+/// what a driver needs from them when they are made.
+pub trait Registers {
+    /// Size of the window in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether the window holds no register at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads the 8-bit register at `offset`.
+    fn read8(&self, offset: usize) -> u8;
+    /// Reads the 16-bit register at `offset`.
+    fn read16(&self, offset: usize) -> u16;
+    /// Reads the 32-bit register at `offset`.
+    fn read32(&self, offset: usize) -> u32;
+    /// Writes the 8-bit register at `offset`.
+    fn write8(&mut self, offset: usize, value: u8);
+    /// Writes the 16-bit register at `offset`.
+    fn write16(&mut self, offset: usize, value: u16);
+    /// Writes the 32-bit register at `offset`.
+    fn write32(&mut self, offset: usize, value: u32);
+
+    /// Writes the 64-bit register at `offset` as two 32-bit stores, low half first (virtio 1.4, 4.1.3.1).
+    fn write64(&mut self, offset: usize, value: u64) {
+        self.write32(offset, value as u32);
+        self.write32(offset + 4, (value >> 32) as u32);
+    }
+}

@@ -1,0 +1,120 @@
+//! The way to registers that cannot be mapped: the PCI configuration access capability, a window in configuration space
+//! to the BARs of a device (virtio 1.4, 4.1.4.9).
+//!
+//! Each access takes four steps: the BAR, the offset and the width are written into the capability, and then the data
+//! register is read or written, which has the device carry out the access. The window is one for all structures and
+//! for every CPU: whoever serves it keeps others away for the length of an access, the device's interrupt handler, which
+//! reads the ISR byte, among them.
+
+use core::fmt;
+
+use super::{Bdf, Capability, ConfigSpace};
+
+/// Fields of the capability, from its start (4.1.4, 4.1.4.9): the index of the BAR,
+const BAR: u16 = 4;
+/// where in the BAR,
+const BAR_OFFSET: u16 = 8;
+/// the width of the access,
+const BAR_LENGTH: u16 = 12;
+/// and the data register.
+const DATA: u16 = 16;
+
+/// A structure as it is reached through configuration space. A platform makes registers of it
+/// ([`crate::platform::Platform::map_through_config`]): they are these accesses, each under a lock.
+///
+/// Offsets are in bytes from the start of the structure. As with all registers, an access outside of it or off its
+/// boundary is a bug of the caller and panics; the device is never asked for anything but a part of the structure, by its
+/// width, which is what the specification demands (4.1.4.9.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConfigWindow {
+    function: Bdf,
+    /// Where the capability starts in configuration space.
+    capability: u16,
+    bar: u8,
+    offset: u32,
+    length: u32,
+}
+
+impl ConfigWindow {
+    /// The `length` bytes at `offset` of a BAR as `access` reaches them, a capability of the same function with room for the
+    /// data register.
+    pub(crate) const fn new(access: Capability, bar: u8, offset: u32, length: u32) -> Self {
+        Self { function: access.function(), capability: access.offset(), bar, offset, length }
+    }
+
+    /// The function in whose configuration space the window is.
+    pub const fn function(&self) -> Bdf {
+        self.function
+    }
+
+    /// Size of the structure in bytes.
+    pub const fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Whether there is nothing in the structure.
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Reads 8 bits of the structure.
+    pub fn read8<C: ConfigSpace>(&self, config: &mut C, offset: usize) -> u8 {
+        self.select(config, offset, 1);
+        config.read8(self.function, self.capability + DATA)
+    }
+
+    /// Reads 16 bits of the structure.
+    pub fn read16<C: ConfigSpace>(&self, config: &mut C, offset: usize) -> u16 {
+        self.select(config, offset, 2);
+        config.read16(self.function, self.capability + DATA)
+    }
+
+    /// Reads 32 bits of the structure.
+    pub fn read32<C: ConfigSpace>(&self, config: &mut C, offset: usize) -> u32 {
+        self.select(config, offset, 4);
+        config.read32(self.function, self.capability + DATA)
+    }
+
+    /// Writes 8 bits of the structure.
+    pub fn write8<C: ConfigSpace>(&self, config: &mut C, offset: usize, value: u8) {
+        self.select(config, offset, 1);
+        config.write8(self.function, self.capability + DATA, value);
+    }
+
+    /// Writes 16 bits of the structure.
+    pub fn write16<C: ConfigSpace>(&self, config: &mut C, offset: usize, value: u16) {
+        self.select(config, offset, 2);
+        config.write16(self.function, self.capability + DATA, value);
+    }
+
+    /// Writes 32 bits of the structure.
+    pub fn write32<C: ConfigSpace>(&self, config: &mut C, offset: usize, value: u32) {
+        self.select(config, offset, 4);
+        config.write32(self.function, self.capability + DATA, value);
+    }
+
+    /// Has the data register stand for `width` bytes of the structure.
+    fn select<C: ConfigSpace>(&self, config: &mut C, offset: usize, width: u32) {
+        let end = |at: u32| at.checked_add(width).filter(|end| *end <= self.length);
+        // The structure ends in its BAR, and begins below 2^32: only a sum that is no part of it overflows.
+        let start =
+            u32::try_from(offset).ok().filter(|at| end(*at).is_some()).and_then(|at| at.checked_add(self.offset));
+        let Some(start) = start.filter(|start| start.is_multiple_of(width)) else {
+            panic!("register access of {width} bytes at {offset:#x} in {self}");
+        };
+        let function = self.function;
+        config.write8(function, self.capability + BAR, self.bar);
+        config.write32(function, self.capability + BAR_OFFSET, start);
+        config.write32(function, self.capability + BAR_LENGTH, width);
+    }
+}
+
+impl fmt::Display for ConfigWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { function, bar, offset, length, .. } = self;
+        write!(f, "{function} BAR{bar} {offset:#x}+{length:#x} through configuration space")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Why a device cannot be started.
+
+use derive_more::{Display, Error, From};
+
+use super::interface::InterfaceError;
+use crate::bus::{Bdf, DmaExhausted};
+use crate::virtio::interrupt::InterruptError;
+use crate::virtio::negotiation::NegotiationError;
+use crate::virtio::transport::TransportError;
+
+/// Why a device cannot be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
+pub enum BringUpError {
+    /// There is no PCI function.
+    #[display("there is no function at {_0}")]
+    #[from(skip)]
+    NoFunction(#[error(not(source))] Bdf),
+    /// It is another kind of device than the driver's.
+    #[display("{function} is no device of this driver: vendor {vendor:#06x}, device {device:#06x}")]
+    #[from(skip)]
+    WrongDevice {
+        /// The function.
+        function: Bdf,
+        /// Its vendor ID.
+        vendor: u16,
+        /// Its device ID.
+        device: u16,
+    },
+    /// It has no virtio interface that can be used.
+    #[display("{_0}")]
+    Interface(InterfaceError),
+    /// Its registers do not work as they must.
+    #[display("{_0}")]
+    Transport(TransportError),
+    /// Driver and device do not agree on features.
+    #[display("{_0}")]
+    Negotiation(NegotiationError),
+    /// The interrupt mode that the caller forces is not available.
+    #[display("{_0}")]
+    Interrupt(InterruptError),
+    /// There is no memory for queues and buffers.
+    #[display("{_0}")]
+    Memory(DmaExhausted),
+}

@@ -1,0 +1,36 @@
+//! What a user chooses for a device, whatever its type.
+
+use alloc::string::String;
+
+use crate::virtio::interrupt::InterruptMode;
+use crate::virtio::spec::Features;
+use crate::virtio::transport_kind::TransportKind;
+
+/// What a user chooses for a device, whatever its type.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeviceOptions {
+    /// The device's name, after which its vectors are named: `virtio0`.
+    pub name: String,
+    /// The interface to use; `None`: the modern one where the device has it.
+    pub transport: Option<TransportKind>,
+    /// Reaches all registers through the window in configuration space (4.1.4.9).
+    pub through_config: bool,
+    /// The interrupt mode; `None`: the first of [`InterruptMode::LADDER`] that works.
+    pub interrupts: Option<InterruptMode>,
+    /// Features not to accept.
+    pub declined: Features,
+}
+
+impl DeviceOptions {
+    /// The defaults, for a device of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            transport: None,
+            through_config: false,
+            interrupts: None,
+            declined: Features::empty(),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! A device that runs, and how it is stopped.
+
+use alloc::vec::Vec;
+
+use super::parts::{Parts, give_back};
+use crate::bus::DeviceAddress;
+use crate::platform::Platform;
+use crate::virtio::attachment::Attachment;
+use crate::virtio::device::{Device, DriverOk, FeaturesOk};
+use crate::virtio::handle::DeviceHandle;
+use crate::virtio::interrupt::Interrupts;
+use crate::virtio::queue::{Kick, QueueIndex, Quiesced, Virtqueue};
+use crate::virtio::transport::{Doorbell, TransportError};
+
+/// A device that has its queues and does not run yet: the last moment before `DRIVER_OK`.
+#[must_use = "a device does nothing before it runs"]
+pub struct Connected<P: Platform> {
+    pub(super) device: Device<P::Registers, FeaturesOk>,
+    pub(super) attachment: Attachment,
+    pub(super) interrupts: Interrupts<P::Registers>,
+    pub(super) doorbells: Vec<(QueueIndex, Doorbell)>,
+}
+
+impl<P: Platform> Connected<P> {
+    /// Sets `DRIVER_OK`. Queues that hold buffers already can be kicked now.
+    pub fn run(self) -> Running<P> {
+        let Self { device, attachment, interrupts, doorbells } = self;
+        Running { device: device.driver_ok(), attachment, interrupts, doorbells }
+    }
+}
+
+/// A device that runs, with its interrupts and doorbells. Ends by [`Running::stop`].
+#[must_use = "a device runs until it is stopped"]
+pub struct Running<P: Platform> {
+    pub(crate) device: Device<P::Registers, DriverOk>,
+    attachment: Attachment,
+    pub(crate) interrupts: Interrupts<P::Registers>,
+    doorbells: Vec<(QueueIndex, Doorbell)>,
+}
+
+impl<P: Platform> Running<P> {
+    /// The device.
+    pub fn device(&mut self) -> &mut Device<P::Registers, DriverOk> {
+        &mut self.device
+    }
+
+    /// What it takes to open the device again.
+    pub fn handle(&self) -> DeviceHandle {
+        self.attachment.handle()
+    }
+
+    /// The device's address.
+    pub fn address(&self) -> DeviceAddress {
+        self.device.transport().address()
+    }
+
+    /// How the device interrupts, and what its handlers noted.
+    pub fn interrupts(&self) -> &Interrupts<P::Registers> {
+        &self.interrupts
+    }
+
+    /// The same, to mask vectors or to move them.
+    pub fn interrupts_mut(&mut self) -> &mut Interrupts<P::Registers> {
+        &mut self.interrupts
+    }
+
+    /// The doorbell of a queue. Panics if the driver has not made it.
+    pub fn doorbell(&self, queue: QueueIndex) -> Doorbell {
+        let known = self.doorbells.iter().find(|(index, _)| *index == queue);
+        known.expect("the driver kicks only queues that it has made").1
+    }
+
+    /// Publishes what was added to a queue, and kicks the device if it wants that.
+    pub fn publish<T>(&mut self, queue: &mut Virtqueue<P::Memory, T>) {
+        if let Some(kick) = queue.publish() {
+            self.kick(queue.index(), kick);
+        }
+    }
+
+    /// Kicks a queue.
+    pub fn kick(&mut self, queue: QueueIndex, kick: Kick) {
+        let doorbell = self.doorbell(queue);
+        self.device.kick(doorbell, kick);
+    }
+
+    /// Resets the device, and undoes everything but the driver's `parts`, which go back to the platform. With `failed`, the
+    /// device is told that its driver has given up.
+    ///
+    /// # Errors
+    /// When the device does not finish the reset. It may go on using its memory, so the parts are leaked.
+    pub fn stop<T: Parts<P>>(self, platform: &mut P, parts: T, failed: bool) -> Result<(), TransportError> {
+        self.quiesce(platform, failed, |platform, stopped| give_back(platform, parts, stopped))
+    }
+
+    /// The same for a driver that gives its parts back itself: `release` gets the proof that the device has let go of its
+    /// memory, or the error of one that has not. Bus mastering is off then, and comes back only afterwards, if firmware had it
+    /// on.
+    #[doc(alias = "virtio_reset_device")]
+    pub fn quiesce<R>(
+        self,
+        platform: &mut P,
+        failed: bool,
+        release: impl FnOnce(&mut P, Result<Quiesced, TransportError>) -> R,
+    ) -> R {
+        stop(platform, self.device, self.attachment, Some(self.interrupts), failed, release)
+    }
+}
+
+/// Resets a device and cuts it off from memory; has its memory released; then undoes interrupts and mappings, in this order,
+/// so that nobody is left with what is gone.
+pub(super) fn stop<P: Platform, S, R>(
+    platform: &mut P,
+    device: Device<P::Registers, S>,
+    attachment: Attachment,
+    interrupts: Option<Interrupts<P::Registers>>,
+    failed: bool,
+    release: impl FnOnce(&mut P, Result<Quiesced, TransportError>) -> R,
+) -> R {
+    let (transport, stopped) = device.quiesce(platform, failed);
+    // Whatever the device says of itself, from here it can write no memory and raise no message.
+    attachment.set_bus_master(platform, false);
+    let has_stopped = stopped.is_ok();
+    if let Err(error) = &stopped {
+        log::error!("{error}; the memory it was given is not used again");
+    }
+    let released = release(platform, stopped);
+    if let Some(interrupts) = interrupts {
+        interrupts.release(platform);
+    }
+    attachment.detach(platform, transport, has_stopped);
+    released
+}

@@ -1,0 +1,31 @@
+//! How a driver finds its device, at first and again after each reset.
+
+use derive_more::From;
+
+use crate::bus::{Bdf, DeviceAddress};
+use crate::pci::Function;
+use crate::platform::Platform;
+
+/// A device to be driven, by what it takes to open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, From)]
+#[non_exhaustive]
+pub enum DeviceHandle {
+    /// A PCI function.
+    Pci(Bdf),
+}
+
+impl DeviceHandle {
+    /// The device's address.
+    pub const fn address(self) -> DeviceAddress {
+        match self {
+            Self::Pci(function) => DeviceAddress::Pci(function),
+        }
+    }
+
+    /// Whether a device is there.
+    pub(crate) fn is_present<P: Platform>(self, platform: &mut P) -> bool {
+        match self {
+            Self::Pci(function) => Function::probe(platform.config(), function).is_some(),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The ladder of interrupt modes: a vector to each queue, one for all, the interrupt line, none.
+//!
+//! [`Interrupts`] are what came of it; `ladder` tries the modes. A device that is no PCI function has its line, or none.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use derive_more::{Display, Error};
+
+use super::events::{Events, Pending};
+use super::queue::QueueIndex;
+use super::transport::TransportError;
+use crate::bus::{DeviceAddress, Registers, Vector};
+use crate::pci::{Bdf, Function, MsixError, MsixTable, MsixVector};
+use crate::platform::{AffinityError, MapError, Platform, VectorError};
+
+mod ladder;
+
+pub(super) use ladder::find_vqs;
+
+/// How a device interrupts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterruptMode {
+    /// MSI-X, a vector for configuration changes and one for each queue.
+    PerQueue,
+    /// MSI-X, a vector for configuration changes and one for all queues.
+    Shared,
+    /// The interrupt line; the ISR byte says what it was.
+    Line,
+    /// Not at all: the driver looks by itself.
+    Polling,
+}
+
+impl InterruptMode {
+    /// All modes, in the order in which they are tried.
+    pub const LADDER: [Self; 4] = [Self::PerQueue, Self::Shared, Self::Line, Self::Polling];
+
+    /// The word for it on a command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::PerQueue => "msix",
+            Self::Shared => "msix-shared",
+            Self::Line => "intx",
+            Self::Polling => "poll",
+        }
+    }
+}
+
+impl fmt::Display for InterruptMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Why a mode cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum InterruptError {
+    /// The device has no MSI-X.
+    #[display("{_0} has no MSI-X")]
+    NoMsix(#[error(not(source))] DeviceAddress),
+    /// Its MSI-X cannot be used.
+    #[display("{_0}")]
+    Msix(MsixError),
+    /// It does not decode memory, where its table is: a BAR of it has no address.
+    #[display("{_0} does not decode memory, where its MSI-X table is")]
+    NotDecoded(#[error(not(source))] Bdf),
+    /// Its table is too small.
+    #[display("{function} has {entries} MSI-X vectors, {needed} needed")]
+    TooFewEntries {
+        /// The function.
+        function: Bdf,
+        /// Entries in the table.
+        entries: u16,
+        /// How many the mode takes.
+        needed: usize,
+    },
+    /// The table could not be mapped.
+    #[display("{_0}")]
+    Map(MapError),
+    /// The platform gave no vector.
+    #[display("{_0}")]
+    Vector(VectorError),
+    /// The platform gave a vector without a message to raise it.
+    #[display("vector {_0} has no message")]
+    NoMessage(#[error(not(source))] u32),
+    /// The device did not take a vector.
+    #[display("{_0}")]
+    Refused(TransportError),
+    /// The queue has no vector that could be moved.
+    #[display("queue {queue} has no vector of its own that could be moved: the device interrupts by {mode}")]
+    NoQueueVector {
+        /// The queue's name.
+        queue: &'static str,
+        /// How the device interrupts.
+        mode: InterruptMode,
+    },
+    /// The platform cannot move a vector.
+    #[display("{_0}")]
+    Affinity(AffinityError),
+    /// The function has no interrupt pin.
+    #[display("{_0} has no interrupt pin")]
+    NoPin(#[error(not(source))] Bdf),
+}
+
+/// A queue that is to interrupt, and what to call its vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct QueueName {
+    /// The queue.
+    pub(super) index: QueueIndex,
+    /// Its name: `inflate`.
+    pub(super) name: &'static str,
+}
+
+/// A device's interrupts, in one of the modes. Ends by [`Interrupts::release`].
+#[derive(Debug)]
+#[must_use = "vectors stay allocated until they are released"]
+pub struct Interrupts<R> {
+    mode: InterruptMode,
+    events: Arc<Events>,
+    queues: Vec<QueueName>,
+    vectors: Vec<Vector>,
+    table: Option<MsixTable<R>>,
+    /// The PCI function whose line was turned on.
+    line: Option<Function>,
+}
+
+impl<R: Registers> Interrupts<R> {
+    fn new(mode: InterruptMode, queues: &[QueueName]) -> Self {
+        let events = Arc::new(Events::new(queues.iter().map(|queue| queue.index)));
+        Self { mode, events, queues: queues.to_vec(), vectors: Vec::new(), table: None, line: None }
+    }
+
+    /// Which mode.
+    pub fn mode(&self) -> InterruptMode {
+        self.mode
+    }
+
+    /// What the handlers leave.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// The vectors, in the order configuration, queues.
+    pub fn vectors(&self) -> &[Vector] {
+        &self.vectors
+    }
+
+    /// The MSI-X table, in the modes that have one, to mask entries for a while.
+    pub fn table_mut(&mut self) -> Option<&mut MsixTable<R>> {
+        self.table.as_mut()
+    }
+
+    /// Takes what happened; everything may have where there are no interrupts.
+    pub fn take(&self) -> Pending {
+        if self.mode == InterruptMode::Polling { Pending::ALL } else { self.events.take() }
+    }
+
+    /// Waits until none of the device's handlers is running. They can run again right after.
+    #[doc(alias = "synchronize_cbs")]
+    #[doc(alias = "vp_synchronize_vectors")]
+    pub fn synchronize<P: Platform<Registers = R>>(&self, platform: &mut P) {
+        self.vectors.iter().for_each(|vector| platform.synchronize_vector(vector));
+    }
+
+    /// Has the queue of this name interrupt another CPU. Where queues share a vector, all of them move.
+    ///
+    /// # Errors
+    /// When the queue has no vector, or the platform cannot send it there; everything is then as before.
+    #[doc(alias = "set_vq_affinity")]
+    #[doc(alias = "vp_set_vq_affinity")]
+    pub fn set_queue_affinity<P: Platform<Registers = R>>(
+        &mut self,
+        platform: &mut P,
+        queue: &'static str,
+        cpu: u32,
+    ) -> Result<(), InterruptError> {
+        let entry = self.entry_of(queue).ok_or(InterruptError::NoQueueVector { queue, mode: self.mode })?;
+        let number = MsixVector::new(entry).filter(|_| self.table.is_some());
+        let place = self.vectors.get_mut(usize::from(entry)).zip(self.table.as_mut()).zip(number);
+        let ((vector, table), number) = place.ok_or(InterruptError::NoQueueVector { queue, mode: self.mode })?;
+        let message = platform.set_vector_affinity(vector, cpu).map_err(InterruptError::Affinity)?;
+        // Masked while it changes; what is raised meanwhile is sent by the new message.
+        table.program(number, message).map_err(InterruptError::Msix)?;
+        vector.message = Some(message);
+        table.unmask(number).map_err(InterruptError::Msix)
+    }
+
+    /// The CPU that the queue of this name interrupts; `None` if the queue has no vector.
+    #[doc(alias = "get_vq_affinity")]
+    #[doc(alias = "vp_get_vq_affinity")]
+    pub fn queue_affinity<P: Platform<Registers = R>>(&self, platform: &P, queue: &str) -> Option<u32> {
+        let vector = self.vectors.get(usize::from(self.entry_of(queue)?))?;
+        Some(platform.vector_affinity(vector))
+    }
+
+    /// The entry of the MSI-X table that a queue raises, for when it is set up anew; `None` where it raises none.
+    pub fn queue_vector(&self, queue: QueueIndex) -> Option<MsixVector> {
+        let name = self.queues.iter().find(|known| known.index == queue)?.name;
+        MsixVector::new(self.entry_of(name)?)
+    }
+
+    /// The entry of the MSI-X table that a queue raises. Entry 0 is for configuration changes.
+    fn entry_of(&self, queue: &str) -> Option<u16> {
+        let position = self.queues.iter().position(|known| known.name == queue)?;
+        match self.mode {
+            InterruptMode::PerQueue => u16::try_from(position + 1).ok(),
+            InterruptMode::Shared => Some(1),
+            InterruptMode::Line | InterruptMode::Polling => None,
+        }
+    }
+
+    /// Gives all vectors back and turns MSI-X off, or the line. The device has been reset, or was never started.
+    #[doc(alias = "del_vqs")]
+    #[doc(alias = "vp_del_vqs")]
+    pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
+        if let Some(function) = self.line {
+            function.set_intx(platform.config(), false);
+        }
+        if let Some(table) = self.table {
+            let (table, pending) = table.disable(platform.config());
+            platform.unmap(table);
+            platform.unmap(pending);
+        }
+        for vector in self.vectors {
+            platform.release_vector(vector);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The shared memory of a packed queue, field by field: every access that the driver makes to it, and its byte order.
+
+use super::PackedLayout;
+use super::suppression::Suppression;
+use crate::bus::DmaMemory;
+use crate::virtio::queue::chain::Segment;
+use crate::virtio::queue::index::QueueAddresses;
+use crate::virtio::spec::{
+    DESCRIPTOR_ADDRESS, DESCRIPTOR_LENGTH, DESCRIPTOR_SIZE, PACKED_DESCRIPTOR_FLAGS, PACKED_DESCRIPTOR_ID,
+};
+
+/// Descriptor ring and event suppression structures.
+#[derive(Debug)]
+pub(super) struct Areas<M> {
+    memory: M,
+    layout: PackedLayout,
+}
+
+impl<M: DmaMemory> Areas<M> {
+    /// The queue in `memory`, which is zeroed. A platform that gave less than it was asked for is broken.
+    pub(super) fn new(memory: M, layout: PackedLayout) -> Self {
+        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than asked for");
+        Self { memory, layout }
+    }
+
+    pub(super) fn size(&self) -> u16 {
+        self.layout.size()
+    }
+
+    pub(super) fn into_memory(self) -> M {
+        self.memory
+    }
+
+    pub(super) fn addresses(&self) -> QueueAddresses {
+        let start = self.memory.device_address();
+        QueueAddresses {
+            descriptors: start,
+            driver: start + self.layout.driver() as u64,
+            device: start + self.layout.device() as u64,
+        }
+    }
+
+    /// Writes all of a descriptor but its flags, which make it available.
+    pub(super) fn write_descriptor(&mut self, offset: u16, segment: Segment, id: u16) {
+        write_descriptor(&mut self.memory, usize::from(offset) * DESCRIPTOR_SIZE, segment, id);
+    }
+
+    pub(super) fn flags(&self, offset: u16) -> u16 {
+        u16::from_le(self.memory.load16(usize::from(offset) * DESCRIPTOR_SIZE + PACKED_DESCRIPTOR_FLAGS))
+    }
+
+    pub(super) fn set_flags(&mut self, offset: u16, flags: u16) {
+        set_flags(&mut self.memory, usize::from(offset) * DESCRIPTOR_SIZE, flags);
+    }
+
+    /// Id and length of a used descriptor, both as the device claims.
+    pub(super) fn used(&self, offset: u16) -> (u16, u32) {
+        let at = usize::from(offset) * DESCRIPTOR_SIZE;
+        let id = u16::from_le(self.memory.load16(at + PACKED_DESCRIPTOR_ID));
+        (id, u32::from_le(self.memory.load32(at + DESCRIPTOR_LENGTH)))
+    }
+
+    /// Says when the driver wants to be interrupted.
+    pub(super) fn set_driver_suppression(&mut self, suppression: Suppression) {
+        self.memory.store32(self.layout.driver(), suppression.word().to_le());
+    }
+
+    /// When the device wants to be kicked.
+    pub(super) fn device_suppression(&self, event_idx: bool) -> Suppression {
+        Suppression::from_word(u32::from_le(self.memory.load32(self.layout.device())), event_idx)
+    }
+}
+
+/// Writes all of the descriptor at `offset` of a table but its flags.
+pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segment: Segment, id: u16) {
+    table.store64(offset + DESCRIPTOR_ADDRESS, segment.address.to_le());
+    table.store32(offset + DESCRIPTOR_LENGTH, segment.length.to_le());
+    table.store16(offset + PACKED_DESCRIPTOR_ID, id.to_le());
+}
+
+/// Writes the flags of the descriptor at `offset` of a table.
+pub(super) fn set_flags<M: DmaMemory>(table: &mut M, offset: usize, flags: u16) {
+    table.store16(offset + PACKED_DESCRIPTOR_FLAGS, flags.to_le());
+}

@@ -1,0 +1,64 @@
+//! Proof that a device has let go of memory. Only with it does a queue give back what the device never finished.
+
+use core::fmt;
+
+use super::index::QueueIndex;
+
+/// Proof that the device uses some of its queues no more: [`Quiesced`] for all of them, [`QueueQuiesced`] for one.
+pub trait Stopped: fmt::Debug + sealed::Sealed {
+    /// Whether it is proof for this queue.
+    fn covers(&self, queue: QueueIndex) -> bool;
+}
+
+/// Proof that the device has let go of all memory: it was reset, or is not there any more.
+#[derive(Debug)]
+pub struct Quiesced(());
+
+impl Quiesced {
+    /// The device was just seen to be reset, or gone.
+    pub(in crate::virtio) const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl Stopped for Quiesced {
+    fn covers(&self, _queue: QueueIndex) -> bool {
+        true
+    }
+}
+
+/// Proof that the device has let go of the memory of one queue, and of what was in flight there: the queue was reset
+/// (virtio 1.4, 2.6.1). The queue is put to use again only by giving this up.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a queue that was reset is idle until it is enabled again"]
+pub struct QueueQuiesced(QueueIndex);
+
+impl QueueQuiesced {
+    /// The queue was just seen to be reset.
+    pub(in crate::virtio) const fn new(queue: QueueIndex) -> Self {
+        Self(queue)
+    }
+
+    /// The queue.
+    pub const fn queue(&self) -> QueueIndex {
+        self.0
+    }
+
+    /// Gives the proof up: the queue is about to be used again.
+    pub(in crate::virtio) fn spend(self) -> QueueIndex {
+        self.0
+    }
+}
+
+impl Stopped for QueueQuiesced {
+    fn covers(&self, queue: QueueIndex) -> bool {
+        self.0 == queue
+    }
+}
+
+/// Only this crate can make a proof.
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Quiesced {}
+    impl Sealed for super::QueueQuiesced {}
+}

@@ -1,0 +1,125 @@
+//! The ring of a queue, in one of the formats: its shared memory, and how far each side has got in it.
+
+use super::chain::{Chain, Segment};
+use super::error::QueueError;
+use super::format::{FormatLayout, RingLayout};
+use super::ids::Ids;
+use super::index::QueueAddresses;
+use super::options::{Kick, QueueOptions};
+use super::packed::PackedRing;
+use super::shadow::{DescriptorSpan, Shadow, Used};
+use super::split::SplitRing;
+use crate::bus::DmaMemory;
+
+/// A ring and its memory.
+#[derive(Debug)]
+pub(super) enum Ring<M> {
+    Split(SplitRing<M>),
+    Packed(PackedRing<M>),
+}
+
+/// Carries an operation out on the ring that it is.
+macro_rules! either {
+    ($any:expr, $ring:ident => $operation:expr) => {
+        match $any {
+            Self::Split($ring) => $operation,
+            Self::Packed($ring) => $operation,
+        }
+    };
+}
+
+impl<M: DmaMemory> Ring<M> {
+    /// The ring in `memory`, which is zeroed.
+    pub(super) fn new(memory: M, layout: RingLayout, options: QueueOptions) -> Self {
+        match layout.0 {
+            FormatLayout::Split(layout) => Self::Split(SplitRing::new(memory, layout, options)),
+            FormatLayout::Packed(layout) => Self::Packed(PackedRing::new(memory, layout, options)),
+        }
+    }
+
+    /// Entries in the ring.
+    #[inline]
+    pub(super) fn size(&self) -> u16 {
+        either!(self, ring => ring.size())
+    }
+
+    /// Where the three areas are.
+    pub(super) fn addresses(&self) -> QueueAddresses {
+        either!(self, ring => ring.addresses())
+    }
+
+    /// The memory, which the device no longer knows.
+    pub(super) fn into_memory(self) -> M {
+        either!(self, ring => ring.into_memory())
+    }
+
+    /// Writes a chain into descriptors of the ring, for which there is room. The device does not see it yet.
+    #[inline]
+    pub(super) fn add_chain(&mut self, chain: &Chain<'_>, ids: &mut Ids) -> DescriptorSpan {
+        either!(self, ring => ring.add_chain(chain, ids))
+    }
+
+    /// Writes a single descriptor of this id that points to a table. The device does not see it yet.
+    pub(super) fn add_table(&mut self, id: u16, table: Segment) {
+        either!(self, ring => ring.add_table(id, table));
+    }
+
+    /// Writes entry number `position` of a table, which lies at `offset` of the memory of all tables.
+    pub(super) fn write_entry(&self, tables: &mut M, offset: usize, position: usize, segment: Segment, flags: u16) {
+        match self {
+            Self::Split(_) => SplitRing::write_entry(tables, offset, position, segment, flags),
+            Self::Packed(_) => PackedRing::write_entry(tables, offset, segment, flags),
+        }
+    }
+
+    /// Shows all chains to the device. `Some` if it wants to be kicked for them.
+    #[inline]
+    pub(super) fn publish(&mut self) -> Option<Kick> {
+        either!(self, ring => ring.publish())
+    }
+
+    /// A kick for what the device has been shown, whether it wants one or not.
+    pub(super) fn kick(&self) -> Kick {
+        either!(self, ring => ring.kick())
+    }
+
+    /// What the device says next, if it says anything, and the most requests that it can have finished by that.
+    #[inline]
+    pub(super) fn used<T>(&self, shadow: &Shadow<T>) -> Result<Option<(Used, u16)>, QueueError> {
+        match self {
+            Self::Split(ring) => ring.used(shadow),
+            Self::Packed(ring) => ring.used(),
+        }
+    }
+
+    /// A request of this many descriptors came back.
+    #[inline]
+    pub(super) fn pop(&mut self, descriptors: u16) {
+        match self {
+            Self::Split(ring) => ring.pop(),
+            Self::Packed(ring) => ring.pop(descriptors),
+        }
+    }
+
+    /// Asks for an interrupt once `completions` more requests are done, of at least that many outstanding.
+    pub(super) fn arm<T>(&mut self, completions: u16, shadow: &Shadow<T>) {
+        match self {
+            Self::Split(ring) => ring.arm(completions),
+            Self::Packed(ring) => ring.arm(completions, shadow),
+        }
+    }
+
+    /// Whether `completions` more requests, `batched` among them, are done already. Also where the device broke the rules,
+    /// which popping will name.
+    pub(super) fn is_done<T>(&self, completions: u16, batched: Option<Used>, shadow: &Shadow<T>) -> bool {
+        match self {
+            Self::Split(ring) => ring.is_done(completions, shadow),
+            Self::Packed(ring) => ring.is_done(completions, batched, shadow),
+        }
+    }
+
+    /// Asks for no interrupts.
+    pub(super) fn disarm(&mut self) {
+        either!(self, ring => ring.disarm());
+    }
+}

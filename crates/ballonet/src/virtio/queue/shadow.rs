@@ -1,0 +1,184 @@
+//! What a queue knows of its requests in flight: kept where the device cannot write, so that what the device says can be
+//! held against it.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::chain::Completion;
+use super::error::QueueError;
+use super::extent::Extent;
+use super::ids::{Ids, boxed};
+use super::options::UsedLength;
+use crate::bus::DmaExhausted;
+
+/// Where a request is on the ring.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DescriptorSpan {
+    /// The id that stands for it.
+    pub(super) id: u16,
+    /// The last of its ids, linked from the first, so that all are freed in one step.
+    pub(super) last: u16,
+    /// How many descriptors of the queue it takes.
+    pub(super) descriptors: u16,
+}
+
+/// What the device says of a request that it is done with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Used {
+    /// The request's id.
+    pub(super) id: u32,
+    /// How many bytes it used.
+    pub(super) length: Length,
+}
+
+/// What is said of how many bytes were used.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Length {
+    /// So many.
+    Said(u32),
+    /// So many, if that can be true; else it means nothing.
+    Perhaps(u32),
+    /// Nothing: then the device has used them all (2.7.9).
+    Unsaid,
+}
+
+/// A request in flight.
+#[derive(Debug)]
+struct InFlight<T> {
+    /// Its number in the order of addition.
+    number: u64,
+    /// How many descriptors were ever taken by then, its own included.
+    end: u64,
+    /// What the driver lends with it.
+    token: T,
+    extent: Extent,
+    place: DescriptorSpan,
+}
+
+/// The requests in flight, the free ids and the free descriptors of a queue.
+#[derive(Debug)]
+pub(super) struct Shadow<T> {
+    pub(super) ids: Ids,
+    requests: Box<[Option<InFlight<T>>]>,
+    /// Descriptors of the queue that are free.
+    free: u16,
+    outstanding: u16,
+    /// Requests ever added.
+    added: u64,
+    /// How many of them the device has been shown.
+    published: u64,
+    /// Descriptors ever taken.
+    taken: u64,
+}
+
+impl<T> Shadow<T> {
+    /// With `size` ids and descriptors, all free.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(super) fn new(size: u16, in_order: bool) -> Result<Self, DmaExhausted> {
+        Ok(Self {
+            ids: Ids::new(size, in_order)?,
+            requests: boxed(size, |_| None)?,
+            free: size,
+            outstanding: 0,
+            added: 0,
+            published: 0,
+            taken: 0,
+        })
+    }
+
+    /// How many requests are in flight, shown to the device or not.
+    pub(super) fn outstanding(&self) -> u16 {
+        self.outstanding
+    }
+
+    /// How many of them the device has been shown.
+    #[inline]
+    pub(super) fn shown(&self) -> u16 {
+        // No more were added since than are in flight, unless the queue was drained.
+        self.outstanding.saturating_sub((self.added - self.published) as u16)
+    }
+
+    /// Descriptors of the queue that are free.
+    pub(super) fn free(&self) -> u16 {
+        self.free
+    }
+
+    /// Puts a request where its ids and descriptors have been taken.
+    #[inline]
+    pub(super) fn put(&mut self, token: T, extent: Extent, place: DescriptorSpan) {
+        self.free -= place.descriptors;
+        self.taken += u64::from(place.descriptors);
+        let request = InFlight { number: self.added, end: self.taken, token, extent, place };
+        self.requests[usize::from(place.id)] = Some(request);
+        self.added += 1;
+        self.outstanding += 1;
+    }
+
+    /// All requests have been shown to the device.
+    #[inline]
+    pub(super) fn publish(&mut self) {
+        self.published = self.added;
+    }
+
+    /// The request that the device names by `id`: one that it has been shown.
+    #[inline]
+    fn get(&self, id: u32) -> Result<&InFlight<T>, QueueError> {
+        let size = self.requests.len() as u16;
+        match self.requests.get(id as usize).ok_or(QueueError::UsedId { id, size })? {
+            Some(request) if request.number < self.published => Ok(request),
+            _ => Err(QueueError::NotOutstanding { id: id as u16 }),
+        }
+    }
+
+    /// How many descriptors the request takes that the device names by `id`.
+    pub(super) fn descriptors(&self, id: u32) -> Result<u16, QueueError> {
+        Ok(self.get(id)?.place.descriptors)
+    }
+
+    /// `IN_ORDER`: how many requests are done when that which the device names by `id` is, since the last that came back.
+    pub(super) fn batch(&self, id: u32) -> Result<u16, QueueError> {
+        let came_back = self.added - u64::from(self.outstanding);
+        // No more than are in flight.
+        Ok((self.get(id)?.number + 1 - came_back) as u16)
+    }
+
+    /// `IN_ORDER`: how many descriptors are done then.
+    pub(super) fn span(&self, id: u32) -> Result<u16, QueueError> {
+        let in_use = self.requests.len() as u64 - u64::from(self.free);
+        Ok((self.get(id)?.end - (self.taken - in_use)) as u16)
+    }
+
+    /// Ends the request that the device is done with, frees its ids and descriptors, and says how many those are.
+    ///
+    /// After an error it stays outstanding: the device may still be at work on it.
+    #[inline]
+    pub(super) fn take(&mut self, used: Used, rule: UsedLength) -> Result<(Completion<T>, u16), QueueError> {
+        let Used { id, length } = used;
+        let extent = self.get(id)?.extent;
+        let limit = extent.limit(rule);
+        let claimed = match length {
+            Length::Said(length) if length > limit => {
+                return Err(QueueError::UsedLength { id: id as u16, length, limit });
+            }
+            Length::Said(length) => length,
+            Length::Perhaps(length) if length <= limit => length,
+            Length::Perhaps(_) => 0,
+            Length::Unsaid => extent.writable,
+        };
+        let taken = self.requests.get_mut(id as usize).and_then(Option::take);
+        let InFlight { token, place, .. } = taken.ok_or(QueueError::NotOutstanding { id: id as u16 })?;
+        self.ids.release(place.id, place.last);
+        self.free += place.descriptors;
+        self.outstanding -= 1;
+        Ok((Completion { token, written: claimed.min(extent.writable), claimed }, place.descriptors))
+    }
+
+    /// Ends all requests. Nothing is handed out from here on: a fresh queue is made for a fresh start.
+    pub(super) fn drain(&mut self) -> Vec<T> {
+        self.outstanding = 0;
+        self.free = 0;
+        self.requests.iter_mut().filter_map(Option::take).map(|request| request.token).collect()
+    }
+}

@@ -1,0 +1,97 @@
+//! The shared memory of a split queue, field by field: every access that the driver makes to it, and its byte order.
+
+use super::SplitLayout;
+use crate::bus::DmaMemory;
+use crate::virtio::queue::chain::Segment;
+use crate::virtio::queue::index::QueueAddresses;
+use crate::virtio::spec::{
+    AVAILABLE_ENTRY, DESCRIPTOR_ADDRESS, DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_SIZE,
+    RING_ENTRIES, RING_FLAGS, RING_INDEX, USED_ENTRY,
+};
+
+/// Descriptor table, available ring and used ring. Indices run freely and are taken modulo the size here.
+#[derive(Debug)]
+pub(super) struct Areas<M> {
+    memory: M,
+    layout: SplitLayout,
+    /// Where the available and the used ring begin: each request asks several times.
+    available: usize,
+    used: usize,
+}
+
+impl<M: DmaMemory> Areas<M> {
+    /// The queue in `memory`, which is zeroed. A platform that gave less than it was asked for is broken.
+    pub(super) fn new(memory: M, layout: SplitLayout) -> Self {
+        assert!(memory.len() >= layout.bytes(), "queue memory is smaller than asked for");
+        Self { memory, layout, available: layout.available(), used: layout.used() }
+    }
+
+    pub(super) fn layout(&self) -> SplitLayout {
+        self.layout
+    }
+
+    pub(super) fn into_memory(self) -> M {
+        self.memory
+    }
+
+    pub(super) fn addresses(&self) -> QueueAddresses {
+        let start = self.memory.device_address();
+        QueueAddresses {
+            descriptors: start,
+            driver: start + self.layout.available() as u64,
+            device: start + self.layout.used() as u64,
+        }
+    }
+
+    pub(super) fn write_descriptor(&mut self, index: u16, segment: Segment, flags: u16, next: u16) {
+        write_descriptor(&mut self.memory, usize::from(index) * DESCRIPTOR_SIZE, segment, flags, next);
+    }
+
+    /// Stores the head of a chain in the available entry at `index`.
+    pub(super) fn write_available(&mut self, index: u16, head: u16) {
+        let offset = self.available + RING_ENTRIES + self.position(index) * AVAILABLE_ENTRY;
+        self.memory.store16(offset, head.to_le());
+    }
+
+    pub(super) fn set_available_index(&mut self, index: u16) {
+        self.memory.store16(self.available + RING_INDEX, index.to_le());
+    }
+
+    pub(super) fn set_available_flags(&mut self, flags: u16) {
+        self.memory.store16(self.available + RING_FLAGS, flags.to_le());
+    }
+
+    pub(super) fn set_used_event(&mut self, index: u16) {
+        self.memory.store16(self.layout.used_event(), index.to_le());
+    }
+
+    pub(super) fn used_index(&self) -> u16 {
+        u16::from_le(self.memory.load16(self.used + RING_INDEX))
+    }
+
+    pub(super) fn used_flags(&self) -> u16 {
+        u16::from_le(self.memory.load16(self.used + RING_FLAGS))
+    }
+
+    pub(super) fn available_event(&self) -> u16 {
+        u16::from_le(self.memory.load16(self.used + RING_ENTRIES + usize::from(self.layout.size()) * USED_ENTRY))
+    }
+
+    /// The used entry at `index`: a descriptor's index and a length, both as the device claims.
+    pub(super) fn used_entry(&self, index: u16) -> (u32, u32) {
+        let offset = self.used + RING_ENTRIES + self.position(index) * USED_ENTRY;
+        (u32::from_le(self.memory.load32(offset)), u32::from_le(self.memory.load32(offset + 4)))
+    }
+
+    fn position(&self, index: u16) -> usize {
+        usize::from(index & (self.layout.size() - 1))
+    }
+}
+
+/// Writes the descriptor at `offset` of a table.
+pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segment: Segment, flags: u16, next: u16) {
+    table.store64(offset + DESCRIPTOR_ADDRESS, segment.address.to_le());
+    table.store32(offset + DESCRIPTOR_LENGTH, segment.length.to_le());
+    table.store16(offset + DESCRIPTOR_FLAGS, flags.to_le());
+    table.store16(offset + DESCRIPTOR_NEXT, next.to_le());
+}

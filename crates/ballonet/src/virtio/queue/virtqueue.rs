@@ -1,0 +1,272 @@
+//! A virtqueue: whose a request is, what is free, what came back, and that all of it goes back in the end.
+//!
+//! A driver moves what it lends to the device into the queue as a *token*, and gets it back when the device is done: while a
+//! buffer is in flight the queue owns it. After a reset of the device, or of the queue alone, [`Virtqueue::drain`] returns
+//! what the device never finished. How chains lie in memory, and how each side tells the other of them, is the [`Ring`]'s.
+
+use alloc::vec::Vec;
+
+use super::chain::{Chain, Completion};
+use super::error::{QueueError, Refusal, Rejected};
+use super::extent::Extent;
+use super::format::RingLayout;
+use super::index::{QueueAddresses, QueueIndex};
+use super::indirect::Tables;
+use super::options::{Kick, QueueOptions};
+use super::quiesced::Stopped;
+use super::ring::Ring;
+use super::shadow::{DescriptorSpan, Length, Shadow, Used};
+use crate::bus::{DmaExhausted, DmaMemory};
+use crate::platform::Platform;
+use crate::virtio::barrier;
+
+/// A virtqueue with its memory. `T` is what a request lends to the device.
+///
+/// The order of use is [`add`](Self::add) (any number), [`publish`](Self::publish), kick; then [`pop`](Self::pop) until there is
+/// nothing, and [`arm`](Self::arm).
+#[derive(Debug)]
+pub struct Virtqueue<M: DmaMemory, T> {
+    index: QueueIndex,
+    pub(super) ring: Ring<M>,
+    tables: Option<Tables<M>>,
+    options: QueueOptions,
+    shadow: Shadow<T>,
+    /// `IN_ORDER`: what the device said last of a batch that has not come back in full.
+    batch: Option<Used>,
+    poisoned: Option<QueueError>,
+}
+
+impl<M: DmaMemory, T> Virtqueue<M, T> {
+    /// The queue with this number, of `layout` and in memory from `platform`.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn allocate<P>(
+        platform: &mut P,
+        index: QueueIndex,
+        layout: RingLayout,
+        options: QueueOptions,
+    ) -> Result<Self, DmaExhausted>
+    where
+        P: Platform<Memory = M>,
+    {
+        let (size, (bytes, align)) = (layout.size(), layout.memory());
+        let shadow = Shadow::new(size, options.in_order)?;
+        let memory = platform.allocate_dma(bytes, align)?;
+        let tables = Tables::allocate(platform, size, options);
+        Ok(Self::new(index, memory, tables, shadow, layout, options))
+    }
+
+    /// A queue in `memory`, zeroed and laid out as `layout`; `tables` as the options ask for.
+    pub(super) fn new(
+        index: QueueIndex,
+        memory: M,
+        tables: Option<Tables<M>>,
+        shadow: Shadow<T>,
+        layout: RingLayout,
+        options: QueueOptions,
+    ) -> Self {
+        let ring = Ring::new(memory, layout, options);
+        Self { index, ring, tables, options, shadow, batch: None, poisoned: None }
+    }
+
+    /// Where the three areas are, for the transport.
+    pub fn addresses(&self) -> QueueAddresses {
+        self.ring.addresses()
+    }
+
+    /// Whether the device broke the rules, and how.
+    pub fn poisoned(&self) -> Option<QueueError> {
+        self.poisoned
+    }
+
+    /// Gives the memory back to the platform, and what was outstanding to the caller.
+    pub fn release<P>(mut self, platform: &mut P, proof: &impl Stopped) -> Vec<T>
+    where
+        P: Platform<Memory = M>,
+    {
+        let tokens = self.drain(proof);
+        platform.release_dma(self.ring.into_memory());
+        if let Some(tables) = self.tables {
+            platform.release_dma(tables.into_memory());
+        }
+        tokens
+    }
+
+    /// Entries in the queue.
+    pub fn size(&self) -> u16 {
+        self.ring.size()
+    }
+
+    /// Requests added and not popped.
+    pub fn outstanding(&self) -> u16 {
+        self.shadow.outstanding()
+    }
+
+    /// Descriptors that are free.
+    pub fn free(&self) -> u16 {
+        self.shadow.free()
+    }
+
+    /// Whether a request of this many segments fits now.
+    pub fn has_room(&self, segments: usize) -> bool {
+        segments <= usize::from(self.ring.size()) && self.needed(segments) <= usize::from(self.shadow.free())
+    }
+
+    /// Puts a request into the queue. The device does not see it before [`Virtqueue::publish`].
+    ///
+    /// # Errors
+    /// When it does not fit, with the token.
+    #[inline]
+    pub fn add(&mut self, chain: Chain<'_>, token: T) -> Result<(), Rejected<T>> {
+        let extent = match self.check(&chain) {
+            Ok(extent) => extent,
+            Err(reason) => return Err(Rejected { reason, token }),
+        };
+        let place = if self.is_indirect(chain.len()) {
+            self.add_indirect(&chain)
+        } else {
+            self.ring.add_chain(&chain, &mut self.shadow.ids)
+        };
+        self.shadow.put(token, extent, place);
+        Ok(())
+    }
+
+    /// Shows all added requests to the device, by one store. `Some` if it wants to be kicked for them.
+    #[must_use = "the device may sleep until it is kicked"]
+    #[inline]
+    pub fn publish(&mut self) -> Option<Kick> {
+        self.shadow.publish();
+        self.ring.publish()
+    }
+
+    /// A kick for the requests that the device has been shown, which it has not asked for: for one that may have forgotten
+    /// an earlier one.
+    pub fn kick(&self) -> Kick {
+        self.ring.kick()
+    }
+
+    /// Takes the next request that the device has returned; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// When the device broke the rules; the queue is out of use then.
+    #[inline]
+    pub fn pop(&mut self) -> Result<Option<Completion<T>>, QueueError> {
+        if let Some(error) = self.poisoned {
+            return Err(error);
+        }
+        self.take().inspect_err(|error| self.poisoned = Some(*error))
+    }
+
+    /// Asks for an interrupt once `completions` more requests are done: at least 1, and at most as many as are
+    /// outstanding, so that it is sure to come. `false` if they already are, in which case none may come: pop them.
+    ///
+    /// A packed queue counts descriptors. Among chains of different lengths the interrupt may come some requests earlier
+    /// or later.
+    #[must_use = "where it says false no interrupt may come"]
+    pub fn arm(&mut self, completions: u16) -> bool {
+        let completions = completions.clamp(1, self.shadow.outstanding().max(1));
+        self.ring.arm(completions, &self.shadow);
+        barrier::full();
+        // What was used before the device could see the wish raises no interrupt. A queue that is out of use is not
+        // armed either: popping names the error.
+        self.poisoned.is_none() && !self.ring.is_done(completions, self.batch, &self.shadow)
+    }
+
+    /// Asks the device not to interrupt. Interrupts may still come.
+    pub fn disarm(&mut self) {
+        self.ring.disarm();
+    }
+
+    /// Which queue of its device it is.
+    pub fn index(&self) -> QueueIndex {
+        self.index
+    }
+
+    /// Takes back everything in flight. `proof` says that the device has stopped using the queue; panics if it is for another
+    /// queue. The queue cannot be used afterwards.
+    pub fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
+        assert!(proof.covers(self.index), "{proof:?} is no proof for queue {}", self.index);
+        self.batch = None;
+        self.shadow.drain()
+    }
+
+    #[inline]
+    fn check(&self, chain: &Chain<'_>) -> Result<Extent, Refusal> {
+        if let Some(error) = self.poisoned {
+            return Err(Refusal::Poisoned(error));
+        }
+        Extent::check(chain, self.needed(chain.len()), self.shadow.free(), self.ring.size())
+    }
+
+    /// How many descriptors a chain of this length takes.
+    #[inline]
+    fn needed(&self, length: usize) -> usize {
+        if self.is_indirect(length) { 1 } else { length }
+    }
+
+    #[inline]
+    fn is_indirect(&self, length: usize) -> bool {
+        self.tables.as_ref().is_some_and(|tables| tables.carry(length))
+    }
+
+    /// Writes the chain into the table that belongs to the next id, and the one descriptor that points there.
+    fn add_indirect(&mut self, chain: &Chain<'_>) -> DescriptorSpan {
+        let id = self.shadow.ids.claim();
+        let tables = self.tables.as_mut().expect("a chain is indirect only where there are tables");
+        for (position, (segment, flags)) in chain.flagged().enumerate() {
+            let offset = tables.entry(id, position);
+            self.ring.write_entry(tables.memory_mut(), offset, position, segment, flags);
+        }
+        self.ring.add_table(id, tables.segment(id, chain.len()));
+        DescriptorSpan { id, last: id, descriptors: 1 }
+    }
+
+    /// The request that comes back next, if the device is done with it.
+    #[inline]
+    fn used(&mut self) -> Result<Option<Used>, QueueError> {
+        if self.batch.is_none() {
+            let Some((used, most)) = self.ring.used(&self.shadow)? else { return Ok(None) };
+            if !self.options.in_order {
+                return Ok(Some(used));
+            }
+            self.begin_batch(used, most)?;
+        }
+        Ok(self.next_of_batch())
+    }
+
+    /// `IN_ORDER`: the device is done with this request and by that with all before, of which it need not say anything
+    /// (2.7.9); with `most` at most.
+    fn begin_batch(&mut self, used: Used, most: u16) -> Result<(), QueueError> {
+        let requests = self.shadow.batch(used.id)?;
+        if requests > most {
+            // Its id is known, so it has 16 bits.
+            return Err(QueueError::OutOfOrder { id: used.id as u16, requests, most });
+        }
+        self.batch = Some(used);
+        Ok(())
+    }
+
+    /// `IN_ORDER`: the oldest request of the batch. The last one ends it.
+    fn next_of_batch(&mut self) -> Option<Used> {
+        let last = self.batch?;
+        let oldest = u32::from(self.shadow.ids.oldest());
+        if last.id == oldest {
+            self.batch = None;
+            return Some(last);
+        }
+        Some(Used { id: oldest, length: Length::Unsaid })
+    }
+
+    /// Takes the next request, checking what the device says against the shadow.
+    #[inline]
+    fn take(&mut self) -> Result<Option<Completion<T>>, QueueError> {
+        let Some(used) = self.used()? else { return Ok(None) };
+        let (completion, descriptors) = self.shadow.take(used, self.options.used_length)?;
+        self.ring.pop(descriptors);
+        Ok(Some(completion))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! The legacy virtio-pci transport (virtio 1.4, 4.1.4.10): registers in I/O ports, at fixed places in the first BAR.
+//!
+//! What differs from the modern one: 32 feature bits, no `FEATURES_OK`, no configuration generation; a queue has the
+//! size that the device says and lies in one block, of which the device is told the frame; and the device configuration
+//! moves by four bytes when MSI-X is turned on, to make room for the vectors.
+//!
+//! Rings and buffers are in the CPU's byte order (2.7.3), which the driver writes only where it is little-endian.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use derive_more::{Display, Error};
+
+use super::{ALL_ONES, Doorbell, QueueResetState, TransportError};
+use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
+use crate::pci::{BarError, Bars, Bdf, Function, MsixVector, WindowError};
+use crate::platform::{MapError, Platform};
+use crate::virtio::events::{Events, intx_interrupt};
+use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex};
+use crate::virtio::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, legacy};
+use crate::virtio::transport_kind::TransportKind;
+
+/// The BAR that holds the registers (4.1.4.10).
+const BAR: u8 = 0;
+
+/// The most of the BAR that is mapped. Ports are few, and no device has more registers.
+const REGISTERS_LIMIT: u64 = 256;
+
+/// PCI device IDs of functions that may have a legacy interface (4.1.2.3).
+const DEVICES: core::ops::RangeInclusive<u16> = 0x1000..=0x103f;
+
+/// Why a function cannot be driven by its legacy interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum LegacyError {
+    /// By its IDs the function has none.
+    #[display("{function} has no legacy interface: device {device:#06x} revision {revision}")]
+    NotLegacy {
+        /// The function.
+        function: Bdf,
+        /// Its device ID.
+        device: u16,
+        /// Its revision.
+        revision: u8,
+    },
+    /// The first BAR is not there.
+    #[display("the legacy interface needs BAR0: {_0}")]
+    Bar(BarError),
+    /// The first BAR is in memory.
+    #[display("the legacy interface needs I/O ports, and BAR0 of {_0} is in memory")]
+    NotPorts(#[error(not(source))] Bdf),
+    /// The first BAR is too small, or has no address: there are machines without ports for PCI.
+    #[display("the legacy interface needs I/O ports: {_0}")]
+    Window(WindowError),
+    /// The platform could not map the ports.
+    #[display("{_0}")]
+    Map(MapError),
+    /// A mapping is smaller than what was to be mapped.
+    #[display("{window} was mapped with {length} bytes only")]
+    Short {
+        /// What was to be mapped.
+        window: RegisterWindow,
+        /// What was.
+        length: usize,
+    },
+    /// The CPU is big-endian, and so would be the rings.
+    #[display("{_0}: legacy rings are in the CPU's byte order, and the driver's are little-endian")]
+    ByteOrder(#[error(not(source))] Bdf),
+}
+
+/// Where the registers of a legacy interface are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::virtio) struct LegacyPorts {
+    function: Bdf,
+    window: RegisterWindow,
+    isr: RegisterWindow,
+}
+
+impl LegacyPorts {
+    /// The registers of `function`, whose BARs are `bars`.
+    ///
+    /// # Errors
+    /// When the function has no legacy interface, or one that cannot be reached.
+    pub(in crate::virtio) fn find(function: &Function, bars: &Bars) -> Result<Self, LegacyError> {
+        let (bdf, device, revision) = (function.bdf(), function.device(), function.revision());
+        if !DEVICES.contains(&device) || revision != legacy::REVISION {
+            return Err(LegacyError::NotLegacy { function: bdf, device, revision });
+        }
+        if cfg!(target_endian = "big") {
+            return Err(LegacyError::ByteOrder(bdf));
+        }
+        let bar = bars.get(BAR).map_err(LegacyError::Bar)?;
+        if !bar.is_io() {
+            return Err(LegacyError::NotPorts(bdf));
+        }
+        // With MSI-X the header is at its longest. What is behind it is for the driver to check.
+        let length = bar.size().clamp(legacy::DEVICE_CONFIG_MSIX as u64, REGISTERS_LIMIT);
+        let window = bar.window(0, length).map_err(LegacyError::Window)?;
+        let isr = bar.window(legacy::ISR as u64, 1).map_err(LegacyError::Window)?;
+        Ok(Self { function: bdf, window, isr })
+    }
+
+    /// The function that has them.
+    pub(in crate::virtio) const fn function(&self) -> Bdf {
+        self.function
+    }
+}
+
+/// A legacy virtio-pci device's registers, mapped.
+#[derive(Debug)]
+pub(in crate::virtio) struct Legacy<R> {
+    address: DeviceAddress,
+    registers: R,
+    isr: Arc<R>,
+    /// Whether MSI-X is on: the vectors are there, and the configuration is behind them.
+    msix: bool,
+}
+
+impl<R: Registers + Send + Sync + 'static> Legacy<R> {
+    /// Maps the registers. Nothing of the device is touched. MSI-X is off.
+    ///
+    /// # Errors
+    /// When the platform cannot map them; nothing is mapped then.
+    pub(in crate::virtio) fn new<P>(platform: &mut P, ports: &LegacyPorts) -> Result<Self, LegacyError>
+    where
+        P: Platform<Registers = R>,
+    {
+        let registers = map(platform, ports.window)?;
+        match map(platform, ports.isr) {
+            Ok(isr) => Ok(Self { address: ports.window.device, registers, isr: Arc::new(isr), msix: false }),
+            Err(error) => {
+                platform.unmap(registers);
+                Err(error)
+            }
+        }
+    }
+
+    fn select(&mut self, queue: QueueIndex) {
+        self.registers.write16(legacy::QUEUE_SELECT, queue.number());
+    }
+
+    /// Where the device configuration starts.
+    pub(super) const fn config_start(&self) -> usize {
+        if self.msix { legacy::DEVICE_CONFIG_MSIX } else { legacy::DEVICE_CONFIG }
+    }
+
+    /// Writes a vector register and checks that the device took it. Without MSI-X device configuration is in its place.
+    fn set_vector(&mut self, register: usize, vector: Option<MsixVector>) -> Result<(), TransportError> {
+        let device = self.address;
+        let Some(vector) = vector else {
+            if self.msix {
+                self.registers.write16(register, NO_VECTOR);
+            }
+            return Ok(());
+        };
+        if !self.msix {
+            return Err(TransportError::VectorRefused { device, vector, read: NO_VECTOR });
+        }
+        self.registers.write16(register, vector.number());
+        let read = self.registers.read16(register);
+        if read == vector.number() { Ok(()) } else { Err(TransportError::VectorRefused { device, vector, read }) }
+    }
+}
+
+fn map<P: Platform>(platform: &mut P, window: RegisterWindow) -> Result<P::Registers, LegacyError> {
+    let registers = platform.map(window).map_err(LegacyError::Map)?;
+    let length = registers.len();
+    if u64::try_from(length).is_ok_and(|length| length < window.length) {
+        platform.unmap(registers);
+        return Err(LegacyError::Short { window, length });
+    }
+    Ok(registers)
+}
+
+/// The operations of [`super::Transport`].
+impl<R: Registers + Send + Sync + 'static> Legacy<R> {
+    pub(super) fn kind(&self) -> TransportKind {
+        TransportKind::Legacy
+    }
+
+    pub(super) const fn address(&self) -> DeviceAddress {
+        self.address
+    }
+
+    pub(super) fn features(&mut self) -> Features {
+        Features::from_words([self.registers.read32(legacy::DEVICE_FEATURES), 0])
+    }
+
+    pub(super) fn set_features(&mut self, features: Features) {
+        let [low, _none] = features.words();
+        self.registers.write32(legacy::DRIVER_FEATURES, low);
+    }
+
+    pub(super) fn status(&self) -> Result<Status, TransportError> {
+        match self.registers.read8(legacy::DEVICE_STATUS) {
+            ALL_ONES => Err(TransportError::Gone(self.address)),
+            status => Ok(Status::from_bits_retain(status)),
+        }
+    }
+
+    pub(super) fn set_status(&mut self, status: Status) {
+        self.registers.write8(legacy::DEVICE_STATUS, status.bits());
+    }
+
+    pub(super) fn generation(&self) -> Option<u8> {
+        None
+    }
+
+    /// All registers; the device configuration begins at [`Legacy::config_start`].
+    pub(super) const fn registers(&self) -> &R {
+        &self.registers
+    }
+
+    pub(super) const fn registers_mut(&mut self) -> &mut R {
+        &mut self.registers
+    }
+
+    /// The device does not say: a queue that it does not have has size 0.
+    pub(super) fn queue_count(&self) -> u16 {
+        u16::MAX
+    }
+
+    pub(super) fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
+        self.select(queue);
+        let size = self.registers.read16(legacy::QUEUE_SIZE);
+        if size > QUEUE_SIZE_MAX {
+            self.status()?;
+            return Err(TransportError::QueueSize { device: self.address, queue, size });
+        }
+        Ok(size)
+    }
+
+    pub(super) fn set_msix(&mut self, on: bool) {
+        self.msix = on;
+    }
+
+    pub(super) fn set_config_vector(&mut self, vector: Option<MsixVector>) -> Result<(), TransportError> {
+        self.set_vector(legacy::CONFIG_MSIX_VECTOR, vector)
+    }
+
+    pub(super) fn set_queue_vector(
+        &mut self,
+        queue: QueueIndex,
+        vector: Option<MsixVector>,
+    ) -> Result<(), TransportError> {
+        self.select(queue);
+        self.set_vector(legacy::QUEUE_MSIX_VECTOR, vector)
+    }
+
+    /// The size is the device's own, and the rings lie where [`crate::virtio::queue::Alignment::Legacy`] has them: the device works out
+    /// their addresses from that of the descriptor table.
+    pub(super) fn enable_queue(
+        &mut self,
+        queue: QueueIndex,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError> {
+        let device = self.address;
+        let fixed = self.queue_size(queue)?;
+        if size == 0 || size != fixed {
+            return Err(TransportError::QueueSize { device, queue, size });
+        }
+        let frame = self.registers.read32(legacy::QUEUE_ADDRESS);
+        if frame != 0 {
+            return Err(TransportError::QueueInUse { device, queue, frame });
+        }
+        let address = addresses.descriptors;
+        let aligned = address.is_multiple_of(legacy::QUEUE_ALIGN);
+        match u32::try_from(address / legacy::QUEUE_ALIGN) {
+            // Frame 0 would take the queue away again.
+            Ok(frame @ 1..) if aligned => self.registers.write32(legacy::QUEUE_ADDRESS, frame),
+            _ => return Err(TransportError::QueueAddress { device, queue, address }),
+        }
+        Ok(Doorbell { offset: legacy::QUEUE_NOTIFY, number: queue.number() })
+    }
+
+    pub(super) fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
+        Err(TransportError::NoQueueReset { device: self.address, queue })
+    }
+
+    pub(super) fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
+        Err(TransportError::NoQueueReset { device: self.address, queue })
+    }
+
+    #[inline]
+    pub(super) fn notify(&mut self, doorbell: Doorbell, _kick: Kick) {
+        self.registers.write16(doorbell.offset, doorbell.number);
+    }
+
+    pub(super) fn line_handler(&self, events: Arc<Events>) -> Handler {
+        let isr = Arc::clone(&self.isr);
+        Box::new(move || intx_interrupt(&events, &*isr))
+    }
+
+    pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
+        platform.unmap(self.registers);
+        match Arc::into_inner(self.isr) {
+            Some(isr) => platform.unmap(isr),
+            // A handler that outlives its vector is the platform's mistake.
+            None => log::warn!("{}: the ISR byte is still in use by an interrupt handler", self.address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! The modern virtio-pci transport (virtio 1.4, 4.1): structures in BARs, found by capabilities.
+//!
+//! Every register is accessed with its own width; 64-bit ones as two 32-bit stores, low half first (4.1.3.1).
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use derive_more::{Display, Error};
+
+use super::{ALL_ONES, Doorbell, QueueResetState, TransportError};
+use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
+use crate::pci::{Capability, ConfigWindow, MsixVector};
+use crate::platform::{MapError, Platform};
+use crate::virtio::capability::{Capabilities, SharedMemory, StructureLocation};
+use crate::virtio::events::{Events, intx_interrupt};
+use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex};
+use crate::virtio::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
+use crate::virtio::transport_kind::TransportKind;
+
+/// Why a structure could not be reached, neither by a mapping nor through configuration space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+pub enum ModernError {
+    /// The platform could not map it.
+    #[display("{_0}")]
+    Map(MapError),
+    /// It has no address, or is not to be mapped.
+    #[display("{_0} is not mapped, and the platform has no way to it through configuration space")]
+    NotMapped(#[error(not(source))] StructureLocation),
+    /// A mapping is smaller than what was to be mapped.
+    #[display("{place} was mapped with {length} bytes only")]
+    Short {
+        /// What was to be mapped.
+        place: StructureLocation,
+        /// What was, in bytes.
+        length: usize,
+    },
+}
+
+/// A modern virtio-pci device's structures, mapped.
+#[derive(Debug)]
+pub(in crate::virtio) struct Modern<R> {
+    address: DeviceAddress,
+    common: R,
+    notify: R,
+    /// Where the doorbells are in their BAR: wide kicks have to be aligned there, too. A BAR is aligned to its size.
+    notify_offset: u32,
+    multiplier: u32,
+    /// The features accepted. Some change what a kick is.
+    accepted: Features,
+    isr: Arc<R>,
+    device: Option<R>,
+    shared_memory: Vec<SharedMemory>,
+}
+
+impl<R: Registers + Send + Sync + 'static> Modern<R> {
+    /// Maps the structures; what cannot be mapped is reached through configuration space, if there is a way. Nothing of
+    /// the device is touched.
+    ///
+    /// # Errors
+    /// When one of them cannot be reached; none is mapped then.
+    pub(in crate::virtio) fn new<P>(platform: &mut P, capabilities: &Capabilities) -> Result<Self, ModernError>
+    where
+        P: Platform<Registers = R>,
+    {
+        let mut mapped = Mapped { platform, access: capabilities.pci_access, registers: [const { None }; 4] };
+        for (slot, place) in capabilities.places().enumerate() {
+            mapped.map(slot, place)?;
+        }
+        let [Some(common), Some(notify), Some(isr), device] = mapped.take() else {
+            unreachable!("three structures were mapped");
+        };
+        Ok(Self {
+            address: capabilities.common.function.into(),
+            common,
+            notify,
+            notify_offset: capabilities.notify.place.offset,
+            multiplier: capabilities.notify.multiplier,
+            accepted: Features::empty(),
+            isr: Arc::new(isr),
+            device,
+            shared_memory: capabilities.shared_memory.clone(),
+        })
+    }
+
+    fn select(&mut self, queue: QueueIndex) {
+        self.common.write16(common::QUEUE_SELECT, queue.number());
+    }
+
+    /// Writes a vector register and checks that the device took it (4.1.5.1.2).
+    fn set_vector(&mut self, register: usize, vector: Option<MsixVector>) -> Result<(), TransportError> {
+        let wanted = vector.map_or(NO_VECTOR, MsixVector::number);
+        self.common.write16(register, wanted);
+        let read = self.common.read16(register);
+        match vector {
+            Some(vector) if read != wanted => Err(TransportError::VectorRefused { device: self.address, vector, read }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The doorbell of the selected queue, checked to lie among the doorbells (4.1.4.4, 4.1.5.2).
+    fn doorbell(&self, queue: QueueIndex) -> Result<Doorbell, TransportError> {
+        let length = self.notify.len();
+        let offset = u64::from(self.common.read16(common::QUEUE_NOTIFY_OFF)) * u64::from(self.multiplier);
+        let width = if self.accepted.contains(Features::NOTIFICATION_DATA) { 4 } else { 2 };
+        let number = if self.accepted.contains(Features::NOTIF_CONFIG_DATA) {
+            self.common.read16(common::QUEUE_NOTIF_CONFIG_DATA)
+        } else {
+            queue.number()
+        };
+        let end = |start: usize| start.checked_add(width).filter(|end| *end <= length);
+        let aligned = |start: usize| start.is_multiple_of(width) && self.notify_offset.is_multiple_of(width as u32);
+        match usize::try_from(offset) {
+            Ok(offset) if end(offset).is_some() && aligned(offset) => Ok(Doorbell { offset, number }),
+            _ => Err(TransportError::Doorbell { device: self.address, queue, offset, length }),
+        }
+    }
+}
+
+/// Structures on their way to being a transport; unmapped again if one of them fails.
+struct Mapped<'p, P: Platform> {
+    platform: &'p mut P,
+    access: Option<Capability>,
+    registers: [Option<P::Registers>; 4],
+}
+
+impl<P: Platform> Mapped<'_, P> {
+    fn map(&mut self, slot: usize, place: StructureLocation) -> Result<(), ModernError> {
+        let registers = self.reach(place)?;
+        let length = registers.len();
+        self.registers[slot] = Some(registers);
+        if u32::try_from(length).is_ok_and(|length| length < place.length) {
+            return Err(ModernError::Short { place, length });
+        }
+        Ok(())
+    }
+
+    fn reach(&mut self, place: StructureLocation) -> Result<P::Registers, ModernError> {
+        let refusal = match place.window.map(|window| self.platform.map(window)) {
+            Some(Ok(registers)) => return Ok(registers),
+            Some(Err(error)) => ModernError::Map(error),
+            None => ModernError::NotMapped(place),
+        };
+        let access = self
+            .access
+            .map(|access| ConfigWindow::new(access, place.bar, place.offset, place.length))
+            .ok_or(refusal)?;
+        let registers = self.platform.map_through_config(access).ok_or(refusal)?;
+        log::info!("{access}");
+        Ok(registers)
+    }
+
+    fn take(mut self) -> [Option<P::Registers>; 4] {
+        core::mem::take(&mut self.registers)
+    }
+}
+
+impl<P: Platform> Drop for Mapped<'_, P> {
+    fn drop(&mut self) {
+        for registers in self.registers.iter_mut().filter_map(Option::take) {
+            self.platform.unmap(registers);
+        }
+    }
+}
+
+/// The operations of [`super::Transport`].
+impl<R: Registers + Send + Sync + 'static> Modern<R> {
+    pub(super) fn kind(&self) -> TransportKind {
+        TransportKind::Modern
+    }
+
+    pub(super) const fn address(&self) -> DeviceAddress {
+        self.address
+    }
+
+    pub(super) fn features(&mut self) -> Features {
+        let mut words = [0; 2];
+        for (select, word) in (0..).zip(&mut words) {
+            self.common.write32(common::DEVICE_FEATURE_SELECT, select);
+            *word = self.common.read32(common::DEVICE_FEATURE);
+        }
+        // Features that come with a register of their own are on offer where the structure has it.
+        let missing = [
+            (Features::NOTIF_CONFIG_DATA, common::QUEUE_NOTIF_CONFIG_DATA),
+            (Features::RING_RESET, common::QUEUE_RESET),
+        ]
+        .into_iter()
+        .filter(|(_, register)| self.common.len() < register + 2)
+        .fold(Features::empty(), |missing, (feature, _)| missing | feature);
+        Features::from_words(words).difference(missing)
+    }
+
+    pub(super) fn set_features(&mut self, features: Features) {
+        self.accepted = features;
+        for (select, word) in (0..).zip(features.words()) {
+            self.common.write32(common::DRIVER_FEATURE_SELECT, select);
+            self.common.write32(common::DRIVER_FEATURE, word);
+        }
+    }
+
+    pub(super) fn status(&self) -> Result<Status, TransportError> {
+        match self.common.read8(common::DEVICE_STATUS) {
+            ALL_ONES => Err(TransportError::Gone(self.address)),
+            status => Ok(Status::from_bits_retain(status)),
+        }
+    }
+
+    pub(super) fn set_status(&mut self, status: Status) {
+        self.common.write8(common::DEVICE_STATUS, status.bits());
+    }
+
+    pub(super) fn generation(&self) -> Option<u8> {
+        Some(self.common.read8(common::CONFIG_GENERATION))
+    }
+
+    /// The device configuration, if there is one.
+    pub(super) const fn config(&self) -> Option<&R> {
+        self.device.as_ref()
+    }
+
+    pub(super) const fn config_mut(&mut self) -> Option<&mut R> {
+        self.device.as_mut()
+    }
+
+    pub(super) fn queue_count(&self) -> u16 {
+        self.common.read16(common::NUM_QUEUES)
+    }
+
+    pub(super) fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
+        self.select(queue);
+        let size = self.common.read16(common::QUEUE_SIZE);
+        if size > QUEUE_SIZE_MAX {
+            self.status()?;
+            return Err(TransportError::QueueSize { device: self.address, queue, size });
+        }
+        Ok(size)
+    }
+
+    pub(super) fn set_config_vector(&mut self, vector: Option<MsixVector>) -> Result<(), TransportError> {
+        self.set_vector(common::CONFIG_MSIX_VECTOR, vector)
+    }
+
+    pub(super) fn set_queue_vector(
+        &mut self,
+        queue: QueueIndex,
+        vector: Option<MsixVector>,
+    ) -> Result<(), TransportError> {
+        self.select(queue);
+        self.set_vector(common::QUEUE_MSIX_VECTOR, vector)
+    }
+
+    pub(super) fn enable_queue(
+        &mut self,
+        queue: QueueIndex,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<Doorbell, TransportError> {
+        let device = self.address;
+        let most = self.queue_size(queue)?;
+        if size == 0 || size > most {
+            return Err(TransportError::QueueSize { device, queue, size });
+        }
+        let enabled = self.common.read16(common::QUEUE_ENABLE);
+        if enabled != 0 {
+            return Err(TransportError::QueueEnable { device, queue, enabled });
+        }
+        let doorbell = self.doorbell(queue)?;
+        // Also where it is what the register says: after a reset of the queue there are devices that say the largest size
+        // and mean the last one.
+        self.common.write16(common::QUEUE_SIZE, size);
+        self.common.write64(common::QUEUE_DESC, addresses.descriptors);
+        self.common.write64(common::QUEUE_DRIVER, addresses.driver);
+        self.common.write64(common::QUEUE_DEVICE, addresses.device);
+        self.common.write16(common::QUEUE_ENABLE, 1);
+        Ok(doorbell)
+    }
+
+    pub(super) fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
+        if !self.accepted.contains(Features::RING_RESET) {
+            return Err(TransportError::NoQueueReset { device: self.address, queue });
+        }
+        self.select(queue);
+        self.common.write16(common::QUEUE_RESET, 1);
+        Ok(())
+    }
+
+    pub(super) fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
+        if !self.accepted.contains(Features::RING_RESET) {
+            return Err(TransportError::NoQueueReset { device: self.address, queue });
+        }
+        self.select(queue);
+        let reset = self.common.read16(common::QUEUE_RESET);
+        let enabled = self.common.read16(common::QUEUE_ENABLE);
+        if reset == u16::MAX || enabled == u16::MAX {
+            // They may be what a device has there, or the bus's answer for nobody.
+            self.status()?;
+        }
+        Ok(QueueResetState { reset, enabled })
+    }
+
+    #[inline]
+    pub(super) fn notify(&mut self, doorbell: Doorbell, kick: Kick) {
+        if self.accepted.contains(Features::NOTIFICATION_DATA) {
+            let value = u32::from(kick.progress) << 16 | u32::from(doorbell.number);
+            self.notify.write32(doorbell.offset, value);
+        } else {
+            self.notify.write16(doorbell.offset, doorbell.number);
+        }
+    }
+
+    pub(super) fn line_handler(&self, events: Arc<Events>) -> Handler {
+        let isr = Arc::clone(&self.isr);
+        Box::new(move || intx_interrupt(&events, &*isr))
+    }
+
+    pub(super) fn shared_memory(&self, id: u8) -> Option<RegisterWindow> {
+        self.shared_memory.iter().find(|region| region.id == id).map(|region| region.window)
+    }
+
+    pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
+        platform.unmap(self.common);
+        platform.unmap(self.notify);
+        if let Some(device) = self.device {
+            platform.unmap(device);
+        }
+        match Arc::into_inner(self.isr) {
+            Some(isr) => platform.unmap(isr),
+            // A handler that outlives its vector is the platform's mistake.
+            None => log::warn!("{}: the ISR byte is still in use by an interrupt handler", self.address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -126,6 +126,7 @@ pub(crate) fn set_masked(gsi: u32, masked: bool) -> Option<()> {
 }
 
 /// The low half of a line's redirection entry: vector, polarity, trigger, mask.
+#[cfg(feature = "test-image")]
 pub(crate) fn entry(gsi: u32) -> Option<u32> {
     with_input(gsi, |io_apic, input| io_apic.read(TABLE + 2 * input))
 }
@@ -141,6 +142,7 @@ pub(crate) fn ranges() -> Vec<Range<u32>> {
 }
 
 /// The number after that of the last line, 0 without IOAPICs.
+#[cfg(feature = "test-image")]
 pub(crate) fn end() -> u32 {
     IO_APICS.with(|list| list.iter().map(|io_apic| io_apic.gsi_base + io_apic.inputs).max().unwrap_or(0))
 }

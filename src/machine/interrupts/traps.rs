@@ -144,6 +144,7 @@ pub(crate) type TrapHook = fn(&mut TrapFrame) -> bool;
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
 /// Installs a hook for all vectors, for tests that provoke them. `None` removes it.
+#[cfg(feature = "test-image")]
 pub(crate) fn set_hook(hook: Option<TrapHook>) {
     HOOK.store(hook.map_or(0, |hook| hook as usize), Ordering::SeqCst);
 }

@@ -43,6 +43,7 @@ pub(crate) fn counted(vector: u8) -> u64 {
 ///
 /// # Safety
 /// The handler never runs on from where it is.
+#[cfg(feature = "test-image")]
 pub(crate) unsafe fn force_unlock(vector: u8) {
     // SAFETY: the caller vouches that the holder is gone.
     unsafe { SLOTS[usize::from(vector)].owner.force_unlock() }

@@ -117,6 +117,7 @@ fn caches() -> Option<&'static CpuCaches<'static, Lock<Magazine>>> {
 ///
 /// # Safety
 /// As for [`Lock::force_unlock`].
+#[cfg(feature = "test-image")]
 pub(crate) unsafe fn force_unlock() {
     // SAFETY: the caller's promise.
     unsafe { FRAMES.force_unlock() };

@@ -45,6 +45,7 @@ pub(crate) fn view() -> HeapView {
 ///
 /// # Safety
 /// As [`Lock::force_unlock`].
+#[cfg(feature = "test-image")]
 pub(crate) unsafe fn force_unlock() {
     // SAFETY: the caller's promise.
     unsafe { LIST.force_unlock() }

@@ -59,6 +59,7 @@ pub(crate) const EVERYBODY: u32 = u32::MAX;
 pub(crate) const EVERYBODY_XAPIC: u32 = 0xFF;
 
 /// Command register: to the CPU that writes it.
+#[cfg(feature = "test-image")]
 const TO_SELF: u32 = 1 << 18;
 /// LVT timer mode: the TSC's value in `IA32_TSC_DEADLINE`.
 const TSC_DEADLINE: u32 = 2 << 17;
@@ -140,6 +141,7 @@ pub(crate) fn end_all_interrupts() {
 }
 
 /// Sends this CPU an interrupt.
+#[cfg(feature = "test-image")]
 pub(crate) fn send_to_self(vector: u8) {
     command(u32::from(vector) | TO_SELF, 0);
 }

@@ -119,6 +119,7 @@ fn prepare(registers: Registers) {
 }
 
 /// Whether this is the CPU that firmware started the machine on.
+#[cfg(feature = "test-image")]
 pub(crate) fn is_boot_cpu() -> bool {
     /// `IA32_APIC_BASE`: the bootstrap processor.
     const BOOTSTRAP: u64 = 1 << 8;

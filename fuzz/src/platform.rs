@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ballonet::balloon::wire::Tag;
-use ballonet::balloon::{MemoryStatistics, Statistics};
-use ballonet::memory::{FrameRun, Pfn};
+use ballonet::balloon::{BalloonPlatform, Statistics};
+use ballonet::memory::{FrameContents, FrameRun, PageFrames, Pfn, ReportFrames};
 use ballonet::pci::{RegisterWindow, Bdf, ConfigSpace, InterruptPin};
 use ballonet::platform::{
-    DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers as RegistersTrait, Vector,
-    VectorError,
+    DmaExhausted, Handler, MapError, MsiMessage, Platform, Registers as RegistersTrait, Vector, VectorError,
 };
 
 use crate::device::Device;
@@ -328,65 +327,77 @@ impl Platform for TestPlatform {
     }
 }
 
-impl PageFrames for TestPlatform {
+impl PageFrames for Shared {
     fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        self.shared.lock().frames.take_free(most)
+        self.lock().frames.take_free(most)
     }
 
     fn confirm_ballooned(&mut self, run: FrameRun) {
-        let mut world = self.shared.lock();
+        let mut world = self.lock();
         let World { frames, device, .. } = &mut *world;
         run.pfns().for_each(|pfn| device.expect_returned(pfn.as_u32()));
         frames.confirm_ballooned(run);
     }
 
     fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
-        self.shared.lock().frames.take_ballooned(most)
+        self.lock().frames.take_ballooned(most)
     }
 
     fn release(&mut self, run: FrameRun) {
-        let mut world = self.shared.lock();
+        let mut world = self.lock();
         let World { frames, device, .. } = &mut *world;
         run.pfns().for_each(|pfn| device.expect_returned(pfn.as_u32()));
         frames.release(run);
     }
 
-    fn ballooned(&self) -> u64 {
-        self.shared.lock().frames.ballooned()
+    fn reporting(&mut self) -> Option<&mut dyn ReportFrames> {
+        Some(self)
     }
 
+    fn contents(&mut self) -> Option<&mut dyn FrameContents> {
+        Some(self)
+    }
+}
+
+impl ReportFrames for Shared {
     fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
-        self.shared.lock().frames.take_unreported(most, age)
+        self.lock().frames.take_unreported(most, age)
     }
 
     fn release_reported(&mut self, run: FrameRun) {
-        let mut world = self.shared.lock();
+        let mut world = self.lock();
         let World { frames, device, .. } = &mut *world;
         run.pfns().for_each(|pfn| device.expect_returned(pfn.as_u32()));
         frames.release_reported(run);
     }
 
     fn unreported(&self) -> u64 {
-        self.shared.lock().frames.unreported()
+        self.lock().frames.unreported()
     }
 
-    fn age_free_memory(&mut self) {
-        self.shared.lock().frames.grow_older();
-    }
-
-    fn filler() -> Option<Filler<Self>> {
-        Some(|platform, run, _| {
-            let mut world = platform.shared.lock();
-            let World { frames, device, .. } = &mut *world;
-            for pfn in run.pfns().map(Pfn::as_u32) {
-                assert!(frames.is_drivers(pfn), "frame {pfn:#x} is not the driver's to fill");
-                device.expect_returned(pfn);
-            }
-        })
+    fn age(&mut self) {
+        self.lock().frames.grow_older();
     }
 }
 
-impl MemoryStatistics for TestPlatform {
+impl FrameContents for Shared {
+    fn fill(&mut self, run: FrameRun, _byte: u8) {
+        let mut world = self.lock();
+        let World { frames, device, .. } = &mut *world;
+        for pfn in run.pfns().map(Pfn::as_u32) {
+            assert!(frames.is_drivers(pfn), "frame {pfn:#x} is not the driver's to fill");
+            device.expect_returned(pfn);
+        }
+    }
+}
+
+impl BalloonPlatform for TestPlatform {
+    type Frames = Shared;
+
+    fn frames(&mut self) -> &mut Shared {
+        &mut self.shared
+    }
+
     fn statistics(&self) -> Statistics {
         let world = self.shared.lock();
         let free = world.frames.free() * 4096;

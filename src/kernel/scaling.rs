@@ -9,7 +9,7 @@ use crate::console::count;
 use crate::console::events::{self, Decimal};
 use crate::machine::smp::{self, Cpu};
 use crate::machine::{clock, frames, log as serial};
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, REGION_FRAMES};
 use log::info;
 
 /// The numbers of CPUs that are compared, as far as there are so many.
@@ -18,8 +18,6 @@ const CPUS: [usize; 4] = [1, 2, 4, 8];
 const SINGLE: usize = 256;
 /// Likewise, for runs of a whole region.
 const REGIONS: usize = 2;
-/// Frames of a region.
-const REGION: u32 = 512;
 /// How long each is measured, in nanoseconds.
 const TIME: u64 = 50_000_000;
 
@@ -37,7 +35,7 @@ pub(super) fn run() {
         } else {
             frames::disable_caches();
         }
-        for (what, count, length) in [("single", SINGLE, 1), ("region", REGIONS, REGION)] {
+        for (what, count, length) in [("single", SINGLE, 1), ("region", REGIONS, REGION_FRAMES)] {
             for cpus in CPUS.into_iter().filter(|&cpus| cpus <= 1 + others.len()) {
                 tell(magazines, what, cpus, rate(&others[..cpus - 1], count, length));
             }

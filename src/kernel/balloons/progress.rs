@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use ballonet::balloon::{Balloon, BalloonStatus, Changes, Manner, ReliefError, Way};
+use ballonet::balloon::{Balloon, BalloonStatus, Changes, Path, ReclaimError, SendStrategy};
 use ballonet::memory::FRAME_SIZE;
 use log::{info, warn};
 
@@ -26,10 +26,10 @@ pub(super) struct Progress {
     /// It stops short of its target, which is reported once nothing is in flight any more.
     short: bool,
     /// How frames go to the host, as last reported.
-    manner: Option<Manner>,
+    manner: Option<SendStrategy>,
     /// Why it last gave less than an allocation wanted, if it did, and what of that has been reported.
-    refusal: Option<ReliefError>,
-    reported_refusal: Option<ReliefError>,
+    refusal: Option<ReclaimError>,
+    reported_refusal: Option<ReclaimError>,
     /// Frames reclaimed for allocations, as far as reported.
     reported_relief: u64,
 }
@@ -46,12 +46,12 @@ impl Progress {
     }
 
     /// Why it last gave less than an allocation wanted, if it did.
-    pub(super) fn refusal(&self) -> Option<&ReliefError> {
+    pub(super) fn refusal(&self) -> Option<&ReclaimError> {
         self.refusal.as_ref()
     }
 
     /// Memory was reclaimed for an allocation: all that was wanted, or less because of `error`.
-    pub(super) fn note_relief(&mut self, error: Option<ReliefError>) {
+    pub(super) fn note_relief(&mut self, error: Option<ReclaimError>) {
         self.refusal = error;
     }
 
@@ -107,7 +107,7 @@ impl Progress {
 
     /// Reports how frames go to the host, if that has changed.
     fn report_manner(&mut self, balloon: &Balloon<Machine>) {
-        let manner = balloon.manner();
+        let manner = balloon.send_strategy();
         if self.manner.replace(manner) == Some(manner) {
             return;
         }
@@ -115,9 +115,9 @@ impl Progress {
             name: balloon.name(),
             request: &manner.request,
             chains: manner.chains.word(),
-            way: manner.way.map_or("plain", Way::word),
+            way: manner.path.map_or("plain", Path::word),
             report_first: manner.rates.map(|rates| MibPerSecond(rates.report_first)),
-            plain: manner.rates.map(|rates| MibPerSecond(rates.plain)),
+            plain: manner.rates.map(|rates| MibPerSecond(rates.direct)),
         });
     }
 
@@ -125,7 +125,7 @@ impl Progress {
     /// happens, since allocations wait there.
     pub(super) fn report_relief(&mut self, balloon: &Balloon<Machine>) {
         let counters = balloon.counters();
-        let news = (counters.relief_frames, self.refusal);
+        let news = (counters.reclaimed_frames, self.refusal);
         if news == (self.reported_relief, self.reported_refusal) {
             return;
         }
@@ -133,16 +133,16 @@ impl Progress {
         let status = balloon.status();
         serial::emit(&events::Relief {
             name: balloon.name(),
-            reliefs: counters.reliefs,
-            in_vain: counters.reliefs_in_vain,
-            bytes: Bytes::of_frames(counters.relief_frames),
+            reliefs: counters.reclaims,
+            in_vain: counters.failed_reclaims,
+            bytes: Bytes::of_frames(counters.reclaimed_frames),
             actual: Bytes::of_frames(status.actual),
             error: self.refusal.as_ref().map(|error| error as &dyn core::fmt::Display),
         });
         emit(&status);
         match self.refusal {
             // Without the feature, or without memory to give, nothing is wrong.
-            Some(ReliefError::Forbidden | ReliefError::Empty | ReliefError::Stopped) | None => {}
+            Some(ReclaimError::Forbidden | ReclaimError::Empty | ReclaimError::Stopped) | None => {}
             Some(error) => warn!("{}: memory ran out: {error}", balloon.name()),
         }
     }

@@ -99,7 +99,7 @@ impl Served {
             return;
         }
         if due {
-            self.balloon.look();
+            self.balloon.recheck();
         }
         match self.balloon.poll(machine) {
             Ok(progress) => self.note(progress, machine.now(), ansi),
@@ -128,7 +128,7 @@ impl Served {
     }
 
     /// When it must be served although it has not interrupted.
-    pub(super) fn next_poll(&self, machine: &Machine) -> Option<u64> {
+    pub(super) fn next_poll(&self, machine: &mut Machine) -> Option<u64> {
         let running = self.balloon.failed().is_none() && !self.balloon.status().frozen;
         let poll = self.is_polled().then_some(self.next_poll);
         poll.into_iter().chain(self.stall).chain(self.balloon.deadline(machine)).min().filter(|_| running)

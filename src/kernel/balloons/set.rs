@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ballonet::balloon::{Balloon, Options, ReliefError};
+use ballonet::balloon::{Balloon, Options, ReclaimError};
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
 use log::{error, info};
@@ -147,7 +147,7 @@ impl Balloons {
     }
 
     /// When one must be served although it has not interrupted, in nanoseconds since entry.
-    pub(crate) fn next_poll(&self, machine: &Machine) -> Option<u64> {
+    pub(crate) fn next_poll(&self, machine: &mut Machine) -> Option<u64> {
         self.served.iter().filter_map(|served| served.next_poll(machine)).min()
     }
 
@@ -163,7 +163,7 @@ impl Balloons {
 
     /// Has the drivers read their devices although no interrupt has come.
     pub(crate) fn look(&mut self) {
-        self.served.iter_mut().for_each(|served| served.balloon.look());
+        self.served.iter_mut().for_each(|served| served.balloon.recheck());
     }
 
     /// The movement in progress, if any.
@@ -184,7 +184,7 @@ impl Balloons {
     }
 
     /// Why a balloon last gave less than an allocation wanted, if it did.
-    pub(crate) fn refusal(&self) -> Option<&ReliefError> {
+    pub(crate) fn refusal(&self) -> Option<&ReclaimError> {
         self.served.iter().find_map(|served| served.progress.refusal())
     }
 
@@ -195,7 +195,7 @@ impl Balloons {
             if sum.frames >= frames {
                 break;
             }
-            let relief = served.balloon.relieve(machine, frames - sum.frames);
+            let relief = served.balloon.reclaim(machine, frames - sum.frames);
             served.progress.note_relief(relief.error);
             sum.frames += relief.frames;
             sum.asked += relief.asked;

@@ -9,8 +9,7 @@ use crate::acpi::{InterruptRoute, IoApic as IoApicEntry, Polarity, Trigger};
 use crate::machine::devices::mmio::Window;
 use crate::machine::lock::Lock;
 use crate::machine::memory::frames;
-use crate::machine::paging;
-use crate::machine::paging::{Access, PagingError};
+use crate::machine::paging::{self, Access, PagingError};
 use ballonet::platform::Registers;
 
 /// Register select and its data window (82093AA, 3.1).

@@ -211,6 +211,6 @@ pub(crate) fn load() {
     });
     let pointer =
         DescriptorTablePointer { limit: (size_of::<[Gate; 256]>() - 1) as u16, base: VirtAddr::from_ptr(idt.as_ptr()) };
-    // SAFETY: the table lives for ever and each gate leads to a stub that saves and restores all it uses.
+    // SAFETY: the table lives permanently and each gate leads to a stub that saves and restores all it uses.
     unsafe { lidt(&pointer) };
 }

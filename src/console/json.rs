@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-/// A JSON object in the making. Begin it with [`Object::begin`], end it with [`Object::end`].
+/// Writes a JSON object: from [`Object::begin`] to [`Object::end`].
 ///
 /// Numbers above 2^53 are written in full: readers that hold numbers as doubles round them.
 pub struct Object<'a> {
@@ -53,14 +53,14 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a number that is given in thousandths.
+    /// Adds a number, given in thousandths.
     pub(crate) fn thousandths(&mut self, name: &str, value: u64) -> &mut Self {
         self.name(name);
         self.put(format_args!("{}.{:03}", value / 1000, value % 1000));
         self
     }
 
-    /// Adds a truth value.
+    /// Adds `true` or `false`.
     pub fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
         self.name(name);
         self.put(format_args!("{value}"));
@@ -124,7 +124,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// A writer that escapes what may not stand in a JSON string.
+/// A writer that escapes characters as a JSON string requires.
 struct Escaped<'a>(&'a mut dyn Write);
 
 impl Write for Escaped<'_> {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use ballonet::memory::FRAME_SIZE;
 
-use super::{FieldSpec, Kind};
+use super::spec::{FieldSpec, Kind};
 use crate::console::json::Object;
 
 /// The type of a field.
@@ -21,7 +21,7 @@ pub(super) trait Field {
 }
 
 /// The declaration of a field of this type.
-pub(super) const fn spec<T: Field>(name: &'static str, about: &'static str) -> FieldSpec {
+pub(super) const fn declare<T: Field>(name: &'static str, about: &'static str) -> FieldSpec {
     FieldSpec { name, kind: T::KIND, unit: T::UNIT, optional: T::OPTIONAL, about }
 }
 

@@ -1,40 +1,40 @@
-//! Text that runs on: line after line, wrapped, moving up when the room is full.
+//! An area of running text: line after line, wrapped, moving up when the area is full.
 
 use core::fmt;
 
 use super::{Cell, Grid, MOST_COLUMNS, Rect, Style};
 
-/// Columns by which what is left of a line is moved in on the next row.
+/// Columns by which the continuation of a line is indented.
 const INDENT: usize = 2;
 
 /// An area that text is written into. All zero bits are one without room.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Paper {
+pub(crate) struct TextArea {
     area: Rect,
     column: usize,
     row: usize,
-    /// The last line has ended; the next character begins another. So no row stands empty at the bottom.
+    /// The last line has ended; the next character begins another. So the bottom row is never empty.
     ended: bool,
 }
 
 /// How far text moves up when the area is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// By a row: what a person follows.
+    /// By a row: people can follow it.
     Line,
     /// By half of the area: cheap, where every step is drawn at once.
     Half,
 }
 
-impl Paper {
+impl TextArea {
     /// An area, from its top.
     pub(crate) const fn new(area: Rect) -> Self {
         Self { area, column: 0, row: 0, ended: false }
     }
 
-    /// A way to write text with `write!`.
+    /// A writer for `write!`.
     pub(crate) const fn writer<'a>(&'a mut self, grid: &'a mut Grid, style: Style, advance: Advance) -> Writer<'a> {
-        Writer { paper: self, grid, style, advance }
+        Writer { area: self, grid, style, advance }
     }
 
     /// Moves the text up until it takes `rows` rows at most. Returns how many it takes.
@@ -51,7 +51,7 @@ impl Paper {
         self.ended = true;
     }
 
-    /// How many rows a line takes that begins a row of its own.
+    /// The rows that a line takes from the beginning of a row.
     pub(crate) fn rows_of(&self, line: &str) -> usize {
         let columns = self.area.columns;
         if columns == 0 {
@@ -74,8 +74,7 @@ impl Paper {
         rows
     }
 
-    /// How much of a word at the end of a row of which it has `length` columns goes on to the next row: all of it, unless it is
-    /// a long one.
+    /// How much of a word that has `length` columns at the end of a row moves to the next row: all of it, unless it is long.
     fn carried(&self, length: usize) -> usize {
         let columns = self.area.columns;
         let longest = (columns / 2).min(MOST_COLUMNS / 2);
@@ -95,7 +94,7 @@ impl Paper {
             return;
         }
         if self.column == self.area.columns {
-            // The space between two rows is seen without being there.
+            // A space at the end of a row need not be written.
             if character == ' ' {
                 self.next_row(grid, self.indent(), advance);
                 return;
@@ -107,7 +106,7 @@ impl Paper {
         self.column += 1;
     }
 
-    /// Goes on in the next row, with the word that has begun at the end of this one, unless that is a long one.
+    /// Continues in the next row, with the word that has begun at the end of this one, unless that is long.
     fn wrap(&mut self, grid: &mut Grid, advance: Advance) {
         let (row, end) = (self.area.row + self.row, self.area.column + self.area.columns);
         let mut word = [Cell::BLANK; MOST_COLUMNS / 2];
@@ -141,9 +140,9 @@ impl Paper {
     }
 }
 
-/// Writes text into a [`Paper`] on a grid.
+/// Writes text into a [`TextArea`] on a grid.
 pub(crate) struct Writer<'a> {
-    paper: &'a mut Paper,
+    area: &'a mut TextArea,
     grid: &'a mut Grid,
     style: Style,
     advance: Advance,
@@ -152,7 +151,7 @@ pub(crate) struct Writer<'a> {
 impl fmt::Write for Writer<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for character in text.chars().filter(|&character| character != '\r') {
-            self.paper.write(self.grid, character, self.style, self.advance);
+            self.area.write(self.grid, character, self.style, self.advance);
         }
         Ok(())
     }
@@ -172,12 +171,12 @@ mod tests {
         let mut grid = Grid::empty();
         grid.resize(columns + 2, rows + 2);
         let area = Rect { column: 1, row: 1, columns, rows };
-        Paper::new(area).writer(&mut grid, Style::PLAIN, advance).write_str(text).unwrap();
+        TextArea::new(area).writer(&mut grid, Style::PLAIN, advance).write_str(text).unwrap();
         text_of(&grid, area)
     }
 
     #[test]
-    fn lines_wrap_and_are_moved_in() {
+    fn lines_wrap_and_are_indented() {
         assert_eq!(write(6, 4, Advance::Line, "abcdefghij\r\nk\tl"), ["abcdef", "  ghij", "k l", ""]);
     }
 
@@ -207,11 +206,11 @@ mod tests {
         fn rows_are_counted_as_they_are_written(columns in 0..40usize, line in "([!-~]{0,12} {0,2}){0,12}") {
             let mut grid = Grid::empty();
             grid.resize(columns, MOST_ROWS);
-            let mut paper = Paper::new(grid.area());
-            let counted = paper.rows_of(&line);
+            let mut area = TextArea::new(grid.area());
+            let counted = area.rows_of(&line);
             prop_assume!(counted < MOST_ROWS);
-            paper.writer(&mut grid, Style::PLAIN, Advance::Line).write_str(&line).unwrap();
-            prop_assert_eq!(counted, if columns == 0 { 0 } else { paper.row + 1 });
+            area.writer(&mut grid, Style::PLAIN, Advance::Line).write_str(&line).unwrap();
+            prop_assert_eq!(counted, if columns == 0 { 0 } else { area.row + 1 });
         }
 
         #[test]
@@ -220,7 +219,7 @@ mod tests {
             let mut grid = Grid::empty();
             grid.resize(columns + 2, rows + 2);
             let area = Rect { column: 1, row: 1, columns, rows };
-            Paper::new(area).writer(&mut grid, Style::PLAIN, advance).write_str(&text).unwrap();
+            TextArea::new(area).writer(&mut grid, Style::PLAIN, advance).write_str(&text).unwrap();
             let all = grid.area();
             for (row, column) in (0..all.rows).flat_map(|row| (0..all.columns).map(move |column| (row, column))) {
                 let inside = (1..=columns).contains(&column) && (1..=rows).contains(&row);

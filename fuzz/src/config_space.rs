@@ -7,9 +7,9 @@ use std::fmt::Write;
 use arbitrary::Arbitrary;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::{
-    self, AddressRange, RegisterWindow, Bdf, BridgeWindows, BusRange, ExtendedCapabilities, Function, HostWindows, Msix,
-    Node, Tree,
+    self, AddressRange, Bdf, BridgeWindows, BusRange, ExtendedCapabilities, Function, HostWindows, Msix, Node, Tree,
 };
+use ballonet::platform::RegisterWindow;
 use ballonet::virtio::{Capabilities, Interface, TransportKind};
 
 use crate::pci::{BARS, Capability, Noise, Registers, Space};
@@ -197,10 +197,10 @@ fn read_all(space: &mut Space, node: &Node) {
         assert!(ExtendedCapabilities::new(space, function).count() <= 1024);
     }
     let inside = |window: RegisterWindow| {
-        let bar = bars.get(window.bar).expect("a window is in a BAR that there is");
+        let bar = bars.get(window.bar.expect("on PCI")).expect("a window is in a BAR that there is");
         let range = bar.range().expect("a window is in a BAR with an address");
         let own = AddressRange::new(window.address, window.length).expect("a window has a length");
-        assert!(range.contains(own) && window.io == bar.is_io() && window.function == function.bdf(), "{window}");
+        assert!(range.contains(own) && window.io == bar.is_io() && window.device == function.bdf().into(), "{window}");
     };
     if let Ok(Some(found)) = Capabilities::find(space, function, bars) {
         for place in [found.common, found.notify.place, found.isr].into_iter().chain(found.device) {

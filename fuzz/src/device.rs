@@ -171,6 +171,21 @@ pub struct Device {
 }
 
 impl Make {
+    /// A modern interface and nothing else.
+    pub fn modern() -> Self {
+        Self {
+            interfaces: Interfaces::Modern,
+            missing: 0,
+            sizes: [1; QUEUES],
+            vectors: None,
+            pin: false,
+            multiplier: 0,
+            command: 0,
+            batches: false,
+            patches: Vec::new(),
+        }
+    }
+
     /// The device and its configuration space.
     pub fn build(&self, lies: Vec<Lie>) -> (Device, Registers) {
         let modern = self.interfaces != Interfaces::Legacy;

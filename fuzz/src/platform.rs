@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{MemoryStatistics, Statistics};
 use ballonet::memory::{FrameRun, Pfn};
-use ballonet::pci::{RegisterWindow, Bdf, ConfigSpace, InterruptPin};
+use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{
-    DmaExhausted, Filler, Handler, MapError, MsiMessage, PageFrames, Platform, Registers as RegistersTrait, Vector,
-    VectorError,
+    DmaExhausted, Filler, Handler, InterruptLine, MapError, MsiMessage, PageFrames, Platform, RegisterWindow,
+    Registers as RegistersTrait, Vector, VectorError,
 };
 
 use crate::device::Device;
@@ -302,13 +302,7 @@ impl Platform for TestPlatform {
         self.shared.lock().insert(handler, true)
     }
 
-    fn attach_line(
-        &mut self,
-        _function: Bdf,
-        _pin: InterruptPin,
-        _name: String,
-        handler: Handler,
-    ) -> Result<Vector, VectorError> {
+    fn attach_line(&mut self, _: InterruptLine, _name: String, handler: Handler) -> Result<Vector, VectorError> {
         self.shared.lock().insert(handler, false)
     }
 

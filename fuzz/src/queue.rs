@@ -7,16 +7,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use arbitrary::Arbitrary;
-use ballonet::pci::{RegisterWindow, Bdf, MsixVector};
-use ballonet::platform::Platform;
-use ballonet::virtio::spec::{Features, Status};
+use ballonet::pci::Bdf;
+use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
-    Chain, Device, Doorbell, DriverOk, Kick, Queue, QueueAddresses, QueueError, QueueIndex, QueueOptions, Quiesced,
-    Refusal, Reset, RingFormat, RingLayout, Segment, Transport, TransportError, TransportKind, UsedLength, Virtqueue,
+    Chain, DeviceOptions, QueueError, QueueIndex, QueueOptions, Refusal, RingFormat, RingLayout, Segment, Setup,
+    UsedLength, Virtqueue,
 };
 
+use crate::device::Make;
 use crate::dma::Piece;
-use crate::platform::{Registers, TestPlatform};
+use crate::pci::Space;
+use crate::platform::{TestPlatform, World};
 use crate::ring::{Part, Ring, Taken};
 
 /// A queue and what is done with it.
@@ -115,6 +116,7 @@ struct Wish {
 struct Trial {
     platform: TestPlatform,
     queue: Virtqueue<Piece, u32>,
+    format: RingFormat,
     ring: Ring,
     event_idx: bool,
     in_order: bool,
@@ -137,7 +139,7 @@ struct Trial {
 
 impl Trial {
     fn new(format: RingFormat, size: u16, course: &Course) -> Self {
-        let mut platform = TestPlatform::default();
+        let mut platform = machine();
         let used_length = match course.used_length {
             Used::Strict => UsedLength::Strict,
             Used::Lenient => UsedLength::Lenient,
@@ -156,6 +158,7 @@ impl Trial {
         Self {
             platform,
             queue,
+            format,
             ring,
             event_idx: course.event_idx,
             in_order: course.in_order,
@@ -345,7 +348,7 @@ impl Trial {
         let returned = self.returned.len();
         let asked = usize::from(completions).clamp(1, self.lent.len().max(1));
         // Chains of different lengths can be told apart only on a split ring: of a packed one the last is waited for.
-        let exact = matches!(self.queue, Virtqueue::Split(_));
+        let exact = self.format == RingFormat::Split;
         let latest = if exact { asked } else { self.lent.len().max(1) };
         if armed {
             assert!(!exact || returned < asked, "armed for {asked}, with {returned} returned");
@@ -369,105 +372,29 @@ impl Trial {
         }
     }
 
-    fn finish(mut self) {
-        let proof = quiesced(&self.platform);
-        let mut tokens = self.queue.release(&mut self.platform, &proof);
+    fn finish(self) {
+        let Self { mut platform, queue, lent, .. } = self;
+        let mut tokens = Vec::new();
+        // The proof that a device has let go of everything comes from one that was just reset.
+        let was_reset = |platform: &mut TestPlatform, proof: &_| tokens = queue.release(platform, proof);
+        let (options, accepted) = (DeviceOptions::new("fuzz"), Features::VERSION_1);
+        let setup = Setup::open(&mut platform, DEVICE, options, DeviceType::BALLOON, |_, _| accepted, was_reset);
+        setup.expect("a device by the rules").abandon(&mut platform).expect("it stops");
         tokens.sort_unstable();
-        assert!(tokens.iter().eq(self.lent.keys()), "{tokens:?} came back of {:?}", self.lent);
-        self.platform.expect_nothing_taken();
+        assert!(tokens.iter().eq(lent.keys()), "{tokens:?} came back of {lent:?}");
+        platform.expect_nothing_taken();
     }
 }
 
-/// Proof that a device has let go of everything: of one that is not there.
-fn quiesced(platform: &TestPlatform) -> Quiesced {
-    let device = Device::<_, Reset>::new(Nothing, platform).expect("nothing is reset at once");
-    device.quiesce(platform, false).1.expect("nothing stops at once")
-}
+/// Where the device is that the queues stand for.
+const DEVICE: Bdf = Bdf::new(0, 0, 3, 0).unwrap();
 
-/// A transport to nothing, which is reset and stays so.
-#[derive(Debug)]
-struct Nothing;
-
-impl Transport for Nothing {
-    type Registers = Registers;
-
-    fn kind(&self) -> TransportKind {
-        TransportKind::Modern
-    }
-
-    fn function(&self) -> Bdf {
-        Bdf::new(0, 0, 0, 0).expect("a function number")
-    }
-
-    fn features(&mut self) -> Features {
-        Features::empty()
-    }
-
-    fn set_features(&mut self, _features: Features) {}
-
-    fn status(&self) -> Result<Status, TransportError> {
-        Ok(Status::empty())
-    }
-
-    fn set_status(&mut self, _status: Status) {}
-
-    fn generation(&self) -> Option<u8> {
-        None
-    }
-
-    fn config_len(&self) -> usize {
-        0
-    }
-
-    fn config8(&self, _offset: usize) -> u8 {
-        0
-    }
-
-    fn config16(&self, _offset: usize) -> u16 {
-        0
-    }
-
-    fn config32(&self, _offset: usize) -> u32 {
-        0
-    }
-
-    fn set_config8(&mut self, _offset: usize, _value: u8) {}
-
-    fn set_config16(&mut self, _offset: usize, _value: u16) {}
-
-    fn set_config32(&mut self, _offset: usize, _value: u32) {}
-
-    fn queue_count(&self) -> u16 {
-        0
-    }
-
-    fn queue_size(&mut self, _queue: QueueIndex) -> Result<u16, TransportError> {
-        Ok(0)
-    }
-
-    fn set_msix(&mut self, _on: bool) {}
-
-    fn set_config_vector(&mut self, _vector: Option<MsixVector>) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn set_queue_vector(&mut self, _queue: QueueIndex, _vector: Option<MsixVector>) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn enable_queue(&mut self, queue: QueueIndex, size: u16, _at: QueueAddresses) -> Result<Doorbell, TransportError> {
-        Err(TransportError::QueueSize { function: self.function(), queue, size })
-    }
-
-    fn ring(&mut self, _running: &DriverOk, _doorbell: Doorbell, _kick: Kick) {}
-
-    fn isr(&self) -> std::sync::Arc<Registers> {
-        unreachable!("nobody asks nothing why it interrupts")
-    }
-
-    fn shared_memory(&self, _id: u8) -> Option<RegisterWindow> {
-        None
-    }
-
-    fn release<P: Platform<Registers = Registers>>(self, _platform: &mut P) {}
+/// A machine with a device that works by the rules.
+fn machine() -> TestPlatform {
+    let (device, registers) = Make::modern().build(Vec::new());
+    let mut space = Space::new(256, Vec::new());
+    space.functions.insert(DEVICE, registers);
+    let mut world = World::default();
+    (world.space, world.device) = (space, device);
+    TestPlatform::new(world)
 }

@@ -1,9 +1,15 @@
-//! The machine under the ballonet kernel, and the parsers of what it is handed.
+//! The ballonet kernel, and the parsers of what firmware and loaders hand it.
 //!
-//! Everything outside `machine` is portable: bytes in, values out. `machine` implements the traits of
-//! [`ballonet::platform`] for an x86-64 PC.
+//! Everything outside `machine` is safe code. `acpi`, `boot`, `console`, `screen` and `smbios` are portable: bytes in, values
+//! out. `machine` implements the traits of [`ballonet::platform`] for an x86-64 PC. `kernel` and `tests` run on it; [`image!`]
+//! makes a bootable program of either.
 
 #![cfg_attr(not(test), no_std)]
+#![warn(unreachable_pub)]
+#![cfg_attr(
+    not(feature = "machine"),
+    allow(dead_code, unused_imports, reason = "the kernel uses more of the parsers than fuzz targets do")
+)]
 
 extern crate alloc;
 
@@ -11,7 +17,13 @@ pub mod acpi;
 pub mod boot;
 pub mod console;
 #[cfg(feature = "machine")]
-pub mod machine;
+pub mod image;
+#[cfg(feature = "machine")]
+pub mod kernel;
+#[cfg(feature = "machine")]
+mod machine;
 #[cfg(feature = "screen")]
 pub mod screen;
-pub mod smbios;
+mod smbios;
+#[cfg(feature = "test-image")]
+pub mod tests;

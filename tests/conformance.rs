@@ -84,7 +84,7 @@ fn small_project() -> Sources {
         ("crates/models/src/common.rs", "bus.misstep(\"INIT-02\", x);\nbus.misstep(\"INIT-03\", x);\n"),
         ("tests/qemu/main.rs", "mod life;\n"),
         ("tests/qemu/life.rs", "trial(\"life::reset\", newest(), reset);\nfn other() {}\n"),
-        ("src/tests/main.rs", "mod timer;\n"),
+        ("src/tests/mod.rs", "mod timer;\n"),
         ("src/tests/timer.rs", "kernel_test! {\n    /// Not before its time.\n    fn it_never_fires_early() {}\n}\n"),
         ("crates/ballonet/tests/loom/main.rs", "macro_rules! proofs {\n    #[test]\n    fn no_kick_is_lost() {}\n}\n"),
     ])

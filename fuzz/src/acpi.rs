@@ -141,6 +141,7 @@ fn expect_printable(text: &str) {
 
 fn check_tables(tables: &Tables, memory: &MemoryImage<'_>) {
     assert!(tables.iter().count() <= Tables::MOST + 1);
+    assert!(tables.root().is_some() || tables.iter().next().is_none(), "tables without a root table");
     let mut single = BTreeSet::new();
     let mut addresses = BTreeSet::new();
     for table in tables.iter() {

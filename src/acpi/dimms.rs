@@ -31,7 +31,7 @@ pub struct DimmSlots {
 
 /// A DIMM, as the registers report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dimm {
+pub(crate) struct Dimm {
     /// Its slot.
     pub slot: u32,
     /// Its physical address.
@@ -42,7 +42,7 @@ pub struct Dimm {
 
 impl Dimm {
     /// Its memory; `None` if that is no valid range.
-    pub fn range(&self) -> Option<PhysRange> {
+    pub(crate) fn range(&self) -> Option<PhysRange> {
         PhysRange::parse(self.address, self.size).ok()
     }
 }
@@ -79,7 +79,7 @@ impl DimmSlots {
     }
 
     /// The DIMMs that are there. `registers` are the device's.
-    pub fn dimms(self, mut registers: impl Registers) -> impl Iterator<Item = Dimm> {
+    pub(crate) fn dimms(self, mut registers: impl Registers) -> impl Iterator<Item = Dimm> {
         (0..self.count).filter_map(move |slot| {
             registers.write32(SELECTOR, slot);
             let number =

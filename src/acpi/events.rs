@@ -47,7 +47,7 @@ const INTERRUPTING: FixedEvents = FixedEvents::TIMER
 /// A block of event registers: what has happened, and what of that raises the ACPI interrupt. Both are windows of the
 /// same length. A status bit is cleared by writing a one to it.
 #[derive(Debug)]
-pub struct EventBlock<R> {
+pub(crate) struct EventBlock<R> {
     /// The status registers.
     pub status: R,
     /// The enable registers.
@@ -56,7 +56,7 @@ pub struct EventBlock<R> {
 
 /// What an ACPI interrupt was about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Happened {
+pub(crate) struct Happened {
     /// An event that was enabled: the interrupt was ACPI's.
     pub claimed: bool,
     /// The power button was pressed.
@@ -65,27 +65,27 @@ pub struct Happened {
 
 /// The event registers of a machine.
 #[derive(Debug)]
-pub struct Events<R> {
+pub(crate) struct Events<R> {
     fixed: Vec<EventBlock<R>>,
     general: Vec<EventBlock<R>>,
 }
 
 impl<R: Registers> Events<R> {
     /// The PM1 blocks, whose windows are of 16 bits each, and those of general-purpose events, of any length.
-    pub fn new(fixed: Vec<EventBlock<R>>, general: Vec<EventBlock<R>>) -> Self {
+    pub(crate) fn new(fixed: Vec<EventBlock<R>>, general: Vec<EventBlock<R>>) -> Self {
         Self { fixed, general }
     }
 
     /// Forgets what has been noted, and lets nothing but the power button interrupt. `false` where the registers do not
     /// keep that: nothing answers there, or there is no such button.
-    pub fn watch_power_button(&mut self) -> bool {
+    pub(crate) fn watch_power_button(&mut self) -> bool {
         self.enable_only(FixedEvents::POWER_BUTTON);
         // Where nothing answers, all ones are read.
         self.fixed.iter().any(|block| block.enabled() & INTERRUPTING == FixedEvents::POWER_BUTTON)
     }
 
     /// Forgets what has been noted, and lets nothing interrupt, nor wake the machine once it is off.
-    pub fn silence(&mut self) {
+    pub(crate) fn silence(&mut self) {
         self.enable_only(FixedEvents::empty());
     }
 
@@ -103,7 +103,7 @@ impl<R: Registers> Events<R> {
     }
 
     /// Takes what has happened, and turns off what nobody asked for.
-    pub fn take(&mut self) -> Happened {
+    pub(crate) fn take(&mut self) -> Happened {
         let mut happened = Happened::default();
         for block in &mut self.fixed {
             let enabled = block.enabled();

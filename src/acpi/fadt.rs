@@ -177,7 +177,7 @@ impl Fadt {
     }
 
     /// Whether to expect a keyboard controller: so it was before tables told.
-    pub fn has_keyboard_controller(&self) -> bool {
+    pub(crate) fn has_keyboard_controller(&self) -> bool {
         self.boot_flags.is_none_or(|flags| flags.contains(BootFlags::KEYBOARD_CONTROLLER))
     }
 

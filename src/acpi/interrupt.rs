@@ -36,9 +36,9 @@ pub struct Signalling {
 
 impl Signalling {
     /// As ISA lines do, and NMI inputs.
-    pub const ISA: Self = Self { polarity: Polarity::ActiveHigh, trigger: Trigger::Edge };
+    pub(crate) const ISA: Self = Self { polarity: Polarity::ActiveHigh, trigger: Trigger::Edge };
     /// As PCI lines do, and the ACPI interrupt.
-    pub const PCI: Self = Self { polarity: Polarity::ActiveLow, trigger: Trigger::Level };
+    pub(crate) const PCI: Self = Self { polarity: Polarity::ActiveLow, trigger: Trigger::Level };
 }
 
 /// Where an interrupt line ends, and how it signals.

@@ -68,7 +68,7 @@ pub struct IoApic {
 
 impl IoApic {
     /// The most inputs that one can have: two registers each, of the 240 that an index of 8 bits leaves for them.
-    pub const MOST_INPUTS: u32 = 120;
+    pub(crate) const MOST_INPUTS: u32 = 120;
 }
 
 /// Whose local APIC an entry speaks of.
@@ -114,7 +114,7 @@ pub struct Madt {
 
 impl Madt {
     /// IOAPICs that are taken: each is mapped. The largest machines have one a PCI host bridge, some dozens.
-    pub const MOST_IO_APICS: usize = 128;
+    pub(crate) const MOST_IO_APICS: usize = 128;
 
     /// Reads a MADT. Entries of types that are not known are skipped, and so are damaged ones, see [`Madt::flaws`].
     ///

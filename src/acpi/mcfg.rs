@@ -51,7 +51,7 @@ impl EcamRegion {
     }
 
     /// The configuration space that a host bridge says is mapped: for machines without a MCFG table.
-    pub fn of_host_bridge(bridge: &HostBridge) -> Option<Self> {
+    pub(crate) fn of_host_bridge(bridge: &HostBridge) -> Option<Self> {
         let (first_bus, last_bus) = bridge.buses;
         let base = U64::new(bridge.ecam?.as_u64());
         Self::new(&RawEntry { base, segment: U16::new(0), first_bus, last_bus, reserved: [0; 4] }).ok()

@@ -27,22 +27,29 @@ mod tables;
 
 use alloc::vec::Vec;
 
-pub use address::{AddressSpace, GenericAddress};
-pub use dimms::{Dimm, DimmSlots};
-pub use events::{EventBlock, Events, FixedEvents, Happened};
-pub use fadt::{BootFlags, Fadt, FadtFlags, GpeBlock, Pm1Event, PmTimer, ResetRegister, SmiCommand};
+pub(crate) use address::{AddressSpace, GenericAddress};
+pub(crate) use dimms::Dimm;
+pub use dimms::DimmSlots;
+pub(crate) use events::{EventBlock, Events, Happened};
+pub use fadt::Fadt;
+pub(crate) use fadt::{BootFlags, FadtFlags, Pm1Event, ResetRegister};
 pub use host_bridge::HostBridge;
 pub use hpet::Hpet;
-pub use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};
-pub use madt::{IoApic, LocalNmi, Madt, NmiTarget, Processor, ProcessorState};
-pub use mcfg::{EcamRegion, Mcfg};
-pub use problem::{EntryFlaw, Flaw, Problem};
-pub use rsdp::{Rsdp, RsdpError};
-pub use serial_port::{PortInterrupt, SerialPort};
+pub(crate) use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};
+pub use madt::Madt;
+pub(crate) use madt::{IoApic, LocalNmi, NmiTarget, Processor, ProcessorState};
+pub(crate) use mcfg::EcamRegion;
+pub use mcfg::Mcfg;
+pub(crate) use problem::{EntryFlaw, Flaw, Problem};
+pub use rsdp::Rsdp;
+pub(crate) use rsdp::RsdpError;
+pub(crate) use serial_port::PortInterrupt;
+pub use serial_port::SerialPort;
 pub use sleep::SleepType;
-pub use srat::{MemoryAffinity, Srat};
-pub use table::{Header, Signature, TableError, Text};
-pub use tables::{TableInfo, TableState, Tables};
+pub use srat::Srat;
+pub use table::Signature;
+pub(crate) use table::{Header, TableError, Text};
+pub use tables::{TableState, Tables};
 
 use crate::boot::PhysicalMemory;
 use ballonet::memory::PhysAddr;
@@ -82,7 +89,7 @@ impl Acpi {
     }
 
     /// Reads everything that hangs off a root pointer. Whatever is wrong is in [`Acpi::problems`].
-    pub fn follow(memory: &impl PhysicalMemory, rsdp: Rsdp) -> Self {
+    pub(crate) fn follow(memory: &impl PhysicalMemory, rsdp: Rsdp) -> Self {
         let mut problems = Vec::new();
         let mut tables = Tables::read(memory, &rsdp, &mut problems);
         let fadt = tables.parse(memory, Signature::FADT, Fadt::parse, &mut problems);

@@ -73,7 +73,7 @@ pub struct Rsdp {
 
 impl Rsdp {
     /// Where PC firmware puts the root pointer, unless it is in the extended BIOS data area.
-    pub const BIOS_AREA: (u64, u64) = (0xe_0000, 0x2_0000);
+    pub(crate) const BIOS_AREA: (u64, u64) = (0xe_0000, 0x2_0000);
 
     /// Reads the root pointer that `bytes` begin with.
     ///
@@ -124,7 +124,7 @@ impl Rsdp {
 
     /// The root pointer: the one in the range that the loader gives, or one where PC firmware puts it. `problem` is told why
     /// the loader's is not used.
-    pub fn locate(
+    pub(crate) fn locate(
         memory: &impl PhysicalMemory,
         from_loader: Option<PhysRange>,
         problem: &mut dyn FnMut(PhysAddr, RsdpError),
@@ -140,7 +140,7 @@ impl Rsdp {
 
     /// Looks for a root pointer in `area`, at addresses that are multiples of 16 (ACPI 6.5, 5.2.5.1). Damaged ones
     /// are passed over, and so is memory that cannot be read.
-    pub fn search(memory: &impl PhysicalMemory, area: PhysRange) -> Option<PhysAddr> {
+    pub(crate) fn search(memory: &impl PhysicalMemory, area: PhysRange) -> Option<PhysAddr> {
         let first = area.start().as_u64().next_multiple_of(16);
         (first..area.end()).step_by(16).filter_map(PhysAddr::new).find(|&address| {
             memory.read_value::<[u8; 8]>(address.as_u64()) == Ok(SIGNATURE) && Self::read(memory, address).is_ok()

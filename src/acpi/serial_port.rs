@@ -142,7 +142,7 @@ impl SerialPort {
     }
 
     /// The first of its I/O ports; `None` if its registers are elsewhere.
-    pub fn io_port(&self) -> Option<u16> {
+    pub(crate) fn io_port(&self) -> Option<u16> {
         (self.register.space == AddressSpace::Io).then(|| u16::try_from(self.register.address).ok()).flatten()
     }
 }

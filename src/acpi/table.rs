@@ -28,9 +28,9 @@ pub type Signature = Text<4>;
 
 impl Text<4> {
     /// Root table with 64-bit pointers.
-    pub const XSDT: Self = Self(*b"XSDT");
+    pub(crate) const XSDT: Self = Self(*b"XSDT");
     /// Root table with 32-bit pointers.
-    pub const RSDT: Self = Self(*b"RSDT");
+    pub(crate) const RSDT: Self = Self(*b"RSDT");
     /// Multiple APIC description table.
     pub const MADT: Self = Self(*b"APIC");
     /// PCI Express memory mapped configuration space.
@@ -38,17 +38,17 @@ impl Text<4> {
     /// Fixed ACPI description table.
     pub const FADT: Self = Self(*b"FACP");
     /// Which addresses and CPUs belong together.
-    pub const SRAT: Self = Self(*b"SRAT");
+    pub(crate) const SRAT: Self = Self(*b"SRAT");
     /// High precision event timer.
     pub const HPET: Self = Self(*b"HPET");
     /// Differentiated system description table: AML.
     pub const DSDT: Self = Self(*b"DSDT");
     /// Secondary system description table: more AML.
-    pub const SSDT: Self = Self(*b"SSDT");
+    pub(crate) const SSDT: Self = Self(*b"SSDT");
     /// Serial port console redirection.
-    pub const SPCR: Self = Self(*b"SPCR");
+    pub(crate) const SPCR: Self = Self(*b"SPCR");
     /// Debug ports.
-    pub const DBG2: Self = Self(*b"DBG2");
+    pub(crate) const DBG2: Self = Self(*b"DBG2");
 
     /// Of a table whose header cannot be read.
     pub(super) const UNKNOWN: Self = Self(*b"    ");

@@ -36,7 +36,7 @@ pub struct TableInfo {
 
 impl TableInfo {
     /// The signature; blanks if the header could not be read.
-    pub fn signature(&self) -> Signature {
+    pub(crate) fn signature(&self) -> Signature {
         self.header.map_or(Signature::UNKNOWN, |header| header.signature)
     }
 }
@@ -92,7 +92,7 @@ impl Tables {
     }
 
     /// The first usable table with this signature.
-    pub fn find(&self, signature: Signature) -> Option<&TableInfo> {
+    pub(crate) fn find(&self, signature: Signature) -> Option<&TableInfo> {
         self.usable(signature).next()
     }
 

@@ -30,7 +30,7 @@ impl AreaKind {
     /// Whether the memory is to stay as it is. Of all but modules [`super::BootInfo`] holds a copy, but QEMU's option ROM
     /// writes only some fields of the start info when it boots a second time: what it leaves out, such as the number of
     /// modules, has to be found after a reset as it was.
-    pub const fn is_kept(self) -> bool {
+    pub(crate) const fn is_kept(self) -> bool {
         matches!(self, Self::Module(_) | Self::StartInfo)
     }
 }
@@ -56,7 +56,7 @@ impl LoaderAreas {
     pub const CAPACITY: usize = 16;
 
     /// No area.
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self { slots: [None; Self::CAPACITY] }
     }
 

@@ -17,7 +17,7 @@ impl CommandLine {
     pub const CAPACITY: usize = 2048;
 
     /// The empty line.
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self { bytes: [0; Self::CAPACITY], length: 0 }
     }
 

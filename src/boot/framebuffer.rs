@@ -15,7 +15,7 @@ pub struct Channel {
 
 impl Channel {
     /// The channel's bits of a pixel for a strength of 0 to 255.
-    pub const fn place(self, strength: u8) -> u32 {
+    pub(crate) const fn place(self, strength: u8) -> u32 {
         let strength = strength as u32;
         let scaled = if self.width >= 8 { strength << (self.width - 8) } else { strength >> (8 - self.width) };
         scaled << self.position
@@ -59,7 +59,7 @@ const MOST_PIXELS: u32 = 16384;
 
 impl Framebuffer {
     /// Bytes that a pixel takes; in text mode, a character.
-    pub const fn bytes_per_pixel(&self) -> u32 {
+    pub(crate) const fn bytes_per_pixel(&self) -> u32 {
         match self.format {
             PixelFormat::Text => 2,
             PixelFormat::Rgb(_) | PixelFormat::Indexed => (self.depth as u32).div_ceil(8),
@@ -67,7 +67,7 @@ impl Framebuffer {
     }
 
     /// All of its bytes.
-    pub fn range(&self) -> Option<PhysRange> {
+    pub(crate) fn range(&self) -> Option<PhysRange> {
         let bytes = u64::from(self.pitch) * u64::from(self.height);
         PhysRange::parse(self.address, bytes).ok()
     }

@@ -2,29 +2,7 @@
 
 use derive_more::Display;
 
-use super::{
-    BadRange, CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysRange, PhysicalMemory, Region, Unreadable,
-};
-use ballonet::memory::PhysAddr;
-
-/// A boot protocol: how one family of loaders hands information to a kernel.
-pub trait BootProtocol {
-    /// What people call it.
-    const NAME: &'static str;
-
-    /// Why there is no boot information.
-    type Error: core::error::Error;
-
-    /// Reads the boot information whose first byte is at `address`. What had to be skipped is reported.
-    ///
-    /// # Errors
-    /// When the protocol's structure is not there.
-    fn parse(
-        memory: &impl PhysicalMemory,
-        address: PhysAddr,
-        report: &mut dyn FnMut(Note),
-    ) -> Result<BootInfo, Self::Error>;
-}
+use super::{BadRange, CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysRange, Region, Unreadable};
 
 /// What the loader said. A value of about 9 KiB that borrows nothing: the loader's memory may be reused.
 #[derive(Debug, Clone)]
@@ -56,7 +34,7 @@ pub struct EfiSystemTable {
 
 impl BootInfo {
     /// Boot information that says nothing.
-    pub const fn empty(protocol: &'static str) -> Self {
+    pub(crate) const fn empty(protocol: &'static str) -> Self {
         Self {
             protocol,
             memory_map: MemoryMap::empty(),

@@ -47,7 +47,7 @@ impl RegionKind {
     }
 
     /// The kind of an entry of the EFI memory map, once boot services are over (UEFI 2.10, table 7.10).
-    pub const fn from_efi(number: u32) -> Self {
+    pub(crate) const fn from_efi(number: u32) -> Self {
         match number {
             // Loader code and data, boot services code and data, conventional memory.
             1..=4 | 7 => Self::Usable,
@@ -60,7 +60,7 @@ impl RegionKind {
     }
 
     /// Whether UEFI gives this kind of an entry a meaning: the next number is that of memory that has to be accepted first.
-    pub const fn is_known_to_efi(number: u32) -> bool {
+    pub(crate) const fn is_known_to_efi(number: u32) -> bool {
         number <= 14
     }
 
@@ -108,7 +108,7 @@ impl MemoryMap {
     };
 
     /// The map with no region.
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self { slots: [Self::FILLER; Self::CAPACITY], count: 0, truncated: false }
     }
 
@@ -117,7 +117,7 @@ impl MemoryMap {
     /// Bytes that several entries claim go to the kind that allows least, so nothing is usable unless every entry that
     /// speaks of it says so. Overlaps are reported, and so are regions for which there is no room; what was left out
     /// for that reason is not usable either.
-    pub fn from_entries(entries: &(impl Iterator<Item = Region> + Clone), report: &mut dyn FnMut(Note)) -> Self {
+    pub(crate) fn from_entries(entries: &(impl Iterator<Item = Region> + Clone), report: &mut dyn FnMut(Note)) -> Self {
         let mut map = Self::empty();
         // The strictest kind first: each later entry then gets only what is left over.
         for precedence in 0..RegionKind::PRECEDENCES {
@@ -146,7 +146,7 @@ impl MemoryMap {
     }
 
     /// The ranges of one kind, ascending.
-    pub fn of_kind(&self, kind: RegionKind) -> impl Iterator<Item = PhysRange> + Clone + '_ {
+    pub(crate) fn of_kind(&self, kind: RegionKind) -> impl Iterator<Item = PhysRange> + Clone + '_ {
         self.regions().iter().filter(move |region| region.kind == kind).map(|region| region.range)
     }
 
@@ -158,14 +158,14 @@ impl MemoryMap {
 
     /// Adds usable memory that no entry spoke of. Returns whether it is in the map now: not if any region has a part of it, or
     /// there is no room.
-    pub fn add_usable(&mut self, range: PhysRange) -> bool {
+    pub(crate) fn add_usable(&mut self, range: PhysRange) -> bool {
         let index = self.regions().partition_point(|placed| placed.range.end() <= range.start().as_u64());
         let is_free = self.regions().get(index).is_none_or(|next| !next.range.overlaps(range));
         is_free && !self.truncated && self.place(index, Region { range, kind: RegionKind::Usable })
     }
 
     /// What of `range` is in no region, ascending.
-    pub fn unnamed(&self, range: PhysRange) -> impl Iterator<Item = PhysRange> + '_ {
+    pub(crate) fn unnamed(&self, range: PhysRange) -> impl Iterator<Item = PhysRange> + '_ {
         let ends = self.regions().iter().map(|region| region.range.end());
         let starts = self.regions().iter().map(|region| region.range.start().as_u64());
         let gaps = core::iter::once(0).chain(ends).zip(starts.chain(core::iter::once(u64::MAX)));

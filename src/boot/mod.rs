@@ -19,18 +19,24 @@ mod size;
 mod warning;
 mod work;
 
-pub use area::{AreaKind, LoaderArea, LoaderAreas};
+pub(crate) use area::AreaKind;
+pub use area::LoaderAreas;
 pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
-pub use info::{BootInfo, BootProtocol, EfiSystemTable, Note};
-pub use memory_map::{MemoryMap, Region, RegionKind};
+pub use info::BootInfo;
+pub(crate) use info::{EfiSystemTable, Note};
+pub(crate) use memory_map::Region;
+pub use memory_map::{MemoryMap, RegionKind};
+pub(crate) use options::MOST_CPUS;
 pub use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, MOST_CPUS, Mode, Options, PoweroffChoice,
-    RingChoice, ScreenChoice, Switch, TapVersion, Terminal, TransportChoice,
+    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice,
+    ScreenChoice, TapVersion, Terminal, TransportChoice,
 };
-pub use physical::{MemoryImage, PhysicalMemory, Unreadable};
-pub use size::{SizeError, parse_size};
+pub(crate) use physical::Unreadable;
+pub use physical::{MemoryImage, PhysicalMemory};
+pub(crate) use size::SizeError;
+pub use size::parse_size;
 pub use warning::Warning;
-pub use work::{WorkChoice, WorkError, WorkKind};
+pub(crate) use work::{WorkChoice, WorkKind};
 
-pub use ballonet::memory::{BadRange, PhysRange};
+pub(crate) use ballonet::memory::{BadRange, PhysRange};

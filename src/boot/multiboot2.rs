@@ -10,8 +10,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::framebuffer::{Channel, Framebuffer, PixelFormat};
 use super::{
-    AreaKind, BootInfo, BootProtocol, CommandLine, EfiSystemTable, LoaderAreas, MemoryMap, Note, PhysRange,
-    PhysicalMemory, Region, RegionKind, Unreadable,
+    AreaKind, BootInfo, CommandLine, EfiSystemTable, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory, Region,
+    RegionKind, Unreadable,
 };
 use ballonet::memory::PhysAddr;
 
@@ -35,16 +35,16 @@ const _: () = assert!((MAX_MODULES as usize) < LoaderAreas::CAPACITY);
 
 /// Tags (3.6), by type.
 mod tag {
-    pub const END: u32 = 0;
-    pub const COMMAND_LINE: u32 = 1;
-    pub const MODULE: u32 = 3;
-    pub const MEMORY_MAP: u32 = 6;
-    pub const FRAMEBUFFER: u32 = 8;
-    pub const EFI32_SYSTEM_TABLE: u32 = 11;
-    pub const EFI64_SYSTEM_TABLE: u32 = 12;
-    pub const RSDP_V1: u32 = 14;
-    pub const RSDP_V2: u32 = 15;
-    pub const EFI_MEMORY_MAP: u32 = 17;
+    pub(super) const END: u32 = 0;
+    pub(super) const COMMAND_LINE: u32 = 1;
+    pub(super) const MODULE: u32 = 3;
+    pub(super) const MEMORY_MAP: u32 = 6;
+    pub(super) const FRAMEBUFFER: u32 = 8;
+    pub(super) const EFI32_SYSTEM_TABLE: u32 = 11;
+    pub(super) const EFI64_SYSTEM_TABLE: u32 = 12;
+    pub(super) const RSDP_V1: u32 = 14;
+    pub(super) const RSDP_V2: u32 = 15;
+    pub(super) const EFI_MEMORY_MAP: u32 = 17;
 }
 
 /// Bytes of the ACPI root pointers that tags hold a copy of: that of ACPI 1.0, and the one since (ACPI 6.5, 5.2.5.3).
@@ -131,23 +131,6 @@ pub enum Multiboot2Error {
     Size(#[error(not(source))] u32),
 }
 
-/// Multiboot2 as a boot protocol.
-#[derive(Debug, Clone, Copy)]
-pub struct Multiboot2;
-
-impl BootProtocol for Multiboot2 {
-    const NAME: &'static str = "multiboot2";
-    type Error = Multiboot2Error;
-
-    fn parse(
-        memory: &impl PhysicalMemory,
-        address: PhysAddr,
-        report: &mut dyn FnMut(Note),
-    ) -> Result<BootInfo, Multiboot2Error> {
-        parse(memory, address, report)
-    }
-}
-
 /// Reads the boot information at `address`. What had to be skipped is reported.
 ///
 /// # Errors
@@ -163,7 +146,7 @@ pub fn parse(
     if u64::from(size) < 2 * HEADER || size > MAX_BYTES {
         return Err(Multiboot2Error::Size(size));
     }
-    let mut info = BootInfo::empty(Multiboot2::NAME);
+    let mut info = BootInfo::empty("multiboot2");
     // What firmware's root pointer is known by is a copy in here.
     info.areas.keep(AreaKind::StartInfo, start, u64::from(size));
     let tags = Tags { memory, next: start + HEADER, end: start + u64::from(size) };

@@ -14,24 +14,24 @@ use ballonet::virtio::spec::QUEUE_SIZE_MAX;
 macro_rules! words {
     (
         $(#[$about:meta])*
-        $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)+ }
+        $visibility:vis $name:ident { $($(#[$variant_about:meta])* $variant:ident = $word:literal,)+ }
     ) => {
         $(#[$about])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_about])* $variant,)+ }
+        $visibility enum $name { $($(#[$variant_about])* $variant,)+ }
 
         impl $name {
             /// The words, in the order of the variants.
-            pub const WORDS: &'static [&'static str] = &[$($word),+];
+            $visibility const WORDS: &'static [&'static str] = &[$($word),+];
             const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The variant that `word` stands for.
-            pub fn from_word(word: &[u8]) -> Option<Self> {
+            pub(crate) fn from_word(word: &[u8]) -> Option<Self> {
                 Self::ALL.iter().copied().find(|choice| choice.word().as_bytes() == word)
             }
 
             /// The word that stands for it.
-            pub const fn word(self) -> &'static str {
+            pub(crate) const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
         }
@@ -52,7 +52,7 @@ macro_rules! words {
 
 words! {
     /// What the kernel is there for.
-    Mode {
+    pub Mode {
         /// Run the balloon, with a console on the serial line.
         Serve = "serve",
         /// Check the device.
@@ -64,7 +64,7 @@ words! {
 
 words! {
     /// How the device interrupts.
-    IrqChoice {
+    pub IrqChoice {
         /// The first step of the ladder that works.
         Auto = "auto",
         /// MSI-X, a vector for config changes and one for each queue.
@@ -80,7 +80,7 @@ words! {
 
 words! {
     /// Which virtio-pci transport is driven.
-    TransportChoice {
+    pub TransportChoice {
         /// Modern if the device has it.
         Auto = "auto",
         /// Virtio 1.0 and later.
@@ -92,7 +92,7 @@ words! {
 
 words! {
     /// How a modern device's structures are reached.
-    AccessChoice {
+    pub AccessChoice {
         /// They are mapped; what cannot be is reached through configuration space.
         Auto = "auto",
         /// Through the device's window in configuration space.
@@ -102,7 +102,7 @@ words! {
 
 words! {
     /// Which virtqueue layout is used.
-    RingChoice {
+    pub RingChoice {
         /// Packed if the device offers it.
         Auto = "auto",
         /// Split rings.
@@ -114,7 +114,7 @@ words! {
 
 words! {
     /// Which CPUs message-signalled interrupts go to.
-    AffinityChoice {
+    pub AffinityChoice {
         /// All of them, as evenly as can be.
         Spread = "spread",
         /// The boot CPU, which does the work that follows.
@@ -124,7 +124,7 @@ words! {
 
 words! {
     /// What is done about hot-plug slots.
-    HotplugChoice {
+    pub HotplugChoice {
         /// They are served, with the waits that PCI Express asks for.
         On = "on",
         /// They are served without waits for hands, power and links: virtual machines need none.
@@ -136,7 +136,7 @@ words! {
 
 words! {
     /// What becomes of ballooned memory when the machine is switched off.
-    PoweroffChoice {
+    pub PoweroffChoice {
         /// The host keeps it: nobody needs it any more.
         Keep = "keep",
         /// It is asked back first.
@@ -146,7 +146,7 @@ words! {
 
 words! {
     /// What the log on the serial line looks like.
-    LogFormat {
+    pub LogFormat {
         /// Lines for people.
         Text = "text",
         /// A JSON object a line.
@@ -156,7 +156,7 @@ words! {
 
 words! {
     /// Which version of the Test Anything Protocol `mode=check` speaks.
-    TapVersion {
+    pub TapVersion {
         /// That of most readers; Perl's `prove` refuses any later one.
         V13 = "13",
         /// The latest.
@@ -166,7 +166,7 @@ words! {
 
 words! {
     /// What the other end of the serial line understands.
-    Terminal {
+    pub Terminal {
         /// Lines only.
         Plain = "plain",
         /// ANSI escape sequences: cursor movement, erasing.
@@ -176,7 +176,7 @@ words! {
 
 words! {
     /// Whether the screen is used.
-    ScreenChoice {
+    pub ScreenChoice {
         /// If there is one.
         Auto = "auto",
         /// It is left alone.
@@ -186,7 +186,7 @@ words! {
 
 words! {
     /// Off or on.
-    Switch {
+    pub(crate) Switch {
         /// Off.
         Off = "off",
         /// On.
@@ -196,7 +196,7 @@ words! {
 
 words! {
     /// The keys.
-    Key {
+    pub Key {
         /// [`Options::mode`].
         Mode = "mode",
         /// [`Options::irq`].
@@ -337,7 +337,7 @@ impl<'a> Options<'a> {
 
     /// The invalid word in `line` that ends the run, where a warning would go unread: in a mode that ends by itself, and where the
     /// misspelt word may be the mode.
-    pub fn refusal(line: &'a [u8]) -> Option<Warning<'a>> {
+    pub(crate) fn refusal(line: &'a [u8]) -> Option<Warning<'a>> {
         let (mut first, mut of_mode) = (None, None);
         let options = Self::parse(line, &mut |warning| match warning {
             Warning::Repeated(_) => {}
@@ -444,7 +444,7 @@ fn number(digits: &[u8]) -> Option<u16> {
 }
 
 /// Most CPUs that can be asked for, and that the kernel has addresses for.
-pub const MOST_CPUS: u32 = 4096;
+pub(crate) const MOST_CPUS: u32 = 4096;
 
 /// The number for `1` to `4096`, or none for `all`; `None` if it is neither.
 fn cpus(value: &[u8]) -> Option<Option<u32>> {
@@ -492,7 +492,7 @@ impl CommandLine {
     }
 
     /// [`Options::refusal`] of this line.
-    pub fn refusal(&self) -> Option<Warning<'_>> {
+    pub(crate) fn refusal(&self) -> Option<Warning<'_>> {
         Options::refusal(self.as_bytes())
     }
 }

@@ -8,8 +8,8 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{
-    AreaKind, BootInfo, BootProtocol, CommandLine, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory, Region,
-    RegionKind, Unreadable,
+    AreaKind, BootInfo, CommandLine, LoaderAreas, MemoryMap, Note, PhysRange, PhysicalMemory, Region, RegionKind,
+    Unreadable,
 };
 use ballonet::memory::PhysAddr;
 
@@ -92,23 +92,6 @@ pub enum PvhError {
     Magic(#[error(not(source))] u32),
 }
 
-/// PVH as a boot protocol.
-#[derive(Debug, Clone, Copy)]
-pub struct Pvh;
-
-impl BootProtocol for Pvh {
-    const NAME: &'static str = "PVH";
-    type Error = PvhError;
-
-    fn parse(
-        memory: &impl PhysicalMemory,
-        address: PhysAddr,
-        report: &mut dyn FnMut(Note),
-    ) -> Result<BootInfo, PvhError> {
-        parse(memory, address, report)
-    }
-}
-
 /// Reads the start info at `address`. Version 0 has no memory map; versions above 1 are read as version 1, which
 /// they extend. What had to be skipped is reported.
 ///
@@ -123,7 +106,7 @@ pub fn parse(
     if start.magic.get() != START_MAGIC {
         return Err(PvhError::Magic(start.magic.get()));
     }
-    let mut info = BootInfo::empty(Pvh::NAME);
+    let mut info = BootInfo::empty("PVH");
     let mut size = size_of::<StartInfo>() as u64;
     if start.version.get() >= 1 {
         let pointer = memory.read_value(address.as_u64().saturating_add(size)).map_err(PvhError::Unreadable)?;

@@ -19,7 +19,7 @@ pub enum WorkKind {
 
 impl WorkKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Sawtooth, Self::Steady, Self::Churn, Self::Verify];
+    pub(crate) const ALL: [Self; 4] = [Self::Sawtooth, Self::Steady, Self::Churn, Self::Verify];
 
     /// The word for it.
     pub const fn word(self) -> &'static str {
@@ -43,7 +43,7 @@ pub struct WorkChoice {
 
 /// Why a text is no program to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
-pub enum WorkError<'a> {
+pub(crate) enum WorkError<'a> {
     /// It names none.
     #[display("`{_0}` is no program: sawtooth:SIZE, steady:SIZE, churn:SIZE or verify:SIZE")]
     NoProgram(#[error(not(source))] &'a str),
@@ -66,7 +66,7 @@ impl WorkChoice {
     ///
     /// # Errors
     /// When the kind is not known, or the size is none, or 0.
-    pub fn parse(text: &str) -> Result<Self, WorkError<'_>> {
+    pub(crate) fn parse(text: &str) -> Result<Self, WorkError<'_>> {
         let (kind, size) = text.split_once(':').ok_or(WorkError::NoProgram(text))?;
         let kind = WorkKind::ALL.into_iter().find(|known| known.word() == kind).ok_or(WorkError::NoProgram(text))?;
         match parse_size(size) {

@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 
 /// A command: its name, its arguments, what it does. In the arguments, words in lower case are literal and words in capitals are
 /// placeholders; `|` separates forms, and brackets mark optional parts.
-pub type Command = (&'static str, &'static str, &'static str);
+pub(crate) type Command = (&'static str, &'static str, &'static str);
 
 /// How a line can be completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Completion {
+pub(crate) enum Completion {
     /// Nothing matches.
     Nothing,
     /// This text completes it.
@@ -19,7 +19,7 @@ pub enum Completion {
 }
 
 /// Completes the text left of the cursor. `words_for` lists the words for a placeholder.
-pub fn complete(left: &str, commands: &[Command], words_for: impl Fn(&str) -> Vec<String>) -> Completion {
+pub(crate) fn complete(left: &str, commands: &[Command], words_for: impl Fn(&str) -> Vec<String>) -> Completion {
     let (before, begun) = left.rsplit_once(' ').unwrap_or(("", left));
     let typed: Vec<&str> = before.split_ascii_whitespace().collect();
     let mut words: Vec<String> = match typed.split_first() {

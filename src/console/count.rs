@@ -4,10 +4,10 @@ use core::fmt;
 
 /// A number and its noun in the singular.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Count<'a>(u64, &'a str);
+pub(crate) struct Count<'a>(u64, &'a str);
 
 /// A number of things, each a `noun`. Of several words the last one gets the plural.
-pub fn count(number: impl TryInto<u64>, noun: &str) -> Count<'_> {
+pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> Count<'_> {
     // Callers pass counts: none is negative or beyond 64 bits.
     Count(number.try_into().unwrap_or(u64::MAX), noun)
 }

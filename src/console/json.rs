@@ -54,7 +54,7 @@ impl<'a> Object<'a> {
     }
 
     /// Adds a number that is given in thousandths.
-    pub fn thousandths(&mut self, name: &str, value: u64) -> &mut Self {
+    pub(crate) fn thousandths(&mut self, name: &str, value: u64) -> &mut Self {
         self.name(name);
         self.put(format_args!("{}.{:03}", value / 1000, value % 1000));
         self

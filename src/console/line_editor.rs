@@ -83,12 +83,12 @@ impl LineEditor {
     }
 
     /// The line up to the cursor.
-    pub fn left_of_cursor(&self) -> &str {
+    pub(crate) fn left_of_cursor(&self) -> &str {
         self.line.get(..self.cursor).unwrap_or_default()
     }
 
     /// Types text, as far as there is room.
-    pub fn insert(&mut self, text: &str) {
+    pub(crate) fn insert(&mut self, text: &str) {
         for byte in text.bytes() {
             self.type_character(byte);
         }

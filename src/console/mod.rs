@@ -11,10 +11,11 @@ mod progress;
 mod quiet;
 mod record;
 
-pub use completion::{Command, Completion, complete};
-pub use count::{Count, count};
+pub(crate) use completion::{Command, Completion, complete};
+pub(crate) use count::count;
 pub use json::Object;
-pub use line_editor::{Edit, LineEditor, Page};
+pub(crate) use line_editor::Page;
+pub use line_editor::{Edit, LineEditor};
 pub use progress::Movement;
-pub use quiet::Quiet;
-pub use record::Record;
+pub(crate) use quiet::Quiet;
+pub(crate) use record::Record;

@@ -36,7 +36,7 @@ impl Movement {
     }
 
     /// Bytes moved so far.
-    pub const fn moved(&self) -> u64 {
+    pub(crate) const fn moved(&self) -> u64 {
         self.actual.abs_diff(self.from)
     }
 
@@ -53,12 +53,12 @@ impl Movement {
     }
 
     /// Which way it goes.
-    pub const fn direction(&self) -> &'static str {
+    pub(crate) const fn direction(&self) -> &'static str {
         if self.target < self.from { "deflating" } else { "inflating" }
     }
 
     /// How fast it has been, in hundredths of a GiB a second.
-    pub fn rate(&self) -> u64 {
+    pub(crate) fn rate(&self) -> u64 {
         let rate = u128::from(self.moved()) * 100 * 1_000_000_000 / (u128::from(GIB) * u128::from(self.elapsed()));
         u64::try_from(rate).unwrap_or(u64::MAX)
     }

@@ -5,7 +5,7 @@ const PERIOD: u64 = 60_000_000_000;
 
 /// Decides which steps of an endless program are logged. Times are in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Quiet {
+pub(crate) struct Quiet {
     rounds: u64,
     /// When the next summary is due; `None` in the first round.
     next: Option<u64>,
@@ -13,7 +13,7 @@ pub struct Quiet {
 
 impl Quiet {
     /// A round has ended.
-    pub const fn end_round(&mut self, now: u64) {
+    pub(crate) const fn end_round(&mut self, now: u64) {
         self.rounds += 1;
         if self.next.is_none() {
             self.next = Some(now.saturating_add(PERIOD));
@@ -21,12 +21,12 @@ impl Quiet {
     }
 
     /// Rounds that have ended.
-    pub const fn rounds(&self) -> u64 {
+    pub(crate) const fn rounds(&self) -> u64 {
         self.rounds
     }
 
     /// Whether to log a step: every one of the first round, then one a minute.
-    pub const fn may_speak(&mut self, now: u64) -> bool {
+    pub(crate) const fn may_speak(&mut self, now: u64) -> bool {
         match self.next {
             None => true,
             Some(next) if now >= next => {

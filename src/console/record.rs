@@ -9,12 +9,12 @@ const HEAD: usize = 32 << 10;
 /// Bytes kept of what follows: a ring.
 const TAIL: usize = 96 << 10;
 /// Characters kept of a line.
-pub const LONGEST: usize = 400;
+pub(super) const LONGEST: usize = 400;
 /// Bytes before each line: its style and its length.
 const PREFIX: usize = 3;
 
 /// The log. All zero bits are an empty log, so that a static one takes no space in the image.
-pub struct Record {
+pub(crate) struct Record {
     head: [u8; HEAD],
     head_used: usize,
     head_lines: u64,
@@ -29,7 +29,7 @@ pub struct Record {
 
 impl Record {
     /// No lines.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             head: [0; HEAD],
             head_used: 0,
@@ -44,7 +44,7 @@ impl Record {
     }
 
     /// Adds a line. Line feeds split it; unprintable characters become question marks.
-    pub fn push(&mut self, style: u8, text: fmt::Arguments<'_>) {
+    pub(crate) fn push(&mut self, style: u8, text: fmt::Arguments<'_>) {
         let mut line = Line { record: self, style, bytes: [0; LONGEST], length: 0 };
         // Writing to it cannot fail.
         let _ = line.write_fmt(text);
@@ -52,13 +52,13 @@ impl Record {
     }
 
     /// How many lines there were, kept or not.
-    pub const fn lines(&self) -> u64 {
+    pub(crate) const fn lines(&self) -> u64 {
         self.head_lines + self.lost + self.tail_lines
     }
 
     /// Calls `each` with the number, the style and the text of each line from number `first` on, counted from 0, until it returns
     /// false. A notice stands in for lost lines.
-    pub fn for_each(&self, first: u64, mut each: impl FnMut(u64, u8, &str) -> bool) {
+    pub(crate) fn for_each(&self, first: u64, mut each: impl FnMut(u64, u8, &str) -> bool) {
         let mut text = [0; LONGEST];
         let mut at = 0;
         for number in 0..self.head_lines {

@@ -4,6 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
+use crate::console::Movement;
+use crate::machine::relief::Relieved;
+use crate::machine::{Machine, frames, lines, log as serial};
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{
     Balloon, BalloonError, BalloonStatus, Changes, Manner, Next, Options, Progress, ReliefError, ReliefPolicy,
@@ -14,15 +18,11 @@ use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
-use ballonet_kernel::boot::{self, AccessChoice, IrqChoice, RingChoice, TransportChoice};
-use ballonet_kernel::console::Movement;
-use ballonet_kernel::machine::relief::Relieved;
-use ballonet_kernel::machine::{Machine, frames, lines, log as serial};
 use log::{error, info, warn};
 
 mod lifecycle;
 
-pub use lifecycle::Verb;
+pub(super) use lifecycle::Verb;
 
 /// Time between two progress lines on a terminal, and between two `balloon` events: 100 ms.
 const REDRAW: u64 = 100_000_000;
@@ -39,12 +39,12 @@ const STALL: u64 = 1_000_000_000;
 const FAREWELL: u64 = 5_000_000_000;
 
 /// Tells that no balloon has this name.
-pub fn tell_unknown(name: &str) {
+pub(super) fn tell_unknown(name: &str) {
     serial::line(format_args!("there is no balloon `{name}`; `virtio` lists those there are"));
 }
 
 /// What the kernel's options say of the driver of a balloon. Its name is still to be chosen.
-pub fn driver_options(options: &boot::Options<'_>) -> Options {
+pub(super) fn driver_options(options: &boot::Options<'_>) -> Options {
     let mut driver = Options::default();
     driver.transport = match options.transport {
         TransportChoice::Auto => None,
@@ -74,7 +74,7 @@ pub fn driver_options(options: &boot::Options<'_>) -> Options {
 }
 
 /// One balloon, and what is being told of it.
-pub struct Served {
+pub(super) struct Served {
     balloon: Balloon<Machine>,
     movement: Option<Movement>,
     /// The last movement that has come to its end.
@@ -103,7 +103,7 @@ pub struct Served {
 }
 
 /// Every balloon of the machine.
-pub struct Balloons {
+pub(super) struct Balloons {
     served: Vec<Served>,
     /// How many are on PCI, but could not be started.
     refused: usize,
@@ -116,7 +116,7 @@ pub struct Balloons {
 
 impl Balloons {
     /// Starts a driver for every balloon on PCI.
-    pub fn start(machine: &mut Machine, tree: &Tree) -> Self {
+    pub(super) fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let ansi = machine.options().term == boot::Terminal::Ansi;
         let options = driver_options(&machine.options());
         let mut new = Self { served: Vec::new(), refused: 0, options, orphans: 0, ansi };
@@ -127,7 +127,7 @@ impl Balloons {
     }
 
     /// Starts a driver for a function, if it is a balloon. Returns its place among the balloons.
-    pub fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
+    pub(super) fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
         if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
             return None;
         }
@@ -159,7 +159,7 @@ impl Balloons {
     }
 
     /// Has the balloon at `function` ask back all that its host has, since it is to be taken away. `now` in nanoseconds.
-    pub fn leave(&mut self, function: Bdf, now: u64) {
+    pub(super) fn leave(&mut self, function: Bdf, now: u64) {
         for served in self.served.iter_mut().filter(|served| served.balloon.address() == function.into()) {
             served.balloon.leave();
             served.leaving = Some(now);
@@ -167,7 +167,7 @@ impl Balloons {
     }
 
     /// Has every balloon ask back all that its host has, since power is to go. `now` in nanoseconds.
-    pub fn leave_all(&mut self, now: u64) {
+    pub(super) fn leave_all(&mut self, now: u64) {
         for served in &mut self.served {
             served.balloon.leave();
             served.leaving = Some(now);
@@ -175,13 +175,13 @@ impl Balloons {
     }
 
     /// Whether every one can be taken away: its host has given everything back, it has failed, or it has had its time.
-    pub fn have_left(&self, now: u64) -> bool {
+    pub(super) fn have_left(&self, now: u64) -> bool {
         self.served.iter().all(|served| served.has_left(now))
     }
 
     /// Ends the driver at `function` if its host has given everything back, if it has failed, or has had its time; and in
     /// any case if `at_once`. Returns whether there is none any more.
-    pub fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {
+    pub(super) fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {
         let Some(place) = self.served.iter().position(|served| served.balloon.address() == function.into()) else {
             return true;
         };
@@ -205,88 +205,88 @@ impl Balloons {
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.served.is_empty()
     }
 
     /// Frames that balloons left with their hosts when they went.
-    pub fn orphans(&self) -> u64 {
+    pub(super) fn orphans(&self) -> u64 {
         self.orphans
     }
 
     /// How many are on PCI, but could not be started.
-    pub fn refused(&self) -> usize {
+    pub(super) fn refused(&self) -> usize {
         self.refused
     }
 
     /// The drivers.
-    pub fn drivers(&self) -> impl Iterator<Item = &Balloon<Machine>> {
+    pub(super) fn drivers(&self) -> impl Iterator<Item = &Balloon<Machine>> {
         self.served.iter().map(|served| &served.balloon)
     }
 
     /// The drivers, to be changed.
-    pub fn drivers_mut(&mut self) -> impl Iterator<Item = &mut Balloon<Machine>> {
+    pub(super) fn drivers_mut(&mut self) -> impl Iterator<Item = &mut Balloon<Machine>> {
         self.served.iter_mut().map(|served| &mut served.balloon)
     }
 
     /// Whether one of them is to be served at once. Holds with interrupts off, right before the CPU sleeps.
-    pub fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.served.iter().any(|served| served.balloon.is_pending())
     }
 
     /// Serves each of them once.
-    pub fn serve(&mut self, machine: &mut Machine) {
+    pub(super) fn serve(&mut self, machine: &mut Machine) {
         for served in &mut self.served {
             served.serve(machine, self.ansi);
         }
     }
 
     /// When the next one is to be served although it has not interrupted, in nanoseconds since entry.
-    pub fn next_look(&self, machine: &Machine) -> Option<u64> {
+    pub(super) fn next_look(&self, machine: &Machine) -> Option<u64> {
         self.served.iter().filter_map(|served| served.next_look(machine)).min()
     }
 
     /// Has all free memory reported to the hosts that want to know; returns whether any does.
-    pub fn report_now(&mut self) -> bool {
+    pub(super) fn report_now(&mut self) -> bool {
         self.served.iter_mut().filter_map(|served| served.balloon.report_now().then_some(())).count() > 0
     }
 
     /// A balloon that turned out to be gone; each is named once.
-    pub fn take_gone(&mut self) -> Option<DeviceAddress> {
+    pub(super) fn take_gone(&mut self) -> Option<DeviceAddress> {
         let gone = self.served.iter_mut().find(|served| served.gone)?;
         gone.gone = false;
         Some(gone.balloon.address())
     }
 
     /// Has the drivers look at their devices although no interrupt has come.
-    pub fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         self.served.iter_mut().for_each(|served| served.balloon.look());
     }
 
     /// The movement that is going on, if any.
-    pub fn movement(&self) -> Option<Movement> {
+    pub(super) fn movement(&self) -> Option<Movement> {
         self.served.iter().find_map(|served| served.movement)
     }
 
     /// The movement that is going on, else the last one.
-    pub fn last_movement(&self) -> Option<Movement> {
+    pub(super) fn last_movement(&self) -> Option<Movement> {
         self.movement().or_else(|| self.served.iter().find_map(|served| served.moved))
     }
 
     /// Memory was freed: a balloon that had stopped for lack of it may go on.
-    pub fn memory_freed(&mut self) {
+    pub(super) fn memory_freed(&mut self) {
         for served in &mut self.served {
             served.balloon.memory_freed();
         }
     }
 
     /// Why a balloon last gave less than an allocation wanted, if it did.
-    pub fn refusal(&self) -> Option<&ReliefError> {
+    pub(super) fn refusal(&self) -> Option<&ReliefError> {
         self.served.iter().find_map(|served| served.refused.as_ref())
     }
 
     /// Has memory back for an allocation that would fail: of one after the other, until it is enough.
-    pub fn relieve(&mut self, machine: &mut Machine, frames: u64) -> Relieved {
+    pub(super) fn relieve(&mut self, machine: &mut Machine, frames: u64) -> Relieved {
         let mut sum = Relieved::default();
         for served in &mut self.served {
             if sum.frames >= frames {
@@ -301,7 +301,7 @@ impl Balloons {
     }
 
     /// Resets every device, so that none writes to memory any more.
-    pub fn shutdown(self, machine: &mut Machine) {
+    pub(super) fn shutdown(self, machine: &mut Machine) {
         for served in self.served {
             let name = String::from(served.balloon.name());
             let failed = served.balloon.failed().is_some();
@@ -312,14 +312,14 @@ impl Balloons {
     }
 
     /// Says that they are ready.
-    pub fn announce(&self) {
+    pub(super) fn announce(&self) {
         for place in 0..self.served.len() {
             self.announce_one(place);
         }
     }
 
     /// Says that the one at a place is ready.
-    pub fn announce_one(&self, place: usize) {
+    pub(super) fn announce_one(&self, place: usize) {
         if let Some(Served { balloon, .. }) = self.served.get(place) {
             let status = balloon.status();
             let names = || feature_names(balloon.features());

@@ -3,14 +3,14 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::machine::block::Block;
+use crate::machine::power::ExitStatus;
+use crate::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
 use ballonet::balloon::{Balloon, Options};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::{PageFrames, Platform};
 use ballonet_check::bench::{Bench, BenchError, Case, Figures, Stopwatch, Surroundings, Throughput};
-use ballonet_kernel::machine::block::Block;
-use ballonet_kernel::machine::power::ExitStatus;
-use ballonet_kernel::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
 use log::{error, info};
 use x86_64::instructions::{interrupts, nop};
 
@@ -76,7 +76,7 @@ impl Stopwatch for Tsc {
 }
 
 /// Measures every balloon of the machine; fails where there is none, or one does not do its part.
-pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
+pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     let mut count = 0;
     for node in tree.nodes() {
         let function = node.function();

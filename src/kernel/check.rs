@@ -9,17 +9,17 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Arguments;
 
+use crate::boot::TapVersion;
+use crate::machine::power::ExitStatus;
+use crate::machine::{Machine, log as serial};
 use ballonet::balloon::Balloon;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::Platform;
 use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary};
-use ballonet_kernel::boot::TapVersion;
-use ballonet_kernel::machine::power::ExitStatus;
-use ballonet_kernel::machine::{Machine, log as serial};
 use log::info;
 
 /// Tests every balloon on PCI. The status with which the kernel is to end.
-pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
+pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     let tap = machine.options().tap;
     let selection = match machine.options().checks.map_or_else(|| Ok(Selection::default()), choose) {
         Ok(selection) => selection,
@@ -54,7 +54,7 @@ pub fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
 }
 
 /// Ends a run before it began: `reason` says why. The status with which the kernel is to end.
-pub fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
+pub(super) fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
     if serial::is_text() {
         serial::line(format_args!("TAP version {tap}"));
     }

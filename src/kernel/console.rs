@@ -2,6 +2,14 @@
 
 use alloc::string::String;
 
+use crate::acpi::SleepType;
+use crate::boot::{Terminal, WorkChoice, parse_size};
+use crate::console::{Command, Completion, Edit, LineEditor, Page, complete, count};
+use crate::machine::memory_types::Mtrrs;
+use crate::machine::{Machine, asleep, frames, power};
+use crate::machine::{
+    cpus, large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
+};
 use ballonet::balloon::wire::feature_names;
 use ballonet::balloon::{Balloon, BalloonQueue, Way};
 use ballonet::memory::FRAME_SIZE;
@@ -11,14 +19,6 @@ use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::listing;
 use ballonet_check::similar;
-use ballonet_kernel::acpi::SleepType;
-use ballonet_kernel::boot::{Terminal, WorkChoice, parse_size};
-use ballonet_kernel::console::{Command, Completion, Edit, LineEditor, Page, complete, count};
-use ballonet_kernel::machine::memory_types::Mtrrs;
-use ballonet_kernel::machine::{Machine, asleep, frames, power};
-use ballonet_kernel::machine::{
-    cpus, large, lines, local_apic, log as serial, machine_check, paging, power_button, relief, screen, vectors,
-};
 
 use super::balloons::{self, Balloons, Verb};
 use super::held::Held;
@@ -30,7 +30,7 @@ use super::random;
 use super::resources::Resources;
 use super::typing;
 use super::work::Work;
-use crate::symbols::HEAP;
+use crate::machine::heap;
 
 /// A command: its name, its arguments, what it does.
 const COMMANDS: [Command; 27] = [
@@ -68,7 +68,7 @@ const PROMPT: &str = "> ";
 
 /// What a command leads to beyond its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     /// Nothing.
     Done,
     /// Switch off.
@@ -78,7 +78,7 @@ pub enum Outcome {
 }
 
 /// What the commands work on.
-pub struct Context<'k> {
+pub(super) struct Context<'k> {
     /// The machine.
     pub machine: &'k mut Machine,
     /// Its PCI devices.
@@ -96,7 +96,7 @@ pub struct Context<'k> {
 }
 
 /// The console's state.
-pub struct Console {
+pub(super) struct Console {
     editor: LineEditor,
     ansi: bool,
     /// When the status line was last drawn because the balloon or a job moved; 0 when it has come to rest since.
@@ -125,18 +125,18 @@ macro_rules! say {
 
 impl Console {
     /// A console for a terminal of this kind.
-    pub fn new(terminal: Terminal) -> Self {
+    pub(super) fn new(terminal: Terminal) -> Self {
         let ansi = terminal == Terminal::Ansi;
         Self { editor: LineEditor::new(), ansi, drawn: 0, job: None, paused: false, told: 0 }
     }
 
     /// Whether a command is in progress during which no input is read.
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.job.is_some() && !self.paused
     }
 
     /// Runs a piece of the command in progress. Ctrl-C also discards what was typed before it.
-    pub fn work(&mut self, context: &mut Context<'_>) {
+    pub(super) fn work(&mut self, context: &mut Context<'_>) {
         let Some(mut job) = self.job.take() else { return };
         let mut for_job = context.for_job();
         if serial::take_interrupt() {
@@ -176,7 +176,7 @@ impl Console {
     }
 
     /// Takes a byte that was typed. A finished line is run.
-    pub fn feed(&mut self, byte: u8, context: &mut Context<'_>) -> Outcome {
+    pub(super) fn feed(&mut self, byte: u8, context: &mut Context<'_>) -> Outcome {
         if let Some(mut job) = self.job.take_if(|_| self.paused) {
             self.paused = false;
             match byte {
@@ -258,7 +258,7 @@ impl Console {
     }
 
     /// Draws the status line while a balloon moves, and once when it has come to rest.
-    pub fn draw_if_moving(&mut self, balloons: &Balloons, held: u64) {
+    pub(super) fn draw_if_moving(&mut self, balloons: &Balloons, held: u64) {
         if self.job.is_some() {
             return;
         }
@@ -276,7 +276,7 @@ impl Console {
 
     /// Draws the line being typed, or the progress of a command, with `held` bytes held: on the screen, and on a terminal, after the
     /// balloon's progress.
-    pub fn draw(&self, balloons: &Balloons, held: u64) {
+    pub(super) fn draw(&self, balloons: &Balloons, held: u64) {
         if let Some(job) = &self.job {
             // The hint on how to continue the log matters only while it waits.
             let silent = matches!(job, Job::Log(_)) && !self.paused;
@@ -595,7 +595,7 @@ fn mem(held: &Held) {
             .number("refused", counts.history.refusals)
             .boolean("sound", sound.is_ok());
     });
-    let heap = HEAP.view();
+    let heap = heap::view();
     for (name, frames) in [
         ("total", counts.total),
         ("free", counts.free),
@@ -838,7 +838,7 @@ fn cut_power(context: &mut Context<'_>, slot: &str) {
 
 /// Reads where nothing is mapped: page 0.
 fn fault() {
-    ballonet_kernel::machine::fault::provoke();
+    crate::machine::fault::provoke();
 }
 
 /// Does nothing more, interrupts on: what an NMI tells of.
@@ -849,7 +849,7 @@ fn hang() -> ! {
 }
 
 /// Switches off or starts again.
-pub fn end(outcome: Outcome) -> ! {
+pub(super) fn end(outcome: Outcome) -> ! {
     match outcome {
         Outcome::Reboot => power::reboot(),
         Outcome::Done | Outcome::PowerOff => power::exit(power::ExitStatus::Success),

@@ -2,18 +2,18 @@
 
 use alloc::vec::Vec;
 
+use crate::acpi::HostBridge;
+use crate::boot::RegionKind;
+use crate::machine::Machine;
 use ballonet::memory::PhysRange;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::{AddressRange, AssignError, Bdf, BusRange, Function, HostWindows, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::listing;
-use ballonet_kernel::acpi::HostBridge;
-use ballonet_kernel::boot::RegionKind;
-use ballonet_kernel::machine::Machine;
 use log::{info, warn};
 
 /// Walks PCI, gives addresses to what firmware left without, and lists what is there.
-pub fn discover(machine: &mut Machine, verbose: bool) -> Tree {
+pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     let ranges = bus_ranges(machine);
     if ranges.is_empty() {
         warn!("PCI: there is no way to reach configuration space");
@@ -36,7 +36,7 @@ pub fn discover(machine: &mut Machine, verbose: bool) -> Tree {
 
 /// Gives addresses to all BARs that have none, and tells what is wrong with those of the functions that are `concerned`.
 /// Returns how many have one now.
-pub fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) -> bool) -> usize {
+pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) -> bool) -> usize {
     let windows = host_windows(machine, tree);
     let assignment = tree.assign_addresses(machine.config(), &windows);
     for error in &assignment.errors {
@@ -51,7 +51,7 @@ pub fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) ->
 }
 
 /// Lists a function, with all its details if `verbose`.
-pub fn list(machine: &mut Machine, node: &Node, verbose: bool) {
+pub(crate) fn list(machine: &mut Machine, node: &Node, verbose: bool) {
     info!("PCI {}", Line(node.function()));
     if let Some(kind) = memory_kind(node.function()) {
         info!("PCI {}: there is no driver for {kind}; its memory is not used", node.bdf());

@@ -4,15 +4,15 @@
 
 use alloc::vec::Vec;
 
+use crate::machine::block::Block;
 use ballonet::memory::FRAME_SIZE;
-use ballonet_kernel::machine::block::Block;
 
 /// Blocks given back in a step.
 const RELEASED: usize = 256;
 
 /// Frames filled with a pattern that depends on where each word is.
 #[derive(Debug, Default)]
-pub struct Held {
+pub(super) struct Held {
     blocks: Vec<Block>,
     bytes: u64,
     /// Changes with each filling, so that old contents do not pass for new ones.
@@ -22,7 +22,7 @@ pub struct Held {
 impl Held {
     /// Takes up to a region of 2 MiB, of `bytes` that are wanted, and fills it. Returns how many bytes that was: 0 where there
     /// is no memory.
-    pub fn hold_some(&mut self, bytes: u64) -> u64 {
+    pub(super) fn hold_some(&mut self, bytes: u64) -> u64 {
         if self.blocks.try_reserve(1).is_err() {
             return 0;
         }
@@ -39,13 +39,13 @@ impl Held {
     }
 
     /// How many bytes are held.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Compares every word of a block with what was written: how many bytes those are, and how many words differ. `None` behind
     /// the last block.
-    pub fn verify_one(&self, block: usize) -> Option<(u64, u64)> {
+    pub(super) fn verify_one(&self, block: usize) -> Option<(u64, u64)> {
         let block = self.blocks.get(block)?;
         let start = block.run().start().start().as_u64();
         let wrong = |&(word, index): &(&u64, u64)| *word != pattern(start + index * 8, self.seed);
@@ -54,7 +54,7 @@ impl Held {
     }
 
     /// Gives some of it back. Returns whether there is more. The next filling differs from this one.
-    pub fn release_some(&mut self) -> bool {
+    pub(super) fn release_some(&mut self) -> bool {
         let rest = self.blocks.len().saturating_sub(RELEASED);
         self.bytes -= self.blocks.drain(rest..).map(|block| block.run().bytes()).sum::<u64>();
         if rest == 0 {
@@ -66,7 +66,7 @@ impl Held {
 }
 
 /// A word that no other address and no other seed has: an odd multiplication and a shift mix all bits (Fibonacci hashing).
-pub const fn pattern(address: u64, seed: u64) -> u64 {
+pub(super) const fn pattern(address: u64, seed: u64) -> u64 {
     let mixed = (address ^ seed << 48).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^ mixed >> 29
 }

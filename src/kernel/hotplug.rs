@@ -9,14 +9,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::boot::{HotplugChoice, IrqChoice};
+use crate::machine::mmio::Window;
+use crate::machine::{Machine, lines, log as serial};
 use ballonet::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::express::SlotControl;
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
-use ballonet_kernel::boot::{HotplugChoice, IrqChoice};
-use ballonet_kernel::machine::mmio::Window;
-use ballonet_kernel::machine::{Machine, lines, log as serial};
 use log::{info, warn};
 
 use super::balloons::Balloons;
@@ -26,7 +26,7 @@ use super::devices;
 const POLL: u64 = 50_000_000;
 
 /// A slot, and how its port interrupts.
-pub struct Port {
+pub(super) struct Port {
     /// `slot` and the number that is written on it.
     name: String,
     slot: Slot,
@@ -39,7 +39,7 @@ pub struct Port {
 }
 
 /// Every slot of the machine.
-pub struct Slots {
+pub(super) struct Slots {
     ports: Vec<Port>,
     /// How long they wait for what; `None` if slots are left alone.
     timing: Option<Timing>,
@@ -47,7 +47,7 @@ pub struct Slots {
 
 impl Slots {
     /// Starts to watch every hot-plug slot on PCI.
-    pub fn start(machine: &mut Machine, tree: &Tree) -> Self {
+    pub(super) fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let timing = match machine.options().hotplug {
             HotplugChoice::On => Some(Timing::STANDARD),
             HotplugChoice::Prompt => Some(Timing::PROMPT),
@@ -93,27 +93,27 @@ impl Slots {
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.ports.len()
     }
 
     /// All of them.
-    pub fn ports(&self) -> &[Port] {
+    pub(super) fn ports(&self) -> &[Port] {
         &self.ports
     }
 
     /// Whether one of them is to be looked at at once. Holds with interrupts off, right before the CPU sleeps.
-    pub fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.ports.iter().any(|port| port.interrupts.events().is_pending())
     }
 
     /// When one is to be looked at although no interrupt has come, in nanoseconds since entry.
-    pub fn next_look(&self) -> Option<u64> {
+    pub(super) fn next_look(&self) -> Option<u64> {
         self.ports.iter().filter_map(Port::next_look).min()
     }
 
     /// Looks at those that are due, and does what there is to do.
-    pub fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
+    pub(super) fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
         while let Some(gone) = balloons.take_gone() {
             if let DeviceAddress::Pci(function) = gone {
                 self.lose(function, tree, machine.now());
@@ -151,7 +151,7 @@ impl Slots {
 
     /// Cuts the power of the slot of this name behind the back of its driver, as a fault would. Returns whether there is
     /// such a slot.
-    pub fn cut_power(&self, machine: &mut Machine, name: &str) -> bool {
+    pub(super) fn cut_power(&self, machine: &mut Machine, name: &str) -> bool {
         let Some(port) = self.ports.iter().find(|port| port.name == name) else { return false };
         let express = port.slot.express();
         let control = express.slot_control(machine.config()) | SlotControl::POWER_OFF;
@@ -160,7 +160,7 @@ impl Slots {
     }
 
     /// Leaves them alone from now on.
-    pub fn shutdown(self, machine: &mut Machine) {
+    pub(super) fn shutdown(self, machine: &mut Machine) {
         for port in self.ports {
             port.slot.release(machine.config());
             port.interrupts.release(machine);
@@ -238,22 +238,22 @@ impl Port {
     }
 
     /// Its name.
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.name
     }
 
     /// The port that it is behind.
-    pub fn bdf(&self) -> Bdf {
+    pub(super) fn bdf(&self) -> Bdf {
         self.slot.port()
     }
 
     /// Where it is.
-    pub fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         self.slot.stage()
     }
 
     /// How the port interrupts, and how often it did.
-    pub fn interrupts(&self) -> (SlotMode, u32) {
+    pub(super) fn interrupts(&self) -> (SlotMode, u32) {
         (self.interrupts.mode(), self.interrupts.events().count())
     }
 

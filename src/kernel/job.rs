@@ -6,9 +6,9 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::console::{Record, count};
+use crate::machine::{Machine, frames, log as serial};
 use ballonet::memory::FRAME_SIZE;
-use ballonet_kernel::console::{Record, count};
-use ballonet_kernel::machine::{Machine, frames, log as serial};
 
 use super::backing;
 use super::balloons::Balloons;
@@ -20,7 +20,7 @@ const LINES: usize = 4;
 const PAGE: u64 = 22;
 
 /// A command in progress.
-pub enum Job {
+pub(super) enum Job {
     /// `mem hold`: bytes wanted, and taken so far.
     Hold { wanted: u64, taken: u64 },
     /// `mem verify`: the next block, bytes verified, words that differ.
@@ -34,7 +34,7 @@ pub enum Job {
 }
 
 /// The log, from its beginning up to when the command was typed.
-pub struct Pager {
+pub(super) struct Pager {
     next: u64,
     end: u64,
     /// The line before which it pauses; `None`: without pauses.
@@ -43,7 +43,7 @@ pub struct Pager {
 
 /// The outcome of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// There is more to do.
     More,
     /// A key is awaited.
@@ -53,7 +53,7 @@ pub enum Step {
 }
 
 /// What jobs work on.
-pub struct JobContext<'k> {
+pub(super) struct JobContext<'k> {
     /// The machine.
     pub machine: &'k mut Machine,
     /// Its balloons.
@@ -64,18 +64,18 @@ pub struct JobContext<'k> {
 
 impl Job {
     /// Prints lines, a few in each turn.
-    pub fn list(lines: Vec<String>) -> Self {
+    pub(super) fn list(lines: Vec<String>) -> Self {
         Self::List(lines.into_iter())
     }
 
     /// Prints the log as it stands, with or without pauses.
-    pub fn log(pauses: bool) -> Self {
+    pub(super) fn log(pauses: bool) -> Self {
         let end = serial::with_kept(Record::lines);
         Self::Log(Pager { next: 0, end, pause: pauses.then_some(PAGE) })
     }
 
     /// Runs a piece of it.
-    pub fn step(&mut self, context: &mut JobContext<'_>) -> Step {
+    pub(super) fn step(&mut self, context: &mut JobContext<'_>) -> Step {
         match self {
             Self::Hold { wanted, taken } => {
                 let JobContext { machine, balloons, held } = context;
@@ -115,14 +115,14 @@ impl Job {
     }
 
     /// Continues after a pause.
-    pub fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         if let Self::Log(Pager { next, pause: Some(pause), .. }) = self {
             *pause = *next + PAGE;
         }
     }
 
     /// Ends it early, and says how far it got.
-    pub fn stop(self, context: &mut JobContext<'_>) {
+    pub(super) fn stop(self, context: &mut JobContext<'_>) {
         match self {
             Self::Hold { wanted, taken } => tell_held(context.held, taken, wanted, Some(Reason::Stopped)),
             Self::Verify { bytes, bad, .. } => tell_verified(bytes, bad, ", then stopped by Ctrl-C"),
@@ -138,7 +138,7 @@ impl Job {
     }
 
     /// Its progress.
-    pub fn progress(&self, held: u64) -> impl fmt::Display {
+    pub(super) fn progress(&self, held: u64) -> impl fmt::Display {
         Progress(self, held)
     }
 }
@@ -213,7 +213,7 @@ impl fmt::Display for Reason<'_> {
 }
 
 /// Says where the rest of the memory is.
-pub struct Lack;
+pub(super) struct Lack;
 
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::machine::{clock, log as serial};
 use ballonet_check::bench::Histogram;
-use ballonet_kernel::machine::{clock, log as serial};
 
 /// Time between two rounds of allocations, in nanoseconds: 1 ms.
 const PERIOD: u64 = 1_000_000;
@@ -17,7 +17,7 @@ const SIZES: [usize; 8] = [16, 48, 128, 512, 1500, 4096, 16 << 10, 64 << 10];
 
 /// The program, which runs or does not.
 #[derive(Default)]
-pub struct Latency(Option<Box<Program>>);
+pub(super) struct Latency(Option<Box<Program>>);
 
 /// A program that runs.
 struct Program {
@@ -33,7 +33,7 @@ struct Program {
 
 impl Latency {
     /// Has it run from here, with nothing recorded.
-    pub fn start(&mut self) {
+    pub(super) fn start(&mut self) {
         self.0 = Some(Box::new(Program {
             histogram: Histogram::new(),
             failed: 0,
@@ -44,7 +44,7 @@ impl Latency {
     }
 
     /// Ends it and tells what came of it.
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         match self.0.take() {
             Some(program) => program.tell(),
             None => serial::line(format_args!("nothing allocates; `latency start` begins it")),
@@ -52,7 +52,7 @@ impl Latency {
     }
 
     /// Allocates, if that is due.
-    pub fn sample(&mut self, now: u64) {
+    pub(super) fn sample(&mut self, now: u64) {
         if let Some(program) = &mut self.0
             && now >= program.due
         {
@@ -62,7 +62,7 @@ impl Latency {
     }
 
     /// When that is due next, in nanoseconds since entry.
-    pub fn next_look(&self) -> Option<u64> {
+    pub(super) fn next_look(&self) -> Option<u64> {
         self.0.as_ref().map(|program| program.due)
     }
 }
@@ -99,7 +99,7 @@ impl Program {
             line.number("p50", p50).number("p99", p99).number("p999", p999).number("max", most);
         });
         if serial::is_text() {
-            let counted = ballonet_kernel::console::count(count, "allocation");
+            let counted = crate::console::count(count, "allocation");
             serial::line(format_args!("{counted} of 16 B to 64 KiB, {failed} failed"));
             serial::line(format_args!("in ns: 50 % up to {p50}, 99 % {p99}, 99.9 % {p999}, the longest {most}"));
         }

@@ -7,7 +7,7 @@ mod balloons;
 mod bench;
 mod check;
 mod console;
-mod devices;
+pub(crate) mod devices;
 mod held;
 mod hotplug;
 mod job;
@@ -21,11 +21,13 @@ mod typing;
 mod view;
 mod work;
 
+use core::panic::PanicInfo;
+
+use crate::boot::Mode;
+use crate::machine::power::exit;
+use crate::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, screen, timer};
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::Mode;
-use ballonet_kernel::machine::power::exit;
-use ballonet_kernel::machine::{Entry, Machine, idle_unless, log as serial, nmi, power_button, screen, timer};
 use log::{info, warn};
 
 use balloons::Balloons;
@@ -73,6 +75,11 @@ pub fn run(entry: Entry) -> ! {
     slots.shutdown(&mut machine);
     balloons.shutdown(&mut machine);
     console::end(outcome)
+}
+
+/// Reports a panic, and ends the kernel with failure.
+pub fn panic(info: &PanicInfo<'_>) -> ! {
+    fault::report_panic(info)
 }
 
 fn tell_no_device(refused: usize, slots: usize) {

@@ -1,9 +1,9 @@
 //! How the kernel comes to its end: the power button, and what becomes of ballooned memory before power goes.
 
+use crate::boot::PoweroffChoice;
+use crate::machine::power_button::{self, Heard, NoButton};
+use crate::machine::{Machine, idle_unless, lines, log as serial, timer};
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::PoweroffChoice;
-use ballonet_kernel::machine::power_button::{self, Heard, NoButton};
-use ballonet_kernel::machine::{Machine, idle_unless, lines, log as serial, timer};
 use log::info;
 
 use super::balloons::Balloons;
@@ -14,7 +14,7 @@ const LOOK: u64 = 100_000_000;
 const GLANCE: u64 = 10_000_000;
 
 /// The power button, or the lack of one.
-pub struct PowerButton {
+pub(super) struct PowerButton {
     heard: Result<Heard, NoButton>,
     /// When it is to be looked at next, if it has no interrupt.
     look: u64,
@@ -22,7 +22,7 @@ pub struct PowerButton {
 
 impl PowerButton {
     /// Has presses noted from now on.
-    pub fn start(machine: &Machine) -> Self {
+    pub(super) fn start(machine: &Machine) -> Self {
         let heard = power_button::watch(machine.acpi.as_ref());
         match &heard {
             Ok(heard) => info!("power button: heard {heard}"),
@@ -41,12 +41,12 @@ impl PowerButton {
     }
 
     /// When it is to be looked at although nothing has come from it, in nanoseconds since entry.
-    pub fn next_look(&self) -> Option<u64> {
+    pub(super) fn next_look(&self) -> Option<u64> {
         self.is_polled().then_some(self.look)
     }
 
     /// Whether it was pressed since this was last asked, which is told.
-    pub fn was_pressed(&mut self, now: u64) -> bool {
+    pub(super) fn was_pressed(&mut self, now: u64) -> bool {
         if self.is_polled() && now >= self.look {
             self.look = now + LOOK;
             power_button::look();
@@ -64,7 +64,7 @@ impl PowerButton {
 
 /// Has the balloons ask back what their hosts have, if the kernel was told to (`poweroff=deflate`), for as long as one that
 /// is taken away may take. A press of the button ends the wait.
-pub fn ask_back(machine: &mut Machine, balloons: &mut Balloons, button: &mut PowerButton) {
+pub(super) fn ask_back(machine: &mut Machine, balloons: &mut Balloons, button: &mut PowerButton) {
     if machine.options().poweroff == PoweroffChoice::Keep {
         return;
     }

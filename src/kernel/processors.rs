@@ -2,13 +2,13 @@
 
 use alloc::boxed::Box;
 
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
+use crate::console::count;
+use crate::machine::{Machine, clock, cpus, local_apic, log as serial, tlb};
 
 use super::balloons::{self, Balloons};
 
 /// Lists the CPUs: an event each for programs.
-pub fn list() {
+pub(super) fn list() {
     for cpu in cpus::all() {
         let (number, id, interrupts, jobs) = (cpu.number(), cpu.apic_id(), cpu.interrupts(), cpu.jobs());
         let (up, slept) = (cpu.up(), cpu.slept());
@@ -30,7 +30,7 @@ pub fn list() {
 }
 
 /// Has another CPU than the boot CPU panic.
-pub fn fail(cpu: &str) {
+pub(super) fn fail(cpu: &str) {
     let job = Box::new(|| panic!("asked for at the console"));
     match cpu.parse().map(|cpu| cpus::run(cpu, job)) {
         Ok(Ok(())) => {}
@@ -40,7 +40,7 @@ pub fn fail(cpu: &str) {
 }
 
 /// Has the queue of this name, of the balloon of this name or of all, interrupt another CPU.
-pub fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str, cpu: &str, name: Option<&str>) {
+pub(super) fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str, cpu: &str, name: Option<&str>) {
     let Ok(cpu) = cpu.parse::<u32>() else {
         return serial::line(format_args!("`{cpu}` is no number of a CPU; `cpus` lists those there are"));
     };
@@ -70,7 +70,7 @@ pub fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str,
 }
 
 /// What a failure says in the course of which the CPU that tells of it gets NMIs: as when somebody presses the button.
-pub struct WithNmis;
+pub(super) struct WithNmis;
 
 impl core::fmt::Display for WithNmis {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

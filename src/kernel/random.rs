@@ -2,16 +2,16 @@
 
 use core::fmt;
 
+use crate::console::count;
+use crate::machine::{Machine, log as serial};
 use ballonet::pci::{Function, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::rng::{Rng, RngError};
 use ballonet::virtio::{BringUpError, DeviceOptions, InterruptMode, TransportError};
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::{Machine, log as serial};
 use derive_more::{Display, Error, From};
 
 /// Bytes that are asked for where nobody says how many.
-pub const DEFAULT: usize = 16;
+pub(super) const DEFAULT: usize = 16;
 /// The most bytes of an answer.
 const MOST: usize = 64;
 /// How long the device may take; the balloon waits meanwhile. 50 ms.
@@ -42,7 +42,7 @@ impl fmt::Display for Hex<'_> {
 }
 
 /// Tells random bytes, as many as were asked for or as the device gives.
-pub fn tell(machine: &mut Machine, tree: &Tree, length: &str) {
+pub(super) fn tell(machine: &mut Machine, tree: &Tree, length: &str) {
     let Some(length) = length.parse().ok().filter(|length| (1..=MOST).contains(length)) else {
         return serial::line(format_args!("`{length}` is no number of bytes from 1 to {MOST}"));
     };
@@ -50,7 +50,7 @@ pub fn tell(machine: &mut Machine, tree: &Tree, length: &str) {
 }
 
 /// The same for a number of bytes that is one.
-pub fn tell_some(machine: &mut Machine, tree: &Tree, length: usize) {
+pub(super) fn tell_some(machine: &mut Machine, tree: &Tree, length: usize) {
     let mut bytes = [0; MOST];
     match ask(machine, tree, &mut bytes[..length]) {
         Err(error) => serial::line(format_args!("{error}")),

@@ -1,15 +1,15 @@
 //! What the kernel has given out, counted: proof that what went came back.
 
+use crate::console::count;
+use crate::machine::{dma, frames, large, lines, log as serial, paging, vectors};
 use ballonet::memory::FRAME_SIZE;
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::{dma, frames, large, lines, log as serial, paging, vectors};
 
 use super::balloons::Balloons;
-use crate::symbols::HEAP;
+use crate::machine::heap;
 
 /// Counts of all that can leak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resources {
+pub(super) struct Resources {
     /// Frames by state.
     free: u64,
     used: u64,
@@ -32,7 +32,7 @@ pub struct Resources {
 
 impl Resources {
     /// Counts now.
-    pub fn count(balloons: &Balloons) -> Self {
+    pub(super) fn count(balloons: &Balloons) -> Self {
         lines::trim();
         let lines = lines::views().len();
         let counts = frames::counts();
@@ -45,13 +45,13 @@ impl Resources {
             vectors: vectors::allocated(),
             lines,
             mappings: paging::with(|space| space.windows()),
-            heap: HEAP.view().used + (large::view().frames * FRAME_SIZE) as usize,
+            heap: heap::view().used + (large::view().frames * FRAME_SIZE) as usize,
             balloons: balloons.drivers().count(),
         }
     }
 
     /// Tells them.
-    pub fn tell(&self) {
+    pub(super) fn tell(&self) {
         let named = [
             ("free", self.free),
             ("used", self.used),

@@ -5,10 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::console::count;
+use crate::machine::cpus::{self, Cpu};
+use crate::machine::{clock, frames, log as serial};
 use ballonet::memory::FrameRun;
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::cpus::{self, Cpu};
-use ballonet_kernel::machine::{clock, frames, log as serial};
 use log::info;
 
 /// The numbers of CPUs that are compared, as far as there are so many.
@@ -23,7 +23,7 @@ const REGION: u32 = 512;
 const TIME: u64 = 50_000_000;
 
 /// Measures and tells; nothing on a machine with one CPU.
-pub fn run() {
+pub(super) fn run() {
     let others: Vec<u32> = cpus::all().filter(|cpu| !cpu.is_boot()).map(Cpu::number).collect();
     if others.is_empty() {
         return;

@@ -1,18 +1,18 @@
 //! Whether the console has any input, and what works without: most PCs of today have neither a PS/2 keyboard nor a serial port.
 
-use ballonet_kernel::machine::keyboard::{self, KeyboardState};
-use ballonet_kernel::machine::log as serial;
+use crate::machine::keyboard::{self, KeyboardState};
+use crate::machine::log as serial;
 use log::{info, warn};
 
 /// Shown on the screen instead of a prompt if there is no input.
-pub const HINT: &str = "no keyboard can be used (USB is not driven): the power button switches off";
+pub(super) const HINT: &str = "no keyboard can be used (USB is not driven): the power button switches off";
 
 /// What works without input.
 const WITHOUT: &str = "the power button switches off (hold it for 4 s if a press does not), and options are set in the loader's menu \
                        (`e` in GRUB's)";
 
 /// Whether there is input, now or once a keyboard is plugged in.
-pub fn is_possible() -> bool {
+pub(super) fn is_possible() -> bool {
     has_serial() || keyboard::state() != KeyboardState::Absent
 }
 
@@ -21,7 +21,7 @@ fn has_serial() -> bool {
 }
 
 /// Logs how to type commands, or what works without input.
-pub fn tell() {
+pub(super) fn tell() {
     match (keyboard::state(), has_serial()) {
         (KeyboardState::Absent, false) => {
             warn!(

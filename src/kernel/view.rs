@@ -2,12 +2,12 @@
 
 use alloc::vec::Vec;
 
+use crate::console::Movement;
+use crate::machine::identity::Identity;
+use crate::machine::{Machine, frames, lines, screen, vectors};
+use crate::screen::{Shares, Status};
 use ballonet::memory::{Counts, FRAME_SIZE};
 use ballonet::platform::Platform;
-use ballonet_kernel::console::Movement;
-use ballonet_kernel::machine::identity::Identity;
-use ballonet_kernel::machine::{Machine, frames, lines, screen, vectors};
-use ballonet_kernel::screen::{Shares, Status};
 
 use super::balloons::Balloons;
 
@@ -31,7 +31,7 @@ struct Seen {
 
 /// The picture. While nothing changes, nothing wakes the CPU for it.
 #[derive(Default)]
-pub struct View {
+pub(super) struct View {
     seen: Option<Seen>,
     /// No look is taken before this, in nanoseconds since entry.
     next: u64,
@@ -41,7 +41,7 @@ pub struct View {
 
 impl View {
     /// Looks whether there is something new to show, and draws a little of what is new on the screen.
-    pub fn serve(&mut self, machine: &Machine, balloons: &Balloons) {
+    pub(super) fn serve(&mut self, machine: &Machine, balloons: &Balloons) {
         let now = machine.now();
         if !screen::is_present() {
             return;
@@ -53,7 +53,7 @@ impl View {
     }
 
     /// When it is to be served although nothing has happened.
-    pub fn next_look(&self) -> Option<u64> {
+    pub(super) fn next_look(&self) -> Option<u64> {
         self.moving.then_some(self.next)
     }
 

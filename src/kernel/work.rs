@@ -9,10 +9,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::boot::{WorkChoice, WorkKind};
+use crate::console::{Quiet, count};
+use crate::machine::{Machine, log as serial, relief};
 use ballonet::platform::Platform;
-use ballonet_kernel::boot::{WorkChoice, WorkKind};
-use ballonet_kernel::console::{Quiet, count};
-use ballonet_kernel::machine::{Machine, log as serial, relief};
 use log::warn;
 
 use super::backing;
@@ -110,24 +110,24 @@ struct Program {
 
 /// The program that runs, if any.
 #[derive(Default)]
-pub struct Work {
+pub(super) struct Work {
     program: Option<Program>,
     random: u64,
 }
 
 impl Work {
     /// What the command line asks for.
-    pub fn new(choice: Option<WorkChoice>) -> Self {
+    pub(super) fn new(choice: Option<WorkChoice>) -> Self {
         Self { program: choice.map(Program::new), random: 0 }
     }
 
     /// Starts a program in the place of one that runs, whose memory is freed.
-    pub fn start(&mut self, choice: WorkChoice) {
+    pub(super) fn start(&mut self, choice: WorkChoice) {
         self.program = Some(Program::new(choice));
     }
 
     /// Ends the program and frees its memory. Returns whether there was one.
-    pub fn stop(&mut self) -> bool {
+    pub(super) fn stop(&mut self) -> bool {
         let Some(mut program) = self.program.take() else { return false };
         program.free_all();
         program.enter(Phase::Done, 0);
@@ -135,7 +135,7 @@ impl Work {
     }
 
     /// Lets the program have a turn, if it is due.
-    pub fn serve(&mut self, machine: &mut Machine, balloons: &mut Balloons) {
+    pub(super) fn serve(&mut self, machine: &mut Machine, balloons: &mut Balloons) {
         let now = machine.now();
         let Some(program) = self.program.as_mut().filter(|program| program.is_due(now)) else { return };
         let before = program.bytes;
@@ -150,17 +150,17 @@ impl Work {
     }
 
     /// When it is to be served next, if it rests.
-    pub fn next_turn(&self) -> Option<u64> {
+    pub(super) fn next_turn(&self) -> Option<u64> {
         self.program.as_ref().and_then(|program| program.rest)
     }
 
     /// Whether it is to be served at once.
-    pub fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.program.as_ref().is_some_and(|program| program.rest.is_none())
     }
 
     /// Says what it is doing.
-    pub fn tell(&self) {
+    pub(super) fn tell(&self) {
         match &self.program {
             Some(program) => program.tell(),
             None => serial::line(format_args!("no program runs; `work KIND:SIZE` starts one")),

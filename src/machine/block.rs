@@ -6,33 +6,33 @@ use super::frames;
 
 /// Contiguous frames that this value owns, as words. Dropping it gives them back.
 #[derive(Debug)]
-pub struct Block {
+pub(crate) struct Block {
     run: FrameRun,
 }
 
 impl Block {
     /// As many contiguous frames as can be had at once, up to `most` and a region of 512; `None` when there are none.
     /// Before it takes of what the kernel keeps for itself, memory is had back.
-    pub fn allocate(most: u32) -> Option<Self> {
+    pub(crate) fn allocate(most: u32) -> Option<Self> {
         let most = u64::from(most.clamp(1, 512));
         frames::make_room(most);
         frames::allocate_up_to(most).map(|run| Self { run })
     }
 
     /// Which frames.
-    pub fn run(&self) -> FrameRun {
+    pub(crate) fn run(&self) -> FrameRun {
         self.run
     }
 
     /// The contents. New frames hold anything.
-    pub fn words(&self) -> &[u64] {
+    pub(crate) fn words(&self) -> &[u64] {
         let start = self.run.start().start().as_u64() as *const u64;
         // SAFETY: the frames are this value's alone until it is dropped, mapped one to one, and any bits are a `u64`.
         unsafe { core::slice::from_raw_parts(start, (self.run.bytes() / 8) as usize) }
     }
 
     /// The contents, to be written.
-    pub fn words_mut(&mut self) -> &mut [u64] {
+    pub(crate) fn words_mut(&mut self) -> &mut [u64] {
         let start = self.run.start().start().as_u64() as *mut u64;
         // SAFETY: as above, and `self` is borrowed exclusively.
         unsafe { core::slice::from_raw_parts_mut(start, (self.run.bytes() / 8) as usize) }

@@ -9,7 +9,7 @@ use ballonet::memory::{FRAME_SIZE, PhysAddr, PhysRange};
 const MAPPED: u64 = 4 << 30;
 
 /// Takes frames one after the other from usable memory above `start`, around what the loader still needs.
-pub struct BootFrames<U, R> {
+pub(crate) struct BootFrames<U, R> {
     usable: U,
     reserved: R,
     start: u64,
@@ -22,12 +22,12 @@ where
     R: Iterator<Item = PhysRange> + Clone,
 {
     /// Frames from `start` on, a frame boundary. `usable` is sorted.
-    pub fn new(start: u64, usable: U, reserved: R) -> Self {
+    pub(crate) fn new(start: u64, usable: U, reserved: R) -> Self {
         Self { usable, reserved, start, next: start }
     }
 
     /// Everything between the first frame taken and the last. Reserve it.
-    pub fn taken(&self) -> Option<PhysRange> {
+    pub(crate) fn taken(&self) -> Option<PhysRange> {
         PhysRange::new(PhysAddr::new(self.start)?, self.next - self.start)
     }
 

@@ -22,7 +22,7 @@ static RATE: Once<Rate> = Once::new();
 
 /// The rates of the clocks.
 #[derive(Debug, Clone, Copy)]
-pub struct Rate {
+pub(crate) struct Rate {
     /// TSC ticks a second.
     pub tsc_hz: u64,
     /// Local APIC timer ticks (divided by 16) a second; 0 if it could not be measured.
@@ -34,13 +34,13 @@ pub struct Rate {
 }
 
 /// The TSC now.
-pub fn tsc() -> u64 {
+pub(crate) fn tsc() -> u64 {
     // SAFETY: every x86-64 CPU has a TSC, and ring 0 may read it.
     unsafe { _rdtsc() }
 }
 
 /// The TSC once all instructions before have been executed, and before any that follows is (SDM vol. 2, RDTSC).
-pub fn tsc_in_order() -> u64 {
+pub(crate) fn tsc_in_order() -> u64 {
     // SAFETY: every x86-64 CPU has SSE2, and with it LFENCE, which touches nothing.
     unsafe { _mm_lfence() };
     let ticks = tsc();
@@ -50,20 +50,20 @@ pub fn tsc_in_order() -> u64 {
 }
 
 /// Notes the moment from which time is counted.
-pub fn start(entry_tsc: u64) {
+pub(crate) fn start(entry_tsc: u64) {
     ENTRY.store(entry_tsc, Ordering::Relaxed);
 }
 
 /// Nanoseconds since entry; 0 until the rate is known.
 ///
 /// Whoever asks for the time gets along, which is a sign of life to those who ration interrupts.
-pub fn nanoseconds() -> u64 {
+pub(crate) fn nanoseconds() -> u64 {
     vectors::sign_of_life();
     duration(tsc().saturating_sub(ENTRY.load(Ordering::Relaxed)))
 }
 
 /// So many ticks of the TSC in nanoseconds; 0 until the rate is known.
-pub fn duration(ticks: u64) -> u64 {
+pub(crate) fn duration(ticks: u64) -> u64 {
     let multiplier = RATE.get().map_or(0, |rate| rate.multiplier);
     ((u128::from(ticks) * u128::from(multiplier)) >> 32) as u64
 }
@@ -79,12 +79,12 @@ pub(super) fn rough_nanoseconds() -> u64 {
 }
 
 /// Milliseconds since entry.
-pub fn milliseconds() -> u64 {
+pub(crate) fn milliseconds() -> u64 {
     nanoseconds() / 1_000_000
 }
 
 /// The rates, once known.
-pub fn rate() -> Option<Rate> {
+pub(crate) fn rate() -> Option<Rate> {
     RATE.get().copied()
 }
 
@@ -115,7 +115,7 @@ fn find_rates(features: &Features, acpi: Option<&Acpi>) -> (Rates, &'static str)
 }
 
 /// Finds out how fast the TSC and the local APIC's timer run. Returns what was found.
-pub fn calibrate(features: &Features, acpi: Option<&Acpi>) -> Rate {
+pub(crate) fn calibrate(features: &Features, acpi: Option<&Acpi>) -> Rate {
     let (Rates { tsc_hz, apic_hz }, source) = find_rates(features, acpi);
     let multiplier = ((u128::from(NANOSECONDS) << 32) / u128::from(tsc_hz)) as u64;
     *RATE.call_once(|| Rate { tsc_hz, apic_hz, source, multiplier })

@@ -29,13 +29,13 @@ const ENABLE: u32 = 1 << 31;
 pub(super) static ORDER: Lock<()> = Lock::new(());
 
 /// The machine's configuration space.
-pub struct MachineConfig {
+pub(crate) struct MachineConfig {
     paths: Paths,
 }
 
 impl MachineConfig {
     /// Maps what ACPI says is mapped, and looks for the ports.
-    pub fn new(acpi: Option<&Acpi>) -> Self {
+    pub(crate) fn new(acpi: Option<&Acpi>) -> Self {
         let mut mapped = Vec::new();
         for region in regions(acpi) {
             match map(region) {
@@ -55,18 +55,18 @@ impl MachineConfig {
     }
 
     /// The regions that are mapped.
-    pub fn regions(&self) -> impl Iterator<Item = EcamRegion> {
+    pub(crate) fn regions(&self) -> impl Iterator<Item = EcamRegion> {
         self.paths.mapped.iter().map(|ecam| ecam.region)
     }
 
     /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
-    pub fn address(&self, function: Bdf) -> Option<u64> {
+    pub(crate) fn address(&self, function: Bdf) -> Option<u64> {
         let ecam = self.paths.mapped.iter().find(|ecam| ecam.contains(function))?;
         Some(ecam.region.range().start().as_u64() + ecam.offset(function) as u64)
     }
 
     /// Whether the two ports are there.
-    pub fn has_ports(&self) -> bool {
+    pub(crate) fn has_ports(&self) -> bool {
         self.paths.ports
     }
 

@@ -7,7 +7,7 @@ use x86_64::registers::control::{Cr4, Cr4Flags, Efer, EferFlags};
 
 /// CPU features and widths that the kernel depends on (SDM vol. 2, CPUID).
 #[derive(Debug, Clone, Copy)]
-pub struct Features {
+pub(crate) struct Features {
     /// Pages can be made not executable.
     pub nx: bool,
     /// 1 GiB pages exist.
@@ -16,8 +16,6 @@ pub struct Features {
     pub x2apic: bool,
     /// The local APIC timer takes an absolute TSC value.
     pub tsc_deadline: bool,
-    /// The TSC runs at one rate in all power states.
-    pub invariant_tsc: bool,
     /// Machine checks are reported through vector 18.
     pub machine_check: bool,
     /// What they are about is in banks of MSRs.
@@ -36,7 +34,7 @@ const HYPERVISOR_LEAF: u32 = 0x4000_0000;
 
 impl Features {
     /// Asks CPUID.
-    pub fn detect() -> Self {
+    pub(crate) fn detect() -> Self {
         let basic = __cpuid(1);
         let most_extended = __cpuid(0x8000_0000).eax;
         let extended = |leaf: u32| if leaf <= most_extended { Some(__cpuid(leaf)) } else { None };
@@ -46,7 +44,6 @@ impl Features {
             gigabyte_pages: flags & 1 << 26 != 0,
             x2apic: basic.ecx & 1 << 21 != 0,
             tsc_deadline: basic.ecx & 1 << 24 != 0,
-            invariant_tsc: extended(0x8000_0007).is_some_and(|leaf| leaf.edx & 1 << 8 != 0),
             machine_check: basic.edx & 1 << 7 != 0,
             machine_check_banks: basic.edx & 1 << 14 != 0,
             pat: basic.edx & 1 << 16 != 0,
@@ -62,7 +59,7 @@ const MXCSR: u32 = 0x1F80;
 
 /// Turns on what the entry code could not know to exist, NX and machine checks, and sets floating point to what compiled
 /// code relies on, whatever firmware left.
-pub fn enable(features: &Features) {
+pub(crate) fn enable(features: &Features) {
     if features.nx {
         // SAFETY: the CPU has NX, and no page table in use sets the bit that now gets its meaning.
         unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
@@ -76,7 +73,7 @@ pub fn enable(features: &Features) {
 }
 
 /// The CPU's name, as it gives it (CPUID 0x80000002 to 0x80000004), padded with zeros.
-pub fn brand() -> [u8; 48] {
+pub(crate) fn brand() -> [u8; 48] {
     let mut name = [0; 48];
     if __cpuid(0x8000_0000).eax < 0x8000_0004 {
         return name;
@@ -92,7 +89,7 @@ pub fn brand() -> [u8; 48] {
 
 /// The TSC's frequency in Hz, where CPUID tells it: leaf 0x15 (crystal and ratio), or the leaf 0x40000010 in which
 /// hypervisors give it in kHz.
-pub fn tsc_hz(features: &Features) -> Option<u64> {
+pub(crate) fn tsc_hz(features: &Features) -> Option<u64> {
     if __cpuid(0).eax >= 0x15 {
         let leaf = __cpuid_count(0x15, 0);
         if leaf.eax != 0 && leaf.ebx != 0 && leaf.ecx != 0 {
@@ -110,7 +107,7 @@ pub fn tsc_hz(features: &Features) -> Option<u64> {
 }
 
 /// The CPU's base frequency in Hz, which is near that of the TSC, where CPUID tells it (leaf 0x16).
-pub fn base_hz() -> Option<u64> {
+pub(crate) fn base_hz() -> Option<u64> {
     let mhz = if __cpuid(0).eax >= 0x16 { __cpuid(0x16).eax & 0xFFFF } else { 0 };
     (mhz != 0).then(|| u64::from(mhz) * 1_000_000)
 }
@@ -121,7 +118,7 @@ pub(super) fn has_local_apic() -> bool {
 }
 
 /// Whether this is a virtual machine, as far as CPUID says so.
-pub fn has_hypervisor() -> bool {
+pub(crate) fn has_hypervisor() -> bool {
     __cpuid(1).ecx & 1 << 31 != 0
 }
 
@@ -134,7 +131,7 @@ pub(super) fn wait_some_ms(count: u32) {
 }
 
 /// Stops this CPU for good.
-pub fn halt_for_ever() -> ! {
+pub(crate) fn halt_for_ever() -> ! {
     x86_64::instructions::interrupts::disable();
     loop {
         x86_64::instructions::hlt();

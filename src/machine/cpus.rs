@@ -13,10 +13,10 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 
 use spin::Once;
 
-pub use self::cpu::{Cpu, Rest};
-pub use self::job::{Job, JobError, run};
+pub(crate) use self::cpu::{Cpu, Rest};
+pub(crate) use self::job::{JobError, run};
 pub(super) use self::start::start;
-pub use self::trampoline::PAGE_LIMIT;
+pub(crate) use self::trampoline::PAGE_LIMIT;
 
 use super::{cpu as features, local_apic, vectors};
 
@@ -35,18 +35,18 @@ pub(super) fn begin(entry_tsc: u64) {
 }
 
 /// How many CPUs run. They have the numbers below only if none was lost when it was started.
-pub fn count() -> u32 {
+pub(crate) fn count() -> u32 {
     RUNNING.load(Ordering::Acquire)
 }
 
 /// The CPUs that run, in the order of their numbers.
-pub fn all() -> impl Iterator<Item = &'static Cpu> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Cpu> {
     let others = OTHERS.get().into_iter().flatten().map_while(Once::get).copied();
     core::iter::once(&BOOT).chain(others).filter(|cpu| cpu.is_running())
 }
 
 /// The CPU with this number, if it runs.
-pub fn get(number: u32) -> Option<&'static Cpu> {
+pub(crate) fn get(number: u32) -> Option<&'static Cpu> {
     match number {
         0 => Some(&BOOT),
         _ => OTHERS.get()?.get(number as usize - 1)?.get().copied().filter(|cpu| cpu.is_running()),
@@ -54,13 +54,13 @@ pub fn get(number: u32) -> Option<&'static Cpu> {
 }
 
 /// The boot CPU.
-pub fn boot() -> &'static Cpu {
+pub(crate) fn boot() -> &'static Cpu {
     &BOOT
 }
 
 /// Wakes a CPU that sleeps, or is about to, so that it looks again at what there is to do. What it is to find has been
 /// stored before.
-pub fn wake(cpu: &Cpu) {
+pub(crate) fn wake(cpu: &Cpu) {
     // Either this CPU sees that the other means to sleep, or the other sees what was stored: see `idle_unless`.
     fence(Ordering::SeqCst);
     if cpu.rest() != Rest::Awake {

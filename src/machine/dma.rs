@@ -11,7 +11,7 @@ use super::frames;
 /// Whole frames of memory that a device may read and write. There is no IOMMU in use, so the device's addresses are the
 /// physical ones.
 #[derive(Debug)]
-pub struct DmaRegion {
+pub(crate) struct DmaRegion {
     run: FrameRun,
     start: NonNull<u8>,
     length: usize,
@@ -24,13 +24,13 @@ unsafe impl Send for DmaRegion {}
 static REGIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// How many regions are given out.
-pub fn regions() -> usize {
+pub(crate) fn regions() -> usize {
     REGIONS.load(Ordering::Relaxed)
 }
 
 impl DmaRegion {
     /// At least `size` bytes, zeroed, aligned to `align` bytes (a power of two); `None` without such memory.
-    pub fn allocate(size: usize, align: usize) -> Option<Self> {
+    pub(crate) fn allocate(size: usize, align: usize) -> Option<Self> {
         let count = u32::try_from((size as u64).div_ceil(FRAME_SIZE).max(1)).ok()?;
         let align = u32::try_from((align as u64).div_ceil(FRAME_SIZE).max(1)).ok()?;
         let run = frames::allocate(count, align).ok()?;
@@ -42,7 +42,7 @@ impl DmaRegion {
     }
 
     /// Gives the memory back.
-    pub fn free(self) {
+    pub(crate) fn free(self) {
         REGIONS.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = frames::free(self.run) {
             log::error!("DMA memory: {error}");

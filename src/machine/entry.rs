@@ -68,9 +68,8 @@ impl EntryTables {
 #[doc(hidden)]
 pub static ENTRY_TABLES: EntryTables = EntryTables(core::cell::UnsafeCell::new([0; 8 * 4096]));
 
-/// Defines the kernel's entry points; `$main` is a `fn(ballonet::machine::Entry) -> !`.
-///
-/// A macro, because a library with an entry point in it could not be linked into host tests.
+/// Defines the kernel's entry points. `$main` is a `fn(Entry) -> !`.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! entry_point {
     ($main:path) => {
@@ -221,19 +220,19 @@ macro_rules! entry_point {
             "call {start}",
             "ud2",
             ".popsection",
-            note_type = const $crate::boot::pvh::NOTE_TYPE_PHYS32_ENTRY,
-            header_magic = const $crate::boot::multiboot2::HEADER_MAGIC,
-            down = const $crate::machine::image::OFFSET.wrapping_neg(),
-            stack = sym $crate::machine::stack::MAIN,
-            stack_top = const $crate::machine::stack::MAIN_TOP,
-            tables = sym $crate::machine::entry::ENTRY_TABLES,
-            table = const $crate::machine::entry::TABLE,
-            huge = const $crate::machine::entry::HUGE,
-            cr0 = const $crate::machine::entry::CR0,
-            cr4 = const $crate::machine::entry::CR4,
-            efer = const $crate::machine::entry::EFER,
-            long_mode = const $crate::machine::entry::EFER_LONG_MODE,
-            gdt = sym $crate::machine::entry::ENTRY_GDT,
+            note_type = const $crate::image::NOTE_TYPE_PHYS32_ENTRY,
+            header_magic = const $crate::image::HEADER_MAGIC,
+            down = const $crate::image::OFFSET.wrapping_neg(),
+            stack = sym $crate::image::MAIN,
+            stack_top = const $crate::image::MAIN_TOP,
+            tables = sym $crate::image::ENTRY_TABLES,
+            table = const $crate::image::TABLE,
+            huge = const $crate::image::HUGE,
+            cr0 = const $crate::image::CR0,
+            cr4 = const $crate::image::CR4,
+            efer = const $crate::image::EFER,
+            long_mode = const $crate::image::EFER_LONG_MODE,
+            gdt = sym $crate::image::ENTRY_GDT,
             gdt_limit = const 15,
             start = sym start_from_entry,
         );
@@ -246,15 +245,15 @@ macro_rules! entry_point {
                 static __text_end: u8;
                 static __image_end: u8;
             }
-            let image = $crate::machine::Image {
+            let image = $crate::image::Image {
                 start: &raw const __image_start as u64,
                 text_start: &raw const __text_start as u64,
                 text_end: &raw const __text_end as u64,
                 end: &raw const __image_end as u64,
-                offset: $crate::machine::image::OFFSET.wrapping_sub(displacement as u64),
+                offset: $crate::image::OFFSET.wrapping_sub(displacement as u64),
             };
-            let main: fn($crate::machine::Entry) -> ! = $main;
-            main($crate::machine::Entry::new(image, magic, boot_information))
+            let main: fn($crate::image::Entry) -> ! = $main;
+            main($crate::image::Entry::new(image, magic, boot_information))
         }
     };
 }

@@ -45,7 +45,7 @@ impl core::fmt::Display for PageFaultError {
 
 /// Where the calls were made that are found by walking frame pointers from `rbp`, as far as they lie on the kernel's stacks: an
 /// address within each call. What it returns to would be another line, and another function after a call that never does.
-pub fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
+pub(crate) fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
     let mut pointer = rbp;
     core::iter::from_fn(move || {
         if !pointer.is_multiple_of(8) || !stack::contains(pointer, 16) {
@@ -61,7 +61,7 @@ pub fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
 }
 
 /// Reads page 0, which is never mapped. To see how faults are told.
-pub fn provoke() {
+pub(crate) fn provoke() {
     // SAFETY: nothing is mapped there, so nothing is read; the fault ends the kernel.
     unsafe { core::ptr::without_provenance::<u8>(8).read_volatile() };
 }
@@ -92,7 +92,7 @@ impl core::fmt::Display for Place {
 }
 
 /// Reports an exception that nobody expected, and ends the kernel with failure.
-pub fn report(frame: &TrapFrame) -> ! {
+pub(crate) fn report(frame: &TrapFrame) -> ! {
     begin();
     explain(frame.vector as u8);
     show(frame, Cr2::read_raw(), core::iter::once(frame.rip).chain(backtrace(frame.rbp)));
@@ -117,7 +117,7 @@ fn explain(vector: u8) {
 }
 
 /// Shows an exception. `address` is the one that a page fault is about.
-pub fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + Clone) {
+pub(crate) fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + Clone) {
     let vector = frame.vector as u8;
     let name = exception_name(vector).unwrap_or("reserved vector");
     log::emit("fault", |line| {
@@ -151,7 +151,7 @@ const fn separator(index: usize) -> &'static str {
 }
 
 /// Reports a panic, and ends the kernel with failure.
-pub fn report_panic(info: &PanicInfo<'_>) -> ! {
+pub(crate) fn report_panic(info: &PanicInfo<'_>) -> ! {
     begin();
     log::emit("panic", |line| {
         line.number("cpu", Cpu::this().number().into()).display("message", &info.message());

@@ -7,14 +7,14 @@ use ballonet::memory::PhysAddr;
 
 /// Physical memory under the entry code's page tables: the first 4 GiB, one to one.
 #[derive(Debug, Clone, Copy)]
-pub struct EarlyMemory(());
+pub(crate) struct EarlyMemory(());
 
 impl EarlyMemory {
     /// The view.
     ///
     /// # Safety
     /// The entry code's page tables are in use.
-    pub unsafe fn new() -> Self {
+    pub(crate) unsafe fn new() -> Self {
         Self(())
     }
 }
@@ -37,7 +37,7 @@ impl PhysicalMemory for EarlyMemory {
 
 /// Physical memory under the kernel's page tables: usable memory where it is, all else through a short-lived window.
 #[derive(Debug, Clone, Copy)]
-pub struct FirmwareMemory;
+pub(crate) struct FirmwareMemory;
 
 impl PhysicalMemory for FirmwareMemory {
     fn read(&self, address: PhysAddr, bytes: &mut [u8]) -> Result<(), Unreadable> {

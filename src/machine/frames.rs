@@ -45,7 +45,7 @@ fn cpu() -> usize {
 ///
 /// # Errors
 /// When there is no memory for them: then frames come from the allocator alone.
-pub fn enable_caches(cpus: usize) -> Result<(), StorageError> {
+pub(crate) fn enable_caches(cpus: usize) -> Result<(), StorageError> {
     if cpus > 1 {
         CACHES.try_call_once(|| set_caches_up(cpus))?;
         CACHING.store(true, Ordering::Relaxed);
@@ -54,12 +54,12 @@ pub fn enable_caches(cpus: usize) -> Result<(), StorageError> {
 }
 
 /// Whether CPUs have magazines.
-pub fn is_caching() -> bool {
+pub(crate) fn is_caching() -> bool {
     CACHING.load(Ordering::Relaxed)
 }
 
 /// Frames come from the allocator alone, as with one CPU.
-pub fn disable_caches() {
+pub(crate) fn disable_caches() {
     CACHING.store(false, Ordering::Relaxed);
     drain();
 }
@@ -86,18 +86,18 @@ fn settle<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], 
 }
 
 /// Gives what is in magazines back to the allocator. Returns how many frames that were.
-pub fn drain() -> u64 {
+pub(crate) fn drain() -> u64 {
     CACHES.get().map_or(0, |caches| caches.drain(&Allocator))
 }
 
 /// How many frames are in which state; what is in magazines is free.
-pub fn counts() -> Counts {
+pub(crate) fn counts() -> Counts {
     CACHES.get().map_or_else(|| with(|all| all.counts()), |caches| caches.counts(&Allocator))
 }
 
 /// Asks the allocator for what it may have not enough of: if it gives nothing, all magazines are drained and it is asked
 /// again.
-pub fn take<R>(mut action: impl FnMut(&mut Frames<'static>) -> Option<R>) -> Option<R> {
+pub(crate) fn take<R>(mut action: impl FnMut(&mut Frames<'static>) -> Option<R>) -> Option<R> {
     attempt(|all| action(all).ok_or(())).ok()
 }
 
@@ -131,7 +131,7 @@ pub(super) unsafe fn force_unlock() {
 ///
 /// # Panics
 /// Before [`initialise`] has run.
-pub fn with<R>(action: impl FnOnce(&mut Frames<'static>) -> R) -> R {
+pub(crate) fn with<R>(action: impl FnOnce(&mut Frames<'static>) -> R) -> R {
     FRAMES.with(|frames| match frames {
         Some(frames) => action(frames),
         None => panic!("frames are used before they are set up"),
@@ -145,7 +145,7 @@ pub fn with<R>(action: impl FnOnce(&mut Frames<'static>) -> R) -> R {
 ///
 /// # Safety
 /// Usable memory is mapped one to one, and outside the reserved ranges nobody uses it.
-pub unsafe fn initialise<U, R>(usable: U, reserved: R) -> Result<Counts, StorageError>
+pub(crate) unsafe fn initialise<U, R>(usable: U, reserved: R) -> Result<Counts, StorageError>
 where
     U: Iterator<Item = PhysRange> + Clone,
     R: Iterator<Item = PhysRange> + Clone,
@@ -179,7 +179,7 @@ const MOST_FLOOR: u64 = 16384;
 ///
 /// # Errors
 /// When there is no such run.
-pub fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
+pub(crate) fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
     match caches() {
         Some(caches) if (frames, align) == (1, 1) => caches.allocate(cpu(), &Allocator),
         _ => attempt(|all| all.allocate(frames, align)),
@@ -187,7 +187,7 @@ pub fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
 }
 
 /// As long a run as can be had, of up to `most` frames and a region.
-pub fn allocate_up_to(most: u64) -> Option<FrameRun> {
+pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
     let mut frames = most.clamp(1, 512) as u32;
     loop {
         if let Ok(run) = allocate(frames, 1) {
@@ -202,7 +202,7 @@ pub fn allocate_up_to(most: u64) -> Option<FrameRun> {
 
 /// Whether `frames` frames are free besides those that the kernel keeps for itself: half of what a balloon leaves. If they
 /// are not, memory is had back for them first ([`relief`]), which may take a while.
-pub fn make_room(frames: u64) -> bool {
+pub(crate) fn make_room(frames: u64) -> bool {
     match lacking(frames) {
         0 => true,
         lacking_now => {
@@ -221,7 +221,7 @@ fn lacking(frames: u64) -> u64 {
 ///
 /// # Errors
 /// When one of them was not allocated; nothing is freed then.
-pub fn free(run: FrameRun) -> Result<(), FrameError> {
+pub(crate) fn free(run: FrameRun) -> Result<(), FrameError> {
     match caches() {
         Some(caches) => caches.free(cpu(), run, &Allocator),
         None => with(|all| all.free(run)),
@@ -232,14 +232,14 @@ pub fn free(run: FrameRun) -> Result<(), FrameError> {
 ///
 /// # Safety
 /// The frames are used, by the caller alone.
-pub unsafe fn fill(run: FrameRun, byte: u8) {
+pub(crate) unsafe fn fill(run: FrameRun, byte: u8) {
     let start = run.start().start().as_u64() as *mut u8;
     // SAFETY: usable memory is mapped one to one, and by the contract nobody else looks at these frames.
     unsafe { start.write_bytes(byte, run.bytes() as usize) };
 }
 
 /// Takes frames for page tables from the allocator.
-pub struct ForTables;
+pub(crate) struct ForTables;
 
 // SAFETY: an allocated frame is nobody else's.
 unsafe impl FrameAllocator<Size4KiB> for ForTables {

@@ -18,52 +18,51 @@ const STEP: u64 = 16;
 /// Room for the list's own header and for alignment, in bytes.
 const SLACK: usize = 64;
 
-/// The kernel's global allocator. The bin declares one.
-pub struct Heap {
-    pub(super) list: Lock<FreeList>,
-}
+/// The kernel's global allocator, which an image declares.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct KernelHeap;
+
+/// The small blocks.
+static LIST: Lock<FreeList> = Lock::new(FreeList::empty());
 
 /// How much of the heap is used, by small blocks.
 #[derive(Debug, Clone, Copy)]
-pub struct HeapView {
+pub(crate) struct HeapView {
     /// Bytes mapped for them.
     pub size: usize,
     /// Bytes of them given out.
     pub used: usize,
 }
 
-impl Heap {
-    /// A heap without memory.
-    pub const fn new() -> Self {
-        Self { list: Lock::new(FreeList::empty()) }
-    }
-
-    /// How much is used by small blocks; [`large::view`] has the others.
-    pub fn view(&self) -> HeapView {
-        self.list.with(|list| HeapView { size: list.size(), used: list.used() })
-    }
+/// How much is used by small blocks; [`large::view`] has the others.
+pub(crate) fn view() -> HeapView {
+    LIST.with(|list| HeapView { size: list.size(), used: list.used() })
 }
 
-impl Default for Heap {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Opens the heap's lock.
+///
+/// # Safety
+/// As [`Lock::force_unlock`].
+pub(crate) unsafe fn force_unlock() {
+    // SAFETY: the caller's promise.
+    unsafe { LIST.force_unlock() }
 }
 
 // SAFETY: `linked_list_allocator` keeps the contract of an allocator, and the lock keeps others out meanwhile; large blocks
 // are frames that nobody else has. Which of the two a block is of is told by its layout.
-unsafe impl GlobalAlloc for Heap {
+unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if large::is_large(layout) {
             return large::allocate(layout);
         }
-        if let Ok(block) = self.list.with(|list| list.allocate_first_fit(layout)) {
+        if let Ok(block) = LIST.with(|list| list.allocate_first_fit(layout)) {
             return block.as_ptr();
         }
         let bytes = layout.size() + layout.align() + SLACK;
         // Small blocks may take of what the kernel keeps for itself: that is what it is for.
         frames::make_room((bytes as u64).div_ceil(FRAME_SIZE).max(STEP));
-        self.list.with(|list| {
+        LIST.with(|list| {
             if grow(list, bytes).is_none() {
                 return null_mut();
             }
@@ -77,7 +76,7 @@ unsafe impl GlobalAlloc for Heap {
             unsafe { large::free(block, layout) };
         } else if let Some(block) = NonNull::new(block) {
             // SAFETY: the caller got `block` from `alloc` with this layout.
-            self.list.with(|list| unsafe { list.deallocate(block, layout) });
+            LIST.with(|list| unsafe { list.deallocate(block, layout) });
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::smbios::Smbios;
 
 /// The names of the CPU, the machine and its firmware.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub(crate) struct Identity {
     cpu: String,
     machine: String,
     firmware: String,
@@ -39,12 +39,12 @@ impl Identity {
     }
 
     /// Label and name.
-    pub fn facts(&self) -> [Fact<'_>; 3] {
+    pub(crate) fn facts(&self) -> [Fact<'_>; 3] {
         [("CPU", &self.cpu), ("MACHINE", &self.machine), ("FIRMWARE", &self.firmware)]
     }
 
     /// Logs a line for each: last, so that a photo of the screen has them.
-    pub fn tell(&self) {
+    pub(crate) fn tell(&self) {
         info!("CPU: {}", self.cpu);
         info!("machine: {}", self.machine);
         info!("firmware: {}", self.firmware);

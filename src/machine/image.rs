@@ -25,32 +25,32 @@ pub struct Image {
 
 impl Image {
     /// Constants and relocated read-only data.
-    pub const fn rodata(&self) -> Range<u64> {
+    pub(crate) const fn rodata(&self) -> Range<u64> {
         self.start..self.text_start
     }
 
     /// Code.
-    pub const fn text(&self) -> Range<u64> {
+    pub(crate) const fn text(&self) -> Range<u64> {
         self.text_start..self.text_end
     }
 
     /// Variables and stacks.
-    pub const fn data(&self) -> Range<u64> {
+    pub(crate) const fn data(&self) -> Range<u64> {
         self.text_end..self.end
     }
 
     /// All of it.
-    pub const fn all(&self) -> Range<u64> {
+    pub(crate) const fn all(&self) -> Range<u64> {
         self.start..self.end
     }
 
     /// The physical address of one of its virtual addresses.
-    pub const fn physical(&self, address: u64) -> u64 {
+    pub(crate) const fn physical(&self, address: u64) -> u64 {
         address.wrapping_sub(self.offset)
     }
 
     /// The physical addresses that it lies at.
-    pub const fn place(&self) -> Range<u64> {
+    pub(crate) const fn place(&self) -> Range<u64> {
         self.physical(self.start)..self.physical(self.end)
     }
 }

@@ -61,7 +61,7 @@ impl IoApic {
 
 /// Why an IOAPIC of the tables is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum IoApicError {
+pub(crate) enum IoApicError {
     /// Its registers cannot be mapped.
     #[display("{_0}")]
     Map(PagingError),
@@ -77,7 +77,7 @@ pub enum IoApicError {
 ///
 /// # Errors
 /// When its registers cannot be mapped, or do not look like an IOAPIC's.
-pub fn add(entry: &IoApicEntry) -> Result<u32, IoApicError> {
+pub(crate) fn add(entry: &IoApicEntry) -> Result<u32, IoApicError> {
     let address = entry.address.as_u64();
     let start = paging::with(|space| space.open_window(address, WINDOW, Access::Device, &mut frames::ForTables))
         .map_err(IoApicError::Map)?;
@@ -104,7 +104,7 @@ fn with_input<R>(gsi: u32, action: impl FnOnce(&mut IoApic, u32) -> R) -> Option
 }
 
 /// Sends a line's interrupts to `vector` on the CPU with this APIC id, unmasked. `None` if no IOAPIC has the line.
-pub fn route(route: InterruptRoute, vector: u8, apic_id: u8) -> Option<()> {
+pub(crate) fn route(route: InterruptRoute, vector: u8, apic_id: u8) -> Option<()> {
     let polarity = if route.signalling.polarity == Polarity::ActiveLow { ACTIVE_LOW } else { 0 };
     let trigger = if route.signalling.trigger == Trigger::Level { LEVEL } else { 0 };
     with_input(route.gsi, |io_apic, input| {
@@ -116,7 +116,7 @@ pub fn route(route: InterruptRoute, vector: u8, apic_id: u8) -> Option<()> {
 }
 
 /// Masks or unmasks a line. `None` if no IOAPIC has it.
-pub fn set_masked(gsi: u32, masked: bool) -> Option<()> {
+pub(crate) fn set_masked(gsi: u32, masked: bool) -> Option<()> {
     with_input(gsi, |io_apic, input| {
         let index = TABLE + 2 * input;
         let entry = io_apic.read(index);
@@ -125,21 +125,21 @@ pub fn set_masked(gsi: u32, masked: bool) -> Option<()> {
 }
 
 /// The low half of a line's redirection entry: vector, polarity, trigger, mask.
-pub fn entry(gsi: u32) -> Option<u32> {
+pub(crate) fn entry(gsi: u32) -> Option<u32> {
     with_input(gsi, |io_apic, input| io_apic.read(TABLE + 2 * input))
 }
 
 /// Whether some IOAPIC has this line.
-pub fn has(gsi: u32) -> bool {
+pub(crate) fn has(gsi: u32) -> bool {
     with_input(gsi, |_, _| ()).is_some()
 }
 
 /// The lines of each IOAPIC.
-pub fn ranges() -> Vec<Range<u32>> {
+pub(crate) fn ranges() -> Vec<Range<u32>> {
     IO_APICS.with(|list| list.iter().map(|io_apic| io_apic.gsi_base..io_apic.gsi_base + io_apic.inputs).collect())
 }
 
 /// The number after that of the last line, 0 without IOAPICs.
-pub fn end() -> u32 {
+pub(crate) fn end() -> u32 {
     IO_APICS.with(|list| list.iter().map(|io_apic| io_apic.gsi_base + io_apic.inputs).max().unwrap_or(0))
 }

@@ -60,7 +60,7 @@ pub(super) static KEYBOARD: Lock<Keyboard> = Lock::new(Keyboard::new());
 
 /// Why no keyboard is listened to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum KeyboardError {
+pub(crate) enum KeyboardError {
     /// The tables say so.
     #[display("ACPI says that there is no controller")]
     NotInTables,
@@ -77,7 +77,7 @@ pub enum KeyboardError {
 
 /// Whether somebody can type on a keyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyboardState {
+pub(crate) enum KeyboardState {
     /// There is one.
     Answered,
     /// There is a controller, and no keyboard has answered. One may be plugged in later.
@@ -92,7 +92,7 @@ static PRESENT: AtomicBool = AtomicBool::new(false);
 static ANSWERED: AtomicBool = AtomicBool::new(false);
 
 /// Whether there is a keyboard, as far as is known.
-pub fn state() -> KeyboardState {
+pub(crate) fn state() -> KeyboardState {
     match (PRESENT.load(Ordering::Relaxed), ANSWERED.load(Ordering::Relaxed)) {
         (true, true) => KeyboardState::Answered,
         (true, false) => KeyboardState::Silent,

@@ -16,11 +16,11 @@ use super::{frames, paging};
 use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
 
 /// Blocks from this size on are large, in bytes: rounded up to whole frames, they waste less than a sixteenth.
-pub const LARGE: usize = 64 << 10;
+pub(crate) const LARGE: usize = 64 << 10;
 
 /// Large blocks that are given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LargeView {
+pub(crate) struct LargeView {
     /// How many.
     pub blocks: usize,
     /// Frames that they have.
@@ -34,7 +34,7 @@ static FRAMES: AtomicU64 = AtomicU64::new(0);
 static SCATTERED: AtomicUsize = AtomicUsize::new(0);
 
 /// What is given out.
-pub fn view() -> LargeView {
+pub(crate) fn view() -> LargeView {
     let relaxed = Ordering::Relaxed;
     LargeView { blocks: BLOCKS.load(relaxed), frames: FRAMES.load(relaxed), scattered: SCATTERED.load(relaxed) }
 }

@@ -78,7 +78,7 @@ fn candidates(interrupt_line: u8, madt: Option<&Madt>) -> Vec<InterruptRoute> {
 ///
 /// # Errors
 /// When vectors have run out.
-pub fn attach(
+pub(crate) fn attach(
     interrupt_line: u8,
     madt: Option<&Madt>,
     apic_id: u8,
@@ -92,7 +92,7 @@ pub fn attach(
 ///
 /// # Errors
 /// When vectors have run out.
-pub fn attach_to(
+pub(crate) fn attach_to(
     mut routes: Vec<InterruptRoute>,
     apic_id: u8,
     name: String,
@@ -181,7 +181,7 @@ impl Lines {
 
 /// Gives back the vectors of inputs that nobody uses any more, one at a time and outside the lock, since that frees
 /// memory. Called now and then, because the handler that learns where a line ends cannot do it.
-pub fn trim() {
+pub(crate) fn trim() {
     while let Some(vector) = LINES.with(|all| {
         let used = |gsi: u32| all.lines.iter().any(|line| line.inputs.contains(&gsi));
         let index = all.inputs.iter().position(|input| !used(input.gsi))?;
@@ -192,7 +192,7 @@ pub fn trim() {
 }
 
 /// Detaches a line. When it returns its handler does not run any more.
-pub fn detach(id: u32) {
+pub(crate) fn detach(id: u32) {
     let line = LINES.with(|all| {
         let index = all.lines.iter().position(|line| line.id == id)?;
         let line = all.lines.remove(index);
@@ -204,17 +204,17 @@ pub fn detach(id: u32) {
 }
 
 /// Waits until no handler of a line runs any more, on whichever CPU.
-pub fn synchronize() {
+pub(crate) fn synchronize() {
     // They run with the lock held.
     LINES.with(|_| ());
 }
 
 /// How many inputs were masked because nobody claimed their interrupts.
-pub fn storms() -> u64 {
+pub(crate) fn storms() -> u64 {
     STORMS.load(Ordering::Relaxed)
 }
 
 /// Every attached line: its name, its count, and the inputs it may end at.
-pub fn views() -> Vec<(String, u64, Vec<u32>)> {
+pub(crate) fn views() -> Vec<(String, u64, Vec<u32>)> {
     LINES.with(|all| all.lines.iter().map(|line| (line.name.clone(), line.count, line.inputs.clone())).collect())
 }

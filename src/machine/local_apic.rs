@@ -65,9 +65,9 @@ const SEND_PENDING: u32 = 1 << 12;
 const SEND_PATIENCE: u64 = 10_000_000;
 
 /// The APIC ID that means every CPU, in x2APIC mode.
-pub const EVERYBODY: u32 = u32::MAX;
+pub(crate) const EVERYBODY: u32 = u32::MAX;
 /// The same in xAPIC mode, and in messages of devices.
-pub const EVERYBODY_XAPIC: u32 = 0xFF;
+pub(crate) const EVERYBODY_XAPIC: u32 = 0xFF;
 
 /// Command register: to the CPU that writes it.
 const TO_SELF: u32 = 1 << 18;
@@ -139,7 +139,7 @@ fn registers() -> Registers {
 
 /// Why there is no local APIC to use.
 #[derive(Debug, Display)]
-pub enum LocalApicError {
+pub(crate) enum LocalApicError {
     /// The CPU has none, or firmware has it turned off for good.
     #[display("this CPU has none, or none that can be turned on; nothing could interrupt")]
     Absent,
@@ -152,7 +152,7 @@ pub enum LocalApicError {
 ///
 /// # Errors
 /// When there is none, or its registers cannot be mapped.
-pub fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), LocalApicError> {
+pub(crate) fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(), LocalApicError> {
     let (address, is_extended) = turn_on(features, None).ok_or(LocalApicError::Absent)?;
     PLACE.call_once(|| address);
     let registers = if is_extended {
@@ -229,7 +229,7 @@ fn prepare(registers: Registers) {
 }
 
 /// The vector of highest priority in service.
-pub fn in_service() -> Option<u8> {
+pub(crate) fn in_service() -> Option<u8> {
     let registers = registers();
     let word_of = |word: u32| (word, registers.read_word(Register::InService, word));
     let (word, bits) = (0..8).rev().map(word_of).find(|&(_, bits)| bits != 0)?;
@@ -237,7 +237,7 @@ pub fn in_service() -> Option<u8> {
 }
 
 /// Acknowledges every interrupt in service: those whose handlers will never do it.
-pub fn end_all_interrupts() {
+pub(crate) fn end_all_interrupts() {
     // There are 256 vectors, and each is in service once at most.
     for _ in 0..256 {
         if in_service().is_none() {
@@ -248,12 +248,12 @@ pub fn end_all_interrupts() {
 }
 
 /// Sends this CPU an interrupt.
-pub fn send_to_self(vector: u8) {
+pub(crate) fn send_to_self(vector: u8) {
     command(u32::from(vector) | TO_SELF, 0);
 }
 
 /// Sends this CPU an NMI. By its id, since the shorthand for "self" is not for NMIs (SDM vol. 3, table 12-3).
-pub fn send_nmi_to_self() {
+pub(crate) fn send_nmi_to_self() {
     send_nmi(id());
 }
 
@@ -263,7 +263,7 @@ pub(super) fn send(target: u32, vector: u8) {
 }
 
 /// Sends the CPU with this APIC id an NMI.
-pub fn send_nmi(target: u32) {
+pub(crate) fn send_nmi(target: u32) {
     command(DELIVER_NMI | ASSERT, target);
 }
 
@@ -319,53 +319,53 @@ fn wait_until_sent(registers: Registers) {
 }
 
 /// Whether the registers are reached through MSRs.
-pub fn is_x2apic() -> bool {
+pub(crate) fn is_x2apic() -> bool {
     matches!(REGISTERS.get(), Some(Registers::Msr))
 }
 
 /// This CPU's APIC id: 32 bits in x2APIC mode, else 8.
-pub fn id() -> u32 {
+pub(crate) fn id() -> u32 {
     let registers = registers();
     let id = registers.read(Register::Id);
     if matches!(registers, Registers::Msr) { id } else { id >> 24 }
 }
 
 /// Whether this is the CPU that firmware started the machine on.
-pub fn is_boot_cpu() -> bool {
+pub(crate) fn is_boot_cpu() -> bool {
     /// `IA32_APIC_BASE`: the bootstrap processor.
     const BOOTSTRAP: u64 = 1 << 8;
     msr::read(APIC_BASE).is_none_or(|base| base & BOOTSTRAP != 0)
 }
 
 /// Acknowledges the interrupt in service.
-pub fn end_of_interrupt() {
+pub(crate) fn end_of_interrupt() {
     registers().write(Register::EndOfInterrupt, 0);
 }
 
 /// Keeps interrupts up to the priority of `vector` pending, and those with the same upper four bits.
-pub fn hold_up_to(vector: u8) {
+pub(crate) fn hold_up_to(vector: u8) {
     registers().write(Register::TaskPriority, u32::from(vector | 0xF));
 }
 
 /// Lets interrupts of all priorities in again, but for those that would look like exceptions.
-pub fn hold_none() {
+pub(crate) fn hold_none() {
     registers().write(Register::TaskPriority, NO_EXCEPTIONS);
 }
 
 /// Notes an error interrupt.
-pub fn note_error() {
+pub(crate) fn note_error() {
     let registers = registers();
     registers.write(Register::ErrorStatus, 0);
     ERRORS.fetch_add(u64::from(registers.read(Register::ErrorStatus) != 0), Ordering::Relaxed);
 }
 
 /// How many errors the APIC has reported.
-pub fn errors() -> u64 {
+pub(crate) fn errors() -> u64 {
     ERRORS.load(Ordering::Relaxed)
 }
 
 /// Counts the timer down from `ticks` of its clock divided by 16; `vector` comes at 0. 0 stops it.
-pub fn start_countdown(ticks: u32, vector: u8) {
+pub(crate) fn start_countdown(ticks: u32, vector: u8) {
     let registers = registers();
     registers.write(Register::TimerDivide, DIVIDE_BY_16);
     registers.write(Register::LvtTimer, u32::from(vector));
@@ -373,7 +373,7 @@ pub fn start_countdown(ticks: u32, vector: u8) {
 }
 
 /// Lets the timer run down from its maximum, masked, for calibration.
-pub fn start_measuring() {
+pub(crate) fn start_measuring() {
     let registers = registers();
     registers.write(Register::TimerDivide, DIVIDE_BY_16);
     registers.write(Register::LvtTimer, MASKED);
@@ -381,19 +381,19 @@ pub fn start_measuring() {
 }
 
 /// Ticks since [`start_measuring`].
-pub fn measured() -> u32 {
+pub(crate) fn measured() -> u32 {
     u32::MAX - registers().read(Register::TimerCurrent)
 }
 
 /// Prepares the timer to be armed by [`set_deadline`].
-pub fn use_deadlines(vector: u8) {
+pub(crate) fn use_deadlines(vector: u8) {
     registers().write(Register::LvtTimer, TSC_DEADLINE | u32::from(vector));
     // The mode must have arrived before a deadline is written (SDM vol. 3, 12.5.4.1).
     core::sync::atomic::fence(Ordering::SeqCst);
 }
 
 /// `vector` comes when the TSC reaches `tsc`; 0 disarms.
-pub fn set_deadline(tsc: u64) {
+pub(crate) fn set_deadline(tsc: u64) {
     const TSC_DEADLINE_MSR: u32 = 0x6E0;
     // SAFETY: only called when CPUID offers the deadline timer and `use_deadlines` has chosen its mode.
     unsafe { Msr::new(TSC_DEADLINE_MSR).write(tsc) };

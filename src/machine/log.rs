@@ -35,7 +35,7 @@ static KEPT: Lock<Kept> = Lock::new(Kept::new());
 const ERASE_LINE: &str = "\r\x1b[K";
 
 /// Finds a serial port and starts logging to it, as text. Returns whether there is a port.
-pub fn initialise() -> bool {
+pub(crate) fn initialise() -> bool {
     let present = OUTPUT.with(|output| output.serial.initialise());
     // A second call finds the logger set already, which is as good.
     let _ = log::set_logger(&Logger);
@@ -49,17 +49,17 @@ pub(super) fn prefer(port: SerialPort) {
 }
 
 /// Chooses JSON or text.
-pub fn set_json(json: bool) {
+pub(crate) fn set_json(json: bool) {
     JSON.store(json, Ordering::Relaxed);
 }
 
 /// Whether lines are text for people.
-pub fn is_text() -> bool {
+pub(crate) fn is_text() -> bool {
     !JSON.load(Ordering::Relaxed)
 }
 
 /// Runs `action` on the serial port.
-pub fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
+pub(crate) fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
     OUTPUT.with(|output| action(&mut output.serial))
 }
 
@@ -77,7 +77,7 @@ pub(super) static INPUT_RING: Lock<Input> = Lock::new(Input { bytes: [0; INPUT],
 
 /// Takes from the serial port's receiver what there is room for; the rest waits there, or is lost on the line. Called by
 /// the interrupt handler, so it ends however many bytes the port says that it has.
-pub fn take_input() {
+pub(crate) fn take_input() {
     fill();
 }
 
@@ -137,14 +137,14 @@ fn is_looked_at() -> bool {
 }
 
 /// When the serial port or the keyboard is to be looked at although nothing has interrupted, in nanoseconds since entry.
-pub fn next_look() -> Option<u64> {
+pub(crate) fn next_look() -> Option<u64> {
     let looks = is_looked_at() || keyboard::is_polled();
     let wait = if looks { Some(LOOK) } else { with_serial(|serial| serial.is_stuck()).then_some(RETRY) };
     wait.map(|wait| clock::nanoseconds() + wait)
 }
 
 /// Asks a line that takes nothing whether it does again, and tells the reader what was lost.
-pub fn retry() {
+pub(crate) fn retry() {
     OUTPUT.with(Output::begin);
 }
 
@@ -162,7 +162,7 @@ pub(super) fn put_input(bytes: &[u8]) {
 }
 
 /// The next byte that came in.
-pub fn read_input() -> Option<u8> {
+pub(crate) fn read_input() -> Option<u8> {
     look();
     let (byte, was_full) = INPUT_RING.with(|input| {
         let byte = *input.bytes.get(input.first).filter(|_| input.length > 0)?;
@@ -178,7 +178,7 @@ pub fn read_input() -> Option<u8> {
 }
 
 /// Takes Ctrl-C out of the bytes that wait to be read, and all that was typed before it. Returns whether there was one.
-pub fn take_interrupt() -> bool {
+pub(crate) fn take_interrupt() -> bool {
     const CTRL_C: u8 = 3;
     look();
     let (found, was_full) = INPUT_RING.with(|input| {
@@ -198,7 +198,7 @@ pub fn take_interrupt() -> bool {
 }
 
 /// Erases what stands on the terminal, but for the status line. Nothing where lines are not text.
-pub fn clear_terminal() {
+pub(crate) fn clear_terminal() {
     if is_text() {
         OUTPUT.with(|output| {
             // Cursor to the top, erase to the end (ECMA-48 CUP, ED). The serial port's writes do not fail.
@@ -209,12 +209,12 @@ pub fn clear_terminal() {
 }
 
 /// Whether a byte waits to be read.
-pub fn has_input() -> bool {
+pub(crate) fn has_input() -> bool {
     INPUT_RING.with(|input| input.length > 0)
 }
 
 /// Takes the serial line and the screen away from whoever was writing: for the kernel's last words, under this title.
-pub fn seize(title: fmt::Arguments<'_>) {
+pub(crate) fn seize(title: fmt::Arguments<'_>) {
     // SAFETY: called with interrupts off, on the way to the end: the code that held the locks never runs again.
     unsafe {
         OUTPUT.force_unlock();
@@ -223,7 +223,7 @@ pub fn seize(title: fmt::Arguments<'_>) {
 }
 
 /// Writes one JSON object, in JSON mode; nothing in text mode.
-pub fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
+pub(crate) fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
     if is_text() {
         return;
     }
@@ -237,25 +237,25 @@ pub fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
 }
 
 /// Runs `action` on the log as it is kept. It must not log.
-pub fn with_kept<R>(action: impl FnOnce(&Kept) -> R) -> R {
+pub(crate) fn with_kept<R>(action: impl FnOnce(&Kept) -> R) -> R {
     KEPT.with(|kept| action(kept))
 }
 
 /// Writes a line of text as [`line()`] does, which is not kept: it is in the log already, or a passing state.
-pub fn passing(text: fmt::Arguments<'_>) {
+pub(crate) fn passing(text: fmt::Arguments<'_>) {
     screen::line(Style::PLAIN, text);
     serial_line(text);
 }
 
 /// Writes one line of text, in text mode, above the status line; as a `console` event in JSON mode.
-pub fn line(text: fmt::Arguments<'_>) {
+pub(crate) fn line(text: fmt::Arguments<'_>) {
     keep(Style::PLAIN, text);
     screen::line(Style::PLAIN, text);
     serial_line(text);
 }
 
 /// Repeats a line that was typed: for people.
-pub fn echo(text: fmt::Arguments<'_>) {
+pub(crate) fn echo(text: fmt::Arguments<'_>) {
     keep(Style::STRONG, text);
     screen::line(Style::STRONG, text);
     if is_text() {
@@ -278,7 +278,7 @@ fn serial_line(text: fmt::Arguments<'_>) {
 }
 
 /// Sets the status line: the last line on a terminal, redrawn after every other line. Empty for none.
-pub fn set_status(text: fmt::Arguments<'_>) {
+pub(crate) fn set_status(text: fmt::Arguments<'_>) {
     if is_text() {
         OUTPUT.with(|output| output.set_status(text));
     }
@@ -329,7 +329,7 @@ impl Output {
 }
 
 /// Text without a lock or a format, for the kernel's last words: on the screen, and in text mode on the serial line.
-pub struct Raw;
+pub(crate) struct Raw;
 
 impl Write for Raw {
     fn write_str(&mut self, text: &str) -> fmt::Result {

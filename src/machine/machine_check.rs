@@ -9,7 +9,7 @@ use super::cpus::Cpu;
 use super::msr;
 
 /// The vector (SDM vol. 3, table 7-1).
-pub const VECTOR: u8 = 18;
+pub(crate) const VECTOR: u8 = 18;
 
 const GLOBAL_CAPABILITIES: u32 = 0x179;
 const GLOBAL_CONTROL: u32 = 0x17B;
@@ -24,7 +24,7 @@ const MOST_BANKS: u32 = 32;
 
 /// What a bank tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     /// Number of the bank.
     pub bank: u32,
     /// Its status register.
@@ -96,7 +96,7 @@ fn read(bank: u32) -> Option<Record> {
 }
 
 /// What the banks hold now.
-pub fn records(features: &Features) -> impl Iterator<Item = Record> {
+pub(crate) fn records(features: &Features) -> impl Iterator<Item = Record> {
     (0..banks(features)).filter_map(read)
 }
 

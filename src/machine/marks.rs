@@ -16,7 +16,7 @@ fn word(frame: Pfn) -> *mut u64 {
 }
 
 /// Marks each frame of `run`, which is the caller's. Returns whether that has been done: not if a frame is nobody's.
-pub fn write(run: FrameRun) -> bool {
+pub(super) fn write(run: FrameRun) -> bool {
     let used = frames::with(|frames| run.pfns().all(|frame| frames.state(frame) == Some(FrameState::Used)));
     if used {
         for frame in run.pfns() {
@@ -29,7 +29,7 @@ pub fn write(run: FrameRun) -> bool {
 }
 
 /// How many frames of `run`, which is the caller's, still have their marks.
-pub fn count(run: FrameRun) -> u32 {
+pub(super) fn count(run: FrameRun) -> u32 {
     // SAFETY: as above; any bits are a `u64`.
     let marked = |frame: &Pfn| unsafe { word(*frame).read_volatile() } == mark(*frame);
     run.pfns().filter(marked).count() as u32

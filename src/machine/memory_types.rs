@@ -9,7 +9,7 @@ use super::msr;
 
 /// A memory type, by the number that MTRRs and the PAT have for it (SDM vol. 3, table 13-8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum MemoryType {
+pub(crate) enum MemoryType {
     /// Each access goes to the bus, in order.
     #[display("uncached")]
     Uncached,
@@ -81,14 +81,14 @@ impl Range {
 
 /// What the MTRRs say of addresses from 1 MiB on.
 #[derive(Debug, Clone, Copy)]
-pub struct Mtrrs {
+pub(crate) struct Mtrrs {
     default: MemoryType,
     ranges: [Option<Range>; MOST_RANGES],
 }
 
 impl Mtrrs {
     /// Reads them; `None` where the CPU has none, or not all that it says.
-    pub fn read(features: &Features) -> Option<Self> {
+    pub(crate) fn read(features: &Features) -> Option<Self> {
         if !features.mtrr {
             return None;
         }
@@ -107,7 +107,7 @@ impl Mtrrs {
     }
 
     /// The type of what no range covers.
-    pub fn default_type(&self) -> MemoryType {
+    pub(crate) fn default_type(&self) -> MemoryType {
         self.default
     }
 
@@ -117,7 +117,7 @@ impl Mtrrs {
     }
 
     /// The first part of `start..end` that is not write-back: where it begins, and what it is.
-    pub fn first_slow(&self, start: u64, end: u64) -> Option<(u64, MemoryType)> {
+    pub(crate) fn first_slow(&self, start: u64, end: u64) -> Option<(u64, MemoryType)> {
         // Types change where ranges begin and end, nowhere else.
         let borders = self.ranges.iter().flatten().flat_map(|range| [range.start, range.end]);
         let points = borders.filter(|point| (start + 1..end).contains(point)).chain([start]);
@@ -132,7 +132,7 @@ impl Mtrrs {
 const PAT: u32 = 0x277;
 
 /// As after a reset, but that entry 1 combines writes: WB, WC, UC-, UC, and then WB, WT, UC-, UC.
-pub const PAGE_ATTRIBUTES: u64 = 0x0007_0406_0007_0106;
+pub(crate) const PAGE_ATTRIBUTES: u64 = 0x0007_0406_0007_0106;
 
 /// The entries that pages have chosen before the table is set: 0 for memory, 3 (PWT and PCD) for registers.
 const IN_USE: u64 = 0xFF | 0xFF << 24;

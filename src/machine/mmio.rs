@@ -11,7 +11,7 @@ use ballonet::platform::{RegisterWindow, Registers};
 
 /// A mapped window of registers. Its length was checked when it was made; each access is checked against it.
 #[derive(Debug)]
-pub struct Window {
+pub(crate) struct Window {
     place: Place,
     length: usize,
     /// The window of a device that it maps, if it is one.

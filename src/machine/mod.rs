@@ -4,59 +4,60 @@
 //! traits of [`ballonet::platform`] for the drivers. Parsing is left to the portable layers; here is the poking.
 
 mod acpi_registers;
-pub mod block;
-pub mod boot_frames;
-pub mod clock;
-pub mod config_space;
-pub mod cpu;
-pub mod cpus;
+pub(crate) mod block;
+pub(crate) mod boot_frames;
+pub(crate) mod clock;
+pub(crate) mod config_space;
+pub(crate) mod cpu;
+pub(crate) mod cpus;
 mod dimms;
-pub mod dma;
-pub mod entry;
-pub mod fault;
-pub mod firmware;
-pub mod frames;
-pub mod heap;
-pub mod identity;
-pub mod image;
-pub mod io_apic;
-pub mod keyboard;
-pub mod large;
-pub mod lines;
-pub mod local_apic;
+pub(crate) mod dma;
+pub(crate) mod entry;
+pub(crate) mod fault;
+pub(crate) mod firmware;
+pub(crate) mod frames;
+pub(crate) mod heap;
+pub(crate) mod identity;
+pub(crate) mod image;
+pub(crate) mod io_apic;
+pub(crate) mod keyboard;
+pub(crate) mod large;
+pub(crate) mod lines;
+pub(crate) mod local_apic;
 mod lock;
-pub mod log;
-pub mod machine_check;
+pub(crate) mod log;
+pub(crate) mod machine_check;
 mod marks;
-pub mod memory_types;
-pub mod mmio;
-pub mod msr;
-pub mod nmi;
-pub mod paging;
-pub mod pic;
+pub(crate) mod memory_functions;
+pub(crate) mod memory_types;
+pub(crate) mod mmio;
+pub(crate) mod msr;
+pub(crate) mod nmi;
+pub(crate) mod paging;
+pub(crate) mod pic;
 mod platform;
-pub mod power;
-pub mod power_button;
-pub mod recovery;
+pub(crate) mod power;
+pub(crate) mod power_button;
+pub(crate) mod recovery;
 #[doc(hidden)]
-pub mod refusal;
-pub mod relief;
-pub mod scattered;
-pub mod screen;
-pub mod segments;
-pub mod serial;
-pub mod stack;
-mod start;
+pub(crate) mod refusal;
+pub(crate) mod relief;
+pub(crate) mod scattered;
+pub(crate) mod screen;
+pub(crate) mod segments;
+pub(crate) mod serial;
+pub(crate) mod stack;
+pub(crate) mod start;
 mod text;
-pub mod timer;
-pub mod tlb;
-pub mod traps;
-pub mod vectors;
+pub(crate) mod timer;
+pub(crate) mod tlb;
+pub(crate) mod traps;
+pub(crate) mod vectors;
 mod vga;
 
-pub use image::Image;
-pub use lock::Lock;
-pub use start::{Entry, Machine};
+pub(crate) use image::Image;
+pub(crate) use start::Entry;
+pub(crate) use start::Machine;
 
 use core::sync::atomic::{Ordering, fence};
 
@@ -68,7 +69,7 @@ use cpus::{Cpu, Rest};
 /// between the question and the wait is not lost: interrupts are off from before the one until the instruction after `sti`,
 /// which is the other (SDM vol. 2, STI). What another CPU notes is not lost either: it wakes this one, see [`cpus::wake`],
 /// unless it has noted it before the question.
-pub fn idle_unless(is_pending: impl FnOnce() -> bool) {
+pub(crate) fn idle_unless(is_pending: impl FnOnce() -> bool) {
     let cpu = Cpu::this();
     interrupts::disable();
     // Behind that, or a device that never falls silent could have everything held back once more before the CPU sleeps.
@@ -91,6 +92,6 @@ pub fn idle_unless(is_pending: impl FnOnce() -> bool) {
 }
 
 /// How long this CPU has slept since entry, in nanoseconds, with the interrupts that woke it; 0 until the clock's rate is known.
-pub fn asleep() -> u64 {
+pub(crate) fn asleep() -> u64 {
     Cpu::this().slept()
 }

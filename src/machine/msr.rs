@@ -51,7 +51,7 @@ global_asm!(
 );
 
 /// Reads register `number`; `None` if there is none, or it cannot be read. The trap handler is in place.
-pub fn read(number: u32) -> Option<u64> {
+pub(crate) fn read(number: u32) -> Option<u64> {
     let mut value = 0;
     // SAFETY: reading a register has no effect but the fault, which `survive` sends on to the end of the function, with the
     // stack as it was; the value is a local variable.
@@ -63,7 +63,7 @@ pub fn read(number: u32) -> Option<u64> {
 ///
 /// # Safety
 /// This value must not break what Rust assumes of the machine.
-pub unsafe fn write(number: u32, value: u64) -> bool {
+pub(crate) unsafe fn write(number: u32, value: u64) -> bool {
     // SAFETY: the caller's promise; the fault is as for `read`.
     unsafe { ballonet_write_msr(number, value) == 1 }
 }

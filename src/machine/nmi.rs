@@ -15,7 +15,7 @@ use super::tlb;
 use super::traps::TrapFrame;
 
 /// The vector (SDM vol. 3, table 7-1).
-pub const VECTOR: u8 = 2;
+pub(crate) const VECTOR: u8 = 2;
 
 /// What port 61h says of an NMI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
@@ -83,13 +83,13 @@ pub(super) fn why_fatal() -> impl core::fmt::Display {
 }
 
 /// How many NMIs have come, and which address the last one interrupted, if there was one since this was last asked.
-pub fn take_untold() -> Option<(u64, u64)> {
+pub(crate) fn take_untold() -> Option<(u64, u64)> {
     let untold = is_untold() && UNTOLD.swap(false, Ordering::Acquire);
     untold.then(|| (COUNT.load(Ordering::Relaxed), INTERRUPTED.load(Ordering::Relaxed)))
 }
 
 /// Whether one has come that is to be told of.
-pub fn is_untold() -> bool {
+pub(crate) fn is_untold() -> bool {
     UNTOLD.load(Ordering::Acquire)
 }
 

@@ -31,11 +31,11 @@ use super::{stack, tlb};
 use ballonet::memory::PhysRange;
 
 /// Where the heap begins.
-pub const HEAP_BASE: u64 = 0xFFFF_8000_0000_0000;
+pub(crate) const HEAP_BASE: u64 = 0xFFFF_8000_0000_0000;
 /// How far the heap may grow: one entry of the top table.
-pub const HEAP_LIMIT: u64 = HEAP_BASE + (512 << 30);
+pub(crate) const HEAP_LIMIT: u64 = HEAP_BASE + (512 << 30);
 /// Where windows onto devices begin.
-pub const DEVICE_BASE: u64 = 0xFFFF_C000_0000_0000;
+pub(crate) const DEVICE_BASE: u64 = 0xFFFF_C000_0000_0000;
 /// End of the addresses for windows.
 const DEVICE_LIMIT: u64 = DEVICE_BASE + (32 << 40);
 
@@ -47,7 +47,7 @@ const TABLE: PageTableFlags = PageTableFlags::PRESENT.union(PageTableFlags::WRIT
 
 /// What a mapping allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Data that never changes.
     ReadOnly,
     /// Code.
@@ -81,7 +81,7 @@ impl Access {
 
 /// Why nothing was mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
-pub enum PagingError {
+pub(crate) enum PagingError {
     /// No frame for a page table.
     #[display("no frame is left for a page table")]
     NoFrame,
@@ -110,7 +110,7 @@ pub enum PagingError {
 }
 
 /// The page tables and the virtual addresses given out for windows.
-pub struct AddressSpace {
+pub(crate) struct AddressSpace {
     pub(super) tables: OffsetPageTable<'static>,
     nx: bool,
     pat: bool,
@@ -132,7 +132,7 @@ pub(super) static SPACE: Lock<Option<AddressSpace>> = Lock::new(None);
 
 /// The end of the physical addresses that can be mapped one to one: those that the CPU has, as far as four levels of
 /// page tables reach in the lower half.
-pub fn physical_limit(features: &Features) -> u64 {
+pub(crate) fn physical_limit(features: &Features) -> u64 {
     1 << features.physical_bits.min(46)
 }
 
@@ -140,7 +140,7 @@ pub fn physical_limit(features: &Features) -> u64 {
 ///
 /// # Panics
 /// Before [`activate`] has run.
-pub fn with<R>(action: impl FnOnce(&mut AddressSpace) -> R) -> R {
+pub(crate) fn with<R>(action: impl FnOnce(&mut AddressSpace) -> R) -> R {
     SPACE.with(|space| match space {
         Some(space) => action(space),
         None => panic!("paging is used before it is set up"),
@@ -155,7 +155,7 @@ pub fn with<R>(action: impl FnOnce(&mut AddressSpace) -> R) -> R {
 /// # Safety
 /// `usable` is memory, mapped one to one right now where `frames` takes frames from, which nobody else uses; `image` is
 /// where the running kernel lies.
-pub unsafe fn activate(
+pub(crate) unsafe fn activate(
     image: &Image,
     usable: impl Iterator<Item = PhysRange>,
     features: &Features,
@@ -269,7 +269,7 @@ impl AddressSpace {
     ///
     /// # Errors
     /// When there is no frame for a page table, or the page is mapped.
-    pub fn map_heap(
+    pub(crate) fn map_heap(
         &mut self,
         virt: u64,
         phys: u64,
@@ -300,7 +300,7 @@ impl AddressSpace {
     /// # Errors
     /// When the CPU has no such addresses, device registers are said to be in usable memory, or virtual addresses or
     /// frames have run out.
-    pub fn open_window(
+    pub(crate) fn open_window(
         &mut self,
         address: u64,
         length: u64,
@@ -340,7 +340,7 @@ impl AddressSpace {
     }
 
     /// Closes a window of `length` bytes that [`AddressSpace::open_window`] opened at `start`.
-    pub fn close_window(&mut self, start: NonNull<u8>, length: u64) {
+    pub(crate) fn close_window(&mut self, start: NonNull<u8>, length: u64) {
         let start = start.as_ptr() as u64;
         let base = start / SMALL * SMALL;
         let size = (start + length).next_multiple_of(SMALL) - base;
@@ -350,7 +350,7 @@ impl AddressSpace {
     }
 
     /// How many windows are open.
-    pub fn windows(&self) -> usize {
+    pub(crate) fn windows(&self) -> usize {
         self.windows
     }
 
@@ -400,7 +400,7 @@ impl AddressSpace {
     }
 
     /// How the page of `address` is mapped: its page size in bytes and its flags. `None` if it is not.
-    pub fn lookup(&self, address: u64) -> Option<(u64, PageTableFlags)> {
+    pub(crate) fn lookup(&self, address: u64) -> Option<(u64, PageTableFlags)> {
         match self.tables.translate(VirtAddr::try_new(address).ok()?) {
             TranslateResult::Mapped { frame, flags, .. } => Some((frame.size(), flags)),
             TranslateResult::NotMapped | TranslateResult::InvalidFrameAddress(_) => None,
@@ -443,7 +443,7 @@ impl AddressSpace {
     }
 
     /// Whether `length` bytes from physical `address` are mapped one to one.
-    pub fn is_identity(&self, address: u64, length: u64) -> bool {
+    pub(crate) fn is_identity(&self, address: u64, length: u64) -> bool {
         let Some(end) = address.checked_add(length).filter(|&end| end <= self.physical_limit) else { return false };
         let mut page = address / SMALL * SMALL;
         while page < end {

@@ -17,7 +17,7 @@ const SLAVE_NUMBER: u8 = 2;
 const ICW4: u8 = 0x01;
 
 /// Masks every input. The vectors are moved first, since a masked PIC still raises spurious interrupts.
-pub fn mask_all() {
+pub(crate) fn mask_all() {
     for (base, vector, cascade) in [(MASTER, vectors::PIC, SLAVE_INPUT), (SLAVE, vectors::PIC + 8, SLAVE_NUMBER)] {
         let mut command = PortWriteOnly::<u8>::new(base);
         let mut data = Port::<u8>::new(base + 1);

@@ -15,7 +15,7 @@ use ballonet::platform::Registers;
 
 /// How the kernel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitStatus {
+pub(crate) enum ExitStatus {
     /// As it should.
     Success,
     /// By a fault, a panic or a failed check.
@@ -28,7 +28,7 @@ pub const DEBUG_EXIT: u16 = 0xF4;
 
 impl ExitStatus {
     /// QEMU's exit status for it.
-    pub const fn qemu_status(self) -> u8 {
+    pub(crate) const fn qemu_status(self) -> u8 {
         match self {
             Self::Success => 33,
             Self::Failure => 35,
@@ -37,7 +37,7 @@ impl ExitStatus {
 
     /// What is written to QEMU's `isa-debug-exit` for it.
     #[doc(hidden)]
-    pub const fn debug_exit_value(self) -> u32 {
+    pub(crate) const fn debug_exit_value(self) -> u32 {
         self.qemu_status() as u32 >> 1
     }
 }
@@ -52,7 +52,7 @@ pub(super) struct Power {
 pub(super) static POWER: Lock<Option<Power>> = Lock::new(None);
 
 /// Notes what ACPI says about power.
-pub fn initialise(acpi: &Acpi) {
+pub(crate) fn initialise(acpi: &Acpi) {
     if let Some(fadt) = acpi.fadt {
         let power = Power { fadt, soft_off: acpi.soft_off, registers: PowerRegisters::open(acpi) };
         POWER.with(|slot| *slot = Some(power));
@@ -61,7 +61,7 @@ pub fn initialise(acpi: &Acpi) {
 
 /// Ends the kernel: by `isa-debug-exit` where there is one, else by ACPI power-off, else by standing still. A PC stays on
 /// after a failure, so that its screen can be read.
-pub fn exit(status: ExitStatus) -> ! {
+pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
     log::emit("exit", |line| {
         line.number("status", status.qemu_status().into());
@@ -145,7 +145,7 @@ impl Power {
 }
 
 /// Starts the machine again: by ACPI's reset register, the chipset's, the keyboard controller's, or a triple fault.
-pub fn reboot() -> ! {
+pub(crate) fn reboot() -> ! {
     interrupts::disable();
     POWER.try_with(|power| power.as_mut().map(Power::reset));
     // SAFETY: the reset control register of every PCI chipset (hard reset, then go). Where there is none, the writes go

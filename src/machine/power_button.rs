@@ -19,7 +19,7 @@ use ballonet::platform::Handled;
 
 /// How the button is heard of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// It interrupts.
     #[display("by the ACPI interrupt, {_0}")]
     Interrupt(InterruptRoute),
@@ -30,7 +30,7 @@ pub enum Heard {
 
 /// Why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum NoButton {
+pub(crate) enum NoButton {
     /// No FADT.
     #[display("there is no FADT to tell of one")]
     NoFadt,
@@ -55,7 +55,7 @@ static PRESSES: AtomicU64 = AtomicU64::new(0);
 ///
 /// # Errors
 /// When there is no such button.
-pub fn watch(acpi: Option<&Acpi>) -> Result<Heard, NoButton> {
+pub(crate) fn watch(acpi: Option<&Acpi>) -> Result<Heard, NoButton> {
     let acpi = acpi.ok_or(NoButton::NoFadt)?;
     let fadt = acpi.fadt.as_ref().ok_or(NoButton::NoFadt)?;
     if fadt.flags.contains(FadtFlags::HARDWARE_REDUCED) {
@@ -86,7 +86,7 @@ impl Power {
 }
 
 /// Looks at the event registers. Returns whether ACPI had asked for an interrupt.
-pub fn look() -> bool {
+pub(crate) fn look() -> bool {
     let events = |power: &mut Option<Power>| Some(power.as_mut()?.registers.events.as_mut()?.take());
     // On the way to the end the registers are not looked at any more.
     let Happened { claimed, power_button } = POWER.try_with(events).flatten().unwrap_or_default();
@@ -98,16 +98,16 @@ pub fn look() -> bool {
 }
 
 /// Whether the button was pressed, and [`take_pressed`] has not been asked since.
-pub fn is_pressed() -> bool {
+pub(crate) fn is_pressed() -> bool {
     PRESSED.load(Ordering::Acquire)
 }
 
 /// Whether the button was pressed since this was last asked.
-pub fn take_pressed() -> bool {
+pub(crate) fn take_pressed() -> bool {
     PRESSED.swap(false, Ordering::Acquire)
 }
 
 /// How often it was pressed.
-pub fn presses() -> u64 {
+pub(crate) fn presses() -> u64 {
     PRESSES.load(Ordering::Relaxed)
 }

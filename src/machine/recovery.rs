@@ -14,16 +14,14 @@ use core::panic::PanicInfo;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use spin::Once;
 use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
 use super::cpus::{self, Cpu};
 use super::fault::{self, PageFaultError};
-use super::heap::Heap;
 use super::text::Text;
 use super::traps::{self, TrapFrame, exception_name};
-use super::{config_space, frames, io_apic, keyboard, lines, local_apic, log, paging, screen, vectors};
+use super::{config_space, frames, heap, io_apic, keyboard, lines, local_apic, log, paging, screen, vectors};
 
 /// Longest message of a panic that is kept, in bytes.
 const MESSAGE: usize = 480;
@@ -34,7 +32,7 @@ const DEPTH: usize = 16;
 
 /// How a function came to its end.
 #[derive(Debug)]
-pub enum Ending<R> {
+pub(crate) enum Ending<R> {
     /// It returned.
     Returned(R),
     /// It panicked, or an interrupt handler did.
@@ -45,7 +43,7 @@ pub enum Ending<R> {
 
 /// A panic: what was said, and where.
 #[derive(Debug, Clone)]
-pub struct Panic {
+pub(crate) struct Panic {
     /// The message.
     pub message: String,
     /// The source file.
@@ -56,7 +54,7 @@ pub struct Panic {
 
 /// An exception: all that the CPU and the registers told.
 #[derive(Debug, Clone)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The registers.
     pub frame: TrapFrame,
     /// CR2: the address that a page fault is about.
@@ -76,12 +74,12 @@ impl Fault {
     }
 
     /// The vector.
-    pub fn vector(&self) -> u8 {
+    pub(crate) fn vector(&self) -> u8 {
         self.frame.vector as u8
     }
 
     /// Shows it on the serial line as the kernel shows one that ends it.
-    pub fn show(&self) {
+    pub(crate) fn show(&self) {
         fault::show(&self.frame, self.address, self.trace.iter().copied().take_while(|&address| address != 0));
     }
 }
@@ -133,16 +131,14 @@ struct Catch {
 static INNERMOST: AtomicPtr<Catch> = AtomicPtr::new(null_mut());
 /// Set while a failure is being dealt with: another one then is the end.
 static ABANDONING: AtomicBool = AtomicBool::new(false);
-static HEAP: Once<&'static Heap> = Once::new();
 
-/// From here on exceptions end the innermost [`catch`]. `heap` is the program's.
-pub fn watch(heap: &'static Heap) {
-    HEAP.call_once(|| heap);
+/// From here on exceptions end the innermost [`catch`].
+pub(crate) fn watch() {
     traps::set_hook(Some(abandon_on_exception));
 }
 
 /// Runs `action`, and returns however it ends.
-pub fn catch<R>(action: impl FnOnce() -> R) -> Ending<R> {
+pub(crate) fn catch<R>(action: impl FnOnce() -> R) -> Ending<R> {
     let mut call = Call { action: Some(action), result: None };
     let mut catch = Catch { context: Context::default(), reason: Reason::None };
     let this = &raw mut catch;
@@ -268,7 +264,7 @@ unsafe extern "C" fn leave(context: *const Context) -> ! {
 }
 
 /// Ends the innermost [`catch`] with a panic. Comes back if there is none: then it is the kernel that panics.
-pub fn abandon_on_panic(info: &PanicInfo<'_>) {
+pub(crate) fn abandon_on_panic(info: &PanicInfo<'_>) {
     abandon(|| {
         let (mut message, mut file) = (Text::new(), Text::new());
         // What does not fit is cut off.
@@ -282,7 +278,7 @@ pub fn abandon_on_panic(info: &PanicInfo<'_>) {
 
 /// The hook for exceptions: ends the innermost [`catch`] with a fault. `false` if the vector is no exception, or nobody
 /// catches.
-pub fn abandon_on_exception(frame: &mut TrapFrame) -> bool {
+pub(crate) fn abandon_on_exception(frame: &mut TrapFrame) -> bool {
     if frame.vector < u64::from(vectors::FIRST_EXTERNAL) {
         abandon(|| Reason::Fault(Fault::of(frame)));
     }
@@ -319,9 +315,7 @@ fn abandon(reason: impl FnOnce() -> Reason) {
 unsafe fn open_locks() {
     // SAFETY: the caller's promise.
     unsafe {
-        if let Some(heap) = HEAP.get() {
-            heap.list.force_unlock();
-        }
+        heap::force_unlock();
         frames::force_unlock();
         paging::SPACE.force_unlock();
         io_apic::IO_APICS.force_unlock();

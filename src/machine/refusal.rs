@@ -6,6 +6,7 @@
 //! missing, the reason goes to COM1, to a screen in VGA text mode, and to a framebuffer from GRUB; then a virtual machine exits
 //! as after any other failure, and a PC halts.
 
+use super::power::ExitStatus;
 use crate::screen::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
 
 /// Glyphs of the characters from blank to `~`: one byte per line, the leftmost pixel in its highest bit.
@@ -19,6 +20,10 @@ pub static GLYPHS: [[u8; GLYPH_HEIGHT]; 95] = {
     }
     all
 };
+
+/// What QEMU's exit device is told on failure.
+#[doc(hidden)]
+pub const DEBUG_EXIT_FAILURE: u32 = ExitStatus::Failure.debug_exit_value();
 
 /// Defines `check_cpu`, which the entry code calls. It returns only if the kernel can run, and preserves `ebx`, `esi` and `ebp`,
 /// which the entry code uses; all other registers change.
@@ -323,11 +328,11 @@ macro_rules! cpu_check {
             "ret",
             ".code64",
             ".popsection",
-            down = const $crate::machine::image::OFFSET.wrapping_neg(),
-            magic = const $crate::boot::multiboot2::MAGIC,
-            glyphs = sym $crate::machine::refusal::GLYPHS,
-            debug_exit = const $crate::machine::power::DEBUG_EXIT,
-            failure = const $crate::machine::power::ExitStatus::Failure.debug_exit_value(),
+            down = const $crate::image::OFFSET.wrapping_neg(),
+            magic = const $crate::image::MAGIC,
+            glyphs = sym $crate::image::GLYPHS,
+            debug_exit = const $crate::image::DEBUG_EXIT,
+            failure = const $crate::image::DEBUG_EXIT_FAILURE,
         );
     };
 }

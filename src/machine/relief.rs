@@ -21,7 +21,7 @@ use super::lock::Lock;
 
 /// What a source did for an allocation. Counts are in frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Relieved {
+pub(crate) struct Relieved {
     /// Frames that became free.
     pub frames: u64,
     /// Frames that were asked for.
@@ -29,14 +29,14 @@ pub struct Relieved {
 }
 
 /// Somebody who can make memory free. It is called for an allocation that waits, and must come to an end.
-pub trait Source {
+pub(crate) trait Source {
     /// Makes `frames` frames free, or as many as can be.
     fn relieve(&mut self, frames: u64) -> Relieved;
 }
 
 /// What allocations had to wait for so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ReliefCounts {
+pub(crate) struct ReliefCounts {
     /// Allocations that waited.
     pub stalls: u64,
     /// Frames that were asked for.
@@ -61,7 +61,7 @@ static ENDED: AtomicU64 = AtomicU64::new(0);
 
 /// Runs `action`, in which allocations that would fail ask `source` first. It returns or never ends; tests that are ended by a
 /// fault ([`recovery`](super::recovery)) are not to be in one.
-pub fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R {
+pub(crate) fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R {
     // SAFETY: only the lifetime changes. What is in `LENT` is used while it is there, and it is taken out below, before
     // the borrow ends; the kernel does not unwind.
     let lent: NonNull<dyn Source> = unsafe { core::mem::transmute(NonNull::from(source)) };
@@ -88,12 +88,12 @@ pub(super) fn ask(frames: u64) -> u64 {
 }
 
 /// A program was ended because there was no memory for it.
-pub fn note_ended() {
+pub(crate) fn note_ended() {
     ENDED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// What allocations had to wait for so far.
-pub fn counts() -> ReliefCounts {
+pub(crate) fn counts() -> ReliefCounts {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     ReliefCounts { stalls: load(&STALLS), asked: load(&ASKED), frames: load(&FRAMES), ended: load(&ENDED) }
 }

@@ -16,7 +16,7 @@ use super::tlb;
 use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
 
 /// The addresses for such blocks: 32 TiB, twice what memory there may be.
-pub const ELASTIC: Range<u64> = 0xFFFF_9000_0000_0000..0xFFFF_B000_0000_0000;
+pub(crate) const ELASTIC: Range<u64> = 0xFFFF_9000_0000_0000..0xFFFF_B000_0000_0000;
 
 /// Frames in a 2 MiB page.
 const REGION: u64 = 512;

@@ -200,12 +200,12 @@ pub(super) fn give_up() {
 }
 
 /// Whether there is a screen.
-pub fn is_present() -> bool {
+pub(crate) fn is_present() -> bool {
     PRESENT.load(Ordering::Relaxed)
 }
 
 /// From now on each line of the log is drawn at once; or else what changes is drawn by [`draw`], a little at a time.
-pub fn set_hasty(hasty: bool) {
+pub(crate) fn set_hasty(hasty: bool) {
     DISPLAY.with(|display| {
         display.screen.set_smooth(!hasty);
         display.hasty = hasty;
@@ -218,7 +218,7 @@ pub fn set_hasty(hasty: bool) {
 }
 
 /// Turns over the log.
-pub fn turn(page: Page) {
+pub(crate) fn turn(page: Page) {
     if is_present() {
         with_kept(|kept| {
             DISPLAY.with(|display| {
@@ -230,14 +230,14 @@ pub fn turn(page: Page) {
 }
 
 /// Goes back to the end of the log, if another part of it is seen.
-pub fn return_to_end() {
+pub(crate) fn return_to_end() {
     if is_present() && DISPLAY.with(|display| display.screen.is_turned()) {
         turn(Page::End);
     }
 }
 
 /// Clears the log's area.
-pub fn clear_log() {
+pub(crate) fn clear_log() {
     if is_present() {
         DISPLAY.with(|display| display.screen.clear_log());
     }
@@ -264,31 +264,31 @@ pub(super) fn line(style: Style, text: fmt::Arguments<'_>) {
 }
 
 /// Shows the balloon, and how often each interrupt has come.
-pub fn show_status<'i>(status: &Status<'_>, interrupts: impl Iterator<Item = (&'i str, u64)>) {
+pub(crate) fn show_status<'i>(status: &Status<'_>, interrupts: impl Iterator<Item = (&'i str, u64)>) {
     DISPLAY.with(|display| display.screen.show_status(status, interrupts));
 }
 
 /// Shows the line being typed behind a prompt, with the cursor before its last `right_of_cursor` characters.
-pub fn show_prompt(prompt: &str, line: &str, right_of_cursor: usize) {
+pub(crate) fn show_prompt(prompt: &str, line: &str, right_of_cursor: usize) {
     if is_present() {
         DISPLAY.with(|display| display.screen.show_prompt(prompt, line, right_of_cursor));
     }
 }
 
 /// Shows a hint where the prompt would be.
-pub fn show_hint(hint: &str) {
+pub(crate) fn show_hint(hint: &str) {
     if is_present() {
         DISPLAY.with(|display| display.screen.show_hint(hint));
     }
 }
 
 /// Whether something is to be drawn.
-pub fn is_pending() -> bool {
+pub(crate) fn is_pending() -> bool {
     is_present() && DISPLAY.with(|display| display.surface.is_some() && display.screen.grid().has_changed())
 }
 
 /// Draws a little of what has changed.
-pub fn draw() {
+pub(crate) fn draw() {
     if is_present() {
         DISPLAY.with(|display| {
             let most = display.surface.as_ref().map_or(0, Surface::cells_at_a_time);

@@ -12,7 +12,7 @@ use super::stack::Tops;
 /// Which interrupt stack a gate switches to: an index into the TSS's table (SDM vol. 3, 7.14.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum InterruptStack {
+pub(crate) enum InterruptStack {
     /// Device interrupts and the timer.
     Interrupt = 0,
     /// Exceptions.
@@ -26,7 +26,7 @@ pub enum InterruptStack {
 }
 
 /// The descriptor tables of a CPU.
-pub struct Segments {
+pub(crate) struct Segments {
     task: Once<TaskStateSegment>,
     table: Once<GlobalDescriptorTable>,
 }

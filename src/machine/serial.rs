@@ -25,7 +25,7 @@ const COM: [u16; 4] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];
 const SPEED: u32 = 115_200;
 
 /// A serial port, or the place where one would be.
-pub struct Serial {
+pub(crate) struct Serial {
     uart: Option<Uart16550<Ports>>,
     /// The port that firmware's tables name, used or not.
     named: Option<SerialPort>,
@@ -47,19 +47,19 @@ impl Line for Uart16550<Ports> {
 
 impl Serial {
     /// No port yet: everything written is dropped.
-    pub const fn absent() -> Self {
+    pub(crate) const fn absent() -> Self {
         Self { uart: None, named: None, transmitter: Transmitter::new(), interrupts: false, held: false }
     }
 
     /// Looks for a port where PCs have them, and sets the first one to 115200 baud, 8 data bits, no parity. Returns whether there is
     /// one.
-    pub fn initialise(&mut self) -> bool {
+    pub(crate) fn initialise(&mut self) -> bool {
         // SAFETY: these ports are a UART's or nothing on every PC, and only this value drives them.
         COM.into_iter().any(|base| unsafe { self.use_port(base, Some(SPEED)) })
     }
 
     /// Uses the port that firmware's tables name, if it is there, instead of the one that was found. Nothing has been sent yet.
-    pub fn prefer(&mut self, port: SerialPort) {
+    pub(crate) fn prefer(&mut self, port: SerialPort) {
         self.named = Some(port);
         if let Some(base) = port.io_port().filter(|&base| (self.base(), port.speed) != (Some(base), Some(SPEED))) {
             // SAFETY: firmware says that a UART is there, and only this value drives it.
@@ -68,7 +68,7 @@ impl Serial {
     }
 
     /// The port that firmware's tables name, used or not.
-    pub fn named(&self) -> Option<SerialPort> {
+    pub(crate) fn named(&self) -> Option<SerialPort> {
         self.named
     }
 
@@ -92,12 +92,12 @@ impl Serial {
     }
 
     /// Whether there is a port.
-    pub fn is_present(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         self.uart.is_some()
     }
 
     /// The first of its I/O ports, if there is one.
-    pub fn base(&self) -> Option<u16> {
+    pub(crate) fn base(&self) -> Option<u16> {
         Some(self.uart.as_ref()?.backend().base())
     }
 
@@ -135,17 +135,17 @@ impl Serial {
     }
 
     /// The next byte that has come in, if any.
-    pub fn receive(&mut self) -> Option<u8> {
+    pub(crate) fn receive(&mut self) -> Option<u8> {
         self.uart.as_mut()?.try_receive_byte().ok()
     }
 
     /// Bytes dropped because the line did not take them.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.transmitter.dropped()
     }
 
     /// Whether the line takes nothing, so that nothing waits for it.
-    pub fn is_stuck(&self) -> bool {
+    pub(crate) fn is_stuck(&self) -> bool {
         self.transmitter.is_stuck()
     }
 

@@ -7,7 +7,7 @@ use super::cpus;
 use crate::boot::MOST_CPUS;
 
 /// Size of a guard page in bytes.
-pub const GUARD: usize = 4096;
+pub(crate) const GUARD: usize = 4096;
 
 /// A stack of `SIZE` bytes above a guard page. `SIZE` is a multiple of 4096.
 #[repr(C, align(4096))]
@@ -26,12 +26,12 @@ impl<const SIZE: usize> Stack<SIZE> {
     }
 
     /// Address of the guard page.
-    pub fn guard(&self) -> u64 {
+    pub(crate) fn guard(&self) -> u64 {
         self.guard.as_ptr() as u64
     }
 
     /// Address above the stack: where the stack pointer starts.
-    pub fn top(&self) -> u64 {
+    pub(crate) fn top(&self) -> u64 {
         self.bytes.get() as u64 + SIZE as u64
     }
 }
@@ -45,24 +45,24 @@ pub const MAIN_TOP: usize = GUARD + MAIN_SIZE;
 /// The stack of the boot CPU outside interrupts.
 pub static MAIN: Stack<MAIN_SIZE> = Stack::new();
 /// For device interrupts and the timer.
-pub static INTERRUPT: Stack<{ 32 * 1024 }> = Stack::new();
+pub(crate) static INTERRUPT: Stack<{ 32 * 1024 }> = Stack::new();
 /// For faults of our own doing, which may strike on any other stack.
-pub static FAULT: Stack<{ 32 * 1024 }> = Stack::new();
+pub(crate) static FAULT: Stack<{ 32 * 1024 }> = Stack::new();
 /// For non-maskable interrupts, which may strike inside a fault.
-pub static NMI: Stack<{ 16 * 1024 }> = Stack::new();
+pub(crate) static NMI: Stack<{ 16 * 1024 }> = Stack::new();
 /// For double faults: the fault stack itself may be what failed.
-pub static DOUBLE_FAULT: Stack<{ 16 * 1024 }> = Stack::new();
+pub(crate) static DOUBLE_FAULT: Stack<{ 16 * 1024 }> = Stack::new();
 /// For machine checks, which may strike anywhere.
-pub static MACHINE_CHECK: Stack<{ 16 * 1024 }> = Stack::new();
+pub(crate) static MACHINE_CHECK: Stack<{ 16 * 1024 }> = Stack::new();
 
 /// The guard pages' addresses, of the boot CPU's stacks.
-pub fn guards() -> [u64; 6] {
+pub(crate) fn guards() -> [u64; 6] {
     [MAIN.guard(), INTERRUPT.guard(), FAULT.guard(), NMI.guard(), DOUBLE_FAULT.guard(), MACHINE_CHECK.guard()]
 }
 
 /// Where the stacks of one CPU begin: the addresses above them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tops {
+pub(crate) struct Tops {
     /// Outside interrupts.
     pub main: u64,
     /// For device interrupts and the timer.
@@ -78,14 +78,14 @@ pub struct Tops {
 }
 
 /// Where the stacks of the other CPUs are, each CPU's at a place of its own.
-pub const OTHERS: Range<u64> = 0xFFFF_BF00_0000_0000..0xFFFF_BF00_0000_0000 + STRIDE * (MOST_CPUS as u64 + 1);
+pub(crate) const OTHERS: Range<u64> = 0xFFFF_BF00_0000_0000..0xFFFF_BF00_0000_0000 + STRIDE * (MOST_CPUS as u64 + 1);
 /// From one CPU's stacks to the next one's.
 const STRIDE: u64 = 256 << 10;
 /// Sizes in bytes of another CPU's stacks, in the order of [`Tops`].
 const SIZES: [u64; 6] = [32 << 10, 16 << 10, 16 << 10, 16 << 10, 16 << 10, 16 << 10];
 
 /// Frames that another CPU's stacks take.
-pub const FRAMES_A_CPU: u64 = {
+pub(crate) const FRAMES_A_CPU: u64 = {
     let (mut bytes, mut index) = (0, 0);
     while index < SIZES.len() {
         bytes += SIZES[index];
@@ -115,7 +115,7 @@ pub(super) fn tops(number: u32) -> Tops {
 }
 
 /// Whether `length` bytes from `address` lie on one of the stacks.
-pub fn contains(address: u64, length: u64) -> bool {
+pub(crate) fn contains(address: u64, length: u64) -> bool {
     let Some(end) = address.checked_add(length) else { return false };
     let on = |guard: u64, top: u64| address >= guard + GUARD as u64 && end <= top;
     if OTHERS.contains(&address) {

@@ -35,7 +35,7 @@ pub struct Entry {
 }
 
 /// A machine that has been brought up.
-pub struct Machine {
+pub(crate) struct Machine {
     /// What the CPU can do.
     pub features: Features,
     /// What the ACPI tables say, where there are any.
@@ -81,7 +81,7 @@ impl Entry {
     ///
     /// # Panics
     /// When the machine cannot be used at all.
-    pub fn bring_up(self) -> Machine {
+    pub(crate) fn bring_up(self) -> Machine {
         cpus::begin(self.tsc);
         clock::start(self.tsc);
         let features = Features::detect();
@@ -211,22 +211,22 @@ impl Entry {
 
 impl Machine {
     /// The kernel command line's options.
-    pub fn options(&self) -> Options<'_> {
+    pub(crate) fn options(&self) -> Options<'_> {
         self.boot.command_line.options(&mut |_| {})
     }
 
     /// The word of the command line that keeps the kernel from starting ([`Options::refusal`]).
-    pub fn refusal(&self) -> Option<crate::boot::Warning<'_>> {
+    pub(crate) fn refusal(&self) -> Option<crate::boot::Warning<'_>> {
         self.boot.command_line.refusal()
     }
 
     /// What the loader said.
-    pub fn boot_info(&self) -> &BootInfo {
+    pub(crate) fn boot_info(&self) -> &BootInfo {
         &self.boot
     }
 
     /// Where the kernel lies.
-    pub fn image(&self) -> &Image {
+    pub(crate) fn image(&self) -> &Image {
         &self.image
     }
 }

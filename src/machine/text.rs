@@ -4,19 +4,19 @@ use core::fmt;
 
 /// Up to `SIZE` bytes of text; what does not fit is cut off between characters.
 #[derive(Debug, Clone)]
-pub struct Text<const SIZE: usize> {
+pub(super) struct Text<const SIZE: usize> {
     bytes: [u8; SIZE],
     length: usize,
 }
 
 impl<const SIZE: usize> Text<SIZE> {
     /// No text.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { bytes: [0; SIZE], length: 0 }
     }
 
     /// The text.
-    pub fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         // Whole characters only are ever written.
         self.bytes.get(..self.length).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or_default()
     }

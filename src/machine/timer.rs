@@ -15,14 +15,14 @@ static DEADLINE: AtomicU64 = AtomicU64::new(NEVER);
 const NEVER: u64 = u64::MAX;
 
 /// Sets the timer up. The clock has been calibrated.
-pub fn initialise(features: &Features) {
+pub(crate) fn initialise(features: &Features) {
     DEADLINES.store(features.tsc_deadline, Ordering::Relaxed);
     vectors::install(vectors::TIMER, String::from("timer"), Box::new(interrupt));
     take_back();
 }
 
 /// Takes the local APIC's timer back, disarmed, from whoever else used it.
-pub fn take_back() {
+pub(crate) fn take_back() {
     DEADLINE.store(NEVER, Ordering::Relaxed);
     local_apic::start_countdown(0, vectors::TIMER);
     if DEADLINES.load(Ordering::Relaxed) {
@@ -45,7 +45,7 @@ fn interrupt() -> Handled {
 }
 
 /// Asks for an interrupt at `deadline` nanoseconds since entry, instead of any asked for before.
-pub fn arm_at(deadline: u64) {
+pub(crate) fn arm_at(deadline: u64) {
     if DEADLINE.load(Ordering::Relaxed) == deadline {
         // Programming it costs an exit to the hypervisor.
         return;
@@ -55,7 +55,7 @@ pub fn arm_at(deadline: u64) {
 }
 
 /// Asks for no interrupt any more.
-pub fn disarm() {
+pub(crate) fn disarm() {
     if DEADLINE.load(Ordering::Relaxed) == NEVER {
         return;
     }
@@ -68,12 +68,12 @@ pub fn disarm() {
 }
 
 /// Whether the timer has fired since this was last asked.
-pub fn take_fired() -> bool {
+pub(crate) fn take_fired() -> bool {
     FIRED.swap(false, Ordering::Acquire)
 }
 
 /// Whether the timer has fired and [`take_fired`] has not been asked since.
-pub fn has_fired() -> bool {
+pub(crate) fn has_fired() -> bool {
     FIRED.load(Ordering::Acquire)
 }
 

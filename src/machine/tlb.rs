@@ -94,6 +94,6 @@ pub(super) fn wake_up(cpu: &Cpu, vector: u8) {
 }
 
 /// How often CPUs were interrupted to forget something.
-pub fn interrupted() -> u64 {
+pub(crate) fn interrupted() -> u64 {
     INTERRUPTED.load(Ordering::Relaxed)
 }

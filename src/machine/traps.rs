@@ -21,8 +21,7 @@ use super::{fault, msr, nmi, tlb, vectors};
 /// What the stub saved, in the order of addresses: the general registers, the vector, and what the CPU pushed.
 #[derive(Debug, Clone)]
 #[repr(C)]
-#[expect(missing_docs, reason = "the fields are the registers' names")]
-pub struct TrapFrame {
+pub(crate) struct TrapFrame {
     pub r15: u64,
     pub r14: u64,
     pub r13: u64,
@@ -50,7 +49,7 @@ pub struct TrapFrame {
 }
 
 /// The names of the exceptions (SDM vol. 3, table 7-1); `None` for reserved vectors.
-pub const fn exception_name(vector: u8) -> Option<&'static str> {
+pub(crate) const fn exception_name(vector: u8) -> Option<&'static str> {
     Some(match vector {
         0 => "#DE divide error",
         1 => "#DB debug",
@@ -177,19 +176,19 @@ extern "C" fn dispatch(frame: &mut TrapFrame) {
 
 /// Lets interrupts in and waits for one, which may also have come before, or for an NMI.
 #[unsafe(naked)]
-pub extern "C" fn enable_and_halt() {
+pub(crate) extern "C" fn enable_and_halt() {
     naked_asm!("sti", "hlt", "ret")
 }
 
 /// Where the `hlt` of [`enable_and_halt`] is.
-pub fn hlt() -> u64 {
+pub(crate) fn hlt() -> u64 {
     // Behind `sti`, which is one byte.
     enable_and_halt as *const () as u64 + 1
 }
 
 /// Has a CPU that an NMI interrupted before `hlt` not execute that any more: an interrupt that `sti` has let in after the
 /// NMI, and not after `hlt`, is what it was to wait for.
-pub fn step_over_halt(frame: &mut TrapFrame) {
+pub(crate) fn step_over_halt(frame: &mut TrapFrame) {
     if frame.rip == hlt() {
         frame.rip += 1;
     }
@@ -197,12 +196,12 @@ pub fn step_over_halt(frame: &mut TrapFrame) {
 
 /// Looks at an interrupt before it is delivered, or at an exception before it is reported; `true` means that it has dealt
 /// with it and the frame may be resumed.
-pub type TrapHook = fn(&mut TrapFrame) -> bool;
+pub(crate) type TrapHook = fn(&mut TrapFrame) -> bool;
 
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
 /// Installs a hook for all vectors, for tests that provoke them. `None` removes it.
-pub fn set_hook(hook: Option<TrapHook>) {
+pub(crate) fn set_hook(hook: Option<TrapHook>) {
     HOOK.store(hook.map_or(0, |hook| hook as usize), Ordering::SeqCst);
 }
 
@@ -247,7 +246,7 @@ impl Gate {
 }
 
 /// The stack on which a vector is handled.
-pub const fn stack_of(vector: u8) -> InterruptStack {
+pub(crate) const fn stack_of(vector: u8) -> InterruptStack {
     match vector {
         2 => InterruptStack::NonMaskable,
         8 => InterruptStack::DoubleFault,
@@ -260,7 +259,7 @@ pub const fn stack_of(vector: u8) -> InterruptStack {
 static IDT: Once<[Gate; 256]> = Once::new();
 
 /// Loads the IDT on this CPU. The GDT and TSS are the kernel's already.
-pub fn load() {
+pub(crate) fn load() {
     let idt = IDT.call_once(|| {
         let selector = CS::get_reg().0;
         let first = stubs as *const () as u64;

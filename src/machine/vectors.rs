@@ -12,25 +12,25 @@ use super::lock::Lock;
 use ballonet::platform::{Handled, Handler, VectorError};
 
 /// The first vector that is not an exception (SDM vol. 3, 7.2).
-pub const FIRST_EXTERNAL: u8 = 32;
+pub(crate) const FIRST_EXTERNAL: u8 = 32;
 /// Where the two PICs are moved to: masked, they still raise spurious interrupts 7 and 15.
-pub const PIC: u8 = 0x20;
+pub(crate) const PIC: u8 = 0x20;
 /// The first vector for devices.
 const FIRST_DEVICE: u8 = 0x30;
 /// The last vector for devices.
 const LAST_DEVICE: u8 = 0xEF;
 /// How many vectors devices share.
-pub const DEVICE_VECTORS: u32 = (LAST_DEVICE - FIRST_DEVICE) as u32 + 1;
+pub(crate) const DEVICE_VECTORS: u32 = (LAST_DEVICE - FIRST_DEVICE) as u32 + 1;
 /// The local APIC's timer.
-pub const TIMER: u8 = 0xF0;
+pub(crate) const TIMER: u8 = 0xF0;
 /// Another CPU wakes this one.
-pub const WAKE: u8 = 0xF1;
+pub(crate) const WAKE: u8 = 0xF1;
 /// Another CPU has this one forget what has been unmapped.
-pub const FLUSH: u8 = 0xF2;
+pub(crate) const FLUSH: u8 = 0xF2;
 /// The local APIC's errors.
-pub const APIC_ERROR: u8 = 0xFE;
+pub(crate) const APIC_ERROR: u8 = 0xFE;
 /// The local APIC's spurious interrupt: low four bits set, as old APICs want it; never acknowledged.
-pub const SPURIOUS: u8 = 0xFF;
+pub(crate) const SPURIOUS: u8 = 0xFF;
 
 /// A vector's owner.
 struct Owner {
@@ -51,7 +51,7 @@ static SLOTS: [Slot; 256] =
     [const { Slot { owner: Lock::new(None), cpu: AtomicU32::new(0), unclaimed: AtomicU64::new(0) } }; 256];
 
 /// How often `vector` has come, to all CPUs.
-pub fn counted(vector: u8) -> u64 {
+pub(crate) fn counted(vector: u8) -> u64 {
     cpus::all().map(|cpu| cpu.counted(vector)).sum()
 }
 
@@ -65,7 +65,7 @@ pub(super) unsafe fn force_unlock(vector: u8) {
 }
 
 /// Runs the owner's handler and acknowledges the interrupt. Called by the stub, with interrupts off.
-pub fn deliver(vector: u8) {
+pub(crate) fn deliver(vector: u8) {
     let slot = &SLOTS[usize::from(vector)];
     let handled = slot.owner.with(|owner| owner.as_mut().map(|owner| (owner.handler)()));
     if handled != Some(Handled::Yes) {
@@ -105,7 +105,7 @@ fn hold_all(cpu: &Cpu) {
 
 /// A sign of life of the code that interrupts interrupt: it gets along, so it may be interrupted. What was asked for
 /// while all were held back comes at once.
-pub fn sign_of_life() {
+pub(crate) fn sign_of_life() {
     let cpu = Cpu::this();
     cpu.burst.store(0, Ordering::Relaxed);
     if cpu.is_held.load(Ordering::Relaxed) {
@@ -117,7 +117,7 @@ pub fn sign_of_life() {
 }
 
 /// How often interrupts were held back because they came too fast.
-pub fn holds() -> u64 {
+pub(crate) fn holds() -> u64 {
     HOLDS.load(Ordering::Relaxed)
 }
 
@@ -126,7 +126,7 @@ pub fn holds() -> u64 {
 ///
 /// # Errors
 /// When every one is taken.
-pub fn allocate_on(cpu: u32, name: String, handler: Handler) -> Result<u8, VectorError> {
+pub(crate) fn allocate_on(cpu: u32, name: String, handler: Handler) -> Result<u8, VectorError> {
     let mut owner = Some(Owner { name, handler });
     let take = |&vector: &u8| {
         let slot = &SLOTS[usize::from(vector)];
@@ -148,22 +148,22 @@ pub fn allocate_on(cpu: u32, name: String, handler: Handler) -> Result<u8, Vecto
 ///
 /// # Errors
 /// When every one is taken.
-pub fn allocate(name: String, handler: Handler) -> Result<u8, VectorError> {
+pub(crate) fn allocate(name: String, handler: Handler) -> Result<u8, VectorError> {
     allocate_on(0, name, handler)
 }
 
 /// Number of the CPU that a vector interrupts.
-pub fn affinity(vector: u8) -> u32 {
+pub(crate) fn affinity(vector: u8) -> u32 {
     SLOTS[usize::from(vector)].cpu.load(Ordering::Relaxed)
 }
 
 /// Notes that a vector interrupts the CPU with this number from now on.
-pub fn set_affinity(vector: u8, cpu: u32) {
+pub(crate) fn set_affinity(vector: u8, cpu: u32) {
     SLOTS[usize::from(vector)].cpu.store(cpu, Ordering::Relaxed);
 }
 
 /// How many device vectors interrupt the CPU with this number.
-pub fn on_cpu(cpu: u32) -> usize {
+pub(crate) fn on_cpu(cpu: u32) -> usize {
     device_vectors().filter(|&vector| affinity(vector) == cpu).count()
 }
 
@@ -173,32 +173,32 @@ fn device_vectors() -> impl Iterator<Item = u8> {
 }
 
 /// Waits until the vector's handler, which may be running on another CPU, has returned.
-pub fn synchronize(vector: u8) {
+pub(crate) fn synchronize(vector: u8) {
     // It runs with the lock held.
     SLOTS[usize::from(vector)].owner.with(|_| ());
 }
 
 /// Gives one of the fixed vectors its handler.
-pub fn install(vector: u8, name: String, handler: Handler) {
+pub(crate) fn install(vector: u8, name: String, handler: Handler) {
     let former = SLOTS[usize::from(vector)].owner.with(|owner| owner.replace(Owner { name, handler }));
     debug_assert!(former.is_none(), "vector {vector} is installed once");
 }
 
 /// Takes a vector back. When it returns, the handler runs on no CPU and has been dropped.
-pub fn release(vector: u8) {
+pub(crate) fn release(vector: u8) {
     // Dropped out here, with interrupts on, since a drop may free memory.
     let owner = SLOTS[usize::from(vector)].owner.with(Option::take);
     drop(owner);
 }
 
 /// How many device vectors have an owner.
-pub fn allocated() -> usize {
+pub(crate) fn allocated() -> usize {
     device_vectors().count()
 }
 
 /// What is known of a vector.
 #[derive(Debug, Clone)]
-pub struct VectorView {
+pub(crate) struct VectorView {
     /// The vector.
     pub vector: u8,
     /// Its owner's name.
@@ -214,7 +214,7 @@ pub struct VectorView {
 }
 
 /// Every vector that has an owner or has come, in order.
-pub fn views() -> impl Iterator<Item = VectorView> {
+pub(crate) fn views() -> impl Iterator<Item = VectorView> {
     (FIRST_EXTERNAL..=u8::MAX).filter_map(|vector| {
         let slot = &SLOTS[usize::from(vector)];
         let name = slot.owner.with(|owner| owner.as_ref().map(|owner| owner.name.clone()));

@@ -40,7 +40,7 @@ pub enum Colour {
 
 impl Colour {
     /// All, by number.
-    pub const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Black,
         Self::Blue,
         Self::Green,
@@ -60,7 +60,7 @@ impl Colour {
     ];
 
     /// Red, green and blue, from 0 to 255, as VGA mixes them.
-    pub fn rgb(self) -> [u8; 3] {
+    pub(crate) fn rgb(self) -> [u8; 3] {
         // Brown is the one that is not by rule: dark yellow with half of its green.
         if matches!(self, Self::Brown) {
             return [0xAA, 0x55, 0x00];
@@ -78,21 +78,21 @@ pub struct Style(u8);
 
 impl Style {
     /// What most of the text is written in.
-    pub const PLAIN: Self = Self::new(Colour::LightGrey, Colour::Black);
+    pub(crate) const PLAIN: Self = Self::new(Colour::LightGrey, Colour::Black);
     /// What counts.
     pub const STRONG: Self = Self::new(Colour::White, Colour::Black);
     /// What matters less.
-    pub const FAINT: Self = Self::new(Colour::DarkGrey, Colour::Black);
+    pub(crate) const FAINT: Self = Self::new(Colour::DarkGrey, Colour::Black);
     /// Warnings.
-    pub const WARNING: Self = Self::new(Colour::Yellow, Colour::Black);
+    pub(crate) const WARNING: Self = Self::new(Colour::Yellow, Colour::Black);
     /// Errors.
-    pub const ERROR: Self = Self::new(Colour::LightRed, Colour::Black);
+    pub(crate) const ERROR: Self = Self::new(Colour::LightRed, Colour::Black);
     /// The line at the top.
     pub const TITLE: Self = Self::new(Colour::White, Colour::Blue);
     /// The line at the top of a report of the kernel's own failure.
     pub const ALARM: Self = Self::new(Colour::White, Colour::Red);
     /// The cursor.
-    pub const CURSOR: Self = Self::new(Colour::Black, Colour::LightGrey);
+    pub(crate) const CURSOR: Self = Self::new(Colour::Black, Colour::LightGrey);
 
     /// These colours.
     pub const fn new(text: Colour, behind: Colour) -> Self {
@@ -100,12 +100,12 @@ impl Style {
     }
 
     /// As a byte.
-    pub const fn bits(self) -> u8 {
+    pub(crate) const fn bits(self) -> u8 {
         self.0
     }
 
     /// What [`Style::bits`] made of it; of any other byte the colours that VGA would show.
-    pub const fn from_bits(bits: u8) -> Self {
+    pub(crate) const fn from_bits(bits: u8) -> Self {
         Self(bits & 0x7F)
     }
 }
@@ -116,7 +116,7 @@ pub struct Cell(u16);
 
 impl Cell {
     /// Nothing.
-    pub const BLANK: Self = Self(0);
+    pub(crate) const BLANK: Self = Self(0);
     /// The character that fills its cell, in VGA's character set (code page 437).
     pub const BLOCK: u8 = 0xDB;
     /// A vertical line through the middle of the cell, likewise.
@@ -134,22 +134,22 @@ impl Cell {
     }
 
     /// The character.
-    pub const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         self.0 as u8
     }
 
     /// The number of the character's colour.
-    pub const fn text(self) -> usize {
+    pub(crate) const fn text(self) -> usize {
         (self.0 >> 8 & 0xF) as usize
     }
 
     /// The number of the colour behind it.
-    pub const fn behind(self) -> usize {
+    pub(crate) const fn behind(self) -> usize {
         (self.0 >> 12) as usize
     }
 
     /// As VGA stores it.
-    pub const fn bits(self) -> u16 {
+    pub(crate) const fn bits(self) -> u16 {
         self.0
     }
 }

@@ -11,7 +11,7 @@ pub const GLYPH_HEIGHT: usize = RasterHeight::Size16.val();
 
 /// How a character looks.
 #[derive(Debug, Clone, Copy)]
-pub enum Glyph {
+pub(crate) enum Glyph {
     /// Nothing.
     Blank,
     /// The whole cell.
@@ -23,7 +23,7 @@ pub enum Glyph {
 }
 
 /// How the character of this code looks.
-pub fn glyph(code: u8) -> Glyph {
+pub(crate) fn glyph(code: u8) -> Glyph {
     match code {
         Cell::BLOCK => Glyph::Block,
         Cell::VERTICAL => Glyph::Vertical,
@@ -51,7 +51,7 @@ pub const fn bitmap(code: u8) -> [u8; GLYPH_HEIGHT] {
 
 impl Glyph {
     /// How much of a pixel the character covers, from 0 to 255. Outside of the cell, nothing.
-    pub fn coverage(&self, x: usize, y: usize) -> u8 {
+    pub(crate) fn coverage(&self, x: usize, y: usize) -> u8 {
         match self {
             Self::Blank => 0,
             Self::Block => u8::MAX,

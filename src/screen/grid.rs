@@ -3,9 +3,9 @@
 use super::{Cell, Rect};
 
 /// The most columns that are used; what a screen has beyond stays as it is.
-pub const MOST_COLUMNS: usize = 240;
+pub(crate) const MOST_COLUMNS: usize = 240;
 /// The most rows, likewise. A screen of 1920x1200 has all of both.
-pub const MOST_ROWS: usize = 75;
+pub(crate) const MOST_ROWS: usize = 75;
 
 const CAPACITY: usize = MOST_COLUMNS * MOST_ROWS;
 const WORDS: usize = CAPACITY.div_ceil(64);
@@ -13,7 +13,7 @@ const WORDS: usize = CAPACITY.div_ceil(64);
 /// Cells in rows and columns. Cells outside do not exist: what is put there is lost.
 ///
 /// All zero bits are a grid without cells, so that a static one takes no room in the kernel's file.
-pub struct Grid {
+pub(crate) struct Grid {
     columns: usize,
     rows: usize,
     cells: [Cell; CAPACITY],
@@ -27,12 +27,12 @@ pub struct Grid {
 
 impl Grid {
     /// No cells.
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self { columns: 0, rows: 0, cells: [Cell::BLANK; CAPACITY], changed: [0; WORDS], count: 0, next: 0 }
     }
 
     /// Makes it this large, as far as it can be, and empty. Every cell has changed: nobody knows what is on the screen.
-    pub fn resize(&mut self, columns: usize, rows: usize) {
+    pub(crate) fn resize(&mut self, columns: usize, rows: usize) {
         self.columns = columns.min(MOST_COLUMNS);
         self.rows = rows.min(MOST_ROWS);
         self.cells.fill(Cell::BLANK);
@@ -40,7 +40,7 @@ impl Grid {
     }
 
     /// Has every cell taken once more.
-    pub fn change_all(&mut self) {
+    pub(crate) fn change_all(&mut self) {
         self.changed.fill(0);
         self.count = 0;
         for index in 0..self.columns * self.rows {
@@ -49,17 +49,17 @@ impl Grid {
     }
 
     /// All of it.
-    pub const fn area(&self) -> Rect {
+    pub(crate) const fn area(&self) -> Rect {
         Rect { column: 0, row: 0, columns: self.columns, rows: self.rows }
     }
 
     /// What stands in a cell.
-    pub fn get(&self, column: usize, row: usize) -> Option<Cell> {
+    pub(crate) fn get(&self, column: usize, row: usize) -> Option<Cell> {
         self.index(column, row).map(|index| self.cells[index])
     }
 
     /// Puts something into a cell.
-    pub fn put(&mut self, column: usize, row: usize, cell: Cell) {
+    pub(crate) fn put(&mut self, column: usize, row: usize, cell: Cell) {
         if let Some(index) = self.index(column, row)
             && self.cells[index] != cell
         {
@@ -69,7 +69,7 @@ impl Grid {
     }
 
     /// Fills an area.
-    pub fn fill(&mut self, area: Rect, cell: Cell) {
+    pub(crate) fn fill(&mut self, area: Rect, cell: Cell) {
         for row in area.row..area.row + area.rows {
             for column in area.column..area.column + area.columns {
                 self.put(column, row, cell);
@@ -78,7 +78,7 @@ impl Grid {
     }
 
     /// Moves what stands in an area up by some rows, and empties what that leaves behind.
-    pub fn scroll(&mut self, area: Rect, by: usize) {
+    pub(crate) fn scroll(&mut self, area: Rect, by: usize) {
         // The log does this with most of its lines, so only what exists is gone through.
         let (end, bottom) = (self.columns.min(area.column + area.columns), self.rows.min(area.row + area.rows));
         for row in area.row..bottom {
@@ -94,12 +94,12 @@ impl Grid {
     }
 
     /// Whether any cell has changed.
-    pub const fn has_changed(&self) -> bool {
+    pub(crate) const fn has_changed(&self) -> bool {
         self.count > 0
     }
 
     /// A cell that has changed, with its column and row; from now on it has not.
-    pub fn take_changed(&mut self) -> Option<(usize, usize, Cell)> {
+    pub(crate) fn take_changed(&mut self) -> Option<(usize, usize, Cell)> {
         if self.count == 0 {
             return None;
         }

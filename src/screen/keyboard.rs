@@ -4,7 +4,7 @@ use pc_keyboard::{DecodedKey, HandleControl, KeyCode, PS2Keyboard, ScancodeSet1,
 
 /// What a key has typed: a byte, or an escape sequence (ECMA-48) for keys that move the cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Typed {
+pub(crate) enum Typed {
     /// A byte of ASCII.
     Byte(u8),
     /// An escape sequence.
@@ -13,7 +13,7 @@ pub enum Typed {
 
 impl Typed {
     /// Its bytes.
-    pub const fn bytes(&self) -> &[u8] {
+    pub(crate) const fn bytes(&self) -> &[u8] {
         match self {
             Self::Byte(byte) => core::slice::from_ref(byte),
             Self::Sequence(bytes) => bytes,
@@ -22,18 +22,18 @@ impl Typed {
 }
 
 /// A keyboard with US layout that sends scan code set 1, as the controller of a PC translates it.
-pub struct Keyboard {
+pub(crate) struct Keyboard {
     decoder: PS2Keyboard<Us104Key, ScancodeSet1>,
 }
 
 impl Keyboard {
     /// No key is held.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { decoder: PS2Keyboard::new(ScancodeSet1::new(), Us104Key, HandleControl::MapLettersToUnicode) }
     }
 
     /// Takes a byte from the keyboard. Bytes that are no scan codes say nothing.
-    pub fn feed(&mut self, byte: u8) -> Option<Typed> {
+    pub(crate) fn feed(&mut self, byte: u8) -> Option<Typed> {
         let event = self.decoder.add_byte(byte).ok()??;
         match self.decoder.process_keyevent(event)? {
             DecodedKey::Unicode('\n') => Some(Typed::Byte(b'\r')),

@@ -37,7 +37,7 @@ const FEWEST_ROWS: usize = 8;
 
 impl Layout {
     /// Nothing anywhere.
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         const NONE: Rect = Rect { column: 0, row: 0, columns: 0, rows: 0 };
         Self { title: NONE, log: NONE, rule: NONE, status: NONE, prompt: NONE }
     }

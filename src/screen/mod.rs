@@ -18,11 +18,12 @@ mod picture;
 mod status;
 
 pub use cell::{Cell, Colour, Style};
-pub use font::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap, glyph};
-pub use grid::{Grid, MOST_COLUMNS, MOST_ROWS};
-pub use keyboard::{Keyboard, Typed};
+pub use font::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
+pub(crate) use grid::{Grid, MOST_COLUMNS, MOST_ROWS};
+pub(crate) use keyboard::Keyboard;
 pub use layout::{Layout, Rect};
 pub use painter::{LONGEST_LINE, Painter};
-pub use paper::{Advance, Paper, Writer};
-pub use picture::Screen;
-pub use status::{Fact, Shares, Status};
+pub(crate) use paper::{Advance, Paper};
+pub(crate) use picture::Screen;
+pub use status::Shares;
+pub(crate) use status::{Fact, Status};

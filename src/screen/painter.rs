@@ -78,7 +78,7 @@ impl Painter {
     }
 
     /// Bytes of a line of a cell.
-    pub const fn line_length(&self) -> usize {
+    pub(crate) const fn line_length(&self) -> usize {
         GLYPH_WIDTH * self.scale * self.bytes_per_pixel
     }
 

@@ -9,7 +9,7 @@ const INDENT: usize = 2;
 
 /// An area that text is written into. All zero bits are one without room.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Paper {
+pub(crate) struct Paper {
     area: Rect,
     column: usize,
     row: usize,
@@ -19,7 +19,7 @@ pub struct Paper {
 
 /// How far text moves up when the area is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Advance {
+pub(crate) enum Advance {
     /// By a row: what a person follows.
     Line,
     /// By half of the area: cheap, where every step is drawn at once.
@@ -28,17 +28,17 @@ pub enum Advance {
 
 impl Paper {
     /// An area, from its top.
-    pub const fn new(area: Rect) -> Self {
+    pub(crate) const fn new(area: Rect) -> Self {
         Self { area, column: 0, row: 0, ended: false }
     }
 
     /// A way to write text with `write!`.
-    pub const fn writer<'a>(&'a mut self, grid: &'a mut Grid, style: Style, advance: Advance) -> Writer<'a> {
+    pub(crate) const fn writer<'a>(&'a mut self, grid: &'a mut Grid, style: Style, advance: Advance) -> Writer<'a> {
         Writer { paper: self, grid, style, advance }
     }
 
     /// Moves the text up until it takes `rows` rows at most. Returns how many it takes.
-    pub fn keep_last(&mut self, grid: &mut Grid, rows: usize) -> usize {
+    pub(crate) fn keep_last(&mut self, grid: &mut Grid, rows: usize) -> usize {
         let taken = if self.row > 0 || self.column > 0 { self.row + 1 } else { 0 };
         let excess = taken.saturating_sub(rows);
         grid.scroll(self.area, excess);
@@ -47,12 +47,12 @@ impl Paper {
     }
 
     /// Ends the line.
-    pub const fn end_line(&mut self) {
+    pub(crate) const fn end_line(&mut self) {
         self.ended = true;
     }
 
     /// How many rows a line takes that begins a row of its own.
-    pub fn rows_of(&self, line: &str) -> usize {
+    pub(crate) fn rows_of(&self, line: &str) -> usize {
         let columns = self.area.columns;
         if columns == 0 {
             return 0;
@@ -142,7 +142,7 @@ impl Paper {
 }
 
 /// Writes text into a [`Paper`] on a grid.
-pub struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     paper: &'a mut Paper,
     grid: &'a mut Grid,
     style: Style,

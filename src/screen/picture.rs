@@ -10,7 +10,7 @@ use crate::console::{Page, Record, count};
 const REPORT: usize = 18;
 
 /// What stands on the screen. All zero bits are a screen without cells, on which nothing is shown.
-pub struct Screen {
+pub(crate) struct Screen {
     grid: Grid,
     layout: Layout,
     log: Paper,
@@ -22,7 +22,7 @@ pub struct Screen {
 
 impl Screen {
     /// Nothing.
-    pub const fn empty() -> Self {
+    pub(crate) const fn empty() -> Self {
         Self {
             grid: Grid::empty(),
             layout: Layout::empty(),
@@ -33,7 +33,7 @@ impl Screen {
     }
 
     /// An empty screen of this many cells, but for its title.
-    pub fn begin(&mut self, columns: usize, rows: usize, title: fmt::Arguments<'_>) {
+    pub(crate) fn begin(&mut self, columns: usize, rows: usize, title: fmt::Arguments<'_>) {
         self.grid.resize(columns, rows);
         self.layout = Layout::of(self.grid.area());
         (self.log, self.top) = (Paper::new(self.layout.log), None);
@@ -42,18 +42,18 @@ impl Screen {
     }
 
     /// No cells any more.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.grid.resize(0, 0);
         (self.layout, self.log) = (Layout::empty(), Paper::new(Rect::default()));
     }
 
     /// From now on the log moves by single rows, which people can follow, or by halves, which costs less.
-    pub const fn set_smooth(&mut self, smooth: bool) {
+    pub(crate) const fn set_smooth(&mut self, smooth: bool) {
         self.smooth = smooth;
     }
 
     /// Writes a line of the log, unless the log is scrolled back.
-    pub fn line(&mut self, style: Style, text: fmt::Arguments<'_>) {
+    pub(crate) fn line(&mut self, style: Style, text: fmt::Arguments<'_>) {
         if self.top.is_some() {
             return;
         }
@@ -64,13 +64,13 @@ impl Screen {
     }
 
     /// Goes on with the log where it stands.
-    pub fn write(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         let advance = self.advance();
         let _ = self.log.writer(&mut self.grid, Style::STRONG, advance).write_str(text);
     }
 
     /// Scrolls through the log in `record`. Unless its end is shown, the last row says how much follows.
-    pub fn turn(&mut self, record: &Record, page: Page) {
+    pub(crate) fn turn(&mut self, record: &Record, page: Page) {
         let area = self.layout.log;
         let mut total = 0;
         record.for_each(0, |_, _, text| {
@@ -95,12 +95,12 @@ impl Screen {
     }
 
     /// Whether it is not the end of the log that is seen.
-    pub const fn is_turned(&self) -> bool {
+    pub(crate) const fn is_turned(&self) -> bool {
         self.top.is_some()
     }
 
     /// Clears the log's area. What comes is written from its top.
-    pub fn clear_log(&mut self) {
+    pub(crate) fn clear_log(&mut self) {
         self.grid.fill(self.layout.log, Cell::BLANK);
         (self.log, self.top) = (Paper::new(self.layout.log), None);
     }
@@ -130,7 +130,7 @@ impl Screen {
     }
 
     /// Shows what machine this is, as long as there is no more to show than that.
-    pub fn show_facts(&mut self, facts: &[Fact<'_>]) {
+    pub(crate) fn show_facts(&mut self, facts: &[Fact<'_>]) {
         status::draw_facts(&mut self.grid, self.layout.status, facts);
     }
 
@@ -139,12 +139,12 @@ impl Screen {
     }
 
     /// Shows the balloon, and how often each interrupt has come.
-    pub fn show_status<'i>(&mut self, status: &Status<'_>, interrupts: impl Iterator<Item = (&'i str, u64)>) {
+    pub(crate) fn show_status<'i>(&mut self, status: &Status<'_>, interrupts: impl Iterator<Item = (&'i str, u64)>) {
         status::draw(&mut self.grid, self.layout.status, status, interrupts);
     }
 
     /// Shows the line being typed, behind `prompt`, and the cursor. Of a long line that part is seen in which the cursor is.
-    pub fn show_prompt(&mut self, prompt: &str, line: &str, right_of_cursor: usize) {
+    pub(crate) fn show_prompt(&mut self, prompt: &str, line: &str, right_of_cursor: usize) {
         let area = self.layout.prompt;
         let (Some(last), length) = (area.columns.checked_sub(1), prompt.len() + line.len()) else { return };
         let cursor = length.saturating_sub(right_of_cursor);
@@ -157,13 +157,13 @@ impl Screen {
     }
 
     /// Shows what there is to know instead of a prompt, without a cursor.
-    pub fn show_hint(&mut self, hint: &str) {
+    pub(crate) fn show_hint(&mut self, hint: &str) {
         put_line(&mut self.grid, self.layout.prompt, Style::STRONG, format_args!("{hint}"));
     }
 
     /// Makes room for a report of the kernel's own failure, in the whole width, below the last of the log and under `title`. What
     /// is written then goes there.
-    pub fn begin_report(&mut self, title: fmt::Arguments<'_>) {
+    pub(crate) fn begin_report(&mut self, title: fmt::Arguments<'_>) {
         let all = self.grid.area();
         let title_row = self.layout.title.row;
         let kept = self.log.keep_last(&mut self.grid, all.rows.saturating_sub(1 + REPORT));
@@ -181,12 +181,12 @@ impl Screen {
     }
 
     /// The cells.
-    pub const fn grid(&self) -> &Grid {
+    pub(crate) const fn grid(&self) -> &Grid {
         &self.grid
     }
 
     /// The cells, for whoever draws them.
-    pub const fn grid_mut(&mut self) -> &mut Grid {
+    pub(crate) const fn grid_mut(&mut self) -> &mut Grid {
         &mut self.grid
     }
 }

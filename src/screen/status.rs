@@ -20,7 +20,7 @@ pub struct Shares {
 
 /// What the picture shows.
 #[derive(Debug, Clone, Copy)]
-pub struct Status<'a> {
+pub(crate) struct Status<'a> {
     /// Who has how much.
     pub shares: Shares,
     /// How much the hosts want, in bytes; `None` without a balloon.
@@ -36,7 +36,7 @@ pub struct Status<'a> {
 }
 
 /// Something to know of the machine: what it is, and its name.
-pub type Fact<'a> = (&'a str, &'a str);
+pub(crate) type Fact<'a> = (&'a str, &'a str);
 
 impl Shares {
     /// Each with its name and colour, in the order in which the bar has them.
@@ -50,7 +50,7 @@ impl Shares {
     }
 
     /// Divides so many cells among the parts. What there is a little of has a cell as well.
-    pub fn cells(&self, cells: usize) -> [usize; 4] {
+    pub(crate) fn cells(&self, cells: usize) -> [usize; 4] {
         let parts = self.parts().map(|(_, bytes, _)| bytes);
         let total: u128 = parts.iter().map(|&bytes| u128::from(bytes)).sum();
         if total == 0 || cells < parts.len() {
@@ -76,7 +76,12 @@ const BAR: usize = 3;
 const MARGIN: usize = 1;
 
 /// Draws the picture: the balloon, then each interrupt's name and count as far as there is room.
-pub fn draw<'i>(grid: &mut Grid, area: Rect, status: &Status<'_>, interrupts: impl Iterator<Item = (&'i str, u64)>) {
+pub(super) fn draw<'i>(
+    grid: &mut Grid,
+    area: Rect,
+    status: &Status<'_>,
+    interrupts: impl Iterator<Item = (&'i str, u64)>,
+) {
     if area.columns == 0 {
         return;
     }
@@ -107,7 +112,7 @@ pub fn draw<'i>(grid: &mut Grid, area: Rect, status: &Status<'_>, interrupts: im
 }
 
 /// Draws what machine this is, and nothing else.
-pub fn draw_facts(grid: &mut Grid, area: Rect, facts: &[Fact<'_>]) {
+pub(super) fn draw_facts(grid: &mut Grid, area: Rect, facts: &[Fact<'_>]) {
     let mut pen = Pen { grid, area, row: 0 };
     pen.facts(facts);
     pen.blank_rest();

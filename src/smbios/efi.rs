@@ -37,7 +37,7 @@ const OFFSET_32: u64 = 64;
 
 impl EntryPoint {
     /// The entry point that UEFI names, the newer form first.
-    pub fn by_efi(memory: &impl PhysicalMemory, table: EfiSystemTable) -> Option<Self> {
+    pub(crate) fn by_efi(memory: &impl PhysicalMemory, table: EfiSystemTable) -> Option<Self> {
         let start = table.address;
         if memory.read_value::<[u8; 8]>(start).ok()? != SIGNATURE {
             return None;

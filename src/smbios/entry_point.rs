@@ -50,7 +50,7 @@ const PAGE: usize = 4096;
 
 /// Where the table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EntryPoint {
+pub(crate) struct EntryPoint {
     /// The version of SMBIOS.
     pub version: (u8, u8),
     /// The table's physical address, as firmware gives it.
@@ -61,7 +61,7 @@ pub struct EntryPoint {
 
 impl EntryPoint {
     /// The entry point at `address`, of either form, if it is undamaged.
-    pub fn read(memory: &impl PhysicalMemory, address: u64) -> Option<Self> {
+    pub(crate) fn read(memory: &impl PhysicalMemory, address: u64) -> Option<Self> {
         let anchor: [u8; 5] = memory.read_value(address).ok()?;
         match &anchor {
             b"_SM3_" => Self::of_64(&memory.read_value(address).ok()?),
@@ -71,7 +71,7 @@ impl EntryPoint {
     }
 
     /// Searches where BIOSes put it. Prefers the newer form.
-    pub fn search(memory: &impl PhysicalMemory) -> Option<Self> {
+    pub(crate) fn search(memory: &impl PhysicalMemory) -> Option<Self> {
         let mut old = None;
         // Page by page: reading may mean mapping.
         let mut page = vec![0; PAGE];

@@ -14,18 +14,18 @@ use alloc::vec;
 
 use derive_more::{Display, Error};
 
-pub use entry_point::EntryPoint;
+pub(crate) use entry_point::EntryPoint;
 use structure::{Structure, Structures};
 
 use crate::boot::{EfiSystemTable, PhysicalMemory, Unreadable};
 use ballonet::memory::PhysAddr;
 
 /// The most bytes of the table that are read. Real tables have 2 to 20 KiB.
-pub const MAX_TABLE: u32 = 64 << 10;
+pub(crate) const MAX_TABLE: u32 = 64 << 10;
 
 /// Why SMBIOS gives no names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
-pub enum SmbiosError {
+pub(crate) enum SmbiosError {
     /// The table is not in readable memory.
     #[display("SMBIOS: the table: {_0}")]
     Unreadable(Unreadable),
@@ -39,7 +39,7 @@ pub enum SmbiosError {
 
 /// A product, as its maker named it. Text that the maker did not fill in is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Product {
+pub(crate) struct Product {
     /// Who made it.
     pub manufacturer: String,
     /// Its name.
@@ -50,7 +50,7 @@ pub struct Product {
 
 /// The firmware.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Firmware {
+pub(crate) struct Firmware {
     /// Who wrote it.
     pub vendor: String,
     /// Its version.
@@ -61,7 +61,7 @@ pub struct Firmware {
 
 /// What SMBIOS reports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Smbios {
+pub(crate) struct Smbios {
     /// The version of SMBIOS.
     pub version: (u8, u8),
     /// Structure type 0.
@@ -75,7 +75,7 @@ pub struct Smbios {
 impl Smbios {
     /// Finds the entry point by UEFI's system table if there is one, else where BIOSes put it, and reads the table. `None` where
     /// there is no entry point.
-    pub fn find(memory: &impl PhysicalMemory, efi: Option<EfiSystemTable>) -> Option<Result<Self, SmbiosError>> {
+    pub(crate) fn find(memory: &impl PhysicalMemory, efi: Option<EfiSystemTable>) -> Option<Result<Self, SmbiosError>> {
         let named = efi.and_then(|table| EntryPoint::by_efi(memory, table));
         let entry = named.or_else(|| EntryPoint::search(memory))?;
         Some(Self::read(memory, &entry))
@@ -85,7 +85,7 @@ impl Smbios {
     ///
     /// # Errors
     /// When the table cannot be read or names nothing.
-    pub fn read(memory: &impl PhysicalMemory, entry: &EntryPoint) -> Result<Self, SmbiosError> {
+    pub(crate) fn read(memory: &impl PhysicalMemory, entry: &EntryPoint) -> Result<Self, SmbiosError> {
         let address = PhysAddr::new(entry.table).ok_or(SmbiosError::Address(entry.table))?;
         let mut table = vec![0; entry.length.min(MAX_TABLE) as usize];
         memory.read(address, &mut table).map_err(SmbiosError::Unreadable)?;
@@ -95,7 +95,7 @@ impl Smbios {
     }
 
     /// Reads the structures in `table`; `None` if they name nothing. The first of each type counts.
-    pub fn parse(table: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(table: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         let (mut firmware, mut system, mut board) = (false, false, false);
         for structure in Structures::of(table) {

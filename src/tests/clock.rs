@@ -2,11 +2,14 @@
 
 use alloc::vec::Vec;
 
-use ballonet_kernel::acpi::AddressSpace;
-use ballonet_kernel::machine::{Machine, clock};
+use crate::acpi::AddressSpace;
+use crate::machine::{Machine, clock};
 use x86_64::instructions::port::{Port, PortWriteOnly};
 
-use crate::suite::{Skip, kernel_test};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+
+pub(super) const TESTS: &[Test] =
+    tests![it_never_goes_back, the_rate_of_the_tsc_agrees_with_every_timer_of_known_rate,];
 
 kernel_test! {
     fn it_never_goes_back() {

@@ -5,13 +5,24 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::machine::cpus::{self, Cpu, JobError, Rest};
+use crate::machine::paging::{self, Access};
+use crate::machine::{clock, frames, heap, idle_unless, local_apic, nmi, stack, timer, vectors};
 use ballonet::memory::FrameRun;
-use ballonet_kernel::machine::cpus::{self, Cpu, JobError, Rest};
-use ballonet_kernel::machine::paging::{self, Access};
-use ballonet_kernel::machine::{clock, frames, idle_unless, local_apic, nmi, stack, timer, vectors};
 
-use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, Hooked, ONE_CPU, PATIENCE_NS, Storm, pass, wait_until};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+use crate::tests::support::{Counter, Hooked, ONE_CPU, PATIENCE_NS, Storm, pass, wait_until};
+
+pub(super) const TESTS: &[Test] = tests![
+    every_cpu_runs_jobs_on_a_stack_of_its_own,
+    jobs_that_cannot_be_done_are_refused,
+    what_is_unmapped_is_forgotten_by_every_cpu,
+    what_is_unmapped_is_forgotten_by_a_cpu_that_takes_no_interrupts,
+    what_is_unmapped_is_forgotten_by_a_cpu_that_an_nmi_has_woken,
+    a_storm_lets_a_cpu_that_means_to_sleep_wake_up,
+    a_cpu_that_sleeps_is_woken_by_what_another_notes,
+    all_cpus_allocate_and_free_at_once_and_nothing_is_lost,
+];
 
 /// The numbers of the CPUs that take jobs.
 fn others() -> Result<Vec<u32>, Skip> {
@@ -59,7 +70,7 @@ kernel_test! {
         }
         stacks.sort_unstable();
         assert!(stacks.windows(2).all(|pair| pair[1] - pair[0] >= 0x1_0000), "{stacks:x?}");
-        assert!(cpus::get(0).is_some_and(|boot| boot.apic_id() == ballonet_kernel::machine::local_apic::id()));
+        assert!(cpus::get(0).is_some_and(|boot| boot.apic_id() == crate::machine::local_apic::id()));
     }
 }
 
@@ -283,7 +294,7 @@ kernel_test! {
         frames::with(|frames| frames.check()).expect("the records are sound");
         let after = frames::counts();
         // The heap keeps what it has grown by.
-        let heap = crate::symbols::HEAP.view().size as u64 / 4096;
+        let heap = heap::view().size as u64 / 4096;
         assert!(after.used <= before.used + heap, "{} frames were in use, {} are", before.used, after.used);
     }
 }

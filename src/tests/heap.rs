@@ -6,19 +6,37 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::hint::black_box;
 
+use crate::machine::relief::{self, Relieved, Source};
+use crate::machine::{frames, large};
 use ballonet::memory::FrameRun;
-use ballonet_kernel::machine::relief::{self, Relieved, Source};
-use ballonet_kernel::machine::{frames, large};
 
-use crate::suite::kernel_test;
-use crate::symbols::HEAP;
+use crate::machine::heap;
+use crate::tests::suite::{Test, kernel_test, tests};
+
+pub(super) const TESTS: &[Test] = tests![
+    every_size_and_alignment_can_be_had_and_is_given_back,
+    it_grows_across_many_mebibytes_and_keeps_contents_apart,
+    memory_given_back_is_used_again,
+    pieces_freed_in_any_order_make_a_whole_again,
+    a_vector_that_grows_keeps_its_contents,
+    more_than_there_is_is_refused_and_changes_nothing,
+    large_blocks_are_frames_and_go_back_when_they_are_freed,
+    large_blocks_have_any_alignment,
+    a_block_larger_than_any_hole_is_put_together_from_pieces,
+    an_allocation_that_would_fail_has_memory_back_first,
+    nobody_is_asked_while_interrupts_are_off,
+    memcpy_copies_every_length_between_all_alignments,
+    memmove_copies_every_length_over_all_overlaps,
+    memset_fills_every_length_at_all_alignments,
+    memcmp_finds_the_first_difference,
+];
 
 /// Bytes in a MiB.
 const MIB: usize = 1 << 20;
 
 kernel_test! {
     fn every_size_and_alignment_can_be_had_and_is_given_back() {
-        let before = HEAP.view().used;
+        let before = heap::view().used;
         for size in [1, 2, 3, 7, 8, 15, 16, 24, 33, 100, 1000, 4096, 4097, 100_000] {
             for align in (0..=12).map(|shift| 1_usize << shift) {
                 let layout = Layout::from_size_align(size, align).expect("a layout");
@@ -31,7 +49,7 @@ kernel_test! {
                 }
             }
         }
-        assert_eq!(HEAP.view().used, before);
+        assert_eq!(heap::view().used, before);
     }
 }
 
@@ -40,14 +58,14 @@ kernel_test! {
         const PIECE: usize = 3000;
         let free = frames::counts().free as usize * 4096;
         let pieces = (32 * MIB).min(free / 2) / PIECE;
-        let (before, size) = (HEAP.view().used, HEAP.view().size);
+        let (before, size) = (heap::view().used, heap::view().size);
         let all: Vec<Box<[u8; PIECE]>> = (0..pieces).map(|index| Box::new([index as u8; PIECE])).collect();
-        assert!(HEAP.view().size > size.max(pieces * PIECE));
+        assert!(heap::view().size > size.max(pieces * PIECE));
         for (index, piece) in all.iter().enumerate() {
             assert!(piece.iter().all(|&byte| byte == index as u8), "piece {index}");
         }
         drop(all);
-        assert_eq!(HEAP.view().used, before);
+        assert_eq!(heap::view().used, before);
     }
 }
 
@@ -55,51 +73,51 @@ kernel_test! {
     fn memory_given_back_is_used_again() {
         const SMALL: usize = large::LARGE - 1;
         drop(Vec::<u8>::with_capacity(SMALL));
-        let size = HEAP.view().size;
+        let size = heap::view().size;
         for _ in 0..100 {
             drop(black_box(Vec::<u8>::with_capacity(SMALL)));
         }
-        assert_eq!(HEAP.view().size, size);
+        assert_eq!(heap::view().size, size);
     }
 }
 
 kernel_test! {
     fn pieces_freed_in_any_order_make_a_whole_again() {
-        let before = HEAP.view().used;
+        let before = heap::view().used;
         let mut pieces: Vec<Option<Box<[u8; 1024]>>> = (0..512).map(|_| Some(Box::new([1; 1024]))).collect();
         for index in (0..512).map(|index| index * 197 % 512) {
             pieces[index] = None;
         }
-        let size = HEAP.view().size;
+        let size = heap::view().size;
         drop(black_box(Vec::<u8>::with_capacity(large::LARGE - 1)));
-        assert_eq!(HEAP.view().size, size, "what was free has not become one piece");
+        assert_eq!(heap::view().size, size, "what was free has not become one piece");
         drop(pieces);
-        assert_eq!(HEAP.view().used, before);
+        assert_eq!(heap::view().used, before);
     }
 }
 
 kernel_test! {
     fn a_vector_that_grows_keeps_its_contents() {
         let mut numbers = Vec::new();
-        let before = HEAP.view().used;
+        let before = heap::view().used;
         let of = |index: u64| index.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for index in 0..(4 * MIB / 8) as u64 {
             numbers.push(of(index));
         }
         assert!(numbers.iter().zip(0..).all(|(&number, index)| number == of(index)));
         drop(numbers);
-        assert_eq!(HEAP.view().used, before);
+        assert_eq!(heap::view().used, before);
     }
 }
 
 kernel_test! {
     fn more_than_there_is_is_refused_and_changes_nothing() {
-        let before = (HEAP.view().used, HEAP.view().size, free());
-        for size in [HEAP.view().size + free() as usize * 4096 + 1, 1 << 46, isize::MAX as usize - 64] {
+        let before = (heap::view().used, heap::view().size, free());
+        for size in [heap::view().size + free() as usize * 4096 + 1, 1 << 46, isize::MAX as usize - 64] {
             let layout = Layout::from_size_align(size, 8).expect("a layout");
             // SAFETY: the size is not 0.
             assert!(black_box(unsafe { alloc(layout) }).is_null(), "{size:#x} bytes");
-            assert_eq!((HEAP.view().used, HEAP.view().size, free()), before, "after asking for {size:#x} bytes");
+            assert_eq!((heap::view().used, heap::view().size, free()), before, "after asking for {size:#x} bytes");
         }
         assert!(frames::with(|frames| frames.check()).is_ok());
     }
@@ -119,14 +137,14 @@ fn audit() {
 
 kernel_test! {
     fn large_blocks_are_frames_and_go_back_when_they_are_freed() {
-        let (size, before, view) = (HEAP.view().size, free(), large::view());
+        let (size, before, view) = (heap::view().size, free(), large::view());
         for bytes in [large::LARGE, large::LARGE + 1, MIB, 2 * MIB, 2 * MIB + 1, 7 * MIB + 5] {
             let block = black_box(alloc::vec![0xA5_u8; bytes]);
             assert_eq!(free(), before - bytes.div_ceil(4096) as u64, "{bytes} bytes");
             assert_eq!(large::view().blocks, view.blocks + 1);
             assert!(block.iter().all(|&byte| byte == 0xA5), "{bytes} bytes");
             drop(block);
-            assert_eq!((free(), large::view(), HEAP.view().size), (before, view, size), "after {bytes} bytes");
+            assert_eq!((free(), large::view(), heap::view().size), (before, view, size), "after {bytes} bytes");
         }
         audit();
     }
@@ -176,7 +194,7 @@ kernel_test! {
         const BLOCK: usize = 9 * MIB + 12345;
         // The lists of runs are small blocks, for which the heap may grow.
         drop(black_box([(); 2].map(|()| Vec::<FrameRun>::with_capacity(LIST))));
-        let (size, before) = (HEAP.view().size, free());
+        let (size, before) = (heap::view().size, free());
         let kept = fragment();
         let left = free();
         assert!(frames::allocate(1024, 1).is_err(), "no two regions that follow each other are free");
@@ -196,7 +214,7 @@ kernel_test! {
         for run in kept {
             frames::free(run).expect("it was allocated");
         }
-        assert_eq!((free(), HEAP.view().size), (before, size));
+        assert_eq!((free(), heap::view().size), (before, size));
         audit();
     }
 }

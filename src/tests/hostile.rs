@@ -6,17 +6,31 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::acpi::IoApic;
+use crate::machine::io_apic::{self, IoApicError};
+use crate::machine::paging::{self, Access, PagingError};
+use crate::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
 use ballonet::pci::Bdf;
 use ballonet::platform::{Handled, Handler, Platform, RegisterWindow};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{QueueIndex, QueueOptions, RingLayout, TransportKind, Virtqueue};
-use ballonet_kernel::acpi::IoApic;
-use ballonet_kernel::machine::io_apic::{self, IoApicError};
-use ballonet_kernel::machine::paging::{self, Access, PagingError};
-use ballonet_kernel::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
 
-use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, Storm, wait_until};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+use crate::tests::support::{Counter, Storm, wait_until};
+
+pub(super) const TESTS: &[Test] = tests![
+    a_device_that_never_stops_interrupting_does_not_stop_the_kernel,
+    messages_that_name_a_vector_above_all_devices_do_not_stop_the_kernel_either,
+    a_storm_that_comes_when_the_kernel_means_to_sleep_lets_it_wake_up,
+    messages_that_name_vectors_that_are_never_acknowledged_do_not_make_the_cpu_deaf,
+    messages_that_name_an_exception_are_not_delivered,
+    registers_in_memory_are_not_mapped,
+    registers_of_the_board_are_not_mapped_whatever_a_bar_says,
+    registers_of_another_function_are_not_mapped_while_they_are_in_use,
+    a_queue_that_is_too_large_for_what_memory_is_left_is_an_error,
+    an_io_apic_that_is_not_there_is_not_taken,
+    a_line_learns_its_input_only_from_an_interrupt_that_nobody_else_claims,
+];
 
 /// Lets a vector's handler ask for the next interrupt over and over. `take` gives the handler a vector.
 fn storm(take: impl FnOnce(Handler) -> u8) {

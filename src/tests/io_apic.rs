@@ -2,12 +2,18 @@
 
 use alloc::vec::Vec;
 
-use ballonet_kernel::acpi::InterruptRoute;
-use ballonet_kernel::machine::{Machine, io_apic, local_apic, vectors};
+use crate::acpi::InterruptRoute;
+use crate::machine::{Machine, io_apic, local_apic, vectors};
 use x86_64::instructions::port::{Port, PortWriteOnly};
 
-use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, MASKED, pass, wait_until};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+use crate::tests::support::{Counter, MASKED, pass, wait_until};
+
+pub(super) const TESTS: &[Test] = tests![
+    lines_that_nobody_uses_are_masked,
+    both_pics_are_fully_masked,
+    a_line_arrives_where_the_madt_routes_it_until_it_is_masked,
+];
 
 /// Whose lines are open before any driver has attached to one.
 const LISTENED_TO: [&str; 2] = ["serial", "keyboard"];

@@ -4,11 +4,19 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::arch::asm;
 
+use crate::machine::{frames, local_apic, paging, vectors};
 use ballonet::platform::Handled;
-use ballonet_kernel::machine::{frames, local_apic, paging, vectors};
 
-use crate::suite::kernel_test;
-use crate::support::wait_until;
+use crate::tests::suite::{Test, kernel_test, tests};
+use crate::tests::support::wait_until;
+
+pub(super) const TESTS: &[Test] = tests![
+    expected_failure_assertion,
+    expected_failure_fault,
+    expected_failure_in_handler,
+    expected_failure_by_fault_in_handler,
+    expected_failure_under_locks,
+];
 
 kernel_test! {
     fn expected_failure_assertion() {

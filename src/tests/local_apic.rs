@@ -4,11 +4,22 @@ use alloc::sync::Arc;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use ballonet_kernel::machine::traps::TrapFrame;
-use ballonet_kernel::machine::{local_apic, recovery, vectors};
+use crate::machine::traps::TrapFrame;
+use crate::machine::{local_apic, recovery, vectors};
 
-use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, Hooked, pass, wait_until};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+use crate::tests::support::{Counter, Hooked, pass, wait_until};
+
+pub(super) const TESTS: &[Test] = tests![
+    the_id_is_that_of_the_boot_processor_in_the_madt,
+    it_is_in_x2apic_mode_where_the_cpu_offers_that,
+    an_interrupt_to_self_is_delivered,
+    an_interrupt_that_was_acknowledged_lets_the_next_of_its_priority_through,
+    an_interrupt_is_in_service_while_its_handler_runs_and_no_longer,
+    an_interrupt_waits_until_interrupts_are_on,
+    a_spurious_interrupt_is_counted_and_not_acknowledged,
+    it_has_reported_no_errors,
+];
 
 kernel_test! {
     fn the_id_is_that_of_the_boot_processor_in_the_madt(context) {

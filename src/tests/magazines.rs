@@ -2,11 +2,18 @@
 
 use alloc::vec::Vec;
 
+use crate::machine::frames;
 use ballonet::memory::{AllocateError, FrameRun, FrameState};
 use ballonet::platform::PageFrames;
-use ballonet_kernel::machine::frames;
 
-use crate::suite::kernel_test;
+use crate::tests::suite::{Test, kernel_test, tests};
+
+pub(super) const TESTS: &[Test] = tests![
+    single_frames_come_from_magazines_and_count_as_free_there,
+    a_frame_in_a_magazine_cannot_be_freed_again,
+    memory_runs_out_at_the_last_frame_with_magazines_too,
+    a_balloon_gets_all_but_the_floor_with_magazines_too,
+];
 
 /// Runs `test` with magazines, then asserts that no frame was lost.
 #[track_caller]

@@ -2,13 +2,26 @@
 
 use alloc::vec::Vec;
 
+use crate::machine::block::Block;
+use crate::machine::dma::DmaRegion;
+use crate::machine::frames;
 use ballonet::memory::{AllocateError, Counts, FRAME_SIZE, FrameRun, FrameState, Pfn, PhysAddr};
 use ballonet::platform::{DmaMemory, Platform};
-use ballonet_kernel::machine::block::Block;
-use ballonet_kernel::machine::dma::DmaRegion;
-use ballonet_kernel::machine::frames;
 
-use crate::suite::kernel_test;
+use crate::tests::suite::{Test, kernel_test, tests};
+
+pub(super) const TESTS: &[Test] = tests![
+    frames_given_back_are_all_back,
+    runs_do_not_overlap,
+    freeing_twice_is_refused_and_changes_nothing,
+    freeing_what_was_never_given_is_refused_and_changes_nothing,
+    freeing_a_run_of_which_one_frame_is_free_frees_none_of_it,
+    running_out_of_frames_is_an_error_and_leaves_nothing_behind,
+    what_is_no_request_is_refused,
+    dma_memory_is_zeroed_aligned_and_given_back,
+    dma_memory_refuses_to_be_touched_outside,
+    a_dropped_block_is_given_back,
+];
 
 fn counts() -> Counts {
     frames::counts()
@@ -171,7 +184,7 @@ kernel_test! {
 
 kernel_test! {
     fn dma_memory_refuses_to_be_touched_outside(context) {
-        use ballonet_kernel::machine::recovery::{Ending, catch};
+        use crate::machine::recovery::{Ending, catch};
         let memory = context.machine.allocate_dma(4096, 4096).expect("there is memory");
         // Behind it, across its end, misaligned, and where the end would overflow.
         for offset in [4096, 4092, 4, usize::MAX - 7] {

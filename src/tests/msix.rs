@@ -3,16 +3,27 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use crate::machine::cpus::{self, Cpu};
+use crate::machine::mmio::Window;
+use crate::machine::{Machine, vectors};
 use ballonet::pci::{Bars, ConfigSpace, Function, Msix, MsixTable, MsixVector, capability};
 use ballonet::platform::{Handled, Platform, Registers};
 use ballonet::rng::Rng;
 use ballonet::virtio::{DeviceOptions, InterruptMode, Interrupts, Pending};
-use ballonet_kernel::machine::cpus::{self, Cpu};
-use ballonet_kernel::machine::mmio::Window;
-use ballonet_kernel::machine::{Machine, vectors};
 
-use crate::suite::{Context, Skip, kernel_test};
-use crate::support::{ONE_CPU, pass, wait_until};
+use crate::tests::suite::{Context, Skip, Test, kernel_test, tests};
+use crate::tests::support::{ONE_CPU, pass, wait_until};
+
+pub(super) const TESTS: &[Test] = tests![
+    a_device_raises_the_vector_it_was_given,
+    a_queue_interrupts_the_cpu_that_it_is_moved_to,
+    vectors_are_spread_over_the_cpus,
+    answers_to_two_requests_differ,
+    a_masked_entry_keeps_its_message_pending_until_it_is_unmasked,
+    a_masked_function_keeps_its_message_pending_until_it_is_unmasked,
+    an_entry_holds_the_message_of_its_vector,
+    after_release_msix_is_off_its_entries_masked_and_vectors_and_memory_back,
+];
 
 /// Bytes of entropy in a request.
 const BYTES: usize = 16;
@@ -135,7 +146,7 @@ kernel_test! {
             expected[cpu as usize] += 1;
             entropy.request();
             entropy.receive();
-            wait_until(|| entropy.interrupted() == expected.iter().sum());
+            wait_until(|| entropy.interrupted() == expected.iter().sum::<u64>());
             assert_eq!(counts(), expected, "interrupts by CPU, after one that was CPU {cpu}'s");
         }
         let refused = entropy.interrupts().set_queue_affinity(&mut context.machine, "requests", cpus::count());
@@ -224,7 +235,7 @@ kernel_test! {
 kernel_test! {
     fn after_release_msix_is_off_its_entries_masked_and_vectors_and_memory_back(context) {
         let vectors_before = vectors::allocated();
-        let used = || ballonet_kernel::machine::frames::counts().used;
+        let used = || crate::machine::frames::counts().used;
         // Once before, so that page tables and heap have grown as far as they will.
         Entropy::start(context)?.stop(&mut context.machine);
         let used_before = used();

@@ -1,10 +1,13 @@
 //! Model-specific registers: existing ones are read, and access to missing ones fails without harm.
 
-use ballonet_kernel::machine::cpus::Cpu;
-use ballonet_kernel::machine::memory_types::PAGE_ATTRIBUTES;
-use ballonet_kernel::machine::{local_apic, msr};
+use crate::machine::cpus::Cpu;
+use crate::machine::memory_types::PAGE_ATTRIBUTES;
+use crate::machine::{local_apic, msr};
 
-use crate::suite::{Skip, kernel_test};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+
+pub(super) const TESTS: &[Test] =
+    tests![one_that_is_there_is_read, a_read_that_faults_is_survived, a_write_that_faults_is_survived,];
 
 /// A reserved register in the x2APIC range (SDM vol. 3, table 12-6).
 const RESERVED_APIC: u32 = 0x801;

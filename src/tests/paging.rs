@@ -3,13 +3,32 @@
 use alloc::boxed::Box;
 use core::arch::asm;
 
-use ballonet_kernel::machine::paging::{self, Access, DEVICE_BASE};
-use ballonet_kernel::machine::{Machine, frames, memory_types, stack};
+use crate::machine::paging::{self, Access, DEVICE_BASE};
+use crate::machine::{Machine, frames, heap, memory_types, stack};
 use x86_64::registers::model_specific::Msr;
 use x86_64::structures::paging::PageTableFlags;
 
-use crate::suite::{Skip, kernel_test};
-use crate::support::{FETCH, PRESENT, WRITE, assert_page_fault, require_nx};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+use crate::tests::support::{FETCH, PRESENT, WRITE, assert_page_fault, require_nx};
+
+pub(super) const TESTS: &[Test] = tests![
+    writing_to_read_only_data_faults,
+    writing_to_code_faults,
+    executing_data_faults,
+    executing_read_only_data_faults,
+    executing_the_heap_faults,
+    executing_the_stack_faults,
+    executing_page_frames_faults,
+    touching_the_guard_page_of_each_stack_faults,
+    reading_through_null_faults,
+    page_0_is_not_mapped,
+    no_page_of_the_image_is_both_writable_and_executable,
+    all_usable_memory_is_writable_and_not_executable,
+    the_heap_is_writable_and_not_executable,
+    every_device_window_is_uncached_and_not_executable,
+    a_closed_window_faults,
+    pixels_combine_writes_and_registers_do_not,
+];
 
 const PAGE: u64 = 4096;
 /// The `ret` instruction.
@@ -185,7 +204,7 @@ kernel_test! {
 kernel_test! {
     fn the_heap_is_writable_and_not_executable(context) {
         require_nx(&context.machine.features)?;
-        let size = crate::symbols::HEAP.view().size as u64;
+        let size = heap::view().size as u64;
         for address in (paging::HEAP_BASE..paging::HEAP_BASE + size).step_by(PAGE as usize) {
             let flags = flags(address).unwrap_or_else(|| panic!("{address:#x} of the heap is not mapped"));
             assert!(is_writable(flags) && !is_executable(flags), "{address:#x}: {flags:?}");

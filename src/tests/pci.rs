@@ -2,12 +2,21 @@
 
 use alloc::vec::Vec;
 
+use crate::machine::config_space::MachineConfig;
 use ballonet::pci::register::BASE_ADDRESS_0;
 use ballonet::pci::{Bars, Bdf, BusRange, ConfigSpace, Function, Tree};
 use ballonet::platform::Platform;
-use ballonet_kernel::machine::config_space::MachineConfig;
 
-use crate::suite::{Context, Skip, kernel_test};
+use crate::tests::suite::{Context, Skip, Test, kernel_test, tests};
+
+pub(super) const TESTS: &[Test] = tests![
+    ports_and_memory_show_the_same_configuration_space,
+    ports_and_memory_lead_to_the_same_functions,
+    sizing_bars_leaves_them_and_the_command_register_as_they_were,
+    every_memory_bar_has_an_address_and_no_bar_has_that_of_another,
+    writing_the_command_register_leaves_the_status_register_alone,
+    a_function_that_is_not_there_reads_as_all_ones,
+];
 
 /// The functions, of which there must be some.
 fn functions(context: &Context) -> Result<Vec<Function>, Skip> {

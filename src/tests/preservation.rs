@@ -7,11 +7,18 @@ use alloc::sync::Arc;
 use core::arch::{asm, naked_asm};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use ballonet_kernel::machine::{clock, local_apic, vectors};
+use crate::machine::{clock, local_apic, vectors};
 use x86_64::instructions::interrupts::without_interrupts;
 
-use crate::suite::{Skip, kernel_test};
-use crate::support::{Counter, PATIENCE_NS, apic_timer_hz};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+use crate::tests::support::{Counter, PATIENCE_NS, apic_timer_hz};
+
+pub(super) const TESTS: &[Test] = tests![
+    interrupts_leave_the_red_zone_alone,
+    interrupts_leave_sse_and_x87_state_alone,
+    interrupts_leave_general_registers_and_flags_alone,
+    a_storm_of_interrupts_is_counted_once_each,
+];
 
 /// Interrupts that each test is to see.
 const INTERRUPTS: u64 = 500;

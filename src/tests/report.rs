@@ -5,13 +5,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Write as _;
 
-use ballonet_kernel::machine::log::{self as serial, Raw};
-use ballonet_kernel::machine::recovery::{Fault, Panic};
+use crate::machine::log::{self as serial, Raw};
+use crate::machine::recovery::{Fault, Panic};
 
-use crate::suite::Test;
+use crate::tests::suite::Test;
 
 /// How a test ended.
-pub enum Outcome {
+pub(super) enum Outcome {
     /// It returned.
     Passed,
     /// It says that the machine at hand cannot show what it is about, and why.
@@ -24,7 +24,7 @@ pub enum Outcome {
 
 /// How many tests ended how.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     passed: u64,
     failed: u64,
     failed_on_purpose: u64,
@@ -33,7 +33,7 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one.
-    pub fn add(&mut self, outcome: &Outcome, fails_on_purpose: bool) {
+    pub(super) fn add(&mut self, outcome: &Outcome, fails_on_purpose: bool) {
         let count = match (outcome, fails_on_purpose) {
             (Outcome::Skipped(_), _) => &mut self.skipped,
             (Outcome::Passed, false) => &mut self.passed,
@@ -44,13 +44,13 @@ impl Tally {
     }
 
     /// Whether there was something to count, and each test ended as it should.
-    pub fn is_success(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         self.failed == 0 && self.passed + self.failed_on_purpose + self.skipped > 0
     }
 }
 
 /// Lists a test.
-pub fn name(test: &Test) {
+pub(super) fn name(test: &Test) {
     serial::emit("test-name", |line| {
         line.text("name", test.name).text("module", test.module);
     });
@@ -60,14 +60,14 @@ pub fn name(test: &Test) {
 }
 
 /// Says that a test runs now, so that one which never ends is known.
-pub fn begin(test: &Test) {
+pub(super) fn begin(test: &Test) {
     if serial::is_text() {
         let _ = write!(Raw, "test {} ... ", test.path());
     }
 }
 
 /// Tells how a test ended.
-pub fn outcome(test: &Test, outcome: &Outcome, nanoseconds: u64, fails_on_purpose: bool) {
+pub(super) fn outcome(test: &Test, outcome: &Outcome, nanoseconds: u64, fails_on_purpose: bool) {
     let (word, message) = match outcome {
         Outcome::Passed => ("ok", String::new()),
         Outcome::Skipped(reason) => ("skipped", String::from(*reason)),
@@ -114,7 +114,7 @@ fn text(outcome: &Outcome, word: &str, message: &str, nanoseconds: u64, fails_on
 }
 
 /// Tells how many ended how.
-pub fn summary(tally: &Tally) {
+pub(super) fn summary(tally: &Tally) {
     let Tally { passed, failed, failed_on_purpose, skipped } = tally;
     serial::emit("summary", |line| {
         line.number("passed", *passed).number("failed", *failed);

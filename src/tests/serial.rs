@@ -2,9 +2,11 @@
 
 use core::fmt::Write as _;
 
-use ballonet_kernel::machine::log::{self as serial, Raw};
+use crate::machine::log::{self as serial, Raw};
 
-use crate::suite::{Skip, kernel_test};
+use crate::tests::suite::{Skip, Test, kernel_test, tests};
+
+pub(super) const TESTS: &[Test] = tests![nothing_written_is_dropped, what_json_cannot_hold_is_escaped,];
 
 kernel_test! {
     fn nothing_written_is_dropped() {

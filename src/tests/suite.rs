@@ -1,6 +1,6 @@
-//! The suite: every test of the image, in an order that does not change, each run on its own.
+//! The suite: every test of the image, in a fixed order, each run on its own.
 //!
-//! A test is a function that `kernel_test!` has registered. It fails by a panic or a fault, which ends it and no other;
+//! A test is a function in its module's list `TESTS`. It fails by a panic or a fault, which ends it and no other;
 //! it may say that the machine at hand cannot show what it is about. What it leaves behind when it fails is cleaned up
 //! as far as other tests depend on it.
 
@@ -8,20 +8,19 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::machine::recovery::{self, Ending};
+use crate::machine::{Machine, clock, io_apic, timer, vectors};
 use ballonet::pci::Tree;
-use ballonet_kernel::machine::recovery::{self, Ending};
-use ballonet_kernel::machine::{Machine, clock, io_apic, timer, vectors};
 use x86_64::instructions::interrupts;
 
-use crate::report::{self, Outcome, Tally};
-use crate::support::MASKED;
-use crate::symbols::HEAP;
+use crate::tests::report::{self, Outcome, Tally};
+use crate::tests::support::MASKED;
 
 /// Tests whose names begin so fail on purpose.
 const FAILS_ON_PURPOSE: &str = "expected_failure_";
 
 /// What a test works with.
-pub struct Context {
+pub(super) struct Context {
     /// The machine, brought up.
     pub machine: Machine,
     /// What is on PCI.
@@ -30,81 +29,69 @@ pub struct Context {
 
 /// Why a test cannot show anything on the machine at hand.
 #[derive(Debug)]
-pub struct Skip(&'static str);
+pub(super) struct Skip(&'static str);
 
 impl Skip {
     /// For this reason.
-    pub fn because(reason: &'static str) -> Self {
+    pub(super) fn because(reason: &'static str) -> Self {
         Self(reason)
     }
 }
 
 /// How a test function returns: `Ok` if it passed.
-pub type Verdict = Result<(), Skip>;
+pub(super) type Verdict = Result<(), Skip>;
 
 /// A test.
 #[derive(Debug)]
-pub struct Test {
+pub(super) struct Test {
     /// Its name, which says what it proves.
     pub name: &'static str,
     /// The module it is in.
     pub module: &'static str,
-    /// The line it begins at.
-    pub line: u32,
     /// Runs it.
     pub run: fn(&mut Context) -> Verdict,
 }
 
 impl Test {
     /// Its module's name and its own: `paging::page_0_is_not_mapped`.
-    pub fn path(&self) -> String {
-        let module = self.module.split_once("::").map_or(self.module, |(_, module)| module);
+    pub(super) fn path(&self) -> String {
+        let module = self.module.rsplit_once("::").map_or(self.module, |(_, module)| module);
         format!("{module}::{}", self.name)
     }
 }
 
-/// Defines a test and registers it: its entry goes into the linker's `.ktests` section, which is the list of all.
+/// Defines a test: a function that passes unless it returns early or fails. [`tests!`] registers it.
 macro_rules! kernel_test {
     (fn $name:ident() $body:block) => {
-        $crate::suite::kernel_test! { fn $name(_context) $body }
+        $crate::tests::suite::kernel_test! { fn $name(_context) $body }
     };
     (fn $name:ident($context:ident) $body:block) => {
-        fn $name($context: &mut $crate::suite::Context) -> $crate::suite::Verdict {
+        fn $name($context: &mut $crate::tests::suite::Context) -> $crate::tests::suite::Verdict {
             $body
             Ok(())
         }
-
-        const _: () = {
-            #[used]
-            #[unsafe(link_section = ".ktests")]
-            static TEST: $crate::suite::Test =
-                $crate::suite::Test { name: stringify!($name), module: module_path!(), line: line!(), run: $name };
-        };
     };
 }
 pub(crate) use kernel_test;
 
-/// All tests, by module and line.
-fn tests() -> Vec<&'static Test> {
-    unsafe extern "C" {
-        static __ktests_start: u8;
-        static __ktests_end: u8;
-    }
-    let start = &raw const __ktests_start;
-    let count = (&raw const __ktests_end as usize - start as usize) / size_of::<Test>();
-    // SAFETY: between the two symbols the linker has put the statics of `kernel_test!`, one after the other, and
-    // nothing else.
-    let all = unsafe { core::slice::from_raw_parts(start.cast::<Test>(), count) };
-    let mut tests: Vec<_> = all.iter().collect();
-    tests.sort_unstable_by_key(|test| (test.module, test.line));
-    tests
+/// Registers the tests of a module, in this order. One that is left out is never used, which the compiler reports.
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        &[$($crate::tests::suite::Test { name: stringify!($name), module: module_path!(), run: $name }),*]
+    };
+}
+pub(crate) use tests;
+
+/// The tests of all modules.
+fn all() -> impl Iterator<Item = &'static Test> {
+    super::TESTS.into_iter().flatten()
 }
 
 /// Runs what the command line asks for. Returns whether all ended as they should; nothing to run is a failure.
-pub fn run(context: &mut Context) -> bool {
+pub(super) fn run(context: &mut Context) -> bool {
     let options = context.machine.options();
     let (list, chosen) = (options.list, options.test.map(ToString::to_string));
-    let mut tests = tests();
+    let mut tests: Vec<_> = all().collect();
     if let Some(name) = &chosen {
         let exact = tests.iter().any(|test| test.name == name);
         tests.retain(|test| if exact { test.name == name } else { test.path().contains(name.as_str()) });
@@ -161,7 +148,7 @@ impl Belongings {
 
     /// Stops the timer, masks the lines that were not open then, and takes back the vectors that were not lent out.
     fn restore(self) {
-        recovery::watch(&HEAP);
+        recovery::watch();
         timer::take_back();
         timer::take_fired();
         for gsi in open_lines().filter(|gsi| !self.lines.contains(gsi)) {

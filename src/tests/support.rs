@@ -5,26 +5,25 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::machine::recovery::{self, Ending, Fault};
+use crate::machine::traps::{self, TrapHook};
+use crate::machine::{clock, cpu, local_apic, vectors};
 use ballonet::platform::Handled;
-use ballonet_kernel::machine::recovery::{self, Ending, Fault};
-use ballonet_kernel::machine::traps::{self, TrapHook};
-use ballonet_kernel::machine::{clock, cpu, local_apic, vectors};
 
-use crate::suite::Skip;
-use crate::symbols::HEAP;
+use crate::tests::suite::Skip;
 
 /// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
-pub const PATIENCE_NS: u64 = 20_000_000_000;
+pub(super) const PATIENCE_NS: u64 = 20_000_000_000;
 
 /// Why a test that needs several CPUs is skipped. Whoever runs the suite gives it more then.
-pub const ONE_CPU: &str = "one CPU runs";
+pub(super) const ONE_CPU: &str = "one CPU runs";
 
 /// Waits until `condition` holds.
 ///
 /// # Panics
 /// When it does not for a very long time.
 #[track_caller]
-pub fn wait_until(mut condition: impl FnMut() -> bool) {
+pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
     let end = clock::nanoseconds() + PATIENCE_NS;
     while !condition() {
         assert!(clock::nanoseconds() < end, "what was waited for did not happen");
@@ -33,7 +32,7 @@ pub fn wait_until(mut condition: impl FnMut() -> bool) {
 }
 
 /// Lets time go by, with interrupts on.
-pub fn pass(nanoseconds: u64) {
+pub(super) fn pass(nanoseconds: u64) {
     let end = clock::nanoseconds() + nanoseconds;
     while clock::nanoseconds() < end {
         core::hint::spin_loop();
@@ -45,7 +44,7 @@ pub fn pass(nanoseconds: u64) {
 /// # Panics
 /// When it does not, or panics itself.
 #[track_caller]
-pub fn fault_of<R>(action: impl FnOnce() -> R) -> Fault {
+pub(super) fn fault_of<R>(action: impl FnOnce() -> R) -> Fault {
     match recovery::catch(action) {
         Ending::Faulted(fault) => *fault,
         Ending::Returned(_) => panic!("no exception was raised"),
@@ -54,26 +53,26 @@ pub fn fault_of<R>(action: impl FnOnce() -> R) -> Fault {
 }
 
 /// Page-fault error code (SDM vol. 3, 5.7): the page is present, and does not allow it.
-pub const PRESENT: u64 = 1;
+pub(super) const PRESENT: u64 = 1;
 /// Page-fault error code: a write.
-pub const WRITE: u64 = 2;
+pub(super) const WRITE: u64 = 2;
 /// Page-fault error code: an instruction fetch.
-pub const FETCH: u64 = 16;
+pub(super) const FETCH: u64 = 16;
 
 /// Asserts that `action` raises a page fault about `address` with this error code.
 #[track_caller]
-pub fn assert_page_fault<R>(address: u64, error_code: u64, action: impl FnOnce() -> R) {
+pub(super) fn assert_page_fault<R>(address: u64, error_code: u64, action: impl FnOnce() -> R) {
     let fault = fault_of(action);
     assert_eq!(fault.vector(), 14, "{fault}");
     assert_eq!((fault.address, fault.frame.error_code), (address, error_code), "address and error code: {fault}");
 }
 
 /// Puts a hook in place of the usual one for as long as it lives. After a failure the suite does it.
-pub struct Hooked;
+pub(super) struct Hooked;
 
 impl Hooked {
     /// Installs `hook`.
-    pub fn with(hook: TrapHook) -> Self {
+    pub(super) fn with(hook: TrapHook) -> Self {
         traps::set_hook(Some(hook));
         Self
     }
@@ -81,12 +80,12 @@ impl Hooked {
 
 impl Drop for Hooked {
     fn drop(&mut self) {
-        recovery::watch(&HEAP);
+        recovery::watch();
     }
 }
 
 /// A vector with a handler that counts. Given back when dropped.
-pub struct Counter {
+pub(super) struct Counter {
     /// The vector.
     pub vector: u8,
     count: Arc<AtomicU64>,
@@ -94,12 +93,12 @@ pub struct Counter {
 
 impl Counter {
     /// A vector of this name.
-    pub fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         Self::with(name, || {})
     }
 
     /// A vector whose handler also does something.
-    pub fn with(name: &str, mut action: impl FnMut() + Send + 'static) -> Self {
+    pub(super) fn with(name: &str, mut action: impl FnMut() + Send + 'static) -> Self {
         let count = Arc::new(AtomicU64::new(0));
         let handlers = Arc::clone(&count);
         let handler = move || {
@@ -112,13 +111,13 @@ impl Counter {
     }
 
     /// How often the handler has run.
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::SeqCst)
     }
 
     /// Waits until the handler has run so often.
     #[track_caller]
-    pub fn wait_for(&self, count: u64) {
+    pub(super) fn wait_for(&self, count: u64) {
         wait_until(|| self.count() >= count);
     }
 }
@@ -130,19 +129,19 @@ impl Drop for Counter {
 }
 
 /// A vector whose handler asks for the next interrupt, over and over, until it is stopped.
-pub struct Storm {
+pub(super) struct Storm {
     vector: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
 }
 
 impl Storm {
     /// One that has not begun.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { vector: Arc::new(AtomicU64::new(0)), is_over: Arc::new(AtomicBool::new(false)) }
     }
 
     /// What the handler is to do: ask the CPU that it runs on.
-    pub fn ask_again(&self) -> impl FnMut() + Send + 'static {
+    pub(super) fn ask_again(&self) -> impl FnMut() + Send + 'static {
         let (vector, is_over) = (Arc::clone(&self.vector), Arc::clone(&self.is_over));
         move || {
             if !is_over.load(Ordering::SeqCst) {
@@ -152,24 +151,24 @@ impl Storm {
     }
 
     /// Its vector, before the first interrupt.
-    pub fn set_vector(&self, vector: u8) {
+    pub(super) fn set_vector(&self, vector: u8) {
         self.vector.store(vector.into(), Ordering::SeqCst);
     }
 
     /// Has the handler ask no more.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.is_over.store(true, Ordering::SeqCst);
     }
 }
 
 /// A line's entry in its IOAPIC: masked.
-pub const MASKED: u32 = 1 << 16;
+pub(super) const MASKED: u32 = 1 << 16;
 
 /// The rate of the local APIC's timer, divided by 16, in Hz.
 ///
 /// # Errors
 /// Where it could not be measured.
-pub fn apic_timer_hz() -> Result<u64, Skip> {
+pub(super) fn apic_timer_hz() -> Result<u64, Skip> {
     match clock::rate().map(|rate| rate.apic_hz) {
         Some(hz) if hz > 0 => Ok(hz),
         _ => Err(Skip::because("the rate of the local APIC's timer is not known")),
@@ -180,6 +179,6 @@ pub fn apic_timer_hz() -> Result<u64, Skip> {
 ///
 /// # Errors
 /// Where it cannot.
-pub fn require_nx(features: &cpu::Features) -> Result<(), Skip> {
+pub(super) fn require_nx(features: &cpu::Features) -> Result<(), Skip> {
     if features.nx { Ok(()) } else { Err(Skip::because("the CPU has no NX")) }
 }

@@ -1,9 +1,19 @@
 //! The timer: never early, never lost.
 
-use ballonet_kernel::machine::{clock, idle_unless, timer, vectors};
+use crate::machine::{clock, idle_unless, timer, vectors};
 
-use crate::suite::kernel_test;
-use crate::support::{pass, wait_until};
+use crate::tests::suite::{Test, kernel_test, tests};
+use crate::tests::support::{pass, wait_until};
+
+pub(super) const TESTS: &[Test] = tests![
+    it_never_fires_early,
+    a_deadline_in_the_past_fires,
+    it_fires_once,
+    arming_again_replaces_the_deadline,
+    disarming_keeps_it_from_firing,
+    idling_does_not_wait_when_something_is_pending,
+    idling_never_misses_the_interrupt_that_comes_just_before,
+];
 
 /// Waits for the timer as the kernel does.
 fn sleep_until_fired() {

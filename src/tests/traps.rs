@@ -4,17 +4,35 @@ use core::arch::asm;
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use ballonet_kernel::machine::recovery::{self, Ending};
-use ballonet_kernel::machine::segments::InterruptStack;
-use ballonet_kernel::machine::traps::{self, TrapFrame, stack_of};
-use ballonet_kernel::machine::{clock, cpu, local_apic, paging, stack, timer, vectors};
+use crate::machine::recovery::{self, Ending};
+use crate::machine::segments::InterruptStack;
+use crate::machine::traps::{self, TrapFrame, stack_of};
+use crate::machine::{clock, cpu, local_apic, paging, stack, timer, vectors};
 use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
 use x86_64::instructions::tables::{lgdt, sgdt};
 use x86_64::structures::DescriptorTablePointer;
 
-use crate::suite::kernel_test;
-use crate::support::{Counter, Hooked, fault_of, wait_until};
+use crate::tests::suite::{Test, kernel_test, tests};
+use crate::tests::support::{Counter, Hooked, fault_of, wait_until};
+
+pub(super) const TESTS: &[Test] = tests![
+    each_of_the_256_vectors_arrives_on_its_own_stack,
+    dividing_by_zero_raises_de,
+    an_invalid_opcode_raises_ud_at_its_address,
+    a_breakpoint_returns_behind_itself,
+    single_steps_raise_db_one_by_one,
+    a_non_canonical_address_raises_gp,
+    loading_an_absent_data_segment_raises_np_with_its_selector,
+    loading_an_absent_stack_segment_raises_ss_with_its_selector,
+    an_unmasked_x87_error_raises_mf,
+    a_fault_without_stack_for_it_is_a_double_fault_on_its_own_stack,
+    overflowing_the_main_stack_faults_in_its_guard_page,
+    an_nmi_during_a_fault_leaves_it_unharmed,
+    an_nmi_arrives_after_one_that_was_abandoned,
+    a_fault_in_an_interrupt_handler_leaves_it_unharmed,
+    what_comes_between_sti_and_hlt_may_keep_the_cpu_from_halting,
+];
 
 /// Size of a stub below.
 const STUB: u64 = 4;

@@ -6,11 +6,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::machine::{cpus, local_apic, vectors};
 use ballonet::platform::{Handled, Platform, VectorError};
-use ballonet_kernel::machine::{cpus, local_apic, vectors};
 
-use crate::suite::kernel_test;
-use crate::support::{Counter, pass, wait_until};
+use crate::tests::suite::{Test, kernel_test, tests};
+use crate::tests::support::{Counter, pass, wait_until};
+
+pub(super) const TESTS: &[Test] = tests![
+    all_vectors_can_be_had_once_and_no_more,
+    every_device_vector_can_be_delivered,
+    a_released_vector_does_not_run_its_handler_any_more,
+    an_interrupt_that_nobody_claims_is_counted_as_such,
+    a_platform_vector_has_the_message_that_raises_it,
+];
 
 kernel_test! {
     fn all_vectors_can_be_had_once_and_no_more() {

@@ -21,7 +21,7 @@ const FUNCTIONS: [(&str, &str, &[&str]); 4] = [
     ("lib", "crates/ballonet/src/lib.rs", &[]),
     ("driver", "crates/ballonet/tests/driver/main.rs", &[]),
     ("loom", "crates/ballonet/tests/loom/main.rs", &[]),
-    ("machine", "src/tests/main.rs", &[]),
+    ("machine", "src/tests/mod.rs", &[]),
 ];
 
 /// The other kinds.

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::boot::{BadRange, LoaderArea, MemoryImage};
+use crate::boot::area::LoaderArea;
+use crate::boot::{BadRange, MemoryImage};
 
 /// Low memory, with the start info where QEMU's option ROM puts it.
 struct Machine {

@@ -1,16 +1,16 @@
 //! What people can have done to balloons beside their work: resets, freezing, and back.
 
+use crate::console::count;
+use crate::machine::{Machine, log as serial};
 use ballonet::balloon::{BalloonQueue, ResetReason};
 use ballonet::memory::FRAME_SIZE;
-use ballonet_kernel::console::count;
-use ballonet_kernel::machine::{Machine, log as serial};
 use log::info;
 
 use super::{Balloons, Served};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Reset the device and start it again.
     Reset,
     /// Reset the device and leave it alone.
@@ -23,7 +23,7 @@ pub enum Verb {
 
 impl Balloons {
     /// Does it to the balloon of this name, or to all. Returns to how many.
-    pub fn all_do(&mut self, verb: Verb, name: Option<&str>, machine: &mut Machine) -> usize {
+    pub(crate) fn all_do(&mut self, verb: Verb, name: Option<&str>, machine: &mut Machine) -> usize {
         let meant = self.served.iter_mut().filter(|served| name.is_none_or(|name| name == served.balloon.name()));
         meant.map(|served| served.has_to(verb, machine)).count()
     }

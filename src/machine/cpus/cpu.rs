@@ -17,7 +17,7 @@ const GS_BASE: u32 = 0xC000_0101;
 
 /// What the kernel keeps for a CPU. GS points to it.
 #[repr(C)]
-pub struct Cpu {
+pub(crate) struct Cpu {
     /// Its own address, to be read through GS; 0 until the CPU has taken it.
     this: AtomicU64,
     /// Where its stack begins, for the entry code.
@@ -50,7 +50,7 @@ pub struct Cpu {
 /// Whether a CPU sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Rest {
+pub(crate) enum Rest {
     /// It does something.
     Awake,
     /// It looks for the last time whether there is something to do.
@@ -92,7 +92,7 @@ impl Cpu {
     }
 
     /// The CPU that runs.
-    pub fn this() -> &'static Self {
+    pub(crate) fn this() -> &'static Self {
         let this: *const Self;
         // SAFETY: `take` has had GS point to a `Cpu` that lives for ever, and begins with its own address. Code does not
         // move from one CPU to another.
@@ -133,22 +133,22 @@ impl Cpu {
     }
 
     /// Its number.
-    pub fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.number
     }
 
     /// Whether this is the CPU that firmware started the machine on, which runs the main loop.
-    pub fn is_boot(&self) -> bool {
+    pub(crate) fn is_boot(&self) -> bool {
         self.number == 0
     }
 
     /// Its local APIC's ID.
-    pub fn apic_id(&self) -> u32 {
+    pub(crate) fn apic_id(&self) -> u32 {
         self.apic_id.load(Ordering::Relaxed)
     }
 
     /// Whether it runs.
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.is_running.load(Ordering::Acquire)
     }
 
@@ -163,12 +163,12 @@ impl Cpu {
     }
 
     /// How long it has run, asleep or not, in nanoseconds: the boot CPU since entry.
-    pub fn up(&self) -> u64 {
+    pub(crate) fn up(&self) -> u64 {
         clock::duration(clock::tsc().saturating_sub(self.started()))
     }
 
     /// How long it has slept, in nanoseconds.
-    pub fn slept(&self) -> u64 {
+    pub(crate) fn slept(&self) -> u64 {
         let still = match self.rest() {
             Rest::Asleep => clock::tsc().saturating_sub(self.asleep_since.load(Ordering::Relaxed)),
             Rest::Awake | Rest::Looking => 0,
@@ -195,7 +195,7 @@ impl Cpu {
     }
 
     /// How often `vector` has come to it, since the vector has its owner.
-    pub fn counted(&self, vector: u8) -> u64 {
+    pub(crate) fn counted(&self, vector: u8) -> u64 {
         self.counts[usize::from(vector)].load(Ordering::Relaxed)
     }
 
@@ -204,12 +204,12 @@ impl Cpu {
     }
 
     /// How often device vectors and those of the kernel's own have come to it, all of them together.
-    pub fn interrupts(&self) -> u64 {
+    pub(crate) fn interrupts(&self) -> u64 {
         (crate::machine::vectors::FIRST_EXTERNAL..=u8::MAX).map(|vector| self.counted(vector)).sum()
     }
 
     /// Whether it sleeps.
-    pub fn rest(&self) -> Rest {
+    pub(crate) fn rest(&self) -> Rest {
         match self.rest.load(Ordering::SeqCst) {
             0 => Rest::Awake,
             1 => Rest::Looking,

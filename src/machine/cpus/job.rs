@@ -15,11 +15,11 @@ use crate::machine::lock::Lock;
 /// which is a sign of life: without any, interrupts of that CPU are held back after the first thousand.
 ///
 /// Memory that it lacks is not had back from balloons, as it is for the boot CPU's programs: its allocations fail then.
-pub type Job = Box<dyn FnOnce() + Send>;
+pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// Why a CPU does not do it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
-pub enum JobError {
+pub(crate) enum JobError {
     /// It does not run.
     #[display("CPU {_0} does not run")]
     NoCpu(#[error(not(source))] u32),
@@ -48,7 +48,7 @@ impl Slot {
 ///
 /// # Errors
 /// When it does not run, runs the main loop, or has not finished the job before.
-pub fn run(number: u32, job: Job) -> Result<(), JobError> {
+pub(crate) fn run(number: u32, job: Job) -> Result<(), JobError> {
     let cpu = get(number).ok_or(JobError::NoCpu(number))?;
     if cpu.is_boot() {
         return Err(JobError::Boot(number));
@@ -63,12 +63,12 @@ pub fn run(number: u32, job: Job) -> Result<(), JobError> {
 
 impl Cpu {
     /// Whether it has a job to do.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.job.is_taken.load(Ordering::Acquire)
     }
 
     /// How many jobs it has done.
-    pub fn jobs(&self) -> u64 {
+    pub(crate) fn jobs(&self) -> u64 {
         self.job.done.load(Ordering::Relaxed)
     }
 

@@ -18,7 +18,7 @@ use super::start::enter;
 use crate::machine::entry::{CR0, CR4, EFER, EFER_LONG_MODE};
 
 /// The page is below this address, which is how far real mode reaches, and where a PC has no video memory.
-pub const PAGE_LIMIT: u64 = 0xA_0000;
+pub(crate) const PAGE_LIMIT: u64 = 0xA_0000;
 
 /// An address to jump to with the segment.
 #[repr(C)]

@@ -1,19 +1,14 @@
-//! What only a kernel may define: the memory functions that the compiler calls, and the global allocator.
+//! The memory functions that compiled code calls by their C names, which [`image!`](crate::image!) gives them.
 
 use core::arch::asm;
-
-use ballonet_kernel::machine::heap::Heap;
-
-/// The kernel's heap.
-#[global_allocator]
-pub static HEAP: Heap = Heap::new();
 
 /// Copies `length` bytes that do not overlap: eight at a time, then what is left.
 ///
 /// # Safety
 /// As C's `memcpy`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+#[doc(hidden)]
+#[inline(always)]
+pub unsafe fn copy(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
     // SAFETY: the caller's promise; the direction flag is clear in all Rust code.
     unsafe {
         asm!(
@@ -34,12 +29,13 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, length: usize) -> *mut
 ///
 /// # Safety
 /// As C's `memmove`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
+#[doc(hidden)]
+#[inline(always)]
+pub unsafe fn shift(to: *mut u8, from: *const u8, length: usize) -> *mut u8 {
     // A copy upwards is right unless the target begins inside the source.
     if (to as usize).wrapping_sub(from as usize) >= length {
         // SAFETY: the caller's promise.
-        return unsafe { memcpy(to, from, length) };
+        return unsafe { copy(to, from, length) };
     }
     // SAFETY: the caller's promise; from the last byte down, each is read before it is overwritten.
     unsafe {
@@ -60,8 +56,9 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, length: usize) -> *mu
 ///
 /// # Safety
 /// As C's `memset`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
+#[doc(hidden)]
+#[inline(always)]
+pub unsafe fn fill(to: *mut u8, value: i32, length: usize) -> *mut u8 {
     // SAFETY: the caller's promise; the direction flag is clear in all Rust code.
     unsafe {
         asm!(
@@ -82,8 +79,9 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
 ///
 /// # Safety
 /// As C's `memcmp`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, length: usize) -> i32 {
+#[doc(hidden)]
+#[inline(always)]
+pub unsafe fn compare(left: *const u8, right: *const u8, length: usize) -> i32 {
     // Eight at a time as long as they are equal.
     let mut same = 0;
     while length - same >= 8 {
@@ -102,14 +100,4 @@ unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, length: usize) ->
         }
     }
     0
-}
-
-/// Whether `length` bytes differ: zero if they do not.
-///
-/// # Safety
-/// As `memcmp`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, length: usize) -> i32 {
-    // SAFETY: the caller's promise.
-    unsafe { memcmp(left, right, length) }
 }

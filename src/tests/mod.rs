@@ -2,15 +2,6 @@
 //!
 //! Command line: `list=on` lists the tests; `test=NAME` runs that one, or all with it in `module::name`; `log=json`
 //! makes every outcome an event for programs. The kernel exits with success only if each test ended as its name says.
-#![no_std]
-#![no_main]
-
-extern crate alloc;
-
-#[path = "../kernel/devices.rs"]
-mod devices;
-#[path = "../symbols.rs"]
-mod symbols;
 
 mod report;
 mod suite;
@@ -35,23 +26,47 @@ mod timer;
 mod traps;
 mod vectors;
 
-use ballonet_kernel::machine::power::{self, ExitStatus};
-use ballonet_kernel::machine::{Entry, fault, recovery};
+use core::panic::PanicInfo;
 
-use suite::Context;
+use crate::kernel::devices;
+use crate::machine::power::{self, ExitStatus};
+use crate::machine::{Entry, fault, recovery};
 
-ballonet_kernel::entry_point!(main);
+use suite::{Context, Test};
 
-fn main(entry: Entry) -> ! {
+/// All tests, by module.
+const TESTS: [&[Test]; 18] = [
+    clock::TESTS,
+    cpus::TESTS,
+    heap::TESTS,
+    hostile::TESTS,
+    io_apic::TESTS,
+    isolation::TESTS,
+    local_apic::TESTS,
+    magazines::TESTS,
+    memory::TESTS,
+    msix::TESTS,
+    msr::TESTS,
+    paging::TESTS,
+    pci::TESTS,
+    preservation::TESTS,
+    serial::TESTS,
+    timer::TESTS,
+    traps::TESTS,
+    vectors::TESTS,
+];
+
+/// Brings the machine up, runs the tests that the command line asks for, and exits.
+pub fn run(entry: Entry) -> ! {
     let mut machine = entry.bring_up();
     let tree = devices::discover(&mut machine, false);
-    recovery::watch(&symbols::HEAP);
+    recovery::watch();
     let passed = suite::run(&mut Context { machine, tree });
     power::exit(if passed { ExitStatus::Success } else { ExitStatus::Failure })
 }
 
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+/// Ends the running test with a panic. Outside of tests it ends the kernel.
+pub fn panic(info: &PanicInfo<'_>) -> ! {
     recovery::abandon_on_panic(info);
     fault::report_panic(info)
 }

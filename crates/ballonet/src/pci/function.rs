@@ -77,17 +77,17 @@ impl Function {
     }
 
     /// Class code.
-    pub const fn class(&self) -> ClassCode {
+    pub(crate) const fn class(&self) -> ClassCode {
         self.class
     }
 
     /// Layout of the header.
-    pub const fn layout(&self) -> HeaderLayout {
+    pub(crate) const fn layout(&self) -> HeaderLayout {
         self.layout
     }
 
     /// Whether its device says that it has other functions than 0.
-    pub const fn is_multifunction(&self) -> bool {
+    pub(crate) const fn is_multifunction(&self) -> bool {
         self.multifunction
     }
 
@@ -107,12 +107,12 @@ impl Function {
     }
 
     /// What firmware wrote into the interrupt line register: on a PC the PIC's line, 0xFF for none.
-    pub const fn interrupt_line(&self) -> u8 {
+    pub(crate) const fn interrupt_line(&self) -> u8 {
         self.interrupt_line
     }
 
     /// Whether it still answers: a function that was pulled out reads as all ones.
-    pub fn is_present<C: ConfigSpace>(&self, config: &C) -> bool {
+    pub(crate) fn is_present<C: ConfigSpace>(&self, config: &C) -> bool {
         config.read16(self.bdf, VENDOR_ID) == self.vendor
     }
 

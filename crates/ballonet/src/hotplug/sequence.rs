@@ -108,7 +108,7 @@ pub enum Stage {
 /// What was seen of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)]
-pub struct Signs {
+pub(crate) struct Signs {
     /// The button was pressed.
     pub pressed: bool,
     /// A card has come or gone, or the latch was moved.
@@ -129,7 +129,7 @@ pub struct Signs {
 
 /// What a slot is to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lamps {
+pub(crate) struct Lamps {
     /// Whether it has power.
     pub power: bool,
     /// The power indicator.
@@ -176,7 +176,7 @@ pub enum Trouble {
 /// The outcome of [`Sequence::step`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use = "the task is given once"]
-pub struct Step {
+pub(crate) struct Step {
     /// What is to be done, if anything.
     pub task: Option<Task>,
     /// What went wrong, if anything did.
@@ -189,7 +189,7 @@ impl Step {
 
 /// The state machine of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sequence {
+pub(crate) struct Sequence {
     stage: Stage,
     timing: Timing,
     /// The last attempt went wrong: the attention indicator says so.

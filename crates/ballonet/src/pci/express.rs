@@ -36,7 +36,7 @@ const LINK_ACTIVE: u16 = 1 << 13;
 
 /// Device/port type (7.5.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortType {
+pub(crate) enum PortType {
     /// A root port: the downstream end of a link out of the root complex.
     #[doc(alias = "PCI_EXP_TYPE_ROOT_PORT")]
     RootPort,
@@ -193,7 +193,7 @@ impl SlotCapabilities {
 
 /// What an indicator shows (7.5.3.10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Indicator {
+pub(crate) enum Indicator {
     /// Lit.
     On,
     /// Blinking.

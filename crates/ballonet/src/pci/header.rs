@@ -7,7 +7,7 @@ use super::{Bdf, ConfigSpace};
 
 /// What kind of function it is (PCI 3.0, 6.2.1 and appendix D).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClassCode {
+pub(crate) struct ClassCode {
     /// Base class.
     pub base: u8,
     /// Sub-class.
@@ -38,7 +38,7 @@ impl fmt::Display for ClassCode {
 
 /// How the header is laid out (PCI 3.0, 6.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HeaderLayout {
+pub(crate) enum HeaderLayout {
     /// Type 0: an ordinary function.
     #[doc(alias = "PCI_HEADER_TYPE_NORMAL")]
     Endpoint,

@@ -29,7 +29,7 @@ const CONTROL_MASKABLE: u16 = 1 << 8;
 
 /// An MSI capability, all of which is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Msi {
+pub(crate) struct Msi {
     function: Function,
     offset: u16,
     control: u16,
@@ -136,7 +136,7 @@ impl Msi {
 /// A function whose MSI is on. Ends by [`EnabledMsi::disable`]; dropping it leaves MSI on.
 #[derive(Debug)]
 #[must_use = "MSI stays on until it is disabled"]
-pub struct EnabledMsi {
+pub(crate) struct EnabledMsi {
     msi: Msi,
     found: Registers,
     /// The command register as found; its INTx bit is what counts.

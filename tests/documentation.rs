@@ -4,11 +4,21 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
 
-use std::collections::BTreeSet;
+#[allow(dead_code, unused_imports, unused_macros)]
+mod support {
+    pub(crate) mod event;
+    pub(crate) mod failure;
+    pub(crate) mod runner;
+}
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ballonet_kernel::boot::{Key, Options, Warning};
+use ballonet_kernel::boot::{KernelOptions, Key};
+use ballonet_kernel::console::Usage;
+use ballonet_kernel::console::events::{self, FieldSpec, Kind};
+use ballonet_kernel::kernel::console::commands;
+use support::event::Event;
 
 /// A file or folder of the project.
 fn path(of: &str) -> PathBuf {
@@ -43,133 +53,112 @@ fn documents() -> Vec<String> {
     documents
 }
 
-/// What is between backquotes.
-fn code_spans(text: &str) -> impl Iterator<Item = &str> {
-    text.split('`').skip(1).step_by(2)
-}
-
-/// The string literals in a piece of source that has no escapes in them.
-fn literals(source: &str) -> Vec<&str> {
-    source.split('"').skip(1).step_by(2).collect()
-}
-
 /// Panics with all that is wrong, one thing a line.
 #[track_caller]
 fn expect_nothing(wrong: &[String]) {
     assert!(wrong.is_empty(), "{} things are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The README's table of kernel keys: the keys of a row, and the row.
-fn key_rows(readme: &str) -> Vec<(Vec<&str>, &str)> {
-    let (_, table) = readme.split_once("| kernel key |").expect("the table of keys");
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    rows.map(|row| (code_spans(row.split('|').nth(1).unwrap()).collect(), row)).collect()
+/// The text between two marks in a document is `list`: `BALLONET_WRITE_DOCS=1` writes it anew.
+#[track_caller]
+fn expect_list(document: &str, mark: &str, list: &str) {
+    let text = read(document);
+    let begin = format!("<!-- {mark} -->\n");
+    let end = format!("<!-- end of {mark} -->");
+    let (head, rest) = text.split_once(&begin).expect("a mark where the list begins");
+    let (_, tail) = rest.split_once(&end).expect("a mark where the list ends");
+    let expected = format!("{head}{begin}{list}\n{end}{tail}");
+    if std::env::var_os("BALLONET_WRITE_DOCS").is_some() {
+        fs::write(path(document), expected).unwrap();
+    } else {
+        assert!(
+            text == expected,
+            "{document} is out of date: run BALLONET_WRITE_DOCS=1 cargo test --test documentation"
+        );
+    }
 }
 
-/// The words that a key takes, as the kernel says when it gets another; none where it takes more than words.
-fn words_of(key: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    Options::parse(format!("{key}=!").as_bytes(), &mut |warning| {
-        if matches!(warning, Warning::UnknownValue { .. }) {
-            let message = warning.to_string();
-            let (_, valid) = message.split_once("; valid: ").expect("the valid values");
-            words = valid.split(", ").map(String::from).collect();
-        }
-    });
-    let is_word = |word: &String| word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-    if words.iter().all(is_word) { words } else { Vec::new() }
+/// An option's values: words as code, and the form of others.
+fn values_of(key: Key) -> String {
+    let words = key.valid().choices().map(|word| format!("`{word}`"));
+    let others = Some(key.valid().others()).filter(|others| !others.is_empty()).map(String::from);
+    words.chain(others).collect::<Vec<_>>().join(", ")
 }
 
 #[test]
-fn the_readme_has_every_key_and_its_words() {
-    let readme = read("README.md");
-    let rows = key_rows(&readme);
-    let documented: Vec<&str> = rows.iter().flat_map(|(keys, _)| keys.iter().copied()).collect();
-    let mut wrong = Vec::new();
-    for key in Key::WORDS {
-        match documented.iter().filter(|documented| *documented == key).count() {
-            1 => {}
-            count => wrong.push(format!("the key `{key}` has {count} rows")),
-        }
+fn the_documentation_lists_the_options() {
+    let mut list = String::from("\n| key | values | if not given | |\n|---|---|---|---|\n");
+    let defaults = KernelOptions::default();
+    for &key in Key::ALL {
+        let default = match defaults.value(key).to_string() {
+            empty if empty.is_empty() => empty,
+            value => format!("`{value}`"),
+        };
+        list += &format!("| `{key}` | {} | {default} | {} |\n", values_of(key), key.help());
     }
-    for (keys, row) in &rows {
-        for key in keys {
-            if !Key::WORDS.contains(key) {
-                wrong.push(format!("there is no key `{key}`"));
+    expect_list("docs/options.md", "options", &list);
+}
+
+/// A field's form in JSON, with the unit of a number.
+fn form_of(field: &FieldSpec) -> String {
+    let form = match field.kind {
+        Kind::Whole => "whole number",
+        Kind::Decimal => "number",
+        Kind::Boolean => "`true` or `false`",
+        Kind::Text => "string",
+        Kind::Texts => "list of strings",
+        Kind::Hex => "string, `0x…`",
+        Kind::Hexes => "list of strings, `0x…`",
+    };
+    let optional = if field.optional { ", optional" } else { "" };
+    match field.unit {
+        "" => format!("{form}{optional}"),
+        unit => format!("{unit}{optional}"),
+    }
+}
+
+#[test]
+fn the_documentation_lists_the_events() {
+    let mut list = String::new();
+    for (title, events) in events::groups() {
+        list += &format!("\n## {title}\n");
+        for event in events {
+            list += &format!("\n**`{}`**: {}\n", event.name, event.about.trim());
+            if !event.fields.is_empty() {
+                list += "\n| field | | |\n|---|---|---|\n";
             }
-            let spans: BTreeSet<&str> = code_spans(row).collect();
-            let missing = words_of(key).into_iter().filter(|word| !spans.contains(word.as_str()));
-            wrong.extend(missing.map(|word| format!("the row of `{key}` lacks `{word}`")));
+            for field in event.fields {
+                list += &format!("| `{}` | {} | {} |\n", field.name, form_of(field), field.about);
+            }
         }
     }
-    expect_nothing(&wrong);
+    expect_list("docs/events.md", "events", &list);
 }
 
-/// The README's sentence of events: their names, without the fields in brackets.
-fn documented_events(readme: &str) -> BTreeSet<String> {
-    let (_, text) = readme.split_once("With `log=json` the events are ").expect("the sentence of events");
-    let mut names = String::new();
-    let mut depth = 0;
-    for c in text.chars() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            '.' if depth == 0 => break,
-            _ if depth == 0 => names.push(c),
-            _ => {}
-        }
-    }
-    code_spans(&names).map(String::from).collect()
-}
-
-#[test]
-fn the_readme_has_every_event() {
-    let documented = documented_events(&read("README.md"));
-    let sources: Vec<_> = ["src", "crates/ballonet", "crates/ballonet-check"]
-        .iter()
-        .flat_map(|folder| files(folder, ".rs"))
-        .filter(|name| !name.starts_with("src/tests/"))
-        .map(|name| read(&name))
-        .collect();
-    let emitted = sources.iter().flat_map(|source| source.split("emit(").skip(1));
-    let emitted: BTreeSet<_> = emitted
-        .filter_map(|call| call.trim_start().strip_prefix('"')?.split_once('"').map(|(name, _)| name.to_owned()))
-        .collect();
-    assert!(emitted.len() > 10, "events were not found in the sources: {emitted:?}");
-    let mut wrong: Vec<_> = emitted.difference(&documented).map(|name| format!("`{name}` is not documented")).collect();
-    // Some names come out of a variable.
-    let is_there = |name: &String| sources.iter().any(|source| source.contains(&format!("\"{name}\"")));
-    wrong.extend(documented.iter().filter(|name| !is_there(name)).map(|name| format!("there is no event `{name}`")));
-    expect_nothing(&wrong);
-}
-
-/// The console's commands, from its source: name, arguments, what it does.
-fn commands() -> Vec<[String; 3]> {
-    let sources: Vec<_> = files("src/kernel", ".rs").iter().map(|name| read(name)).collect();
-    let table = sources.iter().find_map(|source| source.split_once("const COMMANDS")).expect("the table of commands").1;
-    let (_, table) = table.split_once(" = ").unwrap();
-    let table = literals(table.split_once("];").unwrap().0);
-    let (rows, rest) = table.as_chunks::<3>();
-    assert!(rest.is_empty() && !rows.is_empty(), "a table of three columns");
-    rows.iter().map(|row| row.map(String::from)).collect()
-}
-
-/// The list of commands in docs/console.md is the kernel's. `BALLONET_WRITE_DOCS=1` writes it anew.
 #[test]
 fn the_documentation_lists_the_commands() {
-    let text = read("docs/console.md");
-    let (head, rest) = text.split_once("<!-- commands -->\n").expect("a mark where the list begins");
-    let (_, tail) = rest.split_once("<!-- end of commands -->").expect("a mark where the list ends");
     let mut list = String::from("\n| command | |\n|---|---|\n");
-    for [name, arguments, about] in commands() {
+    for Usage { name, arguments, about } in commands() {
         let call = format!("{name} {arguments}").trim_end().replace('|', "\\|");
         list += &format!("| `{call}` | {about} |\n");
     }
-    let expected = format!("{head}<!-- commands -->\n{list}\n<!-- end of commands -->{tail}");
-    if std::env::var_os("BALLONET_WRITE_DOCS").is_some() {
-        fs::write(path("docs/console.md"), expected).unwrap();
-    } else {
-        assert!(text == expected, "docs/console.md is out of date");
+    expect_list("docs/console.md", "commands", &list);
+}
+
+/// The tests in QEMU read events by this: one that is not as declared fails them.
+#[test]
+fn an_event_must_be_as_declared() {
+    let error = |line: &str| Event::parse(line).map(drop).map_err(|error| error.to_string());
+    assert_eq!(error(r#"{"event":"report","ms":1,"name":"virtio0","bytes":4096}"#), Ok(()));
+    assert_eq!(error(r#"{"event":"held","ms":1,"bytes":0}"#), Ok(()), "`reason` is optional");
+    for (line, wrong) in [
+        (r#"{"event":"reports","ms":1}"#, "an undeclared event"),
+        (r#"{"event":"report","ms":1,"name":"virtio0","bytes":1,"count":1}"#, "an undeclared field `count`"),
+        (r#"{"event":"report","ms":1,"bytes":1}"#, "no `name`"),
+        (r#"{"event":"report","ms":1,"name":"virtio0","bytes":"1"}"#, "`bytes` is not Whole"),
+        (r#"{"event":"nmi","ms":1,"count":1,"interrupted":"12"}"#, "`interrupted` is not Hex"),
+    ] {
+        assert!(error(line).is_err_and(|error| error.starts_with(wrong)), "{line}");
     }
 }
 
@@ -235,12 +224,9 @@ fn every_script_and_test_program_in_a_command_exists() {
 }
 
 #[test]
-fn what_is_looked_for_is_found() {
-    let readme = "| kernel key | v |\n|---|---|\n| `a` `b` | `on` |\n\nWith `log=json` the events are `x` (`y`. Z),\n`w`. The `v`.";
-    assert_eq!(key_rows(readme), [(vec!["a", "b"], "| `a` `b` | `on` |")]);
-    assert_eq!(documented_events(readme), ["w", "x"].map(String::from).into());
-    assert_eq!(words_of("verbose"), ["off", "on"]);
-    assert_eq!(words_of("queue-size"), [""; 0], "numbers are no words");
+fn the_helpers_find_what_they_look_for() {
+    assert_eq!(values_of(Key::verbose), "`off`, `on`");
+    assert_eq!(values_of(Key::poison), "`off`, 0x00 to 0xff");
     assert_eq!(word("bench.sh OLD"), "bench.sh");
     assert_eq!(word("qemu.sh."), "qemu.sh");
 }

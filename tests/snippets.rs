@@ -28,7 +28,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ballonet_kernel::boot::Options;
+use ballonet_kernel::boot::KernelOptions;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -172,7 +172,7 @@ esac
     fn complaints(&self) -> Vec<String> {
         let Ok(line) = fs::read_to_string(self.0.join("arguments")) else { return Vec::new() };
         let mut complaints = Vec::new();
-        Options::parse(line.trim().as_bytes(), &mut |warning| complaints.push(warning.to_string()));
+        KernelOptions::parse(line.trim().as_bytes(), &mut |warning| complaints.push(warning.to_string()));
         complaints
     }
 }

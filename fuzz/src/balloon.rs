@@ -278,7 +278,7 @@ impl<'a> Trial<'a> {
     fn nudge(&mut self, step: &Step) {
         let Some(driver) = &mut self.driver else { return };
         match step {
-            Step::Look => driver.look(),
+            Step::Look => driver.recheck(),
             Step::Report => {
                 let reports = driver.report_now();
                 assert!(!reports || driver.is_pending());
@@ -338,7 +338,7 @@ impl<'a> Trial<'a> {
                 None
             }
         };
-        let _ = driver.deadline(&self.platform);
+        let _ = driver.deadline(&mut self.platform);
         let status = driver.status();
         assert!(driver.failed().is_none() || status.inflating + status.deflating == 0);
         assert_eq!(driver.failed().is_some(), driver.queues().next().is_none());

@@ -1,12 +1,8 @@
 //! The kernel command line: words that are nearly right, and any bytes.
 
 use arbitrary::Arbitrary;
-use ballonet::balloon::wire::{FEATURES, feature_names};
-use ballonet::virtio::spec::Features;
-use ballonet_kernel::boot::{
-    AccessChoice, AffinityChoice, HotplugChoice, IrqChoice, Key, LogFormat, Mode, Options, PoweroffChoice, RingChoice,
-    ScreenChoice, TapVersion, Terminal, TransportChoice, Warning, parse_size,
-};
+use ballonet::balloon::wire::FEATURES;
+use ballonet_kernel::boot::{KernelOptions, Key, Warning, parse_size};
 
 /// A piece of the line.
 #[derive(Debug, Arbitrary)]
@@ -25,18 +21,18 @@ pub enum Piece<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Reads the line and checks what is made of it.
+/// Reads the line and checks the options and the warnings.
 pub fn run(pieces: &[Piece<'_>]) {
     let line: Vec<u8> = pieces.iter().flat_map(Piece::bytes).collect();
     let (options, warnings) = parse(&line);
-    // Each word is warned of at most twice, and each item of a list of features once.
+    // At most two warnings a word, and one an item of a list of features.
     let most = 2 * line.split(u8::is_ascii_whitespace).count() + line.split(|byte| *byte == b',').count();
     assert!(warnings.len() <= most, "{} warnings", warnings.len());
     for warning in warnings {
         expect_printable(&warning.to_string());
     }
-    // What was understood, written down in full, is understood in the same way and without a warning.
-    let written = write(&options);
+    // The options, written down, read back as they are and without a warning.
+    let written = options.to_string();
     let (again, warnings) = parse(written.as_bytes());
     assert_eq!((again, warnings.len()), (options, 0), "{written}");
     if let Ok(text) = str::from_utf8(&line) {
@@ -44,80 +40,13 @@ pub fn run(pieces: &[Piece<'_>]) {
     }
 }
 
-fn parse(line: &[u8]) -> (Options<'_>, Vec<Warning<'_>>) {
+fn parse(line: &[u8]) -> (KernelOptions<'_>, Vec<Warning<'_>>) {
     let mut warnings = Vec::new();
-    let options = Options::parse(line, &mut |warning| warnings.push(warning));
+    let options = KernelOptions::parse(line, &mut |warning| warnings.push(warning));
     (options, warnings)
 }
 
-/// All the options as a line. Whoever adds one is made to add it here.
-fn write(options: &Options<'_>) -> String {
-    let &Options {
-        mode,
-        irq,
-        transport,
-        access,
-        ring,
-        declined_features,
-        report_age,
-        report_threshold,
-        report_budget,
-        oom_cooldown,
-        work,
-        poison,
-        queue_size,
-        request,
-        cpus,
-        affinity,
-        hotplug,
-        poweroff,
-        checks,
-        tap,
-        log,
-        term,
-        screen,
-        verbose,
-        test,
-        list,
-    } = options;
-    let switch = |on: bool| if on { "on" } else { "off" };
-    let names: Vec<_> =
-        feature_names(Features::from_bits_retain(declined_features)).map(|name| format!("-{name}")).collect();
-    let always = [
-        ("mode", mode.to_string()),
-        ("irq", irq.to_string()),
-        ("transport", transport.to_string()),
-        ("access", access.to_string()),
-        ("ring", ring.to_string()),
-        ("affinity", affinity.to_string()),
-        ("hotplug", hotplug.to_string()),
-        ("poweroff", poweroff.to_string()),
-        ("tap", tap.to_string()),
-        ("log", log.to_string()),
-        ("term", term.to_string()),
-        ("screen", screen.to_string()),
-        ("verbose", switch(verbose).into()),
-        ("list", switch(list).into()),
-        ("features", names.join(",")),
-        ("request", request.map_or("auto".into(), |shape| format!("{}x{}", shape.frames(), shape.descriptors()))),
-        ("cpus", cpus.map_or("all".into(), |cpus| cpus.to_string())),
-    ];
-    let given = [
-        ("poison", poison.map(|byte| format!("{byte:#04x}"))),
-        ("queue-size", queue_size.map(|size| size.to_string())),
-        ("report-age", report_age.map(|age| age.to_string())),
-        ("report-threshold", report_threshold.map(|threshold| threshold.to_string())),
-        ("report-budget", report_budget.map(|budget| budget.to_string())),
-        ("oom-cooldown", oom_cooldown.map(|cooldown| cooldown.to_string())),
-        ("work", work.map(|work| format!("{}:{}", work.kind.word(), work.size))),
-        ("checks", checks.map(String::from)),
-        ("test", test.map(String::from)),
-    ];
-    let given = given.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    always.into_iter().chain(given).map(|(key, value)| format!(" {key}={value}")).collect()
-}
-
-/// Nothing that goes to a terminal may hold what would command it.
+/// Text that goes to a terminal must hold no control characters.
 fn expect_printable(text: &str) {
     assert!(!text.is_empty() && !text.contains(|c: char| c.is_ascii_control()), "{text:?}");
 }
@@ -128,26 +57,13 @@ fn pick<T: Copy>(of: &[T], which: u8) -> T {
 
 impl Piece<'_> {
     fn bytes(&self) -> Vec<u8> {
-        let key = |key: u8| format!(" {}=", pick(Key::WORDS, key)).into_bytes();
+        let key = |key: u8| format!(" {}=", pick(Key::ALL, key)).into_bytes();
         match self {
             Self::Option { key: which, of, value } => {
-                let words: [&[&str]; 14] = [
-                    Mode::WORDS,
-                    IrqChoice::WORDS,
-                    TransportChoice::WORDS,
-                    RingChoice::WORDS,
-                    AccessChoice::WORDS,
-                    HotplugChoice::WORDS,
-                    TapVersion::WORDS,
-                    LogFormat::WORDS,
-                    Terminal::WORDS,
-                    ScreenChoice::WORDS,
-                    &["on", "off"],
-                    Key::WORDS,
-                    PoweroffChoice::WORDS,
-                    AffinityChoice::WORDS,
-                ];
-                [key(*which), pick(pick(&words, *of), *value).into()].concat()
+                let words: Vec<_> = pick(Key::ALL, *of).valid().choices().collect();
+                // An option without words gets the name of one.
+                let word = if words.is_empty() { pick(Key::ALL, *value).word() } else { pick(&words, *value) };
+                [key(*which), word.into()].concat()
             }
             Self::Value(which, value) => [&key(*which), *value].concat(),
             Self::Features(list) => {

@@ -3,9 +3,17 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A command: its name, its arguments, what it does. In the arguments, words in lower case are literal and words in capitals are
-/// placeholders; `|` separates forms, and brackets mark optional parts.
-pub(crate) type Command = (&'static str, &'static str, &'static str);
+/// How a command is called.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments: words in lower case are literal and words in capitals are placeholders; `|` separates forms, and
+    /// brackets mark optional parts.
+    pub arguments: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
 
 /// How a line can be completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +27,14 @@ pub(crate) enum Completion {
 }
 
 /// Completes the text left of the cursor. `words_for` lists the words for a placeholder.
-pub(crate) fn complete(left: &str, commands: &[Command], words_for: impl Fn(&str) -> Vec<String>) -> Completion {
+pub(crate) fn complete(left: &str, usages: &[Usage], words_for: impl Fn(&str) -> Vec<String>) -> Completion {
     let (before, begun) = left.rsplit_once(' ').unwrap_or(("", left));
     let typed: Vec<&str> = before.split_ascii_whitespace().collect();
     let mut words: Vec<String> = match typed.split_first() {
-        None => commands.iter().map(|(name, ..)| String::from(*name)).collect(),
+        None => usages.iter().map(|usage| String::from(usage.name)).collect(),
         Some((command, arguments)) => {
-            let forms = commands.iter().filter(|(name, ..)| name == command).flat_map(|(_, forms, _)| forms.split('|'));
+            let forms =
+                usages.iter().filter(|usage| usage.name == *command).flat_map(|usage| usage.arguments.split('|'));
             let next = forms.filter_map(|form| next_word(form, arguments));
             next.flat_map(|word| if is_placeholder(word) { words_for(word) } else { [String::from(word)].into() })
                 .collect()
@@ -68,18 +77,22 @@ fn common_start<'a>(one: &'a str, other: &str) -> &'a str {
 mod tests {
     use super::*;
 
-    const COMMANDS: [Command; 6] = [
-        ("help", "[COMMAND]", ""),
-        ("mem", "[map]", ""),
-        ("mem", "hold SIZE | verify | release", ""),
-        ("reset", "[NAME]", ""),
-        ("reset-queue", "QUEUE [NAME]", ""),
-        ("fault", "page | panic [CPU] | power SLOT", ""),
+    const USAGES: [Usage; 6] = [
+        usage("help", "[COMMAND]"),
+        usage("mem", "[map]"),
+        usage("mem", "hold SIZE | verify | release"),
+        usage("reset", "[NAME]"),
+        usage("reset-queue", "QUEUE [NAME]"),
+        usage("fault", "page | panic [CPU] | power SLOT"),
     ];
 
+    const fn usage(name: &'static str, arguments: &'static str) -> Usage {
+        Usage { name, arguments, about: "" }
+    }
+
     fn of(left: &str) -> Completion {
-        complete(left, &COMMANDS, |word| match word {
-            "COMMAND" => COMMANDS.iter().map(|(name, ..)| String::from(*name)).collect(),
+        complete(left, &USAGES, |word| match word {
+            "COMMAND" => USAGES.iter().map(|usage| String::from(usage.name)).collect(),
             "QUEUE" => vec!["inflate".into(), "deflate".into()],
             "NAME" => vec!["virtio0".into(), "virtio1".into()],
             _ => Vec::new(),

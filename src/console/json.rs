@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-/// A JSON object in the making. Begin it with [`Object::begin`], end it with [`Object::end`].
+/// Writes a JSON object: from [`Object::begin`] to [`Object::end`].
 ///
 /// Numbers above 2^53 are written in full: readers that hold numbers as doubles round them.
 pub struct Object<'a> {
@@ -53,14 +53,14 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a number that is given in thousandths.
+    /// Adds a number, given in thousandths.
     pub(crate) fn thousandths(&mut self, name: &str, value: u64) -> &mut Self {
         self.name(name);
         self.put(format_args!("{}.{:03}", value / 1000, value % 1000));
         self
     }
 
-    /// Adds a truth value.
+    /// Adds `true` or `false`.
     pub fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
         self.name(name);
         self.put(format_args!("{value}"));
@@ -74,14 +74,15 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a list of numbers as strings of hexadecimal digits.
-    pub fn hex_list(&mut self, name: &str, values: impl Iterator<Item = u64>) -> &mut Self {
+    /// Adds a list of numbers as strings of hexadecimal digits; `values` passes each to the function that it gets.
+    pub fn hex_list(&mut self, name: &str, values: &dyn Fn(&mut dyn FnMut(u64))) -> &mut Self {
         self.name(name);
         self.put(format_args!("["));
-        for (index, value) in values.enumerate() {
-            let comma = if index == 0 { "" } else { "," };
+        let mut comma = "";
+        values(&mut |value| {
             self.put(format_args!("{comma}\"{value:#x}\""));
-        }
+            comma = ",";
+        });
         self.put(format_args!("]"));
         self
     }
@@ -123,7 +124,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// A writer that escapes what may not stand in a JSON string.
+/// A writer that escapes characters as a JSON string requires.
 struct Escaped<'a>(&'a mut dyn Write);
 
 impl Write for Escaped<'_> {
@@ -169,7 +170,7 @@ mod tests {
                 .thousandths("part", 1_025)
                 .boolean("truth", true)
                 .hex("hex", 0xBEEF)
-                .hex_list("addresses", [1, 255].into_iter())
+                .hex_list("addresses", &|each| [1, 255].into_iter().for_each(each))
                 .text_list("names", ["a", "b"].into_iter())
                 .display("shown", &1.5);
         });

@@ -1,17 +1,19 @@
-//! The pure half of talking to people and to programs over a serial line: JSON objects, line editing and completion,
-//! progress lines, the log as it is kept. Text in, text out; who sends it is somebody else's business.
+//! The portable half of the console: events as JSON, line editing and completion, progress lines, the log in memory. Text in,
+//! text out: nothing here does I/O.
 
 #![forbid(unsafe_code)]
 
 mod completion;
 mod count;
+pub mod events;
 mod json;
 mod line_editor;
 mod progress;
 mod quiet;
 mod record;
 
-pub(crate) use completion::{Command, Completion, complete};
+pub use completion::Usage;
+pub(crate) use completion::{Completion, complete};
 pub(crate) use count::count;
 pub use json::Object;
 pub(crate) use line_editor::Page;

@@ -1,8 +1,8 @@
-//! `mode=check`: each balloon of the machine is tested, and the kernel ends with what came of it.
+//! `mode=check`: tests each balloon of the machine, and ends the kernel with the verdict.
 //!
 //! For programs: a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP (`tap=`),
-//! where checks of what a device need not do are marked TODO, so that they do not fail the whole. A run that cannot begin
-//! says `Bail out!` and fails.
+//! where a failed check that is no MUST is marked TODO, so that it does not fail the run. A run that cannot begin writes
+//! `Bail out!` and fails.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::fmt::Arguments;
 
 use crate::boot::TapVersion;
+use crate::console::events;
 use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, log as serial};
 use ballonet::balloon::Balloon;
@@ -18,7 +19,7 @@ use ballonet::platform::Platform;
 use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary};
 use log::info;
 
-/// Tests every balloon on PCI. The status with which the kernel is to end.
+/// Tests every balloon on PCI. Returns the kernel's exit status.
 pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     let tap = machine.options().tap;
     let selection = match machine.options().checks.map_or_else(|| Ok(Selection::default()), choose) {
@@ -29,7 +30,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
         |node: &&ballonet::pci::Node| Balloon::<Machine>::matches(node.function().vendor(), node.function().device());
     let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function().bdf()).collect();
     if devices.is_empty() {
-        return bail_out(tap, format_args!("no virtio balloon was found on PCI: there is nothing to check"));
+        return bail_out(tap, format_args!("no virtio balloon was found on PCI; there is nothing to check"));
     }
     if selection.is_empty() {
         return bail_out(tap, format_args!("no check is selected"));
@@ -45,60 +46,45 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
         tree.open_path(machine.config(), device);
         let summary = ballonet_check::run(machine, device, &selection, Patience::default(), |check, outcome| {
             number += 1;
-            tell(number, device, check, outcome);
+            report(number, device, check, outcome);
         });
         total.add(&summary);
     }
-    tell_summary(&total);
+    report_summary(&total);
     if total.is_success() { ExitStatus::Success } else { ExitStatus::Failure }
 }
 
-/// Ends a run before it began: `reason` says why. The status with which the kernel is to end.
+/// Ends a run before it began, for `reason`. Returns the kernel's exit status.
 pub(super) fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
     if serial::is_text() {
         serial::line(format_args!("TAP version {tap}"));
     }
-    tell_summary(&Summary { ended: Some(reason.to_string()), ..Summary::default() });
+    report_summary(&Summary { ended: Some(reason.to_string()), ..Summary::default() });
     ExitStatus::Failure
 }
 
-/// The checks of this list, or what is wrong with it: nobody would read a warning.
+/// The checks of this list, or what is wrong with it: a warning would go unread.
 fn choose(list: &str) -> Result<Selection, String> {
     let mut unknown = None;
     let selection = Selection::parse(list, |item| unknown = unknown.or(Some(item)));
     let Some(item) = unknown else { return Ok(selection) };
     let alike = Selection::alike(item).join(", ");
     let meant = if alike.is_empty() { String::new() } else { format!("; did you mean {alike}?") };
-    Err(format!("no check is named `{item}`{meant} (docs/checks.md lists all)"))
+    Err(format!("there is no check `{item}`{meant} (docs/checks.md lists them)"))
 }
 
-fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
+fn report(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     let Check { name, severity, section, .. } = check;
-    serial::emit("check", |line| {
-        line.text("name", name).text("severity", severity.word()).text("section", section).display("device", &device);
-        line.boolean("ok", !matches!(outcome, Outcome::Failed(_)));
-        match outcome {
-            Outcome::Ok => {}
-            Outcome::Failed(detail) => {
-                line.text("detail", detail).text("asks", check.asks);
-            }
-            Outcome::Skipped(reason) => {
-                line.text("skipped", reason);
-            }
-            Outcome::Trouble(reason) => {
-                line.text("trouble", reason);
-            }
-        }
-    });
+    emit(device, check, outcome);
     if !serial::is_text() {
         return;
     }
     match outcome {
         Outcome::Ok => serial::line(format_args!("ok {number} - {name}")),
         Outcome::Skipped(reason) => serial::line(format_args!("ok {number} - {name} # SKIP {reason}")),
-        // Not a word about the device, so neither of its failures.
+        // It says nothing about the device, so it is no failure of it.
         Outcome::Trouble(reason) => {
-            serial::line(format_args!("ok {number} - {name} # SKIP tester's own trouble: {reason}"));
+            serial::line(format_args!("ok {number} - {name} # SKIP the tester failed: {reason}"));
         }
         Outcome::Failed(detail) => {
             let todo = if *severity == Severity::Must { "" } else { " # TODO " };
@@ -115,18 +101,39 @@ fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     }
 }
 
-fn tell_summary(total: &Summary) {
+fn emit(device: Bdf, check: &Check, outcome: &Outcome) {
+    let mut event = events::Check {
+        name: check.name,
+        severity: check.severity.word(),
+        section: check.section,
+        device: &device,
+        ok: true,
+        detail: None,
+        asks: None,
+        skipped: None,
+        trouble: None,
+    };
+    match outcome {
+        Outcome::Ok => {}
+        Outcome::Failed(detail) => {
+            (event.ok, event.detail, event.asks) = (false, Some(detail.as_str()), Some(check.asks));
+        }
+        Outcome::Skipped(reason) => event.skipped = Some(reason),
+        Outcome::Trouble(reason) => event.trouble = Some(reason),
+    }
+    serial::emit(&event);
+}
+
+fn report_summary(total: &Summary) {
     let Summary { ok, failed, warned, skipped, troubled, ended } = total;
-    serial::emit("checks", |line| {
-        line.boolean("ok", total.is_success());
-        for (name, count) in
-            [("passed", ok), ("failed", failed), ("warned", warned), ("skipped", skipped), ("troubled", troubled)]
-        {
-            line.number(name, u64::from(*count));
-        }
-        if let Some(reason) = ended {
-            line.text("ended", reason);
-        }
+    serial::emit(&events::Checks {
+        ok: total.is_success(),
+        passed: *ok,
+        failed: *failed,
+        warned: *warned,
+        skipped: *skipped,
+        troubled: *troubled,
+        ended: ended.as_deref(),
     });
     if serial::is_text() {
         if let Some(reason) = ended {
@@ -134,7 +141,7 @@ fn tell_summary(total: &Summary) {
         }
         serial::line(format_args!("# {ok} ok, {failed} failed, {warned} warned, {skipped} skipped"));
         if *troubled != 0 {
-            serial::line(format_args!("# {troubled} not made, by the tester's own trouble"));
+            serial::line(format_args!("# {troubled} not made: the tester failed"));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Memory for a program's own use, straight from the page frames.
 
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, REGION_FRAMES};
 
 use super::frames;
 
@@ -14,7 +14,7 @@ impl Block {
     /// As many contiguous frames as can be had at once, up to `most` and a region of 512; `None` when there are none.
     /// Before it takes of what the kernel keeps for itself, memory is had back.
     pub(crate) fn allocate(most: u32) -> Option<Self> {
-        let most = u64::from(most.clamp(1, 512));
+        let most = u64::from(most.clamp(1, REGION_FRAMES));
         frames::make_room(most);
         frames::allocate_up_to(most).map(|run| Self { run })
     }

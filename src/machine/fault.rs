@@ -1,7 +1,7 @@
 //! What is said when the kernel itself fails: a fault's registers and backtrace, a panic's place; then the end.
 
 use core::fmt::Write as _;
-use core::panic::PanicInfo;
+use core::panic::{Location, PanicInfo};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use x86_64::registers::control::Cr2;
@@ -11,6 +11,7 @@ use super::cpus::{self, Cpu};
 use super::power::{self, ExitStatus};
 use super::traps::{TrapFrame, exception_name};
 use super::{log, machine_check, nmi, stack};
+use crate::console::events::{self, Hex};
 
 /// Most return addresses that a backtrace holds.
 const DEPTH: usize = 16;
@@ -102,9 +103,7 @@ pub(crate) fn report(frame: &TrapFrame) -> ! {
 /// Tells what lies behind an exception, where the machine knows more of it than the CPU has pushed.
 fn explain(vector: u8) {
     let tell = |cause: &dyn core::fmt::Display| {
-        log::emit("cause", |line| {
-            line.display("message", cause);
-        });
+        log::emit(&events::Cause { message: cause });
         if log::is_text() {
             let _ = write!(log::Raw, "\n{cause}");
         }
@@ -120,20 +119,7 @@ fn explain(vector: u8) {
 pub(crate) fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = u64> + Clone) {
     let vector = frame.vector as u8;
     let name = exception_name(vector).unwrap_or("reserved vector");
-    log::emit("fault", |line| {
-        line.number("cpu", Cpu::this().number().into())
-            .number("vector", u64::from(vector))
-            .text("name", name)
-            .hex("error_code", frame.error_code)
-            .hex("address", address)
-            .hex("rip", frame.rip)
-            .hex("rsp", frame.rsp)
-            .hex("rflags", frame.rflags);
-        for (name, value) in general_registers(frame) {
-            line.hex(name, value);
-        }
-        line.hex_list("backtrace", trace.clone());
-    });
+    log::emit(&event(frame, vector, name, address, &|each| trace.clone().for_each(each)));
     let _ = write!(log::Raw, "\nFAULT{} {name} (vector {vector}), error code {:#x}", Place, frame.error_code);
     if vector == 14 {
         let _ = write!(log::Raw, "\n  {}", PageFaultError { code: frame.error_code, address });
@@ -145,6 +131,41 @@ pub(crate) fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = 
     print_backtrace(trace);
 }
 
+fn event<'e>(
+    frame: &TrapFrame,
+    vector: u8,
+    name: &'e str,
+    address: u64,
+    backtrace: events::Addresses<'e>,
+) -> events::Fault<'e> {
+    events::Fault {
+        cpu: Cpu::this().number(),
+        vector: vector.into(),
+        name,
+        error_code: Hex(frame.error_code),
+        address: Hex(address),
+        rip: Hex(frame.rip),
+        rsp: Hex(frame.rsp),
+        rflags: Hex(frame.rflags),
+        rax: Hex(frame.rax),
+        rbx: Hex(frame.rbx),
+        rcx: Hex(frame.rcx),
+        rdx: Hex(frame.rdx),
+        rsi: Hex(frame.rsi),
+        rdi: Hex(frame.rdi),
+        rbp: Hex(frame.rbp),
+        r8: Hex(frame.r8),
+        r9: Hex(frame.r9),
+        r10: Hex(frame.r10),
+        r11: Hex(frame.r11),
+        r12: Hex(frame.r12),
+        r13: Hex(frame.r13),
+        r14: Hex(frame.r14),
+        r15: Hex(frame.r15),
+        backtrace,
+    }
+}
+
 /// What stands before one of several values: three fit in a line of a screen.
 const fn separator(index: usize) -> &'static str {
     if index.is_multiple_of(3) { "\n " } else { " " }
@@ -153,15 +174,16 @@ const fn separator(index: usize) -> &'static str {
 /// Reports a panic, and ends the kernel with failure.
 pub(crate) fn report_panic(info: &PanicInfo<'_>) -> ! {
     begin();
-    log::emit("panic", |line| {
-        line.number("cpu", Cpu::this().number().into()).display("message", &info.message());
-        if let Some(place) = info.location() {
-            line.text("file", place.file()).number("line", u64::from(place.line()));
-        }
-        line.hex_list("backtrace", backtrace(frame_pointer()));
+    let rbp = frame_pointer();
+    log::emit(&events::Panic {
+        cpu: Cpu::this().number(),
+        message: &info.message(),
+        file: info.location().map(Location::file),
+        line: info.location().map(Location::line),
+        backtrace: &|each| backtrace(rbp).for_each(each),
     });
     let _ = write!(log::Raw, "\nPANIC{Place} {info}");
-    print_backtrace(backtrace(frame_pointer()));
+    print_backtrace(backtrace(rbp));
     power::exit(ExitStatus::Failure)
 }
 

@@ -12,7 +12,7 @@ use super::lock::Lock;
 use super::relief;
 use ballonet::memory::{
     AllocateError, Counts, CpuCache, CpuCaches, Exclusive, FRAME_SIZE, Footprint, FrameError, FrameRun, Frames,
-    Magazine, PhysRange, StorageError, place,
+    Magazine, PhysRange, REGION_FRAMES, StorageError, place,
 };
 
 static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
@@ -188,7 +188,7 @@ pub(crate) fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateErro
 
 /// As long a run as can be had, of up to `most` frames and a region.
 pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
-    let mut frames = most.clamp(1, 512) as u32;
+    let mut frames = most.clamp(1, REGION_FRAMES.into()) as u32;
     loop {
         if let Ok(run) = allocate(frames, 1) {
             return Some(run);

@@ -13,6 +13,7 @@ use super::screen;
 use super::serial::{Serial, interrupt};
 use super::text::Text;
 use crate::acpi::SerialPort;
+use crate::console::events::{self, Event};
 use crate::console::{Object, Record as Kept};
 use crate::screen::Style;
 
@@ -223,17 +224,13 @@ pub(crate) fn seize(title: fmt::Arguments<'_>) {
 }
 
 /// Writes one JSON object, in JSON mode; nothing in text mode.
-pub(crate) fn emit(event: &str, fill: impl FnOnce(&mut Object<'_>)) {
-    if is_text() {
-        return;
+pub(crate) fn emit(event: &dyn Event) {
+    if !is_text() {
+        OUTPUT.with(|output| {
+            output.begin();
+            output.event(event);
+        });
     }
-    OUTPUT.with(|output| {
-        output.begin();
-        let mut object = Object::begin(&mut output.serial, event, clock::milliseconds());
-        fill(&mut object);
-        // The serial port's writes do not fail.
-        let _ = object.end();
-    });
 }
 
 /// Runs `action` on the log as it is kept. It must not log.
@@ -271,9 +268,7 @@ fn serial_line(text: fmt::Arguments<'_>) {
     if is_text() {
         OUTPUT.with(|output| output.line(text));
     } else {
-        emit("console", |object| {
-            object.display("text", &text);
-        });
+        emit(&events::ConsoleLine { text: &text });
     }
 }
 
@@ -291,13 +286,17 @@ impl Output {
         if is_text() {
             let _ = writeln!(self.serial, "serial line: {lines} lines lost while nobody read");
         } else {
-            let mut object = Object::begin(&mut self.serial, "lost", clock::milliseconds());
-            object.number("lines", lines);
-            // The serial port's writes do not fail.
-            let _ = object.end();
+            self.event(&events::Lost { lines });
         }
         self.serial.told(lines);
         self.draw_status();
+    }
+
+    fn event(&mut self, event: &dyn Event) {
+        let mut object = Object::begin(&mut self.serial, event.name(), clock::milliseconds());
+        event.write(&mut object);
+        // The serial port's writes do not fail.
+        let _ = object.end();
     }
 
     fn line(&mut self, text: fmt::Arguments<'_>) {
@@ -374,9 +373,7 @@ impl log::Log for Logger {
                 Level::Info => "info",
                 Level::Debug | Level::Trace => "debug",
             };
-            emit("log", |object| {
-                object.text("level", level).display("message", record.args());
-            });
+            emit(&events::LogLine { level, message: record.args() });
         }
     }
 

@@ -13,12 +13,12 @@ use super::{Machine, frames, lines, local_apic, marks, relief, vectors};
 use crate::acpi::EcamRegion;
 use crate::boot::{AffinityChoice, Mode};
 use ballonet::balloon::wire::Tag;
-use ballonet::balloon::{MemoryStatistics, Statistics};
-use ballonet::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
+use ballonet::balloon::{BalloonPlatform, Statistics};
+use ballonet::memory::{FRAME_SIZE, FrameContents, FrameRun, Frames, IdleRun, PageFrames, ReportFrames};
 use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
 use ballonet::platform::{
-    AffinityError, DmaExhausted, Filler, Handler, InterruptLine, MapError, MsiMessage, PageFrames, Platform,
-    RegisterWindow, Registers, Vector, VectorError,
+    AffinityError, DmaExhausted, Handler, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow, Registers,
+    Vector, VectorError,
 };
 
 /// Where message-signalled interrupts go; bits 12 to 19 are the APIC id (SDM vol. 3, 12.11.1).
@@ -188,7 +188,10 @@ impl Platform for Machine {
     }
 }
 
-impl PageFrames for Machine {
+/// The page frame allocator, as drivers see it.
+pub(crate) struct MachineFrames;
+
+impl PageFrames for MachineFrames {
     fn take_free(&mut self, most: u32) -> Option<FrameRun> {
         frames::take(|frames| frames.take_free(most))
     }
@@ -205,16 +208,18 @@ impl PageFrames for Machine {
         frames::with(|frames| PageFrames::release(frames, run));
     }
 
-    fn ballooned(&self) -> u64 {
-        frames::with(|frames| frames.counts().ballooned)
+    fn reporting(&mut self) -> Option<&mut dyn ReportFrames> {
+        Some(self)
     }
 
+    fn contents(&mut self) -> Option<&mut dyn FrameContents> {
+        Some(self)
+    }
+}
+
+impl ReportFrames for MachineFrames {
     fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
         frames::take(|frames| frames.take_unreported(most, age))
-    }
-
-    fn release_reported(&mut self, run: FrameRun) {
-        frames::with(|frames| PageFrames::release_reported(frames, run));
     }
 
     fn unreported(&self) -> u64 {
@@ -223,8 +228,27 @@ impl PageFrames for Machine {
         frames::with(|frames| frames.unreported())
     }
 
+    fn age(&mut self) {
+        frames::with(Frames::tick);
+    }
+
+    fn release_reported(&mut self, run: FrameRun) {
+        frames::with(|frames| ReportFrames::release_reported(frames, run));
+    }
+
     fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
         frames::take(|frames| frames.take_backed(most))
+    }
+
+    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
+        frames::take(|frames| frames.take_idle(most, keep))
+    }
+}
+
+impl FrameContents for MachineFrames {
+    fn fill(&mut self, run: FrameRun, byte: u8) {
+        // SAFETY: a driver fills frames that it has taken and not returned.
+        unsafe { frames::fill(run, byte) };
     }
 
     fn mark(&mut self, run: FrameRun) -> bool {
@@ -234,25 +258,18 @@ impl PageFrames for Machine {
     fn marks(&self, run: FrameRun) -> u32 {
         marks::count(run)
     }
-
-    fn age_free_memory(&mut self) {
-        frames::with(Frames::tick);
-    }
-
-    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
-        frames::take(|frames| frames.take_idle(most, keep))
-    }
-
-    fn filler() -> Option<Filler<Self>> {
-        // SAFETY: a driver fills what it has taken and not given back.
-        Some(|_, run, byte| unsafe { frames::fill(run, byte) })
-    }
 }
 
-impl MemoryStatistics for Machine {
-    /// What this kernel can truly say. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
-    /// are 0. Memory is had back only for allocations that wait ([`relief`]), never in the background. What was asked of
-    /// a balloon for that has been *scanned*, what came has been *reclaimed*.
+impl BalloonPlatform for Machine {
+    type Frames = MachineFrames;
+
+    fn frames(&mut self) -> &mut MachineFrames {
+        &mut self.frames
+    }
+
+    /// The statistics that this kernel has. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
+    /// are 0. Memory is reclaimed only for waiting allocations ([`relief`]), never in the background. Frames asked of a balloon
+    /// for that count as *scanned*, returned ones as *reclaimed*.
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;

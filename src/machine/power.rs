@@ -11,6 +11,7 @@ use super::cpu::{self, wait_some_ms};
 use super::lock::Lock;
 use super::{log, screen};
 use crate::acpi::{Acpi, Fadt, SleepType};
+use crate::console::events;
 use ballonet::platform::Registers;
 
 /// How the kernel ended.
@@ -63,9 +64,7 @@ pub(crate) fn initialise(acpi: &Acpi) {
 /// after a failure, so that its screen can be read.
 pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
-    log::emit("exit", |line| {
-        line.number("status", status.qemu_status().into());
-    });
+    log::emit(&events::Exit { status: status.qemu_status().into() });
     screen::flush();
     // On a PC that port is nobody's, so that writing to it would be a guess.
     if cpu::has_hypervisor() {

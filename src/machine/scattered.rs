@@ -13,13 +13,13 @@ use x86_64::structures::paging::{FrameDeallocator, Mapper, Page, PhysFrame, Size
 use super::frames::{self, ForTables};
 use super::paging::{Access, AddressSpace};
 use super::tlb;
-use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
+use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr, REGION_FRAMES};
 
 /// The addresses for such blocks: 32 TiB, twice what memory there may be.
 pub(crate) const ELASTIC: Range<u64> = 0xFFFF_9000_0000_0000..0xFFFF_B000_0000_0000;
 
 /// Frames in a 2 MiB page.
-const REGION: u64 = 512;
+const REGION: u64 = REGION_FRAMES as u64;
 /// Bytes in one.
 const REGION_SIZE: u64 = REGION * FRAME_SIZE;
 

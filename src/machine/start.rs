@@ -9,13 +9,14 @@ use super::cpu::{self, Features};
 use super::firmware::{EarlyMemory, FirmwareMemory};
 use super::identity::Identity;
 use super::memory_types::Mtrrs;
+use super::platform::MachineFrames;
 use super::stack;
 use super::{
     Image, cpus, dimms, frames, io_apic, keyboard, local_apic, log, machine_check, memory_types, paging, pic, power,
     screen, serial, timer, traps, vectors,
 };
 use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
-use crate::boot::{BootInfo, Framebuffer, LogFormat, Note, Options, ScreenChoice, multiboot2, pvh};
+use crate::boot::{BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, multiboot2, pvh};
 use ::log::{info, warn};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -47,7 +48,9 @@ pub(crate) struct Machine {
     pub(super) config: MachineConfig,
     /// What drivers have mapped of BARs: no function gets what is another's.
     pub(super) claims: Vec<RegisterWindow>,
-    boot: BootInfo,
+    pub(super) frames: MachineFrames,
+    boot: &'static BootInfo,
+    options: KernelOptions<'static>,
     image: Image,
 }
 
@@ -137,13 +140,17 @@ impl Entry {
         x86_64::instructions::interrupts::enable();
         serial::interrupt::connect(madt);
         keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
-        let most = boot.command_line.options(&mut |_| {}).cpus.unwrap_or(u32::MAX);
+        // For as long as the kernel runs: the options borrow the command line.
+        let boot: &'static BootInfo = Box::leak(Box::new(boot));
+        let options = KernelOptions::parse(boot.command_line.as_bytes(), &mut |_| {});
+        let most = options.cpus.unwrap_or(u32::MAX);
         if let Some(madt) = madt {
             // SAFETY: the page was chosen from usable memory below the limit, which is mapped one to one, and reserved.
             unsafe { cpus::start(&features, madt, &self.image, startup_page, most) };
         }
         let config = MachineConfig::new(acpi.as_ref());
-        Ok(Machine { features, acpi, rate, identity, config, claims: Vec::new(), boot, image: self.image })
+        let (claims, frames) = (Vec::new(), MachineFrames);
+        Ok(Machine { features, acpi, rate, identity, config, claims, frames, boot, options, image: self.image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that
@@ -190,7 +197,7 @@ impl Entry {
             multiboot2::MAGIC => multiboot2::parse(&memory, address, &mut keep).map_err(StartError::Multiboot2)?,
             magic => return Err(StartError::UnknownLoader(magic)),
         };
-        let options = boot.command_line.options(&mut |_| {});
+        let options = KernelOptions::parse(boot.command_line.as_bytes(), &mut |_| {});
         let rsdp = Rsdp::locate(&memory, boot.rsdp, &mut |_, _| {});
         if let Some(port) = rsdp.and_then(|rsdp| SerialPort::find(&memory, &rsdp)) {
             log::prefer(port);
@@ -203,7 +210,7 @@ impl Entry {
         for note in notes.into_iter().flatten() {
             warn!("boot information: {note}");
         }
-        boot.command_line.options(&mut |warning| warn!("command line: {warning}"));
+        KernelOptions::parse(boot.command_line.as_bytes(), &mut |warning| warn!("command line: {warning}"));
         dimms::add(&memory, &mut boot);
         Ok(boot)
     }
@@ -211,18 +218,18 @@ impl Entry {
 
 impl Machine {
     /// The kernel command line's options.
-    pub(crate) fn options(&self) -> Options<'_> {
-        self.boot.command_line.options(&mut |_| {})
+    pub(crate) fn options(&self) -> &KernelOptions<'static> {
+        &self.options
     }
 
-    /// The word of the command line that keeps the kernel from starting ([`Options::refusal`]).
-    pub(crate) fn refusal(&self) -> Option<crate::boot::Warning<'_>> {
-        self.boot.command_line.refusal()
+    /// The word of the command line that keeps the kernel from starting ([`KernelOptions::refusal`]).
+    pub(crate) fn refusal(&self) -> Option<Warning<'_>> {
+        KernelOptions::refusal(self.boot.command_line.as_bytes())
     }
 
     /// What the loader said.
     pub(crate) fn boot_info(&self) -> &BootInfo {
-        &self.boot
+        self.boot
     }
 
     /// Where the kernel lies.

@@ -1,4 +1,4 @@
-//! Where on the screen what is.
+//! The areas of the screen.
 
 /// An area of cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,7 +13,7 @@ pub struct Rect {
     pub rows: usize,
 }
 
-/// The areas of the screen. One that is not there has no cells.
+/// The areas of the screen. An area that is missing has no cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Layout {
     /// The line at the top.
@@ -30,13 +30,13 @@ pub struct Layout {
 
 /// Columns of the picture.
 const STATUS: usize = 30;
-/// A log narrower than this is not to be read: then it has all the room.
+/// A log narrower than this is hard to read: then it gets the whole width.
 const NARROWEST_LOG: usize = 40;
-/// Of fewer rows the log has all.
+/// With fewer rows the log gets all of them.
 const FEWEST_ROWS: usize = 8;
 
 impl Layout {
-    /// Nothing anywhere.
+    /// No area has cells.
     pub(crate) const fn empty() -> Self {
         const NONE: Rect = Rect { column: 0, row: 0, columns: 0, rows: 0 };
         Self { title: NONE, log: NONE, rule: NONE, status: NONE, prompt: NONE }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn log_and_picture_stand_side_by_side() {
+    fn log_and_picture_are_side_by_side() {
         let layout = Layout::of(screen(80, 25));
         assert_eq!(layout.log, Rect { column: 0, row: 1, columns: 49, rows: 23 });
         assert_eq!(layout.status, Rect { column: 50, row: 1, columns: 30, rows: 23 });

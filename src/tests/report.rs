@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Write as _;
 
+use crate::console::events::{self, Microseconds, Milliseconds};
 use crate::machine::log::{self as serial, Raw};
 use crate::machine::recovery::{Fault, Panic};
 
@@ -51,9 +52,7 @@ impl Tally {
 
 /// Lists a test.
 pub(super) fn name(test: &Test) {
-    serial::emit("test-name", |line| {
-        line.text("name", test.name).text("module", test.module);
-    });
+    serial::emit(&events::TestName { name: test.name, module: test.module });
     if serial::is_text() {
         serial::line(format_args!("{}", test.path()));
     }
@@ -81,15 +80,15 @@ pub(super) fn outcome(test: &Test, outcome: &Outcome, nanoseconds: u64, fails_on
     if let Outcome::Faulted(fault) = outcome {
         fault.show();
     }
-    serial::emit("test", |line| {
-        line.text("name", test.name).text("outcome", word).number("ms_taken", nanoseconds / 1_000_000);
-        line.number("us_taken", nanoseconds / 1000);
-        if !message.is_empty() {
-            line.text("message", &message);
-        }
-        if let Outcome::Panicked(panic) = outcome {
-            line.text("file", &panic.file).number("line", panic.line.into());
-        }
+    let panic = if let Outcome::Panicked(panic) = outcome { Some(panic) } else { None };
+    serial::emit(&events::Test {
+        name: test.name,
+        outcome: word,
+        ms_taken: Milliseconds(nanoseconds / 1_000_000),
+        us_taken: Microseconds(nanoseconds / 1000),
+        message: Some(message.as_str()).filter(|message| !message.is_empty()),
+        file: panic.map(|panic| panic.file.as_str()),
+        line: panic.map(|panic| panic.line),
     });
 }
 
@@ -116,9 +115,11 @@ fn text(outcome: &Outcome, word: &str, message: &str, nanoseconds: u64, fails_on
 /// Tells how many ended how.
 pub(super) fn summary(tally: &Tally) {
     let Tally { passed, failed, failed_on_purpose, skipped } = tally;
-    serial::emit("summary", |line| {
-        line.number("passed", *passed).number("failed", *failed);
-        line.number("failed_on_purpose", *failed_on_purpose).number("skipped", *skipped);
+    serial::emit(&events::Summary {
+        passed: *passed,
+        failed: *failed,
+        failed_on_purpose: *failed_on_purpose,
+        skipped: *skipped,
     });
     if serial::is_text() {
         let verdict = if tally.is_success() { "ok" } else { "FAILED" };

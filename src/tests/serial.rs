@@ -2,6 +2,7 @@
 
 use core::fmt::Write as _;
 
+use crate::console::events;
 use crate::machine::log::{self as serial, Raw};
 
 use crate::tests::suite::{Skip, Test, kernel_test, tests};
@@ -12,8 +13,8 @@ kernel_test! {
     fn nothing_written_is_dropped() {
         // More than any FIFO holds.
         for _ in 0..64 {
-            serial::emit("filler", |line| {
-                line.text("text", "0123456789012345678901234567890123456789012345678901234567890123456789");
+            serial::emit(&events::Filler {
+                text: "0123456789012345678901234567890123456789012345678901234567890123456789",
             });
         }
         let _ = Raw.write_str("");

@@ -57,28 +57,28 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "an_unknown_check",
             "mode=check checks=reset-*,nonsense",
-            "no check is named `nonsense` (docs/checks.md lists all)",
+            "there is no check `nonsense` (docs/checks.md lists them)",
         ),
         (
             "a_misspelt_check",
             "mode=check checks=isr-is-0",
-            "no check is named `isr-is-0`; did you mean isr-is-0-while-idle?",
+            "there is no check `isr-is-0`; did you mean isr-is-0-while-idle?",
         ),
         (
             "a_misspelt_mode",
             "mode=chekc",
-            "command line: option `mode` has no value `chekc`; valid: serve, check, bench",
+            "command line: option `mode`: invalid value `chekc`; valid: check, serve, bench",
         ),
-        ("a_misspelt_key_of_a_mode", "mdoe=check", "command line: there is no option `mdoe`; valid: mode, "),
+        ("a_misspelt_key_of_a_mode", "mdoe=check", "command line: unknown option `mdoe`; valid: mode, "),
         (
             "a_bad_option_of_a_check",
             "mode=check irq=psychic",
-            "command line: option `irq` has no value `psychic`; valid: ",
+            "command line: option `irq`: invalid value `psychic`; valid: ",
         ),
         (
             "a_bad_option_of_a_bench",
             "mode=bench irq=psychic",
-            "command line: option `irq` has no value `psychic`; valid: ",
+            "command line: option `irq`: invalid value `psychic`; valid: ",
         ),
     ] {
         let text = Qemu::new(Version::Newest).command_line(line);
@@ -87,7 +87,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(format!("check::{name}_ends_the_run"), json, move |vm| ends_early(vm, reason)));
     }
     let nothing = |line| Qemu::new(Version::Newest).without_balloon().command_line(line);
-    let reason = "no virtio balloon was found on PCI: there is nothing to check";
+    let reason = "no virtio balloon was found on PCI; there is nothing to check";
     trials.push(trial("check::nothing_to_check_bails_out", nothing("mode=check"), move |vm| bails_out(vm, reason)));
     trials.push(trial("check::nothing_to_check_ends_the_run", nothing("mode=check log=json"), move |vm| {
         ends_early(vm, reason)

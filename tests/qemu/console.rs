@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ballonet_kernel::boot::Key;
+
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
@@ -117,7 +119,8 @@ fn helps(vm: &mut Vm) -> Outcome {
     vm.serial.type_line("help balloon")?;
     let next = vm.event("console")?;
     ensure!(next.text("text")?.contains("balloon"), "one command is explained, and no other: {next}");
-    Ok(())
+    vm.serial.type_line("help options")?;
+    Key::ALL.iter().try_for_each(|key| says(vm, &format!("  {key}=")).map(drop))
 }
 
 fn slips(vm: &mut Vm) -> Outcome {
@@ -209,7 +212,7 @@ fn random_bytes(vm: &mut Vm) -> Outcome {
     }
     for slip in ["0", "65", "-1", "many"] {
         vm.serial.type_line(&format!("random {slip}"))?;
-        says(vm, &format!("`{slip}` is no number of bytes from 1 to 64"))?;
+        says(vm, &format!("invalid number of bytes `{slip}`; valid: 1 to 64"))?;
     }
     vm.balloon_to(vm.memory / 2)
 }

@@ -32,6 +32,6 @@ fn silent(vm: &mut Vm, asked: &str) -> Outcome {
     let message = event.text("message")?;
     ensure!(message.contains("IOMMU") && message.contains("stuck"), "{event}");
     let answer = vm.ask("balloon", "console")?;
-    ensure!(answer.text("text")?.contains("what it asks for is not known"), "{answer}");
+    ensure!(answer.text("text")?.contains("its target is not known"), "{answer}");
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use ballonet_kernel::console::events::{self, FieldSpec, Kind};
 use serde_json::Value;
 
-use super::failure::Outcome;
+use super::failure::{Outcome, ensure};
 
 /// An event: it has a name and a time, and fields of its own.
 #[derive(Debug, Clone)]
@@ -25,7 +26,25 @@ impl Event {
         let event = Self(value);
         event.text("event")?;
         event.number("ms")?;
+        event.expect_declared()?;
         Ok(event)
+    }
+
+    /// Whether the kernel declares the event, with exactly these fields.
+    fn expect_declared(&self) -> Outcome {
+        let declared = events::named(self.name()).ok_or_else(|| format!("an undeclared event: {self}"))?;
+        let object = self.0.as_object().ok_or("not an object")?;
+        for name in object.keys().filter(|name| !["event", "ms"].contains(&name.as_str())) {
+            let known = declared.fields.iter().any(|field| field.name == name);
+            ensure!(known, "an undeclared field `{name}`: {self}");
+        }
+        for field in declared.fields {
+            match object.get(field.name) {
+                Some(value) => ensure!(has_form(field, value), "`{}` is not {:?}: {self}", field.name, field.kind),
+                None => ensure!(field.optional, "no `{}`: {self}", field.name),
+            }
+        }
+        Ok(())
     }
 
     /// The event's name.
@@ -68,5 +87,23 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
+    }
+}
+
+/// Whether a value has the form of a field.
+fn has_form(field: &FieldSpec, value: &Value) -> bool {
+    let is_hex = |value: &Value| {
+        let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+        digits.is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok())
+    };
+    let all = |is: &dyn Fn(&Value) -> bool| value.as_array().is_some_and(|items| items.iter().all(is));
+    match field.kind {
+        Kind::Whole => value.is_u64(),
+        Kind::Decimal => value.is_number(),
+        Kind::Boolean => value.is_boolean(),
+        Kind::Text => value.is_string(),
+        Kind::Texts => all(&Value::is_string),
+        Kind::Hex => is_hex(value),
+        Kind::Hexes => all(&is_hex),
     }
 }

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use std::{env, fs, process};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::event::Event;
 use super::failure::{Failure, Outcome, ensure};
@@ -50,7 +50,7 @@ pub(crate) fn on(qemu: &Qemu, test: impl FnOnce(&mut Vm) -> Outcome) -> Result<C
         return Ok(Completion::ignored_with(format!("{} can't be had here", qemu.version)));
     };
     let mut vm = Vm::start(&launcher, qemu)?;
-    match vm.go(qemu).and_then(|()| test(&mut vm)) {
+    match vm.go(qemu).and_then(|()| test(&mut vm)).and_then(|()| vm.expect_declared_events()) {
         Ok(()) => Ok(Completion::Completed),
         Err(failure) => Err(vm.explain(&failure).into()),
     }
@@ -105,6 +105,17 @@ impl Vm {
             Err(_) if self.end().is_ok() => Ok(()),
             outcome => outcome,
         }
+    }
+
+    /// Whether all events, also those that the test has not looked at, are as declared. A line that is not one JSON object is
+    /// text, or was cut by a reset or a move.
+    fn expect_declared_events(&self) -> Outcome {
+        let whole = |text: &str| text.starts_with("{\"event\"") && serde_json::from_str::<Value>(text).is_ok();
+        self.serial
+            .all()
+            .iter()
+            .filter(|line| whole(&line.text))
+            .try_for_each(|line| Event::parse(&line.text).map(drop))
     }
 
     /// The next event of this name. Other events are passed over, but for those that tell of a bug.

@@ -9,8 +9,9 @@ use super::select::Selection;
 use super::site::Site;
 use super::subject::{Subject, Unopened};
 use super::table::{CHECKS, Step, steps};
+use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::{Bdf, Command, Function};
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::platform::Platform;
 
 /// How long the tester waits, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +88,7 @@ enum Stage<'p, P: Platform> {
 ///
 /// Afterwards the device is reset and the platform has back all that was taken of it. What a broken device does not
 /// give back stays with the host, and is recorded so.
-pub fn run<P: Platform + PageFrames>(
+pub fn run<P: BalloonPlatform>(
     platform: &mut P,
     function: Bdf,
     selection: &Selection,
@@ -147,7 +148,7 @@ pub fn run<P: Platform + PageFrames>(
 }
 
 /// Brings the device back to where the next check can begin; why it cannot be.
-fn clean_up<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Option<String> {
+fn clean_up<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Option<String> {
     if let Err(stop) = subject.stop() {
         return Some(reason(stop));
     }

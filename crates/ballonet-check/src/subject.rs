@@ -15,11 +15,12 @@ use super::ring::{Areas, Part, Placement, RawQueue};
 use super::run::Patience;
 use super::signals::Signals;
 use super::site::Site;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::wire::{FREE_PAGE_HINT, PAGE_REPORTING, STATS_VQ};
 use ballonet::balloon::{QueueNumbers, resolve};
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, PageFrames};
 use ballonet::pci::Command;
-use ballonet::platform::{PageFrames, Platform, RegisterWindow, Registers};
+use ballonet::platform::{Platform, RegisterWindow, Registers};
 use ballonet::virtio::spec::{CapabilityType, Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
 use ballonet::virtio::{InterruptMode, QueueIndex};
 
@@ -109,7 +110,7 @@ impl<'p, P: Platform> Unopened<'p, P> {
     }
 }
 
-impl<'p, P: Platform + PageFrames> Subject<'p, P> {
+impl<'p, P: BalloonPlatform> Subject<'p, P> {
     /// Maps the structures of a function and resets it.
     pub(super) fn open(site: Site<'p, P>, patience: Patience) -> Result<Box<Self>, Box<Unopened<'p, P>>> {
         let windows = match windows(&site) {
@@ -182,7 +183,7 @@ impl<'p, P: Platform + PageFrames> Subject<'p, P> {
             Err(error) => ensure!(false, "{error}"),
         }
         while self.pfns.len() < FRAMES {
-            let Some(run) = self.site.platform.take_free((FRAMES - self.pfns.len()) as u32) else { break };
+            let Some(run) = self.site.platform.frames().take_free((FRAMES - self.pfns.len()) as u32) else { break };
             self.pfns.extend(run.pfns().map(ballonet::memory::Pfn::as_u32));
             self.runs.push(run);
         }
@@ -207,7 +208,8 @@ impl<'p, P: Platform + PageFrames> Subject<'p, P> {
             let away = self.away.iter().skip(place).take(run.count() as usize).any(|away| *away);
             place += run.count() as usize;
             // What the device did not give back stays with the host.
-            if away || !stopped { self.site.platform.confirm_ballooned(run) } else { self.site.platform.release(run) }
+            let frames = self.site.platform.frames();
+            if away || !stopped { frames.confirm_ballooned(run) } else { frames.release(run) }
         }
         for registers in [self.common, self.notify, self.device] {
             self.site.platform.unmap(registers);

@@ -4,7 +4,8 @@ use super::checks::{balloon, configuration_space, features, interrupts, layouts,
 use super::outcome::{Check, Severity, Verdict};
 use super::site::Site;
 use super::subject::Subject;
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::balloon::BalloonPlatform;
+use ballonet::platform::Platform;
 
 /// How a check is made.
 pub(super) enum Step<P: Platform> {
@@ -23,7 +24,7 @@ macro_rules! checks {
         )+];
 
         /// How each is made, in the same order.
-        pub(super) fn steps<P: Platform + PageFrames>() -> impl Iterator<Item = Step<P>> {
+        pub(super) fn steps<P: BalloonPlatform>() -> impl Iterator<Item = Step<P>> {
             [$(Step::$step($module::$function::<P>)),+].into_iter()
         }
     };

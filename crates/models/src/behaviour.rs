@@ -1,5 +1,7 @@
 //! The habits of a device: what it offers, how fast it is, and in what way it misbehaves.
 
+use ballonet::memory::REGION_FRAMES;
+
 use super::bug::Bug;
 use super::bus::Bus;
 use super::entropy::Entropy;
@@ -71,7 +73,7 @@ impl Costs {
 
     /// What a report of these frames costs.
     pub fn of_report(self, pfns: &[u32]) -> u64 {
-        (pfns.len() as u64).div_ceil(512) * self.region
+        (pfns.len() as u64).div_ceil(REGION_FRAMES.into()) * self.region
     }
 }
 

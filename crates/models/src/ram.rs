@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use ballonet::memory::REGION_FRAMES;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// Bytes in a frame.
@@ -276,17 +277,17 @@ impl Ram {
 
     /// The host was told that a region is free.
     pub fn note_reported(&mut self, pfn: u32) {
-        self.reported.insert(pfn / 512);
+        self.reported.insert(pfn / REGION_FRAMES);
     }
 
     /// Whether nobody has had a frame of the region since it was reported.
     pub fn is_reported(&self, pfn: u32) -> bool {
-        self.reported.contains(&(pfn / 512))
+        self.reported.contains(&(pfn / REGION_FRAMES))
     }
 
     /// Somebody takes a frame.
     pub fn note_used(&mut self, pfn: u32) {
-        self.reported.remove(&(pfn / 512));
+        self.reported.remove(&(pfn / REGION_FRAMES));
     }
 
     /// Whether `size` bytes from `start` lie in one allocated DMA region.

@@ -14,10 +14,12 @@ use super::Surroundings;
 use super::bed::{Bed, Lane, Offer, REPORTING, Setup};
 use super::error::BenchError;
 use super::rate::Rate;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::RequestShape;
 use ballonet::balloon::wire::{PAGE_REPORTING, PFN_SIZE, write_pfns};
+use ballonet::memory::PageFrames;
 use ballonet::memory::{FRAME_SIZE, FrameRun};
-use ballonet::platform::{DmaMemory, PageFrames, Platform};
+use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{Chain, InterruptMode, RingFormat, Segment, Virtqueue};
 
@@ -107,7 +109,7 @@ impl<M: DmaMemory> Convoy<M> {
     /// Takes `wanted` frames and writes down their numbers, for requests of at most the given number of pieces.
     pub(super) fn gather<P>(platform: &mut P, wanted: u32, most: u16) -> Result<Self, BenchError>
     where
-        P: Platform<Memory = M> + PageFrames,
+        P: BalloonPlatform<Memory = M>,
     {
         let memory = platform.allocate_dma(wanted as usize * PFN_SIZE, FRAME_SIZE as usize)?;
         let (pieces, extents) = (Vec::new(), Vec::new());
@@ -115,12 +117,14 @@ impl<M: DmaMemory> Convoy<M> {
         while convoy.frames < wanted {
             let most = (wanted - convoy.frames).min(RUN);
             // As the driver takes what it reports first.
-            let Some(run) = platform.take_backed(most).or_else(|| platform.take_free(most)) else {
+            let frames = platform.frames();
+            let backed = frames.reporting().and_then(|books| books.take_backed(most));
+            let Some(run) = backed.or_else(|| frames.take_free(most)) else {
                 let free = convoy.frames as usize;
                 convoy.come_home(platform);
                 return Err(BenchError::Frames { needed: wanted as usize, free });
             };
-            let extent = Segment { address: platform.device_address(run), length: run.bytes() as u32 };
+            let extent = Segment { address: platform.frames().device_address(run), length: run.bytes() as u32 };
             convoy.extents.push(extent);
             convoy.take_along(run);
         }
@@ -189,10 +193,11 @@ impl<M: DmaMemory> Convoy<M> {
     /// Gives everything back. The device does not look at it any more: it was never told, or has been reset.
     pub(super) fn come_home<P>(self, platform: &mut P)
     where
-        P: Platform<Memory = M> + PageFrames,
+        P: BalloonPlatform<Memory = M>,
     {
         for run in self.runs {
-            if self.away { platform.confirm_ballooned(run) } else { platform.release(run) }
+            let frames = platform.frames();
+            if self.away { frames.confirm_ballooned(run) } else { frames.release(run) }
         }
         platform.release_dma(self.memory);
     }

@@ -30,9 +30,11 @@ pub use throughput::{Journey, Throughput};
 
 use alloc::vec::Vec;
 
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::Options;
+use ballonet::memory::PageFrames;
 use ballonet::pci::Bdf;
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 use bed::Bed;
 use trip::Traveller;
@@ -96,7 +98,7 @@ impl Bench<'_> {
         case: Case,
     ) -> Result<(InterruptMode, Figures), BenchError>
     where
-        P: Platform + PageFrames,
+        P: BalloonPlatform,
         W: Stopwatch,
     {
         let mut bed = Bed::make(platform, self.function, self.options, case.setup())?;

@@ -7,9 +7,10 @@ use super::bed::{Bed, Lane};
 use super::case::Case;
 use super::error::BenchError;
 use super::figures::Figures;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::wire::{PFN_SIZE, write_pfns};
-use ballonet::memory::FrameRun;
-use ballonet::platform::{DmaMemory, PageFrames, Platform};
+use ballonet::memory::{FrameRun, PageFrames};
+use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::{Chain, InterruptMode, Segment};
 
 /// How many trips in each direction go ahead of those that are timed.
@@ -42,13 +43,13 @@ impl<M: DmaMemory> Traveller<M> {
     /// Takes one frame for each piece of a request.
     pub(super) fn set_out<P>(platform: &mut P, case: Case) -> Result<Self, BenchError>
     where
-        P: Platform<Memory = M> + PageFrames,
+        P: BalloonPlatform<Memory = M>,
     {
         let needed = case.shape.segments();
         let memory = platform.allocate_dma(needed * PFN_SIZE, PFN_SIZE)?;
         let mut traveller = Self { frames: Vec::new(), memory, segments: Vec::new(), away: false };
         while traveller.segments.len() < needed {
-            let Some(run) = platform.take_free(1) else {
+            let Some(run) = platform.frames().take_free(1) else {
                 let free = traveller.segments.len();
                 traveller.come_home(platform);
                 return Err(BenchError::Frames { needed, free });
@@ -71,10 +72,11 @@ impl<M: DmaMemory> Traveller<M> {
     /// Gives everything back. The device does not look at it any more: it was never told, or has been reset.
     pub(super) fn come_home<P>(self, platform: &mut P)
     where
-        P: Platform<Memory = M> + PageFrames,
+        P: BalloonPlatform<Memory = M>,
     {
         for run in self.frames {
-            if self.away { platform.confirm_ballooned(run) } else { platform.release(run) }
+            let frames = platform.frames();
+            if self.away { frames.confirm_ballooned(run) } else { frames.release(run) }
         }
         platform.release_dma(self.memory);
     }

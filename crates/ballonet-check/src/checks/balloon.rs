@@ -5,11 +5,12 @@ use crate::outcome::{Verdict, ensure, needs};
 use crate::ring::Part;
 use crate::subject::{Role, Setup, Subject};
 use crate::traffic::Shape;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::wire::{
     CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING,
     STATS_VQ, Tag, statistic,
 };
-use ballonet::platform::{PageFrames, Platform, Registers};
+use ballonet::platform::Registers;
 
 /// Size of a page that is reported.
 const PAGE: usize = 4096;
@@ -17,7 +18,7 @@ const PAGE: usize = 4096;
 const OFFERS: usize = 3;
 
 /// Offers a statistics buffer; it is the caller's to publish.
-fn offer_statistics<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+fn offer_statistics<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let entries = [statistic(Tag::Free, 1 << 20), statistic(Tag::Total, 1 << 24)];
     let at = subject.arena.place(entries.as_flattened().len(), 16, 0)?;
     subject.arena.write(at, entries.as_flattened());
@@ -28,7 +29,7 @@ fn offer_statistics<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> V
     subject.publish(Role::Statistics).map(drop)
 }
 
-pub fn statistics_wait_to_be_asked_for<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn statistics_wait_to_be_asked_for<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
     let setup = Setup { features: subject.least() | STATS_VQ, ..subject.plain() };
     subject.prepare(&setup)?;
@@ -50,7 +51,7 @@ pub fn statistics_wait_to_be_asked_for<P: Platform + PageFrames>(subject: &mut S
     Ok(())
 }
 
-pub fn balloon_works_beside_statistics<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn balloon_works_beside_statistics<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
     let setup = Setup { features: subject.least() | STATS_VQ, ..subject.plain() };
     subject.prepare(&setup)?;
@@ -60,14 +61,14 @@ pub fn balloon_works_beside_statistics<P: Platform + PageFrames>(subject: &mut S
     subject.exchange_cleanly(32, &Shape::PLAIN)
 }
 
-pub fn telling_the_host_first_works<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn telling_the_host_first_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(MUST_TELL_HOST), "the device does not offer MUST_TELL_HOST");
     let setup = Setup { features: subject.least() | MUST_TELL_HOST, ..subject.plain() };
     subject.start(&setup)?;
     subject.exchange_cleanly(32, &Shape::PLAIN)
 }
 
-pub fn reports_of_free_pages_complete<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn reports_of_free_pages_complete<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(PAGE_REPORTING), "the device does not offer PAGE_REPORTING");
     let setup = Setup { features: subject.least() | PAGE_REPORTING, ..subject.plain() };
     subject.start(&setup)?;
@@ -91,7 +92,7 @@ pub fn reports_of_free_pages_complete<P: Platform + PageFrames>(subject: &mut Su
     subject.expect_well()
 }
 
-pub fn hint_command_holds_still<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn hint_command_holds_still<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(FREE_PAGE_HINT), "the device does not offer FREE_PAGE_HINT");
     needs!(
         subject.device.len() >= CONFIG_FREE_PAGE_HINT_CMD_ID + 4,
@@ -111,7 +112,7 @@ pub fn hint_command_holds_still<P: Platform + PageFrames>(subject: &mut Subject<
     subject.exchange_cleanly(32, &Shape::PLAIN)
 }
 
-pub fn balloon_works_with_poison<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn balloon_works_with_poison<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
     needs!(subject.device.len() >= CONFIG_POISON_VAL + 4, "the device configuration has no poison_val");
     let setup = Setup { features: subject.least() | PAGE_POISON, ..subject.plain() };

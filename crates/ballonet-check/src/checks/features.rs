@@ -6,8 +6,9 @@ use super::status::read_accepted;
 use crate::outcome::{Verdict, ensure, needs};
 use crate::subject::Subject;
 use crate::traffic::Shape;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::wire::FEATURES;
-use ballonet::platform::{PageFrames, Platform, Registers};
+use ballonet::platform::{Platform, Registers};
 use ballonet::virtio::spec::{Features, common};
 
 /// Bits that no balloon over PCI has a meaning for: the device type's beyond its own six, those that legacy drivers
@@ -116,28 +117,28 @@ impl Bits for Features {
     }
 }
 
-pub fn works_with_the_least_features<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn works_with_the_least_features<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let least = subject.least();
     works(subject, least)
 }
 
-pub fn works_with_all_features<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn works_with_all_features<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let usable = subject.usable();
     works(subject, usable)
 }
 
-pub fn works_with_each_feature_alone<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn works_with_each_feature_alone<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let (least, usable) = (subject.least(), subject.usable());
     (usable - least).iter_bits().try_for_each(|bit| works(subject, least | bit))
 }
 
-pub fn works_with_all_features_but_one<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn works_with_all_features_but_one<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let (least, usable) = (subject.least(), subject.usable());
     (usable - least).iter_bits().try_for_each(|bit| works(subject, usable - bit))
 }
 
 /// Brings the device up with these features, if it takes them, and gives it frames and takes them back.
-fn works<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, features: Features) -> Verdict {
+fn works<P: BalloonPlatform>(subject: &mut Subject<'_, P>, features: Features) -> Verdict {
     if !subject.negotiate(features)? {
         return Ok(());
     }

@@ -5,8 +5,9 @@ use crate::outcome::{Stop, Verdict, ensure, needs};
 use crate::ring::Wish;
 use crate::subject::{Role, Setup, Subject};
 use crate::traffic::Shape;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::pci;
-use ballonet::platform::{PageFrames, Platform, Registers};
+use ballonet::platform::{Platform, Registers};
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::{Features, ISR_CONFIG, ISR_QUEUE};
 
@@ -14,7 +15,7 @@ use ballonet::virtio::spec::{Features, ISR_CONFIG, ISR_QUEUE};
 const MODES: [InterruptMode; 3] = [InterruptMode::PerQueue, InterruptMode::Shared, InterruptMode::Line];
 
 /// Waits until something of the interrupts' counts holds.
-fn await_counts<P: Platform + PageFrames>(
+fn await_counts<P: BalloonPlatform>(
     subject: &mut Subject<'_, P>,
     holds: impl Fn(&Subject<'_, P>) -> bool,
 ) -> Verdict<bool> {
@@ -29,7 +30,7 @@ fn heard<P: Platform>(subject: &Subject<'_, P>) -> u32 {
 }
 
 /// Starts in the first mode that there is.
-fn start_interrupting<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, features: Features) -> Verdict {
+fn start_interrupting<P: BalloonPlatform>(subject: &mut Subject<'_, P>, features: Features) -> Verdict {
     // If it does not start, then that is the reason, and not the mode.
     subject.try_start()?;
     for mode in MODES {
@@ -50,20 +51,20 @@ fn formats<P: Platform>(subject: &Subject<'_, P>) -> impl Iterator<Item = Featur
     choices.into_iter().filter(move |choice| offered.contains(*choice)).map(move |choice| least | choice)
 }
 
-pub fn interrupts_arrive_by_queue<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn interrupts_arrive_by_queue<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     arrive(subject, InterruptMode::PerQueue, [1, 2])
 }
 
-pub fn interrupts_arrive_shared<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn interrupts_arrive_shared<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     arrive(subject, InterruptMode::Shared, [1, 1])
 }
 
-pub fn interrupts_arrive_by_line<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn interrupts_arrive_by_line<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     arrive(subject, InterruptMode::Line, [1, 1])
 }
 
 /// Both queues interrupt, on these vectors.
-fn arrive<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, mode: InterruptMode, vectors: [usize; 2]) -> Verdict {
+fn arrive<P: BalloonPlatform>(subject: &mut Subject<'_, P>, mode: InterruptMode, vectors: [usize; 2]) -> Verdict {
     let choices: alloc::vec::Vec<_> = formats(subject).collect();
     for features in choices {
         let setup = Setup { features, mode, ..subject.plain() };
@@ -90,7 +91,7 @@ fn arrive<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, mode: Interrup
     Ok(())
 }
 
-pub fn interrupts_come_on_their_own_vector<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn interrupts_come_on_their_own_vector<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = Setup { mode: InterruptMode::PerQueue, ..subject.plain() };
     undisturbed(subject, About::Signals, |subject| {
         subject.start(&setup)?;
@@ -106,7 +107,7 @@ pub fn interrupts_come_on_their_own_vector<P: Platform + PageFrames>(subject: &m
     })
 }
 
-pub fn queues_without_vector_do_not_interrupt<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn queues_without_vector_do_not_interrupt<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = Setup { mode: InterruptMode::Shared, mapped: false, ..subject.plain() };
     undisturbed(subject, About::Signals, |subject| {
         subject.start(&setup)?;
@@ -119,7 +120,7 @@ pub fn queues_without_vector_do_not_interrupt<P: Platform + PageFrames>(subject:
 }
 
 /// Has a queue interrupt once for a buffer that wants it, so that what follows is not the first.
-fn warm_up<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, role: Role) -> Verdict {
+fn warm_up<P: BalloonPlatform>(subject: &mut Subject<'_, P>, role: Role) -> Verdict {
     let before = heard(subject);
     subject.with_queue(role, |queue, arena| queue.wish(arena, Wish::Every))?;
     subject.transfer(role, 0..1, &Shape::PLAIN)?;
@@ -128,7 +129,7 @@ fn warm_up<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, role: Role) -
     Ok(())
 }
 
-pub fn suppressed_interrupts_stay_away<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn suppressed_interrupts_stay_away<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let choices: alloc::vec::Vec<_> = formats(subject).collect();
     for features in choices {
         undisturbed(subject, About::Signals, |subject| {
@@ -150,7 +151,7 @@ pub fn suppressed_interrupts_stay_away<P: Platform + PageFrames>(subject: &mut S
     Ok(())
 }
 
-pub fn interrupts_come_at_the_event_index<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn interrupts_come_at_the_event_index<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(Features::EVENT_IDX), "the device does not offer EVENT_IDX");
     let choices: alloc::vec::Vec<_> =
         formats(subject).filter(|features| features.contains(Features::EVENT_IDX)).collect();
@@ -169,7 +170,7 @@ pub fn interrupts_come_at_the_event_index<P: Platform + PageFrames>(subject: &mu
     Ok(())
 }
 
-pub fn no_interrupt_before_the_event_index<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn no_interrupt_before_the_event_index<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(Features::EVENT_IDX), "the device does not offer EVENT_IDX");
     let choices: alloc::vec::Vec<_> =
         formats(subject).filter(|features| features.contains(Features::EVENT_IDX)).collect();
@@ -191,7 +192,7 @@ pub fn no_interrupt_before_the_event_index<P: Platform + PageFrames>(subject: &m
     Ok(())
 }
 
-pub fn the_first_interrupt_can_be_suppressed<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn the_first_interrupt_can_be_suppressed<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let choices: alloc::vec::Vec<_> = formats(subject).collect();
     for features in choices {
         undisturbed(subject, About::Signals, |subject| {
@@ -207,7 +208,7 @@ pub fn the_first_interrupt_can_be_suppressed<P: Platform + PageFrames>(subject: 
     Ok(())
 }
 
-pub fn nothing_interrupts_while_idle<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn nothing_interrupts_while_idle<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let least = subject.least();
     undisturbed(subject, About::Signals, |subject| {
         start_interrupting(subject, least)?;
@@ -219,7 +220,7 @@ pub fn nothing_interrupts_while_idle<P: Platform + PageFrames>(subject: &mut Sub
 }
 
 /// Starts with neither MSI-X nor the line in use: only the ISR byte is left to tell.
-fn start_silent<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+fn start_silent<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
     subject.start(&setup)?;
     // Whatever was told before is over.
@@ -228,7 +229,7 @@ fn start_silent<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdi
 }
 
 /// Waits until the device has shown that it wants to be heard, without a read of the ISR byte.
-fn await_line<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict<bool> {
+fn await_line<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict<bool> {
     let limit = subject.patience.quiet;
     subject.wait(limit, |subject| Ok(is_asserted(subject)))
 }
@@ -239,7 +240,7 @@ fn is_asserted<P: Platform>(subject: &mut Subject<'_, P>) -> bool {
     function.status(subject.site.platform.config()).contains(pci::Status::INTERRUPT)
 }
 
-pub fn isr_tells_of_used_buffers<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn isr_tells_of_used_buffers<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     // The bit is to be set before a notification is sent (4.1.4.5.1), and without MSI-X only a pin can send one.
     needs!(
         subject.site.function.interrupt_pin().is_some(),
@@ -257,7 +258,7 @@ pub fn isr_tells_of_used_buffers<P: Platform + PageFrames>(subject: &mut Subject
     Ok(())
 }
 
-pub fn isr_is_cleared_by_reading<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn isr_is_cleared_by_reading<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     undisturbed(subject, About::Signals, |subject| {
         start_silent(subject)?;
         subject.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
@@ -269,7 +270,7 @@ pub fn isr_is_cleared_by_reading<P: Platform + PageFrames>(subject: &mut Subject
     })
 }
 
-pub fn isr_is_0_while_idle<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn isr_is_0_while_idle<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
     undisturbed(subject, About::Signals, |subject| {
         subject.start(&setup)?;
@@ -280,7 +281,7 @@ pub fn isr_is_0_while_idle<P: Platform + PageFrames>(subject: &mut Subject<'_, P
     })
 }
 
-pub fn isr_has_no_undefined_bits<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn isr_has_no_undefined_bits<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     start_silent(subject)?;
     subject.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
     await_line(subject)?;
@@ -289,7 +290,7 @@ pub fn isr_has_no_undefined_bits<P: Platform + PageFrames>(subject: &mut Subject
     Ok(())
 }
 
-pub fn interrupt_status_follows_isr<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn interrupt_status_follows_isr<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     undisturbed(subject, About::Signals, |subject| {
         start_silent(subject)?;
         ensure!(!is_asserted(subject), "Interrupt Status is set with the ISR byte read");
@@ -302,7 +303,7 @@ pub fn interrupt_status_follows_isr<P: Platform + PageFrames>(subject: &mut Subj
     })
 }
 
-pub fn no_interrupt_after_a_reset<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn no_interrupt_after_a_reset<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let least = subject.least();
     start_interrupting(subject, least)?;
     let room = subject.with_queue(Role::Inflate, |queue, _| usize::from(queue.room()))?;

@@ -8,11 +8,12 @@ use crate::outcome::{Stop, Verdict, ensure, needs};
 use crate::ring::Placement;
 use crate::subject::{QUEUE_LIMIT, Role, Setup, Subject};
 use crate::traffic::Shape;
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::balloon::BalloonPlatform;
+use ballonet::platform::Platform;
 use ballonet::virtio::spec::Features;
 
 /// Brings the device up and has it take requests of a shape, in each format in which it can.
-fn in_shape<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, extra: Features, shape: &Shape) -> Verdict {
+fn in_shape<P: BalloonPlatform>(subject: &mut Subject<'_, P>, extra: Features, shape: &Shape) -> Verdict {
     let mut left = String::from("the device takes none of the formats");
     let mut done = 0;
     for features in formats(subject) {
@@ -45,16 +46,16 @@ fn sizes(most: u16, packed: bool) -> Vec<u16> {
     sizes
 }
 
-pub fn every_split_size_works<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn every_split_size_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     every_size(subject, Features::empty())
 }
 
-pub fn every_packed_size_works<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn every_packed_size_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(Features::RING_PACKED), "the device does not offer RING_PACKED");
     every_size(subject, Features::RING_PACKED)
 }
 
-fn every_size<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, format: Features) -> Verdict {
+fn every_size<P: BalloonPlatform>(subject: &mut Subject<'_, P>, format: Features) -> Verdict {
     let most = subject.present().map(|queue| subject.sizes[usize::from(queue)]).max().unwrap_or(0);
     let features = subject.least() | format | subject.offered & Features::EVENT_IDX;
     for size in sizes(most, !format.is_empty()) {
@@ -71,7 +72,7 @@ fn every_size<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, format: Fe
     Ok(())
 }
 
-pub fn rings_of_one_descriptor_work<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn rings_of_one_descriptor_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     for features in formats(subject) {
         if !subject.negotiate(features)? {
             continue;
@@ -83,7 +84,7 @@ pub fn rings_of_one_descriptor_work<P: Platform + PageFrames>(subject: &mut Subj
     Ok(())
 }
 
-pub fn queue_memory_may_lie_anywhere<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn queue_memory_may_lie_anywhere<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     for features in formats(subject) {
         if !subject.negotiate(features)? {
             continue;
@@ -95,30 +96,30 @@ pub fn queue_memory_may_lie_anywhere<P: Platform + PageFrames>(subject: &mut Sub
     Ok(())
 }
 
-pub fn chains_work<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn chains_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_shape(subject, Features::empty(), &Shape { frames: 16, piece: 16, ..Shape::PLAIN })
 }
 
-pub fn one_frame_number_a_descriptor_works<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn one_frame_number_a_descriptor_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_shape(subject, Features::empty(), &Shape { frames: 8, piece: 4, ..Shape::PLAIN })
 }
 
-pub fn frame_numbers_may_be_cut_in_two<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn frame_numbers_may_be_cut_in_two<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_shape(subject, Features::empty(), &Shape { frames: 6, piece: 6, ..Shape::PLAIN })
 }
 
-pub fn buffers_may_be_unaligned<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn buffers_may_be_unaligned<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     for skew in [1, 2, 3, 7] {
         in_shape(subject, Features::empty(), &Shape { skew, ..Shape::PLAIN })?;
     }
     Ok(())
 }
 
-pub fn requests_may_have_one_frame<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn requests_may_have_one_frame<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_shape(subject, Features::empty(), &Shape { frames: 1, ..Shape::PLAIN })
 }
 
-pub fn requests_may_have_256_frames<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn requests_may_have_256_frames<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let frames = subject.pfns.len().min(256);
     for features in formats(subject) {
         if !subject.negotiate(features)? {
@@ -131,20 +132,20 @@ pub fn requests_may_have_256_frames<P: Platform + PageFrames>(subject: &mut Subj
     Ok(())
 }
 
-fn indirect<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, shape: &Shape) -> Verdict {
+fn indirect<P: BalloonPlatform>(subject: &mut Subject<'_, P>, shape: &Shape) -> Verdict {
     needs!(subject.offered.contains(Features::INDIRECT_DESC), "the device does not offer INDIRECT_DESC");
     in_shape(subject, Features::INDIRECT_DESC, &Shape { indirect: true, ..*shape })
 }
 
-pub fn tables_of_one_descriptor_work<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn tables_of_one_descriptor_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     indirect(subject, &Shape::PLAIN)
 }
 
-pub fn tables_of_many_descriptors_work<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn tables_of_many_descriptors_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     indirect(subject, &Shape { frames: 16, piece: 4, skew: 1, ..Shape::PLAIN })
 }
 
-pub fn direct_and_indirect_may_mix<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn direct_and_indirect_may_mix<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(Features::INDIRECT_DESC), "the device does not offer INDIRECT_DESC");
     for features in formats(subject) {
         let features = features | Features::INDIRECT_DESC;
@@ -174,7 +175,7 @@ pub fn direct_and_indirect_may_mix<P: Platform + PageFrames>(subject: &mut Subje
     Ok(())
 }
 
-pub fn kicks_with_data_work<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn kicks_with_data_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let offered = subject.offered & (Features::NOTIFICATION_DATA | Features::NOTIF_CONFIG_DATA);
     needs!(!offered.is_empty(), "the device offers neither NOTIFICATION_DATA nor NOTIF_CONFIG_DATA");
     for extra in [Features::NOTIFICATION_DATA, Features::NOTIF_CONFIG_DATA, offered] {

@@ -4,12 +4,13 @@ use crate::outcome::{Stop, Verdict, ensure, needs};
 use crate::ring::Placement;
 use crate::subject::{Role, Setup, Subject};
 use crate::traffic::Shape;
-use ballonet::platform::{PageFrames, Platform, Registers};
+use ballonet::balloon::BalloonPlatform;
+use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::{Features, Status, common};
 
 /// Gives the device work to do, and does not wait for it.
-fn keep_busy<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, role: Role) -> Verdict {
+fn keep_busy<P: BalloonPlatform>(subject: &mut Subject<'_, P>, role: Role) -> Verdict {
     let room = subject.with_queue(role, |queue, _| usize::from(queue.room()))?;
     for place in 0..room.min(8) {
         subject.post(role, place * 8..place * 8 + 8, &Shape::PLAIN)?;
@@ -17,7 +18,7 @@ fn keep_busy<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, role: Role)
     subject.submit(role)
 }
 
-pub fn reset_ends_in_mid_traffic<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn reset_ends_in_mid_traffic<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
     for _ in 0..8 {
         subject.start(&setup)?;
@@ -27,7 +28,7 @@ pub fn reset_ends_in_mid_traffic<P: Platform + PageFrames>(subject: &mut Subject
     Ok(())
 }
 
-pub fn nothing_is_written_after_a_reset<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn nothing_is_written_after_a_reset<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     for features in super::rings::formats(subject) {
         if !subject.negotiate(features)? {
             continue;
@@ -43,7 +44,7 @@ pub fn nothing_is_written_after_a_reset<P: Platform + PageFrames>(subject: &mut 
     Ok(())
 }
 
-pub fn device_works_after_a_reset_in_mid_traffic<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn device_works_after_a_reset_in_mid_traffic<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
     for _ in 0..4 {
         subject.start(&setup)?;
@@ -56,7 +57,7 @@ pub fn device_works_after_a_reset_in_mid_traffic<P: Platform + PageFrames>(subje
     Ok(())
 }
 
-pub fn every_reconfiguration_works<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn every_reconfiguration_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     subject.try_start()?;
     subject.needs_answers(Role::Inflate)?;
     let (least, usable) = (subject.least(), subject.usable());
@@ -85,7 +86,7 @@ pub fn every_reconfiguration_works<P: Platform + PageFrames>(subject: &mut Subje
     Ok(())
 }
 
-pub fn a_failed_driver_can_start_over<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn a_failed_driver_can_start_over<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
     subject.start(&setup)?;
     let all = Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK | Status::FAILED;
@@ -97,7 +98,7 @@ pub fn a_failed_driver_can_start_over<P: Platform + PageFrames>(subject: &mut Su
 // Single queues.
 
 /// Brings the device up with `RING_RESET`, and requests on their way in the inflate queue.
-fn start_resettable<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, packed: bool) -> Verdict<Setup> {
+fn start_resettable<P: BalloonPlatform>(subject: &mut Subject<'_, P>, packed: bool) -> Verdict<Setup> {
     needs!(subject.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
     needs!(subject.common.len() >= common::QUEUE_RESET + 2, "the common structure has no queue_reset");
     let format = if packed { subject.offered & Features::RING_PACKED } else { Features::empty() };
@@ -108,7 +109,7 @@ fn start_resettable<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, pack
 }
 
 /// Resets the inflate queue, and waits until that is done.
-fn reset_queue<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict<u16> {
+fn reset_queue<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict<u16> {
     let number = subject.number(Role::Inflate)?;
     subject.select(number);
     subject.common.write16(common::QUEUE_RESET, 1);
@@ -124,7 +125,7 @@ fn reset_queue<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdic
     Ok(number)
 }
 
-pub fn queue_reset_is_0_before_it_is_asked_for<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn queue_reset_is_0_before_it_is_asked_for<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     start_resettable(subject, false)?;
     for queue in [subject.numbers.inflate.number(), subject.numbers.deflate.number()] {
         subject.select(queue);
@@ -134,7 +135,7 @@ pub fn queue_reset_is_0_before_it_is_asked_for<P: Platform + PageFrames>(subject
     Ok(())
 }
 
-pub fn queue_reset_ends<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn queue_reset_ends<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     for packed in [false, true] {
         start_resettable(subject, packed)?;
         keep_busy(subject, Role::Inflate)?;
@@ -143,7 +144,7 @@ pub fn queue_reset_ends<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) 
     Ok(())
 }
 
-pub fn nothing_is_written_after_a_queue_reset<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn nothing_is_written_after_a_queue_reset<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     for packed in [false, true] {
         start_resettable(subject, packed)?;
         keep_busy(subject, Role::Inflate)?;
@@ -155,7 +156,7 @@ pub fn nothing_is_written_after_a_queue_reset<P: Platform + PageFrames>(subject:
     Ok(())
 }
 
-pub fn queue_reset_leaves_other_queues_alone<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn queue_reset_leaves_other_queues_alone<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     for packed in [false, true] {
         start_resettable(subject, packed)?;
         subject.transfer(Role::Inflate, 0..32, &Shape::PLAIN)?;
@@ -166,7 +167,7 @@ pub fn queue_reset_leaves_other_queues_alone<P: Platform + PageFrames>(subject: 
     Ok(())
 }
 
-pub fn a_reset_queue_works_again<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn a_reset_queue_works_again<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     for packed in [false, true] {
         let setup = start_resettable(subject, packed)?;
         for size in [4, 16, 1, 8] {

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use crate::outcome::{Verdict, ensure, needs};
 use crate::subject::{Role, Setup, Subject};
 use crate::traffic::{Damage, Shape};
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::balloon::BalloonPlatform;
+use ballonet::platform::Platform;
 use ballonet::virtio::spec::Features;
 
 /// One frame a request.
@@ -23,7 +24,7 @@ pub(super) fn formats<P: Platform>(subject: &Subject<'_, P>) -> Vec<Features> {
 }
 
 /// Does something with the device in each of the formats, as long as it takes them.
-fn in_each_format<P: Platform + PageFrames>(
+fn in_each_format<P: BalloonPlatform>(
     subject: &mut Subject<'_, P>,
     act: impl Fn(&mut Subject<'_, P>) -> Verdict,
 ) -> Verdict {
@@ -38,7 +39,7 @@ fn in_each_format<P: Platform + PageFrames>(
     Ok(())
 }
 
-pub fn inflate_completes<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn inflate_completes<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         subject.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
         // Only so that the frames are back: that deflating works is another check's business.
@@ -47,18 +48,18 @@ pub fn inflate_completes<P: Platform + PageFrames>(subject: &mut Subject<'_, P>)
     })
 }
 
-pub fn deflate_completes<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn deflate_completes<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         subject.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
         subject.transfer(Role::Deflate, 0..64, &Shape::PLAIN).map(drop)
     })
 }
 
-pub fn used_ids_are_outstanding<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn used_ids_are_outstanding<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| subject.exchange(32, &SINGLE))
 }
 
-pub fn nothing_is_used_twice<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn nothing_is_used_twice<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         subject.exchange(16, &SINGLE)?;
         subject.linger()?;
@@ -69,7 +70,7 @@ pub fn nothing_is_used_twice<P: Platform + PageFrames>(subject: &mut Subject<'_,
     })
 }
 
-pub fn buffers_are_used_in_order<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn buffers_are_used_in_order<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     needs!(subject.offered.contains(Features::IN_ORDER), "the device does not offer IN_ORDER");
     for features in formats(subject).into_iter().filter(|features| features.contains(Features::IN_ORDER)) {
         let setup = Setup { features, ..subject.plain() };
@@ -89,7 +90,7 @@ pub fn buffers_are_used_in_order<P: Platform + PageFrames>(subject: &mut Subject
     Ok(())
 }
 
-pub fn used_length_of_readable_buffers_is_0<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn used_length_of_readable_buffers_is_0<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         for role in [Role::Inflate, Role::Deflate] {
             for used in subject.transfer(role, 0..32, &Shape::PLAIN)? {
@@ -104,37 +105,37 @@ pub fn used_length_of_readable_buffers_is_0<P: Platform + PageFrames>(subject: &
     })
 }
 
-pub fn readable_buffers_are_left_alone<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn readable_buffers_are_left_alone<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         subject.exchange(64, &Shape::PLAIN)?;
         subject.expect_no_damage(Some(Damage::Readable))
     })
 }
 
-pub fn driver_areas_are_left_alone<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn driver_areas_are_left_alone<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         subject.exchange(64, &Shape::PLAIN)?;
         subject.expect_no_damage(Some(Damage::Ring))
     })
 }
 
-pub fn nothing_else_is_written<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn nothing_else_is_written<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         subject.exchange(64, &Shape::PLAIN)?;
         subject.expect_no_damage(Some(Damage::Outside))
     })
 }
 
-pub fn nothing_is_used_before_driver_ok<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn nothing_is_used_before_driver_ok<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     early(subject, false)
 }
 
-pub fn kicks_before_driver_ok_are_ignored<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn kicks_before_driver_ok_are_ignored<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     early(subject, true)
 }
 
 /// Posts a request before `DRIVER_OK`: it does not come back before that, kicked or not.
-fn early<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, kicked: bool) -> Verdict {
+fn early<P: BalloonPlatform>(subject: &mut Subject<'_, P>, kicked: bool) -> Verdict {
     let setup = subject.plain();
     subject.prepare(&setup)?;
     subject.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
@@ -148,7 +149,7 @@ fn early<P: Platform + PageFrames>(subject: &mut Subject<'_, P>, kicked: bool) -
     Ok(())
 }
 
-pub fn early_buffers_are_used_after_driver_ok<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn early_buffers_are_used_after_driver_ok<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     let setup = subject.plain();
     subject.prepare(&setup)?;
     subject.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
@@ -160,7 +161,7 @@ pub fn early_buffers_are_used_after_driver_ok<P: Platform + PageFrames>(subject:
     subject.transfer(Role::Deflate, 0..8, &Shape::PLAIN).map(drop)
 }
 
-pub fn wanted_kicks_are_enough<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn wanted_kicks_are_enough<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         for frame in 0..24 {
             subject.transfer(Role::Inflate, frame..frame + 1, &SINGLE)?;
@@ -181,7 +182,7 @@ pub fn wanted_kicks_are_enough<P: Platform + PageFrames>(subject: &mut Subject<'
     })
 }
 
-pub fn kicks_for_nothing_do_no_harm<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn kicks_for_nothing_do_no_harm<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         for _ in 0..3 {
             subject.kick(Role::Inflate)?;
@@ -191,7 +192,7 @@ pub fn kicks_for_nothing_do_no_harm<P: Platform + PageFrames>(subject: &mut Subj
     })
 }
 
-pub fn suppression_flags_are_legal<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn suppression_flags_are_legal<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     in_each_format(subject, |subject| {
         for frame in 0..8 {
             subject.exchange(frame + 1, &SINGLE)?;
@@ -206,7 +207,7 @@ pub fn suppression_flags_are_legal<P: Platform + PageFrames>(subject: &mut Subje
 /// Requests sent through each queue: past the end of an index of 16 bits.
 const WRAPS: usize = (1 << 16) + 256;
 
-pub fn ring_indices_wrap<P: Platform + PageFrames>(subject: &mut Subject<'_, P>) -> Verdict {
+pub fn ring_indices_wrap<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
     // Of two formats the one with more that can go wrong.
     let split = subject.least() | subject.offered & Features::EVENT_IDX;
     let packed = split | subject.offered & Features::RING_PACKED;

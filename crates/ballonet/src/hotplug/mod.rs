@@ -13,6 +13,5 @@ mod sequence;
 mod slot;
 
 pub use interrupt::{SlotEvents, SlotInterrupts, SlotMode};
-pub(crate) use sequence::{Lamps, Sequence, Signs, Step};
 pub use sequence::{Stage, Task, Timing, Trouble};
 pub use slot::{Slot, SlotError, SlotReport};

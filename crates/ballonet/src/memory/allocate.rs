@@ -82,12 +82,7 @@ impl Frames<'_> {
     ///
     /// # Errors
     /// As [`Frames::allocate`].
-    pub(crate) fn allocate_below(
-        &mut self,
-        frames: u32,
-        align: u32,
-        limit: PhysAddr,
-    ) -> Result<FrameRun, AllocateError> {
+    pub fn allocate_below(&mut self, frames: u32, align: u32, limit: PhysAddr) -> Result<FrameRun, AllocateError> {
         let request = Request::new(frames, align)?;
         let end = (limit.as_u64() / FRAME_SIZE).min(FRAME_NUMBERS);
         let low = if end >= u64::from(Zone::High.first_region() * REGION_FRAMES) {

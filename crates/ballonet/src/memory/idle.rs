@@ -42,7 +42,7 @@ impl Frames<'_> {
     ///
     /// # Errors
     /// When a frame of it is not used. Nothing changes then.
-    pub(crate) fn release_idle(&mut self, idle: IdleRun) -> Result<(), FrameError> {
+    pub fn release_idle(&mut self, idle: IdleRun) -> Result<(), FrameError> {
         if idle.reported { self.release_reported(idle.run) } else { self.release(idle.run) }
     }
 }

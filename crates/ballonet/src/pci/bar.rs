@@ -85,7 +85,7 @@ impl Bar {
     }
 
     /// Whether it is prefetchable memory.
-    pub(crate) const fn is_prefetchable(&self) -> bool {
+    pub const fn is_prefetchable(&self) -> bool {
         matches!(self.kind, BarKind::Memory { prefetchable: true, .. })
     }
 
@@ -121,7 +121,7 @@ impl Bar {
     ///
     /// # Errors
     /// When the BAR has no address.
-    pub(crate) fn whole(&self) -> Result<RegisterWindow, WindowError> {
+    pub fn whole(&self) -> Result<RegisterWindow, WindowError> {
         self.window(0, self.size)
     }
 }

@@ -142,15 +142,6 @@ impl Capability {
         Ok(())
     }
 
-    /// Writes 16 bits at `at`, which is even.
-    ///
-    /// # Errors
-    /// When the field would leave configuration space.
-    pub(crate) fn write16<C: ConfigSpace>(&self, config: &mut C, at: u8, value: u16) -> Result<(), CapabilityError> {
-        config.write16(self.function, self.check(at.into(), 2)?, value);
-        Ok(())
-    }
-
     /// Writes 32 bits at `at`, which is a multiple of 4.
     ///
     /// # Errors
@@ -241,7 +232,7 @@ impl ExtendedCapability {
     ///
     /// # Errors
     /// When the field would leave configuration space.
-    pub(crate) fn read32<C: ConfigSpace>(&self, config: &C, at: u16) -> Result<u32, CapabilityError> {
+    pub fn read32<C: ConfigSpace>(&self, config: &C, at: u16) -> Result<u32, CapabilityError> {
         let Self { function, id, offset, .. } = *self;
         match offset.checked_add(at) {
             Some(place) if place <= EXTENDED_END - 4 => Ok(config.read32(function, place)),

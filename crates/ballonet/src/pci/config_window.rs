@@ -43,7 +43,7 @@ impl ConfigWindow {
     }
 
     /// The function in whose configuration space the window is.
-    pub(crate) const fn function(&self) -> Bdf {
+    pub const fn function(&self) -> Bdf {
         self.function
     }
 
@@ -53,7 +53,7 @@ impl ConfigWindow {
     }
 
     /// Whether there is nothing in the structure.
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.length == 0
     }
 

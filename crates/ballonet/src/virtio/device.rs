@@ -93,7 +93,7 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
     ///
     /// # Errors
     /// When there is no such field.
-    pub(crate) fn write_config8(&mut self, offset: usize, value: u8) -> Result<(), TransportError> {
+    pub fn write_config8(&mut self, offset: usize, value: u8) -> Result<(), TransportError> {
         self.transport.write_config8(offset, value)
     }
 
@@ -101,7 +101,7 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
     ///
     /// # Errors
     /// When there is no such field.
-    pub(crate) fn write_config16(&mut self, offset: usize, value: u16) -> Result<(), TransportError> {
+    pub fn write_config16(&mut self, offset: usize, value: u16) -> Result<(), TransportError> {
         self.transport.write_config16(offset, value)
     }
 

@@ -274,7 +274,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
 
     /// The shared memory region with this number; `None` if there is none, as on every legacy device.
     #[doc(alias = "get_shm_region")]
-    pub(crate) fn shared_memory(&self, id: u8) -> Option<RegisterWindow> {
+    pub fn shared_memory(&self, id: u8) -> Option<RegisterWindow> {
         match &self.0 {
             AnyTransport::Modern(modern) => modern.shared_memory(id),
             _ => None,
@@ -290,7 +290,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
     ///
     /// # Errors
     /// When there is no such field, it does not hold still, or the device is gone.
-    pub(crate) fn read_config8(&self, offset: usize) -> Result<u8, TransportError> {
+    pub fn read_config8(&self, offset: usize) -> Result<u8, TransportError> {
         self.read_stable(offset, 1, R::read8, u8::MAX)
     }
 
@@ -298,7 +298,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
     ///
     /// # Errors
     /// When there is no such field, it does not hold still, or the device is gone.
-    pub(crate) fn read_config16(&self, offset: usize) -> Result<u16, TransportError> {
+    pub fn read_config16(&self, offset: usize) -> Result<u16, TransportError> {
         self.read_stable(offset, 2, R::read16, u16::MAX)
     }
 

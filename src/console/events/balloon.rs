@@ -1,0 +1,126 @@
+//! Events of balloons: their life, their movements, and what went wrong.
+
+use core::fmt;
+
+use super::declare::events;
+use super::field::{Bytes, Field, Frames, MibPerSecond, declare};
+use super::spec::{Event, EventSpec};
+use crate::console::json::Object;
+
+events! {
+    /// A balloon's driver is ready.
+    "ready" => Ready<'e> {
+        name: &'e str, "the balloon";
+        device: &'e dyn fmt::Display, "its PCI address";
+        irq: &'e str, "`msix`, `msix-shared`, `intx` or `poll`";
+        transport: &'e str, "`modern` or `legacy`";
+        ring: &'e str, "`split` or `packed`";
+        features: &'e [&'e str], "the negotiated virtio features that have a name";
+        target: Bytes, "the size that the host asks for";
+        actual: Bytes, "the balloon's size";
+    }
+
+    /// A balloon's target has changed, or its size on the way there.
+    "balloon" => Moved {
+        target: Bytes, "the size that the host asks for";
+        actual: Bytes, "the balloon's size";
+    }
+
+    /// A balloon stops short of its target; a warning in text.
+    "floor" => Short<'e> {
+        target: Bytes, "the size that the host asks for";
+        actual: Bytes, "the balloon's size";
+        message: &'e str, "why";
+    }
+
+    /// Free memory was reported to the host.
+    "report" => Reported<'e> {
+        name: &'e str, "the balloon";
+        bytes: Bytes, "reported since the start";
+    }
+
+    /// A round of free page hints has ended.
+    "hint" => Hinted<'e> {
+        name: &'e str, "the balloon";
+        id: u32, "the host's id of the round";
+        bytes: Bytes, "hinted in the round";
+        outcome: &'e str, "`complete`, `stopped`, `done` or `superseded`";
+    }
+
+    /// The host needs hints no longer: hinted memory is free again.
+    "unhint" => Unhinted<'e> {
+        name: &'e str, "the balloon";
+    }
+
+    /// Allocations reclaimed memory from a balloon, or tried to.
+    "relief" => Relief<'e> {
+        name: &'e str, "the balloon";
+        reliefs: u64, "allocations that asked, since the start";
+        in_vain: u64, "those that got too little";
+        bytes: Bytes, "reclaimed since the start";
+        actual: Bytes, "the balloon's size";
+        error: Option<&'e dyn fmt::Display>, "why the last one got too little";
+    }
+
+    /// The way in which frames go to the host, when that has changed.
+    "manner" => Manner<'e> {
+        name: &'e str, "the balloon";
+        request: &'e dyn fmt::Display, "frame numbers a descriptor, by descriptors a request";
+        chains: &'e str, "whether the device reads requests of several descriptors";
+        way: &'e str, "`plain`, or `report-first`";
+        report_first: Option<MibPerSecond>, "the rate measured with reporting first";
+        plain: Option<MibPerSecond>, "the rate measured without";
+    }
+
+    /// The device, or one queue of it, was reset and works again.
+    "reset" => Reset<'e> {
+        name: &'e str, "the balloon";
+        reason: &'e str, "why";
+        inflating: Frames, "frames that were on their way to the host";
+        deflating: Frames, "frames that were on their way back";
+        actual: Bytes, "the balloon's size";
+        queue: Option<&'e str>, "the queue, if only that was reset";
+    }
+
+    /// The device was reset and stays stopped.
+    "freeze" => Freeze<'e> {
+        name: &'e str, "the balloon";
+        target: Bytes, "the size that the host asked for";
+        actual: Bytes, "the balloon's size";
+    }
+
+    /// A frozen device runs again.
+    "restore" => Restore<'e> {
+        name: &'e str, "the balloon";
+        target: Bytes, "the size that the host asks for";
+        actual: Bytes, "the balloon's size";
+    }
+
+    /// The driver gave up on the device.
+    "failed" => Failed<'e> {
+        name: &'e str, "the balloon";
+        error: &'e dyn fmt::Display, "why";
+    }
+
+    /// The device has returned no requests for seconds, though its registers answer.
+    "silent" => Silent<'e> {
+        name: &'e str, "the balloon";
+        inflating: Bytes, "in flight to the host";
+        deflating: Bytes, "in flight back";
+        reporting: Bytes, "in flight as reports";
+        answers: u64, "requests that it returned before";
+        message: &'e str, "the same for people, with the usual causes";
+    }
+
+    /// A silent device returns requests again.
+    "answers" => Answers<'e> {
+        name: &'e str, "the balloon";
+    }
+
+    /// A balloon's device is gone, or was given up.
+    "removed" => Removed<'e> {
+        name: &'e str, "the balloon";
+        device: &'e dyn fmt::Display, "its PCI address";
+        ballooned: Bytes, "memory that stays with the host until another balloon asks for it";
+    }
+}

@@ -1,0 +1,231 @@
+//! Every balloon of the machine.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use ballonet::balloon::{Balloon, Options, ReclaimError};
+use ballonet::pci::{Bdf, Function, Tree};
+use ballonet::platform::{DeviceAddress, Platform};
+use log::{error, info};
+
+use super::notices;
+use super::options::driver_options;
+use super::served::{Action, Served};
+use crate::boot::Terminal;
+use crate::console::Movement;
+use crate::machine::Machine;
+use crate::machine::relief::Relieved;
+
+/// Every balloon of the machine.
+pub(crate) struct Balloons {
+    served: Vec<Served>,
+    /// Balloons on PCI whose drivers did not start.
+    refused: usize,
+    /// What each is started with, but for its name and what it adopts.
+    options: Options,
+    /// Frames that balloons left with their hosts when they went: the next one that comes adopts them.
+    orphans: u64,
+    ansi: bool,
+}
+
+impl Balloons {
+    /// Starts a driver for every balloon on PCI.
+    pub(crate) fn start(machine: &mut Machine, tree: &Tree) -> Self {
+        let ansi = machine.options().term == Terminal::Ansi;
+        let options = driver_options(machine.options());
+        let mut new = Self { served: Vec::new(), refused: 0, options, orphans: 0, ansi };
+        for node in tree.nodes() {
+            new.add(machine, tree, node.function());
+        }
+        new
+    }
+
+    /// Starts a driver for a function, if it is a balloon. Returns its place among the balloons.
+    pub(crate) fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
+        if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
+            return None;
+        }
+        tree.open_path(machine.config(), function.bdf());
+        // Frame numbers have 32 bits, so no balloon adopts more than that.
+        let adopted = u32::try_from(self.orphans).unwrap_or(u32::MAX);
+        let mut options = self.options.clone();
+        options.name = self.free_name();
+        options.adopted = adopted;
+        match Balloon::probe(machine, function.bdf(), options) {
+            Ok(balloon) => {
+                self.orphans -= u64::from(adopted);
+                self.served.push(Served::new(balloon));
+                Some(self.served.len() - 1)
+            }
+            Err(error) => {
+                self.refused += 1;
+                error!("balloon at {}: {error}", function.bdf());
+                None
+            }
+        }
+    }
+
+    /// The first name that no balloon has.
+    fn free_name(&self) -> String {
+        let names = (0..).map(|number| format!("virtio{number}"));
+        let mut free = names.filter(|name| self.drivers().all(|driver| driver.name() != name));
+        free.next().unwrap_or_default()
+    }
+
+    /// Deflates the balloon at `function` completely, before it is removed. `now` in nanoseconds.
+    pub(crate) fn leave(&mut self, function: Bdf, now: u64) {
+        self.served
+            .iter_mut()
+            .filter(|served| served.balloon.address() == function.into())
+            .for_each(|served| served.leave(now));
+    }
+
+    /// Deflates every balloon completely, before power goes. `now` in nanoseconds.
+    pub(crate) fn leave_all(&mut self, now: u64) {
+        self.served.iter_mut().for_each(|served| served.leave(now));
+    }
+
+    /// Whether every one can be removed: it is empty, it has failed, or its time is up.
+    pub(crate) fn have_left(&self, now: u64) -> bool {
+        self.served.iter().all(|served| served.has_left(now))
+    }
+
+    /// Ends the driver at `function` if its balloon is empty, has failed, or its time is up; in any case if `at_once`.
+    /// Returns whether there is none any more.
+    pub(crate) fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {
+        let Some(place) = self.served.iter().position(|served| served.balloon.address() == function.into()) else {
+            return true;
+        };
+        if !at_once && !self.served[place].has_left(machine.now()) {
+            return false;
+        }
+        let balloon = self.served.remove(place).balloon;
+        let (name, actual) = (String::from(balloon.name()), balloon.status().actual);
+        // Only frames whose inflation was acknowledged are ballooned; the device is gone, and with it what was in flight.
+        let orphans = u64::from(balloon.shutdown(machine));
+        self.orphans += orphans;
+        notices::removed(&name, function, orphans, actual);
+        true
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.served.is_empty()
+    }
+
+    /// Frames that balloons left with their hosts when they went.
+    pub(crate) fn orphans(&self) -> u64 {
+        self.orphans
+    }
+
+    /// Balloons on PCI whose drivers did not start.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused
+    }
+
+    /// The drivers.
+    pub(crate) fn drivers(&self) -> impl Iterator<Item = &Balloon<Machine>> {
+        self.served.iter().map(|served| &served.balloon)
+    }
+
+    /// The drivers, to be changed.
+    pub(crate) fn drivers_mut(&mut self) -> impl Iterator<Item = &mut Balloon<Machine>> {
+        self.served.iter_mut().map(|served| &mut served.balloon)
+    }
+
+    /// Whether one of them must be served at once. Holds with interrupts off, right before the CPU sleeps.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.served.iter().any(|served| served.balloon.is_pending())
+    }
+
+    /// Serves each of them once.
+    pub(crate) fn serve(&mut self, machine: &mut Machine) {
+        for served in &mut self.served {
+            served.serve(machine, self.ansi);
+        }
+    }
+
+    /// When one must be served although it has not interrupted, in nanoseconds since entry.
+    pub(crate) fn next_poll(&self, machine: &mut Machine) -> Option<u64> {
+        self.served.iter().filter_map(|served| served.next_poll(machine)).min()
+    }
+
+    /// Reports all free memory to the hosts that take reports; returns whether any does.
+    pub(crate) fn report_now(&mut self) -> bool {
+        self.served.iter_mut().filter_map(|served| served.balloon.report_now().then_some(())).count() > 0
+    }
+
+    /// A balloon that turned out to be gone; each is named once.
+    pub(crate) fn take_gone(&mut self) -> Option<DeviceAddress> {
+        self.served.iter_mut().find_map(Served::take_gone)
+    }
+
+    /// Has the drivers read their devices although no interrupt has come.
+    pub(crate) fn look(&mut self) {
+        self.served.iter_mut().for_each(|served| served.balloon.recheck());
+    }
+
+    /// The movement in progress, if any.
+    pub(crate) fn movement(&self) -> Option<Movement> {
+        self.served.iter().find_map(|served| served.progress.movement())
+    }
+
+    /// The movement in progress, else the last one.
+    pub(crate) fn last_movement(&self) -> Option<Movement> {
+        self.movement().or_else(|| self.served.iter().find_map(|served| served.progress.last_movement()))
+    }
+
+    /// Memory was freed: a balloon that had stopped for lack of it may continue.
+    pub(crate) fn memory_freed(&mut self) {
+        for driver in self.drivers_mut() {
+            driver.memory_freed();
+        }
+    }
+
+    /// Why a balloon last gave less than an allocation wanted, if it did.
+    pub(crate) fn refusal(&self) -> Option<&ReclaimError> {
+        self.served.iter().find_map(|served| served.progress.refusal())
+    }
+
+    /// Reclaims memory for an allocation that would fail: from one balloon after the other, until there is enough.
+    pub(crate) fn relieve(&mut self, machine: &mut Machine, frames: u64) -> Relieved {
+        let mut sum = Relieved::default();
+        for served in &mut self.served {
+            if sum.frames >= frames {
+                break;
+            }
+            let relief = served.balloon.reclaim(machine, frames - sum.frames);
+            served.progress.note_relief(relief.error);
+            sum.frames += relief.frames;
+            sum.asked += relief.asked;
+        }
+        sum
+    }
+
+    /// Applies an action to the balloon of this name, or to all. Returns to how many.
+    pub(crate) fn apply(&mut self, action: Action, name: Option<&str>, machine: &mut Machine) -> usize {
+        let meant = self.served.iter_mut().filter(|served| name.is_none_or(|name| name == served.balloon.name()));
+        meant.map(|served| served.apply(action, machine)).count()
+    }
+
+    /// Resets every device, so that none writes to memory any more.
+    pub(crate) fn shutdown(self, machine: &mut Machine) {
+        for Served { balloon, .. } in self.served {
+            let name = String::from(balloon.name());
+            let done = if balloon.failed().is_some() { "had failed" } else { "reset" };
+            let frames = balloon.shutdown(machine);
+            info!("{name}: {done}; {} MiB stay with the host", u64::from(frames) / 256);
+        }
+    }
+
+    /// Reports that they are ready.
+    pub(crate) fn announce(&self) {
+        self.drivers().for_each(notices::ready);
+    }
+
+    /// Reports that the one at a place is ready.
+    pub(crate) fn announce_one(&self, place: usize) {
+        self.drivers().nth(place).into_iter().for_each(notices::ready);
+    }
+}

@@ -1,0 +1,38 @@
+//! Failures on purpose.
+
+use core::hint;
+
+use super::cpus;
+use crate::kernel::console::command::{Answer, Context, say};
+use crate::machine::fault as exception;
+
+/// `fault`.
+pub(in super::super) fn fault(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
+    match arguments {
+        // Page 0 is not mapped.
+        ["page"] => exception::provoke(),
+        ["hang"] => hang(),
+        ["panic"] => panic!("asked for at the console"),
+        ["panic", cpu] => cpus::fail(cpu),
+        ["nmi"] => panic!("{}", cpus::WithNmis),
+        ["power", slot] => cut_power(context, slot),
+        _ => return None,
+    }
+    Some(Answer::Done)
+}
+
+/// Does nothing more, with interrupts on: an NMI shows where.
+fn hang() -> ! {
+    loop {
+        hint::spin_loop();
+    }
+}
+
+/// A device without power reads as all ones; its driver sees that at the next poll.
+fn cut_power(context: &mut Context<'_>, slot: &str) {
+    if context.slots.cut_power(context.machine, slot) {
+        context.balloons.look();
+    } else {
+        say!("there is no slot `{slot}`; `slots` lists them");
+    }
+}

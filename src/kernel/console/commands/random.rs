@@ -1,0 +1,105 @@
+//! `random`: bytes from the first entropy device on PCI, which is started for them and stopped again.
+
+use core::fmt;
+
+use crate::console::count;
+use crate::console::events;
+use crate::kernel::console::command::{Answer, Context, say};
+use crate::machine::{Machine, log as serial};
+use ballonet::pci::{Function, Node, Tree};
+use ballonet::platform::Platform;
+use ballonet::rng::{Rng, RngError};
+use ballonet::virtio::{BringUpError, DeviceOptions, InterruptMode, TransportError};
+use derive_more::{Display, Error, From};
+
+/// Bytes that are asked for by default.
+const DEFAULT: usize = 16;
+/// The most bytes of an answer.
+const MOST: usize = 64;
+/// How long the device may take; the balloon waits meanwhile. 50 ms.
+const PATIENCE: u64 = 50_000_000;
+
+/// Why there are no bytes.
+#[derive(Debug, Display, Error, From)]
+enum RandomError {
+    #[display("there is no virtio entropy device on PCI (in QEMU: `-device virtio-rng-pci`)")]
+    NoDevice,
+    #[display("the entropy device does not start: {_0}")]
+    BringUp(BringUpError),
+    #[display("the entropy device: {_0}")]
+    Answer(RngError),
+    #[display("the entropy device has not answered in {} ms", PATIENCE / 1_000_000)]
+    Silent,
+    #[display("the entropy device does not stop: {_0}")]
+    Stop(TransportError),
+}
+
+/// Bytes as the console shows them.
+struct Hex<'b>(&'b [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// `random`.
+pub(in super::super) fn random(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
+    let wanted = match *arguments {
+        [] => DEFAULT,
+        [length] => {
+            let Some(length) = length.parse().ok().filter(|length| (1..=MOST).contains(length)) else {
+                say!("invalid number of bytes `{length}`; valid: 1 to {MOST}");
+                return Some(Answer::Done);
+            };
+            length
+        }
+        _ => return None,
+    };
+    let mut bytes = [0; MOST];
+    match ask(context.machine, context.tree, &mut bytes[..wanted]) {
+        Err(error) => say!("{error}"),
+        Ok(given) => show(&bytes[..given], wanted),
+    }
+    Some(Answer::Done)
+}
+
+fn show(bytes: &[u8], wanted: usize) {
+    serial::emit(&events::Random { count: bytes.len() as u64, bytes: &Hex(bytes) });
+    if serial::is_text() {
+        say!("{}", Hex(bytes));
+    }
+    if bytes.len() < wanted {
+        say!("the device gave only {}", count(bytes.len(), "byte"));
+    }
+}
+
+/// Fills `bytes` from its start, and returns how many came.
+fn ask(machine: &mut Machine, tree: &Tree, bytes: &mut [u8]) -> Result<usize, RandomError> {
+    let is_entropy = |function: &&Function| Rng::<Machine>::matches(function.vendor(), function.device());
+    let function = tree.nodes().iter().map(Node::function).find(is_entropy).ok_or(RandomError::NoDevice)?;
+    tree.open_path(machine.config(), function.bdf());
+    let mut options = DeviceOptions::new("entropy");
+    // The only request is waited for.
+    options.interrupts = Some(InterruptMode::Polling);
+    let mut rng = Rng::probe(machine, function.bdf(), options)?;
+    let answer = wait(machine, &mut rng, bytes);
+    let stopped = rng.shutdown(machine);
+    let given = answer?;
+    stopped?;
+    Ok(given)
+}
+
+fn wait(machine: &Machine, rng: &mut Rng<Machine>, bytes: &mut [u8]) -> Result<usize, RandomError> {
+    rng.request(bytes.len());
+    let end = machine.now().saturating_add(PATIENCE);
+    loop {
+        if let Some(given) = rng.poll(bytes)? {
+            return Ok(given);
+        }
+        if machine.now() >= end {
+            return Err(RandomError::Silent);
+        }
+        machine.relax();
+    }
+}

@@ -194,6 +194,15 @@ fn every_link_leads_somewhere() {
     expect_nothing(&wrong);
 }
 
+#[test]
+fn the_index_has_every_page() {
+    let index = read("docs/README.md");
+    let is_missing = |page: &String| !index.contains(&format!("]({page})"));
+    let pages = files("docs", ".md").into_iter().filter_map(|page| page.strip_prefix("docs/").map(String::from));
+    let missing: Vec<_> = pages.filter(|page| page != "README.md").filter(is_missing).collect();
+    expect_nothing(&missing);
+}
+
 /// The word that begins `text`: a name of a file or a test program.
 fn word(text: &str) -> &str {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c))).next().unwrap().trim_end_matches('.')

@@ -25,9 +25,7 @@ pub mod spec;
 mod transport;
 mod transport_kind;
 
-pub use bring_up::{
-    BringUpError, Connected, DeviceOptions, Interface, InterfaceError, Parts, QueueSetup, Running, Setup,
-};
+pub use bring_up::{BringUpError, Connected, DeviceOptions, InterfaceError, Parts, QueueSetup, Running, Setup};
 pub use capability::{Capabilities, CapabilityError};
 pub use device::{Device, DriverOk, FeaturesOk};
 pub use events::{Events, Pending};

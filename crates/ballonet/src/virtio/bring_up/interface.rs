@@ -12,7 +12,7 @@ use crate::virtio::transport_kind::TransportKind;
 
 /// An interface of a device, found and not touched yet.
 #[derive(Debug, Clone, PartialEq, Eq, From)]
-pub enum Interface {
+pub(super) enum Interface {
     /// Structures named by capabilities.
     Modern(Capabilities),
     /// Ports in the first BAR.
@@ -47,7 +47,7 @@ impl Interface {
     ///
     /// # Errors
     /// When there is no such interface.
-    pub fn find<C: ConfigSpace>(
+    pub(super) fn find<C: ConfigSpace>(
         config: &C,
         function: &Function,
         bars: &Bars,
@@ -68,7 +68,8 @@ impl Interface {
     }
 
     /// Which transport it takes.
-    pub const fn kind(&self) -> TransportKind {
+    #[cfg(test)]
+    pub(super) const fn kind(&self) -> TransportKind {
         match self {
             Self::Modern(_) => TransportKind::Modern,
             Self::Legacy(_) => TransportKind::Legacy,
@@ -89,7 +90,7 @@ impl Interface {
     /// What the function, whose BARs are `bars`, has to decode for its registers and its MSI-X table to be reached.
     ///
     /// For the sake of the table alone memory is not decoded where a BAR has no address: it would decode somebody else's.
-    pub fn decoding(&self, bars: &Bars) -> Command {
+    pub(super) fn decoding(&self, bars: &Bars) -> Command {
         let in_memory = bars.iter().filter(|bar| !bar.is_io());
         let all_placed = in_memory.map(Bar::range).all(|range| range.is_some());
         let table = if all_placed { Command::MEMORY } else { Command::empty() };

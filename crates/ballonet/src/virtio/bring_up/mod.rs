@@ -15,7 +15,7 @@ mod running;
 mod setup;
 
 pub use error::BringUpError;
-pub use interface::{Interface, InterfaceError};
+pub use interface::InterfaceError;
 pub use options::DeviceOptions;
 pub use parts::Parts;
 pub use running::{Connected, Running};

@@ -69,7 +69,7 @@ pub enum LegacyError {
 
 /// Where the registers of a legacy interface are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LegacyPorts {
+pub(in crate::virtio) struct LegacyPorts {
     function: Bdf,
     window: RegisterWindow,
     isr: RegisterWindow,

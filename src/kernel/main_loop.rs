@@ -16,7 +16,7 @@ use super::typing;
 use super::view::View;
 use super::work::Work;
 use crate::console::events::{self, Hex};
-use crate::machine::{Machine, idle_unless, log as serial, nmi, power_button, screen, timer};
+use crate::machine::{Machine, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
 
 /// Bytes typed that are handled before the balloons get their turn again.
 const INPUT_A_ROUND: usize = 256;
@@ -119,6 +119,7 @@ impl<'k> MainLoop<'k> {
 
     /// Sleeps until there is something to do.
     fn sleep(&mut self) {
+        vectors::note_progress();
         timer::take_fired();
         if self.is_pending() {
             return;

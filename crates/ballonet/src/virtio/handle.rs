@@ -16,7 +16,7 @@ pub enum DeviceHandle {
 
 impl DeviceHandle {
     /// The device's address.
-    pub const fn address(self) -> DeviceAddress {
+    pub(crate) const fn address(self) -> DeviceAddress {
         match self {
             Self::Pci(function) => DeviceAddress::Pci(function),
         }

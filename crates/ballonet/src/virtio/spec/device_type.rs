@@ -23,7 +23,7 @@ impl DeviceType {
     /// The entropy source (5.4.1).
     #[doc(alias = "VIRTIO_ID_RNG")]
     #[doc(alias = "VIRTIO_TRANS_ID_RNG")]
-    pub const ENTROPY: Self = Self { number: 4, transitional: Some(0x1005) };
+    pub(crate) const ENTROPY: Self = Self { number: 4, transitional: Some(0x1005) };
 
     /// PCI device ID of a device of this type without a legacy interface.
     pub const fn modern(self) -> u16 {
@@ -31,7 +31,7 @@ impl DeviceType {
     }
 
     /// Whether a PCI function with these IDs is a device of this type. No other field counts (4.1.2).
-    pub const fn is_function(self, vendor: u16, device: u16) -> bool {
+    pub(crate) const fn is_function(self, vendor: u16, device: u16) -> bool {
         let transitional = matches!(self.transitional, Some(id) if id == device);
         vendor == VENDOR && (device == self.modern() || transitional)
     }

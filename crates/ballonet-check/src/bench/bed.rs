@@ -77,10 +77,8 @@ pub(super) fn offered<P: Platform>(platform: &mut P, function: Bdf, options: &Op
     let mut setup = open(platform, function, options, (ALWAYS, Features::empty()))?;
     let found = find_queues(&mut setup);
     let (transport, offered) = (setup.device().transport().kind(), setup.device().offered());
-    let features = match transport {
-        TransportKind::Modern => offered,
-        TransportKind::Legacy => offered & Features::from_bits_retain(u32::MAX.into()),
-    };
+    let legacy = Features::from_bits_retain(u32::MAX.into());
+    let features = if transport.is_legacy() { offered & legacy } else { offered };
     setup.abandon(platform)?;
     Ok(Offer { transport, features, reporting: found?.0.reporting })
 }

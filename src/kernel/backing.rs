@@ -1,7 +1,7 @@
 //! What the kernel gives up for an allocation that would fail: what its balloons hold.
 
 use crate::machine::Machine;
-use crate::machine::relief::{self, Relieved, Source};
+use crate::machine::reclaim::{self, Relieved, Source};
 
 use super::balloons::Balloons;
 
@@ -19,5 +19,5 @@ impl Source for Backing<'_> {
 
 /// Runs `action`, in which allocations that would fail have memory back from the balloons first.
 pub(super) fn with<R>(machine: &mut Machine, balloons: &mut Balloons, action: impl FnOnce() -> R) -> R {
-    relief::lend(&mut Backing { machine, balloons }, action)
+    reclaim::lend(&mut Backing { machine, balloons }, action)
 }

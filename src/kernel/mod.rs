@@ -23,7 +23,7 @@ use core::panic::PanicInfo;
 use crate::boot::Mode;
 use crate::console::events::{self, Hex};
 use crate::machine::power::exit;
-use crate::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, screen, timer};
+use crate::machine::{Entry, Machine, fault, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
 use ballonet::pci::Tree;
 use ballonet::platform::Platform;
 use log::{info, warn};
@@ -152,6 +152,7 @@ fn serve(
                 return outcome;
             }
         }
+        vectors::note_progress();
         timer::take_fired();
         let is_pending = || {
             let served = balloons.is_pending() || slots.is_pending() || work.is_pending() || console.is_busy();

@@ -3,15 +3,19 @@
 use alloc::string::String;
 use core::ops::Range;
 
-use super::clock;
-use super::config_space::MachineConfig;
-use super::cpus::{self, Cpu};
-use super::dma::DmaRegion;
-use super::mmio::Window;
-use super::paging::{self, Access};
-use super::{Machine, frames, lines, local_apic, marks, relief, vectors};
 use crate::acpi::EcamRegion;
 use crate::boot::{AffinityChoice, Mode};
+use crate::machine::devices::config_space::MachineConfig;
+use crate::machine::devices::mmio::Window;
+use crate::machine::interrupts::{lines, local_apic, vectors};
+use crate::machine::memory::dma::DmaRegion;
+use crate::machine::memory::{frames, marks, reclaim};
+use crate::machine::paging;
+use crate::machine::paging::Access;
+use crate::machine::smp::cpu::Cpu;
+use crate::machine::smp::registry;
+use crate::machine::start::bring_up::Machine;
+use crate::machine::time::clock;
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{MemoryStatistics, Statistics};
 use ballonet::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
@@ -65,7 +69,7 @@ fn message(cpu: &Cpu, vector: u8) -> Option<MsiMessage> {
 /// The CPU that the next vector is to interrupt: of those that messages can name, the one with the fewest.
 fn least_interrupted(choice: AffinityChoice) -> Option<&'static Cpu> {
     let can_be_named = |cpu: &&Cpu| message(cpu, 0).is_some() && (choice == AffinityChoice::Spread || cpu.is_boot());
-    cpus::all().filter(can_be_named).min_by_key(|cpu| (vectors::on_cpu(cpu.number()), cpu.number()))
+    registry::all().filter(can_be_named).min_by_key(|cpu| (vectors::on_cpu(cpu.number()), cpu.number()))
 }
 
 impl Platform for Machine {
@@ -157,7 +161,7 @@ impl Platform for Machine {
     fn set_vector_affinity(&mut self, vector: &Vector, cpu: u32) -> Result<MsiMessage, AffinityError> {
         let line = AffinityError::Line(vector.number);
         let number = u8::try_from(vector.number).ok().filter(|_| vector.message.is_some()).ok_or(line)?;
-        let found = cpus::get(cpu).and_then(|cpu| message(cpu, number)).ok_or(AffinityError::NoCpu(cpu))?;
+        let found = registry::get(cpu).and_then(|cpu| message(cpu, number)).ok_or(AffinityError::NoCpu(cpu))?;
         vectors::set_affinity(number, cpu);
         Ok(found)
     }
@@ -185,6 +189,11 @@ impl Platform for Machine {
 
     fn now(&self) -> u64 {
         clock::nanoseconds()
+    }
+
+    fn relax(&self) {
+        vectors::note_progress();
+        core::hint::spin_loop();
     }
 }
 
@@ -256,7 +265,7 @@ impl MemoryStatistics for Machine {
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;
-        let relieved = relief::counts();
+        let relieved = reclaim::counts();
         Statistics::new()
             .with(Tag::SwapIn, 0)
             .with(Tag::SwapOut, 0)

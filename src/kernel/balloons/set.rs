@@ -15,7 +15,7 @@ use super::served::{Action, Served};
 use crate::boot::Terminal;
 use crate::console::Movement;
 use crate::machine::Machine;
-use crate::machine::relief::Relieved;
+use crate::machine::reclaim::Relieved;
 
 /// Every balloon of the machine.
 pub(crate) struct Balloons {

@@ -12,7 +12,7 @@ use ballonet::virtio::listing;
 use crate::console::{count, events};
 use crate::kernel::console::command::{Answer, Context, say};
 use crate::kernel::console::job::Job;
-use crate::machine::{cpus, lines, log as serial, vectors};
+use crate::machine::{lines, log as serial, smp, vectors};
 
 /// `pci`.
 pub(in super::super) fn pci(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
@@ -79,7 +79,7 @@ struct OnCpus<'v>(&'v vectors::VectorView);
 
 impl fmt::Display for OnCpus<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if cpus::count() == 1 {
+        if smp::count() == 1 {
             return Ok(());
         }
         write!(f, " to CPU {}", self.0.cpu)?;

@@ -7,8 +7,8 @@ use std::fmt::Write;
 use arbitrary::Arbitrary;
 use ballonet::pci::listing::{Details, Line};
 use ballonet::pci::{
-    self, AddressRange, RegisterWindow, Bdf, BridgeWindows, BusRange, ExtendedCapabilities, Function, HostWindows, Msix,
-    Node, Tree,
+    self, AddressRange, Bdf, BridgeWindows, BusRange, ExtendedCapabilities, Function, HostWindows, Msix, Node,
+    RegisterWindow, Tree,
 };
 use ballonet::virtio::{Capabilities, Interface, TransportKind};
 

@@ -11,6 +11,7 @@ pub(crate) mod devices;
 mod held;
 mod hotplug;
 mod latency;
+mod mmio_devices;
 mod power;
 mod scaling;
 mod shortage;
@@ -33,6 +34,7 @@ use console::{Console, Context, Outcome};
 use held::Held;
 use hotplug::Slots;
 use latency::Latency;
+use mmio_devices::MmioFound;
 use power::PowerButton;
 use view::View;
 use work::Work;
@@ -45,15 +47,16 @@ pub fn run(entry: Entry) -> ! {
     }
     let verbose = machine.options().verbose;
     let mut tree = devices::discover(&mut machine, verbose);
+    let mmio = mmio_devices::discover(&mut machine);
     if machine.options().mode != Mode::Serve {
         screen::set_hasty(true);
     }
     match machine.options().mode {
-        Mode::Check => exit(check::run(&mut machine, &tree)),
-        Mode::Bench => exit(bench::run(&mut machine, &tree)),
+        Mode::Check => exit(check::run(&mut machine, &tree, &mmio)),
+        Mode::Bench => exit(bench::run(&mut machine, &tree, &mmio)),
         Mode::Serve => {}
     }
-    let mut balloons = Balloons::start(&mut machine, &tree);
+    let mut balloons = Balloons::start(&mut machine, &tree, &mmio);
     balloons.serve(&mut machine);
     balloons.announce();
     let mut slots = Slots::start(&mut machine, &tree);
@@ -64,7 +67,7 @@ pub fn run(entry: Entry) -> ! {
     // Last, so that a photo of the screen has it.
     machine.identity.tell();
     screen::set_hasty(false);
-    let outcome = serve(&mut machine, &mut tree, &mut balloons, &mut slots, &mut button);
+    let outcome = serve(&mut machine, &mut tree, &mmio, &mut balloons, &mut slots, &mut button);
     screen::set_hasty(true);
     serial::set_status(format_args!(""));
     if outcome == Outcome::PowerOff {
@@ -82,13 +85,15 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
 
 fn tell_no_device(refused: usize, slots: usize) {
     let message = match (refused, slots) {
-        (0, 0) if !typing::is_possible() => "no virtio balloon was found on PCI, as on every PC",
-        (0, _) if !typing::is_possible() => "no virtio balloon was found on PCI; one may come into a hot-plug slot",
+        (0, 0) if !typing::is_possible() => "no virtio balloon was found on PCI or MMIO, as on every PC",
+        (0, _) if !typing::is_possible() => {
+            "no virtio balloon was found on PCI or MMIO; one may come into a hot-plug slot"
+        }
         (0, 0) => {
-            "no virtio balloon was found on PCI, as on every PC; `pci`, `acpi`, `info` and `mem` at the console show what there is"
+            "no virtio balloon was found on PCI or MMIO, as on every PC; `pci`, `acpi`, `info` and `mem` at the console show what there is"
         }
         (0, _) => {
-            "no virtio balloon was found on PCI; one may come into a hot-plug slot, and `pci`, `acpi`, `info` and `mem` at the \
+            "no virtio balloon was found on PCI or MMIO; one may come into a hot-plug slot, and `pci`, `acpi`, `info` and `mem` at the \
              console show what there is"
         }
         (_, 0) => "no virtio balloon could be started, see above; the console is all there is to do",
@@ -115,6 +120,7 @@ fn tell_nmis() {
 fn serve(
     machine: &mut Machine,
     tree: &mut Tree,
+    mmio: &[MmioFound],
     balloons: &mut Balloons,
     slots: &mut Slots,
     button: &mut PowerButton,
@@ -139,7 +145,7 @@ fn serve(
             return Outcome::PowerOff;
         }
         let mut context =
-            Context { machine, tree, balloons, slots, held: &mut held, work: &mut work, latency: &mut latency };
+            Context { machine, tree, mmio, balloons, slots, held: &mut held, work: &mut work, latency: &mut latency };
         if console.is_busy() {
             console.work(&mut context);
         }

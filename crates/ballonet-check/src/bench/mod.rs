@@ -28,9 +28,8 @@ pub use throughput::{Journey, Throughput};
 use alloc::vec::Vec;
 
 use ballonet::balloon::Options;
-use ballonet::pci::Bdf;
 use ballonet::platform::{PageFrames, Platform};
-use ballonet::virtio::InterruptMode;
+use ballonet::virtio::{DeviceHandle, InterruptMode};
 use bed::{Bed, Offer};
 use trip::Probe;
 
@@ -62,7 +61,7 @@ pub trait Surroundings {
 #[derive(Debug)]
 pub struct Bench<'a> {
     /// The balloon.
-    pub function: Bdf,
+    pub device: DeviceHandle,
     /// Its name, and what is left of its offer.
     pub options: &'a Options,
     /// Requests to time in each direction, after a few that are not timed.
@@ -75,7 +74,7 @@ impl Bench<'_> {
     /// # Errors
     /// When the device cannot be brought up. It has been reset.
     pub fn cases<P: Platform>(&self, platform: &mut P) -> Result<Vec<Case>, BenchError> {
-        let Offer { transport, features, .. } = Offer::read(platform, self.function, self.options)?;
+        let Offer { transport, features, .. } = Offer::read(platform, self.device, self.options)?;
         let offered = features.difference(self.options.declined);
         let is_wanted = |case: &Case| self.options.ring.is_none_or(|ring| ring == case.ring);
         Ok(Case::ALL.into_iter().filter(|case| case.is_possible(transport, offered) && is_wanted(case)).collect())
@@ -96,7 +95,7 @@ impl Bench<'_> {
         P: Platform + PageFrames,
         W: Stopwatch,
     {
-        let mut bed = Bed::open(platform, self.function, self.options, case.bed_options())?;
+        let mut bed = Bed::open(platform, self.device, self.options, case.bed_options())?;
         let mode = bed.interrupt_mode();
         // Only now, after the reset: before it, the device might still hold frames of an earlier driver.
         let mut probe = match Probe::allocate(platform, case) {

@@ -2,8 +2,8 @@
 
 use derive_more::From;
 
-use crate::bus::{Bdf, DeviceAddress};
 use super::transport::MmioDevice;
+use crate::bus::{Bdf, DeviceAddress};
 use crate::pci::Function;
 use crate::platform::Platform;
 

@@ -42,13 +42,12 @@ pub(super) fn find(memory: &impl PhysicalMemory, tables: &Tables) -> Vec<MmioDev
 pub(crate) fn scan(aml: &[u8]) -> impl Iterator<Item = MmioDevice> {
     let named =
         after(aml, b"_HID").filter(|(before, rest)| before.ends_with(&[NAME_OP]) && rest.starts_with(HARDWARE_ID));
-    let described =
-        named.filter_map(|(before, rest)| {
-            let body = enclosing_device(aml, before.len(), HARDWARE_ID.len().min(rest.len()))?;
-            let resources = after(body, b"_CRS")
-                .find_map(|(before, rest)| if before.ends_with(&[NAME_OP]) { buffer(rest) } else { None });
-            from_resources(resources?)
-        });
+    let described = named.filter_map(|(before, rest)| {
+        let body = enclosing_device(aml, before.len(), HARDWARE_ID.len().min(rest.len()))?;
+        let resources = after(body, b"_CRS")
+            .find_map(|(before, rest)| if before.ends_with(&[NAME_OP]) { buffer(rest) } else { None });
+        from_resources(resources?)
+    });
     described.take(MOST)
 }
 

@@ -12,29 +12,29 @@ Usage: cargo run [--release] [-- KERNEL-ARGUMENT...]
        ./run.sh flash [DEVICE]    writes it to a stick (see ./run.sh flash --help)
        ./run.sh help              prints this, as --help does
 
-Boots KERNEL, an ELF file with a PVH note, in QEMU; without one, the kernel of this project, built first. The
-kernel arguments (key=value) become its command line. Any other PROGRAM in KERNEL's place is just run.
+Boots KERNEL, an ELF file with a PVH note, in QEMU. Without KERNEL it builds this project's kernel and boots that. The
+kernel arguments (key=value) become the kernel's command line. Any other program in KERNEL's place is just run.
 
 The serial console is on the terminal. Ctrl-A C goes to the QEMU monitor and back, Ctrl-A X ends QEMU.
 
 Each option can also be given as an environment variable, which is how to set it under `cargo run`. `./run.sh` checks
 the options before it builds the kernel; under `cargo run` cargo builds first.
 
-  --machine M     MACHINE    q35 (default), pc, microvm, or any other machine of QEMU's, with properties. Types up to
-                             3.1 cannot start a kernel by PVH: use the image there
+  --machine M     MACHINE    q35 (default), pc, microvm, or another machine type of QEMU, with properties. Types
+                             up to 3.1 cannot start a kernel by PVH: use the image there
   --memory SIZE   MEMORY     512M (default); a number of MiB, or with a suffix K, M, G, T
   --cpus N        CPUS       1 (default)
   --cpu MODEL     CPU        max under TCG (without x2APIC under -icount), host under KVM (defaults); one with 64-bit
                              mode
   --accel A       ACCEL      auto (default): kvm where it works, else tcg
-  --balloon D     BALLOON    none, or the device and its properties, or properties of virtio-balloon-pci alone;
-                             virtio-balloon-pci (default), with a vector for each queue, free page reporting
-                             and deflate-on-OOM where QEMU can
-  --qmp PATH      QMP        make a QMP socket there
+  --balloon D     BALLOON    none, or the device and its properties, or just properties of virtio-balloon-pci;
+                             virtio-balloon-pci (default), with a vector per queue, free page reporting and
+                             deflate-on-OOM as far as QEMU has them
+  --qmp PATH      QMP        create a QMP socket there
   --qemu PATH     QEMU       the QEMU to use, instead of the one on PATH
   --qemu-args A   QEMU_ARGS  more arguments for QEMU, separated by spaces
-  --dry-run       DRY_RUN=1  print the command of QEMU and do nothing
-  --release                  build the kernel in release mode (only where it is built)
+  --dry-run       DRY_RUN=1  print QEMU's command line and start nothing
+  --release                  build the kernel in release mode (only where run.sh builds it)
 
 For example: MEMORY=2G MACHINE=pc cargo run -- irq=intx log=json
              ./run.sh --balloon packed=on --release
@@ -52,7 +52,7 @@ refuse() {
 }
 
 # Whether a file is a 64-bit ELF executable with a PVH note and no interpreter: a kernel, and not a program of this
-# system. It reads the headers only, and needs nothing that a system without binutils lacks.
+# system. Reads only the headers, and works without binutils.
 is_kernel() {
   local file=$1 header phdrs i
   [[ -f $file && -r $file ]] || return 1
@@ -132,8 +132,8 @@ choose_balloon() {
     none | virtio-balloon*) balloon=$BALLOON ;;
     [a-z]*=*) balloon=virtio-balloon-pci,$BALLOON ;;
     '')
-      # Up to QEMU 9.2 the device has no MSI-X. Later it has two vectors unless told: one a queue is the fastest. Memory
-      # that is not used goes back to the host by itself if the device takes reports of it.
+      # Up to QEMU 9.2 the device has no MSI-X. Later it has two vectors by default: one per queue is the fastest.
+      # Unused memory returns to the host by itself if the device takes reports of it.
       local properties property
       balloon=virtio-balloon-pci
       properties=$("$qemu" -device virtio-balloon-pci,help 2>/dev/null)
@@ -157,7 +157,7 @@ choose_cpu() {
   esac
 }
 
-# Refuses what cannot work among QEMU_ARGS, and there only.
+# Refuses arguments in QEMU_ARGS that cannot work.
 check_arguments() {
   local previous='' argument
   for argument in ${QEMU_ARGS:-}; do
@@ -174,7 +174,7 @@ check_arguments() {
   done
 }
 
-# Most displays are modules of QEMU's, which distributions package apart.
+# Most displays are modules of QEMU, which distributions package separately.
 check_display() {
   local displays
   case $1 in none | vnc=*) return ;; esac
@@ -182,7 +182,7 @@ check_display() {
   grep -qxF -- "$1" <<<"$displays" || refuse "QEMU_ARGS: this QEMU has no display $1; gtk and sdl are in Debian's package qemu-system-gui"
 }
 
-# Where the kernel does not fit in, there is silence.
+# A kernel that does not fit into memory prints nothing.
 check_enough() {
   local kib
   case $MEMORY in
@@ -217,15 +217,15 @@ find_qemu() {
   fi
 }
 
-# Has QEMU make the machine, without a kernel and without QEMU_ARGS, which may open sockets and files. It says itself
-# what is wrong, and whether its CPU has 64-bit mode: the kernel needs that, and without it there is silence.
+# Has QEMU create the machine, without a kernel and without QEMU_ARGS, which may open sockets and files. QEMU reports errors
+# itself. It is asked whether its CPU has 64-bit mode: a kernel without it prints nothing.
 try_out() {
   local answers errors status=0
   local -a trial=("$qemu" -nodefaults -machine "$machine" -accel "$accel" -cpu "$cpu" -smp "$CPUS" -m "$MEMORY" -display none
     -S -monitor stdio)
-  # What these name is made by QEMU_ARGS.
+  # QEMU_ARGS creates the objects that these properties name.
   [[ $balloon == none || $balloon == *iothread=* || $balloon == *bus=* ]] || trial+=(-device "$balloon")
-  # It ends by itself at once; this is for one that does not.
+  # QEMU ends by itself at once; the timeout is for one that does not.
   ! command -v timeout >/dev/null || trial=(timeout 60 "${trial[@]}")
   answers=$(mktemp)
   errors=$(printf 'qom-get /machine/unattached/device[0] lm\nquit\n' | "${trial[@]}" 2>&1 >"$answers") || status=$?
@@ -236,7 +236,7 @@ try_out() {
   [[ $long_mode != false ]] || refuse "CPU=$cpu: has no 64-bit mode, which the kernel needs; use max, qemu64, or another 64-bit model that '$qemu -cpu help' lists"
 }
 
-# Sets what QEMU is started with: `qemu`, `accel`, `machine`, `balloon` and `cpu`. Refuses what cannot work.
+# Sets `qemu`, `accel`, `machine`, `balloon` and `cpu`. Refuses values that cannot work.
 settle() {
   : "${MACHINE:=q35}" "${MEMORY:=512M}" "${CPUS:=1}"
   check_numbers
@@ -254,7 +254,7 @@ compose() {
   local kernel=$1 line
   shift
   settle
-  # QEMU names most of what is wrong when it starts; of this it says nothing.
+  # QEMU reports most errors when it starts, but not a CPU without 64-bit mode.
   [[ -z ${CPU:-} ]] || try_out
   # The user's words come last: the kernel takes the last of two equal keys.
   line="$*"
@@ -264,7 +264,7 @@ compose() {
   if [[ -t 0 ]]; then
     command+=(-serial mon:stdio)
   else
-    # Input that is not typed is for the kernel alone: its Ctrl-A is no escape.
+    # Piped input is for the kernel alone: Ctrl-A in it is no escape.
     command+=(-serial stdio -monitor none)
   fi
   command+=(-device 'isa-debug-exit,iobase=0xf4,iosize=0x04')
@@ -310,8 +310,8 @@ run() {
   esac
 }
 
-# Has cargo build the kernel and call this script again with it. Options go along in the environment, once they are known
-# to be good: nobody waits for a build to learn that they are not.
+# Has cargo build the kernel and call this script again with it. The options are checked first, so that no build is wasted
+# on bad ones, and passed on in the environment.
 build_and_run() {
   local arguments=(run --manifest-path "$root/Cargo.toml" --bin ballonet)
   [[ -z $release ]] || arguments+=(--release)

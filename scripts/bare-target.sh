@@ -12,13 +12,13 @@ usage() {
   cat <<END
 Usage: scripts/bare-target.sh [CARGO-BUILD-ARGUMENT...]
 
-Builds the kernel for $target and prints the folder that it is in.
+Builds the kernel for $target and prints its folder.
 
-With a toolchain that has the target (rustup target add $target) this is a plain cargo build. Without, on
-Debian, a compiler and the sources of the library are unpacked into .cache/bare-target, which leaves the system
-alone, and the library is built along.
+With a toolchain that has the target (rustup target add $target) this is a plain cargo build. Without it, on
+Debian, a compiler and the library's sources are unpacked into .cache/bare-target, which leaves the system alone,
+and the library is built too.
 
-Exit status: 0 built; $UNAVAILABLE there is no such toolchain here; anything else is a failure.
+Exit status: 0 built; $UNAVAILABLE no such toolchain is available here; anything else is a failure.
 END
 }
 
@@ -72,7 +72,7 @@ main() {
     cargo build --target "$target" --target-dir "$folder" --bins "$@" >&2
   elif command -v apt-cache >/dev/null && command -v dpkg-deb >/dev/null; then
     unpack
-    # The variable lets a stable compiler build the library, as the toolchain's makers did; our code needs nothing of it.
+    # The variable lets a stable compiler build the library, as the toolchain's makers did; our code does not need it.
     RUSTC=$cache/rustc RUSTC_BOOTSTRAP=1 cargo build --target "$target" --target-dir "$folder" \
       -Zbuild-std=core,alloc --bins "$@" >&2
   else

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots a kernel with mode=bench in a QEMU 10.0 whose clock counts instructions, and prints what a request costs.
-# Nothing else moves these figures, so they can be compared between kernels: give two or more to see them side by side.
+# The counts depend on the kernel alone, so kernels can be compared: give two or more to see them side by side.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -9,15 +9,15 @@ usage() {
   cat <<END
 Usage: scripts/bench.sh [KERNEL...]
 
-Without a KERNEL, the release build of this one. Prints, for each format of the queue, shape of a request and way to ask
-for notifications, the number of instructions of
+Default KERNEL: the release build of this project. Prints, for each queue format, shape of a request and kind of
+notification suppression, the number of instructions of
   add_kick        adding a request, publishing it and kicking the device (median)
   interrupt_pop   from the interrupt's arrival until the request is popped (median)
-  round_trip      all of it, and what the CPU waited for the device (minimum)
+  round_trip      both, and the time that the CPU waited for the device (minimum)
 
 Environment:
-  BALLOON   more properties of the device, as 'vectors=2,in_order=on' (default vectors=6)
-  OPTIONS   more of the kernel's command line, as 'irq=intx'
+  BALLOON   more properties of the device, such as 'vectors=2,in_order=on' (default vectors=6)
+  OPTIONS   more words on the kernel's command line, such as 'irq=intx'
   ICOUNT=0  real cycles instead of instructions: they differ from run to run
 END
 }
@@ -36,7 +36,7 @@ run() {
     tail -n 5 "$output" >&2
     exit 1
   fi
-  # How long the device takes depends on what else the host does; the least depends on it the least.
+  # The device's time depends on the load of the host; the minimum depends on it least.
   sed -n -e 's/.*"event":"bench".*"name":"\([a-z_.]*\.round_trip\)\.min","value":\([0-9]*\).*/\1 \2/p' \
     -e 's/.*"event":"bench".*"name":"\([a-z_.]*\(kick\|pop\)\)\.median","value":\([0-9]*\).*/\1 \3/p' "$output"
 }
@@ -62,7 +62,7 @@ for kernel in "$@"; do
   columns+=("$folder/${#columns[@]}")
   run "$kernel" >"${columns[-1]}"
 done
-# One line a case: each leg's figures, those of the kernels side by side.
+# One line per case: each leg's figures, the kernels side by side.
 awk '
   { match($1, /[^.]*$/); leg = substr($1, RSTART); name = substr($1, 1, RSTART - 2)
     if (!(name in seen)) { seen[name] = 1; names[++count] = name }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the image in Bochs, another's PC. See `scripts/bochs.sh --help`.
+# Starts the image in Bochs, a PC emulator other than QEMU. See `scripts/bochs.sh --help`.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -9,7 +9,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly UNAVAILABLE=3
 # Longest wait for one CPU, in seconds. Bochs interprets, GRUB included.
 readonly PATIENCE=${BOCHS_PATIENCE:-400}
-# CPUs, and a line of the kernel's that ends the wait for each: the first and a late one with 64-bit mode, and one without.
+# The CPUs: the first with 64-bit mode, a late one, and one without. Then the lines of the kernel that end the wait.
 readonly CPUS=(athlon64_clawhammer corei7_skylake_x p3_katmai)
 readonly SERVES='no virtio balloon was found on PCI'
 readonly REFUSES='ballonet cannot run on this CPU: it has no 64-bit mode'
@@ -18,12 +18,12 @@ usage() {
   cat <<END
 Usage: scripts/bochs.sh [--kernel KERNEL] [CPU...]
 
-Puts the kernel into an image as \`./run.sh image\` does, and starts that in Bochs, on ${CPUS[*]}
-unless told otherwise: the kernel has to get to its console, or, where the CPU has no 64-bit mode, to say so.
+Puts the kernel into an image as \`./run.sh image\` does, and starts the image in Bochs on each CPU (default: ${CPUS[*]}).
+The kernel must reach its console or, if the CPU has no 64-bit mode, say so.
 
   --kernel KERNEL  the kernel (target/debug/ballonet)
 
-Exit status: 0 all is as it should be; $UNAVAILABLE Bochs, or what makes an image, is not to be had here; 1 something is not.
+Exit status: 0 success; $UNAVAILABLE Bochs, or a program that makes the image, is not available here; 1 failure.
 END
 }
 
@@ -51,10 +51,10 @@ done
 [[ ${#cpus[@]} -gt 0 ]] || cpus=("${CPUS[@]}")
 [[ -r $kernel ]] || fail "there is no $kernel"
 
-# Bochs with its firmware; installed where it is missing and this user may.
+# Bochs and its firmware; installs them where they are missing and this user may.
 find_bochs() {
   local file missing=()
-  # With the smallest of its screens, of which its package wants one.
+  # Its package depends on one of its screens; this is the smallest.
   command -v bochs >/dev/null || missing+=(bochs bochs-term)
   [[ -r /usr/share/bochs/BIOS-bochs-latest ]] || missing+=(bochsbios)
   [[ ${#missing[@]} -gt 0 ]] || return 0
@@ -80,7 +80,7 @@ menuentry ballonet {
 END
 }
 
-# The machine with CPU $1. Its screen is one of VNC's that nobody looks at.
+# The machine with CPU $1. Its screen is a VNC display that nobody looks at.
 configuration() {
   cat <<END
 config_interface: textconfig
@@ -101,14 +101,14 @@ panic: action=fatal
 END
 }
 
-# Starts Bochs with CPU $1, and waits for what the kernel is to say there.
+# Starts Bochs with CPU $1, and waits for the kernel's line.
 start() {
   local cpu=$1 expected=$SERVES bochs status=1 end=$((SECONDS + PATIENCE))
   case $cpu in
     p[23]_* | pentium* | amd_k6* | core_duo* | atom_n270) expected=$REFUSES ;;
   esac
   configuration "$cpu" >"$folder/$cpu.rc"
-  # Debian's has a debugger in it, which waits for a word to begin with.
+  # Debian's Bochs has a debugger in it, which waits for a command at the start.
   echo continue >"$folder/$cpu.go"
   bochs -q -f "$folder/$cpu.rc" -rc "$folder/$cpu.go" >"$folder/$cpu.output" 2>&1 </dev/null &
   bochs=$!

@@ -9,9 +9,9 @@ usage() {
   cat <<END
 Usage: scripts/contention.sh [--draw] [--write]
 
-  (nothing)   1, 2, 4 and 8 threads: prints a table; about a minute
-  --draw      the table of the last measurement
-  --write     writes the table and the picture into docs/
+  (nothing)   measures 1, 2, 4 and 8 threads and prints a table; about a minute
+  --draw      prints the table of the last measurement
+  --write     also writes the table and the picture into docs/
 
 Environment:
   FAST=1      a quick look

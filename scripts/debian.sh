@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# For other scripts to source: packages of Debian's, installed or just unpacked below .cache. Nothing here goes to
-# standard output but what a function is said to print.
+# For other scripts to source: installs Debian packages, or just unpacks them below .cache. Functions print to standard output
+# only what their comments say.
 
 # Prints a field of /etc/os-release; empty where there is none.
 os_release() {
@@ -11,12 +11,12 @@ os_release() {
   )
 }
 
-# Whether this user may become root: is it already, or has sudo that asks for nothing or can ask at a terminal.
+# Whether this user may become root: it is root, or has sudo that asks for nothing or can ask at a terminal.
 may_be_root() {
   [[ $EUID -eq 0 ]] || { command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 && -t 2 ]]; }; }
 }
 
-# Runs a command as root. Fails, running nothing, where this user may not.
+# Runs a command as root. Fails without running it if this user may not.
 as_root() {
   may_be_root || return
   if [[ $EUID -eq 0 ]]; then "$@"; else sudo "$@"; fi
@@ -29,8 +29,8 @@ apt_install() {
   as_root "${apt_get[@]}" install -y --no-install-recommends "$@" >/dev/null
 }
 
-# Whether this system has each program, or file, of the words PROGRAM=PACKAGE; installs the packages of those that it lacks.
-# Fails, naming them, where that can't be. Several packages have spaces between them.
+# Whether this system has each program, or file, of the words PROGRAM=PACKAGE; installs the packages of missing ones.
+# Fails and names them if it cannot. Several packages are separated by spaces.
 have_programs() {
   local word lacking=() packages=''
   for word in "$@"; do
@@ -59,7 +59,7 @@ has_program() {
   if [[ $1 == */* ]]; then [[ -e $1 ]]; else [[ -n $(type -P "$1") ]]; fi
 }
 
-# apt that may be run by anyone and leaves the system alone: it keeps what it downloads below folder $1.
+# apt without root that leaves the system alone: it keeps its downloads below folder $1.
 apt_aside() {
   local dir=$1
   shift
@@ -68,7 +68,7 @@ apt_aside() {
     -oDir::Cache="$dir/cache" "$@" >&2
 }
 
-# The like, with sources and lists of its own: $1/sources.list and $1/lists.
+# The same, with sources and lists of its own: $1/sources.list and $1/lists.
 apt_with_own_sources() {
   local dir=$1
   shift
@@ -86,7 +86,7 @@ unpack_downloaded() {
   done
 }
 
-# Has apt learn its sources where it has no lists yet.
+# Has apt fetch its package lists if it has none yet.
 have_apt_lists() {
   [[ -n $(apt-get indextargets --format "\$(FILENAME)" 'Created-By: Packages') ]] || as_root apt-get -qq update >&2
 }

@@ -8,11 +8,11 @@ usage() {
   cat <<'END'
 Usage: ./run.sh flash [--image FILE] DEVICE
 
-Writes the image for USB sticks to DEVICE, say /dev/sdb: a whole disk that is removable, and of which nothing is
-mounted or in use. Shows what it is and asks for its name once more; EVERYTHING ON IT IS LOST. Afterwards it reads back
-what it wrote. Without --image the image is made first (./run.sh image).
+Writes the image for USB sticks to DEVICE, for example /dev/sdb: a whole removable disk, no part of which is mounted or
+in use. Shows the disk and asks for its name again; EVERYTHING ON IT IS LOST. Afterwards it reads the image back and
+compares. Without --image it makes the image first (./run.sh image).
 
-Without DEVICE it lists the disks that it would write to.
+Without DEVICE it lists the disks that it can write to.
 END
 }
 
@@ -23,20 +23,20 @@ refuse() {
   exit "${2:-2}"
 }
 
-# A property of a device, as lsblk has it; empty where there is none.
+# A property of a device, by lsblk; empty if it has none.
 property() { lsblk --nodeps --noheadings --raw --output "$2" "$1" 2>/dev/null | head -n 1; }
 
-# A name for people: lsblk escapes what is no plain character.
+# A name for people: lsblk escapes special characters.
 described() { printf '%b' "$(property "$1" "$2")"; }
 
-# Says why a device is none to write to; nothing if it is one.
+# Says why a device must not be written to; nothing if it may be.
 objection() {
   local device=$1 used
   [[ -n $(property "$device" NAME) ]] || { echo "$device: not a block device"; return; }
   [[ $(property "$device" TYPE) == disk ]] || { echo "$device: a $(property "$device" TYPE), not a whole disk"; return; }
   [[ $(property "$device" RM) == 1 ]] || { echo "$device: not removable"; return; }
   [[ $(property "$device" RO) == 0 ]] || { echo "$device: write-protected"; return; }
-  # Its partitions, and what is made of them.
+  # Its partitions, and volumes on them.
   used=$(lsblk --noheadings --raw --output MOUNTPOINTS "$device" | grep -m 1 . || true)
   [[ -z $used ]] || { echo "$device: mounted at $(printf '%b' "$used" | tr '\n' ' ')"; return; }
   [[ $(lsblk --noheadings --raw --output TYPE "$device" | grep -cvxE 'disk|part') -eq 0 ]] ||
@@ -60,11 +60,11 @@ candidates() {
   [[ -n $found ]] || say 'there is no removable disk that is not in use'
 }
 
-# Reads the first $2 bytes of a device, past what the system has in memory of it where that can be.
+# Reads the first $2 bytes of a device, bypassing the page cache where possible.
 read_back() {
   local how=direct
   dd if="$1" iflag=direct of=/dev/null bs=1M count=1 status=none 2>/dev/null || how=fullblock
-  # It reads whole blocks, and may find nobody there for the end of the last one.
+  # dd reads whole blocks; head closes the pipe before the end of the last one.
   { dd if="$1" iflag="$how" bs=1M count=$((($2 + 1048575) / 1048576)) status=none || true; } | head -c "$2"
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets (fuzz/README.md): first over the corpus that is kept, then on from it for a while.
+# Runs the fuzz targets (fuzz/README.md): replays the stored corpus, then fuzzes from there for a while.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,12 +10,13 @@ usage() {
   cat <<END
 Usage: scripts/fuzz.sh [--seconds N] [--jobs N] [--save] [TARGET...]
 
-Runs each TARGET, or all of them: replays its corpus, then fuzzes for N seconds (15).
-  --jobs N   targets at a time (one for each CPU)
-  --save     afterwards packs what reaches something new, made as small as can be, into fuzz/corpus
-  --list     only names the targets
+Runs each TARGET, or all of them: replays its corpus, then fuzzes.
+  --seconds N   how long to fuzz each target (15)
+  --jobs N      targets in parallel (one per CPU)
+  --save        afterwards packs inputs that reach new code, minimized, into fuzz/corpus
+  --list        only lists the targets
 
-An input that fails is left in fuzz/artifacts, and the status is 1.
+An input that fails is left in fuzz/artifacts, and the exit status is 1.
 END
 }
 
@@ -48,8 +49,8 @@ readonly triple=x86_64-unknown-linux-gnu
 readonly folder=${CARGO_TARGET_DIR:-target}/fuzz
 readonly programs=$folder/$triple/release
 
-# What `cargo fuzz build --sanitizer none` does, by cargo alone. The flags tell LLVM to count edges and to show the fuzzer
-# what is compared; they are for the target only, hence --target.
+# What `cargo fuzz build --sanitizer none` does, by cargo alone. The flags tell LLVM to count edges and to pass operands of
+# comparisons to the fuzzer; they apply to the target only, hence --target.
 build() {
   local flags=(
     --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module
@@ -60,7 +61,7 @@ build() {
     --target-dir "$folder"
 }
 
-# Gives a target its corpus: fuzz/corpus/TARGET, which git does not know, from the pack that it does.
+# Unpacks a target's corpus into fuzz/corpus/TARGET, which git ignores; the pack is in git.
 unpack() {
   mkdir -p "fuzz/corpus/$1" "fuzz/artifacts/$1"
   [[ ! -f fuzz/corpus/$1.tar.gz ]] || tar -xzf "fuzz/corpus/$1.tar.gz" -C "fuzz/corpus/$1"
@@ -74,7 +75,7 @@ pack() {
   rm -r "$smallest"
 }
 
-# Replays the corpus of a target, which has to work as it stands, and goes on from there.
+# Replays the corpus of a target, which must pass, then fuzzes from there.
 run() {
   local log=$folder/$1.log corpus=fuzz/corpus/$1
   local limits=(-timeout=20 -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$1/" -print_final_stats=1)
@@ -82,7 +83,7 @@ run() {
     "$programs/$1" "${limits[@]}" -max_total_time="$seconds" "$corpus" >"$log" 2>&1
 }
 
-# A row of the table at the end, and on a failure what there is to know about it.
+# A row of the final table, and the details of a failure.
 report() {
   local log=$folder/$1.log executions edges
   executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

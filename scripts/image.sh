@@ -15,18 +15,18 @@ usage() {
 Usage: ./run.sh image [--output FILE] [--kernel KERNEL] [--menu FILE]
        ./run.sh image --test
 
-Makes one image that starts as a USB stick, by BIOS or UEFI (of 64 or 32 bits), and as a CD: GRUB, and the kernel in release mode. Its
-menu has the modes serve, check and bench, and serve with all details; `e` edits the kernel's options. Secure Boot has
-to be off.
+Makes one image that boots as a USB stick, by BIOS or UEFI (64 or 32 bits), and as a CD. It has GRUB and the kernel's
+release build. Its menu has the modes serve, check and bench, and serve with all details; `e` edits the kernel's
+options. Secure Boot must be off.
 
-  --output FILE    where to put it (target/ballonet.img)
-  --kernel KERNEL  the kernel to put into it, instead of one built in release mode
-  --menu FILE      a menu of your own, grub.cfg, in place of ours; the kernel is /boot/ballonet
-  --test           starts it in QEMU: as a USB stick by BIOS and by UEFI, as a CD, and each entry of the menu
+  --output FILE    the image (target/ballonet.img)
+  --kernel KERNEL  the kernel to put into it, instead of the release build
+  --menu FILE      a GRUB menu (grub.cfg) instead of the default one; the kernel is /boot/ballonet
+  --test           boots it in QEMU: as a USB stick by BIOS and by UEFI, as a CD, and by each entry of the menu
 
 `./run.sh flash DEVICE` writes it to a stick.
 
-Exit status: 3 if what makes an image can't be had here.
+Exit status: 3 if a program that makes the image is not available here.
 END
 }
 
@@ -58,10 +58,10 @@ if [[ -n $test ]]; then
   exec cargo test --manifest-path "$root/Cargo.toml" --test qemu -- image::
 fi
 
-# GRUB's platforms that every image has, whatever else is installed: BIOS, and UEFI of 64 bits and of 32.
+# The GRUB platforms of every image, whatever else is installed: BIOS, 64-bit UEFI and 32-bit UEFI.
 readonly PLATFORMS=(i386-pc x86_64-efi i386-efi)
 
-# What makes an image, and the packages that it is in.
+# The programs that make an image, and their packages.
 tools() {
   have_programs grub-mkrescue=grub-common /usr/lib/grub/i386-pc/modinfo.sh=grub-pc-bin \
     /usr/lib/grub/x86_64-efi/modinfo.sh=grub-efi-amd64-bin /usr/lib/grub/i386-efi/modinfo.sh=grub-efi-ia32-bin \
@@ -73,7 +73,7 @@ menu() {
   cat <<'END'
 set timeout=5
 set default=0
-# A serial console where there is a serial port.
+# A serial console if there is a serial port.
 if serial --unit=0 --speed=115200; then
   terminal_input --append serial
   terminal_output --append serial
@@ -86,11 +86,11 @@ fi
 
 function start {
   multiboot2 /boot/ballonet $*
-  # Behind the line above, or the kernel's header has the last word. Whatever mode the screen is in now is fine.
+  # After the line above, else the kernel's header overrides it. Any current mode of the screen is fine.
   set gfxpayload=auto
 }
 
-# Letters are GRUB's own keys.
+# Digits, since letters are GRUB's own keys.
 if cpuid -l; then
   menuentry '1 ballonet: serve the balloon' --hotkey=1 { start }
   menuentry '2 ballonet: check the device' --hotkey=2 { start mode=check }
@@ -112,7 +112,7 @@ build_kernel() {
   kernel=${CARGO_TARGET_DIR:-$root/target}/release/ballonet
 }
 
-# Tests ask at the same time; one of them installs.
+# Tests run this in parallel; one of them installs.
 mkdir -p "$root/.cache"
 exec 9>"$root/.cache/image.lock"
 flock 9
@@ -127,14 +127,14 @@ mkdir -p "$folder/image/boot/grub" "$(dirname "$output")"
 strip -o "$folder/image/boot/ballonet" "$kernel"
 if [[ -n $menu ]]; then cat "$menu"; else menu; fi >"$folder/image/boot/grub/grub.cfg"
 modules='normal multiboot2 iso9660 fat test echo serial terminal all_video cpuid halt reboot'
-# GRUB by UEFI asks for every kind of partition table, and says so where one is missing.
+# GRUB under UEFI loads the module of every kind of partition table, and complains about a missing one.
 modules+=' part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc'
 if ! grub-mkrescue --locales= --fonts= --themes= --compress=xz --install-modules="$modules" -o "$folder/ballonet.img" \
   "$folder/image" >"$folder/log" 2>&1; then
   cat "$folder/log" >&2
   refuse 'grub-mkrescue failed' 1
 fi
-# It leaves out what it has no modules for, and says nothing.
+# grub-mkrescue silently leaves out platforms without modules.
 contents=$(xorriso -indev "$folder/ballonet.img" -report_el_torito plain -find /boot/grub -maxdepth 1 2>/dev/null)
 grep -q UEFI <<<"$contents" || refuse 'the image would not start by UEFI: is grub-efi-amd64-bin whole?' 1
 for platform in "${PLATFORMS[@]}"; do

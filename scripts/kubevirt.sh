@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Checks deploy/kubevirt.yaml against KubeVirt's schema: its OpenAPI document, in the form of TypeScript's types, which the
-# KubeVirt project makes of it. A field that there is not, one that is missing, and a value of another type are errors.
-# Exit status: 0 it agrees; 3 the schema or Node.js are not to be had here; 1 it does not agree.
+# Usage: scripts/kubevirt.sh
+#
+# Checks deploy/kubevirt.yaml against KubeVirt's schema: its OpenAPI document, as the TypeScript types that the KubeVirt project
+# generates from it. Unknown fields, missing fields and values of the wrong type are errors.
+#
+# Exit status: 0 it agrees; 3 the schema or Node.js is not available here; 1 it does not agree.
 set -euo pipefail
 
 case ${1-} in
   '') ;;
-  -h | --help) sed -n '2,/^set/s/^# //p' "${BASH_SOURCE[0]}"; exit ;;
+  -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
   *) echo "kubevirt.sh: unknown argument $1; see scripts/kubevirt.sh --help" >&2; exit 2 ;;
 esac
 
@@ -31,7 +34,7 @@ mkdir -p "$dir"
 exec 9>"$dir/lock"
 flock 9
 if [[ ! -f $dir/fetched ]]; then
-  try_thrice fetch || { say 'the schema is not to be had here'; exit "$UNAVAILABLE"; }
+  try_thrice fetch || { say 'the schema is not available here'; exit "$UNAVAILABLE"; }
   touch "$dir/fetched"
 fi
 cp "$root/scripts/kubevirt.mjs" "$dir/kubevirt.mjs"
@@ -43,7 +46,7 @@ agrees() {
 }
 
 agrees "$root/deploy/kubevirt.yaml"
-# A check that can't fail is none.
+# The check must be able to fail.
 sed 's/kernelPath/kernelPaht/' "$root/deploy/kubevirt.yaml" >"$dir/misspelt.yaml"
 if agrees "$dir/misspelt.yaml" >/dev/null; then
   say 'the check lets a misspelt field pass'

@@ -14,15 +14,15 @@ usage() {
   cat <<END
 Usage: scripts/libvirt.sh [--kernel KERNEL] [--image IMAGE]
 
-Defines, starts, balloons, shuts down and destroys the domains of deploy/ by virsh, and holds libvirt's figures against
-what was asked for. The daemon is an unprivileged one, with a folder of its own in the place of a home, and ends with the
-script; no other is touched. There is no KVM in it: QEMU interprets.
+Defines, starts, balloons, shuts down and destroys the domains of deploy/ by virsh, and compares libvirt's figures with
+those that were asked for. It uses an unprivileged daemon of its own, whose home is a temporary folder and which ends
+with the script; no other daemon is touched. QEMU runs without KVM.
 
   --kernel KERNEL  the kernel (target/debug/ballonet)
   --image IMAGE    an image of \`./run.sh image\`; without one the domain that starts it is only checked against
                    libvirt's schema
 
-Exit status: 0 all is as it should be; $UNAVAILABLE libvirt is not to be had here; 1 something is not.
+Exit status: 0 success; $UNAVAILABLE libvirt is not available here; 1 failure.
 END
 }
 
@@ -50,7 +50,7 @@ for file in "$kernel" ${image:+"$image"}; do
   [[ -r $file ]] || fail "there is no $file"
 done
 
-# libvirt with its driver for QEMU; installed where they are missing and this user may.
+# libvirt with its driver for QEMU; installs them where they are missing and this user may.
 find_tools() {
   PATH=$PATH:/usr/sbin:/sbin
   have_programs 'libvirtd=libvirt-daemon libvirt-daemon-driver-qemu' virsh=libvirt-clients \
@@ -67,7 +67,7 @@ become_user() {
 
 virsh() { "${user[@]}" timeout "$PATIENCE" virsh -q -c qemu:///session "$@"; }
 
-# Waits until the rest of the line succeeds; $1 is what the wait is for.
+# Waits until the rest of the line succeeds; $1 names it.
 await() {
   local what=$1 end=$((SECONDS + PATIENCE))
   shift
@@ -91,7 +91,7 @@ start_daemon() {
   await 'the daemon' answers
 }
 
-# Ends what was started here, and nothing else: the domains by their daemon, the daemon by its number.
+# Ends only what this script started: the domains by their daemon, the daemon by its process id.
 clean_up() {
   local status=$? domain
   trap - EXIT
@@ -109,7 +109,7 @@ clean_up() {
   exit "$status"
 }
 
-# Prints domain file $1 as it is run here: interpreted, with files of this folder, and its serial line in a log.
+# Prints domain file $1 changed for this run: without KVM, with files of this folder, and its serial line in a log.
 adapted() {
   sed -e "s|type='kvm'|type='qemu'|" -e "s|/var/lib/libvirt/images/|$home/|" \
     -e "s|<target port='0'/>|<log file='$home/$1.serial' append='off'/>&|" "$root/deploy/$1.xml"
@@ -123,21 +123,20 @@ define() {
 
 has_said() { grep -q "$2" "$home/$1.serial" 2>/dev/null; }
 
-# What libvirt has for figure $2 of domain $1, in KiB or as a number; empty for none.
+# Libvirt's figure $2 of domain $1, in KiB or as a number; empty if it has none.
 figure() { virsh dommemstat "$1" | sed -n "s/^$2 //p"; }
 
 has_memory() { [[ $(virsh dominfo "$1" | sed -n 's/^Used memory: *\([0-9]*\) KiB/\1/p') == "$2" ]]; }
 
 has_state() { [[ $(virsh domstate --reason "$1") == "$2" ]]; }
 
-# Has domain $1 live with $2 KiB, and waits until it does.
+# Sets the memory of domain $1 to $2 KiB, and waits until it has that.
 set_memory() {
   virsh setmem "$1" "$2" --live
   await "$1 to live with $2 KiB" has_memory "$1" "$2"
 }
 
-# The guest's statistics of domain $1 are of $2 or later (in seconds since 1970), and from between $3 and $4 KiB of it
-# are unused.
+# Whether the guest's statistics of domain $1 are of $2 or later (seconds since 1970), with $3 to $4 KiB unused.
 has_statistics() {
   local updated unused available usable
   updated=$(figure "$1" last_update) unused=$(figure "$1" unused)
@@ -146,7 +145,7 @@ has_statistics() {
   ((updated >= $2 && unused >= $3 && unused <= $4 && unused <= available && usable <= available))
 }
 
-# The balloon follows `setmem`, down and up, and what the guest says of its memory agrees.
+# The balloon follows `setmem`, down and up, and the guest's statistics agree.
 check_balloon() {
   local domain=$1 whole=$((512 * 1024)) margin=$((32 * 1024)) since
   await 'statistics of the whole' has_statistics "$domain" 1 $((whole - margin)) "$whole"

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Makes a Linux guest to compare with: Debian's kernel, and an initramfs that loads virtio_balloon and then only says, when a line
-# comes in on the console, how often the balloon has interrupted: `interrupts N`. It is made once, in .cache/linux. Prints two
-# lines: the path of the kernel and that of the initramfs.
+# Usage: scripts/linux-guest.sh
+#
+# Makes a Linux guest to compare with, once, in .cache/linux: Debian's kernel, and an initramfs that loads virtio_balloon. For each
+# line on the console the guest prints how often the balloon has interrupted: `interrupts N`. Prints two lines: the path of the
+# kernel and that of the initramfs.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -9,18 +11,18 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/debian.sh"
 dir=$root/.cache/linux
 
-# In the order that they need each other.
+# In the order of their dependencies.
 modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_balloon)
 
 case ${1-} in
   '') ;;
-  -h | --help) sed -n '2,/^set/s/^# //p' "${BASH_SOURCE[0]}"; exit ;;
+  -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
   *) echo "linux-guest.sh: unknown argument $1; see scripts/linux-guest.sh --help" >&2; exit 2 ;;
 esac
 
 say() { printf 'linux-guest.sh: %s\n' "$*" >&2; }
 
-# Only these packages, not what they need: the kernel is not installed, and busybox is static.
+# Only these packages, not their dependencies: the kernel is not installed, and busybox is static.
 fetch() {
   local image
   have_apt_lists || return

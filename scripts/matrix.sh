@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the kernel in every cell of the QEMU matrix (tests/qemu/matrix.rs), group by group, and prints a table.
-# A group that passed is not run again on the same build, so a run that was interrupted goes on where it was.
+# A group that passed is not run again on the same build, so an interrupted run continues where it stopped.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,8 +12,8 @@ Usage: scripts/matrix.sh [FILTER]
 Boots the kernel in every cell of the matrix whose group matches FILTER, a regular expression: 'qemu-10.0::pc', 'legacy'.
 
 Environment:
-  THREADS   virtual machines at a time (default 2)
-  FRESH=1   run also the groups that have passed before
+  THREADS   virtual machines in parallel (default 2)
+  FRESH=1   runs also the groups that have passed before
 END
 }
 
@@ -34,10 +34,10 @@ build() {
 program=$(build)
 [[ -x $program ]] || { echo 'matrix.sh: the tests were not built' >&2; exit 1; }
 mkdir -p "$folder"
-# The program holds the kernel's path, not the kernel; what passed, passed with both.
+# The program has the kernel's path, not the kernel itself; a pass counts for this pair of both.
 build=$(cat "$program" "${BALLONET_KERNEL:-${CARGO_TARGET_DIR:-target}/debug/ballonet}" | sha256sum | cut -c1-16)
 
-# QEMU version, machine and interface name a group.
+# A group is named by QEMU version, machine and interface.
 mapfile -t groups < <("$program" --list --ignored full:: |
   sed -n 's/^\(full::[^:]*::[^:]*::[^:]*::\).*/\1/p' | sort -u | grep -E -- "$filter" || true)
 [[ ${#groups[@]} -gt 0 ]] || { echo "matrix.sh: no group matches $filter" >&2; exit 1; }
@@ -52,7 +52,7 @@ for group in "${groups[@]}"; do
     start=$SECONDS outcome=FAILED
     if "$program" --ignored --test-threads "${THREADS:-2}" "$group" 2>&1 | tee "$log.new"; then
       outcome="passed in $((SECONDS - start)) s"
-      grep -q ' \.\.\. ok ' "$log.new" || outcome='not run: this QEMU is not to be had here'
+      grep -q ' \.\.\. ok ' "$log.new" || outcome='not run: this QEMU is not available here'
     else
       status=1
     fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures our kernel, in release mode, beside Linux on the same QEMU, 7.2 and 10.0, with huge pages behind guest memory and
-# without; what the parameters of free page reporting do; and how long a start takes beside that of an earlier build.
+# Measures the kernel's release build beside Linux on the same QEMU, 7.2 and 10.0, with and without huge pages behind guest
+# memory; the parameters of free page reporting; and the time of a start, beside that of an earlier build.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,15 +9,16 @@ usage() {
   cat <<END
 Usage: scripts/measure.sh [reporting | ready] [--write]
 
-  (nothing)   both guests in turn: prints a table; about 5 minutes a run
-  reporting   what report-age, report-threshold and report-budget do: prints a table; about 5 minutes
-  ready       how long a start takes: this kernel and the one that BALLONET_BEFORE names in turn, and with 1 TiB of
-              memory that the host does not have: prints a table; about 2 minutes
-  --write     writes the table and the picture into docs/ and the README; else the picture goes to target/tmp, as do
-              all single values
+  (nothing)   both guests in turn; about 5 minutes per run
+  reporting   the effect of report-age, report-threshold and report-budget; about 5 minutes
+  ready       the time of a start: this kernel and the one of BALLONET_BEFORE in turn, and this one with 1 TiB of
+              memory that the host does not have; about 2 minutes
+  --write     also writes the table and the picture into docs/ and the README; else the picture goes to target/tmp
+
+Each prints a table; all single values go to target/tmp.
 
 Environment:
-  RUNS=N            medians of N runs: 5 unless told, 1 of the parameters, 21 of starts; RUNS=1 for a quick look
+  RUNS=N            medians of N runs (5; reporting 1; ready 21); RUNS=1 for a quick look
   BALLONET_KERNEL   another build of the kernel
   BALLONET_BEFORE   an earlier build of the kernel, to compare starts with
 END
@@ -38,7 +39,7 @@ done
 [[ ${RUNS:-5} =~ ^[1-9][0-9]*$ ]] || fail "RUNS=$RUNS: not a number of runs"
 [[ -z ${BALLONET_BEFORE-} || -f $BALLONET_BEFORE ]] || fail "BALLONET_BEFORE=$BALLONET_BEFORE: there is no such kernel"
 cargo build --release --bin ballonet
-# Not the build that cargo makes for benchmarks: the one that people run.
+# The build that people run, not the one that cargo makes for benchmarks.
 export BALLONET_KERNEL=${BALLONET_KERNEL:-$(realpath "${CARGO_TARGET_DIR:-target}/release/ballonet")}
-# The program that measures mostly waits, so it need not be optimized, and is built as the tests are.
+# The measuring program mostly waits, so it need not be optimized, and is built as the tests are.
 cargo bench --profile dev --bench measure -- "$@"

@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Prints the paths of OVMF, UEFI firmware for QEMU: its code, then its variables, a line each. Installs Debian's package
-# where it is missing. Exit status: 3 if it can't be had here.
+# Usage: scripts/ovmf.sh
+#
+# Prints the paths of OVMF, UEFI firmware for QEMU: its code, then its variables, one per line. Installs Debian's package if it
+# is missing.
+#
+# Exit status: 0 found; 3 it is not available here.
 set -euo pipefail
 
 case ${1-} in
   '') ;;
-  -h | --help) sed -n '2,/^set/s/^# //p' "${BASH_SOURCE[0]}"; exit ;;
+  -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
   *) echo "ovmf.sh: unknown argument $1; see scripts/ovmf.sh --help" >&2; exit 2 ;;
 esac
 
@@ -27,7 +31,7 @@ find_ovmf() {
 }
 
 find_ovmf && exit
-# Tests ask at the same time; one of them installs.
+# Tests run this in parallel; one of them installs.
 mkdir -p "$root/.cache"
 exec 9>"$root/.cache/ovmf.lock"
 flock 9

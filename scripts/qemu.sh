@@ -14,16 +14,16 @@ usage() {
 Usage: scripts/qemu.sh system | 7.2 | 10.0 | VERSION
 
 Prints the path of a qemu-system-x86_64:
-  system    the one on PATH; where there is none, Debian's or Ubuntu's package is installed first
+  system    the one on PATH; if there is none, Debian's or Ubuntu's package is installed first
             (as root, or through sudo)
   VERSION   the one on PATH if it has that version; 10.0 on Debian 12 is otherwise unpacked from
             backports into .cache/qemu10, which leaves the system alone
 
 Environment:
-  QEMU_7_2, QEMU_10_0   path of a QEMU to take for that version, unasked
+  QEMU_7_2, QEMU_10_0   path of a QEMU to use for that version, without a check
 
-Exit status: 0 found; $UNAVAILABLE this version is not to be had on this system; 127 there is no QEMU and it
-could not be installed; 1 anything else went wrong.
+Exit status: 0 found; $UNAVAILABLE this version is not available on this system; 127 there is no QEMU and it
+could not be installed; 1 any other failure.
 END
 }
 
@@ -62,7 +62,7 @@ install_command() {
   fi
 }
 
-# Prints the path of the QEMU on PATH, having installed it where there was none.
+# Prints the path of the QEMU on PATH; installs one first if there is none.
 system_qemu() {
   if ! command -v "$program" >/dev/null; then
     if command -v apt-get >/dev/null && may_be_root; then
@@ -85,7 +85,7 @@ backports_qemu() {
   local dir=$root/.cache/qemu10
   local launcher=$dir/$program
   mkdir -p "$dir"
-  # Two tests, or two people, may ask at once: one fetches, the other waits.
+  # Two tests, or two people, may run this at once: one fetches, the other waits.
   exec 9>"$dir/lock"
   flock 9
   if [[ ! -x $launcher ]]; then
@@ -100,7 +100,7 @@ backports_qemu() {
   echo "$launcher"
 }
 
-# Called where a failure is looked at, so `set -e` is off in here: each step that matters says `|| return`.
+# Called in a condition, so `set -e` is off in here: each step that matters says `|| return`.
 fetch_backports() {
   local dir=$1 apt=$1/apt codename mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   codename=$(os_release VERSION_CODENAME)
@@ -113,7 +113,7 @@ fetch_backports() {
   printf "deb [signed-by=$keyring] %s main\n" "$mirror $codename" "$mirror $codename-backports" >"$apt/sources.list"
   apt_with_own_sources "$apt" update || return
   # An installation that stops after the download fetches exactly what this system lacks, libraries included. The
-  # modules are there so that this QEMU does not come upon those of the system's, and complain of them at each start.
+  # modules are included so that this QEMU does not find the system's, and complain about them at each start.
   apt_with_own_sources "$apt" install -y --download-only --no-install-recommends -t "$codename-backports" \
     qemu-system-x86 qemu-system-common qemu-system-data qemu-system-modules-opengl qemu-system-modules-spice \
     seabios || return

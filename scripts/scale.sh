@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the allocator from 1 GiB to 16 TiB of simulated memory, in a few minutes, and writes docs/scale.svg and the table
-# in docs/scale.md anew.
+# Measures the allocator from 1 GiB to 16 TiB of simulated memory, in a few minutes, and rewrites docs/scale.svg and the table
+# in docs/scale.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,13 +9,13 @@ usage() {
   cat <<END
 Usage: scripts/scale.sh [--draw]
 
-Measures the allocator from 1 GiB to 16 TiB of simulated memory, in a few minutes, and writes docs/scale.svg and the table
-in docs/scale.md anew.
+Measures the allocator from 1 GiB to 16 TiB of simulated memory, in a few minutes, and rewrites docs/scale.svg and the table
+in docs/scale.md.
 
-  --draw      writes them again from the last measurement
+  --draw      rewrites them from the last measurement
 
 Environment:
-  FAST=1      a quick look, which writes nothing there
+  FAST=1      a quick look that writes nothing there
 END
 }
 

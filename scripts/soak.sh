@@ -7,11 +7,12 @@ usage() {
   cat <<END
 Usage: scripts/soak.sh [FILTER]
 
-Has the host ask for the opposite of what a program needs, at random, for ten minutes a version of QEMU; FILTER names one:
-'qemu-7.2'.
+Makes the host ask for the opposite of what a program needs, at random, for ten minutes per version of QEMU. FILTER names
+one: 'qemu-7.2'.
 
 Environment:
-  SOAK_SECONDS   how long (600)
+  SOAK_SECONDS   how long, per version (600)
+  SOAK_SEED      the seed of the random numbers
 END
 }
 

@@ -7,11 +7,11 @@ pub use crate::boot::multiboot2::{HEADER_MAGIC, MAGIC};
 #[doc(hidden)]
 pub use crate::boot::pvh::NOTE_TYPE_PHYS32_ENTRY;
 #[doc(hidden)]
+pub use crate::machine::cpu::stack::{MAIN, MAIN_TOP};
+#[doc(hidden)]
 pub use crate::machine::heap::KernelHeap;
 #[doc(hidden)]
 pub use crate::machine::power::DEBUG_EXIT;
-#[doc(hidden)]
-pub use crate::machine::stack::{MAIN, MAIN_TOP};
 #[doc(hidden)]
 pub use crate::machine::start::Entry;
 #[doc(hidden)]

@@ -1,8 +1,8 @@
-//! The conformance table, `docs/conformance.tsv`: each clause of the specification that a PCI balloon driver answers for, and
-//! what proves it. A clause whose proof is gone, because a test was renamed, deleted or ignored, fails here.
+//! The conformance table, `docs/conformance.tsv`: each clause of the specification that a PCI balloon driver answers
+//! for, and what proves it. A clause whose proof is gone, because a test was renamed, deleted or ignored, fails here.
 //!
-//! Tests are looked for in the sources rather than in the lists of test programs: that costs nothing, needs no QEMU and
-//! no model checker, and what is not compiled today is found all the same.
+//! Tests are looked up in the sources, not in the lists of test programs: that is fast, needs no QEMU and no model
+//! checker, and finds tests that are not compiled today.
 
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "the parts are written as a library of this test program")]
@@ -67,7 +67,7 @@ fn the_companion_counts_rightly() {
     }
 }
 
-/// A project as small as can be, in which everything is found.
+/// The smallest project in which everything is found.
 fn small_project() -> Sources {
     Sources::in_memory([
         ("crates/ballonet/src/lib.rs", "pub mod ring;\n/// ```compile_fail\n"),
@@ -126,7 +126,7 @@ fn a_test_that_is_gone_ignored_or_nowhere_declared_is_missed() {
         "qemu:life::other",
         "qemu:life::eset",
         "loom:no_interrupt_is_lost",
-        // Named by the model, but nobody has shown that the model would say so.
+        // Named by the model, but no misstep shows that the model reports it.
         "model:INIT-03",
         "model:INIT-04",
         "fuzz:nothing",

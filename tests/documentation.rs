@@ -4,6 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
 
+#[allow(dead_code, unused_imports, unused_macros)]
+mod support {
+    pub(crate) mod event;
+    pub(crate) mod failure;
+    pub(crate) mod runner;
+}
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +18,7 @@ use ballonet_kernel::boot::{KernelOptions, Key};
 use ballonet_kernel::console::Usage;
 use ballonet_kernel::console::events::{self, FieldSpec, Kind};
 use ballonet_kernel::kernel::console::commands;
+use support::event::Event;
 
 /// A file or folder of the project.
 fn path(of: &str) -> PathBuf {
@@ -137,6 +145,23 @@ fn the_documentation_lists_the_commands() {
     expect_list("docs/console.md", "commands", &list);
 }
 
+/// The tests in QEMU read events by this: one that is not as declared fails them.
+#[test]
+fn an_event_must_be_as_declared() {
+    let error = |line: &str| Event::parse(line).map(drop).map_err(|error| error.to_string());
+    assert_eq!(error(r#"{"event":"report","ms":1,"name":"virtio0","bytes":4096}"#), Ok(()));
+    assert_eq!(error(r#"{"event":"held","ms":1,"bytes":0}"#), Ok(()), "`reason` is optional");
+    for (line, wrong) in [
+        (r#"{"event":"reports","ms":1}"#, "an undeclared event"),
+        (r#"{"event":"report","ms":1,"name":"virtio0","bytes":1,"count":1}"#, "an undeclared field `count`"),
+        (r#"{"event":"report","ms":1,"bytes":1}"#, "no `name`"),
+        (r#"{"event":"report","ms":1,"name":"virtio0","bytes":"1"}"#, "`bytes` is not Whole"),
+        (r#"{"event":"nmi","ms":1,"count":1,"interrupted":"12"}"#, "`interrupted` is not Hex"),
+    ] {
+        assert!(error(line).is_err_and(|error| error.starts_with(wrong)), "{line}");
+    }
+}
+
 /// What headings of a document can be linked to by: in lower case, spaces as hyphens, without punctuation.
 fn anchors(document: &Path) -> Vec<String> {
     let text = fs::read_to_string(document).unwrap();
@@ -167,6 +192,15 @@ fn every_link_leads_somewhere() {
         }
     }
     expect_nothing(&wrong);
+}
+
+#[test]
+fn the_index_has_every_page() {
+    let index = read("docs/README.md");
+    let is_missing = |page: &String| !index.contains(&format!("]({page})"));
+    let pages = files("docs", ".md").into_iter().filter_map(|page| page.strip_prefix("docs/").map(String::from));
+    let missing: Vec<_> = pages.filter(|page| page != "README.md").filter(is_missing).collect();
+    expect_nothing(&missing);
 }
 
 /// The word that begins `text`: a name of a file or a test program.

@@ -1,4 +1,4 @@
-//! What the benchmarks make of their figures. They are programs, and have no tests themselves.
+//! The benchmarks' processing of figures. The benchmarks are programs without tests of their own.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core, clippy::unwrap_used)]
@@ -45,7 +45,7 @@ impl Drop for Scratch {
 }
 
 #[test]
-fn numbers_are_told_to_about_three_digits() {
+fn numbers_have_about_three_digits() {
     let shown = [0.0, 0.004, 0.123, 3.0, 12.34, 123.4, 9_400.0, 12_345.0, 12e6, 34e9].map(short);
     assert_eq!(shown, ["0", "0.0040", "0.12", "3.00", "12.3", "123", "9400", "12k", "12M", "34G"]);
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// What `lsblk` says of a stick that may be written to: column and value.
+/// The output of `lsblk` for a stick that may be written to: column and value.
 const STICK: &[(&str, &str)] = &[
     ("NAME", "sdx"),
     ("TYPE", "disk"),
@@ -32,7 +32,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// `name` keeps the tests apart; `changes` are to what `lsblk` says.
+    /// `name` keeps the tests apart; `changes` replace values of `lsblk`.
     fn new(name: &str, changes: &[(&str, &str)]) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("flash-{name}"));
         let _ = fs::remove_dir_all(&folder);
@@ -80,7 +80,7 @@ impl Desk {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the script starts");
-        // One that refuses does not read.
+        // A refusing script does not read.
         let _ = writeln!(child.stdin.take().expect("it is piped"), "{answer}");
         child.wait_with_output().expect("it ends")
     }
@@ -119,7 +119,7 @@ fn another_name_and_no_name_write_nothing() {
 }
 
 #[test]
-fn what_is_no_free_removable_disk_is_refused() {
+fn all_but_free_removable_disks_are_refused() {
     for (name, change, words) in [
         ("partition", ("TYPE", "part"), "a part, not a whole disk"),
         ("fixed", ("RM", "0"), "not removable"),
@@ -137,7 +137,7 @@ fn what_is_no_free_removable_disk_is_refused() {
 }
 
 #[test]
-fn a_stick_that_holds_something_else_afterwards_is_told() {
+fn a_wrong_read_back_is_reported() {
     let desk = Desk::new("forgets", &[]);
     desk.program("dd", "#!/bin/sh\nexit 0\n");
     desk.refuses(&desk.stick().display().to_string(), "not what was written");

@@ -1,7 +1,7 @@
-//! The kernel's own tests, which only a machine can run: each booted on its own and shown as a test of its own.
+//! The kernel's own tests, which need a machine: each is booted alone and shown as one test.
 //!
-//! The test image says which tests it has. `cargo test --test machine -- red_zone` runs those with `red_zone` in their
-//! names. Besides, the whole image runs in one boot on every machine: a failure must end one test and no other.
+//! The test image lists its tests. `cargo test --test machine -- red_zone` runs those with `red_zone` in their names.
+//! Also the whole image runs in one boot on every machine: a failure must end one test and no other.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
@@ -22,7 +22,7 @@ const FAILS_ON_PURPOSE: &str = "expected_failure_";
 
 /// Why the image skips a test that needs several CPUs.
 const ONE_CPU: &str = "one CPU runs";
-/// CPUs that it has then.
+/// How many CPUs such a test gets.
 const CPUS: u32 = 4;
 
 fn main() -> ExitCode {
@@ -61,7 +61,7 @@ fn list() -> Result<Vec<String>, Failed> {
 fn all(names: &[String]) -> Vec<Trial> {
     let mut trials = Vec::new();
     for name in names {
-        // The versions differ in what they have to test: x2APIC and MSI-X on the balloon only in the newer.
+        // Only the newer version has x2APIC and MSI-X on the balloon to test.
         for version in [Version::V10_0, Version::V7_2] {
             let name = name.clone();
             trials.push(Trial::ignorable_test(format!("machine::{version}::{name}"), move || alone(version, &name)));
@@ -79,7 +79,7 @@ fn all(names: &[String]) -> Vec<Trial> {
                 let qemu = qemu(version, "log=json").machine(machine).cpus(cpus).patience(Duration::from_secs(180));
                 on(&qemu, |vm| together(vm, &names, cpus))
             });
-            // Every test runs in each of these boots, which says which of them failed.
+            // Every test runs in each of these boots, and the failure names the test.
             trials.push(trial.in_short_suite());
         }
     }
@@ -108,7 +108,7 @@ fn alone_on(qemu: &Qemu, name: &str) -> Result<(Completion, Option<String>), Fai
     Ok((completion, skipped))
 }
 
-/// Every test in one boot, in the order of the list: those that fail on purpose do not keep the rest from running.
+/// Every test in one boot, in the order of the list: tests that fail on purpose do not keep the rest from running.
 fn together(vm: &mut Vm, names: &[String], cpus: u32) -> Outcome {
     for name in names {
         let event = outcome(vm).map_err(|error| format!("{name}: {error}"))?;
@@ -130,7 +130,7 @@ fn outcome(vm: &mut Vm) -> Outcome<Event> {
     Ok(event)
 }
 
-/// Whether the outcome is as it should be; the reason, where the machine at hand can't show what the test is about.
+/// Whether the outcome is the expected one; the reason, if the test is not possible on this machine.
 fn check(event: &Event) -> Outcome<Option<String>> {
     let on_purpose = event.text("name")?.starts_with(FAILS_ON_PURPOSE);
     match event.text("outcome")? {

@@ -1,4 +1,4 @@
-//! What `run.sh` accepts, what it refuses, and that it refuses before anything is built.
+//! The options that `run.sh` accepts and refuses, and that it refuses before a build.
 
 #![forbid(unsafe_code)]
 // A test program is an ordinary program of the host.
@@ -14,7 +14,7 @@ const KERNEL: &str = env!("CARGO_BIN_EXE_ballonet");
 /// Status of an invalid option.
 const INVALID: i32 = 2;
 
-/// `run.sh` with nothing set in its environment but what a test sets.
+/// `run.sh` with an environment of the test's variables only.
 fn run_sh(environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new("timeout");
     command.arg("300").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/run.sh")).stdin(Stdio::null());
@@ -31,7 +31,7 @@ fn output(command: &mut Command) -> (Option<i32>, String) {
     (status.code(), [String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)].concat())
 }
 
-/// The command of QEMU that `run.sh` would start our kernel by.
+/// The QEMU command by which `run.sh` would start the kernel.
 fn dry_run(environment: &[(&str, &str)]) -> (Option<i32>, String) {
     output(run_sh(environment).env("DRY_RUN", "1").arg(KERNEL))
 }
@@ -51,7 +51,7 @@ fn composes(environment: &[(&str, &str)], words: &str) {
     assert!(status == Some(0) && said.contains(words), "{environment:?}: {words:?} is not in ({status:?}): {said}");
 }
 
-/// A folder with a `cargo` that notes its arguments and builds nothing.
+/// A folder with a `cargo` that records its arguments and builds nothing.
 fn fake_cargo(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("run-{name}"));
     let _ = fs::remove_dir_all(&folder);
@@ -63,7 +63,7 @@ fn fake_cargo(name: &str) -> PathBuf {
     folder
 }
 
-/// `run.sh` without a kernel: its status, what it says, and the arguments that it gives to cargo, if it gets that far.
+/// `run.sh` without a kernel: its status, its output, and the arguments that it passes to cargo, if it gets that far.
 fn build(name: &str, environment: &[(&str, &str)]) -> (Option<i32>, String, Option<String>) {
     let folder = fake_cargo(name);
     let path = std::env::var("PATH").expect("there is a PATH");
@@ -156,7 +156,7 @@ fn help_is_given_by_name_and_by_option() {
 fn the_kernel_runs_while_instructions_are_counted() {
     let found = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/qemu.sh")).arg("10.0").output();
     let Output { status, stdout, stderr } = found.expect("the script starts");
-    // Where 10.0 cannot be had, the system's has to do.
+    // Where 10.0 is not available, use the system's.
     assert!(matches!(status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&stderr));
     let qemu = String::from_utf8(stdout).expect("a path of ASCII");
     let mut environment = vec![("QEMU_ARGS", "-icount shift=0,sleep=off"), ("CPUS", "2")];
@@ -188,7 +188,7 @@ fn every_script_has_help_and_refuses_options_that_it_does_not_have() {
         let ask = |option| output(Command::new("timeout").arg("60").arg(&script).arg(option).env("PATH", &path));
         let (status, said) = ask("--help");
         assert!(status == Some(0) && said.len() > 80, "{} --help ({status:?}): {said}", script.display());
-        // What follows bare-target.sh is for cargo.
+        // The arguments of bare-target.sh are for cargo.
         if !script.ends_with("bare-target.sh") {
             let (status, said) = ask("--nosuch");
             assert!(

@@ -52,7 +52,7 @@ fn doubtful(name: &str, times: usize) -> (Trial, Arc<AtomicUsize>) {
     (trial.in_short_suite(), runs)
 }
 
-/// The lines that tell of a test that is over.
+/// The lines of finished tests.
 fn results(said: &str) -> Vec<&str> {
     said.lines().filter_map(|line| line.split_once("] test ")).map(|(_, result)| result).collect()
 }
@@ -139,7 +139,7 @@ fn a_failure_without_doubt_is_not_tried_again() {
 }
 
 #[test]
-fn where_everything_is_in_doubt_not_everything_is_tried_again() {
+fn reruns_are_limited() {
     let (trials, runs): (Vec<_>, Vec<_>) = (0..50).map(|number| doubtful(&format!("{number}"), usize::MAX)).unzip();
     let (conclusion, _) = run("", trials);
     let runs: usize = runs.iter().map(|count| count.load(Ordering::Relaxed)).sum();
@@ -148,7 +148,7 @@ fn where_everything_is_in_doubt_not_everything_is_tried_again() {
 }
 
 #[test]
-fn what_this_machine_cannot_show_is_ignored_with_the_reason() {
+fn tests_impossible_here_are_ignored_with_the_reason() {
     let trial = Trial::ignorable_test("new", || Ok(Completion::ignored_with("there is no QEMU 10.0")));
     let (conclusion, said) = run("", vec![trial.in_short_suite()]);
     assert_eq!((conclusion.passed, conclusion.ignored, conclusion.exit_code()), (0, 1, 0));
@@ -157,7 +157,7 @@ fn what_this_machine_cannot_show_is_ignored_with_the_reason() {
 }
 
 #[test]
-fn the_short_suite_runs_where_nothing_is_asked_for_and_the_rest_is_told() {
+fn the_short_suite_is_the_default_and_the_rest_is_counted() {
     let trials = || vec![passes("a"), Trial::test("b", || Err(Failed::from("not in the short suite")))];
     let (conclusion, said) = run("", trials());
     assert_eq!((conclusion.passed, conclusion.failed, conclusion.filtered_out), (1, 0, 1));

@@ -11,8 +11,8 @@
 //! | `rust,no_run` | compiled as a documentation test |
 //! | `rust,ignore` | a sketch |
 //!
-//! A script stands in for `cargo`: it makes `run.sh` start the kernel that was built for the tests, for release builds too. For
-//! commands with `mode=` only the command line is composed and its arguments are parsed.
+//! A script stands in for `cargo`: it makes `run.sh` start the kernel that was built for the tests, for release builds
+//! too. For commands with `mode=` only the command line is composed and its arguments are parsed.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may")]
@@ -40,7 +40,7 @@ const KINDS: &[&str] = &["sh", "console", "text", "json", "toml", "rust,no_run",
 /// Longest time for a command or an answer, in seconds; QEMU interprets, and the machine may be busy.
 const PATIENCE: u64 = 180;
 
-/// A script's status for what can't be had on this system.
+/// A script's status if something is not available on this system.
 const UNAVAILABLE: i32 = 3;
 
 /// A fenced block of a document.
@@ -107,7 +107,7 @@ fn excuses(comment: &str) -> bool {
     ["needs ", "takes "].iter().any(|word| comment.starts_with(word))
 }
 
-/// A folder with the `cargo` of these tests, and what it leaves there.
+/// A folder with the `cargo` of these tests and its output.
 struct Desk(PathBuf);
 
 impl Desk {
@@ -177,7 +177,7 @@ esac
     }
 }
 
-/// Runs a command; if it starts a kernel, `poweroff` ends it. Returns what is wrong with it.
+/// Runs a command; if it starts a kernel, `poweroff` ends it. Returns the failure.
 fn run(desk: &Desk, command: &str) -> Option<String> {
     let _ = fs::remove_file(desk.0.join("arguments"));
     let mut shell = desk.shell(command);
@@ -199,7 +199,7 @@ fn run(desk: &Desk, command: &str) -> Option<String> {
     }
 }
 
-/// Checks a command without running it. Returns what is wrong with it.
+/// Checks a command without running it. Returns the failure.
 fn look_at(desk: &Desk, command: &str) -> Option<String> {
     if !desk.shell(&format!("bash -n <<'END'\n{command}\nEND")).status().unwrap().success() {
         return Some("the shell does not understand it".into());
@@ -238,7 +238,7 @@ fn every_block_says_what_it_is() {
 }
 
 #[test]
-fn every_command_works_as_it_stands() {
+fn every_command_works() {
     let desk = Desk::new("commands");
     let newest = desk.shell("scripts/qemu.sh 10.0").output().unwrap().status.success();
     let mut wrong = Vec::new();
@@ -308,7 +308,7 @@ struct Session {
 
 impl Session {
     fn start(desk: &Desk, command: &str) -> Self {
-        // A socket's path has to be short.
+        // A socket's path must be short.
         let monitor = std::env::temp_dir().join(format!("ballonet-{}.monitor", std::process::id()));
         let mut child = desk
             .shell(command)
@@ -411,7 +411,7 @@ fn hold(desk: &Desk, block: &Block) -> Result<(), String> {
 }
 
 #[test]
-fn every_session_goes_as_it_stands() {
+fn every_session_matches() {
     let desk = Desk::new("sessions");
     // The logs are of the QEMU of Debian 12.
     let qemu = desk.shell("scripts/qemu.sh 7.2").output().unwrap();
@@ -427,7 +427,7 @@ fn every_session_goes_as_it_stands() {
 }
 
 #[test]
-fn what_is_read_from_documents_is_what_stands_there() {
+fn blocks_and_comments_are_parsed() {
     let blocks = blocks_of("d", "a\n```sh\nb \\\n  c # takes 2 minutes\n```\n```\nd\n```\n");
     let kinds: Vec<_> = blocks.iter().map(|block| (block.place.as_str(), block.kind.as_str())).collect();
     assert_eq!(kinds, [("d:2", "sh"), ("d:6", "")]);

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 fn run(qemu_status: i32, arguments: &[&str]) -> (Option<i32>, String) {
     let qemu =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("qemu-that-ends-with-{qemu_status}-{}", arguments.len()));
-    // What run.sh asks before the start, QEMU itself answers.
+    // QEMU itself answers run.sh's questions before the start.
     let script = format!(
         "#!/bin/sh\ncase \" $* \" in *' -kernel '*) exit {qemu_status} ;; esac\nexec \"$({} system)\" \"$@\"\n",
         concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/qemu.sh")

@@ -14,20 +14,7 @@ const DRAWN: [&str; 8] =
     ["inflate", "deflate", "fallen", "ready", "inflate.interrupts", "inflate.cpu", "share.inflate", "share.deflate"];
 
 /// The figures that the README has.
-const CHOSEN: [&str; 12] = [
-    "ready",
-    "inflate",
-    "fallen",
-    "fell",
-    "deflate",
-    "inflate.interrupts",
-    "reporting.start",
-    "reporting.inflate",
-    "reporting.fallen",
-    "share.inflate",
-    "share.deflate",
-    "working.p999",
-];
+const CHOSEN: [&str; 5] = ["ready", "inflate", "fallen", "deflate", "share.inflate"];
 
 /// Where pictures and values go that are not for the documents.
 pub(crate) fn scratch(name: &str) -> PathBuf {
@@ -63,7 +50,7 @@ fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let load = text.split(' ').nth(2).unwrap_or("unknown");
-    format!("The host's load average was {load} on {cores} cores (1 to 2 is what is measured).")
+    format!("The host's load average was {load} on {cores} cores (the measurement alone makes 1 to 2).")
 }
 
 fn draw(values: &Values, falls: &[Vec<Fall>; 2], picture: &Path) -> Outcome {

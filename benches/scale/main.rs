@@ -18,22 +18,21 @@ use std::hint::black_box;
 use std::path::Path;
 use std::process::ExitCode;
 
-use ballonet::memory::Frames;
+use ballonet::memory::{Frames, REGION_FRAMES};
 use criterion::{BenchmarkId, Criterion};
 
 use memory::{Memory, SIZES, Shape};
 
 /// Page frames in a region of 2 MiB.
-const REGION: u32 = 512;
 
 /// What is measured: its name, and what is done, which leaves the frames as they were.
 type Operation = (&'static str, fn(&mut Frames<'_>));
 
 const OPERATIONS: [Operation; 3] = [
-    ("allocate and free 2 MiB", |frames| allocate(frames, REGION)),
+    ("allocate and free 2 MiB", |frames| allocate(frames, REGION_FRAMES)),
     ("allocate and free 4 KiB", |frames| allocate(frames, 1)),
     ("find 2 MiB to report", |frames| {
-        let run = frames.take_unreported(REGION, 0).unwrap();
+        let run = frames.take_unreported(REGION_FRAMES, 0).unwrap();
         frames.release(black_box(run)).unwrap();
     }),
 ];

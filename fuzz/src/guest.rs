@@ -130,6 +130,11 @@ impl Setup {
         quiet && works && spurious.is_none() && self.choices.declined & MANDATORY == 0
     }
 
+    /// Whether configuration space reads as it is.
+    pub fn config_is_true(&self) -> bool {
+        self.device.lies.config.is_empty() && self.device.lies.registers.is_empty()
+    }
+
     /// Frames that the balloon can have.
     pub fn frames(&self, platform: &ModelPlatform) -> u64 {
         platform.frames.total() - u64::from(self.floor % FLOOR_MAX)

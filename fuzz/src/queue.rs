@@ -122,6 +122,7 @@ struct Trial {
     queue: Virtqueue<<ModelPlatform as Platform>::Memory, u32>,
     /// The device's side of the queue.
     model: QueueModel,
+    format: RingFormat,
     event_idx: bool,
     in_order: bool,
     used: UsedLength,
@@ -180,6 +181,7 @@ impl Trial {
             buffers,
             queue,
             model,
+            format,
             event_idx: course.event_idx,
             in_order: course.in_order,
             used: used_length,
@@ -369,7 +371,7 @@ impl Trial {
         let returned = self.returned.len();
         let asked = usize::from(completions).clamp(1, self.lent.len().max(1));
         // Chains of different lengths can be told apart only on a split ring: of a packed one the last is waited for.
-        let exact = matches!(self.queue, Virtqueue::Split(_));
+        let exact = self.format == RingFormat::Split;
         let latest = if exact { asked } else { self.lent.len().max(1) };
         if armed {
             assert!(!exact || returned < asked, "armed for {asked}, with {returned} returned");

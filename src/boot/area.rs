@@ -27,15 +27,15 @@ pub enum AreaKind {
 }
 
 impl AreaKind {
-    /// Whether the memory is to stay as it is. Of all but modules [`super::BootInfo`] holds a copy, but QEMU's option ROM
-    /// writes only some fields of the start info when it boots a second time: what it leaves out, such as the number of
-    /// modules, has to be found after a reset as it was.
+    /// Whether the memory must stay as it is. [`super::BootInfo`] has copies of all but modules, but QEMU's option ROM writes
+    /// only some fields of the start info when it boots a second time: the others, such as the number of modules, must be
+    /// unchanged after a reset.
     pub(crate) const fn is_kept(self) -> bool {
         matches!(self, Self::Module(_) | Self::StartInfo)
     }
 }
 
-/// A range that holds something of the loader's.
+/// A range with data of the loader's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{range} {kind}")]
 pub struct LoaderArea {
@@ -52,7 +52,7 @@ pub struct LoaderAreas {
 }
 
 impl LoaderAreas {
-    /// How many areas there is room for.
+    /// The most areas.
     pub const CAPACITY: usize = 16;
 
     /// No area.
@@ -65,7 +65,7 @@ impl LoaderAreas {
         self.slots.iter().copied().flatten()
     }
 
-    /// Notes an area, as long as there is room. One that is no range cannot be overwritten.
+    /// Adds an area, if there is room. An invalid range is ignored: it cannot be overwritten.
     pub(super) fn keep(&mut self, kind: AreaKind, start: u64, length: u64) {
         let Ok(range) = PhysRange::parse(start, length) else { return };
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.is_none()) {

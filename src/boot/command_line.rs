@@ -13,7 +13,7 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// The longest line that is kept, in bytes: as much as Linux keeps on x86.
+    /// The longest line, in bytes: that of Linux on x86.
     pub const CAPACITY: usize = 2048;
 
     /// The empty line.

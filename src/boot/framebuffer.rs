@@ -1,4 +1,4 @@
-//! A framebuffer that the loader set up: where its pixels are, and how colours go into them.
+//! A framebuffer that the loader set up: its address and its pixel format.
 
 use core::fmt;
 
@@ -9,7 +9,7 @@ use ballonet::memory::PhysRange;
 pub struct Channel {
     /// Number of the lowest bit.
     pub position: u8,
-    /// How many bits.
+    /// The number of bits.
     pub width: u8,
 }
 
@@ -26,7 +26,7 @@ impl Channel {
     }
 }
 
-/// What a cell of the framebuffer holds.
+/// The format of a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PixelFormat {
     /// Pixels of 15 to 32 bits, little-endian, whole bytes each: red, green and blue.
@@ -48,13 +48,13 @@ pub struct Framebuffer {
     pub width: u32,
     /// Lines.
     pub height: u32,
-    /// Bits of a pixel that count; it takes whole bytes.
+    /// Significant bits of a pixel, which takes whole bytes.
     pub depth: u8,
-    /// What a pixel holds.
+    /// The format of a pixel.
     pub format: PixelFormat,
 }
 
-/// The largest extent that is believed, in pixels: twice that of the largest screens.
+/// The largest width or height accepted, in pixels: twice that of the largest screens.
 const MOST_PIXELS: u32 = 16384;
 
 impl Framebuffer {
@@ -72,7 +72,7 @@ impl Framebuffer {
         PhysRange::parse(self.address, bytes).ok()
     }
 
-    /// Whether lines hold their pixels, pixels their colours, and addresses exist.
+    /// Whether lines fit their pixels, pixels fit their colours, and the addresses are physical.
     pub fn is_sound(&self) -> bool {
         let format = match self.format {
             PixelFormat::Rgb(channels) => {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_framebuffer_that_cannot_be_is_not_sound() {
+    fn impossible_framebuffers_are_not_sound() {
         assert!(TRUE_COLOUR.is_sound());
         let text =
             Framebuffer { pitch: 160, width: 80, height: 25, depth: 16, format: PixelFormat::Text, ..TRUE_COLOUR };

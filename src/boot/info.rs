@@ -2,22 +2,22 @@
 
 use super::{CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysRange};
 
-/// What the loader said. A value of about 9 KiB that borrows nothing: the loader's memory may be reused.
+/// The boot information: some 9 KiB that borrow nothing, so that the loader's memory may be reused.
 #[derive(Debug, Clone)]
 pub struct BootInfo {
     /// The boot protocol's name.
     pub protocol: &'static str,
-    /// Which physical addresses are what. Empty if the loader did not say.
+    /// The memory map; empty if the loader gave none.
     pub memory_map: MemoryMap,
     /// The kernel command line, empty if none was given.
     pub command_line: CommandLine,
-    /// Where the ACPI root pointer is, and how many bytes there are of it at most, if the loader said.
+    /// Where the ACPI root pointer is, with an upper bound of its length, if the loader gave it.
     pub rsdp: Option<PhysRange>,
-    /// UEFI's system table, if the loader said where it is.
+    /// UEFI's system table, if the loader gave its address.
     pub efi: Option<EfiSystemTable>,
     /// The screen, if the loader set one up.
     pub framebuffer: Option<Framebuffer>,
-    /// What the loader left in memory that the map calls usable.
+    /// The loader's data in memory that the map calls usable.
     pub areas: LoaderAreas,
 }
 
@@ -31,7 +31,7 @@ pub struct EfiSystemTable {
 }
 
 impl BootInfo {
-    /// Boot information that says nothing.
+    /// Empty boot information.
     pub(crate) const fn empty(protocol: &'static str) -> Self {
         Self {
             protocol,

@@ -1,93 +1,8 @@
-//! The memory map: which physical addresses are what, sorted and without overlap.
+//! The memory map: regions of physical addresses, sorted and without overlap.
 
 use core::fmt;
 
-use derive_more::Display;
-
-use super::{Note, PhysRange};
-
-/// What a range of physical addresses is for (ACPI 6.5, 15.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display)]
-pub enum RegionKind {
-    /// RAM that the kernel may use.
-    #[display("usable")]
-    Usable,
-    /// Not for the kernel: devices, firmware, or nothing at all.
-    #[display("reserved")]
-    Reserved,
-    /// ACPI tables: usable once they have been read.
-    #[display("ACPI tables")]
-    AcpiReclaimable,
-    /// ACPI non-volatile storage, to be left alone.
-    #[display("ACPI NVS")]
-    AcpiNvs,
-    /// Memory in which errors were found.
-    #[display("unusable")]
-    Unusable,
-    /// Memory that keeps its contents without power.
-    #[display("persistent")]
-    Persistent,
-    /// A kind with a number that no specification we know gives a meaning to. Left alone.
-    #[display("kind {_0}")]
-    Other(u32),
-}
-
-impl RegionKind {
-    /// The kind with this number in the map of INT 15h E820h and of everything modelled on it (ACPI 6.5, table 15.6).
-    pub const fn from_e820(number: u32) -> Self {
-        match number {
-            1 => Self::Usable,
-            2 => Self::Reserved,
-            3 => Self::AcpiReclaimable,
-            4 => Self::AcpiNvs,
-            5 => Self::Unusable,
-            7 => Self::Persistent,
-            other => Self::Other(other),
-        }
-    }
-
-    /// The kind of an entry of the EFI memory map, once boot services are over (UEFI 2.10, table 7.10).
-    pub(crate) const fn from_efi(number: u32) -> Self {
-        match number {
-            // Loader code and data, boot services code and data, conventional memory.
-            1..=4 | 7 => Self::Usable,
-            8 => Self::Unusable,
-            9 => Self::AcpiReclaimable,
-            10 => Self::AcpiNvs,
-            14 => Self::Persistent,
-            _ => Self::Reserved,
-        }
-    }
-
-    /// Whether UEFI gives this kind of an entry a meaning: the next number is that of memory that has to be accepted first.
-    pub(crate) const fn is_known_to_efi(number: u32) -> bool {
-        number <= 14
-    }
-
-    /// Who keeps the bytes that two entries claim: the kind that allows less, which is the one with the lower number.
-    const fn precedence(self) -> usize {
-        match self {
-            Self::Unusable => 0,
-            Self::Reserved | Self::Other(_) => 1,
-            Self::AcpiNvs => 2,
-            Self::AcpiReclaimable => 3,
-            Self::Persistent => 4,
-            Self::Usable => 5,
-        }
-    }
-
-    const PRECEDENCES: usize = 6;
-}
-
-/// A range of physical addresses of one kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-#[display("{range} {kind}")]
-pub struct Region {
-    /// Which addresses.
-    pub range: PhysRange,
-    /// What they are for.
-    pub kind: RegionKind,
-}
+use super::{Note, PhysRange, Region, RegionKind};
 
 /// The memory map: at most [`MemoryMap::CAPACITY`] regions, ascending, none overlapping, neighbours of one kind joined.
 #[derive(Clone)]
@@ -99,7 +14,7 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// How many regions a map holds. A PC's map has 5 to 100.
+    /// The most regions of a map. A PC's map has 5 to 100.
     pub const CAPACITY: usize = 256;
 
     const FILLER: Region = match PhysRange::parse(0, 1) {
@@ -112,16 +27,16 @@ impl MemoryMap {
         Self { slots: [Self::FILLER; Self::CAPACITY], count: 0, truncated: false }
     }
 
-    /// Sorts out a loader's entries, which may come in any order and overlap.
+    /// Makes a map of a loader's entries, which may come in any order and overlap.
     ///
-    /// Bytes that several entries claim go to the kind that allows least, so nothing is usable unless every entry that
-    /// speaks of it says so. Overlaps are reported, and so are regions for which there is no room; what was left out
-    /// for that reason is not usable either.
+    /// Bytes that several entries claim go to the kind that allows least: a byte is usable only if every entry for it says
+    /// so. Overlaps are reported, and so are regions for which there is no room; memory that was left out for that reason is
+    /// not usable either.
     pub(crate) fn from_entries(entries: &(impl Iterator<Item = Region> + Clone), report: &mut dyn FnMut(Note)) -> Self {
         let mut map = Self::empty();
         // The strictest kind first: each later entry then gets only what is left over.
         for precedence in 0..RegionKind::PRECEDENCES {
-            // Something strict was left out, so what is less strict cannot be known to be free of it.
+            // A strict region was left out, so a less strict one may overlap it.
             if map.truncated {
                 break;
             }
@@ -156,15 +71,15 @@ impl MemoryMap {
         self.usable().map(PhysRange::bytes).sum()
     }
 
-    /// Adds usable memory that no entry spoke of. Returns whether it is in the map now: not if any region has a part of it, or
-    /// there is no room.
+    /// Adds usable memory that no entry has. Returns whether it is in the map now: not if a region has a part of it, or if there
+    /// is no room.
     pub(crate) fn add_usable(&mut self, range: PhysRange) -> bool {
         let index = self.regions().partition_point(|placed| placed.range.end() <= range.start().as_u64());
         let is_free = self.regions().get(index).is_none_or(|next| !next.range.overlaps(range));
         is_free && !self.truncated && self.place(index, Region { range, kind: RegionKind::Usable })
     }
 
-    /// What of `range` is in no region, ascending.
+    /// The parts of `range` that are in no region, ascending.
     pub(crate) fn unnamed(&self, range: PhysRange) -> impl Iterator<Item = PhysRange> + '_ {
         let ends = self.regions().iter().map(|region| region.range.end());
         let starts = self.regions().iter().map(|region| region.range.start().as_u64());
@@ -180,7 +95,7 @@ impl MemoryMap {
         self.truncated
     }
 
-    /// Adds what no region has claimed yet of `region`.
+    /// Adds the parts of `region` that no region has yet.
     fn add(&mut self, region: Region, report: &mut dyn FnMut(Note)) {
         let (mut from, end) = (region.range.start().as_u64(), region.range.end());
         let mut overlapped = false;
@@ -351,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_overflows_never_becomes_usable() {
+    fn memory_that_was_left_out_never_becomes_usable() {
         // Reserved regions that fill the map, the last two left out; then usable memory over everything.
         let mut entries: Vec<_> = (0..258).map(|n| region(n * 0x2000, n * 0x2000 + 0x1000, Reserved)).collect();
         // Joins the first two, which makes room for one more region.
@@ -372,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_no_entry_spoke_of_can_be_added() {
+    fn memory_that_no_entry_has_can_be_added() {
         let (mut map, _) = map(&[region(0x10, 0x20, Usable), region(0x40, 0x50, Reserved)]);
         let range = |start, end| PhysRange::parse(start, end - start).unwrap();
         for taken in [range(0x1F, 0x30), range(0x3F, 0x41), range(0x4F, 0x60), range(0, 0x100)] {

@@ -1,8 +1,8 @@
-//! What the loader tells the kernel: where memory is, the command line, where ACPI starts.
+//! Boot information from the loader: the memory map, the command line, the ACPI root pointer.
 //!
 //! Bytes in, values out. Nothing here allocates, because the memory map is what an allocator is made from, and nothing
-//! here trusts the loader: what cannot be used is skipped and named in a [`Note`], what cannot be done without is an
-//! error. Each boot protocol is a parser that fills one [`BootInfo`], so that the kernel does not know which it was.
+//! here trusts the loader: unusable parts are skipped with a [`Note`]; a missing part that the kernel cannot do without is an
+//! error. Each boot protocol is a parser that fills a [`BootInfo`], so that the kernel need not know which it was.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod note;
 mod options;
 mod physical;
 pub mod pvh;
+mod region;
 
 pub(crate) use area::AreaKind;
 pub use area::LoaderAreas;
@@ -23,8 +24,7 @@ pub use command_line::CommandLine;
 pub use framebuffer::{Channel, Framebuffer, PixelFormat};
 pub use info::BootInfo;
 pub(crate) use info::EfiSystemTable;
-pub(crate) use memory_map::Region;
-pub use memory_map::{MemoryMap, RegionKind};
+pub use memory_map::MemoryMap;
 pub(crate) use note::Note;
 pub(crate) use options::{
     AccessChoice, AffinityChoice, HotplugChoice, LogFormat, MOST_CPUS, MmioArgument, Mode, PoweroffChoice,
@@ -33,5 +33,7 @@ pub(crate) use options::{
 pub use options::{KernelOptions, Key, Valid, Warning, parse_size};
 pub(crate) use physical::Unreadable;
 pub use physical::{MemoryImage, PhysicalMemory};
+pub(crate) use region::Region;
+pub use region::RegionKind;
 
 pub(crate) use ballonet::memory::{BadRange, PhysRange};

@@ -21,7 +21,7 @@ pub const HEADER_MAGIC: u32 = 0xE852_50D6;
 /// What `eax` holds when a multiboot2 loader enters the kernel.
 pub const MAGIC: u32 = 0x36D7_6289;
 
-/// The most bytes of boot information that are believed. A large machine's memory maps take some 20 KiB.
+/// The most bytes of boot information accepted. A large machine's memory maps take some 20 KiB.
 pub const MAX_BYTES: u32 = 1 << 20;
 
 /// Entries of a memory map that are read, whatever its size.
@@ -147,7 +147,7 @@ pub fn parse(
         return Err(Multiboot2Error::Size(size));
     }
     let mut info = BootInfo::empty("multiboot2");
-    // What firmware's root pointer is known by is a copy in here.
+    // The boot information has a copy of firmware's root pointer.
     info.areas.keep(AreaKind::StartInfo, start, u64::from(size));
     let tags = Tags { memory, next: start + HEADER, end: start + u64::from(size) };
     let (mut modules, mut maps, mut root_pointers) = (0, [None; 2], [None; 2]);
@@ -204,13 +204,13 @@ impl Tag {
         memory.read_value(self.contents + offset).ok()
     }
 
-    /// What is said of a tag that is too small for what it is to hold.
+    /// The note on a tag that is too small for its contents.
     fn as_bad(&self) -> Note {
         Note::BadTag { address: self.contents - HEADER, kind: self.kind, size: (self.length + HEADER) as u32 }
     }
 }
 
-/// The tags, up to the end or to the first that cannot be.
+/// The tags, up to the end or to the first invalid one.
 struct Tags<'a, M> {
     memory: &'a M,
     next: u64,
@@ -224,7 +224,7 @@ impl<M> Clone for Tags<'_, M> {
 }
 
 impl<M: PhysicalMemory> Tags<'_, M> {
-    /// The header at the place that is next.
+    /// The next header.
     fn header(&self) -> Option<TagHeader> {
         if self.next.checked_add(HEADER)? > self.end {
             return None;
@@ -232,7 +232,7 @@ impl<M: PhysicalMemory> Tags<'_, M> {
         self.memory.read_value(self.next).ok()
     }
 
-    /// What is wrong with the tag that the others end at, unless it is the end.
+    /// What is wrong with the tag at which the list ends, unless that is the end tag.
     fn broken(mut self) -> Option<Note> {
         while self.next().is_some() {}
         let header = self.header();
@@ -314,7 +314,7 @@ fn read_framebuffer(memory: &impl PhysicalMemory, tag: Tag, report: &mut dyn FnM
     sound
 }
 
-/// Puts both maps together: what EFI keeps for itself is not usable, whatever the other says.
+/// Joins both maps: memory that EFI keeps is not usable, whatever the other map says.
 fn read_maps(
     memory: &impl PhysicalMemory,
     [bios, efi]: [Option<Tag>; 2],
@@ -348,7 +348,7 @@ fn read_maps(
     });
 }
 
-/// Reports the entries of kinds that UEFI gives no meaning to: one note for all of them, however many firmware has.
+/// Reports entries of kinds that UEFI does not define: one note for all of them.
 fn report_unknown_kinds<M: PhysicalMemory>(efi: &Map<'_, M, EfiEntry>, report: &mut dyn FnMut(Note)) {
     let kinds = || efi.entries().map(|entry| entry.kind.get()).filter(|&kind| !RegionKind::is_known_to_efi(kind));
     if let Some(first) = kinds().next() {
@@ -357,7 +357,7 @@ fn report_unknown_kinds<M: PhysicalMemory>(efi: &Map<'_, M, EfiEntry>, report: &
 }
 
 impl EfiEntry {
-    /// How many bytes it is about, if that is a number.
+    /// Its length in bytes, if that fits 64 bits.
     fn bytes(&self) -> Option<u64> {
         self.pages.get().checked_mul(4096)
     }
@@ -377,7 +377,7 @@ impl<'a, M: PhysicalMemory, T: FromBytes + IntoBytes> Map<'a, M, T> {
     fn new(memory: &'a M, tag: Tag) -> Self {
         let header: Option<MapHeader> = tag.read(memory, 0);
         let stride = header.map_or(0, |header| u64::from(header.entry_size.get()));
-        // Entries smaller than those known are none.
+        // Entries smaller than the known ones cannot be read.
         let claimed = if stride < size_of::<T>() as u64 { 0 } else { (tag.length - HEADER) / stride };
         let count = claimed.min(MAX_ENTRIES.into()) as u32;
         Self { memory, tag, stride, count, claimed, entry: core::marker::PhantomData }
@@ -387,7 +387,7 @@ impl<'a, M: PhysicalMemory, T: FromBytes + IntoBytes> Map<'a, M, T> {
         (0..self.count).filter_map(|index| self.tag.read(self.memory, HEADER + u64::from(index) * self.stride))
     }
 
-    /// Reports what is wrong with it, once. `range` gives an entry's start and length; no length is one beyond all numbers.
+    /// Reports what is wrong with it, once. `range` gives an entry's start and length; `None` is a length beyond 64 bits.
     fn check(&self, range: impl Fn(&T) -> (u64, Option<u64>), report: &mut dyn FnMut(Note)) {
         if self.count == 0 {
             report(if self.tag.kind == tag::MEMORY_MAP { Note::NoMemoryMap } else { self.tag.as_bad() });

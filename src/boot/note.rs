@@ -10,7 +10,7 @@ pub enum Note {
     /// The loader gave no memory map.
     #[display("the loader gave no memory map")]
     NoMemoryMap,
-    /// The memory map has more entries than are looked at.
+    /// The memory map has more entries than are read.
     #[display("the memory map claims {count} entries: only the first {considered} are read")]
     TooManyEntries {
         /// Entries claimed.
@@ -26,7 +26,7 @@ pub enum Note {
         /// Why.
         error: Unreadable,
     },
-    /// An entry of the memory map is no range.
+    /// An entry of the memory map is not a valid range.
     #[display("memory map entry {index} ({length:#x} bytes at {start:#x}) is skipped: {reason}")]
     BadEntry {
         /// Which entry.
@@ -65,15 +65,15 @@ pub enum Note {
     /// The command line runs out of memory that can be read.
     #[display("the command line is cut: {_0}")]
     CommandLineUnreadable(Unreadable),
-    /// The command line has no end where the loader says that it ends.
-    #[display("the command line has no end in its {room} bytes: it is taken to end with them")]
+    /// The command line has no NUL in the bytes that the loader gives it.
+    #[display("the command line has no NUL in its {room} bytes: it ends with them")]
     CommandLineUnterminated {
         /// Bytes that the loader has for it.
         room: u64,
     },
-    /// Entries of the EFI memory map are of kinds that UEFI gives no meaning to.
+    /// Entries of the EFI memory map are of kinds that UEFI does not define.
     #[display(
-        "the EFI memory map has {count} entries of kinds that UEFI does not name, {first:#x} the first: they are left alone"
+        "the EFI memory map has {count} entries of kinds that UEFI does not define, the first {first:#x}: they are left alone"
     )]
     UnknownEfiKinds {
         /// How many.
@@ -81,11 +81,11 @@ pub enum Note {
         /// The kind of the first.
         first: u32,
     },
-    /// The pointer to the ACPI root pointer is no address.
+    /// The address of the ACPI root pointer is invalid.
     #[display("the loader's RSDP address {_0:#x} is not a physical address")]
     BadRsdpAddress(u64),
-    /// A module is no range, or the module list cannot be read.
-    #[display("module {index} is skipped: {length:#x} bytes at {start:#x} are no range")]
+    /// A module is not a valid range.
+    #[display("module {index} is skipped: {length:#x} bytes at {start:#x} are not a valid range")]
     BadModule {
         /// Which module.
         index: u32,
@@ -110,7 +110,7 @@ pub enum Note {
         /// Modules noted as areas.
         kept: u32,
     },
-    /// A tag of the boot information is cut, too small or too large. Those behind it, if any, are not seen.
+    /// A tag of the boot information is cut, too small or too large. Tags behind it are not read.
     #[display("the tag at {address:#x}, type {kind}, cannot have {size} bytes: it is skipped")]
     BadTag {
         /// Its physical address.
@@ -120,12 +120,12 @@ pub enum Note {
         /// The size that it claims.
         size: u32,
     },
-    /// The framebuffer is of a kind that is not known, or cannot be.
-    #[display("the framebuffer is not used: {}", DisplayOr(_0, "it is of no known kind"))]
+    /// The framebuffer is of an unknown kind, or impossible.
+    #[display("the framebuffer is not used: {}", DisplayOr(_0, "its kind is unknown"))]
     BadFramebuffer(Option<Framebuffer>),
 }
 
-/// A value, or what to say where there is none.
+/// A value, or words in its place.
 struct DisplayOr<'a, T>(&'a Option<T>, &'static str);
 
 impl<T: core::fmt::Display> core::fmt::Display for DisplayOr<'_, T> {

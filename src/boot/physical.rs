@@ -1,15 +1,15 @@
-//! Reading physical memory that firmware or a loader has written: the one way the parsers reach the machine.
+//! Reads of physical memory that firmware or a loader has written: the parsers' only access to the machine.
 
 use derive_more::{Display, Error};
 use zerocopy::{FromBytes, IntoBytes};
 
 use ballonet::memory::PhysAddr;
 
-/// Physical memory, readable where something is there.
+/// Physical memory, where it can be read.
 ///
 /// The kernel implements it over what it has mapped, tests over a slice ([`MemoryImage`]).
 pub trait PhysicalMemory {
-    /// Copies `bytes.len()` bytes from `address` on. No alignment is asked for.
+    /// Copies `bytes.len()` bytes from `address` on, of any alignment.
     ///
     /// # Errors
     /// When any of the bytes is outside memory that can be read; `bytes` may then hold anything.
@@ -41,9 +41,9 @@ impl<M: PhysicalMemory> PhysicalMemory for &M {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 #[display("{length} bytes at physical address {address:#x} cannot be read")]
 pub struct Unreadable {
-    /// Where they should have been.
+    /// Their address.
     pub address: u64,
-    /// How many bytes.
+    /// Their number.
     pub length: usize,
 }
 

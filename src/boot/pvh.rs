@@ -126,7 +126,7 @@ pub fn parse(
     Ok(info)
 }
 
-/// Where the root pointer is. How long it is, it says itself.
+/// Where the root pointer is; it has its own length.
 fn rsdp(address: u64, report: &mut dyn FnMut(Note)) -> Option<PhysRange> {
     /// Bytes of the root pointer since ACPI 2.0; that of 1.0 is shorter (ACPI 6.5, 5.2.5.3).
     const LONGEST: u64 = 36;
@@ -160,7 +160,7 @@ fn read_map(memory: &impl PhysicalMemory, pointer: MapPointer, info: &mut BootIn
     info.areas.keep(AreaKind::MemoryMap, start, u64::from(readable) * size_of::<MapEntry>() as u64);
 }
 
-/// Reports every entry that is no range, once, and says how many entries can be read.
+/// Reports every invalid entry, once, and returns how many entries can be read.
 fn check_entries(memory: &impl PhysicalMemory, start: u64, count: u32, report: &mut dyn FnMut(Note)) -> u32 {
     for index in 0..count {
         let entry: MapEntry = match read_entry(memory, start, index) {
@@ -171,7 +171,7 @@ fn check_entries(memory: &impl PhysicalMemory, start: u64, count: u32, report: &
             }
         };
         let (start, length) = (entry.start.get(), entry.length.get());
-        // qboot counts an entry too many, of zeros: not worth a word.
+        // qboot counts one entry too many, all zeros.
         if entry.as_bytes().iter().all(|&byte| byte == 0) {
             continue;
         }

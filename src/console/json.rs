@@ -2,7 +2,10 @@
 
 use core::fmt::{self, Write};
 
-/// A JSON object in the making. Begin it with [`Object::begin`], end it with [`Object::end`].
+/// Numbers, each passed to the function that it gets.
+pub(super) type Numbers<'n> = &'n dyn Fn(&mut dyn FnMut(u64));
+
+/// Writes a JSON object: from [`Object::begin`] to [`Object::end`].
 ///
 /// Numbers above 2^53 are written in full: readers that hold numbers as doubles round them.
 pub struct Object<'a> {
@@ -53,14 +56,14 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a number that is given in thousandths.
+    /// Adds a number, given in thousandths.
     pub(crate) fn thousandths(&mut self, name: &str, value: u64) -> &mut Self {
         self.name(name);
         self.put(format_args!("{}.{:03}", value / 1000, value % 1000));
         self
     }
 
-    /// Adds a truth value.
+    /// Adds `true` or `false`.
     pub fn boolean(&mut self, name: &str, value: bool) -> &mut Self {
         self.name(name);
         self.put(format_args!("{value}"));
@@ -74,8 +77,8 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a list of numbers as strings of hexadecimal digits; `values` passes each to the function that it gets.
-    pub fn hex_list(&mut self, name: &str, values: &dyn Fn(&mut dyn FnMut(u64))) -> &mut Self {
+    /// Adds a list of numbers as strings of hexadecimal digits.
+    pub fn hex_list(&mut self, name: &str, values: Numbers<'_>) -> &mut Self {
         self.name(name);
         self.put(format_args!("["));
         let mut comma = "";
@@ -124,7 +127,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// A writer that escapes what may not stand in a JSON string.
+/// A writer that escapes characters as a JSON string requires.
 struct Escaped<'a>(&'a mut dyn Write);
 
 impl Write for Escaped<'_> {

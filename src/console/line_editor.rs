@@ -1,7 +1,7 @@
 //! A line editor for one line of ASCII, with history, fed byte by byte from a terminal.
 //!
-//! Why it is no crate. The line is drawn in two places, on the terminal behind what a moving balloon is at and on the PC's
-//! screen, and typing must never wait; so the editor may neither read nor write, and its line must be readable. `noline`
+//! Why no crate: the line is drawn in two places, on the terminal behind a balloon's progress and on the PC's screen, and
+//! typing must never wait; so the editor must do no I/O, and its line must be readable. `noline`
 //! (0.5) keeps its I/O-free core private: its editors block until a line has come, write by themselves, and ask the terminal
 //! for its size first, which a pipe never answers; it has no completion. `embedded-cli` (0.2, of 2024) echoes into one
 //! writer, and neither its line nor its cursor can be read. `menu` and `ushell` do not edit within the line.
@@ -14,7 +14,7 @@ const CAPACITY: usize = 120;
 /// Lines remembered.
 const HISTORY: usize = 16;
 
-/// What a byte has led to.
+/// The outcome of a byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     /// Nothing to show.
@@ -31,10 +31,10 @@ pub enum Edit {
     Turn(Page),
 }
 
-/// Which way to turn the log.
+/// The direction in which the log scrolls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// A page up: what came before.
+    /// A page up: earlier lines.
     Up,
     /// A page down.
     Down,
@@ -42,7 +42,7 @@ pub enum Page {
     End,
 }
 
-/// How far an escape sequence has come in (ECMA-48, 5.4).
+/// How much of an escape sequence has come in (ECMA-48, 5.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Escape {
     None,
@@ -77,7 +77,7 @@ impl LineEditor {
         }
     }
 
-    /// The line as it stands.
+    /// The line.
     pub fn text(&self) -> &str {
         &self.line
     }
@@ -159,7 +159,7 @@ impl LineEditor {
             self.escape = Escape::Sequence(number.saturating_mul(10).saturating_add(byte - b'0'));
             return Edit::Nothing;
         }
-        // A sequence ends with a byte from @ to ~; what else stands in it says nothing to us.
+        // A sequence ends with a byte from @ to ~; other bytes in it are ignored.
         if (b'@'..=b'~').contains(&byte) {
             self.escape = Escape::None;
         }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_for_others_are_handed_on() {
+    fn keys_for_others_are_passed_on() {
         let mut editor = LineEditor::new();
         let edits: Vec<_> = b"me\t\x0c\x1b[5~\x1b[6~".iter().map(|&byte| editor.feed(byte)).collect();
         let other: Vec<_> = edits.into_iter().filter(|edit| !matches!(edit, Edit::Nothing | Edit::Changed)).collect();

@@ -1,5 +1,5 @@
-//! The pure half of talking to people and to programs over a serial line: JSON objects, line editing and completion,
-//! progress lines, the log as it is kept. Text in, text out; who sends it is somebody else's business.
+//! The portable half of the console: events as JSON, line editing and completion, progress lines, the log in memory. Text in,
+//! text out: nothing here does I/O.
 
 #![forbid(unsafe_code)]
 

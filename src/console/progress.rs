@@ -1,18 +1,18 @@
-//! How a balloon moves: how far, and how fast.
+//! A balloon's movement: how far, and how fast.
 
 use core::fmt;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Watches one movement of a balloon, from where it stood to its target. Sizes are in bytes, times in nanoseconds.
+/// One movement of a balloon, from its size to its target. Sizes are in bytes, times in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Movement {
     from: u64,
     begun: u64,
-    /// How far it is.
+    /// The size now.
     pub actual: u64,
-    /// Where it shall end.
+    /// The size at the end.
     pub target: u64,
     /// When `actual` was true.
     pub now: u64,
@@ -24,13 +24,13 @@ impl Movement {
         Self { from: actual, begun: now, actual, target, now }
     }
 
-    /// Takes note of how far it is.
+    /// Notes the size at `now`.
     pub const fn advance(&mut self, actual: u64, now: u64) {
         self.actual = actual;
         self.now = now;
     }
 
-    /// Whether it has arrived.
+    /// Whether it has reached the target.
     pub const fn is_done(&self) -> bool {
         self.actual == self.target
     }
@@ -46,18 +46,18 @@ impl Movement {
         if elapsed == 0 { 1 } else { elapsed }
     }
 
-    /// How much of the way is done, from 0 to 100.
+    /// The share that is done, from 0 to 100.
     pub fn percent(&self) -> u64 {
         let way = self.target.abs_diff(self.from);
         if way == 0 { 100 } else { (u128::from(self.moved().min(way)) * 100 / u128::from(way)) as u64 }
     }
 
-    /// Which way it goes.
+    /// Its direction.
     pub(crate) const fn direction(&self) -> &'static str {
         if self.target < self.from { "deflating" } else { "inflating" }
     }
 
-    /// How fast it has been, in hundredths of a GiB a second.
+    /// Its rate, in hundredths of a GiB per second.
     pub(crate) fn rate(&self) -> u64 {
         let rate = u128::from(self.moved()) * 100 * 1_000_000_000 / (u128::from(GIB) * u128::from(self.elapsed()));
         u64::try_from(rate).unwrap_or(u64::MAX)

@@ -1,18 +1,18 @@
-//! How much of an endless activity is logged: its whole first round, then a summary now and then.
+//! How much of an endless activity is logged: its whole first round, then a line a minute.
 
-/// Time between two summaries: 1 min.
+/// Time between two lines: 1 min.
 const PERIOD: u64 = 60_000_000_000;
 
 /// Decides which steps of an endless program are logged. Times are in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Quiet {
     rounds: u64,
-    /// When the next summary is due; `None` in the first round.
+    /// When the next line is due; `None` in the first round.
     next: Option<u64>,
 }
 
 impl Quiet {
-    /// A round has ended.
+    /// Notes the end of a round.
     pub(crate) const fn end_round(&mut self, now: u64) {
         self.rounds += 1;
         if self.next.is_none() {
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_round_is_told_and_then_one_step_a_minute() {
+    fn the_first_round_is_logged_and_then_one_step_a_minute() {
         let mut quiet = Quiet::default();
         assert!((0..4).all(|step| quiet.may_speak(step)));
         let mut spoken = 0;

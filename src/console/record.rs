@@ -1,4 +1,4 @@
-//! The log in memory: its beginning permanently, and the newest of the rest.
+//! The log in memory: its beginning, permanently, and the newest of the rest.
 //!
 //! Nothing here allocates: the log begins before there is a heap.
 
@@ -51,7 +51,7 @@ impl Record {
         line.end();
     }
 
-    /// How many lines there were, kept or not.
+    /// The number of lines so far, kept or not.
     pub(crate) const fn lines(&self) -> u64 {
         self.head_lines + self.lost + self.tail_lines
     }
@@ -70,7 +70,7 @@ impl Record {
             at += PREFIX + length;
         }
         let behind = self.head_lines + self.lost;
-        if self.lost > 0 && first < behind && !self.tell_lost(&mut each) {
+        if self.lost > 0 && first < behind && !self.pass_lost(&mut each) {
             return;
         }
         let mut at = self.tail_start;
@@ -89,7 +89,7 @@ impl Record {
         }
     }
 
-    fn tell_lost(&self, each: &mut impl FnMut(u64, u8, &str) -> bool) -> bool {
+    fn pass_lost(&self, each: &mut impl FnMut(u64, u8, &str) -> bool) -> bool {
         let mut gap = Gap { bytes: [0; 64], length: 0 };
         // Longer text is cut off.
         let _ = write!(gap, "-- {} lost here --", super::count(self.lost, "line"));

@@ -1,11 +1,11 @@
-//! What the kernel gives up for an allocation that would fail: what its balloons hold.
+//! Memory reclaimed for a failing allocation: from the balloons, lent for that.
 
 use crate::machine::Machine;
 use crate::machine::reclaim::{self, Relieved, Source};
 
 use super::balloons::Balloons;
 
-/// The machine and its balloons, for as long as nobody else needs them.
+/// The machine and its balloons, while nothing else uses them.
 struct Backing<'k> {
     machine: &'k mut Machine,
     balloons: &'k mut Balloons,
@@ -17,7 +17,7 @@ impl Source for Backing<'_> {
     }
 }
 
-/// Runs `action`, in which allocations that would fail have memory back from the balloons first.
+/// Runs `action`; allocations in it that would fail first reclaim memory from the balloons.
 pub(super) fn with<R>(machine: &mut Machine, balloons: &mut Balloons, action: impl FnOnce() -> R) -> R {
     reclaim::lend(&mut Backing { machine, balloons }, action)
 }

@@ -9,8 +9,9 @@ use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
 use ballonet::balloon::{Balloon, Options};
 use ballonet::memory::FRAME_SIZE;
+use ballonet::memory::PageFrames;
 use ballonet::pci::Tree;
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::platform::Platform;
 use ballonet::virtio::DeviceHandle;
 use ballonet::virtio::spec::DeviceType;
 use ballonet_check::bench::{Bench, BenchError, Case, Figures, Stopwatch, Surroundings, Throughput};
@@ -124,7 +125,7 @@ fn bench(machine: &mut Machine, device: DeviceHandle, options: &Options) -> Resu
     let bench = Bench { device, options, rounds: ROUNDS };
     for case in bench.cases(machine)? {
         let (mode, figures) = bench.measure(machine, &mut Tsc, case)?;
-        tell(&options.name, case, &figures);
+        report(&options.name, case, &figures);
         let [add, pop, trip] = figures.legs().map(|(_, leg)| format!("{} / {}", leg.minimum(), leg.median()));
         let (ring, shape, by) = (case.format(), case.shape.word(), case.notification());
         info!("{ring:<16}{shape:<10}{by:<11}{mode:<8}{add:>17}{pop:>17}{trip:>21}");
@@ -142,7 +143,7 @@ fn throughput(machine: &mut Machine, bench: &Bench<'_>) -> Result<(), BenchError
     info!("{device}: {mib} MiB of touched memory to the host and back, median of {PASSES}; ceiling: the best of all");
     emit(device, "throughput.size", mib, "MiB");
     for (place, way) in ["inflate", "deflate"].into_iter().enumerate() {
-        tell_way(device, way, place, &throughput);
+        report_direction(device, way, place, &throughput);
     }
     let away = frames::counts().ballooned;
     emit(device, "throughput.away", away, "frames");
@@ -150,7 +151,7 @@ fn throughput(machine: &mut Machine, bench: &Bench<'_>) -> Result<(), BenchError
 }
 
 /// One way: each rate, the driver's share of the best, and what it cost the guest.
-fn tell_way(device: &str, way: &str, place: usize, throughput: &Throughput) {
+fn report_direction(device: &str, way: &str, place: usize, throughput: &Throughput) {
     let ceiling = throughput.ceiling()[place];
     let driver = throughput.driver[place];
     let indirect = throughput.indirect.map(|rates| ("ceiling.indirect", rates[place]));
@@ -158,23 +159,23 @@ fn tell_way(device: &str, way: &str, place: usize, throughput: &Throughput) {
     let direct = ("ceiling.direct", throughput.direct[place]);
     let rates = [Some(direct), indirect, reported, Some(("ceiling", ceiling)), Some(("driver", driver.rate))];
     for (name, rate) in rates.into_iter().flatten() {
-        tell_part(device, name, way, rate.milli_gib_per_second(), "GiB/s");
+        report_thousandths(device, name, way, rate.milli_gib_per_second(), "GiB/s");
     }
-    tell_part(device, "share", way, driver.rate.milli_percent_of(ceiling), "%");
-    tell_part(device, "awake", way, driver.awake.saturating_mul(100_000) / driver.rate.time.max(1), "%");
+    report_thousandths(device, "share", way, driver.rate.milli_percent_of(ceiling), "%");
+    report_thousandths(device, "awake", way, driver.awake.saturating_mul(100_000) / driver.rate.time.max(1), "%");
     let per_gib = |count: u64| (u128::from(count) * (1000 << 30) / u128::from(driver.rate.bytes.max(1))) as u64;
-    tell_part(device, "kicks", way, per_gib(driver.kicks), "1/GiB");
-    tell_part(device, "interrupts", way, per_gib(driver.interrupts), "1/GiB");
+    report_thousandths(device, "kicks", way, per_gib(driver.kicks), "1/GiB");
+    report_thousandths(device, "interrupts", way, per_gib(driver.interrupts), "1/GiB");
 }
 
 /// A figure in thousandths.
-fn tell_part(device: &str, name: &str, way: &str, value: u64, unit: &str) {
+fn report_thousandths(device: &str, name: &str, way: &str, value: u64, unit: &str) {
     info!("  {way} {name:<18}{:>8}.{:02} {unit}", value / 1000, value % 1000 / 10);
     let name = format!("{name}.{way}");
     serial::emit(&events::Bench { device, name: &name, value: Decimal::Thousandths(value), unit });
 }
 
-fn tell(device: &str, case: Case, figures: &Figures) {
+fn report(device: &str, case: Case, figures: &Figures) {
     for (leg, series) in figures.legs() {
         emit(device, &format!("{case}.{leg}.min"), series.minimum(), "cycles");
         emit(device, &format!("{case}.{leg}.median"), series.median(), "cycles");

@@ -1,8 +1,8 @@
-//! `mode=check`: each balloon of the machine is tested, and the kernel ends with what came of it.
+//! `mode=check`: tests each balloon of the machine, and ends the kernel with the verdict.
 //!
 //! For programs: a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP (`tap=`),
-//! where checks of what a device need not do are marked TODO, so that they do not fail the whole. A run that cannot begin
-//! says `Bail out!` and fails.
+//! where a failed check that is no MUST is marked TODO, so that it does not fail the run. A run that cannot begin writes
+//! `Bail out!` and fails.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -21,8 +21,8 @@ use ballonet::virtio::spec::DeviceType;
 use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary};
 use log::{info, warn};
 
-/// Tests every balloon on PCI. Those on MMIO cannot be tested yet, which ends a run that has no other. The status with which
-/// the kernel is to end.
+/// Tests every balloon on PCI. Those on MMIO cannot be tested yet, which ends a run that has no other. Returns the
+/// kernel's exit status.
 pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> ExitStatus {
     let tap = machine.options().tap;
     let selection = match machine.options().checks.map_or_else(|| Ok(Selection::default()), choose) {
@@ -40,7 +40,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
         warn!("mode=check tests balloons on PCI only: {untested} on MMIO left out");
     }
     if devices.is_empty() {
-        return bail_out(tap, format_args!("no virtio balloon was found on PCI or MMIO: there is nothing to check"));
+        return bail_out(tap, format_args!("no virtio balloon was found on PCI or MMIO; there is nothing to check"));
     }
     if selection.is_empty() {
         return bail_out(tap, format_args!("no check is selected"));
@@ -56,34 +56,34 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
         tree.open_path(machine.config(), device);
         let summary = ballonet_check::run(machine, device, &selection, Patience::default(), |check, outcome| {
             number += 1;
-            tell(number, device, check, outcome);
+            report(number, device, check, outcome);
         });
         total.add(&summary);
     }
-    tell_summary(&total);
+    report_summary(&total);
     if total.is_success() { ExitStatus::Success } else { ExitStatus::Failure }
 }
 
-/// Ends a run before it began: `reason` says why. The status with which the kernel is to end.
+/// Ends a run before it began, for `reason`. Returns the kernel's exit status.
 pub(super) fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
     if serial::is_text() {
         serial::line(format_args!("TAP version {tap}"));
     }
-    tell_summary(&Summary { ended: Some(reason.to_string()), ..Summary::default() });
+    report_summary(&Summary { ended: Some(reason.to_string()), ..Summary::default() });
     ExitStatus::Failure
 }
 
-/// The checks of this list, or what is wrong with it: nobody would read a warning.
+/// The checks of this list, or what is wrong with it: a warning would go unread.
 fn choose(list: &str) -> Result<Selection, String> {
     let mut unknown = None;
     let selection = Selection::parse(list, |item| unknown = unknown.or(Some(item)));
     let Some(item) = unknown else { return Ok(selection) };
     let alike = Selection::alike(item).join(", ");
     let meant = if alike.is_empty() { String::new() } else { format!("; did you mean {alike}?") };
-    Err(format!("no check is named `{item}`{meant} (docs/checks.md lists all)"))
+    Err(format!("there is no check `{item}`{meant} (docs/checks.md lists them)"))
 }
 
-fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
+fn report(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     let Check { name, severity, section, .. } = check;
     emit(device, check, outcome);
     if !serial::is_text() {
@@ -92,9 +92,9 @@ fn tell(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     match outcome {
         Outcome::Ok => serial::line(format_args!("ok {number} - {name}")),
         Outcome::Skipped(reason) => serial::line(format_args!("ok {number} - {name} # SKIP {reason}")),
-        // Not a word about the device, so neither of its failures.
+        // It says nothing about the device, so it is no failure of it.
         Outcome::Trouble(reason) => {
-            serial::line(format_args!("ok {number} - {name} # SKIP tester's own trouble: {reason}"));
+            serial::line(format_args!("ok {number} - {name} # SKIP the tester failed: {reason}"));
         }
         Outcome::Failed(detail) => {
             let todo = if *severity == Severity::Must { "" } else { " # TODO " };
@@ -134,7 +134,7 @@ fn emit(device: Bdf, check: &Check, outcome: &Outcome) {
     serial::emit(&event);
 }
 
-fn tell_summary(total: &Summary) {
+fn report_summary(total: &Summary) {
     let Summary { ok, failed, warned, skipped, troubled, ended } = total;
     serial::emit(&events::Checks {
         ok: total.is_success(),
@@ -151,7 +151,7 @@ fn tell_summary(total: &Summary) {
         }
         serial::line(format_args!("# {ok} ok, {failed} failed, {warned} warned, {skipped} skipped"));
         if *troubled != 0 {
-            serial::line(format_args!("# {troubled} not made, by the tester's own trouble"));
+            serial::line(format_args!("# {troubled} not made: the tester failed"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The devices: what is on PCI, and where it is reached.
+//! The PCI functions, and the addresses of their registers.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use ballonet::platform::Platform;
 use ballonet::virtio::listing;
 use log::{info, warn};
 
-/// Walks PCI, gives addresses to what firmware left without, and lists what is there.
+/// Walks PCI, assigns addresses to BARs that firmware left without, and lists the functions.
 pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     let ranges = bus_ranges(machine);
     if ranges.is_empty() {
@@ -26,7 +26,7 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     tree.size_bars(machine.config());
     let placed = assign(machine, &mut tree, |_| true);
     if placed > 0 {
-        info!("PCI: BARs that firmware left without an address, and that have one now: {placed}");
+        info!("PCI: {placed} BARs that firmware left without an address have one now");
     }
     for node in tree.nodes() {
         list(machine, node, verbose);
@@ -34,7 +34,7 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     tree
 }
 
-/// Gives addresses to all BARs that have none, and tells what is wrong with those of the functions that are `concerned`.
+/// Assigns addresses to all BARs that have none, and reports what is wrong with those of the functions that are `concerned`.
 /// Returns how many have one now.
 pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) -> bool) -> usize {
     let windows = host_windows(machine, tree);
@@ -42,7 +42,7 @@ pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(
     for error in &assignment.errors {
         match error {
             AssignError::NoRoom(bar) | AssignError::NotKept { bar, .. } if !concerned(bar.function()) => {}
-            // Ports are the old way to a device; without a window for them it has another.
+            // Without a window for ports, which are the legacy way to a device, it has another way.
             AssignError::NoRoom(bar) if bar.is_io() && windows.io.is_empty() => info!("PCI: no ports for {bar} here"),
             _ => warn!("PCI: {error}"),
         }
@@ -63,7 +63,7 @@ pub(crate) fn list(machine: &mut Machine, node: &Node, verbose: bool) {
     }
 }
 
-/// What a device is called that has memory for the guest.
+/// The name of a device that has memory for the guest.
 fn memory_kind(function: &Function) -> Option<&'static str> {
     match (function.vendor(), function.device()) {
         (0x1AF4, 0x1058) => Some("virtio-mem"),
@@ -82,7 +82,7 @@ fn bus_ranges(machine: &mut Machine) -> Vec<BusRange> {
     if mapped.is_empty() && config.has_ports() { Vec::from([BusRange::SEGMENT_0]) } else { mapped }
 }
 
-/// Which addresses may be given to BARs: what the host bridge says that it passes on; else what nothing else uses.
+/// The addresses that BARs may have: those that the host bridge passes on, as it says; else all that nothing else uses.
 fn host_windows(machine: &mut Machine, tree: &Tree) -> HostWindows {
     let known = tree.nodes().iter().find_map(|node| HostWindows::of_host_bridge(node.function()));
     let told = machine.acpi.as_ref().and_then(|acpi| acpi.host_bridge.as_ref()).map(told_windows);

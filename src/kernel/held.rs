@@ -1,27 +1,26 @@
-//! Memory that the kernel holds and whose contents it knows: proof that a balloon leaves it alone.
+//! Memory that the kernel holds, filled with a pattern: if it keeps that, the balloon has left it alone.
 //!
-//! Each step takes a bounded time, so that other work gets its turn in between.
+//! Each step is bounded, so that other work gets its turn in between.
 
 use alloc::vec::Vec;
 
 use crate::machine::block::Block;
 use ballonet::memory::FRAME_SIZE;
 
-/// Blocks given back in a step.
+/// Blocks freed in a step.
 const RELEASED: usize = 256;
 
-/// Frames filled with a pattern that depends on where each word is.
+/// Frames filled with a pattern that depends on each word's address.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     blocks: Vec<Block>,
     bytes: u64,
-    /// Changes with each filling, so that old contents do not pass for new ones.
+    /// Changes with each filling, so that old contents cannot pass for new ones.
     seed: u64,
 }
 
 impl Held {
-    /// Takes up to a region of 2 MiB, of `bytes` that are wanted, and fills it. Returns how many bytes that was: 0 where there
-    /// is no memory.
+    /// Allocates up to a region of 2 MiB of the `bytes` wanted, and fills it. Returns its bytes: 0 if there is no memory.
     pub(super) fn hold_some(&mut self, bytes: u64) -> u64 {
         if self.blocks.try_reserve(1).is_err() {
             return 0;
@@ -43,8 +42,7 @@ impl Held {
         self.bytes
     }
 
-    /// Compares every word of a block with what was written: how many bytes those are, and how many words differ. `None` behind
-    /// the last block.
+    /// Verifies every word of a block. Returns its bytes, and the number of words that differ; `None` behind the last block.
     pub(super) fn verify_one(&self, block: usize) -> Option<(u64, u64)> {
         let block = self.blocks.get(block)?;
         let start = block.run().start().start().as_u64();
@@ -53,7 +51,7 @@ impl Held {
         Some((block.run().bytes(), bad))
     }
 
-    /// Gives some of it back. Returns whether there is more. The next filling differs from this one.
+    /// Frees some of it. Returns whether there is more.
     pub(super) fn release_some(&mut self) -> bool {
         let rest = self.blocks.len().saturating_sub(RELEASED);
         self.bytes -= self.blocks.drain(rest..).map(|block| block.run().bytes()).sum::<u64>();
@@ -65,7 +63,7 @@ impl Held {
     }
 }
 
-/// A word that no other address and no other seed has: an odd multiplication and a shift mix all bits (Fibonacci hashing).
+/// The word for an address and a seed: an odd multiplication and a shift mix all bits (Fibonacci hashing).
 pub(super) const fn pattern(address: u64, seed: u64) -> u64 {
     let mixed = (address ^ seed << 48).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^ mixed >> 29

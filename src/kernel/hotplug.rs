@@ -1,8 +1,8 @@
-//! The hot-plug slots of the machine: what comes is brought up, what goes is given up.
+//! The hot-plug slots of the machine: drivers start for devices that are plugged in, and end for those that are removed.
 //!
-//! A device goes in two ways. When it is asked to, by the slot's button, its balloon first asks back all that the host has;
-//! then the driver ends, and the slot loses power. When it is gone already, the driver ends at once, and what the host had
-//! is the guest's again, or, where the host insists on being told, stays ballooned until the next balloon adopts it.
+//! A device goes in two ways. If the slot's button asks for it, the balloon first deflates completely; then the driver ends,
+//! and the slot loses power. If the device has vanished, the driver ends at once, and its ballooned memory is the guest's again,
+//! or, where the host insists on being told (`MUST_TELL_HOST`), stays ballooned until the next balloon adopts it.
 
 use alloc::format;
 use alloc::string::String;
@@ -24,31 +24,31 @@ use log::{info, warn};
 use super::balloons::Balloons;
 use super::devices;
 
-/// How often a slot without interrupts is looked at: 50 ms.
+/// The interval at which a slot without interrupts is polled: 50 ms.
 const POLL: u64 = 50_000_000;
 
 /// A slot, and how its port interrupts.
 pub(super) struct Port {
-    /// `slot` and the number that is written on it.
+    /// `slot` and its physical slot number.
     name: String,
     slot: Slot,
     interrupts: SlotInterrupts<Window>,
-    /// Devices are being given up.
+    /// Drivers are ending.
     removing: bool,
-    /// When a slot without interrupts is to be looked at next.
-    look: u64,
+    /// When a slot without interrupts is polled next.
+    next_poll: u64,
     stage: Stage,
 }
 
 /// Every slot of the machine.
 pub(super) struct Slots {
     ports: Vec<Port>,
-    /// How long they wait for what; `None` if slots are left alone.
+    /// The waits; `None` if slots are left alone.
     timing: Option<Timing>,
 }
 
 impl Slots {
-    /// Starts to watch every hot-plug slot on PCI.
+    /// Starts to serve every hot-plug slot on PCI.
     pub(super) fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let timing = match machine.options().hotplug {
             HotplugChoice::On => Some(Timing::STANDARD),
@@ -60,7 +60,7 @@ impl Slots {
         slots
     }
 
-    /// Starts to watch the slots behind those of `nodes` that are bridges.
+    /// Starts to serve the slots behind those of `nodes` that are bridges.
     fn watch<'t>(&mut self, machine: &mut Machine, tree: &Tree, nodes: impl Iterator<Item = &'t Node>) {
         let Some(timing) = self.timing else { return };
         let known = self.ports.len();
@@ -79,14 +79,14 @@ impl Slots {
         }
         if let Some(behind) = Several::of(of_others.iter()) {
             info!(
-                "hot-plug: firmware serves what says that it is empty and is not: {} slot(s), behind {behind}",
+                "hot-plug: left to firmware: {} slot(s) that claim to be empty and are not, behind {behind}",
                 behind.count
             );
         }
-        tell_new(ports.get(known..).unwrap_or(&[]));
+        announce(ports.get(known..).unwrap_or(&[]));
     }
 
-    /// Lets go of the slots whose ports were behind others, and went with what was there.
+    /// Releases the slots whose ports were removed with a device above them.
     fn forget_gone(&mut self, machine: &mut Machine, tree: &Tree) {
         for port in self.ports.extract_if(.., |port| tree.get(port.bdf()).is_none()) {
             info!("{}: the port {} is gone", port.name, port.bdf());
@@ -104,17 +104,17 @@ impl Slots {
         &self.ports
     }
 
-    /// Whether one of them is to be looked at at once. Holds with interrupts off, right before the CPU sleeps.
+    /// Whether one of them must be served at once. Holds with interrupts off, right before the CPU sleeps.
     pub(super) fn is_pending(&self) -> bool {
         self.ports.iter().any(|port| port.interrupts.events().is_pending())
     }
 
-    /// When one is to be looked at although no interrupt has come, in nanoseconds since entry.
-    pub(super) fn next_look(&self) -> Option<u64> {
-        self.ports.iter().filter_map(Port::next_look).min()
+    /// When one must be served although no interrupt has come, in nanoseconds since entry.
+    pub(super) fn next_poll(&self) -> Option<u64> {
+        self.ports.iter().filter_map(Port::next_poll).min()
     }
 
-    /// Looks at those that are due, and does what there is to do.
+    /// Serves those that are due.
     pub(super) fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
         while let Some(gone) = balloons.take_gone() {
             if let DeviceAddress::Pci(function) = gone {
@@ -143,7 +143,7 @@ impl Slots {
         }
     }
 
-    /// A device was found to be gone by its driver: the slot it is in is to find out what has become of it.
+    /// A driver found its device gone: the slot checks what has become of it.
     fn lose(&mut self, function: Bdf, tree: &Tree, now: u64) {
         let above: Vec<Bdf> = tree.bridges_above(function).map(Node::bdf).collect();
         if let Some(port) = self.ports.iter_mut().find(|port| above.contains(&port.bdf())) {
@@ -151,8 +151,8 @@ impl Slots {
         }
     }
 
-    /// Cuts the power of the slot of this name behind the back of its driver, as a fault would. Returns whether there is
-    /// such a slot.
+    /// Cuts the power of the slot of this name without telling its driver, as a fault would. Returns whether there is such a
+    /// slot.
     pub(super) fn cut_power(&self, machine: &mut Machine, name: &str) -> bool {
         let Some(port) = self.ports.iter().find(|port| port.name == name) else { return false };
         let express = port.slot.express();
@@ -170,14 +170,14 @@ impl Slots {
     }
 }
 
-/// Whether a slot says that it is empty or off, and something answers in it all the same: its registers mean nothing then,
-/// since hot-plug is ACPI's. QEMU has it so unless told otherwise.
+/// Whether a slot claims to be empty or off, and something answers in it all the same: its registers mean nothing then, since
+/// ACPI does hot-plug. That is QEMU's default.
 fn is_of_others(slot: &Slot, tree: &Tree) -> bool {
     matches!(slot.stage(), Stage::Off | Stage::Falling) && tree.behind(slot.port()).next().is_some()
 }
 
-/// Logs the slots that are watched from now on: one line for all that are alike, since a switch has dozens.
-fn tell_new(ports: &[Port]) {
+/// Logs the slots that are served from now on: one line for all that are alike, since a switch has dozens.
+fn announce(ports: &[Port]) {
     let kind = |port: &Port| format!("{}; {}", port.stage, port.interrupts.mode());
     for (index, port) in ports.iter().enumerate() {
         let kind_here = kind(port);
@@ -194,7 +194,7 @@ fn tell_new(ports: &[Port]) {
     }
 }
 
-/// One or several of something, told in a few words.
+/// The first and the last of several things.
 struct Several<T> {
     first: T,
     last: T,
@@ -218,7 +218,7 @@ impl<T: fmt::Display> fmt::Display for Several<T> {
     }
 }
 
-/// A slot's name: after its number, and after its port where another has that number.
+/// A slot's name: its number, and its port if another slot has that number.
 fn name(slot: &Slot, known: &[Port]) -> String {
     let name = format!("slot{}", slot.capabilities().number());
     if known.iter().any(|port| port.name == name) { format!("{name}-{}", slot.port()) } else { name }
@@ -236,7 +236,7 @@ impl Port {
         let now = machine.now();
         slot.start(machine.config(), now);
         let stage = slot.stage();
-        Self { name, slot, interrupts, removing: false, look: now, stage }
+        Self { name, slot, interrupts, removing: false, next_poll: now, stage }
     }
 
     /// Its name.
@@ -244,12 +244,12 @@ impl Port {
         &self.name
     }
 
-    /// The port that it is behind.
+    /// The address of the port.
     pub(super) fn bdf(&self) -> Bdf {
         self.slot.port()
     }
 
-    /// Where it is.
+    /// Its stage.
     pub(super) fn stage(&self) -> Stage {
         self.slot.stage()
     }
@@ -259,7 +259,7 @@ impl Port {
         (self.interrupts.mode(), self.interrupts.events().count())
     }
 
-    /// Whether no interrupt may tell of the slot: there is none, or the kernel had to mask a line that stormed.
+    /// Whether the port may not interrupt: it cannot, or the kernel had to mask a line that stormed.
     fn is_polled(&self) -> bool {
         match self.interrupts.mode() {
             SlotMode::Polling => true,
@@ -268,13 +268,13 @@ impl Port {
         }
     }
 
-    fn next_look(&self) -> Option<u64> {
-        // Balloons that are on their way out say themselves when they are to be served, but not how late it is.
-        let polled = (self.is_polled() || self.removing).then_some(self.look);
+    fn next_poll(&self) -> Option<u64> {
+        // Balloons that are deflating know when they must be served, but not when their time is up.
+        let polled = (self.is_polled() || self.removing).then_some(self.next_poll);
         [polled, self.slot.next_look()].into_iter().flatten().min()
     }
 
-    /// Looks at the slot if that is due. Returns whether functions have come.
+    /// Serves the slot if that is due. Returns whether functions were added.
     fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) -> Result<bool, SlotError> {
         if self.removing && self.give_up_devices(machine, tree, balloons, false) {
             self.removing = false;
@@ -282,22 +282,22 @@ impl Port {
             self.slot.removed(machine.config(), now);
         }
         let now = machine.now();
-        if !self.interrupts.events().is_pending() && self.next_look().is_none_or(|look| look > now) {
+        if !self.interrupts.events().is_pending() && self.next_poll().is_none_or(|moment| moment > now) {
             return Ok(false);
         }
-        self.look = now + POLL;
+        self.next_poll = now + POLL;
         let events = self.interrupts.events();
         let SlotReport { task, errors } = self.slot.poll(machine.config(), || events.take(), now)?;
         for error in errors.into_iter().flatten() {
-            self.tell_error(error);
+            self.report_error(error);
         }
-        self.tell_stage();
+        self.report_stage();
         match task {
             Some(Task::Add) => self.bring_up_devices(machine, tree, balloons),
             Some(Task::Remove { surprise }) => self.start_removal(machine, tree, balloons, surprise),
             None => {}
         }
-        self.tell_stage();
+        self.report_stage();
         Ok(matches!(task, Some(Task::Add)))
     }
 
@@ -311,7 +311,7 @@ impl Port {
         }
         let now = machine.now();
         if let Some(error) = self.slot.added(machine.config(), !functions.is_empty(), now) {
-            self.tell_error(error);
+            self.report_error(error);
         }
     }
 
@@ -327,7 +327,7 @@ impl Port {
         }
     }
 
-    /// Ends the drivers of everything behind the port, and forgets it once that is done. Returns whether it is.
+    /// Ends the drivers of everything behind the port, and forgets it once that is done. Returns whether that is done.
     fn give_up_devices(&self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, at_once: bool) -> bool {
         let functions: Vec<Bdf> = tree.behind(self.bdf()).map(Node::bdf).collect();
         let left = functions.into_iter().filter(|function| !balloons.remove(machine, *function, at_once)).count();
@@ -338,8 +338,8 @@ impl Port {
         left == 0
     }
 
-    /// Tells where the slot is, when that has changed.
-    fn tell_stage(&mut self) {
+    /// Reports the slot's stage, if that has changed.
+    fn report_stage(&mut self) {
         let stage = self.slot.stage();
         if core::mem::discriminant(&stage) == core::mem::discriminant(&self.stage) {
             return;
@@ -351,12 +351,12 @@ impl Port {
         }
     }
 
-    fn tell_error(&self, error: SlotError) {
+    fn report_error(&self, error: SlotError) {
         warn!("{}: {error}", self.name);
     }
 }
 
-/// Finds what has come behind a port, gives it addresses, and lists it. Returns the functions.
+/// Finds the functions that were added behind a port, gives them addresses, lists and returns them.
 fn discover_behind(machine: &mut Machine, tree: &mut Tree, port: Bdf) -> Vec<Function> {
     let known = tree.errors().len();
     if let Err(error) = tree.rescan(machine.config(), port) {

@@ -1,4 +1,4 @@
-//! How long allocations take while the balloon works, or does not: a program that allocates all the while.
+//! A program that allocates continuously, and measures how long that takes while the balloon works.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,12 +11,12 @@ use ballonet_check::bench::Histogram;
 const PERIOD: u64 = 1_000_000;
 /// Allocations in a round.
 const ROUND: usize = 64;
-/// Blocks held at a time: each allocation follows upon the end of the oldest but so many.
+/// Blocks held at a time: each allocation follows the freeing of the oldest.
 const HELD: usize = 64;
 /// Sizes of blocks in bytes.
 const SIZES: [usize; 8] = [16, 48, 128, 512, 1500, 4096, 16 << 10, 64 << 10];
 
-/// The program, which runs or does not.
+/// The program, if it runs.
 #[derive(Default)]
 pub(super) struct Latency(Option<Box<Program>>);
 
@@ -33,7 +33,7 @@ struct Program {
 }
 
 impl Latency {
-    /// Has it run from here, with nothing recorded.
+    /// Starts it, with nothing recorded.
     pub(super) fn start(&mut self) {
         self.0 = Some(Box::new(Program {
             histogram: Histogram::new(),
@@ -44,11 +44,11 @@ impl Latency {
         }));
     }
 
-    /// Ends it and tells what came of it.
+    /// Ends it and reports what it measured.
     pub(super) fn stop(&mut self) {
         match self.0.take() {
-            Some(program) => program.tell(),
-            None => serial::line(format_args!("nothing allocates; `latency start` begins it")),
+            Some(program) => program.report(),
+            None => serial::line(format_args!("no measurement runs; `latency start` starts one")),
         }
     }
 
@@ -62,15 +62,14 @@ impl Latency {
         }
     }
 
-    /// When that is due next, in nanoseconds since entry.
-    pub(super) fn next_look(&self) -> Option<u64> {
+    /// When the next round is due, in nanoseconds since entry.
+    pub(super) fn next_round(&self) -> Option<u64> {
         self.0.as_ref().map(|program| program.due)
     }
 }
 
 impl Program {
-    /// Frees the block at a place and puts a new one there, of which the first byte is written: as a program waits for
-    /// memory that it can use.
+    /// Replaces the block at a place by a new one, and writes its first byte: the time counts until memory can be used.
     fn allocate(&mut self, place: usize) {
         let size = SIZES[self.next_random() as usize % SIZES.len()];
         let block = &mut self.blocks[place];
@@ -91,7 +90,7 @@ impl Program {
         self.random
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         let share = |permille| clock::duration(self.histogram.permille(permille));
         let (count, failed, most) = (self.histogram.count(), self.failed, clock::duration(self.histogram.most()));
         let [p50, p99, p999] = [500, 990, 999].map(share);

@@ -1,4 +1,4 @@
-//! How the kernel comes to its end: the power button, and what becomes of ballooned memory before power goes.
+//! The power button, and what becomes of ballooned memory before the machine is switched off.
 
 use crate::boot::PoweroffChoice;
 use crate::console::events;
@@ -9,30 +9,30 @@ use log::info;
 
 use super::balloons::Balloons;
 
-/// How often a button without an interrupt is looked at: 100 ms.
+/// The interval at which a button without an interrupt is polled: 100 ms.
 const LOOK: u64 = 100_000_000;
-/// How often it is looked whether balloons that are to go have gone: 10 ms.
+/// The interval at which deflating balloons are polled: 10 ms.
 const GLANCE: u64 = 10_000_000;
 
 /// The power button, or the lack of one.
 pub(super) struct PowerButton {
     heard: Result<Heard, NoButton>,
-    /// When it is to be looked at next, if it has no interrupt.
-    look: u64,
+    /// When it is polled next, if it has no interrupt.
+    next_poll: u64,
 }
 
 impl PowerButton {
-    /// Has presses noted from now on.
+    /// Notes presses from now on.
     pub(super) fn start(machine: &Machine) -> Self {
         let heard = power_button::watch(machine.acpi.as_ref());
         match &heard {
             Ok(heard) => info!("power button: heard {heard}"),
             Err(why) => info!("no power button: {why}"),
         }
-        Self { heard, look: machine.now() }
+        Self { heard, next_poll: machine.now() }
     }
 
-    /// Whether no interrupt tells of it: there is none, or its line had to be masked because of others on it.
+    /// Whether it may not interrupt: it cannot, or its line had to be masked because of others on it.
     fn is_polled(&self) -> bool {
         match self.heard {
             Ok(Heard::Look) => true,
@@ -41,15 +41,15 @@ impl PowerButton {
         }
     }
 
-    /// When it is to be looked at although nothing has come from it, in nanoseconds since entry.
-    pub(super) fn next_look(&self) -> Option<u64> {
-        self.is_polled().then_some(self.look)
+    /// When it must be polled, in nanoseconds since entry; `None` if it interrupts.
+    pub(super) fn next_poll(&self) -> Option<u64> {
+        self.is_polled().then_some(self.next_poll)
     }
 
-    /// Whether it was pressed since this was last asked, which is told.
+    /// Whether it was pressed since the last call; reports that.
     pub(super) fn was_pressed(&mut self, now: u64) -> bool {
-        if self.is_polled() && now >= self.look {
-            self.look = now + LOOK;
+        if self.is_polled() && now >= self.next_poll {
+            self.next_poll = now + LOOK;
             power_button::look();
         }
         let pressed = power_button::take_pressed();
@@ -61,9 +61,9 @@ impl PowerButton {
     }
 }
 
-/// Has the balloons ask back what their hosts have, if the kernel was told to (`poweroff=deflate`), for as long as one that
-/// is taken away may take. A press of the button ends the wait.
-pub(super) fn ask_back(machine: &mut Machine, balloons: &mut Balloons, button: &mut PowerButton) {
+/// Deflates the balloons completely if `poweroff=deflate`, for at most as long as one that is removed may take. A press of the
+/// button ends the wait.
+pub(super) fn deflate_all(machine: &mut Machine, balloons: &mut Balloons, button: &mut PowerButton) {
     if machine.options().poweroff == PoweroffChoice::Keep {
         return;
     }

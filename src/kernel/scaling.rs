@@ -1,4 +1,4 @@
-//! How fast several CPUs take page frames and give them back, all at once: through magazines, and behind one lock.
+//! How fast several CPUs allocate and free page frames at the same time: through magazines, and behind one lock.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -9,21 +9,19 @@ use crate::console::count;
 use crate::console::events::{self, Decimal};
 use crate::machine::smp::{self, Cpu};
 use crate::machine::{clock, frames, log as serial};
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, REGION_FRAMES};
 use log::info;
 
-/// The numbers of CPUs that are compared, as far as there are so many.
+/// The numbers of CPUs that are compared, as far as the machine has them.
 const CPUS: [usize; 4] = [1, 2, 4, 8];
-/// Runs that a CPU takes before it gives them back, for single frames: twice what a magazine holds.
+/// Single frames that a CPU allocates before it frees them: twice what a magazine holds.
 const SINGLE: usize = 256;
 /// Likewise, for runs of a whole region.
 const REGIONS: usize = 2;
-/// Frames of a region.
-const REGION: u32 = 512;
-/// How long each is measured, in nanoseconds.
+/// The length of a measurement, in nanoseconds.
 const TIME: u64 = 50_000_000;
 
-/// Measures and tells; nothing on a machine with one CPU.
+/// Measures and reports; nothing on a machine with one CPU.
 pub(super) fn run() {
     let others: Vec<u32> = smp::all().filter(|cpu| !cpu.is_boot()).map(Cpu::number).collect();
     if others.is_empty() {
@@ -37,19 +35,19 @@ pub(super) fn run() {
         } else {
             frames::disable_caches();
         }
-        for (what, count, length) in [("single", SINGLE, 1), ("region", REGIONS, REGION)] {
+        for (what, count, length) in [("single", SINGLE, 1), ("region", REGIONS, REGION_FRAMES)] {
             for cpus in CPUS.into_iter().filter(|&cpus| cpus <= 1 + others.len()) {
-                tell(magazines, what, cpus, rate(&others[..cpus - 1], count, length));
+                report(magazines, what, cpus, rate(&others[..cpus - 1], count, length));
             }
         }
     }
 }
 
-/// Runs allocated and freed a second by the boot CPU and these others together.
+/// Runs allocated and freed per second by the boot CPU and `others` together.
 fn rate(others: &[u32], count: usize, length: u32) -> u64 {
     let total = Arc::new(AtomicU64::new(0));
     let ready = Arc::new(AtomicU32::new(0));
-    // By the boot CPU's clock alone: another's may be off.
+    // By the boot CPU's clock alone: another's may differ.
     let (begun, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let mut started = 0;
     for &cpu in others {
@@ -63,7 +61,7 @@ fn rate(others: &[u32], count: usize, length: u32) -> u64 {
             let done = take_and_give(count, length, || ended.load(Ordering::Relaxed));
             total.fetch_add(done, Ordering::SeqCst);
         };
-        // Nobody else gives jobs while this measures.
+        // Nothing else gives jobs meanwhile.
         started += u32::from(smp::run(cpu, Box::new(job)).is_ok());
     }
     while ready.load(Ordering::SeqCst) < started {
@@ -80,7 +78,7 @@ fn rate(others: &[u32], count: usize, length: u32) -> u64 {
     total.load(Ordering::SeqCst) * 1_000_000_000 / TIME
 }
 
-/// Takes so many runs and gives them back, again and again until it is over. Returns how many.
+/// Allocates runs and frees them, again and again until the time is up. Returns how many.
 fn take_and_give(count: usize, length: u32, is_over: impl Fn() -> bool) -> u64 {
     let mut runs: Vec<FrameRun> = Vec::with_capacity(count);
     let mut done = 0;
@@ -95,7 +93,7 @@ fn take_and_give(count: usize, length: u32, is_over: impl Fn() -> bool) -> u64 {
     done
 }
 
-fn tell(magazines: bool, what: &str, cpus: usize, rate: u64) {
+fn report(magazines: bool, what: &str, cpus: usize, rate: u64) {
     let through = if magazines { "magazines" } else { "lock" };
     info!(
         "frames: {what:<7} by {}, {through:<9} {:>9}.{:03} M/s",

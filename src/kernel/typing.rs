@@ -1,4 +1,4 @@
-//! Whether the console has any input, and what works without: most PCs of today have neither a PS/2 keyboard nor a serial port.
+//! Whether the console has any input, and what works without: most PCs have neither a PS/2 keyboard nor a serial port.
 
 use crate::machine::keyboard::{self, KeyboardState};
 use crate::machine::log as serial;
@@ -21,12 +21,10 @@ fn has_serial() -> bool {
 }
 
 /// Logs how to type commands, or what works without input.
-pub(super) fn tell() {
+pub(super) fn announce() {
     match (keyboard::state(), has_serial()) {
         (KeyboardState::Absent, false) => {
-            warn!(
-                "nobody can type: there is no PS/2 keyboard, USB is not driven, and there is no serial port; {WITHOUT}"
-            );
+            warn!("no input: there is no PS/2 keyboard, USB is not driven, and there is no serial port; {WITHOUT}");
         }
         (KeyboardState::Silent, false) => {
             warn!(

@@ -1,4 +1,4 @@
-//! The picture of the balloon on the screen, kept true.
+//! The picture of the balloon on the screen, kept up to date.
 
 use alloc::vec::Vec;
 
@@ -14,10 +14,10 @@ use super::balloons::Balloons;
 /// The least time between two pictures that differ: 100 ms.
 const PERIOD: u64 = 100_000_000;
 
-/// Bytes of a region of which the host is told as a whole.
+/// Bytes of a region that is reported to the host as a whole.
 const REGION: u64 = 2 << 20;
 
-/// What the picture is made of, but for the names.
+/// What the picture shows, but for the names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     shares: Shares,
@@ -25,7 +25,7 @@ struct Seen {
     silent: bool,
     movement: Option<Movement>,
     note: &'static str,
-    /// How many interrupts there were, but for the timer's: looking again is what the timer is for.
+    /// Interrupts so far, but for the timer's, which comes for the sake of this picture.
     interrupts: u64,
 }
 
@@ -33,31 +33,31 @@ struct Seen {
 #[derive(Default)]
 pub(super) struct View {
     seen: Option<Seen>,
-    /// No look is taken before this, in nanoseconds since entry.
+    /// When it may be compared next, in nanoseconds since entry.
     next: u64,
-    /// The last look found a change, so others may follow it.
+    /// The last comparison found a change, so others may follow.
     moving: bool,
 }
 
 impl View {
-    /// Looks whether there is something new to show, and draws a little of what is new on the screen.
+    /// Compares the picture with the balloons, and draws a few of the cells that have changed.
     pub(super) fn serve(&mut self, machine: &Machine, balloons: &Balloons) {
         let now = machine.now();
         if !screen::is_present() {
             return;
         }
         if now >= self.next {
-            self.look(machine, now, balloons);
+            self.compare(machine, now, balloons);
         }
         screen::draw();
     }
 
-    /// When it is to be served although nothing has happened.
-    pub(super) fn next_look(&self) -> Option<u64> {
+    /// When it must be served although nothing has happened.
+    pub(super) fn next_comparison(&self) -> Option<u64> {
         self.moving.then_some(self.next)
     }
 
-    fn look(&mut self, machine: &Machine, now: u64, balloons: &Balloons) {
+    fn compare(&mut self, machine: &Machine, now: u64, balloons: &Balloons) {
         let seen = Seen::now(balloons);
         self.moving = self.seen.replace(seen) != Some(seen);
         if self.moving {
@@ -101,14 +101,14 @@ fn shares(counts: &Counts) -> Shares {
     }
 }
 
-/// What is out of the ordinary, in no more words than fit beside the log.
+/// What is wrong or unusual, in no more words than fit beside the log.
 fn note(balloons: &Balloons) -> &'static str {
     let words = balloons.drivers().find_map(|driver| {
         let status = driver.status();
         match () {
-            () if driver.failed().is_some() => Some("given up on"),
+            () if driver.failed().is_some() => Some("failed"),
             () if status.frozen => Some("frozen"),
-            () if status.silent => Some("the device does not answer"),
+            () if status.silent => Some("the device is silent"),
             () if status.short => Some("the rest is in use"),
             () => None,
         }

@@ -1,9 +1,8 @@
-//! Programs that use memory, beside the balloons, by the kernel's own allocator: to see that what they free reaches the host,
-//! and that what they have is left alone.
+//! Programs that use memory beside the balloons, by the kernel's own allocator: memory that they free must reach the host, and
+//! memory that they have must keep its contents.
 //!
-//! Each turn is bounded: a program takes or gives back one piece, or looks at one, and then the balloons have their turn.
-//! Every word of every piece has a value that tells which piece it is of and where it is, and is compared before the
-//! piece is given back.
+//! Each turn is bounded: a program allocates, frees or verifies one piece, and then the balloons have their turn. The value of
+//! every word depends on its piece and its place, and is verified before the piece is freed.
 
 use alloc::format;
 use alloc::string::String;
@@ -21,32 +20,32 @@ use super::balloons::Balloons;
 use super::held::pattern;
 use super::shortage::Shortage;
 
-/// How long a program rests when it has taken all, or given all back: 1 s, long enough for what it freed to be reported.
+/// How long a program rests when it has allocated or freed everything: 1 s, long enough for freed memory to be reported.
 const REST: u64 = 1_000_000_000;
-/// Pieces have from 1 KiB to nearly 8 MiB: some are small blocks of the heap, some more than a region of frames.
+/// Pieces have 1 KiB to nearly 8 MiB, as powers of two: from small blocks of the heap to more than a region of frames.
 const SMALLEST: u32 = 10;
 const LARGEST: u32 = 22;
-/// Turns of a program that churns between two events.
+/// Turns of a churning program between two events.
 const EVENT_TURNS: u64 = 256;
 
 /// What a program is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It takes pieces.
+    /// It allocates pieces.
     Rising,
-    /// It has all that it wants.
+    /// It has allocated everything.
     Full,
-    /// It looks at what it has.
+    /// It verifies its pieces.
     Verifying,
-    /// It gives pieces back.
+    /// It frees pieces.
     Falling,
-    /// It has given all back.
+    /// It has freed everything.
     Empty,
-    /// It takes pieces and gives them back.
+    /// It allocates and frees pieces.
     Churning,
-    /// It has come to its end.
+    /// It is done.
     Done,
-    /// It was ended because there was no memory for it.
+    /// It was ended for lack of memory.
     Ended,
 }
 
@@ -72,7 +71,7 @@ struct Piece {
 }
 
 impl Piece {
-    /// A piece of so many bytes, filled; `None` where there is no memory for it.
+    /// A piece of `bytes` bytes, filled; `None` if there is no memory for it.
     fn new(bytes: u64, seed: u64) -> Option<Self> {
         let count = (bytes / 8).max(1);
         let mut words = Vec::new();
@@ -85,27 +84,27 @@ impl Piece {
         self.words.len() as u64 * 8
     }
 
-    /// How many words are not as they were written.
+    /// Words that are not as written.
     fn bad(&self) -> u64 {
         self.words.iter().zip(0u64..).filter(|(word, index)| **word != pattern(index * 8, self.seed)).count() as u64
     }
 }
 
-/// A program, and the memory that it has.
+/// A program, and its memory.
 struct Program {
     choice: WorkChoice,
     phase: Phase,
     pieces: Vec<Piece>,
     bytes: u64,
-    /// The piece to be looked at next.
+    /// The piece to be verified next.
     cursor: usize,
-    /// When it goes on, if it rests.
+    /// When it continues, if it rests.
     rest: Option<u64>,
     turns: u64,
     allocations: u64,
     failures: u64,
     bad: u64,
-    /// How much is logged of what it does. Programs get every event.
+    /// What is logged for people; there is an event for every phase.
     quiet: Quiet,
 }
 
@@ -117,12 +116,12 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// What the command line asks for.
+    /// The program of the command line, if any.
     pub(super) fn new(choice: Option<WorkChoice>) -> Self {
         Self { program: choice.map(Program::new), random: 0 }
     }
 
-    /// Starts a program in the place of one that runs, whose memory is freed.
+    /// Starts a program. One that runs ends, and its memory is freed.
     pub(super) fn start(&mut self, choice: WorkChoice) {
         self.program = Some(Program::new(choice));
     }
@@ -150,17 +149,17 @@ impl Work {
         }
     }
 
-    /// When it is to be served next, if it rests.
+    /// When it must be served next, if it rests.
     pub(super) fn next_turn(&self) -> Option<u64> {
         self.program.as_ref().and_then(|program| program.rest)
     }
 
-    /// Whether it is to be served at once.
+    /// Whether it must be served at once.
     pub(super) fn is_pending(&self) -> bool {
         self.program.as_ref().is_some_and(|program| program.rest.is_none())
     }
 
-    /// Says what it is doing.
+    /// Reports what it is doing.
     pub(super) fn report(&self) {
         match &self.program {
             Some(program) => program.report(),
@@ -215,7 +214,7 @@ impl Program {
             }
             return;
         }
-        // One that goes up and down makes do with less. The others cannot do their work.
+        // A sawtooth can do with less; the other programs cannot.
         if self.choice.kind == WorkKind::Sawtooth && self.bytes > 0 {
             self.enter(Phase::Full, now);
         } else {
@@ -257,7 +256,7 @@ impl Program {
         }
     }
 
-    /// Takes a piece of any size. Returns whether there was memory for it.
+    /// Allocates a piece of random size. Returns whether there was memory for it.
     fn take(&mut self, random: &mut u64) -> bool {
         let unit = 1 << (u64::from(SMALLEST) + next(random) % u64::from(LARGEST - SMALLEST + 1));
         let bytes = (unit + next(random) % unit).min(self.choice.size - self.bytes);
@@ -276,7 +275,7 @@ impl Program {
         }
     }
 
-    /// Looks at a piece and gives it back.
+    /// Verifies a piece and frees it.
     fn give(&mut self, which: usize) {
         if which < self.pieces.len() {
             let piece = self.pieces.swap_remove(which);
@@ -312,13 +311,13 @@ impl Program {
             self.quiet.end_round(now);
             if first && serial::is_text() {
                 serial::line(format_args!(
-                    "work: that was the first round; from here on there is a line a minute, or by `work`"
+                    "work: that was the first round; from now on one line a minute, or `work` at any time"
                 ));
             }
         }
     }
 
-    /// Tells those who read events.
+    /// Writes the event.
     fn emit(&self) {
         let (kind, phase) = (self.choice.kind.word(), self.phase.word());
         serial::emit(&events::Work {
@@ -338,7 +337,7 @@ impl Program {
         self.say();
     }
 
-    /// Tells people.
+    /// Writes the line.
     fn say(&self) {
         let (kind, phase) = (self.choice.kind.word(), self.phase.word());
         if serial::is_text() {

@@ -21,7 +21,7 @@ impl<T> Lock<T> {
         interrupts::without_interrupts(|| action(&mut self.acquire()))
     }
 
-    /// Waits for the lock, with interrupts off. Whoever holds it may be waiting for this CPU to forget what is unmapped.
+    /// Waits for the lock, with interrupts off. Its holder may be waiting for this CPU to flush its TLB.
     fn acquire(&self) -> MutexGuard<'_, T> {
         loop {
             if let Some(guard) = self.inner.try_lock() {
@@ -42,7 +42,7 @@ impl<T> Lock<T> {
         })
     }
 
-    /// Opens the lock whoever holds it.
+    /// Opens the lock, whatever its holder.
     ///
     /// # Safety
     /// The holder never runs again, or does not touch the value any more.

@@ -3,7 +3,7 @@
 //! [`start::entry`] takes over from the loader; [`Entry::bring_up`] turns what it finds into a [`Machine`], which implements
 //! the traits of [`ballonet::platform`] for the drivers. The portable layers parse; this one touches hardware.
 
-mod cpu;
+pub(crate) mod cpu;
 mod devices;
 mod failure;
 mod interrupts;
@@ -18,11 +18,10 @@ mod terminal;
 mod time;
 
 // What the layers above use.
-pub(crate) use cpu::{cpuid, memory_types, msr, segments, stack};
-pub(crate) use devices::{config_space, mmio};
-pub(crate) use failure::{fault, recovery};
-pub(crate) use interrupts::frame::TrapFrame;
-pub(crate) use interrupts::{io_apic, lines, local_apic, machine_check, nmi, traps, vectors};
+pub(crate) use cpu::memory_types;
+pub(crate) use devices::mmio;
+pub(crate) use failure::fault;
+pub(crate) use interrupts::{lines, local_apic, machine_check, nmi, vectors};
 pub(crate) use memory::{block, dma, frames, heap, large, reclaim};
 pub(crate) use paging::tlb;
 pub(crate) use power::button as power_button;
@@ -30,3 +29,12 @@ pub(crate) use smp::idle::{asleep, idle_unless};
 pub(crate) use start::{Entry, Machine, identity};
 pub(crate) use terminal::{keyboard, log, screen};
 pub(crate) use time::{clock, timer};
+
+// What only the test image uses.
+#[cfg(feature = "test-image")]
+pub(crate) use {
+    cpu::{cpuid, msr, segments, stack},
+    devices::config_space,
+    failure::recovery,
+    interrupts::{frame::TrapFrame, io_apic, traps},
+};

@@ -10,20 +10,20 @@ use crate::machine::devices::config_space::MachineConfig;
 use crate::machine::devices::mmio::Window;
 use crate::machine::interrupts::{lines, local_apic, vectors};
 use crate::machine::memory::dma::DmaRegion;
-use crate::machine::memory::{frames, marks, reclaim};
-use crate::machine::paging;
-use crate::machine::paging::Access;
+use crate::machine::memory::page_frames::MachineFrames;
+use crate::machine::memory::{frames, reclaim};
+use crate::machine::paging::{self, Access};
 use crate::machine::smp::cpu::Cpu;
 use crate::machine::smp::registry;
 use crate::machine::start::bring_up::Machine;
 use crate::machine::time::clock;
 use ballonet::balloon::wire::Tag;
-use ballonet::balloon::{MemoryStatistics, Statistics};
-use ballonet::memory::{FRAME_SIZE, FrameRun, Frames, IdleRun};
+use ballonet::balloon::{BalloonPlatform, Statistics};
+use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
 use ballonet::platform::{
-    AffinityError, DmaExhausted, Filler, Handler, InterruptLine, MapError, MsiMessage, PageFrames, Platform,
-    RegisterWindow, Registers, Vector, VectorError,
+    AffinityError, DmaExhausted, Handler, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow, Registers,
+    Vector, VectorError,
 };
 
 /// Where message-signalled interrupts go; bits 12 to 19 are the APIC id (SDM vol. 3, 12.11.1).
@@ -203,71 +203,16 @@ impl Platform for Machine {
     }
 }
 
-impl PageFrames for Machine {
-    fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        frames::take(|frames| frames.take_free(most))
+impl BalloonPlatform for Machine {
+    type Frames = MachineFrames;
+
+    fn frames(&mut self) -> &mut MachineFrames {
+        &mut self.frames
     }
 
-    fn confirm_ballooned(&mut self, run: FrameRun) {
-        frames::with(|frames| PageFrames::confirm_ballooned(frames, run));
-    }
-
-    fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
-        frames::with(|frames| frames.take_ballooned(most))
-    }
-
-    fn release(&mut self, run: FrameRun) {
-        frames::with(|frames| PageFrames::release(frames, run));
-    }
-
-    fn ballooned(&self) -> u64 {
-        frames::with(|frames| frames.counts().ballooned)
-    }
-
-    fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
-        frames::take(|frames| frames.take_unreported(most, age))
-    }
-
-    fn release_reported(&mut self, run: FrameRun) {
-        frames::with(|frames| PageFrames::release_reported(frames, run));
-    }
-
-    fn unreported(&self) -> u64 {
-        // A frame in a magazine keeps its region from being reported.
-        frames::drain();
-        frames::with(|frames| frames.unreported())
-    }
-
-    fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
-        frames::take(|frames| frames.take_backed(most))
-    }
-
-    fn mark(&mut self, run: FrameRun) -> bool {
-        marks::write(run)
-    }
-
-    fn marks(&self, run: FrameRun) -> u32 {
-        marks::count(run)
-    }
-
-    fn age_free_memory(&mut self) {
-        frames::with(Frames::tick);
-    }
-
-    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
-        frames::take(|frames| frames.take_idle(most, keep))
-    }
-
-    fn filler() -> Option<Filler<Self>> {
-        // SAFETY: a driver fills what it has taken and not given back.
-        Some(|_, run, byte| unsafe { frames::fill(run, byte) })
-    }
-}
-
-impl MemoryStatistics for Machine {
-    /// What this kernel can truly say. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
-    /// are 0. Memory is had back only for allocations that wait ([`relief`]), never in the background. What was asked of
-    /// a balloon for that has been *scanned*, what came has been *reclaimed*.
+    /// The statistics that this kernel has. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
+    /// are 0. Memory is reclaimed only for waiting allocations ([`relief`]), never in the background. Frames asked of a balloon
+    /// for that count as *scanned*, returned ones as *reclaimed*.
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;

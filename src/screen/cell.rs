@@ -72,16 +72,16 @@ impl Colour {
     }
 }
 
-/// A character's colours. VGA has no more than the first eight behind a character: the others would have it blink.
+/// A character's colours. VGA has only the first eight behind a character: the others make it blink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style(u8);
 
 impl Style {
-    /// What most of the text is written in.
+    /// Most of the text.
     pub(crate) const PLAIN: Self = Self::new(Colour::LightGrey, Colour::Black);
-    /// What counts.
+    /// Emphasis.
     pub const STRONG: Self = Self::new(Colour::White, Colour::Black);
-    /// What matters less.
+    /// Minor text.
     pub(crate) const FAINT: Self = Self::new(Colour::DarkGrey, Colour::Black);
     /// Warnings.
     pub(crate) const WARNING: Self = Self::new(Colour::Yellow, Colour::Black);
@@ -104,7 +104,7 @@ impl Style {
         self.0
     }
 
-    /// What [`Style::bits`] made of it; of any other byte the colours that VGA would show.
+    /// The style of [`Style::bits`]; any byte is the colours that VGA would show.
     pub(crate) const fn from_bits(bits: u8) -> Self {
         Self(bits & 0x7F)
     }
@@ -127,7 +127,7 @@ impl Cell {
         Self(code as u16 | (style.0 as u16) << 8)
     }
 
-    /// The cell of any character: what is not ASCII, and what no one can see, is a question mark.
+    /// The cell of any character: one that is not ASCII, or not printable, is a question mark.
     pub const fn of(character: char, style: Style) -> Self {
         let code = if character.is_ascii_graphic() || character == ' ' { character as u8 } else { b'?' };
         Self::new(code, style)

@@ -1,4 +1,4 @@
-//! How characters look, in pixels: Noto Sans Mono, and what its set lacks.
+//! The shapes of characters, in pixels: Noto Sans Mono, and what its set lacks.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster};
 
@@ -9,7 +9,7 @@ pub const GLYPH_WIDTH: usize = 8;
 /// Pixels of a cell from top to bottom.
 pub const GLYPH_HEIGHT: usize = RasterHeight::Size16.val();
 
-/// How a character looks.
+/// A character's shape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Glyph {
     /// Nothing.
@@ -22,7 +22,7 @@ pub(crate) enum Glyph {
     Letter(RasterizedChar),
 }
 
-/// How the character of this code looks.
+/// The shape of the character of this code.
 pub(crate) fn glyph(code: u8) -> Glyph {
     match code {
         Cell::BLOCK => Glyph::Block,
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn each_character_that_can_be_seen_looks_like_no_other() {
+    fn each_visible_character_has_a_shape_of_its_own() {
         let mut seen = std::collections::HashSet::new();
         for code in (b'!'..=b'~').chain([Cell::BLOCK, Cell::VERTICAL]) {
             let pixels = covered(code);

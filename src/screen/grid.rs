@@ -2,7 +2,7 @@
 
 use super::{Cell, Rect};
 
-/// The most columns that are used; what a screen has beyond stays as it is.
+/// The most columns that are used; a screen's other columns stay as they are.
 pub(crate) const MOST_COLUMNS: usize = 240;
 /// The most rows, likewise. A screen of 1920x1200 has all of both.
 pub(crate) const MOST_ROWS: usize = 75;
@@ -10,9 +10,9 @@ pub(crate) const MOST_ROWS: usize = 75;
 const CAPACITY: usize = MOST_COLUMNS * MOST_ROWS;
 const WORDS: usize = CAPACITY.div_ceil(64);
 
-/// Cells in rows and columns. Cells outside do not exist: what is put there is lost.
+/// Cells in rows and columns. Writes outside are ignored.
 ///
-/// All zero bits are a grid without cells, so that a static one takes no room in the kernel's file.
+/// All zero bits are a grid without cells, so that a static one takes no space in the kernel's file.
 pub(crate) struct Grid {
     columns: usize,
     rows: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Grid {
     changed: [u64; WORDS],
     /// How many those are.
     count: usize,
-    /// Where the search for the next one goes on: round and round, so that no part of the screen keeps others waiting.
+    /// Where the search for the next one continues: round and round, so that no part of the screen keeps others waiting.
     next: usize,
 }
 
@@ -31,7 +31,7 @@ impl Grid {
         Self { columns: 0, rows: 0, cells: [Cell::BLANK; CAPACITY], changed: [0; WORDS], count: 0, next: 0 }
     }
 
-    /// Makes it this large, as far as it can be, and empty. Every cell has changed: nobody knows what is on the screen.
+    /// Makes it this large, up to the limits, and empty. Every cell counts as changed: what the screen shows is unknown.
     pub(crate) fn resize(&mut self, columns: usize, rows: usize) {
         self.columns = columns.min(MOST_COLUMNS);
         self.rows = rows.min(MOST_ROWS);
@@ -39,7 +39,7 @@ impl Grid {
         self.change_all();
     }
 
-    /// Has every cell taken once more.
+    /// Marks every cell as changed.
     pub(crate) fn change_all(&mut self) {
         self.changed.fill(0);
         self.count = 0;
@@ -53,12 +53,12 @@ impl Grid {
         Rect { column: 0, row: 0, columns: self.columns, rows: self.rows }
     }
 
-    /// What stands in a cell.
+    /// The contents of a cell.
     pub(crate) fn get(&self, column: usize, row: usize) -> Option<Cell> {
         self.index(column, row).map(|index| self.cells[index])
     }
 
-    /// Puts something into a cell.
+    /// Sets the contents of a cell.
     pub(crate) fn put(&mut self, column: usize, row: usize, cell: Cell) {
         if let Some(index) = self.index(column, row)
             && self.cells[index] != cell
@@ -77,9 +77,9 @@ impl Grid {
         }
     }
 
-    /// Moves what stands in an area up by some rows, and empties what that leaves behind.
+    /// Moves the contents of an area up by some rows, and empties the rows below.
     pub(crate) fn scroll(&mut self, area: Rect, by: usize) {
-        // The log does this with most of its lines, so only what exists is gone through.
+        // The log does this with most of its lines, so only cells that exist are visited.
         let (end, bottom) = (self.columns.min(area.column + area.columns), self.rows.min(area.row + area.rows));
         for row in area.row..bottom {
             for column in area.column..end {
@@ -98,7 +98,7 @@ impl Grid {
         self.count > 0
     }
 
-    /// A cell that has changed, with its column and row; from now on it has not.
+    /// Takes a cell that has changed: its column, its row and its contents.
     pub(crate) fn take_changed(&mut self) -> Option<(usize, usize, Cell)> {
         if self.count == 0 {
             return None;

@@ -32,13 +32,13 @@ impl Keyboard {
         Self { decoder: PS2Keyboard::new(ScancodeSet1::new(), Us104Key, HandleControl::MapLettersToUnicode) }
     }
 
-    /// Takes a byte from the keyboard. Bytes that are no scan codes say nothing.
+    /// Takes a byte from the keyboard. Bytes that are no scan codes are ignored.
     pub(crate) fn feed(&mut self, byte: u8) -> Option<Typed> {
         let event = self.decoder.add_byte(byte).ok()??;
         match self.decoder.process_keyevent(event)? {
             DecodedKey::Unicode('\n') => Some(Typed::Byte(b'\r')),
             DecodedKey::Unicode('\u{7f}') => Some(Typed::Sequence(b"\x1b[3~")),
-            // To a line editor the key Escape would be the begin of a sequence that never comes.
+            // A line editor would take the key Escape for the beginning of a sequence.
             DecodedKey::Unicode('\u{1b}') => None,
             DecodedKey::Unicode(character) => u8::try_from(character).ok().filter(u8::is_ascii).map(Typed::Byte),
             DecodedKey::RawKey(key) => sequence(key).map(Typed::Sequence),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_types_nothing_says_nothing() {
+    fn keys_that_type_nothing_are_ignored() {
         // Escape, F1, a command's acknowledgement, an overrun.
         assert_eq!(typed(&[0x01, 0x81, 0x3B, 0xBB, 0xFA, 0x00, 0xFF]), b"");
     }

@@ -1,9 +1,9 @@
-//! The PC's own console, without I/O: what stands on its screen, and what its keyboard says.
+//! The PC's own console, without I/O: the contents of its screen, and the keys of its keyboard.
 //!
 //! A [`Screen`] is a grid of characters with the log on the left, a picture of the balloon on the right and the prompt below. It
-//! remembers which cells have changed; whoever can reach the hardware takes those one by one and has them painted by a
-//! [`Painter`], or stores them as they are where the hardware takes characters. Nothing here allocates: the log begins
-//! before there is a heap, and goes on when it is broken.
+//! remembers which cells have changed; the machine layer takes those one by one and has them painted by a [`Painter`], or
+//! stores them as they are where the hardware takes characters. Nothing here allocates: the log begins before there is a
+//! heap, and continues when the heap is broken.
 
 #![forbid(unsafe_code)]
 
@@ -13,17 +13,17 @@ mod grid;
 mod keyboard;
 mod layout;
 mod painter;
-mod paper;
 mod picture;
 mod status;
+mod text_area;
 
 pub use cell::{Cell, Colour, Style};
 pub use font::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
 pub(crate) use grid::{Grid, MOST_COLUMNS, MOST_ROWS};
 pub(crate) use keyboard::Keyboard;
-pub use layout::{Layout, Rect};
+pub use layout::{Rect, ScreenLayout};
 pub use painter::{LONGEST_LINE, Painter};
-pub(crate) use paper::{Advance, Paper};
 pub(crate) use picture::Screen;
 pub use status::Shares;
 pub(crate) use status::{Fact, Status};
+pub(crate) use text_area::{Advance, TextArea};

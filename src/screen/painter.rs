@@ -1,4 +1,4 @@
-//! From cells to pixels, in whatever form a framebuffer wants them.
+//! From cells to pixels, in the format of a framebuffer.
 
 use super::font::{GLYPH_HEIGHT, GLYPH_WIDTH, Glyph, glyph};
 use super::{Cell, Colour, MOST_COLUMNS, MOST_ROWS};
@@ -10,7 +10,7 @@ pub const LONGEST_LINE: usize = GLYPH_WIDTH * LARGEST_SCALE * 4;
 /// The largest scale that any sound framebuffer leads to.
 const LARGEST_SCALE: usize = 16;
 
-/// How much of a character covers a pixel is told apart in so many steps.
+/// Levels of coverage of a pixel by a character.
 const LEVELS: usize = 16;
 
 /// Coverage from which a pixel has the character's own colour: stems of the font cover a little less than a pixel, and would be
@@ -22,7 +22,7 @@ const FULL: usize = 208;
 pub struct Painter {
     format: Format,
     bytes_per_pixel: usize,
-    /// Each pixel of the font is a square of so many pixels: large screens would have letters too small to read.
+    /// The side of the square of pixels that shows one pixel of the font, so that letters are legible on large screens.
     scale: usize,
     columns: usize,
     rows: usize,
@@ -62,12 +62,12 @@ impl Painter {
         })
     }
 
-    /// How many cells fit in a line.
+    /// Cells in a line.
     pub const fn columns(&self) -> usize {
         self.columns
     }
 
-    /// How many lines of cells fit.
+    /// Lines of cells.
     pub const fn rows(&self) -> usize {
         self.rows
     }
@@ -82,7 +82,7 @@ impl Painter {
         GLYPH_WIDTH * self.scale * self.bytes_per_pixel
     }
 
-    /// What paints a cell.
+    /// A cell, ready to be painted.
     pub fn brush(&self, cell: Cell) -> Brush {
         Brush { glyph: glyph(cell.code()), levels: self.levels(cell) }
     }

@@ -1,22 +1,22 @@
-//! All that stands on the screen, put together.
+//! The whole screen.
 
 use core::fmt::{self, Write};
 
 use super::status::{self, Fact, Status, put_line};
-use super::{Advance, Cell, Grid, Layout, Paper, Rect, Style};
+use super::{Advance, Cell, Grid, Rect, ScreenLayout, Style, TextArea};
 use crate::console::{Page, Record, count};
 
-/// Rows that a report of the kernel's own failure takes. Above it stands what led to it.
+/// Rows of a report of the kernel's own failure. The log above it shows what led to it.
 const REPORT: usize = 18;
 
-/// What stands on the screen. All zero bits are a screen without cells, on which nothing is shown.
+/// The contents of the screen. All zero bits are a screen without cells, which shows nothing.
 pub(crate) struct Screen {
     grid: Grid,
-    layout: Layout,
-    log: Paper,
+    layout: ScreenLayout,
+    log: TextArea,
     /// The log moves by single rows; else by halves, which costs less.
     smooth: bool,
-    /// The first row of the record that is seen, while it is not the end of the log that is seen.
+    /// The first row of the record that is shown, while the log is scrolled back.
     top: Option<usize>,
 }
 
@@ -25,8 +25,8 @@ impl Screen {
     pub(crate) const fn empty() -> Self {
         Self {
             grid: Grid::empty(),
-            layout: Layout::empty(),
-            log: Paper::new(Layout::empty().log),
+            layout: ScreenLayout::empty(),
+            log: TextArea::new(ScreenLayout::empty().log),
             smooth: false,
             top: None,
         }
@@ -35,8 +35,8 @@ impl Screen {
     /// An empty screen of this many cells, but for its title.
     pub(crate) fn begin(&mut self, columns: usize, rows: usize, title: fmt::Arguments<'_>) {
         self.grid.resize(columns, rows);
-        self.layout = Layout::of(self.grid.area());
-        (self.log, self.top) = (Paper::new(self.layout.log), None);
+        self.layout = ScreenLayout::of(self.grid.area());
+        (self.log, self.top) = (TextArea::new(self.layout.log), None);
         put_line(&mut self.grid, self.layout.title, Style::TITLE, format_args!(" {title}"));
         self.grid.fill(self.layout.rule, Cell::new(Cell::VERTICAL, Style::FAINT));
     }
@@ -44,7 +44,7 @@ impl Screen {
     /// No cells any more.
     pub(crate) fn end(&mut self) {
         self.grid.resize(0, 0);
-        (self.layout, self.log) = (Layout::empty(), Paper::new(Rect::default()));
+        (self.layout, self.log) = (ScreenLayout::empty(), TextArea::new(Rect::default()));
     }
 
     /// From now on the log moves by single rows, which people can follow, or by halves, which costs less.
@@ -58,12 +58,12 @@ impl Screen {
             return;
         }
         let advance = self.advance();
-        // The screen takes everything.
+        // Writing to the screen cannot fail.
         let _ = self.log.writer(&mut self.grid, style, advance).write_fmt(text);
         self.log.end_line();
     }
 
-    /// Goes on with the log where it stands.
+    /// Continues at the end of the log.
     pub(crate) fn write(&mut self, text: &str) {
         let advance = self.advance();
         let _ = self.log.writer(&mut self.grid, Style::STRONG, advance).write_str(text);
@@ -94,21 +94,21 @@ impl Screen {
         }
     }
 
-    /// Whether it is not the end of the log that is seen.
+    /// Whether the log is scrolled back.
     pub(crate) const fn is_turned(&self) -> bool {
         self.top.is_some()
     }
 
-    /// Clears the log's area. What comes is written from its top.
+    /// Clears the log's area. The next line is written at its top.
     pub(crate) fn clear_log(&mut self) {
         self.grid.fill(self.layout.log, Cell::BLANK);
-        (self.log, self.top) = (Paper::new(self.layout.log), None);
+        (self.log, self.top) = (TextArea::new(self.layout.log), None);
     }
 
-    /// Draws as much of the record as fits into the given rows, from a row of it on. Returns how many rows that takes.
+    /// Draws the record from a row on, as far as it fits into the given rows. Returns the rows drawn.
     fn draw_log(&mut self, record: &Record, top: usize, rows: usize) -> usize {
         self.grid.fill(self.layout.log, Cell::BLANK);
-        self.log = Paper::new(self.layout.log);
+        self.log = TextArea::new(self.layout.log);
         let (mut row, mut drawn) = (0, 0);
         record.for_each(0, |_, style, text| {
             let needed = self.log.rows_of(text);
@@ -121,7 +121,7 @@ impl Screen {
                 return false;
             }
             drawn += needed;
-            // The paper takes everything.
+            // Writing to the area cannot fail.
             let _ = self.log.writer(&mut self.grid, Style::from_bits(style), Advance::Line).write_str(text);
             self.log.end_line();
             true
@@ -129,7 +129,7 @@ impl Screen {
         drawn
     }
 
-    /// Shows what machine this is, as long as there is no more to show than that.
+    /// Shows what machine this is, until there is a balloon to show.
     pub(crate) fn show_facts(&mut self, facts: &[Fact<'_>]) {
         status::draw_facts(&mut self.grid, self.layout.status, facts);
     }
@@ -143,7 +143,7 @@ impl Screen {
         status::draw(&mut self.grid, self.layout.status, status, interrupts);
     }
 
-    /// Shows the line being typed, behind `prompt`, and the cursor. Of a long line that part is seen in which the cursor is.
+    /// Shows the line being typed, behind `prompt`, and the cursor. Of a long line it shows the part with the cursor.
     pub(crate) fn show_prompt(&mut self, prompt: &str, line: &str, right_of_cursor: usize) {
         let area = self.layout.prompt;
         let (Some(last), length) = (area.columns.checked_sub(1), prompt.len() + line.len()) else { return };
@@ -156,13 +156,13 @@ impl Screen {
         }
     }
 
-    /// Shows what there is to know instead of a prompt, without a cursor.
+    /// Shows a hint instead of a prompt, without a cursor.
     pub(crate) fn show_hint(&mut self, hint: &str) {
         put_line(&mut self.grid, self.layout.prompt, Style::STRONG, format_args!("{hint}"));
     }
 
-    /// Makes room for a report of the kernel's own failure, in the whole width, below the last of the log and under `title`. What
-    /// is written then goes there.
+    /// Makes room for a report of the kernel's own failure, in the whole width, below the end of the log and under `title`. Later
+    /// text goes there.
     pub(crate) fn begin_report(&mut self, title: fmt::Arguments<'_>) {
         let all = self.grid.area();
         let title_row = self.layout.title.row;
@@ -176,7 +176,7 @@ impl Screen {
             Style::ALARM,
             format_args!(" {title}"),
         );
-        self.log = Paper::new(area);
+        self.log = TextArea::new(area);
         (self.smooth, self.top) = (false, None);
     }
 
@@ -185,7 +185,7 @@ impl Screen {
         &self.grid
     }
 
-    /// The cells, for whoever draws them.
+    /// The cells, to be drawn.
     pub(crate) const fn grid_mut(&mut self) -> &mut Grid {
         &mut self.grid
     }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn title_log_and_prompt_stand_where_they_belong() {
+    fn title_log_and_prompt_are_in_their_places() {
         let mut screen = screen(80, 25);
         screen.line(Style::PLAIN, format_args!("one {}", 1));
         screen.line(Style::ERROR, format_args!("two"));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_stands_where_the_prompt_was_and_nothing_blinks() {
+    fn a_hint_takes_the_place_of_the_prompt_and_nothing_blinks() {
         let mut screen = screen(80, 25);
         screen.show_prompt("> ", "a long line that somebody has typed", 0);
         screen.show_hint("no keyboard");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_line_the_cursor_is_seen() {
+    fn a_long_line_shows_its_cursor() {
         let mut screen = screen(40, 25);
         let line: String = (0..120).map(|number| char::from(b'a' + number % 26)).collect();
         screen.show_prompt("> ", &line, 0);
@@ -264,10 +264,10 @@ mod tests {
         }
     }
 
-    /// As many lines as a boot with many devices has, at 1920x1080: the beginning can be looked at, and what comes meanwhile is
-    /// seen when one is back at the end.
+    /// The lines of a boot with many devices, at 1920x1080: one can scroll to the beginning, and new lines are there when one is
+    /// back at the end.
     #[test]
-    fn the_log_can_be_turned_over_from_end_to_beginning_and_back() {
+    fn the_log_scrolls_from_end_to_beginning_and_back() {
         let mut screen = screen(240, 67);
         let mut kept = Box::new(Record::new());
         record(&mut screen, 0..200, &mut kept);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_fits_does_not_turn() {
+    fn a_log_that_fits_does_not_scroll() {
         let mut screen = screen(80, 25);
         let mut kept = Box::new(Record::new());
         for page in [Page::Up, Page::Down, Page::End] {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_stands_below_the_end_of_the_log() {
+    fn a_report_is_below_the_end_of_the_log() {
         let mut screen = screen(80, 30);
         for number in 0..28 {
             screen.line(Style::PLAIN, format_args!("{number}"));

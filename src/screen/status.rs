@@ -1,41 +1,41 @@
-//! The picture of the balloon: who has how much of the memory, where that is going, and what interrupts.
+//! The picture of the balloon: the shares of memory, the movement under way, and the interrupts.
 
 use core::fmt::{self, Write};
 
 use super::{Cell, Colour, Grid, Rect, Style};
 use crate::console::Movement;
 
-/// Memory in bytes, by who has it.
+/// Memory in bytes, by owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shares {
-    /// The kernel, and what it holds for others.
+    /// Used by the kernel and its programs.
     pub used: u64,
-    /// Nobody.
+    /// Free.
     pub free: u64,
-    /// Nobody, and the host knows.
+    /// Free, and reported to the host.
     pub reported: u64,
-    /// The host.
+    /// Ballooned: the host's.
     pub ballooned: u64,
 }
 
 /// What the picture shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Status<'a> {
-    /// Who has how much.
+    /// The shares of memory.
     pub shares: Shares,
-    /// How much the hosts want, in bytes; `None` without a balloon.
+    /// The hosts' targets, in bytes; `None` without a balloon.
     pub target: Option<u64>,
-    /// A device does not answer, so that what its host wants is not known.
+    /// A device is silent, so that its host's target is not known.
     pub silent: bool,
-    /// The movement that is going on, or the last one.
+    /// The movement in progress, or the last one.
     pub movement: Option<Movement>,
-    /// What is wrong with a balloon, or out of the ordinary.
+    /// What is wrong with a balloon, or unusual.
     pub note: &'a str,
     /// The machine's names: in place of the balloon's status if there is no balloon, else where there is room.
     pub facts: &'a [Fact<'a>],
 }
 
-/// Something to know of the machine: what it is, and its name.
+/// A fact about the machine: what it is about, and the fact.
 pub(crate) type Fact<'a> = (&'a str, &'a str);
 
 impl Shares {
@@ -49,7 +49,7 @@ impl Shares {
         ]
     }
 
-    /// Divides so many cells among the parts. What there is a little of has a cell as well.
+    /// Divides `cells` cells among the shares. Every share that is not 0 has at least one.
     pub(crate) fn cells(&self, cells: usize) -> [usize; 4] {
         let parts = self.parts().map(|(_, bytes, _)| bytes);
         let total: u128 = parts.iter().map(|&bytes| u128::from(bytes)).sum();
@@ -60,7 +60,7 @@ impl Shares {
             let share = (u128::from(bytes) * cells as u128 / total) as usize;
             share.max(usize::from(bytes > 0))
         });
-        // Rounding leaves a few cells over, or takes a few too many: the largest part makes up for it.
+        // Rounding leaves a few cells over, or takes a few too many: the largest share makes up for that.
         let largest = (0..parts.len()).max_by_key(|&part| parts[part]).unwrap_or(0);
         let others: usize =
             divided.iter().enumerate().filter(|(part, _)| *part != largest).map(|(_, cells)| cells).sum();
@@ -194,7 +194,7 @@ impl Pen<'_> {
         }
     }
 
-    /// Fills column by column, which tells three times as many sizes apart as row by row of one row.
+    /// Fills column by column, which shows three times as many sizes as one row.
     fn bar(&mut self, shares: &Shares) {
         let Some(first) = self.next_row() else { return };
         let height = BAR.min(self.area.row + self.area.rows - first.row);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_told_in_words() {
+    fn everything_is_said_in_words() {
         let (_, text) = drawn(&status(), AREA);
         assert_eq!(text[4], " # used                12 MiB");
         assert_eq!(text[7], " # ballooned          128 MiB");
@@ -302,9 +302,9 @@ mod tests {
         assert_eq!(text[10], " target             not known");
     }
 
-    /// Without a balloon the machine has its place.
+    /// Without a balloon the machine takes its place.
     #[test]
-    fn without_a_balloon_the_machine_is_told() {
+    fn without_a_balloon_the_machine_is_shown() {
         let (_, text) = drawn(&Status { target: None, movement: None, note: "", ..status() }, AREA);
         let machine = [" CPU", " Intel(R) Core(TM) i7-8550U", " CPU @ 1.80GHz", " FIRMWARE", " SeaBIOS", " no balloon"];
         assert_eq!(text[9..15], machine);

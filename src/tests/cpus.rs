@@ -162,7 +162,7 @@ kernel_test! {
         let (step, seen) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU64::new(0)));
         let (its_step, look) = (Arc::clone(&step), Arc::clone(&seen));
         start(cpu, move || {
-            // It shows no sign of life: after a thousand interrupts none is let in.
+            // It shows no progress: after a thousand interrupts none is let in.
             let held = vectors::holds();
             while vectors::holds() == held {
                 local_apic::send_to_self(vectors::WAKE);

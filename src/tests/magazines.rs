@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use crate::machine::frames;
-use ballonet::memory::{AllocateError, FrameRun, FrameState};
-use ballonet::platform::PageFrames;
+use ballonet::balloon::BalloonPlatform;
+use ballonet::memory::{AllocateError, FrameRun, FrameState, PageFrames};
 
 use crate::tests::suite::{Test, kernel_test, tests};
 
@@ -108,15 +108,15 @@ kernel_test! {
         with_magazines(|| {
             let floor = frames::with(|frames| frames.floor());
             touch();
-            while let Some(run) = context.machine.take_free(512) {
+            while let Some(run) = context.machine.frames().take_free(512) {
                 runs.push(run);
                 assert!(runs.len() < runs.capacity(), "memory is in more pieces than the test has room for");
             }
             assert_eq!(frames::counts().free, floor);
             touch();
-            assert_eq!(context.machine.take_free(512), None);
+            assert_eq!(context.machine.frames().take_free(512), None);
             for run in runs.drain(..) {
-                context.machine.release(run);
+                context.machine.frames().release(run);
             }
         });
     }

@@ -15,7 +15,7 @@ use crate::tests::suite::Skip;
 /// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
 pub(super) const PATIENCE_NS: u64 = 20_000_000_000;
 
-/// Why a test that needs several CPUs is skipped. Whoever runs the suite gives it more then.
+/// Why a test that needs several CPUs is skipped. `tests/machine.rs` boots it with more then.
 pub(super) const ONE_CPU: &str = "one CPU runs";
 
 /// Waits until `condition` holds.

@@ -1,4 +1,4 @@
-//! What proves a clause, and whether it is alive.
+//! The proofs of a clause, and whether they are alive.
 //!
 //! | proof | what it is |
 //! |---|---|
@@ -72,7 +72,7 @@ fn find_target(name: &str, sources: &Sources) -> Result<(), String> {
     if file.is_some() && declared { Ok(()) } else { Err("no such fuzz target".into()) }
 }
 
-/// The model has to name the clause, and a misstep made by hand must have shown that it does.
+/// The model must name the clause, and a deliberate misstep must have shown that it does.
 fn find_check(clause: &str, sources: &Sources) -> Result<(), String> {
     let quoted = format!("\"{clause}\"");
     let named = |of: &dyn Fn(&str) -> bool| sources.files().any(|(path, text)| of(path) && text.contains(&quoted));

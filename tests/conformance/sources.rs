@@ -1,5 +1,5 @@
-//! The sources, and tests in them. They are formatted by rustfmt, which makes them easy to read: a block ends where a line
-//! with nothing but its closing brace has the indentation of the line that opened it.
+//! The sources, and tests in them. They are formatted by rustfmt, which makes them easy to read: a block ends where a
+//! line with nothing but its closing brace has the indentation of the line that opened it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,9 +30,9 @@ impl Sources {
         let Ok(entries) = std::fs::read_dir(root.join(folder)) else { return };
         for entry in entries.map(Result::unwrap) {
             let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
-            // Beside the sources of fuzz targets there are those that they have built, and their corpora.
+            // Beside the sources of fuzz targets are their build output and corpora.
             if entry.file_type().unwrap().is_dir() {
-                if !path.ends_with("/target") && !path.ends_with("/corpus") {
+                if path != "fuzz/target" && path != "fuzz/corpus" {
                     self.add_folder(root, &path);
                 }
             } else if path.ends_with(".rs") || path.ends_with(".toml") {
@@ -72,8 +72,11 @@ impl<'s> Module<'s> {
     pub fn child(&self, name: &str) -> Result<Self, String> {
         let folder = format!("{}/{name}", self.folder);
         let declares = |line: &str, end: &str| {
-            let line = line.trim().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
-            line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(end)) == Some(name)
+            let line = line.trim();
+            // `mod`, `pub mod`, `pub(super) mod` and so on.
+            let (visibility, rest) = line.split_once("mod ").unwrap_or((line, ""));
+            let is_visibility = visibility.is_empty() || (visibility.starts_with("pub") && visibility.ends_with(' '));
+            is_visibility && rest.strip_suffix(end) == Some(name)
         };
         if let Some(start) = self.lines.iter().position(|line| declares(line, " {")) {
             return Ok(Self { sources: self.sources, lines: self.block(start), folder });
@@ -94,8 +97,8 @@ impl<'s> Module<'s> {
         self.lines[start + 1..].iter().take_while(|line| **line != end).copied().collect()
     }
 
-    /// Looks for a test of this name: a function with the attribute, one that the kernel's macro registers, or a word on
-    /// a line of its own that a macro makes a test of.
+    /// Looks for a test of this name: a function with the attribute, one that the kernel's macro registers, or a word
+    /// on a line of its own that a macro makes a test of.
     pub fn find_test(&self, name: &str) -> Result<(), String> {
         let is_it = |line: &str| {
             let (_, declaration) = line.split_once("fn ").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The table: a clause a line, its columns divided by tabs.
+//! The table: one clause per line, columns separated by tabs.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -70,14 +70,14 @@ const AREAS: [(&str, usize); 49] = [
 /// And the area that is about the table itself.
 const CONFORMANCE: (&str, usize) = ("CONF", 3);
 
-/// How the driver stands to a clause.
+/// The driver's standing on a clause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Tests prove that it is kept.
+    /// Tests prove that the driver keeps it.
     Proved,
-    /// It binds whoever accepts a feature, and tests prove that the feature is not accepted.
+    /// It binds drivers that accept a feature; tests prove that this one does not accept it.
     NotAccepted,
-    /// No test could tell; the note says why it is kept.
+    /// No test could tell; the note argues it.
     Argued,
     /// It does not apply; the note says why.
     NotApplicable,
@@ -115,11 +115,11 @@ pub struct Row {
     pub standing: Option<Standing>,
     pub proofs: Vec<String>,
     note: String,
-    /// Its line as it stands.
+    /// Its line in the file.
     line: String,
 }
 
-/// All clauses, whatever is wrong with them.
+/// All clauses, right or wrong.
 #[derive(Debug)]
 pub struct Table {
     header: String,
@@ -168,13 +168,13 @@ impl Table {
         Self { header, rows: lines.map(Row::parse).collect() }
     }
 
-    /// What is wrong, but for proofs that are dead: one thing a line.
+    /// The flaws, except dead proofs: one per line.
     pub fn flaws(&self) -> Vec<String> {
         let mut flaws: Vec<_> = self.rows.iter().flat_map(Row::flaws).collect();
         if self.header != COLUMNS.join("\t") {
             flaws.push(format!("the header is {:?}", self.header));
         }
-        // In order and each once, so that a comparison of two lists says all.
+        // In order and each once, so comparing two lists suffices.
         let expected: Vec<_> = AREAS.into_iter().chain([CONFORMANCE]).flat_map(ids).collect();
         let found: Vec<_> = self.rows.iter().map(|row| row.id.clone()).collect();
         if expected != found {

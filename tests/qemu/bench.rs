@@ -1,4 +1,4 @@
-//! `mode=bench`: the kernel measures the way from the kick to the interrupt, and how fast memory moves, and ends.
+//! `mode=bench`: the kernel measures a request from kick to interrupt and the rate at which memory moves, and ends.
 
 use ballonet::virtio::RingFormat;
 use ballonet_check::bench::Case;
@@ -6,7 +6,7 @@ use ballonet_check::bench::Case;
 use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// What there is of each case.
+/// The figures of each case.
 const FIGURES: [&str; 6] = [
     "add_kick.min",
     "add_kick.median",
@@ -48,12 +48,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Every case that is wanted has every figure, more than 0, and no other has any.
+/// Every expected case has every figure, more than 0, and no other case has any.
 fn measured(wanted: fn(&Case) -> bool) -> impl Fn(&mut Vm) -> Outcome + Send + Sync {
     move |vm| figures(vm, wanted, false).map(drop)
 }
 
-/// The same of a device that is told of free memory, which may be the faster way to inflate.
+/// The same with free page reporting, which may be the faster way to inflate.
 fn measured_with_reports(vm: &mut Vm) -> Outcome {
     figures(vm, |case| case.ring == RingFormat::Split && !case.in_order, true).map(drop)
 }
@@ -77,8 +77,8 @@ fn figures(vm: &mut Vm, wanted: fn(&Case) -> bool, reporting: bool) -> Outcome<V
     Ok(values)
 }
 
-/// The rates of memory there and back: rings prepared in every way, the driver, its share of the best; and the host has
-/// nothing at the end.
+/// The rates of memory both ways: each kind of pre-filled ring, the driver, its share of the best. In the end the host
+/// holds nothing.
 fn moved(vm: &mut Vm, reporting: bool) -> Outcome {
     next(vm, "throughput.size", "MiB")?;
     for way in ["inflate", "deflate"] {
@@ -118,8 +118,8 @@ fn ended(vm: &mut Vm, status: i32) -> Outcome {
     Ok(())
 }
 
-/// Where cycles are instructions, nothing else moves the figures: least and median of what the driver itself does differ
-/// by next to nothing.
+/// Where cycles are instructions, the figures do not scatter: minimum and median of the driver's own work hardly
+/// differ.
 fn counted(vm: &mut Vm) -> Outcome {
     let values = figures(vm, |case| case.ring == RingFormat::Split && !case.in_order, false)?;
     for leg in values.chunks_exact(FIGURES.len()) {

@@ -1,4 +1,4 @@
-//! What the kernel is told and what it says: command line, console, log, and features as QEMU sees them.
+//! Command line, console, log, and features as QEMU sees them.
 
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
@@ -18,7 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("commands::allocations_are_timed_while_the_balloon_works", newest(), latency),
         trial("commands::work_and_sleep_are_counted", newest(), counted),
         trial("commands::unknown_console_command_is_named", newest(), unknown_command),
-        trial("commands::features_told_are_features_negotiated", newest(), features),
+        trial("commands::logged_features_are_the_negotiated_ones", newest(), features),
     ];
     for (name, machine) in
         [("q35", "q35"), ("pc", "pc"), ("microvm", "microvm,pcie=on"), ("microvm_without_pci", "microvm")]
@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Each word that makes no sense is named, and boot goes on.
+/// Each invalid word is named, and boot continues.
 fn warned(vm: &mut Vm) -> Outcome {
     for word in ["bogus", "never"] {
         vm.event_where(&format!("warning of {word:?}"), |event| {
@@ -85,7 +85,7 @@ fn console(vm: &mut Vm) -> Outcome {
     vm.ask("irq", "irq").map(drop)
 }
 
-/// A program allocates while the balloon goes there and back, and what it waited is told in order.
+/// A program allocates while the balloon inflates and deflates; its latencies are reported in order.
 fn latency(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let none = vm.ask("latency stop", "console")?;
@@ -102,10 +102,10 @@ fn latency(vm: &mut Vm) -> Outcome {
     vm.ask("latency stop", "console").map(drop)
 }
 
-/// The driver's counters are of the frames that moved, and the CPU sleeps while nothing does.
+/// The driver's counters agree with the frames that moved, and the CPU sleeps while none does.
 fn counted(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
-    // The first time the driver finds out how the device reads requests, by frames that are given and taken back for that.
+    // The first time the driver tries how the device reads requests, by frames that it inflates and deflates for that.
     vm.balloon_to(vm.memory - 64 * MIB)?;
     vm.balloon_to(vm.memory)?;
     let before = vm.ask("stats", "stats")?;
@@ -135,7 +135,7 @@ fn unknown_command(vm: &mut Vm) -> Outcome {
     vm.ask("info", "console").map(drop)
 }
 
-/// What the kernel says it has accepted is what QEMU says it has; and the device is told of the driver step by step.
+/// The kernel and QEMU agree on the accepted features, and the device sees each step of the driver's initialization.
 fn features(vm: &mut Vm) -> Outcome {
     let ready = vm.event("ready")?;
     let told = ready.get("features").and_then(|value| value.as_array()).ok_or("no features in the ready event")?;

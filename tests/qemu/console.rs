@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ballonet_kernel::boot::Key;
+
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
@@ -11,13 +13,17 @@ pub(crate) fn trials() -> Vec<Trial> {
     let patient = || newest().patience(Duration::from_secs(180));
     let roomy = || patient().memory(2048 * MIB);
     vec![
-        trial("console::a_long_hold_keeps_nobody_waiting_and_ends_by_ctrl_c", roomy(), long_hold),
+        trial("console::a_long_hold_blocks_nothing_and_ends_by_ctrl_c", roomy(), long_hold),
         trial("console::a_hold_that_finds_no_memory_says_where_it_is", patient(), lack),
         trial("console::commands_that_were_typed_ahead_follow_in_order", newest(), in_order),
         trial("console::tab_completes_and_help_explains_one_command", newest(), helps),
-        trial("console::slips_are_answered_with_what_was_meant", newest(), slips),
+        trial("console::typos_get_a_suggestion", newest(), slips),
         trial("console::the_log_can_be_read_again_from_its_beginning", newest(), log_again),
-        trial("console::a_terminal_gets_the_log_by_the_page", newest().command_line("log=text term=ansi"), log_by_page),
+        trial(
+            "console::a_terminal_gets_the_log_page_by_page",
+            newest().command_line("log=text term=ansi"),
+            log_by_page,
+        ),
         trial(
             "console::qemu-7.2::random_bytes_come_from_an_entropy_device",
             Qemu::new(Version::V7_2).device("virtio-rng-pci"),
@@ -117,7 +123,8 @@ fn helps(vm: &mut Vm) -> Outcome {
     vm.serial.type_line("help balloon")?;
     let next = vm.event("console")?;
     ensure!(next.text("text")?.contains("balloon"), "one command is explained, and no other: {next}");
-    Ok(())
+    vm.serial.type_line("help options")?;
+    Key::ALL.iter().try_for_each(|key| says(vm, &format!("  {key}=")).map(drop))
 }
 
 fn slips(vm: &mut Vm) -> Outcome {
@@ -184,7 +191,7 @@ fn log_by_page(vm: &mut Vm) -> Outcome {
     vm.line_with("\u{1b}[H\u{1b}[2J").map(drop)
 }
 
-/// What is told of so many random bytes: twice their number of digits.
+/// The answer for random bytes: twice as many digits as bytes.
 fn random(vm: &mut Vm, command: &str, count: u64) -> Outcome<String> {
     let answer = vm.ask(command, "random")?;
     let bytes = answer.text("bytes")?;
@@ -193,7 +200,7 @@ fn random(vm: &mut Vm, command: &str, count: u64) -> Outcome<String> {
     Ok(bytes.to_string())
 }
 
-/// Each answer is another, the device can be asked again and again, and the balloon beside it moves.
+/// Each answer differs, the device can be asked repeatedly, and the balloon beside it moves.
 fn random_bytes(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let first = random(vm, "random", 16)?;
@@ -209,7 +216,7 @@ fn random_bytes(vm: &mut Vm) -> Outcome {
     }
     for slip in ["0", "65", "-1", "many"] {
         vm.serial.type_line(&format!("random {slip}"))?;
-        says(vm, &format!("`{slip}` is no number of bytes from 1 to 64"))?;
+        says(vm, &format!("invalid number of bytes `{slip}`; valid: 1 to 64"))?;
     }
     vm.balloon_to(vm.memory / 2)
 }

@@ -1,4 +1,5 @@
-//! Machines with several CPUs: all of them run, interrupts come to the one that was asked for, and all stop when one fails.
+//! Machines with several CPUs: all of them run, interrupts come to the one that was asked for, and all stop when one
+//! fails.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -24,12 +25,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial(name(&case), qemu(3).machine(machine), |vm| all_run(vm, 3)));
         }
         trials.push(trial(name("xapic_2_run"), qemu(2).cpu("max,x2apic=off"), |vm| all_run(vm, 2)));
-        // What there is no memory for does not run, and the balloon is served all the same.
+        // CPUs without memory for their stacks do not run, and the balloon is served all the same.
         trials.push(trial(name("64_in_16_mib"), qemu(64).memory(16 * MIB), some_run));
         let limited = qemu(4).command_line("log=json cpus=2");
         trials.push(trial(name("as_many_as_asked_for"), limited, |vm| all_run(vm, 2)));
-        trials.push(trial(name("one_that_fails_stops_all"), qemu(4), |vm| fails(vm, 2)));
-        trials.push(trial(name("the_first_that_fails_stops_all"), qemu(4), |vm| fails(vm, 0)));
+        trials.push(trial(name("a_failing_cpu_stops_all"), qemu(4), |vm| fails(vm, 2)));
+        trials.push(trial(name("the_first_failing_cpu_stops_all"), qemu(4), |vm| fails(vm, 0)));
         for cpus in [1, 4] {
             trials.push(trial(name(&format!("nmis_leave_the_report_whole_on_{cpus}")), qemu(cpus), fails_under_nmis));
         }
@@ -37,7 +38,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let bench = Qemu::new(Version::V10_0).cpus(3).command_line("log=json mode=bench");
     trials.push(trial("cpus::qemu-10.0::page_frames_are_measured_on_several", bench, measures));
     let moving = Qemu::new(Version::V10_0).cpus(4).balloon("vectors=6");
-    trials.push(trial("cpus::qemu-10.0::queues_interrupt_where_they_are_told_to", moving.clone(), moves));
+    trials.push(trial("cpus::qemu-10.0::queues_interrupt_the_chosen_cpu", moving.clone(), moves));
     let boot = moving.command_line("log=json affinity=boot");
     trials.push(trial("cpus::qemu-10.0::all_interrupts_to_the_boot_cpu", boot, stays));
     trials
@@ -57,7 +58,7 @@ fn processors(vm: &mut Vm) -> Outcome<BTreeMap<u64, u64>> {
     }
 }
 
-/// So many run, no more and no less, each by an APIC ID of its own; and the balloon follows.
+/// The expected number of CPUs run, each with an APIC ID of its own; and the balloon follows.
 fn all_run(vm: &mut Vm, count: u32) -> Outcome {
     if count > 1 {
         let line = format!("{count} CPUs run");
@@ -92,7 +93,7 @@ fn some_run(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// A CPU fails: it alone tells of it, and the machine ends.
+/// A CPU fails: it alone reports, and the machine ends.
 fn fails(vm: &mut Vm, cpu: u64) -> Outcome {
     vm.event("ready")?;
     let command = if cpu == 0 { "fault panic".into() } else { format!("fault panic {cpu}") };
@@ -118,7 +119,7 @@ fn ends_in_failure(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// The lines of source that a backtrace names, as the README has people look them up.
+/// The source lines of a backtrace, by the command of docs/troubleshooting.md.
 fn way(told: &Event) -> Outcome<String> {
     let addresses = told.get("backtrace").and_then(Value::as_array).ok_or_else(|| format!("no backtrace: {told}"))?;
     let addresses = addresses.iter().filter_map(Value::as_str);
@@ -127,7 +128,7 @@ fn way(told: &Event) -> Outcome<String> {
     Ok(String::from_utf8(found.stdout)?)
 }
 
-/// NMIs to the CPU that tells of a failure, as of a button that somebody presses meanwhile, leave it in peace.
+/// NMIs to the CPU that reports a failure, as by a button pressed meanwhile, do not disturb it.
 fn fails_under_nmis(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line("fault nmi")?;
@@ -137,7 +138,7 @@ fn fails_under_nmis(vm: &mut Vm) -> Outcome {
     ends_in_failure(vm)
 }
 
-/// How often each vector came, by its name and the number of the CPU.
+/// The count of each vector, by its name and the number of the CPU.
 fn interrupts(vm: &mut Vm) -> Outcome<BTreeMap<(String, u64), u64>> {
     let mut counts = BTreeMap::new();
     vm.serial.type_line("irq")?;
@@ -151,7 +152,7 @@ fn interrupts(vm: &mut Vm) -> Outcome<BTreeMap<(String, u64), u64>> {
     }
 }
 
-/// Where the interrupts of a queue came between two countings, by CPU.
+/// Where the interrupts of a queue arrived between two counts, by CPU.
 fn came(before: &BTreeMap<(String, u64), u64>, after: &BTreeMap<(String, u64), u64>, name: &str) -> BTreeMap<u64, u64> {
     let counted = |counts: &BTreeMap<(String, u64), u64>, cpu| counts.get(&(name.into(), cpu)).copied().unwrap_or(0);
     let gained = |cpu| (cpu, counted(after, cpu) - counted(before, cpu));
@@ -161,7 +162,7 @@ fn came(before: &BTreeMap<(String, u64), u64>, after: &BTreeMap<(String, u64), u
 const INFLATE: &str = "virtio0-inflate";
 const DEFLATE: &str = "virtio0-deflate";
 
-/// Queues interrupt CPUs of their own from the start, and then the one that they are moved to, and no other.
+/// Queues interrupt CPUs of their own from the start, then the one that they are moved to, and no other.
 fn moves(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let start = interrupts(vm)?;
@@ -182,7 +183,7 @@ fn moves(vm: &mut Vm) -> Outcome {
     }
     let refused = vm.ask("affinity inflate 4", "console")?;
     ensure!(refused.text("text")?.contains("there is no CPU 4 to interrupt"), "{refused}");
-    // A device that is started again has them where they were.
+    // After a restart of the device they are where they were.
     vm.ask("reset", "reset")?;
     let before = interrupts(vm)?;
     follow(vm)?;
@@ -203,7 +204,7 @@ fn stays(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// `mode=bench` tells how fast one CPU, and two, take page frames, behind one lock and by magazines.
+/// `mode=bench` measures how fast one CPU, and two, allocate page frames, behind one lock and with magazines.
 fn measures(vm: &mut Vm) -> Outcome {
     for through in ["lock", "magazines"] {
         for what in ["single", "region"] {

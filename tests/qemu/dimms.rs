@@ -1,5 +1,5 @@
-//! Memory that the firmware's map omits: DIMMs present at boot are used, anything else is left alone, and if the balloon falls short
-//! the reason given is the true one.
+//! Memory that the firmware's map omits: DIMMs present at boot are used, anything else is left alone, and if the
+//! balloon falls short the reason given is the true one.
 
 use serde_json::json;
 
@@ -18,13 +18,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             let with_memory =
                 |machine: &str| with_slots(machine).object(&format!("memory-backend-ram,id=m1,size={DIMM}"));
             let plugged = with_memory(machine).device("pc-dimm,memdev=m1");
-            trials.push(trial(name("one_that_is_there_is_used"), plugged, is_used));
-            trials.push(trial(name("one_that_comes_later_is_a_reason"), with_memory(machine), comes_later));
+            trials.push(trial(name("a_present_one_is_used"), plugged, is_used));
+            trials.push(trial(name("a_later_one_explains_a_small_balloon"), with_memory(machine), comes_later));
             let others = with_memory(&format!("{machine},nvdimm=on"))
                 .object("memory-backend-ram,id=m2,size=512M")
                 .device("nvdimm,memdev=m1,id=nvdimm0")
                 .device("virtio-mem-pci,memdev=m2,id=mem0,requested-size=256M");
-            trials.push(trial(name("what_is_no_dimm_is_left_alone"), others, others_are_left_alone));
+            trials.push(trial(name("other_memory_devices_are_left_alone"), others, others_are_left_alone));
         }
     }
     trials

@@ -1,4 +1,4 @@
-//! Inflating as it suits the host: its huge pages go back whole, and what the guest has written to goes first.
+//! Inflating adapts to the host: its huge pages return whole, and memory that the guest has written to goes first.
 
 use std::fs;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, on};
 use crate::trial;
 
-/// Where the host's huge pages of 2 MiB are granted.
+/// Where the host reserves huge pages of 2 MiB.
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 /// RAM of a guest that is backed by huge pages.
 const HUGE: u64 = 128 * MIB;
@@ -22,20 +22,20 @@ pub(crate) fn trials() -> Vec<Trial> {
         };
         let qemu = Qemu::new(version).balloon(device);
         trials.push(trial(name("chains_are_found_to_be_read"), qemu.clone(), reads_chains));
-        trials.push(trial(name("what_was_written_goes_first"), qemu.clone(), written_goes_first));
+        trials.push(trial(name("written_memory_goes_first"), qemu.clone(), written_goes_first));
         let comma = if device.is_empty() { "" } else { "," };
         let reporting = qemu.clone().balloon(&format!("free-page-reporting=on{comma}{device}"));
         let reporting = reporting.command_line("log=json report-age=3600000");
-        trials.push(trial(name("what_was_written_is_reported_and_goes_first"), reporting, written_goes_first));
+        trials.push(trial(name("written_memory_is_reported_and_goes_first"), reporting, written_goes_first));
         let huge = qemu.memory(HUGE).hugetlb();
         let halves = huge.clone().command_line("log=json request=256x1");
-        trials.push(huge_trial(name("huge_pages_go_back"), huge, gives_huge_pages));
-        trials.push(huge_trial(name("huge_pages_do_not_go_back_by_halves"), halves, keeps_huge_pages));
+        trials.push(huge_trial(name("huge_pages_are_freed"), huge, gives_huge_pages));
+        trials.push(huge_trial(name("halves_free_no_huge_pages"), halves, keeps_huge_pages));
     }
     trials
 }
 
-/// A test with huge pages of the host's: ignored where it does not grant them.
+/// A test with huge pages of the host: ignored where it does not grant them.
 fn huge_trial(name: String, qemu: Qemu, test: fn(&mut Vm) -> Outcome) -> Trial {
     Trial::ignorable_test(name, move || with_huge_pages(&qemu, test))
 }
@@ -55,7 +55,7 @@ struct Granted {
 }
 
 impl Granted {
-    /// So many that nobody uses; `None` if they are not to be had.
+    /// Reserves this many unused ones; `None` if the host does not grant them.
     fn new(pages: u64) -> Option<Self> {
         let (before, free) = (pool("nr_hugepages")?, pool("free_hugepages")?);
         let granted = Self { before };
@@ -68,7 +68,7 @@ impl Granted {
 
 impl Drop for Granted {
     fn drop(&mut self) {
-        // Where they could not be asked for there is nothing to give back.
+        // Without permission to reserve them there is nothing to return.
         let _ = fs::write(format!("{POOL}/nr_hugepages"), self.before.to_string());
     }
 }
@@ -77,7 +77,7 @@ fn pool(file: &str) -> Option<u64> {
     fs::read_to_string(format!("{POOL}/{file}")).ok()?.trim().parse().ok()
 }
 
-/// The first time that the host wants memory the kernel finds out that QEMU reads chains, and nothing is lost by it.
+/// The first time that the host wants memory, the kernel finds out that QEMU reads chains, and loses no memory by it.
 fn reads_chains(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask("mem hold 32M", "held")?;
@@ -92,7 +92,7 @@ fn reads_chains(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Of all the memory that is free the balloon takes what a program has had, so that the host's falls by as much.
+/// The balloon first takes free memory that a program has used, so the host's memory falls by as much.
 fn written_goes_first(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let reporting = vm.qmp.virtio_status()?["guest-features"].to_string().contains("REPORTING");
@@ -106,7 +106,7 @@ fn written_goes_first(vm: &mut Vm) -> Outcome {
     let fell = before.saturating_sub(vm.resident()?);
     ensure!(fell >= WRITTEN / 100 * 90, "{} MiB were given, the host has {} MiB less", WRITTEN / MIB, fell / MIB);
     if reporting {
-        // Which way was faster is the host's affair; that it was measured and that way was taken is not.
+        // Which way is faster depends on the host. That it was measured and the faster one taken does not.
         let manner = vm.event("manner")?;
         let (first, plain) = (manner.count("report_first")?, manner.count("plain")?);
         let way = if plain > first { "plain" } else { "report-first" };
@@ -115,7 +115,7 @@ fn written_goes_first(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// As much of the host's huge pages comes back as it was given.
+/// As many of the host's huge pages are freed as were inflated.
 fn gives_huge_pages(vm: &mut Vm) -> Outcome {
     let fell = huge_pages_given(vm)?;
     ensure!(fell == HUGE / 2, "{} MiB were given, and {} MiB of huge pages came back", HUGE / 2 / MIB, fell / MIB);
@@ -126,14 +126,14 @@ fn gives_huge_pages(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// What the test above proves is not so by itself.
+/// With half requests none are: the test above proves something.
 fn keeps_huge_pages(vm: &mut Vm) -> Outcome {
     let fell = huge_pages_given(vm)?;
     ensure!(fell == 0, "{} MiB of huge pages came back although none was given in one request", fell / MIB);
     Ok(())
 }
 
-/// Gives half of memory; by how many bytes the huge pages of QEMU's fell.
+/// Inflates half of memory; returns by how many bytes QEMU's huge pages fell.
 fn huge_pages_given(vm: &mut Vm) -> Outcome<u64> {
     vm.event("ready")?;
     let before = vm.huge_pages()?;

@@ -1,4 +1,4 @@
-//! Machines that lack what others have, have more than they should, or fail: the kernel lives on as far as can be.
+//! Machines that lack parts, have odd ones, or fail: the kernel runs as far as possible.
 
 use std::path::PathBuf;
 use std::{env, fs, process};
@@ -16,7 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let qemu = || Qemu::new(version);
         for (case, machine, source) in [
             ("q35_without_hpet", "q35,hpet=off", "measured by the PM timer"),
-            // SeaBIOS has tables of its own, where QEMU gives it none; but not for a pc.
+            // Where QEMU passes no tables SeaBIOS has its own, but not on a pc.
             ("q35_with_tables_of_the_bios", "q35,acpi=off", "measured by the PM timer"),
             ("pc_without_acpi", "pc,acpi=off", "measured by the PIT"),
             (
@@ -28,9 +28,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial(name(case), qemu().machine(machine), move |vm| serves(vm, source)));
         }
         let old = qemu().cpu("max,-mce,-mca,-pat,-mtrr,-x2apic,-pdpe1gb,-tsc-deadline,-invtsc");
-        trials.push(trial(name("cpu_without_what_is_optional"), old, |vm| serves(vm, "measured by")));
-        trials.push(trial(name("tables_of_nonsense"), with_nonsense(qemu()), |vm| serves(vm, "measured by")));
-        trials.push(trial(name("nmi_is_told_and_survived"), qemu(), nmi));
+        trials.push(trial(name("cpu_without_optional_features"), old, |vm| serves(vm, "measured by")));
+        trials.push(trial(name("tables_of_noise"), with_nonsense(qemu()), |vm| serves(vm, "measured by")));
+        trials.push(trial(name("nmi_is_reported_and_survived"), qemu(), nmi));
         trials.push(trial(name("nmi_shows_where_the_kernel_hangs"), qemu(), hang));
         trials.push(trial(name("machine_check_is_named"), qemu(), machine_check));
         for (case, cpu, reason) in [
@@ -43,20 +43,23 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial(name(&format!("cpu_{case}")), ends, move |vm| refuses(vm, reason)));
         }
         let stays = qemu().cpu("athlon").without_debug_exit();
-        trials.push(trial(name("cpu_without_64_bit_mode_is_told_on_the_screen"), stays, refuses_in_text));
+        trials.push(trial(name("cpu_without_64_bit_mode_is_reported_on_the_screen"), stays, refuses_in_text));
         let deaf = qemu().cpu("max,-apic,-x2apic");
         trials.push(trial(name("cpu_without_apic"), deaf, without_apic));
     }
-    trials.push(Trial::ignorable_test("hardware::cpu_without_64_bit_mode_is_told_on_a_framebuffer", on_a_framebuffer));
+    trials.push(Trial::ignorable_test(
+        "hardware::cpu_without_64_bit_mode_is_reported_on_a_framebuffer",
+        on_a_framebuffer,
+    ));
     // That of the newer QEMU sets the MTRRs.
     let bare = Qemu::new(Version::V7_2).machine("microvm,pcie=on").cpu("max,-hypervisor");
-    trials.push(trial("hardware::qemu-7.2::memory_that_firmware_left_uncached_is_told_of", bare, uncached));
+    trials.push(trial("hardware::qemu-7.2::uncached_memory_is_reported", bare, uncached));
     trials.push(trial("hardware::pc_without_balloon_shows_itself_and_waits", like_a_pc(), shows_itself));
     trials.push(trial("hardware::only_what_is_driven_masters_the_bus", like_a_pc().balloon(""), bus_masters));
     trials
 }
 
-/// The clock is measured by what there is, and the balloon follows.
+/// The clock is measured by the timers that exist, and the balloon follows.
 fn serves(vm: &mut Vm, source: &str) -> Outcome {
     vm.event_where(&format!("a clock that is {source}"), |event| {
         event.name() == "log"
@@ -67,7 +70,7 @@ fn serves(vm: &mut Vm, source: &str) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// A CPU that cannot run the kernel is told so, and QEMU ends with failure.
+/// On a CPU that cannot run it the kernel says so, and QEMU ends with failure.
 fn refuses(vm: &mut Vm, reason: &str) -> Outcome {
     let line = vm.line_with("cannot run on this CPU")?;
     ensure!(line == format!("ballonet cannot run on this CPU: it {reason}."), "the reason should be told: {line:?}");
@@ -76,7 +79,7 @@ fn refuses(vm: &mut Vm, reason: &str) -> Outcome {
     Ok(())
 }
 
-/// The like where nothing ends QEMU: the machine stands still, and its screen says why.
+/// The same where nothing ends QEMU: the machine halts, and its screen says why.
 fn refuses_in_text(vm: &mut Vm) -> Outcome {
     vm.line_with("cannot run on this CPU")?;
     vm.line_with("can be turned off")?;
@@ -89,7 +92,7 @@ fn refuses_in_text(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// GRUB has put the machine into a mode of pixels.
+/// GRUB has set a graphics mode.
 fn on_a_framebuffer() -> Result<Completion, Failed> {
     const WIDTH: usize = 1024;
     let menu = format!("insmod all_video\nmultiboot2 /boot/ballonet log=json\nset gfxpayload={WIDTH}x768x32\nboot\n");
@@ -117,7 +120,7 @@ fn on_a_framebuffer() -> Result<Completion, Failed> {
     })
 }
 
-/// Without a local APIC nothing could interrupt: that is said by name.
+/// Without a local APIC nothing could interrupt: the panic says so.
 fn without_apic(vm: &mut Vm) -> Outcome {
     let panic = vm.line_with(r#""event":"panic""#)?;
     ensure!(panic.contains("local APIC: this CPU has none"), "the reason should be told: {panic}");
@@ -126,7 +129,7 @@ fn without_apic(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// The firmware of this microvm leaves the MTRRs off, which a machine without a hypervisor would be very slow by.
+/// This microvm's firmware leaves the MTRRs off, which would make a machine without a hypervisor very slow.
 fn uncached(vm: &mut Vm) -> Outcome {
     vm.event_where("a warning of uncached memory", |event| {
         event.name() == "log"
@@ -137,13 +140,13 @@ fn uncached(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// Tables beside firmware's own whose contents are noise: QEMU gives each a header with the right length and sum.
+/// Tables of noise beside firmware's own: QEMU gives each a header with the right length and checksum.
 fn with_nonsense(qemu: Qemu) -> Qemu {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("nonsense");
-    // Whatever is asked of the noise: names that scans look for, lengths that run out of the table, loops.
+    // In the noise: names that scans look for, lengths that leave the table, loops.
     let mut noise = b"\x08_S5_\x12\xff\xff_S5_\x08_S5_\x12\x06\x04\x0c\xff".repeat(20);
     noise.extend((0..=255).chain((0..=255).rev()).cycle().take(5000));
-    // The same in every run. One that reads it meanwhile reads it whole, since it is put in place at once.
+    // The same in every run. Put in place by a rename, so a concurrent reader sees all of it.
     let new = path.with_extension(process::id().to_string());
     let written = fs::write(&new, noise).and_then(|()| fs::rename(&new, &path));
     written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -152,7 +155,7 @@ fn with_nonsense(qemu: Qemu) -> Qemu {
         .fold(qemu, |qemu, signature| qemu.option("-acpitable", &format!("sig={signature},data={}", path.display())))
 }
 
-/// An NMI of no known cause is told of, and so is the next.
+/// An NMI without a known cause is reported, and so is the next one.
 fn nmi(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     for count in 1..=3 {
@@ -164,11 +167,11 @@ fn nmi(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// A second NMI that the main loop has not come to tell of before finds a kernel that hangs, and shows where.
+/// A second NMI before the main loop has reported the first means that the kernel hangs; it shows where.
 fn hang(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line("fault hang")?;
-    // Two that come at once are one: so again and again, until it is told.
+    // Two that come at once are one, so send them until the fault is reported.
     vm.wait_for("the kernel to be shown", |vm| {
         let shown = |line: &str| line.contains(r#""event":"fault""#);
         if vm.serial.all().iter().any(|line| shown(&line.text)) {
@@ -208,14 +211,14 @@ fn machine_check(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// A machine with what a PC has, without a balloon, and with a slot where one may come.
+/// A machine with a PC's devices, without a balloon, and with a slot for one.
 fn like_a_pc() -> Qemu {
     let qemu = Qemu::new(Version::Newest).without_balloon().global("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off");
     let devices = ["pcie-root-port,id=port0,chassis=1,slot=1", "e1000e", "qemu-xhci", "intel-hda", "nec-usb-xhci"];
     devices.into_iter().fold(qemu, Qemu::device).command_line("log=json hotplug=prompt")
 }
 
-/// The console shows PCI, ACPI, CPU and memory; a balloon that comes is served.
+/// The console shows PCI, ACPI, CPU and memory; a balloon that is plugged in is served.
 fn shows_itself(vm: &mut Vm) -> Outcome {
     let told = vm.event("no-device")?;
     ensure!(told.text("message")?.contains("`pci`, `acpi`, `info` and `mem`"), "what there is to see is said: {told}");
@@ -242,7 +245,7 @@ fn says(event: &Event, words: &str) -> bool {
     event.name() == "console" && event.text("text").is_ok_and(|text| text.contains(words))
 }
 
-/// The balloon and the ports on the way to devices may write to memory; whatever else firmware has left as it was.
+/// Only the balloon and the ports on the way to it may write to memory; other devices stay as firmware left them.
 fn bus_masters(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line("pci -v")?;

@@ -1,14 +1,14 @@
-//! Balloons that come and go at root ports, by native PCI Express hot-plug: nothing is lost on the way.
+//! Balloons plugged into and unplugged from root ports, by native PCI Express hot-plug: nothing is lost.
 
 use serde_json::{Value, json};
 
 use crate::support::{Event, MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// How often a device goes and comes back.
+/// How often a device is unplugged and plugged in again.
 const CYCLES: usize = 20;
 
-/// What must be the same each time a device is back, or gone.
+/// Counts that must be the same each time a device is back, or gone.
 const COUNTS: [&str; 8] = ["free", "used", "ballooned", "orphans", "dma", "vectors", "lines", "mappings"];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -30,15 +30,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             }));
         }
         let name = |case: &str| format!("hotplug::{version}::{case}");
-        trials.push(trial(name("pulled_under_the_driver"), q35(version, "prompt", 1), pulled));
+        trials.push(trial(name("removed_without_notice"), q35(version, "prompt", 1), pulled));
         trials.push(trial(name("by_line_with_its_port_on_a_line"), lined(version), |vm| {
             cycle_once(vm, Balloon { vectors: None })
         }));
         trials.push(trial(name("polled"), polled(version), |vm| cycle_once(vm, Balloon { vectors: None })));
         trials.push(trial(name("port_with_msi"), with_msi(version), |vm| cycle_once(vm, Balloon { vectors: None })));
         trials.push(trial(name("another_device_is_left_alone"), q35(version, "prompt", 1), another_device));
-        trials.push(trial(name("a_switch_takes_its_slots_along"), switch(version), switch_goes));
-        trials.push(trial(name("slots_that_are_alike_are_told_once"), large_switch(version), told_once));
+        trials.push(trial(name("removing_a_switch_removes_its_slots"), switch(version), switch_goes));
+        trials.push(trial(name("identical_slots_are_logged_once"), large_switch(version), told_once));
         trials.push(trial(name("microvm_without_firmware_windows"), microvm(version), |vm| {
             cycle_once(vm, Balloon { vectors: None })
         }));
@@ -97,7 +97,7 @@ fn microvm(version: Version) -> Qemu {
     qemu.device("pcie-root-port,id=port0,chassis=1,slot=1").command_line("log=json hotplug=prompt")
 }
 
-/// How the balloon is made.
+/// The balloon's properties.
 #[derive(Clone, Copy)]
 struct Balloon {
     /// MSI-X vectors; `None` for QEMU's default.
@@ -133,7 +133,7 @@ fn slot_is(vm: &mut Vm, port: usize, state: &str) -> Outcome {
     vm.event_where(&format!("{name} {state}"), there).map(drop)
 }
 
-/// Has the guest give up the balloon in a port, and waits until QEMU has taken it away.
+/// Unplugs the balloon in a port, and waits until QEMU has removed it.
 fn unplug(vm: &mut Vm, port: usize) -> Outcome {
     let id = format!("balloon{port}");
     vm.qmp.device_del(&id)?;
@@ -155,14 +155,14 @@ fn compare(first: &Event, now: &Event, when: &str) -> Outcome {
     Ok(())
 }
 
-/// The heap is the same to the byte, where the same was typed: the console remembers that.
+/// The heap is the same to the byte if the same commands were typed, since the console remembers them.
 fn compare_heap(first: &Event, now: &Event, when: &str) -> Outcome {
     compare(first, now, when)?;
     ensure!(first.count("heap")? == now.count("heap")?, "{when}: the heap was otherwise\nfirst {first}\nnow   {now}");
     Ok(())
 }
 
-/// The balloon goes in the middle of an inflation, and comes back, twenty times.
+/// The balloon is unplugged in the middle of an inflation and plugged in again, twenty times.
 fn cycles(vm: &mut Vm, balloon: Balloon) -> Outcome {
     vm.event("no-device")?;
     let (mut first_with, mut first_without) = (None, None);
@@ -173,7 +173,7 @@ fn cycles(vm: &mut Vm, balloon: Balloon) -> Outcome {
         let with = resources(vm)?;
         ensure!(with.count("ballooned")? == 0, "everything is back: {with}");
         compare_heap(first_with.get_or_insert_with(|| with.clone()), &with, &format!("with a balloon, cycle {cycle}"))?;
-        // The host changes its mind while the balloon is on its way.
+        // The host changes the target while the balloon moves.
         vm.qmp.set_target(vm.memory / 4)?;
         let memory = vm.memory;
         vm.wait_for("the balloon to be on its way", |vm| Ok((vm.qmp.actual()? < memory).then_some(())))?;
@@ -209,7 +209,7 @@ fn two_ports(vm: &mut Vm, balloon: Balloon) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// One cycle, and the counts are what they were.
+/// After one cycle the counts are as before.
 fn cycle_once(vm: &mut Vm, balloon: Balloon) -> Outcome {
     vm.event("no-device")?;
     let mut first = None;
@@ -237,7 +237,7 @@ fn told_once(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// A switch goes, and with it the slot behind it: nothing of that is left, and the slots that stay work.
+/// A switch is unplugged, and the slot behind it with it: nothing of it is left, and the other slots work.
 fn switch_goes(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     let with = resources(vm)?;
@@ -265,8 +265,7 @@ fn another_device(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// Power is cut under the driver, which finds nothing but ones. The slot gives the device up and powers it anew, and it
-/// works again.
+/// Power is cut under the driver, which reads all ones. The slot gives the device up, powers it again, and it works.
 fn pulled(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     let balloon = Balloon { vectors: None };
@@ -277,7 +276,7 @@ fn pulled(vm: &mut Vm) -> Outcome {
         vm.ask("fault power slot1", "removed")?;
         vm.event("ready")?;
         slot_is(vm, 0, "on")?;
-        // A size that neither the host remembers nor a driver has that has just begun: once it is reached, all is at rest.
+        // A size that neither the host remembers nor a fresh driver has: once it is reached, nothing moves any more.
         vm.balloon_to(vm.memory / 4 * 3)?;
         vm.balloon_to(vm.memory)?;
         let with = resources(vm)?;
@@ -286,7 +285,7 @@ fn pulled(vm: &mut Vm) -> Outcome {
     unplug(vm, 0)
 }
 
-/// Five seconds in which the button could be pressed again, and one until power is gone.
+/// Five seconds in which a second press cancels, and one until power is gone.
 fn with_waits(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     plug(vm, Balloon { vectors: None }, 0)?;
@@ -301,7 +300,7 @@ fn with_waits(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// Slots that are left alone: nothing comes up, and nothing else suffers.
+/// With `hotplug=off`: nothing comes up, and nothing else suffers.
 fn switched_off(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     vm.qmp.device_add(&Balloon { vectors: None }.properties(0))?;

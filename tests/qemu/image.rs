@@ -10,7 +10,7 @@ use crate::registers;
 use crate::support::script::{printed, script};
 use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, image, on};
 
-/// A start by firmware and GRUB takes longer than one by QEMU alone; by UEFI some 5 s where nobody else is at work.
+/// A boot by firmware and GRUB takes longer than one by QEMU alone; by UEFI some 5 s on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How the machine starts.
@@ -52,7 +52,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Starts a machine from the image, if what it takes can be had here.
+/// Starts a machine from the image, if the programs for it are available here.
 fn boot(
     qemu: &Qemu,
     menu: Menu,
@@ -79,11 +79,11 @@ fn boot(
 /// GRUB's configuration, and which kernel it starts.
 #[derive(Debug, Clone, Copy)]
 enum Menu {
-    /// The one that people get.
+    /// The menu that people get.
     Ours,
-    /// A start at once, with a log for programs.
+    /// An immediate boot, with a log for programs.
     Json,
-    /// The like, of a kernel that asks not to be put below [`ELSEWHERE`].
+    /// The same, with a kernel that asks not to be loaded below [`ELSEWHERE`].
     Elsewhere,
 }
 
@@ -111,7 +111,7 @@ fn make(menu: Menu) -> Result<Option<PathBuf>, String> {
     make_in(&folder, &kernel, menu.text())
 }
 
-/// Makes an image with a menu of one's own. No two tests use the same `name`.
+/// Makes an image with the test's own menu. No two tests use the same `name`.
 pub(crate) fn with_menu(name: &str, menu: &str) -> Result<Option<PathBuf>, String> {
     make_in(&folder(name)?, &image::kernel(), Some(menu))
 }
@@ -122,7 +122,7 @@ fn folder(name: &str) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// Makes an image in a folder, with a menu in place of ours if there is one.
+/// Makes an image in a folder, with `menu` instead of the usual one if given.
 fn make_in(folder: &Path, kernel: &Path, menu: Option<&str>) -> Result<Option<PathBuf>, String> {
     let output = folder.join("ballonet.img");
     let mut command = script("image.sh");
@@ -135,7 +135,7 @@ fn make_in(folder: &Path, kernel: &Path, menu: Option<&str>) -> Result<Option<Pa
     Ok(printed(command, false)?.map(|_| output))
 }
 
-/// The least address for a kernel that is not to be where it usually is.
+/// The least address for a kernel that must not be where it usually is.
 const ELSEWHERE: u32 = 64 << 20;
 
 /// A copy of a kernel whose multiboot2 header asks for other addresses.
@@ -162,7 +162,7 @@ pub(crate) fn ovmf() -> Result<Option<[PathBuf; 2]>, String> {
 
 /// Waits for the menu and presses the key of an entry.
 fn choose(vm: &mut Vm, key: &str) -> Outcome {
-    // What names the entries comes on one line with the menu's frame.
+    // The entries' names come on one line with the menu's frame.
     vm.line_with("Use the")?;
     vm.serial.type_keys(key)
 }
@@ -214,9 +214,9 @@ fn starts_by_itself(vm: &mut Vm) -> Outcome {
     vm.line_with("ready: ").map(drop)
 }
 
-/// The kernel lies where GRUB has put it, and works there.
+/// The kernel works wherever GRUB has put it.
 fn loaded_elsewhere(vm: &mut Vm) -> Outcome {
-    // Firmware has the serial port before.
+    // Firmware uses the serial port before.
     vm.line_with("starts, loaded by multiboot2")?;
     vm.event("ready")?;
     vm.serial.type_line("info")?;
@@ -233,7 +233,7 @@ fn loaded_elsewhere(vm: &mut Vm) -> Outcome {
 }
 
 fn registers_above_4_gib(vm: &mut Vm) -> Outcome {
-    // Firmware has the serial port before.
+    // Firmware uses the serial port before.
     vm.line_with("starts, loaded by multiboot2")?;
     registers::works(vm, 4096 * MIB)
 }

@@ -1,4 +1,5 @@
-//! Serial ports and keyboards: a line that nobody reads, ports and interrupts in unusual places, and machines without input.
+//! Serial ports and keyboards: a line that nobody reads, ports and interrupts in unusual places, and machines without
+//! input.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -16,17 +17,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     for version in [Version::V7_2, Version::V10_0] {
         let name = |case: &str| format!("input::{version}::{case}");
         let new = move || Qemu::new(version);
-        trials.push(on_socket(
-            name("line_that_nobody_reads_holds_up_nothing"),
-            move || new().command_line("verbose=on"),
-            unread,
-        ));
+        trials.push(on_socket(name("unread_line_blocks_nothing"), move || new().command_line("verbose=on"), unread));
         for (case, machine, base, irq) in [
             ("com1_with_irq_5", "q35", 0x3F8, 5),
             ("com1_with_irq_10", "pc", 0x3F8, 10),
             ("com2", "q35", 0x2F8, 3),
             ("com4", "q35", 0x2E8, 11),
-            // Not among those that are tried: the port is polled.
+            // Not among the interrupts that are tried: the port is polled.
             ("com1_with_irq_15", "q35", 0x3F8, 15),
         ] {
             let make = move || {
@@ -93,7 +90,7 @@ impl Drop for Socket {
 /// How long the kernel waits for the line's reader.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The balloon is served while nobody reads; a reader that returns learns how much was lost.
+/// The balloon is served while nobody reads; a returning reader learns how much was lost.
 fn unread(vm: &mut Vm, mut line: UnixStream) -> Outcome {
     line.set_nonblocking(true)?;
     let memory = vm.memory;
@@ -114,7 +111,7 @@ fn unread(vm: &mut Vm, mut line: UnixStream) -> Outcome {
         }
     };
     ensure!(lost.parse::<u64>().is_ok_and(|lost| lost > 100), "{lost} lines were lost of 100 lists of commands");
-    // From now on nothing is lost.
+    // From here on nothing is lost.
     type_line(&mut line, "frobnicate")?;
     while !seen.contains("there is no command `frobnicate`") {
         ensure!(Instant::now() < end, "a command should be answered again: {seen}");
@@ -123,7 +120,7 @@ fn unread(vm: &mut Vm, mut line: UnixStream) -> Outcome {
     Ok(())
 }
 
-/// Types a line, as far as there is room for it.
+/// Types a line, as far as the socket accepts it.
 fn type_line(line: &mut UnixStream, command: &str) -> Outcome {
     match line.write_all(format!("{command}\r").as_bytes()) {
         Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
@@ -141,7 +138,7 @@ fn read_some(line: &mut UnixStream, seen: &mut String) -> Outcome {
     Ok(())
 }
 
-/// The log comes out of the port, wherever it is, and commands go in.
+/// The port carries the log and takes commands, wherever it is.
 fn types(vm: &mut Vm, irq: u64) -> Outcome {
     let how = vm.event_where("how the port interrupts", |event| {
         event.text("message").is_ok_and(|message| message.starts_with("serial port at "))
@@ -179,7 +176,7 @@ fn table(version: Version, signature: &str) -> PathBuf {
     path
 }
 
-/// Though there is a COM1, the log comes out of the port that firmware's table names, from the first line on.
+/// Although there is a COM1, the log uses the port that firmware's table names, from the first line on.
 fn at_named_port(vm: &mut Vm, signature: &str) -> Outcome {
     vm.event_where("the first line", |event| {
         event.text("message").is_ok_and(|message| message.contains(" starts, loaded by "))
@@ -189,7 +186,7 @@ fn at_named_port(vm: &mut Vm, signature: &str) -> Outcome {
     types(vm, 3)
 }
 
-/// The screen says what can be done, and has no prompt.
+/// The screen says what a person can do, and has no prompt.
 fn nobody(vm: &mut Vm) -> Outcome {
     let row = wait_for_row(vm, "no keyboard can be used (USB is not driven): the power button switches off")?;
     ensure!(row == 24, "it stands where the prompt would, not in row {row}");

@@ -55,7 +55,7 @@ fn crowded(mut qemu: Qemu) -> Qemu {
     qemu
 }
 
-/// The balloon gives an eighth of the memory, at most a GiB, and takes it back.
+/// Inflates by an eighth of the memory, at most a GiB, and deflates again.
 fn works(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(vm.memory - (vm.memory / 8).min(GIB))?;

@@ -1,4 +1,4 @@
-//! Ends and new beginnings: reset in the middle of the work, power-off, reboot, a target that can't be reached.
+//! Reset in the middle of the work, power-off, reboot, a target that cannot be reached.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ fn reboot(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// QEMU writes only a part of the start info when it boots again; what the kernel left of the rest has to make sense.
+/// On a reboot QEMU writes only part of the start info; the kernel must have left the rest intact.
 fn reboot_after_writing(vm: &mut Vm) -> Outcome {
     let complaints = |vm: &Vm| vm.serial.all().iter().filter(|line| line.text.contains("boot information")).count();
     vm.event("ready")?;
@@ -80,12 +80,12 @@ fn reboot_after_writing(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// The host asks for all of the memory. The guest gives what it can, says once that it stops there, and lives.
+/// The host asks for all memory. The guest inflates as far as it can, says once that it stops there, and lives.
 fn floor(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.qmp.set_target(MIB)?;
     let floor = vm.event("floor")?;
-    // The kernel speaks of the balloon's size, the host of what is left.
+    // The kernel counts the balloon's size, the host the memory that is left.
     ensure!(floor.count("target")? == vm.memory - MIB, "the floor names the target that was asked for: {floor}");
     ensure!(!floor.text("message")?.is_empty(), "the floor says why: {floor}");
     let kept = vm.memory - floor.count("actual")?;
@@ -99,7 +99,7 @@ fn floor(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// The host has made up its mind before there is a driver: the balloon follows without any interrupt for it.
+/// The target was set before there is a driver: the balloon follows without an interrupt for it.
 fn early_target(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.wait_for("the balloon to follow the early target", |vm| Ok((vm.qmp.actual()? == EARLY).then_some(())))?;

@@ -1,4 +1,4 @@
-//! The kernel in QEMU, driven from outside: by QMP, by what it writes, and by what QEMU's process holds.
+//! The kernel in QEMU, driven and observed from outside: QMP, the serial port, and the memory of QEMU's process.
 //!
 //! Each case is a test of its own: `cargo test --test qemu -- microvm` runs those with `microvm` in their names.
 

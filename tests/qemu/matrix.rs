@@ -1,9 +1,10 @@
 //! Every way to build a balloon in QEMU: version, machine, interface, queue format, vectors, ring features.
 //!
-//! A cell of the matrix comes up in the way that was to be expected, with exactly the features that the device offers and
-//! the kernel implements, which QEMU confirms from outside; gives half of the memory, reports it truly, takes it back;
-//! all by the interrupts that it says it has. A test run has so many cells that every pair, and every triple,
-//! of values occurs that can; `scripts/matrix.sh` runs all cells, by `cargo test --test qemu -- --ignored full::`.
+//! Each cell of the matrix comes up as expected, with exactly the features that the device offers and the kernel
+//! implements, which QEMU confirms from outside. It inflates by half of the memory, reports that truly, and deflates,
+//! all by the interrupts that it claims to have. A test run has enough cells for every possible pair, and every triple,
+//! of values;
+//! `scripts/matrix.sh` runs all cells, by `cargo test --test qemu -- --ignored full::`.
 
 #[path = "matrix/cell.rs"]
 mod cell;
@@ -21,12 +22,12 @@ use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 use cell::Cell;
 
-/// Of so many axes at a time every combination of values occurs that can: pairs, and triples too, which cost little more.
+/// How many axes are combined: every possible pair of values occurs, and every triple, which costs little more.
 const STRENGTH: u32 = 3;
 /// In the short suite.
 const SHORT_STRENGTH: u32 = 2;
 
-/// What a test run has of the matrix.
+/// The cells of a test run.
 pub(crate) fn trials() -> Vec<Trial> {
     let cells: Vec<_> = Cell::all().collect();
     let chosen = cover::covering(&cells, STRENGTH);
@@ -73,8 +74,8 @@ fn work(vm: &mut Vm, cell: &Cell) -> Outcome {
     job::interrupts(vm, cell.irq())
 }
 
-/// The generator did its work: looked at triple by triple, and not by its own bookkeeping. A triple with an axis twice is
-/// a pair.
+/// The generator did its work: checked triple by triple, not by its own bookkeeping. A triple with an axis twice is a
+/// pair.
 fn every_triple_is_covered(cells: &[Cell], chosen: &[Cell]) -> Outcome {
     let triples = |cells: &[Cell]| -> BTreeSet<_> {
         let of = |cell: &Cell| {
@@ -91,7 +92,7 @@ fn every_triple_is_covered(cells: &[Cell], chosen: &[Cell]) -> Outcome {
     Ok(())
 }
 
-/// A legacy interface that the machine gives no ports to is named as what is wrong.
+/// A legacy interface on a machine without I/O ports for it is named as the cause.
 fn refused_without_ports(vm: &mut Vm) -> Outcome {
     let wanted = "legacy interface needs I/O ports";
     let told = |event: &Event| event.text("message").is_ok_and(|message| message.contains(wanted));

@@ -1,5 +1,5 @@
-//! A guest moves to another QEMU, and tells which of its memory need not be copied (free page hinting): what it uses arrives
-//! unchanged, what is free is not sent, and its balloon goes on there.
+//! A guest migrates to another QEMU and hints which memory need not be copied (free page hinting): memory in use
+//! arrives unchanged, free memory is not sent, and the balloon works on there.
 //!
 //! `MIGRATION_RAM=2048` (in MiB) makes the guests larger than the 192 MiB that they have by default.
 
@@ -13,9 +13,9 @@ use crate::support::failure::Failure;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
-/// Bytes a second while a move waits for hints: of a page now and then.
+/// Bytes per second while a move waits for hints: a page now and then.
 const SLOW: u64 = MIB;
-/// Bytes a second otherwise: as fast as it goes.
+/// Bytes per second otherwise: unlimited.
 const FAST: u64 = 1 << 34;
 
 /// The guests' RAM in bytes.
@@ -24,20 +24,20 @@ fn ram() -> u64 {
     *RAM.get_or_init(|| env::var("MIGRATION_RAM").ok().and_then(|mib| mib.parse().ok()).unwrap_or(192) * MIB)
 }
 
-/// What a program uses at first, so that there is something in memory that is free later.
+/// The memory that a program uses at first, so that free memory has old contents later.
 fn dirtied() -> u64 {
     ram() / 8 * 5
 }
 
-/// What it goes on using.
+/// The memory that it keeps using.
 fn held() -> u64 {
     ram() / 8
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    // Not packed rings on QEMU 7.2: there the host's word that it is done with hints does not reach the guest in two of three
-    // moves, for a reason that is not known. What was hinted then stays the driver's until it is needed or the next move is over.
+    // Not packed rings on QEMU 7.2: there the host's DONE does not reach the guest in two of three moves, for an
+    // unknown reason. Hinted memory then stays the driver's until it is needed or the next move is over.
     for (name, version, properties) in [
         ("modern", Version::V7_2, ""),
         ("legacy", Version::V7_2, ",disable-modern=on"),
@@ -57,8 +57,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             ("with_reports_and_a_balloon", guest(version, ",free-page-reporting=on"), with_a_balloon),
             ("under_memory_pressure", guest(version, ""), under_pressure),
         ];
-        // From QEMU 7.2 under TCG, pages that a guest writes to while it moves arrive now and then as they were before. It looks
-        // like the dirty bits that QEMU lost there before 9.0; 10.0 has never been seen to do it.
+        // From QEMU 7.2 under TCG, pages that a guest writes to during the move sometimes arrive with their old
+        // contents. It looks like the dirty bits that QEMU lost there before 9.0; 10.0 was never seen to do it.
         let cases = cases.into_iter().take(if version == Version::V7_2 { 3 } else { 4 });
         for (name, qemu, case) in cases {
             let made_of = qemu.clone();
@@ -69,7 +69,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A guest whose host wants to hear of free memory when it moves.
+/// A guest whose host asks for hints when it moves.
 fn guest(version: Version, properties: &str) -> Qemu {
     Qemu::new(version)
         .memory(ram())
@@ -78,7 +78,7 @@ fn guest(version: Version, properties: &str) -> Qemu {
         .patience(Duration::from_secs(60 + ram() / (8 * MIB)))
 }
 
-/// A guest with something in its free memory, and a pattern in what it uses.
+/// A guest with old contents in its free memory, and a pattern in the memory that it uses.
 fn prepare(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask(&format!("mem hold {}M", dirtied() / MIB), "held")?;
@@ -89,9 +89,9 @@ fn prepare(vm: &mut Vm) -> Outcome {
 /// What a move has sent, in pages of 4 KiB.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
-    /// With something in them, and sent whole.
+    /// Not zero, and sent whole.
     normal: u64,
-    /// Of zeros, of which no more is sent than where they are.
+    /// Zero, of which only the address is sent.
     zero: u64,
 }
 
@@ -128,12 +128,12 @@ fn carry(vm: &mut Vm, qemu: &Qemu) -> Outcome<(Vm, Sent)> {
     arrive(vm, destination)
 }
 
-/// Lets a move that has begun go on to its end.
+/// Lets a move run to its end.
 fn arrive(vm: &mut Vm, mut destination: Vm) -> Outcome<(Vm, Sent)> {
     vm.qmp.limit_migration(FAST)?;
     let sent = complete(vm)?;
     destination.qmp.cont()?;
-    // What was hinted is the kernel's again, and what it uses has not changed.
+    // Hinted memory is the kernel's again, and memory in use has not changed.
     let arrived = destination.event("unhint").and_then(|_| whole(&mut destination));
     match arrived {
         Ok(()) => Ok((destination, sent)),
@@ -145,7 +145,7 @@ fn arrive(vm: &mut Vm, mut destination: Vm) -> Outcome<(Vm, Sent)> {
 fn whole(vm: &mut Vm) -> Outcome {
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")? && verified.count("bytes")? >= held(), "the memory held has changed: {verified}");
-    // What is on its way to the host or back is in use as well, as long as the balloon moves.
+    // Frames on the way to the host or back are in use too, as long as the balloon moves.
     let most = verified.count("bytes")? + 8 * MIB;
     vm.wait_for("nothing hinted to be left in use", |vm| {
         let memory = vm.ask("mem", "memory")?;
@@ -154,7 +154,7 @@ fn whole(vm: &mut Vm) -> Outcome {
     })
 }
 
-/// Of two guests that do the same, that which hints sends less, by about as much as is free; both arrive whole.
+/// Of two guests that do the same, the one that hints sends less, by about the free memory; both arrive whole.
 fn spares_what_is_free(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     let declining = qemu.clone().command_line("log=json features=-free_page_hint");
@@ -176,13 +176,13 @@ fn spares_what_is_free(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     ensure!(spared >= free / 100 * 85, "{spared} pages were spared of {free} free ones: {all:?}, {sent:?}");
     ensure!(all.zero - sent.zero.min(all.zero) > 0, "nor are zeros to be looked for: {all:?}, {sent:?}");
     ensure!(sent.normal >= held() / 4096, "what is used has to be sent: {sent:?}");
-    // In the destination there is nothing behind what was not sent.
+    // The destination has no memory behind pages that were not sent.
     moved.balloon_to(ram() / 2)?;
     moved.balloon_to(ram())?;
     whole(&mut moved)
 }
 
-/// A guest that has moved moves on, and once more.
+/// A guest that has moved moves again.
 fn moves_twice(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     let (mut second, first_sent) = carry(vm, qemu)?;
@@ -214,8 +214,8 @@ fn is_cancelled(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     whole(&mut moved)
 }
 
-/// A program that wants more than was left free gets it of what was hinted, in the middle of the move; what it writes there
-/// arrives.
+/// A program that needs more memory than was left free gets hinted memory, in the middle of the move; what it writes
+/// there arrives.
 fn under_pressure(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     let destination = begin(vm, qemu)?;
@@ -230,15 +230,16 @@ fn under_pressure(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     moved.balloon_to(ram() / 4)
 }
 
-/// Reports of free memory and a balloon that is half full do not get in the way of hints, nor they in theirs.
+/// Reports, a half full balloon and hints do not disturb each other.
 fn with_a_balloon(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     vm.ask("report", "report")?;
     let target = ram() / 4 * 3;
     vm.balloon_to(target)?;
     let destination = begin(vm, qemu)?;
-    // A target that is set while the guest moves is met there. Not from QEMU 7.2, which loses what a guest writes meanwhile:
-    // on a busy machine, where the guest has time to, it arrived with an old stack and jumped to nowhere.
+    // A target that is set during the move is met at the destination. Not from QEMU 7.2, which loses writes of the
+    // guest meanwhile: on a busy machine, where the guest has time to write, it arrived with an old stack and jumped
+    // into the void.
     let early = qemu.version != Version::V7_2;
     if early {
         vm.qmp.set_target(ram() / 2)?;

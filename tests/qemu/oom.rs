@@ -1,5 +1,5 @@
-//! A guest that runs out of memory: with deflate-on-OOM it has back what the balloon holds, whatever the host asks for
-//! meanwhile, and the host has it again afterwards.
+//! A guest that runs out of memory: with deflate-on-OOM it reclaims the balloon's memory, whatever the host asks for
+//! meanwhile, and the balloon returns to the target afterwards.
 
 use crate::support::event::Event;
 use crate::support::qmp::OOM_TAGS;
@@ -7,7 +7,7 @@ use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 const MEMORY: u64 = 256 * MIB;
-/// What the host leaves, and what a program wants that does not fit into that.
+/// The memory that the host leaves, and the size of a program that does not fit into it.
 const KEPT: u64 = 64 * MIB;
 const WANTED: u64 = 160 * MIB;
 
@@ -25,15 +25,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name, guest(version, &format!("deflate-on-oom=on{properties}")), served));
     }
     let newest = |properties| guest(Version::Newest, properties);
-    trials.push(trial("oom::a_device_without_the_feature_keeps_what_it_has", newest(""), refused));
+    trials.push(trial("oom::a_device_without_the_feature_keeps_its_memory", newest(""), refused));
     let declined = newest("deflate-on-oom=on").command_line("log=json features=-deflate_on_oom");
     trials.push(trial("oom::the_feature_can_be_declined", declined, refused));
     let both = "deflate-on-oom=on,free-page-reporting=on";
-    trials.push(trial("oom::a_host_that_asks_the_opposite_starves_nobody", newest(both), opposed));
-    trials.push(trial("oom::memory_held_by_hand_comes_from_the_balloon_too", newest("deflate-on-oom=on"), held));
+    trials.push(trial("oom::an_opposing_host_starves_no_program", newest(both), opposed));
+    trials.push(trial("oom::held_memory_comes_from_the_balloon_too", newest("deflate-on-oom=on"), held));
     for version in [Version::V7_2, Version::V10_0] {
         let qemu = guest(version, "deflate-on-oom=on");
-        trials.push(trial(format!("oom::{version}::statistics_tell_of_it"), qemu, told));
+        trials.push(trial(format!("oom::{version}::statistics_show_it"), qemu, told));
     }
     trials
 }
@@ -42,14 +42,14 @@ fn guest(version: Version, properties: &str) -> Qemu {
     Qemu::new(version).memory(MEMORY).balloon(properties).command_line("log=json oom-cooldown=100")
 }
 
-/// The next event of the program that runs, in this phase.
+/// The running program's next event of this phase.
 fn phase(vm: &mut Vm, phase: &str) -> Outcome<Event> {
     vm.event_where(&format!("work {phase}"), |event| {
         event.name() == "work" && event.text("phase").is_ok_and(|word| word == phase)
     })
 }
 
-/// Waits until the host has what it wants, to the byte.
+/// Waits until the balloon has the target's size, to the byte.
 fn reaches(vm: &mut Vm, bytes: u64) -> Outcome {
     let mut last = 0;
     vm.wait_for("the balloon to have its target", |vm| {
@@ -65,7 +65,7 @@ fn flawless(event: &Event) -> Outcome {
     Ok(())
 }
 
-/// Each frame is accounted for.
+/// Every frame is accounted for.
 fn sound(vm: &mut Vm) -> Outcome<Event> {
     let memory = vm.ask("mem", "memory")?;
     ensure!(memory.flag("sound")? && memory.count("refused")? == 0, "the allocator's records are wrong: {memory}");
@@ -82,14 +82,14 @@ fn served(vm: &mut Vm) -> Outcome {
     let done = phase(vm, "done")?;
     flawless(&done)?;
     ensure!(done.count("allocations")? > 10, "it should have had many pieces: {done}");
-    // The program has gone, and the host has not asked again.
+    // The program has ended, and the host has not asked again.
     reaches(vm, KEPT)?;
     let memory = sound(vm)?;
     ensure!(memory.count("ballooned")? == (MEMORY - KEPT) / 4096, "the balloon is whole again: {memory}");
     vm.balloon_to(MEMORY)
 }
 
-/// The balloon keeps what the host wants, and a program that does not fit is ended. The kernel goes on.
+/// The balloon keeps the host's target, and a program that does not fit is ended. The kernel continues.
 fn refused(vm: &mut Vm) -> Outcome {
     let ready = vm.event("ready")?;
     ensure!(!ready.to_string().contains("deflate_on_oom"), "the feature should not be there: {ready}");
@@ -99,7 +99,7 @@ fn refused(vm: &mut Vm) -> Outcome {
     ensure!(ended.count("failures")? == 1 && ended.count("bad")? == 0, "it should have been ended: {ended}");
     ensure!(vm.qmp.actual()? == KEPT, "the balloon should hold what the host wants");
     sound(vm)?;
-    // What the host gives back of its own is had, and was not lost sight of.
+    // Memory that the host returns by itself arrives and was accounted for.
     vm.balloon_to(MEMORY - 16 * MIB)?;
     vm.serial.type_line(&format!("work verify:{}M", WANTED / MIB))?;
     flawless(&phase(vm, "done")?)?;
@@ -107,7 +107,7 @@ fn refused(vm: &mut Vm) -> Outcome {
     vm.balloon_to(MEMORY)
 }
 
-/// The host asks for all that there is, again and again, while a program takes and gives back memory.
+/// The host keeps asking for all memory while a program allocates and frees.
 fn opposed(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line(&format!("work churn:{}M", WANTED / MIB))?;
@@ -137,7 +137,7 @@ fn held(vm: &mut Vm) -> Outcome {
     reaches(vm, KEPT)
 }
 
-/// Of the last six tags QEMU 7.2 knows none, and takes the others all the same.
+/// QEMU 7.2 knows none of the last six tags, and takes the others all the same.
 fn told(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(KEPT)?;

@@ -1,5 +1,5 @@
-//! Page poison: QEMU is told what free memory holds, which then can be seen in the guest's RAM, and it leaves alone what is
-//! reported unless that are zeros.
+//! Page poison: QEMU learns the fill value of free memory, which can then be seen in the guest's RAM; it discards
+//! reported memory only if the value is zero.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
@@ -16,16 +16,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     for version in [Version::V7_2, Version::V10_0] {
         let name = |case: &str| format!("poison::{version}::{case}");
         let shared = guest(version, "0x5a").shared_memory();
-        trials.push(trial(name("free_memory_holds_what_the_host_was_told"), shared, holds));
+        trials.push(trial(name("free_memory_holds_the_announced_value"), shared, holds));
         let touched = |poison| guest(version, poison).preallocated();
-        trials.push(trial(name("zeros_that_are_reported_go"), touched("0x00"), |vm| reports(vm, true)));
-        trials.push(trial(name("anything_else_that_is_reported_stays"), touched("0x5a"), |vm| reports(vm, false)));
-        trials.push(trial(name("without_a_value_nothing_is_told"), guest(version, "off"), declines));
+        trials.push(trial(name("reported_zeros_are_discarded"), touched("0x00"), |vm| reports(vm, true)));
+        trials.push(trial(name("reported_memory_with_another_value_stays"), touched("0x5a"), |vm| reports(vm, false)));
+        trials.push(trial(name("without_a_value_the_feature_is_declined"), guest(version, "off"), declines));
     }
     trials
 }
 
-/// What QEMU sees of the features.
+/// The features as QEMU sees them.
 fn seen(vm: &mut Vm) -> Outcome<String> {
     Ok(vm.qmp.virtio_status()?["guest-features"].to_string())
 }
@@ -50,7 +50,7 @@ fn free_regions(vm: &mut Vm) -> Outcome<Vec<u64>> {
     }
 }
 
-/// Every region that is free was reported, or came back from the balloon: it holds the value, first byte to last.
+/// Every free region was reported, or came back from the balloon: it holds the value, first byte to last.
 fn holds(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.event("report")?;
@@ -73,7 +73,7 @@ fn holds(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// QEMU discards what is reported only if the guest expects zeros there.
+/// QEMU discards reported memory only if the guest expects zeros there.
 fn reports(vm: &mut Vm, discards: bool) -> Outcome {
     let full = vm.resident()?;
     let flushed = vm.event("report")?;

@@ -13,7 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let qemu = || Qemu::new(version).machine(machine).without_debug_exit();
             trials.push(trial(name("button_switches_off"), qemu(), button));
             let deflating = qemu().command_line("log=json poweroff=deflate");
-            trials.push(trial(name("button_has_the_balloon_deflated_if_so_told"), deflating, button_deflates));
+            trials.push(trial(name("button_deflates_the_balloon_on_request"), deflating, button_deflates));
         }
         let name = |case: &str| format!("power::{version}::{case}");
         let microvm = || Qemu::new(version).machine("microvm,pcie=on").without_debug_exit();
@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The button ends the kernel in order: the device is reset, the host keeps what it was given, power goes.
+/// The button ends the kernel cleanly: the device is reset, the host keeps ballooned memory, power goes off.
 fn button(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
@@ -49,7 +49,7 @@ fn button_deflates(vm: &mut Vm) -> Outcome {
     ends_switched_off(vm)
 }
 
-/// Hardware-reduced ACPI has another register to switch off, and no fixed button, which is said.
+/// Hardware-reduced ACPI has another register to switch off, and no fixed button; the log says so.
 fn hardware_reduced(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     message(vm, "why there is no button", |text| text.contains("no power button: ACPI is hardware-reduced"))?;
@@ -69,7 +69,8 @@ fn last_resort(vm: &mut Vm) -> Outcome {
 const GPE_ENABLE: u16 = 0xAFE2;
 const HOT_PLUG: u8 = 1 << 1;
 
-/// A general-purpose event is enabled behind the kernel's back, and stays noted: it is turned off, the button works on.
+/// A general-purpose event is enabled behind the kernel's back, and stays asserted: it is disabled, the button still
+/// works.
 fn general_purpose_event(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
@@ -84,7 +85,7 @@ const PM1_ENABLE: u16 = 0x602;
 const TIMER: u16 = 1 << 0;
 const POWER_BUTTON: u16 = 1 << 8;
 
-/// The like with the PM timer, which goes round every 2.3 s.
+/// The same with the PM timer, which wraps every 2.3 s.
 fn timer_event(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
@@ -94,7 +95,7 @@ fn timer_event(vm: &mut Vm) -> Outcome {
     works_on(vm)
 }
 
-/// The balloon follows, the ACPI interrupt has come, but not too often, and the button is heard.
+/// The balloon follows, the ACPI interrupt has come, but not too often, and the button works.
 fn works_on(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory - 64 * MIB)?;
     vm.serial.type_line("irq")?;
@@ -116,7 +117,7 @@ fn read(vm: &mut Vm, format: &str, port: u16) -> Outcome<u16> {
 
 fn message(vm: &mut Vm, what: &str, wanted: impl Fn(&str) -> bool) -> Outcome {
     let wanted = |event: &Event| event.name() == "log" && event.text("message").is_ok_and(&wanted);
-    // It may have been said before what was waited for last.
+    // It may have been logged before the last line that was waited for.
     let said =
         |vm: &Vm| vm.serial.all().iter().filter_map(|line| Event::parse(&line.text).ok()).any(|event| wanted(&event));
     if said(vm) { Ok(()) } else { vm.event_where(what, wanted).map(drop) }

@@ -6,7 +6,7 @@ use crate::support::random::Random;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// How often the host changes its mind while the guest is at work.
+/// How often the host changes the target while the guest works.
 const CHANGES: u32 = 12;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -61,7 +61,7 @@ fn works(vm: &mut Vm, expected: &str) -> Outcome {
     Ok(())
 }
 
-/// The key does nothing by halves: where there is no window there is an error that says so.
+/// The option is not half obeyed: without a window there is an error that says so.
 fn refused(vm: &mut Vm) -> Outcome {
     vm.event_where("an error that names the window", |event| {
         event.name() == "log"
@@ -71,7 +71,7 @@ fn refused(vm: &mut Vm) -> Outcome {
     .map(drop)
 }
 
-/// The console's list names each structure, and the device works on: nothing was read through the window.
+/// The console's list names each structure, and the device keeps working: nothing was read through the window.
 fn listed(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line("pci -v")?;

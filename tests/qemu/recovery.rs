@@ -1,5 +1,5 @@
-//! A balloon lives through what befalls its device: resets in the middle of the traffic, by the console and by need;
-//! freezing; and being given up on. Every frame is accounted for, and memory in use keeps its contents.
+//! A balloon survives resets of its device in the middle of the traffic, by the console and by DEVICE_NEEDS_RESET;
+//! freezing; and being given up. Every frame is accounted for, and memory in use keeps its contents.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use crate::support::random::Random;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, ensure_or_doubt, note};
 use crate::trial;
 
-/// Memory that the guest fills with a pattern and keeps all the while.
+/// Memory that the guest fills with a pattern and keeps throughout.
 const HELD: u64 = 16 * MIB;
 
-/// Resets of a run.
+/// Resets per run.
 const RESETS: usize = 200;
 
-/// Resets after which the kernel's heap has grown to what it needs, so that nothing may be used up from there on.
+/// Resets after which the kernel's heap has its final size; from there on nothing may leak.
 const WARM: usize = 8;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -43,7 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What the console counts, at rest.
+/// The console's counts, at rest.
 fn count(vm: &mut Vm) -> Outcome<Event> {
     let memory = vm.ask("mem", "memory")?;
     let mut sum = 0;
@@ -57,7 +57,7 @@ fn count(vm: &mut Vm) -> Outcome<Event> {
     Ok(memory)
 }
 
-/// Resets by the console, of the device and of its queues in turn, while the host changes its mind.
+/// Resets by the console, of the device and of its queues in turn, while the host changes the target.
 fn resets(vm: &mut Vm, seed: &str, queues: bool) -> Outcome {
     vm.event("ready")?;
     vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
@@ -101,7 +101,7 @@ fn status(vm: &mut Vm) -> Outcome<String> {
     Ok(vm.qmp.virtio_status()?["status"]["statuses"].to_string())
 }
 
-/// A frozen balloon keeps what it has and does nothing; restored, it goes where the host wants it by then.
+/// A frozen balloon keeps its size and does nothing; restored, it follows the host's current target.
 fn freeze(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
@@ -112,7 +112,7 @@ fn freeze(vm: &mut Vm) -> Outcome {
     let seen = status(vm)?;
     ensure!(!seen.contains("DRIVER_OK"), "QEMU sees {seen}");
     vm.qmp.set_target(vm.memory)?;
-    // Long enough for a driver that is not frozen to do something.
+    // Long enough for a driver that is not frozen to act.
     sleep(Duration::from_millis(300));
     let memory = vm.ask("mem", "memory")?;
     ensure!(memory.count("ballooned")? * 4096 == kept, "{kept} bytes were with the host: {memory}");
@@ -128,8 +128,8 @@ fn freeze(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Makes QEMU's device need a reset: while the machine stands still, a descriptor that the queue does not have is made
-/// available on the inflate queue. QEMU looks at its queues when the machine runs on, and calls what it finds an error.
+/// Makes QEMU's device need a reset: while the machine is stopped, a descriptor that the queue does not have is made
+/// available on the inflate queue. QEMU looks at its queues when the machine continues, and finds the error.
 fn stumble(vm: &mut Vm) -> Outcome {
     vm.qmp.stop()?;
     let queue = vm.qmp.virtio_queue(0)?;
@@ -141,8 +141,8 @@ fn stumble(vm: &mut Vm) -> Outcome {
     vm.qmp.cont()
 }
 
-/// A device that needs a reset gets one, and works as before; one that needs them without end is given up on, which the
-/// kernel survives, and a person can have it tried again.
+/// A device that needs a reset gets one, and works as before. One that keeps needing resets is given up; the kernel
+/// survives that, and `reset` tries again.
 fn needs_reset(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
@@ -163,7 +163,7 @@ fn needs_reset(vm: &mut Vm) -> Outcome {
     ensure!(failed.text("error")?.contains("needs a reset again"), "the error should be named: {failed}");
     let seen = status(vm)?;
     ensure!(seen.contains("FAILED") && !seen.contains("DRIVER_OK"), "QEMU sees {seen}");
-    // What it had stays with the host, and the kernel lives.
+    // Its memory stays with the host, and the kernel lives.
     let memory = vm.ask("mem", "memory")?;
     ensure!(memory.count("ballooned")? * 4096 == vm.memory / 2 && memory.flag("sound")?, "{memory}");
     vm.ask("reset", "reset")?;

@@ -1,10 +1,10 @@
-//! Free page reporting: memory that nobody uses goes back to the host by itself, without a balloon and without being asked
-//! for, and comes back the moment somebody uses it.
+//! Free page reporting: unused memory returns to the host by itself, without a balloon and without a request, and comes
+//! back on the next use.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// Memory that a program uses and gives back.
+/// Memory that a program uses and frees.
 const USED: u64 = 192 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             let device = properties.trim_start_matches(',').replace("=on", "").replace([',', '='], "_");
             format!("reporting::{version}::{}::{case}", if device.is_empty() { "modern" } else { &device })
         };
-        trials.push(trial(name("what_is_not_used_goes_back"), qemu(), follows_use));
+        trials.push(trial(name("unused_memory_returns"), qemu(), follows_use));
     }
     let newest = |line: &str| guest(Version::Newest, "").command_line(line);
     let old = newest("log=json report-age=3600000");
@@ -35,12 +35,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A guest whose memory the host has touched, all of it, and wants to hear of.
+/// A guest with reporting, all of whose memory the host has touched.
 fn guest(version: Version, properties: &str) -> Qemu {
     Qemu::new(version).preallocated().balloon(&format!("free-page-reporting=on{properties}"))
 }
 
-/// Waits until the host has at most so many bytes for the guest.
+/// Waits until the host holds at most this many bytes for the guest.
 fn falls_to(vm: &mut Vm, bytes: u64) -> Outcome {
     let mut last = 0;
     vm.wait_for("the resident memory to fall", |vm| {
@@ -50,7 +50,7 @@ fn falls_to(vm: &mut Vm, bytes: u64) -> Outcome {
     .map_err(|error| format!("{error}: {} MiB, not {}", last / MIB, bytes / MIB).into())
 }
 
-/// After the start nearly nothing is left of the guest; a program's memory is there while it uses it, and not after.
+/// After the start the guest is hardly resident; a program's memory is resident while it uses it, and not after.
 fn follows_use(vm: &mut Vm) -> Outcome {
     let full = vm.resident()?;
     ensure!(full >= vm.memory, "all memory should be there at the start: {} MiB", full / MIB);
@@ -74,7 +74,7 @@ fn follows_use(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// By these choices nothing of what a program gives back is reported, until the console asks for it.
+/// With these options nothing that a program frees is reported until the console asks for it.
 fn waits_for_age(vm: &mut Vm) -> Outcome {
     vm.event("report")?;
     vm.ask(&format!("mem hold {}M", USED / MIB), "held")?;
@@ -83,7 +83,7 @@ fn waits_for_age(vm: &mut Vm) -> Outcome {
     // Twice the default age.
     std::thread::sleep(std::time::Duration::from_millis(600));
     let kept = vm.resident()?;
-    // QEMU itself gives some back, too.
+    // QEMU itself frees some memory, too.
     let gone = used.saturating_sub(kept);
     ensure!(gone < USED / 4, "{} MiB of {} were reported too early", gone / MIB, used / MIB);
     let flushed = vm.ask("report", "report")?;

@@ -1,13 +1,13 @@
-//! Ring features of QEMU 10.0, and rings and requests of every shape: requests in order, tables, chains, queues that the
-//! kernel makes smaller.
+//! Ring features of QEMU 10.0, and rings and requests of every shape: requests in order, tables, chains, queues that
+//! the kernel makes smaller.
 
 use std::time::Duration;
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// What to try: a name, properties of the device, words of the command line, a feature that must have been accepted, and
-/// the size of the queues.
+/// What to try: a name, properties of the device, words of the command line, a feature that must have been accepted,
+/// and the size of the queues.
 #[rustfmt::skip]
 const CASES: [(&str, &str, &str, Option<&str>, u64); 10] = [
     ("in_order",              "in_order=on",                            "",                                      Some("in_order"),      128),
@@ -35,8 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect()
 }
 
-/// Memory goes to the host and comes back, three times, for there and back again is more than a lap of any ring; and
-/// statistics are answered.
+/// Inflates and deflates three times, which is more than a lap of any ring; and statistics are answered.
 fn works(vm: &mut Vm, feature: Option<&str>, size: u64) -> Outcome {
     let ready = vm.event("ready")?.to_string();
     if let Some(feature) = feature {

@@ -1,15 +1,15 @@
 //! The screen, read pixel by pixel or character by character from outside, and the keyboard.
 
 use ballonet_kernel::boot::{Channel, Framebuffer, PixelFormat};
-use ballonet_kernel::screen::{Cell, Colour, LONGEST_LINE, Layout, Painter, Rect, Shares, Style};
+use ballonet_kernel::screen::{Cell, Colour, LONGEST_LINE, Painter, Rect, ScreenLayout, Shares, Style};
 
 use crate::image;
 use crate::support::picture::{Picture, distance};
 use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, on};
 use crate::trial;
 
-/// Modes of GRUB's `gfxpayload`: each depth, and sizes up to one with letters twice as large. Not 8 bits: GRUB 2.06 itself
-/// crashes on its way to a multiboot2 kernel in such a mode.
+/// Modes of GRUB's `gfxpayload`: each depth, and sizes up to one with letters twice as large. Not 8 bits: GRUB 2.06
+/// itself crashes on its way to a multiboot2 kernel in such a mode.
 const MODES: [&str; 6] = ["640x480x24", "800x600x15", "800x600x16", "1024x768x24", "1280x1024x32", "1920x1080x32"];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("shows_balloon"), qemu(), shows_text));
         trials.push(trial(name("keyboard_types_commands"), qemu(), keyboard));
         let many = (1..12).fold(qemu(), |qemu, number| qemu.device(&format!("edu,id=edu{number}")));
-        trials.push(trial(name("the_log_can_be_turned_over"), many, turned_over));
+        trials.push(trial(name("the_log_can_be_scrolled"), many, turned_over));
         trials.push(trial(name("machine_is_shown_without_a_balloon"), qemu().without_balloon(), machine));
         trials.push(trial(name("without_serial"), qemu().without_serial(), text_on_its_own));
         trials.push(trial(name("failure_can_be_read"), qemu().staying(), fault_in_text));
@@ -58,7 +58,7 @@ fn boot(
     firmware: Option<[std::path::PathBuf; 2]>,
     test: impl FnOnce(&mut Vm) -> Outcome,
 ) -> Result<Completion, Failed> {
-    // Behind the kernel, whose header would have the last word.
+    // After the kernel, whose header would override it.
     let menu = format!("insmod all_video\nmultiboot2 /boot/ballonet log=json\nset gfxpayload={mode}\nboot\n");
     match image::with_menu(&name.replace("::", "-"), &menu)? {
         Some(image) => on(&qemu.patience(image::PATIENCE).stick(image, firmware), test),
@@ -69,8 +69,8 @@ fn boot(
 fn by_uefi() -> Result<Completion, Failed> {
     match image::ovmf()? {
         Some(firmware) => boot("screen-by-uefi", Qemu::new(Version::Newest), "auto", Some(firmware), |vm| {
-            // The firmware writes to the serial port as well, in words of its own.
-            // What firmware says of itself is found by UEFI's tables: it has none below 1 MiB.
+            // The firmware writes to the serial port too, and not in JSON.
+            // SMBIOS is found by UEFI's tables: it has none below 1 MiB.
             let firmware = vm.line_with(r#""message":"firmware: "#)?;
             ensure!(firmware.contains("(SMBIOS "), "UEFI's firmware has SMBIOS: {firmware}");
             Look::at(vm)?.expect_title()?;
@@ -80,7 +80,7 @@ fn by_uefi() -> Result<Completion, Failed> {
     }
 }
 
-/// A picture of the screen, and what paints the like.
+/// A picture of the screen, and a painter that makes the expected one.
 struct Look {
     picture: Picture,
     painter: Painter,
@@ -134,9 +134,9 @@ impl Look {
         Ok(())
     }
 
-    /// Which part of the bar has the balloon's colour.
+    /// The share of the bar that has the balloon's colour.
     fn ballooned(&self) -> f64 {
-        let status = Layout::of(self.area()).status;
+        let status = ScreenLayout::of(self.area()).status;
         let rows = status.row + 1..status.row + 4;
         let cells =
             rows.flat_map(|row| (status.column..status.column + status.columns).map(move |column| (column, row)));
@@ -177,7 +177,7 @@ fn bar_follows(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Nothing but the screen tells how the kernel gets on; commands come from the keyboard.
+/// Only the screen shows the kernel's progress; commands come from the keyboard.
 fn on_its_own(vm: &mut Vm) -> Outcome {
     vm.wait_for("the title", |vm| Ok(Look::at(vm)?.expect_title().is_ok().then_some(())))?;
     bar_follows(vm)?;
@@ -235,7 +235,7 @@ fn expect_text_title(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Waits until the picture beside the log tells of a balloon of this size.
+/// Waits until the picture beside the log shows a balloon of this size.
 fn wait_for_ballooned(vm: &mut Vm, bytes: u64) -> Outcome {
     let words = format!("|  # ballooned {:>12} MiB", bytes / MIB).replace("|  ", "| ");
     let mut seen = Vec::new();
@@ -257,7 +257,7 @@ fn shows_text(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// What is typed is seen, can be changed, and is obeyed like what comes from the serial line.
+/// Typed text appears, can be edited, and is obeyed like input from the serial line.
 fn keyboard(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.qmp.press(&["i", "n", "g", "backspace", "f"])?;
@@ -278,7 +278,8 @@ fn keyboard(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Page Up leads to the first line, which has long left the screen; Page Down back to the last one. What is typed leads back too.
+/// Page Up scrolls to the first line, which has long left the screen; Page Down back to the last. Typing scrolls back
+/// too.
 fn turned_over(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     expect_text_title(vm)?;
@@ -320,7 +321,7 @@ fn wait_for_hint(vm: &mut Vm) -> Outcome {
     .map_err(|error| format!("{error}: in\n{}", seen.join("\n")).into())
 }
 
-/// Without a balloon the machine stands where it would; and what a photo needs is the last of the log.
+/// Without a balloon its place shows the machine, and the last lines of the log have what a photo needs.
 fn machine(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     let mut seen = Vec::new();
@@ -334,7 +335,7 @@ fn machine(vm: &mut Vm) -> Outcome {
     .map_err(|error| format!("{error}: in\n{}", seen.join("\n")).into())
 }
 
-/// Without a serial port the kernel comes up, shows how it gets on, and ends when the keyboard says so.
+/// Without a serial port the kernel boots, shows its progress, and ends on a command from the keyboard.
 fn text_on_its_own(vm: &mut Vm) -> Outcome {
     expect_text_title(vm)?;
     let memory = vm.memory;
@@ -349,7 +350,7 @@ fn text_on_its_own(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Registers, backtrace and version stand on the screen, and so does the end of the log.
+/// The screen has registers, backtrace and version, and the end of the log.
 fn fault_in_text(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     expect_text_title(vm)?;

@@ -1,5 +1,5 @@
-//! A device that starts and never returns a request: an IOMMU that is not programmed blocks its access to memory, while its
-//! registers still work.
+//! A device that starts and never returns a request: an IOMMU that is not programmed blocks its access to memory, while
+//! its registers still work.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
@@ -13,25 +13,25 @@ pub(crate) fn trials() -> Vec<Trial> {
     };
     vec![
         trial(
-            format!("silence::{version}::reports_that_do_not_come_back_are_told"),
+            format!("silence::{version}::unreturned_reports_are_reported"),
             blocked(",free-page-reporting=on"),
             |vm| silent(vm, "reporting"),
         ),
         trial(
-            format!("silence::{version}::frames_that_do_not_arrive_are_told"),
+            format!("silence::{version}::unreturned_requests_are_reported"),
             blocked("").early_target(256 * MIB),
             |vm| silent(vm, "inflating"),
         ),
     ]
 }
 
-/// The event says what was asked, with the usual causes; the host's target is then not known.
+/// The event lists the bytes in flight and the usual causes; the host's target is then not known.
 fn silent(vm: &mut Vm, asked: &str) -> Outcome {
     let event = vm.event("silent")?;
     ensure!(event.count(asked)? > 0 && event.count("answers")? == 0, "{event}");
     let message = event.text("message")?;
     ensure!(message.contains("IOMMU") && message.contains("stuck"), "{event}");
     let answer = vm.ask("balloon", "console")?;
-    ensure!(answer.text("text")?.contains("what it asks for is not known"), "{answer}");
+    ensure!(answer.text("text")?.contains("its target is not known"), "{answer}");
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! A random soak: a program takes and gives back memory all the while the host asks for the opposite.
+//! A random soak: a program allocates and frees memory while the host asks for the opposite.
 //!
-//! It takes `SOAK_SECONDS`, of which a test run has few and `scripts/soak.sh` ten minutes. `SOAK_SEED` repeats one.
+//! It takes `SOAK_SECONDS`: a few in a test run, ten minutes by `scripts/soak.sh`. `SOAK_SEED` repeats a run.
 
 use std::env;
 use std::thread;
@@ -12,14 +12,14 @@ use crate::support::random::Random;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
-/// What a test run takes, in seconds.
+/// The duration in a test run, in seconds.
 const SECONDS: u64 = 6;
 const MEMORY: u64 = 256 * MIB;
-/// What the program may have, and what is held beside it. Together with what the kernel keeps for itself it always fits,
-/// so that no allocation may fail.
+/// The most that the program may have, and the memory held beside it. Together with the kernel's own it always fits, so
+/// no allocation may fail.
 const PROGRAM: u64 = 160 * MIB;
 const HELD: u64 = 16 * MIB;
-/// The longest that one target stands, in milliseconds.
+/// The longest time between two targets, in milliseconds.
 const STANDS: u64 = 120;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -91,7 +91,7 @@ fn finish(vm: &mut Vm, targets: u64) -> Outcome {
     let relief = Event::parse(&relief.text)?;
     ensure!(relief.count("in_vain")? == 0, "a relief was in vain: {relief}");
     note(&format!("{targets} targets; {work}; {relief}"));
-    // In the end the host has what it wants, and gives all of it back.
+    // In the end the balloon reaches the target, then deflates completely.
     vm.balloon_to(64 * MIB)?;
     vm.balloon_to(MEMORY)?;
     let memory = vm.ask("mem", "memory")?;

@@ -1,12 +1,12 @@
-//! The short suite: a few tests of each module, which together cover both versions of QEMU, every machine type, each interrupt
-//! mode, both interfaces and both ring formats. The rest repeats that in other combinations, or takes long.
+//! The short suite: a few tests of each module, which together cover both versions of QEMU, every machine type, each
+//! interrupt mode, both interfaces and both ring formats. The rest repeats that in other combinations, or takes long.
 
 use std::collections::BTreeSet;
 
 use crate::support::{Outcome, Trial, ensure};
 
-/// Names of tests; `*` matches any end of a name. A module that is not mentioned is in the suite as a whole; `matrix` chooses its
-/// own cells, which cover every pair of values.
+/// Names of tests; `*` matches any end of a name. A module that is not mentioned is in the suite as a whole; `matrix`
+/// chooses its own cells, which cover every pair of values.
 const SHORT: &[&str] = &[
     "bench::qemu-10.0::legacy",
     "bench::no_balloon_is_a_failure",
@@ -14,25 +14,25 @@ const SHORT: &[&str] = &[
     "check::tap_of_what_is_fine",
     "check::nothing_to_check_*",
     "commands::*",
-    "console::a_long_hold_keeps_nobody_waiting_and_ends_by_ctrl_c",
+    "console::a_long_hold_blocks_nothing_and_ends_by_ctrl_c",
     "console::qemu-10.0::random_bytes_come_from_an_entropy_device",
     "console::tab_completes_and_help_explains_one_command",
     "cpus::qemu-7.2::2_run",
     "cpus::qemu-10.0::4_run",
-    "cpus::qemu-10.0::one_that_fails_stops_all",
-    "cpus::qemu-10.0::queues_interrupt_where_they_are_told_to",
+    "cpus::qemu-10.0::a_failing_cpu_stops_all",
+    "cpus::qemu-10.0::queues_interrupt_the_chosen_cpu",
     "dimms::qemu-10.0::q35::*",
-    "engine::qemu-7.2::modern::what_was_written_goes_first",
+    "engine::qemu-7.2::modern::written_memory_goes_first",
     "engine::qemu-10.0::vectors_6::chains_are_found_to_be_read",
-    "hardware::qemu-7.2::nmi_is_told_and_survived",
+    "hardware::qemu-7.2::nmi_is_reported_and_survived",
     "hardware::qemu-7.2::pc_without_acpi",
-    "hardware::qemu-10.0::cpu_without_what_is_optional",
+    "hardware::qemu-10.0::cpu_without_optional_features",
     "hardware::qemu-10.0::microvm_without_any_timer",
-    "hotplug::qemu-7.2::pulled_under_the_driver",
+    "hotplug::qemu-7.2::removed_without_notice",
     "hotplug::qemu-10.0::msix::two_ports_keep_apart",
     "image::bios_stick_serves",
     "image::uefi_disc_serves",
-    "input::qemu-7.2::line_that_nobody_reads_holds_up_nothing",
+    "input::qemu-7.2::unread_line_blocks_nothing",
     "input::qemu-10.0::com1_with_irq_5",
     "layouts::cpu::qemu64",
     "layouts::bridge::pcie_to_pci",
@@ -55,8 +55,8 @@ const SHORT: &[&str] = &[
     "migration::qemu-10.0::under_memory_pressure",
     "oom::qemu-7.2::packed",
     "oom::qemu-10.0::vectors_6",
-    "poison::qemu-7.2::zeros_that_are_reported_go",
-    "poison::qemu-10.0::free_memory_holds_what_the_host_was_told",
+    "poison::qemu-7.2::reported_zeros_are_discarded",
+    "poison::qemu-10.0::free_memory_holds_the_announced_value",
     "power::qemu-7.2::microvm::poweroff_without_a_button",
     "power::qemu-10.0::q35::button_switches_off",
     "reach::qemu-7.2::line",
@@ -65,7 +65,7 @@ const SHORT: &[&str] = &[
     "recovery::needs_reset_is_mended_and_given_up_on_in_the_end",
     "registers::qemu-7.2::put_up_by_the_kernel_of_46_bits",
     "registers::qemu-10.0::put_up_by_firmware_on_q35",
-    "reporting::qemu-7.2::packed::what_is_not_used_goes_back",
+    "reporting::qemu-7.2::packed::unused_memory_returns",
     "reporting::beside_a_balloon_that_moves",
     "rings::in_order_packed",
     "rings::one_entry",
@@ -79,7 +79,7 @@ const SHORT: &[&str] = &[
     "work::the_console_starts_and_stops_programs",
 ];
 
-/// Marks the tests that are in the short suite, and adds the one that looks at its table.
+/// Marks the tests of the short suite, and adds the test that checks its table.
 pub(crate) fn choose(trials: Vec<Trial>) -> Vec<Trial> {
     let modules: BTreeSet<_> = SHORT.iter().map(|pattern| module(pattern)).collect();
     let idle: Vec<_> = SHORT.iter().filter(|pattern| !trials.iter().any(|it| matches(pattern, &it.name))).collect();

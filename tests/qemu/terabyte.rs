@@ -1,4 +1,5 @@
-//! A machine with 1 TiB of memory, of which the host has what is touched: the kernel touches its records, and little else.
+//! A machine with 1 TiB of memory, of which the host backs only what is touched: the kernel touches little but its
+//! records.
 
 use std::time::Duration;
 
@@ -8,23 +9,24 @@ use crate::trial;
 const GIB: u64 = 1024 * MIB;
 const TIB: u64 = 1024 * GIB;
 
-/// What the balloon is given and gives back.
+/// The size to which the balloon inflates.
 const GIVEN: u64 = 4 * GIB;
 
-/// What QEMU may have of the host's memory: its own books of so much RAM (three bits a page) and what the guest touches.
+/// The most host memory for QEMU: its own records of that RAM (three bits per page) and the memory that the guest
+/// touches.
 const MOST_RESIDENT: u64 = GIB;
 
-/// What may be reserved besides the records, and missing of what the machine has: firmware's tables, holes, the image.
+/// The most memory that is reserved besides the records, or missing: firmware's tables, holes, the image.
 const LEFT_OUT: u64 = 16 * MIB;
 
-/// The records are 168 bytes for 2 MiB, and a bit.
+/// The records are 168 bytes per 2 MiB, and a little more.
 const REGIONS_A_RECORD: u64 = 12_000;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for version in [Version::V7_2, Version::V10_0] {
-        // Addresses of 40 bits, which QEMU's CPU has by itself, end at 1 TiB. This CPU says that it is AMD's, whose addresses
-        // below 1 TiB are not all memory's: but for the first 2 GiB, memory begins at 1 TiB.
+        // Addresses of 40 bits, which QEMU's CPU has by itself, end at 1 TiB. This CPU says that it is AMD's, whose
+        // addresses below 1 TiB are not all memory's: but for the first 2 GiB, memory begins at 1 TiB.
         for (name, machine) in [("q35", "q35"), ("microvm", "microvm,pcie=on")] {
             let qemu = Qemu::new(version).machine(machine).memory(TIB).sparse().cpu("max,phys-bits=42");
             let qemu = qemu.patience(Duration::from_secs(180));
@@ -37,7 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The balloon goes there and back, exactly, and neither touches nor changes memory.
+/// The balloon inflates and deflates exactly, and neither touches nor changes memory.
 fn works(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let bytes = |frames: u64| frames * 4096;
@@ -59,7 +61,7 @@ fn works(vm: &mut Vm) -> Outcome {
     modest(vm, "after the balloon has moved")
 }
 
-/// All that is free is reported, half a million regions, and again what was used since.
+/// All free memory is reported, half a million regions, and later what was used since.
 fn reports(vm: &mut Vm) -> Outcome {
     let first = vm.event("report")?.count("bytes")?;
     let most = vm.ask("mem", "memory")?.count("free")? * 4096;
@@ -79,7 +81,7 @@ fn reports(vm: &mut Vm) -> Outcome {
     modest(vm, "after the balloon has moved")
 }
 
-/// The host has little of it.
+/// The host backs little of it.
 fn modest(vm: &Vm, when: &str) -> Outcome {
     let resident = vm.resident()?;
     ensure!(resident < MOST_RESIDENT, "{when} QEMU has {} MiB of the host's memory", resident / MIB);

@@ -1,10 +1,11 @@
-//! Programs in the kernel: what they use the host has to give, and what they free it has back, without anybody asking.
+//! Programs in the kernel: the host backs the memory that they use, and gets the memory that they free, without a
+//! request.
 
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// What the program uses at its most.
+/// The most that the program uses.
 const SIZE: u64 = 192 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -16,7 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let moving = reporting(Version::Newest).command_line("log=json work=churn:96M");
     trials.push(trial("work::patterns_hold_while_the_balloon_moves_the_other_way", moving, beside_the_balloon));
     let wrong = Qemu::new(Version::Newest).command_line("log=json work=sawtooth:lots work=saw:1M");
-    trials.push(trial("work::programs_that_make_no_sense_are_named", wrong, named));
+    trials.push(trial("work::invalid_programs_are_named", wrong, named));
     trials.push(trial("work::the_console_starts_and_stops_programs", Qemu::new(Version::Newest), by_hand));
     trials
 }

@@ -14,8 +14,8 @@ pub(crate) struct Event(Value);
 impl Event {
     /// Reads a line.
     ///
-    /// A reset cuts short the line that the kernel is in, and the next boot's first event follows on the same line;
-    /// then that event is meant.
+    /// A reset cuts short the line that the kernel writes, and the next boot's first event follows on the same line;
+    /// the result is that event.
     pub(crate) fn parse(line: &str) -> Outcome<Self> {
         let whole = serde_json::from_str::<Value>(line);
         let value = match line.rfind("{\"event\"") {
@@ -78,7 +78,7 @@ impl Event {
         self.0.get(field).filter(|value| !value.is_null())
     }
 
-    /// Whether the event tells of a bug: the kernel or one of its tests has come to an end it should not.
+    /// Whether the event reports a bug: the kernel or one of its tests has failed.
     pub(crate) fn is_fatal(&self) -> bool {
         matches!(self.name(), "panic" | "fault")
     }

@@ -7,7 +7,7 @@ use super::runner::doubt;
 /// Any error will do: a test only reports it.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// What a step of a test comes to.
+/// The result of a step of a test.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
 /// A failure that a loaded machine can cause without any fault of the kernel's: the test is tried again, alone.
@@ -28,7 +28,7 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// As [`ensure!`], with a failure that is [`doubtful`].
+/// Like [`ensure!`], with a failure that is [`doubtful`].
 #[allow(unused_macros)]
 macro_rules! ensure_or_doubt {
     ($condition:expr, $($message:tt)+) => {

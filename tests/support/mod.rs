@@ -1,7 +1,8 @@
-//! What the tests that boot QEMU share: a virtual machine driven from outside, and words to say what it should do.
+//! Shared by the tests that boot QEMU: a virtual machine driven from outside, and words to say what it should do.
 //!
-//! Every wait in here ends: a virtual machine has a deadline, and each wait for a line, an answer or an end of QEMU
-//! fails when it passes, later on a loaded machine than on an idle one. A failure carries the evidence: QEMU's command line, what it and the kernel said last.
+//! Every wait in here is bounded: a virtual machine has a deadline, and each wait for a line, an answer or the end of
+//! QEMU fails when it passes, later on a loaded machine than on an idle one. A failure carries the evidence: QEMU's
+//! command line, and the last output of QEMU and the kernel.
 
 // Each test program uses its own part of this.
 #![allow(dead_code, unused_imports)]

@@ -11,7 +11,7 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    /// Reads a binary PPM of 8 bits a colour.
+    /// Reads a binary PPM of 8 bits per colour.
     pub(crate) fn parse(file: &[u8]) -> Outcome<Self> {
         let mut rest = file;
         let mut word = || -> Outcome<String> {
@@ -37,7 +37,7 @@ impl Picture {
     }
 }
 
-/// How far two colours are apart, in the channel in which that is most.
+/// The distance of two colours, in the channel in which it is largest.
 pub(crate) fn distance(one: [u8; 3], other: [u8; 3]) -> u8 {
     one.iter().zip(other).map(|(one, other)| one.abs_diff(other)).max().unwrap_or(0)
 }

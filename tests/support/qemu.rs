@@ -1,4 +1,4 @@
-//! A virtual machine before it is started: what it is made of.
+//! The description of a virtual machine, before it is started.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ pub(crate) const MIB: u64 = 1 << 20;
 /// How long a test may take unless it says otherwise. Far more than it needs: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a machine starts from.
+/// What a machine boots from.
 #[derive(Debug, Clone)]
 enum Boot {
     /// QEMU loads a kernel.
     Kernel(PathBuf),
     /// A USB stick; by UEFI if there is firmware for it: code and variables.
     Stick(PathBuf, Option<[PathBuf; 2]>),
-    /// The like as a CD.
+    /// The same as a CD.
     Disc(PathBuf, Option<[PathBuf; 2]>),
 }
 
-/// A virtual machine to be: by default a q35 with 512 MiB, a balloon, and our kernel with `log=json`.
+/// The description of a virtual machine: by default a q35 with 512 MiB, a balloon, and our kernel with `log=json`.
 #[derive(Debug, Clone)]
 pub(crate) struct Qemu {
     pub(crate) version: Version,
@@ -49,7 +49,7 @@ pub(crate) struct Qemu {
     globals: Vec<String>,
     /// Whether the kernel can end QEMU with a status of its choice.
     debug_exit: bool,
-    /// Options for what the above has no words for, with their values.
+    /// Other options, with their values.
     others: Vec<[String; 2]>,
     command_line: String,
     has_serial: bool,
@@ -108,7 +108,7 @@ impl Qemu {
         self
     }
 
-    /// A file system in memory, for a guest that takes one.
+    /// A file system in memory, for a guest that uses one.
     pub(crate) fn initramfs(mut self, archive: PathBuf) -> Self {
         self.initramfs = Some(archive);
         self
@@ -138,41 +138,40 @@ impl Qemu {
         self
     }
 
-    /// Has QEMU touch all of the RAM at the start, so that whatever the guest gives back shows in its resident size.
+    /// Makes QEMU touch all of the RAM at the start, so that memory that the guest returns shows in its resident size.
     pub(crate) fn preallocated(mut self) -> Self {
         self.preallocated = true;
         self
     }
 
-    /// Has QEMU reserve nothing for the guest's RAM, which may then be more than the host has: all it takes of the host's is
-    /// what the guest touches, page by page. There is no file of it.
+    /// Makes QEMU reserve nothing for the guest's RAM, which may then be more than the host has: the host backs only
+    /// the pages that the guest touches. There is no file of it.
     pub(crate) fn sparse(mut self) -> Self {
         self.sparse = true;
         self.huge_pages = false;
         self
     }
 
-    /// Has the guest's RAM in huge pages of the host's, all of them there from the start.
+    /// Puts the guest's RAM into huge pages of the host, all of them allocated at the start.
     pub(crate) fn hugetlb(mut self) -> Self {
         self.hugetlb = true;
         self
     }
 
-    /// Keeps the host from having huge pages behind the guest's RAM. It has them otherwise where it likes, since QEMU asks for
-    /// them.
+    /// Keeps the host from using huge pages behind the guest's RAM. Otherwise it may, since QEMU asks for them.
     pub(crate) fn without_huge_pages(mut self) -> Self {
         self.huge_pages = false;
         self
     }
 
-    /// Has the guest's RAM in a file beside the QMP socket, so that the test can reach into it. Less than 2 GiB, all of
-    /// which is below the hole for devices then.
+    /// Puts the guest's RAM into a file beside the QMP socket, so that the test can access it. Less than 2 GiB, which
+    /// is then all below the hole for devices.
     pub(crate) fn shared_memory(mut self) -> Self {
         self.shared = true;
         self
     }
 
-    /// Has the CPU's clock count instructions: one a tick, and none while the CPU sleeps.
+    /// Makes the CPU's clock count instructions: one per tick, and none while the CPU sleeps.
     pub(crate) fn counting(mut self) -> Self {
         self.counting = true;
         // Under QEMU 10.0, reading an x2APIC's registers ends a run that counts: `Bad icount read`.
@@ -192,7 +191,7 @@ impl Qemu {
         self
     }
 
-    /// Has the host ask for this many bytes to be kept before the guest's first instruction.
+    /// Sets the target before the guest's first instruction: the bytes that the guest keeps.
     pub(crate) fn early_target(mut self, bytes: u64) -> Self {
         self.early_target = Some(bytes);
         self
@@ -210,7 +209,7 @@ impl Qemu {
         self
     }
 
-    /// The same machine, which waits for the state of another to run on.
+    /// The same machine, waiting for the state of another one.
     pub(crate) fn incoming(mut self) -> Self {
         self.incoming = true;
         self
@@ -222,7 +221,7 @@ impl Qemu {
         self
     }
 
-    /// Without `isa-debug-exit`, as any machine but a test's is: it can only be switched off.
+    /// Without `isa-debug-exit`, like any machine outside tests: it can only be switched off.
     pub(crate) fn without_debug_exit(mut self) -> Self {
         self.debug_exit = false;
         self
@@ -234,7 +233,7 @@ impl Qemu {
         self
     }
 
-    /// The kernel's command line, in place of `log=json`.
+    /// The kernel's command line, instead of `log=json`.
     pub(crate) fn command_line(mut self, line: &str) -> Self {
         self.command_line = line.into();
         self
@@ -252,7 +251,7 @@ impl Qemu {
         self
     }
 
-    /// Has QEMU stay when the guest switches off or fails, so that its screen can still be looked at.
+    /// Makes QEMU stay when the guest switches off or fails, so that its screen can still be read.
     pub(crate) fn staying(mut self) -> Self {
         self.stays = true;
         self
@@ -269,7 +268,8 @@ impl Qemu {
         qmp.with_file_name("ram")
     }
 
-    /// QEMU's arguments. The serial port is on standard input and output; QMP connects to `qmp`, where the test listens.
+    /// QEMU's arguments. The serial port is on standard input and output; QMP connects to `qmp`, where the test
+    /// listens.
     pub(crate) fn arguments(&self, qmp: &Path) -> Vec<OsString> {
         let mut line: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: &str| line.extend([name.into(), value.into()]);

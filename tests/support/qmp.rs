@@ -14,7 +14,7 @@ use super::runner::Deadline;
 /// The balloon's path in QEMU's object tree; [`super::Qemu`] gives the device this id.
 const BALLOON: &str = "/machine/peripheral/balloon0";
 
-/// A QMP connection: a line of JSON each way for each command, and events in between.
+/// A QMP connection: one line of JSON each way per command, and events in between.
 pub(crate) struct Qmp {
     socket: BufReader<UnixStream>,
     deadline: Deadline,
@@ -80,7 +80,7 @@ impl Qmp {
         answer.map_err(|error| format!("QMP {name} {arguments}: {error}").into())
     }
 
-    /// The answer to the last command; the events before it are nobody's.
+    /// The answer to the last command; events before it are dropped.
     fn answer(&mut self) -> Outcome<Value> {
         loop {
             let mut message = self.message()?;
@@ -113,13 +113,13 @@ impl Qmp {
         self.run_any("balloon", &json!({ "value": bytes })).map(drop)
     }
 
-    /// What the guest has, by its own word, in bytes.
+    /// The guest's memory in bytes, by the size that the guest reported.
     pub(crate) fn actual(&mut self) -> Outcome<u64> {
         let answer = self.run_any("query-balloon", &json!({}))?;
         Ok(answer["actual"].as_u64().ok_or_else(|| format!("query-balloon: {answer}"))?)
     }
 
-    /// Has QEMU ask for statistics each `seconds`; 0 for no more.
+    /// Makes QEMU ask for statistics every `seconds`; 0 ends that.
     pub(crate) fn poll_statistics(&mut self, seconds: u64) -> Outcome {
         let arguments = json!({ "path": BALLOON, "property": "guest-stats-polling-interval", "value": seconds });
         self.run_any("qom-set", &arguments).map(drop)
@@ -151,24 +151,23 @@ impl Qmp {
         Ok(answer[0]["thread-id"].as_u64().ok_or_else(|| format!("query-cpus-fast: {answer}"))?)
     }
 
-    /// Where a queue of the balloon is, and how far QEMU has got with it.
+    /// The addresses of a queue of the balloon, and QEMU's indices.
     pub(crate) fn virtio_queue(&mut self, queue: u16) -> Outcome<Value> {
         let path = self.virtio_path()?;
         self.run_any("x-query-virtio-queue-status", &json!({ "path": path, "queue": queue }))
     }
 
-    /// Has the guest move to another machine, which waits at `address`. What becomes of it is asked by
-    /// [`Qmp::migration`].
+    /// Moves the guest to another machine, which waits at `address`. [`Qmp::migration`] asks for the progress.
     pub(crate) fn migrate(&mut self, address: &str) -> Outcome {
         self.run_any("migrate", &json!({ "uri": address })).map(drop)
     }
 
-    /// How many bytes a second a move may send.
+    /// Sets how many bytes per second a move may send.
     pub(crate) fn limit_migration(&mut self, bytes: u64) -> Outcome {
         self.run_any("migrate-set-parameters", &json!({ "max-bandwidth": bytes })).map(drop)
     }
 
-    /// How a move stands: its status, and QEMU's figures.
+    /// The state of a move: its status, and QEMU's figures.
     pub(crate) fn migration(&mut self) -> Outcome<(String, Value)> {
         let answer = self.run_any("query-migrate", &json!({}))?;
         Ok((answer["status"].as_str().unwrap_or("none").to_owned(), answer))
@@ -179,17 +178,17 @@ impl Qmp {
         self.run_any("migrate_cancel", &json!({})).map(drop)
     }
 
-    /// Has the guest's CPUs stand still.
+    /// Stops the guest's CPUs.
     pub(crate) fn stop(&mut self) -> Outcome {
         self.run_any("stop", &json!({})).map(drop)
     }
 
-    /// Adds a device: `properties` are `driver`, `id`, `bus` and the like.
+    /// Adds a device: `properties` are `driver`, `id`, `bus` and so on.
     pub(crate) fn device_add(&mut self, properties: &Value) -> Outcome {
         self.run_any("device_add", properties).map(drop)
     }
 
-    /// Asks the guest to give up a device. QEMU takes it away when the guest has done so.
+    /// Asks the guest to give up a device. QEMU removes it once the guest has done so.
     pub(crate) fn device_del(&mut self, id: &str) -> Outcome {
         self.run_any("device_del", &json!({ "id": id })).map(drop)
     }
@@ -215,7 +214,7 @@ impl Qmp {
         self.run_any("inject-nmi", &json!({})).map(drop)
     }
 
-    /// Runs a command of the monitor for people, and gives its answer.
+    /// Runs a command of the human monitor, and returns its answer.
     pub(crate) fn monitor(&mut self, line: &str) -> Outcome<String> {
         let answer = self.run_any("human-monitor-command", &json!({ "command-line": line }))?;
         Ok(answer.as_str().unwrap_or_default().to_owned())
@@ -226,18 +225,18 @@ impl Qmp {
         self.run_any("system_reset", &json!({})).map(drop)
     }
 
-    /// What the guest's screen shows.
+    /// A picture of the guest's screen.
     pub(crate) fn screen(&mut self) -> Outcome<Picture> {
         let file = self.file_of("screendump", |path| json!({ "filename": path }))?;
         Picture::parse(&file)
     }
 
-    /// What the guest's CPU would read from physical memory.
+    /// Reads the guest's physical memory, as its CPU would.
     pub(crate) fn physical_memory(&mut self, address: u64, bytes: usize) -> Outcome<Vec<u8>> {
         self.file_of("pmemsave", |path| json!({ "val": address, "size": bytes, "filename": path }))
     }
 
-    /// What QEMU writes into a file by a command with these arguments.
+    /// The file that QEMU writes by a command with these arguments.
     fn file_of(&mut self, command: &str, arguments: impl FnOnce(&str) -> Value) -> Outcome<Vec<u8>> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The project's scripts that tests call to find or make what they need.
+//! The project's scripts, which tests call to find or make what they need.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -11,14 +11,14 @@ pub(crate) fn script(name: &str) -> Command {
     Command::new(format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR")))
 }
 
-/// The output of a script; `None` if it says that this system cannot provide that. Its messages become part of a failure;
-/// with `is_heard` they go to standard error at once.
+/// The output of a script; `None` if it says that this system cannot provide that. Its messages become part of a
+/// failure; with `is_heard` they go to standard error at once.
 pub(crate) fn printed(mut script: Command, is_heard: bool) -> Result<Option<String>, String> {
     let failed = |error: &dyn std::fmt::Display, script: &Command| format!("{script:?}: {error}");
     script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = script.spawn().map_err(|error| failed(&error, &script))?;
     let mut said = String::new();
-    // The script prints little, so that it never waits for us to read that.
+    // The script prints little, so it never waits for a reader.
     for line in child.stderr.take().into_iter().flat_map(|stderr| BufReader::new(stderr).lines()).map_while(Result::ok)
     {
         if is_heard {

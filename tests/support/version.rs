@@ -12,14 +12,14 @@ use super::script::{printed, script};
 pub(crate) enum Version {
     /// Its balloon has no MSI-X.
     V7_2,
-    /// Its balloon has as many MSI-X vectors as it is told; kicks are served outside the vCPU.
+    /// Its balloon's number of MSI-X vectors can be set; kicks are served outside the vCPU.
     V10_0,
-    /// 10.0 where it is to be had, else whatever this system has.
+    /// 10.0 where it is available, else the system's.
     Newest,
 }
 
 impl Version {
-    /// The program to start, fetched if need be; `None` when this version can't be had on this system.
+    /// The program to start, fetched if necessary; `None` if this version is not available on this system.
     ///
     /// The answer is looked up once for the whole test program.
     pub(crate) fn launcher(self) -> Outcome<Option<PathBuf>> {
@@ -41,7 +41,7 @@ impl Version {
 /// Finds or fetches every version, which may take minutes and says so, before tests wait for it.
 pub(crate) fn prepare() {
     for version in [Version::V7_2, Version::V10_0] {
-        // What went wrong is kept, and told by each test that needs this version.
+        // The error is kept, and reported by each test that needs this version.
         let _ = version.launcher();
     }
 }
@@ -59,6 +59,6 @@ impl fmt::Display for Version {
 fn find(version: &str) -> Result<Option<PathBuf>, String> {
     let mut finder = script("qemu.sh");
     finder.arg(version);
-    // It speaks where it fetches or installs something, which takes minutes.
+    // It prints messages where it fetches or installs something, which takes minutes.
     Ok(printed(finder, true)?.map(|path| path.trim_end().into()))
 }

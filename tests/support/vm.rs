@@ -1,4 +1,4 @@
-//! A virtual machine that runs: its serial port, its QMP connection and its process.
+//! A running virtual machine: its serial port, its QMP connection and its process.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -22,7 +22,7 @@ use super::qmp::Qmp;
 use super::runner::{Completion, Deadline, Failed};
 use super::serial::Serial;
 
-/// How often a wait looks again at what cannot wake it.
+/// How often a wait polls a condition that cannot wake it.
 const GLANCE: Duration = Duration::from_millis(2);
 
 /// Lines of the serial port that a failure shows.
@@ -44,7 +44,7 @@ pub(crate) struct Vm {
     folder: Folder,
 }
 
-/// Runs a test on a virtual machine: ignored where this version of QEMU can't be had, and a failure explained.
+/// Runs a test on a virtual machine: ignored where this version of QEMU is not available, and a failure explained.
 pub(crate) fn on(qemu: &Qemu, test: impl FnOnce(&mut Vm) -> Outcome) -> Result<Completion, Failed> {
     let Some(launcher) = qemu.version.launcher()? else {
         return Ok(Completion::ignored_with(format!("{} can't be had here", qemu.version)));
@@ -85,7 +85,7 @@ impl Vm {
         Ok(vm)
     }
 
-    /// A virtual machine made of the same that waits for this one's guest, and the address where it waits.
+    /// A virtual machine of the same description that waits for this one's guest, and the address where it waits.
     pub(crate) fn destination(&self, qemu: &Qemu) -> Outcome<(Self, String)> {
         let launcher = qemu.version.launcher()?.ok_or("this version of QEMU is gone")?;
         let mut vm = Self::start(&launcher, &qemu.clone().incoming())?;
@@ -95,7 +95,7 @@ impl Vm {
         Ok((vm, address))
     }
 
-    /// Lets the guest's CPUs run; up to here they stood still, so that not even a short run was missed.
+    /// Lets the guest's CPUs run; they were stopped until here, so that not even a short run is missed.
     fn go(&mut self, qemu: &Qemu) -> Outcome {
         if let Some(bytes) = qemu.early_target {
             self.qmp.set_target(bytes)?;
@@ -118,7 +118,7 @@ impl Vm {
             .try_for_each(|line| Event::parse(&line.text).map(drop))
     }
 
-    /// The next event of this name. Other events are passed over, but for those that tell of a bug.
+    /// The next event of this name. Other events are skipped, except those that report a bug.
     pub(crate) fn event(&mut self, name: &str) -> Outcome<Event> {
         self.event_where(name, |event| event.name() == name)
     }
@@ -152,13 +152,13 @@ impl Vm {
         }
     }
 
-    /// Types a command and gives the next event of this name.
+    /// Types a command and returns the next event of this name.
     pub(crate) fn ask(&mut self, command: &str, name: &str) -> Outcome<Event> {
         self.serial.type_line(command)?;
         self.event(name).map_err(|error| format!("after {command:?}: {error}").into())
     }
 
-    /// Asks again and again until there is an answer; `what` is what the wait is for.
+    /// Asks repeatedly until there is an answer; `what` names it in a failure.
     pub(crate) fn wait_for<T>(
         &mut self,
         what: &str,
@@ -198,7 +198,7 @@ impl Vm {
         Ok(ram.write_all_at(&value.to_le_bytes(), address)?)
     }
 
-    /// Bytes of memory that the host has for this QEMU.
+    /// QEMU's resident memory in bytes.
     pub(crate) fn resident(&self) -> Outcome<u64> {
         self.kilobytes("VmRSS:")
     }
@@ -208,7 +208,7 @@ impl Vm {
         self.kilobytes("HugetlbPages:")
     }
 
-    /// What the host's kernel says of QEMU's memory, in bytes.
+    /// A figure of the host's kernel about QEMU's memory, in bytes.
     fn kilobytes(&self, name: &str) -> Outcome<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
@@ -231,7 +231,7 @@ impl Vm {
         }
     }
 
-    /// What a failure on it looks like.
+    /// The report of a failure on it.
     pub(crate) fn explain(&mut self, failure: &Failure) -> String {
         self.process.explain(failure, &self.serial)
     }
@@ -255,7 +255,7 @@ struct Process {
 
 impl Process {
     fn start(launcher: &Path, qemu: &Qemu, qmp: &Path) -> Outcome<Self> {
-        // `setpriv` has the kernel end QEMU when the test's thread ends, even by a signal; without it, drop has to do.
+        // `setpriv` makes the host's kernel end QEMU when the test's thread ends, even by a signal; without it, drop must do.
         let guard = Path::new("/usr/bin/setpriv");
         let mut command = Command::new(if guard.exists() { guard } else { launcher });
         if guard.exists() {
@@ -302,7 +302,7 @@ impl Process {
         Ok(self.child.try_wait()?)
     }
 
-    /// Ends QEMU, and tells all that may show why a test failed.
+    /// Ends QEMU, and reports all that may show why a test failed.
     fn explain(&mut self, failure: &Failure, serial: &Serial) -> String {
         let ended = self.status().ok().flatten();
         self.stop();

@@ -6,11 +6,11 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use core::any::Any;
 
-use ballonet::memory::FrameRun;
+use ballonet::balloon::BalloonPlatform;
+use ballonet::memory::{FrameRun, PageFrames};
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{
-    DmaExhausted, DmaMemory, Handler, InterruptLine, MapError, PageFrames, Platform, RegisterWindow, Registers, Vector,
-    VectorError,
+    DmaExhausted, DmaMemory, Handler, InterruptLine, MapError, Platform, RegisterWindow, Registers, Vector, VectorError,
 };
 
 /// What the tester needs of a [`Platform`] and its [`PageFrames`].
@@ -30,7 +30,7 @@ pub(crate) trait AnyPlatform {
     fn release(&mut self, run: FrameRun);
 }
 
-impl<P: Platform<Memory: 'static> + PageFrames> AnyPlatform for P {
+impl<P: BalloonPlatform<Memory: 'static>> AnyPlatform for P {
     fn config_space(&mut self) -> &mut dyn ConfigSpace {
         Platform::config(self)
     }
@@ -72,15 +72,15 @@ impl<P: Platform<Memory: 'static> + PageFrames> AnyPlatform for P {
     }
 
     fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        PageFrames::take_free(self, most)
+        self.frames().take_free(most)
     }
 
     fn confirm_ballooned(&mut self, run: FrameRun) {
-        PageFrames::confirm_ballooned(self, run);
+        self.frames().confirm_ballooned(run);
     }
 
     fn release(&mut self, run: FrameRun) {
-        PageFrames::release(self, run);
+        self.frames().release(run);
     }
 }
 

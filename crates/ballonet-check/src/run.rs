@@ -7,8 +7,8 @@ use crate::check::{Check, Outcome, Run, Severity, Stop, Verdict};
 use crate::device::{PciFunction, TestDevice};
 use crate::platform::AnyPlatform;
 use crate::select::Selection;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::{Bdf, Command, Function};
-use ballonet::platform::{PageFrames, Platform};
 
 /// How long the tester waits, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Summary {
 ///
 /// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken device
 /// does not return stay with the host, and are recorded as ballooned.
-pub fn run<P: Platform<Memory: 'static> + PageFrames>(
+pub fn run<P: BalloonPlatform<Memory: 'static>>(
     platform: &mut P,
     function: Bdf,
     selection: &Selection,

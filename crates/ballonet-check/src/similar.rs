@@ -1,16 +1,13 @@
 //! Which of some names a misspelt word may mean.
 
-use alloc::vec;
-use alloc::vec::Vec;
-
 /// Longest text that is compared: the work grows with its square.
 const LONGEST: usize = 64;
 
-/// Single-letter edits between two texts (Levenshtein distance).
+/// Single-letter edits between two texts (Levenshtein distance). Nothing is allocated: a kernel may have no heap yet.
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<u8> = other.bytes().take(LONGEST).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    let mut next = vec![0; row.len()];
+    let other = &other.as_bytes()[..other.len().min(LONGEST)];
+    let mut row: [usize; LONGEST + 1] = core::array::from_fn(|column| column);
+    let mut next = row;
     for (line, letter) in one.bytes().take(LONGEST).enumerate() {
         next[0] = line + 1;
         for (column, against) in other.iter().enumerate() {
@@ -19,7 +16,7 @@ fn distance(one: &str, other: &str) -> usize {
         }
         core::mem::swap(&mut row, &mut next);
     }
-    row.last().copied().unwrap_or(0)
+    row[other.len()]
 }
 
 /// The name that `word` probably misspells: at most a third of its letters differ, and no other name is as near.

@@ -8,8 +8,8 @@
 use std::cell::Cell;
 
 use ballonet::balloon::Options;
+use ballonet::memory::PageFrames;
 use ballonet::memory::Pfn;
-use ballonet::platform::PageFrames;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 use ballonet_check::bench::{Bench, BenchError, Case, Shape, Stopwatch, Surroundings, Throughput};
 use vm_memory::{Bytes, GuestAddress};

@@ -13,7 +13,6 @@ pub use crate::bus::{
     DeviceAddress, DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MsiMessage, Polarity, RegisterWindow,
     Registers, Trigger, Vector, WiredInterrupt,
 };
-use crate::memory::{FrameRun, IdleRun};
 use crate::pci::{Bdf, ConfigSpace, ConfigWindow};
 
 /// Why a window of registers could not be mapped.
@@ -95,21 +94,26 @@ pub trait Platform {
     /// Takes DMA memory back. The device no longer knows it.
     fn release_dma(&mut self, memory: Self::Memory);
 
-    /// Allocates a vector for message-signalled interrupts, ready to be raised. `name` is shown to people.
+    /// Allocates a vector for message-signalled interrupts, ready to be raised. `name` is shown to people. By default the
+    /// platform has no interrupts.
     ///
     /// # Errors
     /// When vectors have run out, or the platform has no message-signalled interrupts.
-    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError>;
+    fn allocate_vector(&mut self, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
+        Err(VectorError::NoMessages)
+    }
 
     /// Attaches `handler` to an interrupt line. Those of PCI are shared and level-triggered: the handler says whether the
     /// interrupt was its own.
     ///
     /// # Errors
     /// When the platform does not know the line, or vectors have run out.
-    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError>;
+    fn attach_line(&mut self, line: InterruptLine, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
+        Err(VectorError::NoLine(line))
+    }
 
-    /// Gives a vector back; after it returns its handler does not run any more.
-    fn release_vector(&mut self, vector: Vector);
+    /// Releases a vector; after it returns its handler does not run any more. By default there is none to release.
+    fn release_vector(&mut self, _vector: Vector) {}
 
     /// Waits until the handler of a vector, which may be running on another CPU, has returned. It may be called again
     /// right after. By default there is one CPU, where no handler runs while anything else does.
@@ -136,98 +140,5 @@ pub trait Platform {
     /// Eases a busy wait.
     fn relax(&self) {
         core::hint::spin_loop();
-    }
-}
-
-/// What fills frames, which the caller has taken, with a byte.
-pub type Filler<P> = fn(&mut P, FrameRun, u8);
-
-/// Page frames that a driver may give to the host and take again. Counts are in 4 KiB frames.
-///
-/// A frame is free, used, ballooned or reserved; a frame in flight to or from the balloon is *used*, by the driver.
-pub trait PageFrames {
-    /// Takes a run of at most `most` free frames, contiguous and as long as can be had at once; free -> used.
-    ///
-    /// `None` when nothing is free above what the platform keeps for itself.
-    fn take_free(&mut self, most: u32) -> Option<FrameRun>;
-
-    /// Records that the host has taken `run`; used -> ballooned.
-    fn confirm_ballooned(&mut self, run: FrameRun);
-
-    /// Picks a run of at most `most` ballooned frames to ask back for; ballooned -> used.
-    fn take_ballooned(&mut self, most: u32) -> Option<FrameRun>;
-
-    /// Gives frames back to the kernel; used -> free.
-    fn release(&mut self, run: FrameRun);
-
-    /// Frames ballooned now.
-    fn ballooned(&self) -> u64;
-
-    /// The address by which a device reaches frames that are reported to it (`ACCESS_PLATFORM`). By default the physical
-    /// one. Frame numbers in requests are physical whatever this says, as the balloon defines them.
-    fn device_address(&self, run: FrameRun) -> u64 {
-        run.start().start().as_u64()
-    }
-
-    /// Takes free memory that the host does not know of, to report it (virtio 1.4, 5.5.6.7): a run of at most `most`
-    /// frames, large and aligned as the host likes it, that has been free for at least `age` calls of
-    /// [`PageFrames::age_free_memory`]; free -> used.
-    ///
-    /// `None` if there is none. A platform that does not track this always returns `None`, and nothing is reported.
-    fn take_unreported(&mut self, _most: u32, _age: u32) -> Option<FrameRun> {
-        None
-    }
-
-    /// Gives back frames that were taken to be reported, and have been; used -> free. Their contents are garbage. They are
-    /// not to be reported again before they were used.
-    fn release_reported(&mut self, run: FrameRun) {
-        self.release(run);
-    }
-
-    /// Frames that [`PageFrames::take_unreported`] could give, whatever their age.
-    fn unreported(&self) -> u64 {
-        0
-    }
-
-    /// Takes free memory for the balloon behind which the host may have something, to report it before it is inflated: a
-    /// run of at most `most` frames, large and aligned as the host likes it. What somebody has had comes first;
-    /// free -> used.
-    ///
-    /// `None` if there is none beyond the platform's own reserve, or if the platform does not track this.
-    fn take_backed(&mut self, _most: u32) -> Option<FrameRun> {
-        None
-    }
-
-    /// Writes into each frame of `run`, which is the driver's, a mark of its own, so that it can be told later whether the
-    /// host has taken away what was in it. Returns whether that has been done; by default a platform cannot.
-    fn mark(&mut self, _run: FrameRun) -> bool {
-        false
-    }
-
-    /// How many frames of `run`, which is the driver's, still hold what [`PageFrames::mark`] wrote.
-    fn marks(&self, _run: FrameRun) -> u32 {
-        0
-    }
-
-    /// Lets free memory age by one.
-    fn age_free_memory(&mut self) {}
-
-    /// Takes free memory whose contents are not needed, so that the host need not copy it when the guest moves (virtio 1.4,
-    /// 5.5.6.5): a run of at most `most` frames, large and aligned as the host likes it, that leaves `keep` frames free beside
-    /// what the platform keeps for itself; free -> used. All of it was reported and not used since, or none of it counts as
-    /// such. It comes back by [`PageFrames::release_reported`] or [`PageFrames::release`].
-    ///
-    /// `None` when there is none. By default as [`PageFrames::take_free`], which knows of no more to keep.
-    fn take_idle(&mut self, most: u32, _keep: u64) -> Option<IdleRun> {
-        self.take_free(most).map(IdleRun::unreported)
-    }
-
-    /// A function that fills frames that the driver has taken with a byte. By default a platform cannot: then free frames
-    /// are never said to hold a value (`PAGE_POISON`), and hinted ones are not taken back before the host is done.
-    fn filler() -> Option<Filler<Self>>
-    where
-        Self: Sized,
-    {
-        None
     }
 }

@@ -95,14 +95,15 @@ impl<P: Platform> Rng<P> {
         }
         let segment = Segment { address: buffer.device_address(), length };
         if self.lent.queue.add(Chain::writable(&[segment]), ()).is_ok() {
-            // Before the device can see the request, or it might be done with it before it sees the wish for an interrupt.
+            // Before the device can see the request, or it might be done with it before it sees the wish for an
+            // interrupt.
             let _ = self.lent.queue.arm(1);
             self.running.publish(&mut self.lent.queue);
         }
     }
 
-    /// Takes the answer to a request: fills `bytes` from its start and returns how many there are; `None` while there is
-    /// no answer.
+    /// Takes the answer to a request: fills `bytes` from its start and returns how many there are; `None` while there
+    /// is no answer.
     ///
     /// # Errors
     /// When the device broke the rules; only [`Rng::shutdown`] is left then.

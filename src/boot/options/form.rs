@@ -11,7 +11,7 @@ use ballonet::virtio::spec::{Features, QUEUE_SIZE_MAX};
 use super::choice::Word;
 use super::mmio::MmioError;
 use super::size::{SizeError, Whole, parse_size};
-use super::work::{WorkChoice, WorkError};
+use super::work::{self, WorkChoice, WorkError};
 
 /// The values that an option takes: words, and values of a form that words cannot list.
 #[derive(Clone, Copy)]
@@ -190,7 +190,7 @@ pub(crate) struct Program;
 
 impl<'a> Form<'a> for Program {
     type Value = Option<WorkChoice>;
-    const VALID: Valid = Valid::form("sawtooth:SIZE, steady:SIZE, churn:SIZE or verify:SIZE");
+    const VALID: Valid = Valid::form(work::VALID);
 
     fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<Option<WorkChoice>> {
         let text = valid(text(value), value, complain)?;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use ballonet::balloon::{Options, ReliefPolicy, ReportPolicy};
+use ballonet::balloon::{OomPolicy, Options, ReportPolicy};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 
@@ -42,7 +42,7 @@ options! {
         "unreported free memory that triggers a report";
     report_budget: Size = ReportPolicy::default().budget * FRAME_SIZE, "report-budget",
         "the most memory reported per second";
-    oom_cooldown: Milliseconds = ReliefPolicy::default().cooldown / MILLISECOND, "oom-cooldown",
+    oom_cooldown: Milliseconds = OomPolicy::default().cooldown / MILLISECOND, "oom-cooldown",
         "how long the balloon stays below the host's target after the guest reclaimed memory from it (`deflate_on_oom`); up to 64 times as long if memory keeps running out";
     poison: FillByte = None, "poison",
         "the fill value of free memory. The host learns it (`page_poison`); memory is filled when it returns from the host and before it is reported. QEMU discards reported memory only for `0x00`. `off`: free memory is not filled, and the feature is declined";

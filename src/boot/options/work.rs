@@ -50,14 +50,17 @@ impl fmt::Display for WorkChoice {
     }
 }
 
+/// The programs, as they are typed.
+pub(super) const VALID: &str = "sawtooth:SIZE, steady:SIZE, churn:SIZE, verify:SIZE";
+
 /// Why a text does not name a program and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum WorkError<'a> {
     /// There is no such program, or no size.
-    #[display("invalid program {}; valid: sawtooth:SIZE, steady:SIZE, churn:SIZE, verify:SIZE", Quoted(_0.as_bytes()))]
+    #[display("invalid program {}; valid: {VALID}", Quoted(_0.as_bytes()))]
     NoProgram(#[error(not(source))] &'a str),
     /// Its size is invalid.
-    #[display("{}: {error}", Quoted(text.as_bytes()))]
+    #[display("{}: {error}; valid: {VALID}", Quoted(text.as_bytes()))]
     Size {
         /// The text.
         text: &'a str,
@@ -66,7 +69,7 @@ pub enum WorkError<'a> {
         error: SizeError<'a>,
     },
     /// Its size is 0.
-    #[display("{} would use no memory", Quoted(_0.as_bytes()))]
+    #[display("{} would use no memory; valid: {VALID}", Quoted(_0.as_bytes()))]
     NoMemory(#[error(not(source))] &'a str),
 }
 

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use super::declare::events;
-use super::field::{Bytes, Field, Frames, Nanoseconds, spec};
-use super::{Event, EventSpec};
+use super::field::{Bytes, Field, Frames, Nanoseconds, declare};
+use super::spec::{Event, EventSpec};
 use crate::console::json::Object;
 
 events! {

@@ -19,7 +19,7 @@ macro_rules! events {
                 const SPEC: EventSpec = EventSpec {
                     name: $word,
                     about: $about,
-                    fields: &[$(spec::<$type>(stringify!($field), $meaning)),*],
+                    fields: &[$(declare::<$type>(stringify!($field), $meaning)),*],
                 };
             }
 

@@ -4,8 +4,8 @@ use core::fmt;
 
 use ballonet::memory::FRAME_SIZE;
 
-use super::{FieldSpec, Kind};
-use crate::console::json::Object;
+use super::spec::{FieldSpec, Kind};
+use crate::console::json::{Numbers, Object};
 
 /// The type of a field.
 pub(super) trait Field {
@@ -21,7 +21,7 @@ pub(super) trait Field {
 }
 
 /// The declaration of a field of this type.
-pub(super) const fn spec<T: Field>(name: &'static str, about: &'static str) -> FieldSpec {
+pub(super) const fn declare<T: Field>(name: &'static str, about: &'static str) -> FieldSpec {
     FieldSpec { name, kind: T::KIND, unit: T::UNIT, optional: T::OPTIONAL, about }
 }
 
@@ -77,8 +77,8 @@ impl Field for Hex {
     }
 }
 
-/// Addresses, each passed to the function that it gets.
-pub(crate) type Addresses<'e> = &'e dyn Fn(&mut dyn FnMut(u64));
+/// Addresses.
+pub(crate) type Addresses<'e> = Numbers<'e>;
 
 impl Field for Addresses<'_> {
     const KIND: Kind = Kind::Hexes;

@@ -3,8 +3,8 @@
 use core::fmt;
 
 use super::declare::events;
-use super::field::{Addresses, Field, Hex, spec};
-use super::{Event, EventSpec};
+use super::field::{Addresses, Field, Hex, declare};
+use super::spec::{Event, EventSpec};
 use crate::console::json::Object;
 
 events! {

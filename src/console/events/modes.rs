@@ -3,8 +3,8 @@
 use core::fmt;
 
 use super::declare::events;
-use super::field::{Decimal, Field, spec};
-use super::{Event, EventSpec};
+use super::field::{Decimal, Field, declare};
+use super::spec::{Event, EventSpec};
 use crate::console::json::Object;
 
 events! {

@@ -1,8 +1,8 @@
 //! Events of the image with the kernel's own tests.
 
 use super::declare::events;
-use super::field::{Field, Microseconds, Milliseconds, spec};
-use super::{Event, EventSpec};
+use super::field::{Field, Microseconds, Milliseconds, declare};
+use super::spec::{Event, EventSpec};
 use crate::console::json::Object;
 
 events! {

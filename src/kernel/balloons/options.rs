@@ -22,7 +22,7 @@ pub(crate) fn driver_options(options: &KernelOptions<'_>) -> Options {
         threshold: options.report_threshold / FRAME_SIZE,
         budget: options.report_budget / FRAME_SIZE,
     };
-    driver.relief.cooldown = options.oom_cooldown * MILLISECOND;
+    driver.oom.cooldown = options.oom_cooldown * MILLISECOND;
     driver.poison = options.poison;
     driver.shape = options.request;
     driver.queue_size = options.queue_size;

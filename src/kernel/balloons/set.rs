@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ballonet::balloon::{Balloon, Options, ReliefError};
+use ballonet::balloon::{Balloon, Options, ReclaimError};
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::DeviceHandle;
@@ -158,7 +158,7 @@ impl Balloons {
     }
 
     /// When one must be served although it has not interrupted, in nanoseconds since entry.
-    pub(crate) fn next_poll(&self, machine: &Machine) -> Option<u64> {
+    pub(crate) fn next_poll(&self, machine: &mut Machine) -> Option<u64> {
         self.served.iter().filter_map(|served| served.next_poll(machine)).min()
     }
 
@@ -174,17 +174,17 @@ impl Balloons {
 
     /// Has the drivers read their devices although no interrupt has come.
     pub(crate) fn look(&mut self) {
-        self.served.iter_mut().for_each(|served| served.balloon.look());
+        self.served.iter_mut().for_each(|served| served.balloon.recheck());
     }
 
     /// The movement in progress, if any.
     pub(crate) fn movement(&self) -> Option<Movement> {
-        self.served.iter().find_map(|served| served.progress.movement())
+        self.served.iter().find_map(|served| served.size.movement())
     }
 
     /// The movement in progress, else the last one.
     pub(crate) fn last_movement(&self) -> Option<Movement> {
-        self.movement().or_else(|| self.served.iter().find_map(|served| served.progress.last_movement()))
+        self.movement().or_else(|| self.served.iter().find_map(|served| served.size.last_movement()))
     }
 
     /// Memory was freed: a balloon that had stopped for lack of it may continue.
@@ -195,8 +195,8 @@ impl Balloons {
     }
 
     /// Why a balloon last gave less than an allocation wanted, if it did.
-    pub(crate) fn refusal(&self) -> Option<&ReliefError> {
-        self.served.iter().find_map(|served| served.progress.refusal())
+    pub(crate) fn refusal(&self) -> Option<&ReclaimError> {
+        self.served.iter().find_map(|served| served.size.refusal())
     }
 
     /// Reclaims memory for an allocation that would fail: from one balloon after the other, until there is enough.
@@ -206,8 +206,8 @@ impl Balloons {
             if sum.frames >= frames {
                 break;
             }
-            let relief = served.balloon.relieve(machine, frames - sum.frames);
-            served.progress.note_relief(relief.error);
+            let relief = served.balloon.reclaim(machine, frames - sum.frames);
+            served.size.note_relief(relief.error);
             sum.frames += relief.frames;
             sum.asked += relief.asked;
         }

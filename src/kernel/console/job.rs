@@ -1,5 +1,5 @@
-//! Commands that take long. The main loop runs a bounded piece in each turn, so that neither a balloon nor a key waits for it;
-//! Ctrl-C ends it.
+//! Commands that take long. The main loop runs a bounded piece in each turn, so that neither balloons nor keys wait; Ctrl-C ends
+//! them.
 
 use alloc::string::String;
 use alloc::vec;
@@ -47,7 +47,7 @@ pub(super) struct Pager {
 pub(super) enum Step {
     /// There is more to do.
     More,
-    /// A key is awaited.
+    /// It waits for a key.
     Pause,
     /// It is done.
     Done,
@@ -87,14 +87,14 @@ impl Job {
                     return Step::More;
                 }
                 let reason = if *taken < *wanted { Some(Reason::Lack(balloons)) } else { None };
-                tell_held(held, *taken, *wanted, reason);
+                report_held(held, *taken, *wanted, reason);
             }
             Self::Verify { next, bytes, bad } => {
                 if let Some((looked, wrong)) = context.held.verify_one(*next) {
                     (*next, *bytes, *bad) = (*next + 1, *bytes + looked, *bad + wrong);
                     return Step::More;
                 }
-                tell_verified(*bytes, *bad, "");
+                report_verified(*bytes, *bad, "");
             }
             Self::Release { bytes } => {
                 let more = context.held.release_some();
@@ -122,17 +122,17 @@ impl Job {
         }
     }
 
-    /// Ends it early, and says how far it got.
+    /// Ends it early, and reports how far it got.
     pub(super) fn stop(self, context: &mut JobContext<'_>) {
         match self {
-            Self::Hold { wanted, taken } => tell_held(context.held, taken, wanted, Some(Reason::Stopped)),
-            Self::Verify { bytes, bad, .. } => tell_verified(bytes, bad, ", then stopped by Ctrl-C"),
+            Self::Hold { wanted, taken } => report_held(context.held, taken, wanted, Some(Reason::Stopped)),
+            Self::Verify { bytes, bad, .. } => report_verified(bytes, bad, ", then stopped by Ctrl-C"),
             Self::Release { .. } => {
                 serial::line(format_args!("stopped by Ctrl-C: {} KiB are still held", context.held.bytes() >> 10));
             }
             Self::List(lines) => {
                 let left = count(lines.len(), "more line");
-                serial::line(format_args!("stopped by Ctrl-C: {left} would have come"));
+                serial::line(format_args!("stopped by Ctrl-C: {left} not shown"));
             }
             Self::Log(_) => {}
         }
@@ -162,7 +162,7 @@ impl Pager {
             self.next = number + 1;
         }
         if lines.is_empty() {
-            // Those before it were lost meanwhile.
+            // The rest was lost meanwhile.
             self.next = until;
         }
         match () {
@@ -187,14 +187,14 @@ impl fmt::Display for Progress<'_> {
             }
             Job::List(lines) => write!(f, "{}", count(lines.len(), "more line"))?,
             Job::Log(Pager { next, end, .. }) => {
-                return write!(f, "-- {next} of {end} lines: Space goes on, q ends --");
+                return write!(f, "-- {next} of {end} lines: Space continues, q ends --");
             }
         }
         f.write_str("; Ctrl-C stops")
     }
 }
 
-/// Why less is held than was wanted.
+/// Why less is held than wanted.
 enum Reason<'b> {
     /// Ctrl-C was typed.
     Stopped,
@@ -213,8 +213,8 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Reports how much is held, and why that is less than was wanted.
-fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
+/// Reports how much is held, and why that is less than wanted.
+fn report_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
     let bytes = held.bytes();
     serial::emit(&events::Held {
         bytes: Bytes(bytes),
@@ -227,17 +227,20 @@ fn tell_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
         None => serial::line(format_args!("{} KiB are held", bytes >> 10)),
         Some(reason) => {
             let (taken, wanted) = (taken >> 10, wanted >> 10);
-            serial::line(format_args!("{} KiB are held, {taken} of {wanted} KiB more: {reason}", bytes >> 10));
+            serial::line(format_args!(
+                "{} KiB are held, of {wanted} KiB wanted only {taken} KiB more: {reason}",
+                bytes >> 10
+            ));
         }
     }
 }
 
-fn tell_verified(bytes: u64, bad: u64, stopped: &str) {
+fn report_verified(bytes: u64, bad: u64, stopped: &str) {
     serial::emit(&events::Verify { ok: bad == 0, bytes: Bytes(bytes), bad });
     if serial::is_text() {
         match (bad, bytes / 8) {
-            (0, words) => serial::line(format_args!("all {words} words are as they were written{stopped}")),
-            (bad, words) => serial::line(format_args!("{bad} of {words} words are NOT as they were written{stopped}")),
+            (0, words) => serial::line(format_args!("all {words} words are as written{stopped}")),
+            (bad, words) => serial::line(format_args!("{bad} of {words} words are NOT as written{stopped}")),
         }
     }
 }

@@ -23,17 +23,17 @@ const PROMPT: &str = "> ";
 pub(in crate::kernel) struct Console {
     editor: LineEditor,
     ansi: bool,
-    /// When the status line was last drawn because the balloon or a job moved; 0 when it has come to rest since.
+    /// When the status line was last drawn because the balloon or a job moved; 0 if nothing moves.
     drawn: u64,
     /// The command in progress.
     job: Option<Job>,
-    /// It awaits a key.
+    /// It waits for a key.
     paused: bool,
     /// When its progress was last written where the status line cannot be redrawn.
     reported: u64,
 }
 
-/// Time between two drawings of what moves: 100 ms.
+/// Time between two drawings of the status line while something moves: 100 ms.
 const REDRAW: u64 = 100_000_000;
 /// Time between two lines of progress where lines cannot be redrawn: 1 s.
 const PLAIN: u64 = 1_000_000_000;
@@ -175,7 +175,7 @@ impl Console {
         }
     }
 
-    /// Draws the status line while a balloon moves, and once when it has come to rest.
+    /// Draws the status line while a balloon moves, and once when it has stopped.
     pub(in crate::kernel) fn draw_if_moving(&mut self, balloons: &Balloons, held: u64) {
         if self.job.is_some() {
             return;

@@ -107,7 +107,7 @@ pub(super) fn run(line: &str, context: &mut Context<'_>) -> Answer {
     let arguments: Vec<&str> = words.collect();
     let rows = || COMMANDS.iter().filter(|command| command.usage.name == name);
     if rows().next().is_none() {
-        tell_unknown_command(typed);
+        unknown_command(typed);
         return Answer::Done;
     }
     let answer = rows().find_map(|command| (command.run)(&arguments, context));
@@ -126,13 +126,13 @@ fn help(arguments: &[&str], _: &mut Context<'_>) -> Option<Answer> {
         [] => show_usage(None),
         ["options"] => show_options(),
         [command] if commands().any(|usage| usage.name == *command) => show_usage(Some(command)),
-        [unknown] => tell_unknown_command(unknown),
+        [unknown] => unknown_command(unknown),
         _ => return None,
     }
     Some(Answer::Done)
 }
 
-fn tell_unknown_command(unknown: &str) {
+fn unknown_command(unknown: &str) {
     match similar(unknown, commands().map(|usage| usage.name)) {
         Some(name) => say!("there is no command `{unknown}`, did you mean `{name}`? `help` lists the commands"),
         None => say!("there is no command `{unknown}`; `help` lists the commands"),

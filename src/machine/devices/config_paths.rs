@@ -23,7 +23,7 @@ const ENABLE: u32 = 1 << 31;
 /// interrupt handlers make them too.
 pub(crate) static ORDER: Lock<()> = Lock::new(());
 
-/// A region of configuration space that is mapped, for ever.
+/// A region of configuration space that is mapped permanently.
 #[derive(Debug)]
 pub(super) struct Ecam {
     region: EcamRegion,
@@ -58,7 +58,7 @@ impl Ecam {
     fn register<T: Copy>(&self, function: Bdf, offset: u16) -> VolatilePtr<'_, T> {
         let offset = usize::from(offset);
         assert!(offset.is_multiple_of(size_of::<T>()) && offset < 4096, "no register of {function} at {offset:#x}");
-        // SAFETY: the region is mapped for ever, and has 4 KiB for each function of its buses.
+        // SAFETY: the region is mapped permanently, and has 4 KiB for each function of its buses.
         unsafe { VolatilePtr::new(self.start.add(self.offset(function) + offset).cast()) }
     }
 }

@@ -88,7 +88,7 @@ fn beyond(size: usize, offset: usize, length: usize) -> ! {
     panic!("register access of {size} bytes at {offset:#x} in a window of {length:#x}");
 }
 
-/// Does what takes long, apart from what is to be quick: a kick is one store.
+/// Keeps slow accesses out of the fast path, where a kick is one store.
 #[cold]
 #[inline(never)]
 fn slowly<T>(action: impl FnOnce() -> T) -> T {

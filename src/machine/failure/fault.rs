@@ -1,4 +1,4 @@
-//! What is said when the kernel itself fails: a fault's registers and backtrace, a panic's place; then the end.
+//! Reports a failure of the kernel itself: a fault's registers and backtrace, a panic's place. Then the kernel exits.
 
 use core::fmt::Write as _;
 use core::panic::{Location, PanicInfo};
@@ -11,8 +11,7 @@ use crate::machine::cpu::cpuid::Features;
 use crate::machine::cpu::stack;
 use crate::machine::interrupts::frame::{TrapFrame, exception_name};
 use crate::machine::interrupts::{machine_check, nmi};
-use crate::machine::power;
-use crate::machine::power::ExitStatus;
+use crate::machine::power::{self, ExitStatus};
 use crate::machine::smp::cpu::Cpu;
 use crate::machine::smp::registry;
 use crate::machine::terminal::log;
@@ -101,7 +100,7 @@ impl core::fmt::Display for Place {
     }
 }
 
-/// Reports an exception that nobody expected, and ends the kernel with failure.
+/// Reports an unexpected exception, and ends the kernel with failure.
 pub(crate) fn report(frame: &TrapFrame) -> ! {
     begin();
     explain(frame.vector as u8);

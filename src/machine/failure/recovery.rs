@@ -18,8 +18,7 @@ use x86_64::instructions::interrupts;
 use x86_64::registers::control::Cr2;
 
 use crate::machine::devices::config_paths;
-use crate::machine::failure::fault;
-use crate::machine::failure::fault::PageFaultError;
+use crate::machine::failure::fault::{self, PageFaultError};
 use crate::machine::interrupts::frame::{TrapFrame, exception_name};
 use crate::machine::interrupts::traps;
 use crate::machine::interrupts::{io_apic, lines, local_apic, vectors};
@@ -48,7 +47,7 @@ pub(crate) enum Ending<R> {
     Faulted(Box<Fault>),
 }
 
-/// A panic: what was said, and where.
+/// A panic: its message and place.
 #[derive(Debug, Clone)]
 pub(crate) struct Panic {
     /// The message.
@@ -120,7 +119,7 @@ struct Context {
     fcw: u32,
 }
 
-/// What is kept about the failure until it can be told.
+/// The failure, until it can be reported.
 #[expect(clippy::large_enum_variant, reason = "it lies on a stack, where nothing can be allocated")]
 enum Reason {
     None,
@@ -318,7 +317,7 @@ fn abandon(reason: impl FnOnce() -> Reason) {
 /// Opens all locks of the machine.
 ///
 /// # Safety
-/// Whoever holds one never runs on.
+/// No holder of one ever runs again.
 unsafe fn open_locks() {
     // SAFETY: the caller's promise.
     unsafe {

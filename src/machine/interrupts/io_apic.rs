@@ -9,8 +9,7 @@ use crate::acpi::{InterruptRoute, IoApic as IoApicEntry, Polarity, Trigger};
 use crate::machine::devices::mmio::Window;
 use crate::machine::lock::Lock;
 use crate::machine::memory::frames;
-use crate::machine::paging;
-use crate::machine::paging::{Access, PagingError};
+use crate::machine::paging::{self, Access, PagingError};
 use ballonet::platform::Registers;
 
 /// Register select and its data window (82093AA, 3.1).
@@ -126,6 +125,7 @@ pub(crate) fn set_masked(gsi: u32, masked: bool) -> Option<()> {
 }
 
 /// The low half of a line's redirection entry: vector, polarity, trigger, mask.
+#[cfg(feature = "test-image")]
 pub(crate) fn entry(gsi: u32) -> Option<u32> {
     with_input(gsi, |io_apic, input| io_apic.read(TABLE + 2 * input))
 }
@@ -141,6 +141,7 @@ pub(crate) fn ranges() -> Vec<Range<u32>> {
 }
 
 /// The number after that of the last line, 0 without IOAPICs.
+#[cfg(feature = "test-image")]
 pub(crate) fn end() -> u32 {
     IO_APICS.with(|list| list.iter().map(|io_apic| io_apic.gsi_base + io_apic.inputs).max().unwrap_or(0))
 }

@@ -2,7 +2,7 @@
 //!
 //! Which IOAPIC input a PCI pin is wired to only AML tells, and this kernel has no interpreter for it. So a line is
 //! attached to every input it may end at, and the first interrupt that its handler alone claims tells which one it is;
-//! the others are then let go. An input that nobody claims interrupts from is masked before it can storm.
+//! the others are then let go. An input whose interrupts no handler claims is masked before it can storm.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -229,7 +229,7 @@ pub(crate) fn synchronize() {
     LINES.with(|_| ());
 }
 
-/// How many inputs were masked because nobody claimed their interrupts.
+/// How many inputs were masked because no handler claimed their interrupts.
 pub(crate) fn storms() -> u64 {
     STORMS.load(Ordering::Relaxed)
 }

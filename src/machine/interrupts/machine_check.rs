@@ -100,7 +100,7 @@ pub(crate) fn records(features: &Features) -> impl Iterator<Item = Record> {
     (0..banks(features)).filter_map(read)
 }
 
-/// Tells of errors that the CPU which runs found before the start, and has it report those to come.
+/// Reports errors that this CPU recorded before the start, and turns on reports of later ones.
 pub(crate) fn begin(features: &Features) {
     for record in records(features) {
         warn!("machine check on CPU {}, from before the start: {record}", Cpu::this().number());

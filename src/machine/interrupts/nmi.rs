@@ -89,7 +89,7 @@ pub(crate) fn take_untold() -> Option<(u64, u64)> {
     untold.then(|| (COUNT.load(Ordering::Relaxed), INTERRUPTED.load(Ordering::Relaxed)))
 }
 
-/// Whether one has come that is to be told of.
+/// Whether one has come that is not reported yet.
 pub(crate) fn is_untold() -> bool {
     UNTOLD.load(Ordering::Acquire)
 }

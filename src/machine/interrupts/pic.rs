@@ -1,4 +1,4 @@
-//! The two 8259 interrupt controllers: moved out of the way of the exceptions and masked for good.
+//! The two 8259 interrupt controllers: moved out of the way of the exceptions and masked permanently.
 
 use x86_64::instructions::port::{Port, PortWriteOnly};
 

@@ -144,6 +144,7 @@ pub(crate) type TrapHook = fn(&mut TrapFrame) -> bool;
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
 /// Installs a hook for all vectors, for tests that provoke them. `None` removes it.
+#[cfg(feature = "test-image")]
 pub(crate) fn set_hook(hook: Option<TrapHook>) {
     HOOK.store(hook.map_or(0, |hook| hook as usize), Ordering::SeqCst);
 }
@@ -210,6 +211,6 @@ pub(crate) fn load() {
     });
     let pointer =
         DescriptorTablePointer { limit: (size_of::<[Gate; 256]>() - 1) as u16, base: VirtAddr::from_ptr(idt.as_ptr()) };
-    // SAFETY: the table lives for ever and each gate leads to a stub that saves and restores all it uses.
+    // SAFETY: the table lives permanently and each gate leads to a stub that saves and restores all it uses.
     unsafe { lidt(&pointer) };
 }

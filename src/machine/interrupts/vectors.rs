@@ -1,4 +1,4 @@
-//! Interrupt vectors: who has which, how often each came, and what runs when it comes.
+//! Interrupt vectors: their owners, counts and handlers.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -39,10 +39,11 @@ pub(crate) fn counted(vector: u8) -> u64 {
     registry::all().map(|cpu| cpu.counted(vector)).sum()
 }
 
-/// Opens the lock on a vector's owner, whoever holds it: its handler does.
+/// Opens the lock on a vector's owner, which its handler holds.
 ///
 /// # Safety
 /// The handler never runs on from where it is.
+#[cfg(feature = "test-image")]
 pub(crate) unsafe fn force_unlock(vector: u8) {
     // SAFETY: the caller vouches that the holder is gone.
     unsafe { SLOTS[usize::from(vector)].owner.force_unlock() }
@@ -73,8 +74,8 @@ pub(crate) fn deliver(vector: u8) {
     }
 }
 
-/// Interrupts of a CPU after which the code below them has to show a sign of life before more are let in. A device that
-/// interrupts faster than its handler returns would keep that code from running at all.
+/// Interrupts of a CPU after which the interrupted code must show progress ([`note_progress`]) before more are let in. A
+/// device that interrupts faster than its handler returns would stop that code.
 const LONGEST_BURST: u32 = 1000;
 
 static HOLDS: AtomicU64 = AtomicU64::new(0);
@@ -87,8 +88,7 @@ fn hold_all(cpu: &Cpu) {
     }
 }
 
-/// A sign of life of the code that interrupts interrupt: it gets along, so it may be interrupted. What was asked for
-/// while all were held back comes at once.
+/// Called by interrupted code to show progress. Interrupts that were held back come at once.
 pub(crate) fn note_progress() {
     let cpu = Cpu::this();
     cpu.burst.store(0, Ordering::Relaxed);
@@ -180,7 +180,7 @@ pub(crate) fn allocated() -> usize {
     device_vectors().count()
 }
 
-/// What is known of a vector.
+/// A vector, as the console shows it.
 #[derive(Debug, Clone)]
 pub(crate) struct VectorView {
     /// The vector.
@@ -189,7 +189,7 @@ pub(crate) struct VectorView {
     pub name: String,
     /// How often it came.
     pub count: u64,
-    /// How often nobody claimed it.
+    /// How often no owner claimed it.
     pub unclaimed: u64,
     /// Number of the CPU that it interrupts.
     pub cpu: u32,

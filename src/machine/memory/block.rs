@@ -1,6 +1,6 @@
 //! Memory for a program's own use, straight from the page frames.
 
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, REGION_FRAMES};
 
 use crate::machine::memory::frames;
 
@@ -11,10 +11,10 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// As many contiguous frames as can be had at once, up to `most` and a region of 512; `None` when there are none.
-    /// Before it takes of what the kernel keeps for itself, memory is had back.
+    /// The longest free run of contiguous frames, up to `most` and a region; `None` when no frame is free.
+    /// Memory is reclaimed before the run would come out of the kernel's reserve.
     pub(crate) fn allocate(most: u32) -> Option<Self> {
-        let most = u64::from(most.clamp(1, 512));
+        let most = u64::from(most.clamp(1, REGION_FRAMES));
         frames::make_room(most);
         frames::allocate_up_to(most).map(|run| Self { run })
     }

@@ -12,7 +12,7 @@ use crate::machine::memory::reclaim;
 use crate::machine::smp::cpu::Cpu;
 use ballonet::memory::{
     AllocateError, Counts, CpuCache, CpuCaches, Exclusive, FRAME_SIZE, Footprint, FrameError, FrameRun, Frames,
-    Magazine, PhysRange, StorageError, place,
+    Magazine, PhysRange, REGION_FRAMES, StorageError, place,
 };
 
 static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
@@ -70,7 +70,7 @@ fn set_caches_up(cpus: usize) -> Result<CpuCaches<'static, Lock<Magazine>>, Stor
     Ok(CpuCaches::new(cpus, with(|all| all.track(words))?))
 }
 
-/// So many values in frames of their own, for ever: not on the heap, whose size tests watch.
+/// Values in frames of their own, never freed. Not on the heap, whose size tests watch.
 fn settle<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], StorageError> {
     let bytes = count * size_of::<T>();
     let nowhere = StorageError { needed: bytes, align: align_of::<T>(), given: 0, address: 0 };
@@ -78,7 +78,7 @@ fn settle<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], 
     let run = allocate(frames, 1).map_err(|_| nowhere)?;
     let start = run.start().start().as_u64() as *mut T;
     // SAFETY: the frames were just allocated, are mapped one to one and never freed, so nobody else has them, on any CPU,
-    // until they are all written here and then shared; so many values fit, and no value is aligned to more than a frame.
+    // until they are all written here and then shared; that many values fit, and no value is aligned to more than a frame.
     unsafe {
         (0..count).for_each(|at| start.add(at).write(value()));
         Ok(core::slice::from_raw_parts(start, count))
@@ -113,10 +113,11 @@ fn caches() -> Option<&'static CpuCaches<'static, Lock<Magazine>>> {
     CACHES.get().filter(|_| is_caching())
 }
 
-/// Opens the locks whoever holds them.
+/// Opens the locks, whatever their holders.
 ///
 /// # Safety
 /// As for [`Lock::force_unlock`].
+#[cfg(feature = "test-image")]
 pub(crate) unsafe fn force_unlock() {
     // SAFETY: the caller's promise.
     unsafe { FRAMES.force_unlock() };
@@ -156,7 +157,7 @@ where
     let records = place(bytes as u64, u64::MAX, usable.clone(), reserved.clone()).ok_or(nowhere)?;
     let start = records.start().as_u64() as *mut u8;
     // SAFETY: `place` found this range in usable memory that nobody uses, which is mapped, and which is reserved for the
-    // records below, for ever. Any byte is a valid `u8`.
+    // records below permanently. Any byte is a valid `u8`.
     let storage = unsafe {
         start.write_bytes(0, bytes);
         core::slice::from_raw_parts_mut(start, bytes)
@@ -186,9 +187,9 @@ pub(crate) fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateErro
     }
 }
 
-/// As long a run as can be had, of up to `most` frames and a region.
+/// The longest run to be found, of up to `most` frames and a region.
 pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
-    let mut frames = most.clamp(1, 512) as u32;
+    let mut frames = most.clamp(1, REGION_FRAMES.into()) as u32;
     loop {
         if let Ok(run) = allocate(frames, 1) {
             return Some(run);
@@ -201,7 +202,7 @@ pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
 }
 
 /// Whether `frames` frames are free besides those that the kernel keeps for itself: half of what a balloon leaves. If they
-/// are not, memory is had back for them first ([`relief`]), which may take a while.
+/// are not, memory is reclaimed for them first ([`reclaim`]), which may take a while.
 pub(crate) fn make_room(frames: u64) -> bool {
     match lacking(frames) {
         0 => true,
@@ -212,7 +213,7 @@ pub(crate) fn make_room(frames: u64) -> bool {
     }
 }
 
-/// How many frames lack for so many to be free besides those that the kernel keeps.
+/// How many more frames must become free until `frames` are, besides the kernel's reserve.
 fn lacking(frames: u64) -> u64 {
     frames.saturating_add(with(|all| all.floor()) / 2).saturating_sub(counts().free)
 }

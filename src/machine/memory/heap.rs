@@ -10,8 +10,7 @@ use linked_list_allocator::Heap as FreeList;
 
 use crate::machine::lock::Lock;
 use crate::machine::memory::{frames, large};
-use crate::machine::paging;
-use crate::machine::paging::{HEAP_BASE, HEAP_LIMIT};
+use crate::machine::paging::{self, HEAP_BASE, HEAP_LIMIT};
 use ballonet::memory::{FRAME_SIZE, FrameRun};
 
 /// Least growth in frames: 64 KiB.
@@ -45,6 +44,7 @@ pub(crate) fn view() -> HeapView {
 ///
 /// # Safety
 /// As [`Lock::force_unlock`].
+#[cfg(feature = "test-image")]
 pub(crate) unsafe fn force_unlock() {
     // SAFETY: the caller's promise.
     unsafe { LIST.force_unlock() }
@@ -135,7 +135,7 @@ fn map(run: FrameRun, virt: u64) -> u64 {
 fn adopt(list: &mut FreeList, start: u64, frames: u64) {
     let bytes = (frames * FRAME_SIZE) as usize;
     if list.size() == 0 {
-        // SAFETY: the pages were just mapped, writable, for ever, and nothing else has their addresses.
+        // SAFETY: the pages were just mapped, writable permanently, and nothing else has their addresses.
         unsafe { list.init(start as *mut u8, bytes) };
     } else {
         // SAFETY: likewise, and they follow the heap's last byte.

@@ -5,7 +5,7 @@
 //! ([`scattered`](crate::machine::memory::scattered)). So no block fails for want of a hole that is large enough.
 //!
 //! What the kernel needs to go on (page tables, small blocks, queues of a device that is started again) is left alone:
-//! before a large block would take of it, memory is had back ([`frames::make_room`]), and without that it fails.
+//! before a large block takes from it, memory is reclaimed ([`frames::make_room`]), and without that it fails.
 
 use core::alloc::Layout;
 use core::ptr::null_mut;
@@ -77,7 +77,7 @@ pub(crate) fn allocate(layout: Layout) -> *mut u8 {
 pub(crate) unsafe fn free(block: *mut u8, layout: Layout) {
     let (start, count) = (block as u64, frames_of(layout));
     if ELASTIC.contains(&start) {
-        // SAFETY: `allocate` had these addresses from `gather` for so many frames; the caller vouches for the rest.
+        // SAFETY: `allocate` had these addresses from `gather` for this many frames; the caller vouches for the rest.
         paging::with(|space| unsafe { space.disperse(start, count) });
         SCATTERED.fetch_sub(1, Ordering::Relaxed);
     } else {

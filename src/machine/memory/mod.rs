@@ -7,5 +7,6 @@ pub(crate) mod frames;
 pub(crate) mod heap;
 pub(crate) mod large;
 pub(crate) mod marks;
+pub(crate) mod page_frames;
 pub(crate) mod reclaim;
 pub(crate) mod scattered;

@@ -1,15 +1,15 @@
-//! Memory for an allocation that would fail: had back from whoever has lent himself to that.
+//! Memory reclaimed for a failing allocation, from a lent source.
 //!
 //! The allocator is everywhere, and what could give memory back (balloons, above all) belongs to somebody. So it is lent,
-//! for as long as something runs that may need a lot of memory: [`lend`]. Whoever is lent is not in use by anybody else
-//! meanwhile, which the borrow checker sees to, and not while he is at it himself.
+//! for as long as something runs that may need a lot of memory: [`lend`]. A lent source is in no other use
+//! meanwhile, which the borrow checker ensures, and is not asked again while it reclaims.
 //!
 //! # On entry of [`Source::relieve`]
 //! - Interrupts are on, hence no [`Lock`] is held, since those turn them off: neither the heap's nor that of frames or
-//!   page tables. What is allocated in there comes from what the kernel keeps for itself, without a relief.
+//!   page tables. What is allocated in there comes from what the kernel keeps for itself, without reclaiming.
 //! - It is not in an interrupt handler, for the same reason.
 //!
-//! An allocation with interrupts off, on another CPU than the boot CPU, or while nobody is lent, fails or not as it would have.
+//! An allocation with interrupts off, on another CPU than the boot CPU, or while no source is lent, is unaffected.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +50,7 @@ pub(crate) struct ReliefCounts {
 /// Who is lent. The lifetime is that of the call of [`lend`] that put it there.
 struct Lent(NonNull<dyn Source>);
 
-// SAFETY: whoever takes it out of its lock is the only one who has it.
+// SAFETY: only one CPU has it, the one that took it out of its lock.
 unsafe impl Send for Lent {}
 
 static LENT: Lock<Option<Lent>> = Lock::new(None);
@@ -73,7 +73,7 @@ pub(crate) fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R 
 
 /// Asks for `frames` more frames to be free. Returns how many became so.
 pub(crate) fn ask(frames: u64) -> u64 {
-    // Whoever is lent is lent to the boot CPU alone: another would have him while the loan ends.
+    // The source is lent to the boot CPU alone: another CPU could still use it when the loan ends.
     if !interrupts::are_enabled() || !Cpu::this().is_boot() {
         return 0;
     }

@@ -10,17 +10,16 @@ use x86_64::VirtAddr;
 use x86_64::structures::paging::mapper::{CleanUp, MappedFrame, TranslateResult};
 use x86_64::structures::paging::{FrameDeallocator, Mapper, Page, PhysFrame, Size2MiB, Size4KiB, Translate};
 
-use crate::machine::memory::frames;
-use crate::machine::memory::frames::ForTables;
+use crate::machine::memory::frames::{self, ForTables};
 use crate::machine::paging::tlb;
 use crate::machine::paging::{Access, AddressSpace};
-use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr};
+use ballonet::memory::{FRAME_SIZE, FrameRun, Pfn, PhysAddr, REGION_FRAMES};
 
 /// The addresses for such blocks: 32 TiB, twice what memory there may be.
 pub(crate) const ELASTIC: Range<u64> = 0xFFFF_9000_0000_0000..0xFFFF_B000_0000_0000;
 
 /// Frames in a 2 MiB page.
-const REGION: u64 = 512;
+const REGION: u64 = REGION_FRAMES as u64;
 /// Bytes in one.
 const REGION_SIZE: u64 = REGION * FRAME_SIZE;
 
@@ -64,7 +63,7 @@ impl AddressSpace {
         retired.free();
     }
 
-    /// The first address of a gap of so many bytes.
+    /// The first address of a gap of `bytes` bytes.
     fn gap(&self, bytes: u64) -> Option<u64> {
         let (mut start, mut end) = (ELASTIC.start, ELASTIC.start);
         while end - start < bytes {

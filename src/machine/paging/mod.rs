@@ -98,7 +98,7 @@ pub(crate) enum PagingError {
         /// How many bytes.
         length: u64,
     },
-    /// Device registers cannot be where memory is: whoever said so would have the kernel write into its own.
+    /// Device registers cannot be where memory is: the kernel would write into its own memory.
     #[display("{length:#x} bytes from physical {address:#x} are memory, not device registers")]
     Memory {
         /// The first address.
@@ -164,7 +164,7 @@ pub(crate) unsafe fn activate(
     frames: &mut impl FrameAllocator<Size4KiB>,
 ) -> Result<(), PagingError> {
     let root = frames.allocate_frame().ok_or(PagingError::NoFrame)?;
-    // SAFETY: the frame is unused memory, mapped one to one, and stays a page table for ever.
+    // SAFETY: the frame is unused memory, mapped one to one, and stays a page table permanently.
     let table = unsafe {
         let table = root.start_address().as_u64() as *mut PageTable;
         table.write(PageTable::new());

@@ -4,8 +4,7 @@ use crate::acpi::{Acpi, AddressSpace, EventBlock, Events, Fadt, GenericAddress, 
 use crate::machine::cpu::cpuid;
 use crate::machine::devices::mmio::Window;
 use crate::machine::memory::frames;
-use crate::machine::paging;
-use crate::machine::paging::Access;
+use crate::machine::paging::{self, Access};
 use ballonet::platform::Registers;
 
 /// Opens the register at `address`, of `length` bytes, for good. `None` where it cannot be reached.
@@ -21,7 +20,7 @@ fn open(address: GenericAddress, length: usize) -> Option<Window> {
             let opened = paging::with(|space| {
                 space.open_window(address.address, length as u64, Access::Device, &mut frames::ForTables)
             });
-            // SAFETY: just mapped, for ever; page tables refuse windows of device registers onto memory.
+            // SAFETY: just mapped permanently; page tables refuse windows of device registers onto memory.
             opened.ok().map(|start| unsafe { Window::memory(start, length) })
         }
         AddressSpace::PciConfig | AddressSpace::Other(_) => None,

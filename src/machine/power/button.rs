@@ -1,6 +1,6 @@
 //! The power button: a fixed event of ACPI, whose interrupt, the SCI, comes by a line of its own (ACPI 6.5, 4.8.3.1.1).
 //!
-//! The line may be one of PCI's too, so it is attached like those: an input that nobody claims is masked before it can
+//! The line may be one of PCI's too, so it is attached like those: an input that no handler claims is masked before it can
 //! storm, and then the button is looked at now and then. A button that is not fixed hardware is a device that only AML
 //! describes.
 
@@ -23,7 +23,7 @@ pub(crate) enum Heard {
     /// It interrupts.
     #[display("by the ACPI interrupt, {_0}")]
     Interrupt(InterruptRoute),
-    /// Its interrupt cannot be had: its register has to be looked at.
+    /// It has no interrupt: its register must be polled.
     #[display("by looking, for want of its interrupt")]
     Look,
 }

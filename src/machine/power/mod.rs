@@ -11,8 +11,7 @@ use x86_64::structures::DescriptorTablePointer;
 
 use crate::acpi::{Acpi, Fadt, SleepType};
 use crate::console::events;
-use crate::machine::cpu::cpuid;
-use crate::machine::cpu::cpuid::wait_some_ms;
+use crate::machine::cpu::cpuid::{self, wait_some_ms};
 use crate::machine::lock::Lock;
 use crate::machine::power::acpi_registers::{PowerRegisters, ResetPlace, take_acpi_mode};
 use crate::machine::terminal::{log, screen};
@@ -84,7 +83,7 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
         }
     }
     if status == ExitStatus::Success || cpuid::has_hypervisor() {
-        // Whoever holds the lock was on the way here already, or is interrupted for good.
+        // The holder of the lock was on the way here already, or never runs again.
         POWER.try_with(|power| power.as_mut().map(Power::switch_off));
     }
     log::line(format_args!("It is now safe to turn the machine off."));

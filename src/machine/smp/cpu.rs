@@ -36,7 +36,7 @@ pub(crate) struct Cpu {
     started: AtomicU64,
     /// The last generation of the page tables that it knows: see [`tlb`](crate::machine::paging::tlb).
     pub(crate) generation: AtomicU64,
-    /// An NMI is on its way that has it forget what has been unmapped.
+    /// An NMI is on its way that has it flush its TLB.
     pub(crate) is_to_catch_up: AtomicBool,
     /// Interrupts and exceptions, by vector.
     counts: [AtomicU64; 256],
@@ -95,7 +95,7 @@ impl Cpu {
     /// The CPU that runs.
     pub(crate) fn this() -> &'static Self {
         let this: *const Self;
-        // SAFETY: `take` has had GS point to a `Cpu` that lives for ever, and begins with its own address. Code does not
+        // SAFETY: `take` has had GS point to a `Cpu` that lives permanently, and begins with its own address. Code does not
         // move from one CPU to another.
         unsafe {
             asm!("mov {}, gs:[0]", out(reg) this, options(pure, readonly, nostack, preserves_flags));
@@ -107,7 +107,7 @@ impl Cpu {
     pub(crate) fn take(&'static self) {
         let address = core::ptr::from_ref(self) as u64;
         self.this.store(address, Ordering::Relaxed);
-        // SAFETY: GS is used for nothing else, and `self` lives for ever.
+        // SAFETY: GS is used for nothing else, and `self` lives permanently.
         unsafe { Msr::new(GS_BASE).write(address) };
     }
 
@@ -214,12 +214,12 @@ impl Cpu {
         self.sleep_state.store(state as u8, Ordering::SeqCst);
     }
 
-    /// Whether it stands still for good.
+    /// Whether it has halted permanently.
     pub(crate) fn has_stopped(&self) -> bool {
         self.has_stopped.load(Ordering::Acquire)
     }
 
-    /// Stands still for good.
+    /// Halts permanently.
     pub(crate) fn stop(&self) -> ! {
         self.has_stopped.store(true, Ordering::Release);
         cpuid::halt_for_ever()

@@ -46,7 +46,7 @@ impl Cpu {
         self.job.done()
     }
 
-    /// Does jobs for ever, and sleeps when there is none. Interrupts are on.
+    /// Does jobs permanently, and sleeps when there is none. Interrupts are on.
     pub(crate) fn serve_jobs(&self) -> ! {
         loop {
             if let Some(job) = self.job.take() {

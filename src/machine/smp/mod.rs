@@ -10,6 +10,12 @@ mod slot;
 pub(crate) mod start;
 pub(crate) mod trampoline;
 
-pub(crate) use cpu::{Cpu, SleepState};
-pub(crate) use job::{JobError, run};
-pub(crate) use registry::{all, boot, count, get, wake};
+pub(crate) use cpu::Cpu;
+pub(crate) use job::run;
+pub(crate) use registry::{all, count, get};
+#[cfg(feature = "test-image")]
+pub(crate) use {
+    cpu::SleepState,
+    job::JobError,
+    registry::{boot, wake},
+};

@@ -69,12 +69,12 @@ pub(crate) fn wake(cpu: &Cpu) {
     }
 }
 
-/// One more than the number of the CPU that reports that the kernel has failed: every other is to stand still. 0 before.
+/// One more than the number of the CPU that reports a failure of the kernel, while all others halt. 0 before.
 static STOPPER: AtomicU32 = AtomicU32::new(0);
 /// How long the others are waited for, in ms: one that is lost does not keep the report from being made.
 const STOP_PATIENCE: u32 = 200;
 
-/// Has every other CPU stand still for good, by an NMI, and waits until they do.
+/// Halts every other CPU by an NMI, and waits until they have halted.
 pub(crate) fn stop_others() {
     let this = Cpu::this().number();
     STOPPER.store(this + 1, Ordering::SeqCst);
@@ -88,12 +88,12 @@ pub(crate) fn stop_others() {
     }
 }
 
-/// Stands still for good: the kernel has failed on another CPU, which tells of it.
+/// Halts: the kernel has failed on another CPU, which reports it.
 pub(crate) fn stop_this() -> ! {
     Cpu::this().stop()
 }
 
-/// Stands still for good if the kernel has failed on another CPU. Returns whether this one reports that it has. Called for
+/// Halts if the kernel has failed on another CPU. Returns whether this one reports that it has. Called for
 /// an NMI.
 pub(crate) fn stop_if_asked() -> bool {
     match STOPPER.load(Ordering::SeqCst) {

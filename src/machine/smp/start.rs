@@ -13,13 +13,11 @@ use x86_64::registers::control::Cr3;
 use crate::acpi::{Madt, Processor, ProcessorState};
 use crate::boot::MOST_CPUS;
 use crate::console::count as count_of;
-use crate::machine::cpu::cpuid;
-use crate::machine::cpu::cpuid::Features;
+use crate::machine::cpu::cpuid::{self, Features};
 use crate::machine::cpu::{memory_types, stack};
 use crate::machine::interrupts::{local_apic, machine_check, traps, vectors};
 use crate::machine::memory::frames;
-use crate::machine::paging;
-use crate::machine::paging::tlb;
+use crate::machine::paging::{self, tlb};
 use crate::machine::smp::cpu::Cpu;
 use crate::machine::smp::registry::{self, OTHERS, count};
 use crate::machine::smp::trampoline;
@@ -48,7 +46,7 @@ const MOST_TOLD: usize = 8;
 /// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for the code that they begin with.
 ///
 /// # Safety
-/// `page` is memory below [`trampoline::PAGE_LIMIT`] that is nobody else's, for ever, and mapped one to one.
+/// `page` is memory below [`trampoline::PAGE_LIMIT`] that is nobody else's permanently, and mapped one to one.
 pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page: Option<PhysRange>, most: u32) {
     let boot = local_apic::id();
     let most = MOST.min(most.saturating_sub(1) as usize);
@@ -218,7 +216,7 @@ fn bring_in(apic_id: u32, cpu: &'static Cpu, vector: u8, patience: &mut Patience
     if off > 0 { Err(Failure::Clock(off)) } else { Ok(()) }
 }
 
-/// Waits until `done`, for so many nanoseconds at most.
+/// Waits until `done`, for `patience` nanoseconds at most.
 fn wait_for(patience: u64, done: impl Fn() -> bool) -> bool {
     let start = clock::nanoseconds();
     while !done() {

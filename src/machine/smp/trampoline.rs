@@ -163,7 +163,7 @@ extern "C" fn image_entry() -> ! {
 /// Writes the code and what it needs to the page at physical address `page`.
 ///
 /// # Safety
-/// The page is memory below [`PAGE_LIMIT`] that is mapped one to one, writable, and nobody else's, for ever. `tables` is the
+/// The page is memory below [`PAGE_LIMIT`] that is mapped one to one, writable, and nobody else's permanently. `tables` is the
 /// physical address of page tables that map it and the image, and `root` is that of the kernel's.
 pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool, enter: extern "C" fn(&'static Cpu) -> !) {
     let start = &raw const ballonet_trampoline;
@@ -193,7 +193,7 @@ pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool, enter: e
     }
 }
 
-/// The next processor that comes is to be this one.
+/// The next processor that comes takes this one.
 pub(crate) fn await_next(cpu: &'static Cpu) {
     NEXT.store(core::ptr::from_ref(cpu) as u64, Ordering::Release);
 }

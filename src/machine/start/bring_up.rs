@@ -1,30 +1,25 @@
 //! From the loader's hand to a machine that drivers can use.
 
-use derive_more::Display;
-
 use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
 use crate::boot::{BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, multiboot2, pvh};
 use crate::console::count;
-use crate::machine::cpu::cpuid;
-use crate::machine::cpu::cpuid::Features;
-use crate::machine::cpu::memory_types;
-use crate::machine::cpu::memory_types::Mtrrs;
+use crate::machine::cpu::cpuid::{self, Features};
+use crate::machine::cpu::memory_types::{self, Mtrrs};
 use crate::machine::cpu::stack;
 use crate::machine::devices::config_space::MachineConfig;
 use crate::machine::interrupts::{io_apic, local_apic, machine_check, pic, traps, vectors};
 use crate::machine::memory::boot_frames::BootFrames;
 use crate::machine::memory::frames;
-use crate::machine::smp;
-use crate::machine::smp::registry;
+use crate::machine::memory::page_frames::MachineFrames;
 use crate::machine::smp::trampoline::PAGE_LIMIT;
+use crate::machine::smp::{self, registry};
 use crate::machine::start::dimms;
 use crate::machine::start::firmware::{EarlyMemory, FirmwareMemory};
 use crate::machine::start::identity::Identity;
 use crate::machine::start::image::Image;
 use crate::machine::terminal::{keyboard, log, screen, serial};
 use crate::machine::time::calibration;
-use crate::machine::time::clock;
-use crate::machine::time::clock::Rate;
+use crate::machine::time::clock::{self, Rate};
 use crate::machine::time::timer;
 use crate::machine::time::tsc;
 use crate::machine::{paging, power};
@@ -35,6 +30,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use ballonet::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
 use ballonet::platform::{Handled, RegisterWindow};
+use derive_more::Display;
 
 /// What the entry code knows.
 #[derive(Debug)]
@@ -60,9 +56,10 @@ pub(crate) struct Machine {
     /// What CPU, machine and firmware are called.
     pub identity: Identity,
     pub(crate) config: MachineConfig,
-    /// What drivers have mapped of BARs: no function gets what is another's.
+    /// The windows of BARs that drivers have mapped: no function gets those of another.
     pub(crate) claims: Vec<RegisterWindow>,
-    boot: &'static BootInfo,
+    pub(crate) frames: MachineFrames,
+    boot: BootInfo,
     options: KernelOptions<'static>,
     image: Image,
 }
@@ -154,17 +151,17 @@ impl Entry {
         x86_64::instructions::interrupts::enable();
         serial::interrupt::connect(madt);
         keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
-        // For as long as the kernel runs: the options borrow the command line.
-        let boot: &'static BootInfo = Box::leak(Box::new(boot));
-        let options = KernelOptions::parse(boot.command_line.as_bytes(), &mut |_| {});
+        // The options borrow the command line for as long as the kernel runs.
+        let line: &'static [u8] = Box::leak(boot.command_line.as_bytes().into());
+        let options = KernelOptions::parse(line, &mut |_| {});
         let most = options.cpus.unwrap_or(u32::MAX);
         if let Some(madt) = madt {
             // SAFETY: the page was chosen from usable memory below the limit, which is mapped one to one, and reserved.
             unsafe { smp::start::start(&features, madt, &self.image, startup_page, most) };
         }
         let config = MachineConfig::new(acpi.as_ref());
-        let (claims, image) = (Vec::new(), self.image);
-        Ok(Machine { features, acpi, mp_table, rate, identity, config, claims, boot, options, image })
+        let (claims, frames, image) = (Vec::new(), MachineFrames, self.image);
+        Ok(Machine { features, acpi, mp_table, rate, identity, config, claims, frames, boot, options, image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that
@@ -248,7 +245,7 @@ impl Machine {
 
     /// What the loader said.
     pub(crate) fn boot_info(&self) -> &BootInfo {
-        self.boot
+        &self.boot
     }
 
     /// Where the kernel lies.
@@ -316,7 +313,7 @@ fn set_page_attributes(features: &Features) {
     }
 }
 
-/// Tells of memory that firmware has the CPU not cache. A hypervisor caches as it likes.
+/// Warns of memory that firmware set uncached. Under a hypervisor the MTRRs do not matter.
 fn tell_memory_types(boot: &BootInfo, features: &Features) {
     /// Below, other registers hold, of which this kernel's memory has nothing worth speaking of.
     const FIRST: u64 = 1 << 20;

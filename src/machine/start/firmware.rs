@@ -2,8 +2,7 @@
 
 use crate::boot::{PhysicalMemory, Unreadable};
 use crate::machine::memory::frames;
-use crate::machine::paging;
-use crate::machine::paging::Access;
+use crate::machine::paging::{self, Access};
 use ballonet::memory::PhysAddr;
 
 /// Physical memory under the entry code's page tables: the first 4 GiB, one to one.

@@ -40,6 +40,7 @@ impl Image {
     }
 
     /// All of it.
+    #[cfg(feature = "test-image")]
     pub(crate) const fn all(&self) -> Range<u64> {
         self.start..self.end
     }

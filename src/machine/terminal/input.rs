@@ -12,7 +12,7 @@ const LOOK: u64 = 20_000_000;
 /// How often a line that takes nothing is asked whether it does again: 500 ms.
 const RETRY: u64 = 500_000_000;
 
-/// Looks at the serial port and the keyboard where they do not interrupt.
+/// Polls the serial port and the keyboard where they do not interrupt.
 fn look() {
     if keyboard::is_polled() {
         keyboard::look();
@@ -27,7 +27,7 @@ fn is_looked_at() -> bool {
     ring::is_polled() || interrupt::may_be_masked()
 }
 
-/// When the serial port or the keyboard is to be looked at although nothing has interrupted, in nanoseconds since entry.
+/// When the serial port or the keyboard must be polled, in nanoseconds since entry.
 pub(crate) fn next_look() -> Option<u64> {
     let looks = is_looked_at() || keyboard::is_polled();
     let wait = if looks { Some(LOOK) } else { with_serial(|serial| serial.is_stuck()).then_some(RETRY) };

@@ -52,7 +52,7 @@ pub(crate) fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
     OUTPUT.with(|output| action(&mut output.serial))
 }
 
-/// Asks a line that takes nothing whether it does again, and tells the reader what was lost.
+/// Tries a blocked line again, and reports what was lost.
 pub(crate) fn retry() {
     OUTPUT.with(Output::begin);
 }
@@ -107,7 +107,7 @@ pub(super) fn write_raw(text: &str) -> fmt::Result {
 }
 
 impl Output {
-    /// Comes before whatever is written: a reader who has come back is told what was lost meanwhile.
+    /// Called before each write: reports what was lost while the line was blocked.
     fn begin(&mut self) {
         let Some(lines) = self.serial.resume().filter(|&lines| lines > 0) else { return };
         if is_text() {

@@ -27,7 +27,7 @@ pub(crate) fn initialise() -> bool {
     present
 }
 
-/// Takes the serial line and the screen away from whoever was writing: for the kernel's last words, under this title.
+/// Takes the serial line and the screen for the failure report, under this title.
 pub(crate) fn seize(title: fmt::Arguments<'_>) {
     // SAFETY: called with interrupts off, on the way to the end: the code that held the locks never runs again.
     unsafe {

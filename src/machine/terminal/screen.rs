@@ -14,8 +14,7 @@ use crate::boot::{Framebuffer, PixelFormat};
 use crate::console::Page;
 use crate::machine::lock::Lock;
 use crate::machine::memory::frames;
-use crate::machine::paging;
-use crate::machine::paging::Access;
+use crate::machine::paging::{self, Access};
 use crate::machine::terminal::kept::with_kept;
 use crate::machine::terminal::vga;
 use crate::screen::{Cell, Fact, LONGEST_LINE, Painter, Screen, Status, Style};
@@ -171,7 +170,7 @@ pub(crate) fn attach(framebuffer: &Framebuffer) -> Result<(), paging::PagingErro
     let access = if framebuffer.format == PixelFormat::Text { Access::Device } else { Access::Framebuffer };
     let window = paging::with(|space| space.open_window(framebuffer.address, length, access, &mut frames::ForTables));
     let start = window.inspect_err(|_| give_up())?;
-    // SAFETY: just mapped, for ever; the loader says that it is the screen's, and it is no usable memory, or there were no window.
+    // SAFETY: just mapped permanently; the loader says that it is the screen's, and it is no usable memory, or there were no window.
     let surface = unsafe { Surface::new(start, framebuffer) };
     DISPLAY.with(|display| {
         display.surface = Some(surface);
@@ -284,7 +283,7 @@ pub(crate) fn show_hint(hint: &str) {
     }
 }
 
-/// Whether something is to be drawn.
+/// Whether something waits to be drawn.
 pub(crate) fn is_pending() -> bool {
     is_present() && DISPLAY.with(|display| display.surface.is_some() && display.screen.grid().has_changed())
 }
@@ -306,10 +305,10 @@ pub(crate) fn flush() {
     }
 }
 
-/// Takes the screen away from whoever was drawing, and makes room for the kernel's last words.
+/// Takes the screen for the failure report.
 ///
 /// # Safety
-/// Whoever held the lock never runs again.
+/// The holder of the lock never runs again.
 pub(crate) unsafe fn begin_report(title: fmt::Arguments<'_>) {
     // SAFETY: the caller's promise.
     unsafe { DISPLAY.force_unlock() };

@@ -1,4 +1,4 @@
-//! How fast the clocks run: the TSC's rate is told by CPUID or measured against a timer of known rate.
+//! The rates of the clocks: CPUID gives the TSC's, or it is measured against a timer of known rate.
 
 use super::clock::{self, NANOSECONDS, Rate};
 use super::measurement::{self, Counters, Rates};

@@ -38,7 +38,7 @@ pub(crate) fn nanoseconds() -> u64 {
     duration(tsc::now().saturating_sub(ENTRY.load(Ordering::Relaxed)))
 }
 
-/// So many ticks of the TSC in nanoseconds; 0 until the rate is known.
+/// `ticks` of the TSC in nanoseconds; 0 until the rate is known.
 pub(crate) fn duration(ticks: u64) -> u64 {
     let multiplier = RATE.get().map_or(0, |rate| rate.multiplier);
     ((u128::from(ticks) * u128::from(multiplier)) >> 32) as u64

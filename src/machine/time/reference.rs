@@ -7,8 +7,7 @@ use x86_64::instructions::port::Port;
 use crate::acpi::{Acpi, AddressSpace};
 use crate::machine::devices::mmio::Window;
 use crate::machine::memory::frames;
-use crate::machine::paging;
-use crate::machine::paging::Access;
+use crate::machine::paging::{self, Access};
 use ballonet::platform::Registers;
 
 /// A counter of known rate that something else than the TSC drives.
@@ -111,7 +110,7 @@ impl Reference {
         let base = acpi?.hpet.as_ref()?.base.as_u64();
         let start =
             paging::with(|space| space.open_window(base, LENGTH, Access::Device, &mut frames::ForTables)).ok()?;
-        // SAFETY: just mapped for ever; the HPET's counter touches no memory.
+        // SAFETY: just mapped permanently; the HPET's counter touches no memory.
         let mut window = unsafe { Window::memory(start, LENGTH as usize) };
         let period = window.read32(HPET_PERIOD);
         if period == 0 || period > HPET_SLOWEST {

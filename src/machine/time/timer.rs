@@ -22,7 +22,7 @@ pub(crate) fn initialise(features: &Features) {
     take_back();
 }
 
-/// Takes the local APIC's timer back, disarmed, from whoever else used it.
+/// Takes the local APIC's timer back, disarmed, from its other user.
 pub(crate) fn take_back() {
     DEADLINE.store(NEVER, Ordering::Relaxed);
     local_apic::start_countdown(0, vectors::TIMER);

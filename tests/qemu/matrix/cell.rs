@@ -1,10 +1,10 @@
-//! The axes of the matrix, which of their combinations QEMU can build, and what must come of each.
+//! The axes of the matrix, the combinations that QEMU can build, and the expected result of each.
 
 use std::fmt;
 
 use crate::support::Version;
 
-/// The machine types, each with PCI: what a cell is called after, and QEMU's argument.
+/// The machine types, each with PCI: the name in a cell, and QEMU's argument.
 pub(super) const MACHINES: [(&str, &str); 3] = [("q35", "q35"), ("pc", "pc"), ("microvm", "microvm,pcie=on")];
 
 const VERSIONS: [Version; 2] = [Version::V7_2, Version::V10_0];
@@ -53,7 +53,7 @@ pub(super) struct Feature {
 }
 
 impl Cell {
-    /// Every cell that there is, in a fixed order.
+    /// Every cell, in a fixed order.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..SIZES.iter().product()).map(Self::numbered).filter(Self::can_be_built)
     }
@@ -111,7 +111,7 @@ impl Cell {
         properties
     }
 
-    /// The transport that the kernel must take: the modern one where there is one.
+    /// The transport that the kernel must use: the modern one where there is one.
     pub(super) fn transport(&self) -> &'static str {
         if self.interface == Interface::Legacy { "legacy" } else { "modern" }
     }

@@ -1,4 +1,4 @@
-//! A small set of cells in which every combination of a few values occurs that occurs in any cell.
+//! A small set of cells that has every combination of a few values that any cell has.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +19,8 @@ pub(super) fn combinations(cell: &Cell, count: u32) -> impl Iterator<Item = Valu
     })
 }
 
-/// Of `cells`, a set that covers all that they have of combinations of `count` values: again and again that cell which
-/// adds most, the first of several.
+/// A subset of `cells` with all their combinations of `count` values: repeatedly adds the cell with the most new ones,
+/// the first of several.
 pub(super) fn covering(cells: &[Cell], count: u32) -> Vec<Cell> {
     let mut missing: BTreeSet<Values> = cells.iter().flat_map(|cell| combinations(cell, count)).collect();
     let mut chosen = Vec::new();

@@ -1,4 +1,4 @@
-//! What a cell has to do, and what is looked at from outside meanwhile.
+//! The job of a cell, and what is checked from outside meanwhile.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -13,13 +13,13 @@ use crate::support::qmp::{Statistics, TAGS};
 use crate::support::random::Random;
 use crate::support::{MIB, Outcome, Vm, ensure};
 
-/// Memory that the guest fills with a pattern and keeps all the while.
+/// Memory that the guest fills with a pattern and keeps throughout.
 pub(super) const HELD: u64 = 32 * MIB;
 
-/// How often the host changes its mind.
+/// How often the host changes the target.
 const CHANGES: usize = 100;
 
-/// The kernel has come up as it was to be expected.
+/// The kernel has come up as expected.
 pub(super) fn ready(vm: &mut Vm, irq: &str, transport: &str, ring: &str) -> Outcome<Event> {
     let ready = vm.event("ready")?;
     ensure!(ready.text("irq")? == irq, "the interrupts should be {irq}: {ready}");
@@ -28,7 +28,7 @@ pub(super) fn ready(vm: &mut Vm, irq: &str, transport: &str, ring: &str) -> Outc
     Ok(ready)
 }
 
-/// The device offers these features, of which the kernel accepts some: by QEMU's word and by the kernel's own.
+/// The device offers these features, of which the kernel accepts some: QEMU and the kernel both say so.
 pub(super) fn features(vm: &mut Vm, ready: &Event, expected: &[Feature]) -> Outcome {
     let set = |wanted: fn(&&Feature) -> bool| -> BTreeSet<String> {
         expected.iter().filter(wanted).map(|feature| feature.name.to_owned()).collect()
@@ -51,8 +51,8 @@ pub(super) fn features(vm: &mut Vm, ready: &Event, expected: &[Feature]) -> Outc
 /// Bit 30, which QEMU calls a bad feature: it has always offered it to find drivers that accept whatever is there.
 const BAD_FEATURE: u64 = 1 << 30;
 
-/// Our names for a set of features in QEMU's words: each with a prefix and an explanation, and those that this version
-/// has no words for as numbers.
+/// Our names for QEMU's words for features. QEMU prints each with a prefix and an explanation, and as a number if this
+/// version does not know it.
 fn names(features: &Value) -> Outcome<BTreeSet<String>> {
     let known = ["transports", "dev-features"].into_iter().flat_map(|kind| features[kind].as_array());
     let mut names = BTreeSet::new();
@@ -72,7 +72,7 @@ fn names(features: &Value) -> Outcome<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Half of the memory goes to the host, which really has it then.
+/// The balloon inflates by half of the memory, and the host's memory really falls.
 pub(super) fn give_half(vm: &mut Vm) -> Outcome {
     let given = vm.memory / 2;
     let before = vm.resident()?;
@@ -85,8 +85,8 @@ pub(super) fn give_half(vm: &mut Vm) -> Outcome {
     .map_err(|error| format!("{error}: it fell by {} of {} MiB", fell / MIB, given / MIB).into())
 }
 
-/// With half of the memory given, the answer to QEMU's poll says so, and is true in all else. What the driver offered
-/// when it came up is told apart by its total.
+/// With half of the memory inflated, the answer to QEMU's poll says so, and is true in all else. The buffer offered at
+/// start is recognized by its total.
 pub(super) fn statistics_of_half(vm: &mut Vm) -> Outcome {
     let kept = vm.memory / 2;
     vm.qmp.poll_statistics(1)?;
@@ -97,7 +97,7 @@ pub(super) fn statistics_of_half(vm: &mut Vm) -> Outcome {
     true_statistics(&statistics, kept, 0)
 }
 
-/// Every statistic is there and true of a guest that has `memory` and holds `held` of it.
+/// Every statistic is present and true of a guest that has `memory` and holds `held` of it.
 fn true_statistics(statistics: &Statistics, memory: u64, held: u64) -> Outcome {
     for tag in TAGS {
         statistics.need(tag)?;
@@ -115,9 +115,9 @@ fn true_statistics(statistics: &Statistics, memory: u64, held: u64) -> Outcome {
     Ok(())
 }
 
-/// The first answer to QEMU's poll has every statistic, and each is true; a later one shows what has changed.
+/// The first answer to QEMU's poll has every statistic, and each is true; a later one shows the changes.
 pub(super) fn statistics(vm: &mut Vm) -> Outcome {
-    // What the driver offered when it came up does not count. QEMU tells answers apart by the second that they came in.
+    // The buffer offered at start does not count. QEMU tells answers apart only by the second of their arrival.
     let offered = vm.qmp.statistics()?.last_update;
     vm.wait_for("the second after the first statistics", |_| Ok((now()? > offered).then_some(())))?;
     vm.qmp.poll_statistics(1)?;
@@ -155,7 +155,7 @@ pub(super) fn hold(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// The host changes its mind: sometimes after the guest is done, mostly in the middle of it.
+/// The host changes the target: sometimes after the guest has reached it, mostly before.
 pub(super) fn changes(vm: &mut Vm, seed: &str) -> Outcome {
     let mut random = Random::seeded_by(seed);
     for change in 0..CHANGES {
@@ -170,7 +170,7 @@ pub(super) fn changes(vm: &mut Vm, seed: &str) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// The memory that the guest holds is as it was filled.
+/// The memory that the guest holds has its pattern.
 pub(super) fn verify(vm: &mut Vm) -> Outcome {
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")? && verified.count("bytes")? == HELD, "the memory held has changed: {verified}");

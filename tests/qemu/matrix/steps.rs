@@ -1,9 +1,9 @@
-//! Each step of the interrupt ladder, with each queue format and transport: the long job, on one machine each; and on
-//! the other machines a quick one, where the kernel is told what to choose. What it chooses by itself the cells have.
+//! Each step of the interrupt ladder, with each queue format and transport: the long job on one machine each, and a
+//! quick one on the other machines where the command line chooses the step. The cells cover the kernel's own choice.
 //!
-//! The long job: come up on the step that was to be expected; give half of the memory and take it back, exactly, with
-//! the host's resident memory falling accordingly; report true statistics; follow a host that changes its mind a hundred
-//! times; and leave alone the memory that the guest uses.
+//! The long job: come up on the expected step; inflate by half of the memory and deflate, exactly, with the host's
+//! resident memory falling accordingly; report true statistics; follow a host that changes the target a hundred times;
+//! and leave alone the memory that the guest uses.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::job;
 use crate::support::{Outcome, Qemu, Trial, Version, Vm};
 use crate::trial;
 
-/// A step of the ladder: what the device offers, what the kernel is told, and what must come of it.
+/// A step of the ladder: the device's offer, the command line, and the expected result.
 struct Step {
     name: &'static str,
     version: Version,
@@ -32,7 +32,7 @@ struct Step {
     machine: &'static str,
 }
 
-/// One line a step: it is read as a table.
+/// One line per step: it is read as a table.
 #[rustfmt::skip]
 const STEPS: [Step; 22] = [
     Step { name: "six_vectors",            version: Version::V10_0, balloon: "vectors=6",                   irq: "auto",        expected: "msix",        ring: "split",  choice: "auto",   transport: "modern", machine: "q35" },
@@ -60,7 +60,7 @@ const STEPS: [Step; 22] = [
 ];
 
 impl Step {
-    /// Whether the kernel is told something, so that no cell does the same.
+    /// Whether the command line has options, so that no cell does the same.
     fn is_told(&self) -> bool {
         self.irq != "auto" || self.choice != "auto"
     }

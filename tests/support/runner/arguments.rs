@@ -32,13 +32,13 @@ Environment:
 /// Which tests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
-    /// The chosen few that touch everything once.
+    /// A selection that touches each part once.
     Short,
     /// All of them.
     All,
 }
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) filters: Vec<String>,
@@ -109,7 +109,7 @@ impl Arguments {
         (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skip.iter().any(matches)
     }
 
-    /// Whether only the short suite runs: unless the environment decides, wherever nothing is asked for by name.
+    /// Whether only the short suite runs: by default if no test is named, unless the environment decides.
     pub(crate) fn is_short(&self) -> bool {
         let by_name = !self.filters.is_empty() || self.ignored || self.include_ignored || self.list;
         self.suite.map_or(!by_name, |suite| suite == Suite::Short)

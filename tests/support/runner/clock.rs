@@ -1,7 +1,7 @@
 //! The clock by which tests wait: it runs slower where the machine is slow or has more to do than it has CPUs.
 //!
-//! A limit of 60 s is 60 s on an idle reference machine, and some four minutes if four programs compete for each CPU. The clock
-//! never runs slower than [`SLOWEST`], so that every wait ends.
+//! A limit of 60 s is 60 s on an idle reference machine, and some four minutes if four programs compete for each CPU.
+//! The clock never runs slower than [`SLOWEST`], so that every wait ends.
 
 use std::fs;
 use std::hint::black_box;
@@ -17,16 +17,16 @@ const LOOK: Duration = Duration::from_millis(250);
 /// The weight of the last sample in the estimated load.
 const WEIGHT: f64 = 0.2;
 
-/// What [`work`] takes on the machine of reference, a vCPU of an AMD EPYC.
+/// The time of [`work`] on the reference machine, a vCPU of an AMD EPYC.
 const REFERENCE: Duration = Duration::from_micros(850);
 
 /// A clock with a pace.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// What it showed at `looked`.
+    /// Its time at `looked`.
     shown: Duration,
     looked: Instant,
-    /// Real seconds in one of its.
+    /// Real seconds per second of this clock.
     pace: f64,
 }
 
@@ -35,7 +35,7 @@ impl Clock {
         Self { shown: Duration::ZERO, looked: start, pace: 1.0 }
     }
 
-    /// What it shows at a time.
+    /// Its time at a real time.
     pub(crate) fn at(&self, time: Instant) -> Duration {
         self.shown + time.saturating_duration_since(self.looked).div_f64(self.pace)
     }
@@ -53,7 +53,7 @@ pub(crate) fn now() -> Duration {
     clock().at(Instant::now())
 }
 
-/// Real seconds in one of the tests' clock, at present.
+/// Real seconds per second of the tests' clock, at present.
 pub(crate) fn pace() -> f64 {
     clock().pace
 }
@@ -79,12 +79,12 @@ fn clock() -> MutexGuard<'static, Clock> {
 /// What makes this machine slow.
 struct Machine {
     slowness: f64,
-    /// Threads that share a CPU, over the last looks; none yet at first.
+    /// Threads that share a CPU, averaged over the last samples; none at first.
     load: Option<f64>,
 }
 
 impl Machine {
-    /// Looks at it, and gives the pace for a clock on it.
+    /// Samples it, and returns the pace for a clock on it.
     fn pace(&mut self) -> f64 {
         if let Some(running) = fs::read_to_string("/proc/loadavg").ok().as_deref().and_then(running) {
             let now = overload(running);

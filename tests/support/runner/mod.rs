@@ -1,8 +1,8 @@
-//! Runs a program's tests, several at a time. It has libtest's command line and last line, and also reports how many tests will run,
-//! for about how long, how long each took, and why one failed, at once.
+//! Runs a program's tests, several at a time. It has libtest's command line and last line, and also reports how many
+//! tests will run, for about how long, how long each took, and why one failed, at once.
 //!
-//! A failure that may be the machine's fault ([`doubt`]) is no verdict: the test runs again, alone, after all others. That run
-//! decides, and the output says so.
+//! A failure that may be the machine's fault ([`doubt`]) is no verdict: the test runs again, alone, after all others.
+//! That run decides, and the output says so.
 
 mod arguments;
 pub(crate) mod clock;
@@ -41,18 +41,18 @@ const TICK: Duration = Duration::from_secs(1);
 /// Free memory that a test should find, in KiB.
 const MEMORY_OF_A_TEST: u64 = 1 << 20;
 
-/// What is to run, and how.
+/// Which tests run, and how.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     pub(crate) arguments: Arguments,
-    /// Tests at a time.
+    /// Tests in parallel.
     pub(crate) threads: usize,
     pub(crate) durations: Durations,
     /// Whether any failure on an overloaded machine is in doubt.
     pub(crate) doubts_load: bool,
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Conclusion {
     pub(crate) passed: usize,
@@ -69,7 +69,7 @@ impl Conclusion {
     }
 }
 
-/// The whole of a test program: reads the command line, asks for the tests, and runs those that are wanted. `program` names
+/// The whole of a test program: reads the command line, asks for the tests, and runs the selected ones. `program` names
 /// the record of durations.
 pub(crate) fn main(program: &str, trials: impl FnOnce(&Arguments) -> Vec<Trial>) -> ExitCode {
     let arguments = match Arguments::of_process().and_then(|arguments| patience_of_process().map(|_| arguments)) {
@@ -104,7 +104,7 @@ pub(crate) fn main(program: &str, trials: impl FnOnce(&Arguments) -> Vec<Trial>)
 /// What `BALLONET_PATIENCE` multiplies every limit by.
 pub(crate) fn patience() -> f64 {
     static PATIENCE: OnceLock<f64> = OnceLock::new();
-    // A program that starts with a bad value has said so and ended.
+    // A program with a bad value has said so and ended before.
     *PATIENCE.get_or_init(|| patience_of_process().unwrap_or(1.0))
 }
 
@@ -142,7 +142,7 @@ fn is_chosen(plan: &Plan, trial: &Trial) -> bool {
     plan.arguments.choose(&trial.name) && (trial.is_ignored || !plan.arguments.ignored)
 }
 
-/// Runs the tests that are wanted, and reports on `out`.
+/// Runs the selected tests, and reports on `out`.
 pub(crate) fn run(plan: &mut Plan, trials: Vec<Trial>, out: impl Write) -> io::Result<Conclusion> {
     let mut conclusion = Conclusion::default();
     let all = trials.len();
@@ -213,7 +213,7 @@ enum Message {
 /// Receives the verdict on a test, which has an index and a name.
 type Judge<'a, W> = dyn FnMut(&mut Report<W>, usize, &str, Verdict) -> io::Result<()> + 'a;
 
-/// Runs tests, as many at a time as planned, in their order, and hands each verdict to `judge` when it is there.
+/// Runs tests in their order, as many in parallel as planned, and passes each verdict to `judge` as it arrives.
 fn batch<W: Write>(
     trials: &[&Trial],
     plan: &mut Plan,

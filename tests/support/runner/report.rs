@@ -21,18 +21,18 @@ pub(crate) struct Report<W: Write> {
     show_output: bool,
     threads: usize,
     start: Instant,
-    /// What each test was expected to take, on an idle machine.
+    /// The expected time of each test, on an idle machine.
     expected: Vec<Duration>,
-    /// Of tests that are over: what they were expected to take, and took, in seconds.
+    /// Of finished tests: the expected and the actual time, in seconds.
     over: (f64, f64),
     done: usize,
     total: usize,
-    /// Whether tests are tried again now.
+    /// Whether tests run for the second time now.
     is_again: bool,
     /// When each long-running test was last mentioned.
     spoken: BTreeMap<String, Duration>,
     failures: Vec<(String, String)>,
-    /// Tests that passed when they were tried again, and why they failed before.
+    /// Tests that passed the second time, and why they failed before.
     proved_alone: Vec<String>,
     reasons: BTreeMap<String, usize>,
 }
@@ -69,7 +69,7 @@ impl<W: Write> Report<W> {
         self.out.flush()
     }
 
-    /// Estimates the remaining time from the tests that are over.
+    /// Estimates the remaining time from the finished tests.
     fn remaining(&self) -> Duration {
         let all: f64 = self.expected.iter().map(Duration::as_secs_f64).sum();
         let (expected, taken) = self.over;
@@ -98,7 +98,7 @@ impl<W: Write> Report<W> {
         }
     }
 
-    /// The line of a test that is over, and why it failed if it did.
+    /// The line of a finished test, and why it failed if it did.
     pub(crate) fn verdict(&mut self, index: usize, name: &str, verdict: &Verdict) -> io::Result<()> {
         self.over(index, verdict);
         let place = self.place();
@@ -142,7 +142,7 @@ impl<W: Write> Report<W> {
         self.out.flush()
     }
 
-    /// From here on tests are tried again.
+    /// From here on tests run for the second time.
     pub(crate) fn retries(&mut self, count: usize) -> io::Result<()> {
         writeln!(self.out, "\ntrying {count} again, alone")?;
         self.is_again = true;

@@ -1,4 +1,4 @@
-//! A test, and what came of it.
+//! A test, and its result.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 
-/// On a machine this many times slower than an idle one no failure is a verdict at once. Tests that run in parallel do not make it
-/// that slow.
+/// On a machine this many times slower than an idle one no failure is a verdict at once. Tests that run in parallel do
+/// not make it that slow.
 const OVERLOADED: f64 = 3.0;
 
 type Test = dyn Fn() -> Result<Completion, Failed> + Send + Sync;
@@ -23,11 +23,11 @@ pub(crate) struct Trial {
     test: Box<Test>,
 }
 
-/// How a test ends that does not fail.
+/// The end of a test that does not fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Completion {
     Completed,
-    /// This machine can't show what the test is about, for a reason.
+    /// The test is not possible on this machine, for a reason.
     Ignored(String),
 }
 
@@ -47,7 +47,7 @@ impl<M: Display> From<M> for Failed {
     }
 }
 
-/// What came of one run of a test.
+/// The result of one run of a test.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) result: Result<Completion, Failed>,
@@ -97,13 +97,13 @@ impl Trial {
     }
 }
 
-/// If the machine was so loaded while a test ran that any failure may come from that, the words for it.
+/// If the machine was so loaded during a test that any failure may come from that: the words for it.
 pub(crate) fn overload(took: Duration, took_idle: Duration) -> Option<String> {
     let times = took.as_secs_f64() / took_idle.as_secs_f64();
     (times >= OVERLOADED).then(|| format!("the machine was {times:.1} times as slow as an idle one"))
 }
 
-/// What a test that runs on this thread has said so far.
+/// The output so far of the test that runs on this thread.
 #[derive(Default)]
 struct Current {
     name: String,
@@ -132,7 +132,8 @@ pub(crate) fn note(text: &str) {
     });
 }
 
-/// Marks the failure that this test is about to report as possibly the machine's fault: the test then runs again, alone.
+/// Marks the failure that this test is about to report as possibly the machine's fault: the test then runs again,
+/// alone.
 pub(crate) fn doubt(why: &str) {
     with_current(|current| current.doubt = Some(why.to_owned()));
 }

@@ -13,10 +13,11 @@ use super::Surroundings;
 use super::bed::{Bed, BedOptions, Lane, Offer, REPORTING};
 use super::error::BenchError;
 use super::rate::Rate;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::RequestShape;
 use ballonet::balloon::wire::{PAGE_REPORTING, PFN_SIZE, write_pfns};
-use ballonet::memory::{FRAME_SIZE, FrameRun};
-use ballonet::platform::{DmaMemory, PageFrames, Platform};
+use ballonet::memory::{FRAME_SIZE, FrameRun, PageFrames};
+use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{Chain, InterruptMode, RingFormat, Segment, Virtqueue};
 
@@ -106,7 +107,7 @@ impl<M: DmaMemory> Batch<M> {
     /// Takes `wanted` frames and writes their numbers, for requests of at most `most` pieces.
     pub(super) fn allocate<P>(platform: &mut P, wanted: u32, most: u16) -> Result<Self, BenchError>
     where
-        P: Platform<Memory = M> + PageFrames,
+        P: BalloonPlatform<Memory = M>,
     {
         let memory = platform.allocate_dma(wanted as usize * PFN_SIZE, FRAME_SIZE as usize)?;
         let (pieces, extents) = (Vec::new(), Vec::new());
@@ -114,12 +115,14 @@ impl<M: DmaMemory> Batch<M> {
         while batch.frames < wanted {
             let most = (wanted - batch.frames).min(RUN);
             // In the order in which the driver takes what it reports.
-            let Some(run) = platform.take_backed(most).or_else(|| platform.take_free(most)) else {
+            let frames = platform.frames();
+            let backed = frames.reporting().and_then(|reporting| reporting.take_backed(most));
+            let Some(run) = backed.or_else(|| frames.take_free(most)) else {
                 let free = batch.frames as usize;
                 batch.free(platform);
                 return Err(BenchError::Frames { needed: wanted as usize, free });
             };
-            let extent = Segment { address: platform.device_address(run), length: run.bytes() as u32 };
+            let extent = Segment { address: platform.frames().device_address(run), length: run.bytes() as u32 };
             batch.extents.push(extent);
             batch.add(run);
         }
@@ -188,10 +191,10 @@ impl<M: DmaMemory> Batch<M> {
     /// Gives everything back. The device does not use it: it never got it, or has been reset.
     pub(super) fn free<P>(self, platform: &mut P)
     where
-        P: Platform<Memory = M> + PageFrames,
+        P: BalloonPlatform<Memory = M>,
     {
         for run in self.runs {
-            if self.away { platform.confirm_ballooned(run) } else { platform.release(run) }
+            if self.away { platform.frames().confirm_ballooned(run) } else { platform.frames().release(run) }
         }
         platform.release_dma(self.memory);
     }

@@ -27,8 +27,10 @@ pub use throughput::{Journey, Throughput};
 
 use alloc::vec::Vec;
 
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::Options;
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::memory::PageFrames;
+use ballonet::platform::Platform;
 use ballonet::virtio::{DeviceHandle, InterruptMode};
 use bed::{Bed, Offer};
 use trip::Probe;
@@ -92,7 +94,7 @@ impl Bench<'_> {
         case: Case,
     ) -> Result<(InterruptMode, Figures), BenchError>
     where
-        P: Platform + PageFrames,
+        P: BalloonPlatform,
         W: Stopwatch,
     {
         let mut bed = Bed::open(platform, self.device, self.options, case.bed_options())?;

@@ -7,10 +7,11 @@ use super::ceiling::{BACK, Batch, Strategy};
 use super::error::BenchError;
 use super::rate::{Rate, faster, median};
 use super::{Bench, Surroundings};
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::wire::PAGE_REPORTING;
-use ballonet::balloon::{Balloon, Changes, MemoryStatistics, Next, Progress, ReportPolicy};
+use ballonet::balloon::{Balloon, Changes, Next, Progress, ReportPolicy};
 use ballonet::memory::FRAME_SIZE;
-use ballonet::platform::{PageFrames, Platform};
+use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 
 /// The longest that the driver may go without progress, in nanoseconds.
@@ -81,7 +82,7 @@ impl Bench<'_> {
         passes: usize,
     ) -> Result<Throughput, BenchError>
     where
-        P: Platform + PageFrames + MemoryStatistics,
+        P: BalloonPlatform,
         S: Surroundings,
     {
         let mut offer = Offer::read(platform, self.device, self.options)?;
@@ -119,7 +120,7 @@ impl Bench<'_> {
         (offer, strategy): (&Offer, Strategy),
     ) -> Result<[Rate; 2], BenchError>
     where
-        P: Platform + PageFrames + MemoryStatistics,
+        P: BalloonPlatform,
         S: Surroundings,
     {
         if offer.features.contains(PAGE_REPORTING) {
@@ -129,7 +130,7 @@ impl Bench<'_> {
         }
         let wanted = strategy.bed_options(offer, self.options.ring);
         let mut bed = Bed::open(platform, self.device, self.options, wanted)?;
-        surroundings.touch_free_memory(platform);
+        surroundings.touch_free_memory(platform.frames());
         let mut batch = match Batch::allocate(platform, frames, wanted.indirect_entries) {
             Ok(batch) => batch,
             Err(error) => {
@@ -151,7 +152,7 @@ impl Bench<'_> {
     /// One pass by the driver.
     fn drive<P, S>(&self, platform: &mut P, surroundings: &mut S, frames: u32) -> Result<[Journey; 2], BenchError>
     where
-        P: Platform + PageFrames + MemoryStatistics,
+        P: BalloonPlatform,
         S: Surroundings,
     {
         self.with_driver(platform, surroundings, |drive| drive.there_and_back(frames))
@@ -165,7 +166,7 @@ impl Bench<'_> {
         act: impl FnOnce(&mut Drive<'_, P, S>) -> Result<T, BenchError>,
     ) -> Result<T, BenchError>
     where
-        P: Platform + PageFrames + MemoryStatistics,
+        P: BalloonPlatform,
         S: Surroundings,
     {
         let never = ReportPolicy { age: u64::MAX, threshold: u64::MAX, ..ReportPolicy::default() };
@@ -187,7 +188,7 @@ struct Drive<'a, P: Platform, S> {
     surroundings: &'a mut S,
 }
 
-impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, S> {
+impl<P: BalloonPlatform, S: Surroundings> Drive<'_, P, S> {
     /// Has the host know of all that is free, where it wants to.
     fn begin(&mut self) -> Result<(), BenchError> {
         // The host's target is not measured. If it takes reports, all free memory is reported.
@@ -202,7 +203,7 @@ impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, 
 
     fn there_and_back(&mut self, frames: u32) -> Result<[Journey; 2], BenchError> {
         self.begin()?;
-        self.surroundings.touch_free_memory(self.platform);
+        self.surroundings.touch_free_memory(self.platform.frames());
         Ok([self.journey(frames, frames)?, self.journey(0, frames)?])
     }
 
@@ -228,7 +229,7 @@ impl<P: Platform + PageFrames + MemoryStatistics, S: Surroundings> Drive<'_, P, 
         let (mut rested, mut heard, mut last) = (0, self.platform.now(), u64::MAX);
         loop {
             if polled {
-                self.balloon.look();
+                self.balloon.recheck();
             }
             let progress = self.balloon.poll(self.platform)?;
             let status = self.balloon.status();

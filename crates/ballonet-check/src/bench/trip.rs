@@ -7,9 +7,10 @@ use super::bed::{Bed, Lane};
 use super::case::Case;
 use super::error::BenchError;
 use super::figures::Figures;
+use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::wire::{PFN_SIZE, write_pfns};
-use ballonet::memory::FrameRun;
-use ballonet::platform::{DmaMemory, PageFrames, Platform};
+use ballonet::memory::{FrameRun, PageFrames};
+use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::{Chain, InterruptMode, Segment};
 
 /// Untimed trips in each direction before the timed ones.
@@ -42,13 +43,13 @@ impl<M: DmaMemory> Probe<M> {
     /// Takes one frame for each piece of a request.
     pub(super) fn allocate<P>(platform: &mut P, case: Case) -> Result<Self, BenchError>
     where
-        P: Platform<Memory = M> + PageFrames,
+        P: BalloonPlatform<Memory = M>,
     {
         let needed = case.shape.segments();
         let memory = platform.allocate_dma(needed * PFN_SIZE, PFN_SIZE)?;
         let mut probe = Self { frames: Vec::new(), memory, segments: Vec::new(), away: false };
         while probe.segments.len() < needed {
-            let Some(run) = platform.take_free(1) else {
+            let Some(run) = platform.frames().take_free(1) else {
                 let free = probe.segments.len();
                 probe.free(platform);
                 return Err(BenchError::Frames { needed, free });
@@ -71,10 +72,10 @@ impl<M: DmaMemory> Probe<M> {
     /// Gives everything back. The device does not use it: it never got it, or has been reset.
     pub(super) fn free<P>(self, platform: &mut P)
     where
-        P: Platform<Memory = M> + PageFrames,
+        P: BalloonPlatform<Memory = M>,
     {
         for run in self.frames {
-            if self.away { platform.confirm_ballooned(run) } else { platform.release(run) }
+            if self.away { platform.frames().confirm_ballooned(run) } else { platform.frames().release(run) }
         }
         platform.release_dma(self.memory);
     }

@@ -2,14 +2,14 @@
 
 use derive_more::{Display, Error, From};
 
-use super::queues::MissingQueue;
+use super::queue_numbers::MissingQueue;
 use crate::pci::Bdf;
 use crate::platform::{DeviceAddress, DmaExhausted};
 use crate::virtio::{
     BringUpError, InterfaceError, InterruptError, MmioError, NegotiationError, QueueError, RingFormat, TransportError,
 };
 
-/// Why a balloon cannot be driven, or not any longer.
+/// Why a balloon cannot be driven, or no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
 pub enum BalloonError {
     /// There is no PCI function.
@@ -37,19 +37,19 @@ pub enum BalloonError {
     #[display("{_0}")]
     #[from]
     Mmio(MmioError),
-    /// It has no virtio interface that could be used.
+    /// It has no usable virtio interface.
     #[display("{_0}")]
     #[from]
     Interface(InterfaceError),
-    /// Its registers do not work as they should.
+    /// Its registers do not work as they must.
     #[display("{_0}")]
     #[from]
     Transport(TransportError),
-    /// No features could be agreed on.
+    /// Driver and device did not agree on features.
     #[display("{_0}")]
     #[from]
     Negotiation(NegotiationError),
-    /// The queue format that was asked for is not to be had.
+    /// The requested queue format is not available.
     #[display("{format} rings are not to be had of {device}")]
     RingFormat {
         /// The device.
@@ -57,7 +57,7 @@ pub enum BalloonError {
         /// The format.
         format: RingFormat,
     },
-    /// The interrupt mode that was asked for is not to be had.
+    /// The requested interrupt mode is not available.
     #[display("{_0}")]
     #[from]
     Interrupt(InterruptError),
@@ -85,23 +85,23 @@ pub enum BalloonError {
         /// How.
         error: QueueError,
     },
-    /// The device says that it needs a reset.
+    /// The device asks for a reset.
     #[display("{_0} needs a reset")]
     NeedsReset(#[error(not(source))] DeviceAddress),
-    /// The device needs resets again and again.
+    /// The device needed more resets than allowed.
     #[display("{device} needs a reset again, after {resets} in {window_ms} ms")]
     ResetsInVain {
         /// The device.
         device: DeviceAddress,
-        /// Resets that it got, each of which it came back from.
+        /// Successful resets before.
         resets: u32,
         /// The time for which they count, in milliseconds.
         window_ms: u64,
     },
-    /// The device is frozen, and was asked for something that only one that runs can do.
+    /// The device is frozen, and the call needs a running one.
     #[display("{_0} is frozen")]
     Frozen(#[error(not(source))] DeviceAddress),
-    /// The device knows nothing of its driver any more: something reset it, or took its power away.
+    /// The device lost its state: something else reset it, or cut its power.
     #[display("{device} was reset behind the driver's back: device status {status:#04x}")]
     Forgotten {
         /// The device.
@@ -124,5 +124,12 @@ impl From<BringUpError> for BalloonError {
             BringUpError::Interrupt(error) => error.into(),
             BringUpError::Memory(error) => error.into(),
         }
+    }
+}
+
+impl BalloonError {
+    /// Names the queue of a [`QueueError`].
+    pub(super) fn queue(queue: &'static str) -> impl Fn(QueueError) -> Self {
+        move |error| Self::Queue { queue, error }
     }
 }

@@ -1,59 +1,37 @@
 //! The traditional memory balloon (virtio 1.4, 5.5): gives page frames to the host and takes them back.
 //!
-//! [`Balloon`] drives a device; what it does next is decided by [`Plan`], a state machine without I/O.
+//! [`Balloon`] drives a device on a [`BalloonPlatform`]. The rooms, each of which knows those before it:
+//!
+//! - `wire` and `queue_numbers`: the specification's constants, encodings and queue numbers;
+//! - `policy`: what is decided, without I/O;
+//! - `queues`: pages (inflate and deflate), statistics, reporting and hinting, one file or folder each, with the same
+//!   steps: *make*, *complete*, *send*, *arm*, *release*;
+//! - `driver`: a device's life, from start to shutdown, and one round of work, [`Balloon::poll`].
 
 #![forbid(unsafe_code)]
 
-mod ahead;
-mod batch;
-mod chains;
 mod counters;
 mod driver;
-mod engine;
 mod error;
-mod hint_plan;
-mod hinter;
-mod hints;
-mod lifecycle;
 mod options;
-mod pace;
-mod parts;
-mod plan;
-mod poison;
-mod probe;
-mod progress;
-mod queue_reset;
+mod platform;
+mod policy;
+mod queue_numbers;
 mod queues;
-mod recovery;
-mod relief;
-mod relieve;
-mod report_plan;
-mod reporter;
-mod requests;
-mod round;
-mod running;
-mod send;
-mod shape;
-mod silence;
-mod statistics;
+mod status;
 pub mod wire;
-mod withheld;
 
-pub use chains::Chains;
 pub use counters::Counters;
-pub use driver::Balloon;
-pub use engine::Manner;
+pub use driver::{Balloon, ReclaimError, Reclaimed, find_queues};
 pub use error::BalloonError;
-pub use hint_plan::{HintAction, HintOutcome, HintPlan, HintReport};
 pub use options::Options;
-pub use pace::{Rates, Way};
-pub use plan::{Action, Plan};
-pub use probe::find_queues;
-pub use progress::{BalloonStatus, Changes, Next, Progress};
-pub use queues::{BalloonQueue, MissingQueue, QueueNumbers, resolve};
-pub use recovery::{ResetReason, ResetReport};
-pub use relief::{ReliefPlan, ReliefPolicy, ReliefSource};
-pub use relieve::{Relief, ReliefError};
-pub use report_plan::{Grant, ReportPlan, ReportPolicy};
-pub use shape::RequestShape;
-pub use statistics::{MemoryStatistics, Statistics};
+pub use platform::{BalloonPlatform, Statistics};
+pub use policy::chain_support::ChainSupport;
+pub use policy::hint_plan::{HintOutcome, HintReport};
+pub use policy::oom_policy::OomPolicy;
+pub use policy::path::{Path, PathRates};
+pub use policy::report_plan::ReportPolicy;
+pub use policy::request_shape::RequestShape;
+pub use policy::tuning::SendStrategy;
+pub use queue_numbers::{BalloonQueue, MissingQueue, QueueNumbers, resolve};
+pub use status::{BalloonStatus, Changes, Next, Progress, ResetReason, ResetReport};

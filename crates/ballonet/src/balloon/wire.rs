@@ -1,30 +1,30 @@
-//! The balloon's words: feature bits, configuration fields, statistics tags, and how frame numbers and statistics are
-//! written (virtio 1.4, 5.5). Little-endian on a modern device.
+//! The balloon on the wire: feature bits, configuration fields, statistics tags, and the encoding of frame numbers and
+//! statistics (virtio 1.4, 5.5). Little-endian on a modern device.
 
 use crate::memory::FrameRun;
 use crate::virtio::spec::Features;
 
-/// The host is to be told before ballooned frames are used again.
+/// The driver must tell the host before it uses ballooned frames again.
 #[doc(alias = "VIRTIO_BALLOON_F_MUST_TELL_HOST")]
 pub const MUST_TELL_HOST: Features = Features::from_bits_retain(1 << 0);
 /// There is a queue for memory statistics.
 #[doc(alias = "VIRTIO_BALLOON_F_STATS_VQ")]
 pub const STATS_VQ: Features = Features::from_bits_retain(1 << 1);
-/// Ballooned frames may be taken back, whatever the target, when memory runs out.
+/// When memory runs out, ballooned frames may be deflated whatever the target.
 #[doc(alias = "VIRTIO_BALLOON_F_DEFLATE_ON_OOM")]
 pub const DEFLATE_ON_OOM: Features = Features::from_bits_retain(1 << 2);
-/// There is a queue for hints about free frames.
+/// There is a queue for free page hints.
 #[doc(alias = "VIRTIO_BALLOON_F_FREE_PAGE_HINT")]
 pub const FREE_PAGE_HINT: Features = Features::from_bits_retain(1 << 3);
-/// Free frames hold a fill value that the device is told.
+/// Free frames hold a fill value that the device learns.
 #[doc(alias = "VIRTIO_BALLOON_F_PAGE_POISON")]
 pub const PAGE_POISON: Features = Features::from_bits_retain(1 << 4);
-/// There is a queue for reporting free frames.
+/// There is a queue for free page reports.
 #[doc(alias = "VIRTIO_BALLOON_F_REPORTING")]
 #[doc(alias = "VIRTIO_BALLOON_F_PAGE_REPORTING")]
 pub const PAGE_REPORTING: Features = Features::from_bits_retain(1 << 5);
 
-/// The features that a balloon over PCI can have, and what command lines and logs call them: the balloon's own first.
+/// The features of a balloon over PCI, with their names on command lines and in logs; the balloon's own first.
 pub const FEATURES: [(&str, Features); 21] = [
     ("must_tell_host", MUST_TELL_HOST),
     ("stats_vq", STATS_VQ),
@@ -54,7 +54,7 @@ pub fn feature_named(name: &[u8]) -> Option<Features> {
     FEATURES.into_iter().find(|(known, _)| known.as_bytes() == name).map(|(_, feature)| feature)
 }
 
-/// The names of the features in a set; bits without a name are left out.
+/// The names of the features in a set; bits without a name are skipped.
 pub fn feature_names(features: Features) -> impl Iterator<Item = &'static str> + Clone {
     FEATURES.into_iter().filter(move |(_, feature)| features.contains(*feature)).map(|(name, _)| name)
 }
@@ -65,30 +65,25 @@ pub const CONFIG_NUM_PAGES: usize = 0;
 /// Offset of the balloon's size: 32 bits, in 4 KiB frames, written by the driver, in one store.
 #[doc(alias = "actual")]
 pub const CONFIG_ACTUAL: usize = 4;
-/// Offset of the command by which the host asks for hints: 32 bits, written by the device; with `FREE_PAGE_HINT` (5.5.6.5).
+/// Offset of the host's hint command: 32 bits, written by the device; with `FREE_PAGE_HINT` (5.5.6.5).
 #[doc(alias = "free_page_hint_cmd_id")]
 pub const CONFIG_FREE_PAGE_HINT_CMD_ID: usize = 8;
-/// Offset of the value that free frames hold: 32 bits, written by the driver; with `PAGE_POISON` (5.5.6.6).
+/// Offset of the fill value of free frames: 32 bits, written by the driver; with `PAGE_POISON` (5.5.6.6).
 #[doc(alias = "poison_val")]
 pub const CONFIG_POISON_VAL: usize = 12;
-/// The command to hint no more, and to keep what was hinted; by the driver, that it hints no more.
+/// From the host: hint no more, and keep the hinted frames. From the driver: the round is over.
 #[doc(alias = "VIRTIO_BALLOON_CMD_ID_STOP")]
-pub const CMD_ID_STOP: u32 = 0;
-/// The command that hinted frames may be used again. Each greater one asks for a round of hints.
+pub(super) const CMD_ID_STOP: u32 = 0;
+/// From the host: hinted frames may be used again. Each greater value asks for a round of hints.
 #[doc(alias = "VIRTIO_BALLOON_CMD_ID_DONE")]
-pub const CMD_ID_DONE: u32 = 1;
+pub(super) const CMD_ID_DONE: u32 = 1;
 /// Size of a command in a buffer, in bytes.
-pub const CMD_ID_SIZE: usize = 4;
-/// The least that the device configuration has, in bytes.
+pub(super) const CMD_ID_SIZE: usize = 4;
+/// The smallest device configuration, in bytes.
 pub const CONFIG_SIZE: usize = 8;
 
-/// The most frame numbers in a request. There are devices that drop longer ones and never give them back.
-pub const REQUEST_FRAMES: usize = 256;
 /// Size of a frame number on the wire, in bytes.
 pub const PFN_SIZE: usize = 4;
-/// Size of the largest request, in bytes.
-pub const REQUEST_BYTES: usize = REQUEST_FRAMES * PFN_SIZE;
-
 /// Writes the frame numbers of `run` to the start of `bytes`, as far as it has room; returns how many bytes.
 #[inline]
 pub fn write_pfns(run: FrameRun, bytes: &mut [u8]) -> usize {
@@ -102,7 +97,7 @@ pub fn write_pfns(run: FrameRun, bytes: &mut [u8]) -> usize {
     room * PFN_SIZE
 }
 
-/// What a statistic is about (5.5.6.4).
+/// The kind of a statistic (5.5.6.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub enum Tag {
@@ -112,10 +107,10 @@ pub enum Tag {
     /// Bytes swapped out.
     #[doc(alias = "VIRTIO_BALLOON_S_SWAP_OUT")]
     SwapOut = 1,
-    /// Page faults that took I/O.
+    /// Page faults that needed I/O.
     #[doc(alias = "VIRTIO_BALLOON_S_MAJFLT")]
     MajorFaults = 2,
-    /// Page faults that took none.
+    /// Page faults that needed none.
     #[doc(alias = "VIRTIO_BALLOON_S_MINFLT")]
     MinorFaults = 3,
     /// Free memory, in bytes.
@@ -124,40 +119,40 @@ pub enum Tag {
     /// All memory, in bytes.
     #[doc(alias = "VIRTIO_BALLOON_S_MEMTOT")]
     Total = 5,
-    /// Memory that could be had without swapping, in bytes.
+    /// Memory available without swapping, in bytes.
     #[doc(alias = "VIRTIO_BALLOON_S_AVAIL")]
     Available = 6,
     /// Caches that could be dropped, in bytes.
     #[doc(alias = "VIRTIO_BALLOON_S_CACHES")]
     Caches = 7,
-    /// Huge pages that were allocated.
+    /// Allocations of huge pages.
     #[doc(alias = "VIRTIO_BALLOON_S_HTLB_PGALLOC")]
     HugePages = 8,
-    /// Huge pages that could not be.
+    /// Failed allocations of huge pages.
     #[doc(alias = "VIRTIO_BALLOON_S_HTLB_PGFAIL")]
     HugePageFailures = 9,
-    /// Programs that were ended for lack of memory. This and what follows are Linux's tags, beyond those of virtio 1.4.
+    /// Programs killed for lack of memory. From here on the tags are Linux's, beyond virtio 1.4.
     #[doc(alias = "VIRTIO_BALLOON_S_OOM_KILL")]
     OomKills = 10,
-    /// Allocations that had to wait until memory was had back.
+    /// Allocations that waited for reclaimed memory.
     #[doc(alias = "VIRTIO_BALLOON_S_ALLOC_STALL")]
     AllocationStalls = 11,
-    /// Frames looked at in the background to have them back.
+    /// Frames scanned in the background.
     #[doc(alias = "VIRTIO_BALLOON_S_ASYNC_SCAN")]
     AsyncScan = 12,
-    /// Frames looked at for an allocation that waits.
+    /// Frames scanned for a waiting allocation.
     #[doc(alias = "VIRTIO_BALLOON_S_DIRECT_SCAN")]
     DirectScan = 13,
-    /// Frames had back in the background.
+    /// Frames reclaimed in the background.
     #[doc(alias = "VIRTIO_BALLOON_S_ASYNC_RECLAIM")]
     AsyncReclaim = 14,
-    /// Frames had back for an allocation that waits.
+    /// Frames reclaimed for a waiting allocation.
     #[doc(alias = "VIRTIO_BALLOON_S_DIRECT_RECLAIM")]
     DirectReclaim = 15,
 }
 
 impl Tag {
-    /// All tags, in their own order.
+    /// All tags, in numeric order.
     pub const ALL: [Self; 16] = [
         Self::SwapIn,
         Self::SwapOut,
@@ -182,7 +177,7 @@ impl Tag {
 #[doc(alias = "virtio_balloon_stat")]
 pub const STATISTIC_SIZE: usize = 10;
 
-/// A statistic as it goes over the wire.
+/// A statistic as it is sent.
 pub fn statistic(tag: Tag, value: u64) -> [u8; STATISTIC_SIZE] {
     let mut entry = [0; STATISTIC_SIZE];
     let (head, tail) = entry.split_at_mut(2);
@@ -212,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_to_features_and_back() {
+    fn names_map_to_features_and_back() {
         assert_eq!(feature_named(b"stats_vq"), Some(STATS_VQ));
         assert_eq!(feature_named(b"event_idx"), Some(Features::EVENT_IDX));
         assert_eq!(feature_named(b"unheard_of"), None);
@@ -229,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_frame_number_there_is_can_be_written() {
+    fn the_largest_frame_number_can_be_written() {
         let run = FrameRun::new(Pfn::new(u32::MAX), 1).unwrap();
         let mut bytes = [0; 4];
         assert_eq!(write_pfns(run, &mut bytes), 4);
@@ -237,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_numbers_stop_where_there_is_no_room() {
+    fn frame_numbers_stop_at_the_end_of_the_buffer() {
         let run = FrameRun::new(Pfn::new(1), 1000).unwrap();
         let mut bytes = [0; 10];
         assert_eq!(write_pfns(run, &mut bytes), 8);

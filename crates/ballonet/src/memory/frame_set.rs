@@ -10,7 +10,7 @@ use core::ops::{BitAnd, BitOr, Not};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Frames in a region.
-pub(super) const REGION_FRAMES: u32 = 512;
+pub const REGION_FRAMES: u32 = 512;
 /// The largest order: a block of 2^9 frames is a whole region.
 pub(super) const WHOLE: u32 = 9;
 

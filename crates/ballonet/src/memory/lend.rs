@@ -10,8 +10,8 @@ use super::frame_set::{FrameSet, REGION_FRAMES};
 use super::frames::Frames;
 use super::idle::IdleRun;
 use super::list::{End, Zone};
+use super::page_frames::{PageFrames, ReportFrames};
 use super::region::{Family, FrameState, Link};
-use crate::platform::PageFrames;
 
 impl Frames<'_> {
     /// How many frames [`Frames::take_free`] leaves free.
@@ -45,7 +45,7 @@ impl Frames<'_> {
     ///
     /// # Errors
     /// When a frame of `run` is not used. Nothing changes then.
-    pub fn confirm_ballooned(&mut self, run: FrameRun) -> Result<(), FrameError> {
+    pub(crate) fn confirm_ballooned(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::ConfirmBallooned, run, FrameState::Used, FrameState::Ballooned, End::Front)
     }
 
@@ -54,7 +54,7 @@ impl Frames<'_> {
     ///
     /// A region once begun is finished first if `most` is less than a region. Then come the lowest zone's, since low
     /// memory is scarce, whole regions first. `None` when nothing is ballooned.
-    pub fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
+    pub(crate) fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
         let most = most.min(REGION_FRAMES);
         self.take_longest(Family::Ballooned, most, &[&[Zone::Isa], &[Zone::Dma32, Zone::High]])
     }
@@ -107,10 +107,12 @@ impl PageFrames for Frames<'_> {
         log_refusal(Frames::release(self, run));
     }
 
-    fn ballooned(&self) -> u64 {
-        self.totals[FrameState::Ballooned as usize]
+    fn reporting(&mut self) -> Option<&mut dyn ReportFrames> {
+        Some(self)
     }
+}
 
+impl ReportFrames for Frames<'_> {
     fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
         Frames::take_unreported(self, most, age)
     }
@@ -127,7 +129,7 @@ impl PageFrames for Frames<'_> {
         Frames::take_backed(self, most)
     }
 
-    fn age_free_memory(&mut self) {
+    fn age(&mut self) {
         self.tick();
     }
 

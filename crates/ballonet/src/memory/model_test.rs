@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
-use super::*;
+use super::{REGION_FRAMES as REGION, *};
 
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
-const REGION: u32 = 512;
 
 /// Memory in every zone, a hole within a region, one of a region, and two stretches that meet at 4 GiB.
 pub(super) const MAP: [(u64, u64); 5] = [

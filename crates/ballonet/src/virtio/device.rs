@@ -114,7 +114,7 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
     ///
     /// # Errors
     /// When there is no such field.
-    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
+    pub(crate) fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
         self.transport.write_config32(offset, value)
     }
 
@@ -253,7 +253,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, FeaturesOk> {
     ///
     /// # Errors
     /// When the device is gone, or says more than 32768.
-    pub fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
+    pub(crate) fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
         self.transport.queue_size(queue)
     }
 

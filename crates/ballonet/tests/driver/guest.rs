@@ -1,6 +1,6 @@
 //! A guest with the driver in it: brought up, run as a kernel would run it, and held to account at the end.
 
-use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Options, Relief};
+use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Options, Reclaimed};
 use ballonet::pci::Bdf;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
 
@@ -189,9 +189,9 @@ impl Guest {
     }
 
     /// Has memory back for an allocation that would fail.
-    pub fn relieve(&mut self, frames: u64) -> Relief {
+    pub fn reclaim(&mut self, frames: u64) -> Reclaimed {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
-        balloon.relieve(&mut self.platform, frames)
+        balloon.reclaim(&mut self.platform, frames)
     }
 
     /// Takes all free memory in pieces, as a program would that has plenty to do.
@@ -244,7 +244,8 @@ impl Guest {
         let end = self.machine.now() + nanoseconds;
         loop {
             self.run();
-            let deadline = self.driver().deadline(&self.platform).filter(|deadline| *deadline < end);
+            let balloon = self.balloon.as_ref().expect("the driver has not been shut down");
+            let deadline = balloon.deadline(&mut self.platform).filter(|deadline| *deadline < end);
             let now = self.machine.now();
             self.machine.pass(deadline.unwrap_or(end).saturating_sub(now));
             if deadline.is_none() {

@@ -2,12 +2,10 @@
 //! until it is done, and can be had back early by a kernel that runs out.
 
 use ballonet::balloon::{BalloonQueue, Changes, HintOutcome, HintReport};
-use ballonet::memory::FrameRun;
-use ballonet::platform::PageFrames;
 use proptest::prelude::*;
 
 use super::guest::{Guest, bring_up, bring_up_as, bring_up_sized};
-use super::relief::recover;
+use super::reclaim::recover;
 use ballonet_models::{Behaviour, Handling, Schedule, feature};
 
 const STOP: u32 = 0;
@@ -221,10 +219,10 @@ fn an_allocation_that_would_fail_has_hinted_memory_back_before_what_is_ballooned
     command(&mut guest, 3);
     guest.hold_all();
     let hinted = guest.driver().status().hinted;
-    let relief = guest.relieve(1000);
+    let relief = guest.reclaim(1000);
     assert_eq!((relief.frames, relief.asked, relief.error), (1024, 0, None), "two regions, and none of the balloon's");
     assert_eq!(guest.driver().status().hinted, hinted - 1024);
-    let relief = guest.relieve(hinted);
+    let relief = guest.reclaim(hinted);
     assert!(relief.frames >= hinted && relief.asked > 0 && relief.error.is_none(), "{relief:?}");
     assert_eq!(guest.driver().status().hinted, 0);
     guest.run();
@@ -406,7 +404,7 @@ fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
         let mut guest = bring_up(offering(behaviour));
         guest.run();
         guest.device(|b, bus| b.command_hints(3, bus));
-        guest.driver_mut().look();
+        guest.driver_mut().recheck();
         guest.poll_once();
         let queue = guest.device(|b, _| b.queue_of(ballonet_models::Purpose::Hint)).unwrap();
         let kick = guest.device(|b, _| b.common.queues[usize::from(queue)].kicked.take());
@@ -425,7 +423,7 @@ fn an_id_is_used_again_after_done_though_its_first_opening_was_taken_late() {
     let mut guest = bring_up_sized(32, offering(behaviour));
     for word in [3, DONE, 3] {
         guest.device(|b, bus| b.command_hints(word, bus));
-        guest.driver_mut().look();
+        guest.driver_mut().recheck();
         guest.poll_once();
     }
     guest.run();
@@ -479,30 +477,4 @@ proptest! {
         guest.machine.expect_no_missteps();
         guest.finish();
     }
-}
-
-/// A platform that keeps no books of idle memory hints what it would give to a balloon.
-#[test]
-fn idle_memory_is_by_default_what_a_balloon_could_have() {
-    struct Plain(Option<FrameRun>);
-    impl PageFrames for Plain {
-        fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-            self.0.take().map(|run| run.split(most).0)
-        }
-        fn confirm_ballooned(&mut self, _run: FrameRun) {}
-        fn take_ballooned(&mut self, _most: u32) -> Option<FrameRun> {
-            None
-        }
-        fn release(&mut self, run: FrameRun) {
-            self.0 = Some(run);
-        }
-        fn ballooned(&self) -> u64 {
-            0
-        }
-    }
-    let run = FrameRun::new(ballonet::memory::Pfn::new(512), 1024).unwrap();
-    let mut plain = Plain(Some(run));
-    let idle = plain.take_idle(600, 10).unwrap();
-    assert_eq!((idle.run.count(), idle.reported, plain.take_idle(600, 10)), (600, false, None));
-    assert!(Plain::filler().is_none());
 }

@@ -1,7 +1,7 @@
 //! The device's side of hints and poison on trial: made by hand, what is right passes, and each misstep is named.
 
 use ballonet::memory::FrameRun;
-use ballonet::platform::PageFrames;
+use ballonet::memory::{FrameContents, PageFrames};
 
 use super::manual::Hand;
 use ballonet_models::feature::{PAGE_POISON, PAGE_REPORTING};

@@ -162,7 +162,7 @@ fn a_target_whose_interrupt_is_lost_is_found_by_looking() {
     guest.device(|b, _| b.set_target_silently(3000));
     guest.run();
     assert_eq!(guest.device(|b, _| b.actual()), 100, "nothing told the driver");
-    guest.driver_mut().look();
+    guest.driver_mut().recheck();
     guest.run();
     guest.expect_balloon(3000);
     guest.finish();

@@ -1,8 +1,9 @@
 //! The legacy interface of the device model on trial: operated by hand, first rightly and then with one misstep at a time.
 
+use ballonet::memory::PageFrames;
 use ballonet::memory::Pfn;
 use ballonet::pci::{Bdf, ConfigSpace};
-use ballonet::platform::{DmaMemory, PageFrames, Platform, RegisterWindow, Registers};
+use ballonet::platform::{DmaMemory, Platform, RegisterWindow, Registers};
 
 use ballonet_models::{Behaviour, Machine, ModelPlatform};
 

@@ -6,7 +6,6 @@
 
 mod bring_up;
 mod clauses;
-mod engine;
 mod following;
 mod guest;
 mod hinting;
@@ -22,9 +21,9 @@ mod packed_manual;
 mod poison;
 mod queue_reset;
 mod reach;
+mod reclaim;
 mod recovery;
 mod refusals;
-mod relief;
 mod reporting;
 mod rings;
 mod schedules;
@@ -32,4 +31,5 @@ mod shapes;
 mod silence;
 mod split_manual;
 mod statistics;
+mod tuning;
 mod vmms;

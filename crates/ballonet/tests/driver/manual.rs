@@ -1,9 +1,10 @@
 //! The device model on trial: a balloon operated by hand, register by register, first rightly and then with one misstep
 //! at a time. A model that lets a misstep pass would prove nothing about a driver.
 
+use ballonet::memory::PageFrames;
 use ballonet::memory::{FrameRun, Pfn};
 use ballonet::pci::{Bdf, ConfigSpace};
-use ballonet::platform::{DmaMemory, Handled, PageFrames, Platform, RegisterWindow, Registers, Vector};
+use ballonet::platform::{DmaMemory, Handled, Platform, RegisterWindow, Registers, Vector};
 
 use ballonet_models::feature::{NOTIF_CONFIG_DATA, NOTIFICATION_DATA, PAGE_REPORTING};
 use ballonet_models::{Behaviour, Machine, ModelPlatform};

@@ -1,8 +1,8 @@
 //! One queue of a running device reset and put to use again, while the others go on (virtio 1.4, 2.6.1).
 
-use ballonet::memory::FrameRun;
+use ballonet::memory::{FrameRun, PageFrames};
 use ballonet::pci::{Bdf, MsixVector};
-use ballonet::platform::{DmaMemory, PageFrames, Platform};
+use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
     BringUpError, Chain, DeviceOptions, InterruptMode, Parts, QueueIndex, QueueOptions, QueueSetup, Quiesced,

@@ -91,7 +91,7 @@ fn a_need_that_no_interrupt_tells_of_is_seen_by_whoever_looks() {
     });
     guest.run();
     assert_eq!(guest.driver().counters().resets, 0);
-    guest.driver_mut().look();
+    guest.driver_mut().recheck();
     guest.run();
     assert_eq!(guest.driver().counters().resets, 1);
     guest.expect_balloon(500);
@@ -451,7 +451,7 @@ fn a_balloon_frozen_at_any_point_goes_on_where_it_was_to_the_target_as_it_is_the
             assert!(guest.driver().status().frozen && guest.device(|b, _| b.common.is_reset()), "{name}");
             let (actual, accesses) = (guest.driver().status().actual, guest.device(|b, _| b.accesses()));
             guest.device(|b, _| b.set_target_silently(834));
-            guest.driver_mut().look();
+            guest.driver_mut().recheck();
             guest.run();
             guest.freeze().unwrap();
             assert_eq!(guest.device(|b, _| b.accesses()), accesses, "a frozen device is left alone");
@@ -522,7 +522,7 @@ fn sweep(kind: &Behaviour) {
         }
         // The last thing that happened to it may not have been noticed: nothing tells a driver of a removal.
         if outcome.is_ok() {
-            guest.driver_mut().look();
+            guest.driver_mut().recheck();
         }
         let error = outcome.and_then(|()| guest.try_run()).expect_err("a device that is gone");
         let BalloonError::Transport(TransportError::Gone(_)) = error else {
@@ -576,7 +576,7 @@ fn a_device_that_vanishes_while_a_queue_is_reset_takes_nothing_with_it() {
                     break;
                 }
                 if outcome.is_ok() {
-                    guest.driver_mut().look();
+                    guest.driver_mut().recheck();
                     guest.try_run().expect_err("a device that is gone");
                 }
                 let left = (guest.driver().status().actual, guest.platform.frames.ballooned_frames());
@@ -596,7 +596,7 @@ fn frames_are_the_guests_again_when_the_device_is_gone_unless_its_host_wants_to_
             let free = guest.platform.frames.free();
             guest.device(|b, _| b.unplug());
             if noticed {
-                guest.driver_mut().look();
+                guest.driver_mut().recheck();
                 assert!(guest.try_run().is_err());
             }
             guest.shut_down();

@@ -12,7 +12,7 @@ const SECOND: u64 = 1_000_000_000;
 fn wait(guest: &mut Guest, seconds: u32) -> (u32, u32) {
     let (mut silent, mut answers) = (0, 0);
     for _ in 0..seconds {
-        guest.driver_mut().look();
+        guest.driver_mut().recheck();
         guest.changes = Changes::empty();
         guest.run();
         silent += u32::from(guest.changes.contains(Changes::SILENT));

@@ -1,8 +1,8 @@
 //! The habits and quirks of the VMMs that people use, each seen at work in its model; and the driver living with them.
 
 use ballonet::balloon::{BalloonError, Options};
+use ballonet::memory::PageFrames;
 use ballonet::memory::Pfn;
-use ballonet::platform::PageFrames;
 use ballonet::virtio::TransportError;
 use ballonet::virtio::spec::Features;
 
@@ -264,7 +264,7 @@ fn a_kick_is_handled_before_its_store_returns_or_later() {
     let after_a_round = |behaviour| {
         let mut guest = bring_up(behaviour);
         guest.device(|b, bus| b.set_target(4096, bus));
-        guest.driver_mut().look();
+        guest.driver_mut().recheck();
         let _ = guest.poll_once();
         let completed = guest.device(|b, _| b.queue(0).completed);
         guest.run();

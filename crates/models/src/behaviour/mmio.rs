@@ -1,7 +1,7 @@
 //! Registers of a device on MMIO, and the lies in them.
 
 /// A shared memory region: number, address and length.
-pub type SharedMemory = (u8, u64, u64);
+type SharedMemory = (u8, u64, u64);
 
 /// The registers of a device on MMIO.
 #[derive(Debug, Clone)]

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
-use ballonet::memory::{Footprint, FrameRun, Frames as Allocator, IdleRun, Pfn, PhysAddr, PhysRange};
-use ballonet::platform::PageFrames;
+use ballonet::memory::{
+    Footprint, FrameContents, FrameRun, Frames as Allocator, IdleRun, PageFrames, Pfn, PhysAddr, PhysRange,
+    REGION_FRAMES, ReportFrames,
+};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::machine::Machine;
@@ -48,7 +50,7 @@ impl Frames {
 
     /// Of these, the ones of which the host has not been told.
     pub fn unreported_regions(&self) -> u64 {
-        self.allocator.unreported() / 512
+        self.allocator.unreported() / u64::from(REGION_FRAMES)
     }
 
     pub fn free(&self) -> u64 {
@@ -165,10 +167,16 @@ impl PageFrames for Frames {
         PageFrames::release(&mut self.allocator, run);
     }
 
-    fn ballooned(&self) -> u64 {
-        self.allocator.ballooned()
+    fn reporting(&mut self) -> Option<&mut dyn ReportFrames> {
+        Some(self)
     }
 
+    fn contents(&mut self) -> Option<&mut dyn FrameContents> {
+        Some(self)
+    }
+}
+
+impl ReportFrames for Frames {
     fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
         let run = self.allocator.take_unreported(most, age)?;
         self.move_to(run, GuestSide::Kernel, GuestSide::Driver, "take_unreported");
@@ -179,6 +187,52 @@ impl PageFrames for Frames {
         let run = self.allocator.take_backed(most)?;
         self.move_to(run, GuestSide::Kernel, GuestSide::Driver, "take_backed");
         Some(run)
+    }
+
+    fn release_reported(&mut self, run: FrameRun) {
+        self.settle(run, HostSide::Guest);
+        self.refuse_host_side(run, HostSide::Reporting, "BAL-REPORT-03");
+        self.refuse_host_side(run, HostSide::Hinting, "BAL-HINT-07");
+        self.check_contents(run);
+        self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
+        // Of a region in parts, some of which went to the host instead, nobody keeps books.
+        let whole =
+            |first: &u32| first.is_multiple_of(REGION_FRAMES) && first + REGION_FRAMES - 1 <= run.last().as_u32();
+        let regions = run.pfns().map(Pfn::as_u32).filter(whole);
+        self.machine.bus(|bus| regions.for_each(|first| bus.ram.note_reported(first)));
+        ReportFrames::release_reported(&mut self.allocator, run);
+    }
+
+    fn unreported(&self) -> u64 {
+        self.allocator.unreported()
+    }
+
+    fn age(&mut self) {
+        self.allocator.tick();
+    }
+
+    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
+        let idle = self.allocator.take_idle(most, keep)?;
+        self.move_to(idle.run, GuestSide::Kernel, GuestSide::Driver, "take_idle");
+        if !idle.reported {
+            self.note_used(idle.run);
+        }
+        Some(idle)
+    }
+}
+
+impl FrameContents for Frames {
+    fn fill(&mut self, run: FrameRun, byte: u8) {
+        self.machine.bus(|bus| {
+            for pfn in run.pfns().map(Pfn::as_u32) {
+                if bus.ram.guest_side(pfn) != GuestSide::Driver {
+                    bus.misstep("FRAMES", format!("fill of {pfn:#x}, which is {:?}", bus.ram.guest_side(pfn)));
+                }
+                bus.ram.fill(pfn, byte);
+                // From now on the host has something behind it.
+                bus.ram.note_used(pfn);
+            }
+        });
     }
 
     fn mark(&mut self, run: FrameRun) -> bool {
@@ -192,36 +246,6 @@ impl PageFrames for Frames {
         let mut marks = 0;
         self.each_word(run, |memory, at, mark| marks += u32::from(memory.read_obj::<u64>(at).ok() == Some(mark)));
         marks
-    }
-
-    fn release_reported(&mut self, run: FrameRun) {
-        self.settle(run, HostSide::Guest);
-        self.refuse_host_side(run, HostSide::Reporting, "BAL-REPORT-03");
-        self.refuse_host_side(run, HostSide::Hinting, "BAL-HINT-07");
-        self.check_contents(run);
-        self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
-        // Of a region in parts, some of which went to the host instead, nobody keeps books.
-        let whole = |first: &u32| first.is_multiple_of(512) && first + 511 <= run.last().as_u32();
-        let regions = run.pfns().map(Pfn::as_u32).filter(whole);
-        self.machine.bus(|bus| regions.for_each(|first| bus.ram.note_reported(first)));
-        PageFrames::release_reported(&mut self.allocator, run);
-    }
-
-    fn unreported(&self) -> u64 {
-        self.allocator.unreported()
-    }
-
-    fn age_free_memory(&mut self) {
-        self.allocator.tick();
-    }
-
-    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
-        let idle = self.allocator.take_idle(most, keep)?;
-        self.move_to(idle.run, GuestSide::Kernel, GuestSide::Driver, "take_idle");
-        if !idle.reported {
-            self.note_used(idle.run);
-        }
-        Some(idle)
     }
 }
 
@@ -241,20 +265,6 @@ impl Frames {
 
     fn settle(&self, run: FrameRun, side: HostSide) {
         self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.settle(pfn.as_u32(), side)));
-    }
-
-    /// Fills frames that the driver has.
-    pub fn fill(&self, run: FrameRun, byte: u8) {
-        self.machine.bus(|bus| {
-            for pfn in run.pfns().map(Pfn::as_u32) {
-                if bus.ram.guest_side(pfn) != GuestSide::Driver {
-                    bus.misstep("FRAMES", format!("fill of {pfn:#x}, which is {:?}", bus.ram.guest_side(pfn)));
-                }
-                bus.ram.fill(pfn, byte);
-                // From now on the host has something behind it.
-                bus.ram.note_used(pfn);
-            }
-        });
     }
 
     /// The driver gives frames to the kernel: what is in them matters where the host gave them back to be filled, or leaves

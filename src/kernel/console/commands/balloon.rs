@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
-use ballonet::balloon::{Balloon, BalloonQueue, BalloonStatus, Counters, Way};
+use ballonet::balloon::{Balloon, BalloonQueue, BalloonStatus, Counters, Path};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::virtio::InterruptMode;
 
@@ -175,11 +175,11 @@ fn show_counters(driver: &Balloon<Machine>) {
         count(counters.polls, "poll"),
         counters.spurious
     );
-    let manner = driver.manner();
-    let way = manner.way.map_or("plain", Way::word);
+    let manner = driver.send_strategy();
+    let way = manner.path.map_or("plain", Path::word);
     say!("  requests of {} frame numbers, chains {}, {way}", manner.request, manner.chains.word());
     if let Some(rates) = manner.rates {
-        say!("  measured: report-first {} MiB/s, plain {} MiB/s", rates.report_first, rates.plain);
+        say!("  measured: report-first {} MiB/s, plain {} MiB/s", rates.report_first, rates.direct);
     }
     show_frames(&counters);
     show_device(&counters);
@@ -198,9 +198,9 @@ fn show_frames(counters: &Counters) {
     if counters.reports > 0 {
         say!("  reported {} in {}", count(counters.reported_frames, "free frame"), count(counters.reports, "report"));
     }
-    if counters.reliefs > 0 {
-        let (frames, reliefs) = (count(counters.relief_frames, "frame"), count(counters.reliefs, "allocation"));
-        say!("  reclaimed {frames} for {reliefs}, {} of which got too few", counters.reliefs_in_vain);
+    if counters.reclaims > 0 {
+        let (frames, reliefs) = (count(counters.reclaimed_frames, "frame"), count(counters.reclaims, "allocation"));
+        say!("  reclaimed {frames} for {reliefs}, {} of which got too few", counters.failed_reclaims);
     }
     if counters.hint_rounds > 0 {
         let (frames, rounds) = (count(counters.hinted_frames, "free frame"), count(counters.hint_rounds, "round"));

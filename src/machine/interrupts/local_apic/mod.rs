@@ -46,7 +46,7 @@ const DELIVER_NMI: u32 = 4 << 8;
 const DELIVER_INIT: u32 = 5 << 8;
 /// Command register, delivery mode: startup.
 const DELIVER_STARTUP: u32 = 6 << 8;
-/// Command register: the level is asserted, as it is to be for everything but the end of an INIT.
+/// Command register: the level is asserted, as for everything but the end of an INIT.
 const ASSERT: u32 = 1 << 14;
 /// Command register in xAPIC mode: the last command is not accepted yet.
 const SEND_PENDING: u32 = 1 << 12;
@@ -59,6 +59,7 @@ pub(crate) const EVERYBODY: u32 = u32::MAX;
 pub(crate) const EVERYBODY_XAPIC: u32 = 0xFF;
 
 /// Command register: to the CPU that writes it.
+#[cfg(feature = "test-image")]
 const TO_SELF: u32 = 1 << 18;
 /// LVT timer mode: the TSC's value in `IA32_TSC_DEADLINE`.
 const TSC_DEADLINE: u32 = 2 << 17;
@@ -89,7 +90,7 @@ impl Registers {
             Self::Msr => unsafe { Msr::new(X2APIC_MSR + offset / 16).read() as u32 },
             Self::Memory(base) => {
                 let pointer = core::ptr::NonNull::new((base + u64::from(offset)) as *mut u32);
-                // SAFETY: the register page is mapped, uncached, for ever.
+                // SAFETY: the register page is mapped, uncached permanently.
                 pointer.map_or(0, |pointer| unsafe { VolatilePtr::new(pointer).read() })
             }
         }
@@ -102,7 +103,7 @@ impl Registers {
             Self::Msr => unsafe { Msr::new(X2APIC_MSR + register as u32 / 16).write(u64::from(value)) },
             Self::Memory(base) => {
                 if let Some(pointer) = core::ptr::NonNull::new((base + register as u64) as *mut u32) {
-                    // SAFETY: the register page is mapped, uncached, for ever; values as above.
+                    // SAFETY: the register page is mapped, uncached permanently; values as above.
                     unsafe { VolatilePtr::new(pointer).write(value) }
                 }
             }
@@ -140,6 +141,7 @@ pub(crate) fn end_all_interrupts() {
 }
 
 /// Sends this CPU an interrupt.
+#[cfg(feature = "test-image")]
 pub(crate) fn send_to_self(vector: u8) {
     command(u32::from(vector) | TO_SELF, 0);
 }

@@ -22,7 +22,7 @@ const BASE_ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 /// Spurious vector register: the APIC is enabled by software.
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 
-/// Where the boot CPU's registers are in xAPIC mode: where the other CPUs' are to be, too.
+/// Where the boot CPU's registers are in xAPIC mode: the other CPUs' registers are put there, too.
 static PLACE: Once<u64> = Once::new();
 /// The inputs that are wired to NMI on every CPU, LINT0 and LINT1.
 static NMI_INPUTS: Once<[bool; 2]> = Once::new();
@@ -30,7 +30,7 @@ static NMI_INPUTS: Once<[bool; 2]> = Once::new();
 /// Why there is no local APIC to use.
 #[derive(Debug, Display)]
 pub(crate) enum LocalApicError {
-    /// The CPU has none, or firmware has it turned off for good.
+    /// The CPU has none, or firmware turned it off permanently.
     #[display("this CPU has none, or none that can be turned on; nothing could interrupt")]
     Absent,
     /// Its registers cannot be mapped.
@@ -119,6 +119,7 @@ fn prepare(registers: Registers) {
 }
 
 /// Whether this is the CPU that firmware started the machine on.
+#[cfg(feature = "test-image")]
 pub(crate) fn is_boot_cpu() -> bool {
     /// `IA32_APIC_BASE`: the bootstrap processor.
     const BOOTSTRAP: u64 = 1 << 8;

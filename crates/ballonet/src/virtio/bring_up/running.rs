@@ -9,7 +9,7 @@ use crate::virtio::attachment::Attachment;
 use crate::virtio::device::{Device, DriverOk, FeaturesOk};
 use crate::virtio::handle::DeviceHandle;
 use crate::virtio::interrupt::Interrupts;
-use crate::virtio::queue::{Kick, QueueIndex, Quiesced, Virtqueue};
+use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex, QueueQuiesced, Quiesced, Virtqueue};
 use crate::virtio::transport::{Doorbell, TransportError};
 
 /// A device that has its queues and does not run yet: the last moment before `DRIVER_OK`.
@@ -45,12 +45,12 @@ impl<P: Platform> Running<P> {
     }
 
     /// What it takes to open the device again.
-    pub fn handle(&self) -> DeviceHandle {
+    pub(crate) fn handle(&self) -> DeviceHandle {
         self.attachment.handle()
     }
 
     /// The device's address.
-    pub fn address(&self) -> DeviceAddress {
+    pub(crate) fn address(&self) -> DeviceAddress {
         self.device.transport().address()
     }
 
@@ -78,9 +78,25 @@ impl<P: Platform> Running<P> {
     }
 
     /// Kicks a queue.
-    pub fn kick(&mut self, queue: QueueIndex, kick: Kick) {
+    pub(crate) fn kick(&mut self, queue: QueueIndex, kick: Kick) {
         let doorbell = self.doorbell(queue);
         self.device.kick(doorbell, kick);
+    }
+
+    /// Enables a queue that was reset again, in new memory, with the vector that it had (2.6.1.2).
+    ///
+    /// # Errors
+    /// When the device does not take the queue. It then stays idle until the device is reset.
+    pub(crate) fn enable_queue_again(
+        &mut self,
+        proof: QueueQuiesced,
+        size: u16,
+        addresses: QueueAddresses,
+    ) -> Result<(), TransportError> {
+        let (queue, vector) = (proof.queue(), self.interrupts.queue_vector(proof.queue()));
+        let doorbell = self.device.enable_queue_again(proof, vector, size, addresses)?;
+        self.doorbells.iter_mut().filter(|(known, _)| *known == queue).for_each(|(_, known)| *known = doorbell);
+        Ok(())
     }
 
     /// Resets the device, and undoes everything but the driver's `parts`, which go back to the platform. With `failed`, the
@@ -96,7 +112,7 @@ impl<P: Platform> Running<P> {
     /// memory, or the error of one that has not. Bus mastering is off then, and comes back only afterwards, if firmware had it
     /// on.
     #[doc(alias = "virtio_reset_device")]
-    pub fn quiesce<R>(
+    pub(crate) fn quiesce<R>(
         self,
         platform: &mut P,
         failed: bool,

@@ -21,7 +21,7 @@ pub struct QueueOptions {
 impl QueueOptions {
     /// The options of a queue after negotiation. Tables of up to `indirect_entries` descriptors are used where the device
     /// accepted them; a legacy device's lengths are ignored.
-    pub fn for_device(
+    pub(crate) fn for_device(
         transport: TransportKind,
         features: Features,
         indirect_entries: u16,

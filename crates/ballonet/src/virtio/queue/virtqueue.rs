@@ -142,7 +142,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
 
     /// A kick for the requests that the device has been shown, which it has not asked for: for one that may have forgotten
     /// an earlier one.
-    pub fn kick(&self) -> Kick {
+    pub(crate) fn kick(&self) -> Kick {
         self.ring.kick()
     }
 
@@ -185,7 +185,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
 
     /// Takes back everything in flight. `proof` says that the device has stopped using the queue; panics if it is for another
     /// queue. The queue cannot be used afterwards.
-    pub fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
+    pub(crate) fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
         assert!(proof.covers(self.index), "{proof:?} is no proof for queue {}", self.index);
         self.batch = None;
         self.shadow.drain()

@@ -131,7 +131,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
 
     /// The device's address.
     #[doc(alias = "bus_name")]
-    pub fn address(&self) -> DeviceAddress {
+    pub(crate) fn address(&self) -> DeviceAddress {
         each!(&self.0, transport => transport.address())
     }
 
@@ -152,7 +152,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
     /// # Errors
     /// When the device is gone.
     #[doc(alias = "get_status")]
-    pub fn status(&self) -> Result<Status, TransportError> {
+    pub(crate) fn status(&self) -> Result<Status, TransportError> {
         each!(&self.0, transport => transport.status())
     }
 
@@ -169,7 +169,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
 
     /// Size of the device configuration in bytes, or of the room for it if the transport does not report the size; 0 if
     /// there is none.
-    pub fn config_len(&self) -> usize {
+    pub(crate) fn config_len(&self) -> usize {
         self.config().map_or(0, |(registers, start)| registers.len().saturating_sub(start))
     }
 
@@ -315,7 +315,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
     /// # Errors
     /// When there is no such field, it does not hold still, or the device is gone.
     #[doc(alias = "get")]
-    pub fn read_config32(&self, offset: usize) -> Result<u32, TransportError> {
+    pub(crate) fn read_config32(&self, offset: usize) -> Result<u32, TransportError> {
         self.read_stable(offset, 4, R::read32, u32::MAX)
     }
 

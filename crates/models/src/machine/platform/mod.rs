@@ -12,12 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ballonet::balloon::wire::Tag;
-use ballonet::balloon::{MemoryStatistics, Statistics};
-use ballonet::memory::{FrameRun, IdleRun};
+use ballonet::balloon::{BalloonPlatform, Statistics};
 use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
 use ballonet::platform::{
-    AffinityError, DeviceAddress, DmaExhausted, DmaMemory, Filler, Handler, InterruptLine, MapError, MsiMessage,
-    PageFrames, Platform, RegisterWindow, Registers, Vector, VectorError,
+    AffinityError, DeviceAddress, DmaExhausted, DmaMemory, Handler, InterruptLine, MapError, MsiMessage, Platform,
+    RegisterWindow, Registers, Vector, VectorError,
 };
 use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -211,66 +210,13 @@ impl ModelPlatform {
     }
 }
 
-/// What the kernel does for the driver: it hands on to the allocator.
-impl PageFrames for ModelPlatform {
-    fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        self.frames.take_free(most)
+impl BalloonPlatform for ModelPlatform {
+    type Frames = Frames;
+
+    fn frames(&mut self) -> &mut Frames {
+        &mut self.frames
     }
 
-    fn confirm_ballooned(&mut self, run: FrameRun) {
-        self.frames.confirm_ballooned(run);
-    }
-
-    fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
-        self.frames.take_ballooned(most)
-    }
-
-    fn release(&mut self, run: FrameRun) {
-        self.frames.release(run);
-    }
-
-    fn ballooned(&self) -> u64 {
-        self.frames.ballooned()
-    }
-
-    fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
-        self.frames.take_unreported(most, age)
-    }
-
-    fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
-        self.frames.take_backed(most)
-    }
-
-    fn mark(&mut self, run: FrameRun) -> bool {
-        self.frames.mark(run)
-    }
-
-    fn marks(&self, run: FrameRun) -> u32 {
-        self.frames.marks(run)
-    }
-
-    fn release_reported(&mut self, run: FrameRun) {
-        self.frames.release_reported(run);
-    }
-
-    fn unreported(&self) -> u64 {
-        self.frames.unreported()
-    }
-
-    fn age_free_memory(&mut self) {
-        self.frames.age_free_memory();
-    }
-
-    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
-        self.frames.take_idle(most, keep)
-    }
-
-    fn filler() -> Option<Filler<Self>> {
-        Some(|platform, run, byte| platform.frames.fill(run, byte))
-    }
-}
-
-impl MemoryStatistics for ModelPlatform {
     fn statistics(&self) -> Statistics {
         let (free, total) = (self.frames.free() * 4096, self.frames.total() * 4096);
         self.told.with(Tag::Free, free).with(Tag::Total, total).with(Tag::Available, free)

@@ -1,0 +1,199 @@
+//! What the picture shows and what keys do: state without I/O.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use crate::model::{Figure, History, Sample};
+use crate::units::{MIB, mib, parse_size};
+
+/// Intervals of statistics that the key goes through, in seconds; 0 is off.
+const STATISTICS: [u64; 5] = [1, 2, 5, 10, 0];
+
+/// What a key asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Leave a guest so many bytes.
+    Target { guest: usize, bytes: u64 },
+    /// Have a guest's statistics each so many seconds.
+    Statistics { guest: usize, seconds: u64 },
+    /// End.
+    Quit,
+}
+
+/// The state of the picture.
+pub(crate) struct App {
+    /// All guests.
+    pub(crate) guests: Vec<History>,
+    /// The one that keys are for.
+    pub(crate) selected: usize,
+    /// The second at which the picture was paused.
+    pub(crate) paused: Option<f64>,
+    /// A target that is being typed.
+    pub(crate) entry: Option<String>,
+    /// The outcome of the last key.
+    pub(crate) message: String,
+    statistics: usize,
+}
+
+impl App {
+    /// The picture of these guests.
+    pub(crate) fn new(guests: Vec<History>) -> Self {
+        Self { guests, selected: 0, paused: None, entry: None, message: String::new(), statistics: 0 }
+    }
+
+    /// The samples of a guest that the picture shows, the newest first.
+    pub(crate) fn shown<'a>(&self, guest: &'a History) -> impl Iterator<Item = &'a Sample> + use<'a> {
+        let until = self.paused.unwrap_or(f64::MAX);
+        guest.samples().iter().rev().skip_while(move |sample| sample.at > until)
+    }
+
+    /// Takes a key at second `now`.
+    pub(crate) fn key(&mut self, key: KeyEvent, now: f64) -> Option<Action> {
+        if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
+            return Some(Action::Quit);
+        }
+        if self.entry.is_some() {
+            return self.edit(key.code);
+        }
+        self.message.clear();
+        match key.code {
+            KeyCode::Char('q') => return Some(Action::Quit),
+            KeyCode::Up | KeyCode::Char('+') => return self.step(1),
+            KeyCode::Down | KeyCode::Char('-') => return self.step(-1),
+            KeyCode::Char('t') => self.entry = Some(String::new()),
+            KeyCode::Char(digit @ '0'..='9') => self.entry = Some(digit.into()),
+            KeyCode::Char('s') => return Some(self.next_statistics()),
+            KeyCode::Char('p' | ' ') => {
+                self.paused = if self.paused.is_some() { None } else { Some(now) };
+            }
+            KeyCode::Tab | KeyCode::Right => self.selected = (self.selected + 1) % self.guests.len(),
+            KeyCode::BackTab | KeyCode::Left => {
+                self.selected = (self.selected + self.guests.len() - 1) % self.guests.len();
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn edit(&mut self, key: KeyCode) -> Option<Action> {
+        let entry = self.entry.as_mut()?;
+        match key {
+            KeyCode::Char(letter) if letter.is_ascii_alphanumeric() && entry.len() < 12 => entry.push(letter),
+            KeyCode::Backspace => drop(entry.pop()),
+            KeyCode::Esc => self.entry = None,
+            KeyCode::Enter => {
+                let text = self.entry.take()?;
+                return match parse_size(&text) {
+                    Ok(bytes) => self.target(bytes),
+                    Err(error) => {
+                        self.message = error;
+                        None
+                    }
+                };
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// A thirty-second of the guest's memory, in whole MiB.
+    fn step(&mut self, direction: i64) -> Option<Action> {
+        let guest = &self.guests[self.selected];
+        let size = guest.figure(Figure::Size).unwrap_or_default();
+        let Some(now) = guest.figure(Figure::Target).or_else(|| guest.figure(Figure::Actual)) else {
+            self.message = format!("{}: there is no balloon to move", guest.name);
+            return None;
+        };
+        let step = (mib(size) / 32).max(1) * MIB;
+        let wanted = if direction > 0 { now.saturating_add(step) } else { now.saturating_sub(step) };
+        self.target(wanted)
+    }
+
+    fn target(&mut self, bytes: u64) -> Option<Action> {
+        let guest = &self.guests[self.selected];
+        let size = guest.figure(Figure::Size).unwrap_or(u64::MAX);
+        // QEMU refuses 0.
+        let bytes = bytes.clamp(MIB, size.max(MIB));
+        self.message = format!("{}: target {} MiB", guest.name, mib(bytes));
+        Some(Action::Target { guest: self.selected, bytes })
+    }
+
+    fn next_statistics(&mut self) -> Action {
+        self.statistics = (self.statistics + 1) % STATISTICS.len();
+        let seconds = STATISTICS[self.statistics];
+        let name = &self.guests[self.selected].name;
+        self.message = match seconds {
+            0 => format!("{name}: no statistics"),
+            seconds => format!("{name}: statistics each {seconds} s"),
+        };
+        Action::Statistics { guest: self.selected, seconds }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app() -> App {
+        let mut guests = vec![History::new("a"), History::new("b")];
+        for guest in &mut guests {
+            let mut sample = Sample::new(1.0);
+            sample.set(Figure::Size, Some(256 * MIB));
+            sample.set(Figure::Actual, Some(256 * MIB));
+            guest.push(sample);
+        }
+        App::new(guests)
+    }
+
+    fn press(app: &mut App, keys: &str) -> Option<Action> {
+        let press = |letter| match letter {
+            '\n' => KeyCode::Enter,
+            '^' => KeyCode::Up,
+            'v' => KeyCode::Down,
+            '>' => KeyCode::Tab,
+            letter => KeyCode::Char(letter),
+        };
+        keys.chars().map(|letter| app.key(KeyEvent::from(press(letter)), 1.0)).last().flatten()
+    }
+
+    #[test]
+    fn arrows_move_the_target_within_the_guests_memory() {
+        let mut app = app();
+        assert_eq!(press(&mut app, "v"), Some(Action::Target { guest: 0, bytes: 248 * MIB }));
+        assert_eq!(press(&mut app, "^"), Some(Action::Target { guest: 0, bytes: 256 * MIB }));
+        assert_eq!(press(&mut app, ">v"), Some(Action::Target { guest: 1, bytes: 248 * MIB }));
+    }
+
+    #[test]
+    fn a_number_is_a_target() {
+        let mut app = app();
+        assert_eq!(press(&mut app, "t100\n"), Some(Action::Target { guest: 0, bytes: 100 * MIB }));
+        assert_eq!(press(&mut app, "64M\n"), Some(Action::Target { guest: 0, bytes: 64 * MIB }));
+        assert_eq!(
+            press(&mut app, "9999\n"),
+            Some(Action::Target { guest: 0, bytes: 256 * MIB }),
+            "no more than it has"
+        );
+        assert_eq!(press(&mut app, "12x\n"), None);
+        assert!(app.message.contains("`12x`"), "{}", app.message);
+    }
+
+    #[test]
+    fn statistics_pause_and_quit() {
+        let mut app = app();
+        assert_eq!(press(&mut app, "s"), Some(Action::Statistics { guest: 0, seconds: 2 }));
+        assert_eq!(press(&mut app, "p"), None);
+        app.guests[0].push(Sample::new(2.0));
+        assert_eq!(app.shown(&app.guests[0]).next().map(|sample| sample.at), Some(1.0), "the picture stands still");
+        press(&mut app, "p");
+        assert_eq!(app.shown(&app.guests[0]).next().map(|sample| sample.at), Some(2.0));
+        assert_eq!(press(&mut app, "q"), Some(Action::Quit));
+    }
+
+    #[test]
+    fn without_a_balloon_there_is_no_target() {
+        let mut app = App::new(vec![History::new("bare")]);
+        app.guests[0].push(Sample::new(0.0));
+        assert_eq!(press(&mut app, "v"), None);
+        assert!(app.message.contains("bare"), "{}", app.message);
+    }
+}

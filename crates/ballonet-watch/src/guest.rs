@@ -1,0 +1,344 @@
+//! One guest: its QMP connection, its process and, of a ballonet, its serial line. Every wait is bounded.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::failure::Outcome;
+use crate::host::{self, process_memory};
+use crate::kernel::Kernel;
+use crate::model::{Figure, Mark, Sample, State};
+use crate::qmp::{Qmp, QmpError};
+use crate::serial::Serial;
+use crate::units::mib;
+
+/// Where a guest is found.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    /// What people call it.
+    pub(crate) name: String,
+    /// Its QMP socket.
+    pub(crate) socket: PathBuf,
+    /// QEMU's process; without it, the one at the other end of the socket.
+    pub(crate) pid: Option<u32>,
+    /// A socket with its serial line.
+    pub(crate) serial: Option<PathBuf>,
+}
+
+/// A guest that we are connected to.
+pub(crate) struct Guest {
+    /// What people call it.
+    pub(crate) name: String,
+    qmp: Qmp,
+    /// QEMU's process, or why it is not known.
+    pub(crate) pid: Result<u32, String>,
+    serial: Option<Serial>,
+    pub(crate) kernel: Kernel,
+    /// The balloon's path in QEMU's object tree, if there is a balloon.
+    balloon: Option<String>,
+    /// Bytes of RAM.
+    size: Option<u64>,
+    target: Option<u64>,
+    /// The interval of statistics to restore at the end, in seconds.
+    restore: Option<u64>,
+    migration: String,
+    state: State,
+    marks: Vec<Mark>,
+    start: Instant,
+}
+
+impl Guest {
+    /// Connects, finds the balloon, and has QEMU ask for statistics if nobody else does. `start` is second 0 of samples.
+    pub(crate) fn attach(address: &Address, serial: Option<Serial>, start: Instant) -> Outcome<Self> {
+        let qmp = Qmp::connect(&address.socket)?;
+        let serial = match (&address.serial, serial) {
+            (_, Some(serial)) => Some(serial),
+            (Some(path), None) => Some(Serial::connect(path)?),
+            (None, None) => None,
+        };
+        let pid = match address.pid {
+            Some(pid) => host::process_name(pid).map(|_| Ok(pid))?,
+            None => find_process(&qmp, &address.socket),
+        };
+        let mut guest = Self {
+            name: address.name.clone(),
+            qmp,
+            pid,
+            serial,
+            kernel: Kernel::default(),
+            balloon: None,
+            size: None,
+            target: None,
+            restore: None,
+            migration: "none".into(),
+            state: State::Unknown,
+            marks: Vec::new(),
+            start,
+        };
+        if address.serial.is_some() {
+            // A ballonet that has been up for long is silent until it is asked.
+            guest.type_line("\rstats\rmem");
+        }
+        guest.discover().map_err(|error| format!("{}: {error}", address.socket.display()))?;
+        Ok(guest)
+    }
+
+    fn discover(&mut self) -> Result<(), QmpError> {
+        let memory = self.qmp.run("query-memory-size-summary", &json!({}))?;
+        self.size = memory["base-memory"].as_u64();
+        self.kernel = Kernel::new(self.size.unwrap_or_default());
+        self.balloon = self.find_balloon()?;
+        let Some(path) = self.balloon.clone() else { return Ok(()) };
+        let interval = json!({ "path": path, "property": "guest-stats-polling-interval" });
+        // A balloon without statistics still has a size.
+        match self.qmp.run("qom-get", &interval) {
+            Ok(value) if value.as_u64() == Some(0) => {
+                self.restore = Some(0);
+                self.poll_statistics(1)
+            }
+            Ok(_) | Err(QmpError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn find_balloon(&mut self) -> Result<Option<String>, QmpError> {
+        for folder in ["/machine/peripheral", "/machine/peripheral-anon"] {
+            let devices = self.qmp.run("qom-list", &json!({ "path": folder }))?;
+            let is_balloon =
+                |device: &&Value| device["type"].as_str().is_some_and(|kind| kind.contains("virtio-balloon"));
+            let name =
+                devices.as_array().into_iter().flatten().find(is_balloon).and_then(|found| found["name"].as_str());
+            if let Some(name) = name {
+                return Ok(Some(format!("{folder}/{name}")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes a moment second 0 of what follows.
+    pub(crate) fn restart_clock(&mut self, start: Instant) {
+        self.start = start;
+        self.marks.clear();
+    }
+
+    /// Seconds since second 0.
+    fn now(&self) -> f64 {
+        self.start.elapsed().as_secs_f64()
+    }
+
+    /// How the guest is, by the last sample.
+    pub(crate) const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Bytes of RAM.
+    pub(crate) const fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Why figures are missing, if some are.
+    pub(crate) fn note(&self) -> Option<String> {
+        match (&self.pid, &self.balloon) {
+            (Err(why), _) => Some(why.clone()),
+            (_, None) => Some("this guest has no virtio-balloon device".into()),
+            _ => None,
+        }
+    }
+
+    /// Events since the last call.
+    pub(crate) fn take_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
+    /// Sets the balloon's target: how many bytes the guest keeps.
+    pub(crate) fn set_target(&mut self, bytes: u64) -> Result<(), QmpError> {
+        self.qmp.run("balloon", &json!({ "value": bytes }))?;
+        self.target = Some(bytes);
+        self.kernel.set_target(bytes);
+        self.marks.push(Mark::new(self.now(), "target", format!("target {} MiB", mib(bytes))));
+        Ok(())
+    }
+
+    /// Has QEMU ask the guest for statistics each `seconds`; 0 for never.
+    pub(crate) fn poll_statistics(&mut self, seconds: u64) -> Result<(), QmpError> {
+        let Some(path) = &self.balloon else { return Err(QmpError::Refused("there is no balloon".into())) };
+        let arguments = json!({ "path": path, "property": "guest-stats-polling-interval", "value": seconds });
+        self.qmp.run("qom-set", &arguments).map(drop)
+    }
+
+    /// Types a line at the guest's console, if we have its serial line.
+    pub(crate) fn type_line(&mut self, line: &str) {
+        if let Some(serial) = &mut self.serial {
+            serial.type_line(line);
+        }
+    }
+
+    /// Waits for a line on the serial line and takes it; false if none came.
+    pub(crate) fn listen(&mut self, patience: Duration) -> bool {
+        let Some(line) = self.serial.as_ref().and_then(|serial| serial.wait(patience)) else { return false };
+        self.hear(&line);
+        true
+    }
+
+    /// Has a ballonet say how it is, and waits for that, so that the next sample has it.
+    pub(crate) fn refresh(&mut self, patience: Duration) {
+        let (before, deadline) = (self.kernel.answers(), Instant::now() + patience);
+        self.type_line("stats\rmem");
+        while self.kernel.answers() == before && self.listen(deadline.saturating_duration_since(Instant::now())) {}
+    }
+
+    fn hear(&mut self, line: &str) {
+        if let Some((kind, text)) = self.kernel.take(line) {
+            self.marks.push(Mark::new(self.now(), kind, text));
+        }
+    }
+
+    /// All figures now. A QEMU that does not answer is still looked at by `/proc`.
+    pub(crate) fn sample(&mut self) -> Sample {
+        while let Some(line) = self.serial.as_ref().and_then(Serial::next) {
+            self.hear(&line);
+        }
+        let mut sample = Sample::new(self.now());
+        sample.set(Figure::Size, self.size);
+        sample.set(Figure::Target, self.target);
+        self.ask_qemu(&mut sample);
+        self.look_at_process(&mut sample);
+        self.kernel.fill(&mut sample);
+        if self.kernel.speaks() {
+            // The answers are there at the next sample.
+            self.type_line("stats\rmem");
+        }
+        sample
+    }
+
+    fn look_at_process(&mut self, sample: &mut Sample) {
+        let Ok(pid) = self.pid else { return };
+        match process_memory(pid, self.size) {
+            Ok(memory) => {
+                sample.set(Figure::Rss, Some(memory.rss));
+                sample.set(Figure::Pss, memory.pss);
+                sample.set(Figure::Ram, memory.ram);
+                sample.set(Figure::Swapped, Some(memory.swapped));
+            }
+            Err(_) => self.end(&format!("QEMU, PID {pid}, has ended")),
+        }
+    }
+
+    fn end(&mut self, why: &str) {
+        if !matches!(self.state, State::Ended(_)) {
+            self.state = State::Ended(why.into());
+            self.marks.push(Mark::new(self.now(), "ended", why));
+        }
+    }
+
+    fn ask_qemu(&mut self, sample: &mut Sample) {
+        if matches!(self.state, State::Ended(_)) {
+            return;
+        }
+        let answer = self.query(sample);
+        self.take_events();
+        match answer {
+            Ok(state) => self.state = State::Runs(state),
+            Err(QmpError::Silent) => {
+                if self.state != State::Silent {
+                    self.marks.push(Mark::new(self.now(), "silent", "QEMU does not answer"));
+                }
+                self.state = State::Silent;
+            }
+            Err(QmpError::Refused(why)) => self.state = State::Runs(why),
+            Err(error @ (QmpError::Ended | QmpError::Broken(_))) => self.end(&error.to_string()),
+        }
+    }
+
+    fn query(&mut self, sample: &mut Sample) -> Result<String, QmpError> {
+        let status = self.qmp.run("query-status", &json!({}))?;
+        if let Some(path) = self.balloon.clone() {
+            if let Some(answer) = served(self.qmp.run("query-balloon", &json!({})))? {
+                sample.set(Figure::Actual, answer["actual"].as_u64());
+            }
+            let statistics = json!({ "path": path, "property": "guest-stats" });
+            if let Some(answer) = served(self.qmp.run("qom-get", &statistics))? {
+                take_statistics(&answer["stats"], sample);
+                // 0 is never.
+                sample.set(Figure::StatTime, answer["last-update"].as_u64().filter(|seconds| *seconds > 0));
+            }
+        }
+        if let Some(answer) = served(self.qmp.run("query-migrate", &json!({})))? {
+            let status = answer["status"].as_str().unwrap_or("none").to_owned();
+            if status != self.migration {
+                self.marks.push(Mark::new(sample.at, "migration", format!("migration: {status}")));
+                self.migration = status;
+            }
+        }
+        Ok(status["status"].as_str().unwrap_or("unknown").to_owned())
+    }
+
+    fn take_events(&mut self) {
+        for event in self.qmp.take_events() {
+            let name = event["event"].as_str().unwrap_or_default();
+            let kind = match name {
+                "RESET" => "reset",
+                "STOP" | "RESUME" | "SUSPEND" | "WAKEUP" => "state",
+                "SHUTDOWN" | "POWERDOWN" => "shutdown",
+                "GUEST_PANICKED" | "GUEST_CRASHLOADED" => "panic",
+                _ => continue,
+            };
+            self.marks.push(Mark::new(self.now(), kind, name.to_ascii_lowercase().replace('_', " ")));
+        }
+    }
+
+    /// Ends QEMU: for a guest that we started.
+    pub(crate) fn quit(&mut self) {
+        // One that does not answer is ended by its process.
+        let _ = self.qmp.run("quit", &json!({}));
+    }
+
+    /// Leaves a guest as it was found: it runs on.
+    pub(crate) fn leave(&mut self) {
+        if let Some(seconds) = self.restore.take().filter(|_| !self.qmp.is_silent() && !self.has_ended()) {
+            // Statistics that go on do no harm.
+            let _ = self.poll_statistics(seconds);
+        }
+    }
+
+    /// Whether QEMU has ended.
+    pub(crate) const fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended(_))
+    }
+}
+
+/// What a command gives where QEMU serves it.
+fn served(answer: Result<Value, QmpError>) -> Result<Option<Value>, QmpError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(QmpError::Refused(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn take_statistics(statistics: &Value, sample: &mut Sample) {
+    for (figure, name) in [
+        (Figure::StatFree, "stat-free-memory"),
+        (Figure::StatTotal, "stat-total-memory"),
+        (Figure::StatAvailable, "stat-available-memory"),
+    ] {
+        // QEMU writes all ones for a statistic that the guest did not send.
+        sample.set(figure, statistics[name].as_u64().filter(|value| *value != u64::MAX));
+    }
+}
+
+/// QEMU's process: the one that made the socket, if that is a QEMU, or the one that libvirt noted.
+fn find_process(qmp: &Qmp, socket: &Path) -> Result<u32, String> {
+    let Some(pid) = qmp.peer() else { return Err("QEMU's process is not visible from here; name it by --pid".into()) };
+    let name = host::process_name(pid).unwrap_or_default();
+    if name.contains("qemu") {
+        return Ok(pid);
+    }
+    let folder = socket.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let noted = host::libvirt_pid_file(&folder).and_then(|path| std::fs::read_to_string(path).ok());
+    match noted.and_then(|text| text.trim().parse().ok()) {
+        Some(pid) => Ok(pid),
+        None => Err(format!("the socket was made by PID {pid} ({name}), which is no QEMU; name QEMU's by --pid")),
+    }
+}

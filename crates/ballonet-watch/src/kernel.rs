@@ -1,0 +1,235 @@
+//! What a ballonet kernel says of itself on its serial line with `log=json`: one JSON object a line.
+
+use serde_json::Value;
+
+use crate::model::{Figure, Sample};
+use crate::units::mib;
+
+/// Bytes of a page frame.
+const FRAME: u64 = 4096;
+
+/// The newest of what the kernel has said.
+#[derive(Debug, Default)]
+pub(crate) struct Kernel {
+    /// An event has come: it is a ballonet that logs JSON.
+    speaks: bool,
+    /// Bytes of the guest's RAM: the kernel counts what its balloon holds, and the host what it leaves.
+    ram: u64,
+    target: Option<u64>,
+    used: Option<u64>,
+    free: Option<u64>,
+    reported: Option<u64>,
+    hinted: Option<u64>,
+    kicks: Option<u64>,
+    interrupts: Option<u64>,
+    holds: u64,
+    refused: u64,
+    reliefs: u64,
+    answers: u64,
+    ready: bool,
+}
+
+/// An event that people want to see: its kind, and some words.
+pub(crate) type Notice = (&'static str, String);
+
+impl Kernel {
+    /// A kernel with so many bytes of RAM.
+    pub(crate) fn new(ram: u64) -> Self {
+        Self { ram, ..Self::default() }
+    }
+
+    /// Whether the kernel has said anything.
+    pub(crate) const fn speaks(&self) -> bool {
+        self.speaks
+    }
+
+    /// Whether the console takes commands: the balloon is ready, or there is none.
+    pub(crate) const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// How often it was asked by `mem` and has answered.
+    pub(crate) const fn answers(&self) -> u64 {
+        self.answers
+    }
+
+    /// How often `mem hold` has ended, well or not.
+    pub(crate) const fn holds(&self) -> u64 {
+        self.holds
+    }
+
+    /// How often the balloon gave memory back because an allocation would have failed.
+    pub(crate) const fn reliefs(&self) -> u64 {
+        self.reliefs
+    }
+
+    /// How many allocations for `mem hold` or a program were not served.
+    pub(crate) const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// The host has set a target, of which the kernel will learn.
+    pub(crate) const fn set_target(&mut self, bytes: u64) {
+        self.target = Some(bytes);
+    }
+
+    /// Takes a line; anything that is no event is left alone.
+    pub(crate) fn take(&mut self, line: &str) -> Option<Notice> {
+        // A reset cuts a line short, and the next boot's first event follows on it.
+        let start = line.rfind("{\"event\"")?;
+        let event: Value = serde_json::from_str(line[start..].trim_end()).ok()?;
+        self.speaks = true;
+        let count = |field: &str| event[field].as_u64();
+        match event["event"].as_str()? {
+            "memory" => {
+                self.answers += 1;
+                self.used = count("used").map(|frames| frames * FRAME);
+                self.free = count("free").map(|frames| frames * FRAME);
+                None
+            }
+            "stats" => {
+                (self.kicks, self.interrupts) = (count("kicks"), count("interrupts"));
+                self.reported = count("reported").map(|frames| frames * FRAME);
+                None
+            }
+            "held" => {
+                self.holds += 1;
+                let reason = event["reason"].as_str()?;
+                self.refused += 1;
+                Some(("refused", format!("no memory: {reason}")))
+            }
+            "work" => self.work(&event),
+            "ready" | "balloon" => {
+                self.ready = true;
+                self.balloon(&event)
+            }
+            "report" => {
+                let before = self.reported.replace(count("bytes")?).unwrap_or_default();
+                let more = self.reported?.saturating_sub(before);
+                (more > 0).then(|| ("report", format!("{} MiB reported as free", mib(more))))
+            }
+            "hint" => {
+                self.hinted = count("bytes");
+                Some(("hint", format!("{} MiB hinted as free", mib(self.hinted?))))
+            }
+            "unhint" => {
+                self.hinted = Some(0);
+                None
+            }
+            "relief" => {
+                self.reliefs = count("reliefs").unwrap_or(self.reliefs);
+                Some(("relief", relief(&event, self.ram)))
+            }
+            "no-device" => {
+                self.ready = true;
+                None
+            }
+            other => other_notice(other, &event),
+        }
+    }
+
+    fn balloon(&mut self, event: &Value) -> Option<Notice> {
+        let target = self.ram.saturating_sub(event["target"].as_u64()?);
+        // At the start nobody has set one.
+        match self.target.replace(target) {
+            Some(before) if before != target => Some(("target", format!("target {} MiB", mib(target)))),
+            _ => None,
+        }
+    }
+
+    fn work(&mut self, event: &Value) -> Option<Notice> {
+        let failures = event["failures"].as_u64().unwrap_or_default();
+        self.refused = self.refused.max(failures);
+        let (kind, phase) = (event["kind"].as_str()?, event["phase"].as_str()?);
+        let notable = matches!(phase, "ended" | "done");
+        notable.then(|| ("work", format!("program {kind} is {phase}")))
+    }
+
+    /// Adds what the kernel has said to a sample.
+    pub(crate) fn fill(&self, sample: &mut Sample) {
+        for (figure, value) in [
+            (Figure::Used, self.used),
+            (Figure::Free, self.free),
+            (Figure::Reported, self.reported),
+            (Figure::Hinted, self.hinted),
+            (Figure::Kicks, self.kicks),
+            (Figure::Interrupts, self.interrupts),
+        ] {
+            sample.set(figure, value);
+        }
+        if self.speaks {
+            sample.set(Figure::Target, self.target);
+        }
+    }
+}
+
+fn relief(event: &Value, ram: u64) -> String {
+    let actual = ram.saturating_sub(event["actual"].as_u64().unwrap_or_default());
+    match event["error"].as_str() {
+        Some(error) => format!("out of memory: {error}"),
+        None => format!("memory ran out: the balloon leaves {} MiB", mib(actual)),
+    }
+}
+
+fn other_notice(name: &str, event: &Value) -> Option<Notice> {
+    let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    match name {
+        "reset" => Some(("reset", format!("{}: {}", text("name"), text("reason")))),
+        "freeze" => Some(("reset", format!("{} is frozen", text("name")))),
+        "restore" => Some(("reset", format!("{} is restored", text("name")))),
+        "failed" => Some(("failed", text("error"))),
+        "floor" => Some(("floor", text("message"))),
+        "silent" => Some(("failed", "the device returns no requests".into())),
+        "answers" => Some(("reset", "the device responds again".into())),
+        "removed" => Some(("reset", format!("{} is unplugged", text("name")))),
+        "panic" | "fault" => Some(("panic", format!("the kernel ended by a {name}: {}", text("message")))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_become_bytes() {
+        let mut kernel = Kernel::default();
+        assert_eq!(kernel.take(r#"{"event":"memory","ms":1.0,"total":10,"free":3,"used":5,"ballooned":2}"#), None);
+        assert_eq!(kernel.take(r#"{"event":"stats","ms":1.0,"kicks":7,"interrupts":8,"reported":2}"#), None);
+        let mut sample = Sample::new(0.0);
+        kernel.fill(&mut sample);
+        let figures = [Figure::Used, Figure::Free, Figure::Reported, Figure::Kicks, Figure::Interrupts];
+        assert_eq!(figures.map(|figure| sample.get(figure)), [5 * FRAME, 3 * FRAME, 2 * FRAME, 7, 8].map(Some));
+        assert!(kernel.speaks());
+    }
+
+    #[test]
+    fn a_target_is_an_event_when_it_changes() {
+        let mut kernel = Kernel::new(256 << 20);
+        let line = |target: u64| format!(r#"{{"event":"balloon","ms":1.0,"target":{target},"actual":1}}"#);
+        assert_eq!(kernel.take(&line(64 << 20)), None, "the first is the state at the start");
+        assert_eq!(kernel.take(&line(64 << 20)), None);
+        assert_eq!(kernel.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())));
+    }
+
+    #[test]
+    fn a_hold_that_ends_early_is_refused_memory() {
+        let mut kernel = Kernel::default();
+        assert_eq!(kernel.take(r#"{"event":"held","ms":1.0,"bytes":1024}"#), None);
+        assert_eq!((kernel.holds(), kernel.refused()), (1, 0));
+        let notice = kernel.take(r#"{"event":"held","ms":1.0,"bytes":1024,"reason":"too little"}"#);
+        assert_eq!(notice.map(|(kind, _)| kind), Some("refused"));
+        assert_eq!((kernel.holds(), kernel.refused()), (2, 1));
+    }
+
+    #[test]
+    fn lines_that_are_no_events_are_left_alone() {
+        let mut kernel = Kernel::default();
+        for line in ["", "Linux version 6.1", "{\"event\":", "{}", "[1]", "{\"event\":\"memory\"", "\u{fffd}"] {
+            assert_eq!(kernel.take(line), None, "{line}");
+        }
+        assert!(!kernel.speaks());
+        let torn = r#"{"event":"lo{"event":"report","ms":0.1,"name":"virtio0","bytes":2097152}"#;
+        assert_eq!(kernel.take(torn), Some(("report", "2 MiB reported as free".into())));
+    }
+}

@@ -1,0 +1,141 @@
+//! Guests that we start: a ballonet kernel in QEMU, by the project's `run.sh`, whose options come from the environment.
+
+use std::env;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::failure::{Context as _, Failure, Outcome};
+use crate::guest::{Address, Guest};
+use crate::serial::Serial;
+
+/// How long QEMU may take to make its QMP socket: `run.sh` asks it several questions before.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long QEMU may take to end.
+const END: Duration = Duration::from_secs(5);
+/// Time between two looks.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// The kernel to start and what starts it.
+#[derive(Debug, Clone)]
+pub(crate) struct Launcher {
+    script: PathBuf,
+    kernel: PathBuf,
+}
+
+/// A QEMU that runs because we started it. It ends with this value.
+pub(crate) struct Launched {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Launcher {
+    /// The project's `run.sh` in `root`, with `kernel` or, without one, the project's own, built first.
+    pub(crate) fn prepare(root: &Path, kernel: Option<&Path>, release: bool) -> Outcome<Self> {
+        let script = root.join("run.sh");
+        if !script.is_file() {
+            return Err(
+                format!("{}: not there; --root names the folder of ballonet's sources", script.display()).into()
+            );
+        }
+        let kernel = match kernel {
+            Some(kernel) => fs::canonicalize(kernel).of(format_args!("--kernel {}", kernel.display()))?,
+            None => build(root, release)?,
+        };
+        Ok(Self { script, kernel })
+    }
+
+    /// Starts a guest with these kernel arguments and `run.sh` options, and connects to it.
+    pub(crate) fn start(
+        &self,
+        name: &str,
+        options: &[(&str, &str)],
+        arguments: &[String],
+        start: Instant,
+    ) -> Outcome<(Launched, Guest)> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("ballonet-watch-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).of(folder.display())?;
+        let socket = folder.join("qmp");
+        let mut command = Command::new(&self.script);
+        command.envs(options.iter().copied()).arg("--qmp").arg(&socket).arg(&self.kernel).arg("log=json");
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().of(self.script.display())?;
+        let (screen, keyboard) = (child.stdout.take(), child.stdin.take());
+        let mut launched = Launched { child, folder };
+        let serial = screen.zip(keyboard).map(|(screen, keyboard)| Serial::new(screen, keyboard));
+        launched.wait_for(&socket)?;
+        let address = Address { name: name.into(), socket, pid: None, serial: None };
+        Ok((launched, Guest::attach(&address, serial, start)?))
+    }
+}
+
+impl Launched {
+    fn wait_for(&mut self, socket: &Path) -> Outcome {
+        let deadline = Instant::now() + PATIENCE;
+        while !socket.exists() {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(self.complaint(&format!("QEMU did not start: run.sh ended with {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(format!("QEMU made no QMP socket within {} s", PATIENCE.as_secs()).into());
+            }
+            thread::sleep(GLANCE);
+        }
+        Ok(())
+    }
+
+    /// What `run.sh` and QEMU have written before they ended.
+    fn complaint(&mut self, what: &str) -> Failure {
+        let mut text = String::new();
+        if let Some(stderr) = &mut self.child.stderr {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        format!("{what}\n{}", text.trim_end()).into()
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        // `run.sh` hands a SIGTERM on to QEMU, which has usually ended by QMP before.
+        let deadline = Instant::now() + END;
+        let mut told = false;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if !told && Instant::now() + END / 2 > deadline {
+                told = true;
+                if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                }
+            }
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                break;
+            }
+            thread::sleep(GLANCE);
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Builds the kernel, with cargo's progress on the terminal, and finds it.
+fn build(root: &Path, release: bool) -> Outcome<PathBuf> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root).args(["build", "--package", "ballonet-kernel", "--bin", "ballonet"]);
+    if release {
+        cargo.arg("--release");
+    }
+    // The program may itself run under a cargo that set this for another package.
+    cargo.env_remove("CARGO_MANIFEST_DIR").stdin(Stdio::null()).stdout(Stdio::null());
+    let status = cargo.status().of("cargo build; name a kernel that is built by --kernel")?;
+    if !status.success() {
+        return Err(format!("the kernel was not built: cargo ended with {status}").into());
+    }
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder));
+    Ok(target.join(if release { "release" } else { "debug" }).join("ballonet"))
+}

@@ -1,0 +1,104 @@
+//! `ballonet-watch`: a live picture, on the host, of what guests have of its memory and what their balloons do.
+//!
+//! `guest` asks one QEMU (`qmp`), its process (`host`) and, of a ballonet, its serial line (`serial`, `kernel`) for a sample
+//! (`model`). `watch` has a thread for each guest (`worker`) and sends samples to the picture (`app`, `view`, `bars`), to lines
+//! (`plain`), to a record (`record`), to Prometheus (`metrics`) and to plots (`plot`, `panel`, `canvas`). `policy` decides on
+//! targets without I/O; `steer` applies them. `demo` and `density` start guests (`launch`) and draw what became of them.
+
+#![forbid(unsafe_code)]
+// An ordinary program of the host.
+#![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core)]
+
+mod app;
+mod bars;
+mod canvas;
+mod cli;
+mod demo;
+mod density;
+mod failure;
+mod find;
+mod guest;
+mod host;
+mod kernel;
+mod launch;
+mod metrics;
+mod model;
+mod panel;
+mod plain;
+mod plot;
+mod policy;
+mod qmp;
+mod record;
+mod serial;
+mod steer;
+mod units;
+mod view;
+mod watch;
+mod worker;
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
+
+use clap::Parser as _;
+
+use cli::{Attach, Cli, Command, Run};
+use failure::Outcome;
+use guest::{Address, Guest};
+use launch::Launcher;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(options) => run(&options),
+        Command::Attach(options) => attach(&options),
+        Command::Plot(options) => plot::plot(&options),
+        Command::Demo(options) if options.density => density::demo(&options),
+        Command::Demo(options) => demo::demo(&options),
+        Command::Policy(options) => steer::policy(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("ballonet-watch: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Run) -> Outcome {
+    let launch = &options.launch;
+    let launcher = Launcher::prepare(&launch.root, launch.kernel.as_deref(), launch.release)?;
+    let start = Instant::now();
+    let (_launched, guest) = launcher.start("ballonet", &[], &options.arguments, start)?;
+    watch::watch(vec![guest], &options.watch, start, true)
+}
+
+fn attach(options: &Attach) -> Outcome {
+    let addresses = find::addresses(&options.sockets, &options.pid, &options.serial)?;
+    let start = Instant::now();
+    let guests = connect(&addresses, start)?;
+    watch::watch(guests, &options.watch, start, false)
+}
+
+/// Connects to all guests at once, since a QEMU that hangs costs seconds. One that was named must be there; of several, those
+/// that are not are named and left out.
+fn connect(addresses: &[Address], start: Instant) -> Outcome<Vec<Guest>> {
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            addresses.iter().map(|address| scope.spawn(move || Guest::attach(address, None, start))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("connecting failed".into()))).collect()
+    });
+    let mut guests = Vec::new();
+    let mut failures = Vec::new();
+    for outcome in outcomes {
+        match outcome {
+            Ok(guest) => guests.push(guest),
+            Err(failure) => failures.push(failure.to_string()),
+        }
+    }
+    if guests.is_empty() {
+        return Err(failures.join("\nballonet-watch: ").into());
+    }
+    failures.iter().for_each(|failure| eprintln!("ballonet-watch: left out: {failure}"));
+    Ok(guests)
+}

@@ -1,0 +1,245 @@
+//! The picture on a terminal. It fits 80 columns, and says all it says without colours.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use crate::app::App;
+use crate::bars::{self, Cell};
+use crate::model::{Figure, History, Sample, State, total};
+use crate::units::mib;
+
+/// Columns that a guest needs.
+const WIDTH: u16 = 76;
+/// Lines of figures above a guest's chart, its title included.
+const FIGURES: u16 = 5;
+/// The least height of a chart.
+const LEAST_CHART: u16 = 3;
+/// Columns of the numbers beside a chart.
+const SCALE: u16 = 6;
+
+/// How to draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Look {
+    /// With colours.
+    pub(crate) colours: bool,
+    /// With characters of ASCII only.
+    pub(crate) ascii: bool,
+}
+
+impl Look {
+    /// What the environment asks for: `NO_COLOR` (no-color.org), and the locale.
+    pub(crate) fn from_environment() -> Self {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
+        let unicode = locale.to_ascii_lowercase().replace('-', "").contains("utf8");
+        Self { colours: set("NO_COLOR").is_none(), ascii: !unicode }
+    }
+
+    const fn colour(self, colour: Color) -> Style {
+        if self.colours { Style::new().fg(colour) } else { Style::new() }
+    }
+
+    const fn cell(self, cell: Cell) -> Style {
+        match cell {
+            Cell::Used => self.colour(Color::Blue),
+            Cell::Idle => self.colour(Color::Yellow),
+            Cell::Size => self.colour(Color::Green),
+            Cell::Empty => Style::new(),
+        }
+    }
+}
+
+/// Draws everything.
+pub(crate) fn draw(frame: &mut Frame<'_>, app: &App, look: Look) {
+    let area = frame.area();
+    let events = if area.height >= 20 { 3 } else { 1 };
+    let rows = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Fill(1),
+        Constraint::Length(events),
+        Constraint::Length(1),
+    ])
+    .split(area);
+    frame.render_widget(head(app), rows[0]);
+    draw_guests(frame, app, look, rows[1]);
+    frame.render_widget(Paragraph::new(newest_events(app, events)), rows[2]);
+    frame.render_widget(foot(app), rows[3]);
+}
+
+fn head(app: &App) -> Paragraph<'_> {
+    let sum = |figure: Figure| amount(total(&app.guests, |sample| sample.get(figure)));
+    let held = |sample: &Sample| sample.get(Figure::Size)?.checked_sub(sample.get(Figure::Actual)?);
+    let guests = match app.guests.len() {
+        1 => "1 guest".into(),
+        count => format!("{count} guests"),
+    };
+    let pause = if app.paused.is_some() { "  PAUSED" } else { "" };
+    let text = format!(
+        "{guests}  sum: RSS {} MiB  PSS {} MiB  in balloons {} MiB{pause}",
+        sum(Figure::Rss),
+        sum(Figure::Pss),
+        amount(total(&app.guests, held))
+    );
+    Paragraph::new(text).style(Style::new().add_modifier(Modifier::REVERSED))
+}
+
+/// A grid with as many columns as fit.
+fn draw_guests(frame: &mut Frame<'_>, app: &App, look: Look, area: Rect) {
+    let columns = usize::from((area.width / WIDTH).max(1)).min(app.guests.len());
+    let rows = app.guests.len().div_ceil(columns);
+    let lines = Layout::vertical(vec![Constraint::Fill(1); rows]).split(area);
+    for (row, chunk) in app.guests.chunks(columns).enumerate() {
+        let cells = Layout::horizontal(vec![Constraint::Fill(1); columns]).spacing(1).split(lines[row]);
+        for (column, guest) in chunk.iter().enumerate() {
+            let selected = app.guests.len() > 1 && row * columns + column == app.selected;
+            draw_guest(frame, app, guest, selected, look, cells[column]);
+        }
+    }
+}
+
+fn draw_guest(frame: &mut Frame<'_>, app: &App, guest: &History, selected: bool, look: Look, area: Rect) {
+    let last = app.shown(guest).next();
+    let mut lines = vec![title(guest, selected, look)];
+    if let Some(sample) = last {
+        lines.extend(figures(sample));
+    }
+    lines.truncate(usize::from(area.height));
+    frame.render_widget(Paragraph::new(lines), area);
+    if area.height > FIGURES + LEAST_CHART {
+        let chart = Rect { y: area.y + FIGURES, height: area.height - FIGURES, ..area };
+        frame.render_widget(chart_of(app, guest, look, chart), chart);
+    }
+}
+
+fn title(guest: &History, selected: bool, look: Look) -> Line<'static> {
+    let pid = guest.pid.map_or_else(|| "PID -".into(), |pid| format!("PID {pid}"));
+    let (state, style) = match &guest.state {
+        State::Unknown => ("connecting".to_owned(), Style::new()),
+        State::Runs(state) => (state.clone(), look.colour(Color::Green)),
+        State::Silent => ("QEMU DOES NOT ANSWER".to_owned(), look.colour(Color::Red)),
+        State::Ended(why) => (format!("ENDED: {why}"), look.colour(Color::Red)),
+    };
+    let cursor = if selected { "> " } else { "" };
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let note = guest.note.clone().unwrap_or_default();
+    Line::from(vec![
+        Span::styled(format!("{cursor}{}", guest.name), bold),
+        Span::raw(format!("  {pid}  ")),
+        Span::styled(state, style),
+        Span::raw(format!("  {note}")),
+    ])
+}
+
+/// MiB, or `-` where the figure is not known.
+fn amount(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "-".into(), |bytes| mib(bytes).to_string())
+}
+
+fn figures(sample: &Sample) -> [Line<'static>; 4] {
+    let size = |figure: Figure| amount(sample.get(figure));
+    let count = |figure: Figure| sample.get(figure).map_or_else(|| "-".into(), |count| count.to_string());
+    [
+        Line::raw(format!(
+            "host     RSS {} MiB  PSS {} MiB  RAM {} MiB  swapped {} MiB",
+            size(Figure::Rss),
+            size(Figure::Pss),
+            size(Figure::Ram),
+            size(Figure::Swapped)
+        )),
+        Line::raw(format!(
+            "balloon  target {}  leaves {} of {} MiB  inflating {}  deflating {} MiB/s",
+            size(Figure::Target),
+            size(Figure::Actual),
+            size(Figure::Size),
+            size(Figure::InflateRate),
+            size(Figure::DeflateRate)
+        )),
+        Line::raw(format!(
+            "says     free {}  available {}  total {} MiB",
+            size(Figure::StatFree),
+            size(Figure::StatAvailable),
+            size(Figure::StatTotal)
+        )),
+        Line::raw(format!(
+            "kernel   used {}  free {}  reported {}  hinted {} MiB  kicks {}  irqs {}",
+            size(Figure::Used),
+            size(Figure::Free),
+            size(Figure::Reported),
+            size(Figure::Hinted),
+            count(Figure::Kicks),
+            count(Figure::Interrupts)
+        )),
+    ]
+}
+
+fn chart_of(app: &App, guest: &History, look: Look, area: Rect) -> Paragraph<'static> {
+    let (width, height) = (area.width.saturating_sub(SCALE), area.height - 1);
+    let samples: Vec<_> = app.shown(guest).take(usize::from(width)).collect();
+    let scale = bars::scale(samples.iter().copied());
+    // The newest is at the right.
+    let columns: Vec<_> = samples.iter().rev().map(|sample| bars::column(sample, scale, height)).collect();
+    let gap = usize::from(width) - columns.len();
+    let mut lines: Vec<Line<'_>> = (0..usize::from(height))
+        .map(|row| {
+            let label = match row {
+                0 => format!("{:>5} ", mib(scale)),
+                row if row + 1 == usize::from(height) => format!("{:>5} ", 0),
+                _ => " ".repeat(usize::from(SCALE)),
+            };
+            let mut spans = vec![Span::raw(label), Span::raw(" ".repeat(gap))];
+            spans.extend(
+                columns
+                    .iter()
+                    .map(|column| Span::styled(column[row].letter(look.ascii).to_string(), look.cell(column[row]))),
+            );
+            Line::from(spans)
+        })
+        .collect();
+    lines.push(legend(&samples, look));
+    Paragraph::new(lines)
+}
+
+fn legend(samples: &[&Sample], look: Look) -> Line<'static> {
+    let seconds = match (samples.first(), samples.last()) {
+        (Some(newest), Some(oldest)) => newest.at - oldest.at,
+        _ => 0.0,
+    };
+    let key = |cell: Cell| Span::styled(cell.letter(look.ascii).to_string(), look.cell(cell));
+    Line::from(vec![
+        Span::raw("  MiB ".to_owned()),
+        key(Cell::Used),
+        Span::raw(" guest uses  "),
+        key(Cell::Idle),
+        Span::raw(" host holds besides  "),
+        key(Cell::Size),
+        Span::raw(format!(" balloon leaves   {seconds:.0} s")),
+    ])
+}
+
+/// The newest events of all guests, the newest last.
+fn newest_events(app: &App, count: u16) -> Vec<Line<'static>> {
+    let until = app.paused.unwrap_or(f64::MAX);
+    let mut events: Vec<_> = app
+        .guests
+        .iter()
+        .flat_map(|guest| guest.marks().iter().map(move |mark| (mark.at, &guest.name, &mark.text)))
+        .filter(|(at, ..)| *at <= until)
+        .collect();
+    events.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let first = events.len().saturating_sub(usize::from(count));
+    events[first..].iter().map(|(at, guest, text)| Line::raw(format!("{at:8.1} s  {guest}: {text}"))).collect()
+}
+
+fn foot(app: &App) -> Paragraph<'static> {
+    let text = match &app.entry {
+        Some(entry) => {
+            format!("target in MiB for {}: {entry}_   Enter sets it, Esc cancels", app.guests[app.selected].name)
+        }
+        None if !app.message.is_empty() => app.message.clone(),
+        None => "up/down target  0-9 number  s statistics  p pause  Tab guest  q quit".into(),
+    };
+    Paragraph::new(text).style(Style::new().add_modifier(Modifier::REVERSED))
+}

@@ -1,0 +1,202 @@
+//! Watching guests: samples come from their threads, and go to the picture, the record and the endpoint.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use crossterm::event::{self, Event, KeyEventKind};
+
+use crate::app::{Action, App};
+use crate::cli;
+use crate::failure::{Context as _, Outcome};
+use crate::guest::Guest;
+use crate::metrics::Endpoint;
+use crate::model::History;
+use crate::plain;
+use crate::plot;
+use crate::record::{Recorder, Track};
+use crate::view::{self, Look};
+use crate::worker::{Order, Update, Worker};
+
+/// Time between two looks at the keyboard.
+const GLANCE: Duration = Duration::from_millis(50);
+
+/// A watch: guests, and where their samples go.
+struct Session {
+    app: App,
+    workers: Vec<Worker>,
+    updates: Receiver<Update>,
+    recorder: Option<Recorder>,
+    endpoint: Option<Endpoint>,
+    stop: Arc<AtomicBool>,
+    start: Instant,
+    lines: bool,
+}
+
+/// Watches guests until the user or the options say to end, or all QEMUs have ended. Guests that we started are `ours` and end
+/// with the watch.
+pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ours: bool) -> Outcome {
+    let recorder = options.outputs.record.as_deref().map(Recorder::create).transpose()?;
+    let endpoint = options.listen.map(Endpoint::listen).transpose()?;
+    let picture = has_screen() && !options.plain && !options.once;
+    // What goes to standard output as a record is not mixed with lines.
+    let records_to_output = options.outputs.record.as_deref().is_some_and(|path| path.to_str() == Some("-"));
+    if let Some(endpoint) = &endpoint
+        && !picture
+    {
+        eprintln!("metrics are at http://{}/metrics", endpoint.address);
+    }
+    let app = App::new(guests.iter().map(history).collect());
+    let (sender, updates) = channel();
+    let start_one = |(number, guest)| Worker::start(number, guest, options.interval, sender.clone());
+    let workers = guests.into_iter().enumerate().map(start_one).collect();
+    drop(sender);
+    let stop = stop_on_signals()?;
+    let lines = !picture && !records_to_output;
+    let mut session = Session { app, workers, updates, recorder, endpoint, stop, start, lines };
+    let outcome = match picture {
+        true => session.on_screen(options.duration),
+        false => session.as_lines(options.once, options.duration),
+    };
+    session.end(ours);
+    outcome?;
+    plot::write(&session.tracks(), &options.outputs)
+}
+
+/// Whether there is a terminal that can show a picture, with a keyboard.
+fn has_screen() -> bool {
+    let dumb = std::env::var("TERM").is_ok_and(|name| name == "dumb" || name.is_empty());
+    io::stdout().is_terminal() && io::stdin().is_terminal() && !dumb
+}
+
+fn history(guest: &Guest) -> History {
+    let mut history = History::new(&guest.name);
+    history.pid = guest.pid.as_ref().ok().copied();
+    history.note = guest.note();
+    history
+}
+
+/// A flag that signals set which would otherwise leave the terminal as it is now.
+pub(crate) fn stop_on_signals() -> Outcome<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).of("signals")?;
+    }
+    Ok(stop)
+}
+
+impl Session {
+    fn is_over(&self, duration: Option<Duration>) -> bool {
+        let late = duration.is_some_and(|duration| self.start.elapsed() >= duration);
+        late || self.stop.load(Ordering::Relaxed)
+    }
+
+    fn on_screen(&mut self, duration: Option<Duration>) -> Outcome {
+        let mut terminal = ratatui::try_init().of("the terminal; --plain needs none")?;
+        let outcome = self.picture(&mut terminal, duration);
+        ratatui::restore();
+        outcome
+    }
+
+    fn picture(&mut self, terminal: &mut ratatui::DefaultTerminal, duration: Option<Duration>) -> Outcome {
+        let look = Look::from_environment();
+        while !self.is_over(duration) {
+            while let Ok(update) = self.updates.try_recv() {
+                self.take(update)?;
+            }
+            terminal.draw(|frame| view::draw(frame, &self.app, look))?;
+            if self.keys()? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Obeys keys for a moment. Returns whether to end.
+    fn keys(&mut self) -> Outcome<bool> {
+        let mut patience = GLANCE;
+        while event::poll(patience)? {
+            patience = Duration::ZERO;
+            let Event::Key(key) = event::read()? else { continue };
+            if key.kind == KeyEventKind::Release {
+                continue;
+            }
+            match self.app.key(key, self.start.elapsed().as_secs_f64()) {
+                Some(Action::Quit) => return Ok(true),
+                Some(Action::Target { guest, bytes }) => self.workers[guest].order(Order::Target(bytes)),
+                Some(Action::Statistics { guest, seconds }) => self.workers[guest].order(Order::Statistics(seconds)),
+                None => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn as_lines(&mut self, once: bool, duration: Option<Duration>) -> Outcome {
+        let mut waiting = vec![true; self.app.guests.len()];
+        while !self.is_over(duration) {
+            match self.updates.recv_timeout(GLANCE) {
+                Ok(update) => {
+                    waiting[update.guest] = false;
+                    self.take(update)?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // All threads have ended with their QEMUs.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if once && !waiting.contains(&true) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an update everywhere it goes.
+    fn take(&mut self, update: Update) -> Outcome {
+        let Update { guest, mut sample, marks, state, error } = update;
+        let history = &mut self.app.guests[guest];
+        if let Some(before) = history.last() {
+            sample.set_rates(before);
+        }
+        history.state = state;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.sample(&history.name, &sample)?;
+            marks.iter().try_for_each(|mark| recorder.mark(&history.name, mark))?;
+        }
+        if self.lines {
+            let mut text: Vec<_> = marks.iter().map(|mark| plain::mark_line(history, mark)).collect();
+            text.push(plain::sample_line(history, &sample));
+            text.extend(error.clone());
+            // A reader that went away wants no more.
+            if writeln!(io::stdout(), "{}", text.join("\n")).is_err() {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+        }
+        history.push(sample);
+        marks.into_iter().for_each(|mark| history.mark(mark));
+        if let Some(error) = error {
+            self.app.message = error;
+        }
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.publish(&self.app.guests);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, quit: bool) {
+        for worker in &self.workers {
+            worker.order(Order::End { quit });
+        }
+        self.workers.drain(..).for_each(Worker::join);
+    }
+
+    fn tracks(&self) -> Vec<Track> {
+        let track = |guest: &History| Track {
+            name: guest.name.clone(),
+            samples: guest.samples().iter().cloned().collect(),
+            marks: guest.marks().iter().cloned().collect(),
+        };
+        self.app.guests.iter().map(track).collect()
+    }
+}

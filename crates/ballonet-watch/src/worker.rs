@@ -1,0 +1,99 @@
+//! A thread for each guest, so that one whose QEMU hangs holds up neither the picture nor the other guests.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::guest::Guest;
+use crate::model::{Mark, Sample, State};
+
+/// What the picture asks of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Leave the guest so many bytes.
+    Target(u64),
+    /// Have statistics each so many seconds; 0 for never.
+    Statistics(u64),
+    /// End the thread; of a guest that we started also QEMU.
+    End { quit: bool },
+}
+
+/// What a guest's thread found.
+pub(crate) struct Update {
+    /// Which guest.
+    pub(crate) guest: usize,
+    /// The figures.
+    pub(crate) sample: Sample,
+    /// Events since the last update.
+    pub(crate) marks: Vec<Mark>,
+    /// How the guest is.
+    pub(crate) state: State,
+    /// Why an order failed.
+    pub(crate) error: Option<String>,
+}
+
+/// A guest's thread.
+pub(crate) struct Worker {
+    orders: Sender<Order>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Takes a sample each `interval` and sends it as guest number `number`, until told to end or QEMU ends.
+    pub(crate) fn start(number: usize, guest: Guest, interval: Duration, updates: Sender<Update>) -> Self {
+        let (orders, inbox) = channel();
+        let thread = thread::spawn(move || serve(number, guest, interval, &inbox, &updates));
+        Self { orders, thread }
+    }
+
+    /// Asks for something. The answer is in an update.
+    pub(crate) fn order(&self, order: Order) {
+        // A thread that has ended has sent why.
+        let _ = self.orders.send(order);
+    }
+
+    /// Waits until the thread has left its guest.
+    pub(crate) fn join(self) {
+        let _ = self.thread.join();
+    }
+}
+
+fn serve(number: usize, mut guest: Guest, interval: Duration, inbox: &Receiver<Order>, updates: &Sender<Update>) {
+    let mut due = Instant::now();
+    let mut error = None;
+    loop {
+        match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok(Order::End { quit }) => {
+                guest.leave();
+                if quit {
+                    guest.quit();
+                }
+                return;
+            }
+            // The outcome is shown at once.
+            Ok(order) => error = obey(&mut guest, order).err(),
+            Err(RecvTimeoutError::Timeout) => {
+                due += interval;
+                // Samples that could not be taken in time are left out.
+                due = due.max(Instant::now());
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let sample = guest.sample();
+        let (marks, state) = (guest.take_marks(), guest.state().clone());
+        if updates.send(Update { guest: number, sample, marks, state, error: error.take() }).is_err()
+            || guest.has_ended()
+        {
+            return;
+        }
+    }
+}
+
+fn obey(guest: &mut Guest, order: Order) -> Result<(), String> {
+    match order {
+        Order::Target(bytes) => guest.set_target(bytes),
+        Order::Statistics(seconds) => guest.poll_statistics(seconds),
+        Order::End { .. } => Ok(()),
+    }
+    .map_err(|error| format!("{}: {error}", guest.name))
+}

@@ -1,0 +1,121 @@
+//! A pseudo-terminal with the program in it, and what its screen shows.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::num::NonZero;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::{Outcome, until};
+
+/// What the program has written: all bytes, and the screen that they make.
+struct Written {
+    bytes: Vec<u8>,
+    screen: vt100::Parser,
+}
+
+/// A terminal; the program in it ends with this value.
+pub(crate) struct Terminal {
+    child: Child,
+    keyboard: File,
+    written: Arc<Mutex<Written>>,
+}
+
+impl Terminal {
+    /// Starts a program in a terminal of this size.
+    pub(crate) fn start(mut command: Command, columns: u16, rows: u16) -> Outcome<Self> {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        tcsetwinsize(&master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?;
+        let name = ptsname(&master, Vec::new())?;
+        let side = OpenOptions::new().read(true).write(true).open(name.to_str()?)?;
+        let end = |file: &File| -> Outcome<Stdio> { Ok(OwnedFd::from(file.try_clone()?).into()) };
+        let child = command.stdin(end(&side)?).stdout(end(&side)?).stderr(end(&side)?).spawn()?;
+        let master = File::from(master);
+        let some = |size: u16| NonZero::new(size).ok_or("a terminal of no size");
+        let screen = vt100::Parser::new(some(rows)?, some(columns)?, 0);
+        let written = Arc::new(Mutex::new(Written { bytes: Vec::new(), screen }));
+        let (mut reader, record) = (master.try_clone()?, Arc::clone(&written));
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // An error is the end: nobody has the other side open.
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                let mut record = locked(&record);
+                record.bytes.extend_from_slice(&bytes[..count]);
+                record.screen.process(&bytes[..count]);
+            }
+        });
+        Ok(Self { child, keyboard: master, written })
+    }
+
+    /// Types keys.
+    pub(crate) fn type_keys(&mut self, keys: &str) -> Outcome {
+        Ok(self.keyboard.write_all(keys.as_bytes())?)
+    }
+
+    /// The lines of the screen.
+    pub(crate) fn screen(&self) -> String {
+        locked(&self.written).screen.screen().contents()
+    }
+
+    /// Whether the program uses the alternate screen.
+    pub(crate) fn is_alternate(&self) -> bool {
+        locked(&self.written).screen.screen().alternate_screen()
+    }
+
+    /// All that the program has written.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        locked(&self.written).bytes.clone()
+    }
+
+    /// Whether any cell of the screen has a colour.
+    pub(crate) fn has_colours(&self) -> bool {
+        let written = locked(&self.written);
+        let screen = written.screen.screen();
+        let (rows, columns) = screen.size();
+        let cells = (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
+        cells.filter_map(|(row, column)| screen.cell(row, column)).any(|cell| cell.fgcolor() != vt100::Color::Default)
+    }
+
+    /// Waits until the screen shows these words.
+    pub(crate) fn wait_for(&self, words: &str) -> Outcome<String> {
+        self.wait_until(words, |screen| screen.contains(words).then(|| screen.to_owned()))
+    }
+
+    /// Waits until `find` finds something on the screen. A failure shows the screen.
+    pub(crate) fn wait_until<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> Outcome<T> {
+        until(what, || Ok(find(&self.screen())))
+            .map_err(|error| format!("{error}; the screen:\n{}", self.screen()).into())
+    }
+
+    /// Waits until the program has ended.
+    pub(crate) fn end(&mut self) -> Outcome<ExitStatus> {
+        let child = &mut self.child;
+        until("the program to end", || Ok(child.try_wait()?))
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn locked(written: &Mutex<Written>) -> MutexGuard<'_, Written> {
+    written.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The number that follows these words on the screen, on the first line that has them.
+pub(crate) fn number_after(screen: &str, words: &str) -> Option<u64> {
+    let rest = &screen[screen.find(words)? + words.len()..];
+    let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}

@@ -1,0 +1,217 @@
+//! What the kernel asks of a driver beside polling, and what the driver says of itself.
+
+use super::{Balloon, State, counted};
+use crate::balloon::counters::Counters;
+use crate::balloon::error::BalloonError;
+use crate::balloon::platform::BalloonPlatform;
+use crate::balloon::policy::hint_plan::HintReport;
+use crate::balloon::policy::tuning::SendStrategy;
+use crate::balloon::status::{BalloonStatus, ResetReport};
+use crate::platform::{DeviceAddress, Platform};
+use crate::virtio::spec::Features;
+use crate::virtio::{InterruptMode, RingFormat, TransportKind};
+
+/// When to poll.
+impl<P: Platform> Balloon<P> {
+    /// Whether it must be polled: an interrupt came, or there is more to do. Ask with interrupts off, right before
+    /// `sti; hlt`: then `false` cannot be out of date.
+    pub fn is_pending(&self) -> bool {
+        self.repoll || self.running().is_some_and(|running| running.virtio.interrupts.events().is_pending())
+    }
+
+    /// When to poll next if no interrupt comes before, on the platform's clock; `None` if there is no such time. Ask
+    /// right before sleeping: it depends on how much memory is free.
+    pub fn deadline(&self, platform: &mut P) -> Option<u64>
+    where
+        P: BalloonPlatform,
+    {
+        let running = self.running()?;
+        let reports = running.queues.reporting.as_ref().and_then(|reporting| reporting.deadline(platform));
+        [reports, self.tuning.chains.deadline(), self.oom.deadline()].into_iter().flatten().min()
+    }
+
+    /// Memory has become free. A balloon that stopped short of its target continues; returns whether it must be polled.
+    pub fn memory_freed(&mut self) -> bool {
+        let resumes = matches!(self.state, State::Running(_)) && self.plan.memory_freed();
+        self.repoll |= resumes;
+        resumes
+    }
+
+    /// Makes the next poll read the device although no interrupt has come: for a kernel that may have lost the device's
+    /// interrupts, for instance because it had to mask their line.
+    pub fn recheck(&mut self) {
+        if let State::Running(running) = &mut self.state {
+            running.config_unread = true;
+            self.repoll = true;
+        }
+    }
+}
+
+/// Requests beside polling.
+impl<P: Platform> Balloon<P> {
+    /// Prepares for removal: deflates everything, and ignores the host's target from now on. Once
+    /// [`BalloonStatus::actual`] is 0, or that has taken too long, call [`Balloon::shutdown`].
+    pub fn leave(&mut self) {
+        self.pin(0);
+    }
+
+    /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements.
+    pub fn pin(&mut self, frames: u32) {
+        self.plan.pin(frames);
+        self.repoll |= matches!(self.state, State::Running(_));
+    }
+
+    /// Has all free memory reported to the host at once. Returns whether the device has free page reporting.
+    pub fn report_now(&mut self) -> bool {
+        let State::Running(running) = &mut self.state else { return false };
+        let Some(reporting) = &mut running.queues.reporting else { return false };
+        reporting.flush();
+        self.repoll = true;
+        true
+    }
+
+    /// Returns hinted frames to a kernel that runs out of memory, although the host is not done with them: as many as
+    /// asked for, or up to 2 MiB more. Returns how many; 0 if the platform cannot fill frames
+    /// ([`PageFrames::contents`](crate::memory::PageFrames::contents)), which must be done first. Allocates nothing.
+    pub fn relinquish_hinted(&mut self, platform: &mut P, frames: u64) -> u64
+    where
+        P: BalloonPlatform,
+    {
+        let State::Running(running) = &mut self.state else { return 0 };
+        let hinting = running.queues.hinting.as_mut();
+        let relinquished = hinting.map_or(0, |hinting| hinting.relinquish(platform, frames));
+        self.counters.relinquished_frames += relinquished;
+        self.counters.returned_frames += relinquished;
+        relinquished
+    }
+
+    /// Has a queue (`inflate`, `deflate`, `stats`) interrupt another CPU. Queues that share a vector all move.
+    ///
+    /// # Errors
+    /// When the queue has no vector, the platform cannot send it there, or the device does not run.
+    pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
+        match &mut self.state {
+            State::Running(running) => running.virtio.interrupts.set_queue_affinity(platform, queue, cpu)?,
+            State::Frozen => return Err(BalloonError::Frozen(self.address())),
+            State::Failed(error) => return Err(*error),
+        }
+        self.affinities.retain(|(known, _)| *known != queue);
+        self.affinities.push((queue, cpu));
+        Ok(())
+    }
+
+    /// Sets the queues' CPUs again, after a reset.
+    pub(super) fn restore_affinities(&mut self, platform: &mut P) {
+        let State::Running(running) = &mut self.state else { return };
+        for (queue, cpu) in &self.affinities {
+            if let Err(error) = running.virtio.interrupts.set_queue_affinity(platform, queue, *cpu) {
+                log::warn!("{}: queue {queue} does not go back to CPU {cpu}: {error}", self.options.name);
+            }
+        }
+    }
+
+    /// The CPU that a queue interrupts; `None` if it has no vector.
+    pub fn queue_affinity(&self, platform: &P, queue: &str) -> Option<u32> {
+        self.running()?.virtio.interrupts.queue_affinity(platform, queue)
+    }
+
+    /// Waits until none of the device's interrupt handlers is running. They can run again right after.
+    pub fn synchronize(&self, platform: &mut P) {
+        if let State::Running(running) = &self.state {
+            running.virtio.interrupts.synchronize(platform);
+        }
+    }
+}
+
+/// Facts.
+impl<P: Platform> Balloon<P> {
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// The device's address.
+    pub fn address(&self) -> DeviceAddress {
+        self.device.address()
+    }
+
+    /// Whether a device is still there; one that was pulled out is not.
+    pub fn is_present(&self, platform: &mut P) -> bool {
+        self.device.is_present(platform)
+    }
+
+    /// The features that driver and device agreed on.
+    pub fn features(&self) -> Features {
+        self.features
+    }
+
+    /// The transport.
+    pub fn transport(&self) -> TransportKind {
+        self.transport
+    }
+
+    /// The format of the queues.
+    pub fn ring_format(&self) -> RingFormat {
+        RingFormat::of(self.features)
+    }
+
+    /// How the device interrupts.
+    pub fn interrupt_mode(&self) -> InterruptMode {
+        self.mode
+    }
+
+    /// The balloon's state.
+    pub fn status(&self) -> BalloonStatus {
+        BalloonStatus {
+            target: self.plan.target(),
+            actual: self.plan.actual(),
+            inflating: self.plan.inflating(),
+            deflating: self.plan.deflating(),
+            reporting: self.reporting(),
+            hinted: self.running().map_or(0, |running| running.queues.frames_hinted()),
+            short: self.plan.is_short(),
+            frozen: matches!(self.state, State::Frozen),
+            withheld: self.withheld.frames(),
+            cooling: self.oom.deadline(),
+            silent: self.silence.is_reported(),
+        }
+    }
+
+    /// How frames go to the host, as far as measured.
+    pub fn send_strategy(&self) -> SendStrategy {
+        match self.running() {
+            Some(running) => {
+                self.tuning.strategy(running.queues.pages.descriptors(), running.queues.reporting.is_some())
+            }
+            None => self.tuning.strategy(1, false),
+        }
+    }
+
+    /// Why the driver gave up, if it did.
+    pub fn failed(&self) -> Option<BalloonError> {
+        match self.state {
+            State::Failed(error) => Some(error),
+            State::Running(_) | State::Frozen => None,
+        }
+    }
+
+    /// The last reset that the driver came through.
+    pub fn last_reset(&self) -> Option<ResetReport> {
+        self.last_reset
+    }
+
+    /// The last finished round of hints.
+    pub fn last_hints(&self) -> Option<HintReport> {
+        self.last_hints
+    }
+
+    /// What the driver has done so far.
+    pub fn counters(&self) -> Counters {
+        self.running().map_or(self.counters, |running| counted(self.counters, &running.virtio.interrupts))
+    }
+
+    /// The queues in use: name and number of entries.
+    pub fn queues(&self) -> impl Iterator<Item = (&'static str, u16)> {
+        self.running().map_or([None; 5], |running| running.queues.sizes()).into_iter().flatten()
+    }
+}

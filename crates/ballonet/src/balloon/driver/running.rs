@@ -1,0 +1,54 @@
+//! A running device: its interrupts and registers, its queues, and what was last exchanged by the device configuration.
+
+use alloc::boxed::Box;
+use core::mem::ManuallyDrop;
+
+use crate::balloon::platform::BalloonPlatform;
+use crate::balloon::queues::Queues;
+use crate::platform::Platform;
+use crate::virtio::spec::Status;
+use crate::virtio::{self, TransportError};
+
+/// A device that runs.
+pub(super) struct Running<P: Platform> {
+    /// The device, its interrupts and its function.
+    pub(super) virtio: virtio::Running<P>,
+    pub(super) queues: Queues<P>,
+    /// The size last written for the host; `None` before the first write.
+    pub(super) reported_size: Option<u32>,
+    /// The next round reads the device configuration even without an interrupt.
+    pub(super) config_unread: bool,
+}
+
+/// A device that did not stop, and the queues that it keeps. Dropping this returns nothing to the platform.
+pub(super) struct Unstopped<P: Platform> {
+    pub(super) error: TransportError,
+    pub(super) queues: ManuallyDrop<Box<Queues<P>>>,
+}
+
+impl<P: BalloonPlatform> Running<P> {
+    pub(super) fn new(virtio: virtio::Running<P>, queues: Queues<P>) -> Self {
+        Self { virtio, queues, reported_size: None, config_unread: true }
+    }
+
+    /// Whether the device asks for a reset.
+    pub(super) fn needs_reset(&self) -> bool {
+        self.virtio.device.transport().status().is_ok_and(|status| status.contains(Status::DEVICE_NEEDS_RESET))
+    }
+
+    /// Stops the device and returns everything to the platform. With `failed`, the device is told that the driver has
+    /// given up.
+    ///
+    /// # Errors
+    /// When the device does not stop. It keeps its memory, and the frames in flight with it.
+    pub(super) fn stop(self, platform: &mut P, failed: bool) -> Result<(), Unstopped<P>> {
+        let Self { virtio, queues, .. } = self;
+        virtio.quiesce(platform, failed, |platform, stopped| match stopped {
+            Ok(proof) => {
+                queues.release(platform, &proof);
+                Ok(())
+            }
+            Err(error) => Err(Unstopped { error, queues: ManuallyDrop::new(Box::new(queues)) }),
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! What a kernel provides for a balloon beside [`Platform`]: its page frames, and statistics of its memory.
+
+use super::wire::Tag;
+use crate::memory::PageFrames;
+use crate::platform::Platform;
+
+/// A platform whose page frames a balloon may move.
+pub trait BalloonPlatform: Platform {
+    /// The kernel's page frame allocator.
+    type Frames: PageFrames;
+
+    /// The page frames.
+    fn frames(&mut self) -> &mut Self::Frames;
+
+    /// Statistics of the memory, for the host. The tags that have a value when a driver starts are the ones that are
+    /// sent; later only their values count. By default there are none.
+    fn statistics(&self) -> Statistics {
+        Statistics::new()
+    }
+}
+
+/// Memory statistics: values by tag. Tags that the kernel does not measure have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics([Option<u64>; Tag::ALL.len()]);
+
+impl Statistics {
+    /// No values.
+    pub const fn new() -> Self {
+        Self([None; Tag::ALL.len()])
+    }
+
+    /// These, and a value for `tag`.
+    #[must_use]
+    pub const fn with(mut self, tag: Tag, value: u64) -> Self {
+        self.0[tag as usize] = Some(value);
+        self
+    }
+
+    /// The value for `tag`, if there is one.
+    pub const fn get(&self, tag: Tag) -> Option<u64> {
+        self.0[tag as usize]
+    }
+}

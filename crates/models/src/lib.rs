@@ -24,7 +24,7 @@ mod world;
 
 pub use behaviour::{
     ActualWrites, Bar, Behaviour, Capability, Chains, Costs, Discards, Entropy, Handling, Layout, Long, Numbering,
-    Quirks, Region, RegisterQuirks, Resets, Schedule, Structure,
+    Quirks, Region, RegisterLie, RegisterQuirks, Resets, Schedule, Structure,
 };
 pub use bug::Bug;
 pub use device::{Balloon, Hints, take_reported};

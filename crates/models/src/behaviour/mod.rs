@@ -13,6 +13,8 @@ pub use schedule::Schedule;
 
 pub(crate) use entropy::next_random;
 
+use ballonet::memory::REGION_FRAMES;
+
 use crate::bug::Bug;
 use crate::feature;
 use crate::queue::Lie;
@@ -38,6 +40,33 @@ pub enum Numbering {
     Negotiated,
 }
 
+/// A register that reads wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegisterLie {
+    pub structure: Structure,
+    /// From the start of the structure, in bytes.
+    pub offset: u64,
+    /// Reads that are answered truthfully first.
+    pub after: u32,
+    /// Wrong answers after those; `u32::MAX` for no end.
+    pub times: u32,
+    pub value: u32,
+}
+
+impl RegisterLie {
+    /// The wrong answer to this read, if it is due.
+    pub(crate) fn answer(&mut self) -> Option<u32> {
+        if self.after > 0 {
+            self.after -= 1;
+            return None;
+        }
+        if self.times != u32::MAX {
+            self.times = self.times.checked_sub(1)?;
+        }
+        Some(self.value)
+    }
+}
+
 /// How long the host takes to take memory away, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Costs {
@@ -59,7 +88,7 @@ impl Costs {
 
     /// What a report of these frames costs.
     pub(crate) fn of_report(self, pfns: &[u32]) -> u64 {
-        (pfns.len() as u64).div_ceil(512) * self.region
+        (pfns.len() as u64).div_ceil(REGION_FRAMES.into()) * self.region
     }
 }
 
@@ -116,6 +145,10 @@ pub struct Behaviour {
     pub twists: Vec<(u64, u32)>,
     /// The same of reads of configuration space.
     pub config_twists: Vec<(u64, u32)>,
+    /// Bytes of configuration space that read otherwise from the start: offset and value.
+    pub config_patches: Vec<(u8, u8)>,
+    /// Registers that read wrong.
+    pub register_lies: Vec<RegisterLie>,
     /// Where requests are used in order: whether one entry stands for all that are done at a time.
     pub batches: bool,
     /// What each completion claims to have written.
@@ -182,6 +215,8 @@ impl Behaviour {
             removed_after: None,
             twists: Vec::new(),
             config_twists: Vec::new(),
+            config_patches: Vec::new(),
+            register_lies: Vec::new(),
             batches: false,
             claims: 0,
             lie: None,

@@ -1,5 +1,7 @@
 //! What devices do otherwise than the specification says, or that it leaves open.
 
+use ballonet::memory::REGION_FRAMES;
+
 use crate::queue::{INDIRECT, Request, WRITE};
 
 /// The quirks of a device.
@@ -186,8 +188,8 @@ impl Quirks {
 
     /// Whether the host takes away what is behind a frame when these come in one request.
     pub(crate) fn takes_away(&self, pfn: u32, pfns: &[u32]) -> bool {
-        let start = pfn / 512 * 512;
-        !self.huge_pages || (start..start + 512).all(|pfn| pfns.contains(&pfn))
+        let start = pfn / REGION_FRAMES * REGION_FRAMES;
+        !self.huge_pages || (start..start + REGION_FRAMES).all(|pfn| pfns.contains(&pfn))
     }
 
     /// How many discards the host makes of these frames.

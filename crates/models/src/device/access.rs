@@ -1,6 +1,14 @@
 //! What the driver sees of a device: configuration space and BARs.
 
-use super::*;
+use super::Balloon;
+use super::common::{CommonConfig, legacy};
+use super::config_space::Selected;
+use super::pages::pfns;
+use crate::behaviour::{ActualWrites, Behaviour, RegisterLie, Structure};
+use crate::bug::Bug;
+use crate::feature;
+use crate::queue::{NO_VECTOR, Purpose, QueueModel};
+use crate::world::{Bus, HostSide};
 
 impl Balloon {
     pub(crate) fn config_read(&mut self, offset: u16, width: u8, bus: &mut Bus) -> u32 {
@@ -67,10 +75,18 @@ impl Balloon {
             return u32::MAX >> (32 - 8 * u32::from(width));
         }
         self.accesses += 1;
-        let value = self.answer(bar, offset, width, bus);
+        let truth = self.answer(bar, offset, width, bus);
+        let value = self.register_lie(bar, offset).unwrap_or(truth);
         let twisted = twist(value, &self.behaviour.twists, self.reads);
         self.reads += 1;
         twisted & u32::MAX >> (32 - 8 * u32::from(width))
+    }
+
+    /// The wrong answer to a read of this register, if one is due.
+    fn register_lie(&mut self, bar: u8, offset: u64) -> Option<u32> {
+        let (structure, at) = self.behaviour.layout.find(bar, offset)?;
+        let here = |lie: &&mut RegisterLie| lie.structure == structure && lie.offset == at;
+        self.behaviour.register_lies.iter_mut().filter(here).find_map(RegisterLie::answer)
     }
 
     /// What a register says if the device does not lie.

@@ -74,6 +74,9 @@ impl ConfigModel {
         model.bytes[0x3d] = u8::from(behaviour.pin);
         model.assign_bars(memory, ports, behaviour.unplaced);
         model.link_capabilities(behaviour);
+        for (offset, value) in &behaviour.config_patches {
+            model.bytes[usize::from(*offset)] = *value;
+        }
         model
     }
 

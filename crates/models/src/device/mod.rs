@@ -13,21 +13,13 @@ mod requests;
 pub use hints::Hints;
 pub use pages::take_reported;
 
-use crate::behaviour::ActualWrites;
-use crate::behaviour::Behaviour;
-use crate::behaviour::Structure;
-use crate::behaviour::next_random;
-use crate::bug::Bug;
+use crate::behaviour::{Behaviour, next_random};
 use crate::device::common::CommonConfig;
-use crate::device::common::legacy;
-use crate::device::config_space::{ConfigModel, Selected};
+use crate::device::config_space::ConfigModel;
 use crate::device::interrupts::Interrupts;
-use crate::device::pages::pfns;
 use crate::device::requests::number_queues;
-use crate::feature;
-use crate::queue::{NO_VECTOR, Purpose, QueueModel, Request};
+use crate::queue::{Purpose, Request};
 use crate::world::Bus;
-use crate::world::HostSide;
 
 /// A statistic as it arrived.
 pub(crate) type Statistic = (u16, u64);

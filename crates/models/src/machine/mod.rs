@@ -328,7 +328,8 @@ impl State {
         self.devices.iter().filter(|(_, d)| !d.gone()).find_map(|(bdf, device)| {
             (0..6).find_map(|bar| {
                 let (is_io, start, size) = device.config.decoded(bar)?;
-                let inside = is_io == io && address >= start && address.checked_add(length)? <= start + size;
+                let inside =
+                    is_io == io && address >= start && address.checked_add(length)? <= start.saturating_add(size);
                 inside.then(|| (*bdf, bar, address - start))
             })
         })

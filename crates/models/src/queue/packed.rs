@@ -300,6 +300,20 @@ impl PackedRing {
         }
     }
 
+    /// Writes a used descriptor with any contents, and moves on by `advance` descriptors, at most one lap.
+    pub(crate) fn forge_used(&mut self, id: u16, length: u32, advance: u16, bus: &Bus) {
+        let written = if length == 0 { 0 } else { WRITE };
+        self.store_used(id, length, self.used_flags() | written, bus);
+        for _ in 0..advance.min(self.size) {
+            self.next_used = self.step(self.next_used);
+        }
+    }
+
+    /// Where the flags of the descriptor are that is used next.
+    pub(crate) fn mark(&self) -> u64 {
+        self.at(self.next_used.0) + 14
+    }
+
     /// Tells a lie instead of completing `request`. `last` is the id used before.
     pub(crate) fn lie(&mut self, lie: Lie, request: &Request, in_flight: &[Request], last: Option<u32>, bus: &Bus) {
         let (id, flags) = (request.head, self.used_flags());

@@ -7,7 +7,7 @@ use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::request::bytes;
-use super::{Descriptor, INDIRECT, Lie, NEXT, QueueModel, Request, WRITE};
+use super::{Descriptor, INDIRECT, Lie, NEXT, PackedRing, QueueModel, Request, WRITE};
 use crate::world::Bus;
 
 impl QueueModel {
@@ -176,8 +176,11 @@ impl QueueModel {
         }
     }
 
-    /// Writes a used element and index as they are, whatever they say.
-    fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
+    /// Writes a used entry with any contents, and moves the device on by `advance` entries, on a packed ring descriptors.
+    pub fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
+        if let Some(ring) = &mut self.packed {
+            return ring.forge_used(id as u16, length, advance, bus);
+        }
         let memory = bus.ram.memory();
         let (ring, at) = (self.ring.used_ring(), self.ring.next_used());
         let element = GuestAddress(ring + 4 + 8 * u64::from(at % self.size()));
@@ -186,6 +189,13 @@ impl QueueModel {
         let index = at.wrapping_add(advance);
         memory.store(index.to_le(), GuestAddress(ring + 2), Ordering::Release).expect("used ring in RAM");
         self.ring.set_next_used(index);
+    }
+
+    /// Overwrites what shows the driver that a request came back: the used index, or on a packed ring the flags of the
+    /// descriptor that is used next.
+    pub fn forge_mark(&self, value: u16, bus: &Bus) {
+        let at = self.packed.as_ref().map_or(self.ring.used_ring() + 2, PackedRing::mark);
+        bus.ram.memory().store(value, GuestAddress(at), Ordering::Release).expect("ring in RAM");
     }
 
     /// Tells a lie in the used ring instead of completing `request`. `last` is the id used before.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ballonet::memory::REGION_FRAMES;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// Bytes in a frame.
@@ -291,17 +292,17 @@ impl Ram {
 
     /// The host was told that a region is free.
     pub(crate) fn note_reported(&mut self, pfn: u32) {
-        self.reported.insert(pfn / 512);
+        self.reported.insert(pfn / REGION_FRAMES);
     }
 
     /// Whether nobody has had a frame of the region since it was reported.
     pub(crate) fn is_reported(&self, pfn: u32) -> bool {
-        self.reported.contains(&(pfn / 512))
+        self.reported.contains(&(pfn / REGION_FRAMES))
     }
 
     /// Somebody takes a frame.
     pub(crate) fn note_used(&mut self, pfn: u32) {
-        self.reported.remove(&(pfn / 512));
+        self.reported.remove(&(pfn / REGION_FRAMES));
     }
 
     /// Whether `size` bytes from `start` lie in one allocated DMA region.

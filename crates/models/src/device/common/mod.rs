@@ -4,11 +4,9 @@ pub(super) mod legacy;
 mod queues;
 mod status;
 
-use crate::behaviour::Resets;
-use crate::behaviour::{Behaviour, Numbering};
+use crate::behaviour::Behaviour;
 use crate::bug::Bug;
-use crate::feature;
-use crate::queue::{NO_VECTOR, Purpose, QueueModel};
+use crate::queue::{NO_VECTOR, QueueModel};
 use crate::world::Bus;
 
 const ACKNOWLEDGE: u8 = 1;

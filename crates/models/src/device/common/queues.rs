@@ -1,6 +1,11 @@
 //! The registers of queues and vectors.
 
-use super::*;
+use super::CommonConfig;
+use crate::behaviour::Behaviour;
+use crate::bug::Bug;
+use crate::feature;
+use crate::queue::{NO_VECTOR, Purpose, QueueModel};
+use crate::world::Bus;
 
 impl CommonConfig {
     fn refused(&mut self, behaviour: &Behaviour) -> bool {

@@ -8,17 +8,13 @@ use config::ModelConfig;
 use memory::ModelDma;
 use registers::{ModelRegisters, Path};
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{BalloonPlatform, Statistics};
-use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
+use ballonet::pci::ConfigWindow;
 use ballonet::platform::{
-    AffinityError, DeviceAddress, DmaExhausted, DmaMemory, Handler, InterruptLine, MapError, MsiMessage, Platform,
-    RegisterWindow, Registers, Vector, VectorError,
+    AffinityError, DeviceAddress, DmaExhausted, Handler, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow,
+    Vector, VectorError,
 };
-use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::device::Balloon;
 use crate::machine::frames::Frames;

@@ -19,7 +19,7 @@ fn set_config_length(behaviour: &mut Behaviour, bytes: u32) {
 }
 
 #[test]
-fn a_balloon_is_known_by_vendor_and_device_alone() {
+fn a_balloon_is_recognized_by_vendor_and_device_alone() {
     for device_id in [0x1045, 0x1002] {
         for revision in [0, 1, 2, 0xff] {
             for subsystem in [0, 0x1100_1af4, 0xffff_ffff] {
@@ -40,7 +40,7 @@ fn a_balloon_is_known_by_vendor_and_device_alone() {
 }
 
 #[test]
-fn what_should_be_accepted_is() {
+fn features_that_should_be_accepted_are() {
     for feature in [
         ACCESS_PLATFORM,
         RING_PACKED,
@@ -60,7 +60,7 @@ fn what_should_be_accepted_is() {
 
 /// They have a meaning that the driver does not know yet, and would bind it to rules that it does not keep.
 #[test]
-fn features_of_later_are_not_accepted() {
+fn features_of_later_versions_are_not_accepted() {
     // SR_IOV, ADMIN_VQ and SUSPEND; and a fill value that nobody has chosen.
     let later = 1 << 37 | 1 << 41 | 1 << 43 | PAGE_POISON;
     let conforming = Behaviour::conforming();
@@ -75,7 +75,7 @@ fn features_of_later_are_not_accepted() {
 }
 
 #[test]
-fn a_configuration_of_any_size_that_holds_both_fields_will_do() {
+fn a_configuration_of_any_size_with_both_fields_is_enough() {
     for (length, enough) in
         [(0, false), (1, false), (4, false), (7, false), (8, true), (9, true), (12, true), (16, true), (4096, true)]
     {
@@ -123,7 +123,7 @@ fn a_start_that_fails_ends_in_failed_and_silence() {
 }
 
 #[test]
-fn another_driver_resets_what_the_last_one_gave_up_on() {
+fn the_next_driver_resets_a_device_that_was_given_up() {
     let failure =
         try_with(Behaviour { refuses_features: true, ..Behaviour::conforming() }, |_| {}).err().expect("refused");
     assert!(matches!(failure.error, BalloonError::Negotiation(NegotiationError::Refused { .. })));
@@ -134,7 +134,7 @@ fn another_driver_resets_what_the_last_one_gave_up_on() {
 }
 
 #[test]
-fn the_size_is_told_less_often_than_requests_are_made() {
+fn actual_is_written_less_often_than_requests_are_made() {
     let mut guest = bring_up(Behaviour::qemu_7_2());
     guest.follow(8000);
     let counters = guest.driver_mut().counters();

@@ -41,7 +41,7 @@ on_each_kind! {
     the_configuration_that_changes_while_it_is_read_is_read_again
     more_than_65536_requests_wrap_the_ring_index_without_harm
     no_kick_is_made_for_nothing
-    a_balloon_that_ran_short_goes_on_when_memory_is_freed
+    a_balloon_short_of_memory_resumes_when_some_is_freed
     a_later_driver_takes_the_balloon_over_and_empties_it
     a_driver_taken_away_at_any_moment_leaves_every_frame_accounted_for
 }
@@ -201,7 +201,7 @@ fn no_kick_is_made_for_nothing(kind: Kind) {
     guest.finish();
 }
 
-fn a_balloon_that_ran_short_goes_on_when_memory_is_freed(kind: Kind) {
+fn a_balloon_short_of_memory_resumes_when_some_is_freed(kind: Kind) {
     let mut guest = bring_up_sized(32, kind, Behaviour::conforming());
     let total = guest.platform.frames.total();
     assert!(guest.platform.frames.hold(2000));

@@ -68,7 +68,7 @@ fn each_step_can_be_forced() {
 }
 
 #[test]
-fn a_forced_step_that_is_not_to_be_had_is_an_error() {
+fn a_forced_step_that_is_unavailable_is_an_error() {
     let cases = [
         (PerQueue, Behaviour::qemu_10(2)),
         (PerQueue, Behaviour::qemu_7_2()),

@@ -131,7 +131,7 @@ fn refused_vectors_lead_down_the_ladder_and_the_configuration_moves_back() {
 }
 
 #[test]
-fn queues_have_the_size_that_the_device_says_whatever_that_is() {
+fn legacy_queues_have_any_size_that_the_device_gives() {
     for queue_size in [1, 2, 128, 2048, 4096] {
         let guest = bring_up(Behaviour { queue_size, ..conforming() });
         works(guest);

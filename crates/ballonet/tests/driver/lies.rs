@@ -27,7 +27,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn whatever_registers_say_no_frame_is_lost_and_nothing_is_kept(
+    fn no_register_lie_loses_a_frame_or_leaks(
         behaviour in devices(),
         twists in prop::collection::vec((0..120u64, bits()), 1..5),
         target in 0..4000u32,
@@ -61,7 +61,7 @@ fn a_configuration_that_never_holds_still_ends_in_an_error_and_a_reset() {
 }
 
 #[test]
-fn more_queues_than_any_device_has_are_none_of_the_drivers_business() {
+fn a_num_queues_beyond_any_device_is_ignored() {
     let mut guest = bring_up(Behaviour { num_queues: Some(u16::MAX), ..Behaviour::conforming() });
     guest.follow(100);
     guest.finish();

@@ -152,7 +152,7 @@ fn a_table_may_have_no_flag_but_write_and_a_ring_starts_zeroed() {
 }
 
 #[test]
-fn a_place_that_was_not_returned_is_not_to_be_used_again() {
+fn a_slot_that_was_not_returned_must_not_be_reused() {
     let mut hand = Hand::new();
     let mut ring = hand.ring(0);
     (0..4).for_each(|slot| hand.put(slot, 8, slot as u16, AVAILABLE));

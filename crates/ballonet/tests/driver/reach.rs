@@ -179,7 +179,7 @@ fn the_model_names_the_clause_of_each_misstep_at_the_window() {
 }
 
 #[test]
-fn structures_are_driven_wherever_they_lie_and_in_whatever_order_they_are_told_of() {
+fn structures_work_in_any_place_and_in_any_listed_order() {
     for layout in [Layout::in_ports(), Layout::odd()] {
         for turn in 0..5 {
             let mut layout = layout.clone();

@@ -44,7 +44,7 @@ fn live(behaviour: &Behaviour, through_config: bool, prepare: impl FnOnce(&Machi
 }
 
 #[test]
-fn whatever_is_refused_the_driver_does_without_or_leaves_all_as_it_was() {
+fn any_refusal_is_worked_around_or_undone() {
     for (name, behaviour, through_config) in devices() {
         // Off, and on as firmware may leave it.
         for command in [0, 7] {
@@ -64,7 +64,7 @@ fn whatever_is_refused_the_driver_does_without_or_leaves_all_as_it_was() {
 
 /// What the device itself can refuse or get wrong on the way up.
 #[test]
-fn a_device_that_spoils_its_own_start_is_told_that_the_driver_gave_up() {
+fn a_device_that_spoils_its_own_start_gets_failed() {
     let legacy = || Behaviour::conforming().legacy();
     for (name, behaviour) in [
         ("no VERSION_1", Behaviour::conforming().with_features(1)),

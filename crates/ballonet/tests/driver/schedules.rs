@@ -49,7 +49,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
-    fn whatever_the_pace_the_last_target_is_met_exactly(behaviour in behaviours(), course in course()) {
+    fn at_any_pace_the_last_target_is_met_exactly(behaviour in behaviours(), course in course()) {
         let mut guest = bring_up_sized(48, behaviour);
         prop_assert!(guest.platform.frames.hold(64));
         for (pages, steps) in course {
@@ -66,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_the_lie_no_frame_is_lost_and_none_reused(
+    fn no_lie_loses_or_reuses_a_frame(
         behaviour in behaviours(),
         lie in lies(),
         after in 0_u64..40,
@@ -96,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn a_device_that_vanishes_at_any_moment_takes_nothing_with_it(
+    fn a_device_removed_at_any_moment_costs_no_frame(
         behaviour in behaviours(),
         course in course(),
         accesses in 0_u64..3000,

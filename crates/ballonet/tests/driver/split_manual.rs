@@ -160,7 +160,7 @@ fn an_index_that_goes_back_or_too_far_is_seen() {
 }
 
 #[test]
-fn a_packed_queue_may_have_any_size_but_0_and_has_to_be_aligned() {
+fn a_packed_queue_has_any_size_but_0_and_must_be_aligned() {
     let mut bus = Bus::new(Ram::new(8));
     let mut queue = QueueModel::new(0, Purpose::Inflate, SIZE);
     queue.set_size(3, RING_PACKED, &mut bus);

@@ -41,7 +41,7 @@ fn chains(guest: &Guest) -> ChainSupport {
 }
 
 #[test]
-fn whether_a_device_reads_chains_is_found_out_once_and_from_what_it_does() {
+fn chain_support_is_found_once_from_what_the_device_does() {
     for (name, behaviour) in Behaviour::every_vmm() {
         let head_only = behaviour.quirks.chains == ballonet_models::Chains::HeadOnly;
         let (known, request) = if head_only {
@@ -153,7 +153,7 @@ fn able() -> Behaviour {
 }
 
 #[test]
-fn a_target_that_turns_round_in_the_middle_of_a_trial_is_obeyed() {
+fn a_reversed_target_during_a_trial_is_followed() {
     for steps in 0..16 {
         for target in [0, 100, 512, 9000] {
             let mut guest = marking(64, able(), |_| {});
@@ -169,7 +169,7 @@ fn a_target_that_turns_round_in_the_middle_of_a_trial_is_obeyed() {
 }
 
 #[test]
-fn whatever_befalls_the_device_in_the_middle_of_a_trial_every_frame_is_accounted_for() {
+fn any_event_during_a_trial_leaves_every_frame_accounted_for() {
     type Blow = fn(&mut Guest);
     let blows: [Blow; 5] = [
         |guest| guest.reset().expect("it comes up again"),
@@ -232,7 +232,7 @@ fn reported(guest: &Guest) -> u64 {
 }
 
 #[test]
-fn what_goes_faster_is_measured_and_done() {
+fn the_faster_path_is_measured_and_taken() {
     for (costs, way) in [(SLOW_FRAMES, Path::ReportFirst), (SLOW_REPORTS, Path::Direct)] {
         for handling in [Handling::AtOnce, Handling::Later(20_000)] {
             let mut guest = with_written(Behaviour { costs: Some(costs), handling, ..able() }, 49_152);
@@ -250,7 +250,7 @@ fn what_goes_faster_is_measured_and_done() {
 }
 
 #[test]
-fn memory_that_somebody_has_had_is_given_first_and_reported_first() {
+fn used_memory_is_inflated_first_and_reported_first() {
     let mut guest = with_written(able(), 8192);
     assert_eq!(guest.platform.frames.unreported_regions(), 16);
     guest.follow(8192);
@@ -260,7 +260,7 @@ fn memory_that_somebody_has_had_is_given_first_and_reported_first() {
 }
 
 #[test]
-fn a_target_that_turns_round_while_frames_are_reported_first_is_obeyed() {
+fn a_reversed_target_while_frames_are_pre_reported_is_followed() {
     for steps in (0..36).step_by(3) {
         for target in [0, 700, 9000] {
             let mut guest = with_written(able(), 8192);

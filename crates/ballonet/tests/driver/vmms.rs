@@ -116,7 +116,7 @@ fn a_device_that_wants_every_queue_gets_those_of_declined_features_after_one_tri
 }
 
 #[test]
-fn a_device_that_starts_in_neither_way_is_tried_once_more_and_no_oftener() {
+fn a_device_that_starts_neither_way_is_retried_once() {
     let behaviour = Behaviour { needs_reset_after: Some(0), needs_resets: u32::MAX, ..Behaviour::firecracker() };
     let mut guest = expect_up(try_chosen(behaviour, |options| {
         (options.declined, options.recoveries) = (Features::from_bits_retain(STATS_VQ), 0);
@@ -136,7 +136,7 @@ fn a_trial_that_a_device_does_not_come_back_from_ends_in_its_reason() {
 }
 
 #[test]
-fn the_bars_of_a_device_that_gives_bare_sizes_are_those_that_it_has() {
+fn bars_that_answer_with_bare_sizes_are_sized_right() {
     let mut guest = bring_up(Behaviour::firecracker());
     guest.follow(100);
     guest.finish();
@@ -248,7 +248,7 @@ fn frames_are_discarded_one_by_one_or_in_ranges() {
 }
 
 #[test]
-fn the_driver_sends_frames_so_that_whoever_can_discards_them_in_ranges() {
+fn frames_are_sent_so_that_a_host_can_discard_ranges() {
     for (vmm, most) in [(Behaviour::qemu_10(6), 8192), (Behaviour::firecracker(), 64), (Behaviour::crosvm(), 64)] {
         let mut guest = bring_up(vmm);
         guest.follow(8192);

@@ -1,9 +1,9 @@
 //! A machine on the host in which the whole driver runs, from PCI config space up, against device models.
 //!
 //! [`Machine`] is the guest: RAM, DMA memory, page frames, interrupt vectors and lines, virtual time. A [`Balloon`] is
-//! a virtio-pci balloon that follows the specification to the letter and writes down every misstep of the driver, with
-//! the clause it breaks; [`Behaviour`] gives it the habits of a real VMM or the malice of a hostile one, or makes an entropy
-//! device of it ([`Behaviour::entropy`]).
+//! a virtio-pci balloon that follows the specification to the letter and records every misstep of the driver with the
+//! clause that it breaks. [`Behaviour`] gives it the quirks of a real VMM, makes it hostile, or turns it into an entropy
+//! device ([`Behaviour::entropy`]).
 //! The device side of split rings is rust-vmm's `virtio-queue`, so both ends of the protocol have different authors;
 //! that of packed rings is a model of our own.
 

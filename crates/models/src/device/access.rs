@@ -1,4 +1,4 @@
-//! What the driver sees of a device: configuration space and BARs.
+//! The driver's view of a device: configuration space and BARs.
 
 use super::Balloon;
 use super::common::{CommonConfig, legacy};
@@ -89,7 +89,7 @@ impl Balloon {
         self.behaviour.register_lies.iter_mut().filter(here).find_map(RegisterLie::answer)
     }
 
-    /// What a register says if the device does not lie.
+    /// The true answer of a register.
     fn answer(&mut self, bar: u8, offset: u64, width: u8, bus: &mut Bus) -> u32 {
         match self.behaviour.layout.find(bar, offset) {
             Some((Structure::Common, at)) => self.read_common(at, width, bus),
@@ -132,7 +132,7 @@ impl Balloon {
         self.read_state(bus, |common, behaviour, bus| common.read(offset, width, behaviour, bus))
     }
 
-    /// A reset of the selected queue is done when the driver can see that it is.
+    /// The reset of the selected queue completes when the driver can see it.
     fn finish_queue_reset(&mut self, bus: &mut Bus) {
         let selected = usize::from(self.common.queue_select);
         let Some(queue) = self.common.queues.get_mut(selected) else { return };
@@ -181,7 +181,7 @@ impl Balloon {
         }
     }
 
-    /// A reset is done when the driver can see that it is; until then the device goes on as it was.
+    /// A reset completes when the driver can see it; until then the device continues unchanged.
     fn read_state(&mut self, bus: &mut Bus, read: impl FnOnce(&mut CommonConfig, &Behaviour, &mut Bus) -> u32) -> u32 {
         let resetting = self.common.resetting();
         let vector = self.common.queues[0].vector;
@@ -246,7 +246,7 @@ impl Balloon {
         let skip = if self.behaviour.has(Bug::ConfigurationInWordsOnly) { 0 } else { 8 * (offset & 3) };
         let value = field >> skip & (u32::MAX >> (32 - 8 * u32::from(width)));
         if self.behaviour.churn > 0 {
-            // The configuration changes right behind the driver's back: what it has just read is old.
+            // The configuration changes right after the read: the value just read is stale.
             self.behaviour.churn -= 1;
             self.num_pages = self.num_pages.wrapping_add(1);
             self.common.generation = self.common.generation.wrapping_add(1);
@@ -340,7 +340,7 @@ impl Balloon {
     }
 }
 
-/// What the driver reads, if lies turn bits of this read over.
+/// A value with the bits inverted that twists name for this read.
 fn twist(value: u32, twists: &[(u64, u32)], read: u64) -> u32 {
     twists.iter().filter(|(at, _)| *at == read).fold(value, |value, (_, bits)| value ^ bits)
 }

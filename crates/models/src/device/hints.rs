@@ -1,5 +1,5 @@
-//! Free page hinting on the device's side (virtio 1.4, 5.5.6.5): the command that asks for hints, and what the driver has
-//! said since. It keeps the driver to the protocol, and takes what is behind each frame that is hinted, as some hosts do.
+//! Free page hinting on the device's side (virtio 1.4, 5.5.6.5): the command that asks for hints, and the driver's answers.
+//! It holds the driver to the protocol, and reclaims the memory behind each hinted frame, as some hosts do.
 
 use std::collections::BTreeSet;
 
@@ -125,7 +125,7 @@ impl Hints {
     }
 }
 
-/// The host is told that a frame need not be copied, and takes what is behind it: it must be the driver's.
+/// A frame is hinted and the host reclaims its memory: the frame must be the driver's.
 fn take_hinted(pfn: u32, bus: &mut Bus) {
     if !bus.ram.contains(pfn) || bus.ram.guest_side(pfn) != GuestSide::Driver {
         return bus.misstep("BAL-HINT-04", format!("hint of {pfn:#x}, which the driver was not given"));

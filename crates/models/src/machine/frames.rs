@@ -1,4 +1,4 @@
-//! Page frames of the machine: the real allocator, with a ledger beside it that knows what either side may do with each.
+//! Page frames of the machine: the real allocator, checked against the ledger of each frame's state in [`Ram`](crate::Ram).
 
 use std::collections::VecDeque;
 
@@ -195,7 +195,7 @@ impl ReportFrames for Frames {
         self.refuse_host_side(run, HostSide::Hinting, "BAL-HINT-07");
         self.check_contents(run);
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
-        // Of a region in parts, some of which went to the host instead, nobody keeps books.
+        // A region in parts, some of which went to the host, is not tracked.
         let whole =
             |first: &u32| first.is_multiple_of(REGION_FRAMES) && first + REGION_FRAMES - 1 <= run.last().as_u32();
         let regions = run.pfns().map(Pfn::as_u32).filter(whole);

@@ -1,5 +1,5 @@
-//! The device side of a packed ring, of our own: rust-vmm has none. Checks the driver's half of it, and what the driver
-//! leaves alone, descriptor by descriptor. Its arithmetic is by single steps, unlike the driver's.
+//! The device side of a packed ring; rust-vmm has none. It checks the driver's writes, and that the driver leaves exposed
+//! descriptors alone. It advances by single steps, unlike the driver's arithmetic.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -96,7 +96,7 @@ impl PackedRing {
         position.0 | u16::from(position.1) << 15
     }
 
-    /// Chains that the driver has made available and the device not yet taken.
+    /// Chains that the driver made available and the device has not taken.
     pub fn waiting(&self, bus: &Bus) -> u16 {
         let (mut position, mut chains) = (self.next_available, 0);
         for _ in 0..self.size {
@@ -131,7 +131,7 @@ impl PackedRing {
         if self.event_idx {
             self.suppress(offset | u16::from(wrap) << 15, DESCRIPTOR, bus);
         } else {
-            // The position does not count then.
+            // The position is ignored then.
             self.suppress(0x7777, ENABLE, bus);
         }
     }
@@ -204,7 +204,7 @@ impl PackedRing {
         }
     }
 
-    /// Reads the readable bytes of a request; not of one whose memory is none of the driver's.
+    /// Reads the readable bytes of a request; `None` if its memory is not the driver's to lend.
     fn read(&self, request: &mut Request, bus: &mut Bus) -> Option<()> {
         let mut seen_writable = false;
         for (_, descriptor) in request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0) {
@@ -266,7 +266,7 @@ impl PackedRing {
         self.wants_interrupt(&passed, bus)
     }
 
-    /// Checks that the driver left the descriptor alone that is about to be returned to it (2.8.16).
+    /// Checks that the driver left a descriptor alone that the device is about to return (2.8.16).
     fn check_place(&mut self, (offset, _): Position, bus: &mut Bus) {
         let exposed = self.exposed[usize::from(offset)].take();
         if exposed.is_none() || exposed != Self::descriptor(self.at(offset), bus) {

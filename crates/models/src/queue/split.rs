@@ -51,7 +51,7 @@ impl QueueModel {
         taken
     }
 
-    /// Checks that the driver uses the table in its order and round its end, and the entries of indirect tables in theirs.
+    /// Checks that the driver uses table and indirect tables in order, wrapping at the table's end.
     fn check_order(&mut self, request: &Request, bus: &mut Bus) {
         let (mut expected, mut clauses) = (self.next_slot, ["SPLIT-DESC-03", "SPLIT-DESC-04"]);
         for (slot, descriptor) in &request.chain {
@@ -166,7 +166,7 @@ impl QueueModel {
         wanted && (self.event_idx || self.load16(self.ring.avail_ring(), bus) & 1 == 0)
     }
 
-    /// Has the first entry of a batch stand for all of it; nobody is to look at the others.
+    /// The first entry of a batch stands for all of it; the driver must not read the others.
     fn write_batch(&self, start: u16, requests: u16, last: u16, length: u32, bus: &Bus) {
         let memory = bus.ram.memory();
         let entry = |step: u16| self.ring.used_ring() + 4 + 8 * u64::from(start.wrapping_add(step) % self.size());

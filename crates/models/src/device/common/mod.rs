@@ -101,7 +101,7 @@ impl CommonConfig {
         }
     }
 
-    /// As after a reset. What is counted over the life of the device stays.
+    /// As after a reset. Counters over the life of the device stay.
     pub(crate) fn reset(&mut self, bug: Option<Bug>) {
         for queue in &mut self.queues {
             queue.reset_with(bug);

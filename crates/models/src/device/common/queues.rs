@@ -75,7 +75,7 @@ impl CommonConfig {
         }
     }
 
-    /// `queue_reset` = 1. The reset is done when the driver can see that it is; until then the queue goes on as it was.
+    /// `queue_reset` = 1. The reset completes when the driver can see it; until then the queue continues unchanged.
     fn reset_queue(&mut self, value: u32, behaviour: &Behaviour, bus: &mut Bus) {
         let (accepted, select) = (self.accepted, self.queue_select);
         let queue = self.queues.get_mut(usize::from(select)).filter(|q| q.enabled);

@@ -20,15 +20,15 @@ use crate::device::Balloon;
 use crate::machine::frames::Frames;
 use crate::machine::{Machine, NOW, VectorEntry};
 
-/// What an access to a register or to config space costs, in nanoseconds: an exit to the VMM.
+/// Cost of an access to a register or to config space, in nanoseconds: an exit to the VMM.
 const REGISTER: u64 = 500;
-/// What an access to memory costs.
+/// Cost of an access to memory, in nanoseconds.
 const MEMORY: u64 = 2;
 
 /// The platform that the driver is given.
 pub struct ModelPlatform {
     pub frames: Frames,
-    /// What it tells of its memory beside what is always told.
+    /// Statistics beyond those that it always gives.
     pub told: Statistics,
     machine: Machine,
     config: ModelConfig,
@@ -67,7 +67,7 @@ impl Platform for ModelPlatform {
             return Err(MapError { window, reason: "no BAR decodes these addresses" });
         }
         if state.unmappable.contains(&bar) || state.refuses() {
-            return Err(MapError { window, reason: "the test has it so" });
+            return Err(MapError { window, reason: "refused by the test" });
         }
         drop(state);
         Ok(self.registers(Path::Direct(window)))
@@ -103,7 +103,7 @@ impl Platform for ModelPlatform {
         if state.devices.values().any(|d| d.uses(memory.start, memory.size as u64)) {
             state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
         }
-        // With more than one device nobody can tell whose memory it was, nor with one whose queues are reset one by one.
+        // Whose memory it was is unknown with several devices, or with one whose queues are reset one by one.
         let masters = |d: &Balloon| !d.gone() && d.config.bus_master() && d.common.queues.iter().all(|q| q.resets == 0);
         if state.devices.len() == 1 && state.devices.values().any(masters) {
             state.bus.misstep(

@@ -1,4 +1,4 @@
-//! From config space to `DRIVER_OK`, on every device that people have, and on devices that make it impossible.
+//! From config space to `DRIVER_OK`, on the device of every VMM and on devices that cannot be driven.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::TransportError;
@@ -140,7 +140,7 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
     }
 }
 
-/// Firmware leaves it with bus mastering on, and perhaps with queues in memory that is the kernel's by now.
+/// Firmware left bus mastering on, perhaps with queues in memory that the kernel uses by now.
 #[test]
 fn a_device_that_was_not_reset_is_cut_off_from_memory() {
     let conforming = || {
@@ -176,7 +176,7 @@ fn a_capability_list_that_loops_ends() {
 fn useless_capabilities_are_skipped() {
     let mut behaviour = Behaviour::conforming();
     let list = &mut behaviour.layout.capabilities;
-    // A BAR number that is none, an unknown type, a common structure outside its BAR: all before the good ones.
+    // An invalid BAR number, an unknown type, a common structure outside its BAR: all before the good ones.
     let useless = [
         Capability::Virtio { cfg_type: 1, bar: 6, offset: 0, length: 0x1000, multiplier: None },
         Capability::Virtio { cfg_type: 77, bar: 0, offset: 0, length: 1, multiplier: None },

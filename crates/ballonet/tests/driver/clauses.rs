@@ -1,4 +1,4 @@
-//! Clauses of the specification that no other test is about: small promises of a driver, one at a time.
+//! Clauses of the specification that no other test covers, one at a time.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::{NegotiationError, TransportError};
@@ -12,7 +12,7 @@ use ballonet_models::{Behaviour, Capability, Machine};
 
 const FAILED: u8 = 128;
 
-/// Has the device say that its configuration has this many bytes.
+/// Makes the device claim a configuration of this many bytes.
 fn set_config_length(behaviour: &mut Behaviour, bytes: u32) {
     let Capability::Virtio { length, .. } = behaviour.layout.capability(4) else { unreachable!() };
     *length = bytes;
@@ -58,10 +58,10 @@ fn features_that_should_be_accepted_are() {
     }
 }
 
-/// They have a meaning that the driver does not know yet, and would bind it to rules that it does not keep.
+/// The driver does not implement them; accepting them would bind it to rules that it does not know.
 #[test]
 fn features_of_later_versions_are_not_accepted() {
-    // SR_IOV, ADMIN_VQ and SUSPEND; and a fill value that nobody has chosen.
+    // SR_IOV, ADMIN_VQ and SUSPEND; and PAGE_POISON without a chosen value.
     let later = 1 << 37 | 1 << 41 | 1 << 43 | PAGE_POISON;
     let conforming = Behaviour::conforming();
     for behaviour in [conforming.clone(), conforming.clone().transitional(), conforming.legacy()] {
@@ -96,8 +96,7 @@ fn a_configuration_of_any_size_with_both_fields_is_enough() {
     }
 }
 
-/// Whatever step it is that fails once the driver has begun, the last that the device hears is FAILED. Only a reset that
-/// does not end leaves nothing to be said.
+/// Whichever step of bring-up fails, the last status written is FAILED. The exception is a reset that does not complete.
 #[test]
 fn a_start_that_fails_ends_in_failed_and_silence() {
     let conforming = Behaviour::conforming;

@@ -1,9 +1,9 @@
-//! The balloon follows its target: exactly, whatever happens on the way, without harm to memory in use.
+//! The balloon follows its target exactly, whatever happens on the way, and leaves memory in use alone.
 
 use super::guest::{self, Guest};
 use ballonet_models::{Behaviour, Handling, Schedule};
 
-/// What makes a device of one kind out of any.
+/// Turns any device into one of this kind.
 type Kind = fn(Behaviour) -> Behaviour;
 
 #[track_caller]
@@ -16,7 +16,7 @@ fn bring_up_sized(ram: u32, kind: Kind, behaviour: Behaviour) -> Guest {
     guest::bring_up_sized(ram, kind(behaviour))
 }
 
-/// Makes of each function a test on each kind of device.
+/// Generates a test of each function for each kind of device.
 macro_rules! on_each_kind {
     ($($test:ident)*) => {
         mod modern {
@@ -46,7 +46,7 @@ on_each_kind! {
     a_driver_taken_away_at_any_moment_leaves_every_frame_accounted_for
 }
 
-/// A small generator (xorshift), so that a failure can be repeated.
+/// A small random generator (xorshift): failures are reproducible.
 struct Random(u64);
 
 impl Random {

@@ -1,5 +1,5 @@
-//! Free page hinting: a host that copies memory hears which of it is free, in rounds; what it was told of is the driver's
-//! until it is done, and can be had back early by a kernel that runs out.
+//! Free page hinting: a host that copies memory learns in rounds which memory is free. Hinted frames stay the driver's
+//! until the host is done; a kernel out of memory can reclaim them earlier.
 
 use ballonet::balloon::{BalloonQueue, Changes, HintOutcome, HintReport};
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn command(guest: &mut Guest, command: u32) {
     guest.machine.expect_no_missteps();
 }
 
-/// Commands that the driver has sent since this was asked last.
+/// Commands that the driver sent since the last call.
 fn said(guest: &Guest) -> Vec<u32> {
     guest.device(|balloon, _| std::mem::take(&mut balloon.hints.commands))
 }
@@ -137,7 +137,7 @@ fn done_in_the_middle_of_a_round_closes_it() {
     guest.finish();
 }
 
-/// QEMU's configuration says STOP while a round is under way, to whoever reads it for another reason.
+/// QEMU's command reads as STOP while a round is open, also in reads for another reason.
 #[test]
 fn a_target_that_is_set_during_a_round_is_followed() {
     for (name, behaviour) in every_device() {
@@ -397,7 +397,7 @@ fn a_device_that_returns_nothing_holds_up_nothing_else() {
     guest.finish();
 }
 
-/// As QEMU does when the guest moves.
+/// As QEMU does when the guest migrates.
 #[test]
 fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::qemu_10(2)] {
@@ -448,7 +448,7 @@ fn a_configuration_that_is_too_short_for_the_command_leaves_the_feature_out() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Any commands at any time, and a target, and a kernel that wants memory; hints that come back in any order.
+    /// Commands at any time, a target, a kernel that wants memory, and hints that return in any order.
     #[test]
     fn any_host_commands_keep_the_protocol_and_lose_no_frame(
         steps in prop::collection::vec((0..7u32, 0..6u32, 0..6000u32), 1..30),

@@ -1,4 +1,4 @@
-//! Devices with a legacy interface, alone or beside a modern one: which is taken, and what is different about it.
+//! Devices with a legacy interface, alone or beside a modern one: which is chosen, and how it differs.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::TransportKind::{Legacy, Modern};
@@ -13,7 +13,7 @@ fn conforming() -> Behaviour {
     Behaviour::conforming().legacy()
 }
 
-/// The device does its work, and the driver goes without a trace.
+/// Checks that the balloon works and that shutdown leaves nothing behind.
 #[track_caller]
 fn works(mut guest: Guest) {
     for pages in [1000, 300, 0] {

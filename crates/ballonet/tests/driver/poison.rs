@@ -1,4 +1,4 @@
-//! Page poison: the device is told what free frames hold, and they hold it whenever the specification says so.
+//! Page poison: the driver announces the value of free frames, and they hold it whenever the specification demands it.
 
 use ballonet::balloon::Options;
 use ballonet::virtio::spec::Features;
@@ -25,7 +25,7 @@ fn accepts(guest: &Guest) -> bool {
     guest.driver().features().bits() & feature::PAGE_POISON != 0
 }
 
-/// What the device says that free frames hold, if it was told.
+/// The announced poison value, if any.
 fn told(guest: &Guest) -> Option<u32> {
     guest.machine.bus(|bus| bus.ram.poison)
 }

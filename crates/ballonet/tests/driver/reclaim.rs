@@ -1,4 +1,4 @@
-//! Deflate on OOM: a guest that runs out of memory has it back from the balloon, in bounded time, whatever the device does.
+//! Deflate on OOM: a guest out of memory reclaims it from the balloon, in bounded time, whatever the device does.
 
 use ballonet::balloon::{Changes, Options, ReclaimError};
 use ballonet::virtio::InterruptMode;
@@ -20,7 +20,7 @@ fn refusing(behaviour: Behaviour) -> Behaviour {
     behaviour.with_features(features)
 }
 
-/// A guest that has given `pages` to the host and uses all the rest.
+/// A guest with a balloon of `pages` that uses all other memory.
 fn short_of_memory(behaviour: Behaviour, pages: u32) -> Guest {
     let mut guest = bring_up(behaviour);
     guest.follow(pages);
@@ -29,7 +29,7 @@ fn short_of_memory(behaviour: Behaviour, pages: u32) -> Guest {
     guest
 }
 
-/// Gives everything back that the guest uses, and lets so much time pass that the balloon may grow again.
+/// Frees all that the guest uses, and lets enough time pass that the balloon may grow again.
 pub(super) fn recover(guest: &mut Guest) {
     while guest.platform.frames.held() > 0 {
         guest.platform.frames.unhold();
@@ -99,7 +99,7 @@ fn without_the_feature_only_what_the_host_wants_back_is_had_back_but_nothing_mor
     assert_eq!((relief.frames, relief.asked, relief.error), (0, 0, Some(ReclaimError::Forbidden)));
     guest.run();
     guest.expect_balloon(8000);
-    // The interrupt that tells of it is lost: the driver has to look.
+    // Its interrupt is lost: the driver must look.
     guest.device(|b, _| b.set_target_silently(7000));
     let relief = guest.reclaim(400);
     assert!(relief.frames >= 400 && relief.error.is_none(), "{relief:?}");
@@ -270,8 +270,8 @@ fn reports_that_never_come_back_do_not_block_reclaim() {
     guest.finish();
 }
 
-/// The host asks for all there is, again and again, while a program takes all there is: the program gets it, the balloon
-/// does not wear itself out, and in the end the host has what it wants.
+/// The host keeps asking for all memory while a program takes all of it: the program gets it, the balloon does not
+/// thrash, and in the end the host reaches its target.
 #[test]
 fn a_host_that_keeps_asking_the_opposite_starves_no_reclaim() {
     let choose = |options: &mut Options| options.oom.cooldown = 50 * MS;
@@ -294,7 +294,7 @@ fn a_host_that_keeps_asking_the_opposite_starves_no_reclaim() {
             if !guest.platform.frames.hold(128) {
                 let relief = guest.reclaim(128);
                 assert!(relief.error.is_none() && relief.frames >= 128, "round {round}: {relief:?}");
-                // Contiguous ones may lack all the same.
+                // Contiguous frames may still be missing.
                 for _ in 0..128 {
                     assert!(guest.platform.frames.hold(1), "round {round}");
                 }

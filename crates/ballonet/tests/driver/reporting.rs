@@ -1,4 +1,4 @@
-//! Free page reporting: the host hears of all free memory, of each piece once, and nobody has it meanwhile.
+//! Free page reporting: all free memory is reported, each region once, and is not used while its report is in flight.
 
 use ballonet::balloon::{Next, Options, ReportPolicy};
 

@@ -8,7 +8,8 @@ use super::guest::{Guest, bring_up};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Lets seconds pass and looks at the device in each, as the kernel does. Returns how often silence and its end were reported.
+/// Lets seconds pass and checks the device in each, as the kernel does. Returns the numbers of reports of silence and of
+/// its end.
 fn wait(guest: &mut Guest, seconds: u32) -> (u32, u32) {
     let (mut silent, mut answers) = (0, 0);
     for _ in 0..seconds {

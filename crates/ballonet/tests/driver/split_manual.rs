@@ -1,4 +1,4 @@
-//! The model of split rings, driven by hand: it finds nothing wrong with what is right, and names each misstep.
+//! Tests of the model of split rings, driven manually: correct use passes, and each misstep is named.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -60,7 +60,7 @@ impl Hand {
         self.store(self.available + 2, index);
     }
 
-    /// Has the device take everything; gives the clauses broken.
+    /// The device takes everything. Returns the broken clauses.
     fn serve(mut self) -> Vec<&'static str> {
         let _ = self.queue.take_available(&mut self.bus);
         self.bus.missteps().iter().map(|misstep| misstep.clause).collect()

@@ -1,4 +1,4 @@
-//! Statistics: asked for, answered truly, one buffer at a time.
+//! Statistics: requested, answered with true values, one buffer at a time.
 
 use ballonet::balloon::Statistics;
 use ballonet::balloon::wire::Tag;
@@ -88,7 +88,7 @@ fn of_all_sixteen_statistics_fifteen_are_sent() {
     let mut guest = bring_up(Behaviour::conforming());
     let all = Tag::ALL.into_iter().fold(Statistics::new(), |all, tag| all.with(tag, 1000 + tag as u64));
     guest.platform.told = all;
-    // Which there are is asked when the driver starts. What was told before that does not count.
+    // The driver asks for the set of tags when it starts; earlier ones do not count.
     guest.freeze().expect("it can be frozen");
     guest.device(|b, _| b.reports.clear());
     guest.restore().expect("it comes up again");

@@ -1,5 +1,5 @@
-//! How inflating adapts to the device: chains where they are read, reports first where that is faster, as much by a kick
-//! as the device serves meanwhile. All of it is found out, and none of it ever costs a frame.
+//! Inflating adapts to the device: chains where the device reads them, reports first where that is faster, and batches
+//! bounded by synchronous kicks. All of it is measured, and none of it loses a frame.
 
 use ballonet::balloon::{BalloonQueue, ChainSupport, Options, Path, RequestShape, ResetReason};
 use ballonet::memory::REGION_FRAMES;
@@ -10,12 +10,12 @@ use ballonet_models::{Behaviour, Costs, Handling, Quirks, Schedule};
 
 const MS: u64 = 1_000_000;
 
-/// A host that takes what is written to away by 4 KiB more slowly than it hears of free ranges.
+/// A host that reclaims written memory more slowly by 4 KiB frames than by reports of ranges.
 const SLOW_FRAMES: Costs = Costs { written: 1600, empty: 600, region: 170_000 };
-/// One for which reports are a burden.
+/// A host for which reports are costly.
 const SLOW_REPORTS: Costs = Costs { written: 700, empty: 600, region: 900_000 };
 
-/// A guest of so many MiB in which frames can be marked.
+/// A guest of this many MiB in which frames can be marked.
 fn marking(ram: u32, behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Guest {
     let mut options = Options::default();
     choose(&mut options);
@@ -24,7 +24,7 @@ fn marking(ram: u32, behaviour: Behaviour, choose: impl FnOnce(&mut Options)) ->
     guest
 }
 
-/// The device with other quirks; it lets the driver find out about chains.
+/// The device with other quirks, on which the driver probes for chains.
 fn with(behaviour: Behaviour, change: impl FnOnce(&mut Quirks)) -> Behaviour {
     let mut behaviour = behaviour;
     behaviour.quirks.forgives_chains = true;
@@ -214,8 +214,7 @@ fn a_device_that_goes_in_the_middle_of_a_trial_leaves_all_memory_to_the_guest() 
     }
 }
 
-/// A guest with so much memory, in frames, that somebody has written to and freed since all was reported; and twice as
-/// much besides.
+/// A guest in which this many frames were written and freed since everything was reported, and twice as many were not.
 fn with_written(behaviour: Behaviour, frames: u32) -> Guest {
     let mut guest = marking(frames * 3 / 256, behaviour, |options| options.reporting.threshold = 1 << 40);
     guest.run();
@@ -240,7 +239,7 @@ fn the_faster_path_is_measured_and_taken() {
             guest.follow(49_152);
             assert_eq!(guest.driver().send_strategy().path, Some(way), "{handling:?}");
             let first = reported(&guest) - before;
-            // Two trials of 4096 frames each way, and the region on which chains were tried.
+            // Two trials of 4096 frames on each path, and the region of the chain probe.
             let expected = if way == Path::ReportFirst { 49_152 - 8192 - 512 } else { 8192 };
             assert!(first.abs_diff(expected) <= 1024, "{first} of {expected} frames were reported first");
             guest.follow(0);

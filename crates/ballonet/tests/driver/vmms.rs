@@ -1,4 +1,4 @@
-//! The habits and quirks of the VMMs that people use, each seen at work in its model; and the driver living with them.
+//! The quirks of real VMMs, each shown on its model, and the driver coping with them.
 
 use ballonet::balloon::{BalloonError, Options};
 use ballonet::memory::PageFrames;
@@ -11,7 +11,7 @@ use super::manual::Hand;
 use ballonet_models::feature::{FREE_PAGE_HINT, PAGE_POISON, PAGE_REPORTING, STATS_VQ};
 use ballonet_models::{Behaviour, Bus, HostSide, Machine, Purpose, Quirks};
 
-/// What each queue of a device is for, and its size.
+/// Purpose and size of each queue of a device.
 type Queues = Vec<(Purpose, u16)>;
 
 fn offering(behaviour: Behaviour, more: u64, less: u64) -> Behaviour {
@@ -185,7 +185,7 @@ fn actual_written_in_pieces_is_kept_by_qemu_and_dropped_by_others() {
     }
 }
 
-/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. What came of it:
+/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. Returns the
 /// requests completed, frames that the host took, discards.
 fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64, u64) {
     let quirks = Quirks { wants_every_queue: false, ..vmm.quirks };
@@ -285,7 +285,7 @@ fn what_crosvm_means_by_bits_6_and_7_is_left_to_it() {
     guest.finish();
 }
 
-/// libkrun's host never asks for memory. If it did, nothing would come of it, and nothing would hang.
+/// libkrun's host never asks for memory. If it did, nothing would happen and nothing would hang.
 #[test]
 fn a_device_that_does_not_inflate_keeps_nothing_waiting() {
     let mut guest = bring_up(Behaviour::libkrun());

@@ -92,19 +92,19 @@ impl Hints {
         self.commands.push(command);
         if command == STOP {
             if self.open.take().is_none() {
-                bus.misstep("BAL-HINT-06", "a round is closed that was not open");
+                bus.misstep("BAL-HINT-06", "a round was closed that is not open");
             }
             return;
         }
         if let Some(open) = self.open {
-            bus.misstep("BAL-HINT-06", format!("round {command:#x} is opened, and {open:#x} has not been closed"));
+            bus.misstep("BAL-HINT-06", format!("round {command:#x} opened before {open:#x} was closed"));
         }
         if command == DONE || !self.given.contains(&command) {
-            bus.misstep("BAL-HINT-02", format!("round {command:#x}, for which nobody has asked"));
+            bus.misstep("BAL-HINT-02", format!("round {command:#x} opened, for which the host did not ask"));
         }
         let before_done = std::mem::take(&mut self.opening_before_done) && !at_once;
         if self.opened.replace(command) == Some(command) {
-            bus.misstep("BAL-HINT-03", format!("round {command:#x} is opened twice"));
+            bus.misstep("BAL-HINT-03", format!("round {command:#x} opened twice"));
         }
         // DONE has come after it, so the same id may be opened again.
         if before_done {

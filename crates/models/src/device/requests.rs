@@ -25,7 +25,7 @@ impl Balloon {
         if offset == u64::from(index) * multiplier {
             self.kick_queue(index, width, value, bus);
         } else {
-            bus.misstep("PCI-NOTIF-03", format!("kick at {offset:#x}, where no queue is notified"));
+            bus.misstep("PCI-NOTIF-03", format!("kick at {offset:#x}, which is no queue's doorbell"));
         }
     }
 

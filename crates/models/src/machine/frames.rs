@@ -273,11 +273,11 @@ impl Frames {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(Pfn::as_u32) {
                 if bus.ram.is_unfilled(pfn) {
-                    bus.misstep("BAL-POISON-01", format!("{pfn:#x} came back and was not filled"));
+                    bus.misstep("BAL-POISON-01", format!("{pfn:#x} was returned and not filled"));
                 }
                 if bus.ram.host_side(pfn) == HostSide::Hinted {
                     if bus.ram.hints_count && !bus.ram.is_initialized(pfn) {
-                        bus.misstep("BAL-HINT-09", format!("{pfn:#x} had back early and not written"));
+                        bus.misstep("BAL-HINT-09", format!("{pfn:#x} was reclaimed early and not written"));
                     }
                     bus.ram.set_host_side(pfn, HostSide::Guest);
                 }
@@ -290,7 +290,7 @@ impl Frames {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(Pfn::as_u32) {
                 if bus.ram.host_side(pfn) == side && !bus.ram.host_gone() {
-                    bus.misstep(clause, format!("{pfn:#x} taken back or for granted while {side:?}"));
+                    bus.misstep(clause, format!("{pfn:#x} confirmed or reclaimed while {side:?}"));
                 }
             }
         });

@@ -297,7 +297,7 @@ impl State {
         if let Some(message) = self.bus.arrived() {
             let vector = self.vectors.iter_mut().find(|(_, v)| v.message == Some(message));
             let Some((&number, entry)) = vector else {
-                self.bus.misstep("PCI-MSIX", format!("{message:x?} raised, which is no allocated vector"));
+                self.bus.misstep("PCI-MSIX", format!("{message:x?} sent, which is no allocated vector"));
                 return Vec::new();
             };
             entry.count += 1;

@@ -157,7 +157,7 @@ impl PackedRing {
                 return None;
             };
             if self.exposed[usize::from(offset)].replace(descriptor).is_some() {
-                self.misstep(bus, "PACKED-SG-05", "the place was not returned yet");
+                self.misstep(bus, "PACKED-SG-05", "the slot was not returned yet");
             }
             self.check_lists(&descriptor, request.chain.is_empty(), bus);
             request.chain.push((offset, descriptor));
@@ -167,7 +167,7 @@ impl PackedRing {
                 break;
             }
             if request.chain.len() == usize::from(self.size) {
-                self.misstep(bus, "PACKED-SG-02", "a chain as long as the ring goes on");
+                self.misstep(bus, "PACKED-SG-02", "a chain is longer than the ring");
                 return None;
             }
         }
@@ -270,7 +270,11 @@ impl PackedRing {
     fn check_place(&mut self, (offset, _): Position, bus: &mut Bus) {
         let exposed = self.exposed[usize::from(offset)].take();
         if exposed.is_none() || exposed != Self::descriptor(self.at(offset), bus) {
-            self.misstep(bus, "PACKED-DESC-01", &format!("descriptor {offset} was {exposed:x?} and changed"));
+            self.misstep(
+                bus,
+                "PACKED-DESC-01",
+                &format!("descriptor {offset} changed while exposed; it was {exposed:x?}"),
+            );
         }
     }
 

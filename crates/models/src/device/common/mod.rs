@@ -181,7 +181,7 @@ impl CommonConfig {
             return false;
         }
         if offset != 0x14 && self.legacy {
-            bus.misstep("LEG-CORE-02", format!("{verb} at {offset:#x} of a device that is driven as a legacy one"));
+            bus.misstep("LEG-CORE-02", format!("{verb} at {offset:#x} of a device driven by its legacy interface"));
         }
         if offset != 0x14 && self.resetting.is_some() {
             bus.misstep("PCI-COMMON-05", format!("{verb} at {offset:#x} before the reset is done"));

@@ -44,7 +44,7 @@ impl CommonConfig {
         let select = self.queue_select;
         let queue = self.queues.get_mut(usize::from(select)).filter(|q| q.purpose != Purpose::Missing);
         let Some(queue) = queue else {
-            bus.misstep("PCI-COMMON-04", format!("write at {offset:#x} for queue {select}, which is not there"));
+            bus.misstep("PCI-COMMON-04", format!("write at {offset:#x} for queue {select}, which does not exist"));
             return;
         };
         if queue.resetting.is_some() {

@@ -62,7 +62,7 @@ impl Platform for ModelPlatform {
         };
         if decoded.map(|(bdf, bar, _)| (bdf, bar)) != Some((function, bar)) {
             if state.devices.get(&function).is_some_and(|d| !d.gone()) {
-                state.bus.misstep("PCI-MAP", format!("{window} mapped, which that BAR does not decode"));
+                state.bus.misstep("PCI-MAP", format!("{window} mapped, which its BAR does not decode"));
             }
             return Err(MapError { window, reason: "no BAR decodes these addresses" });
         }

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The address space that a register is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum AddressSpace {
+pub(crate) enum AddressSpace {
     /// Physical memory.
     #[display("memory")]
     Memory,
@@ -25,7 +25,7 @@ pub enum AddressSpace {
 #[doc(alias = "GAS")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{space} {address:#x}")]
-pub struct GenericAddress {
+pub(crate) struct GenericAddress {
     /// Which address space it is in.
     pub space: AddressSpace,
     /// Its width in bits; 0 where that is not given.

@@ -14,7 +14,7 @@ bitflags! {
     /// The events of the PM1 registers: in the status register noted, in the enable register let through
     /// (ACPI 6.5, tables 4.14 and 4.15).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub struct FixedEvents: u16 {
+    pub(crate) struct FixedEvents: u16 {
         /// The PM timer has gone round.
         #[doc(alias = "TMR_STS")]
         const TIMER = 1 << 0;

@@ -77,7 +77,7 @@ fn bus_ranges(machine: &mut Machine) -> Vec<BusRange> {
     let config = machine.config();
     let mapped: Vec<_> = config
         .regions()
-        .filter_map(|region| BusRange::new(region.segment(), region.first_bus(), region.last_bus()))
+        .filter_map(|region| BusRange::new(region.segment, region.first_bus, region.last_bus))
         .collect();
     if mapped.is_empty() && config.has_ports() { Vec::from([BusRange::SEGMENT_0]) } else { mapped }
 }
@@ -108,7 +108,7 @@ fn gaps(machine: &mut Machine) -> HostWindows {
     let ram = of(true);
     let mut used = of(false);
     let bits = machine.features.physical_bits;
-    used.extend(machine.config().regions().filter_map(|region| address_range(region.range())));
+    used.extend(machine.config().regions().filter_map(|region| address_range(region.range)));
     HostWindows::from_gaps(&ram, &used, &[], bits)
 }
 

@@ -48,7 +48,7 @@ fn usurped(config: &MachineConfig, claims: &[RegisterWindow], window: &RegisterW
     if claims.iter().any(|claim| of_another(claim) && overlaps(addresses(claim))) {
         return Some("registers of another function are there");
     }
-    let spaces = || config.regions().map(EcamRegion::range);
+    let spaces = || config.regions().map(|region| region.range);
     if window.io {
         (window.address < BOARD_PORTS).then_some("the board has its ports there")
     } else if overlaps(BOARD_MEMORY) {

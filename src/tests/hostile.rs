@@ -157,7 +157,7 @@ kernel_test! {
 kernel_test! {
     fn registers_of_the_board_are_not_mapped_whatever_a_bar_says(context) {
         let before = paging::with(|space| space.windows());
-        let config = context.machine.config().regions().next().map(|region| region.range().start().as_u64());
+        let config = context.machine.config().regions().next().map(|region| region.range.start().as_u64());
         let memory = [0xFEC0_0000, 0xFED0_0000, 0xFEE0_0000, 0xFEEF_F000, 0xFEBF_F000 + 0x800].into_iter().chain(config);
         // Behind 0xE2 a status register would be where the kernel is told to end.
         let ports = [0x20, 0x3F8, 0xCF8, 0xCFC, 0xE2, 0xFFF];

@@ -253,7 +253,7 @@ kernel_test! {
 /// Some device's registers that can be read without an effect.
 fn local_apic_address(machine: &Machine) -> u64 {
     let madt = machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
-    madt.map_or(0xFEE0_0000, |madt| madt.local_apic_address().as_u64())
+    madt.map_or(0xFEE0_0000, |madt| madt.local_apic_address.as_u64())
 }
 
 kernel_test! {
@@ -266,7 +266,7 @@ kernel_test! {
         assert_eq!(table, memory_types::PAGE_ATTRIBUTES);
         // Nothing answers there, and nobody asks.
         let place = (context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()))
-            .and_then(|madt| Some(madt.io_apics().first()?.address.as_u64()))
+            .and_then(|madt| Some(madt.io_apics.first()?.address.as_u64()))
             .ok_or(Skip::because("there is no IOAPIC whose address is surely not memory's"))?;
         for (access, kind) in [(Access::Framebuffer, 1), (Access::Device, 0)] {
             let window = paging::with(|space| space.open_window(place, PAGE, access, &mut frames::ForTables))

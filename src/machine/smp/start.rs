@@ -50,7 +50,7 @@ const MOST_TOLD: usize = 8;
 pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page: Option<PhysRange>, most: u32) {
     let boot = local_apic::id();
     let most = MOST.min(most.saturating_sub(1) as usize);
-    let processors = startable(madt.processors(), boot, local_apic::is_x2apic()).map(|processor| processor.apic_id);
+    let processors = startable(&madt.processors, boot, local_apic::is_x2apic()).map(|processor| processor.apic_id);
     let processors: Vec<u32> = processors.take(most).collect();
     let wanted = processors.len();
     if wanted == 0 {

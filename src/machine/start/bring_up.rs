@@ -122,7 +122,7 @@ impl Entry {
         local_apic::setup::initialise(&features, madt).map_err(StartError::LocalApic)?;
         registry::boot().set_apic_id(local_apic::id());
         install_fixed_vectors();
-        for entry in madt.map_or(&[][..], Madt::io_apics) {
+        for entry in madt.map_or(&[][..], |madt| &madt.io_apics) {
             match io_apic::add(entry) {
                 Ok(inputs) => info!(
                     "IOAPIC {} at {}: GSI {}-{}",
@@ -328,7 +328,7 @@ fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
         return None;
     };
     let acpi = Acpi::follow(&memory, rsdp);
-    for table in acpi.tables.iter() {
+    for table in &acpi.tables.list {
         info!("ACPI {table}");
     }
     for problem in &acpi.problems {

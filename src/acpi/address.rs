@@ -32,7 +32,7 @@ pub(crate) struct GenericAddress {
     pub bit_width: u8,
     /// The bit that it begins with.
     pub bit_offset: u8,
-    /// How wide an access is to be, in bytes, if that is given.
+    /// The access width in bytes, if given.
     pub access_bytes: Option<u8>,
     /// Its address in that space.
     pub address: u64,

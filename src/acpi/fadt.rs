@@ -176,7 +176,7 @@ impl Fadt {
         }
     }
 
-    /// Whether to expect a keyboard controller: so it was before tables told.
+    /// Whether to expect a keyboard controller: tables too old to say imply one.
     pub(crate) fn has_keyboard_controller(&self) -> bool {
         self.boot_flags.is_none_or(|flags| flags.contains(BootFlags::KEYBOARD_CONTROLLER))
     }

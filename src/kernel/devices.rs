@@ -34,7 +34,7 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     tree
 }
 
-/// Assigns addresses to all BARs that have none, and reports what is wrong with those of the functions that are `concerned`.
+/// Assigns addresses to all BARs that have none, and reports the flaws of those of the `concerned` functions.
 /// Returns how many have one now.
 pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) -> bool) -> usize {
     let windows = host_windows(machine, tree);

@@ -3,7 +3,6 @@
 use alloc::string::String;
 use core::ops::Range;
 
-use crate::acpi::EcamRegion;
 use crate::boot::{AffinityChoice, Mode};
 use crate::machine::devices::config_space::MachineConfig;
 use crate::machine::devices::mmio::Window;
@@ -205,12 +204,12 @@ impl BalloonPlatform for Machine {
     }
 
     /// The statistics that this kernel has. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
-    /// are 0. Memory is reclaimed only for waiting allocations ([`relief`]), never in the background. Frames asked of a balloon
+    /// are 0. Memory is reclaimed only for waiting allocations ([`reclaim`]), never in the background. Frames asked of a balloon
     /// for that count as *scanned*, returned ones as *reclaimed*.
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;
-        let relieved = reclaim::counts();
+        let reclaimed = reclaim::counts();
         Statistics::new()
             .with(Tag::SwapIn, 0)
             .with(Tag::SwapOut, 0)
@@ -222,11 +221,11 @@ impl BalloonPlatform for Machine {
             .with(Tag::Caches, 0)
             .with(Tag::HugePages, 0)
             .with(Tag::HugePageFailures, 0)
-            .with(Tag::OomKills, relieved.ended)
-            .with(Tag::AllocationStalls, relieved.stalls)
+            .with(Tag::OomKills, reclaimed.ended)
+            .with(Tag::AllocationStalls, reclaimed.stalls)
             .with(Tag::AsyncScan, 0)
-            .with(Tag::DirectScan, relieved.asked.max(relieved.frames))
+            .with(Tag::DirectScan, reclaimed.asked.max(reclaimed.frames))
             .with(Tag::AsyncReclaim, 0)
-            .with(Tag::DirectReclaim, relieved.frames)
+            .with(Tag::DirectReclaim, reclaimed.frames)
     }
 }

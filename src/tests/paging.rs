@@ -219,7 +219,7 @@ const UNCACHED: PageTableFlags = PageTableFlags::NO_CACHE.union(PageTableFlags::
 kernel_test! {
     fn every_device_window_is_uncached_and_not_executable(context) {
         let nx = context.machine.features.nx;
-        // Windows lie one after the other, closed ones among them; nothing is further up than all that was ever opened.
+        // Windows lie in sequence, closed ones among them; nothing lies above the last that was ever opened.
         const SEARCHED: u64 = 1 << 30;
         let mut found = 0;
         let mut address = DEVICE_BASE;
@@ -264,7 +264,7 @@ kernel_test! {
         // SAFETY: the CPU has the table; reading it has no effect.
         let table = unsafe { Msr::new(0x277).read() };
         assert_eq!(table, memory_types::PAGE_ATTRIBUTES);
-        // Nothing answers there, and nobody asks.
+        // Nothing responds there, and nothing asks.
         let place = (context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()))
             .and_then(|madt| Some(madt.io_apics.first()?.address.as_u64()))
             .ok_or(Skip::because("there is no IOAPIC whose address is surely not memory's"))?;

@@ -66,7 +66,7 @@ pub(crate) trait Form<'a> {
     /// What can be read.
     const VALID: Valid;
 
-    /// Reads a value. What is invalid goes to `complain`; `None` if no value is left.
+    /// Reads a value. Errors go to `complain`; `None` if no value is left.
     fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<Self::Value>;
 
     /// Writes a value so that `read` reads it.

@@ -1,4 +1,4 @@
-//! Start info as QEMU lays it out, and as nobody should.
+//! Start info as QEMU lays it out, and as no loader should.
 
 use proptest::prelude::*;
 

@@ -100,7 +100,7 @@ impl Paths {
     /// Selects a register through `CONFIG_ADDRESS` and returns the port of its first byte.
     fn select(&self, function: Bdf, offset: u16) -> Option<u16> {
         let address = function.cam_address(offset & !3).filter(|_| self.ports)?;
-        // SAFETY: selecting has no effect of its own, and nobody else selects before the data has moved.
+        // SAFETY: selecting has no effect of its own, and no other code selects before the data has moved.
         unsafe { Port::<u32>::new(ADDRESS).write(address) };
         Some(DATA + (offset & 3))
     }
@@ -134,7 +134,7 @@ macro_rules! access {
                 return ecam.register::<$type>(function, offset).write(value);
             }
             let Some(port) = self.select(function, offset) else { return };
-            // SAFETY: CONFIG_DATA is the register just selected; what is written is the PCI layer's responsibility.
+            // SAFETY: CONFIG_DATA is the register just selected; the value is the PCI layer's responsibility.
             unsafe { Port::<$type>::new(port).write(value) }
         }
     };

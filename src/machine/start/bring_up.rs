@@ -1,6 +1,6 @@
 //! From the loader's hand to a machine that drivers can use.
 
-use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
+use crate::acpi::{Acpi, BootFlags, Rsdp, SerialPort};
 use crate::boot::{BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, multiboot2, pvh};
 use crate::machine::cpu::cpuid::{self, Features};
 use crate::machine::cpu::memory_types::{self, Mtrrs};
@@ -170,13 +170,13 @@ impl Entry {
             return Err(StartError::Overlap(place.start, place.end));
         }
         let image = physical(place.start, place.end);
-        // Page 0 stays unused so that null pointers fault; modules stay because nobody has asked for them to go.
+        // Page 0 stays unused so that null pointers fault; modules stay because nothing has asked to free them.
         let kept = boot.areas.iter().filter(|area| area.kind.is_kept()).map(|area| area.range);
         let reserved = physical(0, 4096).into_iter().chain(image).chain(kept);
         let startup_page = ballonet::memory::place(FRAME_SIZE, PAGE_LIMIT, usable(), reserved.clone());
         let reserved = reserved.chain(startup_page);
         let mut boot_frames = BootFrames::new(place.end, usable(), reserved.clone());
-        // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's
+        // SAFETY: the memory map's usable memory belongs to the image, is reserved, or is free; the entry code's
         // tables map the first 4 GiB one to one, and boot frames lie there. The image lies where the entry code saw it.
         unsafe { paging::activate(&self.image, usable(), features, &mut boot_frames) }.map_err(StartError::Paging)?;
         screen::suspend();
@@ -248,7 +248,7 @@ fn physical(start: u64, end: u64) -> Option<PhysRange> {
     PhysRange::new(PhysAddr::new(start)?, end.checked_sub(start)?)
 }
 
-/// The loader's framebuffer, unless it lies in what is memory by the loader's own word.
+/// The loader's framebuffer, unless the loader's own map has memory there.
 fn framebuffer(boot: &BootInfo) -> Option<&Framebuffer> {
     let is_memory = |range: PhysRange| boot.memory_map.usable().any(|usable| usable.overlaps(range));
     boot.framebuffer.as_ref().filter(|found| found.range().is_some_and(|range| !is_memory(range)))

@@ -4,7 +4,9 @@
 //! so the whole driver runs on a host against a device model. Arrows run one way: `balloon -> virtio -> pci`.
 
 #![cfg_attr(not(test), no_std)]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "raw"), forbid(unsafe_code))]
+#![cfg_attr(feature = "raw", deny(unsafe_code))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate alloc;
 
@@ -14,6 +16,9 @@ pub mod hotplug;
 pub mod memory;
 pub mod pci;
 pub mod platform;
+#[cfg(feature = "raw")]
+#[allow(unsafe_code)]
+pub mod raw;
 pub mod rng;
 pub mod virtio;
 

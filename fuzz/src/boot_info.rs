@@ -2,7 +2,9 @@
 
 use arbitrary::Arbitrary;
 use ballonet::memory::{PhysAddr, PhysRange};
-use ballonet_kernel::boot::{BootInfo, CommandLine, LoaderAreas, MemoryImage, MemoryMap, RegionKind, pvh};
+use ballonet_kernel::boot::{
+    BootInfo, CommandLine, KernelOptions, LoaderAreas, MemoryImage, MemoryMap, RegionKind, pvh,
+};
 
 /// Where the loader's memory begins.
 pub(crate) const BASE: u64 = 0x6000;
@@ -89,7 +91,7 @@ pub(crate) fn check_info(info: &BootInfo) {
     assert!(info.areas.iter().count() <= LoaderAreas::CAPACITY);
     let line = info.command_line.as_bytes();
     assert!(line.len() <= CommandLine::CAPACITY && !line.contains(&0));
-    let _ = info.command_line.options(&mut |warning| drop(warning.to_string()));
+    let _ = KernelOptions::parse(line, &mut |warning| drop(warning.to_string()));
 }
 
 /// Nothing is usable unless all entries that speak of it say so, and all of what is usable is found unless there was no room.

@@ -86,7 +86,7 @@ fn write(fields: &[Field<'_>]) {
                 json!(digits(number))
             }
             Field::Numbers(numbers) => {
-                object.hex_list(name, numbers.iter().copied());
+                object.hex_list(name, &|each| numbers.iter().copied().for_each(each));
                 json!(numbers.iter().map(digits).collect::<Vec<_>>())
             }
             Field::Texts(texts) => {

@@ -12,9 +12,5 @@ pub mod console;
 pub mod multiboot2;
 pub mod queue;
 
-mod device;
-mod dma;
-mod frames;
+mod guest;
 mod pci;
-mod platform;
-mod ring;

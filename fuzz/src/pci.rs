@@ -83,13 +83,6 @@ impl Registers {
         }
     }
 
-    /// Lets the window of the PCI configuration access capability, the last one added, be set.
-    pub fn open_window(&mut self) {
-        let at = self.link - 1;
-        self.allow(at + 4, &[0xff]);
-        self.allow(at + 8, &[0xff; 12]);
-    }
-
     pub fn read(&self, offset: usize, width: usize) -> u32 {
         self.bytes[offset..offset + width].iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte))
     }
@@ -99,16 +92,6 @@ impl Registers {
             let (writable, cleared) = (self.writable[at], self.cleared[at] & new);
             self.bytes[at] = (self.bytes[at] & !writable | new & writable) & !cleared;
         }
-    }
-
-    pub fn command(&self) -> u16 {
-        self.read(COMMAND, 2) as u16
-    }
-
-    /// Message control of MSI-X, 0 without; found as it was put there.
-    pub fn msix_control(&self) -> u16 {
-        let at = (0x40..0xfc).step_by(4).find(|at| self.bytes[*at] == 0x11 && self.writable[at + 3] == 0xc0);
-        at.map_or(0, |at| self.read(at + 2, 2) as u16)
     }
 }
 

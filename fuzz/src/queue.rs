@@ -7,17 +7,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use arbitrary::Arbitrary;
-use ballonet::pci::{RegisterWindow, Bdf, MsixVector};
-use ballonet::platform::Platform;
-use ballonet::virtio::spec::{Features, Status};
+use ballonet::pci::Bdf;
+use ballonet::platform::{DmaMemory, Platform};
+use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
-    Chain, Device, Doorbell, DriverOk, Kick, Queue, QueueAddresses, QueueError, QueueIndex, QueueOptions, Quiesced,
-    Refusal, Reset, RingFormat, RingLayout, Segment, Transport, TransportError, TransportKind, UsedLength, Virtqueue,
+    Chain, DeviceOptions, QueueError, QueueIndex, QueueOptions, Refusal, RingFormat, RingLayout, Segment, Setup,
+    UsedLength, Virtqueue,
 };
-
-use crate::dma::Piece;
-use crate::platform::{Registers, TestPlatform};
-use crate::ring::{Part, Ring, Taken};
+use ballonet_models::{Allocated, Behaviour, Lie, Machine, ModelPlatform, Purpose, QueueModel, Request, feature};
 
 /// A queue and what is done with it.
 #[derive(Debug, Arbitrary)]
@@ -67,18 +64,11 @@ pub enum Step {
         count: u8,
         written: u16,
     },
-    /// From here on the device lies: a used entry of any contents, on by so many,
-    Forge {
-        id: u32,
-        length: u32,
-        advance: u16,
-    },
-    /// flags where the next used entry is due, or the used index,
-    Flags(u16),
-    /// anything anywhere.
+    /// From here on the device lies: in the next used entry,
+    Lie(u8),
+    /// or by a 16-bit word anywhere in shared memory.
     Write {
-        piece: u8,
-        offset: u16,
+        offset: u32,
         value: u16,
     },
 }
@@ -97,6 +87,19 @@ pub fn run_packed(course: &Course) {
     Trial::new(RingFormat::Packed, u16::from(course.size).max(1), course).run(&course.steps);
 }
 
+/// The memory that requests lend, in bytes.
+const BUFFERS: usize = 1 << 16;
+/// The longest segment of a request.
+const LENGTH_MAX: u16 = 4096;
+
+/// A segment of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Part {
+    address: u64,
+    length: u32,
+    writable: bool,
+}
+
 /// A request that is with the queue.
 #[derive(Debug)]
 struct Lent {
@@ -113,9 +116,13 @@ struct Wish {
 }
 
 struct Trial {
-    platform: TestPlatform,
-    queue: Virtqueue<Piece, u32>,
-    ring: Ring,
+    machine: Machine,
+    platform: ModelPlatform,
+    buffers: <ModelPlatform as Platform>::Memory,
+    queue: Virtqueue<<ModelPlatform as Platform>::Memory, u32>,
+    /// The device's side of the queue.
+    model: QueueModel,
+    format: RingFormat,
     event_idx: bool,
     in_order: bool,
     used: UsedLength,
@@ -125,7 +132,7 @@ struct Trial {
     /// Tokens in the order of publication that the device has not taken.
     waiting: VecDeque<u32>,
     /// What the device has taken.
-    taken: Vec<(u32, Taken)>,
+    taken: Vec<(u32, Request)>,
     /// What the device has returned and the driver not popped, with what it wrote, if it said so.
     returned: VecDeque<(u32, Option<u32>)>,
     wish: Option<Wish>,
@@ -137,7 +144,9 @@ struct Trial {
 
 impl Trial {
     fn new(format: RingFormat, size: u16, course: &Course) -> Self {
-        let mut platform = TestPlatform::default();
+        let machine = Machine::new(8);
+        let mut platform = ModelPlatform::new(&machine);
+        let buffers = platform.allocate_dma(BUFFERS, 4096).expect("memory without limit");
         let used_length = match course.used_length {
             Used::Strict => UsedLength::Strict,
             Used::Lenient => UsedLength::Lenient,
@@ -150,13 +159,29 @@ impl Trial {
         let layout = RingLayout::fitting(format, size).expect("a size that is not 0");
         let queue =
             Virtqueue::allocate(&mut platform, QueueIndex::FIRST, layout, options).expect("memory without limit");
-        let ring = Ring::new(format, layout.size(), queue.addresses(), course.event_idx);
-        platform.with_pool(|pool| ring.want_kicks(true, pool));
+        let mut model = QueueModel::new(0, Purpose::Spare, layout.size());
+        let at_queue = queue.addresses();
+        for (halves, address) in
+            model.halves.chunks_mut(2).zip([at_queue.descriptors, at_queue.driver, at_queue.device])
+        {
+            (halves[0], halves[1]) = (Some(address as u32), Some((address >> 32) as u32));
+        }
+        let accepted = [
+            (feature::RING_PACKED, format == RingFormat::Packed),
+            (feature::EVENT_IDX, course.event_idx),
+            (feature::IN_ORDER, course.in_order),
+            (feature::INDIRECT_DESC, true),
+        ];
+        let features = accepted.into_iter().filter(|(_, is)| *is).fold(feature::VERSION_1, |all, (bit, _)| all | bit);
+        machine.bus(|bus| model.enable(features, bus));
         assert_eq!((queue.size(), queue.free(), queue.outstanding()), (layout.size(), layout.size(), 0));
         Self {
+            machine,
             platform,
+            buffers,
             queue,
-            ring,
+            model,
+            format,
             event_idx: course.event_idx,
             in_order: course.in_order,
             used: used_length,
@@ -198,28 +223,26 @@ impl Trial {
                 let count = if self.in_order { usize::from(count) } else { 1 };
                 self.give_back(0, count, written.into());
             }
-            Step::Forge { id, length, advance } => {
+            Step::Lie(which) => self.lie(which),
+            Step::Write { offset, value } => {
                 self.honest = false;
-                self.platform.with_pool(|pool| self.ring.forge(id, length, advance, pool));
-            }
-            Step::Flags(flags) => {
-                self.honest = false;
-                self.platform.with_pool(|pool| self.ring.scribble(flags, pool));
-            }
-            Step::Write { piece, offset, value } => {
-                self.honest = false;
-                self.platform.with_pool(|pool| {
-                    if let Some(address) = pool.anywhere(piece, offset) {
-                        pool.write(address, value.to_le_bytes());
-                    }
-                });
+                self.machine.bus(|bus| bus.ram.scribble(offset, value));
             }
         }
     }
 
+    /// The device lies in the used entry of a request that it has.
+    fn lie(&mut self, which: u8) {
+        let Some((_, request)) = self.taken.first() else { return };
+        self.honest = false;
+        let Self { machine, model, .. } = self;
+        machine.bus(|bus| model.lie(Lie::ALL[usize::from(which) % Lie::ALL.len()], request, None, bus));
+    }
+
     fn add(&mut self, readable: u8, writable: u8, length: u16) {
+        let length = length % (LENGTH_MAX + 1);
         let parts = (0..readable + writable).map(|index| Part {
-            address: 0x4000_0000 + u64::from(self.next_token) * 0x1_0000 + u64::from(index) * 0x100,
+            address: self.buffers.device_address() + u64::from(self.next_token % 10 * 10 + u32::from(index)) * 0x100,
             length: length.into(),
             writable: index >= readable,
         });
@@ -241,7 +264,7 @@ impl Trial {
                     Refusal::Full { needed, free: said } => assert!(!room && said == free && needed > free.into()),
                     Refusal::TooLong { length, size } => assert!(length > size.into() && size == self.queue.size()),
                     Refusal::Empty => assert!(parts.is_empty() || length == 0),
-                    Refusal::TooLarge(_) => unreachable!("ten segments of 64 KiB"),
+                    Refusal::TooLarge(_) => unreachable!("ten segments of 4 KiB"),
                     Refusal::Poisoned(error) => assert_eq!(Some(error), self.error),
                 }
             }
@@ -265,11 +288,12 @@ impl Trial {
     }
 
     fn take(&mut self, ask: bool) {
-        let Self { platform, ring, .. } = self;
-        let fresh: Vec<Taken> = platform.with_pool(|pool| {
-            // No more than a ring full: its memory may hold anything.
-            let fresh = std::iter::from_fn(|| ring.take(pool)).take(usize::from(u8::MAX) + 1).collect();
-            ring.want_kicks(ask, pool);
+        let Self { machine, model, .. } = self;
+        let fresh = machine.bus(|bus| {
+            let fresh = model.take_available(bus);
+            if !ask {
+                model.suppress(1, bus);
+            }
             fresh
         });
         self.asks = ask;
@@ -277,9 +301,10 @@ impl Trial {
             let token = self.waiting.pop_front();
             if self.honest {
                 let token = token.expect("what the device sees was published");
-                assert_eq!(taken.parts, self.lent[&token].parts, "what the device sees of {token}");
+                assert_eq!(parts(&taken), self.lent[&token].parts, "what the device sees of {token}");
             }
             if let Some(token) = token {
+                self.model.in_flight.push(taken.clone());
                 self.taken.push((token, taken));
             }
         }
@@ -291,13 +316,14 @@ impl Trial {
         let Some(which) = which.checked_rem(self.taken.len()) else { return };
         let batch: Vec<_> = self.taken.drain(which..(which + count).min(self.taken.len())).collect();
         let Some((last, _)) = batch.last() else { return };
-        let lengths = batch[batch.len() - 1].1.parts.iter().filter(|part| part.writable).map(|part| part.length);
+        let lengths = parts(&batch[batch.len() - 1].1).into_iter().filter(|part| part.writable).map(|part| part.length);
         let room = lengths.fold(0, u32::saturating_add);
         let written = if self.honest { written.min(room) } else { written };
         self.returned.extend(batch.iter().map(|(token, _)| (*token, (token == last).then_some(written))));
         let buffers: Vec<_> = batch.iter().map(|(_, taken)| taken.clone()).collect();
-        let Self { platform, ring, .. } = self;
-        let wanted = platform.with_pool(|pool| ring.put(&buffers, written, pool));
+        let Self { machine, model, .. } = self;
+        model.in_flight.retain(|request| buffers.iter().all(|done| done.head != request.head));
+        let wanted = machine.bus(|bus| model.put_used(&buffers, written, bus));
         if let Some(wish) = &mut self.wish {
             wish.come |= wanted;
             wish.left = wish.left.saturating_sub(batch.len());
@@ -345,7 +371,7 @@ impl Trial {
         let returned = self.returned.len();
         let asked = usize::from(completions).clamp(1, self.lent.len().max(1));
         // Chains of different lengths can be told apart only on a split ring: of a packed one the last is waited for.
-        let exact = matches!(self.queue, Virtqueue::Split(_));
+        let exact = self.format == RingFormat::Split;
         let latest = if exact { asked } else { self.lent.len().max(1) };
         if armed {
             assert!(!exact || returned < asked, "armed for {asked}, with {returned} returned");
@@ -370,104 +396,35 @@ impl Trial {
     }
 
     fn finish(mut self) {
-        let proof = quiesced(&self.platform);
-        let mut tokens = self.queue.release(&mut self.platform, &proof);
+        let (mut queue, mut tokens) = (Some(self.queue), Vec::new());
+        let options = DeviceOptions::new("fuzz");
+        // Only a device that was reset has the proof with which a queue lets go of its memory.
+        let at = Bdf::new(0, 0, 5, 0).expect("a function number");
+        self.machine.plug(at, Behaviour::conforming());
+        let setup = Setup::open(
+            &mut self.platform,
+            at,
+            options,
+            DeviceType::BALLOON,
+            |_, _| Features::VERSION_1,
+            |platform, proof| {
+                let queue = queue.take().expect("the device is reset once");
+                tokens = queue.release(platform, proof);
+                platform.release_dma(self.buffers);
+            },
+        );
+        setup.expect("a device that works").abandon(&mut self.platform).expect("a device that resets");
         tokens.sort_unstable();
         assert!(tokens.iter().eq(self.lent.keys()), "{tokens:?} came back of {:?}", self.lent);
-        self.platform.expect_nothing_taken();
+        assert_eq!(self.machine.allocated(), Allocated::default());
+        if self.honest {
+            self.machine.expect_no_missteps();
+        }
     }
 }
 
-/// Proof that a device has let go of everything: of one that is not there.
-fn quiesced(platform: &TestPlatform) -> Quiesced {
-    let device = Device::<_, Reset>::new(Nothing, platform).expect("nothing is reset at once");
-    device.quiesce(platform, false).1.expect("nothing stops at once")
-}
-
-/// A transport to nothing, which is reset and stays so.
-#[derive(Debug)]
-struct Nothing;
-
-impl Transport for Nothing {
-    type Registers = Registers;
-
-    fn kind(&self) -> TransportKind {
-        TransportKind::Modern
-    }
-
-    fn function(&self) -> Bdf {
-        Bdf::new(0, 0, 0, 0).expect("a function number")
-    }
-
-    fn features(&mut self) -> Features {
-        Features::empty()
-    }
-
-    fn set_features(&mut self, _features: Features) {}
-
-    fn status(&self) -> Result<Status, TransportError> {
-        Ok(Status::empty())
-    }
-
-    fn set_status(&mut self, _status: Status) {}
-
-    fn generation(&self) -> Option<u8> {
-        None
-    }
-
-    fn config_len(&self) -> usize {
-        0
-    }
-
-    fn config8(&self, _offset: usize) -> u8 {
-        0
-    }
-
-    fn config16(&self, _offset: usize) -> u16 {
-        0
-    }
-
-    fn config32(&self, _offset: usize) -> u32 {
-        0
-    }
-
-    fn set_config8(&mut self, _offset: usize, _value: u8) {}
-
-    fn set_config16(&mut self, _offset: usize, _value: u16) {}
-
-    fn set_config32(&mut self, _offset: usize, _value: u32) {}
-
-    fn queue_count(&self) -> u16 {
-        0
-    }
-
-    fn queue_size(&mut self, _queue: QueueIndex) -> Result<u16, TransportError> {
-        Ok(0)
-    }
-
-    fn set_msix(&mut self, _on: bool) {}
-
-    fn set_config_vector(&mut self, _vector: Option<MsixVector>) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn set_queue_vector(&mut self, _queue: QueueIndex, _vector: Option<MsixVector>) -> Result<(), TransportError> {
-        Ok(())
-    }
-
-    fn enable_queue(&mut self, queue: QueueIndex, size: u16, _at: QueueAddresses) -> Result<Doorbell, TransportError> {
-        Err(TransportError::QueueSize { function: self.function(), queue, size })
-    }
-
-    fn ring(&mut self, _running: &DriverOk, _doorbell: Doorbell, _kick: Kick) {}
-
-    fn isr(&self) -> std::sync::Arc<Registers> {
-        unreachable!("nobody asks nothing why it interrupts")
-    }
-
-    fn shared_memory(&self, _id: u8) -> Option<RegisterWindow> {
-        None
-    }
-
-    fn release<P: Platform<Registers = Registers>>(self, _platform: &mut P) {}
+/// The segments of a request, as the device sees them.
+fn parts(request: &Request) -> Vec<Part> {
+    let segments = request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| !d.is_indirect());
+    segments.map(|d| Part { address: d.address, length: d.length, writable: d.is_writable() }).collect()
 }

@@ -2,6 +2,9 @@
 
 use core::fmt::{self, Write};
 
+/// Numbers, each passed to the function that it gets.
+pub(super) type Numbers<'n> = &'n dyn Fn(&mut dyn FnMut(u64));
+
 /// Writes a JSON object: from [`Object::begin`] to [`Object::end`].
 ///
 /// Numbers above 2^53 are written in full: readers that hold numbers as doubles round them.
@@ -74,8 +77,8 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds a list of numbers as strings of hexadecimal digits; `values` passes each to the function that it gets.
-    pub fn hex_list(&mut self, name: &str, values: &dyn Fn(&mut dyn FnMut(u64))) -> &mut Self {
+    /// Adds a list of numbers as strings of hexadecimal digits.
+    pub fn hex_list(&mut self, name: &str, values: Numbers<'_>) -> &mut Self {
         self.name(name);
         self.put(format_args!("["));
         let mut comma = "";

@@ -49,7 +49,7 @@ pub(crate) struct Machine {
     /// What drivers have mapped of BARs: no function gets what is another's.
     pub(super) claims: Vec<RegisterWindow>,
     pub(super) frames: MachineFrames,
-    boot: &'static BootInfo,
+    boot: BootInfo,
     options: KernelOptions<'static>,
     image: Image,
 }
@@ -140,9 +140,9 @@ impl Entry {
         x86_64::instructions::interrupts::enable();
         serial::interrupt::connect(madt);
         keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
-        // For as long as the kernel runs: the options borrow the command line.
-        let boot: &'static BootInfo = Box::leak(Box::new(boot));
-        let options = KernelOptions::parse(boot.command_line.as_bytes(), &mut |_| {});
+        // The options borrow the command line for as long as the kernel runs.
+        let line: &'static [u8] = Box::leak(boot.command_line.as_bytes().into());
+        let options = KernelOptions::parse(line, &mut |_| {});
         let most = options.cpus.unwrap_or(u32::MAX);
         if let Some(madt) = madt {
             // SAFETY: the page was chosen from usable memory below the limit, which is mapped one to one, and reserved.
@@ -229,7 +229,7 @@ impl Machine {
 
     /// What the loader said.
     pub(crate) fn boot_info(&self) -> &BootInfo {
-        self.boot
+        &self.boot
     }
 
     /// Where the kernel lies.

@@ -15,7 +15,7 @@ pub struct Rect {
 
 /// The areas of the screen. An area that is missing has no cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Layout {
+pub struct ScreenLayout {
     /// The line at the top.
     pub title: Rect,
     /// The log.
@@ -35,7 +35,7 @@ const NARROWEST_LOG: usize = 40;
 /// With fewer rows the log gets all of them.
 const FEWEST_ROWS: usize = 8;
 
-impl Layout {
+impl ScreenLayout {
     /// No area has cells.
     pub(crate) const fn empty() -> Self {
         const NONE: Rect = Rect { column: 0, row: 0, columns: 0, rows: 0 };
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn log_and_picture_are_side_by_side() {
-        let layout = Layout::of(screen(80, 25));
+        let layout = ScreenLayout::of(screen(80, 25));
         assert_eq!(layout.log, Rect { column: 0, row: 1, columns: 49, rows: 23 });
         assert_eq!(layout.status, Rect { column: 50, row: 1, columns: 30, rows: 23 });
         assert_eq!((layout.title.row, layout.prompt.row, layout.rule.column), (0, 24, 49));
@@ -78,15 +78,15 @@ mod tests {
 
     #[test]
     fn a_small_screen_is_all_log() {
-        assert_eq!(Layout::of(screen(40, 25)).log.columns, 40);
-        assert_eq!(Layout::of(screen(80, 5)).log, screen(80, 5));
-        assert_eq!(Layout::of(screen(0, 0)), Layout::empty());
+        assert_eq!(ScreenLayout::of(screen(40, 25)).log.columns, 40);
+        assert_eq!(ScreenLayout::of(screen(80, 5)).log, screen(80, 5));
+        assert_eq!(ScreenLayout::of(screen(0, 0)), ScreenLayout::empty());
     }
 
     #[test]
     fn each_cell_is_in_one_area() {
         for (columns, rows) in [(80, 25), (128, 48), (200, 64), (71, 8), (70, 8), (1, 1), (30, 7)] {
-            let layout = Layout::of(screen(columns, rows));
+            let layout = ScreenLayout::of(screen(columns, rows));
             let areas = [layout.title, layout.log, layout.rule, layout.status, layout.prompt];
             for row in 0..rows {
                 for column in 0..columns {

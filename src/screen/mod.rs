@@ -21,7 +21,7 @@ pub use cell::{Cell, Colour, Style};
 pub use font::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
 pub(crate) use grid::{Grid, MOST_COLUMNS, MOST_ROWS};
 pub(crate) use keyboard::Keyboard;
-pub use layout::{Layout, Rect};
+pub use layout::{Rect, ScreenLayout};
 pub use painter::{LONGEST_LINE, Painter};
 pub(crate) use picture::Screen;
 pub use status::Shares;

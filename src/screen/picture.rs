@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::status::{self, Fact, Status, put_line};
-use super::{Advance, Cell, Grid, Layout, Rect, Style, TextArea};
+use super::{Advance, Cell, Grid, Rect, ScreenLayout, Style, TextArea};
 use crate::console::{Page, Record, count};
 
 /// Rows of a report of the kernel's own failure. The log above it shows what led to it.
@@ -12,7 +12,7 @@ const REPORT: usize = 18;
 /// The contents of the screen. All zero bits are a screen without cells, which shows nothing.
 pub(crate) struct Screen {
     grid: Grid,
-    layout: Layout,
+    layout: ScreenLayout,
     log: TextArea,
     /// The log moves by single rows; else by halves, which costs less.
     smooth: bool,
@@ -25,8 +25,8 @@ impl Screen {
     pub(crate) const fn empty() -> Self {
         Self {
             grid: Grid::empty(),
-            layout: Layout::empty(),
-            log: TextArea::new(Layout::empty().log),
+            layout: ScreenLayout::empty(),
+            log: TextArea::new(ScreenLayout::empty().log),
             smooth: false,
             top: None,
         }
@@ -35,7 +35,7 @@ impl Screen {
     /// An empty screen of this many cells, but for its title.
     pub(crate) fn begin(&mut self, columns: usize, rows: usize, title: fmt::Arguments<'_>) {
         self.grid.resize(columns, rows);
-        self.layout = Layout::of(self.grid.area());
+        self.layout = ScreenLayout::of(self.grid.area());
         (self.log, self.top) = (TextArea::new(self.layout.log), None);
         put_line(&mut self.grid, self.layout.title, Style::TITLE, format_args!(" {title}"));
         self.grid.fill(self.layout.rule, Cell::new(Cell::VERTICAL, Style::FAINT));
@@ -44,7 +44,7 @@ impl Screen {
     /// No cells any more.
     pub(crate) fn end(&mut self) {
         self.grid.resize(0, 0);
-        (self.layout, self.log) = (Layout::empty(), TextArea::new(Rect::default()));
+        (self.layout, self.log) = (ScreenLayout::empty(), TextArea::new(Rect::default()));
     }
 
     /// From now on the log moves by single rows, which people can follow, or by halves, which costs less.

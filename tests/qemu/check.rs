@@ -253,7 +253,7 @@ fn moved_host(vm: &mut Vm, period: Duration) -> Outcome {
         words += 1;
         thread::sleep(period);
     }
-    ensure!(words > 20, "the host had its say {words} times only");
+    ensure!(words > 10, "the host had its say {words} times only");
     let mut failed = Vec::new();
     loop {
         let event = vm.event_where("check or checks", |event| ["check", "checks"].contains(&event.name()))?;

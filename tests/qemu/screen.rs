@@ -1,7 +1,7 @@
 //! The screen, read pixel by pixel or character by character from outside, and the keyboard.
 
 use ballonet_kernel::boot::{Channel, Framebuffer, PixelFormat};
-use ballonet_kernel::screen::{Cell, Colour, LONGEST_LINE, Layout, Painter, Rect, Shares, Style};
+use ballonet_kernel::screen::{Cell, Colour, LONGEST_LINE, Painter, Rect, ScreenLayout, Shares, Style};
 
 use crate::image;
 use crate::support::picture::{Picture, distance};
@@ -136,7 +136,7 @@ impl Look {
 
     /// The share of the bar that has the balloon's colour.
     fn ballooned(&self) -> f64 {
-        let status = Layout::of(self.area()).status;
+        let status = ScreenLayout::of(self.area()).status;
         let rows = status.row + 1..status.row + 4;
         let cells =
             rows.flat_map(|row| (status.column..status.column + status.columns).map(move |column| (column, row)));

@@ -1,35 +1,32 @@
-//! A run: the checks in the order of the table, each from a device that is reset, and what came of them.
+//! A run: the selected checks in order, each on a device that was just reset, and their outcomes.
 
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::outcome::{Check, Outcome, Severity, Stop, Verdict};
-use super::select::Selection;
-use super::site::Site;
-use super::subject::{Subject, Unopened};
-use super::table::{CHECKS, Step, steps};
+use crate::check::{Check, Outcome, Run, Severity, Stop, Verdict};
+use crate::device::{PciFunction, TestDevice};
+use crate::platform::AnyPlatform;
+use crate::select::Selection;
 use ballonet::balloon::BalloonPlatform;
 use ballonet::pci::{Bdf, Command, Function};
-use ballonet::platform::Platform;
 
 /// How long the tester waits, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// For something that has to happen. A device that takes longer has stalled.
+    /// For something that must happen. A device that takes longer has stalled.
     pub stall: u64,
     /// For something that must not happen.
     pub quiet: u64,
 }
 
 impl Default for Patience {
-    /// Two seconds, of which a busy host may take most; and 4 ms of quiet.
+    /// Two seconds, most of which a busy host may steal; and 4 ms of quiet.
     fn default() -> Self {
         Self { stall: 2_000_000_000, quiet: 4_000_000 }
     }
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Checks that the device passed.
@@ -38,16 +35,16 @@ pub struct Summary {
     pub failed: u32,
     /// Other checks that it failed.
     pub warned: u32,
-    /// Checks that did not apply, or could not be made.
+    /// Checks that did not apply or could not run.
     pub skipped: u32,
-    /// Checks that the tester itself failed to make. They say nothing of the device.
+    /// Checks in which the tester itself failed. They say nothing about the device.
     pub troubled: u32,
-    /// Why the run ended before its time.
+    /// Why the run ended early.
     pub ended: Option<String>,
 }
 
 impl Summary {
-    /// Whether the device does all that it must.
+    /// Whether the device meets every MUST.
     pub const fn is_success(&self) -> bool {
         self.failed == 0 && self.ended.is_none()
     }
@@ -76,87 +73,83 @@ impl Summary {
     }
 }
 
-/// What there is to ask.
-enum Stage<'p, P: Platform> {
-    /// Configuration space only; why there is no more.
-    Site(Box<Unopened<'p, P>>, String),
-    Device(Box<Subject<'p, P>>),
-}
-
-/// Runs the selected checks on the balloon at `function`, and calls `report` with what came of each, in the order of
-/// [`CHECKS`]. The function's BARs hold addresses; no driver uses it.
+/// Runs the selected checks on the balloon at `function`, and calls `report` with the outcome of each, in the order of
+/// [`CHAPTERS`](crate::CHAPTERS). The function's BARs hold addresses; no driver uses it.
 ///
-/// Afterwards the device is reset and the platform has back all that was taken of it. What a broken device does not
-/// give back stays with the host, and is recorded so.
-pub fn run<P: BalloonPlatform>(
+/// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken device
+/// does not return stay with the host, and are recorded as ballooned.
+pub fn run<P: BalloonPlatform<Memory: 'static>>(
     platform: &mut P,
     function: Bdf,
     selection: &Selection,
     patience: Patience,
     mut report: impl FnMut(&Check, &Outcome),
 ) -> Summary {
+    run_on(platform, function, selection, patience, &mut report)
+}
+
+fn run_on(
+    platform: &mut dyn AnyPlatform,
+    function: Bdf,
+    selection: &Selection,
+    patience: Patience,
+    report: &mut dyn FnMut(&Check, &Outcome),
+) -> Summary {
     let mut summary = Summary::default();
-    let Some(function) = Function::probe(platform.config(), function) else {
+    let Some(function) = Function::probe(&platform.config(), function) else {
         summary.ended = Some(format!("no function answers at {function}"));
         return summary;
     };
-    let command = function.command(platform.config());
+    let command = function.command(&platform.config());
     let mut note = |summary: &mut Summary, check: &Check, outcome: Outcome| {
         summary.count(check, &outcome);
         report(check, &outcome);
     };
 
-    let mut site = Site::look(platform, function);
-    let all = || CHECKS.iter().zip(steps::<P>()).enumerate().filter(|(place, _)| selection.holds(*place));
-    for (_, (check, step)) in all() {
-        if let Step::Site(ask) = step {
-            note(&mut summary, check, outcome(ask(&mut site)));
+    let mut pci = PciFunction::read(platform, function);
+    for check in selection.checks() {
+        if let Run::Function(ask) = check.run {
+            note(&mut summary, check, outcome(ask(&mut pci)));
         }
     }
     // If the device cannot be tested at all, the first check reports why.
-    let mut unopened = None;
-    let mut stage = match Subject::open(site, patience) {
-        Ok(subject) => Stage::Device(subject),
-        Err(site) => {
-            let reason = reason(site.stop.clone());
-            unopened = Some(outcome(Err(site.stop.clone())));
-            summary.ended = Some(reason.clone());
-            Stage::Site(site, reason)
-        }
-    };
-    for (_, (check, step)) in all() {
-        let Step::Device(ask) = step else { continue };
-        let outcome = match (&mut stage, &summary.ended) {
-            (_, Some(reason)) => unopened.take().unwrap_or_else(|| Outcome::Skipped(reason.clone())),
-            (Stage::Site(_, reason), None) => Outcome::Skipped(reason.clone()),
-            (Stage::Device(subject), None) => {
-                let outcome = outcome(ask(subject));
-                summary.ended = clean_up(subject);
+    let (mut opened, mut unopened) = (TestDevice::open(pci, patience), None);
+    if let Err(failure) = &opened {
+        unopened = Some(outcome(Err(failure.stop.clone())));
+        summary.ended = Some(reason(failure.stop.clone()));
+    }
+    for check in selection.checks() {
+        let Run::Device(ask) = check.run else { continue };
+        let outcome = match (&mut opened, &summary.ended) {
+            (Ok(device), None) => {
+                let outcome = outcome(ask(device));
+                summary.ended = clean_up(device);
                 outcome
             }
+            (_, ended) => unopened.take().unwrap_or_else(|| Outcome::Skipped(ended.clone().unwrap_or_default())),
         };
         note(&mut summary, check, outcome);
     }
-    let site = match stage {
-        Stage::Site(unopened, _) => unopened.site,
-        Stage::Device(subject) => subject.close(),
+    let pci = match opened {
+        Ok(device) => device.close(),
+        Err(failure) => failure.pci,
     };
     // As it was found, except INTx: the line has no handler from here on.
     let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;
-    site.function.disable(site.platform.config(), ours - command);
+    pci.function.disable(&mut pci.platform.config(), ours - command);
     summary
 }
 
-/// Brings the device back to where the next check can begin; why it cannot be.
-fn clean_up<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Option<String> {
-    if let Err(stop) = subject.stop() {
+/// Resets the device for the next check; the reason if that fails.
+fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
+    if let Err(stop) = device.stop() {
         return Some(reason(stop));
     }
-    // Frames that a broken device does not give back are written off when the run ends.
-    if let Err(Stop::Gone) = subject.settle() {
+    // Frames that a broken device does not return are written off at the end of the run.
+    if let Err(Stop::Gone) = device.reclaim_frames() {
         return Some(reason(Stop::Gone));
     }
-    subject.stop().err().map(reason)
+    device.stop().err().map(reason)
 }
 
 fn outcome(verdict: Verdict) -> Outcome {

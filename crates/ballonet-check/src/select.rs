@@ -1,30 +1,31 @@
-//! Which checks are to run: names and beginnings of names, separated by commas.
+//! Which checks run: names, beginnings of names and names of chapters, separated by commas.
 
 use alloc::vec::Vec;
 
-use super::CHECKS;
-use super::similar;
+use super::{CHAPTERS, Check, checks, similar};
 
-/// Names that are offered for one that there is not.
-const MOST_ALIKE: usize = 6;
+/// The most names that are suggested for an unknown one.
+const SUGGESTIONS_MAX: usize = 6;
 
-/// A choice of checks. `reset*,inflate-completes` takes these; `*,-ring-indices-wrap` all but one.
+/// A choice of checks. `rings,reset*,inflate-completes` takes a chapter, a prefix and one check; `-ring-indices-wrap` all but
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
+    /// By place in [`checks()`].
     chosen: Vec<bool>,
 }
 
 impl Default for Selection {
     /// All of them.
     fn default() -> Self {
-        Self { chosen: CHECKS.iter().map(|_| true).collect() }
+        Self { chosen: checks().map(|_| true).collect() }
     }
 }
 
 impl Selection {
-    /// The checks that `list` names: each item a name, or its beginning and `*`, with `-` before it to leave checks out
-    /// that items to its left took. A list that begins with `-` starts from all. `unknown` is called with each item that
-    /// names no check.
+    /// The checks that `list` names. Each item is the name of a check or a chapter, or the beginning of a check's name and `*`;
+    /// `-` before it removes checks that items to its left selected. A list that begins with `-` starts from all.
+    /// `unknown` is called with each item that names no check.
     pub fn parse<'l>(list: &'l str, mut unknown: impl FnMut(&'l str)) -> Self {
         let mut selection = Self::default();
         if !list.starts_with('-') {
@@ -32,32 +33,39 @@ impl Selection {
         }
         for item in list.split(',').filter(|item| !item.is_empty()) {
             let (pattern, take) = item.strip_prefix('-').map_or((item, true), |pattern| (pattern, false));
-            let mut found = false;
-            for (check, chosen) in CHECKS.iter().zip(&mut selection.chosen) {
-                if matches(pattern, check.name) {
-                    (found, *chosen) = (true, take);
-                }
-            }
-            if !found {
+            if !selection.mark(pattern, take) {
                 unknown(item);
             }
         }
         selection
     }
 
-    /// The names that an unknown `item` may stand for: those that share the most of its words, or the one that it is a slip of.
-    /// Never more than a few.
+    /// Selects or removes the checks that a pattern names; whether there are any.
+    fn mark(&mut self, pattern: &str, take: bool) -> bool {
+        let all =
+            CHAPTERS.iter().flat_map(|chapter| chapter.checks.iter().map(move |check| (chapter.name, check.name)));
+        let mut found = false;
+        for ((chapter, check), chosen) in all.zip(&mut self.chosen) {
+            if chapter == pattern || matches(pattern, check) {
+                (found, *chosen) = (true, take);
+            }
+        }
+        found
+    }
+
+    /// The names that an unknown `item` may stand for: those that share most of its words, or the one that it misspells. Never
+    /// more than a few.
     pub fn alike(item: &str) -> Vec<&'static str> {
         let words = || item.split(['-', '*']).filter(|word| !word.is_empty());
         let shared = |name: &str| words().filter(|word| name.contains(word)).count();
-        let names = || CHECKS.iter().map(|check| check.name);
+        let names = || checks().map(|check| check.name);
         match names().map(shared).max() {
-            Some(most @ 1..) => names().filter(|name| shared(name) == most).take(MOST_ALIKE).collect(),
+            Some(most @ 1..) => names().filter(|name| shared(name) == most).take(SUGGESTIONS_MAX).collect(),
             _ => similar(item.trim_matches(['-', '*']), names()).into_iter().collect(),
         }
     }
 
-    /// How many checks there are in it.
+    /// The number of checks.
     pub fn len(&self) -> usize {
         self.chosen.iter().filter(|chosen| **chosen).count()
     }
@@ -67,9 +75,9 @@ impl Selection {
         self.len() == 0
     }
 
-    /// Whether the check at this place of the table is in it.
-    pub(super) fn holds(&self, place: usize) -> bool {
-        self.chosen.get(place).is_some_and(|chosen| *chosen)
+    /// The checks, in the order in which they run.
+    pub fn checks(&self) -> impl Iterator<Item = &'static Check> {
+        checks().zip(&self.chosen).filter(|(_, chosen)| **chosen).map(|(check, _)| check)
     }
 }
 
@@ -87,8 +95,8 @@ mod tests {
     fn parse(list: &str) -> (Vec<&'static str>, Vec<&str>) {
         let mut unknown = Vec::new();
         let selection = Selection::parse(list, |item| unknown.push(item));
-        let names = CHECKS.iter().enumerate().filter(|(place, _)| selection.holds(*place));
-        (names.map(|(_, check)| check.name).collect(), unknown)
+        let names = selection.checks().map(|check| check.name).collect();
+        (names, unknown)
     }
 
     #[test]
@@ -97,19 +105,29 @@ mod tests {
         let (names, unknown) = parse("isr-*,inflate-completes");
         assert!(names.len() > 2 && names.iter().all(|n| n.starts_with("isr-") || *n == "inflate-completes"));
         assert_eq!(unknown, Vec::<&str>::new());
-        assert_eq!(parse("*").0.len(), CHECKS.len());
+        assert_eq!(parse("*").0.len(), checks().count());
         assert_eq!(parse("").0.len(), 0);
     }
 
     #[test]
+    fn a_chapter_stands_for_its_checks() {
+        for chapter in CHAPTERS {
+            let names: Vec<_> = chapter.checks.iter().map(|check| check.name).collect();
+            assert_eq!(parse(chapter.name), (names.clone(), vec![]));
+            let (others, _) = parse(&format!("-{}", chapter.name));
+            assert_eq!(others.len() + names.len(), checks().count());
+        }
+    }
+
+    #[test]
     fn a_minus_leaves_checks_out() {
-        assert_eq!(parse("-ring-indices-wrap").0.len(), CHECKS.len() - 1);
+        assert_eq!(parse("-ring-indices-wrap").0.len(), checks().count() - 1);
         assert!(parse("isr-*,-isr-*").0.is_empty());
         assert_eq!(parse("isr-*,-isr-is-cleared-by-reading").0.len() + 1, parse("isr-*").0.len());
     }
 
     #[test]
-    fn what_was_meant_is_guessed_by_its_words() {
+    fn an_unknown_name_is_guessed_by_its_words() {
         assert_eq!(Selection::alike("reset-clear-status"), ["reset-clears-status"]);
         assert_eq!(Selection::alike("-inflate-complete*"), ["inflate-completes"]);
         let alike = Selection::alike("isr");
@@ -119,16 +137,16 @@ mod tests {
 
     /// A hundred names would push everything else out of sight.
     #[test]
-    fn few_names_are_offered_whatever_was_written() {
+    fn few_names_are_suggested() {
         assert_eq!(Selection::alike("nonsense"), Vec::<&str>::new());
         assert_eq!(Selection::alike("-*"), Vec::<&str>::new());
         for item in ["e", "-", "is", "reset*", "a-e-i-o-u"] {
-            assert!(Selection::alike(item).len() <= MOST_ALIKE, "{item}");
+            assert!(Selection::alike(item).len() <= SUGGESTIONS_MAX, "{item}");
         }
     }
 
     #[test]
-    fn what_names_no_check_is_told() {
+    fn unknown_items_are_reported() {
         assert_eq!(parse("inflate-completes,nonsense,x*").1, ["nonsense", "x*"]);
     }
 }

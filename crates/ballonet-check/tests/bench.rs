@@ -146,13 +146,13 @@ fn a_transitional_device_is_measured_by_its_legacy_interface_and_one_without_int
     assert_eq!(bench(Behaviour::qemu_10(6).transitional(), &options).len(), 6);
     let mut options = Options::default();
     options.interrupts = Some(InterruptMode::Polling);
-    let polled = bench(Behaviour::letter().packed(), &options);
+    let polled = bench(Behaviour::conforming().packed(), &options);
     assert!(polled.len() == 12 && polled.iter().all(|(_, mode)| *mode == InterruptMode::Polling));
 }
 
 #[test]
 fn a_device_that_returns_nothing_is_an_error_and_what_it_may_have_stays_ballooned() {
-    let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(0), ..Behaviour::letter() });
+    let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(0), ..Behaviour::conforming() });
     let mut platform = ModelPlatform::new(&machine);
     let bench = Bench { function: at, options: &Options::default(), rounds: 1 };
     let error = bench.measure(&mut platform, &mut Count::new(&machine), Case::ALL[0]).err();
@@ -197,7 +197,7 @@ fn throughput_is_of_all_frames_by_prepared_rings_and_by_the_driver() {
         (Behaviour { handling: Handling::Later(20_000), ..Behaviour::qemu_10(2) }, Options::default(), true),
         (Behaviour { handling: Handling::Later(20_000), ..Behaviour::qemu_10(0) }, Options::default(), true),
         (Behaviour::qemu_10(6).transitional(), legacy, true),
-        (Behaviour { handling: Handling::Later(20_000), ..Behaviour::letter() }, polling, true),
+        (Behaviour { handling: Handling::Later(20_000), ..Behaviour::conforming() }, polling, true),
         (Behaviour::cloud_hypervisor(), Options::default(), false),
     ] {
         for frames in [1, 300, 1500] {
@@ -233,7 +233,7 @@ const QUICK_FRAMES: Costs = Costs { written: 700, empty: 600, region: 900_000 };
 
 #[test]
 fn nothing_passes_the_ceiling() {
-    let features = Behaviour::letter().features | feature::PAGE_REPORTING;
+    let features = Behaviour::conforming().features | feature::PAGE_REPORTING;
     let mut by_reports = 0;
     for (costs, handling, more) in [
         (QUICK_REPORTS, Handling::Later(20_000), 0),
@@ -241,7 +241,7 @@ fn nothing_passes_the_ceiling() {
         (QUICK_FRAMES, Handling::Later(20_000), 0),
     ] {
         let behaviour =
-            Behaviour { costs: Some(costs), handling, ..Behaviour::letter().with_features(features | more) };
+            Behaviour { costs: Some(costs), handling, ..Behaviour::conforming().with_features(features | more) };
         // The driver compares the two ways from 128 MiB on.
         let measured = throughput_of(192, 1, behaviour, &Options::default(), 36_000);
         // Nothing else takes time of this host's, so that the driver has no luck.
@@ -260,7 +260,7 @@ fn nothing_passes_the_ceiling() {
 
 #[test]
 fn more_frames_than_there_are_move_nowhere() {
-    let (machine, at) = Machine::with_balloon(16, Behaviour::letter());
+    let (machine, at) = Machine::with_balloon(16, Behaviour::conforming());
     let mut platform = ModelPlatform::new(&machine);
     let bench = Bench { function: at, options: &Options::default(), rounds: 0 };
     let error = bench.throughput(&mut platform, &mut Count::new(&machine), 1 << 20, 1).err();
@@ -270,7 +270,7 @@ fn more_frames_than_there_are_move_nowhere() {
 
 #[test]
 fn a_device_that_takes_frames_and_says_nothing_ends_the_measurement() {
-    let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(2), ..Behaviour::letter() });
+    let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(2), ..Behaviour::conforming() });
     let mut platform = ModelPlatform::new(&machine);
     let bench = Bench { function: at, options: &Options::default(), rounds: 0 };
     let error = bench.throughput(&mut platform, &mut Count::new(&machine), 1024, 1).err();

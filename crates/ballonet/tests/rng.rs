@@ -104,12 +104,12 @@ fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
     use RingFormat::{Packed, Split};
     use TransportKind::{Legacy, Modern};
     let devices = [
-        (Behaviour::letter(), Modern, Split),
-        (Behaviour::letter().packed(), Modern, Packed),
-        (Behaviour::letter().in_order(true), Modern, Split),
-        (Behaviour::letter().packed().in_order(true), Modern, Packed),
-        (Behaviour::letter().transitional(), Modern, Split),
-        (Behaviour::letter().legacy(), Legacy, Split),
+        (Behaviour::conforming(), Modern, Split),
+        (Behaviour::conforming().packed(), Modern, Packed),
+        (Behaviour::conforming().in_order(true), Modern, Split),
+        (Behaviour::conforming().packed().in_order(true), Modern, Packed),
+        (Behaviour::conforming().transitional(), Modern, Split),
+        (Behaviour::conforming().legacy(), Legacy, Split),
         (Behaviour::qemu_7_2().with_vectors(None), Modern, Split),
         (Behaviour::qemu_10(2), Modern, Split),
     ];
@@ -153,7 +153,7 @@ fn bytes_arrive_by_each_interface_ring_format_and_interrupt_mode() {
 
 #[test]
 fn a_device_that_answers_at_once_is_heard() {
-    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::letter().legacy()] {
+    for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
         let behaviour = Behaviour { handling: ballonet_models::Handling::AtOnce, ..behaviour.entropy(SEED) };
         let mut guest = Guest::new(behaviour);
         let mut rng = guest.expect_up();
@@ -166,7 +166,7 @@ fn a_device_that_answers_at_once_is_heard() {
 
 #[test]
 fn lengths_out_of_range_are_taken_to_its_ends() {
-    let mut guest = Guest::new(Behaviour::letter().entropy(SEED));
+    let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let mut rng = guest.expect_up();
     for (asked, given) in [(0, 1), (REQUEST_SIZE + 1, REQUEST_SIZE), (usize::MAX, REQUEST_SIZE)] {
         assert_eq!(guest.ask(&mut rng, asked).map(|bytes| bytes.len()), Ok(given));
@@ -176,7 +176,7 @@ fn lengths_out_of_range_are_taken_to_its_ends() {
 
 #[test]
 fn while_a_request_is_in_flight_another_is_not_made() {
-    let mut guest = Guest::new(Behaviour::letter().entropy(SEED));
+    let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let mut rng = guest.expect_up();
     rng.request(8);
     rng.request(16);
@@ -189,7 +189,7 @@ fn while_a_request_is_in_flight_another_is_not_made() {
 /// What the caller has no room for is left out, and a device may give fewer bytes than it was asked for.
 #[test]
 fn answers_are_as_long_as_the_shortest_side_has_it() {
-    let mut behaviour = Behaviour::letter().entropy(SEED);
+    let mut behaviour = Behaviour::conforming().entropy(SEED);
     behaviour.entropy.as_mut().expect("an entropy device").most = 5;
     let mut guest = Guest::new(behaviour);
     let mut rng = guest.expect_up();
@@ -208,7 +208,7 @@ fn answers_are_as_long_as_the_shortest_side_has_it() {
 
 #[test]
 fn an_empty_buffer_is_an_error_after_which_the_driver_goes_on() {
-    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::letter().legacy()] {
+    for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
         let mut guest = Guest::new(behaviour.entropy(SEED));
         let mut rng = guest.expect_up();
         for most in [0, 16, 0, 16] {
@@ -224,7 +224,7 @@ fn an_empty_buffer_is_an_error_after_which_the_driver_goes_on() {
 
 #[test]
 fn a_device_that_lies_of_a_length_or_an_id_is_caught() {
-    for behaviour in [Behaviour::letter(), Behaviour::letter().packed()] {
+    for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed()] {
         for lie in [Lie::LengthTooLong, Lie::IdOutOfRange] {
             let mut guest = Guest::new(Behaviour { lie: Some((2, lie)), ..behaviour.clone().entropy(SEED) });
             let mut rng = guest.expect_up();
@@ -246,9 +246,9 @@ fn a_device_that_lies_of_a_length_or_an_id_is_caught() {
 #[test]
 fn a_function_that_is_no_entropy_device_is_refused_untouched() {
     for (behaviour, id) in [
-        (Behaviour::letter(), 0x1045),
-        (Behaviour::letter().transitional(), 0x1002),
-        (Behaviour { device_id: 0x1003, ..Behaviour::letter() }, 0x1003),
+        (Behaviour::conforming(), 0x1045),
+        (Behaviour::conforming().transitional(), 0x1002),
+        (Behaviour { device_id: 0x1003, ..Behaviour::conforming() }, 0x1003),
     ] {
         let mut guest = Guest::new(behaviour);
         let error = guest.probe(|_| {}).err().expect("it is no entropy device");
@@ -258,7 +258,7 @@ fn a_function_that_is_no_entropy_device_is_refused_untouched() {
         guest.expect_clean();
         assert!(guest.machine.balloon(guest.at, |device, _| device.common.status_writes.is_empty()));
     }
-    let mut guest = Guest::new(Behaviour::letter().entropy(SEED));
+    let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let nobody = Bdf::new(0, 0, 4, 0).expect("a function number");
     let error = Rng::probe(&mut guest.platform, nobody, DeviceOptions::new("rng0")).err().expect("nobody is there");
     assert_eq!(error, BringUpError::NoFunction(nobody));
@@ -307,16 +307,16 @@ fn whatever_the_platform_refuses_the_driver_does_without_or_leaves_all_as_it_was
 
 #[test]
 fn a_device_that_spoils_its_own_start_is_told_that_the_driver_gave_up() {
-    let letter = || Behaviour::letter().entropy(SEED);
-    let legacy = || Behaviour::letter().legacy().entropy(SEED);
+    let conforming = || Behaviour::conforming().entropy(SEED);
+    let legacy = || Behaviour::conforming().legacy().entropy(SEED);
     for (name, behaviour) in [
-        ("no VERSION_1", letter().with_features(1)),
-        ("features refused", Behaviour { refuses_features: true, ..letter() }),
-        ("no queue", Behaviour { num_queues: Some(0), ..letter() }),
-        ("a size that is none", Behaviour { size_lie: Some(0xffff), ..letter() }),
-        ("a doorbell nowhere", Behaviour { notify_off: Some(0x2000), ..letter() }),
+        ("no VERSION_1", conforming().with_features(1)),
+        ("features refused", Behaviour { refuses_features: true, ..conforming() }),
+        ("no queue", Behaviour { num_queues: Some(0), ..conforming() }),
+        ("a size that is none", Behaviour { size_lie: Some(0xffff), ..conforming() }),
+        ("a doorbell nowhere", Behaviour { notify_off: Some(0x2000), ..conforming() }),
         ("a legacy queue of an odd size", Behaviour { size_lie: Some(48), ..legacy() }),
-        ("a reset that never ends", Behaviour { reset_time: u64::MAX, ..letter() }),
+        ("a reset that never ends", Behaviour { reset_time: u64::MAX, ..conforming() }),
         ("a legacy reset that never ends", Behaviour { reset_time: u64::MAX, ..legacy() }),
     ] {
         let mut guest = Guest::new(behaviour);
@@ -339,7 +339,7 @@ fn a_device_that_spoils_its_own_start_is_told_that_the_driver_gave_up() {
 /// Its queue and its buffer may be written for ever: they are nobody's from then on.
 #[test]
 fn a_device_that_does_not_finish_its_reset_keeps_its_memory() {
-    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::letter().legacy()] {
+    for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
         for in_flight in [false, true] {
             let mut guest = Guest::new(behaviour.clone().entropy(SEED));
             let mut rng = guest.expect_up();
@@ -375,7 +375,7 @@ fn a_shutdown_in_the_middle_of_a_request_gives_all_back_and_another_driver_follo
 
 #[test]
 fn a_device_that_is_pulled_out_leaves_nothing_behind() {
-    let mut guest = Guest::new(Behaviour::letter().entropy(SEED));
+    let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let mut rng = guest.expect_up();
     rng.request(16);
     guest.machine.balloon(guest.at, |device, _| device.unplug());

@@ -8,46 +8,26 @@
 //! that of packed rings is a model of our own.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 #![allow(missing_docs, reason = "test code: the types' own comments say what they are")]
 #![allow(clippy::unwrap_used, reason = "a test may")]
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
 
-mod balloon;
-pub mod behaviour;
-pub mod bug;
-pub mod bus;
-mod common_config;
-mod config_space;
-mod entropy;
-pub mod frames;
-pub mod hints;
-mod interrupts;
-pub mod layout;
-mod legacy;
-pub mod machine;
-mod msix;
-mod packed;
-pub mod pages;
-mod platform;
-pub mod queue;
-pub mod quirks;
-pub mod ram;
-pub mod requests;
-mod schedule;
-pub mod vmm;
+mod behaviour;
+mod bug;
+mod device;
+pub mod feature;
+mod machine;
+mod queue;
+mod vmm;
+mod world;
 
-pub use balloon::Balloon;
-pub use behaviour::{Behaviour, Costs, Handling, Lie, feature};
+pub use behaviour::{
+    ActualWrites, Bar, Behaviour, Capability, Chains, Costs, Discards, Entropy, Handling, Layout, Long, Numbering,
+    Quirks, Region, RegisterQuirks, Resets, Schedule, Structure,
+};
 pub use bug::Bug;
-pub use bus::{Bus, Misstep};
-pub use entropy::Entropy;
-pub use hints::Hints;
-pub use layout::{Bar, Capability, Layout, Region, Structure};
-pub use machine::{Allocated, Machine};
-pub use packed::PackedRing;
-pub use pages::take_reported;
-pub use platform::ModelPlatform;
-pub use queue::{Descriptor, Purpose, QueueModel, Request};
-pub use quirks::{Chains, Quirks, RegisterQuirks, Resets};
-pub use ram::{HostSide, Ram};
-pub use schedule::Schedule;
+pub use device::{Balloon, Hints, take_reported};
+pub use machine::{Allocated, Frames, Machine, ModelPlatform};
+pub use queue::{Descriptor, Lie, PackedRing, Purpose, QueueModel, Request};
+pub use world::{Bus, HostSide, Misstep, Ram};

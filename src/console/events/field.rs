@@ -5,7 +5,7 @@ use core::fmt;
 use ballonet::memory::FRAME_SIZE;
 
 use super::spec::{FieldSpec, Kind};
-use crate::console::json::Object;
+use crate::console::json::{Numbers, Object};
 
 /// The type of a field.
 pub(super) trait Field {
@@ -77,8 +77,8 @@ impl Field for Hex {
     }
 }
 
-/// Addresses, each passed to the function that it gets.
-pub(crate) type Addresses<'e> = &'e dyn Fn(&mut dyn FnMut(u64));
+/// Addresses.
+pub(crate) type Addresses<'e> = Numbers<'e>;
 
 impl Field for Addresses<'_> {
     const KIND: Kind = Kind::Hexes;

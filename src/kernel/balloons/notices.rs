@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use ballonet::balloon::wire::feature_names;
-use ballonet::balloon::{Balloon, BalloonError, Changes, ResetReason, ResetReport};
+use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, ResetReason, ResetReport};
 use ballonet::pci::Bdf;
 use log::{error, info, warn};
 
@@ -77,7 +77,7 @@ fn reset(balloon: &Balloon<Machine>) {
         inflating: Frames(report.inflating),
         deflating: Frames(report.deflating),
         actual: Bytes::of_frames(balloon.status().actual),
-        queue: report.queue.map(|queue| queue.word()),
+        queue: report.queue.map(BalloonQueue::word),
     });
     if serial::is_text() {
         reset_in_words(balloon.name(), &report);

@@ -5,7 +5,7 @@ use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::InterruptMode;
 
 use super::notices;
-use super::progress::Progress as Reported;
+use super::size_reports::SizeReports;
 use crate::machine::{Machine, lines, log as serial};
 
 /// The interval at which a balloon without interrupts is polled while nothing moves: 10 ms.
@@ -34,7 +34,7 @@ pub(crate) enum Action {
 /// One balloon.
 pub(super) struct Served {
     pub(super) balloon: Balloon<Machine>,
-    pub(super) progress: Reported,
+    pub(super) size: SizeReports,
     /// When a balloon without interrupts is polled next.
     next_poll: u64,
     /// When the device is polled if it has finished no requests by then; `None` without requests.
@@ -51,7 +51,7 @@ impl Served {
     pub(super) fn new(balloon: Balloon<Machine>) -> Self {
         Self {
             balloon,
-            progress: Reported::default(),
+            size: SizeReports::default(),
             next_poll: 0,
             stall: None,
             progressed: false,
@@ -91,7 +91,7 @@ impl Served {
     }
 
     pub(super) fn serve(&mut self, machine: &mut Machine, ansi: bool) {
-        self.progress.report_relief(&self.balloon);
+        self.size.report_relief(&self.balloon);
         let now = machine.now();
         let due = self.is_due(now);
         let late = self.balloon.deadline(machine).is_some_and(|deadline| now >= deadline);
@@ -142,7 +142,7 @@ impl Served {
             self.stall = Some(now + STALL);
         }
         notices::changes(&self.balloon, progress.changes);
-        self.progress.note(&self.balloon, progress.changes, now, ansi);
+        self.size.note(&self.balloon, progress.changes, now, ansi);
     }
 
     /// The driver gave up. The kernel continues without it.
@@ -153,7 +153,7 @@ impl Served {
 
     fn stop_following(&mut self) {
         self.stall = None;
-        self.progress.stop();
+        self.size.stop();
     }
 
     /// Applies an action, and reports its outcome.

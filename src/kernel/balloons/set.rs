@@ -168,12 +168,12 @@ impl Balloons {
 
     /// The movement in progress, if any.
     pub(crate) fn movement(&self) -> Option<Movement> {
-        self.served.iter().find_map(|served| served.progress.movement())
+        self.served.iter().find_map(|served| served.size.movement())
     }
 
     /// The movement in progress, else the last one.
     pub(crate) fn last_movement(&self) -> Option<Movement> {
-        self.movement().or_else(|| self.served.iter().find_map(|served| served.progress.last_movement()))
+        self.movement().or_else(|| self.served.iter().find_map(|served| served.size.last_movement()))
     }
 
     /// Memory was freed: a balloon that had stopped for lack of it may continue.
@@ -185,7 +185,7 @@ impl Balloons {
 
     /// Why a balloon last gave less than an allocation wanted, if it did.
     pub(crate) fn refusal(&self) -> Option<&ReclaimError> {
-        self.served.iter().find_map(|served| served.progress.refusal())
+        self.served.iter().find_map(|served| served.size.refusal())
     }
 
     /// Reclaims memory for an allocation that would fail: from one balloon after the other, until there is enough.
@@ -196,7 +196,7 @@ impl Balloons {
                 break;
             }
             let relief = served.balloon.reclaim(machine, frames - sum.frames);
-            served.progress.note_relief(relief.error);
+            served.size.note_relief(relief.error);
             sum.frames += relief.frames;
             sum.asked += relief.asked;
         }

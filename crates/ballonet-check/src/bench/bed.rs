@@ -1,4 +1,5 @@
-//! The device brought up for a measurement: inflate and deflate queue, and their interrupts.
+//! The device brought up for a measurement: its inflate and deflate queues, the reporting queue where it is wanted, and
+//! their interrupts.
 
 use alloc::vec::Vec;
 
@@ -8,12 +9,12 @@ use ballonet::pci::Bdf;
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
-    self, DeviceOptions, Doorbell, InterruptMode, Parts, QueueIndex, QueueSetup, Quiesced, Running, TransportKind,
-    UsedLength, Virtqueue,
+    BringUpError, DeviceOptions, Doorbell, InterruptMode, Parts, QueueIndex, QueueSetup, Quiesced, Running, Setup,
+    TransportKind, UsedLength, Virtqueue,
 };
 
-/// A queue whose requests lend nothing but what the traveller holds.
-pub(super) type Vring<P> = Virtqueue<<P as Platform>::Memory, ()>;
+/// A queue whose requests carry no token: the caller keeps their memory.
+type Vring<P> = Virtqueue<<P as Platform>::Memory, ()>;
 
 /// A balloon's first two queues, wherever the others are (virtio 1.4, 5.5.2).
 const QUEUES: [&str; 2] = ["inflate", "deflate"];
@@ -28,10 +29,10 @@ const ALWAYS: Features = Features::VERSION_1.union(Features::ACCESS_PLATFORM).un
 
 /// What the device is brought up with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Setup {
-    /// Features beyond those that are always accepted, all of them offered. They say how the queues are laid out.
+pub(super) struct BedOptions {
+    /// Features beyond those that are always accepted, all of them offered. They decide the format of the queues.
     pub(super) features: Features,
-    /// The most pieces of a request that go through a table; 0 for none.
+    /// The most segments of a request that goes through an indirect table; 0 for no tables.
     pub(super) indirect_entries: u16,
     /// The queue for reports of free pages, if it is wanted.
     pub(super) reporting: Option<QueueIndex>,
@@ -47,78 +48,72 @@ pub(super) struct Offer {
     pub(super) reporting: Option<QueueIndex>,
 }
 
-/// A device that runs, and all that it was given.
+impl Offer {
+    /// Reads what the device at `function` offers, and resets it.
+    pub(super) fn read<P: Platform>(platform: &mut P, function: Bdf, options: &Options) -> Result<Self, BenchError> {
+        let mut options = device_options(options);
+        options.declined = Features::empty();
+        let mut setup = Setup::open(platform, function, options, DeviceType::BALLOON, |_, _| ALWAYS, |_, _| {})?;
+        let found = find_queues(&mut setup);
+        let device = setup.device();
+        let (transport, offered) = (device.transport().kind(), device.offered());
+        let features = match transport {
+            TransportKind::Modern => offered,
+            TransportKind::Legacy => offered & Features::from_bits_retain(u32::MAX.into()),
+        };
+        setup.abandon(platform).map_err(BringUpError::from)?;
+        Ok(Self { transport, features, reporting: found?.0.reporting })
+    }
+}
+
+/// A device that runs, and its queues.
 pub(super) struct Bed<P: Platform> {
     running: Running<P>,
     queues: Queues<P>,
-    doorbells: Vec<Doorbell>,
 }
 
-/// What a request needs to travel.
+struct Queues<P: Platform>(Vec<Vring<P>>);
+
+impl<P: Platform> Parts<P> for Queues<P> {
+    fn release(self, platform: &mut P, proof: &Quiesced) {
+        self.0.into_iter().for_each(|queue| drop(queue.release(platform, proof)));
+    }
+}
+
+/// What it takes to send a request.
 pub(super) struct Lane<'a, P: Platform> {
     pub(super) running: &'a mut Running<P>,
     pub(super) queue: &'a mut Vring<P>,
     pub(super) doorbell: Doorbell,
 }
 
-/// The queues that a device is lent.
-struct Queues<P: Platform>(Vec<Vring<P>>);
-
-impl<P: Platform> Parts<P> for Queues<P> {
-    fn release(self, platform: &mut P, proof: &Quiesced) {
-        for queue in self.0 {
-            queue.release(platform, proof);
-        }
-    }
-}
-
-/// What the device at `function` offers. The device has been reset.
-pub(super) fn offered<P: Platform>(platform: &mut P, function: Bdf, options: &Options) -> Result<Offer, BenchError> {
-    let mut setup = open(platform, function, options, (ALWAYS, Features::empty()))?;
-    let found = find_queues(&mut setup);
-    let (transport, offered) = (setup.device().transport().kind(), setup.device().offered());
-    let features = match transport {
-        TransportKind::Modern => offered,
-        TransportKind::Legacy => offered & Features::from_bits_retain(u32::MAX.into()),
-    };
-    setup.abandon(platform)?;
-    Ok(Offer { transport, features, reporting: found?.0.reporting })
-}
-
-/// The device at `function`, reset and with these features accepted if it offers them, but for those declined.
-fn open<P: Platform>(
-    platform: &mut P,
-    function: Bdf,
-    options: &Options,
-    (implemented, declined): (Features, Features),
-) -> Result<virtio::Setup<P>, BenchError> {
-    let mut chosen = DeviceOptions::new(options.name.clone());
-    (chosen.transport, chosen.interrupts, chosen.declined) = (options.transport, options.interrupts, declined);
-    Ok(virtio::Setup::open(platform, function, chosen, DeviceType::BALLOON, |_, _| implemented, |_, _| {})?)
-}
-
 impl<P: Platform> Bed<P> {
     /// Brings the device up.
-    pub(super) fn make(platform: &mut P, function: Bdf, options: &Options, setup: Setup) -> Result<Self, BenchError> {
-        let features = (ALWAYS | setup.features, options.declined);
-        let device = open(platform, function, options, features)?;
+    pub(super) fn open(
+        platform: &mut P,
+        function: Bdf,
+        options: &Options,
+        wanted: BedOptions,
+    ) -> Result<Self, BenchError> {
+        let (options, features) = (device_options(options), ALWAYS | wanted.features);
+        let setup = Setup::open(platform, function, options, DeviceType::BALLOON, |_, _| features, |_, _| {})?;
         let (connected, queues, ()) =
-            device.connect(platform, Queues(Vec::new()), |platform, device, queues| -> Result<_, BenchError> {
-                for (index, name) in setup.queues() {
-                    let (indirect_entries, used_length) = (setup.indirect_entries, UsedLength::Lenient);
-                    let layout = device.layout(index, QUEUE_SIZE_LIMIT)?;
-                    let wanted = QueueSetup { index, name: Some(name), layout, indirect_entries, used_length };
-                    queues.0.push(device.add_queue(platform, &wanted)?);
+            setup.connect(platform, Queues(Vec::new()), |platform, setup, queues| -> Result<_, BringUpError> {
+                for (index, name) in wanted.queues() {
+                    let layout = setup.layout(index, QUEUE_SIZE_LIMIT)?;
+                    let (name, indirect_entries) = (Some(name), wanted.indirect_entries);
+                    // As the balloon's driver.
+                    let used_length = UsedLength::Lenient;
+                    let queue = QueueSetup { index, name, layout, indirect_entries, used_length };
+                    queues.0.push(setup.add_queue(platform, &queue)?);
                 }
                 Ok(())
             })?;
-        let running = connected.run();
-        let doorbells = queues.0.iter().map(|queue| running.doorbell(queue.index())).collect();
-        Ok(Self { running, queues, doorbells })
+        Ok(Self { running: connected.run(), queues })
     }
 
-    /// Stops the device and gives everything back. Returns whether it has stopped, and so let go of all memory.
-    pub(super) fn unmake(self, platform: &mut P) -> bool {
+    /// Stops the device and gives everything back. Returns whether it has stopped, and so no longer uses any memory.
+    pub(super) fn close(self, platform: &mut P) -> bool {
         self.running.stop(platform, self.queues, false).is_ok()
     }
 
@@ -127,17 +122,26 @@ impl<P: Platform> Bed<P> {
         self.running.interrupts().mode()
     }
 
-    /// The queue with this number, and what belongs to it.
-    pub(super) fn lane(&mut self, number: usize) -> Lane<'_, P> {
-        let (queue, doorbell) = (&mut self.queues.0[number], self.doorbells[number]);
+    /// The queue at this place, and its doorbell.
+    pub(super) fn lane(&mut self, place: usize) -> Lane<'_, P> {
+        let queue = &mut self.queues.0[place];
+        let doorbell = self.running.doorbell(queue.index());
         Lane { running: &mut self.running, queue, doorbell }
     }
 }
 
-impl Setup {
-    /// The queues that are wanted, with their names.
+impl BedOptions {
+    /// The queues that are wanted.
     fn queues(self) -> impl Iterator<Item = (QueueIndex, &'static str)> {
         let first = (0..).map_while(QueueIndex::new).zip(QUEUES);
         first.chain(self.reporting.map(|index| (index, "reporting")))
     }
+}
+
+/// The options that hold for a virtio device of any type.
+fn device_options(options: &Options) -> DeviceOptions {
+    let mut device = DeviceOptions::new(options.name.as_str());
+    (device.transport, device.through_config) = (options.transport, options.through_config);
+    (device.interrupts, device.declined) = (options.interrupts, options.declined);
+    device
 }

@@ -1,8 +1,8 @@
-//! What is measured: every way in which a request can travel.
+//! What is measured: every way to lay out and send a request.
 
 use core::fmt;
 
-use super::bed::Setup;
+use super::bed::BedOptions;
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{RingFormat, TransportKind};
 
@@ -75,10 +75,10 @@ impl Case {
         features
     }
 
-    /// What the device is brought up with for it.
-    pub(super) fn setup(self) -> Setup {
+    /// What the device is brought up with to measure it.
+    pub(super) fn bed_options(self) -> BedOptions {
         let indirect_entries = if self.shape == Shape::Indirect { self.shape.segments() as u16 } else { 0 };
-        Setup { features: self.features(), indirect_entries, reporting: None }
+        BedOptions { features: self.features(), indirect_entries, reporting: None }
     }
 
     /// Whether it can be made on this transport from these features.

@@ -1,34 +1,32 @@
-//! The device's ceiling: how fast it takes frames, and gives them back, when all that the guest does is to ask.
+//! The device's ceiling: how fast it takes frames, and returns them, with pre-filled rings and an idle guest.
 //!
-//! The frames are taken, their numbers written, and the queue filled before the clock starts. Then the queue is shown to
-//! the device as a whole. Where requests may go through tables, they are made so long that all of them fit: nothing is
-//! left for the guest to do until the device is done. Where not, each half of the queue that comes back is filled
-//! again with what is already written.
+//! Before the clock starts, the frames are allocated, their numbers are written, and the queue is filled. Then the whole queue
+//! is published. With indirect tables, requests are so long that all of them fit, and the guest has nothing to do until the
+//! device is done. Without, each half of the queue that comes back is filled again with requests that are already written.
 //!
-//! Where memory can be reported as free, that may be the faster way to have it taken away, with inflating after it: so all
-//! that the driver may do is among the strategies, and the best of them is the ceiling.
+//! Reporting memory as free before inflating may be faster than inflating alone. So the strategies include all that the
+//! driver may do, and the best of them is the ceiling.
 
 use alloc::vec::Vec;
 
 use super::Surroundings;
-use super::bed::{Bed, Lane, Offer, REPORTING, Setup};
+use super::bed::{Bed, BedOptions, Lane, Offer, REPORTING};
 use super::error::BenchError;
 use super::rate::Rate;
 use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::RequestShape;
 use ballonet::balloon::wire::{PAGE_REPORTING, PFN_SIZE, write_pfns};
-use ballonet::memory::PageFrames;
-use ballonet::memory::{FRAME_SIZE, FrameRun};
+use ballonet::memory::{FRAME_SIZE, FrameRun, PageFrames};
 use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{Chain, InterruptMode, RingFormat, Segment, Virtqueue};
 
-/// How long the device may take to return anything, in nanoseconds.
+/// The longest that the device may take to return anything, in nanoseconds.
 const LIMIT: u64 = 5_000_000_000;
-/// When to look again if no interrupt comes, in nanoseconds: 100 ms.
-const GLANCE: u64 = 100_000_000;
+/// When to poll again if no interrupt comes, in nanoseconds: 100 ms.
+const POLL: u64 = 100_000_000;
 /// The same for a device that has no interrupts: 100 µs.
-const GLANCE_POLLED: u64 = 100_000;
+const POLL_WITHOUT_INTERRUPTS: u64 = 100_000;
 
 /// Frame numbers in a piece of a request: a size that no known device drops.
 const PIECE: u32 = RequestShape::FRAMES_MAX as u32;
@@ -37,7 +35,7 @@ const RUN: u32 = 2048;
 /// The most runs in a report: no device of today has fewer descriptors.
 const REPORT_RUNS: usize = 16;
 
-/// How rings are prepared.
+/// How rings are filled beforehand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Strategy {
     /// By requests of one descriptor.
@@ -51,7 +49,7 @@ pub(super) enum Strategy {
 impl Strategy {
     pub(super) const ALL: [Self; 3] = [Self::Direct, Self::Indirect, Self::Reported];
 
-    /// Whether it can be taken with what is left of an offer.
+    /// Whether the device allows it, with what is left of its offer.
     pub(super) fn is_possible(self, offer: &Offer) -> bool {
         match self {
             Self::Direct => true,
@@ -60,21 +58,21 @@ impl Strategy {
         }
     }
 
-    /// How the device is brought up for it: with the rings that the driver has, too.
-    pub(super) fn setup(self, offer: &Offer, ring: Option<RingFormat>) -> Setup {
+    /// What the device is brought up with for it: the same rings as the driver has.
+    pub(super) fn bed_options(self, offer: &Offer, ring: Option<RingFormat>) -> BedOptions {
         let tables = self != Self::Direct && offer.features.contains(Features::INDIRECT_DESC);
         let mut wanted = Features::EVENT_IDX | Features::IN_ORDER;
         wanted.set(Features::RING_PACKED, ring != Some(RingFormat::Split));
         wanted.set(Features::INDIRECT_DESC, tables);
         wanted.set(PAGE_REPORTING, self == Self::Reported);
-        Setup {
+        BedOptions {
             features: wanted & offer.features,
             indirect_entries: if tables { RequestShape::DESCRIPTORS_MAX } else { 0 },
             reporting: offer.reporting.filter(|_| self == Self::Reported),
         }
     }
 
-    /// The queues of a bed by which frames go to the host, in turn.
+    /// The queues of a bed by which frames go to the host, in order.
     pub(super) const fn there(self) -> &'static [usize] {
         if matches!(self, Self::Reported) { &[REPORTING, 0] } else { &[0] }
     }
@@ -83,8 +81,8 @@ impl Strategy {
 /// The queue of a bed by which frames come back.
 pub(super) const BACK: &[usize] = &[1];
 
-/// Frames, and everything that the device needs to be told of them.
-pub(super) struct Convoy<M> {
+/// Frames, and all requests that name them.
+pub(super) struct Batch<M> {
     runs: Vec<FrameRun>,
     memory: M,
     /// The most pieces of a request.
@@ -105,34 +103,34 @@ struct Requests<'a> {
     is_report: bool,
 }
 
-impl<M: DmaMemory> Convoy<M> {
-    /// Takes `wanted` frames and writes down their numbers, for requests of at most the given number of pieces.
-    pub(super) fn gather<P>(platform: &mut P, wanted: u32, most: u16) -> Result<Self, BenchError>
+impl<M: DmaMemory> Batch<M> {
+    /// Takes `wanted` frames and writes their numbers, for requests of at most `most` pieces.
+    pub(super) fn allocate<P>(platform: &mut P, wanted: u32, most: u16) -> Result<Self, BenchError>
     where
         P: BalloonPlatform<Memory = M>,
     {
         let memory = platform.allocate_dma(wanted as usize * PFN_SIZE, FRAME_SIZE as usize)?;
         let (pieces, extents) = (Vec::new(), Vec::new());
-        let mut convoy = Self { runs: Vec::new(), memory, most: most.max(1), pieces, extents, frames: 0, away: false };
-        while convoy.frames < wanted {
-            let most = (wanted - convoy.frames).min(RUN);
-            // As the driver takes what it reports first.
+        let mut batch = Self { runs: Vec::new(), memory, most: most.max(1), pieces, extents, frames: 0, away: false };
+        while batch.frames < wanted {
+            let most = (wanted - batch.frames).min(RUN);
+            // In the order in which the driver takes what it reports.
             let frames = platform.frames();
-            let backed = frames.reporting().and_then(|books| books.take_backed(most));
+            let backed = frames.reporting().and_then(|reporting| reporting.take_backed(most));
             let Some(run) = backed.or_else(|| frames.take_free(most)) else {
-                let free = convoy.frames as usize;
-                convoy.come_home(platform);
+                let free = batch.frames as usize;
+                batch.free(platform);
                 return Err(BenchError::Frames { needed: wanted as usize, free });
             };
             let extent = Segment { address: platform.frames().device_address(run), length: run.bytes() as u32 };
-            convoy.extents.push(extent);
-            convoy.take_along(run);
+            batch.extents.push(extent);
+            batch.add(run);
         }
-        convoy.cut();
-        Ok(convoy)
+        batch.lay_out_requests();
+        Ok(batch)
     }
 
-    fn take_along(&mut self, run: FrameRun) {
+    fn add(&mut self, run: FrameRun) {
         let mut numbers = [0; PIECE as usize * PFN_SIZE];
         let mut rest = Some(run);
         while let Some(run) = rest {
@@ -146,15 +144,15 @@ impl<M: DmaMemory> Convoy<M> {
     }
 
     /// Lays the pieces of requests over the numbers.
-    fn cut(&mut self) {
+    fn lay_out_requests(&mut self) {
         let (start, bytes) = (self.memory.device_address(), self.frames * PFN_SIZE as u32);
         let piece = PIECE * PFN_SIZE as u32;
         let place = |at: u32| Segment { address: start + u64::from(at), length: piece.min(bytes - at) };
         self.pieces.extend((0..bytes).step_by(piece as usize).map(place));
     }
 
-    /// Sends all of it by these queues of the bed, one after the other, and waits for all of it. Returns how fast that was.
-    pub(super) fn travel<P, S>(
+    /// Sends all of it by these queues of the bed, one after the other, and waits until it is used. Returns the rate.
+    pub(super) fn send<P, S>(
         &mut self,
         platform: &P,
         surroundings: &mut S,
@@ -190,26 +188,25 @@ impl<M: DmaMemory> Convoy<M> {
         Requests { rest: &self.pieces, each, is_report: false }
     }
 
-    /// Gives everything back. The device does not look at it any more: it was never told, or has been reset.
-    pub(super) fn come_home<P>(self, platform: &mut P)
+    /// Gives everything back. The device does not use it: it never got it, or has been reset.
+    pub(super) fn free<P>(self, platform: &mut P)
     where
         P: BalloonPlatform<Memory = M>,
     {
         for run in self.runs {
-            let frames = platform.frames();
-            if self.away { frames.confirm_ballooned(run) } else { frames.release(run) }
+            if self.away { platform.frames().confirm_ballooned(run) } else { platform.frames().release(run) }
         }
         platform.release_dma(self.memory);
     }
 
-    /// Gives nothing back: the device would not stop, and may go on using it.
-    pub(super) fn stay_away(self) {
+    /// Gives nothing back: the device did not stop, and may go on using it.
+    pub(super) fn leak(self) {
         // Dropping it could give it back.
         core::mem::forget(self);
     }
 }
 
-/// Shows the device what is in the queue, adds the rest as there is room, and waits until all of it is back.
+/// Publishes the queue, adds the rest as there is room, and waits until all of it is used.
 fn serve<P, S>(
     platform: &P,
     surroundings: &mut S,
@@ -221,26 +218,25 @@ where
     S: Surroundings,
 {
     let Lane { running, queue, doorbell } = lane;
-    let glance = if running.interrupts().mode() == InterruptMode::Polling { GLANCE_POLLED } else { GLANCE };
-    let mut heard = platform.now();
+    let poll = if running.interrupts().mode() == InterruptMode::Polling { POLL_WITHOUT_INTERRUPTS } else { POLL };
+    let mut last_used = platform.now();
     while queue.outstanding() > 0 {
         if let Some(kick) = queue.publish() {
             running.device().kick(doorbell, kick);
         }
-        let interrupts = running.interrupts();
         let outstanding = queue.outstanding();
         let share = if requests.rest.is_empty() { outstanding } else { outstanding.div_ceil(2) };
         if queue.arm(share) {
-            surroundings.idle(glance, &|| interrupts.events().is_pending());
+            surroundings.idle(poll, &|| running.interrupts().events().is_pending());
         }
-        let _ = interrupts.take();
+        let _ = running.interrupts().take();
         queue.disarm();
         let now = platform.now();
         while queue.pop()?.is_some() {
-            heard = now;
+            last_used = now;
         }
-        if now.saturating_sub(heard) > LIMIT {
-            return Err(BenchError::Silence { waited_ms: now.saturating_sub(heard) / 1_000_000 });
+        if now.saturating_sub(last_used) > LIMIT {
+            return Err(BenchError::Silence { waited_ms: now.saturating_sub(last_used) / 1_000_000 });
         }
         requests.fill(queue)?;
     }

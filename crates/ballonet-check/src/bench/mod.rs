@@ -1,15 +1,12 @@
 //! What a request costs, from the kick to the interrupt, and how fast memory moves: `mode=bench`.
 //!
-//! The balloon in front of us is brought up once for each [`Case`]: queue format, shape of a request, way to ask for
-//! notifications. One request at a time goes there and back, giving a few frames to the host or asking for them again, and
-//! each leg is timed. The clock is the caller's ([`Stopwatch`]): cycles on a CPU; instructions in an emulator that
-//! counts those.
+//! The balloon is brought up once for each [`Case`]: queue format, shape of a request, notification by flags or event index. One
+//! request at a time inflates or deflates a few frames, and each leg of its way is timed. The caller's clock
+//! ([`Stopwatch`]) counts cycles on a CPU, or instructions in an emulator that counts those.
 //!
-//! How fast memory moves is measured in turn: the device's *ceiling*, from rings prepared beforehand by a guest that does
-//! nothing else, in every way that the driver may take, before and after the driver; and the driver on its normal way. All
-//! move as many frames, and find memory in the same state.
-
-#![forbid(unsafe_code)]
+//! Throughput is measured in turn: the device's *ceiling*, with pre-filled rings and an idle guest, by every strategy that the
+//! driver may use, before and after the driver; and the driver itself. All move the same number of frames, from
+//! memory in the same state.
 
 mod bed;
 mod case;
@@ -36,30 +33,30 @@ use ballonet::memory::PageFrames;
 use ballonet::pci::Bdf;
 use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
-use bed::Bed;
-use trip::Traveller;
+use bed::{Bed, Offer};
+use trip::Probe;
 
 /// A clock, and power over interrupts.
 pub trait Stopwatch {
-    /// The time, in the unit of the clock. What comes before in the program is done by then, and what follows is not begun.
+    /// The time, in the unit of the clock. Everything before it in the program has completed, and nothing after it has begun.
     fn ticks(&self) -> u64;
 
-    /// Keeps interrupts out.
+    /// Holds interrupts off.
     fn hold_interrupts(&mut self);
 
-    /// Lets those in that wait, and keeps further ones out.
+    /// Lets pending interrupts in, then holds them off again.
     fn admit_interrupts(&mut self);
 
     /// Ends [`Stopwatch::hold_interrupts`].
     fn release_interrupts(&mut self);
 }
 
-/// What the guest does beside moving memory.
+/// What the guest does besides moving memory.
 pub trait Surroundings {
     /// Lets the CPU sleep until `is_pending`, or for about this many nanoseconds at most. It may return early.
     fn idle(&mut self, longest: u64, is_pending: &dyn Fn() -> bool);
 
-    /// Writes to every free page frame of `frames`, so that the host has memory behind each.
+    /// Writes to every free page frame of `frames`, so that the host backs each.
     fn touch_free_memory(&mut self, frames: &mut impl PageFrames);
 }
 
@@ -70,17 +67,17 @@ pub struct Bench<'a> {
     pub function: Bdf,
     /// Its name, and what is left of its offer.
     pub options: &'a Options,
-    /// How many requests to time in each direction. A few go ahead that are not timed.
+    /// Requests to time in each direction, after a few that are not timed.
     pub rounds: usize,
 }
 
 impl Bench<'_> {
-    /// What there is to measure: the cases that the device offers and the options leave.
+    /// The cases that the device offers and the options allow.
     ///
     /// # Errors
-    /// When the device cannot be asked. It has been reset.
+    /// When the device cannot be brought up. It has been reset.
     pub fn cases<P: Platform>(&self, platform: &mut P) -> Result<Vec<Case>, BenchError> {
-        let bed::Offer { transport, features, .. } = bed::offered(platform, self.function, self.options)?;
+        let Offer { transport, features, .. } = Offer::read(platform, self.function, self.options)?;
         let offered = features.difference(self.options.declined);
         let is_wanted = |case: &Case| self.options.ring.is_none_or(|ring| ring == case.ring);
         Ok(Case::ALL.into_iter().filter(|case| case.is_possible(transport, offered) && is_wanted(case)).collect())
@@ -89,8 +86,8 @@ impl Bench<'_> {
     /// Measures one case. Returns how the device interrupts, and the figures.
     ///
     /// # Errors
-    /// When the device cannot be brought up, or does not do its part. It has been reset, and what it was lent has been
-    /// given back; but frames that it would not return stay ballooned.
+    /// When the device cannot be brought up, or stalls. It has been reset, and its memory has been freed; but frames that it
+    /// did not return stay ballooned.
     pub fn measure<P, W>(
         &self,
         platform: &mut P,
@@ -101,21 +98,21 @@ impl Bench<'_> {
         P: BalloonPlatform,
         W: Stopwatch,
     {
-        let mut bed = Bed::make(platform, self.function, self.options, case.setup())?;
+        let mut bed = Bed::open(platform, self.function, self.options, case.bed_options())?;
         let mode = bed.interrupt_mode();
-        // Only now: the reset at the start would leave it open who has the frames that a driver holds.
-        let mut traveller = match Traveller::set_out(platform, case) {
-            Ok(traveller) => traveller,
+        // Only now, after the reset: before it, the device might still hold frames of an earlier driver.
+        let mut probe = match Probe::allocate(platform, case) {
+            Ok(probe) => probe,
             Err(error) => {
-                bed.unmake(platform);
+                bed.close(platform);
                 return Err(error);
             }
         };
-        let outcome = traveller.travel(platform, watch, &mut bed, self.rounds);
-        if bed.unmake(platform) {
-            traveller.come_home(platform);
+        let outcome = probe.measure(platform, watch, &mut bed, self.rounds);
+        if bed.close(platform) {
+            probe.free(platform);
         } else {
-            traveller.stay_away();
+            probe.leak();
         }
         outcome.map(|figures| (mode, figures))
     }

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::bed::{self, Bed, Offer};
-use super::ceiling::{BACK, Convoy, Strategy};
+use super::bed::{Bed, Offer};
+use super::ceiling::{BACK, Batch, Strategy};
 use super::error::BenchError;
 use super::rate::{Rate, faster, median};
 use super::{Bench, Surroundings};
@@ -14,11 +14,11 @@ use ballonet::memory::FRAME_SIZE;
 use ballonet::platform::Platform;
 use ballonet::virtio::InterruptMode;
 
-/// How long the driver may go without getting on, in nanoseconds.
+/// The longest that the driver may go without progress, in nanoseconds.
 const LIMIT: u64 = 5_000_000_000;
-/// When to look again if no interrupt comes, in nanoseconds: 100 ms, or 100 µs where none can come.
-const GLANCE: u64 = 100_000_000;
-const GLANCE_POLLED: u64 = 100_000;
+/// When to poll again if no interrupt comes, in nanoseconds: 100 ms, or 100 µs where none can come.
+const POLL: u64 = 100_000_000;
+const POLL_WITHOUT_INTERRUPTS: u64 = 100_000;
 
 /// One way, there or back, of the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl Bench<'_> {
         P: BalloonPlatform,
         S: Surroundings,
     {
-        let mut offer = bed::offered(platform, self.function, self.options)?;
+        let mut offer = Offer::read(platform, self.function, self.options)?;
         offer.features = offer.features.difference(self.options.declined);
         let (mut prepared, mut driver) = ([None; Strategy::ALL.len()], Vec::new());
         let passes = passes.max(1);
@@ -128,22 +128,22 @@ impl Bench<'_> {
             #[allow(clippy::redundant_closure_for_method_calls)]
             self.with_driver(platform, surroundings, |drive| drive.begin())?;
         }
-        let setup = strategy.setup(offer, self.options.ring);
-        let mut bed = Bed::make(platform, self.function, self.options, setup)?;
+        let wanted = strategy.bed_options(offer, self.options.ring);
+        let mut bed = Bed::open(platform, self.function, self.options, wanted)?;
         surroundings.touch_free_memory(platform.frames());
-        let mut convoy = match Convoy::gather(platform, frames, setup.indirect_entries) {
-            Ok(convoy) => convoy,
+        let mut batch = match Batch::allocate(platform, frames, wanted.indirect_entries) {
+            Ok(batch) => batch,
             Err(error) => {
-                bed.unmake(platform);
+                bed.close(platform);
                 return Err(error);
             }
         };
-        let there = convoy.travel(platform, surroundings, &mut bed, strategy.there());
-        let back = there.is_ok().then(|| convoy.travel(platform, surroundings, &mut bed, BACK));
-        if bed.unmake(platform) {
-            convoy.come_home(platform);
+        let there = batch.send(platform, surroundings, &mut bed, strategy.there());
+        let back = there.is_ok().then(|| batch.send(platform, surroundings, &mut bed, BACK));
+        if bed.close(platform) {
+            batch.free(platform);
         } else {
-            convoy.stay_away();
+            batch.leak();
         }
         let there = there?;
         Ok([there, back.unwrap_or(Ok(there))?])
@@ -225,7 +225,7 @@ impl<P: BalloonPlatform, S: Surroundings> Drive<'_, P, S> {
     /// Serves the balloon until that is so of what came last and of its size. Returns for how long the CPU rested.
     fn until(&mut self, is_so: &mut dyn FnMut(Progress, u64) -> bool) -> Result<u64, BenchError> {
         let polled = self.balloon.interrupt_mode() == InterruptMode::Polling;
-        let glance = if polled { GLANCE_POLLED } else { GLANCE };
+        let poll = if polled { POLL_WITHOUT_INTERRUPTS } else { POLL };
         let (mut rested, mut heard, mut last) = (0, self.platform.now(), u64::MAX);
         loop {
             if polled {
@@ -246,7 +246,7 @@ impl<P: BalloonPlatform, S: Surroundings> Drive<'_, P, S> {
                 return Err(BenchError::Silence { waited_ms: now.saturating_sub(heard) / 1_000_000 });
             }
             let balloon = &self.balloon;
-            self.surroundings.idle(glance, &|| balloon.is_pending());
+            self.surroundings.idle(poll, &|| balloon.is_pending());
             rested += self.platform.now().saturating_sub(now);
         }
     }

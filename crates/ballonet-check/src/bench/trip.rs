@@ -1,4 +1,4 @@
-//! The requests that travel, one at a time.
+//! Requests that are timed, one at a time.
 
 use alloc::vec::Vec;
 
@@ -13,18 +13,18 @@ use ballonet::memory::{FrameRun, PageFrames};
 use ballonet::platform::{DmaMemory, Platform};
 use ballonet::virtio::{Chain, InterruptMode, Segment};
 
-/// How many trips in each direction go ahead of those that are timed.
+/// Untimed trips in each direction before the timed ones.
 const WARM_UP: usize = 16;
-/// How long a request may take, in nanoseconds.
+/// The longest that a request may take, in nanoseconds.
 const LIMIT: u64 = 2_000_000_000;
-/// How often the clock is read twice in a row to learn what that alone takes.
+/// Pairs of clock readings that measure the cost of reading.
 const READINGS: usize = 64;
 
 /// The number of the queue by which frames go to the host, and of that by which they come back.
 const THERE_AND_BACK: [usize; 2] = [0, 1];
 
-/// A few frames, and memory with their numbers in it, for as many requests as there are.
-pub(super) struct Traveller<M> {
+/// One request: a few frames, and memory with their numbers in it.
+pub(super) struct Probe<M> {
     frames: Vec<FrameRun>,
     memory: M,
     segments: Vec<Segment>,
@@ -39,27 +39,27 @@ struct Trip {
     round_trip: u64,
 }
 
-impl<M: DmaMemory> Traveller<M> {
+impl<M: DmaMemory> Probe<M> {
     /// Takes one frame for each piece of a request.
-    pub(super) fn set_out<P>(platform: &mut P, case: Case) -> Result<Self, BenchError>
+    pub(super) fn allocate<P>(platform: &mut P, case: Case) -> Result<Self, BenchError>
     where
         P: BalloonPlatform<Memory = M>,
     {
         let needed = case.shape.segments();
         let memory = platform.allocate_dma(needed * PFN_SIZE, PFN_SIZE)?;
-        let mut traveller = Self { frames: Vec::new(), memory, segments: Vec::new(), away: false };
-        while traveller.segments.len() < needed {
+        let mut probe = Self { frames: Vec::new(), memory, segments: Vec::new(), away: false };
+        while probe.segments.len() < needed {
             let Some(run) = platform.frames().take_free(1) else {
-                let free = traveller.segments.len();
-                traveller.come_home(platform);
+                let free = probe.segments.len();
+                probe.free(platform);
                 return Err(BenchError::Frames { needed, free });
             };
-            traveller.take_along(run);
+            probe.add(run);
         }
-        Ok(traveller)
+        Ok(probe)
     }
 
-    fn take_along(&mut self, run: FrameRun) {
+    fn add(&mut self, run: FrameRun) {
         let offset = self.segments.len() * PFN_SIZE;
         let mut number = [0; PFN_SIZE];
         write_pfns(run, &mut number);
@@ -69,26 +69,25 @@ impl<M: DmaMemory> Traveller<M> {
         self.frames.push(run);
     }
 
-    /// Gives everything back. The device does not look at it any more: it was never told, or has been reset.
-    pub(super) fn come_home<P>(self, platform: &mut P)
+    /// Gives everything back. The device does not use it: it never got it, or has been reset.
+    pub(super) fn free<P>(self, platform: &mut P)
     where
         P: BalloonPlatform<Memory = M>,
     {
         for run in self.frames {
-            let frames = platform.frames();
-            if self.away { frames.confirm_ballooned(run) } else { frames.release(run) }
+            if self.away { platform.frames().confirm_ballooned(run) } else { platform.frames().release(run) }
         }
         platform.release_dma(self.memory);
     }
 
-    /// Gives nothing back: the device would not stop, and may go on using it.
-    pub(super) fn stay_away(self) {
+    /// Gives nothing back: the device did not stop, and may go on using it.
+    pub(super) fn leak(self) {
         // Dropping it could give it back.
         core::mem::forget(self);
     }
 
     /// Makes all trips, of which the last `rounds` in each direction are timed.
-    pub(super) fn travel<P, W>(
+    pub(super) fn measure<P, W>(
         &mut self,
         platform: &mut P,
         watch: &mut W,
@@ -119,7 +118,7 @@ impl<M: DmaMemory> Traveller<M> {
         Ok(figures.sorted())
     }
 
-    /// One request there and back, with interrupts kept out but where one is waited for.
+    /// One request there and back. Interrupts are held off except where one is expected.
     fn trip<P, W>(&self, platform: &P, watch: &mut W, bed: &mut Bed<P>, queue: usize) -> Result<Trip, BenchError>
     where
         P: Platform<Memory = M>,
@@ -135,14 +134,13 @@ impl<M: DmaMemory> Traveller<M> {
             running.device().kick(doorbell, kick);
         }
         let kicked = watch.ticks();
-        let interrupts = running.interrupts();
 
         let since = platform.now();
         loop {
             let before = watch.ticks();
             watch.admit_interrupts();
-            if polled || interrupts.events().is_pending() {
-                let _ = interrupts.take();
+            if polled || running.interrupts().events().is_pending() {
+                let _ = running.interrupts().take();
                 if queue.pop()?.is_some() {
                     let popped = watch.ticks();
                     return Ok(Trip {

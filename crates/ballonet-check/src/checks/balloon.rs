@@ -1,124 +1,149 @@
 //! The balloon's own queues and fields beside inflating and deflating.
 
-use crate::disturbance::{About, undisturbed};
-use crate::outcome::{Verdict, ensure, needs};
+use crate::check::Severity::{Custom, Must};
+use crate::check::{Check, Verdict, ensure, fail, on_device, skip_unless};
+use crate::device::{About, Role, Shape, StartOptions, TestDevice, undisturbed};
 use crate::ring::Part;
-use crate::subject::{Role, Setup, Subject};
-use crate::traffic::Shape;
-use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::wire::{
     CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING,
     STATS_VQ, Tag, statistic,
 };
 use ballonet::platform::Registers;
 
+/// The checks, in the order in which they run.
+pub(super) const CHECKS: &[Check] = &[
+    on_device(
+        Custom,
+        "statistics-wait-to-be-asked-for",
+        "5.5.6.3",
+        "the device holds the statistics buffer until the host wants statistics",
+        |device| {
+            start_with_statistics(device)?;
+            // The host may ask once or twice meanwhile, but not every time.
+            for _ in 0..OFFERS {
+                device.wait_quiet()?;
+                if !device.with_queue(Role::Statistics, |queue, arena| queue.collect(arena))?? {
+                    device.expect_no_damage(None)?;
+                    return device.expect_well();
+                }
+                device.take_done(Role::Statistics)?;
+                offer_statistics(device)?;
+                device.kick(Role::Statistics)?;
+            }
+            fail!("the device gave the statistics buffer back {OFFERS} times in a row")
+        },
+    ),
+    on_device(
+        Must,
+        "balloon-works-beside-statistics",
+        "5.5.6.3",
+        "a held statistics buffer does not block other queues",
+        |device| {
+            start_with_statistics(device)?;
+            device.exchange_cleanly(32, &Shape::PLAIN)
+        },
+    ),
+    on_device(
+        Must,
+        "telling-the-host-first-works",
+        "5.5.6",
+        "with MUST_TELL_HOST deflate requests complete",
+        |device| {
+            skip_unless!(device.offered.contains(MUST_TELL_HOST), "the device does not offer MUST_TELL_HOST");
+            let setup = StartOptions { features: device.least() | MUST_TELL_HOST, ..device.plain() };
+            device.start(&setup)?;
+            device.exchange_cleanly(32, &Shape::PLAIN)
+        },
+    ),
+    on_device(Must, "reports-of-free-pages-complete", "5.5.6.7", "reports of free pages complete", |device| {
+        skip_unless!(device.offered.contains(PAGE_REPORTING), "the device does not offer PAGE_REPORTING");
+        let setup = StartOptions { features: device.least() | PAGE_REPORTING, ..device.plain() };
+        device.start(&setup)?;
+        for pages in [&[1][..], &[2, 1], &[1, 1, 1, 4]] {
+            let mut chain = alloc::vec::Vec::new();
+            for count in pages {
+                let at = device.arena.place(count * PAGE, PAGE, 0)?;
+                device.arena.open(at, count * PAGE);
+                let address = device.arena.address(at);
+                chain.push(Part { address, length: (count * PAGE) as u32, writable: true });
+            }
+            device.needs_room(Role::Reporting, chain.len() as u16)?;
+            device.add(Role::Reporting, &chain, None)?;
+            device.submit(Role::Reporting)?;
+            device.drain(Role::Reporting, 0)?;
+            for used in device.take_done(Role::Reporting)? {
+                ensure!(used.length <= used.writable, "{} bytes were written of {}", used.length, used.writable);
+            }
+            device.expect_no_damage(None)?;
+        }
+        device.expect_well()
+    }),
+    on_device(
+        Custom,
+        "hint-command-holds-still",
+        "5.5.6.5",
+        "free_page_hint_cmd_id changes only when the host wants hints",
+        |device| {
+            skip_unless!(device.offered.contains(FREE_PAGE_HINT), "the device does not offer FREE_PAGE_HINT");
+            skip_unless!(
+                device.config.len() >= CONFIG_FREE_PAGE_HINT_CMD_ID + 4,
+                "the device configuration has no free_page_hint_cmd_id"
+            );
+            let setup = StartOptions { features: device.least() | FREE_PAGE_HINT, ..device.plain() };
+            undisturbed(device, About::Signals, |device| {
+                device.start(&setup)?;
+                let before = device.config.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
+                skip_unless!(before <= 1, "the host asks for hints just now: {before}");
+                device.wait_quiet()?;
+                let after = device.config.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
+                skip_unless!(after <= 1, "the host asks for hints just now: {after}");
+                ensure!(before == after, "free_page_hint_cmd_id goes from {before} to {after} without a round");
+                Ok(())
+            })?;
+            device.exchange_cleanly(32, &Shape::PLAIN)
+        },
+    ),
+    on_device(
+        Must,
+        "balloon-works-with-poison",
+        "5.5.6.6",
+        "the balloon works with PAGE_POISON and a poison_val of 0",
+        |device| {
+            skip_unless!(device.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
+            skip_unless!(device.config.len() >= CONFIG_POISON_VAL + 4, "the device configuration has no poison_val");
+            let setup = StartOptions { features: device.least() | PAGE_POISON, ..device.plain() };
+            device.prepare(&setup)?;
+            // Before DRIVER_OK and not after (5.5.6.6). No frame of the tester's is free, so nothing has to be filled.
+            device.config.write32(CONFIG_POISON_VAL, 0);
+            device.go()?;
+            device.exchange_cleanly(32, &Shape::PLAIN)
+        },
+    ),
+];
+
 /// Size of a page that is reported.
 const PAGE: usize = 4096;
 /// How often a statistics buffer is offered again at once.
 const OFFERS: usize = 3;
 
-/// Offers a statistics buffer; it is the caller's to publish.
-fn offer_statistics<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
+/// Starts the device with a statistics buffer in its queue.
+fn start_with_statistics(device: &mut TestDevice<'_>) -> Verdict {
+    skip_unless!(device.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
+    let setup = StartOptions { features: device.least() | STATS_VQ, ..device.plain() };
+    device.prepare(&setup)?;
+    offer_statistics(device)?;
+    device.go()?;
+    device.kick(Role::Statistics)
+}
+
+/// Offers a statistics buffer; the caller kicks.
+fn offer_statistics(device: &mut TestDevice<'_>) -> Verdict {
     let entries = [statistic(Tag::Free, 1 << 20), statistic(Tag::Total, 1 << 24)];
-    let at = subject.arena.place(entries.as_flattened().len(), 16, 0)?;
-    subject.arena.write(at, entries.as_flattened());
+    let at = device.arena.place(entries.as_flattened().len(), 16, 0)?;
+    device.arena.write(at, entries.as_flattened());
     let length = entries.as_flattened().len();
-    subject.buffers.push((at, at + length));
-    let part = Part { address: subject.arena.address(at), length: length as u32, writable: false };
-    subject.add(Role::Statistics, &[part], None)?;
-    subject.publish(Role::Statistics).map(drop)
-}
-
-pub fn statistics_wait_to_be_asked_for<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
-    let setup = Setup { features: subject.least() | STATS_VQ, ..subject.plain() };
-    subject.prepare(&setup)?;
-    offer_statistics(subject)?;
-    subject.go()?;
-    subject.kick(Role::Statistics)?;
-    // The host may well ask once or twice meanwhile, but not as fast as it can.
-    for _ in 0..OFFERS {
-        subject.linger()?;
-        if !subject.with_queue(Role::Statistics, |queue, arena| queue.collect(arena))?? {
-            subject.expect_no_damage(None)?;
-            return subject.expect_well();
-        }
-        subject.take_done(Role::Statistics)?;
-        offer_statistics(subject)?;
-        subject.kick(Role::Statistics)?;
-    }
-    ensure!(false, "the device gave the statistics buffer back {OFFERS} times in a row");
-    Ok(())
-}
-
-pub fn balloon_works_beside_statistics<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(STATS_VQ), "the device does not offer STATS_VQ");
-    let setup = Setup { features: subject.least() | STATS_VQ, ..subject.plain() };
-    subject.prepare(&setup)?;
-    offer_statistics(subject)?;
-    subject.go()?;
-    subject.kick(Role::Statistics)?;
-    subject.exchange_cleanly(32, &Shape::PLAIN)
-}
-
-pub fn telling_the_host_first_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(MUST_TELL_HOST), "the device does not offer MUST_TELL_HOST");
-    let setup = Setup { features: subject.least() | MUST_TELL_HOST, ..subject.plain() };
-    subject.start(&setup)?;
-    subject.exchange_cleanly(32, &Shape::PLAIN)
-}
-
-pub fn reports_of_free_pages_complete<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(PAGE_REPORTING), "the device does not offer PAGE_REPORTING");
-    let setup = Setup { features: subject.least() | PAGE_REPORTING, ..subject.plain() };
-    subject.start(&setup)?;
-    for pages in [&[1][..], &[2, 1], &[1, 1, 1, 4]] {
-        let mut chain = alloc::vec::Vec::new();
-        for count in pages {
-            let at = subject.arena.place(count * PAGE, PAGE, 0)?;
-            subject.arena.open(at, count * PAGE);
-            let address = subject.arena.address(at);
-            chain.push(Part { address, length: (count * PAGE) as u32, writable: true });
-        }
-        subject.needs_room(Role::Reporting, chain.len() as u16)?;
-        subject.add(Role::Reporting, &chain, None)?;
-        subject.submit(Role::Reporting)?;
-        subject.drain(Role::Reporting, 0)?;
-        for used in subject.take_done(Role::Reporting)? {
-            ensure!(used.length <= used.writable, "{} bytes were written of {}", used.length, used.writable);
-        }
-        subject.expect_no_damage(None)?;
-    }
-    subject.expect_well()
-}
-
-pub fn hint_command_holds_still<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(FREE_PAGE_HINT), "the device does not offer FREE_PAGE_HINT");
-    needs!(
-        subject.device.len() >= CONFIG_FREE_PAGE_HINT_CMD_ID + 4,
-        "the device configuration has no free_page_hint_cmd_id"
-    );
-    let setup = Setup { features: subject.least() | FREE_PAGE_HINT, ..subject.plain() };
-    undisturbed(subject, About::Signals, |subject| {
-        subject.start(&setup)?;
-        let before = subject.device.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
-        needs!(before <= 1, "the host asks for hints just now: {before}");
-        subject.linger()?;
-        let after = subject.device.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
-        needs!(after <= 1, "the host asks for hints just now: {after}");
-        ensure!(before == after, "free_page_hint_cmd_id goes from {before} to {after} without a round");
-        Ok(())
-    })?;
-    subject.exchange_cleanly(32, &Shape::PLAIN)
-}
-
-pub fn balloon_works_with_poison<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
-    needs!(subject.device.len() >= CONFIG_POISON_VAL + 4, "the device configuration has no poison_val");
-    let setup = Setup { features: subject.least() | PAGE_POISON, ..subject.plain() };
-    subject.prepare(&setup)?;
-    // Before DRIVER_OK and not after (5.5.6.6). No frame of the tester's is free, so nothing has to be filled.
-    subject.device.write32(CONFIG_POISON_VAL, 0);
-    subject.go()?;
-    subject.exchange_cleanly(32, &Shape::PLAIN)
+    device.buffers.push((at, at + length));
+    let part = Part { address: device.arena.address(at), length: length as u32, writable: false };
+    device.add(Role::Statistics, &[part], None)?;
+    device.publish(Role::Statistics).map(drop)
 }

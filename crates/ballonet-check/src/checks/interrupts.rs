@@ -1,41 +1,307 @@
-//! Interrupts: that they come, where they come, and that they stay away when they are to.
+//! Interrupts: that they come, on which vector, and that suppressed ones do not.
 
-use crate::disturbance::{About, undisturbed};
-use crate::outcome::{Stop, Verdict, ensure, needs};
-use crate::ring::Wish;
-use crate::subject::{Role, Setup, Subject};
-use crate::traffic::Shape;
-use ballonet::balloon::BalloonPlatform;
+use crate::check::Severity::{Must, Should};
+use crate::check::{Check, Stop, Verdict, ensure, on_device, skip_unless};
+use crate::device::{About, Role, Shape, StartOptions, TestDevice, undisturbed};
+use crate::ring::WantInterrupt;
 use ballonet::pci;
-use ballonet::platform::{Platform, Registers};
+use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::{Features, ISR_CONFIG, ISR_QUEUE};
+
+/// The checks, in the order in which they run.
+pub(super) const CHECKS: &[Check] = &[
+    on_device(
+        Must,
+        "interrupts-arrive-by-queue",
+        "4.1.5.3.1",
+        "used buffers interrupt when each queue has its own vector",
+        |device| arrive(device, InterruptMode::PerQueue, [1, 2]),
+    ),
+    on_device(
+        Must,
+        "interrupts-arrive-shared",
+        "4.1.5.3.1",
+        "used buffers interrupt when all queues share a vector",
+        |device| arrive(device, InterruptMode::Shared, [1, 1]),
+    ),
+    on_device(
+        Must,
+        "interrupts-arrive-by-line",
+        "4.1.5.3.1",
+        "used buffers assert the interrupt line when MSI-X is off",
+        |device| arrive(device, InterruptMode::Line, [1, 1]),
+    ),
+    on_device(
+        Must,
+        "interrupts-come-on-their-own-vector",
+        "4.1.5.3.1",
+        "used buffers interrupt on their queue's vector and no other",
+        |device| {
+            let setup = StartOptions { mode: InterruptMode::PerQueue, ..device.plain() };
+            undisturbed(device, About::Signals, |device| {
+                device.start(&setup)?;
+                device.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
+                await_counts(device, |device| device.signals.counts.of(1) != 0)?;
+                device.wait_quiet()?;
+                let counts = [0, 1, 2, 3].map(|vector| device.signals.counts.of(vector));
+                ensure!(
+                    counts[1] != 0 && counts[0] == 0 && counts[2] == 0 && counts[3] == 0,
+                    "for a buffer of the queue with vector 1 the vectors 0 to 3 came {counts:?} times"
+                );
+                Ok(())
+            })
+        },
+    ),
+    on_device(
+        Must,
+        "queues-without-vector-do-not-interrupt",
+        "4.1.5.3.1",
+        "a queue whose vector is NO_VECTOR sends no message",
+        |device| {
+            let setup = StartOptions { mode: InterruptMode::Shared, mapped: false, ..device.plain() };
+            undisturbed(device, About::Signals, |device| {
+                device.start(&setup)?;
+                device.exchange(8, &Shape::PLAIN)?;
+                device.wait_quiet()?;
+                let count = device.signals.counts.all();
+                ensure!(count == 0, "{count} interrupts came from queues whose vector is NO_VECTOR");
+                Ok(())
+            })
+        },
+    ),
+    on_device(
+        Should,
+        "suppressed-interrupts-stay-away",
+        "2.7.7.2",
+        "no interrupt comes that the driver suppressed",
+        |device| {
+            let choices: alloc::vec::Vec<_> = formats(device).collect();
+            for features in choices {
+                undisturbed(device, About::Signals, |device| {
+                    start_interrupting(device, features)?;
+                    for role in [Role::Inflate, Role::Deflate] {
+                        warm_up(device, role)?;
+                    }
+                    let before = device.signals.counts.queues();
+                    for role in [Role::Inflate, Role::Deflate] {
+                        device.with_queue(role, |queue, arena| queue.want_interrupt(arena, WantInterrupt::None))?;
+                        device.transfer(role, 0..8, &Shape::PLAIN)?;
+                    }
+                    device.wait_quiet()?;
+                    let count = device.signals.counts.queues() - before;
+                    ensure!(count == 0, "{count} interrupts came though they are suppressed, with {features}");
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        },
+    ),
+    on_device(
+        Should,
+        "the-first-interrupt-can-be-suppressed",
+        "2.7.7.2",
+        "the interrupt for the first buffer after a reset can be suppressed",
+        |device| {
+            let choices: alloc::vec::Vec<_> = formats(device).collect();
+            for features in choices {
+                undisturbed(device, About::Signals, |device| {
+                    start_interrupting(device, features)?;
+                    device
+                        .with_queue(Role::Inflate, |queue, arena| queue.want_interrupt(arena, WantInterrupt::None))?;
+                    device.transfer(Role::Inflate, 0..1, &Shape::PLAIN)?;
+                    device.wait_quiet()?;
+                    let count = device.signals.counts.queues();
+                    ensure!(count == 0, "the first buffer interrupted though that was suppressed, with {features}");
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        },
+    ),
+    on_device(
+        Must,
+        "interrupts-come-at-the-event-index",
+        "2.7.7.2",
+        "with EVENT_IDX the buffer at the event index interrupts",
+        |device| {
+            skip_unless!(device.offered.contains(Features::EVENT_IDX), "the device does not offer EVENT_IDX");
+            let choices: alloc::vec::Vec<_> =
+                formats(device).filter(|features| features.contains(Features::EVENT_IDX)).collect();
+            for features in choices {
+                start_interrupting(device, features)?;
+                warm_up(device, Role::Inflate)?;
+                // A shorter queue has no fourth place to wait for.
+                device.needs_room(Role::Inflate, 4)?;
+                let before = heard(device);
+                device
+                    .with_queue(Role::Inflate, |queue, arena| queue.want_interrupt(arena, WantInterrupt::After(4)))?;
+                // Four requests of one frame each: the interrupt is due at the fourth.
+                device.transfer(Role::Inflate, 1..5, &Shape { frames: 1, ..Shape::PLAIN })?;
+                let came = await_counts(device, |device| heard(device) != before)?;
+                ensure!(came, "no interrupt came for the buffer that the driver waits for, with {features}");
+            }
+            Ok(())
+        },
+    ),
+    on_device(
+        Should,
+        "no-interrupt-before-the-event-index",
+        "2.7.7.2",
+        "with EVENT_IDX no buffer before the event index interrupts",
+        |device| {
+            skip_unless!(device.offered.contains(Features::EVENT_IDX), "the device does not offer EVENT_IDX");
+            let choices: alloc::vec::Vec<_> =
+                formats(device).filter(|features| features.contains(Features::EVENT_IDX)).collect();
+            for features in choices {
+                undisturbed(device, About::Signals, |device| {
+                    start_interrupting(device, features)?;
+                    warm_up(device, Role::Inflate)?;
+                    // A shorter queue has no fourth place to wait for.
+                    device.needs_room(Role::Inflate, 4)?;
+                    let before = device.signals.counts.queues();
+                    device.with_queue(Role::Inflate, |queue, arena| {
+                        queue.want_interrupt(arena, WantInterrupt::After(4));
+                    })?;
+                    device.transfer(Role::Inflate, 1..4, &Shape { frames: 1, ..Shape::PLAIN })?;
+                    device.wait_quiet()?;
+                    let count = device.signals.counts.queues() - before;
+                    ensure!(
+                        count == 0,
+                        "{count} interrupts came before the buffer that the driver waits for, with {features}"
+                    );
+                    Ok(())
+                })?;
+            }
+            Ok(())
+        },
+    ),
+    on_device(Should, "nothing-interrupts-while-idle", "4.1.5.3.1", "an idle device does not interrupt", |device| {
+        let least = device.least();
+        undisturbed(device, About::Signals, |device| {
+            start_interrupting(device, least)?;
+            device.wait_quiet()?;
+            let count = device.signals.counts.all();
+            ensure!(count == 0, "{count} interrupts came while the device was idle");
+            Ok(())
+        })
+    }),
+    on_device(
+        Must,
+        "isr-tells-of-used-buffers",
+        "4.1.4.5.1",
+        "the ISR byte has its queue bit set after buffers were used",
+        |device| {
+            // The bit must be set before a notification is sent (4.1.4.5.1), and without MSI-X only a pin can send one.
+            skip_unless!(
+                device.pci.function.interrupt_pin().is_some(),
+                "without MSI-X the function has no interrupt to send: no pin"
+            );
+            start_silent(device)?;
+            device.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
+            // A change of the configuration may set its bit before the queue's is.
+            let (mut isr, limit) = (0, device.patience.quiet);
+            device.wait(limit, |device| {
+                isr |= device.isr.read8(0);
+                Ok(isr & ISR_QUEUE != 0)
+            })?;
+            ensure!(isr & ISR_QUEUE != 0, "the ISR byte is {isr:#04x} after buffers were used");
+            Ok(())
+        },
+    ),
+    on_device(Must, "isr-is-cleared-by-reading", "4.1.4.5.1", "reading the ISR byte clears it", |device| {
+        undisturbed(device, About::Signals, |device| {
+            start_silent(device)?;
+            device.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
+            await_line(device)?;
+            let first = device.isr.read8(0);
+            let second = device.isr.read8(0);
+            ensure!(second == 0, "the ISR byte is {first:#04x}, and {second:#04x} when it is read again");
+            Ok(())
+        })
+    }),
+    on_device(
+        Must,
+        "isr-is-0-while-idle",
+        "4.1.4.5.1",
+        "the queue bit of the ISR byte is 0 if no buffer was used",
+        |device| {
+            let setup = device.plain();
+            undisturbed(device, About::Signals, |device| {
+                device.start(&setup)?;
+                device.wait_quiet()?;
+                let isr = device.isr.read8(0);
+                ensure!(isr & ISR_QUEUE == 0, "the ISR byte is {isr:#04x} with no buffer used");
+                Ok(())
+            })
+        },
+    ),
+    on_device(Must, "isr-has-no-undefined-bits", "4.1.4.5.1", "undefined bits of the ISR byte are 0", |device| {
+        start_silent(device)?;
+        device.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
+        await_line(device)?;
+        let isr = device.isr.read8(0);
+        ensure!(isr & !(ISR_QUEUE | ISR_CONFIG) == 0, "the ISR byte is {isr:#04x}");
+        Ok(())
+    }),
+    on_device(
+        Must,
+        "interrupt-status-follows-isr",
+        "4.1.4.5.1",
+        "Interrupt Status in the PCI status register is set while a bit of the ISR byte is",
+        |device| {
+            undisturbed(device, About::Signals, |device| {
+                start_silent(device)?;
+                ensure!(!is_asserted(device), "Interrupt Status is set with the ISR byte read");
+                device.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
+                let asserted = await_line(device)?;
+                let isr = device.isr.read8(0);
+                ensure!(asserted || isr == 0, "the ISR byte is {isr:#04x}, and Interrupt Status was not set");
+                ensure!(!is_asserted(device), "the ISR byte was read, and Interrupt Status is still set");
+                Ok(())
+            })
+        },
+    ),
+    on_device(Must, "no-interrupt-after-a-reset", "2.4.1", "no interrupt comes after a reset", |device| {
+        let least = device.least();
+        start_interrupting(device, least)?;
+        let room = device.with_queue(Role::Inflate, |queue, _| usize::from(queue.room()))?;
+        for frame in 0..room.min(8) {
+            device.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
+        }
+        device.submit(Role::Inflate)?;
+        device.reset()?;
+        // What was sent before the reset was done has arrived by now.
+        let before = device.signals.counts.all();
+        device.wait_quiet()?;
+        let count = device.signals.counts.all() - before;
+        ensure!(count == 0, "{count} interrupts came after the reset was done");
+        Ok(())
+    }),
+];
 
 /// The modes in which the device can interrupt at all.
 const MODES: [InterruptMode; 3] = [InterruptMode::PerQueue, InterruptMode::Shared, InterruptMode::Line];
 
 /// Waits until something of the interrupts' counts holds.
-fn await_counts<P: BalloonPlatform>(
-    subject: &mut Subject<'_, P>,
-    holds: impl Fn(&Subject<'_, P>) -> bool,
-) -> Verdict<bool> {
-    let limit = subject.patience.stall;
-    subject.wait(limit, |subject| Ok(holds(subject)))
+fn await_counts(device: &mut TestDevice<'_>, holds: impl Fn(&TestDevice<'_>) -> bool) -> Verdict<bool> {
+    let limit = device.patience.stall;
+    device.wait(limit, |device| Ok(holds(device)))
 }
 
-/// How many interrupts came that can be a queue's: on the line one that tells of the configuration can be for both.
-fn heard<P: Platform>(subject: &Subject<'_, P>) -> u32 {
-    let counts = &subject.signals.counts;
-    if subject.signals.mode == InterruptMode::Line { counts.all() } else { counts.queues() }
+/// Interrupts that may be a queue's: on the line, one that reports a configuration change may report used buffers too.
+fn heard(device: &TestDevice<'_>) -> u32 {
+    let counts = &device.signals.counts;
+    if device.signals.mode == InterruptMode::Line { counts.all() } else { counts.queues() }
 }
 
 /// Starts in the first mode that there is.
-fn start_interrupting<P: BalloonPlatform>(subject: &mut Subject<'_, P>, features: Features) -> Verdict {
-    // If it does not start, then that is the reason, and not the mode.
-    subject.try_start()?;
+fn start_interrupting(device: &mut TestDevice<'_>, features: Features) -> Verdict {
+    // A device that does not start would fail in every mode.
+    device.try_start()?;
     for mode in MODES {
-        let setup = Setup { features, mode, ..subject.plain() };
-        match subject.start(&setup) {
+        let setup = StartOptions { features, mode, ..device.plain() };
+        match device.start(&setup) {
             Err(Stop::Skipped(_)) => {}
             outcome => return outcome,
         }
@@ -44,278 +310,68 @@ fn start_interrupting<P: BalloonPlatform>(subject: &mut Subject<'_, P>, features
 }
 
 /// The features with which suppression works differently.
-fn formats<P: Platform>(subject: &Subject<'_, P>) -> impl Iterator<Item = Features> + use<P> {
-    let (least, offered) = (subject.least(), subject.offered);
+fn formats(device: &TestDevice<'_>) -> impl Iterator<Item = Features> + use<> {
+    let (least, offered) = (device.least(), device.offered);
     let both = Features::RING_PACKED | Features::EVENT_IDX;
     let choices = [Features::empty(), Features::EVENT_IDX, Features::RING_PACKED, both];
     choices.into_iter().filter(move |choice| offered.contains(*choice)).map(move |choice| least | choice)
 }
 
-pub fn interrupts_arrive_by_queue<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    arrive(subject, InterruptMode::PerQueue, [1, 2])
-}
-
-pub fn interrupts_arrive_shared<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    arrive(subject, InterruptMode::Shared, [1, 1])
-}
-
-pub fn interrupts_arrive_by_line<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    arrive(subject, InterruptMode::Line, [1, 1])
-}
-
 /// Both queues interrupt, on these vectors.
-fn arrive<P: BalloonPlatform>(subject: &mut Subject<'_, P>, mode: InterruptMode, vectors: [usize; 2]) -> Verdict {
-    let choices: alloc::vec::Vec<_> = formats(subject).collect();
+fn arrive(device: &mut TestDevice<'_>, mode: InterruptMode, vectors: [usize; 2]) -> Verdict {
+    let choices: alloc::vec::Vec<_> = formats(device).collect();
     for features in choices {
-        let setup = Setup { features, mode, ..subject.plain() };
-        subject.start(&setup)?;
+        let setup = StartOptions { features, mode, ..device.plain() };
+        device.start(&setup)?;
         for (role, vector) in
             [Role::Inflate, Role::Deflate].into_iter().cycle().zip(vectors.into_iter().cycle()).take(6)
         {
-            subject.with_queue(role, |queue, arena| queue.wish(arena, Wish::Every))?;
-            let count = |subject: &Subject<'_, P>| match mode {
-                InterruptMode::Line => heard(subject),
-                _ => subject.signals.counts.of(vector),
+            device.with_queue(role, |queue, arena| queue.want_interrupt(arena, WantInterrupt::Every))?;
+            let count = |device: &TestDevice<'_>| match mode {
+                InterruptMode::Line => heard(device),
+                _ => device.signals.counts.of(vector),
             };
-            let before = count(subject);
-            subject.transfer(role, 0..8, &Shape::PLAIN)?;
-            let came = await_counts(subject, |subject| count(subject) != before)?;
+            let before = count(device);
+            device.transfer(role, 0..8, &Shape::PLAIN)?;
+            let came = await_counts(device, |device| count(device) != before)?;
             let place = if mode == InterruptMode::Line { "the line".into() } else { alloc::format!("vector {vector}") };
             ensure!(came, "no interrupt came on {place} for a buffer of the {role:?} queue, with {features}");
         }
         if mode == InterruptMode::Line {
-            let isr = subject.signals.counts.isr();
+            let isr = device.signals.counts.isr();
             ensure!(isr & ISR_QUEUE != 0, "the line was pulled for used buffers, and the ISR byte was {isr:#04x}");
         }
     }
     Ok(())
 }
 
-pub fn interrupts_come_on_their_own_vector<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let setup = Setup { mode: InterruptMode::PerQueue, ..subject.plain() };
-    undisturbed(subject, About::Signals, |subject| {
-        subject.start(&setup)?;
-        subject.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        await_counts(subject, |subject| subject.signals.counts.of(1) != 0)?;
-        subject.linger()?;
-        let counts = [0, 1, 2, 3].map(|vector| subject.signals.counts.of(vector));
-        ensure!(
-            counts[1] != 0 && counts[0] == 0 && counts[2] == 0 && counts[3] == 0,
-            "for a buffer of the queue with vector 1 the vectors 0 to 3 came {counts:?} times"
-        );
-        Ok(())
-    })
-}
-
-pub fn queues_without_vector_do_not_interrupt<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let setup = Setup { mode: InterruptMode::Shared, mapped: false, ..subject.plain() };
-    undisturbed(subject, About::Signals, |subject| {
-        subject.start(&setup)?;
-        subject.exchange(8, &Shape::PLAIN)?;
-        subject.linger()?;
-        let count = subject.signals.counts.all();
-        ensure!(count == 0, "{count} interrupts came from queues whose vector is NO_VECTOR");
-        Ok(())
-    })
-}
-
-/// Has a queue interrupt once for a buffer that wants it, so that what follows is not the first.
-fn warm_up<P: BalloonPlatform>(subject: &mut Subject<'_, P>, role: Role) -> Verdict {
-    let before = heard(subject);
-    subject.with_queue(role, |queue, arena| queue.wish(arena, Wish::Every))?;
-    subject.transfer(role, 0..1, &Shape::PLAIN)?;
-    let came = await_counts(subject, |subject| heard(subject) != before)?;
-    ensure!(came, "no interrupt came for a buffer of the {role:?} queue, with {}", subject.features);
+/// Has a queue interrupt once, so that the next interrupt is not its first.
+fn warm_up(device: &mut TestDevice<'_>, role: Role) -> Verdict {
+    let before = heard(device);
+    device.with_queue(role, |queue, arena| queue.want_interrupt(arena, WantInterrupt::Every))?;
+    device.transfer(role, 0..1, &Shape::PLAIN)?;
+    let came = await_counts(device, |device| heard(device) != before)?;
+    ensure!(came, "no interrupt came for a buffer of the {role:?} queue, with {}", device.features);
     Ok(())
 }
 
-pub fn suppressed_interrupts_stay_away<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let choices: alloc::vec::Vec<_> = formats(subject).collect();
-    for features in choices {
-        undisturbed(subject, About::Signals, |subject| {
-            start_interrupting(subject, features)?;
-            for role in [Role::Inflate, Role::Deflate] {
-                warm_up(subject, role)?;
-            }
-            let before = subject.signals.counts.queues();
-            for role in [Role::Inflate, Role::Deflate] {
-                subject.with_queue(role, |queue, arena| queue.wish(arena, Wish::None))?;
-                subject.transfer(role, 0..8, &Shape::PLAIN)?;
-            }
-            subject.linger()?;
-            let count = subject.signals.counts.queues() - before;
-            ensure!(count == 0, "{count} interrupts came though they are suppressed, with {features}");
-            Ok(())
-        })?;
-    }
+/// Starts with MSI-X and the line off: only the ISR byte reports anything.
+fn start_silent(device: &mut TestDevice<'_>) -> Verdict {
+    let setup = device.plain();
+    device.start(&setup)?;
+    // Clears what was reported before.
+    let _ = device.isr.read8(0);
     Ok(())
 }
 
-pub fn interrupts_come_at_the_event_index<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(Features::EVENT_IDX), "the device does not offer EVENT_IDX");
-    let choices: alloc::vec::Vec<_> =
-        formats(subject).filter(|features| features.contains(Features::EVENT_IDX)).collect();
-    for features in choices {
-        start_interrupting(subject, features)?;
-        warm_up(subject, Role::Inflate)?;
-        // A shorter queue has no fourth place to wait for.
-        subject.needs_room(Role::Inflate, 4)?;
-        let before = heard(subject);
-        subject.with_queue(Role::Inflate, |queue, arena| queue.wish(arena, Wish::After(4)))?;
-        // Four requests of one frame each: the interrupt is due at the fourth.
-        subject.transfer(Role::Inflate, 1..5, &Shape { frames: 1, ..Shape::PLAIN })?;
-        let came = await_counts(subject, |subject| heard(subject) != before)?;
-        ensure!(came, "no interrupt came for the buffer that the driver waits for, with {features}");
-    }
-    Ok(())
-}
-
-pub fn no_interrupt_before_the_event_index<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(Features::EVENT_IDX), "the device does not offer EVENT_IDX");
-    let choices: alloc::vec::Vec<_> =
-        formats(subject).filter(|features| features.contains(Features::EVENT_IDX)).collect();
-    for features in choices {
-        undisturbed(subject, About::Signals, |subject| {
-            start_interrupting(subject, features)?;
-            warm_up(subject, Role::Inflate)?;
-            // A shorter queue has no fourth place to wait for.
-            subject.needs_room(Role::Inflate, 4)?;
-            let before = subject.signals.counts.queues();
-            subject.with_queue(Role::Inflate, |queue, arena| queue.wish(arena, Wish::After(4)))?;
-            subject.transfer(Role::Inflate, 1..4, &Shape { frames: 1, ..Shape::PLAIN })?;
-            subject.linger()?;
-            let count = subject.signals.counts.queues() - before;
-            ensure!(count == 0, "{count} interrupts came before the buffer that the driver waits for, with {features}");
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-pub fn the_first_interrupt_can_be_suppressed<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let choices: alloc::vec::Vec<_> = formats(subject).collect();
-    for features in choices {
-        undisturbed(subject, About::Signals, |subject| {
-            start_interrupting(subject, features)?;
-            subject.with_queue(Role::Inflate, |queue, arena| queue.wish(arena, Wish::None))?;
-            subject.transfer(Role::Inflate, 0..1, &Shape::PLAIN)?;
-            subject.linger()?;
-            let count = subject.signals.counts.queues();
-            ensure!(count == 0, "the first buffer interrupted though that was suppressed, with {features}");
-            Ok(())
-        })?;
-    }
-    Ok(())
-}
-
-pub fn nothing_interrupts_while_idle<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let least = subject.least();
-    undisturbed(subject, About::Signals, |subject| {
-        start_interrupting(subject, least)?;
-        subject.linger()?;
-        let count = subject.signals.counts.all();
-        ensure!(count == 0, "{count} interrupts came with nothing to tell of");
-        Ok(())
-    })
-}
-
-/// Starts with neither MSI-X nor the line in use: only the ISR byte is left to tell.
-fn start_silent<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let setup = subject.plain();
-    subject.start(&setup)?;
-    // Whatever was told before is over.
-    let _ = subject.isr.read8(0);
-    Ok(())
-}
-
-/// Waits until the device has shown that it wants to be heard, without a read of the ISR byte.
-fn await_line<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict<bool> {
-    let limit = subject.patience.quiet;
-    subject.wait(limit, |subject| Ok(is_asserted(subject)))
+/// Waits until Interrupt Status is set, without reading the ISR byte.
+fn await_line(device: &mut TestDevice<'_>) -> Verdict<bool> {
+    let limit = device.patience.quiet;
+    device.wait(limit, |device| Ok(is_asserted(device)))
 }
 
 /// The Interrupt Status bit of the PCI status register.
-fn is_asserted<P: Platform>(subject: &mut Subject<'_, P>) -> bool {
-    let function = subject.site.function;
-    function.status(subject.site.platform.config()).contains(pci::Status::INTERRUPT)
-}
-
-pub fn isr_tells_of_used_buffers<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    // The bit is to be set before a notification is sent (4.1.4.5.1), and without MSI-X only a pin can send one.
-    needs!(
-        subject.site.function.interrupt_pin().is_some(),
-        "without MSI-X the function has no interrupt to send: no pin"
-    );
-    start_silent(subject)?;
-    subject.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
-    // A change of the configuration may set its bit before the queue's is.
-    let (mut isr, limit) = (0, subject.patience.quiet);
-    subject.wait(limit, |subject| {
-        isr |= subject.isr.read8(0);
-        Ok(isr & ISR_QUEUE != 0)
-    })?;
-    ensure!(isr & ISR_QUEUE != 0, "the ISR byte is {isr:#04x} after buffers were used");
-    Ok(())
-}
-
-pub fn isr_is_cleared_by_reading<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    undisturbed(subject, About::Signals, |subject| {
-        start_silent(subject)?;
-        subject.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        await_line(subject)?;
-        let first = subject.isr.read8(0);
-        let second = subject.isr.read8(0);
-        ensure!(second == 0, "the ISR byte is {first:#04x}, and {second:#04x} when it is read again");
-        Ok(())
-    })
-}
-
-pub fn isr_is_0_while_idle<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let setup = subject.plain();
-    undisturbed(subject, About::Signals, |subject| {
-        subject.start(&setup)?;
-        subject.linger()?;
-        let isr = subject.isr.read8(0);
-        ensure!(isr & ISR_QUEUE == 0, "the ISR byte is {isr:#04x} with no buffer used");
-        Ok(())
-    })
-}
-
-pub fn isr_has_no_undefined_bits<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    start_silent(subject)?;
-    subject.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
-    await_line(subject)?;
-    let isr = subject.isr.read8(0);
-    ensure!(isr & !(ISR_QUEUE | ISR_CONFIG) == 0, "the ISR byte is {isr:#04x}");
-    Ok(())
-}
-
-pub fn interrupt_status_follows_isr<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    undisturbed(subject, About::Signals, |subject| {
-        start_silent(subject)?;
-        ensure!(!is_asserted(subject), "Interrupt Status is set with the ISR byte read");
-        subject.transfer(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        let asserted = await_line(subject)?;
-        let isr = subject.isr.read8(0);
-        ensure!(asserted || isr == 0, "the ISR byte is {isr:#04x}, and Interrupt Status was not set");
-        ensure!(!is_asserted(subject), "the ISR byte was read, and Interrupt Status is still set");
-        Ok(())
-    })
-}
-
-pub fn no_interrupt_after_a_reset<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let least = subject.least();
-    start_interrupting(subject, least)?;
-    let room = subject.with_queue(Role::Inflate, |queue, _| usize::from(queue.room()))?;
-    for frame in 0..room.min(8) {
-        subject.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
-    }
-    subject.submit(Role::Inflate)?;
-    subject.reset()?;
-    // What was sent before the reset was done has arrived by now.
-    let before = subject.signals.counts.all();
-    subject.linger()?;
-    let count = subject.signals.counts.all() - before;
-    ensure!(count == 0, "{count} interrupts came after the reset was done");
-    Ok(())
+fn is_asserted(device: &mut TestDevice<'_>) -> bool {
+    let function = device.pci.function;
+    function.status(&device.pci.platform.config()).contains(pci::Status::INTERRUPT)
 }

@@ -1,40 +1,140 @@
 //! Odd but legal layouts: rings of every size and at every place, requests cut and placed in every way.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::rings::formats;
-use crate::outcome::{Stop, Verdict, ensure, needs};
+use super::formats::{SINGLE, in_each_format, in_shape};
+use crate::check::Severity::Must;
+use crate::check::{Check, Stop, Verdict, on_device, skip_unless};
+use crate::device::{QUEUE_LIMIT, Role, Shape, StartOptions, TestDevice};
 use crate::ring::Placement;
-use crate::subject::{QUEUE_LIMIT, Role, Setup, Subject};
-use crate::traffic::Shape;
-use ballonet::balloon::BalloonPlatform;
-use ballonet::platform::Platform;
 use ballonet::virtio::spec::Features;
 
-/// Brings the device up and has it take requests of a shape, in each format in which it can.
-fn in_shape<P: BalloonPlatform>(subject: &mut Subject<'_, P>, extra: Features, shape: &Shape) -> Verdict {
-    let mut left = String::from("the device takes none of the formats");
-    let mut done = 0;
-    for features in formats(subject) {
-        let features = features | extra;
-        if !subject.negotiate(features)? {
-            continue;
+/// The checks, in the order in which they run.
+pub(super) const CHECKS: &[Check] = &[
+    on_device(Must, "every-split-size-works", "4.1.5.1.3", "split queues of every power-of-two size work", |device| {
+        every_size(device, Features::empty())
+    }),
+    on_device(
+        Must,
+        "every-packed-size-works",
+        "2.8.10.1",
+        "packed queues of every size work, odd ones too",
+        |device| {
+            skip_unless!(device.offered.contains(Features::RING_PACKED), "the device does not offer RING_PACKED");
+            every_size(device, Features::RING_PACKED)
+        },
+    ),
+    on_device(Must, "rings-of-one-descriptor-work", "2.7", "a queue may have one entry", |device| {
+        let options = StartOptions { size: 1, ..device.plain() };
+        in_each_format(device, options, |device| device.exchange_cleanly(12, &Shape { frames: 1, ..Shape::PLAIN }))
+    }),
+    on_device(
+        Must,
+        "queue-memory-may-lie-anywhere",
+        "2.7",
+        "the areas of a queue may lie in any order, at their minimum alignment",
+        |device| {
+            let options = StartOptions { placement: Placement::Odd, ..device.plain() };
+            in_each_format(device, options, |device| device.exchange_cleanly(48, &Shape { frames: 3, ..Shape::PLAIN }))
+        },
+    ),
+    on_device(Must, "chains-work", "2.7.4.1", "a request may be a chain of descriptors", |device| {
+        in_shape(device, Features::empty(), &Shape { frames: 16, piece: 16, ..Shape::PLAIN })
+    }),
+    on_device(
+        Must,
+        "one-frame-number-a-descriptor-works",
+        "2.7.4.1",
+        "each frame number may have a descriptor of its own",
+        |device| in_shape(device, Features::empty(), &Shape { frames: 8, piece: 4, ..Shape::PLAIN }),
+    ),
+    on_device(
+        Must,
+        "frame-numbers-may-be-cut-in-two",
+        "2.7.4.1",
+        "a frame number may lie in two descriptors",
+        |device| in_shape(device, Features::empty(), &Shape { frames: 6, piece: 6, ..Shape::PLAIN }),
+    ),
+    on_device(Must, "buffers-may-be-unaligned", "2.7.4.1", "buffers may begin at any byte", |device| {
+        for skew in [1, 2, 3, 7] {
+            in_shape(device, Features::empty(), &Shape { skew, ..Shape::PLAIN })?;
         }
-        let setup = Setup { features, ..subject.plain() };
-        subject.start(&setup)?;
-        match subject.exchange_cleanly(48, shape) {
-            // A shape that needs more descriptors than the queue has.
-            Err(Stop::Skipped(reason)) => left = reason,
-            outcome => {
-                outcome?;
-                done += 1;
+        Ok(())
+    }),
+    on_device(Must, "requests-may-have-one-frame", "5.5.6", "a request may hold one frame number", |device| {
+        in_shape(device, Features::empty(), &Shape { frames: 1, ..Shape::PLAIN })
+    }),
+    on_device(Must, "requests-may-have-256-frames", "5.5.6", "a request may hold 256 frame numbers", |device| {
+        let frames = device.pfns.len().min(256);
+        let options = device.plain();
+        in_each_format(device, options, |device| device.exchange_cleanly(frames, &Shape { frames, ..Shape::PLAIN }))
+    }),
+    on_device(
+        Must,
+        "tables-of-one-descriptor-work",
+        "2.7.5.3.2",
+        "an indirect table may have one descriptor",
+        |device| indirect(device, &Shape::PLAIN),
+    ),
+    on_device(
+        Must,
+        "tables-of-many-descriptors-work",
+        "2.7.5.3.2",
+        "an indirect table may have many descriptors",
+        |device| indirect(device, &Shape { frames: 16, piece: 4, skew: 1, ..Shape::PLAIN }),
+    ),
+    on_device(
+        Must,
+        "direct-and-indirect-may-mix",
+        "2.7.5.3.2",
+        "direct and indirect requests may follow each other in one queue",
+        |device| {
+            skip_unless!(device.offered.contains(Features::INDIRECT_DESC), "the device does not offer INDIRECT_DESC");
+            let options = StartOptions { features: Features::INDIRECT_DESC, ..device.plain() };
+            in_each_format(device, options, |device| {
+                for role in [Role::Inflate, Role::Deflate] {
+                    for (place, start) in (0..12).step_by(3).enumerate() {
+                        let shape = Shape { frames: 3, piece: 4, skew: 0, indirect: place % 2 == 0 };
+                        let (room, size) = device.with_queue(role, |queue, _| (queue.room(), queue.size))?;
+                        skip_unless!(size >= 4, "queues of {size} have no room for it");
+                        if room < 3 {
+                            device.submit(role)?;
+                            device.drain(role, 0)?;
+                        }
+                        device.post(role, start..start + 3, &shape)?;
+                    }
+                    device.submit(role)?;
+                    device.drain(role, 0)?;
+                    device.take_done(role)?;
+                }
+                device.away[..12].fill(false);
+                device.expect_no_damage(None)?;
+                Ok(())
+            })
+        },
+    ),
+    on_device(Must, "ring-indices-wrap", "2.7.13", "16-bit indices and wrap counters wrap", |device| {
+        // Of two formats the one with more that can go wrong.
+        let split = device.least() | device.offered & Features::EVENT_IDX;
+        let packed = split | device.offered & Features::RING_PACKED;
+        for features in [split, packed] {
+            let setup = StartOptions { features, ..device.plain() };
+            device.start(&setup)?;
+            // A packed ring's position wraps every lap; a split ring's index once in all this.
+            let rounds = if features == split { WRAPS } else { WRAPS / 32 };
+            let batch = device.with_queue(Role::Inflate, |queue, _| usize::from(queue.size))?.min(device.pfns.len());
+            for _ in 0..rounds.div_ceil(batch) {
+                device.exchange(batch, &SINGLE)?;
+                device.buffers.clear();
+            }
+            device.expect_no_damage(None)?;
+            if packed == split {
+                break;
             }
         }
-    }
-    needs!(done > 0, "{left}");
-    Ok(())
-}
+        Ok(())
+    }),
+];
 
 /// The sizes that a queue may have at most `most` entries.
 fn sizes(most: u16, packed: bool) -> Vec<u16> {
@@ -46,23 +146,14 @@ fn sizes(most: u16, packed: bool) -> Vec<u16> {
     sizes
 }
 
-pub fn every_split_size_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    every_size(subject, Features::empty())
-}
-
-pub fn every_packed_size_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(Features::RING_PACKED), "the device does not offer RING_PACKED");
-    every_size(subject, Features::RING_PACKED)
-}
-
-fn every_size<P: BalloonPlatform>(subject: &mut Subject<'_, P>, format: Features) -> Verdict {
-    let most = subject.present().map(|queue| subject.sizes[usize::from(queue)]).max().unwrap_or(0);
-    let features = subject.least() | format | subject.offered & Features::EVENT_IDX;
+fn every_size(device: &mut TestDevice<'_>, format: Features) -> Verdict {
+    let most = device.present().map(|queue| device.sizes[usize::from(queue)]).max().unwrap_or(0);
+    let features = device.least() | format | device.offered & Features::EVENT_IDX;
     for size in sizes(most, !format.is_empty()) {
-        let setup = Setup { features, size, ..subject.plain() };
-        subject.start(&setup)?;
+        let setup = StartOptions { features, size, ..device.plain() };
+        device.start(&setup)?;
         // Small requests, so that the ring goes round.
-        if let Err(stop) = subject.exchange_cleanly(32, &Shape { frames: 4, ..Shape::PLAIN }) {
+        if let Err(stop) = device.exchange_cleanly(32, &Shape { frames: 4, ..Shape::PLAIN }) {
             return Err(match stop {
                 Stop::Failed(detail) => Stop::Failed(alloc::format!("with queues of {size}: {detail}")),
                 stop => stop,
@@ -72,123 +163,10 @@ fn every_size<P: BalloonPlatform>(subject: &mut Subject<'_, P>, format: Features
     Ok(())
 }
 
-pub fn rings_of_one_descriptor_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    for features in formats(subject) {
-        if !subject.negotiate(features)? {
-            continue;
-        }
-        let setup = Setup { features, size: 1, ..subject.plain() };
-        subject.start(&setup)?;
-        subject.exchange_cleanly(12, &Shape { frames: 1, ..Shape::PLAIN })?;
-    }
-    Ok(())
+fn indirect(device: &mut TestDevice<'_>, shape: &Shape) -> Verdict {
+    skip_unless!(device.offered.contains(Features::INDIRECT_DESC), "the device does not offer INDIRECT_DESC");
+    in_shape(device, Features::INDIRECT_DESC, &Shape { indirect: true, ..*shape })
 }
 
-pub fn queue_memory_may_lie_anywhere<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    for features in formats(subject) {
-        if !subject.negotiate(features)? {
-            continue;
-        }
-        let setup = Setup { features, placement: Placement::Odd, ..subject.plain() };
-        subject.start(&setup)?;
-        subject.exchange_cleanly(48, &Shape { frames: 3, ..Shape::PLAIN })?;
-    }
-    Ok(())
-}
-
-pub fn chains_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_shape(subject, Features::empty(), &Shape { frames: 16, piece: 16, ..Shape::PLAIN })
-}
-
-pub fn one_frame_number_a_descriptor_works<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_shape(subject, Features::empty(), &Shape { frames: 8, piece: 4, ..Shape::PLAIN })
-}
-
-pub fn frame_numbers_may_be_cut_in_two<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_shape(subject, Features::empty(), &Shape { frames: 6, piece: 6, ..Shape::PLAIN })
-}
-
-pub fn buffers_may_be_unaligned<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    for skew in [1, 2, 3, 7] {
-        in_shape(subject, Features::empty(), &Shape { skew, ..Shape::PLAIN })?;
-    }
-    Ok(())
-}
-
-pub fn requests_may_have_one_frame<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_shape(subject, Features::empty(), &Shape { frames: 1, ..Shape::PLAIN })
-}
-
-pub fn requests_may_have_256_frames<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let frames = subject.pfns.len().min(256);
-    for features in formats(subject) {
-        if !subject.negotiate(features)? {
-            continue;
-        }
-        let setup = Setup { features, ..subject.plain() };
-        subject.start(&setup)?;
-        subject.exchange_cleanly(frames, &Shape { frames, ..Shape::PLAIN })?;
-    }
-    Ok(())
-}
-
-fn indirect<P: BalloonPlatform>(subject: &mut Subject<'_, P>, shape: &Shape) -> Verdict {
-    needs!(subject.offered.contains(Features::INDIRECT_DESC), "the device does not offer INDIRECT_DESC");
-    in_shape(subject, Features::INDIRECT_DESC, &Shape { indirect: true, ..*shape })
-}
-
-pub fn tables_of_one_descriptor_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    indirect(subject, &Shape::PLAIN)
-}
-
-pub fn tables_of_many_descriptors_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    indirect(subject, &Shape { frames: 16, piece: 4, skew: 1, ..Shape::PLAIN })
-}
-
-pub fn direct_and_indirect_may_mix<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(Features::INDIRECT_DESC), "the device does not offer INDIRECT_DESC");
-    for features in formats(subject) {
-        let features = features | Features::INDIRECT_DESC;
-        if !subject.negotiate(features)? {
-            continue;
-        }
-        let setup = Setup { features, ..subject.plain() };
-        subject.start(&setup)?;
-        for role in [Role::Inflate, Role::Deflate] {
-            for (place, start) in (0..12).step_by(3).enumerate() {
-                let shape = Shape { frames: 3, piece: 4, skew: 0, indirect: place % 2 == 0 };
-                let (room, size) = subject.with_queue(role, |queue, _| (queue.room(), queue.size))?;
-                needs!(size >= 4, "queues of {size} have no room for it");
-                if room < 3 {
-                    subject.submit(role)?;
-                    subject.drain(role, 0)?;
-                }
-                subject.post(role, start..start + 3, &shape)?;
-            }
-            subject.submit(role)?;
-            subject.drain(role, 0)?;
-            subject.take_done(role)?;
-        }
-        subject.away[..12].fill(false);
-        subject.expect_no_damage(None)?;
-    }
-    Ok(())
-}
-
-pub fn kicks_with_data_work<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let offered = subject.offered & (Features::NOTIFICATION_DATA | Features::NOTIF_CONFIG_DATA);
-    needs!(!offered.is_empty(), "the device offers neither NOTIFICATION_DATA nor NOTIF_CONFIG_DATA");
-    for extra in [Features::NOTIFICATION_DATA, Features::NOTIF_CONFIG_DATA, offered] {
-        if offered.contains(extra) {
-            in_shape(subject, extra, &Shape { frames: 2, ..Shape::PLAIN })?;
-        }
-    }
-    Ok(())
-}
-
-pub fn legal_use_needs_no_reset<P: Platform>(subject: &mut Subject<'_, P>) -> Verdict {
-    if let Some(what) = &subject.needed_reset {
-        ensure!(false, "DEVICE_NEEDS_RESET was set in legal use: {what}");
-    }
-    Ok(())
-}
+/// Requests sent through each queue: past the end of an index of 16 bits.
+const WRAPS: usize = (1 << 16) + 256;

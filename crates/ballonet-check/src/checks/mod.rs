@@ -1,11 +1,86 @@
-//! The checks themselves, by subject. Each is one function named as its check; the table says what they ask.
+//! The checks, by chapter. A chapter is one file with one constant, in which each check stands with its name, its severity,
+//! its clause, the sentence for people and its function; listing, selection and documents are made from it.
 
-pub(super) mod balloon;
-pub(super) mod configuration_space;
-pub(super) mod features;
-pub(super) mod interrupts;
-pub(super) mod layouts;
-pub(super) mod registers;
-pub(super) mod resets;
-pub(super) mod rings;
-pub(super) mod status;
+mod balloon;
+mod configuration;
+mod configuration_space;
+mod feature_sets;
+mod features;
+mod formats;
+mod interrupts;
+mod layouts;
+mod queues;
+mod resets;
+mod rings;
+mod status;
+
+use crate::check::Check;
+
+/// Checks on one subject.
+#[derive(Debug, Clone, Copy)]
+pub struct Chapter {
+    /// Its name, by which all its checks can be selected: one word, or several joined by hyphens. No check is named like it.
+    pub name: &'static str,
+    /// What it is about: a phrase that can be a heading.
+    pub title: &'static str,
+    /// Its checks, in the order in which they run.
+    pub checks: &'static [Check],
+}
+
+/// Every chapter, in the order in which they run.
+pub const CHAPTERS: &[Chapter] = &[
+    Chapter { name: "config-space", title: "PCI configuration space", checks: configuration_space::CHECKS },
+    Chapter { name: "status", title: "Status and reset", checks: status::CHECKS },
+    Chapter { name: "features", title: "Feature negotiation", checks: features::CHECKS },
+    Chapter { name: "queues", title: "Queue registers, doorbells and vectors", checks: queues::CHECKS },
+    Chapter { name: "config", title: "Device configuration", checks: configuration::CHECKS },
+    Chapter { name: "rings", title: "Rings", checks: rings::CHECKS },
+    Chapter { name: "interrupts", title: "Interrupts", checks: interrupts::CHECKS },
+    Chapter { name: "layouts", title: "Legal layouts of rings and requests", checks: layouts::CHECKS },
+    Chapter { name: "feature-sets", title: "Features at work", checks: feature_sets::CHECKS },
+    Chapter { name: "balloon", title: "The balloon's own queues and fields", checks: balloon::CHECKS },
+    Chapter { name: "resets", title: "Resets at work", checks: resets::CHECKS },
+];
+
+/// Every check, in the order in which they run.
+pub fn checks() -> impl Iterator<Item = &'static Check> {
+    CHAPTERS.iter().flat_map(|chapter| chapter.checks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_words_and_hyphens_and_all_different() {
+        for (place, check) in checks().enumerate() {
+            let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(check.name.chars().all(fine) && !check.asks.ends_with('.'), "{}", check.name);
+            assert!(checks().skip(place + 1).all(|other| other.name != check.name), "{} twice", check.name);
+            assert!(CHAPTERS.iter().all(|chapter| chapter.name != check.name), "{} is a chapter", check.name);
+        }
+    }
+
+    /// The list of checks in the documentation matches the source. `BALLONET_WRITE_DOCS=1` rewrites it.
+    #[test]
+    fn the_documentation_lists_the_checks() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/checks.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let (head, rest) = text.split_once("<!-- checks -->\n").expect("a mark where the list begins");
+        let (_, tail) = rest.split_once("<!-- end of checks -->").expect("a mark where the list ends");
+        let mut list = String::new();
+        for Chapter { name, title, checks } in CHAPTERS {
+            list += &format!(
+                "\n### {title}: `checks={name}`\n\n| check | | section | what it requires of the device |\n|---|---|---|---|\n"
+            );
+            for Check { name, severity, section, asks, .. } in *checks {
+                list += &format!("| `{name}` | {severity} | {section} | {asks} |\n");
+            }
+        }
+        let expected = format!("{head}<!-- checks -->\n{list}\n<!-- end of checks -->{tail}");
+        if std::env::var_os("BALLONET_WRITE_DOCS").is_some() {
+            std::fs::write(path, &expected).unwrap();
+        }
+        assert!(text == expected || std::env::var_os("BALLONET_WRITE_DOCS").is_some(), "docs/checks.md is out of date");
+    }
+}

@@ -2,229 +2,228 @@
 
 use alloc::vec::Vec;
 
-use crate::outcome::{Verdict, ensure, needs};
-use crate::subject::{Role, Setup, Subject};
-use crate::traffic::{Damage, Shape};
-use ballonet::balloon::BalloonPlatform;
-use ballonet::platform::Platform;
+use super::formats::{SINGLE, formats, in_each_format, in_shape};
+use crate::check::Severity::{Must, Should};
+use crate::check::{Check, Verdict, ensure, on_device, skip_unless};
+use crate::device::{Damage, Role, Shape, StartOptions, TestDevice};
 use ballonet::virtio::spec::Features;
 
-/// One frame a request.
-const SINGLE: Shape = Shape { frames: 1, ..Shape::PLAIN };
-
-/// The features that change what a ring is, each with the least that the device must be given.
-pub(super) fn formats<P: Platform>(subject: &Subject<'_, P>) -> Vec<Features> {
-    let (least, offered) = (subject.least(), subject.offered);
-    let optional = [Features::RING_PACKED, Features::EVENT_IDX, Features::IN_ORDER];
-    let sets = (0..1 << optional.len()).map(|set| {
-        let chosen = optional.iter().enumerate().filter(|(place, _)| set >> place & 1 != 0);
-        chosen.fold(Features::empty(), |all, (_, feature)| all | *feature)
-    });
-    sets.filter(|set| offered.contains(*set)).map(|set| least | set).collect()
-}
-
-/// Does something with the device in each of the formats, as long as it takes them.
-fn in_each_format<P: BalloonPlatform>(
-    subject: &mut Subject<'_, P>,
-    act: impl Fn(&mut Subject<'_, P>) -> Verdict,
-) -> Verdict {
-    for features in formats(subject) {
-        if !subject.negotiate(features)? {
-            continue;
-        }
-        let setup = Setup { features, ..subject.plain() };
-        subject.start(&setup)?;
-        act(subject)?;
-    }
-    Ok(())
-}
-
-pub fn inflate_completes<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        subject.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
-        // Only so that the frames are back: that deflating works is another check's business.
-        let _ = subject.transfer(Role::Deflate, 0..64, &Shape::PLAIN);
-        Ok(())
-    })
-}
-
-pub fn deflate_completes<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        subject.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
-        subject.transfer(Role::Deflate, 0..64, &Shape::PLAIN).map(drop)
-    })
-}
-
-pub fn used_ids_are_outstanding<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| subject.exchange(32, &SINGLE))
-}
-
-pub fn nothing_is_used_twice<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        subject.exchange(16, &SINGLE)?;
-        subject.linger()?;
-        for role in [Role::Inflate, Role::Deflate] {
-            subject.with_queue(role, |queue, arena| queue.collect(arena))??;
-        }
-        Ok(())
-    })
-}
-
-pub fn buffers_are_used_in_order<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    needs!(subject.offered.contains(Features::IN_ORDER), "the device does not offer IN_ORDER");
-    for features in formats(subject).into_iter().filter(|features| features.contains(Features::IN_ORDER)) {
-        let setup = Setup { features, ..subject.plain() };
-        subject.start(&setup)?;
-        // Requests of different length, so that a device that works on several has a reason to change their order.
-        subject.needs_room(Role::Inflate, 5)?;
-        let mut posted = Vec::new();
-        for (start, frames) in [(0, 16), (16, 1), (17, 8), (25, 2), (27, 5)] {
-            posted.push(subject.post(Role::Inflate, start..start + frames, &Shape::PLAIN)?);
-        }
-        subject.submit(Role::Inflate)?;
-        subject.drain(Role::Inflate, 0)?;
-        let done: Vec<u16> = subject.take_done(Role::Inflate)?.iter().map(|used| used.id).collect();
-        ensure!(done == posted, "buffers {posted:?} were used in the order {done:?}, with {features}");
-        subject.transfer(Role::Deflate, 0..32, &Shape::PLAIN)?;
-    }
-    Ok(())
-}
-
-pub fn used_length_of_readable_buffers_is_0<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        for role in [Role::Inflate, Role::Deflate] {
-            for used in subject.transfer(role, 0..32, &Shape::PLAIN)? {
-                ensure!(
-                    used.length == 0,
-                    "the device says that it wrote {} bytes of a buffer of the {role:?} queue that it may only read",
-                    used.length
-                );
+/// The checks, in the order in which they run.
+pub(super) const CHECKS: &[Check] = &[
+    on_device(Must, "inflate-completes", "5.5.6", "inflate requests complete", |device| {
+        in_each_format(device, device.plain(), |device| {
+            device.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
+            // Only so that the frames are back: that deflating works is another check's business.
+            let _ = device.transfer(Role::Deflate, 0..64, &Shape::PLAIN);
+            Ok(())
+        })
+    }),
+    on_device(Must, "deflate-completes", "5.5.6", "deflate requests complete", |device| {
+        in_each_format(device, device.plain(), |device| {
+            device.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
+            device.transfer(Role::Deflate, 0..64, &Shape::PLAIN).map(drop)
+        })
+    }),
+    on_device(Must, "used-ids-are-outstanding", "2.7.8.2", "used entries name outstanding requests", |device| {
+        in_each_format(device, device.plain(), |device| device.exchange(32, &SINGLE))
+    }),
+    on_device(Must, "nothing-is-used-twice", "2.7.8.2", "each buffer is used once", |device| {
+        in_each_format(device, device.plain(), |device| {
+            device.exchange(16, &SINGLE)?;
+            device.wait_quiet()?;
+            for role in [Role::Inflate, Role::Deflate] {
+                device.with_queue(role, |queue, arena| queue.collect(arena))??;
             }
-        }
-        Ok(())
-    })
-}
-
-pub fn readable_buffers_are_left_alone<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        subject.exchange(64, &Shape::PLAIN)?;
-        subject.expect_no_damage(Some(Damage::Readable))
-    })
-}
-
-pub fn driver_areas_are_left_alone<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        subject.exchange(64, &Shape::PLAIN)?;
-        subject.expect_no_damage(Some(Damage::Ring))
-    })
-}
-
-pub fn nothing_else_is_written<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        subject.exchange(64, &Shape::PLAIN)?;
-        subject.expect_no_damage(Some(Damage::Outside))
-    })
-}
-
-pub fn nothing_is_used_before_driver_ok<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    early(subject, false)
-}
-
-pub fn kicks_before_driver_ok_are_ignored<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    early(subject, true)
-}
+            Ok(())
+        })
+    }),
+    on_device(
+        Must,
+        "buffers-are-used-in-order",
+        "2.7.9",
+        "with IN_ORDER buffers are used in the order in which they were made available",
+        |device| {
+            skip_unless!(device.offered.contains(Features::IN_ORDER), "the device does not offer IN_ORDER");
+            for features in formats(device).into_iter().filter(|features| features.contains(Features::IN_ORDER)) {
+                let setup = StartOptions { features, ..device.plain() };
+                device.start(&setup)?;
+                // Requests of different length, so that a device that works on several has a reason to change their order.
+                device.needs_room(Role::Inflate, 5)?;
+                let mut posted = Vec::new();
+                for (start, frames) in [(0, 16), (16, 1), (17, 8), (25, 2), (27, 5)] {
+                    posted.push(device.post(Role::Inflate, start..start + frames, &Shape::PLAIN)?);
+                }
+                device.submit(Role::Inflate)?;
+                device.drain(Role::Inflate, 0)?;
+                let done: Vec<u16> = device.take_done(Role::Inflate)?.iter().map(|used| used.id).collect();
+                ensure!(done == posted, "buffers {posted:?} were used in the order {done:?}, with {features}");
+                device.transfer(Role::Deflate, 0..32, &Shape::PLAIN)?;
+            }
+            Ok(())
+        },
+    ),
+    on_device(
+        Should,
+        "used-length-of-readable-buffers-is-0",
+        "2.7.8.2",
+        "the used length of a buffer that the device only reads is 0",
+        |device| {
+            in_each_format(device, device.plain(), |device| {
+                for role in [Role::Inflate, Role::Deflate] {
+                    for used in device.transfer(role, 0..32, &Shape::PLAIN)? {
+                        ensure!(
+                            used.length == 0,
+                            "the device says that it wrote {} bytes of a buffer of the {role:?} queue that it may only read",
+                            used.length
+                        );
+                    }
+                }
+                Ok(())
+            })
+        },
+    ),
+    on_device(
+        Must,
+        "readable-buffers-are-left-alone",
+        "2.7.5.1",
+        "memory that the device may only read is not written",
+        |device| {
+            in_each_format(device, device.plain(), |device| {
+                device.exchange(64, &Shape::PLAIN)?;
+                device.expect_no_damage(Some(Damage::Readable))
+            })
+        },
+    ),
+    on_device(
+        Must,
+        "driver-areas-are-left-alone",
+        "2.7",
+        "descriptor tables and available rings are not written",
+        |device| {
+            in_each_format(device, device.plain(), |device| {
+                device.exchange(64, &Shape::PLAIN)?;
+                device.expect_no_damage(Some(Damage::Ring))
+            })
+        },
+    ),
+    on_device(Must, "nothing-else-is-written", "2.7", "the device writes nothing that it was not given", |device| {
+        in_each_format(device, device.plain(), |device| {
+            device.exchange(64, &Shape::PLAIN)?;
+            device.expect_no_damage(Some(Damage::Outside))
+        })
+    }),
+    on_device(
+        Must,
+        "nothing-is-used-before-driver-ok",
+        "2.1.2",
+        "buffers posted before DRIVER_OK are not used before it",
+        |device| early(device, false),
+    ),
+    on_device(
+        Must,
+        "kicks-before-driver-ok-are-ignored",
+        "2.1.2",
+        "buffers kicked before DRIVER_OK are not used before it",
+        |device| early(device, true),
+    ),
+    on_device(
+        Must,
+        "early-buffers-are-used-after-driver-ok",
+        "2.1.2",
+        "buffers posted before DRIVER_OK are used after a kick that follows it",
+        |device| {
+            let setup = device.plain();
+            device.prepare(&setup)?;
+            device.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
+            device.publish(Role::Inflate)?;
+            device.go()?;
+            device.kick(Role::Inflate)?;
+            device.drain(Role::Inflate, 0)?;
+            device.take_done(Role::Inflate)?;
+            device.transfer(Role::Deflate, 0..8, &Shape::PLAIN).map(drop)
+        },
+    ),
+    on_device(
+        Must,
+        "wanted-kicks-are-enough",
+        "2.7.10.2",
+        "the device needs no kicks beyond those that it asks for",
+        |device| {
+            in_each_format(device, device.plain(), |device| {
+                for frame in 0..24 {
+                    device.transfer(Role::Inflate, frame..frame + 1, &SINGLE)?;
+                }
+                // One after the other without waiting: the device may be at work, and is not to forget the last.
+                for frame in 0..24 {
+                    let room = device.with_queue(Role::Deflate, |queue, _| queue.room())?;
+                    if room == 0 {
+                        let outstanding = device.with_queue(Role::Deflate, |queue, _| queue.outstanding())?;
+                        device.drain(Role::Deflate, outstanding.saturating_sub(1))?;
+                    }
+                    device.post(Role::Deflate, frame..frame + 1, &SINGLE)?;
+                    device.submit(Role::Deflate)?;
+                }
+                device.drain(Role::Deflate, 0)?;
+                device.away[..24].fill(false);
+                device.take_done(Role::Deflate).map(drop)
+            })
+        },
+    ),
+    on_device(Must, "kicks-for-nothing-do-no-harm", "2.7.13.4", "a kick of an empty queue changes nothing", |device| {
+        in_each_format(device, device.plain(), |device| {
+            for _ in 0..3 {
+                device.kick(Role::Inflate)?;
+                device.kick(Role::Deflate)?;
+            }
+            device.exchange_cleanly(16, &Shape::PLAIN)
+        })
+    }),
+    on_device(
+        Must,
+        "suppression-flags-are-legal",
+        "2.7.10.2",
+        "the device's suppression flags and event positions are valid",
+        |device| {
+            in_each_format(device, device.plain(), |device| {
+                for frame in 0..8 {
+                    device.exchange(frame + 1, &SINGLE)?;
+                    for role in [Role::Inflate, Role::Deflate] {
+                        device.with_queue(role, |queue, arena| queue.check_suppression(arena))??;
+                    }
+                }
+                Ok(())
+            })
+        },
+    ),
+    on_device(
+        Must,
+        "kicks-with-data-work",
+        "4.1.5.2",
+        "kicks by NOTIFICATION_DATA and NOTIF_CONFIG_DATA reach their queue",
+        |device| {
+            let offered = device.offered & (Features::NOTIFICATION_DATA | Features::NOTIF_CONFIG_DATA);
+            skip_unless!(!offered.is_empty(), "the device offers neither NOTIFICATION_DATA nor NOTIF_CONFIG_DATA");
+            for extra in [Features::NOTIFICATION_DATA, Features::NOTIF_CONFIG_DATA, offered] {
+                if offered.contains(extra) {
+                    in_shape(device, extra, &Shape { frames: 2, ..Shape::PLAIN })?;
+                }
+            }
+            Ok(())
+        },
+    ),
+];
 
 /// Posts a request before `DRIVER_OK`: it does not come back before that, kicked or not.
-fn early<P: BalloonPlatform>(subject: &mut Subject<'_, P>, kicked: bool) -> Verdict {
-    let setup = subject.plain();
-    subject.prepare(&setup)?;
-    subject.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-    subject.publish(Role::Inflate)?;
+fn early(device: &mut TestDevice<'_>, kicked: bool) -> Verdict {
+    let setup = device.plain();
+    device.prepare(&setup)?;
+    device.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
+    device.publish(Role::Inflate)?;
     if kicked {
-        subject.kick(Role::Inflate)?;
+        device.kick(Role::Inflate)?;
     }
-    subject.linger()?;
-    let used = subject.with_queue(Role::Inflate, |queue, arena| queue.collect(arena))??;
+    device.wait_quiet()?;
+    let used = device.with_queue(Role::Inflate, |queue, arena| queue.collect(arena))??;
     ensure!(!used, "a buffer was used before DRIVER_OK");
-    Ok(())
-}
-
-pub fn early_buffers_are_used_after_driver_ok<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    let setup = subject.plain();
-    subject.prepare(&setup)?;
-    subject.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-    subject.publish(Role::Inflate)?;
-    subject.go()?;
-    subject.kick(Role::Inflate)?;
-    subject.drain(Role::Inflate, 0)?;
-    subject.take_done(Role::Inflate)?;
-    subject.transfer(Role::Deflate, 0..8, &Shape::PLAIN).map(drop)
-}
-
-pub fn wanted_kicks_are_enough<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        for frame in 0..24 {
-            subject.transfer(Role::Inflate, frame..frame + 1, &SINGLE)?;
-        }
-        // One after the other without waiting: the device may be at work, and is not to forget the last.
-        for frame in 0..24 {
-            let room = subject.with_queue(Role::Deflate, |queue, _| queue.room())?;
-            if room == 0 {
-                let outstanding = subject.with_queue(Role::Deflate, |queue, _| queue.outstanding())?;
-                subject.drain(Role::Deflate, outstanding.saturating_sub(1))?;
-            }
-            subject.post(Role::Deflate, frame..frame + 1, &SINGLE)?;
-            subject.submit(Role::Deflate)?;
-        }
-        subject.drain(Role::Deflate, 0)?;
-        subject.away[..24].fill(false);
-        subject.take_done(Role::Deflate).map(drop)
-    })
-}
-
-pub fn kicks_for_nothing_do_no_harm<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        for _ in 0..3 {
-            subject.kick(Role::Inflate)?;
-            subject.kick(Role::Deflate)?;
-        }
-        subject.exchange_cleanly(16, &Shape::PLAIN)
-    })
-}
-
-pub fn suppression_flags_are_legal<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    in_each_format(subject, |subject| {
-        for frame in 0..8 {
-            subject.exchange(frame + 1, &SINGLE)?;
-            for role in [Role::Inflate, Role::Deflate] {
-                subject.with_queue(role, |queue, arena| queue.check_suppression(arena))??;
-            }
-        }
-        Ok(())
-    })
-}
-
-/// Requests sent through each queue: past the end of an index of 16 bits.
-const WRAPS: usize = (1 << 16) + 256;
-
-pub fn ring_indices_wrap<P: BalloonPlatform>(subject: &mut Subject<'_, P>) -> Verdict {
-    // Of two formats the one with more that can go wrong.
-    let split = subject.least() | subject.offered & Features::EVENT_IDX;
-    let packed = split | subject.offered & Features::RING_PACKED;
-    for features in [split, packed] {
-        let setup = Setup { features, ..subject.plain() };
-        subject.start(&setup)?;
-        // A packed ring's position wraps every lap; a split ring's index once in all this.
-        let rounds = if features == split { WRAPS } else { WRAPS / 32 };
-        let batch = subject.with_queue(Role::Inflate, |queue, _| usize::from(queue.size))?.min(subject.pfns.len());
-        for _ in 0..rounds.div_ceil(batch) {
-            subject.exchange(batch, &SINGLE)?;
-            subject.buffers.clear();
-        }
-        subject.expect_no_damage(None)?;
-        if packed == split {
-            break;
-        }
-    }
     Ok(())
 }

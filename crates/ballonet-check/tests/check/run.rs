@@ -18,7 +18,7 @@ pub struct Report {
 
 /// A device that has all that the tester can ask for, and does it: every feature that the models know.
 pub fn sound() -> Behaviour {
-    let letter = Behaviour::letter();
+    let conforming = Behaviour::conforming();
     let more = feature::PAGE_POISON
         | feature::PAGE_REPORTING
         | feature::RING_PACKED
@@ -26,8 +26,8 @@ pub fn sound() -> Behaviour {
         | feature::NOTIFICATION_DATA
         | feature::NOTIF_CONFIG_DATA
         | feature::IN_ORDER;
-    let features = letter.features | more;
-    Behaviour { features, ..with_access(letter) }
+    let features = conforming.features | more;
+    Behaviour { features, ..with_access(conforming) }
 }
 
 /// The same device with the window in configuration space that every virtio device has.
@@ -48,7 +48,7 @@ pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) ->
     let summary = run(&mut platform, at, &selection, PATIENCE, |check, outcome| {
         outcomes.push((check.name, check.severity, outcome.clone()));
     });
-    assert_eq!(outcomes.len(), selection.len(), "each check is told of once");
+    assert_eq!(outcomes.len(), selection.len(), "each check is reported once");
     let ended = summary.ended.is_some();
     let allocated = machine.allocated();
     assert!(ended || allocated == Allocated::default(), "after the run {allocated:?} is allocated");

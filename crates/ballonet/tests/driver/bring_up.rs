@@ -23,7 +23,7 @@ fn every_vmm_gets_a_driver_without_a_misstep_and_nothing_is_left_when_it_goes() 
 
 #[test]
 fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
-    let mut guest = bring_up(Behaviour::letter().with_features(u64::MAX));
+    let mut guest = bring_up(Behaviour::conforming().with_features(u64::MAX));
     let accepted = guest.device(|b, _| b.common.accepted());
     // MUST_TELL_HOST, STATS_VQ, DEFLATE_ON_OOM, FREE_PAGE_HINT, PAGE_REPORTING, INDIRECT_DESC, EVENT_IDX, VERSION_1,
     // ACCESS_PLATFORM, RING_PACKED, IN_ORDER, ORDER_PLATFORM, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, RING_RESET.
@@ -36,11 +36,11 @@ fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
 
 #[test]
 fn kicks_have_the_width_and_value_that_was_agreed_on() {
-    let letter = Behaviour::letter();
+    let conforming = Behaviour::conforming();
     for kicks in [0, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, NOTIFICATION_DATA | NOTIF_CONFIG_DATA] {
         for rings in [0, RING_PACKED] {
-            let features = letter.features | kicks | rings;
-            let mut guest = bring_up(letter.clone().with_features(features));
+            let features = conforming.features | kicks | rings;
+            let mut guest = bring_up(conforming.clone().with_features(features));
             assert_eq!(guest.device(|b, _| b.common.accepted()) & (kicks | rings), kicks | rings);
             for pages in [3000, 10, 8000, 0] {
                 guest.follow(pages);
@@ -52,7 +52,7 @@ fn kicks_have_the_width_and_value_that_was_agreed_on() {
 
 #[test]
 fn version_1_alone_is_enough() {
-    let mut guest = bring_up(Behaviour::letter().with_features(VERSION_1));
+    let mut guest = bring_up(Behaviour::conforming().with_features(VERSION_1));
     assert_eq!(guest.device(|b, _| b.common.accepted()), VERSION_1);
     guest.follow(500);
     guest.follow(0);
@@ -61,7 +61,7 @@ fn version_1_alone_is_enough() {
 
 #[test]
 fn features_that_are_on_offer_and_implemented_are_accepted() {
-    let guest = bring_up(Behaviour::letter());
+    let guest = bring_up(Behaviour::conforming());
     let wanted = VERSION_1 | EVENT_IDX | STATS_VQ | 1;
     assert_eq!(guest.device(|b, _| b.common.accepted()) & wanted, wanted);
     guest.finish();
@@ -80,12 +80,12 @@ fn ring_reset_is_accepted_where_the_device_also_has_the_register_for_it() {
 
 #[test]
 fn a_slow_reset_is_awaited() {
-    bring_up(Behaviour { reset_time: 200_000_000, ..Behaviour::letter() }).finish();
+    bring_up(Behaviour { reset_time: 200_000_000, ..Behaviour::conforming() }).finish();
 }
 
 #[test]
 fn status_grows_step_by_step_and_ends_with_a_reset() {
-    let mut guest = bring_up(Behaviour::letter());
+    let mut guest = bring_up(Behaviour::conforming());
     assert_eq!(guest.device(|b, _| b.common.status_writes.clone()), [0, 1, 3, 11, 15]);
     guest.shut_down();
     assert_eq!(guest.device(|b, _| b.common.status_writes.last().copied()), Some(0));
@@ -94,9 +94,9 @@ fn status_grows_step_by_step_and_ends_with_a_reset() {
 
 #[test]
 fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
-    let letter = Behaviour::letter;
+    let conforming = Behaviour::conforming;
     let with = |change: &dyn Fn(&mut Behaviour)| {
-        let mut behaviour = letter();
+        let mut behaviour = conforming();
         change(&mut behaviour);
         behaviour
     };
@@ -107,9 +107,9 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
         })
     };
     let cases = [
-        ("legacy only", letter().with_features(EVENT_IDX)),
-        ("features refused", Behaviour { refuses_features: true, ..letter() }),
-        ("reset never done", Behaviour { reset_time: u64::MAX, ..letter() }),
+        ("legacy only", conforming().with_features(EVENT_IDX)),
+        ("features refused", Behaviour { refuses_features: true, ..conforming() }),
+        ("reset never done", Behaviour { reset_time: u64::MAX, ..conforming() }),
         ("no common structure", with(&|b| b.layout = b.layout.clone().without(1))),
         ("no notify structure", with(&|b| b.layout = b.layout.clone().without(2))),
         ("no device structure", with(&|b| b.layout = b.layout.clone().without(4))),
@@ -119,9 +119,9 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
         ("common structure too short", window(1, 0, 0x20)),
         ("device structure too short", window(4, 0x2000, 4)),
         ("BAR not there", with(&|b| b.layout.bars[4] = Bar::None)),
-        ("no queue", Behaviour { num_queues: Some(0), ..letter() }),
-        ("queue size not a power of two", Behaviour { size_lie: Some(48), ..letter() }),
-        ("kicks beyond the notify structure", Behaviour { notify_off: Some(0x2000), ..letter() }),
+        ("no queue", Behaviour { num_queues: Some(0), ..conforming() }),
+        ("queue size not a power of two", Behaviour { size_lie: Some(48), ..conforming() }),
+        ("kicks beyond the notify structure", Behaviour { notify_off: Some(0x2000), ..conforming() }),
     ];
     for (name, behaviour) in cases {
         let stays_dirty = name == "reset never done";
@@ -143,14 +143,14 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
 /// Firmware leaves it with bus mastering on, and perhaps with queues in memory that is the kernel's by now.
 #[test]
 fn a_device_that_was_not_reset_is_cut_off_from_memory() {
-    let letter = || {
-        let mut behaviour = Behaviour::letter();
+    let conforming = || {
+        let mut behaviour = Behaviour::conforming();
         behaviour.command |= 1 << 2;
         behaviour
     };
     for (stays, behaviour) in [
-        (true, Behaviour { refuses_features: true, ..letter() }),
-        (false, Behaviour { reset_time: u64::MAX, ..letter() }),
+        (true, Behaviour { refuses_features: true, ..conforming() }),
+        (false, Behaviour { reset_time: u64::MAX, ..conforming() }),
     ] {
         let failure = try_with(behaviour, |_| {}).err().expect("it cannot be started");
         assert_eq!(failure.is_bus_master(), stays, "{}", failure.error);
@@ -160,7 +160,7 @@ fn a_device_that_was_not_reset_is_cut_off_from_memory() {
 #[test]
 fn a_capability_list_that_loops_ends() {
     for link in [0x40, 0x44, 0x50, 0xff, 0x03, 0x10] {
-        let mut behaviour = Behaviour::letter();
+        let mut behaviour = Behaviour::conforming();
         behaviour.layout.last_link = link;
         match try_with(behaviour, |_| {}) {
             Ok(guest) => guest.finish(),
@@ -174,7 +174,7 @@ fn a_capability_list_that_loops_ends() {
 
 #[test]
 fn capabilities_that_are_of_no_use_are_passed_over() {
-    let mut behaviour = Behaviour::letter();
+    let mut behaviour = Behaviour::conforming();
     let list = &mut behaviour.layout.capabilities;
     // A BAR number that is none, an unknown type, a common structure outside its BAR: all before the good ones.
     let useless = [
@@ -208,7 +208,7 @@ fn one_doorbell_in_ports_for_all_queues_serves_as_well() {
 #[test]
 fn a_huge_structure_length_does_no_harm() {
     for (cfg_type, length) in [(1, 0x4000), (4, 0x2000), (2, 0x1000)] {
-        let mut behaviour = Behaviour::letter();
+        let mut behaviour = Behaviour::conforming();
         let Capability::Virtio { length: l, .. } = behaviour.layout.capability(cfg_type) else { unreachable!() };
         *l = length;
         let mut guest = bring_up(behaviour);
@@ -221,7 +221,7 @@ fn a_huge_structure_length_does_no_harm() {
 fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
     let mut succeeded = false;
     for allocations in 0..40 {
-        match try_with(Behaviour::letter(), |machine| machine.limit_dma(allocations)) {
+        match try_with(Behaviour::conforming(), |machine| machine.limit_dma(allocations)) {
             Ok(guest) => {
                 guest.finish();
                 succeeded = true;
@@ -237,7 +237,7 @@ fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
 fn a_device_that_vanishes_at_any_access_is_let_go() {
     let mut survived = false;
     for accesses in 0..2000 {
-        match try_with(Behaviour { removed_after: Some(accesses), ..Behaviour::letter() }, |_| {}) {
+        match try_with(Behaviour { removed_after: Some(accesses), ..Behaviour::conforming() }, |_| {}) {
             Ok(mut guest) => {
                 guest.device(|b, bus| b.set_target(200, bus));
                 let _ = guest.try_run();
@@ -260,7 +260,7 @@ fn a_device_that_vanishes_at_any_access_is_let_go() {
 
 #[test]
 fn firmware_values_of_the_bars_and_status_bits_survive() {
-    let mut guest: Guest = bring_up(Behaviour::letter());
+    let mut guest: Guest = bring_up(Behaviour::conforming());
     guest.shut_down();
     assert!(guest.device(|b, _| b.config.bars_restored()));
     assert!(!guest.device(|b, _| b.config.status_cleared()));

@@ -23,7 +23,7 @@ fn a_balloon_is_known_by_vendor_and_device_alone() {
     for device_id in [0x1045, 0x1002] {
         for revision in [0, 1, 2, 0xff] {
             for subsystem in [0, 0x1100_1af4, 0xffff_ffff] {
-                let behaviour = Behaviour { device_id, revision, ..Behaviour::letter() };
+                let behaviour = Behaviour { device_id, revision, ..Behaviour::conforming() };
                 let mut guest = bring_up_with(behaviour, |machine: &Machine| {
                     machine.each_balloon(|b, _| b.config.set_subsystem(subsystem));
                 });
@@ -33,7 +33,7 @@ fn a_balloon_is_known_by_vendor_and_device_alone() {
         }
     }
     for device_id in [0x1000, 0x1001, 0x1003, 0x1044, 0x1046, 0x104d, 0x1005] {
-        let failure = try_with(Behaviour { device_id, ..Behaviour::letter() }, |_| {}).err().expect("no balloon");
+        let failure = try_with(Behaviour { device_id, ..Behaviour::conforming() }, |_| {}).err().expect("no balloon");
         assert!(matches!(failure.error, BalloonError::NotABalloon { device, .. } if device == device_id));
         failure.expect_clean(true);
     }
@@ -50,7 +50,7 @@ fn what_should_be_accepted_is() {
         MUST_TELL_HOST,
         FREE_PAGE_HINT,
     ] {
-        let mut guest = bring_up(Behaviour::letter().with_features(VERSION_1 | feature));
+        let mut guest = bring_up(Behaviour::conforming().with_features(VERSION_1 | feature));
         assert_eq!(guest.device(|b, _| b.common.accepted()), VERSION_1 | feature);
         guest.follow(500);
         guest.follow(0);
@@ -63,8 +63,8 @@ fn what_should_be_accepted_is() {
 fn features_of_later_are_not_accepted() {
     // SR_IOV, ADMIN_VQ and SUSPEND; and a fill value that nobody has chosen.
     let later = 1 << 37 | 1 << 41 | 1 << 43 | PAGE_POISON;
-    let letter = Behaviour::letter();
-    for behaviour in [letter.clone(), letter.clone().transitional(), letter.legacy()] {
+    let conforming = Behaviour::conforming();
+    for behaviour in [conforming.clone(), conforming.clone().transitional(), conforming.legacy()] {
         let features = behaviour.features | later;
         let mut guest = bring_up(behaviour.with_features(features));
         assert_eq!(guest.device(|b, _| b.common.accepted()) & later, 0);
@@ -79,7 +79,7 @@ fn a_configuration_of_any_size_that_holds_both_fields_will_do() {
     for (length, enough) in
         [(0, false), (1, false), (4, false), (7, false), (8, true), (9, true), (12, true), (16, true), (4096, true)]
     {
-        let mut behaviour = Behaviour::letter();
+        let mut behaviour = Behaviour::conforming();
         set_config_length(&mut behaviour, length);
         match try_with(behaviour, |_| {}) {
             Ok(mut guest) => {
@@ -100,15 +100,15 @@ fn a_configuration_of_any_size_that_holds_both_fields_will_do() {
 /// does not end leaves nothing to be said.
 #[test]
 fn a_start_that_fails_ends_in_failed_and_silence() {
-    let letter = Behaviour::letter;
-    let mut short = letter();
+    let conforming = Behaviour::conforming;
+    let mut short = conforming();
     set_config_length(&mut short, 4);
     let cases = [
-        ("no VERSION_1", letter().with_features(0)),
-        ("features refused", Behaviour { refuses_features: true, ..letter() }),
-        ("no queue", Behaviour { num_queues: Some(0), ..letter() }),
+        ("no VERSION_1", conforming().with_features(0)),
+        ("features refused", Behaviour { refuses_features: true, ..conforming() }),
+        ("no queue", Behaviour { num_queues: Some(0), ..conforming() }),
         ("a configuration that is too short", short),
-        ("kicks beyond the doorbells", Behaviour { notify_off: Some(0x2000), ..letter() }),
+        ("kicks beyond the doorbells", Behaviour { notify_off: Some(0x2000), ..conforming() }),
     ];
     for (name, behaviour) in cases {
         let failure = try_with(behaviour, |_| {}).err().unwrap_or_else(|| panic!("{name}: no error"));
@@ -116,14 +116,16 @@ fn a_start_that_fails_ends_in_failed_and_silence() {
         let writes = failure.status_writes();
         assert_eq!(writes.last().map(|status| status & FAILED), Some(FAILED), "{name}: {writes:?}");
     }
-    let stuck = try_with(Behaviour { reset_time: u64::MAX, ..letter() }, |_| {}).err().expect("no reset, no driver");
+    let stuck =
+        try_with(Behaviour { reset_time: u64::MAX, ..conforming() }, |_| {}).err().expect("no reset, no driver");
     assert!(matches!(stuck.error, BalloonError::Transport(TransportError::ResetTimeout { .. })), "{}", stuck.error);
     assert_eq!(stuck.status_writes(), [0, 0x0f | FAILED]);
 }
 
 #[test]
 fn another_driver_resets_what_the_last_one_gave_up_on() {
-    let failure = try_with(Behaviour { refuses_features: true, ..Behaviour::letter() }, |_| {}).err().expect("refused");
+    let failure =
+        try_with(Behaviour { refuses_features: true, ..Behaviour::conforming() }, |_| {}).err().expect("refused");
     assert!(matches!(failure.error, BalloonError::Negotiation(NegotiationError::Refused { .. })));
     let mut guest = failure.try_again(|behaviour| behaviour.refuses_features = false);
     assert_eq!(guest.device(|b, _| b.common.status_writes.clone()), [0, 1, 3, 11, 139, 0, 1, 3, 11, 15]);

@@ -59,7 +59,7 @@ impl Random {
 }
 
 fn a_balloon_reaches_sizes_around_a_request_exactly(kind: Kind) {
-    let mut guest = bring_up(kind, Behaviour::letter());
+    let mut guest = bring_up(kind, Behaviour::conforming());
     for pages in [1, 2, 255, 256, 257, 511, 512, 513, 8000, 7999, 256, 0] {
         guest.follow(pages);
     }
@@ -67,14 +67,14 @@ fn a_balloon_reaches_sizes_around_a_request_exactly(kind: Kind) {
 }
 
 fn requests_carry_as_many_pfns_as_every_device_takes_and_no_more(kind: Kind) {
-    let mut guest = bring_up(kind, Behaviour::letter());
+    let mut guest = bring_up(kind, Behaviour::conforming());
     guest.follow(8192);
     assert_eq!(guest.device(|b, _| b.largest_request), 256);
     guest.finish();
 }
 
 fn several_requests_are_in_flight_at_once(kind: Kind) {
-    let mut guest = bring_up(kind, Behaviour { service: 1_000_000, ..Behaviour::letter() });
+    let mut guest = bring_up(kind, Behaviour { service: 1_000_000, ..Behaviour::conforming() });
     guest.device(|b, bus| {
         b.stall_from_now(true);
         b.set_target(8192, bus);
@@ -89,7 +89,7 @@ fn several_requests_are_in_flight_at_once(kind: Kind) {
 }
 
 fn a_target_set_before_the_driver_comes_is_followed_at_once(kind: Kind) {
-    let mut guest = guest::bring_up_with(kind(Behaviour::letter()), |machine| {
+    let mut guest = guest::bring_up_with(kind(Behaviour::conforming()), |machine| {
         machine.each_balloon(|b, bus| b.set_target(600, bus));
     });
     guest.run();
@@ -98,7 +98,7 @@ fn a_target_set_before_the_driver_comes_is_followed_at_once(kind: Kind) {
 }
 
 fn a_target_that_changes_in_mid_course_is_followed(kind: Kind) {
-    let behaviour = Behaviour { handling: Handling::Later(200_000), ..Behaviour::letter() };
+    let behaviour = Behaviour { handling: Handling::Later(200_000), ..Behaviour::conforming() };
     for second in [0, 100, 3000, 6000] {
         let mut guest = bring_up(kind, behaviour.clone());
         guest.device(|b, bus| b.set_target(4000, bus));
@@ -136,7 +136,7 @@ fn a_hundred_random_targets_leave_memory_in_use_alone(kind: Kind) {
 
 fn an_absurd_target_is_met_as_far_as_the_floor_allows(kind: Kind) {
     for target in [1 << 20, u32::MAX - 1, u32::MAX] {
-        let mut guest = bring_up_sized(32, kind, Behaviour::letter());
+        let mut guest = bring_up_sized(32, kind, Behaviour::conforming());
         guest.platform.frames.set_floor(1000);
         let all = guest.platform.frames.total() - 1000;
         guest.device(|b, bus| b.set_target(target, bus));
@@ -151,7 +151,7 @@ fn an_absurd_target_is_met_as_far_as_the_floor_allows(kind: Kind) {
 
 fn requests_completed_out_of_order_are_told_apart(kind: Kind) {
     let choices = (0..64_u32).map(|i| (i.wrapping_mul(40_503) % 65_536) as u16).collect();
-    let behaviour = Behaviour { service: 3_000_000, schedule: Schedule::new(choices), ..Behaviour::letter() };
+    let behaviour = Behaviour { service: 3_000_000, schedule: Schedule::new(choices), ..Behaviour::conforming() };
     let mut guest = bring_up(kind, behaviour);
     for pages in [8000, 100, 5000, 0] {
         guest.follow(pages);
@@ -161,7 +161,7 @@ fn requests_completed_out_of_order_are_told_apart(kind: Kind) {
 
 fn a_small_queue_is_enough(kind: Kind) {
     for queue_size in [1, 2, 4] {
-        let mut guest = bring_up(kind, Behaviour { queue_size, ..Behaviour::letter() });
+        let mut guest = bring_up(kind, Behaviour { queue_size, ..Behaviour::conforming() });
         guest.follow(3000);
         guest.follow(0);
         guest.finish();
@@ -169,7 +169,7 @@ fn a_small_queue_is_enough(kind: Kind) {
 }
 
 fn the_configuration_that_changes_while_it_is_read_is_read_again(kind: Kind) {
-    let mut guest = bring_up(kind, Behaviour { churn: 7, ..Behaviour::letter() });
+    let mut guest = bring_up(kind, Behaviour { churn: 7, ..Behaviour::conforming() });
     guest.device(|b, bus| b.set_target(1000, bus));
     guest.run();
     let target = guest.device(|b, _| b.target());
@@ -179,7 +179,7 @@ fn the_configuration_that_changes_while_it_is_read_is_read_again(kind: Kind) {
 }
 
 fn more_than_65536_requests_wrap_the_ring_index_without_harm(kind: Kind) {
-    let mut guest = bring_up_sized(16, kind, Behaviour { handling: Handling::AtOnce, ..Behaviour::letter() });
+    let mut guest = bring_up_sized(16, kind, Behaviour { handling: Handling::AtOnce, ..Behaviour::conforming() });
     for _ in 0..33_000 {
         guest.device(|b, bus| b.set_target(1, bus));
         guest.run();
@@ -194,7 +194,7 @@ fn more_than_65536_requests_wrap_the_ring_index_without_harm(kind: Kind) {
 }
 
 fn no_kick_is_made_for_nothing(kind: Kind) {
-    let mut guest = bring_up(kind, Behaviour::letter());
+    let mut guest = bring_up(kind, Behaviour::conforming());
     guest.follow(4000);
     guest.follow(0);
     assert_eq!(guest.device(|b, _| b.needless_kicks), 0);
@@ -202,7 +202,7 @@ fn no_kick_is_made_for_nothing(kind: Kind) {
 }
 
 fn a_balloon_that_ran_short_goes_on_when_memory_is_freed(kind: Kind) {
-    let mut guest = bring_up_sized(32, kind, Behaviour::letter());
+    let mut guest = bring_up_sized(32, kind, Behaviour::conforming());
     let total = guest.platform.frames.total();
     assert!(guest.platform.frames.hold(2000));
     guest.device(|b, bus| b.set_target(total as u32, bus));

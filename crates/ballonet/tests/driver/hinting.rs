@@ -19,7 +19,7 @@ fn offering(behaviour: Behaviour) -> Behaviour {
 /// Every device, by name, and the same with the legacy interface alone.
 fn every_device() -> Vec<(String, Behaviour)> {
     let modern = Behaviour::every_vmm();
-    let legacy = [Behaviour::letter(), Behaviour::qemu_7_2()].map(|b| ("legacy".to_string(), b.legacy()));
+    let legacy = [Behaviour::conforming(), Behaviour::qemu_7_2()].map(|b| ("legacy".to_string(), b.legacy()));
     modern.into_iter().chain(legacy).map(|(name, behaviour)| (name, offering(behaviour))).collect()
 }
 
@@ -75,7 +75,7 @@ fn every_device_hears_of_nearly_all_free_memory_once_a_round_and_gives_it_back_w
 
 #[test]
 fn hints_are_runs_as_long_as_memory_has_them() {
-    let mut guest = bring_up_sized(512, offering(Behaviour::letter()));
+    let mut guest = bring_up_sized(512, offering(Behaviour::conforming()));
     command(&mut guest, 2);
     assert_eq!(guest.device(|b, _| b.hints.longest), 16384, "64 MiB in a buffer");
     let hints = guest.device(|b, _| b.queue_of(ballonet_models::Purpose::Hint).map(|queue| b.queue(queue).completed));
@@ -85,7 +85,7 @@ fn hints_are_runs_as_long_as_memory_has_them() {
 
 #[test]
 fn a_round_that_is_stopped_is_closed_and_the_same_id_opens_no_other() {
-    let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::letter() }));
+    let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::conforming() }));
     guest.run();
     guest.device(|b, bus| b.command_hints(5, bus));
     guest.run_steps(3);
@@ -107,7 +107,7 @@ fn a_round_that_is_stopped_is_closed_and_the_same_id_opens_no_other() {
 #[test]
 fn a_new_round_in_the_middle_of_one_closes_that_and_hints_everything_once_more() {
     for service in [0, 300_000] {
-        let mut guest = bring_up(offering(Behaviour { service, queue_size: 8, ..Behaviour::letter() }));
+        let mut guest = bring_up(offering(Behaviour { service, queue_size: 8, ..Behaviour::conforming() }));
         guest.run();
         command(&mut guest, 0x8000_0000);
         let (hinted, first) = (guest.driver().status().hinted, heeded(&guest));
@@ -127,7 +127,7 @@ fn a_new_round_in_the_middle_of_one_closes_that_and_hints_everything_once_more()
 
 #[test]
 fn a_host_that_is_done_in_the_middle_of_a_round_has_it_closed() {
-    let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::letter() }));
+    let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::conforming() }));
     guest.run();
     guest.device(|b, bus| b.command_hints(9, bus));
     guest.run_steps(3);
@@ -156,7 +156,7 @@ fn a_target_that_is_set_during_a_round_is_followed() {
 
 #[test]
 fn a_balloon_that_is_to_grow_takes_of_what_was_hinted() {
-    let mut guest = bring_up(offering(Behaviour::letter()));
+    let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.run();
     let free = guest.platform.frames.free();
     command(&mut guest, 3);
@@ -171,7 +171,7 @@ fn a_balloon_that_is_to_grow_takes_of_what_was_hinted() {
 
 #[test]
 fn memory_is_reported_and_hinted_and_the_host_hears_of_none_twice() {
-    let behaviour = offering(Behaviour::letter());
+    let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | feature::PAGE_REPORTING;
     let mut guest = bring_up(behaviour.with_features(features));
     guest.run();
@@ -192,7 +192,7 @@ fn memory_is_reported_and_hinted_and_the_host_hears_of_none_twice() {
 
 #[test]
 fn a_kernel_that_runs_out_has_back_what_the_device_has_returned_and_written_to() {
-    let mut guest = bring_up(offering(Behaviour::letter()));
+    let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.run();
     command(&mut guest, 3);
     let (free, hinted) = (guest.platform.frames.free(), guest.driver().status().hinted);
@@ -212,7 +212,7 @@ fn a_kernel_that_runs_out_has_back_what_the_device_has_returned_and_written_to()
 
 #[test]
 fn an_allocation_that_would_fail_has_hinted_memory_back_before_what_is_ballooned() {
-    let behaviour = offering(Behaviour::letter());
+    let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | feature::DEFLATE_ON_OOM;
     let mut guest = bring_up(behaviour.with_features(features));
     guest.follow(4000);
@@ -236,7 +236,7 @@ fn an_allocation_that_would_fail_has_hinted_memory_back_before_what_is_ballooned
 
 #[test]
 fn what_is_still_in_the_queue_is_not_had_back() {
-    let mut guest = bring_up(offering(Behaviour::letter()));
+    let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.run();
     guest.device(|b, bus| {
         b.stall_from_now(true);
@@ -254,7 +254,7 @@ fn what_is_still_in_the_queue_is_not_had_back() {
 
 #[test]
 fn a_round_in_which_the_kernel_ran_out_ends() {
-    let mut guest = bring_up(offering(Behaviour { service: 2_000_000, queue_size: 4, ..Behaviour::letter() }));
+    let mut guest = bring_up(offering(Behaviour { service: 2_000_000, queue_size: 4, ..Behaviour::conforming() }));
     guest.run();
     guest.device(|b, bus| b.command_hints(3, bus));
     while guest.relinquish(512) == 0 {
@@ -282,7 +282,7 @@ fn whatever_ends_the_driver_gives_back_all_that_was_hinted_and_writes_to_it_firs
     ];
     for (name, end) in ends {
         for stalls in [false, true] {
-            let mut guest = bring_up(offering(Behaviour::letter()));
+            let mut guest = bring_up(offering(Behaviour::conforming()));
             guest.run();
             let free = guest.platform.frames.free();
             guest.device(|b, bus| {
@@ -302,7 +302,7 @@ fn whatever_ends_the_driver_gives_back_all_that_was_hinted_and_writes_to_it_firs
 
 #[test]
 fn after_a_reset_the_host_may_ask_by_the_same_id() {
-    let mut guest = bring_up(offering(Behaviour::letter()));
+    let mut guest = bring_up(offering(Behaviour::conforming()));
     command(&mut guest, 3);
     guest.reset().unwrap();
     said(&guest);
@@ -332,7 +332,7 @@ fn a_device_that_is_gone_gives_back_what_was_hinted() {
 
 #[test]
 fn a_reset_that_never_ends_withholds_what_was_hinted() {
-    let mut guest = bring_up(offering(Behaviour::letter()));
+    let mut guest = bring_up(offering(Behaviour::conforming()));
     command(&mut guest, 3);
     let hinted = guest.driver().status().hinted;
     guest.device(|b, _| b.behaviour.reset_time = u64::MAX);
@@ -342,7 +342,7 @@ fn a_reset_that_never_ends_withholds_what_was_hinted() {
 
 #[test]
 fn other_queues_are_reset_while_a_round_goes_on() {
-    let behaviour = offering(Behaviour { service: 300_000, ..Behaviour::letter() });
+    let behaviour = offering(Behaviour { service: 300_000, ..Behaviour::conforming() });
     let features = behaviour.features | feature::RING_RESET;
     let mut guest = bring_up(behaviour.with_features(features));
     guest.run();
@@ -364,7 +364,7 @@ fn other_queues_are_reset_while_a_round_goes_on() {
 #[test]
 fn a_queue_of_any_size_will_do_and_one_without_room_for_a_round_is_left_alone() {
     for size in [1, 2, 3, 4, 8] {
-        let mut guest = bring_up_as(offering(Behaviour::letter().packed()), |options| options.queue_size = size);
+        let mut guest = bring_up_as(offering(Behaviour::conforming().packed()), |options| options.queue_size = size);
         command(&mut guest, 3);
         assert_eq!((said(&guest).is_empty(), heeded(&guest) == 0), (size == 1, size == 1), "{size}");
         command(&mut guest, DONE);
@@ -375,7 +375,7 @@ fn a_queue_of_any_size_will_do_and_one_without_room_for_a_round_is_left_alone() 
 
 #[test]
 fn a_device_that_returns_nothing_holds_up_nothing_else() {
-    let mut guest = bring_up(offering(Behaviour::letter()));
+    let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.run();
     guest.device(|b, bus| {
         b.stall_from_now(true);
@@ -400,7 +400,7 @@ fn a_device_that_returns_nothing_holds_up_nothing_else() {
 /// As QEMU does when the guest moves.
 #[test]
 fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
-    for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::qemu_10(2)] {
+    for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::qemu_10(2)] {
         let mut guest = bring_up(offering(behaviour));
         guest.run();
         guest.device(|b, bus| b.command_hints(3, bus));
@@ -419,7 +419,7 @@ fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
 /// The device takes the opening of a round only after the driver has read DONE; the id is free again all the same.
 #[test]
 fn an_id_is_used_again_after_done_though_its_first_opening_was_taken_late() {
-    let behaviour = Behaviour { handling: Handling::Later(2_000_000), service: 500_000, ..Behaviour::letter() };
+    let behaviour = Behaviour { handling: Handling::Later(2_000_000), service: 500_000, ..Behaviour::conforming() };
     let mut guest = bring_up_sized(32, offering(behaviour));
     for word in [3, DONE, 3] {
         guest.device(|b, bus| b.command_hints(word, bus));
@@ -436,7 +436,7 @@ fn an_id_is_used_again_after_done_though_its_first_opening_was_taken_late() {
 #[test]
 fn a_configuration_that_is_too_short_for_the_command_leaves_the_feature_out() {
     use ballonet_models::Capability;
-    let mut behaviour = offering(Behaviour::letter());
+    let mut behaviour = offering(Behaviour::conforming());
     let Capability::Virtio { length, .. } = behaviour.layout.capability(4) else { unreachable!() };
     *length = 8;
     let mut guest = bring_up(behaviour);
@@ -455,7 +455,7 @@ proptest! {
         choices in prop::collection::vec(any::<u16>(), 1..20),
         kind in 0..3usize,
     ) {
-        let kinds = [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::qemu_10(2)];
+        let kinds = [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::qemu_10(2)];
         let handling = if kind == 0 { Handling::AtOnce } else { Handling::Later(20_000) };
         let behaviour = Behaviour { service: 500_000, schedule: Schedule::new(choices), handling, ..kinds[kind].clone() };
         let mut guest = bring_up_sized(32, offering(behaviour));

@@ -22,7 +22,7 @@ fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
     let lies = [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps];
     for lie in lies {
         for after in [1, 5, 20] {
-            for base in [Behaviour::letter(), Behaviour::qemu_7_2(), Behaviour::letter().packed()] {
+            for base in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().packed()] {
                 let (guest, error) = provoke(Behaviour { lie: Some((after, lie)), ..base });
                 let error = error.unwrap_or_else(|| panic!("{lie:?} after {after} completions: no error"));
                 println!("{lie:?} after {after}: {error}");
@@ -37,7 +37,8 @@ fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
 #[test]
 fn a_used_index_that_goes_back_does_no_harm() {
     for after in [1, 5, 20] {
-        let (mut guest, error) = provoke(Behaviour { lie: Some((after, Lie::IndexGoesBack)), ..Behaviour::letter() });
+        let (mut guest, error) =
+            provoke(Behaviour { lie: Some((after, Lie::IndexGoesBack)), ..Behaviour::conforming() });
         if error.is_some() {
             guest.expect_given_up();
         }
@@ -49,7 +50,7 @@ fn a_used_index_that_goes_back_does_no_harm() {
 
 #[test]
 fn a_used_length_beyond_the_buffer_does_no_harm() {
-    let (guest, error) = provoke(Behaviour { lie: Some((3, Lie::LengthTooLong)), ..Behaviour::letter() });
+    let (guest, error) = provoke(Behaviour { lie: Some((3, Lie::LengthTooLong)), ..Behaviour::conforming() });
     match error {
         Some(_) => guest.expect_given_up(),
         None => {
@@ -61,7 +62,7 @@ fn a_used_length_beyond_the_buffer_does_no_harm() {
 
 #[test]
 fn a_device_that_never_answers_keeps_what_it_has_and_nothing_more() {
-    let mut guest = bring_up(Behaviour { stalls_after: Some(4), ..Behaviour::letter() });
+    let mut guest = bring_up(Behaviour { stalls_after: Some(4), ..Behaviour::conforming() });
     guest.device(|b, bus| b.set_target(6000, bus));
     let _ = guest.try_run();
     guest.machine.pass(3_600_000_000_000);
@@ -75,7 +76,7 @@ fn a_device_that_never_answers_keeps_what_it_has_and_nothing_more() {
 
 #[test]
 fn a_reset_that_never_ends_leaks_what_the_device_may_still_write() {
-    let mut guest = bring_up(Behaviour { stalls_after: Some(4), ..Behaviour::letter() });
+    let mut guest = bring_up(Behaviour { stalls_after: Some(4), ..Behaviour::conforming() });
     guest.device(|b, bus| b.set_target(6000, bus));
     let _ = guest.try_run();
     guest.device(|b, _| b.behaviour.reset_time = u64::MAX);
@@ -127,7 +128,7 @@ fn a_line_that_others_share_is_left_to_them() {
 #[test]
 fn a_host_that_steals_time_does_not_break_bounded_waits() {
     for stolen in [1_000_000, 1_000_000_000, 10_000_000_000] {
-        let mut guest = bring_up(Behaviour { stolen, reset_time: 1_000_000, ..Behaviour::letter() });
+        let mut guest = bring_up(Behaviour { stolen, reset_time: 1_000_000, ..Behaviour::conforming() });
         guest.follow(2000);
         guest.follow(0);
         guest.finish();

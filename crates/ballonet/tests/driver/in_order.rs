@@ -11,7 +11,7 @@ use ballonet_models::{Behaviour, Handling, Lie, Schedule};
 /// Each kind of device that uses requests in order.
 fn in_order() -> Vec<(String, Behaviour)> {
     let mut devices = Vec::new();
-    for (name, base) in [("letter", Behaviour::letter()), ("QEMU 10", Behaviour::qemu_10(2))] {
+    for (name, base) in [("conforming", Behaviour::conforming()), ("QEMU 10", Behaviour::qemu_10(2))] {
         for batches in [false, true] {
             for event_idx in [false, true] {
                 let split = base.clone().in_order(batches);
@@ -42,7 +42,7 @@ fn requests_that_take_their_time_are_used_in_batches_of_every_size_at_every_queu
     let choices: Vec<u16> = (0..64_u32).map(|i| (i.wrapping_mul(40_503) % 65_536) as u16).collect();
     for batches in [false, true] {
         for queue_size in [1, 2, 4, 64] {
-            let base = Behaviour { service: 300_000, queue_size, ..Behaviour::letter().in_order(batches) };
+            let base = Behaviour { service: 300_000, queue_size, ..Behaviour::conforming().in_order(batches) };
             for base in [base.clone(), base.packed()] {
                 let mut guest = bring_up(Behaviour { schedule: Schedule::new(choices.clone()), ..base });
                 for pages in [8000, 100, 5000, 0] {
@@ -64,7 +64,7 @@ fn requests_in_order_cost_no_more_kicks_and_interrupts_than_in_any_order() {
         guest.finish();
         (counters.kicks, counters.vring_interrupts)
     };
-    for base in [Behaviour::letter(), Behaviour::letter().packed()] {
+    for base in [Behaviour::conforming(), Behaviour::conforming().packed()] {
         let any = cost(base.clone());
         for batches in [false, true] {
             let ordered = cost(base.clone().in_order(batches));
@@ -78,7 +78,8 @@ fn requests_in_order_cost_no_more_kicks_and_interrupts_than_in_any_order() {
 
 #[test]
 fn in_order_can_be_declined() {
-    let mut guest = bring_up_as(Behaviour::letter().in_order(true), |options| options.declined = Features::IN_ORDER);
+    let mut guest =
+        bring_up_as(Behaviour::conforming().in_order(true), |options| options.declined = Features::IN_ORDER);
     assert_eq!(guest.device(|b, _| b.common.accepted()) & IN_ORDER, 0);
     guest.follow(4000);
     guest.finish();
@@ -89,7 +90,7 @@ fn a_request_out_of_order_ends_in_a_named_error_a_reset_and_a_whole_guest() {
     let handling = Handling::Later(200_000);
     // Nothing follows the lie that could make a batch of it.
     let (lie, stalls_after) = (Some((2, Lie::OutOfOrder)), Some(3));
-    let behaviour = Behaviour { handling, lie, stalls_after, ..Behaviour::letter().in_order(false) };
+    let behaviour = Behaviour { handling, lie, stalls_after, ..Behaviour::conforming().in_order(false) };
     let mut guest = bring_up(behaviour);
     guest.device(|b, bus| b.set_target(8000, bus));
     let error = guest.try_run().expect_err("a device that lies");
@@ -104,7 +105,7 @@ fn a_request_out_of_order_ends_in_a_named_error_a_reset_and_a_whole_guest() {
 #[test]
 fn other_lies_of_a_device_that_uses_requests_in_order_are_found_out_too() {
     for lie in [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IndexJumps] {
-        for base in [Behaviour::letter().in_order(true), Behaviour::letter().in_order(true).packed()] {
+        for base in [Behaviour::conforming().in_order(true), Behaviour::conforming().in_order(true).packed()] {
             let mut guest = bring_up(Behaviour { lie: Some((3, lie)), ..base });
             guest.device(|b, bus| b.set_target(8000, bus));
             let error = guest.try_run().expect_err("a device that lies");

@@ -9,8 +9,8 @@ use ballonet_models::feature::{ANY_LAYOUT, EVENT_IDX, INDIRECT_DESC, STATS_VQ};
 use ballonet_models::{Bar, Behaviour, Lie};
 
 /// A strict legacy device with MSI-X.
-fn letter() -> Behaviour {
-    Behaviour::letter().legacy()
+fn conforming() -> Behaviour {
+    Behaviour::conforming().legacy()
 }
 
 /// The device does its work, and the driver goes without a trace.
@@ -34,7 +34,7 @@ fn interface_error(outcome: Result<Guest, Box<Failure>>) -> InterfaceError {
 
 #[test]
 fn a_device_without_virtio_capabilities_is_driven_by_its_ports() {
-    for behaviour in [Behaviour::qemu_7_2(), Behaviour::qemu_10(2), Behaviour::qemu_10(6), Behaviour::letter()] {
+    for behaviour in [Behaviour::qemu_7_2(), Behaviour::qemu_10(2), Behaviour::qemu_10(6), Behaviour::conforming()] {
         let guest = bring_up(behaviour.legacy());
         assert_eq!(guest.transport(), Legacy);
         works(guest);
@@ -66,16 +66,16 @@ fn structures_of_no_use_leave_a_transitional_device_its_ports() {
 
 #[test]
 fn a_transport_that_the_device_does_not_have_is_an_error() {
-    assert!(matches!(interface_error(try_by(Behaviour::letter(), Legacy, |_| {})), InterfaceError::Legacy(_)));
-    assert!(matches!(interface_error(try_by(letter(), Modern, |_| {})), InterfaceError::NoModern(_)));
-    let revised = Behaviour { revision: 1, ..letter() };
+    assert!(matches!(interface_error(try_by(Behaviour::conforming(), Legacy, |_| {})), InterfaceError::Legacy(_)));
+    assert!(matches!(interface_error(try_by(conforming(), Modern, |_| {})), InterfaceError::NoModern(_)));
+    let revised = Behaviour { revision: 1, ..conforming() };
     assert!(matches!(interface_error(try_with(revised, |_| {})), InterfaceError::Neither(_)));
 }
 
 #[test]
 fn ports_that_are_missing_too_few_or_memory_end_in_an_error() {
     for bar in [Bar::None, Bar::Io(16), Bar::Memory32(0x1000)] {
-        let mut behaviour = letter();
+        let mut behaviour = conforming();
         behaviour.layout.bars[0] = bar;
         assert!(matches!(interface_error(try_with(behaviour, |_| {})), InterfaceError::Neither(_)), "{bar:?}");
     }
@@ -83,7 +83,7 @@ fn ports_that_are_missing_too_few_or_memory_end_in_an_error() {
 
 #[test]
 fn status_grows_without_features_ok() {
-    let mut guest = bring_up(letter());
+    let mut guest = bring_up(conforming());
     assert_eq!(guest.device(|b, _| b.common.status_writes.clone()), [0, 1, 3, 7]);
     guest.shut_down();
     assert_eq!(guest.device(|b, _| b.common.status_writes.last().copied()), Some(0));
@@ -92,7 +92,7 @@ fn status_grows_without_features_ok() {
 
 #[test]
 fn any_layout_is_accepted_and_bit_30_is_not_whatever_is_offered() {
-    let guest = bring_up(letter().with_features(u64::MAX));
+    let guest = bring_up(conforming().with_features(u64::MAX));
     let accepted = guest.device(|b, _| b.common.accepted());
     assert_eq!(accepted & !(0b10_1111 | ANY_LAYOUT | INDIRECT_DESC | EVENT_IDX), 0, "accepted {accepted:#x}");
     assert_eq!(accepted & (ANY_LAYOUT | EVENT_IDX | STATS_VQ), ANY_LAYOUT | EVENT_IDX | STATS_VQ);
@@ -101,7 +101,7 @@ fn any_layout_is_accepted_and_bit_30_is_not_whatever_is_offered() {
 
 #[test]
 fn a_device_that_offers_nothing_is_driven_all_the_same() {
-    let guest = bring_up(Behaviour { legacy_features: 0, ..letter().with_features(0) });
+    let guest = bring_up(Behaviour { legacy_features: 0, ..conforming().with_features(0) });
     assert_eq!(guest.device(|b, _| b.common.accepted()), 0);
     works(guest);
 }
@@ -110,12 +110,12 @@ fn a_device_that_offers_nothing_is_driven_all_the_same() {
 fn each_step_of_the_ladder_works_with_the_configuration_where_it_then_is() {
     use InterruptMode::{Line, PerQueue, Polling, Shared};
     for mode in [PerQueue, Shared, Line, Polling] {
-        let guest = expect_up(try_by(letter(), Legacy, |options| options.interrupts = Some(mode)));
+        let guest = expect_up(try_by(conforming(), Legacy, |options| options.interrupts = Some(mode)));
         assert_eq!(guest.mode(), mode);
         works(guest);
     }
     for (vectors, mode) in [(Some(8), PerQueue), (Some(2), Shared), (Some(1), Line), (None, Line)] {
-        let guest = bring_up(Behaviour::letter().with_vectors(vectors).legacy());
+        let guest = bring_up(Behaviour::conforming().with_vectors(vectors).legacy());
         assert_eq!(guest.mode(), mode, "{vectors:?}");
         works(guest);
     }
@@ -124,7 +124,7 @@ fn each_step_of_the_ladder_works_with_the_configuration_where_it_then_is() {
 #[test]
 fn refused_vectors_lead_down_the_ladder_and_the_configuration_moves_back() {
     for (refused, mode) in [(vec![0], InterruptMode::Shared), ((0..16).collect(), InterruptMode::Line)] {
-        let guest = bring_up(Behaviour { refused_vectors: refused, ..letter() });
+        let guest = bring_up(Behaviour { refused_vectors: refused, ..conforming() });
         assert_eq!(guest.mode(), mode);
         works(guest);
     }
@@ -133,10 +133,10 @@ fn refused_vectors_lead_down_the_ladder_and_the_configuration_moves_back() {
 #[test]
 fn queues_have_the_size_that_the_device_says_whatever_that_is() {
     for queue_size in [1, 2, 128, 2048, 4096] {
-        let guest = bring_up(Behaviour { queue_size, ..letter() });
+        let guest = bring_up(Behaviour { queue_size, ..conforming() });
         works(guest);
     }
-    let failure = try_with(Behaviour { size_lie: Some(48), ..letter() }, |_| {}).err().expect("no power of two");
+    let failure = try_with(Behaviour { size_lie: Some(48), ..conforming() }, |_| {}).err().expect("no power of two");
     assert!(matches!(failure.error, BalloonError::Transport(_)), "{}", failure.error);
     failure.expect_clean(true);
 }
@@ -144,14 +144,14 @@ fn queues_have_the_size_that_the_device_says_whatever_that_is() {
 #[test]
 fn a_used_length_means_nothing() {
     for claims in [1, 4, 1024, u32::MAX] {
-        works(bring_up(Behaviour { claims, ..letter() }));
+        works(bring_up(Behaviour { claims, ..conforming() }));
     }
 }
 
 #[test]
 fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
     for lie in [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps] {
-        let mut guest = bring_up(Behaviour { lie: Some((3, lie)), ..letter() });
+        let mut guest = bring_up(Behaviour { lie: Some((3, lie)), ..conforming() });
         guest.device(|b, bus| b.set_target(6000, bus));
         let error = guest.try_run().expect_err("the lie is noticed");
         println!("{lie:?}: {error}");
@@ -161,15 +161,15 @@ fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
 
 #[test]
 fn a_reset_that_takes_long_is_awaited_and_one_that_never_ends_is_given_up() {
-    works(bring_up(Behaviour { reset_time: 200_000_000, ..letter() }));
-    let failure = try_with(Behaviour { reset_time: u64::MAX, ..letter() }, |_| {}).err().expect("no reset");
+    works(bring_up(Behaviour { reset_time: 200_000_000, ..conforming() }));
+    let failure = try_with(Behaviour { reset_time: u64::MAX, ..conforming() }, |_| {}).err().expect("no reset");
     failure.expect_clean(false);
 }
 
 #[test]
 fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
     for allocations in 0..40 {
-        match try_with(letter(), |machine| machine.limit_dma(allocations)) {
+        match try_with(conforming(), |machine| machine.limit_dma(allocations)) {
             Ok(guest) => return guest.finish(),
             Err(failure) => failure.expect_clean(true),
         }
@@ -180,7 +180,7 @@ fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
 #[test]
 fn a_device_that_vanishes_at_any_access_is_let_go() {
     for accesses in 0..2000 {
-        match try_with(Behaviour { removed_after: Some(accesses), ..letter() }, |_| {}) {
+        match try_with(Behaviour { removed_after: Some(accesses), ..conforming() }, |_| {}) {
             Ok(mut guest) => {
                 guest.device(|b, bus| b.set_target(200, bus));
                 let _ = guest.try_run();

@@ -8,11 +8,11 @@ use super::guest::{bring_up, try_with};
 use ballonet_models::{Behaviour, Lie};
 
 fn devices() -> impl Strategy<Value = Behaviour> {
-    let letter = Behaviour::letter;
+    let conforming = Behaviour::conforming;
     prop_oneof![
-        Just(letter()),
-        Just(letter().packed()),
-        Just(letter().legacy()),
+        Just(conforming()),
+        Just(conforming().packed()),
+        Just(conforming().legacy()),
         Just(Behaviour::qemu_7_2()),
         Just(Behaviour::qemu_10(2)),
     ]
@@ -48,7 +48,7 @@ proptest! {
 
 #[test]
 fn a_configuration_that_never_holds_still_ends_in_an_error_and_a_reset() {
-    for base in [Behaviour::letter(), Behaviour::qemu_7_2(), Behaviour::letter().legacy()] {
+    for base in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().legacy()] {
         let mut guest = bring_up(base);
         guest.device(|b, bus| {
             b.behaviour.churn = u32::MAX;
@@ -62,7 +62,7 @@ fn a_configuration_that_never_holds_still_ends_in_an_error_and_a_reset() {
 
 #[test]
 fn more_queues_than_any_device_has_are_none_of_the_drivers_business() {
-    let mut guest = bring_up(Behaviour { num_queues: Some(u16::MAX), ..Behaviour::letter() });
+    let mut guest = bring_up(Behaviour { num_queues: Some(u16::MAX), ..Behaviour::conforming() });
     guest.follow(100);
     guest.finish();
 }
@@ -70,7 +70,7 @@ fn more_queues_than_any_device_has_are_none_of_the_drivers_business() {
 #[test]
 fn a_queue_of_any_size_is_used_or_refused_by_name() {
     for size in [1, 2, 3, 63, 64, 127, 0x8000, 0x8001, 0xffff] {
-        for behaviour in [Behaviour::letter(), Behaviour::letter().packed(), Behaviour::letter().legacy()] {
+        for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
             match try_with(Behaviour { size_lie: Some(size), ..behaviour }, |_| {}) {
                 Ok(guest) => drop(guest),
                 Err(failure) => {
@@ -86,7 +86,7 @@ fn a_queue_of_any_size_is_used_or_refused_by_name() {
 /// The same lie over and over, to one driver after the other: each gives up, and the next finds all as it should be.
 #[test]
 fn a_device_that_lies_again_after_each_reset_takes_nothing_each_time() {
-    let base = Behaviour::letter();
+    let base = Behaviour::conforming();
     let mut guest = bring_up(base);
     for round in 0..10 {
         let lies_at = guest.device(|b, _| b.completions_so_far()) + 3;

@@ -9,7 +9,7 @@ use ballonet_models::{Behaviour, feature};
 /// Devices that offer it, and reports and hints with it.
 fn devices() -> Vec<(String, Behaviour)> {
     let all = feature::PAGE_POISON | feature::PAGE_REPORTING | feature::FREE_PAGE_HINT;
-    let legacy = ("legacy".to_string(), Behaviour::letter().legacy());
+    let legacy = ("legacy".to_string(), Behaviour::conforming().legacy());
     let offering = |(name, behaviour): (String, Behaviour)| {
         let features = behaviour.features | all;
         (name, behaviour.with_features(features))
@@ -123,7 +123,7 @@ fn nobody_is_told_of_a_value_that_frames_do_not_hold() {
         assert!(!accepts(&declining) && told(&declining).is_none(), "{name}: it is declined");
         declining.finish();
     }
-    let mut without = poisoned(Behaviour::letter(), 1);
+    let mut without = poisoned(Behaviour::conforming(), 1);
     assert!(!accepts(&without), "it is not offered");
     without.follow(100);
     without.finish();

@@ -141,8 +141,8 @@ fn vring(platform: &mut ModelPlatform, format: RingFormat, number: u16, size: u1
 
 /// Devices with split and packed rings whose queues can be reset.
 fn resettable() -> [Behaviour; 2] {
-    let letter = Behaviour::letter();
-    let split = letter.clone().with_features(letter.features & !feature::STATS_VQ | feature::RING_RESET);
+    let conforming = Behaviour::conforming();
+    let split = conforming.clone().with_features(conforming.features & !feature::STATS_VQ | feature::RING_RESET);
     [split.clone(), split.packed()]
 }
 

@@ -44,7 +44,7 @@ fn interface_error(outcome: Result<Guest, Box<Failure>>) -> InterfaceError {
 #[test]
 fn the_whole_balloon_is_driven_through_configuration_space_at_every_step_of_the_ladder() {
     for mode in [PerQueue, Shared, Line, Polling] {
-        for behaviour in [Behaviour::letter(), Behaviour::qemu_10(6).packed()] {
+        for behaviour in [Behaviour::conforming(), Behaviour::qemu_10(6).packed()] {
             let guest = through_config(behaviour, Some(mode));
             assert_eq!(guest.mode(), mode);
             works(guest);
@@ -54,8 +54,8 @@ fn the_whole_balloon_is_driven_through_configuration_space_at_every_step_of_the_
 
 #[test]
 fn wide_kicks_go_through_configuration_space_too() {
-    let kicks = Behaviour::letter().features | NOTIFICATION_DATA | NOTIF_CONFIG_DATA;
-    works(through_config(Behaviour::letter().with_features(kicks).packed(), None));
+    let kicks = Behaviour::conforming().features | NOTIFICATION_DATA | NOTIF_CONFIG_DATA;
+    works(through_config(Behaviour::conforming().with_features(kicks).packed(), None));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn what_the_platform_cannot_map_is_reached_through_configuration_space() {
 
 #[test]
 fn only_what_cannot_be_mapped_is_reached_through_configuration_space() {
-    let mut behaviour = Behaviour { layout: Layout::odd(), ..Behaviour::letter() };
+    let mut behaviour = Behaviour { layout: Layout::odd(), ..Behaviour::conforming() };
     let window = behaviour.layout.capabilities.len();
     behaviour = behaviour.with_pci_access();
     behaviour.layout.capabilities.swap(0, window);
@@ -85,7 +85,7 @@ fn only_what_cannot_be_mapped_is_reached_through_configuration_space() {
 
 #[test]
 fn bars_without_addresses_are_reached_through_configuration_space_and_never_decoded() {
-    for (behaviour, mode) in [(Behaviour::qemu_10(6), Line), (Behaviour::letter().packed(), Line)] {
+    for (behaviour, mode) in [(Behaviour::qemu_10(6), Line), (Behaviour::conforming().packed(), Line)] {
         let behaviour = Behaviour { unplaced: true, ..behaviour }.with_pci_access();
         let guest = bring_up(behaviour.clone());
         assert_eq!(guest.mode(), mode, "the table is where nobody can reach it");
@@ -98,18 +98,18 @@ fn bars_without_addresses_are_reached_through_configuration_space_and_never_deco
 
 #[test]
 fn without_any_way_to_the_structures_there_is_an_error_that_says_so() {
-    let letter = Behaviour::letter;
-    let unplaced = || Behaviour { unplaced: true, ..letter() };
+    let conforming = Behaviour::conforming;
+    let unplaced = || Behaviour { unplaced: true, ..conforming() };
     let error = interface_error(try_with(unplaced(), |_| {}));
     assert!(matches!(error, InterfaceError::Capability(_)), "{error}");
-    let error = interface_error(try_with(letter(), |machine| machine.limit_reach(&[4], true)));
+    let error = interface_error(try_with(conforming(), |machine| machine.limit_reach(&[4], true)));
     assert!(matches!(error, InterfaceError::Modern(_)), "{error}");
-    for behaviour in [unplaced(), letter()] {
+    for behaviour in [unplaced(), conforming()] {
         let behaviour = behaviour.with_pci_access();
         let error = interface_error(try_with(behaviour, |machine| machine.limit_reach(&[4], false)));
         assert!(matches!(error, InterfaceError::Modern(_)), "{error}");
     }
-    for (behaviour, transport) in [(letter(), None), (letter().transitional(), Some(TransportKind::Legacy))] {
+    for (behaviour, transport) in [(conforming(), None), (conforming().transitional(), Some(TransportKind::Legacy))] {
         let choose = |options: &mut ballonet::balloon::Options| {
             (options.through_config, options.transport) = (true, transport);
         };
@@ -141,7 +141,7 @@ fn a_device_that_vanishes_behind_the_window_is_let_go() {
 
 /// The clauses that the model says were broken by accesses to its window, each a width of data and what was selected.
 fn clauses_of(accesses: &[(u8, u8, u32, u32)]) -> Vec<&'static str> {
-    let (machine, at): (Machine, Bdf) = Machine::with_balloon(16, Behaviour::letter().with_pci_access());
+    let (machine, at): (Machine, Bdf) = Machine::with_balloon(16, Behaviour::conforming().with_pci_access());
     let mut platform = ModelPlatform::new(&machine);
     let config = platform.config();
     let mut capability = u16::from(config.read8(at, 0x34));
@@ -184,16 +184,16 @@ fn structures_are_driven_wherever_they_lie_and_in_whatever_order_they_are_told_o
         for turn in 0..5 {
             let mut layout = layout.clone();
             layout.capabilities.rotate_left(turn);
-            works(bring_up(Behaviour { layout: layout.clone(), ..Behaviour::letter() }));
+            works(bring_up(Behaviour { layout: layout.clone(), ..Behaviour::conforming() }));
             layout.capabilities.reverse();
-            works(bring_up(Behaviour { layout, ..Behaviour::letter() }));
+            works(bring_up(Behaviour { layout, ..Behaviour::conforming() }));
         }
     }
 }
 
 #[test]
 fn what_others_have_a_use_for_is_passed_over() {
-    let mut behaviour = Behaviour::letter();
+    let mut behaviour = Behaviour::conforming();
     let more = [
         // Vendor data, a shared memory region, a type of the future, and two structures once more.
         Capability::Raw(vec![0x09, 0, 8, 9, 0xf4, 0x1a, 1, 2]),
@@ -212,7 +212,7 @@ fn what_others_have_a_use_for_is_passed_over() {
 #[test]
 fn doorbells_lie_at_any_multiple_that_leaves_them_aligned() {
     for (multiplier, stride) in [(0, 1), (0, 7), (1, 2), (1, 6), (2, 1), (3, 2), (5, 4), (6, 1), (4096 / 4, 1)] {
-        let mut behaviour = Behaviour { notify_stride: stride, ..Behaviour::letter() };
+        let mut behaviour = Behaviour { notify_stride: stride, ..Behaviour::conforming() };
         let Capability::Virtio { multiplier: it, .. } = behaviour.layout.capability(2) else { unreachable!() };
         *it = Some(multiplier);
         println!("{multiplier} times {stride}");
@@ -222,7 +222,7 @@ fn doorbells_lie_at_any_multiple_that_leaves_them_aligned() {
 
 #[test]
 fn doorbells_that_would_be_misaligned_or_lie_outside_are_refused_by_name() {
-    let kicks = NOTIFICATION_DATA | Behaviour::letter().features;
+    let kicks = NOTIFICATION_DATA | Behaviour::conforming().features;
     for (multiplier, features, offset) in [
         (1, 0, 1),
         (3, 0, 3),
@@ -232,7 +232,7 @@ fn doorbells_that_would_be_misaligned_or_lie_outside_are_refused_by_name() {
         (0x1000, 0, 0x1000),
         (u32::MAX, 0, u32::MAX.into()),
     ] {
-        let mut behaviour = Behaviour::letter();
+        let mut behaviour = Behaviour::conforming();
         behaviour.features |= features;
         let Capability::Virtio { multiplier: it, .. } = behaviour.layout.capability(2) else { unreachable!() };
         *it = Some(multiplier);
@@ -249,7 +249,7 @@ fn doorbells_that_would_be_misaligned_or_lie_outside_are_refused_by_name() {
 #[test]
 fn a_device_configuration_may_be_longer_than_is_known_and_not_shorter_than_is_needed() {
     for length in [1, 4, 7, 8, 9, 16, 0x1000, u32::MAX] {
-        let mut behaviour = Behaviour::letter();
+        let mut behaviour = Behaviour::conforming();
         let Capability::Virtio { length: it, .. } = behaviour.layout.capability(4) else { unreachable!() };
         *it = length;
         match try_with(behaviour, |_| {}) {

@@ -41,9 +41,9 @@ pub(super) fn recover(guest: &mut Guest) {
 #[test]
 fn a_guest_without_memory_has_it_back_from_every_vmm_and_the_host_gets_it_again_later() {
     let mut every = Behaviour::every_vmm();
-    every.push((String::from("letter, packed"), Behaviour::letter().packed()));
-    every.push((String::from("letter, legacy"), Behaviour::letter().legacy()));
-    every.push((String::from("letter, in order"), Behaviour::letter().in_order(true)));
+    every.push((String::from("conforming, packed"), Behaviour::conforming().packed()));
+    every.push((String::from("conforming, legacy"), Behaviour::conforming().legacy()));
+    every.push((String::from("conforming, in order"), Behaviour::conforming().in_order(true)));
     for (name, behaviour) in every {
         let mut guest = short_of_memory(offering(behaviour), 8000);
         let relief = guest.reclaim(1000);
@@ -63,7 +63,7 @@ fn a_guest_without_memory_has_it_back_from_every_vmm_and_the_host_gets_it_again_
 #[test]
 fn it_works_without_interrupts_and_while_other_things_are_told() {
     for mode in [InterruptMode::PerQueue, InterruptMode::Shared, InterruptMode::Line, InterruptMode::Polling] {
-        let mut guest = expect_up(try_forced(offering(Behaviour::letter()), mode, |_| {}));
+        let mut guest = expect_up(try_forced(offering(Behaviour::conforming()), mode, |_| {}));
         guest.follow(8000);
         guest.hold_all();
         guest.device(ballonet_models::Balloon::request_statistics);
@@ -78,7 +78,7 @@ fn it_works_without_interrupts_and_while_other_things_are_told() {
 
 #[test]
 fn steps_grow_while_memory_lacks_so_that_a_program_is_not_held_up_for_each_piece() {
-    let mut guest = short_of_memory(offering(Behaviour::letter()), 14_000);
+    let mut guest = short_of_memory(offering(Behaviour::conforming()), 14_000);
     let mut reliefs = 0;
     while guest.driver().status().actual > 4000 {
         assert_eq!(guest.reclaim(1).error, None);
@@ -94,7 +94,7 @@ fn steps_grow_while_memory_lacks_so_that_a_program_is_not_held_up_for_each_piece
 
 #[test]
 fn without_the_feature_only_what_the_host_wants_back_is_had_back_but_nothing_more_is_given() {
-    let mut guest = short_of_memory(refusing(Behaviour::letter()), 8000);
+    let mut guest = short_of_memory(refusing(Behaviour::conforming()), 8000);
     let relief = guest.reclaim(100);
     assert_eq!((relief.frames, relief.asked, relief.error), (0, 0, Some(ReclaimError::Forbidden)));
     guest.run();
@@ -120,7 +120,7 @@ fn without_the_feature_only_what_the_host_wants_back_is_had_back_but_nothing_mor
 fn no_frame_is_used_before_the_device_has_returned_it() {
     // The model notes a misstep for each frame that comes back too early, and `expect_balloon` finds it.
     for features in [0, MUST_TELL_HOST] {
-        let behaviour = offering(Behaviour::letter());
+        let behaviour = offering(Behaviour::conforming());
         let bits = behaviour.features & !MUST_TELL_HOST | features;
         let slow = Behaviour { handling: Handling::Later(5 * MS), service: 20 * MS, ..behaviour.with_features(bits) };
         let mut guest = short_of_memory(slow, 8000);
@@ -136,7 +136,7 @@ fn no_frame_is_used_before_the_device_has_returned_it() {
 
 #[test]
 fn frames_on_their_way_to_the_host_arrive_first() {
-    let mut guest = bring_up(offering(Behaviour::letter()));
+    let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.follow(1000);
     for pages in [9000, 12_000] {
         guest.device(|b, bus| b.set_target(pages, bus));
@@ -156,7 +156,7 @@ fn frames_on_their_way_to_the_host_arrive_first() {
 
 #[test]
 fn a_device_that_never_answers_is_waited_for_once_and_works_again_when_it_does() {
-    for behaviour in [Behaviour::letter(), Behaviour::qemu_7_2(), Behaviour::letter().packed()] {
+    for behaviour in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().packed()] {
         let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(behaviour) }, 8000);
         guest.device(|b, _| b.stall_from_now(true));
         let before = guest.machine.now();
@@ -180,7 +180,7 @@ fn a_device_that_never_answers_is_waited_for_once_and_works_again_when_it_does()
 
 #[test]
 fn a_device_that_answers_some_and_then_none_gives_what_it_has_given() {
-    let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::letter()) }, 8000);
+    let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::conforming()) }, 8000);
     guest.device(|b, _| b.behaviour.stalls_after = Some(b.completions_so_far() + 2));
     let relief = guest.reclaim(2000);
     assert_eq!((relief.frames, relief.error), (512, Some(ReclaimError::Late)));
@@ -192,7 +192,7 @@ fn a_device_that_answers_some_and_then_none_gives_what_it_has_given() {
 #[test]
 fn a_lie_during_a_relief_ends_in_a_named_error_and_a_whole_guest() {
     for lie in [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps] {
-        for base in [Behaviour::letter(), Behaviour::qemu_7_2(), Behaviour::letter().packed()] {
+        for base in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().packed()] {
             let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(base) }, 8000);
             guest.device(|b, _| b.behaviour.lie = Some((b.completions_so_far() + 1, lie)));
             let relief = guest.reclaim(3000);
@@ -207,7 +207,7 @@ fn a_lie_during_a_relief_ends_in_a_named_error_and_a_whole_guest() {
 
 #[test]
 fn a_device_that_is_gone_or_frozen_has_nothing_to_give() {
-    let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::letter()) }, 8000);
+    let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::conforming()) }, 8000);
     guest.freeze().expect("it can be frozen");
     assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Stopped));
     guest.restore().expect("it can be restored");
@@ -222,7 +222,7 @@ fn a_device_that_is_gone_or_frozen_has_nothing_to_give() {
 
 #[test]
 fn a_device_that_needs_a_reset_gets_it_after_the_relief() {
-    let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::letter()) }, 8000);
+    let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::conforming()) }, 8000);
     guest.device(|b, _| b.behaviour.needs_reset_after = Some(b.completions_so_far() + 1));
     let relief = guest.reclaim(3000);
     assert!(relief.error.is_some(), "{relief:?}");
@@ -234,7 +234,7 @@ fn a_device_that_needs_a_reset_gets_it_after_the_relief() {
 
 #[test]
 fn reports_in_flight_are_waited_for_before_the_balloon_is_touched() {
-    let behaviour = offering(Behaviour::letter());
+    let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | PAGE_REPORTING;
     let slow = Behaviour { handling: Handling::Later(2 * MS), ..behaviour.with_features(features) };
     let mut guest = bring_up(slow);
@@ -255,7 +255,7 @@ fn reports_in_flight_are_waited_for_before_the_balloon_is_touched() {
 
 #[test]
 fn reports_that_never_come_back_keep_nobody_from_asking_the_balloon() {
-    let behaviour = offering(Behaviour::letter());
+    let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | PAGE_REPORTING;
     let mut guest = bring_up(Behaviour { stolen: MS, ..behaviour.with_features(features) });
     guest.follow(4000);
@@ -275,7 +275,7 @@ fn reports_that_never_come_back_keep_nobody_from_asking_the_balloon() {
 #[test]
 fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
     let choose = |options: &mut Options| options.oom.cooldown = 50 * MS;
-    let mut guest = bring_up_as(offering(Behaviour::letter()), choose);
+    let mut guest = bring_up_as(offering(Behaviour::conforming()), choose);
     let total = guest.platform.frames.total();
     guest.platform.frames.set_floor(256);
     let polls = guest.driver().counters().polls;
@@ -318,7 +318,7 @@ fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
 
 #[test]
 fn what_changes_during_a_relief_is_told_by_the_next_poll() {
-    let mut guest = short_of_memory(offering(Behaviour::letter()), 8000);
+    let mut guest = short_of_memory(offering(Behaviour::conforming()), 8000);
     guest.changes = Changes::empty();
     guest.reclaim(100);
     guest.run();

@@ -13,12 +13,12 @@ const RAM: u32 = 24;
 /// Devices that differ in what a reset has to deal with: rings, interrupts, when requests are served.
 fn kinds() -> [(&'static str, Behaviour); 6] {
     [
-        ("letter", Behaviour::letter()),
-        ("letter, packed", Behaviour::letter().packed()),
+        ("conforming", Behaviour::conforming()),
+        ("conforming, packed", Behaviour::conforming().packed()),
         ("QEMU 7.2", Behaviour::qemu_7_2()),
         ("QEMU 10, vectors=2", Behaviour::qemu_10(2)),
         ("slow", Behaviour { service: 400_000, reset_time: 50_000, ..Behaviour::qemu_10(6) }),
-        ("legacy", Behaviour::letter().legacy()),
+        ("legacy", Behaviour::conforming().legacy()),
     ]
 }
 
@@ -60,7 +60,7 @@ fn a_device_that_needs_a_reset_after_any_completion_gets_one_and_the_target_is_m
 
 #[test]
 fn a_reset_that_was_needed_is_reported_with_what_was_in_flight() {
-    let mut guest = bring_up(Behaviour { service: 1_000_000, ..Behaviour::letter() });
+    let mut guest = bring_up(Behaviour { service: 1_000_000, ..Behaviour::conforming() });
     guest.device(|b, bus| {
         b.stall_from_now(true);
         b.set_target(4000, bus);
@@ -82,7 +82,7 @@ fn a_reset_that_was_needed_is_reported_with_what_was_in_flight() {
 
 #[test]
 fn a_need_that_no_interrupt_tells_of_is_seen_by_whoever_looks() {
-    let mut guest = bring_up(Behaviour::letter());
+    let mut guest = bring_up(Behaviour::conforming());
     guest.run();
     guest.device(|b, bus| {
         b.common.need_reset();
@@ -119,7 +119,7 @@ fn a_device_that_does_nothing_but_need_resets_is_given_up_on() {
 
 #[test]
 fn a_device_that_needs_a_reset_now_and_then_is_never_given_up_on() {
-    let mut guest = bring_up(Behaviour { needs_resets: u32::MAX, ..Behaviour::letter() });
+    let mut guest = bring_up(Behaviour { needs_resets: u32::MAX, ..Behaviour::conforming() });
     for round in 1..10 {
         guest.device(|b, _| b.behaviour.needs_reset_after = Some(3));
         guest.device(|b, bus| b.set_target(1200 * (round % 2), bus));
@@ -138,7 +138,7 @@ fn a_device_that_needs_a_reset_now_and_then_is_never_given_up_on() {
 fn a_driver_that_is_to_recover_never_gives_up_at_once() {
     let mut options = few_in_flight();
     options.recoveries = 0;
-    let behaviour = Behaviour { needs_reset_after: Some(2), ..Behaviour::letter() };
+    let behaviour = Behaviour { needs_reset_after: Some(2), ..Behaviour::conforming() };
     let mut guest = expect_up(try_options(RAM, behaviour, options));
     guest.device(|b, bus| b.set_target(3000, bus));
     assert!(matches!(guest.try_run(), Err(BalloonError::NeedsReset(_))));
@@ -152,7 +152,7 @@ fn a_device_that_does_not_come_up_again_is_given_up_on_with_nothing_lost() {
     let broken: [fn(&mut Behaviour); 3] =
         [|b| b.refuses_features = true, |b| b.num_queues = Some(0), |b| b.notify_off = Some(0x2000)];
     for break_it in broken {
-        let mut guest = bring_up(Behaviour { needs_reset_after: Some(5), ..Behaviour::letter() });
+        let mut guest = bring_up(Behaviour { needs_reset_after: Some(5), ..Behaviour::conforming() });
         guest.device(|b, bus| {
             break_it(&mut b.behaviour);
             b.set_target(3000, bus);
@@ -227,7 +227,7 @@ fn two_hundred_resets_in_the_middle_of_traffic_leave_counters_and_memory_as_they
 
 #[test]
 fn a_driver_that_gave_up_on_a_lie_can_be_started_again() {
-    let mut guest = bring_up(Behaviour { lie: Some((7, Lie::IdOutOfRange)), ..Behaviour::letter() });
+    let mut guest = bring_up(Behaviour { lie: Some((7, Lie::IdOutOfRange)), ..Behaviour::conforming() });
     guest.device(|b, bus| b.set_target(4000, bus));
     assert!(matches!(guest.try_run(), Err(BalloonError::Queue { queue: "inflate", .. })));
     guest.expect_given_up();
@@ -253,7 +253,7 @@ fn queues_interrupt_the_same_cpus_after_a_reset() {
 
 #[test]
 fn a_reset_that_never_ends_withholds_what_was_in_flight_and_the_driver_gives_up() {
-    let mut guest = bring_up(Behaviour::letter());
+    let mut guest = bring_up(Behaviour::conforming());
     guest.follow(4000);
     guest.device(|b, bus| {
         b.stall_from_now(true);
@@ -385,7 +385,7 @@ fn what_a_queue_had_not_finished_it_gets_once_more_and_the_report_says_how_much(
 
 #[test]
 fn a_queue_that_cannot_be_reset_by_itself_is_left_alone() {
-    let mut guest = bring_up(Behaviour::letter());
+    let mut guest = bring_up(Behaviour::conforming());
     guest.device(|b, bus| b.set_target(3000, bus));
     guest.run_steps(2);
     let accesses = guest.device(|b, _| b.accesses());
@@ -543,7 +543,7 @@ fn sweep(kind: &Behaviour) {
 
 #[test]
 fn a_device_that_vanishes_after_any_access_takes_nothing_with_it() {
-    sweep(&Behaviour::letter());
+    sweep(&Behaviour::conforming());
 }
 
 #[test]
@@ -553,7 +553,7 @@ fn a_device_on_a_line_that_vanishes_after_any_access_takes_nothing_with_it() {
 
 #[test]
 fn a_legacy_device_that_vanishes_after_any_access_takes_nothing_with_it() {
-    sweep(&lenient(Behaviour::letter().legacy()));
+    sweep(&lenient(Behaviour::conforming().legacy()));
 }
 
 #[test]
@@ -589,7 +589,7 @@ fn a_device_that_vanishes_while_a_queue_is_reset_takes_nothing_with_it() {
 
 #[test]
 fn frames_are_the_guests_again_when_the_device_is_gone_unless_its_host_wants_to_be_told() {
-    for (kind, stay) in [(Behaviour::letter(), 2000), (lenient(Behaviour::letter()), 0)] {
+    for (kind, stay) in [(Behaviour::conforming(), 2000), (lenient(Behaviour::conforming()), 0)] {
         for noticed in [true, false] {
             let mut guest = bring_up(kind.clone());
             guest.follow(2000);

@@ -9,15 +9,15 @@ use ballonet_models::{Behaviour, Machine};
 /// The devices, and how they are to be driven: each transport, each step of the ladder, both ways to registers.
 fn devices() -> Vec<(&'static str, Behaviour, bool)> {
     vec![
-        ("a vector a queue", Behaviour::letter(), false),
+        ("a vector a queue", Behaviour::conforming(), false),
         ("a vector for all queues", Behaviour::qemu_10(2), false),
         ("a line", Behaviour::qemu_7_2(), false),
-        ("packed", Behaviour::letter().packed(), false),
-        ("legacy with MSI-X", Behaviour::letter().legacy(), false),
+        ("packed", Behaviour::conforming().packed(), false),
+        ("legacy with MSI-X", Behaviour::conforming().legacy(), false),
         ("legacy with a line", Behaviour::qemu_7_2().legacy(), false),
         ("both interfaces", Behaviour::qemu_10(6).transitional(), false),
-        ("a window beside mappings", Behaviour::letter().with_pci_access(), false),
-        ("a window instead of mappings", Behaviour::letter().with_pci_access(), true),
+        ("a window beside mappings", Behaviour::conforming().with_pci_access(), false),
+        ("a window instead of mappings", Behaviour::conforming().with_pci_access(), true),
     ]
 }
 
@@ -65,15 +65,15 @@ fn whatever_is_refused_the_driver_does_without_or_leaves_all_as_it_was() {
 /// What the device itself can refuse or get wrong on the way up.
 #[test]
 fn a_device_that_spoils_its_own_start_is_told_that_the_driver_gave_up() {
-    let legacy = || Behaviour::letter().legacy();
+    let legacy = || Behaviour::conforming().legacy();
     for (name, behaviour) in [
-        ("no VERSION_1", Behaviour::letter().with_features(1)),
-        ("features refused", Behaviour { refuses_features: true, ..Behaviour::letter() }),
-        ("no queue", Behaviour { num_queues: Some(0), ..Behaviour::letter() }),
-        ("a size that is none", Behaviour { size_lie: Some(0xffff), ..Behaviour::letter() }),
-        ("a doorbell nowhere", Behaviour { notify_off: Some(0x2000), ..Behaviour::letter() }),
+        ("no VERSION_1", Behaviour::conforming().with_features(1)),
+        ("features refused", Behaviour { refuses_features: true, ..Behaviour::conforming() }),
+        ("no queue", Behaviour { num_queues: Some(0), ..Behaviour::conforming() }),
+        ("a size that is none", Behaviour { size_lie: Some(0xffff), ..Behaviour::conforming() }),
+        ("a doorbell nowhere", Behaviour { notify_off: Some(0x2000), ..Behaviour::conforming() }),
         ("a legacy queue of an odd size", Behaviour { size_lie: Some(48), ..legacy() }),
-        ("a reset that never ends", Behaviour { reset_time: u64::MAX, ..Behaviour::letter() }),
+        ("a reset that never ends", Behaviour { reset_time: u64::MAX, ..Behaviour::conforming() }),
         ("a legacy reset that never ends", Behaviour { reset_time: u64::MAX, ..legacy() }),
     ] {
         for command in [0, 7] {

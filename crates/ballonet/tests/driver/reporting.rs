@@ -19,7 +19,7 @@ fn reported(guest: &Guest) -> u64 {
 /// A guest whose balloon reports by this policy, once everything has been reported.
 fn with_policy(reporting: ReportPolicy) -> Guest {
     let choose = |options: &mut Options| options.reporting = reporting;
-    let mut guest = expect_up(try_chosen(offering(Behaviour::letter()), choose));
+    let mut guest = expect_up(try_chosen(offering(Behaviour::conforming()), choose));
     guest.run();
     guest
 }
@@ -106,7 +106,7 @@ fn a_balloon_follows_its_target_while_memory_is_reported() {
 
 #[test]
 fn frames_whose_report_never_comes_back_are_free_after_a_reset_and_not_before() {
-    let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::letter()) };
+    let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::conforming()) };
     let mut guest = bring_up(behaviour);
     guest.run();
     assert!(guest.platform.frames.in_flight() > 0, "reports are on their way");
@@ -117,7 +117,7 @@ fn frames_whose_report_never_comes_back_are_free_after_a_reset_and_not_before() 
 
 #[test]
 fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
-    let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::letter()) };
+    let behaviour = Behaviour { stalls_after: Some(0), ..offering(Behaviour::conforming()) };
     let mut guest = bring_up(behaviour);
     guest.run();
     let in_flight = guest.platform.frames.in_flight();
@@ -133,7 +133,7 @@ fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
 
 #[test]
 fn a_device_that_lies_of_a_report_and_does_not_stop_has_withheld_what_did_not_come_back_before() {
-    for (name, behaviour) in [("letter", Behaviour::letter()), ("QEMU 7.2", Behaviour::qemu_7_2())] {
+    for (name, behaviour) in [("conforming", Behaviour::conforming()), ("QEMU 7.2", Behaviour::qemu_7_2())] {
         for after in [1, 2, 5] {
             let lying = Behaviour { lie: Some((after, Lie::IdOutOfRange)), ..offering(behaviour.clone()) };
             let mut guest = bring_up(lying);
@@ -148,7 +148,7 @@ fn a_device_that_lies_of_a_report_and_does_not_stop_has_withheld_what_did_not_co
 
 #[test]
 fn a_device_that_does_not_offer_it_hears_nothing() {
-    let mut guest = bring_up(Behaviour::letter());
+    let mut guest = bring_up(Behaviour::conforming());
     guest.run();
     assert!(!guest.driver_mut().report_now());
     assert_eq!(reported(&guest), 0);

@@ -10,7 +10,7 @@ use ballonet_models::{Behaviour, Handling, Schedule};
 #[test]
 fn packed_rings_are_taken_where_they_are_offered_and_not_declined() {
     use RingFormat::{Packed, Split};
-    let (split, packed) = (Behaviour::letter(), Behaviour::letter().packed());
+    let (split, packed) = (Behaviour::conforming(), Behaviour::conforming().packed());
     for (behaviour, choice, format) in [
         (&split, None, Split),
         (&split, Some(Split), Split),
@@ -29,7 +29,8 @@ fn packed_rings_are_taken_where_they_are_offered_and_not_declined() {
 
 #[test]
 fn a_format_that_is_asked_for_and_not_offered_is_an_error_and_leaves_nothing_behind() {
-    let failure = try_ring(Behaviour::letter(), Some(RingFormat::Packed)).err().expect("packed rings are not offered");
+    let failure =
+        try_ring(Behaviour::conforming(), Some(RingFormat::Packed)).err().expect("packed rings are not offered");
     assert!(matches!(failure.error, BalloonError::RingFormat { format: RingFormat::Packed, .. }), "{}", failure.error);
     failure.expect_clean(true);
 }
@@ -37,7 +38,7 @@ fn a_format_that_is_asked_for_and_not_offered_is_an_error_and_leaves_nothing_beh
 #[test]
 fn packed_rings_of_any_size_are_used_as_they_are() {
     for queue_size in [1, 2, 3, 5, 48, 100, 1000] {
-        let mut guest = bring_up(Behaviour { queue_size, ..Behaviour::letter().packed() });
+        let mut guest = bring_up(Behaviour { queue_size, ..Behaviour::conforming().packed() });
         let sizes: Vec<_> = guest.driver_mut().queues().map(|(_, size)| size).collect();
         assert_eq!(sizes, [queue_size; 3]);
         for pages in [3000, 10, 8000, 0] {
@@ -54,7 +55,7 @@ fn requests_on_packed_rings_are_told_apart_whatever_their_order() {
     for queue_size in [3, 7, 64] {
         let schedule = schedule.clone();
         let mut guest =
-            bring_up(Behaviour { service: 3_000_000, schedule, queue_size, ..Behaviour::letter().packed() });
+            bring_up(Behaviour { service: 3_000_000, schedule, queue_size, ..Behaviour::conforming().packed() });
         for pages in [8000, 100, 5000, 0] {
             guest.follow(pages);
         }
@@ -64,7 +65,7 @@ fn requests_on_packed_rings_are_told_apart_whatever_their_order() {
 
 #[test]
 fn no_kick_on_a_packed_ring_is_made_for_nothing() {
-    let mut guest = bring_up(Behaviour::letter().packed());
+    let mut guest = bring_up(Behaviour::conforming().packed());
     guest.follow(4000);
     guest.follow(0);
     assert_eq!(guest.device(|b, _| b.needless_kicks), 0);
@@ -81,6 +82,6 @@ fn a_packed_ring_costs_no_more_kicks_and_interrupts_than_a_split_one() {
         guest.finish();
         (counters.kicks, counters.vring_interrupts)
     };
-    let (split, packed) = (cost(Behaviour::letter()), cost(Behaviour::letter().packed()));
+    let (split, packed) = (cost(Behaviour::conforming()), cost(Behaviour::conforming().packed()));
     assert!(packed.0 <= split.0 && packed.1 <= split.1, "kicks and interrupts: split {split:?}, packed {packed:?}");
 }

@@ -10,7 +10,7 @@ use ballonet_models::{Balloon, Behaviour};
 
 /// A device that takes requests of any shape.
 fn device() -> Behaviour {
-    Behaviour::letter()
+    Behaviour::conforming()
 }
 
 fn shape(frames: u16, descriptors: u16) -> RequestShape {

@@ -25,8 +25,9 @@ fn wait(guest: &mut Guest, seconds: u32) -> (u32, u32) {
 #[test]
 fn a_device_that_never_uses_a_buffer_is_told_of_once() {
     for features in [0, feature::PAGE_REPORTING, feature::RING_PACKED] {
-        let letter = Behaviour::letter();
-        let mut guest = bring_up(Behaviour { stalls_after: Some(0), features: letter.features | features, ..letter });
+        let conforming = Behaviour::conforming();
+        let mut guest =
+            bring_up(Behaviour { stalls_after: Some(0), features: conforming.features | features, ..conforming });
         guest.device(|b, bus| b.set_target(1000, bus));
         assert_eq!(wait(&mut guest, 20), (1, 0), "features {features:#x}");
         let (status, counters) = (guest.driver().status(), guest.driver().counters());
@@ -38,7 +39,7 @@ fn a_device_that_never_uses_a_buffer_is_told_of_once() {
 
 #[test]
 fn a_device_that_answers_after_all_is_told_of_too() {
-    let mut guest = bring_up(Behaviour::letter());
+    let mut guest = bring_up(Behaviour::conforming());
     guest.follow(500);
     guest.device(|b, bus| {
         b.stall_from_now(true);
@@ -54,7 +55,7 @@ fn a_device_that_answers_after_all_is_told_of_too() {
 
 #[test]
 fn a_device_that_is_asked_nothing_is_not_silent() {
-    let mut guest = bring_up(Behaviour { stalls_after: Some(0), ..Behaviour::letter() });
+    let mut guest = bring_up(Behaviour { stalls_after: Some(0), ..Behaviour::conforming() });
     assert_eq!(wait(&mut guest, 20), (0, 0));
     assert!(!guest.driver().status().silent);
 }

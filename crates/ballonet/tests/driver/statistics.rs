@@ -26,7 +26,7 @@ fn ask(guest: &mut Guest) {
 
 #[test]
 fn the_first_buffer_is_there_before_anybody_asks_and_is_true() {
-    let mut guest = bring_up(Behaviour::letter());
+    let mut guest = bring_up(Behaviour::conforming());
     guest.run();
     assert_eq!(guest.device(|b, _| b.reports.len()), 1);
     assert_eq!(value(&guest, MEMTOT), Some(guest.platform.frames.total() * 4096));
@@ -35,7 +35,7 @@ fn the_first_buffer_is_there_before_anybody_asks_and_is_true() {
 
 #[test]
 fn values_are_true_at_the_moment_of_asking() {
-    let mut guest = bring_up_sized(64, Behaviour::letter());
+    let mut guest = bring_up_sized(64, Behaviour::conforming());
     guest.run();
     for pages in [0, 5000, 100] {
         guest.follow(pages);
@@ -85,7 +85,7 @@ fn statistics_are_answered_while_the_balloon_moves() {
 /// Those of virtio 1.4 and those that Linux has added: all but one, since there have to be a multiple of three.
 #[test]
 fn a_platform_that_tells_all_sixteen_has_fifteen_of_them_sent() {
-    let mut guest = bring_up(Behaviour::letter());
+    let mut guest = bring_up(Behaviour::conforming());
     let all = Tag::ALL.into_iter().fold(Statistics::new(), |all, tag| all.with(tag, 1000 + tag as u64));
     guest.platform.told = all;
     // Which there are is asked when the driver starts. What was told before that does not count.
@@ -108,7 +108,7 @@ fn a_platform_that_tells_all_sixteen_has_fifteen_of_them_sent() {
 
 #[test]
 fn a_device_without_statistics_gets_no_buffer() {
-    let mut guest = bring_up(Behaviour::letter().with_features(VERSION_1));
+    let mut guest = bring_up(Behaviour::conforming().with_features(VERSION_1));
     guest.follow(100);
     assert_eq!(guest.device(|b, _| b.reports.len()), 0);
     guest.finish();

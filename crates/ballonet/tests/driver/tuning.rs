@@ -100,7 +100,7 @@ fn a_host_that_takes_nothing_away_gets_requests_that_every_device_reads() {
 
 #[test]
 fn a_platform_that_cannot_mark_frames_is_asked_once_and_a_shape_that_was_chosen_needs_no_trial() {
-    let mut plain = marking(64, Behaviour::letter(), |_| {});
+    let mut plain = marking(64, Behaviour::conforming(), |_| {});
     plain.platform.frames.marking = false;
     plain.follow(8000);
     plain.platform.frames.marking = true;
@@ -108,7 +108,7 @@ fn a_platform_that_cannot_mark_frames_is_asked_once_and_a_shape_that_was_chosen_
     plain.follow(8000);
     assert_eq!((chains(&plain), plain.device(|b, _| b.largest_request)), (ChainSupport::Unclear, 256));
     plain.finish();
-    let mut chosen = marking(64, Behaviour::letter(), |options| options.shape = RequestShape::new(256, 4));
+    let mut chosen = marking(64, Behaviour::conforming(), |options| options.shape = RequestShape::new(256, 4));
     chosen.follow(8000);
     assert_eq!((chains(&chosen), chosen.device(|b, _| b.largest_request)), (ChainSupport::Untried, 1024));
     chosen.finish();
@@ -117,8 +117,8 @@ fn a_platform_that_cannot_mark_frames_is_asked_once_and_a_shape_that_was_chosen_
 #[test]
 fn a_device_that_never_gives_a_chain_back_is_reset_and_gets_no_other() {
     for reporting in [0, PAGE_REPORTING] {
-        let features = Behaviour::letter().features | reporting;
-        let lost = with(Behaviour::letter().with_features(features), |q| q.chains = ballonet_models::Chains::Lost);
+        let features = Behaviour::conforming().features | reporting;
+        let lost = with(Behaviour::conforming().with_features(features), |q| q.chains = ballonet_models::Chains::Lost);
         let mut guest = marking(64, lost, |_| {});
         set(&guest, 8000);
         guest.wait(1900 * MS);
@@ -138,7 +138,7 @@ fn a_device_that_never_gives_a_chain_back_is_reset_and_gets_no_other() {
 fn a_slow_device_is_waited_for() {
     for seed in 0..8 {
         let schedule = Schedule::new(vec![u16::MAX / 8 * seed, 40_000, 100, 60_000, 20_000]);
-        let slow = Behaviour { service: 300 * MS, schedule, ..Behaviour::letter() };
+        let slow = Behaviour { service: 300 * MS, schedule, ..Behaviour::conforming() };
         let mut guest = marking(64, slow, |_| {});
         guest.follow(8000);
         assert_eq!((chains(&guest), guest.driver().counters().resets), (ChainSupport::Read, 0));
@@ -148,8 +148,8 @@ fn a_slow_device_is_waited_for() {
 
 /// A device that reads chains, offers reports, and has `RING_RESET`.
 fn able() -> Behaviour {
-    let features = Behaviour::letter().features | PAGE_REPORTING | RING_RESET;
-    Behaviour { costs: Some(SLOW_FRAMES), ..Behaviour::letter().with_features(features) }
+    let features = Behaviour::conforming().features | PAGE_REPORTING | RING_RESET;
+    Behaviour { costs: Some(SLOW_FRAMES), ..Behaviour::conforming().with_features(features) }
 }
 
 #[test]

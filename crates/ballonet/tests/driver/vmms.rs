@@ -7,7 +7,7 @@ use ballonet::virtio::TransportError;
 use ballonet::virtio::spec::Features;
 
 use super::guest::{Guest, bring_up, expect_up, try_chosen};
-use super::hand::Hand;
+use super::manual::Hand;
 use ballonet_models::feature::{FREE_PAGE_HINT, PAGE_POISON, PAGE_REPORTING, STATS_VQ};
 use ballonet_models::{Behaviour, Bus, HostSide, Machine, Purpose, Quirks};
 
@@ -41,7 +41,7 @@ fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_fin
         (Behaviour::crosvm(), 128, vec![(Statistics, 128), (Own, 128)]),
         (Behaviour::libkrun(), 128, vec![(Statistics, 128), (Hint, 128), (Reporting, 128)]),
         (
-            offering(Behaviour::letter(), PAGE_REPORTING, STATS_VQ),
+            offering(Behaviour::conforming(), PAGE_REPORTING, STATS_VQ),
             64,
             vec![(Missing, 1), (Missing, 1), (Reporting, 32)],
         ),
@@ -149,7 +149,7 @@ fn the_device_configuration_is_as_long_as_the_offered_features_make_it() {
         (offering(qemu.clone(), 0, PAGE_POISON), 8),
         (offering(qemu.clone(), FREE_PAGE_HINT, PAGE_POISON), 12),
         (qemu, 16),
-        (Behaviour { layout: Behaviour::letter().layout, ..Behaviour::cloud_hypervisor() }, 8),
+        (Behaviour { layout: Behaviour::conforming().layout, ..Behaviour::cloud_hypervisor() }, 8),
     ] {
         let mut guest = bring_up(behaviour);
         guest.follow(10);
@@ -164,7 +164,7 @@ fn the_device_configuration_is_as_long_as_the_offered_features_make_it() {
 
 #[test]
 fn actual_written_in_pieces_is_kept_by_qemu_and_dropped_by_others() {
-    let layout = || Behaviour::letter().layout;
+    let layout = || Behaviour::conforming().layout;
     for (behaviour, kept) in [
         (Behaviour::qemu_10(2), 0x102),
         (Behaviour { layout: layout(), ..Behaviour::cloud_hypervisor() }, 0),
@@ -189,7 +189,7 @@ fn actual_written_in_pieces_is_kept_by_qemu_and_dropped_by_others() {
 /// requests completed, frames that the host took, discards.
 fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64, u64) {
     let quirks = Quirks { wants_every_queue: false, ..vmm.quirks };
-    let behaviour = Behaviour { quirks, ..Behaviour::letter() };
+    let behaviour = Behaviour { quirks, ..Behaviour::conforming() };
     let mut hand = Hand::right(behaviour);
     let (mut inflate, _deflate) = hand.start();
     let run = hand.platform.frames.take_free(count).expect("a run of free frames");

@@ -2,9 +2,10 @@
 //! by MSI-X. It implements neither statistics nor hints nor the window in configuration space. Most of its registers keep any
 //! value that is written.
 
-use crate::behaviour::{Behaviour, Numbering, feature};
-use crate::layout::Layout;
-use crate::quirks::{Quirks, RegisterQuirks};
+use crate::behaviour::Layout;
+use crate::behaviour::{Behaviour, Numbering};
+use crate::behaviour::{Quirks, RegisterQuirks};
+use crate::feature;
 
 impl Behaviour {
     /// Alioth with free page reporting.

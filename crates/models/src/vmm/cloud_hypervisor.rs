@@ -2,9 +2,10 @@
 //! written whole. Descriptors of more than 256 frames are passed over, and their requests completed. It interrupts by MSI-X
 //! only, for every buffer. Its registers say nothing before `DRIVER`; what was accepted, and where queues are, it does not show.
 
-use crate::behaviour::{Behaviour, feature};
-use crate::layout::Layout;
-use crate::quirks::{Long, Quirks, RegisterQuirks};
+use crate::behaviour::Behaviour;
+use crate::behaviour::Layout;
+use crate::behaviour::{Long, Quirks, RegisterQuirks};
+use crate::feature;
 
 impl Behaviour {
     /// Cloud Hypervisor with `free_page_reporting=on` and statistics.

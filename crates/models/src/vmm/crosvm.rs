@@ -1,9 +1,10 @@
 //! crosvm: a 32-bit BAR. Bits 6 and 7 have a meaning of its own, and so has the queue that comes with one of them. Frames
 //! that follow each other in a request are discarded together.
 
-use crate::behaviour::{Behaviour, feature};
-use crate::layout::Layout;
-use crate::quirks::{Discards, Quirks};
+use crate::behaviour::Behaviour;
+use crate::behaviour::Layout;
+use crate::behaviour::{Discards, Quirks};
+use crate::feature;
 
 impl Behaviour {
     /// crosvm.

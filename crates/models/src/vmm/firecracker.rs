@@ -2,8 +2,9 @@
 //! never completed. The frames of a request are sorted, and discarded range by range. It starts only with every queue set up,
 //! BARs answer all ones with their bare size, and it interrupts by MSI-X only, for every buffer.
 
-use crate::behaviour::{Behaviour, feature};
-use crate::quirks::{Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
+use crate::behaviour::Behaviour;
+use crate::behaviour::{Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
+use crate::feature;
 
 impl Behaviour {
     /// Firecracker with everything that it has.

@@ -2,8 +2,9 @@
 //! deflating it does not implement, and `actual` it does not keep. All five queues have to be set up. Its device is not on PCI;
 //! the model's is.
 
-use crate::behaviour::{Behaviour, Numbering, feature};
-use crate::quirks::{ActualWrites, Quirks};
+use crate::behaviour::{ActualWrites, Quirks};
+use crate::behaviour::{Behaviour, Numbering};
+use crate::feature;
 
 impl Behaviour {
     /// libkrun.

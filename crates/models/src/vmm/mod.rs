@@ -7,7 +7,7 @@ mod firecracker;
 mod libkrun;
 mod qemu;
 
-use super::behaviour::Behaviour;
+use crate::behaviour::Behaviour;
 
 impl Behaviour {
     /// Each device that a VMM people use has, by name; and the same with packed rings, whether that VMM has them or not.
@@ -20,7 +20,7 @@ impl Behaviour {
 
     fn every_split_vmm() -> Vec<(&'static str, Self)> {
         vec![
-            ("letter", Self::letter()),
+            ("letter", Self::conforming()),
             ("QEMU 7.2", Self::qemu_7_2()),
             ("QEMU 10, vectors=6", Self::qemu_10(6)),
             ("QEMU 10, vectors=2", Self::qemu_10(2)),

@@ -2,9 +2,10 @@
 //! written in any pieces. Its legacy interface is that of every model (`legacy.rs`): bit 30 makes it forget all features,
 //! frame 0 resets it. While a round of hints is under way its configuration says that there is none.
 
-use crate::behaviour::{Behaviour, Handling, Numbering, feature};
-use crate::layout::Layout;
-use crate::quirks::{ActualWrites, Quirks};
+use crate::behaviour::Layout;
+use crate::behaviour::{ActualWrites, Quirks};
+use crate::behaviour::{Behaviour, Handling, Numbering};
+use crate::feature;
 
 impl Behaviour {
     /// QEMU 7.2: transitional id, no MSI-X, each kick handled before its store returns.
@@ -31,7 +32,7 @@ impl Behaviour {
             first_status: 0,
             reset_time: 0,
             queue_reset_time: 0,
-            ..Self::letter()
+            ..Self::conforming()
         }
         .with_vectors(None)
     }

@@ -107,8 +107,8 @@ impl<P: BalloonPlatform> Running<P> {
     fn index_of(&self, queue: BalloonQueue) -> Option<QueueIndex> {
         let Queues { pages, statistics, .. } = &self.queues;
         match queue {
-            BalloonQueue::Inflate => Some(pages.inflate.index()),
-            BalloonQueue::Deflate => Some(pages.deflate.index()),
+            BalloonQueue::Inflate => Some(pages.queue(Direction::Inflate).index()),
+            BalloonQueue::Deflate => Some(pages.queue(Direction::Deflate).index()),
             BalloonQueue::Statistics => statistics.as_ref().map(|statistics| statistics.queue.index()),
         }
     }
@@ -125,14 +125,13 @@ impl<P: BalloonPlatform> Running<P> {
         let Queues { pages, statistics, .. } = &mut self.queues;
         let layout = |size| RingLayout::for_device(kind, features, size, size).expect("a queue of this size was made");
         let options = |entries| QueueOptions::for_device(kind, features, entries, USED_LENGTH);
-        let tables = [&pages.inflate, &pages.deflate].map(|queue| options(pages.table_entries(queue.size())));
-        let (size, addresses) = match (queue, statistics) {
-            (BalloonQueue::Inflate, _) => renew(&mut pages.inflate, platform, layout, tables[0], &proof)?,
-            (BalloonQueue::Deflate, _) => renew(&mut pages.deflate, platform, layout, tables[1], &proof)?,
-            (BalloonQueue::Statistics, Some(statistics)) => {
-                renew(&mut statistics.queue, platform, layout, options(1), &proof)?
+        let (size, addresses) = match (direction(queue), statistics) {
+            (Some(direction), _) => {
+                let tables = options(pages.table_entries(pages.queue(direction).size()));
+                renew(pages.queue_mut(direction), platform, layout, tables, &proof)?
             }
-            (BalloonQueue::Statistics, None) => return Err(MissingQueue(queue.word()).into()),
+            (None, Some(statistics)) => renew(&mut statistics.queue, platform, layout, options(1), &proof)?,
+            (None, None) => return Err(MissingQueue(queue.word()).into()),
         };
         Ok(self.virtio.enable_queue_again(proof, size, addresses)?)
     }

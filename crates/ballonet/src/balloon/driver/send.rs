@@ -63,7 +63,11 @@ impl<P: BalloonPlatform> Round<'_, P> {
         }
         let mut left = region;
         let limit = SendLimit { frames: REGION_FRAMES.into(), descriptors: REGION_DESCRIPTORS, requests: 1 };
-        let added = self.add(Direction::Inflate, limit, &mut |_, most| cut(&mut left, most))?;
+        let added =
+            self.running
+                .queues
+                .pages
+                .add(Direction::Inflate, self.platform.frames(), limit, &mut |_, most| cut(&mut left, most))?;
         if added.frames == REGION_FRAMES {
             self.tuning.chains.given(whole, self.platform.now());
         }
@@ -77,8 +81,12 @@ impl<P: BalloonPlatform> Round<'_, P> {
         let mut left = self.tuning.chains.left();
         let Some(run) = left else { return Ok(()) };
         let limit = SendLimit { frames: run.count().into(), descriptors: 1, requests: u16::MAX };
-        let before = self.running.queues.pages.outstanding(Direction::Deflate);
-        let added = self.add(Direction::Deflate, limit, &mut |_, most| cut(&mut left, most))?;
+        let before = self.running.queues.pages.queue(Direction::Deflate).outstanding();
+        let added =
+            self.running
+                .queues
+                .pages
+                .add(Direction::Deflate, self.platform.frames(), limit, &mut |_, most| cut(&mut left, most))?;
         self.tuning.chains.asked_back(added.frames);
         self.deliver(Direction::Deflate, before, &added);
         Ok(())
@@ -89,14 +97,17 @@ impl<P: BalloonPlatform> Round<'_, P> {
     fn inflate(&mut self, wanted: u64, mut begun: Option<FrameRun>) -> Result<(), BalloonError> {
         let direct = Allowance { path: Path::Direct, frames: wanted };
         let Allowance { path, frames } = self.allowance.unwrap_or(direct);
-        let before = self.running.queues.pages.outstanding(Direction::Inflate);
+        let before = self.running.queues.pages.queue(Direction::Inflate).outstanding();
         let mut added = self.inflate_ready(wanted.min(frames))?;
         let rest = self.unreserved(wanted.min(frames).saturating_sub(added.frames.into()), path);
         if rest > 0 {
             let limit = self.tuning.limit(rest, self.running.queues.pages.descriptors(), added.requests);
-            let more = self.add(Direction::Inflate, limit, &mut |frames, most| {
-                cut(&mut begun, most).or_else(|| frames.take_free(most))
-            });
+            let more = self.running.queues.pages.add(
+                Direction::Inflate,
+                self.platform.frames(),
+                limit,
+                &mut |frames, most| cut(&mut begun, most).or_else(|| frames.take_free(most)),
+            );
             added = added.and(more?);
         }
         begun.into_iter().for_each(|run| self.platform.frames().release(run));
@@ -137,42 +148,30 @@ impl<P: BalloonPlatform> Round<'_, P> {
 
     fn deflate(&mut self, most: u64) -> Result<(), BalloonError> {
         let pages = &self.running.queues.pages;
-        let (before, descriptors) = (pages.outstanding(Direction::Deflate), pages.descriptors());
+        let (before, descriptors) = (pages.queue(Direction::Deflate).outstanding(), pages.descriptors());
         let limit = self.tuning.limit(most, descriptors, 0);
-        let added = self.add(Direction::Deflate, limit, &mut |frames, most| frames.take_ballooned(most))?;
+        let added =
+            self.running.queues.pages.add(Direction::Deflate, self.platform.frames(), limit, &mut |frames, most| {
+                frames.take_ballooned(most)
+            })?;
         self.deliver(Direction::Deflate, before, &added);
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        direction: Direction,
-        limit: SendLimit,
-        take: &mut dyn FnMut(&mut P::Frames, u32) -> Option<FrameRun>,
-    ) -> Result<Added, BalloonError> {
-        self.running.queues.pages.add(direction, self.platform.frames(), limit, take)
-    }
-
     /// Shows the added requests to the device. `before`: the requests that were in flight.
     fn deliver(&mut self, direction: Direction, before: u16, added: &Added) {
-        let pages = &mut self.running.queues.pages;
-        let kick = pages.publish(direction);
-        let queue = match direction {
-            Direction::Inflate => {
-                self.plan.inflate_sent(added.frames);
-                pages.inflate.index()
-            }
-            Direction::Deflate => {
-                self.plan.deflate_sent(added.frames);
-                pages.deflate.index()
-            }
-        };
+        let queue = self.running.queues.pages.queue_mut(direction);
+        let (index, kick) = (queue.index(), queue.publish());
+        match direction {
+            Direction::Inflate => self.plan.inflate_sent(added.frames),
+            Direction::Deflate => self.plan.deflate_sent(added.frames),
+        }
         self.note(added);
         if kick.is_none() {
             return;
         }
         let started = self.platform.now();
-        self.kick(queue, kick);
+        self.kick(index, kick);
         if before == 0 {
             let stalled = self.platform.now().saturating_sub(started);
             self.kicked = Some(Kicked { direction, requests: added.requests, stalled });

@@ -13,7 +13,7 @@ pub(super) mod statistics;
 use alloc::vec::Vec;
 
 use self::hinting::HintingQueue;
-use self::pages::{Pages, Request};
+use self::pages::{Direction, Pages, Request};
 use self::poison::Poison;
 use self::reporting::ReportingQueue;
 use self::statistics::StatisticsQueue;
@@ -42,8 +42,8 @@ impl<P: Platform> Queues<P> {
     /// The queues in use: name and number of entries.
     pub(super) fn sizes(&self) -> [Option<(&'static str, u16)>; 5] {
         [
-            Some(("inflate", self.pages.inflate.size())),
-            Some(("deflate", self.pages.deflate.size())),
+            Some(("inflate", self.pages.queue(Direction::Inflate).size())),
+            Some(("deflate", self.pages.queue(Direction::Deflate).size())),
             self.statistics.as_ref().map(|statistics| ("stats", statistics.queue.size())),
             self.hinting.as_ref().map(|hinting| ("hinting", hinting.queue().size())),
             self.reporting.as_ref().map(|reporting| ("reporting", reporting.queue().size())),

@@ -68,6 +68,7 @@ impl Interface {
     }
 
     /// Which transport it takes.
+    #[cfg(test)]
     pub(super) const fn kind(&self) -> TransportKind {
         match self {
             Self::Modern(_) => TransportKind::Modern,

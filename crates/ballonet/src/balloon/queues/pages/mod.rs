@@ -21,8 +21,8 @@ use crate::virtio::{Chain, Completion, Kick, QueueError, Quiesced, RingLayout, S
 /// Where frames go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
-    Inflate,
-    Deflate,
+    Inflate = 0,
+    Deflate = 1,
 }
 
 impl Direction {
@@ -59,8 +59,8 @@ impl Direction {
 
 /// Both queues, and the requests.
 pub(crate) struct Pages<P: Platform> {
-    pub(crate) inflate: Vring<P, Request>,
-    pub(crate) deflate: Vring<P, Request>,
+    /// By [`Direction`].
+    queues: [Vring<P, Request>; 2],
     requests: Requests<P::Memory>,
 }
 
@@ -95,7 +95,7 @@ impl<P: BalloonPlatform> Pages<P> {
         let requests = Requests::allocate(maker.platform, window.clamp(1, 256).min(smaller), shape.within(smaller))?;
         let entries = layouts.map(|layout| requests.table_entries(layout.size()));
         match Self::make_queues(maker, numbers, layouts, entries) {
-            Ok([inflate, deflate]) => Ok(Self { inflate, deflate, requests }),
+            Ok(queues) => Ok(Self { queues, requests }),
             Err(error) => {
                 maker.made.memory = Some(requests.into_memory());
                 Err(error.into())
@@ -121,7 +121,8 @@ impl<P: BalloonPlatform> Pages<P> {
 
     /// Takes the requests that the device has completed: `done` accounts for the frames of each.
     pub(crate) fn complete(&mut self, direction: Direction, mut done: impl FnMut(&Request)) -> Result<(), QueueError> {
-        let (queue, requests) = self.split(direction);
+        let Self { queues, requests } = self;
+        let queue = &mut queues[direction as usize];
         if queue.outstanding() > 0 {
             queue.disarm();
         }
@@ -133,7 +134,7 @@ impl<P: BalloonPlatform> Pages<P> {
     }
 
     /// Adds as many requests as the queue, the pool and `limit` have room for, of frames that `take` takes. The device
-    /// sees them by [`Pages::publish`].
+    /// sees them by [`Virtqueue::publish`](crate::virtio::Virtqueue::publish).
     pub(crate) fn add(
         &mut self,
         direction: Direction,
@@ -141,7 +142,8 @@ impl<P: BalloonPlatform> Pages<P> {
         limit: SendLimit,
         take: &mut dyn FnMut(&mut P::Frames, u32) -> Option<FrameRun>,
     ) -> Result<Added, BalloonError> {
-        let (queue, requests) = self.split(direction);
+        let Self { queues, requests } = self;
+        let queue = &mut queues[direction as usize];
         let mut added = Added::NOTHING;
         let more =
             |added: &Added| added.enough && u64::from(added.frames) < limit.frames && added.requests < limit.requests;
@@ -165,35 +167,23 @@ impl<P: BalloonPlatform> Pages<P> {
         Ok(added)
     }
 
-    /// Shows the added requests to the device. Returns the kick that it wants.
-    pub(crate) fn publish(&mut self, direction: Direction) -> Option<Kick> {
-        self.split(direction).0.publish()
-    }
-
     /// Asks for an interrupt when a queue is half done, if `more` can be sent then, else when it is empty. `false` if
     /// that is so already.
     pub(crate) fn arm(&mut self, direction: Direction, more: bool) -> bool {
-        let queue = self.split(direction).0;
+        let queue = &mut self.queues[direction as usize];
         let outstanding = queue.outstanding();
         outstanding == 0 || queue.arm(if more { outstanding.div_ceil(2) } else { outstanding })
     }
 
-    /// Requests in flight.
-    pub(crate) fn outstanding(&self, direction: Direction) -> u16 {
-        match direction {
-            Direction::Inflate => self.inflate.outstanding(),
-            Direction::Deflate => self.deflate.outstanding(),
-        }
-    }
-
     /// Takes the requests that the device has not completed out of a queue that was reset.
     pub(crate) fn drain(&mut self, direction: Direction, proof: &impl Stopped) -> Vec<Request> {
-        self.split(direction).0.drain(proof)
+        self.queues[direction as usize].drain(proof)
     }
 
     /// Puts unfinished requests into a new queue. Returns the kick that the device wants.
     pub(crate) fn send_again(&mut self, direction: Direction, unfinished: Vec<Request>) -> Option<Kick> {
-        let (queue, requests) = self.split(direction);
+        let Self { queues, requests } = self;
+        let queue = &mut queues[direction as usize];
         for request in unfinished {
             let added = queue.add(Chain::readable(requests.write(&request)), request);
             assert!(added.is_ok(), "a queue holds as much as the one before it, which had its size");
@@ -209,19 +199,23 @@ impl<P: BalloonPlatform> Pages<P> {
             requests.iter().for_each(|request| direction.give_back(platform.frames(), request, poison));
             requests.iter().map(|request| u64::from(request.frames())).sum()
         };
-        let freed = release(self.inflate, Direction::Inflate);
-        let ballooned = release(self.deflate, Direction::Deflate);
+        let [inflate, deflate] = self.queues;
+        let freed = release(inflate, Direction::Inflate);
+        let ballooned = release(deflate, Direction::Deflate);
         platform.release_dma(self.requests.into_memory());
         (freed, ballooned)
     }
 }
 
 impl<P: Platform> Pages<P> {
-    fn split(&mut self, direction: Direction) -> (&mut Vring<P, Request>, &mut Requests<P::Memory>) {
-        match direction {
-            Direction::Inflate => (&mut self.inflate, &mut self.requests),
-            Direction::Deflate => (&mut self.deflate, &mut self.requests),
-        }
+    /// The queue of a direction.
+    pub(crate) fn queue(&self, direction: Direction) -> &Vring<P, Request> {
+        &self.queues[direction as usize]
+    }
+
+    /// The same, to publish in it or to replace it.
+    pub(crate) fn queue_mut(&mut self, direction: Direction) -> &mut Vring<P, Request> {
+        &mut self.queues[direction as usize]
     }
 
     /// The most descriptors of a request.

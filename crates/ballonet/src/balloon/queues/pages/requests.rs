@@ -138,19 +138,17 @@ impl<M: DmaMemory> Requests<M> {
             length += write_pfns(*run, &mut self.scratch[length..]);
         }
         debug_assert_eq!(length, request.frames as usize * PFN_SIZE);
-        let whole = self.write_at(request.slot * slot_bytes(self.shape), length);
+        let offset = request.slot * slot_bytes(self.shape);
+        self.memory.write_bytes(offset, &self.scratch[..length]);
+        let (address, length) = (self.memory.device_address() + offset as u64, length as u32);
         let piece = u32::from(self.shape.frames()) * PFN_SIZE as u32;
         self.segments.clear();
-        self.segments.extend((0..whole.length).step_by(piece as usize).map(|start| Segment {
-            address: whole.address + u64::from(start),
-            length: piece.min(whole.length - start),
-        }));
+        self.segments.extend(
+            (0..length)
+                .step_by(piece as usize)
+                .map(|start| Segment { address: address + u64::from(start), length: piece.min(length - start) }),
+        );
         &self.segments
-    }
-
-    fn write_at(&mut self, offset: usize, length: usize) -> Segment {
-        self.memory.write_bytes(offset, &self.scratch[..length]);
-        Segment { address: self.memory.device_address() + offset as u64, length: length as u32 }
     }
 
     /// The DMA memory. The device no longer uses it.

@@ -1,0 +1,210 @@
+//! The device configuration, and the window in configuration space to all registers.
+
+use super::configuration_space::PCI_DATA_END;
+use crate::check::Severity::{Custom, Must};
+use crate::check::{Check, Stop, Verdict, ensure, on_device, skip_unless};
+use crate::device::{About, TestDevice, undisturbed};
+use ballonet::balloon::wire::{
+    CONFIG_ACTUAL, CONFIG_NUM_PAGES, CONFIG_POISON_VAL, CONFIG_SIZE, FREE_PAGE_HINT, PAGE_POISON,
+};
+use ballonet::pci::{Capability, ConfigSpace};
+use ballonet::platform::Registers;
+use ballonet::virtio::spec::{CapabilityType, cap, common};
+
+/// The checks, in the order in which they run.
+pub(super) const CHECKS: &[Check] = &[
+    on_device(
+        Must,
+        "configuration-is-long-enough",
+        "5.5.4",
+        "the device configuration has the fields of the offered features",
+        |device| {
+            let needed = match device.offered {
+                offered if offered.contains(PAGE_POISON) => 16,
+                offered if offered.contains(FREE_PAGE_HINT) => 12,
+                _ => CONFIG_SIZE,
+            };
+            let length = device.config.len();
+            ensure!(length >= needed, "the device configuration has {length} bytes, {needed} are needed");
+            Ok(())
+        },
+    ),
+    on_device(
+        Must,
+        "configuration-is-there-before-features-ok",
+        "2.5.2",
+        "configuration fields can be read before FEATURES_OK",
+        |device| {
+            undisturbed(device, About::Target, |device| {
+                device.begin()?;
+                let before = device.config.read32(CONFIG_NUM_PAGES);
+                device.negotiate_least()?;
+                let after = device.config.read32(CONFIG_NUM_PAGES);
+                ensure!(before == after, "num_pages is {before} before FEATURES_OK, and {after} after it");
+                Ok(())
+            })
+        },
+    ),
+    on_device(
+        Custom,
+        "configuration-reads-the-same-in-parts",
+        "2.5",
+        "a field is the same read in 8, 16 and 32 bits",
+        |device| {
+            let setup = device.plain();
+            undisturbed(device, About::Signals, |device| {
+                device.start(&setup)?;
+                // A value whose parts differ.
+                device.config.write32(CONFIG_ACTUAL, 0x0102_0304);
+                let outcome = reads_the_same_in_parts(device);
+                device.config.write32(CONFIG_ACTUAL, 0);
+                outcome
+            })
+        },
+    ),
+    on_device(
+        Custom,
+        "generation-holds-still",
+        "2.5",
+        "config_generation does not change while the configuration does not",
+        |device| {
+            let setup = device.plain();
+            undisturbed(device, About::Generation, |device| {
+                device.start(&setup)?;
+                let before = device.common.read8(common::CONFIG_GENERATION);
+                for _ in 0..8 {
+                    let _ = device.config.read32(CONFIG_NUM_PAGES);
+                    let generation = device.common.read8(common::CONFIG_GENERATION);
+                    ensure!(
+                        generation == before,
+                        "config_generation goes from {before} to {generation} while nothing changes"
+                    );
+                }
+                Ok(())
+            })
+        },
+    ),
+    on_device(Must, "actual-is-kept", "5.5.4", "actual is stored as written", |device| {
+        let setup = device.plain();
+        device.start(&setup)?;
+        for value in [1, 0x0102_0304, 0] {
+            device.config.write32(CONFIG_ACTUAL, value);
+            let read = device.config.read32(CONFIG_ACTUAL);
+            ensure!(read == value, "actual was written with {value:#x}, {read:#x} is read");
+        }
+        Ok(())
+    }),
+    on_device(
+        Must,
+        "writing-actual-leaves-the-target",
+        "5.5.4",
+        "writing actual does not change num_pages",
+        |device| {
+            let setup = device.plain();
+            undisturbed(device, About::Target, |device| {
+                device.start(&setup)?;
+                let before = device.config.read32(CONFIG_NUM_PAGES);
+                device.config.write32(CONFIG_ACTUAL, before.wrapping_add(7));
+                let after = device.config.read32(CONFIG_NUM_PAGES);
+                device.config.write32(CONFIG_ACTUAL, 0);
+                ensure!(before == after, "num_pages goes from {before} to {after} when actual is written");
+                Ok(())
+            })
+        },
+    ),
+    on_device(Must, "poison-value-is-kept", "5.5.6.6", "poison_val is stored as written", |device| {
+        skip_unless!(device.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
+        skip_unless!(
+            device.config.len() >= CONFIG_POISON_VAL + 4,
+            "the device configuration has no room for poison_val"
+        );
+        let features = device.least() | PAGE_POISON;
+        skip_unless!(device.negotiate(features)?, "the device does not take the features {features}");
+        for value in [0xaaaa_aaaa, 0] {
+            device.config.write32(CONFIG_POISON_VAL, value);
+            let read = device.config.read32(CONFIG_POISON_VAL);
+            ensure!(read == value, "poison_val was written with {value:#x}, {read:#x} is read");
+        }
+        Ok(())
+    }),
+    on_device(
+        Must,
+        "pci-access-reads-registers",
+        "4.1.4.9.1",
+        "a read of pci_cfg_data reads the BAR, in 1, 2 and 4 bytes",
+        |device| {
+            device.begin()?;
+            device.common.write32(common::DEVICE_FEATURE_SELECT, 0);
+            for (field, width) in [(common::DEVICE_STATUS, 1), (common::NUM_QUEUES, 2), (common::DEVICE_FEATURE, 4)] {
+                let access = point(device, field, width)?;
+                let through = read_window(&device.pci.platform.config(), access, width)?;
+                let direct = match width {
+                    1 => device.common.read8(field).into(),
+                    2 => device.common.read16(field).into(),
+                    _ => device.common.read32(field),
+                };
+                ensure!(
+                    through == direct,
+                    "{field:#x} of the common structure is {direct:#x}, and {through:#x} through pci_cfg_data"
+                );
+            }
+            Ok(())
+        },
+    ),
+    on_device(Must, "pci-access-writes-registers", "4.1.4.9.1", "a write of pci_cfg_data writes the BAR", |device| {
+        device.begin()?;
+        for select in [1, 0] {
+            let access = point(device, common::DEVICE_FEATURE_SELECT, 4)?;
+            let written = access.write32(&mut device.pci.platform.config(), cap::PCI_DATA as u8, select);
+            written.map_err(|error| Stop::Failed(alloc::format!("{error}")))?;
+            let read = device.common.read32(common::DEVICE_FEATURE_SELECT);
+            ensure!(
+                read == select,
+                "{select} was written to device_feature_select through pci_cfg_data, {read} is read"
+            );
+        }
+        Ok(())
+    }),
+];
+
+fn reads_the_same_in_parts(device: &TestDevice<'_>) -> Verdict {
+    for offset in [CONFIG_NUM_PAGES, CONFIG_ACTUAL] {
+        let whole = device.config.read32(offset);
+        let halves = [0, 2].map(|at| device.config.read16(offset + at));
+        let bytes = [0, 1, 2, 3].map(|at| device.config.read8(offset + at));
+        let by_halves = u32::from(halves[1]) << 16 | u32::from(halves[0]);
+        ensure!(by_halves == whole, "{offset:#x} is {whole:#x} in 32 bits, and {by_halves:#x} in 16 at a time");
+        let by_bytes = u32::from_le_bytes(bytes);
+        ensure!(by_bytes == whole, "{offset:#x} is {whole:#x} in 32 bits, and {by_bytes:#x} in 8 at a time");
+    }
+    Ok(())
+}
+
+/// The window pointed at a place of the common structure.
+fn point(device: &mut TestDevice<'_>, field: usize, width: u32) -> Verdict<Capability> {
+    let Some(access) = device.pci.access() else {
+        return Err(Stop::Skipped("the device has no PCI configuration access capability".into()));
+    };
+    let common = device.pci.structures.iter().find(|structure| structure.kind == CapabilityType::Common);
+    let Some((bar, start)) = common.map(|common| (common.bar, common.offset as u32)) else {
+        return Err(Stop::Skipped("the device has no common configuration capability".into()));
+    };
+    let config = &mut device.pci.platform.config();
+    let failed = |error| Stop::Failed(alloc::format!("{error}"));
+    let length = access.read8(config, cap::LENGTH as u8).map_err(failed)?;
+    ensure!(length >= PCI_DATA_END, "the capability has cap_len {length}, and no room for its data");
+    access.write8(config, cap::BAR as u8, bar).map_err(failed)?;
+    access.write32(config, cap::BAR_OFFSET as u8, start + field as u32).map_err(failed)?;
+    access.write32(config, cap::BAR_LENGTH as u8, width).map_err(failed)?;
+    Ok(access)
+}
+
+fn read_window<C: ConfigSpace>(config: &C, access: Capability, width: u32) -> Verdict<u32> {
+    let at = cap::PCI_DATA as u8;
+    let value = match width {
+        1 => access.read8(config, at).map(u32::from),
+        2 => access.read16(config, at).map(u32::from),
+        _ => access.read32(config, at),
+    };
+    value.map_err(|error| Stop::Failed(alloc::format!("{error}")))
+}

@@ -1,0 +1,98 @@
+//! Interference by the host. It may change the configuration at any time, and the device reports that during any check: a
+//! failure counts against the device only if the host changed nothing.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::TestDevice;
+use crate::check::{Stop, Verdict};
+use ballonet::balloon::wire::CONFIG_NUM_PAGES;
+use ballonet::platform::Registers;
+use ballonet::virtio::spec::{ISR_CONFIG, common};
+
+/// The most attempts at a check while the host keeps changing the configuration.
+const ATTEMPTS: u32 = 16;
+/// Passes that outweigh a failure.
+const PASSES: u32 = 3;
+/// How many times as long as an attempt the target is watched, for a check that may change it itself.
+const WATCH: u64 = 4;
+
+/// What a check tests, and what therefore cannot show whether the host interfered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// Interrupts, the ISR byte, fields of the configuration beside the target.
+    Signals,
+    /// `num_pages`: whether the host changes it shows in a watch after the attempt.
+    Target,
+    /// `config_generation`, with MSI-X off: that the host changed something shows in the ISR byte.
+    Generation,
+}
+
+impl About {
+    /// Failures without interference that count against the device. A coincidence does not repeat; where the target is watched
+    /// after the attempt, not during it, it may repeat once or twice.
+    const fn failures(self) -> u32 {
+        if matches!(self, Self::Target) { 5 } else { 2 }
+    }
+}
+
+/// The configuration at one moment, as far as it is evidence.
+#[derive(Debug)]
+struct Glimpse {
+    target: u32,
+    generation: u8,
+    told: bool,
+}
+
+impl Glimpse {
+    fn of(device: &TestDevice<'_>, about: About) -> Self {
+        let of_generation = about == About::Generation;
+        Self {
+            target: device.config.read32(CONFIG_NUM_PAGES),
+            generation: if of_generation { 0 } else { device.common.read8(common::CONFIG_GENERATION) },
+            told: of_generation && device.isr.read8(0) & ISR_CONFIG != 0,
+        }
+    }
+}
+
+/// Runs a check that needs a host that changes nothing, and repeats it while the host interferes. Each attempt starts the
+/// device again. If the host interferes every time, the check is skipped.
+pub(crate) fn undisturbed(
+    device: &mut TestDevice<'_>,
+    about: About,
+    mut ask: impl FnMut(&mut TestDevice<'_>) -> Verdict,
+) -> Verdict {
+    let (mut failures, mut passes, mut last) = (0, 0, String::new());
+    for _ in 0..ATTEMPTS {
+        // Some devices restart the generation count.
+        device.stop()?;
+        let (before, start) = (Glimpse::of(device, about), device.pci.platform.now());
+        match ask(device) {
+            Err(Stop::Failed(detail)) => last = detail,
+            Ok(()) if failures > 0 && passes + 1 < PASSES => {
+                passes += 1;
+                continue;
+            }
+            outcome => return outcome,
+        }
+        let moved = if about == About::Target {
+            let attempt = device.pci.platform.now().saturating_sub(start);
+            is_moving(device, attempt)?
+        } else {
+            let now = Glimpse::of(device, about);
+            now.told || now.target != before.target || now.generation != before.generation
+        };
+        failures += u32::from(!moved);
+        if failures == about.failures() {
+            return Err(Stop::Failed(last));
+        }
+    }
+    Err(Stop::Skipped(format!("the host changes the configuration all the time, so this proves nothing: {last}")))
+}
+
+/// Whether the target changes by itself, watched for longer than an attempt took.
+fn is_moving(device: &mut TestDevice<'_>, attempt: u64) -> Verdict<bool> {
+    let target = device.config.read32(CONFIG_NUM_PAGES);
+    let limit = (attempt * WATCH).clamp(device.patience.quiet, device.patience.stall);
+    device.wait(limit, |device| Ok(device.config.read32(CONFIG_NUM_PAGES) != target))
+}

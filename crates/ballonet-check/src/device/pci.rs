@@ -1,0 +1,158 @@
+//! The device as its configuration space shows it: IDs, BARs, capabilities. Nothing of it is mapped or driven yet.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::check::{Verdict, fail};
+use crate::platform::AnyPlatform;
+use ballonet::pci::capability::id;
+use ballonet::pci::{Bars, Capability, CapabilityError, ConfigSpace, Function, Msix};
+use ballonet::platform::RegisterWindow;
+use ballonet::virtio::spec::{CapabilityType, cap};
+
+/// The most of a structure that is mapped.
+const STRUCTURE_LIMIT: u64 = 4096;
+/// The most of the doorbells.
+const NOTIFY_LIMIT: u64 = 4 << 20;
+
+/// A virtio capability as it stands in configuration space, right or wrong.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Structure {
+    pub(crate) capability: Capability,
+    pub(crate) kind: CapabilityType,
+    /// What its length byte says.
+    pub(crate) capability_length: u8,
+    pub(crate) bar: u8,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    /// The word behind the structure's own fields: the notify multiplier.
+    pub(crate) extra: u32,
+}
+
+impl Structure {
+    /// How long its capability has to be.
+    pub(crate) const fn needed(&self) -> u8 {
+        match self.kind {
+            CapabilityType::Notify | CapabilityType::PciAccess => cap::SIZE + 4,
+            CapabilityType::SharedMemory => cap::SIZE + 8,
+            CapabilityType::Vendor => cap::VENDOR_SIZE,
+            _ => cap::SIZE,
+        }
+    }
+
+    /// What its offset has to be a multiple of (4.1.4.3 to 4.1.4.6).
+    pub(crate) const fn align(&self) -> u64 {
+        match self.kind {
+            CapabilityType::Common | CapabilityType::Device => 4,
+            CapabilityType::Notify => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether it names a place in a BAR.
+    pub(crate) const fn has_place(&self) -> bool {
+        !matches!(self.kind, CapabilityType::PciAccess | CapabilityType::Vendor)
+    }
+}
+
+/// The function.
+pub(crate) struct PciFunction<'p> {
+    pub(crate) platform: &'p mut (dyn AnyPlatform + 'p),
+    pub(crate) function: Function,
+    pub(crate) bars: Bars,
+    /// Its virtio capabilities, in the order of the list.
+    pub(crate) structures: Vec<Structure>,
+    /// What is wrong with the list.
+    pub(crate) broken: Option<CapabilityError>,
+    pub(crate) msix: Option<Msix>,
+}
+
+impl<'p> PciFunction<'p> {
+    pub(crate) fn read(platform: &'p mut (dyn AnyPlatform + 'p), function: Function) -> Self {
+        let bars = Bars::size(&mut platform.config(), &function);
+        let mut structures = Vec::new();
+        let mut broken = None;
+        let config = &platform.config();
+        for capability in function.capabilities(config) {
+            match capability {
+                Ok(capability) if capability.id() == id::VENDOR => match structure(config, capability) {
+                    Ok(structure) => structures.extend(structure),
+                    Err(error) => broken = broken.or(Some(error)),
+                },
+                Ok(_) => {}
+                Err(error) => broken = broken.or(Some(error)),
+            }
+        }
+        let msix = Msix::find(config, &function, &bars).ok().flatten();
+        Self { platform, function, bars, structures, broken, msix }
+    }
+
+    /// Where the first usable structure of a kind is: at least `minimum` bytes of it in its BAR.
+    pub(crate) fn window(&self, kind: CapabilityType, minimum: u64) -> Verdict<RegisterWindow> {
+        let mut reason = String::from("there is none");
+        for structure in self.structures.iter().filter(|structure| structure.kind == kind) {
+            match self.window_of(structure, minimum) {
+                Ok(window) => return Ok(window),
+                Err(error) => reason = error,
+            }
+        }
+        fail!("no usable {kind} structure: {reason}");
+    }
+
+    fn window_of(&self, structure: &Structure, minimum: u64) -> Result<RegisterWindow, String> {
+        let bar = self.bars.get(structure.bar).map_err(|error| format!("{error}"))?;
+        let limit = if structure.kind == CapabilityType::Notify { NOTIFY_LIMIT } else { STRUCTURE_LIMIT };
+        let room = bar.size().saturating_sub(structure.offset);
+        let length = structure.length.min(room).min(limit);
+        if length < minimum {
+            return Err(format!("{length} bytes of it lie in BAR{}, {minimum} are needed", structure.bar));
+        }
+        if !structure.offset.is_multiple_of(structure.align()) {
+            return Err(format!("its offset {:#x} is not aligned to {}", structure.offset, structure.align()));
+        }
+        bar.window(structure.offset, length).map_err(|error| format!("{error}"))
+    }
+
+    /// The multiplier of the notify capability.
+    pub(crate) fn multiplier(&self) -> u32 {
+        let notify = self.structures.iter().find(|structure| structure.kind == CapabilityType::Notify);
+        notify.map_or(0, |structure| structure.extra)
+    }
+
+    /// The window to BARs in configuration space.
+    pub(crate) fn access(&self) -> Option<Capability> {
+        let access = self.structures.iter().find(|structure| structure.kind == CapabilityType::PciAccess);
+        access.map(|structure| structure.capability)
+    }
+}
+
+/// What a vendor capability says; `None` for unknown types.
+fn structure<C: ConfigSpace>(config: &C, capability: Capability) -> Result<Option<Structure>, CapabilityError> {
+    let Some(kind) = CapabilityType::from_register(capability.read8(config, cap::TYPE as u8)?) else {
+        return Ok(None);
+    };
+    let capability_length = capability.read8(config, cap::LENGTH as u8)?;
+    if kind == CapabilityType::Vendor {
+        let none = Structure { capability, kind, capability_length, bar: 0, offset: 0, length: 0, extra: 0 };
+        return Ok(Some(none));
+    }
+    let mut structure = Structure {
+        capability,
+        kind,
+        capability_length,
+        bar: capability.read8(config, cap::BAR as u8)?,
+        offset: capability.read32(config, cap::BAR_OFFSET as u8)?.into(),
+        length: capability.read32(config, cap::BAR_LENGTH as u8)?.into(),
+        extra: 0,
+    };
+    match kind {
+        CapabilityType::Notify => structure.extra = capability.read32(config, cap::NOTIFY_MULTIPLIER as u8)?,
+        CapabilityType::SharedMemory => {
+            structure.offset |= u64::from(capability.read32(config, cap::BAR_OFFSET_HIGH as u8)?) << 32;
+            structure.length |= u64::from(capability.read32(config, cap::BAR_LENGTH_HIGH as u8)?) << 32;
+        }
+        _ => {}
+    }
+    Ok(Some(structure))
+}

@@ -1,0 +1,89 @@
+//! The registers of the device, one by one.
+
+use super::{QUEUES, TestDevice};
+use crate::check::{Stop, Verdict, ensure, skip_unless};
+use crate::ring::Areas;
+use ballonet::platform::Registers;
+use ballonet::virtio::spec::{Features, NO_VECTOR, Status, common};
+
+impl TestDevice<'_> {
+    pub(crate) fn status(&self) -> Verdict<Status> {
+        match self.common.read8(common::DEVICE_STATUS) {
+            u8::MAX => Err(Stop::Gone),
+            status => Ok(Status::from_bits_retain(status)),
+        }
+    }
+
+    pub(crate) fn set_status(&mut self, status: Status) {
+        self.common.write8(common::DEVICE_STATUS, status.bits());
+    }
+
+    /// A word of the offered features.
+    pub(crate) fn feature_word(&mut self, select: u32) -> u32 {
+        self.common.write32(common::DEVICE_FEATURE_SELECT, select);
+        self.common.read32(common::DEVICE_FEATURE)
+    }
+
+    pub(crate) fn read_offered(&mut self) -> Features {
+        Features::from_words([self.feature_word(0), self.feature_word(1)])
+    }
+
+    pub(crate) fn accept(&mut self, features: Features) {
+        for (select, word) in (0..).zip(features.words()) {
+            self.common.write32(common::DRIVER_FEATURE_SELECT, select);
+            self.common.write32(common::DRIVER_FEATURE, word);
+        }
+    }
+
+    pub(crate) fn select(&mut self, queue: u16) {
+        self.common.write16(common::QUEUE_SELECT, queue);
+    }
+
+    pub(crate) fn queue_size(&mut self, queue: u16) -> u16 {
+        self.select(queue);
+        self.common.read16(common::QUEUE_SIZE)
+    }
+
+    /// The numbers of the queues that are there.
+    pub(crate) fn present(&self) -> impl Iterator<Item = u16> + use<> {
+        let sizes = self.sizes;
+        (0..QUEUES as u16).filter(move |queue| sizes[usize::from(*queue)] != 0)
+    }
+
+    pub(super) fn set_vector(&mut self, register: usize, vector: u16) -> Verdict {
+        self.common.write16(register, vector);
+        let read = self.common.read16(register);
+        skip_unless!(read != NO_VECTOR, "the device refuses vector {vector}");
+        ensure!(read == vector, "vector {vector} reads back as {read:#06x}");
+        Ok(())
+    }
+
+    pub(crate) fn write_areas(&mut self, areas: Areas) {
+        for (register, area) in [
+            (common::QUEUE_DESC, areas.descriptors),
+            (common::QUEUE_DRIVER, areas.driver),
+            (common::QUEUE_DEVICE, areas.device),
+        ] {
+            self.common.write64(register, self.arena.address(area));
+        }
+    }
+
+    /// Where a queue is kicked, and with what.
+    pub(crate) fn doorbell(&mut self, queue: u16) -> Verdict<(usize, u16)> {
+        self.select(queue);
+        let offset = u64::from(self.common.read16(common::QUEUE_NOTIFY_OFF)) * u64::from(self.pci.multiplier());
+        let width = if self.features.contains(Features::NOTIFICATION_DATA) { 4 } else { 2 };
+        let (length, address) = (self.notify.len() as u64, self.notify_window.address);
+        ensure!(
+            offset + width <= length && (address + offset).is_multiple_of(width),
+            "the doorbell of queue {queue} is at {offset:#x}, of {length:#x} bytes"
+        );
+        let number = if self.features.contains(Features::NOTIF_CONFIG_DATA) {
+            ensure!(self.common.len() >= common::QUEUE_NOTIF_CONFIG_DATA + 2, "there is no queue_notif_config_data");
+            self.common.read16(common::QUEUE_NOTIF_CONFIG_DATA)
+        } else {
+            queue
+        };
+        Ok((offset as usize, number))
+    }
+}

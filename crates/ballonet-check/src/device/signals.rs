@@ -1,0 +1,163 @@
+//! Interrupts from the device, counted by vector.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use super::PciFunction;
+use crate::platform::Mapped;
+use ballonet::pci::{MsixTable, MsixVector};
+use ballonet::platform::{Handled, Handler, InterruptLine, Registers, Vector};
+use ballonet::virtio::InterruptMode;
+use ballonet::virtio::spec::ISR_CONFIG;
+
+/// The vectors that are counted one by one: configuration, then the queues.
+pub(crate) const COUNTED: usize = 8;
+
+/// Interrupts that came.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// By vector. On the line those that tell of the configuration at place 0, and all others at place 1.
+    vectors: [AtomicU32; COUNTED],
+    /// All bits that the ISR byte had when it was read by the line's handler.
+    isr: AtomicU32,
+}
+
+impl Counts {
+    /// How many came on a vector.
+    pub(crate) fn of(&self, vector: usize) -> u32 {
+        self.vectors.get(vector).map_or(0, |count| count.load(Ordering::Acquire))
+    }
+
+    /// How many came in all.
+    pub(crate) fn all(&self) -> u32 {
+        (0..COUNTED).map(|vector| self.of(vector)).sum()
+    }
+
+    /// How many came that do not report a configuration change.
+    pub(crate) fn queues(&self) -> u32 {
+        (1..COUNTED).map(|vector| self.of(vector)).sum()
+    }
+
+    /// The ISR bits that were seen.
+    pub(crate) fn isr(&self) -> u8 {
+        self.isr.load(Ordering::Acquire) as u8
+    }
+
+    fn count(&self, vector: usize) {
+        if let Some(count) = self.vectors.get(vector) {
+            count.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+/// The platform's side of a device's interrupts. Ends by [`Signals::release`].
+pub(crate) struct Signals {
+    pub(crate) mode: InterruptMode,
+    pub(crate) counts: Arc<Counts>,
+    vectors: Vec<Vector>,
+    table: Option<MsixTable<Mapped>>,
+}
+
+impl Signals {
+    /// None at all.
+    pub(crate) fn none() -> Self {
+        Self { mode: InterruptMode::Polling, counts: Arc::default(), vectors: Vec::new(), table: None }
+    }
+
+    /// Sets up `vectors` entries of the MSI-X table, or the line, or nothing.
+    pub(crate) fn set_up(
+        pci: &mut PciFunction<'_>,
+        isr: &Arc<Mapped>,
+        mode: InterruptMode,
+        vectors: usize,
+    ) -> Result<Self, String> {
+        let mut signals = Self { mode, ..Self::none() };
+        let outcome = match mode {
+            InterruptMode::PerQueue | InterruptMode::Shared => signals.messages(pci, vectors),
+            InterruptMode::Line => signals.line(pci, isr),
+            InterruptMode::Polling => Ok(()),
+        };
+        if mode == InterruptMode::Polling {
+            pci.function.set_intx(&mut pci.platform.config(), false);
+        }
+        match outcome {
+            Ok(()) => Ok(signals),
+            Err(reason) => {
+                signals.release(pci);
+                Err(reason)
+            }
+        }
+    }
+
+    fn messages(&mut self, pci: &mut PciFunction<'_>, count: usize) -> Result<(), String> {
+        let msix = pci.msix.ok_or("the device has no usable MSI-X")?;
+        if usize::from(msix.entries()) < count {
+            return Err(format!("the device has {} MSI-X vectors, {count} are needed", msix.entries()));
+        }
+        let table = pci.platform.map(msix.table()).map_err(|error| format!("{error}"))?;
+        let pending = match pci.platform.map(msix.pending()) {
+            Ok(pending) => pending,
+            Err(error) => {
+                pci.platform.unmap(table);
+                return Err(format!("{error}"));
+            }
+        };
+        let table = self.table.insert(msix.enable(&mut pci.platform.config(), table, pending));
+        for place in 0..count.min(COUNTED) {
+            let counts = Arc::clone(&self.counts);
+            let handler: Handler = Box::new(move || {
+                counts.count(place);
+                Handled::Yes
+            });
+            let vector = pci.platform.allocate_vector(format!("check-{place}"), handler);
+            let vector = vector.map_err(|error| format!("{error}"))?;
+            let message = vector.message;
+            self.vectors.push(vector);
+            let message = message.ok_or("the platform gave a vector without a message")?;
+            let entry = MsixVector::new(place as u16).ok_or("no such vector")?;
+            table.program(entry, message).map_err(|error| format!("{error}"))?;
+            table.unmask(entry).map_err(|error| format!("{error}"))?;
+        }
+        table.set_function_mask(&mut pci.platform.config(), false);
+        Ok(())
+    }
+
+    fn line(&mut self, pci: &mut PciFunction<'_>, isr: &Arc<Mapped>) -> Result<(), String> {
+        let function = pci.function.bdf();
+        let pin = pci.function.interrupt_pin().ok_or("the function has no interrupt pin")?;
+        let (counts, isr) = (Arc::clone(&self.counts), Arc::clone(isr));
+        let handler: Handler = Box::new(move || {
+            let bits = isr.read8(0);
+            if bits == 0 || bits == u8::MAX {
+                return Handled::No;
+            }
+            counts.isr.fetch_or(bits.into(), Ordering::AcqRel);
+            counts.count(usize::from(bits & ISR_CONFIG == 0));
+            Handled::Yes
+        });
+        let vector =
+            pci.platform.attach_line(InterruptLine::Pin { function, pin }, String::from("check-line"), handler);
+        self.vectors.push(vector.map_err(|error| format!("{error}"))?);
+        pci.function.set_intx(&mut pci.platform.config(), true);
+        Ok(())
+    }
+
+    /// Gives everything back. The device has been reset.
+    pub(crate) fn release(self, pci: &mut PciFunction<'_>) {
+        if self.mode == InterruptMode::Line && !self.vectors.is_empty() {
+            pci.function.set_intx(&mut pci.platform.config(), false);
+        }
+        if let Some(table) = self.table {
+            let (table, pending) = table.disable(&mut pci.platform.config());
+            pci.platform.unmap(table);
+            pci.platform.unmap(pending);
+        }
+        for vector in self.vectors {
+            pci.platform.release_vector(vector);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The three areas of a queue: sizes, places in the arena, and descriptors as bytes.
+
+use super::Part;
+use crate::check::Verdict;
+use crate::device::Arena;
+use ballonet::virtio::spec::{
+    AVAILABLE_ENTRY, DESCRIPTOR_F_WRITE, DESCRIPTOR_SIZE, EVENT_SUPPRESSION_SIZE, PACKED_DESCRIPTOR_FLAGS,
+    RING_ENTRIES, USED_ENTRY,
+};
+
+/// Where the three areas of a queue are in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Areas {
+    pub(crate) descriptors: usize,
+    pub(crate) driver: usize,
+    pub(crate) device: usize,
+}
+
+/// How the areas are placed, and the descriptors of a split queue used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Placement {
+    /// In order, each on a boundary of 64 bytes.
+    Plain,
+    /// Backwards, each at the worst alignment that is legal, and split descriptors from the last to the first.
+    Odd,
+}
+
+impl Areas {
+    /// Finds room for the areas of a queue and zeroes them.
+    pub(crate) fn place(arena: &mut Arena, size: u16, packed: bool, placement: Placement) -> Verdict<Areas> {
+        let (descriptors, driver, device) = sizes(size, packed);
+        // Beside each size: the alignment that the specification asks for (2.7, 2.8.10).
+        let areas = if placement == Placement::Plain {
+            let descriptors = arena.place(descriptors, 64, 0)?;
+            let driver = arena.place(driver, 64, 0)?;
+            Areas { descriptors, driver, device: arena.place(device, 64, 0)? }
+        } else {
+            let device = arena.place(device, 64, 4)?;
+            let driver = arena.place(driver, 64, if packed { 4 } else { 2 })?;
+            Areas { descriptors: arena.place(descriptors, 64, 16)?, driver, device }
+        };
+        arena.zero(areas.descriptors, descriptors);
+        arena.zero(areas.driver, driver);
+        arena.zero(areas.device, device);
+        Ok(areas)
+    }
+}
+
+/// Sizes of the three areas in bytes.
+pub(crate) const fn sizes(size: u16, packed: bool) -> (usize, usize, usize) {
+    let entries = size as usize;
+    if packed {
+        return (entries * DESCRIPTOR_SIZE, EVENT_SUPPRESSION_SIZE, EVENT_SUPPRESSION_SIZE);
+    }
+    // Each ring ends with the index for `EVENT_IDX`.
+    (entries * DESCRIPTOR_SIZE, RING_ENTRIES + entries * AVAILABLE_ENTRY + 2, RING_ENTRIES + entries * USED_ENTRY + 2)
+}
+
+pub(super) const fn write_flag(part: Part) -> u16 {
+    if part.writable { DESCRIPTOR_F_WRITE } else { 0 }
+}
+
+pub(super) fn write_split(arena: &mut Arena, at: usize, part: Part, flags: u16, next: u16) {
+    let mut bytes = [0; DESCRIPTOR_SIZE];
+    bytes[..8].copy_from_slice(&part.address.to_le_bytes());
+    bytes[8..12].copy_from_slice(&part.length.to_le_bytes());
+    bytes[12..14].copy_from_slice(&flags.to_le_bytes());
+    bytes[14..].copy_from_slice(&next.to_le_bytes());
+    arena.write(at, &bytes);
+}
+
+/// All of a packed descriptor, the flags in a store of their own.
+pub(super) fn write_packed(arena: &mut Arena, at: usize, part: Part, id: u16, flags: u16) {
+    let mut bytes = [0; PACKED_DESCRIPTOR_FLAGS];
+    bytes[..8].copy_from_slice(&part.address.to_le_bytes());
+    bytes[8..12].copy_from_slice(&part.length.to_le_bytes());
+    bytes[12..].copy_from_slice(&id.to_le_bytes());
+    arena.write(at, &bytes);
+    arena.store16(at + PACKED_DESCRIPTOR_FLAGS, flags);
+}

@@ -1,0 +1,56 @@
+//! The entropy device on the device's side (virtio 1.4, 5.4): one queue, whose buffers it fills with bytes of a seed.
+
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::queue::{INDIRECT, Request, WRITE};
+use crate::world::Bus;
+
+/// What an entropy device gives.
+#[derive(Debug, Clone)]
+pub struct Entropy {
+    seed: u64,
+    /// The most bytes that a request gets; 0 for a device that breaks the rule to write one at least.
+    pub most: u32,
+    /// All that it has given.
+    pub given: Vec<u8>,
+}
+
+impl Entropy {
+    /// A device that fills every buffer.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, most: u32::MAX, given: Vec::new() }
+    }
+
+    /// Looks at a request when it arrives.
+    pub(crate) fn check(request: &Request, bus: &mut Bus) {
+        if parts(request).next().is_none() || !request.bytes.is_empty() {
+            bus.misstep("ENTROPY-01", format!("a request to read from, or of no bytes: {:?}", request.chain));
+        }
+    }
+
+    /// Fills a request. Returns the number of bytes written.
+    pub(crate) fn fill(&mut self, request: &Request, bus: &Bus) -> u32 {
+        let mut left = self.most;
+        for (address, length) in parts(request) {
+            let bytes: Vec<u8> = (0..length.min(left)).map(|_| (next_random(&mut self.seed) >> 56) as u8).collect();
+            bus.ram.memory().write_slice(&bytes, GuestAddress(address)).expect("DMA memory");
+            left -= bytes.len() as u32;
+            self.given.extend(bytes);
+        }
+        self.most - left
+    }
+}
+
+/// The memory that a request lends to be written: addresses and lengths.
+fn parts(request: &Request) -> impl Iterator<Item = (u64, u32)> {
+    let writable = request.chain.iter().filter(|(_, d)| d.flags & (WRITE | INDIRECT) == WRITE);
+    writable.map(|(_, d)| (d.address, d.length))
+}
+
+/// The next number of a generator that is never 0 (xorshift64*).
+pub(crate) fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+}

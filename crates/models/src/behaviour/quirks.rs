@@ -1,0 +1,204 @@
+//! What devices do otherwise than the specification says, or that it leaves open.
+
+use crate::queue::{INDIRECT, Request, WRITE};
+
+/// The quirks of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quirks {
+    /// Longest descriptor that is served.
+    pub longest_descriptor: u32,
+    /// What becomes of a longer one.
+    pub long: Long,
+    /// What becomes of a chain.
+    pub chains: Chains,
+    /// A chain that is not read in full is no misstep of the driver's, which may be finding out. What was not read of it
+    /// nobody takes.
+    pub forgives_chains: bool,
+    /// Guest memory is backed by huge pages: one is taken away when all its frames come in one request, and else nothing.
+    pub huge_pages: bool,
+    /// Nobody takes anything off the reporting queue.
+    pub ignores_reports: bool,
+    /// How the host discards the frames of a request.
+    pub discards: Discards,
+    /// How `actual` can be written.
+    pub actual: ActualWrites,
+    /// Nobody takes anything off the inflate queue.
+    pub ignores_inflate: bool,
+    /// Sizes of the hint and the reporting queue; inflate, deflate and statistics have one size.
+    pub hint_size: u16,
+    pub reporting_size: u16,
+    /// `free_page_hint_cmd_id` reads as STOP from when the driver has opened the round until that is over.
+    pub stop_while_hinting: bool,
+    /// There is a queue of a feature of the VMM's own, behind all others.
+    pub own_queue: bool,
+    /// A change of the configuration sets both bits of the ISR byte, as QEMU has it.
+    pub changes_set_both_bits: bool,
+    /// What its registers do otherwise.
+    pub registers: RegisterQuirks,
+    /// It starts only if every queue that it has is set up, and else asks for a reset.
+    pub wants_every_queue: bool,
+    /// What becomes of a reset.
+    pub resets: Resets,
+    /// Used buffers interrupt whether the driver wants that or not.
+    pub ignores_suppression: bool,
+    /// The ISR byte is always 0.
+    pub no_isr: bool,
+}
+
+/// What the registers of a device do otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegisterQuirks {
+    /// BARs answer all ones with their size alone, without type bits.
+    pub bare_bar_sizes: bool,
+    /// Features and queues read as 0 until `ACKNOWLEDGE` and `DRIVER` are set.
+    pub silent_until_driver: bool,
+    /// `driver_feature` reads as 0.
+    pub hides_accepted: bool,
+    /// The addresses of queues read as 0.
+    pub hides_addresses: bool,
+    /// The lower halves of a queue's driver and device area show the upper ones.
+    pub shows_upper_halves: bool,
+    /// Features that are not offered are dropped in silence, and `FEATURES_OK` stays.
+    pub takes_any_feature: bool,
+    /// Vectors that the MSI-X table does not have are taken.
+    pub takes_any_vector: bool,
+    /// Queues have the size that they were given, also after a reset.
+    pub keeps_queue_sizes: bool,
+    /// `config_generation` is always 0.
+    pub no_generation: bool,
+}
+
+impl RegisterQuirks {
+    /// None.
+    pub const NONE: Self = Self {
+        bare_bar_sizes: false,
+        silent_until_driver: false,
+        hides_accepted: false,
+        hides_addresses: false,
+        shows_upper_halves: false,
+        takes_any_feature: false,
+        takes_any_vector: false,
+        keeps_queue_sizes: false,
+        no_generation: false,
+    };
+}
+
+/// What becomes of a reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resets {
+    /// It is done.
+    Work,
+    /// From `DRIVER` on it ends in `FAILED`.
+    EndInFailed,
+    /// Of a device that was started it shows as done, and no status is taken any more.
+    LockUp,
+}
+
+/// What becomes of a descriptor that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Long {
+    /// It is passed over, and the request completed.
+    Skipped,
+    /// Its request is never completed.
+    Lost,
+}
+
+/// What becomes of a chain of descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chains {
+    /// All of it is read.
+    Read,
+    /// Its head is read and nothing else.
+    HeadOnly,
+    /// Its request is never completed.
+    Lost,
+}
+
+/// How the frames of a request are discarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discards {
+    /// One by one.
+    Each,
+    /// Those that follow each other in the request together.
+    Adjacent,
+    /// The request is sorted first.
+    Sorted,
+}
+
+/// How `actual` can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActualWrites {
+    /// In any pieces.
+    Any,
+    /// In one store of four bytes; others are dropped.
+    Whole,
+    /// It cannot.
+    Ignored,
+}
+
+impl Quirks {
+    /// A device without any: it serves what it must, and takes `actual` in no other way than it has to.
+    pub(crate) const NONE: Self = Self {
+        longest_descriptor: 1024,
+        long: Long::Lost,
+        chains: Chains::Read,
+        forgives_chains: false,
+        huge_pages: false,
+        ignores_reports: false,
+        discards: Discards::Each,
+        actual: ActualWrites::Whole,
+        ignores_inflate: false,
+        hint_size: 64,
+        reporting_size: 32,
+        stop_while_hinting: false,
+        own_queue: false,
+        changes_set_both_bits: false,
+        registers: RegisterQuirks::NONE,
+        wants_every_queue: false,
+        resets: Resets::Work,
+        ignores_suppression: false,
+        no_isr: false,
+    };
+
+    /// Whether all of a request is served; `None` if it is never completed.
+    pub(crate) fn serves(&self, request: &Request) -> Option<bool> {
+        let buffers = request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0);
+        let longest = buffers.map(|(_, d)| d.length).max().unwrap_or(0);
+        let (long, chain) = (longest > self.longest_descriptor, request.chain.len() > 1);
+        let lost = long && self.long == Long::Lost || chain && self.chains == Chains::Lost;
+        if lost { None } else { Some(!(long || chain && self.chains == Chains::HeadOnly)) }
+    }
+
+    /// The frame numbers that the device takes of a request.
+    pub(crate) fn pfns(&self, request: &Request) -> Vec<u32> {
+        let readable = request.chain.iter().filter(|(_, d)| d.flags & (WRITE | INDIRECT) == 0);
+        let (mut taken, mut at) = (Vec::new(), 0);
+        for (position, (_, descriptor)) in readable.enumerate() {
+            let end = at + descriptor.length as usize;
+            let bytes = request.bytes.get(at..end).unwrap_or(&[]);
+            at = end;
+            if descriptor.length <= self.longest_descriptor && (position == 0 || self.chains == Chains::Read) {
+                taken.extend(bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])));
+            }
+        }
+        taken
+    }
+
+    /// Whether the host takes away what is behind a frame when these come in one request.
+    pub(crate) fn takes_away(&self, pfn: u32, pfns: &[u32]) -> bool {
+        let start = pfn / 512 * 512;
+        !self.huge_pages || (start..start + 512).all(|pfn| pfns.contains(&pfn))
+    }
+
+    /// How many discards the host makes of these frames.
+    pub(crate) fn discards(&self, pfns: &[u32]) -> u64 {
+        let mut pfns = pfns.to_vec();
+        match self.discards {
+            Discards::Each => return pfns.len() as u64,
+            Discards::Adjacent => {}
+            Discards::Sorted => pfns.sort_unstable(),
+        }
+        let breaks = pfns.windows(2).filter(|pair| pair[1] != pair[0].wrapping_add(1)).count();
+        if pfns.is_empty() { 0 } else { breaks as u64 + 1 }
+    }
+}

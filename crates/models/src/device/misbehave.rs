@@ -1,0 +1,86 @@
+//! What a device with a bug does wrong, beyond single registers.
+
+use std::sync::atomic::Ordering;
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::Balloon;
+use crate::bug::Bug;
+use crate::feature;
+use crate::queue::{INDIRECT, Purpose, Request, WRITE};
+use crate::world::Bus;
+
+impl Balloon {
+    fn has(&self, bug: Bug) -> bool {
+        self.behaviour.has(bug)
+    }
+
+    /// Whether a request is taken and never used.
+    pub(crate) fn loses(&self, index: u16, request: &Request) -> bool {
+        let Some(bug) = self.behaviour.bug else { return false };
+        let queue = self.queue(index);
+        let table = request.chain.first().is_some_and(|(_, head)| head.flags & INDIRECT != 0);
+        let accepted = |bit| self.common.accepted() & bit != 0;
+        match bug {
+            Bug::LosesChains => request.chain.len() > 1 && !table,
+            Bug::LosesTables => table,
+            Bug::LosesUnaligned => request.chain.iter().any(|(_, d)| d.address % 4 != 0),
+            Bug::LosesLarge => request.bytes.len() > 4 * 64,
+            Bug::LosesRingsOfOne => queue.size() == 1,
+            Bug::LosesOddRings => !queue.size().is_power_of_two(),
+            Bug::StopsAtTheWrap => queue.completed > 40_000,
+            Bug::LosesReports => queue.purpose == Purpose::Reporting,
+            Bug::LosesToldDeflates => queue.purpose == Purpose::Deflate && accepted(feature::MUST_TELL_HOST),
+            Bug::LosesPoisoned => queue.purpose == Purpose::Inflate && accepted(feature::PAGE_POISON),
+            Bug::QueueResetStopsAll => self.common.queues.iter().any(|q| q.idle.is_some()),
+            Bug::ResetQueueStaysDead => queue.resets > 0,
+            _ => false,
+        }
+    }
+
+    /// What goes wrong at `DRIVER_OK`.
+    pub(crate) fn misbehave_at_start(&mut self, bus: &mut Bus) {
+        if self.has(Bug::IsrIsSetEarly) {
+            self.interrupts.set_isr_early();
+        }
+        if self.has(Bug::ForgetsEarlyBuffers) {
+            self.common.queues.iter_mut().filter(|q| q.enabled).for_each(|queue| drop(queue.take_available(bus)));
+        }
+    }
+
+    /// What goes wrong when a kick has been handled.
+    pub(crate) fn misbehave_when_asked(&mut self, index: u16, bus: &mut Bus) {
+        match self.behaviour.bug {
+            Some(Bug::AsksForNoKicks) => self.queue(index).suppress(1, bus),
+            Some(Bug::SuppressionIsJunk) => self.queue(index).suppress(0x103, bus),
+            _ => {}
+        }
+    }
+
+    /// What goes wrong when a request is used.
+    pub(crate) fn misbehave_at_completion(&mut self, index: u16, request: &Request, bus: &mut Bus) {
+        let [(driver, _), (device, length)] = self.queue(index).driver_and_device_areas();
+        let memory = bus.ram.memory();
+        let flip = |at: u64| {
+            let byte = memory.load::<u8>(GuestAddress(at), Ordering::Relaxed).expect("ring in RAM");
+            memory.store(byte ^ 0xff, GuestAddress(at), Ordering::Relaxed).expect("ring in RAM");
+        };
+        let readable = |flags: u16| flags & (WRITE | INDIRECT) == 0;
+        match self.behaviour.bug {
+            Some(Bug::WritesReadable) => {
+                let buffer = request.chain.iter().find(|(_, d)| readable(d.flags));
+                if let Some((_, buffer)) = buffer {
+                    flip(buffer.address);
+                }
+            }
+            // Bytes that mean nothing: the ring goes on.
+            Some(Bug::WritesDriverArea) => {
+                memory.write_obj(0xffff_u16, GuestAddress(driver)).expect("ring in RAM");
+            }
+            Some(Bug::WritesBehindRing) => {
+                memory.write_obj(0x99_u8, GuestAddress(device + length)).expect("ring in RAM");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! A virtio-pci balloon, or an entropy device: config space, BARs and the device behind them. Driven by register accesses and by time.
+
+mod access;
+mod common;
+mod config_space;
+mod hints;
+mod interrupts;
+mod misbehave;
+mod msix;
+mod pages;
+mod requests;
+
+pub use hints::Hints;
+pub use pages::take_reported;
+
+use crate::behaviour::ActualWrites;
+use crate::behaviour::Behaviour;
+use crate::behaviour::Structure;
+use crate::behaviour::next_random;
+use crate::bug::Bug;
+use crate::device::common::CommonConfig;
+use crate::device::common::legacy;
+use crate::device::config_space::{ConfigModel, Selected};
+use crate::device::interrupts::Interrupts;
+use crate::device::pages::pfns;
+use crate::device::requests::number_queues;
+use crate::feature;
+use crate::queue::{NO_VECTOR, Purpose, QueueModel, Request};
+use crate::world::Bus;
+use crate::world::HostSide;
+
+/// A statistic as it arrived.
+pub(crate) type Statistic = (u16, u64);
+
+/// The device.
+#[derive(Debug)]
+pub struct Balloon {
+    pub behaviour: Behaviour,
+    pub config: ConfigModel,
+    pub common: CommonConfig,
+    pub(crate) interrupts: Interrupts,
+    num_pages: u32,
+    actual: u32,
+    poison: Option<u32>,
+    /// What the host wants to know of free memory, and what it was told.
+    pub hints: Hints,
+    accesses: u64,
+    reads: u64,
+    config_reads: u64,
+    pub(crate) completions: u64,
+    /// Completions before the last reset.
+    pub(crate) completions_before: u64,
+    pub(crate) last_used: Option<u32>,
+    pub(crate) next_spurious: u64,
+    pub(crate) next_move: u64,
+    /// The statistics buffer in hand, and those read from each that came.
+    pub(crate) statistics: Option<Request>,
+    pub reports: Vec<Vec<Statistic>>,
+    /// PFNs in the largest request that came.
+    pub largest_request: usize,
+    /// Requests that were taken off a queue at a time.
+    pub largest_batch: usize,
+    /// Until when it is busy with what it has accepted.
+    pub(crate) busy: u64,
+    /// Discards that the host has made of inflated frames.
+    pub discards: u64,
+    /// Frames reported as free so far.
+    pub reported: u64,
+    /// Requests that came in a table.
+    pub tables: u64,
+    /// Requests that could not be served as they came (too long).
+    pub skipped: u64,
+    pub needless_kicks: u64,
+}
+
+impl Balloon {
+    /// A device with its BARs assigned from these addresses up.
+    pub(crate) fn new(behaviour: Behaviour, memory: u32, ports: u32) -> Self {
+        let queues = number_queues(&behaviour);
+        Self {
+            config: ConfigModel::new(&behaviour, memory, ports),
+            common: CommonConfig::new(&behaviour, queues),
+            interrupts: Interrupts::new(&behaviour),
+            num_pages: 0,
+            actual: 0,
+            poison: None,
+            hints: Hints::default(),
+            accesses: 0,
+            reads: 0,
+            config_reads: 0,
+            completions: 0,
+            completions_before: 0,
+            last_used: None,
+            next_spurious: behaviour.spurious.unwrap_or(0),
+            next_move: 0,
+            statistics: None,
+            reports: Vec::new(),
+            largest_request: 0,
+            largest_batch: 0,
+            busy: 0,
+            discards: 0,
+            reported: 0,
+            tables: 0,
+            skipped: 0,
+            needless_kicks: 0,
+            behaviour,
+        }
+    }
+
+    // What the host does.
+
+    /// The host wants a balloon of `pages`.
+    pub fn set_target(&mut self, pages: u32, bus: &mut Bus) {
+        self.num_pages = pages;
+        self.common.generation = self.common.generation.wrapping_add(1);
+        self.raise_config(bus);
+    }
+
+    /// A host that goes on changing its mind has its next word: another target, or the same once more.
+    pub(crate) fn move_target(&mut self, bus: &mut Bus) {
+        let Some((longest, random)) = &mut self.behaviour.moves else { return };
+        if bus.now < self.next_move {
+            return;
+        }
+        let chosen = next_random(random);
+        self.next_move = bus.now + 1 + (chosen >> 32) % *longest;
+        self.set_target((chosen % 4) as u32 * 1000, bus);
+    }
+
+    /// The host sets a target, and the interrupt that would tell of it is lost.
+    pub fn set_target_silently(&mut self, pages: u32) {
+        self.num_pages = pages;
+        self.common.generation = self.common.generation.wrapping_add(1);
+    }
+
+    /// The host gives a command on hints.
+    pub fn command_hints(&mut self, command: u32, bus: &mut Bus) {
+        self.hints.give(command);
+        self.common.generation = self.common.generation.wrapping_add(1);
+        self.raise_config(bus);
+    }
+
+    pub fn target(&self) -> u32 {
+        self.num_pages
+    }
+
+    /// The size that the driver reports.
+    pub fn actual(&self) -> u32 {
+        self.actual
+    }
+
+    /// The host asks for fresh statistics: gives the buffer back. `false` if it has none.
+    pub fn request_statistics(&mut self, bus: &mut Bus) -> bool {
+        let Some(request) = self.statistics.take() else { return false };
+        let index = self.queue_of(Purpose::Statistics).expect("a request came from it");
+        self.complete(index, &[request], bus);
+        true
+    }
+
+    /// Every completion from now on waits for this; `None` takes the stall away.
+    pub fn stall_from_now(&mut self, stalled: bool) {
+        self.behaviour.stalls_after = stalled.then_some(self.completions);
+    }
+
+    pub fn raise_needs_reset(&mut self, bus: &mut Bus) {
+        self.common.need_reset();
+        self.raise_config(bus);
+    }
+
+    /// Takes the device off the bus: all ones from now on.
+    pub fn unplug(&mut self) {
+        self.behaviour.removed_after = Some(0);
+    }
+
+    /// Accesses to its registers, those in configuration space among them.
+    pub fn accesses(&self) -> u64 {
+        self.accesses
+    }
+
+    /// Takes the device off the bus after this many more register accesses.
+    pub fn remove_after(&mut self, accesses: u64) {
+        self.behaviour.removed_after = Some(self.accesses + accesses);
+    }
+
+    /// Requests that were completed, or lied about.
+    pub fn completions_so_far(&self) -> u64 {
+        self.completions
+    }
+
+    /// A function that nobody drives and that pulls its line all the same.
+    pub fn pull_line_for_ever(&mut self) {
+        self.interrupts.pull();
+    }
+
+    /// At rest no buffer may wait for a kick that was not made.
+    pub fn check_idle(&mut self, bus: &mut Bus) {
+        if self.gone() || !self.common.live() {
+            return;
+        }
+        for queue in self.common.queues.iter().filter(|q| q.kicked.is_none()) {
+            let waiting = queue.waiting(bus);
+            if waiting == 0 {
+                continue;
+            }
+            bus.misstep("SPLIT-ASUP-04", format!("queue {}: {waiting} buffers wait for a kick", queue.index));
+        }
+        if !self.stalled() {
+            self.hints.check_idle(bus);
+        }
+    }
+
+    pub fn gone(&self) -> bool {
+        self.behaviour.removed_after.is_some_and(|after| self.accesses >= after)
+    }
+}

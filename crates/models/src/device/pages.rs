@@ -1,0 +1,79 @@
+//! What a balloon does with single page frames, and what it checks of each.
+
+use crate::queue::{Descriptor, INDIRECT, Request, WRITE};
+use crate::world::Bus;
+use crate::world::{GuestSide, HostSide};
+
+/// The page frame numbers in a request.
+pub(crate) fn pfns(request: &Request) -> Vec<u32> {
+    request.bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
+}
+
+/// The host takes a frame: it must be the driver's to give, or of those of which nobody can tell any more whether they
+/// were given.
+///
+/// `away`: what is behind it can be taken away.
+pub(crate) fn take_inflated(pfn: u32, away: bool, bus: &mut Bus) {
+    if !bus.ram.contains(pfn) {
+        return bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which is no RAM"));
+    }
+    if !matches!(bus.ram.host_side(pfn), HostSide::Guest | HostSide::Unknown | HostSide::Unread) {
+        bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which is {:?}", bus.ram.host_side(pfn)));
+    }
+    if bus.ram.guest_side(pfn) != GuestSide::Driver {
+        bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which the driver was not given"));
+    }
+    bus.ram.set_host_side(pfn, HostSide::Inflating);
+    if away {
+        bus.ram.discard(pfn);
+    } else {
+        bus.ram.keep(pfn);
+    }
+}
+
+/// The host gives a frame back: it must have it, or may have it for all that is known, untouched.
+pub(crate) fn take_deflated(pfn: u32, bus: &mut Bus) {
+    if bus.ram.host_side(pfn) == HostSide::Unread {
+        return bus.ram.set_host_side(pfn, HostSide::Deflating);
+    }
+    if !matches!(bus.ram.host_side(pfn), HostSide::Ballooned | HostSide::Unknown) {
+        return bus.misstep("BAL-OP-10", format!("deflate of {pfn:#x}, which is {:?}", bus.ram.host_side(pfn)));
+    }
+    if !bus.ram.untouched(pfn) {
+        bus.misstep("BAL-OP-09", format!("{pfn:#x} was written while the host had it"));
+    }
+    bus.ram.set_host_side(pfn, HostSide::Deflating);
+}
+
+/// The frames that a report or a hint of free memory is about, and whether each of its descriptors is of the right form.
+pub(crate) fn lent(request: &Request) -> (Vec<u32>, bool) {
+    let buffers = request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| d.flags & INDIRECT == 0);
+    let right = buffers.clone().all(|d| d.flags & WRITE != 0 && d.address % 4096 == 0 && d.length % 4096 == 0);
+    let frames = |d: &Descriptor| (d.address / 4096) as u32..((d.address + u64::from(d.length)) / 4096) as u32;
+    (buffers.flat_map(frames).collect(), right)
+}
+
+/// The host is told that a frame is free, and takes what is behind it: it must be the driver's, and news.
+pub fn take_reported(pfn: u32, bus: &mut Bus) {
+    if !bus.ram.contains(pfn) || bus.ram.guest_side(pfn) != GuestSide::Driver {
+        return bus.misstep("BAL-REPORT-03", format!("report of {pfn:#x}, which the driver was not given"));
+    }
+    if bus.ram.host_side(pfn) != HostSide::Guest || bus.ram.is_reported(pfn) {
+        bus.misstep("BAL-REPORT-03", format!("report of {pfn:#x}, of which the host knows"));
+    }
+    bus.ram.set_host_side(pfn, HostSide::Reporting);
+    match bus.ram.poison {
+        None => bus.ram.discard(pfn),
+        // It keeps what it is said to hold.
+        Some(_) if bus.ram.is_poisoned(pfn) => {}
+        Some(value) => bus.misstep("BAL-REPORT-02", format!("report of {pfn:#x}, which does not hold {value:#x}")),
+    }
+}
+
+/// The host is done with a reported frame, which nobody may have touched in the meantime.
+pub(crate) fn finish_reported(pfn: u32, bus: &mut Bus) {
+    if bus.ram.poison.is_none() && !bus.ram.untouched(pfn) {
+        bus.misstep("BAL-REPORT-03", format!("{pfn:#x} was written before its report came back"));
+    }
+    bus.ram.set_host_side(pfn, HostSide::Guest);
+}

@@ -1,0 +1,336 @@
+//! The guest's machine: devices on a bus, interrupt vectors and lines, mappings, and virtual time.
+//!
+//! Every access of the driver to a register, to DMA memory or to the clock is a moment at which time passes, devices
+//! work and interrupts arrive: a handler can run between any two accesses, as on a real CPU.
+
+mod frames;
+mod platform;
+
+pub use frames::Frames;
+pub use platform::ModelPlatform;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ballonet::pci::Bdf;
+use ballonet::platform::{Handled, Handler, MsiMessage};
+
+use crate::behaviour::Behaviour;
+use crate::device::Balloon;
+use crate::world::Ram;
+use crate::world::{Bus, Misstep};
+
+/// Deliveries in a row of one line after which it is a storm: the line is let be until the next access.
+const STORM: u32 = 100;
+
+/// An interrupt vector or an attachment to a line.
+pub(crate) struct VectorEntry {
+    pub name: String,
+    pub message: Option<MsiMessage>,
+    /// `None` while it runs.
+    pub handler: Option<Handler>,
+    /// Another CPU is running the handler, and gets no further until somebody waits for it.
+    pub elsewhere: bool,
+    pub count: u64,
+}
+
+/// Everything that the machine is.
+pub(crate) struct State {
+    pub bus: Bus,
+    pub devices: BTreeMap<Bdf, Balloon>,
+    pub vectors: BTreeMap<u32, VectorEntry>,
+    pub mappings: BTreeSet<u64>,
+    pub next_number: u32,
+    pub next_mapping: u64,
+    pub in_handler: bool,
+    /// Vectors that the platform can give.
+    pub vector_limit: u32,
+    pub takes_messages: bool,
+    pub knows_lines: bool,
+    pub dma_limit: usize,
+    /// BARs that the platform cannot map.
+    pub unmappable: Vec<u8>,
+    /// Whether the platform reaches registers through configuration space.
+    pub takes_config_windows: bool,
+    /// What was asked of the platform so far that it can refuse, and what of that it refuses for no reason.
+    pub asked: u64,
+    pub refused: Range<u64>,
+}
+
+/// A handle on the machine; clones are the same machine.
+#[derive(Clone)]
+pub struct Machine(Arc<Mutex<State>>);
+
+/// What is allocated of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Allocated {
+    pub vectors: usize,
+    pub mappings: usize,
+    pub dma: usize,
+}
+
+impl Machine {
+    /// A machine with `mib` MiB of RAM and no device.
+    pub fn new(mib: u32) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            bus: Bus::new(Ram::new(mib)),
+            devices: BTreeMap::new(),
+            vectors: BTreeMap::new(),
+            mappings: BTreeSet::new(),
+            next_number: 0x30,
+            next_mapping: 1,
+            in_handler: false,
+            vector_limit: 200,
+            takes_messages: true,
+            knows_lines: true,
+            dma_limit: usize::MAX,
+            unmappable: Vec::new(),
+            takes_config_windows: true,
+            asked: 0,
+            refused: 0..0,
+        })))
+    }
+
+    /// A machine with one balloon, and where that is.
+    pub fn with_balloon(mib: u32, behaviour: Behaviour) -> (Self, Bdf) {
+        let machine = Self::new(mib);
+        let at = Bdf::new(0, 0, 5, 0).expect("a function number");
+        machine.plug(at, behaviour);
+        (machine, at)
+    }
+
+    /// Adds a device.
+    pub fn plug(&self, at: Bdf, behaviour: Behaviour) {
+        let device = u32::from(at.device());
+        let balloon = Balloon::new(behaviour, 0xe000_0000 + device * 0x100_0000, 0xc000 + device * 0x100);
+        self.state().devices.insert(at, balloon);
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test thread panicked while it held the machine")
+    }
+
+    /// Limits what the platform has to give.
+    pub fn limit(&self, vectors: u32, takes_messages: bool, knows_lines: bool) {
+        let mut state = self.state();
+        (state.vector_limit, state.takes_messages, state.knows_lines) = (vectors, takes_messages, knows_lines);
+    }
+
+    /// The number of DMA allocations that still succeed.
+    pub fn limit_dma(&self, allocations: usize) {
+        self.state().dma_limit = allocations;
+    }
+
+    /// What the platform can reach: not these BARs by mappings, and configuration space by windows or not.
+    pub fn limit_reach(&self, unmappable: &[u8], takes_config_windows: bool) {
+        let mut state = self.state();
+        (state.unmappable, state.takes_config_windows) = (unmappable.to_vec(), takes_config_windows);
+    }
+
+    /// Of what is asked of the platform from now on and can be refused (mappings, memory, vectors), refuses these.
+    pub fn refuse(&self, which: Range<u64>) {
+        let mut state = self.state();
+        (state.asked, state.refused) = (0, which);
+    }
+
+    /// How much was asked since.
+    pub fn asked(&self) -> u64 {
+        self.state().asked
+    }
+
+    /// Looks at or changes a device.
+    pub fn balloon<T>(&self, at: Bdf, look: impl FnOnce(&mut Balloon, &mut Bus) -> T) -> T {
+        let state = &mut *self.state();
+        look(state.devices.get_mut(&at).expect("a balloon"), &mut state.bus)
+    }
+
+    /// Looks at or changes every device.
+    pub fn each_balloon(&self, mut look: impl FnMut(&mut Balloon, &mut Bus)) {
+        let state = &mut *self.state();
+        state.devices.values_mut().for_each(|device| look(device, &mut state.bus));
+    }
+
+    /// Looks at or changes the machine.
+    pub fn bus<T>(&self, look: impl FnOnce(&mut Bus) -> T) -> T {
+        look(&mut self.state().bus)
+    }
+
+    /// What is allocated now.
+    pub fn allocated(&self) -> Allocated {
+        let state = self.state();
+        Allocated { vectors: state.vectors.len(), mappings: state.mappings.len(), dma: state.bus.ram.dma_regions() }
+    }
+
+    /// Names and counts of the vectors.
+    pub fn vectors(&self) -> Vec<(String, u64)> {
+        self.state().vectors.values().map(|v| (v.name.clone(), v.count)).collect()
+    }
+
+    /// Has another CPU take every vector's interrupt: their handlers are running from now on.
+    pub fn interrupt_elsewhere(&self) {
+        self.state().vectors.values_mut().for_each(|vector| vector.elsewhere = true);
+    }
+
+    /// How many handlers another CPU is running.
+    pub fn running_elsewhere(&self) -> usize {
+        self.state().vectors.values().filter(|vector| vector.elsewhere).count()
+    }
+
+    /// Waits for the other CPU to be done with a vector's handler.
+    pub(crate) fn await_elsewhere(&self, number: u32) {
+        let mut state = self.state();
+        let entry = state.vectors.get_mut(&number).expect("an allocated vector");
+        if !std::mem::take(&mut entry.elsewhere) {
+            return;
+        }
+        let Some(mut handler) = entry.handler.take() else { return };
+        drop(state);
+        let _: Handled = handler();
+        self.state().put_back(vec![(number, handler)]);
+    }
+
+    /// How many vectors stand for a line.
+    pub fn lines_attached(&self) -> usize {
+        self.state().vectors.values().filter(|v| v.message.is_none()).count()
+    }
+
+    pub fn missteps(&self) -> Vec<Misstep> {
+        self.state().bus.missteps().to_vec()
+    }
+
+    /// Panics if anybody made a misstep.
+    #[track_caller]
+    pub fn expect_no_missteps(&self) {
+        let missteps = self.missteps();
+        assert!(missteps.is_empty(), "missteps: {missteps:#?}");
+    }
+
+    /// A moment passes: time, devices, interrupts.
+    pub(crate) fn touch(&self, nanoseconds: u64) {
+        let mut state = self.state();
+        let stolen = state.devices.values().map(|d| d.behaviour.stolen).max().unwrap_or(0);
+        state.bus.now += nanoseconds + if nanoseconds == NOW { stolen } else { 0 };
+        if state.in_handler {
+            return;
+        }
+        state.work();
+        drop(state);
+        self.deliver();
+    }
+
+    /// Does something that no interrupt handler comes into.
+    pub(crate) fn uninterrupted<T>(&self, action: impl FnOnce() -> T) -> T {
+        let before = std::mem::replace(&mut self.state().in_handler, true);
+        let value = action();
+        self.state().in_handler = before;
+        self.touch(0);
+        value
+    }
+
+    /// Runs the handlers of the interrupts that have arrived.
+    fn deliver(&self) {
+        for round in 0.. {
+            let ready = self.state().next_interrupt();
+            if ready.is_empty() || round == STORM {
+                self.state().put_back(ready);
+                return;
+            }
+            self.state().in_handler = true;
+            let ran = ready
+                .into_iter()
+                .map(|(number, mut handler)| {
+                    let _: Handled = handler();
+                    (number, handler)
+                })
+                .collect();
+            let mut state = self.state();
+            state.in_handler = false;
+            state.put_back(ran);
+        }
+    }
+
+    /// Lets the CPU sleep until something happens: time jumps to the next thing that a device does or a message that
+    /// arrives. `false` if nothing was due.
+    pub fn sleep(&self) -> bool {
+        let mut state = self.state();
+        let devices = state.devices.values().filter_map(Balloon::next_due).min();
+        let messages = state.bus.messages.iter().map(|m| m.due).min();
+        let next = devices.into_iter().chain(messages).min();
+        state.bus.now = state.bus.now.max(next.unwrap_or(0));
+        state.work();
+        drop(state);
+        self.deliver();
+        next.is_some()
+    }
+
+    /// Lets time pass with the CPU asleep.
+    pub fn pass(&self, nanoseconds: u64) {
+        self.touch(nanoseconds.min(NOW - 1));
+        self.state().bus.now += nanoseconds;
+        self.touch(0);
+    }
+
+    pub fn now(&self) -> u64 {
+        self.state().bus.now
+    }
+}
+
+/// What reading the clock costs.
+pub(crate) const NOW: u64 = 30;
+
+impl State {
+    /// Notes a request that can be refused; whether it is to be.
+    pub(crate) fn refuses(&mut self) -> bool {
+        self.asked += 1;
+        self.refused.contains(&(self.asked - 1))
+    }
+
+    fn work(&mut self) {
+        for device in self.devices.values_mut() {
+            device.work(&mut self.bus);
+        }
+    }
+
+    /// Takes the handlers to run for the next interrupt.
+    fn next_interrupt(&mut self) -> Vec<(u32, Handler)> {
+        if let Some(message) = self.bus.arrived() {
+            let vector = self.vectors.iter_mut().find(|(_, v)| v.message == Some(message));
+            let Some((&number, entry)) = vector else {
+                self.bus.misstep("PCI-MSIX", format!("{message:x?} raised, which is no allocated vector"));
+                return Vec::new();
+            };
+            entry.count += 1;
+            return entry.handler.take().map(|handler| (number, handler)).into_iter().collect();
+        }
+        if !self.devices.values().any(Balloon::pulls_line) {
+            return Vec::new();
+        }
+        let attached = self.vectors.iter_mut().filter(|(_, v)| v.message.is_none());
+        attached
+            .filter_map(|(&number, entry)| {
+                entry.count += 1;
+                entry.handler.take().map(|handler| (number, handler))
+            })
+            .collect()
+    }
+
+    fn put_back(&mut self, handlers: Vec<(u32, Handler)>) {
+        for (number, handler) in handlers {
+            if let Some(entry) = self.vectors.get_mut(&number) {
+                entry.handler = Some(handler);
+            }
+        }
+    }
+
+    /// The device, BAR and offset at which a mapped address arrives.
+    pub(crate) fn decode(&self, io: bool, address: u64, length: u64) -> Option<(Bdf, u8, u64)> {
+        self.devices.iter().filter(|(_, d)| !d.gone()).find_map(|(bdf, device)| {
+            (0..6).find_map(|bar| {
+                let (is_io, start, size) = device.config.decoded(bar)?;
+                let inside = is_io == io && address >= start && address.checked_add(length)? <= start + size;
+                inside.then(|| (*bdf, bar, address - start))
+            })
+        })
+    }
+}

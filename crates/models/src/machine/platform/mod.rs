@@ -1,0 +1,209 @@
+//! [`Platform`] over the machine: config space, mapped registers, DMA memory, vectors, time.
+
+mod config;
+mod memory;
+mod registers;
+
+use config::ModelConfig;
+use memory::ModelDma;
+use registers::{ModelRegisters, Path};
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ballonet::balloon::wire::Tag;
+use ballonet::balloon::{BalloonPlatform, Statistics};
+use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
+use ballonet::platform::{
+    AffinityError, DeviceAddress, DmaExhausted, DmaMemory, Handler, InterruptLine, MapError, MsiMessage, Platform,
+    RegisterWindow, Registers, Vector, VectorError,
+};
+use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::device::Balloon;
+use crate::machine::frames::Frames;
+use crate::machine::{Machine, NOW, VectorEntry};
+
+/// What an access to a register or to config space costs, in nanoseconds: an exit to the VMM.
+const REGISTER: u64 = 500;
+/// What an access to memory costs.
+const MEMORY: u64 = 2;
+
+/// The platform that the driver is given.
+pub struct ModelPlatform {
+    pub frames: Frames,
+    /// What it tells of its memory beside what is always told.
+    pub told: Statistics,
+    machine: Machine,
+    config: ModelConfig,
+}
+
+impl ModelPlatform {
+    pub fn new(machine: &Machine) -> Self {
+        Self {
+            frames: Frames::new(machine),
+            told: Statistics::new(),
+            machine: machine.clone(),
+            config: ModelConfig { machine: machine.clone() },
+        }
+    }
+}
+
+impl Platform for ModelPlatform {
+    type Config = ModelConfig;
+    type Registers = ModelRegisters;
+    type Memory = ModelDma;
+
+    fn config(&mut self) -> &mut ModelConfig {
+        &mut self.config
+    }
+
+    fn map(&mut self, window: RegisterWindow) -> Result<ModelRegisters, MapError> {
+        let mut state = self.machine.state();
+        let decoded = state.decode(window.io, window.address, window.length);
+        let (DeviceAddress::Pci(function), Some(bar)) = (window.device, window.bar) else {
+            panic!("{window}: this machine has PCI devices only");
+        };
+        if decoded.map(|(bdf, bar, _)| (bdf, bar)) != Some((function, bar)) {
+            if state.devices.get(&function).is_some_and(|d| !d.gone()) {
+                state.bus.misstep("PCI-MAP", format!("{window} mapped, which that BAR does not decode"));
+            }
+            return Err(MapError { window, reason: "no BAR decodes these addresses" });
+        }
+        if state.unmappable.contains(&bar) || state.refuses() {
+            return Err(MapError { window, reason: "the test has it so" });
+        }
+        drop(state);
+        Ok(self.registers(Path::Direct(window)))
+    }
+
+    fn map_through_config(&mut self, window: ConfigWindow) -> Option<ModelRegisters> {
+        let mut state = self.machine.state();
+        if !state.takes_config_windows || state.refuses() {
+            return None;
+        }
+        drop(state);
+        Some(self.registers(Path::Config(window)))
+    }
+
+    fn unmap(&mut self, registers: ModelRegisters) {
+        assert!(self.machine.state().mappings.remove(&registers.mapping), "a mapping ends once");
+    }
+
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<ModelDma, DmaExhausted> {
+        assert!(align.is_power_of_two(), "DMA alignment {align}");
+        let mut state = self.machine.state();
+        if state.refuses() || state.dma_limit == 0 {
+            return Err(DmaExhausted { size, align });
+        }
+        state.dma_limit -= 1;
+        let start = state.bus.ram.allocate_dma(size as u64, align as u64).ok_or(DmaExhausted { size, align })?;
+        let memory = state.bus.ram.memory().clone();
+        Ok(ModelDma { machine: self.machine.clone(), memory, start, size })
+    }
+
+    fn release_dma(&mut self, memory: ModelDma) {
+        let state = &mut *self.machine.state();
+        if state.devices.values().any(|d| d.uses(memory.start, memory.size as u64)) {
+            state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
+        }
+        // With more than one device nobody can tell whose memory it was, nor with one whose queues are reset one by one.
+        let masters = |d: &Balloon| !d.gone() && d.config.bus_master() && d.common.queues.iter().all(|q| q.resets == 0);
+        if state.devices.len() == 1 && state.devices.values().any(masters) {
+            state.bus.misstep(
+                "CLEAN-02",
+                format!("DMA memory {:#x} released to a device that masters the bus", memory.start),
+            );
+        }
+        assert!(state.bus.ram.release_dma(memory.start), "DMA memory is released once");
+    }
+
+    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
+        let mut state = self.machine.state();
+        if state.refuses() || !state.takes_messages {
+            return Err(VectorError::NoMessages);
+        }
+        drop(state);
+        self.insert_vector(name, handler, true)
+    }
+
+    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
+        let mut state = self.machine.state();
+        if state.refuses() || !state.knows_lines {
+            return Err(VectorError::NoLine(line));
+        }
+        drop(state);
+        self.insert_vector(name, handler, false)
+    }
+
+    fn synchronize_vector(&mut self, vector: &Vector) {
+        self.machine.await_elsewhere(vector.number);
+    }
+
+    fn release_vector(&mut self, vector: Vector) {
+        self.machine.await_elsewhere(vector.number);
+        let entry = self.machine.state().vectors.remove(&vector.number);
+        // Dropped with the machine unlocked: a handler may own register windows.
+        drop(entry.expect("a vector is released once"));
+    }
+
+    /// There are four CPUs; a message names one as on x86, by bits 12 up of its address.
+    fn set_vector_affinity(&mut self, vector: &Vector, cpu: u32) -> Result<MsiMessage, AffinityError> {
+        let old = vector.message.ok_or(AffinityError::Line(vector.number))?;
+        if cpu > 3 {
+            return Err(AffinityError::NoCpu(cpu));
+        }
+        let message = MsiMessage { address: 0xfee0_0000 | u64::from(cpu) << 12, ..old };
+        let mut state = self.machine.state();
+        state.vectors.get_mut(&vector.number).expect("an allocated vector").message = Some(message);
+        Ok(message)
+    }
+
+    fn vector_affinity(&self, vector: &Vector) -> u32 {
+        vector.message.map_or(0, |message| (message.address >> 12) as u32 & 0xff)
+    }
+
+    fn now(&self) -> u64 {
+        self.machine.touch(NOW);
+        self.machine.now()
+    }
+
+    fn relax(&self) {
+        self.machine.touch(NOW);
+    }
+}
+
+impl ModelPlatform {
+    fn registers(&self, path: Path) -> ModelRegisters {
+        let mut state = self.machine.state();
+        let mapping = state.next_mapping;
+        state.next_mapping += 1;
+        state.mappings.insert(mapping);
+        ModelRegisters { machine: self.machine.clone(), path, mapping }
+    }
+
+    fn insert_vector(&self, name: String, handler: Handler, message: bool) -> Result<Vector, VectorError> {
+        let mut state = self.machine.state();
+        if state.vectors.len() as u32 >= state.vector_limit {
+            return Err(VectorError::Exhausted(state.vector_limit));
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        let message = message.then_some(MsiMessage { address: 0xfee0_0000, data: number });
+        state.vectors.insert(number, VectorEntry { name, message, handler: Some(handler), elsewhere: false, count: 0 });
+        Ok(Vector { number, message })
+    }
+}
+
+impl BalloonPlatform for ModelPlatform {
+    type Frames = Frames;
+
+    fn frames(&mut self) -> &mut Frames {
+        &mut self.frames
+    }
+
+    fn statistics(&self) -> Statistics {
+        let (free, total) = (self.frames.free() * 4096, self.frames.total() * 4096);
+        self.told.with(Tag::Free, free).with(Tag::Total, total).with(Tag::Available, free)
+    }
+}

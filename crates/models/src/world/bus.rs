@@ -1,0 +1,70 @@
+//! What a device model can reach: guest RAM, the clock, the interrupt controller, and the list of missteps.
+
+use std::collections::VecDeque;
+
+use ballonet::platform::MsiMessage;
+
+use crate::world::Ram;
+
+/// Missteps kept; a driver that loops on one would fill the memory otherwise.
+const MOST_MISSTEPS: usize = 64;
+
+/// Something that the driver or the kernel did and must not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misstep {
+    /// The clause or rule broken, such as `STATUS-02`.
+    pub clause: &'static str,
+    /// What was done.
+    pub what: String,
+}
+
+/// A message-signalled interrupt on its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InFlight {
+    pub due: u64,
+    pub message: MsiMessage,
+}
+
+/// The world as devices see it.
+#[derive(Debug)]
+pub struct Bus {
+    pub ram: Ram,
+    /// Virtual time in nanoseconds.
+    pub now: u64,
+    pub(crate) messages: VecDeque<InFlight>,
+    missteps: Vec<Misstep>,
+}
+
+impl Bus {
+    pub fn new(ram: Ram) -> Self {
+        Self { ram, now: 1_000_000, messages: VecDeque::new(), missteps: Vec::new() }
+    }
+
+    /// Writes a misstep down.
+    pub(crate) fn misstep(&mut self, clause: &'static str, what: impl Into<String>) {
+        if self.missteps.len() < MOST_MISSTEPS {
+            self.missteps.push(Misstep { clause, what: what.into() });
+        }
+    }
+
+    pub fn missteps(&self) -> &[Misstep] {
+        &self.missteps
+    }
+
+    /// Sends a message-signalled interrupt that arrives after `delay` nanoseconds.
+    pub(crate) fn send(&mut self, message: MsiMessage, delay: u64) {
+        self.messages.push_back(InFlight { due: self.now + delay, message });
+    }
+
+    /// Messages on their way arrive at once: a read that follows them pushes posted writes ahead of itself.
+    pub(crate) fn flush_messages(&mut self) {
+        let now = self.now;
+        self.messages.iter_mut().for_each(|m| m.due = m.due.min(now));
+    }
+
+    /// The first message that has arrived.
+    pub(crate) fn arrived(&mut self) -> Option<MsiMessage> {
+        let at = self.messages.iter().position(|m| m.due <= self.now)?;
+        self.messages.remove(at).map(|m| m.message)
+    }
+}

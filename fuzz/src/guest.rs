@@ -1,0 +1,218 @@
+//! A machine with a balloon whose driver is fuzzed: what the device is and where it lies, what the platform can give, and
+//! the options of the driver.
+
+use arbitrary::Arbitrary;
+use ballonet::balloon::{Options, ReportPolicy, RequestShape};
+use ballonet::pci::Bdf;
+use ballonet::virtio::spec::Features;
+use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
+use ballonet_models::{Behaviour, Capability, Handling, Machine, ModelPlatform, Schedule, feature};
+
+/// RAM of the machine in MiB: more frames than a device can have in flight.
+const RAM: u32 = 16;
+/// What a look at the clock or a turn of a waiting loop costs, in nanoseconds: waits of seconds are over soon.
+const WAIT: u64 = 200_000;
+/// Features that a driver has to accept if they are offered.
+const MANDATORY: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM | feature::ANY_LAYOUT;
+/// The most frames that the platform keeps for itself.
+const FLOOR_MAX: u16 = 512;
+
+/// A machine with a balloon.
+#[derive(Debug, Arbitrary)]
+pub struct Setup {
+    device: Make,
+    limits: Limits,
+    choices: Choices,
+    floor: u16,
+}
+
+/// The interfaces that a device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+enum Interfaces {
+    Modern,
+    Transitional,
+    Legacy,
+}
+
+/// What a device is.
+#[derive(Debug, Arbitrary)]
+struct Make {
+    interfaces: Interfaces,
+    /// Features that it does not offer.
+    missing: u64,
+    /// Sizes of the queues for frames, for hints and for reports.
+    sizes: [u8; 3],
+    vectors: Option<u8>,
+    pin: bool,
+    stride: u8,
+    /// The command register as firmware left it.
+    command: u8,
+    /// Whether it returns requests that it has to return in order by one entry for all.
+    batches: bool,
+    /// Nanoseconds until a kick is handled, in units of 100; `None`: before the store returns.
+    delay: Option<u16>,
+    /// The most nanoseconds that a request takes, in units of 1000, and what is chosen up to that.
+    service: u8,
+    schedule: Vec<u16>,
+    lies: Lies,
+}
+
+/// Where the device lies, or does not work.
+#[derive(Debug, Arbitrary)]
+struct Lies {
+    /// Registers that read wrong: how many reads come before, and which bits are inverted.
+    registers: Vec<(u16, u32)>,
+    /// The same in configuration space.
+    config: Vec<(u16, u32)>,
+    /// Capabilities whose offset and length are wrong.
+    capabilities: Vec<(u8, u32, u32)>,
+    last_link: Option<u8>,
+    refuses_features: bool,
+    refused_vectors: Vec<u8>,
+    /// Units of 50 µs between interrupts for no reason.
+    spurious: Option<u8>,
+    /// Whether a reset never completes.
+    never_reset: bool,
+    removed_after: Option<u16>,
+}
+
+/// What the platform can give, where that is limited.
+#[derive(Debug, Arbitrary)]
+struct Limits {
+    vectors: Option<u8>,
+    messages: bool,
+    lines: bool,
+    memory: Option<u8>,
+    /// The first request that the platform refuses for no reason, and how many follow.
+    refused: Option<(u8, u8)>,
+}
+
+/// [`Options`].
+#[derive(Debug, Arbitrary)]
+struct Choices {
+    transport: Option<bool>,
+    interrupts: Option<u8>,
+    ring: Option<bool>,
+    declined: u64,
+    window: u16,
+    /// Age, threshold, budget of [`ReportPolicy`].
+    reporting: Option<(u64, u64, u64)>,
+    /// Frames a descriptor and descriptors a request.
+    shape: Option<(u16, u16)>,
+    queue_size: Option<u16>,
+    poison: Option<u8>,
+}
+
+impl Setup {
+    /// The machine, and where its balloon is.
+    pub fn build(&self) -> (Machine, ModelPlatform, Bdf) {
+        let (machine, at) = Machine::with_balloon(RAM, self.device.behaviour());
+        let Limits { vectors, messages, lines, memory, refused } = self.limits;
+        machine.limit(vectors.unwrap_or(64).into(), messages, lines);
+        if let Some(pieces) = memory {
+            machine.limit_dma(pieces.into());
+        }
+        if let Some((first, count)) = refused {
+            machine.refuse(first.into()..u64::from(first) + u64::from(count));
+        }
+        let mut platform = ModelPlatform::new(&machine);
+        platform.frames.set_floor((self.floor % FLOOR_MAX).into());
+        (machine, platform, at)
+    }
+
+    /// Whether the device keeps all rules from the start, and the driver is allowed to.
+    pub fn is_honest(&self) -> bool {
+        let Lies { registers, config, capabilities, last_link, refuses_features, refused_vectors, .. } =
+            &self.device.lies;
+        let Lies { spurious, never_reset, removed_after, .. } = self.device.lies;
+        let quiet = registers.is_empty() && config.is_empty() && capabilities.is_empty() && last_link.is_none();
+        let works = !refuses_features && refused_vectors.is_empty() && !never_reset && removed_after.is_none();
+        quiet && works && spurious.is_none() && self.choices.declined & MANDATORY == 0
+    }
+
+    /// Whether configuration space reads as it is.
+    pub fn config_is_true(&self) -> bool {
+        self.device.lies.config.is_empty() && self.device.lies.registers.is_empty()
+    }
+
+    /// Frames that the balloon can have.
+    pub fn frames(&self, platform: &ModelPlatform) -> u64 {
+        platform.frames.total() - u64::from(self.floor % FLOOR_MAX)
+    }
+
+    /// The driver's options; it takes over `adopted` frames.
+    pub fn options(&self, adopted: u32) -> Options {
+        let choices = &self.choices;
+        let mut options = Options::new("fuzz");
+        options.transport =
+            choices.transport.map(|legacy| if legacy { TransportKind::Legacy } else { TransportKind::Modern });
+        options.interrupts = choices.interrupts.map(|mode| InterruptMode::LADDER[usize::from(mode) % 4]);
+        options.ring = choices.ring.map(|packed| if packed { RingFormat::Packed } else { RingFormat::Split });
+        options.declined = Features::from_bits_retain(choices.declined);
+        options.adopted = adopted;
+        options.window = choices.window;
+        if let Some(shape) = choices.shape.and_then(|(frames, descriptors)| RequestShape::new(frames, descriptors)) {
+            options.shape = Some(shape);
+        }
+        options.poison = choices.poison;
+        options.queue_size = choices.queue_size.unwrap_or(options.queue_size).max(1);
+        if let Some((age, threshold, budget)) = choices.reporting {
+            options.reporting = ReportPolicy { age, threshold, budget };
+        }
+        options
+    }
+}
+
+impl Make {
+    fn behaviour(&self) -> Behaviour {
+        let modern = self.interfaces != Interfaces::Legacy;
+        let offered = (1 << 44) - 1 & !self.missing | if modern { feature::VERSION_1 } else { 0 };
+        let packed = modern && offered & feature::RING_PACKED != 0;
+        let [frames, hints, reports] = self.sizes.map(|size| queue_size(size, packed));
+        let mut behaviour = Behaviour::conforming().with_features(offered).with_pci_access();
+        behaviour = behaviour.with_vectors(self.vectors.map(|vectors| u16::from(vectors % 9) + 1));
+        behaviour = match self.interfaces {
+            Interfaces::Modern => behaviour,
+            Interfaces::Transitional => behaviour.transitional(),
+            Interfaces::Legacy => behaviour.legacy(),
+        };
+        behaviour.queue_size = frames;
+        (behaviour.quirks.hint_size, behaviour.quirks.reporting_size) = (hints, reports);
+        (behaviour.pin, behaviour.batches) = (self.pin, self.batches);
+        behaviour.notify_stride = u16::from(self.stride % 4) + 1;
+        behaviour.command = u16::from(self.command & 7);
+        behaviour.handling = self.delay.map_or(Handling::AtOnce, |delay| Handling::Later(u64::from(delay) * 100));
+        behaviour.service = u64::from(self.service) * 1000;
+        behaviour.schedule = Schedule::new(self.schedule.clone());
+        behaviour.stolen = WAIT;
+        self.lies.tell(&mut behaviour);
+        behaviour
+    }
+}
+
+impl Lies {
+    fn tell(&self, behaviour: &mut Behaviour) {
+        let twists = |lies: &[(u16, u32)]| lies.iter().map(|(read, bits)| (u64::from(*read), *bits)).collect();
+        behaviour.twists = twists(&self.registers);
+        behaviour.config_twists = twists(&self.config);
+        for (which, wrong_offset, wrong_length) in &self.capabilities {
+            let capabilities = &mut behaviour.layout.capabilities;
+            let Some(which) = usize::from(*which).checked_rem(capabilities.len()) else { break };
+            if let Capability::Virtio { offset, length, .. } = &mut capabilities[which] {
+                (*offset, *length) = (*wrong_offset, *wrong_length);
+            }
+        }
+        behaviour.layout.last_link = self.last_link.unwrap_or(behaviour.layout.last_link);
+        behaviour.refuses_features = self.refuses_features;
+        behaviour.refused_vectors = self.refused_vectors.iter().map(|vector| u32::from(*vector)).collect();
+        behaviour.spurious = self.spurious.map(|units| (u64::from(units) + 1) * 50_000);
+        if self.never_reset {
+            behaviour.reset_time = u64::MAX;
+        }
+        behaviour.removed_after = self.removed_after.map(u64::from);
+    }
+}
+
+fn queue_size(size: u8, packed: bool) -> u16 {
+    if packed { u16::from(size) + 1 } else { 1 << (size % 9) }
+}

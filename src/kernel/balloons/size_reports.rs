@@ -1,0 +1,178 @@
+//! A balloon's size on its way to the target, and what has been reported of it.
+
+use alloc::format;
+
+use ballonet::balloon::{Balloon, BalloonStatus, Changes, Path, ReclaimError, SendStrategy};
+use ballonet::memory::FRAME_SIZE;
+use log::{info, warn};
+
+use crate::console::Movement;
+use crate::console::events::{self, Bytes, MibPerSecond};
+use crate::machine::{Machine, frames, log as serial};
+
+/// Time between two progress lines on a terminal, and between two `balloon` events: 100 ms.
+const REDRAW: u64 = 100_000_000;
+/// Time between two progress lines where lines cannot be redrawn: 1 s.
+const PLAIN: u64 = 1_000_000_000;
+
+/// The movement in progress, and what has been reported.
+#[derive(Default)]
+pub(super) struct SizeReports {
+    movement: Option<Movement>,
+    /// The last movement that has ended.
+    ended: Option<Movement>,
+    /// When progress was last reported.
+    reported: u64,
+    /// It stops short of its target, which is reported once nothing is in flight any more.
+    short: bool,
+    /// How frames go to the host, as last reported.
+    manner: Option<SendStrategy>,
+    /// Why it last gave less than an allocation wanted, if it did, and what of that has been reported.
+    refusal: Option<ReclaimError>,
+    reported_refusal: Option<ReclaimError>,
+    /// Frames reclaimed for allocations, as far as reported.
+    reported_relief: u64,
+}
+
+impl SizeReports {
+    /// The movement in progress, if any.
+    pub(super) fn movement(&self) -> Option<Movement> {
+        self.movement
+    }
+
+    /// The last movement that has ended.
+    pub(super) fn last_movement(&self) -> Option<Movement> {
+        self.ended
+    }
+
+    /// Why it last gave less than an allocation wanted, if it did.
+    pub(super) fn refusal(&self) -> Option<&ReclaimError> {
+        self.refusal.as_ref()
+    }
+
+    /// Memory was reclaimed for an allocation: all that was wanted, or less because of `error`.
+    pub(super) fn note_relief(&mut self, error: Option<ReclaimError>) {
+        self.refusal = error;
+    }
+
+    /// Nothing moves any more.
+    pub(super) fn stop(&mut self) {
+        (self.movement, self.short) = (None, false);
+    }
+
+    /// Follows the balloon's size, and reports it.
+    pub(super) fn note(&mut self, balloon: &Balloon<Machine>, changes: Changes, now: u64, ansi: bool) {
+        let status = balloon.status();
+        let (actual, target) = (status.actual * FRAME_SIZE, status.target * FRAME_SIZE);
+        if changes.contains(Changes::TARGET) {
+            self.movement = (actual != target).then(|| Movement::begin(actual, target, now));
+            self.reported = now;
+            emit(&status);
+        }
+        if let Some(movement) = &mut self.movement {
+            movement.advance(actual, now);
+        }
+        self.short = (self.short && status.short) || changes.contains(Changes::SHORT);
+        if self.short && status.inflating == 0 {
+            self.short = false;
+            self.movement = None;
+            report_short(balloon, &status);
+        }
+        if changes.contains(Changes::SETTLED) {
+            self.finish(balloon, &status);
+        } else if self.movement.is_some() && now.saturating_sub(self.reported) >= if ansi { REDRAW } else { PLAIN } {
+            self.reported = now;
+            self.report_progress(balloon, &status, ansi);
+        }
+    }
+
+    fn report_progress(&self, balloon: &Balloon<Machine>, status: &BalloonStatus, ansi: bool) {
+        emit(status);
+        // On a terminal the status line has the movement.
+        if let Some(movement) = self.movement.filter(|_| !ansi && serial::is_text()) {
+            info!("{}: {movement}", balloon.name());
+        }
+    }
+
+    fn finish(&mut self, balloon: &Balloon<Machine>, status: &BalloonStatus) {
+        self.report_manner(balloon);
+        emit(status);
+        if let Some(movement) = self.movement.take() {
+            self.ended = Some(movement);
+            if serial::is_text() {
+                info!("{}: {movement} in {} ms", balloon.name(), movement.elapsed() / 1_000_000);
+            }
+        }
+    }
+
+    /// Reports how frames go to the host, if that has changed.
+    fn report_manner(&mut self, balloon: &Balloon<Machine>) {
+        let manner = balloon.send_strategy();
+        if self.manner.replace(manner) == Some(manner) {
+            return;
+        }
+        serial::emit(&events::Manner {
+            name: balloon.name(),
+            request: &manner.request,
+            chains: manner.chains.word(),
+            way: manner.path.map_or("plain", Path::word),
+            report_first: manner.rates.map(|rates| MibPerSecond(rates.report_first)),
+            plain: manner.rates.map(|rates| MibPerSecond(rates.direct)),
+        });
+    }
+
+    /// Reports memory that was reclaimed for allocations, or was refused: once for the same reason. Called later than that
+    /// happens, since allocations wait there.
+    pub(super) fn report_relief(&mut self, balloon: &Balloon<Machine>) {
+        let counters = balloon.counters();
+        let news = (counters.reclaimed_frames, self.refusal);
+        if news == (self.reported_relief, self.reported_refusal) {
+            return;
+        }
+        (self.reported_relief, self.reported_refusal) = news;
+        let status = balloon.status();
+        serial::emit(&events::Relief {
+            name: balloon.name(),
+            reliefs: counters.reclaims,
+            in_vain: counters.failed_reclaims,
+            bytes: Bytes::of_frames(counters.reclaimed_frames),
+            actual: Bytes::of_frames(status.actual),
+            error: self.refusal.as_ref().map(|error| error as &dyn core::fmt::Display),
+        });
+        emit(&status);
+        match self.refusal {
+            // Without the feature, or without memory to give, nothing is wrong.
+            Some(ReclaimError::Forbidden | ReclaimError::Empty | ReclaimError::Stopped) | None => {}
+            Some(error) => warn!("{}: memory ran out: {error}", balloon.name()),
+        }
+    }
+}
+
+/// Reports that the balloon stops short of its target, and why.
+fn report_short(balloon: &Balloon<Machine>, status: &BalloonStatus) {
+    let counts = frames::counts();
+    let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
+    // A host counts memory as the guest's that the guest may not use, or not find.
+    let reason = if status.target > counts.total {
+        format!("because the guest has only {} MiB, and needs the rest itself", mib(counts.total))
+    } else {
+        format!(
+            "because {} MiB are in use, and the kernel keeps {} MiB free for itself",
+            mib(counts.used),
+            mib(counts.free)
+        )
+    };
+    let (target, actual) = (mib(status.target), mib(status.actual));
+    let message = format!("the host asks for {target} MiB; the balloon stops at {actual} MiB, {reason}");
+    emit(status);
+    warn!("{}: {message}", balloon.name());
+    serial::emit(&events::Short {
+        target: Bytes::of_frames(status.target),
+        actual: Bytes::of_frames(status.actual),
+        message: &message,
+    });
+}
+
+fn emit(status: &BalloonStatus) {
+    serial::emit(&events::Moved { target: Bytes::of_frames(status.target), actual: Bytes::of_frames(status.actual) });
+}

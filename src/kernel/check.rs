@@ -13,7 +13,7 @@ use crate::boot::TapVersion;
 use crate::console::events;
 use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, log as serial};
-use ballonet::balloon::Balloon;
+use ballonet::balloon;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::Platform;
 use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary};
@@ -27,7 +27,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
         Err(reason) => return bail_out(tap, format_args!("{reason}")),
     };
     let is_balloon =
-        |node: &&ballonet::pci::Node| Balloon::<Machine>::matches(node.function().vendor(), node.function().device());
+        |node: &&ballonet::pci::Node| balloon::matches(node.function().vendor(), node.function().device());
     let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function().bdf()).collect();
     if devices.is_empty() {
         return bail_out(tap, format_args!("no virtio balloon was found on PCI; there is nothing to check"));

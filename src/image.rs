@@ -7,23 +7,23 @@ pub use crate::boot::multiboot2::{HEADER_MAGIC, MAGIC};
 #[doc(hidden)]
 pub use crate::boot::pvh::NOTE_TYPE_PHYS32_ENTRY;
 #[doc(hidden)]
-pub use crate::machine::entry::{CR0, CR4, EFER, EFER_LONG_MODE, ENTRY_GDT, ENTRY_TABLES, HUGE, TABLE};
+pub use crate::machine::cpu::stack::{MAIN, MAIN_TOP};
 #[doc(hidden)]
 pub use crate::machine::heap::KernelHeap;
 #[doc(hidden)]
-pub use crate::machine::image::Image;
-#[doc(hidden)]
-pub use crate::machine::image::OFFSET;
-#[doc(hidden)]
-pub use crate::machine::memory_functions::{compare, copy, fill, shift};
-#[doc(hidden)]
 pub use crate::machine::power::DEBUG_EXIT;
 #[doc(hidden)]
-pub use crate::machine::refusal::{DEBUG_EXIT_FAILURE, GLYPHS};
-#[doc(hidden)]
-pub use crate::machine::stack::{MAIN, MAIN_TOP};
-#[doc(hidden)]
 pub use crate::machine::start::Entry;
+#[doc(hidden)]
+pub use crate::machine::start::entry::{CR0, CR4, EFER, EFER_LONG_MODE, ENTRY_GDT, ENTRY_TABLES, HUGE, TABLE};
+#[doc(hidden)]
+pub use crate::machine::start::image::Image;
+#[doc(hidden)]
+pub use crate::machine::start::image::OFFSET;
+#[doc(hidden)]
+pub use crate::machine::start::memory_functions::{compare, copy, fill, shift};
+#[doc(hidden)]
+pub use crate::machine::start::refusal::{DEBUG_EXIT_FAILURE, GLYPHS};
 
 /// Makes a program an image. `$program` is a module with `run`, a `fn(Entry) -> !`, and `panic`, a
 /// `fn(&PanicInfo<'_>) -> !`.

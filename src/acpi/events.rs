@@ -2,7 +2,7 @@
 //!
 //! One event is wanted here, the power button; every other is turned off where it is enabled. What is behind a
 //! general-purpose event only AML tells, so none of them could be dealt with, and one that stays enabled would have the
-//! ACPI interrupt asserted for ever.
+//! ACPI interrupt asserted permanently.
 
 use alloc::vec::Vec;
 

@@ -1,7 +1,7 @@
 //! Memory reclaimed for a failing allocation: from the balloons, lent for that.
 
 use crate::machine::Machine;
-use crate::machine::relief::{self, Relieved, Source};
+use crate::machine::reclaim::{self, Relieved, Source};
 
 use super::balloons::Balloons;
 
@@ -19,5 +19,5 @@ impl Source for Backing<'_> {
 
 /// Runs `action`; allocations in it that would fail first reclaim memory from the balloons.
 pub(super) fn with<R>(machine: &mut Machine, balloons: &mut Balloons, action: impl FnOnce() -> R) -> R {
-    relief::lend(&mut Backing { machine, balloons }, action)
+    reclaim::lend(&mut Backing { machine, balloons }, action)
 }

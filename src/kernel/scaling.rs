@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::console::count;
 use crate::console::events::{self, Decimal};
-use crate::machine::cpus::{self, Cpu};
+use crate::machine::smp::{self, Cpu};
 use crate::machine::{clock, frames, log as serial};
 use ballonet::memory::{FrameRun, REGION_FRAMES};
 use log::info;
@@ -23,7 +23,7 @@ const TIME: u64 = 50_000_000;
 
 /// Measures and reports; nothing on a machine with one CPU.
 pub(super) fn run() {
-    let others: Vec<u32> = cpus::all().filter(|cpu| !cpu.is_boot()).map(Cpu::number).collect();
+    let others: Vec<u32> = smp::all().filter(|cpu| !cpu.is_boot()).map(Cpu::number).collect();
     if others.is_empty() {
         return;
     }
@@ -62,7 +62,7 @@ fn rate(others: &[u32], count: usize, length: u32) -> u64 {
             total.fetch_add(done, Ordering::SeqCst);
         };
         // Nothing else gives jobs meanwhile.
-        started += u32::from(cpus::run(cpu, Box::new(job)).is_ok());
+        started += u32::from(smp::run(cpu, Box::new(job)).is_ok());
     }
     while ready.load(Ordering::SeqCst) < started {
         core::hint::spin_loop();
@@ -72,7 +72,7 @@ fn rate(others: &[u32], count: usize, length: u32) -> u64 {
     let done = take_and_give(count, length, || clock::nanoseconds() >= until);
     ended.store(true, Ordering::SeqCst);
     total.fetch_add(done, Ordering::SeqCst);
-    while others.iter().any(|&cpu| cpus::get(cpu).is_some_and(Cpu::is_busy)) {
+    while others.iter().any(|&cpu| smp::get(cpu).is_some_and(Cpu::is_busy)) {
         core::hint::spin_loop();
     }
     total.load(Ordering::SeqCst) * 1_000_000_000 / TIME

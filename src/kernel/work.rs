@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use crate::boot::{WorkChoice, WorkKind};
 use crate::console::events::{self, Bytes};
 use crate::console::{Quiet, count};
-use crate::machine::{Machine, log as serial, relief};
+use crate::machine::{Machine, log as serial, reclaim};
 use ballonet::platform::Platform;
 use log::warn;
 
@@ -293,7 +293,7 @@ impl Program {
         let (kind, size, taken) = (self.choice.kind.word(), self.choice.size >> 10, self.bytes >> 10);
         warn!("work: {kind} of {size} KiB is ended, with {taken} KiB: {Shortage}");
         self.free_all();
-        relief::note_ended();
+        reclaim::note_ended();
         self.enter(Phase::Ended, now);
     }
 

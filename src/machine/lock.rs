@@ -3,25 +3,25 @@
 use spin::{Mutex, MutexGuard};
 use x86_64::instructions::interrupts;
 
-use super::tlb;
+use crate::machine::paging::tlb;
 
 /// A spin lock held only with interrupts off, so that a handler can never wait for the code it interrupted.
-pub(super) struct Lock<T> {
+pub(crate) struct Lock<T> {
     inner: Mutex<T>,
 }
 
 impl<T> Lock<T> {
     /// Wraps `value`.
-    pub(super) const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self { inner: Mutex::new(value) }
     }
 
     /// Runs `action` with the value locked and interrupts off.
-    pub(super) fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
+    pub(crate) fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
         interrupts::without_interrupts(|| action(&mut self.acquire()))
     }
 
-    /// Waits for the lock, with interrupts off. Whoever holds it may be waiting for this CPU to forget what is unmapped.
+    /// Waits for the lock, with interrupts off. Its holder may be waiting for this CPU to flush its TLB.
     fn acquire(&self) -> MutexGuard<'_, T> {
         loop {
             if let Some(guard) = self.inner.try_lock() {
@@ -35,18 +35,18 @@ impl<T> Lock<T> {
     }
 
     /// Runs `action` unless somebody holds the lock. For fault reports.
-    pub(super) fn try_with<R>(&self, action: impl FnOnce(&mut T) -> R) -> Option<R> {
+    pub(crate) fn try_with<R>(&self, action: impl FnOnce(&mut T) -> R) -> Option<R> {
         interrupts::without_interrupts(|| {
             let mut guard: MutexGuard<'_, T> = self.inner.try_lock()?;
             Some(action(&mut guard))
         })
     }
 
-    /// Opens the lock whoever holds it.
+    /// Opens the lock, whatever its holder.
     ///
     /// # Safety
     /// The holder never runs again, or does not touch the value any more.
-    pub(super) unsafe fn force_unlock(&self) {
+    pub(crate) unsafe fn force_unlock(&self) {
         // SAFETY: the caller vouches that the holder is gone.
         unsafe { self.inner.force_unlock() }
     }

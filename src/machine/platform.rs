@@ -1,20 +1,25 @@
 //! The machine as drivers see it.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::clock;
-use super::config_space::MachineConfig;
-use super::cpus::{self, Cpu};
-use super::dma::DmaRegion;
-use super::mmio::Window;
-use super::paging::{self, Access};
-use super::{Machine, frames, lines, local_apic, marks, relief, vectors};
 use crate::acpi::EcamRegion;
 use crate::boot::{AffinityChoice, Mode};
+use crate::machine::devices::config_space::MachineConfig;
+use crate::machine::devices::mmio::Window;
+use crate::machine::interrupts::{lines, local_apic, vectors};
+use crate::machine::memory::dma::DmaRegion;
+use crate::machine::memory::page_frames::MachineFrames;
+use crate::machine::memory::{frames, reclaim};
+use crate::machine::paging::{self, Access};
+use crate::machine::smp::cpu::Cpu;
+use crate::machine::smp::registry;
+use crate::machine::start::bring_up::Machine;
+use crate::machine::time::clock;
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{BalloonPlatform, Statistics};
-use ballonet::memory::{FRAME_SIZE, FrameContents, FrameRun, Frames, IdleRun, PageFrames, ReportFrames};
+use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
 use ballonet::platform::{
     AffinityError, DmaExhausted, Handler, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow, Registers,
@@ -65,7 +70,7 @@ fn message(cpu: &Cpu, vector: u8) -> Option<MsiMessage> {
 /// The CPU that the next vector is to interrupt: of those that messages can name, the one with the fewest.
 fn least_interrupted(choice: AffinityChoice) -> Option<&'static Cpu> {
     let can_be_named = |cpu: &&Cpu| message(cpu, 0).is_some() && (choice == AffinityChoice::Spread || cpu.is_boot());
-    cpus::all().filter(can_be_named).min_by_key(|cpu| (vectors::on_cpu(cpu.number()), cpu.number()))
+    registry::all().filter(can_be_named).min_by_key(|cpu| (vectors::on_cpu(cpu.number()), cpu.number()))
 }
 
 impl Platform for Machine {
@@ -157,7 +162,7 @@ impl Platform for Machine {
     fn set_vector_affinity(&mut self, vector: &Vector, cpu: u32) -> Result<MsiMessage, AffinityError> {
         let line = AffinityError::Line(vector.number);
         let number = u8::try_from(vector.number).ok().filter(|_| vector.message.is_some()).ok_or(line)?;
-        let found = cpus::get(cpu).and_then(|cpu| message(cpu, number)).ok_or(AffinityError::NoCpu(cpu))?;
+        let found = registry::get(cpu).and_then(|cpu| message(cpu, number)).ok_or(AffinityError::NoCpu(cpu))?;
         vectors::set_affinity(number, cpu);
         Ok(found)
     }
@@ -168,11 +173,16 @@ impl Platform for Machine {
 
     fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
         let unknown = VectorError::NoLine(line);
-        let InterruptLine::Pin { function, .. } = line else { return Err(unknown) };
-        let line = self.config.read8(function, INTERRUPT_LINE);
         let id = u8::try_from(local_apic::id()).unwrap_or(0);
-        let madt = self.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
-        let id = lines::attach(line, madt, id, name, handler)?.ok_or(unknown)?;
+        let attached = match line {
+            InterruptLine::Pin { function, .. } => {
+                let line = self.config.read8(function, INTERRUPT_LINE);
+                lines::attach(line, self.madt(), id, name, handler)?
+            }
+            InterruptLine::Wired(wired) => lines::attach_to(Vec::from([wired.into()]), id, name, handler)?,
+            _ => None,
+        };
+        let id = attached.ok_or(unknown)?;
         Ok(Vector { number: LINES + id, message: None })
     }
 
@@ -186,77 +196,10 @@ impl Platform for Machine {
     fn now(&self) -> u64 {
         clock::nanoseconds()
     }
-}
 
-/// The page frame allocator, as drivers see it.
-pub(crate) struct MachineFrames;
-
-impl PageFrames for MachineFrames {
-    fn take_free(&mut self, most: u32) -> Option<FrameRun> {
-        frames::take(|frames| frames.take_free(most))
-    }
-
-    fn confirm_ballooned(&mut self, run: FrameRun) {
-        frames::with(|frames| PageFrames::confirm_ballooned(frames, run));
-    }
-
-    fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
-        frames::with(|frames| frames.take_ballooned(most))
-    }
-
-    fn release(&mut self, run: FrameRun) {
-        frames::with(|frames| PageFrames::release(frames, run));
-    }
-
-    fn reporting(&mut self) -> Option<&mut dyn ReportFrames> {
-        Some(self)
-    }
-
-    fn contents(&mut self) -> Option<&mut dyn FrameContents> {
-        Some(self)
-    }
-}
-
-impl ReportFrames for MachineFrames {
-    fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
-        frames::take(|frames| frames.take_unreported(most, age))
-    }
-
-    fn unreported(&self) -> u64 {
-        // A frame in a magazine keeps its region from being reported.
-        frames::drain();
-        frames::with(|frames| frames.unreported())
-    }
-
-    fn age(&mut self) {
-        frames::with(Frames::tick);
-    }
-
-    fn release_reported(&mut self, run: FrameRun) {
-        frames::with(|frames| ReportFrames::release_reported(frames, run));
-    }
-
-    fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
-        frames::take(|frames| frames.take_backed(most))
-    }
-
-    fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
-        frames::take(|frames| frames.take_idle(most, keep))
-    }
-}
-
-impl FrameContents for MachineFrames {
-    fn fill(&mut self, run: FrameRun, byte: u8) {
-        // SAFETY: a driver fills frames that it has taken and not returned.
-        unsafe { frames::fill(run, byte) };
-    }
-
-    fn mark(&mut self, run: FrameRun) -> bool {
-        marks::write(run)
-    }
-
-    fn marks(&self, run: FrameRun) -> u32 {
-        marks::count(run)
+    fn relax(&self) {
+        vectors::note_progress();
+        core::hint::spin_loop();
     }
 }
 
@@ -273,7 +216,7 @@ impl BalloonPlatform for Machine {
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;
-        let relieved = relief::counts();
+        let relieved = reclaim::counts();
         Statistics::new()
             .with(Tag::SwapIn, 0)
             .with(Tag::SwapOut, 0)

@@ -5,9 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::machine::cpus::{self, Cpu, JobError, Rest};
 use crate::machine::paging::{self, Access};
-use crate::machine::{clock, frames, heap, idle_unless, local_apic, nmi, stack, timer, vectors};
+use crate::machine::smp::{self, Cpu, JobError, SleepState};
+use crate::machine::{clock, fault, frames, heap, idle_unless, local_apic, nmi, stack, timer, vectors};
 use ballonet::memory::FrameRun;
 
 use crate::tests::suite::{Skip, Test, kernel_test, tests};
@@ -26,20 +26,20 @@ pub(super) const TESTS: &[Test] = tests![
 
 /// The numbers of the CPUs that take jobs.
 fn others() -> Result<Vec<u32>, Skip> {
-    let others: Vec<_> = cpus::all().map(Cpu::number).filter(|&number| number != 0).collect();
+    let others: Vec<_> = smp::all().map(Cpu::number).filter(|&number| number != 0).collect();
     if others.is_empty() { Err(Skip::because(ONE_CPU)) } else { Ok(others) }
 }
 
 /// Gives a CPU a job.
 #[track_caller]
 fn start(cpu: u32, job: impl FnOnce() + Send + 'static) {
-    cpus::run(cpu, Box::new(job)).unwrap_or_else(|error| panic!("{error}"));
+    smp::run(cpu, Box::new(job)).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Waits until a CPU has done its job.
 #[track_caller]
 fn finish(cpu: u32) {
-    wait_until(|| cpus::get(cpu).is_some_and(|cpu| !cpu.is_busy()));
+    wait_until(|| smp::get(cpu).is_some_and(|cpu| !cpu.is_busy()));
 }
 
 /// Runs a job on a CPU, to its end.
@@ -62,22 +62,22 @@ kernel_test! {
             });
             let place = place.load(Ordering::SeqCst);
             assert_eq!(number.load(Ordering::SeqCst), cpu);
-            assert!(stack::contains(place, 1) && stack::OTHERS.contains(&place), "{place:#x}");
+            assert!(fault::is_on_stack(place, 1) && stack::OTHERS.contains(&place), "{place:#x}");
             let is_mapped = |address| paging::with(|space| space.lookup(address)).is_some();
             let guard = (0..=64).map(|page| place - page * 4096).find(|&address| !is_mapped(address));
-            assert!(guard.is_some_and(|guard| !stack::contains(guard, 1)), "no guard page below {place:#x}");
+            assert!(guard.is_some_and(|guard| !fault::is_on_stack(guard, 1)), "no guard page below {place:#x}");
             stacks.push(place);
         }
         stacks.sort_unstable();
         assert!(stacks.windows(2).all(|pair| pair[1] - pair[0] >= 0x1_0000), "{stacks:x?}");
-        assert!(cpus::get(0).is_some_and(|boot| boot.apic_id() == crate::machine::local_apic::id()));
+        assert!(smp::get(0).is_some_and(|boot| boot.apic_id() == crate::machine::local_apic::id()));
     }
 }
 
 kernel_test! {
     fn jobs_that_cannot_be_done_are_refused() {
-        let count = cpus::count();
-        let try_on = |cpu| cpus::run(cpu, Box::new(|| {}));
+        let count = smp::count();
+        let try_on = |cpu| smp::run(cpu, Box::new(|| {}));
         assert_eq!(try_on(0), Err(JobError::Boot(0)));
         assert_eq!(try_on(count), Err(JobError::NoCpu(count)));
         assert_eq!(try_on(u32::MAX), Err(JobError::NoCpu(u32::MAX)));
@@ -135,7 +135,7 @@ kernel_test! {
             wait_until(|| seen.load(Ordering::SeqCst) == 0xAAAA);
             if !is_busy {
                 finish(cpu);
-                wait_until(|| cpus::get(cpu).is_some_and(|cpu| cpu.rest() == Rest::Asleep));
+                wait_until(|| smp::get(cpu).is_some_and(|cpu| cpu.sleep_state() == SleepState::Asleep));
             }
             close(window);
             assert_eq!(open(second), window, "the addresses are used again");
@@ -162,7 +162,7 @@ kernel_test! {
         let (step, seen) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU64::new(0)));
         let (its_step, look) = (Arc::clone(&step), Arc::clone(&seen));
         start(cpu, move || {
-            // It shows no sign of life: after a thousand interrupts none is let in.
+            // It shows no progress: after a thousand interrupts none is let in.
             let held = vectors::holds();
             while vectors::holds() == held {
                 local_apic::send_to_self(vectors::WAKE);
@@ -204,10 +204,10 @@ kernel_test! {
         let step = Arc::new(AtomicU32::new(0));
         let its_step = Arc::clone(&step);
         start(cpu, move || {
-            wait_until(|| cpus::boot().rest() == Rest::Asleep);
+            wait_until(|| smp::boot().sleep_state() == SleepState::Asleep);
             // One that comes before `hlt` need not wake it.
             wait_until(|| {
-                local_apic::send_nmi(cpus::boot().apic_id());
+                local_apic::send_nmi(smp::boot().apic_id());
                 pass(1_000_000);
                 its_step.load(Ordering::SeqCst) == 1
             });
@@ -217,7 +217,7 @@ kernel_test! {
         });
         timer::disarm();
         idle_unless(|| false);
-        let rest = Cpu::this().rest();
+        let rest = Cpu::this().sleep_state();
         step.store(1, Ordering::SeqCst);
         while step.load(Ordering::SeqCst) != 2 {
             core::hint::spin_loop();
@@ -225,7 +225,7 @@ kernel_test! {
         let seen = read(window);
         finish(cpu);
         close(window);
-        assert_eq!((rest, seen), (Rest::Awake, 0xBBBB));
+        assert_eq!((rest, seen), (SleepState::Awake, 0xBBBB));
         for frame in [first, second] {
             frames::free(frame).expect("the frame was allocated");
         }
@@ -261,7 +261,7 @@ kernel_test! {
                 // At all moments of the other's going to sleep.
                 (0..round % 50 * 20).for_each(|_| core::hint::spin_loop());
                 answer.store(round, Ordering::Relaxed);
-                cpus::wake(cpus::boot());
+                smp::wake(smp::boot());
             }
         });
         timer::take_fired();

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::hint::black_box;
 
-use crate::machine::relief::{self, Relieved, Source};
+use crate::machine::reclaim::{self, Relieved, Source};
 use crate::machine::{frames, large};
 use ballonet::memory::FrameRun;
 
@@ -258,18 +258,18 @@ kernel_test! {
         let mut giver = take_all();
         let held: u64 = giver.runs.iter().map(|run| u64::from(run.count())).sum();
         assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "nobody is lent");
-        let stalls = relief::counts().stalls;
+        let stalls = reclaim::counts().stalls;
         let bytes = (held * 4096) as usize / 2;
-        let block = relief::lend(&mut giver, || {
+        let block = reclaim::lend(&mut giver, || {
             let mut block = Vec::<u8>::new();
             block.try_reserve_exact(bytes).map(|()| block)
         });
         let block = block.expect("half of all memory is to be had back");
-        assert_eq!((giver.asked, relief::counts().stalls), (1, stalls + 1), "once is enough");
+        assert_eq!((giver.asked, reclaim::counts().stalls), (1, stalls + 1), "once is enough");
         assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "nobody is lent any more");
         drop(block);
         // More than there is: asked for, and refused.
-        let refused = relief::lend(&mut giver, || Vec::<u8>::new().try_reserve_exact(1 << 44).is_err());
+        let refused = reclaim::lend(&mut giver, || Vec::<u8>::new().try_reserve_exact(1 << 44).is_err());
         assert!(refused && giver.runs.is_empty());
         drop(giver);
         assert_eq!(free(), before);
@@ -280,7 +280,7 @@ kernel_test! {
 kernel_test! {
     fn nobody_is_asked_while_interrupts_are_off() {
         let mut giver = take_all();
-        let refused = relief::lend(&mut giver, || {
+        let refused = reclaim::lend(&mut giver, || {
             x86_64::instructions::interrupts::without_interrupts(|| Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err())
         });
         assert!(refused && giver.asked == 0);

@@ -1,4 +1,4 @@
-//! What devices and firmware do that they should not: the kernel gets along.
+//! Misbehaving devices and firmware: the kernel goes on.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -34,7 +34,7 @@ pub(super) const TESTS: &[Test] = tests![
 
 /// Lets a vector's handler ask for the next interrupt over and over. `take` gives the handler a vector.
 fn storm(take: impl FnOnce(Handler) -> u8) {
-    /// So many interrupts, and then the storm ends, so that the test does.
+    /// The storm ends after this many interrupts, so that the test ends.
     const ENOUGH: u64 = 300_000;
     let count = Arc::new(AtomicU64::new(0));
     let storm = Storm::new();
@@ -51,7 +51,7 @@ fn storm(take: impl FnOnce(Handler) -> u8) {
     local_apic::send_to_self(number);
     wait_until(|| count.load(Ordering::SeqCst) > 0);
     for _ in 0..20 {
-        clock::nanoseconds();
+        vectors::note_progress();
     }
     storm.stop();
     let came = count.load(Ordering::SeqCst);
@@ -93,7 +93,7 @@ kernel_test! {
         }
         storm.stop();
         drop(counter);
-        clock::nanoseconds();
+        vectors::note_progress();
         assert_eq!(local_apic::in_service(), None);
     }
 }

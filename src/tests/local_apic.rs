@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use crate::machine::traps::TrapFrame;
+use crate::machine::TrapFrame;
 use crate::machine::{local_apic, recovery, vectors};
 
 use crate::tests::suite::{Skip, Test, kernel_test, tests};

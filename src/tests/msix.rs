@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::machine::cpus::{self, Cpu};
 use crate::machine::mmio::Window;
+use crate::machine::smp::{self, Cpu};
 use crate::machine::{Machine, vectors};
 use ballonet::pci::{Bars, ConfigSpace, Function, Msix, MsixTable, MsixVector, capability};
 use ballonet::platform::{Handled, Platform, Registers};
@@ -131,13 +131,13 @@ kernel_test! {
 
 kernel_test! {
     fn a_queue_interrupts_the_cpu_that_it_is_moved_to(context) {
-        let cpus: Vec<u32> = cpus::all().map(Cpu::number).collect();
+        let cpus: Vec<u32> = smp::all().map(Cpu::number).collect();
         if cpus.len() == 1 {
             return Err(Skip::because(ONE_CPU));
         }
         let mut entropy = Entropy::start(context)?;
         let vector = entropy.vector(QUEUE_ENTRY);
-        let counts = || cpus::all().map(|cpu| cpu.counted(vector)).collect::<Vec<_>>();
+        let counts = || smp::all().map(|cpu| cpu.counted(vector)).collect::<Vec<_>>();
         // There, and back.
         for &cpu in cpus.iter().chain(cpus.iter().rev()) {
             must(entropy.interrupts().set_queue_affinity(&mut context.machine, "requests", cpu));
@@ -149,7 +149,7 @@ kernel_test! {
             wait_until(|| entropy.interrupted() == expected.iter().sum::<u64>());
             assert_eq!(counts(), expected, "interrupts by CPU, after one that was CPU {cpu}'s");
         }
-        let refused = entropy.interrupts().set_queue_affinity(&mut context.machine, "requests", cpus::count());
+        let refused = entropy.interrupts().set_queue_affinity(&mut context.machine, "requests", smp::count());
         assert!(refused.is_err(), "there is no such CPU");
         entropy.interrupts().synchronize(&mut context.machine);
         entropy.stop(&mut context.machine);
@@ -158,16 +158,16 @@ kernel_test! {
 
 kernel_test! {
     fn vectors_are_spread_over_the_cpus(context) {
-        if cpus::count() == 1 {
+        if smp::count() == 1 {
             return Err(Skip::because(ONE_CPU));
         }
         let mut taken = Vec::new();
-        let before: Vec<_> = cpus::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
-        for _ in 0..4 * cpus::count() {
+        let before: Vec<_> = smp::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
+        for _ in 0..4 * smp::count() {
             let vector = context.machine.allocate_vector("spread".into(), Box::new(|| Handled::Yes));
             taken.push(vector.expect("a vector is free"));
         }
-        let after: Vec<_> = cpus::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
+        let after: Vec<_> = smp::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
         taken.into_iter().for_each(|vector| context.machine.release_vector(vector));
         let (least, most) = (after.iter().min(), after.iter().max());
         assert!(least.zip(most).is_some_and(|(least, most)| most - least <= 1), "{before:?} before, {after:?} then");

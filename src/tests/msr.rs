@@ -1,7 +1,7 @@
 //! Model-specific registers: existing ones are read, and access to missing ones fails without harm.
 
-use crate::machine::cpus::Cpu;
 use crate::machine::memory_types::PAGE_ATTRIBUTES;
+use crate::machine::smp::Cpu;
 use crate::machine::{local_apic, msr};
 
 use crate::tests::suite::{Skip, Test, kernel_test, tests};
@@ -21,7 +21,7 @@ const APIC_BASE: u32 = 0x1B;
 kernel_test! {
     fn one_that_is_there_is_read(context) {
         let base = msr::read(APIC_BASE).expect("every x86-64 CPU has it");
-        assert_eq!(base & 1 << 8 != 0, local_apic::is_boot_cpu());
+        assert_eq!(base & 1 << 8 != 0, local_apic::setup::is_boot_cpu());
         if context.machine.features.pat {
             assert_eq!(msr::read(PAT), Some(PAGE_ATTRIBUTES));
         }

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::arch::asm;
 
 use crate::machine::paging::{self, Access, DEVICE_BASE};
-use crate::machine::{Machine, frames, heap, memory_types, stack};
+use crate::machine::{Machine, fault, frames, heap, memory_types, stack};
 use x86_64::registers::model_specific::Msr;
 use x86_64::structures::paging::PageTableFlags;
 
@@ -123,7 +123,7 @@ kernel_test! {
         require_nx(&context.machine.features)?;
         let code = [RET; 16];
         let address = core::hint::black_box(&code).as_ptr() as u64;
-        assert!(stack::contains(address, 16));
+        assert!(fault::is_on_stack(address, 16));
         assert_page_fault(address, PRESENT | FETCH, || call(address));
     }
 }

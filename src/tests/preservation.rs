@@ -57,6 +57,7 @@ impl Storm {
             let failure = leaf(STRIDE);
             assert_eq!(failure, 0, "what the leaf says is spoiled, after {} interrupts", self.0.count());
             rounds += STRIDE;
+            vectors::note_progress();
             let (count, now) = (self.0.count(), clock::nanoseconds());
             if count > progress.0 {
                 progress = (count, now);

@@ -123,6 +123,7 @@ fn run_one(context: &mut Context, test: &Test) -> (Outcome, u64) {
     });
     interrupts::disable();
     let nanoseconds = clock::nanoseconds() - start;
+    vectors::note_progress();
     before.restore();
     interrupts::enable();
     let outcome = match ending {

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::machine::recovery::{self, Ending, Fault};
 use crate::machine::traps::{self, TrapHook};
-use crate::machine::{clock, cpu, local_apic, vectors};
+use crate::machine::{clock, cpuid, local_apic, vectors};
 use ballonet::platform::Handled;
 
 use crate::tests::suite::Skip;
@@ -15,7 +15,7 @@ use crate::tests::suite::Skip;
 /// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
 pub(super) const PATIENCE_NS: u64 = 20_000_000_000;
 
-/// Why a test that needs several CPUs is skipped. Whoever runs the suite gives it more then.
+/// Why a test that needs several CPUs is skipped. `tests/machine.rs` boots it with more then.
 pub(super) const ONE_CPU: &str = "one CPU runs";
 
 /// Waits until `condition` holds.
@@ -27,6 +27,7 @@ pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
     let end = clock::nanoseconds() + PATIENCE_NS;
     while !condition() {
         assert!(clock::nanoseconds() < end, "what was waited for did not happen");
+        vectors::note_progress();
         core::hint::spin_loop();
     }
 }
@@ -35,6 +36,7 @@ pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
 pub(super) fn pass(nanoseconds: u64) {
     let end = clock::nanoseconds() + nanoseconds;
     while clock::nanoseconds() < end {
+        vectors::note_progress();
         core::hint::spin_loop();
     }
 }
@@ -179,6 +181,6 @@ pub(super) fn apic_timer_hz() -> Result<u64, Skip> {
 ///
 /// # Errors
 /// Where it cannot.
-pub(super) fn require_nx(features: &cpu::Features) -> Result<(), Skip> {
+pub(super) fn require_nx(features: &cpuid::Features) -> Result<(), Skip> {
     if features.nx { Ok(()) } else { Err(Skip::because("the CPU has no NX")) }
 }

@@ -93,7 +93,7 @@ kernel_test! {
 
 kernel_test! {
     fn idling_never_misses_the_interrupt_that_comes_just_before() {
-        // From long before the CPU halts to long after. A wake-up that is lost would end in a halt for ever.
+        // From long before the CPU halts to long after. A wake-up that is lost would end in a halt permanently.
         for round in 0..5000_u64 {
             timer::arm_at(clock::nanoseconds() + round % 500 * 100);
             sleep_until_fired();

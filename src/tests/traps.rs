@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::machine::recovery::{self, Ending};
 use crate::machine::segments::InterruptStack;
-use crate::machine::traps::{self, TrapFrame, stack_of};
-use crate::machine::{clock, cpu, local_apic, paging, stack, timer, vectors};
+use crate::machine::traps::{self, stack_of};
+use crate::machine::{TrapFrame, clock, cpuid, local_apic, paging, stack, timer, vectors};
 use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
 use x86_64::instructions::tables::{lgdt, sgdt};
@@ -318,7 +318,7 @@ fn interrupted_fault(frame: &mut TrapFrame) -> bool {
             FRAME.store(&raw const *frame as u64, Ordering::SeqCst);
             INTERRUPTED.store(frame.rsp, Ordering::SeqCst);
             // What a handler may leave in registers.
-            cpu::brand();
+            cpuid::brand();
             NMIS.fetch_add(1, Ordering::SeqCst);
             true
         }

@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::machine::{cpus, local_apic, vectors};
+use crate::machine::{local_apic, smp, vectors};
 use ballonet::platform::{Handled, Platform, VectorError};
 
 use crate::tests::suite::{Test, kernel_test, tests};
@@ -91,7 +91,7 @@ kernel_test! {
         let vector = machine.allocate_vector(String::from("message"), Box::new(|| Handled::Yes));
         let vector = vector.expect("a vector is free");
         let message = vector.message.expect("a vector for messages has one");
-        let cpu = cpus::get(machine.vector_affinity(&vector)).expect("it interrupts a CPU that runs");
+        let cpu = smp::get(machine.vector_affinity(&vector)).expect("it interrupts a CPU that runs");
         assert_eq!(message.address, 0xFEE0_0000 | u64::from(cpu.apic_id()) << 12);
         assert_eq!(message.data, vector.number);
         machine.release_vector(vector);

@@ -103,7 +103,7 @@ fn fails(vm: &mut Vm, cpu: u64) -> Outcome {
     let way = way(&told)?;
     let place = format!("{}:{}", told.text("file")?, told.count("line")?);
     ensure!(way.lines().any(|line| line.ends_with(&place)), "{place} should be in the backtrace: {way}");
-    let outermost = if cpu == 0 { "src/kernel/mod.rs:" } else { "src/machine/cpus/start.rs:" };
+    let outermost = if cpu == 0 { "src/kernel/mod.rs:" } else { "src/machine/smp/start.rs:" };
     ensure!(way.contains(outermost), "{outermost} should be in the backtrace: {way}");
     ends_in_failure(vm)?;
     let reports = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"panic""#)).count();

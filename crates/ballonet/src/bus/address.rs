@@ -55,7 +55,7 @@ impl Bdf {
 
     /// Device and function as one byte, as routing tables count them.
     #[doc(alias = "PCI_DEVFN")]
-    pub const fn devfn(self) -> u8 {
+    pub(crate) const fn devfn(self) -> u8 {
         self.device << 3 | self.function
     }
 
@@ -107,7 +107,7 @@ pub enum InterruptPin {
 
 impl InterruptPin {
     /// What the Interrupt Pin register says; `None` for 0 (no pin) and for values that name none.
-    pub const fn from_register(value: u8) -> Option<Self> {
+    pub(crate) const fn from_register(value: u8) -> Option<Self> {
         match value {
             1 => Some(Self::A),
             2 => Some(Self::B),
@@ -121,7 +121,7 @@ impl InterruptPin {
     /// Bridge 1.2, 9.1).
     #[doc(alias = "pci_swizzle_interrupt_pin")]
     #[must_use]
-    pub const fn swizzle(self, device: u8) -> Self {
+    pub(crate) const fn swizzle(self, device: u8) -> Self {
         match (self as u8 - 1).wrapping_add(device) % 4 {
             0 => Self::A,
             1 => Self::B,

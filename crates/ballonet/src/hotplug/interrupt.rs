@@ -37,7 +37,7 @@ pub enum SlotMode {
 
 impl SlotMode {
     /// All, the best first.
-    pub const LADDER: [Self; 4] = [Self::Msix, Self::Msi, Self::Line, Self::Polling];
+    pub(crate) const LADDER: [Self; 4] = [Self::Msix, Self::Msi, Self::Line, Self::Polling];
 }
 
 /// What the handler leaves.

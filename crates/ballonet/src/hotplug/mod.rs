@@ -13,5 +13,5 @@ mod sequence;
 mod slot;
 
 pub use interrupt::{SlotEvents, SlotInterrupts, SlotMode};
-pub use sequence::{Lamps, Sequence, Signs, Stage, Step, Task, Timing, Trouble};
+pub use sequence::{Stage, Task, Timing, Trouble};
 pub use slot::{Slot, SlotError, SlotReport};

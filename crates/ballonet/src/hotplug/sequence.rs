@@ -108,7 +108,7 @@ pub enum Stage {
 /// What was seen of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)]
-pub struct Signs {
+pub(crate) struct Signs {
     /// The button was pressed.
     pub pressed: bool,
     /// A card has come or gone, or the latch was moved.
@@ -129,7 +129,7 @@ pub struct Signs {
 
 /// What a slot is to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lamps {
+pub(crate) struct Lamps {
     /// Whether it has power.
     pub power: bool,
     /// The power indicator.
@@ -176,7 +176,7 @@ pub enum Trouble {
 /// The outcome of [`Sequence::step`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use = "the task is given once"]
-pub struct Step {
+pub(crate) struct Step {
     /// What is to be done, if anything.
     pub task: Option<Task>,
     /// What went wrong, if anything did.
@@ -189,7 +189,7 @@ impl Step {
 
 /// The state machine of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sequence {
+pub(crate) struct Sequence {
     stage: Stage,
     timing: Timing,
     /// The last attempt went wrong: the attention indicator says so.
@@ -207,7 +207,7 @@ pub struct Sequence {
 impl Sequence {
     /// A slot as it is found, with power (and devices that are known already) or without. A card that has none is powered
     /// by the first step.
-    pub const fn new(timing: Timing, powered: bool, present: bool) -> Self {
+    pub(crate) const fn new(timing: Timing, powered: bool, present: bool) -> Self {
         let stage = match (powered, present) {
             (true, true) => Stage::On,
             (true, false) => Stage::Falling,
@@ -218,12 +218,12 @@ impl Sequence {
     }
 
     /// Where the slot is.
-    pub const fn stage(&self) -> Stage {
+    pub(crate) const fn stage(&self) -> Stage {
         self.stage
     }
 
     /// What the slot is to be like.
-    pub const fn lamps(&self) -> Lamps {
+    pub(crate) const fn lamps(&self) -> Lamps {
         let (power, power_indicator) = match self.stage {
             Stage::Off => (false, Indicator::Off),
             Stage::Thinking { on: true, .. } | Stage::Falling | Stage::Draining { .. } => (false, Indicator::Blink),
@@ -239,7 +239,7 @@ impl Sequence {
     }
 
     /// When [`Sequence::step`] is due although nothing was seen, in nanoseconds.
-    pub const fn due(&self) -> Option<u64> {
+    pub(crate) const fn due(&self) -> Option<u64> {
         match self.stage {
             Stage::Thinking { until, .. } | Stage::Rising { until } | Stage::Draining { until } => Some(until),
             Stage::Settling { from, .. } => Some(from),
@@ -248,12 +248,12 @@ impl Sequence {
     }
 
     /// Whether it waits for something that no event tells of: it is to be looked at every now and then.
-    pub const fn is_waiting(&self) -> bool {
+    pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Rising { .. } | Stage::Settling { .. } | Stage::Falling)
     }
 
     /// Goes on, by what was seen at `now` (nanoseconds).
-    pub fn step(&mut self, signs: Signs, now: u64) -> Step {
+    pub(crate) fn step(&mut self, signs: Signs, now: u64) -> Step {
         match self.stage {
             Stage::Off => self.off(signs, now),
             Stage::Thinking { on: true, until } => self.thinking_of_on(signs, now, until),
@@ -299,12 +299,12 @@ impl Sequence {
     }
 
     /// The devices behind the port were found to be gone, although nothing was seen of the slot.
-    pub const fn lose(&mut self) {
+    pub(crate) const fn lose(&mut self) {
         self.shaken = true;
     }
 
     /// The devices behind the port were brought up; `any`: there is at least one function.
-    pub fn added(&mut self, any: bool) -> Option<Trouble> {
+    pub(crate) fn added(&mut self, any: bool) -> Option<Trouble> {
         if self.stage != Stage::Adding {
             return None;
         }
@@ -317,14 +317,14 @@ impl Sequence {
     }
 
     /// The devices behind the port were given up.
-    pub fn removed(&mut self) {
+    pub(crate) fn removed(&mut self) {
         if self.stage == Stage::Removing {
             self.stage = Stage::Falling;
         }
     }
 
     /// Whether there is something to do at once: a step has changed the stage to one that need not wait.
-    pub const fn is_ready(&self, now: u64) -> bool {
+    pub(crate) const fn is_ready(&self, now: u64) -> bool {
         match self.stage {
             Stage::Thinking { until, .. } | Stage::Draining { until } => now >= until,
             Stage::Off => self.newcomer,

@@ -133,12 +133,12 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
 
     /// How many frames are in magazines. While other CPUs give and take some, one that wanders may be counted twice, or not
     /// at all.
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.cpus.iter().map(|cpu| cpu.frames.load(Ordering::Relaxed)).sum()
     }
 
     /// Whether none is in any.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 

@@ -19,7 +19,7 @@ pub struct IdleRun {
 
 impl IdleRun {
     /// Frames of which the host knows nothing.
-    pub const fn unreported(run: FrameRun) -> Self {
+    pub(crate) const fn unreported(run: FrameRun) -> Self {
         Self { run, reported: false }
     }
 }
@@ -30,7 +30,7 @@ impl Frames<'_> {
     /// what the host was told of last.
     ///
     /// `None` when there is no such region. Costs a step a region of the run, and a binary search over the spans.
-    pub fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
+    pub(crate) fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
         let kept = self.floor.saturating_add(keep);
         let spare = self.totals[FrameState::Free as usize].saturating_sub(kept);
         let most = u64::from(most).min(spare) as u32;

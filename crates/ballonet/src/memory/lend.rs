@@ -45,7 +45,7 @@ impl Frames<'_> {
     ///
     /// # Errors
     /// When a frame of `run` is not used. Nothing changes then.
-    pub fn confirm_ballooned(&mut self, run: FrameRun) -> Result<(), FrameError> {
+    pub(crate) fn confirm_ballooned(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::ConfirmBallooned, run, FrameState::Used, FrameState::Ballooned, End::Front)
     }
 
@@ -54,7 +54,7 @@ impl Frames<'_> {
     ///
     /// A region once begun is finished first if `most` is less than a region. Then come the lowest zone's, since low
     /// memory is scarce, whole regions first. `None` when nothing is ballooned.
-    pub fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
+    pub(crate) fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
         let most = most.min(REGION_FRAMES);
         self.take_longest(Family::Ballooned, most, &[&[Zone::Isa], &[Zone::Dma32, Zone::High]])
     }

@@ -24,9 +24,9 @@ pub struct Magazine {
 
 impl Magazine {
     /// How many frames fit.
-    pub const CAPACITY: usize = 128;
+    pub(crate) const CAPACITY: usize = 128;
     /// How many are taken from the allocator, or given back to it, at once.
-    pub const HALF: usize = Self::CAPACITY / 2;
+    pub(crate) const HALF: usize = Self::CAPACITY / 2;
 
     /// An empty one.
     pub const fn new() -> Self {
@@ -34,17 +34,17 @@ impl Magazine {
     }
 
     /// How many frames are in it.
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.count
     }
 
     /// Whether none is.
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
     /// Whether no more fits.
-    pub const fn is_full(&self) -> bool {
+    pub(crate) const fn is_full(&self) -> bool {
         self.count == Self::CAPACITY
     }
 
@@ -83,7 +83,7 @@ impl Frames<'_> {
     /// without a whole region broken for them while there is anything else: at most 64 steps of constant time.
     ///
     /// Regions from which a magazine was filled count as if somebody had had the frames.
-    pub fn fill(&mut self, magazine: &mut Magazine) {
+    pub(crate) fn fill(&mut self, magazine: &mut Magazine) {
         while let Some(most @ 1..) = Magazine::HALF.checked_sub(magazine.len())
             && let Some(run) = self.find_for_magazine(most.ilog2())
         {
@@ -94,7 +94,7 @@ impl Frames<'_> {
     }
 
     /// Takes `count` frames out of a magazine, those that have been in it for longest, or all of them; used -> free.
-    pub fn unload(&mut self, magazine: &mut Magazine, count: usize) {
+    pub(crate) fn unload(&mut self, magazine: &mut Magazine, count: usize) {
         magazine.unload(count, |run| self.move_run(run, FrameState::Used, FrameState::Free));
     }
 

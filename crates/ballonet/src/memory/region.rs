@@ -30,10 +30,10 @@ pub enum FrameState {
 
 impl FrameState {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Reserved, Self::Free, Self::Used, Self::Ballooned];
+    pub(crate) const ALL: [Self; 4] = [Self::Reserved, Self::Free, Self::Used, Self::Ballooned];
 
     /// Its name, as shown to people.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Reserved => "reserved",
             Self::Free => "free",

@@ -27,7 +27,7 @@ pub(super) const UNKNOWN: [u32; 2] = [WHOLE, TOUCHED];
 
 impl Frames<'_> {
     /// Frames in regions that are wholly free and of which the host does not know.
-    pub fn unreported(&self) -> u64 {
+    pub(crate) fn unreported(&self) -> u64 {
         (self.wholly_free.count() - self.reported) as u64 * u64::from(REGION_FRAMES)
     }
 
@@ -63,7 +63,7 @@ impl Frames<'_> {
     ///
     /// `None` when there is no such region, `most` is less than one, or no more than the floor would be free without it.
     /// What lies below 16 MiB is left. Costs as much as [`Frames::take_unreported`].
-    pub fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
+    pub(crate) fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
         let most = (u64::from(most).min(self.spare()) / u64::from(REGION_FRAMES)) as usize;
         let lists = &self.lists[Family::Free as usize];
         let fronts = UNKNOWN.into_iter().rev().filter_map(|order| lists.first(&[Zone::High, Zone::Dma32], order));

@@ -43,7 +43,7 @@ impl Footprint {
     }
 
     /// Words of the bitmap with a bit for each region.
-    pub const fn bitmap_words(&self) -> usize {
+    pub(crate) const fn bitmap_words(&self) -> usize {
         self.regions.div_ceil(BITMAP_WORD)
     }
 

@@ -51,7 +51,7 @@ pub enum BridgeError {
 
 impl BridgeError {
     /// The bridge, or the first function that was left alone.
-    pub const fn place(&self) -> Bdf {
+    pub(crate) const fn place(&self) -> Bdf {
         match *self {
             Self::BadBusNumbers { bridge, .. } | Self::NoBusNumber { bridge } | Self::NotWalked { bridge } => bridge,
             Self::TooManyFunctions { from, .. } => from,

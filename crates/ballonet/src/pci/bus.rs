@@ -20,17 +20,17 @@ impl BusRange {
     }
 
     /// The segment group.
-    pub const fn segment(self) -> u16 {
+    pub(crate) const fn segment(self) -> u16 {
         self.segment
     }
 
     /// The root bus.
-    pub const fn first(self) -> u8 {
+    pub(crate) const fn first(self) -> u8 {
         self.first
     }
 
     /// The highest bus number.
-    pub const fn last(self) -> u8 {
+    pub(crate) const fn last(self) -> u8 {
         self.last
     }
 

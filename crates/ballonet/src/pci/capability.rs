@@ -13,16 +13,16 @@ use super::{Bdf, ConfigSpace, Function};
 pub mod id {
     /// Power management.
     #[doc(alias = "PCI_CAP_ID_PM")]
-    pub const POWER_MANAGEMENT: u8 = 0x01;
+    pub(crate) const POWER_MANAGEMENT: u8 = 0x01;
     /// Message-signalled interrupts.
     #[doc(alias = "PCI_CAP_ID_MSI")]
-    pub const MSI: u8 = 0x05;
+    pub(crate) const MSI: u8 = 0x05;
     /// Vendor-specific, and virtio's.
     #[doc(alias = "PCI_CAP_ID_VNDR")]
     pub const VENDOR: u8 = 0x09;
     /// PCI Express.
     #[doc(alias = "PCI_CAP_ID_EXP")]
-    pub const PCI_EXPRESS: u8 = 0x10;
+    pub(crate) const PCI_EXPRESS: u8 = 0x10;
     /// MSI-X.
     #[doc(alias = "PCI_CAP_ID_MSIX")]
     pub const MSI_X: u8 = 0x11;
@@ -84,7 +84,7 @@ pub struct Capability {
 
 impl Capability {
     /// The function that has it.
-    pub const fn function(&self) -> Bdf {
+    pub(crate) const fn function(&self) -> Bdf {
         self.function
     }
 
@@ -103,7 +103,7 @@ impl Capability {
     /// # Errors
     /// When the capability would leave configuration space.
     #[doc(alias = "cap_len")]
-    pub fn vendor_length<C: ConfigSpace>(&self, config: &C) -> Result<u8, CapabilityError> {
+    pub(crate) fn vendor_length<C: ConfigSpace>(&self, config: &C) -> Result<u8, CapabilityError> {
         let length = self.read8(config, 2)?;
         self.check(0, length.into())?;
         Ok(length)
@@ -139,15 +139,6 @@ impl Capability {
     /// When the field would leave configuration space.
     pub fn write8<C: ConfigSpace>(&self, config: &mut C, at: u8, value: u8) -> Result<(), CapabilityError> {
         config.write8(self.function, self.check(at.into(), 1)?, value);
-        Ok(())
-    }
-
-    /// Writes 16 bits at `at`, which is even.
-    ///
-    /// # Errors
-    /// When the field would leave configuration space.
-    pub fn write16<C: ConfigSpace>(&self, config: &mut C, at: u8, value: u16) -> Result<(), CapabilityError> {
-        config.write16(self.function, self.check(at.into(), 2)?, value);
         Ok(())
     }
 

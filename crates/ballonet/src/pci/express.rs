@@ -36,7 +36,7 @@ const LINK_ACTIVE: u16 = 1 << 13;
 
 /// Device/port type (7.5.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortType {
+pub(crate) enum PortType {
     /// A root port: the downstream end of a link out of the root complex.
     #[doc(alias = "PCI_EXP_TYPE_ROOT_PORT")]
     RootPort,
@@ -58,7 +58,7 @@ impl PortType {
     }
 
     /// Whether there is a link below it, with one device at its other end.
-    pub const fn is_downstream(self) -> bool {
+    pub(crate) const fn is_downstream(self) -> bool {
         matches!(self, Self::RootPort | Self::DownstreamPort)
     }
 }
@@ -175,7 +175,7 @@ bitflags! {
 
 impl SlotStatus {
     /// What has happened: the bits that a write of one clears.
-    pub const EVENTS: Self = Self::ATTENTION_BUTTON
+    pub(crate) const EVENTS: Self = Self::ATTENTION_BUTTON
         .union(Self::POWER_FAULT)
         .union(Self::LATCH_MOVED)
         .union(Self::PRESENCE_CHANGED)
@@ -193,7 +193,7 @@ impl SlotCapabilities {
 
 /// What an indicator shows (7.5.3.10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Indicator {
+pub(crate) enum Indicator {
     /// Lit.
     On,
     /// Blinking.
@@ -215,12 +215,12 @@ impl Indicator {
 
 impl SlotControl {
     /// With the attention indicator set.
-    pub const fn with_attention(self, indicator: Indicator) -> Self {
+    pub(crate) const fn with_attention(self, indicator: Indicator) -> Self {
         self.difference(Self::ATTENTION_INDICATOR).union(Self::from_bits_retain(indicator.bits() << 6))
     }
 
     /// With the power indicator set.
-    pub const fn with_power(self, indicator: Indicator) -> Self {
+    pub(crate) const fn with_power(self, indicator: Indicator) -> Self {
         self.difference(Self::POWER_INDICATOR).union(Self::from_bits_retain(indicator.bits() << 8))
     }
 }
@@ -238,7 +238,7 @@ impl Express {
     ///
     /// # Errors
     /// When the capability list is broken, or leaves no room for the capability.
-    pub fn find<C: ConfigSpace>(config: &C, function: &Function) -> Result<Option<Self>, CapabilityError> {
+    pub(crate) fn find<C: ConfigSpace>(config: &C, function: &Function) -> Result<Option<Self>, CapabilityError> {
         let Some(capability) = function.capability(config, id::PCI_EXPRESS)? else { return Ok(None) };
         Self::read(config, &capability).map(Some)
     }
@@ -251,33 +251,33 @@ impl Express {
     }
 
     /// The function that has it.
-    pub const fn function(&self) -> Bdf {
+    pub(crate) const fn function(&self) -> Bdf {
         self.function
     }
 
     /// What kind of port it is.
-    pub const fn port_type(&self) -> PortType {
+    pub(crate) const fn port_type(&self) -> PortType {
         PortType::from_register(self.flags)
     }
 
     /// Whether there is a slot behind the port.
-    pub const fn has_slot(&self) -> bool {
+    pub(crate) const fn has_slot(&self) -> bool {
         self.port_type().is_downstream() && self.flags & FLAGS_SLOT != 0
     }
 
     /// Which of the function's messages tells of its slot: an MSI-X entry, or what is added to the data of an MSI.
     #[doc(alias = "PCI_EXP_FLAGS_IRQ")]
-    pub const fn message_number(&self) -> u16 {
+    pub(crate) const fn message_number(&self) -> u16 {
         self.flags >> 9 & 0x1F
     }
 
     /// Where the slot status is in configuration space.
-    pub const fn slot_status_offset(&self) -> u16 {
+    pub(crate) const fn slot_status_offset(&self) -> u16 {
         self.offset + SLOT_STATUS as u16
     }
 
     /// Reads the slot capabilities.
-    pub fn slot_capabilities<C: ConfigSpace>(&self, config: &C) -> SlotCapabilities {
+    pub(crate) fn slot_capabilities<C: ConfigSpace>(&self, config: &C) -> SlotCapabilities {
         SlotCapabilities::from_bits_retain(config.read32(self.function, self.offset + u16::from(SLOT_CAPABILITIES)))
     }
 
@@ -294,22 +294,22 @@ impl Express {
     }
 
     /// Reads the slot status.
-    pub fn slot_status<C: ConfigSpace>(&self, config: &C) -> SlotStatus {
+    pub(crate) fn slot_status<C: ConfigSpace>(&self, config: &C) -> SlotStatus {
         SlotStatus::from_bits_retain(config.read16(self.function, self.slot_status_offset()))
     }
 
     /// Clears `events`, and no others: one that comes meanwhile is still there afterwards.
-    pub fn clear_events<C: ConfigSpace>(&self, config: &mut C, events: SlotStatus) {
+    pub(crate) fn clear_events<C: ConfigSpace>(&self, config: &mut C, events: SlotStatus) {
         config.write16(self.function, self.slot_status_offset(), events.intersection(SlotStatus::EVENTS).bits());
     }
 
     /// Whether the port tells whether its link is up.
-    pub fn reports_link<C: ConfigSpace>(&self, config: &C) -> bool {
+    pub(crate) fn reports_link<C: ConfigSpace>(&self, config: &C) -> bool {
         config.read32(self.function, self.offset + u16::from(LINK_CAPABILITIES)) & LINK_ACTIVE_REPORTING != 0
     }
 
     /// Whether the link is up; only a port that [reports](Self::reports_link) it says so.
-    pub fn is_link_up<C: ConfigSpace>(&self, config: &C) -> bool {
+    pub(crate) fn is_link_up<C: ConfigSpace>(&self, config: &C) -> bool {
         config.read16(self.function, self.offset + u16::from(LINK_STATUS)) & LINK_ACTIVE != 0
     }
 }

@@ -19,7 +19,6 @@ pub struct Function {
     multifunction: bool,
     subsystem: Option<Subsystem>,
     interrupt_pin: Option<InterruptPin>,
-    interrupt_line: u8,
 }
 
 impl Function {
@@ -37,7 +36,7 @@ impl Function {
         let class_revision = config.read32(bdf, CLASS_REVISION);
         let header_type = config.read8(bdf, HEADER_TYPE);
         let layout = HeaderLayout::from_register(header_type);
-        let [interrupt_line, interrupt_pin] = config.read16(bdf, INTERRUPT_LINE).to_le_bytes();
+        let [_line, interrupt_pin] = config.read16(bdf, INTERRUPT_LINE).to_le_bytes();
         let subsystem = (layout == HeaderLayout::Endpoint).then(|| {
             let ids = config.read32(bdf, SUBSYSTEM_VENDOR_ID);
             Subsystem { vendor: ids as u16, device: (ids >> 16) as u16 }
@@ -52,7 +51,6 @@ impl Function {
             multifunction: header_type & 0x80 != 0,
             subsystem,
             interrupt_pin: InterruptPin::from_register(interrupt_pin),
-            interrupt_line,
         })
     }
 
@@ -77,17 +75,17 @@ impl Function {
     }
 
     /// Class code.
-    pub const fn class(&self) -> ClassCode {
+    pub(crate) const fn class(&self) -> ClassCode {
         self.class
     }
 
     /// Layout of the header.
-    pub const fn layout(&self) -> HeaderLayout {
+    pub(crate) const fn layout(&self) -> HeaderLayout {
         self.layout
     }
 
     /// Whether its device says that it has other functions than 0.
-    pub const fn is_multifunction(&self) -> bool {
+    pub(crate) const fn is_multifunction(&self) -> bool {
         self.multifunction
     }
 
@@ -106,13 +104,8 @@ impl Function {
         self.interrupt_pin
     }
 
-    /// What firmware wrote into the interrupt line register: on a PC the PIC's line, 0xFF for none.
-    pub const fn interrupt_line(&self) -> u8 {
-        self.interrupt_line
-    }
-
     /// Whether it still answers: a function that was pulled out reads as all ones.
-    pub fn is_present<C: ConfigSpace>(&self, config: &C) -> bool {
+    pub(crate) fn is_present<C: ConfigSpace>(&self, config: &C) -> bool {
         config.read16(self.bdf, VENDOR_ID) == self.vendor
     }
 

@@ -7,7 +7,7 @@ use super::{Bdf, ConfigSpace};
 
 /// What kind of function it is (PCI 3.0, 6.2.1 and appendix D).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClassCode {
+pub(crate) struct ClassCode {
     /// Base class.
     pub base: u8,
     /// Sub-class.
@@ -25,7 +25,7 @@ impl ClassCode {
 
     /// Whether this is a host bridge, the way into the bus itself.
     #[doc(alias = "PCI_CLASS_BRIDGE_HOST")]
-    pub const fn is_host_bridge(self) -> bool {
+    pub(crate) const fn is_host_bridge(self) -> bool {
         self.base == 0x06 && self.sub == 0x00
     }
 }
@@ -38,7 +38,7 @@ impl fmt::Display for ClassCode {
 
 /// How the header is laid out (PCI 3.0, 6.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HeaderLayout {
+pub(crate) enum HeaderLayout {
     /// Type 0: an ordinary function.
     #[doc(alias = "PCI_HEADER_TYPE_NORMAL")]
     Endpoint,
@@ -64,7 +64,7 @@ impl HeaderLayout {
     }
 
     /// How many base address registers the header has room for.
-    pub const fn bar_count(self) -> u8 {
+    pub(crate) const fn bar_count(self) -> u8 {
         match self {
             Self::Endpoint => 6,
             Self::Bridge => 2,
@@ -96,13 +96,13 @@ pub struct BusNumbers {
 
 impl BusNumbers {
     /// Reads them from a bridge.
-    pub fn read<C: ConfigSpace>(config: &C, bridge: Bdf) -> Self {
+    pub(crate) fn read<C: ConfigSpace>(config: &C, bridge: Bdf) -> Self {
         let [primary, secondary, subordinate, _] = config.read32(bridge, BUS_NUMBERS).to_le_bytes();
         Self { primary, secondary, subordinate }
     }
 
     /// Writes them to a bridge, in one store so that no half-set range is ever decoded.
-    pub fn write<C: ConfigSpace>(self, config: &mut C, bridge: Bdf) {
+    pub(crate) fn write<C: ConfigSpace>(self, config: &mut C, bridge: Bdf) {
         let [.., latency_timer] = config.read32(bridge, BUS_NUMBERS).to_le_bytes();
         let value = u32::from_le_bytes([self.primary, self.secondary, self.subordinate, latency_timer]);
         config.write32(bridge, BUS_NUMBERS, value);

@@ -28,7 +28,7 @@ impl fmt::Display for Line<'_> {
 
 /// Says what a vendor-specific capability is, behind what its line says already. It only reads, and nothing that a read
 /// changes or sets off.
-pub type DescribeVendor<C> = fn(&C, &Function, &Capability, &mut fmt::Formatter<'_>) -> fmt::Result;
+pub(crate) type DescribeVendor<C> = fn(&C, &Function, &Capability, &mut fmt::Formatter<'_>) -> fmt::Result;
 
 /// The lines below: buses and windows of a bridge, BARs, interrupts, capabilities. Each is indented and ends in a line
 /// end. Configuration space is read while they are shown.

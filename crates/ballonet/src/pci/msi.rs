@@ -29,7 +29,7 @@ const CONTROL_MASKABLE: u16 = 1 << 8;
 
 /// An MSI capability, all of which is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Msi {
+pub(crate) struct Msi {
     function: Function,
     offset: u16,
     control: u16,
@@ -48,7 +48,7 @@ impl Msi {
     ///
     /// # Errors
     /// When the capability list is broken, or leaves no room for the capability.
-    pub fn find<C: ConfigSpace>(config: &C, function: &Function) -> Result<Option<Self>, CapabilityError> {
+    pub(crate) fn find<C: ConfigSpace>(config: &C, function: &Function) -> Result<Option<Self>, CapabilityError> {
         let Some(capability) = function.capability(config, id::MSI)? else { return Ok(None) };
         Self::read(config, function, &capability).map(Some)
     }
@@ -93,7 +93,7 @@ impl Msi {
 
     /// Has the function send `message`, and assert INTx no more. Returns `None`, with nothing changed, if it cannot send
     /// that: an address above 4 GiB from a function that has 32 bits for it, or data of more than 16 bits.
-    pub fn enable<C: ConfigSpace>(self, config: &mut C, message: MsiMessage) -> Option<EnabledMsi> {
+    pub(crate) fn enable<C: ConfigSpace>(self, config: &mut C, message: MsiMessage) -> Option<EnabledMsi> {
         let data = u16::try_from(message.data).ok()?;
         if message.address > u64::from(u32::MAX) && !self.is_64_bit() {
             return None;
@@ -136,7 +136,7 @@ impl Msi {
 /// A function whose MSI is on. Ends by [`EnabledMsi::disable`]; dropping it leaves MSI on.
 #[derive(Debug)]
 #[must_use = "MSI stays on until it is disabled"]
-pub struct EnabledMsi {
+pub(crate) struct EnabledMsi {
     msi: Msi,
     found: Registers,
     /// The command register as found; its INTx bit is what counts.
@@ -145,7 +145,7 @@ pub struct EnabledMsi {
 
 impl EnabledMsi {
     /// Turns MSI off and puts back everything as it was found.
-    pub fn disable<C: ConfigSpace>(self, config: &mut C) {
+    pub(crate) fn disable<C: ConfigSpace>(self, config: &mut C) {
         let Self { msi, found, command } = self;
         msi.set_control(config, msi.control & !CONTROL_ENABLE);
         msi.set_registers(config, found);

@@ -52,7 +52,7 @@ impl MsixVector {
     }
 
     /// The number.
-    pub const fn number(self) -> u16 {
+    pub(crate) const fn number(self) -> u16 {
         self.0
     }
 
@@ -217,12 +217,12 @@ pub struct MsixTable<R> {
 
 impl<R: Registers> MsixTable<R> {
     /// How many entries there are: 1 to 2048.
-    pub const fn entries(&self) -> u16 {
+    pub(crate) const fn entries(&self) -> u16 {
         self.msix.entries
     }
 
     /// All entries' numbers.
-    pub fn vectors(&self) -> impl ExactSizeIterator<Item = MsixVector> + use<R> {
+    pub(crate) fn vectors(&self) -> impl ExactSizeIterator<Item = MsixVector> + use<R> {
         (0..self.msix.entries).map(MsixVector)
     }
 

@@ -6,24 +6,24 @@ use super::capability::id;
 use super::{ClassCode, Function};
 
 /// What kind of function it is; the base class's name where the sub-class has none here.
-pub fn class(class: ClassCode) -> &'static str {
+pub(crate) fn class(class: ClassCode) -> &'static str {
     let known = CLASSES.iter().find(|(code, _)| *code == [class.base, class.sub]);
     known.map_or_else(|| base_class(class.base), |(_, name)| name)
 }
 
 /// Who made it, if it is somebody known here.
-pub fn vendor(vendor: u16) -> Option<&'static str> {
+pub(crate) fn vendor(vendor: u16) -> Option<&'static str> {
     VENDORS.iter().find(|(id, _)| *id == vendor).map(|(_, name)| *name)
 }
 
 /// What it is, without its maker, if it is known here.
-pub fn device(function: &Function) -> Option<&'static str> {
+pub(crate) fn device(function: &Function) -> Option<&'static str> {
     let ids = (function.vendor(), function.device());
     DEVICES.iter().find(|(vendor, device, _)| (*vendor, *device) == ids).map(|(.., name)| *name)
 }
 
 /// What a capability is called.
-pub fn capability(capability: u8) -> &'static str {
+pub(crate) fn capability(capability: u8) -> &'static str {
     match capability {
         0x00 => "null",
         id::POWER_MANAGEMENT => "power management",

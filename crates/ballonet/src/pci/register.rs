@@ -6,71 +6,59 @@ use bitflags::bitflags;
 
 /// Vendor ID, 16 bits; all ones where no function answers.
 #[doc(alias = "PCI_VENDOR_ID")]
-pub const VENDOR_ID: u16 = 0x00;
-/// Device ID, 16 bits.
-#[doc(alias = "PCI_DEVICE_ID")]
-pub const DEVICE_ID: u16 = 0x02;
+pub(crate) const VENDOR_ID: u16 = 0x00;
 /// [`Command`], 16 bits.
 #[doc(alias = "PCI_COMMAND")]
-pub const COMMAND: u16 = 0x04;
+pub(crate) const COMMAND: u16 = 0x04;
 /// [`Status`], 16 bits.
 #[doc(alias = "PCI_STATUS")]
-pub const STATUS: u16 = 0x06;
+pub(crate) const STATUS: u16 = 0x06;
 /// Revision in the low byte, class code in the three above it; 32 bits.
 #[doc(alias = "PCI_CLASS_REVISION")]
-pub const CLASS_REVISION: u16 = 0x08;
+pub(crate) const CLASS_REVISION: u16 = 0x08;
 /// Header type, 8 bits: the layout, and bit 7 for several functions.
 #[doc(alias = "PCI_HEADER_TYPE")]
-pub const HEADER_TYPE: u16 = 0x0E;
+pub(crate) const HEADER_TYPE: u16 = 0x0E;
 /// The first base address register, 32 bits; the others follow.
 #[doc(alias = "PCI_BASE_ADDRESS_0")]
 pub const BASE_ADDRESS_0: u16 = 0x10;
 /// Subsystem vendor ID, 16 bits, and subsystem ID above it; type 0 headers.
 #[doc(alias = "PCI_SUBSYSTEM_VENDOR_ID")]
-pub const SUBSYSTEM_VENDOR_ID: u16 = 0x2C;
-/// Expansion ROM base address, 32 bits; type 0 headers.
-#[doc(alias = "PCI_ROM_ADDRESS")]
-pub const ROM_ADDRESS: u16 = 0x30;
-/// Expansion ROM base address, 32 bits; type 1 headers.
-#[doc(alias = "PCI_ROM_ADDRESS1")]
-pub const BRIDGE_ROM_ADDRESS: u16 = 0x38;
+pub(crate) const SUBSYSTEM_VENDOR_ID: u16 = 0x2C;
 /// Where the capability list starts, 8 bits; type 0 and 1 headers.
 #[doc(alias = "PCI_CAPABILITY_LIST")]
-pub const CAPABILITIES: u16 = 0x34;
+pub(crate) const CAPABILITIES: u16 = 0x34;
 /// Where the capability list starts, 8 bits; CardBus bridges.
 #[doc(alias = "PCI_CB_CAPABILITY_LIST")]
-pub const CARDBUS_CAPABILITIES: u16 = 0x14;
+pub(crate) const CARDBUS_CAPABILITIES: u16 = 0x14;
 /// Interrupt line, 8 bits: what firmware wrote down for legacy systems.
 #[doc(alias = "PCI_INTERRUPT_LINE")]
-pub const INTERRUPT_LINE: u16 = 0x3C;
-/// Interrupt pin, 8 bits.
-#[doc(alias = "PCI_INTERRUPT_PIN")]
-pub const INTERRUPT_PIN: u16 = 0x3D;
+pub(crate) const INTERRUPT_LINE: u16 = 0x3C;
 
 /// Primary, secondary and subordinate bus number and the secondary latency timer, a byte each; type 1 headers.
 #[doc(alias = "PCI_PRIMARY_BUS")]
-pub const BUS_NUMBERS: u16 = 0x18;
+pub(crate) const BUS_NUMBERS: u16 = 0x18;
 /// I/O base and limit, a byte each. The 16 bits above are the secondary status, which writing clears.
 #[doc(alias = "PCI_IO_BASE")]
-pub const IO_BASE_LIMIT: u16 = 0x1C;
+pub(crate) const IO_BASE_LIMIT: u16 = 0x1C;
 /// Memory base and limit, 16 bits each.
 #[doc(alias = "PCI_MEMORY_BASE")]
-pub const MEMORY_BASE_LIMIT: u16 = 0x20;
+pub(crate) const MEMORY_BASE_LIMIT: u16 = 0x20;
 /// Prefetchable memory base and limit, 16 bits each.
 #[doc(alias = "PCI_PREF_MEMORY_BASE")]
-pub const PREFETCHABLE_BASE_LIMIT: u16 = 0x24;
+pub(crate) const PREFETCHABLE_BASE_LIMIT: u16 = 0x24;
 /// Upper 32 bits of the prefetchable base.
 #[doc(alias = "PCI_PREF_BASE_UPPER32")]
-pub const PREFETCHABLE_BASE_UPPER: u16 = 0x28;
+pub(crate) const PREFETCHABLE_BASE_UPPER: u16 = 0x28;
 /// Upper 32 bits of the prefetchable limit.
 #[doc(alias = "PCI_PREF_LIMIT_UPPER32")]
-pub const PREFETCHABLE_LIMIT_UPPER: u16 = 0x2C;
+pub(crate) const PREFETCHABLE_LIMIT_UPPER: u16 = 0x2C;
 /// Upper 16 bits of the I/O base, and of the I/O limit above them.
 #[doc(alias = "PCI_IO_BASE_UPPER16")]
-pub const IO_BASE_LIMIT_UPPER: u16 = 0x30;
+pub(crate) const IO_BASE_LIMIT_UPPER: u16 = 0x30;
 
 /// The first extended capability, where there is extended configuration space (PCIe 5.0, 7.6).
-pub const EXTENDED_CAPABILITIES: u16 = 0x100;
+pub(crate) const EXTENDED_CAPABILITIES: u16 = 0x100;
 
 bitflags! {
     /// The command register (6.2.2).
@@ -104,7 +92,7 @@ bitflags! {
         const _ = !0;
     }
 
-    /// The status register (6.2.3). Writing a one clears the bits of [`Status::WRITE_ONE_TO_CLEAR`]; the rest are
+    /// The status register (6.2.3). Writing a one clears the bits of the error bits; the rest are
     /// read-only.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Status: u16 {
@@ -137,7 +125,8 @@ bitflags! {
 
 impl Status {
     /// The bits that a write of one clears. Any 32-bit write at [`COMMAND`] would hit them.
-    pub const WRITE_ONE_TO_CLEAR: Self = Self::MASTER_DATA_PARITY_ERROR
+    #[cfg(test)]
+    pub(crate) const WRITE_ONE_TO_CLEAR: Self = Self::MASTER_DATA_PARITY_ERROR
         .union(Self::SIGNALED_TARGET_ABORT)
         .union(Self::RECEIVED_TARGET_ABORT)
         .union(Self::RECEIVED_MASTER_ABORT)

@@ -109,7 +109,7 @@ impl Bars {
     }
 
     /// What is wrong with the others: registers that the function has and gets wrong.
-    pub fn errors(&self) -> impl Iterator<Item = BarError> {
+    pub(crate) fn errors(&self) -> impl Iterator<Item = BarError> {
         self.registers.iter().filter_map(|bar| bar.err()).filter(|error| {
             use BarError::{BadSize, NoUpperHalf, ReservedType};
             matches!(error, BadSize { .. } | NoUpperHalf { .. } | ReservedType { .. })

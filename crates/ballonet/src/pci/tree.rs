@@ -41,7 +41,7 @@ impl Node {
     }
 
     /// The buses that it joins, if it is a bridge that was walked through.
-    pub const fn buses(&self) -> Option<BusNumbers> {
+    pub(crate) const fn buses(&self) -> Option<BusNumbers> {
         self.buses
     }
 }

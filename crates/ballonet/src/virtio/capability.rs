@@ -160,7 +160,7 @@ impl Capabilities {
     ///
     /// # Errors
     /// When there is no window to them.
-    pub fn through_config(self) -> Result<Self, CapabilityError> {
+    pub(crate) fn through_config(self) -> Result<Self, CapabilityError> {
         if self.pci_access.is_none() {
             return Err(CapabilityError::NoConfigAccess(self.common.function));
         }
@@ -175,7 +175,7 @@ impl Capabilities {
     }
 
     /// Where the structures are that a transport is made of.
-    pub fn places(&self) -> impl Iterator<Item = StructureLocation> {
+    pub(crate) fn places(&self) -> impl Iterator<Item = StructureLocation> {
         [self.common, self.notify.place, self.isr].into_iter().chain(self.device)
     }
 }

@@ -8,8 +8,7 @@ use super::negotiation::{self, NegotiationError, Wanted};
 use super::queue::{Kick, QueueAddresses, QueueIndex, QueueQuiesced, Quiesced};
 use super::spec::{Features, Status};
 use super::transport::{Doorbell, QueueResetState, Transport, TransportError};
-use super::transport_kind::TransportKind;
-use crate::bus::Registers;
+use crate::bus::{RegisterWindow, Registers};
 use crate::pci::MsixVector;
 use crate::platform::Platform;
 
@@ -89,6 +88,12 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
         &self.transport
     }
 
+    /// The shared memory region with this number; `None` if there is none, as on every legacy device.
+    #[doc(alias = "get_shm_region")]
+    pub fn shared_memory(&mut self, id: u8) -> Option<RegisterWindow> {
+        self.transport.shared_memory(id)
+    }
+
     /// Writes an 8-bit field of the device configuration, in one store.
     ///
     /// # Errors
@@ -109,7 +114,7 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
     ///
     /// # Errors
     /// When there is no such field.
-    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
+    pub(crate) fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
         self.transport.write_config32(offset, value)
     }
 
@@ -209,7 +214,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, DriverFound> {
         if let Err(error) = self.transport.status() {
             return Err(self.fail(NegotiationError::Transport(error)));
         }
-        let modern = self.transport.kind() == TransportKind::Modern;
+        let modern = !self.transport.kind().is_legacy();
         let accepted = match negotiation::choose(offered, wanted, modern) {
             Ok(accepted) => accepted,
             Err(error) => return Err(self.fail(error)),
@@ -248,7 +253,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, FeaturesOk> {
     ///
     /// # Errors
     /// When the device is gone, or says more than 32768.
-    pub fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
+    pub(crate) fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
         self.transport.queue_size(queue)
     }
 

@@ -20,15 +20,15 @@ pub struct Pending(u32);
 
 impl Pending {
     /// All that could happen, for a device that has no interrupts.
-    pub const ALL: Self = Self(u32::MAX);
+    pub(crate) const ALL: Self = Self(u32::MAX);
 
     /// Whether nothing happened.
-    pub const fn is_empty(self) -> bool {
+    pub(crate) const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether the device configuration may have changed.
-    pub const fn config(self) -> bool {
+    pub(crate) const fn config(self) -> bool {
         self.0 & CONFIG != 0
     }
 
@@ -51,7 +51,7 @@ pub struct Events {
 
 impl Events {
     /// Nothing happened yet, on these queues.
-    pub fn new(queues: impl IntoIterator<Item = QueueIndex>) -> Self {
+    pub(crate) fn new(queues: impl IntoIterator<Item = QueueIndex>) -> Self {
         Self {
             pending: AtomicU32::new(0),
             queues: queues.into_iter().fold(0, |bits, queue| bits | queue.bit()),
@@ -62,7 +62,7 @@ impl Events {
     }
 
     /// Takes what happened. What happens from now on is for the next time.
-    pub fn take(&self) -> Pending {
+    pub(crate) fn take(&self) -> Pending {
         Pending(self.pending.swap(0, Ordering::Acquire))
     }
 
@@ -73,17 +73,17 @@ impl Events {
     }
 
     /// Interrupts that stood for a configuration change.
-    pub fn config_interrupts(&self) -> usize {
+    pub(crate) fn config_interrupts(&self) -> usize {
         self.configs.load(Ordering::Relaxed)
     }
 
     /// Interrupts for used buffers.
-    pub fn vring_interrupts(&self) -> usize {
+    pub(crate) fn vring_interrupts(&self) -> usize {
         self.vrings.load(Ordering::Relaxed)
     }
 
     /// Interrupts on a shared line that were another device's or spurious.
-    pub fn stray_interrupts(&self) -> usize {
+    pub(crate) fn stray_interrupts(&self) -> usize {
         self.strays.load(Ordering::Relaxed)
     }
 
@@ -98,14 +98,14 @@ fn count(counter: &AtomicUsize) {
 
 /// MSI-X: the device configuration changed.
 #[doc(alias = "vp_config_changed")]
-pub fn config_changed(events: &Events) -> Handled {
+pub(crate) fn config_changed(events: &Events) -> Handled {
     count(&events.configs);
     events.raise(CONFIG);
     Handled::Yes
 }
 
 /// MSI-X, a vector to each queue: buffers of `queue` were used. The ISR byte is left alone: it means nothing here.
-pub fn vring_interrupt(events: &Events, queue: QueueIndex) -> Handled {
+pub(crate) fn vring_interrupt(events: &Events, queue: QueueIndex) -> Handled {
     count(&events.vrings);
     events.raise(queue.bit());
     Handled::Yes
@@ -113,7 +113,7 @@ pub fn vring_interrupt(events: &Events, queue: QueueIndex) -> Handled {
 
 /// MSI-X, one vector for all queues: buffers of some queue were used.
 #[doc(alias = "vp_vring_interrupt")]
-pub fn shared_vring_interrupt(events: &Events) -> Handled {
+pub(crate) fn shared_vring_interrupt(events: &Events) -> Handled {
     count(&events.vrings);
     events.raise(events.queues);
     Handled::Yes
@@ -121,7 +121,7 @@ pub fn shared_vring_interrupt(events: &Events) -> Handled {
 
 /// The interrupt line: reads the ISR byte, which tells what it was and takes the line back. It can have been both.
 #[doc(alias = "vp_interrupt")]
-pub fn intx_interrupt<R: Registers>(events: &Events, isr: &R) -> Handled {
+pub(crate) fn intx_interrupt<R: Registers>(events: &Events, isr: &R) -> Handled {
     let isr = isr.read8(0);
     if isr == ALL_ONES {
         // It is gone, for all that can be seen, and whoever holds the line is another. The driver is to come and look.
@@ -139,6 +139,44 @@ pub fn intx_interrupt<R: Registers>(events: &Events, isr: &R) -> Handled {
         shared_vring_interrupt(events);
     }
     Handled::Yes
+}
+
+/// The most times that a handler looks at a device that asks again and again.
+const LOOKS: u32 = 8;
+
+/// MMIO: reads why the device interrupts, and takes back what is known of that (4.2.2.2, 4.2.3.4.1). Bits that mean nothing
+/// are left alone.
+///
+/// On an edge-triggered line the next interrupt comes only after all bits were clear, so the handler looks until they are,
+/// or until a device that never lets go has been looked at often enough: then everything is taken to have happened.
+#[doc(alias = "vm_interrupt")]
+pub fn mmio_interrupt<R: Registers>(events: &Events, registers: &mut R, status: usize, ack: usize) -> Handled {
+    let mut handled = Handled::No;
+    for _ in 0..LOOKS {
+        let found = registers.read32(status);
+        if found == u32::MAX {
+            // As for the ISR byte.
+            events.raise(CONFIG);
+            return Handled::No;
+        }
+        let known = found & u32::from(ISR_QUEUE | ISR_CONFIG);
+        if known == 0 {
+            if handled == Handled::No {
+                count(&events.strays);
+            }
+            return handled;
+        }
+        registers.write32(ack, known);
+        if known & u32::from(ISR_CONFIG) != 0 {
+            config_changed(events);
+        }
+        if known & u32::from(ISR_QUEUE) != 0 {
+            shared_vring_interrupt(events);
+        }
+        handled = Handled::Yes;
+    }
+    events.raise(CONFIG | events.queues);
+    handled
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::transport::TransportError;
 
 /// What a driver wants of its device.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// The features that the driver implements. No other is accepted, whatever the device offers.
     pub implemented: Features,
     /// Features not to accept although they are implemented: the user's choice.

@@ -2,19 +2,19 @@
 
 use std::fmt;
 
-use ballonet::virtio::Queue;
-
+use super::memory::Memory;
 use super::requests::Request;
+
+/// The driver's side: the real queue.
+pub type Queue = ballonet::virtio::Virtqueue<Memory, Request>;
 
 /// A layout of rings, with the driver's and the device's side.
 pub trait Layout {
-    /// The driver's queue: the real one.
-    type Queue: Queue<Request> + 'static;
     /// The device's side.
     type Device: Device;
 
     /// Both sides of a ring of `size` entries.
-    fn ring(size: u16, event_idx: bool) -> (Self::Queue, Self::Device);
+    fn ring(size: u16, event_idx: bool) -> (Queue, Self::Device);
 }
 
 /// The device's side of a ring. It follows the specification, with fences of its own.

@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ballonet::virtio::Queue;
 use loom::model::Builder;
 use loom::sync::Notify;
 use loom::thread;
 
-use super::device::{Device, Layout, Taken};
+use super::device::{Device, Layout, Queue, Taken};
 use super::requests::{Buffers, Request};
 
 /// One side of a model.
@@ -220,7 +219,7 @@ pub fn round_trips<L: Layout>(event_idx: bool) {
 }
 
 /// A ring with two requests that the device has taken, before either side has a thread of its own.
-fn two_taken<L: Layout>(event_idx: bool) -> (L::Queue, L::Device, Buffers, [Taken; 2]) {
+fn two_taken<L: Layout>(event_idx: bool) -> (Queue, L::Device, Buffers, [Taken; 2]) {
     let (mut queue, mut device) = L::ring(4, event_idx);
     let mut buffers = Buffers::new();
     for number in 0..2 {
@@ -244,7 +243,7 @@ fn await_request(device: &mut impl Device, doorbell: &Notify) {
 
 /// Driver: sleeps until `batch` requests are done. It may wake sooner: the checker's notifications also come unasked for
 /// now and then.
-fn await_completion(queue: &mut impl Queue<Request>, interrupt: &Notify, batch: u16) {
+fn await_completion(queue: &mut Queue, interrupt: &Notify, batch: u16) {
     if queue.arm(batch) {
         interrupt.wait();
     }

@@ -6,33 +6,62 @@ use ballonet::virtio::spec::{
     PACKED_DESCRIPTOR_FLAGS, PACKED_DESCRIPTOR_ID, PACKED_F_AVAILABLE, PACKED_F_USED, POSITION_WRAP,
     RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE,
 };
-use ballonet::virtio::{PackedLayout, PackedQueue, QueueIndex, QueueOptions};
+use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingFormat, RingLayout, Virtqueue};
 use loom::sync::atomic::{Ordering, fence};
 
-use super::device::{self, Descriptor, Taken};
+use super::device::{self, Descriptor, Queue, Taken};
 use super::memory::{Memory, Width};
 use super::platform::OneBlock;
-use super::requests::Request;
 
 /// Packed rings.
 pub struct Packed<const IN_ORDER: bool>;
 
 impl<const IN_ORDER: bool> device::Layout for Packed<IN_ORDER> {
-    type Queue = PackedQueue<Memory, Request>;
     type Device = Device;
 
-    fn ring(size: u16, event_idx: bool) -> (Self::Queue, Device) {
-        let layout = PackedLayout::new(size).expect("not 0");
+    fn ring(size: u16, event_idx: bool) -> (Queue, Device) {
+        let layout = Layout { size };
         let memory = Memory::new(layout.bytes(), fields(layout));
         let options = QueueOptions { event_idx, in_order: IN_ORDER, ..QueueOptions::default() };
-        let queue = PackedQueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, layout, options)
+        let ring = RingLayout::fitting(RingFormat::Packed, size).expect("not 0");
+        let queue = Virtqueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, ring, options)
             .expect("one block");
+        assert_eq!(queue.addresses(), layout.addresses(memory.device_address()));
         let start = Place { offset: 0, wrap: true };
         (queue, Device { memory, layout, event_idx, seen: start, used: start })
     }
 }
 
-fn fields(layout: PackedLayout) -> Vec<(usize, Width)> {
+/// Where the areas of a packed queue are: a cache line to each event suppression structure.
+#[derive(Clone, Copy)]
+struct Layout {
+    size: u16,
+}
+
+impl Layout {
+    fn size(self) -> u16 {
+        self.size
+    }
+
+    fn driver(self) -> usize {
+        (usize::from(self.size) * DESCRIPTOR_SIZE).next_multiple_of(64)
+    }
+
+    fn device(self) -> usize {
+        self.driver() + 64
+    }
+
+    fn bytes(self) -> usize {
+        self.device() + 4
+    }
+
+    fn addresses(self, start: u64) -> QueueAddresses {
+        let (driver, device) = (start + self.driver() as u64, start + self.device() as u64);
+        QueueAddresses { descriptors: start, driver, device }
+    }
+}
+
+fn fields(layout: Layout) -> Vec<(usize, Width)> {
     let mut fields = vec![(layout.driver(), Width::Four), (layout.device(), Width::Four)];
     for entry in 0..usize::from(layout.size()) {
         let descriptor = entry * DESCRIPTOR_SIZE;
@@ -72,7 +101,7 @@ impl Place {
 /// The device's side.
 pub struct Device {
     memory: Memory,
-    layout: PackedLayout,
+    layout: Layout,
     event_idx: bool,
     /// Where the next request is looked for.
     seen: Place,

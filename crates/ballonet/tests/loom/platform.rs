@@ -1,7 +1,9 @@
 //! A platform that has one piece of memory to give, and nothing else: all that a queue asks for.
 
-use ballonet::pci::{Bdf, ConfigSpace, InterruptPin, RegisterWindow};
-use ballonet::platform::{DmaExhausted, Handler, MapError, Platform, Registers, Vector, VectorError};
+use ballonet::pci::{Bdf, ConfigSpace};
+use ballonet::platform::{
+    DmaExhausted, Handler, InterruptLine, MapError, Platform, RegisterWindow, Registers, Vector, VectorError,
+};
 
 use super::memory::Memory;
 
@@ -40,14 +42,8 @@ impl Platform for OneBlock {
         Err(VectorError::NoMessages)
     }
 
-    fn attach_line(
-        &mut self,
-        function: Bdf,
-        pin: InterruptPin,
-        _name: String,
-        _handler: Handler,
-    ) -> Result<Vector, VectorError> {
-        Err(VectorError::NoLine { function, pin })
+    fn attach_line(&mut self, line: InterruptLine, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
+        Err(VectorError::NoLine(line))
     }
 
     fn release_vector(&mut self, _vector: Vector) {}

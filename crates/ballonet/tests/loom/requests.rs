@@ -5,9 +5,9 @@
 //! written for another request.
 
 use ballonet::platform::DmaMemory;
-use ballonet::virtio::{Chain, Completion, Queue, Segment};
+use ballonet::virtio::{Chain, Completion, Segment};
 
-use super::device::{Descriptor, Device, Taken};
+use super::device::{Descriptor, Device, Queue, Taken};
 use super::memory::{Memory, Width};
 
 /// A request, by its number: 0 or 1.
@@ -52,7 +52,7 @@ impl Buffers {
     }
 
     /// Driver: asks the question, and puts the request into the queue.
-    pub fn add(&mut self, queue: &mut impl Queue<Request>, request: Request) {
+    pub fn add(&mut self, queue: &mut Queue, request: Request) {
         let (offset, word) = request.question_word();
         self.0.store32(offset, word);
         let chain = Chain { readable: &[request.question()], writable: &[request.answer()] };
@@ -85,16 +85,16 @@ impl Buffers {
     }
 
     /// Driver: pops the request, if it is done, and checks that all of the answer is there.
-    pub fn pop(&self, queue: &mut impl Queue<Request>, request: Request) -> bool {
+    pub fn pop(&self, queue: &mut Queue, request: Request) -> bool {
         self.pop_with(queue, request, request.written())
     }
 
     /// The same of a request that was given back with another, of which all that could be written was.
-    pub fn pop_unsaid(&self, queue: &mut impl Queue<Request>, request: Request) -> bool {
+    pub fn pop_unsaid(&self, queue: &mut Queue, request: Request) -> bool {
         self.pop_with(queue, request, request.answer().length)
     }
 
-    fn pop_with(&self, queue: &mut impl Queue<Request>, request: Request, written: u32) -> bool {
+    fn pop_with(&self, queue: &mut Queue, request: Request, written: u32) -> bool {
         let completion = match queue.pop() {
             Ok(Some(completion)) => completion,
             Ok(None) => return false,

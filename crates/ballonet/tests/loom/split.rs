@@ -6,28 +6,66 @@ use ballonet::virtio::spec::{
     DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_SIZE, RING_ENTRIES, RING_FLAGS, RING_INDEX,
     USED_ENTRY, USED_F_NO_NOTIFY,
 };
-use ballonet::virtio::{Alignment, Layout, QueueIndex, QueueOptions, SplitQueue};
+use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingFormat, RingLayout, Virtqueue};
 use loom::sync::atomic::{Ordering, fence};
 
-use super::device::{self, Descriptor, Taken};
+use super::device::{self, Descriptor, Queue, Taken};
 use super::memory::{Memory, Width};
 use super::platform::OneBlock;
-use super::requests::Request;
 
 /// Split rings.
 pub struct Split<const IN_ORDER: bool>;
 
 impl<const IN_ORDER: bool> device::Layout for Split<IN_ORDER> {
-    type Queue = SplitQueue<Memory, Request>;
     type Device = Device;
 
-    fn ring(size: u16, event_idx: bool) -> (Self::Queue, Device) {
-        let layout = Layout::new(size, Alignment::Modern).expect("a power of two");
+    fn ring(size: u16, event_idx: bool) -> (Queue, Device) {
+        let layout = Layout { size };
         let memory = Memory::new(layout.bytes(), fields(layout));
         let options = QueueOptions { event_idx, in_order: IN_ORDER, ..QueueOptions::default() };
-        let queue = SplitQueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, layout, options)
+        let ring = RingLayout::fitting(RingFormat::Split, size).expect("a power of two");
+        let queue = Virtqueue::allocate(&mut OneBlock(Some(memory.clone())), QueueIndex::FIRST, ring, options)
             .expect("one block");
+        assert_eq!(queue.addresses(), layout.addresses(memory.device_address()));
         (queue, Device { memory, layout, event_idx, seen: 0, used: 0 })
+    }
+}
+
+/// Where the areas of a split queue are.
+#[derive(Clone, Copy)]
+struct Layout {
+    size: u16,
+}
+
+impl Layout {
+    fn size(self) -> u16 {
+        self.size
+    }
+
+    fn available(self) -> usize {
+        usize::from(self.size) * DESCRIPTOR_SIZE
+    }
+
+    fn used_event(self) -> usize {
+        self.available() + RING_ENTRIES + usize::from(self.size) * AVAILABLE_ENTRY
+    }
+
+    /// Cache lines apart, so that driver and device do not write the same one.
+    fn used(self) -> usize {
+        (self.used_event() + 2).next_multiple_of(64)
+    }
+
+    fn available_event(self) -> usize {
+        self.used() + RING_ENTRIES + usize::from(self.size) * USED_ENTRY
+    }
+
+    fn bytes(self) -> usize {
+        (self.available_event() + 2).next_multiple_of(64)
+    }
+
+    fn addresses(self, start: u64) -> QueueAddresses {
+        let (driver, device) = (start + self.available() as u64, start + self.used() as u64);
+        QueueAddresses { descriptors: start, driver, device }
     }
 }
 

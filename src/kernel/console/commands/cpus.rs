@@ -5,7 +5,7 @@ use core::{fmt, hint};
 
 use crate::console::count;
 use crate::console::events::{self, Nanoseconds};
-use crate::machine::{Machine, asleep, clock, cpus, local_apic, log as serial, tlb};
+use crate::machine::{Machine, asleep, clock, local_apic, log as serial, smp, tlb};
 use ballonet::platform::Platform;
 
 use crate::kernel::balloons::{self, Balloons};
@@ -14,7 +14,7 @@ use crate::kernel::console::command::{Answer, Context, say};
 /// `cpus`: an event each for programs.
 pub(in super::super) fn list(arguments: &[&str], _: &mut Context<'_>) -> Option<Answer> {
     let [] = arguments else { return None };
-    for cpu in cpus::all() {
+    for cpu in smp::all() {
         let (number, id, interrupts, jobs) = (cpu.number(), cpu.apic_id(), cpu.interrupts(), cpu.jobs());
         let (up, slept) = (cpu.up(), cpu.slept());
         serial::emit(&events::Processor {
@@ -72,7 +72,7 @@ fn invalid_number(cpu: &str) {
 /// Makes a CPU other than the boot CPU panic.
 pub(super) fn fail(cpu: &str) {
     let job = Box::new(|| panic!("asked for at the console"));
-    match cpu.parse().map(|cpu| cpus::run(cpu, job)) {
+    match cpu.parse().map(|cpu| smp::run(cpu, job)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => say!("{error}"),
         Err(_) => invalid_number(cpu),

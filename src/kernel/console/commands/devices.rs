@@ -1,4 +1,4 @@
-//! Devices: PCI functions, their interrupts, hot-plug slots.
+//! Devices: PCI functions, virtio-mmio devices, their interrupts, hot-plug slots.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,7 +12,7 @@ use ballonet::virtio::listing;
 use crate::console::{count, events};
 use crate::kernel::console::command::{Answer, Context, say};
 use crate::kernel::console::job::Job;
-use crate::machine::{cpus, lines, log as serial, vectors};
+use crate::machine::{lines, log as serial, smp, vectors};
 
 /// `pci`.
 pub(in super::super) fn pci(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
@@ -20,6 +20,16 @@ pub(in super::super) fn pci(arguments: &[&str], context: &mut Context<'_>) -> Op
         [] => context.tree.nodes().iter().for_each(|node| say!("{}", Line(node.function()))),
         ["-v"] => return Some(Answer::Job(Job::list(details(context)))),
         _ => return None,
+    }
+    Some(Answer::Done)
+}
+
+/// `mmio`.
+pub(in super::super) fn mmio(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
+    let [] = arguments else { return None };
+    context.mmio.iter().for_each(|found| say!("{found}"));
+    if context.mmio.is_empty() {
+        say!("there is no virtio-mmio device");
     }
     Some(Answer::Done)
 }
@@ -79,7 +89,7 @@ struct OnCpus<'v>(&'v vectors::VectorView);
 
 impl fmt::Display for OnCpus<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if cpus::count() == 1 {
+        if smp::count() == 1 {
             return Ok(());
         }
         write!(f, " to CPU {}", self.0.cpu)?;

@@ -12,7 +12,7 @@ use crate::console::events::{self, Frames};
 use crate::kernel::console::command::{Answer, Context, say};
 use crate::kernel::console::job::Job;
 use crate::machine::heap;
-use crate::machine::{frames, large, log as serial, paging, relief};
+use crate::machine::{frames, large, log as serial, paging, reclaim};
 
 /// `mem`.
 pub(in super::super) fn mem(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
@@ -56,7 +56,7 @@ fn show(held: u64) {
     });
     show_frames(&counts);
     show_heap(held);
-    let relieved = relief::counts();
+    let relieved = reclaim::counts();
     say!(
         "{} waited for {} KiB; ended for lack of memory: {}",
         count(relieved.stalls, "allocation"),

@@ -45,12 +45,12 @@ impl<P: Platform> Running<P> {
     }
 
     /// What it takes to open the device again.
-    pub fn handle(&self) -> DeviceHandle {
+    pub(crate) fn handle(&self) -> DeviceHandle {
         self.attachment.handle()
     }
 
     /// The device's address.
-    pub fn address(&self) -> DeviceAddress {
+    pub(crate) fn address(&self) -> DeviceAddress {
         self.device.transport().address()
     }
 
@@ -78,7 +78,7 @@ impl<P: Platform> Running<P> {
     }
 
     /// Kicks a queue.
-    pub fn kick(&mut self, queue: QueueIndex, kick: Kick) {
+    pub(crate) fn kick(&mut self, queue: QueueIndex, kick: Kick) {
         let doorbell = self.doorbell(queue);
         self.device.kick(doorbell, kick);
     }
@@ -112,7 +112,7 @@ impl<P: Platform> Running<P> {
     /// memory, or the error of one that has not. Bus mastering is off then, and comes back only afterwards, if firmware had it
     /// on.
     #[doc(alias = "virtio_reset_device")]
-    pub fn quiesce<R>(
+    pub(crate) fn quiesce<R>(
         self,
         platform: &mut P,
         failed: bool,

@@ -105,7 +105,7 @@ impl<P: Platform> Setup<P> {
     }
 
     /// The device's address.
-    pub fn address(&self) -> DeviceAddress {
+    pub(crate) fn address(&self) -> DeviceAddress {
         self.device.transport().address()
     }
 
@@ -124,7 +124,7 @@ impl<P: Platform> Setup<P> {
     ///
     /// # Errors
     /// When no queue has this size.
-    pub fn layout_of(&self, index: QueueIndex, size: u16, limit: u16) -> Result<RingLayout, TransportError> {
+    pub(crate) fn layout_of(&self, index: QueueIndex, size: u16, limit: u16) -> Result<RingLayout, TransportError> {
         let kind = self.device.transport().kind();
         if kind == TransportKind::Legacy && size > limit {
             log::warn!(
@@ -154,7 +154,7 @@ impl<P: Platform> Setup<P> {
     }
 
     /// Whether the driver has made this queue.
-    pub fn has_queue(&self, index: QueueIndex) -> bool {
+    pub(crate) fn has_queue(&self, index: QueueIndex) -> bool {
         self.queues.iter().any(|queue| queue.index == index)
     }
 

@@ -33,12 +33,12 @@ impl<'a> Chain<'a> {
     }
 
     /// How many segments.
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.readable.len() + self.writable.len()
     }
 
     /// Whether there is no segment.
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.readable.is_empty() && self.writable.is_empty()
     }
 

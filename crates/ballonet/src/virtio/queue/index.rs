@@ -21,7 +21,7 @@ impl QueueIndex {
     }
 
     /// This queue in a mask of queues.
-    pub const fn bit(self) -> u32 {
+    pub(crate) const fn bit(self) -> u32 {
         1 << self.0
     }
 }

@@ -142,7 +142,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
 
     /// A kick for the requests that the device has been shown, which it has not asked for: for one that may have forgotten
     /// an earlier one.
-    pub fn kick(&self) -> Kick {
+    pub(crate) fn kick(&self) -> Kick {
         self.ring.kick()
     }
 
@@ -185,7 +185,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
 
     /// Takes back everything in flight. `proof` says that the device has stopped using the queue; panics if it is for another
     /// queue. The queue cannot be used afterwards.
-    pub fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
+    pub(crate) fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
         assert!(proof.covers(self.index), "{proof:?} is no proof for queue {}", self.index);
         self.batch = None;
         self.shadow.drain()
@@ -214,10 +214,8 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
     fn add_indirect(&mut self, chain: &Chain<'_>) -> DescriptorSpan {
         let id = self.shadow.ids.claim();
         let tables = self.tables.as_mut().expect("a chain is indirect only where there are tables");
-        for (position, (segment, flags)) in chain.flagged().enumerate() {
-            let offset = tables.entry(id, position);
-            self.ring.write_entry(tables.memory_mut(), offset, position, segment, flags);
-        }
+        let offset = tables.entry(id, 0);
+        self.ring.write_table(tables.memory_mut(), offset, chain);
         self.ring.add_table(id, tables.segment(id, chain.len()));
         DescriptorSpan { id, last: id, descriptors: 1 }
     }

@@ -18,7 +18,7 @@ pub const PACKED_F_USED: u16 = 1 << 15;
 #[doc(alias = "pvirtq_event_suppress")]
 pub const EVENT_SUPPRESSION_SIZE: usize = 4;
 /// Which bits of the flags of an event suppression structure count.
-pub const RING_EVENT_FLAGS: u16 = 3;
+pub(crate) const RING_EVENT_FLAGS: u16 = 3;
 /// Notify of every event.
 #[doc(alias = "RING_EVENT_FLAGS_ENABLE")]
 pub const RING_EVENT_ENABLE: u16 = 0;

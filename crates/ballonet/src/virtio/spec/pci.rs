@@ -79,7 +79,7 @@ pub mod cap {
     /// 8 bits: index of the BAR.
     pub const BAR: u16 = 4;
     /// 8 bits: tells several capabilities of one type apart.
-    pub const ID: u16 = 5;
+    pub(crate) const ID: u16 = 5;
     /// 32 bits: where in the BAR.
     pub const BAR_OFFSET: u16 = 8;
     /// 32 bits: length of the structure in the BAR.
@@ -94,7 +94,7 @@ pub mod cap {
     /// 32 bits, shared memory capability: upper half of the length.
     pub const BAR_LENGTH_HIGH: u16 = 20;
     /// 16 bits, vendor capability: PCI vendor that gives the data its meaning (4.1.4.8).
-    pub const VENDOR_ID: u16 = 4;
+    pub(crate) const VENDOR_ID: u16 = 4;
     /// Vendor capability: size of the fields before the data.
     pub const VENDOR_SIZE: u8 = 6;
     /// 32 bits, PCI access capability: the data register (4.1.4.9).
@@ -153,43 +153,43 @@ pub mod common {
 pub mod legacy {
     /// 32 bits, read-only: offered features, of which there are 32.
     #[doc(alias = "VIRTIO_PCI_HOST_FEATURES")]
-    pub const DEVICE_FEATURES: usize = 0x00;
+    pub(crate) const DEVICE_FEATURES: usize = 0x00;
     /// 32 bits: accepted features.
     #[doc(alias = "VIRTIO_PCI_GUEST_FEATURES")]
-    pub const DRIVER_FEATURES: usize = 0x04;
+    pub(crate) const DRIVER_FEATURES: usize = 0x04;
     /// 32 bits: the queue's address divided by [`QUEUE_ALIGN`]; not 0 puts it to use, and there are devices that take 0
     /// for a reset of all of them.
     #[doc(alias = "VIRTIO_PCI_QUEUE_PFN")]
-    pub const QUEUE_ADDRESS: usize = 0x08;
+    pub(crate) const QUEUE_ADDRESS: usize = 0x08;
     /// 16 bits, read-only: entries in the queue; 0 means that there is no such queue.
     #[doc(alias = "VIRTIO_PCI_QUEUE_NUM")]
-    pub const QUEUE_SIZE: usize = 0x0c;
+    pub(crate) const QUEUE_SIZE: usize = 0x0c;
     /// 16 bits: which queue the fields about queues are about.
     #[doc(alias = "VIRTIO_PCI_QUEUE_SEL")]
-    pub const QUEUE_SELECT: usize = 0x0e;
+    pub(crate) const QUEUE_SELECT: usize = 0x0e;
     /// 16 bits: the doorbell of all queues.
     #[doc(alias = "VIRTIO_PCI_QUEUE_NOTIFY")]
-    pub const QUEUE_NOTIFY: usize = 0x10;
+    pub(crate) const QUEUE_NOTIFY: usize = 0x10;
     /// 8 bits: [`super::super::Status`], without `FEATURES_OK`.
     #[doc(alias = "VIRTIO_PCI_STATUS")]
-    pub const DEVICE_STATUS: usize = 0x12;
+    pub(crate) const DEVICE_STATUS: usize = 0x12;
     /// 8 bits, read-only: the ISR byte.
     #[doc(alias = "VIRTIO_PCI_ISR")]
-    pub const ISR: usize = 0x13;
+    pub(crate) const ISR: usize = 0x13;
     /// 16 bits: vector for configuration changes. Only while MSI-X is on.
     #[doc(alias = "VIRTIO_MSI_CONFIG_VECTOR")]
-    pub const CONFIG_MSIX_VECTOR: usize = 0x14;
+    pub(crate) const CONFIG_MSIX_VECTOR: usize = 0x14;
     /// 16 bits: vector of the queue. Only while MSI-X is on.
     #[doc(alias = "VIRTIO_MSI_QUEUE_VECTOR")]
-    pub const QUEUE_MSIX_VECTOR: usize = 0x16;
+    pub(crate) const QUEUE_MSIX_VECTOR: usize = 0x16;
     /// Where the device configuration starts while MSI-X is off.
-    pub const DEVICE_CONFIG: usize = 0x14;
+    pub(crate) const DEVICE_CONFIG: usize = 0x14;
     /// Where it starts while MSI-X is on.
     #[doc(alias = "VIRTIO_PCI_CONFIG_OFF")]
-    pub const DEVICE_CONFIG_MSIX: usize = 0x18;
+    pub(crate) const DEVICE_CONFIG_MSIX: usize = 0x18;
     /// What queues are aligned to, in bytes (2.7.2).
     #[doc(alias = "VIRTIO_PCI_VRING_ALIGN")]
-    pub const QUEUE_ALIGN: u64 = 4096;
+    pub(crate) const QUEUE_ALIGN: u64 = 4096;
     /// The only revision of a PCI function with a legacy interface (4.1.2.3).
     #[doc(alias = "VIRTIO_PCI_ABI_VERSION")]
     pub const REVISION: u8 = 0;

@@ -1,0 +1,139 @@
+//! What the CPU can do, asked once, and the control bits that depend on it.
+
+use core::arch::x86_64::{__cpuid, __cpuid_count};
+
+use x86_64::instructions::port::PortWriteOnly;
+use x86_64::registers::control::{Cr4, Cr4Flags, Efer, EferFlags};
+
+/// CPU features and widths that the kernel depends on (SDM vol. 2, CPUID).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Features {
+    /// Pages can be made not executable.
+    pub nx: bool,
+    /// 1 GiB pages exist.
+    pub gigabyte_pages: bool,
+    /// The local APIC can be driven through MSRs, with 32-bit ids.
+    pub x2apic: bool,
+    /// The local APIC timer takes an absolute TSC value.
+    pub tsc_deadline: bool,
+    /// Machine checks are reported through vector 18.
+    pub machine_check: bool,
+    /// What they are about is in banks of MSRs.
+    pub machine_check_banks: bool,
+    /// Page attribute table.
+    pub pat: bool,
+    /// Memory type range registers.
+    pub mtrr: bool,
+    /// We run under a hypervisor.
+    pub hypervisor: bool,
+    /// Width of a physical address in bits.
+    pub physical_bits: u8,
+}
+
+const HYPERVISOR_LEAF: u32 = 0x4000_0000;
+
+impl Features {
+    /// Asks CPUID.
+    pub(crate) fn detect() -> Self {
+        let basic = __cpuid(1);
+        let most_extended = __cpuid(0x8000_0000).eax;
+        let extended = |leaf: u32| if leaf <= most_extended { Some(__cpuid(leaf)) } else { None };
+        let flags = extended(0x8000_0001).map_or(0, |leaf| leaf.edx);
+        Self {
+            nx: flags & 1 << 20 != 0,
+            gigabyte_pages: flags & 1 << 26 != 0,
+            x2apic: basic.ecx & 1 << 21 != 0,
+            tsc_deadline: basic.ecx & 1 << 24 != 0,
+            machine_check: basic.edx & 1 << 7 != 0,
+            machine_check_banks: basic.edx & 1 << 14 != 0,
+            pat: basic.edx & 1 << 16 != 0,
+            mtrr: basic.edx & 1 << 12 != 0,
+            hypervisor: has_hypervisor(),
+            physical_bits: extended(0x8000_0008).map_or(36, |leaf| (leaf.eax & 0xFF) as u8).clamp(32, 52),
+        }
+    }
+}
+
+/// `MXCSR` as after a reset: all exceptions masked, rounded to nearest.
+const MXCSR: u32 = 0x1F80;
+
+/// Turns on what the entry code could not know to exist, NX and machine checks, and sets floating point to what compiled
+/// code relies on, whatever firmware left.
+pub(crate) fn enable(features: &Features) {
+    if features.nx {
+        // SAFETY: the CPU has NX, and no page table in use sets the bit that now gets its meaning.
+        unsafe { Efer::update(|efer| efer.insert(EferFlags::NO_EXECUTE_ENABLE)) };
+    }
+    if features.machine_check {
+        // SAFETY: the CPU has machine checks, and vector 18 has a gate with a stack of its own.
+        unsafe { Cr4::update(|cr4| cr4.insert(Cr4Flags::MACHINE_CHECK_EXCEPTION)) };
+    }
+    // SAFETY: both exist on every x86-64 CPU, and the entry code has enabled SSE. Nothing is in their registers yet.
+    unsafe { core::arch::asm!("fninit", "ldmxcsr [{}]", in(reg) &MXCSR, options(nostack, preserves_flags)) };
+}
+
+/// The CPU's name, as it gives it (CPUID 0x80000002 to 0x80000004), padded with zeros.
+pub(crate) fn brand() -> [u8; 48] {
+    let mut name = [0; 48];
+    if __cpuid(0x8000_0000).eax < 0x8000_0004 {
+        return name;
+    }
+    for (leaf, part) in (0x8000_0002..).zip(name.chunks_exact_mut(16)) {
+        let words = __cpuid(leaf);
+        for (word, bytes) in [words.eax, words.ebx, words.ecx, words.edx].iter().zip(part.chunks_exact_mut(4)) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+    name
+}
+
+/// The TSC's frequency in Hz, where CPUID tells it: leaf 0x15 (crystal and ratio), or the leaf 0x40000010 in which
+/// hypervisors give it in kHz.
+pub(crate) fn tsc_hz(features: &Features) -> Option<u64> {
+    if __cpuid(0).eax >= 0x15 {
+        let leaf = __cpuid_count(0x15, 0);
+        if leaf.eax != 0 && leaf.ebx != 0 && leaf.ecx != 0 {
+            return u64::from(leaf.ecx).checked_mul(u64::from(leaf.ebx)).map(|product| product / u64::from(leaf.eax));
+        }
+    }
+    if features.hypervisor {
+        let most = __cpuid(HYPERVISOR_LEAF).eax;
+        if (HYPERVISOR_LEAF + 0x10..=HYPERVISOR_LEAF + 0x1000).contains(&most) {
+            let khz = __cpuid(HYPERVISOR_LEAF + 0x10).eax;
+            return (khz != 0).then(|| u64::from(khz) * 1000);
+        }
+    }
+    None
+}
+
+/// The CPU's base frequency in Hz, which is near that of the TSC, where CPUID tells it (leaf 0x16).
+pub(crate) fn base_hz() -> Option<u64> {
+    let mhz = if __cpuid(0).eax >= 0x16 { __cpuid(0x16).eax & 0xFFFF } else { 0 };
+    (mhz != 0).then(|| u64::from(mhz) * 1_000_000)
+}
+
+/// Whether there is a local APIC that is on.
+pub(crate) fn has_local_apic() -> bool {
+    __cpuid(1).edx & 1 << 9 != 0
+}
+
+/// Whether this is a virtual machine, as far as CPUID says so.
+pub(crate) fn has_hypervisor() -> bool {
+    __cpuid(1).ecx & 1 << 31 != 0
+}
+
+/// Gives the hardware some `count` ms to act, without relying on any clock.
+pub(crate) fn wait_some_ms(count: u32) {
+    for _ in 0..count.saturating_mul(1000) {
+        // SAFETY: port 0x80 is free for diagnostics on every PC; a write takes about 1 µs.
+        unsafe { PortWriteOnly::<u8>::new(0x80).write(0) };
+    }
+}
+
+/// Stops this CPU for good.
+pub(crate) fn halt_for_ever() -> ! {
+    x86_64::instructions::interrupts::disable();
+    loop {
+        x86_64::instructions::hlt();
+    }
+}

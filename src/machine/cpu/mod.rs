@@ -1,0 +1,7 @@
+//! The CPU itself: what it can do, its registers, its descriptor tables and stacks.
+
+pub(crate) mod cpuid;
+pub(crate) mod memory_types;
+pub(crate) mod msr;
+pub(crate) mod segments;
+pub(crate) mod stack;

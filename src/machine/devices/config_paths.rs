@@ -1,0 +1,158 @@
+//! The ways to PCI configuration space: memory that the MCFG table names, and the two ports.
+
+use alloc::sync::Arc;
+use core::ptr::NonNull;
+
+use ballonet::pci::{Bdf, ConfigSpace};
+use volatile::VolatilePtr;
+use x86_64::instructions::port::Port;
+
+use crate::acpi::EcamRegion;
+use crate::machine::lock::Lock;
+use crate::machine::memory::frames;
+use crate::machine::paging::{self, Access, PagingError};
+
+/// `CONFIG_ADDRESS`: which function and which register (PCI 3.0, 3.2.2.3.2).
+const ADDRESS: u16 = 0xCF8;
+/// `CONFIG_DATA`: four bytes of it.
+const DATA: u16 = 0xCFC;
+/// `CONFIG_ADDRESS`: access configuration space.
+const ENABLE: u32 = 1 << 31;
+
+/// Held for each access: through the two ports it takes two steps, and through a device's own window to its BARs four;
+/// interrupt handlers make them too.
+pub(crate) static ORDER: Lock<()> = Lock::new(());
+
+/// A region of configuration space that is mapped permanently.
+#[derive(Debug)]
+pub(super) struct Ecam {
+    region: EcamRegion,
+    start: NonNull<u8>,
+}
+
+// SAFETY: it is where registers are, which is the same on every CPU; who reads or writes them holds `ORDER`.
+unsafe impl Send for Ecam {}
+// SAFETY: as above.
+unsafe impl Sync for Ecam {}
+
+impl Ecam {
+    /// Maps a region.
+    pub(super) fn map(region: EcamRegion) -> Result<Self, PagingError> {
+        let (start, length) = (region.range().start().as_u64(), region.range().bytes());
+        let start = paging::with(|space| space.open_window(start, length, Access::Device, &mut frames::ForTables))?;
+        Ok(Self { region, start })
+    }
+
+    fn contains(&self, function: Bdf) -> bool {
+        self.region.segment() == function.segment()
+            && (self.region.first_bus()..=self.region.last_bus()).contains(&function.bus())
+    }
+
+    /// Where a function in it begins.
+    fn offset(&self, function: Bdf) -> usize {
+        let bus = usize::from(function.bus() - self.region.first_bus());
+        bus << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12
+    }
+
+    /// A register of a function in it, which has 4 KiB.
+    fn register<T: Copy>(&self, function: Bdf, offset: u16) -> VolatilePtr<'_, T> {
+        let offset = usize::from(offset);
+        assert!(offset.is_multiple_of(size_of::<T>()) && offset < 4096, "no register of {function} at {offset:#x}");
+        // SAFETY: the region is mapped permanently, and has 4 KiB for each function of its buses.
+        unsafe { VolatilePtr::new(self.start.add(self.offset(function) + offset).cast()) }
+    }
+}
+
+/// The ways to configuration space, without the order that their users have to keep: [`ORDER`] is held.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    mapped: Arc<[Ecam]>,
+    /// Whether the two ports are there.
+    ports: bool,
+}
+
+impl Paths {
+    /// `mapped` and, if they are there, the ports.
+    pub(super) fn new(mapped: Arc<[Ecam]>, ports: bool) -> Self {
+        Self { mapped, ports }
+    }
+
+    /// The regions that are mapped.
+    pub(super) fn regions(&self) -> impl Iterator<Item = EcamRegion> {
+        self.mapped.iter().map(|ecam| ecam.region)
+    }
+
+    /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
+    pub(super) fn address(&self, function: Bdf) -> Option<u64> {
+        let ecam = self.ecam(function)?;
+        Some(ecam.region.range().start().as_u64() + ecam.offset(function) as u64)
+    }
+
+    /// Whether the two ports are there.
+    pub(super) fn has_ports(&self) -> bool {
+        self.ports
+    }
+
+    fn ecam(&self, function: Bdf) -> Option<&Ecam> {
+        self.mapped.iter().find(|ecam| ecam.contains(function))
+    }
+
+    /// Selects a register through `CONFIG_ADDRESS` and returns the port of its first byte.
+    fn select(&self, function: Bdf, offset: u16) -> Option<u16> {
+        let address = function.cam_address(offset & !3).filter(|_| self.ports)?;
+        // SAFETY: selecting has no effect of its own, and nobody else selects before the data has moved.
+        unsafe { Port::<u32>::new(ADDRESS).write(address) };
+        Some(DATA + (offset & 3))
+    }
+}
+
+/// Whether the two ports are there.
+pub(super) fn has_ports() -> bool {
+    ORDER.with(|()| {
+        // SAFETY: CONFIG_ADDRESS takes any value; where there is none nothing answers.
+        unsafe {
+            let mut address = Port::<u32>::new(ADDRESS);
+            address.write(ENABLE);
+            address.read() == ENABLE
+        }
+    })
+}
+
+macro_rules! access {
+    ($read:ident, $write:ident, $type:ty) => {
+        fn $read(&self, function: Bdf, offset: u16) -> $type {
+            if let Some(ecam) = self.ecam(function) {
+                return ecam.register::<$type>(function, offset).read();
+            }
+            let Some(port) = self.select(function, offset) else { return <$type>::MAX };
+            // SAFETY: CONFIG_DATA shows the register just selected.
+            unsafe { Port::<$type>::new(port).read() }
+        }
+
+        fn $write(&mut self, function: Bdf, offset: u16, value: $type) {
+            if let Some(ecam) = self.ecam(function) {
+                return ecam.register::<$type>(function, offset).write(value);
+            }
+            let Some(port) = self.select(function, offset) else { return };
+            // SAFETY: CONFIG_DATA is the register just selected; what is written is the PCI layer's responsibility.
+            unsafe { Port::<$type>::new(port).write(value) }
+        }
+    };
+}
+
+impl ConfigSpace for Paths {
+    fn size(&self, segment: u16, bus: u8) -> u16 {
+        let function = Bdf::new(segment, bus, 0, 0);
+        if function.is_some_and(|function| self.ecam(function).is_some()) {
+            4096
+        } else if self.ports && segment == 0 {
+            256
+        } else {
+            0
+        }
+    }
+
+    access!(read8, write8, u8);
+    access!(read16, write16, u16);
+    access!(read32, write32, u32);
+}

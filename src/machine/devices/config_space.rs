@@ -1,0 +1,81 @@
+//! PCI configuration space: mapped into memory where the MCFG table says so, through the two ports elsewhere.
+//!
+//! One lock, held with interrupts off, keeps the steps of an access together: an interrupt handler may reach a device's
+//! registers through it.
+
+use alloc::vec::Vec;
+
+use ballonet::pci::{Bdf, ConfigSpace};
+
+use crate::acpi::{Acpi, EcamRegion};
+use crate::machine::devices::config_paths::{self, Ecam, ORDER, Paths};
+
+/// The machine's configuration space.
+pub(crate) struct MachineConfig {
+    paths: Paths,
+}
+
+impl MachineConfig {
+    /// Maps what ACPI says is mapped, and looks for the ports.
+    pub(crate) fn new(acpi: Option<&Acpi>) -> Self {
+        let mut mapped = Vec::new();
+        for region in regions(acpi) {
+            match Ecam::map(region) {
+                Ok(ecam) => mapped.push(ecam),
+                Err(error) => log::warn!("PCI configuration space of segment {}: {error}", region.segment()),
+            }
+        }
+        Self { paths: Paths::new(mapped.into(), config_paths::has_ports()) }
+    }
+
+    /// The regions that are mapped.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = EcamRegion> {
+        self.paths.regions()
+    }
+
+    /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
+    pub(crate) fn address(&self, function: Bdf) -> Option<u64> {
+        self.paths.address(function)
+    }
+
+    /// Whether the two ports are there.
+    pub(crate) fn has_ports(&self) -> bool {
+        self.paths.has_ports()
+    }
+
+    /// The ways to it, for registers that are reached through it.
+    pub(crate) fn paths(&self) -> Paths {
+        self.paths.clone()
+    }
+}
+
+/// What the MCFG table names; without one, what the host bridge does.
+fn regions(acpi: Option<&Acpi>) -> Vec<EcamRegion> {
+    let Some(acpi) = acpi else { return Vec::new() };
+    match &acpi.mcfg {
+        Some(mcfg) => mcfg.regions().to_vec(),
+        None => acpi.host_bridge.as_ref().and_then(EcamRegion::of_host_bridge).into_iter().collect(),
+    }
+}
+
+macro_rules! in_order {
+    ($read:ident, $write:ident, $type:ty) => {
+        fn $read(&self, function: Bdf, offset: u16) -> $type {
+            ORDER.with(|()| self.paths.$read(function, offset))
+        }
+
+        fn $write(&mut self, function: Bdf, offset: u16, value: $type) {
+            ORDER.with(|()| self.paths.$write(function, offset, value));
+        }
+    };
+}
+
+impl ConfigSpace for MachineConfig {
+    fn size(&self, segment: u16, bus: u8) -> u16 {
+        self.paths.size(segment, bus)
+    }
+
+    in_order!(read8, write8, u8);
+    in_order!(read16, write16, u16);
+    in_order!(read32, write32, u32);
+}

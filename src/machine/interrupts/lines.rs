@@ -1,0 +1,240 @@
+//! Interrupt lines, of PCI and of devices whose input is known, and where they end.
+//!
+//! Which IOAPIC input a PCI pin is wired to only AML tells, and this kernel has no interpreter for it. So a line is
+//! attached to every input it may end at, and the first interrupt that its handler alone claims tells which one it is;
+//! the others are then let go. An input whose interrupts no handler claims is masked before it can storm.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::acpi::{InterruptRoute, Madt, Signalling, Trigger};
+use crate::machine::interrupts::{io_apic, vectors};
+use crate::machine::lock::Lock;
+use ballonet::platform::{Handled, Handler, VectorError};
+
+/// Unclaimed interrupts in a row after which an input is masked.
+const PATIENCE: u32 = 64;
+/// The most times that the handlers of a shared edge are run for one interrupt.
+const EDGE_LOOKS: u32 = 8;
+/// The first input that only PCI uses on a PC.
+const FIRST_PCI: u32 = 16;
+/// The first ISA input that a machine without firmware routing may use for PCI: below are timer, keyboard and COM ports.
+const FIRST_ISA: u32 = 5;
+/// The most inputs that a line is attached to: each takes a vector, of which there are fewer than large machines have
+/// inputs.
+const MOST_CANDIDATES: usize = 96;
+/// Real-time clock and, mostly, the ACPI interrupt: never PCI.
+const NEVER_PCI: [u32; 2] = [8, 9];
+
+struct Line {
+    id: u32,
+    name: String,
+    handler: Handler,
+    /// The inputs it may end at: one once that is known.
+    inputs: Vec<u32>,
+    count: u64,
+}
+
+/// An input in use: its vector, and its run of unclaimed interrupts.
+struct Input {
+    gsi: u32,
+    vector: u8,
+    trigger: Trigger,
+    unclaimed: u32,
+}
+
+pub(crate) struct Lines {
+    lines: Vec<Line>,
+    inputs: Vec<Input>,
+    next_id: u32,
+}
+
+pub(crate) static LINES: Lock<Lines> = Lock::new(Lines { lines: Vec::new(), inputs: Vec::new(), next_id: 0 });
+static STORMS: AtomicU64 = AtomicU64::new(0);
+
+/// Where a function's interrupt may end. `interrupt_line` is the register in which firmware says to which ISA interrupt it
+/// routed the pin (PCI 3.0, 6.2.4).
+fn candidates(interrupt_line: u8, madt: Option<&Madt>) -> Vec<InterruptRoute> {
+    let as_pci = |gsi| InterruptRoute { gsi, signalling: Signalling::PCI };
+    let isa = |irq: u8| madt.map_or(as_pci(irq.into()), |madt| madt.isa_irq(irq));
+    let mut routes: Vec<InterruptRoute> = match interrupt_line {
+        // A PCI line is level-triggered wherever it ends; the polarity is the override's, if there is one.
+        1..=15 => {
+            let route = isa(interrupt_line);
+            let overridden = route.signalling.trigger == Trigger::Level;
+            Vec::from([if overridden { route } else { as_pci(route.gsi) }])
+        }
+        // Without routing by firmware an ISA input is as good a guess as any.
+        _ => (FIRST_ISA..FIRST_PCI).filter(|gsi| !NEVER_PCI.contains(gsi)).map(as_pci).collect(),
+    };
+    let ranges = io_apic::ranges();
+    routes.retain(|route| ranges.iter().any(|range| range.contains(&route.gsi)));
+    let of_pci = |gsi: &u32| *gsi >= FIRST_PCI;
+    routes.extend(ranges.into_iter().flatten().filter(of_pci).map(as_pci));
+    routes.truncate(MOST_CANDIDATES);
+    routes
+}
+
+/// Attaches `handler` to wherever the pin of the function with this Interrupt Line register may end; interrupts go to
+/// the CPU with this APIC id. Returns the line's id, `None` if there is no input at all.
+///
+/// # Errors
+/// When vectors have run out.
+pub(crate) fn attach(
+    interrupt_line: u8,
+    madt: Option<&Madt>,
+    apic_id: u8,
+    name: String,
+    handler: Handler,
+) -> Result<Option<u32>, VectorError> {
+    attach_to(candidates(interrupt_line, madt), apic_id, name, handler)
+}
+
+/// Attaches `handler` to the inputs of `routes`, of which one is the right one; the rest as in [`attach`].
+///
+/// # Errors
+/// When vectors have run out.
+pub(crate) fn attach_to(
+    mut routes: Vec<InterruptRoute>,
+    apic_id: u8,
+    name: String,
+    handler: Handler,
+) -> Result<Option<u32>, VectorError> {
+    routes.retain(|route| io_apic::has(route.gsi));
+    if routes.is_empty() {
+        return Ok(None);
+    }
+    let line = Line { id: 0, name, handler, inputs: routes.iter().map(|route| route.gsi).collect(), count: 0 };
+    let id = LINES.with(|all| {
+        let id = all.next_id;
+        all.next_id += 1;
+        all.lines.push(Line { id, ..line });
+        id
+    });
+    for route in routes {
+        if let Err(error) = open_input(route, apic_id) {
+            detach(id);
+            return Err(error);
+        }
+    }
+    Ok(Some(id))
+}
+
+/// Gives an input a vector and unmasks it, unless it is in use already.
+fn open_input(route: InterruptRoute, apic_id: u8) -> Result<(), VectorError> {
+    let gsi = route.gsi;
+    let known = LINES.with(|all| {
+        let input = all.inputs.iter_mut().find(|input| input.gsi == gsi)?;
+        input.unclaimed = 0;
+        Some(())
+    });
+    if known.is_some() {
+        io_apic::set_masked(gsi, false);
+        return Ok(());
+    }
+    let vector = vectors::allocate(alloc::format!("GSI {gsi}"), alloc::boxed::Box::new(move || interrupt(gsi)))?;
+    let trigger = route.signalling.trigger;
+    LINES.with(|all| all.inputs.push(Input { gsi, vector, trigger, unclaimed: 0 }));
+    io_apic::route(route, vector, apic_id);
+    Ok(())
+}
+
+/// Runs every handler that may be meant by an interrupt at input `gsi`.
+fn interrupt(gsi: u32) -> Handled {
+    LINES.with(|all| {
+        let handled = all.run(gsi);
+        // A shared edge comes again only after all devices have let go of the line at once.
+        let mut looks = 1;
+        while handled == Handled::Yes && looks < EDGE_LOOKS && all.is_shared_edge(gsi) && all.run(gsi) == Handled::Yes {
+            looks += 1;
+        }
+        all.note(gsi, handled);
+        handled
+    })
+}
+
+impl Lines {
+    /// Runs every handler that input `gsi` may mean, once.
+    fn run(&mut self, gsi: u32) -> Handled {
+        let mut claims = 0;
+        let mut claimant = None;
+        for line in self.lines.iter_mut().filter(|line| line.inputs.contains(&gsi)) {
+            if (line.handler)() == Handled::Yes {
+                line.count += 1;
+                claims += 1;
+                claimant = Some(line);
+            }
+        }
+        // Of several that claim it, all but one may have asked at another input at the same time.
+        let learns = claimant.filter(|line| claims == 1 && line.inputs.len() > 1);
+        if let Some(line) = learns {
+            line.inputs.retain(|&input| input == gsi);
+            self.mask_unused();
+        }
+        if claims > 0 { Handled::Yes } else { Handled::No }
+    }
+
+    /// Whether several devices share an input that is edge-triggered.
+    fn is_shared_edge(&self, gsi: u32) -> bool {
+        let is_edge = self.inputs.iter().any(|input| input.gsi == gsi && input.trigger == Trigger::Edge);
+        is_edge && self.lines.iter().filter(|line| line.inputs.contains(&gsi)).count() > 1
+    }
+
+    fn mask_unused(&self) {
+        let used = |gsi: u32| self.lines.iter().any(|line| line.inputs.contains(&gsi));
+        for input in self.inputs.iter().filter(|input| !used(input.gsi)) {
+            io_apic::set_masked(input.gsi, true);
+        }
+    }
+
+    /// Counts unclaimed interrupts in a row, and masks the input of a storm.
+    fn note(&mut self, gsi: u32, handled: Handled) {
+        let Some(input) = self.inputs.iter_mut().find(|input| input.gsi == gsi) else { return };
+        input.unclaimed = if handled == Handled::Yes { 0 } else { input.unclaimed.saturating_add(1) };
+        if input.unclaimed >= PATIENCE {
+            io_apic::set_masked(gsi, true);
+            STORMS.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Gives back the vectors of inputs that nobody uses any more, one at a time and outside the lock, since that frees
+/// memory. Called now and then, because the handler that learns where a line ends cannot do it.
+pub(crate) fn trim() {
+    while let Some(vector) = LINES.with(|all| {
+        let used = |gsi: u32| all.lines.iter().any(|line| line.inputs.contains(&gsi));
+        let index = all.inputs.iter().position(|input| !used(input.gsi))?;
+        Some(all.inputs.swap_remove(index).vector)
+    }) {
+        vectors::release(vector);
+    }
+}
+
+/// Detaches a line. When it returns its handler does not run any more.
+pub(crate) fn detach(id: u32) {
+    let line = LINES.with(|all| {
+        let index = all.lines.iter().position(|line| line.id == id)?;
+        let line = all.lines.remove(index);
+        all.mask_unused();
+        Some(line)
+    });
+    drop(line);
+    trim();
+}
+
+/// Waits until no handler of a line runs any more, on whichever CPU.
+pub(crate) fn synchronize() {
+    // They run with the lock held.
+    LINES.with(|_| ());
+}
+
+/// How many inputs were masked because no handler claimed their interrupts.
+pub(crate) fn storms() -> u64 {
+    STORMS.load(Ordering::Relaxed)
+}
+
+/// Every attached line: its name, its count, and the inputs it may end at.
+pub(crate) fn views() -> Vec<(String, u64, Vec<u32>)> {
+    LINES.with(|all| all.lines.iter().map(|line| (line.name.clone(), line.count, line.inputs.clone())).collect())
+}

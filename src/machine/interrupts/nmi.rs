@@ -1,0 +1,110 @@
+//! Non-maskable interrupts: what raised one, and whether the kernel can go on after it.
+//!
+//! An error of the board is told in port 61h, and is the end. Any other NMI is a button, a management controller or a
+//! monitor that wants to see a sign of life: it is noted, with the address that it interrupted, and the main loop tells
+//! of it. When a second one comes before that, there is no life, and the registers are shown. And a CPU is stopped by one when
+//! the kernel has failed on another, and made to forget what has been unmapped when it takes no interrupts.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use derive_more::Display;
+use x86_64::instructions::port::PortReadOnly;
+
+use crate::machine::interrupts::frame::TrapFrame;
+use crate::machine::paging::tlb;
+use crate::machine::smp::cpu::Cpu;
+use crate::machine::smp::registry;
+
+/// The vector (SDM vol. 3, table 7-1).
+pub(crate) const VECTOR: u8 = 2;
+
+/// What port 61h says of an NMI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+enum Cause {
+    #[display("the bus reports a system error (SERR#)")]
+    SystemError,
+    #[display("a board reports an error (IOCHK#)")]
+    ChannelCheck,
+}
+
+impl Cause {
+    /// What the value of port 61h tells: nothing, mostly; and nothing where there is no such port.
+    const fn of(port: u8) -> Option<Self> {
+        const SYSTEM_ERROR: u8 = 1 << 7;
+        const CHANNEL_CHECK: u8 = 1 << 6;
+        match port {
+            0xFF => None,
+            _ if port & SYSTEM_ERROR != 0 => Some(Self::SystemError),
+            _ if port & CHANNEL_CHECK != 0 => Some(Self::ChannelCheck),
+            _ => None,
+        }
+    }
+
+    fn now() -> Option<Self> {
+        // SAFETY: the port of the speaker's gate and of the board's errors; reading it has no effect.
+        Self::of(unsafe { PortReadOnly::<u8>::new(0x61).read() })
+    }
+}
+
+/// NMIs that have come, on whichever CPU.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+/// One has interrupted the CPU of the main loop, which has not told of it yet.
+static UNTOLD: AtomicBool = AtomicBool::new(false);
+/// The address that the last one of those interrupted.
+static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
+
+/// Does what another CPU sent the NMI for. Returns whether that is all there is to it: nothing keeps a CPU from reporting a
+/// failure, either.
+pub(crate) fn is_of_the_kernel() -> bool {
+    registry::stop_if_asked() || tlb::catch_up_by_nmi()
+}
+
+/// Notes an NMI from outside. Returns whether the kernel can go on: no error was the cause, and there was life since the last one.
+pub(crate) fn note(frame: &TrapFrame) -> bool {
+    COUNT.fetch_add(1, Ordering::Relaxed);
+    let is_life_missing = Cpu::this().is_boot() && {
+        INTERRUPTED.store(frame.rip, Ordering::Relaxed);
+        UNTOLD.swap(true, Ordering::Release)
+    };
+    Cause::now().is_none() && !is_life_missing
+}
+
+/// Why one is the end.
+pub(crate) fn why_fatal() -> impl core::fmt::Display {
+    struct Why(Option<Cause>);
+    impl core::fmt::Display for Why {
+        fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            match self.0 {
+                Some(cause) => write!(f, "{cause}"),
+                None => f.write_str("the kernel has not told of the NMI before it: it hangs here"),
+            }
+        }
+    }
+    Why(Cause::now())
+}
+
+/// How many NMIs have come, and which address the last one interrupted, if there was one since this was last asked.
+pub(crate) fn take_untold() -> Option<(u64, u64)> {
+    let untold = is_untold() && UNTOLD.swap(false, Ordering::Acquire);
+    untold.then(|| (COUNT.load(Ordering::Relaxed), INTERRUPTED.load(Ordering::Relaxed)))
+}
+
+/// Whether one has come that is not reported yet.
+pub(crate) fn is_untold() -> bool {
+    UNTOLD.load(Ordering::Acquire)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cause;
+
+    #[test]
+    fn the_port_tells_of_errors_of_the_board_and_of_nothing_else() {
+        assert_eq!(Cause::of(0b1000_0000), Some(Cause::SystemError));
+        assert_eq!(Cause::of(0b0100_0001), Some(Cause::ChannelCheck));
+        // Speaker, timer and refresh bits; and no port at all.
+        for harmless in [0, 0b0011_1111, 0xFF] {
+            assert_eq!(Cause::of(harmless), None);
+        }
+    }
+}

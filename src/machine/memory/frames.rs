@@ -1,0 +1,251 @@
+//! The machine's page frames: one allocator, behind a lock; and with several CPUs, a magazine of single frames for each in
+//! front of it.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use spin::Once;
+use x86_64::PhysAddr as CpuAddr;
+use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
+
+use crate::machine::lock::Lock;
+use crate::machine::memory::reclaim;
+use crate::machine::smp::cpu::Cpu;
+use ballonet::memory::{
+    AllocateError, Counts, CpuCache, CpuCaches, Exclusive, FRAME_SIZE, Footprint, FrameError, FrameRun, Frames,
+    Magazine, PhysRange, REGION_FRAMES, StorageError, place,
+};
+
+static FRAMES: Lock<Option<Frames<'static>>> = Lock::new(None);
+/// The magazines, once there have been several CPUs.
+static CACHES: Once<CpuCaches<'static, Lock<Magazine>>> = Once::new();
+/// Whether they are used.
+static CACHING: AtomicBool = AtomicBool::new(false);
+
+/// The allocator, for the magazines.
+struct Allocator;
+
+impl Exclusive<Frames<'static>> for Allocator {
+    fn with<R>(&self, action: impl FnOnce(&mut Frames<'static>) -> R) -> R {
+        with(action)
+    }
+}
+
+impl<T> Exclusive<T> for Lock<T> {
+    fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
+        self.with(action)
+    }
+}
+
+/// The CPU that runs. Nothing breaks if it is another by the time that is used.
+fn cpu() -> usize {
+    Cpu::this().number() as usize
+}
+
+/// Gives each of `cpus` CPUs a magazine, from now on; none if there is but one. Called again it uses those that there are.
+///
+/// # Errors
+/// When there is no memory for them: then frames come from the allocator alone.
+pub(crate) fn enable_caches(cpus: usize) -> Result<(), StorageError> {
+    if cpus > 1 {
+        CACHES.try_call_once(|| set_caches_up(cpus))?;
+        CACHING.store(true, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Whether CPUs have magazines.
+pub(crate) fn is_caching() -> bool {
+    CACHING.load(Ordering::Relaxed)
+}
+
+/// Frames come from the allocator alone, as with one CPU.
+pub(crate) fn disable_caches() {
+    CACHING.store(false, Ordering::Relaxed);
+    drain();
+}
+
+fn set_caches_up(cpus: usize) -> Result<CpuCaches<'static, Lock<Magazine>>, StorageError> {
+    let words = settle(with(|all| all.held_words()), || AtomicU64::new(0))?;
+    let cpus = settle(cpus, || CpuCache::new(Lock::new(Magazine::new())))?;
+    Ok(CpuCaches::new(cpus, with(|all| all.track(words))?))
+}
+
+/// Values in frames of their own, never freed. Not on the heap, whose size tests watch.
+fn settle<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], StorageError> {
+    let bytes = count * size_of::<T>();
+    let nowhere = StorageError { needed: bytes, align: align_of::<T>(), given: 0, address: 0 };
+    let frames = u32::try_from((bytes as u64).div_ceil(FRAME_SIZE)).map_err(|_| nowhere)?;
+    let run = allocate(frames, 1).map_err(|_| nowhere)?;
+    let start = run.start().start().as_u64() as *mut T;
+    // SAFETY: the frames were just allocated, are mapped one to one and never freed, so nobody else has them, on any CPU,
+    // until they are all written here and then shared; that many values fit, and no value is aligned to more than a frame.
+    unsafe {
+        (0..count).for_each(|at| start.add(at).write(value()));
+        Ok(core::slice::from_raw_parts(start, count))
+    }
+}
+
+/// Gives what is in magazines back to the allocator. Returns how many frames that were.
+pub(crate) fn drain() -> u64 {
+    CACHES.get().map_or(0, |caches| caches.drain(&Allocator))
+}
+
+/// How many frames are in which state; what is in magazines is free.
+pub(crate) fn counts() -> Counts {
+    CACHES.get().map_or_else(|| with(|all| all.counts()), |caches| caches.counts(&Allocator))
+}
+
+/// Asks the allocator for what it may have not enough of: if it gives nothing, all magazines are drained and it is asked
+/// again.
+pub(crate) fn take<R>(mut action: impl FnMut(&mut Frames<'static>) -> Option<R>) -> Option<R> {
+    attempt(|all| action(all).ok_or(())).ok()
+}
+
+fn attempt<R, E>(action: impl FnMut(&mut Frames<'static>) -> Result<R, E>) -> Result<R, E> {
+    match CACHES.get() {
+        Some(caches) => caches.attempt(&Allocator, action),
+        None => with(action),
+    }
+}
+
+/// The magazines, while they are used.
+fn caches() -> Option<&'static CpuCaches<'static, Lock<Magazine>>> {
+    CACHES.get().filter(|_| is_caching())
+}
+
+/// Opens the locks, whatever their holders.
+///
+/// # Safety
+/// As for [`Lock::force_unlock`].
+#[cfg(feature = "test-image")]
+pub(crate) unsafe fn force_unlock() {
+    // SAFETY: the caller's promise.
+    unsafe { FRAMES.force_unlock() };
+    for cpu in CACHES.get().into_iter().flat_map(CpuCaches::cpus) {
+        // SAFETY: the caller's promise.
+        unsafe { cpu.magazine().force_unlock() };
+    }
+}
+
+/// Runs `action` on the frame allocator, to which frames in magazines are used: for what they do not matter to. Else there
+/// are [`counts`] and [`take`].
+///
+/// # Panics
+/// Before [`initialise`] has run.
+pub(crate) fn with<R>(action: impl FnOnce(&mut Frames<'static>) -> R) -> R {
+    FRAMES.with(|frames| match frames {
+        Some(frames) => action(frames),
+        None => panic!("frames are used before they are set up"),
+    })
+}
+
+/// Sets the allocator up over `usable` memory without the `reserved` ranges.
+///
+/// # Errors
+/// When its records do not fit anywhere.
+///
+/// # Safety
+/// Usable memory is mapped one to one, and outside the reserved ranges nobody uses it.
+pub(crate) unsafe fn initialise<U, R>(usable: U, reserved: R) -> Result<Counts, StorageError>
+where
+    U: Iterator<Item = PhysRange> + Clone,
+    R: Iterator<Item = PhysRange> + Clone,
+{
+    let footprint = Footprint::of(usable.clone());
+    let bytes = footprint.bytes();
+    let nowhere = StorageError { needed: bytes, align: Footprint::ALIGN, given: 0, address: 0 };
+    let records = place(bytes as u64, u64::MAX, usable.clone(), reserved.clone()).ok_or(nowhere)?;
+    let start = records.start().as_u64() as *mut u8;
+    // SAFETY: `place` found this range in usable memory that nobody uses, which is mapped, and which is reserved for the
+    // records below permanently. Any byte is a valid `u8`.
+    let storage = unsafe {
+        start.write_bytes(0, bytes);
+        core::slice::from_raw_parts_mut(start, bytes)
+    };
+    let mut frames = Frames::new(storage, usable, reserved.chain([records]))?;
+    // What the balloon leaves: 1/64 of memory, within bounds that keep 16 MiB useful and 16 TiB generous.
+    let total = frames.counts().total;
+    frames.set_floor((total / 64).clamp(LEAST_FLOOR, MOST_FLOOR));
+    let counts = frames.counts();
+    FRAMES.with(|slot| *slot = Some(frames));
+    Ok(counts)
+}
+
+/// The balloon leaves at least 1 MiB: enough for the heap to grow and the console to work.
+const LEAST_FLOOR: u64 = 256;
+/// The balloon leaves at most 64 MiB.
+const MOST_FLOOR: u64 = 16384;
+
+/// Allocates `frames` contiguous frames, aligned to `align` frames.
+///
+/// # Errors
+/// When there is no such run.
+pub(crate) fn allocate(frames: u32, align: u32) -> Result<FrameRun, AllocateError> {
+    match caches() {
+        Some(caches) if (frames, align) == (1, 1) => caches.allocate(cpu(), &Allocator),
+        _ => attempt(|all| all.allocate(frames, align)),
+    }
+}
+
+/// The longest run to be found, of up to `most` frames and a region.
+pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
+    let mut frames = most.clamp(1, REGION_FRAMES.into()) as u32;
+    loop {
+        if let Ok(run) = allocate(frames, 1) {
+            return Some(run);
+        }
+        if frames == 1 {
+            return None;
+        }
+        frames /= 2;
+    }
+}
+
+/// Whether `frames` frames are free besides those that the kernel keeps for itself: half of what a balloon leaves. If they
+/// are not, memory is reclaimed for them first ([`reclaim`]), which may take a while.
+pub(crate) fn make_room(frames: u64) -> bool {
+    match lacking(frames) {
+        0 => true,
+        lacking_now => {
+            reclaim::ask(lacking_now);
+            lacking(frames) == 0
+        }
+    }
+}
+
+/// How many more frames must become free until `frames` are, besides the kernel's reserve.
+fn lacking(frames: u64) -> u64 {
+    frames.saturating_add(with(|all| all.floor()) / 2).saturating_sub(counts().free)
+}
+
+/// Gives frames back.
+///
+/// # Errors
+/// When one of them was not allocated; nothing is freed then.
+pub(crate) fn free(run: FrameRun) -> Result<(), FrameError> {
+    match caches() {
+        Some(caches) => caches.free(cpu(), run, &Allocator),
+        None => with(|all| all.free(run)),
+    }
+}
+
+/// Writes `byte` to every byte of `run`.
+///
+/// # Safety
+/// The frames are used, by the caller alone.
+pub(crate) unsafe fn fill(run: FrameRun, byte: u8) {
+    let start = run.start().start().as_u64() as *mut u8;
+    // SAFETY: usable memory is mapped one to one, and by the contract nobody else looks at these frames.
+    unsafe { start.write_bytes(byte, run.bytes() as usize) };
+}
+
+/// Takes frames for page tables from the allocator.
+pub(crate) struct ForTables;
+
+// SAFETY: an allocated frame is nobody else's.
+unsafe impl FrameAllocator<Size4KiB> for ForTables {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        let run = allocate(1, 1).ok()?;
+        Some(PhysFrame::containing_address(CpuAddr::new(run.start().start().as_u64())))
+    }
+}

@@ -1,0 +1,36 @@
+//! Marks in page frames, by which it can be told later whether the host has taken away what was in them.
+
+use ballonet::memory::{FrameRun, FrameState, Pfn};
+
+use crate::machine::memory::frames;
+
+/// What no frame holds by chance: neither nothing nor a pattern that memory is filled with.
+const MARK: u64 = 0xB0A7_5EED_0000_0000;
+
+fn mark(frame: Pfn) -> u64 {
+    MARK | u64::from(frame.as_u32())
+}
+
+fn word(frame: Pfn) -> *mut u64 {
+    frame.start().as_u64() as *mut u64
+}
+
+/// Marks each frame of `run`, which is the caller's. Returns whether that has been done: not if a frame is nobody's.
+pub(crate) fn write(run: FrameRun) -> bool {
+    let used = frames::with(|frames| run.pfns().all(|frame| frames.state(frame) == Some(FrameState::Used)));
+    if used {
+        for frame in run.pfns() {
+            // SAFETY: the frame is in use, by the caller, and so memory that is mapped one to one and that nobody else has a
+            // reference to.
+            unsafe { word(frame).write_volatile(mark(frame)) };
+        }
+    }
+    used
+}
+
+/// How many frames of `run`, which is the caller's, still have their marks.
+pub(crate) fn count(run: FrameRun) -> u32 {
+    // SAFETY: as above; any bits are a `u64`.
+    let marked = |frame: &Pfn| unsafe { word(*frame).read_volatile() } == mark(*frame);
+    run.pfns().filter(marked).count() as u32
+}

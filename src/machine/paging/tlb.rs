@@ -1,0 +1,102 @@
+//! Translations that a CPU remembers after the page tables have changed.
+//!
+//! What is newly mapped needs nothing: entries that are not present are not remembered (SDM vol. 3, 5.10.4.1). What is unmapped
+//! must be forgotten by every CPU before its addresses or its frames are used again. So each change has a number, its
+//! generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it looks at the number before it
+//! does anything else (`wake_up`). The others are interrupted, and waited for.
+//!
+//! One whose interrupts are held back, since they came too fast, is reached by an NMI.
+//!
+//! A CPU that waits for a [`Lock`](crate::machine::lock::Lock) has interrupts off, and the lock may be held by who waits here: so those that wait
+//! look at the number, too.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::instructions::tlb;
+
+use crate::machine::interrupts::{local_apic, numbers};
+use crate::machine::smp::cpu::{Cpu, SleepState};
+use crate::machine::smp::registry;
+use crate::machine::time::tsc;
+
+/// Changes so far.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+/// How often CPUs were interrupted.
+static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
+/// How long a CPU is waited for, in TSC ticks of some GHz: many times what an overcommitted host takes away.
+const PATIENCE: u64 = 60_000_000_000;
+
+/// Has every CPU forget what has been unmapped, and waits until they have. No tables of anything in use have changed.
+///
+/// # Panics
+/// When a CPU does not answer: what it still remembers would be another's memory.
+pub(crate) fn flush_everywhere() {
+    let generation = GENERATION.fetch_add(1, Ordering::SeqCst) + 1;
+    catch_up();
+    if registry::count() == 1 {
+        return;
+    }
+    let this = Cpu::this().number();
+    let is_behind =
+        |cpu: &&Cpu| cpu.generation.load(Ordering::SeqCst) < generation && cpu.sleep_state() != SleepState::Asleep;
+    let others = || registry::all().filter(|cpu| cpu.number() != this);
+    for cpu in others().filter(|cpu| is_behind(cpu)) {
+        local_apic::send(cpu.apic_id(), numbers::FLUSH);
+        INTERRUPTED.fetch_add(1, Ordering::Relaxed);
+    }
+    let start = tsc::now();
+    while let Some(cpu) = others().find(|cpu| is_behind(cpu)) {
+        // Who is waited for may be waiting for this one.
+        catch_up();
+        insist(cpu);
+        assert!(tsc::now().saturating_sub(start) < PATIENCE, "CPU {} does not answer", cpu.number());
+        core::hint::spin_loop();
+    }
+}
+
+/// Interrupts a CPU that takes no other interrupt by an NMI, once.
+fn insist(cpu: &Cpu) {
+    if cpu.is_held.load(Ordering::Relaxed) && !cpu.is_to_catch_up.swap(true, Ordering::SeqCst) {
+        local_apic::send_nmi(cpu.apic_id());
+        INTERRUPTED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Called for an NMI: does what [`catch_up`] does if that is what it was sent for, and returns whether it was.
+pub(crate) fn catch_up_by_nmi() -> bool {
+    let is_asked = Cpu::this().is_to_catch_up.swap(false, Ordering::SeqCst);
+    if is_asked {
+        catch_up();
+    }
+    is_asked
+}
+
+/// Has the CPU that runs forget what has been unmapped, if anything has since it last did.
+pub(crate) fn catch_up() {
+    let cpu = Cpu::this();
+    let generation = GENERATION.load(Ordering::SeqCst);
+    if cpu.generation.load(Ordering::Relaxed) != generation {
+        // Pages that are global there are none.
+        tlb::flush_all();
+        // An NMI in between has seen to a later one.
+        cpu.generation.fetch_max(generation, Ordering::SeqCst);
+    }
+}
+
+/// An interrupt has come to the CPU that runs: if it slept, it sleeps no more. Before anything else that an interrupt does.
+pub(crate) fn wake_up(cpu: &Cpu, vector: u8) {
+    if cpu.sleep_state() == SleepState::Awake {
+        return;
+    }
+    // What comes with interrupts off may come before `hlt`, which then still is executed, and must be woken from. It looks
+    // at nothing that is ever unmapped.
+    if vector >= numbers::FIRST_EXTERNAL {
+        cpu.set_sleep_state(SleepState::Awake);
+    }
+    catch_up();
+}
+
+/// How often CPUs were interrupted to forget something.
+pub(crate) fn interrupted() -> u64 {
+    INTERRUPTED.load(Ordering::Relaxed)
+}

@@ -1,0 +1,113 @@
+//! The power button: a fixed event of ACPI, whose interrupt, the SCI, comes by a line of its own (ACPI 6.5, 4.8.3.1.1).
+//!
+//! The line may be one of PCI's too, so it is attached like those: an input that no handler claims is masked before it can
+//! storm, and then the button is looked at now and then. A button that is not fixed hardware is a device that only AML
+//! describes.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use derive_more::Display;
+
+use crate::acpi::{Acpi, FadtFlags, Happened, InterruptRoute};
+use crate::machine::interrupts::{lines, local_apic};
+use crate::machine::power::acpi_registers::take_acpi_mode;
+use crate::machine::power::{POWER, Power};
+use ballonet::platform::Handled;
+
+/// How the button is heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub(crate) enum Heard {
+    /// It interrupts.
+    #[display("by the ACPI interrupt, {_0}")]
+    Interrupt(InterruptRoute),
+    /// It has no interrupt: its register must be polled.
+    #[display("by looking, for want of its interrupt")]
+    Look,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub(crate) enum NoButton {
+    /// No FADT.
+    #[display("there is no FADT to tell of one")]
+    NoFadt,
+    /// Hardware-reduced ACPI.
+    #[display("ACPI is hardware-reduced, and a button that is a device is described in AML only")]
+    HardwareReduced,
+    /// The flag says so.
+    #[display("it is a device, which is described in AML only")]
+    Device,
+    /// Firmware does not let go of the registers.
+    #[display("firmware does not hand over its registers")]
+    NotHandedOver,
+    /// There are no registers, or they do not keep what is written.
+    #[display("its registers are not there")]
+    NoRegisters,
+}
+
+static PRESSED: AtomicBool = AtomicBool::new(false);
+static PRESSES: AtomicU64 = AtomicU64::new(0);
+
+/// Has presses of the button noted from now on. Interrupts of the line go to this CPU.
+///
+/// # Errors
+/// When there is no such button.
+pub(crate) fn watch(acpi: Option<&Acpi>) -> Result<Heard, NoButton> {
+    let acpi = acpi.ok_or(NoButton::NoFadt)?;
+    let fadt = acpi.fadt.as_ref().ok_or(NoButton::NoFadt)?;
+    if fadt.flags.contains(FadtFlags::HARDWARE_REDUCED) {
+        return Err(NoButton::HardwareReduced);
+    }
+    if fadt.flags.contains(FadtFlags::NO_FIXED_POWER_BUTTON) {
+        return Err(NoButton::Device);
+    }
+    POWER.with(|power| power.as_mut().ok_or(NoButton::NoFadt).and_then(Power::watch_button))?;
+    let route = acpi.madt.as_ref().map(|madt| madt.sci(fadt.sci_interrupt));
+    Ok(route.filter(|&route| attach(route)).map_or(Heard::Look, Heard::Interrupt))
+}
+
+fn attach(route: InterruptRoute) -> bool {
+    let id = u8::try_from(local_apic::id()).unwrap_or(0);
+    let handler = || if look() { Handled::Yes } else { Handled::No };
+    matches!(lines::attach_to(vec![route], id, String::from("acpi"), Box::new(handler)), Ok(Some(_)))
+}
+
+impl Power {
+    fn watch_button(&mut self) -> Result<(), NoButton> {
+        if !take_acpi_mode(&self.fadt, &self.registers) {
+            return Err(NoButton::NotHandedOver);
+        }
+        let events = self.registers.events.as_mut().ok_or(NoButton::NoRegisters)?;
+        if events.watch_power_button() { Ok(()) } else { Err(NoButton::NoRegisters) }
+    }
+}
+
+/// Looks at the event registers. Returns whether ACPI had asked for an interrupt.
+pub(crate) fn look() -> bool {
+    let events = |power: &mut Option<Power>| Some(power.as_mut()?.registers.events.as_mut()?.take());
+    // On the way to the end the registers are not looked at any more.
+    let Happened { claimed, power_button } = POWER.try_with(events).flatten().unwrap_or_default();
+    if power_button {
+        PRESSES.fetch_add(1, Ordering::Relaxed);
+        PRESSED.store(true, Ordering::Release);
+    }
+    claimed
+}
+
+/// Whether the button was pressed, and [`take_pressed`] has not been asked since.
+pub(crate) fn is_pressed() -> bool {
+    PRESSED.load(Ordering::Acquire)
+}
+
+/// Whether the button was pressed since this was last asked.
+pub(crate) fn take_pressed() -> bool {
+    PRESSED.swap(false, Ordering::Acquire)
+}
+
+/// How often it was pressed.
+pub(crate) fn presses() -> u64 {
+    PRESSES.load(Ordering::Relaxed)
+}

@@ -1,0 +1,186 @@
+//! The end: out of QEMU with a status, power off, or start again.
+
+mod acpi_registers;
+pub(crate) mod button;
+
+use x86_64::VirtAddr;
+use x86_64::instructions::interrupts;
+use x86_64::instructions::port::{Port, PortWriteOnly};
+use x86_64::instructions::tables::lidt;
+use x86_64::structures::DescriptorTablePointer;
+
+use crate::acpi::{Acpi, Fadt, SleepType};
+use crate::console::events;
+use crate::machine::cpu::cpuid::{self, wait_some_ms};
+use crate::machine::lock::Lock;
+use crate::machine::power::acpi_registers::{PowerRegisters, ResetPlace, take_acpi_mode};
+use crate::machine::terminal::{log, screen};
+use ballonet::platform::Registers;
+
+/// How the kernel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    /// As it should.
+    Success,
+    /// By a fault, a panic or a failed check.
+    Failure,
+}
+
+/// Port of QEMU's `isa-debug-exit`. QEMU ends with the value written, times 2, plus 1.
+#[doc(hidden)]
+pub const DEBUG_EXIT: u16 = 0xF4;
+
+impl ExitStatus {
+    /// QEMU's exit status for it.
+    pub(crate) const fn qemu_status(self) -> u8 {
+        match self {
+            Self::Success => 33,
+            Self::Failure => 35,
+        }
+    }
+
+    /// What is written to QEMU's `isa-debug-exit` for it.
+    #[doc(hidden)]
+    pub(crate) const fn debug_exit_value(self) -> u32 {
+        self.qemu_status() as u32 >> 1
+    }
+}
+
+/// How firmware says that the machine is switched off and reset.
+pub(crate) struct Power {
+    pub(crate) fadt: Fadt,
+    soft_off: Option<SleepType>,
+    pub(crate) registers: PowerRegisters,
+}
+
+pub(crate) static POWER: Lock<Option<Power>> = Lock::new(None);
+
+/// Notes what ACPI says about power.
+pub(crate) fn initialise(acpi: &Acpi) {
+    if let Some(fadt) = acpi.fadt {
+        let power = Power { fadt, soft_off: acpi.soft_off, registers: PowerRegisters::open(acpi) };
+        POWER.with(|slot| *slot = Some(power));
+    }
+}
+
+/// Ends the kernel: by `isa-debug-exit` where there is one, else by ACPI power-off, else by standing still. A PC stays on
+/// after a failure, so that its screen can be read.
+pub(crate) fn exit(status: ExitStatus) -> ! {
+    interrupts::disable();
+    log::emit(&events::Exit { status: status.qemu_status().into() });
+    screen::flush();
+    // On a PC that port is nobody's, so that writing to it would be a guess.
+    if cpuid::has_hypervisor() {
+        // SAFETY: QEMU's exit device, or a port of a virtual machine that nothing answers at.
+        unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(status.debug_exit_value()) };
+        // QEMU 10 lets the CPU go on for a moment after the write.
+        wait_some_ms(10);
+        if status == ExitStatus::Failure {
+            ::log::error!(
+                "there is no isa-debug-exit at port {DEBUG_EXIT:#x} to take a status: the virtual machine is switched off as \
+                 after a success, and that it was a failure stands only here"
+            );
+        }
+    }
+    if status == ExitStatus::Success || cpuid::has_hypervisor() {
+        // The holder of the lock was on the way here already, or never runs again.
+        POWER.try_with(|power| power.as_mut().map(Power::switch_off));
+    }
+    log::line(format_args!("It is now safe to turn the machine off."));
+    screen::flush();
+    cpuid::halt_for_ever()
+}
+
+/// PM1 control: sleep enable, and where the sleep type goes (ACPI 6.5, 4.8.3.2.1).
+const SLEEP_ENABLE: u16 = 1 << 13;
+const SLEEP_TYPE_SHIFT: u16 = 10;
+/// PM1 control: all bits of the sleep type.
+const SLEEP_TYPE: u16 = 7 << SLEEP_TYPE_SHIFT;
+/// Sleep control register of hardware-reduced machines: sleep enable, and where the type goes (4.8.3.7).
+const REDUCED_SLEEP_ENABLE: u8 = 1 << 5;
+const REDUCED_SLEEP_TYPE_SHIFT: u8 = 2;
+
+impl Power {
+    /// Switches the machine off, where ACPI says how. What comes back from here is a machine that stays on.
+    fn switch_off(&mut self) {
+        let Some(sleep) = self.soft_off else { return };
+        if let Some(register) = &mut self.registers.sleep_control {
+            register.write8(0, sleep.a << REDUCED_SLEEP_TYPE_SHIFT | REDUCED_SLEEP_ENABLE);
+            wait_some_ms(10);
+        }
+        if self.registers.control.iter().all(Option::is_none) {
+            return;
+        }
+        take_acpi_mode(&self.fadt, &self.registers);
+        // An event that is still noted may wake the machine at once.
+        if let Some(events) = &mut self.registers.events {
+            events.silence();
+        }
+        // First the type, then the same once more with the bit that goes to sleep: not all chipsets take both at once.
+        for enable in [0, SLEEP_ENABLE] {
+            for (register, kind) in self.registers.control.iter_mut().zip([sleep.a, sleep.b]) {
+                if let Some(control) = register {
+                    let kept = control.read16(0) & !(SLEEP_TYPE | SLEEP_ENABLE);
+                    control.write16(0, kept | u16::from(kind) << SLEEP_TYPE_SHIFT | enable);
+                }
+            }
+        }
+        wait_some_ms(10);
+    }
+
+    /// Resets the machine by ACPI's register, where there is one.
+    fn reset(&mut self) {
+        match &mut self.registers.reset {
+            Some((ResetPlace::Window(register), value)) => register.write8(0, *value),
+            Some((ResetPlace::Config(select, byte), value)) => {
+                // SAFETY: the FADT says that this register of the chipset takes this value; whoever else was in the midst
+                // of an access to configuration space never goes on with it.
+                unsafe {
+                    PortWriteOnly::<u32>::new(0xCF8).write(*select);
+                    PortWriteOnly::<u8>::new(0xCFC + *byte).write(*value);
+                }
+            }
+            None => return,
+        }
+        wait_some_ms(10);
+    }
+}
+
+/// Starts the machine again: by ACPI's reset register, the chipset's, the keyboard controller's, or a triple fault.
+pub(crate) fn reboot() -> ! {
+    interrupts::disable();
+    POWER.try_with(|power| power.as_mut().map(Power::reset));
+    // SAFETY: the reset control register of every PCI chipset (hard reset, then go). Where there is none, the writes go
+    // nowhere.
+    unsafe {
+        let mut control = PortWriteOnly::<u8>::new(0xCF9);
+        control.write(0x02);
+        control.write(0x06);
+    }
+    wait_some_ms(10);
+    pulse_reset_line();
+    // SAFETY: with no gate at all the next exception cannot be delivered, nor the one after it, which resets the CPU.
+    unsafe {
+        lidt(&DescriptorTablePointer { limit: 0, base: VirtAddr::zero() });
+        core::arch::asm!("int3", options(noreturn));
+    }
+}
+
+/// Has the keyboard controller pulse the reset line, once it takes commands.
+fn pulse_reset_line() {
+    /// The controller has not taken the last command yet.
+    const BUSY: u8 = 1 << 1;
+    // SAFETY: the keyboard controller's command port; reading it has no effect. Where there is none, ones are read and the
+    // write goes nowhere.
+    unsafe {
+        let mut port = Port::<u8>::new(0x64);
+        for _ in 0..10 {
+            if port.read() & BUSY == 0 {
+                break;
+            }
+            wait_some_ms(1);
+        }
+        port.write(0xFE);
+    }
+    wait_some_ms(10);
+}

@@ -1,0 +1,305 @@
+//! Sending on a line that may stop taking bytes; without I/O.
+//!
+//! A host may stop reading at any moment, for a while or permanently. The main loop must not wait for it, so waits draw on an
+//! allowance. Each byte that the line takes earns more than a line at full speed needs, so that such a line loses nothing; elapsed
+//! time earns a little. Once the allowance is used up the line is *stuck*: output is dropped, its lines are counted, and the line
+//! is probed now and then. Only a probe that the line accepts ends that state.
+
+/// Where bytes go, and the time.
+pub(crate) trait Line {
+    /// Takes as many bytes as there is room for, and returns how many.
+    fn take(&mut self, bytes: &[u8]) -> usize;
+    /// Nanoseconds since some moment.
+    fn now(&self) -> u64;
+}
+
+/// The total wait after which the line counts as stuck: 300 ms.
+const MOST: u64 = 300_000_000;
+/// What each byte taken earns: twice the time that it needs at 115200 baud.
+const BYTE: u64 = 174_000;
+/// The fraction of elapsed time that is earned.
+const SHARE: u64 = 16;
+/// The most that the time between two probes counts: 1 ms. The host may deschedule the CPU meanwhile, which is not the line's fault.
+const GAP: u64 = 1_000_000;
+/// The shortest time between two probes of a stuck line: 10 ms.
+const PROBE: u64 = 10_000_000;
+
+/// The sending half of a port.
+pub(crate) struct Transmitter {
+    /// Nanoseconds of waiting left.
+    allowance: u64,
+    /// The end of the last wait, or, during a wait, the last probe.
+    last: u64,
+    waits: bool,
+    stuck: bool,
+    /// When a stuck line was last probed.
+    probed: u64,
+    /// Lines lost, whole or in part, and not yet reported.
+    lost_lines: u64,
+    /// Bytes dropped.
+    dropped: u64,
+}
+
+impl Transmitter {
+    /// A transmitter whose line has taken nothing so far.
+    pub(crate) const fn new() -> Self {
+        Self { allowance: MOST, last: 0, waits: false, stuck: false, probed: 0, lost_lines: 0, dropped: 0 }
+    }
+
+    /// Bytes dropped in all.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether the line is stuck, so that output is dropped.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
+    /// Sends text, with a carriage return before each line feed, as terminals want it.
+    pub(crate) fn write(&mut self, text: &str, line: &mut impl Line) {
+        for (index, piece) in text.split('\n').enumerate() {
+            if index > 0 {
+                self.send(b"\r\n", line);
+                self.lost_lines = self.lost_lines.saturating_add(self.stuck.into());
+            }
+            self.send(piece.as_bytes(), line);
+        }
+    }
+
+    fn send(&mut self, mut bytes: &[u8], line: &mut impl Line) {
+        while !bytes.is_empty() && !self.stuck {
+            match line.take(bytes) {
+                0 => self.stuck = !self.may_wait(line.now()),
+                taken => {
+                    self.waits = false;
+                    self.allowance = MOST.min(self.allowance + taken as u64 * BYTE);
+                    bytes = bytes.get(taken..).unwrap_or_default();
+                }
+            }
+        }
+        self.dropped = self.dropped.saturating_add(bytes.len() as u64);
+    }
+
+    /// Whether a line that has just taken nothing may be tried again.
+    fn may_wait(&mut self, now: u64) -> bool {
+        let passed = now.saturating_sub(self.last);
+        self.last = now;
+        if self.waits {
+            self.allowance = self.allowance.saturating_sub(passed.min(GAP));
+        } else {
+            self.waits = true;
+            self.allowance = MOST.min(self.allowance.saturating_add(passed / SHARE));
+        }
+        self.allowance > 0
+    }
+
+    /// Probes a stuck line, unless it did so a moment ago, by ending the incomplete line. If the line takes bytes again, returns how
+    /// many lines were lost: the caller reports that and calls [`Transmitter::told`].
+    pub(crate) fn resume(&mut self, line: &mut impl Line) -> Option<u64> {
+        let now = line.now();
+        if !self.stuck || now.saturating_sub(self.probed) < PROBE {
+            return None;
+        }
+        self.probed = now;
+        let end = b"\r\n";
+        let taken = line.take(end);
+        if taken == 0 {
+            return None;
+        }
+        (self.stuck, self.waits) = (false, false);
+        self.send(end.get(taken..).unwrap_or_default(), line);
+        Some(self.lost_lines)
+    }
+
+    /// The loss of this many lines has been reported, if the line took the report.
+    pub(crate) fn told(&mut self, lines: u64) {
+        if !self.stuck {
+            self.lost_lines = self.lost_lines.saturating_sub(lines);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// A line with room for some bytes. Each probe takes time.
+    struct Fake {
+        room: usize,
+        taken: Vec<u8>,
+        questions: u64,
+        question: u64,
+        now: Cell<u64>,
+    }
+
+    impl Fake {
+        fn with_room(room: usize) -> Self {
+            Self { room, taken: Vec::new(), questions: 0, question: 1000, now: Cell::new(5 * MS) }
+        }
+
+        fn pass(&self, time: u64) {
+            self.now.set(self.now.get() + time);
+        }
+    }
+
+    impl Line for Fake {
+        fn take(&mut self, bytes: &[u8]) -> usize {
+            self.pass(self.question);
+            self.questions += 1;
+            let taken = bytes.len().min(16).min(self.room);
+            self.room -= taken;
+            self.taken.extend(&bytes[..taken]);
+            taken
+        }
+
+        fn now(&self) -> u64 {
+            self.now.get()
+        }
+    }
+
+    /// Regression: an empty write, of which each line end has one, made a stuck line count as working.
+    #[test]
+    fn a_stuck_line_is_waited_for_once() {
+        let (mut line, mut transmitter) = (Fake::with_room(10), Transmitter::new());
+        for _ in 0..1000 {
+            transmitter.write("some words\n", &mut line);
+            transmitter.write("", &mut line);
+            transmitter.write("\n", &mut line);
+        }
+        assert_eq!(line.taken, b"some words");
+        let waited = line.now.get();
+        assert!((MOST..2 * MOST).contains(&waited), "{waited} ns");
+        assert_eq!(transmitter.dropped(), 1000 * 14 - 10);
+        assert_eq!(transmitter.lost_lines, 2000);
+    }
+
+    #[test]
+    fn a_stuck_line_is_asked_rarely() {
+        let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
+        transmitter.write("words\n", &mut line);
+        let before = line.questions;
+        for _ in 0..1000 {
+            line.pass(100_000);
+            assert_eq!(transmitter.resume(&mut line), None);
+            transmitter.write("words\n", &mut line);
+        }
+        // 100 ms have passed.
+        assert!(line.questions - before <= 11, "{} questions", line.questions - before);
+    }
+
+    #[test]
+    fn a_slow_hypervisor_makes_no_longer_wait() {
+        let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
+        line.question = 200_000;
+        (0..1000).for_each(|_| transmitter.write("words\n", &mut line));
+        assert!(line.now.get() < 2 * MOST);
+    }
+
+    #[test]
+    fn time_that_the_cpu_was_away_is_not_the_lines() {
+        let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
+        line.question = 500 * MS;
+        transmitter.write("words", &mut line);
+        assert!(line.questions > 100);
+    }
+
+    #[test]
+    fn what_was_lost_is_counted_until_it_has_been_told() {
+        let (mut line, mut transmitter) = (Fake::with_room(3), Transmitter::new());
+        transmitter.write("one\ntwo\nthree\n", &mut line);
+        assert_eq!(transmitter.resume(&mut line), None, "it is full");
+        line.pass(PROBE);
+        line.room = 4;
+        assert_eq!(transmitter.resume(&mut line), Some(3));
+        // The notice does not get through, and is a lost line like any other.
+        transmitter.write("3 lost\n", &mut line);
+        transmitter.told(3);
+        line.pass(PROBE);
+        line.room = 1000;
+        assert_eq!(transmitter.resume(&mut line), Some(4));
+        transmitter.write("4 lost\n", &mut line);
+        transmitter.told(4);
+        transmitter.write("four\n", &mut line);
+        assert_eq!(line.taken, b"one\r\n3 \r\n4 lost\r\nfour\r\n");
+        assert_eq!(transmitter.lost_lines, 0);
+        line.pass(PROBE);
+        assert_eq!(transmitter.resume(&mut line), None, "it is not stuck");
+    }
+
+    #[test]
+    fn a_line_without_a_queue_is_resumed_too() {
+        let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
+        transmitter.write("one\n", &mut line);
+        line.pass(PROBE);
+        line.room = 1;
+        // The wait for the line feed fails.
+        assert_eq!(transmitter.resume(&mut line), Some(1));
+        assert!(transmitter.is_stuck());
+        assert_eq!(line.taken, b"\r");
+    }
+
+    /// A UART of 115200 baud: a queue of 16 bytes that asks for more when it is empty.
+    struct FullSpeed {
+        empty_at: u64,
+        taken: usize,
+        now: Cell<u64>,
+    }
+
+    impl Line for FullSpeed {
+        fn take(&mut self, bytes: &[u8]) -> usize {
+            self.now.set(self.now.get() + 1000);
+            if self.now.get() < self.empty_at {
+                return 0;
+            }
+            let taken = bytes.len().min(16);
+            self.empty_at = self.now.get() + taken as u64 * 86_806;
+            self.taken += taken;
+            taken
+        }
+
+        fn now(&self) -> u64 {
+            self.now.get()
+        }
+    }
+
+    #[test]
+    fn nothing_is_lost_at_full_speed() {
+        let mut line = FullSpeed { empty_at: 0, taken: 0, now: Cell::new(0) };
+        let mut transmitter = Transmitter::new();
+        (0..5000).for_each(|_| transmitter.write("a line of the log, of some length\n", &mut line));
+        assert_eq!((transmitter.dropped(), line.taken), (0, 5000 * 35));
+    }
+
+    proptest! {
+        /// However a reader behaves, it delays the kernel no longer than the allowance.
+        #[test]
+        fn any_reader_holds_up_a_bounded_part_of_the_time(
+            steps in prop::collection::vec((0usize..3, 0u64..100 * MS), 1..60),
+        ) {
+            let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
+            line.question = 50_000;
+            let (mut waited, mut passed, mut earned) = (0, 0, 0);
+            for (room, time) in steps {
+                line.pass(time);
+                passed += time;
+                line.room += room;
+                earned += room as u64 * BYTE;
+                let before = line.now.get();
+                if let Some(lines) = transmitter.resume(&mut line) {
+                    transmitter.told(lines);
+                }
+                transmitter.write("words\n", &mut line);
+                waited += line.now.get() - before;
+                let most = 2 * (MOST + earned + passed / SHARE) + passed / 100;
+                prop_assert!(waited <= most, "{waited} of {most} ns");
+            }
+        }
+    }
+}

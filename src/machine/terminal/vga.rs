@@ -1,0 +1,71 @@
+//! A VGA adapter in text mode, for machines whose loader says nothing of the screen.
+
+use x86_64::instructions::port::{Port, PortReadOnly};
+
+use crate::boot::{Framebuffer, PixelFormat};
+
+/// Physical address of the text that a colour adapter shows.
+const TEXT: u64 = 0xB8000;
+
+/// Miscellaneous output register, as it is read: bit 0 says that the registers are those of a colour adapter, bit 1 that the CPU
+/// reaches its memory.
+const MISCELLANEOUS: u16 = 0x3CC;
+const REACHABLE_COLOUR: u8 = 0b11;
+/// Index registers, each with its data register behind it: of the graphics controller and of the CRT controller.
+const GRAPHICS: u16 = 0x3CE;
+const CRT: u16 = 0x3D4;
+
+/// Graphics controller: which memory is mapped where, and whether it holds pixels.
+const MAPPING: u8 = 0x06;
+/// Memory at 0xB8000, 32 KiB of it, and text.
+const MAPPING_BITS: u8 = 0b1101;
+const MAPPING_TEXT: u8 = 0b1100;
+
+/// CRT controller: columns less one; scan lines of a row less one; the cursor's first line, and that it is off; high bits;
+/// scan lines shown less one.
+const COLUMNS: u8 = 0x01;
+const ROW_HEIGHT: u8 = 0x09;
+const CURSOR: u8 = 0x0A;
+const CURSOR_OFF: u8 = 1 << 5;
+const OVERFLOW: u8 = 0x07;
+const LINES: u8 = 0x12;
+
+/// The text of a VGA adapter that shows text of this many columns and rows; `None` if nothing answers like one. Asks by ports
+/// alone, where nothing answers on machines without VGA.
+pub(crate) fn find_text_mode((columns, rows): (usize, usize)) -> Option<Framebuffer> {
+    // SAFETY: VGA's register, or nothing; reading has no effect.
+    let miscellaneous: u8 = unsafe { PortReadOnly::new(MISCELLANEOUS).read() };
+    // All ones is what reads where nothing is.
+    if miscellaneous == 0xFF || miscellaneous & REACHABLE_COLOUR != REACHABLE_COLOUR {
+        return None;
+    }
+    if read(GRAPHICS, MAPPING)? & MAPPING_BITS != MAPPING_TEXT || usize::from(read(CRT, COLUMNS)?) + 1 != columns {
+        return None;
+    }
+    let overflow = usize::from(read(CRT, OVERFLOW)?);
+    let lines = usize::from(read(CRT, LINES)?) | (overflow & 0x02) << 7 | (overflow & 0x40) << 3;
+    let row_height = usize::from(read(CRT, ROW_HEIGHT)? & 0x1F) + 1;
+    if (lines + 1) / row_height != rows {
+        return None;
+    }
+    let (width, height) = (columns as u32, rows as u32);
+    Some(Framebuffer { address: TEXT, pitch: 2 * width, width, height, depth: 16, format: PixelFormat::Text })
+}
+
+/// Has the adapter show no cursor of its own. Does nothing where there is none.
+pub(crate) fn hide_cursor() {
+    if let Some(start) = read(CRT, CURSOR) {
+        // SAFETY: the register was just selected, and answers.
+        unsafe { Port::new(CRT + 1).write(start | CURSOR_OFF) };
+    }
+}
+
+/// A register behind an index; `None` if the index register does not keep what it is told.
+fn read(index: u16, register: u8) -> Option<u8> {
+    // SAFETY: an index register of VGA and its data, or nothing; reading data has no effect.
+    unsafe {
+        let mut select = Port::<u8>::new(index);
+        select.write(register);
+        (select.read() == register).then(|| Port::new(index + 1).read())
+    }
+}

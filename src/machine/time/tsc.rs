@@ -1,0 +1,19 @@
+//! The time-stamp counter.
+
+use core::arch::x86_64::{_mm_lfence, _rdtsc};
+
+/// The TSC now.
+pub(crate) fn now() -> u64 {
+    // SAFETY: every x86-64 CPU has a TSC, and ring 0 may read it.
+    unsafe { _rdtsc() }
+}
+
+/// The TSC once all instructions before have been executed, and before any that follows is (SDM vol. 2, RDTSC).
+pub(crate) fn now_in_order() -> u64 {
+    // SAFETY: every x86-64 CPU has SSE2, and with it LFENCE, which touches nothing.
+    unsafe { _mm_lfence() };
+    let ticks = now();
+    // SAFETY: as above.
+    unsafe { _mm_lfence() };
+    ticks
+}

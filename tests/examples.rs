@@ -49,7 +49,7 @@ fn trials(_: &Arguments) -> Vec<Trial> {
 fn with_msix(version: Version) -> Result<Completion, Failed> {
     let qemu = qemu(version, "msix-kernel")?;
     if version == Version::V7_2 {
-        return on(&qemu, |vm| vm.line_with("balloon: 0 MiB, polling").and_then(|_| follow(vm, |_, _| Ok(()))));
+        return on(&qemu, |vm| vm.line_with("balloon: 0 MiB, poll").and_then(|_| follow(vm, |_, _| Ok(()))));
     }
     on(&qemu.balloon("vectors=4"), |vm| {
         vm.line_with("balloon: 0 MiB, msix")?;

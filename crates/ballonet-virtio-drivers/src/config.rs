@@ -41,8 +41,7 @@ impl<C: ConfigurationAccess> HalConfig<C> {
 
 /// The function as `virtio-drivers` names it; it knows one segment.
 fn place(function: Bdf) -> Option<DeviceFunction> {
-    let place =
-        DeviceFunction { bus: function.bus(), device: function.device(), function: function.function() };
+    let place = DeviceFunction { bus: function.bus(), device: function.device(), function: function.function() };
     (function.segment() == 0).then_some(place)
 }
 
@@ -106,7 +105,10 @@ mod tests {
     fn narrow_accesses_change_their_bytes_and_no_others() {
         let mut config = HalConfig(Fake([0x0403_0201; 64]));
         let it = function(0, 1);
-        assert_eq!((config.read8(it, 0x13), config.read16(it, 0x12), config.read32(it, 0x10)), (4, 0x0403, 0x0403_0201));
+        assert_eq!(
+            (config.read8(it, 0x13), config.read16(it, 0x12), config.read32(it, 0x10)),
+            (4, 0x0403, 0x0403_0201)
+        );
         config.write8(it, 0x11, 0xAA);
         config.write16(it, 0x16, 0xBBCC);
         config.write32(it, 0xFC, 0x1234_5678);

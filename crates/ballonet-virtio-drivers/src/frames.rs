@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use ballonet::memory::{FRAME_SIZE, FrameRun, PageFrames, PhysAddr, Pfn};
+use ballonet::memory::{FRAME_SIZE, FrameRun, PageFrames, Pfn, PhysAddr};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE};
 
 use super::chunk::{self, Chunk};

@@ -5,9 +5,9 @@ use core::ptr::NonNull;
 
 use ballonet::balloon::{BalloonPlatform, Statistics};
 use ballonet::memory::PageFrames;
+use ballonet::platform::MapError;
 use ballonet::platform::{DmaExhausted, Platform, RegisterWindow};
 use ballonet::raw::{BalloonKernel, Kernel, RawMemory, RawPlatform, RawRegisters};
-use ballonet::platform::MapError;
 use virtio_drivers::transport::pci::bus::ConfigurationAccess;
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE};
 

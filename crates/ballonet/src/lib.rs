@@ -6,12 +6,12 @@
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(not(feature = "raw"), forbid(unsafe_code))]
 #![cfg_attr(feature = "raw", deny(unsafe_code))]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 extern crate alloc;
 
 pub mod balloon;
 mod bus;
+mod heap;
 pub mod hotplug;
 pub mod memory;
 pub mod pci;
@@ -22,7 +22,7 @@ pub mod raw;
 pub mod rng;
 pub mod virtio;
 
-/// The guide for other kernels: its skeleton has to compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/library.md")]
-pub struct Guide;
+/// The front page: its skeleton has to compile.
+#[cfg(all(doctest, feature = "raw"))]
+#[doc = include_str!("../README.md")]
+pub struct FrontPage;

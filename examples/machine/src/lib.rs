@@ -16,6 +16,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 
 pub use entry::ram;
+pub use memory::heap_used;
 
 /// Where the CPU finds `length` bytes of physical memory or device registers.
 pub fn mapped(address: u64, length: usize) -> Option<NonNull<u8>> {

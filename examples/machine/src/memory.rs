@@ -20,6 +20,11 @@ unsafe impl Sync for Heap {}
 #[global_allocator]
 static HEAP: Heap = Heap { memory: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) };
 
+/// Bytes that were ever allocated.
+pub fn heap_used() -> usize {
+    HEAP.used.load(Ordering::Relaxed)
+}
+
 // SAFETY: each byte is given out once, aligned.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

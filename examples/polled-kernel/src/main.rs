@@ -7,7 +7,7 @@ mod glue;
 
 use ballonet::balloon::{self, Balloon, Changes, Next, Options};
 use ballonet::raw::{PortConfig, RawPlatform};
-use machine::{nanoseconds, println};
+use machine::{heap_used, nanoseconds, println};
 
 /// How long to wait when nothing is in flight: 10 ms.
 const PAUSE: u64 = 10_000_000;
@@ -19,11 +19,11 @@ fn kernel_main() -> ! {
     let mut platform = RawPlatform::new(glue::Glue::new(machine::ram()), config);
     let function = balloon::find(&mut platform.config).expect("there is no balloon");
     let mut balloon = Balloon::probe(&mut platform, function, Options::new("balloon")).expect("it does not start");
-    println!("balloon: {} MiB", balloon.status().actual >> 8);
+    println!("balloon: {} MiB, heap {}", balloon.status().actual >> 8, heap_used());
     loop {
         let progress = balloon.poll(&mut platform).expect("the balloon failed");
         if progress.changes.contains(Changes::SETTLED) {
-            println!("balloon: {} MiB", balloon.status().actual >> 8);
+            println!("balloon: {} MiB, heap {}", balloon.status().actual >> 8, heap_used());
         }
         if progress.next == Next::Idle {
             let start = nanoseconds();

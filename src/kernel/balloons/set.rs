@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ballonet::balloon::{Balloon, Options, ReclaimError};
+use ballonet::balloon::{self, Balloon, Options, ReclaimError};
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::DeviceHandle;
@@ -49,7 +49,7 @@ impl Balloons {
 
     /// Starts a driver for a function, if it is a balloon. Returns its place among the balloons.
     pub(crate) fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
-        if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
+        if !balloon::matches(function.vendor(), function.device()) {
             return None;
         }
         tree.open_path(machine.config(), function.bdf());

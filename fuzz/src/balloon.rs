@@ -5,13 +5,14 @@
 //! clause that the model checks, and the balloon meets its target exactly.
 
 use arbitrary::Arbitrary;
-use ballonet::balloon::{Balloon, BalloonError, Next};
+use ballonet::balloon::{Balloon, Next};
 use ballonet::pci::Bdf;
 use ballonet::virtio::InterruptMode;
 use ballonet_models::{Allocated, Bus, Lie, Machine, ModelPlatform};
 
 pub use crate::guest::Setup;
 
+use crate::expect_printable;
 use crate::guest::NamedLie;
 
 /// A course of events.
@@ -300,10 +301,4 @@ impl<'a> Trial<'a> {
         assert_eq!(u64::from(actual), expected, "what the host was told");
         assert_eq!(frames.in_flight(), status.hinted);
     }
-}
-
-/// An error that goes to people: nothing in it may command a terminal.
-fn expect_printable(error: &BalloonError) {
-    let text = error.to_string();
-    assert!(!text.is_empty() && !text.contains(|c: char| c.is_ascii_control()), "{text:?}");
 }

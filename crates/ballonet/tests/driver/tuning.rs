@@ -42,7 +42,7 @@ fn chains(guest: &Guest) -> ChainSupport {
 
 #[test]
 fn chain_support_is_found_once_from_what_the_device_does() {
-    for (name, behaviour) in Behaviour::every_vmm() {
+    for (name, behaviour) in Behaviour::every_device() {
         let head_only = behaviour.quirks.chains == ballonet_models::Chains::HeadOnly;
         let (known, request) = if head_only {
             (ChainSupport::HeadOnly, RequestShape::default())

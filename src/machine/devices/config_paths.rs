@@ -38,19 +38,19 @@ unsafe impl Sync for Ecam {}
 impl Ecam {
     /// Maps a region.
     pub(super) fn map(region: EcamRegion) -> Result<Self, PagingError> {
-        let (start, length) = (region.range().start().as_u64(), region.range().bytes());
+        let (start, length) = (region.range.start().as_u64(), region.range.bytes());
         let start = paging::with(|space| space.open_window(start, length, Access::Device, &mut frames::ForTables))?;
         Ok(Self { region, start })
     }
 
     fn contains(&self, function: Bdf) -> bool {
-        self.region.segment() == function.segment()
-            && (self.region.first_bus()..=self.region.last_bus()).contains(&function.bus())
+        self.region.segment == function.segment()
+            && (self.region.first_bus..=self.region.last_bus).contains(&function.bus())
     }
 
     /// Where a function in it begins.
     fn offset(&self, function: Bdf) -> usize {
-        let bus = usize::from(function.bus() - self.region.first_bus());
+        let bus = usize::from(function.bus() - self.region.first_bus);
         bus << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12
     }
 
@@ -85,7 +85,7 @@ impl Paths {
     /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
     pub(super) fn address(&self, function: Bdf) -> Option<u64> {
         let ecam = self.ecam(function)?;
-        Some(ecam.region.range().start().as_u64() + ecam.offset(function) as u64)
+        Some(ecam.region.range.start().as_u64() + ecam.offset(function) as u64)
     }
 
     /// Whether the two ports are there.
@@ -100,7 +100,7 @@ impl Paths {
     /// Selects a register through `CONFIG_ADDRESS` and returns the port of its first byte.
     fn select(&self, function: Bdf, offset: u16) -> Option<u16> {
         let address = function.cam_address(offset & !3).filter(|_| self.ports)?;
-        // SAFETY: selecting has no effect of its own, and nobody else selects before the data has moved.
+        // SAFETY: selecting has no effect of its own, and no other code selects before the data has moved.
         unsafe { Port::<u32>::new(ADDRESS).write(address) };
         Some(DATA + (offset & 3))
     }
@@ -134,7 +134,7 @@ macro_rules! access {
                 return ecam.register::<$type>(function, offset).write(value);
             }
             let Some(port) = self.select(function, offset) else { return };
-            // SAFETY: CONFIG_DATA is the register just selected; what is written is the PCI layer's responsibility.
+            // SAFETY: CONFIG_DATA is the register just selected; the value is the PCI layer's responsibility.
             unsafe { Port::<$type>::new(port).write(value) }
         }
     };

@@ -117,7 +117,7 @@ impl DmaMemory for DmaRegion {
 
     fn read_bytes(&self, offset: usize, bytes: &mut [u8]) {
         let place = self.bytes(offset, bytes.len());
-        // SAFETY: in bounds; no overlap. A device that writes meanwhile can change what is read, not where.
+        // SAFETY: in bounds; no overlap. A device that writes meanwhile changes only the values.
         unsafe { core::ptr::copy_nonoverlapping(place.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
     }
 }

@@ -88,6 +88,8 @@ enum Interfaces {
     Modern,
     Transitional,
     Legacy,
+    Mmio,
+    LegacyMmio,
 }
 
 /// What a device is.
@@ -220,9 +222,10 @@ impl Setup {
     }
 
     /// The bits of the command register with which the function decodes addresses and masters the bus, as firmware left
-    /// them.
-    pub fn command(&self) -> u16 {
-        u16::from(self.device.command & COMMAND)
+    /// them. `None` on MMIO, where there is no such register.
+    pub fn command(&self) -> Option<u16> {
+        let on_mmio = matches!(self.device.interfaces, Interfaces::Mmio | Interfaces::LegacyMmio);
+        (!on_mmio).then_some(u16::from(self.device.command & COMMAND))
     }
 
     /// Frames that the balloon can have.
@@ -255,7 +258,7 @@ impl Setup {
 
 impl Make {
     fn behaviour(&self) -> Behaviour {
-        let modern = self.interfaces != Interfaces::Legacy;
+        let modern = !matches!(self.interfaces, Interfaces::Legacy | Interfaces::LegacyMmio);
         let offered = (1 << 44) - 1 & !self.missing | if modern { feature::VERSION_1 } else { 0 };
         let packed = modern && offered & feature::RING_PACKED != 0;
         let [frames, hints, reports] = self.sizes.map(|size| queue_size(size, packed));
@@ -265,12 +268,16 @@ impl Make {
             Interfaces::Modern => behaviour,
             Interfaces::Transitional => behaviour.transitional(),
             Interfaces::Legacy => behaviour.legacy(),
+            Interfaces::Mmio => behaviour.on_mmio(),
+            Interfaces::LegacyMmio => behaviour.on_legacy_mmio(),
         };
         behaviour.queue_size = frames;
         (behaviour.quirks.hint_size, behaviour.quirks.reporting_size) = (hints, reports);
-        (behaviour.pin, behaviour.batches) = (self.pin, self.batches);
+        behaviour.batches = self.batches;
         behaviour.notify_stride = u16::from(self.stride % 4) + 1;
-        behaviour.command = u16::from(self.command & COMMAND);
+        if behaviour.mmio.is_none() {
+            (behaviour.pin, behaviour.command) = (self.pin, u16::from(self.command & COMMAND));
+        }
         behaviour.handling = self.delay.map_or(Handling::AtOnce, |delay| Handling::Later(u64::from(delay) * 100));
         behaviour.service = u64::from(self.service) * 1000;
         behaviour.schedule = Schedule::new(self.schedule.clone());

@@ -192,7 +192,7 @@ fn structures_work_in_any_place_and_in_any_listed_order() {
 }
 
 #[test]
-fn what_others_have_a_use_for_is_passed_over() {
+fn capabilities_without_a_use_here_are_skipped() {
     let mut behaviour = Behaviour::conforming();
     let more = [
         // Vendor data, a shared memory region, a future type, and two structures again.

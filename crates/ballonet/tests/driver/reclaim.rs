@@ -93,7 +93,7 @@ fn reclaim_steps_grow_while_memory_stays_short() {
 }
 
 #[test]
-fn without_the_feature_only_what_the_host_wants_back_is_had_back_but_nothing_more_is_given() {
+fn without_deflate_on_oom_reclaim_stops_at_the_target() {
     let mut guest = short_of_memory(refusing(Behaviour::conforming()), 8000);
     let relief = guest.reclaim(100);
     assert_eq!((relief.frames, relief.asked, relief.error), (0, 0, Some(ReclaimError::Forbidden)));

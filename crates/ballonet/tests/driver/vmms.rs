@@ -277,7 +277,7 @@ fn a_kick_is_handled_before_its_store_returns_or_later() {
 }
 
 #[test]
-fn what_crosvm_means_by_bits_6_and_7_is_left_to_it() {
+fn crosvms_own_bits_6_and_7_are_declined() {
     let mut guest = bring_up(Behaviour::crosvm());
     assert_eq!(guest.device(|b, _| b.common.accepted() & (1 << 6 | 1 << 7)), 0);
     assert_eq!(guest.device(|b, _| b.queue_of(Purpose::Own).map(|index| b.queue(index).enabled)), Some(false));

@@ -251,11 +251,11 @@ impl Behaviour {
         Self { device_id: 0x1002, revision: 0, layout, ..self }
     }
 
-    /// The same device on MMIO, with registers of version 2: it interrupts by a line.
+    /// The same device on MMIO, with registers of version 2. It interrupts by a line.
     pub fn on_mmio(self) -> Self {
         const BUS_MASTER: u16 = 1 << 2;
         let mmio = Some(MmioRegisters::modern());
-        // What is without ISR byte on PCI has its bits here, or nobody could tell why it interrupts.
+        // A device without ISR byte on PCI has its bits here; otherwise the driver could not tell why it interrupts.
         let quirks = Quirks { no_isr: false, ..self.quirks };
         Self { mmio, quirks, pin: true, command: BUS_MASTER, ..self.with_vectors(None) }
     }

@@ -88,7 +88,8 @@ impl Balloon {
 
     /// The wrong answer to a read of this register, if one is due.
     fn register_lie(&mut self, bar: u8, offset: u64) -> Option<u32> {
-        let (structure, at) = self.behaviour.layout.find(bar, offset)?;
+        // The registers on MMIO are in no BAR.
+        let (structure, at) = self.behaviour.layout.find(bar, offset).filter(|_| self.behaviour.mmio.is_none())?;
         let here = |lie: &&mut RegisterLie| lie.structure == structure && lie.offset == at;
         self.behaviour.register_lies.iter_mut().filter(here).find_map(RegisterLie::answer)
     }

@@ -22,13 +22,13 @@ use crate::device::Balloon;
 use crate::world::Ram;
 use crate::world::{Bus, Misstep};
 
-/// Size of the window of a device on MMIO, as QEMU's.
+/// Bytes in the window of a device on MMIO, as in QEMU.
 pub(crate) const MMIO_LENGTH: u64 = 0x200;
 /// The line that devices on MMIO share.
 pub(crate) const MMIO_INTERRUPT: WiredInterrupt =
     WiredInterrupt { gsi: 12, polarity: Polarity::ActiveHigh, trigger: Trigger::Edge };
 
-/// Where the window of a device is that is on MMIO: its place says which it is.
+/// The address of the MMIO window of the device at this place.
 pub(crate) fn mmio_base(at: Bdf) -> u64 {
     0xfeb0_0000 + u64::from(at.device()) * MMIO_LENGTH
 }
@@ -119,7 +119,7 @@ impl Machine {
         self.state().devices.insert(at, balloon);
     }
 
-    /// What it takes to open the device at this place: the place, or, for one on MMIO, its window and line.
+    /// The address under which the driver opens the device at this place: a PCI function, or the MMIO window and its line.
     pub fn handle(&self, at: Bdf) -> DeviceHandle {
         let is_mmio = |device: &Balloon| device.behaviour.mmio.is_some();
         if !self.state().devices.get(&at).is_some_and(is_mmio) {
@@ -297,7 +297,7 @@ impl Machine {
     }
 }
 
-/// What reading the clock costs.
+/// Cost of reading the clock, in nanoseconds.
 pub(crate) const NOW: u64 = 30;
 
 impl State {

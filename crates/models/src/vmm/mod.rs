@@ -18,7 +18,7 @@ impl Behaviour {
         split.chain(packed).collect()
     }
 
-    /// The same and those on MMIO, of both versions, as QEMU's microvm and Firecracker have them.
+    /// The same, and devices on MMIO of both versions, as in QEMU's microvm and Firecracker.
     pub fn every_device() -> Vec<(String, Self)> {
         let on_mmio = [
             ("letter on MMIO", Self::conforming().on_mmio()),

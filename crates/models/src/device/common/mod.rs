@@ -63,7 +63,7 @@ pub struct CommonConfig {
     words_read: u8,
     words_written: u8,
     pub(crate) accepted: u64,
-    /// What only the registers of virtio over MMIO have.
+    /// State behind registers that only MMIO has.
     mmio: mmio::MmioState,
     pub config_vector: u16,
     pub(crate) config_vector_unread: bool,

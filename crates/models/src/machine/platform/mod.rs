@@ -61,7 +61,7 @@ impl Platform for ModelPlatform {
             let start = window.address;
             let inside = start >= base && start + window.length <= base + MMIO_LENGTH;
             if !inside || window.io || window.bar.is_some() || state.refuses() {
-                return Err(MapError { window, reason: "the test has it so" });
+                return Err(MapError { window, reason: "refused by the test" });
             }
             drop(state);
             return Ok(self.registers(Path::Direct(window)));
@@ -112,7 +112,7 @@ impl Platform for ModelPlatform {
         if state.devices.values().any(|d| d.uses(memory.start, memory.size as u64)) {
             state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
         }
-        // With more than one device nobody can tell whose memory it was, nor with one whose queues are reset one by one.
+        // Whose memory it was is unknown with several devices, or with one whose queues are reset one by one.
         let is_pci = |d: &Balloon| d.behaviour.mmio.is_none();
         let masters = |d: &Balloon| {
             is_pci(d) && !d.gone() && d.config.bus_master() && d.common.queues.iter().all(|q| q.resets == 0)

@@ -44,7 +44,7 @@ const INTERRUPTING: FixedEvents = FixedEvents::TIMER
     .union(FixedEvents::SLEEP_BUTTON)
     .union(FixedEvents::ALARM);
 
-/// A block of event registers: what has happened, and what of that raises the ACPI interrupt. Both are windows of the
+/// A block of event registers: status, and the part of it that raises the ACPI interrupt. Both are windows of the
 /// same length. A status bit is cleared by writing a one to it.
 #[derive(Debug)]
 pub(crate) struct EventBlock<R> {
@@ -76,7 +76,7 @@ impl<R: Registers> Events<R> {
         Self { fixed, general }
     }
 
-    /// Forgets what has been noted, and lets nothing but the power button interrupt. `false` where the registers do not
+    /// Clears the status, and enables the power button alone. `false` where the registers do not
     /// keep that: nothing answers there, or there is no such button.
     pub(crate) fn watch_power_button(&mut self) -> bool {
         self.enable_only(FixedEvents::POWER_BUTTON);
@@ -84,7 +84,7 @@ impl<R: Registers> Events<R> {
         self.fixed.iter().any(|block| block.enabled() & INTERRUPTING == FixedEvents::POWER_BUTTON)
     }
 
-    /// Forgets what has been noted, and lets nothing interrupt, nor wake the machine once it is off.
+    /// Clears the status, and disables every event, so that none wakes the machine once it is off.
     pub(crate) fn silence(&mut self) {
         self.enable_only(FixedEvents::empty());
     }

@@ -1,6 +1,6 @@
 //! The FADT: fixed hardware registers, and what of a PC is there (ACPI 6.5, 5.2.9).
 //!
-//! The table has grown from 116 bytes to 276; what a short one lacks is as if it were zero. Where it has a field twice,
+//! The table has grown from 116 bytes to 276; fields that a short one lacks count as zero. Where it has a field twice,
 //! the 64-bit one (`X_…`) is preferred unless it is zero.
 
 mod raw;

@@ -23,7 +23,7 @@ pub(super) const LONGEST_COPY: u32 = 1 << 20;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text<const N: usize>(pub [u8; N]);
 
-/// The four characters that say what a table is.
+/// The four characters that name a table's kind.
 pub type Signature = Text<4>;
 
 impl Text<4> {

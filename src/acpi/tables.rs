@@ -62,7 +62,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Entries of the root table that are looked at. Servers have some 150.
+    /// The most entries of the root table that are read. Servers have some 150.
     pub const MOST: usize = 512;
 
     /// Follows the root pointer: the XSDT, or the RSDT if there is no XSDT that can be used.

@@ -10,7 +10,7 @@ pub struct MemoryMap {
     /// The first `count` are regions of the map; the rest is filler.
     slots: [Region; Self::CAPACITY],
     count: usize,
-    /// Whether regions had to be left out.
+    /// Whether regions were left out for lack of room.
     pub truncated: bool,
 }
 
@@ -35,7 +35,7 @@ impl MemoryMap {
     /// not usable either.
     pub(crate) fn from_entries(entries: &(impl Iterator<Item = Region> + Clone), report: &mut dyn FnMut(Note)) -> Self {
         let mut map = Self::empty();
-        // The strictest kind first: each later entry then gets only what is left over.
+        // The strictest kind first: each later entry gets only the remainder.
         for precedence in 0..RegionKind::PRECEDENCES {
             // A strict region was left out, so a less strict one may overlap it.
             if map.truncated {

@@ -87,7 +87,7 @@ pub enum PvhError {
 }
 
 /// Reads the start info at `address`. Version 0 has no memory map; versions above 1 are read as version 1, which
-/// they extend. What had to be skipped is reported.
+/// they extend. Skipped parts are reported.
 ///
 /// # Errors
 /// When there is no start info at `address`.

@@ -78,7 +78,7 @@ impl<'k> MainLoop<'k> {
         serial::retry();
     }
 
-    /// Runs a piece of the command in progress, and takes what was typed.
+    /// Runs a piece of the command in progress, and takes typed characters.
     fn serve_console(&mut self) -> Outcome {
         let Self { machine, tree, mmio, balloons, slots, console, held, work, latency, .. } = self;
         let mut context = Context { machine, tree, mmio, balloons, slots, held, work, latency };

@@ -159,7 +159,7 @@ impl Work {
         self.program.as_ref().is_some_and(|program| program.rest.is_none())
     }
 
-    /// Reports what it is doing.
+    /// Reports its phase.
     pub(super) fn report(&self) {
         match &self.program {
             Some(program) => program.report(),

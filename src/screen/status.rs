@@ -35,7 +35,7 @@ pub(crate) struct Status<'a> {
     pub facts: &'a [Fact<'a>],
 }
 
-/// A fact about the machine: what it is about, and the fact.
+/// A fact about the machine, with its label.
 pub(crate) type Fact<'a> = (&'a str, &'a str);
 
 impl Shares {

@@ -20,7 +20,7 @@ pub enum Warning<'a> {
     InvalidValue {
         /// The key.
         key: Key,
-        /// What is wrong.
+        /// The error.
         error: ValueError<'a>,
     },
     /// The key was given before.

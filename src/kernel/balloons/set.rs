@@ -113,7 +113,7 @@ impl Balloons {
         }
         let balloon = self.served.remove(place).balloon;
         let (name, actual) = (String::from(balloon.name()), balloon.status().actual);
-        // Only frames whose inflation was acknowledged are ballooned; the device is gone, and with it what was in flight.
+        // Only frames whose inflation was acknowledged are ballooned; the device is gone, and its requests in flight with it.
         let orphans = u64::from(balloon.shutdown(machine));
         self.orphans += orphans;
         notices::removed(&name, function, orphans, actual);

@@ -15,7 +15,7 @@ const REDRAW: u64 = 100_000_000;
 /// Time between two progress lines where lines cannot be redrawn: 1 s.
 const PLAIN: u64 = 1_000_000_000;
 
-/// The movement in progress, and what has been reported.
+/// The movement in progress, and the last reports.
 #[derive(Default)]
 pub(super) struct SizeReports {
     movement: Option<Movement>,

@@ -49,7 +49,7 @@ impl MachineConfig {
     }
 }
 
-/// What the MCFG table names; without one, what the host bridge does.
+/// The regions of the MCFG table; without one, that of the host bridge.
 fn regions(acpi: Option<&Acpi>) -> Vec<EcamRegion> {
     let Some(acpi) = acpi else { return Vec::new() };
     match &acpi.mcfg {

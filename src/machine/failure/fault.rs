@@ -79,7 +79,7 @@ pub(crate) fn provoke() {
 static REPORTER: AtomicU32 = AtomicU32::new(0);
 
 /// Begins the report, if this is the first failure. A second one, from within the report, must not start another; nor must one
-/// of another CPU, which is on its way to be stopped.
+/// of another CPU, which is about to be stopped.
 fn begin() {
     x86_64::instructions::interrupts::disable();
     let this = Cpu::this().number() + 1;

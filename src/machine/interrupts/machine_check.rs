@@ -19,7 +19,7 @@ const CONTROL_PRESENT: u64 = 1 << 8;
 const CONTROL: u32 = 0x400;
 const STATUS: u32 = 0x401;
 const ADDRESS: u32 = 0x402;
-/// Banks that are looked at: the MSRs beyond them are of other use.
+/// The most banks that are read: the MSRs beyond them have other uses.
 const MOST_BANKS: u32 = 32;
 
 /// What a bank tells.
@@ -151,8 +151,8 @@ mod tests {
     fn a_record_tells_what_happened_and_where() {
         assert_eq!(
             text(4, VALID | UNCORRECTED | ADDRESS_VALID | CONTEXT_CORRUPT | 0x009F, Some(0x1234_5000)),
-            "bank 4: uncorrected error of the memory controller at 0x12345000, after which the CPU's state is not to be \
-             relied on (status 0xa60000000000009f)"
+            "bank 4: uncorrected error of the memory controller at 0x12345000, after which the CPU's state is \
+             unreliable (status 0xa60000000000009f)"
         );
         assert_eq!(
             text(0, VALID | OVERFLOW | 0x1135, None),

@@ -1,9 +1,9 @@
 //! Non-maskable interrupts: the cause of one, and whether the kernel can continue.
 //!
 //! An error of the board shows in port 61h and ends the kernel. Any other NMI is a button, a management controller or a
-//! monitor that wants to see a sign of life: it is noted, with the address that it interrupted, and the main loop tells
-//! of it. When a second one comes before that, there is no life, and the registers are shown. And a CPU is stopped by one when
-//! the kernel has failed on another, and made to forget what has been unmapped when it takes no interrupts.
+//! monitor that checks for progress: it is noted, with the address that it interrupted, and the main loop reports it. If a
+//! second one comes before that, the kernel hangs, and the registers are shown. The kernel also sends NMIs itself: to stop the
+//! other CPUs when it has failed on one, and to have a CPU that takes no interrupts flush its TLB.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -95,7 +95,7 @@ pub(crate) fn counts() -> Counts {
     CACHES.get().map_or_else(|| with(|all| all.counts()), |caches| caches.counts(&Allocator))
 }
 
-/// Asks the allocator for what it may have not enough of: if it gives nothing, all magazines are drained and it is asked
+/// Takes frames from the allocator, which may be short: if it gives nothing, all magazines are drained and it is asked
 /// again.
 pub(crate) fn take<R>(mut action: impl FnMut(&mut Frames<'static>) -> Option<R>) -> Option<R> {
     attempt(|all| action(all).ok_or(())).ok()
@@ -201,7 +201,7 @@ pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
     }
 }
 
-/// Whether `frames` frames are free besides those that the kernel keeps for itself: half of what a balloon leaves. If they
+/// Whether `frames` frames are free besides the kernel's reserve: half of what a balloon leaves. If they
 /// are not, memory is reclaimed for them first ([`reclaim`]), which may take a while.
 pub(crate) fn make_room(frames: u64) -> bool {
     match lacking(frames) {

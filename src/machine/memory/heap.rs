@@ -61,7 +61,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             return block.as_ptr();
         }
         let bytes = layout.size() + layout.align() + SLACK;
-        // Small blocks may take of what the kernel keeps for itself: that is what it is for.
+        // Small blocks may use the kernel's reserve: it exists for them.
         frames::make_room((bytes as u64).div_ceil(FRAME_SIZE).max(STEP));
         LIST.with(|list| {
             if grow(list, bytes).is_none() {
@@ -82,7 +82,7 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Maps at least `bytes` more at the end of the heap. On failure what was mapped so far stays, as heap.
+/// Maps at least `bytes` more at the end of the heap. On failure the part mapped so far stays, as heap.
 fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
     let size = list.size() as u64;
     let mut wanted = (bytes as u64).div_ceil(FRAME_SIZE).max(STEP);

@@ -4,7 +4,7 @@ use ballonet::memory::{FrameRun, FrameState, Pfn};
 
 use crate::machine::memory::frames;
 
-/// What no frame holds by chance: neither nothing nor a pattern that memory is filled with.
+/// A value that no frame holds by chance: neither zeros nor a fill pattern.
 const MARK: u64 = 0xB0A7_5EED_0000_0000;
 
 fn mark(frame: Pfn) -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! The page tables are the only record. A stretch begins at a multiple of 2 MiB, in the first gap that is large enough,
 //! and its first page is mapped as long as it is in use, so the tables show which are in use. Where the frames make a
-//! whole 2 MiB it is mapped as such. Tables that become empty are given back.
+//! whole 2 MiB it is mapped as such. Tables that become empty are freed.
 
 use core::ops::Range;
 

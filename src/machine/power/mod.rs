@@ -83,7 +83,7 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
         }
     }
     if status == ExitStatus::Success || cpuid::has_hypervisor() {
-        // The holder of the lock was on the way here already, or never runs again.
+        // The holder of the lock was about to end the kernel too, or never runs again.
         POWER.try_with(|power| power.as_mut().map(Power::switch_off));
     }
     log::line(format_args!("It is now safe to turn the machine off."));

@@ -27,7 +27,7 @@ use crate::machine::time::tsc;
 use ballonet::memory::{FRAME_SIZE, PhysRange};
 use ballonet::platform::Handled;
 
-/// Processors that are looked at in the MADT.
+/// The most processors that are read from the MADT.
 const MOST: usize = MOST_CPUS as usize;
 /// How long a processor is waited for after its first startup IPI, in nanoseconds; and after the second.
 const FIRST_PATIENCE: u64 = 20_000_000;
@@ -91,7 +91,7 @@ pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page
 fn start_all(processors: &[u32], vector: u8) -> usize {
     let (mut prepared, mut failures) = (0, 0);
     let mut patience = Patience::new();
-    // One that has not come has not used what was prepared for it.
+    // One that has not come has not used its `Cpu`.
     let mut spare = None;
     for &apic_id in processors {
         let next = spare.take().or_else(|| prepare(prepared + 1).inspect(|_| prepared += 1));

@@ -160,7 +160,7 @@ extern "C" fn image_entry() -> ! {
     )
 }
 
-/// Writes the code and what it needs to the page at physical address `page`.
+/// Writes the code and its data to the page at physical address `page`.
 ///
 /// # Safety
 /// The page is memory below [`PAGE_LIMIT`] that is mapped one to one, writable, and never used by other code. `tables` is the

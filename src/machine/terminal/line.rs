@@ -1,4 +1,4 @@
-//! What goes out on the serial line: lines of text for people, or one JSON object a line for programs.
+//! Output on the serial line: lines of text for people, or one JSON object a line for programs.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,7 @@ pub(crate) fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
     OUTPUT.with(|output| action(&mut output.serial))
 }
 
-/// Tries a blocked line again, and reports what was lost.
+/// Tries a blocked line again, and reports lost lines.
 pub(crate) fn retry() {
     OUTPUT.with(Output::begin);
 }
@@ -107,7 +107,7 @@ pub(super) fn write_raw(text: &str) -> fmt::Result {
 }
 
 impl Output {
-    /// Called before each write: reports what was lost while the line was blocked.
+    /// Called before each write: reports the lines lost while it was blocked.
     fn begin(&mut self) {
         let Some(lines) = self.serial.resume().filter(|&lines| lines > 0) else { return };
         if is_text() {

@@ -18,7 +18,7 @@ pub(crate) enum Reference {
     Hpet(Window, u32),
     /// Channel 2 of the 8254, which drives the speaker.
     Pit,
-    /// Nothing: it stands still.
+    /// None: it does not count.
     None,
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn take_back() {
 
 fn interrupt() -> Handled {
     match DEADLINE.load(Ordering::Relaxed) {
-        // It was on its way when the timer was disarmed.
+        // It was pending when the timer was disarmed.
         NEVER => {}
         // A countdown is limited to 32 bits, so it may come early: then wait again.
         deadline if clock::nanoseconds() < deadline => program(deadline),

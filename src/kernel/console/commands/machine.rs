@@ -1,4 +1,4 @@
-//! The machine: what it is, its log, and its end.
+//! The machine: its parts, its log, and its end.
 
 use alloc::string::String;
 

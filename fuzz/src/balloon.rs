@@ -12,6 +12,8 @@ use ballonet_models::{Allocated, Bus, Lie, Machine, ModelPlatform};
 
 pub use crate::guest::Setup;
 
+use crate::guest::NamedLie;
+
 /// A course of events.
 #[derive(Debug, Arbitrary)]
 pub struct Course {
@@ -32,6 +34,15 @@ enum Step {
     Stall(bool),
     /// The device lies in its next used entry.
     Lie(u8),
+    /// The device writes a used entry with any contents.
+    Forge {
+        queue: u8,
+        id: u16,
+        length: u32,
+        advance: u16,
+    },
+    /// A register reads wrong.
+    Register(NamedLie),
     /// The device writes to shared memory: a 16-bit word.
     Write {
         offset: u32,
@@ -153,6 +164,18 @@ impl<'a> Trial<'a> {
         if self.honest {
             assert_eq!((dma, self.platform.frames.in_flight()), (0, 0), "memory left with an honest device");
         }
+        self.expect_restored();
+    }
+
+    /// The command register is as firmware left it. A device that did not stop is kept from the bus, permanently.
+    fn expect_restored(&self) {
+        let (now, gone) = self.device(|device, _| (device.config.decoding(), device.gone()));
+        if gone || !self.setup.config_is_true() {
+            return;
+        }
+        let kept = if self.honest { 7 } else { 3 };
+        assert_eq!(now & kept, self.setup.command() & kept, "the command register");
+        assert!(self.machine.allocated().dma == 0 || now & 4 == 0, "a device that did not stop masters the bus");
     }
 
     fn step(&mut self, step: &Step) {
@@ -211,6 +234,13 @@ impl<'a> Trial<'a> {
     fn lie(&self, step: &Step) {
         self.device(|device, bus| match *step {
             Step::Lie(which) => device.behaviour.lie = Some((0, Lie::ALL[usize::from(which) % Lie::ALL.len()])),
+            Step::Forge { queue, id, length, advance } => {
+                let queue = device.common.queues.iter_mut().filter(|queue| queue.enabled).nth(usize::from(queue % 5));
+                if let Some(queue) = queue {
+                    queue.forge_used(id.into(), length, advance, bus);
+                }
+            }
+            Step::Register(lie) => device.behaviour.register_lies.push(lie.lie()),
             Step::Write { offset, value } => bus.ram.scribble(offset, value),
             Step::NeedsReset => device.raise_needs_reset(bus),
             _ => device.unplug(),

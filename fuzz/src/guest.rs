@@ -6,7 +6,9 @@ use ballonet::balloon::{Options, ReportPolicy, RequestShape};
 use ballonet::pci::Bdf;
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
-use ballonet_models::{Behaviour, Capability, Handling, Machine, ModelPlatform, Schedule, feature};
+use ballonet_models::{
+    Behaviour, Capability, Handling, Machine, ModelPlatform, RegisterLie, Schedule, Structure, feature,
+};
 
 /// RAM of the machine in MiB: more frames than a device can have in flight.
 const RAM: u32 = 16;
@@ -14,8 +16,62 @@ const RAM: u32 = 16;
 const WAIT: u64 = 200_000;
 /// Features that a driver has to accept if they are offered.
 const MANDATORY: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM | feature::ANY_LAYOUT;
+/// I/O and memory decoding, and bus mastering.
+const COMMAND: u8 = 7;
 /// The most frames that the platform keeps for itself.
 const FLOOR_MAX: u16 = 512;
+
+/// Registers of either interface, to lie in: structure and offset.
+const REGISTERS: [(Structure, u64); 45] = {
+    use Structure::{Common, Device, Isr, Legacy, MsixTable, PendingBits};
+    [
+        (Common, 0x00),
+        (Common, 0x04),
+        (Common, 0x08),
+        (Common, 0x0c),
+        (Common, 0x10),
+        (Common, 0x12),
+        (Common, 0x14),
+        (Common, 0x15),
+        (Common, 0x16),
+        (Common, 0x18),
+        (Common, 0x1a),
+        (Common, 0x1c),
+        (Common, 0x1e),
+        (Common, 0x20),
+        (Common, 0x28),
+        (Common, 0x30),
+        (Common, 0x38),
+        (Common, 0x3a),
+        (Common, 0x3c),
+        (Isr, 0),
+        (Device, 0),
+        (Device, 4),
+        (Device, 8),
+        (Device, 12),
+        (MsixTable, 0),
+        (MsixTable, 4),
+        (MsixTable, 8),
+        (MsixTable, 12),
+        (MsixTable, 16),
+        (MsixTable, 28),
+        (MsixTable, 44),
+        (PendingBits, 0),
+        (Legacy, 0x00),
+        (Legacy, 0x04),
+        (Legacy, 0x08),
+        (Legacy, 0x0c),
+        (Legacy, 0x0e),
+        (Legacy, 0x10),
+        (Legacy, 0x12),
+        (Legacy, 0x13),
+        (Legacy, 0x14),
+        (Legacy, 0x16),
+        (Legacy, 0x18),
+        (Legacy, 0x1c),
+        (Legacy, 0x20),
+    ]
+};
 
 /// A machine with a balloon.
 #[derive(Debug, Arbitrary)]
@@ -64,6 +120,9 @@ struct Lies {
     registers: Vec<(u16, u32)>,
     /// The same in configuration space.
     config: Vec<(u16, u32)>,
+    /// Bytes of configuration space that are wrong from the start.
+    patches: Vec<(u8, u8)>,
+    named: Vec<NamedLie>,
     /// Capabilities whose offset and length are wrong.
     capabilities: Vec<(u8, u32, u32)>,
     last_link: Option<u8>,
@@ -74,6 +133,24 @@ struct Lies {
     /// Whether a reset never completes.
     never_reset: bool,
     removed_after: Option<u16>,
+}
+
+/// A register that reads wrong: a number of reads, after some others.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub struct NamedLie {
+    register: u8,
+    after: u8,
+    times: u8,
+    value: u32,
+}
+
+impl NamedLie {
+    /// As the model takes it.
+    pub fn lie(self) -> RegisterLie {
+        let (structure, offset) = REGISTERS[usize::from(self.register) % REGISTERS.len()];
+        let times = if self.times < 0xf0 { self.times.into() } else { u32::MAX };
+        RegisterLie { structure, offset, after: self.after.into(), times, value: self.value }
+    }
 }
 
 /// What the platform can give, where that is limited.
@@ -124,15 +201,28 @@ impl Setup {
     pub fn is_honest(&self) -> bool {
         let Lies { registers, config, capabilities, last_link, refuses_features, refused_vectors, .. } =
             &self.device.lies;
+        let Lies { patches, named, .. } = &self.device.lies;
         let Lies { spurious, never_reset, removed_after, .. } = self.device.lies;
         let quiet = registers.is_empty() && config.is_empty() && capabilities.is_empty() && last_link.is_none();
         let works = !refuses_features && refused_vectors.is_empty() && !never_reset && removed_after.is_none();
-        quiet && works && spurious.is_none() && self.choices.declined & MANDATORY == 0
+        quiet
+            && works
+            && patches.is_empty()
+            && named.is_empty()
+            && spurious.is_none()
+            && self.choices.declined & MANDATORY == 0
     }
 
     /// Whether configuration space reads as it is.
     pub fn config_is_true(&self) -> bool {
-        self.device.lies.config.is_empty() && self.device.lies.registers.is_empty()
+        let Lies { registers, config, patches, .. } = &self.device.lies;
+        config.is_empty() && registers.is_empty() && patches.is_empty()
+    }
+
+    /// The bits of the command register with which the function decodes addresses and masters the bus, as firmware left
+    /// them.
+    pub fn command(&self) -> u16 {
+        u16::from(self.device.command & COMMAND)
     }
 
     /// Frames that the balloon can have.
@@ -180,7 +270,7 @@ impl Make {
         (behaviour.quirks.hint_size, behaviour.quirks.reporting_size) = (hints, reports);
         (behaviour.pin, behaviour.batches) = (self.pin, self.batches);
         behaviour.notify_stride = u16::from(self.stride % 4) + 1;
-        behaviour.command = u16::from(self.command & 7);
+        behaviour.command = u16::from(self.command & COMMAND);
         behaviour.handling = self.delay.map_or(Handling::AtOnce, |delay| Handling::Later(u64::from(delay) * 100));
         behaviour.service = u64::from(self.service) * 1000;
         behaviour.schedule = Schedule::new(self.schedule.clone());
@@ -195,6 +285,8 @@ impl Lies {
         let twists = |lies: &[(u16, u32)]| lies.iter().map(|(read, bits)| (u64::from(*read), *bits)).collect();
         behaviour.twists = twists(&self.registers);
         behaviour.config_twists = twists(&self.config);
+        behaviour.config_patches = self.patches.clone();
+        behaviour.register_lies = self.named.iter().map(|lie| lie.lie()).collect();
         for (which, wrong_offset, wrong_length) in &self.capabilities {
             let capabilities = &mut behaviour.layout.capabilities;
             let Some(which) = usize::from(*which).checked_rem(capabilities.len()) else { break };

@@ -1,8 +1,8 @@
 //! ACPI events: those of fixed hardware in the PM1 registers, and general-purpose ones (ACPI 6.5, 4.8.3 and 4.8.4).
 //!
-//! One event is wanted here, the power button; every other is turned off where it is enabled. What is behind a
-//! general-purpose event only AML tells, so none of them could be dealt with, and one that stays enabled would have the
-//! ACPI interrupt asserted permanently.
+//! One event is wanted here, the power button; every other is turned off where it is enabled. Only AML
+//! describes general-purpose events, so the kernel cannot handle them, and one that stays enabled would assert the
+//! ACPI interrupt permanently.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ bitflags! {
     /// The events of the PM1 registers: in the status register noted, in the enable register let through
     /// (ACPI 6.5, tables 4.14 and 4.15).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub struct FixedEvents: u16 {
+    pub(crate) struct FixedEvents: u16 {
         /// The PM timer has gone round.
         #[doc(alias = "TMR_STS")]
         const TIMER = 1 << 0;
@@ -102,7 +102,7 @@ impl<R: Registers> Events<R> {
         }
     }
 
-    /// Takes what has happened, and turns off what nobody asked for.
+    /// Takes the events that have happened, and turns off unwanted ones.
     pub(crate) fn take(&mut self) -> Happened {
         let mut happened = Happened::default();
         for block in &mut self.fixed {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_nobody_asked_for_cannot_storm() {
+    fn an_unwanted_event_cannot_storm() {
         let (pm1, gpe) = (Hardware::new(2), Hardware::new(2));
         let mut events = Events::new(vec![block(&pm1)], vec![block(&gpe)]);
         assert!(events.watch_power_button());

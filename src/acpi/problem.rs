@@ -91,7 +91,7 @@ pub enum Flaw {
 }
 
 impl EntryFlaw {
-    /// Flaws of a table that are kept: enough to see what is the matter.
+    /// Flaws of a table that are kept: enough to see the cause.
     const MOST: usize = 16;
 
     /// Adds it to the flaws of a table.

@@ -55,8 +55,10 @@ impl fmt::Display for TableInfo {
 /// All tables, in the order in which firmware lists them, the DSDT last.
 #[derive(Debug, Clone)]
 pub struct Tables {
-    root: Option<Signature>,
-    list: Vec<TableInfo>,
+    /// Which root table was used, the XSDT or the RSDT.
+    pub root: Option<Signature>,
+    /// Every table that was found, usable or not.
+    pub list: Vec<TableInfo>,
 }
 
 impl Tables {
@@ -79,16 +81,6 @@ impl Tables {
         }
         problems.push(Problem::NoRoot);
         tables
-    }
-
-    /// Which root table was used, the XSDT or the RSDT.
-    pub fn root(&self) -> Option<Signature> {
-        self.root
-    }
-
-    /// Every table that was found, usable or not.
-    pub fn iter(&self) -> impl Iterator<Item = &TableInfo> {
-        self.list.iter()
     }
 
     /// The first usable table with this signature.

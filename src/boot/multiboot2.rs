@@ -28,7 +28,7 @@ pub const MAX_BYTES: u32 = 1 << 20;
 pub const MAX_ENTRIES: u32 = 4096;
 
 /// Modules that are noted as areas to keep.
-pub const MAX_MODULES: u32 = 8;
+pub(crate) const MAX_MODULES: u32 = 8;
 
 // The boot information is an area too.
 const _: () = assert!((MAX_MODULES as usize) < LoaderAreas::CAPACITY);

@@ -72,7 +72,7 @@ pub(super) fn bail_out(tap: TapVersion, reason: Arguments<'_>) -> ExitStatus {
     ExitStatus::Failure
 }
 
-/// The checks of this list, or what is wrong with it: a warning would go unread.
+/// The checks of this list, or its error: a warning would go unread.
 fn choose(list: &str) -> Result<Selection, String> {
     let mut unknown = None;
     let selection = Selection::parse(list, |item| unknown = unknown.or(Some(item)));

@@ -104,7 +104,7 @@ struct Program {
     allocations: u64,
     failures: u64,
     bad: u64,
-    /// What is logged for people; there is an event for every phase.
+    /// The line for people; there is an event for every phase.
     quiet: Quiet,
 }
 

@@ -4,7 +4,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::acpi::EcamRegion;
 use crate::boot::{AffinityChoice, Mode};
 use crate::machine::devices::config_space::MachineConfig;
 use crate::machine::devices::mmio::Window;
@@ -49,7 +48,7 @@ fn usurped(config: &MachineConfig, claims: &[RegisterWindow], window: &RegisterW
     if claims.iter().any(|claim| of_another(claim) && overlaps(addresses(claim))) {
         return Some("registers of another function are there");
     }
-    let spaces = || config.regions().map(EcamRegion::range);
+    let spaces = || config.regions().map(|region| region.range);
     if window.io {
         (window.address < BOARD_PORTS).then_some("the board has its ports there")
     } else if overlaps(BOARD_MEMORY) {
@@ -211,12 +210,12 @@ impl BalloonPlatform for Machine {
     }
 
     /// The statistics that this kernel has. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
-    /// are 0. Memory is reclaimed only for waiting allocations ([`relief`]), never in the background. Frames asked of a balloon
+    /// are 0. Memory is reclaimed only for waiting allocations ([`reclaim`]), never in the background. Frames asked of a balloon
     /// for that count as *scanned*, returned ones as *reclaimed*.
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;
-        let relieved = reclaim::counts();
+        let reclaimed = reclaim::counts();
         Statistics::new()
             .with(Tag::SwapIn, 0)
             .with(Tag::SwapOut, 0)
@@ -228,11 +227,11 @@ impl BalloonPlatform for Machine {
             .with(Tag::Caches, 0)
             .with(Tag::HugePages, 0)
             .with(Tag::HugePageFailures, 0)
-            .with(Tag::OomKills, relieved.ended)
-            .with(Tag::AllocationStalls, relieved.stalls)
+            .with(Tag::OomKills, reclaimed.ended)
+            .with(Tag::AllocationStalls, reclaimed.stalls)
             .with(Tag::AsyncScan, 0)
-            .with(Tag::DirectScan, relieved.asked.max(relieved.frames))
+            .with(Tag::DirectScan, reclaimed.asked.max(reclaimed.frames))
             .with(Tag::AsyncReclaim, 0)
-            .with(Tag::DirectReclaim, relieved.frames)
+            .with(Tag::DirectReclaim, reclaimed.frames)
     }
 }

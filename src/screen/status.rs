@@ -29,7 +29,7 @@ pub(crate) struct Status<'a> {
     pub silent: bool,
     /// The movement in progress, or the last one.
     pub movement: Option<Movement>,
-    /// What is wrong with a balloon, or unusual.
+    /// A problem of a balloon, or an unusual state.
     pub note: &'a str,
     /// The machine's names: in place of the balloon's status if there is no balloon, else where there is room.
     pub facts: &'a [Fact<'a>],

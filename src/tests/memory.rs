@@ -1,4 +1,4 @@
-//! Page frames, DMA memory and blocks: what is refused changes nothing, what is given back is all back.
+//! Page frames, DMA memory and blocks: a refused operation changes nothing, a release returns everything.
 
 use alloc::vec::Vec;
 
@@ -108,7 +108,7 @@ kernel_test! {
         let beyond = Pfn::new(u32::MAX - 1);
         for pfn in [kernel, beyond, Pfn::new(0)] {
             let run = FrameRun::new(pfn, 1).expect("a run of one");
-            let error = frames::free(run).expect_err("nobody was given it");
+            let error = frames::free(run).expect_err("it was not allocated");
             assert_ne!(error.state, Some(FrameState::Used), "{error}");
         }
         assert_eq!(balance(), before);

@@ -22,7 +22,7 @@ pub(crate) enum MemoryType {
     /// Reads are cached only.
     #[display("write-protected")]
     WriteProtected,
-    /// As memory is to be.
+    /// The type that memory must have.
     #[display("write-back")]
     WriteBack,
 }

@@ -37,19 +37,19 @@ unsafe impl Sync for Ecam {}
 impl Ecam {
     /// Maps a region.
     pub(super) fn map(region: EcamRegion) -> Result<Self, PagingError> {
-        let (start, length) = (region.range().start().as_u64(), region.range().bytes());
+        let (start, length) = (region.range.start().as_u64(), region.range.bytes());
         let start = paging::with(|space| space.open_window(start, length, Access::Device, &mut frames::ForTables))?;
         Ok(Self { region, start })
     }
 
     fn contains(&self, function: Bdf) -> bool {
-        self.region.segment() == function.segment()
-            && (self.region.first_bus()..=self.region.last_bus()).contains(&function.bus())
+        self.region.segment == function.segment()
+            && (self.region.first_bus..=self.region.last_bus).contains(&function.bus())
     }
 
     /// Where a function in it begins.
     fn offset(&self, function: Bdf) -> usize {
-        let bus = usize::from(function.bus() - self.region.first_bus());
+        let bus = usize::from(function.bus() - self.region.first_bus);
         bus << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12
     }
 
@@ -82,7 +82,7 @@ impl Paths {
     /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
     pub(super) fn address(&self, function: Bdf) -> Option<u64> {
         let ecam = self.ecam(function)?;
-        Some(ecam.region.range().start().as_u64() + ecam.offset(function) as u64)
+        Some(ecam.region.range.start().as_u64() + ecam.offset(function) as u64)
     }
 
     /// Whether the two ports are there.

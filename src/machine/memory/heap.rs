@@ -51,7 +51,7 @@ pub(crate) unsafe fn force_unlock() {
 }
 
 // SAFETY: `linked_list_allocator` keeps the contract of an allocator, and the lock keeps others out meanwhile; large blocks
-// are frames that nobody else has. Which of the two a block is of is told by its layout.
+// are frames with no other owner. A block's layout decides which of the two it is.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if large::is_large(layout) {
@@ -89,7 +89,7 @@ fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
     if HEAP_BASE.checked_add(size)?.checked_add(wanted.checked_mul(FRAME_SIZE)?)? > HEAP_LIMIT {
         return None;
     }
-    // What cannot be had in full would leave the machine without frames, and nobody with more memory.
+    // A request that cannot be met in full would take all frames and help no one.
     if wanted > frames::counts().free {
         return None;
     }

@@ -155,7 +155,7 @@ pub(crate) fn with<R>(action: impl FnOnce(&mut AddressSpace) -> R) -> R {
 /// When frames run out or the memory map contradicts itself.
 ///
 /// # Safety
-/// `usable` is memory, mapped one to one right now where `frames` takes frames from, which nobody else uses; `image` is
+/// `usable` is memory, mapped one to one right now where `frames` takes frames from, which no other code uses; `image` is
 /// where the running kernel lies.
 pub(crate) unsafe fn activate(
     image: &Image,

@@ -1,6 +1,6 @@
 //! Translations that a CPU remembers after the page tables have changed.
 //!
-//! What is newly mapped needs nothing: entries that are not present are not remembered (SDM vol. 3, 5.10.4.1). What is unmapped
+//! A new mapping needs no flush: the TLB does not cache entries that are not present (SDM vol. 3, 5.10.4.1). What is unmapped
 //! must be forgotten by every CPU before its addresses or its frames are used again. So each change has a number, its
 //! generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it looks at the number before it
 //! does anything else (`wake_up`). The others are interrupted, and waited for.

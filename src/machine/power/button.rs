@@ -32,7 +32,7 @@ pub(crate) enum Heard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub(crate) enum NoButton {
     /// No FADT.
-    #[display("there is no FADT to tell of one")]
+    #[display("there is no FADT")]
     NoFadt,
     /// Hardware-reduced ACPI.
     #[display("ACPI is hardware-reduced, and a button that is a device is described in AML only")]
@@ -43,7 +43,7 @@ pub(crate) enum NoButton {
     /// Firmware does not let go of the registers.
     #[display("firmware does not hand over its registers")]
     NotHandedOver,
-    /// There are no registers, or they do not keep what is written.
+    /// There are no registers, or they do not keep values.
     #[display("its registers are not there")]
     NoRegisters,
 }
@@ -88,7 +88,7 @@ impl Power {
 /// Looks at the event registers. Returns whether ACPI had asked for an interrupt.
 pub(crate) fn look() -> bool {
     let events = |power: &mut Option<Power>| Some(power.as_mut()?.registers.events.as_mut()?.take());
-    // On the way to the end the registers are not looked at any more.
+    // While the kernel ends, the registers are not read.
     let Happened { claimed, power_button } = POWER.try_with(events).flatten().unwrap_or_default();
     if power_button {
         PRESSES.fetch_add(1, Ordering::Relaxed);

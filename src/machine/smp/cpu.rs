@@ -28,7 +28,7 @@ pub(crate) struct Cpu {
     is_running: AtomicBool,
     has_stopped: AtomicBool,
     sleep_state: AtomicU8,
-    /// TSC ticks that it has slept, without the sleep that goes on.
+    /// TSC ticks that it has slept, without the current sleep.
     slept: AtomicU64,
     /// The TSC when it last went to sleep.
     asleep_since: AtomicU64,

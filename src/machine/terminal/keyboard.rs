@@ -149,7 +149,7 @@ fn attach(route: InterruptRoute) -> bool {
         vectors::release(vector);
         return false;
     }
-    // The line tells of the next byte only once this one is taken.
+    // The line signals the next byte only once this one is taken.
     without_interrupts(drain);
     arrives()
 }

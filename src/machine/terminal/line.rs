@@ -17,7 +17,7 @@ const STATUS: usize = 200;
 /// The serial line and what stands on its last line.
 pub(crate) struct Output {
     serial: Serial,
-    /// A line that is being edited or redrawn; what is logged meanwhile goes above it.
+    /// A line that is being edited or redrawn; log lines go above it.
     status: Text<STATUS>,
 }
 
@@ -111,11 +111,11 @@ impl Output {
     fn begin(&mut self) {
         let Some(lines) = self.serial.resume().filter(|&lines| lines > 0) else { return };
         if is_text() {
-            let _ = writeln!(self.serial, "serial line: {lines} lines lost while nobody read");
+            let _ = writeln!(self.serial, "serial line: {lines} lines lost: the reader had stopped");
         } else {
             self.event(&events::Lost { lines });
         }
-        self.serial.told(lines);
+        self.serial.reported(lines);
         self.draw_status();
     }
 

@@ -138,7 +138,7 @@ impl Display {
 pub(crate) unsafe fn begin(framebuffer: Option<&Framebuffer>, title: fmt::Arguments<'_>) {
     let (columns, rows) = framebuffer.map_or(VGA_SIZE, |framebuffer| {
         Painter::new(framebuffer).map_or((framebuffer.width as usize, framebuffer.height as usize), |painter| {
-            (painter.columns(), painter.rows())
+            (painter.columns, painter.rows)
         })
     });
     let low = framebuffer.filter(|framebuffer| framebuffer.range().is_some_and(|range| range.end() <= 1 << 32));

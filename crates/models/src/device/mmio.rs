@@ -4,6 +4,7 @@
 use super::*;
 use crate::behaviour::MmioRegisters;
 use crate::device::common::mmio::{self, Register};
+use crate::feature;
 
 /// Where the device configuration starts.
 const CONFIG: u64 = 0x100;

@@ -149,15 +149,15 @@ impl Serial {
         self.transmitter.is_stuck()
     }
 
-    /// Asks a line that takes nothing whether it does again. Returns how many lines were lost meanwhile: the reader is to be
-    /// told, and then [`Serial::told`].
+    /// Tries a line that takes nothing again. Returns how many lines were lost meanwhile: the caller reports that and calls
+    /// [`Serial::reported`].
     pub(crate) fn resume(&mut self) -> Option<u64> {
         self.transmitter.resume(self.uart.as_mut()?)
     }
 
-    /// The reader has been told of that many lost lines.
-    pub(crate) fn told(&mut self, lines: u64) {
-        self.transmitter.told(lines);
+    /// The loss of `lines` lines has been reported.
+    pub(crate) fn reported(&mut self, lines: u64) {
+        self.transmitter.reported(lines);
     }
 }
 

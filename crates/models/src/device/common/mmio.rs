@@ -1,6 +1,7 @@
 //! Device state and queues by the registers of virtio over MMIO, with the driver held to their rules.
 
 use super::*;
+use crate::Purpose;
 
 /// A register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

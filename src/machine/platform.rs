@@ -8,9 +8,8 @@ use crate::boot::{AffinityChoice, Mode};
 use crate::machine::devices::config_space::MachineConfig;
 use crate::machine::devices::mmio::Window;
 use crate::machine::interrupts::{lines, local_apic, vectors};
-use crate::machine::memory::dma::DmaRegion;
 use crate::machine::memory::page_frames::MachineFrames;
-use crate::machine::memory::{frames, reclaim};
+use crate::machine::memory::{dma, frames, reclaim};
 use crate::machine::paging::{self, Access};
 use crate::machine::smp::cpu::Cpu;
 use crate::machine::smp::registry;
@@ -24,6 +23,7 @@ use ballonet::platform::{
     AffinityError, DmaExhausted, Handler, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow, Registers,
     Vector, VectorError,
 };
+use ballonet::raw::RawMemory;
 
 /// Where message-signalled interrupts go; bits 12 to 19 are the APIC id (SDM vol. 3, 12.11.1).
 const MSI_ADDRESS: u64 = 0xFEE0_0000;
@@ -75,7 +75,7 @@ fn least_interrupted(choice: AffinityChoice) -> Option<&'static Cpu> {
 impl Platform for Machine {
     type Config = MachineConfig;
     type Registers = Window;
-    type Memory = DmaRegion;
+    type Memory = RawMemory;
 
     fn config(&mut self) -> &mut MachineConfig {
         &mut self.config
@@ -134,12 +134,12 @@ impl Platform for Machine {
         }
     }
 
-    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<DmaRegion, DmaExhausted> {
-        DmaRegion::allocate(size, align).ok_or(DmaExhausted { size, align })
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<RawMemory, DmaExhausted> {
+        dma::allocate(size, align).ok_or(DmaExhausted { size, align })
     }
 
-    fn release_dma(&mut self, memory: DmaRegion) {
-        memory.free();
+    fn release_dma(&mut self, memory: RawMemory) {
+        dma::free(memory);
     }
 
     fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {

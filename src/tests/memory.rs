@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::machine::block::Block;
-use crate::machine::dma::DmaRegion;
+use crate::machine::dma;
 use crate::machine::frames;
 use ballonet::memory::{AllocateError, Counts, FRAME_SIZE, FrameRun, FrameState, Pfn, PhysAddr};
 use ballonet::platform::{DmaMemory, Platform};
@@ -145,7 +145,7 @@ kernel_test! {
         assert_eq!(error, AllocateError::Exhausted { frames: 1, align: 1, free: 0 });
         assert_eq!(counts().free, 0);
         audit();
-        assert!(Block::allocate(1).is_none() && DmaRegion::allocate(1, 1).is_none());
+        assert!(Block::allocate(1).is_none() && dma::allocate(1, 1).is_none());
         for run in runs.drain(..) {
             frames::free(run).expect("it was allocated");
         }

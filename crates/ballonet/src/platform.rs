@@ -28,6 +28,7 @@ pub struct MapError {
 
 /// No interrupt vector could be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+#[non_exhaustive]
 pub enum VectorError {
     /// All vectors are taken.
     #[display("all {_0} interrupt vectors are taken")]
@@ -42,6 +43,7 @@ pub enum VectorError {
 
 /// Why a vector cannot be moved to another CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+#[non_exhaustive]
 pub enum AffinityError {
     /// There is no such CPU, or interrupts cannot be sent to it.
     #[display("there is no CPU {_0} to interrupt")]

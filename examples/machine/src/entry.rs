@@ -97,6 +97,18 @@ extern "C" fn start(start_info: u32) -> ! {
     unsafe { kernel_main() }
 }
 
+/// The kernel's command line.
+pub fn command_line() -> &'static str {
+    let info = START_INFO.load(Ordering::Relaxed) as usize;
+    // SAFETY: at 24 of the start info is the address of a text that ends in a zero, or zero.
+    let text = unsafe { ((info + 24) as *const u64).read_unaligned() as *const i8 };
+    if text.is_null() {
+        return "";
+    }
+    // SAFETY: as above; nobody changes it.
+    unsafe { core::ffi::CStr::from_ptr(text) }.to_str().unwrap_or("")
+}
+
 /// The largest stretch of memory behind the kernel, by the loader's memory map.
 pub fn ram() -> Range<u64> {
     let info = u64::from(START_INFO.load(Ordering::Relaxed));
@@ -105,7 +117,8 @@ pub fn ram() -> Range<u64> {
     let word = |address: u64| unsafe { (address as *const u64).read_unaligned() };
     let (map, count) = (word(info + 40), word(info + 48) as u32);
     let entries = (0..u64::from(count)).map(|index| map + index * 24);
-    let memory = entries.filter(|entry| word(entry + 16) as u32 == 1).map(|entry| word(entry)..word(entry) + word(entry + 8));
+    let memory =
+        entries.filter(|entry| word(entry + 16) as u32 == 1).map(|entry| word(entry)..word(entry) + word(entry + 8));
     let below = memory.filter(|range| range.end <= 1 << 32);
     let largest = below.max_by_key(|range| range.end - range.start).unwrap_or(0..0);
     largest.start.max(&raw const image_end as u64)..largest.end

@@ -15,7 +15,7 @@ pub mod serial;
 use core::ops::Range;
 use core::ptr::NonNull;
 
-pub use entry::ram;
+pub use entry::{command_line, ram};
 pub use memory::heap_used;
 
 /// Where the CPU finds `length` bytes of physical memory or device registers.

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use ballonet::memory::{FRAME_SIZE, Footprint, FrameRun, Frames, Pfn, PhysAddr, PhysRange, place};
 use ballonet::raw::{BalloonKernel, Kernel};
 
-pub struct Glue(Frames<'static>);
+pub struct Glue(pub Frames<'static>);
 
 impl Glue {
     /// All of the memory at `ram`, managed by the library's allocator. A kernel that has one of its own implements

@@ -7,7 +7,7 @@ mod glue;
 
 use ballonet::balloon::{self, Balloon, Changes, Next, Options};
 use ballonet::raw::{PortConfig, RawPlatform};
-use machine::{heap_used, nanoseconds, println};
+use machine::{command_line, heap_used, nanoseconds, println};
 
 /// How long to wait when nothing is in flight: 10 ms.
 const PAUSE: u64 = 10_000_000;
@@ -18,7 +18,10 @@ fn kernel_main() -> ! {
     let config = unsafe { PortConfig::new() };
     let mut platform = RawPlatform::new(glue::Glue::new(machine::ram()), config);
     let function = balloon::find(&mut platform.config).expect("there is no balloon");
-    let mut balloon = Balloon::probe(&mut platform, function, Options::new("balloon")).expect("it does not start");
+    let options = if command_line().contains("small") { Options::small("balloon") } else { Options::new("balloon") };
+    let (heap, pages) = (heap_used(), platform.kernel.0.counts().used);
+    let mut balloon = Balloon::probe(&mut platform, function, options).expect("it does not start");
+    println!("probe: heap {}, pages {}", heap_used() - heap, platform.kernel.0.counts().used - pages);
     println!("balloon: {} MiB, heap {}", balloon.status().actual >> 8, heap_used());
     loop {
         let progress = balloon.poll(&mut platform).expect("the balloon failed");

@@ -16,7 +16,8 @@ const LIMIT: u32 = 128 << 8;
 #[unsafe(no_mangle)]
 fn kernel_main() -> ! {
     hal::init(machine::ram());
-    let mut platform = HalPlatform::<hal::KernelHal, _, _>::new(hal::Ports, HalFrames::<hal::KernelHal>::new(LIMIT), nanoseconds);
+    let mut platform =
+        HalPlatform::<hal::KernelHal, _, _>::new(hal::Ports, HalFrames::<hal::KernelHal>::new(LIMIT), nanoseconds);
     let function = balloon::find(platform.config()).expect("there is no balloon");
     let mut balloon = Balloon::probe(&mut platform, function, Options::new("balloon")).expect("it does not start");
     println!("balloon: {} MiB", balloon.status().actual >> 8);

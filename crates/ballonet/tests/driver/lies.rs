@@ -13,6 +13,9 @@ fn devices() -> impl Strategy<Value = Behaviour> {
         Just(conforming()),
         Just(conforming().packed()),
         Just(conforming().legacy()),
+        Just(conforming().on_mmio()),
+        Just(conforming().packed().on_mmio()),
+        Just(conforming().on_legacy_mmio()),
         Just(Behaviour::qemu_7_2()),
         Just(Behaviour::qemu_10(2)),
     ]

@@ -141,7 +141,7 @@ impl Platform for ModelPlatform {
             return Err(VectorError::NoLine(line));
         }
         if matches!(line, InterruptLine::Wired(wired) if wired != MMIO_INTERRUPT) {
-            state.bus.misstep("MMIO-INT", format!("{line} attached, not {MMIO_INTERRUPT}"));
+            state.bus.misstep("MMIO-LINE", format!("{line} attached, not {MMIO_INTERRUPT}"));
         }
         drop(state);
         self.insert_vector(name, handler, false)

@@ -5,25 +5,21 @@
 //! clause that the model checks, and the balloon meets its target exactly.
 
 use arbitrary::Arbitrary;
-use ballonet::balloon::{Balloon, BalloonError, Next};
+use ballonet::balloon::{Balloon, Next};
 use ballonet::pci::Bdf;
 use ballonet::virtio::InterruptMode;
 use ballonet_models::{Allocated, Bus, Lie, Machine, ModelPlatform};
 
-pub use crate::guest::{Mmio, Setup};
+pub use crate::guest::Setup;
+
+use crate::expect_printable;
+use crate::guest::NamedLie;
 
 /// A course of events.
 #[derive(Debug, Arbitrary)]
 pub struct Course {
     setup: Setup,
     steps: Vec<Step>,
-}
-
-/// A course of events of a device on MMIO.
-#[derive(Debug, Arbitrary)]
-pub struct MmioCourse {
-    mmio: Mmio,
-    course: Course,
 }
 
 /// What happens.
@@ -39,6 +35,15 @@ enum Step {
     Stall(bool),
     /// The device lies in its next used entry.
     Lie(u8),
+    /// The device writes a used entry with any contents.
+    Forge {
+        queue: u8,
+        id: u16,
+        length: u32,
+        advance: u16,
+    },
+    /// A register reads wrong.
+    Register(NamedLie),
     /// The device writes to shared memory: a 16-bit word.
     Write {
         offset: u32,
@@ -81,15 +86,7 @@ pub fn run_probe(setup: &Setup) {
 
 /// Runs a course of events.
 pub fn run(course: &Course) {
-    run_steps(Trial::new(&course.setup), course);
-}
-
-/// The same on MMIO.
-pub fn run_mmio(MmioCourse { mmio, course }: &MmioCourse) {
-    run_steps(Trial::on_mmio(&course.setup, mmio), course);
-}
-
-fn run_steps(mut trial: Trial<'_>, course: &Course) {
+    let mut trial = Trial::new(&course.setup);
     trial.start();
     for step in course.steps.iter().take(STEPS_MAX) {
         trial.step(step);
@@ -114,12 +111,6 @@ impl<'a> Trial<'a> {
     fn new(setup: &'a Setup) -> Self {
         let (machine, platform, at) = setup.build();
         Self { setup, machine, platform, at, driver: None, left: 0, honest: setup.is_honest(), stalled: false }
-    }
-
-    fn on_mmio(setup: &'a Setup, mmio: &Mmio) -> Self {
-        let (machine, platform, at) = setup.build_on_mmio(mmio);
-        let honest = setup.is_honest() && mmio.is_honest();
-        Self { setup, machine, platform, at, driver: None, left: 0, honest, stalled: false }
     }
 
     fn device<T>(&self, look: impl FnOnce(&mut ballonet_models::Balloon, &mut Bus) -> T) -> T {
@@ -174,6 +165,16 @@ impl<'a> Trial<'a> {
         if self.honest {
             assert_eq!((dma, self.platform.frames.in_flight()), (0, 0), "memory left with an honest device");
         }
+        self.expect_restored();
+    }
+
+    /// The command register is as firmware left it. A device that did not stop is kept from the bus, permanently.
+    fn expect_restored(&self) {
+        let (now, gone) = self.device(|device, _| (device.config.decoding(), device.gone()));
+        let Some(before) = self.setup.command().filter(|_| !gone && self.setup.config_is_true()) else { return };
+        let kept = if self.honest { 7 } else { 3 };
+        assert_eq!(now & kept, before & kept, "the command register");
+        assert!(self.machine.allocated().dma == 0 || now & 4 == 0, "a device that did not stop masters the bus");
     }
 
     fn step(&mut self, step: &Step) {
@@ -232,6 +233,13 @@ impl<'a> Trial<'a> {
     fn lie(&self, step: &Step) {
         self.device(|device, bus| match *step {
             Step::Lie(which) => device.behaviour.lie = Some((0, Lie::ALL[usize::from(which) % Lie::ALL.len()])),
+            Step::Forge { queue, id, length, advance } => {
+                let queue = device.common.queues.iter_mut().filter(|queue| queue.enabled).nth(usize::from(queue % 5));
+                if let Some(queue) = queue {
+                    queue.forge_used(id.into(), length, advance, bus);
+                }
+            }
+            Step::Register(lie) => device.behaviour.register_lies.push(lie.lie()),
             Step::Write { offset, value } => bus.ram.scribble(offset, value),
             Step::NeedsReset => device.raise_needs_reset(bus),
             _ => device.unplug(),
@@ -291,10 +299,4 @@ impl<'a> Trial<'a> {
         assert_eq!(u64::from(actual), expected, "what the host was told");
         assert_eq!(frames.in_flight(), status.hinted);
     }
-}
-
-/// An error that goes to people: nothing in it may command a terminal.
-fn expect_printable(error: &BalloonError) {
-    let text = error.to_string();
-    assert!(!text.is_empty() && !text.contains(|c: char| c.is_ascii_control()), "{text:?}");
 }

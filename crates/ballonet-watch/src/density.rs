@@ -79,7 +79,7 @@ fn run(sets: &mut [Set], recorder: &mut Option<Recorder>, duration: Duration) ->
     Ok(())
 }
 
-/// What a program has in a round: a saw, where each guest is a quarter of a tooth behind the next.
+/// Bytes that a program holds in a round: a saw, each guest a quarter of a tooth behind the next.
 fn program(guest: usize, round: u64) -> u64 {
     let offset = guest as u64 * PERIOD / COUNT as u64;
     let place = (round + offset) % PERIOD;
@@ -134,11 +134,11 @@ impl Set {
         let most: u64 = self.sums().max().unwrap_or_default();
         let over = self.sums().filter(|sum| *sum > BUDGET).count();
         let refused: u64 = self.guests.iter().map(|guest| guest.kernel.refused()).sum();
-        let reliefs: u64 = self.guests.iter().map(|guest| guest.kernel.reliefs()).sum();
+        let reclaims: u64 = self.guests.iter().map(|guest| guest.kernel.reclaims()).sum();
         let held: u64 = self.guests.iter().map(|guest| guest.kernel.holds()).sum();
         format!(
             "{}: at most {} MiB of the host in a budget of {} MiB, over it in {over} of {} rounds; {held} allocations, {refused} \
-             failed, {reliefs} served by relief",
+             failed, {reclaims} served by reclaim",
             self.title,
             mib(most),
             mib(BUDGET),

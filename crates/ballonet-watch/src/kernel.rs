@@ -1,4 +1,4 @@
-//! What a ballonet kernel says of itself on its serial line with `log=json`: one JSON object a line.
+//! Events of a ballonet kernel on its serial line with `log=json`: one JSON object a line.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ pub(crate) struct Kernel {
     interrupts: Option<u64>,
     holds: u64,
     refused: u64,
-    reliefs: u64,
+    reclaims: u64,
     answers: u64,
     ready: bool,
 }
@@ -59,8 +59,8 @@ impl Kernel {
     }
 
     /// How often the balloon gave memory back because an allocation would have failed.
-    pub(crate) const fn reliefs(&self) -> u64 {
-        self.reliefs
+    pub(crate) const fn reclaims(&self) -> u64 {
+        self.reclaims
     }
 
     /// How many allocations for `mem hold` or a program were not served.
@@ -116,9 +116,9 @@ impl Kernel {
                 self.hinted = Some(0);
                 None
             }
-            "relief" => {
-                self.reliefs = count("reliefs").unwrap_or(self.reliefs);
-                Some(("relief", relief(&event, self.ram)))
+            "oom-reclaim" => {
+                self.reclaims = count("reclaims").unwrap_or(self.reclaims);
+                Some(("reclaim", reclaim(&event, self.ram)))
             }
             "no-device" => {
                 self.ready = true;
@@ -129,12 +129,14 @@ impl Kernel {
     }
 
     fn balloon(&mut self, event: &Value) -> Option<Notice> {
-        let target = self.ram.saturating_sub(event["target"].as_u64()?);
-        // At the start nobody has set one.
-        match self.target.replace(target) {
-            Some(before) if before != target => Some(("target", format!("target {} MiB", mib(target)))),
-            _ => None,
-        }
+        let held = |field: &str| event[field].as_u64();
+        let target = self.ram.saturating_sub(held("target")?);
+        let changed = match self.target.replace(target) {
+            Some(before) => before != target,
+            // One that the balloon is on its way to is new.
+            None => held("target") != held("actual"),
+        };
+        changed.then(|| ("target", format!("target {} MiB", mib(target))))
     }
 
     fn work(&mut self, event: &Value) -> Option<Notice> {
@@ -163,7 +165,7 @@ impl Kernel {
     }
 }
 
-fn relief(event: &Value, ram: u64) -> String {
+fn reclaim(event: &Value, ram: u64) -> String {
     let actual = ram.saturating_sub(event["actual"].as_u64().unwrap_or_default());
     match event["error"].as_str() {
         Some(error) => format!("out of memory: {error}"),
@@ -178,7 +180,7 @@ fn other_notice(name: &str, event: &Value) -> Option<Notice> {
         "freeze" => Some(("reset", format!("{} is frozen", text("name")))),
         "restore" => Some(("reset", format!("{} is restored", text("name")))),
         "failed" => Some(("failed", text("error"))),
-        "floor" => Some(("floor", text("message"))),
+        "short" => Some(("short", text("message"))),
         "silent" => Some(("failed", "the device returns no requests".into())),
         "answers" => Some(("reset", "the device responds again".into())),
         "removed" => Some(("reset", format!("{} is unplugged", text("name")))),
@@ -206,10 +208,12 @@ mod tests {
     #[test]
     fn a_target_is_an_event_when_it_changes() {
         let mut kernel = Kernel::new(256 << 20);
-        let line = |target: u64| format!(r#"{{"event":"balloon","ms":1.0,"target":{target},"actual":1}}"#);
+        let line = |target: u64| format!(r#"{{"event":"balloon","ms":1.0,"target":{target},"actual":67108864}}"#);
         assert_eq!(kernel.take(&line(64 << 20)), None, "the first is the state at the start");
         assert_eq!(kernel.take(&line(64 << 20)), None);
         assert_eq!(kernel.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())));
+        let mut late = Kernel::new(256 << 20);
+        assert_eq!(late.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())), "the balloon is on its way");
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn reset_in_words(name: &str, report: &ResetReport) {
     );
 }
 
-/// The device returns no requests: what is in flight, what it returned before, and the usual causes.
+/// The device returns no requests: those in flight, those returned before, and the usual causes.
 fn silent(balloon: &Balloon<Machine>) {
     let (name, status, answers) = (balloon.name(), balloon.status(), balloon.counters().answers());
     let [inflating, deflating, reporting] =

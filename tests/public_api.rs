@@ -25,10 +25,10 @@ fn check(package: &str, options: &[&str]) {
     let names = Crate::documented(package, options).names().into_iter().collect::<Vec<_>>().join("\n") + "\n";
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/public-api/{package}.txt"));
     if env::var_os("BALLONET_WRITE_DOCS").is_some() {
-        fs::write(&list, names).unwrap();
+        fs::write(&list, names).expect("the list can be written");
         return;
     }
-    let listed = fs::read_to_string(&list).unwrap();
+    let listed = fs::read_to_string(&list).expect("the list is kept");
     let (listed, names): (BTreeSet<_>, BTreeSet<_>) = (listed.lines().collect(), names.lines().collect());
     let (gone, new): (Vec<_>, Vec<_>) = (listed.difference(&names).collect(), names.difference(&listed).collect());
     assert!(
@@ -53,16 +53,16 @@ impl Crate {
             .args(options)
             .args(["--", "-Zunstable-options", "--output-format=json"])
             .output()
-            .unwrap();
+            .expect("cargo runs");
         assert!(output.status.success(), "rustdoc: {}", String::from_utf8_lossy(&output.stderr));
         let file = target.join(format!("doc/{}.json", package.replace('-', "_")));
-        Self(serde_json::from_slice(&fs::read(file).unwrap()).unwrap())
+        Self(serde_json::from_slice(&fs::read(file).expect("rustdoc wrote it")).expect("rustdoc writes JSON"))
     }
 
     fn names(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         let root = &self.0["root"];
-        let name = self.item(root).unwrap()["name"].as_str().unwrap();
+        let name = self.item(root).expect("the crate is an item")["name"].as_str().expect("it has a name");
         self.module(root, name, &mut names);
         names
     }

@@ -10,7 +10,7 @@ use ballonet::pci::Bdf;
 use ballonet::virtio::InterruptMode;
 use ballonet_models::{Allocated, Bus, Lie, Machine, ModelPlatform};
 
-pub use crate::guest::Setup;
+pub use crate::guest::{Mmio, Setup};
 
 use crate::expect_printable;
 use crate::guest::NamedLie;
@@ -20,6 +20,13 @@ use crate::guest::NamedLie;
 pub struct Course {
     setup: Setup,
     steps: Vec<Step>,
+}
+
+/// A course of events of a device on MMIO.
+#[derive(Debug, Arbitrary)]
+pub struct MmioCourse {
+    mmio: Mmio,
+    course: Course,
 }
 
 /// What happens.
@@ -86,7 +93,15 @@ pub fn run_probe(setup: &Setup) {
 
 /// Runs a course of events.
 pub fn run(course: &Course) {
-    let mut trial = Trial::new(&course.setup);
+    run_steps(Trial::new(&course.setup), course);
+}
+
+/// The same on MMIO.
+pub fn run_mmio(MmioCourse { mmio, course }: &MmioCourse) {
+    run_steps(Trial::on_mmio(&course.setup, mmio), course);
+}
+
+fn run_steps(mut trial: Trial<'_>, course: &Course) {
     trial.start();
     for step in course.steps.iter().take(STEPS_MAX) {
         trial.step(step);
@@ -111,6 +126,12 @@ impl<'a> Trial<'a> {
     fn new(setup: &'a Setup) -> Self {
         let (machine, platform, at) = setup.build();
         Self { setup, machine, platform, at, driver: None, left: 0, honest: setup.is_honest(), stalled: false }
+    }
+
+    fn on_mmio(setup: &'a Setup, mmio: &Mmio) -> Self {
+        let (machine, platform, at) = setup.build_on_mmio(mmio);
+        let honest = setup.is_honest() && mmio.is_honest();
+        Self { setup, machine, platform, at, driver: None, left: 0, honest, stalled: false }
     }
 
     fn device<T>(&self, look: impl FnOnce(&mut ballonet_models::Balloon, &mut Bus) -> T) -> T {

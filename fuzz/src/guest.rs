@@ -155,6 +155,39 @@ impl NamedLie {
     }
 }
 
+/// What a device on MMIO is beyond any device, and where its registers lie.
+#[derive(Debug, Arbitrary)]
+pub struct Mmio {
+    legacy: bool,
+    magic: Option<u32>,
+    version: Option<u32>,
+    placeholder: bool,
+    size: Option<u32>,
+    in_use: u32,
+    status: u32,
+    no_queue_reset: bool,
+}
+
+impl Mmio {
+    /// Whether the registers are as they should be.
+    pub fn is_honest(&self) -> bool {
+        let Self { magic, version, placeholder, size, in_use, status, no_queue_reset, .. } = *self;
+        let found = magic.is_none() && version.is_none() && !placeholder;
+        found && size.is_none() && in_use == 0 && status == 0 && !no_queue_reset
+    }
+
+    fn behaviour(&self, device: Behaviour) -> Behaviour {
+        let mut behaviour = if self.legacy { device.on_legacy_mmio() } else { device.on_mmio() };
+        if let Some(registers) = &mut behaviour.mmio {
+            registers.magic = self.magic.unwrap_or(registers.magic);
+            (registers.version_lie, registers.placeholder) = (self.version, self.placeholder);
+            (registers.size_lie, registers.in_use) = (self.size, self.in_use);
+            (registers.status_junk, registers.no_queue_reset) = (self.status, self.no_queue_reset);
+        }
+        behaviour
+    }
+}
+
 /// What the platform can give, where that is limited.
 #[derive(Debug, Arbitrary)]
 struct Limits {
@@ -196,6 +229,13 @@ impl Setup {
         }
         let mut platform = ModelPlatform::new(&machine);
         platform.frames.set_floor((self.floor % FLOOR_MAX).into());
+        (machine, platform, at)
+    }
+
+    /// The same machine, but its balloon is on MMIO.
+    pub fn build_on_mmio(&self, mmio: &Mmio) -> (Machine, ModelPlatform, Bdf) {
+        let (machine, platform, at) = self.build();
+        machine.plug(at, mmio.behaviour(self.device.behaviour()));
         (machine, platform, at)
     }
 

@@ -94,6 +94,7 @@ fn reset_in_words(name: &str, report: &ResetReport) {
         ResetReason::NeedsReset => "since it needed that",
         ResetReason::Asked => "as asked",
         ResetReason::Unanswered => "since it did not return a request of several descriptors",
+        other => other.word(),
     };
     let (inflating, deflating) = (count(report.inflating, "frame"), report.deflating);
     info!(

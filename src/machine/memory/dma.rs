@@ -35,6 +35,7 @@ pub(crate) fn allocate(size: usize, align: usize) -> Option<RawMemory> {
 }
 
 /// Frees memory from [`allocate`].
+#[allow(clippy::needless_pass_by_value, reason = "it ends the only handle to the memory")]
 pub(crate) fn free(memory: RawMemory) {
     REGIONS.fetch_sub(1, Ordering::Relaxed);
     let start = PhysAddr::new(memory.device_address()).and_then(Pfn::containing);

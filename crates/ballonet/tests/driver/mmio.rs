@@ -162,7 +162,7 @@ fn a_queue_that_was_not_really_reset_is_noticed() {
     let behaviour = modern().with_features(modern().features | feature::RING_RESET);
     let mut guest = bring_up(with(behaviour, |registers| registers.no_queue_reset = true));
     guest.follow(1000);
-    let error = guest.reset_queue(BalloonQueue::Inflate).err().expect("it is not reset");
+    let error = guest.reset_queue(BalloonQueue::Inflate).expect_err("it is not reset");
     let is_it = matches!(error, BalloonError::Transport(TransportError::QueueResetTimeout { enabled: 1, .. }));
     assert!(is_it, "{error}");
     guest.run();

@@ -16,7 +16,7 @@ use log::{info, warn};
 pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     let ranges = bus_ranges(machine);
     if ranges.is_empty() {
-        warn!("PCI: there is no way to reach configuration space");
+        warn!("PCI: configuration space is unreachable");
         return Tree::default();
     }
     let mut tree = Tree::walk(machine.config(), &ranges);
@@ -26,7 +26,7 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     tree.size_bars(machine.config());
     let placed = assign(machine, &mut tree, |_| true);
     if placed > 0 {
-        info!("PCI: {placed} BARs that firmware left without an address have one now");
+        info!("PCI: assigned addresses to {placed} BARs that firmware had left without");
     }
     for node in tree.nodes() {
         list(machine, node, verbose);

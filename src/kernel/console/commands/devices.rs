@@ -64,7 +64,7 @@ pub(in super::super) fn irq(arguments: &[&str], _: &mut Context<'_>) -> Option<A
         say!("devices held back {}: they interrupted without a pause", count(vectors::holds(), "time"));
     }
     if lines::storms() > 0 {
-        say!("{} masked: nobody claimed its interrupts", count(lines::storms(), "input"));
+        say!("{} masked: no handler claimed its interrupts", count(lines::storms(), "input"));
     }
     Some(Answer::Done)
 }

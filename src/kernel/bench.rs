@@ -81,16 +81,16 @@ impl Stopwatch for Tsc {
 pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
     let mut count = 0;
     for node in tree.nodes() {
-        let function = node.function();
-        if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
+        let function = node.function;
+        if !Balloon::<Machine>::matches(function.vendor, function.device) {
             continue;
         }
-        tree.open_path(machine.config(), function.bdf());
+        tree.open_path(machine.config(), function.bdf);
         let mut options = driver_options(machine.options());
         options.name = format!("virtio{count}");
         count += 1;
-        if let Err(error) = bench(machine, function.bdf(), &options) {
-            error!("{}: balloon at {}: {error}", options.name, function.bdf());
+        if let Err(error) = bench(machine, function.bdf, &options) {
+            error!("{}: balloon at {}: {error}", options.name, function.bdf);
             return ExitStatus::Failure;
         }
     }

@@ -27,8 +27,8 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
         Err(reason) => return bail_out(tap, format_args!("{reason}")),
     };
     let is_balloon =
-        |node: &&ballonet::pci::Node| Balloon::<Machine>::matches(node.function().vendor(), node.function().device());
-    let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function().bdf()).collect();
+        |node: &&ballonet::pci::Node| Balloon::<Machine>::matches(node.function.vendor, node.function.device);
+    let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function.bdf).collect();
     if devices.is_empty() {
         return bail_out(tap, format_args!("no virtio balloon was found on PCI; there is nothing to check"));
     }

@@ -36,23 +36,23 @@ impl Balloons {
         let options = driver_options(machine.options());
         let mut new = Self { served: Vec::new(), refused: 0, options, orphans: 0, ansi };
         for node in tree.nodes() {
-            new.add(machine, tree, node.function());
+            new.add(machine, tree, &node.function);
         }
         new
     }
 
     /// Starts a driver for a function, if it is a balloon. Returns its place among the balloons.
     pub(crate) fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
-        if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
+        if !Balloon::<Machine>::matches(function.vendor, function.device) {
             return None;
         }
-        tree.open_path(machine.config(), function.bdf());
+        tree.open_path(machine.config(), function.bdf);
         // Frame numbers have 32 bits, so no balloon adopts more than that.
         let adopted = u32::try_from(self.orphans).unwrap_or(u32::MAX);
         let mut options = self.options.clone();
         options.name = self.free_name();
         options.adopted = adopted;
-        match Balloon::probe(machine, function.bdf(), options) {
+        match Balloon::probe(machine, function.bdf, options) {
             Ok(balloon) => {
                 self.orphans -= u64::from(adopted);
                 self.served.push(Served::new(balloon));
@@ -60,7 +60,7 @@ impl Balloons {
             }
             Err(error) => {
                 self.refused += 1;
-                error!("balloon at {}: {error}", function.bdf());
+                error!("balloon at {}: {error}", function.bdf);
                 None
             }
         }

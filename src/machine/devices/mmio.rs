@@ -51,7 +51,7 @@ impl Window {
 
     /// Registers that are reached through configuration space.
     pub(crate) fn through_config(paths: Paths, window: ConfigWindow) -> Self {
-        Self { place: Place::Config(paths, window), length: window.len(), claim: None }
+        Self { place: Place::Config(paths, window), length: window.length as usize, claim: None }
     }
 
     /// The same, known to map this window of a device.
@@ -106,7 +106,9 @@ macro_rules! access {
                 // SAFETY: likewise; the port belongs to the window's device.
                 Place::Ports(base) => unsafe { Port::new(*base + offset as u16).read() },
                 // The handle is copied: what it leads to is shared by everybody, in order.
-                Place::Config(paths, window) => slowly(|| ORDER.with(|()| window.$read(&mut paths.clone(), offset))),
+                Place::Config(paths, window) => {
+                    slowly(|| ORDER.with(|()| window.read(&mut paths.clone(), offset, size_of::<$type>()) as $type))
+                }
             }
         }
 
@@ -118,7 +120,9 @@ macro_rules! access {
                 Place::Memory(start) => unsafe { VolatilePtr::new(start.add(offset).cast::<$type>()).write(value) },
                 // SAFETY: likewise; the port belongs to the window's device.
                 Place::Ports(base) => unsafe { Port::new(*base + offset as u16).write(value) },
-                Place::Config(paths, window) => slowly(|| ORDER.with(|()| window.$write(paths, offset, value))),
+                Place::Config(paths, window) => {
+                    slowly(|| ORDER.with(|()| window.write(paths, offset, size_of::<$type>(), value.into())))
+                }
             }
         }
     };

@@ -111,7 +111,7 @@ impl Slot {
             return Ok(None);
         }
         if !port.is_present(config) {
-            return Err(SlotError::Gone(port.bdf()));
+            return Err(SlotError::Gone(port.bdf));
         }
         let reports_link = express.reports_link(config);
         let timing = Timing { settle: if reports_link { timing.settle } else { timing.settle_blindly }, ..timing };

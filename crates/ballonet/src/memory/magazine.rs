@@ -84,9 +84,8 @@ impl Frames<'_> {
     ///
     /// Regions from which a magazine was filled count as if somebody had had the frames.
     pub(crate) fn fill(&mut self, magazine: &mut Magazine) {
-        while let Some(most @ 1..) = Magazine::HALF.checked_sub(magazine.len())
-            && let Some(run) = self.find_for_magazine(most.ilog2())
-        {
+        let missing = |magazine: &Magazine| Magazine::HALF.checked_sub(magazine.len()).filter(|missing| *missing > 0);
+        while let Some(run) = missing(magazine).and_then(|most| self.find_for_magazine(most.ilog2())) {
             self.move_run(run, FrameState::Free, FrameState::Used);
             // The lowest comes out first.
             run.pfns().rev().for_each(|frame| magazine.push(frame));

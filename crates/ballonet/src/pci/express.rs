@@ -247,7 +247,7 @@ impl Express {
         let flags = capability.read16(config, FLAGS)?;
         // The last register that is used here, so all of them are there.
         capability.read16(config, SLOT_STATUS)?;
-        Ok(Self { function: capability.function(), offset: capability.offset(), flags })
+        Ok(Self { function: capability.function, offset: capability.offset, flags })
     }
 
     /// The function that has it.

@@ -76,13 +76,13 @@ fn show(bytes: &[u8], wanted: usize) {
 
 /// Fills `bytes` from its start, and returns how many came.
 fn ask(machine: &mut Machine, tree: &Tree, bytes: &mut [u8]) -> Result<usize, RandomError> {
-    let is_entropy = |function: &&Function| Rng::<Machine>::matches(function.vendor(), function.device());
-    let function = tree.nodes().iter().map(Node::function).find(is_entropy).ok_or(RandomError::NoDevice)?;
-    tree.open_path(machine.config(), function.bdf());
+    let is_entropy = |function: &&Function| Rng::<Machine>::matches(function.vendor, function.device);
+    let function = tree.nodes().iter().map(|node| &node.function).find(is_entropy).ok_or(RandomError::NoDevice)?;
+    tree.open_path(machine.config(), function.bdf);
     let mut options = DeviceOptions::new("entropy");
     // The only request is waited for.
     options.interrupts = Some(InterruptMode::Polling);
-    let mut rng = Rng::probe(machine, function.bdf(), options)?;
+    let mut rng = Rng::probe(machine, function.bdf, options)?;
     let answer = wait(machine, &mut rng, bytes);
     let stopped = rng.shutdown(machine);
     let given = answer?;

@@ -12,6 +12,7 @@ use crate::virtio::transport_kind::TransportKind;
 
 /// An interface of a device, found and not touched yet.
 #[derive(Debug, Clone, PartialEq, Eq, From)]
+#[allow(clippy::large_enum_variant, reason = "one on the stack, once a bring-up")]
 pub(super) enum Interface {
     /// Structures named by capabilities.
     Modern(Capabilities),
@@ -60,7 +61,7 @@ impl Interface {
         match (Capabilities::find(config, function, bars), wanted) {
             (Ok(Some(capabilities)), _) => Ok(Self::Modern(capabilities)),
             (Ok(None), None) => legacy().map_err(InterfaceError::Neither),
-            (Ok(None), Some(_)) => Err(InterfaceError::NoModern(function.bdf())),
+            (Ok(None), Some(_)) => Err(InterfaceError::NoModern(function.bdf)),
             // Structures that are of no use leave a transitional device its older interface.
             (Err(error), None) => legacy().map_err(|_| InterfaceError::Capability(error)),
             (Err(error), Some(_)) => Err(InterfaceError::Capability(error)),

@@ -94,7 +94,7 @@ impl HostBridge {
 }
 
 /// What comes before and after each place where `name` stands.
-fn after<'a>(aml: &'a [u8], name: &'static [u8; 4]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+pub(super) fn after<'a>(aml: &'a [u8], name: &'static [u8; 4]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
     aml.windows(4)
         .enumerate()
         .filter(move |(_, window)| window == name)
@@ -102,7 +102,7 @@ fn after<'a>(aml: &'a [u8], name: &'static [u8; 4]) -> impl Iterator<Item = (&'a
 }
 
 /// The package length that `aml` begins with, which counts its own bytes, and how many those are (ACPI 6.5, 20.2.4).
-fn package_length(aml: &[u8]) -> Option<(usize, usize)> {
+pub(super) fn package_length(aml: &[u8]) -> Option<(usize, usize)> {
     let &lead = aml.first()?;
     let more = usize::from(lead >> 6);
     if more == 0 {
@@ -128,7 +128,7 @@ pub(super) fn constant(aml: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// The contents of the buffer that `aml` begins with.
-fn buffer(aml: &[u8]) -> Option<&[u8]> {
+pub(super) fn buffer(aml: &[u8]) -> Option<&[u8]> {
     let rest = aml.strip_prefix(&[BUFFER_OP])?;
     let (length, own) = package_length(rest)?;
     let (_, contents) = constant(rest.get(own..length)?)?;
@@ -149,9 +149,9 @@ fn base_address(before: &[u8], rest: &[u8]) -> Option<PhysAddr> {
 }
 
 /// A resource descriptor (ACPI 6.5, 6.4).
-struct Descriptor<'a> {
-    tag: u8,
-    body: &'a [u8],
+pub(super) struct Descriptor<'a> {
+    pub(super) tag: u8,
+    pub(super) body: &'a [u8],
 }
 
 /// Large descriptors with an address space: of words, of double words, of quad words.
@@ -178,7 +178,7 @@ struct Window {
 
 impl<'a> Descriptor<'a> {
     /// The descriptor that `bytes` begins with, and the rest; `None` at the end tag or past the end.
-    fn take(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+    pub(super) fn take(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (&tag, rest) = bytes.split_first()?;
         let (length, rest) = if tag & 0x80 != 0 {
             let (length, rest) = rest.split_at_checked(2)?;

@@ -1,28 +1,8 @@
 //! How an interrupt line is wired: to which input, active at which level, edge or level triggered.
 
+use ballonet::platform::WiredInterrupt;
+pub(crate) use ballonet::platform::{Polarity, Trigger};
 use derive_more::Display;
-
-/// Which level of an interrupt line is the active one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum Polarity {
-    /// High, as on ISA.
-    #[display("active high")]
-    ActiveHigh,
-    /// Low, as on PCI.
-    #[display("active low")]
-    ActiveLow,
-}
-
-/// What on an interrupt line is an interrupt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum Trigger {
-    /// The step to the active level, as on ISA.
-    #[display("edge")]
-    Edge,
-    /// The active level, as on PCI.
-    #[display("level")]
-    Level,
-}
 
 /// How a line signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
@@ -49,6 +29,18 @@ pub struct InterruptRoute {
     pub gsi: u32,
     /// How the line signals.
     pub signalling: Signalling,
+}
+
+impl From<WiredInterrupt> for InterruptRoute {
+    fn from(WiredInterrupt { gsi, polarity, trigger }: WiredInterrupt) -> Self {
+        Self { gsi, signalling: Signalling { polarity, trigger } }
+    }
+}
+
+impl From<InterruptRoute> for WiredInterrupt {
+    fn from(InterruptRoute { gsi, signalling: Signalling { polarity, trigger } }: InterruptRoute) -> Self {
+        Self { gsi, polarity, trigger }
+    }
 }
 
 /// The MPS INTI flags of an entry: what differs from the habit of the bus (ACPI 6.5, table 5.26).

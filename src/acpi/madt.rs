@@ -91,12 +91,41 @@ pub struct LocalNmi {
     pub signalling: Signalling,
 }
 
+impl LocalNmi {
+    /// By the flags of an entry. NMI inputs signal as ISA lines do where they conform to the bus.
+    pub(crate) const fn new(target: NmiTarget, lint: u8, flags: u16) -> Self {
+        Self { target, lint, signalling: IntiFlags(flags).signalling(Signalling::ISA) }
+    }
+}
+
 /// An interrupt source override. How it signals depends on whose interrupt it is, where it conforms to the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct SourceOverride {
+pub(crate) struct SourceOverride {
     irq: u8,
     gsi: u32,
     flags: IntiFlags,
+}
+
+impl SourceOverride {
+    /// ISA interrupt `irq` ends at `gsi`; `flags` as in the table.
+    pub(crate) const fn new(irq: u8, gsi: u32, flags: u16) -> Self {
+        Self { irq, gsi, flags: IntiFlags(flags) }
+    }
+
+    /// The ISA interrupt.
+    pub(crate) const fn irq(&self) -> u8 {
+        self.irq
+    }
+}
+
+/// The same things as another table says them.
+pub(crate) struct Interrupts {
+    pub(crate) local_apic_address: PhysAddr,
+    pub(crate) has_8259: bool,
+    pub(crate) processors: Vec<Processor>,
+    pub(crate) io_apics: Vec<IoApic>,
+    pub(crate) overrides: Vec<SourceOverride>,
+    pub(crate) local_nmis: Vec<LocalNmi>,
 }
 
 /// What the MADT says.
@@ -137,6 +166,16 @@ impl Madt {
         madt.walk(entries);
         madt.forget_repeated_processors();
         Ok(madt)
+    }
+
+    /// What another table says, in a MADT's words.
+    pub(crate) fn from_interrupts(interrupts: Interrupts) -> Self {
+        let Interrupts { local_apic_address, has_8259, processors, io_apics, overrides, local_nmis } = interrupts;
+        let (nmi_sources, flaws) = (Vec::new(), Vec::new());
+        let mut madt =
+            Self { local_apic_address, has_8259, processors, io_apics, overrides, nmi_sources, local_nmis, flaws };
+        madt.forget_repeated_processors();
+        madt
     }
 
     /// Where the local APIC's registers are in xAPIC mode.

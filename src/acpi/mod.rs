@@ -17,6 +17,7 @@ mod hpet;
 mod interrupt;
 mod madt;
 mod mcfg;
+mod mmio_devices;
 mod problem;
 mod rsdp;
 mod serial_port;
@@ -37,7 +38,7 @@ pub use host_bridge::HostBridge;
 pub use hpet::Hpet;
 pub(crate) use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};
 pub use madt::Madt;
-pub(crate) use madt::{IoApic, LocalNmi, NmiTarget, Processor, ProcessorState};
+pub(crate) use madt::{Interrupts, IoApic, LocalNmi, NmiTarget, Processor, ProcessorState, SourceOverride};
 pub(crate) use mcfg::EcamRegion;
 pub use mcfg::Mcfg;
 pub(crate) use problem::{EntryFlaw, Flaw, Problem};
@@ -53,6 +54,7 @@ pub use tables::{TableState, Tables};
 
 use crate::boot::PhysicalMemory;
 use ballonet::memory::PhysAddr;
+use ballonet::virtio::MmioDevice;
 
 /// What the ACPI tables say about the machine. A table that is missing or unusable is `None`.
 #[derive(Debug, Clone)]
@@ -75,6 +77,8 @@ pub struct Acpi {
     pub soft_off: Option<SleepType>,
     /// What the PCI host bridge passes on, where AML says so in constants.
     pub host_bridge: Option<HostBridge>,
+    /// Where the DSDT and SSDTs have virtio-mmio devices.
+    pub mmio_devices: Vec<MmioDevice>,
     /// What was wrong, in the order in which it was found.
     pub problems: Vec<Problem>,
 }
@@ -105,7 +109,8 @@ impl Acpi {
         problems.extend(flaws.copied().map(Problem::Entry));
         let soft_off = sleep::find_soft_off(memory, &tables);
         let host_bridge = host_bridge::find(memory, &tables);
-        Self { rsdp, tables, madt, mcfg, fadt, srat, hpet, soft_off, host_bridge, problems }
+        let mmio_devices = mmio_devices::find(memory, &tables);
+        Self { rsdp, tables, madt, mcfg, fadt, srat, hpet, soft_off, host_bridge, mmio_devices, problems }
     }
 }
 

@@ -27,8 +27,8 @@ pub(crate) use info::EfiSystemTable;
 pub use memory_map::MemoryMap;
 pub(crate) use note::Note;
 pub(crate) use options::{
-    AccessChoice, AffinityChoice, HotplugChoice, LogFormat, MOST_CPUS, Mode, PoweroffChoice, ScreenChoice, TapVersion,
-    Terminal, WorkChoice, WorkKind,
+    AccessChoice, AffinityChoice, HotplugChoice, LogFormat, MOST_CPUS, MmioArgument, Mode, PoweroffChoice,
+    ScreenChoice, TapVersion, Terminal, WorkChoice, WorkKind,
 };
 pub use options::{KernelOptions, Key, Valid, Warning, parse_size};
 pub(crate) use physical::Unreadable;

@@ -10,13 +10,16 @@ use crate::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
 use ballonet::balloon::{Balloon, Options};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::memory::PageFrames;
-use ballonet::pci::{Bdf, Tree};
+use ballonet::pci::Tree;
 use ballonet::platform::Platform;
+use ballonet::virtio::DeviceHandle;
+use ballonet::virtio::spec::DeviceType;
 use ballonet_check::bench::{Bench, BenchError, Case, Figures, Stopwatch, Surroundings, Throughput};
 use log::{error, info};
 use x86_64::instructions::{interrupts, nop};
 
 use super::balloons::driver_options;
+use super::mmio_devices::MmioFound;
 use super::scaling;
 
 /// Requests timed in each direction.
@@ -78,44 +81,48 @@ impl Stopwatch for Tsc {
 }
 
 /// Measures every balloon of the machine; fails where there is none, or one does not do its part.
-pub(super) fn run(machine: &mut Machine, tree: &Tree) -> ExitStatus {
-    let mut count = 0;
+pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> ExitStatus {
+    let mut devices: Vec<DeviceHandle> = Vec::new();
     for node in tree.nodes() {
         let function = node.function;
         if !Balloon::<Machine>::matches(function.vendor, function.device) {
             continue;
         }
         tree.open_path(machine.config(), function.bdf);
+        devices.push(function.bdf.into());
+    }
+    devices.extend(mmio.iter().filter(|found| found.is(DeviceType::BALLOON)).map(MmioFound::handle));
+    for (count, device) in devices.iter().enumerate() {
         let mut options = driver_options(machine.options());
         options.name = format!("virtio{count}");
-        count += 1;
-        if let Err(error) = bench(machine, function.bdf, &options) {
-            error!("{}: balloon at {}: {error}", options.name, function.bdf);
+        if let Err(error) = bench(machine, *device, &options) {
+            error!("{}: balloon at {}: {error}", options.name, device.address());
             return ExitStatus::Failure;
         }
     }
     scaling::run();
-    if count == 0 {
-        error!("no virtio balloon was found on PCI; there is nothing to measure");
+    if devices.is_empty() {
+        error!("no virtio balloon was found on PCI or MMIO; there is nothing to measure");
         return ExitStatus::Failure;
     }
     ExitStatus::Success
 }
 
 /// Measures one balloon in every case that it offers.
-fn bench(machine: &mut Machine, function: Bdf, options: &Options) -> Result<(), BenchError> {
+fn bench(machine: &mut Machine, device: DeviceHandle, options: &Options) -> Result<(), BenchError> {
     let hz = clock::rate().map_or(0, |rate| rate.tsc_hz);
     emit(&options.name, "tsc", hz, "Hz");
     info!(
-        "{}: balloon at {function}; in cycles at {} MHz, minimum / median of a request",
+        "{}: balloon at {}; in cycles at {} MHz, minimum / median of a request",
         options.name,
+        device.address(),
         hz / 1_000_000
     );
     info!(
         "{:<16}{:<10}{:<11}{:<8}{:>17}{:>17}{:>21}",
         "ring", "layout", "notify by", "irq", "add + kick", "interrupt + pop", "round trip"
     );
-    let bench = Bench { function, options, rounds: ROUNDS };
+    let bench = Bench { device, options, rounds: ROUNDS };
     for case in bench.cases(machine)? {
         let (mode, figures) = bench.measure(machine, &mut Tsc, case)?;
         report(&options.name, case, &figures);

@@ -11,6 +11,7 @@ use super::console::{Console, Context, Outcome};
 use super::held::Held;
 use super::hotplug::Slots;
 use super::latency::Latency;
+use super::mmio_devices::MmioFound;
 use super::power::PowerButton;
 use super::typing;
 use super::view::View;
@@ -25,6 +26,7 @@ const INPUT_A_ROUND: usize = 256;
 pub(super) struct MainLoop<'k> {
     machine: &'k mut Machine,
     tree: &'k mut Tree,
+    mmio: &'k [MmioFound],
     balloons: &'k mut Balloons,
     slots: &'k mut Slots,
     button: &'k mut PowerButton,
@@ -38,14 +40,14 @@ pub(super) struct MainLoop<'k> {
 impl<'k> MainLoop<'k> {
     pub(super) fn new(
         machine: &'k mut Machine,
-        tree: &'k mut Tree,
+        (tree, mmio): (&'k mut Tree, &'k [MmioFound]),
         balloons: &'k mut Balloons,
         slots: &'k mut Slots,
         button: &'k mut PowerButton,
     ) -> Self {
         let (console, work) = (Console::new(machine.options().term), Work::new(machine.options().work));
         let (held, latency, view) = (Held::default(), Latency::default(), View::default());
-        Self { machine, tree, balloons, slots, button, console, held, work, latency, view }
+        Self { machine, tree, mmio, balloons, slots, button, console, held, work, latency, view }
     }
 
     /// Runs until the console or the power button ends it.
@@ -78,8 +80,8 @@ impl<'k> MainLoop<'k> {
 
     /// Runs a piece of the command in progress, and takes what was typed.
     fn serve_console(&mut self) -> Outcome {
-        let Self { machine, tree, balloons, slots, console, held, work, latency, .. } = self;
-        let mut context = Context { machine, tree, balloons, slots, held, work, latency };
+        let Self { machine, tree, mmio, balloons, slots, console, held, work, latency, .. } = self;
+        let mut context = Context { machine, tree, mmio, balloons, slots, held, work, latency };
         if console.is_busy() {
             console.work(&mut context);
         }

@@ -12,6 +12,7 @@ mod held;
 mod hotplug;
 mod latency;
 mod main_loop;
+mod mmio_devices;
 mod power;
 mod scaling;
 mod shortage;
@@ -41,15 +42,16 @@ pub fn run(entry: Entry) -> ! {
     }
     let verbose = machine.options().verbose;
     let mut tree = devices::discover(&mut machine, verbose);
+    let mmio = mmio_devices::discover(&mut machine);
     if machine.options().mode != Mode::Serve {
         screen::set_hasty(true);
     }
     match machine.options().mode {
-        Mode::Check => exit(check::run(&mut machine, &tree)),
-        Mode::Bench => exit(bench::run(&mut machine, &tree)),
+        Mode::Check => exit(check::run(&mut machine, &tree, &mmio)),
+        Mode::Bench => exit(bench::run(&mut machine, &tree, &mmio)),
         Mode::Serve => {}
     }
-    let mut balloons = Balloons::start(&mut machine, &tree);
+    let mut balloons = Balloons::start(&mut machine, &tree, &mmio);
     balloons.serve(&mut machine);
     balloons.announce();
     let mut slots = Slots::start(&mut machine, &tree);
@@ -60,7 +62,8 @@ pub fn run(entry: Entry) -> ! {
     // Last, so that a photo of the screen has it.
     machine.identity.tell();
     screen::set_hasty(false);
-    let outcome = MainLoop::new(&mut machine, &mut tree, &mut balloons, &mut slots, &mut button).run();
+    let devices = (&mut tree, mmio.as_slice());
+    let outcome = MainLoop::new(&mut machine, devices, &mut balloons, &mut slots, &mut button).run();
     screen::set_hasty(true);
     serial::set_status(format_args!(""));
     if outcome == Outcome::PowerOff {
@@ -78,13 +81,15 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
 
 fn report_no_device(refused: usize, slots: usize) {
     let message = match (refused, slots) {
-        (0, 0) if !typing::is_possible() => "no virtio balloon was found on PCI, as on every PC",
-        (0, _) if !typing::is_possible() => "no virtio balloon was found on PCI; one may come into a hot-plug slot",
+        (0, 0) if !typing::is_possible() => "no virtio balloon was found on PCI or MMIO, as on every PC",
+        (0, _) if !typing::is_possible() => {
+            "no virtio balloon was found on PCI or MMIO; one may come into a hot-plug slot"
+        }
         (0, 0) => {
-            "no virtio balloon was found on PCI, as on every PC; `pci`, `acpi`, `info` and `mem` at the console show what there is"
+            "no virtio balloon was found on PCI or MMIO, as on every PC; `pci`, `acpi`, `info` and `mem` at the console show what there is"
         }
         (0, _) => {
-            "no virtio balloon was found on PCI; one may come into a hot-plug slot, and `pci`, `acpi`, `info` and `mem` at the \
+            "no virtio balloon was found on PCI or MMIO; one may come into a hot-plug slot, and `pci`, `acpi`, `info` and `mem` at the \
              console show what there is"
         }
         (_, 0) => "no virtio balloon could be started, see above; only the console remains",

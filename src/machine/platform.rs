@@ -1,6 +1,7 @@
 //! The machine as drivers see it.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::acpi::EcamRegion;
@@ -172,11 +173,16 @@ impl Platform for Machine {
 
     fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
         let unknown = VectorError::NoLine(line);
-        let InterruptLine::Pin { function, .. } = line else { return Err(unknown) };
-        let line = self.config.read8(function, INTERRUPT_LINE);
         let id = u8::try_from(local_apic::id()).unwrap_or(0);
-        let madt = self.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
-        let id = lines::attach(line, madt, id, name, handler)?.ok_or(unknown)?;
+        let attached = match line {
+            InterruptLine::Pin { function, .. } => {
+                let line = self.config.read8(function, INTERRUPT_LINE);
+                lines::attach(line, self.madt(), id, name, handler)?
+            }
+            InterruptLine::Wired(wired) => lines::attach_to(Vec::from([wired.into()]), id, name, handler)?,
+            _ => None,
+        };
+        let id = attached.ok_or(unknown)?;
         Ok(Vector { number: LINES + id, message: None })
     }
 

@@ -87,7 +87,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(format!("check::{name}_ends_the_run"), json, move |vm| ends_early(vm, reason)));
     }
     let nothing = |line| Qemu::new(Version::Newest).without_balloon().command_line(line);
-    let reason = "no virtio balloon was found on PCI; there is nothing to check";
+    let reason = "no virtio balloon was found on PCI or MMIO; there is nothing to check";
     trials.push(trial("check::nothing_to_check_bails_out", nothing("mode=check"), move |vm| bails_out(vm, reason)));
     trials.push(trial("check::nothing_to_check_ends_the_run", nothing("mode=check log=json"), move |vm| {
         ends_early(vm, reason)

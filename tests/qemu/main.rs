@@ -23,6 +23,7 @@ mod layouts;
 mod life;
 mod matrix;
 mod migration;
+mod mmio;
 mod oom;
 mod poison;
 mod power;
@@ -53,6 +54,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
     }
     let some = [
         matrix::trials(),
+        mmio::trials(),
         layouts::trials(),
         life::trials(),
         migration::trials(),
@@ -85,6 +87,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
     // Not even listed unasked: there are too many.
     if arguments.ignored || arguments.include_ignored {
         trials.extend(matrix::full());
+        trials.extend(mmio::full());
     }
     suite::choose(trials)
 }

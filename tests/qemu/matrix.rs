@@ -9,9 +9,9 @@
 #[path = "matrix/cell.rs"]
 mod cell;
 #[path = "matrix/cover.rs"]
-mod cover;
+pub(crate) mod cover;
 #[path = "matrix/job.rs"]
-mod job;
+pub(crate) mod job;
 #[path = "matrix/steps.rs"]
 mod steps;
 
@@ -21,6 +21,7 @@ use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 use cell::Cell;
+pub(crate) use cell::Feature;
 
 /// How many axes are combined: every possible pair of values occurs, and every triple, which costs little more.
 const STRENGTH: u32 = 3;

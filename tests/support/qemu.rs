@@ -45,6 +45,8 @@ pub(crate) struct Qemu {
     incoming: bool,
     objects: Vec<String>,
     balloon: Option<String>,
+    /// The balloon's driver in QEMU: it says which bus the device is on.
+    balloon_driver: &'static str,
     before_balloon: Vec<String>,
     globals: Vec<String>,
     /// Whether the kernel can end QEMU with a status of its choice.
@@ -79,6 +81,7 @@ impl Qemu {
             incoming: false,
             objects: Vec::new(),
             balloon: Some(String::new()),
+            balloon_driver: "virtio-balloon-pci",
             before_balloon: Vec::new(),
             globals: Vec::new(),
             debug_exit: true,
@@ -183,6 +186,12 @@ impl Qemu {
     pub(crate) fn balloon(mut self, properties: &str) -> Self {
         self.balloon = Some(properties.into());
         self
+    }
+
+    /// The same for a balloon on virtio-mmio.
+    pub(crate) fn balloon_on_mmio(mut self, properties: &str) -> Self {
+        self.balloon_driver = "virtio-balloon-device";
+        self.balloon(properties)
     }
 
     /// No balloon at all.
@@ -332,7 +341,7 @@ impl Qemu {
         }
         if let Some(properties) = &self.balloon {
             let comma = if properties.is_empty() { "" } else { "," };
-            option("-device", &format!("virtio-balloon-pci,id=balloon0{comma}{properties}"));
+            option("-device", &format!("{},id=balloon0{comma}{properties}", self.balloon_driver));
         }
         if self.incoming {
             line.extend(["-incoming".into(), "defer".into()]);

@@ -79,7 +79,7 @@ fn bench(behaviour: Behaviour, options: &Options) -> Vec<(Case, InterruptMode)> 
     let (machine, at) = Machine::with_balloon(16, behaviour);
     let mut platform = ModelPlatform::new(&machine);
     let mut watch = Count::new(&machine);
-    let bench = Bench { function: at, options, rounds: 16 };
+    let bench = Bench { device: at.into(), options, rounds: 16 };
     let cases = bench.cases(&mut platform).expect("the device can be asked");
     let measured = cases
         .into_iter()
@@ -154,7 +154,7 @@ fn a_transitional_device_is_measured_by_its_legacy_interface_and_one_without_int
 fn a_device_that_returns_nothing_is_an_error_and_what_it_may_have_stays_ballooned() {
     let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(0), ..Behaviour::conforming() });
     let mut platform = ModelPlatform::new(&machine);
-    let bench = Bench { function: at, options: &Options::default(), rounds: 1 };
+    let bench = Bench { device: at.into(), options: &Options::default(), rounds: 1 };
     let error = bench.measure(&mut platform, &mut Count::new(&machine), Case::ALL[0]).err();
     assert!(matches!(error, Some(BenchError::Silence { waited_ms: 2000.. })), "{error:?}");
     machine.expect_no_missteps();
@@ -175,7 +175,7 @@ fn throughput_of(ram: u32, passes: usize, behaviour: Behaviour, options: &Option
     let (machine, at) = Machine::with_balloon(ram, behaviour);
     let mut platform = ModelPlatform::new(&machine);
     let mut surroundings = Count::new(&machine);
-    let bench = Bench { function: at, options, rounds: 0 };
+    let bench = Bench { device: at.into(), options, rounds: 0 };
     let outcome = bench.throughput(&mut platform, &mut surroundings, frames, passes);
     let throughput = outcome.unwrap_or_else(|error| panic!("{error}; {:#?}", machine.missteps()));
     let strategies = 1 + [throughput.indirect, throughput.reported].iter().flatten().count() as u64;
@@ -262,7 +262,7 @@ fn nothing_passes_the_ceiling() {
 fn more_frames_than_there_are_move_nowhere() {
     let (machine, at) = Machine::with_balloon(16, Behaviour::conforming());
     let mut platform = ModelPlatform::new(&machine);
-    let bench = Bench { function: at, options: &Options::default(), rounds: 0 };
+    let bench = Bench { device: at.into(), options: &Options::default(), rounds: 0 };
     let error = bench.throughput(&mut platform, &mut Count::new(&machine), 1 << 20, 1).err();
     assert!(matches!(error, Some(BenchError::Memory(_) | BenchError::Frames { .. })), "{error:?}");
     left_as_found(&machine, &platform);
@@ -272,7 +272,7 @@ fn more_frames_than_there_are_move_nowhere() {
 fn a_device_that_takes_frames_and_says_nothing_ends_the_measurement() {
     let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(2), ..Behaviour::conforming() });
     let mut platform = ModelPlatform::new(&machine);
-    let bench = Bench { function: at, options: &Options::default(), rounds: 0 };
+    let bench = Bench { device: at.into(), options: &Options::default(), rounds: 0 };
     let error = bench.throughput(&mut platform, &mut Count::new(&machine), 1024, 1).err();
     assert!(matches!(error, Some(BenchError::Silence { waited_ms: 5000.. })), "{error:?}");
     machine.expect_no_missteps();

@@ -1,4 +1,4 @@
-//! What the picture shows and what keys do: state without I/O.
+//! The picture's state and its keys, without I/O.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -8,7 +8,7 @@ use crate::units::{MIB, mib, parse_size};
 /// Intervals of statistics that the key goes through, in seconds; 0 is off.
 const STATISTICS: [u64; 5] = [1, 2, 5, 10, 0];
 
-/// What a key asks for.
+/// A key's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Leave a guest so many bytes.

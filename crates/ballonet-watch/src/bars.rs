@@ -1,11 +1,11 @@
 //! A chart of characters: one column a sample, the newest at the right.
 //!
-//! A column is the host's memory for the guest. Its lower part is what the guest uses, the upper part what the host holds
-//! for nothing; a line shows what the balloon leaves the guest. It reads without colours, and in ASCII.
+//! A column is the host's memory for the guest: the lower part is used by the guest, the upper part is idle. A line shows the
+//! size that the balloon leaves the guest. It reads without colours, and in ASCII.
 
 use crate::model::{Figure, Sample};
 
-/// What a cell shows.
+/// The content of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cell {
     /// Nothing.
@@ -33,7 +33,7 @@ impl Cell {
     }
 }
 
-/// What the guest uses: by a ballonet's own word, else by its statistics, whose parts are of one moment.
+/// Memory in use by the guest: reported by a ballonet's console, else by its statistics, which are all of one moment.
 pub(crate) fn used(sample: &Sample) -> Option<u64> {
     let by_statistics = || sample.get(Figure::StatTotal)?.checked_sub(sample.available()?);
     sample.get(Figure::Used).or_else(by_statistics)

@@ -22,7 +22,7 @@ pub(crate) enum Anchor {
 pub(crate) struct Type {
     /// Larger, and bold.
     pub(crate) title: bool,
-    /// What its place means.
+    /// The part of it that its place is.
     pub(crate) anchor: Anchor,
     /// Its colour.
     pub(crate) colour: Colour,
@@ -42,7 +42,7 @@ pub(crate) struct Pen {
 /// A place.
 pub(crate) type Point = (f64, f64);
 
-/// What can be drawn.
+/// The shapes that can be drawn.
 pub(crate) trait Canvas {
     /// Fills a shape.
     fn area(&mut self, corners: &[Point], colour: Colour, opacity: f32);

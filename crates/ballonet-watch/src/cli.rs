@@ -8,16 +8,16 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::units::{parse_interval, parse_size};
 
-/// Shows, on the host, what guests have of its memory and what their balloons do: by QMP and /proc, for any QEMU.
+/// Shows guests' memory and balloons on the host, live: by QMP and /proc, for any QEMU.
 #[derive(Debug, Parser)]
 #[command(name = "ballonet-watch", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start a ballonet guest by run.sh and watch it; quitting ends it
@@ -127,13 +127,13 @@ pub(crate) struct Plot {
     pub(crate) png: Option<PathBuf>,
 }
 
-/// Show what a balloon is for.
+/// Show the purpose of a balloon.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// The kernel and what starts it.
     #[command(flatten)]
     pub(crate) launch: Launch,
-    /// What to write.
+    /// Files to write.
     #[command(flatten)]
     pub(crate) outputs: Outputs,
     /// Show four guests in a budget instead, with the policy and without

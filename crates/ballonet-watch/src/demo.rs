@@ -1,4 +1,4 @@
-//! What a balloon is for, in one picture: the same program in two guests, of which one reports its free memory to the host.
+//! The purpose of a balloon in one picture: the same program in two guests, of which one reports free memory to the host.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::failure::Outcome;
 use crate::guest::Guest;
 use crate::launch::{Launched, Launcher};
 use crate::model::Sample;
-use crate::panel::{Panel, Stroke};
+use crate::panel::{Layer, Panel, Stroke};
 use crate::plot::{self, HOST, USE, layer};
 use crate::record::{Recorder, Track};
 use crate::steer::{keep, track};
@@ -23,13 +23,13 @@ const TICK: Duration = Duration::from_millis(250);
 const TEETH: u32 = 5;
 /// The part of a tooth in which the program takes memory; in the rest it has none.
 const RISE: f64 = 0.7;
-/// What the first tooth takes, and how much more each later one.
+/// Height of the first tooth, and how much higher each later one is.
 const FIRST: u64 = 64 * MIB;
 const MORE: u64 = 32 * MIB;
 /// How long a guest may take to start, or to do a step.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is under the guests; their kernels and QEMUs are the same.
+/// Each guest's balloon; kernels and QEMUs are the same.
 const GUESTS: [(&str, &str); 2] =
     [("with-balloon", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"), ("without-balloon", "none")];
 
@@ -42,7 +42,7 @@ pub(crate) fn demo(options: &cli::Demo) -> Outcome {
         started.push(launcher.start(name, &[("MEMORY", "256M"), ("BALLOON", balloon)], &[], Instant::now())?);
     }
     let (processes, mut guests): (Vec<Launched>, Vec<Guest>) = started.into_iter().unzip();
-    let tracks = run(&mut guests, options)?;
+    let (tracks, program) = run(&mut guests, options)?;
     guests.iter_mut().for_each(Guest::quit);
     drop(processes);
     for track in &tracks {
@@ -52,10 +52,13 @@ pub(crate) fn demo(options: &cli::Demo) -> Outcome {
     if outputs.svg.is_none() && outputs.png.is_none() {
         outputs.svg = Some("demo.svg".into());
     }
-    plot::write_panels("Host memory of a guest with a balloon and of one without", &panels(&tracks), &outputs)
+    plot::write_panels("Host memory of a guest with a balloon and of one without", &panels(&tracks, &program), &outputs)
 }
 
-fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<Vec<Track>> {
+/// Memory that the programs hold: seconds, MiB, and 0 under it.
+type Program = Vec<(f64, f64, f64)>;
+
+fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<(Vec<Track>, Program)> {
     for guest in guests.iter_mut() {
         wait(guest, "to start", |guest| guest.kernel.is_ready())?;
     }
@@ -65,24 +68,28 @@ fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<Vec<Track>> {
     let mut tracks: Vec<_> = guests.iter().map(|guest| track(&guest.name)).collect();
     let mut recorder = options.outputs.record.as_deref().map(Recorder::create).transpose()?;
     eprintln!("a program takes and frees memory in two guests for {} s", duration.as_secs());
-    let mut held = 0;
+    let (mut held, mut holds) = (0, Program::new());
     let mut due = start;
-    while start.elapsed() < duration {
-        let wanted = program(start.elapsed().as_secs_f64() / duration.as_secs_f64());
+    // Steps, not seconds: on a slow machine the program is slow as well, and rests long enough.
+    let steps = (duration.as_millis() / TICK.as_millis()) as u32;
+    for step in 0..steps {
+        let wanted = program(f64::from(step) / f64::from(steps));
         for guest in guests.iter_mut() {
             take(guest, held, wanted)?;
             guest.refresh(PATIENCE);
         }
         held = wanted;
+        // All of it, by the guests' own word. What they say is used has, for moments, free memory on its way to the host as well.
+        holds.push((start.elapsed().as_secs_f64(), mib(held) as f64, 0.0));
         let samples = guests.iter_mut().map(Guest::sample).collect();
         keep(&mut tracks, &mut recorder, guests, samples)?;
         due = (due + TICK).max(Instant::now());
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
-    Ok(tracks)
+    Ok((tracks, holds))
 }
 
-/// What the program has at a part of the whole: a saw whose teeth grow. In whole MiB.
+/// Bytes that the program holds at a part of the whole: a saw whose teeth grow, in whole MiB.
 fn program(part: f64) -> u64 {
     let place = part.clamp(0.0, 1.0) * f64::from(TEETH);
     let (tooth, rise) = (place.floor().min(f64::from(TEETH - 1)), place.fract() / RISE);
@@ -118,7 +125,7 @@ pub(crate) fn wait(guest: &mut Guest, what: &str, done: impl Fn(&Guest) -> bool)
     Ok(())
 }
 
-fn panels(tracks: &[Track]) -> Vec<Panel> {
+fn panels(tracks: &[Track], program: &Program) -> Vec<Panel> {
     let titles = [
         "With the balloon, freed memory goes back to the host",
         "The same program without it: freed memory stays taken",
@@ -127,14 +134,14 @@ fn panels(tracks: &[Track]) -> Vec<Panel> {
         title: title.into(),
         layers: vec![
             layer("host memory", HOST, Stroke::Area, track, Sample::host),
-            layer("program in guest", USE, Stroke::Line, track, used),
+            Layer { name: "program in guest".into(), colour: USE, stroke: Stroke::Line, points: program.clone() },
         ],
         events: Vec::new(),
     };
     tracks.iter().zip(titles).map(panel).collect()
 }
 
-/// What the picture shows, in words.
+/// The picture in words.
 fn summary(track: &Track) -> String {
     let most = track.samples.iter().filter_map(Sample::host).max().unwrap_or_default();
     let last = track.samples.iter().rev().find_map(Sample::host).unwrap_or_default();

@@ -79,7 +79,7 @@ fn run(sets: &mut [Set], recorder: &mut Option<Recorder>, duration: Duration) ->
     Ok(())
 }
 
-/// What a program has in a round: a saw, where each guest is a quarter of a tooth behind the next.
+/// Bytes that a program holds in a round: a saw, each guest a quarter of a tooth behind the next.
 fn program(guest: usize, round: u64) -> u64 {
     let offset = guest as u64 * PERIOD / COUNT as u64;
     let place = (round + offset) % PERIOD;

@@ -16,7 +16,7 @@ use crate::units::mib;
 /// Where a guest is found.
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
-    /// What people call it.
+    /// Its name for people.
     pub(crate) name: String,
     /// Its QMP socket.
     pub(crate) socket: PathBuf,
@@ -28,7 +28,7 @@ pub(crate) struct Address {
 
 /// A guest that we are connected to.
 pub(crate) struct Guest {
-    /// What people call it.
+    /// Its name for people.
     pub(crate) name: String,
     qmp: Qmp,
     /// QEMU's process, or why it is not known.
@@ -308,7 +308,7 @@ impl Guest {
     }
 }
 
-/// What a command gives where QEMU serves it.
+/// A command's answer; `None` where QEMU refuses the command.
 fn served(answer: Result<Value, QmpError>) -> Result<Option<Value>, QmpError> {
     match answer {
         Ok(value) => Ok(Some(value)),

@@ -1,4 +1,4 @@
-//! The host's side, from `/proc`: what a QEMU process has of the host's memory, and how the host fares.
+//! The host's side, from `/proc`: memory of a QEMU process, memory and pressure of the host.
 
 use std::fs;
 use std::io;
@@ -80,7 +80,7 @@ pub(crate) fn process_name(pid: u32) -> Outcome<String> {
     Ok(name.trim_end().to_owned())
 }
 
-/// How the host fares.
+/// Memory and pressure of the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct HostState {
     /// Bytes that programs could have without swapping (`MemAvailable`).

@@ -1,4 +1,4 @@
-//! What a ballonet kernel says of itself on its serial line with `log=json`: one JSON object a line.
+//! Events of a ballonet kernel on its serial line with `log=json`: one JSON object a line.
 
 use serde_json::Value;
 
@@ -129,12 +129,14 @@ impl Kernel {
     }
 
     fn balloon(&mut self, event: &Value) -> Option<Notice> {
-        let target = self.ram.saturating_sub(event["target"].as_u64()?);
-        // At the start nobody has set one.
-        match self.target.replace(target) {
-            Some(before) if before != target => Some(("target", format!("target {} MiB", mib(target)))),
-            _ => None,
-        }
+        let held = |field: &str| event[field].as_u64();
+        let target = self.ram.saturating_sub(held("target")?);
+        let changed = match self.target.replace(target) {
+            Some(before) => before != target,
+            // One that the balloon is on its way to is new.
+            None => held("target") != held("actual"),
+        };
+        changed.then(|| ("target", format!("target {} MiB", mib(target))))
     }
 
     fn work(&mut self, event: &Value) -> Option<Notice> {
@@ -206,10 +208,12 @@ mod tests {
     #[test]
     fn a_target_is_an_event_when_it_changes() {
         let mut kernel = Kernel::new(256 << 20);
-        let line = |target: u64| format!(r#"{{"event":"balloon","ms":1.0,"target":{target},"actual":1}}"#);
+        let line = |target: u64| format!(r#"{{"event":"balloon","ms":1.0,"target":{target},"actual":67108864}}"#);
         assert_eq!(kernel.take(&line(64 << 20)), None, "the first is the state at the start");
         assert_eq!(kernel.take(&line(64 << 20)), None);
         assert_eq!(kernel.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())));
+        let mut late = Kernel::new(256 << 20);
+        assert_eq!(late.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())), "the balloon is on its way");
     }
 
     #[test]

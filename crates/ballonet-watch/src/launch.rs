@@ -90,7 +90,7 @@ impl Launched {
         Ok(())
     }
 
-    /// What `run.sh` and QEMU have written before they ended.
+    /// The last words of `run.sh` and QEMU.
     fn complaint(&mut self, what: &str) -> Failure {
         let mut text = String::new();
         if let Some(stderr) = &mut self.child.stderr {

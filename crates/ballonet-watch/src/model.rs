@@ -1,4 +1,4 @@
-//! What is known of guests over time: figures, samples, events. Pure: no clock, no I/O.
+//! Guests over time: figures, samples, events. Pure: no clock, no I/O.
 
 use std::collections::VecDeque;
 
@@ -94,7 +94,7 @@ impl Sample {
         self.get(Figure::Ram).or_else(|| self.get(Figure::Rss))
     }
 
-    /// What the guest can still use: available memory if its statistics have it, else free memory.
+    /// Memory that the guest can still use: available memory if its statistics have it, else free memory.
     pub(crate) fn available(&self) -> Option<u64> {
         self.get(Figure::StatAvailable).or_else(|| self.get(Figure::StatFree))
     }
@@ -145,7 +145,7 @@ pub(crate) enum State {
 /// A guest's past.
 #[derive(Debug)]
 pub(crate) struct History {
-    /// What people call it.
+    /// Its name for people.
     pub(crate) name: String,
     /// How it is.
     pub(crate) state: State,

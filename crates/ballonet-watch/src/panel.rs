@@ -43,7 +43,7 @@ pub(crate) struct Layer {
 /// A panel.
 #[derive(Debug, Clone)]
 pub(crate) struct Panel {
-    /// What it shows.
+    /// Its title.
     pub(crate) title: String,
     /// Later layers are in front.
     pub(crate) layers: Vec<Layer>,
@@ -62,7 +62,7 @@ pub(crate) struct Frame {
     pub(crate) height: f64,
 }
 
-/// What all panels of a plot share, so that they can be compared.
+/// The axes of all panels of a plot, so that they can be compared.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
     /// Seconds at the left and the right.
@@ -72,7 +72,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// What shows all of these.
+    /// Axes that fit all of these.
     pub(crate) fn of(panels: &[Panel]) -> Self {
         let points = || panels.iter().flat_map(|panel| &panel.layers).flat_map(|layer| &layer.points);
         let first = points().map(|point| point.0).fold(f64::MAX, f64::min);

@@ -1,15 +1,15 @@
-//! What several guests' balloons should leave them, within a budget of host memory: a decision, without I/O.
+//! Decides on the targets of several guests within a budget of host memory. No I/O.
 //!
-//! Each guest is to have what it uses and an equal share of what then is left of the budget. A target rises only as far as the
-//! budget has room beside what all others may use *now*: memory is first taken from one guest, and given to another only when
-//! the first balloon has it. So the sum of what guests may use never passes the budget once it is below it.
+//! Each guest gets what it uses and an equal share of the rest of the budget. A target rises only as far as the budget has room
+//! beside what all others may use *now*: memory goes to a guest only after another's balloon has taken it. So the sum that guests
+//! may use never exceeds the budget once it is below it.
 
 use crate::host::HostState;
 
 /// Percent of PSI (`some avg10`) at which guests get nothing beyond what they use.
 const FULL_PRESSURE: f64 = 10.0;
 
-/// What holds for all guests.
+/// Limits for all guests together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Bytes for all guests together.
@@ -20,14 +20,14 @@ pub(crate) struct Limits {
     pub(crate) reserve: u64,
 }
 
-/// What is seen of a guest.
+/// One guest as seen in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// What its balloon leaves it now.
+    /// The size that its balloon leaves it now.
     pub(crate) actual: u64,
-    /// What it cannot do without now: what it uses. `None` where it does not say.
+    /// What it uses now. `None` without statistics.
     pub(crate) need: Option<u64>,
-    /// What its balloon should leave it, by the last decision.
+    /// The size that its balloon should leave it, by the last decision.
     pub(crate) target: u64,
     /// The least that it keeps.
     pub(crate) floor: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What it may use until its balloon has moved.
+    /// The most that it may use until its balloon has moved.
     fn claim(&self, target: u64) -> u64 {
         self.actual.max(target)
     }
@@ -71,7 +71,7 @@ pub(crate) fn decide(limits: Limits, host: HostState, guests: &[Seen]) -> Vec<u6
     targets
 }
 
-/// What guests may have together: less than the budget if the host has less left than its reserve.
+/// The budget, less what the host lacks of its reserve.
 fn budget(limits: Limits, host: HostState, guests: &[Seen]) -> u64 {
     let missing = host.available.map_or(0, |available| limits.reserve.saturating_sub(available));
     match missing {
@@ -80,7 +80,7 @@ fn budget(limits: Limits, host: HostState, guests: &[Seen]) -> u64 {
     }
 }
 
-/// What each guest should have, whatever it has now.
+/// The size that each guest should have, regardless of what it has now.
 fn wanted(budget: u64, host: HostState, guests: &[Seen]) -> Vec<u64> {
     let needs: Vec<u64> =
         guests.iter().map(|guest| guest.need.unwrap_or(guest.actual).clamp(guest.floor, guest.ceiling)).collect();

@@ -225,7 +225,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
-        fn what_is_recorded_is_read_back(
+        fn a_record_reads_back_as_written(
             name in "[a-z,\"]{1,6}",
             samples in proptest::collection::vec((0_u32..100_000, proptest::option::of(any::<u64>())), 1..5),
             text in "[ -~]{0,12}",
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_named_with_its_line() {
+    fn an_invalid_record_is_an_error_with_its_line() {
         for (text, words) in [
             ("", "no columns `time`"),
             ("a,b\n1,2\n", "no columns `time`"),

@@ -19,17 +19,17 @@ use crate::watch::stop_on_signals;
 /// Time between two looks at the signals.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// What a guest needs, from statistics that are older than what else is known of it.
+/// Tracks what a guest uses, by statistics that are older than its other figures.
 #[derive(Debug, Default)]
 struct Need {
-    /// What the guest's own total leaves out, such as its kernel's image.
+    /// Bytes that the guest's own total leaves out, such as its kernel's image.
     overhead: u64,
     /// `stat_time` and `actual` of the sample before.
     before: Option<(u64, u64)>,
 }
 
 impl Need {
-    /// What the guest uses. Total and available memory are of one moment; the overhead is the difference to what the balloon
+    /// Bytes in use. Total and available memory are of one moment; the overhead is the difference to what the balloon
     /// leaves, taken while that stands still.
     fn of(&mut self, sample: &Sample) -> Option<u64> {
         let (time, actual) = (sample.get(Figure::StatTime)?, sample.get(Figure::Actual)?);
@@ -47,7 +47,7 @@ impl Need {
 /// A guest's bounds: floor and ceiling in bytes.
 pub(crate) type Bounds = (u64, u64);
 
-/// What is known from round to round.
+/// State from round to round.
 pub(crate) struct Steering {
     limits: Limits,
     bounds: Vec<Bounds>,

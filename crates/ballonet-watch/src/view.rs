@@ -30,7 +30,7 @@ pub(crate) struct Look {
 }
 
 impl Look {
-    /// What the environment asks for: `NO_COLOR` (no-color.org), and the locale.
+    /// By the environment: `NO_COLOR` (no-color.org), and the locale.
     pub(crate) fn from_environment() -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
@@ -242,4 +242,68 @@ fn foot(app: &App) -> Paragraph<'static> {
         None => "up/down target  0-9 number  s statistics  p pause  Tab guest  q quit".into(),
     };
     Paragraph::new(text).style(Style::new().add_modifier(Modifier::REVERSED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Mark;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    const PLAIN: Look = Look { colours: false, ascii: true };
+
+    fn app(count: usize) -> App {
+        let guest = |number: usize| {
+            let mut guest = History::new(&format!("guest-{number}"));
+            for second in 0..300_u32 {
+                let mut sample = Sample::new(f64::from(second));
+                for (figure, value) in
+                    [(Figure::Ram, 100), (Figure::Used, 50), (Figure::Actual, 200), (Figure::Size, 256)]
+                {
+                    sample.set(figure, Some(value << 20));
+                }
+                guest.push(sample);
+                guest.mark(Mark::new(f64::from(second), "target", format!("target {second} MiB")));
+            }
+            guest
+        };
+        App::new((0..count).map(guest).collect())
+    }
+
+    fn lines(app: &App, width: u16, height: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, app, PLAIN)).unwrap();
+        let buffer = terminal.backend().buffer().clone();
+        let row = |y: u16| (0..width).map(|x| buffer[(x, y)].symbol().to_owned()).collect::<String>();
+        (0..height).map(row).collect()
+    }
+
+    #[test]
+    fn every_size_of_a_terminal_is_drawn() {
+        for count in [1, 2, 5] {
+            let app = app(count);
+            for (width, height) in [(1, 1), (5, 3), (20, 8), (79, 10), (80, 24), (81, 25), (160, 50), (400, 100)] {
+                lines(&app, width, height);
+            }
+        }
+        lines(&App::new(vec![History::new("without samples")]), 80, 24);
+    }
+
+    #[test]
+    fn wide_terminals_have_guests_side_by_side() {
+        let both = |line: &String| line.contains("guest-0") && line.contains("guest-1") && line.contains("PID");
+        assert!(lines(&app(2), 160, 30).iter().any(both));
+        let narrow = lines(&app(2), 80, 30);
+        assert!(!narrow.iter().any(both));
+        assert!(narrow[0].contains("2 guests") && narrow[0].contains("in balloons 112 MiB"), "{}", narrow[0]);
+    }
+
+    #[test]
+    fn a_chart_shows_used_and_idle_memory_below_the_size() {
+        let lines = lines(&app(1), 80, 24);
+        // The column at the right edge, from the top of the chart down.
+        let column: String = lines[6..19].iter().map(|line| line.chars().last().unwrap_or(' ')).collect();
+        assert_eq!(column.trim(), "-    ::###");
+    }
 }

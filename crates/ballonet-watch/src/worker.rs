@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::guest::Guest;
 use crate::model::{Mark, Sample, State};
 
-/// What the picture asks of a guest.
+/// A request to a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Leave the guest so many bytes.
@@ -18,7 +18,7 @@ pub(crate) enum Order {
     End { quit: bool },
 }
 
-/// What a guest's thread found.
+/// News from a guest's thread.
 pub(crate) struct Update {
     /// Which guest.
     pub(crate) guest: usize,

@@ -10,8 +10,8 @@ use alloc::string::String;
 use derive_more::{Display, Error};
 
 pub use crate::bus::{
-    DeviceAddress, DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MsiMessage, RegisterWindow, Registers,
-    Vector,
+    DeviceAddress, DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MsiMessage, Polarity, RegisterWindow,
+    Registers, Trigger, Vector, WiredInterrupt,
 };
 use crate::pci::{Bdf, ConfigSpace, ConfigWindow};
 

@@ -35,7 +35,7 @@ impl Guest {
     fn probe(&mut self, choose: impl FnOnce(&mut DeviceOptions)) -> Result<Rng<ModelPlatform>, BringUpError> {
         let mut options = DeviceOptions::new("rng0");
         choose(&mut options);
-        Rng::probe(&mut self.platform, self.at, options)
+        Rng::probe(&mut self.platform, self.machine.handle(self.at), options)
     }
 
     #[track_caller]
@@ -102,7 +102,7 @@ impl Guest {
 /// Each interface and ring format: what it is called, and what the driver is to make of it.
 fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
     use RingFormat::{Packed, Split};
-    use TransportKind::{Legacy, Modern};
+    use TransportKind::{Legacy, Mmio, MmioLegacy, Modern};
     let devices = [
         (Behaviour::conforming(), Modern, Split),
         (Behaviour::conforming().packed(), Modern, Packed),
@@ -110,6 +110,9 @@ fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
         (Behaviour::conforming().packed().in_order(true), Modern, Packed),
         (Behaviour::conforming().transitional(), Modern, Split),
         (Behaviour::conforming().legacy(), Legacy, Split),
+        (Behaviour::conforming().on_mmio(), Mmio, Split),
+        (Behaviour::conforming().packed().in_order(true).on_mmio(), Mmio, Packed),
+        (Behaviour::conforming().on_legacy_mmio(), MmioLegacy, Split),
         (Behaviour::qemu_7_2().with_vectors(None), Modern, Split),
         (Behaviour::qemu_10(2), Modern, Split),
     ];

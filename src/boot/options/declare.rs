@@ -32,6 +32,11 @@ macro_rules! options {
                 match self { $(Self::$field => $help,)+ }
             }
 
+            /// Whether it may be given several times, and each counts.
+            pub(super) const fn repeats(self) -> bool {
+                match self { $(Self::$field => <$form as Form<'static>>::REPEATS,)+ }
+            }
+
             /// The values that it takes.
             pub const fn valid(self) -> Valid {
                 match self { $(Self::$field => <$form as Form<'static>>::VALID,)+ }
@@ -49,8 +54,8 @@ macro_rules! options {
             pub(super) fn set(&mut self, key: Key, value: &'a [u8], complain: &mut dyn FnMut(ValueError<'a>)) {
                 match key {
                     $(Key::$field => {
-                        if let Some(value) = <$form as Form<'a>>::read(value, complain) {
-                            self.$field = value;
+                        if let Some(new) = <$form as Form<'a>>::read(value, complain) {
+                            self.$field = <$form as Form<'a>>::add(self.$field, new, value, complain);
                         }
                     })+
                 }

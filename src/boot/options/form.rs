@@ -9,6 +9,7 @@ use ballonet::balloon::wire::{feature_named, feature_names};
 use ballonet::virtio::spec::{Features, QUEUE_SIZE_MAX};
 
 use super::choice::Word;
+use super::mmio::MmioError;
 use super::size::{SizeError, Whole, parse_size};
 use super::work::{self, WorkChoice, WorkError};
 
@@ -24,7 +25,7 @@ impl Valid {
         Self { nth, form: "" }
     }
 
-    const fn form(form: &'static str) -> Self {
+    pub(super) const fn form(form: &'static str) -> Self {
         Self { nth: |_| None, form }
     }
 
@@ -54,6 +55,8 @@ pub enum ValueError<'a> {
     Work(WorkError<'a>),
     /// An item of a list is not `-` and the name of a feature.
     Feature(&'a [u8]),
+    /// It is not a virtio-mmio device.
+    Mmio(MmioError<'a>),
 }
 
 /// Gets the errors in a value.
@@ -65,9 +68,16 @@ pub(crate) trait Form<'a> {
     type Value: Copy + PartialEq + fmt::Debug;
     /// What can be read.
     const VALID: Valid;
+    /// Whether the key may be given several times, and each counts.
+    const REPEATS: bool = false;
 
     /// Reads a value. What is invalid goes to `complain`; `None` if no value is left.
     fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<Self::Value>;
+
+    /// The value of a key that has `old` and is given once more: the last one holds, unless each counts.
+    fn add(_old: Self::Value, new: Self::Value, _value: &'a [u8], _complain: Complain<'_, 'a>) -> Self::Value {
+        new
+    }
 
     /// Writes a value so that `read` reads it.
     fn write(value: Self::Value, f: &mut fmt::Formatter<'_>) -> fmt::Result;

@@ -11,6 +11,7 @@
 mod choice;
 mod declare;
 mod form;
+mod mmio;
 mod quote;
 mod size;
 mod table;
@@ -24,6 +25,7 @@ pub(crate) use choice::{
 };
 pub(crate) use form::MOST_CPUS;
 pub use form::Valid;
+pub(crate) use mmio::MmioArgument;
 pub use size::parse_size;
 pub use table::{KernelOptions, Key};
 pub use warning::Warning;
@@ -45,7 +47,7 @@ impl<'a> KernelOptions<'a> {
                 warn(Warning::UnknownKey(key));
                 continue;
             };
-            if core::mem::replace(&mut seen[key as usize], true) {
+            if core::mem::replace(&mut seen[key as usize], true) && !key.repeats() {
                 warn(Warning::Repeated(key));
             }
             options.set(key, value, &mut |error| warn(Warning::InvalidValue { key, error }));

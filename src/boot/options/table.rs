@@ -14,6 +14,7 @@ use super::form::{
     Auto, Checks, Choice, CpuLimit, DeclinedFeatures, FillByte, Form, Milliseconds, Program, QueueSize, Shape, Size,
     Switch, TestName, Valid, ValueError,
 };
+use super::mmio::{MmioArguments, MmioForm};
 
 /// Nanoseconds in a millisecond.
 const MILLISECOND: u64 = 1_000_000;
@@ -65,6 +66,8 @@ options! {
         "whether a terminal is at the other end of the serial line (set by `run.sh`)";
     screen: Choice<ScreenChoice> = ScreenChoice::Auto, "screen",
         "whether the screen is used, if there is one";
+    mmio_devices: MmioForm = MmioArguments::new(), "virtio_mmio.device",
+        "a virtio-mmio device, in the syntax of Linux: size of its window (with K, M or G), address, interrupt (edge-triggered and active high), and a number that is ignored. One that ACPI declares at the same address is taken as ACPI has it";
     verbose: Switch = false, "verbose",
         "BARs and capabilities in the boot log";
     test: TestName = None, "test",

@@ -46,6 +46,7 @@ fn an_empty_line_means_the_defaults() {
 fn every_option_is_read() {
     let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
                 report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 cpus=3 affinity=boot hotplug=prompt poweroff=deflate \
+                virtio_mmio.device=4K@0xc0001000:5 virtio_mmio.device=1M@0xd0000000:16:2 \
                 tap=14 log=json term=ansi screen=off verbose=on test=vectors::stack list=on";
     let expected = KernelOptions {
         mode: Mode::Check,
@@ -71,6 +72,7 @@ fn every_option_is_read() {
         log: LogFormat::Json,
         term: Terminal::Ansi,
         screen: ScreenChoice::Off,
+        mmio_devices: parse("virtio_mmio.device=4K@0xc0001000:5 virtio_mmio.device=1M@0xd0000000:16:2").0.mmio_devices,
         verbose: true,
         test: Some("vectors::stack"),
         list: true,
@@ -122,7 +124,7 @@ fn an_unknown_key_is_quoted_and_the_valid_ones_are_listed() {
         warnings[0].to_string(),
         "unknown option `colour`; valid: mode, irq, transport, access, ring, features, queue-size, request, report-age, \
          report-threshold, report-budget, oom-cooldown, poison, work, cpus, affinity, hotplug, poweroff, checks, tap, log, \
-         term, screen, verbose, test, list"
+         term, screen, virtio_mmio.device, verbose, test, list"
     );
 }
 

@@ -72,6 +72,7 @@ fn write_invalid(key: Key, error: ValueError<'_>, f: &mut fmt::Formatter<'_>) ->
         }
         ValueError::Size(error) => write!(f, "option `{key}`: {error}"),
         ValueError::Work(error) => write!(f, "option `{key}`: {error}"),
+        ValueError::Mmio(error) => write!(f, "option `{key}`: {error}"),
         ValueError::Feature(item) => {
             let typed = item.strip_prefix(b"-").unwrap_or(item);
             let valid = Valid { words: FEATURES.iter().map(|(name, _)| *name), typed, others: "" };

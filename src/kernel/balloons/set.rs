@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use ballonet::balloon::{Balloon, Options, ReclaimError};
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
+use ballonet::virtio::DeviceHandle;
+use ballonet::virtio::spec::DeviceType;
 use log::{error, info};
 
 use super::notices;
@@ -14,13 +16,14 @@ use super::options::driver_options;
 use super::served::{Action, Served};
 use crate::boot::Terminal;
 use crate::console::Movement;
+use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::Machine;
 use crate::machine::reclaim::Relieved;
 
 /// Every balloon of the machine.
 pub(crate) struct Balloons {
     served: Vec<Served>,
-    /// Balloons on PCI whose drivers did not start.
+    /// Balloons whose drivers did not start.
     refused: usize,
     /// What each is started with, but for its name and what it adopts.
     options: Options,
@@ -30,13 +33,16 @@ pub(crate) struct Balloons {
 }
 
 impl Balloons {
-    /// Starts a driver for every balloon on PCI.
-    pub(crate) fn start(machine: &mut Machine, tree: &Tree) -> Self {
+    /// Starts a driver for every balloon, on PCI and then on MMIO.
+    pub(crate) fn start(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Self {
         let ansi = machine.options().term == Terminal::Ansi;
         let options = driver_options(machine.options());
         let mut new = Self { served: Vec::new(), refused: 0, options, orphans: 0, ansi };
         for node in tree.nodes() {
             new.add(machine, tree, &node.function);
+        }
+        for found in mmio.iter().filter(|found| found.is(DeviceType::BALLOON)) {
+            new.probe(machine, found.handle());
         }
         new
     }
@@ -47,12 +53,17 @@ impl Balloons {
             return None;
         }
         tree.open_path(machine.config(), function.bdf);
+        self.probe(machine, function.bdf.into())
+    }
+
+    /// Starts a driver for a balloon. Returns its place among the balloons.
+    fn probe(&mut self, machine: &mut Machine, device: DeviceHandle) -> Option<usize> {
         // Frame numbers have 32 bits, so no balloon adopts more than that.
         let adopted = u32::try_from(self.orphans).unwrap_or(u32::MAX);
         let mut options = self.options.clone();
         options.name = self.free_name();
         options.adopted = adopted;
-        match Balloon::probe(machine, function.bdf, options) {
+        match Balloon::probe(machine, device, options) {
             Ok(balloon) => {
                 self.orphans -= u64::from(adopted);
                 self.served.push(Served::new(balloon));
@@ -60,7 +71,7 @@ impl Balloons {
             }
             Err(error) => {
                 self.refused += 1;
-                error!("balloon at {}: {error}", function.bdf);
+                error!("balloon at {}: {error}", device.address());
                 None
             }
         }
@@ -119,7 +130,7 @@ impl Balloons {
         self.orphans
     }
 
-    /// Balloons on PCI whose drivers did not start.
+    /// Balloons whose drivers did not start.
     pub(crate) fn refused(&self) -> usize {
         self.refused
     }

@@ -8,6 +8,7 @@ use crate::kernel::balloons::Balloons;
 use crate::kernel::held::Held;
 use crate::kernel::hotplug::Slots;
 use crate::kernel::latency::Latency;
+use crate::kernel::mmio_devices::MmioFound;
 use crate::kernel::work::Work;
 use crate::machine::Machine;
 
@@ -69,6 +70,8 @@ pub(in crate::kernel) struct Context<'k> {
     pub(in crate::kernel) machine: &'k mut Machine,
     /// Its PCI devices.
     pub(in crate::kernel) tree: &'k Tree,
+    /// Its virtio-mmio devices.
+    pub(in crate::kernel) mmio: &'k [MmioFound],
     /// Its balloons.
     pub(in crate::kernel) balloons: &'k mut Balloons,
     /// Its hot-plug slots.

@@ -13,7 +13,7 @@ use crate::boot::{KernelOptions, Key};
 use crate::console::Usage;
 
 /// The commands.
-const COMMANDS: [Command; 27] = [
+const COMMANDS: [Command; 28] = [
     Command::new(
         "help",
         "[COMMAND | options]",
@@ -23,6 +23,7 @@ const COMMANDS: [Command; 27] = [
     Command::new("info", "", "the kernel, the CPU, the clock, machine checks", machine::info),
     Command::new("acpi", "", "the ACPI tables, and how the machine is switched off and reset", machine::acpi),
     Command::new("pci", "[-v]", "the PCI devices", devices::pci),
+    Command::new("mmio", "", "the virtio-mmio devices", devices::mmio),
     Command::new("virtio", "", "the balloon devices: features, queues, interrupts", balloon::virtio),
     Command::new("irq", "", "interrupt vectors and how often each came", devices::irq),
     Command::new("cpus", "", "the CPUs, the interrupts that came to each, and how long each slept", cpus::list),

@@ -1,4 +1,4 @@
-//! PCI interrupt lines, and where they end.
+//! Interrupt lines, of PCI and of devices whose input is known, and where they end.
 //!
 //! Which IOAPIC input a PCI pin is wired to only AML tells, and this kernel has no interpreter for it. So a line is
 //! attached to every input it may end at, and the first interrupt that its handler alone claims tells which one it is;
@@ -15,6 +15,8 @@ use ballonet::platform::{Handled, Handler, VectorError};
 
 /// Unclaimed interrupts in a row after which an input is masked.
 const PATIENCE: u32 = 64;
+/// The most times that the handlers of a shared edge are run for one interrupt.
+const EDGE_LOOKS: u32 = 8;
 /// The first input that only PCI uses on a PC.
 const FIRST_PCI: u32 = 16;
 /// The first ISA input that a machine without firmware routing may use for PCI: below are timer, keyboard and COM ports.
@@ -38,6 +40,7 @@ struct Line {
 struct Input {
     gsi: u32,
     vector: u8,
+    trigger: Trigger,
     unclaimed: u32,
 }
 
@@ -131,7 +134,8 @@ fn open_input(route: InterruptRoute, apic_id: u8) -> Result<(), VectorError> {
         return Ok(());
     }
     let vector = vectors::allocate(alloc::format!("GSI {gsi}"), alloc::boxed::Box::new(move || interrupt(gsi)))?;
-    LINES.with(|all| all.inputs.push(Input { gsi, vector, unclaimed: 0 }));
+    let trigger = route.signalling.trigger;
+    LINES.with(|all| all.inputs.push(Input { gsi, vector, trigger, unclaimed: 0 }));
     io_apic::route(route, vector, apic_id);
     Ok(())
 }
@@ -139,9 +143,23 @@ fn open_input(route: InterruptRoute, apic_id: u8) -> Result<(), VectorError> {
 /// Runs every handler that may be meant by an interrupt at input `gsi`.
 fn interrupt(gsi: u32) -> Handled {
     LINES.with(|all| {
+        let handled = all.run(gsi);
+        // A shared edge comes again only after all devices have let go of the line at once.
+        let mut looks = 1;
+        while handled == Handled::Yes && looks < EDGE_LOOKS && all.is_shared_edge(gsi) && all.run(gsi) == Handled::Yes {
+            looks += 1;
+        }
+        all.note(gsi, handled);
+        handled
+    })
+}
+
+impl Lines {
+    /// Runs every handler that input `gsi` may mean, once.
+    fn run(&mut self, gsi: u32) -> Handled {
         let mut claims = 0;
         let mut claimant = None;
-        for line in all.lines.iter_mut().filter(|line| line.inputs.contains(&gsi)) {
+        for line in self.lines.iter_mut().filter(|line| line.inputs.contains(&gsi)) {
             if (line.handler)() == Handled::Yes {
                 line.count += 1;
                 claims += 1;
@@ -152,15 +170,17 @@ fn interrupt(gsi: u32) -> Handled {
         let learns = claimant.filter(|line| claims == 1 && line.inputs.len() > 1);
         if let Some(line) = learns {
             line.inputs.retain(|&input| input == gsi);
-            all.mask_unused();
+            self.mask_unused();
         }
-        let handled = if claims > 0 { Handled::Yes } else { Handled::No };
-        all.note(gsi, handled);
-        handled
-    })
-}
+        if claims > 0 { Handled::Yes } else { Handled::No }
+    }
 
-impl Lines {
+    /// Whether several devices share an input that is edge-triggered.
+    fn is_shared_edge(&self, gsi: u32) -> bool {
+        let is_edge = self.inputs.iter().any(|input| input.gsi == gsi && input.trigger == Trigger::Edge);
+        is_edge && self.lines.iter().filter(|line| line.inputs.contains(&gsi)).count() > 1
+    }
+
     fn mask_unused(&self) {
         let used = |gsi: u32| self.lines.iter().any(|line| line.inputs.contains(&gsi));
         for input in self.inputs.iter().filter(|input| !used(input.gsi)) {

@@ -2,6 +2,7 @@
 
 use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
 use crate::boot::{BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, multiboot2, pvh};
+use crate::console::count;
 use crate::machine::cpu::cpuid::{self, Features};
 use crate::machine::cpu::memory_types::{self, Mtrrs};
 use crate::machine::cpu::stack;
@@ -22,6 +23,7 @@ use crate::machine::time::clock::{self, Rate};
 use crate::machine::time::timer;
 use crate::machine::time::tsc;
 use crate::machine::{paging, power};
+use crate::mp_table;
 use ::log::{info, warn};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -47,6 +49,8 @@ pub(crate) struct Machine {
     pub features: Features,
     /// What the ACPI tables say, where there are any.
     pub acpi: Option<Acpi>,
+    /// What the MP table says, where there is no MADT.
+    mp_table: Option<Madt>,
     /// How fast the clocks run.
     pub rate: Rate,
     /// What CPU, machine and firmware are called.
@@ -117,7 +121,8 @@ impl Entry {
         attach_vga(&boot, acpi.as_ref());
         let identity = Identity::read(&boot, &features);
         screen::show_facts(&identity.facts());
-        let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
+        let mp_table = read_mp_table(acpi.as_ref());
+        let madt = acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()).or(mp_table.as_ref());
         pic::mask_all();
         local_apic::setup::initialise(&features, madt).map_err(StartError::LocalApic)?;
         registry::boot().set_apic_id(local_apic::id());
@@ -155,8 +160,8 @@ impl Entry {
             unsafe { smp::start::start(&features, madt, &self.image, startup_page, most) };
         }
         let config = MachineConfig::new(acpi.as_ref());
-        let (claims, frames) = (Vec::new(), MachineFrames);
-        Ok(Machine { features, acpi, rate, identity, config, claims, frames, boot, options, image: self.image })
+        let (claims, frames, image) = (Vec::new(), MachineFrames, self.image);
+        Ok(Machine { features, acpi, mp_table, rate, identity, config, claims, frames, boot, options, image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that
@@ -231,6 +236,11 @@ impl Machine {
     /// The word of the command line that keeps the kernel from starting ([`KernelOptions::refusal`]).
     pub(crate) fn refusal(&self) -> Option<Warning<'_>> {
         KernelOptions::refusal(self.boot.command_line.as_bytes())
+    }
+
+    /// Processors, interrupt controllers and the wiring of ISA: from ACPI, else from the MP table.
+    pub(crate) fn madt(&self) -> Option<&Madt> {
+        self.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()).or(self.mp_table.as_ref())
     }
 
     /// What the loader said.
@@ -337,6 +347,24 @@ fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
     dimms::tell_unused(boot, &acpi);
     power::initialise(&acpi);
     Some(acpi)
+}
+
+/// Reads the MP table where ACPI does not say what it would.
+fn read_mp_table(acpi: Option<&Acpi>) -> Option<Madt> {
+    if acpi.is_some_and(|acpi| acpi.madt.is_some()) {
+        return None;
+    }
+    match mp_table::read(&FirmwareMemory)? {
+        Ok(madt) => {
+            let (processors, io_apics) = (madt.processors().len(), madt.io_apics().len());
+            info!("MP table: {}, {}", count(processors, "CPU"), count(io_apics, "IOAPIC"));
+            Some(madt)
+        }
+        Err(error) => {
+            warn!("{error}");
+            None
+        }
+    }
 }
 
 fn install_fixed_vectors() {

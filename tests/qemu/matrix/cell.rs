@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::cover::Positioned;
 use crate::support::Version;
 
 /// The machine types, each with PCI: the name in a cell, and QEMU's argument.
@@ -24,7 +25,7 @@ const INTERFACES: [Interface; 3] = [Interface::Legacy, Interface::Transitional, 
 const SIZES: [usize; AXES] = [VERSIONS.len(), MACHINES.len(), INTERFACES.len(), 2, VECTORS.len(), 2, 2, 2, 2, 2];
 
 /// How many axes there are.
-pub(super) const AXES: usize = 10;
+const AXES: usize = 10;
 
 /// One combination: a QEMU, a machine, and a balloon with these properties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +47,16 @@ pub(super) struct Cell {
 
 /// A feature that a device offers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Feature {
-    pub(super) name: &'static str,
+pub(crate) struct Feature {
+    pub(crate) name: &'static str,
     /// Whether the kernel must accept it.
-    pub(super) accepted: bool,
+    pub(crate) accepted: bool,
+}
+
+impl Positioned for Cell {
+    fn position(&self) -> &[usize] {
+        &self.position
+    }
 }
 
 impl Cell {

@@ -2,30 +2,31 @@
 
 use std::collections::BTreeSet;
 
-use super::cell::{AXES, Cell};
+/// Something with a place on each of several axes.
+pub(crate) trait Positioned: Copy {
+    /// The position of its value on each axis; the same number of axes for all that are compared, at most 16.
+    fn position(&self) -> &[usize];
+}
 
-/// Values on some of the axes: a bit for each such axis, and the position on each; 0 on the others.
-type Values = (u32, [usize; AXES]);
+/// Values on some of the axes: a bit for each such axis, and the position on each.
+type Values = (u32, Vec<usize>);
 
 /// Every combination of values on `count` axes that a cell has.
-pub(super) fn combinations(cell: &Cell, count: u32) -> impl Iterator<Item = Values> + use<> {
-    let position = cell.position;
-    (0u32..1 << AXES).filter(move |axes| axes.count_ones() == count).map(move |axes| {
-        let mut values = [0; AXES];
-        for axis in (0..AXES).filter(|axis| axes & 1 << axis != 0) {
-            values[axis] = position[axis];
-        }
-        (axes, values)
+fn combinations<C: Positioned>(cell: &C, count: u32) -> impl Iterator<Item = Values> + use<C> {
+    let position = cell.position().to_vec();
+    (0u32..1 << position.len()).filter(move |axes| axes.count_ones() == count).map(move |axes| {
+        let chosen = position.iter().enumerate().filter(|(axis, _)| axes & 1 << axis != 0);
+        (axes, chosen.map(|(_, value)| *value).collect())
     })
 }
 
-/// A subset of `cells` with all their combinations of `count` values: repeatedly adds the cell with the most new ones,
-/// the first of several.
-pub(super) fn covering(cells: &[Cell], count: u32) -> Vec<Cell> {
+/// Of `cells`, a set that covers all that they have of combinations of `count` values: again and again that cell which
+/// adds most, the first of several.
+pub(crate) fn covering<C: Positioned>(cells: &[C], count: u32) -> Vec<C> {
     let mut missing: BTreeSet<Values> = cells.iter().flat_map(|cell| combinations(cell, count)).collect();
     let mut chosen = Vec::new();
     while !missing.is_empty() {
-        let adds = |cell: &&Cell| combinations(cell, count).filter(|values| missing.contains(values)).count();
+        let adds = |cell: &&C| combinations(*cell, count).filter(|values| missing.contains(values)).count();
         let Some(best) = cells.iter().rev().max_by_key(adds) else { break };
         for values in combinations(best, count) {
             missing.remove(&values);

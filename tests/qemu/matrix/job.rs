@@ -14,13 +14,13 @@ use crate::support::random::Random;
 use crate::support::{MIB, Outcome, Vm, ensure};
 
 /// Memory that the guest fills with a pattern and keeps throughout.
-pub(super) const HELD: u64 = 32 * MIB;
+pub(crate) const HELD: u64 = 32 * MIB;
 
 /// How often the host changes the target.
 const CHANGES: usize = 100;
 
 /// The kernel has come up as expected.
-pub(super) fn ready(vm: &mut Vm, irq: &str, transport: &str, ring: &str) -> Outcome<Event> {
+pub(crate) fn ready(vm: &mut Vm, irq: &str, transport: &str, ring: &str) -> Outcome<Event> {
     let ready = vm.event("ready")?;
     ensure!(ready.text("irq")? == irq, "the interrupts should be {irq}: {ready}");
     ensure!(ready.text("transport")? == transport, "the transport should be {transport}: {ready}");
@@ -29,7 +29,7 @@ pub(super) fn ready(vm: &mut Vm, irq: &str, transport: &str, ring: &str) -> Outc
 }
 
 /// The device offers these features, of which the kernel accepts some: QEMU and the kernel both say so.
-pub(super) fn features(vm: &mut Vm, ready: &Event, expected: &[Feature]) -> Outcome {
+pub(crate) fn features(vm: &mut Vm, ready: &Event, expected: &[Feature]) -> Outcome {
     let set = |wanted: fn(&&Feature) -> bool| -> BTreeSet<String> {
         expected.iter().filter(wanted).map(|feature| feature.name.to_owned()).collect()
     };
@@ -73,7 +73,7 @@ fn names(features: &Value) -> Outcome<BTreeSet<String>> {
 }
 
 /// The balloon inflates by half of the memory, and the host's memory really falls.
-pub(super) fn give_half(vm: &mut Vm) -> Outcome {
+pub(crate) fn give_half(vm: &mut Vm) -> Outcome {
     let given = vm.memory / 2;
     let before = vm.resident()?;
     vm.balloon_to(vm.memory - given)?;
@@ -87,7 +87,7 @@ pub(super) fn give_half(vm: &mut Vm) -> Outcome {
 
 /// With half of the memory inflated, the answer to QEMU's poll says so, and is true in all else. The buffer offered at
 /// start is recognized by its total.
-pub(super) fn statistics_of_half(vm: &mut Vm) -> Outcome {
+pub(crate) fn statistics_of_half(vm: &mut Vm) -> Outcome {
     let kept = vm.memory / 2;
     vm.qmp.poll_statistics(1)?;
     let statistics = vm.wait_for("statistics of half the memory", |vm| {
@@ -116,7 +116,7 @@ fn true_statistics(statistics: &Statistics, memory: u64, held: u64) -> Outcome {
 }
 
 /// The first answer to QEMU's poll has every statistic, and each is true; a later one shows the changes.
-pub(super) fn statistics(vm: &mut Vm) -> Outcome {
+pub(crate) fn statistics(vm: &mut Vm) -> Outcome {
     // The buffer offered at start does not count. QEMU tells answers apart only by the second of their arrival.
     let offered = vm.qmp.statistics()?.last_update;
     vm.wait_for("the second after the first statistics", |_| Ok((now()? > offered).then_some(())))?;
@@ -149,14 +149,14 @@ fn now() -> Outcome<u64> {
 }
 
 /// The guest fills memory with a pattern.
-pub(super) fn hold(vm: &mut Vm) -> Outcome {
+pub(crate) fn hold(vm: &mut Vm) -> Outcome {
     let held = vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
     ensure!(held.count("bytes")? == HELD, "{HELD} bytes should be held: {held}");
     Ok(())
 }
 
 /// The host changes the target: sometimes after the guest has reached it, mostly before.
-pub(super) fn changes(vm: &mut Vm, seed: &str) -> Outcome {
+pub(crate) fn changes(vm: &mut Vm, seed: &str) -> Outcome {
     let mut random = Random::seeded_by(seed);
     for change in 0..CHANGES {
         let target = random.within(vm.memory / 4, vm.memory) / 4096 * 4096;
@@ -171,14 +171,14 @@ pub(super) fn changes(vm: &mut Vm, seed: &str) -> Outcome {
 }
 
 /// The memory that the guest holds has its pattern.
-pub(super) fn verify(vm: &mut Vm) -> Outcome {
+pub(crate) fn verify(vm: &mut Vm) -> Outcome {
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")? && verified.count("bytes")? == HELD, "the memory held has changed: {verified}");
     Ok(())
 }
 
 /// The work was done by the interrupts that the step has, and by no others.
-pub(super) fn interrupts(vm: &mut Vm, step: &str) -> Outcome {
+pub(crate) fn interrupts(vm: &mut Vm, step: &str) -> Outcome {
     let expected: &[&str] = match step {
         "msix" => &["virtio0-config", "virtio0-inflate", "virtio0-deflate", "virtio0-stats"],
         "msix-shared" => &["virtio0-config", "virtio0-virtqueues"],

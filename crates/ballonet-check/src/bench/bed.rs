@@ -5,12 +5,11 @@ use alloc::vec::Vec;
 
 use super::error::BenchError;
 use ballonet::balloon::{Options, find_queues};
-use ballonet::pci::Bdf;
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::{DeviceType, Features};
 use ballonet::virtio::{
-    BringUpError, DeviceOptions, Doorbell, InterruptMode, Parts, QueueIndex, QueueSetup, Quiesced, Running, Setup,
-    TransportKind, UsedLength, Virtqueue,
+    BringUpError, DeviceHandle, DeviceOptions, Doorbell, InterruptMode, Parts, QueueIndex, QueueSetup, Quiesced,
+    Running, Setup, TransportKind, UsedLength, Virtqueue,
 };
 
 /// A queue whose requests carry no token: the caller keeps their memory.
@@ -49,18 +48,20 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// Reads what the device at `function` offers, and resets it.
-    pub(super) fn read<P: Platform>(platform: &mut P, function: Bdf, options: &Options) -> Result<Self, BenchError> {
+    /// Reads what the device offers, and resets it.
+    pub(super) fn read<P: Platform>(
+        platform: &mut P,
+        device: DeviceHandle,
+        options: &Options,
+    ) -> Result<Self, BenchError> {
         let mut options = device_options(options);
         options.declined = Features::empty();
-        let mut setup = Setup::open(platform, function, options, DeviceType::BALLOON, |_, _| ALWAYS, |_, _| {})?;
+        let mut setup = Setup::open(platform, device, options, DeviceType::BALLOON, |_, _| ALWAYS, |_, _| {})?;
         let found = find_queues(&mut setup);
         let device = setup.device();
         let (transport, offered) = (device.transport().kind(), device.offered());
-        let features = match transport {
-            TransportKind::Modern => offered,
-            TransportKind::Legacy => offered & Features::from_bits_retain(u32::MAX.into()),
-        };
+        let legacy = Features::from_bits_retain(u32::MAX.into());
+        let features = if transport.is_legacy() { offered & legacy } else { offered };
         setup.abandon(platform).map_err(BringUpError::from)?;
         Ok(Self { transport, features, reporting: found?.0.reporting })
     }
@@ -91,12 +92,12 @@ impl<P: Platform> Bed<P> {
     /// Brings the device up.
     pub(super) fn open(
         platform: &mut P,
-        function: Bdf,
+        device: DeviceHandle,
         options: &Options,
         wanted: BedOptions,
     ) -> Result<Self, BenchError> {
         let (options, features) = (device_options(options), ALWAYS | wanted.features);
-        let setup = Setup::open(platform, function, options, DeviceType::BALLOON, |_, _| features, |_, _| {})?;
+        let setup = Setup::open(platform, device, options, DeviceType::BALLOON, |_, _| features, |_, _| {})?;
         let (connected, queues, ()) =
             setup.connect(platform, Queues(Vec::new()), |platform, setup, queues| -> Result<_, BringUpError> {
                 for (index, name) in wanted.queues() {

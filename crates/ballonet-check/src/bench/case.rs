@@ -83,7 +83,7 @@ impl Case {
 
     /// Whether it can be made on this transport from these features.
     pub(super) fn is_possible(self, transport: TransportKind, offered: Features) -> bool {
-        let modern = transport == TransportKind::Modern;
+        let modern = !transport.is_legacy();
         // Bits beyond the first 32 a legacy device does not have, whatever it says.
         offered.contains(self.features()) && (modern || self.ring == RingFormat::Split && !self.in_order)
     }

@@ -30,9 +30,8 @@ use alloc::vec::Vec;
 use ballonet::balloon::BalloonPlatform;
 use ballonet::balloon::Options;
 use ballonet::memory::PageFrames;
-use ballonet::pci::Bdf;
 use ballonet::platform::Platform;
-use ballonet::virtio::InterruptMode;
+use ballonet::virtio::{DeviceHandle, InterruptMode};
 use bed::{Bed, Offer};
 use trip::Probe;
 
@@ -64,7 +63,7 @@ pub trait Surroundings {
 #[derive(Debug)]
 pub struct Bench<'a> {
     /// The balloon.
-    pub function: Bdf,
+    pub device: DeviceHandle,
     /// Its name, and what is left of its offer.
     pub options: &'a Options,
     /// Requests to time in each direction, after a few that are not timed.
@@ -77,7 +76,7 @@ impl Bench<'_> {
     /// # Errors
     /// When the device cannot be brought up. It has been reset.
     pub fn cases<P: Platform>(&self, platform: &mut P) -> Result<Vec<Case>, BenchError> {
-        let Offer { transport, features, .. } = Offer::read(platform, self.function, self.options)?;
+        let Offer { transport, features, .. } = Offer::read(platform, self.device, self.options)?;
         let offered = features.difference(self.options.declined);
         let is_wanted = |case: &Case| self.options.ring.is_none_or(|ring| ring == case.ring);
         Ok(Case::ALL.into_iter().filter(|case| case.is_possible(transport, offered) && is_wanted(case)).collect())
@@ -98,7 +97,7 @@ impl Bench<'_> {
         P: BalloonPlatform,
         W: Stopwatch,
     {
-        let mut bed = Bed::open(platform, self.function, self.options, case.bed_options())?;
+        let mut bed = Bed::open(platform, self.device, self.options, case.bed_options())?;
         let mode = bed.interrupt_mode();
         // Only now, after the reset: before it, the device might still hold frames of an earlier driver.
         let mut probe = match Probe::allocate(platform, case) {

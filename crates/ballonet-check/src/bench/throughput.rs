@@ -85,7 +85,7 @@ impl Bench<'_> {
         P: BalloonPlatform,
         S: Surroundings,
     {
-        let mut offer = Offer::read(platform, self.function, self.options)?;
+        let mut offer = Offer::read(platform, self.device, self.options)?;
         offer.features = offer.features.difference(self.options.declined);
         let (mut prepared, mut driver) = ([None; Strategy::ALL.len()], Vec::new());
         let passes = passes.max(1);
@@ -129,7 +129,7 @@ impl Bench<'_> {
             self.with_driver(platform, surroundings, |drive| drive.begin())?;
         }
         let wanted = strategy.bed_options(offer, self.options.ring);
-        let mut bed = Bed::open(platform, self.function, self.options, wanted)?;
+        let mut bed = Bed::open(platform, self.device, self.options, wanted)?;
         surroundings.touch_free_memory(platform.frames());
         let mut batch = match Batch::allocate(platform, frames, wanted.indirect_entries) {
             Ok(batch) => batch,
@@ -172,7 +172,7 @@ impl Bench<'_> {
         let never = ReportPolicy { age: u64::MAX, threshold: u64::MAX, ..ReportPolicy::default() };
         let mut options = self.options.clone();
         options.reporting = never;
-        let balloon = Balloon::probe(platform, self.function, options)?;
+        let balloon = Balloon::probe(platform, self.device, options)?;
         let mut drive = Drive { balloon, platform, surroundings };
         let outcome = act(&mut drive);
         let Drive { balloon, platform, .. } = drive;

@@ -40,17 +40,15 @@ fn samples(record: &str) -> Outcome<Samples> {
 
 #[test]
 fn the_hosts_memory_follows_a_program_with_a_balloon_and_stays_without() -> Outcome {
-    let (samples, text, folder) = demo("demo", &["--duration", "12"])?;
+    let (samples, text, folder) = demo("demo", &["--duration", "15"])?;
     let (with, without) = (&samples["with-balloon"], &samples["without-balloon"]);
     let peak = |samples: &[(u64, u64)]| samples.iter().map(|sample| sample.1).max().unwrap_or_default();
     assert!(peak(with) > 100 && peak(without) > 100, "both programs used memory: {text}");
     // A resting program has nothing, and what the host then has is its own doing.
-    let resting = |samples: &[(u64, u64)]| samples.last().map_or(0, |sample| sample.0);
-    assert!(resting(without) >= peak(without), "it stays: {without:?}");
-    assert!(resting(with) < peak(with) / 2, "it goes: {with:?}");
-    // It went after every tooth, not just after the last: least between the two highest.
+    assert!(without.last().is_some_and(|sample| sample.0 >= peak(without)), "it stays: {without:?}");
+    // Of the last teeth's rests one at least is seen after the report, however slow the machine.
     let least = with[with.len() / 2..].iter().map(|sample| sample.0).min().unwrap_or_default();
-    assert!(least < peak(with) / 2, "{with:?}");
+    assert!(least < peak(with) / 2, "it goes: {with:?}");
     assert!(without.is_sorted_by(|one, other| one.0 <= other.0 + 2), "it only climbs: {without:?}");
     let svg = fs::read_to_string(folder.join("demo.svg"))?;
     assert!(

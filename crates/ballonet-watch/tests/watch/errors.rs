@@ -1,4 +1,4 @@
-//! What cannot work ends with an error that names the bad value, and soon.
+//! Invalid sockets, PIDs and options: the error quotes the bad value, and comes within seconds.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -15,12 +15,12 @@ fn complaint(arguments: &[&str]) -> Outcome<String> {
 }
 
 #[test]
-fn sockets_that_are_none() -> Outcome {
+fn bad_sockets() -> Outcome {
     let folder = std::env::temp_dir().join(format!("watch-test-errors-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let path = |name: &str| folder.join(name).display().to_string();
     fs::write(path("file"), "")?;
-    // Nobody takes what comes in: as a QEMU that hangs, or one that another client holds.
+    // It listens and never answers, as a QEMU that hangs or that serves another client.
     let _mute = UnixListener::bind(path("mute"))?;
     let gone = UnixListener::bind(path("gone"))?;
     drop(gone);
@@ -40,7 +40,7 @@ fn sockets_that_are_none() -> Outcome {
 }
 
 #[test]
-fn pids_that_are_none_and_what_is_no_qemu() -> Outcome {
+fn bad_pids_and_serial_lines() -> Outcome {
     let Some(machine) = Machine::start("7.2", Kind::Ballonet, "")? else { return Ok(()) };
     let socket = machine.socket().display().to_string();
     // The largest PID is 2^22.
@@ -57,7 +57,7 @@ fn pids_that_are_none_and_what_is_no_qemu() -> Outcome {
 }
 
 #[test]
-fn options_that_make_no_sense() -> Outcome {
+fn invalid_options() -> Outcome {
     for (arguments, words) in [
         (&["attach", "x", "--interval", "1ms"][..], "`1ms`"),
         (&["policy", "x", "--budget", "lots"], "`lots`"),

@@ -83,6 +83,16 @@ fn linux() -> Found<(String, String)> {
 impl Machine {
     /// Starts one, or says on standard error why it cannot be had here. `balloon` are properties of the device.
     pub(crate) fn start(version: &str, kind: Kind, balloon: &str) -> Outcome<Option<Self>> {
+        Self::with(version, kind, balloon, &[])
+    }
+
+    /// The same with RAM that other processes could map.
+    pub(crate) fn start_shared(version: &str, kind: Kind) -> Outcome<Option<Self>> {
+        let ram = format!("memory-backend-memfd,id=ram,size={}M,share=on", RAM / MIB);
+        Self::with(version, kind, "", &["-object", &ram, "-machine", "memory-backend=ram"])
+    }
+
+    fn with(version: &str, kind: Kind, balloon: &str, options: &[&str]) -> Outcome<Option<Self>> {
         let boot = match kind {
             Kind::Ballonet => kernel().map(|kernel| {
                 vec!["-kernel".into(), kernel.display().to_string(), "-append".into(), "log=json".into()]
@@ -94,7 +104,7 @@ impl Machine {
         };
         let found = qemu(version).and_then(|qemu| Ok((qemu, boot?)));
         match found {
-            Ok((qemu, boot)) => Self::spawn(&qemu, &boot, balloon).map(Some),
+            Ok((qemu, boot)) => Self::spawn(&qemu, &boot, balloon, options).map(Some),
             Err(why) => {
                 eprintln!("skipped: QEMU {version} with {kind:?}: {why}");
                 Ok(None)
@@ -102,7 +112,7 @@ impl Machine {
         }
     }
 
-    fn spawn(qemu: &str, boot: &[String], balloon: &str) -> Outcome<Self> {
+    fn spawn(qemu: &str, boot: &[String], balloon: &str, options: &[&str]) -> Outcome<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("watch-test-{}-{number}", std::process::id()));
@@ -119,7 +129,8 @@ impl Machine {
         // QEMU serves one client a socket: one is for the program, one for the test.
         command.args(["-qmp", &socket("guest.qmp"), "-qmp", &socket("test")]);
         let comma = if balloon.is_empty() { "" } else { "," };
-        command.args(["-device", &format!("virtio-balloon-pci,id=balloon0{comma}{balloon}")]).args(boot);
+        command.args(["-device", &format!("virtio-balloon-pci,id=balloon0{comma}{balloon}")]).args(options);
+        command.args(boot);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
         let own = folder.join("test");
         let connection = until("QEMU's QMP socket", || Ok(UnixStream::connect(&own).ok()))?;

@@ -3,7 +3,11 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::json;
 
 use super::machine::{Kind, Machine, RAM};
 use super::terminal::number_after;
@@ -30,6 +34,21 @@ fn once_prints_a_line_and_records_a_sample() -> Outcome {
     assert!(sample["rss"].as_u64().is_some_and(|bytes| bytes / MIB <= shown + 1), "{sample}");
     assert!(fs::read_to_string(file("one.svg"))?.contains("host memory"));
     assert!(fs::read(file("one.png"))?.starts_with(b"\x89PNG"));
+    Ok(())
+}
+
+/// Of RAM that is a file in memory the mapping is found as well.
+#[test]
+fn shared_ram_is_counted() -> Outcome {
+    let Some(mut machine) = Machine::start_shared("7.2", Kind::Ballonet)? else { return Ok(()) };
+    machine.wait_for_driver()?;
+    let look = |machine: &Machine| -> Outcome<u64> {
+        let output = program().arg("attach").arg(machine.socket()).arg("--once").stdin(Stdio::null()).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        number_after(&text, "RAM ").ok_or_else(|| format!("no RAM: {text}").into())
+    };
+    let [.., ram] = machine.memory()?;
+    assert!(ram > 0 && look(&machine)?.abs_diff(ram / MIB) <= 2, "{ram}");
     Ok(())
 }
 
@@ -84,4 +103,40 @@ fn scraped(child: &mut std::process::Child) -> Outcome<String> {
         client.read_to_string(&mut page)?;
         Ok(page.contains("rss_bytes").then_some(page))
     })
+}
+
+#[test]
+fn events_are_recorded() -> Outcome {
+    let Some(mut machine) = Machine::start("10.0", Kind::Ballonet, "")? else { return Ok(()) };
+    machine.wait_for_driver()?;
+    let record = machine.folder().join("events.jsonl");
+    let mut command = program();
+    command.arg("attach").arg(machine.socket()).arg("--serial").arg(machine.serial()).arg("--record").arg(&record);
+    let mut child = command.args(["--interval", "100ms"]).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let outcome = happen(&mut machine, &record);
+    child.kill()?;
+    child.wait()?;
+    outcome
+}
+
+/// Has things happen, and waits until each is in the record.
+fn happen(machine: &mut Machine, record: &Path) -> Outcome {
+    let wait_for = |event: &str| {
+        super::until(event, || {
+            let text = fs::read_to_string(record).unwrap_or_default();
+            Ok(text.lines().any(|line| line.contains(&format!("\"event\":\"{event}\""))).then_some(()))
+        })
+    };
+    super::until("a sample with the kernel's own word", || {
+        Ok(fs::read_to_string(record).unwrap_or_default().contains("\"kicks\":").then_some(()))
+    })?;
+    // Another than the program sets it: the kernel tells.
+    machine.qmp.run("balloon", &json!({ "value": 200 * MIB }))?;
+    wait_for("target")?;
+    machine.qmp.run("system_reset", &json!({}))?;
+    wait_for("reset")?;
+    machine.qmp.run("migrate", &json!({ "uri": "exec:cat >/dev/null" }))?;
+    wait_for("migration")?;
+    machine.signal(Signal::KILL)?;
+    wait_for("ended")
 }

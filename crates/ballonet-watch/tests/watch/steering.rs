@@ -39,7 +39,7 @@ fn a_dry_run_sets_nothing_and_a_real_one_keeps_the_budget() -> Outcome {
 }
 
 #[test]
-fn what_does_not_fit_is_named() -> Outcome {
+fn invalid_budgets_and_names() -> Outcome {
     let Some(machine) = Machine::start("7.2", Kind::Ballonet, "")? else { return Ok(()) };
     for (options, words) in [
         (["--budget", "32M", "--floor", "64M"], "--budget 32 MiB"),

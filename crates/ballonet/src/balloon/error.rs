@@ -6,7 +6,7 @@ use super::queue_numbers::MissingQueue;
 use crate::pci::Bdf;
 use crate::platform::{DeviceAddress, DmaExhausted};
 use crate::virtio::{
-    BringUpError, InterfaceError, InterruptError, NegotiationError, QueueError, RingFormat, TransportError,
+    BringUpError, InterfaceError, InterruptError, MmioError, NegotiationError, QueueError, RingFormat, TransportError,
 };
 
 /// Why a balloon cannot be driven, or no longer.
@@ -25,6 +25,18 @@ pub enum BalloonError {
         /// Its device ID.
         device: u16,
     },
+    /// The device on MMIO is something else.
+    #[display("{device} is virtio device type {number}, not a balloon")]
+    WrongType {
+        /// The device.
+        device: DeviceAddress,
+        /// Its type.
+        number: u32,
+    },
+    /// Its MMIO window holds no virtio device that can be used.
+    #[display("{_0}")]
+    #[from]
+    Mmio(MmioError),
     /// It has no usable virtio interface.
     #[display("{_0}")]
     #[from]
@@ -104,6 +116,8 @@ impl From<BringUpError> for BalloonError {
         match error {
             BringUpError::NoFunction(function) => Self::NoFunction(function),
             BringUpError::WrongDevice { function, vendor, device } => Self::NotABalloon { function, vendor, device },
+            BringUpError::WrongType { device, number } => Self::WrongType { device, number },
+            BringUpError::Mmio(error) => error.into(),
             BringUpError::Interface(error) => error.into(),
             BringUpError::Transport(error) => error.into(),
             BringUpError::Negotiation(error) => error.into(),

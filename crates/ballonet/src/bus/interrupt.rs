@@ -18,6 +18,43 @@ pub enum InterruptLine {
         /// Its pin.
         pin: InterruptPin,
     },
+    /// An input of the machine's interrupt controllers.
+    #[display("{_0}")]
+    Wired(WiredInterrupt),
+}
+
+/// An input of the machine's interrupt controllers, as a table of firmware or a user names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("GSI {gsi} {polarity} {trigger}")]
+pub struct WiredInterrupt {
+    /// Its number among all inputs of the machine (global system interrupt).
+    pub gsi: u32,
+    /// Which level of the line is the active one.
+    pub polarity: Polarity,
+    /// What on the line is an interrupt.
+    pub trigger: Trigger,
+}
+
+/// Which level of an interrupt line is the active one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum Polarity {
+    /// High, as on ISA.
+    #[display("active high")]
+    ActiveHigh,
+    /// Low, as on PCI.
+    #[display("active low")]
+    ActiveLow,
+}
+
+/// What on an interrupt line is an interrupt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+pub enum Trigger {
+    /// The step to the active level, as on ISA.
+    #[display("edge")]
+    Edge,
+    /// The active level, as on PCI.
+    #[display("level")]
+    Level,
 }
 
 /// What an interrupt handler found.

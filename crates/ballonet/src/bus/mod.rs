@@ -10,5 +10,5 @@ mod registers;
 
 pub use address::{Bdf, DeviceAddress, InterruptPin};
 pub use dma::{DmaExhausted, DmaMemory};
-pub use interrupt::{Handled, Handler, InterruptLine, MsiMessage, Vector};
+pub use interrupt::{Handled, Handler, InterruptLine, MsiMessage, Polarity, Trigger, Vector, WiredInterrupt};
 pub use registers::{RegisterWindow, Registers};

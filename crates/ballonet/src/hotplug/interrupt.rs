@@ -1,8 +1,8 @@
-//! How a port asks to be looked at: by a message (MSI-X, or else MSI), by its interrupt line, or not at all.
+//! How a port requests service: by a message (MSI-X, or else MSI), by its interrupt line, or not at all.
 //!
 //! A handler leaves bits and no more. On a line it also clears the events that it notes, since the line stays asserted
 //! until they are; it does so through a window of its own onto the port's configuration registers, because it may come
-//! while somebody else is using the ports to configuration space.
+//! while another CPU is using the ports to configuration space.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -181,7 +181,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     }
 }
 
-/// A port that is to be given interrupts.
+/// A port about to get interrupts.
 struct Target<'a, P> {
     platform: &'a mut P,
     port: &'a Function,

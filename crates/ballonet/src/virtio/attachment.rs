@@ -1,7 +1,7 @@
 //! A device on its bus: what was switched on for its driver, and goes back in the end.
 
 use super::handle::DeviceHandle;
-use super::transport::Transport;
+use super::transport::{MmioDevice, Transport};
 use crate::pci::{Bars, Command, Function};
 use crate::platform::Platform;
 
@@ -10,6 +10,8 @@ use crate::platform::Platform;
 pub(super) enum Attachment {
     /// It is a PCI function.
     Pci(PciAttachment),
+    /// It is on MMIO, where there is nothing to switch on.
+    Mmio(MmioDevice),
 }
 
 /// A PCI function that a driver has opened: it decodes, and its command register is restored in the end.
@@ -26,15 +28,18 @@ impl Attachment {
     pub(super) fn handle(&self) -> DeviceHandle {
         match self {
             Self::Pci(PciAttachment { function, .. }) => function.bdf.into(),
+            Self::Mmio(device) => (*device).into(),
         }
     }
 
-    /// Lets the device access memory and send messages, or not.
+    /// Lets the device access memory and send messages, or not. On MMIO nothing but its reset stops a device.
     pub(super) fn set_bus_master<P: Platform>(&self, platform: &mut P, on: bool) {
-        match self {
-            Self::Pci(PciAttachment { function, .. }) if on => function.enable(platform.config(), Command::BUS_MASTER),
-            Self::Pci(PciAttachment { function, .. }) => function.disable(platform.config(), Command::BUS_MASTER),
-        };
+        let Self::Pci(PciAttachment { function, .. }) = self else { return };
+        if on {
+            function.enable(platform.config(), Command::BUS_MASTER);
+        } else {
+            function.disable(platform.config(), Command::BUS_MASTER);
+        }
     }
 
     /// Unmaps the registers and puts the device's bus back to what was found. INTx stays off: nobody serves the line. A
@@ -43,6 +48,7 @@ impl Attachment {
         transport.release(platform);
         match self {
             Self::Pci(pci) => pci.restore(platform, stopped),
+            Self::Mmio(_) => {}
         }
     }
 }

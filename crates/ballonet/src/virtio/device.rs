@@ -10,8 +10,7 @@ use super::negotiation::{self, NegotiationError, Wanted};
 use super::queue::{Kick, QueueAddresses, QueueIndex, QueueQuiesced, Quiesced};
 use super::spec::{Features, Status};
 use super::transport::{Doorbell, QueueResetState, Transport, TransportError};
-use super::transport_kind::TransportKind;
-use crate::bus::Registers;
+use crate::bus::{RegisterWindow, Registers};
 use crate::pci::MsixVector;
 use crate::platform::Platform;
 
@@ -89,6 +88,12 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
     /// What the device can be asked in any state.
     pub fn transport(&self) -> &Transport<R> {
         &self.transport
+    }
+
+    /// The shared memory region with this number; `None` if there is none, as on every legacy device.
+    #[doc(alias = "get_shm_region")]
+    pub fn shared_memory(&mut self, id: u8) -> Option<RegisterWindow> {
+        self.transport.shared_memory(id)
     }
 
     /// Writes an 8-bit field of the device configuration, in one store.
@@ -211,7 +216,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, DriverFound> {
         if let Err(error) = self.transport.status() {
             return Err(self.fail(NegotiationError::Transport(error)));
         }
-        let modern = self.transport.kind() == TransportKind::Modern;
+        let modern = !self.transport.kind().is_legacy();
         let accepted = match negotiation::choose(offered, wanted, modern) {
             Ok(accepted) => accepted,
             Err(error) => return Err(self.fail(error)),

@@ -141,6 +141,44 @@ pub(crate) fn intx_interrupt<R: Registers>(events: &Events, isr: &R) -> Handled 
     Handled::Yes
 }
 
+/// The most times that a handler looks at a device that asks again and again.
+const LOOKS: u32 = 8;
+
+/// MMIO: reads why the device interrupts, and takes back what is known of that (4.2.2.2, 4.2.3.4.1). Bits that mean nothing
+/// are left alone.
+///
+/// On an edge-triggered line the next interrupt comes only after all bits were clear, so the handler looks until they are,
+/// or until a device that never lets go has been looked at often enough: then everything is taken to have happened.
+#[doc(alias = "vm_interrupt")]
+pub fn mmio_interrupt<R: Registers>(events: &Events, registers: &mut R, status: usize, ack: usize) -> Handled {
+    let mut handled = Handled::No;
+    for _ in 0..LOOKS {
+        let found = registers.read32(status);
+        if found == u32::MAX {
+            // As for the ISR byte.
+            events.raise(CONFIG);
+            return Handled::No;
+        }
+        let known = found & u32::from(ISR_QUEUE | ISR_CONFIG);
+        if known == 0 {
+            if handled == Handled::No {
+                count(&events.strays);
+            }
+            return handled;
+        }
+        registers.write32(ack, known);
+        if known & u32::from(ISR_CONFIG) != 0 {
+            config_changed(events);
+        }
+        if known & u32::from(ISR_QUEUE) != 0 {
+            shared_vring_interrupt(events);
+        }
+        handled = Handled::Yes;
+    }
+    events.raise(CONFIG | events.queues);
+    handled
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -300,7 +300,7 @@ impl FakeTransport {
         let refused = self.accepted.is_some_and(|accepted| accepted.intersects(self.disliked));
         self.status.set(if refused { new & !8 } else { new });
     }
-    pub(crate) fn generation(&self) -> Option<u8> {
+    pub(crate) fn generation(&self) -> Option<u32> {
         Some(0)
     }
     pub(crate) fn queue_count(&self) -> u16 {

@@ -2,6 +2,7 @@
 
 use derive_more::From;
 
+use super::transport::MmioDevice;
 use crate::bus::{Bdf, DeviceAddress};
 use crate::pci::Function;
 use crate::platform::Platform;
@@ -12,13 +13,16 @@ use crate::platform::Platform;
 pub enum DeviceHandle {
     /// A PCI function.
     Pci(Bdf),
+    /// A device at a fixed address of memory.
+    Mmio(MmioDevice),
 }
 
 impl DeviceHandle {
     /// The device's address.
-    pub(crate) const fn address(self) -> DeviceAddress {
+    pub const fn address(self) -> DeviceAddress {
         match self {
             Self::Pci(function) => DeviceAddress::Pci(function),
+            Self::Mmio(device) => device.address(),
         }
     }
 
@@ -26,6 +30,7 @@ impl DeviceHandle {
     pub(crate) fn is_present<P: Platform>(self, platform: &mut P) -> bool {
         match self {
             Self::Pci(function) => Function::probe(platform.config(), function).is_some(),
+            Self::Mmio(device) => device.is_present(platform),
         }
     }
 }

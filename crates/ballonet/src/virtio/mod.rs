@@ -36,5 +36,7 @@ pub use queue::{
     Chain, Completion, Kick, QueueAddresses, QueueError, QueueIndex, QueueOptions, QueueQuiesced, Quiesced, Refusal,
     Rejected, RingFormat, RingLayout, Segment, Stopped, UsedLength, Virtqueue,
 };
-pub use transport::{Doorbell, LegacyError, ModernError, Transport, TransportError};
+pub use transport::{
+    Doorbell, LegacyError, MmioDevice, MmioError, MmioIdentity, ModernError, Transport, TransportError,
+};
 pub use transport_kind::TransportKind;

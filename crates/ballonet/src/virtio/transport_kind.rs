@@ -5,18 +5,30 @@ use core::fmt;
 /// The transports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportKind {
-    /// Version 1 of the specification and later: structures found by capabilities, `FEATURES_OK`, 64 feature bits.
+    /// Over PCI, version 1 of the specification and later: structures found by capabilities, `FEATURES_OK`, 64 feature bits.
     Modern,
-    /// Before version 1: I/O ports in the first BAR, 32 feature bits, rings of one size and layout.
+    /// Over PCI, before version 1: I/O ports in the first BAR, 32 feature bits, rings of one size and layout.
     Legacy,
+    /// Over MMIO, version 2 of its registers: version 1 of the specification and later (4.2).
+    Mmio,
+    /// Over MMIO, version 1 of its registers: before version 1 of the specification (4.2.4).
+    MmioLegacy,
 }
 
 impl TransportKind {
+    /// Whether it is from before version 1 of the specification: 32 feature bits, no `FEATURES_OK`, rings in one block and in
+    /// the CPU's byte order.
+    pub const fn is_legacy(self) -> bool {
+        matches!(self, Self::Legacy | Self::MmioLegacy)
+    }
+
     /// The word for it on a command line.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Modern => "modern",
             Self::Legacy => "legacy",
+            Self::Mmio => "mmio",
+            Self::MmioLegacy => "mmio-legacy",
         }
     }
 }

@@ -11,7 +11,7 @@ use ballonet_models::{Bar, Behaviour, Capability, Region, Structure};
 
 #[test]
 fn every_vmm_gets_a_driver_without_a_misstep_and_nothing_is_left_when_it_goes() {
-    for (name, behaviour) in Behaviour::every_vmm() {
+    for (name, behaviour) in Behaviour::every_device() {
         println!("{name}");
         let mut guest = bring_up(behaviour);
         guest.follow(1000);

@@ -25,6 +25,12 @@ macro_rules! on_each_kind {
         mod legacy {
             $(#[test] fn $test() { super::$test(ballonet_models::Behaviour::legacy); })*
         }
+        mod mmio {
+            $(#[test] fn $test() { super::$test(ballonet_models::Behaviour::on_mmio); })*
+        }
+        mod mmio_legacy {
+            $(#[test] fn $test() { super::$test(ballonet_models::Behaviour::on_legacy_mmio); })*
+        }
     };
 }
 
@@ -112,7 +118,7 @@ fn a_target_that_changes_in_mid_course_is_followed(kind: Kind) {
 
 fn a_hundred_random_targets_leave_memory_in_use_alone(kind: Kind) {
     let mut random = Random(0x5eed);
-    for (name, behaviour) in Behaviour::every_vmm() {
+    for (name, behaviour) in Behaviour::every_device() {
         let mut guest = bring_up_sized(32, kind, behaviour);
         (0..8).for_each(|_| assert!(guest.platform.frames.hold(128)));
         for round in 0..100 {
@@ -216,7 +222,7 @@ fn a_balloon_that_ran_short_goes_on_when_memory_is_freed(kind: Kind) {
 }
 
 fn a_later_driver_takes_the_balloon_over_and_empties_it(kind: Kind) {
-    for (name, behaviour) in Behaviour::every_vmm() {
+    for (name, behaviour) in Behaviour::every_device() {
         println!("{name}");
         let mut guest = bring_up(kind, behaviour);
         guest.follow(3000);

@@ -130,7 +130,7 @@ fn start(
     let (machine, at) = Machine::with_balloon(ram, behaviour);
     prepare(&machine);
     let mut platform = ModelPlatform::new(&machine);
-    match Balloon::probe(&mut platform, at, options) {
+    match Balloon::probe(&mut platform, machine.handle(at), options) {
         Ok(balloon) => Ok(Guest { machine, platform, at, balloon: Some(balloon), changes: Changes::empty(), left: 0 }),
         Err(error) => Err(Box::new(Failure { error, machine, platform, at })),
     }
@@ -330,7 +330,10 @@ impl Guest {
         let mut options = Options::default();
         options.transport = transport;
         options.adopted = self.left;
-        self.balloon = Some(Balloon::probe(&mut self.platform, self.at, options).expect("the driver comes up again"));
+        self.balloon = Some(
+            Balloon::probe(&mut self.platform, self.machine.handle(self.at), options)
+                .expect("the driver comes up again"),
+        );
     }
 
     /// Panics unless the driver gave up as it should: device reset, everything given back, nobody harmed.
@@ -375,7 +378,8 @@ impl Failure {
     pub fn try_again(self, change: impl FnOnce(&mut Behaviour)) -> Guest {
         let Self { machine, mut platform, at, .. } = self;
         machine.balloon(at, |b, _| change(&mut b.behaviour));
-        let balloon = Balloon::probe(&mut platform, at, Options::default()).expect("the driver comes up");
+        let balloon =
+            Balloon::probe(&mut platform, machine.handle(at), Options::default()).expect("the driver comes up");
         Guest { machine, platform, at, balloon: Some(balloon), changes: Changes::empty(), left: 0 }
     }
 
@@ -406,7 +410,8 @@ impl Failure {
             assert!(!there || untouched || b.common.failed(), "{}: the device was not told", self.error);
             // As it was found, but one that was never reset is cut off from memory.
             const BUS_MASTER: u16 = 1 << 2;
-            let unreset = if b.behaviour.reset_time == u64::MAX { BUS_MASTER } else { 0 };
+            let unreset = b.behaviour.mmio.is_none() && b.behaviour.reset_time == u64::MAX;
+            let unreset = if unreset { BUS_MASTER } else { 0 };
             assert!(!there || b.config.decoding() == b.behaviour.command & !unreset, "{}", self.error);
             assert!(!there || !b.config.msix_enabled() && b.config.bars_restored(), "{}", self.error);
         });

@@ -18,7 +18,7 @@ fn offering(behaviour: Behaviour) -> Behaviour {
 
 /// Every device, by name, and the same with the legacy interface alone.
 fn every_device() -> Vec<(String, Behaviour)> {
-    let modern = Behaviour::every_vmm();
+    let modern = Behaviour::every_device();
     let legacy = [Behaviour::conforming(), Behaviour::qemu_7_2()].map(|b| ("legacy".to_string(), b.legacy()));
     modern.into_iter().chain(legacy).map(|(name, behaviour)| (name, offering(behaviour))).collect()
 }

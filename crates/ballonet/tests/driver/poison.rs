@@ -14,7 +14,7 @@ fn devices() -> Vec<(String, Behaviour)> {
         let features = behaviour.features | all;
         (name, behaviour.with_features(features))
     };
-    Behaviour::every_vmm().into_iter().chain([legacy]).map(offering).collect()
+    Behaviour::every_device().into_iter().chain([legacy]).map(offering).collect()
 }
 
 fn poisoned(behaviour: Behaviour, byte: u8) -> Guest {

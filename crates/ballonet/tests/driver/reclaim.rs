@@ -40,7 +40,7 @@ pub(super) fn recover(guest: &mut Guest) {
 
 #[test]
 fn a_guest_without_memory_has_it_back_from_every_vmm_and_the_host_gets_it_again_later() {
-    let mut every = Behaviour::every_vmm();
+    let mut every = Behaviour::every_device();
     every.push((String::from("conforming, packed"), Behaviour::conforming().packed()));
     every.push((String::from("conforming, legacy"), Behaviour::conforming().legacy()));
     every.push((String::from("conforming, in order"), Behaviour::conforming().in_order(true)));

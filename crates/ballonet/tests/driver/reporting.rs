@@ -26,7 +26,7 @@ fn with_policy(reporting: ReportPolicy) -> Guest {
 
 #[test]
 fn every_device_hears_of_all_free_memory_at_the_start_and_of_none_twice() {
-    for (name, behaviour) in Behaviour::every_vmm() {
+    for (name, behaviour) in Behaviour::every_device() {
         let mut guest = bring_up(offering(behaviour));
         guest.run();
         let whole = guest.platform.frames.whole_regions() * 512;
@@ -89,7 +89,7 @@ fn memory_too_little_to_be_worth_it_waits_for_more() {
 
 #[test]
 fn a_balloon_follows_its_target_while_memory_is_reported() {
-    for (name, behaviour) in Behaviour::every_vmm() {
+    for (name, behaviour) in Behaviour::every_device() {
         let mut guest = bring_up(offering(behaviour));
         let total = guest.platform.frames.total() as u32;
         for target in [total / 2, 100, total / 4 * 3, 0] {

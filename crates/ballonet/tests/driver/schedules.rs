@@ -6,7 +6,7 @@ use super::guest::bring_up_sized;
 use ballonet_models::{Balloon, Behaviour, Handling, Lie, Misstep, Schedule, feature};
 
 fn behaviours() -> impl Strategy<Value = Behaviour> {
-    let bases = Behaviour::every_vmm();
+    let bases = Behaviour::every_device();
     let schedule = prop::collection::vec(any::<u16>(), 1..64).prop_map(Schedule::new);
     let handling = prop_oneof![Just(Handling::AtOnce), (0_u64..2_000_000).prop_map(Handling::Later)];
     let size = prop_oneof![(0_u32..9).prop_map(|log| 1_u16 << log), 1..300_u16];

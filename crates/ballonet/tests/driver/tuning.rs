@@ -42,7 +42,7 @@ fn chains(guest: &Guest) -> ChainSupport {
 
 #[test]
 fn whether_a_device_reads_chains_is_found_out_once_and_from_what_it_does() {
-    for (name, behaviour) in Behaviour::every_vmm() {
+    for (name, behaviour) in Behaviour::every_device() {
         let head_only = behaviour.quirks.chains == ballonet_models::Chains::HeadOnly;
         let (known, request) = if head_only {
             (ChainSupport::HeadOnly, RequestShape::default())

@@ -2,11 +2,13 @@
 
 mod entropy;
 mod layout;
+mod mmio;
 mod quirks;
 mod schedule;
 
 pub use entropy::Entropy;
 pub use layout::{Bar, Capability, Layout, Region, Structure};
+pub use mmio::MmioRegisters;
 pub use quirks::{ActualWrites, Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
 
 pub use schedule::Schedule;
@@ -74,6 +76,8 @@ pub struct Behaviour {
     /// Bits that only the legacy interface offers, where there is one.
     pub legacy_features: u64,
     pub numbering: Numbering,
+    /// Its registers are on MMIO, and there is no PCI function.
+    pub mmio: Option<MmioRegisters>,
     /// Size of inflate, deflate and statistics queues.
     pub queue_size: u16,
     /// Number of MSI-X vectors; `None` without MSI-X.
@@ -160,6 +164,7 @@ impl Behaviour {
                 | feature::DEFLATE_ON_OOM,
             legacy_features: 1 << 24 | feature::ANY_LAYOUT | 1 << 30,
             numbering: Numbering::Fixed,
+            mmio: None,
             queue_size: 64,
             vectors: Some(8),
             pin: true,
@@ -209,6 +214,21 @@ impl Behaviour {
     pub fn legacy(self) -> Self {
         let layout = Layout::legacy(self.vectors.is_some());
         Self { device_id: 0x1002, revision: 0, layout, ..self }
+    }
+
+    /// The same device on MMIO, with registers of version 2: it interrupts by a line.
+    pub fn on_mmio(self) -> Self {
+        const BUS_MASTER: u16 = 1 << 2;
+        let mmio = Some(MmioRegisters::modern());
+        // What is without ISR byte on PCI has its bits here, or nobody could tell why it interrupts.
+        let quirks = Quirks { no_isr: false, ..self.quirks };
+        Self { mmio, quirks, pin: true, command: BUS_MASTER, ..self.with_vectors(None) }
+    }
+
+    /// The same device on MMIO, with the legacy registers of version 1.
+    pub fn on_legacy_mmio(self) -> Self {
+        let new = self.on_mmio();
+        Self { mmio: Some(MmioRegisters::legacy()), ..new }
     }
 
     /// The same device with a window in configuration space to its structures.

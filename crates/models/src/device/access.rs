@@ -4,6 +4,10 @@ use super::*;
 
 impl Balloon {
     pub(crate) fn config_read(&mut self, offset: u16, width: u8, bus: &mut Bus) -> u32 {
+        if self.behaviour.mmio.is_some() {
+            // It is on no PCI bus.
+            return u32::MAX >> (32 - 8 * u32::from(width));
+        }
         if self.gone() {
             bus.ram.forget_host();
             return u32::MAX >> (32 - 8 * u32::from(width));
@@ -75,6 +79,9 @@ impl Balloon {
 
     /// What a register says if the device does not lie.
     fn answer(&mut self, bar: u8, offset: u64, width: u8, bus: &mut Bus) -> u32 {
+        if self.behaviour.mmio.is_some() {
+            return self.read_mmio(offset, width, bus);
+        }
         match self.behaviour.layout.find(bar, offset) {
             Some((Structure::Common, at)) => self.read_common(at, width, bus),
             Some((Structure::Isr, 0)) if width == 1 => self.interrupts.read_isr(&self.config, bus),
@@ -94,6 +101,9 @@ impl Balloon {
             return;
         }
         self.accesses += 1;
+        if self.behaviour.mmio.is_some() {
+            return self.write_mmio(offset, width, value, bus);
+        }
         match self.behaviour.layout.find(bar, offset) {
             Some((Structure::Common, at)) => {
                 self.write_state(bus, |common, behaviour, bus| common.write(at, width, value, behaviour, bus));
@@ -117,7 +127,7 @@ impl Balloon {
     }
 
     /// A reset of the selected queue is done when the driver can see that it is.
-    fn finish_queue_reset(&mut self, bus: &mut Bus) {
+    pub(super) fn finish_queue_reset(&mut self, bus: &mut Bus) {
         let selected = usize::from(self.common.queue_select);
         let Some(queue) = self.common.queues.get_mut(selected) else { return };
         let purpose = queue.purpose;
@@ -152,7 +162,7 @@ impl Balloon {
     }
 
     /// Lets the driver write a register on which the device's state depends.
-    fn write_state(&mut self, bus: &mut Bus, write: impl FnOnce(&mut CommonConfig, &Behaviour, &mut Bus)) {
+    pub(super) fn write_state(&mut self, bus: &mut Bus, write: impl FnOnce(&mut CommonConfig, &Behaviour, &mut Bus)) {
         let live = self.common.live();
         write(&mut self.common, &self.behaviour, bus);
         if !live && self.common.live() {
@@ -166,7 +176,11 @@ impl Balloon {
     }
 
     /// A reset is done when the driver can see that it is; until then the device goes on as it was.
-    fn read_state(&mut self, bus: &mut Bus, read: impl FnOnce(&mut CommonConfig, &Behaviour, &mut Bus) -> u32) -> u32 {
+    pub(super) fn read_state(
+        &mut self,
+        bus: &mut Bus,
+        read: impl FnOnce(&mut CommonConfig, &Behaviour, &mut Bus) -> u32,
+    ) -> u32 {
         let resetting = self.common.resetting();
         let vector = self.common.queues[0].vector;
         let value = read(&mut self.common, &self.behaviour, bus);
@@ -209,7 +223,7 @@ impl Balloon {
         }
     }
 
-    fn read_device_config(&mut self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
+    pub(super) fn read_device_config(&mut self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
         if offset + u64::from(width) > self.config_length() {
             bus.misstep("CFG-04", format!("read of {width} bytes at {offset:#x} of device config"));
             return u32::MAX;
@@ -238,7 +252,7 @@ impl Balloon {
         value
     }
 
-    fn write_device_config(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
+    pub(super) fn write_device_config(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
         if !self.common.settled() {
             return bus.misstep("INIT-06", format!("device config written at {offset:#x} during negotiation"));
         }

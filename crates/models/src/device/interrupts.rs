@@ -45,6 +45,25 @@ impl Interrupts {
         (isr | junk).into()
     }
 
+    /// The same bits as `InterruptStatus`, which reading leaves alone (4.2.2).
+    pub(crate) fn read_status(&self) -> u32 {
+        let junk = if self.bug == Some(Bug::IsrHasJunk) && self.isr != 0 { 0x40 } else { 0 };
+        (self.isr | junk).into()
+    }
+
+    /// `InterruptACK`: the driver has handled these.
+    pub(crate) fn acknowledge(&mut self, handled: u32, bus: &mut Bus) {
+        let known = u32::from(ISR_QUEUE | ISR_CONFIG);
+        if handled & !known != 0 {
+            bus.misstep("MMIO-REG-12", format!("{handled:#x} written to InterruptACK: undefined bits"));
+        } else if handled & !u32::from(self.isr) != 0 {
+            bus.misstep("MMIO-REG-12", format!("{handled:#x} acknowledged of {:#x}", self.isr));
+        }
+        if self.bug != Some(Bug::IsrStays) {
+            self.isr &= !(handled as u8);
+        }
+    }
+
     pub(crate) fn read_table(&self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
         self.msix.as_ref().map_or(u32::MAX, |table| table.read_table(offset, width, bus))
     }

@@ -6,6 +6,7 @@ mod config_space;
 mod hints;
 mod interrupts;
 mod misbehave;
+mod mmio;
 mod msix;
 mod pages;
 mod requests;

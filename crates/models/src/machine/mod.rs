@@ -14,12 +14,24 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ballonet::pci::Bdf;
-use ballonet::platform::{Handled, Handler, MsiMessage};
+use ballonet::platform::{Handled, Handler, MsiMessage, Polarity, Trigger, WiredInterrupt};
+use ballonet::virtio::{DeviceHandle, MmioDevice};
 
 use crate::behaviour::Behaviour;
 use crate::device::Balloon;
 use crate::world::Ram;
 use crate::world::{Bus, Misstep};
+
+/// Size of the window of a device on MMIO, as QEMU's.
+pub(crate) const MMIO_LENGTH: u64 = 0x200;
+/// The line that devices on MMIO share.
+pub(crate) const MMIO_INTERRUPT: WiredInterrupt =
+    WiredInterrupt { gsi: 12, polarity: Polarity::ActiveHigh, trigger: Trigger::Edge };
+
+/// Where the window of a device is that is on MMIO: its place says which it is.
+pub(crate) fn mmio_base(at: Bdf) -> u64 {
+    0xfeb0_0000 + u64::from(at.device()) * MMIO_LENGTH
+}
 
 /// Deliveries in a row of one line after which it is a storm: the line is let be until the next access.
 const STORM: u32 = 100;
@@ -105,6 +117,15 @@ impl Machine {
         let device = u32::from(at.device());
         let balloon = Balloon::new(behaviour, 0xe000_0000 + device * 0x100_0000, 0xc000 + device * 0x100);
         self.state().devices.insert(at, balloon);
+    }
+
+    /// What it takes to open the device at this place: the place, or, for one on MMIO, its window and line.
+    pub fn handle(&self, at: Bdf) -> DeviceHandle {
+        let is_mmio = |device: &Balloon| device.behaviour.mmio.is_some();
+        if !self.state().devices.get(&at).is_some_and(is_mmio) {
+            return at.into();
+        }
+        MmioDevice::new(mmio_base(at), MMIO_LENGTH, Some(MMIO_INTERRUPT)).into()
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -326,6 +347,11 @@ impl State {
     /// The device, BAR and offset at which a mapped address arrives.
     pub(crate) fn decode(&self, io: bool, address: u64, length: u64) -> Option<(Bdf, u8, u64)> {
         self.devices.iter().filter(|(_, d)| !d.gone()).find_map(|(bdf, device)| {
+            if device.behaviour.mmio.is_some() {
+                let start = mmio_base(*bdf);
+                let inside = !io && address >= start && address.checked_add(length)? <= start + MMIO_LENGTH;
+                return inside.then(|| (*bdf, 0, address - start));
+            }
             (0..6).find_map(|bar| {
                 let (is_io, start, size) = device.config.decoded(bar)?;
                 let inside = is_io == io && address >= start && address.checked_add(length)? <= start + size;

@@ -18,6 +18,20 @@ impl Behaviour {
         split.chain(packed).collect()
     }
 
+    /// The same and those on MMIO, of both versions, as QEMU's microvm and Firecracker have them.
+    pub fn every_device() -> Vec<(String, Self)> {
+        let on_mmio = [
+            ("letter on MMIO", Self::conforming().on_mmio()),
+            ("letter on MMIO, packed", Self::conforming().packed().on_mmio()),
+            ("letter on legacy MMIO", Self::conforming().on_legacy_mmio()),
+            ("QEMU 7.2 on MMIO", Self::qemu_7_2().on_mmio()),
+            ("QEMU 10 on legacy MMIO", Self::qemu_10(0).on_legacy_mmio()),
+            ("Firecracker on MMIO", Self::firecracker().on_mmio()),
+        ];
+        let on_mmio = on_mmio.map(|(name, behaviour)| (name.to_string(), behaviour));
+        Self::every_vmm().into_iter().chain(on_mmio).collect()
+    }
+
     fn every_split_vmm() -> Vec<(&'static str, Self)> {
         vec![
             ("letter", Self::conforming()),

@@ -1,4 +1,4 @@
-//! Devices: PCI functions, their interrupts, hot-plug slots.
+//! Devices: PCI functions, virtio-mmio devices, their interrupts, hot-plug slots.
 
 use alloc::format;
 use alloc::string::String;
@@ -20,6 +20,16 @@ pub(in super::super) fn pci(arguments: &[&str], context: &mut Context<'_>) -> Op
         [] => context.tree.nodes().iter().for_each(|node| say!("{}", Line(&node.function))),
         ["-v"] => return Some(Answer::Job(Job::list(details(context)))),
         _ => return None,
+    }
+    Some(Answer::Done)
+}
+
+/// `mmio`.
+pub(in super::super) fn mmio(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
+    let [] = arguments else { return None };
+    context.mmio.iter().for_each(|found| say!("{found}"));
+    if context.mmio.is_empty() {
+        say!("there is no virtio-mmio device");
     }
     Some(Answer::Done)
 }

@@ -1,15 +1,17 @@
-//! `random`: bytes from the first entropy device on PCI, which is started for them and stopped again.
+//! `random`: bytes from the first entropy device, on PCI or else on MMIO, which is started for them and stopped again.
 
 use core::fmt;
 
 use crate::console::count;
 use crate::console::events;
 use crate::kernel::console::command::{Answer, Context, say};
+use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::{Machine, log as serial};
 use ballonet::pci::{Function, Node, Tree};
 use ballonet::platform::Platform;
 use ballonet::rng::{Rng, RngError};
-use ballonet::virtio::{BringUpError, DeviceOptions, InterruptMode, TransportError};
+use ballonet::virtio::spec::DeviceType;
+use ballonet::virtio::{BringUpError, DeviceHandle, DeviceOptions, InterruptMode, TransportError};
 use derive_more::{Display, Error, From};
 
 /// Bytes that are asked for by default.
@@ -22,7 +24,7 @@ const PATIENCE: u64 = 50_000_000;
 /// Why there are no bytes.
 #[derive(Debug, Display, Error, From)]
 enum RandomError {
-    #[display("there is no virtio entropy device on PCI (in QEMU: `-device virtio-rng-pci`)")]
+    #[display("there is no virtio entropy device (in QEMU: `-device virtio-rng-pci`)")]
     NoDevice,
     #[display("the entropy device does not start: {_0}")]
     BringUp(BringUpError),
@@ -57,7 +59,7 @@ pub(in super::super) fn random(arguments: &[&str], context: &mut Context<'_>) ->
         _ => return None,
     };
     let mut bytes = [0; MOST];
-    match ask(context.machine, context.tree, &mut bytes[..wanted]) {
+    match ask(context.machine, context.tree, context.mmio, &mut bytes[..wanted]) {
         Err(error) => say!("{error}"),
         Ok(given) => show(&bytes[..given], wanted),
     }
@@ -75,14 +77,18 @@ fn show(bytes: &[u8], wanted: usize) {
 }
 
 /// Fills `bytes` from its start, and returns how many came.
-fn ask(machine: &mut Machine, tree: &Tree, bytes: &mut [u8]) -> Result<usize, RandomError> {
+fn ask(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound], bytes: &mut [u8]) -> Result<usize, RandomError> {
     let is_entropy = |function: &&Function| Rng::<Machine>::matches(function.vendor, function.device);
-    let function = tree.nodes().iter().map(|node| &node.function).find(is_entropy).ok_or(RandomError::NoDevice)?;
-    tree.open_path(machine.config(), function.bdf);
+    let on_pci = tree.nodes().iter().map(|node| &node.function).find(is_entropy).map(|function| function.bdf);
+    let on_mmio = || mmio.iter().find(|found| found.is(DeviceType::ENTROPY)).map(MmioFound::handle);
+    if let Some(function) = on_pci {
+        tree.open_path(machine.config(), function);
+    }
+    let device = on_pci.map(DeviceHandle::from).or_else(on_mmio).ok_or(RandomError::NoDevice)?;
     let mut options = DeviceOptions::new("entropy");
     // The only request is waited for.
     options.interrupts = Some(InterruptMode::Polling);
-    let mut rng = Rng::probe(machine, function.bdf, options)?;
+    let mut rng = Rng::probe(machine, device, options)?;
     let answer = wait(machine, &mut rng, bytes);
     let stopped = rng.shutdown(machine);
     let given = answer?;

@@ -43,15 +43,13 @@ const fn implemented(transport: TransportKind) -> Features {
     let features = MUST_TELL_HOST.union(STATS_VQ).union(DEFLATE_ON_OOM);
     let features = features.union(FREE_PAGE_HINT).union(PAGE_POISON).union(PAGE_REPORTING);
     let features = features.union(Features::EVENT_IDX).union(Features::INDIRECT_DESC);
-    let features = match transport {
-        TransportKind::Legacy => return features.union(Features::ANY_LAYOUT),
-        TransportKind::Modern => {
-            let kicks = Features::NOTIFICATION_DATA.union(Features::NOTIF_CONFIG_DATA);
-            let features = features.union(Features::VERSION_1).union(Features::RING_PACKED).union(kicks);
-            let features = features.union(Features::IN_ORDER).union(Features::RING_RESET);
-            features.union(Features::ACCESS_PLATFORM)
-        }
-    };
+    if transport.is_legacy() {
+        return features.union(Features::ANY_LAYOUT);
+    }
+    let kicks = Features::NOTIFICATION_DATA.union(Features::NOTIF_CONFIG_DATA);
+    let features = features.union(Features::VERSION_1).union(Features::RING_PACKED).union(kicks);
+    let features = features.union(Features::IN_ORDER).union(Features::RING_RESET);
+    let features = features.union(Features::ACCESS_PLATFORM);
     if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
         features.union(Features::ORDER_PLATFORM)
     } else {

@@ -306,10 +306,7 @@ impl<P: Platform> HintingQueue<P> {
 
 /// A command in its buffer: in the guest's byte order for a legacy device (5.5.6.5.3).
 fn command_bytes(transport: TransportKind, id: u32) -> [u8; CMD_ID_SIZE] {
-    match transport {
-        TransportKind::Legacy => id.to_ne_bytes(),
-        TransportKind::Modern => id.to_le_bytes(),
-    }
+    if transport.is_legacy() { id.to_ne_bytes() } else { id.to_le_bytes() }
 }
 
 #[cfg(test)]

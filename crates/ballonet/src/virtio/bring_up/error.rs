@@ -3,10 +3,10 @@
 use derive_more::{Display, Error, From};
 
 use super::interface::InterfaceError;
-use crate::bus::{Bdf, DmaExhausted};
+use crate::bus::{Bdf, DeviceAddress, DmaExhausted};
 use crate::virtio::interrupt::InterruptError;
 use crate::virtio::negotiation::NegotiationError;
-use crate::virtio::transport::TransportError;
+use crate::virtio::transport::{MmioError, TransportError};
 
 /// Why a device cannot be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
@@ -26,6 +26,18 @@ pub enum BringUpError {
         /// Its device ID.
         device: u16,
     },
+    /// It is another type of device than the driver's, on MMIO.
+    #[display("{device} is virtio device type {number}, not this driver's")]
+    #[from(skip)]
+    WrongType {
+        /// The device.
+        device: DeviceAddress,
+        /// Its type.
+        number: u32,
+    },
+    /// Its MMIO window holds no virtio device that can be used.
+    #[display("{_0}")]
+    Mmio(MmioError),
     /// It has no virtio interface that can be used.
     #[display("{_0}")]
     Interface(InterfaceError),

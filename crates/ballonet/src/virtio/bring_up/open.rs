@@ -9,7 +9,7 @@ use crate::platform::Platform;
 use crate::virtio::attachment::{Attachment, PciAttachment};
 use crate::virtio::handle::DeviceHandle;
 use crate::virtio::spec::DeviceType;
-use crate::virtio::transport::Transport;
+use crate::virtio::transport::{Mmio, MmioDevice, Transport};
 
 /// Reaches the registers of a device, if it is of this type. Nothing of the device is touched but its PCI command register.
 pub(super) fn open<P: Platform>(
@@ -20,7 +20,22 @@ pub(super) fn open<P: Platform>(
 ) -> Result<(Transport<P::Registers>, Attachment), BringUpError> {
     match device {
         DeviceHandle::Pci(function) => open_function(platform, function, options, device_type),
+        DeviceHandle::Mmio(device) => open_mmio(platform, device, device_type),
     }
+}
+
+/// Which version the device has is the device's choice, and there is one way to its registers: the options say nothing here.
+fn open_mmio<P: Platform>(
+    platform: &mut P,
+    device: MmioDevice,
+    device_type: DeviceType,
+) -> Result<(Transport<P::Registers>, Attachment), BringUpError> {
+    let (transport, identity) = Mmio::open(platform, &device)?;
+    if identity.device_type != u32::from(device_type.number) {
+        Transport::from(transport).release(platform);
+        return Err(BringUpError::WrongType { device: device.address(), number: identity.device_type });
+    }
+    Ok((transport.into(), Attachment::Mmio(device)))
 }
 
 fn open_function<P: Platform>(

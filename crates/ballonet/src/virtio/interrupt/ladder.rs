@@ -44,7 +44,8 @@ pub(in crate::virtio) fn find_vqs<P: Platform>(
     if let Some(mode) = forced {
         return target.attempt(mode);
     }
-    for mode in InterruptMode::LADDER {
+    let signals = |mode: &InterruptMode| matches!(attachment, Attachment::Pci(_)) || !mode.is_message_signalled();
+    for mode in InterruptMode::LADDER.into_iter().filter(signals) {
         match target.attempt(mode) {
             Ok(interrupts) => return Ok(interrupts),
             Err(error) => log::info!("{name}: no {mode} interrupts: {error}"),
@@ -62,9 +63,9 @@ impl<P: Platform> Target<'_, P> {
             InterruptMode::Line => self.line(&mut interrupts),
             InterruptMode::Polling => {
                 // Nobody would take the line back.
-                match self.attachment {
-                    Attachment::Pci(PciAttachment { function, .. }) => function.set_intx(self.platform.config(), false),
-                };
+                if let Attachment::Pci(PciAttachment { function, .. }) = self.attachment {
+                    function.set_intx(self.platform.config(), false);
+                }
                 Ok(())
             }
         };
@@ -135,7 +136,9 @@ impl<P: Platform> Target<'_, P> {
 
     /// The function's MSI-X, if it has enough entries.
     fn usable_msix(&mut self, needed: usize) -> Result<Msix, InterruptError> {
-        let Attachment::Pci(PciAttachment { function: pci, bars, .. }) = self.attachment;
+        let Attachment::Pci(PciAttachment { function: pci, bars, .. }) = self.attachment else {
+            return Err(InterruptError::NoMsix(self.transport.address()));
+        };
         let function = pci.bdf;
         let msix = Msix::find(self.platform.config(), pci, bars).map_err(InterruptError::Msix)?;
         let msix = msix.ok_or(InterruptError::NoMsix(function.into()))?;
@@ -160,15 +163,24 @@ impl<P: Platform> Target<'_, P> {
     }
 
     fn line(&mut self, interrupts: &mut Interrupts<P::Registers>) -> Result<(), InterruptError> {
-        let Attachment::Pci(PciAttachment { function: pci, .. }) = self.attachment;
-        let function = pci.bdf;
-        let pin = pci.interrupt_pin.ok_or(InterruptError::NoPin(function))?;
+        let (line, pci) = match self.attachment {
+            Attachment::Pci(PciAttachment { function: pci, .. }) => {
+                let function = pci.bdf;
+                let pin = pci.interrupt_pin.ok_or(InterruptError::NoPin(function))?;
+                (InterruptLine::Pin { function, pin }, Some(*pci))
+            }
+            Attachment::Mmio(device) => {
+                let wired = device.interrupt.ok_or(InterruptError::NoLine(device.address()))?;
+                (InterruptLine::Wired(wired), None)
+            }
+        };
         let handler = self.transport.line_handler(Arc::clone(&interrupts.events));
-        let line = InterruptLine::Pin { function, pin };
         let vector = self.platform.attach_line(line, self.name.to_string(), handler).map_err(InterruptError::Vector)?;
         interrupts.vectors.push(vector);
-        pci.set_intx(self.platform.config(), true);
-        interrupts.line = Some(*pci);
+        if let Some(pci) = pci {
+            pci.set_intx(self.platform.config(), true);
+        }
+        interrupts.line = pci;
         Ok(())
     }
 }

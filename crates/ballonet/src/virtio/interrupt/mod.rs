@@ -36,6 +36,11 @@ impl InterruptMode {
     /// All modes, in the order in which they are tried.
     pub const LADDER: [Self; 4] = [Self::PerQueue, Self::Shared, Self::Line, Self::Polling];
 
+    /// Whether interrupts are messages, which only PCI has.
+    const fn is_message_signalled(self) -> bool {
+        matches!(self, Self::PerQueue | Self::Shared)
+    }
+
     /// The word for it on a command line.
     pub const fn word(self) -> &'static str {
         match self {
@@ -98,6 +103,9 @@ pub enum InterruptError {
     /// The platform cannot move a vector.
     #[display("{_0}")]
     Affinity(AffinityError),
+    /// The device has no interrupt line.
+    #[display("{_0} has no interrupt line")]
+    NoLine(#[error(not(source))] DeviceAddress),
     /// The function has no interrupt pin.
     #[display("{_0} has no interrupt pin")]
     NoPin(#[error(not(source))] Bdf),

@@ -58,13 +58,14 @@ impl RingLayout {
     }
 
     /// The layout of a queue for which a device says `size`, in the format of the accepted `features`, of at most `limit`
-    /// entries. A legacy device's queue has that size and no other. `None` where there is no such queue.
+    /// entries. The queue of a legacy device on PCI has that size and no other. `None` where there is no such queue.
     pub fn for_device(transport: TransportKind, features: Features, size: u16, limit: u16) -> Option<Self> {
+        let most = size.min(limit.max(1));
+        let legacy = |size| SplitLayout::new(size, Alignment::Legacy).map(|layout| Self(FormatLayout::Split(layout)));
         match transport {
-            TransportKind::Legacy => {
-                SplitLayout::new(size, Alignment::Legacy).map(|layout| Self(FormatLayout::Split(layout)))
-            }
-            TransportKind::Modern => Self::fitting(RingFormat::of(features), size.min(limit.max(1))),
+            TransportKind::Legacy => legacy(size),
+            TransportKind::MmioLegacy => legacy(1 << most.checked_ilog2()?),
+            TransportKind::Modern | TransportKind::Mmio => Self::fitting(RingFormat::of(features), most),
         }
     }
 

@@ -31,7 +31,7 @@ impl QueueOptions {
             event_idx: features.contains(Features::EVENT_IDX),
             in_order: features.contains(Features::IN_ORDER),
             indirect_entries: if features.contains(Features::INDIRECT_DESC) { indirect_entries } else { 0 },
-            used_length: if transport == TransportKind::Legacy { UsedLength::Ignored } else { used_length },
+            used_length: if transport.is_legacy() { UsedLength::Ignored } else { used_length },
         }
     }
 }

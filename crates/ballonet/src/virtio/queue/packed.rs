@@ -18,7 +18,7 @@ use super::options::{Kick, QueueOptions};
 use super::shadow::{DescriptorSpan, Length, Shadow, Used};
 use crate::bus::DmaMemory;
 use crate::virtio::barrier;
-use crate::virtio::spec::{DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE};
+use crate::virtio::spec::{DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE, DESCRIPTOR_SIZE};
 
 mod areas;
 mod layout;
@@ -157,9 +157,13 @@ impl<M: DmaMemory> PackedRing<M> {
     }
 
     /// In a table the order is that of its entries, and WRITE is the one flag that they may have (2.8.19).
-    pub(super) fn write_entry(tables: &mut M, offset: usize, segment: Segment, flags: u16) {
-        areas::write_descriptor(tables, offset, segment, 0);
-        areas::set_flags(tables, offset, flags & !DESCRIPTOR_F_NEXT);
+    #[inline]
+    pub(super) fn write_table(tables: &mut M, offset: usize, chain: &Chain<'_>) {
+        for (position, (segment, flags)) in chain.flagged().enumerate() {
+            let entry = offset + position * DESCRIPTOR_SIZE;
+            areas::write_descriptor(tables, entry, segment, 0);
+            areas::set_flags(tables, entry, flags & !DESCRIPTOR_F_NEXT);
+        }
     }
 
     #[inline]

@@ -60,15 +60,17 @@ impl<M: DmaMemory> Ring<M> {
     }
 
     /// Writes a single descriptor of this id that points to a table. The device does not see it yet.
+    #[inline]
     pub(super) fn add_table(&mut self, id: u16, table: Segment) {
         either!(self, ring => ring.add_table(id, table));
     }
 
-    /// Writes entry number `position` of a table, which lies at `offset` of the memory of all tables.
-    pub(super) fn write_entry(&self, tables: &mut M, offset: usize, position: usize, segment: Segment, flags: u16) {
+    /// Writes a chain into the table at `offset` of the memory of all tables.
+    #[inline]
+    pub(super) fn write_table(&self, tables: &mut M, offset: usize, chain: &Chain<'_>) {
         match self {
-            Self::Split(_) => SplitRing::write_entry(tables, offset, position, segment, flags),
-            Self::Packed(_) => PackedRing::write_entry(tables, offset, segment, flags),
+            Self::Split(_) => SplitRing::write_table(tables, offset, chain),
+            Self::Packed(_) => PackedRing::write_table(tables, offset, chain),
         }
     }
 

@@ -12,7 +12,7 @@ use super::options::{Kick, QueueOptions};
 use super::shadow::{DescriptorSpan, Length, Shadow, Used};
 use crate::bus::DmaMemory;
 use crate::virtio::barrier;
-use crate::virtio::spec::{AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_F_INDIRECT, USED_F_NO_NOTIFY};
+use crate::virtio::spec::{AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_F_INDIRECT, DESCRIPTOR_SIZE, USED_F_NO_NOTIFY};
 
 mod areas;
 mod layout;
@@ -88,13 +88,19 @@ impl<M: DmaMemory> SplitRing<M> {
         DescriptorSpan { id: head, last, descriptors: chain.len() as u16 }
     }
 
+    #[inline]
     pub(super) fn add_table(&mut self, id: u16, table: Segment) {
         self.areas.write_descriptor(id, table, DESCRIPTOR_F_INDIRECT, 0);
         self.add(id);
     }
 
-    pub(super) fn write_entry(tables: &mut M, offset: usize, position: usize, segment: Segment, flags: u16) {
-        areas::write_descriptor(tables, offset, segment, flags, position as u16 + 1);
+    #[inline]
+    pub(super) fn write_table(tables: &mut M, offset: usize, chain: &Chain<'_>) {
+        // A table has at most 65535 entries.
+        for (next, (segment, flags)) in (1..).zip(chain.flagged()) {
+            let entry = offset + usize::from(next - 1) * DESCRIPTOR_SIZE;
+            areas::write_descriptor(tables, entry, segment, flags, next);
+        }
     }
 
     #[inline]

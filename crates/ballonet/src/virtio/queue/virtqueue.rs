@@ -214,10 +214,8 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
     fn add_indirect(&mut self, chain: &Chain<'_>) -> DescriptorSpan {
         let id = self.shadow.ids.claim();
         let tables = self.tables.as_mut().expect("a chain is indirect only where there are tables");
-        for (position, (segment, flags)) in chain.flagged().enumerate() {
-            let offset = tables.entry(id, position);
-            self.ring.write_entry(tables.memory_mut(), offset, position, segment, flags);
-        }
+        let offset = tables.entry(id, 0);
+        self.ring.write_table(tables.memory_mut(), offset, chain);
         self.ring.add_table(id, tables.segment(id, chain.len()));
         DescriptorSpan { id, last: id, descriptors: 1 }
     }

@@ -23,7 +23,7 @@ impl DeviceType {
     /// The entropy source (5.4.1).
     #[doc(alias = "VIRTIO_ID_RNG")]
     #[doc(alias = "VIRTIO_TRANS_ID_RNG")]
-    pub(crate) const ENTROPY: Self = Self { number: 4, transitional: Some(0x1005) };
+    pub const ENTROPY: Self = Self { number: 4, transitional: Some(0x1005) };
 
     /// PCI device ID of a device of this type without a legacy interface.
     pub const fn modern(self) -> u16 {

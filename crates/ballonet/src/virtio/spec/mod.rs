@@ -4,6 +4,7 @@
 
 mod device_type;
 mod features;
+pub mod mmio;
 mod packed;
 mod pci;
 mod ring;

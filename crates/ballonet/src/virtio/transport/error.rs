@@ -24,6 +24,16 @@ pub enum TransportError {
         /// The status by then.
         status: Status,
     },
+    /// A register holds a value that no device may have there.
+    #[display("{device}: {register} reads {value:#x}")]
+    Register {
+        /// The device.
+        device: DeviceAddress,
+        /// The register's name in the specification.
+        register: &'static str,
+        /// What it holds.
+        value: u32,
+    },
     /// A single queue cannot be reset: `RING_RESET` was not negotiated, or this is a legacy device.
     #[display("{device}: queue {queue} cannot be reset by itself")]
     NoQueueReset {

@@ -201,7 +201,7 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
         self.registers.write8(legacy::DEVICE_STATUS, status.bits());
     }
 
-    pub(super) fn generation(&self) -> Option<u8> {
+    pub(super) fn generation(&self) -> Option<u32> {
         None
     }
 

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `get` | all | [`Transport::read_config32`], and for 8 and 16 bits |
 //! | `set` | all | [`Transport::write_config32`], and for 8 and 16 bits |
-//! | `generation` | modern | [`Transport::generation`] |
+//! | `generation` | modern, MMIO version 2 | [`Transport::generation`] |
 //! | `get_status` | all | [`Transport::status`] |
 //! | `set_status` | all | [`Transport::set_status`] |
 //! | `reset` | all | [`super::Device::new`] at first, [`super::Device::quiesce`] at last |
@@ -21,9 +21,9 @@
 //! | `bus_name` | all | [`Transport::address`] |
 //! | `set_vq_affinity` | all | [`super::Interrupts::set_queue_affinity`] |
 //! | `get_vq_affinity` | all | [`super::Interrupts::queue_affinity`] |
-//! | `get_shm_region` | modern | [`Transport::shared_memory`] |
-//! | `disable_vq_and_reset` | modern | [`super::Device::reset_queue`] |
-//! | `enable_vq_after_reset` | modern | [`super::Device::enable_queue_again`] |
+//! | `get_shm_region` | modern, MMIO version 2 | [`super::Device::shared_memory`] |
+//! | `disable_vq_and_reset` | modern, MMIO version 2 | [`super::Device::reset_queue`] |
+//! | `enable_vq_after_reset` | modern, MMIO version 2 | [`super::Device::enable_queue_again`] |
 
 use alloc::sync::Arc;
 
@@ -33,7 +33,7 @@ use super::events::Events;
 #[cfg(test)]
 use super::fake::FakeTransport;
 use super::queue::{Kick, QueueAddresses, QueueIndex};
-use super::spec::{Features, Status};
+use super::spec::{self, Features, Status};
 use super::transport_kind::TransportKind;
 use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
 use crate::pci::MsixVector;
@@ -41,11 +41,14 @@ use crate::platform::Platform;
 
 mod error;
 mod legacy;
+mod mmio;
 mod modern;
 
 pub use error::TransportError;
 pub use legacy::LegacyError;
 pub(super) use legacy::{Legacy, LegacyPorts};
+pub(super) use mmio::Mmio;
+pub use mmio::{MmioDevice, MmioError, MmioIdentity};
 pub(super) use modern::Modern;
 pub use modern::ModernError;
 
@@ -94,6 +97,8 @@ pub(super) enum AnyTransport<R> {
     Modern(Modern<R>),
     /// Virtio over PCI before version 1.
     Legacy(Legacy<R>),
+    /// Virtio over MMIO, of either version.
+    Mmio(Mmio<R>),
     /// What unit tests of the status sequence look into.
     #[cfg(test)]
     Fake(FakeTransport),
@@ -105,6 +110,7 @@ macro_rules! each {
         match $any {
             AnyTransport::Modern($transport) => $operation,
             AnyTransport::Legacy($transport) => $operation,
+            AnyTransport::Mmio($transport) => $operation,
             #[cfg(test)]
             AnyTransport::Fake($transport) => $operation,
         }
@@ -157,7 +163,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
 
     /// Counts changes of the device configuration; `None` where the transport has no such counter.
     #[doc(alias = "config_generation")]
-    fn generation(&self) -> Option<u8> {
+    fn generation(&self) -> Option<u32> {
         each!(&self.0, transport => transport.generation())
     }
 
@@ -172,6 +178,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         match &self.0 {
             AnyTransport::Modern(modern) => modern.config().map(|registers| (registers, 0)),
             AnyTransport::Legacy(legacy) => Some((legacy.registers(), legacy.config_start())),
+            AnyTransport::Mmio(mmio) => Some((mmio.registers(), spec::mmio::CONFIG)),
             #[cfg(test)]
             AnyTransport::Fake(_) => None,
         }
@@ -185,6 +192,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
                 let start = legacy.config_start();
                 Some((legacy.registers_mut(), start))
             }
+            AnyTransport::Mmio(mmio) => Some((mmio.registers_mut(), spec::mmio::CONFIG)),
             #[cfg(test)]
             AnyTransport::Fake(_) => None,
         }
@@ -273,10 +281,10 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
     }
 
     /// The shared memory region with this number; `None` if there is none, as on every legacy device.
-    #[doc(alias = "get_shm_region")]
-    pub fn shared_memory(&self, id: u8) -> Option<RegisterWindow> {
-        match &self.0 {
+    pub(super) fn shared_memory(&mut self, id: u8) -> Option<RegisterWindow> {
+        match &mut self.0 {
             AnyTransport::Modern(modern) => modern.shared_memory(id),
+            AnyTransport::Mmio(mmio) => mmio.shared_memory(id),
             _ => None,
         }
     }

@@ -209,8 +209,8 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         self.common.write8(common::DEVICE_STATUS, status.bits());
     }
 
-    pub(super) fn generation(&self) -> Option<u8> {
-        Some(self.common.read8(common::CONFIG_GENERATION))
+    pub(super) fn generation(&self) -> Option<u32> {
+        Some(self.common.read8(common::CONFIG_GENERATION).into())
     }
 
     /// The device configuration, if there is one.

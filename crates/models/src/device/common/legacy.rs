@@ -62,7 +62,7 @@ impl CommonConfig {
     }
 
     /// The low 32 feature bits, and those that only the legacy interface offers.
-    fn legacy_offer(&self, behaviour: &Behaviour) -> u64 {
+    pub(super) fn legacy_offer(&self, behaviour: &Behaviour) -> u64 {
         (behaviour.features | behaviour.legacy_features) & 0xffff_ffff
     }
 
@@ -112,7 +112,7 @@ impl CommonConfig {
         }
     }
 
-    fn write_legacy_features(&mut self, value: u64, behaviour: &Behaviour, bus: &mut Bus) {
+    pub(super) fn write_legacy_features(&mut self, value: u64, behaviour: &Behaviour, bus: &mut Bus) {
         let offered = self.legacy_offer(behaviour);
         if self.features_final || !self.driver_found() {
             bus.misstep("INIT-08", format!("features {value:#x} written in another state than ACKNOWLEDGE DRIVER"));
@@ -132,7 +132,7 @@ impl CommonConfig {
     }
 
     /// The address of the selected queue, in frames.
-    fn write_frame(&mut self, frame: u32, bus: &mut Bus) {
+    pub(super) fn write_frame(&mut self, frame: u32, bus: &mut Bus) {
         let (select, accepted) = (self.queue_select, self.accepted);
         if !self.settled() || self.live() {
             bus.misstep("INIT-10", format!("queue {select}: address written before features or after DRIVER_OK"));

@@ -1,6 +1,7 @@
 //! The common configuration structure: the device's half of initialization, with the driver held to the order of it.
 
 pub(super) mod legacy;
+pub(super) mod mmio;
 mod queues;
 mod status;
 
@@ -64,6 +65,8 @@ pub struct CommonConfig {
     words_read: u8,
     words_written: u8,
     pub(crate) accepted: u64,
+    /// What only the registers of virtio over MMIO have.
+    mmio: mmio::MmioState,
     pub config_vector: u16,
     pub(crate) config_vector_unread: bool,
     vector_writes: u32,
@@ -92,6 +95,7 @@ impl CommonConfig {
             words_read: 0,
             words_written: 0,
             accepted: 0,
+            mmio: mmio::MmioState::default(),
             config_vector: NO_VECTOR,
             config_vector_unread: false,
             vector_writes: 0,
@@ -112,6 +116,7 @@ impl CommonConfig {
         (self.features_unread, self.features_final) = (false, false);
         (self.words_read, self.words_written, self.accepted) = (0, 0, 0);
         (self.device_select, self.driver_select, self.queue_select) = (0, 0, 0);
+        self.mmio = mmio::MmioState::default();
         if bug != Some(Bug::ResetKeepsVectors) {
             self.config_vector = NO_VECTOR;
         }

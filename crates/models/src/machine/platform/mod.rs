@@ -22,7 +22,7 @@ use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::device::Balloon;
 use crate::machine::frames::Frames;
-use crate::machine::{Machine, NOW, VectorEntry};
+use crate::machine::{MMIO_INTERRUPT, MMIO_LENGTH, Machine, NOW, VectorEntry};
 
 /// What an access to a register or to config space costs, in nanoseconds: an exit to the VMM.
 const REGISTER: u64 = 500;
@@ -61,8 +61,17 @@ impl Platform for ModelPlatform {
     fn map(&mut self, window: RegisterWindow) -> Result<ModelRegisters, MapError> {
         let mut state = self.machine.state();
         let decoded = state.decode(window.io, window.address, window.length);
+        if let DeviceAddress::Mmio(base) = window.device {
+            let start = window.address;
+            let inside = start >= base && start + window.length <= base + MMIO_LENGTH;
+            if !inside || window.io || window.bar.is_some() || state.refuses() {
+                return Err(MapError { window, reason: "the test has it so" });
+            }
+            drop(state);
+            return Ok(self.registers(Path::Direct(window)));
+        }
         let (DeviceAddress::Pci(function), Some(bar)) = (window.device, window.bar) else {
-            panic!("{window}: this machine has PCI devices only");
+            panic!("{window}: a window of a BAR names it");
         };
         if decoded.map(|(bdf, bar, _)| (bdf, bar)) != Some((function, bar)) {
             if state.devices.get(&function).is_some_and(|d| !d.gone()) {
@@ -108,7 +117,10 @@ impl Platform for ModelPlatform {
             state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
         }
         // With more than one device nobody can tell whose memory it was, nor with one whose queues are reset one by one.
-        let masters = |d: &Balloon| !d.gone() && d.config.bus_master() && d.common.queues.iter().all(|q| q.resets == 0);
+        let is_pci = |d: &Balloon| d.behaviour.mmio.is_none();
+        let masters = |d: &Balloon| {
+            is_pci(d) && !d.gone() && d.config.bus_master() && d.common.queues.iter().all(|q| q.resets == 0)
+        };
         if state.devices.len() == 1 && state.devices.values().any(masters) {
             state.bus.misstep(
                 "CLEAN-02",
@@ -131,6 +143,9 @@ impl Platform for ModelPlatform {
         let mut state = self.machine.state();
         if state.refuses() || !state.knows_lines {
             return Err(VectorError::NoLine(line));
+        }
+        if matches!(line, InterruptLine::Wired(wired) if wired != MMIO_INTERRUPT) {
+            state.bus.misstep("MMIO-INT", format!("{line} attached, not {MMIO_INTERRUPT}"));
         }
         drop(state);
         self.insert_vector(name, handler, false)

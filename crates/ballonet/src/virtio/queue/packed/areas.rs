@@ -41,6 +41,7 @@ impl<M: DmaMemory> Areas<M> {
     }
 
     /// Writes all of a descriptor but its flags, which make it available.
+    #[inline]
     pub(super) fn write_descriptor(&mut self, offset: u16, segment: Segment, id: u16) {
         write_descriptor(&mut self.memory, usize::from(offset) * DESCRIPTOR_SIZE, segment, id);
     }
@@ -72,6 +73,7 @@ impl<M: DmaMemory> Areas<M> {
 }
 
 /// Writes all of the descriptor at `offset` of a table but its flags.
+#[inline]
 pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segment: Segment, id: u16) {
     table.store64(offset + DESCRIPTOR_ADDRESS, segment.address.to_le());
     table.store32(offset + DESCRIPTOR_LENGTH, segment.length.to_le());
@@ -79,6 +81,7 @@ pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segme
 }
 
 /// Writes the flags of the descriptor at `offset` of a table.
+#[inline]
 pub(super) fn set_flags<M: DmaMemory>(table: &mut M, offset: usize, flags: u16) {
     table.store16(offset + PACKED_DESCRIPTOR_FLAGS, flags.to_le());
 }

@@ -43,16 +43,19 @@ impl<M: DmaMemory> Areas<M> {
         }
     }
 
+    #[inline]
     pub(super) fn write_descriptor(&mut self, index: u16, segment: Segment, flags: u16, next: u16) {
         write_descriptor(&mut self.memory, usize::from(index) * DESCRIPTOR_SIZE, segment, flags, next);
     }
 
     /// Stores the head of a chain in the available entry at `index`.
+    #[inline]
     pub(super) fn write_available(&mut self, index: u16, head: u16) {
         let offset = self.available + RING_ENTRIES + self.position(index) * AVAILABLE_ENTRY;
         self.memory.store16(offset, head.to_le());
     }
 
+    #[inline]
     pub(super) fn set_available_index(&mut self, index: u16) {
         self.memory.store16(self.available + RING_INDEX, index.to_le());
     }
@@ -89,6 +92,7 @@ impl<M: DmaMemory> Areas<M> {
 }
 
 /// Writes the descriptor at `offset` of a table.
+#[inline]
 pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segment: Segment, flags: u16, next: u16) {
     table.store64(offset + DESCRIPTOR_ADDRESS, segment.address.to_le());
     table.store32(offset + DESCRIPTOR_LENGTH, segment.length.to_le());

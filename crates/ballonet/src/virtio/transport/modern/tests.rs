@@ -58,7 +58,7 @@ fn a_shared_memory_region_is_found_by_its_number() {
     let mut fixture = fixture();
     let region = |id, address| SharedMemory { id, window: window(address, 0x1000) };
     fixture.capabilities.shared_memory = vec![region(3, 0x5000), region(0, 0x6000), region(3, 0x7000)];
-    let transport = fixture.transport();
+    let mut transport = fixture.transport();
     assert_eq!(transport.shared_memory(3), Some(window(0x5000, 0x1000)), "of several the first");
     assert_eq!(transport.shared_memory(0), Some(window(0x6000, 0x1000)));
     assert_eq!(transport.shared_memory(1), None);

@@ -7,7 +7,7 @@ use crate::console::events;
 use crate::kernel::console::command::{Answer, Context, say};
 use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::{Machine, log as serial};
-use ballonet::pci::{Function, Node, Tree};
+use ballonet::pci::{Function, Tree};
 use ballonet::platform::Platform;
 use ballonet::rng::{Rng, RngError};
 use ballonet::virtio::spec::DeviceType;

@@ -36,7 +36,7 @@ fn beyond(size: usize, offset: usize, length: usize) -> ! {
 #[inline]
 #[track_caller]
 fn check(size: usize, offset: usize, length: usize) {
-    if !offset.is_multiple_of(size) || length.checked_sub(offset).is_none_or(|left| left < size) {
+    if offset % size != 0 || length.checked_sub(offset).is_none_or(|left| left < size) {
         beyond(size, offset, length);
     }
 }

@@ -1,6 +1,6 @@
 //! Simulated memory, and the shapes that it can be in.
 
-use ballonet::memory::{FRAME_SIZE, Footprint, Frames, PhysAddr, PhysRange};
+use ballonet::memory::{FRAME_SIZE, Footprint, Frames, PageFrames, PhysAddr, PhysRange, ReportFrames};
 use zerocopy::IntoBytes;
 
 const GIB: u64 = 1 << 30;
@@ -72,7 +72,7 @@ impl Memory {
                 .for_each(|region| frames.reserve(range(region * MIB2, FRAME_SIZE)).unwrap()),
             Shape::Reported => {
                 while let Some(run) = frames.take_unreported(512 * 16, 0) {
-                    frames.release_reported(run).unwrap();
+                    frames.release_reported(run);
                 }
                 let run = frames.allocate(512, 512).unwrap();
                 frames.free(run).unwrap();

@@ -136,10 +136,10 @@ fn check_tree(tree: &Tree) {
     assert_eq!(known.len(), tree.nodes().len(), "a function comes twice");
     assert!(tree.nodes().is_sorted_by_key(Node::bdf));
     for node in tree.nodes() {
-        assert!(node.upstream().is_none_or(|bridge| known.contains(&bridge)));
+        assert!(node.upstream.is_none_or(|bridge| known.contains(&bridge)));
         assert!(tree.bridges_above(node.bdf()).count() <= 256, "{} is below itself", node.bdf());
-        for bar in node.bars().iter() {
-            assert!(bar.size().is_power_of_two());
+        for bar in node.bars.iter() {
+            assert!(bar.size.is_power_of_two());
         }
     }
 }
@@ -161,18 +161,22 @@ fn check_placed(space: &Space, tree: &Tree, placed: &[ballonet::pci::Bar], windo
     let range = |bar: &ballonet::pci::Bar| bar.range();
     for (index, bar) in placed.iter().enumerate() {
         let own = range(bar).expect("a BAR that was placed has an address");
-        assert!(own.first().is_multiple_of(bar.size()), "{own} of {}", bar.size());
-        let upstream = tree.get(bar.function()).and_then(Node::upstream);
+        assert!(own.first().is_multiple_of(bar.size), "{own} of {}", bar.size);
+        let upstream = tree.get(bar.function).and_then(|node| node.upstream);
         let allowed = windows_above(space, upstream, bar.is_io(), windows);
         assert!(allowed.iter().any(|window| window.contains(own)), "{own} is in no window");
-        assert!(bar.is_64_bit() || own.last() <= u32::MAX.into(), "{own} for a BAR of 32 bits");
+        assert!(
+            matches!(bar.kind, pci::BarKind::Memory { width: pci::MemoryWidth::Bits64, .. })
+                || own.last() <= u32::MAX.into(),
+            "{own} for a BAR of 32 bits"
+        );
         for other in placed.iter().skip(index + 1).filter(|other| other.is_io() == bar.is_io()) {
             let other = range(other).expect("a BAR that was placed has an address");
             assert!(!own.overlaps(other), "{own} and {other} were given out: {placed:?}");
         }
-        let others = tree.nodes().iter().flat_map(|node| node.bars().iter());
+        let others = tree.nodes().iter().flat_map(|node| node.bars.iter());
         let others = others.filter(|other| other.is_io() == bar.is_io());
-        for other in others.filter(|other| (other.function(), other.index()) != (bar.function(), bar.index())) {
+        for other in others.filter(|other| (other.function, other.index) != (bar.function, bar.index)) {
             let overlaps = other.range().is_some_and(|other| own.overlaps(other));
             assert!(!overlaps, "{bar:?} overlaps {other:?}");
         }
@@ -190,27 +194,27 @@ fn windows_above(space: &Space, upstream: Option<Bdf>, io: bool, host: &HostWind
 }
 
 fn read_all(space: &mut Space, node: &Node) {
-    let (function, bars) = (node.function(), node.bars());
+    let (function, bars) = (node.function, node.bars);
     let mut offsets = BTreeSet::new();
     for capability in function.capabilities(space).flatten() {
-        let offset = capability.offset();
+        let offset = capability.offset;
         assert!((0x40..0x100).contains(&offset) && offset.is_multiple_of(4));
         assert!(offsets.insert(offset) || !space.is_quiet(), "{offset:#x} comes twice");
     }
     if space.size == 4096 {
-        assert!(ExtendedCapabilities::new(space, function).count() <= 1024);
+        assert!(ExtendedCapabilities::new(space, &function).count() <= 1024);
     }
     let inside = |window: RegisterWindow| {
         let bar = window.bar.and_then(|bar| bars.get(bar).ok()).expect("a window is in a BAR that there is");
         let range = bar.range().expect("a window is in a BAR with an address");
         let own = AddressRange::new(window.address, window.length).expect("a window has a length");
-        assert!(range.contains(own) && window.io == bar.is_io() && window.device == function.bdf().into(), "{window}");
+        assert!(range.contains(own) && window.io == bar.is_io() && window.device == function.bdf.into(), "{window}");
     };
-    match Capabilities::find(space, function, bars) {
+    match Capabilities::find(space, &function, &bars) {
         Ok(Some(found)) => {
             for place in [found.common, found.notify.place, found.isr].into_iter().chain(found.device) {
                 let bar = bars.get(place.bar).expect("a structure is in a BAR that there is");
-                assert!(place.length > 0 && u64::from(place.offset) + u64::from(place.length) <= bar.size(), "{place}");
+                assert!(place.length > 0 && u64::from(place.offset) + u64::from(place.length) <= bar.size, "{place}");
                 place.window.into_iter().for_each(inside);
             }
             assert!(found.common.length >= 0x38 && found.notify.place.length >= 2);
@@ -219,22 +223,22 @@ fn read_all(space: &mut Space, node: &Node) {
                 assert!(data.offset + u16::from(data.length) <= 256);
             }
             if let Some(access) = found.pci_access {
-                assert!(access.offset() + PCI_ACCESS <= 256, "a window that leaves configuration space");
+                assert!(access.offset + PCI_ACCESS <= 256, "a window that leaves configuration space");
             }
         }
         Ok(None) => {}
         Err(error) => expect_printable(&error),
     }
-    match Msix::find(space, function, bars) {
+    match Msix::find(space, &function, &bars) {
         Ok(Some(msix)) => {
-            assert!((1..=2048).contains(&msix.entries()));
-            assert_eq!(msix.table().length, 16 * u64::from(msix.entries()));
-            [msix.table(), msix.pending()].into_iter().for_each(inside);
+            assert!((1..=2048).contains(&msix.entries));
+            assert_eq!(msix.table.length, 16 * u64::from(msix.entries));
+            [msix.table, msix.pending].into_iter().for_each(inside);
         }
         Ok(None) => {}
         Err(error) => expect_printable(&error),
     }
-    show(space, function, node);
+    show(space, &function, node);
 }
 
 fn show(space: &Space, function: &Function, node: &Node) {

@@ -84,12 +84,12 @@ impl Stopwatch for Tsc {
 pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> ExitStatus {
     let mut devices: Vec<DeviceHandle> = Vec::new();
     for node in tree.nodes() {
-        let function = node.function();
-        if !balloon::matches(function.vendor(), function.device()) {
+        let function = node.function;
+        if !balloon::matches(function.vendor, function.device) {
             continue;
         }
-        tree.open_path(machine.config(), function.bdf());
-        devices.push(function.bdf().into());
+        tree.open_path(machine.config(), function.bdf);
+        devices.push(function.bdf.into());
     }
     devices.extend(mmio.iter().filter(|found| found.is(DeviceType::BALLOON)).map(MmioFound::handle));
     for (count, device) in devices.iter().enumerate() {

@@ -29,8 +29,8 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
         Ok(selection) => selection,
         Err(reason) => return bail_out(tap, format_args!("{reason}")),
     };
-    let is_balloon = |node: &&ballonet::pci::Node| balloon::matches(node.function().vendor(), node.function().device());
-    let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function().bdf()).collect();
+    let is_balloon = |node: &&ballonet::pci::Node| balloon::matches(node.function.vendor, node.function.device);
+    let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function.bdf).collect();
     let untested = mmio.iter().filter(|found| found.is(DeviceType::BALLOON)).count();
     if devices.is_empty() && untested != 0 {
         return bail_out(tap, format_args!("mode=check tests balloons on PCI only, and this machine's are on MMIO"));

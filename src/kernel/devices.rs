@@ -16,7 +16,7 @@ use log::{info, warn};
 pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     let ranges = bus_ranges(machine);
     if ranges.is_empty() {
-        warn!("PCI: there is no way to reach configuration space");
+        warn!("PCI: configuration space is unreachable");
         return Tree::default();
     }
     let mut tree = Tree::walk(machine.config(), &ranges);
@@ -26,7 +26,7 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     tree.size_bars(machine.config());
     let placed = assign(machine, &mut tree, |_| true);
     if placed > 0 {
-        info!("PCI: {placed} BARs that firmware left without an address have one now");
+        info!("PCI: assigned addresses to {placed} BARs that firmware had left without");
     }
     for node in tree.nodes() {
         list(machine, node, verbose);
@@ -41,7 +41,7 @@ pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(
     let assignment = tree.assign_addresses(machine.config(), &windows);
     for error in &assignment.errors {
         match error {
-            AssignError::NoRoom(bar) | AssignError::NotKept { bar, .. } if !concerned(bar.function()) => {}
+            AssignError::NoRoom(bar) | AssignError::NotKept { bar, .. } if !concerned(bar.function) => {}
             // Without a window for ports, which are the legacy way to a device, it has another way.
             AssignError::NoRoom(bar) if bar.is_io() && windows.io.is_empty() => info!("PCI: no ports for {bar} here"),
             _ => warn!("PCI: {error}"),
@@ -52,8 +52,8 @@ pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(
 
 /// Lists a function, with all its details if `verbose`.
 pub(crate) fn list(machine: &mut Machine, node: &Node, verbose: bool) {
-    info!("PCI {}", Line(node.function()));
-    if let Some(kind) = memory_kind(node.function()) {
+    info!("PCI {}", Line(&node.function));
+    if let Some(kind) = memory_kind(&node.function) {
         info!("PCI {}: there is no driver for {kind}; its memory is not used", node.bdf());
     }
     if verbose {
@@ -65,7 +65,7 @@ pub(crate) fn list(machine: &mut Machine, node: &Node, verbose: bool) {
 
 /// The name of a device that has memory for the guest.
 fn memory_kind(function: &Function) -> Option<&'static str> {
-    match (function.vendor(), function.device()) {
+    match (function.vendor, function.device) {
         (0x1AF4, 0x1058) => Some("virtio-mem"),
         (0x1AF4, 0x105B) => Some("virtio-pmem"),
         _ => None,
@@ -84,7 +84,7 @@ fn bus_ranges(machine: &mut Machine) -> Vec<BusRange> {
 
 /// The addresses that BARs may have: those that the host bridge passes on, as it says; else all that nothing else uses.
 fn host_windows(machine: &mut Machine, tree: &Tree) -> HostWindows {
-    let known = tree.nodes().iter().find_map(|node| HostWindows::of_host_bridge(node.function()));
+    let known = tree.nodes().iter().find_map(|node| HostWindows::of_host_bridge(&node.function));
     let told = machine.acpi.as_ref().and_then(|acpi| acpi.host_bridge.as_ref()).map(told_windows);
     told.or(known).unwrap_or_else(|| gaps(machine))
 }

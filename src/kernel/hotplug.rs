@@ -66,8 +66,8 @@ impl Slots {
         let known = self.ports.len();
         let ports = &mut self.ports;
         let mut of_others = Vec::new();
-        for node in nodes.filter(|node| node.function().is_bridge()) {
-            match Slot::find(machine.config(), node.function(), timing) {
+        for node in nodes.filter(|node| node.function.is_bridge()) {
+            match Slot::find(machine.config(), &node.function, timing) {
                 Ok(Some(slot)) if is_of_others(&slot, tree) => of_others.push(slot.port()),
                 Ok(Some(slot)) => {
                     let name = name(&slot, ports);
@@ -231,8 +231,8 @@ impl Port {
             Some(InterruptMode::Line) => Some(SlotMode::Line),
             Some(InterruptMode::Polling) => Some(SlotMode::Polling),
         };
-        let (function, bars) = (node.function(), node.bars());
-        let interrupts = SlotInterrupts::find(machine, function, bars, slot.express(), &name, mode);
+        let (function, bars) = (node.function, node.bars);
+        let interrupts = SlotInterrupts::find(machine, &function, &bars, slot.express(), &name, mode);
         let now = machine.now();
         slot.start(machine.config(), now);
         let stage = slot.stage();
@@ -366,8 +366,8 @@ fn discover_behind(machine: &mut Machine, tree: &mut Tree, port: Bdf) -> Vec<Fun
     for error in tree.errors().iter().skip(known) {
         warn!("PCI: {error}");
     }
-    let functions: Vec<Function> = tree.behind(port).map(|node| *node.function()).collect();
-    devices::assign(machine, tree, |bdf| functions.iter().any(|function| function.bdf() == bdf));
+    let functions: Vec<Function> = tree.behind(port).map(|node| node.function).collect();
+    devices::assign(machine, tree, |bdf| functions.iter().any(|function| function.bdf == bdf));
     let verbose = machine.options().verbose;
     for node in tree.behind(port) {
         devices::list(machine, node, verbose);

@@ -48,17 +48,17 @@ struct Entropy {
 impl Entropy {
     fn start(context: &mut Context) -> Result<Self, Skip> {
         let Context { machine, tree } = context;
-        let is_entropy = |function: &Function| Rng::<Machine>::matches(function.vendor(), function.device());
-        let node = tree.nodes().iter().find(|node| is_entropy(node.function()));
+        let is_entropy = |function: &Function| Rng::<Machine>::matches(function.vendor, function.device);
+        let node = tree.nodes().iter().find(|node| is_entropy(&node.function));
         let node = node.ok_or_else(|| Skip::because("there is no virtio entropy device on PCI"))?;
-        let (function, bars) = (*node.function(), *node.bars());
+        let (function, bars) = (node.function, node.bars);
         if must(Msix::find(machine.config(), &function, &bars)).is_none() {
             return Err(Skip::because("the virtio entropy device has no MSI-X"));
         }
-        tree.open_path(machine.config(), function.bdf());
+        tree.open_path(machine.config(), function.bdf);
         let mut options = DeviceOptions::new("entropy");
         options.interrupts = Some(InterruptMode::PerQueue);
-        let rng = must(Rng::probe(machine, function.bdf(), options));
+        let rng = must(Rng::probe(machine, function.bdf, options));
         Ok(Self { function, bars, rng })
     }
 
@@ -253,10 +253,10 @@ kernel_test! {
         const ENABLED: u16 = 1 << 15;
         assert_eq!(must(capability.read16(machine.config(), 2)) & ENABLED, 0, "MSI-X is still on");
         let msix = must(Msix::find(machine.config(), &function, &bars)).expect("it has the capability");
-        let table = must(machine.map(msix.table()));
-        let masked = (0..usize::from(msix.entries())).all(|entry| table.read32(16 * entry + 12) & 1 != 0);
+        let table = must(machine.map(msix.table));
+        let masked = (0..usize::from(msix.entries)).all(|entry| table.read32(16 * entry + 12) & 1 != 0);
         machine.unmap(table);
         assert!(masked, "an entry is not masked");
-        assert_ne!(machine.config().read32(function.bdf(), 0), u32::MAX, "it still answers");
+        assert_ne!(machine.config().read32(function.bdf, 0), u32::MAX, "it still answers");
     }
 }

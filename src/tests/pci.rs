@@ -20,7 +20,7 @@ pub(super) const TESTS: &[Test] = tests![
 
 /// The functions, of which there must be some.
 fn functions(context: &Context) -> Result<Vec<Function>, Skip> {
-    let functions: Vec<_> = context.tree.nodes().iter().map(|node| *node.function()).collect();
+    let functions: Vec<_> = context.tree.nodes().iter().map(|node| node.function).collect();
     if functions.is_empty() { Err(Skip::because("there is no PCI")) } else { Ok(functions) }
 }
 
@@ -38,7 +38,7 @@ kernel_test! {
         if config.regions().next().is_none() {
             return Err(Skip::because("configuration space is not mapped"));
         }
-        for bdf in functions.iter().map(Function::bdf).filter(|bdf| bdf.segment() == 0) {
+        for bdf in functions.iter().map(|function| function.bdf).filter(|bdf| bdf.segment() == 0) {
             for offset in (0..256).step_by(4) {
                 let expected = config.read32(bdf, offset);
                 assert_eq!(ports.read32(bdf, offset), expected, "{bdf} at {offset:#x}");
@@ -60,7 +60,7 @@ kernel_test! {
             return Err(Skip::because("configuration space is not mapped"));
         }
         let tree = Tree::walk(&mut ports, &[BusRange::SEGMENT_0]);
-        let found: Vec<_> = tree.nodes().iter().map(|node| *node.function()).collect();
+        let found: Vec<_> = tree.nodes().iter().map(|node| node.function).collect();
         assert_eq!(found, functions(context)?);
     }
 }
@@ -72,15 +72,15 @@ kernel_test! {
         let config = context.machine.config();
         for (function, node) in functions.iter().zip(nodes) {
             let header = |config: &MachineConfig| -> Vec<u32> {
-                (0..16).map(|index| config.read32(function.bdf(), 4 * index)).collect()
+                (0..16).map(|index| config.read32(function.bdf, 4 * index)).collect()
             };
             let before = header(config);
             let bars = Bars::size(config, function);
-            assert_eq!(header(config), before, "header of {}", function.bdf());
+            assert_eq!(header(config), before, "header of {}", function.bdf);
             for bar in bars.iter() {
-                let known = node.bars().get(bar.index()).expect("it was there before");
-                let (bdf, index) = (function.bdf(), bar.index());
-                assert_eq!((bar.size(), bar.kind()), (known.size(), known.kind()), "{bdf} BAR {index}");
+                let known = node.bars.get(bar.index).expect("it was there before");
+                let (bdf, index) = (function.bdf, bar.index);
+                assert_eq!((bar.size, bar.kind), (known.size, known.kind), "{bdf} BAR {index}");
             }
         }
     }
@@ -90,13 +90,13 @@ kernel_test! {
     fn every_memory_bar_has_an_address_and_no_bar_has_that_of_another(context) {
         let mut taken = Vec::new();
         for node in context.tree.nodes() {
-            for bar in node.bars().iter() {
+            for bar in node.bars.iter() {
                 let Some(range) = bar.range() else {
                     // There are machines without I/O space.
-                    assert!(bar.is_io(), "{} BAR {} has no address", node.bdf(), bar.index());
+                    assert!(bar.is_io(), "{} BAR {} has no address", node.bdf(), bar.index);
                     continue;
                 };
-                assert!(range.first().is_multiple_of(bar.size()), "{} BAR {} at {range}", node.bdf(), bar.index());
+                assert!(range.first().is_multiple_of(bar.size), "{} BAR {} at {range}", node.bdf(), bar.index);
                 taken.push((bar.is_io(), range, node.bdf()));
             }
         }
@@ -116,7 +116,7 @@ kernel_test! {
             function.set_command(config, command);
             function.set_intx(config, false);
             function.set_command(config, command);
-            assert_eq!((function.command(config), function.status(config)), (command, status), "{}", function.bdf());
+            assert_eq!((function.command(config), function.status(config)), (command, status), "{}", function.bdf);
         }
     }
 }

@@ -145,7 +145,7 @@ fn types(vm: &mut Vm, irq: u64) -> Outcome {
     })?;
     let how = how.text("message")?.to_owned();
     if irq == 15 {
-        ensure!(how.contains("no interrupt of it arrives, so it is looked at"), "it cannot interrupt: {how}");
+        ensure!(how.contains("its interrupt does not arrive, so it is polled"), "it cannot interrupt: {how}");
     } else {
         ensure!(how.contains(&format!("interrupts by GSI {irq} ")), "it interrupts by line {irq}: {how}");
     }

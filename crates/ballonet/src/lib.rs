@@ -6,6 +6,9 @@
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(not(feature = "raw"), forbid(unsafe_code))]
 #![cfg_attr(feature = "raw", deny(unsafe_code))]
+#![warn(unreachable_pub)]
+// Tests may use what the toolchain of this workspace has; users of the library need no more than `rust-version`.
+#![cfg_attr(not(test), deny(clippy::incompatible_msrv))]
 
 extern crate alloc;
 

@@ -39,7 +39,7 @@ impl Balloons {
         let options = driver_options(machine.options());
         let mut new = Self { served: Vec::new(), refused: 0, options, orphans: 0, ansi };
         for node in tree.nodes() {
-            new.add(machine, tree, node.function());
+            new.add(machine, tree, &node.function);
         }
         for found in mmio.iter().filter(|found| found.is(DeviceType::BALLOON)) {
             new.probe(machine, found.handle());
@@ -49,11 +49,11 @@ impl Balloons {
 
     /// Starts a driver for a function, if it is a balloon. Returns its place among the balloons.
     pub(crate) fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
-        if !balloon::matches(function.vendor(), function.device()) {
+        if !balloon::matches(function.vendor, function.device) {
             return None;
         }
-        tree.open_path(machine.config(), function.bdf());
-        self.probe(machine, function.bdf().into())
+        tree.open_path(machine.config(), function.bdf);
+        self.probe(machine, function.bdf.into())
     }
 
     /// Starts a driver for a balloon. Returns its place among the balloons.

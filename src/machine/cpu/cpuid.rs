@@ -131,7 +131,7 @@ pub(crate) fn wait_some_ms(count: u32) {
 }
 
 /// Stops this CPU for good.
-pub(crate) fn halt_for_ever() -> ! {
+pub(crate) fn halt() -> ! {
     x86_64::instructions::interrupts::disable();
     loop {
         x86_64::instructions::hlt();

@@ -80,7 +80,9 @@ macro_rules! access {
             match &self.place {
                 Place::Raw(registers) => registers.$read(offset),
                 // The handle is copied: what it leads to is shared by everybody, in order.
-                Place::Config(paths, window) => slowly(|| ORDER.with(|()| window.$read(&mut paths.clone(), offset))),
+                Place::Config(paths, window) => {
+                    slowly(|| ORDER.with(|()| window.read(&mut paths.clone(), offset, size_of::<$type>()) as $type))
+                }
             }
         }
 
@@ -88,7 +90,9 @@ macro_rules! access {
         fn $write(&mut self, offset: usize, value: $type) {
             match &mut self.place {
                 Place::Raw(registers) => registers.$write(offset, value),
-                Place::Config(paths, window) => slowly(|| ORDER.with(|()| window.$write(paths, offset, value))),
+                Place::Config(paths, window) => {
+                    slowly(|| ORDER.with(|()| window.write(paths, offset, size_of::<$type>(), value.into())))
+                }
             }
         }
     };
@@ -98,7 +102,7 @@ impl Registers for Window {
     fn len(&self) -> usize {
         match &self.place {
             Place::Raw(registers) => registers.len(),
-            Place::Config(_, window) => window.len(),
+            Place::Config(_, window) => window.length as usize,
         }
     }
 

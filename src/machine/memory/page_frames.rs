@@ -1,6 +1,6 @@
 //! The page frame allocator, as drivers see it.
 
-use ballonet::memory::{FrameContents, FrameRun, Frames, IdleRun, PageFrames, ReportFrames};
+use ballonet::memory::{FrameContents, FrameRun, IdleRun, PageFrames, ReportFrames};
 
 use super::{frames, marks};
 
@@ -45,7 +45,7 @@ impl ReportFrames for MachineFrames {
     }
 
     fn age(&mut self) {
-        frames::with(Frames::tick);
+        frames::with(ReportFrames::age);
     }
 
     fn release_reported(&mut self, run: FrameRun) {

@@ -78,7 +78,7 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
         if status == ExitStatus::Failure {
             ::log::error!(
                 "there is no isa-debug-exit at port {DEBUG_EXIT:#x} to take a status: the virtual machine is switched off as \
-                 after a success, and that it was a failure stands only here"
+                 after a success, and only this line says that it failed"
             );
         }
     }
@@ -88,7 +88,7 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
     }
     log::line(format_args!("It is now safe to turn the machine off."));
     screen::flush();
-    cpuid::halt_for_ever()
+    cpuid::halt()
 }
 
 /// PM1 control: sleep enable, and where the sleep type goes (ACPI 6.5, 4.8.3.2.1).

@@ -222,6 +222,6 @@ impl Cpu {
     /// Halts permanently.
     pub(crate) fn stop(&self) -> ! {
         self.has_stopped.store(true, Ordering::Release);
-        cpuid::halt_for_ever()
+        cpuid::halt()
     }
 }

@@ -41,7 +41,7 @@ const JOIN_PATIENCE: u64 = 5_000_000_000;
 /// Between INIT and the startup IPI, in nanoseconds: not for virtual machines, whose processors need no time.
 const INIT_TIME: u64 = 10_000_000;
 /// The most failures that are reported one by one.
-const MOST_TOLD: usize = 8;
+const MOST_REPORTED: usize = 8;
 
 /// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for the code that they begin with.
 ///
@@ -101,13 +101,13 @@ fn start_all(processors: &[u32], vector: u8) -> usize {
         };
         let Err(failure) = bring_in(apic_id, cpu, vector, &mut patience) else { continue };
         failures += 1;
-        if failures <= MOST_TOLD {
+        if failures <= MOST_REPORTED {
             warn!("the CPU with APIC ID {apic_id} {failure}");
         }
         spare = matches!(failure, Failure::NotStarted).then_some(cpu);
     }
-    if failures > MOST_TOLD {
-        warn!("{} did not start as they should", count_of(failures - MOST_TOLD, "more CPU"));
+    if failures > MOST_REPORTED {
+        warn!("{} failed to start", count_of(failures - MOST_REPORTED, "more CPU"));
     }
     prepared as usize
 }

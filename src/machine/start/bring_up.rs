@@ -309,7 +309,9 @@ fn report_memory(boot: &BootInfo, counts: &Counts) {
 /// Sets the page attribute table, before pages choose more of it than the first ones do.
 fn set_page_attributes(features: &Features) {
     if memory_types::set_pat(features) {
-        warn!("firmware had changed the page attribute table for memory or registers: it is as at power-up now");
+        warn!(
+            "firmware had changed the page attribute table for memory or registers: it is reset to its power-up value"
+        );
     }
 }
 

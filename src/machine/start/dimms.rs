@@ -23,8 +23,8 @@ pub(crate) fn add(memory: &impl PhysicalMemory, boot: &mut BootInfo) {
                 info!("memory {range} is the DIMM in slot {slot}: used, although the loader's map does not name it");
             }
             _ => warn!(
-                "the DIMM in slot {slot} is not used: {size:#x} bytes at {address:#x} are not memory apart from what the \
-                 loader's map names"
+                "the DIMM in slot {slot} is not used: {size:#x} bytes at {address:#x} are not whole pages outside the \
+                 loader's map"
             ),
         }
     }

@@ -14,16 +14,16 @@ pub(super) const CHECKS: &[Check] = &[
         "4.1.2.3",
         "a transitional device has the subsystem ID 5",
         |pci| {
-            skip_unless!(is_transitional(pci), "device {:#06x} is not transitional", pci.function.device());
-            let subsystem = pci.function.subsystem().map_or(0, |subsystem| subsystem.device);
+            skip_unless!(is_transitional(pci), "device {:#06x} is not transitional", pci.function.device);
+            let subsystem = pci.function.subsystem.map_or(0, |subsystem| subsystem.device);
             let balloon = DeviceType::BALLOON.number;
             ensure!(subsystem == balloon, "the subsystem ID is {subsystem:#06x}, not {balloon}");
             Ok(())
         },
     ),
     on_function(Must, "transitional-revision-is-0", "4.1.2.3", "a transitional device has revision 0", |pci| {
-        skip_unless!(is_transitional(pci), "device {:#06x} is not transitional", pci.function.device());
-        let revision = pci.function.revision();
+        skip_unless!(is_transitional(pci), "device {:#06x} is not transitional", pci.function.device);
+        let revision = pci.function.revision;
         ensure!(revision == legacy::REVISION, "the revision is {revision}");
         Ok(())
     }),
@@ -33,8 +33,8 @@ pub(super) const CHECKS: &[Check] = &[
         "4.1.2.1",
         "a device that is not transitional has revision 1 or higher",
         |pci| {
-            skip_unless!(is_modern(pci), "device {:#06x} is transitional", pci.function.device());
-            let revision = pci.function.revision();
+            skip_unless!(is_modern(pci), "device {:#06x} is transitional", pci.function.device);
+            let revision = pci.function.revision;
             ensure!(revision >= 1, "the revision is {revision}");
             Ok(())
         },
@@ -45,8 +45,8 @@ pub(super) const CHECKS: &[Check] = &[
         "4.1.2.1",
         "a device that is not transitional has a subsystem ID of 0x40 or higher",
         |pci| {
-            skip_unless!(is_modern(pci), "device {:#06x} is transitional", pci.function.device());
-            let subsystem = pci.function.subsystem().map_or(0, |subsystem| subsystem.device);
+            skip_unless!(is_modern(pci), "device {:#06x} is transitional", pci.function.device);
+            let subsystem = pci.function.subsystem.map_or(0, |subsystem| subsystem.device);
             ensure!(subsystem >= 0x40, "the subsystem ID is {subsystem:#06x}");
             Ok(())
         },
@@ -66,7 +66,7 @@ pub(super) const CHECKS: &[Check] = &[
     on_function(Must, "capabilities-are-long-enough", "4.1.4", "cap_len covers the fields of each capability", |pci| {
         for structure in &pci.structures {
             let (length, needed) = (structure.capability_length, structure.needed());
-            let (kind, at) = (structure.kind, structure.capability.offset());
+            let (kind, at) = (structure.kind, structure.capability.offset);
             ensure!(length >= needed, "the {kind} capability at {at:#x} has cap_len {length}, {needed} are needed");
         }
         Ok(())
@@ -95,9 +95,9 @@ pub(super) const CHECKS: &[Check] = &[
                 let (kind, index, offset, length) = (structure.kind, structure.bar, structure.offset, structure.length);
                 match pci.bars.get(index) {
                     Ok(bar) => ensure!(
-                        offset.checked_add(length).is_some_and(|end| end <= bar.size()) && length != 0,
+                        offset.checked_add(length).is_some_and(|end| end <= bar.size) && length != 0,
                         "{kind}: {offset:#x}+{length:#x} is no part of BAR{index} of {:#x} bytes",
-                        bar.size()
+                        bar.size
                     ),
                     Err(error) => fail!("{kind}: {error}"),
                 }
@@ -202,17 +202,17 @@ pub(super) const CHECKS: &[Check] = &[
             skip_unless!(false, "the function has no usable MSI-X");
             return Ok(());
         };
-        ensure!(msix.entries() >= 2, "there is {} vector", msix.entries());
+        ensure!(msix.entries >= 2, "there is {} vector", msix.entries);
         Ok(())
     }),
 ];
 
 fn is_modern(pci: &PciFunction<'_>) -> bool {
-    pci.function.device() == DeviceType::BALLOON.modern()
+    pci.function.device == DeviceType::BALLOON.modern()
 }
 
 fn is_transitional(pci: &PciFunction<'_>) -> bool {
-    Some(pci.function.device()) == DeviceType::BALLOON.transitional
+    Some(pci.function.device) == DeviceType::BALLOON.transitional
 }
 
 /// The capability's own length has room for its data register.

@@ -194,7 +194,7 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             // The bit must be set before a notification is sent (4.1.4.5.1), and without MSI-X only a pin can send one.
             skip_unless!(
-                device.pci.function.interrupt_pin().is_some(),
+                device.pci.function.interrupt_pin.is_some(),
                 "without MSI-X the function has no interrupt to send: no pin"
             );
             start_silent(device)?;

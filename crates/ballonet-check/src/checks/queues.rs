@@ -250,7 +250,7 @@ fn with_messages(device: &mut TestDevice<'_>) -> Verdict<u16> {
     device.negotiate_least()?;
     let isr = Arc::clone(&device.isr);
     device.signals = Signals::set_up(&mut device.pci, &isr, InterruptMode::Shared, 1).map_err(Stop::Skipped)?;
-    Ok(msix.entries())
+    Ok(msix.entries)
 }
 
 /// Writes the vector of configuration changes, or of a queue, and reads it back.

@@ -76,7 +76,7 @@ impl<'p> PciFunction<'p> {
         let config = &platform.config();
         for capability in function.capabilities(config) {
             match capability {
-                Ok(capability) if capability.id() == id::VENDOR => match structure(config, capability) {
+                Ok(capability) if capability.id == id::VENDOR => match structure(config, capability) {
                     Ok(structure) => structures.extend(structure),
                     Err(error) => broken = broken.or(Some(error)),
                 },
@@ -103,7 +103,7 @@ impl<'p> PciFunction<'p> {
     fn window_of(&self, structure: &Structure, minimum: u64) -> Result<RegisterWindow, String> {
         let bar = self.bars.get(structure.bar).map_err(|error| format!("{error}"))?;
         let limit = if structure.kind == CapabilityType::Notify { NOTIFY_LIMIT } else { STRUCTURE_LIMIT };
-        let room = bar.size().saturating_sub(structure.offset);
+        let room = bar.size.saturating_sub(structure.offset);
         let length = structure.length.min(room).min(limit);
         if length < minimum {
             return Err(format!("{length} bytes of it lie in BAR{}, {minimum} are needed", structure.bar));

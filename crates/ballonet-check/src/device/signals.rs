@@ -95,11 +95,11 @@ impl Signals {
 
     fn messages(&mut self, pci: &mut PciFunction<'_>, count: usize) -> Result<(), String> {
         let msix = pci.msix.ok_or("the device has no usable MSI-X")?;
-        if usize::from(msix.entries()) < count {
-            return Err(format!("the device has {} MSI-X vectors, {count} are needed", msix.entries()));
+        if usize::from(msix.entries) < count {
+            return Err(format!("the device has {} MSI-X vectors, {count} are needed", msix.entries));
         }
-        let table = pci.platform.map(msix.table()).map_err(|error| format!("{error}"))?;
-        let pending = match pci.platform.map(msix.pending()) {
+        let table = pci.platform.map(msix.table).map_err(|error| format!("{error}"))?;
+        let pending = match pci.platform.map(msix.pending) {
             Ok(pending) => pending,
             Err(error) => {
                 pci.platform.unmap(table);
@@ -127,8 +127,8 @@ impl Signals {
     }
 
     fn line(&mut self, pci: &mut PciFunction<'_>, isr: &Arc<Mapped>) -> Result<(), String> {
-        let function = pci.function.bdf();
-        let pin = pci.function.interrupt_pin().ok_or("the function has no interrupt pin")?;
+        let function = pci.function.bdf;
+        let pin = pci.function.interrupt_pin.ok_or("the function has no interrupt pin")?;
         let (counts, isr) = (Arc::clone(&self.counts), Arc::clone(isr));
         let handler: Handler = Box::new(move || {
             let bits = isr.read8(0);

@@ -13,7 +13,7 @@ pub fn matches(vendor: u16, device: u16) -> bool {
 /// Its BARs must have addresses: where firmware gave none, [`Tree::assign_addresses`] does.
 pub fn find<C: ConfigSpace>(config: &mut C) -> Option<Bdf> {
     let tree = Tree::walk(config, &[BusRange::SEGMENT_0]);
-    let is_balloon = |node: &&Node| matches(node.function().vendor(), node.function().device());
+    let is_balloon = |node: &&Node| matches(node.function.vendor, node.function.device);
     let balloon = tree.nodes().iter().find(is_balloon)?.bdf();
     tree.open_path(config, balloon);
     Some(balloon)

@@ -87,12 +87,11 @@ pub const PFN_SIZE: usize = 4;
 /// Writes the frame numbers of `run` to the start of `bytes`, as far as it has room; returns how many bytes.
 #[inline]
 pub fn write_pfns(run: FrameRun, bytes: &mut [u8]) -> usize {
-    let (entries, _) = bytes.as_chunks_mut::<PFN_SIZE>();
-    let room = entries.len().min(run.count() as usize);
+    let room = (bytes.len() / PFN_SIZE).min(run.count() as usize);
     let start = run.start().as_u32();
-    for (offset, entry) in entries[..room].iter_mut().enumerate() {
+    for (offset, entry) in bytes.chunks_exact_mut(PFN_SIZE).take(room).enumerate() {
         // A run does not pass the last frame number; a loop of this form becomes vector instructions.
-        *entry = start.wrapping_add(offset as u32).to_le_bytes();
+        entry.copy_from_slice(&start.wrapping_add(offset as u32).to_le_bytes());
     }
     room * PFN_SIZE
 }

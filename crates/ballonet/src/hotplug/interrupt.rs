@@ -1,8 +1,8 @@
-//! How a port asks to be looked at: by a message (MSI-X, or else MSI), by its interrupt line, or not at all.
+//! How a port requests service: by a message (MSI-X, or else MSI), by its interrupt line, or not at all.
 //!
 //! A handler leaves bits and no more. On a line it also clears the events that it notes, since the line stays asserted
 //! until they are; it does so through a window of its own onto the port's configuration registers, because it may come
-//! while somebody else is using the ports to configuration space.
+//! while another CPU is using the ports to configuration space.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -126,7 +126,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
         name: &str,
         forced: Option<SlotMode>,
     ) -> Self {
-        close_unused_windows(platform.config(), port.bdf());
+        close_unused_windows(platform.config(), port.bdf);
         // Interrupts are messages too, and the table of MSI-X is in memory.
         let command = port.enable(platform.config(), Command::MEMORY | Command::BUS_MASTER);
         let events = Arc::new(SlotEvents::default());
@@ -181,7 +181,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     }
 }
 
-/// A port that is to be given interrupts.
+/// A port about to get interrupts.
 struct Target<'a, P> {
     platform: &'a mut P,
     port: &'a Function,
@@ -214,17 +214,17 @@ impl<P: Platform> Target<'_, P> {
 
     fn msix(&mut self) -> Option<Source<P::Registers>> {
         let msix = tell(self.name, SlotMode::Msix, Msix::find(self.platform.config(), self.port, self.bars))??;
-        let entry = MsixVector::new(self.express.message_number()).filter(|entry| entry.number() < msix.entries())?;
+        let entry = MsixVector::new(self.express.message_number()).filter(|entry| entry.number() < msix.entries)?;
         let vector = self.message_vector(SlotMode::Msix)?;
         let Some(message) = vector.message else {
             self.platform.release_vector(vector);
             return None;
         };
-        let Some(table) = tell(self.name, SlotMode::Msix, self.platform.map(msix.table())) else {
+        let Some(table) = tell(self.name, SlotMode::Msix, self.platform.map(msix.table)) else {
             self.platform.release_vector(vector);
             return None;
         };
-        let Some(pending) = tell(self.name, SlotMode::Msix, self.platform.map(msix.pending())) else {
+        let Some(pending) = tell(self.name, SlotMode::Msix, self.platform.map(msix.pending)) else {
             self.platform.unmap(table);
             self.platform.release_vector(vector);
             return None;
@@ -248,12 +248,12 @@ impl<P: Platform> Target<'_, P> {
     }
 
     fn line(&mut self) -> Option<Source<P::Registers>> {
-        let pin = self.port.interrupt_pin()?;
-        let registers = Arc::new(Mutex::new(self.platform.map_config(self.port.bdf())?));
+        let pin = self.port.interrupt_pin?;
+        let registers = Arc::new(Mutex::new(self.platform.map_config(self.port.bdf)?));
         let (events, window) = (Arc::clone(self.events), Arc::clone(&registers));
         let slot_status = usize::from(self.express.slot_status_offset());
         let handler: Handler = Box::new(move || line_interrupt(&events, &mut *window.lock(), slot_status));
-        let line = InterruptLine::Pin { function: self.port.bdf(), pin };
+        let line = InterruptLine::Pin { function: self.port.bdf, pin };
         let attached = self.platform.attach_line(line, self.name.to_string(), handler);
         match tell(self.name, SlotMode::Line, attached) {
             Some(vector) => {

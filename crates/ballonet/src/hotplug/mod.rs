@@ -2,7 +2,7 @@
 //!
 //! [`Sequence`] is the state machine, without I/O: what was seen goes in, and what the slot is to show and what is to be
 //! done come out. A [`Slot`] is a sequence with its port's registers, and [`SlotInterrupts`] is how the port asks to be
-//! looked at. Whoever owns them brings the devices up and down: [`crate::pci::Tree::rescan`] and
+//! looked at. Their owner brings the devices up and down: [`crate::pci::Tree::rescan`] and
 //! [`crate::pci::Tree::remove_behind`].
 //!
 //! The port's registers are device data like any other: events that cannot be cleared, commands that are never done,
@@ -13,5 +13,5 @@ mod sequence;
 mod slot;
 
 pub use interrupt::{SlotEvents, SlotInterrupts, SlotMode};
-pub use sequence::{Stage, Task, Timing, Trouble};
+pub use sequence::{SlotFault, Stage, Task, Timing};
 pub use slot::{Slot, SlotError, SlotReport};

@@ -3,8 +3,8 @@
 //! ```text
 //!            card comes                       link is up, card answers         added
 //!   Off ──────────────────▶ Rising ─▶ Settling ──────────────────────▶ Adding ──────▶ On
-//!    ▲  button ─▶ Thinking ───▲  │         │                             │            │
-//!    │                           └─────────┴──────────┬──────────────────┘            │ button ─▶ Thinking
+//!    ▲  button ─▶ ButtonGrace ───▲  │         │                             │            │
+//!    │                           └─────────┴──────────┬──────────────────┘            │ button ─▶ ButtonGrace
 //!    │                                                ▼                               ▼ card or link lost
 //!    └─────────────────────── Draining ◀────────── Falling ◀───────────────────── Removing
 //! ```
@@ -34,7 +34,7 @@ pub struct Timing {
     pub drain: u64,
     /// From a command until it has to be done (6.7.3.2).
     pub command: u64,
-    /// How often a card may come by itself within [`Timing::calm`], before that is taken for a loose contact.
+    /// Times that a card may appear within [`Timing::calm`]; more is a loose contact.
     pub comings: u32,
     /// The time within which that counts.
     pub calm: u64,
@@ -65,8 +65,8 @@ pub enum Stage {
     Off,
     /// The button was pressed: at this moment it counts.
     #[display("about to switch {}", if *on { "on" } else { "off" })]
-    Thinking {
-        /// Whether power is to be switched on.
+    ButtonGrace {
+        /// Whether to switch power on.
         on: bool,
         /// When, in nanoseconds.
         until: u64,
@@ -108,7 +108,7 @@ pub enum Stage {
 /// What was seen of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)]
-pub(crate) struct Signs {
+pub(crate) struct SlotInputs {
     /// The button was pressed.
     pub pressed: bool,
     /// A card has come or gone, or the latch was moved.
@@ -127,9 +127,9 @@ pub(crate) struct Signs {
     pub settled: bool,
 }
 
-/// What a slot is to be like.
+/// The wanted state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lamps {
+pub(crate) struct SlotOutputs {
     /// Whether it has power.
     pub power: bool,
     /// The power indicator.
@@ -138,7 +138,7 @@ pub(crate) struct Lamps {
     pub attention_indicator: Indicator,
 }
 
-/// What is to be done about the devices behind the port.
+/// What the caller must do with the devices behind the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// Find them and bring them up; then [`Sequence::added`].
@@ -152,7 +152,7 @@ pub enum Task {
 
 /// Why a slot was switched off, or stays off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum Trouble {
+pub enum SlotFault {
     /// The link did not come up, or went down again.
     #[display("the link does not come up")]
     NoLink,
@@ -177,10 +177,10 @@ pub enum Trouble {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use = "the task is given once"]
 pub(crate) struct Step {
-    /// What is to be done, if anything.
+    /// The next task, if any.
     pub task: Option<Task>,
     /// What went wrong, if anything did.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<SlotFault>,
 }
 
 impl Step {
@@ -222,43 +222,43 @@ impl Sequence {
         self.stage
     }
 
-    /// What the slot is to be like.
-    pub(crate) const fn lamps(&self) -> Lamps {
+    /// The wanted state of the slot.
+    pub(crate) const fn lamps(&self) -> SlotOutputs {
         let (power, power_indicator) = match self.stage {
             Stage::Off => (false, Indicator::Off),
-            Stage::Thinking { on: true, .. } | Stage::Falling | Stage::Draining { .. } => (false, Indicator::Blink),
+            Stage::ButtonGrace { on: true, .. } | Stage::Falling | Stage::Draining { .. } => (false, Indicator::Blink),
             Stage::On => (true, Indicator::On),
-            Stage::Thinking { on: false, .. }
+            Stage::ButtonGrace { on: false, .. }
             | Stage::Rising { .. }
             | Stage::Settling { .. }
             | Stage::Adding
             | Stage::Removing => (true, Indicator::Blink),
         };
         let attention_indicator = if self.faulty { Indicator::On } else { Indicator::Off };
-        Lamps { power, power_indicator, attention_indicator }
+        SlotOutputs { power, power_indicator, attention_indicator }
     }
 
     /// When [`Sequence::step`] is due although nothing was seen, in nanoseconds.
     pub(crate) const fn due(&self) -> Option<u64> {
         match self.stage {
-            Stage::Thinking { until, .. } | Stage::Rising { until } | Stage::Draining { until } => Some(until),
+            Stage::ButtonGrace { until, .. } | Stage::Rising { until } | Stage::Draining { until } => Some(until),
             Stage::Settling { from, .. } => Some(from),
             Stage::Off | Stage::Adding | Stage::On | Stage::Removing | Stage::Falling => None,
         }
     }
 
-    /// Whether it waits for something that no event tells of: it is to be looked at every now and then.
+    /// Whether it waits for something without an event, so that it must be polled.
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Rising { .. } | Stage::Settling { .. } | Stage::Falling)
     }
 
     /// Goes on, by what was seen at `now` (nanoseconds).
-    pub(crate) fn step(&mut self, signs: Signs, now: u64) -> Step {
+    pub(crate) fn step(&mut self, signs: SlotInputs, now: u64) -> Step {
         match self.stage {
             Stage::Off => self.off(signs, now),
-            Stage::Thinking { on: true, until } => self.thinking_of_on(signs, now, until),
+            Stage::ButtonGrace { on: true, until } => self.thinking_of_on(signs, now, until),
             Stage::On => self.on(signs, now),
-            Stage::Thinking { on: false, until } => {
+            Stage::ButtonGrace { on: false, until } => {
                 if let Some(step) = self.lost(signs) {
                     return step;
                 }
@@ -293,7 +293,7 @@ impl Sequence {
                 }
                 self.stage = Stage::Off;
                 // A card that is to have power again is not told to be free to be pulled in between.
-                self.off(Signs { pressed: false, ..signs }, now)
+                self.off(SlotInputs { pressed: false, ..signs }, now)
             }
         }
     }
@@ -304,7 +304,7 @@ impl Sequence {
     }
 
     /// The devices behind the port were brought up; `any`: there is at least one function.
-    pub(crate) fn added(&mut self, any: bool) -> Option<Trouble> {
+    pub(crate) fn added(&mut self, any: bool) -> Option<SlotFault> {
         if self.stage != Stage::Adding {
             return None;
         }
@@ -313,7 +313,7 @@ impl Sequence {
             self.stage = Stage::On;
             return None;
         }
-        self.fall(Trouble::NothingUp).trouble
+        self.fall(SlotFault::NothingUp).trouble
     }
 
     /// The devices behind the port were given up.
@@ -326,14 +326,14 @@ impl Sequence {
     /// Whether there is something to do at once: a step has changed the stage to one that need not wait.
     pub(crate) const fn is_ready(&self, now: u64) -> bool {
         match self.stage {
-            Stage::Thinking { until, .. } | Stage::Draining { until } => now >= until,
+            Stage::ButtonGrace { until, .. } | Stage::Draining { until } => now >= until,
             Stage::Off => self.newcomer,
             Stage::On => self.pressed || self.shaken,
             Stage::Rising { .. } | Stage::Settling { .. } | Stage::Adding | Stage::Removing | Stage::Falling => false,
         }
     }
 
-    fn off(&mut self, signs: Signs, now: u64) -> Step {
+    fn off(&mut self, signs: SlotInputs, now: u64) -> Step {
         let came = core::mem::take(&mut self.newcomer) || signs.card_changed;
         if !signs.present {
             return Step::NOTHING;
@@ -342,12 +342,12 @@ impl Sequence {
             return self.come(now);
         }
         if signs.pressed {
-            self.stage = Stage::Thinking { on: true, until: now.saturating_add(self.timing.think) };
+            self.stage = Stage::ButtonGrace { on: true, until: now.saturating_add(self.timing.think) };
         }
         Step::NOTHING
     }
 
-    fn thinking_of_on(&mut self, signs: Signs, now: u64, until: u64) -> Step {
+    fn thinking_of_on(&mut self, signs: SlotInputs, now: u64, until: u64) -> Step {
         if signs.pressed || !signs.present {
             self.stage = Stage::Off;
         } else if signs.card_changed {
@@ -360,7 +360,7 @@ impl Sequence {
         Step::NOTHING
     }
 
-    /// A card has come by itself.
+    /// A card appeared on its own.
     fn come(&mut self, now: u64) -> Step {
         let (count, since) = self.comings;
         let fresh = now.saturating_sub(since) >= self.timing.calm;
@@ -370,7 +370,7 @@ impl Sequence {
             self.stage = Stage::Off;
             // Told once.
             let told = self.comings.0 > self.timing.comings + 1;
-            let trouble = Trouble::LooseContact(self.comings.0);
+            let trouble = SlotFault::LooseContact(self.comings.0);
             return Step { task: None, trouble: (!told).then_some(trouble) };
         }
         self.rise(now);
@@ -383,13 +383,13 @@ impl Sequence {
     }
 
     /// With power, and not in use yet. Presence and link may change now, as long as there are both in the end.
-    fn coming_up(&mut self, signs: Signs, now: u64) -> Step {
+    fn coming_up(&mut self, signs: SlotInputs, now: u64) -> Step {
         self.pressed |= signs.pressed;
         if signs.power_fault {
-            return self.fall(Trouble::PowerFault);
+            return self.fall(SlotFault::PowerFault);
         }
         if !signs.present {
-            return self.fall(Trouble::Left);
+            return self.fall(SlotFault::Left);
         }
         match self.stage {
             Stage::Rising { .. } if signs.settled && signs.link => {
@@ -403,36 +403,36 @@ impl Sequence {
                 self.stage = Stage::Rising { until: now.saturating_add(self.timing.patience) };
                 Step::NOTHING
             }
-            Stage::Rising { until } if now >= until => self.fall(Trouble::NoLink),
-            Stage::Settling { .. } if !signs.link => self.fall(Trouble::NoLink),
+            Stage::Rising { until } if now >= until => self.fall(SlotFault::NoLink),
+            Stage::Settling { .. } if !signs.link => self.fall(SlotFault::NoLink),
             Stage::Settling { from, .. } if now >= from && signs.answers => {
                 self.stage = Stage::Adding;
                 Step { task: Some(Task::Add), trouble: None }
             }
-            Stage::Settling { until, .. } if now >= until => self.fall(Trouble::NoAnswer),
+            Stage::Settling { until, .. } if now >= until => self.fall(SlotFault::NoAnswer),
             _ => Step::NOTHING,
         }
     }
 
-    fn on(&mut self, signs: Signs, now: u64) -> Step {
+    fn on(&mut self, signs: SlotInputs, now: u64) -> Step {
         let pressed = core::mem::take(&mut self.pressed) || signs.pressed;
         if let Some(step) = self.lost(signs) {
             return step;
         }
         if pressed {
-            self.stage = Stage::Thinking { on: false, until: now.saturating_add(self.timing.think) };
+            self.stage = Stage::ButtonGrace { on: false, until: now.saturating_add(self.timing.think) };
         }
         Step::NOTHING
     }
 
-    /// What is in use is to be given up if it may be gone.
-    fn lost(&mut self, signs: Signs) -> Option<Step> {
+    /// Gives up the devices in use if they may be gone.
+    fn lost(&mut self, signs: SlotInputs) -> Option<Step> {
         let changed = core::mem::take(&mut self.shaken) || signs.card_changed || signs.link_changed;
         if signs.power_fault {
             self.faulty = true;
             let step = self.remove(true);
             self.newcomer = false;
-            return Some(Step { trouble: Some(Trouble::PowerFault), ..step });
+            return Some(Step { trouble: Some(SlotFault::PowerFault), ..step });
         }
         (changed || !signs.present || !signs.link).then(|| self.remove(true))
     }
@@ -445,7 +445,7 @@ impl Sequence {
     }
 
     /// Switches off what did not come up.
-    const fn fall(&mut self, trouble: Trouble) -> Step {
+    const fn fall(&mut self, trouble: SlotFault) -> Step {
         self.faulty = true;
         self.newcomer = false;
         self.stage = Stage::Falling;

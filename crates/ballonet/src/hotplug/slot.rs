@@ -5,7 +5,7 @@
 
 use derive_more::{Display, Error};
 
-use super::sequence::{Lamps, Sequence, Signs, Stage, Task, Timing, Trouble};
+use super::sequence::{Sequence, SlotFault, SlotInputs, SlotOutputs, Stage, Task, Timing};
 use crate::pci::express::{SlotCapabilities, SlotControl, SlotStatus};
 use crate::pci::header::BusNumbers;
 use crate::pci::register::VENDOR_ID;
@@ -13,7 +13,7 @@ use crate::pci::{Bdf, CapabilityError, ConfigSpace, Express, Function};
 
 /// How often events are cleared before one that is still there is taken for stuck.
 const CLEARINGS: usize = 16;
-/// How often a slot is looked at that waits for something that no event tells of: 10 ms.
+/// Polling interval of a slot that waits for something without an event: 10 ms.
 const GLANCE: u64 = 10_000_000;
 /// What vendor ID reads as while a function is not ready to be configured (PCIe 5.0, 2.3.2).
 const NOT_READY: u16 = 0x0001;
@@ -49,12 +49,12 @@ pub enum SlotError {
     },
     /// The slot was switched off, or stays off.
     #[display("port {port}: {trouble}")]
-    Trouble {
+    SlotFault {
         /// The port.
         port: Bdf,
         /// Why.
         #[error(not(source))]
-        trouble: Trouble,
+        trouble: SlotFault,
     },
 }
 
@@ -62,7 +62,7 @@ pub enum SlotError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use = "the task is given once"]
 pub struct SlotReport {
-    /// What is to be done about the devices behind the port; then [`Slot::added`] or [`Slot::removed`].
+    /// What the caller must do with the devices behind the port; then [`Slot::added`] or [`Slot::removed`].
     pub task: Option<Task>,
     /// What went wrong; the slot goes on as well as it can.
     pub errors: [Option<SlotError>; 3],
@@ -111,7 +111,7 @@ impl Slot {
             return Ok(None);
         }
         if !port.is_present(config) {
-            return Err(SlotError::Gone(port.bdf()));
+            return Err(SlotError::Gone(port.bdf));
         }
         let reports_link = express.reports_link(config);
         let timing = Timing { settle: if reports_link { timing.settle } else { timing.settle_blindly }, ..timing };
@@ -155,13 +155,13 @@ impl Slot {
         self.sequence.stage()
     }
 
-    /// When it is to be looked at although no interrupt has come, in nanoseconds.
+    /// When to poll it if no interrupt comes before, in nanoseconds.
     pub const fn next_look(&self) -> Option<u64> {
         self.look
     }
 
     /// Starts, at `now` (nanoseconds): what happened before is forgotten, and from now on the port interrupts for what
-    /// happens. [`Slot::poll`] is to be called at once.
+    /// happens. Call [`Slot::poll`] at once.
     pub fn start<C: ConfigSpace>(&mut self, config: &mut C, now: u64) {
         self.express.clear_events(config, SlotStatus::EVENTS);
         self.look = Some(now);
@@ -190,12 +190,13 @@ impl Slot {
             signs.settled = self.is_settled();
             let step = self.sequence.step(signs, now);
             if let Some(trouble) = step.trouble {
-                *went_wrong = Some(SlotError::Trouble { port: self.port(), trouble });
+                *went_wrong = Some(SlotError::SlotFault { port: self.port(), trouble });
             }
             self.control_to(config, now);
             report.task = step.task;
             // What happened has had its effect.
-            signs = Signs { pressed: false, card_changed: false, link_changed: false, power_fault: false, ..signs };
+            signs =
+                SlotInputs { pressed: false, card_changed: false, link_changed: false, power_fault: false, ..signs };
             if report.task.is_some() || !self.sequence.is_ready(now) {
                 break;
             }
@@ -209,7 +210,7 @@ impl Slot {
         let trouble = self.sequence.added(any);
         self.control_to(config, now);
         self.look = Some(now);
-        trouble.map(|trouble| SlotError::Trouble { port: self.port(), trouble })
+        trouble.map(|trouble| SlotError::SlotFault { port: self.port(), trouble })
     }
 
     /// The devices behind the port were given up.
@@ -282,13 +283,13 @@ impl Slot {
         })
     }
 
-    fn signs<C: ConfigSpace>(&self, config: &C, events: SlotStatus, status: SlotStatus) -> Signs {
+    fn signs<C: ConfigSpace>(&self, config: &C, events: SlotStatus, status: SlotStatus) -> SlotInputs {
         let has = |part| self.capabilities.contains(part);
         let has_latch = has(SlotCapabilities::LATCH_SENSOR);
         let latch_moved = has_latch && events.contains(SlotStatus::LATCH_MOVED);
         let open = has_latch && status.contains(SlotStatus::LATCH_OPEN);
         let waits = matches!(self.sequence.stage(), Stage::Rising { .. } | Stage::Settling { .. });
-        Signs {
+        SlotInputs {
             pressed: has(SlotCapabilities::ATTENTION_BUTTON) && events.contains(SlotStatus::ATTENTION_BUTTON),
             card_changed: events.contains(SlotStatus::PRESENCE_CHANGED) || latch_moved,
             link_changed: self.reports_link && events.contains(SlotStatus::LINK_CHANGED),
@@ -307,14 +308,14 @@ impl Slot {
         first.is_some_and(|first| !matches!(config.read16(first, VENDOR_ID), NOT_READY | u16::MAX))
     }
 
-    /// Whether the slot is as it is to be.
+    /// Whether the slot is in the wanted state.
     fn is_settled(&self) -> bool {
         self.command.is_none() && self.control == self.wanted()
     }
 
-    /// Slot control as it is to be.
+    /// The wanted slot control.
     fn wanted(&self) -> SlotControl {
-        let Lamps { power, power_indicator, attention_indicator } = self.sequence.lamps();
+        let SlotOutputs { power, power_indicator, attention_indicator } = self.sequence.lamps();
         let has = |part| self.capabilities.contains(part);
         let mut control = self.control.difference(every_interrupt()) | self.interrupts();
         if has(SlotCapabilities::POWER_INDICATOR) {
@@ -349,7 +350,7 @@ impl Slot {
             && !self.ignored.contains(SlotStatus::COMMAND_COMPLETED)
     }
 
-    /// Has the slot become what it is to be, if it is not carrying out a command.
+    /// Brings the slot to the wanted state, unless a command is in progress.
     fn control_to<C: ConfigSpace>(&mut self, config: &mut C, now: u64) {
         let control = self.wanted();
         if self.command.is_some() || control == self.control {

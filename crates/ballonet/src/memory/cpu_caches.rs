@@ -11,13 +11,13 @@ use core::sync::atomic::Ordering;
 use super::atomic::AtomicU64;
 use super::error::{AllocateError, FrameError, Operation};
 use super::frames::{Counts, Frames};
-use super::held::Held;
+use super::held::HeldFrames;
 use super::magazine::Magazine;
 use super::{FrameRun, Pfn};
 
 /// A value that one CPU at a time has: one behind a lock.
 pub trait Exclusive<T> {
-    /// Runs `action` while nobody else has the value.
+    /// Runs `action` with exclusive access to the value.
     fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R;
 }
 
@@ -63,12 +63,12 @@ fn count(counter: &AtomicU64) {
 #[derive(Debug)]
 pub struct CpuCaches<'a, M> {
     cpus: &'a [CpuCache<M>],
-    held: Held<'a>,
+    held: HeldFrames<'a>,
 }
 
 impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
     /// One for each CPU, all empty, over the allocator that [tracks](Frames::track) what is `held`.
-    pub const fn new(cpus: &'a [CpuCache<M>], held: Held<'a>) -> Self {
+    pub const fn new(cpus: &'a [CpuCache<M>], held: HeldFrames<'a>) -> Self {
         Self { cpus, held }
     }
 
@@ -115,13 +115,13 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
         };
         let frame = run.start();
         // Whoever clears the bit has the frame: nobody else can put it into a magazine, or free it, after that.
-        if !self.held.claim_one(frame) {
+        if !self.held.clear_allocated_one(frame) {
             return Err(frames.with(|frames| frames.refuse(Operation::Free, run, frame)));
         }
         cpu.magazine.with(|magazine| {
             if magazine.is_full() {
                 frames.with(|frames| {
-                    frames.unload(magazine, Magazine::HALF);
+                    frames.drain(magazine, Magazine::HALF);
                     cpu.tell(magazine);
                 });
             }
@@ -151,7 +151,7 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
             cpu.magazine.with(|magazine| {
                 let count = magazine.len();
                 frames.with(|frames| {
-                    frames.unload(magazine, count);
+                    frames.drain(magazine, count);
                     cpu.tell(magazine);
                 });
                 count as u64

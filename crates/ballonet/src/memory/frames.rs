@@ -12,7 +12,7 @@ use super::atomic::AtomicU64;
 use super::bitmap::Bitmap;
 use super::error::{FrameError, Operation, ReserveError};
 use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};
-use super::held::{Held, REGION_WORDS};
+use super::held::{HeldFrames, REGION_WORDS};
 use super::list::{End, Lists, REPORTED, Regions, TOUCHED};
 use super::range::{FRAME_NUMBERS, union, usable_frames};
 use super::region::{Family, FrameState, Link, Region};
@@ -39,7 +39,7 @@ pub struct Frames<'a> {
     pub(super) tick: u32,
     pub(super) history: History,
     /// Which of the used frames somebody holds; `None` while there are no magazines, and somebody holds all of them.
-    pub(super) held: Option<Held<'a>>,
+    pub(super) held: Option<HeldFrames<'a>>,
     beyond: u64,
     scattered: u64,
 }
@@ -169,13 +169,13 @@ impl<'a> Frames<'a> {
     ///
     /// # Errors
     /// When the words are too few.
-    pub fn track(&mut self, words: &'a [AtomicU64]) -> Result<Held<'a>, StorageError> {
+    pub fn track(&mut self, words: &'a [AtomicU64]) -> Result<HeldFrames<'a>, StorageError> {
         if words.len() < self.held_words() {
             let bytes = |words: usize| words * size_of::<AtomicU64>();
             let (needed, given) = (bytes(self.held_words()), bytes(words.len()));
             return Err(StorageError { needed, align: align_of::<AtomicU64>(), given, address: words.as_ptr().addr() });
         }
-        let held = Held::new(self.spans, &words[..self.held_words()]);
+        let held = HeldFrames::new(self.spans, &words[..self.held_words()]);
         for index in 0..self.regions.len() {
             held.reset(index, self.regions[index].frames(FrameState::Used));
         }
@@ -306,8 +306,9 @@ impl<'a> Frames<'a> {
         to: FrameState,
         end: End,
     ) -> Result<(), FrameError> {
-        let claimed =
-            self.verify(run, from).and_then(|()| if from == FrameState::Used { self.claim(run) } else { Ok(()) });
+        let claimed = self
+            .verify(run, from)
+            .and_then(|()| if from == FrameState::Used { self.clear_allocated(run) } else { Ok(()) });
         if let Err(frame) = claimed {
             return Err(self.refuse(operation, run, frame));
         }
@@ -326,10 +327,10 @@ impl<'a> Frames<'a> {
 
     /// Takes a run from its holder, if magazines make that necessary; else tells the first frame that another CPU has freed
     /// since it was looked at.
-    pub(super) fn claim(&self, run: FrameRun) -> Result<(), Pfn> {
+    pub(super) fn clear_allocated(&self, run: FrameRun) -> Result<(), Pfn> {
         let Some(held) = self.held else { return Ok(()) };
         for part in parts(self.spans, numbers(run)) {
-            let claimed = held.claim(part.index, part.frames());
+            let claimed = held.clear_allocated(part.index, part.frames());
             let Some(position) = (part.frames() & !claimed).first() else { continue };
             held.hold(part.index, claimed);
             let before = numbers(run).start..part.start;

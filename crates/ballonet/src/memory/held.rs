@@ -27,12 +27,12 @@ pub(super) const REGION_WORDS: usize = (REGION_FRAMES / WORD_BITS) as usize;
 
 /// Which frames somebody holds. A handle: its copies are of the same bits.
 #[derive(Clone, Copy, Debug)]
-pub struct Held<'a> {
+pub struct HeldFrames<'a> {
     spans: &'a [Span],
     words: &'a [AtomicU64],
 }
 
-impl<'a> Held<'a> {
+impl<'a> HeldFrames<'a> {
     /// Over exactly [`REGION_WORDS`] words for each region of the spans, that contain anything.
     pub(super) fn new(spans: &'a [Span], words: &'a [AtomicU64]) -> Self {
         Self { spans, words }
@@ -64,7 +64,7 @@ impl<'a> Held<'a> {
     }
 
     /// Nobody holds `frames` of a region from now on. Returns those that were held.
-    pub(super) fn claim(&self, index: usize, frames: FrameSet) -> FrameSet {
+    pub(super) fn clear_allocated(&self, index: usize, frames: FrameSet) -> FrameSet {
         let words = self.region(index);
         let mut bits = frames.words();
         for (word, bits) in words.iter().zip(&mut bits).filter(|(_, bits)| **bits != 0) {
@@ -85,7 +85,7 @@ impl<'a> Held<'a> {
     }
 
     /// Nobody holds `frame` from now on. Whether somebody did.
-    pub(super) fn claim_one(&self, frame: Pfn) -> bool {
+    pub(super) fn clear_allocated_one(&self, frame: Pfn) -> bool {
         self.bit(frame).is_some_and(|(word, bit)| word.fetch_and(!bit, Ordering::Relaxed) & bit != 0)
     }
 

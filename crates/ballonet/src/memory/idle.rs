@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use super::FrameRun;
-use super::error::FrameError;
 use super::frames::Frames;
 use super::list::REPORTED;
 use super::region::FrameState;
@@ -37,14 +36,6 @@ impl Frames<'_> {
         let unreported = self.take_oldest(&UNKNOWN, most, 0).map(IdleRun::unreported);
         unreported.or_else(|| self.take_oldest(&[REPORTED], most, 0).map(|run| IdleRun { run, reported: true }))
     }
-
-    /// Gives back what [`Frames::take_idle`] took and nobody wrote to; used -> free. What the host was told of it still holds.
-    ///
-    /// # Errors
-    /// When a frame of it is not used. Nothing changes then.
-    pub fn release_idle(&mut self, idle: IdleRun) -> Result<(), FrameError> {
-        if idle.reported { self.release_reported(idle.run) } else { self.release(idle.run) }
-    }
 }
 
 #[cfg(test)]
@@ -52,9 +43,15 @@ mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
+    use crate::memory::FrameError;
     use crate::memory::{Footprint, PhysAddr, PhysRange};
 
     const MIB: u64 = 1 << 20;
+
+    /// Returns idle memory to which nobody wrote: the host still knows what it was told of it.
+    fn release(frames: &mut Frames<'_>, idle: IdleRun) -> Result<(), FrameError> {
+        if idle.reported { frames.release_reported(idle.run) } else { frames.release(idle.run) }
+    }
 
     /// Runs `test` on an allocator over these ranges, in MiB.
     fn with(map: &[(u64, u64)], test: impl FnOnce(&mut Frames<'_>)) {
@@ -76,8 +73,8 @@ mod tests {
             let second = frames.take_idle(u32::MAX, 0).unwrap();
             assert_eq!(second, IdleRun { run: reported, reported: true });
             assert_eq!((frames.take_idle(u32::MAX, 0), frames.counts().reported_regions), (None, 0));
-            frames.release_idle(second).unwrap();
-            frames.release_idle(first).unwrap();
+            release(frames, second).unwrap();
+            release(frames, first).unwrap();
             assert_eq!((frames.counts().reported_regions, frames.unreported()), (4, 4 * 512));
         });
     }
@@ -99,7 +96,7 @@ mod tests {
             frames.allocate(1, 1).unwrap();
             let idle = frames.take_idle(u32::MAX, 0).unwrap();
             assert_eq!((idle.run.count(), frames.take_idle(u32::MAX, 0)), (512, None));
-            assert!(frames.release_idle(idle).is_ok() && frames.release_idle(idle).is_err());
+            assert!(release(frames, idle).is_ok() && release(frames, idle).is_err());
         });
     }
 }

@@ -31,7 +31,7 @@ impl Frames<'_> {
     /// has had first, so that giving them away frees something of the host's, and last those that it was told of. Then come
     /// the largest blocks that are left, and what lies below 16 MiB last of all. `None` when no more than the floor is
     /// free.
-    pub fn take_free(&mut self, most: u32) -> Option<FrameRun> {
+    pub(crate) fn take_free(&mut self, most: u32) -> Option<FrameRun> {
         let most = u64::from(most.min(REGION_FRAMES)).min(self.spare()) as u32;
         self.take_longest(Family::Free, most, &[&[Zone::High, Zone::Dma32], &[Zone::Isa]])
     }
@@ -64,7 +64,7 @@ impl Frames<'_> {
     ///
     /// # Errors
     /// When a frame of `run` is not used. Nothing changes then.
-    pub fn release(&mut self, run: FrameRun) -> Result<(), FrameError> {
+    pub(crate) fn release(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::Release, run, FrameState::Used, FrameState::Free, End::Back)
     }
 

@@ -27,7 +27,7 @@ const WHOLES: [u32; 3] = [TOUCHED, WHOLE, REPORTED];
 /// Lists in a zone: one an order.
 const ORDERS: usize = TOUCHED as usize + 1;
 
-/// A part of the address space that some devices cannot reach beyond. Low memory is given out last, whoever asks.
+/// A part of the address space that some devices cannot reach beyond. Low memory is given out last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Zone {
     /// Below 16 MiB: 24-bit addresses, and what real mode reaches.

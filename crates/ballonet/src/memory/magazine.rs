@@ -6,7 +6,7 @@
 //! CPU does, it asks the allocator at most once in 64 times. Half a magazine is a word of the bits that tell who holds what
 //! ([`held`](super::held)): with less, CPUs whose frames lie side by side would write the same words, and wait for that.
 //!
-//! To the allocator's counts frames in a magazine are *used*; who asks for the state of one hears that it is free.
+//! To the allocator's counts frames in a magazine are *used*; [`Frames::state`] calls them free.
 #![forbid(unsafe_code)]
 
 use super::frames::{Frames, numbers};
@@ -61,7 +61,7 @@ impl Magazine {
     }
 
     /// Takes out the `count` frames that have been in it for longest, as the longest runs that they make.
-    fn unload(&mut self, count: usize, mut give: impl FnMut(FrameRun)) {
+    fn drain(&mut self, count: usize, mut give: impl FnMut(FrameRun)) {
         let oldest = &mut self.frames[..count.min(self.count)];
         oldest.sort_unstable();
         let runs = oldest.chunk_by(|frame, next| u64::from(frame.as_u32()) + 1 == u64::from(next.as_u32()));
@@ -84,9 +84,8 @@ impl Frames<'_> {
     ///
     /// Regions from which a magazine was filled count as if somebody had had the frames.
     pub(crate) fn fill(&mut self, magazine: &mut Magazine) {
-        while let Some(most @ 1..) = Magazine::HALF.checked_sub(magazine.len())
-            && let Some(run) = self.find_for_magazine(most.ilog2())
-        {
+        let missing = |magazine: &Magazine| Magazine::HALF.checked_sub(magazine.len()).filter(|missing| *missing > 0);
+        while let Some(run) = missing(magazine).and_then(|most| self.find_for_magazine(most.ilog2())) {
             self.move_run(run, FrameState::Free, FrameState::Used);
             // The lowest comes out first.
             run.pfns().rev().for_each(|frame| magazine.push(frame));
@@ -94,8 +93,8 @@ impl Frames<'_> {
     }
 
     /// Takes `count` frames out of a magazine, those that have been in it for longest, or all of them; used -> free.
-    pub(crate) fn unload(&mut self, magazine: &mut Magazine, count: usize) {
-        magazine.unload(count, |run| self.move_run(run, FrameState::Used, FrameState::Free));
+    pub(crate) fn drain(&mut self, magazine: &mut Magazine, count: usize) {
+        magazine.drain(count, |run| self.move_run(run, FrameState::Used, FrameState::Free));
     }
 
     /// Moves frames to a magazine or from it: between states, but no holder loses or gets them.

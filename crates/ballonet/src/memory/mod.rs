@@ -56,7 +56,7 @@ pub use cpu_caches::{CpuCache, CpuCaches, Exclusive};
 pub use error::{AllocateError, FrameError, Operation, ReserveError};
 pub use frame_set::REGION_FRAMES;
 pub use frames::{Counts, Frames, History};
-pub use held::Held;
+pub use held::HeldFrames;
 pub use idle::IdleRun;
 pub use magazine::Magazine;
 pub use page_frames::{FrameContents, PageFrames, ReportFrames};

@@ -40,7 +40,7 @@ impl PhysRange {
         }
     }
 
-    /// The same from numbers that somebody else wrote down, such as a firmware's memory map.
+    /// The same from raw numbers, such as a firmware's memory map.
     ///
     /// # Errors
     /// When there is no byte, or they pass the highest physical address.

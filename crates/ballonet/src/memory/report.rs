@@ -32,7 +32,7 @@ impl Frames<'_> {
     }
 
     /// Lets free memory age by a tick.
-    pub fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.tick = self.tick.wrapping_add(1);
     }
 
@@ -41,7 +41,7 @@ impl Frames<'_> {
     ///
     /// `None` when there is no such region, or `most` is less than one. Costs a step a region of the run, and a binary
     /// search over the spans.
-    pub fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
+    pub(crate) fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
         self.take_oldest(&UNKNOWN, most, age)
     }
 
@@ -87,7 +87,7 @@ impl Frames<'_> {
     ///
     /// # Errors
     /// When a frame of `run` is not used. Nothing changes then.
-    pub fn release_reported(&mut self, run: FrameRun) -> Result<(), FrameError> {
+    pub(crate) fn release_reported(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::Release, run, FrameState::Used, FrameState::Free, End::Back)?;
         let spans = self.spans;
         for part in parts(spans, numbers(run)) {

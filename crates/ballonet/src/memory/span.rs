@@ -106,7 +106,7 @@ pub(super) fn find(spans: &[Span], frame: Pfn) -> Option<usize> {
     span.numbers().contains(&number).then(|| (span.index + (number - span.number)) as usize)
 }
 
-/// What lies in one region of a range of frames.
+/// The part of a range of frames in one region.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     /// The index of the region's record.
@@ -129,7 +129,7 @@ impl Part {
     }
 }
 
-/// Divides a range of frame numbers by region, ascending. What lies in no region is left out.
+/// Divides a range of frame numbers by region, ascending. Frames in no region are left out.
 pub(super) fn parts(spans: &[Span], frames: Range<u64>) -> impl DoubleEndedIterator<Item = Part> {
     let from = spans.partition_point(|span| u64::from(span.numbers().end) * PER_REGION <= frames.start);
     let to = spans.partition_point(|span| u64::from(span.number) * PER_REGION < frames.end);

@@ -85,8 +85,8 @@ impl Tree {
     /// A BAR that found no room has no address, whatever its register says: what stands there made no sense, and may by now
     /// be another's.
     fn forget_address(&mut self, bar: &Bar) {
-        if let Some(node) = self.position(bar.function()).and_then(|place| self.nodes.get_mut(place)) {
-            node.bars.forget_address(bar.index());
+        if let Some(node) = self.position(bar.function).and_then(|place| self.nodes.get_mut(place)) {
+            node.bars.forget_address(bar.index);
         }
     }
 
@@ -104,7 +104,7 @@ impl Tree {
 
     /// Whether a bridge above a BAR did not open the window that it was to be reached through.
     fn is_cut_off(&self, bar: &Bar, wanted: Space, errors: &[AssignError]) -> bool {
-        self.bridges_above(bar.function()).map(Node::bdf).any(|above| {
+        self.bridges_above(bar.function).map(Node::bdf).any(|above| {
             let kept = |error: &AssignError| !matches!(error, AssignError::WindowNotKept { bridge, space, .. } if (*bridge, *space) == (above, wanted));
             !errors.iter().all(kept)
         })
@@ -137,7 +137,7 @@ impl Tree {
                 continue;
             }
             let Some(node) = self.nodes.get_mut(want.node) else { continue };
-            let index = want.bar.index();
+            let index = want.bar.index;
             let Some(read) = node.bars.place(config, &node.function, index, wrote) else { continue };
             match node.bars.get(index) {
                 Ok(bar) if read == wrote => assignment.placed.push(*bar),
@@ -218,7 +218,7 @@ impl Survey {
     ) -> [Plan; 3] {
         let (mut ports, mut low, mut high) = (Vec::new(), Vec::new(), Vec::new());
         for &want in &self.wants {
-            match want.bar.kind() {
+            match want.bar.kind {
                 BarKind::Io => ports.push(want),
                 BarKind::Memory { width: MemoryWidth::Below1MiB, .. } => {
                     assignment.errors.push(AssignError::NoRoom(want.bar));

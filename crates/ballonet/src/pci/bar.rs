@@ -43,50 +43,29 @@ pub enum BarKind {
 
 /// A base address register that the function has, and that sizing found sane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Bar {
-    pub(super) function: Bdf,
-    pub(super) index: u8,
-    pub(super) kind: BarKind,
-    /// As the register holds it; 0 before anybody assigned one.
+    /// The function it belongs to.
+    pub function: Bdf,
+    /// Its index, 0 to 5. A 64-bit BAR has the index of its lower half.
+    pub index: u8,
+    /// What it decodes.
+    pub kind: BarKind,
+    /// As the register holds it; 0 before an address was assigned.
     pub(super) address: u64,
-    /// A power of two, at most 2^52.
-    pub(super) size: u64,
+    /// Size in bytes: a power of two, at most 2^52.
+    pub size: u64,
 }
 
 impl Bar {
-    /// The function that it belongs to.
-    pub const fn function(&self) -> Bdf {
-        self.function
-    }
-
-    /// Its index: 0 to 5. A 64-bit BAR has that of its lower half.
-    pub const fn index(&self) -> u8 {
-        self.index
-    }
-
-    /// What it decodes.
-    pub const fn kind(&self) -> BarKind {
-        self.kind
-    }
-
-    /// How much it decodes: a power of two, in bytes.
-    pub const fn size(&self) -> u64 {
-        self.size
-    }
-
     /// Whether it decodes I/O ports.
     pub const fn is_io(&self) -> bool {
         matches!(self.kind, BarKind::Io)
     }
 
     /// Whether it may be put above 4 GiB.
-    pub const fn is_64_bit(&self) -> bool {
+    pub(crate) const fn is_64_bit(&self) -> bool {
         matches!(self.kind, BarKind::Memory { width: MemoryWidth::Bits64, .. })
-    }
-
-    /// Whether it is prefetchable memory.
-    pub const fn is_prefetchable(&self) -> bool {
-        matches!(self.kind, BarKind::Memory { prefetchable: true, .. })
     }
 
     /// The addresses it holds; `None` if nobody assigned any, or they make no sense.
@@ -115,14 +94,6 @@ impl Bar {
             address: range.first() + offset,
             length,
         })
-    }
-
-    /// All of what it decodes.
-    ///
-    /// # Errors
-    /// When the BAR has no address.
-    pub fn whole(&self) -> Result<RegisterWindow, WindowError> {
-        self.window(0, self.size)
     }
 }
 
@@ -254,12 +225,12 @@ mod tests {
     fn a_bar_without_an_address_has_no_window() {
         let error = bar(0, 0x4000).window(0, 4).unwrap_err();
         assert_eq!(error.to_string(), "00:03.0 BAR4 has no address");
-        assert!(matches!(bar(u64::MAX - 0xFFF, 0x4000).whole(), Err(WindowError::Unassigned { .. })));
+        assert!(matches!(bar(u64::MAX - 0xFFF, 0x4000).window(0, 4), Err(WindowError::Unassigned { .. })));
     }
 
     #[test]
     fn a_part_of_a_window_lies_inside_the_window() {
-        let window = bar(0x1000, 0x1000).whole().unwrap();
+        let window = bar(0x1000, 0x1000).window(0, 0x1000).unwrap();
         assert_eq!(window.part(0x10, 0x20).unwrap().address, 0x1010);
         assert_eq!(window.part(0x10, 0), None);
         assert_eq!(window.part(0xFFF, 2), None);

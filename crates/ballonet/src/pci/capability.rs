@@ -76,28 +76,17 @@ pub enum CapabilityError {
 
 /// A capability: its ID and where it is. Fields are read at offsets in bytes from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Capability {
-    function: Bdf,
-    id: u8,
-    offset: u16,
+    /// The function that has it.
+    pub(crate) function: Bdf,
+    /// Its ID, see [`id`].
+    pub id: u8,
+    /// Its offset in configuration space: 0x40 to 0xFC, a multiple of 4.
+    pub offset: u16,
 }
 
 impl Capability {
-    /// The function that has it.
-    pub(crate) const fn function(&self) -> Bdf {
-        self.function
-    }
-
-    /// Its ID, see [`id`].
-    pub const fn id(&self) -> u8 {
-        self.id
-    }
-
-    /// Where it starts in configuration space: 0x40 to 0xFC, a multiple of 4.
-    pub const fn offset(&self) -> u16 {
-        self.offset
-    }
-
     /// What the length byte of a vendor-specific capability says, in bytes from the capability's start.
     ///
     /// # Errors
@@ -173,15 +162,15 @@ pub struct Capabilities<'c, C> {
 
 impl<'c, C: ConfigSpace> Capabilities<'c, C> {
     pub(super) fn new(config: &'c C, function: &Function) -> Self {
-        let register = match function.layout() {
+        let register = match function.layout {
             HeaderLayout::Endpoint | HeaderLayout::Bridge => Some(CAPABILITIES),
             HeaderLayout::CardBus => Some(CARDBUS_CAPABILITIES),
             HeaderLayout::Unknown(_) => None,
         };
         // Without the status bit the pointer means nothing.
         let register = register.filter(|_| function.status(config).contains(Status::CAPABILITY_LIST));
-        let next = register.map_or(0, |register| config.read8(function.bdf(), register));
-        Self { config, function: function.bdf(), next: next.into(), visited: 0 }
+        let next = register.map_or(0, |register| config.read8(function.bdf, register));
+        Self { config, function: function.bdf, next: next.into(), visited: 0 }
     }
 
     fn visit(&mut self, pointer: u16) -> Result<Capability, CapabilityError> {
@@ -255,7 +244,7 @@ pub struct ExtendedCapabilities<'c, C> {
 impl<'c, C: ConfigSpace> ExtendedCapabilities<'c, C> {
     /// The list of `function`.
     pub fn new(config: &'c C, function: &Function) -> Self {
-        let function = function.bdf();
+        let function = function.bdf;
         let reachable = config.size(function.segment(), function.bus()) >= EXTENDED_END;
         // An empty list is a first header of zeros; a conventional function behind ECAM answers all ones.
         let first = if reachable { config.read32(function, EXTENDED_CAPABILITIES) } else { 0 };

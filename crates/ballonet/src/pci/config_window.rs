@@ -26,71 +26,45 @@ const DATA: u16 = 16;
 /// boundary is a bug of the caller and panics; the device is never asked for anything but a part of the structure, by its
 /// width, which is what the specification demands (4.1.4.9.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigWindow {
-    function: Bdf,
+    /// The function in whose configuration space the window is.
+    pub function: Bdf,
     /// Where the capability starts in configuration space.
     capability: u16,
     bar: u8,
     offset: u32,
-    length: u32,
+    /// Size of the structure in bytes.
+    pub length: u32,
 }
 
 impl ConfigWindow {
     /// The `length` bytes at `offset` of a BAR as `access` reaches them, a capability of the same function with room for the
     /// data register.
     pub(crate) const fn new(access: Capability, bar: u8, offset: u32, length: u32) -> Self {
-        Self { function: access.function(), capability: access.offset(), bar, offset, length }
+        Self { function: access.function, capability: access.offset, bar, offset, length }
     }
 
-    /// The function in whose configuration space the window is.
-    pub const fn function(&self) -> Bdf {
-        self.function
+    /// Reads `width` bytes of the structure, 1, 2 or 4, at `offset`.
+    pub fn read<C: ConfigSpace>(&self, config: &mut C, offset: usize, width: usize) -> u32 {
+        self.select(config, offset, width as u32);
+        let data = self.capability + DATA;
+        match width {
+            1 => config.read8(self.function, data).into(),
+            2 => config.read16(self.function, data).into(),
+            _ => config.read32(self.function, data),
+        }
     }
 
-    /// Size of the structure in bytes.
-    pub const fn len(&self) -> usize {
-        self.length as usize
-    }
-
-    /// Whether there is nothing in the structure.
-    pub const fn is_empty(&self) -> bool {
-        self.length == 0
-    }
-
-    /// Reads 8 bits of the structure.
-    pub fn read8<C: ConfigSpace>(&self, config: &mut C, offset: usize) -> u8 {
-        self.select(config, offset, 1);
-        config.read8(self.function, self.capability + DATA)
-    }
-
-    /// Reads 16 bits of the structure.
-    pub fn read16<C: ConfigSpace>(&self, config: &mut C, offset: usize) -> u16 {
-        self.select(config, offset, 2);
-        config.read16(self.function, self.capability + DATA)
-    }
-
-    /// Reads 32 bits of the structure.
-    pub fn read32<C: ConfigSpace>(&self, config: &mut C, offset: usize) -> u32 {
-        self.select(config, offset, 4);
-        config.read32(self.function, self.capability + DATA)
-    }
-
-    /// Writes 8 bits of the structure.
-    pub fn write8<C: ConfigSpace>(&self, config: &mut C, offset: usize, value: u8) {
-        self.select(config, offset, 1);
-        config.write8(self.function, self.capability + DATA, value);
-    }
-
-    /// Writes 16 bits of the structure.
-    pub fn write16<C: ConfigSpace>(&self, config: &mut C, offset: usize, value: u16) {
-        self.select(config, offset, 2);
-        config.write16(self.function, self.capability + DATA, value);
-    }
-
-    /// Writes 32 bits of the structure.
-    pub fn write32<C: ConfigSpace>(&self, config: &mut C, offset: usize, value: u32) {
-        self.select(config, offset, 4);
-        config.write32(self.function, self.capability + DATA, value);
+    /// Writes the low `width` bytes of `value`, 1, 2 or 4, to the structure at `offset`.
+    pub fn write<C: ConfigSpace>(&self, config: &mut C, offset: usize, width: usize, value: u32) {
+        self.select(config, offset, width as u32);
+        let data = self.capability + DATA;
+        match width {
+            1 => config.write8(self.function, data, value as u8),
+            2 => config.write16(self.function, data, value as u16),
+            _ => config.write32(self.function, data, value),
+        }
     }
 
     /// Has the data register stand for `width` bytes of the structure.
@@ -99,7 +73,7 @@ impl ConfigWindow {
         // The structure ends in its BAR, and begins below 2^32: only a sum that is no part of it overflows.
         let start =
             u32::try_from(offset).ok().filter(|at| end(*at).is_some()).and_then(|at| at.checked_add(self.offset));
-        let Some(start) = start.filter(|start| start.is_multiple_of(width)) else {
+        let Some(start) = start.filter(|start| start % width == 0) else {
             panic!("register access of {width} bytes at {offset:#x} in {self}");
         };
         let function = self.function;

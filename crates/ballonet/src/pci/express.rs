@@ -27,7 +27,7 @@ const SLOT_STATUS: u8 = 0x1A;
 /// PCI Express capabilities register: there is a slot behind the port.
 #[doc(alias = "PCI_EXP_FLAGS_SLOT")]
 const FLAGS_SLOT: u16 = 1 << 8;
-/// Link capabilities: the link status tells whether the data link layer is active.
+/// Link capabilities: the link status says whether the data link layer is active.
 #[doc(alias = "PCI_EXP_LNKCAP_DLLLARC")]
 const LINK_ACTIVE_REPORTING: u32 = 1 << 20;
 /// Link status: the data link layer is active.
@@ -247,7 +247,7 @@ impl Express {
         let flags = capability.read16(config, FLAGS)?;
         // The last register that is used here, so all of them are there.
         capability.read16(config, SLOT_STATUS)?;
-        Ok(Self { function: capability.function(), offset: capability.offset(), flags })
+        Ok(Self { function: capability.function, offset: capability.offset, flags })
     }
 
     /// The function that has it.
@@ -265,7 +265,7 @@ impl Express {
         self.port_type().is_downstream() && self.flags & FLAGS_SLOT != 0
     }
 
-    /// Which of the function's messages tells of its slot: an MSI-X entry, or what is added to the data of an MSI.
+    /// The message that reports slot events: an MSI-X entry, or an offset added to the data of an MSI.
     #[doc(alias = "PCI_EXP_FLAGS_IRQ")]
     pub(crate) const fn message_number(&self) -> u16 {
         self.flags >> 9 & 0x1F

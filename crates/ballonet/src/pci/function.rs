@@ -9,16 +9,26 @@ use super::{Bdf, ConfigSpace, InterruptPin};
 
 /// A function that answered, with the parts of its header that never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Function {
-    bdf: Bdf,
-    vendor: u16,
-    device: u16,
-    revision: u8,
-    class: ClassCode,
-    layout: HeaderLayout,
-    multifunction: bool,
-    subsystem: Option<Subsystem>,
-    interrupt_pin: Option<InterruptPin>,
+    /// Its address.
+    pub bdf: Bdf,
+    /// Vendor ID.
+    pub vendor: u16,
+    /// Device ID.
+    pub device: u16,
+    /// Revision ID.
+    pub revision: u8,
+    /// Class code.
+    pub(crate) class: ClassCode,
+    /// Layout of the header.
+    pub(crate) layout: HeaderLayout,
+    /// Whether its device claims functions other than 0.
+    pub(crate) multifunction: bool,
+    /// Subsystem IDs, where the header has them.
+    pub subsystem: Option<Subsystem>,
+    /// The interrupt pin it uses, if any.
+    pub interrupt_pin: Option<InterruptPin>,
 }
 
 impl Function {
@@ -54,54 +64,9 @@ impl Function {
         })
     }
 
-    /// Where it is.
-    pub const fn bdf(&self) -> Bdf {
-        self.bdf
-    }
-
-    /// Vendor ID.
-    pub const fn vendor(&self) -> u16 {
-        self.vendor
-    }
-
-    /// Device ID.
-    pub const fn device(&self) -> u16 {
-        self.device
-    }
-
-    /// Revision ID.
-    pub const fn revision(&self) -> u8 {
-        self.revision
-    }
-
-    /// Class code.
-    pub(crate) const fn class(&self) -> ClassCode {
-        self.class
-    }
-
-    /// Layout of the header.
-    pub(crate) const fn layout(&self) -> HeaderLayout {
-        self.layout
-    }
-
-    /// Whether its device says that it has other functions than 0.
-    pub(crate) const fn is_multifunction(&self) -> bool {
-        self.multifunction
-    }
-
     /// Whether there is a bus behind it.
     pub const fn is_bridge(&self) -> bool {
         matches!(self.layout, HeaderLayout::Bridge)
-    }
-
-    /// Subsystem IDs, where the header has them.
-    pub const fn subsystem(&self) -> Option<Subsystem> {
-        self.subsystem
-    }
-
-    /// The interrupt pin it uses, if any.
-    pub const fn interrupt_pin(&self) -> Option<InterruptPin> {
-        self.interrupt_pin
     }
 
     /// Whether it still answers: a function that was pulled out reads as all ones.
@@ -160,9 +125,7 @@ impl Function {
     /// # Errors
     /// When the list breaks off before one is found.
     pub fn capability<C: ConfigSpace>(&self, config: &C, id: u8) -> Result<Option<Capability>, CapabilityError> {
-        self.capabilities(config)
-            .find(|item| item.as_ref().map_or(true, |capability| capability.id() == id))
-            .transpose()
+        self.capabilities(config).find(|item| item.as_ref().map_or(true, |capability| capability.id == id)).transpose()
     }
 }
 

@@ -13,14 +13,14 @@ pub struct Line<'f>(pub &'f Function);
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let function = self.0;
-        write!(f, "{} {} [{}]:", function.bdf(), names::class(function.class()), function.class())?;
-        if let Some(vendor) = names::vendor(function.vendor()) {
+        write!(f, "{} {} [{}]:", function.bdf, names::class(function.class), function.class)?;
+        if let Some(vendor) = names::vendor(function.vendor) {
             write!(f, " {vendor}")?;
         }
         let device = names::device(function).unwrap_or("device");
-        write!(f, " {device} [{:04x}:{:04x}]", function.vendor(), function.device())?;
-        if function.revision() != 0 {
-            write!(f, " (rev {:02x})", function.revision())?;
+        write!(f, " {device} [{:04x}:{:04x}]", function.vendor, function.device)?;
+        if function.revision != 0 {
+            write!(f, " (rev {:02x})", function.revision)?;
         }
         Ok(())
     }
@@ -54,37 +54,39 @@ impl<'n, C: ConfigSpace> Details<'n, C> {
 impl<C: ConfigSpace> fmt::Display for Details<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { config, node, vendor } = *self;
-        let function = node.function();
-        if let Some(subsystem) = function.subsystem().filter(|subsystem| subsystem.vendor != 0) {
+        let function = node.function;
+        if let Some(subsystem) = function.subsystem.filter(|subsystem| subsystem.vendor != 0) {
             writeln!(f, "    subsystem [{:04x}:{:04x}]", subsystem.vendor, subsystem.device)?;
         }
         let command = function.command(config);
         if command.contains(Command::BUS_MASTER) {
             writeln!(f, "    may master the bus")?;
         }
-        if let Some(pin) = function.interrupt_pin() {
+        if let Some(pin) = function.interrupt_pin {
             writeln!(f, "    interrupt pin {pin}")?;
         }
-        if let Some(buses) = node.buses() {
+        if let Some(buses) = node.buses {
             writeln!(f, "    bus {buses}")?;
         }
         if function.is_bridge() {
-            let windows = BridgeWindows::read(config, function.bdf());
+            let windows = BridgeWindows::read(config, function.bdf);
             for space in [Space::Io, Space::Memory, Space::Prefetchable] {
                 if let Some(window) = windows.get(space) {
                     writeln!(f, "    passes on {space} {window}")?;
                 }
             }
         }
-        for bar in node.bars().iter() {
+        for bar in node.bars.iter() {
             writeln!(f, "    {}", BarLine(bar))?;
         }
-        for error in node.bars().errors() {
+        for error in node.bars.errors() {
             writeln!(f, "    {error}")?;
         }
         for capability in function.capabilities(config) {
             match capability {
-                Ok(capability) => writeln!(f, "    {}", CapabilityLine { config, function, capability, vendor })?,
+                Ok(capability) => {
+                    writeln!(f, "    {}", CapabilityLine { config, function: &function, capability, vendor })?;
+                }
                 Err(error) => writeln!(f, "    {error}")?,
             }
         }
@@ -98,8 +100,8 @@ struct BarLine<'b>(&'b Bar);
 impl fmt::Display for BarLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bar = self.0;
-        write!(f, "BAR{}: ", bar.index())?;
-        match bar.kind() {
+        write!(f, "BAR{}: ", bar.index)?;
+        match bar.kind {
             BarKind::Io => f.write_str("I/O ports")?,
             BarKind::Memory { width, prefetchable } => {
                 f.write_str(match width {
@@ -114,7 +116,7 @@ impl fmt::Display for BarLine<'_> {
             Some(range) => write!(f, " at {:#x}", range.first())?,
             None => f.write_str(" without an address")?,
         }
-        write!(f, ", {}", Size(bar.size()))
+        write!(f, ", {}", Size(bar.size))
     }
 }
 
@@ -151,9 +153,9 @@ impl fmt::Display for Vectors {
 impl<C: ConfigSpace> fmt::Display for CapabilityLine<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { config, function, capability, vendor } = self;
-        write!(f, "[{:02x}] {}", capability.offset(), names::capability(capability.id()))?;
+        write!(f, "[{:02x}] {}", capability.offset, names::capability(capability.id))?;
         let Ok(control) = capability.read16(*config, 2) else { return f.write_str(", cut off") };
-        match capability.id() {
+        match capability.id {
             id::MSI_X => {
                 let state = if control >> 15 != 0 { "on" } else { "off" };
                 write!(f, ", {}, {state}", Vectors(u32::from(control & 0x7FF) + 1))
@@ -187,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_line_reads_like_lspci() {
-        let line = |fake| Line(tree(fake).1.nodes()[0].function()).to_string();
+        let line = |fake| Line(&tree(fake).1.nodes()[0].function).to_string();
         let balloon = FakeFunction::new(0x1AF4, 0x1045, 0x00_FF_00);
         assert_eq!(
             line(balloon),

@@ -55,7 +55,7 @@ impl Msi {
 
     fn read<C: ConfigSpace>(config: &C, function: &Function, capability: &Capability) -> Result<Self, CapabilityError> {
         let control = capability.read16(config, CONTROL)?;
-        let new = Self { function: *function, offset: capability.offset(), control };
+        let new = Self { function: *function, offset: capability.offset, control };
         // The last register that is used here, so all of them are there.
         capability.read16(config, new.data())?;
         if new.is_maskable() {
@@ -84,7 +84,7 @@ impl Msi {
     }
 
     const fn bdf(&self) -> Bdf {
-        self.function.bdf()
+        self.function.bdf
     }
 
     const fn at(&self, register: u8) -> u16 {
@@ -175,7 +175,7 @@ mod tests {
     fn one_message_is_sent_and_everything_is_put_back() {
         // Two of eight messages in use, 64 bits, maskable.
         let (mut config, function) = with(CONTROL_64_BIT | CONTROL_MASKABLE | 1 << 4 | 3 << 1);
-        let bdf = function.bdf();
+        let bdf = function.bdf;
         let registers = |config: &FakeConfig| [0x60, 0x64, 0x68, 0x6C, 0x70].map(|at| config.read32(bdf, at));
         let before = registers(&config);
         let msi = Msi::find(&config, &function).unwrap().unwrap();
@@ -195,7 +195,7 @@ mod tests {
         let (mut config, function) = with(0);
         let msi = Msi::find(&config, &function).unwrap().unwrap();
         let enabled = msi.enable(&mut config, MESSAGE).unwrap();
-        assert_eq!(config.read32(function.bdf(), 0x68), 0x41);
+        assert_eq!(config.read32(function.bdf, 0x68), 0x41);
         enabled.disable(&mut config);
     }
 

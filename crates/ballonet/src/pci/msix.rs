@@ -105,11 +105,14 @@ pub enum MsixError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Msix {
     function: Function,
-    /// Where message control is in configuration space.
+    /// Offset of message control in configuration space.
     control: u16,
-    entries: u16,
-    table: RegisterWindow,
-    pending: RegisterWindow,
+    /// Number of table entries, 1 to 2048.
+    pub entries: u16,
+    /// The table, to be mapped.
+    pub table: RegisterWindow,
+    /// The pending bits, to be mapped.
+    pub pending: RegisterWindow,
 }
 
 impl Msix {
@@ -151,28 +154,13 @@ impl Msix {
         if table.bar == pending.bar && range(table).zip(range(pending)).is_some_and(|(a, b)| a.overlaps(b)) {
             return Err(MsixError::Overlap { table, pending });
         }
-        Ok(Self { function: *function, control: capability.offset() + u16::from(CONTROL), entries, table, pending })
-    }
-
-    /// How many entries the table has: 1 to 2048.
-    pub const fn entries(&self) -> u16 {
-        self.entries
-    }
-
-    /// Where the table is, to be mapped.
-    pub const fn table(&self) -> RegisterWindow {
-        self.table
-    }
-
-    /// Where the pending bits are, to be mapped.
-    pub const fn pending(&self) -> RegisterWindow {
-        self.pending
+        Ok(Self { function: *function, control: capability.offset + u16::from(CONTROL), entries, table, pending })
     }
 
     /// Turns MSI-X on, and INTx off, with all entries and the function masked. `table` and `pending` are
     /// [`Msix::table`] and [`Msix::pending`], mapped; memory decoding is on.
     pub fn enable<C: ConfigSpace, R: Registers>(self, config: &mut C, table: R, pending: R) -> MsixTable<R> {
-        let control = config.read16(self.function.bdf(), self.control);
+        let control = config.read16(self.function.bdf, self.control);
         // The function mask first: the table may hold anything, and enabling must not send it.
         self.set_control(config, control | CONTROL_MASK);
         self.set_control(config, control | CONTROL_MASK | CONTROL_ENABLE);
@@ -188,7 +176,7 @@ impl Msix {
 
     /// Writes message control.
     fn set_control<C: ConfigSpace>(&self, config: &mut C, control: u16) {
-        config.write16(self.function.bdf(), self.control, control);
+        config.write16(self.function.bdf, self.control, control);
     }
 }
 

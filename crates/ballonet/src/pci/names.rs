@@ -18,7 +18,7 @@ pub(crate) fn vendor(vendor: u16) -> Option<&'static str> {
 
 /// What it is, without its maker, if it is known here.
 pub(crate) fn device(function: &Function) -> Option<&'static str> {
-    let ids = (function.vendor(), function.device());
+    let ids = (function.vendor, function.device);
     DEVICES.iter().find(|(vendor, device, _)| (*vendor, *device) == ids).map(|(.., name)| *name)
 }
 

@@ -25,12 +25,12 @@ pub(super) struct Want {
 impl Want {
     /// What tells it from others: the place of its function, and its index.
     fn key(&self) -> Key {
-        (self.node, self.bar.index())
+        (self.node, self.bar.index)
     }
 
     /// How much it gets. Memory of two functions never shares a page, so that each can be mapped on its own.
     pub(super) fn size(&self) -> u64 {
-        if self.bar.is_io() { self.bar.size() } else { self.bar.size().max(4096) }
+        if self.bar.is_io() { self.bar.size } else { self.bar.size.max(4096) }
     }
 }
 
@@ -113,7 +113,11 @@ pub(super) fn plan(
     loop {
         match Layout::new(survey, tree, space, &wants).place(host) {
             Ok((bars, windows)) => return Plan { space, bars, windows, refused },
-            Err(unlucky) => refused.extend(wants.extract_if(.., |want| unlucky.contains(&want.key()))),
+            Err(unlucky) => {
+                let (gone, left): (Vec<_>, Vec<_>) = wants.into_iter().partition(|want| unlucky.contains(&want.key()));
+                refused.extend(gone);
+                wants = left;
+            }
         }
     }
 }

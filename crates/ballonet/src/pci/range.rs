@@ -47,7 +47,7 @@ impl AddressRange {
         self.first <= other.last && other.first <= self.last
     }
 
-    /// What lies below `hole`, and what lies above it.
+    /// The parts below and above `hole`.
     const fn without(self, hole: Self) -> [Option<Self>; 2] {
         if !self.overlaps(hole) {
             return [Some(self), None];

@@ -37,35 +37,35 @@ impl Bars {
     /// The device cannot be reached while this runs: the caller sees to it that no interrupt handler tries. Host
     /// bridges are not touched, since the CPU's own way to memory may depend on them.
     pub fn size<C: ConfigSpace>(config: &mut C, function: &Function) -> Self {
-        if function.class().is_host_bridge() {
+        if function.class.is_host_bridge() {
             return Self::not_sized(function);
         }
-        let count = function.layout().bar_count();
+        let count = function.layout.bar_count();
         let mut samples = [Sample::default(); REGISTERS];
         for (index, sample) in (0..count).zip(&mut samples) {
-            sample.found = config.read32(function.bdf(), register(index));
+            sample.found = config.read32(function.bdf, register(index));
         }
         let decoding = Command::IO | Command::MEMORY;
         let before = function.disable(config, decoding);
         // All at once, so that both halves of a pair hold ones when either is read.
         for index in 0..count {
-            config.write32(function.bdf(), register(index), u32::MAX);
+            config.write32(function.bdf, register(index), u32::MAX);
         }
         for (index, sample) in (0..count).zip(&mut samples) {
-            sample.probed = config.read32(function.bdf(), register(index));
+            sample.probed = config.read32(function.bdf, register(index));
         }
         for (index, sample) in (0..count).zip(&samples) {
-            config.write32(function.bdf(), register(index), sample.found);
+            config.write32(function.bdf, register(index), sample.found);
         }
         if before.intersects(decoding) {
             function.set_command(config, before);
         }
-        Self::decode(function.bdf(), count, &samples)
+        Self::decode(function.bdf, count, &samples)
     }
 
     /// The state of a function whose BARs nobody has looked at.
     pub(super) fn not_sized(function: &Function) -> Self {
-        let (function, count) = (function.bdf(), function.layout().bar_count());
+        let (function, count) = (function.bdf, function.layout.bar_count());
         Self::from_fn(function, |bar| {
             if bar < count { BarError::NotSized { function, bar } } else { BarError::NoSuchRegister { function, bar } }
         })
@@ -136,11 +136,11 @@ impl Bars {
         let (low, high) = (register(index), register(index + 1));
         let space = if bar.is_io() { Command::IO } else { Command::MEMORY };
         let before = function.disable(config, space);
-        config.write32(function.bdf(), low, address as u32);
-        let mut kept = u64::from(config.read32(function.bdf(), low) & address_bits(bar.kind));
+        config.write32(function.bdf, low, address as u32);
+        let mut kept = u64::from(config.read32(function.bdf, low) & address_bits(bar.kind));
         if bar.is_64_bit() {
-            config.write32(function.bdf(), high, (address >> 32) as u32);
-            kept |= u64::from(config.read32(function.bdf(), high)) << 32;
+            config.write32(function.bdf, high, (address >> 32) as u32);
+            kept |= u64::from(config.read32(function.bdf, high)) << 32;
         }
         if before.contains(space) {
             function.set_command(config, before);

@@ -8,11 +8,16 @@ use super::{Bars, Bdf, Command, ConfigSpace, Function, InterruptPin};
 
 /// A function in the tree.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Node {
-    pub(super) function: Function,
-    pub(super) bars: Bars,
-    pub(super) upstream: Option<Bdf>,
-    pub(super) buses: Option<BusNumbers>,
+    /// The function.
+    pub function: Function,
+    /// Its BARs; not sized before [`Tree::size_bars`].
+    pub bars: Bars,
+    /// The bridge it is behind; `None` on a root bus.
+    pub upstream: Option<Bdf>,
+    /// The buses that it joins, if it is a bridge that was walked through.
+    pub(crate) buses: Option<BusNumbers>,
 }
 
 impl Node {
@@ -20,29 +25,9 @@ impl Node {
         Self { function, bars: Bars::not_sized(&function), upstream, buses: None }
     }
 
-    /// The function.
-    pub const fn function(&self) -> &Function {
-        &self.function
-    }
-
-    /// Where it is.
+    /// The function's address.
     pub const fn bdf(&self) -> Bdf {
-        self.function.bdf()
-    }
-
-    /// Its BARs; not sized before [`Tree::size_bars`].
-    pub const fn bars(&self) -> &Bars {
-        &self.bars
-    }
-
-    /// The bridge it is behind; `None` on a root bus.
-    pub const fn upstream(&self) -> Option<Bdf> {
-        self.upstream
-    }
-
-    /// The buses that it joins, if it is a bridge that was walked through.
-    pub(crate) const fn buses(&self) -> Option<BusNumbers> {
-        self.buses
+        self.function.bdf
     }
 }
 
@@ -102,8 +87,8 @@ impl Tree {
     /// Forgets everything behind a bridge, and returns what that was. The bridge keeps its bus numbers and its windows.
     pub fn remove_behind(&mut self, bridge: Bdf) -> Vec<Function> {
         let gone: Vec<Function> = self.behind(bridge).map(|node| node.function).collect();
-        self.nodes.retain(|node| gone.iter().all(|function| function.bdf() != node.bdf()));
-        if let Some(BusNumbers { secondary, subordinate, .. }) = self.get(bridge).and_then(Node::buses) {
+        self.nodes.retain(|node| gone.iter().all(|function| function.bdf != node.bdf()));
+        if let Some(BusNumbers { secondary, subordinate, .. }) = self.get(bridge).and_then(|node| node.buses) {
             let behind =
                 |place: Bdf| place.segment() == bridge.segment() && (secondary..=subordinate).contains(&place.bus());
             self.errors.retain(|error| !behind(error.place()));
@@ -130,7 +115,7 @@ impl Tree {
     /// Where the INTx pin of the function at `bdf` arrives, after each bridge has turned it by the device number behind
     /// it (PCI-to-PCI Bridge 1.2, 9.1); `None` if there is no such function or it has no pin.
     pub fn intx_route(&self, bdf: Bdf) -> Option<IntxRoute> {
-        let pin = self.get(bdf)?.function.interrupt_pin()?;
+        let pin = self.get(bdf)?.function.interrupt_pin?;
         let route = self.bridges_above(bdf).fold(IntxRoute { root: bdf, pin }, |below, bridge| IntxRoute {
             root: bridge.bdf(),
             pin: below.pin.swizzle(below.root.device()),

@@ -123,7 +123,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
     fn claims(&self, level: &Level) -> BusSet {
         let mut claims = BusSet::default();
         for bridge in &level.bridges {
-            let numbers = BusNumbers::read(self.config, bridge.bdf());
+            let numbers = BusNumbers::read(self.config, bridge.bdf);
             if numbers.secondary > level.bus && numbers.subordinate >= numbers.secondary {
                 claims.insert(numbers.secondary, numbers.subordinate);
             }
@@ -152,7 +152,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
 
     /// Scans the bus behind `bridge`, which gets its number first if it has none.
     fn enter(&mut self, level: &mut Level, bridge: &Function) -> Result<Level, BridgeError> {
-        let bdf = bridge.bdf();
+        let bdf = bridge.bdf;
         let found = BusNumbers::read(self.config, bdf);
         let unnumbered = found.secondary == 0;
         let numbers = if unnumbered {
@@ -199,15 +199,15 @@ impl<C: ConfigSpace> Walk<'_, C> {
     fn scan(&mut self, bus: u8, limit: u8, bridge: Option<&Function>) -> Level {
         self.visited.insert(bus, bus);
         let start = self.tree.nodes.len();
-        let upstream = bridge.map(Function::bdf);
+        let upstream = bridge.map(|function| function.bdf);
         for device in 0..bridge.map_or(32, |bridge| devices_behind(self.config, bridge)) {
             let Some(first) = self.probe(bus, device, 0) else { continue };
             if self.tree.nodes.len() + 8 > MOST_FUNCTIONS {
-                self.refuse(first.bdf());
+                self.refuse(first.bdf);
                 break;
             }
             self.tree.nodes.push(Node::new(first, upstream));
-            let others = if first.is_multifunction() { 1..8 } else { 1..1 };
+            let others = if first.multifunction { 1..8 } else { 1..1 };
             let others = others.filter_map(|number| self.probe(bus, device, number)).collect::<Vec<_>>();
             self.tree.nodes.extend(others.into_iter().map(|other| Node::new(other, upstream)));
         }
@@ -221,14 +221,14 @@ impl<C: ConfigSpace> Walk<'_, C> {
         };
         level.claimed.insert(bus, bus);
         for Node { function, .. } in self.tree.nodes.iter().skip(start) {
-            level.host_bridges += usize::from(function.class().is_host_bridge());
+            level.host_bridges += usize::from(function.class.is_host_bridge());
             if function.is_bridge() {
                 level.bridges.push(*function);
             }
         }
         level.bridges.sort_unstable_by_key(|bridge| {
-            let unnumbered = BusNumbers::read(self.config, bridge.bdf()).secondary == 0;
-            core::cmp::Reverse((unnumbered, bridge.bdf()))
+            let unnumbered = BusNumbers::read(self.config, bridge.bdf).secondary == 0;
+            core::cmp::Reverse((unnumbered, bridge.bdf))
         });
         level
     }

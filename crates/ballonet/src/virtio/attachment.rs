@@ -27,7 +27,7 @@ impl Attachment {
     /// What it takes to open the device again.
     pub(super) fn handle(&self) -> DeviceHandle {
         match self {
-            Self::Pci(PciAttachment { function, .. }) => function.bdf().into(),
+            Self::Pci(PciAttachment { function, .. }) => function.bdf.into(),
             Self::Mmio(device) => (*device).into(),
         }
     }

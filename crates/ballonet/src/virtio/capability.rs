@@ -136,14 +136,10 @@ impl Capabilities {
         let mut any = false;
         for capability in function.capabilities(config) {
             match capability {
-                Ok(capability) if capability.id() == id::VENDOR => {
+                Ok(capability) if capability.id == id::VENDOR => {
                     any = true;
                     if let Err(skipped) = found.add(config, &capability, bars) {
-                        log::info!(
-                            "{}: capability at {:#x} passed over: {skipped}",
-                            function.bdf(),
-                            capability.offset()
-                        );
+                        log::info!("{}: capability at {:#x} passed over: {skipped}", function.bdf, capability.offset);
                     }
                 }
                 Ok(_) => {}
@@ -153,7 +149,7 @@ impl Capabilities {
         if !any && broken.is_none() {
             return Ok(None);
         }
-        found.complete(function.bdf(), broken).map(Some)
+        found.complete(function.bdf, broken).map(Some)
     }
 
     /// The same structures, with nothing to be mapped: all are to be reached through configuration space.
@@ -224,7 +220,7 @@ impl Found {
             }
             CapabilityType::Vendor if self.vendor_data.len() < REPEATED_LIMIT => {
                 let vendor = capability.read16(config, cap::VENDOR_ID as u8).map_err(Skipped::Broken)?;
-                let offset = capability.offset() + u16::from(cap::VENDOR_SIZE);
+                let offset = capability.offset + u16::from(cap::VENDOR_SIZE);
                 self.vendor_data.push(VendorData { vendor, offset, length: length - cap::VENDOR_SIZE });
             }
             CapabilityType::SharedMemory | CapabilityType::Vendor => return Err(Skipped::TooMany(kind)),
@@ -306,15 +302,15 @@ impl Entry<'_> {
         let offset = self.read32(config, cap::BAR_OFFSET)?;
         let length = self.read32(config, cap::BAR_LENGTH)?;
         let bar = self.bar(config)?;
-        let room = bar.size().saturating_sub(offset.into());
+        let room = bar.size.saturating_sub(offset.into());
         let usable = u64::from(length.min(limit)).min(room);
-        if usable < minimum || !u64::from(offset).is_multiple_of(align) {
+        if usable < minimum || u64::from(offset) % align != 0 {
             let (kind, offset, length) = (self.kind, offset.into(), length.into());
             return Err(Skipped::Outside { kind, bar: *bar, offset, length, minimum, align });
         }
         let window = bar.window(offset.into(), usable).ok();
         // No more than the length that was read, which has 32 bits.
-        Ok(StructureLocation { function: bar.function(), bar: bar.index(), offset, length: usable as u32, window })
+        Ok(StructureLocation { function: bar.function, bar: bar.index, offset, length: usable as u32, window })
     }
 
     fn notification<C: ConfigSpace>(&self, config: &C) -> Result<Notification, Skipped> {

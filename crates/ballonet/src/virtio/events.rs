@@ -150,7 +150,7 @@ const LOOKS: u32 = 8;
 /// On an edge-triggered line the next interrupt comes only after all bits were clear, so the handler looks until they are,
 /// or until a device that never lets go has been looked at often enough: then everything is taken to have happened.
 #[doc(alias = "vm_interrupt")]
-pub fn mmio_interrupt<R: Registers>(events: &Events, registers: &mut R, status: usize, ack: usize) -> Handled {
+pub(super) fn mmio_interrupt<R: Registers>(events: &Events, registers: &mut R, status: usize, ack: usize) -> Handled {
     let mut handled = Handled::No;
     for _ in 0..LOOKS {
         let found = registers.read32(status);

@@ -22,7 +22,7 @@ pub fn describe<C: ConfigSpace>(
     capability: &Capability,
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
-    if function.vendor() != VENDOR || !DEVICES.contains(&function.device()) {
+    if function.vendor != VENDOR || !DEVICES.contains(&function.device) {
         return Ok(());
     }
     match Description::read(config, capability) {

@@ -215,8 +215,13 @@ impl Balloon {
         value
     }
 
+    /// Whether the device can reach memory: on PCI if bus mastering is on, on MMIO always.
+    pub(super) fn masters_bus(&self) -> bool {
+        self.behaviour.mmio.is_some() || self.config.bus_master()
+    }
+
     fn check_live(&mut self, bus: &mut Bus) {
-        if !self.config.bus_master() {
+        if !self.masters_bus() {
             bus.misstep("PCI-MASTER", "DRIVER_OK with bus mastering off: the device cannot reach its rings");
         }
         if self.common.accepted() & feature::PAGE_POISON != 0 {

@@ -82,13 +82,14 @@ impl Balloon {
 
     /// Takes what is available on a queue.
     fn handle_kick(&mut self, index: u16, bus: &mut Bus) {
+        let masters = self.masters_bus();
         let queue = &mut self.common.queues[usize::from(index)];
         queue.kicked = None;
         let purpose = queue.purpose;
         let quirks = self.behaviour.quirks;
         let ignored = quirks.ignores_inflate && matches!(purpose, Purpose::Inflate | Purpose::Deflate)
             || quirks.ignores_reports && purpose == Purpose::Reporting;
-        if !queue.enabled || !self.config.bus_master() || ignored {
+        if !queue.enabled || !masters || ignored {
             return;
         }
         let taken = queue.take_available(bus);

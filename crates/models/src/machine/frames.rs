@@ -208,7 +208,7 @@ impl ReportFrames for Frames {
     }
 
     fn age(&mut self) {
-        self.allocator.tick();
+        ReportFrames::age(&mut self.allocator);
     }
 
     fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {

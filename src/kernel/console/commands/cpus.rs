@@ -34,7 +34,7 @@ pub(in super::super) fn list(arguments: &[&str], _: &mut Context<'_>) -> Option<
     }
     if tlb::interrupted() > 0 && serial::is_text() {
         let times = count(tlb::interrupted(), "time");
-        say!("a CPU was interrupted {times} to flush what was unmapped");
+        say!("a CPU was interrupted {times} to flush its TLB");
     }
     Some(Answer::Done)
 }

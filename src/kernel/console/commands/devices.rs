@@ -17,7 +17,7 @@ use crate::machine::{lines, log as serial, smp, vectors};
 /// `pci`.
 pub(in super::super) fn pci(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
     match arguments {
-        [] => context.tree.nodes().iter().for_each(|node| say!("{}", Line(node.function()))),
+        [] => context.tree.nodes().iter().for_each(|node| say!("{}", Line(&node.function))),
         ["-v"] => return Some(Answer::Job(Job::list(details(context)))),
         _ => return None,
     }
@@ -38,7 +38,7 @@ pub(in super::super) fn mmio(arguments: &[&str], context: &mut Context<'_>) -> O
 fn details(context: &mut Context<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for node in context.tree.nodes() {
-        lines.push(format!("{}", Line(node.function())));
+        lines.push(format!("{}", Line(&node.function)));
         let details = Details::new(context.machine.config(), node).with_vendor(listing::describe);
         lines.extend(format!("{details}").lines().map(String::from));
     }
@@ -64,7 +64,7 @@ pub(in super::super) fn irq(arguments: &[&str], _: &mut Context<'_>) -> Option<A
         say!("devices held back {}: they interrupted without a pause", count(vectors::holds(), "time"));
     }
     if lines::storms() > 0 {
-        say!("{} masked: nobody claimed its interrupts", count(lines::storms(), "input"));
+        say!("{} masked: no handler claimed its interrupts", count(lines::storms(), "input"));
     }
     Some(Answer::Done)
 }
@@ -114,7 +114,7 @@ pub(in super::super) fn slots(arguments: &[&str], context: &mut Context<'_>) -> 
         let (mode, interrupts) = port.interrupts();
         say!("{}: behind {}, {}; {mode}, {}", port.name(), port.bdf(), port.stage(), count(interrupts, "interrupt"));
         for node in context.tree.behind(port.bdf()) {
-            say!("  {}", Line(node.function()));
+            say!("  {}", Line(&node.function));
         }
     }
     if context.slots.count() == 0 {

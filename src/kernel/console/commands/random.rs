@@ -7,7 +7,7 @@ use crate::console::events;
 use crate::kernel::console::command::{Answer, Context, say};
 use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::{Machine, log as serial};
-use ballonet::pci::{Function, Node, Tree};
+use ballonet::pci::{Function, Tree};
 use ballonet::platform::Platform;
 use ballonet::rng::{Rng, RngError};
 use ballonet::virtio::spec::DeviceType;
@@ -78,8 +78,8 @@ fn show(bytes: &[u8], wanted: usize) {
 
 /// Fills `bytes` from its start, and returns how many came.
 fn ask(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound], bytes: &mut [u8]) -> Result<usize, RandomError> {
-    let is_entropy = |function: &&Function| Rng::<Machine>::matches(function.vendor(), function.device());
-    let on_pci = tree.nodes().iter().map(Node::function).find(is_entropy).map(Function::bdf);
+    let is_entropy = |function: &&Function| Rng::<Machine>::matches(function.vendor, function.device);
+    let on_pci = tree.nodes().iter().map(|node| &node.function).find(is_entropy).map(|function| function.bdf);
     let on_mmio = || mmio.iter().find(|found| found.is(DeviceType::ENTROPY)).map(MmioFound::handle);
     if let Some(function) = on_pci {
         tree.open_path(machine.config(), function);

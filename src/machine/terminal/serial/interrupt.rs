@@ -58,7 +58,7 @@ pub(crate) fn connect(madt: Option<&Madt>) {
         Some(route) => info!("serial port at {base:#x}: interrupts by {route}"),
         None => {
             ring::look_for_input(true);
-            warn!("serial port at {base:#x}: no interrupt of it arrives, so it is looked at every 20 ms");
+            warn!("serial port at {base:#x}: its interrupt does not arrive, so it is polled every 20 ms");
         }
     }
 }

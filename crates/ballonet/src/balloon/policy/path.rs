@@ -108,7 +108,7 @@ impl PathTrial {
     pub(crate) fn next(&mut self, supply: Supply, now: u64) -> Allowance {
         let worth = if self.tried == 0 { WORTH } else { TRIAL };
         if self.trial.is_none() && supply.idle && self.rest == 0 && supply.wanted.min(supply.unreported) >= worth {
-            let path = if self.tried.is_multiple_of(2) { Path::ReportFirst } else { Path::Direct };
+            let path = if self.tried % 2 == 0 { Path::ReportFirst } else { Path::Direct };
             self.trial = Some(Trial { path, started: now, left: TRIAL, open: TRIAL });
         }
         match self.trial {

@@ -192,10 +192,10 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
     /// in flight. Returns the kick that the device wants.
     pub(crate) fn send(&mut self, platform: &mut P, inflating: u64) -> Result<Option<Kick>, QueueError> {
         self.pre_report(platform, inflating)?;
-        if self.plan.advance(platform.now(), || unreported(platform.frames()))
-            && let Some(books) = platform.frames().reporting()
-        {
-            books.age();
+        if self.plan.advance(platform.now(), || unreported(platform.frames())) {
+            if let Some(books) = platform.frames().reporting() {
+                books.age();
+            }
         }
         while let Some(grant) = self.plan.next() {
             if self.room(platform) < REGION || self.queue.free() == 0 {

@@ -5,7 +5,7 @@ use super::*;
 const MS: u64 = 1_000_000;
 
 /// A card that is there, answers, and whose slot has done as told.
-const FINE: Signs = Signs {
+const FINE: SlotInputs = SlotInputs {
     pressed: false,
     card_changed: false,
     link_changed: false,
@@ -16,7 +16,7 @@ const FINE: Signs = Signs {
     settled: true,
 };
 /// An empty slot.
-const EMPTY: Signs = Signs { present: false, link: false, answers: false, ..FINE };
+const EMPTY: SlotInputs = SlotInputs { present: false, link: false, answers: false, ..FINE };
 
 /// A sequence that is stepped by hand.
 struct Hand {
@@ -29,11 +29,11 @@ impl Hand {
         Self { sequence: Sequence::new(Timing::STANDARD, powered, present), now: 1_000 * MS }
     }
 
-    fn step(&mut self, signs: Signs) -> Step {
+    fn step(&mut self, signs: SlotInputs) -> Step {
         self.sequence.step(signs, self.now)
     }
 
-    fn after(&mut self, ms: u64, signs: Signs) -> Step {
+    fn after(&mut self, ms: u64, signs: SlotInputs) -> Step {
         self.now += ms * MS;
         self.step(signs)
     }
@@ -46,7 +46,7 @@ impl Hand {
     /// A card comes into an empty slot and is brought up.
     fn plugged() -> Self {
         let mut hand = Self::new(false, false);
-        assert_eq!(hand.step(Signs { card_changed: true, ..FINE }), Step::NOTHING);
+        assert_eq!(hand.step(SlotInputs { card_changed: true, ..FINE }), Step::NOTHING);
         assert_eq!(hand.power(), (true, Indicator::Blink));
         assert_eq!(hand.after(10, FINE), Step::NOTHING, "the card is left alone after the link is up");
         assert_eq!(hand.after(100, FINE).task, Some(Task::Add));
@@ -61,14 +61,14 @@ fn a_card_that_comes_is_powered_without_a_word_even_with_a_press_of_the_button()
     Hand::plugged();
     // Adding a card and pressing the button at once, as a virtual machine's slot does it, is no reason to wait.
     let mut hand = Hand::new(false, false);
-    let _ = hand.step(Signs { card_changed: true, pressed: true, ..FINE });
+    let _ = hand.step(SlotInputs { card_changed: true, pressed: true, ..FINE });
     assert!(matches!(hand.sequence.stage(), Stage::Rising { .. }));
 }
 
 #[test]
 fn a_press_counts_after_five_seconds_in_which_the_indicator_blinks() {
     let mut hand = Hand::plugged();
-    assert_eq!(hand.step(Signs { pressed: true, ..FINE }), Step::NOTHING);
+    assert_eq!(hand.step(SlotInputs { pressed: true, ..FINE }), Step::NOTHING);
     assert_eq!(hand.power(), (true, Indicator::Blink));
     assert_eq!(hand.after(4_999, FINE), Step::NOTHING);
     assert_eq!(hand.after(1, FINE).task, Some(Task::Remove { surprise: false }));
@@ -76,7 +76,7 @@ fn a_press_counts_after_five_seconds_in_which_the_indicator_blinks() {
     assert_eq!(hand.after(1_000, FINE), Step::NOTHING);
     hand.sequence.removed();
     assert_eq!(hand.power(), (false, Indicator::Blink));
-    let _ = hand.step(Signs { settled: false, ..FINE });
+    let _ = hand.step(SlotInputs { settled: false, ..FINE });
     assert_eq!(hand.sequence.stage(), Stage::Falling, "not before the command is done");
     let _ = hand.step(FINE);
     let _ = hand.after(999, FINE);
@@ -91,29 +91,29 @@ fn a_press_counts_after_five_seconds_in_which_the_indicator_blinks() {
 #[test]
 fn a_second_press_takes_the_first_back() {
     let mut hand = Hand::plugged();
-    let _ = hand.step(Signs { pressed: true, ..FINE });
-    assert_eq!(hand.after(3_000, Signs { pressed: true, ..FINE }), Step::NOTHING);
+    let _ = hand.step(SlotInputs { pressed: true, ..FINE });
+    assert_eq!(hand.after(3_000, SlotInputs { pressed: true, ..FINE }), Step::NOTHING);
     assert_eq!((hand.sequence.stage(), hand.power()), (Stage::On, (true, Indicator::On)));
     assert_eq!(hand.after(60_000, FINE), Step::NOTHING);
 
     let mut off = Hand::new(false, false);
-    let _ = off.step(Signs { pressed: true, ..FINE });
+    let _ = off.step(SlotInputs { pressed: true, ..FINE });
     assert_eq!(off.power(), (false, Indicator::Blink));
-    let _ = off.after(100, Signs { pressed: true, ..FINE });
+    let _ = off.after(100, SlotInputs { pressed: true, ..FINE });
     assert_eq!((off.sequence.stage(), off.power()), (Stage::Off, (false, Indicator::Off)));
 }
 
 #[test]
 fn a_press_on_an_empty_slot_does_nothing() {
     let mut hand = Hand::new(false, false);
-    assert_eq!(hand.step(Signs { pressed: true, ..EMPTY }), Step::NOTHING);
+    assert_eq!(hand.step(SlotInputs { pressed: true, ..EMPTY }), Step::NOTHING);
     assert_eq!(hand.sequence.stage(), Stage::Off);
 }
 
 #[test]
 fn without_time_to_think_a_press_counts_at_once() {
     let mut sequence = Sequence::new(Timing::PROMPT, true, true);
-    let _ = sequence.step(Signs { pressed: true, ..FINE }, 7);
+    let _ = sequence.step(SlotInputs { pressed: true, ..FINE }, 7);
     assert!(sequence.is_ready(7));
     assert_eq!(sequence.step(FINE, 7).task, Some(Task::Remove { surprise: false }));
 }
@@ -121,29 +121,29 @@ fn without_time_to_think_a_press_counts_at_once() {
 #[test]
 fn a_press_on_the_way_up_counts_once_the_slot_is_on() {
     let mut hand = Hand::new(false, false);
-    let _ = hand.step(Signs { card_changed: true, ..FINE });
-    let _ = hand.after(10, Signs { pressed: true, ..FINE });
+    let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
+    let _ = hand.after(10, SlotInputs { pressed: true, ..FINE });
     assert_eq!(hand.after(100, FINE).task, Some(Task::Add));
     hand.sequence.added(true);
     assert!(hand.sequence.is_ready(hand.now));
     let _ = hand.step(FINE);
-    assert!(matches!(hand.sequence.stage(), Stage::Thinking { on: false, .. }));
+    assert!(matches!(hand.sequence.stage(), Stage::ButtonGrace { on: false, .. }));
 }
 
 #[test]
 fn whatever_may_be_another_card_is_taken_for_one() {
     let losses = [
         EMPTY,
-        Signs { card_changed: true, ..FINE },
-        Signs { link_changed: true, ..FINE },
-        Signs { link: false, ..FINE },
-        Signs { present: false, ..FINE },
+        SlotInputs { card_changed: true, ..FINE },
+        SlotInputs { link_changed: true, ..FINE },
+        SlotInputs { link: false, ..FINE },
+        SlotInputs { present: false, ..FINE },
     ];
     for loss in losses {
         for pressed in [false, true] {
             let mut hand = Hand::plugged();
             if pressed {
-                let _ = hand.step(Signs { pressed, ..FINE });
+                let _ = hand.step(SlotInputs { pressed, ..FINE });
             }
             assert_eq!(hand.step(loss).task, Some(Task::Remove { surprise: true }), "{loss:?}");
             hand.sequence.removed();
@@ -163,10 +163,10 @@ fn whatever_may_be_another_card_is_taken_for_one() {
 #[test]
 fn a_card_exchanged_while_it_was_brought_up_is_given_up_again() {
     let mut hand = Hand::new(false, false);
-    let _ = hand.step(Signs { card_changed: true, ..FINE });
+    let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
     let _ = hand.after(10, FINE);
     assert_eq!(hand.after(100, FINE).task, Some(Task::Add));
-    let _ = hand.step(Signs { card_changed: true, ..FINE });
+    let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
     hand.sequence.added(true);
     assert!(hand.sequence.is_ready(hand.now));
     assert_eq!(hand.step(FINE).task, Some(Task::Remove { surprise: true }));
@@ -175,11 +175,11 @@ fn a_card_exchanged_while_it_was_brought_up_is_given_up_again() {
 #[test]
 fn a_newcomer_on_the_way_down_is_powered_afterwards() {
     let mut hand = Hand::plugged();
-    let _ = hand.step(Signs { pressed: true, ..FINE });
+    let _ = hand.step(SlotInputs { pressed: true, ..FINE });
     let _ = hand.after(5_000, FINE);
     hand.sequence.removed();
     let _ = hand.step(FINE);
-    let _ = hand.after(500, Signs { card_changed: true, ..FINE });
+    let _ = hand.after(500, SlotInputs { card_changed: true, ..FINE });
     let _ = hand.after(500, FINE);
     assert!(matches!(hand.sequence.stage(), Stage::Rising { .. }));
 }
@@ -200,14 +200,14 @@ fn devices_that_are_gone_though_the_slot_says_nothing_are_given_up_and_powered_a
 #[test]
 fn what_does_not_come_up_is_switched_off_and_named() {
     let cases = [
-        (Signs { link: false, ..FINE }, Trouble::NoLink),
-        (Signs { answers: false, ..FINE }, Trouble::NoAnswer),
-        (Signs { power_fault: true, ..FINE }, Trouble::PowerFault),
-        (EMPTY, Trouble::Left),
+        (SlotInputs { link: false, ..FINE }, SlotFault::NoLink),
+        (SlotInputs { answers: false, ..FINE }, SlotFault::NoAnswer),
+        (SlotInputs { power_fault: true, ..FINE }, SlotFault::PowerFault),
+        (EMPTY, SlotFault::Left),
     ];
     for (signs, trouble) in cases {
         let mut hand = Hand::new(false, false);
-        let _ = hand.step(Signs { card_changed: true, ..FINE });
+        let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
         let told = (0..300).find_map(|_| hand.after(10, signs).trouble);
         assert_eq!(told, Some(trouble));
         assert_eq!(hand.power(), (false, Indicator::Blink));
@@ -216,7 +216,7 @@ fn what_does_not_come_up_is_switched_off_and_named() {
         let lamps = hand.sequence.lamps();
         assert_eq!((lamps.power, lamps.attention_indicator), (false, Indicator::On));
         // It is tried again when a card comes.
-        let _ = hand.after(1_000, Signs { card_changed: true, ..FINE });
+        let _ = hand.after(1_000, SlotInputs { card_changed: true, ..FINE });
         assert_eq!(hand.sequence.lamps().attention_indicator, Indicator::Off);
     }
 }
@@ -224,29 +224,29 @@ fn what_does_not_come_up_is_switched_off_and_named() {
 #[test]
 fn the_link_has_its_time_from_when_power_is_on() {
     let mut hand = Hand::new(false, false);
-    let _ = hand.step(Signs { card_changed: true, ..FINE });
-    let slow = Signs { settled: false, link: false, ..FINE };
+    let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
+    let slow = SlotInputs { settled: false, link: false, ..FINE };
     assert_eq!(hand.after(1_000, slow), Step::NOTHING);
-    let on = Signs { link: false, ..FINE };
+    let on = SlotInputs { link: false, ..FINE };
     assert_eq!(hand.after(999, on), Step::NOTHING);
-    assert_eq!(hand.after(1, on).trouble, Some(Trouble::NoLink));
+    assert_eq!(hand.after(1, on).trouble, Some(SlotFault::NoLink));
 }
 
 #[test]
 fn nothing_behind_the_port_is_trouble() {
     let mut hand = Hand::new(false, false);
-    let _ = hand.step(Signs { card_changed: true, ..FINE });
+    let _ = hand.step(SlotInputs { card_changed: true, ..FINE });
     let _ = hand.after(10, FINE);
     let _ = hand.after(100, FINE);
-    assert_eq!(hand.sequence.added(false), Some(Trouble::NothingUp));
+    assert_eq!(hand.sequence.added(false), Some(SlotFault::NothingUp));
     assert_eq!(hand.sequence.stage(), Stage::Falling);
 }
 
 #[test]
 fn a_power_fault_switches_off_and_stays_off() {
     let mut hand = Hand::plugged();
-    let step = hand.step(Signs { power_fault: true, ..FINE });
-    assert_eq!(step, Step { task: Some(Task::Remove { surprise: true }), trouble: Some(Trouble::PowerFault) });
+    let step = hand.step(SlotInputs { power_fault: true, ..FINE });
+    assert_eq!(step, Step { task: Some(Task::Remove { surprise: true }), trouble: Some(SlotFault::PowerFault) });
     hand.sequence.removed();
     let _ = hand.step(FINE);
     let _ = hand.after(1_000, FINE);
@@ -260,17 +260,17 @@ fn a_loose_contact_is_left_alone_told_once_and_tried_again_after_a_while() {
     let mut hand = Hand::new(false, false);
     let mut told = 0;
     for _ in 0..50 {
-        if hand.step(Signs { card_changed: true, ..FINE }).trouble.is_some() {
+        if hand.step(SlotInputs { card_changed: true, ..FINE }).trouble.is_some() {
             told += 1;
         }
         if matches!(hand.sequence.stage(), Stage::Rising { .. }) {
-            let _ = hand.step(Signs { card_changed: true, ..EMPTY });
+            let _ = hand.step(SlotInputs { card_changed: true, ..EMPTY });
             let _ = hand.step(EMPTY);
             hand.sequence.stage = Stage::Off;
         }
     }
     assert_eq!((told, hand.sequence.stage()), (1, Stage::Off));
-    let _ = hand.after(10_000, Signs { card_changed: true, ..FINE });
+    let _ = hand.after(10_000, SlotInputs { card_changed: true, ..FINE });
     assert!(matches!(hand.sequence.stage(), Stage::Rising { .. }));
 }
 
@@ -289,9 +289,9 @@ fn a_slot_found_with_power_is_on_and_one_without_a_card_is_switched_off() {
     assert!(matches!(dark.sequence.stage(), Stage::Rising { .. }));
 }
 
-fn any_signs() -> impl Strategy<Value = Signs> {
+fn any_signs() -> impl Strategy<Value = SlotInputs> {
     any::<[bool; 8]>().prop_map(
-        |[pressed, card_changed, link_changed, power_fault, present, link, answers, settled]| Signs {
+        |[pressed, card_changed, link_changed, power_fault, present, link, answers, settled]| SlotInputs {
             pressed,
             card_changed,
             link_changed,
@@ -332,7 +332,7 @@ proptest! {
                 }
                 None => {}
             }
-            let on = matches!(sequence.stage(), Stage::On | Stage::Thinking { on: false, .. });
+            let on = matches!(sequence.stage(), Stage::On | Stage::ButtonGrace { on: false, .. });
             prop_assert_eq!(on, up);
             prop_assert!(up == (sequence.lamps().power && on));
         }

@@ -27,7 +27,7 @@ struct Quirks {
     no_link: bool,
     /// The card never answers.
     no_answer: bool,
-    /// The card says for ever that it is not ready.
+    /// The card never becomes ready.
     never_ready: bool,
 }
 
@@ -341,16 +341,16 @@ fn events_that_cannot_be_cleared_are_named_and_ignored() {
 #[test]
 fn what_does_not_come_up_is_switched_off_and_named() {
     let broken = [
-        (Quirks { no_link: true, ..Quirks::default() }, Trouble::NoLink),
-        (Quirks { no_answer: true, ..Quirks::default() }, Trouble::NoAnswer),
-        (Quirks { never_ready: true, ..Quirks::default() }, Trouble::NoAnswer),
+        (Quirks { no_link: true, ..Quirks::default() }, SlotFault::NoLink),
+        (Quirks { no_answer: true, ..Quirks::default() }, SlotFault::NoAnswer),
+        (Quirks { never_ready: true, ..Quirks::default() }, SlotFault::NoAnswer),
     ];
     for (quirks, trouble) in broken {
         let mut bench = Bench::new(Port::new(false, false, quirks), Timing::STANDARD);
         bench.port.insert(true);
         bench.run(10_000);
         assert!(!bench.up && !bench.port.powered());
-        assert_eq!(bench.errors, [SlotError::Trouble { port: Port::bdf(), trouble }]);
+        assert_eq!(bench.errors, [SlotError::SlotFault { port: Port::bdf(), trouble }]);
         let attention = bench.port.control >> 6 & 3;
         assert_eq!(attention, 1, "the attention indicator is lit");
         assert_eq!(bench.slot.next_look(), None, "and nobody looks any more");
@@ -415,7 +415,7 @@ fn what_a_handler_noted_and_cleared_counts() {
     let mut noted = Some(SlotStatus::ATTENTION_BUTTON);
     let report = bench.slot.poll(&mut bench.port, || noted.take().unwrap_or(SlotStatus::empty()), 0).unwrap();
     assert_eq!(report, SlotReport::default());
-    assert!(matches!(bench.slot.stage(), Stage::Thinking { on: false, .. }));
+    assert!(matches!(bench.slot.stage(), Stage::ButtonGrace { on: false, .. }));
 }
 
 proptest! {

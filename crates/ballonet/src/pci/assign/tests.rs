@@ -56,10 +56,10 @@ fn assign(config: &mut FakeConfig, host: &HostWindows) -> (Tree, Assignment) {
 fn check(config: &FakeConfig, tree: &Tree, host: &HostWindows) {
     let mut taken: Vec<(Bar, AddressRange)> = Vec::new();
     for node in tree.nodes() {
-        for bar in node.bars().iter() {
+        for bar in node.bars.iter() {
             let Some(range) = bar.range() else { continue };
-            assert_eq!(range.first() % bar.size(), 0, "{bar}");
-            let low = config.read32(node.bdf(), 0x10 + 4 * u16::from(bar.index()));
+            assert_eq!(range.first() % bar.size, 0, "{bar}");
+            let low = config.read32(node.bdf(), 0x10 + 4 * u16::from(bar.index));
             assert_eq!(u64::from(low) & !0xF, range.first() & 0xFFFF_FFF0, "{bar}");
             for (other, used) in taken.iter().filter(|(other, _)| other.is_io() == bar.is_io()) {
                 assert!(!used.overlaps(range), "{bar} and {other}");
@@ -69,7 +69,12 @@ fn check(config: &FakeConfig, tree: &Tree, host: &HostWindows) {
                 let mut on = if bar.is_io() { vec![windows.io] } else { vec![windows.memory, windows.prefetchable] };
                 on.retain(|window| window.is_some_and(|window| window.contains(range)));
                 assert_eq!(on.len(), 1, "{bar} through {}", bridge.bdf());
-                assert!(bar.is_io() || bar.is_prefetchable() || on[0] == windows.memory, "{bar} would be prefetched");
+                assert!(
+                    bar.is_io()
+                        || matches!(bar.kind, BarKind::Memory { prefetchable: true, .. })
+                        || on[0] == windows.memory,
+                    "{bar} would be prefetched"
+                );
             }
             let host = if bar.is_io() { host.io.clone() } else { [&host.memory[..], &host.memory64[..]].concat() };
             assert!(host.iter().any(|window| window.contains(range)), "{bar} outside the host's windows");
@@ -108,8 +113,8 @@ fn a_microvm_gets_all_its_memory_bars_and_no_ports() {
     let (tree, assignment) = assign(&mut config, &microvm());
     assert_eq!(assignment.placed.len(), 4);
     assert!(matches!(assignment.errors[..], [AssignError::NoRoom(bar)] if bar.is_io()));
-    assert_eq!(tree.get(bdf(0, 1)).unwrap().bars().get(4).unwrap().range().unwrap().first(), 0xC0_0000_0000);
-    assert_eq!(tree.get(bdf(0, 1)).unwrap().bars().get(1).unwrap().range().unwrap().first(), 0xC000_0000);
+    assert_eq!(tree.get(bdf(0, 1)).unwrap().bars.get(4).unwrap().range().unwrap().first(), 0xC0_0000_0000);
+    assert_eq!(tree.get(bdf(0, 1)).unwrap().bars.get(1).unwrap().range().unwrap().first(), 0xC000_0000);
     assert_eq!(config.read16(bdf(0, 1), 4), 0, "decoding is as it was");
 }
 
@@ -118,7 +123,7 @@ fn small_bars_do_not_share_a_page() {
     let (mut config, root) = machine();
     config.add(root, 1, 0, FakeFunction::new(1, 1, 0).memory32(0, 0, 16).memory32(1, 0, 32));
     let (tree, _) = assign(&mut config, &microvm());
-    let pages: Vec<u64> = tree.nodes()[1].bars().iter().map(|bar| bar.range().unwrap().first() >> 12).collect();
+    let pages: Vec<u64> = tree.nodes()[1].bars.iter().map(|bar| bar.range().unwrap().first() >> 12).collect();
     assert_eq!(pages, [0xC0000, 0xC0001]);
 }
 
@@ -137,7 +142,7 @@ fn windows_are_opened_around_what_lies_behind() {
     assert_eq!(config.read16(bdf(0, 1), 4), 7);
     assert_eq!(BridgeWindows::read(&config, bdf(0, 2)), BridgeWindows::default());
     assert_eq!(config.read16(bdf(0, 2), 4), 0);
-    assert_eq!(tree.get(bdf(1, 0)).unwrap().bars().iter().filter(|bar| bar.range().is_some()).count(), 3);
+    assert_eq!(tree.get(bdf(1, 0)).unwrap().bars.iter().filter(|bar| bar.range().is_some()).count(), 3);
 }
 
 #[test]
@@ -187,7 +192,7 @@ fn nothing_goes_above_4_gib_through_a_bridge_that_cannot_carry_it() {
     config.add(wide, 1, 0, virtio());
     let (tree, assignment) = assign(&mut config, &pc());
     assert_eq!(assignment.errors, []);
-    assert!(tree.get(bdf(2, 1)).unwrap().bars().get(4).unwrap().range().unwrap().last() < 1 << 32);
+    assert!(tree.get(bdf(2, 1)).unwrap().bars.get(4).unwrap().range().unwrap().last() < 1 << 32);
 }
 
 #[test]
@@ -197,8 +202,8 @@ fn a_64_bit_bar_that_must_not_be_prefetched_stays_below_4_gib_behind_a_bridge() 
     config.add(behind, 1, 0, FakeFunction::new(1, 1, 0).memory64(0, 0, 0x4000, false));
     config.add(root, 2, 0, FakeFunction::new(1, 1, 0).memory64(0, 0, 0x4000, false));
     let (tree, _) = assign(&mut config, &pc());
-    assert!(tree.get(bdf(1, 1)).unwrap().bars().get(0).unwrap().range().unwrap().last() < 1 << 32);
-    assert!(tree.get(bdf(0, 2)).unwrap().bars().get(0).unwrap().range().unwrap().last() > 1 << 32);
+    assert!(tree.get(bdf(1, 1)).unwrap().bars.get(0).unwrap().range().unwrap().last() < 1 << 32);
+    assert!(tree.get(bdf(0, 2)).unwrap().bars.get(0).unwrap().range().unwrap().last() > 1 << 32);
 }
 
 #[test]
@@ -208,7 +213,7 @@ fn what_finds_no_room_high_up_goes_below_4_gib() {
     let host = HostWindows { memory64: vec![range(0x40_0000_0000, 0x40_00FF_FFFF)], ..pc() };
     let (tree, assignment) = assign(&mut config, &host);
     assert_eq!(assignment.errors, []);
-    assert_eq!(tree.nodes()[1].bars().get(0).unwrap().range().unwrap().first(), 0x8000_0000);
+    assert_eq!(tree.nodes()[1].bars.get(0).unwrap().range().unwrap().first(), 0x8000_0000);
 }
 
 #[test]
@@ -242,7 +247,7 @@ fn new_addresses_keep_clear_of_bars_and_windows_in_use() {
     config.add(root, 3, 0, FakeFunction::new(1, 1, 0).memory32(0, 0, 0x10_0000).io(1, 0, 0x100).memory32(2, 0, 0x1000));
     let (tree, assignment) = assign(&mut config, &pc());
     assert_eq!(assignment.errors, []);
-    let first = |index| tree.get(bdf(0, 3)).unwrap().bars().get(index).unwrap().range().unwrap().first();
+    let first = |index| tree.get(bdf(0, 3)).unwrap().bars.get(index).unwrap().range().unwrap().first();
     assert_eq!((first(0), first(1), first(2)), (0x8020_0000, 0xC100, 0x8000_1000));
 }
 
@@ -255,8 +260,8 @@ fn an_address_left_over_in_a_bar_that_is_off_counts_only_where_it_makes_sense() 
     config.add(root, 3, 0, FakeFunction::new(1, 1, 0).memory32(0, 0x9000_0000, 0x1000));
     config.add(root, 4, 0, FakeFunction::new(1, 1, 0).memory64(0, 0xFFFF_FFFF_FFFF_0000, 0x1000, true));
     let (tree, assignment) = assign(&mut config, &pc());
-    assert_eq!(assignment.placed.iter().map(|bar| bar.function().device()).collect::<Vec<_>>(), [4, 2, 3]);
-    assert_eq!(tree.nodes()[1].bars().get(0).unwrap().range().unwrap().first(), 0x9000_0000);
+    assert_eq!(assignment.placed.iter().map(|bar| bar.function.device()).collect::<Vec<_>>(), [4, 2, 3]);
+    assert_eq!(tree.nodes()[1].bars.get(0).unwrap().range().unwrap().first(), 0x9000_0000);
 }
 
 #[test]
@@ -271,7 +276,7 @@ fn a_bar_without_room_is_named_and_the_others_go_on() {
         .errors
         .iter()
         .map(|error| match error {
-            AssignError::NoRoom(bar) => bar.size(),
+            AssignError::NoRoom(bar) => bar.size,
             other => panic!("{other}"),
         })
         .collect();
@@ -358,8 +363,8 @@ fn a_bar_that_finds_no_room_does_not_keep_an_address_that_may_become_anothers() 
     let function = FakeFunction::new(0x1AF4, 0x1002, 0).io(0, 0x8000, 0x8000).io(2, 0, 0x100);
     config.add(root, 3, 0, function);
     let (tree, assignment) = assign(&mut config, &pc());
-    assert!(matches!(assignment.errors[..], [AssignError::NoRoom(bar)] if bar.index() == 0));
-    let bars = tree.get(bdf(0, 3)).unwrap().bars();
+    assert!(matches!(assignment.errors[..], [AssignError::NoRoom(bar)] if bar.index == 0));
+    let bars = tree.get(bdf(0, 3)).unwrap().bars;
     assert_eq!(bars.get(0).unwrap().range(), None);
     assert_eq!(bars.get(2).unwrap().range(), Some(range(0xC000, 0xC0FF)));
 }
@@ -375,8 +380,8 @@ fn nothing_is_placed_behind_a_bridge_that_does_not_keep_its_window() {
     else {
         panic!("{:?}", assignment.errors);
     };
-    assert_eq!((bar.index(), assignment.placed.len()), (1, 0));
-    assert_eq!(tree.get(bar.function()).unwrap().bars().get(1).unwrap().range(), None);
+    assert_eq!((bar.index, assignment.placed.len()), (1, 0));
+    assert_eq!(tree.get(bar.function).unwrap().bars.get(1).unwrap().range(), None);
 }
 
 #[test]
@@ -434,7 +439,7 @@ proptest! {
         }
         let host = if small { microvm() } else { pc() };
         let (tree, assignment) = assign(&mut config, &host);
-        let wanted = tree.nodes().iter().map(|node| node.bars().iter().count()).sum::<usize>();
+        let wanted = tree.nodes().iter().map(|node| node.bars.iter().count()).sum::<usize>();
         prop_assert_eq!(assignment.placed.len() + assignment.errors.len(), wanted);
     }
 }
@@ -450,7 +455,7 @@ fn what_comes_behind_an_empty_port_gets_addresses_and_again_the_next_time() {
             assert_eq!(tree.rescan(&mut config, bdf(0, 1)), Ok(1));
             tree.assign_addresses(&mut config, &host);
             check(&config, &tree, &host);
-            assert!(tree.behind(bdf(0, 1)).all(|node| node.bars().iter().all(|bar| bar.range().is_some())));
+            assert!(tree.behind(bdf(0, 1)).all(|node| node.bars.iter().all(|bar| bar.range().is_some())));
             // It goes, and comes back as reset leaves it.
             tree.remove_behind(bdf(0, 1));
             config.reset(behind);
@@ -481,7 +486,7 @@ fn thousands_of_bars_that_fit_nowhere_cost_no_pass_each() {
         let mut tree = Tree::walk(&mut config, &[BusRange::SEGMENT_0]);
         tree.size_bars(&mut config);
         let assignment = tree.assign_addresses(&mut config, &pc());
-        let wanted: usize = tree.nodes().iter().map(|node| node.bars().iter().count()).sum();
+        let wanted: usize = tree.nodes().iter().map(|node| node.bars.iter().count()).sum();
         assert_eq!(wanted, 4 * 256 * 6);
         assert!(!assignment.placed.is_empty());
         assert_eq!(assignment.placed.len() + assignment.errors.len(), wanted);

@@ -16,7 +16,7 @@ fn list(fake: FakeFunction) -> (Vec<(u16, u8)>, Option<CapabilityError>) {
     let items: Vec<_> = function.capabilities(&config).collect();
     let errors: Vec<_> = items.iter().filter_map(|item| item.err()).collect();
     assert!(errors.len() <= 1 && items.iter().rev().skip(1).all(Result::is_ok), "an error is the last item");
-    (items.iter().flatten().map(|item| (item.offset(), item.id())).collect(), errors.first().copied())
+    (items.iter().flatten().map(|item| (item.offset, item.id)).collect(), errors.first().copied())
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn searching_finds_the_first_and_reports_a_list_that_breaks_off_before() {
     let fake = endpoint().capability(0x40, 9, &[1]).capability(0x50, 9, &[2]).byte(0x51, 0x40);
     let (config, bdf) = FakeConfig::with(fake);
     let function = Function::probe(&config, bdf).unwrap();
-    assert_eq!(function.capability(&config, 9).unwrap().unwrap().offset(), 0x40);
+    assert_eq!(function.capability(&config, 9).unwrap().unwrap().offset, 0x40);
     assert!(matches!(function.capability(&config, 0x11), Err(CapabilityError::Loop { .. })));
 }
 
@@ -129,7 +129,7 @@ proptest! {
         let items: Vec<_> = function.capabilities(&config).collect();
         prop_assert!(items.len() <= 49);
         for capability in items.into_iter().flatten() {
-            prop_assert!(capability.offset() >= 0x40 && capability.offset() % 4 == 0);
+            prop_assert!(capability.offset >= 0x40 && capability.offset % 4 == 0);
             let _ = capability.vendor_length(&config);
         }
         prop_assert!(ExtendedCapabilities::new(&config, &function).count() <= 961);

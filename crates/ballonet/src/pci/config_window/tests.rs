@@ -55,17 +55,17 @@ fn bar_offset_and_width_are_written_before_the_data_is_touched() {
     let (mut config, window) = (Recorder::default(), window());
     let steps = |config: &mut Recorder| core::mem::take(config.0.get_mut());
     let selected = |offset, width| [('w', 8, 0x88, 4), ('w', 32, 0x8c, offset), ('w', 32, 0x90, width)];
-    assert_eq!(window.read8(&mut config, 0x37), 0xa5);
+    assert_eq!(window.read(&mut config, 0x37, 1), 0xa5);
     assert_eq!(steps(&mut config), [&selected(0x137, 1)[..], &[('r', 8, 0x94, 0xa5)]].concat());
-    assert_eq!(window.read16(&mut config, 0x12), 0xa5a5);
+    assert_eq!(window.read(&mut config, 0x12, 2), 0xa5a5);
     assert_eq!(steps(&mut config), [&selected(0x112, 2)[..], &[('r', 16, 0x94, 0xa5a5)]].concat());
-    assert_eq!(window.read32(&mut config, 0x34), 0xa5a5_a5a5);
+    assert_eq!(window.read(&mut config, 0x34, 4), 0xa5a5_a5a5);
     assert_eq!(steps(&mut config), [&selected(0x134, 4)[..], &[('r', 32, 0x94, 0xa5a5_a5a5)]].concat());
-    window.write8(&mut config, 0, 1);
+    window.write(&mut config, 0, 1, 1);
     assert_eq!(steps(&mut config), [&selected(0x100, 1)[..], &[('w', 8, 0x94, 1)]].concat());
-    window.write16(&mut config, 0x16, 2);
+    window.write(&mut config, 0x16, 2, 2);
     assert_eq!(steps(&mut config), [&selected(0x116, 2)[..], &[('w', 16, 0x94, 2)]].concat());
-    window.write32(&mut config, 0x20, 3);
+    window.write(&mut config, 0x20, 4, 3);
     assert_eq!(steps(&mut config), [&selected(0x120, 4)[..], &[('w', 32, 0x94, 3)]].concat());
 }
 
@@ -74,11 +74,7 @@ fn an_access_that_is_no_part_of_the_structure_never_reaches_the_device() {
     for (offset, width) in [(0x38, 1), (0x37, 2), (0x35, 4), (0x11, 2), (0x12, 4), (usize::MAX, 1), (0xffff_fffc, 4)] {
         let outcome = std::panic::catch_unwind(|| {
             let (mut config, window) = (Recorder::default(), window());
-            match width {
-                1 => drop(window.read8(&mut config, offset)),
-                2 => drop(window.read16(&mut config, offset)),
-                _ => drop(window.read32(&mut config, offset)),
-            }
+            window.read(&mut config, offset, width)
         });
         assert!(outcome.is_err(), "{width} bytes at {offset:#x}");
     }

@@ -11,12 +11,12 @@ fn balloon() -> FakeFunction {
 fn a_header_is_read_field_by_field() {
     let (config, bdf) = FakeConfig::with(balloon().multifunction());
     let function = Function::probe(&config, bdf).unwrap();
-    assert_eq!((function.vendor(), function.device(), function.revision()), (0x1AF4, 0x1045, 1));
-    assert_eq!(function.class(), ClassCode { base: 0x00, sub: 0xFF, interface: 0 });
-    assert_eq!(function.layout(), HeaderLayout::Endpoint);
-    assert!(function.is_multifunction());
-    assert_eq!(function.subsystem(), Some(Subsystem { vendor: 0x1AF4, device: 0x1100 }));
-    assert_eq!(function.interrupt_pin(), Some(InterruptPin::B));
+    assert_eq!((function.vendor, function.device, function.revision), (0x1AF4, 0x1045, 1));
+    assert_eq!(function.class, ClassCode { base: 0x00, sub: 0xFF, interface: 0 });
+    assert_eq!(function.layout, HeaderLayout::Endpoint);
+    assert!(function.multifunction);
+    assert_eq!(function.subsystem, Some(Subsystem { vendor: 0x1AF4, device: 0x1100 }));
+    assert_eq!(function.interrupt_pin, Some(InterruptPin::B));
 }
 
 #[test]

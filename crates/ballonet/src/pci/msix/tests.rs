@@ -114,9 +114,9 @@ fn table_size_has_eleven_bits() {
     for (field, entries) in [(0, 1), (1, 2), (0x3FF, 0x400), (0x400, 0x401), (0x7FF, 0x800)] {
         let (_config, _, found) = find(with(field, 4, 0x8004));
         let msix = found.unwrap().unwrap();
-        assert_eq!(msix.entries(), entries);
-        assert_eq!(msix.table().length, u64::from(entries) * 16);
-        assert_eq!(msix.pending().length, u64::from(entries.div_ceil(64)) * 8);
+        assert_eq!(msix.entries, entries);
+        assert_eq!(msix.table.length, u64::from(entries) * 16);
+        assert_eq!(msix.pending.length, u64::from(entries.div_ceil(64)) * 8);
     }
     assert_eq!(MsixVector::new(0x7FF).map(MsixVector::number), Some(0x7FF));
     assert_eq!(MsixVector::new(0x800), None);
@@ -126,8 +126,8 @@ fn table_size_has_eleven_bits() {
 #[test]
 fn structures_are_found_where_the_capability_says() {
     let (_config, _, msix) = three();
-    assert_eq!((msix.table().bar, msix.table().address), (Some(1), 0xFE00_0000));
-    assert_eq!((msix.pending().bar, msix.pending().address), (Some(1), 0xFE00_0800));
+    assert_eq!((msix.table.bar, msix.table.address), (Some(1), 0xFE00_0000));
+    assert_eq!((msix.pending.bar, msix.pending.address), (Some(1), 0xFE00_0800));
 }
 
 #[test]

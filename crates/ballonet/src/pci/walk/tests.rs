@@ -59,7 +59,7 @@ fn bridges_that_firmware_numbered_are_followed_and_left_alone() {
     assert_eq!(found(&tree), [bdf(0, 0, 0), bdf(0, 1, 0), bdf(5, 2, 0), bdf(7, 9, 0)]);
     assert!(tree.errors().is_empty());
     assert_eq!(config.writes, 0);
-    assert_eq!(tree.get(bdf(7, 9, 0)).unwrap().upstream(), Some(bdf(5, 2, 0)));
+    assert_eq!(tree.get(bdf(7, 9, 0)).unwrap().upstream, Some(bdf(5, 2, 0)));
     let above: Vec<Bdf> = tree.bridges_above(bdf(7, 9, 0)).map(Node::bdf).collect();
     assert_eq!(above, [bdf(5, 2, 0), bdf(0, 1, 0)]);
 }
@@ -76,7 +76,7 @@ fn bridges_without_numbers_get_them_depth_first() {
     let tree = walk(&mut config);
     assert!(tree.errors().is_empty());
     let numbers = |at: Bdf| {
-        let numbers = tree.get(at).unwrap().buses().unwrap();
+        let numbers = tree.get(at).unwrap().buses.unwrap();
         (numbers.primary, numbers.secondary, numbers.subordinate)
     };
     assert_eq!(numbers(bdf(0, 1, 0)), (0, 1, 3));
@@ -84,8 +84,8 @@ fn bridges_without_numbers_get_them_depth_first() {
     assert_eq!(numbers(bdf(1, 1, 0)), (1, 3, 3));
     assert_eq!(numbers(bdf(0, 2, 0)), (0, 4, 4));
     assert!(tree.get(bdf(2, 5, 0)).is_some() && tree.get(bdf(4, 6, 0)).is_some());
-    for node in tree.nodes().iter().filter(|node| node.function().is_bridge()) {
-        assert_eq!(Some(BusNumbers::read(&config, node.bdf())), node.buses());
+    for node in tree.nodes().iter().filter(|node| node.function.is_bridge()) {
+        assert_eq!(Some(BusNumbers::read(&config, node.bdf())), node.buses);
     }
     // A second walk finds the same and changes nothing.
     config.writes = 0;
@@ -103,8 +103,8 @@ fn new_numbers_keep_clear_of_those_that_firmware_gave() {
     config.add(inner, 0, 0, endpoint());
     let tree = walk(&mut config);
     assert!(tree.errors().is_empty());
-    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses().unwrap().secondary, 5);
-    assert_eq!(tree.get(bdf(1, 0, 0)).unwrap().buses().unwrap().secondary, 2);
+    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses.unwrap().secondary, 5);
+    assert_eq!(tree.get(bdf(1, 0, 0)).unwrap().buses.unwrap().secondary, 2);
     assert!(tree.get(bdf(5, 0, 0)).is_some() && tree.get(bdf(2, 0, 0)).is_some());
 }
 
@@ -142,7 +142,7 @@ fn bridges_that_share_a_number_are_not_both_followed() {
     config.add(root, 3, 0, bridge().buses(0, 1, 2));
     let tree = walk(&mut config);
     assert_eq!(tree.errors().len(), 2);
-    assert!(tree.get(bdf(0, 1, 0)).unwrap().buses().is_some());
+    assert!(tree.get(bdf(0, 1, 0)).unwrap().buses.is_some());
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn other_root_buses_are_found_where_there_are_expander_bridges() {
     config.add(unnumbered, 1, 0, endpoint());
     let tree = walk(&mut config);
     assert_eq!(found(&tree)[3..], [bdf(1, 1, 0), bdf(0x80, 0, 0), bdf(0x81, 1, 0)]);
-    assert_eq!(tree.get(bdf(0x80, 0, 0)).unwrap().upstream(), None);
-    assert_eq!(tree.get(bdf(0x81, 1, 0)).unwrap().upstream(), Some(bdf(0x80, 0, 0)));
+    assert_eq!(tree.get(bdf(0x80, 0, 0)).unwrap().upstream, None);
+    assert_eq!(tree.get(bdf(0x81, 1, 0)).unwrap().upstream, Some(bdf(0x80, 0, 0)));
 }
 
 #[test]
@@ -208,8 +208,8 @@ fn numbers_given_out_end_before_the_next_root_bus() {
     }
     let tree = walk(&mut config);
     assert!(matches!(tree.errors(), [BridgeError::NoBusNumber { bridge }] if bridge.bus() == 0xF));
-    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses().unwrap().subordinate, 0xF);
-    assert_eq!(tree.get(bdf(0x10, 0, 0)).unwrap().upstream(), None);
+    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses.unwrap().subordinate, 0xF);
+    assert_eq!(tree.get(bdf(0x10, 0, 0)).unwrap().upstream, None);
 }
 
 #[test]
@@ -300,9 +300,9 @@ proptest! {
         let found = found(&tree);
         prop_assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "each once, in order");
         for node in tree.nodes() {
-            let above = node.upstream().and_then(|bridge| tree.get(bridge));
+            let above = node.upstream.and_then(|bridge| tree.get(bridge));
             prop_assert_eq!(above.is_none(), node.bdf().bus() == 0);
-            if let Some(numbers) = above.and_then(Node::buses) {
+            if let Some(numbers) = above.and_then(|node| node.buses) {
                 prop_assert_eq!(numbers.secondary, node.bdf().bus());
             }
         }
@@ -359,22 +359,22 @@ fn what_comes_and_goes_behind_a_port_is_found_and_forgotten() {
     config.changes_expected = true;
     let mut tree = walk(&mut config);
     let before = found(&tree);
-    let numbers = tree.get(bdf(0, 1, 0)).unwrap().buses().unwrap();
+    let numbers = tree.get(bdf(0, 1, 0)).unwrap().buses.unwrap();
     assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(0));
 
     config.add(port, 0, 0, endpoint().multifunction().memory32(0, 0, 0x1000));
     config.add(port, 0, 3, endpoint());
     assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(2));
-    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses(), Some(numbers), "the port keeps its numbers");
+    assert_eq!(tree.get(bdf(0, 1, 0)).unwrap().buses, Some(numbers), "the port keeps its numbers");
     let come = [bdf(numbers.secondary, 0, 0), bdf(numbers.secondary, 0, 3)];
     assert_eq!(tree.behind(bdf(0, 1, 0)).map(Node::bdf).collect::<Vec<_>>(), come);
     assert!(tree.nodes().is_sorted_by_key(Node::bdf));
-    assert_eq!(tree.get(come[0]).unwrap().bars().iter().count(), 1, "its BARs are sized");
+    assert_eq!(tree.get(come[0]).unwrap().bars.iter().count(), 1, "its BARs are sized");
     assert_eq!(tree.rescan(&mut config, bdf(0, 1, 0)), Ok(2), "a second look finds the same");
     assert_eq!(tree.nodes().len(), before.len() + 2);
 
     let gone = tree.remove_behind(bdf(0, 1, 0));
-    assert_eq!(gone.iter().map(Function::bdf).collect::<Vec<_>>(), come);
+    assert_eq!(gone.iter().map(|function| function.bdf).collect::<Vec<_>>(), come);
     assert_eq!(found(&tree), before);
 }
 

@@ -61,7 +61,7 @@ impl Interface {
         match (Capabilities::find(config, function, bars), wanted) {
             (Ok(Some(capabilities)), _) => Ok(Self::Modern(capabilities)),
             (Ok(None), None) => legacy().map_err(InterfaceError::Neither),
-            (Ok(None), Some(_)) => Err(InterfaceError::NoModern(function.bdf())),
+            (Ok(None), Some(_)) => Err(InterfaceError::NoModern(function.bdf)),
             // Structures that are of no use leave a transitional device its older interface.
             (Err(error), None) => legacy().map_err(|_| InterfaceError::Capability(error)),
             (Err(error), Some(_)) => Err(InterfaceError::Capability(error)),

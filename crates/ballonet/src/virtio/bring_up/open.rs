@@ -45,9 +45,9 @@ fn open_function<P: Platform>(
     device_type: DeviceType,
 ) -> Result<(Transport<P::Registers>, Attachment), BringUpError> {
     let function = Function::probe(platform.config(), function).ok_or(BringUpError::NoFunction(function))?;
-    let (vendor, device) = (function.vendor(), function.device());
+    let (vendor, device) = (function.vendor, function.device);
     if !device_type.is_function(vendor, device) {
-        return Err(BringUpError::WrongDevice { function: function.bdf(), vendor, device });
+        return Err(BringUpError::WrongDevice { function: function.bdf, vendor, device });
     }
     let bars = Bars::size(platform.config(), &function);
     let interface = Interface::find(platform.config(), &function, &bars, options.transport)?;

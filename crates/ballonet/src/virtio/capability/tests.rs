@@ -198,7 +198,7 @@ fn vendor_data_is_found_with_whose_it_is() {
 #[test]
 fn the_window_to_bars_is_found_and_not_touched() {
     let found = after(&[body(5, 0, 0, 0, &[0])]);
-    assert_eq!(found.pci_access.unwrap().offset(), 0x40);
+    assert_eq!(found.pci_access.unwrap().offset, 0x40);
 }
 
 #[test]

@@ -93,8 +93,8 @@ impl<P: Platform> Target<'_, P> {
     fn message_signalled(&mut self, interrupts: &mut Interrupts<P::Registers>) -> Result<(), InterruptError> {
         let plan = self.plan(interrupts);
         let msix = self.usable_msix(plan.len())?;
-        let table = self.platform.map(msix.table()).map_err(InterruptError::Map)?;
-        let pending = match self.platform.map(msix.pending()) {
+        let table = self.platform.map(msix.table).map_err(InterruptError::Map)?;
+        let pending = match self.platform.map(msix.pending) {
             Ok(pending) => pending,
             Err(error) => {
                 self.platform.unmap(table);
@@ -139,13 +139,13 @@ impl<P: Platform> Target<'_, P> {
         let Attachment::Pci(PciAttachment { function: pci, bars, .. }) = self.attachment else {
             return Err(InterruptError::NoMsix(self.transport.address()));
         };
-        let function = pci.bdf();
+        let function = pci.bdf;
         let msix = Msix::find(self.platform.config(), pci, bars).map_err(InterruptError::Msix)?;
         let msix = msix.ok_or(InterruptError::NoMsix(function.into()))?;
         if !pci.command(self.platform.config()).contains(Command::MEMORY) {
             return Err(InterruptError::NotDecoded(function));
         }
-        let entries = msix.entries();
+        let entries = msix.entries;
         if usize::from(entries) < needed {
             return Err(InterruptError::TooFewEntries { function, entries, needed });
         }
@@ -165,8 +165,8 @@ impl<P: Platform> Target<'_, P> {
     fn line(&mut self, interrupts: &mut Interrupts<P::Registers>) -> Result<(), InterruptError> {
         let (line, pci) = match self.attachment {
             Attachment::Pci(PciAttachment { function: pci, .. }) => {
-                let function = pci.bdf();
-                let pin = pci.interrupt_pin().ok_or(InterruptError::NoPin(function))?;
+                let function = pci.bdf;
+                let pin = pci.interrupt_pin.ok_or(InterruptError::NoPin(function))?;
                 (InterruptLine::Pin { function, pin }, Some(*pci))
             }
             Attachment::Mmio(device) => {

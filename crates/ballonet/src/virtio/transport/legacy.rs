@@ -81,7 +81,7 @@ impl LegacyPorts {
     /// # Errors
     /// When the function has no legacy interface, or one that cannot be reached.
     pub(in crate::virtio) fn find(function: &Function, bars: &Bars) -> Result<Self, LegacyError> {
-        let (bdf, device, revision) = (function.bdf(), function.device(), function.revision());
+        let (bdf, device, revision) = (function.bdf, function.device, function.revision);
         if !DEVICES.contains(&device) || revision != legacy::REVISION {
             return Err(LegacyError::NotLegacy { function: bdf, device, revision });
         }
@@ -93,7 +93,7 @@ impl LegacyPorts {
             return Err(LegacyError::NotPorts(bdf));
         }
         // With MSI-X the header is at its longest. What is behind it is for the driver to check.
-        let length = bar.size().clamp(legacy::DEVICE_CONFIG_MSIX as u64, REGISTERS_LIMIT);
+        let length = bar.size.clamp(legacy::DEVICE_CONFIG_MSIX as u64, REGISTERS_LIMIT);
         let window = bar.window(0, length).map_err(LegacyError::Window)?;
         let isr = bar.window(legacy::ISR as u64, 1).map_err(LegacyError::Window)?;
         Ok(Self { function: bdf, window, isr })
@@ -264,7 +264,7 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
             return Err(TransportError::QueueInUse { device, queue, frame });
         }
         let address = addresses.descriptors;
-        let aligned = address.is_multiple_of(legacy::QUEUE_ALIGN);
+        let aligned = address % legacy::QUEUE_ALIGN == 0;
         match u32::try_from(address / legacy::QUEUE_ALIGN) {
             // Frame 0 would take the queue away again.
             Ok(frame @ 1..) if aligned => self.registers.write32(legacy::QUEUE_ADDRESS, frame),

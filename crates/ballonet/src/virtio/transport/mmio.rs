@@ -100,7 +100,7 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         let page = u64::from(mmio::PAGE_SIZE);
         match u32::try_from(address / page) {
             // Frame 0 would take the queue away again.
-            Ok(frame @ 1..) if address.is_multiple_of(page) => {
+            Ok(frame @ 1..) if address % page == 0 => {
                 self.registers.write32(mmio::QUEUE_SIZE, size.into());
                 self.registers.write32(mmio::QUEUE_ALIGN, mmio::PAGE_SIZE);
                 self.registers.write32(mmio::QUEUE_FRAME, frame);

@@ -356,7 +356,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
 
     fn has_field(&self, offset: usize, width: usize) -> bool {
         let inside = offset.checked_add(width).is_some_and(|end| end <= self.config_len());
-        inside && offset.is_multiple_of(width)
+        inside && offset % width == 0
     }
 
     /// The registers that hold a field of the device configuration, and where in them it is.

@@ -109,7 +109,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             queue.number()
         };
         let end = |start: usize| start.checked_add(width).filter(|end| *end <= length);
-        let aligned = |start: usize| start.is_multiple_of(width) && self.notify_offset.is_multiple_of(width as u32);
+        let aligned = |start: usize| start % width == 0 && self.notify_offset % width as u32 == 0;
         match usize::try_from(offset) {
             Ok(offset) if end(offset).is_some() && aligned(offset) => Ok(Doorbell { offset, number }),
             _ => Err(TransportError::Doorbell { device: self.address, queue, offset, length }),

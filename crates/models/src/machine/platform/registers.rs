@@ -69,20 +69,12 @@ impl ModelRegisters {
 
     fn read_config(&self, window: ConfigWindow, offset: usize, width: u8) -> u32 {
         let mut config = ModelConfig { machine: self.machine.clone() };
-        self.machine.uninterrupted(|| match width {
-            1 => window.read8(&mut config, offset).into(),
-            2 => window.read16(&mut config, offset).into(),
-            _ => window.read32(&mut config, offset),
-        })
+        self.machine.uninterrupted(|| window.read(&mut config, offset, width.into()))
     }
 
     fn write_config(&self, window: ConfigWindow, offset: usize, width: u8, value: u32) {
         let mut config = ModelConfig { machine: self.machine.clone() };
-        self.machine.uninterrupted(|| match width {
-            1 => window.write8(&mut config, offset, value as u8),
-            2 => window.write16(&mut config, offset, value as u16),
-            _ => window.write32(&mut config, offset, value),
-        });
+        self.machine.uninterrupted(|| window.write(&mut config, offset, width.into(), value));
     }
 }
 
@@ -90,7 +82,7 @@ impl Registers for ModelRegisters {
     fn len(&self) -> usize {
         match self.path {
             Path::Direct(window) => window.length as usize,
-            Path::Config(window) => window.len(),
+            Path::Config(window) => window.length as usize,
         }
     }
 

@@ -123,7 +123,7 @@ impl MmioDevice {
 
     fn check_size(&self) -> Result<(), MmioError> {
         let fits = self.window.length >= mmio::CONFIG as u64
-            && self.window.address.is_multiple_of(4)
+            && self.window.address % 4 == 0
             && self.window.address.checked_add(self.window.length).is_some();
         if fits { Ok(()) } else { Err(MmioError::Small(self.window)) }
     }

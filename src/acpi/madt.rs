@@ -191,7 +191,7 @@ impl Madt {
         self.route(irq, Signalling::ISA)
     }
 
-    /// Where the ACPI interrupt ends, given [`super::Fadt::sci_interrupt`]. It is level-triggered and active low
+    /// Where the ACPI interrupt ends, given `super::Fadt::sci_interrupt`. It is level-triggered and active low
     /// (ACPI 6.5, 4.8.3.1) unless an override says otherwise.
     pub fn sci(&self, sci_interrupt: u16) -> InterruptRoute {
         match u8::try_from(sci_interrupt) {

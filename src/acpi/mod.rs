@@ -1,7 +1,7 @@
 //! ACPI tables: found, checked, and read into values (ACPI specification 6.5).
 //!
 //! Bytes in, values out: the tables are read through [`PhysicalMemory`] and copied, so nothing here keeps a pointer into
-//! firmware's memory. Firmware is often wrong, so a table that is damaged is named in a [`Problem`] and skipped, and
+//! firmware's memory. Firmware is often wrong, so a table that is damaged is named in a `Problem` and skipped, and
 //! the rest are read. Work and memory are bounded whatever the tables say. There is no AML interpreter.
 
 #![forbid(unsafe_code)]

@@ -78,7 +78,7 @@ pub struct MsiMessage {
     pub data: u32,
 }
 
-/// An allocated interrupt vector. Only [`Platform::release_vector`] ends it.
+/// An allocated interrupt vector. Only `Platform::release_vector` ends it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Vector {
     /// The platform's number for it, unique while it is allocated.

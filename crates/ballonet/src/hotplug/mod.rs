@@ -1,6 +1,6 @@
 //! Native PCI Express hot-plug: slots whose cards come and go while the machine runs (PCIe 5.0, 6.7).
 //!
-//! [`Sequence`] is the state machine, without I/O: what was seen goes in, and what the slot is to show and what is to be
+//! `Sequence` is the state machine, without I/O: what was seen goes in, and what the slot is to show and what is to be
 //! done come out. A [`Slot`] is a sequence with its port's registers, and [`SlotInterrupts`] is how the port asks to be
 //! looked at. Their owner brings the devices up and down: [`crate::pci::Tree::rescan`] and
 //! [`crate::pci::Tree::remove_behind`].

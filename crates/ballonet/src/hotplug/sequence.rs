@@ -141,9 +141,9 @@ pub(crate) struct SlotOutputs {
 /// What the caller must do with the devices behind the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Find them and bring them up; then [`Sequence::added`].
+    /// Find them and bring them up; then `Sequence::added`.
     Add,
-    /// Give them up; then [`Sequence::removed`].
+    /// Give them up; then `Sequence::removed`.
     Remove {
         /// They are gone already.
         surprise: bool,

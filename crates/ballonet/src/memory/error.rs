@@ -35,10 +35,10 @@ pub enum Operation {
     /// [`Frames::free`](super::Frames::free).
     #[display("free")]
     Free,
-    /// [`Frames::release`](super::Frames::release).
+    /// `Frames::release`.
     #[display("release")]
     Release,
-    /// [`Frames::confirm_ballooned`](super::Frames::confirm_ballooned).
+    /// `Frames::confirm_ballooned`.
     #[display("balloon")]
     ConfirmBallooned,
 }

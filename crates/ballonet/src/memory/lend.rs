@@ -14,12 +14,12 @@ use super::page_frames::{PageFrames, ReportFrames};
 use super::region::{Family, FrameState, Link};
 
 impl Frames<'_> {
-    /// How many frames [`Frames::take_free`] leaves free.
+    /// How many frames `Frames::take_free` leaves free.
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// Sets how many frames [`Frames::take_free`] leaves free.
+    /// Sets how many frames `Frames::take_free` leaves free.
     pub fn set_floor(&mut self, frames: u64) {
         self.floor = frames;
     }

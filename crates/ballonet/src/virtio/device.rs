@@ -46,17 +46,19 @@ pub struct DriverOk {
 ///
 /// A device that runs can be kicked:
 /// ```
-/// use ballonet::virtio::{Device, Doorbell, DriverOk, Kick, Transport};
+/// use ballonet::platform::Registers;
+/// use ballonet::virtio::{Device, Doorbell, DriverOk, Kick};
 ///
-/// fn kick<T: Transport>(device: &mut Device<R, DriverOk>, doorbell: Doorbell, kick: Kick) {
+/// fn kick<R: Registers>(device: &mut Device<R, DriverOk>, doorbell: Doorbell, kick: Kick) {
 ///     device.kick(doorbell, kick);
 /// }
 /// ```
 /// One that does not run yet cannot, which the compiler sees to:
 /// ```compile_fail,E0599
-/// use ballonet::virtio::{Device, Doorbell, FeaturesOk, Kick, Transport};
+/// use ballonet::platform::Registers;
+/// use ballonet::virtio::{Device, Doorbell, FeaturesOk, Kick};
 ///
-/// fn kick<T: Transport>(device: &mut Device<R, FeaturesOk>, doorbell: Doorbell, kick: Kick) {
+/// fn kick<R: Registers>(device: &mut Device<R, FeaturesOk>, doorbell: Doorbell, kick: Kick) {
 ///     device.kick(doorbell, kick);
 /// }
 /// ```

@@ -120,7 +120,7 @@ pub(super) struct QueueName {
     pub(super) name: &'static str,
 }
 
-/// A device's interrupts, in one of the modes. Ends by [`Interrupts::release`].
+/// A device's interrupts, in one of the modes. Ends by `Interrupts::release`.
 #[derive(Debug)]
 #[must_use = "vectors stay allocated until they are released"]
 pub struct Interrupts<R> {

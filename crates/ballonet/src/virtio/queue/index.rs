@@ -2,7 +2,7 @@
 
 use derive_more::Display;
 
-/// The number of a queue: 0 to 30, as many as [`super::Events`] can tell apart and more than a balloon has.
+/// The number of a queue: 0 to 30, as many as `super::Events` can tell apart and more than a balloon has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Display)]
 pub struct QueueIndex(u16);
 

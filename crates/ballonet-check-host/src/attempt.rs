@@ -252,7 +252,9 @@ impl Watch<'_> {
         if self.done.is_none() && now.duration_since(self.start) >= total {
             return Some(End::Down(Verdict::Wedged, format!("the checks did not end in {:.0} s", total.as_secs_f64())));
         }
-        late.then(|| End::Down(Verdict::Wedged, format!("no progress in {:.1} s: {}", limit.as_secs_f64(), self.state())))
+        late.then(|| {
+            End::Down(Verdict::Wedged, format!("no progress in {:.1} s: {}", limit.as_secs_f64(), self.state()))
+        })
     }
 
     fn measure(&mut self, now: Instant) -> Option<End> {
@@ -267,7 +269,10 @@ impl Watch<'_> {
         }
         let most = self.limits.rss.filter(|most| used.rss > *most)?;
         let mib = |bytes: u64| bytes >> 20;
-        Some(End::Down(Verdict::Wedged, format!("the VMM uses {} MiB of memory; the limit is {} MiB", mib(used.rss), mib(most))))
+        Some(End::Down(
+            Verdict::Wedged,
+            format!("the VMM uses {} MiB of memory; the limit is {} MiB", mib(used.rss), mib(most)),
+        ))
     }
 
     /// What the VMM does instead of getting on.
@@ -275,7 +280,9 @@ impl Watch<'_> {
         if self.attempt.usage.stopped {
             return "the VMM is stopped by a signal".into();
         }
-        let (Some(first), Some(last)) = (self.looks.first(), self.looks.last()) else { return "the VMM was not seen".into() };
+        let (Some(first), Some(last)) = (self.looks.first(), self.looks.last()) else {
+            return "the VMM was not seen".into();
+        };
         let wall = last.0.duration_since(first.0);
         let cpu = last.1.saturating_sub(first.1);
         let spins = cpu.as_secs_f64() > wall.as_secs_f64() / 2.0;
@@ -286,7 +293,12 @@ impl Watch<'_> {
     fn finish(mut self) -> Attempt {
         self.vmm.kill();
         // News that was underway when the end was seen; after the kill both pipes close soon.
+        let deadline = Instant::now() + END;
         while let Some(news) = self.vmm.next(GLANCE) {
+            // A process that left the group may hold the pipes, and flood them.
+            if Instant::now() > deadline {
+                break;
+            }
             match news {
                 News::Said(Said::Ended(event)) => self.end_check(event),
                 News::Said(Said::Started { name }) => self.attempt.running = self.pending(&name),
@@ -306,7 +318,10 @@ impl Watch<'_> {
     /// A sanitizer's report outweighs what else is known of a check, a death above all.
     fn convict(&mut self, check: Option<&'static Check>, report: String) {
         let unfinished = self.attempt.running.map(|check| check.name) == check.map(|check| check.name);
-        match (&mut self.attempt.end, self.attempt.records.iter_mut().rfind(|record| Some(record.check.name) == check.map(|check| check.name))) {
+        match (
+            &mut self.attempt.end,
+            self.attempt.records.iter_mut().rfind(|record| Some(record.check.name) == check.map(|check| check.name)),
+        ) {
             (End::Down(verdict, how), _) if unfinished => {
                 *how = format!("{report}; {how}");
                 *verdict = Verdict::Sanitizer;

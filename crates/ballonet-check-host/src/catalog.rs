@@ -63,7 +63,9 @@ mod tests {
 
     #[test]
     fn bad_lists_are_named() {
-        for (list, words) in [("nonsense", "`nonsense`"), ("rset-clers-sttus", "reset-clears-status"), ("isr-*,-isr-*", "selects no")] {
+        for (list, words) in
+            [("nonsense", "`nonsense`"), ("rset-clers-sttus", "reset-clears-status"), ("isr-*,-isr-*", "selects no")]
+        {
             let error = select(Some(list)).expect_err(list).to_string();
             assert!(error.contains(words), "{error}");
         }

@@ -158,11 +158,8 @@ fn target(cli: &Cli) -> Outcome<Target> {
         }
     }
     let values = Values { kernel: kernel(cli.kernel.as_deref())?, memory: cli.memory, device: cli.device.clone() };
-    let limits = Limits {
-        boot: cli.boot_timeout,
-        check: cli.timeout,
-        rss: cli.max_rss.map(|mib| u64::from(mib) << 20),
-    };
+    let limits =
+        Limits { boot: cli.boot_timeout, check: cli.timeout, rss: cli.max_rss.map(|mib| u64::from(mib) << 20) };
     Ok(Target { template, values, arguments: cli.kernel_arg.clone(), limits })
 }
 

@@ -92,7 +92,8 @@ impl Vmm {
 
     /// The last lines of both outputs, for a report.
     pub(crate) fn last_words(&self) -> String {
-        let lines = |tail: &Tail| tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect::<Vec<_>>();
+        let lines =
+            |tail: &Tail| tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect::<Vec<_>>();
         let errors = lines(&self.stderr);
         let said = if errors.is_empty() { lines(&self.stdout) } else { errors };
         said.join("\n")
@@ -120,7 +121,10 @@ pub(crate) fn describe(status: ExitStatus) -> String {
             format!("exit status {code} (128 + {}, as a shell reports it)", signal_name(code - 128).unwrap_or_default())
         }
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}{}", signal_name(signal).map(|name| format!(" ({name})")).unwrap_or_default()),
+        (None, Some(signal)) => format!(
+            "killed by signal {signal}{}",
+            signal_name(signal).map(|name| format!(" ({name})")).unwrap_or_default()
+        ),
         _ => "ended".into(),
     }
 }
@@ -225,7 +229,8 @@ fn watch_errors(errors: impl Read, tail: &Tail, news: &SyncSender<News>) {
 
 /// Whether a line is the first of a report by a sanitizer of LLVM or GCC.
 fn is_sanitizer(line: &str) -> bool {
-    let named = ["AddressSanitizer", "ThreadSanitizer", "MemorySanitizer", "LeakSanitizer", "UndefinedBehaviorSanitizer"];
+    let named =
+        ["AddressSanitizer", "ThreadSanitizer", "MemorySanitizer", "LeakSanitizer", "UndefinedBehaviorSanitizer"];
     let headed = line.contains("ERROR: ") || line.contains("WARNING: ");
     headed && named.iter().any(|name| line.contains(name)) || line.contains(": runtime error: ")
 }

@@ -60,12 +60,7 @@ pub(crate) const PROFILES: &[Profile] = &[
                    --params {cmdline} {kernel}",
         config: None,
     },
-    Profile {
-        name: "libkrun",
-        tested: false,
-        template: "krun-check {kernel} {cmdline}",
-        config: None,
-    },
+    Profile { name: "libkrun", tested: false, template: "krun-check {kernel} {cmdline}", config: None },
     Profile {
         name: "alioth",
         tested: false,
@@ -218,7 +213,8 @@ mod tests {
 
     #[test]
     fn commands_are_split_like_a_shell_does() {
-        let template = Template::new("'my vmm' -k {kernel} -a '{cmdline} quiet'", None, &["-x".into()]).expect("a command");
+        let template =
+            Template::new("'my vmm' -k {kernel} -a '{cmdline} quiet'", None, &["-x".into()]).expect("a command");
         let words = template.fill(&values(), "mode=check", Path::new("/tmp")).expect("filled");
         assert_eq!(words, ["my vmm", "-k", "/k/{cmdline}", "-a", "mode=check quiet", "-x"]);
     }

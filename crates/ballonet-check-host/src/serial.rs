@@ -145,7 +145,9 @@ mod tests {
         assert_eq!(parse(br#"{"event":"checks","ms":7,"ok":true}"#), Some(Said::Summary { ended: None }));
         assert_eq!(parse(br#"{"event":"lost","ms":7,"lines":3}"#), Some(Said::Lost(3)));
         assert_eq!(parse(br#"{"event":"log","ms":7}"#), Some(Said::Alive));
-        assert!(matches!(parse(br#"{"event":"panic","message":"x"}"#), Some(Said::Crashed(text)) if text.ends_with(": x")));
+        assert!(
+            matches!(parse(br#"{"event":"panic","message":"x"}"#), Some(Said::Crashed(text)) if text.ends_with(": x"))
+        );
     }
 
     #[test]

@@ -273,7 +273,11 @@ mod tests {
     #[test]
     fn checks_after_an_early_end_are_made_later() {
         let mut slots = slots(4);
-        let mut early = attempt(&[Verdict::Ok, Verdict::Ok, Verdict::Skipped, Verdict::Skipped], None, End::Complete(Some("stuck".into())));
+        let mut early = attempt(
+            &[Verdict::Ok, Verdict::Ok, Verdict::Skipped, Verdict::Skipped],
+            None,
+            End::Complete(Some("stuck".into())),
+        );
         early.records[2].detail = Some("stuck".into());
         early.records[3].detail = Some("other".into());
         absorb(&mut slots, early);

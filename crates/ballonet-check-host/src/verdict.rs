@@ -272,7 +272,10 @@ pub(crate) mod tests {
         let run = |verdict| report(&[Verdict::Ok, verdict]).records;
         let merged = merge(vec![run(Verdict::Ok), run(Verdict::Failed), run(Verdict::Ok)]);
         assert_eq!((merged[0].verdict, merged[0].flaky.as_deref()), (Verdict::Ok, None));
-        assert_eq!((merged[1].verdict, merged[1].flaky.as_deref()), (Verdict::Failed, Some("ok 2 of 3, failed 1 of 3")));
+        assert_eq!(
+            (merged[1].verdict, merged[1].flaky.as_deref()),
+            (Verdict::Failed, Some("ok 2 of 3, failed 1 of 3"))
+        );
     }
 
     #[test]

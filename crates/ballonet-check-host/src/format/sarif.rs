@@ -69,7 +69,8 @@ mod tests {
         let value: Value = serde_json::from_str(&write(&some).expect("it is written")).expect("JSON");
         let run = &value["runs"][0];
         assert_eq!(run["tool"]["driver"]["rules"].as_array().map(Vec::len), Some(3));
-        let levels: Vec<_> = run["results"].as_array().expect("a list").iter().map(|result| result["level"].clone()).collect();
+        let levels: Vec<_> =
+            run["results"].as_array().expect("a list").iter().map(|result| result["level"].clone()).collect();
         assert_eq!(levels, ["error", "note"]);
     }
 }

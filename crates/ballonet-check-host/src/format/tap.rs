@@ -28,8 +28,17 @@ pub(super) fn write(report: &Report) -> String {
             }
         };
         if *verdict >= Verdict::Lost {
-            let _ = writeln!(text, "  ---\n  verdict: {verdict}\n  severity: {}\n  section: \"{}\"", check.severity, check.section);
-            let _ = writeln!(text, "  asks: {:?}\n  detail: {:?}\n  ...", check.asks, detail.as_deref().unwrap_or_default());
+            let _ = writeln!(
+                text,
+                "  ---\n  verdict: {verdict}\n  severity: {}\n  section: \"{}\"",
+                check.severity, check.section
+            );
+            let _ = writeln!(
+                text,
+                "  asks: {:?}\n  detail: {:?}\n  ...",
+                check.asks,
+                detail.as_deref().unwrap_or_default()
+            );
         }
         if let Some(flaky) = &record.flaky {
             let _ = writeln!(text, "# {} is flaky: {flaky}", check.name);
@@ -54,8 +63,12 @@ mod tests {
         let mut some = report(&[Verdict::Ok, Verdict::Failed, Verdict::Died, Verdict::Skipped]);
         some.records[2].known = true;
         let text = write(&some);
-        let points: Vec<&str> = text.lines().filter(|line| line.starts_with("ok ") || line.starts_with("not ok ")).collect();
+        let points: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("ok ") || line.starts_with("not ok ")).collect();
         assert_eq!(points.len(), 4, "{text}");
-        assert!(!points[1].contains("TODO") && points[2].ends_with("# TODO known") && points[3].contains("# SKIP"), "{text}");
+        assert!(
+            !points[1].contains("TODO") && points[2].ends_with("# TODO known") && points[3].contains("# SKIP"),
+            "{text}"
+        );
     }
 }

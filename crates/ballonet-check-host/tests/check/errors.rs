@@ -56,7 +56,9 @@ fn a_vmm_that_does_not_start_is_no_verdict() -> Outcome {
 
 #[test]
 fn help_and_list_say_what_there_is() -> Outcome {
-    let text = |argument: &str| Ok::<_, Box<dyn std::error::Error + Send + Sync>>(String::from_utf8(program().arg(argument).output()?.stdout)?);
+    let text = |argument: &str| {
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(String::from_utf8(program().arg(argument).output()?.stdout)?)
+    };
     let help = text("--help")?;
     assert!(help.contains("untested") && help.contains("Exit status:"), "{help}");
     assert!(text("--list")?.lines().any(|line| line.starts_with("inflate-completes ") && line.contains("must")));

@@ -116,7 +116,9 @@ fn culprit(report: &Value, word: &str) -> Outcome<String> {
     let names: Vec<&str> =
         checks.iter().filter(|check| check["verdict"] == word).filter_map(|check| check["name"].as_str()).collect();
     match names.as_slice() {
-        [name @ ("chains-work" | "one-frame-number-a-descriptor-works" | "ring-indices-wrap")] => Ok((*name).to_owned()),
+        [name @ ("chains-work" | "one-frame-number-a-descriptor-works" | "ring-indices-wrap")] => {
+            Ok((*name).to_owned())
+        }
         other => Err(format!("{word}: {other:?} in {report}").into()),
     }
 }

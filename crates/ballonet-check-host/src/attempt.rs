@@ -152,7 +152,6 @@ impl Watch<'_> {
                 }
             }
             Some(News::Closed) => self.closed = self.closed.or(Some(Instant::now())),
-            // The two outputs are read apart: the report may be about the check before.
             Some(News::Sanitizer(report)) => {
                 self.sanitizer.get_or_insert((self.attempt.running.or(self.last()), report));
             }
@@ -301,7 +300,9 @@ impl Watch<'_> {
             }
             match news {
                 News::Said(Said::Ended(event)) => self.end_check(event),
-                News::Said(Said::Started { name }) => self.attempt.running = self.pending(&name),
+                News::Said(Said::Started { name }) => {
+                    self.attempt.running = self.pending(&name).or(self.attempt.running);
+                }
                 News::Sanitizer(report) => {
                     self.sanitizer.get_or_insert((self.attempt.running.or(self.last()), report));
                 }

@@ -19,6 +19,8 @@ use crate::serial::{Lines, Said, parse, shorten};
 const WAITING: usize = 256;
 /// Lines of each output that are kept for a report.
 const TAIL: usize = 12;
+/// Time for the other reader to catch up.
+const GRACE: Duration = Duration::from_millis(10);
 /// Bytes of a kept line.
 const TAIL_LINE: usize = 400;
 
@@ -223,7 +225,12 @@ fn listen(output: impl Read, tail: &Tail, news: &SyncSender<News>) {
 fn watch_errors(errors: impl Read, tail: &Tail, news: &SyncSender<News>) {
     read(errors, tail, |line| {
         let text = String::from_utf8_lossy(&line[..line.len().min(TAIL_LINE)]);
-        !is_sanitizer(&text) || news.send(News::Sanitizer(shorten(text.trim(), TAIL_LINE))).is_ok()
+        if !is_sanitizer(&text) {
+            return true;
+        }
+        // The two outputs are read apart, and the start of the check that this is about may not have been read yet.
+        thread::sleep(GRACE);
+        news.send(News::Sanitizer(shorten(text.trim(), TAIL_LINE))).is_ok()
     });
 }
 

@@ -233,10 +233,10 @@ impl Watch<'_> {
                 End::Down(Verdict::Died, format!("the VMM ended: {}", describe(status)))
             });
         }
-        if self.looks.last().is_none_or(|(then, _)| now.duration_since(*then) >= GLANCE) {
-            if let Some(end) = self.measure(now) {
-                return Some(end);
-            }
+        if self.looks.last().is_none_or(|(then, _)| now.duration_since(*then) >= GLANCE)
+            && let Some(end) = self.measure(now)
+        {
+            return Some(end);
         }
         if self.done.is_some_and(|then| now.duration_since(then) >= END) {
             return Some(self.attempt.end.clone());

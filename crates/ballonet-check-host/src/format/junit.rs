@@ -1,4 +1,4 @@
-//! JUnit XML: a suite for each chapter. A failure that does not count is reported as skipped.
+//! `JUnit` XML: a suite for each chapter. A failure that does not count is reported as skipped.
 
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
 

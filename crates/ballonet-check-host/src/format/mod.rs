@@ -22,7 +22,7 @@ pub(crate) enum Format {
     Tap,
     /// Everything; what --baseline reads
     Json,
-    /// JUnit XML
+    /// XML of `JUnit`
     Junit,
     /// SARIF 2.1.0, for code scanning
     Sarif,

@@ -161,7 +161,7 @@ fn latency(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome {
     let idle = vm.ask("latency stop", "latency")?;
     vm.ask("latency start", "console")?;
     vm.qmp.set_target(FLOOR)?;
-    vm.event("floor")?;
+    vm.event("short")?;
     vm.balloon_to(MEMORY)?;
     let working = vm.ask("latency stop", "latency")?;
     for (when, told) in [("idle", idle), ("working", working)] {

@@ -23,8 +23,6 @@ use criterion::{BenchmarkId, Criterion};
 
 use memory::{Memory, SIZES, Shape};
 
-/// Page frames in a region of 2 MiB.
-
 /// What is measured: its name, and what is done, which leaves the frames as they were.
 type Operation = (&'static str, fn(&mut Frames<'_>));
 

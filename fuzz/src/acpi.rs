@@ -94,7 +94,7 @@ fn parse(bytes: &[u8]) {
     let _ = Rsdp::parse(bytes).map_err(|error| drop(error.to_string()));
     let _ = Madt::parse(bytes).map(|madt| check_madt(&madt, bytes.len()));
     let _ = Mcfg::parse(bytes).map(|mcfg| check_mcfg(&mcfg));
-    let _ = Srat::parse(bytes).map(|srat| assert!(srat.memory().len() <= bytes.len() / 32));
+    let _ = Srat::parse(bytes).map(|srat| assert!(srat.memory.len() <= bytes.len() / 32));
     let _ = Fadt::parse(bytes).map(|fadt| fadt.allows_msi());
     let _ = Hpet::parse(bytes).map_err(|error| drop(error.to_string()));
     let _ = SerialPort::from_spcr(bytes).map_err(|error| drop(error.to_string()));
@@ -119,9 +119,9 @@ fn read(image: &[u8]) {
     check_tables(&acpi.tables, &memory);
     let ports = DimmSlots::find(&memory, &acpi.rsdp).map(|slots| slots.ports());
     assert!(ports.is_none_or(|(port, length)| usize::from(port) + length <= 0x1_0000));
-    let entries = Tables::MOST + acpi.madt.as_ref().map_or(0, |madt| madt.flaws().len());
-    let entries = entries + acpi.mcfg.as_ref().map_or(0, |mcfg| mcfg.flaws().len());
-    let entries = entries + acpi.srat.as_ref().map_or(0, |srat| srat.flaws().len());
+    let entries = Tables::MOST + acpi.madt.as_ref().map_or(0, |madt| madt.flaws.len());
+    let entries = entries + acpi.mcfg.as_ref().map_or(0, |mcfg| mcfg.flaws.len());
+    let entries = entries + acpi.srat.as_ref().map_or(0, |srat| srat.flaws.len());
     // The DSDT; root tables; and what is wrong with the root table.
     assert!(acpi.problems.len() <= entries + 8, "{} problems", acpi.problems.len());
     for problem in &acpi.problems {
@@ -140,11 +140,11 @@ fn expect_printable(text: &str) {
 }
 
 fn check_tables(tables: &Tables, memory: &MemoryImage<'_>) {
-    assert!(tables.iter().count() <= Tables::MOST + 1);
-    assert!(tables.root().is_some() || tables.iter().next().is_none(), "tables without a root table");
+    assert!(tables.list.len() <= Tables::MOST + 1);
+    assert!(tables.root.is_some() || tables.list.is_empty(), "tables without a root table");
     let mut single = BTreeSet::new();
     let mut addresses = BTreeSet::new();
-    for table in tables.iter() {
+    for table in &tables.list {
         expect_printable(&table.to_string());
         assert!(addresses.insert(table.address), "{table} comes twice");
         if table.state != TableState::Good {
@@ -163,28 +163,25 @@ fn check_tables(tables: &Tables, memory: &MemoryImage<'_>) {
 }
 
 fn check_madt(madt: &Madt, length: usize) {
-    let entries = madt.processors().len() + madt.io_apics().len() + madt.nmi_sources().len() + madt.local_nmis().len();
+    let entries = madt.processors.len() + madt.io_apics.len() + madt.nmi_sources.len() + madt.local_nmis.len();
     // No entry is shorter than two bytes.
-    assert!(entries + madt.flaws().len() <= length / 2 + 1);
+    assert!(entries + madt.flaws.len() <= length / 2 + 1);
     for irq in 0..=u8::MAX {
         let _ = (madt.isa_irq(irq), madt.sci(u16::from(irq) << 4));
     }
-    let _ = (madt.local_apic_address(), madt.has_8259());
+    let _ = (madt.local_apic_address, madt.has_8259);
 }
 
 fn check_mcfg(mcfg: &Mcfg) {
-    for region in mcfg.regions() {
-        assert!(region.first_bus() <= region.last_bus());
+    for region in &mcfg.regions {
+        assert!(region.first_bus <= region.last_bus);
         for bus in 0..=u8::MAX {
-            let inside = (region.first_bus()..=region.last_bus()).contains(&bus);
+            let inside = (region.first_bus..=region.last_bus).contains(&bus);
             let address = region.bus_address(bus);
             assert_eq!(address.is_some(), inside);
-            assert!(address.is_none_or(|address| region.range().contains(address)));
+            assert!(address.is_none_or(|address| region.range.contains(address)));
         }
-        assert_eq!(
-            mcfg.region(region.segment(), region.first_bus()).map(|found| found.segment()),
-            Some(region.segment())
-        );
+        assert_eq!(mcfg.region(region.segment, region.first_bus).map(|found| found.segment), Some(region.segment));
     }
 }
 

@@ -5,18 +5,28 @@
 //! clause that the model checks, and the balloon meets its target exactly.
 
 use arbitrary::Arbitrary;
-use ballonet::balloon::{Balloon, BalloonError, Next};
+use ballonet::balloon::{Balloon, Next};
 use ballonet::pci::Bdf;
 use ballonet::virtio::InterruptMode;
 use ballonet_models::{Allocated, Bus, Lie, Machine, ModelPlatform};
 
-pub use crate::guest::Setup;
+pub use crate::guest::{Mmio, Setup};
+
+use crate::expect_printable;
+use crate::guest::NamedLie;
 
 /// A course of events.
 #[derive(Debug, Arbitrary)]
 pub struct Course {
     setup: Setup,
     steps: Vec<Step>,
+}
+
+/// A course of events of a device on MMIO.
+#[derive(Debug, Arbitrary)]
+pub struct MmioCourse {
+    mmio: Mmio,
+    course: Course,
 }
 
 /// What happens.
@@ -32,6 +42,15 @@ enum Step {
     Stall(bool),
     /// The device lies in its next used entry.
     Lie(u8),
+    /// The device writes a used entry with any contents.
+    Forge {
+        queue: u8,
+        id: u16,
+        length: u32,
+        advance: u16,
+    },
+    /// A register reads wrong.
+    Register(NamedLie),
     /// The device writes to shared memory: a 16-bit word.
     Write {
         offset: u32,
@@ -74,7 +93,15 @@ pub fn run_probe(setup: &Setup) {
 
 /// Runs a course of events.
 pub fn run(course: &Course) {
-    let mut trial = Trial::new(&course.setup);
+    run_steps(Trial::new(&course.setup), course);
+}
+
+/// The same on MMIO.
+pub fn run_mmio(MmioCourse { mmio, course }: &MmioCourse) {
+    run_steps(Trial::on_mmio(&course.setup, mmio), course);
+}
+
+fn run_steps(mut trial: Trial<'_>, course: &Course) {
     trial.start();
     for step in course.steps.iter().take(STEPS_MAX) {
         trial.step(step);
@@ -101,6 +128,12 @@ impl<'a> Trial<'a> {
         Self { setup, machine, platform, at, driver: None, left: 0, honest: setup.is_honest(), stalled: false }
     }
 
+    fn on_mmio(setup: &'a Setup, mmio: &Mmio) -> Self {
+        let (machine, platform, at) = setup.build_on_mmio(mmio);
+        let honest = setup.is_honest() && mmio.is_honest();
+        Self { setup, machine, platform, at, driver: None, left: 0, honest, stalled: false }
+    }
+
     fn device<T>(&self, look: impl FnOnce(&mut ballonet_models::Balloon, &mut Bus) -> T) -> T {
         self.machine.balloon(self.at, look)
     }
@@ -125,7 +158,7 @@ impl<'a> Trial<'a> {
 
     fn start(&mut self) {
         let options = self.setup.options(self.left);
-        match self.bounded(|trial| Balloon::probe(&mut trial.platform, trial.at, options)) {
+        match self.bounded(|trial| Balloon::probe(&mut trial.platform, trial.machine.handle(trial.at), options)) {
             Ok(driver) => self.driver = Some(driver),
             Err(error) => {
                 expect_printable(&error);
@@ -153,6 +186,16 @@ impl<'a> Trial<'a> {
         if self.honest {
             assert_eq!((dma, self.platform.frames.in_flight()), (0, 0), "memory left with an honest device");
         }
+        self.expect_restored();
+    }
+
+    /// The command register is as firmware left it. A device that did not stop is kept from the bus, permanently.
+    fn expect_restored(&self) {
+        let (now, gone) = self.device(|device, _| (device.config.decoding(), device.gone()));
+        let Some(before) = self.setup.command().filter(|_| !gone && self.setup.config_is_true()) else { return };
+        let kept = if self.honest { 7 } else { 3 };
+        assert_eq!(now & kept, before & kept, "the command register");
+        assert!(self.machine.allocated().dma == 0 || now & 4 == 0, "a device that did not stop masters the bus");
     }
 
     fn step(&mut self, step: &Step) {
@@ -211,6 +254,13 @@ impl<'a> Trial<'a> {
     fn lie(&self, step: &Step) {
         self.device(|device, bus| match *step {
             Step::Lie(which) => device.behaviour.lie = Some((0, Lie::ALL[usize::from(which) % Lie::ALL.len()])),
+            Step::Forge { queue, id, length, advance } => {
+                let queue = device.common.queues.iter_mut().filter(|queue| queue.enabled).nth(usize::from(queue % 5));
+                if let Some(queue) = queue {
+                    queue.forge_used(id.into(), length, advance, bus);
+                }
+            }
+            Step::Register(lie) => device.behaviour.register_lies.push(lie.lie()),
             Step::Write { offset, value } => bus.ram.scribble(offset, value),
             Step::NeedsReset => device.raise_needs_reset(bus),
             _ => device.unplug(),
@@ -270,10 +320,4 @@ impl<'a> Trial<'a> {
         assert_eq!(u64::from(actual), expected, "what the host was told");
         assert_eq!(frames.in_flight(), status.hinted);
     }
-}
-
-/// An error that goes to people: nothing in it may command a terminal.
-fn expect_printable(error: &BalloonError) {
-    let text = error.to_string();
-    assert!(!text.is_empty() && !text.contains(|c: char| c.is_ascii_control()), "{text:?}");
 }

@@ -12,7 +12,11 @@ use ballonet::pci::{
 use ballonet::platform::RegisterWindow;
 use ballonet::virtio::{self, Capabilities};
 
+use crate::expect_printable;
 use crate::pci::{BARS, Capability, Noise, Registers, Space};
+
+/// Bytes of the capability with the window to BARs.
+const PCI_ACCESS: u16 = 20;
 
 /// A machine's configuration space.
 #[derive(Debug, Arbitrary)]
@@ -202,22 +206,33 @@ fn read_all(space: &mut Space, node: &Node) {
         let own = AddressRange::new(window.address, window.length).expect("a window has a length");
         assert!(range.contains(own) && window.io == bar.is_io() && window.device == function.bdf().into(), "{window}");
     };
-    if let Ok(Some(found)) = Capabilities::find(space, function, bars) {
-        for place in [found.common, found.notify.place, found.isr].into_iter().chain(found.device) {
-            let bar = bars.get(place.bar).expect("a structure is in a BAR that there is");
-            assert!(place.length > 0 && u64::from(place.offset) + u64::from(place.length) <= bar.size(), "{place}");
-            place.window.into_iter().for_each(inside);
+    match Capabilities::find(space, function, bars) {
+        Ok(Some(found)) => {
+            for place in [found.common, found.notify.place, found.isr].into_iter().chain(found.device) {
+                let bar = bars.get(place.bar).expect("a structure is in a BAR that there is");
+                assert!(place.length > 0 && u64::from(place.offset) + u64::from(place.length) <= bar.size(), "{place}");
+                place.window.into_iter().for_each(inside);
+            }
+            assert!(found.common.length >= 0x38 && found.notify.place.length >= 2);
+            found.shared_memory.iter().for_each(|memory| inside(memory.window));
+            for data in &found.vendor_data {
+                assert!(data.offset + u16::from(data.length) <= 256);
+            }
+            if let Some(access) = found.pci_access {
+                assert!(access.offset() + PCI_ACCESS <= 256, "a window that leaves configuration space");
+            }
         }
-        assert!(found.common.length >= 0x38 && found.notify.place.length >= 2);
-        found.shared_memory.iter().for_each(|memory| inside(memory.window));
-        for data in &found.vendor_data {
-            assert!(data.offset + u16::from(data.length) <= 256);
-        }
+        Ok(None) => {}
+        Err(error) => expect_printable(&error),
     }
-    if let Ok(Some(msix)) = Msix::find(space, function, bars) {
-        assert!((1..=2048).contains(&msix.entries()));
-        assert_eq!(msix.table().length, 16 * u64::from(msix.entries()));
-        [msix.table(), msix.pending()].into_iter().for_each(inside);
+    match Msix::find(space, function, bars) {
+        Ok(Some(msix)) => {
+            assert!((1..=2048).contains(&msix.entries()));
+            assert_eq!(msix.table().length, 16 * u64::from(msix.entries()));
+            [msix.table(), msix.pending()].into_iter().for_each(inside);
+        }
+        Ok(None) => {}
+        Err(error) => expect_printable(&error),
     }
     show(space, function, node);
 }

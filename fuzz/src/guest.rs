@@ -6,7 +6,9 @@ use ballonet::balloon::{Options, ReportPolicy, RequestShape};
 use ballonet::pci::Bdf;
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{InterruptMode, RingFormat, TransportKind};
-use ballonet_models::{Behaviour, Capability, Handling, Machine, ModelPlatform, Schedule, feature};
+use ballonet_models::{
+    Behaviour, Capability, Handling, Machine, ModelPlatform, RegisterLie, Schedule, Structure, feature,
+};
 
 /// RAM of the machine in MiB: more frames than a device can have in flight.
 const RAM: u32 = 16;
@@ -14,8 +16,62 @@ const RAM: u32 = 16;
 const WAIT: u64 = 200_000;
 /// Features that a driver has to accept if they are offered.
 const MANDATORY: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM | feature::ANY_LAYOUT;
+/// I/O and memory decoding, and bus mastering.
+const COMMAND: u8 = 7;
 /// The most frames that the platform keeps for itself.
 const FLOOR_MAX: u16 = 512;
+
+/// Registers of either interface, to lie in: structure and offset.
+const REGISTERS: [(Structure, u64); 45] = {
+    use Structure::{Common, Device, Isr, Legacy, MsixTable, PendingBits};
+    [
+        (Common, 0x00),
+        (Common, 0x04),
+        (Common, 0x08),
+        (Common, 0x0c),
+        (Common, 0x10),
+        (Common, 0x12),
+        (Common, 0x14),
+        (Common, 0x15),
+        (Common, 0x16),
+        (Common, 0x18),
+        (Common, 0x1a),
+        (Common, 0x1c),
+        (Common, 0x1e),
+        (Common, 0x20),
+        (Common, 0x28),
+        (Common, 0x30),
+        (Common, 0x38),
+        (Common, 0x3a),
+        (Common, 0x3c),
+        (Isr, 0),
+        (Device, 0),
+        (Device, 4),
+        (Device, 8),
+        (Device, 12),
+        (MsixTable, 0),
+        (MsixTable, 4),
+        (MsixTable, 8),
+        (MsixTable, 12),
+        (MsixTable, 16),
+        (MsixTable, 28),
+        (MsixTable, 44),
+        (PendingBits, 0),
+        (Legacy, 0x00),
+        (Legacy, 0x04),
+        (Legacy, 0x08),
+        (Legacy, 0x0c),
+        (Legacy, 0x0e),
+        (Legacy, 0x10),
+        (Legacy, 0x12),
+        (Legacy, 0x13),
+        (Legacy, 0x14),
+        (Legacy, 0x16),
+        (Legacy, 0x18),
+        (Legacy, 0x1c),
+        (Legacy, 0x20),
+    ]
+};
 
 /// A machine with a balloon.
 #[derive(Debug, Arbitrary)]
@@ -32,6 +88,8 @@ enum Interfaces {
     Modern,
     Transitional,
     Legacy,
+    Mmio,
+    LegacyMmio,
 }
 
 /// What a device is.
@@ -64,6 +122,9 @@ struct Lies {
     registers: Vec<(u16, u32)>,
     /// The same in configuration space.
     config: Vec<(u16, u32)>,
+    /// Bytes of configuration space that are wrong from the start.
+    patches: Vec<(u8, u8)>,
+    named: Vec<NamedLie>,
     /// Capabilities whose offset and length are wrong.
     capabilities: Vec<(u8, u32, u32)>,
     last_link: Option<u8>,
@@ -74,6 +135,57 @@ struct Lies {
     /// Whether a reset never completes.
     never_reset: bool,
     removed_after: Option<u16>,
+}
+
+/// A register that reads wrong: a number of reads, after some others.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub struct NamedLie {
+    register: u8,
+    after: u8,
+    times: u8,
+    value: u32,
+}
+
+impl NamedLie {
+    /// As the model takes it.
+    pub fn lie(self) -> RegisterLie {
+        let (structure, offset) = REGISTERS[usize::from(self.register) % REGISTERS.len()];
+        let times = if self.times < 0xf0 { self.times.into() } else { u32::MAX };
+        RegisterLie { structure, offset, after: self.after.into(), times, value: self.value }
+    }
+}
+
+/// What a device on MMIO is beyond any device, and where its registers lie.
+#[derive(Debug, Arbitrary)]
+pub struct Mmio {
+    legacy: bool,
+    magic: Option<u32>,
+    version: Option<u32>,
+    placeholder: bool,
+    size: Option<u32>,
+    in_use: u32,
+    status: u32,
+    no_queue_reset: bool,
+}
+
+impl Mmio {
+    /// Whether the registers are as they should be.
+    pub fn is_honest(&self) -> bool {
+        let Self { magic, version, placeholder, size, in_use, status, no_queue_reset, .. } = *self;
+        let found = magic.is_none() && version.is_none() && !placeholder;
+        found && size.is_none() && in_use == 0 && status == 0 && !no_queue_reset
+    }
+
+    fn behaviour(&self, device: Behaviour) -> Behaviour {
+        let mut behaviour = if self.legacy { device.on_legacy_mmio() } else { device.on_mmio() };
+        if let Some(registers) = &mut behaviour.mmio {
+            registers.magic = self.magic.unwrap_or(registers.magic);
+            (registers.version_lie, registers.placeholder) = (self.version, self.placeholder);
+            (registers.size_lie, registers.in_use) = (self.size, self.in_use);
+            (registers.status_junk, registers.no_queue_reset) = (self.status, self.no_queue_reset);
+        }
+        behaviour
+    }
 }
 
 /// What the platform can give, where that is limited.
@@ -120,19 +232,40 @@ impl Setup {
         (machine, platform, at)
     }
 
+    /// The same machine, but its balloon is on MMIO.
+    pub fn build_on_mmio(&self, mmio: &Mmio) -> (Machine, ModelPlatform, Bdf) {
+        let (machine, platform, at) = self.build();
+        machine.plug(at, mmio.behaviour(self.device.behaviour()));
+        (machine, platform, at)
+    }
+
     /// Whether the device keeps all rules from the start, and the driver is allowed to.
     pub fn is_honest(&self) -> bool {
         let Lies { registers, config, capabilities, last_link, refuses_features, refused_vectors, .. } =
             &self.device.lies;
+        let Lies { patches, named, .. } = &self.device.lies;
         let Lies { spurious, never_reset, removed_after, .. } = self.device.lies;
         let quiet = registers.is_empty() && config.is_empty() && capabilities.is_empty() && last_link.is_none();
         let works = !refuses_features && refused_vectors.is_empty() && !never_reset && removed_after.is_none();
-        quiet && works && spurious.is_none() && self.choices.declined & MANDATORY == 0
+        quiet
+            && works
+            && patches.is_empty()
+            && named.is_empty()
+            && spurious.is_none()
+            && self.choices.declined & MANDATORY == 0
     }
 
     /// Whether configuration space reads as it is.
     pub fn config_is_true(&self) -> bool {
-        self.device.lies.config.is_empty() && self.device.lies.registers.is_empty()
+        let Lies { registers, config, patches, .. } = &self.device.lies;
+        config.is_empty() && registers.is_empty() && patches.is_empty()
+    }
+
+    /// The bits of the command register with which the function decodes addresses and masters the bus, as firmware left
+    /// them. `None` on MMIO, where there is no such register.
+    pub fn command(&self) -> Option<u16> {
+        let on_mmio = matches!(self.device.interfaces, Interfaces::Mmio | Interfaces::LegacyMmio);
+        (!on_mmio).then_some(u16::from(self.device.command & COMMAND))
     }
 
     /// Frames that the balloon can have.
@@ -165,7 +298,7 @@ impl Setup {
 
 impl Make {
     fn behaviour(&self) -> Behaviour {
-        let modern = self.interfaces != Interfaces::Legacy;
+        let modern = !matches!(self.interfaces, Interfaces::Legacy | Interfaces::LegacyMmio);
         let offered = (1 << 44) - 1 & !self.missing | if modern { feature::VERSION_1 } else { 0 };
         let packed = modern && offered & feature::RING_PACKED != 0;
         let [frames, hints, reports] = self.sizes.map(|size| queue_size(size, packed));
@@ -175,12 +308,16 @@ impl Make {
             Interfaces::Modern => behaviour,
             Interfaces::Transitional => behaviour.transitional(),
             Interfaces::Legacy => behaviour.legacy(),
+            Interfaces::Mmio => behaviour.on_mmio(),
+            Interfaces::LegacyMmio => behaviour.on_legacy_mmio(),
         };
         behaviour.queue_size = frames;
         (behaviour.quirks.hint_size, behaviour.quirks.reporting_size) = (hints, reports);
-        (behaviour.pin, behaviour.batches) = (self.pin, self.batches);
+        behaviour.batches = self.batches;
         behaviour.notify_stride = u16::from(self.stride % 4) + 1;
-        behaviour.command = u16::from(self.command & 7);
+        if behaviour.mmio.is_none() {
+            (behaviour.pin, behaviour.command) = (self.pin, u16::from(self.command & COMMAND));
+        }
         behaviour.handling = self.delay.map_or(Handling::AtOnce, |delay| Handling::Later(u64::from(delay) * 100));
         behaviour.service = u64::from(self.service) * 1000;
         behaviour.schedule = Schedule::new(self.schedule.clone());
@@ -195,6 +332,8 @@ impl Lies {
         let twists = |lies: &[(u16, u32)]| lies.iter().map(|(read, bits)| (u64::from(*read), *bits)).collect();
         behaviour.twists = twists(&self.registers);
         behaviour.config_twists = twists(&self.config);
+        behaviour.config_patches = self.patches.clone();
+        behaviour.register_lies = self.named.iter().map(|lie| lie.lie()).collect();
         for (which, wrong_offset, wrong_length) in &self.capabilities {
             let capabilities = &mut behaviour.layout.capabilities;
             let Some(which) = usize::from(*which).checked_rem(capabilities.len()) else { break };

@@ -14,3 +14,9 @@ pub mod queue;
 
 mod guest;
 mod pci;
+
+/// Panics unless an error can be shown to people: no control characters, which could command a terminal.
+fn expect_printable(error: &impl std::fmt::Display) {
+    let text = error.to_string();
+    assert!(!text.is_empty() && !text.contains(|c: char| c.is_ascii_control()), "{text:?}");
+}

@@ -66,6 +66,14 @@ pub enum Step {
     },
     /// From here on the device lies: in the next used entry,
     Lie(u8),
+    /// by a used entry with any contents, after which it moves on by any number of entries,
+    Forge {
+        id: u32,
+        length: u32,
+        advance: u16,
+    },
+    /// by the used index, or on a packed ring the flags where the next used entry is due,
+    Mark(u16),
     /// or by a 16-bit word anywhere in shared memory.
     Write {
         offset: u32,
@@ -224,6 +232,15 @@ impl Trial {
                 self.give_back(0, count, written.into());
             }
             Step::Lie(which) => self.lie(which),
+            Step::Forge { id, length, advance } => {
+                self.honest = false;
+                let Self { machine, model, .. } = self;
+                machine.bus(|bus| model.forge_used(id, length, advance, bus));
+            }
+            Step::Mark(value) => {
+                self.honest = false;
+                self.machine.bus(|bus| self.model.forge_mark(value, bus));
+            }
             Step::Write { offset, value } => {
                 self.honest = false;
                 self.machine.bus(|bus| bus.ram.scribble(offset, value));

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The address space that a register is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-pub enum AddressSpace {
+pub(crate) enum AddressSpace {
     /// Physical memory.
     #[display("memory")]
     Memory,
@@ -25,14 +25,14 @@ pub enum AddressSpace {
 #[doc(alias = "GAS")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{space} {address:#x}")]
-pub struct GenericAddress {
+pub(crate) struct GenericAddress {
     /// Which address space it is in.
     pub space: AddressSpace,
     /// Its width in bits; 0 where that is not given.
     pub bit_width: u8,
     /// The bit that it begins with.
     pub bit_offset: u8,
-    /// How wide an access is to be, in bytes, if that is given.
+    /// The access width in bytes, if given.
     pub access_bytes: Option<u8>,
     /// Its address in that space.
     pub address: u64,

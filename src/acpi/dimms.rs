@@ -19,7 +19,7 @@ const SIZE: [usize; 2] = [0x8, 0xC];
 /// Bit 0: there is a DIMM, and the guest may use it.
 const FLAGS: usize = 0x14;
 const ENABLED: u8 = 1 << 0;
-/// The most slots that are read, whatever the DSDT says: QEMU has no more.
+/// The most slots that are read, whatever the DSDT says; QEMU has at most this many.
 const MOST: u32 = 256;
 
 /// The memory hot-plug device of QEMU's machines.

@@ -1,8 +1,8 @@
 //! ACPI events: those of fixed hardware in the PM1 registers, and general-purpose ones (ACPI 6.5, 4.8.3 and 4.8.4).
 //!
-//! One event is wanted here, the power button; every other is turned off where it is enabled. What is behind a
-//! general-purpose event only AML tells, so none of them could be dealt with, and one that stays enabled would have the
-//! ACPI interrupt asserted permanently.
+//! One event is wanted here, the power button; every other is turned off where it is enabled. Only AML
+//! describes general-purpose events, so the kernel cannot handle them, and one that stays enabled would assert the
+//! ACPI interrupt permanently.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ bitflags! {
     /// The events of the PM1 registers: in the status register noted, in the enable register let through
     /// (ACPI 6.5, tables 4.14 and 4.15).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub struct FixedEvents: u16 {
+    pub(crate) struct FixedEvents: u16 {
         /// The PM timer has gone round.
         #[doc(alias = "TMR_STS")]
         const TIMER = 1 << 0;
@@ -44,7 +44,7 @@ const INTERRUPTING: FixedEvents = FixedEvents::TIMER
     .union(FixedEvents::SLEEP_BUTTON)
     .union(FixedEvents::ALARM);
 
-/// A block of event registers: what has happened, and what of that raises the ACPI interrupt. Both are windows of the
+/// A block of event registers: status, and the part of it that raises the ACPI interrupt. Both are windows of the
 /// same length. A status bit is cleared by writing a one to it.
 #[derive(Debug)]
 pub(crate) struct EventBlock<R> {
@@ -76,7 +76,7 @@ impl<R: Registers> Events<R> {
         Self { fixed, general }
     }
 
-    /// Forgets what has been noted, and lets nothing but the power button interrupt. `false` where the registers do not
+    /// Clears the status, and enables the power button alone. `false` where the registers do not
     /// keep that: nothing answers there, or there is no such button.
     pub(crate) fn watch_power_button(&mut self) -> bool {
         self.enable_only(FixedEvents::POWER_BUTTON);
@@ -84,7 +84,7 @@ impl<R: Registers> Events<R> {
         self.fixed.iter().any(|block| block.enabled() & INTERRUPTING == FixedEvents::POWER_BUTTON)
     }
 
-    /// Forgets what has been noted, and lets nothing interrupt, nor wake the machine once it is off.
+    /// Clears the status, and disables every event, so that none wakes the machine once it is off.
     pub(crate) fn silence(&mut self) {
         self.enable_only(FixedEvents::empty());
     }
@@ -102,7 +102,7 @@ impl<R: Registers> Events<R> {
         }
     }
 
-    /// Takes what has happened, and turns off what nobody asked for.
+    /// Takes the events that have happened, and turns off unwanted ones.
     pub(crate) fn take(&mut self) -> Happened {
         let mut happened = Happened::default();
         for block in &mut self.fixed {
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_nobody_asked_for_cannot_storm() {
+    fn an_unwanted_event_cannot_storm() {
         let (pm1, gpe) = (Hardware::new(2), Hardware::new(2));
         let mut events = Events::new(vec![block(&pm1)], vec![block(&gpe)]);
         assert!(events.watch_power_button());

@@ -1,6 +1,6 @@
 //! The FADT: fixed hardware registers, and what of a PC is there (ACPI 6.5, 5.2.9).
 //!
-//! The table has grown from 116 bytes to 276; what a short one lacks is as if it were zero. Where it has a field twice,
+//! The table has grown from 116 bytes to 276; fields that a short one lacks count as zero. Where it has a field twice,
 //! the 64-bit one (`X_…`) is preferred unless it is zero.
 
 mod raw;
@@ -20,7 +20,7 @@ const BOOT_FLAGS_SINCE: u8 = 3;
 bitflags! {
     /// Fixed feature flags (ACPI 6.5, table 5.10), those that are used.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub struct FadtFlags: u32 {
+    pub(crate) struct FadtFlags: u32 {
         /// There is no fixed power button: it is a device, or there is none.
         #[doc(alias = "PWR_BUTTON")]
         const NO_FIXED_POWER_BUTTON = 1 << 4;
@@ -40,7 +40,7 @@ bitflags! {
 bitflags! {
     /// What of a PC is there (IAPC_BOOT_ARCH; ACPI 6.5, table 5.11).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub struct BootFlags: u16 {
+    pub(crate) struct BootFlags: u16 {
         /// There are devices on an LPC or ISA bus that firmware does not describe.
         const LEGACY_DEVICES = 1 << 0;
         /// There is a keyboard controller at ports 0x60 and 0x64.
@@ -58,7 +58,7 @@ bitflags! {
 
 /// How to take ACPI mode from firmware: by writing to its SMI port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SmiCommand {
+pub(crate) struct SmiCommand {
     /// The port.
     pub port: u32,
     /// The byte that turns ACPI mode on; 0 if it cannot be turned.
@@ -69,7 +69,7 @@ pub struct SmiCommand {
 
 /// The registers of a PM1 event block, of the same width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pm1Event {
+pub(crate) struct Pm1Event {
     /// What has happened; write ones to clear.
     pub status: GenericAddress,
     /// What raises the SCI.
@@ -78,7 +78,7 @@ pub struct Pm1Event {
 
 /// A block of general-purpose event registers: status in the first half, enable in the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GpeBlock {
+pub(crate) struct GpeBlock {
     /// The first status register.
     pub status: GenericAddress,
     /// The first enable register.
@@ -89,7 +89,7 @@ pub struct GpeBlock {
 
 /// The power management timer, counting at 3.579545 MHz.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PmTimer {
+pub(crate) struct PmTimer {
     /// Its register, in memory or I/O space, read 32 bits at a time.
     pub register: GenericAddress,
     /// How many of the bits count: 24 or 32.
@@ -98,7 +98,7 @@ pub struct PmTimer {
 
 /// How to reset the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ResetRegister {
+pub(crate) struct ResetRegister {
     /// The register, 8 bits wide.
     pub register: GenericAddress,
     /// What to write to it.
@@ -109,35 +109,35 @@ pub struct ResetRegister {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fadt {
     /// The table's revision.
-    pub revision: u8,
+    pub(crate) revision: u8,
     /// Where the DSDT is.
-    pub dsdt: Option<PhysAddr>,
+    pub(crate) dsdt: Option<PhysAddr>,
     /// The interrupt for ACPI events: an ISA interrupt where there is an 8259, else a global one.
-    pub sci_interrupt: u16,
+    pub(crate) sci_interrupt: u16,
     /// How to turn ACPI mode on; `None` where it is always on.
-    pub smi_command: Option<SmiCommand>,
+    pub(crate) smi_command: Option<SmiCommand>,
     /// First half of the PM1 event registers.
-    pub pm1a_event: Option<Pm1Event>,
+    pub(crate) pm1a_event: Option<Pm1Event>,
     /// Second half of the PM1 event registers.
-    pub pm1b_event: Option<Pm1Event>,
+    pub(crate) pm1b_event: Option<Pm1Event>,
     /// First half of the PM1 control register.
-    pub pm1a_control: Option<GenericAddress>,
+    pub(crate) pm1a_control: Option<GenericAddress>,
     /// Second half of the PM1 control register.
-    pub pm1b_control: Option<GenericAddress>,
+    pub(crate) pm1b_control: Option<GenericAddress>,
     /// General-purpose events: the first block and the second.
-    pub general_events: [Option<GpeBlock>; 2],
+    pub(crate) general_events: [Option<GpeBlock>; 2],
     /// The power management timer.
-    pub pm_timer: Option<PmTimer>,
+    pub(crate) pm_timer: Option<PmTimer>,
     /// How to reset the machine.
-    pub reset: Option<ResetRegister>,
+    pub(crate) reset: Option<ResetRegister>,
     /// Where hardware-reduced machines are put to sleep.
-    pub sleep_control: Option<GenericAddress>,
+    pub(crate) sleep_control: Option<GenericAddress>,
     /// Where hardware-reduced machines say that they woke up.
-    pub sleep_status: Option<GenericAddress>,
+    pub(crate) sleep_status: Option<GenericAddress>,
     /// Fixed feature flags.
-    pub flags: FadtFlags,
+    pub(crate) flags: FadtFlags,
     /// What of a PC is there; `None` in tables too old to say.
-    pub boot_flags: Option<BootFlags>,
+    pub(crate) boot_flags: Option<BootFlags>,
 }
 
 impl Fadt {
@@ -176,7 +176,7 @@ impl Fadt {
         }
     }
 
-    /// Whether to expect a keyboard controller: so it was before tables told.
+    /// Whether to expect a keyboard controller: tables too old to say imply one.
     pub(crate) fn has_keyboard_controller(&self) -> bool {
         self.boot_flags.is_none_or(|flags| flags.contains(BootFlags::KEYBOARD_CONTROLLER))
     }

@@ -18,7 +18,7 @@ struct RawHpet {
     page_protection: u8,
 }
 
-/// The event timer block. What it can do its own registers say; they, not this table, are to be trusted.
+/// The event timer block. Trust its registers, not this table, for its capabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hpet {
     /// Where its registers are, 1 KiB of them.

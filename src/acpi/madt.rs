@@ -131,14 +131,22 @@ pub(crate) struct Interrupts {
 /// What the MADT says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Madt {
-    local_apic_address: PhysAddr,
-    has_8259: bool,
-    processors: Vec<Processor>,
-    io_apics: Vec<IoApic>,
+    /// Where the local APIC's registers are in xAPIC mode.
+    pub local_apic_address: PhysAddr,
+    /// Whether there are two 8259s, which must be masked.
+    #[doc(alias = "PCAT_COMPAT")]
+    pub has_8259: bool,
+    /// The processors, in the order of the table, which should begin with the boot processor. No APIC ID comes twice.
+    pub processors: Vec<Processor>,
+    /// The IOAPICs.
+    pub io_apics: Vec<IoApic>,
     overrides: Vec<SourceOverride>,
-    nmi_sources: Vec<InterruptRoute>,
-    local_nmis: Vec<LocalNmi>,
-    flaws: Vec<EntryFlaw>,
+    /// The lines that raise NMI.
+    pub nmi_sources: Vec<InterruptRoute>,
+    /// The local APICs' inputs that are wired to NMI.
+    pub local_nmis: Vec<LocalNmi>,
+    /// What was wrong with entries, the first few.
+    pub flaws: Vec<EntryFlaw>,
 }
 
 impl Madt {
@@ -176,42 +184,6 @@ impl Madt {
             Self { local_apic_address, has_8259, processors, io_apics, overrides, nmi_sources, local_nmis, flaws };
         madt.forget_repeated_processors();
         madt
-    }
-
-    /// Where the local APIC's registers are in xAPIC mode.
-    pub fn local_apic_address(&self) -> PhysAddr {
-        self.local_apic_address
-    }
-
-    /// Whether there are two 8259s, which must be masked.
-    #[doc(alias = "PCAT_COMPAT")]
-    pub fn has_8259(&self) -> bool {
-        self.has_8259
-    }
-
-    /// The processors, in the order of the table, which should begin with the boot processor. No APIC ID comes twice.
-    pub fn processors(&self) -> &[Processor] {
-        &self.processors
-    }
-
-    /// The IOAPICs.
-    pub fn io_apics(&self) -> &[IoApic] {
-        &self.io_apics
-    }
-
-    /// The lines that raise NMI.
-    pub fn nmi_sources(&self) -> &[InterruptRoute] {
-        &self.nmi_sources
-    }
-
-    /// The local APICs' inputs that are wired to NMI.
-    pub fn local_nmis(&self) -> &[LocalNmi] {
-        &self.local_nmis
-    }
-
-    /// What was wrong with entries, the first few.
-    pub fn flaws(&self) -> &[EntryFlaw] {
-        &self.flaws
     }
 
     /// Where an ISA interrupt ends: where an override says, else at the GSI of the same number.
@@ -318,16 +290,16 @@ mod tests {
     #[test]
     fn a_pc_is_read() {
         let madt = parse(Q35);
-        assert_eq!(madt.local_apic_address().as_u64(), 0xfee0_0000);
-        assert!(madt.has_8259() && madt.flaws().is_empty());
-        let states: Vec<_> = madt.processors().iter().map(|cpu| (cpu.uid, cpu.apic_id, cpu.state)).collect();
+        assert_eq!(madt.local_apic_address.as_u64(), 0xfee0_0000);
+        assert!(madt.has_8259 && madt.flaws.is_empty());
+        let states: Vec<_> = madt.processors.iter().map(|cpu| (cpu.uid, cpu.apic_id, cpu.state)).collect();
         assert_eq!(
             states,
             [(0, 0, ProcessorState::Enabled), (1, 1, ProcessorState::Enabled), (2, 2, ProcessorState::OnlineCapable),]
         );
         let address = PhysAddr::new(0xfec0_0000).unwrap();
-        assert_eq!(madt.io_apics(), [IoApic { id: 0, address, gsi_base: 0 }]);
-        assert_eq!(madt.local_nmis(), [LocalNmi { target: NmiTarget::All, lint: 1, signalling: Signalling::ISA }]);
+        assert_eq!(madt.io_apics, [IoApic { id: 0, address, gsi_base: 0 }]);
+        assert_eq!(madt.local_nmis, [LocalNmi { target: NmiTarget::All, lint: 1, signalling: Signalling::ISA }]);
     }
 
     #[test]
@@ -361,7 +333,7 @@ mod tests {
         let enabled: &[u8] = &[9, 16, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0];
         for entries in [[placeholder, enabled], [enabled, placeholder]] {
             let madt = parse(&entries);
-            let found: Vec<_> = madt.processors().iter().map(|cpu| (cpu.uid, cpu.apic_id, cpu.state)).collect();
+            let found: Vec<_> = madt.processors.iter().map(|cpu| (cpu.uid, cpu.apic_id, cpu.state)).collect();
             assert_eq!(found, [(8, 3, ProcessorState::Enabled)]);
         }
     }
@@ -377,10 +349,10 @@ mod tests {
             &[10, 12, 5, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0],
             &[10, 12, 15, 0, 8, 0, 0, 0, 0, 0, 0, 0],
         ]);
-        let ids: Vec<_> = madt.processors().iter().map(|cpu| (cpu.uid, cpu.apic_id)).collect();
+        let ids: Vec<_> = madt.processors.iter().map(|cpu| (cpu.uid, cpu.apic_id)).collect();
         assert_eq!(ids, [(7, 3), (8, 1024)]);
         assert_eq!(
-            madt.local_nmis(),
+            madt.local_nmis,
             [
                 LocalNmi { target: NmiTarget::All, lint: 1, signalling: Signalling::ISA },
                 LocalNmi { target: NmiTarget::Uid(8), lint: 0, signalling: Signalling::PCI },
@@ -391,15 +363,15 @@ mod tests {
     #[test]
     fn the_address_override_and_nmi_sources_are_read() {
         let madt = parse(&[&[5, 12, 0, 0, 0, 0, 0xd0, 0xfe, 1, 0, 0, 0], &[3, 8, 0x0f, 0, 23, 0, 0, 0]]);
-        assert_eq!(madt.local_apic_address().as_u64(), 0x1_fed0_0000);
-        assert_eq!(madt.nmi_sources(), [InterruptRoute { gsi: 23, signalling: Signalling::PCI }]);
+        assert_eq!(madt.local_apic_address.as_u64(), 0x1_fed0_0000);
+        assert_eq!(madt.nmi_sources, [InterruptRoute { gsi: 23, signalling: Signalling::PCI }]);
     }
 
     #[test]
     fn unknown_and_longer_entries_are_passed_over() {
         let madt = parse(&[&[0x7f, 3, 0], &[0, 10, 5, 6, 1, 0, 0, 0, 9, 9], &[0x0d, 2], &[0, 8, 6, 7, 1, 0, 0, 0]]);
-        assert!(madt.flaws().is_empty());
-        assert_eq!(madt.processors().len(), 2);
+        assert!(madt.flaws.is_empty());
+        assert_eq!(madt.processors.len(), 2);
     }
 
     #[test]
@@ -418,26 +390,26 @@ mod tests {
         ];
         for &(bad, flaw, processors) in cases {
             let madt = parse(&[good, bad, &[0, 8, 1, 1, 1, 0, 0, 0]]);
-            assert_eq!(madt.flaws(), [EntryFlaw { table: Signature::MADT, offset: 52, flaw }]);
-            assert_eq!(madt.processors().len(), processors, "after {bad:?}");
+            assert_eq!(madt.flaws, [EntryFlaw { table: Signature::MADT, offset: 52, flaw }]);
+            assert_eq!(madt.processors.len(), processors, "after {bad:?}");
         }
         let lone_byte = parse(&[good, &[0]]);
-        assert_eq!(lone_byte.flaws(), [EntryFlaw { table: Signature::MADT, offset: 52, flaw: Flaw::CutOff }]);
+        assert_eq!(lone_byte.flaws, [EntryFlaw { table: Signature::MADT, offset: 52, flaw: Flaw::CutOff }]);
     }
 
     #[test]
     fn no_more_io_apics_are_taken_than_can_be_mapped_and_none_whose_inputs_have_no_numbers() {
         let last: &[u8] = &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0x87, 0xff, 0xff, 0xff];
         let madt = parse(&[last; 1000]);
-        assert_eq!(madt.io_apics().len(), Madt::MOST_IO_APICS);
-        assert!(madt.flaws().is_empty());
-        assert_eq!(madt.io_apics()[0].gsi_base + IoApic::MOST_INPUTS, u32::MAX);
+        assert_eq!(madt.io_apics.len(), Madt::MOST_IO_APICS);
+        assert!(madt.flaws.is_empty());
+        assert_eq!(madt.io_apics[0].gsi_base + IoApic::MOST_INPUTS, u32::MAX);
     }
 
     #[test]
     fn flaws_are_bounded() {
         let madt = parse(&[&[9u8, 2][..]; 1000]);
-        assert!((1..100).contains(&madt.flaws().len()));
+        assert!((1..100).contains(&madt.flaws.len()));
     }
 
     #[test]
@@ -462,7 +434,7 @@ mod tests {
                 .collect();
             let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
             let madt = parse(&entries);
-            for flaw in madt.flaws() {
+            for flaw in madt.flaws {
                 prop_assert!(!matches!(flaw.flaw, Flaw::CutOff | Flaw::NoLength(_)), "{}", flaw);
             }
         }

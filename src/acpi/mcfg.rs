@@ -31,10 +31,14 @@ struct RawEntry {
 /// Configuration space of some buses of a segment group, mapped into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EcamRegion {
-    segment: u16,
-    first_bus: u8,
-    last_bus: u8,
-    range: PhysRange,
+    /// The segment group.
+    pub segment: u16,
+    /// The first bus.
+    pub first_bus: u8,
+    /// The last bus, not below the first.
+    pub last_bus: u8,
+    /// The memory that all of it takes, from the first bus to the last.
+    pub range: PhysRange,
 }
 
 impl EcamRegion {
@@ -57,26 +61,6 @@ impl EcamRegion {
         Self::new(&RawEntry { base, segment: U16::new(0), first_bus, last_bus, reserved: [0; 4] }).ok()
     }
 
-    /// The segment group.
-    pub const fn segment(self) -> u16 {
-        self.segment
-    }
-
-    /// The first bus.
-    pub const fn first_bus(self) -> u8 {
-        self.first_bus
-    }
-
-    /// The last bus, not below the first.
-    pub const fn last_bus(self) -> u8 {
-        self.last_bus
-    }
-
-    /// The memory that all of it takes, from the first bus to the last.
-    pub const fn range(self) -> PhysRange {
-        self.range
-    }
-
     /// Where the configuration space of `bus` begins, 1 MiB of it; `None` for a bus that is not in this region.
     pub fn bus_address(self, bus: u8) -> Option<PhysAddr> {
         let offset = u64::from(bus.checked_sub(self.first_bus)?) * BUS_BYTES;
@@ -87,8 +71,10 @@ impl EcamRegion {
 /// Every region of mapped configuration space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mcfg {
-    regions: Vec<EcamRegion>,
-    flaws: Vec<EntryFlaw>,
+    /// The regions, in the order of the table.
+    pub regions: Vec<EcamRegion>,
+    /// What was wrong with entries, the first few.
+    pub flaws: Vec<EntryFlaw>,
 }
 
 impl Mcfg {
@@ -116,20 +102,10 @@ impl Mcfg {
         Ok(mcfg)
     }
 
-    /// The regions, in the order of the table.
-    pub fn regions(&self) -> &[EcamRegion] {
-        &self.regions
-    }
-
     /// The first region that has this bus.
     pub fn region(&self, segment: u16, bus: u8) -> Option<EcamRegion> {
         let has_bus = |region: &&EcamRegion| region.segment == segment && region.bus_address(bus).is_some();
         self.regions.iter().find(has_bus).copied()
-    }
-
-    /// What was wrong with entries, the first few.
-    pub fn flaws(&self) -> &[EntryFlaw] {
-        &self.flaws
     }
 }
 
@@ -160,13 +136,13 @@ mod tests {
     #[test]
     fn a_bus_is_found_in_its_region() {
         let mcfg = parse(&[entry(0xb000_0000, 0, 0, 255), entry(0x10_0000_0000, 1, 0x40, 0x7f)]);
-        assert!(mcfg.flaws().is_empty());
+        assert!(mcfg.flaws.is_empty());
         let first = mcfg.region(0, 255).unwrap();
-        assert_eq!((first.range().start().as_u64(), first.range().bytes()), (0xb000_0000, 256 << 20));
+        assert_eq!((first.range.start().as_u64(), first.range.bytes()), (0xb000_0000, 256 << 20));
         assert_eq!(first.bus_address(255), PhysAddr::new(0xbff0_0000));
         let second = mcfg.region(1, 0x40).unwrap();
         // The base is bus 0's, so the region begins 0x40 buses further on.
-        assert_eq!((second.range().start().as_u64(), second.range().bytes()), (0x10_0400_0000, 64 << 20));
+        assert_eq!((second.range.start().as_u64(), second.range.bytes()), (0x10_0400_0000, 64 << 20));
         assert_eq!(second.bus_address(0x7f), PhysAddr::new(0x10_07f0_0000));
         assert_eq!((second.bus_address(0x3f), second.bus_address(0x80)), (None, None));
         assert_eq!((mcfg.region(1, 0), mcfg.region(2, 0)), (None, None));
@@ -175,8 +151,8 @@ mod tests {
     #[test]
     fn of_two_regions_for_a_bus_the_first_is_taken() {
         let mcfg = parse(&[entry(0xb000_0000, 0, 0, 127), entry(0xe000_0000, 0, 64, 255)]);
-        assert_eq!(mcfg.region(0, 64).unwrap().range().start().as_u64(), 0xb000_0000);
-        assert_eq!(mcfg.region(0, 128).unwrap().first_bus(), 64);
+        assert_eq!(mcfg.region(0, 64).unwrap().range.start().as_u64(), 0xb000_0000);
+        assert_eq!(mcfg.region(0, 128).unwrap().first_bus, 64);
     }
 
     #[test]
@@ -190,16 +166,16 @@ mod tests {
         ];
         for (bad, flaw) in bad {
             let mcfg = parse(&[bad, entry(0xe000_0000, 0, 0, 255)]);
-            assert_eq!(mcfg.flaws(), [EntryFlaw { table: Signature::MCFG, offset: 44, flaw }]);
-            assert_eq!(mcfg.regions().len(), 1);
+            assert_eq!(mcfg.flaws, [EntryFlaw { table: Signature::MCFG, offset: 44, flaw }]);
+            assert_eq!(mcfg.regions.len(), 1);
         }
     }
 
     #[test]
     fn an_entry_cut_off_is_named() {
         let mcfg = parse(&[entry(0xb000_0000, 0, 0, 255), vec![1, 2, 3]]);
-        assert_eq!(mcfg.flaws(), [EntryFlaw { table: Signature::MCFG, offset: 60, flaw: Flaw::CutOff }]);
-        assert_eq!(mcfg.regions().len(), 1);
+        assert_eq!(mcfg.flaws, [EntryFlaw { table: Signature::MCFG, offset: 60, flaw: Flaw::CutOff }]);
+        assert_eq!(mcfg.regions.len(), 1);
     }
 
     #[test]
@@ -213,10 +189,10 @@ mod tests {
         #[test]
         fn any_body_is_a_table_or_an_error(body: Vec<u8>) {
             if let Ok(mcfg) = Mcfg::parse(&table(Signature::MCFG, 1, &body)) {
-                for region in mcfg.regions() {
-                    let (first, last) = (region.bus_address(region.first_bus()), region.bus_address(region.last_bus()));
-                    prop_assert!(first.is_some_and(|address| region.range().contains(address)));
-                    prop_assert!(last.is_some_and(|address| region.range().contains(address)));
+                for region in mcfg.regions {
+                    let (first, last) = (region.bus_address(region.first_bus), region.bus_address(region.last_bus));
+                    prop_assert!(first.is_some_and(|address| region.range.contains(address)));
+                    prop_assert!(last.is_some_and(|address| region.range.contains(address)));
                 }
             }
         }

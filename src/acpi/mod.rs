@@ -2,7 +2,7 @@
 //!
 //! Bytes in, values out: the tables are read through [`PhysicalMemory`] and copied, so nothing here keeps a pointer into
 //! firmware's memory. Firmware is often wrong, so a table that is damaged is named in a [`Problem`] and skipped, and
-//! the rest go on. Work and memory are bounded whatever the tables say. There is no AML interpreter.
+//! the rest are read. Work and memory are bounded whatever the tables say. There is no AML interpreter.
 
 #![forbid(unsafe_code)]
 
@@ -104,8 +104,8 @@ impl Acpi {
         let mcfg = tables.parse(memory, Signature::MCFG, Mcfg::parse, &mut problems);
         let hpet = tables.parse(memory, Signature::HPET, Hpet::parse, &mut problems);
         let srat = tables.parse(memory, Signature::SRAT, Srat::parse, &mut problems);
-        let flaws = madt.iter().flat_map(Madt::flaws).chain(mcfg.iter().flat_map(Mcfg::flaws));
-        let flaws = flaws.chain(srat.iter().flat_map(Srat::flaws));
+        let flaws = madt.iter().flat_map(|madt| &madt.flaws).chain(mcfg.iter().flat_map(|mcfg| &mcfg.flaws));
+        let flaws = flaws.chain(srat.iter().flat_map(|srat| &srat.flaws));
         problems.extend(flaws.copied().map(Problem::Entry));
         let soft_off = sleep::find_soft_off(memory, &tables);
         let host_bridge = host_bridge::find(memory, &tables);

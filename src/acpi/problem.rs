@@ -30,14 +30,14 @@ pub enum Problem {
         /// Bytes left over.
         excess: usize,
     },
-    /// The root table has more entries than are looked at.
+    /// The root table has more entries than are read.
     #[display("ACPI: {signature} has {count} entries: only the first {considered} are read")]
     TooManyTables {
         /// XSDT or RSDT.
         signature: Signature,
         /// Entries there are.
         count: usize,
-        /// Entries looked at.
+        /// Entries that are read.
         considered: usize,
     },
     /// An entry of a table was skipped.
@@ -53,11 +53,11 @@ pub struct EntryFlaw {
     pub table: Signature,
     /// Offset of the entry from the start of the table, in bytes.
     pub offset: usize,
-    /// What is wrong.
+    /// The flaw.
     pub flaw: Flaw,
 }
 
-/// What is wrong with an entry of a table.
+/// The flaw of an entry of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Flaw {
     /// Its length is less than an entry's own head, so that the next one cannot be found.
@@ -91,7 +91,7 @@ pub enum Flaw {
 }
 
 impl EntryFlaw {
-    /// Flaws of a table that are kept: enough to see what is the matter.
+    /// Flaws of a table that are kept: enough to see the cause.
     const MOST: usize = 16;
 
     /// Adds it to the flaws of a table.

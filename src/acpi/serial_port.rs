@@ -64,7 +64,7 @@ const LONGEST: usize = 1024;
 
 /// An interrupt, as firmware names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortInterrupt {
+pub(crate) enum PortInterrupt {
     /// An ISA interrupt.
     Isa(u8),
     /// A global system interrupt.
@@ -76,13 +76,13 @@ pub enum PortInterrupt {
 #[display("{register}, as {table} says")]
 pub struct SerialPort {
     /// The table that names it.
-    pub table: Signature,
+    pub(crate) table: Signature,
     /// Its first register.
-    pub register: GenericAddress,
+    pub(crate) register: GenericAddress,
     /// Its interrupt, if the table names one.
-    pub interrupt: Option<PortInterrupt>,
+    pub(crate) interrupt: Option<PortInterrupt>,
     /// Its speed in baud; `None`: keep the current one.
-    pub speed: Option<u32>,
+    pub(crate) speed: Option<u32>,
 }
 
 impl SerialPort {

@@ -43,8 +43,10 @@ pub struct MemoryAffinity {
 /// The memory entries of a SRAT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Srat {
-    memory: Vec<MemoryAffinity>,
-    flaws: Vec<EntryFlaw>,
+    /// The addresses for memory, in the order of the table.
+    pub memory: Vec<MemoryAffinity>,
+    /// What was wrong with entries, the first few.
+    pub flaws: Vec<EntryFlaw>,
 }
 
 impl Srat {
@@ -94,16 +96,6 @@ impl Srat {
         self.memory.push(MemoryAffinity { range, is_hot_pluggable, is_persistent });
         Ok(())
     }
-
-    /// The addresses for memory, in the order of the table.
-    pub fn memory(&self) -> &[MemoryAffinity] {
-        &self.memory
-    }
-
-    /// What was wrong with entries, the first few.
-    pub fn flaws(&self) -> &[EntryFlaw] {
-        &self.flaws
-    }
 }
 
 #[cfg(test)]
@@ -137,7 +129,7 @@ mod tests {
     fn the_ranges_are_read_and_which_may_be_empty() {
         let srat = Srat::parse(&table(Signature::SRAT, 1, &of_qemu())).unwrap();
         let ranges: Vec<_> = srat
-            .memory()
+            .memory
             .iter()
             .map(|memory| (memory.range.start().as_u64(), memory.range.end(), memory.is_hot_pluggable))
             .collect();
@@ -145,7 +137,7 @@ mod tests {
             ranges,
             [(0, 0xA_0000, false), (0x10_0000, 0x2000_0000, false), (0x1_0000_0000, 0x2_E000_0000, true)]
         );
-        assert_eq!(srat.flaws(), []);
+        assert_eq!(srat.flaws, []);
     }
 
     #[test]
@@ -155,8 +147,8 @@ mod tests {
         body.extend([MEMORY, 8, 0, 0, 0, 0, 0, 0]);
         body.extend([MEMORY, 1]);
         let srat = Srat::parse(&table(Signature::SRAT, 1, &body)).unwrap();
-        assert_eq!(srat.memory().len(), 3);
-        let flaws: Vec<_> = srat.flaws().iter().map(|flaw| flaw.flaw).collect();
+        assert_eq!(srat.memory.len(), 3);
+        let flaws: Vec<_> = srat.flaws.iter().map(|flaw| flaw.flaw).collect();
         assert_eq!(flaws, [Flaw::Address(u64::MAX), Flaw::TooShort { kind: MEMORY, length: 8 }, Flaw::NoLength(1),]);
     }
 

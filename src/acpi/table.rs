@@ -19,11 +19,11 @@ pub(super) const LONGEST: u32 = 16 << 20;
 /// The longest table that is copied, in bytes: a MADT of 65,536 processors, or any DSDT seen.
 pub(super) const LONGEST_COPY: u32 = 1 << 20;
 
-/// Fixed-width ASCII of firmware's, filled up with blanks or NULs. Shown with dots for what is not printable.
+/// Fixed-width ASCII of firmware's, filled up with blanks or NULs. Other bytes are shown as dots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text<const N: usize>(pub [u8; N]);
 
-/// The four characters that say what a table is.
+/// The four characters that name a table's kind.
 pub type Signature = Text<4>;
 
 impl Text<4> {
@@ -110,8 +110,8 @@ pub enum TableError {
         /// The least that is needed.
         needed: usize,
     },
-    /// The address in it is none that the device can have.
-    #[display("the address {_0:#x} in it cannot be")]
+    /// The device cannot have the address in it.
+    #[display("the address {_0:#x} in it is impossible")]
     Address(#[error(not(source))] u64),
     /// There is no heap for a copy.
     #[display("there is no memory for a copy of {_0} bytes")]

@@ -55,12 +55,14 @@ impl fmt::Display for TableInfo {
 /// All tables, in the order in which firmware lists them, the DSDT last.
 #[derive(Debug, Clone)]
 pub struct Tables {
-    root: Option<Signature>,
-    list: Vec<TableInfo>,
+    /// Which root table was used, the XSDT or the RSDT.
+    pub root: Option<Signature>,
+    /// Every table that was found, usable or not.
+    pub list: Vec<TableInfo>,
 }
 
 impl Tables {
-    /// Entries of the root table that are looked at. Servers have some 150.
+    /// The most entries of the root table that are read. Servers have some 150.
     pub const MOST: usize = 512;
 
     /// Follows the root pointer: the XSDT, or the RSDT if there is no XSDT that can be used.
@@ -79,16 +81,6 @@ impl Tables {
         }
         problems.push(Problem::NoRoot);
         tables
-    }
-
-    /// Which root table was used, the XSDT or the RSDT.
-    pub fn root(&self) -> Option<Signature> {
-        self.root
-    }
-
-    /// Every table that was found, usable or not.
-    pub fn iter(&self) -> impl Iterator<Item = &TableInfo> {
-        self.list.iter()
     }
 
     /// The first usable table with this signature.

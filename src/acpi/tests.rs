@@ -73,8 +73,8 @@ fn read(firmware: &Firmware) -> Acpi {
 fn every_table_is_found_and_read() {
     let acpi = read(&firmware());
     assert_eq!(acpi.problems, []);
-    assert_eq!(acpi.tables.root(), Some(Signature::XSDT));
-    let found: Vec<_> = acpi.tables.iter().map(|table| (table.signature(), table.address, table.state)).collect();
+    assert_eq!(acpi.tables.root, Some(Signature::XSDT));
+    let found: Vec<_> = acpi.tables.list.iter().map(|table| (table.signature(), table.address, table.state)).collect();
     let good = TableState::Good;
     assert_eq!(
         found,
@@ -87,8 +87,8 @@ fn every_table_is_found_and_read() {
         ]
     );
     assert!(acpi.fadt.is_some() && acpi.hpet.is_some());
-    assert_eq!(acpi.madt.unwrap().processors().len(), 1);
-    assert_eq!(acpi.mcfg.unwrap().regions().len(), 1);
+    assert_eq!(acpi.madt.unwrap().processors.len(), 1);
+    assert_eq!(acpi.mcfg.unwrap().regions.len(), 1);
     assert_eq!(acpi.soft_off, Some(SleepType { a: 5, b: 0 }));
 }
 
@@ -104,7 +104,7 @@ fn without_an_xsdt_the_rsdt_serves() {
     let mut firmware = firmware();
     firmware.place(RSDP, &rsdp_short(u32::try_from(RSDT).unwrap()));
     let acpi = read(&firmware);
-    assert_eq!((acpi.tables.root(), acpi.problems.len()), (Some(Signature::RSDT), 0));
+    assert_eq!((acpi.tables.root, acpi.problems.len()), (Some(Signature::RSDT), 0));
     assert!(acpi.madt.is_some());
 }
 
@@ -113,7 +113,7 @@ fn a_bad_xsdt_is_named_and_the_rsdt_serves() {
     let mut firmware = firmware();
     firmware.at(XSDT)[10] ^= 1;
     let acpi = read(&firmware);
-    assert_eq!(acpi.tables.root(), Some(Signature::RSDT));
+    assert_eq!(acpi.tables.root, Some(Signature::RSDT));
     assert!(acpi.madt.is_some());
     let [Problem::Table { signature: Signature::XSDT, address: XSDT, error: TableError::Checksum(_) }] =
         acpi.problems[..]
@@ -128,7 +128,7 @@ fn without_any_root_table_there_are_no_tables() {
     firmware.at(XSDT)[10] ^= 1;
     firmware.at(RSDT)[0] = b'X';
     let acpi = read(&firmware);
-    assert_eq!((acpi.tables.root(), acpi.tables.iter().count()), (None, 0));
+    assert_eq!((acpi.tables.root, acpi.tables.list.len()), (None, 0));
     assert_eq!(acpi.problems.len(), 3);
     assert_eq!(acpi.problems[2], Problem::NoRoot);
     assert_eq!(acpi.problems[2].to_string(), "ACPI: there is no usable XSDT or RSDT, so no table is known");
@@ -174,9 +174,9 @@ fn of_two_tables_the_first_that_is_good_is_used() {
     let mut firmware = firmware();
     firmware.place(XSDT, &xsdt(&[MADT, second, MADT]));
     firmware.place(second, &madt_table(1));
-    let apic_id = |acpi: &Acpi| acpi.madt.as_ref().unwrap().processors()[0].apic_id;
+    let apic_id = |acpi: &Acpi| acpi.madt.as_ref().unwrap().processors[0].apic_id;
     let acpi = read(&firmware);
-    let states: Vec<_> = acpi.tables.iter().map(|table| table.state).collect();
+    let states: Vec<_> = acpi.tables.list.iter().map(|table| table.state).collect();
     assert_eq!((apic_id(&acpi), states), (0, vec![TableState::Good, TableState::Duplicate]));
     firmware.at(MADT)[40] ^= 1;
     assert_eq!(apic_id(&read(&firmware)), 1);
@@ -190,7 +190,7 @@ fn soft_off_may_be_in_an_ssdt() {
     firmware.place(SSDT, &table(Signature::SSDT, 1, b"nothing"));
     firmware.place(SSDT + 0x100, &table(Signature::SSDT, 1, b"\x08_S5_\x12\x06\x04\x01\x01\x00\x00"));
     let acpi = read(&firmware);
-    assert_eq!((acpi.soft_off, acpi.tables.iter().count()), (Some(SleepType { a: 1, b: 1 }), 4));
+    assert_eq!((acpi.soft_off, acpi.tables.list.len()), (Some(SleepType { a: 1, b: 1 }), 4));
 }
 
 #[test]
@@ -265,6 +265,6 @@ proptest! {
             seal(&mut firmware.at(table)[..length.clamp(36, room)], 9);
         }
         let acpi = read(&firmware);
-        prop_assert!(acpi.tables.iter().count() <= Tables::MOST + 1);
+        prop_assert!(acpi.tables.list.len() <= Tables::MOST + 1);
     }
 }

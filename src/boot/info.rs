@@ -14,7 +14,7 @@ pub struct BootInfo {
     /// Where the ACPI root pointer is, with an upper bound of its length, if the loader gave it.
     pub rsdp: Option<PhysRange>,
     /// UEFI's system table, if the loader gave its address.
-    pub efi: Option<EfiSystemTable>,
+    pub(crate) efi: Option<EfiSystemTable>,
     /// The screen, if the loader set one up.
     pub framebuffer: Option<Framebuffer>,
     /// The loader's data in memory that the map calls usable.
@@ -23,7 +23,7 @@ pub struct BootInfo {
 
 /// UEFI's system table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EfiSystemTable {
+pub(crate) struct EfiSystemTable {
     /// Its physical address, as the loader gives it.
     pub address: u64,
     /// The firmware's pointers have 64 bits; else 32.

@@ -10,7 +10,8 @@ pub struct MemoryMap {
     /// The first `count` are regions of the map; the rest is filler.
     slots: [Region; Self::CAPACITY],
     count: usize,
-    truncated: bool,
+    /// Whether regions were left out for lack of room.
+    pub truncated: bool,
 }
 
 impl MemoryMap {
@@ -34,7 +35,7 @@ impl MemoryMap {
     /// not usable either.
     pub(crate) fn from_entries(entries: &(impl Iterator<Item = Region> + Clone), report: &mut dyn FnMut(Note)) -> Self {
         let mut map = Self::empty();
-        // The strictest kind first: each later entry then gets only what is left over.
+        // The strictest kind first: each later entry gets only the remainder.
         for precedence in 0..RegionKind::PRECEDENCES {
             // A strict region was left out, so a less strict one may overlap it.
             if map.truncated {
@@ -66,7 +67,8 @@ impl MemoryMap {
     }
 
     /// Usable memory in bytes.
-    pub fn usable_bytes(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn usable_bytes(&self) -> u64 {
         // No overlap and nothing above 2^52: the sum fits.
         self.usable().map(PhysRange::bytes).sum()
     }
@@ -88,11 +90,6 @@ impl MemoryMap {
             let (start, end) = (start.max(range.start().as_u64()), end.min(range.end()));
             PhysRange::parse(start, end.checked_sub(start)?).ok()
         })
-    }
-
-    /// Whether regions had to be left out.
-    pub const fn is_truncated(&self) -> bool {
-        self.truncated
     }
 
     /// Adds the parts of `region` that no region has yet.
@@ -259,7 +256,7 @@ mod tests {
         let mut entries: Vec<_> = (0..300).map(|n| region(n * 0x2000, n * 0x2000 + 0x1000, Usable)).collect();
         entries.push(region(0x100_0000, 0x100_1000, Reserved));
         let (map, notes) = map(&entries);
-        assert!(map.is_truncated());
+        assert!(map.truncated);
         assert_eq!((map.regions().len(), map.of_kind(Reserved).count()), (MemoryMap::CAPACITY, 1));
         assert_eq!(notes.last(), Some(&Note::MapTruncated { capacity: MemoryMap::CAPACITY }));
         assert!(notes.last().unwrap().to_string().contains("INCOMPLETE"));
@@ -273,7 +270,7 @@ mod tests {
         entries.push(region(0x1000, 0x2000, Reserved));
         entries.push(region(0, 0x1000_0000, Usable));
         let (map, _) = map(&entries);
-        assert!(map.is_truncated());
+        assert!(map.truncated);
         assert_eq!(map.usable().count(), 0);
     }
 

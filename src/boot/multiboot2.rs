@@ -28,7 +28,7 @@ pub const MAX_BYTES: u32 = 1 << 20;
 pub const MAX_ENTRIES: u32 = 4096;
 
 /// Modules that are noted as areas to keep.
-pub const MAX_MODULES: u32 = 8;
+pub(crate) const MAX_MODULES: u32 = 8;
 
 // The boot information is an area too.
 const _: () = assert!((MAX_MODULES as usize) < LoaderAreas::CAPACITY);
@@ -131,7 +131,7 @@ pub enum Multiboot2Error {
     Size(#[error(not(source))] u32),
 }
 
-/// Reads the boot information at `address`. What had to be skipped is reported.
+/// Reads the boot information at `address`. Skipped parts are reported.
 ///
 /// # Errors
 /// When there is no boot information at `address`.
@@ -232,7 +232,7 @@ impl<M: PhysicalMemory> Tags<'_, M> {
         self.memory.read_value(self.next).ok()
     }
 
-    /// What is wrong with the tag at which the list ends, unless that is the end tag.
+    /// The flaw of the tag at which the list ends, unless that is the end tag.
     fn broken(mut self) -> Option<Note> {
         while self.next().is_some() {}
         let header = self.header();
@@ -387,7 +387,7 @@ impl<'a, M: PhysicalMemory, T: FromBytes + IntoBytes> Map<'a, M, T> {
         (0..self.count).filter_map(|index| self.tag.read(self.memory, HEADER + u64::from(index) * self.stride))
     }
 
-    /// Reports what is wrong with it, once. `range` gives an entry's start and length; `None` is a length beyond 64 bits.
+    /// Reports its flaw, once. `range` gives an entry's start and length; `None` is a length beyond 64 bits.
     fn check(&self, range: impl Fn(&T) -> (u64, Option<u64>), report: &mut dyn FnMut(Note)) {
         if self.count == 0 {
             report(if self.tag.kind == tag::MEMORY_MAP { Note::NoMemoryMap } else { self.tag.as_bad() });

@@ -1,10 +1,10 @@
-//! What had to be skipped, cut or corrected in the boot information.
+//! Parts of the boot information that were skipped, cut or corrected.
 
 use derive_more::Display;
 
 use super::{BadRange, Framebuffer, Region, Unreadable};
 
-/// Something in the boot information that had to be skipped, cut or corrected.
+/// A part of the boot information that was skipped, cut or corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Note {
     /// The loader gave no memory map.
@@ -35,7 +35,7 @@ pub enum Note {
         start: u64,
         /// Its length in bytes.
         length: u64,
-        /// What is wrong with it.
+        /// Its flaw.
         reason: BadRange,
     },
     /// Part of a memory map entry was claimed by another that allows less, or by an earlier one of the same kind.

@@ -7,7 +7,7 @@ use ballonet::memory::PhysAddr;
 
 /// Physical memory, where it can be read.
 ///
-/// The kernel implements it over what it has mapped, tests over a slice ([`MemoryImage`]).
+/// The kernel implements it over mapped memory, tests over a slice ([`MemoryImage`]).
 pub trait PhysicalMemory {
     /// Copies `bytes.len()` bytes from `address` on, of any alignment.
     ///

@@ -13,15 +13,9 @@ use super::{
 };
 use ballonet::memory::PhysAddr;
 
-/// The owner's name in the ELF note that makes a kernel bootable by PVH.
-pub const NOTE_NAME: [u8; 4] = *b"Xen\0";
-
-/// The type of that note; its descriptor is the physical entry address.
+/// The type of the ELF note, owner "Xen", that makes a kernel bootable by PVH. Its descriptor is the physical entry address.
 #[doc(alias = "XEN_ELFNOTE_PHYS32_ENTRY")]
 pub const NOTE_TYPE_PHYS32_ENTRY: u32 = 18;
-
-/// Size of the note's descriptor in bytes: the address is 64 bits wide, although entry is in 32-bit mode.
-pub const NOTE_DESCRIPTOR_SIZE: u32 = 8;
 
 /// What the start info begins with: "xEn3", with the top bit of the E set.
 #[doc(alias = "XEN_HVM_START_MAGIC_VALUE")]
@@ -31,7 +25,7 @@ pub const START_MAGIC: u32 = 0x336e_c578;
 pub const MAX_ENTRIES: u32 = 4096;
 
 /// Modules that are noted as areas to keep.
-pub const MAX_MODULES: u32 = 8;
+pub(crate) const MAX_MODULES: u32 = 8;
 
 // The start info, the memory map, the command line and the module list are areas too.
 const _: () = assert!(MAX_MODULES as usize + 4 <= LoaderAreas::CAPACITY);
@@ -93,7 +87,7 @@ pub enum PvhError {
 }
 
 /// Reads the start info at `address`. Version 0 has no memory map; versions above 1 are read as version 1, which
-/// they extend. What had to be skipped is reported.
+/// they extend. Skipped parts are reported.
 ///
 /// # Errors
 /// When there is no start info at `address`.

@@ -1,4 +1,4 @@
-//! A region of memory, and what it is for.
+//! A region of memory, and its use.
 
 use derive_more::Display;
 

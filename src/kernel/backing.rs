@@ -1,7 +1,7 @@
 //! Memory reclaimed for a failing allocation: from the balloons, lent for that.
 
 use crate::machine::Machine;
-use crate::machine::reclaim::{self, Relieved, Source};
+use crate::machine::reclaim::{self, Reclaimed, Source};
 
 use super::balloons::Balloons;
 
@@ -12,8 +12,8 @@ struct Backing<'k> {
 }
 
 impl Source for Backing<'_> {
-    fn relieve(&mut self, frames: u64) -> Relieved {
-        self.balloons.relieve(self.machine, frames)
+    fn reclaim(&mut self, frames: u64) -> Reclaimed {
+        self.balloons.reclaim(self.machine, frames)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::console::events::{self, Decimal};
 use crate::machine::block::Block;
 use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, clock, frames, idle_unless, log as serial, timer};
-use ballonet::balloon::{Balloon, Options};
+use ballonet::balloon::{self, Options};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::memory::PageFrames;
 use ballonet::pci::Tree;
@@ -25,7 +25,7 @@ use super::scaling;
 /// Requests timed in each direction.
 const ROUNDS: usize = 256;
 
-/// The most page frames that go to the host and back: 1 GiB. Never more than half of what is free.
+/// The most page frames that go to the host and back: 1 GiB. Never more than half of free memory.
 const FRAMES_MAX: u64 = 1 << 18;
 /// How often they do.
 const PASSES: usize = 3;
@@ -56,7 +56,7 @@ impl Surroundings for Kernel {
 
 /// 64-bit words in a page frame.
 const WORDS: usize = FRAME_SIZE as usize / 8;
-/// Room for blocks of less than a region: what is left of memory in a few regions that are partly used.
+/// Room for blocks of less than a region: the free part of a few regions that are partly used.
 const SMALL_BLOCKS: usize = 4096;
 
 impl Stopwatch for Tsc {
@@ -85,7 +85,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
     let mut devices: Vec<DeviceHandle> = Vec::new();
     for node in tree.nodes() {
         let function = node.function();
-        if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
+        if !balloon::matches(function.vendor(), function.device()) {
             continue;
         }
         tree.open_path(machine.config(), function.bdf());
@@ -142,16 +142,16 @@ fn throughput(machine: &mut Machine, bench: &Bench<'_>) -> Result<(), BenchError
     let mib = (u64::from(moved) * FRAME_SIZE) >> 20;
     info!("{device}: {mib} MiB of touched memory to the host and back, median of {PASSES}; ceiling: the best of all");
     emit(device, "throughput.size", mib, "MiB");
-    for (place, way) in ["inflate", "deflate"].into_iter().enumerate() {
-        report_direction(device, way, place, &throughput);
+    for (place, direction) in ["inflate", "deflate"].into_iter().enumerate() {
+        report_direction(device, direction, place, &throughput);
     }
     let away = frames::counts().ballooned;
     emit(device, "throughput.away", away, "frames");
     Ok(())
 }
 
-/// One way: each rate, the driver's share of the best, and what it cost the guest.
-fn report_direction(device: &str, way: &str, place: usize, throughput: &Throughput) {
+/// One direction: each rate, the driver's share of the best, and what it cost the guest.
+fn report_direction(device: &str, direction: &str, place: usize, throughput: &Throughput) {
     let ceiling = throughput.ceiling()[place];
     let driver = throughput.driver[place];
     let indirect = throughput.indirect.map(|rates| ("ceiling.indirect", rates[place]));
@@ -159,19 +159,19 @@ fn report_direction(device: &str, way: &str, place: usize, throughput: &Throughp
     let direct = ("ceiling.direct", throughput.direct[place]);
     let rates = [Some(direct), indirect, reported, Some(("ceiling", ceiling)), Some(("driver", driver.rate))];
     for (name, rate) in rates.into_iter().flatten() {
-        report_thousandths(device, name, way, rate.milli_gib_per_second(), "GiB/s");
+        report_thousandths(device, name, direction, rate.milli_gib_per_second(), "GiB/s");
     }
-    report_thousandths(device, "share", way, driver.rate.milli_percent_of(ceiling), "%");
-    report_thousandths(device, "awake", way, driver.awake.saturating_mul(100_000) / driver.rate.time.max(1), "%");
+    report_thousandths(device, "share", direction, driver.rate.milli_percent_of(ceiling), "%");
+    report_thousandths(device, "awake", direction, driver.awake.saturating_mul(100_000) / driver.rate.time.max(1), "%");
     let per_gib = |count: u64| (u128::from(count) * (1000 << 30) / u128::from(driver.rate.bytes.max(1))) as u64;
-    report_thousandths(device, "kicks", way, per_gib(driver.kicks), "1/GiB");
-    report_thousandths(device, "interrupts", way, per_gib(driver.interrupts), "1/GiB");
+    report_thousandths(device, "kicks", direction, per_gib(driver.kicks), "1/GiB");
+    report_thousandths(device, "interrupts", direction, per_gib(driver.interrupts), "1/GiB");
 }
 
 /// A figure in thousandths.
-fn report_thousandths(device: &str, name: &str, way: &str, value: u64, unit: &str) {
-    info!("  {way} {name:<18}{:>8}.{:02} {unit}", value / 1000, value % 1000 / 10);
-    let name = format!("{name}.{way}");
+fn report_thousandths(device: &str, name: &str, direction: &str, value: u64, unit: &str) {
+    info!("  {direction} {name:<18}{:>8}.{:02} {unit}", value / 1000, value % 1000 / 10);
+    let name = format!("{name}.{direction}");
     serial::emit(&events::Bench { device, name: &name, value: Decimal::Thousandths(value), unit });
 }
 

@@ -34,7 +34,7 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     tree
 }
 
-/// Assigns addresses to all BARs that have none, and reports what is wrong with those of the functions that are `concerned`.
+/// Assigns addresses to all BARs that have none, and reports the flaws of those of the `concerned` functions.
 /// Returns how many have one now.
 pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) -> bool) -> usize {
     let windows = host_windows(machine, tree);
@@ -77,7 +77,7 @@ fn bus_ranges(machine: &mut Machine) -> Vec<BusRange> {
     let config = machine.config();
     let mapped: Vec<_> = config
         .regions()
-        .filter_map(|region| BusRange::new(region.segment(), region.first_bus(), region.last_bus()))
+        .filter_map(|region| BusRange::new(region.segment, region.first_bus, region.last_bus))
         .collect();
     if mapped.is_empty() && config.has_ports() { Vec::from([BusRange::SEGMENT_0]) } else { mapped }
 }
@@ -108,7 +108,7 @@ fn gaps(machine: &mut Machine) -> HostWindows {
     let ram = of(true);
     let mut used = of(false);
     let bits = machine.features.physical_bits;
-    used.extend(machine.config().regions().filter_map(|region| address_range(region.range())));
+    used.extend(machine.config().regions().filter_map(|region| address_range(region.range)));
     HostWindows::from_gaps(&ram, &used, &[], bits)
 }
 

@@ -143,7 +143,7 @@ impl Slots {
         }
     }
 
-    /// A driver found its device gone: the slot checks what has become of it.
+    /// A driver found its device gone: the slot checks its state.
     fn lose(&mut self, function: Bdf, tree: &Tree, now: u64) {
         let above: Vec<Bdf> = tree.bridges_above(function).map(Node::bdf).collect();
         if let Some(port) = self.ports.iter_mut().find(|port| above.contains(&port.bdf())) {

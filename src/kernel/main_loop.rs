@@ -78,7 +78,7 @@ impl<'k> MainLoop<'k> {
         serial::retry();
     }
 
-    /// Runs a piece of the command in progress, and takes what was typed.
+    /// Runs a piece of the command in progress, and takes typed characters.
     fn serve_console(&mut self) -> Outcome {
         let Self { machine, tree, mmio, balloons, slots, console, held, work, latency, .. } = self;
         let mut context = Context { machine, tree, mmio, balloons, slots, held, work, latency };
@@ -101,7 +101,7 @@ impl<'k> MainLoop<'k> {
     fn is_pending(&self) -> bool {
         let served =
             [self.balloons.is_pending(), self.slots.is_pending(), self.work.is_pending(), self.console.is_busy()];
-        let noted = power_button::is_pressed() || nmi::is_untold() || screen::is_pending();
+        let noted = power_button::is_pressed() || nmi::has_unreported() || screen::is_pending();
         served.into_iter().any(identity) || noted || serial::has_input() || timer::has_fired()
     }
 
@@ -137,7 +137,7 @@ impl<'k> MainLoop<'k> {
 
 /// Reports NMIs, after which the kernel continues. The report also shows the sender that the kernel is alive.
 fn report_nmis() {
-    if let Some((count, interrupted)) = nmi::take_untold() {
+    if let Some((count, interrupted)) = nmi::take_unreported() {
         serial::emit(&events::Nmi { count, interrupted: Hex(interrupted) });
         warn!("an NMI came at {interrupted:#x}, {count} so far; the kernel continues");
     }

@@ -101,7 +101,7 @@ fn shares(counts: &Counts) -> Shares {
     }
 }
 
-/// What is wrong or unusual, in no more words than fit beside the log.
+/// Problems and unusual states, in words that fit beside the log.
 fn note(balloons: &Balloons) -> &'static str {
     let words = balloons.drivers().find_map(|driver| {
         let status = driver.status();

@@ -104,7 +104,7 @@ struct Program {
     allocations: u64,
     failures: u64,
     bad: u64,
-    /// What is logged for people; there is an event for every phase.
+    /// The line for people; there is an event for every phase.
     quiet: Quiet,
 }
 
@@ -159,7 +159,7 @@ impl Work {
         self.program.as_ref().is_some_and(|program| program.rest.is_none())
     }
 
-    /// Reports what it is doing.
+    /// Reports its phase.
     pub(super) fn report(&self) {
         match &self.program {
             Some(program) => program.report(),

@@ -45,7 +45,7 @@ impl<T> Lock<T> {
     /// Opens the lock, whatever its holder.
     ///
     /// # Safety
-    /// The holder never runs again, or does not touch the value any more.
+    /// The holder never runs again, or no longer uses the value.
     pub(crate) unsafe fn force_unlock(&self) {
         // SAFETY: the caller vouches that the holder is gone.
         unsafe { self.inner.force_unlock() }

@@ -4,14 +4,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::acpi::EcamRegion;
 use crate::boot::{AffinityChoice, Mode};
 use crate::machine::devices::config_space::MachineConfig;
 use crate::machine::devices::mmio::Window;
 use crate::machine::interrupts::{lines, local_apic, vectors};
-use crate::machine::memory::dma::DmaRegion;
 use crate::machine::memory::page_frames::MachineFrames;
-use crate::machine::memory::{frames, reclaim};
+use crate::machine::memory::{dma, frames, reclaim};
 use crate::machine::paging::{self, Access};
 use crate::machine::smp::cpu::Cpu;
 use crate::machine::smp::registry;
@@ -25,6 +23,7 @@ use ballonet::platform::{
     AffinityError, DmaExhausted, Handler, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow, Registers,
     Vector, VectorError,
 };
+use ballonet::raw::RawMemory;
 
 /// Where message-signalled interrupts go; bits 12 to 19 are the APIC id (SDM vol. 3, 12.11.1).
 const MSI_ADDRESS: u64 = 0xFEE0_0000;
@@ -49,7 +48,7 @@ fn usurped(config: &MachineConfig, claims: &[RegisterWindow], window: &RegisterW
     if claims.iter().any(|claim| of_another(claim) && overlaps(addresses(claim))) {
         return Some("registers of another function are there");
     }
-    let spaces = || config.regions().map(EcamRegion::range);
+    let spaces = || config.regions().map(|region| region.range);
     if window.io {
         (window.address < BOARD_PORTS).then_some("the board has its ports there")
     } else if overlaps(BOARD_MEMORY) {
@@ -76,7 +75,7 @@ fn least_interrupted(choice: AffinityChoice) -> Option<&'static Cpu> {
 impl Platform for Machine {
     type Config = MachineConfig;
     type Registers = Window;
-    type Memory = DmaRegion;
+    type Memory = RawMemory;
 
     fn config(&mut self) -> &mut MachineConfig {
         &mut self.config
@@ -135,12 +134,12 @@ impl Platform for Machine {
         }
     }
 
-    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<DmaRegion, DmaExhausted> {
-        DmaRegion::allocate(size, align).ok_or(DmaExhausted { size, align })
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<RawMemory, DmaExhausted> {
+        dma::allocate(size, align).ok_or(DmaExhausted { size, align })
     }
 
-    fn release_dma(&mut self, memory: DmaRegion) {
-        memory.free();
+    fn release_dma(&mut self, memory: RawMemory) {
+        dma::free(memory);
     }
 
     fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
@@ -211,12 +210,12 @@ impl BalloonPlatform for Machine {
     }
 
     /// The statistics that this kernel has. It has no swap, no page cache and no huge page pool, and a page fault ends it: those
-    /// are 0. Memory is reclaimed only for waiting allocations ([`relief`]), never in the background. Frames asked of a balloon
+    /// are 0. Memory is reclaimed only for waiting allocations ([`reclaim`]), never in the background. Frames asked of a balloon
     /// for that count as *scanned*, returned ones as *reclaimed*.
     fn statistics(&self) -> Statistics {
         let counts = frames::counts();
         let free = counts.free * FRAME_SIZE;
-        let relieved = reclaim::counts();
+        let reclaimed = reclaim::counts();
         Statistics::new()
             .with(Tag::SwapIn, 0)
             .with(Tag::SwapOut, 0)
@@ -228,11 +227,11 @@ impl BalloonPlatform for Machine {
             .with(Tag::Caches, 0)
             .with(Tag::HugePages, 0)
             .with(Tag::HugePageFailures, 0)
-            .with(Tag::OomKills, relieved.ended)
-            .with(Tag::AllocationStalls, relieved.stalls)
+            .with(Tag::OomKills, reclaimed.ended)
+            .with(Tag::AllocationStalls, reclaimed.stalls)
             .with(Tag::AsyncScan, 0)
-            .with(Tag::DirectScan, relieved.asked.max(relieved.frames))
+            .with(Tag::DirectScan, reclaimed.asked.max(reclaimed.frames))
             .with(Tag::AsyncReclaim, 0)
-            .with(Tag::DirectReclaim, relieved.frames)
+            .with(Tag::DirectReclaim, reclaimed.frames)
     }
 }

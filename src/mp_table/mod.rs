@@ -1,5 +1,5 @@
 //! The MP configuration table: processors, IOAPICs and how interrupts are wired, on machines without ACPI (Intel
-//! MultiProcessor Specification 1.4).
+//! `MultiProcessor` Specification 1.4).
 //!
 //! What it says is put into the words of a MADT, which is what the machine layer reads. Firmware's bytes are hostile: work
 //! and memory are bounded whatever they say.

@@ -64,18 +64,18 @@ fn read(bytes: &[u8]) -> Option<Result<Madt, MpTableError>> {
 #[test]
 fn processors_io_apics_and_the_wiring_of_isa_are_read() {
     let madt = read(&image(&entries())).unwrap().unwrap();
-    let ids: Vec<_> = madt.processors().iter().map(|processor| processor.apic_id).collect();
+    let ids: Vec<_> = madt.processors.iter().map(|processor| processor.apic_id).collect();
     assert_eq!(ids, [0, 1], "one that is disabled is not there");
-    let bases: Vec<_> = madt.io_apics().iter().map(|it| (it.id, it.address.as_u64(), it.gsi_base)).collect();
+    let bases: Vec<_> = madt.io_apics.iter().map(|it| (it.id, it.address.as_u64(), it.gsi_base)).collect();
     assert_eq!(bases, [(2, 0xFEC0_0000, 0), (4, 0xFEC2_0000, 24)]);
     let wired =
         |irq| (madt.isa_irq(irq).gsi, madt.isa_irq(irq).signalling.polarity, madt.isa_irq(irq).signalling.trigger);
     assert_eq!(wired(0), (2, Polarity::ActiveHigh, Trigger::Edge));
     assert_eq!(wired(9), (9, Polarity::ActiveHigh, Trigger::Edge), "the first holds");
     assert_eq!(wired(12), (12, Polarity::ActiveHigh, Trigger::Edge), "not that of PCI");
-    let nmis: Vec<_> = madt.local_nmis().iter().map(|nmi| (nmi.target, nmi.lint)).collect();
+    let nmis: Vec<_> = madt.local_nmis.iter().map(|nmi| (nmi.target, nmi.lint)).collect();
     assert_eq!(nmis, [(NmiTarget::All, 1)]);
-    assert_eq!(madt.local_apic_address().as_u64(), 0xFEE0_0000);
+    assert_eq!(madt.local_apic_address.as_u64(), 0xFEE0_0000);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn every_truncation_and_unknown_entries_are_survived() {
         assert!(!matches!(read(&bytes[..length]), Some(Ok(_))), "at {length}");
     }
     let entries = [processor(0, 1), vec![9; 8], processor(1, 1)];
-    assert_eq!(read(&image(&entries)).unwrap().unwrap().processors().len(), 1);
+    assert_eq!(read(&image(&entries)).unwrap().unwrap().processors.len(), 1);
 }
 
 proptest::proptest! {

@@ -133,7 +133,7 @@ impl Grid {
 pub(super) mod tests_support {
     use super::*;
 
-    /// The text in an area, row by row, without what is blank at the end; `#` for blocks, `|` for lines.
+    /// The text in an area, row by row, without trailing blanks; `#` for blocks, `|` for lines.
     pub(in crate::screen) fn text_of(grid: &Grid, area: Rect) -> Vec<String> {
         let text = |row| {
             let codes =

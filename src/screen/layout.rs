@@ -24,7 +24,7 @@ pub struct ScreenLayout {
     pub rule: Rect,
     /// The picture of the balloon.
     pub status: Rect,
-    /// The line at the bottom: what is being typed.
+    /// The line at the bottom: the line being typed.
     pub prompt: Rect,
 }
 

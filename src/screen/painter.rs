@@ -24,8 +24,10 @@ pub struct Painter {
     bytes_per_pixel: usize,
     /// The side of the square of pixels that shows one pixel of the font, so that letters are legible on large screens.
     scale: usize,
-    columns: usize,
-    rows: usize,
+    /// Cells in a line.
+    pub columns: usize,
+    /// Lines of cells.
+    pub rows: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +62,6 @@ impl Painter {
             columns: width / (GLYPH_WIDTH * scale),
             rows: height / (GLYPH_HEIGHT * scale),
         })
-    }
-
-    /// Cells in a line.
-    pub const fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Lines of cells.
-    pub const fn rows(&self) -> usize {
-        self.rows
     }
 
     /// Pixels of a cell from top to bottom.
@@ -184,7 +176,7 @@ mod tests {
     fn large_screens_have_large_letters() {
         let size = |width, height| {
             let painter = Painter::new(&framebuffer(width, height, 32, rgb(32))).unwrap();
-            (painter.columns(), painter.rows(), painter.scale)
+            (painter.columns, painter.rows, painter.scale)
         };
         assert_eq!(size(640, 480), (80, 30, 1));
         assert_eq!(size(1366, 768), (170, 48, 1));
@@ -219,9 +211,9 @@ mod tests {
             let framebuffer = framebuffer(width, height, depth, rgb(depth.min(24)));
             prop_assume!(framebuffer.is_sound());
             let painter = Painter::new(&framebuffer).unwrap();
-            prop_assert!(painter.columns() <= MOST_COLUMNS && painter.rows() <= MOST_ROWS);
-            prop_assert!(painter.columns() * painter.line_length() <= framebuffer.pitch as usize);
-            prop_assert!(painter.rows() * painter.cell_height() <= height as usize);
+            prop_assert!(painter.columns <= MOST_COLUMNS && painter.rows <= MOST_ROWS);
+            prop_assert!(painter.columns * painter.line_length() <= framebuffer.pitch as usize);
+            prop_assert!(painter.rows * painter.cell_height() <= height as usize);
             let colours = Style::new(Colour::ALL[usize::from(style & 15)], Colour::ALL[usize::from(style >> 4)]);
             let painted = line(&painter, Cell::new(code, colours), painter.cell_height() - 1);
             prop_assert_eq!(painted.len(), painter.line_length());

@@ -41,7 +41,7 @@ impl Screen {
         self.grid.fill(self.layout.rule, Cell::new(Cell::VERTICAL, Style::FAINT));
     }
 
-    /// No cells any more.
+    /// No cells are left.
     pub(crate) fn end(&mut self) {
         self.grid.resize(0, 0);
         (self.layout, self.log) = (ScreenLayout::empty(), TextArea::new(Rect::default()));

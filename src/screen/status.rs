@@ -29,13 +29,13 @@ pub(crate) struct Status<'a> {
     pub silent: bool,
     /// The movement in progress, or the last one.
     pub movement: Option<Movement>,
-    /// What is wrong with a balloon, or unusual.
+    /// A problem of a balloon, or an unusual state.
     pub note: &'a str,
     /// The machine's names: in place of the balloon's status if there is no balloon, else where there is room.
     pub facts: &'a [Fact<'a>],
 }
 
-/// A fact about the machine: what it is about, and the fact.
+/// A fact about the machine, with its label.
 pub(crate) type Fact<'a> = (&'a str, &'a str);
 
 impl Shares {

@@ -1,4 +1,4 @@
-//! Several CPUs: each has what is its own, and none works with what another has taken away.
+//! Several CPUs: each has its own state, and none uses a mapping that another has removed.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -187,7 +187,7 @@ kernel_test! {
         finish(cpu);
         close(window);
         assert_eq!(seen.load(Ordering::SeqCst), 0xBBBB, "CPU {cpu} remembers the first frame");
-        assert!(nmi::take_untold().is_none(), "the kernel's own NMIs are none to tell of");
+        assert!(nmi::take_unreported().is_none(), "the kernel does not report its own NMIs");
         for frame in [first, second] {
             frames::free(frame).expect("the frame was allocated");
         }
@@ -270,7 +270,7 @@ kernel_test! {
             asked.store(round, Ordering::SeqCst);
             while answered.load(Ordering::Relaxed) < round {
                 idle_unless(|| answered.load(Ordering::Relaxed) == round || timer::has_fired());
-                assert!(!timer::has_fired(), "nobody has woken the CPU in round {round}");
+                assert!(!timer::has_fired(), "nothing has woken the CPU in round {round}");
             }
         }
         timer::disarm();

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::hint::black_box;
 
-use crate::machine::reclaim::{self, Relieved, Source};
+use crate::machine::reclaim::{self, Reclaimed, Source};
 use crate::machine::{frames, large};
 use ballonet::memory::FrameRun;
 
@@ -24,7 +24,7 @@ pub(super) const TESTS: &[Test] = tests![
     large_blocks_have_any_alignment,
     a_block_larger_than_any_hole_is_put_together_from_pieces,
     an_allocation_that_would_fail_has_memory_back_first,
-    nobody_is_asked_while_interrupts_are_off,
+    no_source_is_asked_with_interrupts_off,
     memcpy_copies_every_length_between_all_alignments,
     memmove_copies_every_length_over_all_overlaps,
     memset_fills_every_length_at_all_alignments,
@@ -226,7 +226,7 @@ struct Giver {
 }
 
 impl Source for Giver {
-    fn relieve(&mut self, frames: u64) -> Relieved {
+    fn reclaim(&mut self, frames: u64) -> Reclaimed {
         self.asked += 1;
         // No lock is held, so this can allocate; and nobody is asked for that in turn.
         drop(black_box(Box::new([0_u8; 100])));
@@ -236,7 +236,7 @@ impl Source for Giver {
             frames::free(run).expect("it was allocated");
             given += u64::from(run.count());
         }
-        Relieved { frames: given, asked: frames }
+        Reclaimed { frames: given, asked: frames }
     }
 }
 
@@ -257,16 +257,16 @@ kernel_test! {
         let before = free();
         let mut giver = take_all();
         let held: u64 = giver.runs.iter().map(|run| u64::from(run.count())).sum();
-        assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "nobody is lent");
+        assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "no source is lent");
         let stalls = reclaim::counts().stalls;
         let bytes = (held * 4096) as usize / 2;
         let block = reclaim::lend(&mut giver, || {
             let mut block = Vec::<u8>::new();
             block.try_reserve_exact(bytes).map(|()| block)
         });
-        let block = block.expect("half of all memory is to be had back");
+        let block = block.expect("half of all memory can be reclaimed");
         assert_eq!((giver.asked, reclaim::counts().stalls), (1, stalls + 1), "once is enough");
-        assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "nobody is lent any more");
+        assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "no source is lent any more");
         drop(block);
         // More than there is: asked for, and refused.
         let refused = reclaim::lend(&mut giver, || Vec::<u8>::new().try_reserve_exact(1 << 44).is_err());
@@ -278,13 +278,13 @@ kernel_test! {
 }
 
 kernel_test! {
-    fn nobody_is_asked_while_interrupts_are_off() {
+    fn no_source_is_asked_with_interrupts_off() {
         let mut giver = take_all();
         let refused = reclaim::lend(&mut giver, || {
             x86_64::instructions::interrupts::without_interrupts(|| Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err())
         });
         assert!(refused && giver.asked == 0);
-        giver.relieve(u64::MAX);
+        giver.reclaim(u64::MAX);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Misbehaving devices and firmware: the kernel goes on.
+//! Misbehaving devices and firmware: the kernel continues.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -29,7 +29,7 @@ pub(super) const TESTS: &[Test] = tests![
     registers_of_another_function_are_not_mapped_while_they_are_in_use,
     a_queue_that_is_too_large_for_what_memory_is_left_is_an_error,
     an_io_apic_that_is_not_there_is_not_taken,
-    a_line_learns_its_input_only_from_an_interrupt_that_nobody_else_claims,
+    a_line_learns_its_input_only_from_an_interrupt_that_no_other_claims,
 ];
 
 /// Lets a vector's handler ask for the next interrupt over and over. `take` gives the handler a vector.
@@ -157,9 +157,9 @@ kernel_test! {
 kernel_test! {
     fn registers_of_the_board_are_not_mapped_whatever_a_bar_says(context) {
         let before = paging::with(|space| space.windows());
-        let config = context.machine.config().regions().next().map(|region| region.range().start().as_u64());
+        let config = context.machine.config().regions().next().map(|region| region.range.start().as_u64());
         let memory = [0xFEC0_0000, 0xFED0_0000, 0xFEE0_0000, 0xFEEF_F000, 0xFEBF_F000 + 0x800].into_iter().chain(config);
-        // Behind 0xE2 a status register would be where the kernel is told to end.
+        // Behind 0xE2 the status register would ask the kernel to end.
         let ports = [0x20, 0x3F8, 0xCF8, 0xCFC, 0xE2, 0xFFF];
         for (io, address) in memory.map(|address| (false, address)).chain(ports.map(|port| (true, port))) {
             let function = Bdf::new(0, 0, 31, 7).expect("a place");
@@ -211,7 +211,7 @@ kernel_test! {
             }
             assert!(runs.len() < runs.capacity(), "memory is in more pieces than the test has room for");
         }
-        // Less than the ring takes, and less than the kernel's own record of it: neither is to be the end.
+        // Less than the ring takes, and less than the kernel's own record of it: neither must end the kernel.
         for _ in 0..3 {
             let index = QueueIndex::new(0).expect("every device has one");
             let queue = Virtqueue::<_, [u64; 64]>::allocate(&mut context.machine, index, layout, QueueOptions::default());
@@ -239,7 +239,7 @@ fn inputs(name: &str) -> Vec<u32> {
 }
 
 kernel_test! {
-    fn a_line_learns_its_input_only_from_an_interrupt_that_nobody_else_claims(context) {
+    fn a_line_learns_its_input_only_from_an_interrupt_that_no_other_claims(context) {
         let madt = context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
         let asked = [Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false))];
         let mut ids = Vec::new();
@@ -260,7 +260,7 @@ kernel_test! {
             wait_until(|| vectors::counted(view.vector) > view.count);
         };
         raise(first, &[0, 1]);
-        assert!(inputs("one").len() > 1 && inputs("two").len() > 1, "both asked: whose input it is cannot be told");
+        assert!(inputs("one").len() > 1 && inputs("two").len() > 1, "both asked: the owner of the input is unknown");
         raise(first, &[0]);
         assert_eq!(inputs("one"), [first]);
         raise(second, &[1]);

@@ -1,4 +1,4 @@
-//! The IOAPICs and what they replace: lines that nobody uses are masked, one that is routed arrives.
+//! The IOAPICs and what they replace: unused lines are masked, one that is routed arrives.
 
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use crate::tests::suite::{Skip, Test, kernel_test, tests};
 use crate::tests::support::{Counter, MASKED, pass, wait_until};
 
 pub(super) const TESTS: &[Test] = tests![
-    lines_that_nobody_uses_are_masked,
+    unused_lines_are_masked,
     both_pics_are_fully_masked,
     a_line_arrives_where_the_madt_routes_it_until_it_is_masked,
 ];
@@ -19,7 +19,7 @@ pub(super) const TESTS: &[Test] = tests![
 const LISTENED_TO: [&str; 2] = ["serial", "keyboard"];
 
 kernel_test! {
-    fn lines_that_nobody_uses_are_masked() {
+    fn unused_lines_are_masked() {
         if io_apic::end() == 0 {
             return Err(Skip::because("there is no IOAPIC"));
         }

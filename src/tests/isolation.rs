@@ -1,4 +1,4 @@
-//! Proof that a failure is seen, told and contained: tests that fail on purpose, in each of the ways there are.
+//! Proof that a failure is seen, reported and contained: tests that fail on purpose, in each possible way.
 
 use alloc::boxed::Box;
 use alloc::string::String;

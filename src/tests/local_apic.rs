@@ -24,7 +24,7 @@ pub(super) const TESTS: &[Test] = tests![
 kernel_test! {
     fn the_id_is_that_of_the_boot_processor_in_the_madt(context) {
         let madt = context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
-        let boot = madt.and_then(|madt| madt.processors().first());
+        let boot = madt.and_then(|madt| madt.processors.first());
         let boot = boot.ok_or_else(|| Skip::because("no MADT has processors"))?;
         assert_eq!(local_apic::id(), boot.apic_id);
     }

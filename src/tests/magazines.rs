@@ -1,4 +1,4 @@
-//! Page frames with a magazine for each CPU: nobody sees a difference but in time.
+//! Page frames with a magazine for each CPU: the only difference is in time.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ pub(super) const TESTS: &[Test] = tests![
     single_frames_come_from_magazines_and_count_as_free_there,
     a_frame_in_a_magazine_cannot_be_freed_again,
     memory_runs_out_at_the_last_frame_with_magazines_too,
-    a_balloon_gets_all_but_the_floor_with_magazines_too,
+    a_balloon_leaves_only_the_reserve_with_magazines_too,
 ];
 
 /// Runs `test` with magazines, then asserts that no frame was lost.
@@ -103,16 +103,16 @@ kernel_test! {
 }
 
 kernel_test! {
-    fn a_balloon_gets_all_but_the_floor_with_magazines_too(context) {
+    fn a_balloon_leaves_only_the_reserve_with_magazines_too(context) {
         let mut runs = Vec::with_capacity(16384);
         with_magazines(|| {
-            let floor = frames::with(|frames| frames.floor());
+            let reserve = frames::with(|frames| frames.floor());
             touch();
             while let Some(run) = context.machine.frames().take_free(512) {
                 runs.push(run);
                 assert!(runs.len() < runs.capacity(), "memory is in more pieces than the test has room for");
             }
-            assert_eq!(frames::counts().free, floor);
+            assert_eq!(frames::counts().free, reserve);
             touch();
             assert_eq!(context.machine.frames().take_free(512), None);
             for run in runs.drain(..) {

@@ -1,9 +1,9 @@
-//! Page frames, DMA memory and blocks: what is refused changes nothing, what is given back is all back.
+//! Page frames, DMA memory and blocks: a refused operation changes nothing, a release returns everything.
 
 use alloc::vec::Vec;
 
 use crate::machine::block::Block;
-use crate::machine::dma::DmaRegion;
+use crate::machine::dma;
 use crate::machine::frames;
 use ballonet::memory::{AllocateError, Counts, FRAME_SIZE, FrameRun, FrameState, Pfn, PhysAddr};
 use ballonet::platform::{DmaMemory, Platform};
@@ -108,7 +108,7 @@ kernel_test! {
         let beyond = Pfn::new(u32::MAX - 1);
         for pfn in [kernel, beyond, Pfn::new(0)] {
             let run = FrameRun::new(pfn, 1).expect("a run of one");
-            let error = frames::free(run).expect_err("nobody was given it");
+            let error = frames::free(run).expect_err("it was not allocated");
             assert_ne!(error.state, Some(FrameState::Used), "{error}");
         }
         assert_eq!(balance(), before);
@@ -145,7 +145,7 @@ kernel_test! {
         assert_eq!(error, AllocateError::Exhausted { frames: 1, align: 1, free: 0 });
         assert_eq!(counts().free, 0);
         audit();
-        assert!(Block::allocate(1).is_none() && DmaRegion::allocate(1, 1).is_none());
+        assert!(Block::allocate(1).is_none() && dma::allocate(1, 1).is_none());
         for run in runs.drain(..) {
             frames::free(run).expect("it was allocated");
         }

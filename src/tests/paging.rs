@@ -219,7 +219,7 @@ const UNCACHED: PageTableFlags = PageTableFlags::NO_CACHE.union(PageTableFlags::
 kernel_test! {
     fn every_device_window_is_uncached_and_not_executable(context) {
         let nx = context.machine.features.nx;
-        // Windows lie one after the other, closed ones among them; nothing is further up than all that was ever opened.
+        // Windows lie in sequence, closed ones among them; nothing lies above the last that was ever opened.
         const SEARCHED: u64 = 1 << 30;
         let mut found = 0;
         let mut address = DEVICE_BASE;
@@ -253,7 +253,7 @@ kernel_test! {
 /// Some device's registers that can be read without an effect.
 fn local_apic_address(machine: &Machine) -> u64 {
     let madt = machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
-    madt.map_or(0xFEE0_0000, |madt| madt.local_apic_address().as_u64())
+    madt.map_or(0xFEE0_0000, |madt| madt.local_apic_address.as_u64())
 }
 
 kernel_test! {
@@ -264,9 +264,9 @@ kernel_test! {
         // SAFETY: the CPU has the table; reading it has no effect.
         let table = unsafe { Msr::new(0x277).read() };
         assert_eq!(table, memory_types::PAGE_ATTRIBUTES);
-        // Nothing answers there, and nobody asks.
+        // Nothing responds there, and nothing asks.
         let place = (context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()))
-            .and_then(|madt| Some(madt.io_apics().first()?.address.as_u64()))
+            .and_then(|madt| Some(madt.io_apics.first()?.address.as_u64()))
             .ok_or(Skip::because("there is no IOAPIC whose address is surely not memory's"))?;
         for (access, kind) in [(Access::Framebuffer, 1), (Access::Device, 0)] {
             let window = paging::with(|space| space.open_window(place, PAGE, access, &mut frames::ForTables))

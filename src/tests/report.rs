@@ -1,4 +1,4 @@
-//! What is told about tests on the serial line: for people, or an event a test for programs.
+//! Reports of tests on the serial line: text for people, or one event per test.
 
 use alloc::boxed::Box;
 use alloc::format;

@@ -135,7 +135,7 @@ fn run_one(context: &mut Context, test: &Test) -> (Outcome, u64) {
     (outcome, nanoseconds)
 }
 
-/// What the machine has lent out and a failed test does not give back by itself.
+/// Resources that a failed test does not release.
 struct Belongings {
     vectors: Vec<u8>,
     /// Interrupt lines that are not masked.

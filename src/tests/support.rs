@@ -12,7 +12,7 @@ use ballonet::platform::Handled;
 
 use crate::tests::suite::Skip;
 
-/// How long a wait for what must happen goes on before the test fails. Far longer than any of it takes.
+/// The longest wait for an event before the test fails: far longer than any takes.
 pub(super) const PATIENCE_NS: u64 = 20_000_000_000;
 
 /// Why a test that needs several CPUs is skipped. `tests/machine.rs` boots it with more then.

@@ -398,7 +398,7 @@ kernel_test! {
     }
 }
 
-/// Has the CPU raise #DB before it executes what is at `address`, or not any more.
+/// Has the CPU raise #DB before it executes the code at `address`, or no longer.
 fn break_at(address: Option<u64>) {
     /// DR7: breakpoint 0 is on, for instructions.
     const ENABLE_0: u64 = 1 << 1;

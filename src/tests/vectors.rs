@@ -16,7 +16,7 @@ pub(super) const TESTS: &[Test] = tests![
     all_vectors_can_be_had_once_and_no_more,
     every_device_vector_can_be_delivered,
     a_released_vector_does_not_run_its_handler_any_more,
-    an_interrupt_that_nobody_claims_is_counted_as_such,
+    an_unclaimed_interrupt_is_counted,
     a_platform_vector_has_the_message_that_raises_it,
 ];
 
@@ -69,12 +69,12 @@ kernel_test! {
         local_apic::send_to_self(vector);
         wait_until(|| vectors::counted(vector) > before);
         assert_eq!(count.load(Ordering::SeqCst), 1);
-        assert_eq!(local_apic::in_service(), None, "nobody's interrupt is acknowledged all the same");
+        assert_eq!(local_apic::in_service(), None, "an unclaimed interrupt is acknowledged all the same");
     }
 }
 
 kernel_test! {
-    fn an_interrupt_that_nobody_claims_is_counted_as_such() {
+    fn an_unclaimed_interrupt_is_counted() {
         let vector = vectors::allocate(String::from("not-mine"), Box::new(|| Handled::No)).expect("a vector is free");
         local_apic::send_to_self(vector);
         wait_until(|| vectors::counted(vector) == 1);

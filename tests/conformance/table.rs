@@ -15,7 +15,7 @@ const LEVELS: [&str; 5] = ["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY"];
 pub const DEFECTS: usize = 14;
 
 /// The areas, and how many clauses each has. Clauses are numbered from 1 without a gap.
-const AREAS: [(&str, usize); 49] = [
+const AREAS: [(&str, usize); 53] = [
     ("STATUS", 4),
     ("FEAT", 10),
     ("RESET", 1),
@@ -52,6 +52,9 @@ const AREAS: [(&str, usize); 49] = [
     ("PCI-MSIX", 6),
     ("PCI-NOTIF", 6),
     ("PCI-CFGCHG", 1),
+    ("MMIO-REG", 14),
+    ("MMIO-INIT", 2),
+    ("MMIO-INT", 3),
     ("RSVD", 13),
     ("BAL-FEAT", 3),
     ("BAL-OP", 12),
@@ -64,6 +67,7 @@ const AREAS: [(&str, usize); 49] = [
     ("LEG-INIT", 1),
     ("LEG-RSVD", 2),
     ("LEG-PCI", 7),
+    ("LEG-MMIO", 3),
     ("LEG-BAL", 5),
 ];
 

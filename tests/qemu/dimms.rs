@@ -51,8 +51,8 @@ fn comes_later(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.qmp.device_add(&json!({ "driver": "pc-dimm", "memdev": "m1", "id": "dimm0" }))?;
     vm.qmp.set_target(160 * MIB)?;
-    let floor = vm.event("floor")?;
-    let reason = floor.text("message")?;
+    let short = vm.event("short")?;
+    let reason = short.text("message")?;
     ensure!(reason.contains("the guest has only 511 MiB"), "the reason should be the true one: {reason}");
     vm.balloon_to(vm.memory + DIMM)
 }

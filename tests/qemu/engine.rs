@@ -82,8 +82,8 @@ fn reads_chains(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask("mem hold 32M", "held")?;
     vm.balloon_to(vm.memory / 2)?;
-    let manner = vm.event("manner")?;
-    ensure!(manner.text("chains")? == "read" && manner.text("request")? == "256x2", "{manner}");
+    let strategy = vm.event("strategy")?;
+    ensure!(strategy.text("chains")? == "read" && strategy.text("request")? == "256x2", "{strategy}");
     vm.balloon_to(vm.memory)?;
     vm.balloon_to(vm.memory / 4)?;
     vm.balloon_to(vm.memory)?;
@@ -106,11 +106,11 @@ fn written_goes_first(vm: &mut Vm) -> Outcome {
     let fell = before.saturating_sub(vm.resident()?);
     ensure!(fell >= WRITTEN / 100 * 90, "{} MiB were given, the host has {} MiB less", WRITTEN / MIB, fell / MIB);
     if reporting {
-        // Which way is faster depends on the host. That it was measured and the faster one taken does not.
-        let manner = vm.event("manner")?;
-        let (first, plain) = (manner.count("report_first")?, manner.count("plain")?);
-        let way = if plain > first { "plain" } else { "report-first" };
-        ensure!(first > 0 && plain > 0 && manner.text("way")? == way, "{manner}");
+        // Which path is faster depends on the host. The driver measures both and takes the faster one.
+        let strategy = vm.event("strategy")?;
+        let (first, direct) = (strategy.count("report_first")?, strategy.count("direct")?);
+        let path = if direct > first { "direct" } else { "report-first" };
+        ensure!(first > 0 && direct > 0 && strategy.text("path")? == path, "{strategy}");
     }
     vm.balloon_to(vm.memory)
 }

@@ -104,9 +104,9 @@ fn unread(vm: &mut Vm, mut line: UnixStream) -> Outcome {
     let mut seen = String::new();
     let end = Instant::now() + PATIENCE;
     let lost = loop {
-        ensure!(Instant::now() < end, "who reads again should be told what was lost: {seen}");
+        ensure!(Instant::now() < end, "a reader that returns should learn how many lines were lost: {seen}");
         read_some(&mut line, &mut seen)?;
-        if let Some((before, _)) = seen.split_once(" lines lost while nobody read\r\n") {
+        if let Some((before, _)) = seen.split_once(" lines lost: the reader had stopped\r\n") {
             break before.rsplit(' ').next().unwrap_or_default().to_owned();
         }
     };

@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
     }
     let newest = || Qemu::new(Version::Newest);
-    trials.push(trial("life::absurd_target_meets_a_floor", newest(), floor));
+    trials.push(trial("life::absurd_target_stops_short", newest(), absurd_target));
     trials.push(trial("life::target_set_before_the_kernel_is_up", newest().early_target(EARLY), early_target));
     trials
 }
@@ -81,21 +81,21 @@ fn reboot_after_writing(vm: &mut Vm) -> Outcome {
 }
 
 /// The host asks for all memory. The guest inflates as far as it can, says once that it stops there, and lives.
-fn floor(vm: &mut Vm) -> Outcome {
+fn absurd_target(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.qmp.set_target(MIB)?;
-    let floor = vm.event("floor")?;
+    let short = vm.event("short")?;
     // The kernel counts the balloon's size, the host the memory that is left.
-    ensure!(floor.count("target")? == vm.memory - MIB, "the floor names the target that was asked for: {floor}");
-    ensure!(!floor.text("message")?.is_empty(), "the floor says why: {floor}");
-    let kept = vm.memory - floor.count("actual")?;
-    ensure!(kept > MIB && kept < 64 * MIB, "the guest should keep little, but enough to live: {floor}");
-    ensure!(vm.qmp.actual()? == kept, "QEMU sees the same: {floor}");
+    ensure!(short.count("target")? == vm.memory - MIB, "the event names the target that was asked for: {short}");
+    ensure!(!short.text("message")?.is_empty(), "the event says why: {short}");
+    let kept = vm.memory - short.count("actual")?;
+    ensure!(kept > MIB && kept < 64 * MIB, "the guest should keep little, but enough to live: {short}");
+    ensure!(vm.qmp.actual()? == kept, "QEMU sees the same: {short}");
     // Long enough for a driver that spins to say it again.
     std::thread::sleep(Duration::from_secs(1));
     vm.ask("info", "console")?;
-    let told = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"floor""#)).count();
-    ensure!(told == 1, "the floor should be told of once, not {told} times");
+    let told = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"short""#)).count();
+    ensure!(told == 1, "the event should come once, not {told} times");
     vm.balloon_to(vm.memory)
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::mmio::{self, Registers};
 use crate::support::failure::Failure;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
@@ -48,6 +49,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         let qemu = guest(version, properties);
         let case = move |vm: &mut Vm| spares_what_is_free(vm, &guest(version, properties));
         trials.push(trial(format!("migration::{version}::{name}::free_memory_is_not_sent"), qemu, case));
+    }
+    for (version, registers) in [(Version::V7_2, Registers::Legacy), (Version::V10_0, Registers::Modern)] {
+        let on_mmio = move || {
+            let guest = mmio::guest(version, "microvm,acpi=on", registers, "free-page-hint=on,iothread=hints");
+            guest.memory(ram()).object("iothread,id=hints").patience(Duration::from_secs(60 + ram() / (8 * MIB)))
+        };
+        let case = move |vm: &mut Vm| spares_what_is_free(vm, &on_mmio());
+        trials.push(trial(format!("migration::{version}::mmio_{registers}::free_memory_is_not_sent"), on_mmio(), case));
     }
     for version in [Version::V7_2, Version::V10_0] {
         type Case = fn(&mut Vm, &Qemu) -> Outcome;

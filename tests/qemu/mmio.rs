@@ -12,7 +12,8 @@ use super::matrix::{cover, job};
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
-use cell::{Cell, MACHINES, Registers};
+pub(crate) use cell::Registers;
+use cell::{Cell, MACHINES};
 
 /// Every combination of this many values that can be occurs in a cell of a test run.
 const STRENGTH: u32 = 2;
@@ -38,8 +39,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("reporting"), reporting, reports));
         let other = qemu("microvm,acpi=on").device("virtio-rng-device").device("virtio-rng-device");
         trials.push(trial(name("beside_entropy_devices"), other, beside_entropy_devices));
-        let two = qemu("microvm,acpi=off").device("virtio-balloon-device");
-        trials.push(trial(name("two_balloons"), two, two_balloons));
         let named = "log=json virtio_mmio.device=512@0xfeb02e00:5 virtio_mmio.device=512@0xfeb02e00:6";
         trials.push(trial(name("announced_twice"), qemu("microvm,acpi=on").command_line(named), announced_once));
         let several = qemu("microvm,acpi=off").cpus(4);
@@ -132,13 +131,6 @@ fn beside_entropy_devices(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// Each of two balloons has its driver; QEMU talks to one of them.
-fn two_balloons(vm: &mut Vm) -> Outcome {
-    let devices = [vm.event("ready")?.text("device")?.to_owned(), vm.event("ready")?.text("device")?.to_owned()];
-    ensure!(devices[0] != devices[1], "two devices: {devices:?}");
-    Ok(())
-}
-
 /// ACPI and the command line name the same device, and it is driven once, as ACPI has it.
 fn announced_once(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
@@ -157,7 +149,9 @@ fn four_cpus(vm: &mut Vm) -> Outcome {
     vm.event_where("what the MP table says", told)?;
     vm.event("ready")?;
     vm.serial.type_line("cpus")?;
-    vm.event_where("the fourth CPU", |event| event.name() == "cpu" && event.count("cpu").is_ok_and(|cpu| cpu == 3))?;
+    vm.event_where("the fourth CPU", |event| {
+        event.name() == "processor" && event.count("number").is_ok_and(|number| number == 3)
+    })?;
     vm.balloon_to(vm.memory / 2)?;
     vm.balloon_to(vm.memory)
 }

@@ -77,8 +77,11 @@ fn served(vm: &mut Vm) -> Outcome {
     ensure!(ready.to_string().contains("deflate_on_oom"), "the feature should be accepted: {ready}");
     vm.balloon_to(KEPT)?;
     vm.serial.type_line(&format!("work verify:{}M", WANTED / MIB))?;
-    let relief = vm.event("relief")?;
-    ensure!(relief.count("in_vain")? == 0 && relief.count("bytes")? > 0, "it should have been given memory: {relief}");
+    let reclaim = vm.event("oom-reclaim")?;
+    ensure!(
+        reclaim.count("failed")? == 0 && reclaim.count("bytes")? > 0,
+        "it should have been given memory: {reclaim}"
+    );
     let done = phase(vm, "done")?;
     flawless(&done)?;
     ensure!(done.count("allocations")? > 10, "it should have had many pieces: {done}");
@@ -116,8 +119,8 @@ fn opposed(vm: &mut Vm) -> Outcome {
         vm.qmp.set_target((8 + round % 3) * MIB)?;
         flawless(&phase(vm, "churning")?)?;
     }
-    let relieved = vm.serial.all().iter().any(|line| line.text.contains(r#"{"event":"relief""#));
-    ensure!(relieved, "memory should have run out");
+    let reclaimed = vm.serial.all().iter().any(|line| line.text.contains(r#"{"event":"oom-reclaim""#));
+    ensure!(reclaimed, "memory should have run out");
     vm.serial.type_line("work stop")?;
     flawless(&phase(vm, "done")?)?;
     vm.qmp.set_target(KEPT)?;

@@ -1,4 +1,4 @@
-//! A balloon survives resets of its device in the middle of the traffic, by the console and by DEVICE_NEEDS_RESET;
+//! A balloon survives resets of its device in the middle of the traffic, by the console and by `DEVICE_NEEDS_RESET`;
 //! freezing; and being given up. Every frame is accounted for, and memory in use keeps its contents.
 
 use std::thread::sleep;

@@ -98,7 +98,7 @@ impl Look {
     }
 
     fn area(&self) -> Rect {
-        Rect { column: 0, row: 0, columns: self.painter.columns(), rows: self.painter.rows() }
+        Rect { column: 0, row: 0, columns: self.painter.columns, rows: self.painter.rows }
     }
 
     /// The pixels of a cell as they should be, line by line.

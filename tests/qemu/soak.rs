@@ -86,11 +86,13 @@ fn look(vm: &mut Vm) -> Outcome<Event> {
 fn finish(vm: &mut Vm, targets: u64) -> Outcome {
     let work = look(vm)?;
     vm.ask("work stop", "work")?;
-    let reliefs = vm.serial.all().into_iter().rfind(|line| line.text.contains(r#"{"event":"relief""#));
-    let Some(relief) = reliefs else { return Err(doubtful("memory never ran out: the soak is too short or too weak")) };
-    let relief = Event::parse(&relief.text)?;
-    ensure!(relief.count("in_vain")? == 0, "a relief was in vain: {relief}");
-    note(&format!("{targets} targets; {work}; {relief}"));
+    let reclaims = vm.serial.all().into_iter().rfind(|line| line.text.contains(r#"{"event":"oom-reclaim""#));
+    let Some(reclaim) = reclaims else {
+        return Err(doubtful("memory never ran out: the soak is too short or too weak"));
+    };
+    let reclaim = Event::parse(&reclaim.text)?;
+    ensure!(reclaim.count("failed")? == 0, "a reclaim failed: {reclaim}");
+    note(&format!("{targets} targets; {work}; {reclaim}"));
     // In the end the balloon reaches the target, then deflates completely.
     vm.balloon_to(64 * MIB)?;
     vm.balloon_to(MEMORY)?;

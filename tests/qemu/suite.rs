@@ -43,7 +43,7 @@ const SHORT: &[&str] = &[
     "life::qemu-7.2::reset_in_the_middle_of_an_inflate",
     "life::qemu-10.0::q35::*",
     "life::qemu-10.0::microvm::reboot_starts_afresh",
-    "life::absurd_target_meets_a_floor",
+    "life::absurd_target_stops_short",
     "life::target_set_before_the_kernel_is_up",
     "matrix::qemu-10.0::microvm::legacy_refused",
     "matrix::steps::qemu-7.2::q35::no_msix",

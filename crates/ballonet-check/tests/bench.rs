@@ -128,7 +128,7 @@ fn a_device_that_keeps_the_order_is_measured_with_and_without() {
 }
 
 #[test]
-fn what_is_not_offered_or_declined_is_left_out() {
+fn features_not_offered_or_declined_are_left_out() {
     let split = bench(Behaviour::qemu_10(6), &Options::default());
     assert!(split.len() == 6 && split.iter().all(|(case, _)| case.ring == RingFormat::Split));
     let mut options = Options::default();
@@ -151,7 +151,7 @@ fn a_transitional_device_is_measured_by_its_legacy_interface_and_one_without_int
 }
 
 #[test]
-fn a_device_that_returns_nothing_is_an_error_and_what_it_may_have_stays_ballooned() {
+fn a_device_that_returns_nothing_is_an_error_and_its_frames_stay_ballooned() {
     let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(0), ..Behaviour::conforming() });
     let mut platform = ModelPlatform::new(&machine);
     let bench = Bench { device: at.into(), options: &Options::default(), rounds: 1 };
@@ -269,7 +269,7 @@ fn more_frames_than_there_are_move_nowhere() {
 }
 
 #[test]
-fn a_device_that_takes_frames_and_says_nothing_ends_the_measurement() {
+fn a_device_that_takes_frames_silently_ends_the_measurement() {
     let (machine, at) = Machine::with_balloon(16, Behaviour { stalls_after: Some(2), ..Behaviour::conforming() });
     let mut platform = ModelPlatform::new(&machine);
     let bench = Bench { device: at.into(), options: &Options::default(), rounds: 0 };

@@ -134,11 +134,11 @@ impl Set {
         let most: u64 = self.sums().max().unwrap_or_default();
         let over = self.sums().filter(|sum| *sum > BUDGET).count();
         let refused: u64 = self.guests.iter().map(|guest| guest.kernel.refused()).sum();
-        let reliefs: u64 = self.guests.iter().map(|guest| guest.kernel.reliefs()).sum();
+        let reclaims: u64 = self.guests.iter().map(|guest| guest.kernel.reclaims()).sum();
         let held: u64 = self.guests.iter().map(|guest| guest.kernel.holds()).sum();
         format!(
             "{}: at most {} MiB of the host in a budget of {} MiB, over it in {over} of {} rounds; {held} allocations, {refused} \
-             failed, {reliefs} served by relief",
+             failed, {reclaims} served by reclaim",
             self.title,
             mib(most),
             mib(BUDGET),

@@ -24,7 +24,7 @@ pub(crate) struct Kernel {
     interrupts: Option<u64>,
     holds: u64,
     refused: u64,
-    reliefs: u64,
+    reclaims: u64,
     answers: u64,
     ready: bool,
 }
@@ -59,8 +59,8 @@ impl Kernel {
     }
 
     /// How often the balloon gave memory back because an allocation would have failed.
-    pub(crate) const fn reliefs(&self) -> u64 {
-        self.reliefs
+    pub(crate) const fn reclaims(&self) -> u64 {
+        self.reclaims
     }
 
     /// How many allocations for `mem hold` or a program were not served.
@@ -116,9 +116,9 @@ impl Kernel {
                 self.hinted = Some(0);
                 None
             }
-            "relief" => {
-                self.reliefs = count("reliefs").unwrap_or(self.reliefs);
-                Some(("relief", relief(&event, self.ram)))
+            "oom-reclaim" => {
+                self.reclaims = count("reclaims").unwrap_or(self.reclaims);
+                Some(("reclaim", reclaim(&event, self.ram)))
             }
             "no-device" => {
                 self.ready = true;
@@ -165,7 +165,7 @@ impl Kernel {
     }
 }
 
-fn relief(event: &Value, ram: u64) -> String {
+fn reclaim(event: &Value, ram: u64) -> String {
     let actual = ram.saturating_sub(event["actual"].as_u64().unwrap_or_default());
     match event["error"].as_str() {
         Some(error) => format!("out of memory: {error}"),
@@ -180,7 +180,7 @@ fn other_notice(name: &str, event: &Value) -> Option<Notice> {
         "freeze" => Some(("reset", format!("{} is frozen", text("name")))),
         "restore" => Some(("reset", format!("{} is restored", text("name")))),
         "failed" => Some(("failed", text("error"))),
-        "floor" => Some(("floor", text("message"))),
+        "short" => Some(("short", text("message"))),
         "silent" => Some(("failed", "the device returns no requests".into())),
         "answers" => Some(("reset", "the device responds again".into())),
         "removed" => Some(("reset", format!("{} is unplugged", text("name")))),

@@ -116,7 +116,7 @@ impl Sample {
 pub(crate) struct Mark {
     /// Seconds since the program's start.
     pub(crate) at: f64,
-    /// `target`, `report`, `reset`, `migration`, `relief` and the like.
+    /// `target`, `report`, `reset`, `migration`, `reclaim` and the like.
     pub(crate) kind: String,
     /// The event in some words.
     pub(crate) text: String,

@@ -4,20 +4,25 @@
 //! so the whole driver runs on a host against a device model. Arrows run one way: `balloon -> virtio -> pci`.
 
 #![cfg_attr(not(test), no_std)]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "raw"), forbid(unsafe_code))]
+#![cfg_attr(feature = "raw", deny(unsafe_code))]
 
 extern crate alloc;
 
 pub mod balloon;
 mod bus;
+mod heap;
 pub mod hotplug;
 pub mod memory;
 pub mod pci;
 pub mod platform;
+#[cfg(feature = "raw")]
+#[allow(unsafe_code)]
+pub mod raw;
 pub mod rng;
 pub mod virtio;
 
-/// The guide for other kernels: its skeleton has to compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../../docs/library.md")]
-pub struct Guide;
+/// The front page: its skeleton has to compile.
+#[cfg(all(doctest, feature = "raw"))]
+#[doc = include_str!("../README.md")]
+pub struct FrontPage;

@@ -28,6 +28,7 @@ pub struct MapError {
 
 /// No interrupt vector could be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+#[non_exhaustive]
 pub enum VectorError {
     /// All vectors are taken.
     #[display("all {_0} interrupt vectors are taken")]
@@ -42,6 +43,7 @@ pub enum VectorError {
 
 /// Why a vector cannot be moved to another CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
+#[non_exhaustive]
 pub enum AffinityError {
     /// There is no such CPU, or interrupts cannot be sent to it.
     #[display("there is no CPU {_0} to interrupt")]
@@ -63,7 +65,8 @@ pub trait Platform {
     /// PCI configuration space.
     fn config(&mut self) -> &mut Self::Config;
 
-    /// Maps a window of registers, uncached. The device decodes its addresses.
+    /// Maps a window of registers, uncached. The device decodes its addresses. A window may be a single byte (the
+    /// interrupt status) and begin anywhere in a page; several may share a page, and one may be mapped twice.
     ///
     /// # Errors
     /// When the platform cannot reach the addresses.
@@ -82,8 +85,10 @@ pub trait Platform {
         None
     }
 
-    /// Ends a mapping, of either kind.
-    fn unmap(&mut self, registers: Self::Registers);
+    /// Ends a mapping, of either kind. By default the value is dropped: enough where all memory stays mapped.
+    fn unmap(&mut self, registers: Self::Registers) {
+        drop(registers);
+    }
 
     /// Allocates zeroed memory that is contiguous for the device. `align` is a power of two, in bytes.
     ///

@@ -22,6 +22,7 @@ const IMPLEMENTED: Features = Features::VERSION_1
 
 /// Why there are no random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
+#[non_exhaustive]
 pub enum RngError {
     /// The device broke the rules of its queue.
     #[display("requests queue: {_0}")]

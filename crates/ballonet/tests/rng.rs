@@ -309,7 +309,7 @@ fn whatever_the_platform_refuses_the_driver_does_without_or_leaves_all_as_it_was
 }
 
 #[test]
-fn a_device_that_spoils_its_own_start_is_told_that_the_driver_gave_up() {
+fn a_device_that_spoils_its_own_start_gets_failed() {
     let conforming = || Behaviour::conforming().entropy(SEED);
     let legacy = || Behaviour::conforming().legacy().entropy(SEED);
     for (name, behaviour) in [

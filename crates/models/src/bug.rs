@@ -1,4 +1,4 @@
-//! Bugs that a device can have, one at a time: the tester of devices has to find each of them.
+//! Bugs that a device can have, one at a time. The device tester must find each.
 
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Bug {
     SharedQueueAddresses,
     /// `queue_enable` reads 0 always.
     QueueEnableReads0,
-    /// A vector beyond the table is taken.
+    /// A vector beyond the table is accepted.
     TakesAbsentVector,
     /// A vector reads back as the one after it.
     VectorReadsBackWrong,
@@ -52,7 +52,7 @@ pub enum Bug {
     IsrStays,
     /// The ISR byte stays 0.
     IsrIsNeverSet,
-    /// The ISR byte has a bit of no meaning.
+    /// The ISR byte has an undefined bit set.
     IsrHasJunk,
     /// The queue bit of the ISR byte is set at `DRIVER_OK`.
     IsrIsSetEarly,
@@ -64,7 +64,7 @@ pub enum Bug {
     QueuesRaiseConfigVector,
     /// Queues without a vector raise vector 0.
     NoVectorIsVector0,
-    /// The driver's wish not to be interrupted is ignored.
+    /// Interrupt suppression by the driver is ignored.
     IgnoresSuppression,
     /// With `EVENT_IDX` no buffer interrupts but the first.
     EventIndexIsMissed,
@@ -72,7 +72,7 @@ pub enum Bug {
     InterruptsAfterReset,
 
     // Rings.
-    /// Each used entry is there twice.
+    /// Each used entry is written twice.
     UsesTwice,
     /// Used entries name the next descriptor.
     UsedIdIsOff,
@@ -84,15 +84,15 @@ pub enum Bug {
     WritesDriverArea,
     /// The byte behind the used ring, or the device's event suppression structure, is written.
     WritesBehindRing,
-    /// Available buffers are used as soon as a queue is enabled.
+    /// Available buffers are used as soon as their queue is enabled.
     UsesBeforeDriverOk,
     /// Kicks are served before `DRIVER_OK`.
     ServesEarlyKicks,
-    /// Buffers that were available before `DRIVER_OK` are passed over.
+    /// Buffers that were available before `DRIVER_OK` are skipped.
     ForgetsEarlyBuffers,
-    /// The device says that it needs no kicks, and goes to sleep.
+    /// The device suppresses kicks and then sleeps.
     AsksForNoKicks,
-    /// The device's flags for the kicks it wants are ones that do not exist.
+    /// The device's flags for kick suppression are undefined.
     SuppressionIsJunk,
     /// A request of several descriptors is never used.
     LosesChains,
@@ -106,7 +106,7 @@ pub enum Bug {
     LosesRingsOfOne,
     /// A queue whose size is no power of two is not served.
     LosesOddRings,
-    /// After 40000 requests a queue is not served any more.
+    /// After 40,000 requests a queue is no longer served.
     StopsAtTheWrap,
     /// A kick without a buffer is an error that needs a reset.
     NeedsResetForNothing,
@@ -122,7 +122,7 @@ pub enum Bug {
     LosesPoisoned,
 
     // Resets of single queues.
-    /// `queue_reset` reads 1 for ever.
+    /// `queue_reset` reads 1 permanently.
     QueueResetNeverEnds,
     /// A reset of one queue stops all.
     QueueResetStopsAll,

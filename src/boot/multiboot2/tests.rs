@@ -1,4 +1,4 @@
-//! Boot information as the `multiboot2` crate builds it, and as nobody should.
+//! Boot information as the `multiboot2` crate builds it, and as no loader should.
 
 use multiboot2::{
     Builder, CommandLineTag, EFIMemoryMapTag, EFISdt32Tag, EFISdt64Tag, FramebufferColor, FramebufferField,
@@ -151,7 +151,7 @@ fn a_command_line_ends_with_its_tag() {
 }
 
 #[test]
-fn what_is_wrong_with_an_efi_map_is_told() {
+fn flaws_of_an_efi_map_are_reported() {
     let bios = map(Q35).as_bytes()[8..].to_vec();
     let header = |stride: u32| [stride, 1].map(u32::to_le_bytes).concat();
     let with = |efi: &[u8]| parsed(&tags(&[(tag::EFI_MEMORY_MAP, efi), (tag::MEMORY_MAP, &bios)])).1;

@@ -50,7 +50,7 @@ macro_rules! options {
         }
 
         impl<'a> KernelOptions<'a> {
-            /// Sets `key` if the value is valid; `complain` gets what is not.
+            /// Sets `key` if the value is valid; else `complain` gets the error.
             pub(super) fn set(&mut self, key: Key, value: &'a [u8], complain: &mut dyn FnMut(ValueError<'a>)) {
                 match key {
                     $(Key::$field => {

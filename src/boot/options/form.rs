@@ -71,7 +71,7 @@ pub(crate) trait Form<'a> {
     /// Whether the key may be given several times, and each counts.
     const REPEATS: bool = false;
 
-    /// Reads a value. What is invalid goes to `complain`; `None` if no value is left.
+    /// Reads a value. Errors go to `complain`; `None` if no value is left.
     fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<Self::Value>;
 
     /// The value of a key that has `old` and is given once more: the last one holds, unless each counts.

@@ -1,4 +1,4 @@
-//! What is read from command lines, and what is said of invalid ones.
+//! Command lines: the options that are read, and the warnings about invalid words.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! What is invalid on the command line, told so that the user can correct it.
+//! Invalid words on the command line, described so that the user can correct them.
 
 use core::fmt;
 
@@ -20,7 +20,7 @@ pub enum Warning<'a> {
     InvalidValue {
         /// The key.
         key: Key,
-        /// What is wrong.
+        /// The error.
         error: ValueError<'a>,
     },
     /// The key was given before.

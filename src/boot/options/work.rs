@@ -64,7 +64,7 @@ pub enum WorkError<'a> {
     Size {
         /// The text.
         text: &'a str,
-        /// What is wrong with the size.
+        /// The error in the size.
         #[error(not(source))]
         error: SizeError<'a>,
     },

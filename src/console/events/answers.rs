@@ -118,7 +118,7 @@ events! {
         free: Frames, "free frames";
         used: Frames, "frames in use";
         ballooned: Frames, "frames in balloons";
-        orphans: Frames, "frames of those that have no balloon any more";
+        orphans: Frames, "ballooned frames whose balloon is gone";
         dma: u64, "regions of DMA memory";
         vectors: u64, "interrupt vectors of devices";
         lines: u64, "interrupt lines of devices";

@@ -20,14 +20,14 @@ events! {
         actual: Bytes, "the balloon's size";
     }
 
-    /// A balloon's target has changed, or its size on the way there.
+    /// A balloon's target or size has changed.
     "balloon" => Moved {
         target: Bytes, "the size that the host asks for";
         actual: Bytes, "the balloon's size";
     }
 
     /// A balloon stops short of its target; a warning in text.
-    "floor" => Short<'e> {
+    "short" => Short<'e> {
         target: Bytes, "the size that the host asks for";
         actual: Bytes, "the balloon's size";
         message: &'e str, "why";
@@ -52,32 +52,32 @@ events! {
         name: &'e str, "the balloon";
     }
 
-    /// Allocations reclaimed memory from a balloon, or tried to.
-    "relief" => Relief<'e> {
+    /// Allocations that would have failed reclaimed memory from a balloon, or tried to.
+    "oom-reclaim" => OomReclaim<'e> {
         name: &'e str, "the balloon";
-        reliefs: u64, "allocations that asked, since the start";
-        in_vain: u64, "those that got too little";
+        reclaims: u64, "allocations that asked, since the start";
+        failed: u64, "those that got too little";
         bytes: Bytes, "reclaimed since the start";
         actual: Bytes, "the balloon's size";
         error: Option<&'e dyn fmt::Display>, "why the last one got too little";
     }
 
-    /// The way in which frames go to the host, when that has changed.
-    "manner" => Manner<'e> {
+    /// How the driver sends frames to the host has changed.
+    "strategy" => Strategy<'e> {
         name: &'e str, "the balloon";
         request: &'e dyn fmt::Display, "frame numbers a descriptor, by descriptors a request";
         chains: &'e str, "whether the device reads requests of several descriptors";
-        way: &'e str, "`plain`, or `report-first`";
+        path: &'e str, "`direct`, or `report-first`";
         report_first: Option<MibPerSecond>, "the rate measured with reporting first";
-        plain: Option<MibPerSecond>, "the rate measured without";
+        direct: Option<MibPerSecond>, "the rate measured without";
     }
 
     /// The device, or one queue of it, was reset and works again.
     "reset" => Reset<'e> {
         name: &'e str, "the balloon";
         reason: &'e str, "why";
-        inflating: Frames, "frames that were on their way to the host";
-        deflating: Frames, "frames that were on their way back";
+        inflating: Frames, "frames in flight to the host";
+        deflating: Frames, "frames in flight back";
         actual: Bytes, "the balloon's size";
         queue: Option<&'e str>, "the queue, if only that was reset";
     }

@@ -14,7 +14,7 @@ events! {
         message: &'e dyn fmt::Display, "the line";
     }
 
-    /// Lines were dropped while nobody read the serial line.
+    /// Lines were dropped: the reader of the serial line had stopped.
     "lost" => Lost {
         lines: u64, "how many";
     }
@@ -42,7 +42,7 @@ events! {
         interrupted: Hex, "the address of the code that the last one interrupted";
     }
 
-    /// What lies behind the fault that follows, where the machine knows.
+    /// The cause of the fault that follows, where the machine knows it.
     "cause" => Cause<'e> {
         message: &'e dyn fmt::Display, "the cause";
     }

@@ -29,7 +29,7 @@ pub struct FieldSpec {
     pub name: &'static str,
     /// Its form in JSON.
     pub kind: Kind,
-    /// The unit of a number; empty for plain counts and for what is no number.
+    /// The unit of a number; empty for counts and for non-numbers.
     pub unit: &'static str,
     /// Whether it can be missing.
     pub optional: bool,

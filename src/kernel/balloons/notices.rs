@@ -94,6 +94,7 @@ fn reset_in_words(name: &str, report: &ResetReport) {
         ResetReason::NeedsReset => "since it needed that",
         ResetReason::Asked => "as asked",
         ResetReason::Unanswered => "since it did not return a request of several descriptors",
+        other => other.word(),
     };
     let (inflating, deflating) = (count(report.inflating, "frame"), report.deflating);
     info!(
@@ -102,7 +103,7 @@ fn reset_in_words(name: &str, report: &ResetReport) {
     );
 }
 
-/// The device returns no requests: what is in flight, what it returned before, and the usual causes.
+/// The device returns no requests: those in flight, those returned before, and the usual causes.
 fn silent(balloon: &Balloon<Machine>) {
     let (name, status, answers) = (balloon.name(), balloon.status(), balloon.counters().answers());
     let [inflating, deflating, reporting] =

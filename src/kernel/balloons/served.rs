@@ -43,7 +43,7 @@ pub(super) struct Served {
     progressed: bool,
     /// It deflates, in order to be removed, since then.
     leaving: Option<u64>,
-    /// It is gone, which nobody has been told yet.
+    /// It is gone, which has not been reported yet.
     gone: bool,
 }
 
@@ -91,7 +91,7 @@ impl Served {
     }
 
     pub(super) fn serve(&mut self, machine: &mut Machine, ansi: bool) {
-        self.size.report_relief(&self.balloon);
+        self.size.report_reclaim(&self.balloon);
         let now = machine.now();
         let due = self.is_due(now);
         let late = self.balloon.deadline(machine).is_some_and(|deadline| now >= deadline);
@@ -134,7 +134,7 @@ impl Served {
         poll.into_iter().chain(self.stall).chain(self.balloon.deadline(machine)).min().filter(|_| running)
     }
 
-    /// Notes what a poll has come to, and reports it.
+    /// Notes the outcome of a poll, and reports it.
     fn note(&mut self, progress: Progress, now: u64, ansi: bool) {
         self.next_poll = now + if progress.next == Next::Idle { POLL_IDLE } else { POLL_BUSY };
         self.progressed = true;

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use ballonet::balloon::{Balloon, Options, ReclaimError};
+use ballonet::balloon::{self, Balloon, Options, ReclaimError};
 use ballonet::pci::{Bdf, Function, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
 use ballonet::virtio::DeviceHandle;
@@ -18,7 +18,7 @@ use crate::boot::Terminal;
 use crate::console::Movement;
 use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::Machine;
-use crate::machine::reclaim::Relieved;
+use crate::machine::reclaim::Reclaimed;
 
 /// Every balloon of the machine.
 pub(crate) struct Balloons {
@@ -49,7 +49,7 @@ impl Balloons {
 
     /// Starts a driver for a function, if it is a balloon. Returns its place among the balloons.
     pub(crate) fn add(&mut self, machine: &mut Machine, tree: &Tree, function: &Function) -> Option<usize> {
-        if !Balloon::<Machine>::matches(function.vendor(), function.device()) {
+        if !balloon::matches(function.vendor(), function.device()) {
             return None;
         }
         tree.open_path(machine.config(), function.bdf());
@@ -103,7 +103,7 @@ impl Balloons {
     }
 
     /// Ends the driver at `function` if its balloon is empty, has failed, or its time is up; in any case if `at_once`.
-    /// Returns whether there is none any more.
+    /// Returns whether it is gone.
     pub(crate) fn remove(&mut self, machine: &mut Machine, function: Bdf, at_once: bool) -> bool {
         let Some(place) = self.served.iter().position(|served| served.balloon.address() == function.into()) else {
             return true;
@@ -113,7 +113,7 @@ impl Balloons {
         }
         let balloon = self.served.remove(place).balloon;
         let (name, actual) = (String::from(balloon.name()), balloon.status().actual);
-        // Only frames whose inflation was acknowledged are ballooned; the device is gone, and with it what was in flight.
+        // Only frames whose inflation was acknowledged are ballooned; the device is gone, and its requests in flight with it.
         let orphans = u64::from(balloon.shutdown(machine));
         self.orphans += orphans;
         notices::removed(&name, function, orphans, actual);
@@ -173,7 +173,7 @@ impl Balloons {
     }
 
     /// Has the drivers read their devices although no interrupt has come.
-    pub(crate) fn look(&mut self) {
+    pub(crate) fn recheck(&mut self) {
         self.served.iter_mut().for_each(|served| served.balloon.recheck());
     }
 
@@ -200,16 +200,16 @@ impl Balloons {
     }
 
     /// Reclaims memory for an allocation that would fail: from one balloon after the other, until there is enough.
-    pub(crate) fn relieve(&mut self, machine: &mut Machine, frames: u64) -> Relieved {
-        let mut sum = Relieved::default();
+    pub(crate) fn reclaim(&mut self, machine: &mut Machine, frames: u64) -> Reclaimed {
+        let mut sum = Reclaimed::default();
         for served in &mut self.served {
             if sum.frames >= frames {
                 break;
             }
-            let relief = served.balloon.reclaim(machine, frames - sum.frames);
-            served.size.note_relief(relief.error);
-            sum.frames += relief.frames;
-            sum.asked += relief.asked;
+            let reclaim = served.balloon.reclaim(machine, frames - sum.frames);
+            served.size.note_reclaim(reclaim.error);
+            sum.frames += reclaim.frames;
+            sum.asked += reclaim.asked;
         }
         sum
     }
@@ -220,7 +220,7 @@ impl Balloons {
         meant.map(|served| served.apply(action, machine)).count()
     }
 
-    /// Resets every device, so that none writes to memory any more.
+    /// Resets every device, so that none writes to memory.
     pub(crate) fn shutdown(self, machine: &mut Machine) {
         for Served { balloon, .. } in self.served {
             let name = String::from(balloon.name());

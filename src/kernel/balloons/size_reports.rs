@@ -1,4 +1,4 @@
-//! A balloon's size on its way to the target, and what has been reported of it.
+//! A balloon's size while it moves to the target, and its reports.
 
 use alloc::format;
 
@@ -15,7 +15,7 @@ const REDRAW: u64 = 100_000_000;
 /// Time between two progress lines where lines cannot be redrawn: 1 s.
 const PLAIN: u64 = 1_000_000_000;
 
-/// The movement in progress, and what has been reported.
+/// The movement in progress, and the last reports.
 #[derive(Default)]
 pub(super) struct SizeReports {
     movement: Option<Movement>,
@@ -23,15 +23,15 @@ pub(super) struct SizeReports {
     ended: Option<Movement>,
     /// When progress was last reported.
     reported: u64,
-    /// It stops short of its target, which is reported once nothing is in flight any more.
+    /// It stops short of its target, which is reported once nothing is in flight.
     short: bool,
     /// How frames go to the host, as last reported.
-    manner: Option<SendStrategy>,
+    strategy: Option<SendStrategy>,
     /// Why it last gave less than an allocation wanted, if it did, and what of that has been reported.
     refusal: Option<ReclaimError>,
     reported_refusal: Option<ReclaimError>,
     /// Frames reclaimed for allocations, as far as reported.
-    reported_relief: u64,
+    reported_reclaims: u64,
 }
 
 impl SizeReports {
@@ -51,11 +51,11 @@ impl SizeReports {
     }
 
     /// Memory was reclaimed for an allocation: all that was wanted, or less because of `error`.
-    pub(super) fn note_relief(&mut self, error: Option<ReclaimError>) {
+    pub(super) fn note_reclaim(&mut self, error: Option<ReclaimError>) {
         self.refusal = error;
     }
 
-    /// Nothing moves any more.
+    /// Ends the movement.
     pub(super) fn stop(&mut self) {
         (self.movement, self.short) = (None, false);
     }
@@ -95,7 +95,7 @@ impl SizeReports {
     }
 
     fn finish(&mut self, balloon: &Balloon<Machine>, status: &BalloonStatus) {
-        self.report_manner(balloon);
+        self.report_strategy(balloon);
         emit(status);
         if let Some(movement) = self.movement.take() {
             self.ended = Some(movement);
@@ -106,35 +106,35 @@ impl SizeReports {
     }
 
     /// Reports how frames go to the host, if that has changed.
-    fn report_manner(&mut self, balloon: &Balloon<Machine>) {
-        let manner = balloon.send_strategy();
-        if self.manner.replace(manner) == Some(manner) {
+    fn report_strategy(&mut self, balloon: &Balloon<Machine>) {
+        let strategy = balloon.send_strategy();
+        if self.strategy.replace(strategy) == Some(strategy) {
             return;
         }
-        serial::emit(&events::Manner {
+        serial::emit(&events::Strategy {
             name: balloon.name(),
-            request: &manner.request,
-            chains: manner.chains.word(),
-            way: manner.path.map_or("plain", Path::word),
-            report_first: manner.rates.map(|rates| MibPerSecond(rates.report_first)),
-            plain: manner.rates.map(|rates| MibPerSecond(rates.direct)),
+            request: &strategy.request,
+            chains: strategy.chains.word(),
+            path: strategy.path.map_or("direct", Path::word),
+            report_first: strategy.rates.map(|rates| MibPerSecond(rates.report_first)),
+            direct: strategy.rates.map(|rates| MibPerSecond(rates.direct)),
         });
     }
 
-    /// Reports memory that was reclaimed for allocations, or was refused: once for the same reason. Called later than that
-    /// happens, since allocations wait there.
-    pub(super) fn report_relief(&mut self, balloon: &Balloon<Machine>) {
+    /// Reports memory reclaimed for allocations, or refused to them: once for the same reason. Called from the main loop, after
+    /// the reclaim, since the allocation waits during it.
+    pub(super) fn report_reclaim(&mut self, balloon: &Balloon<Machine>) {
         let counters = balloon.counters();
         let news = (counters.reclaimed_frames, self.refusal);
-        if news == (self.reported_relief, self.reported_refusal) {
+        if news == (self.reported_reclaims, self.reported_refusal) {
             return;
         }
-        (self.reported_relief, self.reported_refusal) = news;
+        (self.reported_reclaims, self.reported_refusal) = news;
         let status = balloon.status();
-        serial::emit(&events::Relief {
+        serial::emit(&events::OomReclaim {
             name: balloon.name(),
-            reliefs: counters.reclaims,
-            in_vain: counters.failed_reclaims,
+            reclaims: counters.reclaims,
+            failed: counters.failed_reclaims,
             bytes: Bytes::of_frames(counters.reclaimed_frames),
             actual: Bytes::of_frames(status.actual),
             error: self.refusal.as_ref().map(|error| error as &dyn core::fmt::Display),

@@ -1,4 +1,4 @@
-//! What a command is: its usage, the function that runs it, what that works on, and what it leads to.
+//! A command: its usage, the function that runs it, the context it works on, and its outcome.
 
 use ballonet::pci::Tree;
 

@@ -52,7 +52,7 @@ impl Console {
         self.job.is_some() && !self.paused
     }
 
-    /// Runs a piece of the command in progress. Ctrl-C also discards what was typed before it.
+    /// Runs a piece of the command in progress. Ctrl-C also discards earlier input.
     pub(in crate::kernel) fn work(&mut self, context: &mut Context<'_>) {
         let Some(mut job) = self.job.take() else { return };
         let mut for_job = context.for_job();

@@ -22,7 +22,7 @@ pub(crate) enum MemoryType {
     /// Reads are cached only.
     #[display("write-protected")]
     WriteProtected,
-    /// As memory is to be.
+    /// The type that memory must have.
     #[display("write-back")]
     WriteBack,
 }
@@ -55,7 +55,7 @@ const DEFAULT_TYPE: u32 = 0x2FF;
 const FIRST_BASE: u32 = 0x200;
 /// Default type: MTRRs are on. Mask of a range: the range is valid.
 const ENABLED: u64 = 1 << 11;
-/// Variable ranges that are looked at: CPUs have 8 to 10.
+/// The most variable ranges that are read: CPUs have 8 to 10.
 const MOST_RANGES: usize = 16;
 
 /// A variable range.
@@ -142,7 +142,7 @@ const fn changes_pages(table: u64) -> bool {
     (table ^ PAGE_ATTRIBUTES) & IN_USE != 0
 }
 
-/// Sets the page attribute table of the CPU that runs, if it has one. Returns whether firmware had changed it for pages in use.
+/// Sets the page attribute table of the current CPU, if it has one. Returns whether firmware had changed it for pages in use.
 pub(crate) fn set_pat(features: &Features) -> bool {
     if !features.pat {
         return false;

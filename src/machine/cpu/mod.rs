@@ -1,4 +1,4 @@
-//! The CPU itself: what it can do, its registers, its descriptor tables and stacks.
+//! The CPU itself: its features, registers, its descriptor tables and stacks.
 
 pub(crate) mod cpuid;
 pub(crate) mod memory_types;

@@ -4,7 +4,8 @@ use alloc::sync::Arc;
 use core::ptr::NonNull;
 
 use ballonet::pci::{Bdf, ConfigSpace};
-use volatile::VolatilePtr;
+use ballonet::platform::Registers;
+use ballonet::raw::{PortConfig, RawRegisters};
 use x86_64::instructions::port::Port;
 
 use crate::acpi::EcamRegion;
@@ -14,8 +15,6 @@ use crate::machine::paging::{self, Access, PagingError};
 
 /// `CONFIG_ADDRESS`: which function and which register (PCI 3.0, 3.2.2.3.2).
 const ADDRESS: u16 = 0xCF8;
-/// `CONFIG_DATA`: four bytes of it.
-const DATA: u16 = 0xCFC;
 /// `CONFIG_ADDRESS`: access configuration space.
 const ENABLE: u32 = 1 << 31;
 
@@ -38,28 +37,26 @@ unsafe impl Sync for Ecam {}
 impl Ecam {
     /// Maps a region.
     pub(super) fn map(region: EcamRegion) -> Result<Self, PagingError> {
-        let (start, length) = (region.range().start().as_u64(), region.range().bytes());
+        let (start, length) = (region.range.start().as_u64(), region.range.bytes());
         let start = paging::with(|space| space.open_window(start, length, Access::Device, &mut frames::ForTables))?;
         Ok(Self { region, start })
     }
 
     fn contains(&self, function: Bdf) -> bool {
-        self.region.segment() == function.segment()
-            && (self.region.first_bus()..=self.region.last_bus()).contains(&function.bus())
+        self.region.segment == function.segment()
+            && (self.region.first_bus..=self.region.last_bus).contains(&function.bus())
     }
 
     /// Where a function in it begins.
     fn offset(&self, function: Bdf) -> usize {
-        let bus = usize::from(function.bus() - self.region.first_bus());
+        let bus = usize::from(function.bus() - self.region.first_bus);
         bus << 20 | usize::from(function.device()) << 15 | usize::from(function.function()) << 12
     }
 
-    /// A register of a function in it, which has 4 KiB.
-    fn register<T: Copy>(&self, function: Bdf, offset: u16) -> VolatilePtr<'_, T> {
-        let offset = usize::from(offset);
-        assert!(offset.is_multiple_of(size_of::<T>()) && offset < 4096, "no register of {function} at {offset:#x}");
+    /// The registers of a function in it.
+    fn registers(&self, function: Bdf) -> RawRegisters {
         // SAFETY: the region is mapped permanently, and has 4 KiB for each function of its buses.
-        unsafe { VolatilePtr::new(self.start.add(self.offset(function) + offset).cast()) }
+        unsafe { RawRegisters::memory(self.start.add(self.offset(function)), 4096) }
     }
 }
 
@@ -85,7 +82,7 @@ impl Paths {
     /// Where the 4 KiB of `function` are in memory; `None` if only the ports reach it.
     pub(super) fn address(&self, function: Bdf) -> Option<u64> {
         let ecam = self.ecam(function)?;
-        Some(ecam.region.range().start().as_u64() + ecam.offset(function) as u64)
+        Some(ecam.region.range.start().as_u64() + ecam.offset(function) as u64)
     }
 
     /// Whether the two ports are there.
@@ -97,12 +94,10 @@ impl Paths {
         self.mapped.iter().find(|ecam| ecam.contains(function))
     }
 
-    /// Selects a register through `CONFIG_ADDRESS` and returns the port of its first byte.
-    fn select(&self, function: Bdf, offset: u16) -> Option<u16> {
-        let address = function.cam_address(offset & !3).filter(|_| self.ports)?;
-        // SAFETY: selecting has no effect of its own, and nobody else selects before the data has moved.
-        unsafe { Port::<u32>::new(ADDRESS).write(address) };
-        Some(DATA + (offset & 3))
+    /// The two ports, if they reach this register.
+    fn through_ports(&self, function: Bdf, offset: u16) -> Option<PortConfig> {
+        // SAFETY: the ports are there, and `ORDER` is held.
+        (self.ports && function.cam_address(offset).is_some()).then(|| unsafe { PortConfig::new() })
     }
 }
 
@@ -122,20 +117,18 @@ macro_rules! access {
     ($read:ident, $write:ident, $type:ty) => {
         fn $read(&self, function: Bdf, offset: u16) -> $type {
             if let Some(ecam) = self.ecam(function) {
-                return ecam.register::<$type>(function, offset).read();
+                return ecam.registers(function).$read(offset.into());
             }
-            let Some(port) = self.select(function, offset) else { return <$type>::MAX };
-            // SAFETY: CONFIG_DATA shows the register just selected.
-            unsafe { Port::<$type>::new(port).read() }
+            self.through_ports(function, offset).map_or(<$type>::MAX, |ports| ports.$read(function, offset))
         }
 
         fn $write(&mut self, function: Bdf, offset: u16, value: $type) {
             if let Some(ecam) = self.ecam(function) {
-                return ecam.register::<$type>(function, offset).write(value);
+                return ecam.registers(function).$write(offset.into(), value);
             }
-            let Some(port) = self.select(function, offset) else { return };
-            // SAFETY: CONFIG_DATA is the register just selected; what is written is the PCI layer's responsibility.
-            unsafe { Port::<$type>::new(port).write(value) }
+            if let Some(mut ports) = self.through_ports(function, offset) {
+                ports.$write(function, offset, value);
+            }
         }
     };
 }

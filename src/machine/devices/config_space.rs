@@ -22,7 +22,7 @@ impl MachineConfig {
         for region in regions(acpi) {
             match Ecam::map(region) {
                 Ok(ecam) => mapped.push(ecam),
-                Err(error) => log::warn!("PCI configuration space of segment {}: {error}", region.segment()),
+                Err(error) => log::warn!("PCI configuration space of segment {}: {error}", region.segment),
             }
         }
         Self { paths: Paths::new(mapped.into(), config_paths::has_ports()) }
@@ -49,11 +49,11 @@ impl MachineConfig {
     }
 }
 
-/// What the MCFG table names; without one, what the host bridge does.
+/// The regions of the MCFG table; without one, that of the host bridge.
 fn regions(acpi: Option<&Acpi>) -> Vec<EcamRegion> {
     let Some(acpi) = acpi else { return Vec::new() };
     match &acpi.mcfg {
-        Some(mcfg) => mcfg.regions().to_vec(),
+        Some(mcfg) => mcfg.regions.clone(),
         None => acpi.host_bridge.as_ref().and_then(EcamRegion::of_host_bridge).into_iter().collect(),
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn backtrace(rbp: u64) -> impl Iterator<Item = u64> + Clone {
     .take(DEPTH)
 }
 
-/// Reads page 0, which is never mapped. To see how faults are told.
+/// Reads page 0, which is never mapped, to show how faults are reported.
 pub(crate) fn provoke() {
     // SAFETY: nothing is mapped there, so nothing is read; the fault ends the kernel.
     unsafe { core::ptr::without_provenance::<u8>(8).read_volatile() };
@@ -79,7 +79,7 @@ pub(crate) fn provoke() {
 static REPORTER: AtomicU32 = AtomicU32::new(0);
 
 /// Begins the report, if this is the first failure. A second one, from within the report, must not start another; nor must one
-/// of another CPU, which is on its way to be stopped.
+/// of another CPU, which is about to be stopped.
 fn begin() {
     x86_64::instructions::interrupts::disable();
     let this = Cpu::this().number() + 1;
@@ -88,13 +88,13 @@ fn begin() {
         Err(reporter) if reporter == this => power::exit(ExitStatus::Failure),
         Err(_) => registry::stop_this(),
     }
-    log::seize(format_args!("ballonet {} has failed; a photo of this screen tells why", env!("CARGO_PKG_VERSION")));
+    log::seize(format_args!("ballonet {} has failed; a photo of this screen shows why", env!("CARGO_PKG_VERSION")));
 }
 
-/// On which CPU, where there are several.
-struct Place;
+/// ` on CPU n:`, where there are several CPUs.
+struct OnCpu;
 
-impl core::fmt::Display for Place {
+impl core::fmt::Display for OnCpu {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         if registry::count() == 1 { Ok(()) } else { write!(f, " on CPU {}:", Cpu::this().number()) }
     }
@@ -108,7 +108,7 @@ pub(crate) fn report(frame: &TrapFrame) -> ! {
     power::exit(ExitStatus::Failure)
 }
 
-/// Tells what lies behind an exception, where the machine knows more of it than the CPU has pushed.
+/// Reports the cause of an exception, where the machine knows more than the CPU has pushed.
 fn explain(vector: u8) {
     let tell = |cause: &dyn core::fmt::Display| {
         log::emit(&events::Cause { message: cause });
@@ -128,7 +128,7 @@ pub(crate) fn show(frame: &TrapFrame, address: u64, trace: impl Iterator<Item = 
     let vector = frame.vector as u8;
     let name = exception_name(vector).unwrap_or("reserved vector");
     log::emit(&event(frame, vector, name, address, &|each| trace.clone().for_each(each)));
-    let _ = write!(log::Raw, "\nFAULT{} {name} (vector {vector}), error code {:#x}", Place, frame.error_code);
+    let _ = write!(log::Raw, "\nFAULT{} {name} (vector {vector}), error code {:#x}", OnCpu, frame.error_code);
     if vector == 14 {
         let _ = write!(log::Raw, "\n  {}", PageFaultError { code: frame.error_code, address });
     }
@@ -190,7 +190,7 @@ pub(crate) fn report_panic(info: &PanicInfo<'_>) -> ! {
         line: info.location().map(Location::line),
         backtrace: &|each| backtrace(rbp).for_each(each),
     });
-    let _ = write!(log::Raw, "\nPANIC{Place} {info}");
+    let _ = write!(log::Raw, "\nPANIC{OnCpu} {info}");
     print_backtrace(backtrace(rbp));
     power::exit(ExitStatus::Failure)
 }

@@ -3,7 +3,7 @@
 //! [`catch`] runs a function and comes back from it whatever happens: when it returns, when it panics, and when the CPU
 //! raises an exception in it or in an interrupt handler meanwhile. What failed is abandoned where it stood, on
 //! whichever stack: its destructors do not run, the locks it held are opened, its interrupts acknowledged. So what it
-//! was changing may be half changed; that is the price, and why a kernel that means to go on for long does not do this.
+//! was changing may be half changed; so only test images do this.
 
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -58,7 +58,7 @@ pub(crate) struct Panic {
     pub line: u32,
 }
 
-/// An exception: all that the CPU and the registers told.
+/// An exception, with all that the CPU and its registers show.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
     /// The registers.
@@ -101,7 +101,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Where to go on: what a function must find again when a call returns (System V ABI), and the flags.
+/// Where to resume: the registers that a call preserves (System V ABI), and the flags.
 #[derive(Default)]
 #[repr(C)]
 struct Context {
@@ -154,7 +154,7 @@ pub(crate) fn catch<R>(action: impl FnOnce() -> R) -> Ending<R> {
     // are as they were, and all else it had to assume changed.
     let returned = unsafe { enter(&raw mut (*this).context, run_call_of(&call), (&raw mut call).cast()) } == RETURNED;
     INNERMOST.store(outer, Ordering::SeqCst);
-    // SAFETY: nobody else has the pointer any more.
+    // SAFETY: no other code has the pointer now.
     let reason = core::mem::replace(unsafe { &mut (*this).reason }, Reason::None);
     ABANDONING.store(false, Ordering::SeqCst);
     match (reason, call.result.take()) {
@@ -181,7 +181,7 @@ fn run_call_of<F: FnOnce() -> R, R>(_: &Call<F, R>) -> Run {
 }
 
 /// # Safety
-/// `call` points to a `Call<F, R>` that nobody else uses meanwhile.
+/// `call` points to a `Call<F, R>` that no other code uses meanwhile.
 unsafe extern "C" fn run_call<F: FnOnce() -> R, R>(call: *mut ()) {
     // SAFETY: the caller's promise.
     let call = unsafe { &mut *call.cast::<Call<F, R>>() };

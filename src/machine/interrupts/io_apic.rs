@@ -65,7 +65,7 @@ pub(crate) enum IoApicError {
     /// Its registers cannot be mapped.
     #[display("{_0}")]
     Map(PagingError),
-    /// Its select register does not keep what is written: nothing answers there, or something else does.
+    /// Its select register does not keep values: nothing responds there, or another device does.
     #[display("there is none")]
     Absent,
     /// Its version register says more inputs than there can be.

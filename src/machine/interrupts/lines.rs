@@ -199,7 +199,7 @@ impl Lines {
     }
 }
 
-/// Gives back the vectors of inputs that nobody uses any more, one at a time and outside the lock, since that frees
+/// Frees the vectors of unused inputs, one at a time and outside the lock, since that frees
 /// memory. Called now and then, because the handler that learns where a line ends cannot do it.
 pub(crate) fn trim() {
     while let Some(vector) = LINES.with(|all| {
@@ -211,7 +211,7 @@ pub(crate) fn trim() {
     }
 }
 
-/// Detaches a line. When it returns its handler does not run any more.
+/// Detaches a line. When it returns, its handler no longer runs.
 pub(crate) fn detach(id: u32) {
     let line = LINES.with(|all| {
         let index = all.lines.iter().position(|line| line.id == id)?;
@@ -223,7 +223,7 @@ pub(crate) fn detach(id: u32) {
     trim();
 }
 
-/// Waits until no handler of a line runs any more, on whichever CPU.
+/// Waits until no handler of a line runs on any CPU.
 pub(crate) fn synchronize() {
     // They run with the lock held.
     LINES.with(|_| ());

@@ -1,4 +1,4 @@
-//! Machine checks: errors that the CPU itself has found, told in banks of MSRs (SDM vol. 3, chapter 17).
+//! Machine checks: errors that the CPU itself has found, in banks of MSRs (SDM vol. 3, chapter 17).
 
 use core::fmt;
 
@@ -19,7 +19,7 @@ const CONTROL_PRESENT: u64 = 1 << 8;
 const CONTROL: u32 = 0x400;
 const STATUS: u32 = 0x401;
 const ADDRESS: u32 = 0x402;
-/// Banks that are looked at: the MSRs beyond them are of other use.
+/// The most banks that are read: the MSRs beyond them have other uses.
 const MOST_BANKS: u32 = 32;
 
 /// What a bank tells.
@@ -34,7 +34,7 @@ pub(crate) struct Record {
 }
 
 /// Status: the record is valid; errors were lost; nothing corrected it; the address register holds one; the program that
-/// was interrupted cannot go on.
+/// was interrupted cannot continue.
 const VALID: u64 = 1 << 63;
 const OVERFLOW: u64 = 1 << 62;
 const UNCORRECTED: u64 = 1 << 61;
@@ -71,7 +71,7 @@ impl fmt::Display for Record {
             write!(f, " at {address:#x}")?;
         }
         if has(CONTEXT_CORRUPT) {
-            f.write_str(", after which the CPU's state is not to be relied on")?;
+            f.write_str(", after which the CPU's state is unreliable")?;
         }
         if has(OVERFLOW) {
             f.write_str(", and others that are lost")?;
@@ -131,7 +131,7 @@ fn is_early_family_6() -> bool {
     family == 6 && model < 0x1A
 }
 
-/// Forgets what the banks hold: once it has been told.
+/// Clears the banks, once their errors have been reported.
 fn clear(features: &Features) {
     for bank in 0..banks(features) {
         // SAFETY: zero is the one value that may be written to a status register.
@@ -143,19 +143,19 @@ fn clear(features: &Features) {
 mod tests {
     use super::*;
 
-    fn told(bank: u32, status: u64, address: Option<u64>) -> alloc::string::String {
+    fn text(bank: u32, status: u64, address: Option<u64>) -> alloc::string::String {
         alloc::string::ToString::to_string(&Record { bank, status, address })
     }
 
     #[test]
     fn a_record_tells_what_happened_and_where() {
         assert_eq!(
-            told(4, VALID | UNCORRECTED | ADDRESS_VALID | CONTEXT_CORRUPT | 0x009F, Some(0x1234_5000)),
-            "bank 4: uncorrected error of the memory controller at 0x12345000, after which the CPU's state is not to be \
-             relied on (status 0xa60000000000009f)"
+            text(4, VALID | UNCORRECTED | ADDRESS_VALID | CONTEXT_CORRUPT | 0x009F, Some(0x1234_5000)),
+            "bank 4: uncorrected error of the memory controller at 0x12345000, after which the CPU's state is \
+             unreliable (status 0xa60000000000009f)"
         );
         assert_eq!(
-            told(0, VALID | OVERFLOW | 0x1135, None),
+            text(0, VALID | OVERFLOW | 0x1135, None),
             "bank 0: corrected error in a cache, and others that are lost (status 0xc000000000001135)"
         );
     }

@@ -1,9 +1,9 @@
-//! Non-maskable interrupts: what raised one, and whether the kernel can go on after it.
+//! Non-maskable interrupts: the cause of one, and whether the kernel can continue.
 //!
-//! An error of the board is told in port 61h, and is the end. Any other NMI is a button, a management controller or a
-//! monitor that wants to see a sign of life: it is noted, with the address that it interrupted, and the main loop tells
-//! of it. When a second one comes before that, there is no life, and the registers are shown. And a CPU is stopped by one when
-//! the kernel has failed on another, and made to forget what has been unmapped when it takes no interrupts.
+//! An error of the board shows in port 61h and ends the kernel. Any other NMI is a button, a management controller or a
+//! monitor that checks for progress: it is noted, with the address that it interrupted, and the main loop reports it. If a
+//! second one comes before that, the kernel hangs, and the registers are shown. The kernel also sends NMIs itself: to stop the
+//! other CPUs when it has failed on one, and to have a CPU that takes no interrupts flush its TLB.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -46,10 +46,10 @@ impl Cause {
     }
 }
 
-/// NMIs that have come, on whichever CPU.
+/// NMIs that have come, on any CPU.
 static COUNT: AtomicU64 = AtomicU64::new(0);
-/// One has interrupted the CPU of the main loop, which has not told of it yet.
-static UNTOLD: AtomicBool = AtomicBool::new(false);
+/// One has interrupted the CPU of the main loop, which has not reported it yet.
+static UNREPORTED: AtomicBool = AtomicBool::new(false);
 /// The address that the last one of those interrupted.
 static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 
@@ -59,12 +59,12 @@ pub(crate) fn is_of_the_kernel() -> bool {
     registry::stop_if_asked() || tlb::catch_up_by_nmi()
 }
 
-/// Notes an NMI from outside. Returns whether the kernel can go on: no error was the cause, and there was life since the last one.
+/// Notes an NMI from outside. Returns whether the kernel can continue: no error was the cause, and code has made progress since the last one.
 pub(crate) fn note(frame: &TrapFrame) -> bool {
     COUNT.fetch_add(1, Ordering::Relaxed);
     let is_life_missing = Cpu::this().is_boot() && {
         INTERRUPTED.store(frame.rip, Ordering::Relaxed);
-        UNTOLD.swap(true, Ordering::Release)
+        UNREPORTED.swap(true, Ordering::Release)
     };
     Cause::now().is_none() && !is_life_missing
 }
@@ -76,7 +76,7 @@ pub(crate) fn why_fatal() -> impl core::fmt::Display {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
             match self.0 {
                 Some(cause) => write!(f, "{cause}"),
-                None => f.write_str("the kernel has not told of the NMI before it: it hangs here"),
+                None => f.write_str("the kernel has not reported the NMI before it: it hangs here"),
             }
         }
     }
@@ -84,14 +84,14 @@ pub(crate) fn why_fatal() -> impl core::fmt::Display {
 }
 
 /// How many NMIs have come, and which address the last one interrupted, if there was one since this was last asked.
-pub(crate) fn take_untold() -> Option<(u64, u64)> {
-    let untold = is_untold() && UNTOLD.swap(false, Ordering::Acquire);
-    untold.then(|| (COUNT.load(Ordering::Relaxed), INTERRUPTED.load(Ordering::Relaxed)))
+pub(crate) fn take_unreported() -> Option<(u64, u64)> {
+    let unreported = has_unreported() && UNREPORTED.swap(false, Ordering::Acquire);
+    unreported.then(|| (COUNT.load(Ordering::Relaxed), INTERRUPTED.load(Ordering::Relaxed)))
 }
 
 /// Whether one has come that is not reported yet.
-pub(crate) fn is_untold() -> bool {
-    UNTOLD.load(Ordering::Acquire)
+pub(crate) fn has_unreported() -> bool {
+    UNREPORTED.load(Ordering::Acquire)
 }
 
 #[cfg(test)]

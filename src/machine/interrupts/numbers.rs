@@ -14,7 +14,7 @@ pub(crate) const DEVICE_VECTORS: u32 = (LAST_DEVICE - FIRST_DEVICE) as u32 + 1;
 pub(crate) const TIMER: u8 = 0xF0;
 /// Another CPU wakes this one.
 pub(crate) const WAKE: u8 = 0xF1;
-/// Another CPU has this one forget what has been unmapped.
+/// Another CPU has this one flush its TLB.
 pub(crate) const FLUSH: u8 = 0xF2;
 /// The local APIC's errors.
 pub(crate) const APIC_ERROR: u8 = 0xFE;

@@ -129,7 +129,7 @@ pub(crate) fn hlt() -> u64 {
     enable_and_halt as *const () as u64 + 1
 }
 
-/// Has a CPU that an NMI interrupted before `hlt` not execute that any more: an interrupt that `sti` has let in after the
+/// Has a CPU that an NMI interrupted before `hlt` not execute it: an interrupt that `sti` has let in after the
 /// NMI, and not after `hlt`, is what it was to wait for.
 pub(crate) fn step_over_halt(frame: &mut TrapFrame) {
     if frame.rip == hlt() {

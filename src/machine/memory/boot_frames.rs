@@ -8,7 +8,7 @@ use ballonet::memory::{FRAME_SIZE, PhysAddr, PhysRange};
 /// The entry code maps this much one to one.
 const MAPPED: u64 = 4 << 30;
 
-/// Takes frames one after the other from usable memory above `start`, around what the loader still needs.
+/// Takes frames in order from usable memory above `start`, around the data that the loader left.
 pub(crate) struct BootFrames<U, R> {
     usable: U,
     reserved: R,
@@ -40,7 +40,7 @@ where
     }
 }
 
-// SAFETY: each frame is handed out once, is usable by the memory map, and is nobody's by the reserved ranges.
+// SAFETY: each frame is handed out once, is usable by the memory map, and lies outside the reserved ranges.
 unsafe impl<U, R> FrameAllocator<Size4KiB> for BootFrames<U, R>
 where
     U: Iterator<Item = PhysRange> + Clone,

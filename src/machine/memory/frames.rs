@@ -65,19 +65,19 @@ pub(crate) fn disable_caches() {
 }
 
 fn set_caches_up(cpus: usize) -> Result<CpuCaches<'static, Lock<Magazine>>, StorageError> {
-    let words = settle(with(|all| all.held_words()), || AtomicU64::new(0))?;
-    let cpus = settle(cpus, || CpuCache::new(Lock::new(Magazine::new())))?;
+    let words = place_static(with(|all| all.held_words()), || AtomicU64::new(0))?;
+    let cpus = place_static(cpus, || CpuCache::new(Lock::new(Magazine::new())))?;
     Ok(CpuCaches::new(cpus, with(|all| all.track(words))?))
 }
 
 /// Values in frames of their own, never freed. Not on the heap, whose size tests watch.
-fn settle<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], StorageError> {
+fn place_static<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], StorageError> {
     let bytes = count * size_of::<T>();
     let nowhere = StorageError { needed: bytes, align: align_of::<T>(), given: 0, address: 0 };
     let frames = u32::try_from((bytes as u64).div_ceil(FRAME_SIZE)).map_err(|_| nowhere)?;
     let run = allocate(frames, 1).map_err(|_| nowhere)?;
     let start = run.start().start().as_u64() as *mut T;
-    // SAFETY: the frames were just allocated, are mapped one to one and never freed, so nobody else has them, on any CPU,
+    // SAFETY: the frames were just allocated, are mapped one to one and never freed, so no other code has them, on any CPU,
     // until they are all written here and then shared; that many values fit, and no value is aligned to more than a frame.
     unsafe {
         (0..count).for_each(|at| start.add(at).write(value()));
@@ -85,17 +85,17 @@ fn settle<T: Sync>(count: usize, value: impl Fn() -> T) -> Result<&'static [T], 
     }
 }
 
-/// Gives what is in magazines back to the allocator. Returns how many frames that were.
+/// Returns the frames in magazines to the allocator; gives their number.
 pub(crate) fn drain() -> u64 {
     CACHES.get().map_or(0, |caches| caches.drain(&Allocator))
 }
 
-/// How many frames are in which state; what is in magazines is free.
+/// The number of frames in each state; those in magazines are free.
 pub(crate) fn counts() -> Counts {
     CACHES.get().map_or_else(|| with(|all| all.counts()), |caches| caches.counts(&Allocator))
 }
 
-/// Asks the allocator for what it may have not enough of: if it gives nothing, all magazines are drained and it is asked
+/// Takes frames from the allocator, which may be short: if it gives nothing, all magazines are drained and it is asked
 /// again.
 pub(crate) fn take<R>(mut action: impl FnMut(&mut Frames<'static>) -> Option<R>) -> Option<R> {
     attempt(|all| action(all).ok_or(())).ok()
@@ -145,7 +145,7 @@ pub(crate) fn with<R>(action: impl FnOnce(&mut Frames<'static>) -> R) -> R {
 /// When its records do not fit anywhere.
 ///
 /// # Safety
-/// Usable memory is mapped one to one, and outside the reserved ranges nobody uses it.
+/// Usable memory is mapped one to one, and unused outside the reserved ranges.
 pub(crate) unsafe fn initialise<U, R>(usable: U, reserved: R) -> Result<Counts, StorageError>
 where
     U: Iterator<Item = PhysRange> + Clone,
@@ -201,7 +201,7 @@ pub(crate) fn allocate_up_to(most: u64) -> Option<FrameRun> {
     }
 }
 
-/// Whether `frames` frames are free besides those that the kernel keeps for itself: half of what a balloon leaves. If they
+/// Whether `frames` frames are free besides the kernel's reserve: half of what a balloon leaves. If they
 /// are not, memory is reclaimed for them first ([`reclaim`]), which may take a while.
 pub(crate) fn make_room(frames: u64) -> bool {
     match lacking(frames) {
@@ -213,7 +213,7 @@ pub(crate) fn make_room(frames: u64) -> bool {
     }
 }
 
-/// How many more frames must become free until `frames` are, besides the kernel's reserve.
+/// Frames that must yet become free for an allocation of `frames`, besides the kernel's reserve.
 fn lacking(frames: u64) -> u64 {
     frames.saturating_add(with(|all| all.floor()) / 2).saturating_sub(counts().free)
 }
@@ -235,14 +235,14 @@ pub(crate) fn free(run: FrameRun) -> Result<(), FrameError> {
 /// The frames are used, by the caller alone.
 pub(crate) unsafe fn fill(run: FrameRun, byte: u8) {
     let start = run.start().start().as_u64() as *mut u8;
-    // SAFETY: usable memory is mapped one to one, and by the contract nobody else looks at these frames.
+    // SAFETY: usable memory is mapped one to one, and by the contract no other code uses these frames.
     unsafe { start.write_bytes(byte, run.bytes() as usize) };
 }
 
 /// Takes frames for page tables from the allocator.
 pub(crate) struct ForTables;
 
-// SAFETY: an allocated frame is nobody else's.
+// SAFETY: an allocated frame has one owner.
 unsafe impl FrameAllocator<Size4KiB> for ForTables {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
         let run = allocate(1, 1).ok()?;

@@ -51,7 +51,7 @@ pub(crate) unsafe fn force_unlock() {
 }
 
 // SAFETY: `linked_list_allocator` keeps the contract of an allocator, and the lock keeps others out meanwhile; large blocks
-// are frames that nobody else has. Which of the two a block is of is told by its layout.
+// are frames with no other owner. A block's layout decides which of the two it is.
 unsafe impl GlobalAlloc for KernelHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if large::is_large(layout) {
@@ -61,7 +61,7 @@ unsafe impl GlobalAlloc for KernelHeap {
             return block.as_ptr();
         }
         let bytes = layout.size() + layout.align() + SLACK;
-        // Small blocks may take of what the kernel keeps for itself: that is what it is for.
+        // Small blocks may use the kernel's reserve: it exists for them.
         frames::make_room((bytes as u64).div_ceil(FRAME_SIZE).max(STEP));
         LIST.with(|list| {
             if grow(list, bytes).is_none() {
@@ -82,14 +82,14 @@ unsafe impl GlobalAlloc for KernelHeap {
     }
 }
 
-/// Maps at least `bytes` more at the end of the heap. On failure what was mapped so far stays, as heap.
+/// Maps at least `bytes` more at the end of the heap. On failure the part mapped so far stays, as heap.
 fn grow(list: &mut FreeList, bytes: usize) -> Option<()> {
     let size = list.size() as u64;
     let mut wanted = (bytes as u64).div_ceil(FRAME_SIZE).max(STEP);
     if HEAP_BASE.checked_add(size)?.checked_add(wanted.checked_mul(FRAME_SIZE)?)? > HEAP_LIMIT {
         return None;
     }
-    // What cannot be had in full would leave the machine without frames, and nobody with more memory.
+    // A request that cannot be met in full would take all frames and help no one.
     if wanted > frames::counts().free {
         return None;
     }

@@ -4,7 +4,7 @@
 //! tables. Where free memory is in pieces, a block gets virtual addresses of its own over frames from anywhere
 //! ([`scattered`](crate::machine::memory::scattered)). So no block fails for want of a hole that is large enough.
 //!
-//! What the kernel needs to go on (page tables, small blocks, queues of a device that is started again) is left alone:
+//! Memory that the kernel needs to continue (page tables, small blocks, queues of a device that is started again) is left alone:
 //! before a large block takes from it, memory is reclaimed ([`frames::make_room`]), and without that it fails.
 
 use core::alloc::Layout;
@@ -34,7 +34,7 @@ static BLOCKS: AtomicUsize = AtomicUsize::new(0);
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 static SCATTERED: AtomicUsize = AtomicUsize::new(0);
 
-/// What is given out.
+/// The blocks that are allocated.
 pub(crate) fn view() -> LargeView {
     let relaxed = Ordering::Relaxed;
     LargeView { blocks: BLOCKS.load(relaxed), frames: FRAMES.load(relaxed), scattered: SCATTERED.load(relaxed) }
@@ -73,7 +73,7 @@ pub(crate) fn allocate(layout: Layout) -> *mut u8 {
 /// Takes a block back.
 ///
 /// # Safety
-/// It came from [`allocate`] with this layout, and nobody uses it any more.
+/// It came from [`allocate`] with this layout, and is no longer used.
 pub(crate) unsafe fn free(block: *mut u8, layout: Layout) {
     let (start, count) = (block as u64, frames_of(layout));
     if ELASTIC.contains(&start) {

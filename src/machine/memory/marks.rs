@@ -1,10 +1,10 @@
-//! Marks in page frames, by which it can be told later whether the host has taken away what was in them.
+//! Marks in page frames, which show later whether the host has discarded their contents.
 
 use ballonet::memory::{FrameRun, FrameState, Pfn};
 
 use crate::machine::memory::frames;
 
-/// What no frame holds by chance: neither nothing nor a pattern that memory is filled with.
+/// A value that no frame holds by chance: neither zeros nor a fill pattern.
 const MARK: u64 = 0xB0A7_5EED_0000_0000;
 
 fn mark(frame: Pfn) -> u64 {
@@ -15,7 +15,7 @@ fn word(frame: Pfn) -> *mut u64 {
     frame.start().as_u64() as *mut u64
 }
 
-/// Marks each frame of `run`, which is the caller's. Returns whether that has been done: not if a frame is nobody's.
+/// Marks each frame of `run`, which is the caller's. Returns whether that has been done: not if a frame is unused.
 pub(crate) fn write(run: FrameRun) -> bool {
     let used = frames::with(|frames| run.pfns().all(|frame| frames.state(frame) == Some(FrameState::Used)));
     if used {

@@ -1,4 +1,4 @@
-//! Memory: frames, the heap, what devices reach, and what is reclaimed.
+//! Memory: frames, the heap, DMA memory, and reclaim.
 
 pub(crate) mod block;
 pub(crate) mod boot_frames;

@@ -1,12 +1,12 @@
 //! Memory reclaimed for a failing allocation, from a lent source.
 //!
-//! The allocator is everywhere, and what could give memory back (balloons, above all) belongs to somebody. So it is lent,
-//! for as long as something runs that may need a lot of memory: [`lend`]. A lent source is in no other use
-//! meanwhile, which the borrow checker ensures, and is not asked again while it reclaims.
+//! The allocator is global, while the sources of memory (balloons, above all) have an owner. The owner lends a source
+//! while it runs code that may need much memory: [`lend`]. The borrow checker ensures that a lent source has no other use
+//! meanwhile. It is not asked again while it reclaims.
 //!
-//! # On entry of [`Source::relieve`]
+//! # On entry of [`Source::reclaim`]
 //! - Interrupts are on, hence no [`Lock`] is held, since those turn them off: neither the heap's nor that of frames or
-//!   page tables. What is allocated in there comes from what the kernel keeps for itself, without reclaiming.
+//!   page tables. Allocations in there come from the kernel's reserve, without reclaiming.
 //! - It is not in an interrupt handler, for the same reason.
 //!
 //! An allocation with interrupts off, on another CPU than the boot CPU, or while no source is lent, is unaffected.
@@ -21,22 +21,22 @@ use crate::machine::smp::cpu::Cpu;
 
 /// What a source did for an allocation. Counts are in frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Relieved {
+pub(crate) struct Reclaimed {
     /// Frames that became free.
     pub frames: u64,
     /// Frames that were asked for.
     pub asked: u64,
 }
 
-/// Somebody who can make memory free. It is called for an allocation that waits, and must come to an end.
+/// A source of free memory. It is called for an allocation that waits, and must return.
 pub(crate) trait Source {
     /// Makes `frames` frames free, or as many as can be.
-    fn relieve(&mut self, frames: u64) -> Relieved;
+    fn reclaim(&mut self, frames: u64) -> Reclaimed;
 }
 
-/// What allocations had to wait for so far.
+/// The waits of allocations so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct ReliefCounts {
+pub(crate) struct ReclaimCounts {
     /// Allocations that waited.
     pub stalls: u64,
     /// Frames that were asked for.
@@ -47,7 +47,7 @@ pub(crate) struct ReliefCounts {
     pub ended: u64,
 }
 
-/// Who is lent. The lifetime is that of the call of [`lend`] that put it there.
+/// The lent source. The lifetime is that of the call of [`lend`] that put it there.
 struct Lent(NonNull<dyn Source>);
 
 // SAFETY: only one CPU has it, the one that took it out of its lock.
@@ -59,10 +59,10 @@ static ASKED: AtomicU64 = AtomicU64::new(0);
 static FRAMES: AtomicU64 = AtomicU64::new(0);
 static ENDED: AtomicU64 = AtomicU64::new(0);
 
-/// Runs `action`, in which allocations that would fail ask `source` first. It returns or never ends; tests that are ended by a
-/// fault ([`recovery`](crate::machine::failure::recovery)) are not to be in one.
+/// Runs `action`, in which allocations that would fail ask `source` first. It returns or never ends; a test that a fault
+/// ends ([`recovery`](crate::machine::failure::recovery)) must not be in one.
 pub(crate) fn lend<R>(source: &mut dyn Source, action: impl FnOnce() -> R) -> R {
-    // SAFETY: only the lifetime changes. What is in `LENT` is used while it is there, and it is taken out below, before
+    // SAFETY: only the lifetime changes. The source is used only while it is in `LENT`, and it is taken out below, before
     // the borrow ends; the kernel does not unwind.
     let lent: NonNull<dyn Source> = unsafe { core::mem::transmute(NonNull::from(source)) };
     let before = LENT.with(|slot| slot.replace(Lent(lent)));
@@ -78,13 +78,13 @@ pub(crate) fn ask(frames: u64) -> u64 {
         return 0;
     }
     let Some(mut lent) = LENT.with(Option::take) else { return 0 };
-    // SAFETY: `lend` borrows the source exclusively as long as it is in `LENT`, and nobody else has it now that it is not.
-    let relieved = unsafe { lent.0.as_mut() }.relieve(frames);
+    // SAFETY: `lend` borrows the source exclusively as long as it is in `LENT`, and it is in no other hands now.
+    let reclaimed = unsafe { lent.0.as_mut() }.reclaim(frames);
     LENT.with(|slot| *slot = Some(lent));
     STALLS.fetch_add(1, Ordering::Relaxed);
-    ASKED.fetch_add(relieved.asked, Ordering::Relaxed);
-    FRAMES.fetch_add(relieved.frames, Ordering::Relaxed);
-    relieved.frames
+    ASKED.fetch_add(reclaimed.asked, Ordering::Relaxed);
+    FRAMES.fetch_add(reclaimed.frames, Ordering::Relaxed);
+    reclaimed.frames
 }
 
 /// A program was ended because there was no memory for it.
@@ -92,8 +92,8 @@ pub(crate) fn note_ended() {
     ENDED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// What allocations had to wait for so far.
-pub(crate) fn counts() -> ReliefCounts {
+/// The waits of allocations so far.
+pub(crate) fn counts() -> ReclaimCounts {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    ReliefCounts { stalls: load(&STALLS), asked: load(&ASKED), frames: load(&FRAMES), ended: load(&ENDED) }
+    ReclaimCounts { stalls: load(&STALLS), asked: load(&ASKED), frames: load(&FRAMES), ended: load(&ENDED) }
 }

@@ -1,8 +1,8 @@
 //! Blocks over frames from anywhere: a stretch of virtual addresses for memory that is free only in pieces.
 //!
 //! The page tables are the only record. A stretch begins at a multiple of 2 MiB, in the first gap that is large enough,
-//! and its first page is mapped as long as it is in use: so what is in use shows in the tables. Where the frames make a
-//! whole 2 MiB it is mapped as such. Tables that become empty are given back.
+//! and its first page is mapped as long as it is in use, so the tables show which are in use. Where the frames make a
+//! whole 2 MiB it is mapped as such. Tables that become empty are freed.
 
 use core::ops::Range;
 
@@ -34,7 +34,7 @@ impl AddressSpace {
         let mut mapped = 0;
         while mapped < count {
             let Some(frames) = self.map_some(start + mapped * FRAME_SIZE, count - mapped) else {
-                // SAFETY: these were mapped right now, and nobody knows of them.
+                // SAFETY: these were mapped right now, and no other code knows them.
                 unsafe { self.disperse(start, mapped) };
                 return None;
             };
@@ -46,7 +46,7 @@ impl AddressSpace {
     /// Unmaps `count` frames that [`AddressSpace::gather`] mapped at `start`, and frees them.
     ///
     /// # Safety
-    /// Nobody uses what is there.
+    /// No code uses that memory.
     pub(crate) unsafe fn disperse(&mut self, start: u64, count: u64) {
         let mut retired = Retired::default();
         let mut done = 0;

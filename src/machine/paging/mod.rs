@@ -124,7 +124,7 @@ pub(crate) struct AddressSpace {
     /// The physical addresses of the kernel image, which are not mapped one to one.
     image: Range<u64>,
     next_window: u64,
-    /// Windows given back, by address and size, to be used again for the same size. An array, because the heap grows by
+    /// Closed windows, by address and size, to be used again for the same size. An array, because the heap grows by
     /// this address space: nothing here may allocate.
     free_windows: [Option<(u64, u64)>; FREE_WINDOWS],
     windows: usize,
@@ -155,7 +155,7 @@ pub(crate) fn with<R>(action: impl FnOnce(&mut AddressSpace) -> R) -> R {
 /// When frames run out or the memory map contradicts itself.
 ///
 /// # Safety
-/// `usable` is memory, mapped one to one right now where `frames` takes frames from, which nobody else uses; `image` is
+/// `usable` is memory, mapped one to one right now where `frames` takes frames from, which no other code uses; `image` is
 /// where the running kernel lies.
 pub(crate) unsafe fn activate(
     image: &Image,
@@ -283,7 +283,7 @@ impl AddressSpace {
     /// Maps the stacks of a CPU that is not the boot CPU.
     ///
     /// # Errors
-    /// When frames run out; what was mapped stays so.
+    /// When frames run out; pages mapped so far stay mapped.
     pub(crate) fn map_stacks(
         &mut self,
         number: u32,

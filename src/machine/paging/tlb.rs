@@ -1,8 +1,8 @@
 //! Translations that a CPU remembers after the page tables have changed.
 //!
-//! What is newly mapped needs nothing: entries that are not present are not remembered (SDM vol. 3, 5.10.4.1). What is unmapped
+//! A new mapping needs no flush: the TLB does not cache entries that are not present (SDM vol. 3, 5.10.4.1). What is unmapped
 //! must be forgotten by every CPU before its addresses or its frames are used again. So each change has a number, its
-//! generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it looks at the number before it
+//! generation, and each CPU notes the last one it knows. One that sleeps is not disturbed: it compares the number before it
 //! does anything else (`wake_up`). The others are interrupted, and waited for.
 //!
 //! One whose interrupts are held back, since they came too fast, is reached by an NMI.
@@ -26,10 +26,10 @@ static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 /// How long a CPU is waited for, in TSC ticks of some GHz: many times what an overcommitted host takes away.
 const PATIENCE: u64 = 60_000_000_000;
 
-/// Has every CPU forget what has been unmapped, and waits until they have. No tables of anything in use have changed.
+/// Has every CPU flush unmapped addresses from its TLB, and waits until all have. No tables of anything in use have changed.
 ///
 /// # Panics
-/// When a CPU does not answer: what it still remembers would be another's memory.
+/// When a CPU does not answer: its stale entries would reach memory of another owner.
 pub(crate) fn flush_everywhere() {
     let generation = GENERATION.fetch_add(1, Ordering::SeqCst) + 1;
     catch_up();
@@ -62,7 +62,7 @@ fn insist(cpu: &Cpu) {
     }
 }
 
-/// Called for an NMI: does what [`catch_up`] does if that is what it was sent for, and returns whether it was.
+/// Called for an NMI: does what [`catch_up`] does if it was sent for that, and returns whether it was.
 pub(crate) fn catch_up_by_nmi() -> bool {
     let is_asked = Cpu::this().is_to_catch_up.swap(false, Ordering::SeqCst);
     if is_asked {
@@ -71,7 +71,7 @@ pub(crate) fn catch_up_by_nmi() -> bool {
     is_asked
 }
 
-/// Has the CPU that runs forget what has been unmapped, if anything has since it last did.
+/// Flushes the TLB of the current CPU, if anything was unmapped since its last flush.
 pub(crate) fn catch_up() {
     let cpu = Cpu::this();
     let generation = GENERATION.load(Ordering::SeqCst);

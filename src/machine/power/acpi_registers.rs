@@ -47,7 +47,7 @@ pub(crate) enum ResetPlace {
 }
 
 impl PowerRegisters {
-    /// Opens what the tables point out.
+    /// Opens the registers that the tables name.
     pub(crate) fn open(acpi: &Acpi) -> Self {
         let Some(fadt) = &acpi.fadt else {
             return Self { control: [None, None], sleep_control: None, reset: None, events: None };

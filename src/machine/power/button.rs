@@ -1,7 +1,7 @@
 //! The power button: a fixed event of ACPI, whose interrupt, the SCI, comes by a line of its own (ACPI 6.5, 4.8.3.1.1).
 //!
 //! The line may be one of PCI's too, so it is attached like those: an input that no handler claims is masked before it can
-//! storm, and then the button is looked at now and then. A button that is not fixed hardware is a device that only AML
+//! storm, and then the button is polled. A button that is not fixed hardware is a device that only AML
 //! describes.
 
 use alloc::boxed::Box;
@@ -32,7 +32,7 @@ pub(crate) enum Heard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub(crate) enum NoButton {
     /// No FADT.
-    #[display("there is no FADT to tell of one")]
+    #[display("there is no FADT")]
     NoFadt,
     /// Hardware-reduced ACPI.
     #[display("ACPI is hardware-reduced, and a button that is a device is described in AML only")]
@@ -40,10 +40,10 @@ pub(crate) enum NoButton {
     /// The flag says so.
     #[display("it is a device, which is described in AML only")]
     Device,
-    /// Firmware does not let go of the registers.
+    /// Firmware keeps the registers.
     #[display("firmware does not hand over its registers")]
     NotHandedOver,
-    /// There are no registers, or they do not keep what is written.
+    /// There are no registers, or they do not keep values.
     #[display("its registers are not there")]
     NoRegisters,
 }
@@ -85,10 +85,10 @@ impl Power {
     }
 }
 
-/// Looks at the event registers. Returns whether ACPI had asked for an interrupt.
+/// Reads the event registers. Returns whether ACPI had asked for an interrupt.
 pub(crate) fn look() -> bool {
     let events = |power: &mut Option<Power>| Some(power.as_mut()?.registers.events.as_mut()?.take());
-    // On the way to the end the registers are not looked at any more.
+    // While the kernel ends, the registers are not read.
     let Happened { claimed, power_button } = POWER.try_with(events).flatten().unwrap_or_default();
     if power_button {
         PRESSES.fetch_add(1, Ordering::Relaxed);

@@ -39,7 +39,7 @@ impl ExitStatus {
         }
     }
 
-    /// What is written to QEMU's `isa-debug-exit` for it.
+    /// The value that QEMU's `isa-debug-exit` takes for it.
     #[doc(hidden)]
     pub(crate) const fn debug_exit_value(self) -> u32 {
         self.qemu_status() as u32 >> 1
@@ -69,11 +69,11 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
     log::emit(&events::Exit { status: status.qemu_status().into() });
     screen::flush();
-    // On a PC that port is nobody's, so that writing to it would be a guess.
+    // On a PC nothing documents that port, so writing to it would be a guess.
     if cpuid::has_hypervisor() {
         // SAFETY: QEMU's exit device, or a port of a virtual machine that nothing answers at.
         unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(status.debug_exit_value()) };
-        // QEMU 10 lets the CPU go on for a moment after the write.
+        // QEMU 10 lets the CPU run for a moment after the write.
         wait_some_ms(10);
         if status == ExitStatus::Failure {
             ::log::error!(
@@ -83,7 +83,7 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
         }
     }
     if status == ExitStatus::Success || cpuid::has_hypervisor() {
-        // The holder of the lock was on the way here already, or never runs again.
+        // The holder of the lock was about to end the kernel too, or never runs again.
         POWER.try_with(|power| power.as_mut().map(Power::switch_off));
     }
     log::line(format_args!("It is now safe to turn the machine off."));
@@ -133,8 +133,8 @@ impl Power {
         match &mut self.registers.reset {
             Some((ResetPlace::Window(register), value)) => register.write8(0, *value),
             Some((ResetPlace::Config(select, byte), value)) => {
-                // SAFETY: the FADT says that this register of the chipset takes this value; whoever else was in the midst
-                // of an access to configuration space never goes on with it.
+                // SAFETY: the FADT says that this register of the chipset takes this value; code that was in the midst
+                // of an access to configuration space never continues.
                 unsafe {
                     PortWriteOnly::<u32>::new(0xCF8).write(*select);
                     PortWriteOnly::<u8>::new(0xCFC + *byte).write(*value);

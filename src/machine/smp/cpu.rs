@@ -1,4 +1,4 @@
-//! One CPU: what it has for itself.
+//! Per-CPU state.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -28,7 +28,7 @@ pub(crate) struct Cpu {
     is_running: AtomicBool,
     has_stopped: AtomicBool,
     sleep_state: AtomicU8,
-    /// TSC ticks that it has slept, without the sleep that goes on.
+    /// TSC ticks that it has slept, without the current sleep.
     slept: AtomicU64,
     /// The TSC when it last went to sleep.
     asleep_since: AtomicU64,
@@ -36,7 +36,7 @@ pub(crate) struct Cpu {
     started: AtomicU64,
     /// The last generation of the page tables that it knows: see [`tlb`](crate::machine::paging::tlb).
     pub(crate) generation: AtomicU64,
-    /// An NMI is on its way that has it flush its TLB.
+    /// A pending NMI has it flush its TLB.
     pub(crate) is_to_catch_up: AtomicBool,
     /// Interrupts and exceptions, by vector.
     counts: [AtomicU64; 256],
@@ -56,7 +56,7 @@ pub(crate) enum SleepState {
     Awake,
     /// It looks for the last time whether there is something to do.
     Looking,
-    /// It waits for an interrupt, and looks at no memory that could have been unmapped until one comes.
+    /// It waits for an interrupt, and uses no memory that could have been unmapped until one comes.
     Asleep,
 }
 

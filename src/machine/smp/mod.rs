@@ -1,4 +1,4 @@
-//! The CPUs: which there are, what each has for itself, what they are given to do.
+//! The CPUs: their registry, per-CPU state, and jobs.
 //!
 //! The rest of the machine imports from the files; this list is for those above it.
 

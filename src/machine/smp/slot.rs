@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Mutex;
 use x86_64::instructions::interrupts::without_interrupts;
 
-/// Something for a CPU to do, once, with interrupts on. It comes to an end: nothing else runs there meanwhile.
+/// A job for a CPU, run once, with interrupts on. It must return: nothing else runs there meanwhile.
 ///
 /// It has a stack of 32 KiB. A long one notes its progress
 /// ([`vectors::note_progress`](crate::machine::interrupts::vectors::note_progress)): otherwise interrupts of that CPU are

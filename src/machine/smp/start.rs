@@ -27,7 +27,7 @@ use crate::machine::time::tsc;
 use ballonet::memory::{FRAME_SIZE, PhysRange};
 use ballonet::platform::Handled;
 
-/// Processors that are looked at in the MADT.
+/// The most processors that are read from the MADT.
 const MOST: usize = MOST_CPUS as usize;
 /// How long a processor is waited for after its first startup IPI, in nanoseconds; and after the second.
 const FIRST_PATIENCE: u64 = 20_000_000;
@@ -40,17 +40,17 @@ const LEAST_PATIENCE: u64 = 1_000_000;
 const JOIN_PATIENCE: u64 = 5_000_000_000;
 /// Between INIT and the startup IPI, in nanoseconds: not for virtual machines, whose processors need no time.
 const INIT_TIME: u64 = 10_000_000;
-/// How many failures are told one by one.
+/// The most failures that are reported one by one.
 const MOST_TOLD: usize = 8;
 
 /// Starts the processors of the MADT, so that at most `most` CPUs run. `page` is a page for the code that they begin with.
 ///
 /// # Safety
-/// `page` is memory below [`trampoline::PAGE_LIMIT`] that is nobody else's permanently, and mapped one to one.
+/// `page` is memory below [`trampoline::PAGE_LIMIT`] that no other code ever uses, and mapped one to one.
 pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page: Option<PhysRange>, most: u32) {
     let boot = local_apic::id();
     let most = MOST.min(most.saturating_sub(1) as usize);
-    let processors = startable(madt.processors(), boot, local_apic::is_x2apic()).map(|processor| processor.apic_id);
+    let processors = startable(&madt.processors, boot, local_apic::is_x2apic()).map(|processor| processor.apic_id);
     let processors: Vec<u32> = processors.take(most).collect();
     let wanted = processors.len();
     if wanted == 0 {
@@ -91,7 +91,7 @@ pub(crate) unsafe fn start(features: &Features, madt: &Madt, image: &Image, page
 fn start_all(processors: &[u32], vector: u8) -> usize {
     let (mut prepared, mut failures) = (0, 0);
     let mut patience = Patience::new();
-    // One that has not come has not used what was prepared for it.
+    // One that has not come has not used its `Cpu`.
     let mut spare = None;
     for &apic_id in processors {
         let next = spare.take().or_else(|| prepare(prepared + 1).inspect(|_| prepared += 1));
@@ -239,7 +239,7 @@ pub(crate) extern "C" fn enter(cpu: &'static Cpu) -> ! {
     machine_check::begin(&features);
     local_apic::setup::enable(&features);
     registry::join(cpu);
-    // From here on it is told of what is unmapped; of what was before, nobody has told it.
+    // From here on it takes part in TLB shootdowns; it missed those before.
     tlb::catch_up();
     interrupts::enable();
     cpu.serve_jobs()

@@ -42,7 +42,7 @@ struct Parameters {
     tables: u32,
     /// Bits to set in EFER.
     efer: u32,
-    /// Where the image's code goes on.
+    /// Where the processor continues in the image.
     entry: u64,
 }
 
@@ -130,7 +130,7 @@ static ROOT: AtomicU64 = AtomicU64::new(0);
 /// The [`Cpu`] of the next processor that comes; 0 when none is awaited.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Where a processor goes on in the image: takes its [`Cpu`], or stands still if it is late, and its stack.
+/// Where a processor continues in the image: claims its [`Cpu`] and its stack, or halts if it is late.
 #[unsafe(naked)]
 extern "C" fn image_entry() -> ! {
     naked_asm!(
@@ -160,10 +160,10 @@ extern "C" fn image_entry() -> ! {
     )
 }
 
-/// Writes the code and what it needs to the page at physical address `page`.
+/// Writes the code and its data to the page at physical address `page`.
 ///
 /// # Safety
-/// The page is memory below [`PAGE_LIMIT`] that is mapped one to one, writable, and nobody else's permanently. `tables` is the
+/// The page is memory below [`PAGE_LIMIT`] that is mapped one to one, writable, and never used by other code. `tables` is the
 /// physical address of page tables that map it and the image, and `root` is that of the kernel's.
 pub(crate) unsafe fn write(page: u64, tables: u32, root: u64, nx: bool, enter: extern "C" fn(&'static Cpu) -> !) {
     let start = &raw const ballonet_trampoline;
@@ -203,7 +203,7 @@ pub(crate) fn has_come() -> bool {
     NEXT.load(Ordering::Acquire) == 0
 }
 
-/// No processor is awaited any more: one that comes later stands still. Returns whether one has come.
+/// Stops waiting for a processor: a later one halts. Returns whether one has come.
 pub(crate) fn await_none() -> bool {
     NEXT.swap(0, Ordering::AcqRel) == 0
 }

@@ -127,7 +127,7 @@ impl Entry {
         local_apic::setup::initialise(&features, madt).map_err(StartError::LocalApic)?;
         registry::boot().set_apic_id(local_apic::id());
         install_fixed_vectors();
-        for entry in madt.map_or(&[][..], Madt::io_apics) {
+        for entry in madt.map_or(&[][..], |madt| &madt.io_apics) {
             match io_apic::add(entry) {
                 Ok(inputs) => info!(
                     "IOAPIC {} at {}: GSI {}-{}",
@@ -175,13 +175,13 @@ impl Entry {
             return Err(StartError::Overlap(place.start, place.end));
         }
         let image = physical(place.start, place.end);
-        // Page 0 stays unused so that null pointers fault; modules stay because nobody has asked for them to go.
+        // Page 0 stays unused so that null pointers fault; modules stay because nothing has asked to free them.
         let kept = boot.areas.iter().filter(|area| area.kind.is_kept()).map(|area| area.range);
         let reserved = physical(0, 4096).into_iter().chain(image).chain(kept);
         let startup_page = ballonet::memory::place(FRAME_SIZE, PAGE_LIMIT, usable(), reserved.clone());
         let reserved = reserved.chain(startup_page);
         let mut boot_frames = BootFrames::new(place.end, usable(), reserved.clone());
-        // SAFETY: the memory map's usable memory is nobody's but the image's and what is reserved; the entry code's
+        // SAFETY: the memory map's usable memory belongs to the image, is reserved, or is free; the entry code's
         // tables map the first 4 GiB one to one, and boot frames lie there. The image lies where the entry code saw it.
         unsafe { paging::activate(&self.image, usable(), features, &mut boot_frames) }.map_err(StartError::Paging)?;
         screen::suspend();
@@ -258,7 +258,7 @@ fn physical(start: u64, end: u64) -> Option<PhysRange> {
     PhysRange::new(PhysAddr::new(start)?, end.checked_sub(start)?)
 }
 
-/// The loader's framebuffer, unless it lies in what is memory by the loader's own word.
+/// The loader's framebuffer, unless the loader's own map has memory there.
 fn framebuffer(boot: &BootInfo) -> Option<&Framebuffer> {
     let is_memory = |range: PhysRange| boot.memory_map.usable().any(|usable| usable.overlaps(range));
     boot.framebuffer.as_ref().filter(|found| found.range().is_some_and(|range| !is_memory(range)))
@@ -338,7 +338,7 @@ fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
         return None;
     };
     let acpi = Acpi::follow(&memory, rsdp);
-    for table in acpi.tables.iter() {
+    for table in &acpi.tables.list {
         info!("ACPI {table}");
     }
     for problem in &acpi.problems {
@@ -356,7 +356,7 @@ fn read_mp_table(acpi: Option<&Acpi>) -> Option<Madt> {
     }
     match mp_table::read(&FirmwareMemory)? {
         Ok(madt) => {
-            let (processors, io_apics) = (madt.processors().len(), madt.io_apics().len());
+            let (processors, io_apics) = (madt.processors.len(), madt.io_apics.len());
             info!("MP table: {}, {}", count(processors, "CPU"), count(io_apics, "IOAPIC"));
             Some(madt)
         }

@@ -35,7 +35,7 @@ pub(crate) fn tell_unused(boot: &BootInfo, acpi: &Acpi) {
     /// Smaller gaps, and those below 1 MiB, are holes that firmware does not bother to exclude.
     const LEAST: u64 = 2 << 20;
     const FIRST: u64 = 1 << 20;
-    for memory in acpi.srat.iter().flat_map(crate::acpi::Srat::memory) {
+    for memory in acpi.srat.iter().flat_map(|srat| &srat.memory) {
         let unnamed = boot.memory_map.unnamed(memory.range);
         for range in unnamed.filter(|range| range.bytes() >= LEAST && range.start().as_u64() >= FIRST) {
             if memory.is_persistent {

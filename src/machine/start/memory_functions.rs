@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-/// Copies `length` bytes that do not overlap: eight at a time, then what is left.
+/// Copies `length` bytes that do not overlap: eight at a time, then the rest.
 ///
 /// # Safety
 /// As C's `memcpy`.

@@ -21,7 +21,7 @@ pub static GLYPHS: [[u8; GLYPH_HEIGHT]; 95] = {
     all
 };
 
-/// What QEMU's exit device is told on failure.
+/// The value for QEMU's exit device on failure.
 #[doc(hidden)]
 pub const DEBUG_EXIT_FAILURE: u32 = ExitStatus::Failure.debug_exit_value();
 

@@ -6,7 +6,7 @@ use crate::machine::terminal::ring::{self, take_input};
 use crate::machine::terminal::serial::interrupt;
 use crate::machine::time::clock;
 
-/// How often it is looked at then: 20 ms.
+/// The interval at which it is polled then: 20 ms.
 const LOOK: u64 = 20_000_000;
 
 /// How often a line that takes nothing is asked whether it does again: 500 ms.
@@ -22,7 +22,7 @@ fn look() {
     }
 }
 
-/// Whether the serial port is looked at, since no interrupt of it arrives.
+/// Whether the serial port is polled, since its interrupt does not arrive.
 fn is_looked_at() -> bool {
     ring::is_polled() || interrupt::may_be_masked()
 }

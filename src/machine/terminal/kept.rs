@@ -6,7 +6,7 @@ use crate::console::Record;
 use crate::machine::lock::Lock;
 use crate::screen::Style;
 
-/// Every line that people were told, so that they can look at it again.
+/// Every line of the log, so that it can be shown again.
 static KEPT: Lock<Record> = Lock::new(Record::new());
 
 /// Keeps a line.

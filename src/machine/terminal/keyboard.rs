@@ -1,7 +1,7 @@
 //! The keyboard controller (i8042), or the firmware that plays one for USB keyboards.
 //!
 //! It may be absent although the tables say that it is there, and half of one where firmware plays it. So nothing is
-//! asked of it but what is needed, and every wait ends. Nor need its interrupt arrive: until one has, it is looked at.
+//! asked of it but the necessary, and every wait is bounded. Its interrupt need not arrive: until one has, the keyboard is polled.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -107,12 +107,12 @@ pub(crate) fn is_polled() -> bool {
     POLLED.load(Ordering::Relaxed)
 }
 
-/// Takes what has been typed.
+/// Takes typed characters.
 pub(crate) fn look() {
     without_interrupts(take_keys);
 }
 
-/// Listens to the keyboard, if there is one. What it types is read as what comes in on the serial line. Interrupts are on.
+/// Listens to the keyboard, if there is one. Its characters are read like those from the serial line. Interrupts are on.
 pub(crate) fn connect(madt: Option<&Madt>, fadt: Option<&Fadt>) {
     match try_connect(fadt) {
         Ok(answered) => {
@@ -149,12 +149,12 @@ fn attach(route: InterruptRoute) -> bool {
         vectors::release(vector);
         return false;
     }
-    // The line tells of the next byte only once this one is taken.
+    // The line signals the next byte only once this one is taken.
     without_interrupts(drain);
     arrives()
 }
 
-/// Whether what a keyboard answers interrupts. Of one that has not answered nothing is known.
+/// Whether a keyboard's answers interrupt. Unknown for one that has not answered.
 fn arrives() -> bool {
     POLLED.store(true, Ordering::Relaxed);
     let asked = ANSWERED.load(Ordering::Relaxed) && without_interrupts(|| write(SEND_KEYS)).is_ok();

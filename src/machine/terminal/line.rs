@@ -1,4 +1,4 @@
-//! What goes out on the serial line: lines of text for people, or one JSON object a line for programs.
+//! Output on the serial line: lines of text for people, or one JSON object a line for programs.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ const STATUS: usize = 200;
 /// The serial line and what stands on its last line.
 pub(crate) struct Output {
     serial: Serial,
-    /// A line that is being edited or redrawn; what is logged meanwhile goes above it.
+    /// A line that is being edited or redrawn; log lines go above it.
     status: Text<STATUS>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
     OUTPUT.with(|output| action(&mut output.serial))
 }
 
-/// Tries a blocked line again, and reports what was lost.
+/// Tries a blocked line again, and reports lost lines.
 pub(crate) fn retry() {
     OUTPUT.with(Output::begin);
 }
@@ -107,15 +107,15 @@ pub(super) fn write_raw(text: &str) -> fmt::Result {
 }
 
 impl Output {
-    /// Called before each write: reports what was lost while the line was blocked.
+    /// Called before each write: reports the lines lost while it was blocked.
     fn begin(&mut self) {
         let Some(lines) = self.serial.resume().filter(|&lines| lines > 0) else { return };
         if is_text() {
-            let _ = writeln!(self.serial, "serial line: {lines} lines lost while nobody read");
+            let _ = writeln!(self.serial, "serial line: {lines} lines lost: the reader had stopped");
         } else {
             self.event(&events::Lost { lines });
         }
-        self.serial.told(lines);
+        self.serial.reported(lines);
         self.draw_status();
     }
 

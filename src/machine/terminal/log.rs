@@ -29,7 +29,7 @@ pub(crate) fn initialise() -> bool {
 
 /// Takes the serial line and the screen for the failure report, under this title.
 pub(crate) fn seize(title: fmt::Arguments<'_>) {
-    // SAFETY: called with interrupts off, on the way to the end: the code that held the locks never runs again.
+    // SAFETY: called with interrupts off while the kernel ends: the code that held the locks never runs again.
     unsafe {
         OUTPUT.force_unlock();
         screen::begin_report(title);

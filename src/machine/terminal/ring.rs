@@ -9,7 +9,7 @@ use crate::machine::terminal::serial::Serial;
 /// Longest input that waits to be read, in bytes.
 const INPUT: usize = 1024;
 
-/// Bytes that have come in on the serial line and wait to be read: a ring.
+/// Bytes received on the serial line that wait to be read: a ring.
 pub(crate) struct Input {
     bytes: [u8; INPUT],
     first: usize,
@@ -54,7 +54,7 @@ pub(super) fn refill() {
 /// Set where the serial port does not interrupt.
 static LOOKING: AtomicBool = AtomicBool::new(false);
 
-/// Has the serial port looked at for input, while it has no interrupt.
+/// Has the serial port polled for input, while it has no interrupt.
 pub(crate) fn look_for_input(look: bool) {
     LOOKING.store(look, Ordering::Relaxed);
 }

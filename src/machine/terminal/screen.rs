@@ -138,7 +138,7 @@ impl Display {
 pub(crate) unsafe fn begin(framebuffer: Option<&Framebuffer>, title: fmt::Arguments<'_>) {
     let (columns, rows) = framebuffer.map_or(VGA_SIZE, |framebuffer| {
         Painter::new(framebuffer).map_or((framebuffer.width as usize, framebuffer.height as usize), |painter| {
-            (painter.columns(), painter.rows())
+            (painter.columns, painter.rows)
         })
     });
     let low = framebuffer.filter(|framebuffer| framebuffer.range().is_some_and(|range| range.end() <= 1 << 32));
@@ -156,7 +156,7 @@ pub(crate) unsafe fn begin(framebuffer: Option<&Framebuffer>, title: fmt::Argume
     PRESENT.store(true, Ordering::Relaxed);
 }
 
-/// Draws no more for now: what was mapped is not any longer.
+/// Stops drawing: the framebuffer is no longer mapped.
 pub(crate) fn suspend() {
     DISPLAY.with(|display| display.surface = None);
 }
@@ -288,7 +288,7 @@ pub(crate) fn is_pending() -> bool {
     is_present() && DISPLAY.with(|display| display.surface.is_some() && display.screen.grid().has_changed())
 }
 
-/// Draws a little of what has changed.
+/// Draws a few of the changed cells.
 pub(crate) fn draw() {
     if is_present() {
         DISPLAY.with(|display| {

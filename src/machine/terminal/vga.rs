@@ -60,7 +60,7 @@ pub(crate) fn hide_cursor() {
     }
 }
 
-/// A register behind an index; `None` if the index register does not keep what it is told.
+/// A register behind an index; `None` if the index register does not keep the index.
 fn read(index: u16, register: u8) -> Option<u8> {
     // SAFETY: an index register of VGA and its data, or nothing; reading data has no effect.
     unsafe {

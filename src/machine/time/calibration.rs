@@ -27,7 +27,7 @@ fn find_rates(features: &Features, acpi: Option<&Acpi>) -> (Rates, &'static str)
     }
 }
 
-/// Finds out how fast the TSC and the local APIC's timer run. Returns what was found.
+/// Finds the rates of the TSC and of the local APIC's timer, and returns them.
 pub(crate) fn calibrate(features: &Features, acpi: Option<&Acpi>) -> Rate {
     let (Rates { tsc_hz, apic_hz }, source) = find_rates(features, acpi);
     clock::set_rates(tsc_hz, apic_hz, source)

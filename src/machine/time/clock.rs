@@ -22,7 +22,7 @@ pub(crate) struct Rate {
     pub tsc_hz: u64,
     /// Local APIC timer ticks (divided by 16) a second; 0 if it could not be measured.
     pub apic_hz: u64,
-    /// What told the TSC's rate.
+    /// The source of the TSC's rate.
     pub source: &'static str,
     /// Nanoseconds a TSC tick, times 2^32.
     multiplier: u64,
@@ -71,7 +71,7 @@ pub(crate) fn tsc_at(nanoseconds: u64) -> u64 {
     ENTRY.load(Ordering::Relaxed).saturating_add(ticks as u64)
 }
 
-/// Sets the rates, of which `source` told the TSC's.
+/// Sets the rates; `source` gave that of the TSC.
 pub(super) fn set_rates(tsc_hz: u64, apic_hz: u64, source: &'static str) -> Rate {
     let multiplier = ((u128::from(NANOSECONDS) << 32) / u128::from(tsc_hz)) as u64;
     *RATE.call_once(|| Rate { tsc_hz, apic_hz, source, multiplier })

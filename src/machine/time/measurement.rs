@@ -65,7 +65,7 @@ impl Sample {
     }
 }
 
-/// The rates; `None` if the reference stands still.
+/// The rates; `None` if the reference does not count.
 pub(crate) fn rates(counters: &mut impl Counters) -> Option<Rates> {
     let mut found = [Rates { tsc_hz: u64::MAX, apic_hz: 0 }; MOST];
     for count in 1..=MOST {
@@ -80,7 +80,7 @@ pub(crate) fn rates(counters: &mut impl Counters) -> Option<Rates> {
     (slowest.tsc_hz > 0).then_some(slowest)
 }
 
-/// Measures once. `None` if the reference stands still.
+/// Measures once. `None` if the reference does not count.
 fn measure(counters: &mut impl Counters) -> Option<Rates> {
     let (hz, mask) = (counters.reference_hz(), counters.mask());
     let window = (hz / WINDOWS_A_SECOND) as u32;

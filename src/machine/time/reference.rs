@@ -18,7 +18,7 @@ pub(crate) enum Reference {
     Hpet(Window, u32),
     /// Channel 2 of the 8254, which drives the speaker.
     Pit,
-    /// Nothing: it stands still.
+    /// None: it does not count.
     None,
 }
 
@@ -43,7 +43,7 @@ const PIT_RATE_CHANNEL_2: u8 = 0b1011_0100;
 const PIT_LATCH_CHANNEL_2: u8 = 0b1000_0000;
 
 impl Reference {
-    /// What is said of a rate that it told.
+    /// How the log names its rate.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::PmTimerPort(..) => "measured by the PM timer",

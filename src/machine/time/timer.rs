@@ -33,9 +33,9 @@ pub(crate) fn take_back() {
 
 fn interrupt() -> Handled {
     match DEADLINE.load(Ordering::Relaxed) {
-        // It was on its way when the timer was disarmed.
+        // It was pending when the timer was disarmed.
         NEVER => {}
-        // A countdown is limited to 32 bits, so it may come early: go on then.
+        // A countdown is limited to 32 bits, so it may come early: then wait again.
         deadline if clock::nanoseconds() < deadline => program(deadline),
         _ => {
             DEADLINE.store(NEVER, Ordering::Relaxed);
@@ -55,7 +55,7 @@ pub(crate) fn arm_at(deadline: u64) {
     program(deadline);
 }
 
-/// Asks for no interrupt any more.
+/// Disarms the timer.
 pub(crate) fn disarm() {
     if DEADLINE.load(Ordering::Relaxed) == NEVER {
         return;

@@ -81,8 +81,8 @@ impl<P: Platform> Parts<P> for Queues<P> {
     }
 }
 
-/// What it takes to send a request.
-pub(super) struct Lane<'a, P: Platform> {
+/// One queue with its doorbell and the running device: all that sending a request takes.
+pub(super) struct QueueAccess<'a, P: Platform> {
     pub(super) running: &'a mut Running<P>,
     pub(super) queue: &'a mut Vring<P>,
     pub(super) doorbell: Doorbell,
@@ -124,10 +124,10 @@ impl<P: Platform> Bed<P> {
     }
 
     /// The queue at this place, and its doorbell.
-    pub(super) fn lane(&mut self, place: usize) -> Lane<'_, P> {
+    pub(super) fn queue(&mut self, place: usize) -> QueueAccess<'_, P> {
         let queue = &mut self.queues.0[place];
         let doorbell = self.running.doorbell(queue.index());
-        Lane { running: &mut self.running, queue, doorbell }
+        QueueAccess { running: &mut self.running, queue, doorbell }
     }
 }
 

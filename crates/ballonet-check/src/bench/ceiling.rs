@@ -10,7 +10,7 @@
 use alloc::vec::Vec;
 
 use super::Surroundings;
-use super::bed::{Bed, BedOptions, Lane, Offer, REPORTING};
+use super::bed::{Bed, BedOptions, Offer, QueueAccess, REPORTING};
 use super::error::BenchError;
 use super::rate::Rate;
 use ballonet::balloon::BalloonPlatform;
@@ -157,31 +157,31 @@ impl<M: DmaMemory> Batch<M> {
         platform: &P,
         surroundings: &mut S,
         bed: &mut Bed<P>,
-        lanes: &[usize],
+        places: &[usize],
     ) -> Result<Rate, BenchError>
     where
         P: Platform<Memory = M>,
         S: Surroundings,
     {
         self.away = true;
-        let mut requests = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let queue = bed.lane(*lane).queue;
-            let mut prepared = self.requests(*lane, queue.size());
+        let mut requests = Vec::with_capacity(places.len());
+        for place in places {
+            let queue = bed.queue(*place).queue;
+            let mut prepared = self.requests(*place, queue.size());
             prepared.fill(queue)?;
             requests.push(prepared);
         }
         let start = platform.now();
-        for (lane, requests) in lanes.iter().zip(requests) {
-            serve(platform, surroundings, bed.lane(*lane), requests)?;
+        for (place, requests) in places.iter().zip(requests) {
+            serve(platform, surroundings, bed.queue(*place), requests)?;
         }
         let time = platform.now().saturating_sub(start);
-        self.away = lanes.last() == Some(&0);
+        self.away = places.last() == Some(&0);
         Ok(Rate { bytes: u64::from(self.frames) * FRAME_SIZE, time })
     }
 
-    fn requests(&self, lane: usize, queue_size: u16) -> Requests<'_> {
-        if lane == REPORTING {
+    fn requests(&self, place: usize, queue_size: u16) -> Requests<'_> {
+        if place == REPORTING {
             return Requests { rest: &self.extents, each: REPORT_RUNS.min(queue_size.into()), is_report: true };
         }
         let each = self.pieces.len().div_ceil(queue_size.into()).clamp(1, self.most.into());
@@ -210,14 +210,14 @@ impl<M: DmaMemory> Batch<M> {
 fn serve<P, S>(
     platform: &P,
     surroundings: &mut S,
-    lane: Lane<'_, P>,
+    queue: QueueAccess<'_, P>,
     mut requests: Requests<'_>,
 ) -> Result<(), BenchError>
 where
     P: Platform,
     S: Surroundings,
 {
-    let Lane { running, queue, doorbell } = lane;
+    let QueueAccess { running, queue, doorbell } = queue;
     let poll = if running.interrupts().mode() == InterruptMode::Polling { POLL_WITHOUT_INTERRUPTS } else { POLL };
     let mut last_used = platform.now();
     while queue.outstanding() > 0 {

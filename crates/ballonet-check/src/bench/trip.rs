@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::Stopwatch;
-use super::bed::{Bed, Lane};
+use super::bed::{Bed, QueueAccess};
 use super::case::Case;
 use super::error::BenchError;
 use super::figures::Figures;
@@ -124,7 +124,7 @@ impl<M: DmaMemory> Probe<M> {
         P: Platform<Memory = M>,
         W: Stopwatch,
     {
-        let Lane { running, queue, doorbell } = bed.lane(queue);
+        let QueueAccess { running, queue, doorbell } = bed.queue(queue);
         let polled = running.interrupts().mode() == InterruptMode::Polling;
         // Nothing is outstanding: the next request to be used is the one that is added now.
         let _ = queue.arm(1);

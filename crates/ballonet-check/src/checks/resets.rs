@@ -30,10 +30,7 @@ pub(super) const CHECKS: &[Check] = &[
             in_each_format(device, options, |device| {
                 keep_busy(device, Role::Inflate)?;
                 device.reset()?;
-                device.arena.freeze();
-                device.wait_quiet()?;
-                device.expect_no_damage(None)?;
-                Ok(())
+                expect_no_more_writes(device)
             })
         },
     ),
@@ -142,9 +139,7 @@ pub(super) const CHECKS: &[Check] = &[
                 start_resettable(device, packed)?;
                 keep_busy(device, Role::Inflate)?;
                 reset_queue(device)?;
-                device.arena.freeze();
-                device.wait_quiet()?;
-                device.expect_no_damage(None)?;
+                expect_no_more_writes(device)?;
             }
             Ok(())
         },
@@ -201,6 +196,13 @@ fn keep_busy(device: &mut TestDevice<'_>, role: Role) -> Verdict {
         device.post(role, place * 8..place * 8 + 8, &Shape::PLAIN)?;
     }
     device.submit(role)
+}
+
+/// Fails the check if the device writes memory from now on.
+fn expect_no_more_writes(device: &mut TestDevice<'_>) -> Verdict {
+    device.arena.freeze();
+    device.wait_quiet()?;
+    device.expect_no_damage(None)
 }
 
 // Single queues.

@@ -107,7 +107,7 @@ fn a_host_that_moves_the_target_now_and_then_hides_no_bug() {
 }
 
 #[test]
-fn an_index_that_does_not_go_round_is_found() {
+fn an_index_that_does_not_wrap_is_found() {
     let report = test(sound().with_bug(Bug::StopsAtTheWrap), "ring-indices-wrap", |_| {});
     assert_eq!(report.failed().len(), 1);
 }

@@ -43,7 +43,7 @@ fn a_device_that_wants_every_queue_fails_one_check_and_is_tested_with_every_queu
 }
 
 #[test]
-fn a_device_that_does_not_start_is_told_of_once() {
+fn a_device_that_does_not_start_is_reported_once() {
     let device = Behaviour { needs_reset_after: Some(0), needs_resets: u32::MAX, ..sound() };
     let report = test(device, QUICK, |_| {});
     let failed = report.failed();
@@ -54,7 +54,7 @@ fn a_device_that_does_not_start_is_told_of_once() {
 }
 
 #[test]
-fn a_device_that_cannot_be_reset_is_told_of_once() {
+fn a_device_that_cannot_be_reset_is_reported_once() {
     for (resets, check, words) in [
         (Resets::EndInFailed, "reset-clears-status", "a reset was not done after 3 ms"),
         (Resets::LockUp, "driver-ok-sticks", "takes no status after a reset"),
@@ -67,7 +67,7 @@ fn a_device_that_cannot_be_reset_is_told_of_once() {
 }
 
 #[test]
-fn a_queue_that_never_returns_a_request_is_told_of_once() {
+fn a_queue_that_never_returns_a_request_is_reported_once() {
     let report = test(with(|quirks| quirks.ignores_inflate = true), QUICK, |_| {});
     let failed = report.failed();
     assert_eq!(names(&report), ["inflate-completes"], "{failed:?}");

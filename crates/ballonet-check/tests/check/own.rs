@@ -12,7 +12,7 @@ fn troubles(report: &Report) -> Vec<&str> {
 }
 
 #[test]
-fn memory_that_the_platform_does_not_give_is_the_testers_trouble() {
+fn refused_memory_is_the_testers_trouble() {
     let report = test(sound(), QUICK, |machine| machine.limit_dma(0));
     assert_eq!((report.failed(), troubles(&report)), (vec![], vec!["reset-clears-status"]));
     assert!(report.summary.ended.is_some() && report.summary.troubled == 1, "{:?}", report.summary);
@@ -24,7 +24,7 @@ const SEVERAL: &str = "buffers-are-used-in-order,interrupts-come-at-the-event-in
     direct-and-indirect-may-mix,wanted-kicks-are-enough,reset-ends-in-mid-traffic";
 
 #[test]
-fn queues_that_are_shorter_than_what_a_check_sends_fail_nothing() {
+fn queues_shorter_than_a_checks_request_fail_nothing() {
     for queue_size in [1, 2, 4] {
         let report = test(Behaviour { queue_size, ..sound() }, SEVERAL, |_| {});
         assert_eq!((report.failed(), troubles(&report)), (vec![], vec![]), "queues of {queue_size}");
@@ -32,7 +32,7 @@ fn queues_that_are_shorter_than_what_a_check_sends_fail_nothing() {
 }
 
 #[test]
-fn a_device_whose_queue_sizes_outlive_a_reset_fails_that_and_nothing_else() {
+fn queue_sizes_that_outlive_a_reset_fail_one_check_only() {
     let mut device = sound();
     device.quirks.registers = RegisterQuirks { keeps_queue_sizes: true, ..RegisterQuirks::NONE };
     let report = test(device, QUICK, |_| {});
@@ -41,7 +41,7 @@ fn a_device_whose_queue_sizes_outlive_a_reset_fails_that_and_nothing_else() {
 }
 
 #[test]
-fn a_device_that_keeps_buffers_is_never_told_of_the_testers_trouble() {
+fn a_device_that_keeps_buffers_causes_no_tester_trouble() {
     for completions in [1, 100, 1000] {
         let report = test(Behaviour { stalls_after: Some(completions), ..sound() }, QUICK, |_| {});
         assert_eq!(troubles(&report), Vec::<&str>::new(), "after {completions} completions");

@@ -19,7 +19,7 @@ fn a_device_that_follows_the_letter_passes_every_check() {
 }
 
 #[test]
-fn every_vmm_passes_but_for_what_is_known_of_it() {
+fn every_vmm_fails_only_its_known_checks() {
     for (name, behaviour) in Behaviour::every_vmm() {
         // Those that fail more are in `vmms`, with the names of what they fail.
         if behaviour.quirks.registers != RegisterQuirks::NONE {
@@ -61,7 +61,7 @@ fn a_device_that_stalls_fails_by_name_and_the_run_goes_on() {
 }
 
 #[test]
-fn a_device_that_goes_ends_the_run_by_name() {
+fn a_removed_device_ends_the_run_by_name() {
     for accesses in [400, 3000, 20_000] {
         let report = test(Behaviour { removed_after: Some(accesses), ..sound() }, QUICK, |_| {});
         let ended = report.summary.ended.as_deref();

@@ -11,6 +11,7 @@ use crate::virtio::{
 
 /// Why a balloon cannot be driven, or no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
+#[non_exhaustive]
 pub enum BalloonError {
     /// There is no PCI function.
     #[display("there is no function at {_0}")]

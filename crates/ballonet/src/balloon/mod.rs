@@ -13,6 +13,7 @@
 mod counters;
 mod driver;
 mod error;
+mod find;
 mod options;
 mod platform;
 mod policy;
@@ -24,6 +25,7 @@ pub mod wire;
 pub use counters::Counters;
 pub use driver::{Balloon, ReclaimError, Reclaimed, find_queues};
 pub use error::BalloonError;
+pub use find::{find, matches};
 pub use options::Options;
 pub use platform::{BalloonPlatform, Statistics};
 pub use policy::chain_support::ChainSupport;

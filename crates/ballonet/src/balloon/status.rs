@@ -48,6 +48,7 @@ bitflags! {
 /// The outcome of [`super::Balloon::poll`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "it says when to poll again"]
+#[non_exhaustive]
 pub struct Progress {
     /// When to poll again.
     pub next: Next,
@@ -64,6 +65,7 @@ impl Progress {
 
 /// The state of a balloon. Counts are in 4 KiB frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BalloonStatus {
     /// The size that the host wants.
     pub target: u64,
@@ -93,6 +95,7 @@ pub struct BalloonStatus {
 
 /// Why a device was reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ResetReason {
     /// It asked for it (`DEVICE_NEEDS_RESET`, virtio 1.4, 2.1.1).
     NeedsReset,
@@ -115,6 +118,7 @@ impl ResetReason {
 
 /// A reset, and the frames in flight at that time. Counts are in 4 KiB frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ResetReport {
     /// Why.
     pub reason: ResetReason,

@@ -6,8 +6,9 @@
 //! it is counted as such, and where the allocator has not enough, all magazines are drained, and it is asked again.
 #![forbid(unsafe_code)]
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
+use super::atomic::AtomicU64;
 use super::error::{AllocateError, FrameError, Operation};
 use super::frames::{Counts, Frames};
 use super::held::Held;

@@ -7,8 +7,8 @@
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
-use core::sync::atomic::AtomicU64;
 
+use super::atomic::AtomicU64;
 use super::bitmap::Bitmap;
 use super::error::{FrameError, Operation, ReserveError};
 use super::frame_set::{FrameSet, REGION_FRAMES, WHOLE};

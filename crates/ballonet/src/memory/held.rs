@@ -14,9 +14,10 @@
 #![forbid(unsafe_code)]
 
 use core::array;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use super::Pfn;
+use super::atomic::AtomicU64;
 use super::frame_set::{FrameSet, REGION_FRAMES};
 use super::span::{Span, find};
 

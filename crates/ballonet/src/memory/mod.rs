@@ -23,6 +23,7 @@
 
 mod address;
 mod allocate;
+mod atomic;
 mod audit;
 mod bitmap;
 mod cpu_caches;

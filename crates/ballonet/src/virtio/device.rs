@@ -4,6 +4,8 @@
 //! that are allowed in it: queues are set up between `FEATURES_OK` and `DRIVER_OK`, and nothing can be kicked before.
 //! A driver that gives up sets FAILED and gets its transport back only to end the mappings.
 
+#![allow(clippy::result_large_err, reason = "a failure carries the transport, once a bring-up")]
+
 use super::negotiation::{self, NegotiationError, Wanted};
 use super::queue::{Kick, QueueAddresses, QueueIndex, QueueQuiesced, Quiesced};
 use super::spec::{Features, Status};

@@ -1,4 +1,4 @@
-//! From config space to `DRIVER_OK`, on every device that people have, and on devices that make it impossible.
+//! From config space to `DRIVER_OK`, on the device of every VMM and on devices that cannot be driven.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::TransportError;
@@ -10,7 +10,7 @@ use ballonet_models::feature::{
 use ballonet_models::{Bar, Behaviour, Capability, Region, Structure};
 
 #[test]
-fn every_vmm_gets_a_driver_without_a_misstep_and_nothing_is_left_when_it_goes() {
+fn every_vmm_is_driven_without_a_misstep_and_left_clean() {
     for (name, behaviour) in Behaviour::every_device() {
         println!("{name}");
         let mut guest = bring_up(behaviour);
@@ -35,7 +35,7 @@ fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
 }
 
 #[test]
-fn kicks_have_the_width_and_value_that_was_agreed_on() {
+fn kicks_have_the_negotiated_width_and_value() {
     let conforming = Behaviour::conforming();
     for kicks in [0, NOTIFICATION_DATA, NOTIF_CONFIG_DATA, NOTIFICATION_DATA | NOTIF_CONFIG_DATA] {
         for rings in [0, RING_PACKED] {
@@ -140,7 +140,7 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
     }
 }
 
-/// Firmware leaves it with bus mastering on, and perhaps with queues in memory that is the kernel's by now.
+/// Firmware left bus mastering on, perhaps with queues in memory that the kernel uses by now.
 #[test]
 fn a_device_that_was_not_reset_is_cut_off_from_memory() {
     let conforming = || {
@@ -173,10 +173,10 @@ fn a_capability_list_that_loops_ends() {
 }
 
 #[test]
-fn capabilities_that_are_of_no_use_are_passed_over() {
+fn useless_capabilities_are_skipped() {
     let mut behaviour = Behaviour::conforming();
     let list = &mut behaviour.layout.capabilities;
-    // A BAR number that is none, an unknown type, a common structure outside its BAR: all before the good ones.
+    // An invalid BAR number, an unknown type, a common structure outside its BAR: all before the good ones.
     let useless = [
         Capability::Virtio { cfg_type: 1, bar: 6, offset: 0, length: 0x1000, multiplier: None },
         Capability::Virtio { cfg_type: 77, bar: 0, offset: 0, length: 1, multiplier: None },
@@ -191,7 +191,7 @@ fn capabilities_that_are_of_no_use_are_passed_over() {
 }
 
 #[test]
-fn one_doorbell_in_ports_for_all_queues_serves_as_well() {
+fn one_port_doorbell_serves_all_queues() {
     // As QEMU's `modern-pio-notify=on`: the first of two notify structures, in an I/O BAR, with multiplier 0.
     let mut behaviour = Behaviour::qemu_10(6);
     let layout = &mut behaviour.layout;

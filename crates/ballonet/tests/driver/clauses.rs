@@ -1,4 +1,4 @@
-//! Clauses of the specification that no other test is about: small promises of a driver, one at a time.
+//! Clauses of the specification that no other test covers, one at a time.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::{NegotiationError, TransportError};
@@ -12,14 +12,14 @@ use ballonet_models::{Behaviour, Capability, Machine};
 
 const FAILED: u8 = 128;
 
-/// Has the device say that its configuration has this many bytes.
+/// Makes the device claim a configuration of this many bytes.
 fn set_config_length(behaviour: &mut Behaviour, bytes: u32) {
     let Capability::Virtio { length, .. } = behaviour.layout.capability(4) else { unreachable!() };
     *length = bytes;
 }
 
 #[test]
-fn a_balloon_is_known_by_vendor_and_device_alone() {
+fn a_balloon_is_recognized_by_vendor_and_device_alone() {
     for device_id in [0x1045, 0x1002] {
         for revision in [0, 1, 2, 0xff] {
             for subsystem in [0, 0x1100_1af4, 0xffff_ffff] {
@@ -40,7 +40,7 @@ fn a_balloon_is_known_by_vendor_and_device_alone() {
 }
 
 #[test]
-fn what_should_be_accepted_is() {
+fn features_that_should_be_accepted_are() {
     for feature in [
         ACCESS_PLATFORM,
         RING_PACKED,
@@ -58,10 +58,10 @@ fn what_should_be_accepted_is() {
     }
 }
 
-/// They have a meaning that the driver does not know yet, and would bind it to rules that it does not keep.
+/// The driver does not implement them; accepting them would bind it to rules that it does not know.
 #[test]
-fn features_of_later_are_not_accepted() {
-    // SR_IOV, ADMIN_VQ and SUSPEND; and a fill value that nobody has chosen.
+fn features_of_later_versions_are_not_accepted() {
+    // SR_IOV, ADMIN_VQ and SUSPEND; and PAGE_POISON without a chosen value.
     let later = 1 << 37 | 1 << 41 | 1 << 43 | PAGE_POISON;
     let conforming = Behaviour::conforming();
     for behaviour in [conforming.clone(), conforming.clone().transitional(), conforming.legacy()] {
@@ -75,7 +75,7 @@ fn features_of_later_are_not_accepted() {
 }
 
 #[test]
-fn a_configuration_of_any_size_that_holds_both_fields_will_do() {
+fn a_configuration_of_any_size_with_both_fields_is_enough() {
     for (length, enough) in
         [(0, false), (1, false), (4, false), (7, false), (8, true), (9, true), (12, true), (16, true), (4096, true)]
     {
@@ -96,8 +96,7 @@ fn a_configuration_of_any_size_that_holds_both_fields_will_do() {
     }
 }
 
-/// Whatever step it is that fails once the driver has begun, the last that the device hears is FAILED. Only a reset that
-/// does not end leaves nothing to be said.
+/// Whichever step of bring-up fails, the last status written is FAILED. The exception is a reset that does not complete.
 #[test]
 fn a_start_that_fails_ends_in_failed_and_silence() {
     let conforming = Behaviour::conforming;
@@ -123,7 +122,7 @@ fn a_start_that_fails_ends_in_failed_and_silence() {
 }
 
 #[test]
-fn another_driver_resets_what_the_last_one_gave_up_on() {
+fn the_next_driver_resets_a_device_that_was_given_up() {
     let failure =
         try_with(Behaviour { refuses_features: true, ..Behaviour::conforming() }, |_| {}).err().expect("refused");
     assert!(matches!(failure.error, BalloonError::Negotiation(NegotiationError::Refused { .. })));
@@ -134,7 +133,7 @@ fn another_driver_resets_what_the_last_one_gave_up_on() {
 }
 
 #[test]
-fn the_size_is_told_less_often_than_requests_are_made() {
+fn actual_is_written_less_often_than_requests_are_made() {
     let mut guest = bring_up(Behaviour::qemu_7_2());
     guest.follow(8000);
     let counters = guest.driver_mut().counters();

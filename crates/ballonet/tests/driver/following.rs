@@ -1,9 +1,9 @@
-//! The balloon follows its target: exactly, whatever happens on the way, without harm to memory in use.
+//! The balloon follows its target exactly, whatever happens on the way, and leaves memory in use alone.
 
 use super::guest::{self, Guest};
 use ballonet_models::{Behaviour, Handling, Schedule};
 
-/// What makes a device of one kind out of any.
+/// Turns any device into one of this kind.
 type Kind = fn(Behaviour) -> Behaviour;
 
 #[track_caller]
@@ -16,7 +16,7 @@ fn bring_up_sized(ram: u32, kind: Kind, behaviour: Behaviour) -> Guest {
     guest::bring_up_sized(ram, kind(behaviour))
 }
 
-/// Makes of each function a test on each kind of device.
+/// Generates a test of each function for each kind of device.
 macro_rules! on_each_kind {
     ($($test:ident)*) => {
         mod modern {
@@ -47,12 +47,12 @@ on_each_kind! {
     the_configuration_that_changes_while_it_is_read_is_read_again
     more_than_65536_requests_wrap_the_ring_index_without_harm
     no_kick_is_made_for_nothing
-    a_balloon_that_ran_short_goes_on_when_memory_is_freed
+    a_balloon_short_of_memory_resumes_when_some_is_freed
     a_later_driver_takes_the_balloon_over_and_empties_it
     a_driver_taken_away_at_any_moment_leaves_every_frame_accounted_for
 }
 
-/// A small generator (xorshift), so that a failure can be repeated.
+/// A small random generator (xorshift): failures are reproducible.
 struct Random(u64);
 
 impl Random {
@@ -207,7 +207,7 @@ fn no_kick_is_made_for_nothing(kind: Kind) {
     guest.finish();
 }
 
-fn a_balloon_that_ran_short_goes_on_when_memory_is_freed(kind: Kind) {
+fn a_balloon_short_of_memory_resumes_when_some_is_freed(kind: Kind) {
     let mut guest = bring_up_sized(32, kind, Behaviour::conforming());
     let total = guest.platform.frames.total();
     assert!(guest.platform.frames.hold(2000));

@@ -1,4 +1,4 @@
-//! A guest with the driver in it: brought up, run as a kernel would run it, and held to account at the end.
+//! A guest with the driver: brought up, run as a kernel runs it, and checked at the end.
 
 use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Options, Reclaimed};
 use ballonet::pci::Bdf;
@@ -8,7 +8,7 @@ use ballonet_models::{Allocated, Behaviour, Bus, HostSide, Machine, ModelPlatfor
 
 /// RAM of an ordinary guest, in MiB.
 const RAM: u32 = 64;
-/// Rounds after which a guest that does not come to rest never will.
+/// Rounds after which a guest counts as never idle.
 const PATIENCE: u32 = 1_000_000;
 
 /// A machine whose balloon is driven.
@@ -17,9 +17,9 @@ pub struct Guest {
     pub platform: ModelPlatform,
     at: Bdf,
     balloon: Option<Balloon<ModelPlatform>>,
-    /// All that polls have said to have changed.
+    /// All changes that polls reported.
     pub changes: Changes,
-    /// Frames that the driver left in the balloon when it went.
+    /// Frames that the driver left in the balloon at shutdown.
     left: u32,
 }
 
@@ -49,7 +49,7 @@ pub fn bring_up_sized(ram: u32, behaviour: Behaviour) -> Guest {
     expect_up(start(ram, behaviour, Options::default(), |_| {}))
 }
 
-/// The guest, or a panic with why there is none.
+/// The guest; panics with the reason if there is none.
 #[track_caller]
 pub fn expect_up(outcome: Result<Guest, Box<Failure>>) -> Guest {
     outcome.unwrap_or_else(|failure| panic!("{}", failure.error))
@@ -78,7 +78,7 @@ pub fn try_ring(behaviour: Behaviour, ring: Option<RingFormat>) -> Result<Guest,
     start(RAM, behaviour, options, |_| {})
 }
 
-/// Brings the driver up with options that `choose` chooses, or panics.
+/// Brings the driver up with the options that `choose` sets, or panics.
 #[track_caller]
 pub fn bring_up_as(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Guest {
     let mut options = Options::default();
@@ -110,7 +110,7 @@ pub fn try_chosen(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Re
     start(RAM, behaviour, options, |_| {})
 }
 
-/// Brings the driver up as `choose` has it, on a machine that `prepare` has changed first.
+/// Brings the driver up with the options that `choose` sets, on a machine that `prepare` has changed first.
 pub fn try_choosing(
     behaviour: Behaviour,
     choose: impl FnOnce(&mut Options),
@@ -145,7 +145,7 @@ impl Guest {
         self.driver().interrupt_mode()
     }
 
-    /// Has a queue interrupt another CPU.
+    /// Moves a queue's interrupt to another CPU.
     pub fn move_queue(&mut self, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
         balloon.set_queue_affinity(&mut self.platform, queue, cpu)
@@ -156,7 +156,7 @@ impl Guest {
         self.driver().queue_affinity(&self.platform, queue)
     }
 
-    /// Waits for the handlers to be done.
+    /// Waits until the handlers have finished.
     pub fn synchronize(&mut self) {
         self.balloon.as_ref().expect("the driver has not been shut down").synchronize(&mut self.platform);
     }
@@ -174,7 +174,7 @@ impl Guest {
         self.machine.balloon(self.at, look)
     }
 
-    /// One round of the kernel's main loop: polls if there is reason to, else sleeps. Whether anything happened.
+    /// One round of the kernel's main loop: polls if there is a reason, else sleeps. `true` if anything happened.
     fn step(&mut self) -> Result<bool, BalloonError> {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
         if !balloon.is_pending() && balloon.interrupt_mode() != InterruptMode::Polling {
@@ -183,25 +183,25 @@ impl Guest {
         }
         let progress = balloon.poll(&mut self.platform)?;
         self.changes |= progress.changes;
-        // A storm of interrupts keeps the driver pending for ever: a round without effect counts as none.
+        // A storm of interrupts keeps the driver pending permanently: a round without effect counts as none.
         let effect = progress.next == Next::Now || progress.changes != Changes::empty();
         Ok(self.machine.sleep() || effect)
     }
 
-    /// Has memory back for an allocation that would fail.
+    /// Reclaims memory for a failing allocation.
     pub fn reclaim(&mut self, frames: u64) -> Reclaimed {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
         balloon.reclaim(&mut self.platform, frames)
     }
 
-    /// Takes all free memory in pieces, as a program would that has plenty to do.
+    /// Takes all free memory in pieces, as a busy program does.
     pub fn hold_all(&mut self) {
         for piece in [512, 32, 1] {
             while self.platform.frames.hold(piece) {}
         }
     }
 
-    /// Polls once and does not sleep. When to poll again.
+    /// Polls once and does not sleep. Returns when to poll next.
     #[track_caller]
     pub fn poll_once(&mut self) -> Next {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
@@ -238,7 +238,7 @@ impl Guest {
         }
     }
 
-    /// Lets time pass, in which the kernel sleeps but for what happens and for the driver's own deadlines.
+    /// Lets time pass: the kernel sleeps between events and the driver's deadlines.
     #[track_caller]
     pub fn wait(&mut self, nanoseconds: u64) {
         let end = self.machine.now() + nanoseconds;
@@ -264,7 +264,7 @@ impl Guest {
         self.expect_balloon(pages.into());
     }
 
-    /// The same while hints or reports are on their way.
+    /// The same while hints or reports are in flight.
     #[track_caller]
     pub fn follow_to(&mut self, pages: u64) {
         self.device(|b, bus| b.set_target(pages as u32, bus));
@@ -273,7 +273,7 @@ impl Guest {
         assert_eq!(self.driver().status().actual, pages, "{:?}", self.driver().status());
     }
 
-    /// A kernel that runs out of memory has hinted frames back. Returns how many.
+    /// Reclaims hinted frames for a kernel out of memory. Returns the number of frames.
     pub fn relinquish(&mut self, frames: u64) -> u64 {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
         balloon.relinquish_hinted(&mut self.platform, frames)
@@ -336,7 +336,7 @@ impl Guest {
         );
     }
 
-    /// Panics unless the driver gave up as it should: device reset, everything given back, nobody harmed.
+    /// Panics unless the driver gave up properly: device reset, everything released, memory intact.
     #[track_caller]
     pub fn expect_given_up(&self) {
         assert!(self.driver().failed().is_some(), "the driver still runs");
@@ -352,7 +352,7 @@ impl Guest {
         assert_eq!(self.machine.allocated(), Allocated::default());
     }
 
-    /// Takes the driver away and panics unless all is as before it came, but for the frames that the host has.
+    /// Shuts the driver down and panics unless everything is as before, except for ballooned frames.
     #[track_caller]
     pub fn finish(mut self) {
         self.shut_down();
@@ -368,12 +368,12 @@ impl Guest {
 }
 
 impl Failure {
-    /// What the driver wrote to the device's status, from the first on.
+    /// All writes of the device's status so far.
     pub fn status_writes(&self) -> Vec<u8> {
         self.machine.balloon(self.at, |b, _| b.common.status_writes.clone())
     }
 
-    /// Starts another driver on a device that `change` has made a better one.
+    /// Starts another driver on a device that `change` has repaired.
     #[track_caller]
     pub fn try_again(self, change: impl FnOnce(&mut Behaviour)) -> Guest {
         let Self { machine, mut platform, at, .. } = self;
@@ -397,7 +397,7 @@ impl Failure {
         assert_eq!(self.platform.frames.free(), self.platform.frames.total());
     }
 
-    /// Panics unless a failed start left nothing behind. `there`: the device is still there and does what it is told.
+    /// Panics unless a failed start left nothing behind. `there`: the device is present and obeys.
     #[track_caller]
     pub fn expect_clean(&self, there: bool) {
         assert_eq!(self.machine.allocated(), Allocated::default(), "{}", self.error);
@@ -405,10 +405,10 @@ impl Failure {
         self.platform.frames.expect_whole();
         assert_eq!(self.platform.frames.free(), self.platform.frames.total());
         self.machine.balloon(self.at, |b, _| {
-            // Registers that were never reached tell nobody anything.
+            // Registers that were never reached could not be told.
             let untouched = b.common.status_writes.is_empty();
             assert!(!there || untouched || b.common.failed(), "{}: the device was not told", self.error);
-            // As it was found, but one that was never reset is cut off from memory.
+            // As found, except that a device that was never reset is kept off the bus.
             const BUS_MASTER: u16 = 1 << 2;
             let unreset = b.behaviour.mmio.is_none() && b.behaviour.reset_time == u64::MAX;
             let unreset = if unreset { BUS_MASTER } else { 0 };
@@ -427,7 +427,7 @@ impl Failure {
         self.machine.balloon(self.at, |b, _| b.config.bus_master())
     }
 
-    /// How much the platform was asked for.
+    /// The number of requests to the platform.
     pub fn asked(&self) -> u64 {
         self.machine.asked()
     }

@@ -1,5 +1,5 @@
-//! Free page hinting: a host that copies memory hears which of it is free, in rounds; what it was told of is the driver's
-//! until it is done, and can be had back early by a kernel that runs out.
+//! Free page hinting: a host that copies memory learns in rounds which memory is free. Hinted frames stay the driver's
+//! until the host is done; a kernel out of memory can reclaim them earlier.
 
 use ballonet::balloon::{BalloonQueue, Changes, HintOutcome, HintReport};
 use proptest::prelude::*;
@@ -29,7 +29,7 @@ fn command(guest: &mut Guest, command: u32) {
     guest.machine.expect_no_missteps();
 }
 
-/// Commands that the driver has sent since this was asked last.
+/// Commands that the driver sent since the last call.
 fn said(guest: &Guest) -> Vec<u32> {
     guest.device(|balloon, _| std::mem::take(&mut balloon.hints.commands))
 }
@@ -50,7 +50,7 @@ fn expect_all_back(guest: &Guest) {
 }
 
 #[test]
-fn every_device_hears_of_nearly_all_free_memory_once_a_round_and_gives_it_back_when_it_is_done() {
+fn each_round_hints_nearly_all_free_memory_once_and_returns_it_when_done() {
     for (name, behaviour) in every_device() {
         let mut guest = bring_up(behaviour);
         guest.run();
@@ -126,7 +126,7 @@ fn a_new_round_in_the_middle_of_one_closes_that_and_hints_everything_once_more()
 }
 
 #[test]
-fn a_host_that_is_done_in_the_middle_of_a_round_has_it_closed() {
+fn done_in_the_middle_of_a_round_closes_it() {
     let mut guest = bring_up(offering(Behaviour { service: 4_000_000, ..Behaviour::conforming() }));
     guest.run();
     guest.device(|b, bus| b.command_hints(9, bus));
@@ -137,7 +137,7 @@ fn a_host_that_is_done_in_the_middle_of_a_round_has_it_closed() {
     guest.finish();
 }
 
-/// QEMU's configuration says STOP while a round is under way, to whoever reads it for another reason.
+/// QEMU's command reads as STOP while a round is open, also in reads for another reason.
 #[test]
 fn a_target_that_is_set_during_a_round_is_followed() {
     for (name, behaviour) in every_device() {
@@ -155,7 +155,7 @@ fn a_target_that_is_set_during_a_round_is_followed() {
 }
 
 #[test]
-fn a_balloon_that_is_to_grow_takes_of_what_was_hinted() {
+fn a_growing_balloon_takes_hinted_frames() {
     let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.run();
     let free = guest.platform.frames.free();
@@ -170,7 +170,7 @@ fn a_balloon_that_is_to_grow_takes_of_what_was_hinted() {
 }
 
 #[test]
-fn memory_is_reported_and_hinted_and_the_host_hears_of_none_twice() {
+fn reports_and_hints_together_name_no_memory_twice() {
     let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | feature::PAGE_REPORTING;
     let mut guest = bring_up(behaviour.with_features(features));
@@ -191,7 +191,7 @@ fn memory_is_reported_and_hinted_and_the_host_hears_of_none_twice() {
 }
 
 #[test]
-fn a_kernel_that_runs_out_has_back_what_the_device_has_returned_and_written_to() {
+fn hinted_frames_are_reclaimed_once_returned_and_written() {
     let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.run();
     command(&mut guest, 3);
@@ -211,7 +211,7 @@ fn a_kernel_that_runs_out_has_back_what_the_device_has_returned_and_written_to()
 }
 
 #[test]
-fn an_allocation_that_would_fail_has_hinted_memory_back_before_what_is_ballooned() {
+fn a_failing_allocation_reclaims_hinted_before_ballooned_memory() {
     let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | feature::DEFLATE_ON_OOM;
     let mut guest = bring_up(behaviour.with_features(features));
@@ -235,7 +235,7 @@ fn an_allocation_that_would_fail_has_hinted_memory_back_before_what_is_ballooned
 }
 
 #[test]
-fn what_is_still_in_the_queue_is_not_had_back() {
+fn hints_still_in_the_queue_are_not_reclaimed() {
     let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.run();
     guest.device(|b, bus| {
@@ -269,7 +269,7 @@ fn a_round_in_which_the_kernel_ran_out_ends() {
 }
 
 #[test]
-fn whatever_ends_the_driver_gives_back_all_that_was_hinted_and_writes_to_it_first() {
+fn every_end_of_the_driver_writes_and_returns_all_hinted_frames() {
     type End = fn(&mut Guest);
     let ends: [(&str, End); 4] = [
         ("reset", |guest| guest.reset().unwrap()),
@@ -362,7 +362,7 @@ fn other_queues_are_reset_while_a_round_goes_on() {
 }
 
 #[test]
-fn a_queue_of_any_size_will_do_and_one_without_room_for_a_round_is_left_alone() {
+fn hint_queues_of_any_size_work_and_one_too_small_for_a_round_is_unused() {
     for size in [1, 2, 3, 4, 8] {
         let mut guest = bring_up_as(offering(Behaviour::conforming().packed()), |options| options.queue_size = size);
         command(&mut guest, 3);
@@ -397,7 +397,7 @@ fn a_device_that_returns_nothing_holds_up_nothing_else() {
     guest.finish();
 }
 
-/// As QEMU does when the guest moves.
+/// As QEMU does when the guest migrates.
 #[test]
 fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::qemu_10(2)] {
@@ -448,9 +448,9 @@ fn a_configuration_that_is_too_short_for_the_command_leaves_the_feature_out() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Any commands at any time, and a target, and a kernel that wants memory; hints that come back in any order.
+    /// Commands at any time, a target, a kernel that wants memory, and hints that return in any order.
     #[test]
-    fn whatever_the_host_says_the_protocol_is_kept_and_no_frame_is_lost(
+    fn any_host_commands_keep_the_protocol_and_lose_no_frame(
         steps in prop::collection::vec((0..7u32, 0..6u32, 0..6000u32), 1..30),
         choices in prop::collection::vec(any::<u16>(), 1..20),
         kind in 0..3usize,

@@ -1,4 +1,4 @@
-//! The device's side of hints and poison on trial: made by hand, what is right passes, and each misstep is named.
+//! Tests of the model of hints and poison, driven manually: correct use passes, and each misstep is named.
 
 use ballonet::memory::FrameRun;
 use ballonet::memory::{FrameContents, PageFrames};
@@ -9,7 +9,7 @@ use ballonet_models::{Behaviour, Descriptor, Hints, HostSide, Machine, ModelPlat
 
 const WRITE: u16 = 2;
 
-/// A device's book of hints, and the machine in which the driver is.
+/// The device's record of hints, and the driver's machine.
 struct Book {
     machine: Machine,
     platform: ModelPlatform,
@@ -155,7 +155,7 @@ fn the_model_names_the_clause_of_each_misstep_with_hints() {
         }),
         ("BAL-HINT-09", |book| {
             let (first, _) = book.round().split(1);
-            // A part of it will not do.
+            // A part is not enough.
             book.machine.bus(|bus| bus.ram.discard(first.start().as_u32()));
             book.platform.frames.release(first);
         }),

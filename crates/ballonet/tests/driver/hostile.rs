@@ -5,7 +5,7 @@ use ballonet::balloon::BalloonError;
 use super::guest::{Guest, bring_up, bring_up_sized};
 use ballonet_models::{Behaviour, Handling, Lie};
 
-/// Lets a device misbehave while a balloon grows and shrinks; returns the error that the driver gave up with, if any.
+/// Lets a device misbehave while a balloon grows and shrinks. Returns the driver's final error, if any.
 fn provoke(behaviour: Behaviour) -> (Guest, Option<BalloonError>) {
     let mut guest = bring_up(behaviour);
     for pages in [4000, 100, 6000] {
@@ -32,8 +32,8 @@ fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
     }
 }
 
-/// An index that goes back behind an entry that the driver has not looked at yet just takes that entry away: the
-/// request is lost, and nobody can tell.
+/// An index that goes back over an entry that the driver has not read removes that entry: the request is lost, and the
+/// driver cannot detect it.
 #[test]
 fn a_used_index_that_goes_back_does_no_harm() {
     for after in [1, 5, 20] {
@@ -69,7 +69,7 @@ fn a_device_that_never_answers_keeps_what_it_has_and_nothing_more() {
     let _ = guest.try_run();
     guest.platform.frames.expect_whole();
     guest.machine.expect_no_missteps();
-    // Going away frees it all: the reset ends what the device had.
+    // Shutdown frees everything: the reset ends the device's use.
     guest.shut_down();
     guest.finish();
 }
@@ -117,7 +117,7 @@ fn interrupts_for_no_reason_do_no_harm() {
 fn a_line_that_others_share_is_left_to_them() {
     use ballonet::pci::Bdf;
     let mut guest = bring_up(Behaviour::qemu_7_2());
-    // Another function on the same line, which nobody serves, pulls it for ever.
+    // Another, undriven function on the same line asserts it permanently.
     let other = Bdf::new(0, 0, 9, 0).unwrap();
     guest.machine.plug(other, Behaviour::qemu_7_2());
     guest.machine.balloon(other, |b, _| b.pull_line_for_ever());

@@ -1,4 +1,4 @@
-//! Devices that use requests in order, one by one or a batch by one entry.
+//! Devices that use requests in order, one by one or in batches by one entry.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::QueueError;

@@ -1,4 +1,4 @@
-//! Devices with a legacy interface, alone or beside a modern one: which is taken, and what is different about it.
+//! Devices with a legacy interface, alone or beside a modern one: which is chosen, and how it differs.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::TransportKind::{Legacy, Modern};
@@ -13,7 +13,7 @@ fn conforming() -> Behaviour {
     Behaviour::conforming().legacy()
 }
 
-/// The device does its work, and the driver goes without a trace.
+/// Checks that the balloon works and that shutdown leaves nothing behind.
 #[track_caller]
 fn works(mut guest: Guest) {
     for pages in [1000, 300, 0] {
@@ -131,7 +131,7 @@ fn refused_vectors_lead_down_the_ladder_and_the_configuration_moves_back() {
 }
 
 #[test]
-fn queues_have_the_size_that_the_device_says_whatever_that_is() {
+fn legacy_queues_have_any_size_that_the_device_gives() {
     for queue_size in [1, 2, 128, 2048, 4096] {
         let guest = bring_up(Behaviour { queue_size, ..conforming() });
         works(guest);

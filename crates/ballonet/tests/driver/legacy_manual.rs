@@ -1,4 +1,4 @@
-//! The legacy interface of the device model on trial: operated by hand, first rightly and then with one misstep at a time.
+//! Tests of the model's legacy interface, driven manually: first correctly, then with one misstep at a time.
 
 use ballonet::memory::PageFrames;
 use ballonet::memory::Pfn;
@@ -10,7 +10,7 @@ use ballonet_models::{Behaviour, Machine, ModelPlatform};
 type Window = <ModelPlatform as Platform>::Registers;
 type Dma = <ModelPlatform as Platform>::Memory;
 
-/// What the hand does wrong, by the clause that it breaks.
+/// A misstep, by the clause that it breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Slip {
     None,
@@ -50,7 +50,7 @@ struct Hand {
     modern: Window,
 }
 
-/// Entries of the queues, which only the device decides on.
+/// Queue size, which only the device chooses.
 const SIZE: u16 = 64;
 const AVAILABLE: usize = 16 * SIZE as usize;
 

@@ -17,6 +17,8 @@ mod legacy;
 mod legacy_manual;
 mod lies;
 mod manual;
+mod mmio;
+mod mmio_manual;
 mod packed_manual;
 mod poison;
 mod queue_reset;

@@ -1,4 +1,4 @@
-//! The model of packed rings, driven by hand: it finds nothing wrong with what is right, and names each misstep.
+//! Tests of the model of packed rings, driven manually: correct use passes, and each misstep is named.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -53,7 +53,7 @@ impl Hand {
         self.store(self.areas[1] + 2, flags);
     }
 
-    /// Has the device take and return everything; gives the clauses broken.
+    /// The device takes and returns everything. Returns the broken clauses.
     fn serve(mut self, features: u64, between: impl FnOnce(&Self)) -> Vec<&'static str> {
         let mut ring = PackedRing::new(0, SIZE, self.areas, features, &mut Bus::new(Ram::new(8)));
         let requests = ring.take_available(&[], &mut self.bus);
@@ -152,7 +152,7 @@ fn a_table_may_have_no_flag_but_write_and_a_ring_starts_zeroed() {
 }
 
 #[test]
-fn a_place_that_was_not_returned_is_not_to_be_used_again() {
+fn a_slot_that_was_not_returned_must_not_be_reused() {
     let mut hand = Hand::new();
     let mut ring = hand.ring(0);
     (0..4).for_each(|slot| hand.put(slot, 8, slot as u16, AVAILABLE));

@@ -1,4 +1,4 @@
-//! Page poison: the device is told what free frames hold, and they hold it whenever the specification says so.
+//! Page poison: the driver announces the value of free frames, and they hold it whenever the specification demands it.
 
 use ballonet::balloon::Options;
 use ballonet::virtio::spec::Features;
@@ -25,13 +25,13 @@ fn accepts(guest: &Guest) -> bool {
     guest.driver().features().bits() & feature::PAGE_POISON != 0
 }
 
-/// What the device says that free frames hold, if it was told.
+/// The announced poison value, if any.
 fn told(guest: &Guest) -> Option<u32> {
     guest.machine.bus(|bus| bus.ram.poison)
 }
 
 #[test]
-fn the_value_is_told_before_the_device_runs_and_frames_that_come_back_are_filled() {
+fn poison_val_is_written_before_driver_ok_and_returned_frames_are_filled() {
     for (name, behaviour) in devices() {
         for byte in [0, 0xa5, 0xff] {
             let mut guest = poisoned(behaviour.clone(), byte);
@@ -68,7 +68,7 @@ fn frames_are_filled_before_they_are_reported_and_keep_it() {
 }
 
 #[test]
-fn frames_that_were_hinted_are_filled_when_the_host_is_done_and_when_they_are_had_back_early() {
+fn hinted_frames_are_filled_when_done_and_when_reclaimed_early() {
     let (_, behaviour) = devices().swap_remove(0);
     for early in [0, 2048] {
         let behaviour = behaviour.clone();
@@ -111,7 +111,7 @@ fn frames_on_their_way_to_the_host_are_filled_when_a_reset_brings_them_back() {
 }
 
 #[test]
-fn nobody_is_told_of_a_value_that_frames_do_not_hold() {
+fn no_poison_value_is_announced_that_frames_do_not_hold() {
     for (name, behaviour) in devices() {
         let guest = bring_up(behaviour.clone());
         assert!(!accepts(&guest) && told(&guest).is_none(), "{name}: no value was chosen");

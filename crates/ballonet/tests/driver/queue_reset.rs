@@ -1,4 +1,4 @@
-//! One queue of a running device reset and put to use again, while the others go on (virtio 1.4, 2.6.1).
+//! One queue of a running device is reset and enabled again while the others continue (virtio 1.4, 2.6.1).
 
 use ballonet::memory::{FrameRun, PageFrames};
 use ballonet::pci::{Bdf, MsixVector};
@@ -21,7 +21,7 @@ fn index(number: u16) -> QueueIndex {
     QueueIndex::new(number).expect("a small number")
 }
 
-/// A balloon of which each step is chosen here.
+/// A balloon driven step by step.
 struct Rig {
     machine: Machine,
     platform: ModelPlatform,
@@ -31,7 +31,7 @@ struct Rig {
     lent: Lent,
 }
 
-/// What the device is lent: two queues, and the frame number of the request in flight.
+/// Memory lent to the device: two queues, and the frame number of the request in flight.
 struct Lent {
     queues: Vec<Vring>,
     buffer: Dma,
@@ -81,7 +81,7 @@ impl Rig {
         self.running.publish(&mut self.lent.queues[queue]);
     }
 
-    /// Waits for the interrupt that tells of a completion, and takes it.
+    /// Waits for the interrupt of a completion, and pops it.
     fn receive(&mut self, queue: usize) -> FrameRun {
         for _ in 0..100 {
             let pending = self.running.interrupts().take();
@@ -110,7 +110,7 @@ impl Rig {
         self.platform.frames.release(run);
     }
 
-    /// Resets a queue, gives its memory back, and puts one of another size in its place. What was in flight.
+    /// Resets a queue, releases its memory, and replaces it by one of another size. Returns the requests in flight.
     fn reset(&mut self, queue: usize, size: u16) -> Result<Vec<FrameRun>, TransportError> {
         let proof = self.running.device().reset_queue(index(queue as u16), &self.platform)?;
         let fresh = vring(&mut self.platform, self.format, queue as u16, size);
@@ -124,7 +124,7 @@ impl Rig {
         Ok(dropped)
     }
 
-    /// Ends everything and panics unless nothing is left behind.
+    /// Shuts everything down and panics if anything is left behind.
     fn finish(mut self) {
         self.running.stop(&mut self.platform, self.lent, false).expect("a reset");
         self.machine.expect_no_missteps();
@@ -155,7 +155,7 @@ fn a_queue_works_on_after_each_of_many_resets_and_so_do_the_others() {
             let mut rig = Rig::new(behaviour.clone(), mode);
             for round in 0..20_u16 {
                 rig.inflate();
-                // Every size that there is, also larger ones than the time before.
+                // Every size, also larger ones than before.
                 let size = [64, 1, 16, 2, 64, 32][usize::from(round % 6)];
                 assert_eq!(rig.reset(usize::from(round % 2), size).unwrap(), []);
                 rig.inflate();
@@ -211,7 +211,7 @@ fn the_model_sees_a_queue_that_is_set_up_again_too_soon_or_without_its_vector() 
         let fresh = vring(&mut rig.platform, rig.format, 0, 64);
         let addresses = fresh.addresses();
         if slow {
-            // A reset that was seen to be done is taken back.
+            // A reset that was seen complete is undone.
             rig.machine.balloon(rig.at, |balloon, _| balloon.common.queues[0].resetting = Some(u64::MAX));
         }
         let _ = rig.running.device().enable_queue_again(proof, vector, 64, addresses);

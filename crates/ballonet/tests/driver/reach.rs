@@ -11,7 +11,7 @@ use super::guest::{Failure, Guest, bring_up, bring_up_with, expect_up, try_choos
 use ballonet_models::feature::{NOTIF_CONFIG_DATA, NOTIFICATION_DATA};
 use ballonet_models::{Behaviour, Capability, Layout, Machine, ModelPlatform};
 
-/// The device does its work, and the driver goes without a trace.
+/// Checks that the balloon works and that shutdown leaves nothing behind.
 #[track_caller]
 fn works(mut guest: Guest) {
     for pages in [1000, 300, 0] {
@@ -139,7 +139,7 @@ fn a_device_that_vanishes_behind_the_window_is_let_go() {
     assert!(survived, "2000 accesses should be enough");
 }
 
-/// The clauses that the model says were broken by accesses to its window, each a width of data and what was selected.
+/// The clauses that these accesses to the window break; each is a width of data and a selection.
 fn clauses_of(accesses: &[(u8, u8, u32, u32)]) -> Vec<&'static str> {
     let (machine, at): (Machine, Bdf) = Machine::with_balloon(16, Behaviour::conforming().with_pci_access());
     let mut platform = ModelPlatform::new(&machine);
@@ -179,7 +179,7 @@ fn the_model_names_the_clause_of_each_misstep_at_the_window() {
 }
 
 #[test]
-fn structures_are_driven_wherever_they_lie_and_in_whatever_order_they_are_told_of() {
+fn structures_work_in_any_place_and_in_any_listed_order() {
     for layout in [Layout::in_ports(), Layout::odd()] {
         for turn in 0..5 {
             let mut layout = layout.clone();
@@ -192,10 +192,10 @@ fn structures_are_driven_wherever_they_lie_and_in_whatever_order_they_are_told_o
 }
 
 #[test]
-fn what_others_have_a_use_for_is_passed_over() {
+fn capabilities_without_a_use_here_are_skipped() {
     let mut behaviour = Behaviour::conforming();
     let more = [
-        // Vendor data, a shared memory region, a type of the future, and two structures once more.
+        // Vendor data, a shared memory region, a future type, and two structures again.
         Capability::Raw(vec![0x09, 0, 8, 9, 0xf4, 0x1a, 1, 2]),
         Capability::Raw([&[0x09, 0, 24, 8, 4, 3, 0, 0][..], &[0; 4], &[0, 0x10, 0, 0], &[0; 8]].concat()),
         Capability::Raw(vec![0x09, 0, 16, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),

@@ -1,4 +1,4 @@
-//! Deflate on OOM: a guest that runs out of memory has it back from the balloon, in bounded time, whatever the device does.
+//! Deflate on OOM: a guest out of memory reclaims it from the balloon, in bounded time, whatever the device does.
 
 use ballonet::balloon::{Changes, Options, ReclaimError};
 use ballonet::virtio::InterruptMode;
@@ -20,7 +20,7 @@ fn refusing(behaviour: Behaviour) -> Behaviour {
     behaviour.with_features(features)
 }
 
-/// A guest that has given `pages` to the host and uses all the rest.
+/// A guest with a balloon of `pages` that uses all other memory.
 fn short_of_memory(behaviour: Behaviour, pages: u32) -> Guest {
     let mut guest = bring_up(behaviour);
     guest.follow(pages);
@@ -29,7 +29,7 @@ fn short_of_memory(behaviour: Behaviour, pages: u32) -> Guest {
     guest
 }
 
-/// Gives everything back that the guest uses, and lets so much time pass that the balloon may grow again.
+/// Frees all that the guest uses, and lets enough time pass that the balloon may grow again.
 pub(super) fn recover(guest: &mut Guest) {
     while guest.platform.frames.held() > 0 {
         guest.platform.frames.unhold();
@@ -39,7 +39,7 @@ pub(super) fn recover(guest: &mut Guest) {
 }
 
 #[test]
-fn a_guest_without_memory_has_it_back_from_every_vmm_and_the_host_gets_it_again_later() {
+fn memory_is_reclaimed_from_every_vmm_and_returned_later() {
     let mut every = Behaviour::every_device();
     every.push((String::from("conforming, packed"), Behaviour::conforming().packed()));
     every.push((String::from("conforming, legacy"), Behaviour::conforming().legacy()));
@@ -61,7 +61,7 @@ fn a_guest_without_memory_has_it_back_from_every_vmm_and_the_host_gets_it_again_
 }
 
 #[test]
-fn it_works_without_interrupts_and_while_other_things_are_told() {
+fn reclaim_works_without_interrupts_and_beside_other_requests() {
     for mode in [InterruptMode::PerQueue, InterruptMode::Shared, InterruptMode::Line, InterruptMode::Polling] {
         let mut guest = expect_up(try_forced(offering(Behaviour::conforming()), mode, |_| {}));
         guest.follow(8000);
@@ -77,7 +77,7 @@ fn it_works_without_interrupts_and_while_other_things_are_told() {
 }
 
 #[test]
-fn steps_grow_while_memory_lacks_so_that_a_program_is_not_held_up_for_each_piece() {
+fn reclaim_steps_grow_while_memory_stays_short() {
     let mut guest = short_of_memory(offering(Behaviour::conforming()), 14_000);
     let mut reliefs = 0;
     while guest.driver().status().actual > 4000 {
@@ -93,13 +93,13 @@ fn steps_grow_while_memory_lacks_so_that_a_program_is_not_held_up_for_each_piece
 }
 
 #[test]
-fn without_the_feature_only_what_the_host_wants_back_is_had_back_but_nothing_more_is_given() {
+fn without_deflate_on_oom_reclaim_stops_at_the_target() {
     let mut guest = short_of_memory(refusing(Behaviour::conforming()), 8000);
     let relief = guest.reclaim(100);
     assert_eq!((relief.frames, relief.asked, relief.error), (0, 0, Some(ReclaimError::Forbidden)));
     guest.run();
     guest.expect_balloon(8000);
-    // The interrupt that tells of it is lost: the driver has to look.
+    // Its interrupt is lost: the driver must look.
     guest.device(|b, _| b.set_target_silently(7000));
     let relief = guest.reclaim(400);
     assert!(relief.frames >= 400 && relief.error.is_none(), "{relief:?}");
@@ -155,7 +155,7 @@ fn frames_on_their_way_to_the_host_arrive_first() {
 }
 
 #[test]
-fn a_device_that_never_answers_is_waited_for_once_and_works_again_when_it_does() {
+fn a_silent_device_is_awaited_once_and_works_again_when_it_answers() {
     for behaviour in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().packed()] {
         let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(behaviour) }, 8000);
         guest.device(|b, _| b.stall_from_now(true));
@@ -179,7 +179,7 @@ fn a_device_that_never_answers_is_waited_for_once_and_works_again_when_it_does()
 }
 
 #[test]
-fn a_device_that_answers_some_and_then_none_gives_what_it_has_given() {
+fn a_device_that_stops_answering_yields_what_it_answered() {
     let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::conforming()) }, 8000);
     guest.device(|b, _| b.behaviour.stalls_after = Some(b.completions_so_far() + 2));
     let relief = guest.reclaim(2000);
@@ -190,7 +190,7 @@ fn a_device_that_answers_some_and_then_none_gives_what_it_has_given() {
 }
 
 #[test]
-fn a_lie_during_a_relief_ends_in_a_named_error_and_a_whole_guest() {
+fn a_lie_during_reclaim_ends_in_a_named_error_and_a_whole_guest() {
     for lie in [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps] {
         for base in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().packed()] {
             let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(base) }, 8000);
@@ -206,7 +206,7 @@ fn a_lie_during_a_relief_ends_in_a_named_error_and_a_whole_guest() {
 }
 
 #[test]
-fn a_device_that_is_gone_or_frozen_has_nothing_to_give() {
+fn nothing_is_reclaimed_from_a_removed_or_frozen_device() {
     let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::conforming()) }, 8000);
     guest.freeze().expect("it can be frozen");
     assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Stopped));
@@ -221,7 +221,7 @@ fn a_device_that_is_gone_or_frozen_has_nothing_to_give() {
 }
 
 #[test]
-fn a_device_that_needs_a_reset_gets_it_after_the_relief() {
+fn a_device_that_needs_a_reset_gets_it_after_reclaim() {
     let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(Behaviour::conforming()) }, 8000);
     guest.device(|b, _| b.behaviour.needs_reset_after = Some(b.completions_so_far() + 1));
     let relief = guest.reclaim(3000);
@@ -254,7 +254,7 @@ fn reports_in_flight_are_waited_for_before_the_balloon_is_touched() {
 }
 
 #[test]
-fn reports_that_never_come_back_keep_nobody_from_asking_the_balloon() {
+fn reports_that_never_come_back_do_not_block_reclaim() {
     let behaviour = offering(Behaviour::conforming());
     let features = behaviour.features | PAGE_REPORTING;
     let mut guest = bring_up(Behaviour { stolen: MS, ..behaviour.with_features(features) });
@@ -270,10 +270,10 @@ fn reports_that_never_come_back_keep_nobody_from_asking_the_balloon() {
     guest.finish();
 }
 
-/// The host asks for all there is, again and again, while a program takes all there is: the program gets it, the balloon
-/// does not wear itself out, and in the end the host has what it wants.
+/// The host keeps asking for all memory while a program takes all of it: the program gets it, the balloon does not
+/// thrash, and in the end the host reaches its target.
 #[test]
-fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
+fn a_host_that_keeps_asking_the_opposite_starves_no_reclaim() {
     let choose = |options: &mut Options| options.oom.cooldown = 50 * MS;
     let mut guest = bring_up_as(offering(Behaviour::conforming()), choose);
     let total = guest.platform.frames.total();
@@ -294,7 +294,7 @@ fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
             if !guest.platform.frames.hold(128) {
                 let relief = guest.reclaim(128);
                 assert!(relief.error.is_none() && relief.frames >= 128, "round {round}: {relief:?}");
-                // Contiguous ones may lack all the same.
+                // Contiguous frames may still be missing.
                 for _ in 0..128 {
                     assert!(guest.platform.frames.hold(1), "round {round}");
                 }
@@ -317,7 +317,7 @@ fn a_host_that_asks_the_opposite_all_the_while_starves_nobody() {
 }
 
 #[test]
-fn what_changes_during_a_relief_is_told_by_the_next_poll() {
+fn changes_during_reclaim_are_reported_by_the_next_poll() {
     let mut guest = short_of_memory(offering(Behaviour::conforming()), 8000);
     guest.changes = Changes::empty();
     guest.reclaim(100);

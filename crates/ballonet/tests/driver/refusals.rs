@@ -1,12 +1,12 @@
-//! Everything that a platform can refuse, refused one after the other: the driver does without it or gives up, and then
-//! everything is as it was found, and the device has been told.
+//! Every request to the platform, refused in turn: the driver works without it, or gives up, restores the initial state and
+//! sets FAILED.
 
 use ballonet::balloon::Options;
 
 use super::guest::try_choosing;
 use ballonet_models::{Behaviour, Machine};
 
-/// The devices, and how they are to be driven: each transport, each step of the ladder, both ways to registers.
+/// The devices, and how they are driven: each transport, each step of the ladder, both ways to registers.
 fn devices() -> Vec<(&'static str, Behaviour, bool)> {
     vec![
         ("a vector a queue", Behaviour::conforming(), false),
@@ -21,8 +21,8 @@ fn devices() -> Vec<(&'static str, Behaviour, bool)> {
     ]
 }
 
-/// Brings a driver up, has it work and takes it away, while the platform refuses as `prepare` has it. Whether it came up,
-/// and how much the platform was asked for.
+/// Brings a driver up, exercises it and shuts it down, while the platform refuses as `prepare` says. Returns whether it came
+/// up, and the number of requests to the platform.
 fn live(behaviour: &Behaviour, through_config: bool, prepare: impl FnOnce(&Machine)) -> (bool, u64) {
     let choose = |options: &mut Options| options.through_config = through_config;
     match try_choosing(behaviour.clone(), choose, prepare) {
@@ -44,9 +44,9 @@ fn live(behaviour: &Behaviour, through_config: bool, prepare: impl FnOnce(&Machi
 }
 
 #[test]
-fn whatever_is_refused_the_driver_does_without_or_leaves_all_as_it_was() {
+fn any_refusal_is_worked_around_or_undone() {
     for (name, behaviour, through_config) in devices() {
-        // Off, and on as firmware may leave it.
+        // Off, or on as firmware may leave it.
         for command in [0, 7] {
             let behaviour = Behaviour { command, ..behaviour.clone() };
             let (_, asked) = live(&behaviour, through_config, |machine| machine.refuse(0..0));
@@ -62,9 +62,9 @@ fn whatever_is_refused_the_driver_does_without_or_leaves_all_as_it_was() {
     }
 }
 
-/// What the device itself can refuse or get wrong on the way up.
+/// Refusals and errors of the device itself during bring-up.
 #[test]
-fn a_device_that_spoils_its_own_start_is_told_that_the_driver_gave_up() {
+fn a_device_that_spoils_its_own_start_gets_failed() {
     let legacy = || Behaviour::conforming().legacy();
     for (name, behaviour) in [
         ("no VERSION_1", Behaviour::conforming().with_features(1)),

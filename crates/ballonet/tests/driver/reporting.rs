@@ -1,4 +1,4 @@
-//! Free page reporting: the host hears of all free memory, of each piece once, and nobody has it meanwhile.
+//! Free page reporting: all free memory is reported, each region once, and is not used while its report is in flight.
 
 use ballonet::balloon::{Next, Options, ReportPolicy};
 
@@ -25,7 +25,7 @@ fn with_policy(reporting: ReportPolicy) -> Guest {
 }
 
 #[test]
-fn every_device_hears_of_all_free_memory_at_the_start_and_of_none_twice() {
+fn all_free_memory_is_reported_at_the_start_and_none_twice() {
     for (name, behaviour) in Behaviour::every_device() {
         let mut guest = bring_up(offering(behaviour));
         guest.run();
@@ -132,7 +132,7 @@ fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
 }
 
 #[test]
-fn a_device_that_lies_of_a_report_and_does_not_stop_has_withheld_what_did_not_come_back_before() {
+fn a_lying_device_that_does_not_reset_withholds_what_was_reported() {
     for (name, behaviour) in [("conforming", Behaviour::conforming()), ("QEMU 7.2", Behaviour::qemu_7_2())] {
         for after in [1, 2, 5] {
             let lying = Behaviour { lie: Some((after, Lie::IdOutOfRange)), ..offering(behaviour.clone()) };
@@ -147,7 +147,7 @@ fn a_device_that_lies_of_a_report_and_does_not_stop_has_withheld_what_did_not_co
 }
 
 #[test]
-fn a_device_that_does_not_offer_it_hears_nothing() {
+fn nothing_is_reported_without_the_feature() {
     let mut guest = bring_up(Behaviour::conforming());
     guest.run();
     assert!(!guest.driver_mut().report_now());

@@ -1,4 +1,4 @@
-//! Which format the queues get, and what packed rings can do that split ones cannot.
+//! The format of the queues, and the abilities of packed rings.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::RingFormat;

@@ -49,7 +49,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
-    fn whatever_the_pace_the_last_target_is_met_exactly(behaviour in behaviours(), course in course()) {
+    fn at_any_pace_the_last_target_is_met_exactly(behaviour in behaviours(), course in course()) {
         let mut guest = bring_up_sized(48, behaviour);
         prop_assert!(guest.platform.frames.hold(64));
         for (pages, steps) in course {
@@ -66,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_the_lie_no_frame_is_lost_and_none_reused(
+    fn no_lie_loses_or_reuses_a_frame(
         behaviour in behaviours(),
         lie in lies(),
         after in 0_u64..40,
@@ -85,10 +85,10 @@ proptest! {
         guest.platform.frames.expect_patterns();
         prop_assert_eq!(guest.platform.frames.in_flight(), 0);
         guest.expect_nothing_allocated();
-        // A completion invented for a request that is in flight cannot be told from a true one.
+        // A forged completion of a request in flight cannot be told from a true one.
         let deceived = matches!(lie, Lie::IdNotInFlight | Lie::IdRepeated);
-        // What follows from believing it: frames used too soon, and slots of the ring and of the requests' memory taken for
-        // free, so that the device reads in the old request what the next one says.
+        // The consequences of believing it: frames used too soon, and ring slots and request memory reused, so that the device
+        // reads the next request's data in the old one.
         let follows = ["BAL-OP-01", "BAL-OP-06", "BAL-OP-07", "BAL-OP-09", "BAL-OP-10", "CLEAN-01", "PACKED-SG-05", "RSVD-05"];
         let excused = |m: &Misstep| deceived && follows.contains(&m.clause);
         let missteps: Vec<_> = guest.machine.missteps().into_iter().filter(|m| !excused(m)).collect();
@@ -96,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn a_device_that_vanishes_at_any_moment_takes_nothing_with_it(
+    fn a_device_removed_at_any_moment_costs_no_frame(
         behaviour in behaviours(),
         course in course(),
         accesses in 0_u64..3000,

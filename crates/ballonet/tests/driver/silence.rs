@@ -8,7 +8,8 @@ use super::guest::{Guest, bring_up};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Lets seconds pass and looks at the device in each, as the kernel does. Returns how often silence and its end were reported.
+/// Lets seconds pass and checks the device in each, as the kernel does. Returns the numbers of reports of silence and of
+/// its end.
 fn wait(guest: &mut Guest, seconds: u32) -> (u32, u32) {
     let (mut silent, mut answers) = (0, 0);
     for _ in 0..seconds {
@@ -23,7 +24,7 @@ fn wait(guest: &mut Guest, seconds: u32) -> (u32, u32) {
 }
 
 #[test]
-fn a_device_that_never_uses_a_buffer_is_told_of_once() {
+fn a_device_that_never_uses_a_buffer_is_reported_once() {
     for features in [0, feature::PAGE_REPORTING, feature::RING_PACKED] {
         let conforming = Behaviour::conforming();
         let mut guest =
@@ -38,7 +39,7 @@ fn a_device_that_never_uses_a_buffer_is_told_of_once() {
 }
 
 #[test]
-fn a_device_that_answers_after_all_is_told_of_too() {
+fn a_late_answer_is_reported_too() {
     let mut guest = bring_up(Behaviour::conforming());
     guest.follow(500);
     guest.device(|b, bus| {
@@ -54,7 +55,7 @@ fn a_device_that_answers_after_all_is_told_of_too() {
 }
 
 #[test]
-fn a_device_that_is_asked_nothing_is_not_silent() {
+fn an_idle_device_is_not_silent() {
     let mut guest = bring_up(Behaviour { stalls_after: Some(0), ..Behaviour::conforming() });
     assert_eq!(wait(&mut guest, 20), (0, 0));
     assert!(!guest.driver().status().silent);

@@ -1,4 +1,4 @@
-//! The model of split rings, driven by hand: it finds nothing wrong with what is right, and names each misstep.
+//! Tests of the model of split rings, driven manually: correct use passes, and each misstep is named.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -60,7 +60,7 @@ impl Hand {
         self.store(self.available + 2, index);
     }
 
-    /// Has the device take everything; gives the clauses broken.
+    /// The device takes everything. Returns the broken clauses.
     fn serve(mut self) -> Vec<&'static str> {
         let _ = self.queue.take_available(&mut self.bus);
         self.bus.missteps().iter().map(|misstep| misstep.clause).collect()
@@ -160,7 +160,7 @@ fn an_index_that_goes_back_or_too_far_is_seen() {
 }
 
 #[test]
-fn a_packed_queue_may_have_any_size_but_0_and_has_to_be_aligned() {
+fn a_packed_queue_has_any_size_but_0_and_must_be_aligned() {
     let mut bus = Bus::new(Ram::new(8));
     let mut queue = QueueModel::new(0, Purpose::Inflate, SIZE);
     queue.set_size(3, RING_PACKED, &mut bus);

@@ -1,4 +1,4 @@
-//! Statistics: asked for, answered truly, one buffer at a time.
+//! Statistics: requested, answered with true values, one buffer at a time.
 
 use ballonet::balloon::Statistics;
 use ballonet::balloon::wire::Tag;
@@ -25,7 +25,7 @@ fn ask(guest: &mut Guest) {
 }
 
 #[test]
-fn the_first_buffer_is_there_before_anybody_asks_and_is_true() {
+fn the_first_statistics_come_unasked_and_are_true() {
     let mut guest = bring_up(Behaviour::conforming());
     guest.run();
     assert_eq!(guest.device(|b, _| b.reports.len()), 1);
@@ -84,11 +84,11 @@ fn statistics_are_answered_while_the_balloon_moves() {
 
 /// Those of virtio 1.4 and those that Linux has added: all but one, since there have to be a multiple of three.
 #[test]
-fn a_platform_that_tells_all_sixteen_has_fifteen_of_them_sent() {
+fn of_all_sixteen_statistics_fifteen_are_sent() {
     let mut guest = bring_up(Behaviour::conforming());
     let all = Tag::ALL.into_iter().fold(Statistics::new(), |all, tag| all.with(tag, 1000 + tag as u64));
     guest.platform.told = all;
-    // Which there are is asked when the driver starts. What was told before that does not count.
+    // The driver asks for the set of tags when it starts; earlier ones do not count.
     guest.freeze().expect("it can be frozen");
     guest.device(|b, _| b.reports.clear());
     guest.restore().expect("it comes up again");

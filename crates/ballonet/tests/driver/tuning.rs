@@ -1,5 +1,5 @@
-//! How inflating adapts to the device: chains where they are read, reports first where that is faster, as much by a kick
-//! as the device serves meanwhile. All of it is found out, and none of it ever costs a frame.
+//! Inflating adapts to the device: chains where the device reads them, reports first where that is faster, and batches
+//! bounded by synchronous kicks. All of it is measured, and none of it loses a frame.
 
 use ballonet::balloon::{BalloonQueue, ChainSupport, Options, Path, RequestShape, ResetReason};
 use ballonet::memory::REGION_FRAMES;
@@ -10,12 +10,12 @@ use ballonet_models::{Behaviour, Costs, Handling, Quirks, Schedule};
 
 const MS: u64 = 1_000_000;
 
-/// A host that takes what is written to away by 4 KiB more slowly than it hears of free ranges.
+/// A host that reclaims written memory more slowly by 4 KiB frames than by reports of ranges.
 const SLOW_FRAMES: Costs = Costs { written: 1600, empty: 600, region: 170_000 };
-/// One for which reports are a burden.
+/// A host for which reports are costly.
 const SLOW_REPORTS: Costs = Costs { written: 700, empty: 600, region: 900_000 };
 
-/// A guest of so many MiB in which frames can be marked.
+/// A guest of this many MiB in which frames can be marked.
 fn marking(ram: u32, behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Guest {
     let mut options = Options::default();
     choose(&mut options);
@@ -24,7 +24,7 @@ fn marking(ram: u32, behaviour: Behaviour, choose: impl FnOnce(&mut Options)) ->
     guest
 }
 
-/// The device with other quirks; it lets the driver find out about chains.
+/// The device with other quirks, on which the driver probes for chains.
 fn with(behaviour: Behaviour, change: impl FnOnce(&mut Quirks)) -> Behaviour {
     let mut behaviour = behaviour;
     behaviour.quirks.forgives_chains = true;
@@ -41,7 +41,7 @@ fn chains(guest: &Guest) -> ChainSupport {
 }
 
 #[test]
-fn whether_a_device_reads_chains_is_found_out_once_and_from_what_it_does() {
+fn chain_support_is_found_once_from_what_the_device_does() {
     for (name, behaviour) in Behaviour::every_device() {
         let head_only = behaviour.quirks.chains == ballonet_models::Chains::HeadOnly;
         let (known, request) = if head_only {
@@ -153,7 +153,7 @@ fn able() -> Behaviour {
 }
 
 #[test]
-fn a_target_that_turns_round_in_the_middle_of_a_trial_is_obeyed() {
+fn a_reversed_target_during_a_trial_is_followed() {
     for steps in 0..16 {
         for target in [0, 100, 512, 9000] {
             let mut guest = marking(64, able(), |_| {});
@@ -169,7 +169,7 @@ fn a_target_that_turns_round_in_the_middle_of_a_trial_is_obeyed() {
 }
 
 #[test]
-fn whatever_befalls_the_device_in_the_middle_of_a_trial_every_frame_is_accounted_for() {
+fn any_event_during_a_trial_leaves_every_frame_accounted_for() {
     type Blow = fn(&mut Guest);
     let blows: [Blow; 5] = [
         |guest| guest.reset().expect("it comes up again"),
@@ -214,8 +214,7 @@ fn a_device_that_goes_in_the_middle_of_a_trial_leaves_all_memory_to_the_guest() 
     }
 }
 
-/// A guest with so much memory, in frames, that somebody has written to and freed since all was reported; and twice as
-/// much besides.
+/// A guest in which this many frames were written and freed since everything was reported, and twice as many were not.
 fn with_written(behaviour: Behaviour, frames: u32) -> Guest {
     let mut guest = marking(frames * 3 / 256, behaviour, |options| options.reporting.threshold = 1 << 40);
     guest.run();
@@ -232,7 +231,7 @@ fn reported(guest: &Guest) -> u64 {
 }
 
 #[test]
-fn what_goes_faster_is_measured_and_done() {
+fn the_faster_path_is_measured_and_taken() {
     for (costs, way) in [(SLOW_FRAMES, Path::ReportFirst), (SLOW_REPORTS, Path::Direct)] {
         for handling in [Handling::AtOnce, Handling::Later(20_000)] {
             let mut guest = with_written(Behaviour { costs: Some(costs), handling, ..able() }, 49_152);
@@ -240,7 +239,7 @@ fn what_goes_faster_is_measured_and_done() {
             guest.follow(49_152);
             assert_eq!(guest.driver().send_strategy().path, Some(way), "{handling:?}");
             let first = reported(&guest) - before;
-            // Two trials of 4096 frames each way, and the region on which chains were tried.
+            // Two trials of 4096 frames on each path, and the region of the chain probe.
             let expected = if way == Path::ReportFirst { 49_152 - 8192 - 512 } else { 8192 };
             assert!(first.abs_diff(expected) <= 1024, "{first} of {expected} frames were reported first");
             guest.follow(0);
@@ -250,7 +249,7 @@ fn what_goes_faster_is_measured_and_done() {
 }
 
 #[test]
-fn memory_that_somebody_has_had_is_given_first_and_reported_first() {
+fn used_memory_is_inflated_first_and_reported_first() {
     let mut guest = with_written(able(), 8192);
     assert_eq!(guest.platform.frames.unreported_regions(), 16);
     guest.follow(8192);
@@ -260,7 +259,7 @@ fn memory_that_somebody_has_had_is_given_first_and_reported_first() {
 }
 
 #[test]
-fn a_target_that_turns_round_while_frames_are_reported_first_is_obeyed() {
+fn a_reversed_target_while_frames_are_pre_reported_is_followed() {
     for steps in (0..36).step_by(3) {
         for target in [0, 700, 9000] {
             let mut guest = with_written(able(), 8192);

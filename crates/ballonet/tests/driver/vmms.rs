@@ -1,4 +1,4 @@
-//! The habits and quirks of the VMMs that people use, each seen at work in its model; and the driver living with them.
+//! The quirks of real VMMs, each shown on its model, and the driver coping with them.
 
 use ballonet::balloon::{BalloonError, Options};
 use ballonet::memory::PageFrames;
@@ -11,7 +11,7 @@ use super::manual::Hand;
 use ballonet_models::feature::{FREE_PAGE_HINT, PAGE_POISON, PAGE_REPORTING, STATS_VQ};
 use ballonet_models::{Behaviour, Bus, HostSide, Machine, Purpose, Quirks};
 
-/// What each queue of a device is for, and its size.
+/// Purpose and size of each queue of a device.
 type Queues = Vec<(Purpose, u16)>;
 
 fn offering(behaviour: Behaviour, more: u64, less: u64) -> Behaviour {
@@ -116,7 +116,7 @@ fn a_device_that_wants_every_queue_gets_those_of_declined_features_after_one_tri
 }
 
 #[test]
-fn a_device_that_starts_in_neither_way_is_tried_once_more_and_no_oftener() {
+fn a_device_that_starts_neither_way_is_retried_once() {
     let behaviour = Behaviour { needs_reset_after: Some(0), needs_resets: u32::MAX, ..Behaviour::firecracker() };
     let mut guest = expect_up(try_chosen(behaviour, |options| {
         (options.declined, options.recoveries) = (Features::from_bits_retain(STATS_VQ), 0);
@@ -136,7 +136,7 @@ fn a_trial_that_a_device_does_not_come_back_from_ends_in_its_reason() {
 }
 
 #[test]
-fn the_bars_of_a_device_that_gives_bare_sizes_are_those_that_it_has() {
+fn bars_that_answer_with_bare_sizes_are_sized_right() {
     let mut guest = bring_up(Behaviour::firecracker());
     guest.follow(100);
     guest.finish();
@@ -185,7 +185,7 @@ fn actual_written_in_pieces_is_kept_by_qemu_and_dropped_by_others() {
     }
 }
 
-/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. What came of it:
+/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. Returns the
 /// requests completed, frames that the host took, discards.
 fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64, u64) {
     let quirks = Quirks { wants_every_queue: false, ..vmm.quirks };
@@ -248,7 +248,7 @@ fn frames_are_discarded_one_by_one_or_in_ranges() {
 }
 
 #[test]
-fn the_driver_sends_frames_so_that_whoever_can_discards_them_in_ranges() {
+fn frames_are_sent_so_that_a_host_can_discard_ranges() {
     for (vmm, most) in [(Behaviour::qemu_10(6), 8192), (Behaviour::firecracker(), 64), (Behaviour::crosvm(), 64)] {
         let mut guest = bring_up(vmm);
         guest.follow(8192);
@@ -277,7 +277,7 @@ fn a_kick_is_handled_before_its_store_returns_or_later() {
 }
 
 #[test]
-fn what_crosvm_means_by_bits_6_and_7_is_left_to_it() {
+fn crosvms_own_bits_6_and_7_are_declined() {
     let mut guest = bring_up(Behaviour::crosvm());
     assert_eq!(guest.device(|b, _| b.common.accepted() & (1 << 6 | 1 << 7)), 0);
     assert_eq!(guest.device(|b, _| b.queue_of(Purpose::Own).map(|index| b.queue(index).enabled)), Some(false));
@@ -285,7 +285,7 @@ fn what_crosvm_means_by_bits_6_and_7_is_left_to_it() {
     guest.finish();
 }
 
-/// libkrun's host never asks for memory. If it did, nothing would come of it, and nothing would hang.
+/// libkrun's host never asks for memory. If it did, nothing would happen and nothing would hang.
 #[test]
 fn a_device_that_does_not_inflate_keeps_nothing_waiting() {
     let mut guest = bring_up(Behaviour::libkrun());

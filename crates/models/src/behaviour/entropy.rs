@@ -24,7 +24,10 @@ impl Entropy {
     /// Looks at a request when it arrives.
     pub(crate) fn check(request: &Request, bus: &mut Bus) {
         if parts(request).next().is_none() || !request.bytes.is_empty() {
-            bus.misstep("ENTROPY-01", format!("a request to read from, or of no bytes: {:?}", request.chain));
+            bus.misstep(
+                "ENTROPY-01",
+                format!("a request with readable descriptors, or without bytes: {:?}", request.chain),
+            );
         }
     }
 

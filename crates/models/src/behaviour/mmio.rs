@@ -1,4 +1,4 @@
-//! Registers of a device on MMIO, and the lies in them.
+//! The registers of a device on MMIO, and their lies.
 
 /// A shared memory region: number, address and length.
 type SharedMemory = (u8, u64, u64);
@@ -10,24 +10,24 @@ pub struct MmioRegisters {
     pub legacy: bool,
     /// `MagicValue`.
     pub magic: u32,
-    /// `Version`, if it is not the truth.
+    /// A wrong `Version`.
     pub version_lie: Option<u32>,
     /// A window without a device: `DeviceID` is 0.
     pub placeholder: bool,
-    /// `QueueSizeMax`, if it is not the truth.
+    /// A wrong `QueueSizeMax`.
     pub size_lie: Option<u32>,
     /// `QueueReady` or `QueuePFN` before the driver has written it.
     pub in_use: u32,
-    /// Bits that `Status` has beyond its eight.
+    /// Bits of `Status` beyond the lower eight.
     pub status_junk: u32,
-    /// The device offers `RING_RESET`, and has no `QueueReset` (QEMU).
+    /// The device offers `RING_RESET` but has no `QueueReset`, as in QEMU.
     pub no_queue_reset: bool,
     /// The device's regions of shared memory.
     pub shared_memory: Vec<SharedMemory>,
 }
 
 impl MmioRegisters {
-    /// Version 2, as it should be.
+    /// Correct registers of version 2.
     pub(crate) fn modern() -> Self {
         Self {
             legacy: false,
@@ -42,7 +42,7 @@ impl MmioRegisters {
         }
     }
 
-    /// Version 1, as it should be.
+    /// Correct registers of version 1.
     pub(crate) fn legacy() -> Self {
         Self { legacy: true, ..Self::modern() }
     }

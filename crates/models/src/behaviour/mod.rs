@@ -1,4 +1,4 @@
-//! The habits of a device: what it offers, how fast it is, and in what way it misbehaves.
+//! The behaviour of a device: its offer, its speed, and how it misbehaves.
 
 mod entropy;
 mod layout;
@@ -14,6 +14,8 @@ pub use quirks::{ActualWrites, Chains, Discards, Long, Quirks, RegisterQuirks, R
 pub use schedule::Schedule;
 
 pub(crate) use entropy::next_random;
+
+use ballonet::memory::REGION_FRAMES;
 
 use crate::bug::Bug;
 use crate::feature;
@@ -34,34 +36,61 @@ pub enum Handling {
 pub enum Numbering {
     /// Densely over the offered features, as QEMU, Firecracker and Cloud Hypervisor.
     Dense,
-    /// As the specification has it, with gaps of size 0.
+    /// As the specification numbers them, with gaps of size 0.
     Fixed,
     /// Densely over the accepted features, as Alioth; those that are left over complete what comes, and do nothing.
     Negotiated,
 }
 
-/// How long the host takes to take memory away, in nanoseconds.
+/// A register that reads wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegisterLie {
+    pub structure: Structure,
+    /// From the start of the structure, in bytes.
+    pub offset: u64,
+    /// Reads that are answered truthfully first.
+    pub after: u32,
+    /// Wrong answers after those; `u32::MAX` for no end.
+    pub times: u32,
+    pub value: u32,
+}
+
+impl RegisterLie {
+    /// The wrong answer to this read, if it is due.
+    pub(crate) fn answer(&mut self) -> Option<u32> {
+        if self.after > 0 {
+            self.after -= 1;
+            return None;
+        }
+        if self.times != u32::MAX {
+            self.times = self.times.checked_sub(1)?;
+        }
+        Some(self.value)
+    }
+}
+
+/// How long the host takes to reclaim memory, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Costs {
-    /// A frame that somebody has written to since it was taken away last.
+    /// A frame that was written since the host last reclaimed it.
     pub written: u64,
-    /// A frame with nothing behind it.
+    /// A frame without host memory behind it.
     pub empty: u64,
     /// A 2 MiB region in a report.
     pub region: u64,
 }
 
 impl Costs {
-    /// What a request of these frames costs.
+    /// The cost of a request of these frames.
     pub(crate) fn of_request(self, pfns: &[u32], inflating: bool, bus: &Bus) -> u64 {
         let written = |pfn: &&u32| inflating && !bus.ram.untouched(**pfn);
         let count = pfns.iter().filter(written).count() as u64;
         count * self.written + (pfns.len() as u64 - count) * self.empty
     }
 
-    /// What a report of these frames costs.
+    /// The cost of a report of these frames.
     pub(crate) fn of_report(self, pfns: &[u32]) -> u64 {
-        (pfns.len() as u64).div_ceil(512) * self.region
+        (pfns.len() as u64).div_ceil(REGION_FRAMES.into()) * self.region
     }
 }
 
@@ -85,72 +114,76 @@ pub struct Behaviour {
     /// Whether the function has an interrupt pin.
     pub pin: bool,
     pub layout: Layout,
-    /// Firmware has left the BARs without addresses.
+    /// Firmware left the BARs without addresses.
     pub unplaced: bool,
-    /// The command register as firmware leaves it.
+    /// The command register as firmware left it.
     pub command: u16,
     pub handling: Handling,
-    /// The most nanoseconds that a request takes after its kick has been handled; the schedule chooses.
+    /// Maximum service time of a request after its kick was handled, in nanoseconds; the schedule chooses.
     pub service: u64,
-    /// The most nanoseconds that an interrupt takes to arrive; the schedule chooses.
+    /// Maximum delay of an interrupt in nanoseconds; the schedule chooses.
     pub interrupt_delay: u64,
     pub schedule: Schedule,
-    /// How long requests take the host; `None` where `service` says it.
+    /// How long the host works on a request; `None`: `service` says.
     pub costs: Option<Costs>,
-    /// What it does otherwise than the specification says, or that this leaves open.
+    /// Deviations from the specification, and choices that it leaves open.
     pub quirks: Quirks,
 
     /// The device status before the driver first resets it.
     pub first_status: u8,
-    /// Nanoseconds from the request of a reset until it shows as done; `u64::MAX` for never.
+    /// Duration of a reset in nanoseconds; `u64::MAX`: it never completes.
     pub reset_time: u64,
-    /// The same of one queue.
+    /// Duration of the reset of one queue.
     pub queue_reset_time: u64,
     /// `FEATURES_OK` does not stick.
     pub refuses_features: bool,
     /// Vector assignments (0 is the first ever) that read back as `NO_VECTOR`.
     pub refused_vectors: Vec<u32>,
-    /// Reads of device config after each of which the configuration changes.
+    /// How many reads of device config are each followed by a change of it.
     pub churn: u32,
-    /// Nanoseconds that each `now()` and `relax()` costs on top: a host that takes the CPU away.
+    /// Additional cost of each `now()` and `relax()` in nanoseconds: a host that steals CPU time.
     pub stolen: u64,
-    /// Register accesses after which the device is gone: all ones from then on.
+    /// Register accesses after which the device is removed and reads as all ones.
     pub removed_after: Option<u64>,
-    /// Reads of registers (0 is the first ever) whose answer has these bits turned over.
+    /// Register reads, counted from 0 over the device's life, in whose answer these bits are inverted.
     pub twists: Vec<(u64, u32)>,
-    /// The same of reads of configuration space.
+    /// The same for reads of configuration space.
     pub config_twists: Vec<(u64, u32)>,
-    /// Where requests are used in order: whether one entry stands for all that are done at a time.
+    /// Bytes of configuration space that are wrong from the start: offset and value.
+    pub config_patches: Vec<(u8, u8)>,
+    /// Registers that read wrong.
+    pub register_lies: Vec<RegisterLie>,
+    /// With `IN_ORDER`: one used entry returns all requests that are done at a time.
     pub batches: bool,
-    /// What each completion claims to have written.
+    /// Used length that each completion claims.
     pub claims: u32,
     /// Completions after which the lie is told.
     pub lie: Option<(u64, Lie)>,
-    /// Completions after which nothing is completed any more.
+    /// Completions after which the device stalls.
     pub stalls_after: Option<u64>,
-    /// Completions, since the last reset, after which `DEVICE_NEEDS_RESET` is raised and nothing is completed any more.
+    /// Completions since the last reset after which the device raises `DEVICE_NEEDS_RESET` and stalls.
     pub needs_reset_after: Option<u64>,
     /// How often that happens.
     pub needs_resets: u32,
-    /// Nanoseconds between interrupts raised for no reason.
+    /// Nanoseconds between spurious interrupts.
     pub spurious: Option<u64>,
-    /// The most nanoseconds between two words of the host on the target; a generator with this seed chooses.
+    /// The host keeps changing its target: maximum interval in nanoseconds, and the seed of the random choices.
     pub moves: Option<(u64, u64)>,
-    /// A bug that the device has.
+    /// The bug that the device has, if any.
     pub bug: Option<Bug>,
-    /// `num_queues` as read, if it is not the truth.
+    /// A wrong `num_queues`.
     pub num_queues: Option<u16>,
-    /// `queue_size` as read before it is written, if it is not the truth.
+    /// A wrong `queue_size` before the driver writes it.
     pub size_lie: Option<u16>,
-    /// `queue_notify_off` as read, if it is not the truth.
+    /// A wrong `queue_notify_off`.
     pub notify_off: Option<u16>,
     /// `queue_notify_off` of each queue is this many times its index.
     pub notify_stride: u16,
 }
 
 impl Behaviour {
-    /// A device that follows the specification to the letter: MSI-X with 8 vectors, each feature that the balloon's
-    /// basic operation knows, requests served after a little while.
+    /// A device that follows the specification to the letter: MSI-X with 8 vectors, every feature of the balloon's basic
+    /// operation, requests served after 20 µs.
     pub fn conforming() -> Self {
         Self {
             entropy: None,
@@ -187,6 +220,8 @@ impl Behaviour {
             removed_after: None,
             twists: Vec::new(),
             config_twists: Vec::new(),
+            config_patches: Vec::new(),
+            register_lies: Vec::new(),
             batches: false,
             claims: 0,
             lie: None,
@@ -216,11 +251,11 @@ impl Behaviour {
         Self { device_id: 0x1002, revision: 0, layout, ..self }
     }
 
-    /// The same device on MMIO, with registers of version 2: it interrupts by a line.
+    /// The same device on MMIO, with registers of version 2. It interrupts by a line.
     pub fn on_mmio(self) -> Self {
         const BUS_MASTER: u16 = 1 << 2;
         let mmio = Some(MmioRegisters::modern());
-        // What is without ISR byte on PCI has its bits here, or nobody could tell why it interrupts.
+        // A device without ISR byte on PCI has its bits here; otherwise the driver could not tell why it interrupts.
         let quirks = Quirks { no_isr: false, ..self.quirks };
         Self { mmio, quirks, pin: true, command: BUS_MASTER, ..self.with_vectors(None) }
     }
@@ -236,7 +271,8 @@ impl Behaviour {
         Self { layout: self.layout.with_pci_access(), ..self }
     }
 
-    /// An entropy device, to which all applies that is not about balloons. It has no features and no configuration of its own.
+    /// An entropy device; everything that is not specific to balloons applies. It has no device-type features and no
+    /// device configuration.
     pub fn entropy(self, seed: u64) -> Self {
         let mut layout = self.layout.without(4);
         layout.regions.retain(|region| region.structure != Structure::Device);
@@ -269,7 +305,7 @@ impl Behaviour {
         Self { features: self.features | feature::RING_PACKED, ..self }
     }
 
-    /// The same with requests used in order, by an entry for each or for as many as there are.
+    /// The same with `IN_ORDER`; `batches`: one used entry returns several requests.
     pub fn in_order(self, batches: bool) -> Self {
         Self { features: self.features | feature::IN_ORDER, batches, ..self }
     }

@@ -1,4 +1,6 @@
-//! What devices do otherwise than the specification says, or that it leaves open.
+//! Deviations of devices from the specification, and choices that it leaves open.
+
+use ballonet::memory::REGION_FRAMES;
 
 use crate::queue::{INDIRECT, Request, WRITE};
 
@@ -7,45 +9,45 @@ use crate::queue::{INDIRECT, Request, WRITE};
 pub struct Quirks {
     /// Longest descriptor that is served.
     pub longest_descriptor: u32,
-    /// What becomes of a longer one.
+    /// How it treats a longer one.
     pub long: Long,
-    /// What becomes of a chain.
+    /// How it treats a chain.
     pub chains: Chains,
-    /// A chain that is not read in full is no misstep of the driver's, which may be finding out. What was not read of it
-    /// nobody takes.
+    /// A chain that the device does not read in full is no misstep: the driver may be probing. The host does not take the
+    /// frames that were not read.
     pub forgives_chains: bool,
-    /// Guest memory is backed by huge pages: one is taken away when all its frames come in one request, and else nothing.
+    /// Guest memory is backed by huge pages: the host reclaims one only if all its frames come in one request.
     pub huge_pages: bool,
-    /// Nobody takes anything off the reporting queue.
+    /// The device never reads the reporting queue.
     pub ignores_reports: bool,
     /// How the host discards the frames of a request.
     pub discards: Discards,
     /// How `actual` can be written.
     pub actual: ActualWrites,
-    /// Nobody takes anything off the inflate queue.
+    /// The device never reads the inflate queue.
     pub ignores_inflate: bool,
     /// Sizes of the hint and the reporting queue; inflate, deflate and statistics have one size.
     pub hint_size: u16,
     pub reporting_size: u16,
-    /// `free_page_hint_cmd_id` reads as STOP from when the driver has opened the round until that is over.
+    /// `free_page_hint_cmd_id` reads as STOP while a round is open.
     pub stop_while_hinting: bool,
-    /// There is a queue of a feature of the VMM's own, behind all others.
+    /// Behind all other queues there is one of a VMM-specific feature.
     pub own_queue: bool,
-    /// A change of the configuration sets both bits of the ISR byte, as QEMU has it.
+    /// A configuration change sets both bits of the ISR byte, as in QEMU.
     pub changes_set_both_bits: bool,
-    /// What its registers do otherwise.
+    /// Deviations of its registers.
     pub registers: RegisterQuirks,
-    /// It starts only if every queue that it has is set up, and else asks for a reset.
+    /// It starts only with every queue set up; otherwise it asks for a reset.
     pub wants_every_queue: bool,
-    /// What becomes of a reset.
+    /// How it resets.
     pub resets: Resets,
-    /// Used buffers interrupt whether the driver wants that or not.
+    /// Used buffers interrupt even if the driver suppresses interrupts.
     pub ignores_suppression: bool,
     /// The ISR byte is always 0.
     pub no_isr: bool,
 }
 
-/// What the registers of a device do otherwise.
+/// Deviations of a device's registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegisterQuirks {
     /// BARs answer all ones with their size alone, without type bits.
@@ -58,11 +60,11 @@ pub struct RegisterQuirks {
     pub hides_addresses: bool,
     /// The lower halves of a queue's driver and device area show the upper ones.
     pub shows_upper_halves: bool,
-    /// Features that are not offered are dropped in silence, and `FEATURES_OK` stays.
+    /// Accepted features that were not offered are dropped silently; `FEATURES_OK` sticks.
     pub takes_any_feature: bool,
-    /// Vectors that the MSI-X table does not have are taken.
+    /// Vectors beyond the MSI-X table are accepted.
     pub takes_any_vector: bool,
-    /// Queues have the size that they were given, also after a reset.
+    /// Queue sizes survive a reset.
     pub keeps_queue_sizes: bool,
     /// `config_generation` is always 0.
     pub no_generation: bool,
@@ -83,32 +85,32 @@ impl RegisterQuirks {
     };
 }
 
-/// What becomes of a reset.
+/// How a device resets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resets {
-    /// It is done.
+    /// It completes.
     Work,
     /// From `DRIVER` on it ends in `FAILED`.
     EndInFailed,
-    /// Of a device that was started it shows as done, and no status is taken any more.
+    /// After `DRIVER_OK` it reads as complete, and the device ignores the status from then on.
     LockUp,
 }
 
-/// What becomes of a descriptor that is too long.
+/// How a device treats a descriptor that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Long {
-    /// It is passed over, and the request completed.
+    /// It is skipped, and the request completes.
     Skipped,
     /// Its request is never completed.
     Lost,
 }
 
-/// What becomes of a chain of descriptors.
+/// How a device treats a chain of descriptors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chains {
     /// All of it is read.
     Read,
-    /// Its head is read and nothing else.
+    /// Only its head is read.
     HeadOnly,
     /// Its request is never completed.
     Lost,
@@ -119,7 +121,7 @@ pub enum Chains {
 pub enum Discards {
     /// One by one.
     Each,
-    /// Those that follow each other in the request together.
+    /// Neighbours in the request that are adjacent in memory together.
     Adjacent,
     /// The request is sorted first.
     Sorted,
@@ -132,12 +134,12 @@ pub enum ActualWrites {
     Any,
     /// In one store of four bytes; others are dropped.
     Whole,
-    /// It cannot.
+    /// Not at all.
     Ignored,
 }
 
 impl Quirks {
-    /// A device without any: it serves what it must, and takes `actual` in no other way than it has to.
+    /// No quirks: the device serves what it must, and accepts `actual` only as a whole.
     pub(crate) const NONE: Self = Self {
         longest_descriptor: 1024,
         long: Long::Lost,
@@ -184,13 +186,13 @@ impl Quirks {
         taken
     }
 
-    /// Whether the host takes away what is behind a frame when these come in one request.
+    /// Whether the host reclaims the memory behind `pfn` when `pfns` come in one request.
     pub(crate) fn takes_away(&self, pfn: u32, pfns: &[u32]) -> bool {
-        let start = pfn / 512 * 512;
-        !self.huge_pages || (start..start + 512).all(|pfn| pfns.contains(&pfn))
+        let start = pfn / REGION_FRAMES * REGION_FRAMES;
+        !self.huge_pages || (start..start + REGION_FRAMES).all(|pfn| pfns.contains(&pfn))
     }
 
-    /// How many discards the host makes of these frames.
+    /// The number of discards that the host makes for these frames.
     pub(crate) fn discards(&self, pfns: &[u32]) -> u64 {
         let mut pfns = pfns.to_vec();
         match self.discards {

@@ -1,6 +1,14 @@
-//! What the driver sees of a device: configuration space and BARs.
+//! The driver's view of a device: configuration space and BARs.
 
-use super::*;
+use super::Balloon;
+use super::common::{CommonConfig, legacy};
+use super::config_space::Selected;
+use super::pages::pfns;
+use crate::behaviour::{ActualWrites, Behaviour, RegisterLie, Structure};
+use crate::bug::Bug;
+use crate::feature;
+use crate::queue::{NO_VECTOR, Purpose, QueueModel};
+use crate::world::{Bus, HostSide};
 
 impl Balloon {
     pub(crate) fn config_read(&mut self, offset: u16, width: u8, bus: &mut Bus) -> u32 {
@@ -71,13 +79,22 @@ impl Balloon {
             return u32::MAX >> (32 - 8 * u32::from(width));
         }
         self.accesses += 1;
-        let value = self.answer(bar, offset, width, bus);
+        let truth = self.answer(bar, offset, width, bus);
+        let value = self.register_lie(bar, offset).unwrap_or(truth);
         let twisted = twist(value, &self.behaviour.twists, self.reads);
         self.reads += 1;
         twisted & u32::MAX >> (32 - 8 * u32::from(width))
     }
 
-    /// What a register says if the device does not lie.
+    /// The wrong answer to a read of this register, if one is due.
+    fn register_lie(&mut self, bar: u8, offset: u64) -> Option<u32> {
+        // The registers on MMIO are in no BAR.
+        let (structure, at) = self.behaviour.layout.find(bar, offset).filter(|_| self.behaviour.mmio.is_none())?;
+        let here = |lie: &&mut RegisterLie| lie.structure == structure && lie.offset == at;
+        self.behaviour.register_lies.iter_mut().filter(here).find_map(RegisterLie::answer)
+    }
+
+    /// The true answer of a register.
     fn answer(&mut self, bar: u8, offset: u64, width: u8, bus: &mut Bus) -> u32 {
         if self.behaviour.mmio.is_some() {
             return self.read_mmio(offset, width, bus);
@@ -126,7 +143,7 @@ impl Balloon {
         self.read_state(bus, |common, behaviour, bus| common.read(offset, width, behaviour, bus))
     }
 
-    /// A reset of the selected queue is done when the driver can see that it is.
+    /// The reset of the selected queue completes when the driver can see it.
     pub(super) fn finish_queue_reset(&mut self, bus: &mut Bus) {
         let selected = usize::from(self.common.queue_select);
         let Some(queue) = self.common.queues.get_mut(selected) else { return };
@@ -175,7 +192,7 @@ impl Balloon {
         }
     }
 
-    /// A reset is done when the driver can see that it is; until then the device goes on as it was.
+    /// A reset completes when the driver can see it; until then the device continues unchanged.
     pub(super) fn read_state(
         &mut self,
         bus: &mut Bus,
@@ -244,7 +261,7 @@ impl Balloon {
         let skip = if self.behaviour.has(Bug::ConfigurationInWordsOnly) { 0 } else { 8 * (offset & 3) };
         let value = field >> skip & (u32::MAX >> (32 - 8 * u32::from(width)));
         if self.behaviour.churn > 0 {
-            // The configuration changes right behind the driver's back: what it has just read is old.
+            // The configuration changes right after the read: the value just read is stale.
             self.behaviour.churn -= 1;
             self.num_pages = self.num_pages.wrapping_add(1);
             self.common.generation = self.common.generation.wrapping_add(1);
@@ -338,7 +355,7 @@ impl Balloon {
     }
 }
 
-/// What the driver reads, if lies turn bits of this read over.
+/// A value with the bits inverted that twists name for this read.
 fn twist(value: u32, twists: &[(u64, u32)], read: u64) -> u32 {
     twists.iter().filter(|(at, _)| *at == read).fold(value, |value, (_, bits)| value ^ bits)
 }

@@ -35,7 +35,7 @@ pub struct ConfigModel {
     sizing: [bool; 6],
 }
 
-/// What the window in configuration space is to reach.
+/// The target of the window in configuration space.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Selected {
     pub bar: u8,
@@ -74,6 +74,9 @@ impl ConfigModel {
         model.bytes[0x3d] = u8::from(behaviour.pin);
         model.assign_bars(memory, ports, behaviour.unplaced);
         model.link_capabilities(behaviour);
+        for (offset, value) in &behaviour.config_patches {
+            model.bytes[usize::from(*offset)] = *value;
+        }
         model
     }
 
@@ -150,12 +153,12 @@ impl ConfigModel {
         self.get16(COMMAND)
     }
 
-    /// The maker of the card says who it is: vendor in the low half, device in the high one.
+    /// Sets the subsystem IDs: vendor in the low half, device in the high one.
     pub fn set_subsystem(&mut self, ids: u32) {
         self.bytes[0x2c..0x30].copy_from_slice(&ids.to_le_bytes());
     }
 
-    /// The command register but for its INTx bit, which a driver that goes leaves set.
+    /// The command register without its INTx bit, which a departing driver leaves set.
     pub fn decoding(&self) -> u16 {
         self.command() & !INTX_DISABLE
     }
@@ -196,7 +199,7 @@ impl ConfigModel {
         (self.command() & enable != 0).then_some((io, address, length))
     }
 
-    /// What the window in configuration space reaches, if `offset` is that of its data.
+    /// The target of the window in configuration space, if `offset` is that of its data.
     pub(crate) fn selected(&self, offset: u16) -> Option<Selected> {
         let at = self.access.filter(|at| offset & !3 == at + 16)?;
         let (bar, offset) = (self.bytes[usize::from(at) + 4], self.get32(at + 8).into());
@@ -219,7 +222,7 @@ impl ConfigModel {
         (0..u16::from(width)).rev().fold(0, read) & !self.hidden_type(offset)
     }
 
-    /// The type bits of a BAR, while a device keeps quiet about them.
+    /// The type bits of a BAR that the device hides while it is sized.
     fn hidden_type(&self, offset: u16) -> u32 {
         let index = usize::from(offset.wrapping_sub(BARS) / 4);
         if !self.bare_bar_sizes || !self.sizing.get(index).is_some_and(|sizing| *sizing) {

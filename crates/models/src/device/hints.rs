@@ -1,5 +1,5 @@
-//! Free page hinting on the device's side (virtio 1.4, 5.5.6.5): the command that asks for hints, and what the driver has
-//! said since. It keeps the driver to the protocol, and takes what is behind each frame that is hinted, as some hosts do.
+//! Free page hinting on the device's side (virtio 1.4, 5.5.6.5): the command that asks for hints, and the driver's answers.
+//! It holds the driver to the protocol, and reclaims the memory behind each hinted frame, as some hosts do.
 
 use std::collections::BTreeSet;
 
@@ -92,19 +92,19 @@ impl Hints {
         self.commands.push(command);
         if command == STOP {
             if self.open.take().is_none() {
-                bus.misstep("BAL-HINT-06", "a round is closed that was not open");
+                bus.misstep("BAL-HINT-06", "a round was closed that is not open");
             }
             return;
         }
         if let Some(open) = self.open {
-            bus.misstep("BAL-HINT-06", format!("round {command:#x} is opened, and {open:#x} has not been closed"));
+            bus.misstep("BAL-HINT-06", format!("round {command:#x} opened before {open:#x} was closed"));
         }
         if command == DONE || !self.given.contains(&command) {
-            bus.misstep("BAL-HINT-02", format!("round {command:#x}, for which nobody has asked"));
+            bus.misstep("BAL-HINT-02", format!("round {command:#x} opened, for which the host did not ask"));
         }
         let before_done = std::mem::take(&mut self.opening_before_done) && !at_once;
         if self.opened.replace(command) == Some(command) {
-            bus.misstep("BAL-HINT-03", format!("round {command:#x} is opened twice"));
+            bus.misstep("BAL-HINT-03", format!("round {command:#x} opened twice"));
         }
         // DONE has come after it, so the same id may be opened again.
         if before_done {
@@ -125,7 +125,7 @@ impl Hints {
     }
 }
 
-/// The host is told that a frame need not be copied, and takes what is behind it: it must be the driver's.
+/// A frame is hinted and the host reclaims its memory: the frame must be the driver's.
 fn take_hinted(pfn: u32, bus: &mut Bus) {
     if !bus.ram.contains(pfn) || bus.ram.guest_side(pfn) != GuestSide::Driver {
         return bus.misstep("BAL-HINT-04", format!("hint of {pfn:#x}, which the driver was not given"));

@@ -1,4 +1,4 @@
-//! What a device with a bug does wrong, beyond single registers.
+//! The effects of a device's bug beyond single registers.
 
 use std::sync::atomic::Ordering;
 
@@ -38,7 +38,7 @@ impl Balloon {
         }
     }
 
-    /// What goes wrong at `DRIVER_OK`.
+    /// The bug's effect at `DRIVER_OK`.
     pub(crate) fn misbehave_at_start(&mut self, bus: &mut Bus) {
         if self.has(Bug::IsrIsSetEarly) {
             self.interrupts.set_isr_early();
@@ -48,7 +48,7 @@ impl Balloon {
         }
     }
 
-    /// What goes wrong when a kick has been handled.
+    /// The bug's effect after a kick was handled.
     pub(crate) fn misbehave_when_asked(&mut self, index: u16, bus: &mut Bus) {
         match self.behaviour.bug {
             Some(Bug::AsksForNoKicks) => self.queue(index).suppress(1, bus),
@@ -57,7 +57,7 @@ impl Balloon {
         }
     }
 
-    /// What goes wrong when a request is used.
+    /// The bug's effect when a request is used.
     pub(crate) fn misbehave_at_completion(&mut self, index: u16, request: &Request, bus: &mut Bus) {
         let [(driver, _), (device, length)] = self.queue(index).driver_and_device_areas();
         let memory = bus.ram.memory();
@@ -73,7 +73,7 @@ impl Balloon {
                     flip(buffer.address);
                 }
             }
-            // Bytes that mean nothing: the ring goes on.
+            // Bytes without a meaning: the ring keeps working.
             Some(Bug::WritesDriverArea) => {
                 memory.write_obj(0xffff_u16, GuestAddress(driver)).expect("ring in RAM");
             }

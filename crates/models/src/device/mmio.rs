@@ -1,9 +1,11 @@
-//! The registers of virtio over MMIO (4.2.2, 4.2.4), as far as they reach beyond device state and queues: what identifies the
-//! device, interrupts, kicks, shared memory, and the device configuration.
+//! The registers of virtio over MMIO (4.2.2, 4.2.4) beyond device state and queues: identification, interrupts, kicks,
+//! shared memory, and the device configuration.
 
-use super::*;
+use super::Balloon;
 use crate::behaviour::MmioRegisters;
 use crate::device::common::mmio::{self, Register};
+use crate::feature;
+use crate::world::Bus;
 
 /// Where the device configuration starts.
 const CONFIG: u64 = 0x100;
@@ -49,7 +51,7 @@ impl Balloon {
         match register {
             Register::InterruptAck => self.interrupts.acknowledge(value, bus),
             Register::QueueNotify => {
-                // The clauses of PCI hold a kick to its width there; here there is one width.
+                // PCI's clauses check the width of a kick; on MMIO every kick has 32 bits.
                 let width = if self.common.accepted() & feature::NOTIFICATION_DATA == 0 { 2 } else { 4 };
                 self.kick_queue(value as u16, width, value, bus);
             }
@@ -57,7 +59,7 @@ impl Balloon {
         }
     }
 
-    /// The register at `offset`, if it may be accessed so.
+    /// The register at `offset`, if this access is allowed.
     fn check_mmio(&self, offset: u64, width: u8, writing: bool, bus: &mut Bus) -> Option<Register> {
         let verb = if writing { "write" } else { "read" };
         if width != 4 {

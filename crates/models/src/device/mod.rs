@@ -14,21 +14,13 @@ mod requests;
 pub use hints::Hints;
 pub use pages::take_reported;
 
-use crate::behaviour::ActualWrites;
-use crate::behaviour::Behaviour;
-use crate::behaviour::Structure;
-use crate::behaviour::next_random;
-use crate::bug::Bug;
+use crate::behaviour::{Behaviour, next_random};
 use crate::device::common::CommonConfig;
-use crate::device::common::legacy;
-use crate::device::config_space::{ConfigModel, Selected};
+use crate::device::config_space::ConfigModel;
 use crate::device::interrupts::Interrupts;
-use crate::device::pages::pfns;
 use crate::device::requests::number_queues;
-use crate::feature;
-use crate::queue::{NO_VECTOR, Purpose, QueueModel, Request};
+use crate::queue::{Purpose, Request};
 use crate::world::Bus;
-use crate::world::HostSide;
 
 /// A statistic as it arrived.
 pub(crate) type Statistic = (u16, u64);
@@ -43,7 +35,7 @@ pub struct Balloon {
     num_pages: u32,
     actual: u32,
     poison: Option<u32>,
-    /// What the host wants to know of free memory, and what it was told.
+    /// Free page hinting: the host's command, and the driver's answers.
     pub hints: Hints,
     accesses: u64,
     reads: u64,
@@ -54,14 +46,14 @@ pub struct Balloon {
     pub(crate) last_used: Option<u32>,
     pub(crate) next_spurious: u64,
     pub(crate) next_move: u64,
-    /// The statistics buffer in hand, and those read from each that came.
+    /// The statistics buffer that the device holds, and the statistics of each buffer so far.
     pub(crate) statistics: Option<Request>,
     pub reports: Vec<Vec<Statistic>>,
     /// PFNs in the largest request that came.
     pub largest_request: usize,
-    /// Requests that were taken off a queue at a time.
+    /// Most requests taken off a queue at a time.
     pub largest_batch: usize,
-    /// Until when it is busy with what it has accepted.
+    /// Until when it is busy, in nanoseconds.
     pub(crate) busy: u64,
     /// Discards that the host has made of inflated frames.
     pub discards: u64,
@@ -69,7 +61,7 @@ pub struct Balloon {
     pub reported: u64,
     /// Requests that came in a table.
     pub tables: u64,
-    /// Requests that could not be served as they came (too long).
+    /// Requests that were too long to be served in full.
     pub skipped: u64,
     pub needless_kicks: u64,
 }
@@ -117,7 +109,7 @@ impl Balloon {
         self.raise_config(bus);
     }
 
-    /// A host that goes on changing its mind has its next word: another target, or the same once more.
+    /// A host that keeps changing its mind sets its next target, which may be the same.
     pub(crate) fn move_target(&mut self, bus: &mut Bus) {
         let Some((longest, random)) = &mut self.behaviour.moves else { return };
         if bus.now < self.next_move {
@@ -128,7 +120,7 @@ impl Balloon {
         self.set_target((chosen % 4) as u32 * 1000, bus);
     }
 
-    /// The host sets a target, and the interrupt that would tell of it is lost.
+    /// The host sets a target, and the interrupt for it is lost.
     pub fn set_target_silently(&mut self, pages: u32) {
         self.num_pages = pages;
         self.common.generation = self.common.generation.wrapping_add(1);
@@ -150,7 +142,7 @@ impl Balloon {
         self.actual
     }
 
-    /// The host asks for fresh statistics: gives the buffer back. `false` if it has none.
+    /// The host asks for fresh statistics: the device returns the buffer. `false` if it has none.
     pub fn request_statistics(&mut self, bus: &mut Bus) -> bool {
         let Some(request) = self.statistics.take() else { return false };
         let index = self.queue_of(Purpose::Statistics).expect("a request came from it");
@@ -158,7 +150,7 @@ impl Balloon {
         true
     }
 
-    /// Every completion from now on waits for this; `None` takes the stall away.
+    /// Stalls all completions from now on, or ends the stall.
     pub fn stall_from_now(&mut self, stalled: bool) {
         self.behaviour.stalls_after = stalled.then_some(self.completions);
     }
@@ -173,7 +165,7 @@ impl Balloon {
         self.behaviour.removed_after = Some(0);
     }
 
-    /// Accesses to its registers, those in configuration space among them.
+    /// Accesses to its registers, including configuration space.
     pub fn accesses(&self) -> u64 {
         self.accesses
     }
@@ -188,12 +180,12 @@ impl Balloon {
         self.completions
     }
 
-    /// A function that nobody drives and that pulls its line all the same.
+    /// Asserts the interrupt line permanently, as an undriven function on a shared line can.
     pub fn pull_line_for_ever(&mut self) {
         self.interrupts.pull();
     }
 
-    /// At rest no buffer may wait for a kick that was not made.
+    /// Checks that at rest no buffer waits for a missing kick.
     pub fn check_idle(&mut self, bus: &mut Bus) {
         if self.gone() || !self.common.live() {
             return;

@@ -1,4 +1,4 @@
-//! What a balloon does with single page frames, and what it checks of each.
+//! How the device treats single page frames, and its checks on each.
 
 use crate::queue::{Descriptor, INDIRECT, Request, WRITE};
 use crate::world::Bus;
@@ -9,10 +9,9 @@ pub(crate) fn pfns(request: &Request) -> Vec<u32> {
     request.bytes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect()
 }
 
-/// The host takes a frame: it must be the driver's to give, or of those of which nobody can tell any more whether they
-/// were given.
+/// The host takes a frame, which must be the driver's to give, or [`HostSide::Unknown`].
 ///
-/// `away`: what is behind it can be taken away.
+/// `away`: the host can reclaim the memory behind it.
 pub(crate) fn take_inflated(pfn: u32, away: bool, bus: &mut Bus) {
     if !bus.ram.contains(pfn) {
         return bus.misstep("BAL-OP-01", format!("inflate of {pfn:#x}, which is no RAM"));
@@ -31,7 +30,7 @@ pub(crate) fn take_inflated(pfn: u32, away: bool, bus: &mut Bus) {
     }
 }
 
-/// The host gives a frame back: it must have it, or may have it for all that is known, untouched.
+/// The host returns a frame, which it must have, or may have ([`HostSide::Unknown`]), untouched.
 pub(crate) fn take_deflated(pfn: u32, bus: &mut Bus) {
     if bus.ram.host_side(pfn) == HostSide::Unread {
         return bus.ram.set_host_side(pfn, HostSide::Deflating);
@@ -45,7 +44,7 @@ pub(crate) fn take_deflated(pfn: u32, bus: &mut Bus) {
     bus.ram.set_host_side(pfn, HostSide::Deflating);
 }
 
-/// The frames that a report or a hint of free memory is about, and whether each of its descriptors is of the right form.
+/// The frames in a report or hint of free memory, and whether each of its descriptors has the right form.
 pub(crate) fn lent(request: &Request) -> (Vec<u32>, bool) {
     let buffers = request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| d.flags & INDIRECT == 0);
     let right = buffers.clone().all(|d| d.flags & WRITE != 0 && d.address % 4096 == 0 && d.length % 4096 == 0);
@@ -53,7 +52,7 @@ pub(crate) fn lent(request: &Request) -> (Vec<u32>, bool) {
     (buffers.flat_map(frames).collect(), right)
 }
 
-/// The host is told that a frame is free, and takes what is behind it: it must be the driver's, and news.
+/// A frame is reported as free and the host reclaims its memory: the frame must be the driver's and not yet reported.
 pub fn take_reported(pfn: u32, bus: &mut Bus) {
     if !bus.ram.contains(pfn) || bus.ram.guest_side(pfn) != GuestSide::Driver {
         return bus.misstep("BAL-REPORT-03", format!("report of {pfn:#x}, which the driver was not given"));
@@ -70,7 +69,7 @@ pub fn take_reported(pfn: u32, bus: &mut Bus) {
     }
 }
 
-/// The host is done with a reported frame, which nobody may have touched in the meantime.
+/// The device returns a reported frame, which must be untouched.
 pub(crate) fn finish_reported(pfn: u32, bus: &mut Bus) {
     if bus.ram.poison.is_none() && !bus.ram.untouched(pfn) {
         bus.misstep("BAL-REPORT-03", format!("{pfn:#x} was written before its report came back"));

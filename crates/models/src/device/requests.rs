@@ -25,7 +25,7 @@ impl Balloon {
         if offset == u64::from(index) * multiplier {
             self.kick_queue(index, width, value, bus);
         } else {
-            bus.misstep("PCI-NOTIF-03", format!("kick at {offset:#x}, where no queue is notified"));
+            bus.misstep("PCI-NOTIF-03", format!("kick at {offset:#x}, which is no queue's doorbell"));
         }
     }
 
@@ -140,7 +140,7 @@ impl Balloon {
         self.statistics = Some(request);
     }
 
-    /// Takes a report of free memory: checks it and discards what is behind its frames.
+    /// Takes a report of free memory: checks it and discards its frames.
     fn take_report(&mut self, index: u16, request: Request, bus: &mut Bus) {
         let (frames, right) = lent(&request);
         if !right || frames.is_empty() {
@@ -308,7 +308,7 @@ impl Balloon {
         due.get(pick).map(|at| in_flight.remove(*at)).into_iter().collect()
     }
 
-    /// When the device does something by itself next.
+    /// When the device acts next, in nanoseconds.
     pub(crate) fn next_due(&self) -> Option<u64> {
         if self.gone() {
             return None;
@@ -323,7 +323,7 @@ impl Balloon {
     }
 }
 
-/// Puts requests into the used ring by one entry that claims so many bytes; whether the driver wants an interrupt for it.
+/// Returns requests by one used entry of length `claims`. `true` if the driver wants an interrupt for it.
 fn put_used(queue: &mut QueueModel, requests: &[Request], claims: u32, behaviour: &Behaviour, bus: &mut Bus) -> bool {
     let mut requests = requests.to_vec();
     if let Some(last) = requests.last_mut()
@@ -364,7 +364,7 @@ pub(crate) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
             (false, Numbering::Dense | Numbering::Negotiated) => {}
         }
     }
-    // Beside one for reporting nobody but its own driver could tell which is which; crosvm has no such pair.
+    // Next to a reporting queue it could be identified by its own driver only; crosvm has no such pair.
     if behaviour.quirks.own_queue && !offered(feature::PAGE_REPORTING) {
         purposes.push((Purpose::Own, size));
     }

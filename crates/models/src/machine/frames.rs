@@ -1,4 +1,4 @@
-//! Page frames of the machine: the real allocator, with a ledger beside it that knows what either side may do with each.
+//! Page frames of the machine: the real allocator, checked against the ledger of each frame's state in [`Ram`](crate::Ram).
 
 use std::collections::VecDeque;
 
@@ -195,7 +195,7 @@ impl ReportFrames for Frames {
         self.refuse_host_side(run, HostSide::Hinting, "BAL-HINT-07");
         self.check_contents(run);
         self.move_to(run, GuestSide::Driver, GuestSide::Kernel, "release_reported");
-        // Of a region in parts, some of which went to the host instead, nobody keeps books.
+        // A region in parts, some of which went to the host, is not tracked.
         let whole =
             |first: &u32| first.is_multiple_of(REGION_FRAMES) && first + REGION_FRAMES - 1 <= run.last().as_u32();
         let regions = run.pfns().map(Pfn::as_u32).filter(whole);
@@ -273,11 +273,11 @@ impl Frames {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(Pfn::as_u32) {
                 if bus.ram.is_unfilled(pfn) {
-                    bus.misstep("BAL-POISON-01", format!("{pfn:#x} came back and was not filled"));
+                    bus.misstep("BAL-POISON-01", format!("{pfn:#x} was returned and not filled"));
                 }
                 if bus.ram.host_side(pfn) == HostSide::Hinted {
                     if bus.ram.hints_count && !bus.ram.is_initialized(pfn) {
-                        bus.misstep("BAL-HINT-09", format!("{pfn:#x} had back early and not written"));
+                        bus.misstep("BAL-HINT-09", format!("{pfn:#x} was reclaimed early and not written"));
                     }
                     bus.ram.set_host_side(pfn, HostSide::Guest);
                 }
@@ -290,7 +290,7 @@ impl Frames {
         self.machine.bus(|bus| {
             for pfn in run.pfns().map(Pfn::as_u32) {
                 if bus.ram.host_side(pfn) == side && !bus.ram.host_gone() {
-                    bus.misstep(clause, format!("{pfn:#x} taken back or for granted while {side:?}"));
+                    bus.misstep(clause, format!("{pfn:#x} confirmed or reclaimed while {side:?}"));
                 }
             }
         });

@@ -22,18 +22,18 @@ use crate::device::Balloon;
 use crate::world::Ram;
 use crate::world::{Bus, Misstep};
 
-/// Size of the window of a device on MMIO, as QEMU's.
+/// Bytes in the window of a device on MMIO, as in QEMU.
 pub(crate) const MMIO_LENGTH: u64 = 0x200;
 /// The line that devices on MMIO share.
 pub(crate) const MMIO_INTERRUPT: WiredInterrupt =
     WiredInterrupt { gsi: 12, polarity: Polarity::ActiveHigh, trigger: Trigger::Edge };
 
-/// Where the window of a device is that is on MMIO: its place says which it is.
+/// The address of the MMIO window of the device at this place.
 pub(crate) fn mmio_base(at: Bdf) -> u64 {
     0xfeb0_0000 + u64::from(at.device()) * MMIO_LENGTH
 }
 
-/// Deliveries in a row of one line after which it is a storm: the line is let be until the next access.
+/// Consecutive deliveries of one line that count as a storm: the line then rests until the next access.
 const STORM: u32 = 100;
 
 /// An interrupt vector or an attachment to a line.
@@ -42,7 +42,7 @@ pub(crate) struct VectorEntry {
     pub message: Option<MsiMessage>,
     /// `None` while it runs.
     pub handler: Option<Handler>,
-    /// Another CPU is running the handler, and gets no further until somebody waits for it.
+    /// Another CPU is running the handler, and finishes only when it is waited for.
     pub elsewhere: bool,
     pub count: u64,
 }
@@ -56,7 +56,7 @@ pub(crate) struct State {
     pub next_number: u32,
     pub next_mapping: u64,
     pub in_handler: bool,
-    /// Vectors that the platform can give.
+    /// Vectors that the platform has.
     pub vector_limit: u32,
     pub takes_messages: bool,
     pub knows_lines: bool,
@@ -65,7 +65,7 @@ pub(crate) struct State {
     pub unmappable: Vec<u8>,
     /// Whether the platform reaches registers through configuration space.
     pub takes_config_windows: bool,
-    /// What was asked of the platform so far that it can refuse, and what of that it refuses for no reason.
+    /// Requests to the platform that can be refused, and those that it refuses for no reason.
     pub asked: u64,
     pub refused: Range<u64>,
 }
@@ -74,7 +74,7 @@ pub(crate) struct State {
 #[derive(Clone)]
 pub struct Machine(Arc<Mutex<State>>);
 
-/// What is allocated of the machine.
+/// Resources of the machine that are allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Allocated {
     pub vectors: usize,
@@ -119,7 +119,7 @@ impl Machine {
         self.state().devices.insert(at, balloon);
     }
 
-    /// What it takes to open the device at this place: the place, or, for one on MMIO, its window and line.
+    /// The address under which the driver opens the device at this place: a PCI function, or the MMIO window and its line.
     pub fn handle(&self, at: Bdf) -> DeviceHandle {
         let is_mmio = |device: &Balloon| device.behaviour.mmio.is_some();
         if !self.state().devices.get(&at).is_some_and(is_mmio) {
@@ -132,7 +132,7 @@ impl Machine {
         self.0.lock().expect("no test thread panicked while it held the machine")
     }
 
-    /// Limits what the platform has to give.
+    /// Limits the platform's resources.
     pub fn limit(&self, vectors: u32, takes_messages: bool, knows_lines: bool) {
         let mut state = self.state();
         (state.vector_limit, state.takes_messages, state.knows_lines) = (vectors, takes_messages, knows_lines);
@@ -143,19 +143,19 @@ impl Machine {
         self.state().dma_limit = allocations;
     }
 
-    /// What the platform can reach: not these BARs by mappings, and configuration space by windows or not.
+    /// Limits the platform's reach: these BARs cannot be mapped; windows in configuration space work or not.
     pub fn limit_reach(&self, unmappable: &[u8], takes_config_windows: bool) {
         let mut state = self.state();
         (state.unmappable, state.takes_config_windows) = (unmappable.to_vec(), takes_config_windows);
     }
 
-    /// Of what is asked of the platform from now on and can be refused (mappings, memory, vectors), refuses these.
+    /// Refuses these of the platform's coming requests, counted from 0: mappings, memory, vectors.
     pub fn refuse(&self, which: Range<u64>) {
         let mut state = self.state();
         (state.asked, state.refused) = (0, which);
     }
 
-    /// How much was asked since.
+    /// Requests since [`Machine::refuse`].
     pub fn asked(&self) -> u64 {
         self.state().asked
     }
@@ -177,7 +177,7 @@ impl Machine {
         look(&mut self.state().bus)
     }
 
-    /// What is allocated now.
+    /// The resources that are allocated now.
     pub fn allocated(&self) -> Allocated {
         let state = self.state();
         Allocated { vectors: state.vectors.len(), mappings: state.mappings.len(), dma: state.bus.ram.dma_regions() }
@@ -188,7 +188,7 @@ impl Machine {
         self.state().vectors.values().map(|v| (v.name.clone(), v.count)).collect()
     }
 
-    /// Has another CPU take every vector's interrupt: their handlers are running from now on.
+    /// Another CPU takes every vector's interrupt: the handlers are running from now on.
     pub fn interrupt_elsewhere(&self) {
         self.state().vectors.values_mut().for_each(|vector| vector.elsewhere = true);
     }
@@ -198,7 +198,7 @@ impl Machine {
         self.state().vectors.values().filter(|vector| vector.elsewhere).count()
     }
 
-    /// Waits for the other CPU to be done with a vector's handler.
+    /// Waits until the other CPU has finished a vector's handler.
     pub(crate) fn await_elsewhere(&self, number: u32) {
         let mut state = self.state();
         let entry = state.vectors.get_mut(&number).expect("an allocated vector");
@@ -220,7 +220,7 @@ impl Machine {
         self.state().bus.missteps().to_vec()
     }
 
-    /// Panics if anybody made a misstep.
+    /// Panics on any misstep.
     #[track_caller]
     pub fn expect_no_missteps(&self) {
         let missteps = self.missteps();
@@ -240,7 +240,7 @@ impl Machine {
         self.deliver();
     }
 
-    /// Does something that no interrupt handler comes into.
+    /// Runs an action that no interrupt handler interrupts.
     pub(crate) fn uninterrupted<T>(&self, action: impl FnOnce() -> T) -> T {
         let before = std::mem::replace(&mut self.state().in_handler, true);
         let value = action();
@@ -249,7 +249,7 @@ impl Machine {
         value
     }
 
-    /// Runs the handlers of the interrupts that have arrived.
+    /// Runs the handlers of pending interrupts.
     fn deliver(&self) {
         for round in 0.. {
             let ready = self.state().next_interrupt();
@@ -271,8 +271,8 @@ impl Machine {
         }
     }
 
-    /// Lets the CPU sleep until something happens: time jumps to the next thing that a device does or a message that
-    /// arrives. `false` if nothing was due.
+    /// Lets the CPU sleep until the next event: an action of a device, or the arrival of a message. `false` if there is
+    /// none.
     pub fn sleep(&self) -> bool {
         let mut state = self.state();
         let devices = state.devices.values().filter_map(Balloon::next_due).min();
@@ -297,11 +297,11 @@ impl Machine {
     }
 }
 
-/// What reading the clock costs.
+/// Cost of reading the clock, in nanoseconds.
 pub(crate) const NOW: u64 = 30;
 
 impl State {
-    /// Notes a request that can be refused; whether it is to be.
+    /// Counts a request that can be refused. `true` if it is refused.
     pub(crate) fn refuses(&mut self) -> bool {
         self.asked += 1;
         self.refused.contains(&(self.asked - 1))
@@ -318,7 +318,7 @@ impl State {
         if let Some(message) = self.bus.arrived() {
             let vector = self.vectors.iter_mut().find(|(_, v)| v.message == Some(message));
             let Some((&number, entry)) = vector else {
-                self.bus.misstep("PCI-MSIX", format!("{message:x?} raised, which is no allocated vector"));
+                self.bus.misstep("PCI-MSIX", format!("{message:x?} sent, which is no allocated vector"));
                 return Vec::new();
             };
             entry.count += 1;
@@ -354,7 +354,8 @@ impl State {
             }
             (0..6).find_map(|bar| {
                 let (is_io, start, size) = device.config.decoded(bar)?;
-                let inside = is_io == io && address >= start && address.checked_add(length)? <= start + size;
+                let inside =
+                    is_io == io && address >= start && address.checked_add(length)? <= start.saturating_add(size);
                 inside.then(|| (*bdf, bar, address - start))
             })
         })

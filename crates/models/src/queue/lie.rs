@@ -7,13 +7,13 @@ pub enum Lie {
     IdOutOfRange,
     /// An id that names a descriptor that is not in flight.
     IdNotInFlight,
-    /// The id of the request before once more.
+    /// The id of the previous request again.
     IdRepeated,
     /// More bytes written than the request has writable ones (it has none).
     LengthTooLong,
-    /// The id of a later request, though it is to use them in order. Split rings only.
+    /// The id of a later request, though `IN_ORDER` was accepted.
     OutOfOrder,
-    /// The index moves on by more than the queue holds. On a packed ring: flags that are of no lap at all.
+    /// The index jumps by more than the queue holds. On a packed ring: flags that belong to no lap.
     IndexJumps,
     /// The index moves back. On a packed ring: the used flags of the lap before.
     IndexGoesBack,

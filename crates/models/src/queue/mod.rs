@@ -36,9 +36,9 @@ pub struct QueueModel {
     pub enabled: bool,
     /// What `queue_enable` shows of a queue that a bug left enabled.
     pub shown_enabled: bool,
-    /// When the reset of this queue that is under way will be done.
+    /// When the reset of this queue that is under way completes, in nanoseconds.
     pub resetting: Option<u64>,
-    /// It was reset by itself and not enabled since; whether it had a vector before.
+    /// It was reset alone and not enabled since; `true` if it had a vector before.
     pub idle: Option<bool>,
     pub halves: Halves,
     size: u16,
@@ -49,9 +49,9 @@ pub struct QueueModel {
     pub in_flight: Vec<Request>,
     pub kicks: u64,
     pub completed: u64,
-    /// How often it was reset by itself.
+    /// How often it was reset alone.
     pub resets: u64,
-    /// The time at which a kick is to be handled.
+    /// When a pending kick is handled, in nanoseconds.
     pub kicked: Option<u64>,
     indirect: bool,
     event_idx: bool,
@@ -94,7 +94,7 @@ impl QueueModel {
         *self = Self { kicks, completed, resets, ..Self::new(self.index, self.purpose, self.max_size) };
     }
 
-    /// The same by a device with this bug.
+    /// The same for a device with this bug.
     pub(crate) fn reset_with(&mut self, bug: Option<Bug>) {
         let (size, vector, enabled) = (self.size, self.vector, self.enabled);
         self.reset();
@@ -106,7 +106,7 @@ impl QueueModel {
         }
     }
 
-    /// As after a reset of this queue alone, which may be due. `None` if it is not.
+    /// Completes the reset of this queue alone and returns the requests it drops; `None` if none is due.
     pub(crate) fn finish_reset(&mut self, now: u64) -> Option<Vec<Request>> {
         self.resetting.filter(|due| *due <= now)?;
         let had_vector = self.vector != NO_VECTOR;
@@ -125,7 +125,7 @@ impl QueueModel {
         if self.purpose == Purpose::Missing { 0 } else { self.size }
     }
 
-    /// Has a size from before a reset.
+    /// Keeps a size from before a reset.
     pub(crate) fn keep_size(&mut self, size: u16) {
         if self.ring.try_set_size(size).is_ok() {
             self.size = size;
@@ -157,13 +157,13 @@ impl QueueModel {
         self.address(0)
     }
 
-    /// The areas that driver and device write: where each is, and how long.
+    /// Address and length of the driver area and the device area.
     pub(crate) fn driver_and_device_areas(&self) -> [(u64, u64); 2] {
         let [_, driver, device] = self.parts(self.packed.is_some());
         [(driver.1, driver.2), (device.1, device.2)]
     }
 
-    /// How far the driver has got, as a kick says it.
+    /// The driver's progress, in the form in which a kick carries it.
     pub(crate) fn published(&self, bus: &Bus) -> u16 {
         match &self.packed {
             Some(ring) => ring.published(bus),
@@ -253,7 +253,7 @@ impl QueueModel {
         bus.ram.memory().load::<u16>(GuestAddress(at), Ordering::Acquire).expect("ring in RAM")
     }
 
-    /// Says of the kicks that the device wants what is no use to anybody: flags, and an event that is far off.
+    /// Writes useless kick suppression: these flags, and an event index that is far away.
     pub fn suppress(&self, flags: u16, bus: &Bus) {
         let [_, (device, length)] = self.driver_and_device_areas();
         let at = if self.packed.is_some() { device + 2 } else { device };
@@ -265,7 +265,7 @@ impl QueueModel {
         }
     }
 
-    /// Buffers that the driver has published and the device not yet taken.
+    /// Buffers that the driver published and the device has not taken.
     pub(crate) fn waiting(&self, bus: &Bus) -> u16 {
         match &self.packed {
             Some(ring) => ring.waiting(bus),

@@ -1,5 +1,5 @@
-//! The device side of a packed ring, of our own: rust-vmm has none. Checks the driver's half of it, and what the driver
-//! leaves alone, descriptor by descriptor. Its arithmetic is by single steps, unlike the driver's.
+//! The device side of a packed ring; rust-vmm has none. It checks the driver's writes, and that the driver leaves exposed
+//! descriptors alone. It advances by single steps, unlike the driver's arithmetic.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -96,7 +96,7 @@ impl PackedRing {
         position.0 | u16::from(position.1) << 15
     }
 
-    /// Chains that the driver has made available and the device not yet taken.
+    /// Chains that the driver made available and the device has not taken.
     pub fn waiting(&self, bus: &Bus) -> u16 {
         let (mut position, mut chains) = (self.next_available, 0);
         for _ in 0..self.size {
@@ -131,7 +131,7 @@ impl PackedRing {
         if self.event_idx {
             self.suppress(offset | u16::from(wrap) << 15, DESCRIPTOR, bus);
         } else {
-            // The position does not count then.
+            // The position is ignored then.
             self.suppress(0x7777, ENABLE, bus);
         }
     }
@@ -157,7 +157,7 @@ impl PackedRing {
                 return None;
             };
             if self.exposed[usize::from(offset)].replace(descriptor).is_some() {
-                self.misstep(bus, "PACKED-SG-05", "the place was not returned yet");
+                self.misstep(bus, "PACKED-SG-05", "the slot was not returned yet");
             }
             self.check_lists(&descriptor, request.chain.is_empty(), bus);
             request.chain.push((offset, descriptor));
@@ -167,7 +167,7 @@ impl PackedRing {
                 break;
             }
             if request.chain.len() == usize::from(self.size) {
-                self.misstep(bus, "PACKED-SG-02", "a chain as long as the ring goes on");
+                self.misstep(bus, "PACKED-SG-02", "a chain is longer than the ring");
                 return None;
             }
         }
@@ -204,7 +204,7 @@ impl PackedRing {
         }
     }
 
-    /// Reads the readable bytes of a request; not of one whose memory is none of the driver's.
+    /// Reads the readable bytes of a request; `None` if its memory is not the driver's to lend.
     fn read(&self, request: &mut Request, bus: &mut Bus) -> Option<()> {
         let mut seen_writable = false;
         for (_, descriptor) in request.chain.iter().filter(|(_, d)| d.flags & INDIRECT == 0) {
@@ -266,11 +266,15 @@ impl PackedRing {
         self.wants_interrupt(&passed, bus)
     }
 
-    /// Checks that the driver left the descriptor alone that is about to be returned to it (2.8.16).
+    /// Checks that the driver left a descriptor alone that the device is about to return (2.8.16).
     fn check_place(&mut self, (offset, _): Position, bus: &mut Bus) {
         let exposed = self.exposed[usize::from(offset)].take();
         if exposed.is_none() || exposed != Self::descriptor(self.at(offset), bus) {
-            self.misstep(bus, "PACKED-DESC-01", &format!("descriptor {offset} was {exposed:x?} and changed"));
+            self.misstep(
+                bus,
+                "PACKED-DESC-01",
+                &format!("descriptor {offset} changed while exposed; it was {exposed:x?}"),
+            );
         }
     }
 
@@ -298,6 +302,20 @@ impl PackedRing {
                 true
             }
         }
+    }
+
+    /// Writes a used descriptor with any contents, and moves on by `advance` descriptors, at most one lap.
+    pub(crate) fn forge_used(&mut self, id: u16, length: u32, advance: u16, bus: &Bus) {
+        let written = if length == 0 { 0 } else { WRITE };
+        self.store_used(id, length, self.used_flags() | written, bus);
+        for _ in 0..advance.min(self.size) {
+            self.next_used = self.step(self.next_used);
+        }
+    }
+
+    /// Where the flags of the descriptor are that is used next.
+    pub(crate) fn mark(&self) -> u64 {
+        self.at(self.next_used.0) + 14
     }
 
     /// Tells a lie instead of completing `request`. `last` is the id used before.

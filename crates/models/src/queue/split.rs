@@ -7,7 +7,7 @@ use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::request::bytes;
-use super::{Descriptor, INDIRECT, Lie, NEXT, QueueModel, Request, WRITE};
+use super::{Descriptor, INDIRECT, Lie, NEXT, PackedRing, QueueModel, Request, WRITE};
 use crate::world::Bus;
 
 impl QueueModel {
@@ -51,7 +51,7 @@ impl QueueModel {
         taken
     }
 
-    /// Checks that the driver uses the table in its order and round its end, and the entries of indirect tables in theirs.
+    /// Checks that the driver uses table and indirect tables in order, wrapping at the table's end.
     fn check_order(&mut self, request: &Request, bus: &mut Bus) {
         let (mut expected, mut clauses) = (self.next_slot, ["SPLIT-DESC-03", "SPLIT-DESC-04"]);
         for (slot, descriptor) in &request.chain {
@@ -166,7 +166,7 @@ impl QueueModel {
         wanted && (self.event_idx || self.load16(self.ring.avail_ring(), bus) & 1 == 0)
     }
 
-    /// Has the first entry of a batch stand for all of it; nobody is to look at the others.
+    /// The first entry of a batch stands for all of it; the driver must not read the others.
     fn write_batch(&self, start: u16, requests: u16, last: u16, length: u32, bus: &Bus) {
         let memory = bus.ram.memory();
         let entry = |step: u16| self.ring.used_ring() + 4 + 8 * u64::from(start.wrapping_add(step) % self.size());
@@ -176,8 +176,11 @@ impl QueueModel {
         }
     }
 
-    /// Writes a used element and index as they are, whatever they say.
-    fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
+    /// Writes a used entry with any contents, and moves the device on by `advance` entries, on a packed ring descriptors.
+    pub fn forge_used(&mut self, id: u32, length: u32, advance: u16, bus: &Bus) {
+        if let Some(ring) = &mut self.packed {
+            return ring.forge_used(id as u16, length, advance, bus);
+        }
         let memory = bus.ram.memory();
         let (ring, at) = (self.ring.used_ring(), self.ring.next_used());
         let element = GuestAddress(ring + 4 + 8 * u64::from(at % self.size()));
@@ -186,6 +189,13 @@ impl QueueModel {
         let index = at.wrapping_add(advance);
         memory.store(index.to_le(), GuestAddress(ring + 2), Ordering::Release).expect("used ring in RAM");
         self.ring.set_next_used(index);
+    }
+
+    /// Overwrites what shows the driver that a request came back: the used index, or on a packed ring the flags of the
+    /// descriptor that is used next.
+    pub fn forge_mark(&self, value: u16, bus: &Bus) {
+        let at = self.packed.as_ref().map_or(self.ring.used_ring() + 2, PackedRing::mark);
+        bus.ram.memory().store(value, GuestAddress(at), Ordering::Release).expect("ring in RAM");
     }
 
     /// Tells a lie in the used ring instead of completing `request`. `last` is the id used before.

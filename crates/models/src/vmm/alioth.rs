@@ -1,5 +1,5 @@
 //! Alioth: five queues of 256, independent of the accepted features, numbered densely over those; packed rings; interrupts only
-//! by MSI-X. It implements neither statistics nor hints nor the window in configuration space. Most of its registers keep any
+//! by MSI-X. It has no statistics, no hints, and no window in configuration space. Most of its registers keep any
 //! value that is written.
 
 use crate::behaviour::Layout;

@@ -1,6 +1,6 @@
-//! Cloud Hypervisor: one BAR, a vector more than queues, and a device configuration of 8 bytes of which `actual` is to be
-//! written whole. Descriptors of more than 256 frames are passed over, and their requests completed. It interrupts by MSI-X
-//! only, for every buffer. Its registers say nothing before `DRIVER`; what was accepted, and where queues are, it does not show.
+//! Cloud Hypervisor: one BAR, one vector more than queues, and a device configuration of 8 bytes in which `actual` must be
+//! written whole. Descriptors of more than 256 frames are skipped, and their requests complete. It interrupts by MSI-X only,
+//! for every buffer. Its registers read 0 before `DRIVER`; accepted features and queue addresses always read 0.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::Layout;

@@ -1,5 +1,5 @@
-//! crosvm: a 32-bit BAR. Bits 6 and 7 have a meaning of its own, and so has the queue that comes with one of them. Frames
-//! that follow each other in a request are discarded together.
+//! crosvm: a 32-bit BAR. Feature bits 6 and 7, and the queue of one of them, have crosvm's own meaning. Adjacent
+//! frames in a request are discarded together.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::Layout;

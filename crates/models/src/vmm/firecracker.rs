@@ -7,7 +7,7 @@ use crate::behaviour::{Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
 use crate::feature;
 
 impl Behaviour {
-    /// Firecracker with everything that it has.
+    /// Firecracker with all its features.
     pub fn firecracker() -> Self {
         Self {
             features: feature::VERSION_1
@@ -38,7 +38,7 @@ impl Behaviour {
         }
     }
 
-    /// Firecracker up to 1.16, whose balloon cannot be reset once it was started: the status becomes 0, and stays it.
+    /// Firecracker up to 1.16, whose balloon cannot be reset once it was started: the status becomes 0 and stays 0.
     pub fn firecracker_1_16() -> Self {
         let firecracker = Self::firecracker();
         Self { quirks: Quirks { resets: Resets::LockUp, ..firecracker.quirks }, ..firecracker }

@@ -1,6 +1,5 @@
-//! libkrun: queues with the numbers that the specification gives them. It discards what is reported to it; inflating and
-//! deflating it does not implement, and `actual` it does not keep. All five queues have to be set up. Its device is not on PCI;
-//! the model's is.
+//! libkrun: queues numbered as in the specification. It discards reported memory; it implements neither inflating nor
+//! deflating, and does not store `actual`. All five queues must be set up. Its device is on MMIO; the model's is on PCI.
 
 use crate::behaviour::{ActualWrites, Quirks};
 use crate::behaviour::{Behaviour, Numbering};

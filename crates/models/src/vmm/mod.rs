@@ -1,4 +1,4 @@
-//! The devices of VMMs that people use, each with its habits and quirks.
+//! The devices of real VMMs, each with its quirks.
 
 mod alioth;
 mod cloud_hypervisor;
@@ -10,15 +10,15 @@ mod qemu;
 use crate::behaviour::Behaviour;
 
 impl Behaviour {
-    /// Each device that a VMM people use has, by name; and the same with packed rings, whether that VMM has them or not.
-    /// libkrun's is not among them: it takes no frames.
+    /// The device of each VMM by name, and the same with packed rings, whether that VMM has them or not. libkrun's is left
+    /// out: it takes no frames.
     pub fn every_vmm() -> Vec<(String, Self)> {
         let split = Self::every_split_vmm().into_iter().map(|(name, behaviour)| (name.to_string(), behaviour));
         let packed = Self::every_split_vmm().into_iter().map(|(name, b)| (format!("{name}, packed"), b.packed()));
         split.chain(packed).collect()
     }
 
-    /// The same and those on MMIO, of both versions, as QEMU's microvm and Firecracker have them.
+    /// The same, and devices on MMIO of both versions, as in QEMU's microvm and Firecracker.
     pub fn every_device() -> Vec<(String, Self)> {
         let on_mmio = [
             ("letter on MMIO", Self::conforming().on_mmio()),

@@ -1,4 +1,4 @@
-//! What a device model can reach: guest RAM, the clock, the interrupt controller, and the list of missteps.
+//! The reach of a device model: guest RAM, the clock, the interrupt controller, and the list of missteps.
 
 use std::collections::VecDeque;
 
@@ -6,15 +6,15 @@ use ballonet::platform::MsiMessage;
 
 use crate::world::Ram;
 
-/// Missteps kept; a driver that loops on one would fill the memory otherwise.
+/// Missteps kept: a driver that loops on one must not fill the memory.
 const MOST_MISSTEPS: usize = 64;
 
-/// Something that the driver or the kernel did and must not do.
+/// A violation by the driver or the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misstep {
     /// The clause or rule broken, such as `STATUS-02`.
     pub clause: &'static str,
-    /// What was done.
+    /// The violation, in words.
     pub what: String,
 }
 
@@ -40,7 +40,7 @@ impl Bus {
         Self { ram, now: 1_000_000, messages: VecDeque::new(), missteps: Vec::new() }
     }
 
-    /// Writes a misstep down.
+    /// Records a misstep.
     pub(crate) fn misstep(&mut self, clause: &'static str, what: impl Into<String>) {
         if self.missteps.len() < MOST_MISSTEPS {
             self.missteps.push(Misstep { clause, what: what.into() });
@@ -56,7 +56,7 @@ impl Bus {
         self.messages.push_back(InFlight { due: self.now + delay, message });
     }
 
-    /// Messages on their way arrive at once: a read that follows them pushes posted writes ahead of itself.
+    /// Delivers all messages in flight at once: a read pushes earlier posted writes ahead of itself.
     pub(crate) fn flush_messages(&mut self) {
         let now = self.now;
         self.messages.iter_mut().for_each(|m| m.due = m.due.min(now));

@@ -1,4 +1,4 @@
-//! What a device model can reach: guest RAM, the clock, messages on their way, and the list of missteps.
+//! The reach of a device model: guest RAM, the clock, messages in flight, and the list of missteps.
 
 mod bus;
 mod ram;

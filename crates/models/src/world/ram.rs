@@ -1,10 +1,11 @@
-//! Guest RAM, who uses each frame of it on either side, and the DMA memory carved from its bottom.
+//! Guest RAM, the state of each frame on the host's and the guest's side, and DMA memory at the bottom of RAM.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use ballonet::memory::REGION_FRAMES;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// Bytes in a frame.
@@ -12,7 +13,7 @@ const FRAME: u64 = 4096;
 /// DMA memory lies at the bottom of RAM, above the first MiB.
 const DMA: Range<u64> = 0x10_0000..0x40_0000;
 
-/// Where a frame is in the host's eyes.
+/// The state of a frame from the host's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HostSide {
     /// The guest's.
@@ -26,25 +27,25 @@ pub enum HostSide {
     Deflating,
     /// In a report of free memory that the device has not completed.
     Reporting,
-    /// In an inflate request that the device has not read so far: it is the guest's, which cannot tell.
+    /// In an inflate request that the device has not read yet: still the guest's, but the guest cannot know.
     Unread,
     /// In a hint that the device has not completed.
     Hinting,
-    /// Hinted, and returned: not to be copied.
+    /// Hinted and returned: the host does not copy it.
     Hinted,
-    /// On its way, one or the other, when the device was reset: neither side can tell.
+    /// In a request when the device was reset: neither side knows whose it is.
     Unknown,
 }
 
-/// Where a frame is in the guest's eyes.
+/// The state of a frame from the guest's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum GuestSide {
-    /// Not handed to the driver: the kernel uses it, or it is free.
+    /// The kernel's: in use or free, not given to the driver.
     #[default]
     Kernel,
-    /// Taken by the driver, on its way to or from the balloon.
+    /// The driver's, on its way to or from the balloon.
     Driver,
-    /// The driver says that the host has it.
+    /// Confirmed by the driver as the host's.
     Ballooned,
 }
 
@@ -56,21 +57,21 @@ pub struct Ram {
     host: HashMap<u32, HostSide>,
     guest: HashMap<u32, GuestSide>,
     dma: BTreeMap<u64, u64>,
-    /// 2 MiB regions that were reported to the host, and of which nobody has had a frame since.
+    /// 2 MiB regions that were reported to the host and not used since.
     reported: BTreeSet<u32>,
     host_gone: bool,
-    /// Frames that the host has taken without taking away what is behind them.
+    /// Ballooned frames whose memory the host could not reclaim.
     kept: HashSet<u32>,
-    /// The host may leave out of its copy what was hinted.
+    /// The host may leave hinted frames out of its copy.
     pub hints_count: bool,
-    /// What free frames hold by the driver's word.
+    /// The value that free frames hold, as the driver announced it.
     pub poison: Option<u32>,
-    /// Frames that the host gave back while that held, and that the driver has.
+    /// Frames that the host returned since then and that the driver must fill.
     returned: BTreeSet<u32>,
 }
 
 impl Ram {
-    /// RAM of `mib` MiB in two halves with a hole between them, at least 8. Pages come from the host when touched.
+    /// RAM of `mib` MiB, at least 8, in two halves with a hole between them. The host provides pages when they are touched.
     pub fn new(mib: u32) -> Self {
         let half = u64::from(mib) << 19;
         let ranges = vec![0..half, 0x1_0000_0000..0x1_0000_0000 + half];
@@ -95,7 +96,7 @@ impl Ram {
         &self.memory
     }
 
-    /// The parts of RAM that the page-frame allocator manages: all but the low part with the DMA memory.
+    /// The ranges that the page-frame allocator manages: everything above DMA memory.
     pub(crate) fn managed(&self) -> Vec<Range<u64>> {
         let mut ranges = self.ranges.clone();
         ranges[0].start = DMA.end;
@@ -118,12 +119,12 @@ impl Ram {
         self.host.insert(pfn, side);
     }
 
-    /// The host takes a frame, and cannot take away what is behind it.
+    /// The host takes a frame and cannot reclaim the memory behind it.
     pub(crate) fn keep(&mut self, pfn: u32) {
         self.kept.insert(pfn);
     }
 
-    /// Frames that the host has taken and whose memory it has.
+    /// Ballooned frames whose memory the host has reclaimed.
     pub fn taken_away(&self) -> u64 {
         self.count_host(HostSide::Ballooned) - self.kept.len() as u64
     }
@@ -136,17 +137,17 @@ impl Ram {
         self.guest.insert(pfn, side);
     }
 
-    /// Frames of which the host says that they are at `side`.
+    /// Frames in this state on the host's side.
     pub fn count_host(&self, side: HostSide) -> u64 {
         self.host.values().filter(|s| **s == side).count() as u64
     }
 
-    /// Frames of which the guest says that they are at `side`.
+    /// Frames in this state on the guest's side.
     pub(crate) fn count_guest(&self, side: GuestSide) -> u64 {
         self.guest.values().filter(|s| **s == side).count() as u64
     }
 
-    /// A device reset ends all requests, and does not bring back what the host has.
+    /// A device reset ends all requests; ballooned frames stay with the host.
     pub(crate) fn reset_host(&mut self) {
         for (pfn, side) in &self.guest {
             if *side == GuestSide::Driver {
@@ -155,7 +156,7 @@ impl Ram {
         }
     }
 
-    /// The driver says where a frame is that is [`HostSide::Unknown`].
+    /// Resolves a frame that is [`HostSide::Unknown`], as the driver says.
     pub(crate) fn settle(&mut self, pfn: u32, side: HostSide) {
         self.host.entry(pfn).and_modify(|known| {
             if *known == HostSide::Unknown {
@@ -164,7 +165,7 @@ impl Ram {
         });
     }
 
-    /// The device is gone, and the host's claims with it.
+    /// The device was removed: the host has no claims any more.
     pub(crate) fn forget_host(&mut self) {
         self.host_gone = true;
     }
@@ -177,7 +178,7 @@ impl Ram {
         0xb0a7_0000_0000_0000 | u64::from(pfn)
     }
 
-    /// What the host does to a page it takes: its contents are gone. The marker left shows whether the guest touches it.
+    /// The host discards a page. The marker that it leaves shows whether the guest touches the page.
     pub fn discard(&self, pfn: u32) {
         let start = u64::from(pfn) * FRAME;
         for offset in [0, FRAME / 2, FRAME - 8] {
@@ -185,7 +186,7 @@ impl Ram {
         }
     }
 
-    /// Whether nobody wrote to a page since [`Ram::discard`].
+    /// Whether a page was not written since [`Ram::discard`].
     pub(crate) fn untouched(&self, pfn: u32) -> bool {
         let start = u64::from(pfn) * FRAME;
         let kept = self.kept.contains(&pfn);
@@ -194,7 +195,7 @@ impl Ram {
             .all(|offset| self.memory.read_obj::<u64>(GuestAddress(start + offset)).ok() == Some(Self::marker(pfn)))
     }
 
-    /// Whether every word of a page is the same, and which.
+    /// The word that fills a page, if all its words are equal.
     fn uniform(&self, pfn: u32) -> Option<u32> {
         let mut page = [0; FRAME as usize];
         self.memory.read_slice(&mut page, GuestAddress(u64::from(pfn) * FRAME)).ok()?;
@@ -202,30 +203,30 @@ impl Ram {
         words.iter().all(|word| word == &words[0]).then(|| u32::from_ne_bytes(words[0]))
     }
 
-    /// Whether a page has been written as a whole since the host took what was behind it.
+    /// Whether a page was filled as a whole since it was discarded.
     pub(crate) fn is_initialized(&self, pfn: u32) -> bool {
         self.uniform(pfn).is_some()
     }
 
-    /// Whether a page holds what free frames are said to hold.
+    /// Whether a page holds the announced poison value.
     pub(crate) fn is_poisoned(&self, pfn: u32) -> bool {
         self.uniform(pfn) == self.poison
     }
 
-    /// Pages of RAM in which nothing has been written since the host took what was behind them.
+    /// Pages of RAM that were not written since they were discarded.
     pub fn count_untouched(&self) -> u64 {
         let frames = self.ranges.iter().flat_map(|range| range.start / FRAME..range.end / FRAME);
         frames.filter(|frame| self.untouched(*frame as u32)).count() as u64
     }
 
-    /// The host gives a frame back to a driver that has to fill it.
+    /// The host returns a frame that the driver must fill.
     pub(crate) fn note_returned(&mut self, pfn: u32) {
         if self.poison.is_some() {
             self.returned.insert(pfn);
         }
     }
 
-    /// The driver gives a frame to the kernel. Whether it had to fill it and has not.
+    /// The driver gives a frame to the kernel. `true` if it should have filled the frame and did not.
     pub(crate) fn is_unfilled(&mut self, pfn: u32) -> bool {
         self.returned.remove(&pfn) && !self.is_poisoned(pfn)
     }
@@ -253,14 +254,14 @@ impl Ram {
         Some(at)
     }
 
-    /// Takes DMA memory back and poisons it, so that a late use shows. `false` if it was not allocated.
+    /// Releases DMA memory and poisons it, so that a late use shows. `false` if it was not allocated.
     pub(crate) fn release_dma(&mut self, start: u64) -> bool {
         let Some(size) = self.dma.remove(&start) else { return false };
         self.memory.write_slice(&vec![0xa5; size as usize], GuestAddress(start)).expect("DMA memory in RAM");
         true
     }
 
-    /// Overwrites a word of allocated DMA memory, by its number modulo the size of all of it; does nothing without any.
+    /// Overwrites a 16-bit word of allocated DMA memory: number `word`, modulo the number of words. No effect without any.
     pub fn scribble(&self, word: u32, value: u16) {
         let words = |size: u64| size / 2;
         let total: u64 = self.dma.values().copied().map(words).sum();
@@ -279,7 +280,7 @@ impl Ram {
         self.dma.len()
     }
 
-    /// Whether the driver may lend this memory to its device: DMA memory, or frames that it was given.
+    /// Whether the driver may lend this memory to its device: it is DMA memory, or frames that the driver was given.
     pub(crate) fn is_drivers(&self, start: u64, size: u64) -> bool {
         let frames = start.is_multiple_of(FRAME) && size.is_multiple_of(FRAME) && size > 0;
         let given = |pfn: u64| {
@@ -289,19 +290,19 @@ impl Ram {
         self.in_dma(start, size) || frames && pfns.all(given)
     }
 
-    /// The host was told that a region is free.
+    /// Notes that a region was reported as free.
     pub(crate) fn note_reported(&mut self, pfn: u32) {
-        self.reported.insert(pfn / 512);
+        self.reported.insert(pfn / REGION_FRAMES);
     }
 
-    /// Whether nobody has had a frame of the region since it was reported.
+    /// Whether no frame of the region was used since its report.
     pub(crate) fn is_reported(&self, pfn: u32) -> bool {
-        self.reported.contains(&(pfn / 512))
+        self.reported.contains(&(pfn / REGION_FRAMES))
     }
 
-    /// Somebody takes a frame.
+    /// Notes the use of a frame.
     pub(crate) fn note_used(&mut self, pfn: u32) {
-        self.reported.remove(&(pfn / 512));
+        self.reported.remove(&(pfn / REGION_FRAMES));
     }
 
     /// Whether `size` bytes from `start` lie in one allocated DMA region.

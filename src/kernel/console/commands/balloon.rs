@@ -48,7 +48,7 @@ pub(in super::super) fn balloon(arguments: &[&str], context: &mut Context<'_>) -
         return Some(Answer::Done);
     }
     // The interrupt that announces a new target may be lost.
-    context.balloons.look();
+    context.balloons.recheck();
     context.balloons.serve(context.machine);
     context.balloons.drivers().for_each(show);
     if context.balloons.is_empty() {
@@ -175,11 +175,11 @@ fn show_counters(driver: &Balloon<Machine>) {
         count(counters.polls, "poll"),
         counters.spurious
     );
-    let manner = driver.send_strategy();
-    let way = manner.path.map_or("plain", Path::word);
-    say!("  requests of {} frame numbers, chains {}, {way}", manner.request, manner.chains.word());
-    if let Some(rates) = manner.rates {
-        say!("  measured: report-first {} MiB/s, plain {} MiB/s", rates.report_first, rates.direct);
+    let strategy = driver.send_strategy();
+    let path = strategy.path.map_or("direct", Path::word);
+    say!("  requests of {} frame numbers, chains {}, {path}", strategy.request, strategy.chains.word());
+    if let Some(rates) = strategy.rates {
+        say!("  measured: report-first {} MiB/s, direct {} MiB/s", rates.report_first, rates.direct);
     }
     show_frames(&counters);
     show_device(&counters);
@@ -199,8 +199,8 @@ fn show_frames(counters: &Counters) {
         say!("  reported {} in {}", count(counters.reported_frames, "free frame"), count(counters.reports, "report"));
     }
     if counters.reclaims > 0 {
-        let (frames, reliefs) = (count(counters.reclaimed_frames, "frame"), count(counters.reclaims, "allocation"));
-        say!("  reclaimed {frames} for {reliefs}, {} of which got too few", counters.failed_reclaims);
+        let (frames, reclaims) = (count(counters.reclaimed_frames, "frame"), count(counters.reclaims, "allocation"));
+        say!("  reclaimed {frames} for {reclaims}, {} of which got too few", counters.failed_reclaims);
     }
     if counters.hint_rounds > 0 {
         let (frames, rounds) = (count(counters.hinted_frames, "free frame"), count(counters.hint_rounds, "round"));

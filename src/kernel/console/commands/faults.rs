@@ -31,7 +31,7 @@ fn hang() -> ! {
 /// A device without power reads as all ones; its driver sees that at the next poll.
 fn cut_power(context: &mut Context<'_>, slot: &str) {
     if context.slots.cut_power(context.machine, slot) {
-        context.balloons.look();
+        context.balloons.recheck();
     } else {
         say!("there is no slot `{slot}`; `slots` lists them");
     }

@@ -1,4 +1,4 @@
-//! The machine: what it is, its log, and its end.
+//! The machine: its parts, its log, and its end.
 
 use alloc::string::String;
 
@@ -46,14 +46,14 @@ pub(in super::super) fn acpi(arguments: &[&str], context: &mut Context<'_>) -> O
 }
 
 fn describe_acpi(acpi: &Acpi) {
-    for table in acpi.tables.iter() {
+    for table in &acpi.tables.list {
         say!("{table}");
     }
     for problem in &acpi.problems {
         say!("problem: {problem}");
     }
     if let Some(madt) = &acpi.madt {
-        say!("{}, {}", count(madt.processors().len(), "CPU"), count(madt.io_apics().len(), "IOAPIC"));
+        say!("{}, {}", count(madt.processors.len(), "CPU"), count(madt.io_apics.len(), "IOAPIC"));
     }
     match acpi.soft_off {
         Some(SleepType { a, b }) => say!("switched off by sleep type {a}, {b}"),

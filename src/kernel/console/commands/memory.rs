@@ -56,12 +56,12 @@ fn show(held: u64) {
     });
     show_frames(&counts);
     show_heap(held);
-    let relieved = reclaim::counts();
+    let reclaimed = reclaim::counts();
     say!(
         "{} waited for {} KiB; ended for lack of memory: {}",
-        count(relieved.stalls, "allocation"),
-        (relieved.frames * FRAME_SIZE) >> 10,
-        count(relieved.ended, "program")
+        count(reclaimed.stalls, "allocation"),
+        (reclaimed.frames * FRAME_SIZE) >> 10,
+        count(reclaimed.ended, "program")
     );
     say!("mapped: {} onto devices", count(paging::with(|space| space.windows()), "window"));
     match sound {

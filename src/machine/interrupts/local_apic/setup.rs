@@ -56,7 +56,7 @@ pub(crate) fn initialise(features: &Features, madt: Option<&Madt>) -> Result<(),
     REGISTERS.call_once(|| registers);
     let is_nmi = |lint| {
         let is_it = |nmi: &LocalNmi| nmi.lint == lint && nmi.target == NmiTarget::All;
-        madt.is_some_and(|madt| madt.local_nmis().iter().any(is_it))
+        madt.is_some_and(|madt| madt.local_nmis.iter().any(is_it))
     };
     NMI_INPUTS.call_once(|| [is_nmi(0), is_nmi(1)]);
     prepare(registers);

@@ -33,12 +33,12 @@ static ARRIVED: AtomicBool = AtomicBool::new(false);
 /// The port's line is one that others may be on.
 static SHARED: AtomicBool = AtomicBool::new(false);
 
-/// Whether the port's line may have been masked, since others on it interrupt and nobody claims that.
+/// Whether the port's line may have been masked, since another device on it interrupts and no handler claims that.
 pub(crate) fn may_be_masked() -> bool {
     SHARED.load(Ordering::Relaxed) && lines::storms() > 0
 }
 
-/// Has the port interrupt when a byte comes in, or has it looked at. Interrupts are on.
+/// Has the port interrupt for each received byte, or has it polled. Interrupts are on.
 pub(crate) fn connect(madt: Option<&Madt>) {
     let (base, named) = line::with_serial(|serial| (serial.base(), serial.named()));
     if let Some(named) = named {

@@ -1,7 +1,7 @@
 //! The serial port: the kernel's console.
 //!
-//! It is the one that firmware's tables name, else the first that is found where PCs have them. Nothing waits for long until the
-//! line takes what is sent (`transmitter.rs`), and no interrupt is taken for granted (`interrupt.rs`).
+//! It is the one that firmware's tables name, else the first found at a PC's usual ports. No wait for the line to accept
+//! output is long (`transmitter.rs`), and interrupts need not arrive (`interrupt.rs`).
 
 pub(crate) mod interrupt;
 mod ports;
@@ -18,7 +18,7 @@ use crate::machine::terminal::serial::ports::Ports;
 use crate::machine::terminal::serial::transmitter::{Line, Transmitter};
 use crate::machine::time::clock;
 
-/// Where a PC has its serial ports, in the order in which they are looked for.
+/// Where a PC has its serial ports, in the order of the search.
 const COM: [u16; 4] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];
 
 /// The default speed of a port.
@@ -30,7 +30,7 @@ pub(crate) struct Serial {
     /// The port that firmware's tables name, used or not.
     named: Option<SerialPort>,
     transmitter: Transmitter,
-    /// The port is to interrupt when a byte has come in, but not while that is held back.
+    /// The port interrupts for each received byte, but not while that is held back.
     interrupts: bool,
     held: bool,
 }
@@ -75,7 +75,7 @@ impl Serial {
     /// Uses the port at `base` from now on, if there is one, at this speed or at that which it has.
     ///
     /// # Safety
-    /// A UART's eight ports are there, or nothing, and nobody else drives them.
+    /// A UART's eight ports are there, or nothing, and no other code drives them.
     unsafe fn use_port(&mut self, base: u16, speed: Option<u32>) -> bool {
         // SAFETY: the caller's promise.
         let Some(ports) = (unsafe { Ports::new(base) }) else { return false };
@@ -101,7 +101,7 @@ impl Serial {
         Some(self.uart.as_ref()?.backend().base())
     }
 
-    /// Asks for an interrupt whenever a byte has come in.
+    /// Asks for an interrupt for each received byte.
     fn enable_receive_interrupt(&mut self) {
         self.interrupts = true;
         self.set_receive_interrupt();
@@ -134,7 +134,7 @@ impl Serial {
         self.uart.as_mut().is_some_and(|uart| uart.isr().has_pending_interrupt())
     }
 
-    /// The next byte that has come in, if any.
+    /// The next received byte, if any.
     pub(crate) fn receive(&mut self) -> Option<u8> {
         self.uart.as_mut()?.try_receive_byte().ok()
     }
@@ -149,15 +149,15 @@ impl Serial {
         self.transmitter.is_stuck()
     }
 
-    /// Asks a line that takes nothing whether it does again. Returns how many lines were lost meanwhile: the reader is to be
-    /// told, and then [`Serial::told`].
+    /// Tries a line that takes nothing again. Returns how many lines were lost meanwhile: the caller reports that and calls
+    /// [`Serial::reported`].
     pub(crate) fn resume(&mut self) -> Option<u64> {
         self.transmitter.resume(self.uart.as_mut()?)
     }
 
-    /// The reader has been told of that many lost lines.
-    pub(crate) fn told(&mut self, lines: u64) {
-        self.transmitter.told(lines);
+    /// The loss of `lines` lines has been reported.
+    pub(crate) fn reported(&mut self, lines: u64) {
+        self.transmitter.reported(lines);
     }
 }
 

@@ -30,7 +30,7 @@ impl Ports {
     /// The ports from `base` on; `None` if that is too close to the last port.
     ///
     /// # Safety
-    /// There is a UART or nothing, and nobody else drives it.
+    /// There is a UART or nothing, and no other code drives it.
     pub(crate) unsafe fn new(base: u16) -> Option<Self> {
         base.checked_add(offsets::SPR as u16).map(|_| Self { base, hurried: Cell::new(None) })
     }
@@ -48,7 +48,7 @@ impl Ports {
     /// The clock divisor that sets the speed.
     pub(crate) fn divisor(&self) -> u16 {
         let mut control = self.port(offsets::LCR);
-        // SAFETY: a UART or nothing is there; what is changed is put back.
+        // SAFETY: a UART or nothing is there; registers are restored.
         unsafe {
             let former = control.read();
             control.write(former | LCR::DLAB.bits());
@@ -66,7 +66,7 @@ impl Ports {
     /// lines, which takes no time; or, on machines without them, by a byte.
     pub(crate) fn hear_themselves(&self) -> bool {
         let mut control = self.port(offsets::MCR);
-        // SAFETY: a UART or nothing is there; what is changed is put back, and nothing goes out on the line.
+        // SAFETY: a UART or nothing is there; registers are restored, and nothing is sent.
         unsafe {
             let former = control.read();
             let heard = self.modem_loops() || self.byte_loops();

@@ -95,7 +95,7 @@ impl Transmitter {
     }
 
     /// Probes a stuck line, unless it did so a moment ago, by ending the incomplete line. If the line takes bytes again, returns how
-    /// many lines were lost: the caller reports that and calls [`Transmitter::told`].
+    /// many lines were lost: the caller reports that and calls [`Transmitter::reported`].
     pub(crate) fn resume(&mut self, line: &mut impl Line) -> Option<u64> {
         let now = line.now();
         if !self.stuck || now.saturating_sub(self.probed) < PROBE {
@@ -113,7 +113,7 @@ impl Transmitter {
     }
 
     /// The loss of this many lines has been reported, if the line took the report.
-    pub(crate) fn told(&mut self, lines: u64) {
+    pub(crate) fn reported(&mut self, lines: u64) {
         if !self.stuck {
             self.lost_lines = self.lost_lines.saturating_sub(lines);
         }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_counted_until_it_has_been_told() {
+    fn lost_lines_count_until_they_are_reported() {
         let (mut line, mut transmitter) = (Fake::with_room(3), Transmitter::new());
         transmitter.write("one\ntwo\nthree\n", &mut line);
         assert_eq!(transmitter.resume(&mut line), None, "it is full");
@@ -220,12 +220,12 @@ mod tests {
         assert_eq!(transmitter.resume(&mut line), Some(3));
         // The notice does not get through, and is a lost line like any other.
         transmitter.write("3 lost\n", &mut line);
-        transmitter.told(3);
+        transmitter.reported(3);
         line.pass(PROBE);
         line.room = 1000;
         assert_eq!(transmitter.resume(&mut line), Some(4));
         transmitter.write("4 lost\n", &mut line);
-        transmitter.told(4);
+        transmitter.reported(4);
         transmitter.write("four\n", &mut line);
         assert_eq!(line.taken, b"one\r\n3 \r\n4 lost\r\nfour\r\n");
         assert_eq!(transmitter.lost_lines, 0);
@@ -293,7 +293,7 @@ mod tests {
                 earned += room as u64 * BYTE;
                 let before = line.now.get();
                 if let Some(lines) = transmitter.resume(&mut line) {
-                    transmitter.told(lines);
+                    transmitter.reported(lines);
                 }
                 transmitter.write("words\n", &mut line);
                 waited += line.now.get() - before;

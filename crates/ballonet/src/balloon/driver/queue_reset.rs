@@ -44,6 +44,10 @@ impl<P: BalloonPlatform> Balloon<P> {
             Ok(proof) => proof,
             Err(error) => return self.reset_instead(platform, error.into(), queue, &[]),
         };
+        #[allow(
+            clippy::redundant_closure_for_method_calls,
+            reason = "the method is of one lifetime, the closure of any"
+        )]
         if let Err(error) = self.round(platform, |round| round.complete_pages()) {
             return self.recover(platform, error).map(drop);
         }

@@ -58,11 +58,6 @@ const fn implemented(transport: TransportKind) -> Features {
 }
 
 impl<P: BalloonPlatform> Balloon<P> {
-    /// Whether the PCI function with these IDs is a balloon.
-    pub fn matches(vendor: u16, device: u16) -> bool {
-        DeviceType::BALLOON.is_function(vendor, device)
-    }
-
     /// Starts a driver for the balloon `device`: a PCI function ([`Bdf`](crate::pci::Bdf)), or whatever else
     /// [`DeviceHandle`] names. Call [`Balloon::poll`] at once; it does all the work.
     ///

@@ -24,11 +24,11 @@ pub enum Path {
 }
 
 impl Path {
-    /// Its name in logs: `report-first` or `plain`.
+    /// Its name in logs: `report-first` or `direct`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::ReportFirst => "report-first",
-            Self::Direct => "plain",
+            Self::Direct => "direct",
         }
     }
 }

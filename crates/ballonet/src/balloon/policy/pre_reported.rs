@@ -2,7 +2,9 @@
 
 use alloc::collections::VecDeque;
 
+use crate::heap;
 use crate::memory::FrameRun;
+use crate::platform::DmaExhausted;
 
 /// The time the device has for a report before frames are inflated unreported, in nanoseconds: 1 s.
 const PATIENCE: u64 = 1_000_000_000;
@@ -24,8 +26,12 @@ pub(crate) struct PreReported {
 
 impl PreReported {
     /// No frames, with room for `runs` runs.
-    pub(crate) fn new(runs: usize) -> Self {
-        Self { ready: VecDeque::with_capacity(runs), frames: 0, in_flight: 0, exhausted: false, stuck: false, moved: 0 }
+    ///
+    /// # Errors
+    /// When the heap has no room for them.
+    pub(crate) fn new(runs: usize) -> Result<Self, DmaExhausted> {
+        let ready = heap::vector(runs)?.into();
+        Ok(Self { ready, frames: 0, in_flight: 0, exhausted: false, stuck: false, moved: 0 })
     }
 
     /// Reported frames, ready to be inflated.
@@ -96,7 +102,7 @@ mod tests {
 
     #[test]
     fn returned_frames_are_taken_in_order_and_in_any_pieces() {
-        let mut frames = PreReported::new(4);
+        let mut frames = PreReported::new(4).unwrap();
         frames.sent(1536, 0);
         frames.returned(&[run(0, 1024)], 5);
         assert_eq!((frames.in_flight(), frames.ready()), (512, 1024));
@@ -108,7 +114,7 @@ mod tests {
 
     #[test]
     fn nothing_waits_for_reports_that_cannot_be_made_or_do_not_return() {
-        let mut frames = PreReported::new(4);
+        let mut frames = PreReported::new(4).unwrap();
         frames.begin(u64::MAX);
         assert!(!frames.needs_no_wait() && frames.deadline().is_none());
         frames.sent(512, 100);

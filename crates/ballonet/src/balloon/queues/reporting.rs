@@ -15,8 +15,9 @@ use crate::balloon::error::BalloonError;
 use crate::balloon::platform::BalloonPlatform;
 use crate::balloon::policy::pre_reported::PreReported;
 use crate::balloon::policy::report_plan::{Grant, ReportPlan, ReportPolicy};
+use crate::heap;
 use crate::memory::{FrameRun, PageFrames, REGION_FRAMES, release_reported};
-use crate::platform::Platform;
+use crate::platform::{DmaExhausted, Platform};
 use crate::virtio::{Chain, Completion, Kick, QueueError, QueueIndex, Quiesced, Segment};
 
 /// Reports come in multiples of this many frames.
@@ -42,8 +43,8 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    fn new() -> Self {
-        Self { runs: Vec::with_capacity(RUNS), frames: 0, before_inflating: false }
+    fn new() -> Result<Self, DmaExhausted> {
+        Ok(Self { runs: heap::vector(RUNS)?, frames: 0, before_inflating: false })
     }
 
     /// Collects up to `most` frames from `take`, in at most `runs` runs.
@@ -138,11 +139,15 @@ impl<P: BalloonPlatform> ReportingQueue<P> {
         policy: ReportPolicy,
         poison: Option<Poison>,
     ) -> Result<Self, BalloonError> {
+        // Before the queue, which would have to be undone.
+        let mut idle = heap::vector(REPORTS)?;
+        for _ in 0..REPORTS {
+            idle.push(Report::new()?);
+        }
+        let pre_reported = PreReported::new((IN_FLIGHT / REGION) as usize)?;
         let queue: Vring<P, Report> = maker.simple_queue(index, Some("reporting"))?;
-        let reports = REPORTS.min(usize::from(queue.size()));
-        let idle = (0..reports).map(|_| Report::new()).collect();
+        idle.truncate(queue.size().into());
         let plan = ReportPlan::new(policy, maker.platform.now());
-        let pre_reported = PreReported::new((IN_FLIGHT / REGION) as usize);
         Ok(Self { queue, plan, idle, in_flight: 0, poison, flushing: true, pre_reported })
     }
 

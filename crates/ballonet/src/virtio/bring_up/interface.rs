@@ -12,6 +12,7 @@ use crate::virtio::transport_kind::TransportKind;
 
 /// An interface of a device, found and not touched yet.
 #[derive(Debug, Clone, PartialEq, Eq, From)]
+#[allow(clippy::large_enum_variant, reason = "one on the stack, once a bring-up")]
 pub(super) enum Interface {
     /// Structures named by capabilities.
     Modern(Capabilities),

@@ -85,6 +85,7 @@ impl<P: Platform> Setup<P> {
 
     /// Steps 1 to 6: reset, `ACKNOWLEDGE`, `DRIVER`, features.
     #[allow(clippy::type_complexity, reason = "the device's state, or its transport and the error")]
+    #[allow(clippy::result_large_err, reason = "once a bring-up")]
     fn negotiate(
         platform: &mut P,
         transport: Transport<P::Registers>,

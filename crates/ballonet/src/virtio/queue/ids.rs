@@ -4,9 +4,9 @@
 //! and a chain has a single one.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use crate::bus::DmaExhausted;
+use crate::heap;
 
 /// The ids of a queue, each linked to another.
 ///
@@ -65,9 +65,7 @@ impl Ids {
 
 /// A value for each of `size` ids. How many there are a legacy device says, so that running out of memory is an error.
 pub(super) fn boxed<T>(size: u16, value: impl FnMut(u16) -> T) -> Result<Box<[T]>, DmaExhausted> {
-    let mut values = Vec::new();
-    let bytes = usize::from(size).saturating_mul(size_of::<T>());
-    values.try_reserve_exact(size.into()).map_err(|_| DmaExhausted { size: bytes, align: align_of::<T>() })?;
+    let mut values = heap::vector(size.into())?;
     values.extend((0..size).map(value));
     Ok(values.into_boxed_slice())
 }

@@ -115,7 +115,7 @@ impl CommonConfig {
     pub(super) fn write_legacy_features(&mut self, value: u64, behaviour: &Behaviour, bus: &mut Bus) {
         let offered = self.legacy_offer(behaviour);
         if self.features_final || !self.driver_found() {
-            bus.misstep("INIT-08", format!("features {value:#x} written in another state than ACKNOWLEDGE DRIVER"));
+            bus.misstep("INIT-08", format!("features {value:#x} written outside of state ACKNOWLEDGE DRIVER"));
         }
         if value & !offered != 0 {
             bus.misstep("FEAT-01", format!("accepted {value:#x} of {offered:#x}"));

@@ -1,6 +1,9 @@
-//! Device state and queues by the registers of virtio over MMIO, with the driver held to their rules.
+//! Device state and queues by the registers of virtio over MMIO; the driver is held to their rules.
 
-use super::*;
+use super::CommonConfig;
+use crate::behaviour::Behaviour;
+use crate::queue::Purpose;
+use crate::world::Bus;
 
 /// A register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub(crate) enum Register {
     Generation,
 }
 
-/// Which versions have a register.
+/// The versions that have a register.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum In {
     Both,
@@ -44,7 +47,7 @@ enum In {
 const READ: u8 = 1;
 const WRITE: u8 = 2;
 
-/// Offset, register, how it may be accessed, and where it is.
+/// Offset, register, allowed accesses, and versions that have it.
 const REGISTERS: [(u64, Register, u8, In); 32] = [
     (0x00, Register::Magic, READ, In::Both),
     (0x04, Register::Version, READ, In::Both),
@@ -80,7 +83,7 @@ const REGISTERS: [(u64, Register, u8, In); 32] = [
     (0xfc, Register::Generation, READ, In::Modern),
 ];
 
-/// The register at `offset` of this version, if it may be accessed so.
+/// The register at `offset` of this version, if this access is allowed.
 pub(crate) fn find(offset: u64, writing: bool, legacy: bool) -> Option<Register> {
     let wanted = if writing { WRITE } else { READ };
     let is_in = |place: In| place == In::Both || (place == In::Legacy) == legacy;
@@ -88,7 +91,7 @@ pub(crate) fn find(offset: u64, writing: bool, legacy: bool) -> Option<Register>
     found.map(|(_, register, ..)| *register)
 }
 
-/// What only these registers have.
+/// State behind registers that only MMIO has.
 #[derive(Debug, Default)]
 pub(super) struct MmioState {
     /// The driver has selected a word of features since the last reset.
@@ -106,7 +109,7 @@ impl CommonConfig {
         self.mmio.shared_memory
     }
 
-    /// Nothing but status, and what identifies the device, is accessed before the device was reset.
+    /// Checks that only status and identification are accessed before the first reset.
     fn check_reset(&self, register: Register, bus: &mut Bus) {
         if register == Register::Status {
             return;
@@ -228,7 +231,7 @@ impl CommonConfig {
         }
     }
 
-    /// `QueuePFN`: the size of pages, and size and alignment of the queue, come before it (4.2.4).
+    /// `QueuePFN`, which follows the page size and the queue's size and alignment (4.2.4).
     fn write_mmio_frame(&mut self, frame: u32, bus: &mut Bus) {
         let select = self.queue_select;
         if self.mmio.page_size != 4096 {

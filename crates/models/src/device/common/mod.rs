@@ -5,11 +5,9 @@ pub(super) mod mmio;
 mod queues;
 mod status;
 
-use crate::behaviour::Resets;
-use crate::behaviour::{Behaviour, Numbering};
+use crate::behaviour::Behaviour;
 use crate::bug::Bug;
-use crate::feature;
-use crate::queue::{NO_VECTOR, Purpose, QueueModel};
+use crate::queue::{NO_VECTOR, QueueModel};
 use crate::world::Bus;
 
 const ACKNOWLEDGE: u8 = 1;
@@ -65,7 +63,7 @@ pub struct CommonConfig {
     words_read: u8,
     words_written: u8,
     pub(crate) accepted: u64,
-    /// What only the registers of virtio over MMIO have.
+    /// State behind registers that only MMIO has.
     mmio: mmio::MmioState,
     pub config_vector: u16,
     pub(crate) config_vector_unread: bool,
@@ -107,7 +105,7 @@ impl CommonConfig {
         }
     }
 
-    /// As after a reset. What is counted over the life of the device stays.
+    /// As after a reset. Counters over the life of the device stay.
     pub(crate) fn reset(&mut self, bug: Option<Bug>) {
         for queue in &mut self.queues {
             queue.reset_with(bug);
@@ -188,7 +186,7 @@ impl CommonConfig {
             return false;
         }
         if offset != 0x14 && self.legacy {
-            bus.misstep("LEG-CORE-02", format!("{verb} at {offset:#x} of a device that is driven as a legacy one"));
+            bus.misstep("LEG-CORE-02", format!("{verb} at {offset:#x} of a device driven by its legacy interface"));
         }
         if offset != 0x14 && self.resetting.is_some() {
             bus.misstep("PCI-COMMON-05", format!("{verb} at {offset:#x} before the reset is done"));

@@ -1,6 +1,11 @@
 //! The registers of queues and vectors.
 
-use super::*;
+use super::CommonConfig;
+use crate::behaviour::Behaviour;
+use crate::bug::Bug;
+use crate::feature;
+use crate::queue::{NO_VECTOR, Purpose, QueueModel};
+use crate::world::Bus;
 
 impl CommonConfig {
     fn refused(&mut self, behaviour: &Behaviour) -> bool {
@@ -39,7 +44,7 @@ impl CommonConfig {
         let select = self.queue_select;
         let queue = self.queues.get_mut(usize::from(select)).filter(|q| q.purpose != Purpose::Missing);
         let Some(queue) = queue else {
-            bus.misstep("PCI-COMMON-04", format!("write at {offset:#x} for queue {select}, which is not there"));
+            bus.misstep("PCI-COMMON-04", format!("write at {offset:#x} for queue {select}, which does not exist"));
             return;
         };
         if queue.resetting.is_some() {
@@ -70,7 +75,7 @@ impl CommonConfig {
         }
     }
 
-    /// `queue_reset` = 1. The reset is done when the driver can see that it is; until then the queue goes on as it was.
+    /// `queue_reset` = 1. The reset completes when the driver can see it; until then the queue continues unchanged.
     fn reset_queue(&mut self, value: u32, behaviour: &Behaviour, bus: &mut Bus) {
         let (accepted, select) = (self.accepted, self.queue_select);
         let queue = self.queues.get_mut(usize::from(select)).filter(|q| q.enabled);

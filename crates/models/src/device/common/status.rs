@@ -1,6 +1,10 @@
 //! The device status, and what driver and device have to have done at each step of it.
 
-use super::*;
+use super::{ACKNOWLEDGE, CommonConfig, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, NEEDS_RESET};
+use crate::behaviour::{Behaviour, Numbering, Resets};
+use crate::bug::Bug;
+use crate::queue::{Purpose, QueueModel};
+use crate::world::Bus;
 
 impl CommonConfig {
     pub(crate) fn read_status(&mut self, now: u64, behaviour: &Behaviour) -> u8 {

@@ -1,6 +1,9 @@
 //! Configuration space of the machine.
 
-use super::*;
+use ballonet::pci::{Bdf, ConfigSpace};
+
+use super::REGISTER;
+use crate::machine::Machine;
 
 /// Config space of the machine's functions. One segment, through ports: 256 bytes a function.
 pub struct ModelConfig {

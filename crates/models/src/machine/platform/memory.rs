@@ -1,6 +1,13 @@
 //! DMA memory of the machine.
 
-use super::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ballonet::platform::DmaMemory;
+use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::MEMORY;
+use crate::machine::Machine;
 
 /// DMA memory in guest RAM.
 pub struct ModelDma {

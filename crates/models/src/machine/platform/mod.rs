@@ -8,31 +8,27 @@ use config::ModelConfig;
 use memory::ModelDma;
 use registers::{ModelRegisters, Path};
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{BalloonPlatform, Statistics};
-use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
+use ballonet::pci::ConfigWindow;
 use ballonet::platform::{
-    AffinityError, DeviceAddress, DmaExhausted, DmaMemory, Handler, InterruptLine, MapError, MsiMessage, Platform,
-    RegisterWindow, Registers, Vector, VectorError,
+    AffinityError, DeviceAddress, DmaExhausted, Handler, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow,
+    Vector, VectorError,
 };
-use vm_memory::{AtomicAccess, Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::device::Balloon;
 use crate::machine::frames::Frames;
 use crate::machine::{MMIO_INTERRUPT, MMIO_LENGTH, Machine, NOW, VectorEntry};
 
-/// What an access to a register or to config space costs, in nanoseconds: an exit to the VMM.
+/// Cost of an access to a register or to config space, in nanoseconds: an exit to the VMM.
 const REGISTER: u64 = 500;
-/// What an access to memory costs.
+/// Cost of an access to memory, in nanoseconds.
 const MEMORY: u64 = 2;
 
 /// The platform that the driver is given.
 pub struct ModelPlatform {
     pub frames: Frames,
-    /// What it tells of its memory beside what is always told.
+    /// Statistics beyond those that it always gives.
     pub told: Statistics,
     machine: Machine,
     config: ModelConfig,
@@ -65,7 +61,7 @@ impl Platform for ModelPlatform {
             let start = window.address;
             let inside = start >= base && start + window.length <= base + MMIO_LENGTH;
             if !inside || window.io || window.bar.is_some() || state.refuses() {
-                return Err(MapError { window, reason: "the test has it so" });
+                return Err(MapError { window, reason: "refused by the test" });
             }
             drop(state);
             return Ok(self.registers(Path::Direct(window)));
@@ -75,12 +71,12 @@ impl Platform for ModelPlatform {
         };
         if decoded.map(|(bdf, bar, _)| (bdf, bar)) != Some((function, bar)) {
             if state.devices.get(&function).is_some_and(|d| !d.gone()) {
-                state.bus.misstep("PCI-MAP", format!("{window} mapped, which that BAR does not decode"));
+                state.bus.misstep("PCI-MAP", format!("{window} mapped, which its BAR does not decode"));
             }
             return Err(MapError { window, reason: "no BAR decodes these addresses" });
         }
         if state.unmappable.contains(&bar) || state.refuses() {
-            return Err(MapError { window, reason: "the test has it so" });
+            return Err(MapError { window, reason: "refused by the test" });
         }
         drop(state);
         Ok(self.registers(Path::Direct(window)))
@@ -116,7 +112,7 @@ impl Platform for ModelPlatform {
         if state.devices.values().any(|d| d.uses(memory.start, memory.size as u64)) {
             state.bus.misstep("CLEAN-02", format!("DMA memory {:#x} released while the device uses it", memory.start));
         }
-        // With more than one device nobody can tell whose memory it was, nor with one whose queues are reset one by one.
+        // Whose memory it was is unknown with several devices, or with one whose queues are reset one by one.
         let is_pci = |d: &Balloon| d.behaviour.mmio.is_none();
         let masters = |d: &Balloon| {
             is_pci(d) && !d.gone() && d.config.bus_master() && d.common.queues.iter().all(|q| q.resets == 0)
@@ -145,7 +141,7 @@ impl Platform for ModelPlatform {
             return Err(VectorError::NoLine(line));
         }
         if matches!(line, InterruptLine::Wired(wired) if wired != MMIO_INTERRUPT) {
-            state.bus.misstep("MMIO-INT", format!("{line} attached, not {MMIO_INTERRUPT}"));
+            state.bus.misstep("MMIO-LINE", format!("{line} attached, not {MMIO_INTERRUPT}"));
         }
         drop(state);
         self.insert_vector(name, handler, false)

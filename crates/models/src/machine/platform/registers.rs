@@ -1,9 +1,14 @@
 //! Registers of the machine, mapped or reached through configuration space.
 
-use super::*;
+use ballonet::pci::ConfigWindow;
+use ballonet::platform::{RegisterWindow, Registers};
 
-/// A mapped window, or one that is reached through configuration space. An access that its bounds or alignment forbid
-/// panics, as the contract has it.
+use super::REGISTER;
+use super::config::ModelConfig;
+use crate::machine::Machine;
+
+/// A mapped window, or one that is reached through configuration space. An access out of bounds or misaligned panics, as
+/// the contract demands.
 pub struct ModelRegisters {
     pub(super) machine: Machine,
     pub(super) path: Path,

@@ -4,11 +4,11 @@
 //! Everything is allocated when the driver starts; moving frames allocates nothing.
 
 use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::balloon::policy::request_shape::RequestShape;
 use crate::balloon::wire::{PFN_SIZE, write_pfns};
+use crate::heap;
 use crate::memory::FrameRun;
 use crate::platform::{DmaExhausted, DmaMemory, Platform};
 use crate::virtio::Segment;
@@ -31,9 +31,9 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn new(slot: usize, shape: RequestShape) -> Self {
+    fn new(slot: usize, shape: RequestShape) -> Result<Self, DmaExhausted> {
         let room = room(shape);
-        Self { slot, runs: Vec::with_capacity(room.1), frames: 0, room }
+        Ok(Self { slot, runs: heap::vector(room.1)?, frames: 0, room })
     }
 
     /// The number of frames.
@@ -89,20 +89,29 @@ impl<M: DmaMemory> Requests<M> {
         let mut window = window.max(1);
         loop {
             let bytes = usize::from(window) * slot_bytes(shape);
-            match platform.allocate_dma(bytes, ALIGN) {
-                Ok(memory) => return Ok(Self::new(memory, window, shape)),
+            match Self::new(window, shape, || platform.allocate_dma(bytes, ALIGN)) {
+                Ok(requests) => return Ok(requests),
                 Err(error) if window == 1 => return Err(error),
                 Err(_) => window /= 2,
             }
         }
     }
 
-    fn new(memory: M, window: u16, shape: RequestShape) -> Self {
+    /// A pool of `window` requests. `allocate` comes last: there is nothing to undo when the heap has no room.
+    fn new(
+        window: u16,
+        shape: RequestShape,
+        allocate: impl FnOnce() -> Result<M, DmaExhausted>,
+    ) -> Result<Self, DmaExhausted> {
+        let mut idle = heap::vector(window.into())?;
         // Backwards, so that the first request has the first slot.
-        let idle = (0..window).rev().map(|slot| Request::new(usize::from(slot), shape)).collect();
-        let scratch = vec![0; slot_bytes(shape)].into_boxed_slice();
-        let segments = Vec::with_capacity(shape.descriptors().into());
-        Self { memory, idle, window, shape, scratch, segments }
+        for slot in (0..window).rev() {
+            idle.push(Request::new(usize::from(slot), shape)?);
+        }
+        let mut scratch = heap::vector(slot_bytes(shape))?;
+        scratch.resize(slot_bytes(shape), 0);
+        let segments = heap::vector(shape.descriptors().into())?;
+        Ok(Self { memory: allocate()?, idle, window, shape, scratch: scratch.into_boxed_slice(), segments })
     }
 
     /// Descriptors of an indirect table in a queue of `size`; 1, which is none, if all requests fit without tables.
@@ -188,7 +197,7 @@ mod tests {
     }
 
     fn request() -> Request {
-        Request::new(0, RequestShape::default())
+        Request::new(0, RequestShape::default()).unwrap()
     }
 
     #[test]
@@ -221,7 +230,7 @@ mod tests {
     #[test]
     fn each_request_of_the_pool_has_a_slot_of_its_own() {
         let ram = crate::virtio::fake::Ram::new(4 * REQUEST_BYTES);
-        let mut pool = Requests::new(ram.clone(), 4, RequestShape::default());
+        let mut pool = Requests::new(4, RequestShape::default(), || Ok(ram.clone())).unwrap();
         let mut slots = Vec::new();
         for number in 0..4 {
             let mut request = pool.take(1).expect("four requests");
@@ -241,7 +250,7 @@ mod tests {
     fn frame_numbers_fill_one_descriptor_after_the_other() {
         let shape = RequestShape::new(3, 4).unwrap();
         let ram = crate::virtio::fake::Ram::new(2 * 48);
-        let mut pool = Requests::new(ram.clone(), 2, shape);
+        let mut pool = Requests::new(2, shape, || Ok(ram.clone())).unwrap();
         for (frames, expected) in
             [(1, vec![4]), (3, vec![12]), (4, vec![12, 4]), (11, vec![12, 12, 12, 8]), (99, vec![12; 4])]
         {
@@ -263,14 +272,14 @@ mod tests {
     #[test]
     fn tables_are_for_queues_without_room_for_all_requests() {
         let ram = crate::virtio::fake::Ram::new(8 * 4096);
-        let pool = Requests::new(ram, 8, RequestShape::REGION);
+        let pool = Requests::new(8, RequestShape::REGION, || Ok(ram)).unwrap();
         assert_eq!([1, 8, 15, 16, 32768].map(|size| pool.table_entries(size)), [2, 2, 2, 1, 1]);
     }
 
     #[test]
     fn a_request_keeps_its_descriptor_limit() {
         let ram = crate::virtio::fake::Ram::new(4096);
-        let mut pool = Requests::new(ram, 2, RequestShape::REGION);
+        let mut pool = Requests::new(2, RequestShape::REGION, || Ok(ram)).unwrap();
         for (descriptors, frames) in [(2, 512), (1, 256), (2, 512), (9, 512)] {
             let mut request = pool.take(descriptors).unwrap();
             request.collect(u64::MAX, |wanted| FrameRun::new(Pfn::new(0), wanted));

@@ -1,0 +1,21 @@
+//! The `ballonet` balloon driver for kernels that have `virtio-drivers`' traits: [`HalPlatform`] is its platform, over
+//! [`Hal`](virtio_drivers::Hal) and
+//! [`ConfigurationAccess`](virtio_drivers::transport::pci::bus::ConfigurationAccess).
+//!
+//! The driver is polled: those traits know no interrupts. [`HalFrames`] gives it memory by
+//! [`Hal::dma_alloc`](virtio_drivers::Hal::dma_alloc); a kernel with a page frame allocator passes that instead.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod chunk;
+mod config;
+mod frames;
+mod platform;
+
+pub use config::HalConfig;
+pub use frames::HalFrames;
+pub use platform::HalPlatform;

@@ -1,0 +1,7 @@
+//! 64-bit atomic words: the target's, or a substitute where it has none.
+
+#[cfg(target_has_atomic = "64")]
+pub(super) use core::sync::atomic::AtomicU64;
+
+#[cfg(not(target_has_atomic = "64"))]
+pub(super) use portable_atomic::AtomicU64;

@@ -1,0 +1,157 @@
+//! A platform over a handful of functions.
+
+use alloc::string::String;
+use core::ptr::NonNull;
+
+use super::{RawMemory, RawRegisters};
+use crate::balloon::{BalloonPlatform, Statistics};
+use crate::memory::PageFrames;
+use crate::pci::ConfigSpace;
+use crate::platform::{
+    DmaExhausted, DmaMemory, Handler, MapError, Platform, RegisterWindow, Registers, Vector, VectorError,
+};
+
+/// What [`RawPlatform`] needs of a kernel. Four functions; interrupts are two more.
+///
+/// # Safety
+/// [`RawPlatform`] uses the pointers without a check of its own: what [`Kernel::map`] and [`Kernel::allocate_dma`]
+/// promise must hold.
+pub unsafe trait Kernel {
+    /// Maps device registers: `length` bytes at the physical address `address`, uncached, readable and writable, until
+    /// [`Kernel::unmap`]. A window may be a single byte and begin anywhere in a page; the pointer keeps that offset in
+    /// its page. `None` if it cannot be mapped.
+    fn map(&mut self, address: u64, length: usize) -> Option<NonNull<u8>>;
+
+    /// Ends a mapping. By default it stays, as one does that is part of a map of all memory.
+    fn unmap(&mut self, _start: NonNull<u8>, _length: usize) {}
+
+    /// Allocates `size` bytes that are contiguous for the device, aligned to `align`, a power of two and at least 8, in
+    /// both address spaces, until [`Kernel::release_dma`]. They need not be zeroed. Returns where the CPU finds them,
+    /// and where the device does: without an IOMMU, the physical address. `None` without such memory.
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Option<(NonNull<u8>, u64)>;
+
+    /// Takes back what [`Kernel::allocate_dma`] gave for this `size`. The device no longer knows it.
+    fn release_dma(&mut self, start: NonNull<u8>, device: u64, size: usize);
+
+    /// As [`Platform::allocate_vector`]. By default there are no interrupts, and the driver is polled.
+    ///
+    /// # Errors
+    /// As [`Platform::allocate_vector`].
+    fn allocate_vector(&mut self, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
+        Err(VectorError::NoMessages)
+    }
+
+    /// As [`Platform::release_vector`].
+    fn release_vector(&mut self, _vector: Vector) {}
+
+    /// Time since some fixed moment, in nanoseconds. Never goes back.
+    fn now(&self) -> u64;
+}
+
+/// A kernel whose page frames a balloon may move.
+pub trait BalloonKernel {
+    /// The kernel's page frame allocator; [`memory::Frames`](crate::memory::Frames) if it has none.
+    type Frames: PageFrames;
+
+    /// The page frames.
+    fn frames(&mut self) -> &mut Self::Frames;
+
+    /// As [`BalloonPlatform::statistics`].
+    fn statistics(&self) -> Statistics {
+        Statistics::new()
+    }
+}
+
+/// A platform over a kernel's functions `K` and configuration space `C`.
+#[derive(Debug)]
+pub struct RawPlatform<K, C> {
+    /// The kernel's functions.
+    pub kernel: K,
+    /// Configuration space.
+    pub config: C,
+}
+
+impl<K: Kernel, C: ConfigSpace> RawPlatform<K, C> {
+    /// A platform of these parts.
+    pub const fn new(kernel: K, config: C) -> Self {
+        Self { kernel, config }
+    }
+}
+
+/// A window in port space.
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+fn ports(window: RegisterWindow) -> Option<RawRegisters> {
+    let base = u16::try_from(window.address).ok()?;
+    let length = u16::try_from(window.length).ok().filter(|length| base.checked_add(length - 1).is_some())?;
+    // SAFETY: the caller got the window from a device's BAR, and the device decodes it.
+    Some(unsafe { RawRegisters::ports(base, length.into()) })
+}
+
+/// There is no port space.
+#[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+fn ports(_window: RegisterWindow) -> Option<RawRegisters> {
+    None
+}
+
+impl<K: Kernel, C: ConfigSpace> Platform for RawPlatform<K, C> {
+    type Config = C;
+    type Registers = RawRegisters;
+    type Memory = RawMemory;
+
+    fn config(&mut self) -> &mut C {
+        &mut self.config
+    }
+
+    fn map(&mut self, window: RegisterWindow) -> Result<RawRegisters, MapError> {
+        if window.io {
+            return ports(window).ok_or(MapError { window, reason: "these ports do not exist" });
+        }
+        let length = usize::try_from(window.length).ok();
+        let mapped = length.and_then(|length| Some((self.kernel.map(window.address, length)?, length)));
+        let (start, length) = mapped.ok_or(MapError { window, reason: "the kernel does not map it" })?;
+        // SAFETY: the kernel promises that it is mapped until it is unmapped. Registers of PCI devices do not affect memory
+        // but through DMA, and the driver names no memory to a device but what it got for that.
+        Ok(unsafe { RawRegisters::memory(start, length) })
+    }
+
+    fn unmap(&mut self, registers: RawRegisters) {
+        if let Some(start) = registers.pointer() {
+            self.kernel.unmap(start, registers.len());
+        }
+    }
+
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Result<RawMemory, DmaExhausted> {
+        let exhausted = DmaExhausted { size, align };
+        let (start, device) = self.kernel.allocate_dma(size, align.max(8)).ok_or(exhausted)?;
+        // SAFETY: the kernel promises that nobody else uses it until it is released.
+        Ok(unsafe { RawMemory::new(start, device, size) })
+    }
+
+    fn release_dma(&mut self, memory: RawMemory) {
+        self.kernel.release_dma(memory.pointer(), memory.device_address(), memory.len());
+    }
+
+    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
+        self.kernel.allocate_vector(name, handler)
+    }
+
+    fn release_vector(&mut self, vector: Vector) {
+        self.kernel.release_vector(vector);
+    }
+
+    fn now(&self) -> u64 {
+        self.kernel.now()
+    }
+}
+
+impl<K: Kernel + BalloonKernel, C: ConfigSpace> BalloonPlatform for RawPlatform<K, C> {
+    type Frames = K::Frames;
+
+    fn frames(&mut self) -> &mut K::Frames {
+        self.kernel.frames()
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.kernel.statistics()
+    }
+}

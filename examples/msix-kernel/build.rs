@@ -1,0 +1,10 @@
+//! Links the kernel as an image of its own, also where the compiler only knows a hosted target.
+
+fn main() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../machine/linker.ld");
+    println!("cargo::rerun-if-changed={script}");
+    for argument in ["-nostdlib", "-nostartfiles", "-static", "-no-pie", "-Wl,--build-id=none"] {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
+    println!("cargo::rustc-link-arg-bins=-T{script}");
+}

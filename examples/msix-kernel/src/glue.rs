@@ -1,0 +1,66 @@
+//! What the balloon needs of the kernel.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use core::ops::Range;
+use core::ptr::NonNull;
+
+use ballonet::memory::{FRAME_SIZE, Footprint, FrameRun, Frames, Pfn, PhysAddr, PhysRange, place};
+use ballonet::platform::{Handler, MsiMessage, Vector, VectorError};
+use ballonet::raw::{BalloonKernel, Kernel};
+use machine::interrupts;
+
+pub struct Glue(Frames<'static>);
+
+impl Glue {
+    /// All of the memory at `ram`, managed by the library's allocator. A kernel that has one of its own implements
+    /// `PageFrames` for it instead.
+    pub fn new(ram: Range<u64>) -> Self {
+        let usable = [PhysRange::parse(ram.start, ram.end - ram.start).expect("it is a range")];
+        let bytes = Footprint::of(usable).bytes() as u64;
+        let records = place(bytes, 1 << 32, usable, []).expect("there is room for the records");
+        // SAFETY: the allocator never gives out its own records.
+        let storage = unsafe { machine::keep(records.start().as_u64()..records.end()) };
+        Self(Frames::new(storage, usable, [records]).expect("they are large enough"))
+    }
+}
+
+/// How many frames `bytes` take.
+fn frames(bytes: usize) -> u32 {
+    (bytes as u64).div_ceil(FRAME_SIZE) as u32
+}
+
+// SAFETY: all that is given out is mapped, and the allocator gives each frame to one owner.
+unsafe impl Kernel for Glue {
+    fn map(&mut self, address: u64, length: usize) -> Option<NonNull<u8>> {
+        machine::mapped(address, length)
+    }
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Option<(NonNull<u8>, u64)> {
+        let address = self.0.allocate(frames(size), frames(align)).ok()?.start().start().as_u64();
+        Some((machine::mapped(address, size)?, address))
+    }
+    fn release_dma(&mut self, _start: NonNull<u8>, device: u64, size: usize) {
+        let start = PhysAddr::new(device).and_then(Pfn::containing);
+        let run = start.and_then(|start| FrameRun::new(start, frames(size))).expect("it was allocated");
+        self.0.free(run).expect("it was allocated");
+    }
+    fn allocate_vector(&mut self, _name: String, mut handler: Handler) -> Result<Vector, VectorError> {
+        let vector = interrupts::attach(Box::new(move || _ = handler()));
+        let vector = vector.ok_or(VectorError::Exhausted(interrupts::COUNT as u32))?;
+        let (address, data) = interrupts::message(vector);
+        Ok(Vector { number: vector.into(), message: Some(MsiMessage { address, data }) })
+    }
+    fn release_vector(&mut self, vector: Vector) {
+        interrupts::detach(vector.number as u8);
+    }
+    fn now(&self) -> u64 {
+        machine::nanoseconds()
+    }
+}
+
+impl BalloonKernel for Glue {
+    type Frames = Frames<'static>;
+    fn frames(&mut self) -> &mut Frames<'static> {
+        &mut self.0
+    }
+}

@@ -1,6 +1,6 @@
 //! `mode=check`: tests each balloon of the machine, and ends the kernel with the verdict.
 //!
-//! For programs: a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP (`tap=`),
+//! For programs: a `check-started` and a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP (`tap=`),
 //! where a failed check that is no MUST is marked TODO, so that it does not fail the run. A run that cannot begin writes
 //! `Bail out!` and fails.
 
@@ -18,7 +18,7 @@ use ballonet::balloon;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::DeviceType;
-use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary};
+use ballonet_check::{Check, Observer, Outcome, Patience, Selection, Severity, Summary};
 use log::{info, warn};
 
 /// Tests every balloon on PCI. Those on MMIO cannot be tested yet, which ends a run that has no other. Returns the
@@ -53,14 +53,30 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
     for device in devices {
         info!("checking the balloon at {device}");
         tree.open_path(machine.config(), device);
-        let summary = ballonet_check::run(machine, device, &selection, Patience::default(), |check, outcome| {
-            number += 1;
-            report(number, device, check, outcome);
-        });
+        let reporter = Reporter { device, number: &mut number };
+        let summary = ballonet_check::run(machine, device, &selection, Patience::default(), reporter);
         total.add(&summary);
     }
     report_summary(&total);
     if total.is_success() { ExitStatus::Success } else { ExitStatus::Failure }
+}
+
+/// Writes down what happens to one device.
+struct Reporter<'n> {
+    device: Bdf,
+    /// The checks of all devices that have ended.
+    number: &'n mut usize,
+}
+
+impl Observer for Reporter<'_> {
+    fn started(&mut self, check: &Check) {
+        serial::emit(&events::CheckStarted { name: check.name, device: &self.device });
+    }
+
+    fn ended(&mut self, check: &Check, outcome: &Outcome) {
+        *self.number += 1;
+        report(*self.number, self.device, check, outcome);
+    }
 }
 
 /// Ends a run before it began, for `reason`. Returns the kernel's exit status.

@@ -29,6 +29,6 @@ mod similar;
 
 pub use check::{Check, Outcome, Severity};
 pub use checks::{CHAPTERS, Chapter, checks};
-pub use run::{Patience, Summary, run};
+pub use run::{Observer, Patience, Summary, run};
 pub use select::Selection;
 pub use similar::similar;

@@ -73,7 +73,22 @@ impl Summary {
     }
 }
 
-/// Runs the selected checks on the balloon at `function`, and calls `report` with the outcome of each, in the order of
+/// Follows a run. A closure is told of outcomes only.
+pub trait Observer {
+    /// The check begins now. If no outcome follows, this check stopped the machine.
+    fn started(&mut self, _check: &Check) {}
+
+    /// The check has ended.
+    fn ended(&mut self, check: &Check, outcome: &Outcome);
+}
+
+impl<F: FnMut(&Check, &Outcome)> Observer for F {
+    fn ended(&mut self, check: &Check, outcome: &Outcome) {
+        self(check, outcome);
+    }
+}
+
+/// Runs the selected checks on the balloon at `function`, and tells `observer` of each, in the order of
 /// [`CHAPTERS`](crate::CHAPTERS). The function's BARs hold addresses; no driver uses it.
 ///
 /// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken device
@@ -83,9 +98,9 @@ pub fn run<P: BalloonPlatform<Memory: 'static>>(
     function: Bdf,
     selection: &Selection,
     patience: Patience,
-    mut report: impl FnMut(&Check, &Outcome),
+    mut observer: impl Observer,
 ) -> Summary {
-    run_on(platform, function, selection, patience, &mut report)
+    run_on(platform, function, selection, patience, &mut observer)
 }
 
 fn run_on(
@@ -93,7 +108,7 @@ fn run_on(
     function: Bdf,
     selection: &Selection,
     patience: Patience,
-    report: &mut dyn FnMut(&Check, &Outcome),
+    observer: &mut dyn Observer,
 ) -> Summary {
     let mut summary = Summary::default();
     let Some(function) = Function::probe(&platform.config(), function) else {
@@ -101,15 +116,13 @@ fn run_on(
         return summary;
     };
     let command = function.command(&platform.config());
-    let mut note = |summary: &mut Summary, check: &Check, outcome: Outcome| {
-        summary.count(check, &outcome);
-        report(check, &outcome);
-    };
-
     let mut pci = PciFunction::read(platform, function);
     for check in selection.checks() {
         if let Run::Function(ask) = check.run {
-            note(&mut summary, check, outcome(ask(&mut pci)));
+            observer.started(check);
+            let outcome = outcome(ask(&mut pci));
+            summary.count(check, &outcome);
+            observer.ended(check, &outcome);
         }
     }
     // If the device cannot be tested at all, the first check reports why.
@@ -120,6 +133,7 @@ fn run_on(
     }
     for check in selection.checks() {
         let Run::Device(ask) = check.run else { continue };
+        observer.started(check);
         let outcome = match (&mut opened, &summary.ended) {
             (Ok(device), None) => {
                 let outcome = outcome(ask(device));
@@ -128,7 +142,8 @@ fn run_on(
             }
             (_, ended) => unopened.take().unwrap_or_else(|| Outcome::Skipped(ended.clone().unwrap_or_default())),
         };
-        note(&mut summary, check, outcome);
+        summary.count(check, &outcome);
+        observer.ended(check, &outcome);
     }
     let pci = match opened {
         Ok(device) => device.close(),

@@ -8,6 +8,12 @@ use super::spec::{Event, EventSpec};
 use crate::console::json::Object;
 
 events! {
+    /// A check begins. If no `check` event follows, it stopped the machine.
+    "check-started" => CheckStarted<'e> {
+        name: &'e str, "the check";
+        device: &'e dyn fmt::Display, "the device's PCI address";
+    }
+
     /// The outcome of a check of a device.
     "check" => Check<'e> {
         name: &'e str, "the check";

@@ -1,0 +1,146 @@
+//! Real QEMUs.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use super::{Folder, Outcome, count, program, project, report, verdict};
+
+fn printed(command: &mut Command) -> Result<String, String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
+    if !output.status.success() {
+        return Err(format!("{command:?}: {}", output.status));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+/// A QEMU of this version, or why there is none.
+fn qemu(version: &str) -> Result<String, String> {
+    static FOUND: [OnceLock<Result<String, String>>; 2] = [const { OnceLock::new() }; 2];
+    let find = || printed(Command::new(project("scripts/qemu.sh")).arg(version));
+    FOUND[usize::from(version == "10.0")].get_or_init(find).clone()
+}
+
+/// The kernel, built by cargo unless `BALLONET_KERNEL` names one.
+fn kernel() -> Result<PathBuf, String> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        if let Some(kernel) = std::env::var_os("BALLONET_KERNEL") {
+            return Ok(kernel.into());
+        }
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(project("")).args(["build", "--package", "ballonet-kernel", "--bin", "ballonet"]);
+        let messages = printed(cargo.args(["--message-format", "json"]))?;
+        let made = |line: &str| serde_json::from_str::<Value>(line).ok()?["executable"].as_str().map(PathBuf::from);
+        messages.lines().find_map(made).ok_or_else(|| "cargo built no kernel".into())
+    };
+    FOUND.get_or_init(build).clone()
+}
+
+/// Runs `test` on each version that can be had here.
+fn on_each(test: impl Fn(&str, &str) -> Outcome) -> Outcome {
+    for version in ["7.2", "10.0"] {
+        match qemu(version) {
+            Ok(program) => test(version, &program).map_err(|error| format!("QEMU {version}: {error}"))?,
+            Err(reason) => eprintln!("skipped on QEMU {version}: {reason}"),
+        }
+    }
+    Ok(())
+}
+
+fn checker(options: &[&str]) -> Outcome<Command> {
+    let mut command = program();
+    command.arg("--kernel").arg(kernel()?).args(["--format", "json", "--boot-timeout", "60"]).args(options);
+    Ok(command)
+}
+
+/// The whole suite in one start. Its two failures are those of docs/checks.md.
+#[test]
+fn all_checks_take_one_start() -> Outcome {
+    on_each(|version, qemu| {
+        let (status, report) = report(&checker(&["--vmm", "qemu", "--program", qemu])?.output()?)?;
+        assert_eq!((status, report["starts"].as_u64()), (1, Some(1)), "{report}");
+        for name in ["features-ok-refuses-unoffered", "kicks-before-driver-ok-are-ignored"] {
+            assert_eq!(verdict(&report, name)?.0, "failed", "{version}");
+        }
+        assert!(count(&report, "ok") > 90 && count(&report, "lost") == 0 && count(&report, "died") == 0, "{report}");
+        assert!(report["peak_rss_bytes"].as_u64() > Some(1 << 20), "{report}");
+        Ok(())
+    })
+}
+
+#[test]
+fn isolated_checks_have_the_same_verdicts() -> Outcome {
+    on_each(|_, qemu| {
+        let checks = "inflate-completes,features-ok-refuses-unoffered,isr-is-0-while-idle";
+        let options = ["--vmm", "qemu", "--program", qemu, "--isolate", "-j", "2", "--checks", checks];
+        let (status, report) = report(&checker(&options)?.output()?)?;
+        assert_eq!((status, report["starts"].as_u64()), (1, Some(3)), "{report}");
+        assert_eq!((count(&report, "ok"), count(&report, "failed")), (2, 1), "{report}");
+        Ok(())
+    })
+}
+
+/// A QEMU that gets `signal` once it has announced `chains-work`: a wrapper reads the serial line along.
+fn struck(qemu: &str, signal: &str, options: &[&str]) -> Outcome<(i32, Value)> {
+    let folder = Folder::new(&format!("strike-{signal}"))?;
+    let wrapper = folder.0.join("wrapper");
+    let script = format!(
+        r#"#!/bin/bash
+# QEMU is this process; the reader strikes it from outside.
+exec > >(while IFS= read -r line; do
+  printf '%s\n' "$line"
+  case $line in *'"check-started"'*'"chains-work"'*) kill -{signal} $$ ;; esac
+done)
+exec {qemu} "$@"
+"#
+    );
+    fs::write(&wrapper, script)?;
+    // The checks that follow include a slow one, and the culprit is long enough for the signal to come in time.
+    let command = format!(
+        "bash {} -machine q35 -accel tcg -cpu max -m 256M -display none -nic none -serial stdio -monitor none -no-reboot \
+         -device isa-debug-exit,iobase=0xf4,iosize=4 -device virtio-balloon-pci -kernel {{kernel}} -append {{cmdline}}",
+        wrapper.display()
+    );
+    let checks = "inflate-completes,chains-work,ring-indices-wrap,reset-clears-status";
+    let mut command = checker(&["--vmm", &command, "--checks", checks])?;
+    report(&command.args(options).output()?)
+}
+
+/// The signal may come when the check has just ended: then the VMM goes down in the next one.
+fn culprit(report: &Value, word: &str) -> Outcome<String> {
+    let checks = report["checks"].as_array().ok_or("no checks")?;
+    let names: Vec<&str> =
+        checks.iter().filter(|check| check["verdict"] == word).filter_map(|check| check["name"].as_str()).collect();
+    match names.as_slice() {
+        [name @ ("chains-work" | "one-frame-number-a-descriptor-works" | "ring-indices-wrap")] => {
+            Ok((*name).to_owned())
+        }
+        other => Err(format!("{word}: {other:?} in {report}").into()),
+    }
+}
+
+#[test]
+fn a_qemu_that_is_killed_in_mid_check_costs_one_check() -> Outcome {
+    on_each(|_, qemu| {
+        let (status, report) = struck(qemu, "KILL", &[])?;
+        let name = culprit(&report, "died")?;
+        assert!(verdict(&report, &name)?.1.contains("SIGKILL"), "{report}");
+        assert_eq!((status, count(&report, "ok")), (4, 3), "{report}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_qemu_that_is_stopped_in_mid_check_costs_one_check() -> Outcome {
+    on_each(|_, qemu| {
+        let (status, report) = struck(qemu, "STOP", &["--timeout", "5"])?;
+        let name = culprit(&report, "wedged")?;
+        assert!(verdict(&report, &name)?.1.contains("stopped by a signal"), "{report}");
+        assert_eq!((status, count(&report, "ok")), (4, 3), "{report}");
+        Ok(())
+    })
+}

@@ -17,7 +17,9 @@ pub use crate::machine::power::DEBUG_EXIT;
 #[doc(hidden)]
 pub use crate::machine::start::Entry;
 #[doc(hidden)]
-pub use crate::machine::start::entry::{CR0, CR4, EFER, EFER_LONG_MODE, ENTRY_GDT, ENTRY_GDT_LIMIT, ENTRY_TABLES, HUGE, TABLE};
+pub use crate::machine::start::entry::{
+    CR0, CR4, EFER, EFER_LONG_MODE, ENTRY_GDT, ENTRY_GDT_LIMIT, ENTRY_TABLES, HUGE, TABLE,
+};
 #[doc(hidden)]
 pub use crate::machine::start::image::Image;
 #[doc(hidden)]

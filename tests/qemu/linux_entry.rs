@@ -17,7 +17,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             let name = |case: &str| format!("linux_entry::{version}::{bits}_bit::{case}");
             // Dragonball, StratoVirt, Firecracker without ACPI.
             let stub = Stub { mode, root_pointer: stub::RootPointer::InPlace };
-            trials.push(started(name("mp_table"), version, "microvm,acpi=off", stub, |vm| works(vm, "MP table: 1 CPU")));
+            trials
+                .push(started(name("mp_table"), version, "microvm,acpi=off", stub, |vm| works(vm, "MP table: 1 CPU")));
             let stub = Stub { mode, root_pointer: stub::RootPointer::Moved };
             let moved = |vm: &mut Vm| works(vm, "ACPI FACP");
             trials.push(started(name("rsdp_in_the_bios_area"), version, "microvm,acpi=on", stub, moved));

@@ -1,7 +1,9 @@
 //! From the loader's hand to a machine that drivers can use.
 
 use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
-use crate::boot::{BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, linux, multiboot2, pvh};
+use crate::boot::{
+    BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, linux, multiboot2, pvh,
+};
 use crate::console::count;
 use crate::machine::cpu::cpuid::{self, Features};
 use crate::machine::cpu::memory_types::{self, Mtrrs};

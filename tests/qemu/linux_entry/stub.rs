@@ -223,7 +223,13 @@ fn number(image: &[u8], offset: usize, length: usize) -> u64 {
 /// An ELF64 image of these segments, with a PVH note that names the stub.
 fn elf(segments: &[Segment<'_>]) -> Vec<u8> {
     let count = segments.len() + 1;
-    let note = [&4_u32.to_le_bytes()[..], &8_u32.to_le_bytes(), &18_u32.to_le_bytes(), b"Xen\0", &u64::from(BASE).to_le_bytes()];
+    let note = [
+        &4_u32.to_le_bytes()[..],
+        &8_u32.to_le_bytes(),
+        &18_u32.to_le_bytes(),
+        b"Xen\0",
+        &u64::from(BASE).to_le_bytes(),
+    ];
     let note = note.concat();
     let mut image = b"\x7FELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3E\0\x01\0\0\0".to_vec();
     for word in [u64::from(BASE), 64, 0] {

@@ -117,7 +117,7 @@ fn a_zero_page_of_the_loader_is_read() {
     page.hdr.cmd_line_ptr = COMMAND_LINE.0 as u32;
     page.hdr.cmdline_size = LINE.len() as u32;
     for (slot, (addr, size)) in page.e820_table.iter_mut().zip(RANGES) {
-        *slot = boot_e820_entry { addr, size, type_: 1 };
+        *slot = boot_e820_entry { addr, size, r#type: 1 };
     }
     page.e820_entries = RANGES.len() as u8;
     LinuxBootConfigurator::write_bootparams(&BootParams::new(&page, ZERO_PAGE), &guest.memory).unwrap();

@@ -12,7 +12,8 @@ use super::matrix::{cover, job};
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
-use cell::{Cell, MACHINES, Registers};
+pub(crate) use cell::Registers;
+use cell::{Cell, MACHINES};
 
 /// Every combination of this many values that can be occurs in a cell of a test run.
 const STRENGTH: u32 = 2;

@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         for (case, machine) in [("by_a_triple_fault", "microvm,acpi=off"), ("by_the_keyboard_controller", "isapc")] {
             let qemu = Qemu::new(version).machine(machine).without_debug_exit().without_balloon();
             let qemu = qemu.option("-action", "reboot=shutdown");
-            trials.push(trial(name(&format!("without_acpi::ends_{case}")), qemu, without_acpi));
+            trials.push(trial(name(&format!("without_acpi::ends_{case}")), qemu, ends_without_acpi));
         }
         let pc = Qemu::new(version).machine("pc").without_debug_exit();
         trials.push(trial(name("pc::general_purpose_event_cannot_storm"), pc, general_purpose_event));
@@ -63,7 +63,7 @@ fn hardware_reduced(vm: &mut Vm) -> Outcome {
 }
 
 /// Nothing takes a status or switches off: the status stands on the serial line, and a reset is the end.
-fn without_acpi(vm: &mut Vm) -> Outcome {
+fn ends_without_acpi(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     vm.serial.type_line("poweroff")?;
     ends_switched_off(vm)?;

@@ -188,7 +188,7 @@ impl Stub {
         }
         put(ZERO_PAGE + 0x1FE, &0xAA55_u16.to_le_bytes());
         put(ZERO_PAGE + 0x202, b"HdrS");
-        let map = [(0, 0x9_FC00, 1), (0xF_0000, 0x1_0000, 2), (0x10_0000, MEMORY - 0x10_0000, 1_u32)];
+        let map = [(0_u64, 0x9_FC00_u64, 1_u32), (0xF_0000, 0x1_0000, 2), (0x10_0000, MEMORY - 0x10_0000, 1)];
         put(ZERO_PAGE + 0x1E8, &[map.len() as u8]);
         for (index, (start, length, kind)) in (0..).zip(map) {
             let entry = [&start.to_le_bytes()[..], &length.to_le_bytes(), &kind.to_le_bytes()].concat();

@@ -20,7 +20,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("microvm::poweroff_without_a_button"), microvm(), hardware_reduced));
         let without_acpi = Qemu::new(version).machine("microvm,acpi=off");
         trials.push(trial(name("microvm::reboot_by_the_last_resort"), without_acpi.without_balloon(), last_resort));
-        for (case, machine) in [("by_a_triple_fault", "microvm,acpi=off"), ("by_the_keyboard_controller", "isapc")] {
+        for (case, machine) in
+            [("by_a_triple_fault", "microvm,acpi=off"), ("by_the_keyboard_controller", "pc,acpi=off")]
+        {
             let qemu = Qemu::new(version).machine(machine).without_debug_exit().without_balloon();
             let qemu = qemu.option("-action", "reboot=shutdown");
             trials.push(trial(name(&format!("without_acpi::ends_{case}")), qemu, ends_without_acpi));

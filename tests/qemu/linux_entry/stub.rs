@@ -71,10 +71,10 @@ global_asm!(
     "lgdt [{table_register}]",
     "mov esp, {stack}",
     "push 0x10",
-    "push {base} + (4f - ballonet_stub_begin)",
+    "push {long_mode}",
     "retf",
+    ".org ballonet_stub_begin + 0x200",
     ".code64",
-    "4:",
     "mov eax, 0x18",
     "mov ds, eax",
     "mov es, eax",
@@ -102,7 +102,7 @@ global_asm!(
     pml4 = const PML4,
     table_register = const TABLE_REGISTER,
     stack = const ENTRY,
-    base = const BASE,
+    long_mode = const BASE + 0x200,
 );
 
 unsafe extern "C" {

@@ -3,6 +3,8 @@
 //! A macro defines them in the program, because a library that had them could not be linked into host tests.
 
 #[doc(hidden)]
+pub use crate::boot::linux::MAGIC as LINUX_MAGIC;
+#[doc(hidden)]
 pub use crate::boot::multiboot2::{HEADER_MAGIC, MAGIC};
 #[doc(hidden)]
 pub use crate::boot::pvh::NOTE_TYPE_PHYS32_ENTRY;
@@ -15,11 +17,15 @@ pub use crate::machine::power::DEBUG_EXIT;
 #[doc(hidden)]
 pub use crate::machine::start::Entry;
 #[doc(hidden)]
-pub use crate::machine::start::entry::{CR0, CR4, EFER, EFER_LONG_MODE, ENTRY_GDT, ENTRY_TABLES, HUGE, TABLE};
+pub use crate::machine::start::entry::{
+    CR0, CR4, EFER, EFER_LONG_MODE, ENTRY_GDT, ENTRY_GDT_LIMIT, ENTRY_TABLES, HUGE, TABLE,
+};
 #[doc(hidden)]
 pub use crate::machine::start::image::Image;
 #[doc(hidden)]
 pub use crate::machine::start::image::OFFSET;
+#[doc(hidden)]
+pub use crate::machine::start::linux_entry::WITHOUT_PCID;
 #[doc(hidden)]
 pub use crate::machine::start::memory_functions::{compare, copy, fill, shift};
 #[doc(hidden)]

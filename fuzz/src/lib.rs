@@ -9,6 +9,7 @@ pub mod boot_info;
 pub mod command_line;
 pub mod config_space;
 pub mod console;
+pub mod linux;
 pub mod multiboot2;
 pub mod queue;
 

@@ -1,6 +1,7 @@
 //! Boot information, whichever protocol it came by.
 
-use super::{CommandLine, Framebuffer, LoaderAreas, MemoryMap, PhysRange};
+use super::{CommandLine, Framebuffer, LoaderAreas, MemoryMap, Note, PhysRange};
+use ballonet::memory::PhysAddr;
 
 /// The boot information: some 9 KiB that borrow nothing, so that the loader's memory may be reused.
 #[derive(Debug, Clone)]
@@ -41,6 +42,19 @@ impl BootInfo {
             efi: None,
             framebuffer: None,
             areas: LoaderAreas::empty(),
+        }
+    }
+    /// Notes where the root pointer is, which has its own length; 0 is nowhere.
+    pub(super) fn set_rsdp(&mut self, address: u64, report: &mut dyn FnMut(Note)) {
+        /// Bytes of the root pointer since ACPI 2.0; that of 1.0 is shorter (ACPI 6.5, 5.2.5.3).
+        const LONGEST: u64 = 36;
+        if address == 0 {
+            return;
+        }
+        let room = LONGEST.min((PhysAddr::MAX.as_u64() + 1).saturating_sub(address));
+        self.rsdp = PhysRange::parse(address, room).ok();
+        if self.rsdp.is_none() {
+            report(Note::BadRsdpAddress(address));
         }
     }
 }

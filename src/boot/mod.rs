@@ -10,6 +10,7 @@ mod area;
 mod command_line;
 mod framebuffer;
 mod info;
+pub mod linux;
 mod memory_map;
 pub mod multiboot2;
 mod note;

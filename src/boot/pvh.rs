@@ -115,24 +115,9 @@ pub fn parse(
         let length = info.command_line.as_bytes().len() as u64 + 1;
         info.areas.keep(AreaKind::CommandLine, start.command_line.get(), length);
     }
-    info.rsdp = rsdp(start.rsdp.get(), report);
+    info.set_rsdp(start.rsdp.get(), report);
     read_modules(memory, start, &mut info, report);
     Ok(info)
-}
-
-/// Where the root pointer is; it has its own length.
-fn rsdp(address: u64, report: &mut dyn FnMut(Note)) -> Option<PhysRange> {
-    /// Bytes of the root pointer since ACPI 2.0; that of 1.0 is shorter (ACPI 6.5, 5.2.5.3).
-    const LONGEST: u64 = 36;
-    if address == 0 {
-        return None;
-    }
-    let room = LONGEST.min((PhysAddr::MAX.as_u64() + 1).saturating_sub(address));
-    let rsdp = PhysRange::parse(address, room).ok();
-    if rsdp.is_none() {
-        report(Note::BadRsdpAddress(address));
-    }
-    rsdp
 }
 
 fn read_map(memory: &impl PhysicalMemory, pointer: MapPointer, info: &mut BootInfo, report: &mut dyn FnMut(Note)) {

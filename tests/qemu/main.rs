@@ -21,6 +21,7 @@ mod image;
 mod input;
 mod layouts;
 mod life;
+mod linux_entry;
 mod matrix;
 mod migration;
 mod mmio;
@@ -57,6 +58,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         mmio::trials(),
         layouts::trials(),
         life::trials(),
+        linux_entry::trials(),
         migration::trials(),
         poison::trials(),
         commands::trials(),

@@ -20,6 +20,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("microvm::poweroff_without_a_button"), microvm(), hardware_reduced));
         let without_acpi = Qemu::new(version).machine("microvm,acpi=off");
         trials.push(trial(name("microvm::reboot_by_the_last_resort"), without_acpi.without_balloon(), last_resort));
+        for (case, machine) in
+            [("by_a_triple_fault", "microvm,acpi=off"), ("by_the_keyboard_controller", "pc,acpi=off")]
+        {
+            let qemu = Qemu::new(version).machine(machine).without_debug_exit().without_balloon();
+            let qemu = qemu.option("-action", "reboot=shutdown");
+            trials.push(trial(name(&format!("without_acpi::ends_{case}")), qemu, ends_without_acpi));
+        }
         let pc = Qemu::new(version).machine("pc").without_debug_exit();
         trials.push(trial(name("pc::general_purpose_event_cannot_storm"), pc, general_purpose_event));
         let q35 = Qemu::new(version).without_debug_exit();
@@ -55,6 +62,14 @@ fn hardware_reduced(vm: &mut Vm) -> Outcome {
     message(vm, "why there is no button", |text| text.contains("no power button: ACPI is hardware-reduced"))?;
     vm.serial.type_line("poweroff")?;
     ends_switched_off(vm)
+}
+
+/// Nothing takes a status or switches off: the status stands on the serial line, and a reset is the end.
+fn ends_without_acpi(vm: &mut Vm) -> Outcome {
+    vm.event("no-device")?;
+    vm.serial.type_line("poweroff")?;
+    ends_switched_off(vm)?;
+    message(vm, "how it ends", |text| text.contains("it is ended by a reset"))
 }
 
 /// Neither a reset register, nor that of the chipset, nor a keyboard controller: a triple fault is left.

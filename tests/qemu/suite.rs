@@ -58,6 +58,7 @@ const SHORT: &[&str] = &[
     "poison::qemu-7.2::reported_zeros_are_discarded",
     "poison::qemu-10.0::free_memory_holds_the_announced_value",
     "power::qemu-7.2::microvm::poweroff_without_a_button",
+    "power::qemu-10.0::without_acpi::*",
     "power::qemu-10.0::q35::button_switches_off",
     "reach::qemu-7.2::line",
     "reach::qemu-10.0::two_vectors_packed",

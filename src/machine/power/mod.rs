@@ -63,8 +63,9 @@ pub(crate) fn initialise(acpi: &Acpi) {
     }
 }
 
-/// Ends the kernel: by `isa-debug-exit` where there is one, else by ACPI power-off, else by standing still. A PC stays on
-/// after a failure, so that its screen can be read.
+/// Ends the kernel: by `isa-debug-exit` where there is one, else by ACPI power-off, else by a reset, in the way that a VMM without
+/// ACPI takes for the end, else by standing still. A PC is never reset here, and stays on after a failure, so that its screen can
+/// be read.
 pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
     log::emit(&events::Exit { status: status.qemu_status().into() });
@@ -86,9 +87,26 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
         // The holder of the lock was about to end the kernel too, or never runs again.
         POWER.try_with(|power| power.as_mut().map(Power::switch_off));
     }
+    if cpuid::has_hypervisor() {
+        end_by_reset();
+    }
     log::line(format_args!("It is now safe to turn the machine off."));
     screen::flush();
     cpuid::halt()
+}
+
+/// Ends a virtual machine that has no power-off: the keyboard controller's reset first, since it is all that Firecracker and
+/// libkrun have, then the others.
+fn end_by_reset() -> ! {
+    /// For the last bytes on the serial line, and for a VMM that is slow to switch off: a reset must not overtake that.
+    const PATIENCE_MS: u32 = 200;
+    ::log::info!("the virtual machine is still on: it is ended by a reset");
+    screen::flush();
+    wait_some_ms(PATIENCE_MS);
+    pulse_reset_line();
+    POWER.try_with(|power| power.as_mut().map(Power::reset));
+    reset_by_chipset();
+    triple_fault()
 }
 
 /// PM1 control: sleep enable, and where the sleep type goes (ACPI 6.5, 4.8.3.2.1).
@@ -150,6 +168,13 @@ impl Power {
 pub(crate) fn reboot() -> ! {
     interrupts::disable();
     POWER.try_with(|power| power.as_mut().map(Power::reset));
+    reset_by_chipset();
+    pulse_reset_line();
+    triple_fault()
+}
+
+/// Resets by the chipset's reset control register, where there is one.
+fn reset_by_chipset() {
     // SAFETY: the reset control register of every PCI chipset (hard reset, then go). Where there is none, the writes go
     // nowhere.
     unsafe {
@@ -158,7 +183,9 @@ pub(crate) fn reboot() -> ! {
         control.write(0x06);
     }
     wait_some_ms(10);
-    pulse_reset_line();
+}
+
+fn triple_fault() -> ! {
     // SAFETY: with no gate at all the next exception cannot be delivered, nor the one after it, which resets the CPU.
     unsafe {
         lidt(&DescriptorTablePointer { limit: 0, base: VirtAddr::zero() });

@@ -1,7 +1,9 @@
 //! From the loader's hand to a machine that drivers can use.
 
 use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
-use crate::boot::{BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, multiboot2, pvh};
+use crate::boot::{
+    BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, linux, multiboot2, pvh,
+};
 use crate::console::count;
 use crate::machine::cpu::cpuid::{self, Features};
 use crate::machine::cpu::memory_types::{self, Mtrrs};
@@ -36,7 +38,7 @@ use derive_more::Display;
 #[derive(Debug)]
 pub struct Entry {
     image: Image,
-    /// How the loader says that it speaks multiboot2.
+    /// Which boot protocol: 0 is PVH.
     magic: u32,
     /// Physical address of the boot information.
     boot_information: u32,
@@ -69,6 +71,8 @@ pub(crate) struct Machine {
 enum StartError {
     #[display("{_0}")]
     Pvh(pvh::PvhError),
+    #[display("{_0}")]
+    Linux(linux::LinuxError),
     #[display("entered as by multiboot2, but with {_0:#x} in eax")]
     UnknownLoader(u32),
     #[display("{_0}")]
@@ -84,7 +88,8 @@ enum StartError {
 }
 
 impl Entry {
-    /// Entered with the physical address of the boot information: by multiboot2 if there is a magic number, else by PVH.
+    /// Entered with the physical address of the boot information: by PVH if the magic number is 0, else
+    /// by the protocol whose number it is.
     pub fn new(image: Image, magic: u32, boot_information: u32) -> Self {
         Self { image, magic, boot_information, tsc: tsc::now() }
     }
@@ -206,6 +211,7 @@ impl Entry {
         let mut boot = match self.magic {
             0 => pvh::parse(&memory, address, &mut keep).map_err(StartError::Pvh)?,
             multiboot2::MAGIC => multiboot2::parse(&memory, address, &mut keep).map_err(StartError::Multiboot2)?,
+            linux::MAGIC => linux::parse(&memory, address, &mut keep).map_err(StartError::Linux)?,
             magic => return Err(StartError::UnknownLoader(magic)),
         };
         let options = KernelOptions::parse(boot.command_line.as_bytes(), &mut |_| {});

@@ -1,8 +1,10 @@
-//! From the loader's 32-bit entry to Rust.
+//! From the loader's entry to Rust.
 //!
 //! *On entry* by PVH (Xen's x86/HVM direct boot ABI) or by multiboot2 (3.3): protected mode, 32-bit flat segments, paging off,
 //! interrupts off, `ebx` = physical address of the boot information; by multiboot2 also `eax` = its magic number. Nothing else
 //! is taken for granted, neither control bits nor a stack: GRUB under UEFI leaves PAE and long mode half turned on.
+//!
+//! By the Linux boot protocol the code comes from [`linux_entry`](crate::machine::start::linux_entry).
 //!
 //! A PVH loader puts the image where it is linked, at 2 MiB. GRUB puts it at a multiple of 2 MiB that is free, as the header asks;
 //! where that is, the code finds out from where it runs.
@@ -45,9 +47,13 @@ pub const TABLE: u32 = (PageTableFlags::PRESENT.bits() | PageTableFlags::WRITABL
 #[doc(hidden)]
 pub const HUGE: u32 = TABLE | PageTableFlags::HUGE_PAGE.bits() as u32;
 
-/// The entry's GDT: null, 64-bit ring-0 code. The kernel's own replaces it at once.
+/// The entry's GDT: null, 64-bit ring-0 code; 32-bit ring-0 code and data, flat. The kernel's own replaces it at once.
 #[doc(hidden)]
-pub static ENTRY_GDT: [u64; 2] = [0, 0x00AF_9B00_0000_FFFF];
+pub static ENTRY_GDT: [u64; 4] = [0, 0x00AF_9B00_0000_FFFF, 0x00CF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF];
+
+/// Its limit.
+#[doc(hidden)]
+pub const ENTRY_GDT_LIMIT: u16 = size_of_val(&ENTRY_GDT) as u16 - 1;
 
 /// Room for the entry's page tables: PML4, PDPT and one PD for each of the first 4 GiB; PDPT and PD for the image.
 #[doc(hidden)]
@@ -74,6 +80,7 @@ pub static ENTRY_TABLES: EntryTables = EntryTables(core::cell::UnsafeCell::new([
 macro_rules! entry_point {
     ($main:path) => {
         $crate::cpu_check!();
+        $crate::linux_entry!();
         core::arch::global_asm!(
             // XEN_ELFNOTE_PHYS32_ENTRY: the address at which to start the kernel.
             ".pushsection .note.Xen, \"a\", @note",
@@ -85,7 +92,7 @@ macro_rules! entry_point {
             ".quad pvh_entry + {down}",
             ".popsection",
 
-            // The multiboot2 header (3.1): GRUB starts the kernel at the ELF header's entry.
+            // The multiboot2 header (3.1).
             ".pushsection .multiboot2, \"a\", @progbits",
             ".p2align 3",
             "multiboot2_header:",
@@ -93,6 +100,10 @@ macro_rules! entry_point {
             ".long 0",                    // i386 in protected mode
             ".long multiboot2_header_end - multiboot2_header",
             ".long -({header_magic} + (multiboot2_header_end - multiboot2_header))",
+            // Entry address (3.1.7): the ELF header's is that of Linux.
+            ".p2align 3",
+            ".short 3, 0",
+            ".long 12, multiboot2_entry + {down}",
             // Framebuffer (3.1.10), optional: of whatever size and depth there is.
             ".p2align 3",
             ".short 5, 1",
@@ -233,7 +244,7 @@ macro_rules! entry_point {
             efer = const $crate::image::EFER,
             long_mode = const $crate::image::EFER_LONG_MODE,
             gdt = sym $crate::image::ENTRY_GDT,
-            gdt_limit = const 15,
+            gdt_limit = const $crate::image::ENTRY_GDT_LIMIT,
             start = sym start_from_entry,
         );
 

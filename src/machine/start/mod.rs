@@ -6,6 +6,7 @@ pub(crate) mod entry;
 pub(crate) mod firmware;
 pub(crate) mod identity;
 pub(crate) mod image;
+pub(crate) mod linux_entry;
 pub(crate) mod memory_functions;
 pub(crate) mod refusal;
 

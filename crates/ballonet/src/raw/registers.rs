@@ -58,9 +58,7 @@ impl RawRegisters {
     #[track_caller]
     fn check(&self, size: usize, offset: usize) {
         let start = self.pointer().map_or(0, |start| start.addr().get());
-        if start.wrapping_add(offset) % size != 0
-            || self.length.checked_sub(offset).is_none_or(|left| left < size)
-        {
+        if start.wrapping_add(offset) % size != 0 || self.length.checked_sub(offset).is_none_or(|left| left < size) {
             super::beyond(size, offset, self.length);
         }
     }

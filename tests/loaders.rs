@@ -1,0 +1,147 @@
+//! The kernel in the hands of rust-vmm's loader, as Firecracker, Cloud Hypervisor and others use it: what they place and
+//! where they would enter, and what our parsers make of the boot information that they write.
+
+// A test program is an ordinary program of the host.
+#![allow(clippy::std_instead_of_core)]
+
+use std::fs::File;
+
+use ballonet::memory::PhysAddr;
+use ballonet_kernel::boot::{BootInfo, MemoryImage, linux, pvh};
+use linux_loader::cmdline::Cmdline;
+use linux_loader::configurator::linux::LinuxBootConfigurator;
+use linux_loader::configurator::pvh::PvhBootConfigurator;
+use linux_loader::configurator::{BootConfigurator, BootParams};
+use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
+use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_start_info};
+use linux_loader::loader::elf::{Elf, PvhBootCapability};
+use linux_loader::loader::{KernelLoader, KernelLoaderResult, load_cmdline};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+const MEMORY: usize = 16 << 20;
+/// Where Firecracker has them.
+const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);
+const ZERO_PAGE: GuestAddress = GuestAddress(0x7000);
+const START_INFO: GuestAddress = GuestAddress(0x6000);
+const MAP: GuestAddress = GuestAddress(0x7000);
+const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
+/// Usable memory below what a PC keeps for itself, and above.
+const RANGES: [(u64, u64); 2] = [(0, 0x9_FC00), (0x10_0000, MEMORY as u64 - 0x10_0000)];
+const LINE: &str = "log=json virtio_mmio.device=4K@0xc0001000:5";
+
+/// A guest's memory with the kernel in it.
+struct Guest {
+    memory: GuestMemoryMmap,
+    loaded: KernelLoaderResult,
+    file: Vec<u8>,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let path = env!("CARGO_BIN_EXE_ballonet");
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+        let loaded = Elf::load(&memory, None, &mut File::open(path).unwrap(), Some(HIGH_MEMORY)).unwrap();
+        let mut line = Cmdline::new(2048).unwrap();
+        line.insert_str(LINE).unwrap();
+        load_cmdline(&memory, COMMAND_LINE, &line).unwrap();
+        Self { memory, loaded, file: std::fs::read(path).unwrap() }
+    }
+
+    /// Physical addresses, offset in the file and length there of each executable segment.
+    fn code(&self) -> impl Iterator<Item = (u64, usize, usize)> {
+        const LOAD: u64 = 1;
+        const EXECUTE: u64 = 1;
+        let number = |at: usize, length: usize| {
+            self.file[at..at + length].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+        };
+        let table = number(32, 8) as usize;
+        let headers = (0..number(56, 2) as usize).map(move |index| table + 56 * index);
+        let headers = headers.filter(move |&at| number(at, 4) == LOAD && number(at + 4, 4) & EXECUTE != 0);
+        headers.map(move |at| (number(at + 24, 8), number(at + 8, 8) as usize, number(at + 32, 8) as usize))
+    }
+
+    /// Whether this physical address is code that the loader has copied from the file.
+    fn is_code(&self, address: u64) -> bool {
+        self.code().any(|(start, offset, length)| {
+            let Some(within) = address.checked_sub(start).filter(|&within| within < length as u64) else {
+                return false;
+            };
+            let at = offset + within as usize;
+            let mut loaded = [0; 8];
+            self.memory.read_slice(&mut loaded, GuestAddress(address)).unwrap();
+            loaded == self.file[at..at + 8] && loaded != [0; 8]
+        })
+    }
+
+    fn parse<E>(&self, parse: impl FnOnce(&MemoryImage<'_>) -> Result<BootInfo, E>) -> BootInfo
+    where
+        E: std::fmt::Debug,
+    {
+        let mut bytes = vec![0; MEMORY];
+        self.memory.read_slice(&mut bytes, GuestAddress(0)).unwrap();
+        parse(&MemoryImage::new(PhysAddr::new(0).unwrap(), &bytes)).unwrap()
+    }
+}
+
+fn assert_read(info: &BootInfo) {
+    assert_eq!(info.command_line.as_bytes(), LINE.as_bytes());
+    let usable: Vec<_> = info.memory_map.usable().map(|range| (range.start().as_u64(), range.bytes())).collect();
+    assert_eq!(usable, RANGES);
+    assert!(info.rsdp.is_none());
+}
+
+#[test]
+fn an_elf_is_entered_by_linux_where_its_code_lies() {
+    let guest = Guest::new();
+    let entry = guest.loaded.kernel_load.0;
+    assert_eq!(entry, 0x20_0200);
+    assert!(guest.is_code(entry), "{entry:#x} is no code");
+    assert!(guest.loaded.kernel_end <= 8 << 20);
+}
+
+#[test]
+fn an_elf_is_entered_by_pvh_where_its_code_lies() {
+    let guest = Guest::new();
+    let PvhBootCapability::PvhEntryPresent(entry) = guest.loaded.pvh_boot_cap else { panic!("no PVH note") };
+    assert!(guest.is_code(entry.0), "{entry:?} is no code");
+    assert_ne!(entry, guest.loaded.kernel_load);
+}
+
+#[test]
+fn a_zero_page_of_the_loader_is_read() {
+    let guest = Guest::new();
+    let mut page = boot_params::default();
+    page.hdr.boot_flag = 0xAA55;
+    page.hdr.header = linux::MAGIC;
+    page.hdr.type_of_loader = 0xFF;
+    page.hdr.cmd_line_ptr = COMMAND_LINE.0 as u32;
+    page.hdr.cmdline_size = LINE.len() as u32;
+    for (slot, (addr, size)) in page.e820_table.iter_mut().zip(RANGES) {
+        *slot = boot_e820_entry { addr, size, r#type: 1 };
+    }
+    page.e820_entries = RANGES.len() as u8;
+    LinuxBootConfigurator::write_bootparams(&BootParams::new(&page, ZERO_PAGE), &guest.memory).unwrap();
+    assert_read(
+        &guest.parse(|memory| linux::parse(memory, PhysAddr::new(ZERO_PAGE.0).unwrap(), &mut |note| panic!("{note}"))),
+    );
+}
+
+#[test]
+fn start_info_of_the_loader_is_read() {
+    let guest = Guest::new();
+    let start = hvm_start_info {
+        magic: pvh::START_MAGIC,
+        version: 1,
+        cmdline_paddr: COMMAND_LINE.0,
+        memmap_paddr: MAP.0,
+        memmap_entries: RANGES.len() as u32,
+        ..Default::default()
+    };
+    let map = RANGES.map(|(addr, size)| hvm_memmap_table_entry { addr, size, type_: 1, reserved: 0 });
+    let mut params = BootParams::new(&start, START_INFO);
+    params.set_sections(&map, MAP);
+    PvhBootConfigurator::write_bootparams(&params, &guest.memory).unwrap();
+    assert_read(
+        &guest.parse(|memory| pvh::parse(memory, PhysAddr::new(START_INFO.0).unwrap(), &mut |note| panic!("{note}"))),
+    );
+}

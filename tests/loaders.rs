@@ -3,6 +3,8 @@
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
+// The helpers outside test functions fail as those do.
+#![allow(clippy::unwrap_used)]
 
 use std::fs::File;
 

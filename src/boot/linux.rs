@@ -1,7 +1,7 @@
 //! The Linux boot protocol: the parser of the zero page (`boot_params`).
 //!
 //! The kernel is entered with the physical address of the zero page in `esi` or `rsi` (Linux,
-//! Documentation/arch/x86/boot.rst and zero-page.rst; struct boot_params in asm/bootparam.h). crosvm, Dragonball, StratoVirt
+//! Documentation/arch/x86/boot.rst and zero-page.rst; `struct boot_params` in `asm/bootparam.h`). crosvm, Dragonball, StratoVirt
 //! and Firecracker start an ELF image so; GRUB's `linux` and QEMU a bzImage.
 
 use derive_more::{Display, Error};
@@ -14,7 +14,7 @@ use super::{
 };
 use ballonet::memory::PhysAddr;
 
-/// What the entry code says for this protocol: the setup header's magic number, "HdrS".
+/// What the entry code says for this protocol: the setup header's magic number, `HdrS`.
 pub const MAGIC: u32 = 0x5372_6448;
 
 /// Entries that the zero page has room for.
@@ -24,7 +24,7 @@ pub const MAX_ENTRIES: u8 = 128;
 /// The zero page's size in bytes.
 pub const ZERO_PAGE: u64 = 4096;
 
-/// The fields of `screen_info` (include/uapi/linux/screen_info.h) that describe a framebuffer.
+/// The fields of `screen_info` (`include/uapi/linux/screen_info.h`) that describe a framebuffer.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct ScreenInfo {

@@ -1,6 +1,6 @@
 //! A device model before the tester.
 
-use ballonet_check::{Outcome, Patience, Selection, Severity, Summary, run};
+use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary, run};
 
 use ballonet_models::{Allocated, Behaviour, Capability, Machine, ModelPlatform, feature};
 
@@ -45,7 +45,7 @@ pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) ->
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
     let mut outcomes = Vec::new();
-    let summary = run(&mut platform, at, &selection, PATIENCE, |check, outcome| {
+    let summary = run(&mut platform, at, &selection, PATIENCE, |check: &Check, outcome: &Outcome| {
         outcomes.push((check.name, check.severity, outcome.clone()));
     });
     assert_eq!(outcomes.len(), selection.len(), "each check is reported once");

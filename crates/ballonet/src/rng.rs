@@ -39,11 +39,10 @@ struct Lent<P: Platform> {
     buffer: Option<P::Memory>,
 }
 
-impl<P: Platform> Parts<P> for Option<Lent<P>> {
+impl<P: Platform> Parts<P> for Lent<P> {
     fn release(self, platform: &mut P, proof: &Quiesced) {
-        let Some(Lent { queue, buffer }) = self else { return };
-        queue.release(platform, proof);
-        if let Some(buffer) = buffer {
+        self.queue.release(platform, proof);
+        if let Some(buffer) = self.buffer {
             platform.release_dma(buffer);
         }
     }

@@ -118,7 +118,7 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
     ///
     /// # Errors
     /// When there is no such field.
-    pub(crate) fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
+    pub fn write_config32(&mut self, offset: usize, value: u32) -> Result<(), TransportError> {
         self.transport.write_config32(offset, value)
     }
 

@@ -23,12 +23,12 @@ impl Pending {
     pub(crate) const ALL: Self = Self(u32::MAX);
 
     /// Whether nothing happened.
-    pub(crate) const fn is_empty(self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether the device configuration may have changed.
-    pub(crate) const fn config(self) -> bool {
+    pub const fn config(self) -> bool {
         self.0 & CONFIG != 0
     }
 

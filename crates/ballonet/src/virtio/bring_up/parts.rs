@@ -10,6 +10,15 @@ pub trait Parts<P: Platform> {
     fn release(self, platform: &mut P, proof: &Quiesced);
 }
 
+/// Parts of which set-up may have failed to make any.
+impl<P: Platform, T: Parts<P>> Parts<P> for Option<T> {
+    fn release(self, platform: &mut P, proof: &Quiesced) {
+        if let Some(parts) = self {
+            parts.release(platform, proof);
+        }
+    }
+}
+
 /// Gives a driver's parts back, or leaks them if the device may still use their memory.
 pub(super) fn give_back<P: Platform, T: Parts<P>>(
     platform: &mut P,

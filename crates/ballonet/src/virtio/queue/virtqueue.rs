@@ -20,10 +20,12 @@ use crate::bus::{DmaExhausted, DmaMemory};
 use crate::platform::Platform;
 use crate::virtio::barrier;
 
-/// A virtqueue with its memory. `T` is what a request lends to the device.
+/// A virtqueue with its memory. `T` is a request's token: whatever the request lends to the device, or `()`. The queue owns it
+/// until [`pop`](Self::pop) returns it with the completion, or [`release`](Self::release) with what never completed.
 ///
-/// The order of use is [`add`](Self::add) (any number), [`publish`](Self::publish), kick; then [`pop`](Self::pop) until there is
-/// nothing, and [`arm`](Self::arm).
+/// The order of use is [`add`](Self::add) (any number), [`arm`](Self::arm), and
+/// [`Running::publish`](crate::virtio::Running::publish), which kicks if the device asks for it. After an interrupt,
+/// [`pop`](Self::pop) until `None`. If requests are still outstanding then, `arm` again: where it returns `false`, pop again.
 #[derive(Debug)]
 pub struct Virtqueue<M: DmaMemory, T> {
     index: QueueIndex,
@@ -80,7 +82,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.poisoned
     }
 
-    /// Gives the memory back to the platform, and what was outstanding to the caller.
+    /// Gives the memory back to the platform, and the tokens of outstanding requests to the caller.
     pub fn release<P>(mut self, platform: &mut P, proof: &impl Stopped) -> Vec<T>
     where
         P: Platform<Memory = M>,

@@ -31,7 +31,7 @@ impl DeviceType {
     }
 
     /// Whether a PCI function with these IDs is a device of this type. No other field counts (4.1.2).
-    pub(crate) const fn is_function(self, vendor: u16, device: u16) -> bool {
+    pub const fn is_function(self, vendor: u16, device: u16) -> bool {
         let transitional = matches!(self.transitional, Some(id) if id == device);
         vendor == VENDOR && (device == self.modern() || transitional)
     }

@@ -169,7 +169,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
 
     /// Size of the device configuration in bytes, or of the room for it if the transport does not report the size; 0 if
     /// there is none.
-    pub(crate) fn config_len(&self) -> usize {
+    pub fn config_len(&self) -> usize {
         self.config().map_or(0, |(registers, start)| registers.len().saturating_sub(start))
     }
 
@@ -315,7 +315,7 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
     /// # Errors
     /// When there is no such field, it does not hold still, or the device is gone.
     #[doc(alias = "get")]
-    pub(crate) fn read_config32(&self, offset: usize) -> Result<u32, TransportError> {
+    pub fn read_config32(&self, offset: usize) -> Result<u32, TransportError> {
         self.read_stable(offset, 4, R::read32, u32::MAX)
     }
 

@@ -49,7 +49,7 @@ pub struct DriverOk {
 /// use ballonet::platform::Registers;
 /// use ballonet::virtio::{Device, Doorbell, DriverOk, Kick};
 ///
-/// fn kick<R: Registers>(device: &mut Device<R, DriverOk>, doorbell: Doorbell, kick: Kick) {
+/// fn kick<R: Registers + Send + Sync + 'static>(device: &mut Device<R, DriverOk>, doorbell: Doorbell, kick: Kick) {
 ///     device.kick(doorbell, kick);
 /// }
 /// ```
@@ -58,7 +58,7 @@ pub struct DriverOk {
 /// use ballonet::platform::Registers;
 /// use ballonet::virtio::{Device, Doorbell, FeaturesOk, Kick};
 ///
-/// fn kick<R: Registers>(device: &mut Device<R, FeaturesOk>, doorbell: Doorbell, kick: Kick) {
+/// fn kick<R: Registers + Send + Sync + 'static>(device: &mut Device<R, FeaturesOk>, doorbell: Doorbell, kick: Kick) {
 ///     device.kick(doorbell, kick);
 /// }
 /// ```

@@ -13,7 +13,7 @@ use crate::boot::{KernelOptions, Key};
 use crate::console::Usage;
 
 /// The commands.
-const COMMANDS: [Command; 28] = [
+const COMMANDS: &[Command] = &[
     Command::new(
         "help",
         "[COMMAND | options]",
@@ -96,7 +96,7 @@ const COMMANDS: [Command; 28] = [
 
 /// The commands' usages, in the order of the table.
 pub fn commands() -> impl Iterator<Item = Usage> {
-    COMMANDS.into_iter().map(|command| command.usage)
+    COMMANDS.iter().map(|command| command.usage)
 }
 
 /// Runs the command in a line.

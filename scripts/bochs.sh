@@ -57,12 +57,14 @@ find_bochs() {
   # Its package depends on one of its screens; this is the smallest.
   command -v bochs >/dev/null || missing+=(bochs bochs-term)
   [[ -r /usr/share/bochs/BIOS-bochs-latest ]] || missing+=(bochsbios)
+  # The file is a link of bochs' into this package, which it only recommends.
+  [[ -r /usr/share/bochs/VGABIOS-lgpl-latest ]] || missing+=(vgabios)
   [[ ${#missing[@]} -gt 0 ]] || return 0
   if command -v apt-get >/dev/null && may_be_root; then
     say "installing ${missing[*]}"
     apt_install "${missing[@]}" || true
   fi
-  command -v bochs >/dev/null || fail 'missing; install: bochs bochsbios' "$UNAVAILABLE"
+  command -v bochs >/dev/null || fail 'missing; install: bochs bochs-term bochsbios vgabios' "$UNAVAILABLE"
   for file in BIOS-bochs-latest VGABIOS-lgpl-latest; do
     [[ -r /usr/share/bochs/$file ]] || fail "there is no /usr/share/bochs/$file" "$UNAVAILABLE"
   done

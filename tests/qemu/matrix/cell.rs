@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::cover::Positioned;
+use super::cover::{Positioned, digits};
 use crate::support::Version;
 
 /// The machine types, each with PCI: the name in a cell, and QEMU's argument.
@@ -66,12 +66,8 @@ impl Cell {
     }
 
     /// The combination with this number, in which each axis is a digit.
-    fn numbered(mut number: usize) -> Self {
-        let position = SIZES.map(|size| {
-            let digit = number % size;
-            number /= size;
-            digit
-        });
+    fn numbered(number: usize) -> Self {
+        let position = digits(number, SIZES);
         let on = |axis: usize| position[axis] == 1;
         Self {
             position,

@@ -8,6 +8,15 @@ pub(crate) trait Positioned: Copy {
     fn position(&self) -> &[usize];
 }
 
+/// The positions of combination `number` on axes of these sizes: its digits, the first axis' first.
+pub(crate) fn digits<const AXES: usize>(mut number: usize, sizes: [usize; AXES]) -> [usize; AXES] {
+    sizes.map(|size| {
+        let digit = number % size;
+        number /= size;
+        digit
+    })
+}
+
 /// Values on some of the axes: a bit for each such axis, and the position on each.
 type Values = (u32, Vec<usize>);
 

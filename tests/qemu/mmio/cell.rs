@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::cover::Positioned;
+use super::cover::{Positioned, digits};
 use crate::matrix::Feature;
 use crate::support::Version;
 
@@ -75,12 +75,8 @@ impl Cell {
         (0..SIZES.iter().product()).map(Self::numbered).filter(Self::can_be_built)
     }
 
-    fn numbered(mut number: usize) -> Self {
-        let position = SIZES.map(|size| {
-            let digit = number % size;
-            number /= size;
-            digit
-        });
+    fn numbered(number: usize) -> Self {
+        let position = digits(number, SIZES);
         let on = |axis: usize| position[axis] == 1;
         Self {
             position,

@@ -77,9 +77,9 @@ fn turn_on(features: &Features, place: Option<u64>) -> Option<(u64, bool)> {
     // A CPU that is in x2APIC mode already stays there; the other way is closed without a reset.
     let mut is_extended = value & EXTENDED != 0;
     if features.x2apic && !is_extended {
+        let (on, extended) = (value | ENABLE, value | ENABLE | EXTENDED);
         // SAFETY: the CPU offers x2APIC; from xAPIC mode (enabled) this step is the documented one.
-        is_extended =
-            unsafe { msr::write(APIC_BASE, value | ENABLE) && msr::write(APIC_BASE, value | ENABLE | EXTENDED) };
+        is_extended = unsafe { msr::write(APIC_BASE, on) && msr::write(APIC_BASE, extended) };
     }
     if !is_extended {
         // SAFETY: enables the APIC where it is, which changes nothing if it is enabled, or where the boot CPU's is, of which

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 
 use spin::Mutex;
 
-use super::{Doorbell, QueueResetState, TransportError};
+use super::{Doorbell, QueueResetState, TransportError, expect_queue_reset};
 use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
 use crate::pci::MsixVector;
 use crate::platform::Platform;
@@ -233,9 +233,7 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
     }
 
     pub(super) fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
-        if !self.accepted.contains(Features::RING_RESET) {
-            return Err(TransportError::NoQueueReset { device: self.address, queue });
-        }
+        expect_queue_reset(self.accepted, self.address, queue)?;
         self.select(queue);
         self.registers.write32(mmio::QUEUE_RESET, 1);
         Ok(())
@@ -243,9 +241,7 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
 
     /// Both registers count: a device that knows nothing of `QueueReset` reads 0 there at once, and its queue goes on.
     pub(super) fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
-        if !self.accepted.contains(Features::RING_RESET) {
-            return Err(TransportError::NoQueueReset { device: self.address, queue });
-        }
+        expect_queue_reset(self.accepted, self.address, queue)?;
         self.select(queue);
         let reset = self.registers.read32(mmio::QUEUE_RESET);
         let enabled = self.registers.read32(mmio::QUEUE_READY);

@@ -67,6 +67,11 @@ pub struct Doorbell {
     pub(super) number: u16,
 }
 
+/// Fails unless single queues can be reset: `RING_RESET` is accepted.
+fn expect_queue_reset(accepted: Features, device: DeviceAddress, queue: QueueIndex) -> Result<(), TransportError> {
+    if accepted.contains(Features::RING_RESET) { Ok(()) } else { Err(TransportError::NoQueueReset { device, queue }) }
+}
+
 /// How far the reset of a queue is: its registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QueueResetState {

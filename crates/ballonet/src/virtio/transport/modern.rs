@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use derive_more::{Display, Error};
 
-use super::{ALL_ONES, Doorbell, QueueResetState, TransportError};
+use super::{ALL_ONES, Doorbell, QueueResetState, TransportError, expect_queue_reset};
 use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
 use crate::pci::{Capability, ConfigWindow, MsixVector};
 use crate::platform::{MapError, Platform};
@@ -276,18 +276,14 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     }
 
     pub(super) fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
-        if !self.accepted.contains(Features::RING_RESET) {
-            return Err(TransportError::NoQueueReset { device: self.address, queue });
-        }
+        expect_queue_reset(self.accepted, self.address, queue)?;
         self.select(queue);
         self.common.write16(common::QUEUE_RESET, 1);
         Ok(())
     }
 
     pub(super) fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
-        if !self.accepted.contains(Features::RING_RESET) {
-            return Err(TransportError::NoQueueReset { device: self.address, queue });
-        }
+        expect_queue_reset(self.accepted, self.address, queue)?;
         self.select(queue);
         let reset = self.common.read16(common::QUEUE_RESET);
         let enabled = self.common.read16(common::QUEUE_ENABLE);

@@ -1,7 +1,8 @@
 //! `mode=check`: tests each balloon of the machine, and ends the kernel with the verdict.
 //!
 //! For programs: a `check-started` and a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP (`tap=`),
-//! where a failed check that is no MUST is marked TODO, so that it does not fail the run. A run that cannot begin writes
+//! where a failed check that is no MUST is marked TODO, so that it does not fail the run, and each hostile check is announced in a
+//! comment. A run that cannot begin writes
 //! `Bail out!` and fails.
 
 use alloc::format;
@@ -71,6 +72,13 @@ struct Reporter<'n> {
 impl Observer for Reporter<'_> {
     fn started(&mut self, check: &Check) {
         serial::emit(&events::CheckStarted { name: check.name, device: &self.device });
+        // The name must be out before the attack: the VMM may not live to send what is still in the port.
+        if check.is_hostile() {
+            if serial::is_text() {
+                serial::line(format_args!("# {} begins", check.name));
+            }
+            serial::drain();
+        }
     }
 
     fn ended(&mut self, check: &Check, outcome: &Outcome) {
@@ -99,24 +107,33 @@ fn choose(list: &str) -> Result<Selection, String> {
 }
 
 fn report(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
-    let Check { name, severity, section, .. } = check;
+    let Check { name, section, .. } = check;
     emit(device, check, outcome);
     if !serial::is_text() {
         return;
     }
     match outcome {
         Outcome::Ok => serial::line(format_args!("ok {number} - {name}")),
+        Outcome::Refused | Outcome::NeedsReset => {
+            serial::line(format_args!("ok {number} - {name} # {}", outcome.word()));
+        }
         Outcome::Skipped(reason) => serial::line(format_args!("ok {number} - {name} # SKIP {reason}")),
         // It says nothing about the device, so it is no failure of it.
         Outcome::Trouble(reason) => {
             serial::line(format_args!("ok {number} - {name} # SKIP the tester failed: {reason}"));
         }
-        Outcome::Failed(detail) => {
-            let todo = if *severity == Severity::Must { "" } else { " # TODO " };
-            let word = if *severity == Severity::Must { "" } else { severity.word() };
+        Outcome::Failed(detail) | Outcome::Stalled(detail) | Outcome::Wedged(detail) | Outcome::Corrupted(detail) => {
+            let severity = outcome.severity(check);
+            let todo = if severity == Severity::Must { "" } else { " # TODO " };
+            let word = if severity == Severity::Must { "" } else { severity.word() };
             serial::line(format_args!("not ok {number} - {name}{todo}{word}"));
             serial::line(format_args!("  ---"));
             serial::line(format_args!("  asks: {:?}", check.asks));
+            if let Some(breaks) = check.breaks {
+                serial::line(format_args!("  breaks: {breaks:?}"));
+                serial::line(format_args!("  verdict: {}", outcome.word()));
+                serial::line(format_args!("  tier: {}", outcome.tier().word()));
+            }
             serial::line(format_args!("  severity: {severity}"));
             serial::line(format_args!("  section: \"{section}\""));
             serial::line(format_args!("  device: \"{device}\""));
@@ -127,34 +144,32 @@ fn report(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
 }
 
 fn emit(device: Bdf, check: &Check, outcome: &Outcome) {
-    let mut event = events::Check {
+    let failure = outcome.failure();
+    serial::emit(&events::Check {
         name: check.name,
         severity: check.severity.word(),
         section: check.section,
         device: &device,
-        ok: true,
-        detail: None,
-        asks: None,
-        skipped: None,
-        trouble: None,
-    };
-    match outcome {
-        Outcome::Ok => {}
-        Outcome::Failed(detail) => {
-            (event.ok, event.detail, event.asks) = (false, Some(detail.as_str()), Some(check.asks));
-        }
-        Outcome::Skipped(reason) => event.skipped = Some(reason),
-        Outcome::Trouble(reason) => event.trouble = Some(reason),
-    }
-    serial::emit(&event);
+        ok: failure.is_none(),
+        verdict: outcome.word(),
+        tier: check.is_hostile().then(|| outcome.tier().word()),
+        detail: failure,
+        asks: failure.map(|_| check.asks),
+        breaks: check.breaks.filter(|_| failure.is_some()),
+        skipped: if let Outcome::Skipped(reason) = outcome { Some(reason) } else { None },
+        trouble: if let Outcome::Trouble(reason) = outcome { Some(reason) } else { None },
+    });
 }
 
 fn report_summary(total: &Summary) {
-    let Summary { ok, failed, warned, skipped, troubled, ended } = total;
+    let Summary { ok, refused, needed_reset, failed, harmed, warned, skipped, troubled, ended } = total;
     serial::emit(&events::Checks {
         ok: total.is_success(),
         passed: *ok,
+        refused: *refused,
+        needed_reset: *needed_reset,
         failed: *failed,
+        harmed: *harmed,
         warned: *warned,
         skipped: *skipped,
         troubled: *troubled,
@@ -165,6 +180,11 @@ fn report_summary(total: &Summary) {
             serial::line(format_args!("Bail out! {reason}"));
         }
         serial::line(format_args!("# {ok} ok, {failed} failed, {warned} warned, {skipped} skipped"));
+        if refused + needed_reset + harmed != 0 {
+            serial::line(format_args!(
+                "# hostile: {refused} refused, {needed_reset} needed a reset, {harmed} did harm"
+            ));
+        }
         if *troubled != 0 {
             serial::line(format_args!("# {troubled} not made: the tester failed"));
         }

@@ -5,6 +5,9 @@
 //! each feature alone, all together and all but one; queues of every size and at every place; every interrupt mode;
 //! resets in every state.
 //!
+//! *Hostile* checks break the rules for drivers instead, and ask whether device and VMM survive that. They run only if they are
+//! selected, and after each the device must recover: it is reset, serves a request on every queue, and wrote nowhere it must not.
+//!
 //! Every wait is bounded ([`Patience`]). A device that stalls fails the check by name and is reset; one that cannot be
 //! reset, or is gone, ends the run, and [`Summary::ended`] says why.
 //!
@@ -27,7 +30,7 @@ mod run;
 mod select;
 mod similar;
 
-pub use check::{Check, Outcome, Severity};
+pub use check::{Check, Outcome, Severity, Tier};
 pub use checks::{CHAPTERS, Chapter, checks};
 pub use run::{Observer, Patience, Summary, run};
 pub use select::Selection;

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use crate::check::{Check, Outcome, Run, Severity, Stop, Verdict};
+use crate::check::{Check, Outcome, Run, Severity, Stop, Tier, Verdict};
 use crate::device::{PciFunction, TestDevice};
 use crate::platform::AnyPlatform;
 use crate::select::Selection;
@@ -29,10 +29,16 @@ impl Default for Patience {
 /// The outcome of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Checks that the device passed.
+    /// Checks that the device passed; hostile ones that it survived.
     pub ok: u32,
+    /// Those of them in which it refused a write or returned a buffer unused.
+    pub refused: u32,
+    /// Those of them that a reset had to end.
+    pub needed_reset: u32,
     /// Checks of a MUST that it failed.
     pub failed: u32,
+    /// The hostile ones of them: the device did not recover, or wrote where it must not.
+    pub harmed: u32,
     /// Other checks that it failed.
     pub warned: u32,
     /// Checks that did not apply or could not run.
@@ -52,7 +58,10 @@ impl Summary {
     /// Adds the counts of another run.
     pub fn add(&mut self, other: &Self) {
         self.ok += other.ok;
+        self.refused += other.refused;
+        self.needed_reset += other.needed_reset;
         self.failed += other.failed;
+        self.harmed += other.harmed;
         self.warned += other.warned;
         self.skipped += other.skipped;
         self.troubled += other.troubled;
@@ -63,13 +72,16 @@ impl Summary {
 
     fn count(&mut self, check: &Check, outcome: &Outcome) {
         let counter = match outcome {
-            Outcome::Ok => &mut self.ok,
+            Outcome::Ok | Outcome::Refused | Outcome::NeedsReset => &mut self.ok,
             Outcome::Skipped(_) => &mut self.skipped,
             Outcome::Trouble(_) => &mut self.troubled,
-            Outcome::Failed(_) if check.severity == Severity::Must => &mut self.failed,
-            Outcome::Failed(_) => &mut self.warned,
+            _ if outcome.severity(check) == Severity::Must => &mut self.failed,
+            _ => &mut self.warned,
         };
         *counter += 1;
+        self.refused += u32::from(*outcome == Outcome::Refused);
+        self.needed_reset += u32::from(*outcome == Outcome::NeedsReset);
+        self.harmed += u32::from(outcome.tier() != Tier::None);
     }
 }
 
@@ -132,11 +144,17 @@ fn run_on(
         summary.ended = Some(reason(failure.stop.clone()));
     }
     for check in selection.checks() {
-        let Run::Device(ask) = check.run else { continue };
+        if matches!(check.run, Run::Function(_)) {
+            continue;
+        }
         observer.started(check);
         let outcome = match (&mut opened, &summary.ended) {
             (Ok(device), None) => {
-                let outcome = outcome(ask(device));
+                let outcome = match check.run {
+                    Run::Hostile(attack) => device.survive(attack),
+                    Run::Device(ask) => outcome(ask(device)),
+                    Run::Function(_) => unreachable!("those have run"),
+                };
                 summary.ended = clean_up(device);
                 outcome
             }
@@ -167,18 +185,19 @@ fn clean_up(device: &mut TestDevice<'_>) -> Option<String> {
     device.stop().err().map(reason)
 }
 
-fn outcome(verdict: Verdict) -> Outcome {
+pub(crate) fn outcome(verdict: Verdict) -> Outcome {
     match verdict {
         Ok(()) => Outcome::Ok,
+        Err(Stop::Stalled(reason)) => Outcome::Stalled(reason),
         Err(Stop::Skipped(reason)) => Outcome::Skipped(reason),
         Err(Stop::Trouble(reason)) => Outcome::Trouble(reason),
         Err(stop) => Outcome::Failed(reason(stop)),
     }
 }
 
-fn reason(stop: Stop) -> String {
+pub(crate) fn reason(stop: Stop) -> String {
     match stop {
-        Stop::Failed(reason) | Stop::Skipped(reason) | Stop::Trouble(reason) => reason,
+        Stop::Failed(reason) | Stop::Stalled(reason) | Stop::Skipped(reason) | Stop::Trouble(reason) => reason,
         Stop::Gone => "the device is gone: its registers read as all ones".to_string(),
     }
 }

@@ -7,8 +7,13 @@ use super::{CHAPTERS, Check, checks, similar};
 /// The most names that are suggested for an unknown one.
 const SUGGESTIONS_MAX: usize = 6;
 
+/// The item that stands for every hostile check.
+const HOSTILE: &str = "hostile";
+/// The item that stands for every check.
+const ALL: &str = "all";
+
 /// A choice of checks. `rings,reset*,inflate-completes` takes a chapter, a prefix and one check; `-ring-indices-wrap` all but
-/// one.
+/// one; `hostile` every hostile check, and `all` those and the lawful ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selection {
     /// By place in [`checks()`].
@@ -16,16 +21,16 @@ pub struct Selection {
 }
 
 impl Default for Selection {
-    /// All of them.
+    /// All lawful ones.
     fn default() -> Self {
-        Self { chosen: checks().map(|_| true).collect() }
+        Self { chosen: checks().map(|check| !check.is_hostile()).collect() }
     }
 }
 
 impl Selection {
     /// The checks that `list` names. Each item is the name of a check or a chapter, or the beginning of a check's name and `*`;
-    /// `-` before it removes checks that items to its left selected. A list that begins with `-` starts from all.
-    /// `unknown` is called with each item that names no check.
+    /// `-` before it removes checks that items to its left selected. A list that begins with `-` starts from all lawful ones.
+    /// Only a beginning that says `hostile-` reaches hostile checks. `unknown` is called with each item that names no check.
     pub fn parse<'l>(list: &'l str, mut unknown: impl FnMut(&'l str)) -> Self {
         let mut selection = Self::default();
         if !list.starts_with('-') {
@@ -42,8 +47,7 @@ impl Selection {
 
     /// Selects or removes the checks that a pattern names; whether there are any.
     fn mark(&mut self, pattern: &str, take: bool) -> bool {
-        let all =
-            CHAPTERS.iter().flat_map(|chapter| chapter.checks.iter().map(move |check| (chapter.name, check.name)));
+        let all = CHAPTERS.iter().flat_map(|chapter| chapter.checks.iter().map(move |check| (chapter.name, check)));
         let mut found = false;
         for ((chapter, check), chosen) in all.zip(&mut self.chosen) {
             if chapter == pattern || matches(pattern, check) {
@@ -58,7 +62,8 @@ impl Selection {
     pub fn alike(item: &str) -> Vec<&'static str> {
         let words = || item.split(['-', '*']).filter(|word| !word.is_empty());
         let shared = |name: &str| words().filter(|word| name.contains(word)).count();
-        let names = || checks().map(|check| check.name);
+        let meant = |check: &&Check| !check.is_hostile() || item.contains(HOSTILE);
+        let names = || checks().filter(meant).map(|check| check.name);
         match names().map(shared).max() {
             Some(most @ 1..) => names().filter(|name| shared(name) == most).take(SUGGESTIONS_MAX).collect(),
             _ => similar(item.trim_matches(['-', '*']), names()).into_iter().collect(),
@@ -81,10 +86,11 @@ impl Selection {
     }
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
+fn matches(pattern: &str, check: &Check) -> bool {
     match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start),
-        None => name == pattern,
+        // The names of hostile checks begin with the word, so a shorter beginning could only mean them by accident.
+        Some(start) => check.name.starts_with(start) && (!check.is_hostile() || start.starts_with("hostile-")),
+        None => check.name == pattern || pattern == ALL || pattern == HOSTILE && check.is_hostile(),
     }
 }
 
@@ -105,8 +111,19 @@ mod tests {
         let (names, unknown) = parse("isr-*,inflate-completes");
         assert!(names.len() > 2 && names.iter().all(|n| n.starts_with("isr-") || *n == "inflate-completes"));
         assert_eq!(unknown, Vec::<&str>::new());
-        assert_eq!(parse("*").0.len(), checks().count());
+        assert_eq!(parse("*").0.len(), Selection::default().len());
         assert_eq!(parse("").0.len(), 0);
+    }
+
+    #[test]
+    fn hostile_checks_must_be_asked_for() {
+        let hostile = checks().filter(|check| check.is_hostile()).count();
+        let count = |list| parse(list).0.len();
+        assert_eq!((count("hostile"), count("hostile-*")), (hostile, hostile));
+        assert_eq!((count("all"), count("*"), count("h*")), (checks().count(), checks().count() - hostile, 0));
+        assert!(Selection::default().checks().all(|check| !check.is_hostile()));
+        assert_eq!(count("all,-hostile"), Selection::default().len());
+        assert_eq!(parse("hostile-split,nonsense").1, ["nonsense"]);
     }
 
     #[test]
@@ -114,14 +131,14 @@ mod tests {
         for chapter in CHAPTERS {
             let names: Vec<_> = chapter.checks.iter().map(|check| check.name).collect();
             assert_eq!(parse(chapter.name), (names.clone(), vec![]));
-            let (others, _) = parse(&format!("-{}", chapter.name));
+            let (others, _) = parse(&format!("all,-{}", chapter.name));
             assert_eq!(others.len() + names.len(), checks().count());
         }
     }
 
     #[test]
     fn a_minus_leaves_checks_out() {
-        assert_eq!(parse("-ring-indices-wrap").0.len(), checks().count() - 1);
+        assert_eq!(parse("-ring-indices-wrap").0.len(), Selection::default().len() - 1);
         assert!(parse("isr-*,-isr-*").0.is_empty());
         assert_eq!(parse("isr-*,-isr-is-cleared-by-reading").0.len() + 1, parse("isr-*").0.len());
     }

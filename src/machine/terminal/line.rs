@@ -52,6 +52,11 @@ pub(crate) fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
     OUTPUT.with(|output| action(&mut output.serial))
 }
 
+/// Waits, for a bounded time, until everything written has left the port.
+pub(crate) fn drain() {
+    with_serial(Serial::drain);
+}
+
 /// Tries a blocked line again, and reports lost lines.
 pub(crate) fn retry() {
     OUTPUT.with(Output::begin);

@@ -14,7 +14,7 @@ use crate::screen::Style;
 pub(crate) use crate::machine::terminal::input::{next_look, read_input, take_interrupt};
 pub(crate) use crate::machine::terminal::kept::with_kept;
 pub(crate) use crate::machine::terminal::line::{
-    clear_terminal, emit, is_text, prefer, retry, set_json, set_status, with_serial,
+    clear_terminal, drain, emit, is_text, prefer, retry, set_json, set_status, with_serial,
 };
 pub(crate) use crate::machine::terminal::ring::has_input;
 

@@ -7,6 +7,7 @@ mod configuration_space;
 mod feature_sets;
 mod features;
 mod formats;
+mod hostile;
 mod interrupts;
 mod layouts;
 mod queues;
@@ -40,6 +41,9 @@ pub const CHAPTERS: &[Chapter] = &[
     Chapter { name: "feature-sets", title: "Features at work", checks: feature_sets::CHECKS },
     Chapter { name: "balloon", title: "The balloon's own queues and fields", checks: balloon::CHECKS },
     Chapter { name: "resets", title: "Resets at work", checks: resets::CHECKS },
+    Chapter { name: "hostile-split", title: "Split rings", checks: hostile::split::CHECKS },
+    Chapter { name: "hostile-addresses", title: "Addresses and lengths", checks: hostile::addresses::CHECKS },
+    Chapter { name: "hostile-packed", title: "Packed rings", checks: hostile::packed::CHECKS },
 ];
 
 /// Every check, in the order in which they run.

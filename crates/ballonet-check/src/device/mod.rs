@@ -3,9 +3,13 @@
 //! Nothing here keeps to the order of initialization; the checks do, or do not, as they need.
 
 mod arena;
+mod attacker;
 mod disturbance;
+mod fingerprint;
+mod function_reset;
 mod obstacles;
 mod pci;
+mod recovery;
 mod registers;
 mod signals;
 mod start;
@@ -18,6 +22,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub(crate) use arena::{ARENA, Arena};
+pub(crate) use attacker::Attacker;
 pub(crate) use disturbance::{About, undisturbed};
 pub(crate) use obstacles::Start;
 pub(crate) use pci::PciFunction;
@@ -35,6 +40,7 @@ use ballonet::pci::Command;
 use ballonet::platform::RegisterWindow;
 use ballonet::virtio::QueueIndex;
 use ballonet::virtio::spec::{CapabilityType, Features, Status, common};
+use fingerprint::Fingerprint;
 use obstacles::Obstacles;
 
 /// How many queues a balloon has at most.
@@ -97,6 +103,8 @@ pub(crate) struct TestDevice<'p> {
     pub(crate) is_plain: bool,
     /// A status with `DEVICE_NEEDS_RESET` seen during legal use, and with which features.
     pub(crate) needed_reset: Option<String>,
+    /// What its registers hold after a reset, once a hostile check has asked.
+    fingerprint: Option<Fingerprint>,
 }
 
 /// A function whose device could not be mapped or does not answer sensibly, and why.
@@ -163,6 +171,7 @@ impl<'p> TestDevice<'p> {
             obstacles: Obstacles::default(),
             is_plain: false,
             needed_reset: None,
+            fingerprint: None,
             pci,
         });
         match device.discover() {

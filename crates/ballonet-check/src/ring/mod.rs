@@ -3,6 +3,7 @@
 //! The driver's own queues use one good layout each. A tester must put rings and chains at every legal place.
 
 mod areas;
+mod attack;
 mod collect;
 mod position;
 
@@ -10,6 +11,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 pub(crate) use areas::{Areas, Placement, sizes};
+pub(crate) use attack::{RawDescriptor, RingField};
 
 use crate::check::{Verdict, trouble_unless};
 use crate::device::Arena;

@@ -1,0 +1,90 @@
+//! Addresses and lengths of buffers: in a split and a packed ring, directly and in a table.
+
+use super::{clause, with};
+use crate::check::{Check, Clause, Verdict};
+use crate::device::{Attacker, Role};
+use ballonet::virtio::spec::Features;
+
+const MEMORY: Clause = clause("2.7.5", "a descriptor names memory of the driver's");
+const WITHIN: Clause = clause("2.7.5", "a buffer ends below 2^64");
+const SUM: Clause = clause("2.7.5.2", "the buffers of a chain must not add up to more than 2^32 bytes");
+const WHOLE: Clause = clause("5.5.6", "a request is an array of 32-bit frame numbers");
+
+/// Beyond the memory of any machine that a test would have, and below the end of what x86-64 can address.
+const BEYOND: u64 = 1 << 50;
+/// Bytes of most buffers.
+const LENGTH: u32 = 32;
+
+/// One check each in a split ring, a table of a split ring, a packed ring and a table of a packed ring.
+macro_rules! in_every_form {
+    ($($name:literal, $clause:expr, $asks:literal, |$a:ident| $place:expr;)*) => {
+        &[
+            $(with(Features::empty(), concat!("hostile-split-", $name), $clause, $asks, |$a| {
+                let place = $place;
+                $a.send(place, 0)
+            }),)*
+            $(with(Features::INDIRECT_DESC, concat!("hostile-split-table-", $name), $clause, $asks, |$a| {
+                let place = $place;
+                $a.send_in_table(place, 0)
+            }),)*
+            $(with(Features::RING_PACKED, concat!("hostile-packed-", $name), $clause, $asks, |$a| {
+                let place = $place;
+                $a.send(place, 0)
+            }),)*
+            $(with(PACKED_TABLE, concat!("hostile-packed-table-", $name), $clause, $asks, |$a| {
+                let place = $place;
+                $a.send_in_table(place, 0)
+            }),)*
+            with(Features::empty(), "hostile-split-chain-sum-passes-4-gib", SUM, TOO_MUCH, too_much),
+            with(Features::INDIRECT_DESC, "hostile-split-table-sum-passes-4-gib", SUM, TOO_MUCH, too_much_in_table),
+            with(Features::RING_PACKED, "hostile-packed-chain-sum-passes-4-gib", SUM, TOO_MUCH, too_much),
+            with(PACKED_TABLE, "hostile-packed-table-sum-passes-4-gib", SUM, TOO_MUCH, too_much_in_table),
+        ]
+    };
+}
+
+const PACKED_TABLE: Features = Features::RING_PACKED.union(Features::INDIRECT_DESC);
+const TOO_MUCH: &str = "three buffers of 2^31 bytes are a chain";
+
+/// The checks, in the order in which they run.
+pub(in crate::checks) const CHECKS: &[Check] = in_every_form! {
+    "address-is-0", MEMORY, "a buffer is at address 0", |a| (0, LENGTH);
+    "address-beyond-ram", MEMORY, "a buffer is beyond the end of memory", |a| (BEYOND, LENGTH);
+    "address-beyond-52-bits", MEMORY, "a buffer is beyond what a CPU can address", |a| (1 << 56, LENGTH);
+    "address-is-the-top-bit", MEMORY, "a buffer is at 2^63", |a| (1 << 63, LENGTH);
+    "address-is-the-last-page", MEMORY, "a buffer is at the last page of 64 bits", |a| (!0xfff, LENGTH);
+    "address-is-all-ones", WITHIN, "a buffer of 32 bytes is at the last byte of 64 bits", |a| (u64::MAX, LENGTH);
+    "end-is-2-to-the-64", WITHIN, "a buffer ends with the last byte of 64 bits", |a| (!0x1f, LENGTH);
+    "end-passes-2-to-the-64", WITHIN, "a buffer passes the end of 64 bits", |a| (!0xf, LENGTH);
+    "address-in-the-video-hole", MEMORY, "a buffer is in the hole below 1 MiB", |a| (0xa_0000, LENGTH);
+    "address-in-firmware", MEMORY, "a buffer is in firmware's ROM below 4 GiB", |a| (0xffff_fff0, 16);
+    "address-across-4-gib", MEMORY, "a buffer begins below 4 GiB and ends above", |a| (0xffff_fff0, LENGTH);
+    "address-of-the-local-apic", MEMORY, "a buffer is in the local APIC's page", |a| (0xfee0_0000, LENGTH);
+    "address-of-the-io-apic", MEMORY, "a buffer is in the I/O APIC's page", |a| (0xfec0_0000, LENGTH);
+    "address-of-own-registers", MEMORY, "a buffer is in a BAR of the device", |a| (a.own_registers()?, LENGTH);
+    "address-of-others-registers", MEMORY, "a buffer is in a BAR of another function", |a| (a.foreign_registers()?, LENGTH);
+    "address-of-own-ring", MEMORY, "a buffer is the ring that it is in", |a| (a.ring_of(a.target)?, 256);
+    "address-of-another-ring", MEMORY, "a buffer is the ring of another queue", |a| (a.ring_of(Role::Inflate)?, 256);
+    "length-is-0", WHOLE, "a buffer has no bytes", |a| (a.buffer(), 0);
+    "length-is-1", WHOLE, "a buffer has 1 byte", |a| (a.buffer(), 1);
+    "length-is-3", WHOLE, "a buffer has 3 bytes", |a| (a.buffer(), 3);
+    "length-is-2-gib", MEMORY, "a buffer of memory has 2^31 bytes", |a| (a.buffer(), 1 << 31);
+    "length-is-all-ones", MEMORY, "a buffer of memory has 2^32 - 1 bytes", |a| (a.buffer(), u32::MAX);
+    "everything-from-0", MEMORY, "a buffer is the first 2^32 - 1 bytes", |a| (0, u32::MAX);
+    "everything-beyond-ram", MEMORY, "a buffer of 2^32 - 1 bytes is beyond memory", |a| (BEYOND, u32::MAX);
+};
+
+/// Three large buffers.
+fn large(a: &Attacker<'_, '_>) -> [((u64, u32), u16); 3] {
+    [((a.buffer(), 1 << 31), 0); 3]
+}
+
+fn too_much(a: &mut Attacker<'_, '_>) -> Verdict {
+    let chain = large(a);
+    a.send_chain(&chain)
+}
+
+fn too_much_in_table(a: &mut Attacker<'_, '_>) -> Verdict {
+    let chain = large(a);
+    a.send_table_of(&chain)
+}

@@ -1,0 +1,35 @@
+//! Hostile checks: each breaks a rule for drivers, and the device and its VMM have to survive that.
+//!
+//! A device may serve or ignore the breach, refuse the write, return the buffer unused, or set DEVICE_NEEDS_RESET. It must work
+//! again after a reset, and must write nowhere it was not told to. No attack names memory of the kernel for the device to write.
+
+pub(super) mod addresses;
+pub(super) mod packed;
+pub(super) mod split;
+
+use crate::check::{Attack, Check, Clause, Verdict, hostile};
+use crate::device::Attacker;
+use ballonet::virtio::spec::Features;
+
+/// An attack on a split ring.
+const fn split(name: &'static str, clause: Clause, asks: &'static str, act: RingAttack) -> Check {
+    hostile(name, clause, asks, Attack::Ring(Features::empty(), act))
+}
+
+/// An attack on a packed ring.
+const fn packed(name: &'static str, clause: Clause, asks: &'static str, act: RingAttack) -> Check {
+    hostile(name, clause, asks, Attack::Ring(Features::RING_PACKED, act))
+}
+
+/// An attack on a split or a packed ring, with more features.
+const fn with(features: Features, name: &'static str, clause: Clause, asks: &'static str, act: RingAttack) -> Check {
+    hostile(name, clause, asks, Attack::Ring(features, act))
+}
+
+/// What an attack on a queue does.
+type RingAttack = fn(&mut Attacker<'_, '_>) -> Verdict;
+
+/// A rule for drivers.
+const fn clause(section: &'static str, text: &'static str) -> Clause {
+    Clause { section, text }
+}

@@ -1,0 +1,225 @@
+//! The driver's side of a hostile check against a queue: a started device, some lawful things to point at, and raw access to the
+//! ring.
+//!
+//! The attack goes to the deflate queue: a device that takes whatever a wrong descriptor names for frame numbers does no harm by
+//! deflating those. The inflate queue works beside it.
+
+use alloc::vec::Vec;
+
+use super::{Role, StartOptions, TestDevice};
+use crate::check::{Stop, Verdict, skip_unless};
+use crate::ring::{RawDescriptor, RingField};
+use ballonet::balloon::wire::PFN_SIZE;
+use ballonet::pci::{Bdf, ConfigSpace};
+use ballonet::virtio::spec::{
+    DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_SIZE, Features, PACKED_F_AVAILABLE,
+};
+
+/// Bytes of the lawful buffer: whole pages, so that a page of it can be reported.
+pub(crate) const BUFFER: usize = 4096;
+/// Entries of the lawful table.
+pub(crate) const TABLE: u16 = 128;
+/// The most entries of the queues: enough for every attack, and few enough for long ones.
+const SIZE: u16 = 64;
+
+/// The BARs of a function that is no bridge, in its configuration header.
+const BARS: u16 = 0x10;
+const BARS_END: u16 = 0x28;
+/// The header type, without the bit for several functions.
+const HEADER_TYPE: u16 = 0x0e;
+
+fn skipped(reason: &str) -> Stop {
+    Stop::Skipped(reason.into())
+}
+
+/// Whether a function is there and no bridge.
+fn is_plain_device(config: &impl ConfigSpace, bdf: Bdf) -> bool {
+    config.read16(bdf, 0) != u16::MAX && config.read8(bdf, HEADER_TYPE) & 0x7f == 0
+}
+
+/// An attacker.
+pub(crate) struct Attacker<'d, 'p> {
+    pub(crate) device: &'d mut TestDevice<'p>,
+    features: Features,
+    /// The queue under attack.
+    pub(crate) target: Role,
+    /// A readable buffer full of frame numbers.
+    buffer: usize,
+    table: usize,
+    /// Entries that were made available, split only.
+    offered: u16,
+}
+
+impl<'d, 'p> Attacker<'d, 'p> {
+    /// Starts the device with these features beyond the least, and has it serve a request.
+    pub(super) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
+        skip_unless!(device.offered.contains(features), "the device does not offer {}", features - device.offered);
+        let mut attacker = Self { device, features, target: Role::Deflate, buffer: 0, table: 0, offered: 0 };
+        attacker.start(SIZE)?;
+        Ok(attacker)
+    }
+
+    /// Starts the device again, with queues of at most `size` entries.
+    pub(crate) fn start(&mut self, size: u16) -> Verdict {
+        let features = self.device.least() | self.features;
+        let setup = StartOptions { features, size, ..self.device.plain() };
+        self.device.start(&setup)?;
+        self.device.is_plain = false;
+        self.offered = 0;
+        self.table = self.memory(usize::from(TABLE) * DESCRIPTOR_SIZE, 16)?;
+        self.buffer = self.memory(BUFFER, BUFFER)?;
+        // Frames that the warm-up inflates.
+        let pfns: Vec<u8> = (0..BUFFER / PFN_SIZE).flat_map(|place| self.device.pfns[place % 8].to_le_bytes()).collect();
+        self.device.arena.write(self.buffer, &pfns);
+        self.device.warm_up()
+    }
+
+    /// Room in the arena that the device may read, all zeros.
+    pub(crate) fn memory(&mut self, size: usize, align: usize) -> Verdict<usize> {
+        let at = self.device.arena.place(size, align, 0)?;
+        self.device.arena.zero(at, size);
+        self.device.buffers.push((at, at + size));
+        Ok(at)
+    }
+
+    fn is_packed(&self) -> bool {
+        self.features.contains(Features::RING_PACKED)
+    }
+
+    /// The number of entries of the queue under attack.
+    pub(crate) fn size(&mut self) -> Verdict<u16> {
+        self.device.with_queue(self.target, |queue, _| queue.size)
+    }
+
+    /// Where the device finds the lawful buffer.
+    pub(crate) fn buffer(&self) -> u64 {
+        self.device.arena.address(self.buffer)
+    }
+
+    /// Where it finds the table.
+    pub(crate) fn table(&self) -> u64 {
+        self.device.arena.address(self.table)
+    }
+
+    /// Where it finds the descriptors of a queue.
+    pub(crate) fn ring_of(&mut self, role: Role) -> Verdict<u64> {
+        self.device.with_queue(role, |queue, arena| arena.address(queue.areas.descriptors))
+    }
+
+    /// Where the device's own registers are in memory.
+    pub(crate) fn own_registers(&self) -> Verdict<u64> {
+        let bars = (0..6).filter_map(|bar| self.device.pci.bars.get(bar).ok()).filter(|bar| !bar.is_io());
+        let mut windows = bars.filter_map(|bar| bar.window(0, 64).ok());
+        windows.next().map(|window| window.address).ok_or_else(|| skipped("the device has no BAR in memory"))
+    }
+
+    /// Where another function of the bus has registers in memory.
+    pub(crate) fn foreign_registers(&mut self) -> Verdict<u64> {
+        let own = self.device.pci.function.bdf;
+        let config = self.device.pci.platform.config();
+        let bar = |bdf| {
+            (BARS..BARS_END).step_by(4).map(|offset| config.read32(bdf, offset)).find(|bar| bar & 1 == 0 && bar & !0xf != 0)
+        };
+        let functions = (0..32).filter_map(|device| Bdf::new(own.segment(), own.bus(), device, 0));
+        let mut bars = functions.filter(|bdf| *bdf != own && is_plain_device(&config, *bdf)).filter_map(bar);
+        let found = bars.next();
+        found.map(|bar| u64::from(bar & !0xf)).ok_or_else(|| skipped("no other function of the bus has a BAR in memory"))
+    }
+
+    /// Writes descriptor `place` of the ring as it is given.
+    pub(crate) fn raw(&mut self, place: u16, descriptor: RawDescriptor) -> Verdict {
+        let packed = self.is_packed();
+        self.device.with_queue(self.target, |queue, arena| {
+            descriptor.put(arena, queue.areas.descriptors, place, packed);
+        })
+    }
+
+    /// Writes descriptor `place` of the ring: `next` on a split ring, the id on a packed one, where it is available in the first
+    /// lap.
+    pub(crate) fn descriptor(&mut self, place: u16, (address, length): (u64, u32), flags: u16, next: u16) -> Verdict {
+        let flags = if self.is_packed() { flags | PACKED_F_AVAILABLE } else { flags };
+        self.raw(place, RawDescriptor { address, length, flags, next })
+    }
+
+    /// Writes entry `place` of the table.
+    pub(crate) fn entry(&mut self, place: u16, (address, length): (u64, u32), flags: u16, next: u16) {
+        let (table, packed) = (self.table, self.is_packed());
+        RawDescriptor { address, length, flags, next }.put(&mut self.device.arena, table, place, packed);
+    }
+
+    /// Makes the chain at `head` available. On a packed ring its descriptors say so themselves.
+    pub(crate) fn offer(&mut self, head: u16) -> Verdict {
+        let offered = self.offered;
+        self.offered += 1;
+        if self.is_packed() {
+            return Ok(());
+        }
+        self.overwrite(RingField::AvailableEntry(offered), head)?;
+        self.overwrite(RingField::AvailableIndex, offered + 1)
+    }
+
+    /// Overwrites a field of a split queue.
+    pub(crate) fn overwrite(&mut self, field: RingField, value: u16) -> Verdict {
+        self.device.with_queue(self.target, |queue, arena| queue.overwrite(arena, field, value))
+    }
+
+    /// Offers one descriptor.
+    pub(crate) fn send(&mut self, place: (u64, u32), flags: u16) -> Verdict {
+        self.descriptor(0, place, flags, 0)?;
+        self.offer(0)
+    }
+
+    /// Offers a chain of descriptors, each with its flags beside NEXT.
+    pub(crate) fn send_chain(&mut self, chain: &[((u64, u32), u16)]) -> Verdict {
+        for (number, (place, flags)) in (0..).zip(chain) {
+            let next = if usize::from(number) + 1 < chain.len() { DESCRIPTOR_F_NEXT } else { 0 };
+            self.descriptor(number, *place, flags | next, if self.is_packed() { 0 } else { number + 1 })?;
+        }
+        self.offer(0)
+    }
+
+    /// Offers a table of descriptors, each with its flags beside NEXT.
+    pub(crate) fn send_table_of(&mut self, chain: &[((u64, u32), u16)]) -> Verdict {
+        let packed = self.is_packed();
+        for (number, (place, flags)) in (0..).zip(chain) {
+            let next = if packed || usize::from(number) + 1 == chain.len() { 0 } else { DESCRIPTOR_F_NEXT };
+            self.entry(number, *place, flags | next, if packed { 0 } else { number + 1 });
+        }
+        self.send_table(chain.len() as u16)
+    }
+
+    /// Offers a table with one descriptor.
+    pub(crate) fn send_in_table(&mut self, place: (u64, u32), flags: u16) -> Verdict {
+        self.entry(0, place, flags, 0);
+        self.send_table(1)
+    }
+
+    /// Offers the table as `entries` entries.
+    pub(crate) fn send_table(&mut self, entries: u16) -> Verdict {
+        let table = (self.table(), u32::from(entries) * DESCRIPTOR_SIZE as u32);
+        self.send(table, DESCRIPTOR_F_INDIRECT)
+    }
+
+    /// A lawful request of one descriptor, at `place`.
+    pub(crate) fn lawful(&mut self, place: u16) -> Verdict {
+        let part = (self.buffer(), 32);
+        self.descriptor(place, part, 0, place)
+    }
+
+    /// Kicks the queue.
+    pub(crate) fn kick(&mut self) -> Verdict {
+        self.device.kick(self.target)
+    }
+
+    /// Lets the device work until it wants to be reset, or for a moment.
+    pub(crate) fn wait(&mut self) -> Verdict {
+        let quiet = self.device.patience.quiet;
+        self.device.wait(quiet, TestDevice::wants_reset).map(drop)
+    }
+
+    /// Kicks once more, and lets the device work.
+    pub(super) fn finish(mut self) -> Verdict {
+        self.kick()?;
+        self.wait()
+    }
+}

@@ -1,0 +1,66 @@
+//! Registers whose values no driver can change for longer than until the next reset.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::TestDevice;
+use crate::check::Verdict;
+use ballonet::pci::ConfigSpace;
+use ballonet::platform::Registers;
+use ballonet::virtio::spec::common;
+
+/// Dwords of the configuration header that hold still: IDs, command, class, BARs, subsystem, capability pointer, line and pin.
+const HEADER: [u16; 12] = [0x00, 0x04, 0x08, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x2c, 0x34, 0x3c];
+/// The dword with command and status, and its bits that hold still: decoding and bus mastering.
+const COMMAND: u16 = 0x04;
+const COMMAND_BITS: u32 = 7;
+
+/// The registers of a device that was just reset: a name and a value each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fingerprint(Vec<(String, u64)>);
+
+impl Fingerprint {
+    /// The first register that differs, with the value now and the value before.
+    fn difference<'f>(&'f self, before: &'f Self) -> Option<(&'f str, u64, u64)> {
+        let differs = |((name, now), (_, before)): (&'f (String, u64), &(String, u64))| {
+            (now != before).then_some((name.as_str(), *now, *before))
+        };
+        self.0.iter().zip(&before.0).find_map(differs)
+    }
+}
+
+impl TestDevice<'_> {
+    /// Reads the fingerprint for the first time, or compares with the one read then; the difference in words.
+    pub(super) fn compare_fingerprint(&mut self) -> Verdict<Option<String>> {
+        let now = self.read_fingerprint()?;
+        let Some(before) = &self.fingerprint else {
+            self.fingerprint = Some(now);
+            return Ok(None);
+        };
+        let difference = now.difference(before);
+        Ok(difference.map(|(name, now, before)| format!("{name} is {now:#x} after a reset, and was {before:#x}")))
+    }
+
+    fn read_fingerprint(&mut self) -> Verdict<Fingerprint> {
+        self.negotiate_least()?;
+        let mut registers = Vec::new();
+        let bdf = self.pci.function.bdf;
+        for offset in HEADER {
+            let value = self.pci.platform.config().read32(bdf, offset);
+            let value = if offset == COMMAND { value & COMMAND_BITS } else { value };
+            registers.push((format!("configuration dword {offset:#x}"), u64::from(value)));
+        }
+        registers.push((String::from("device_feature"), self.read_offered().bits()));
+        registers.push((String::from("num_queues"), self.common.read16(common::NUM_QUEUES).into()));
+        for queue in self.present() {
+            let size = self.queue_size(queue);
+            registers.push((format!("queue_size of queue {queue}"), size.into()));
+            let doorbell = self.common.read16(common::QUEUE_NOTIFY_OFF);
+            registers.push((format!("queue_notify_off of queue {queue}"), doorbell.into()));
+            let enabled = self.common.read16(common::QUEUE_ENABLE);
+            registers.push((format!("queue_enable of queue {queue}"), enabled.into()));
+        }
+        Ok(Fingerprint(registers))
+    }
+}

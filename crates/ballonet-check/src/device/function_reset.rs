@@ -1,0 +1,65 @@
+//! Function level reset (PCIe 6.6.2; PCI's Advanced Features capability): the last means against a dead device.
+
+use super::PciFunction;
+use ballonet::pci::ConfigSpace;
+
+/// Capability IDs.
+const PCI_EXPRESS: u8 = 0x10;
+const ADVANCED_FEATURES: u8 = 0x13;
+/// PCI Express: Device Capabilities and the bit for function level resets, Device Control and the bit that starts one.
+const DEVICE_CAPABILITIES: u16 = 4;
+const HAS_RESET: u32 = 1 << 28;
+const DEVICE_CONTROL: u16 = 8;
+const START_RESET: u16 = 1 << 15;
+/// Advanced Features: the byte of capabilities and its bit for function level resets, the byte that starts one.
+const AF_CAPABILITIES: u16 = 3;
+const AF_HAS_RESET: u8 = 1 << 1;
+const AF_CONTROL: u16 = 4;
+/// How long the function may take, in nanoseconds (PCIe 6.6.2).
+const DURATION: u64 = 100_000_000;
+/// What a reset clears and the function needs: the BARs, the interrupt line, and last the command register.
+const KEPT: [u16; 8] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x3c, 0x04];
+
+impl PciFunction<'_> {
+    /// Resets the function and restores its header; `false` if it has no such reset.
+    pub(super) fn reset_function(&mut self) -> bool {
+        let bdf = self.function.bdf;
+        let Some(start) = self.reset_control() else { return false };
+        let kept = KEPT.map(|offset| (offset, self.platform.config().read32(bdf, offset)));
+        match start {
+            Control::Express(at) => {
+                let value = self.platform.config().read16(bdf, at);
+                self.platform.config().write16(bdf, at, value | START_RESET);
+            }
+            Control::Advanced(at) => self.platform.config().write8(bdf, at, 1),
+        }
+        let begin = self.platform.now();
+        while self.platform.now().saturating_sub(begin) < DURATION {
+            self.platform.relax();
+        }
+        for (offset, value) in kept {
+            self.platform.config().write32(bdf, offset, value);
+        }
+        true
+    }
+
+    fn reset_control(&mut self) -> Option<Control> {
+        let (bdf, config) = (self.function.bdf, self.platform.config());
+        let found = self.function.capabilities(&config).filter_map(Result::ok).find_map(|found| match found.id {
+            PCI_EXPRESS if config.read32(bdf, found.offset + DEVICE_CAPABILITIES) & HAS_RESET != 0 => {
+                Some(Control::Express(found.offset + DEVICE_CONTROL))
+            }
+            ADVANCED_FEATURES if config.read8(bdf, found.offset + AF_CAPABILITIES) & AF_HAS_RESET != 0 => {
+                Some(Control::Advanced(found.offset + AF_CONTROL))
+            }
+            _ => None,
+        });
+        found
+    }
+}
+
+/// The register that starts a reset.
+enum Control {
+    Express(u16),
+    Advanced(u16),
+}

@@ -1,0 +1,178 @@
+//! A hostile check from its breach to the proof that the device recovers.
+//!
+//! Whatever the driver did: a reset ends in bounded time, the registers then hold what they held before, each queue serves a
+//! well-formed request, and no byte changed that the device may not write.
+
+use core::ops::Range;
+
+use alloc::format;
+use alloc::string::String;
+
+use super::{Attacker, Role, Shape, StartOptions, TestDevice};
+use crate::check::{Attack, Outcome, Reaction, Stop, Verdict};
+use crate::ring::Part;
+use crate::run::{outcome, reason};
+use ballonet::balloon::wire::{PAGE_REPORTING, STATS_VQ, Tag, statistic};
+use ballonet::virtio::spec::Status;
+
+/// Frames that are inflated before a breach of a queue.
+const BEFORE: Range<usize> = 0..8;
+/// Frames that are inflated after it, to see whether the other queue still works.
+const BESIDE: Range<usize> = 16..24;
+/// Frames that are inflated after the reset.
+const AFTER: Range<usize> = 32..40;
+/// Bytes in a page that is reported.
+const PAGE: usize = 4096;
+
+impl TestDevice<'_> {
+    /// Makes a hostile check.
+    pub(crate) fn survive(&mut self, attack: Attack) -> Outcome {
+        if self.fingerprint.is_none() {
+            match self.compare_fingerprint() {
+                Ok(_) => {}
+                Err(stop) => return outcome(Err(stop)),
+            }
+        }
+        let breach = self.breach(attack);
+        self.is_plain = false;
+        match breach {
+            Err(stop @ (Stop::Skipped(_) | Stop::Trouble(_))) => return outcome(Err(stop)),
+            Ok(_) | Err(Stop::Failed(_) | Stop::Stalled(_) | Stop::Gone) => {}
+        }
+        match (self.recover(), breach) {
+            (Err(harm), _) => harm,
+            (Ok(()), Ok(Reaction::Ignored)) => Outcome::Ok,
+            (Ok(()), Ok(Reaction::Refused)) => Outcome::Refused,
+            (Ok(()), Ok(Reaction::NeedsReset)) => Outcome::NeedsReset,
+            (Ok(()), Err(stop)) => outcome(Err(stop)),
+        }
+    }
+
+    fn breach(&mut self, attack: Attack) -> Verdict<Reaction> {
+        let reaction = match attack {
+            Attack::Registers(act) => {
+                self.try_start()?;
+                act(self)?
+            }
+            Attack::Ring(features, act) => {
+                let mut attacker = Attacker::new(self, features)?;
+                act(&mut attacker)?;
+                attacker.finish()?;
+                if self.wants_reset()? {
+                    return Ok(Reaction::NeedsReset);
+                }
+                self.probe_beside()?;
+                Reaction::Ignored
+            }
+        };
+        Ok(if self.wants_reset()? { Reaction::NeedsReset } else { reaction })
+    }
+
+    pub(super) fn wants_reset(&mut self) -> Verdict<bool> {
+        Ok(self.status()?.contains(Status::DEVICE_NEEDS_RESET))
+    }
+
+    /// Inflates some frames, which the attack then deflates.
+    pub(super) fn warm_up(&mut self) -> Verdict {
+        self.transfer(Role::Inflate, BEFORE, &Shape::PLAIN).map(drop)
+    }
+
+    /// Sees whether the inflate queue still works after an attack on the deflate queue.
+    fn probe_beside(&mut self) -> Verdict {
+        match self.transfer(Role::Inflate, BESIDE, &Shape::PLAIN) {
+            Ok(_) => Ok(()),
+            // It may have found only now what was wrong with the other queue.
+            Err(_) if self.wants_reset()? => Ok(()),
+            Err(Stop::Failed(reason)) => {
+                Err(Stop::Stalled(format!("the inflate queue works no more, and the device asks for no reset: {reason}")))
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    /// Resets the device and proves that it is as new; what is wrong otherwise.
+    fn recover(&mut self) -> Result<(), Outcome> {
+        let stopped = self.reset();
+        if let Some(damage) = self.damage() {
+            return Err(Outcome::Corrupted(damage));
+        }
+        let revived = stopped.and_then(|()| self.prove_new());
+        if let Some(damage) = self.damage() {
+            return Err(Outcome::Corrupted(damage));
+        }
+        revived.map_err(|stop| self.wedged(stop))
+    }
+
+    /// What the device overwrote that it must not write.
+    fn damage(&mut self) -> Option<String> {
+        self.expect_no_damage(None).err().map(reason)
+    }
+
+    /// Registers as they were, and a request served on every queue.
+    fn prove_new(&mut self) -> Verdict {
+        self.stop()?;
+        if let Some(difference) = self.compare_fingerprint()? {
+            return Err(Stop::Failed(difference));
+        }
+        self.serve_all()
+    }
+
+    /// A well-formed request on every queue in use.
+    fn serve_all(&mut self) -> Verdict {
+        let features = self.least() | self.offered & (STATS_VQ | PAGE_REPORTING);
+        self.start(&StartOptions { features, ..self.plain() })?;
+        self.is_plain = false;
+        self.transfer(Role::Inflate, AFTER, &Shape::PLAIN)?;
+        for frames in [BEFORE, BESIDE, AFTER] {
+            if self.away[frames.clone()].contains(&true) {
+                self.transfer(Role::Deflate, frames, &Shape::PLAIN)?;
+            }
+        }
+        if features.contains(STATS_VQ) {
+            self.offer_statistics()?;
+        }
+        if features.contains(PAGE_REPORTING) {
+            self.report_page()?;
+        }
+        self.expect_well()
+    }
+
+    /// The device takes the buffer and may keep it.
+    fn offer_statistics(&mut self) -> Verdict {
+        let entry = statistic(Tag::Free, 1 << 20);
+        let at = self.arena.place(entry.len(), 16, 0)?;
+        self.arena.write(at, &entry);
+        self.buffers.push((at, at + entry.len()));
+        let part = Part { address: self.arena.address(at), length: entry.len() as u32, writable: false };
+        self.add(Role::Statistics, &[part], None)?;
+        self.submit(Role::Statistics)
+    }
+
+    fn report_page(&mut self) -> Verdict {
+        let at = self.arena.place(PAGE, PAGE, 0)?;
+        self.arena.open(at, PAGE);
+        let part = Part { address: self.arena.address(at), length: PAGE as u32, writable: true };
+        self.add(Role::Reporting, &[part], None)?;
+        self.submit(Role::Reporting)?;
+        self.drain(Role::Reporting, 0)
+    }
+
+    /// The verdict on a device that does not recover. Tries to get it to work by stronger means, for the checks that follow.
+    fn wedged(&mut self, stop: Stop) -> Outcome {
+        let reason = reason(stop);
+        self.obstacles.stuck = None;
+        let mut works = self.prove_new();
+        if works.is_err() && self.pci.reset_function() {
+            self.obstacles.stuck = None;
+            works = self.prove_new();
+        }
+        match works {
+            Ok(()) => Outcome::Wedged(reason),
+            Err(_) => {
+                self.obstacles.stuck = Some(format!("the device works no more after a hostile check: {reason}"));
+                Outcome::Wedged(reason)
+            }
+        }
+    }
+
+}

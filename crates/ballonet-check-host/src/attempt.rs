@@ -200,11 +200,14 @@ impl Watch<'_> {
 
     fn end_check(&mut self, event: CheckEvent) {
         let Some(check) = self.pending(&event.name) else { return };
+        // A hostile check has more verdicts. Only the guest's own are believed: those about the VMM are given here.
+        let word = event.verdict.as_deref().and_then(Verdict::from_word);
+        let said = |from, to| word.filter(|verdict| (from..=to).contains(verdict)).unwrap_or(from);
         let (verdict, detail) = match event {
             CheckEvent { trouble: Some(reason), .. } => (Verdict::Trouble, Some(reason)),
             CheckEvent { skipped: Some(reason), .. } => (Verdict::Skipped, Some(reason)),
-            CheckEvent { ok: true, .. } => (Verdict::Ok, None),
-            CheckEvent { detail, .. } => (Verdict::Failed, detail),
+            CheckEvent { ok: true, .. } => (said(Verdict::Ok, Verdict::NeedsReset), None),
+            CheckEvent { detail, .. } => (said(Verdict::Failed, Verdict::Corrupted), detail),
         };
         let took = self.since.elapsed();
         self.attempt.records.push(Record { detail, device: event.device, took, ..Record::new(check, verdict) });
@@ -242,17 +245,17 @@ impl Watch<'_> {
             return Some(self.attempt.end.clone());
         }
         if self.done.is_none() && self.closed.is_some_and(|then| now.duration_since(then) >= END) {
-            return Some(End::Down(Verdict::Wedged, "the VMM closed the serial line and runs on".into()));
+            return Some(End::Down(Verdict::Hung, "the VMM closed the serial line and runs on".into()));
         }
         let limit = if self.attempt.began { self.limits.check } else { self.limits.boot };
         let late = self.done.is_none() && now.duration_since(self.since) >= limit;
         // Events without end are no progress either.
         let total = self.limits.boot + self.limits.check * u32::try_from(self.wanted.len()).unwrap_or(u32::MAX);
         if self.done.is_none() && now.duration_since(self.start) >= total {
-            return Some(End::Down(Verdict::Wedged, format!("the checks did not end in {:.0} s", total.as_secs_f64())));
+            return Some(End::Down(Verdict::Hung, format!("the checks did not end in {:.0} s", total.as_secs_f64())));
         }
         late.then(|| {
-            End::Down(Verdict::Wedged, format!("no progress in {:.1} s: {}", limit.as_secs_f64(), self.state()))
+            End::Down(Verdict::Hung, format!("no progress in {:.1} s: {}", limit.as_secs_f64(), self.state()))
         })
     }
 
@@ -269,7 +272,7 @@ impl Watch<'_> {
         let most = self.limits.rss.filter(|most| used.rss > *most)?;
         let mib = |bytes: u64| bytes >> 20;
         Some(End::Down(
-            Verdict::Wedged,
+            Verdict::Hung,
             format!("the VMM uses {} MiB of memory; the limit is {} MiB", mib(used.rss), mib(most)),
         ))
     }

@@ -46,7 +46,7 @@ impl Baseline {
             let before = self.0.get(record.check.name).copied().unwrap_or(Verdict::Ok);
             let failed = |verdict: Verdict| verdict >= Verdict::Failed;
             record.known = failed(record.verdict) && failed(before) && record.verdict <= before;
-            if failed(before) && record.verdict == Verdict::Ok {
+            if failed(before) && record.verdict.is_fine() {
                 report.vanished.push(record.check.name.to_owned());
             }
         }

@@ -1,13 +1,13 @@
 //! The checks of the kernel: which to run, and how to ask the kernel for some of them in few bytes.
 
-use ballonet_check::{CHAPTERS, Check, Selection};
+use ballonet_check::{CHAPTERS, Check, Selection, checks};
 
 use crate::failure::Outcome;
 
 /// Bytes of the kernel's command line for `checks=`. The kernel cuts a line after 2048, and some VMMs take no more.
 const BUDGET: usize = 1500;
 
-/// The checks that `list` selects, in the order in which they run; all without a list.
+/// The checks that `list` selects, in the order in which they run; all lawful ones without a list.
 pub(crate) fn select(list: Option<&str>) -> Outcome<Vec<&'static Check>> {
     let Some(list) = list else { return Ok(Selection::default().checks().collect()) };
     let mut unknown = None;
@@ -31,6 +31,9 @@ pub(crate) fn chapter(check: &Check) -> &'static str {
 
 /// A value of `checks=` that selects the first of `wanted`, as many as fit, and how many these are.
 pub(crate) fn request(wanted: &[&'static Check]) -> (String, usize) {
+    if wanted.len() == checks().count() {
+        return ("all".to_owned(), wanted.len());
+    }
     let mut text = String::new();
     let mut count = 0;
     for chapter in CHAPTERS {
@@ -43,22 +46,31 @@ pub(crate) fn request(wanted: &[&'static Check]) -> (String, usize) {
         let by_chapter = left_out.fold(chapter.name.to_owned(), |text, check| text + ",-" + check.name);
         let by_name = ours.iter().map(|check| check.name).collect::<Vec<_>>().join(",");
         let shorter = if by_chapter.len() < by_name.len() { by_chapter } else { by_name };
-        if !text.is_empty() && text.len() + 1 + shorter.len() > BUDGET {
+        if text.len() + 1 + shorter.len() > BUDGET {
+            // The first of a chapter may fit.
+            count += ours.iter().take_while(|check| append(&mut text, check.name)).count();
             break;
         }
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text += &shorter;
+        append(&mut text, &shorter);
         count += ours.len();
     }
     (text, count)
 }
 
+/// Appends an item, if it fits.
+fn append(text: &mut String, item: &str) -> bool {
+    let comma = usize::from(!text.is_empty());
+    let fits = text.len() + comma + item.len() <= BUDGET;
+    if fits {
+        *text += if comma == 1 { "," } else { "" };
+        *text += item;
+    }
+    fits
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ballonet_check::checks;
     use proptest::prelude::*;
 
     #[test]
@@ -78,6 +90,12 @@ mod tests {
         let (text, count) = request(&all);
         assert_eq!(count, all.len());
         assert!(text.len() < 200, "{text}");
+        for list in ["hostile", "all"] {
+            let chosen = select(Some(list)).expect(list);
+            let (text, count) = request(&chosen);
+            assert_eq!(count, chosen.len());
+            assert!(text.len() < 400, "{text}");
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct CheckEvent {
     pub(crate) device: Option<String>,
     /// False if the device failed it.
     pub(crate) ok: bool,
+    /// The kernel's word for the outcome.
+    pub(crate) verdict: Option<String>,
     /// What the device did, if it failed.
     pub(crate) detail: Option<String>,
     /// Why it was skipped.
@@ -88,6 +90,7 @@ pub(crate) fn parse(line: &[u8]) -> Option<Said> {
             name: text("name")?,
             device: text("device"),
             ok: event["ok"].as_bool()?,
+            verdict: text("verdict"),
             detail: text("detail"),
             skipped: text("skipped"),
             trouble: text("trouble"),

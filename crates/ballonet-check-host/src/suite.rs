@@ -266,8 +266,8 @@ mod tests {
     #[test]
     fn a_death_between_checks_is_that_of_the_check_before() {
         let mut slots = slots(3);
-        absorb(&mut slots, attempt(&[Verdict::Ok, Verdict::Ok], None, End::Down(Verdict::Wedged, "idle".into())));
-        assert_eq!(verdicts(&slots), [Some(Verdict::Ok), Some(Verdict::Wedged), None]);
+        absorb(&mut slots, attempt(&[Verdict::Ok, Verdict::Ok], None, End::Down(Verdict::Hung, "idle".into())));
+        assert_eq!(verdicts(&slots), [Some(Verdict::Ok), Some(Verdict::Hung), None]);
     }
 
     #[test]

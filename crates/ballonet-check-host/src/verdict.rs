@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use ballonet_check::{Check, Severity};
+use ballonet_check::{Check, Severity, Tier};
 
 /// The outcome of a check, from harmless to harmful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
-    /// The device meets the requirement.
+    /// The device meets the requirement, or serves or ignores what a hostile check does.
     Ok,
+    /// It refused a hostile check's write, or returned its buffer unused.
+    Refused,
+    /// It asked for a reset after a hostile check, and recovered.
+    NeedsReset,
     /// The check does not apply to this device.
     Skipped,
     /// The tester could not check. This says nothing about the device.
@@ -19,10 +23,16 @@ pub(crate) enum Verdict {
     Lost,
     /// The device does not meet the requirement.
     Failed,
+    /// After a hostile check it served some queue no more, and did not ask for the reset that helped.
+    Stalled,
+    /// After a hostile check and a reset the device does not work.
+    Wedged,
+    /// In a hostile check it wrote where it must not.
+    Corrupted,
     /// The guest kernel faulted or panicked in the check.
     Crashed,
-    /// The VMM stopped making progress in the check.
-    Wedged,
+    /// The VMM stopped making progress in the check: it spins or is silent.
+    Hung,
     /// The VMM ended in the check.
     Died,
     /// A sanitizer reported a defect of the VMM in the check.
@@ -30,14 +40,19 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 14] = [
         Self::Ok,
+        Self::Refused,
+        Self::NeedsReset,
         Self::Skipped,
         Self::Trouble,
         Self::Lost,
         Self::Failed,
-        Self::Crashed,
+        Self::Stalled,
         Self::Wedged,
+        Self::Corrupted,
+        Self::Crashed,
+        Self::Hung,
         Self::Died,
         Self::Sanitizer,
     ];
@@ -46,12 +61,17 @@ impl Verdict {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::NeedsReset => "needs-reset",
             Self::Skipped => "skipped",
             Self::Trouble => "trouble",
             Self::Lost => "lost",
             Self::Failed => "failed",
-            Self::Crashed => "crashed",
+            Self::Stalled => "stalled",
             Self::Wedged => "wedged",
+            Self::Corrupted => "corrupted",
+            Self::Crashed => "crashed",
+            Self::Hung => "hung",
             Self::Died => "died",
             Self::Sanitizer => "sanitizer",
         }
@@ -60,6 +80,21 @@ impl Verdict {
     /// The verdict of a word.
     pub(crate) fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|verdict| verdict.word() == word)
+    }
+
+    /// How much harm was done.
+    pub(crate) fn tier(self) -> Tier {
+        match self {
+            Self::Corrupted | Self::Sanitizer => Tier::Memory,
+            Self::Crashed | Self::Hung | Self::Died => Tier::Vmm,
+            Self::Wedged => Tier::Device,
+            _ => Tier::None,
+        }
+    }
+
+    /// Whether the device passed.
+    pub(crate) fn is_fine(self) -> bool {
+        self <= Self::NeedsReset
     }
 
     /// Whether the VMM or the guest went down. Such a verdict fails the run whatever the check's severity.
@@ -106,7 +141,13 @@ impl Record {
 
     /// Whether this fails a run in which failures from `least` on count.
     pub(crate) fn fails(&self, least: Severity) -> bool {
-        self.verdict.is_down() || self.verdict == Verdict::Failed && rank(self.check.severity) >= rank(least)
+        let severity = match self.verdict {
+            Verdict::Failed | Verdict::Wedged | Verdict::Corrupted => self.check.severity,
+            // That a device asks for a reset that it needs is a SHOULD (2.1.2).
+            Verdict::Stalled => Severity::Should,
+            verdict => return verdict.is_down(),
+        };
+        rank(severity) >= rank(least)
     }
 }
 
@@ -237,13 +278,17 @@ pub(crate) mod tests {
 
     #[test]
     fn the_worst_verdict_decides_the_status() {
-        use Verdict::{Crashed, Died, Failed, Lost, Ok, Sanitizer, Skipped, Trouble, Wedged};
+        use Verdict::{Corrupted, Crashed, Died, Failed, Hung, Lost, NeedsReset, Ok, Refused, Sanitizer, Skipped};
+        use Verdict::{Stalled, Trouble, Wedged};
         for (verdicts, status) in [
             (&[Ok, Skipped, Trouble][..], status::FINE),
             (&[Ok, Failed], status::FAILED),
             (&[Failed, Lost], status::NO_VERDICT),
             (&[Failed, Lost, Died], status::DOWN),
-            (&[Wedged], status::DOWN),
+            (&[Refused, NeedsReset, Stalled], status::FINE),
+            (&[Wedged], status::FAILED),
+            (&[Corrupted], status::FAILED),
+            (&[Hung], status::DOWN),
             (&[Crashed], status::DOWN),
             (&[Sanitizer], status::DOWN),
             (&[], status::FINE),
@@ -258,6 +303,9 @@ pub(crate) mod tests {
         let record = Record::new(should, Verdict::Failed);
         assert!(!record.fails(Severity::Must) && record.fails(Severity::Should) && record.fails(Severity::Custom));
         assert!(Record::new(should, Verdict::Died).fails(Severity::Must));
+        let must = checks().find(|check| check.severity == Severity::Must).expect("one is a MUST");
+        let stalled = Record::new(must, Verdict::Stalled);
+        assert!(!stalled.fails(Severity::Must) && stalled.fails(Severity::Should));
     }
 
     #[test]

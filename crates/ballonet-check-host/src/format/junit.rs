@@ -2,7 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Report as Document, TestCase, TestCaseStatus, TestSuite};
 
-use super::first_line;
+use super::{demand, first_line};
 use crate::catalog::chapter;
 use crate::failure::Outcome;
 use crate::verdict::{Record, Report, Verdict};
@@ -29,7 +29,7 @@ fn case(record: &Record, chapter: &str, report: &Report) -> TestCase {
     let detail = record.detail.as_deref().unwrap_or_default();
     let counts = record.fails(report.least) && !record.known;
     let mut status = match record.verdict {
-        Verdict::Ok => TestCaseStatus::success(),
+        verdict if verdict.is_fine() => TestCaseStatus::success(),
         Verdict::Lost => TestCaseStatus::non_success(NonSuccessKind::Error),
         verdict if verdict.is_down() && counts => TestCaseStatus::non_success(NonSuccessKind::Error),
         _ if counts => TestCaseStatus::non_success(NonSuccessKind::Failure),
@@ -39,7 +39,8 @@ fn case(record: &Record, chapter: &str, report: &Report) -> TestCase {
     status.set_message(format!("{known}{}: {}", record.verdict, first_line(detail)));
     status.set_type(record.check.severity.word());
     if record.verdict >= Verdict::Lost {
-        status.set_description(format!("requires: {} ({})\n{detail}", record.check.asks, record.check.section));
+        let harm = if record.check.is_hostile() { format!("harm: {}\n", record.verdict.tier().word()) } else { String::new() };
+        status.set_description(format!("{}\n{harm}{detail}", demand(record.check)));
     }
     let mut case = TestCase::new(record.check.name, status);
     case.set_classname(format!("virtio.{chapter}")).set_time(record.took);

@@ -12,6 +12,7 @@ use clap::ValueEnum;
 
 use crate::failure::Outcome;
 use crate::verdict::Report;
+use ballonet_check::Check;
 
 /// The name of a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,4 +43,13 @@ pub(crate) fn write(report: &Report, format: Format) -> Outcome<String> {
 /// The first line of a text.
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
+}
+
+/// What a check requires, or what a hostile one does and which rule that breaks, with the section.
+fn demand(check: &Check) -> String {
+    let Check { asks, section, .. } = check;
+    match check.breaks {
+        Some(rule) => format!("does: {asks}; the rule for drivers: {rule} ({section})"),
+        None => format!("requires: {asks} ({section})"),
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::demand;
 use crate::failure::Outcome;
 use crate::verdict::{Record, Report, Verdict};
 
@@ -31,7 +32,7 @@ fn rule(record: &Record) -> Value {
     json!({
         "id": record.check.name,
         "shortDescription": { "text": record.check.asks },
-        "help": { "text": format!("virtio 1.4, section {}", record.check.section) },
+        "help": { "text": format!("virtio 1.4: {}", demand(record.check)) },
         "properties": { "severity": record.check.severity.word() },
     })
 }
@@ -52,6 +53,7 @@ fn result(record: &Record, report: &Report) -> Value {
             "physicalLocation": { "artifactLocation": { "uri": format!("vmm/{}", report.vmm) }, "region": { "startLine": 1 } },
             "logicalLocations": [{ "name": record.check.name, "kind": "function" }],
         }],
+        "properties": { "verdict": record.verdict.word(), "tier": record.verdict.tier().word() },
         "partialFingerprints": { "check": record.check.name },
         "baselineState": if record.known { "unchanged" } else { "new" },
     })

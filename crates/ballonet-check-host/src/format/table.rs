@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::first_line;
+use super::{demand, first_line};
 use crate::verdict::{Record, Report, Verdict};
 
 /// The text.
 pub(super) fn write(report: &Report) -> String {
     let mut text = String::new();
     let shown = |record: &&Record| {
-        !matches!(record.verdict, Verdict::Ok | Verdict::Skipped) || record.flaky.is_some() || record.known
+        !(record.verdict.is_fine() || record.verdict == Verdict::Skipped) || record.flaky.is_some() || record.known
     };
     let width = report.records.iter().filter(shown).map(|record| record.check.name.len()).max().unwrap_or(0);
     for record in report.records.iter().filter(shown) {
@@ -58,8 +58,11 @@ fn line(text: &mut String, record: &Record, width: usize) {
         words.push(first_line(detail).to_owned());
     }
     let _ = writeln!(text, "{verdict:<9} {:<6} {:<width$}  {}", check.severity, check.name, words.join("; "));
-    if *verdict == Verdict::Failed {
-        let _ = writeln!(text, "{:<17}{:<width$}  requires: {} ({})", "", "", check.asks, check.section);
+    if check.is_hostile() || *verdict == Verdict::Failed {
+        let _ = writeln!(text, "{:<17}{:<width$}  {}", "", "", demand(check));
+    }
+    if check.is_hostile() {
+        let _ = writeln!(text, "{:<17}{:<width$}  harm: {}", "", "", verdict.tier().word());
     }
     for more in detail.iter().flat_map(|detail| detail.lines().skip(1)) {
         let _ = writeln!(text, "{:<17}| {more}", "");

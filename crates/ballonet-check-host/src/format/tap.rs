@@ -15,6 +15,7 @@ pub(super) fn write(report: &Report) -> String {
         let reason = first_line(detail.as_deref().unwrap_or_default()).replace('#', " ");
         let _ = match verdict {
             Verdict::Ok => writeln!(text, "ok {number} - {}", check.name),
+            Verdict::Refused | Verdict::NeedsReset => writeln!(text, "ok {number} - {} # {verdict}", check.name),
             Verdict::Skipped => writeln!(text, "ok {number} - {} # SKIP {reason}", check.name),
             Verdict::Trouble => writeln!(text, "ok {number} - {} # SKIP the tester failed: {reason}", check.name),
             _ => {
@@ -33,6 +34,9 @@ pub(super) fn write(report: &Report) -> String {
                 "  ---\n  verdict: {verdict}\n  severity: {}\n  section: \"{}\"",
                 check.severity, check.section
             );
+            if let Some(breaks) = check.breaks {
+                let _ = writeln!(text, "  breaks: {breaks:?}\n  tier: {}", verdict.tier().word());
+            }
             let _ = writeln!(
                 text,
                 "  asks: {:?}\n  detail: {:?}\n  ...",

@@ -81,7 +81,7 @@ fn idle_and_spinning_vmms_are_told_apart() -> Outcome {
         let start = Instant::now();
         let (status, report) = judged(name, &script, &[])?;
         let (word, detail) = verdict(&report, "chains-work")?;
-        assert_eq!((status, word, count(&report, "ok")), (4, "wedged", 3), "{report}");
+        assert_eq!((status, word, count(&report, "ok")), (4, "hung", 3), "{report}");
         assert!(detail.contains(words), "{detail}");
         assert!(start.elapsed() < Duration::from_secs(30), "bounded");
     }
@@ -101,7 +101,7 @@ fn floods_are_bounded() -> Outcome {
         let (status, report) = judged(name, &script, &[])?;
         assert_eq!(
             (status, verdict(&report, "chains-work")?.0, count(&report, "ok")),
-            (4, "wedged", 3),
+            (4, "hung", 3),
             "{name} {report}"
         );
     }
@@ -130,7 +130,7 @@ fn a_closed_serial_line_is_noticed() -> Outcome {
     let script = "on_check() { [ $1 != chains-work ] || { begin $1; exec >&-; sleep 60; }; ok $1; }\neach";
     let (status, report) = judged("closed", script, &["--timeout", "25"])?;
     let (word, detail) = verdict(&report, "chains-work")?;
-    assert_eq!((status, word, count(&report, "ok")), (4, "wedged", 3), "{report}");
+    assert_eq!((status, word, count(&report, "ok")), (4, "hung", 3), "{report}");
     assert!(detail.contains("closed the serial line"), "{detail}");
     Ok(())
 }
@@ -173,7 +173,7 @@ fn memory_is_bounded() -> Outcome {
     let script = "on_check() { [ $1 != chains-work ] || { begin $1; head -c 200000000 /dev/zero | tail -c 199999999 | sleep 60; }; ok $1; }\neach";
     let (status, report) = judged("memory", script, &["--max-rss", "60", "--timeout", "20"])?;
     let (word, detail) = verdict(&report, "chains-work")?;
-    assert_eq!((status, word), (4, "wedged"), "{report}");
+    assert_eq!((status, word), (4, "hung"), "{report}");
     assert!(detail.contains("the limit is 60 MiB"), "{detail}");
     Ok(())
 }

@@ -43,7 +43,10 @@ pub const CHAPTERS: &[Chapter] = &[
     Chapter { name: "resets", title: "Resets at work", checks: resets::CHECKS },
     Chapter { name: "hostile-split", title: "Split rings", checks: hostile::split::CHECKS },
     Chapter { name: "hostile-addresses", title: "Addresses and lengths", checks: hostile::addresses::CHECKS },
+    Chapter { name: "hostile-tables", title: "Tables of descriptors", checks: hostile::indirect::CHECKS },
+    Chapter { name: "hostile-more-tables", title: "Tables in one format", checks: hostile::indirect::MORE },
     Chapter { name: "hostile-packed", title: "Packed rings", checks: hostile::packed::CHECKS },
+    Chapter { name: "hostile-status", title: "Status and features", checks: hostile::status::CHECKS },
 ];
 
 /// Every check, in the order in which they run.

@@ -82,7 +82,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
         Ok(at)
     }
 
-    fn is_packed(&self) -> bool {
+    pub(crate) fn is_packed(&self) -> bool {
         self.features.contains(Features::RING_PACKED)
     }
 

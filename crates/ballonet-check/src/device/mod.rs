@@ -22,7 +22,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 pub(crate) use arena::{ARENA, Arena};
-pub(crate) use attacker::Attacker;
+pub(crate) use attacker::{Attacker, TABLE};
 pub(crate) use disturbance::{About, undisturbed};
 pub(crate) use obstacles::Start;
 pub(crate) use pci::PciFunction;

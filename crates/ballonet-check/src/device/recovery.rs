@@ -73,7 +73,7 @@ impl TestDevice<'_> {
     }
 
     /// Inflates some frames, which the attack then deflates.
-    pub(super) fn warm_up(&mut self) -> Verdict {
+    pub(crate) fn warm_up(&mut self) -> Verdict {
         self.transfer(Role::Inflate, BEFORE, &Shape::PLAIN).map(drop)
     }
 

@@ -68,6 +68,15 @@ impl TestDevice<'_> {
         }
     }
 
+    /// Writes `value` to the doorbell of a queue, if there is one, in whatever state.
+    pub(crate) fn kick_number(&mut self, queue: u16, value: u16) {
+        self.select(queue);
+        let offset = usize::from(self.common.read16(common::QUEUE_NOTIFY_OFF)) * self.pci.multiplier() as usize;
+        if offset.checked_add(2).is_some_and(|end| end <= self.notify.len()) {
+            self.notify.write16(offset, value);
+        }
+    }
+
     /// Where a queue is kicked, and with what.
     pub(crate) fn doorbell(&mut self, queue: u16) -> Verdict<(usize, u16)> {
         self.select(queue);

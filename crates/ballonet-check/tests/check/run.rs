@@ -61,9 +61,8 @@ pub const QUICK: &str = "-ring-indices-wrap";
 impl Report {
     /// The names of the checks that the device failed, with what it did.
     pub fn failed(&self) -> Vec<(&'static str, &str)> {
-        let detail = |(name, _, outcome): &'_ (&'static str, Severity, Outcome)| match outcome {
-            Outcome::Failed(detail) => Some((*name, detail.clone())),
-            _ => None,
+        let detail = |(name, _, outcome): &'_ (&'static str, Severity, Outcome)| {
+            outcome.failure().map(|detail| (*name, detail.to_owned()))
         };
         self.outcomes.iter().filter_map(detail).map(|(name, detail)| (name, &*detail.leak())).collect()
     }

@@ -4,11 +4,13 @@
 //! again after a reset, and must write nowhere it was not told to. No attack names memory of the kernel for the device to write.
 
 pub(super) mod addresses;
+pub(super) mod indirect;
 pub(super) mod packed;
 pub(super) mod split;
+pub(super) mod status;
 
-use crate::check::{Attack, Check, Clause, Verdict, hostile};
-use crate::device::Attacker;
+use crate::check::{Attack, Check, Clause, Reaction, Verdict, hostile};
+use crate::device::{Attacker, TestDevice};
 use ballonet::virtio::spec::Features;
 
 /// An attack on a split ring.
@@ -24,6 +26,16 @@ const fn packed(name: &'static str, clause: Clause, asks: &'static str, act: Rin
 /// An attack on a split or a packed ring, with more features.
 const fn with(features: Features, name: &'static str, clause: Clause, asks: &'static str, act: RingAttack) -> Check {
     hostile(name, clause, asks, Attack::Ring(features, act))
+}
+
+/// An attack on registers.
+const fn registers(
+    name: &'static str,
+    clause: Clause,
+    asks: &'static str,
+    act: fn(&mut TestDevice<'_>) -> Verdict<Reaction>,
+) -> Check {
+    hostile(name, clause, asks, Attack::Registers(act))
 }
 
 /// What an attack on a queue does.

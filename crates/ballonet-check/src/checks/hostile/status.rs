@@ -1,0 +1,305 @@
+//! Status and features: the order of initialization, broken.
+
+use super::{clause, registers};
+use crate::check::{Check, Clause, Reaction, Verdict};
+use crate::device::{Role, Shape, TestDevice};
+use ballonet::platform::Registers;
+use ballonet::virtio::spec::{Features, Status, common};
+
+const ORDER: Clause = clause("3.1.1", "the steps of initialization must be made in their order");
+const UNDEFINED: Clause = clause("2.1", "undefined bits of the status are 0");
+const CLEARED: Clause = clause("2.1.1", "a bit of the status must not be cleared but by a reset");
+const FAILED: Clause = clause("2.1.1", "after FAILED a reset must come before anything else");
+const FROZEN: Clause = clause("3.1.1", "after FEATURES_OK no other features must be accepted");
+const UNOFFERED: Clause = clause("2.2.1", "a feature that is not offered must not be accepted");
+const REQUIRED: Clause = clause("2.2.1", "a feature must not be accepted without one that it requires");
+const RESERVED: Clause = clause("2.2.1", "reserved feature bits must not be accepted");
+const VERSION: Clause = clause("6.1", "VERSION_1 must be accepted if it is offered");
+const SELECT: Clause = clause("4.1.4.3", "feature selectors name words that exist");
+const AGAIN: Clause = clause("3.1.1", "initialization begins with a reset");
+const RESET: Clause = clause("4.1.4.3.2", "after a reset the driver must wait until the status is 0");
+const SUSPEND: Clause = clause("3.4.1", "SUSPEND should stay clear without the feature");
+
+const FOUND: Status = Status::ACKNOWLEDGE.union(Status::DRIVER);
+const SETTLED: Status = FOUND.union(Status::FEATURES_OK);
+const LIVE: Status = SETTLED.union(Status::DRIVER_OK);
+
+/// The checks, in the order in which they run.
+pub(in crate::checks) const CHECKS: &[Check] = &[
+    registers("hostile-status-driver-ok-first", ORDER, "DRIVER_OK is set alone", |d| statuses(d, &[Status::DRIVER_OK])),
+    registers("hostile-status-features-ok-first", ORDER, "FEATURES_OK is set alone", |d| {
+        statuses(d, &[Status::FEATURES_OK])
+    }),
+    registers("hostile-status-driver-before-acknowledge", ORDER, "DRIVER is set without ACKNOWLEDGE", |d| {
+        statuses(d, &[Status::DRIVER, Status::DRIVER | Status::FEATURES_OK])
+    }),
+    registers("hostile-status-all-steps-at-once", ORDER, "all steps are set at once", |d| statuses(d, &[LIVE])),
+    registers("hostile-status-driver-ok-without-features-ok", ORDER, "DRIVER_OK is set without FEATURES_OK", |d| {
+        statuses(d, &[Status::ACKNOWLEDGE, FOUND, FOUND | Status::DRIVER_OK])
+    }),
+    registers("hostile-status-driver-ok-without-queues", ORDER, "DRIVER_OK is set without any queue", |d| {
+        d.negotiate_least()?;
+        d.set_status(LIVE);
+        kick_all(d);
+        quiet(d)
+    }),
+    registers("hostile-status-driver-ok-with-one-queue", ORDER, "DRIVER_OK is set with one of two queues", |d| {
+        d.negotiate_least()?;
+        let setup = d.plain();
+        d.enable(0, &setup)?;
+        d.set_status(LIVE);
+        kick_all(d);
+        quiet(d)
+    }),
+    registers("hostile-status-driver-ok-twice", ORDER, "DRIVER_OK is set twice", |d| {
+        started(d)?;
+        statuses(d, &[LIVE, LIVE])
+    }),
+    registers("hostile-status-steps-again", AGAIN, "all steps are set again on a running device", |d| {
+        started(d)?;
+        statuses(d, &[Status::ACKNOWLEDGE, FOUND, SETTLED, LIVE])
+    }),
+    registers("hostile-status-undefined-bit-5", UNDEFINED, "bit 5 of the status is set", |d| undefined(d, 1 << 5)),
+    registers("hostile-status-suspend", SUSPEND, "SUSPEND is set without the feature", |d| undefined(d, 1 << 4)),
+    registers("hostile-status-needs-reset-by-the-driver", UNDEFINED, "the driver sets DEVICE_NEEDS_RESET", |d| {
+        undefined(d, 1 << 6)?;
+        // What the driver set says nothing about the device.
+        d.reset()?;
+        Ok(Reaction::Ignored)
+    }),
+    registers("hostile-status-all-bits", UNDEFINED, "all bits of the status are set", |d| {
+        started(d)?;
+        // It may read as written, like the registers of a device that is gone.
+        d.common.write8(common::DEVICE_STATUS, 0xff);
+        kick_all(d);
+        d.reset()?;
+        Ok(Reaction::Ignored)
+    }),
+    registers("hostile-status-driver-ok-is-cleared", CLEARED, "DRIVER_OK is cleared without a reset", |d| {
+        started(d)?;
+        statuses(d, &[SETTLED])
+    }),
+    registers("hostile-status-driver-ok-is-cleared-and-set", CLEARED, "DRIVER_OK is cleared and set in traffic", |d| {
+        started(d)?;
+        for _ in 0..8 {
+            d.set_status(SETTLED);
+            kick_all(d);
+            d.set_status(LIVE);
+            kick_all(d);
+        }
+        quiet(d)
+    }),
+    registers("hostile-status-features-ok-is-cleared", CLEARED, "FEATURES_OK is cleared without a reset", |d| {
+        started(d)?;
+        statuses(d, &[FOUND, SETTLED])
+    }),
+    registers("hostile-status-acknowledge-is-cleared", CLEARED, "ACKNOWLEDGE is cleared without a reset", |d| {
+        started(d)?;
+        statuses(d, &[LIVE - Status::ACKNOWLEDGE])
+    }),
+    registers("hostile-status-one-bit-at-a-time", CLEARED, "each bit of the status is written alone", |d| {
+        started(d)?;
+        for bit in 0..7 {
+            d.set_status(Status::from_bits_retain(1 << bit));
+            kick_all(d);
+        }
+        d.reset()?;
+        Ok(Reaction::Ignored)
+    }),
+    registers("hostile-status-every-value", CLEARED, "the status takes every value but that of a reset", |d| {
+        started(d)?;
+        for value in 1..=0xff {
+            d.common.write8(common::DEVICE_STATUS, value);
+        }
+        d.reset()?;
+        Ok(Reaction::Ignored)
+    }),
+    registers("hostile-status-failed-and-then-traffic", FAILED, "requests follow FAILED", |d| {
+        started(d)?;
+        d.set_status(LIVE | Status::FAILED);
+        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
+        d.publish(Role::Inflate)?;
+        kick_all(d);
+        quiet(d)
+    }),
+    registers("hostile-status-failed-and-then-driver-ok", FAILED, "DRIVER_OK follows FAILED", |d| {
+        d.negotiate_least()?;
+        d.set_status(SETTLED | Status::FAILED);
+        d.set_status(LIVE);
+        kick_all(d);
+        quiet(d)
+    }),
+    registers("hostile-features-after-features-ok", FROZEN, "other features are accepted after FEATURES_OK", |d| {
+        d.negotiate_least()?;
+        let usable = d.usable();
+        d.accept(usable);
+        statuses(d, &[SETTLED])
+    }),
+    registers("hostile-features-after-driver-ok", FROZEN, "other features are accepted on a running device", |d| {
+        started(d)?;
+        let usable = d.usable();
+        d.accept(usable);
+        d.set_status(LIVE);
+        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
+        d.submit(Role::Inflate)?;
+        quiet(d)
+    }),
+    registers("hostile-features-become-packed", FROZEN, "RING_PACKED is accepted on a running split queue", |d| {
+        started(d)?;
+        let features = d.least() | d.offered & Features::RING_PACKED;
+        d.accept(features);
+        d.set_status(LIVE);
+        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
+        d.submit(Role::Inflate)?;
+        quiet(d)
+    }),
+    registers("hostile-features-negotiated-again", AGAIN, "features are negotiated again without a reset", |d| {
+        started(d)?;
+        for features in [d.usable(), d.least(), d.usable()] {
+            d.set_status(FOUND);
+            d.accept(features);
+            d.set_status(SETTLED);
+            d.set_status(LIVE);
+            kick_all(d);
+        }
+        quiet(d)
+    }),
+    registers("hostile-features-all-bits", UNOFFERED, "all 64 features are accepted", |d| accepted(d, Features::from_bits_retain(u64::MAX))),
+    registers("hostile-features-of-other-devices", UNOFFERED, "bits 6 to 23 are accepted", |d| {
+        let least = d.least();
+        accepted(d, least | Features::from_bits_retain(0xff_ffc0))
+    }),
+    registers("hostile-features-reserved", RESERVED, "reserved bits are accepted", |d| {
+        let least = d.least();
+        accepted(d, least | Features::from_bits_retain(1 << 25 | 1 << 26 | 1 << 31 | 0x3f << 44))
+    }),
+    registers("hostile-features-legacy-only", RESERVED, "bits of the legacy interface are accepted", |d| {
+        let least = d.least();
+        accepted(d, least | Features::from_bits_retain(1 << 24 | 1 << 27 | 1 << 30))
+    }),
+    registers("hostile-features-packed-unoffered", UNOFFERED, "RING_PACKED is accepted, offered or not", |d| {
+        let least = d.least();
+        accepted(d, least | Features::RING_PACKED)
+    }),
+    registers("hostile-features-platform-unoffered", UNOFFERED, "ACCESS_PLATFORM is accepted, offered or not", |d| {
+        let least = d.least();
+        accepted(d, least | Features::ACCESS_PLATFORM)
+    }),
+    registers("hostile-features-none", VERSION, "no feature is accepted", |d| accepted(d, Features::empty())),
+    registers("hostile-features-without-version-1", VERSION, "all but VERSION_1 are accepted", |d| {
+        let usable = d.usable();
+        accepted(d, usable - Features::VERSION_1)
+    }),
+    registers("hostile-features-packed-without-version-1", REQUIRED, "RING_PACKED is accepted without VERSION_1", |d| {
+        accepted(d, Features::RING_PACKED)
+    }),
+    registers("hostile-features-in-order-alone", REQUIRED, "IN_ORDER is accepted without VERSION_1", |d| {
+        accepted(d, Features::IN_ORDER)
+    }),
+    registers("hostile-features-selectors-past-the-last-word", SELECT, "feature words past the last are accepted", |d| {
+        d.begin()?;
+        for select in [2, 3, 4, 31, 32, 0x8000_0000, u32::MAX] {
+            d.common.write32(common::DRIVER_FEATURE_SELECT, select);
+            d.common.write32(common::DRIVER_FEATURE, u32::MAX);
+            d.common.write32(common::DEVICE_FEATURE_SELECT, select);
+            d.common.read32(common::DEVICE_FEATURE);
+        }
+        let least = d.least();
+        d.accept(least);
+        statuses(d, &[SETTLED, LIVE])
+    }),
+    registers("hostile-features-are-never-read", ORDER, "features are accepted unread and FEATURES_OK is not read back", |d| {
+        d.reset()?;
+        let least = d.least();
+        d.accept(least);
+        statuses(d, &[LIVE])
+    }),
+    registers("hostile-reset-is-not-awaited", RESET, "the device is initialized before its reset is done", |d| {
+        started(d)?;
+        d.set_status(Status::empty());
+        statuses(d, &[Status::ACKNOWLEDGE, FOUND, SETTLED, LIVE])
+    }),
+    registers("hostile-reset-in-mid-traffic", RESET, "a device is reset with requests in flight, and kicked", |d| {
+        started(d)?;
+        for frame in 0..16 {
+            d.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
+        }
+        d.publish(Role::Inflate)?;
+        d.kick(Role::Inflate)?;
+        d.set_status(Status::empty());
+        kick_all(d);
+        quiet(d)
+    }),
+    registers("hostile-reset-a-hundred-times", RESET, "a hundred resets follow each other unread, in traffic", |d| {
+        started(d)?;
+        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
+        d.publish(Role::Inflate)?;
+        for _ in 0..100 {
+            kick_all(d);
+            d.set_status(Status::empty());
+        }
+        quiet(d)
+    }),
+    registers("hostile-reset-from-every-step", RESET, "resets follow every step of initialization unread", |d| {
+        for steps in [&[FOUND][..], &[FOUND, SETTLED], &[FOUND, SETTLED, LIVE], &[LIVE | Status::FAILED]] {
+            for step in steps {
+                d.set_status(*step);
+                d.set_status(Status::empty());
+            }
+        }
+        quiet(d)
+    }),
+];
+
+/// A running device whose queues work.
+fn started(d: &mut TestDevice<'_>) -> Verdict {
+    let setup = d.plain();
+    d.start(&setup)?;
+    d.warm_up()
+}
+
+/// Kicks both queues, whatever the state.
+fn kick_all(d: &mut TestDevice<'_>) {
+    for queue in 0..2 {
+        d.kick_number(queue, queue);
+    }
+}
+
+/// Lets the device work.
+fn quiet(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
+    d.wait_quiet()?;
+    Ok(Reaction::Ignored)
+}
+
+/// Writes values of the status one after the other. Refused if the last is not taken.
+fn statuses(d: &mut TestDevice<'_>, values: &[Status]) -> Verdict<Reaction> {
+    values.iter().for_each(|value| d.set_status(*value));
+    kick_all(d);
+    d.wait_quiet()?;
+    let taken = values.last().is_none_or(|last| d.status().is_ok_and(|status| status.contains(*last)));
+    Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
+}
+
+/// Sets a bit on a running device, and sends requests.
+fn undefined(d: &mut TestDevice<'_>, bit: u8) -> Verdict<Reaction> {
+    started(d)?;
+    let value = LIVE | Status::from_bits_retain(bit);
+    d.set_status(value);
+    d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
+    d.submit(Role::Inflate)?;
+    d.wait_quiet()?;
+    Ok(if d.status()?.contains(value) { Reaction::Ignored } else { Reaction::Refused })
+}
+
+/// Accepts these features, and goes on to DRIVER_OK whatever comes of it, with queues.
+fn accepted(d: &mut TestDevice<'_>, features: Features) -> Verdict<Reaction> {
+    let taken = d.negotiate(features)?;
+    let setup = d.plain();
+    for queue in 0..2 {
+        d.enable(queue, &setup)?;
+    }
+    d.set_status(LIVE);
+    kick_all(d);
+    d.wait_quiet()?;
+    Ok(if taken { Reaction::Ignored } else { Reaction::Refused })
+}

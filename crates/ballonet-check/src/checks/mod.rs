@@ -46,7 +46,13 @@ pub const CHAPTERS: &[Chapter] = &[
     Chapter { name: "hostile-tables", title: "Tables of descriptors", checks: hostile::indirect::CHECKS },
     Chapter { name: "hostile-more-tables", title: "Tables in one format", checks: hostile::indirect::MORE },
     Chapter { name: "hostile-packed", title: "Packed rings", checks: hostile::packed::CHECKS },
+    Chapter { name: "hostile-setup", title: "Queue set-up", checks: hostile::setup::CHECKS },
+    Chapter { name: "hostile-kicks", title: "Notifications", checks: hostile::notifications::CHECKS },
     Chapter { name: "hostile-status", title: "Status and features", checks: hostile::status::CHECKS },
+    Chapter { name: "hostile-pci", title: "PCI", checks: hostile::pci::CHECKS },
+    Chapter { name: "hostile-resets", title: "Resets of single queues", checks: hostile::ring_reset::CHECKS },
+    Chapter { name: "hostile-frames", title: "Frame numbers", checks: hostile::balloon::FRAMES },
+    Chapter { name: "hostile-balloon", title: "The balloon's other queues and fields", checks: hostile::balloon::CHECKS },
 ];
 
 /// Every check, in the order in which they run.

@@ -108,9 +108,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
 
     /// Where the device's own registers are in memory.
     pub(crate) fn own_registers(&self) -> Verdict<u64> {
-        let bars = (0..6).filter_map(|bar| self.device.pci.bars.get(bar).ok()).filter(|bar| !bar.is_io());
-        let mut windows = bars.filter_map(|bar| bar.window(0, 64).ok());
-        windows.next().map(|window| window.address).ok_or_else(|| skipped("the device has no BAR in memory"))
+        self.device.own_registers()
     }
 
     /// Where another function of the bus has registers in memory.

@@ -3,6 +3,7 @@
 //! Nothing here keeps to the order of initialization; the checks do, or do not, as they need.
 
 mod arena;
+mod attack_pci;
 mod attacker;
 mod disturbance;
 mod fingerprint;
@@ -14,6 +15,7 @@ mod registers;
 mod signals;
 mod start;
 mod traffic;
+mod wrong_setup;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -29,6 +31,7 @@ pub(crate) use pci::PciFunction;
 pub(crate) use signals::Signals;
 pub(crate) use start::StartOptions;
 pub(crate) use traffic::{Damage, Shape};
+
 
 use crate::check::{Stop, Verdict, fail, trouble_unless};
 use crate::platform::Mapped;
@@ -70,6 +73,7 @@ pub(crate) enum Role {
     Inflate,
     Deflate,
     Statistics,
+    Hinting,
     Reporting,
 }
 

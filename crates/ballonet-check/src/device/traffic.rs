@@ -59,6 +59,7 @@ impl TestDevice<'_> {
             Role::Inflate => Some(self.numbers.inflate),
             Role::Deflate => Some(self.numbers.deflate),
             Role::Statistics => self.numbers.statistics,
+            Role::Hinting => self.numbers.hinting,
             Role::Reporting => self.numbers.reporting,
         };
         queue.map(QueueIndex::number).ok_or_else(|| Stop::Skipped(format!("the device has no {role:?} queue")))

@@ -4,12 +4,17 @@
 //! again after a reset, and must write nowhere it was not told to. No attack names memory of the kernel for the device to write.
 
 pub(super) mod addresses;
+pub(super) mod balloon;
 pub(super) mod indirect;
+pub(super) mod notifications;
 pub(super) mod packed;
+pub(super) mod pci;
+pub(super) mod ring_reset;
+pub(super) mod setup;
 pub(super) mod split;
 pub(super) mod status;
 
-use crate::check::{Attack, Check, Clause, Reaction, Verdict, hostile};
+use crate::check::{Attack, Check, Clause, Reaction, Severity, Verdict, hostile};
 use crate::device::{Attacker, TestDevice};
 use ballonet::virtio::spec::Features;
 
@@ -36,6 +41,11 @@ const fn registers(
     act: fn(&mut TestDevice<'_>) -> Verdict<Reaction>,
 ) -> Check {
     hostile(name, clause, asks, Attack::Registers(act))
+}
+
+/// The same check where the specification does not say that the device keeps what it was told first.
+const fn custom(check: Check) -> Check {
+    Check { severity: Severity::Custom, ..check }
 }
 
 /// What an attack on a queue does.

@@ -1,0 +1,177 @@
+//! Resets of single queues.
+
+use super::{clause, registers};
+use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
+use crate::device::{Role, Shape, StartOptions, TestDevice};
+use ballonet::platform::Registers;
+use ballonet::virtio::spec::{Features, Status, common};
+
+const FEATURE: Clause = clause("2.6.1", "a queue is reset only with RING_RESET");
+const DONE: Clause = clause("4.1.4.3.2", "the driver must wait until queue_reset is 0");
+const ONE: Clause = clause("4.1.4.3", "queue_reset is written with 1");
+const SET_UP: Clause = clause("2.6.1.2.2", "a queue that was reset must be set up again as at first");
+const EXISTS: Clause = clause("4.1.5.1.3", "a queue exists if its queue_size is not 0");
+const ENABLED: Clause = clause("4.1.4.3", "a queue that is reset is enabled");
+const NOTIFIED: Clause = clause("4.1.5.2", "only a queue that is enabled is notified");
+
+const FOUND: Status = Status::ACKNOWLEDGE.union(Status::DRIVER);
+const LIVE: Status = FOUND.union(Status::FEATURES_OK).union(Status::DRIVER_OK);
+/// The queue that is reset.
+const QUEUE: u16 = 1;
+
+/// The checks, in the order in which they run.
+pub(in crate::checks) const CHECKS: &[Check] = &[
+    registers("hostile-ring-reset-without-the-feature", FEATURE, "a queue is reset without RING_RESET", |d| {
+        skip_unless!(d.common.len() >= common::QUEUE_RESET + 2, "there is no queue_reset");
+        let setup = d.plain();
+        d.start(&setup)?;
+        d.warm_up()?;
+        reset(d, QUEUE, 1);
+        finish(d)
+    }),
+    registers("hostile-ring-reset-twice", DONE, "a queue is reset twice at once", |d| {
+        running(d)?;
+        reset(d, QUEUE, 1);
+        reset(d, QUEUE, 1);
+        finish(d)
+    }),
+    registers("hostile-ring-reset-a-hundred-times", DONE, "a queue is reset a hundred times in traffic", |d| {
+        running(d)?;
+        for _ in 0..100 {
+            d.kick_number(QUEUE, QUEUE);
+            reset(d, QUEUE, 1);
+        }
+        finish(d)
+    }),
+    registers("hostile-ring-reset-of-0", ONE, "queue_reset is written with 0", |d| written(d, 0)),
+    registers("hostile-ring-reset-of-2", ONE, "queue_reset is written with 2", |d| written(d, 2)),
+    registers("hostile-ring-reset-of-65535", ONE, "queue_reset is written with 0xffff", |d| written(d, 0xffff)),
+    registers("hostile-ring-reset-with-requests", DONE, "a queue is reset with requests in flight, and kicked", |d| {
+        running(d)?;
+        for frame in 8..16 {
+            d.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
+        }
+        d.publish(Role::Inflate)?;
+        d.kick_number(0, 0);
+        reset(d, 0, 1);
+        d.kick_number(0, 0);
+        finish(d)
+    }),
+    registers("hostile-ring-reset-beside-requests", DONE, "a queue is reset while another has requests", |d| {
+        running(d)?;
+        for frame in 8..16 {
+            d.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
+            d.publish(Role::Inflate)?;
+            d.kick_number(0, 0);
+            reset(d, QUEUE, 1);
+        }
+        finish(d)
+    }),
+    registers("hostile-ring-reset-and-kicks", NOTIFIED, "a queue that was reset is notified", |d| {
+        running(d)?;
+        reset(d, QUEUE, 1);
+        (0..50).for_each(|_| d.kick_number(QUEUE, QUEUE));
+        finish(d)
+    }),
+    registers("hostile-ring-reset-and-enabled-as-it-is", SET_UP, "a queue that was reset is enabled without addresses", |d| {
+        running(d)?;
+        reset(d, QUEUE, 1);
+        d.common.write16(common::QUEUE_ENABLE, 1);
+        finish(d)
+    }),
+    registers("hostile-ring-reset-and-enabled-larger", SET_UP, "a queue that was reset is enabled with twice its maximum", |d| {
+        running(d)?;
+        reset(d, QUEUE, 1);
+        let most = d.sizes[usize::from(QUEUE)];
+        d.common.write16(common::QUEUE_SIZE, 2 * most);
+        d.allow_all();
+        enable_beyond(d);
+        finish(d)
+    }),
+    registers("hostile-ring-reset-and-enabled-beyond-ram", SET_UP, "a queue that was reset is enabled beyond memory", |d| {
+        running(d)?;
+        reset(d, QUEUE, 1);
+        enable_beyond(d);
+        finish(d)
+    }),
+    registers("hostile-ring-reset-and-enabled-at-once", DONE, "a queue is enabled before its reset is done", |d| {
+        running(d)?;
+        let setup = with_feature(d);
+        d.select(QUEUE);
+        d.common.write16(common::QUEUE_RESET, 1);
+        d.common.write16(common::QUEUE_ENABLE, 1);
+        d.common.write16(common::QUEUE_RESET, 1);
+        d.enable(QUEUE, &setup)?;
+        finish(d)
+    }),
+    registers("hostile-ring-reset-before-driver-ok", ENABLED, "an enabled queue is reset before DRIVER_OK", |d| {
+        skip(d)?;
+        let setup = with_feature(d);
+        d.prepare(&setup)?;
+        reset(d, QUEUE, 1);
+        d.set_status(LIVE);
+        finish(d)
+    }),
+    registers("hostile-ring-reset-of-a-queue-that-is-off", ENABLED, "a queue that was never enabled is reset", |d| {
+        skip(d)?;
+        let setup = with_feature(d);
+        d.negotiate(setup.features)?;
+        d.arena.clear();
+        d.enable(0, &setup)?;
+        reset(d, QUEUE, 1);
+        d.set_status(LIVE);
+        reset(d, QUEUE, 1);
+        finish(d)
+    }),
+    registers("hostile-ring-reset-of-an-absent-queue", EXISTS, "queues that do not exist are reset", |d| {
+        running(d)?;
+        for queue in [d.present().count() as u16, 63, 1023, 1024, 0x8000, 0xffff] {
+            reset(d, queue, 1);
+        }
+        finish(d)
+    }),
+];
+
+fn skip(d: &TestDevice<'_>) -> Verdict {
+    skip_unless!(d.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
+    skip_unless!(d.common.len() >= common::QUEUE_RESET + 2, "there is no queue_reset");
+    Ok(())
+}
+
+fn with_feature(d: &TestDevice<'_>) -> StartOptions {
+    StartOptions { features: d.least() | Features::RING_RESET, ..d.plain() }
+}
+
+/// A running device with RING_RESET.
+fn running(d: &mut TestDevice<'_>) -> Verdict {
+    skip(d)?;
+    let setup = with_feature(d);
+    d.start(&setup)?;
+    d.warm_up()
+}
+
+/// Writes queue_reset and does not wait.
+fn reset(d: &mut TestDevice<'_>, queue: u16, value: u16) {
+    d.select(queue);
+    d.common.write16(common::QUEUE_RESET, value);
+}
+
+fn written(d: &mut TestDevice<'_>, value: u16) -> Verdict<Reaction> {
+    running(d)?;
+    reset(d, QUEUE, value);
+    finish(d)
+}
+
+fn enable_beyond(d: &mut TestDevice<'_>) {
+    for register in [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE] {
+        d.common.write64(register, 1 << 50);
+    }
+    d.common.write16(common::QUEUE_ENABLE, 1);
+}
+
+fn finish(d: &mut TestDevice<'_>) -> Verdict<Reaction> {
+    d.kick_number(0, 0);
+    d.kick_number(QUEUE, QUEUE);
+    d.wait_quiet()?;
+    Ok(Reaction::Ignored)
+}

@@ -1,0 +1,154 @@
+//! Configuration space and BARs in the hands of a hostile driver. What an attack changes it restores.
+
+use super::{Role, Shape, TestDevice};
+use crate::check::{Reaction, Stop, Verdict, skip_unless};
+use crate::platform::Mapped;
+use ballonet::pci::capability::id;
+use ballonet::pci::{Capability, ConfigSpace};
+use ballonet::platform::Registers;
+use ballonet::virtio::spec::{CapabilityType, cap};
+
+/// The most of a BAR that is swept, in bytes.
+const SWEEP: u64 = 0x4000;
+/// The command register.
+const COMMAND: u16 = 0x04;
+
+impl TestDevice<'_> {
+    /// Does something to a running device, with requests before and after. They need not be served.
+    pub(crate) fn in_traffic(&mut self, act: impl FnOnce(&mut Self) -> Verdict) -> Verdict<Reaction> {
+        let setup = self.plain();
+        self.start(&setup)?;
+        self.warm_up()?;
+        self.post(Role::Inflate, 8..12, &Shape::PLAIN)?;
+        self.publish(Role::Inflate)?;
+        self.kick(Role::Inflate)?;
+        act(self)?;
+        self.post(Role::Inflate, 12..16, &Shape::PLAIN)?;
+        self.publish(Role::Inflate)?;
+        self.kick_number(0, 0);
+        self.wait_quiet()?;
+        Ok(Reaction::Ignored)
+    }
+
+    pub(crate) fn config_read32(&mut self, offset: u16) -> u32 {
+        let bdf = self.pci.function.bdf;
+        self.pci.platform.config().read32(bdf, offset)
+    }
+
+    pub(crate) fn config_write32(&mut self, offset: u16, value: u32) {
+        let bdf = self.pci.function.bdf;
+        self.pci.platform.config().write32(bdf, offset, value);
+    }
+
+    pub(crate) fn config_write16(&mut self, offset: u16, value: u16) {
+        let bdf = self.pci.function.bdf;
+        self.pci.platform.config().write16(bdf, offset, value);
+    }
+
+    /// Writes the command register, does something, and restores it.
+    pub(crate) fn with_command(&mut self, change: fn(u16) -> u16, act: impl FnOnce(&mut Self)) {
+        let command = self.config_read32(COMMAND) as u16;
+        self.config_write16(COMMAND, change(command));
+        act(self);
+        self.config_write16(COMMAND, command);
+    }
+
+    /// Overwrites a dword of configuration space and restores it.
+    pub(crate) fn overwrite_config(&mut self, offset: u16, value: u32) {
+        let before = self.config_read32(offset);
+        self.config_write32(offset, value);
+        self.config_write32(offset, before);
+    }
+
+    /// Where a capability is; skips the check if there is none.
+    pub(crate) fn capability(&mut self, id: u8, name: &str) -> Verdict<u16> {
+        let config = self.pci.platform.config();
+        let found = self.pci.function.capabilities(&config).filter_map(Result::ok).find(|found| found.id == id);
+        found.map(|found| found.offset).ok_or_else(|| Stop::Skipped(alloc::format!("there is no {name} capability")))
+    }
+
+    /// The offsets of all capabilities.
+    pub(crate) fn capability_offsets(&mut self) -> alloc::vec::Vec<u16> {
+        let config = self.pci.platform.config();
+        self.pci.function.capabilities(&config).filter_map(Result::ok).map(|found| found.offset).collect()
+    }
+
+    /// Where the MSI-X capability is.
+    pub(crate) fn msix_capability(&mut self) -> Verdict<u16> {
+        self.capability(id::MSI_X, "MSI-X")
+    }
+
+    /// Selects bytes of a BAR in the window of configuration space and reads or writes them.
+    pub(crate) fn window_access(&mut self, bar: u8, offset: u32, length: u32, write: Option<u32>) -> Verdict {
+        let Some(access) = self.pci.access() else {
+            return Err(Stop::Skipped("the device has no PCI configuration access capability".into()));
+        };
+        let config = &mut self.pci.platform.config();
+        let select = |config: &mut _, access: Capability| {
+            access.write8(config, cap::BAR as u8, bar)?;
+            access.write32(config, cap::BAR_OFFSET as u8, offset)?;
+            access.write32(config, cap::BAR_LENGTH as u8, length)?;
+            match write {
+                Some(value) => access.write32(config, cap::SIZE, value),
+                None => access.read32(config, cap::SIZE).map(drop),
+            }
+        };
+        let outcome = select(config, access);
+        let restored = access.write32(config, cap::BAR_LENGTH as u8, 0).and_then(|()| access.write8(config, cap::BAR as u8, 0));
+        outcome.and(restored).map_err(|error| Stop::Trouble(alloc::format!("{error}")))
+    }
+
+    /// The BAR and offset of a structure.
+    pub(crate) fn place_of(&self, kind: CapabilityType) -> Verdict<(u8, u32)> {
+        let found = self.pci.structures.iter().find(|structure| structure.kind == kind);
+        let none = || Stop::Skipped(alloc::format!("there is no {kind} structure"));
+        found.map(|structure| (structure.bar, structure.offset as u32)).ok_or_else(none)
+    }
+
+    /// Does something with the whole BAR in which the common structure is.
+    pub(crate) fn with_bar(&mut self, act: impl FnOnce(&mut Self, &mut Mapped)) -> Verdict {
+        let (index, _) = self.place_of(CapabilityType::Common)?;
+        let bar = self.pci.bars.get(index).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
+        skip_unless!(!bar.is_io(), "the common structure is in an I/O BAR");
+        let window = bar.window(0, bar.size.min(SWEEP)).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
+        let mut mapped = self.pci.platform.map(window).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
+        act(self, &mut mapped);
+        self.pci.platform.unmap(mapped);
+        Ok(())
+    }
+
+    /// Does something with the MSI-X table and the pending bits, with MSI-X off.
+    pub(crate) fn with_vectors(&mut self, act: impl FnOnce(&mut Self, &mut Mapped, &mut Mapped)) -> Verdict {
+        let Some(msix) = self.pci.msix else { return Err(Stop::Skipped("the device has no usable MSI-X".into())) };
+        let trouble = |error| Stop::Trouble(alloc::format!("{error}"));
+        let mut table = self.pci.platform.map(msix.table).map_err(trouble)?;
+        let mut pending = match self.pci.platform.map(msix.pending) {
+            Ok(pending) => pending,
+            Err(error) => {
+                self.pci.platform.unmap(table);
+                return Err(trouble(error));
+            }
+        };
+        act(self, &mut table, &mut pending);
+        self.pci.platform.unmap(table);
+        self.pci.platform.unmap(pending);
+        Ok(())
+    }
+
+    /// Resets the function, if it has such a reset.
+    pub(crate) fn reset_function(&mut self) -> Verdict {
+        skip_unless!(self.pci.reset_function(), "the function has no function level reset");
+        Ok(())
+    }
+
+    /// Reads a register of each width that its place allows.
+    pub(crate) fn read_every_width(registers: &Mapped, offset: usize) {
+        registers.read8(offset);
+        if offset.is_multiple_of(2) {
+            registers.read16(offset);
+        }
+        if offset.is_multiple_of(4) {
+            registers.read32(offset);
+        }
+    }
+}

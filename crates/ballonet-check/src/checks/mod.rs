@@ -52,7 +52,11 @@ pub const CHAPTERS: &[Chapter] = &[
     Chapter { name: "hostile-pci", title: "PCI", checks: hostile::pci::CHECKS },
     Chapter { name: "hostile-resets", title: "Resets of single queues", checks: hostile::ring_reset::CHECKS },
     Chapter { name: "hostile-frames", title: "Frame numbers", checks: hostile::balloon::FRAMES },
-    Chapter { name: "hostile-balloon", title: "The balloon's other queues and fields", checks: hostile::balloon::CHECKS },
+    Chapter {
+        name: "hostile-balloon",
+        title: "The balloon's other queues and fields",
+        checks: hostile::balloon::CHECKS,
+    },
 ];
 
 /// Every check, in the order in which they run.

@@ -1,12 +1,14 @@
 //! Configuration space and BARs in the hands of a hostile driver. What an attack changes it restores.
 
+use core::mem::offset_of;
+
 use super::{Role, Shape, TestDevice};
 use crate::check::{Reaction, Stop, Verdict, skip_unless};
 use crate::platform::Mapped;
 use ballonet::pci::capability::id;
 use ballonet::pci::{Capability, ConfigSpace};
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{CapabilityType, cap};
+use ballonet::virtio::spec::{CapabilityType, PciAccessCapability, PciCapability};
 
 /// The most of a BAR that is swept, in bytes.
 const SWEEP: u64 = 0x4000;
@@ -85,16 +87,18 @@ impl TestDevice<'_> {
         };
         let config = &mut self.pci.platform.config();
         let select = |config: &mut _, access: Capability| {
-            access.write8(config, cap::BAR as u8, bar)?;
-            access.write32(config, cap::BAR_OFFSET as u8, offset)?;
-            access.write32(config, cap::BAR_LENGTH as u8, length)?;
+            access.write8(config, offset_of!(PciCapability, bar), bar)?;
+            access.write32(config, offset_of!(PciCapability, offset), offset)?;
+            access.write32(config, offset_of!(PciCapability, length), length)?;
             match write {
-                Some(value) => access.write32(config, cap::SIZE, value),
-                None => access.read32(config, cap::SIZE).map(drop),
+                Some(value) => access.write32(config, offset_of!(PciAccessCapability, pci_cfg_data), value),
+                None => access.read32(config, offset_of!(PciAccessCapability, pci_cfg_data)).map(drop),
             }
         };
         let outcome = select(config, access);
-        let restored = access.write32(config, cap::BAR_LENGTH as u8, 0).and_then(|()| access.write8(config, cap::BAR as u8, 0));
+        let restored = access
+            .write32(config, offset_of!(PciCapability, length), 0)
+            .and_then(|()| access.write8(config, offset_of!(PciCapability, bar), 0));
         outcome.and(restored).map_err(|error| Stop::Trouble(alloc::format!("{error}")))
     }
 

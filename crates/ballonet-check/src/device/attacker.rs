@@ -11,9 +11,7 @@ use crate::check::{Stop, Verdict, skip_unless};
 use crate::ring::{RawDescriptor, RingField};
 use ballonet::balloon::wire::PFN_SIZE;
 use ballonet::pci::{Bdf, ConfigSpace};
-use ballonet::virtio::spec::{
-    DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_SIZE, Features, PACKED_F_AVAILABLE,
-};
+use ballonet::virtio::spec::{Descriptor, DescriptorFlags, Features};
 
 /// Bytes of the lawful buffer: whole pages, so that a page of it can be reported.
 pub(crate) const BUFFER: usize = 4096;
@@ -66,10 +64,11 @@ impl<'d, 'p> Attacker<'d, 'p> {
         self.device.start(&setup)?;
         self.device.is_plain = false;
         self.offered = 0;
-        self.table = self.memory(usize::from(TABLE) * DESCRIPTOR_SIZE, 16)?;
+        self.table = self.memory(usize::from(TABLE) * size_of::<Descriptor>(), 16)?;
         self.buffer = self.memory(BUFFER, BUFFER)?;
         // Frames that the warm-up inflates.
-        let pfns: Vec<u8> = (0..BUFFER / PFN_SIZE).flat_map(|place| self.device.pfns[place % 8].to_le_bytes()).collect();
+        let pfns: Vec<u8> =
+            (0..BUFFER / PFN_SIZE).flat_map(|place| self.device.pfns[place % 8].to_le_bytes()).collect();
         self.device.arena.write(self.buffer, &pfns);
         self.device.warm_up()
     }
@@ -116,12 +115,17 @@ impl<'d, 'p> Attacker<'d, 'p> {
         let own = self.device.pci.function.bdf;
         let config = self.device.pci.platform.config();
         let bar = |bdf| {
-            (BARS..BARS_END).step_by(4).map(|offset| config.read32(bdf, offset)).find(|bar| bar & 1 == 0 && bar & !0xf != 0)
+            (BARS..BARS_END)
+                .step_by(4)
+                .map(|offset| config.read32(bdf, offset))
+                .find(|bar| bar & 1 == 0 && bar & !0xf != 0)
         };
         let functions = (0..32).filter_map(|device| Bdf::new(own.segment(), own.bus(), device, 0));
         let mut bars = functions.filter(|bdf| *bdf != own && is_plain_device(&config, *bdf)).filter_map(bar);
         let found = bars.next();
-        found.map(|bar| u64::from(bar & !0xf)).ok_or_else(|| skipped("no other function of the bus has a BAR in memory"))
+        found
+            .map(|bar| u64::from(bar & !0xf))
+            .ok_or_else(|| skipped("no other function of the bus has a BAR in memory"))
     }
 
     /// Writes descriptor `place` of the ring as it is given.
@@ -135,7 +139,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
     /// Writes descriptor `place` of the ring: `next` on a split ring, the id on a packed one, where it is available in the first
     /// lap.
     pub(crate) fn descriptor(&mut self, place: u16, (address, length): (u64, u32), flags: u16, next: u16) -> Verdict {
-        let flags = if self.is_packed() { flags | PACKED_F_AVAILABLE } else { flags };
+        let flags = if self.is_packed() { flags | DescriptorFlags::AVAIL.bits() } else { flags };
         self.raw(place, RawDescriptor { address, length, flags, next })
     }
 
@@ -170,7 +174,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
     /// Offers a chain of descriptors, each with its flags beside NEXT.
     pub(crate) fn send_chain(&mut self, chain: &[((u64, u32), u16)]) -> Verdict {
         for (number, (place, flags)) in (0..).zip(chain) {
-            let next = if usize::from(number) + 1 < chain.len() { DESCRIPTOR_F_NEXT } else { 0 };
+            let next = if usize::from(number) + 1 < chain.len() { DescriptorFlags::NEXT.bits() } else { 0 };
             self.descriptor(number, *place, flags | next, if self.is_packed() { 0 } else { number + 1 })?;
         }
         self.offer(0)
@@ -180,7 +184,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
     pub(crate) fn send_table_of(&mut self, chain: &[((u64, u32), u16)]) -> Verdict {
         let packed = self.is_packed();
         for (number, (place, flags)) in (0..).zip(chain) {
-            let next = if packed || usize::from(number) + 1 == chain.len() { 0 } else { DESCRIPTOR_F_NEXT };
+            let next = if packed || usize::from(number) + 1 == chain.len() { 0 } else { DescriptorFlags::NEXT.bits() };
             self.entry(number, *place, flags | next, if packed { 0 } else { number + 1 });
         }
         self.send_table(chain.len() as u16)
@@ -194,8 +198,8 @@ impl<'d, 'p> Attacker<'d, 'p> {
 
     /// Offers the table as `entries` entries.
     pub(crate) fn send_table(&mut self, entries: u16) -> Verdict {
-        let table = (self.table(), u32::from(entries) * DESCRIPTOR_SIZE as u32);
-        self.send(table, DESCRIPTOR_F_INDIRECT)
+        let table = (self.table(), u32::from(entries) * size_of::<Descriptor>() as u32);
+        self.send(table, DescriptorFlags::INDIRECT.bits())
     }
 
     /// A lawful request of one descriptor, at `place`.

@@ -1,5 +1,7 @@
 //! Registers whose values no driver can change for longer than until the next reset.
 
+use core::mem::offset_of;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,7 +10,7 @@ use super::TestDevice;
 use crate::check::Verdict;
 use ballonet::pci::ConfigSpace;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::common;
+use ballonet::virtio::spec::CommonConfig;
 
 /// Dwords of the configuration header that hold still: IDs, command, class, BARs, subsystem, capability pointer, line and pin.
 const HEADER: [u16; 12] = [0x00, 0x04, 0x08, 0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x2c, 0x34, 0x3c];
@@ -52,13 +54,13 @@ impl TestDevice<'_> {
             registers.push((format!("configuration dword {offset:#x}"), u64::from(value)));
         }
         registers.push((String::from("device_feature"), self.read_offered().bits()));
-        registers.push((String::from("num_queues"), self.common.read16(common::NUM_QUEUES).into()));
+        registers.push((String::from("num_queues"), self.common.read16(offset_of!(CommonConfig, num_queues)).into()));
         for queue in self.present() {
             let size = self.queue_size(queue);
             registers.push((format!("queue_size of queue {queue}"), size.into()));
-            let doorbell = self.common.read16(common::QUEUE_NOTIFY_OFF);
+            let doorbell = self.common.read16(offset_of!(CommonConfig, queue_notify_off));
             registers.push((format!("queue_notify_off of queue {queue}"), doorbell.into()));
-            let enabled = self.common.read16(common::QUEUE_ENABLE);
+            let enabled = self.common.read16(offset_of!(CommonConfig, queue_enable));
             registers.push((format!("queue_enable of queue {queue}"), enabled.into()));
         }
         Ok(Fingerprint(registers))

@@ -22,6 +22,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use ballonet::balloon::wire::BalloonConfig;
 
 pub(crate) use arena::{ARENA, Arena};
 pub(crate) use attacker::{Attacker, TABLE};
@@ -32,7 +33,6 @@ pub(crate) use signals::Signals;
 pub(crate) use start::StartOptions;
 pub(crate) use traffic::{Damage, Shape};
 
-
 use crate::check::{Stop, Verdict, fail, trouble_unless};
 use crate::platform::Mapped;
 use crate::ring::RawQueue;
@@ -42,7 +42,7 @@ use ballonet::memory::FrameRun;
 use ballonet::pci::Command;
 use ballonet::platform::RegisterWindow;
 use ballonet::virtio::QueueIndex;
-use ballonet::virtio::spec::{CapabilityType, Features, Status, common};
+use ballonet::virtio::spec::{CapabilityType, CommonConfig, Features, Status};
 use fingerprint::Fingerprint;
 use obstacles::Obstacles;
 
@@ -306,9 +306,9 @@ impl TestDevice<'_> {
 /// The windows of the four structures that every balloon has.
 fn windows(pci: &PciFunction<'_>) -> Verdict<[RegisterWindow; 4]> {
     Ok([
-        pci.window(CapabilityType::Common, common::SIZE as u64)?,
+        pci.window(CapabilityType::Common, CommonConfig::SIZE as u64)?,
         pci.window(CapabilityType::Notify, 2)?,
         pci.window(CapabilityType::Isr, 1)?,
-        pci.window(CapabilityType::Device, ballonet::balloon::wire::CONFIG_SIZE as u64)?,
+        pci.window(CapabilityType::Device, BalloonConfig::SIZE as u64)?,
     ])
 }

@@ -83,9 +83,9 @@ impl TestDevice<'_> {
             Ok(_) => Ok(()),
             // It may have found only now what was wrong with the other queue.
             Err(_) if self.wants_reset()? => Ok(()),
-            Err(Stop::Failed(reason)) => {
-                Err(Stop::Stalled(format!("the inflate queue works no more, and the device asks for no reset: {reason}")))
-            }
+            Err(Stop::Failed(reason)) => Err(Stop::Stalled(format!(
+                "the inflate queue works no more, and the device asks for no reset: {reason}"
+            ))),
             Err(stop) => Err(stop),
         }
     }
@@ -174,5 +174,4 @@ impl TestDevice<'_> {
             }
         }
     }
-
 }

@@ -1,10 +1,12 @@
 //! Queues that are set up wrong.
 
+use core::mem::offset_of;
+
 use super::{ARENA, Role, Shape, StartOptions, TestDevice};
 use crate::check::{Reaction, Stop, Verdict};
 use crate::ring::{Areas, Placement, RawDescriptor, sizes};
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{RING_ENTRIES, RING_INDEX, Status, common};
+use ballonet::virtio::spec::{AvailableRing, CommonConfig, Status};
 
 /// How a queue is set up.
 #[derive(Debug, Clone, Copy)]
@@ -22,11 +24,7 @@ const SIZE: u16 = 64;
 impl TestDevice<'_> {
     /// Starts the device with the other queue set up as is right, and `queue`, which holds a request, as `change` says. Refused if the
     /// queue does not show itself enabled, or the device does not start.
-    pub(crate) fn set_up_wrong(
-        &mut self,
-        queue: u16,
-        change: impl FnOnce(&mut Self, &mut Wrong),
-    ) -> Verdict<Reaction> {
+    pub(crate) fn set_up_wrong(&mut self, queue: u16, change: impl FnOnce(&mut Self, &mut Wrong)) -> Verdict<Reaction> {
         self.stop()?;
         self.arena.clear();
         self.negotiate_least()?;
@@ -42,15 +40,22 @@ impl TestDevice<'_> {
         change(self, &mut wrong);
         self.select(queue);
         if let Some(size) = wrong.size {
-            self.common.write16(common::QUEUE_SIZE, size);
+            self.common.write16(offset_of!(CommonConfig, queue_size), size);
         }
         if wrong.writes_addresses {
-            for (register, part) in [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE].into_iter().zip(wrong.parts) {
+            for (register, part) in [
+                offset_of!(CommonConfig, queue_desc),
+                offset_of!(CommonConfig, queue_driver),
+                offset_of!(CommonConfig, queue_device),
+            ]
+            .into_iter()
+            .zip(wrong.parts)
+            {
                 self.common.write64(register, part);
             }
         }
-        self.common.write16(common::QUEUE_ENABLE, 1);
-        let enabled = self.common.read16(common::QUEUE_ENABLE) == 1;
+        self.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+        let enabled = self.common.read16(offset_of!(CommonConfig, queue_enable)) == 1;
         let live = Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK;
         self.set_status(live);
         self.kick_number(queue, queue);
@@ -69,8 +74,8 @@ impl TestDevice<'_> {
         self.buffers.push((buffer, buffer + 32));
         let request = RawDescriptor { address: self.arena.address(buffer), length: 32, flags: 0, next: 0 };
         request.put(&mut self.arena, areas.descriptors, 0, false);
-        self.arena.store16(areas.driver + RING_ENTRIES, 0);
-        self.arena.store16(areas.driver + RING_INDEX, 1);
+        self.arena.store16(areas.driver + offset_of!(AvailableRing, ring), 0);
+        self.arena.store16(areas.driver + offset_of!(AvailableRing, idx), 1);
         Ok(())
     }
 

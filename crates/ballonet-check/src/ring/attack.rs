@@ -1,8 +1,10 @@
 //! Entries of a ring one by one, with any contents. Nothing here keeps to the rules, and the queue's own records do not follow.
 
+use core::mem::offset_of;
+
 use super::RawQueue;
 use crate::device::Arena;
-use ballonet::virtio::spec::{AVAILABLE_ENTRY, DESCRIPTOR_SIZE, RING_ENTRIES, RING_INDEX, USED_ENTRY};
+use ballonet::virtio::spec::{AvailableRing, Descriptor, UsedElement, UsedRing};
 
 /// A descriptor: of a split ring, of a packed ring or of a table.
 #[derive(Debug, Clone, Copy)]
@@ -16,9 +18,9 @@ pub(crate) struct RawDescriptor {
 
 impl RawDescriptor {
     /// The bytes of it. The fields of both formats have the same places; `flags` and `next` change theirs.
-    fn bytes(self, packed: bool) -> [u8; DESCRIPTOR_SIZE] {
+    fn bytes(self, packed: bool) -> [u8; size_of::<Descriptor>()] {
         let (first, second) = if packed { (self.next, self.flags) } else { (self.flags, self.next) };
-        let mut bytes = [0; DESCRIPTOR_SIZE];
+        let mut bytes = [0; size_of::<Descriptor>()];
         bytes[..8].copy_from_slice(&self.address.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.length.to_le_bytes());
         bytes[12..14].copy_from_slice(&first.to_le_bytes());
@@ -28,7 +30,7 @@ impl RawDescriptor {
 
     /// Writes it as entry `place` of the descriptors at `start`.
     pub(crate) fn put(self, arena: &mut Arena, start: usize, place: u16, packed: bool) {
-        arena.write(start + usize::from(place) * DESCRIPTOR_SIZE, &self.bytes(packed));
+        arena.write(start + usize::from(place) * size_of::<Descriptor>(), &self.bytes(packed));
     }
 }
 
@@ -54,14 +56,14 @@ impl RawQueue {
         let (driver, device, size) = (self.areas.driver, self.areas.device, usize::from(self.size));
         match field {
             RingField::AvailableFlags => driver,
-            RingField::AvailableIndex => driver + RING_INDEX,
+            RingField::AvailableIndex => driver + offset_of!(AvailableRing, idx),
             RingField::AvailableEntry(entry) => {
-                driver + RING_ENTRIES + usize::from(entry % self.size) * AVAILABLE_ENTRY
+                driver + offset_of!(AvailableRing, ring) + usize::from(entry % self.size) * size_of::<u16>()
             }
-            RingField::UsedEvent => driver + RING_ENTRIES + size * AVAILABLE_ENTRY,
+            RingField::UsedEvent => driver + offset_of!(AvailableRing, ring) + size * size_of::<u16>(),
             RingField::UsedFlags => device,
-            RingField::UsedIndex => device + RING_INDEX,
-            RingField::AvailableEvent => device + RING_ENTRIES + size * USED_ENTRY,
+            RingField::UsedIndex => device + offset_of!(UsedRing, idx),
+            RingField::AvailableEvent => device + offset_of!(UsedRing, ring) + size * size_of::<UsedElement>(),
         }
     }
 

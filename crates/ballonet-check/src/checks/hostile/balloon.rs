@@ -2,14 +2,13 @@
 //!
 //! A frame number or a report that names memory has the host discard it. So all that are in memory name the tester's.
 
+use core::mem::offset_of;
+
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
 use crate::device::{Role, StartOptions, TestDevice};
 use crate::ring::Part;
-use ballonet::balloon::wire::{
-    CONFIG_ACTUAL, CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_NUM_PAGES, CONFIG_POISON_VAL, FREE_PAGE_HINT, PAGE_POISON,
-    PAGE_REPORTING, STATS_VQ,
-};
+use ballonet::balloon::wire::{BalloonConfig, FREE_PAGE_HINT, PAGE_POISON, PAGE_REPORTING, STATS_VQ};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::Features;
 
@@ -171,58 +170,71 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let frames = [d.pfns[0], d.pfns[1]];
         numbers(d, Role::Inflate, &frames)
     }),
-    registers("hostile-actual-above-target", ACTUAL, "actual is far above num_pages", |d| wrote(d, CONFIG_ACTUAL, 0x7fff_ffff)),
-    registers("hostile-actual-of-ones", ACTUAL, "actual is all ones", |d| wrote(d, CONFIG_ACTUAL, u32::MAX)),
+    registers("hostile-actual-above-target", ACTUAL, "actual is far above num_pages", |d| {
+        wrote(d, offset_of!(BalloonConfig, actual), 0x7fff_ffff)
+    }),
+    registers("hostile-actual-of-ones", ACTUAL, "actual is all ones", |d| {
+        wrote(d, offset_of!(BalloonConfig, actual), u32::MAX)
+    }),
     registers("hostile-actual-changes-all-the-time", ACTUAL, "actual takes a hundred values", |d| {
         running(d)?;
-        (0..100_u32).for_each(|step| d.config.write32(CONFIG_ACTUAL, step.wrapping_mul(0x0123_4567)));
-        d.config.write32(CONFIG_ACTUAL, 0);
+        (0..100_u32)
+            .for_each(|step| d.config.write32(offset_of!(BalloonConfig, actual), step.wrapping_mul(0x0123_4567)));
+        d.config.write32(offset_of!(BalloonConfig, actual), 0);
         quiet(d)
     }),
     registers("hostile-actual-in-bytes", FIELD, "actual is written in bytes", |d| {
         running(d)?;
-        (0..4).for_each(|byte| d.config.write8(CONFIG_ACTUAL + byte, 0xff));
-        (0..4).for_each(|byte| d.config.write8(CONFIG_ACTUAL + byte, 0));
+        (0..4).for_each(|byte| d.config.write8(offset_of!(BalloonConfig, actual) + byte, 0xff));
+        (0..4).for_each(|byte| d.config.write8(offset_of!(BalloonConfig, actual) + byte, 0));
         quiet(d)
     }),
     registers("hostile-actual-in-words", FIELD, "actual is written in words", |d| {
         running(d)?;
-        d.config.write16(CONFIG_ACTUAL + 2, 0xffff);
-        d.config.write16(CONFIG_ACTUAL, 0xffff);
-        d.config.write32(CONFIG_ACTUAL, 0);
+        d.config.write16(offset_of!(BalloonConfig, actual) + 2, 0xffff);
+        d.config.write16(offset_of!(BalloonConfig, actual), 0xffff);
+        d.config.write32(offset_of!(BalloonConfig, actual), 0);
         quiet(d)
     }),
     registers("hostile-actual-in-64-bits", FIELD, "num_pages and actual are written at once", |d| {
         running(d)?;
-        d.config.write64(CONFIG_NUM_PAGES, 0);
+        d.config.write64(offset_of!(BalloonConfig, num_pages), 0);
         quiet(d)
     }),
     registers("hostile-actual-before-driver-ok", ACTUAL, "actual is written before the driver is there", |d| {
         d.reset()?;
-        d.config.write32(CONFIG_ACTUAL, 1);
-        d.config.write32(CONFIG_ACTUAL, 0);
+        d.config.write32(offset_of!(BalloonConfig, actual), 1);
+        d.config.write32(offset_of!(BalloonConfig, actual), 0);
         quiet(d)
     }),
     registers("hostile-target-is-written", CONFIG, "num_pages is written by the driver", |d| {
-        let target = d.config.read32(CONFIG_NUM_PAGES);
-        wrote(d, CONFIG_NUM_PAGES, !target)
+        let target = d.config.read32(offset_of!(BalloonConfig, num_pages));
+        wrote(d, offset_of!(BalloonConfig, num_pages), !target)
     }),
     registers("hostile-hint-command-is-written", CONFIG, "free_page_hint_cmd_id is written by the driver", |d| {
-        skip_unless!(d.config.len() >= CONFIG_FREE_PAGE_HINT_CMD_ID + 4, "there is no free_page_hint_cmd_id");
-        wrote(d, CONFIG_FREE_PAGE_HINT_CMD_ID, 7)
+        skip_unless!(
+            d.config.len() >= offset_of!(BalloonConfig, free_page_hint_cmd_id) + 4,
+            "there is no free_page_hint_cmd_id"
+        );
+        wrote(d, offset_of!(BalloonConfig, free_page_hint_cmd_id), 7)
     }),
-    registers("hostile-configuration-is-read-to-its-end", FIELD, "the configuration is read in every width at every place", |d| {
-        running(d)?;
-        (0..d.config.len()).for_each(|offset| {
-            if offset + 4 <= d.config.len() {
-                TestDevice::read_every_width(&d.config, offset);
-            }
-        });
-        quiet(d)
-    }),
+    registers(
+        "hostile-configuration-is-read-to-its-end",
+        FIELD,
+        "the configuration is read in every width at every place",
+        |d| {
+            running(d)?;
+            (0..d.config.len()).for_each(|offset| {
+                if offset + 4 <= d.config.len() {
+                    TestDevice::read_every_width(&d.config, offset);
+                }
+            });
+            quiet(d)
+        },
+    ),
     registers("hostile-configuration-past-its-fields", CONFIG, "the configuration is written past its fields", |d| {
         running(d)?;
-        let first = CONFIG_POISON_VAL + 4;
+        let first = offset_of!(BalloonConfig, poison_val) + 4;
         (first..d.config.len() & !3).step_by(4).for_each(|offset| d.config.write32(offset, u32::MAX));
         quiet(d)
     }),
@@ -230,11 +242,21 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-statistics-of-5-bytes", STATS, "a statistics buffer has 5 bytes", |d| statistics(d, &[5], 0)),
     registers("hostile-statistics-of-11-bytes", STATS, "a statistics buffer has 11 bytes", |d| statistics(d, &[11], 0)),
     registers("hostile-statistics-of-64-kib", STATS, "a statistics buffer has 64 KiB", |d| statistics(d, &[LONG], 0)),
-    registers("hostile-statistics-of-ones", STATS_TAGS, "tags and values of statistics are all ones", |d| statistics(d, &[100], 0xff)),
-    registers("hostile-statistics-with-unknown-tags", STATS_TAGS, "the tags of statistics are undefined", |d| statistics(d, &[100], 0x2a)),
-    registers("hostile-statistics-with-a-tag-twice", STATS_TAGS, "all statistics have the same tag", |d| statistics(d, &[100], 4)),
-    registers("hostile-statistics-two-buffers", STATS_ONE, "two statistics buffers are in the queue", |d| statistics(d, &[10, 10], 0)),
-    registers("hostile-statistics-eight-buffers", STATS_ONE, "eight statistics buffers are in the queue", |d| statistics(d, &[10; 8], 0)),
+    registers("hostile-statistics-of-ones", STATS_TAGS, "tags and values of statistics are all ones", |d| {
+        statistics(d, &[100], 0xff)
+    }),
+    registers("hostile-statistics-with-unknown-tags", STATS_TAGS, "the tags of statistics are undefined", |d| {
+        statistics(d, &[100], 0x2a)
+    }),
+    registers("hostile-statistics-with-a-tag-twice", STATS_TAGS, "all statistics have the same tag", |d| {
+        statistics(d, &[100], 4)
+    }),
+    registers("hostile-statistics-two-buffers", STATS_ONE, "two statistics buffers are in the queue", |d| {
+        statistics(d, &[10, 10], 0)
+    }),
+    registers("hostile-statistics-eight-buffers", STATS_ONE, "eight statistics buffers are in the queue", |d| {
+        statistics(d, &[10; 8], 0)
+    }),
     registers("hostile-statistics-in-writable-memory", STATS_READ, "a statistics buffer is writable", |d| {
         with_feature(d, STATS_VQ)?;
         let at = d.arena.place(64, 16, 0)?;
@@ -253,12 +275,16 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-report-of-half-a-page", REPORT, "a report has 2048 bytes", |d| report(d, 0, 2048)),
     registers("hostile-report-of-a-page-and-a-byte", REPORT, "a report has 4097 bytes", |d| report(d, 0, 4097)),
     registers("hostile-report-unaligned-by-1", REPORT, "a report begins at an odd address", |d| report(d, 1, 4096)),
-    registers("hostile-report-unaligned-by-half-a-page", REPORT, "a report begins in mid-page", |d| report(d, 2048, 4096)),
+    registers("hostile-report-unaligned-by-half-a-page", REPORT, "a report begins in mid-page", |d| {
+        report(d, 2048, 4096)
+    }),
     registers("hostile-report-beyond-ram", REPORT, "a report is beyond memory", |d| reported(d, (1 << 50, 4096), true)),
     registers("hostile-report-huge-beyond-ram", REPORT, "a report has 2^32 - 4096 bytes beyond memory", |d| {
         reported(d, (1 << 50, !0xfff), true)
     }),
-    registers("hostile-report-passes-2-to-the-64", REPORT, "a report passes the end of 64 bits", |d| reported(d, (!0xfff, 8192), true)),
+    registers("hostile-report-passes-2-to-the-64", REPORT, "a report passes the end of 64 bits", |d| {
+        reported(d, (!0xfff, 8192), true)
+    }),
     registers("hostile-report-of-own-registers", REPORT, "a report is of the device's BAR", |d| {
         let at = d.own_registers()?;
         reported(d, (at, 4096), true)
@@ -300,37 +326,52 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         d.kick_number(0, 0);
         send_report(d, &[Part { address: u64::from(frame) << 12, length: 4096, writable: true }])
     }),
-    registers("hostile-report-without-the-feature", REPORT_FEATURE, "the reporting queue is used without PAGE_REPORTING", |d| {
-        let Some(queue) = d.numbers.reporting else { return Err(crate::check::Stop::Skipped("there is no reporting queue".into())) };
-        let setup = d.plain();
-        d.prepare(&setup)?;
-        d.enable(queue.number(), &setup)?;
-        d.go()?;
-        let at = page(d)?;
-        let part = Part { address: d.arena.address(at), length: 4096, writable: true };
-        d.add(Role::Reporting, &[part], None)?;
-        sent(d, Role::Reporting)
-    }),
+    registers(
+        "hostile-report-without-the-feature",
+        REPORT_FEATURE,
+        "the reporting queue is used without PAGE_REPORTING",
+        |d| {
+            let Some(queue) = d.numbers.reporting else {
+                return Err(crate::check::Stop::Skipped("there is no reporting queue".into()));
+            };
+            let setup = d.plain();
+            d.prepare(&setup)?;
+            d.enable(queue.number(), &setup)?;
+            d.go()?;
+            let at = page(d)?;
+            let part = Part { address: d.arena.address(at), length: 4096, writable: true };
+            d.add(Role::Reporting, &[part], None)?;
+            sent(d, Role::Reporting)
+        },
+    ),
     registers("hostile-hints-without-a-round", HINT_ID, "a page is hinted without a round", |d| hint(d, &[None])),
-    registers("hostile-hints-with-a-stale-id", HINT_ID, "a round of hints begins with an old ID", |d| hint(d, &[Some(2), None])),
+    registers("hostile-hints-with-a-stale-id", HINT_ID, "a round of hints begins with an old ID", |d| {
+        hint(d, &[Some(2), None])
+    }),
     registers("hostile-hints-with-a-future-id", HINT_ID, "a round of hints begins with an ID to come", |d| {
         hint(d, &[Some(0x8000_0000), None])
     }),
-    registers("hostile-hints-with-id-stop", HINT_ID, "a round of hints begins with STOP", |d| hint(d, &[Some(0), None])),
-    registers("hostile-hints-with-id-done", HINT_ID, "a round of hints begins with DONE", |d| hint(d, &[Some(1), None])),
-    registers("hostile-hints-after-stop", HINT_STOP, "pages are hinted after STOP", |d| hint(d, &[Some(0), None, None])),
+    registers("hostile-hints-with-id-stop", HINT_ID, "a round of hints begins with STOP", |d| {
+        hint(d, &[Some(0), None])
+    }),
+    registers("hostile-hints-with-id-done", HINT_ID, "a round of hints begins with DONE", |d| {
+        hint(d, &[Some(1), None])
+    }),
+    registers("hostile-hints-after-stop", HINT_STOP, "pages are hinted after STOP", |d| {
+        hint(d, &[Some(0), None, None])
+    }),
     registers("hostile-hints-stop-twice", HINT_STOP, "STOP comes twice", |d| hint(d, &[Some(0), Some(0)])),
     registers("hostile-hints-id-of-3-bytes", HINT_SIZE, "a command ID has 3 bytes", |d| command(d, 3)),
     registers("hostile-hints-id-of-4-kib", HINT_SIZE, "a command ID has 4096 bytes", |d| command(d, 4096)),
     registers("hostile-poison-changes-while-it-runs", POISON, "poison_val changes on a running device", |d| {
         skip_unless!(d.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
-        skip_unless!(d.config.len() >= CONFIG_POISON_VAL + 4, "there is no poison_val");
+        skip_unless!(d.config.len() >= offset_of!(BalloonConfig, poison_val) + 4, "there is no poison_val");
         let setup = StartOptions { features: d.least() | PAGE_POISON, ..d.plain() };
         d.prepare(&setup)?;
-        d.config.write32(CONFIG_POISON_VAL, 0);
+        d.config.write32(offset_of!(BalloonConfig, poison_val), 0);
         d.go()?;
         for value in [1, u32::MAX, 0xaaaa_aaaa] {
-            d.config.write32(CONFIG_POISON_VAL, value);
+            d.config.write32(offset_of!(BalloonConfig, poison_val), value);
             let frame = d.pfns[20];
             offer_numbers(d, Role::Inflate, &[frame])?;
             d.submit(Role::Inflate)?;
@@ -338,8 +379,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         quiet(d)
     }),
     registers("hostile-poison-without-the-feature", CONFIG, "poison_val is written without PAGE_POISON", |d| {
-        skip_unless!(d.config.len() >= CONFIG_POISON_VAL + 4, "there is no poison_val");
-        wrote(d, CONFIG_POISON_VAL, u32::MAX)
+        skip_unless!(d.config.len() >= offset_of!(BalloonConfig, poison_val) + 4, "there is no poison_val");
+        wrote(d, offset_of!(BalloonConfig, poison_val), u32::MAX)
     }),
 ];
 

@@ -1,12 +1,9 @@
 //! Tables of descriptors.
 
-use super::{clause, with};
+use super::{AVAIL, INDIRECT, NEXT, USED, WRITE, clause, with};
 use crate::check::{Check, Clause, Verdict};
 use crate::device::{Attacker, Role, TABLE};
-use ballonet::virtio::spec::{
-    DESCRIPTOR_F_INDIRECT as INDIRECT, DESCRIPTOR_F_NEXT as NEXT, DESCRIPTOR_F_WRITE as WRITE, DESCRIPTOR_SIZE,
-    Features, PACKED_F_AVAILABLE, PACKED_F_USED,
-};
+use ballonet::virtio::spec::{Descriptor, Features};
 
 const WITHOUT: Clause = clause("2.7.5.3.1", "INDIRECT must not be set without INDIRECT_DESC");
 const NESTED: Clause = clause("2.7.5.3.1", "INDIRECT must not be set in a table");
@@ -121,7 +118,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
     };
     "with-undefined-flags", ENTRY, "an entry of a table has all undefined flags", |a| {
         let part = (a.buffer(), 4);
-        a.entry(0, part, 0xfff8 & !(PACKED_F_AVAILABLE | PACKED_F_USED), 0);
+        a.entry(0, part, 0xfff8 & !(AVAIL | USED), 0);
         a.send_table(1)
     };
     "with-writable-before-readable", ENTRY, "a writable entry is before a readable one", |a| {
@@ -142,25 +139,42 @@ pub(in crate::checks) const MORE: &[Check] = &[
         filled(a, 1);
         a.send_table(1)
     }),
-    with(Features::RING_PACKED, "hostile-packed-table-without-the-feature", WITHOUT, "a table without INDIRECT_DESC", |a| {
-        filled(a, 1);
-        a.send_table(1)
+    with(
+        Features::RING_PACKED,
+        "hostile-packed-table-without-the-feature",
+        WITHOUT,
+        "a table without INDIRECT_DESC",
+        |a| {
+            filled(a, 1);
+            a.send_table(1)
+        },
+    ),
+    split("hostile-split-table-loops-on-itself", LOOP, "an entry of a table names itself as the next", |a| {
+        looped(a, 1)
     }),
-    split("hostile-split-table-loops-on-itself", LOOP, "an entry of a table names itself as the next", |a| looped(a, 1)),
     split("hostile-split-table-loops-over-two", LOOP, "two entries of a table name each other", |a| looped(a, 2)),
-    split("hostile-split-table-loops-over-all", LOOP, "the last entry of a table names the first", |a| looped(a, TABLE)),
+    split("hostile-split-table-loops-over-all", LOOP, "the last entry of a table names the first", |a| {
+        looped(a, TABLE)
+    }),
     split("hostile-split-table-next-is-its-length", NEXT_RANGE, "next is the number of entries", |a| next(a, 2)),
     split("hostile-split-table-next-is-65535", NEXT_RANGE, "next is 0xffff", |a| next(a, 0xffff)),
-    split("hostile-split-table-goes-backwards", NEXT_RANGE, "a table is walked from its first entry to its last and back", |a| {
-        let part = (a.buffer(), 4);
-        for (place, next) in [(0, 7), (7, 6), (6, 5), (5, 7)] {
-            a.entry(place, part, NEXT, next);
-        }
-        a.send_table(8)
+    split(
+        "hostile-split-table-goes-backwards",
+        NEXT_RANGE,
+        "a table is walked from its first entry to its last and back",
+        |a| {
+            let part = (a.buffer(), 4);
+            for (place, next) in [(0, 7), (7, 6), (6, 5), (5, 7)] {
+                a.entry(place, part, NEXT, next);
+            }
+            a.send_table(8)
+        },
+    ),
+    packed("hostile-packed-table-with-next-in-all", PACKED_FLAGS, "every entry of a table has NEXT", |a| {
+        marked(a, NEXT)
     }),
-    packed("hostile-packed-table-with-next-in-all", PACKED_FLAGS, "every entry of a table has NEXT", |a| marked(a, NEXT)),
     packed("hostile-packed-table-with-ring-flags", PACKED_FLAGS, "every entry of a table has AVAIL and USED", |a| {
-        marked(a, PACKED_F_AVAILABLE | PACKED_F_USED)
+        marked(a, AVAIL | USED)
     }),
 ];
 
@@ -179,7 +193,7 @@ fn filled(a: &mut Attacker<'_, '_>, entries: u16) -> (u64, u32) {
         let more = place + 1 < entries && !a.is_packed();
         a.entry(place, part, if more { NEXT } else { 0 }, if more { place + 1 } else { 0 });
     }
-    (a.table(), u32::from(entries) * DESCRIPTOR_SIZE as u32)
+    (a.table(), u32::from(entries) * size_of::<Descriptor>() as u32)
 }
 
 /// The lawful table, with this length.

@@ -16,7 +16,14 @@ pub(super) mod status;
 
 use crate::check::{Attack, Check, Clause, Reaction, Severity, Verdict, hostile};
 use crate::device::{Attacker, TestDevice};
-use ballonet::virtio::spec::Features;
+use ballonet::virtio::spec::{DescriptorFlags, Features};
+
+/// Flags of descriptors, to be combined with any others.
+const NEXT: u16 = DescriptorFlags::NEXT.bits();
+const WRITE: u16 = DescriptorFlags::WRITE.bits();
+const INDIRECT: u16 = DescriptorFlags::INDIRECT.bits();
+const AVAIL: u16 = DescriptorFlags::AVAIL.bits();
+const USED: u16 = DescriptorFlags::USED.bits();
 
 /// An attack on a split ring.
 const fn split(name: &'static str, clause: Clause, asks: &'static str, act: RingAttack) -> Check {

@@ -48,13 +48,18 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         (1..5).for_each(|queue| d.kick_number(queue, queue));
         quiet(d)
     }),
-    registers("hostile-kick-at-anothers-doorbell", NUMBER, "one queue's number is written to another's doorbell", |d| {
-        running(d)?;
-        d.kick_number(0, 1);
-        d.kick_number(1, 0);
-        d.kick_number(1, 7);
-        quiet(d)
-    }),
+    registers(
+        "hostile-kick-at-anothers-doorbell",
+        NUMBER,
+        "one queue's number is written to another's doorbell",
+        |d| {
+            running(d)?;
+            d.kick_number(0, 1);
+            d.kick_number(1, 0);
+            d.kick_number(1, 7);
+            quiet(d)
+        },
+    ),
     registers("hostile-kick-of-8-bits", WIDTH, "a notification has 8 bits", |d| {
         at_doorbell(d, |d, offset| d.notify.write8(offset, 0))
     }),
@@ -76,12 +81,17 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         }
         quiet(d)
     }),
-    registers("hostile-kick-at-the-last-place", PLACE, "the last place of the notification structure is written", |d| {
-        running(d)?;
-        let last = (d.notify.len() - 2) & !1;
-        (0..3).for_each(|queue| d.notify.write16(last, queue));
-        quiet(d)
-    }),
+    registers(
+        "hostile-kick-at-the-last-place",
+        PLACE,
+        "the last place of the notification structure is written",
+        |d| {
+            running(d)?;
+            let last = (d.notify.len() - 2) & !1;
+            (0..3).for_each(|queue| d.notify.write16(last, queue));
+            quiet(d)
+        },
+    ),
     registers("hostile-doorbells-are-read", WRITE_ONLY, "the notification structure is read in all widths", |d| {
         running(d)?;
         let length = d.notify.len().min(0x1000) & !3;
@@ -127,12 +137,17 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         storm(d);
         quiet(d)
     }),
-    registers("hostile-kicks-storm-for-nothing", ENABLED, "hundreds of notifications follow each other for nothing", |d| {
-        running(d)?;
-        storm(d);
-        d.exchange(8, &Shape::PLAIN)?;
-        quiet(d)
-    }),
+    registers(
+        "hostile-kicks-storm-for-nothing",
+        ENABLED,
+        "hundreds of notifications follow each other for nothing",
+        |d| {
+            running(d)?;
+            storm(d);
+            d.exchange(8, &Shape::PLAIN)?;
+            quiet(d)
+        },
+    ),
     registers("hostile-kicks-storm-in-traffic", ENABLED, "each request is notified a hundred times", |d| {
         running(d)?;
         for frame in 8..12 {
@@ -142,26 +157,38 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         }
         quiet(d)
     }),
-    registers("hostile-kicks-storm-while-the-status-changes", EARLY, "notifications storm while the device starts and stops", |d| {
-        for _ in 0..10 {
-            let setup = d.plain();
-            d.prepare(&setup)?;
-            d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-            d.publish(Role::Inflate)?;
-            for status in [SETTLED, LIVE, LIVE | Status::FAILED, Status::empty(), FOUND] {
-                d.set_status(status);
-                (0..10).for_each(|_| d.kick_number(0, 0));
+    registers(
+        "hostile-kicks-storm-while-the-status-changes",
+        EARLY,
+        "notifications storm while the device starts and stops",
+        |d| {
+            for _ in 0..10 {
+                let setup = d.plain();
+                d.prepare(&setup)?;
+                d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
+                d.publish(Role::Inflate)?;
+                for status in [SETTLED, LIVE, LIVE | Status::FAILED, Status::empty(), FOUND] {
+                    d.set_status(status);
+                    (0..10).for_each(|_| d.kick_number(0, 0));
+                }
             }
-        }
-        quiet(d)
+            quiet(d)
+        },
+    ),
+    data(
+        "hostile-notification-data-far-ahead",
+        DATA_SPLIT,
+        "the available index in a notification is far ahead",
+        |a| lie(a, 0x8000),
+    ),
+    data("hostile-notification-data-behind", DATA_SPLIT, "the available index in a notification is behind", |a| {
+        lie(a, 0)
     }),
-    data("hostile-notification-data-far-ahead", DATA_SPLIT, "the available index in a notification is far ahead", |a| {
-        lie(a, 0x8000)
-    }),
-    data("hostile-notification-data-behind", DATA_SPLIT, "the available index in a notification is behind", |a| lie(a, 0)),
     data("hostile-notification-data-of-ones", DATA_SPLIT, "notification data is all ones", |a| lie(a, 0xffff)),
     packed_data("hostile-packed-notification-with-stale-wrap", DATA, "next_wrap is of the other lap", |a| lie(a, 1)),
-    packed_data("hostile-packed-notification-past-the-size", DATA, "next_off is past the queue's end", |a| lie(a, 0xfffe)),
+    packed_data("hostile-packed-notification-past-the-size", DATA, "next_off is past the queue's end", |a| {
+        lie(a, 0xfffe)
+    }),
     packed_data("hostile-packed-notification-far-ahead", DATA, "next_off is the last descriptor", |a| {
         let last = a.size()? - 1;
         lie(a, last | 0x8000)

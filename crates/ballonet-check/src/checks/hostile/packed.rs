@@ -1,14 +1,11 @@
 //! Packed rings: wrap counters, buffer ids, chains and event suppression.
 
 use super::split::writable;
-use super::{clause, packed, with};
+use super::{AVAIL as AVAILABLE, NEXT, USED, WRITE, clause, packed, with};
 use crate::check::{Check, Clause, Verdict};
 use crate::device::Attacker;
 use crate::ring::RawDescriptor;
-use ballonet::virtio::spec::{
-    DESCRIPTOR_F_NEXT as NEXT, DESCRIPTOR_F_WRITE as WRITE, Features, PACKED_F_AVAILABLE as AVAILABLE,
-    PACKED_F_USED as USED, RING_EVENT_DESCRIPTOR, RING_EVENT_ENABLE,
-};
+use ballonet::virtio::spec::{Features, RING_EVENT_DESCRIPTOR, RING_EVENT_ENABLE};
 
 const WRAP: Clause = clause("2.8.1", "AVAIL equals the driver's wrap counter, and USED differs from it");
 const ORDER: Clause = clause("2.8.1", "descriptors are made available one after the other around the ring");
@@ -50,28 +47,41 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         flagged(a, 1, AVAILABLE | USED)?;
         flagged(a, 0, AVAILABLE | NEXT)
     }),
-    packed("hostile-packed-wrap-flips-back-and-forth", WRAP, "the wrap bits of a descriptor change all the time", |a| {
-        for flags in [AVAILABLE, USED, 0, AVAILABLE | USED].repeat(4) {
-            flagged(a, 0, flags)?;
-            a.kick()?;
-        }
-        Ok(())
-    }),
-    packed("hostile-packed-second-place-first", ORDER, "the second descriptor is available and the first is not", |a| {
-        a.lawful(1)
-    }),
+    packed(
+        "hostile-packed-wrap-flips-back-and-forth",
+        WRAP,
+        "the wrap bits of a descriptor change all the time",
+        |a| {
+            for flags in [AVAILABLE, USED, 0, AVAILABLE | USED].repeat(4) {
+                flagged(a, 0, flags)?;
+                a.kick()?;
+            }
+            Ok(())
+        },
+    ),
+    packed(
+        "hostile-packed-second-place-first",
+        ORDER,
+        "the second descriptor is available and the first is not",
+        |a| a.lawful(1),
+    ),
     packed("hostile-packed-last-place-first", ORDER, "only the last descriptor of the ring is available", |a| {
         let last = a.size()? - 1;
         a.lawful(last)
     }),
-    packed("hostile-packed-same-place-again", ORDER, "a used descriptor is made available in the same lap again", |a| {
-        for _ in 0..3 {
-            a.lawful(0)?;
-            a.kick()?;
-            a.wait()?;
-        }
-        Ok(())
-    }),
+    packed(
+        "hostile-packed-same-place-again",
+        ORDER,
+        "a used descriptor is made available in the same lap again",
+        |a| {
+            for _ in 0..3 {
+                a.lawful(0)?;
+                a.kick()?;
+                a.wait()?;
+            }
+            Ok(())
+        },
+    ),
     packed("hostile-packed-id-is-the-size", ID, "a buffer id is the queue size", |a| {
         let size = a.size()?;
         named(a, 0, size)
@@ -103,40 +113,70 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         (0..a.size()?).rev().try_for_each(|place| a.descriptor(place, (at, 0), NEXT, 0))
     }),
     packed("hostile-packed-next-in-the-last", HEAD_LAST, "the last descriptor of a chain has NEXT", |a| chained(a, 3)),
-    packed("hostile-packed-head-before-the-rest", HEAD_LAST, "a chain's first descriptor is available before its second", |a| {
-        let part = (a.buffer(), 4);
-        a.descriptor(0, part, NEXT, 0)?;
-        a.kick()?;
-        a.wait()?;
-        a.descriptor(1, part, 0, 0)
-    }),
+    packed(
+        "hostile-packed-head-before-the-rest",
+        HEAD_LAST,
+        "a chain's first descriptor is available before its second",
+        |a| {
+            let part = (a.buffer(), 4);
+            a.descriptor(0, part, NEXT, 0)?;
+            a.kick()?;
+            a.wait()?;
+            a.descriptor(1, part, 0, 0)
+        },
+    ),
     packed("hostile-packed-head-alone", HEAD_LAST, "the rest of a chain never comes", |a| chained(a, 1)),
-    packed("hostile-packed-head-alone-again-and-again", HEAD_LAST, "a chain without its rest is kicked all the time", |a| {
-        chained(a, 1)?;
-        (0..RACES).try_for_each(|_| a.kick())
-    }),
-    packed("hostile-packed-chain-over-the-end-with-mixed-wrap", WRAP, "a chain over the end of the ring keeps its wrap bits", |a| {
-        at_the_end(a)?;
-        flagged(a, 0, AVAILABLE)?;
-        flagged(a, 3, AVAILABLE | NEXT)
-    }),
-    packed("hostile-packed-chain-over-the-end-without-its-rest", HEAD_LAST, "a chain over the end of the ring lacks its rest", |a| {
-        at_the_end(a)?;
-        flagged(a, 3, AVAILABLE | NEXT)
-    }),
-    packed("hostile-packed-second-lap-in-the-first", WRAP, "the second lap begins with the wrap bits of the first", |a| {
-        at_the_end(a)?;
-        flagged(a, 3, AVAILABLE)?;
-        a.kick()?;
-        a.wait()?;
-        flagged(a, 0, AVAILABLE)
-    }),
-    packed("hostile-packed-more-than-there-is-room-for", ROOM, "a chain runs into descriptors that are in flight", |a| {
-        a.start(4)?;
-        (0..4).rev().try_for_each(|place| named(a, place, place))?;
-        a.kick()?;
-        chained(a, 4)
-    }),
+    packed(
+        "hostile-packed-head-alone-again-and-again",
+        HEAD_LAST,
+        "a chain without its rest is kicked all the time",
+        |a| {
+            chained(a, 1)?;
+            (0..RACES).try_for_each(|_| a.kick())
+        },
+    ),
+    packed(
+        "hostile-packed-chain-over-the-end-with-mixed-wrap",
+        WRAP,
+        "a chain over the end of the ring keeps its wrap bits",
+        |a| {
+            at_the_end(a)?;
+            flagged(a, 0, AVAILABLE)?;
+            flagged(a, 3, AVAILABLE | NEXT)
+        },
+    ),
+    packed(
+        "hostile-packed-chain-over-the-end-without-its-rest",
+        HEAD_LAST,
+        "a chain over the end of the ring lacks its rest",
+        |a| {
+            at_the_end(a)?;
+            flagged(a, 3, AVAILABLE | NEXT)
+        },
+    ),
+    packed(
+        "hostile-packed-second-lap-in-the-first",
+        WRAP,
+        "the second lap begins with the wrap bits of the first",
+        |a| {
+            at_the_end(a)?;
+            flagged(a, 3, AVAILABLE)?;
+            a.kick()?;
+            a.wait()?;
+            flagged(a, 0, AVAILABLE)
+        },
+    ),
+    packed(
+        "hostile-packed-more-than-there-is-room-for",
+        ROOM,
+        "a chain runs into descriptors that are in flight",
+        |a| {
+            a.start(4)?;
+            (0..4).rev().try_for_each(|place| named(a, place, place))?;
+            a.kick()?;
+            chained(a, 4)
+        },
+    ),
     packed("hostile-packed-descriptors-change-in-flight", CHANGED, "descriptors get other lengths in flight", |a| {
         let at = a.buffer();
         race(a, |a, place| a.descriptor(place, (at, 0xffff_ffff), 0, place))
@@ -148,14 +188,24 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let part = (a.buffer(), 4);
         race(a, |a, place| a.descriptor(place, part, NEXT, place))
     }),
-    packed("hostile-packed-writable-between-readable", DIRECTION, "a writable descriptor is between readable ones", |a| {
-        let (read, write) = ((a.buffer(), 4), (writable(a)?, 64));
-        a.send_chain(&[(read, 0), (write, WRITE), (read, 0)])
-    }),
-    packed("hostile-packed-writable-before-readable", DIRECTION, "a writable descriptor is before a readable one", |a| {
-        let (read, write) = ((a.buffer(), 4), (writable(a)?, 64));
-        a.send_chain(&[(write, WRITE), (read, 0)])
-    }),
+    packed(
+        "hostile-packed-writable-between-readable",
+        DIRECTION,
+        "a writable descriptor is between readable ones",
+        |a| {
+            let (read, write) = ((a.buffer(), 4), (writable(a)?, 64));
+            a.send_chain(&[(read, 0), (write, WRITE), (read, 0)])
+        },
+    ),
+    packed(
+        "hostile-packed-writable-before-readable",
+        DIRECTION,
+        "a writable descriptor is before a readable one",
+        |a| {
+            let (read, write) = ((a.buffer(), 4), (writable(a)?, 64));
+            a.send_chain(&[(write, WRITE), (read, 0)])
+        },
+    ),
     packed("hostile-packed-writable-only", READABLE, "a request has nothing but a writable descriptor", |a| {
         let at = writable(a)?;
         a.send((at, 64), WRITE)
@@ -172,7 +222,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let all = RawDescriptor { address: u64::MAX, length: u32::MAX, flags: !USED, next: u16::MAX };
         (0..a.size()?).try_for_each(|place| a.raw(place, all))
     }),
-    packed("hostile-packed-event-flags-reserved", EVENT_FLAGS, "the driver's event flags are 3", |a| suppressed(a, 0, 3)),
+    packed("hostile-packed-event-flags-reserved", EVENT_FLAGS, "the driver's event flags are 3", |a| {
+        suppressed(a, 0, 3)
+    }),
     packed("hostile-packed-event-flags-of-ones", EVENT_FLAGS, "the driver's event structure is all ones", |a| {
         suppressed(a, 0xffff, 0xffff)
     }),
@@ -192,16 +244,24 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     event("hostile-packed-event-of-the-other-lap", EVENT_PLACE, "the event's wrap counter is of the other lap", |a| {
         suppressed(a, 0, RING_EVENT_DESCRIPTOR)
     }),
-    event("hostile-packed-event-flags-reserved-with-event-index", EVENT_FLAGS, "with EVENT_IDX the event flags are 3", |a| {
-        suppressed(a, 1, 3)
-    }),
-    packed("hostile-packed-device-event-is-overwritten", DEVICE_EVENT, "the driver overwrites the device's event structure", |a| {
-        for (position, flags) in [(0xffff, 0xffff), (0x7fff, 2), (0, 1)] {
-            a.device.with_queue(a.target, |queue, arena| queue.overwrite_device_event(arena, position, flags))?;
-            a.kick()?;
-        }
-        a.lawful(0)
-    }),
+    event(
+        "hostile-packed-event-flags-reserved-with-event-index",
+        EVENT_FLAGS,
+        "with EVENT_IDX the event flags are 3",
+        |a| suppressed(a, 1, 3),
+    ),
+    packed(
+        "hostile-packed-device-event-is-overwritten",
+        DEVICE_EVENT,
+        "the driver overwrites the device's event structure",
+        |a| {
+            for (position, flags) in [(0xffff, 0xffff), (0x7fff, 2), (0, 1)] {
+                a.device.with_queue(a.target, |queue, arena| queue.overwrite_device_event(arena, position, flags))?;
+                a.kick()?;
+            }
+            a.lawful(0)
+        },
+    ),
 ];
 
 /// A descriptor with these flags.

@@ -1,14 +1,17 @@
 //! Configuration space, BARs, vectors, and registers of the wrong width.
 
+use core::mem::offset_of;
+
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
 use crate::device::TestDevice;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{CapabilityType, NO_VECTOR, common};
+use ballonet::virtio::spec::{CapabilityType, CommonConfig, NO_VECTOR};
 
 const VECTOR: Clause = clause("4.1.5.1.2.2", "a vector past the end of the MSI-X table must not be used");
 const TABLE: Clause = clause("4.1.5.1.2", "vectors are set up before the device runs");
-const READ_ONLY: Clause = clause("4.1.4.1", "capability fields must not be written, but for those of the access window");
+const READ_ONLY: Clause =
+    clause("4.1.4.1", "capability fields must not be written, but for those of the access window");
 const HEADER: Clause = clause("4.1.2", "the configuration header's read-only fields are not written");
 const DECODING: Clause = clause("4.1.5.1", "the function decodes and masters the bus while its driver uses it");
 const BARS: Clause = clause("4.1.5.1", "BARs hold still while the device's driver uses it");
@@ -35,16 +38,18 @@ const D3: u16 = 3;
 
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
-    registers("hostile-pci-vector-is-the-table-size", VECTOR, "a vector is the number of entries", |d| vector(d, |n| n)),
+    registers("hostile-pci-vector-is-the-table-size", VECTOR, "a vector is the number of entries", |d| {
+        vector(d, |n| n)
+    }),
     registers("hostile-pci-vector-is-2047", VECTOR, "a vector is 0x7ff", |d| vector(d, |_| 0x7ff)),
     registers("hostile-pci-vector-is-2048", VECTOR, "a vector is 0x800", |d| vector(d, |_| 0x800)),
     registers("hostile-pci-vector-is-65534", VECTOR, "a vector is 0xfffe", |d| vector(d, |_| 0xfffe)),
     registers("hostile-pci-vectors-of-every-value", VECTOR, "vectors take one value after the other", |d| {
         d.in_traffic(|d| {
             for value in (0..512_u16).map(|step| step.wrapping_mul(129)) {
-                d.common.write16(common::CONFIG_MSIX_VECTOR, value);
+                d.common.write16(offset_of!(CommonConfig, config_msix_vector), value);
                 d.select(value % 3);
-                d.common.write16(common::QUEUE_MSIX_VECTOR, value);
+                d.common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
             }
             Ok(())
         })
@@ -53,27 +58,32 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         d.in_traffic(|d| {
             d.select(0);
             for value in [0, 1, NO_VECTOR, 0, NO_VECTOR] {
-                d.common.write16(common::CONFIG_MSIX_VECTOR, value);
-                d.common.write16(common::QUEUE_MSIX_VECTOR, value);
+                d.common.write16(offset_of!(CommonConfig, config_msix_vector), value);
+                d.common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
                 d.kick_number(0, 0);
             }
             Ok(())
         })
     }),
-    registers("hostile-pci-table-is-written-in-traffic", TABLE, "masked entries of the MSI-X table are all ones", |d| {
-        d.in_traffic(|d| {
-            d.with_vectors(|d, table, _| {
-                for entry in (0..table.len()).step_by(16) {
-                    // Masked first and last: no message goes to these addresses.
-                    table.write32(entry + 12, 1);
-                    (0..12).step_by(4).for_each(|at| table.write32(entry + at, u32::MAX));
-                    table.write32(entry + 12, u32::MAX);
-                    (0..12).step_by(4).for_each(|at| table.write32(entry + at, 0));
-                }
-                d.kick_number(0, 0);
+    registers(
+        "hostile-pci-table-is-written-in-traffic",
+        TABLE,
+        "masked entries of the MSI-X table are all ones",
+        |d| {
+            d.in_traffic(|d| {
+                d.with_vectors(|d, table, _| {
+                    for entry in (0..table.len()).step_by(16) {
+                        // Masked first and last: no message goes to these addresses.
+                        table.write32(entry + 12, 1);
+                        (0..12).step_by(4).for_each(|at| table.write32(entry + at, u32::MAX));
+                        table.write32(entry + 12, u32::MAX);
+                        (0..12).step_by(4).for_each(|at| table.write32(entry + at, 0));
+                    }
+                    d.kick_number(0, 0);
+                })
             })
-        })
-    }),
+        },
+    ),
     registers("hostile-pci-table-in-other-widths", WIDTH, "the MSI-X table is accessed with 8, 16 and 64 bits", |d| {
         d.in_traffic(|d| {
             d.with_vectors(|_, table, _| {
@@ -122,29 +132,40 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             Ok(())
         })
     }),
-    registers("hostile-pci-capability-list-is-overwritten", READ_ONLY, "IDs and links of all capabilities are zeros and ones", |d| {
-        d.in_traffic(|d| {
-            for offset in d.capability_offsets() {
-                let head = d.config_read32(offset);
-                // The upper half of some is a control word.
-                d.config_write32(offset, head & 0xffff_0000);
-                d.config_write32(offset, head | 0xffff);
-                d.config_write32(offset, head);
-            }
-            Ok(())
-        })
-    }),
-    registers("hostile-pci-virtio-capabilities-are-overwritten", READ_ONLY, "BARs, offsets and lengths of all structures are ones", |d| {
-        d.in_traffic(|d| {
-            let kinds = [CapabilityType::Common, CapabilityType::Notify, CapabilityType::Isr, CapabilityType::Device];
-            let of_kinds = d.pci.structures.iter().filter(|structure| kinds.contains(&structure.kind));
-            let offsets: alloc::vec::Vec<u16> = of_kinds.map(|structure| structure.capability.offset).collect();
-            for offset in offsets {
-                [4, 8, 12].into_iter().for_each(|at| d.overwrite_config(offset + at, u32::MAX));
-            }
-            Ok(())
-        })
-    }),
+    registers(
+        "hostile-pci-capability-list-is-overwritten",
+        READ_ONLY,
+        "IDs and links of all capabilities are zeros and ones",
+        |d| {
+            d.in_traffic(|d| {
+                for offset in d.capability_offsets() {
+                    let head = d.config_read32(offset);
+                    // The upper half of some is a control word.
+                    d.config_write32(offset, head & 0xffff_0000);
+                    d.config_write32(offset, head | 0xffff);
+                    d.config_write32(offset, head);
+                }
+                Ok(())
+            })
+        },
+    ),
+    registers(
+        "hostile-pci-virtio-capabilities-are-overwritten",
+        READ_ONLY,
+        "BARs, offsets and lengths of all structures are ones",
+        |d| {
+            d.in_traffic(|d| {
+                let kinds =
+                    [CapabilityType::Common, CapabilityType::Notify, CapabilityType::Isr, CapabilityType::Device];
+                let of_kinds = d.pci.structures.iter().filter(|structure| kinds.contains(&structure.kind));
+                let offsets: alloc::vec::Vec<u16> = of_kinds.map(|structure| structure.capability.offset).collect();
+                for offset in offsets {
+                    [4, 8, 12].into_iter().for_each(|at| d.overwrite_config(offset + at, u32::MAX));
+                }
+                Ok(())
+            })
+        },
+    ),
     registers("hostile-pci-rom-address-is-written", BARS, "the address of the expansion ROM is all ones", |d| {
         d.in_traffic(|d| {
             d.overwrite_config(0x30, u32::MAX);
@@ -159,27 +180,38 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-pci-bars-are-0-in-traffic", BARS, "all BARs are 0 for a moment, with decoding off", |d| {
         d.in_traffic(|d| {
-            d.with_command(|command| command & !(DECODE_MEMORY | 1), |d| {
-                let before = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24].map(|offset| (offset, d.config_read32(offset)));
-                before.iter().for_each(|(offset, _)| d.config_write32(*offset, 0));
-                before.iter().for_each(|(offset, value)| d.config_write32(*offset, *value));
-            });
+            d.with_command(
+                |command| command & !(DECODE_MEMORY | 1),
+                |d| {
+                    let before = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24].map(|offset| (offset, d.config_read32(offset)));
+                    before.iter().for_each(|(offset, _)| d.config_write32(*offset, 0));
+                    before.iter().for_each(|(offset, value)| d.config_write32(*offset, *value));
+                },
+            );
             Ok(())
         })
     }),
-    registers("hostile-pci-bars-move-in-traffic", BARS, "the last BAR moves up by its size and back, unused meanwhile", |d| {
-        d.in_traffic(|d| {
-            let (index, _) = d.place_of(CapabilityType::Common)?;
-            let size = d.pci.bars.get(index).map_or(0, |bar| bar.size) as u32;
-            let offset = 0x10 + 4 * u16::from(index);
-            d.with_command(|command| command & !DECODE_MEMORY, |d| {
-                let before = d.config_read32(offset);
-                d.config_write32(offset, before.wrapping_add(size));
-                d.config_write32(offset, before);
-            });
-            Ok(())
-        })
-    }),
+    registers(
+        "hostile-pci-bars-move-in-traffic",
+        BARS,
+        "the last BAR moves up by its size and back, unused meanwhile",
+        |d| {
+            d.in_traffic(|d| {
+                let (index, _) = d.place_of(CapabilityType::Common)?;
+                let size = d.pci.bars.get(index).map_or(0, |bar| bar.size) as u32;
+                let offset = 0x10 + 4 * u16::from(index);
+                d.with_command(
+                    |command| command & !DECODE_MEMORY,
+                    |d| {
+                        let before = d.config_read32(offset);
+                        d.config_write32(offset, before.wrapping_add(size));
+                        d.config_write32(offset, before);
+                    },
+                );
+                Ok(())
+            })
+        },
+    ),
     registers("hostile-pci-decoding-off-in-traffic", DECODING, "the function decodes no memory for a moment", |d| {
         d.in_traffic(|d| {
             d.with_command(|command| command & !DECODE_MEMORY, |d| d.kick_number(0, 0));
@@ -196,10 +228,13 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let setup = d.plain();
         d.prepare(&setup)?;
         let mut gone = Ok(());
-        d.with_command(|command| command & !MASTER, |d| {
-            gone = d.go().map(drop);
-            d.kick_number(0, 0);
-        });
+        d.with_command(
+            |command| command & !MASTER,
+            |d| {
+                gone = d.go().map(drop);
+                d.kick_number(0, 0);
+            },
+        );
         d.wait_quiet()?;
         // A device may notice, and not start.
         Ok(if gone.is_ok() { Reaction::Ignored } else { Reaction::Refused })
@@ -279,10 +314,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-common-read-only-fields", FIXED, "read-only fields of the common structure are all ones", |d| {
         d.in_traffic(|d| {
-            d.common.write32(common::DEVICE_FEATURE, u32::MAX);
-            d.common.write16(common::NUM_QUEUES, u16::MAX);
-            d.common.write8(common::CONFIG_GENERATION, u8::MAX);
-            d.common.write16(common::QUEUE_NOTIFY_OFF, u16::MAX);
+            d.common.write32(offset_of!(CommonConfig, device_feature), u32::MAX);
+            d.common.write16(offset_of!(CommonConfig, num_queues), u16::MAX);
+            d.common.write8(offset_of!(CommonConfig, config_generation), u8::MAX);
+            d.common.write16(offset_of!(CommonConfig, queue_notify_off), u16::MAX);
             Ok(())
         })
     }),
@@ -314,17 +349,36 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-window-of-0-bytes", WINDOW_ALIGNED, "the access window selects 0 bytes", |d| window(d, 0, 0)),
     registers("hostile-window-of-3-bytes", WINDOW_ALIGNED, "the access window selects 3 bytes", |d| window(d, 0, 3)),
     registers("hostile-window-of-8-bytes", WINDOW_ALIGNED, "the access window selects 8 bytes", |d| window(d, 0, 8)),
-    registers("hostile-window-of-255-bytes", WINDOW_ALIGNED, "the access window selects 255 bytes", |d| window(d, 0, 255)),
-    registers("hostile-window-of-4-gib", WINDOW_ALIGNED, "the access window selects 2^32 - 1 bytes", |d| window(d, 0, u32::MAX)),
-    registers("hostile-window-of-2-bytes-unaligned", WINDOW_ALIGNED, "the access window selects 2 bytes at an odd place", |d| window(d, 1, 2)),
-    registers("hostile-window-of-4-bytes-unaligned", WINDOW_ALIGNED, "the access window selects 4 bytes at 2", |d| window(d, 2, 4)),
-    registers("hostile-window-of-4-bytes-at-an-odd-place", WINDOW_ALIGNED, "the access window selects 4 bytes at 5", |d| window(d, 5, 4)),
+    registers("hostile-window-of-255-bytes", WINDOW_ALIGNED, "the access window selects 255 bytes", |d| {
+        window(d, 0, 255)
+    }),
+    registers("hostile-window-of-4-gib", WINDOW_ALIGNED, "the access window selects 2^32 - 1 bytes", |d| {
+        window(d, 0, u32::MAX)
+    }),
+    registers(
+        "hostile-window-of-2-bytes-unaligned",
+        WINDOW_ALIGNED,
+        "the access window selects 2 bytes at an odd place",
+        |d| window(d, 1, 2),
+    ),
+    registers("hostile-window-of-4-bytes-unaligned", WINDOW_ALIGNED, "the access window selects 4 bytes at 2", |d| {
+        window(d, 2, 4)
+    }),
+    registers(
+        "hostile-window-of-4-bytes-at-an-odd-place",
+        WINDOW_ALIGNED,
+        "the access window selects 4 bytes at 5",
+        |d| window(d, 5, 4),
+    ),
     registers("hostile-window-past-its-bar", WINDOW, "the access window selects bytes past the BAR", |d| {
         past(d, &[0x4000, 0x10_0000, 0x7fff_fffc, 0x8000_0000, 0xffff_fffc])
     }),
-    registers("hostile-window-across-the-end-of-its-bar", WINDOW, "the access window selects bytes across the end of the BAR", |d| {
-        past(d, &[0x3ffe, 0x3fff, 0xfff, 0x1fff, 0xffff_ffff])
-    }),
+    registers(
+        "hostile-window-across-the-end-of-its-bar",
+        WINDOW,
+        "the access window selects bytes across the end of the BAR",
+        |d| past(d, &[0x3ffe, 0x3fff, 0xfff, 0x1fff, 0xffff_ffff]),
+    ),
     registers("hostile-window-of-bar-6", WINDOW, "the access window selects BAR 6", |d| barred(d, 6)),
     registers("hostile-window-of-bar-7", WINDOW, "the access window selects BAR 7", |d| barred(d, 7)),
     registers("hostile-window-of-bar-255", WINDOW, "the access window selects BAR 255", |d| barred(d, 255)),
@@ -334,7 +388,11 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-window-in-the-gaps", WINDOW, "the access window selects places without a structure", |d| {
         d.in_traffic(|d| {
             let (bar, _) = d.place_of(CapabilityType::Common)?;
-            for offset in (0..0x4000).step_by(0x100).filter(|offset| is_gap(d, u64::from(*offset))).collect::<alloc::vec::Vec<u32>>() {
+            for offset in (0..0x4000)
+                .step_by(0x100)
+                .filter(|offset| is_gap(d, u64::from(*offset)))
+                .collect::<alloc::vec::Vec<u32>>()
+            {
                 d.window_access(bar, offset, 4, None)?;
                 d.window_access(bar, offset, 4, Some(u32::MAX))?;
             }
@@ -354,12 +412,12 @@ fn vector(d: &mut TestDevice<'_>, of: fn(u16) -> u16) -> Verdict<Reaction> {
     let value = of(d.pci.msix.map_or(0, |msix| msix.entries));
     let mut taken = false;
     d.in_traffic(|d| {
-        d.common.write16(common::CONFIG_MSIX_VECTOR, value);
-        taken = d.common.read16(common::CONFIG_MSIX_VECTOR) != NO_VECTOR;
+        d.common.write16(offset_of!(CommonConfig, config_msix_vector), value);
+        taken = d.common.read16(offset_of!(CommonConfig, config_msix_vector)) != NO_VECTOR;
         for queue in 0..2 {
             d.select(queue);
-            d.common.write16(common::QUEUE_MSIX_VECTOR, value);
-            taken |= d.common.read16(common::QUEUE_MSIX_VECTOR) != NO_VECTOR;
+            d.common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
+            taken |= d.common.read16(offset_of!(CommonConfig, queue_msix_vector)) != NO_VECTOR;
         }
         Ok(())
     })?;
@@ -403,7 +461,7 @@ fn power(d: &mut TestDevice<'_>, times: u32) -> Verdict<Reaction> {
 /// Visits the common structure by this width, but for `device_status`: a write of what is read would be no attack, and one of zeros
 /// a reset.
 fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&mut TestDevice<'_>, usize)) {
-    let status = common::DEVICE_STATUS;
+    let status = offset_of!(CommonConfig, device_status);
     for offset in (0..d.common.len() / width * width).step_by(width) {
         if !(offset..offset + width).contains(&status) {
             visit(d, offset);

@@ -1,10 +1,12 @@
 //! Resets of single queues.
 
+use core::mem::offset_of;
+
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
 use crate::device::{Role, Shape, StartOptions, TestDevice};
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{Features, Status, common};
+use ballonet::virtio::spec::{CommonConfig, Features, Status};
 
 const FEATURE: Clause = clause("2.6.1", "a queue is reset only with RING_RESET");
 const DONE: Clause = clause("4.1.4.3.2", "the driver must wait until queue_reset is 0");
@@ -22,7 +24,7 @@ const QUEUE: u16 = 1;
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ring-reset-without-the-feature", FEATURE, "a queue is reset without RING_RESET", |d| {
-        skip_unless!(d.common.len() >= common::QUEUE_RESET + 2, "there is no queue_reset");
+        skip_unless!(d.common.len() >= offset_of!(CommonConfig, queue_reset) + 2, "there is no queue_reset");
         let setup = d.plain();
         d.start(&setup)?;
         d.warm_up()?;
@@ -73,34 +75,49 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         (0..50).for_each(|_| d.kick_number(QUEUE, QUEUE));
         finish(d)
     }),
-    registers("hostile-ring-reset-and-enabled-as-it-is", SET_UP, "a queue that was reset is enabled without addresses", |d| {
-        running(d)?;
-        reset(d, QUEUE, 1);
-        d.common.write16(common::QUEUE_ENABLE, 1);
-        finish(d)
-    }),
-    registers("hostile-ring-reset-and-enabled-larger", SET_UP, "a queue that was reset is enabled with twice its maximum", |d| {
-        running(d)?;
-        reset(d, QUEUE, 1);
-        let most = d.sizes[usize::from(QUEUE)];
-        d.common.write16(common::QUEUE_SIZE, 2 * most);
-        d.allow_all();
-        enable_beyond(d);
-        finish(d)
-    }),
-    registers("hostile-ring-reset-and-enabled-beyond-ram", SET_UP, "a queue that was reset is enabled beyond memory", |d| {
-        running(d)?;
-        reset(d, QUEUE, 1);
-        enable_beyond(d);
-        finish(d)
-    }),
+    registers(
+        "hostile-ring-reset-and-enabled-as-it-is",
+        SET_UP,
+        "a queue that was reset is enabled without addresses",
+        |d| {
+            running(d)?;
+            reset(d, QUEUE, 1);
+            d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+            finish(d)
+        },
+    ),
+    registers(
+        "hostile-ring-reset-and-enabled-larger",
+        SET_UP,
+        "a queue that was reset is enabled with twice its maximum",
+        |d| {
+            running(d)?;
+            reset(d, QUEUE, 1);
+            let most = d.sizes[usize::from(QUEUE)];
+            d.common.write16(offset_of!(CommonConfig, queue_size), 2 * most);
+            d.allow_all();
+            enable_beyond(d);
+            finish(d)
+        },
+    ),
+    registers(
+        "hostile-ring-reset-and-enabled-beyond-ram",
+        SET_UP,
+        "a queue that was reset is enabled beyond memory",
+        |d| {
+            running(d)?;
+            reset(d, QUEUE, 1);
+            enable_beyond(d);
+            finish(d)
+        },
+    ),
     registers("hostile-ring-reset-and-enabled-at-once", DONE, "a queue is enabled before its reset is done", |d| {
         running(d)?;
         let setup = with_feature(d);
         d.select(QUEUE);
-        d.common.write16(common::QUEUE_RESET, 1);
-        d.common.write16(common::QUEUE_ENABLE, 1);
-        d.common.write16(common::QUEUE_RESET, 1);
+        d.common.write16(offset_of!(CommonConfig, queue_reset), 1);
+        d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+        d.common.write16(offset_of!(CommonConfig, queue_reset), 1);
         d.enable(QUEUE, &setup)?;
         finish(d)
     }),
@@ -134,7 +151,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
 
 fn skip(d: &TestDevice<'_>) -> Verdict {
     skip_unless!(d.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
-    skip_unless!(d.common.len() >= common::QUEUE_RESET + 2, "there is no queue_reset");
+    skip_unless!(d.common.len() >= offset_of!(CommonConfig, queue_reset) + 2, "there is no queue_reset");
     Ok(())
 }
 
@@ -153,7 +170,7 @@ fn running(d: &mut TestDevice<'_>) -> Verdict {
 /// Writes queue_reset and does not wait.
 fn reset(d: &mut TestDevice<'_>, queue: u16, value: u16) {
     d.select(queue);
-    d.common.write16(common::QUEUE_RESET, value);
+    d.common.write16(offset_of!(CommonConfig, queue_reset), value);
 }
 
 fn written(d: &mut TestDevice<'_>, value: u16) -> Verdict<Reaction> {
@@ -163,10 +180,14 @@ fn written(d: &mut TestDevice<'_>, value: u16) -> Verdict<Reaction> {
 }
 
 fn enable_beyond(d: &mut TestDevice<'_>) {
-    for register in [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE] {
+    for register in [
+        offset_of!(CommonConfig, queue_desc),
+        offset_of!(CommonConfig, queue_driver),
+        offset_of!(CommonConfig, queue_device),
+    ] {
         d.common.write64(register, 1 << 50);
     }
-    d.common.write16(common::QUEUE_ENABLE, 1);
+    d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
 }
 
 fn finish(d: &mut TestDevice<'_>) -> Verdict<Reaction> {

@@ -1,10 +1,12 @@
 //! Queue set-up: sizes, addresses, enabling, selecting.
 
+use core::mem::offset_of;
+
 use super::{clause, custom, registers};
 use crate::check::{Check, Clause, Reaction, Verdict};
 use crate::device::TestDevice;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{Status, common};
+use ballonet::virtio::spec::{CommonConfig, Status};
 
 const POWER: Clause = clause("4.1.4.3.2", "without RING_PACKED queue_size must be a power of two");
 const NOT_0: Clause = clause("4.1.4.3.2", "queue_size must not be 0");
@@ -30,36 +32,60 @@ const LIVE: Status = FOUND.union(Status::FEATURES_OK).union(Status::DRIVER_OK);
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-size-0", NOT_0, "queue_size is set to 0", |d| sized(d, |_| 0)),
     registers("hostile-queue-size-3", POWER, "queue_size is set to 3", |d| sized(d, |_| 3)),
-    registers("hostile-queue-size-one-less", POWER, "queue_size is set to the maximum less 1", |d| sized(d, |most| most - 1)),
-    registers("hostile-queue-size-one-more", MAXIMUM, "queue_size is set to the maximum and 1", |d| sized(d, |most| most + 1)),
-    registers("hostile-queue-size-doubled", MAXIMUM, "queue_size is set to twice the maximum", |d| sized(d, |most| 2 * most)),
+    registers("hostile-queue-size-one-less", POWER, "queue_size is set to the maximum less 1", |d| {
+        sized(d, |most| most - 1)
+    }),
+    registers("hostile-queue-size-one-more", MAXIMUM, "queue_size is set to the maximum and 1", |d| {
+        sized(d, |most| most + 1)
+    }),
+    registers("hostile-queue-size-doubled", MAXIMUM, "queue_size is set to twice the maximum", |d| {
+        sized(d, |most| 2 * most)
+    }),
     registers("hostile-queue-size-32768", MAXIMUM, "queue_size is set to 0x8000", |d| sized(d, |_| 0x8000)),
     registers("hostile-queue-size-65535", MAXIMUM, "queue_size is set to 0xffff", |d| sized(d, |_| 0xffff)),
     registers("hostile-queue-size-every-value", MAXIMUM, "queue_size is set to one value after the other", |d| {
         d.set_up_wrong(QUEUE, |d, _| {
             for value in (0..16).map(|bit| 1_u16 << bit).chain([3, 5, 100, 1000, 0, 0xffff]) {
-                d.common.write16(common::QUEUE_SIZE, value);
+                d.common.write16(offset_of!(CommonConfig, queue_size), value);
             }
         })
     }),
     registers("hostile-queue-descriptors-unaligned-by-1", ALIGNED, "queue_desc is odd", |d| moved(d, 0, |at| at + 1)),
-    registers("hostile-queue-descriptors-unaligned-by-8", ALIGNED, "queue_desc is aligned to 8 only", |d| moved(d, 0, |at| at + 8)),
+    registers("hostile-queue-descriptors-unaligned-by-8", ALIGNED, "queue_desc is aligned to 8 only", |d| {
+        moved(d, 0, |at| at + 8)
+    }),
     registers("hostile-queue-driver-area-unaligned", ALIGNED, "queue_driver is odd", |d| moved(d, 1, |at| at + 1)),
     registers("hostile-queue-device-area-unaligned-by-1", ALIGNED, "queue_device is odd", |d| moved(d, 2, |at| at + 1)),
-    registers("hostile-queue-device-area-unaligned-by-2", ALIGNED, "queue_device is aligned to 2 only", |d| moved(d, 2, |at| at + 2)),
+    registers("hostile-queue-device-area-unaligned-by-2", ALIGNED, "queue_device is aligned to 2 only", |d| {
+        moved(d, 2, |at| at + 2)
+    }),
     registers("hostile-queue-descriptors-at-0", MEMORY, "queue_desc is 0", |d| moved(d, 0, |_| 0)),
     registers("hostile-queue-driver-area-at-0", MEMORY, "queue_driver is 0", |d| moved(d, 1, |_| 0)),
-    registers("hostile-queue-descriptors-beyond-ram", MEMORY, "queue_desc is beyond memory", |d| moved(d, 0, |_| BEYOND)),
-    registers("hostile-queue-driver-area-beyond-ram", MEMORY, "queue_driver is beyond memory", |d| moved(d, 1, |_| BEYOND)),
-    registers("hostile-queue-device-area-beyond-ram", MEMORY, "queue_device is beyond memory", |d| moved(d, 2, |_| BEYOND)),
+    registers("hostile-queue-descriptors-beyond-ram", MEMORY, "queue_desc is beyond memory", |d| {
+        moved(d, 0, |_| BEYOND)
+    }),
+    registers("hostile-queue-driver-area-beyond-ram", MEMORY, "queue_driver is beyond memory", |d| {
+        moved(d, 1, |_| BEYOND)
+    }),
+    registers("hostile-queue-device-area-beyond-ram", MEMORY, "queue_device is beyond memory", |d| {
+        moved(d, 2, |_| BEYOND)
+    }),
     registers("hostile-queue-all-beyond-ram", MEMORY, "all parts of a queue are beyond memory", |d| {
         placed(d, |parts| *parts = [BEYOND, BEYOND + 0x10000, BEYOND + 0x20000])
     }),
     registers("hostile-queue-descriptors-at-all-ones", MEMORY, "queue_desc is all ones", |d| moved(d, 0, |_| u64::MAX)),
-    registers("hostile-queue-driver-area-at-all-ones", MEMORY, "queue_driver is all ones", |d| moved(d, 1, |_| u64::MAX)),
-    registers("hostile-queue-device-area-at-all-ones", MEMORY, "queue_device is all ones", |d| moved(d, 2, |_| u64::MAX)),
-    registers("hostile-queue-descriptors-pass-2-to-the-64", MEMORY, "the descriptors pass the end of 64 bits", |d| moved(d, 0, |_| !0xff)),
-    registers("hostile-queue-device-area-passes-2-to-the-64", MEMORY, "the used ring passes the end of 64 bits", |d| moved(d, 2, |_| !0xf)),
+    registers("hostile-queue-driver-area-at-all-ones", MEMORY, "queue_driver is all ones", |d| {
+        moved(d, 1, |_| u64::MAX)
+    }),
+    registers("hostile-queue-device-area-at-all-ones", MEMORY, "queue_device is all ones", |d| {
+        moved(d, 2, |_| u64::MAX)
+    }),
+    registers("hostile-queue-descriptors-pass-2-to-the-64", MEMORY, "the descriptors pass the end of 64 bits", |d| {
+        moved(d, 0, |_| !0xff)
+    }),
+    registers("hostile-queue-device-area-passes-2-to-the-64", MEMORY, "the used ring passes the end of 64 bits", |d| {
+        moved(d, 2, |_| !0xf)
+    }),
     registers("hostile-queue-descriptors-in-own-registers", MEMORY, "queue_desc is in a BAR of the device", |d| {
         let at = d.own_registers()?;
         placed(d, |parts| parts[0] = at)
@@ -100,11 +126,14 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-enabled-without-addresses", BEFORE, "a queue is enabled without addresses", |d| {
         d.set_up_wrong(QUEUE, |_, wrong| wrong.writes_addresses = false)
     }),
-    registers("hostile-queue-enabled-with-low-halves", BEFORE, "a queue is enabled with the high halves all ones", |d| {
-        placed(d, |parts| parts.iter_mut().for_each(|part| *part |= 0xffff_ffff << 32))
-    }),
+    registers(
+        "hostile-queue-enabled-with-low-halves",
+        BEFORE,
+        "a queue is enabled with the high halves all ones",
+        |d| placed(d, |parts| parts.iter_mut().for_each(|part| *part |= 0xffff_ffff << 32)),
+    ),
     registers("hostile-queue-enabled-twice", ENABLED, "queue_enable is written twice", |d| {
-        d.set_up_wrong(QUEUE, |d, _| d.common.write16(common::QUEUE_ENABLE, 1))
+        d.set_up_wrong(QUEUE, |d, _| d.common.write16(offset_of!(CommonConfig, queue_enable), 1))
     }),
     registers("hostile-queue-enabled-before-features-ok", ORDER, "a queue is enabled before FEATURES_OK", |d| {
         d.begin()?;
@@ -116,13 +145,18 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         d.set_status(LIVE);
         finish(d)
     }),
-    registers("hostile-queue-enabled-before-the-driver-is-there", ORDER, "a queue is enabled right after a reset", |d| {
-        d.reset()?;
-        d.arena.clear();
-        let setup = d.plain();
-        d.enable(QUEUE, &setup)?;
-        finish(d)
-    }),
+    registers(
+        "hostile-queue-enabled-before-the-driver-is-there",
+        ORDER,
+        "a queue is enabled right after a reset",
+        |d| {
+            d.reset()?;
+            d.arena.clear();
+            let setup = d.plain();
+            d.enable(QUEUE, &setup)?;
+            finish(d)
+        },
+    ),
     registers("hostile-queue-enabled-after-driver-ok", ORDER, "a queue is enabled on a running device", |d| {
         d.negotiate_least()?;
         d.arena.clear();
@@ -132,46 +166,70 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         d.enable(QUEUE, &setup)?;
         finish(d)
     }),
-    registers("hostile-queue-enable-0", NO_ZERO, "queue_enable is written with 0 on a running queue", |d| running(d, |d| {
-        d.common.write16(common::QUEUE_ENABLE, 0);
-    })),
-    registers("hostile-queue-enable-0-and-1", NO_ZERO, "a running queue is disabled and enabled", |d| running(d, |d| {
-        for value in [0, 1, 0, 1] {
-            d.common.write16(common::QUEUE_ENABLE, value);
-        }
-    })),
-    registers("hostile-queue-enable-0-before-driver-ok", NO_ZERO, "an enabled queue is disabled before DRIVER_OK", |d| {
-        d.set_up_wrong(QUEUE, |d, _| {
-            d.common.write16(common::QUEUE_ENABLE, 1);
-            d.common.write16(common::QUEUE_ENABLE, 0);
+    registers("hostile-queue-enable-0", NO_ZERO, "queue_enable is written with 0 on a running queue", |d| {
+        running(d, |d| {
+            d.common.write16(offset_of!(CommonConfig, queue_enable), 0);
         })
     }),
-    registers("hostile-queue-enable-2", ONE, "queue_enable is written with 2", |d| running(d, |d| {
-        d.common.write16(common::QUEUE_ENABLE, 2);
-    })),
-    registers("hostile-queue-enable-65535", ONE, "queue_enable is written with 0xffff", |d| running(d, |d| {
-        d.common.write16(common::QUEUE_ENABLE, 0xffff);
-    })),
-    custom(registers("hostile-queue-grows-while-enabled", ENABLED, "queue_size is doubled on a running queue", |d| {
-        in_small_queue(d, |d| d.common.write16(common::QUEUE_SIZE, 8))
-    })),
-    custom(registers("hostile-queue-shrinks-while-enabled", ENABLED, "queue_size is halved on a running queue", |d| {
-        in_small_queue(d, |d| d.common.write16(common::QUEUE_SIZE, 2))
-    })),
-    custom(registers("hostile-queue-moves-while-enabled", ENABLED, "the addresses of a running queue are changed", |d| {
-        let mut room = 0;
-        in_small_queue(d, |d| {
-            room = d.arena.mark().next_multiple_of(64);
-            for register in [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE] {
-                d.common.write64(register, d.arena.address(room));
+    registers("hostile-queue-enable-0-and-1", NO_ZERO, "a running queue is disabled and enabled", |d| {
+        running(d, |d| {
+            for value in [0, 1, 0, 1] {
+                d.common.write16(offset_of!(CommonConfig, queue_enable), value);
             }
         })
+    }),
+    registers(
+        "hostile-queue-enable-0-before-driver-ok",
+        NO_ZERO,
+        "an enabled queue is disabled before DRIVER_OK",
+        |d| {
+            d.set_up_wrong(QUEUE, |d, _| {
+                d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+                d.common.write16(offset_of!(CommonConfig, queue_enable), 0);
+            })
+        },
+    ),
+    registers("hostile-queue-enable-2", ONE, "queue_enable is written with 2", |d| {
+        running(d, |d| {
+            d.common.write16(offset_of!(CommonConfig, queue_enable), 2);
+        })
+    }),
+    registers("hostile-queue-enable-65535", ONE, "queue_enable is written with 0xffff", |d| {
+        running(d, |d| {
+            d.common.write16(offset_of!(CommonConfig, queue_enable), 0xffff);
+        })
+    }),
+    custom(registers("hostile-queue-grows-while-enabled", ENABLED, "queue_size is doubled on a running queue", |d| {
+        in_small_queue(d, |d| d.common.write16(offset_of!(CommonConfig, queue_size), 8))
     })),
-    registers("hostile-queue-vector-changes-while-enabled", ENABLED, "the vector of a running queue is changed", |d| running(d, |d| {
-        for vector in [0, 1, 0xfffe, 0xffff] {
-            d.common.write16(common::QUEUE_MSIX_VECTOR, vector);
-        }
+    custom(registers("hostile-queue-shrinks-while-enabled", ENABLED, "queue_size is halved on a running queue", |d| {
+        in_small_queue(d, |d| d.common.write16(offset_of!(CommonConfig, queue_size), 2))
     })),
+    custom(registers(
+        "hostile-queue-moves-while-enabled",
+        ENABLED,
+        "the addresses of a running queue are changed",
+        |d| {
+            let mut room = 0;
+            in_small_queue(d, |d| {
+                room = d.arena.mark().next_multiple_of(64);
+                for register in [
+                    offset_of!(CommonConfig, queue_desc),
+                    offset_of!(CommonConfig, queue_driver),
+                    offset_of!(CommonConfig, queue_device),
+                ] {
+                    d.common.write64(register, d.arena.address(room));
+                }
+            })
+        },
+    )),
+    registers("hostile-queue-vector-changes-while-enabled", ENABLED, "the vector of a running queue is changed", |d| {
+        running(d, |d| {
+            for vector in [0, 1, 0xfffe, 0xffff] {
+                d.common.write16(offset_of!(CommonConfig, queue_msix_vector), vector);
+            }
+        })
+    }),
     registers("hostile-queue-select-past-the-last", EXISTS, "a queue past the last is set up and kicked", |d| {
         let count = d.present().count() as u16;
         absent(d, count)
@@ -185,7 +243,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let count = d.present().count() as u16;
         for queue in (count..2048).chain((0..64).map(|step| 0xffff - step * 1000)) {
             d.select(queue);
-            d.common.write16(common::QUEUE_ENABLE, 1);
+            d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
         }
         d.set_status(LIVE);
         finish(d)
@@ -255,13 +313,17 @@ fn absent(d: &mut TestDevice<'_>, queue: u16) -> Verdict<Reaction> {
     let setup = d.plain();
     d.enable(0, &setup)?;
     d.select(queue);
-    d.common.write16(common::QUEUE_SIZE, 64);
-    d.common.write16(common::QUEUE_MSIX_VECTOR, 0);
-    for register in [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE] {
+    d.common.write16(offset_of!(CommonConfig, queue_size), 64);
+    d.common.write16(offset_of!(CommonConfig, queue_msix_vector), 0);
+    for register in [
+        offset_of!(CommonConfig, queue_desc),
+        offset_of!(CommonConfig, queue_driver),
+        offset_of!(CommonConfig, queue_device),
+    ] {
         d.common.write64(register, BEYOND);
     }
-    d.common.write16(common::QUEUE_ENABLE, 1);
-    let taken = d.common.read16(common::QUEUE_ENABLE) == 1;
+    d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+    let taken = d.common.read16(offset_of!(CommonConfig, queue_enable)) == 1;
     d.set_status(LIVE);
     d.kick_number(0, queue);
     finish(d)?;

@@ -1,10 +1,10 @@
 //! Split rings: chains, heads, indices, and the device's own half.
 
-use super::{clause, split, with};
+use super::{NEXT, WRITE, clause, split, with};
 use crate::check::{Check, Clause, Verdict};
 use crate::device::Attacker;
 use crate::ring::RingField;
-use ballonet::virtio::spec::{DESCRIPTOR_F_NEXT as NEXT, DESCRIPTOR_F_WRITE as WRITE, Features};
+use ballonet::virtio::spec::Features;
 
 const LOOP: Clause = clause("2.7.5.2", "a chain must not loop");
 const NEXT_RANGE: Clause = clause("2.7.5", "next names a descriptor of the table");
@@ -120,18 +120,28 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     split("hostile-split-index-jumps-by-32768", AHEAD, "the available index is 0x8000 ahead", |a| index(a, 0x8000)),
     split("hostile-split-index-jumps-by-65535", AHEAD, "the available index is 0xffff ahead", |a| index(a, 0xffff)),
-    split("hostile-split-index-promises-a-full-ring", ONCE, "the index says that all entries, never written, are available", |a| {
-        let size = a.size()?;
-        index(a, size)
-    }),
+    split(
+        "hostile-split-index-promises-a-full-ring",
+        ONCE,
+        "the index says that all entries, never written, are available",
+        |a| {
+            let size = a.size()?;
+            index(a, size)
+        },
+    ),
     split("hostile-split-index-goes-back-by-one", BACK, "the available index goes back by 1 after a request", |a| {
         served(a, 2)?;
         index(a, 1)
     }),
-    split("hostile-split-index-goes-back-to-0", BACK, "the available index goes back to 0 after several requests", |a| {
-        served(a, 5)?;
-        index(a, 0)
-    }),
+    split(
+        "hostile-split-index-goes-back-to-0",
+        BACK,
+        "the available index goes back to 0 after several requests",
+        |a| {
+            served(a, 5)?;
+            index(a, 0)
+        },
+    ),
     split("hostile-split-index-goes-back-and-forth", BACK, "the available index goes back and forth", |a| {
         served(a, 2)?;
         for value in [1, 2, 0, 2, 1, 2] {
@@ -213,10 +223,15 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     split("hostile-split-heads-change-in-flight", IN_FLIGHT, "available entries leave the table in flight", |a| {
         race(a, |a, place| a.overwrite(RingField::AvailableEntry(place), 0xffff))
     }),
-    split("hostile-split-writable-between-readable", DIRECTION, "a writable descriptor is between readable ones", |a| {
-        let (read, write) = ((a.buffer(), 4), (writable(a)?, 64));
-        a.send_chain(&[(read, 0), (write, WRITE), (read, 0)])
-    }),
+    split(
+        "hostile-split-writable-between-readable",
+        DIRECTION,
+        "a writable descriptor is between readable ones",
+        |a| {
+            let (read, write) = ((a.buffer(), 4), (writable(a)?, 64));
+            a.send_chain(&[(read, 0), (write, WRITE), (read, 0)])
+        },
+    ),
     split("hostile-split-writable-before-readable", DIRECTION, "a writable descriptor is before a readable one", |a| {
         let (read, write) = ((a.buffer(), 4), (writable(a)?, 64));
         a.send_chain(&[(write, WRITE), (read, 0)])
@@ -242,12 +257,17 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         (0..size).try_for_each(|place| a.descriptor(place, (u64::MAX, u32::MAX), u16::MAX, u16::MAX))?;
         (0..size).try_for_each(|head| a.offer(head))
     }),
-    split("hostile-split-available-ring-of-ones", HEAD_RANGE, "the available ring is all ones, index and flags too", |a| {
-        let size = a.size()?;
-        (0..size).try_for_each(|entry| a.overwrite(RingField::AvailableEntry(entry), 0xffff))?;
-        a.overwrite(RingField::AvailableFlags, 0xffff)?;
-        index(a, 0xffff)
-    }),
+    split(
+        "hostile-split-available-ring-of-ones",
+        HEAD_RANGE,
+        "the available ring is all ones, index and flags too",
+        |a| {
+            let size = a.size()?;
+            (0..size).try_for_each(|entry| a.overwrite(RingField::AvailableEntry(entry), 0xffff))?;
+            a.overwrite(RingField::AvailableFlags, 0xffff)?;
+            index(a, 0xffff)
+        },
+    ),
 ];
 
 /// A chain of `count` descriptors whose last names descriptor `back` as the next.

@@ -1,10 +1,12 @@
 //! Status and features: the order of initialization, broken.
 
+use core::mem::offset_of;
+
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict};
 use crate::device::{Role, Shape, TestDevice};
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{Features, Status, common};
+use ballonet::virtio::spec::{CommonConfig, Features, Status};
 
 const ORDER: Clause = clause("3.1.1", "the steps of initialization must be made in their order");
 const UNDEFINED: Clause = clause("2.1", "undefined bits of the status are 0");
@@ -70,7 +72,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-status-all-bits", UNDEFINED, "all bits of the status are set", |d| {
         started(d)?;
         // It may read as written, like the registers of a device that is gone.
-        d.common.write8(common::DEVICE_STATUS, 0xff);
+        d.common.write8(offset_of!(CommonConfig, device_status), 0xff);
         kick_all(d);
         d.reset()?;
         Ok(Reaction::Ignored)
@@ -109,7 +111,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-status-every-value", CLEARED, "the status takes every value but that of a reset", |d| {
         started(d)?;
         for value in 1..=0xff {
-            d.common.write8(common::DEVICE_STATUS, value);
+            d.common.write8(offset_of!(CommonConfig, device_status), value);
         }
         d.reset()?;
         Ok(Reaction::Ignored)
@@ -164,7 +166,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         }
         quiet(d)
     }),
-    registers("hostile-features-all-bits", UNOFFERED, "all 64 features are accepted", |d| accepted(d, Features::from_bits_retain(u64::MAX))),
+    registers("hostile-features-all-bits", UNOFFERED, "all 64 features are accepted", |d| {
+        accepted(d, Features::from_bits_retain(u64::MAX))
+    }),
     registers("hostile-features-of-other-devices", UNOFFERED, "bits 6 to 23 are accepted", |d| {
         let least = d.least();
         accepted(d, least | Features::from_bits_retain(0xff_ffc0))
@@ -190,30 +194,43 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let usable = d.usable();
         accepted(d, usable - Features::VERSION_1)
     }),
-    registers("hostile-features-packed-without-version-1", REQUIRED, "RING_PACKED is accepted without VERSION_1", |d| {
-        accepted(d, Features::RING_PACKED)
-    }),
+    registers(
+        "hostile-features-packed-without-version-1",
+        REQUIRED,
+        "RING_PACKED is accepted without VERSION_1",
+        |d| accepted(d, Features::RING_PACKED),
+    ),
     registers("hostile-features-in-order-alone", REQUIRED, "IN_ORDER is accepted without VERSION_1", |d| {
         accepted(d, Features::IN_ORDER)
     }),
-    registers("hostile-features-selectors-past-the-last-word", SELECT, "feature words past the last are accepted", |d| {
-        d.begin()?;
-        for select in [2, 3, 4, 31, 32, 0x8000_0000, u32::MAX] {
-            d.common.write32(common::DRIVER_FEATURE_SELECT, select);
-            d.common.write32(common::DRIVER_FEATURE, u32::MAX);
-            d.common.write32(common::DEVICE_FEATURE_SELECT, select);
-            d.common.read32(common::DEVICE_FEATURE);
-        }
-        let least = d.least();
-        d.accept(least);
-        statuses(d, &[SETTLED, LIVE])
-    }),
-    registers("hostile-features-are-never-read", ORDER, "features are accepted unread and FEATURES_OK is not read back", |d| {
-        d.reset()?;
-        let least = d.least();
-        d.accept(least);
-        statuses(d, &[LIVE])
-    }),
+    registers(
+        "hostile-features-selectors-past-the-last-word",
+        SELECT,
+        "feature words past the last are accepted",
+        |d| {
+            d.begin()?;
+            for select in [2, 3, 4, 31, 32, 0x8000_0000, u32::MAX] {
+                d.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
+                d.common.write32(offset_of!(CommonConfig, driver_feature), u32::MAX);
+                d.common.write32(offset_of!(CommonConfig, device_feature_select), select);
+                d.common.read32(offset_of!(CommonConfig, device_feature));
+            }
+            let least = d.least();
+            d.accept(least);
+            statuses(d, &[SETTLED, LIVE])
+        },
+    ),
+    registers(
+        "hostile-features-are-never-read",
+        ORDER,
+        "features are accepted unread and FEATURES_OK is not read back",
+        |d| {
+            d.reset()?;
+            let least = d.least();
+            d.accept(least);
+            statuses(d, &[LIVE])
+        },
+    ),
     registers("hostile-reset-is-not-awaited", RESET, "the device is initialized before its reset is done", |d| {
         started(d)?;
         d.set_status(Status::empty());

@@ -23,8 +23,8 @@ mod vmm;
 mod world;
 
 pub use behaviour::{
-    ActualWrites, Bar, Behaviour, Capability, Chains, Costs, Discards, Entropy, Handling, Layout, Long, MmioRegisters,
-    Numbering, Quirks, Region, RegisterLie, RegisterQuirks, Resets, Schedule, Structure,
+    ActualWrites, Bar, Behaviour, Capability, Chains, Costs, Discards, Entropy, Handling, Harm, Layout, Long,
+    MmioRegisters, Numbering, Quirks, Region, RegisterLie, RegisterQuirks, Resets, Schedule, Structure, Weakness,
 };
 pub use bug::Bug;
 pub use device::{Balloon, Hints, take_reported};

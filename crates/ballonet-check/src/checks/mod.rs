@@ -78,26 +78,56 @@ mod tests {
         }
     }
 
-    /// The list of checks in the documentation matches the source. `BALLONET_WRITE_DOCS=1` rewrites it.
+    /// The lists of checks in the documentation match the source. `BALLONET_WRITE_DOCS=1` rewrites them.
     #[test]
     fn the_documentation_lists_the_checks() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/checks.md");
-        let text = std::fs::read_to_string(path).unwrap();
-        let (head, rest) = text.split_once("<!-- checks -->\n").expect("a mark where the list begins");
-        let (_, tail) = rest.split_once("<!-- end of checks -->").expect("a mark where the list ends");
-        let mut list = String::new();
-        for Chapter { name, title, checks } in CHAPTERS {
-            list += &format!(
-                "\n### {title}: `checks={name}`\n\n| check | | section | what it requires of the device |\n|---|---|---|---|\n"
-            );
-            for Check { name, severity, section, asks, .. } in *checks {
-                list += &format!("| `{name}` | {severity} | {section} | {asks} |\n");
+        for (file, hostile) in [("checks.md", false), ("hostile.md", true)] {
+            let path = format!("{}/../../docs/{file}", env!("CARGO_MANIFEST_DIR"));
+            let text = std::fs::read_to_string(&path).unwrap();
+            let (head, rest) = text.split_once("<!-- checks -->\n").expect("a mark where the list begins");
+            let (_, tail) = rest.split_once("<!-- end of checks -->").expect("a mark where the list ends");
+            let is_here = |chapter: &&Chapter| chapter.checks.iter().all(|check| check.is_hostile() == hostile);
+            let list: String = CHAPTERS.iter().filter(is_here).map(table).collect();
+            let expected = format!("{head}<!-- checks -->\n{list}\n<!-- end of checks -->{tail}");
+            if std::env::var_os("BALLONET_WRITE_DOCS").is_some() {
+                std::fs::write(&path, &expected).unwrap();
             }
+            assert!(
+                text == expected || std::env::var_os("BALLONET_WRITE_DOCS").is_some(),
+                "docs/{file} is out of date"
+            );
         }
-        let expected = format!("{head}<!-- checks -->\n{list}\n<!-- end of checks -->{tail}");
-        if std::env::var_os("BALLONET_WRITE_DOCS").is_some() {
-            std::fs::write(path, &expected).unwrap();
+    }
+
+    /// A chapter and its table.
+    fn table(chapter: &Chapter) -> String {
+        let Chapter { name, title, checks } = chapter;
+        let hostile = checks.iter().any(Check::is_hostile);
+        let columns = if hostile {
+            "check | | section | what the driver does | the rule that it breaks |\n|---|---|---|---|---|"
+        } else {
+            "check | | section | what it requires of the device |\n|---|---|---|---|"
+        };
+        let mut list = format!("\n### {title}: `checks={name}`\n\n| {columns}\n");
+        for Check { name, severity, section, asks, breaks, .. } in *checks {
+            let breaks = breaks.map(|rule| format!(" {rule} |")).unwrap_or_default();
+            list += &format!("| `{name}` | {severity} | {section} | {asks} |{breaks}\n");
         }
-        assert!(text == expected || std::env::var_os("BALLONET_WRITE_DOCS").is_some(), "docs/checks.md is out of date");
+        list
+    }
+
+    #[test]
+    fn hostile_checks_are_in_hostile_chapters() {
+        for chapter in CHAPTERS {
+            let hostile = chapter.name.starts_with("hostile-");
+            assert!(chapter.checks.iter().all(|check| check.is_hostile() == hostile), "{}", chapter.name);
+            assert!(
+                chapter.checks.iter().all(|check| check.name.starts_with("hostile-") == hostile),
+                "{}",
+                chapter.name
+            );
+        }
+        let hostile = checks().filter(|check| check.is_hostile()).count();
+        assert!(hostile >= 300, "{hostile}");
     }
 }

@@ -44,8 +44,9 @@ impl PciFunction<'_> {
     }
 
     fn reset_control(&mut self) -> Option<Control> {
-        let (bdf, config) = (self.function.bdf, self.platform.config());
-        let found = self.function.capabilities(&config).filter_map(Result::ok).find_map(|found| match found.id {
+        let bdf = self.function.bdf;
+        let config = &self.platform.config();
+        self.function.capabilities(config).filter_map(Result::ok).find_map(|found| match found.id {
             PCI_EXPRESS if config.read32(bdf, found.offset + DEVICE_CAPABILITIES) & HAS_RESET != 0 => {
                 Some(Control::Express(found.offset + DEVICE_CONTROL))
             }
@@ -53,8 +54,7 @@ impl PciFunction<'_> {
                 Some(Control::Advanced(found.offset + AF_CONTROL))
             }
             _ => None,
-        });
-        found
+        })
     }
 }
 

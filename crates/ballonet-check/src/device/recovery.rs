@@ -139,11 +139,14 @@ impl TestDevice<'_> {
 
     /// The device takes the buffer and may keep it.
     fn offer_statistics(&mut self) -> Verdict {
-        let entry = statistic(Tag::Free, 1 << 20);
-        let at = self.arena.place(entry.len(), 16, 0)?;
-        self.arena.write(at, &entry);
-        self.buffers.push((at, at + entry.len()));
-        let part = Part { address: self.arena.address(at), length: entry.len() as u32, writable: false };
+        // Three, so that the length is a multiple of 6 as well as of an entry's 10 bytes (5.5.6.3.1).
+        let entries = [(Tag::Free, 1 << 20), (Tag::Total, 1 << 24), (Tag::MajorFaults, 0)];
+        let entries = entries.map(|(tag, value)| statistic(tag, value));
+        let bytes = entries.as_flattened();
+        let at = self.arena.place(bytes.len(), 16, 0)?;
+        self.arena.write(at, bytes);
+        self.buffers.push((at, at + bytes.len()));
+        let part = Part { address: self.arena.address(at), length: bytes.len() as u32, writable: false };
         self.add(Role::Statistics, &[part], None)?;
         self.submit(Role::Statistics)
     }

@@ -5,6 +5,7 @@ mod layout;
 mod mmio;
 mod quirks;
 mod schedule;
+mod weakness;
 
 pub use entropy::Entropy;
 pub use layout::{Bar, Capability, Layout, Region, Structure};
@@ -12,6 +13,7 @@ pub use mmio::MmioRegisters;
 pub use quirks::{ActualWrites, Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
 
 pub use schedule::Schedule;
+pub use weakness::{Harm, Weakness};
 
 pub(crate) use entropy::next_random;
 
@@ -171,6 +173,8 @@ pub struct Behaviour {
     pub moves: Option<(u64, u64)>,
     /// The bug that the device has, if any.
     pub bug: Option<Bug>,
+    /// What a hostile driver can do to it.
+    pub weakness: Option<Weakness>,
     /// A wrong `num_queues`.
     pub num_queues: Option<u16>,
     /// A wrong `queue_size` before the driver writes it.
@@ -231,6 +235,7 @@ impl Behaviour {
             spurious: None,
             moves: None,
             bug: None,
+            weakness: None,
             num_queues: None,
             size_lie: None,
             notify_off: None,

@@ -4,7 +4,7 @@ use super::Balloon;
 use super::common::{CommonConfig, legacy};
 use super::config_space::Selected;
 use super::pages::pfns;
-use crate::behaviour::{ActualWrites, Behaviour, RegisterLie, Structure};
+use crate::behaviour::{ActualWrites, Behaviour, Harm, RegisterLie, Structure};
 use crate::bug::Bug;
 use crate::feature;
 use crate::queue::{NO_VECTOR, Purpose, QueueModel};
@@ -114,7 +114,7 @@ impl Balloon {
     }
 
     pub fn bar_write(&mut self, bar: u8, offset: u64, width: u8, value: u32, bus: &mut Bus) {
-        if self.gone() {
+        if self.gone() || self.spins() {
             return;
         }
         self.accesses += 1;
@@ -202,6 +202,7 @@ impl Balloon {
         let vector = self.common.queues[0].vector;
         let value = read(&mut self.common, &self.behaviour, bus);
         if resetting && !self.common.resetting() {
+            self.harmed = self.harmed.filter(|harm| *harm != Harm::Stalls);
             self.interrupts.clear();
             (self.statistics, self.last_used, self.poison, bus.ram.poison) = (None, None, None, None);
             self.hints.reset(bus);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::Balloon;
+use crate::behaviour::Harm;
 use crate::bug::Bug;
 use crate::feature;
 use crate::queue::{INDIRECT, Purpose, Request, WRITE};
@@ -13,6 +14,22 @@ use crate::world::Bus;
 impl Balloon {
     fn has(&self, bug: Bug) -> bool {
         self.behaviour.has(bug)
+    }
+
+    /// Suffers what the driver's last violation does to it.
+    pub(crate) fn suffer(&mut self, bus: &mut Bus) {
+        match bus.take_harm() {
+            None => {}
+            Some(Harm::Dies) => self.unplug(),
+            // The third word of the driver's memory, which is no ring's.
+            Some(Harm::Overwrites) => bus.ram.scribble(2, 0xeeee),
+            Some(harm) => self.harmed = Some(harm),
+        }
+    }
+
+    /// Whether it loops in its VMM.
+    pub(crate) fn spins(&self) -> bool {
+        self.harmed == Some(Harm::Spins)
     }
 
     /// Whether a request is taken and never used.

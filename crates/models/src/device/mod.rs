@@ -14,7 +14,7 @@ mod requests;
 pub use hints::Hints;
 pub use pages::take_reported;
 
-use crate::behaviour::{Behaviour, next_random};
+use crate::behaviour::{Behaviour, Harm, next_random};
 use crate::device::common::CommonConfig;
 use crate::device::config_space::ConfigModel;
 use crate::device::interrupts::Interrupts;
@@ -64,6 +64,8 @@ pub struct Balloon {
     /// Requests that were too long to be served in full.
     pub skipped: u64,
     pub needless_kicks: u64,
+    /// What a hostile driver has done to it.
+    pub(crate) harmed: Option<Harm>,
 }
 
 impl Balloon {
@@ -96,6 +98,7 @@ impl Balloon {
             tables: 0,
             skipped: 0,
             needless_kicks: 0,
+            harmed: None,
             behaviour,
         }
     }

@@ -77,7 +77,7 @@ impl Balloon {
 
     pub(crate) fn stalled(&self) -> bool {
         let over = |limit: Option<u64>| limit.is_some_and(|limit| self.completions >= limit);
-        over(self.behaviour.stalls_after) || self.common.needs_reset()
+        over(self.behaviour.stalls_after) || self.common.needs_reset() || self.harmed.is_some()
     }
 
     /// Takes what is available on a queue.
@@ -264,7 +264,8 @@ impl Balloon {
 
     /// Does everything that is due.
     pub fn work(&mut self, bus: &mut Bus) {
-        if self.gone() {
+        self.suffer(bus);
+        if self.gone() || self.spins() {
             return;
         }
         self.move_target(bus);

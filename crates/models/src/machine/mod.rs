@@ -116,7 +116,9 @@ impl Machine {
     pub fn plug(&self, at: Bdf, behaviour: Behaviour) {
         let device = u32::from(at.device());
         let balloon = Balloon::new(behaviour, 0xe000_0000 + device * 0x100_0000, 0xc000 + device * 0x100);
-        self.state().devices.insert(at, balloon);
+        let mut state = self.state();
+        state.bus.expect(balloon.behaviour.weakness);
+        state.devices.insert(at, balloon);
     }
 
     /// The address under which the driver opens the device at this place: a PCI function, or the MMIO window and its line.

@@ -82,10 +82,16 @@ impl QueueModel {
         let (mut slot, mut table, mut limit) = (head, self.ring.desc_table(), self.size());
         let mut seen_writable = false;
         // The descriptor that points to a table is none of the chain's.
-        let mut left = self.size();
+        let (mut left, mut in_table) = (self.size(), false);
         loop {
             if slot >= limit || left == 0 {
-                wrong(bus, "SPLIT-DESC-02", "chain leaves the table or does not end");
+                let first = request.chain.is_empty();
+                let what = match (left, first) {
+                    (0, _) => "the chain does not end",
+                    (_, true) => "the head leaves the table",
+                    (_, false) => "next leaves the table",
+                };
+                wrong(bus, "SPLIT-DESC-02", what);
                 return None;
             }
             let descriptor = Self::descriptor(table + 16 * u64::from(slot), bus)?;
@@ -94,7 +100,8 @@ impl QueueModel {
                 if !self.indirect {
                     wrong(bus, "SPLIT-IND-01", "indirect descriptor not negotiated");
                 }
-                if table != self.ring.desc_table() {
+                // A table may be the ring itself.
+                if std::mem::replace(&mut in_table, true) {
                     wrong(bus, "SPLIT-IND-02", "a table inside a table");
                     return None;
                 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use ballonet::platform::MsiMessage;
 
+use crate::behaviour::{Harm, Weakness};
 use crate::world::Ram;
 
 /// Missteps kept: a driver that loops on one must not fill the memory.
@@ -33,18 +34,33 @@ pub struct Bus {
     pub now: u64,
     pub(crate) messages: VecDeque<InFlight>,
     missteps: Vec<Misstep>,
+    /// The misstep that a device does not survive, and whether it was made since [`Bus::take_harm`].
+    weakness: Option<Weakness>,
+    hit: bool,
 }
 
 impl Bus {
     pub fn new(ram: Ram) -> Self {
-        Self { ram, now: 1_000_000, messages: VecDeque::new(), missteps: Vec::new() }
+        Self { ram, now: 1_000_000, messages: VecDeque::new(), missteps: Vec::new(), weakness: None, hit: false }
     }
 
     /// Records a misstep.
     pub(crate) fn misstep(&mut self, clause: &'static str, what: impl Into<String>) {
+        let what = what.into();
+        self.hit |= self.weakness.is_some_and(|weak| weak.clause == clause && what.contains(weak.words));
         if self.missteps.len() < MOST_MISSTEPS {
-            self.missteps.push(Misstep { clause, what: what.into() });
+            self.missteps.push(Misstep { clause, what });
         }
+    }
+
+    /// A device with this weakness is on the bus.
+    pub(crate) fn expect(&mut self, weakness: Option<Weakness>) {
+        self.weakness = weakness.or(self.weakness);
+    }
+
+    /// The harm that is due.
+    pub(crate) fn take_harm(&mut self) -> Option<Harm> {
+        std::mem::take(&mut self.hit).then_some(self.weakness?.harm)
     }
 
     pub fn missteps(&self) -> &[Misstep] {

@@ -159,7 +159,7 @@ fn with_feature(d: &TestDevice<'_>) -> StartOptions {
     StartOptions { features: d.least() | Features::RING_RESET, ..d.plain() }
 }
 
-/// A running device with RING_RESET.
+/// A running device with `RING_RESET`.
 fn running(d: &mut TestDevice<'_>) -> Verdict {
     skip(d)?;
     let setup = with_feature(d);
@@ -167,7 +167,7 @@ fn running(d: &mut TestDevice<'_>) -> Verdict {
     d.warm_up()
 }
 
-/// Writes queue_reset and does not wait.
+/// Writes `queue_reset` and does not wait.
 fn reset(d: &mut TestDevice<'_>, queue: u16, value: u16) {
     d.select(queue);
     d.common.write16(offset_of!(CommonConfig, queue_reset), value);

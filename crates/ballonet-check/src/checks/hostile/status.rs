@@ -74,6 +74,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         // It may read as written, like the registers of a device that is gone.
         d.common.write8(offset_of!(CommonConfig, device_status), 0xff);
         kick_all(d);
+        d.set_status(LIVE);
         d.reset()?;
         Ok(Reaction::Ignored)
     }),
@@ -110,7 +111,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-status-every-value", CLEARED, "the status takes every value but that of a reset", |d| {
         started(d)?;
-        for value in 1..=0xff {
+        for value in (1..=0xff).rev() {
             d.common.write8(offset_of!(CommonConfig, device_status), value);
         }
         d.reset()?;
@@ -308,7 +309,7 @@ fn undefined(d: &mut TestDevice<'_>, bit: u8) -> Verdict<Reaction> {
     Ok(if d.status()?.contains(value) { Reaction::Ignored } else { Reaction::Refused })
 }
 
-/// Accepts these features, and goes on to DRIVER_OK whatever comes of it, with queues.
+/// Accepts these features, and goes on to `DRIVER_OK` whatever comes of it, with queues.
 fn accepted(d: &mut TestDevice<'_>, features: Features) -> Verdict<Reaction> {
     let taken = d.negotiate(features)?;
     let setup = d.plain();

@@ -3,7 +3,7 @@
 use crate::check::Severity::{Custom, Must, Should};
 use crate::check::{Check, ensure, fail, on_function, skip_unless};
 use crate::device::{Kind, PciFunction};
-use ballonet::virtio::spec::{CapabilityType, cap, common, legacy};
+use ballonet::virtio::spec::{CapabilityType, CommonConfig, legacy};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -64,7 +64,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     on_function(Must, "capabilities-are-long-enough", "4.1.4", "cap_len covers the fields of each capability", |pci| {
         for structure in &pci.structures {
-            let (length, needed) = (structure.capability_length, structure.needed());
+            let (length, needed) = (structure.capability_length, structure.kind.capability_size());
             let (kind, at) = (structure.kind, structure.capability.offset);
             ensure!(length >= needed, "the {kind} capability at {at:#x} has cap_len {length}, {needed} are needed");
         }
@@ -128,7 +128,7 @@ pub(super) const CHECKS: &[Check] = &[
             let config = pci.device_type().map_or(0, |number| Kind::of(number).config);
             for structure in &pci.structures {
                 let needed = match structure.kind {
-                    CapabilityType::Common => common::SIZE as u64,
+                    CapabilityType::Common => CommonConfig::SIZE as u64,
                     CapabilityType::Notify => 2,
                     CapabilityType::Isr => 1,
                     CapabilityType::Device => config as u64,
@@ -218,6 +218,3 @@ fn is_transitional(pci: &PciFunction) -> bool {
 fn is_legacy_only(pci: &PciFunction) -> bool {
     pci.structures.is_empty() && pci.may_be_legacy()
 }
-
-/// The capability's own length has room for its data register.
-pub(super) const PCI_DATA_END: u8 = cap::PCI_DATA as u8 + 4;

@@ -1,6 +1,7 @@
 //! The registers of queues: sizes, addresses, doorbells, vectors.
 
 use alloc::vec::Vec;
+use core::mem::offset_of;
 
 use crate::check::Severity::{Custom, Must};
 use crate::check::{Check, Stop, Verdict, ensure, on_balloon, on_device, skip_unless};
@@ -8,7 +9,7 @@ use crate::device::{Role, TestDevice};
 use ballonet::balloon::wire::FREE_PAGE_HINT;
 use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
-use ballonet::virtio::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, common};
+use ballonet::virtio::spec::{CommonConfig, Features, NO_VECTOR, QUEUE_SIZE_MAX};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -21,7 +22,7 @@ pub(super) const CHECKS: &[Check] = &[
             device.negotiate_least()?;
             // Without a number of queues those behind the last that was found.
             let count = match device.common() {
-                Ok(common) => common.read16(common::NUM_QUEUES),
+                Ok(common) => common.read16(offset_of!(CommonConfig, num_queues)),
                 Err(_) => device.sizes.len() as u16,
             };
             for queue in [count, count.saturating_add(1), 1024, 0x7fff, 0xfffe, 0xffff] {
@@ -50,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
                 );
             }
             device.negotiate_least()?;
-            let count = device.common()?.read16(common::NUM_QUEUES);
+            let count = device.common()?.read16(offset_of!(CommonConfig, num_queues));
             let last = device.present().last().unwrap_or(0);
             ensure!(count > last, "num_queues is {count}, and there is a queue {last}");
             Ok(())
@@ -75,7 +76,7 @@ pub(super) const CHECKS: &[Check] = &[
         device.negotiate_least()?;
         for queue in [1, 0] {
             device.select(queue);
-            let read = device.common()?.read16(common::QUEUE_SELECT);
+            let read = device.common()?.read16(offset_of!(CommonConfig, queue_select));
             ensure!(read == queue, "queue {queue} was selected, {read} is read");
         }
         Ok(())
@@ -92,7 +93,7 @@ pub(super) const CHECKS: &[Check] = &[
                 while size > 1 {
                     size = 1 << (size - 1).ilog2();
                     device.select(queue);
-                    device.common()?.write16(common::QUEUE_SIZE, size);
+                    device.common()?.write16(offset_of!(CommonConfig, queue_size), size);
                     let read = device.queue_size(queue);
                     ensure!(read == size, "queue {queue} was given {size} entries, {read} are read");
                 }
@@ -108,8 +109,13 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             device.negotiate_least()?;
             device.select(0);
-            for (place, register) in
-                [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE].into_iter().enumerate()
+            for (place, register) in [
+                offset_of!(CommonConfig, queue_desc),
+                offset_of!(CommonConfig, queue_driver),
+                offset_of!(CommonConfig, queue_device),
+            ]
+            .into_iter()
+            .enumerate()
             {
                 let address = 0x0000_0012_3456_7000 + 0x1_0000_1000 * place as u64;
                 let registers = device.common()?;
@@ -140,10 +146,10 @@ pub(super) const CHECKS: &[Check] = &[
         device.negotiate_least()?;
         for (queue, value) in [(0, 0x1000_0000), (1, 0x2000_0000)] {
             device.select(queue);
-            device.common()?.write32(common::QUEUE_DESC, value);
+            device.common()?.write32(offset_of!(CommonConfig, queue_desc), value);
         }
         device.select(0);
-        let read = device.common()?.read32(common::QUEUE_DESC);
+        let read = device.common()?.read32(offset_of!(CommonConfig, queue_desc));
         ensure!(read != 0x2000_0000, "queue_desc of queue 0 is {read:#x} after that of queue 1 was written");
         // Nothing makes a device show addresses (4.1.4.3.1), and one that does not shows nothing of its queues.
         skip_unless!(read == 0x1000_0000, "queue_desc cannot be read back: {read:#x} is read");
@@ -162,7 +168,8 @@ pub(super) const CHECKS: &[Check] = &[
             device.negotiate_least()?;
             for queue in device.present() {
                 device.select(queue);
-                let offset = u64::from(device.common()?.read16(common::QUEUE_NOTIFY_OFF)) * multiplier;
+                let offset =
+                    u64::from(device.common()?.read16(offset_of!(CommonConfig, queue_notify_off))) * multiplier;
                 ensure!(
                     offset + width <= length,
                     "queue {queue} is kicked by {width} bytes at {offset:#x}, and there are {length:#x} bytes of doorbells"
@@ -179,9 +186,9 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             let length = device.common()?.len();
             for (feature, needed) in [
-                (Features::NOTIF_CONFIG_DATA, common::QUEUE_NOTIF_CONFIG_DATA + 2),
-                (Features::RING_RESET, common::QUEUE_RESET + 2),
-                (Features::ADMIN_VQ, common::SIZE_FULL),
+                (Features::NOTIF_CONFIG_DATA, offset_of!(CommonConfig, queue_notif_config_data) + 2),
+                (Features::RING_RESET, offset_of!(CommonConfig, queue_reset) + 2),
+                (Features::ADMIN_VQ, size_of::<CommonConfig>()),
             ] {
                 ensure!(
                     !device.offered.contains(feature) || length >= needed,

@@ -1,11 +1,13 @@
 //! The device status byte, and what a reset leaves.
 
+use core::mem::offset_of;
+
 use crate::check::Severity::{Custom, Must};
 use crate::check::{Check, Stop, Verdict, ensure, fail, on_device, skip_unless};
 use crate::device::{Start, TestDevice};
 use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
-use ballonet::virtio::spec::{Features, NO_VECTOR, Status, common};
+use ballonet::virtio::spec::{CommonConfig, Features, NO_VECTOR, Status};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -118,11 +120,11 @@ pub(super) const CHECKS: &[Check] = &[
         setup.mode = InterruptMode::Shared;
         device.start(&setup)?;
         device.negotiate_least()?;
-        let config = device.common()?.read16(common::CONFIG_MSIX_VECTOR);
+        let config = device.common()?.read16(offset_of!(CommonConfig, config_msix_vector));
         ensure!(config == NO_VECTOR, "config_msix_vector is {config:#06x} after a reset");
         for queue in device.present() {
             device.select(queue);
-            let vector = device.common()?.read16(common::QUEUE_MSIX_VECTOR);
+            let vector = device.common()?.read16(offset_of!(CommonConfig, queue_msix_vector));
             ensure!(vector == NO_VECTOR, "queue {queue} has vector {vector:#06x} after a reset");
         }
         Ok(())
@@ -152,8 +154,8 @@ pub(super) fn read_accepted(device: &mut TestDevice<'_>) -> Verdict<Features> {
     let registers = device.common()?;
     let mut words = [0; 2];
     for (select, word) in (0..).zip(&mut words) {
-        registers.write32(common::DRIVER_FEATURE_SELECT, select);
-        *word = registers.read32(common::DRIVER_FEATURE);
+        registers.write32(offset_of!(CommonConfig, driver_feature_select), select);
+        *word = registers.read32(offset_of!(CommonConfig, driver_feature));
     }
     Ok(Features::from_words(words))
 }

@@ -3,10 +3,11 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::mem::offset_of;
 
 use super::{BALLOON, TestDevice};
 use crate::check::{Stop, Verdict};
-use ballonet::balloon::wire::CONFIG_NUM_PAGES;
+use ballonet::balloon::wire::BalloonConfig;
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::ISR_CONFIG;
 
@@ -92,7 +93,7 @@ pub(crate) fn undisturbed(
 
 /// The balloon's target; 0 of every other device.
 fn target(device: &TestDevice<'_>) -> u32 {
-    if device.kind.number == BALLOON { device.config.read32(CONFIG_NUM_PAGES) } else { 0 }
+    if device.kind.number == BALLOON { device.config.read32(offset_of!(BalloonConfig, num_pages)) } else { 0 }
 }
 
 /// Whether the target changes by itself, watched for longer than an attempt took.

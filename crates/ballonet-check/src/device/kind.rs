@@ -70,7 +70,7 @@ pub(crate) static KINDS: [Kind; 5] = [
         name: "balloon",
         features: 0x3f,
         defined: 0x3f,
-        config: ballonet::balloon::wire::CONFIG_SIZE,
+        config: ballonet::balloon::wire::BalloonConfig::SIZE,
         needed: &[(1 << 3, 12), (1 << 4, 16)],
         request_queue: 0,
         other_queues: &[(1 << 1, 2)],

@@ -1,6 +1,7 @@
 //! The registers of the device, one by one, by whichever transport it has.
 
 use alloc::format;
+use core::mem::offset_of;
 
 use super::transport::{LEGACY_PAGE, Legacy, Mmio, Modern, Transport, mmio, ports};
 use super::{PciFunction, TestDevice};
@@ -8,7 +9,7 @@ use crate::check::{Stop, Verdict, ensure, skip_unless};
 use crate::platform::Mapped;
 use crate::ring::Areas;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{Features, NO_VECTOR, Status, common};
+use ballonet::virtio::spec::{CommonConfig, Features, NO_VECTOR, Status};
 
 impl TestDevice<'_> {
     /// The structures of virtio over PCI; skips a check of a device that is driven otherwise.
@@ -53,7 +54,7 @@ impl TestDevice<'_> {
     pub(crate) fn status(&self) -> Verdict<Status> {
         let byte = |value: u8| if value == u8::MAX { u32::MAX } else { value.into() };
         let value = match &self.transport {
-            Transport::Modern(modern) => byte(modern.common.read8(common::DEVICE_STATUS)),
+            Transport::Modern(modern) => byte(modern.common.read8(offset_of!(CommonConfig, device_status))),
             Transport::Legacy(legacy) => byte(legacy.ports.read8(ports::DEVICE_STATUS)),
             Transport::Mmio(mmio) => mmio.registers.read32(mmio::STATUS),
         };
@@ -66,7 +67,7 @@ impl TestDevice<'_> {
 
     pub(crate) fn set_status(&mut self, status: Status) {
         match &mut self.transport {
-            Transport::Modern(modern) => modern.common.write8(common::DEVICE_STATUS, status.bits()),
+            Transport::Modern(modern) => modern.common.write8(offset_of!(CommonConfig, device_status), status.bits()),
             Transport::Legacy(legacy) => legacy.ports.write8(ports::DEVICE_STATUS, status.bits()),
             Transport::Mmio(mmio) => mmio.registers.write32(mmio::STATUS, status.bits().into()),
         }
@@ -82,8 +83,8 @@ impl TestDevice<'_> {
     pub(crate) fn feature_word(&mut self, select: u32) -> u32 {
         match &mut self.transport {
             Transport::Modern(modern) => {
-                modern.common.write32(common::DEVICE_FEATURE_SELECT, select);
-                modern.common.read32(common::DEVICE_FEATURE)
+                modern.common.write32(offset_of!(CommonConfig, device_feature_select), select);
+                modern.common.read32(offset_of!(CommonConfig, device_feature))
             }
             Transport::Legacy(legacy) if select == 0 => legacy.ports.read32(ports::DEVICE_FEATURES),
             Transport::Legacy(_) => 0,
@@ -105,8 +106,8 @@ impl TestDevice<'_> {
         for (select, word) in (0..).zip(features.words()).take(count) {
             match &mut self.transport {
                 Transport::Modern(modern) => {
-                    modern.common.write32(common::DRIVER_FEATURE_SELECT, select);
-                    modern.common.write32(common::DRIVER_FEATURE, word);
+                    modern.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
+                    modern.common.write32(offset_of!(CommonConfig, driver_feature), word);
                 }
                 Transport::Legacy(legacy) => legacy.ports.write32(ports::DRIVER_FEATURES, word),
                 Transport::Mmio(mmio) => {
@@ -126,7 +127,7 @@ impl TestDevice<'_> {
 
     pub(crate) fn select(&mut self, queue: u16) {
         match &mut self.transport {
-            Transport::Modern(modern) => modern.common.write16(common::QUEUE_SELECT, queue),
+            Transport::Modern(modern) => modern.common.write16(offset_of!(CommonConfig, queue_select), queue),
             Transport::Legacy(legacy) => legacy.ports.write16(ports::QUEUE_SELECT, queue),
             Transport::Mmio(mmio) => mmio.registers.write32(mmio::QUEUE_SEL, queue.into()),
         }
@@ -136,7 +137,7 @@ impl TestDevice<'_> {
     pub(crate) fn queue_size(&mut self, queue: u16) -> u16 {
         self.select(queue);
         match &self.transport {
-            Transport::Modern(modern) => modern.common.read16(common::QUEUE_SIZE),
+            Transport::Modern(modern) => modern.common.read16(offset_of!(CommonConfig, queue_size)),
             Transport::Legacy(legacy) => legacy.ports.read16(ports::QUEUE_SIZE),
             Transport::Mmio(mmio) => u16::try_from(mmio.registers.read32(mmio::QUEUE_SIZE_MAX)).unwrap_or(u16::MAX),
         }
@@ -146,7 +147,7 @@ impl TestDevice<'_> {
     pub(crate) fn in_use(&mut self, queue: u16) -> u32 {
         self.select(queue);
         match &self.transport {
-            Transport::Modern(modern) => modern.common.read16(common::QUEUE_ENABLE).into(),
+            Transport::Modern(modern) => modern.common.read16(offset_of!(CommonConfig, queue_enable)).into(),
             Transport::Legacy(legacy) => legacy.ports.read32(ports::QUEUE_ADDRESS),
             Transport::Mmio(mmio) if mmio.version == 1 => mmio.registers.read32(mmio::QUEUE_PFN),
             Transport::Mmio(mmio) => mmio.registers.read32(mmio::QUEUE_READY),
@@ -171,7 +172,10 @@ impl TestDevice<'_> {
             self.select(queue);
         }
         let (registers, [of_config, of_queue]) = match &mut self.transport {
-            Transport::Modern(modern) => (&mut modern.common, [common::CONFIG_MSIX_VECTOR, common::QUEUE_MSIX_VECTOR]),
+            Transport::Modern(modern) => (
+                &mut modern.common,
+                [offset_of!(CommonConfig, config_msix_vector), offset_of!(CommonConfig, queue_msix_vector)],
+            ),
             Transport::Legacy(legacy) => (&mut legacy.ports, [ports::CONFIG_MSIX_VECTOR, ports::QUEUE_MSIX_VECTOR]),
             Transport::Mmio(_) => return Err(Stop::Skipped("there are no vectors on MMIO".into())),
         };
@@ -190,7 +194,9 @@ impl TestDevice<'_> {
     /// Gives the selected queue its size, if that is not its own already.
     pub(super) fn set_size(&mut self, size: u16, now: u16) {
         match &mut self.transport {
-            Transport::Modern(modern) if size != now => modern.common.write16(common::QUEUE_SIZE, size),
+            Transport::Modern(modern) if size != now => {
+                modern.common.write16(offset_of!(CommonConfig, queue_size), size)
+            }
             // It shows its maximum, not its size.
             Transport::Mmio(mmio) => mmio.registers.write32(mmio::QUEUE_SIZE, size.into()),
             _ => {}
@@ -203,7 +209,11 @@ impl TestDevice<'_> {
         let page = (addresses[0] / LEGACY_PAGE as u64) as u32;
         match &mut self.transport {
             Transport::Modern(modern) => {
-                let registers = [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE];
+                let registers = [
+                    offset_of!(CommonConfig, queue_desc),
+                    offset_of!(CommonConfig, queue_driver),
+                    offset_of!(CommonConfig, queue_device),
+                ];
                 for (register, address) in registers.into_iter().zip(addresses) {
                     modern.common.write64(register, address);
                 }
@@ -225,7 +235,7 @@ impl TestDevice<'_> {
     /// Puts the selected queue to use.
     pub(super) fn switch_on(&mut self) {
         match &mut self.transport {
-            Transport::Modern(modern) => modern.common.write16(common::QUEUE_ENABLE, 1),
+            Transport::Modern(modern) => modern.common.write16(offset_of!(CommonConfig, queue_enable), 1),
             Transport::Mmio(mmio) if mmio.version != 1 => mmio.registers.write32(mmio::QUEUE_READY, 1),
             _ => {}
         }
@@ -258,7 +268,8 @@ impl TestDevice<'_> {
         self.select(queue);
         let features = self.features;
         let modern = self.modern()?;
-        let offset = u64::from(modern.common.read16(common::QUEUE_NOTIFY_OFF)) * u64::from(modern.multiplier);
+        let offset =
+            u64::from(modern.common.read16(offset_of!(CommonConfig, queue_notify_off))) * u64::from(modern.multiplier);
         let width = if features.contains(Features::NOTIFICATION_DATA) { 4 } else { 2 };
         let (length, address) = (modern.notify.len() as u64, modern.notify_window.address);
         ensure!(
@@ -266,9 +277,9 @@ impl TestDevice<'_> {
             "the doorbell of queue {queue} is at {offset:#x}, of {length:#x} bytes"
         );
         let number = if features.contains(Features::NOTIF_CONFIG_DATA) {
-            let room = modern.common.len() >= common::QUEUE_NOTIF_CONFIG_DATA + 2;
+            let room = modern.common.len() >= offset_of!(CommonConfig, queue_notif_config_data) + 2;
             ensure!(room, "there is no queue_notif_config_data");
-            modern.common.read16(common::QUEUE_NOTIF_CONFIG_DATA)
+            modern.common.read16(offset_of!(CommonConfig, queue_notif_config_data))
         } else {
             queue
         };
@@ -278,7 +289,7 @@ impl TestDevice<'_> {
     /// Counts changes of the configuration; `None` where there is no such counter.
     pub(crate) fn generation(&self) -> Option<u32> {
         match &self.transport {
-            Transport::Modern(modern) => Some(modern.common.read8(common::CONFIG_GENERATION).into()),
+            Transport::Modern(modern) => Some(modern.common.read8(offset_of!(CommonConfig, config_generation)).into()),
             Transport::Mmio(mmio) if mmio.version != 1 => Some(mmio.registers.read32(mmio::CONFIG_GENERATION)),
             _ => None,
         }
@@ -287,8 +298,8 @@ impl TestDevice<'_> {
     /// The register by which single queues are reset, for the selected queue; skips where there is none.
     pub(crate) fn queue_reset(&mut self) -> Verdict<u32> {
         match &self.transport {
-            Transport::Modern(modern) if modern.common.len() >= common::QUEUE_RESET + 2 => {
-                Ok(modern.common.read16(common::QUEUE_RESET).into())
+            Transport::Modern(modern) if modern.common.len() >= offset_of!(CommonConfig, queue_reset) + 2 => {
+                Ok(modern.common.read16(offset_of!(CommonConfig, queue_reset)).into())
             }
             Transport::Mmio(mmio) if mmio.version != 1 => Ok(mmio.registers.read32(mmio::QUEUE_RESET)),
             other => Err(Stop::Skipped(format!("{} has no queue_reset here", other.kind()))),
@@ -298,7 +309,7 @@ impl TestDevice<'_> {
     /// Starts the reset of the selected queue.
     pub(crate) fn start_queue_reset(&mut self) {
         match &mut self.transport {
-            Transport::Modern(modern) => modern.common.write16(common::QUEUE_RESET, 1),
+            Transport::Modern(modern) => modern.common.write16(offset_of!(CommonConfig, queue_reset), 1),
             Transport::Mmio(mmio) => mmio.registers.write32(mmio::QUEUE_RESET, 1),
             Transport::Legacy(_) => {}
         }

@@ -12,7 +12,7 @@ use super::PciFunction;
 use crate::check::{Stop, Verdict, ensure, fail};
 use crate::platform::{AnyPlatform, Mapped};
 use ballonet::platform::{InterruptLine, RegisterWindow, Registers};
-use ballonet::virtio::spec::{CapabilityType, common};
+use ballonet::virtio::spec::{CapabilityType, CommonConfig};
 use ballonet::virtio::{MmioDevice, TransportKind};
 
 /// Offsets of the legacy interface's registers in the I/O ports of the first BAR (4.1.4.10).
@@ -198,7 +198,7 @@ impl Mapping {
     pub(crate) fn modern(platform: &mut dyn AnyPlatform, pci: &PciFunction, config: usize) -> Verdict<Self> {
         let notify_window = pci.window(CapabilityType::Notify, 2)?;
         let mut windows = alloc::vec![
-            pci.window(CapabilityType::Common, common::SIZE as u64)?,
+            pci.window(CapabilityType::Common, CommonConfig::SIZE as u64)?,
             notify_window,
             pci.window(CapabilityType::Isr, 1)?,
         ];

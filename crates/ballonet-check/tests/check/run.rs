@@ -5,9 +5,9 @@ use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Subject, Sum
 use ballonet_models::{Allocated, Behaviour, Capability, Machine, ModelPlatform, feature};
 
 /// RAM of the machine, in MiB.
-const RAM: u32 = 64;
+pub const RAM: u32 = 64;
 /// The model's time is its own, and it is never busy with anything else.
-const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
+pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
 
 /// What came of a run.
 pub struct Report {

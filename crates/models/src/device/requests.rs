@@ -115,7 +115,7 @@ impl Balloon {
                 }
                 Purpose::Held => self.held.push((index, request)),
                 Purpose::Spare | Purpose::Served | Purpose::Control => {
-                    self.common.queues[usize::from(index)].in_flight.push(request)
+                    self.common.queues[usize::from(index)].in_flight.push(request);
                 }
                 _ => self.take_pfns(index, request, bus),
             }

@@ -131,8 +131,11 @@ pub(super) const CHECKS: &[Check] = &[
                 warm_up(device, Role::First)?;
                 // A shorter queue has no fourth place to wait for.
                 device.needs_requests(Role::First, 4)?;
+                let each = device.kind.descriptors;
                 let before = heard(device);
-                device.with_queue(Role::First, |queue, arena| queue.want_interrupt(arena, WantInterrupt::After(4)))?;
+                device.with_queue(Role::First, |queue, arena| {
+                    queue.want_interrupt(arena, WantInterrupt::After(4, each))
+                })?;
                 // Four requests of one frame each: the interrupt is due at the fourth.
                 device.transfer(Role::First, 1..5, &Shape { frames: 1, ..Shape::PLAIN })?;
                 let came = await_counts(device, |device| heard(device) != before)?;
@@ -156,9 +159,10 @@ pub(super) const CHECKS: &[Check] = &[
                     warm_up(device, Role::First)?;
                     // A shorter queue has no fourth place to wait for.
                     device.needs_requests(Role::First, 4)?;
+                    let each = device.kind.descriptors;
                     let before = device.signals.counts.queues();
                     device.with_queue(Role::First, |queue, arena| {
-                        queue.want_interrupt(arena, WantInterrupt::After(4));
+                        queue.want_interrupt(arena, WantInterrupt::After(4, each));
                     })?;
                     device.transfer(Role::First, 1..4, &Shape { frames: 1, ..Shape::PLAIN })?;
                     device.wait_quiet()?;

@@ -62,7 +62,7 @@ pub const QUICK: &str = "-ring-indices-wrap";
 
 impl Report {
     /// The names of the checks that the device failed, with what it did.
-    pub fn failed(&self) -> Vec<(&'static str, &str)> {
+    pub fn failed(&self) -> Vec<(&'static str, &'static str)> {
         let detail = |(name, _, outcome): &'_ (&'static str, Severity, Outcome)| match outcome {
             Outcome::Failed(detail) => Some((*name, detail.clone())),
             _ => None,

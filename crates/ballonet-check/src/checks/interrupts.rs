@@ -134,7 +134,7 @@ pub(super) const CHECKS: &[Check] = &[
                 let each = device.kind.descriptors;
                 let before = heard(device);
                 device.with_queue(Role::First, |queue, arena| {
-                    queue.want_interrupt(arena, WantInterrupt::After(4, each))
+                    queue.want_interrupt(arena, WantInterrupt::After(4, each));
                 })?;
                 // Four requests of one frame each: the interrupt is due at the fourth.
                 device.transfer(Role::First, 1..5, &Shape { frames: 1, ..Shape::PLAIN })?;

@@ -195,7 +195,7 @@ impl TestDevice<'_> {
     pub(super) fn set_size(&mut self, size: u16, now: u16) {
         match &mut self.transport {
             Transport::Modern(modern) if size != now => {
-                modern.common.write16(offset_of!(CommonConfig, queue_size), size)
+                modern.common.write16(offset_of!(CommonConfig, queue_size), size);
             }
             // It shows its maximum, not its size.
             Transport::Mmio(mmio) => mmio.registers.write32(mmio::QUEUE_SIZE, size.into()),

@@ -4,8 +4,11 @@ use super::run::{PATIENCE, QUICK, RAM, Report, sound, with_access};
 use ballonet_check::{Check, Outcome, Selection, Severity, Subject, run};
 use ballonet_models::{Behaviour, Bug, Capability, Machine, ModelPlatform, feature};
 
+/// Makes another device of one.
+type Change = fn(Behaviour) -> Behaviour;
+
 /// A device by each transport that it can have.
-const TRANSPORTS: [(&str, fn(Behaviour) -> Behaviour); 5] = [
+const TRANSPORTS: [(&str, Change); 5] = [
     ("modern", |device| device),
     ("transitional", |device| with_access(without_access(device).transitional())),
     ("legacy", |device| without_access(device).legacy()),
@@ -19,7 +22,7 @@ fn without_access(mut device: Behaviour) -> Behaviour {
 }
 
 /// A device of each type that the models know.
-const TYPES: [(&str, fn(Behaviour) -> Behaviour); 6] = [
+const TYPES: [(&str, Change); 6] = [
     ("balloon", |device| device),
     ("rng", |device| device.entropy(7)),
     ("blk", |device| device.block(false)),
@@ -47,7 +50,7 @@ fn by_both(name: &str) -> &'static [bool] {
 }
 
 /// A sound device of a type, by a transport, without what no device on that transport can offer.
-fn device(of_type: fn(Behaviour) -> Behaviour, by: fn(Behaviour) -> Behaviour) -> Behaviour {
+fn device(of_type: Change, by: Change) -> Behaviour {
     of_type(by(sound()))
 }
 

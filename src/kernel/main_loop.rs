@@ -17,7 +17,7 @@ use super::typing;
 use super::view::View;
 use super::work::Work;
 use crate::console::events::{self, Hex};
-use crate::machine::{Machine, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
+use crate::machine::{Machine, calibration, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
 
 /// Bytes typed that are handled before the balloons get their turn again.
 const INPUT_A_ROUND: usize = 256;
@@ -75,6 +75,7 @@ impl<'k> MainLoop<'k> {
         self.view.serve(self.machine, self.balloons);
         self.latency.sample(self.machine.now());
         report_nmis();
+        calibration::refine(self.machine.now());
         serial::retry();
     }
 

@@ -21,7 +21,7 @@ use crate::machine::start::identity::Identity;
 use crate::machine::start::image::Image;
 use crate::machine::terminal::{keyboard, log, screen, serial};
 use crate::machine::time::calibration;
-use crate::machine::time::clock::{self, Rate};
+use crate::machine::time::clock;
 use crate::machine::time::timer;
 use crate::machine::time::tsc;
 use crate::machine::{paging, power};
@@ -53,8 +53,6 @@ pub(crate) struct Machine {
     pub acpi: Option<Acpi>,
     /// What the MP table says, where there is no MADT.
     mp_table: Option<Madt>,
-    /// How fast the clocks run.
-    pub rate: Rate,
     /// What CPU, machine and firmware are called.
     pub identity: Identity,
     pub(crate) config: MachineConfig,
@@ -144,15 +142,11 @@ impl Entry {
                 Err(error) => warn!("IOAPIC {} at {}: {error}", entry.id, entry.address),
             }
         }
-        let rate = calibration::calibrate(&features, acpi.as_ref());
+        let rate = calibration::calibrate(&features, acpi.as_ref(), &self.image);
         timer::initialise(&features);
         let mode = if local_apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
-        info!(
-            "local APIC {} in {mode} mode; TSC at {} MHz, {}",
-            local_apic::id(),
-            rate.tsc_hz / 1_000_000,
-            rate.source
-        );
+        info!("local APIC {} in {mode} mode; TSC at {rate}", local_apic::id());
+        calibration::announce(&rate);
         x86_64::instructions::interrupts::enable();
         serial::interrupt::connect(madt);
         keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
@@ -166,7 +160,7 @@ impl Entry {
         }
         let config = MachineConfig::new(acpi.as_ref());
         let (claims, frames, image) = (Vec::new(), MachineFrames, self.image);
-        Ok(Machine { features, acpi, mp_table, rate, identity, config, claims, frames, boot, options, image })
+        Ok(Machine { features, acpi, mp_table, identity, config, claims, frames, boot, options, image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that

@@ -54,7 +54,10 @@ pub(crate) fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
 
 /// Tries a blocked line again, and reports lost lines.
 pub(crate) fn retry() {
-    OUTPUT.with(Output::begin);
+    OUTPUT.with(|output| {
+        output.begin();
+        output.serial.flush();
+    });
 }
 
 /// Erases what stands on the terminal, but for the status line. Nothing where lines are not text.
@@ -64,6 +67,7 @@ pub(crate) fn clear_terminal() {
             // Cursor to the top, erase to the end (ECMA-48 CUP, ED). The serial port's writes do not fail.
             let _ = output.serial.write_str("\x1b[H\x1b[2J");
             output.draw_status();
+            output.serial.flush();
         });
     }
 }
@@ -74,6 +78,7 @@ pub(crate) fn emit(event: &dyn Event) {
         OUTPUT.with(|output| {
             output.begin();
             output.event(event);
+            output.serial.flush();
         });
     }
 }
@@ -101,7 +106,9 @@ pub(super) fn write_raw(text: &str) -> fmt::Result {
     }
     let write = |output: &mut Output| {
         output.begin();
-        output.serial.write_str(text)
+        let written = output.serial.write_str(text);
+        output.serial.flush();
+        written
     };
     OUTPUT.try_with(write).unwrap_or(Err(fmt::Error))
 }
@@ -134,6 +141,7 @@ impl Output {
         let _ = self.serial.write_fmt(text);
         let _ = self.serial.write_str("\n");
         self.draw_status();
+        self.serial.flush();
     }
 
     fn set_status(&mut self, text: fmt::Arguments<'_>) {
@@ -147,6 +155,7 @@ impl Output {
         self.status = status;
         let _ = self.serial.write_str(ERASE_LINE);
         self.draw_status();
+        self.serial.flush();
     }
 
     fn draw_status(&mut self) {

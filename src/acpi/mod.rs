@@ -50,6 +50,7 @@ pub use sleep::SleepType;
 pub use srat::Srat;
 pub use table::Signature;
 pub(crate) use table::{Header, TableError, Text};
+pub(crate) use tables::TableInfo;
 pub use tables::{TableState, Tables};
 
 use crate::boot::PhysicalMemory;

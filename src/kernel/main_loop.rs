@@ -102,7 +102,7 @@ impl<'k> MainLoop<'k> {
     fn is_pending(&self) -> bool {
         let served =
             [self.balloons.is_pending(), self.slots.is_pending(), self.work.is_pending(), self.console.is_busy()];
-        let noted = power_button::is_pressed() || nmi::has_unreported() || screen::is_pending();
+        let noted = power_button::is_pressed() || nmi::has_unreported() || screen::is_pending(self.machine.now());
         served.into_iter().any(identity) || noted || serial::has_input() || timer::has_fired()
     }
 
@@ -116,6 +116,7 @@ impl<'k> MainLoop<'k> {
             self.button.next_poll(),
             serial::next_look(),
             self.view.next_comparison(),
+            screen::next_frame(),
         ];
         polls.into_iter().flatten().min()
     }

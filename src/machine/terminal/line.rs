@@ -4,8 +4,8 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::acpi::SerialPort;
-use crate::console::Object;
 use crate::console::events::{self, Event};
+use crate::console::{ERASE_LINE, Object, redraw};
 use crate::machine::lock::Lock;
 use crate::machine::terminal::serial::Serial;
 use crate::machine::terminal::text::Text;
@@ -23,9 +23,6 @@ pub(crate) struct Output {
 
 pub(crate) static OUTPUT: Lock<Output> = Lock::new(Output { serial: Serial::absent(), status: Text::new() });
 static JSON: AtomicBool = AtomicBool::new(false);
-
-/// Carriage return, erase to the end of the line (ECMA-48 EL).
-const ERASE_LINE: &str = "\r\x1b[K";
 
 /// Finds a serial port. Returns whether there is one.
 pub(super) fn initialise() -> bool {
@@ -152,9 +149,8 @@ impl Output {
         if self.status.as_str().is_empty() && status.as_str().is_empty() {
             return;
         }
-        self.status = status;
-        let _ = self.serial.write_str(ERASE_LINE);
-        self.draw_status();
+        let former = core::mem::replace(&mut self.status, status);
+        let _ = redraw(former.as_str(), self.status.as_str(), &mut self.serial);
         self.serial.flush();
     }
 

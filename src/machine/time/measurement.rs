@@ -347,8 +347,8 @@ mod tests {
         // Nor does one that stood still, as where a virtual machine was stopped and its TSC was not.
         let mut machine = Simulated::new(PM_TIMER.0, PM_TIMER.1, 2_400_000_000, Vec::new());
         let found = measure(&mut machine).unwrap();
-        machine.reference_hz = 3_500_000;
         machine.now += PICOSECONDS;
+        machine.tsc_hz = 2_500_000_000;
         assert_eq!(refine(&mut machine, &found), None);
     }
 

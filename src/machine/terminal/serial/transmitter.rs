@@ -98,10 +98,13 @@ impl Transmitter {
     pub(crate) fn flush(&mut self, line: &mut impl Line) {
         let load = self.load;
         let loaded = core::mem::take(&mut self.loaded);
-        self.send(load.get(..loaded).unwrap_or_default(), line);
+        let lost = self.send(load.get(..loaded).unwrap_or_default(), line);
+        let lines = lost.iter().filter(|&&byte| byte == b'\n').count();
+        self.lost_lines = self.lost_lines.saturating_add(lines as u64);
     }
 
-    fn send(&mut self, mut bytes: &[u8], line: &mut impl Line) {
+    /// Sends bytes, and returns those that the line did not take.
+    fn send<'b>(&mut self, mut bytes: &'b [u8], line: &mut impl Line) -> &'b [u8] {
         while !bytes.is_empty() && !self.stuck {
             match line.take(bytes) {
                 0 => self.stuck = !self.may_wait(line.now()),
@@ -112,9 +115,8 @@ impl Transmitter {
                 }
             }
         }
-        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
-        self.lost_lines = self.lost_lines.saturating_add(lines as u64);
         self.dropped = self.dropped.saturating_add(bytes.len() as u64);
+        bytes
     }
 
     /// Whether a line that has just taken nothing may be tried again.

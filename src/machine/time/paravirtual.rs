@@ -79,7 +79,7 @@ impl KvmPage {
             let tsc_hz = Self::hz(multiplier, shift)?;
             // A TSC that the host has set back counts as standing still.
             let ticks = u128::from(now.saturating_sub(timestamp));
-            let elapsed = shifted(ticks, shift) * u128::from(multiplier) >> 32;
+            let elapsed = (shifted(ticks, shift) * u128::from(multiplier)) >> 32;
             let nanoseconds = system_time.wrapping_add(elapsed as u64);
             return Some(Reading { nanoseconds, tsc_hz, is_stable: flags & Self::STABLE != 0 });
         }
@@ -141,7 +141,7 @@ impl HyperVPage {
             if self.sequence.load(Ordering::Relaxed) != sequence {
                 continue;
             }
-            let units = (u128::from(now) * u128::from(scale) >> 64) as u64;
+            let units = ((u128::from(now) * u128::from(scale)) >> 64) as u64;
             let tsc_hz = (u128::from(NANOSECONDS / UNIT) << 64).checked_div(scale.into())?;
             let nanoseconds = units.wrapping_add_signed(offset).wrapping_mul(UNIT);
             let tsc_hz = u64::try_from(tsc_hz).ok()?;

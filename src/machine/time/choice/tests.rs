@@ -36,11 +36,14 @@ fn kvm(most: u32) -> (u32, Leaf) {
     (0x4000_0000, first(most, b"KVMKVMKVM\0\0\0"))
 }
 
+/// An environment: its name, CPUID's answers, the PM timer and the HPET of its tables, and the clocks in order.
+type Case<'c> = (&'c str, &'c [(u32, Leaf)], Option<PmTimer>, bool, &'c [ClockSource]);
+
 #[test]
 fn each_environment_has_its_clock() {
     let khz = (0x4000_0010, [2_500_000, 1_000_000, 0, 0]);
     let crystal = (0x15, [2, 250, 24_000_000, 0]);
-    let table: [(&str, &[(u32, Leaf)], Option<PmTimer>, bool, &[ClockSource]); 11] = [
+    let table: [Case<'_>; 11] = [
         // PM_TMR_LEN is 0, so the FADT names no timer; no HPET. The 8254 would be asked last, and is not there.
         ("Cloud Hypervisor", &[BASIC, VIRTUAL, kvm(0x4000_0001), KVM_FEATURES], None, false, &[KVM_CLOCK, Pit, Guess]),
         (

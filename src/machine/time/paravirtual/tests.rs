@@ -105,15 +105,15 @@ fn a_page_that_changes_while_it_is_read_is_read_as_a_whole() {
     // State by state the multiplier doubles and the timestamp moves so that tick 1 << 40 is the same moment.
     let state = |step: u64| {
         let multiplier = 1u32 << (8 + step % 8);
-        let timestamp = (1 << 40) - (1 << 36 >> (step % 8));
+        let timestamp = (1 << 40) - ((1 << 36) >> (step % 8));
         (timestamp, 1_000_000 + step % 8, multiplier)
     };
     let expected = |step: u64| {
         let (timestamp, base, multiplier) = state(step);
-        base + (((1u128 << 40) - u128::from(timestamp)) * u128::from(multiplier) >> 32) as u64
+        base + ((((1u128 << 40) - u128::from(timestamp)) * u128::from(multiplier)) >> 32) as u64
     };
     let allowed: Vec<u64> = (0..8).map(expected).collect();
-    let units = |scale: u64| (u128::from(1u64 << 40) * u128::from(scale) >> 64) as u64;
+    let units = |scale: u64| ((u128::from(1u64 << 40) * u128::from(scale)) >> 64) as u64;
     kvm.write(state(0).0, state(0).1, state(0).2, 0, 0);
     hyper_v.write(1 << 40, 1000);
     thread::scope(|scope| {

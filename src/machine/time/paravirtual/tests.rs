@@ -1,6 +1,6 @@
 //! The pages against a hypervisor that rewrites them while they are read.
 
-use std::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicBool;
 use std::thread;
 
 use proptest::prelude::*;

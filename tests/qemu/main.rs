@@ -10,6 +10,7 @@ mod support;
 
 mod bench;
 mod check;
+mod devices;
 mod commands;
 mod console;
 mod cpus;
@@ -86,6 +87,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         input::trials(),
         screen::trials(),
         check::trials(),
+        devices::trials(),
     ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
     // Not even listed unasked: there are too many.

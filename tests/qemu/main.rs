@@ -10,10 +10,10 @@ mod support;
 
 mod bench;
 mod check;
-mod devices;
 mod commands;
 mod console;
 mod cpus;
+mod devices;
 mod dimms;
 mod engine;
 mod exits;

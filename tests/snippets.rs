@@ -192,7 +192,7 @@ fn run(desk: &Desk, command: &str) -> Option<String> {
     match output.status.code() {
         Some(0) => Some(desk.complaints().join("; ")).filter(|complaints| !complaints.is_empty()),
         Some(UNAVAILABLE) => {
-            eprintln!("passed over, as it can't be had here: {command}: {said}");
+            eprintln!("passed over, not available here: {command}: {said}");
             None
         }
         status => Some(format!("status {status:?}: {said}")),
@@ -416,7 +416,7 @@ fn every_session_matches() {
     // The logs are of the QEMU of Debian 12.
     let qemu = desk.shell("scripts/qemu.sh 7.2").output().unwrap();
     if qemu.status.code() == Some(UNAVAILABLE) {
-        eprintln!("passed over: QEMU 7.2 can't be had here");
+        eprintln!("passed over: QEMU 7.2 is not available here");
         return;
     }
     let blocks: Vec<Block> = blocks().into_iter().filter(|block| block.kind == "console").collect();

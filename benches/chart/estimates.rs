@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::chart::Failure;
 
-/// Runs `measure` if it is to be run, and tells why it failed.
+/// Runs `measure` if it was selected, and reports why it failed.
 pub(crate) fn main(name: &str, measure: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
     // `cargo test --benches` only wants to know that this compiles.
     if !is_told("--bench") {

@@ -34,7 +34,7 @@ pub(crate) struct Lines {
     pub(crate) series: Vec<Series>,
 }
 
-/// Points are marked where there are at most so many on a line.
+/// Points are marked if a line has at most this many.
 const MARKED: usize = 40;
 
 impl Axis {

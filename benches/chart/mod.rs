@@ -44,7 +44,7 @@ pub(crate) enum Panel {
     Bars(Bars),
 }
 
-/// Draws a picture of so many columns.
+/// Draws a picture with the given number of columns.
 pub(crate) fn draw(path: &Path, columns: usize, panels: &[Panel]) -> Outcome {
     let rows = panels.len().div_ceil(columns);
     let root = SVGBackend::new(path, (columns as u32 * WIDTH, rows as u32 * HEIGHT)).into_drawing_area();

@@ -63,7 +63,7 @@ pub(crate) fn run(write: bool) -> Outcome {
             for _ in 0..runs {
                 all.extend(setting(&format!("{parameter}={value}"))?);
             }
-            let point = median(&all).ok_or("this QEMU can't be had here")?;
+            let point = median(&all).ok_or("this QEMU is not available here")?;
             eprintln!("{parameter}={value}: {point:.2?}");
             let told: Vec<_> = point.iter().map(|value| short(*value)).collect();
             writeln!(table, "| `{parameter}` | {value} | {} |", told.join(" | "))?;

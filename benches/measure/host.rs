@@ -80,7 +80,7 @@ fn linux() -> Outcome<(String, String)> {
     Ok((kernel.to_owned(), initramfs.to_owned()))
 }
 
-/// What a measurement of a virtual machine of its own gives; `None` where this QEMU can't be had.
+/// What a measurement of a virtual machine of its own gives; `None` where this QEMU is not available.
 pub(crate) fn measured<T>(qemu: &Qemu, measure: impl FnOnce(&mut Vm) -> Outcome<T>) -> Outcome<Option<T>> {
     let mut result = None;
     let finished = on(qemu, |vm| {

@@ -36,7 +36,7 @@ impl Watch {
         let thread = thread::spawn(move || {
             let (start, mut samples) = (Instant::now(), Vec::new());
             loop {
-                // Whoever ends the watch has seen something, which is to be in the last sample.
+                // What the caller saw before it ended the watch must be in the last sample.
                 let last = end.load(Ordering::Acquire);
                 samples.extend(resident(pid).map(|resident| Sample { after: start.elapsed(), resident }));
                 if last {
@@ -61,7 +61,7 @@ pub(crate) fn resident(pid: u32) -> Option<u64> {
     Some(pages.split(' ').nth(1)?.parse::<u64>().ok()? * PAGE)
 }
 
-/// Seconds until resident memory was at most so many bytes.
+/// Seconds until resident memory was at most the given bytes.
 pub(crate) fn seconds_to(samples: &[Sample], bytes: u64) -> Option<f64> {
     Some(samples.iter().find(|sample| sample.resident <= bytes)?.after.as_secs_f64())
 }

@@ -13,13 +13,13 @@ pub(crate) const SIZES: [(&str, u64); 4] =
 /// Who has what of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// All of it is free, and the host knows of none.
+    /// All of it is free, and none is reported.
     Free,
     /// All of it is used but 2 MiB at the end that is reached last.
     Full,
     /// A frame of each 2 MiB but every 64th is used.
     Fragmented,
-    /// All of it is free, and the host knows of all but 2 MiB.
+    /// All of it is free, and all but 2 MiB is reported.
     Reported,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Memory {
     records: Vec<u64>,
 }
 
-/// Bytes of the allocator's records for so many bytes of memory.
+/// Bytes of the allocator's records for the given bytes of memory.
 pub(crate) fn records(bytes: u64) -> u64 {
     Footprint::of([range(0, bytes)]).bytes() as u64
 }

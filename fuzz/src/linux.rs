@@ -43,7 +43,7 @@ pub fn run(loader: &Loader<'_>) {
             return;
         }
     };
-    // An entry is told of when it is no range, overlaps, and finds no room.
+    // An entry is reported if it is no range, overlaps, or finds no room.
     assert!(notes <= 3 * usize::from(linux::MAX_ENTRIES) + 8, "{notes} notes");
     check_map(&info.memory_map);
     check_info(&info);

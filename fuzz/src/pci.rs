@@ -95,7 +95,7 @@ impl Registers {
     }
 }
 
-/// Reads that come out wrong: after so many others, this xor.
+/// Reads that return a wrong value: after the given number of others, with this xor.
 pub type Noise = (u8, u32);
 
 /// Configuration space of all functions.

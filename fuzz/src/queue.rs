@@ -38,7 +38,7 @@ enum Used {
 /// What driver and device do.
 #[derive(Debug, Arbitrary)]
 pub enum Step {
-    /// Adds a request of so many readable and writable segments of this length.
+    /// Adds a request of the given readable and writable segments, each of this length.
     Add {
         readable: u8,
         writable: u8,
@@ -59,7 +59,7 @@ pub enum Step {
         which: u8,
         written: u16,
     },
-    /// The device returns so many by one entry for all, where that is allowed.
+    /// The device returns several requests by one entry, where that is allowed.
     ReturnBatch {
         count: u8,
         written: u16,

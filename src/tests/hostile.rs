@@ -192,7 +192,7 @@ kernel_test! {
             let beside = context.machine.map(of(7, address, 0x40)).expect("beside it");
             context.machine.unmap(beside);
             context.machine.unmap(own);
-            let after = context.machine.map(of(7, address + 0x40, 0x40)).expect("nobody has it any more");
+            let after = context.machine.map(of(7, address + 0x40, 0x40)).expect("it was unmapped");
             context.machine.unmap(after);
         }
     }

@@ -59,7 +59,7 @@ fn raise(vector: u8) {
     unsafe { asm!("call {}", in(reg) stub, clobber_abi("C")) };
 }
 
-/// Whether an address is on the stack on which interrupts are to be handled.
+/// Whether an address is on the stack on which interrupts are handled.
 fn is_on(which: InterruptStack, address: u64) -> bool {
     let (guard, top) = match which {
         InterruptStack::Interrupt => (stack::INTERRUPT.guard(), stack::INTERRUPT.top()),

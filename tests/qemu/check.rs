@@ -128,7 +128,7 @@ fn known_only(vm: &mut Vm, more: &[&str]) -> Outcome {
             ensure!(event.count("troubled")? == 0, "the tester itself should do without trouble: {event}");
             let all: u64 =
                 ["passed", "failed", "warned", "skipped"].iter().map(|key| event.count(key)).sum::<Result<_, _>>()?;
-            ensure!(all == count, "{count} checks were told of: {event}");
+            ensure!(all == count, "{count} checks were reported: {event}");
             ensure!(event.count("passed")? > 80, "most checks should apply: {event}");
             break;
         }

@@ -97,7 +97,7 @@ fn on_a_framebuffer() -> Result<Completion, Failed> {
     const WIDTH: usize = 1024;
     let menu = format!("insmod all_video\nmultiboot2 /boot/ballonet log=json\nset gfxpayload={WIDTH}x768x32\nboot\n");
     let Some(image) = image::with_menu("hardware-old-cpu", &menu)? else {
-        return Ok(Completion::ignored_with("what makes an image can't be had here"));
+        return Ok(Completion::ignored_with("the tools that make an image are not available here"));
     };
     let qemu = Qemu::new(Version::Newest).cpu("athlon").without_debug_exit();
     on(&qemu.patience(image::PATIENCE).stick(image, None), |vm| {
@@ -184,7 +184,7 @@ fn hang(vm: &mut Vm) -> Outcome {
     })
     .or_else(|failure| if vm.end().is_ok() { Ok(()) } else { Err(failure) })?;
     let fault = vm.event("fault")?;
-    ensure!(fault.count("vector")? == 2, "an NMI should be what is told of: {fault}");
+    ensure!(fault.count("vector")? == 2, "an NMI should be reported: {fault}");
     ensure!(fault.get("backtrace").is_some(), "the way there should be shown: {fault}");
     let status = vm.end()?;
     ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
@@ -205,7 +205,7 @@ fn machine_check(vm: &mut Vm) -> Outcome {
         "the bank should be named: {cause}"
     );
     let fault = vm.event("fault")?;
-    ensure!(fault.count("vector")? == 18, "a machine check should be what is told of: {fault}");
+    ensure!(fault.count("vector")? == 18, "a machine check should be reported: {fault}");
     let status = vm.end()?;
     ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
     Ok(())
@@ -221,7 +221,7 @@ fn like_a_pc() -> Qemu {
 /// The console shows PCI, ACPI, CPU and memory; a balloon that is plugged in is served.
 fn shows_itself(vm: &mut Vm) -> Outcome {
     let told = vm.event("no-device")?;
-    ensure!(told.text("message")?.contains("`pci`, `acpi`, `info` and `mem`"), "what there is to see is said: {told}");
+    ensure!(told.text("message")?.contains("`pci`, `acpi`, `info` and `mem`"), "the commands should be listed: {told}");
     for (command, expected) in [
         ("pci", "82574L"),
         ("acpi", "FACP"),

@@ -233,7 +233,7 @@ fn told_once(vm: &mut Vm) -> Outcome {
         .collect();
     let once = told.iter().filter(|line| line.text.contains(&format!(": {MANY} hot-plug slots behind "))).count();
     // The port that the switch is in is another slot.
-    ensure!(once == 1 && told.len() <= 2, "{MANY} slots should be told of in one line: {told:?}");
+    ensure!(once == 1 && told.len() <= 2, "{MANY} slots should be reported in one line: {told:?}");
     Ok(())
 }
 

@@ -60,7 +60,7 @@ fn boot(
     firmware: Firmware,
     test: fn(&mut Vm) -> Outcome,
 ) -> Result<Completion, Failed> {
-    let missing = |what: &str| Ok(Completion::ignored_with(format!("{what} can't be had here")));
+    let missing = |what: &str| Ok(Completion::ignored_with(format!("{what} is not available here")));
     let Some(image) = menu.image()? else { return missing("what makes an image") };
     let firmware = match firmware {
         Firmware::Bios => None,

@@ -133,7 +133,7 @@ fn held(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(KEPT)?;
     let held = vm.ask(&format!("mem hold {}M", WANTED / MIB), "held")?;
-    ensure!(held.count("bytes")? == WANTED, "all of it is to be had: {held}");
+    ensure!(held.count("bytes")? == WANTED, "all of it should be allocated: {held}");
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")?, "what was held has changed: {verified}");
     vm.ask("mem release", "console")?;
@@ -158,7 +158,7 @@ fn told(vm: &mut Vm) -> Outcome {
         [] => Ok(()),
         [killed, stalls, async_scan, scan, async_reclaim, reclaim] => {
             ensure!(*killed == 0 && *async_scan == 0 && *async_reclaim == 0, "nothing of that has been: {newer:?}");
-            ensure!(*stalls > 0 && *reclaim > 0 && scan >= reclaim, "memory was had back: {newer:?}");
+            ensure!(*stalls > 0 && *reclaim > 0 && scan >= reclaim, "memory was reclaimed: {newer:?}");
             Ok(())
         }
         some => Err(format!("QEMU knows all of them or none: {some:?}").into()),

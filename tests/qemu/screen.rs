@@ -62,7 +62,7 @@ fn boot(
     let menu = format!("insmod all_video\nmultiboot2 /boot/ballonet log=json\nset gfxpayload={mode}\nboot\n");
     match image::with_menu(&name.replace("::", "-"), &menu)? {
         Some(image) => on(&qemu.patience(image::PATIENCE).stick(image, firmware), test),
-        None => Ok(Completion::ignored_with("what makes an image can't be had here")),
+        None => Ok(Completion::ignored_with("the tools that make an image are not available here")),
     }
 }
 
@@ -76,7 +76,7 @@ fn by_uefi() -> Result<Completion, Failed> {
             Look::at(vm)?.expect_title()?;
             bar_follows(vm)
         }),
-        None => Ok(Completion::ignored_with("UEFI firmware can't be had here")),
+        None => Ok(Completion::ignored_with("UEFI firmware is not available here")),
     }
 }
 

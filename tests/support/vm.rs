@@ -47,7 +47,7 @@ pub(crate) struct Vm {
 /// Runs a test on a virtual machine: ignored where this version of QEMU is not available, and a failure explained.
 pub(crate) fn on(qemu: &Qemu, test: impl FnOnce(&mut Vm) -> Outcome) -> Result<Completion, Failed> {
     let Some(launcher) = qemu.version.launcher()? else {
-        return Ok(Completion::ignored_with(format!("{} can't be had here", qemu.version)));
+        return Ok(Completion::ignored_with(format!("{} is not available here", qemu.version)));
     };
     let mut vm = Vm::start(&launcher, qemu)?;
     match vm.go(qemu).and_then(|()| test(&mut vm)).and_then(|()| vm.expect_declared_events()) {

@@ -11,9 +11,9 @@ const STATISTICS: [u64; 5] = [1, 2, 5, 10, 0];
 /// A key's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Leave a guest so many bytes.
+    /// Set a guest's target, in bytes.
     Target { guest: usize, bytes: u64 },
-    /// Have a guest's statistics each so many seconds.
+    /// Poll a guest's statistics at this interval, in seconds.
     Statistics { guest: usize, seconds: u64 },
     /// End.
     Quit,

@@ -98,7 +98,7 @@ mod tests {
         let statistics = sample(&[(Figure::StatTotal, 100), (Figure::StatFree, 30), (Figure::StatAvailable, 40)]);
         assert_eq!(used(&statistics), Some(60));
         assert_eq!(used(&sample(&[(Figure::StatTotal, 100), (Figure::StatFree, 30)])), Some(70));
-        assert_eq!(used(&sample(&[(Figure::StatTotal, 10), (Figure::StatFree, 30)])), None, "that makes no sense");
+        assert_eq!(used(&sample(&[(Figure::StatTotal, 10), (Figure::StatFree, 30)])), None, "more free than there is");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Kernel {
 pub(crate) type Notice = (&'static str, String);
 
 impl Kernel {
-    /// A kernel with so many bytes of RAM.
+    /// A kernel with this much RAM, in bytes.
     pub(crate) fn new(ram: u64) -> Self {
         Self { ram, ..Self::default() }
     }

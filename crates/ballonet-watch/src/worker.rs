@@ -10,9 +10,9 @@ use crate::model::{Mark, Sample, State};
 /// A request to a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Leave the guest so many bytes.
+    /// Set the guest's target, in bytes.
     Target(u64),
-    /// Have statistics each so many seconds; 0 for never.
+    /// Poll statistics at this interval, in seconds; 0 for never.
     Statistics(u64),
     /// End the thread; of a guest that we started also QEMU.
     End { quit: bool },

@@ -339,7 +339,7 @@ fn a_device_that_spoils_its_own_start_gets_failed() {
     }
 }
 
-/// Its queue and its buffer may be written for ever: they are nobody's from then on.
+/// Its queue and its buffer may be written permanently: they are leaked.
 #[test]
 fn a_device_that_does_not_finish_its_reset_keeps_its_memory() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {

@@ -125,7 +125,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// Bits that no balloon over PCI has a meaning for: the device type's beyond its own six, those that legacy drivers
-/// misused, and those that nobody has defined.
+/// misused, and undefined ones.
 const RESERVED: u64 = 0x00ff_ffc0 | 1 << 25 | 1 << 26 | 1 << 30 | 1 << 31 | 1 << 42 | !0 << 44;
 
 /// The least features; with each one more; all; all but each.

@@ -81,7 +81,7 @@ fn linux() -> Found<(String, String)> {
 }
 
 impl Machine {
-    /// Starts one, or says on standard error why it cannot be had here. `balloon` are properties of the device.
+    /// Starts one, or says on standard error why it is not available here. `balloon` are properties of the device.
     pub(crate) fn start(version: &str, kind: Kind, balloon: &str) -> Outcome<Option<Self>> {
         Self::with(version, kind, balloon, &[])
     }

@@ -1,7 +1,7 @@
 //! `ballonet-watch` against real QEMUs: 7.2 and 10.0, a ballonet and a Linux guest. It is driven in a pseudo-terminal, its picture
 //! is read, and each figure is compared with what QMP and `/proc` say.
 //!
-//! A version of QEMU or a guest that cannot be had here is skipped, with the reason on standard error. Every wait has a bound
+//! A version of QEMU or a guest that is not available here is skipped, with the reason on standard error. Every wait has a bound
 //! far above what it needs; none is part of what a test asserts.
 
 // A test program is an ordinary program of the host.

@@ -44,7 +44,7 @@ impl Terminal {
         let (mut reader, record) = (master.try_clone()?, Arc::clone(&written));
         thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // An error is the end: nobody has the other side open.
+            // An error is the end: the other side is closed.
             while let Ok(count @ 1..) = reader.read(&mut bytes) {
                 let mut record = locked(&record);
                 record.bytes.extend_from_slice(&bytes[..count]);

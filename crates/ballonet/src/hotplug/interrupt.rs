@@ -270,7 +270,7 @@ impl<P: Platform> Target<'_, P> {
     }
 }
 
-/// Says why a mode is not to be had.
+/// Says why a mode is not available.
 fn tell<T, E: core::fmt::Display>(name: &str, mode: SlotMode, outcome: Result<T, E>) -> Option<T> {
     outcome.inspect_err(|error| log::info!("{name}: no {mode} interrupts: {error}")).ok()
 }

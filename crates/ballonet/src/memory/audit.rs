@@ -68,7 +68,7 @@ pub enum Inconsistency {
         /// Its state.
         state: FrameState,
     },
-    /// The count of regions that the host was told of is wrong.
+    /// The count of reported regions is wrong.
     #[display("{counted} reported regions are counted, there are {found}")]
     Reported {
         /// What is recorded.

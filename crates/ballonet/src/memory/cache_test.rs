@@ -1,4 +1,4 @@
-//! Magazines in front of the allocator: against the same model of a map of frames, which knows of no magazine; and by
+//! Magazines in front of the allocator: against the same model of a map of frames, which has no magazines; and by
 //! threads, which own each frame alone.
 
 use core::sync::atomic::{AtomicU64, Ordering};

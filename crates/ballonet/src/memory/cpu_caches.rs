@@ -114,7 +114,7 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
             return frames.with(|frames| frames.free(run));
         };
         let frame = run.start();
-        // Whoever clears the bit has the frame: nobody else can put it into a magazine, or free it, after that.
+        // The caller that clears the bit owns the frame: no other can put it into a magazine, or free it, after that.
         if !self.held.clear_allocated_one(frame) {
             return Err(frames.with(|frames| frames.refuse(Operation::Free, run, frame)));
         }

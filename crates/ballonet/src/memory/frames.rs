@@ -76,7 +76,7 @@ pub struct Counts {
     pub scattered: u64,
     /// 2 MiB regions wholly free.
     pub free_regions: u64,
-    /// Of these, the ones that the host was told of.
+    /// Of these, the ones reported to the host.
     pub reported_regions: u64,
     /// Frames of the largest free block that is aligned to its size, up to a region.
     pub largest_free_block: u32,

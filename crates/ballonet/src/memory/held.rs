@@ -2,7 +2,7 @@
 //! still tells a frame that is freed twice.
 //!
 //! The allocator counts frames that lie in magazines as used, so its own records cannot tell them from those that
-//! somebody has. These bits can: whoever frees a frame clears its bit, and only one can find it set. They are
+//! somebody has. These bits can: freeing a frame clears its bit, and only one caller can find it set. They are
 //! words that any CPU reads and writes at any time, so they are not among the records.
 //!
 //! The order in which other memory changes is not theirs to keep, so every access is relaxed: a frame passes from one

@@ -1,4 +1,4 @@
-//! Idle memory: free regions that nobody has to copy when the guest moves to another host, with what the host knew of them.
+//! Idle memory: free regions that need not be copied when the guest migrates, with what the host knew of them.
 #![forbid(unsafe_code)]
 
 use super::FrameRun;
@@ -26,7 +26,7 @@ impl IdleRun {
 impl Frames<'_> {
     /// Takes free memory of which the host is to hear that its contents do not matter; free -> used. A run of whole regions,
     /// of at most `most` frames, that leaves `keep` frames free beside the floor: what has been free for longest first, and
-    /// what the host was told of last.
+    /// and last what was reported to the host.
     ///
     /// `None` when there is no such region. Costs a step a region of the run, and a binary search over the spans.
     pub(crate) fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
@@ -48,7 +48,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Returns idle memory to which nobody wrote: the host still knows what it was told of it.
+    /// Returns idle memory to which nobody wrote: what the host was told about it still holds.
     fn release(frames: &mut Frames<'_>, idle: IdleRun) -> Result<(), FrameError> {
         if idle.reported { frames.release_reported(idle.run) } else { frames.release(idle.run) }
     }

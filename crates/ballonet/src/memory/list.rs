@@ -13,7 +13,7 @@ use core::ops::{Index, IndexMut};
 use super::frame_set::WHOLE;
 use super::region::{Family, Link, Region};
 
-/// The order of a region that is wholly free and that the host was told of: behind all others, so that what the host
+/// The order of a region that is wholly free and was reported to the host: behind all others, so that what the host
 /// has nothing behind is used last.
 pub(super) const REPORTED: u32 = WHOLE + 1;
 

@@ -94,7 +94,7 @@ fn ops() -> impl Strategy<Value = Op> {
 pub(super) struct Model {
     /// Every frame of every region that holds memory.
     pub(super) states: BTreeMap<u32, FrameState>,
-    /// The regions that the host was told of and that have been free ever since, by their first frame.
+    /// The regions reported to the host and free ever since, by their first frame.
     reported: BTreeSet<u32>,
     pub(super) floor: u64,
 }

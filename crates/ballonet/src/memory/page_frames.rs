@@ -41,7 +41,7 @@ pub trait PageFrames {
     }
 }
 
-/// An allocator that knows which free memory the host has been told of (virtio 1.4, 5.5.6.7).
+/// An allocator that tracks which free memory was reported to the host (virtio 1.4, 5.5.6.7).
 pub trait ReportFrames: PageFrames {
     /// Takes free memory that the host does not know of, to report it: a run of at most `most` frames, large and
     /// aligned as hosts like it, that has been free for at least `age` calls of [`ReportFrames::age`]; free -> used.

@@ -213,7 +213,7 @@ impl Region {
         self.reported != 0
     }
 
-    /// Records that the host has been told of it, which is wholly free.
+    /// Records that the region, wholly free, was reported to the host.
     pub(super) fn set_reported(&mut self) {
         debug_assert_eq!(self.count(FrameState::Free), REGION_FRAMES, "only what is wholly free is reported");
         (self.reported, self.touched) = (1, 0);

@@ -83,7 +83,7 @@ impl Frames<'_> {
         Some(run)
     }
 
-    /// Gives back a run taken by [`Frames::take_unreported`] that the host has been told of; used -> free.
+    /// Gives back a run taken by [`Frames::take_unreported`] and reported to the host; used -> free.
     ///
     /// # Errors
     /// When a frame of `run` is not used. Nothing changes then.
@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(frames.take_backed(u32::MAX), None);
             assert_eq!(frames.counts().free * 4096, 16 * MIB, "the lowest memory is left");
             frames.release_reported(others).unwrap();
-            assert_eq!(frames.take_backed(u32::MAX), None, "the host knows of it");
+            assert_eq!(frames.take_backed(u32::MAX), None, "it was reported");
         });
     }
 

@@ -63,7 +63,7 @@ impl Bars {
         Self::decode(function.bdf, count, &samples)
     }
 
-    /// The state of a function whose BARs nobody has looked at.
+    /// The state of a function whose BARs were not read yet.
     pub(super) fn not_sized(function: &Function) -> Self {
         let (function, count) = (function.bdf, function.layout.bar_count());
         Self::from_fn(function, |bar| {

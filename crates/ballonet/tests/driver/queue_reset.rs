@@ -92,7 +92,7 @@ impl Rig {
             }
             self.machine.sleep();
         }
-        panic!("no interrupt tells of a completion");
+        panic!("no interrupt announces a completion");
     }
 
     fn inflate(&mut self) -> FrameRun {

@@ -25,13 +25,13 @@ pub trait Device: Send + 'static {
     /// Whether no request is available.
     fn is_idle(&self) -> bool;
 
-    /// Gives a request back as used, `written` bytes of it written. Whether the driver is to be interrupted for it.
+    /// Gives a request back as used, `written` bytes of it written. Whether the driver must be interrupted for it.
     fn put(&mut self, taken: &Taken, written: u32) -> bool {
         self.put_all(core::slice::from_ref(taken), written)
     }
 
     /// Gives requests back as used in order, by what it says of the last: `written` bytes of that written. Whether the
-    /// driver is to be interrupted for them.
+    /// driver must be interrupted for them.
     fn put_all(&mut self, taken: &[Taken], written: u32) -> bool;
 
     /// Asks for a kick once the next request is available. Whether one has become available meanwhile has to be looked

@@ -15,7 +15,7 @@
 //!   an earlier load is out of its reach.
 //! - Its sequentially consistent fences order a little more than those of the language: whatever came before one is
 //!   seen after the next. Therefore *publish* and *observe* have models in which no such fence hides that they are gone.
-//! - A kick and an interrupt order memory here, as they do on PCI: what was stored before is seen by whoever gets one.
+//! - A kick and an interrupt order memory here, as they do on PCI: what was stored before is visible to the receiver.
 //! - It skips orders that it believes to be alike, remembering only the last access to each field. `models` says what is
 //!   done about it.
 #![cfg(loom)]
@@ -113,7 +113,7 @@ macro_rules! proofs {
     };
 }
 
-/// What `IN_ORDER` adds: one entry that tells of several requests.
+/// What `IN_ORDER` adds: one entry that announces several requests.
 macro_rules! proofs_in_order {
     ($kind:ident, $layout:ty, event_idx: $event_idx:literal) => {
         mod $kind {

@@ -143,7 +143,7 @@ pub fn completions<L: Layout>(event_idx: bool) {
     });
 }
 
-/// A driver that polls sees all of two completions that one entry tells of, or nothing of them.
+/// A driver that polls sees both of two completions that one entry announces, or neither.
 pub fn batches<L: Layout>(event_idx: bool) {
     check(None, move || {
         let (mut queue, mut device, buffers, taken) = two_taken::<L>(event_idx);
@@ -161,7 +161,7 @@ pub fn batches<L: Layout>(event_idx: bool) {
     });
 }
 
-/// A driver that sleeps when it finds nothing is woken for `batch` requests that one entry tells of.
+/// A driver that sleeps when it finds nothing is woken for `batch` requests that one entry announces.
 pub fn interrupts_for_batches<L: Layout>(event_idx: bool, batch: u16) {
     check(None, move || {
         let (mut queue, mut device, buffers, taken) = two_taken::<L>(event_idx);

@@ -68,7 +68,7 @@ impl Buffers {
         Some(taken)
     }
 
-    /// Device: answers the request, and gives it back. Whether the driver is to be interrupted.
+    /// Device: answers and returns the request. Whether the driver must be interrupted.
     pub fn put(&mut self, device: &mut impl Device, taken: &Taken, request: Request) -> bool {
         let (offset, word) = request.answer_word();
         self.0.store32(offset, word);

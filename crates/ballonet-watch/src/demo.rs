@@ -91,7 +91,7 @@ fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<(Vec<Track>, Progra
     Ok((tracks, holds))
 }
 
-/// Bytes that the program holds at a part of the whole: a saw whose teeth grow, in whole MiB.
+/// Bytes that the program holds at this part of the whole run: a saw with growing teeth, in whole MiB.
 fn program(part: f64) -> u64 {
     let place = part.clamp(0.0, 1.0) * f64::from(TEETH);
     let (tooth, rise) = (place.floor().min(f64::from(TEETH - 1)), place.fract() / RISE);

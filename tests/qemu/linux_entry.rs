@@ -1,7 +1,8 @@
-//! The kernel by the Linux boot protocol, as Firecracker, crosvm, Dragonball and StratoVirt enter it.
+//! The kernel entered by the Linux boot protocol, as Firecracker, crosvm, Dragonball and StratoVirt do.
 //!
-//! QEMU speaks that protocol only for a bzImage. So a stub, loaded with the kernel, makes the state of the protocol: the zero page
-//! with its memory map, page tables that map memory one to one, long mode; and no RSDP but where the test wants it.
+//! QEMU speaks that protocol only for a bzImage. So a stub, loaded with the kernel, prepares what the protocol
+//! requires: the zero page with its memory map, one-to-one page tables, and long mode; and no RSDP except where the
+//! test wants one.
 
 #[path = "linux_entry/stub.rs"]
 mod stub;
@@ -27,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A machine with a balloon on MMIO that a stub starts.
+/// A machine with a balloon on MMIO, started by the stub.
 fn started(name: String, version: Version, machine: &'static str, stub: Stub, test: fn(&mut Vm) -> Outcome) -> Trial {
     Trial::ignorable_test(name.clone(), move || {
         let file = name.replace("::", "-");
@@ -40,14 +41,14 @@ fn started(name: String, version: Version, machine: &'static str, stub: Stub, te
     })
 }
 
-/// The kernel came by the Linux entry, found what `tables` says, and has a balloon that works.
+/// The kernel was entered by the Linux protocol, found what `tables` says, and has a working balloon.
 fn works(vm: &mut Vm, tables: &'static str) -> Outcome {
     for words in ["loaded by the Linux boot protocol", tables] {
         let said = |event: &Event| event.text("message").is_ok_and(|message| message.contains(words));
         vm.event_where(words, said)?;
     }
     let ready = vm.event("ready")?;
-    ensure!(ready.text("irq")? == "intx", "interrupts are wired as the tables say: {ready}");
+    ensure!(ready.text("irq")? == "intx", "interrupts should be routed by the tables: {ready}");
     vm.balloon_to(vm.memory / 2)?;
     vm.balloon_to(vm.memory)
 }

@@ -1,7 +1,8 @@
-//! A loader of the Linux boot protocol: an ELF image that QEMU starts by PVH, with our kernel's segments and the stub in it.
+//! A loader of the Linux boot protocol: an ELF image that QEMU starts by PVH, made of the kernel's segments and a
+//! stub.
 //!
-//! All that the protocol wants is laid out here, at 64 MiB; the stub, some forty instructions, only fills in where QEMU put the
-//! command line, moves the RSDP, changes to long mode, and jumps.
+//! This file lays out everything that the protocol requires, at 64 MiB. The stub has some forty instructions: it
+//! fills in the address of QEMU's command line, moves the RSDP, enters long mode, and jumps to the kernel.
 
 use std::arch::global_asm;
 
@@ -10,7 +11,7 @@ use crate::support::{MIB, Outcome, ensure};
 /// The guest's memory in bytes.
 pub(super) const MEMORY: u64 = 256 * MIB;
 
-/// Where the stub lies, and its parts from there on.
+/// Address of the stub; its parts follow.
 const BASE: u32 = 64 << 20;
 const ENTRY: u32 = BASE + 0x800;
 const MOVES: u32 = BASE + 0x808;
@@ -23,7 +24,7 @@ const PDPT: u32 = BASE + 0x3000;
 const PD: u32 = BASE + 0x4000;
 const END: u32 = BASE + 0x8000;
 
-/// Where an RSDP is moved to: where Firecracker has it.
+/// New address of the RSDP: the one that Firecracker uses.
 const BIOS_AREA: u32 = 0xE_0000;
 
 global_asm!(
@@ -32,12 +33,12 @@ global_asm!(
     ".globl ballonet_stub_end",
     "ballonet_stub_begin:",
     ".code32",
-    // The start info: the RSDP's address at 32, the command line's at 24.
+    // The start info has the RSDP's address at offset 32, the command line's at 24.
     "mov eax, dword ptr [ebx + 24]",
     "mov dword ptr [{zero_page} + 0x228], eax",
     "cmp dword ptr [{moves}], 0",
     "je 2f",
-    // Move the RSDP's 36 bytes, and spoil the signature of the original.
+    // Copy the RSDP's 36 bytes and destroy the original's signature.
     "mov esi, dword ptr [ebx + 32]",
     "mov edx, esi",
     "mov edi, {bios_area}",
@@ -79,7 +80,7 @@ global_asm!(
     "mov ds, eax",
     "mov es, eax",
     "mov ss, eax",
-    // PCID, where the CPU has it: paging cannot be turned off while it is on.
+    // Set PCID if the CPU has it: paging cannot be turned off while it is set.
     "mov eax, 1",
     "cpuid",
     "and ecx, 1 << 17",
@@ -111,7 +112,7 @@ unsafe extern "C" {
 }
 
 fn code() -> &'static [u8] {
-    // SAFETY: both symbols are of the section above, which nothing writes.
+    // SAFETY: both symbols are in the section above, which nothing writes.
     unsafe {
         let begin = &raw const ballonet_stub_begin;
         let length = (&raw const ballonet_stub_end).offset_from_unsigned(begin);
@@ -124,27 +125,27 @@ fn code() -> &'static [u8] {
 pub(super) enum Mode {
     /// In protected mode, at the image's first byte.
     Protected,
-    /// In long mode, where the ELF header says.
+    /// In long mode, at the ELF header's entry.
     Long,
 }
 
-/// Where the RSDP is. The zero page never says.
+/// Where the RSDP is. The zero page never gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RootPointer {
-    /// Where firmware put it, if anywhere.
+    /// Where firmware put it, if there is one.
     InPlace,
     /// At 0xE0000, and nowhere else.
     Moved,
 }
 
-/// What the stub does.
+/// What the stub prepares.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stub {
     pub(super) mode: Mode,
     pub(super) root_pointer: RootPointer,
 }
 
-/// A segment to load: where, what, and how many bytes it takes.
+/// A segment to load: its address, its bytes, and its size in memory.
 struct Segment<'a> {
     address: u64,
     bytes: &'a [u8],
@@ -152,7 +153,7 @@ struct Segment<'a> {
 }
 
 impl Stub {
-    /// The stub and the kernel in one ELF image.
+    /// Combines the stub and the kernel into one ELF image.
     pub(super) fn around(self, kernel: &[u8]) -> Outcome<Vec<u8>> {
         let mut segments = segments(kernel)?;
         let first = segments.iter().map(|segment| segment.address).min().ok_or("a kernel without segments")?;
@@ -164,7 +165,7 @@ impl Stub {
         Ok(elf(&segments))
     }
 
-    /// What lies at `BASE`.
+    /// The bytes at `BASE`.
     fn data(self, entry: u64) -> Vec<u8> {
         let mut data = vec![0; (END - BASE) as usize];
         let mut put = |address: u32, bytes: &[u8]| {
@@ -176,7 +177,7 @@ impl Stub {
         put(LONG, &u32::from(self.mode == Mode::Long).to_le_bytes());
         put(TABLE_REGISTER, &31_u16.to_le_bytes());
         put(TABLE_REGISTER + 2, &GDT.to_le_bytes());
-        // As the protocol has them: code at 0x10, data at 0x18.
+        // As the protocol requires: code at 0x10, data at 0x18.
         put(GDT + 0x10, &0x00AF_9B00_0000_FFFF_u64.to_le_bytes());
         put(GDT + 0x18, &0x00CF_9300_0000_FFFF_u64.to_le_bytes());
         put(PML4, &(PDPT | 3).to_le_bytes());
@@ -198,7 +199,7 @@ impl Stub {
     }
 }
 
-/// The segments that an ELF image has loaded.
+/// The loadable segments of an ELF image.
 fn segments(image: &[u8]) -> Outcome<Vec<Segment<'_>>> {
     let (table, count) = (number(image, 32, 8), number(image, 56, 2));
     let mut segments = Vec::new();
@@ -214,13 +215,13 @@ fn segments(image: &[u8]) -> Outcome<Vec<Segment<'_>>> {
     Ok(segments)
 }
 
-/// `length` bytes of the image as a number; 0 beyond its end.
+/// `length` bytes of the image as a number; bytes past the end are 0.
 fn number(image: &[u8], offset: usize, length: usize) -> u64 {
     let bytes = image.get(offset..offset + length).unwrap_or(&[]);
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// An ELF64 image of these segments, with a PVH note that names the stub.
+/// An ELF64 image of these segments, with a PVH note that points to the stub.
 fn elf(segments: &[Segment<'_>]) -> Vec<u8> {
     let count = segments.len() + 1;
     let note = [

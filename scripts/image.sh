@@ -19,7 +19,8 @@ kernel's release build. The menu offers the modes serve, check and bench, and se
 kernel's options. Secure Boot must be off.
 
   --output FILE    the image (target/ballonet.img)
-  --kernel KERNEL  the kernel to put into it, instead of the release build
+  --kernel KERNEL  the kernel to put into it, instead of the release build; also a bzImage, which GRUB starts by BIOS
+                   only
   --menu FILE      a GRUB menu (grub.cfg) instead of the default one; the kernel is /boot/ballonet
   --test           boots it in QEMU: as a USB stick by BIOS and by UEFI, as a CD, and by each entry of the menu
 
@@ -84,8 +85,8 @@ else
 fi
 
 function start {
-  multiboot2 /boot/ballonet $*
-  # This must come after the line above: the kernel's header would override it. Any current video mode is fine.
+  COMMAND /boot/ballonet $*
+  # After the line above, else the kernel's header overrides it. Any current mode of the screen is fine.
   set gfxpayload=auto
 }
 
@@ -123,10 +124,17 @@ flock -u 9
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder/image/boot/grub" "$(dirname "$output")"
-strip -o "$folder/image/boot/ballonet" "$kernel"
-if [[ -n $menu ]]; then cat "$menu"; else menu; fi >"$folder/image/boot/grub/grub.cfg"
-modules='normal multiboot2 iso9660 fat test echo serial terminal all_video cpuid halt reboot'
-# Under UEFI, GRUB loads the module of every partition table type and reports missing ones.
+# A bzImage has "HdrS" there.
+if [[ $(tail -c +515 "$kernel" | head -c 4 | tr -d '\0') == HdrS ]]; then
+  command=linux
+  cp "$kernel" "$folder/image/boot/ballonet"
+else
+  command=multiboot2
+  strip -o "$folder/image/boot/ballonet" "$kernel"
+fi
+if [[ -n $menu ]]; then cat "$menu"; else menu | sed "s/COMMAND/$command/"; fi >"$folder/image/boot/grub/grub.cfg"
+modules="$command"' normal iso9660 fat test echo serial terminal all_video cpuid halt reboot'
+# GRUB under UEFI loads the module of every kind of partition table, and complains about a missing one.
 modules+=' part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc'
 if ! grub-mkrescue --locales= --fonts= --themes= --compress=xz --install-modules="$modules" -o "$folder/ballonet.img" \
   "$folder/image" >"$folder/log" 2>&1; then

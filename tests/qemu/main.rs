@@ -22,7 +22,6 @@ mod image;
 mod input;
 mod layouts;
 mod life;
-mod linux_entry;
 mod matrix;
 mod migration;
 mod mmio;
@@ -39,6 +38,7 @@ mod silence;
 mod soak;
 mod suite;
 mod terabyte;
+mod vmms;
 mod work;
 
 use std::process::ExitCode;
@@ -59,7 +59,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         mmio::trials(),
         layouts::trials(),
         life::trials(),
-        linux_entry::trials(),
+        vmms::trials(),
         migration::trials(),
         poison::trials(),
         commands::trials(),

@@ -10,11 +10,12 @@ Usage: cargo run [--release] [-- KERNEL-ARGUMENT...]
        ./run.sh [OPTION...] [--] [KERNEL] [KERNEL-ARGUMENT...]
        ./run.sh image [...]       makes an image for USB sticks and CDs (see ./run.sh image --help)
        ./run.sh bzimage [...]     makes a bzImage for loaders of Linux (see ./run.sh bzimage --help)
-       ./run.sh flash [DEVICE]    writes it to a stick (see ./run.sh flash --help)
+       ./run.sh flash [DEVICE]    writes the image to a stick (see ./run.sh flash --help)
        ./run.sh help              prints this, as --help does
 
-Boots KERNEL, an ELF file with a PVH note or a bzImage, in QEMU. Without KERNEL it builds this project's kernel and boots that. The
-kernel arguments (key=value) become the kernel's command line. Any other program in KERNEL's place is just run.
+Boots KERNEL, an ELF file with a PVH note or a bzImage, in QEMU. Without KERNEL it builds this project's kernel and
+boots that. The kernel arguments (key=value) become the kernel's command line. Any other program in KERNEL's place runs
+directly.
 
 The terminal shows the serial console. Ctrl-A C switches to the QEMU monitor and back, Ctrl-A X ends QEMU.
 
@@ -52,7 +53,7 @@ refuse() {
   exit 2
 }
 
-# Whether a file is a bzImage, or a 64-bit ELF executable with a PVH note and no interpreter: a kernel, and not a program of
+# Whether a file is a bzImage, or a 64-bit ELF executable with a PVH note and no interpreter: a kernel, not a program of
 # this system. Reads only the headers, and works without binutils.
 is_kernel() {
   local file=$1 header phdrs i

@@ -86,7 +86,7 @@ fi
 
 function start {
   COMMAND /boot/ballonet $*
-  # After the line above, else the kernel's header overrides it. Any current mode of the screen is fine.
+  # This must come after the line above: the kernel's header would override it. Any current video mode is fine.
   set gfxpayload=auto
 }
 
@@ -134,7 +134,7 @@ else
 fi
 if [[ -n $menu ]]; then cat "$menu"; else menu | sed "s/COMMAND/$command/"; fi >"$folder/image/boot/grub/grub.cfg"
 modules="$command"' normal iso9660 fat test echo serial terminal all_video cpuid halt reboot'
-# GRUB under UEFI loads the module of every kind of partition table, and complains about a missing one.
+# Under UEFI, GRUB loads the module of every partition table type and reports missing ones.
 modules+=' part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc'
 if ! grub-mkrescue --locales= --fonts= --themes= --compress=xz --install-modules="$modules" -o "$folder/ballonet.img" \
   "$folder/image" >"$folder/log" 2>&1; then

@@ -138,7 +138,7 @@ fn message(vm: &mut Vm, what: &str, wanted: impl Fn(&str) -> bool) -> Outcome {
     if said(vm) { Ok(()) } else { vm.event_where(what, wanted).map(drop) }
 }
 
-/// Nothing but switching the machine off ends QEMU with status 0 here.
+/// Here only powering off ends QEMU with status 0.
 pub(crate) fn ends_switched_off(vm: &mut Vm) -> Outcome {
     let exit = vm.event("exit")?;
     ensure!(exit.count("status")? == 33, "the kernel should end with success: {exit}");

@@ -106,7 +106,7 @@ fn note(balloons: &Balloons) -> &'static str {
     let words = balloons.drivers().find_map(|driver| {
         let status = driver.status();
         match () {
-            () if driver.failed().is_some() => Some("failed"),
+            () if status.failed.is_some() => Some("failed"),
             () if status.frozen => Some("frozen"),
             () if status.silent => Some("the device is silent"),
             () if status.short => Some("the rest is in use"),

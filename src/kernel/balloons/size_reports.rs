@@ -114,8 +114,8 @@ impl SizeReports {
         serial::emit(&events::Strategy {
             name: balloon.name(),
             request: &strategy.request,
-            chains: strategy.chains.word(),
-            path: strategy.path.map_or("direct", Path::word),
+            chains: strategy.chains.into(),
+            path: strategy.path.map_or("direct", Path::into),
             report_first: strategy.rates.map(|rates| MibPerSecond(rates.report_first)),
             direct: strategy.rates.map(|rates| MibPerSecond(rates.direct)),
         });

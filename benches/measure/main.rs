@@ -1,5 +1,5 @@
 //! Compares our kernel with Linux, in turn, on the same QEMU; our driver with the device's ceiling; the parameters of
-//! free page reporting; and the boot time with that of an earlier build.
+//! free page reporting; the boot time with that of an earlier build; and both guests' accesses outside memory.
 //!
 //! Both guests are observed from the host only: *ready* is `DRIVER_OK` as QEMU sees it, *done* is `query-balloon` at
 //! its target, and the memory given back is the fall of QEMU's resident memory. All guest memory is preallocated, so
@@ -15,6 +15,7 @@ mod support;
 
 mod beside;
 mod curves;
+mod exits;
 mod figures;
 mod host;
 mod publish;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let measure = match () {
         () if wants("reporting") => curves::run,
         () if wants("ready") => starts::run,
+        () if wants("exits") => exits::run,
         () => beside::run,
     };
     let outcome = measure(wants("--write"));

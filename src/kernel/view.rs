@@ -11,8 +11,9 @@ use ballonet::platform::Platform;
 
 use super::balloons::Balloons;
 
-/// The minimum time between two different pictures: 100 ms.
+/// The minimum time between two different pictures: 100 ms, or 1 s while a balloon moves and changes each picture.
 const PERIOD: u64 = 100_000_000;
+const MOVING: u64 = 1_000_000_000;
 
 /// Bytes of a region that is reported to the host as a whole.
 const REGION: u64 = 2 << 20;
@@ -33,7 +34,9 @@ struct Seen {
 #[derive(Default)]
 pub(super) struct View {
     seen: Option<Seen>,
-    /// When to compare it again, in nanoseconds since entry.
+    /// When a comparison last found a change, in nanoseconds since entry.
+    last: Option<u64>,
+    /// When to compare it again.
     next: u64,
     /// The last comparison found a change, so others may follow.
     moving: bool,
@@ -46,10 +49,12 @@ impl View {
         if !screen::is_present() {
             return;
         }
-        if now >= self.next {
+        let period = if balloons.movement().is_some() { MOVING } else { PERIOD };
+        if self.last.is_none_or(|last| now >= last + period) {
             self.compare(machine, now, balloons);
         }
-        screen::draw();
+        self.next = self.last.map_or(0, |last| last + period);
+        screen::draw(now);
     }
 
     /// When to serve it even if nothing happens.
@@ -61,7 +66,7 @@ impl View {
         let seen = Seen::now(balloons);
         self.moving = self.seen.replace(seen) != Some(seen);
         if self.moving {
-            self.next = now + PERIOD;
+            self.last = Some(now);
             seen.show(&machine.identity);
         }
     }

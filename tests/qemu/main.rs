@@ -16,6 +16,7 @@ mod console;
 mod cpus;
 mod dimms;
 mod engine;
+mod exits;
 mod hardware;
 mod hotplug;
 mod image;
@@ -65,6 +66,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         commands::trials(),
         console::trials(),
         engine::trials(),
+        exits::trials(),
         cpus::trials(),
         dimms::trials(),
         power::trials(),

@@ -21,6 +21,7 @@ use super::qemu::Qemu;
 use super::qmp::Qmp;
 use super::runner::{Completion, Deadline, Failed};
 use super::serial::Serial;
+use super::trace::Trace;
 
 /// Polling interval for conditions that cannot wake a wait.
 const GLANCE: Duration = Duration::from_millis(2);
@@ -185,6 +186,11 @@ impl Vm {
             Ok((last == bytes).then_some(()))
         })
         .map_err(|error| format!("{error}: {last} of {bytes} bytes").into())
+    }
+
+    /// The guest's accesses outside memory so far; the machine must be traced.
+    pub(crate) fn trace(&self) -> Outcome<Trace> {
+        Trace::read(&Qemu::trace_file(&self.folder.0.join("qmp")))
     }
 
     /// Reads 16 bits of the guest's shared RAM at a physical address.

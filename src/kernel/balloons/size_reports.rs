@@ -10,10 +10,8 @@ use crate::console::Movement;
 use crate::console::events::{self, Bytes, MibPerSecond};
 use crate::machine::{Machine, frames, log as serial};
 
-/// Interval of progress lines on a terminal, and of `balloon` events: 100 ms.
-const REDRAW: u64 = 100_000_000;
-/// Interval of progress lines where lines cannot be redrawn: 1 s.
-const PLAIN: u64 = 1_000_000_000;
+/// Interval of progress lines and of `balloon` events: 1 s, since each byte costs a virtual machine an exit.
+const PROGRESS: u64 = 1_000_000_000;
 
 /// The movement in progress, and the last reports.
 #[derive(Default)]
@@ -80,7 +78,7 @@ impl SizeReports {
         }
         if changes.contains(Changes::SETTLED) {
             self.finish(balloon, &status);
-        } else if self.movement.is_some() && now.saturating_sub(self.reported) >= if ansi { REDRAW } else { PLAIN } {
+        } else if self.movement.is_some() && now.saturating_sub(self.reported) >= PROGRESS {
             self.reported = now;
             self.report_progress(balloon, &status, ansi);
         }

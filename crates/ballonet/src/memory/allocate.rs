@@ -1,12 +1,12 @@
 //! Allocation: finds the run of free frames that fragments the remaining memory least.
 //!
 //! - Up to 512 frames come from one region of the highest zone that has one; there, from the region whose largest
-//! block is the smallest that surely fits. So whole regions are broken last, and low memory is kept. This takes
-//! constant time.
+//!   block is the smallest that surely fits. So whole regions are broken last, and low memory is kept. This takes
+//!   constant time.
 //! - Only if no block surely fits, the search covers regions that may still have the run, across block alignment: at
-//! most those with blocks of a quarter of the size or more.
+//!   most those with blocks of a quarter of the size or more.
 //! - More than 512 frames come from adjacent wholly free regions. The search reads one bit per region, so a mebibyte
-//! in 16 TiB; the allocation itself visits each region of the run.
+//!   in 16 TiB; the allocation itself visits each region of the run.
 #![forbid(unsafe_code)]
 
 use super::error::AllocateError;

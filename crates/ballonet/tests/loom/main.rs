@@ -12,12 +12,12 @@
 //!
 //! What the checker does not show:
 //! - Loom runs a thread's accesses in program order, so a load never sees a later store. It cannot show a store that
-//! overtakes an earlier load.
+//!   overtakes an earlier load.
 //! - Its sequentially consistent fences order slightly more than the language's: everything before one is seen after
-//! the next. So *publish* and *observe* have models without such a fence, which could hide that they are missing.
+//!   the next. So *publish* and *observe* have models without such a fence, which could hide that they are missing.
 //! - A kick and an interrupt order memory here, as on PCI: the receiver sees everything stored before.
 //! - It skips orders that it takes for equivalent, and remembers only the last access to each field. `models`
-//! describes the remedy.
+//!   describes the remedy.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "the parts are written as a library of this test program")]

@@ -36,7 +36,7 @@ fn few_in_flight() -> Options {
     options
 }
 
-/// Without MUST_TELL_HOST, by which a host demands to be told before frames are used again.
+/// Without `MUST_TELL_HOST`, by which a host demands to be told before frames are used again.
 fn lenient(behaviour: Behaviour) -> Behaviour {
     let features = behaviour.features & !feature::MUST_TELL_HOST;
     behaviour.with_features(features)

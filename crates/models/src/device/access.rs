@@ -237,12 +237,13 @@ impl Balloon {
     // Device config.
 
     fn config_length(&self) -> u64 {
-        match self.behaviour.features {
+        let by_features = match self.behaviour.features {
             _ if self.behaviour.entropy.is_some() => 0,
             f if f & feature::PAGE_POISON != 0 => 16,
             f if f & feature::FREE_PAGE_HINT != 0 => 12,
             _ => 8,
-        }
+        };
+        self.behaviour.quirks.config_length.unwrap_or(by_features)
     }
 
     pub(super) fn read_device_config(&mut self, offset: u64, width: u8, bus: &mut Bus) -> u32 {

@@ -318,10 +318,7 @@ fn private_features_are_declined_and_their_queues_stay_alone() {
 fn kvmtool_counts_by_itself_and_agrees_with_the_driver() {
     let mut guest = bring_up(Behaviour::kvmtool());
     for target in [1000, 3000, 700, 0] {
-        guest.device(|b, bus| b.set_target(target, bus));
-        guest.driver_mut().recheck();
-        guest.run();
-        guest.expect_balloon(target);
+        guest.follow(target);
     }
     assert!(guest.device(ballonet_models::Balloon::request_statistics));
     guest.run();
@@ -349,7 +346,9 @@ fn a_device_without_reset_is_driven_as_far_as_it_goes() {
             let status = guest.driver().status();
             assert_eq!((status.actual, status.withheld), (200, 0), "the host keeps its frames, and nothing was in flight");
             guest.shut_down();
-            guest.expect_nothing_allocated();
+            let left = guest.machine.allocated();
+            assert_eq!((left.vectors, left.mappings), (0, 0));
+            assert!(left.dma > 0, "the device may still use its rings");
         }
     }
 }

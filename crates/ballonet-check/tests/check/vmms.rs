@@ -69,7 +69,11 @@ fn testable() -> [Expected; 5] {
             vmm: "kvmtool",
             device: with_access(Behaviour::kvmtool()),
             fails: &[],
-            warns: &[],
+            warns: &[
+                "used-length-of-readable-buffers-is-0",
+                "suppressed-interrupts-stay-away",
+                "the-first-interrupt-can-be-suppressed",
+            ],
             ends: None,
         },
     ]

@@ -154,7 +154,13 @@ fn the_device_configuration_is_as_long_as_the_offered_features_make_it() {
         (offering(qemu.clone(), FREE_PAGE_HINT, PAGE_POISON), 12),
         (qemu, 16),
         (Behaviour { layout: Behaviour::conforming().layout, ..Behaviour::cloud_hypervisor() }, 8),
-        (Behaviour { layout: Behaviour::conforming().layout, ..offering(Behaviour::firecracker(), 0, FREE_PAGE_HINT) }, 12),
+        (
+            Behaviour {
+                layout: Behaviour::conforming().layout,
+                ..offering(Behaviour::firecracker(), 0, FREE_PAGE_HINT)
+            },
+            12,
+        ),
         (Behaviour::kvmtool(), 16),
     ] {
         let mut guest = bring_up(behaviour);
@@ -344,7 +350,11 @@ fn a_device_without_reset_is_driven_as_far_as_it_goes() {
             };
             assert!(status.contains(Status::FAILED) && waited_ms == 0, "{error}");
             let status = guest.driver().status();
-            assert_eq!((status.actual, status.withheld), (200, 0), "the host keeps its frames, and nothing was in flight");
+            assert_eq!(
+                (status.actual, status.withheld),
+                (200, 0),
+                "the host keeps its frames, and nothing was in flight"
+            );
             guest.shut_down();
             let left = guest.machine.allocated();
             assert_eq!((left.vectors, left.mappings), (0, 0));

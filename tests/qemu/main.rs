@@ -15,6 +15,7 @@ mod console;
 mod cpus;
 mod dimms;
 mod engine;
+mod exits;
 mod hardware;
 mod hotplug;
 mod image;
@@ -64,6 +65,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         commands::trials(),
         console::trials(),
         engine::trials(),
+        exits::trials(),
         cpus::trials(),
         dimms::trials(),
         power::trials(),

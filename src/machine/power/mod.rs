@@ -12,11 +12,12 @@ use x86_64::structures::DescriptorTablePointer;
 
 use crate::acpi::{Acpi, Fadt, SleepType};
 use crate::console::events;
-use crate::machine::cpu::cpuid::{self, wait_some_ms};
+use crate::machine::cpu::cpuid;
 use crate::machine::lock::Lock;
 use crate::machine::power::acpi_registers::{PowerRegisters, ResetPlace, take_acpi_mode};
 use crate::machine::power::ways_out::WayOut;
 use crate::machine::terminal::{log, screen};
+use crate::machine::time::clock::wait_some_ms;
 use ballonet::platform::Registers;
 
 /// How the kernel ended.
@@ -70,11 +71,11 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
     log::emit(&events::Exit { status: status.qemu_status().into() });
     screen::flush();
+    drain();
     let ways = WayOut::to_end(status, cpuid::has_hypervisor()).iter().copied().filter(|way| is_there(*way));
-    let mut is_patient = true;
     for way in ways {
         if way.is_reset() {
-            announce_reset(way, core::mem::take(&mut is_patient));
+            announce_reset(way);
         }
         take(way, status);
     }
@@ -83,15 +84,11 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
     cpuid::halt()
 }
 
-/// Says that the machine is to end by a reset. The first one waits.
-fn announce_reset(way: WayOut, is_patient: bool) {
-    /// For the last bytes on the serial line, and for a VMM that is slow to switch off: a reset must not overtake that.
-    const PATIENCE_MS: u32 = 200;
+/// Says that the machine is to end by a reset.
+fn announce_reset(way: WayOut) {
     ::log::info!("the virtual machine is still on: it is ended by {way}");
     screen::flush();
-    if is_patient {
-        wait_some_ms(PATIENCE_MS);
-    }
+    drain();
 }
 
 /// Whether there is a point in a way out. Most show that only when they are taken.
@@ -136,6 +133,16 @@ fn debug_exit(status: ExitStatus) {
     }
 }
 
+/// Waits for the last bytes on the serial line, which whatever ends the machine would cut off.
+fn drain() {
+    /// The longest wait, in nanoseconds, since a reader may have stopped: 200 ms. A queue takes 1.4 ms at full speed.
+    const PATIENCE: u64 = 200_000_000;
+    log::with_serial(|serial| serial.drain(PATIENCE));
+}
+
+/// What a VMM may take to switch off, in ms: a reset must not overtake that.
+const SLOW_MS: u32 = 200;
+
 /// PM1 control: sleep enable, and where the sleep type goes (ACPI 6.5, 4.8.3.2.1).
 const SLEEP_ENABLE: u16 = 1 << 13;
 const SLEEP_TYPE_SHIFT: u16 = 10;
@@ -151,7 +158,7 @@ impl Power {
         let Some(sleep) = self.soft_off else { return };
         if let Some(register) = &mut self.registers.sleep_control {
             register.write8(0, sleep.a << REDUCED_SLEEP_TYPE_SHIFT | REDUCED_SLEEP_ENABLE);
-            wait_some_ms(10);
+            wait_some_ms(SLOW_MS);
         }
         if self.registers.control.iter().all(Option::is_none) {
             return;
@@ -170,7 +177,7 @@ impl Power {
                 }
             }
         }
-        wait_some_ms(10);
+        wait_some_ms(SLOW_MS);
     }
 
     /// Resets the machine by ACPI's register, where there is one.

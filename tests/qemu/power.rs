@@ -78,8 +78,8 @@ fn ends_without_acpi(vm: &mut Vm, way: &str) -> Outcome {
 /// Which reset was the end, the last that was announced; `None` if none was.
 pub(crate) fn ends_by_reset(vm: &Vm, way: Option<&str>) -> Outcome {
     let lines = vm.serial.all();
-    let announced = lines.iter().filter_map(|line| line.text.split_once("is still on: it is ended by "));
-    let last = announced.last().map(|(_, rest)| rest.trim_end_matches("\"}"));
+    let mut announced = lines.iter().filter_map(|line| line.text.split_once("is still on: it is ended by "));
+    let last = announced.next_back().map(|(_, rest)| rest.trim_end_matches("\"}"));
     ensure!(last == way, "it should end by {way:?}, not by {last:?}");
     Ok(())
 }

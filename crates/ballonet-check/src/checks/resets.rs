@@ -189,6 +189,13 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(())
         },
     ),
+    on_device(Must, "legal-use-needs-no-reset", "2.1.2", "DEVICE_NEEDS_RESET was never set by legal use", |device| {
+        if let Some(what) = &device.needed_reset {
+            fail!("DEVICE_NEEDS_RESET was set in legal use: {what}");
+        }
+        Ok(())
+    }),
+    // Last: a device that fails it may want a reset.
     on_device(
         Must,
         "a-reset-queue-is-as-large-as-it-says",
@@ -211,12 +218,6 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(())
         },
     ),
-    on_device(Must, "legal-use-needs-no-reset", "2.1.2", "DEVICE_NEEDS_RESET was never set by legal use", |device| {
-        if let Some(what) = &device.needed_reset {
-            fail!("DEVICE_NEEDS_RESET was set in legal use: {what}");
-        }
-        Ok(())
-    }),
 ];
 
 /// Gives the device work to do, and does not wait for it.

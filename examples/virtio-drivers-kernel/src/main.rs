@@ -1,4 +1,4 @@
-//! A kernel that has `virtio-drivers`' `Hal`, in `hal.rs`, and runs a balloon by it.
+//! A kernel that has a `Hal` for `virtio-drivers`, in `hal.rs`, and runs a balloon on it.
 
 #![no_std]
 #![no_main]
@@ -10,7 +10,7 @@ use ballonet::platform::Platform;
 use ballonet_virtio_drivers::{HalFrames, HalPlatform};
 use machine::{nanoseconds, println};
 
-/// The most frames that the balloon may have: half of the memory.
+/// The balloon's size limit in frames: half of the memory.
 const LIMIT: u32 = 128 << 8;
 
 #[unsafe(no_mangle)]

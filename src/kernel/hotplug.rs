@@ -233,6 +233,7 @@ impl Port {
         };
         let (function, bars) = (node.function, node.bars);
         let interrupts = SlotInterrupts::find(machine, &function, &bars, slot.express(), &name, mode);
+        let interrupts = interrupts.expect("events of a slot take a few bytes, and this kernel panics without them");
         let now = machine.now();
         slot.start(machine.config(), now);
         let stage = slot.stage();

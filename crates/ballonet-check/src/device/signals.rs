@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::PciFunction;
-use crate::platform::Mapped;
+use crate::platform::{Action, Mapped};
 use ballonet::pci::{MsixTable, MsixVector};
-use ballonet::platform::{Handled, Handler, InterruptLine, Registers, Vector};
+use ballonet::platform::{Handled, InterruptLine, Registers, Vector};
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::ISR_CONFIG;
 
@@ -106,14 +106,20 @@ impl Signals {
                 return Err(format!("{error}"));
             }
         };
-        let table = self.table.insert(msix.enable(&mut pci.platform.config(), table, pending));
+        let table = match msix.enable(&mut pci.platform.config(), table, pending) {
+            Ok(table) => self.table.insert(table),
+            Err((error, windows)) => {
+                windows.into_iter().for_each(|window| pci.platform.unmap(window));
+                return Err(format!("{error}"));
+            }
+        };
         for place in 0..count.min(COUNTED) {
             let counts = Arc::clone(&self.counts);
-            let handler: Handler = Box::new(move || {
+            let action: Action = Box::new(move || {
                 counts.count(place);
                 Handled::Yes
             });
-            let vector = pci.platform.allocate_vector(format!("check-{place}"), handler);
+            let vector = pci.platform.allocate_vector(format_args!("check-{place}"), action);
             let vector = vector.map_err(|error| format!("{error}"))?;
             let message = vector.message;
             self.vectors.push(vector);
@@ -130,7 +136,7 @@ impl Signals {
         let function = pci.function.bdf;
         let pin = pci.function.interrupt_pin.ok_or("the function has no interrupt pin")?;
         let (counts, isr) = (Arc::clone(&self.counts), Arc::clone(isr));
-        let handler: Handler = Box::new(move || {
+        let action: Action = Box::new(move || {
             let bits = isr.read8(0);
             if bits == 0 || bits == u8::MAX {
                 return Handled::No;
@@ -139,8 +145,7 @@ impl Signals {
             counts.count(usize::from(bits & ISR_CONFIG == 0));
             Handled::Yes
         });
-        let vector =
-            pci.platform.attach_line(InterruptLine::Pin { function, pin }, String::from("check-line"), handler);
+        let vector = pci.platform.attach_line(InterruptLine::Pin { function, pin }, "check-line", action);
         self.vectors.push(vector.map_err(|error| format!("{error}"))?);
         pci.function.set_intx(&mut pci.platform.config(), true);
         Ok(())
@@ -148,7 +153,8 @@ impl Signals {
 
     /// Gives everything back. The device has been reset.
     pub(crate) fn release(self, pci: &mut PciFunction<'_>) {
-        if self.mode == InterruptMode::Line && !self.vectors.is_empty() {
+        let is_line = self.mode == InterruptMode::Line;
+        if is_line && !self.vectors.is_empty() {
             pci.function.set_intx(&mut pci.platform.config(), false);
         }
         if let Some(table) = self.table {
@@ -157,7 +163,11 @@ impl Signals {
             pci.platform.unmap(pending);
         }
         for vector in self.vectors {
-            pci.platform.release_vector(vector);
+            if is_line {
+                pci.platform.detach_line(vector);
+            } else {
+                pci.platform.release_vector(vector);
+            }
         }
     }
 }

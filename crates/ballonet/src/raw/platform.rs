@@ -1,6 +1,6 @@
 //! A platform over a handful of functions.
 
-use alloc::string::String;
+use core::fmt;
 use core::ptr::NonNull;
 
 use super::{RawMemory, RawRegisters};
@@ -37,7 +37,11 @@ pub unsafe trait Kernel {
     ///
     /// # Errors
     /// As [`Platform::allocate_vector`].
-    fn allocate_vector(&mut self, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
+    fn allocate_vector(
+        &mut self,
+        _name: fmt::Arguments<'_>,
+        _handler: Handler<RawRegisters>,
+    ) -> Result<Vector, VectorError> {
         Err(VectorError::NoMessages)
     }
 
@@ -131,7 +135,11 @@ impl<K: Kernel, C: ConfigSpace> Platform for RawPlatform<K, C> {
         self.kernel.release_dma(memory.pointer(), memory.device_address(), memory.len());
     }
 
-    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
+    fn allocate_vector(
+        &mut self,
+        name: fmt::Arguments<'_>,
+        handler: Handler<RawRegisters>,
+    ) -> Result<Vector, VectorError> {
         self.kernel.allocate_vector(name, handler)
     }
 

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::{EcamConfig, Kernel, RawMemory, RawPlatform, RawRegisters};
 use crate::pci::{Bdf, BusRange, ConfigSpace};
-use crate::platform::{DmaMemory, Platform, RegisterWindow, Registers};
+use crate::platform::{DmaMemory, Handled, Handler, Platform, RegisterWindow, Registers};
 
 /// Aligned memory of the test's own, leaked: nothing else reaches it.
 fn memory(words: usize) -> NonNull<u8> {
@@ -131,5 +131,5 @@ fn a_platform_gives_back_what_the_kernel_gave_and_names_what_it_refused() {
     platform.release_dma(memory);
     assert_eq!((platform.kernel.allocated, platform.now()), (0, 7));
     assert_eq!(platform.allocate_dma(4096, 4096).unwrap_err().align, 4096);
-    assert!(platform.allocate_vector("a".into(), Box::new(|| crate::platform::Handled::No)).is_err());
+    assert!(platform.allocate_vector(format_args!("a"), Handler::new(|| Handled::No)).is_err());
 }

@@ -15,7 +15,6 @@ mod send;
 mod start;
 mod withheld;
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 pub use self::oom::{ReclaimError, Reclaimed};
@@ -34,6 +33,7 @@ use super::policy::silence::{Silence, Turn};
 use super::policy::target::TargetPlan;
 use super::policy::tuning::Tuning;
 use super::status::{Changes, Next, Progress, ResetReport};
+use crate::bus::Cause;
 use crate::platform::{Platform, Registers};
 use crate::virtio::spec::Features;
 use crate::virtio::{DeviceHandle, InterruptMode, Interrupts, TransportKind};
@@ -70,7 +70,7 @@ pub struct Balloon<P: Platform> {
 
 /// The state of the device.
 enum State<P: Platform> {
-    Running(Box<Running<P>>),
+    Running(Running<P>),
     /// It is reset and waits to be started again.
     Frozen,
     /// The driver gave up, and why.
@@ -117,7 +117,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         self.transport = running.virtio.device.transport().kind();
         self.mode = running.virtio.interrupts.mode();
         self.repoll = true;
-        self.state = State::Running(Box::new(running));
+        self.state = State::Running(running);
     }
 
     /// Does the work that is due: takes what the device has completed, sends what it has room for, answers requests for
@@ -206,9 +206,9 @@ impl<P: Platform> Balloon<P> {
 fn counted<R: Registers>(counters: Counters, interrupts: &Interrupts<R>) -> Counters {
     let events = interrupts.events();
     Counters {
-        config_interrupts: counters.config_interrupts + events.config_interrupts() as u64,
-        vring_interrupts: counters.vring_interrupts + events.vring_interrupts() as u64,
-        stray_interrupts: counters.stray_interrupts + events.stray_interrupts() as u64,
+        config_interrupts: counters.config_interrupts + events.count(Cause::Config) as u64,
+        vring_interrupts: counters.vring_interrupts + events.count(Cause::Vring) as u64,
+        stray_interrupts: counters.stray_interrupts + events.count(Cause::Stray) as u64,
         ..counters
     }
 }

@@ -1,6 +1,5 @@
 //! A running device: its interrupts and registers, its queues, and what was last exchanged by the device configuration.
 
-use alloc::boxed::Box;
 use core::mem::ManuallyDrop;
 
 use crate::balloon::platform::BalloonPlatform;
@@ -23,7 +22,7 @@ pub(super) struct Running<P: Platform> {
 /// A device that did not stop, and the queues that it keeps. Dropping this returns nothing to the platform.
 pub(super) struct Unstopped<P: Platform> {
     pub(super) error: TransportError,
-    pub(super) queues: ManuallyDrop<Box<Queues<P>>>,
+    pub(super) queues: ManuallyDrop<Queues<P>>,
 }
 
 impl<P: BalloonPlatform> Running<P> {
@@ -48,7 +47,7 @@ impl<P: BalloonPlatform> Running<P> {
                 queues.release(platform, &proof);
                 Ok(())
             }
-            Err(error) => Err(Unstopped { error, queues: ManuallyDrop::new(Box::new(queues)) }),
+            Err(error) => Err(Unstopped { error, queues: ManuallyDrop::new(queues) }),
         })
     }
 }

@@ -1,12 +1,13 @@
 //! The balloon's own queues and fields beside inflating and deflating.
 
+use core::mem::offset_of;
+
 use crate::check::Severity::{Custom, Must};
 use crate::check::{Check, Verdict, ensure, fail, on_device, skip_unless};
 use crate::device::{About, Role, Shape, StartOptions, TestDevice, undisturbed};
 use crate::ring::Part;
 use ballonet::balloon::wire::{
-    CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING,
-    STATS_VQ, Tag, statistic,
+    BalloonConfig, FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING, STATS_VQ, Tag, statistic,
 };
 use ballonet::platform::Registers;
 
@@ -86,16 +87,16 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             skip_unless!(device.offered.contains(FREE_PAGE_HINT), "the device does not offer FREE_PAGE_HINT");
             skip_unless!(
-                device.config.len() >= CONFIG_FREE_PAGE_HINT_CMD_ID + 4,
+                device.config.len() >= offset_of!(BalloonConfig, free_page_hint_cmd_id) + 4,
                 "the device configuration has no free_page_hint_cmd_id"
             );
             let setup = StartOptions { features: device.least() | FREE_PAGE_HINT, ..device.plain() };
             undisturbed(device, About::Signals, |device| {
                 device.start(&setup)?;
-                let before = device.config.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
+                let before = device.config.read32(offset_of!(BalloonConfig, free_page_hint_cmd_id));
                 skip_unless!(before <= 1, "the host asks for hints just now: {before}");
                 device.wait_quiet()?;
-                let after = device.config.read32(CONFIG_FREE_PAGE_HINT_CMD_ID);
+                let after = device.config.read32(offset_of!(BalloonConfig, free_page_hint_cmd_id));
                 skip_unless!(after <= 1, "the host asks for hints just now: {after}");
                 ensure!(before == after, "free_page_hint_cmd_id goes from {before} to {after} without a round");
                 Ok(())
@@ -110,11 +111,14 @@ pub(super) const CHECKS: &[Check] = &[
         "the balloon works with PAGE_POISON and a poison_val of 0",
         |device| {
             skip_unless!(device.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
-            skip_unless!(device.config.len() >= CONFIG_POISON_VAL + 4, "the device configuration has no poison_val");
+            skip_unless!(
+                device.config.len() >= offset_of!(BalloonConfig, poison_val) + 4,
+                "the device configuration has no poison_val"
+            );
             let setup = StartOptions { features: device.least() | PAGE_POISON, ..device.plain() };
             device.prepare(&setup)?;
             // Before DRIVER_OK and not after (5.5.6.6). No frame of the tester's is free, so nothing has to be filled.
-            device.config.write32(CONFIG_POISON_VAL, 0);
+            device.config.write32(offset_of!(BalloonConfig, poison_val), 0);
             device.go()?;
             device.exchange_cleanly(32, &Shape::PLAIN)
         },

@@ -1,15 +1,14 @@
 //! The device configuration, and the window in configuration space to all registers.
 
-use super::configuration_space::PCI_DATA_END;
+use core::mem::offset_of;
+
 use crate::check::Severity::{Custom, Must};
 use crate::check::{Check, Stop, Verdict, ensure, on_device, skip_unless};
 use crate::device::{About, TestDevice, undisturbed};
-use ballonet::balloon::wire::{
-    CONFIG_ACTUAL, CONFIG_NUM_PAGES, CONFIG_POISON_VAL, CONFIG_SIZE, FREE_PAGE_HINT, PAGE_POISON,
-};
+use ballonet::balloon::wire::{BalloonConfig, FREE_PAGE_HINT, PAGE_POISON};
 use ballonet::pci::{Capability, ConfigSpace};
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{CapabilityType, cap, common};
+use ballonet::virtio::spec::{CapabilityType, CommonConfig, PciAccessCapability, PciCapability};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -22,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
             let needed = match device.offered {
                 offered if offered.contains(PAGE_POISON) => 16,
                 offered if offered.contains(FREE_PAGE_HINT) => 12,
-                _ => CONFIG_SIZE,
+                _ => BalloonConfig::SIZE,
             };
             let length = device.config.len();
             ensure!(length >= needed, "the device configuration has {length} bytes, {needed} are needed");
@@ -37,9 +36,9 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             undisturbed(device, About::Target, |device| {
                 device.begin()?;
-                let before = device.config.read32(CONFIG_NUM_PAGES);
+                let before = device.config.read32(offset_of!(BalloonConfig, num_pages));
                 device.negotiate_least()?;
-                let after = device.config.read32(CONFIG_NUM_PAGES);
+                let after = device.config.read32(offset_of!(BalloonConfig, num_pages));
                 ensure!(before == after, "num_pages is {before} before FEATURES_OK, and {after} after it");
                 Ok(())
             })
@@ -55,9 +54,9 @@ pub(super) const CHECKS: &[Check] = &[
             undisturbed(device, About::Signals, |device| {
                 device.start(&setup)?;
                 // A value whose parts differ.
-                device.config.write32(CONFIG_ACTUAL, 0x0102_0304);
+                device.config.write32(offset_of!(BalloonConfig, actual), 0x0102_0304);
                 let outcome = reads_the_same_in_parts(device);
-                device.config.write32(CONFIG_ACTUAL, 0);
+                device.config.write32(offset_of!(BalloonConfig, actual), 0);
                 outcome
             })
         },
@@ -71,10 +70,10 @@ pub(super) const CHECKS: &[Check] = &[
             let setup = device.plain();
             undisturbed(device, About::Generation, |device| {
                 device.start(&setup)?;
-                let before = device.common.read8(common::CONFIG_GENERATION);
+                let before = device.common.read8(offset_of!(CommonConfig, config_generation));
                 for _ in 0..8 {
-                    let _ = device.config.read32(CONFIG_NUM_PAGES);
-                    let generation = device.common.read8(common::CONFIG_GENERATION);
+                    let _ = device.config.read32(offset_of!(BalloonConfig, num_pages));
+                    let generation = device.common.read8(offset_of!(CommonConfig, config_generation));
                     ensure!(
                         generation == before,
                         "config_generation goes from {before} to {generation} while nothing changes"
@@ -88,8 +87,8 @@ pub(super) const CHECKS: &[Check] = &[
         let setup = device.plain();
         device.start(&setup)?;
         for value in [1, 0x0102_0304, 0] {
-            device.config.write32(CONFIG_ACTUAL, value);
-            let read = device.config.read32(CONFIG_ACTUAL);
+            device.config.write32(offset_of!(BalloonConfig, actual), value);
+            let read = device.config.read32(offset_of!(BalloonConfig, actual));
             ensure!(read == value, "actual was written with {value:#x}, {read:#x} is read");
         }
         Ok(())
@@ -103,10 +102,10 @@ pub(super) const CHECKS: &[Check] = &[
             let setup = device.plain();
             undisturbed(device, About::Target, |device| {
                 device.start(&setup)?;
-                let before = device.config.read32(CONFIG_NUM_PAGES);
-                device.config.write32(CONFIG_ACTUAL, before.wrapping_add(7));
-                let after = device.config.read32(CONFIG_NUM_PAGES);
-                device.config.write32(CONFIG_ACTUAL, 0);
+                let before = device.config.read32(offset_of!(BalloonConfig, num_pages));
+                device.config.write32(offset_of!(BalloonConfig, actual), before.wrapping_add(7));
+                let after = device.config.read32(offset_of!(BalloonConfig, num_pages));
+                device.config.write32(offset_of!(BalloonConfig, actual), 0);
                 ensure!(before == after, "num_pages goes from {before} to {after} when actual is written");
                 Ok(())
             })
@@ -115,14 +114,14 @@ pub(super) const CHECKS: &[Check] = &[
     on_device(Must, "poison-value-is-kept", "5.5.6.6", "poison_val is stored as written", |device| {
         skip_unless!(device.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
         skip_unless!(
-            device.config.len() >= CONFIG_POISON_VAL + 4,
+            device.config.len() >= offset_of!(BalloonConfig, poison_val) + 4,
             "the device configuration has no room for poison_val"
         );
         let features = device.least() | PAGE_POISON;
         skip_unless!(device.negotiate(features)?, "the device does not take the features {features}");
         for value in [0xaaaa_aaaa, 0] {
-            device.config.write32(CONFIG_POISON_VAL, value);
-            let read = device.config.read32(CONFIG_POISON_VAL);
+            device.config.write32(offset_of!(BalloonConfig, poison_val), value);
+            let read = device.config.read32(offset_of!(BalloonConfig, poison_val));
             ensure!(read == value, "poison_val was written with {value:#x}, {read:#x} is read");
         }
         Ok(())
@@ -134,8 +133,12 @@ pub(super) const CHECKS: &[Check] = &[
         "a read of pci_cfg_data reads the BAR, in 1, 2 and 4 bytes",
         |device| {
             device.begin()?;
-            device.common.write32(common::DEVICE_FEATURE_SELECT, 0);
-            for (field, width) in [(common::DEVICE_STATUS, 1), (common::NUM_QUEUES, 2), (common::DEVICE_FEATURE, 4)] {
+            device.common.write32(offset_of!(CommonConfig, device_feature_select), 0);
+            for (field, width) in [
+                (offset_of!(CommonConfig, device_status), 1),
+                (offset_of!(CommonConfig, num_queues), 2),
+                (offset_of!(CommonConfig, device_feature), 4),
+            ] {
                 let access = point(device, field, width)?;
                 let through = read_window(&device.pci.platform.config(), access, width)?;
                 let direct = match width {
@@ -154,10 +157,14 @@ pub(super) const CHECKS: &[Check] = &[
     on_device(Must, "pci-access-writes-registers", "4.1.4.9.1", "a write of pci_cfg_data writes the BAR", |device| {
         device.begin()?;
         for select in [1, 0] {
-            let access = point(device, common::DEVICE_FEATURE_SELECT, 4)?;
-            let written = access.write32(&mut device.pci.platform.config(), cap::PCI_DATA as u8, select);
+            let access = point(device, offset_of!(CommonConfig, device_feature_select), 4)?;
+            let written = access.write32(
+                &mut device.pci.platform.config(),
+                offset_of!(PciAccessCapability, pci_cfg_data),
+                select,
+            );
             written.map_err(|error| Stop::Failed(alloc::format!("{error}")))?;
-            let read = device.common.read32(common::DEVICE_FEATURE_SELECT);
+            let read = device.common.read32(offset_of!(CommonConfig, device_feature_select));
             ensure!(
                 read == select,
                 "{select} was written to device_feature_select through pci_cfg_data, {read} is read"
@@ -168,7 +175,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn reads_the_same_in_parts(device: &TestDevice<'_>) -> Verdict {
-    for offset in [CONFIG_NUM_PAGES, CONFIG_ACTUAL] {
+    for offset in [offset_of!(BalloonConfig, num_pages), offset_of!(BalloonConfig, actual)] {
         let whole = device.config.read32(offset);
         let halves = [0, 2].map(|at| device.config.read16(offset + at));
         let bytes = [0, 1, 2, 3].map(|at| device.config.read8(offset + at));
@@ -191,16 +198,19 @@ fn point(device: &mut TestDevice<'_>, field: usize, width: u32) -> Verdict<Capab
     };
     let config = &mut device.pci.platform.config();
     let failed = |error| Stop::Failed(alloc::format!("{error}"));
-    let length = access.read8(config, cap::LENGTH as u8).map_err(failed)?;
-    ensure!(length >= PCI_DATA_END, "the capability has cap_len {length}, and no room for its data");
-    access.write8(config, cap::BAR as u8, bar).map_err(failed)?;
-    access.write32(config, cap::BAR_OFFSET as u8, start + field as u32).map_err(failed)?;
-    access.write32(config, cap::BAR_LENGTH as u8, width).map_err(failed)?;
+    let length = access.read8(config, offset_of!(PciCapability, cap_len)).map_err(failed)?;
+    ensure!(
+        length >= CapabilityType::PciAccess.capability_size(),
+        "the capability has cap_len {length}, and no room for its data"
+    );
+    access.write8(config, offset_of!(PciCapability, bar), bar).map_err(failed)?;
+    access.write32(config, offset_of!(PciCapability, offset), start + field as u32).map_err(failed)?;
+    access.write32(config, offset_of!(PciCapability, length), width).map_err(failed)?;
     Ok(access)
 }
 
 fn read_window<C: ConfigSpace>(config: &C, access: Capability, width: u32) -> Verdict<u32> {
-    let at = cap::PCI_DATA as u8;
+    let at = offset_of!(PciAccessCapability, pci_cfg_data);
     let value = match width {
         1 => access.read8(config, at).map(u32::from),
         2 => access.read16(config, at).map(u32::from),

@@ -3,8 +3,9 @@
 use crate::check::Severity::{Custom, Must, Should};
 use crate::check::{Check, ensure, fail, on_function, skip_unless};
 use crate::device::PciFunction;
+use ballonet::balloon::wire::BalloonConfig;
 use ballonet::pci::capability::id;
-use ballonet::virtio::spec::{CapabilityType, DeviceType, cap, common, legacy};
+use ballonet::virtio::spec::{CapabilityType, CommonConfig, DeviceType, legacy};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -65,7 +66,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     on_function(Must, "capabilities-are-long-enough", "4.1.4", "cap_len covers the fields of each capability", |pci| {
         for structure in &pci.structures {
-            let (length, needed) = (structure.capability_length, structure.needed());
+            let (length, needed) = (structure.capability_length, structure.kind.capability_size());
             let (kind, at) = (structure.kind, structure.capability.offset);
             ensure!(length >= needed, "the {kind} capability at {at:#x} has cap_len {length}, {needed} are needed");
         }
@@ -126,10 +127,10 @@ pub(super) const CHECKS: &[Check] = &[
         |pci| {
             for structure in &pci.structures {
                 let needed = match structure.kind {
-                    CapabilityType::Common => common::SIZE as u64,
+                    CapabilityType::Common => CommonConfig::SIZE as u64,
                     CapabilityType::Notify => 2,
                     CapabilityType::Isr => 1,
-                    CapabilityType::Device => ballonet::balloon::wire::CONFIG_SIZE as u64,
+                    CapabilityType::Device => BalloonConfig::SIZE as u64,
                     _ => continue,
                 };
                 let (kind, length) = (structure.kind, structure.length);
@@ -214,6 +215,3 @@ fn is_modern(pci: &PciFunction<'_>) -> bool {
 fn is_transitional(pci: &PciFunction<'_>) -> bool {
     Some(pci.function.device) == DeviceType::BALLOON.transitional
 }
-
-/// The capability's own length has room for its data register.
-pub(super) const PCI_DATA_END: u8 = cap::PCI_DATA as u8 + 4;

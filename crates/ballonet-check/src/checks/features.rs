@@ -1,5 +1,7 @@
 //! Feature bits: what is offered, and what of it can be accepted.
 
+use core::mem::offset_of;
+
 use alloc::vec::Vec;
 
 use super::status::read_accepted;
@@ -8,7 +10,7 @@ use crate::check::{Check, ensure, on_device, skip_unless};
 use crate::device::TestDevice;
 use ballonet::balloon::wire::FEATURES;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{Features, common};
+use ballonet::virtio::spec::{CommonConfig, Features};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -64,7 +66,9 @@ pub(super) const CHECKS: &[Check] = &[
         "device_feature_select and driver_feature_select read back",
         |device| {
             device.begin()?;
-            for register in [common::DEVICE_FEATURE_SELECT, common::DRIVER_FEATURE_SELECT] {
+            for register in
+                [offset_of!(CommonConfig, device_feature_select), offset_of!(CommonConfig, driver_feature_select)]
+            {
                 for select in [1, 0, 1] {
                     device.common.write32(register, select);
                     let read = device.common.read32(register);

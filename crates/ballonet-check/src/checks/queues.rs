@@ -1,5 +1,7 @@
 //! The registers of queues: sizes, addresses, doorbells, vectors.
 
+use core::mem::offset_of;
+
 use alloc::sync::Arc;
 
 use crate::check::Severity::{Custom, Must};
@@ -8,7 +10,7 @@ use crate::device::{Signals, TestDevice};
 use ballonet::balloon::wire::FREE_PAGE_HINT;
 use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
-use ballonet::virtio::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, common};
+use ballonet::virtio::spec::{CommonConfig, Features, NO_VECTOR, QUEUE_SIZE_MAX};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -19,7 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
         "queue_size is 0 for queues that do not exist",
         |device| {
             device.negotiate_least()?;
-            let count = device.common.read16(common::NUM_QUEUES);
+            let count = device.common.read16(offset_of!(CommonConfig, num_queues));
             for queue in [count, count.saturating_add(1), 1024, 0x7fff, 0xfffe, 0xffff] {
                 let size = if queue < count { 0 } else { device.queue_size(queue) };
                 ensure!(size == 0, "num_queues is {count}, and queue {queue} has {size} entries");
@@ -46,7 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
                 );
             }
             device.negotiate_least()?;
-            let count = device.common.read16(common::NUM_QUEUES);
+            let count = device.common.read16(offset_of!(CommonConfig, num_queues));
             let last = device.present().last().unwrap_or(0);
             ensure!(count > last, "num_queues is {count}, and there is a queue {last}");
             Ok(())
@@ -71,7 +73,7 @@ pub(super) const CHECKS: &[Check] = &[
         device.negotiate_least()?;
         for queue in [1, 0] {
             device.select(queue);
-            let read = device.common.read16(common::QUEUE_SELECT);
+            let read = device.common.read16(offset_of!(CommonConfig, queue_select));
             ensure!(read == queue, "queue {queue} was selected, {read} is read");
         }
         Ok(())
@@ -88,7 +90,7 @@ pub(super) const CHECKS: &[Check] = &[
                 while size > 1 {
                     size = 1 << (size - 1).ilog2();
                     device.select(queue);
-                    device.common.write16(common::QUEUE_SIZE, size);
+                    device.common.write16(offset_of!(CommonConfig, queue_size), size);
                     let read = device.queue_size(queue);
                     ensure!(read == size, "queue {queue} was given {size} entries, {read} are read");
                 }
@@ -104,8 +106,13 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             device.negotiate_least()?;
             device.select(0);
-            for (place, register) in
-                [common::QUEUE_DESC, common::QUEUE_DRIVER, common::QUEUE_DEVICE].into_iter().enumerate()
+            for (place, register) in [
+                offset_of!(CommonConfig, queue_desc),
+                offset_of!(CommonConfig, queue_driver),
+                offset_of!(CommonConfig, queue_device),
+            ]
+            .into_iter()
+            .enumerate()
             {
                 let address = 0x0000_0012_3456_7000 + 0x1_0000_1000 * place as u64;
                 device.common.write64(register, address);
@@ -124,7 +131,7 @@ pub(super) const CHECKS: &[Check] = &[
         device.prepare(&setup)?;
         for queue in [device.numbers.inflate, device.numbers.deflate] {
             device.select(queue.number());
-            let enabled = device.common.read16(common::QUEUE_ENABLE);
+            let enabled = device.common.read16(offset_of!(CommonConfig, queue_enable));
             ensure!(enabled == 1, "queue {queue} was enabled, and queue_enable is {enabled}");
         }
         Ok(())
@@ -133,12 +140,12 @@ pub(super) const CHECKS: &[Check] = &[
         device.negotiate_least()?;
         let write = |device: &mut TestDevice<'_>, queue: u16, value: u32| {
             device.select(queue);
-            device.common.write32(common::QUEUE_DESC, value);
+            device.common.write32(offset_of!(CommonConfig, queue_desc), value);
         };
         write(device, 0, 0x1000_0000);
         write(device, 1, 0x2000_0000);
         device.select(0);
-        let read = device.common.read32(common::QUEUE_DESC);
+        let read = device.common.read32(offset_of!(CommonConfig, queue_desc));
         ensure!(read != 0x2000_0000, "queue_desc of queue 0 is {read:#x} after that of queue 1 was written");
         // Nothing makes a device show addresses (4.1.4.3.1), and one that does not shows nothing of its queues.
         skip_unless!(read == 0x1000_0000, "queue_desc cannot be read back: {read:#x} is read");
@@ -156,7 +163,7 @@ pub(super) const CHECKS: &[Check] = &[
             device.negotiate_least()?;
             for queue in device.present() {
                 device.select(queue);
-                let offset = u64::from(device.common.read16(common::QUEUE_NOTIFY_OFF)) * multiplier;
+                let offset = u64::from(device.common.read16(offset_of!(CommonConfig, queue_notify_off))) * multiplier;
                 ensure!(
                     offset + width <= length,
                     "queue {queue} is kicked by {width} bytes at {offset:#x}, and there are {length:#x} bytes of doorbells"
@@ -173,9 +180,9 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             let length = device.common.len();
             for (feature, needed) in [
-                (Features::NOTIF_CONFIG_DATA, common::QUEUE_NOTIF_CONFIG_DATA + 2),
-                (Features::RING_RESET, common::QUEUE_RESET + 2),
-                (Features::ADMIN_VQ, common::SIZE_FULL),
+                (Features::NOTIF_CONFIG_DATA, offset_of!(CommonConfig, queue_notif_config_data) + 2),
+                (Features::RING_RESET, offset_of!(CommonConfig, queue_reset) + 2),
+                (Features::ADMIN_VQ, size_of::<CommonConfig>()),
             ] {
                 ensure!(
                     !device.offered.contains(feature) || length >= needed,
@@ -258,9 +265,9 @@ fn try_vector(device: &mut TestDevice<'_>, queue: Option<u16>, vector: u16) -> u
     let register = match queue {
         Some(queue) => {
             device.select(queue);
-            common::QUEUE_MSIX_VECTOR
+            offset_of!(CommonConfig, queue_msix_vector)
         }
-        None => common::CONFIG_MSIX_VECTOR,
+        None => offset_of!(CommonConfig, config_msix_vector),
     };
     device.common.write16(register, vector);
     device.common.read16(register)

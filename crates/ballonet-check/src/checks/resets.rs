@@ -1,5 +1,7 @@
 //! Resets in the middle of the work, resets of single queues, and being set up again in another way.
 
+use core::mem::offset_of;
+
 use super::formats::in_each_format;
 use crate::check::Severity::Must;
 use crate::check::{Check, Stop, Verdict, ensure, fail, on_device, skip_unless};
@@ -7,7 +9,7 @@ use crate::device::{Role, Shape, StartOptions, TestDevice};
 use crate::ring::Placement;
 use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
-use ballonet::virtio::spec::{Features, Status, common};
+use ballonet::virtio::spec::{CommonConfig, Features, Status};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -109,7 +111,7 @@ pub(super) const CHECKS: &[Check] = &[
             start_resettable(device, false)?;
             for queue in [device.numbers.inflate.number(), device.numbers.deflate.number()] {
                 device.select(queue);
-                let value = device.common.read16(common::QUEUE_RESET);
+                let value = device.common.read16(offset_of!(CommonConfig, queue_reset));
                 ensure!(value == 0, "queue_reset of queue {queue} is {value} before it was written");
             }
             Ok(())
@@ -172,7 +174,7 @@ pub(super) const CHECKS: &[Check] = &[
                     keep_busy(device, Role::Inflate)?;
                     let number = reset_queue(device)?;
                     device.enable(number, &StartOptions { size, ..setup })?;
-                    let enabled = device.common.read16(common::QUEUE_ENABLE);
+                    let enabled = device.common.read16(offset_of!(CommonConfig, queue_enable));
                     ensure!(enabled == 1, "queue {number} was enabled again, and queue_enable is {enabled}");
                     device.transfer(Role::Deflate, 0..64, &Shape::PLAIN)?;
                     device.exchange(32, &Shape { frames: 8, ..Shape::PLAIN })?;
@@ -210,7 +212,10 @@ fn expect_no_more_writes(device: &mut TestDevice<'_>) -> Verdict {
 /// Brings the device up with `RING_RESET`, and requests on their way in the inflate queue.
 fn start_resettable(device: &mut TestDevice<'_>, packed: bool) -> Verdict<StartOptions> {
     skip_unless!(device.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
-    skip_unless!(device.common.len() >= common::QUEUE_RESET + 2, "the common structure has no queue_reset");
+    skip_unless!(
+        device.common.len() >= offset_of!(CommonConfig, queue_reset) + 2,
+        "the common structure has no queue_reset"
+    );
     let format = if packed { device.offered & Features::RING_PACKED } else { Features::empty() };
     let features = device.least() | Features::RING_RESET | format;
     let setup = StartOptions { features, size: 16, ..device.plain() };
@@ -222,14 +227,14 @@ fn start_resettable(device: &mut TestDevice<'_>, packed: bool) -> Verdict<StartO
 fn reset_queue(device: &mut TestDevice<'_>) -> Verdict<u16> {
     let number = device.number(Role::Inflate)?;
     device.select(number);
-    device.common.write16(common::QUEUE_RESET, 1);
+    device.common.write16(offset_of!(CommonConfig, queue_reset), 1);
     let limit = device.patience.stall;
     let done = device.wait(limit, |device| {
         device.status()?;
-        Ok(device.common.read16(common::QUEUE_RESET) == 0)
+        Ok(device.common.read16(offset_of!(CommonConfig, queue_reset)) == 0)
     })?;
     ensure!(done, "queue_reset of queue {number} is not 0 after {} ms", limit / 1_000_000);
-    let enabled = device.common.read16(common::QUEUE_ENABLE);
+    let enabled = device.common.read16(offset_of!(CommonConfig, queue_enable));
     ensure!(enabled == 0, "queue {number} was reset, and queue_enable is {enabled}");
     device.queues.retain(|queue| queue.index != number);
     Ok(number)

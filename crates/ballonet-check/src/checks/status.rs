@@ -1,11 +1,13 @@
 //! The device status byte, and what a reset leaves.
 
+use core::mem::offset_of;
+
 use crate::check::Severity::{Custom, Must};
 use crate::check::{Check, Stop, ensure, fail, on_device, skip_unless};
 use crate::device::{Start, TestDevice};
 use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
-use ballonet::virtio::spec::{Features, NO_VECTOR, Status, common};
+use ballonet::virtio::spec::{CommonConfig, Features, NO_VECTOR, Status};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -87,7 +89,7 @@ pub(super) const CHECKS: &[Check] = &[
         device.stop()?;
         for queue in device.present() {
             device.select(queue);
-            let enabled = device.common.read16(common::QUEUE_ENABLE);
+            let enabled = device.common.read16(offset_of!(CommonConfig, queue_enable));
             ensure!(enabled == 0, "queue {queue} has queue_enable {enabled} after a reset");
         }
         Ok(())
@@ -116,11 +118,11 @@ pub(super) const CHECKS: &[Check] = &[
         setup.mode = InterruptMode::Shared;
         device.start(&setup)?;
         device.negotiate_least()?;
-        let config = device.common.read16(common::CONFIG_MSIX_VECTOR);
+        let config = device.common.read16(offset_of!(CommonConfig, config_msix_vector));
         ensure!(config == NO_VECTOR, "config_msix_vector is {config:#06x} after a reset");
         for queue in device.present() {
             device.select(queue);
-            let vector = device.common.read16(common::QUEUE_MSIX_VECTOR);
+            let vector = device.common.read16(offset_of!(CommonConfig, queue_msix_vector));
             ensure!(vector == NO_VECTOR, "queue {queue} has vector {vector:#06x} after a reset");
         }
         Ok(())
@@ -144,8 +146,8 @@ pub(super) const CHECKS: &[Check] = &[
 pub(super) fn read_accepted(device: &mut TestDevice<'_>) -> Features {
     let mut words = [0; 2];
     for (select, word) in (0..).zip(&mut words) {
-        device.common.write32(common::DRIVER_FEATURE_SELECT, select);
-        *word = device.common.read32(common::DRIVER_FEATURE);
+        device.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
+        *word = device.common.read32(offset_of!(CommonConfig, driver_feature));
     }
     Features::from_words(words)
 }

@@ -1,14 +1,16 @@
 //! Interference by the host. It may change the configuration at any time, and the device reports that during any check: a
 //! failure counts against the device only if the host changed nothing.
 
+use core::mem::offset_of;
+
 use alloc::format;
 use alloc::string::String;
 
 use super::TestDevice;
 use crate::check::{Stop, Verdict};
-use ballonet::balloon::wire::CONFIG_NUM_PAGES;
+use ballonet::balloon::wire::BalloonConfig;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{ISR_CONFIG, common};
+use ballonet::virtio::spec::{CommonConfig, ISR_CONFIG};
 
 /// The most attempts at a check while the host keeps changing the configuration.
 const ATTEMPTS: u32 = 16;
@@ -48,8 +50,12 @@ impl Glimpse {
     fn of(device: &TestDevice<'_>, about: About) -> Self {
         let of_generation = about == About::Generation;
         Self {
-            target: device.config.read32(CONFIG_NUM_PAGES),
-            generation: if of_generation { 0 } else { device.common.read8(common::CONFIG_GENERATION) },
+            target: device.config.read32(offset_of!(BalloonConfig, num_pages)),
+            generation: if of_generation {
+                0
+            } else {
+                device.common.read8(offset_of!(CommonConfig, config_generation))
+            },
             told: of_generation && device.isr.read8(0) & ISR_CONFIG != 0,
         }
     }
@@ -92,7 +98,7 @@ pub(crate) fn undisturbed(
 
 /// Whether the target changes by itself, watched for longer than an attempt took.
 fn is_moving(device: &mut TestDevice<'_>, attempt: u64) -> Verdict<bool> {
-    let target = device.config.read32(CONFIG_NUM_PAGES);
+    let target = device.config.read32(offset_of!(BalloonConfig, num_pages));
     let limit = (attempt * WATCH).clamp(device.patience.quiet, device.patience.stall);
-    device.wait(limit, |device| Ok(device.config.read32(CONFIG_NUM_PAGES) != target))
+    device.wait(limit, |device| Ok(device.config.read32(offset_of!(BalloonConfig, num_pages)) != target))
 }

@@ -16,6 +16,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use ballonet::balloon::wire::BalloonConfig;
 
 pub(crate) use arena::{ARENA, Arena};
 pub(crate) use disturbance::{About, undisturbed};
@@ -34,7 +35,7 @@ use ballonet::memory::FrameRun;
 use ballonet::pci::Command;
 use ballonet::platform::RegisterWindow;
 use ballonet::virtio::QueueIndex;
-use ballonet::virtio::spec::{CapabilityType, Features, Status, common};
+use ballonet::virtio::spec::{CapabilityType, CommonConfig, Features, Status};
 use obstacles::Obstacles;
 
 /// How many queues a balloon has at most.
@@ -293,9 +294,9 @@ impl TestDevice<'_> {
 /// The windows of the four structures that every balloon has.
 fn windows(pci: &PciFunction<'_>) -> Verdict<[RegisterWindow; 4]> {
     Ok([
-        pci.window(CapabilityType::Common, common::SIZE as u64)?,
+        pci.window(CapabilityType::Common, CommonConfig::SIZE as u64)?,
         pci.window(CapabilityType::Notify, 2)?,
         pci.window(CapabilityType::Isr, 1)?,
-        pci.window(CapabilityType::Device, ballonet::balloon::wire::CONFIG_SIZE as u64)?,
+        pci.window(CapabilityType::Device, BalloonConfig::SIZE as u64)?,
     ])
 }

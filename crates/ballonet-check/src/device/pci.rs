@@ -1,5 +1,7 @@
 //! The device as its configuration space shows it: IDs, BARs, capabilities. Nothing of it is mapped or driven yet.
 
+use core::mem::offset_of;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,7 +11,7 @@ use crate::platform::AnyPlatform;
 use ballonet::pci::capability::id;
 use ballonet::pci::{Bars, Capability, CapabilityError, ConfigSpace, Function, Msix};
 use ballonet::platform::RegisterWindow;
-use ballonet::virtio::spec::{CapabilityType, cap};
+use ballonet::virtio::spec::{CapabilityType, NotifyCapability, PciCapability, SharedMemoryCapability};
 
 /// The most of a structure that is mapped.
 const STRUCTURE_LIMIT: u64 = 4096;
@@ -31,16 +33,6 @@ pub(crate) struct Structure {
 }
 
 impl Structure {
-    /// How long its capability has to be.
-    pub(crate) const fn needed(&self) -> u8 {
-        match self.kind {
-            CapabilityType::Notify | CapabilityType::PciAccess => cap::SIZE + 4,
-            CapabilityType::SharedMemory => cap::SIZE + 8,
-            CapabilityType::Vendor => cap::VENDOR_SIZE,
-            _ => cap::SIZE,
-        }
-    }
-
     /// What its offset has to be a multiple of (4.1.4.3 to 4.1.4.6).
     pub(crate) const fn align(&self) -> u64 {
         match self.kind {
@@ -129,10 +121,11 @@ impl<'p> PciFunction<'p> {
 
 /// What a vendor capability says; `None` for unknown types.
 fn structure<C: ConfigSpace>(config: &C, capability: Capability) -> Result<Option<Structure>, CapabilityError> {
-    let Some(kind) = CapabilityType::from_register(capability.read8(config, cap::TYPE as u8)?) else {
+    let Some(kind) = CapabilityType::from_register(capability.read8(config, offset_of!(PciCapability, cfg_type))?)
+    else {
         return Ok(None);
     };
-    let capability_length = capability.read8(config, cap::LENGTH as u8)?;
+    let capability_length = capability.read8(config, offset_of!(PciCapability, cap_len))?;
     if kind == CapabilityType::Vendor {
         let none = Structure { capability, kind, capability_length, bar: 0, offset: 0, length: 0, extra: 0 };
         return Ok(Some(none));
@@ -141,16 +134,19 @@ fn structure<C: ConfigSpace>(config: &C, capability: Capability) -> Result<Optio
         capability,
         kind,
         capability_length,
-        bar: capability.read8(config, cap::BAR as u8)?,
-        offset: capability.read32(config, cap::BAR_OFFSET as u8)?.into(),
-        length: capability.read32(config, cap::BAR_LENGTH as u8)?.into(),
+        bar: capability.read8(config, offset_of!(PciCapability, bar))?,
+        offset: capability.read32(config, offset_of!(PciCapability, offset))?.into(),
+        length: capability.read32(config, offset_of!(PciCapability, length))?.into(),
         extra: 0,
     };
     match kind {
-        CapabilityType::Notify => structure.extra = capability.read32(config, cap::NOTIFY_MULTIPLIER as u8)?,
+        CapabilityType::Notify => {
+            structure.extra = capability.read32(config, offset_of!(NotifyCapability, notify_off_multiplier))?;
+        }
         CapabilityType::SharedMemory => {
-            structure.offset |= u64::from(capability.read32(config, cap::BAR_OFFSET_HIGH as u8)?) << 32;
-            structure.length |= u64::from(capability.read32(config, cap::BAR_LENGTH_HIGH as u8)?) << 32;
+            let read32 = |at| capability.read32(config, at).map(u64::from);
+            structure.offset |= read32(offset_of!(SharedMemoryCapability, offset_hi))? << 32;
+            structure.length |= read32(offset_of!(SharedMemoryCapability, length_hi))? << 32;
         }
         _ => {}
     }

@@ -1,27 +1,29 @@
 //! The registers of the device, one by one.
 
+use core::mem::offset_of;
+
 use super::{QUEUES, TestDevice};
 use crate::check::{Stop, Verdict, ensure, skip_unless};
 use crate::ring::Areas;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{Features, NO_VECTOR, Status, common};
+use ballonet::virtio::spec::{CommonConfig, Features, NO_VECTOR, Status};
 
 impl TestDevice<'_> {
     pub(crate) fn status(&self) -> Verdict<Status> {
-        match self.common.read8(common::DEVICE_STATUS) {
+        match self.common.read8(offset_of!(CommonConfig, device_status)) {
             u8::MAX => Err(Stop::Gone),
             status => Ok(Status::from_bits_retain(status)),
         }
     }
 
     pub(crate) fn set_status(&mut self, status: Status) {
-        self.common.write8(common::DEVICE_STATUS, status.bits());
+        self.common.write8(offset_of!(CommonConfig, device_status), status.bits());
     }
 
     /// A word of the offered features.
     pub(crate) fn feature_word(&mut self, select: u32) -> u32 {
-        self.common.write32(common::DEVICE_FEATURE_SELECT, select);
-        self.common.read32(common::DEVICE_FEATURE)
+        self.common.write32(offset_of!(CommonConfig, device_feature_select), select);
+        self.common.read32(offset_of!(CommonConfig, device_feature))
     }
 
     pub(crate) fn read_offered(&mut self) -> Features {
@@ -30,18 +32,18 @@ impl TestDevice<'_> {
 
     pub(crate) fn accept(&mut self, features: Features) {
         for (select, word) in (0..).zip(features.words()) {
-            self.common.write32(common::DRIVER_FEATURE_SELECT, select);
-            self.common.write32(common::DRIVER_FEATURE, word);
+            self.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
+            self.common.write32(offset_of!(CommonConfig, driver_feature), word);
         }
     }
 
     pub(crate) fn select(&mut self, queue: u16) {
-        self.common.write16(common::QUEUE_SELECT, queue);
+        self.common.write16(offset_of!(CommonConfig, queue_select), queue);
     }
 
     pub(crate) fn queue_size(&mut self, queue: u16) -> u16 {
         self.select(queue);
-        self.common.read16(common::QUEUE_SIZE)
+        self.common.read16(offset_of!(CommonConfig, queue_size))
     }
 
     /// The numbers of the queues that are there.
@@ -60,9 +62,9 @@ impl TestDevice<'_> {
 
     pub(crate) fn write_areas(&mut self, areas: Areas) {
         for (register, area) in [
-            (common::QUEUE_DESC, areas.descriptors),
-            (common::QUEUE_DRIVER, areas.driver),
-            (common::QUEUE_DEVICE, areas.device),
+            (offset_of!(CommonConfig, queue_desc), areas.descriptors),
+            (offset_of!(CommonConfig, queue_driver), areas.driver),
+            (offset_of!(CommonConfig, queue_device), areas.device),
         ] {
             self.common.write64(register, self.arena.address(area));
         }
@@ -71,7 +73,8 @@ impl TestDevice<'_> {
     /// Where a queue is kicked, and with what.
     pub(crate) fn doorbell(&mut self, queue: u16) -> Verdict<(usize, u16)> {
         self.select(queue);
-        let offset = u64::from(self.common.read16(common::QUEUE_NOTIFY_OFF)) * u64::from(self.pci.multiplier());
+        let offset = u64::from(self.common.read16(offset_of!(CommonConfig, queue_notify_off)))
+            * u64::from(self.pci.multiplier());
         let width = if self.features.contains(Features::NOTIFICATION_DATA) { 4 } else { 2 };
         let (length, address) = (self.notify.len() as u64, self.notify_window.address);
         ensure!(
@@ -79,8 +82,11 @@ impl TestDevice<'_> {
             "the doorbell of queue {queue} is at {offset:#x}, of {length:#x} bytes"
         );
         let number = if self.features.contains(Features::NOTIF_CONFIG_DATA) {
-            ensure!(self.common.len() >= common::QUEUE_NOTIF_CONFIG_DATA + 2, "there is no queue_notif_config_data");
-            self.common.read16(common::QUEUE_NOTIF_CONFIG_DATA)
+            ensure!(
+                self.common.len() >= offset_of!(CommonConfig, queue_notif_config_data) + 2,
+                "there is no queue_notif_config_data"
+            );
+            self.common.read16(offset_of!(CommonConfig, queue_notif_config_data))
         } else {
             queue
         };

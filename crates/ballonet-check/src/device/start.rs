@@ -1,5 +1,7 @@
 //! From reset to `DRIVER_OK`, in any legal setting.
 
+use core::mem::offset_of;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -9,7 +11,7 @@ use crate::check::{Stop, Verdict, ensure, skip_unless};
 use crate::ring::{Areas, Placement, RawQueue};
 use ballonet::balloon::wire::{FREE_PAGE_HINT, PAGE_REPORTING, STATS_VQ};
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{Features, QUEUE_SIZE_MAX, Status, common};
+use ballonet::virtio::spec::{CommonConfig, Features, QUEUE_SIZE_MAX, Status};
 use ballonet::virtio::{InterruptMode, QueueIndex};
 
 /// How the device is brought up.
@@ -85,13 +87,13 @@ impl TestDevice<'_> {
         let isr = Arc::clone(&self.isr);
         self.signals = Signals::set_up(&mut self.pci, &isr, setup.mode, vectors).map_err(Stop::Skipped)?;
         if messages {
-            self.set_vector(common::CONFIG_MSIX_VECTOR, 0)?;
+            self.set_vector(offset_of!(CommonConfig, config_msix_vector), 0)?;
         }
         for (place, queue) in roles.into_iter().enumerate() {
             self.select(queue);
             if messages && setup.mapped {
                 let vector = if setup.mode == InterruptMode::Shared { 1 } else { place as u16 + 1 };
-                self.set_vector(common::QUEUE_MSIX_VECTOR, vector)?;
+                self.set_vector(offset_of!(CommonConfig, queue_msix_vector), vector)?;
             }
             self.enable(queue, setup)?;
         }
@@ -128,12 +130,12 @@ impl TestDevice<'_> {
         }
         let areas = Areas::place(&mut self.arena, size, packed, setup.placement)?;
         if size != now {
-            self.common.write16(common::QUEUE_SIZE, size);
+            self.common.write16(offset_of!(CommonConfig, queue_size), size);
         }
         self.write_areas(areas);
         let ring = RawQueue::new(&mut self.arena, (queue, size), areas, self.features, setup.placement);
         self.queues.push(ring);
-        self.common.write16(common::QUEUE_ENABLE, 1);
+        self.common.write16(offset_of!(CommonConfig, queue_enable), 1);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::ring::{Part, RawQueue, Used};
 use ballonet::balloon::wire::PFN_SIZE;
 use ballonet::platform::Registers;
 use ballonet::virtio::QueueIndex;
-use ballonet::virtio::spec::{DESCRIPTOR_SIZE, Features, Status};
+use ballonet::virtio::spec::{Descriptor, Features, Status};
 
 /// How a request lies in memory and in the ring.
 #[derive(Debug, Clone, Copy)]
@@ -119,8 +119,8 @@ impl TestDevice<'_> {
         if !wanted {
             return Ok(None);
         }
-        let at = self.arena.place(entries * DESCRIPTOR_SIZE, 16, 0)?;
-        self.buffers.push((at, at + entries * DESCRIPTOR_SIZE));
+        let at = self.arena.place(entries * size_of::<Descriptor>(), 16, 0)?;
+        self.buffers.push((at, at + entries * size_of::<Descriptor>()));
         Ok(Some(at))
     }
 

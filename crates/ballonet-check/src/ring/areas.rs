@@ -1,11 +1,12 @@
 //! The three areas of a queue: sizes, places in the arena, and descriptors as bytes.
 
+use core::mem::offset_of;
+
 use super::Part;
 use crate::check::Verdict;
 use crate::device::Arena;
 use ballonet::virtio::spec::{
-    AVAILABLE_ENTRY, DESCRIPTOR_F_WRITE, DESCRIPTOR_SIZE, EVENT_SUPPRESSION_SIZE, PACKED_DESCRIPTOR_FLAGS,
-    RING_ENTRIES, USED_ENTRY,
+    AvailableRing, Descriptor, DescriptorFlags, EventSuppression, PackedDescriptor, UsedElement, UsedRing,
 };
 
 /// Where the three areas of a queue are in the arena.
@@ -50,18 +51,22 @@ impl Areas {
 pub(crate) const fn sizes(size: u16, packed: bool) -> (usize, usize, usize) {
     let entries = size as usize;
     if packed {
-        return (entries * DESCRIPTOR_SIZE, EVENT_SUPPRESSION_SIZE, EVENT_SUPPRESSION_SIZE);
+        return (entries * size_of::<Descriptor>(), size_of::<EventSuppression>(), size_of::<EventSuppression>());
     }
     // Each ring ends with the index for `EVENT_IDX`.
-    (entries * DESCRIPTOR_SIZE, RING_ENTRIES + entries * AVAILABLE_ENTRY + 2, RING_ENTRIES + entries * USED_ENTRY + 2)
+    (
+        entries * size_of::<Descriptor>(),
+        offset_of!(AvailableRing, ring) + entries * size_of::<u16>() + 2,
+        offset_of!(UsedRing, ring) + entries * size_of::<UsedElement>() + 2,
+    )
 }
 
 pub(super) const fn write_flag(part: Part) -> u16 {
-    if part.writable { DESCRIPTOR_F_WRITE } else { 0 }
+    if part.writable { DescriptorFlags::WRITE.bits() } else { 0 }
 }
 
 pub(super) fn write_split(arena: &mut Arena, at: usize, part: Part, flags: u16, next: u16) {
-    let mut bytes = [0; DESCRIPTOR_SIZE];
+    let mut bytes = [0; size_of::<Descriptor>()];
     bytes[..8].copy_from_slice(&part.address.to_le_bytes());
     bytes[8..12].copy_from_slice(&part.length.to_le_bytes());
     bytes[12..14].copy_from_slice(&flags.to_le_bytes());
@@ -71,10 +76,10 @@ pub(super) fn write_split(arena: &mut Arena, at: usize, part: Part, flags: u16, 
 
 /// All of a packed descriptor, the flags in a store of their own.
 pub(super) fn write_packed(arena: &mut Arena, at: usize, part: Part, id: u16, flags: u16) {
-    let mut bytes = [0; PACKED_DESCRIPTOR_FLAGS];
+    let mut bytes = [0; offset_of!(PackedDescriptor, flags)];
     bytes[..8].copy_from_slice(&part.address.to_le_bytes());
     bytes[8..12].copy_from_slice(&part.length.to_le_bytes());
     bytes[12..].copy_from_slice(&id.to_le_bytes());
     arena.write(at, &bytes);
-    arena.store16(at + PACKED_DESCRIPTOR_FLAGS, flags);
+    arena.store16(at + offset_of!(PackedDescriptor, flags), flags);
 }

@@ -1,5 +1,7 @@
 //! What comes back from the device: every used entry is judged before it is believed.
 
+use core::mem::offset_of;
+
 use alloc::vec::Vec;
 
 use super::{Progress, RawQueue, Used};
@@ -7,8 +9,8 @@ use crate::check::{Verdict, ensure, fail};
 use crate::device::Arena;
 use ballonet::virtio::barrier;
 use ballonet::virtio::spec::{
-    DESCRIPTOR_SIZE, PACKED_DESCRIPTOR_FLAGS, PACKED_DESCRIPTOR_ID, PACKED_F_AVAILABLE, PACKED_F_USED, POSITION_WRAP,
-    RING_ENTRIES, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_FLAGS, RING_INDEX, USED_ENTRY, USED_F_NO_NOTIFY,
+    Descriptor, DescriptorFlags, POSITION_WRAP, PackedDescriptor, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE,
+    USED_F_NO_NOTIFY, UsedElement, UsedRing,
 };
 
 impl RawQueue {
@@ -17,7 +19,7 @@ impl RawQueue {
         let queue = self.index;
         match self.progress {
             Progress::Split { .. } => {
-                let flags = arena.load16(self.areas.device + RING_FLAGS);
+                let flags = arena.load16(self.areas.device + offset_of!(UsedRing, flags));
                 ensure!(flags <= USED_F_NO_NOTIFY, "queue {queue}: the used ring's flags are {flags:#06x}");
             }
             Progress::Packed { .. } => {
@@ -47,7 +49,7 @@ impl RawQueue {
     }
 
     fn collect_split(&mut self, arena: &Arena) -> Verdict {
-        let index = arena.load16(self.areas.device + RING_INDEX);
+        let index = arena.load16(self.areas.device + offset_of!(UsedRing, idx));
         loop {
             let Progress::Split { seen, .. } = self.progress else { return Ok(()) };
             let (queue, left) = (self.index, index.wrapping_sub(seen));
@@ -60,7 +62,9 @@ impl RawQueue {
                 return Ok(());
             }
             barrier::observe();
-            let entry = self.areas.device + RING_ENTRIES + usize::from(seen % self.size) * USED_ENTRY;
+            let entry = self.areas.device
+                + offset_of!(UsedRing, ring)
+                + usize::from(seen % self.size) * size_of::<UsedElement>();
             let (id, length) = (arena.load32(entry), arena.load32(entry + 4));
             let count = self.finish(id, length)?.0;
             ensure!(count <= left, "queue {queue}: id {id} was used out of order, {count} requests before their time");
@@ -73,16 +77,16 @@ impl RawQueue {
     fn collect_packed(&mut self, arena: &Arena) -> Verdict {
         loop {
             let Progress::Packed { seen, .. } = self.progress else { return Ok(()) };
-            let at = self.areas.descriptors + usize::from(seen.offset) * DESCRIPTOR_SIZE;
-            let flags = arena.load16(at + PACKED_DESCRIPTOR_FLAGS);
+            let at = self.areas.descriptors + usize::from(seen.offset) * size_of::<Descriptor>();
+            let flags = arena.load16(at + offset_of!(PackedDescriptor, flags));
             let is = |bit: u16| (flags & bit != 0) == seen.wrap;
-            if !is(PACKED_F_AVAILABLE) || !is(PACKED_F_USED) {
+            if !is(DescriptorFlags::AVAIL.bits()) || !is(DescriptorFlags::USED.bits()) {
                 return Ok(());
             }
             let (queue, offset) = (self.index, seen.offset);
             ensure!(self.outstanding() > 0, "queue {queue}: descriptor {offset} was used with nothing outstanding");
             barrier::observe();
-            let (id, length) = (arena.load16(at + PACKED_DESCRIPTOR_ID), arena.load32(at + 8));
+            let (id, length) = (arena.load16(at + offset_of!(PackedDescriptor, id)), arena.load32(at + 8));
             let descriptors = self.finish(id.into(), length)?.1;
             if let Progress::Packed { seen, .. } = &mut self.progress {
                 *seen = seen.on(descriptors, self.size);

@@ -6,6 +6,8 @@ mod areas;
 mod collect;
 mod position;
 
+use core::mem::offset_of;
+
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -16,9 +18,8 @@ use crate::device::Arena;
 use areas::{write_flag, write_packed, write_split};
 use ballonet::virtio::barrier;
 use ballonet::virtio::spec::{
-    AVAILABLE_ENTRY, AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_SIZE, Features,
-    PACKED_DESCRIPTOR_FLAGS, RING_ENTRIES, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE, RING_FLAGS,
-    RING_INDEX, USED_ENTRY, USED_F_NO_NOTIFY,
+    AVAILABLE_F_NO_INTERRUPT, AvailableRing, Descriptor, DescriptorFlags, Features, PackedDescriptor,
+    RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE, USED_F_NO_NOTIFY, UsedElement, UsedRing,
 };
 use position::RingPosition;
 
@@ -163,23 +164,23 @@ impl RawQueue {
         if let Some(table) = table {
             for (position, part) in chain.iter().enumerate() {
                 let next = position + 1 < chain.len();
-                let at = table + position * DESCRIPTOR_SIZE;
+                let at = table + position * size_of::<Descriptor>();
                 if packed {
                     // Entries of a packed table have neither NEXT nor an id (2.8.8).
                     write_packed(arena, at, *part, 0, write_flag(*part));
                 } else {
-                    let flags = write_flag(*part) | if next { DESCRIPTOR_F_NEXT } else { 0 };
+                    let flags = write_flag(*part) | if next { DescriptorFlags::NEXT.bits() } else { 0 };
                     write_split(arena, at, *part, flags, position as u16 + 1);
                 }
             }
         }
         let whole = table.map(|table| Part {
             address: arena.address(table),
-            length: (chain.len() * DESCRIPTOR_SIZE) as u32,
+            length: (chain.len() * size_of::<Descriptor>()) as u32,
             writable: false,
         });
         let (chain, own) = match &whole {
-            Some(part) => (core::slice::from_ref(part), DESCRIPTOR_F_INDIRECT),
+            Some(part) => (core::slice::from_ref(part), DescriptorFlags::INDIRECT.bits()),
             None => (chain, 0),
         };
         let (id, slots) = if packed { self.add_packed(arena, chain, own) } else { self.add_split(arena, chain, own) };
@@ -194,15 +195,15 @@ impl RawQueue {
         let slots: Vec<u16> = self.free.drain(..chain.len()).collect();
         for (position, (part, slot)) in chain.iter().zip(&slots).enumerate() {
             let next = slots.get(position + 1).copied();
-            let flags = own | write_flag(*part) | if next.is_some() { DESCRIPTOR_F_NEXT } else { 0 };
-            let at = self.areas.descriptors + usize::from(*slot) * DESCRIPTOR_SIZE;
+            let flags = own | write_flag(*part) | if next.is_some() { DescriptorFlags::NEXT.bits() } else { 0 };
+            let at = self.areas.descriptors + usize::from(*slot) * size_of::<Descriptor>();
             // Without NEXT the field has no meaning, so it holds junk.
             write_split(arena, at, *part, flags, next.unwrap_or(0xdead));
         }
         let head = slots[0];
         if let Progress::Split { added, .. } = &mut self.progress {
-            let entry = usize::from(*added % self.size) * AVAILABLE_ENTRY;
-            arena.store16(self.areas.driver + RING_ENTRIES + entry, head);
+            let entry = usize::from(*added % self.size) * size_of::<u16>();
+            arena.store16(self.areas.driver + offset_of!(AvailableRing, ring) + entry, head);
             *added = added.wrapping_add(1);
         }
         (head, slots)
@@ -213,13 +214,14 @@ impl RawQueue {
         let Progress::Packed { added, held, batch, .. } = &mut self.progress else { return (id, Vec::new()) };
         for (position, part) in chain.iter().enumerate() {
             let next = position + 1 < chain.len();
-            let flags = added.available_flags() | own | write_flag(*part) | if next { DESCRIPTOR_F_NEXT } else { 0 };
-            let at = self.areas.descriptors + usize::from(added.offset) * DESCRIPTOR_SIZE;
+            let flags =
+                added.available_flags() | own | write_flag(*part) | if next { DescriptorFlags::NEXT.bits() } else { 0 };
+            let at = self.areas.descriptors + usize::from(added.offset) * size_of::<Descriptor>();
             // Only the last descriptor's id counts (2.8.6), so the others hold junk.
             let shown = if next { 0xdead } else { id };
             if held.is_none() {
                 // The first of the batch becomes available last: its flags stay as they are.
-                let kept = arena.load16(at + PACKED_DESCRIPTOR_FLAGS);
+                let kept = arena.load16(at + offset_of!(PackedDescriptor, flags));
                 write_packed(arena, at, *part, shown, kept);
                 *held = Some((*added, flags));
             } else {
@@ -238,19 +240,23 @@ impl RawQueue {
         match &mut self.progress {
             Progress::Split { added, published, .. } => {
                 let old = core::mem::replace(published, *added);
-                arena.store16(self.areas.driver + RING_INDEX, *added);
+                arena.store16(self.areas.driver + offset_of!(AvailableRing, idx), *added);
                 barrier::full();
                 if self.event_idx {
-                    let event = arena.load16(self.areas.device + RING_ENTRIES + usize::from(self.size) * USED_ENTRY);
+                    let event = arena.load16(
+                        self.areas.device
+                            + offset_of!(UsedRing, ring)
+                            + usize::from(self.size) * size_of::<UsedElement>(),
+                    );
                     added.wrapping_sub(event).wrapping_sub(1) < added.wrapping_sub(old)
                 } else {
-                    arena.load16(self.areas.device + RING_FLAGS) & USED_F_NO_NOTIFY == 0
+                    arena.load16(self.areas.device + offset_of!(UsedRing, flags)) & USED_F_NO_NOTIFY == 0
                 }
             }
             Progress::Packed { held, batch, .. } => {
                 let Some((start, flags)) = held.take() else { return false };
-                let at = self.areas.descriptors + usize::from(start.offset) * DESCRIPTOR_SIZE;
-                arena.store16(at + PACKED_DESCRIPTOR_FLAGS, flags);
+                let at = self.areas.descriptors + usize::from(start.offset) * size_of::<Descriptor>();
+                arena.store16(at + offset_of!(PackedDescriptor, flags), flags);
                 barrier::full();
                 let count = core::mem::take(batch);
                 let word = arena.load32(self.areas.device);
@@ -281,11 +287,14 @@ impl RawQueue {
                     WantInterrupt::None => seen.wrapping_sub(1),
                     WantInterrupt::After(count) => seen.wrapping_add(count).wrapping_sub(1),
                 };
-                arena.store16(self.areas.driver + RING_ENTRIES + usize::from(self.size) * AVAILABLE_ENTRY, event);
+                arena.store16(
+                    self.areas.driver + offset_of!(AvailableRing, ring) + usize::from(self.size) * size_of::<u16>(),
+                    event,
+                );
             }
             Progress::Split { .. } => {
                 let flags = if wish == WantInterrupt::None { AVAILABLE_F_NO_INTERRUPT } else { 0 };
-                arena.store16(self.areas.driver + RING_FLAGS, flags);
+                arena.store16(self.areas.driver + offset_of!(AvailableRing, flags), flags);
             }
             Progress::Packed { seen, .. } => {
                 let (position, flags) = match wish {

@@ -1,6 +1,6 @@
 //! Positions on a packed ring (virtio 1.4, 2.8.1).
 
-use ballonet::virtio::spec::{PACKED_F_AVAILABLE, PACKED_F_USED, POSITION_WRAP};
+use ballonet::virtio::spec::{DescriptorFlags, POSITION_WRAP};
 
 /// A place on a packed ring: the offset, and the wrap counter of the lap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,6 @@ impl RingPosition {
     }
 
     pub(super) const fn available_flags(self) -> u16 {
-        if self.wrap { PACKED_F_AVAILABLE } else { PACKED_F_USED }
+        if self.wrap { DescriptorFlags::AVAIL.bits() } else { DescriptorFlags::USED.bits() }
     }
 }

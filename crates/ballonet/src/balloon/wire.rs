@@ -1,6 +1,8 @@
 //! The balloon on the wire: feature bits, configuration fields, statistics tags, and the encoding of frame numbers and
 //! statistics (virtio 1.4, 5.5). Little-endian on a modern device.
 
+use core::mem::offset_of;
+
 use crate::memory::FrameRun;
 use crate::virtio::spec::Features;
 
@@ -59,18 +61,27 @@ pub fn feature_names(features: Features) -> impl Iterator<Item = &'static str> +
     FEATURES.into_iter().filter(move |(_, feature)| features.contains(*feature)).map(|(name, _)| name)
 }
 
-/// Offset of the target in the device configuration: 32 bits, in 4 KiB frames, written by the device (5.5.4).
-#[doc(alias = "num_pages")]
-pub const CONFIG_NUM_PAGES: usize = 0;
-/// Offset of the balloon's size: 32 bits, in 4 KiB frames, written by the driver, in one store.
-#[doc(alias = "actual")]
-pub const CONFIG_ACTUAL: usize = 4;
-/// Offset of the host's hint command: 32 bits, written by the device; with `FREE_PAGE_HINT` (5.5.6.5).
-#[doc(alias = "free_page_hint_cmd_id")]
-pub const CONFIG_FREE_PAGE_HINT_CMD_ID: usize = 8;
-/// Offset of the fill value of free frames: 32 bits, written by the driver; with `PAGE_POISON` (5.5.6.6).
-#[doc(alias = "poison_val")]
-pub const CONFIG_POISON_VAL: usize = 12;
+/// The device configuration of a balloon (5.5.4). Its fields are reached one by one, each in one access; a device without
+/// the features of the last two may end before them, at [`BalloonConfig::SIZE`].
+#[doc(alias = "virtio_balloon_config")]
+#[derive(Debug)]
+#[repr(C)]
+pub struct BalloonConfig {
+    /// The target, in 4 KiB frames, written by the device.
+    pub num_pages: u32,
+    /// The balloon's size, in 4 KiB frames, written by the driver.
+    pub actual: u32,
+    /// The host's hint command, written by the device; with `FREE_PAGE_HINT` (5.5.6.5).
+    pub free_page_hint_cmd_id: u32,
+    /// The fill value of free frames, written by the driver; with `PAGE_POISON` (5.5.6.6).
+    pub poison_val: u32,
+}
+
+impl BalloonConfig {
+    /// Size of the fields that every balloon has, in bytes.
+    pub const SIZE: usize = offset_of!(Self, free_page_hint_cmd_id);
+}
+
 /// From the host: hint no more, and keep the hinted frames. From the driver: the round is over.
 #[doc(alias = "VIRTIO_BALLOON_CMD_ID_STOP")]
 pub(super) const CMD_ID_STOP: u32 = 0;
@@ -79,8 +90,6 @@ pub(super) const CMD_ID_STOP: u32 = 0;
 pub(super) const CMD_ID_DONE: u32 = 1;
 /// Size of a command in a buffer, in bytes.
 pub(super) const CMD_ID_SIZE: usize = 4;
-/// The smallest device configuration, in bytes.
-pub const CONFIG_SIZE: usize = 8;
 
 /// Size of a frame number on the wire, in bytes.
 pub const PFN_SIZE: usize = 4;
@@ -174,7 +183,7 @@ impl Tag {
 
 /// Size of a statistic on the wire: a 16-bit tag and, not aligned, a 64-bit value.
 #[doc(alias = "virtio_balloon_stat")]
-pub const STATISTIC_SIZE: usize = 10;
+pub(super) const STATISTIC_SIZE: usize = 10;
 
 /// A statistic as it is sent.
 pub fn statistic(tag: Tag, value: u64) -> [u8; STATISTIC_SIZE] {

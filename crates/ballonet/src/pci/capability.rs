@@ -102,32 +102,32 @@ impl Capability {
     ///
     /// # Errors
     /// When the field would leave configuration space.
-    pub fn read8<C: ConfigSpace>(&self, config: &C, at: u8) -> Result<u8, CapabilityError> {
-        Ok(config.read8(self.function, self.check(at.into(), 1)?))
+    pub fn read8<C: ConfigSpace>(&self, config: &C, at: usize) -> Result<u8, CapabilityError> {
+        Ok(config.read8(self.function, self.check(at, 1)?))
     }
 
     /// Reads 16 bits at `at`, which is even.
     ///
     /// # Errors
     /// When the field would leave configuration space.
-    pub fn read16<C: ConfigSpace>(&self, config: &C, at: u8) -> Result<u16, CapabilityError> {
-        Ok(config.read16(self.function, self.check(at.into(), 2)?))
+    pub fn read16<C: ConfigSpace>(&self, config: &C, at: usize) -> Result<u16, CapabilityError> {
+        Ok(config.read16(self.function, self.check(at, 2)?))
     }
 
     /// Reads 32 bits at `at`, which is a multiple of 4.
     ///
     /// # Errors
     /// When the field would leave configuration space.
-    pub fn read32<C: ConfigSpace>(&self, config: &C, at: u8) -> Result<u32, CapabilityError> {
-        Ok(config.read32(self.function, self.check(at.into(), 4)?))
+    pub fn read32<C: ConfigSpace>(&self, config: &C, at: usize) -> Result<u32, CapabilityError> {
+        Ok(config.read32(self.function, self.check(at, 4)?))
     }
 
     /// Writes 8 bits at `at`.
     ///
     /// # Errors
     /// When the field would leave configuration space.
-    pub fn write8<C: ConfigSpace>(&self, config: &mut C, at: u8, value: u8) -> Result<(), CapabilityError> {
-        config.write8(self.function, self.check(at.into(), 1)?, value);
+    pub fn write8<C: ConfigSpace>(&self, config: &mut C, at: usize, value: u8) -> Result<(), CapabilityError> {
+        config.write8(self.function, self.check(at, 1)?, value);
         Ok(())
     }
 
@@ -135,19 +135,19 @@ impl Capability {
     ///
     /// # Errors
     /// When the field would leave configuration space.
-    pub fn write32<C: ConfigSpace>(&self, config: &mut C, at: u8, value: u32) -> Result<(), CapabilityError> {
-        config.write32(self.function, self.check(at.into(), 4)?, value);
+    pub fn write32<C: ConfigSpace>(&self, config: &mut C, at: usize, value: u32) -> Result<(), CapabilityError> {
+        config.write32(self.function, self.check(at, 4)?, value);
         Ok(())
     }
 
     /// Where a field of `size` bytes at `at` is in configuration space, if all of it is.
-    fn check(&self, at: u16, size: u16) -> Result<u16, CapabilityError> {
-        // Three numbers below 0x100: the sum cannot overflow.
-        if self.offset + at + size > STANDARD_END {
-            let Self { function, id, offset } = *self;
+    fn check(&self, at: usize, size: u16) -> Result<u16, CapabilityError> {
+        let Self { function, id, offset } = *self;
+        let at = u16::try_from(at).unwrap_or(u16::MAX);
+        if u32::from(offset) + u32::from(at) + u32::from(size) > STANDARD_END.into() {
             return Err(CapabilityError::Truncated { function, id: id.into(), offset, at, size });
         }
-        Ok(self.offset + at)
+        Ok(offset + at)
     }
 }
 

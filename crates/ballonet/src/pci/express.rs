@@ -7,22 +7,22 @@ use super::{Bdf, ConfigSpace, Function};
 
 /// PCI Express capabilities register, 16 bits, from the capability's start.
 #[doc(alias = "PCI_EXP_FLAGS")]
-const FLAGS: u8 = 0x02;
+const FLAGS: usize = 0x02;
 /// Link capabilities, 32 bits.
 #[doc(alias = "PCI_EXP_LNKCAP")]
-const LINK_CAPABILITIES: u8 = 0x0C;
+const LINK_CAPABILITIES: usize = 0x0C;
 /// Link status, 16 bits.
 #[doc(alias = "PCI_EXP_LNKSTA")]
-const LINK_STATUS: u8 = 0x12;
+const LINK_STATUS: usize = 0x12;
 /// Slot capabilities, 32 bits.
 #[doc(alias = "PCI_EXP_SLTCAP")]
-const SLOT_CAPABILITIES: u8 = 0x14;
+const SLOT_CAPABILITIES: usize = 0x14;
 /// Slot control, 16 bits.
 #[doc(alias = "PCI_EXP_SLTCTL")]
-const SLOT_CONTROL: u8 = 0x18;
+const SLOT_CONTROL: usize = 0x18;
 /// Slot status, 16 bits.
 #[doc(alias = "PCI_EXP_SLTSTA")]
-const SLOT_STATUS: u8 = 0x1A;
+const SLOT_STATUS: usize = 0x1A;
 
 /// PCI Express capabilities register: there is a slot behind the port.
 #[doc(alias = "PCI_EXP_FLAGS_SLOT")]
@@ -278,19 +278,19 @@ impl Express {
 
     /// Reads the slot capabilities.
     pub(crate) fn slot_capabilities<C: ConfigSpace>(&self, config: &C) -> SlotCapabilities {
-        SlotCapabilities::from_bits_retain(config.read32(self.function, self.offset + u16::from(SLOT_CAPABILITIES)))
+        SlotCapabilities::from_bits_retain(config.read32(self.function, self.offset + SLOT_CAPABILITIES as u16))
     }
 
     /// Reads the slot control.
     pub fn slot_control<C: ConfigSpace>(&self, config: &C) -> SlotControl {
-        SlotControl::from_bits_retain(config.read16(self.function, self.offset + u16::from(SLOT_CONTROL)))
+        SlotControl::from_bits_retain(config.read16(self.function, self.offset + SLOT_CONTROL as u16))
     }
 
     /// Writes the slot control, and only it: the slot status in the upper half of its dword loses its events when they
     /// are written back. The interlock stays as it is.
     pub fn set_slot_control<C: ConfigSpace>(&self, config: &mut C, control: SlotControl) {
         let control = control.difference(SlotControl::INTERLOCK);
-        config.write16(self.function, self.offset + u16::from(SLOT_CONTROL), control.bits());
+        config.write16(self.function, self.offset + SLOT_CONTROL as u16, control.bits());
     }
 
     /// Reads the slot status.
@@ -305,12 +305,12 @@ impl Express {
 
     /// Whether the port tells whether its link is up.
     pub(crate) fn reports_link<C: ConfigSpace>(&self, config: &C) -> bool {
-        config.read32(self.function, self.offset + u16::from(LINK_CAPABILITIES)) & LINK_ACTIVE_REPORTING != 0
+        config.read32(self.function, self.offset + LINK_CAPABILITIES as u16) & LINK_ACTIVE_REPORTING != 0
     }
 
     /// Whether the link is up; only a port that [reports](Self::reports_link) it says so.
     pub(crate) fn is_link_up<C: ConfigSpace>(&self, config: &C) -> bool {
-        config.read16(self.function, self.offset + u16::from(LINK_STATUS)) & LINK_ACTIVE != 0
+        config.read16(self.function, self.offset + LINK_STATUS as u16) & LINK_ACTIVE != 0
     }
 }
 

@@ -8,11 +8,11 @@ use super::{Bdf, Command, ConfigSpace, Function};
 use crate::bus::MsiMessage;
 
 /// Message control, 16 bits, from the capability's start.
-const CONTROL: u8 = 2;
+const CONTROL: usize = 2;
 /// Message address, 32 bits.
-const ADDRESS: u8 = 4;
+const ADDRESS: usize = 4;
 /// Upper half of the address, of functions with 64-bit addresses.
-const ADDRESS_UPPER: u8 = 8;
+const ADDRESS_UPPER: usize = 8;
 
 /// Message control: MSI is in use, and INTx is not.
 #[doc(alias = "PCI_MSI_FLAGS_ENABLE")]
@@ -74,12 +74,12 @@ impl Msi {
     }
 
     /// Where the message data is, from the capability's start.
-    const fn data(&self) -> u8 {
+    const fn data(&self) -> usize {
         if self.is_64_bit() { 0x0C } else { 0x08 }
     }
 
     /// Where the mask bits are, in functions that have them.
-    const fn mask(&self) -> u8 {
+    const fn mask(&self) -> usize {
         self.data() + 4
     }
 
@@ -87,7 +87,7 @@ impl Msi {
         self.function.bdf
     }
 
-    const fn at(&self, register: u8) -> u16 {
+    const fn at(&self, register: usize) -> u16 {
         self.offset + register as u16
     }
 

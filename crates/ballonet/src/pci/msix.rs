@@ -15,11 +15,11 @@ use super::{Bars, Command, ConfigSpace, Function};
 use crate::bus::{MsiMessage, OutOfMemory, RegisterWindow, Registers, heap};
 
 /// Message control, 16 bits, from the capability's start.
-const CONTROL: u8 = 2;
+const CONTROL: usize = 2;
 /// Table offset and the index of its BAR, 32 bits.
-const TABLE: u8 = 4;
+const TABLE: usize = 4;
 /// Offset of the pending bits and the index of their BAR, 32 bits.
-const PENDING: u8 = 8;
+const PENDING: usize = 8;
 
 /// Message control: the number of entries less one. Eleven bits, so up to 2048 entries.
 #[doc(alias = "PCI_MSIX_FLAGS_QSIZE")]
@@ -154,7 +154,7 @@ impl Msix {
         if table.bar == pending.bar && range(table).zip(range(pending)).is_some_and(|(a, b)| a.overlaps(b)) {
             return Err(MsixError::Overlap { table, pending });
         }
-        Ok(Self { function: *function, control: capability.offset + u16::from(CONTROL), entries, table, pending })
+        Ok(Self { function: *function, control: capability.offset + CONTROL as u16, entries, table, pending })
     }
 
     /// Turns MSI-X on, and INTx off, with all entries and the function masked. `table` and `pending` are

@@ -5,12 +5,16 @@
 //! Where a BAR has no address, its structures can be used only through configuration space
 //! ([`crate::pci::ConfigWindow`]), and only if no other structure of their type can be mapped.
 
+use core::mem::offset_of;
+
 use alloc::vec::Vec;
 use core::fmt;
 
 use derive_more::{Display, Error};
 
-use super::spec::{CapabilityType, cap, common};
+use super::spec::{
+    CapabilityType, CommonConfig, NotifyCapability, PciCapability, SharedMemoryCapability, VendorCapability,
+};
 use crate::bus::{OutOfMemory, RegisterWindow, heap};
 use crate::pci::{self, Bar, BarError, Bars, Bdf, Capability, ConfigSpace, Function, capability::id};
 
@@ -99,7 +103,7 @@ pub enum CapabilityError {
 /// The virtio structures of a function, each checked to lie in its BAR and to be large enough for its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// The common configuration, at least [`common::SIZE`] bytes.
+    /// The common configuration, at least [`CommonConfig::SIZE`] bytes.
     pub common: StructureLocation,
     /// The doorbells.
     pub notify: Notification,
@@ -214,14 +218,17 @@ impl Found {
     /// Takes note of a capability, if it can be used.
     fn add<C: ConfigSpace>(&mut self, config: &C, capability: &Capability, bars: &Bars) -> Result<(), Skipped> {
         let length = capability.vendor_length(config).map_err(Skipped::Broken)?;
-        let number = capability.read8(config, cap::TYPE as u8).map_err(Skipped::Broken)?;
+        let number = capability.read8(config, offset_of!(PciCapability, cfg_type)).map_err(Skipped::Broken)?;
         let kind = CapabilityType::from_register(number).ok_or(Skipped::UnknownType(number))?;
-        if length < needed(kind) {
-            return Err(Skipped::Short { kind, length, needed: needed(kind) });
+        let needed = kind.capability_size();
+        if length < needed {
+            return Err(Skipped::Short { kind, length, needed });
         }
         let entry = Entry { kind, capability, bars };
         match kind {
-            CapabilityType::Common => prefer(&mut self.common, entry.place(config, common::SIZE as u64, 4)?, |it| *it),
+            CapabilityType::Common => {
+                prefer(&mut self.common, entry.place(config, CommonConfig::SIZE as u64, 4)?, |it| *it);
+            }
             CapabilityType::Notify => prefer(&mut self.notify, entry.notification(config)?, |it| it.place),
             CapabilityType::Isr => prefer(&mut self.isr, entry.place(config, 1, 1)?, |it| *it),
             CapabilityType::Device => prefer(&mut self.device, entry.place(config, 1, 4)?, |it| *it),
@@ -230,9 +237,10 @@ impl Found {
                 heap::push(&mut self.shared_memory, entry.shared_memory(config)?).map_err(Skipped::Memory)?;
             }
             CapabilityType::Vendor if self.vendor_data.len() < REPEATED_LIMIT => {
-                let vendor = capability.read16(config, cap::VENDOR_ID as u8).map_err(Skipped::Broken)?;
-                let offset = capability.offset + u16::from(cap::VENDOR_SIZE);
-                let data = VendorData { vendor, offset, length: length - cap::VENDOR_SIZE };
+                let vendor =
+                    capability.read16(config, offset_of!(VendorCapability, vendor_id)).map_err(Skipped::Broken)?;
+                let offset = capability.offset + u16::from(needed);
+                let data = VendorData { vendor, offset, length: length - needed };
                 heap::push(&mut self.vendor_data, data).map_err(Skipped::Memory)?;
             }
             CapabilityType::SharedMemory | CapabilityType::Vendor => return Err(Skipped::TooMany(kind)),
@@ -264,16 +272,6 @@ fn prefer<T>(slot: &mut Option<T>, new: T, place: impl Fn(&T) -> StructureLocati
     }
 }
 
-/// How long a capability of a type has to be at least. Longer ones come from later specifications and are fine.
-const fn needed(kind: CapabilityType) -> u8 {
-    match kind {
-        CapabilityType::Common | CapabilityType::Isr | CapabilityType::Device => cap::SIZE,
-        CapabilityType::Notify | CapabilityType::PciAccess => cap::SIZE + 4,
-        CapabilityType::SharedMemory => cap::SIZE + 8,
-        CapabilityType::Vendor => cap::VENDOR_SIZE,
-    }
-}
-
 /// A capability with all the fields of its type.
 struct Entry<'a> {
     kind: CapabilityType,
@@ -282,17 +280,17 @@ struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    fn read8<C: ConfigSpace>(&self, config: &C, at: u16) -> Result<u8, Skipped> {
-        self.capability.read8(config, at as u8).map_err(Skipped::Broken)
+    fn read8<C: ConfigSpace>(&self, config: &C, at: usize) -> Result<u8, Skipped> {
+        self.capability.read8(config, at).map_err(Skipped::Broken)
     }
 
-    fn read32<C: ConfigSpace>(&self, config: &C, at: u16) -> Result<u32, Skipped> {
-        self.capability.read32(config, at as u8).map_err(Skipped::Broken)
+    fn read32<C: ConfigSpace>(&self, config: &C, at: usize) -> Result<u32, Skipped> {
+        self.capability.read32(config, at).map_err(Skipped::Broken)
     }
 
     /// The BAR. Indices above 5 are reserved; there is none with such a one.
     fn bar<C: ConfigSpace>(&self, config: &C) -> Result<&Bar, Skipped> {
-        let bar = self.read8(config, cap::BAR)?;
+        let bar = self.read8(config, offset_of!(PciCapability, bar))?;
         self.bars.get(bar).map_err(|error| Skipped::Bar { kind: self.kind, error })
     }
 
@@ -311,8 +309,8 @@ impl Entry<'_> {
         align: u64,
         limit: u32,
     ) -> Result<StructureLocation, Skipped> {
-        let offset = self.read32(config, cap::BAR_OFFSET)?;
-        let length = self.read32(config, cap::BAR_LENGTH)?;
+        let offset = self.read32(config, offset_of!(PciCapability, offset))?;
+        let length = self.read32(config, offset_of!(PciCapability, length))?;
         let bar = self.bar(config)?;
         let room = bar.size.saturating_sub(offset.into());
         let usable = u64::from(length.min(limit)).min(room);
@@ -326,17 +324,17 @@ impl Entry<'_> {
     }
 
     fn notification<C: ConfigSpace>(&self, config: &C) -> Result<Notification, Skipped> {
-        let multiplier = self.read32(config, cap::NOTIFY_MULTIPLIER)?;
+        let multiplier = self.read32(config, offset_of!(NotifyCapability, notify_off_multiplier))?;
         Ok(Notification { place: self.place_within(config, 2, 2, NOTIFY_LIMIT)?, multiplier })
     }
 
     fn shared_memory<C: ConfigSpace>(&self, config: &C) -> Result<SharedMemory, Skipped> {
-        let read64 = |low: u16, high: u16| -> Result<u64, Skipped> {
+        let read64 = |low: usize, high: usize| -> Result<u64, Skipped> {
             Ok(u64::from(self.read32(config, high)?) << 32 | u64::from(self.read32(config, low)?))
         };
-        let offset = read64(cap::BAR_OFFSET, cap::BAR_OFFSET_HIGH)?;
-        let length = read64(cap::BAR_LENGTH, cap::BAR_LENGTH_HIGH)?;
-        let id = self.read8(config, cap::ID)?;
+        let offset = read64(offset_of!(PciCapability, offset), offset_of!(SharedMemoryCapability, offset_hi))?;
+        let length = read64(offset_of!(PciCapability, length), offset_of!(SharedMemoryCapability, length_hi))?;
+        let id = self.read8(config, offset_of!(PciCapability, id))?;
         let bar = self.bar(config)?;
         // All of the region has to be there and to be mapped: unlike a structure it has no parts that nobody needs.
         let window = bar.window(offset, length);

@@ -3,9 +3,11 @@
 //! Only their fields are read. The data register of the PCI configuration access capability is not among them: reading it
 //! would have the device carry out an access.
 
+use core::mem::offset_of;
+
 use core::fmt;
 
-use super::spec::{CapabilityType, VENDOR, cap};
+use super::spec::{CapabilityType, NotifyCapability, PciCapability, SharedMemoryCapability, VENDOR, VendorCapability};
 use crate::pci::{self, Capability, ConfigSpace, Function};
 
 /// PCI device IDs of virtio devices, transitional and modern (4.1.2).
@@ -49,28 +51,34 @@ enum Description {
 
 impl Description {
     fn read<C: ConfigSpace>(config: &C, capability: &Capability) -> Result<Self, pci::CapabilityError> {
-        let read8 = |at: u16| capability.read8(config, at as u8);
-        let read32 = |at: u16| capability.read32(config, at as u8);
-        let number = read8(cap::TYPE)?;
+        let read8 = |at: usize| capability.read8(config, at);
+        let read32 = |at: usize| capability.read32(config, at);
+        let number = read8(offset_of!(PciCapability, cfg_type))?;
         let kind = match CapabilityType::from_register(number) {
             None => return Ok(Self::Unknown { number }),
             Some(CapabilityType::PciAccess) => return Ok(Self::PciAccess),
             Some(CapabilityType::Vendor) => {
-                return Ok(Self::Vendor { vendor: capability.read16(config, cap::VENDOR_ID as u8)? });
+                return Ok(Self::Vendor {
+                    vendor: capability.read16(config, offset_of!(VendorCapability, vendor_id))?,
+                });
             }
             Some(kind) => kind,
         };
-        let (bar, offset, length) = (read8(cap::BAR)?, read32(cap::BAR_OFFSET)?, read32(cap::BAR_LENGTH)?);
+        let (bar, offset, length) = (
+            read8(offset_of!(PciCapability, bar))?,
+            read32(offset_of!(PciCapability, offset))?,
+            read32(offset_of!(PciCapability, length))?,
+        );
         Ok(match kind {
             CapabilityType::Notify => {
-                let multiplier = read32(cap::NOTIFY_MULTIPLIER)?;
+                let multiplier = read32(offset_of!(NotifyCapability, notify_off_multiplier))?;
                 Self::Notify { bar, offset: offset.into(), length: length.into(), multiplier }
             }
             CapabilityType::SharedMemory => {
                 let join = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-                let offset = join(read32(cap::BAR_OFFSET_HIGH)?, offset);
-                let length = join(read32(cap::BAR_LENGTH_HIGH)?, length);
-                Self::SharedMemory { id: read8(cap::ID)?, bar, offset, length }
+                let offset = join(read32(offset_of!(SharedMemoryCapability, offset_hi))?, offset);
+                let length = join(read32(offset_of!(SharedMemoryCapability, length_hi))?, length);
+                Self::SharedMemory { id: read8(offset_of!(PciCapability, id))?, bar, offset, length }
             }
             _ => Self::Structure { kind, bar, offset: offset.into(), length: length.into() },
         })

@@ -1,10 +1,11 @@
 //! The device's side of a packed queue (virtio 1.4, 2.8).
 
+use core::mem::offset_of;
+
 use ballonet::platform::DmaMemory;
 use ballonet::virtio::spec::{
-    DESCRIPTOR_ADDRESS, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE, DESCRIPTOR_LENGTH, DESCRIPTOR_SIZE,
-    PACKED_DESCRIPTOR_FLAGS, PACKED_DESCRIPTOR_ID, PACKED_F_AVAILABLE, PACKED_F_USED, POSITION_WRAP,
-    RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE, RING_EVENT_ENABLE,
+    Descriptor, DescriptorFlags, POSITION_WRAP, PackedDescriptor, RING_EVENT_DESCRIPTOR, RING_EVENT_DISABLE,
+    RING_EVENT_ENABLE,
 };
 use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingFormat, RingLayout, Virtqueue};
 use loom::sync::atomic::{Ordering, fence};
@@ -44,7 +45,7 @@ impl Layout {
     }
 
     fn driver(self) -> usize {
-        (usize::from(self.size) * DESCRIPTOR_SIZE).next_multiple_of(64)
+        (usize::from(self.size) * size_of::<Descriptor>()).next_multiple_of(64)
     }
 
     fn device(self) -> usize {
@@ -64,11 +65,11 @@ impl Layout {
 fn fields(layout: Layout) -> Vec<(usize, Width)> {
     let mut fields = vec![(layout.driver(), Width::Four), (layout.device(), Width::Four)];
     for entry in 0..usize::from(layout.size()) {
-        let descriptor = entry * DESCRIPTOR_SIZE;
-        fields.push((descriptor + DESCRIPTOR_ADDRESS, Width::Eight));
-        fields.push((descriptor + DESCRIPTOR_LENGTH, Width::Four));
-        fields.push((descriptor + PACKED_DESCRIPTOR_ID, Width::Two));
-        fields.push((descriptor + PACKED_DESCRIPTOR_FLAGS, Width::Two));
+        let descriptor = entry * size_of::<Descriptor>();
+        fields.push((descriptor + offset_of!(PackedDescriptor, addr), Width::Eight));
+        fields.push((descriptor + offset_of!(PackedDescriptor, len), Width::Four));
+        fields.push((descriptor + offset_of!(PackedDescriptor, id), Width::Two));
+        fields.push((descriptor + offset_of!(PackedDescriptor, flags), Width::Two));
     }
     fields
 }
@@ -90,7 +91,7 @@ impl Place {
     }
 
     fn at(self) -> usize {
-        usize::from(self.offset) * DESCRIPTOR_SIZE
+        usize::from(self.offset) * size_of::<Descriptor>()
     }
 
     fn word(self) -> u16 {
@@ -111,7 +112,7 @@ pub struct Device {
 
 impl Device {
     fn flags(&self, place: Place) -> u16 {
-        self.memory.load16(place.at() + PACKED_DESCRIPTOR_FLAGS)
+        self.memory.load16(place.at() + offset_of!(PackedDescriptor, flags))
     }
 
     /// Moves the place of used descriptors on by `count`. Whether the driver wants to be interrupted for these.
@@ -147,13 +148,13 @@ impl device::Device for Device {
         loop {
             let (at, flags) = (self.seen.at(), self.flags(self.seen));
             descriptors.push(Descriptor {
-                address: self.memory.load64(at + DESCRIPTOR_ADDRESS),
-                length: self.memory.load32(at + DESCRIPTOR_LENGTH),
-                writable: flags & DESCRIPTOR_F_WRITE != 0,
+                address: self.memory.load64(at + offset_of!(PackedDescriptor, addr)),
+                length: self.memory.load32(at + offset_of!(PackedDescriptor, len)),
+                writable: flags & DescriptorFlags::WRITE.bits() != 0,
             });
             self.seen = self.seen.next(self.layout.size());
-            if flags & DESCRIPTOR_F_NEXT == 0 {
-                let id = self.memory.load16(at + PACKED_DESCRIPTOR_ID);
+            if flags & DescriptorFlags::NEXT.bits() == 0 {
+                let id = self.memory.load16(at + offset_of!(PackedDescriptor, id));
                 return Some(Taken { id, descriptors });
             }
             assert!(descriptors.len() < 2, "torn request: {descriptors:?}, and more");
@@ -162,19 +163,19 @@ impl device::Device for Device {
 
     fn is_idle(&self) -> bool {
         let flags = self.flags(self.seen);
-        let (available, used) = (flags & PACKED_F_AVAILABLE != 0, flags & PACKED_F_USED != 0);
+        let (available, used) = (flags & DescriptorFlags::AVAIL.bits() != 0, flags & DescriptorFlags::USED.bits() != 0);
         available != self.seen.wrap || used == self.seen.wrap
     }
 
     /// The used descriptor lies over the first of the first request.
     fn put_all(&mut self, taken: &[Taken], written: u32) -> bool {
         let at = self.used.at();
-        self.memory.store16(at + PACKED_DESCRIPTOR_ID, taken.last().expect("a request").id);
-        self.memory.store32(at + DESCRIPTOR_LENGTH, written);
+        self.memory.store16(at + offset_of!(PackedDescriptor, id), taken.last().expect("a request").id);
+        self.memory.store32(at + offset_of!(PackedDescriptor, len), written);
         fence(Ordering::Release);
-        let lap = if self.used.wrap { PACKED_F_AVAILABLE | PACKED_F_USED } else { 0 };
-        let write = if written == 0 { 0 } else { DESCRIPTOR_F_WRITE };
-        self.memory.store16(at + PACKED_DESCRIPTOR_FLAGS, lap | write);
+        let lap = if self.used.wrap { DescriptorFlags::AVAIL.bits() | DescriptorFlags::USED.bits() } else { 0 };
+        let write = if written == 0 { 0 } else { DescriptorFlags::WRITE.bits() };
+        self.memory.store16(at + offset_of!(PackedDescriptor, flags), lap | write);
         self.advance_used(taken.iter().map(|taken| taken.descriptors.len()).sum())
     }
 

@@ -1,10 +1,10 @@
 //! The device's side of a split queue (virtio 1.4, 2.7).
 
+use core::mem::offset_of;
+
 use ballonet::platform::DmaMemory;
 use ballonet::virtio::spec::{
-    AVAILABLE_ENTRY, AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_ADDRESS, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE,
-    DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_SIZE, RING_ENTRIES, RING_FLAGS, RING_INDEX,
-    USED_ENTRY, USED_F_NO_NOTIFY,
+    AVAILABLE_F_NO_INTERRUPT, AvailableRing, Descriptor, DescriptorFlags, USED_F_NO_NOTIFY, UsedElement, UsedRing,
 };
 use ballonet::virtio::{QueueAddresses, QueueIndex, QueueOptions, RingFormat, RingLayout, Virtqueue};
 use loom::sync::atomic::{Ordering, fence};
@@ -43,11 +43,11 @@ impl Layout {
     }
 
     fn available(self) -> usize {
-        usize::from(self.size) * DESCRIPTOR_SIZE
+        usize::from(self.size) * size_of::<Descriptor>()
     }
 
     fn used_event(self) -> usize {
-        self.available() + RING_ENTRIES + usize::from(self.size) * AVAILABLE_ENTRY
+        self.available() + offset_of!(AvailableRing, ring) + usize::from(self.size) * size_of::<u16>()
     }
 
     /// Cache lines apart, so that driver and device do not write the same one.
@@ -56,7 +56,7 @@ impl Layout {
     }
 
     fn available_event(self) -> usize {
-        self.used() + RING_ENTRIES + usize::from(self.size) * USED_ENTRY
+        self.used() + offset_of!(UsedRing, ring) + usize::from(self.size) * size_of::<UsedElement>()
     }
 
     fn bytes(self) -> usize {
@@ -72,19 +72,19 @@ impl Layout {
 fn fields(layout: Layout) -> Vec<(usize, Width)> {
     let mut fields = Vec::new();
     for entry in 0..usize::from(layout.size()) {
-        let descriptor = entry * DESCRIPTOR_SIZE;
-        fields.push((descriptor + DESCRIPTOR_ADDRESS, Width::Eight));
-        fields.push((descriptor + DESCRIPTOR_LENGTH, Width::Four));
-        fields.push((descriptor + DESCRIPTOR_FLAGS, Width::Two));
-        fields.push((descriptor + DESCRIPTOR_NEXT, Width::Two));
-        fields.push((layout.available() + RING_ENTRIES + entry * AVAILABLE_ENTRY, Width::Two));
-        let used = layout.used() + RING_ENTRIES + entry * USED_ENTRY;
+        let descriptor = entry * size_of::<Descriptor>();
+        fields.push((descriptor + offset_of!(Descriptor, addr), Width::Eight));
+        fields.push((descriptor + offset_of!(Descriptor, len), Width::Four));
+        fields.push((descriptor + offset_of!(Descriptor, flags), Width::Two));
+        fields.push((descriptor + offset_of!(Descriptor, next), Width::Two));
+        fields.push((layout.available() + offset_of!(AvailableRing, ring) + entry * size_of::<u16>(), Width::Two));
+        let used = layout.used() + offset_of!(UsedRing, ring) + entry * size_of::<UsedElement>();
         fields.push((used, Width::Four));
         fields.push((used + 4, Width::Four));
     }
     for ring in [layout.available(), layout.used()] {
-        fields.push((ring + RING_FLAGS, Width::Two));
-        fields.push((ring + RING_INDEX, Width::Two));
+        fields.push((ring + offset_of!(AvailableRing, flags), Width::Two));
+        fields.push((ring + offset_of!(AvailableRing, idx), Width::Two));
     }
     fields.push((layout.used_event(), Width::Two));
     fields.push((layout.available_event(), Width::Two));
@@ -108,14 +108,15 @@ impl Device {
     }
 
     fn descriptor(&self, index: u16) -> (Descriptor, Option<u16>) {
-        let at = usize::from(index) * DESCRIPTOR_SIZE;
-        let flags = self.memory.load16(at + DESCRIPTOR_FLAGS);
+        let at = usize::from(index) * size_of::<Descriptor>();
+        let flags = self.memory.load16(at + offset_of!(Descriptor, flags));
         let descriptor = Descriptor {
-            address: self.memory.load64(at + DESCRIPTOR_ADDRESS),
-            length: self.memory.load32(at + DESCRIPTOR_LENGTH),
-            writable: flags & DESCRIPTOR_F_WRITE != 0,
+            address: self.memory.load64(at + offset_of!(Descriptor, addr)),
+            length: self.memory.load32(at + offset_of!(Descriptor, len)),
+            writable: flags & DescriptorFlags::WRITE.bits() != 0,
         };
-        let next = (flags & DESCRIPTOR_F_NEXT != 0).then(|| self.memory.load16(at + DESCRIPTOR_NEXT));
+        let next =
+            (flags & DescriptorFlags::NEXT.bits() != 0).then(|| self.memory.load16(at + offset_of!(Descriptor, next)));
         (descriptor, next)
     }
 
@@ -125,7 +126,8 @@ impl Device {
         if self.event_idx {
             self.used.wrapping_sub(self.memory.load16(self.layout.used_event())).wrapping_sub(1) < requests
         } else {
-            self.memory.load16(self.layout.available() + RING_FLAGS) & AVAILABLE_F_NO_INTERRUPT == 0
+            self.memory.load16(self.layout.available() + offset_of!(AvailableRing, flags)) & AVAILABLE_F_NO_INTERRUPT
+                == 0
         }
     }
 }
@@ -136,7 +138,8 @@ impl device::Device for Device {
             return None;
         }
         fence(Ordering::Acquire);
-        let entry = self.layout.available() + RING_ENTRIES + self.position(self.seen) * AVAILABLE_ENTRY;
+        let entry =
+            self.layout.available() + offset_of!(AvailableRing, ring) + self.position(self.seen) * size_of::<u16>();
         let id = self.memory.load16(entry);
         self.seen = self.seen.wrapping_add(1);
         let mut descriptors = Vec::new();
@@ -151,18 +154,19 @@ impl device::Device for Device {
     }
 
     fn is_idle(&self) -> bool {
-        self.memory.load16(self.layout.available() + RING_INDEX) == self.seen
+        self.memory.load16(self.layout.available() + offset_of!(AvailableRing, idx)) == self.seen
     }
 
     /// The entry is that of the first request.
     fn put_all(&mut self, taken: &[Taken], written: u32) -> bool {
-        let entry = self.layout.used() + RING_ENTRIES + self.position(self.used) * USED_ENTRY;
+        let entry =
+            self.layout.used() + offset_of!(UsedRing, ring) + self.position(self.used) * size_of::<UsedElement>();
         self.memory.store32(entry, taken.last().expect("a request").id.into());
         self.memory.store32(entry + 4, written);
         fence(Ordering::Release);
         let requests = taken.len() as u16;
         self.used = self.used.wrapping_add(requests);
-        self.memory.store16(self.layout.used() + RING_INDEX, self.used);
+        self.memory.store16(self.layout.used() + offset_of!(UsedRing, idx), self.used);
         self.wants_interrupt(requests)
     }
 
@@ -170,7 +174,7 @@ impl device::Device for Device {
         if self.event_idx {
             self.memory.store16(self.layout.available_event(), self.seen);
         } else {
-            self.memory.store16(self.layout.used() + RING_FLAGS, 0);
+            self.memory.store16(self.layout.used() + offset_of!(UsedRing, flags), 0);
         }
         fence(Ordering::SeqCst);
     }
@@ -180,7 +184,7 @@ impl device::Device for Device {
             // An entry long past.
             self.memory.store16(self.layout.available_event(), self.seen.wrapping_sub(1));
         } else {
-            self.memory.store16(self.layout.used() + RING_FLAGS, USED_F_NO_NOTIFY);
+            self.memory.store16(self.layout.used() + offset_of!(UsedRing, flags), USED_F_NO_NOTIFY);
         }
     }
 }

@@ -14,6 +14,8 @@
 //! A frame is used again once the device has returned its request, not before, even without `MUST_TELL_HOST`, which
 //! would allow it: so no reset in between can make a frame in use count as the host's.
 
+use core::mem::offset_of;
+
 use derive_more::{Display, Error};
 
 use super::{Balloon, State};
@@ -22,7 +24,7 @@ use crate::balloon::platform::BalloonPlatform;
 use crate::balloon::policy::oom_policy::OomSource as Source;
 use crate::balloon::policy::target::Action;
 use crate::balloon::status::Changes;
-use crate::balloon::wire::{CONFIG_NUM_PAGES, DEFLATE_ON_OOM};
+use crate::balloon::wire::{BalloonConfig, DEFLATE_ON_OOM};
 
 /// How long the device may take for any answer at all, in nanoseconds: 3 s. Hosts under load have been seen to take a
 /// second.
@@ -146,7 +148,7 @@ impl<P: BalloonPlatform> Balloon<P> {
         if running.virtio.device.features().contains(DEFLATE_ON_OOM) {
             return Ok(0);
         }
-        let target = running.virtio.device.transport().read_config32(CONFIG_NUM_PAGES);
+        let target = running.virtio.device.transport().read_config32(offset_of!(BalloonConfig, num_pages));
         target.map(u64::from).map_err(|error| ReclaimError::Device(error.into()))
     }
 

@@ -1,5 +1,7 @@
 //! The steps of one round of work, which [`Balloon::poll`] lists.
 
+use core::mem::offset_of;
+
 use super::running::Running;
 use super::{Balloon, State};
 use crate::balloon::counters::Counters;
@@ -12,7 +14,7 @@ use crate::balloon::policy::tuning::Tuning;
 use crate::balloon::queues::pages::{Added, Direction};
 use crate::balloon::queues::{Queues, poison};
 use crate::balloon::status::{Changes, Next, Progress};
-use crate::balloon::wire::{CONFIG_ACTUAL, CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_NUM_PAGES};
+use crate::balloon::wire::BalloonConfig;
 use crate::memory::PageFrames;
 use crate::virtio::spec::Status;
 use crate::virtio::{InterruptMode, Kick, Pending, QueueIndex};
@@ -97,9 +99,10 @@ impl<P: BalloonPlatform> Round<'_, P> {
         if !status.contains(Status::DRIVER_OK) {
             return Err(BalloonError::Forgotten { device, status: status.bits() });
         }
-        let target = transport.read_config32(CONFIG_NUM_PAGES)?;
+        let target = transport.read_config32(offset_of!(BalloonConfig, num_pages))?;
         if let Some(hinting) = &mut running.queues.hinting {
-            self.is_busy |= hinting.set_command(transport.read_config32(CONFIG_FREE_PAGE_HINT_CMD_ID)?);
+            self.is_busy |=
+                hinting.set_command(transport.read_config32(offset_of!(BalloonConfig, free_page_hint_cmd_id))?);
         }
         self.counters.target_reads += 1;
         if self.plan.set_target(target) {
@@ -250,7 +253,7 @@ impl<P: BalloonPlatform> Round<'_, P> {
         }
         let actual = u32::try_from(self.plan.actual()).unwrap_or(u32::MAX);
         if self.running.reported_size != Some(actual) {
-            self.running.virtio.device.write_config32(CONFIG_ACTUAL, actual)?;
+            self.running.virtio.device.write_config32(offset_of!(BalloonConfig, actual), actual)?;
             self.running.reported_size = Some(actual);
             self.counters.actual_writes += 1;
             self.changes |= Changes::ACTUAL;

@@ -40,6 +40,7 @@ impl<P: BalloonPlatform> Running<P> {
     ///
     /// # Errors
     /// When the device does not stop. It keeps its memory, and the frames in flight with it.
+    #[allow(clippy::result_large_err, reason = "a box could not be had where the heap is empty; once a stop")]
     pub(super) fn stop(self, platform: &mut P, failed: bool) -> Result<(), Unstopped<P>> {
         let Self { virtio, queues, .. } = self;
         virtio.quiesce(platform, failed, |platform, stopped| match stopped {

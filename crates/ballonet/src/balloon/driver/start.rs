@@ -1,5 +1,7 @@
 //! From a PCI function to a running balloon: the initialization sequence (virtio 1.4, 3.1.1).
 
+use core::mem::offset_of;
+
 use alloc::vec::Vec;
 
 use super::Balloon;
@@ -17,8 +19,7 @@ use crate::balloon::queues::reporting::ReportingQueue;
 use crate::balloon::queues::statistics::StatisticsQueue;
 use crate::balloon::queues::{Made, Maker, Queues};
 use crate::balloon::wire::{
-    CONFIG_FREE_PAGE_HINT_CMD_ID, CONFIG_POISON_VAL, CONFIG_SIZE, DEFLATE_ON_OOM, FREE_PAGE_HINT, MUST_TELL_HOST,
-    PAGE_POISON, PAGE_REPORTING, STATS_VQ,
+    BalloonConfig, DEFLATE_ON_OOM, FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING, STATS_VQ,
 };
 use crate::bus::heap;
 use crate::platform::Platform;
@@ -150,10 +151,10 @@ fn start<P: BalloonPlatform>(
 /// `PAGE_POISON` where frames are not filled (5.5.3.1).
 fn unusable(config_len: usize, poison: Option<Poison>) -> Features {
     let mut unusable = Features::empty();
-    if config_len < CONFIG_FREE_PAGE_HINT_CMD_ID + 4 {
+    if config_len < offset_of!(BalloonConfig, free_page_hint_cmd_id) + 4 {
         unusable |= FREE_PAGE_HINT;
     }
-    if config_len < CONFIG_POISON_VAL + 4 || poison.is_none() {
+    if config_len < offset_of!(BalloonConfig, poison_val) + 4 || poison.is_none() {
         unusable |= PAGE_POISON;
     }
     unusable
@@ -170,7 +171,7 @@ fn set_up<P: BalloonPlatform>(
     which: Which,
 ) -> Result<usize, BalloonError> {
     let (device, length) = (setup.address(), setup.device().transport().config_len());
-    if length < CONFIG_SIZE {
+    if length < BalloonConfig::SIZE {
         return Err(BalloonError::ShortConfig { device, length });
     }
     let (numbers, sizes) = find_queues(setup)?;
@@ -189,7 +190,7 @@ fn set_up<P: BalloonPlatform>(
         maker.queues().statistics = Some(queue);
     }
     if let Some(poison) = poison {
-        maker.setup.device().write_config32(CONFIG_POISON_VAL, poison.value())?;
+        maker.setup.device().write_config32(offset_of!(BalloonConfig, poison_val), poison.value())?;
     }
     if let Some(index) = optional(FREE_PAGE_HINT, numbers.hinting) {
         let queue = HintingQueue::make(maker, index, poison)?;

@@ -1,6 +1,6 @@
 //! The memory of a request, and the request that came back.
 
-use crate::virtio::spec::{DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE};
+use crate::virtio::spec::DescriptorFlags;
 
 /// A contiguous piece of memory that the device reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +49,9 @@ impl<'a> Chain<'a> {
         (0..length).filter_map(move |position| {
             let (segment, flags) = match readable.get(position) {
                 Some(segment) => (segment, 0),
-                None => (writable.get(position - readable.len())?, DESCRIPTOR_F_WRITE),
+                None => (writable.get(position - readable.len())?, DescriptorFlags::WRITE.bits()),
             };
-            Some((*segment, if position + 1 < length { flags | DESCRIPTOR_F_NEXT } else { flags }))
+            Some((*segment, if position + 1 < length { flags | DescriptorFlags::NEXT.bits() } else { flags }))
         })
     }
 }

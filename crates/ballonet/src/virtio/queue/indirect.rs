@@ -4,7 +4,7 @@ use super::chain::Segment;
 use super::options::QueueOptions;
 use crate::bus::DmaMemory;
 use crate::platform::Platform;
-use crate::virtio::spec::DESCRIPTOR_SIZE;
+use crate::virtio::spec::Descriptor;
 
 /// A table for each descriptor of a queue.
 #[derive(Debug)]
@@ -23,13 +23,13 @@ impl<M: DmaMemory> Tables<M> {
         let entries = options.indirect_entries;
         match Self::bytes(size, entries) {
             0 => None,
-            bytes => Some(Self { memory: platform.allocate_dma(bytes, DESCRIPTOR_SIZE).ok()?, entries }),
+            bytes => Some(Self { memory: platform.allocate_dma(bytes, size_of::<Descriptor>()).ok()?, entries }),
         }
     }
 
     /// Size of all tables in bytes. Tables of fewer than two descriptors would be of no use.
     fn bytes(size: u16, entries: u16) -> usize {
-        if entries < 2 { 0 } else { usize::from(size) * usize::from(entries) * DESCRIPTOR_SIZE }
+        if entries < 2 { 0 } else { usize::from(size) * usize::from(entries) * size_of::<Descriptor>() }
     }
 
     /// Whether a chain of this many descriptors goes through a table.
@@ -39,14 +39,14 @@ impl<M: DmaMemory> Tables<M> {
 
     /// Offset of an entry of the table with this number.
     pub(super) fn entry(&self, table: u16, position: usize) -> usize {
-        (usize::from(table) * usize::from(self.entries) + position) * DESCRIPTOR_SIZE
+        (usize::from(table) * usize::from(self.entries) + position) * size_of::<Descriptor>()
     }
 
     /// Where the device finds the first `length` entries of a table.
     pub(super) fn segment(&self, table: u16, length: usize) -> Segment {
         let address = self.memory.device_address() + self.entry(table, 0) as u64;
         // A chain that a table carries has at most 65535 descriptors of 16 bytes.
-        Segment { address, length: (length * DESCRIPTOR_SIZE) as u32 }
+        Segment { address, length: (length * size_of::<Descriptor>()) as u32 }
     }
 
     /// The memory of all tables.

@@ -18,7 +18,7 @@ use super::options::{Kick, QueueOptions};
 use super::shadow::{DescriptorSpan, Length, Shadow, Used};
 use crate::bus::DmaMemory;
 use crate::virtio::barrier;
-use crate::virtio::spec::{DESCRIPTOR_F_INDIRECT, DESCRIPTOR_F_NEXT, DESCRIPTOR_F_WRITE, DESCRIPTOR_SIZE};
+use crate::virtio::spec::{Descriptor, DescriptorFlags};
 
 mod areas;
 mod layout;
@@ -153,16 +153,16 @@ impl<M: DmaMemory> PackedRing<M> {
         let head = self.added;
         self.areas.write_descriptor(head.offset(), table, id);
         self.added = head.advance(1, self.size());
-        self.write_head(head, DESCRIPTOR_F_INDIRECT | head.available());
+        self.write_head(head, DescriptorFlags::INDIRECT.bits() | head.available());
     }
 
     /// In a table the order is that of its entries, and WRITE is the one flag that they may have (2.8.19).
     #[inline]
     pub(super) fn write_table(tables: &mut M, offset: usize, chain: &Chain<'_>) {
         for (position, (segment, flags)) in chain.flagged().enumerate() {
-            let entry = offset + position * DESCRIPTOR_SIZE;
+            let entry = offset + position * size_of::<Descriptor>();
             areas::write_descriptor(tables, entry, segment, 0);
-            areas::set_flags(tables, entry, flags & !DESCRIPTOR_F_NEXT);
+            areas::set_flags(tables, entry, flags & !DescriptorFlags::NEXT.bits());
         }
     }
 
@@ -194,7 +194,8 @@ impl<M: DmaMemory> PackedRing<M> {
         let (id, length) = self.areas.used(offset);
         // Without WRITE the length is reserved (2.8.7), but there are devices that never set WRITE and mean the length:
         // it counts where it can be true.
-        let length = if flags & DESCRIPTOR_F_WRITE != 0 { Length::Said(length) } else { Length::Perhaps(length) };
+        let length =
+            if flags & DescriptorFlags::WRITE.bits() != 0 { Length::Said(length) } else { Length::Perhaps(length) };
         Ok(Some((Used { id: id.into(), length }, u16::MAX)))
     }
 

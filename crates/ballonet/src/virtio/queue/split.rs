@@ -12,7 +12,7 @@ use super::options::{Kick, QueueOptions};
 use super::shadow::{DescriptorSpan, Length, Shadow, Used};
 use crate::bus::DmaMemory;
 use crate::virtio::barrier;
-use crate::virtio::spec::{AVAILABLE_F_NO_INTERRUPT, DESCRIPTOR_F_INDIRECT, DESCRIPTOR_SIZE, USED_F_NO_NOTIFY};
+use crate::virtio::spec::{AVAILABLE_F_NO_INTERRUPT, Descriptor, DescriptorFlags, USED_F_NO_NOTIFY};
 
 mod areas;
 mod layout;
@@ -90,7 +90,7 @@ impl<M: DmaMemory> SplitRing<M> {
 
     #[inline]
     pub(super) fn add_table(&mut self, id: u16, table: Segment) {
-        self.areas.write_descriptor(id, table, DESCRIPTOR_F_INDIRECT, 0);
+        self.areas.write_descriptor(id, table, DescriptorFlags::INDIRECT.bits(), 0);
         self.add(id);
     }
 
@@ -98,7 +98,7 @@ impl<M: DmaMemory> SplitRing<M> {
     pub(super) fn write_table(tables: &mut M, offset: usize, chain: &Chain<'_>) {
         // A table has at most 65535 entries.
         for (next, (segment, flags)) in (1..).zip(chain.flagged()) {
-            let entry = offset + usize::from(next - 1) * DESCRIPTOR_SIZE;
+            let entry = offset + usize::from(next - 1) * size_of::<Descriptor>();
             areas::write_descriptor(tables, entry, segment, flags, next);
         }
     }

@@ -53,6 +53,17 @@ impl CapabilityType {
             _ => None,
         }
     }
+
+    /// Size of the capability that points at it, in bytes. Longer ones come from later specifications and are fine.
+    pub const fn capability_size(self) -> u8 {
+        (match self {
+            Self::Common | Self::Isr | Self::Device => size_of::<PciCapability>(),
+            Self::Notify => size_of::<NotifyCapability>(),
+            Self::PciAccess => size_of::<PciAccessCapability>(),
+            Self::SharedMemory => size_of::<SharedMemoryCapability>(),
+            Self::Vendor => size_of::<VendorCapability>(),
+        }) as u8
+    }
 }
 
 impl fmt::Display for CapabilityType {
@@ -69,82 +80,136 @@ impl fmt::Display for CapabilityType {
     }
 }
 
-/// Offsets in a virtio PCI capability, from its start in configuration space (4.1.4).
+/// A virtio PCI capability in configuration space (4.1.4). The fields of the structures here are reached one by one, at
+/// their offsets: `offset_of!(PciCapability, cfg_type)`.
 #[doc(alias = "virtio_pci_cap")]
-pub mod cap {
-    /// 8 bits: length of the capability itself.
-    pub const LENGTH: u16 = 2;
-    /// 8 bits: [`super::CapabilityType`].
-    pub const TYPE: u16 = 3;
-    /// 8 bits: index of the BAR.
-    pub const BAR: u16 = 4;
-    /// 8 bits: tells several capabilities of one type apart.
-    pub(crate) const ID: u16 = 5;
-    /// 32 bits: where in the BAR.
-    pub const BAR_OFFSET: u16 = 8;
-    /// 32 bits: length of the structure in the BAR.
-    pub const BAR_LENGTH: u16 = 12;
-    /// Size of the fields above.
-    pub const SIZE: u8 = 16;
-    /// 32 bits, notification capability: `notify_off_multiplier`.
-    #[doc(alias = "notify_off_multiplier")]
-    pub const NOTIFY_MULTIPLIER: u16 = 16;
-    /// 32 bits, shared memory capability: upper half of the offset.
-    pub const BAR_OFFSET_HIGH: u16 = 16;
-    /// 32 bits, shared memory capability: upper half of the length.
-    pub const BAR_LENGTH_HIGH: u16 = 20;
-    /// 16 bits, vendor capability: PCI vendor that gives the data its meaning (4.1.4.8).
-    pub(crate) const VENDOR_ID: u16 = 4;
-    /// Vendor capability: size of the fields before the data.
-    pub const VENDOR_SIZE: u8 = 6;
-    /// 32 bits, PCI access capability: the data register (4.1.4.9).
-    pub const PCI_DATA: u16 = 16;
+#[derive(Debug)]
+#[repr(C)]
+pub struct PciCapability {
+    /// PCI's id of vendor-specific capabilities.
+    pub cap_vndr: u8,
+    /// Offset of the next capability.
+    pub cap_next: u8,
+    /// Length of the capability itself in bytes.
+    pub cap_len: u8,
+    /// [`CapabilityType`].
+    pub cfg_type: u8,
+    /// Index of the BAR.
+    pub bar: u8,
+    /// Tells several capabilities of one type apart.
+    pub id: u8,
+    /// Unused.
+    pub padding: [u8; 2],
+    /// Where in the BAR.
+    pub offset: u32,
+    /// Length of the structure in the BAR.
+    pub length: u32,
 }
 
-/// Offsets in the common configuration structure (4.1.4.3).
+/// The capability of the doorbells (4.1.4.4).
+#[doc(alias = "virtio_pci_notify_cap")]
+#[derive(Debug)]
+#[repr(C)]
+pub struct NotifyCapability {
+    /// Where the doorbells are.
+    pub cap: PciCapability,
+    /// What a queue's `queue_notify_off` is multiplied by.
+    pub notify_off_multiplier: u32,
+}
+
+/// The capability of a shared memory region, whose offset and length have 64 bits (4.1.4.7).
+#[doc(alias = "virtio_pci_cap64")]
+#[derive(Debug)]
+#[repr(C)]
+pub struct SharedMemoryCapability {
+    /// Where the region is, by the lower halves.
+    pub cap: PciCapability,
+    /// Upper half of the offset.
+    pub offset_hi: u32,
+    /// Upper half of the length.
+    pub length_hi: u32,
+}
+
+/// The capability that is a window to BARs (4.1.4.9).
+#[doc(alias = "virtio_pci_cfg_cap")]
+#[derive(Debug)]
+#[repr(C)]
+pub struct PciAccessCapability {
+    /// What the window shows, written by the driver.
+    pub cap: PciCapability,
+    /// The data register.
+    pub pci_cfg_data: u32,
+}
+
+/// The start of a capability with data of the device's vendor (4.1.4.8).
+#[doc(alias = "virtio_pci_vndr_data")]
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct VendorCapability {
+    /// PCI's id of vendor-specific capabilities.
+    pub cap_vndr: u8,
+    /// Offset of the next capability.
+    pub cap_next: u8,
+    /// Length of the capability in bytes, data included.
+    pub cap_len: u8,
+    /// [`CapabilityType::Vendor`].
+    pub cfg_type: u8,
+    /// The PCI vendor that gives the data its meaning.
+    pub vendor_id: u16,
+}
+
+/// The common configuration structure (4.1.4.3). A device that does not know the features of the last fields may end
+/// before them, at [`CommonConfig::SIZE`].
 #[doc(alias = "virtio_pci_common_cfg")]
-pub mod common {
-    /// 32 bits: which word of the offered features shows.
-    pub const DEVICE_FEATURE_SELECT: usize = 0x00;
-    /// 32 bits, read-only: offered features.
-    pub const DEVICE_FEATURE: usize = 0x04;
-    /// 32 bits: which word of the accepted features is written.
-    pub const DRIVER_FEATURE_SELECT: usize = 0x08;
-    /// 32 bits: accepted features.
-    pub const DRIVER_FEATURE: usize = 0x0c;
-    /// 16 bits: vector for configuration changes.
-    pub const CONFIG_MSIX_VECTOR: usize = 0x10;
-    /// 16 bits, read-only: how many queues there are.
-    pub const NUM_QUEUES: usize = 0x12;
-    /// 8 bits: [`super::super::Status`].
-    pub const DEVICE_STATUS: usize = 0x14;
-    /// 8 bits, read-only: changes when the device configuration has.
-    pub const CONFIG_GENERATION: usize = 0x15;
-    /// 16 bits: which queue the fields below are about.
-    pub const QUEUE_SELECT: usize = 0x16;
-    /// 16 bits: entries in the queue; 0 means that there is no such queue.
-    pub const QUEUE_SIZE: usize = 0x18;
-    /// 16 bits: vector of the queue.
-    pub const QUEUE_MSIX_VECTOR: usize = 0x1a;
-    /// 16 bits: 1 puts the queue to use.
-    pub const QUEUE_ENABLE: usize = 0x1c;
-    /// 16 bits, read-only: where the queue's doorbell is, in units of the multiplier.
-    pub const QUEUE_NOTIFY_OFF: usize = 0x1e;
-    /// 64 bits: the descriptor area.
-    pub const QUEUE_DESC: usize = 0x20;
-    /// 64 bits: the driver area.
-    pub const QUEUE_DRIVER: usize = 0x28;
-    /// 64 bits: the device area.
-    pub const QUEUE_DEVICE: usize = 0x30;
-    /// End of the fields that every modern device has.
-    pub const SIZE: usize = 0x38;
-    /// 16 bits, read-only: what to kick with (`NOTIF_CONFIG_DATA`).
+#[derive(Debug)]
+#[repr(C)]
+pub struct CommonConfig {
+    /// Which word of the offered features shows.
+    pub device_feature_select: u32,
+    /// Read-only: a word of the offered features.
+    pub device_feature: u32,
+    /// Which word of the accepted features is written.
+    pub driver_feature_select: u32,
+    /// A word of the accepted features.
+    pub driver_feature: u32,
+    /// Vector for configuration changes.
+    pub config_msix_vector: u16,
+    /// Read-only: how many queues there are.
+    pub num_queues: u16,
+    /// [`super::Status`].
+    pub device_status: u8,
+    /// Read-only: changes when the device configuration has.
+    pub config_generation: u8,
+    /// Which queue the fields below are about.
+    pub queue_select: u16,
+    /// Entries in the queue; 0 means that there is no such queue.
+    pub queue_size: u16,
+    /// Vector of the queue.
+    pub queue_msix_vector: u16,
+    /// 1 puts the queue to use.
+    pub queue_enable: u16,
+    /// Read-only: where the queue's doorbell is, in units of the multiplier.
+    pub queue_notify_off: u16,
+    /// The descriptor area.
+    pub queue_desc: u64,
+    /// The driver area.
+    pub queue_driver: u64,
+    /// The device area.
+    pub queue_device: u64,
+    /// Read-only: what to kick with (`NOTIF_CONFIG_DATA`).
     #[doc(alias = "queue_notify_data")]
-    pub const QUEUE_NOTIF_CONFIG_DATA: usize = 0x38;
-    /// 16 bits: 1 resets the queue (`RING_RESET`).
-    pub const QUEUE_RESET: usize = 0x3a;
-    /// End of the structure in this version of the specification.
-    pub const SIZE_FULL: usize = 0x40;
+    pub queue_notif_config_data: u16,
+    /// 1 resets the queue (`RING_RESET`).
+    pub queue_reset: u16,
+    /// Read-only: the first administration queue (`ADMIN_VQ`).
+    pub admin_queue_index: u16,
+    /// Read-only: how many administration queues there are.
+    pub admin_queue_num: u16,
+}
+
+impl CommonConfig {
+    /// Size of the fields that every modern device has, in bytes.
+    pub const SIZE: usize = core::mem::offset_of!(Self, queue_notif_config_data);
 }
 
 /// Offsets of the legacy interface's registers in I/O ports, in the first BAR (4.1.4.10).
@@ -197,7 +262,30 @@ pub mod legacy {
 
 #[cfg(test)]
 mod tests {
+    use core::mem::{offset_of, size_of};
+
     use super::*;
+
+    #[test]
+    fn structures_are_laid_out_as_the_specification_has_them() {
+        assert_eq!((size_of::<PciCapability>(), offset_of!(PciCapability, offset)), (16, 8));
+        assert_eq!(size_of::<NotifyCapability>(), 20);
+        assert_eq!((size_of::<SharedMemoryCapability>(), size_of::<PciAccessCapability>()), (24, 20));
+        assert_eq!((size_of::<VendorCapability>(), offset_of!(VendorCapability, vendor_id)), (6, 4));
+        assert_eq!((CommonConfig::SIZE, size_of::<CommonConfig>()), (0x38, 0x40));
+        for (offset, expected) in [
+            (offset_of!(CommonConfig, driver_feature), 0x0c),
+            (offset_of!(CommonConfig, device_status), 0x14),
+            (offset_of!(CommonConfig, config_generation), 0x15),
+            (offset_of!(CommonConfig, queue_select), 0x16),
+            (offset_of!(CommonConfig, queue_notify_off), 0x1e),
+            (offset_of!(CommonConfig, queue_desc), 0x20),
+            (offset_of!(CommonConfig, queue_device), 0x30),
+            (offset_of!(CommonConfig, queue_reset), 0x3a),
+        ] {
+            assert_eq!(offset, expected);
+        }
+    }
 
     #[test]
     fn capability_types_survive_the_round_trip_and_others_are_none() {

@@ -1,42 +1,83 @@
-//! Bits and sizes of the split virtqueue (2.7).
+//! Structures and bits of the split virtqueue (2.7), whose fields are reached one by one, at their offsets.
+
+use bitflags::bitflags;
 
 /// The most entries that a virtqueue can have (2.7).
 pub const QUEUE_SIZE_MAX: u16 = 32768;
 
-/// Size of a descriptor in bytes: address, length, flags, next (2.7.5).
+/// A descriptor (2.7.5).
 #[doc(alias = "virtq_desc")]
-pub const DESCRIPTOR_SIZE: usize = 16;
-/// Offset of a descriptor's 64-bit address.
-pub const DESCRIPTOR_ADDRESS: usize = 0;
-/// Offset of a descriptor's 32-bit length.
-pub const DESCRIPTOR_LENGTH: usize = 8;
-/// Offset of a descriptor's 16-bit flags.
-pub const DESCRIPTOR_FLAGS: usize = 12;
-/// Offset of the 16-bit index of the next descriptor.
-pub const DESCRIPTOR_NEXT: usize = 14;
+#[derive(Debug)]
+#[repr(C)]
+pub struct Descriptor {
+    /// Where the buffer is.
+    pub addr: u64,
+    /// Its length in bytes.
+    pub len: u32,
+    /// [`DescriptorFlags`].
+    pub flags: u16,
+    /// The next descriptor of the chain, with [`DescriptorFlags::NEXT`].
+    pub next: u16,
+}
 
-/// The chain goes on at the index in the next field.
-#[doc(alias = "VIRTQ_DESC_F_NEXT")]
-pub const DESCRIPTOR_F_NEXT: u16 = 1;
-/// The device writes the buffer; without it the device reads.
-#[doc(alias = "VIRTQ_DESC_F_WRITE")]
-pub const DESCRIPTOR_F_WRITE: u16 = 2;
-/// The buffer is a table of descriptors.
-#[doc(alias = "VIRTQ_DESC_F_INDIRECT")]
-pub const DESCRIPTOR_F_INDIRECT: u16 = 4;
+bitflags! {
+    /// Flags of a descriptor, split or packed.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct DescriptorFlags: u16 {
+        /// The chain goes on.
+        #[doc(alias = "VIRTQ_DESC_F_NEXT")]
+        const NEXT = 1;
+        /// The device writes the buffer; without it the device reads.
+        #[doc(alias = "VIRTQ_DESC_F_WRITE")]
+        const WRITE = 2;
+        /// The buffer is a table of descriptors.
+        #[doc(alias = "VIRTQ_DESC_F_INDIRECT")]
+        const INDIRECT = 4;
+        /// Packed only. Equal to the driver's wrap counter, and different from `USED`: the descriptor is available.
+        #[doc(alias = "VIRTQ_DESC_F_AVAIL")]
+        const AVAIL = 1 << 7;
+        /// Packed only. Equal to the device's wrap counter, and to `AVAIL`: the descriptor is used.
+        #[doc(alias = "VIRTQ_DESC_F_USED")]
+        const USED = 1 << 15;
+    }
+}
 
-/// Offset of the flags in the available and the used ring.
-pub const RING_FLAGS: usize = 0;
-/// Offset of the index in the available and the used ring.
-pub const RING_INDEX: usize = 2;
-/// Offset of the first entry of the available and the used ring.
-pub const RING_ENTRIES: usize = 4;
-/// Size of an entry of the available ring: the head of a chain.
+/// The available ring (2.7.6).
 #[doc(alias = "virtq_avail")]
-pub const AVAILABLE_ENTRY: usize = 2;
-/// Size of an entry of the used ring: the head as 32 bits, the bytes written as 32 bits.
+#[derive(Debug)]
+#[repr(C)]
+pub struct AvailableRing {
+    /// [`AVAILABLE_F_NO_INTERRUPT`].
+    pub flags: u16,
+    /// Where the driver puts the next entry, counted without end.
+    pub idx: u16,
+    /// The entries, each the head of a chain; as many as the queue has, then `used_event`.
+    pub ring: [u16; 0],
+}
+
+/// The used ring (2.7.8).
+#[doc(alias = "virtq_used")]
+#[derive(Debug)]
+#[repr(C)]
+pub struct UsedRing {
+    /// [`USED_F_NO_NOTIFY`].
+    pub flags: u16,
+    /// Where the device puts the next entry, counted without end.
+    pub idx: u16,
+    /// The entries; as many as the queue has, then `avail_event`.
+    pub ring: [UsedElement; 0],
+}
+
+/// An entry of the used ring.
 #[doc(alias = "virtq_used_elem")]
-pub const USED_ENTRY: usize = 8;
+#[derive(Debug)]
+#[repr(C)]
+pub struct UsedElement {
+    /// The head of the chain.
+    pub id: u32,
+    /// How many bytes were written.
+    pub len: u32,
+}
 
 /// In the available ring: the driver would rather not be interrupted.
 #[doc(alias = "VIRTQ_AVAIL_F_NO_INTERRUPT")]
@@ -55,15 +96,19 @@ mod tests {
 
     #[test]
     fn ring_words_are_those_of_the_c_header() {
-        assert_eq!(u32::from(DESCRIPTOR_F_NEXT), r::VRING_DESC_F_NEXT);
-        assert_eq!(u32::from(DESCRIPTOR_F_WRITE), r::VRING_DESC_F_WRITE);
-        assert_eq!(u32::from(DESCRIPTOR_F_INDIRECT), r::VRING_DESC_F_INDIRECT);
+        assert_eq!(u32::from(DescriptorFlags::NEXT.bits()), r::VRING_DESC_F_NEXT);
+        assert_eq!(u32::from(DescriptorFlags::WRITE.bits()), r::VRING_DESC_F_WRITE);
+        assert_eq!(u32::from(DescriptorFlags::INDIRECT.bits()), r::VRING_DESC_F_INDIRECT);
         assert_eq!(u32::from(AVAILABLE_F_NO_INTERRUPT), r::VRING_AVAIL_F_NO_INTERRUPT);
         assert_eq!(u32::from(USED_F_NO_NOTIFY), r::VRING_USED_F_NO_NOTIFY);
-        assert_eq!(DESCRIPTOR_SIZE, size_of::<r::vring_desc>());
-        assert_eq!(DESCRIPTOR_LENGTH, offset_of!(r::vring_desc, len));
-        assert_eq!(DESCRIPTOR_FLAGS, offset_of!(r::vring_desc, flags));
-        assert_eq!(DESCRIPTOR_NEXT, offset_of!(r::vring_desc, next));
-        assert_eq!(USED_ENTRY, size_of::<r::vring_used_elem>());
+        assert_eq!(size_of::<Descriptor>(), size_of::<r::vring_desc>());
+        assert_eq!(offset_of!(Descriptor, len), offset_of!(r::vring_desc, len));
+        assert_eq!(offset_of!(Descriptor, flags), offset_of!(r::vring_desc, flags));
+        assert_eq!(offset_of!(Descriptor, next), offset_of!(r::vring_desc, next));
+        assert_eq!(offset_of!(AvailableRing, idx), offset_of!(r::vring_avail, idx));
+        assert_eq!(offset_of!(AvailableRing, ring), offset_of!(r::vring_avail, ring));
+        assert_eq!(offset_of!(UsedRing, idx), offset_of!(r::vring_used, idx));
+        assert_eq!(offset_of!(UsedRing, ring), offset_of!(r::vring_used, ring));
+        assert_eq!(size_of::<UsedElement>(), size_of::<r::vring_used_elem>());
     }
 }

@@ -3,6 +3,7 @@
 //! Every register is accessed with its own width; 64-bit ones as two 32-bit stores, low half first (4.1.3.1).
 
 use alloc::vec::Vec;
+use core::mem::offset_of;
 
 use derive_more::{Display, Error};
 
@@ -13,7 +14,7 @@ use crate::platform::{MapError, Platform};
 use crate::virtio::capability::{Capabilities, SharedMemory, StructureLocation};
 use crate::virtio::events::intx_interrupt;
 use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex};
-use crate::virtio::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, common};
+use crate::virtio::spec::{CommonConfig, Features, NO_VECTOR, QUEUE_SIZE_MAX, Status};
 use crate::virtio::transport_kind::TransportKind;
 
 /// Why a structure could not be reached, neither by a mapping nor through configuration space.
@@ -83,7 +84,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     }
 
     fn select(&mut self, queue: QueueIndex) {
-        self.common.write16(common::QUEUE_SELECT, queue.number());
+        self.common.write16(offset_of!(CommonConfig, queue_select), queue.number());
     }
 
     /// Writes a vector register and checks that the device took it (4.1.5.1.2).
@@ -100,10 +101,11 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     /// The doorbell of the selected queue, checked to lie among the doorbells (4.1.4.4, 4.1.5.2).
     fn doorbell(&self, queue: QueueIndex) -> Result<Doorbell, TransportError> {
         let length = self.notify.len();
-        let offset = u64::from(self.common.read16(common::QUEUE_NOTIFY_OFF)) * u64::from(self.multiplier);
+        let offset =
+            u64::from(self.common.read16(offset_of!(CommonConfig, queue_notify_off))) * u64::from(self.multiplier);
         let width = if self.accepted.contains(Features::NOTIFICATION_DATA) { 4 } else { 2 };
         let number = if self.accepted.contains(Features::NOTIF_CONFIG_DATA) {
-            self.common.read16(common::QUEUE_NOTIF_CONFIG_DATA)
+            self.common.read16(offset_of!(CommonConfig, queue_notif_config_data))
         } else {
             queue.number()
         };
@@ -175,13 +177,13 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     pub(super) fn features(&mut self) -> Features {
         let mut words = [0; 2];
         for (select, word) in (0..).zip(&mut words) {
-            self.common.write32(common::DEVICE_FEATURE_SELECT, select);
-            *word = self.common.read32(common::DEVICE_FEATURE);
+            self.common.write32(offset_of!(CommonConfig, device_feature_select), select);
+            *word = self.common.read32(offset_of!(CommonConfig, device_feature));
         }
         // Features that come with a register of their own are on offer where the structure has it.
         let missing = [
-            (Features::NOTIF_CONFIG_DATA, common::QUEUE_NOTIF_CONFIG_DATA),
-            (Features::RING_RESET, common::QUEUE_RESET),
+            (Features::NOTIF_CONFIG_DATA, offset_of!(CommonConfig, queue_notif_config_data)),
+            (Features::RING_RESET, offset_of!(CommonConfig, queue_reset)),
         ]
         .into_iter()
         .filter(|(_, register)| self.common.len() < register + 2)
@@ -192,24 +194,24 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     pub(super) fn set_features(&mut self, features: Features) {
         self.accepted = features;
         for (select, word) in (0..).zip(features.words()) {
-            self.common.write32(common::DRIVER_FEATURE_SELECT, select);
-            self.common.write32(common::DRIVER_FEATURE, word);
+            self.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
+            self.common.write32(offset_of!(CommonConfig, driver_feature), word);
         }
     }
 
     pub(super) fn status(&self) -> Result<Status, TransportError> {
-        match self.common.read8(common::DEVICE_STATUS) {
+        match self.common.read8(offset_of!(CommonConfig, device_status)) {
             ALL_ONES => Err(TransportError::Gone(self.address)),
             status => Ok(Status::from_bits_retain(status)),
         }
     }
 
     pub(super) fn set_status(&mut self, status: Status) {
-        self.common.write8(common::DEVICE_STATUS, status.bits());
+        self.common.write8(offset_of!(CommonConfig, device_status), status.bits());
     }
 
     pub(super) fn generation(&self) -> Option<u32> {
-        Some(self.common.read8(common::CONFIG_GENERATION).into())
+        Some(self.common.read8(offset_of!(CommonConfig, config_generation)).into())
     }
 
     /// The device configuration, if there is one.
@@ -222,12 +224,12 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     }
 
     pub(super) fn queue_count(&self) -> u16 {
-        self.common.read16(common::NUM_QUEUES)
+        self.common.read16(offset_of!(CommonConfig, num_queues))
     }
 
     pub(super) fn queue_size(&mut self, queue: QueueIndex) -> Result<u16, TransportError> {
         self.select(queue);
-        let size = self.common.read16(common::QUEUE_SIZE);
+        let size = self.common.read16(offset_of!(CommonConfig, queue_size));
         if size > QUEUE_SIZE_MAX {
             self.status()?;
             return Err(TransportError::QueueSize { device: self.address, queue, size });
@@ -236,7 +238,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     }
 
     pub(super) fn set_config_vector(&mut self, vector: Option<MsixVector>) -> Result<(), TransportError> {
-        self.set_vector(common::CONFIG_MSIX_VECTOR, vector)
+        self.set_vector(offset_of!(CommonConfig, config_msix_vector), vector)
     }
 
     pub(super) fn set_queue_vector(
@@ -245,7 +247,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         vector: Option<MsixVector>,
     ) -> Result<(), TransportError> {
         self.select(queue);
-        self.set_vector(common::QUEUE_MSIX_VECTOR, vector)
+        self.set_vector(offset_of!(CommonConfig, queue_msix_vector), vector)
     }
 
     pub(super) fn enable_queue(
@@ -259,33 +261,33 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         if size == 0 || size > most {
             return Err(TransportError::QueueSize { device, queue, size });
         }
-        let enabled = self.common.read16(common::QUEUE_ENABLE);
+        let enabled = self.common.read16(offset_of!(CommonConfig, queue_enable));
         if enabled != 0 {
             return Err(TransportError::QueueEnable { device, queue, enabled });
         }
         let doorbell = self.doorbell(queue)?;
         // Also where it is what the register says: after a reset of the queue there are devices that say the largest size
         // and mean the last one.
-        self.common.write16(common::QUEUE_SIZE, size);
-        self.common.write64(common::QUEUE_DESC, addresses.descriptors);
-        self.common.write64(common::QUEUE_DRIVER, addresses.driver);
-        self.common.write64(common::QUEUE_DEVICE, addresses.device);
-        self.common.write16(common::QUEUE_ENABLE, 1);
+        self.common.write16(offset_of!(CommonConfig, queue_size), size);
+        self.common.write64(offset_of!(CommonConfig, queue_desc), addresses.descriptors);
+        self.common.write64(offset_of!(CommonConfig, queue_driver), addresses.driver);
+        self.common.write64(offset_of!(CommonConfig, queue_device), addresses.device);
+        self.common.write16(offset_of!(CommonConfig, queue_enable), 1);
         Ok(doorbell)
     }
 
     pub(super) fn start_queue_reset(&mut self, queue: QueueIndex) -> Result<(), TransportError> {
         expect_queue_reset(self.accepted, self.address, queue)?;
         self.select(queue);
-        self.common.write16(common::QUEUE_RESET, 1);
+        self.common.write16(offset_of!(CommonConfig, queue_reset), 1);
         Ok(())
     }
 
     pub(super) fn queue_reset_state(&mut self, queue: QueueIndex) -> Result<QueueResetState, TransportError> {
         expect_queue_reset(self.accepted, self.address, queue)?;
         self.select(queue);
-        let reset = self.common.read16(common::QUEUE_RESET);
-        let enabled = self.common.read16(common::QUEUE_ENABLE);
+        let reset = self.common.read16(offset_of!(CommonConfig, queue_reset));
+        let enabled = self.common.read16(offset_of!(CommonConfig, queue_enable));
         if reset == u16::MAX || enabled == u16::MAX {
             // They may be what a device has there, or the bus's answer for nobody.
             self.status()?;

@@ -16,8 +16,8 @@ use crate::virtio::Segment;
 /// The average run length, in frames, below which requests are shorter than they could be.
 const SHORT_RUN: u32 = 4;
 
-/// Alignment of the DMA memory, so that a slot does not straddle a page.
-const ALIGN: usize = 4096;
+/// Bytes of a page, which no slot of ordinary shape straddles.
+const PAGE: usize = 4096;
 
 /// Frames that move, and the slot for their numbers.
 #[derive(Debug)]
@@ -89,7 +89,8 @@ impl<M: DmaMemory> Requests<M> {
         let mut window = window.max(1);
         loop {
             let bytes = usize::from(window) * slot_bytes(shape);
-            match Self::new(window, shape, || platform.allocate_dma(bytes, ALIGN)) {
+            let align = slot_bytes(shape).next_power_of_two().min(PAGE);
+            match Self::new(window, shape, || platform.allocate_dma(bytes, align)) {
                 Ok(requests) => return Ok(requests),
                 Err(error) if window == 1 => return Err(error),
                 Err(_) => window /= 2,

@@ -1,13 +1,13 @@
 //! The shared memory of a packed queue, field by field: every access that the driver makes to it, and its byte order.
 
+use core::mem::offset_of;
+
 use super::PackedLayout;
 use super::suppression::Suppression;
 use crate::bus::DmaMemory;
 use crate::virtio::queue::chain::Segment;
 use crate::virtio::queue::index::QueueAddresses;
-use crate::virtio::spec::{
-    DESCRIPTOR_ADDRESS, DESCRIPTOR_LENGTH, DESCRIPTOR_SIZE, PACKED_DESCRIPTOR_FLAGS, PACKED_DESCRIPTOR_ID,
-};
+use crate::virtio::spec::{Descriptor, PackedDescriptor};
 
 /// Descriptor ring and event suppression structures.
 #[derive(Debug)]
@@ -43,22 +43,24 @@ impl<M: DmaMemory> Areas<M> {
     /// Writes all of a descriptor but its flags, which make it available.
     #[inline]
     pub(super) fn write_descriptor(&mut self, offset: u16, segment: Segment, id: u16) {
-        write_descriptor(&mut self.memory, usize::from(offset) * DESCRIPTOR_SIZE, segment, id);
+        write_descriptor(&mut self.memory, usize::from(offset) * size_of::<Descriptor>(), segment, id);
     }
 
     pub(super) fn flags(&self, offset: u16) -> u16 {
-        u16::from_le(self.memory.load16(usize::from(offset) * DESCRIPTOR_SIZE + PACKED_DESCRIPTOR_FLAGS))
+        u16::from_le(
+            self.memory.load16(usize::from(offset) * size_of::<Descriptor>() + offset_of!(PackedDescriptor, flags)),
+        )
     }
 
     pub(super) fn set_flags(&mut self, offset: u16, flags: u16) {
-        set_flags(&mut self.memory, usize::from(offset) * DESCRIPTOR_SIZE, flags);
+        set_flags(&mut self.memory, usize::from(offset) * size_of::<Descriptor>(), flags);
     }
 
     /// Id and length of a used descriptor, both as the device claims.
     pub(super) fn used(&self, offset: u16) -> (u16, u32) {
-        let at = usize::from(offset) * DESCRIPTOR_SIZE;
-        let id = u16::from_le(self.memory.load16(at + PACKED_DESCRIPTOR_ID));
-        (id, u32::from_le(self.memory.load32(at + DESCRIPTOR_LENGTH)))
+        let at = usize::from(offset) * size_of::<Descriptor>();
+        let id = u16::from_le(self.memory.load16(at + offset_of!(PackedDescriptor, id)));
+        (id, u32::from_le(self.memory.load32(at + offset_of!(PackedDescriptor, len))))
     }
 
     /// Says when the driver wants to be interrupted.
@@ -75,13 +77,13 @@ impl<M: DmaMemory> Areas<M> {
 /// Writes all of the descriptor at `offset` of a table but its flags.
 #[inline]
 pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segment: Segment, id: u16) {
-    table.store64(offset + DESCRIPTOR_ADDRESS, segment.address.to_le());
-    table.store32(offset + DESCRIPTOR_LENGTH, segment.length.to_le());
-    table.store16(offset + PACKED_DESCRIPTOR_ID, id.to_le());
+    table.store64(offset + offset_of!(PackedDescriptor, addr), segment.address.to_le());
+    table.store32(offset + offset_of!(PackedDescriptor, len), segment.length.to_le());
+    table.store16(offset + offset_of!(PackedDescriptor, id), id.to_le());
 }
 
 /// Writes the flags of the descriptor at `offset` of a table.
 #[inline]
 pub(super) fn set_flags<M: DmaMemory>(table: &mut M, offset: usize, flags: u16) {
-    table.store16(offset + PACKED_DESCRIPTOR_FLAGS, flags.to_le());
+    table.store16(offset + offset_of!(PackedDescriptor, flags), flags.to_le());
 }

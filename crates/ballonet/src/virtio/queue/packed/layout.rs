@@ -1,6 +1,6 @@
 //! Where the three areas of a packed queue lie in its one block of memory (virtio 1.4, 2.8.11).
 
-use crate::virtio::spec::{DESCRIPTOR_SIZE, EVENT_SUPPRESSION_SIZE, QUEUE_SIZE_MAX};
+use crate::virtio::spec::{Descriptor, EventSuppression, QUEUE_SIZE_MAX};
 
 /// What the areas are aligned to, in bytes: a cache line, so that driver and device do not write the same one. The
 /// specification asks for 16 and 4.
@@ -31,7 +31,7 @@ impl PackedLayout {
 
     /// Offset of the event suppression structure that the driver writes.
     pub(in crate::virtio::queue) const fn driver(self) -> usize {
-        (self.size as usize * DESCRIPTOR_SIZE).next_multiple_of(LINE)
+        (self.size as usize * size_of::<Descriptor>()).next_multiple_of(LINE)
     }
 
     /// Offset of the event suppression structure that the device writes.
@@ -41,7 +41,7 @@ impl PackedLayout {
 
     /// Size of the whole, in bytes.
     pub(in crate::virtio::queue) const fn bytes(self) -> usize {
-        self.device() + EVENT_SUPPRESSION_SIZE
+        self.device() + size_of::<EventSuppression>()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A place on a packed ring: the offset of a descriptor, and the wrap counter of the lap (virtio 1.4, 2.8.1).
 
-use crate::virtio::spec::{PACKED_F_AVAILABLE, PACKED_F_USED, POSITION_WRAP};
+use crate::virtio::spec::{DescriptorFlags, POSITION_WRAP};
 
 /// A place on a ring, told apart from the same descriptor one lap earlier or later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,17 +46,17 @@ impl Position {
 
     /// The flags that make a descriptor at this position available.
     pub(super) const fn available(self) -> u16 {
-        if self.wrap { PACKED_F_AVAILABLE } else { PACKED_F_USED }
+        if self.wrap { DescriptorFlags::AVAIL.bits() } else { DescriptorFlags::USED.bits() }
     }
 
     /// Whether flags are those of an available or used descriptor of this lap, rather than of what was there before.
     pub(super) const fn is_of_this_lap(self, flags: u16) -> bool {
-        (flags & PACKED_F_AVAILABLE != 0) == self.wrap
+        (flags & DescriptorFlags::AVAIL.bits() != 0) == self.wrap
     }
 
     /// Whether flags are those of a used descriptor of this lap.
     pub(super) const fn is_used(self, flags: u16) -> bool {
-        self.is_of_this_lap(flags) && (flags & PACKED_F_USED != 0) == self.wrap
+        self.is_of_this_lap(flags) && (flags & DescriptorFlags::USED.bits() != 0) == self.wrap
     }
 
     /// In 16 bits, as event suppression structures and kicks carry it (2.8.14, 4.1.5.2).
@@ -93,7 +93,7 @@ mod tests {
         for position in [Position::START, Position::START.advance(3, 3)] {
             let available = position.available();
             assert!(position.is_of_this_lap(available) && !position.is_used(available));
-            let used = available ^ PACKED_F_USED;
+            let used = available ^ DescriptorFlags::USED.bits();
             assert!(position.is_of_this_lap(used) && position.is_used(used));
             let before = position.advance(3, 3).available();
             assert!(!position.is_of_this_lap(before) && !position.is_used(before));

@@ -1,13 +1,12 @@
 //! The shared memory of a split queue, field by field: every access that the driver makes to it, and its byte order.
 
+use core::mem::offset_of;
+
 use super::SplitLayout;
 use crate::bus::DmaMemory;
 use crate::virtio::queue::chain::Segment;
 use crate::virtio::queue::index::QueueAddresses;
-use crate::virtio::spec::{
-    AVAILABLE_ENTRY, DESCRIPTOR_ADDRESS, DESCRIPTOR_FLAGS, DESCRIPTOR_LENGTH, DESCRIPTOR_NEXT, DESCRIPTOR_SIZE,
-    RING_ENTRIES, RING_FLAGS, RING_INDEX, USED_ENTRY,
-};
+use crate::virtio::spec::{AvailableRing, Descriptor, UsedElement, UsedRing};
 
 /// Descriptor table, available ring and used ring. Indices run freely and are taken modulo the size here.
 #[derive(Debug)]
@@ -45,23 +44,23 @@ impl<M: DmaMemory> Areas<M> {
 
     #[inline]
     pub(super) fn write_descriptor(&mut self, index: u16, segment: Segment, flags: u16, next: u16) {
-        write_descriptor(&mut self.memory, usize::from(index) * DESCRIPTOR_SIZE, segment, flags, next);
+        write_descriptor(&mut self.memory, usize::from(index) * size_of::<Descriptor>(), segment, flags, next);
     }
 
     /// Stores the head of a chain in the available entry at `index`.
     #[inline]
     pub(super) fn write_available(&mut self, index: u16, head: u16) {
-        let offset = self.available + RING_ENTRIES + self.position(index) * AVAILABLE_ENTRY;
+        let offset = self.available + offset_of!(AvailableRing, ring) + self.position(index) * size_of::<u16>();
         self.memory.store16(offset, head.to_le());
     }
 
     #[inline]
     pub(super) fn set_available_index(&mut self, index: u16) {
-        self.memory.store16(self.available + RING_INDEX, index.to_le());
+        self.memory.store16(self.available + offset_of!(AvailableRing, idx), index.to_le());
     }
 
     pub(super) fn set_available_flags(&mut self, flags: u16) {
-        self.memory.store16(self.available + RING_FLAGS, flags.to_le());
+        self.memory.store16(self.available + offset_of!(AvailableRing, flags), flags.to_le());
     }
 
     pub(super) fn set_used_event(&mut self, index: u16) {
@@ -69,20 +68,22 @@ impl<M: DmaMemory> Areas<M> {
     }
 
     pub(super) fn used_index(&self) -> u16 {
-        u16::from_le(self.memory.load16(self.used + RING_INDEX))
+        u16::from_le(self.memory.load16(self.used + offset_of!(UsedRing, idx)))
     }
 
     pub(super) fn used_flags(&self) -> u16 {
-        u16::from_le(self.memory.load16(self.used + RING_FLAGS))
+        u16::from_le(self.memory.load16(self.used + offset_of!(UsedRing, flags)))
     }
 
     pub(super) fn available_event(&self) -> u16 {
-        u16::from_le(self.memory.load16(self.used + RING_ENTRIES + usize::from(self.layout.size()) * USED_ENTRY))
+        u16::from_le(self.memory.load16(
+            self.used + offset_of!(UsedRing, ring) + usize::from(self.layout.size()) * size_of::<UsedElement>(),
+        ))
     }
 
     /// The used entry at `index`: a descriptor's index and a length, both as the device claims.
     pub(super) fn used_entry(&self, index: u16) -> (u32, u32) {
-        let offset = self.used + RING_ENTRIES + self.position(index) * USED_ENTRY;
+        let offset = self.used + offset_of!(UsedRing, ring) + self.position(index) * size_of::<UsedElement>();
         (u32::from_le(self.memory.load32(offset)), u32::from_le(self.memory.load32(offset + 4)))
     }
 
@@ -94,8 +95,8 @@ impl<M: DmaMemory> Areas<M> {
 /// Writes the descriptor at `offset` of a table.
 #[inline]
 pub(super) fn write_descriptor<M: DmaMemory>(table: &mut M, offset: usize, segment: Segment, flags: u16, next: u16) {
-    table.store64(offset + DESCRIPTOR_ADDRESS, segment.address.to_le());
-    table.store32(offset + DESCRIPTOR_LENGTH, segment.length.to_le());
-    table.store16(offset + DESCRIPTOR_FLAGS, flags.to_le());
-    table.store16(offset + DESCRIPTOR_NEXT, next.to_le());
+    table.store64(offset + offset_of!(Descriptor, addr), segment.address.to_le());
+    table.store32(offset + offset_of!(Descriptor, len), segment.length.to_le());
+    table.store16(offset + offset_of!(Descriptor, flags), flags.to_le());
+    table.store16(offset + offset_of!(Descriptor, next), next.to_le());
 }

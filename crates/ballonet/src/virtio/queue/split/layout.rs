@@ -1,6 +1,8 @@
 //! Where the three areas of a split queue lie in its one block of memory (virtio 1.4, 2.7 and 2.7.2).
 
-use crate::virtio::spec::{AVAILABLE_ENTRY, DESCRIPTOR_SIZE, QUEUE_SIZE_MAX, RING_ENTRIES, USED_ENTRY};
+use core::mem::offset_of;
+
+use crate::virtio::spec::{AvailableRing, Descriptor, QUEUE_SIZE_MAX, UsedElement, UsedRing};
 
 /// What the used ring is aligned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +47,12 @@ impl SplitLayout {
 
     /// Offset of the available ring.
     pub(in crate::virtio::queue) const fn available(self) -> usize {
-        self.size as usize * DESCRIPTOR_SIZE
+        self.size as usize * size_of::<Descriptor>()
     }
 
     /// Offset of `used_event`, behind the available ring's entries.
     pub(in crate::virtio::queue) const fn used_event(self) -> usize {
-        self.available() + RING_ENTRIES + self.size as usize * AVAILABLE_ENTRY
+        self.available() + offset_of!(AvailableRing, ring) + self.size as usize * size_of::<u16>()
     }
 
     /// Offset of the used ring.
@@ -60,7 +62,7 @@ impl SplitLayout {
 
     /// Offset of `avail_event`, behind the used ring's entries.
     pub(in crate::virtio::queue) const fn available_event(self) -> usize {
-        self.used() + RING_ENTRIES + self.size as usize * USED_ENTRY
+        self.used() + offset_of!(UsedRing, ring) + self.size as usize * size_of::<UsedElement>()
     }
 
     /// Size of the whole, in bytes. A legacy device counts whole pages (2.7.2).

@@ -1,5 +1,6 @@
 //! The queue against a device written here by hand: one that works, one that lies, and indices that wrap.
 
+use crate::virtio::spec::DescriptorFlags;
 use proptest::prelude::*;
 
 use super::*;
@@ -313,7 +314,7 @@ fn chains_of_several_segments_go_through_a_table_where_there_is_one() {
     let tables = device.tables.clone().unwrap();
     let head = device.take().unwrap();
     let (address, length, flags, _) = device.descriptor(&device.ram, usize::from(head) * 16);
-    assert_eq!((length, flags), (48, DESCRIPTOR_F_INDIRECT), "INDIRECT never stands beside NEXT");
+    assert_eq!((length, flags), (48, DescriptorFlags::INDIRECT.bits()), "INDIRECT never stands beside NEXT");
     assert!(address.is_multiple_of(16));
     let start = (address - RAM_ADDRESS) as usize;
     let table: Vec<_> = (0..3).map(|entry| device.descriptor(&tables, start + 16 * entry)).collect();

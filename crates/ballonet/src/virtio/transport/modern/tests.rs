@@ -1,9 +1,12 @@
 //! Every register by its own width and in the order that the specification wants.
 
+use core::mem::offset_of;
+
 use super::*;
 use crate::pci::Bdf;
 use crate::virtio::capability::Notification;
 use crate::virtio::fake::{Access, FakePlatform, LoggedRegisters};
+use crate::virtio::spec::CommonConfig;
 use crate::virtio::transport::{AnyTransport, Transport};
 
 const ADDRESSES: QueueAddresses =
@@ -97,8 +100,8 @@ fn a_mapping_that_fails_or_is_short_ends_those_before_it() {
 fn features_are_read_and_written_by_words() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
-    fixture.common.script(common::DEVICE_FEATURE, 0x2000_0002);
-    fixture.common.script(common::DEVICE_FEATURE, 1);
+    fixture.common.script(offset_of!(CommonConfig, device_feature), 0x2000_0002);
+    fixture.common.script(offset_of!(CommonConfig, device_feature), 1);
     assert_eq!(transport.features().bits(), 0x1_2000_0002);
     assert_eq!(fixture.common.writes(), [('w', 32, 0x00, 0), ('w', 32, 0x00, 1)]);
     transport.set_features(Features::from_bits_retain(0x1_2000_0002));
@@ -110,8 +113,8 @@ fn features_are_read_and_written_by_words() {
 fn a_queue_is_enabled_last_and_its_addresses_go_in_halves() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
-    fixture.common.hold(common::QUEUE_SIZE, &256u16.to_le_bytes());
-    fixture.common.hold(common::QUEUE_NOTIFY_OFF, &3u16.to_le_bytes());
+    fixture.common.hold(offset_of!(CommonConfig, queue_size), &256u16.to_le_bytes());
+    fixture.common.hold(offset_of!(CommonConfig, queue_notify_off), &3u16.to_le_bytes());
     let doorbell = transport.enable_queue(queue(2), 128, ADDRESSES).unwrap();
     assert_eq!(doorbell, Doorbell { offset: 12, number: 2 });
     let expected: [Access; 9] = [
@@ -133,17 +136,17 @@ fn a_queue_that_is_missing_too_small_or_in_use_is_not_enabled() {
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     for (size, asked) in [(0u16, 128), (64, 128), (128, 0)] {
-        fixture.common.hold(common::QUEUE_SIZE, &size.to_le_bytes());
+        fixture.common.hold(offset_of!(CommonConfig, queue_size), &size.to_le_bytes());
         let error = transport.enable_queue(queue(0), asked, ADDRESSES).unwrap_err();
         assert!(matches!(error, TransportError::QueueSize { size, .. } if size == asked), "{error}");
     }
-    fixture.common.hold(common::QUEUE_SIZE, &0x8001u16.to_le_bytes());
+    fixture.common.hold(offset_of!(CommonConfig, queue_size), &0x8001u16.to_le_bytes());
     assert!(matches!(transport.queue_size(queue(0)), Err(TransportError::QueueSize { size: 0x8001, .. })));
-    fixture.common.hold(common::QUEUE_SIZE, &128u16.to_le_bytes());
-    fixture.common.hold(common::QUEUE_ENABLE, &1u16.to_le_bytes());
+    fixture.common.hold(offset_of!(CommonConfig, queue_size), &128u16.to_le_bytes());
+    fixture.common.hold(offset_of!(CommonConfig, queue_enable), &1u16.to_le_bytes());
     let error = transport.enable_queue(queue(0), 128, ADDRESSES).unwrap_err();
     assert!(matches!(error, TransportError::QueueEnable { enabled: 1, .. }));
-    assert!(fixture.common.writes().iter().all(|write| write.2 == common::QUEUE_SELECT));
+    assert!(fixture.common.writes().iter().all(|write| write.2 == offset_of!(CommonConfig, queue_select)));
 }
 
 #[test]
@@ -162,8 +165,8 @@ fn a_doorbell_outside_of_the_doorbells_or_off_its_boundary_is_refused() {
         let mut fixture = fixture();
         fixture.capabilities.notify.multiplier = multiplier;
         let mut transport = fixture.transport();
-        fixture.common.hold(common::QUEUE_SIZE, &128u16.to_le_bytes());
-        fixture.common.hold(common::QUEUE_NOTIFY_OFF, &notify_off.to_le_bytes());
+        fixture.common.hold(offset_of!(CommonConfig, queue_size), &128u16.to_le_bytes());
+        fixture.common.hold(offset_of!(CommonConfig, queue_notify_off), &notify_off.to_le_bytes());
         let outcome = transport.enable_queue(queue(0), 128, ADDRESSES);
         assert_eq!(outcome.is_ok(), accepted, "{notify_off} * {multiplier}");
         let enabled = fixture.common.writes().contains(&('w', 16, 0x1c, 1));
@@ -178,12 +181,12 @@ fn kick_with(features: Features) -> Vec<Access> {
     let mut fixture = fixture();
     let transport = fixture.transport();
     let features = Features::VERSION_1 | features;
-    fixture.common.script(common::DEVICE_STATUS, 0);
-    fixture.common.script(common::DEVICE_FEATURE, features.words()[0].into());
-    fixture.common.script(common::DEVICE_FEATURE, features.words()[1].into());
-    fixture.common.hold(common::QUEUE_SIZE, &64u16.to_le_bytes());
-    fixture.common.hold(common::QUEUE_NOTIFY_OFF, &1u16.to_le_bytes());
-    fixture.common.hold(common::QUEUE_NOTIF_CONFIG_DATA, &0x701u16.to_le_bytes());
+    fixture.common.script(offset_of!(CommonConfig, device_status), 0);
+    fixture.common.script(offset_of!(CommonConfig, device_feature), features.words()[0].into());
+    fixture.common.script(offset_of!(CommonConfig, device_feature), features.words()[1].into());
+    fixture.common.hold(offset_of!(CommonConfig, queue_size), &64u16.to_le_bytes());
+    fixture.common.hold(offset_of!(CommonConfig, queue_notify_off), &1u16.to_le_bytes());
+    fixture.common.hold(offset_of!(CommonConfig, queue_notif_config_data), &0x701u16.to_le_bytes());
     let wanted = Wanted { implemented: features, declined: Features::empty(), dependencies: &[] };
     let device = Device::new(transport, &fixture.platform).unwrap().acknowledge().driver();
     let mut device = device.negotiate(&wanted).unwrap();
@@ -215,8 +218,8 @@ fn a_wide_kick_that_leaves_the_doorbells_or_is_misaligned_is_refused() {
         let AnyTransport::Modern(modern) = &mut transport.0 else { panic!("it is modern") };
         modern.notify_offset = start;
         transport.set_features(Features::NOTIFICATION_DATA);
-        fixture.common.hold(common::QUEUE_SIZE, &128u16.to_le_bytes());
-        fixture.common.hold(common::QUEUE_NOTIFY_OFF, &notify_off.to_le_bytes());
+        fixture.common.hold(offset_of!(CommonConfig, queue_size), &128u16.to_le_bytes());
+        fixture.common.hold(offset_of!(CommonConfig, queue_notify_off), &notify_off.to_le_bytes());
         let outcome = transport.enable_queue(queue(0), 128, ADDRESSES);
         assert_eq!(outcome.is_ok(), accepted, "{notify_off} * {multiplier} at {start}");
     }
@@ -233,7 +236,7 @@ fn what_needs_a_register_that_is_not_in_the_structure_is_not_on_offer() {
         fixture.platform.windows[0].1 = fixture.common.clone();
         fixture.capabilities.common = place(1, length as u32);
         let mut transport = fixture.transport();
-        fixture.common.hold(common::DEVICE_FEATURE, &[0xff; 4]);
+        fixture.common.hold(offset_of!(CommonConfig, device_feature), &[0xff; 4]);
         assert_eq!(transport.features() & (name | reset), offered, "{length:#x} bytes");
     }
 }
@@ -248,7 +251,7 @@ fn a_queue_is_reset_by_its_own_registers() {
     fixture.common.writes();
     transport.start_queue_reset(queue(2)).unwrap();
     assert_eq!(fixture.common.writes(), [('w', 16, 0x16, 2), ('w', 16, 0x3a, 1)]);
-    fixture.common.hold(common::QUEUE_ENABLE, &[1, 0]);
+    fixture.common.hold(offset_of!(CommonConfig, queue_enable), &[1, 0]);
     assert_eq!(transport.queue_reset_state(queue(1)), Ok(QueueResetState { reset: 1, enabled: 1 }));
     assert_eq!(fixture.common.writes(), [('w', 16, 0x16, 1)]);
 }
@@ -258,7 +261,7 @@ fn all_ones_in_a_queue_reset_are_the_bus_speaking_for_nobody_unless_the_status_i
     let mut fixture = fixture();
     let mut transport = fixture.transport();
     transport.set_features(Features::VERSION_1 | Features::RING_RESET);
-    fixture.common.script(common::QUEUE_RESET, 0xffff);
+    fixture.common.script(offset_of!(CommonConfig, queue_reset), 0xffff);
     assert_eq!(transport.queue_reset_state(queue(0)), Ok(QueueResetState { reset: 0xffff, enabled: 0 }));
     fixture.common.hold(0, &[0xff; 0x40]);
     assert!(matches!(transport.queue_reset_state(queue(0)), Err(TransportError::Gone(_))));
@@ -271,12 +274,14 @@ fn a_vector_is_read_back_and_a_refusal_is_named() {
     let vector = MsixVector::new(1).unwrap();
     assert_eq!(transport.set_queue_vector(queue(1), Some(vector)), Ok(()));
     assert_eq!(fixture.common.writes(), [('w', 16, 0x16, 1), ('w', 16, 0x1a, 1)]);
-    for (offset, answer) in [(common::QUEUE_MSIX_VECTOR, 0xffff), (common::QUEUE_MSIX_VECTOR, 0)] {
+    for (offset, answer) in
+        [(offset_of!(CommonConfig, queue_msix_vector), 0xffff), (offset_of!(CommonConfig, queue_msix_vector), 0)]
+    {
         fixture.common.script(offset, answer);
         let error = transport.set_queue_vector(queue(1), Some(vector)).unwrap_err();
         assert!(matches!(error, TransportError::VectorRefused { read, .. } if u64::from(read) == answer));
     }
-    fixture.common.script(common::CONFIG_MSIX_VECTOR, 0xffff);
+    fixture.common.script(offset_of!(CommonConfig, config_msix_vector), 0xffff);
     assert!(transport.set_config_vector(Some(vector)).is_err());
     assert_eq!(transport.set_config_vector(None), Ok(()));
     assert_eq!(fixture.common.writes().last(), Some(&('w', 16, 0x10, 0xffff)));
@@ -287,7 +292,7 @@ fn a_field_is_read_again_while_the_generation_changes() {
     let mut fixture = fixture();
     let transport = fixture.transport();
     for generation in [1, 2, 2, 2] {
-        fixture.common.script(common::CONFIG_GENERATION, generation);
+        fixture.common.script(offset_of!(CommonConfig, config_generation), generation);
     }
     fixture.device.script(0, 0x1111);
     fixture.device.script(0, 0x2222);
@@ -299,7 +304,7 @@ fn a_configuration_that_never_holds_still_is_given_up() {
     let mut fixture = fixture();
     let transport = fixture.transport();
     for generation in 0..1000 {
-        fixture.common.script(common::CONFIG_GENERATION, generation % 251);
+        fixture.common.script(offset_of!(CommonConfig, config_generation), generation % 251);
     }
     assert!(matches!(transport.read_config32(4), Err(TransportError::ConfigUnstable { offset: 4, .. })));
 }

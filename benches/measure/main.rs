@@ -1,5 +1,6 @@
 //! Our kernel beside Linux, on the same QEMU, in turn; how near it comes to what the device can do; what the parameters of
-//! free page reporting do; and how long a start takes beside that of an earlier build.
+//! free page reporting do; and how long a start takes beside that of an earlier build;
+//! and what both guests access that is not memory.
 //!
 //! What both guests do is seen from the host only: *ready* is `DRIVER_OK` as QEMU has it, *done* is `query-balloon` at its
 //! target, and the memory given back is the resident memory of QEMU's process. All guest memory is preallocated, so each
@@ -15,6 +16,7 @@ mod support;
 
 mod beside;
 mod curves;
+mod exits;
 mod figures;
 mod host;
 mod publish;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let measure = match () {
         () if wants("reporting") => curves::run,
         () if wants("ready") => starts::run,
+        () if wants("exits") => exits::run,
         () => beside::run,
     };
     let outcome = measure(wants("--write"));

@@ -276,13 +276,13 @@ impl<'a> Trial<'a> {
         let mut driver = self.driver.take()?;
         let next = match self.bounded(|trial| driver.poll(&mut trial.platform)) {
             Ok(progress) => {
-                assert!(driver.failed().is_none());
+                assert!(driver.status().failed.is_none());
                 Some(progress.next)
             }
             Err(error) => {
                 expect_printable(&error);
                 assert!(!self.honest, "{error}, of an honest device");
-                assert_eq!(driver.failed(), Some(error));
+                assert_eq!(driver.status().failed, Some(error));
                 assert!(!driver.is_pending() && !driver.memory_freed(), "a driver that gave up wants nothing");
                 self.expect_clean();
                 None
@@ -290,8 +290,8 @@ impl<'a> Trial<'a> {
         };
         let _ = driver.deadline(&mut self.platform);
         let status = driver.status();
-        assert!(driver.failed().is_none() || status.inflating + status.deflating == 0);
-        assert_eq!(driver.failed().is_some(), driver.queues().next().is_none());
+        assert!(status.failed.is_none() || status.inflating + status.deflating == 0);
+        assert_eq!(driver.status().failed.is_some(), driver.queues().next().is_none());
         self.driver = Some(driver);
         next
     }
@@ -300,8 +300,8 @@ impl<'a> Trial<'a> {
     fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..ROUNDS_MAX {
-            let Some(driver) = self.driver.as_ref().filter(|driver| driver.failed().is_none()) else { return };
-            let polling = driver.interrupt_mode() == InterruptMode::Polling;
+            let Some(driver) = self.driver.as_ref().filter(|driver| driver.status().failed.is_none()) else { return };
+            let polling = driver.status().interrupts == InterruptMode::Polling;
             let next = if polling || driver.is_pending() { self.poll() } else { None };
             let busy = self.machine.sleep();
             self.machine.pass(1000);

@@ -33,7 +33,7 @@ pub(crate) use dimms::Dimm;
 pub use dimms::DimmSlots;
 pub(crate) use events::{EventBlock, Events, Happened};
 pub use fadt::Fadt;
-pub(crate) use fadt::{BootFlags, FadtFlags, Pm1Event, ResetRegister};
+pub(crate) use fadt::{BootFlags, FadtFlags, Pm1Event, PmTimer, ResetRegister};
 pub use host_bridge::HostBridge;
 pub use hpet::Hpet;
 pub(crate) use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};
@@ -50,6 +50,7 @@ pub use sleep::SleepType;
 pub use srat::Srat;
 pub use table::Signature;
 pub(crate) use table::{Header, TableError, Text};
+pub(crate) use tables::TableInfo;
 pub use tables::{TableState, Tables};
 
 use crate::boot::PhysicalMemory;

@@ -17,7 +17,7 @@ use super::typing;
 use super::view::View;
 use super::work::Work;
 use crate::console::events::{self, Hex};
-use crate::machine::{Machine, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
+use crate::machine::{Machine, calibration, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
 
 /// Bytes typed that are handled before the balloons get their turn again.
 const INPUT_A_ROUND: usize = 256;
@@ -75,6 +75,7 @@ impl<'k> MainLoop<'k> {
         self.view.serve(self.machine, self.balloons);
         self.latency.sample(self.machine.now());
         report_nmis();
+        calibration::refine(self.machine.now());
         serial::retry();
     }
 
@@ -101,7 +102,7 @@ impl<'k> MainLoop<'k> {
     fn is_pending(&self) -> bool {
         let served =
             [self.balloons.is_pending(), self.slots.is_pending(), self.work.is_pending(), self.console.is_busy()];
-        let noted = power_button::is_pressed() || nmi::has_unreported() || screen::is_pending();
+        let noted = power_button::is_pressed() || nmi::has_unreported() || screen::is_pending(self.machine.now());
         served.into_iter().any(identity) || noted || serial::has_input() || timer::has_fired()
     }
 
@@ -115,6 +116,7 @@ impl<'k> MainLoop<'k> {
             self.button.next_poll(),
             serial::next_look(),
             self.view.next_comparison(),
+            screen::next_frame(),
         ];
         polls.into_iter().flatten().min()
     }

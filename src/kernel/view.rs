@@ -11,8 +11,9 @@ use ballonet::platform::Platform;
 
 use super::balloons::Balloons;
 
-/// The least time between two pictures that differ: 100 ms.
+/// The least time between two pictures that differ: 100 ms; 1 s while a balloon moves, and its picture with it.
 const PERIOD: u64 = 100_000_000;
+const MOVING: u64 = 1_000_000_000;
 
 /// Bytes of a region that is reported to the host as a whole.
 const REGION: u64 = 2 << 20;
@@ -33,7 +34,9 @@ struct Seen {
 #[derive(Default)]
 pub(super) struct View {
     seen: Option<Seen>,
-    /// When it may be compared next, in nanoseconds since entry.
+    /// When it was last found to differ, in nanoseconds since entry.
+    last: Option<u64>,
+    /// When it may be compared next.
     next: u64,
     /// The last comparison found a change, so others may follow.
     moving: bool,
@@ -46,10 +49,12 @@ impl View {
         if !screen::is_present() {
             return;
         }
-        if now >= self.next {
+        let period = if balloons.movement().is_some() { MOVING } else { PERIOD };
+        if self.last.is_none_or(|last| now >= last + period) {
             self.compare(machine, now, balloons);
         }
-        screen::draw();
+        self.next = self.last.map_or(0, |last| last + period);
+        screen::draw(now);
     }
 
     /// When it must be served although nothing has happened.
@@ -61,7 +66,7 @@ impl View {
         let seen = Seen::now(balloons);
         self.moving = self.seen.replace(seen) != Some(seen);
         if self.moving {
-            self.next = now + PERIOD;
+            self.last = Some(now);
             seen.show(&machine.identity);
         }
     }
@@ -106,7 +111,7 @@ fn note(balloons: &Balloons) -> &'static str {
     let words = balloons.drivers().find_map(|driver| {
         let status = driver.status();
         match () {
-            () if driver.failed().is_some() => Some("failed"),
+            () if status.failed.is_some() => Some("failed"),
             () if status.frozen => Some("frozen"),
             () if status.silent => Some("the device is silent"),
             () if status.short => Some("the rest is in use"),

@@ -52,6 +52,11 @@ impl Screen {
         self.smooth = smooth;
     }
 
+    /// Leaves half of the log's area free, so that it need not move soon.
+    pub(crate) fn make_room(&mut self) {
+        self.log.keep_last(&mut self.grid, self.layout.log.rows / 2);
+    }
+
     /// Writes a line of the log, unless the log is scrolled back.
     pub(crate) fn line(&mut self, style: Style, text: fmt::Arguments<'_>) {
         if self.top.is_some() {
@@ -257,6 +262,38 @@ mod tests {
         assert_eq!(text(&screen)[1..9], ["5", "6", "7", "8", "9", "10", "11", "12"]);
     }
 
+    /// Draws what has changed, and returns how many cells that were.
+    fn draw(screen: &mut Screen) -> usize {
+        core::iter::from_fn(|| screen.grid_mut().take_changed()).count()
+    }
+
+    /// A start on a screen of 3840x2160, of 16,080 cells: it is cleared once, and then each letter is drawn once.
+    #[test]
+    fn a_start_draws_each_letter_once() {
+        let (mut screen, mut kept) = (screen(240, 67), Box::new(Record::new()));
+        screen.grid_mut().assume(Cell::BLANK);
+        let mut drawn = draw(&mut screen);
+        let facts: [Fact<'_>; 2] = [("CPU", "QEMU TCG CPU version 2.5+"), ("FIRMWARE", "SeaBIOS")];
+        let mut letters = 240 + 65;
+        for number in 0..45 {
+            let line =
+                format!("[   0.{number:03}] PCI 00:{number:02x}.0 a device of some length, and its name [1234:5678]");
+            letters += line.bytes().filter(|byte| *byte != b' ').count();
+            kept.push(Style::PLAIN.bits(), format_args!("{line}"));
+            screen.line(Style::PLAIN, format_args!("{line}"));
+            drawn += draw(&mut screen);
+            if number == 20 {
+                screen.show_facts(&facts);
+            }
+        }
+        // The main loop begins: the log is written anew from what is kept of it.
+        screen.set_smooth(true);
+        screen.turn(&kept, Page::End);
+        screen.show_prompt("> ", "", 0);
+        drawn += draw(&mut screen);
+        assert!((letters..letters + 100).contains(&drawn), "{drawn} cells drawn for {letters} letters");
+    }
+
     fn record(screen: &mut Screen, numbers: core::ops::Range<u32>, record: &mut Record) {
         for number in numbers {
             record.push(Style::PLAIN.bits(), format_args!("{number}"));
@@ -295,6 +332,20 @@ mod tests {
         screen.clear_log();
         record(&mut screen, 211..212, &mut kept);
         assert_eq!(first(&screen), "211");
+    }
+
+    #[test]
+    fn room_is_made_once() {
+        let mut screen = screen(40, 22);
+        for number in 0..18 {
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+        screen.make_room();
+        assert_eq!(text(&screen)[1..4], ["8", "9", "10"]);
+        for number in 18..28 {
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+        assert_eq!((text(&screen)[1].as_str(), text(&screen)[20].as_str()), ("8", "27"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ kernel_test! {
         if references.is_empty() {
             return Err(Skip::because("there is neither a PM timer nor an 8254"));
         }
-        let known = context.machine.rate.tsc_hz;
+        let known = clock::rate().map_or(0, |rate| rate.tsc_hz);
         for reference in references {
             // A busy host can let the counter go round unseen, which makes the TSC seem faster, never slower.
             let mut rate = 0;

@@ -15,13 +15,13 @@ mod console;
 mod cpus;
 mod dimms;
 mod engine;
+mod exits;
 mod hardware;
 mod hotplug;
 mod image;
 mod input;
 mod layouts;
 mod life;
-mod linux_entry;
 mod matrix;
 mod migration;
 mod mmio;
@@ -38,6 +38,7 @@ mod silence;
 mod soak;
 mod suite;
 mod terabyte;
+mod vmms;
 mod work;
 
 use std::process::ExitCode;
@@ -58,12 +59,13 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         mmio::trials(),
         layouts::trials(),
         life::trials(),
-        linux_entry::trials(),
+        vmms::trials(),
         migration::trials(),
         poison::trials(),
         commands::trials(),
         console::trials(),
         engine::trials(),
+        exits::trials(),
         cpus::trials(),
         dimms::trials(),
         power::trials(),

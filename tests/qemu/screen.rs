@@ -201,9 +201,15 @@ fn panic_on_pixels(vm: &mut Vm) -> Outcome {
     })
 }
 
-/// The text on a VGA adapter, row by row; what fills a cell is `#`.
+/// The text on a VGA adapter, row by row; what fills a cell is `#`. It is where firmware has it, or in the page behind, which
+/// nobody but the kernel writes to: the adapter shows what has the kernel's title.
 fn text(vm: &mut Vm) -> Outcome<Vec<String>> {
-    let bytes = vm.qmp.physical_memory(0xB8000, 80 * 25 * 2)?;
+    let behind = text_at(vm, 0xB9000)?;
+    if behind[0].starts_with(" ballonet ") { Ok(behind) } else { text_at(vm, 0xB8000) }
+}
+
+fn text_at(vm: &mut Vm, address: u64) -> Outcome<Vec<String>> {
+    let bytes = vm.qmp.physical_memory(address, 80 * 25 * 2)?;
     let letter = |cell: &[u8]| match cell[0] {
         Cell::BLOCK => '#',
         Cell::VERTICAL => '|',

@@ -24,6 +24,8 @@ const SHORT: &[&str] = &[
     "dimms::qemu-10.0::q35::*",
     "engine::qemu-7.2::modern::written_memory_goes_first",
     "engine::qemu-10.0::vectors_6::chains_are_found_to_be_read",
+    "exits::qemu-10.0::q35::*",
+    "exits::qemu-7.2::q35::start",
     "hardware::qemu-7.2::nmi_is_reported_and_survived",
     "hardware::qemu-7.2::pc_without_acpi",
     "hardware::qemu-10.0::cpu_without_optional_features",
@@ -76,6 +78,8 @@ const SHORT: &[&str] = &[
     "screen::absent",
     "soak::qemu-10.0",
     "terabyte::qemu-10.0::q35",
+    "vmms::qemu-7.2::firecracker::pvh",
+    "vmms::qemu-10.0::*",
     "work::qemu-10.0::resident_memory_follows_a_sawtooth",
     "work::the_console_starts_and_stops_programs",
 ];

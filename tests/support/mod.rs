@@ -17,6 +17,7 @@ pub(crate) mod random;
 pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod serial;
+pub(crate) mod trace;
 pub(crate) mod version;
 pub(crate) mod vm;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::image;
+use super::trace;
 use super::version::Version;
 
 /// Bytes in a MiB.
@@ -42,6 +43,7 @@ pub(crate) struct Qemu {
     shared: bool,
     hugetlb: bool,
     counting: bool,
+    traced: bool,
     incoming: bool,
     objects: Vec<String>,
     balloon: Option<String>,
@@ -78,6 +80,7 @@ impl Qemu {
             shared: false,
             hugetlb: false,
             counting: false,
+            traced: false,
             incoming: false,
             objects: Vec::new(),
             balloon: Some(String::new()),
@@ -182,6 +185,12 @@ impl Qemu {
         self
     }
 
+    /// Makes QEMU trace what the guest accesses that is not memory.
+    pub(crate) fn traced(mut self) -> Self {
+        self.traced = true;
+        self
+    }
+
     /// Properties of the balloon, separated by commas.
     pub(crate) fn balloon(mut self, properties: &str) -> Self {
         self.balloon = Some(properties.into());
@@ -272,6 +281,11 @@ impl Qemu {
         self
     }
 
+    /// Where the trace is.
+    pub(crate) fn trace_file(qmp: &Path) -> PathBuf {
+        qmp.with_file_name("trace")
+    }
+
     /// Where shared memory is.
     pub(crate) fn memory_file(qmp: &Path) -> PathBuf {
         qmp.with_file_name("ram")
@@ -287,6 +301,10 @@ impl Qemu {
         option("-cpu", &self.cpu);
         if self.counting {
             option("-icount", "shift=0,sleep=off");
+        }
+        if self.traced {
+            trace::EVENTS.iter().for_each(|event| option("-trace", event));
+            option("-D", &Self::trace_file(qmp).display().to_string());
         }
         if self.cpus > 1 {
             option("-smp", &self.cpus.to_string());

@@ -21,6 +21,7 @@ use super::qemu::Qemu;
 use super::qmp::Qmp;
 use super::runner::{Completion, Deadline, Failed};
 use super::serial::Serial;
+use super::trace::Trace;
 
 /// How often a wait polls a condition that cannot wake it.
 const GLANCE: Duration = Duration::from_millis(2);
@@ -183,6 +184,11 @@ impl Vm {
             Ok((last == bytes).then_some(()))
         })
         .map_err(|error| format!("{error}: {last} of {bytes} bytes").into())
+    }
+
+    /// What the guest has accessed so far that is not memory; the machine is traced.
+    pub(crate) fn trace(&self) -> Outcome<Trace> {
+        Trace::read(&Qemu::trace_file(&self.folder.0.join("qmp")))
     }
 
     /// Reads 16 bits of the guest's RAM, which is shared, at a physical address.

@@ -24,7 +24,7 @@ fn kernel_main() -> ! {
     let mut platform = RawPlatform::new(glue::Glue::new(machine::ram()), config);
     let function = balloon::find(&mut platform.config).expect("there is no balloon");
     let mut balloon = Balloon::probe(&mut platform, function, Options::new("balloon")).expect("it does not start");
-    println!("balloon: {} MiB, {}", balloon.status().actual >> 8, balloon.interrupt_mode());
+    println!("balloon: {} MiB, {}", balloon.status().actual >> 8, balloon.status().interrupts);
     loop {
         let progress = balloon.poll(&mut platform).expect("the balloon failed");
         if progress.changes.contains(Changes::SETTLED) {
@@ -32,7 +32,7 @@ fn kernel_main() -> ! {
             println!("balloon: {} MiB after {interrupts} interrupts", balloon.status().actual >> 8);
         }
         if progress.next != Next::Now {
-            let is_polled = balloon.interrupt_mode() == InterruptMode::Polling;
+            let is_polled = balloon.status().interrupts == InterruptMode::Polling;
             match balloon.deadline(&mut platform).or(is_polled.then(|| nanoseconds() + PAUSE)) {
                 None => interrupts::sleep_unless(|| balloon.is_pending()),
                 // This machine has no timer to be woken by.

@@ -45,7 +45,7 @@ fn transport() -> PciTransport {
 
 fn run(mut platform: impl BalloonPlatform, device: DeviceHandle) -> ! {
     let mut balloon = Balloon::probe(&mut platform, device, Options::new("balloon")).expect("it does not start");
-    println!("balloon: {} MiB, {}", balloon.status().actual >> 8, balloon.transport());
+    println!("balloon: {} MiB, {}", balloon.status().actual >> 8, balloon.status().transport);
     loop {
         let progress = balloon.poll(&mut platform).expect("the balloon failed");
         if progress.changes.contains(Changes::SETTLED) {

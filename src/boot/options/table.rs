@@ -69,7 +69,7 @@ options! {
     mmio_devices: MmioForm = MmioArguments::new(), "virtio_mmio.device",
         "a virtio-mmio device, in the syntax of Linux: size of its window (with K, M or G), address, interrupt (edge-triggered and active high), and a number that is ignored. One that ACPI declares at the same address is taken as ACPI has it";
     verbose: Switch = false, "verbose",
-        "BARs and capabilities in the boot log";
+        "more in the boot log: the memory map, ACPI tables, BARs and capabilities. In a virtual machine the first two are otherwise only on the screen and in what `log` prints";
     test: TestName = None, "test",
         "in the image with the kernel's own tests: runs one test";
     list: Switch = false, "list",

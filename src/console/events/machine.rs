@@ -14,6 +14,14 @@ events! {
         message: &'e dyn fmt::Display, "the line";
     }
 
+    /// A clock is taken: at the start, and once more when its rate is known better. Times in `ms` go on from where they are.
+    "clock" => Clock<'e> {
+        source: &'e str, "where its rate comes from: `kvmclock`, `hyper-v`, `cpuid-0x15`, `cpuid-0x40000010`, `pm-timer`, `hpet`, `pit`, `cpuid-0x16` or `guess`";
+        certainty: &'e str, "`told`, `measured`, or `guessed`";
+        hz: u64, "ticks of the TSC a second";
+        ppm: Option<u32>, "how far that may be off, in parts per million, where it was measured";
+    }
+
     /// Lines were dropped: the reader of the serial line had stopped.
     "lost" => Lost {
         lines: u64, "how many";

@@ -20,14 +20,14 @@ pub(crate) fn unknown_name(name: &str) {
 /// The balloon is ready.
 pub(super) fn ready(balloon: &Balloon<Machine>) {
     let status = balloon.status();
-    let features: Vec<_> = feature_names(balloon.features()).collect();
-    let (transport, ring, mode) = (balloon.transport(), balloon.ring_format(), balloon.interrupt_mode());
+    let features: Vec<_> = feature_names(status.features).collect();
+    let (transport, ring, mode) = (status.transport, status.ring, status.interrupts);
     serial::emit(&events::Ready {
         name: balloon.name(),
         device: &balloon.address(),
-        irq: mode.word(),
-        transport: transport.word(),
-        ring: ring.word(),
+        irq: mode.into(),
+        transport: transport.into(),
+        ring: ring.into(),
         features: &features,
         target: Bytes::of_frames(status.target),
         actual: Bytes::of_frames(status.actual),
@@ -70,14 +70,14 @@ pub(super) fn changes(balloon: &Balloon<Machine>, changes: Changes) {
 }
 
 fn reset(balloon: &Balloon<Machine>) {
-    let Some(report) = balloon.last_reset() else { return };
+    let Some(report) = balloon.status().last_reset else { return };
     serial::emit(&events::Reset {
         name: balloon.name(),
-        reason: report.reason.word(),
+        reason: report.reason.into(),
         inflating: Frames(report.inflating),
         deflating: Frames(report.deflating),
         actual: Bytes::of_frames(balloon.status().actual),
-        queue: report.queue.map(BalloonQueue::word),
+        queue: report.queue.map(BalloonQueue::into),
     });
     if serial::is_text() {
         reset_in_words(balloon.name(), &report);
@@ -94,7 +94,7 @@ fn reset_in_words(name: &str, report: &ResetReport) {
         ResetReason::NeedsReset => "since it needed that",
         ResetReason::Asked => "as asked",
         ResetReason::Unanswered => "since it did not return a request of several descriptors",
-        other => other.word(),
+        other => other.into(),
     };
     let (inflating, deflating) = (count(report.inflating, "frame"), report.deflating);
     info!(
@@ -133,9 +133,9 @@ fn reported(balloon: &Balloon<Machine>) {
 
 /// A round of hints has ended.
 fn hinted(balloon: &Balloon<Machine>) {
-    let Some(report) = balloon.last_hints() else { return };
-    let (name, id, outcome, bytes) =
-        (balloon.name(), report.id, report.outcome.word(), Bytes::of_frames(report.frames));
+    let Some(report) = balloon.status().last_hints else { return };
+    let (name, id, bytes) = (balloon.name(), report.id, Bytes::of_frames(report.frames));
+    let outcome = report.outcome.into();
     serial::emit(&events::Hinted { name, id, bytes, outcome });
     if serial::is_text() {
         info!("{name}: the host need not copy {} MiB of free memory (round {id:#x}, {outcome})", bytes.0 >> 20);

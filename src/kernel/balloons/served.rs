@@ -70,7 +70,7 @@ impl Served {
     pub(super) fn has_left(&self, now: u64) -> bool {
         let late = self.leaving.is_none_or(|since| now.saturating_sub(since) >= FAREWELL);
         let status = self.balloon.status();
-        self.balloon.failed().is_some()
+        status.failed.is_some()
             || status.frozen
             || late
             || (status.actual == 0 && status.inflating + status.deflating == 0)
@@ -83,7 +83,7 @@ impl Served {
 
     /// Whether the device may not interrupt: it has no interrupt, or the kernel had to mask a line that stormed.
     fn is_polled(&self) -> bool {
-        match self.balloon.interrupt_mode() {
+        match self.balloon.status().interrupts {
             InterruptMode::Polling => true,
             InterruptMode::Line => lines::storms() > 0,
             InterruptMode::PerQueue | InterruptMode::Shared => false,
@@ -95,7 +95,7 @@ impl Served {
         let now = machine.now();
         let due = self.is_due(now);
         let late = self.balloon.deadline(machine).is_some_and(|deadline| now >= deadline);
-        if !(self.balloon.is_pending() || due || late) || self.balloon.failed().is_some() {
+        if !(self.balloon.is_pending() || due || late) || self.balloon.status().failed.is_some() {
             return;
         }
         if due {
@@ -129,7 +129,7 @@ impl Served {
 
     /// When it must be served although it has not interrupted.
     pub(super) fn next_poll(&self, machine: &mut Machine) -> Option<u64> {
-        let running = self.balloon.failed().is_none() && !self.balloon.status().frozen;
+        let running = self.balloon.status().failed.is_none() && !self.balloon.status().frozen;
         let poll = self.is_polled().then_some(self.next_poll);
         poll.into_iter().chain(self.stall).chain(self.balloon.deadline(machine)).min().filter(|_| running)
     }
@@ -173,7 +173,7 @@ impl Served {
                 notices::frozen(&self.balloon);
             }
             (Ok(()), Action::Restore) => notices::restored(&self.balloon),
-            (Err(error), _) if self.balloon.failed().is_some() => self.gave_up(&error),
+            (Err(error), _) if self.balloon.status().failed.is_some() => self.gave_up(&error),
             (Err(error), _) => {
                 serial::line(format_args!("{}: {error}", self.balloon.name()));
                 if self.balloon.counters().resets != resets {

@@ -224,7 +224,7 @@ impl Balloons {
     pub(crate) fn shutdown(self, machine: &mut Machine) {
         for Served { balloon, .. } in self.served {
             let name = String::from(balloon.name());
-            let done = if balloon.failed().is_some() { "had failed" } else { "reset" };
+            let done = if balloon.status().failed.is_some() { "had failed" } else { "reset" };
             let frames = balloon.shutdown(machine);
             info!("{name}: {done}; {} MiB stay with the host", u64::from(frames) / 256);
         }

@@ -10,10 +10,8 @@ use crate::console::Movement;
 use crate::console::events::{self, Bytes, MibPerSecond};
 use crate::machine::{Machine, frames, log as serial};
 
-/// Time between two progress lines on a terminal, and between two `balloon` events: 100 ms.
-const REDRAW: u64 = 100_000_000;
-/// Time between two progress lines where lines cannot be redrawn: 1 s.
-const PLAIN: u64 = 1_000_000_000;
+/// Time between two progress lines, and between two `balloon` events: 1 s. Each byte leaves a virtual machine.
+const PROGRESS: u64 = 1_000_000_000;
 
 /// The movement in progress, and the last reports.
 #[derive(Default)]
@@ -80,7 +78,7 @@ impl SizeReports {
         }
         if changes.contains(Changes::SETTLED) {
             self.finish(balloon, &status);
-        } else if self.movement.is_some() && now.saturating_sub(self.reported) >= if ansi { REDRAW } else { PLAIN } {
+        } else if self.movement.is_some() && now.saturating_sub(self.reported) >= PROGRESS {
             self.reported = now;
             self.report_progress(balloon, &status, ansi);
         }
@@ -114,8 +112,8 @@ impl SizeReports {
         serial::emit(&events::Strategy {
             name: balloon.name(),
             request: &strategy.request,
-            chains: strategy.chains.word(),
-            path: strategy.path.map_or("direct", Path::word),
+            chains: strategy.chains.into(),
+            path: strategy.path.map_or("direct", Path::into),
             report_first: strategy.rates.map(|rates| MibPerSecond(rates.report_first)),
             direct: strategy.rates.map(|rates| MibPerSecond(rates.direct)),
         });

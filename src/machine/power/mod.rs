@@ -11,10 +11,11 @@ use x86_64::structures::DescriptorTablePointer;
 
 use crate::acpi::{Acpi, Fadt, SleepType};
 use crate::console::events;
-use crate::machine::cpu::cpuid::{self, wait_some_ms};
+use crate::machine::cpu::cpuid;
 use crate::machine::lock::Lock;
 use crate::machine::power::acpi_registers::{PowerRegisters, ResetPlace, take_acpi_mode};
 use crate::machine::terminal::{log, screen};
+use crate::machine::time::clock::wait_some_ms;
 use ballonet::platform::Registers;
 
 /// How the kernel ended.
@@ -70,6 +71,7 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
     log::emit(&events::Exit { status: status.qemu_status().into() });
     screen::flush();
+    drain();
     // On a PC nothing documents that port, so writing to it would be a guess.
     if cpuid::has_hypervisor() {
         // SAFETY: QEMU's exit device, or a port of a virtual machine that nothing answers at.
@@ -98,16 +100,24 @@ pub(crate) fn exit(status: ExitStatus) -> ! {
 /// Ends a virtual machine that has no power-off: the keyboard controller's reset first, since it is all that Firecracker and
 /// libkrun have, then the others.
 fn end_by_reset() -> ! {
-    /// For the last bytes on the serial line, and for a VMM that is slow to switch off: a reset must not overtake that.
-    const PATIENCE_MS: u32 = 200;
     ::log::info!("the virtual machine is still on: it is ended by a reset");
     screen::flush();
-    wait_some_ms(PATIENCE_MS);
+    drain();
     pulse_reset_line();
     POWER.try_with(|power| power.as_mut().map(Power::reset));
     reset_by_chipset();
     triple_fault()
 }
+
+/// Waits for the last bytes on the serial line, which whatever ends the machine would cut off.
+fn drain() {
+    /// The longest wait, in nanoseconds, since a reader may have stopped: 200 ms. A queue takes 1.4 ms at full speed.
+    const PATIENCE: u64 = 200_000_000;
+    log::with_serial(|serial| serial.drain(PATIENCE));
+}
+
+/// What a VMM may take to switch off, in ms: a reset must not overtake that.
+const SLOW_MS: u32 = 200;
 
 /// PM1 control: sleep enable, and where the sleep type goes (ACPI 6.5, 4.8.3.2.1).
 const SLEEP_ENABLE: u16 = 1 << 13;
@@ -124,7 +134,7 @@ impl Power {
         let Some(sleep) = self.soft_off else { return };
         if let Some(register) = &mut self.registers.sleep_control {
             register.write8(0, sleep.a << REDUCED_SLEEP_TYPE_SHIFT | REDUCED_SLEEP_ENABLE);
-            wait_some_ms(10);
+            wait_some_ms(SLOW_MS);
         }
         if self.registers.control.iter().all(Option::is_none) {
             return;
@@ -143,7 +153,7 @@ impl Power {
                 }
             }
         }
-        wait_some_ms(10);
+        wait_some_ms(SLOW_MS);
     }
 
     /// Resets the machine by ACPI's register, where there is one.

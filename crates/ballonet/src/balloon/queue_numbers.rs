@@ -17,7 +17,7 @@ const OPTIONAL: [Features; QUEUES - 2] = [STATS_VQ, FREE_PAGE_HINT, PAGE_REPORTI
 
 /// A queue that can be reset by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-#[display("{}", self.word())]
+#[display("{}", <&str>::from(*self))]
 pub enum BalloonQueue {
     /// Frames for the host.
     Inflate,
@@ -31,18 +31,20 @@ impl BalloonQueue {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Inflate, Self::Deflate, Self::Statistics];
 
-    /// Its name in logs: `inflate`, `deflate` or `stats`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Inflate => "inflate",
-            Self::Deflate => "deflate",
-            Self::Statistics => "stats",
-        }
-    }
-
     /// The queue with this name.
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|queue| queue.word() == word)
+        Self::ALL.into_iter().find(|queue| <&str>::from(*queue) == word)
+    }
+}
+
+impl From<BalloonQueue> for &'static str {
+    /// Its name in logs: `inflate`, `deflate` or `stats`.
+    fn from(value: BalloonQueue) -> Self {
+        match value {
+            BalloonQueue::Inflate => "inflate",
+            BalloonQueue::Deflate => "deflate",
+            BalloonQueue::Statistics => "stats",
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::bus::{Cause, Events, EventsLease, OutOfMemory};
 use crate::pci::bridge::close_unused_windows;
 use crate::pci::express::SlotStatus;
 use crate::pci::register::{STATUS, Status};
-use crate::pci::{Bars, Command, EnabledMsi, Express, Function, Msi, Msix, MsixTable, MsixVector};
+use crate::pci::{Bars, Command, EnabledMsi, Express, Function, Msi, Msix, MsixTable, MsixVector, Node};
 use crate::platform::{Handled, Handler, InterruptLine, Platform, Registers, Vector};
 
 /// How a port interrupts.
@@ -32,7 +32,7 @@ pub enum SlotMode {
 
 impl SlotMode {
     /// All, the best first.
-    pub(crate) const LADDER: [Self; 4] = [Self::Msix, Self::Msi, Self::Line, Self::Polling];
+    const LADDER: [Self; 4] = [Self::Msix, Self::Msi, Self::Line, Self::Polling];
 }
 
 /// The bit for any event; those of slot status are below.
@@ -40,22 +40,22 @@ const PENDING: u32 = 1 << 31;
 
 /// What the handler leaves.
 #[derive(Debug)]
-pub struct SlotEvents(EventsLease);
+pub(super) struct SlotEvents(EventsLease);
 
 impl SlotEvents {
     /// Whether the slot is to be looked at. With interrupts off, right before the CPU is put to sleep by `sti; hlt`, no
     /// answer of *no* can be out of date.
-    pub fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.0.is_pending()
     }
 
     /// Takes what was noted. What happens from now on is for the next time.
-    pub fn take(&self) -> SlotStatus {
+    pub(super) fn take(&self) -> SlotStatus {
         taken(&self.0)
     }
 
     /// How many interrupts there were.
-    pub fn count(&self) -> u32 {
+    pub(super) fn count(&self) -> u32 {
         self.0.count(Cause::Config) as u32
     }
 }
@@ -105,7 +105,7 @@ enum Source<R> {
 
 /// The interrupts of a port. They end by [`SlotInterrupts::release`].
 #[must_use = "vectors stay taken until they are released"]
-pub struct SlotInterrupts<R> {
+pub(super) struct SlotInterrupts<R> {
     function: Function,
     /// The command register as found.
     command: Command,
@@ -119,15 +119,15 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     ///
     /// # Errors
     /// When there is no memory for events.
-    pub fn find<P: Platform<Registers = R>>(
+    pub(super) fn find<P: Platform<Registers = R>>(
         platform: &mut P,
-        port: &Function,
-        bars: &Bars,
+        port: &Node,
         express: &Express,
         name: &str,
         forced: Option<SlotMode>,
     ) -> Result<Self, OutOfMemory> {
         let events = SlotEvents(EventsLease::take()?);
+        let Node { function: port, bars, .. } = port;
         close_unused_windows(platform.config(), port.bdf);
         // Interrupts are messages too, and the table of MSI-X is in memory.
         let command = port.enable(platform.config(), Command::MEMORY | Command::BUS_MASTER);
@@ -138,12 +138,12 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     }
 
     /// What the handler leaves.
-    pub fn events(&self) -> &SlotEvents {
+    pub(super) fn events(&self) -> &SlotEvents {
         &self.events
     }
 
     /// How the port interrupts.
-    pub const fn mode(&self) -> SlotMode {
+    pub(super) const fn mode(&self) -> SlotMode {
         match self.source {
             Source::Msix { .. } => SlotMode::Msix,
             Source::Msi { .. } => SlotMode::Msi,
@@ -153,7 +153,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     }
 
     /// Gives everything back; the port has been told to interrupt no more.
-    pub fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
+    pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
         match self.source {
             Source::Msix { table, vector } => {
                 let (table, pending) = table.disable(platform.config());

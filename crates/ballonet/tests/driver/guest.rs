@@ -142,7 +142,7 @@ impl Guest {
     }
 
     pub fn mode(&self) -> InterruptMode {
-        self.driver().interrupt_mode()
+        self.driver().status().interrupts
     }
 
     /// Moves a queue's interrupt to another CPU.
@@ -162,7 +162,7 @@ impl Guest {
     }
 
     pub fn transport(&self) -> TransportKind {
-        self.driver().transport()
+        self.driver().status().transport
     }
 
     pub fn driver_mut(&mut self) -> &mut Balloon<ModelPlatform> {
@@ -177,7 +177,7 @@ impl Guest {
     /// One round of the kernel's main loop: polls if there is a reason, else sleeps. `true` if anything happened.
     fn step(&mut self) -> Result<bool, BalloonError> {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
-        if !balloon.is_pending() && balloon.interrupt_mode() != InterruptMode::Polling {
+        if !balloon.is_pending() && balloon.status().interrupts != InterruptMode::Polling {
             let slept = self.machine.sleep();
             return Ok(slept || self.driver().is_pending());
         }
@@ -339,7 +339,7 @@ impl Guest {
     /// Panics unless the driver gave up properly: device reset, everything released, memory intact.
     #[track_caller]
     pub fn expect_given_up(&self) {
-        assert!(self.driver().failed().is_some(), "the driver still runs");
+        assert!(self.driver().status().failed.is_some(), "the driver still runs");
         assert!(self.device(|b, _| b.common.failed() || b.gone()), "the device was not told");
         self.expect_nothing_allocated();
         self.machine.expect_no_missteps();

@@ -35,7 +35,7 @@ fn said(guest: &Guest) -> Vec<u32> {
 }
 
 fn last(guest: &Guest) -> Option<(u32, HintOutcome)> {
-    guest.driver().last_hints().map(|HintReport { id, outcome, .. }| (id, outcome))
+    guest.driver().status().last_hints.map(|HintReport { id, outcome, .. }| (id, outcome))
 }
 
 fn heeded(guest: &Guest) -> u64 {

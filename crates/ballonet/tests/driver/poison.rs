@@ -22,7 +22,7 @@ fn poisoned(behaviour: Behaviour, byte: u8) -> Guest {
 }
 
 fn accepts(guest: &Guest) -> bool {
-    guest.driver().features().bits() & feature::PAGE_POISON != 0
+    guest.driver().status().features.bits() & feature::PAGE_POISON != 0
 }
 
 /// The announced poison value, if any.

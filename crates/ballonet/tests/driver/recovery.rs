@@ -46,7 +46,7 @@ fn lenient(behaviour: Behaviour) -> Behaviour {
 
 /// The last reset: why, which queue, and the frames in flight to the host and back.
 fn last_reset(guest: &Guest) -> Option<(ResetReason, Option<BalloonQueue>, u64, u64)> {
-    guest.driver().last_reset().map(|report| (report.reason, report.queue, report.inflating, report.deflating))
+    guest.driver().status().last_reset.map(|report| (report.reason, report.queue, report.inflating, report.deflating))
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_reset_that_was_needed_is_reported_with_what_was_in_flight() {
     guest.run();
     let inflating = guest.driver().status().inflating;
     assert_ne!(inflating, 0);
-    assert_eq!(guest.driver().last_reset(), None);
+    assert_eq!(guest.driver().status().last_reset, None);
     guest.device(|b, bus| {
         b.stall_from_now(false);
         b.raise_needs_reset(bus);
@@ -166,7 +166,7 @@ fn a_device_that_does_not_come_up_again_is_given_up_on_with_nothing_lost() {
         let error = guest.try_run().unwrap_err();
         println!("{error}");
         guest.expect_given_up();
-        assert_eq!(guest.driver().failed(), Some(error));
+        assert_eq!(guest.driver().status().failed, Some(error));
         guest.shut_down();
         guest.finish();
     }
@@ -193,7 +193,7 @@ fn a_reset_at_any_point_of_the_traffic_loses_no_frame_and_the_target_is_met() {
                 guest.platform.frames.expect_whole();
                 assert_eq!(guest.platform.frames.in_flight(), 0, "nothing is on its way after a reset");
                 assert_eq!(guest.platform.frames.ballooned_frames(), before.actual);
-                let report = guest.driver().last_reset().unwrap();
+                let report = guest.driver().status().last_reset.unwrap();
                 assert_eq!((report.inflating, report.deflating), (before.inflating, before.deflating));
                 guest.run();
                 guest.expect_balloon(turn.unwrap_or(3000).into());
@@ -239,7 +239,7 @@ fn a_driver_that_gave_up_on_a_lie_can_be_started_again() {
     guest.expect_given_up();
     assert!(guest.freeze().is_err() && guest.restore().is_err(), "neither mends it");
     guest.reset().unwrap();
-    assert_eq!(guest.driver().failed(), None);
+    assert_eq!(guest.driver().status().failed, None);
     guest.run();
     guest.expect_balloon(4000);
     guest.follow(0);
@@ -413,7 +413,7 @@ fn a_queue_that_does_not_finish_its_reset_or_does_not_come_back_costs_a_reset_of
             guest.run_steps(3);
             let error = guest.reset_queue(BalloonQueue::Inflate).unwrap_err();
             println!("{name}: {error}");
-            assert_eq!((guest.driver().failed(), guest.driver().counters().resets), (None, 1));
+            assert_eq!((guest.driver().status().failed, guest.driver().counters().resets), (None, 1));
             guest.run();
             guest.expect_balloon(3000);
             guest.finish();

@@ -19,7 +19,7 @@ fn packed_rings_are_taken_where_they_are_offered_and_not_declined() {
         (&packed, Some(Split), Split),
     ] {
         let mut guest = try_ring(behaviour.clone(), choice).unwrap_or_else(|failure| panic!("{}", failure.error));
-        assert_eq!(guest.driver_mut().ring_format(), format);
+        assert_eq!(guest.driver_mut().status().ring, format);
         assert_eq!(guest.device(|b, _| b.common.accepted() & RING_PACKED != 0), format == Packed);
         guest.follow(700);
         guest.follow(0);

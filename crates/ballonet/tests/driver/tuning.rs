@@ -125,7 +125,7 @@ fn a_device_that_never_gives_a_chain_back_is_reset_and_gets_no_other() {
         assert_eq!((guest.driver().counters().resets, guest.driver().status().inflating), (0, 512), "it may be slow");
         guest.wait(200 * MS);
         guest.expect_balloon(8000);
-        let report = guest.driver().last_reset().expect("a reset");
+        let report = guest.driver().status().last_reset.expect("a reset");
         assert_eq!((report.reason, report.inflating), (ResetReason::Unanswered, 512));
         guest.follow(0);
         guest.follow(6000);

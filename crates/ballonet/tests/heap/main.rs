@@ -198,7 +198,7 @@ fn each_while_running(
             let _ = balloon.poll(&mut guest.platform).expect("the driver runs");
             let (result, failed) = failing(number, || action(&mut guest, &mut balloon));
             let outcome = outcome(&result);
-            if balloon.failed().is_some() || result.is_err() {
+            if balloon.status().failed.is_some() || result.is_err() {
                 balloon.reset(&mut guest.platform).expect("there is memory again");
             }
             guest.expect_working(balloon);
@@ -275,7 +275,7 @@ fn the_reset_of_a_queue_without_heap_resets_the_device_or_does_nothing() {
         let _ = balloon.poll(&mut guest.platform).expect("the driver runs");
         let (result, failed) = failing(number, || balloon.reset_queue(&mut guest.platform, BalloonQueue::Inflate));
         let outcome = outcome(&result);
-        assert_eq!(balloon.failed(), None);
+        assert_eq!(balloon.status().failed, None);
         guest.expect_working(balloon);
         failed.then_some(outcome)
     });

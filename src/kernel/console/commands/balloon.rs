@@ -22,14 +22,15 @@ fn no_balloon() {
 pub(in super::super) fn virtio(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
     let [] = arguments else { return None };
     for driver in context.balloons.drivers() {
-        let (transport, ring, interrupts) = (driver.transport(), driver.ring_format(), driver.interrupt_mode());
+        let status = driver.status();
+        let (transport, ring, interrupts) = (status.transport, status.ring, status.interrupts);
         say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.address());
-        let features: Vec<_> = feature_names(driver.features()).collect();
-        say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
+        let features: Vec<_> = feature_names(status.features).collect();
+        say!("  features {:#x}: {}", status.features.bits(), features.join(" "));
         for (name, size) in driver.queues() {
             say!("  queue {name}: {}", count(size, "entry"));
         }
-        if let Some(error) = driver.failed() {
+        if let Some(error) = status.failed {
             say!("  failed: {error}");
         }
     }
@@ -71,7 +72,7 @@ fn show(driver: &Balloon<Machine>) {
         let short = if status.short { "; the rest is in use, or kept free for the kernel" } else { "" };
         say!("{name}: {actual} MiB are with the host, which asks for {target} MiB{short}");
     }
-    if let Some(error) = driver.failed() {
+    if let Some(error) = status.failed {
         say!("  failed: {error}; `reset {name}` tries again");
     }
     show_state(&status);
@@ -176,14 +177,14 @@ fn show_counters(driver: &Balloon<Machine>) {
         counters.spurious
     );
     let strategy = driver.send_strategy();
-    let path = strategy.path.map_or("direct", Path::word);
-    say!("  requests of {} frame numbers, chains {}, {path}", strategy.request, strategy.chains.word());
+    let (path, chains): (&str, &str) = (strategy.path.map_or("direct", Path::into), strategy.chains.into());
+    say!("  requests of {} frame numbers, chains {chains}, {path}", strategy.request);
     if let Some(rates) = strategy.rates {
         say!("  measured: report-first {} MiB/s, direct {} MiB/s", rates.report_first, rates.direct);
     }
     show_frames(&counters);
     show_device(&counters);
-    if driver.interrupt_mode() == InterruptMode::Line {
+    if driver.status().interrupts == InterruptMode::Line {
         say!("  not its own: {} on the line", count(counters.stray_interrupts, "interrupt"));
     }
 }

@@ -138,7 +138,11 @@ fn arrives() -> bool {
     line::with_serial(|serial| serial.set_transmit_interrupt(true));
     let arrived = wait() || {
         // Some ports interrupt only on a change to empty, not on being empty.
-        line::with_serial(|serial| serial.write_str("\r").is_ok()) && wait()
+        line::with_serial(|serial| {
+            let sent = serial.write_str("\r").is_ok();
+            serial.flush();
+            sent
+        }) && wait()
     };
     line::with_serial(|serial| serial.set_transmit_interrupt(false));
     arrived

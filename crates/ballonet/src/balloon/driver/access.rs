@@ -4,13 +4,11 @@ use super::{Balloon, State, counted};
 use crate::balloon::counters::Counters;
 use crate::balloon::error::BalloonError;
 use crate::balloon::platform::BalloonPlatform;
-use crate::balloon::policy::hint_plan::HintReport;
 use crate::balloon::policy::tuning::SendStrategy;
-use crate::balloon::status::{BalloonStatus, ResetReport};
+use crate::balloon::status::BalloonStatus;
 use crate::bus::heap;
 use crate::platform::{DeviceAddress, Platform};
-use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, RingFormat, TransportKind};
+use crate::virtio::RingFormat;
 
 /// When to poll.
 impl<P: Platform> Balloon<P> {
@@ -143,29 +141,13 @@ impl<P: Platform> Balloon<P> {
         self.device.is_present(platform)
     }
 
-    /// The features that driver and device agreed on.
-    pub fn features(&self) -> Features {
-        self.features
-    }
-
-    /// The transport.
-    pub fn transport(&self) -> TransportKind {
-        self.transport
-    }
-
-    /// The format of the queues.
-    pub fn ring_format(&self) -> RingFormat {
-        RingFormat::of(self.features)
-    }
-
-    /// How the device interrupts.
-    pub fn interrupt_mode(&self) -> InterruptMode {
-        self.mode
-    }
-
     /// The balloon's state.
     pub fn status(&self) -> BalloonStatus {
         BalloonStatus {
+            features: self.features,
+            transport: self.transport,
+            ring: RingFormat::of(self.features),
+            interrupts: self.mode,
             target: self.plan.target(),
             actual: self.plan.actual(),
             inflating: self.plan.inflating(),
@@ -177,6 +159,17 @@ impl<P: Platform> Balloon<P> {
             withheld: self.withheld.frames(),
             cooling: self.oom.deadline(),
             silent: self.silence.is_reported(),
+            failed: self.error(),
+            last_reset: self.last_reset,
+            last_hints: self.last_hints,
+        }
+    }
+
+    /// Why the driver gave up, if it did.
+    fn error(&self) -> Option<BalloonError> {
+        match self.state {
+            State::Failed(error) => Some(error),
+            State::Running(_) | State::Frozen => None,
         }
     }
 
@@ -188,24 +181,6 @@ impl<P: Platform> Balloon<P> {
             }
             None => self.tuning.strategy(1, false),
         }
-    }
-
-    /// Why the driver gave up, if it did.
-    pub fn failed(&self) -> Option<BalloonError> {
-        match self.state {
-            State::Failed(error) => Some(error),
-            State::Running(_) | State::Frozen => None,
-        }
-    }
-
-    /// The last reset that the driver came through.
-    pub fn last_reset(&self) -> Option<ResetReport> {
-        self.last_reset
-    }
-
-    /// The last finished round of hints.
-    pub fn last_hints(&self) -> Option<HintReport> {
-        self.last_hints
     }
 
     /// What the driver has done so far.

@@ -205,7 +205,7 @@ impl<P: BalloonPlatform> Balloon<P> {
 
     /// The fill value of free frames, if the device was told one.
     pub(super) fn poison(&self, platform: &mut P) -> Option<Poison> {
-        Poison::of(self.options.poison, platform.frames()).filter(|_| self.features().contains(PAGE_POISON))
+        Poison::of(self.options.poison, platform.frames()).filter(|_| self.features.contains(PAGE_POISON))
     }
 
     fn fail(&mut self, error: BalloonError) -> BalloonError {
@@ -217,7 +217,7 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// If the device is gone, releases the frames that its host has, unless the host must be told first.
     fn reclaim_if_gone(&mut self, platform: &mut P) {
         let gone = !self.device.is_present(platform);
-        if !gone || self.features().contains(MUST_TELL_HOST) {
+        if !gone || self.features.contains(MUST_TELL_HOST) {
             return;
         }
         let (mut left, poison) = (self.plan.actual(), self.poison(platform));

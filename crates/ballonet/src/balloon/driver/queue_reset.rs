@@ -33,11 +33,11 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// When the device does not run, has no such queue, `RING_RESET` was not negotiated, or there is no memory for the list of
     /// requests: nothing has happened then.
     /// When the device does not finish the reset or does not take the queue again, it has been reset as a whole, and
-    /// runs unless [`Balloon::failed`] has an error; likewise after every other error.
+    /// runs unless [`BalloonStatus::failed`](crate::balloon::BalloonStatus::failed) has an error; likewise after every other error.
     #[doc(alias = "virtqueue_reset")]
     pub fn reset_queue(&mut self, platform: &mut P, queue: BalloonQueue) -> Result<(), BalloonError> {
         let running = self.expect_running()?;
-        let index = running.index_of(queue).ok_or(MissingQueue(queue.word()))?;
+        let index = running.index_of(queue).ok_or(MissingQueue(queue.into()))?;
         if !running.virtio.device.features().contains(Features::RING_RESET) {
             let device = running.virtio.address();
             return Err(TransportError::NoQueueReset { device, queue: index }.into());
@@ -146,7 +146,7 @@ impl<P: BalloonPlatform> Running<P> {
                 renew(pages.queue_mut(direction), platform, layout, tables, &proof)?
             }
             (None, Some(statistics)) => renew(&mut statistics.queue, platform, layout, options(1), &proof)?,
-            (None, None) => return Err(MissingQueue(queue.word()).into()),
+            (None, None) => return Err(MissingQueue(queue.into()).into()),
         };
         Ok(self.virtio.enable_queue_again(proof, size, addresses)?)
     }

@@ -39,21 +39,23 @@ impl InterruptMode {
     const fn is_message_signalled(self) -> bool {
         matches!(self, Self::PerQueue | Self::Shared)
     }
+}
 
+impl From<InterruptMode> for &'static str {
     /// The word for it on a command line.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::PerQueue => "msix",
-            Self::Shared => "msix-shared",
-            Self::Line => "intx",
-            Self::Polling => "poll",
+    fn from(value: InterruptMode) -> Self {
+        match value {
+            InterruptMode::PerQueue => "msix",
+            InterruptMode::Shared => "msix-shared",
+            InterruptMode::Line => "intx",
+            InterruptMode::Polling => "poll",
         }
     }
 }
 
 impl fmt::Display for InterruptMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
+        f.pad((*self).into())
     }
 }
 

@@ -49,7 +49,7 @@ fn sweep(kind: &Behaviour) {
         let BalloonError::Transport(TransportError::Gone(_)) = error else {
             panic!("gone after {accesses} accesses: {error}");
         };
-        assert_eq!(guest.driver().failed(), Some(error));
+        assert_eq!(guest.driver().status().failed, Some(error));
         guest.expect_nothing_allocated();
         guest.machine.expect_no_missteps();
         guest.platform.frames.expect_whole();

@@ -12,7 +12,7 @@ use crate::virtio::spec::Features;
 fn the_features_choose_the_queue_and_both_work_behind_one_trait() {
     for (features, word) in [(Features::VERSION_1, "split"), (Features::VERSION_1 | Features::RING_PACKED, "packed")] {
         let format = RingFormat::of(features);
-        assert_eq!(format.word(), word);
+        assert_eq!(format.to_string(), word);
         let layout = RingLayout::fitting(format, 8).unwrap();
         let options = QueueOptions { indirect_entries: 4, ..QueueOptions::default() };
         let mut queue = Virtqueue::allocate(&mut FakePlatform::new(), QueueIndex::FIRST, layout, options).unwrap();

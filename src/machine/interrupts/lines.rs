@@ -90,6 +90,7 @@ pub(crate) struct NotAttached {
 ///
 /// # Errors
 /// When there is no input, or vectors have run out.
+#[allow(clippy::result_large_err, reason = "the handler comes back, once a device")]
 pub(crate) fn attach(
     interrupt_line: u8,
     madt: Option<&Madt>,
@@ -104,6 +105,7 @@ pub(crate) fn attach(
 ///
 /// # Errors
 /// When there is no input, or vectors have run out.
+#[allow(clippy::result_large_err, reason = "the handler comes back, once a device")]
 pub(crate) fn attach_to(
     mut routes: Vec<InterruptRoute>,
     apic_id: u8,

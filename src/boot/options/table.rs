@@ -11,8 +11,8 @@ use super::choice::{
 };
 use super::declare::options;
 use super::form::{
-    Auto, Checks, Choice, CpuLimit, DeclinedFeatures, FillByte, Form, Milliseconds, Program, QueueSize, Shape, Size,
-    Switch, TestName, Valid, ValueError,
+    Auto, Checks, Choice, CpuLimit, DeclinedFeatures, DeviceName, FillByte, Form, Milliseconds, Program, QueueSize,
+    Shape, Size, Switch, TestName, Valid, ValueError,
 };
 use super::mmio::{MmioArguments, MmioForm};
 
@@ -58,6 +58,10 @@ options! {
         "ballooned memory when the machine is switched off: the host keeps it, or the balloon deflates first, for at most 5 s";
     checks: Checks = None, "checks",
         "which checks `mode=check` runs; all if not given";
+    device: DeviceName = DeviceName::BALLOON, "device",
+        "which virtio devices `mode=check` tests: those of a type, or one by its address, on PCI (`transport=legacy`: by the legacy interface) or MMIO. Whatever is written outside of the guest is said first";
+    writes: Switch = false, "writes",
+        "lets `mode=check` write sectors of block devices; it puts back what was there, unless the machine stops meanwhile";
     tap: Choice<TapVersion> = TapVersion::V13, "tap",
         "version of TAP that `mode=check` writes; Perl's `prove` refuses 14";
     log: Choice<LogFormat> = LogFormat::Text, "log",

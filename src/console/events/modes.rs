@@ -11,7 +11,7 @@ events! {
     /// A check begins. If no `check` event follows, it stopped the machine.
     "check-started" => CheckStarted<'e> {
         name: &'e str, "the check";
-        device: &'e dyn fmt::Display, "the device's PCI address";
+        device: &'e dyn fmt::Display, "the device's address, on PCI or MMIO";
     }
 
     /// The outcome of a check of a device.
@@ -19,7 +19,7 @@ events! {
         name: &'e str, "the check";
         severity: &'e str, "`must`, `should` or `custom`";
         section: &'e str, "the section of the virtio specification";
-        device: &'e dyn fmt::Display, "the device's PCI address";
+        device: &'e dyn fmt::Display, "the device's address, on PCI or MMIO";
         ok: bool, "false if the device failed it";
         detail: Option<&'e str>, "what the device did, if it failed";
         asks: Option<&'e str>, "what the specification asks, if it failed";

@@ -1,7 +1,6 @@
 //! The balloon's queues at work: kicks, the requests they bring, and when and how each is completed.
 
-use crate::behaviour::Entropy;
-use crate::behaviour::{Behaviour, Handling, Numbering};
+use crate::behaviour::{Behaviour, Entropy, Handling, Numbering, write};
 use crate::bug::Bug;
 use crate::device::common::config_data;
 use crate::device::hints::finish_hinted;
@@ -114,7 +113,10 @@ impl Balloon {
                     Entropy::check(&request, bus);
                     self.common.queues[usize::from(index)].in_flight.push(request);
                 }
-                Purpose::Spare => self.common.queues[usize::from(index)].in_flight.push(request),
+                Purpose::Held => self.held.push((index, request)),
+                Purpose::Spare | Purpose::Served | Purpose::Control => {
+                    self.common.queues[usize::from(index)].in_flight.push(request);
+                }
                 _ => self.take_pfns(index, request, bus),
             }
         }
@@ -204,7 +206,7 @@ impl Balloon {
         let mut written = self.behaviour.claims;
         for request in requests {
             self.finish(index, request, bus);
-            written = self.behaviour.entropy.as_mut().map_or(written, |entropy| entropy.fill(request, bus));
+            written = self.serve(index, request, written, bus);
         }
         let lie = self.behaviour.lie.filter(|(after, _)| self.completions > *after).map(|(_, lie)| lie);
         let last = self.last_used.replace(u32::from(request.head));
@@ -222,6 +224,36 @@ impl Balloon {
             self.raise_queue(index, bus);
         }
         self.stumble(bus);
+    }
+
+    /// Does what an entropy source or another device than a balloon does with a request: how many bytes it says it wrote.
+    fn serve(&mut self, index: u16, request: &Request, claims: u32, bus: &Bus) -> u32 {
+        let (bug, purpose) = (self.behaviour.bug, self.queue(index).purpose);
+        match (&mut self.behaviour.entropy, &mut self.behaviour.other) {
+            (Some(entropy), _) => entropy.give(request, bug, bus),
+            (None, Some(other)) if matches!(purpose, Purpose::Served | Purpose::Control) => {
+                other.serve(purpose, request, bug, bus)
+            }
+            _ => claims,
+        }
+    }
+
+    /// Fills buffers that the device holds, as far as it has something for them.
+    fn deliver(&mut self, bus: &mut Bus) {
+        let bug = self.behaviour.bug;
+        for place in (0..self.held.len()).rev() {
+            let index = self.held[place].0;
+            let first = self.held.iter().position(|(other, _)| *other == index).unwrap_or(place);
+            let Some(message) = self.behaviour.other.as_mut().and_then(|other| other.next_message(index, bug)) else {
+                continue;
+            };
+            let (_, request) = self.held.remove(first);
+            let written = write(&request, &message, bus);
+            let queue = &mut self.common.queues[usize::from(index)];
+            if put_used(queue, &[request], written, &self.behaviour, bus) {
+                self.raise_queue(index, bus);
+            }
+        }
     }
 
     /// Has done what a request asks for.
@@ -289,6 +321,9 @@ impl Balloon {
                 self.complete(index, &finished, bus);
             }
         }
+        if self.common.live() {
+            self.deliver(bus);
+        }
     }
 
     /// The requests to complete next, by one entry. Of those due, the schedule picks one; where they are used in order, it
@@ -347,6 +382,10 @@ fn put_used(queue: &mut QueueModel, requests: &[Request], claims: u32, behaviour
 
 /// The queues that a device with these features has.
 pub(crate) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
+    if let Some(other) = &behaviour.other {
+        let of = |(index, purpose): (u16, &Purpose)| QueueModel::new(index, *purpose, behaviour.queue_size);
+        return (0..).zip(other.queues()).map(of).collect();
+    }
     if behaviour.entropy.is_some() {
         return vec![QueueModel::new(0, Purpose::Entropy, behaviour.queue_size)];
     }

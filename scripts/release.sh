@@ -12,7 +12,7 @@ Usage: scripts/release.sh [--output FOLDER]
 Builds ballonet in release mode and ballonet-check, and writes FOLDER/ballonet-VERSION-x86_64.tar.gz with both, and its
 SHA-256 sum beside it. Prints the archive's path. FOLDER is target/dist without --output.
 
-The archive holds ballonet (the kernel, an ELF file with a PVH note), ballonet-check, vmm-ci.md, checks.md, events.md,
+The archive holds ballonet (the kernel, an ELF file with a PVH note), ballonet.bzimage (the same), ballonet-check, vmm-ci.md, checks.md, events.md,
 the workflow for GitHub, the licences, and SHA256SUMS.
 END
 }
@@ -55,6 +55,7 @@ trap 'rm -rf "$staging"' EXIT
 folder=$staging/$name
 mkdir "$folder"
 strip -o "$folder/ballonet" "$target/release/ballonet"
+scripts/bzimage.sh --kernel "$target/release/ballonet" --output "$folder/ballonet.bzimage" >/dev/null
 strip -o "$folder/ballonet-check" "$target/check-host/release/ballonet-check"
 cp docs/vmm-ci.md docs/checks.md docs/events.md deploy/vmm-ci.yml LICENSE-APACHE LICENSE-MIT "$folder"
 (cd "$folder" && sha256sum -- * >"$staging/sums" && mv "$staging/sums" SHA256SUMS)

@@ -5,6 +5,8 @@
 
 #[path = "mmio/cell.rs"]
 mod cell;
+#[path = "mmio/rate.rs"]
+mod rate;
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 pub(crate) use cell::Registers;
-use cell::{Cell, MACHINES};
+use cell::{BARE, Cell, MACHINES, TWO_IOAPICS};
 
 /// Every combination of this many values that can be occurs in a cell of a test run.
 const STRENGTH: u32 = 2;
@@ -50,6 +52,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         let bench = qemu("microvm,acpi=on").command_line("log=json mode=bench").patience(Duration::from_secs(120));
         trials.push(trial(name("bench"), bench, measures));
     }
+    for (machine, properties) in [("bare", BARE), ("two_ioapics", TWO_IOAPICS)] {
+        for (version, registers) in [(Version::V7_2, Registers::Modern), (Version::V10_0, Registers::Legacy)] {
+            let name = format!("mmio::{version}::{machine}::{registers}::whole_life");
+            trials.push(trial(name, guest(version, properties, registers, ""), whole_life));
+        }
+    }
+    trials.extend(rate::trials());
     let wrong = "log=json virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=64@0xfeb00200:5 \
                  virtio_mmio.device=512@0xd0000000:5";
     let qemu = Qemu::new(Version::Newest).machine("microvm,acpi=on").without_balloon().command_line(wrong);

@@ -13,11 +13,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::mmio::{Registers, guest};
-use super::power::ends_switched_off;
+use super::power::{ends_by_reset, ends_switched_off};
 use crate::support::{Completion, Event, Outcome, Qemu, Trial, Version, Vm, ensure, image, on};
 use crate::trial;
 use loading::Loaded;
-use stub::{Entry, RootPointer, Stub};
+use stub::{Entry, Stub, Tables};
 
 /// Hardware-reduced ACPI, no PIT, no PICs, no RTC; the balloon is on PCI.
 const REDUCED: &str = "microvm,acpi=on,pcie=on,pit=off,pic=off,rtc=off";
@@ -34,17 +34,15 @@ struct Expected {
     /// What it says of the tables that it found.
     tables: &'static str,
     irq: &'static str,
+    /// By which reset it ends, where it has no power-off.
     end: End,
 }
 
-/// How the machine ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// ACPI S5.
-    SoftOff,
-    /// A reset, since nothing switches it off.
-    Reset,
-}
+/// The reset by which a machine without ACPI's S5 ends.
+type End = Option<&'static str>;
+
+/// 0xFE to port 0x64.
+const KEYBOARD_CONTROLLER: End = Some("the keyboard controller's reset");
 
 const LINUX: &str = "loaded by the Linux boot protocol";
 const PVH: &str = "loaded by PVH";
@@ -56,20 +54,20 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for version in [Version::V7_2, Version::V10_0] {
         let name = |case: &str| format!("vmms::{version}::{case}");
-        let mmio = |machine: &str| ending(guest(version, machine, Registers::Modern, ""));
+        let mmio = |machine: &str| ending(guest(version, machine, Registers::Modern, "")).device("i8042");
         let pci = |machine: &str| ending(Qemu::new(version).machine(machine));
         let irq = if version == Version::V7_2 { "intx" } else { "msix-shared" };
-        let reduced = Expected { by: PVH, tables: ACPI, irq, end: End::SoftOff };
+        let reduced = Expected { by: PVH, tables: ACPI, irq, end: None };
         let by_linux = |expected| Expected { by: LINUX, ..expected };
         let of_mmio = |expected| Expected { irq: "intx", ..expected };
-        let without = Expected { by: LINUX, tables: MP_TABLE, irq: "intx", end: End::Reset };
+        let without = Expected { by: LINUX, tables: MP_TABLE, irq: "intx", end: KEYBOARD_CONTROLLER };
         let mut started = |case: &str, qemu: Qemu, kernel: Kernel, expected: Expected| {
             let name = name(case);
             trials.push(kernel.started(name, qemu, move |vm| works(vm, expected)));
         };
-        let stubbed = |load, entry, root_pointer| Kernel::Loaded(load, Stub { entry, root_pointer });
-        let in_place = |load, entry| stubbed(load, entry, RootPointer::InPlace);
-        let moved = |load, entry| stubbed(load, entry, RootPointer::Moved);
+        let stubbed = |load, entry, tables| Kernel::Loaded(load, Stub { entry, tables });
+        let in_place = |load, entry| stubbed(load, entry, Tables::InPlace);
+        let as_firecracker = |load, entry| stubbed(load, entry, Tables::AsFirecracker);
 
         started("cloud_hypervisor::pvh", pci(REDUCED), Kernel::Elf, reduced);
         let bzimage = in_place(Loaded::bzimage, Linux32);
@@ -77,9 +75,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         started("alioth::linux", pci(REDUCED), in_place(Loaded::elf, Linux64), by_linux(reduced));
 
         let firecracker = || mmio(WITH_ACPI).command_line(TWICE);
-        started("firecracker::pvh", firecracker(), moved(Loaded::elf, Pvh), of_mmio(reduced));
-        let linux = moved(Loaded::elf, Linux64);
-        started("firecracker::linux", firecracker(), linux, of_mmio(by_linux(reduced)));
+        let expected = Expected { end: KEYBOARD_CONTROLLER, ..of_mmio(reduced) };
+        started("firecracker::pvh", firecracker(), as_firecracker(Loaded::elf, Pvh), expected);
+        let linux = as_firecracker(Loaded::elf, Linux64);
+        started("firecracker::linux", firecracker(), linux, by_linux(expected));
 
         started("libkrun::pvh", mmio(WITHOUT_ACPI), Kernel::Elf, Expected { by: PVH, ..without });
         started("dragonball::linux", mmio(WITHOUT_ACPI), in_place(Loaded::elf, Linux64), without);
@@ -169,7 +168,5 @@ fn works(vm: &mut Vm, expected: Expected) -> Outcome {
     vm.balloon_to(vm.memory)?;
     vm.serial.type_line("poweroff")?;
     ends_switched_off(vm)?;
-    let reset = vm.serial.all().iter().any(|line| line.text.contains("it is ended by a reset"));
-    ensure!(reset == (expected.end == End::Reset), "it should end by {:?}", expected.end);
-    Ok(())
+    ends_by_reset(vm, expected.end)
 }

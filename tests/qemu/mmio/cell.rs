@@ -11,9 +11,12 @@ pub(super) const MACHINES: [(&str, &str); 5] = [
     ("acpi", "microvm,acpi=on"),
     ("no_acpi", "microvm,acpi=off"),
     ("one_ioapic", "microvm,acpi=on,ioapic2=off"),
-    ("two_ioapics", "microvm,acpi=on,ioapic2=on"),
-    ("bare", "microvm,acpi=on,pit=off,rtc=off,pic=off"),
+    ("two_ioapics", TWO_IOAPICS),
+    ("bare", BARE),
 ];
+pub(super) const TWO_IOAPICS: &str = "microvm,acpi=on,ioapic2=on";
+/// Nothing but ACPI.
+pub(super) const BARE: &str = "microvm,acpi=on,pit=off,rtc=off,pic=off";
 
 const VERSIONS: [Version; 2] = [Version::V7_2, Version::V10_0];
 

@@ -51,6 +51,17 @@ global_asm!(
     "mov dword ptr [edx], 0",
     "mov dword ptr [ebx + 32], 0",
     "mov dword ptr [ebx + 36], 0",
+    // Two letters change places in the name `_S5_` in the DSDT, which firmware put below 1 MiB: its sum stays.
+    "mov edi, 0xc0000",
+    "5:",
+    "cmp dword ptr [edi], {soft_off}",
+    "je 6f",
+    "inc edi",
+    "cmp edi, 0xffffc",
+    "jb 5b",
+    "ud2",
+    "6:",
+    "mov dword ptr [edi], {no_soft_off}",
     "2:",
     "mov edi, -1",
     "mov ebp, -1",
@@ -107,6 +118,8 @@ global_asm!(
     zero_page = const ZERO_PAGE,
     moves = const MOVES,
     bios_area = const BIOS_AREA,
+    soft_off = const u32::from_le_bytes(*b"_S5_"),
+    no_soft_off = const u32::from_le_bytes(*b"_5S_"),
     kind = const KIND,
     linux_32 = const Entry::Linux32 as u32,
     entry = const ENTRY,
@@ -141,20 +154,20 @@ pub(super) enum Entry {
     Linux64,
 }
 
-/// Where the RSDP is. The zero page never says, and the start info not if it was moved.
+/// What becomes of the tables of ACPI. The zero page never says where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RootPointer {
-    /// Where firmware put it, if anywhere.
+pub(super) enum Tables {
+    /// They stay as firmware made them, if it has.
     InPlace,
-    /// At 0xE0000, and nowhere else.
-    Moved,
+    /// The RSDP is at 0xE0000 and nowhere else, and the start info does not say so. There is no `_S5`.
+    AsFirecracker,
 }
 
 /// What the stub does.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stub {
     pub(super) entry: Entry,
-    pub(super) root_pointer: RootPointer,
+    pub(super) tables: Tables,
 }
 
 impl Stub {
@@ -176,7 +189,7 @@ impl Stub {
         };
         put(BASE, code());
         put(ENTRY, &entry.to_le_bytes());
-        put(MOVES, &u32::from(self.root_pointer == RootPointer::Moved).to_le_bytes());
+        put(MOVES, &u32::from(self.tables == Tables::AsFirecracker).to_le_bytes());
         put(KIND, &(self.entry as u32).to_le_bytes());
         put(TABLE_REGISTER, &31_u16.to_le_bytes());
         put(TABLE_REGISTER + 2, &GDT.to_le_bytes());

@@ -248,9 +248,11 @@ impl Balloon {
     }
 
     fn config_length(&self) -> u64 {
+        let quirk = self.behaviour.quirks.config_length;
         match self.behaviour.features {
             _ if self.behaviour.other.is_some() => self.other_config().len() as u64,
             _ if self.behaviour.entropy.is_some() => 0,
+            _ if quirk.is_some() => quirk.unwrap_or(0),
             f if f & feature::PAGE_POISON != 0 => 16,
             f if f & feature::FREE_PAGE_HINT != 0 => 12,
             _ => 8,

@@ -204,9 +204,13 @@ impl Balloon {
     pub(crate) fn complete(&mut self, index: u16, requests: &[Request], bus: &mut Bus) {
         let Some(request) = requests.last() else { return };
         let mut written = self.behaviour.claims;
+        let purpose = self.queue(index).purpose;
         for request in requests {
             self.finish(index, request, bus);
             written = self.serve(index, request, written, bus);
+            if self.behaviour.quirks.claims_frames && matches!(purpose, Purpose::Inflate | Purpose::Deflate) {
+                written = self.behaviour.quirks.pfns(request).len() as u32;
+            }
         }
         let lie = self.behaviour.lie.filter(|(after, _)| self.completions > *after).map(|(_, lie)| lie);
         let last = self.last_used.replace(u32::from(request.head));
@@ -272,7 +276,13 @@ impl Balloon {
             finish_hinted(request, bus);
         }
         if let Some(side) = after {
-            for pfn in self.behaviour.quirks.pfns(request) {
+            let pfns = self.behaviour.quirks.pfns(request);
+            if self.behaviour.quirks.counts_actual {
+                let count = pfns.len() as u32;
+                let changed = if purpose == Purpose::Inflate { u32::wrapping_add } else { u32::wrapping_sub };
+                self.actual = changed(self.actual, count);
+            }
+            for pfn in pfns {
                 bus.ram.set_host_side(pfn, side);
                 if purpose == Purpose::Deflate {
                     bus.ram.note_returned(pfn);
@@ -404,9 +414,6 @@ pub(crate) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
             (false, Numbering::Dense | Numbering::Negotiated) => {}
         }
     }
-    // Next to a reporting queue it could be identified by its own driver only; crosvm has no such pair.
-    if behaviour.quirks.own_queue && !offered(feature::PAGE_REPORTING) {
-        purposes.push((Purpose::Own, size));
-    }
+    purposes.extend((0..behaviour.quirks.own_queues).map(|_| (Purpose::Own, size)));
     purposes.into_iter().enumerate().map(|(i, (purpose, size))| QueueModel::new(i as u16, purpose, size)).collect()
 }

@@ -148,7 +148,11 @@ impl<T> TransportRegisters<T> {
     #[track_caller]
     fn at(&self, offset: usize, size: usize) -> usize {
         let inside = offset.checked_add(size).is_some_and(|end| end <= self.length);
-        assert!(inside && offset % size == 0, "access of {size} bytes at {offset:#x} in {:#x} bytes", self.length);
+        assert!(
+            inside && offset.is_multiple_of(size),
+            "access of {size} bytes at {offset:#x} in {:#x} bytes",
+            self.length
+        );
         self.start + offset
     }
 }

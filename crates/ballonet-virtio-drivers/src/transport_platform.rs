@@ -6,7 +6,7 @@ use core::fmt;
 use ballonet::balloon::BalloonPlatform;
 use ballonet::memory::PageFrames;
 use ballonet::platform::{DmaExhausted, MapError, Platform, RegisterWindow};
-use ballonet::raw::{BalloonKernel, Kernel, RawMemory, RawPlatform};
+use ballonet::raw::{RawMemory, RawPlatform};
 use ballonet::virtio::{DeviceHandle, MmioDevice};
 use spin::Mutex;
 use virtio_drivers::Hal;

@@ -1,4 +1,4 @@
-//! Proof that a failure is seen, reported and contained: tests that fail on purpose, in each possible way.
+//! Proves that a failure is detected, reported and contained: tests that fail on purpose, in each possible way.
 
 use alloc::string::String;
 use core::arch::asm;

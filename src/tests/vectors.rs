@@ -1,4 +1,4 @@
-//! Interrupt vectors: given out once each, taken back, and silent from then on.
+//! Interrupt vectors: each allocated once, freed, and silent from then on.
 
 use alloc::string::String;
 use alloc::sync::Arc;

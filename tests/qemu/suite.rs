@@ -1,11 +1,12 @@
-//! The short suite: a few tests of each module, which together cover both versions of QEMU, every machine type, each
-//! interrupt mode, both interfaces and both ring formats. The rest repeats that in other combinations, or takes long.
+//! The short suite: a few tests of each module. Together they cover both versions of QEMU, every machine type, each
+//! interrupt mode, both interfaces and both ring formats. The other tests repeat that in other combinations, or take
+//! long.
 
 use std::collections::BTreeSet;
 
 use crate::support::{Outcome, Trial, ensure};
 
-/// Names of tests; `*` matches any end of a name. A module that is not mentioned is in the suite as a whole; `matrix`
+/// Test names; `*` matches any rest of a name. A module that is not mentioned is in the suite as a whole; `matrix`
 /// chooses its own cells, which cover every pair of values.
 const SHORT: &[&str] = &[
     "bench::qemu-10.0::legacy",
@@ -84,7 +85,7 @@ const SHORT: &[&str] = &[
     "work::the_console_starts_and_stops_programs",
 ];
 
-/// Marks the tests of the short suite, and adds the test that checks its table.
+/// Marks the tests of the short suite, and adds a test that checks the list.
 pub(crate) fn choose(trials: Vec<Trial>) -> Vec<Trial> {
     let modules: BTreeSet<_> = SHORT.iter().map(|pattern| module(pattern)).collect();
     let idle: Vec<_> = SHORT.iter().filter(|pattern| !trials.iter().any(|it| matches(pattern, &it.name))).collect();

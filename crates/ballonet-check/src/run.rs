@@ -78,7 +78,7 @@ impl Summary {
     }
 }
 
-/// Follows a run. A closure is told of outcomes only.
+/// Follows a run. A closure receives outcomes only.
 pub trait Observer {
     /// The check begins now. If no outcome follows, this check stopped the machine.
     fn started(&mut self, _check: &Check) {}

@@ -26,7 +26,7 @@ pub struct MapError {
     pub reason: &'static str,
 }
 
-/// No interrupt vector could be had.
+/// No interrupt vector is available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 #[non_exhaustive]
 pub enum VectorError {

@@ -16,7 +16,7 @@ use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::pci::bus::{Command, PciRoot};
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 
-/// The most frames that the balloon may have: half of the memory.
+/// The balloon's size limit in frames: half of the memory.
 const LIMIT: u32 = 128 << 8;
 
 #[unsafe(no_mangle)]

@@ -114,7 +114,7 @@ fn start_all(processors: &[u32], vector: u8) -> usize {
 
 /// What CPUs interrupt each other by.
 fn install_vectors() {
-    // That it has come is all there is to it.
+    // Its arrival is its whole effect.
     vectors::install(vectors::WAKE, String::from("wake"), vectors::Handler::new(|| Handled::Yes));
     let flush = || {
         tlb::catch_up();

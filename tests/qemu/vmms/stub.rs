@@ -14,7 +14,7 @@ use crate::support::{MIB, Outcome};
 /// The guest's memory in bytes.
 pub(super) const MEMORY: u64 = 256 * MIB;
 
-/// Where the stub lies, and its parts from there on.
+/// Address of the stub; its parts follow.
 const BASE: u32 = 64 << 20;
 const ENTRY: u32 = BASE + 0x800;
 const MOVES: u32 = BASE + 0x808;
@@ -27,7 +27,7 @@ const PDPT: u32 = BASE + 0x3000;
 const PD: u32 = BASE + 0x4000;
 const END: u32 = BASE + 0x8000;
 
-/// Where an RSDP is moved to: where Firecracker has it.
+/// New address of the RSDP: the one that Firecracker uses.
 const BIOS_AREA: u32 = 0xE_0000;
 
 global_asm!(
@@ -36,12 +36,12 @@ global_asm!(
     ".globl ballonet_stub_end",
     "ballonet_stub_begin:",
     ".code32",
-    // The start info: the RSDP's address at 32, the command line's at 24.
+    // The start info has the RSDP's address at offset 32, the command line's at 24.
     "mov eax, dword ptr [ebx + 24]",
     "mov dword ptr [{zero_page} + 0x228], eax",
     "cmp dword ptr [{moves}], 0",
     "je 2f",
-    // Move the RSDP's 36 bytes, and spoil the signature of the original.
+    // Copy the RSDP's 36 bytes and destroy the original's signature.
     "mov esi, dword ptr [ebx + 32]",
     "mov edx, esi",
     "mov edi, {bios_area}",
@@ -100,7 +100,7 @@ global_asm!(
     "mov ds, eax",
     "mov es, eax",
     "mov ss, eax",
-    // PCID, where the CPU has it: paging cannot be turned off while it is on.
+    // Set PCID if the CPU has it: paging cannot be turned off while it is set.
     "mov eax, 1",
     "cpuid",
     "and ecx, 1 << 17",
@@ -135,7 +135,7 @@ unsafe extern "C" {
 }
 
 fn code() -> &'static [u8] {
-    // SAFETY: both symbols are of the section above, which nothing writes.
+    // SAFETY: both symbols are in the section above, which nothing writes.
     unsafe {
         let begin = &raw const ballonet_stub_begin;
         let length = (&raw const ballonet_stub_end).offset_from_unsigned(begin);
@@ -157,13 +157,13 @@ pub(super) enum Entry {
 /// What becomes of the tables of ACPI. The zero page never says where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tables {
-    /// They stay as firmware made them, if it has.
+    /// Unchanged, if firmware made any.
     InPlace,
     /// The RSDP is at 0xE0000 and nowhere else, and the start info does not say so. There is no `_S5`.
     AsFirecracker,
 }
 
-/// What the stub does.
+/// What the stub prepares.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stub {
     pub(super) entry: Entry,
@@ -193,7 +193,7 @@ impl Stub {
         put(KIND, &(self.entry as u32).to_le_bytes());
         put(TABLE_REGISTER, &31_u16.to_le_bytes());
         put(TABLE_REGISTER + 2, &GDT.to_le_bytes());
-        // As the protocol has them: code at 0x10, data at 0x18.
+        // As the protocol requires: code at 0x10, data at 0x18.
         put(GDT + 0x10, &0x00AF_9B00_0000_FFFF_u64.to_le_bytes());
         put(GDT + 0x18, &0x00CF_9300_0000_FFFF_u64.to_le_bytes());
         put(PML4, &(PDPT | 3).to_le_bytes());

@@ -51,7 +51,7 @@ pub enum BalloonError {
     #[from]
     Negotiation(NegotiationError),
     /// The requested queue format is not available.
-    #[display("{format} rings are not to be had of {device}")]
+    #[display("{device} does not offer {format} rings")]
     RingFormat {
         /// The device.
         device: DeviceAddress,

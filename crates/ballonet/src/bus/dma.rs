@@ -4,9 +4,9 @@ use derive_more::{Display, Error, From};
 
 /// Memory that a driver and its device share: zeroed, physically contiguous, owned by this value.
 ///
-/// Offsets are in bytes from the start; multi-byte accesses are naturally aligned, in the CPU's byte order, single-copy
-/// atomic and *relaxed*: order between them is the business of [`crate::virtio::barrier`]. An access outside
-/// the memory is a bug of the caller and panics.
+/// Offsets are in bytes from the start. Multi-byte accesses are naturally aligned, in the CPU's byte order,
+/// single-copy atomic and *relaxed*: [`crate::virtio::barrier`] orders them. An access outside the memory is a bug of
+/// the caller and panics.
 pub trait DmaMemory {
     /// The address that the device uses for the first byte.
     fn device_address(&self) -> u64;
@@ -30,9 +30,9 @@ pub trait DmaMemory {
     fn store32(&mut self, offset: usize, value: u32);
     /// Stores 64 bits.
     fn store64(&mut self, offset: usize, value: u64);
-    /// Copies `bytes` in, in no particular order. Any alignment.
+    /// Copies `bytes` in, in unspecified order. Any alignment.
     fn write_bytes(&mut self, offset: usize, bytes: &[u8]);
-    /// Copies bytes out, in no particular order. Any alignment.
+    /// Copies bytes out, in unspecified order. Any alignment.
     fn read_bytes(&self, offset: usize, bytes: &mut [u8]);
 }
 

@@ -11,7 +11,7 @@ use super::{Bdf, Events, InterruptPin};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[non_exhaustive]
 pub enum InterruptLine {
-    /// The line that a pin of a PCI function is wired to.
+    /// The line of a PCI function's interrupt pin.
     #[display("{function} pin {pin}")]
     Pin {
         /// The function.
@@ -24,19 +24,19 @@ pub enum InterruptLine {
     Wired(WiredInterrupt),
 }
 
-/// An input of the machine's interrupt controllers, as a table of firmware or a user names it.
+/// An input of the machine's interrupt controllers, given by a firmware table or by the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("GSI {gsi} {polarity} {trigger}")]
 pub struct WiredInterrupt {
-    /// Its number among all inputs of the machine (global system interrupt).
+    /// Its global system interrupt number.
     pub gsi: u32,
-    /// Which level of the line is the active one.
+    /// The line's active level.
     pub polarity: Polarity,
-    /// What on the line is an interrupt.
+    /// Edge or level triggered.
     pub trigger: Trigger,
 }
 
-/// Which level of an interrupt line is the active one.
+/// The active level of an interrupt line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Polarity {
     /// High, as on ISA.
@@ -47,23 +47,23 @@ pub enum Polarity {
     ActiveLow,
 }
 
-/// What on an interrupt line is an interrupt.
+/// How an interrupt line triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Trigger {
-    /// The step to the active level, as on ISA.
+    /// By the edge to the active level, as on ISA.
     #[display("edge")]
     Edge,
-    /// The active level, as on PCI.
+    /// By the active level, as on PCI.
     #[display("level")]
     Level,
 }
 
-/// What an interrupt handler found.
+/// The result of an interrupt handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handled {
-    /// The interrupt was this device's, and has been taken note of.
+    /// The interrupt came from this device and was recorded.
     Yes,
-    /// This device did not ask: on a shared line another did.
+    /// This device did not interrupt: on a shared line another one did.
     No,
 }
 
@@ -122,9 +122,9 @@ impl<R> fmt::Debug for Handler<R> {
 /// The memory write that a device performs to raise a message-signalled interrupt (PCI 3.0, 6.8.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MsiMessage {
-    /// Where the device writes.
+    /// The address that the device writes to.
     pub address: u64,
-    /// What it writes.
+    /// The value that it writes.
     pub data: u32,
 }
 
@@ -133,6 +133,6 @@ pub struct MsiMessage {
 pub struct Vector {
     /// The platform's number for it, unique while it is allocated.
     pub number: u32,
-    /// The message that raises it; `None` for a vector that stands for an interrupt line.
+    /// The message that raises it; `None` for the vector of an interrupt line.
     pub message: Option<MsiMessage>,
 }

@@ -1,4 +1,4 @@
-//! How a port requests service: by a message (MSI-X, or else MSI), by its interrupt line, or not at all.
+//! How a port requests service: by message (MSI-X, otherwise MSI), by its interrupt line, or not at all.
 //!
 //! A handler leaves bits and no more. On a line it also clears the events that it notes, since the line stays asserted
 //! until they are; it does so through a window of its own onto the port's configuration registers, because it may come
@@ -25,7 +25,7 @@ pub enum SlotMode {
     /// By its interrupt line.
     #[display("intx")]
     Line,
-    /// Not at all: it is looked at every now and then.
+    /// Not at all: the slot is polled.
     #[display("poll")]
     Polling,
 }
@@ -95,7 +95,7 @@ fn line_interrupt<R: Registers>(events: &Events, slot_status: u32, registers: Op
     Handled::Yes
 }
 
-/// What a port interrupts by.
+/// The interrupt source of a port.
 enum Source<R> {
     Msix { table: MsixTable<R>, vector: Vector },
     Msi { msi: EnabledMsi, vector: Vector },
@@ -173,14 +173,14 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
             }
             Source::Polling => {}
         }
-        // Bridges go on passing on what is behind them.
+        // A bridge keeps forwarding to what is behind it.
         let kept = Command::IO | Command::MEMORY | Command::BUS_MASTER;
         let now = self.function.command(platform.config()).intersection(kept);
         self.function.set_command(platform.config(), self.command | now);
     }
 }
 
-/// A port about to get interrupts.
+/// A port that is about to get interrupts.
 struct Target<'a, P> {
     platform: &'a mut P,
     port: &'a Function,
@@ -191,14 +191,14 @@ struct Target<'a, P> {
 }
 
 impl<P: Platform> Target<'_, P> {
-    /// Sets up one mode, or leaves everything as it was.
+    /// Sets up one mode, or changes nothing.
     fn attempt(&mut self, mode: SlotMode) -> Option<Source<P::Registers>> {
         match mode {
             SlotMode::Msix => self.msix(),
             SlotMode::Msi => self.msi(),
             SlotMode::Line => self.line(),
             SlotMode::Polling => {
-                // Nobody would take the line back.
+                // Nothing would handle the line.
                 self.port.set_intx(self.platform.config(), false);
                 Some(Source::Polling)
             }
@@ -271,7 +271,7 @@ impl<P: Platform> Target<'_, P> {
     }
 }
 
-/// Says why a mode is not to be had.
+/// Logs why a mode is not available.
 fn tell<T, E: core::fmt::Display>(name: &str, mode: SlotMode, outcome: Result<T, E>) -> Option<T> {
     outcome.inspect_err(|error| log::info!("{name}: no {mode} interrupts: {error}")).ok()
 }
@@ -280,7 +280,7 @@ fn tell<T, E: core::fmt::Display>(name: &str, mode: SlotMode, outcome: Result<T,
 mod tests {
     use super::*;
 
-    /// The registers that a handler looks at: command and status, slot control and slot status.
+    /// The registers that a handler reads: command and status, slot control and slot status.
     struct Page {
         status: u16,
         slot_status: u16,
@@ -331,7 +331,7 @@ mod tests {
         let others = [
             // It did not ask, whatever its slot status says.
             Page { status: 0, slot_status: happened },
-            // It asks for something else.
+            // It interrupts for another reason.
             Page { status: Status::INTERRUPT.bits(), slot_status: SlotStatus::PRESENT.bits() },
             // It is gone.
             Page { status: 0xFFFF, slot_status: 0xFFFF },

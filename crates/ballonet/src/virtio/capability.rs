@@ -36,7 +36,7 @@ pub struct StructureLocation {
     pub offset: u32,
     /// As much of it as is of use, in bytes: not 0, and no further than the BAR goes.
     pub length: u32,
-    /// What is to be mapped; `None` where the BAR has no address, or nothing is to be mapped.
+    /// The window to map; `None` where the BAR has no address, or the structure needs no mapping.
     pub window: Option<RegisterWindow>,
 }
 
@@ -92,7 +92,7 @@ pub enum CapabilityError {
         /// Which structure.
         kind: CapabilityType,
     },
-    /// The structures are to be reached through configuration space, and there is no window to them.
+    /// The structures must be reached through configuration space, and there is no window to them.
     #[display("{_0} has no usable PCI configuration access capability")]
     NoConfigAccess(#[error(not(source))] Bdf),
     /// There is no memory to note the structures in.
@@ -164,7 +164,7 @@ impl Capabilities {
         found.complete(function.bdf, broken).map(Some)
     }
 
-    /// The same structures, with nothing to be mapped: all are to be reached through configuration space.
+    /// The same structures, with nothing mapped: all are reached through configuration space.
     ///
     /// # Errors
     /// When there is no window to them.

@@ -234,7 +234,7 @@ pub(crate) struct FakeTransport {
     pub(crate) kicks: usize,
     /// A reset was asked for and is not over.
     pub(crate) resetting: bool,
-    /// What the registers of a queue under reset read as, one look after the other; the last of them for ever.
+    /// Successive values that the registers of a queue under reset read as; the last one repeats.
     pub(crate) queue_reset: Vec<QueueResetState>,
     /// What was done to queues, in order.
     pub(crate) queue_steps: Vec<QueueStep>,

@@ -1,4 +1,4 @@
-//! The quirks of real VMMs, each shown on its model, and the driver coping with them.
+//! The quirks of real VMMs, each shown on its model, and how the driver handles them.
 
 use ballonet::balloon::{BalloonError, Options};
 use ballonet::memory::PageFrames;
@@ -61,13 +61,13 @@ fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_fin
         assert_eq!(guest.driver_mut().queues().collect::<Vec<_>>(), expected);
         guest.run();
         let used = guest.device(|b, _| b.common.queues.iter().filter(|queue| queue.enabled).count());
-        assert_eq!(used, expected.len(), "queues of features that the driver does not know stay alone");
+        assert_eq!(used, expected.len(), "queues of features unknown to the driver stay unused");
         guest.finish();
     }
 }
 
 #[test]
-fn queues_of_declined_features_are_there_all_the_same_and_shift_nothing() {
+fn queues_of_declined_features_exist_and_shift_no_others() {
     let firecracker = Behaviour::firecracker();
     let firecracker = Behaviour { quirks: Quirks { wants_every_queue: false, ..firecracker.quirks }, ..firecracker };
     for behaviour in [firecracker, offering(Behaviour::qemu_10(6), FREE_PAGE_HINT | PAGE_REPORTING, 0)] {
@@ -132,7 +132,7 @@ fn a_device_that_starts_neither_way_is_retried_once() {
 }
 
 #[test]
-fn a_trial_that_a_device_does_not_come_back_from_ends_in_its_reason() {
+fn a_trial_that_the_device_does_not_survive_ends_in_its_reason() {
     let Err(failure) = try_chosen(Behaviour::firecracker_failing(), declining(STATS_VQ)) else {
         panic!("it cannot be reset");
     };
@@ -165,7 +165,7 @@ fn the_device_configuration_is_as_long_as_the_offered_features_make_it() {
     ] {
         let mut guest = bring_up(behaviour);
         guest.follow(10);
-        // Of the structures in BAR 4 it is the third.
+        // Its configuration is the third structure in BAR 4.
         let read = |at: u64| guest.device(|b, bus| b.bar_read(4, 0x2000 + at, 4, bus));
         read(length - 4);
         guest.machine.expect_no_missteps();
@@ -197,8 +197,8 @@ fn actual_written_in_pieces_is_kept_by_qemu_and_dropped_by_others() {
     }
 }
 
-/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. Returns the
-/// requests completed, frames that the host took, discards.
+/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. Returns the number
+/// of completed requests, of frames taken by the host, and of discards.
 fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64, u64) {
     let quirks = Quirks { wants_every_queue: false, ..vmm.quirks };
     let behaviour = Behaviour { quirks, ..Behaviour::conforming() };
@@ -218,7 +218,7 @@ fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64
 }
 
 #[test]
-fn a_descriptor_of_more_than_256_frames_is_served_passed_over_or_lost() {
+fn a_descriptor_of_more_than_256_frames_is_served_skipped_or_lost() {
     for (vmm, most, more) in [
         (Behaviour::qemu_7_2(), (1, 256), (1, 257)),
         (Behaviour::cloud_hypervisor(), (1, 256), (1, 0)),
@@ -336,7 +336,7 @@ fn kvmtool_counts_by_itself_and_agrees_with_the_driver() {
     guest.finish();
 }
 
-/// Firecracker up to 1.16: the balloon works; what needs a reset fails at once and says so, and no frame is lost.
+/// Firecracker up to 1.16: the balloon works; whatever needs a reset fails at once with an error, and no frame is lost.
 #[test]
 fn a_device_without_reset_is_driven_as_far_as_it_goes() {
     for behaviour in [Behaviour::firecracker_1_16_on_mmio(), Behaviour::firecracker_failing()] {
@@ -363,12 +363,12 @@ fn a_device_without_reset_is_driven_as_far_as_it_goes() {
     }
 }
 
-/// libkrun's host never asks for memory. If it did, nothing would happen and nothing would hang.
+/// libkrun's host never inflates. If it did, nothing would happen and nothing would hang.
 #[test]
 fn a_device_that_does_not_inflate_keeps_nothing_waiting() {
     let mut guest = bring_up(Behaviour::libkrun());
     guest.run();
-    assert!(guest.device(|b, _| b.reported) > 0, "what it does is reporting");
+    assert!(guest.device(|b, _| b.reported) > 0, "it does take reports");
     assert!(guest.device(ballonet_models::Balloon::request_statistics));
     guest.run();
     assert_eq!(guest.device(|b, _| b.reports.len()), 2);
@@ -377,7 +377,7 @@ fn a_device_that_does_not_inflate_keeps_nothing_waiting() {
     let status = guest.driver_mut().status();
     assert_eq!((status.inflating, status.actual), (1000, 0));
     guest.shut_down();
-    assert_eq!(guest.platform.frames.in_flight(), 0, "what was never taken comes back");
+    assert_eq!(guest.platform.frames.in_flight(), 0, "frames that were never taken come back");
     guest.platform.frames.expect_whole();
     guest.expect_nothing_allocated();
 }
@@ -393,7 +393,7 @@ fn bit_30_makes_a_legacy_device_forget_all_features_and_frame_0_resets_it() {
         }
     });
     machine.balloon(at, |b, bus| {
-        // The reset shows as done when the status is read.
+        // The reset takes effect when the status is read.
         b.bar_read(0, 0x12, 1, bus);
         for status in [1, 3] {
             b.bar_write(0, 0x12, 1, status, bus);

@@ -1,14 +1,14 @@
-//! A platform that has one piece of memory to give, and nothing else: all that a queue asks for.
+//! A platform with one block of memory, which is all that a queue requests.
 
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{DmaExhausted, MapError, Platform, RegisterWindow, Registers};
 
 use super::memory::Memory;
 
-/// The platform, with its memory until that is given.
+/// The platform; it has its memory until that is allocated.
 pub struct OneBlock(pub Option<Memory>);
 
-/// What this platform has none of.
+/// A part that this platform lacks.
 pub enum Absent {}
 
 impl Platform for OneBlock {

@@ -1,4 +1,4 @@
-//! The machine: its parts, its log, and its end.
+//! Commands for the machine: its parts, its log, and its end.
 
 use alloc::string::String;
 

@@ -1,10 +1,10 @@
-//! The table is programmed in the order that sends no message by accident, and undone.
+//! The table is programmed in an order that sends no accidental message, and is restored.
 
 use super::*;
 use crate::pci::fake::{FakeConfig, FakeFunction};
 use crate::pci::{Bdf, Status};
 
-/// A window of plain 32-bit registers. As an MSI-X table it objects to messages changed in entries that are not masked.
+/// A window of plain 32-bit registers. As an MSI-X table it panics if a message of an unmasked entry changes.
 #[derive(Debug, Clone)]
 struct FakeRegisters {
     words: Vec<u32>,
@@ -19,13 +19,13 @@ impl FakeRegisters {
         Self { words: vec![0; size / 4], is_table: false, log: Vec::new() }
     }
 
-    /// An MSI-X table as reset leaves it, but for messages that say where they are.
+    /// An MSI-X table after reset, with messages that identify their positions.
     fn table(entries: usize) -> Self {
         let words = (0..entries as u32).flat_map(|entry| [entry << 4, entry, entry, 1]).collect();
         Self { words, is_table: true, log: Vec::new() }
     }
 
-    /// The register at `offset`, to be changed behind the driver's back.
+    /// The register at `offset`, to change it behind the driver's back.
     fn word(&mut self, offset: usize) -> &mut u32 {
         &mut self.words[offset / 4]
     }
@@ -176,7 +176,7 @@ fn an_entry_is_programmed_while_masked_and_then_unmasked() {
     table.set_function_mask(&mut config, false);
     assert_eq!(config.read16(bdf, 0x42), 0x8002);
     assert_eq!([0, 1, 2].map(|number| table.is_masked(vector(number)).unwrap()), [true, true, false]);
-    // The fake objects if this does not mask first.
+    // The fake panics if this does not mask first.
     table.program(vector(2), MsiMessage { data: 0x42, ..MESSAGE }).unwrap();
     assert_eq!(table.is_masked(vector(2)), Ok(true));
     table.set_function_mask(&mut config, true);

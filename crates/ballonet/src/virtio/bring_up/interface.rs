@@ -77,7 +77,7 @@ impl Interface {
         }
     }
 
-    /// The same interface, with no register mapped: all are to be reached through configuration space.
+    /// The same interface, with no register mapped: all are reached through configuration space.
     ///
     /// # Errors
     /// When there is no window to them, as to the ports of a legacy interface.

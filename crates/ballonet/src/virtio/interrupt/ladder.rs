@@ -14,7 +14,7 @@ use crate::virtio::attachment::{Attachment, PciAttachment};
 use crate::virtio::events::{bits_of, config_changed, vring_interrupt};
 use crate::virtio::transport::{Transport, TransportError};
 
-/// A device that is to be given interrupts.
+/// A device that needs interrupts.
 struct Target<'a, P: Platform> {
     platform: &'a mut P,
     transport: &'a mut Transport<P::Registers>,

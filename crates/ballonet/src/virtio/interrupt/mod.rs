@@ -59,7 +59,7 @@ impl fmt::Display for InterruptMode {
     }
 }
 
-/// Why a mode cannot be had.
+/// Why a mode is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum InterruptError {
     /// The device has no MSI-X.

@@ -109,7 +109,7 @@ impl CommonConfig {
             0x08 => self.write_frame(value, bus),
             0x0e => self.queue_select = value as u16,
             STATUS => {
-                // Whoever resets a device decides by which interface it is driven.
+                // The interface through which a device is reset is the one that drives it.
                 self.legacy |= value == 0;
                 self.write_status(value as u8, behaviour, bus);
             }

@@ -15,7 +15,7 @@ use ballonet::platform::Platform;
 use ballonet::rng::Rng;
 use ballonet::virtio::{DeviceHandle, DeviceOptions, InterruptMode, RingFormat};
 use ballonet_models::feature::{FREE_PAGE_HINT, PAGE_POISON, PAGE_REPORTING, RING_RESET};
-use ballonet_models::{Allocated, Behaviour, HostSide, Machine};
+use ballonet_models::{Allocated, Balloon as Model, Behaviour, HostSide, Machine};
 
 use outside::Shielded;
 
@@ -241,7 +241,7 @@ fn freezing_and_polling_allocate_nothing() {
 #[test]
 fn a_poll_that_resets_a_faulty_device_without_heap_gives_the_error_and_a_reset_mends_it() {
     let (count, outcomes) = each_while_running("recovery", |guest, balloon| {
-        failing::outside(|| guest.machine.each_balloon(|device, bus| device.raise_needs_reset(bus)));
+        failing::outside(|| guest.machine.each_balloon(Model::raise_needs_reset));
         guest.settle(balloon)
     });
     assert!(count > 100 && outcomes.len() > 5, "{count} allocations, {outcomes:?}");

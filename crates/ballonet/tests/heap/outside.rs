@@ -194,13 +194,15 @@ impl Platform for Shielded {
         outside(|| {
             let ours: Line = Arc::new(Mutex::new(Some(handler)));
             let theirs = Arc::clone(&ours);
-            let run = move || theirs.lock().unwrap().as_mut().map_or(Handled::No, Handler::run);
+            let run = move || theirs.lock().expect("no handler panicked").as_mut().map_or(Handled::No, Handler::run);
             match self.model.attach_line(line, name, Handler::new(run)) {
                 Ok(vector) => {
                     self.lines.insert(vector.number, ours);
                     Ok(vector)
                 }
-                Err((error, _)) => Err((error, ours.lock().unwrap().take().expect("nobody took it"))),
+                Err((error, _)) => {
+                    Err((error, ours.lock().expect("no handler panicked").take().expect("nobody took it")))
+                }
             }
         })
     }
@@ -208,7 +210,7 @@ impl Platform for Shielded {
         outside(|| {
             let line = self.lines.remove(&vector.number)?;
             drop(self.model.detach_line(vector));
-            line.lock().unwrap().take()
+            line.lock().expect("no handler panicked").take()
         })
     }
     fn set_vector_affinity(&mut self, vector: &Vector, cpu: u32) -> Result<MsiMessage, AffinityError> {

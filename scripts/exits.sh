@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/exits.sh [--write]
 #
-# Counts what the kernel accesses that is not memory, and Linux on the same QEMU: under KVM each such access leaves the guest.
-# Prints a table by source: from the kernel's first byte on the serial line to ready (of Linux: from its start to DRIVER_OK), and
-# for each GiB that the balloon takes and returns. Takes some minutes.
+# Counts the kernel's accesses outside memory, and Linux's on the same QEMU: under KVM each such access exits the
+# guest. Prints a table by target: from the kernel's first byte on the serial line to *ready* (for Linux: from its
+# start to DRIVER_OK), and for each GiB that the balloon inflates and deflates. Takes some minutes.
 #
 #   --write   also writes the table into docs/exits.md
 #

@@ -1,4 +1,4 @@
-//! What the kernel accesses that is not memory, beside Linux: under KVM each access leaves the guest.
+//! The kernel's accesses outside memory, beside Linux's: under KVM each access exits the guest.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,15 +14,15 @@ use super::support::{Outcome, Version, Vm};
 /// Memory of the guests, which the host does not have, and how much moves, in GiB.
 const MEMORY: u64 = 10 << 30;
 const GIBS: u64 = 4;
-/// `DRIVER_OK` with what comes before it.
+/// `DRIVER_OK` and the bits before it.
 const DRIVER_OK: u64 = 0xF;
-/// How long a guest is left alone before and after.
+/// Pause before and after a phase.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// One guest's accesses: from its start to `DRIVER_OK`, inflating, deflating.
+/// One guest's accesses: from the start to `DRIVER_OK`, while inflating, and while deflating.
 type Phases = [Trace; 3];
 
-/// Counts all of it and tells; with `write` in the document, too.
+/// Counts and prints everything; with `write`, also updates the document.
 pub(crate) fn run(write: bool) -> Outcome {
     let mut text = String::new();
     for version in [Version::V10_0, Version::V7_2] {

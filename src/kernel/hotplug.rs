@@ -190,7 +190,7 @@ fn announce(ports: &[Port]) {
     }
 }
 
-/// The first and the last of several things.
+/// The first and the last of several values.
 struct Several<T> {
     first: T,
     last: T,

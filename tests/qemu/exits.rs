@@ -1,6 +1,6 @@
-//! Accesses that would leave the guest under KVM, counted: TCG's time hides what they cost.
+//! Counts accesses that would exit the guest under KVM: under TCG their cost is not visible.
 //!
-//! With the log on the serial line, as text on a terminal, and VGA text on: as `cargo run` starts the kernel.
+//! The log is on the serial line, as text on a terminal, and on VGA text, as `cargo run` starts the kernel.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::support::trace::Trace;
 use crate::support::{Outcome, Qemu, Trial, Version, Vm, ensure, ensure_or_doubt};
 use crate::trial;
 
-/// The most accesses from the first byte on the serial line to the balloon's line, *ready*.
+/// The most accesses from the first byte on the serial line to the balloon's *ready* line.
 const START: usize = 2000;
 /// The most accesses to VGA text memory for the first picture.
 const FIRST_PICTURE: usize = 1700;
@@ -19,7 +19,7 @@ const A_GIB: usize = 100;
 /// Memory of the guest that moves, and how much moves. The host does not have it.
 const MEMORY: u64 = 10 << 30;
 const GIBS: u64 = 8;
-/// How long after the end of a movement its last picture is on the screen.
+/// Within this time after a movement its last picture is on the screen.
 const SETTLE: Duration = Duration::from_millis(700);
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -41,7 +41,7 @@ fn start(vm: &mut Vm) -> Outcome {
     ensure!(until_ready.len() <= START, "{} accesses until the balloon is ready: {sources:?}", until_ready.len());
     let measuring = sources.get("PM timer").copied().unwrap_or(0);
     ensure!(measuring <= 40, "the PM timer is read {measuring} times");
-    // Nothing waits for the clock by writing to a port that VMMs log.
+    // No wait writes to a port that VMMs log.
     ensure!(!sources.contains_key("ioport80"), "{sources:?}");
     vm.line_with("`help` lists")?;
     vm.wait_for("the first picture", |vm| Ok((vgas(&vm.trace()?) > 0).then_some(())))?;
@@ -51,7 +51,7 @@ fn start(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Accesses to VGA text memory by the kernel: the firmware's came before its log.
+/// The kernel's accesses to VGA text memory: the firmware's came before its log.
 fn vgas(trace: &Trace) -> usize {
     let begins = trace.0.iter().position(|access| access.sent() == Some(b'['));
     let ours = trace.after(begins.unwrap_or(trace.len()));

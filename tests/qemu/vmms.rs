@@ -1,8 +1,8 @@
-//! Each VMM's way to start a kernel, rebuilt in QEMU: the same entry state, tables, devices and end.
+//! How each VMM starts a kernel, reproduced in QEMU: the same entry state, tables, devices and end.
 //!
-//! QEMU starts our ELF file by PVH and a bzImage in real mode. For the other ways the loader of the VMM, rust-vmm's
-//! `linux-loader` where it uses that, lays the kernel out; a stub in the same image makes the processor's state and the boot
-//! information of the protocol, and no RSDP but where the test wants it.
+//! QEMU starts our ELF file by PVH, and a bzImage in real mode. For the other ways, the VMM's loader (rust-vmm's
+//! `linux-loader` where the VMM uses it) lays out the kernel. A stub in the same image prepares the protocol's CPU
+//! state and boot information, and an RSDP only where the test wants one.
 
 #[path = "vmms/loading.rs"]
 mod loading;
@@ -23,22 +23,22 @@ use stub::{Entry, Stub, Tables};
 const REDUCED: &str = "microvm,acpi=on,pcie=on,pit=off,pic=off,rtc=off";
 const WITH_ACPI: &str = "microvm,acpi=on";
 const WITHOUT_ACPI: &str = "microvm,acpi=off";
-/// A device that ACPI names too, as Firecracker announces it.
+/// A device that ACPI also describes, announced as by Firecracker.
 const TWICE: &str = "log=json virtio_mmio.device=512@0xfeb02e00:5";
 
-/// What is expected of the kernel.
+/// The expected behaviour of the kernel.
 #[derive(Debug, Clone, Copy)]
 struct Expected {
     /// How it was loaded.
     by: &'static str,
-    /// What it says of the tables that it found.
+    /// What it logs about the tables found.
     tables: &'static str,
     irq: &'static str,
-    /// By which reset it ends, where it has no power-off.
+    /// The reset that ends it if there is no power-off.
     end: End,
 }
 
-/// The reset by which a machine without ACPI's S5 ends.
+/// The reset that ends a machine without ACPI's S5.
 type End = Option<&'static str>;
 
 /// 0xFE to port 0x64.
@@ -88,7 +88,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let q35 = by_linux(reduced);
         started("crosvm::linux", pci("q35"), in_place(Loaded::elf, Linux64), q35);
         started("crosvm::bzimage", pci("q35"), in_place(Loaded::bzimage_at_2_mib, Linux64), q35);
-        // Their PCI devices interrupt by lines of an MP table, which names ISA's only: polled.
+        // Their PCI devices interrupt by lines, but the MP table lists only ISA's: the kernel polls.
         let polled = Expected { irq: "poll", ..without };
         let kvmtool = pci("pc,acpi=off").command_line("log=json irq=poll");
         started("kvmtool::real_mode", kvmtool, Kernel::BzImage, polled);
@@ -105,19 +105,19 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A machine of which the test sees how it ends.
+/// A machine whose end the test can observe.
 fn ending(qemu: Qemu) -> Qemu {
     qemu.without_debug_exit().option("-action", "reboot=shutdown").memory(stub::MEMORY)
 }
 
-/// What QEMU's `-kernel` is.
+/// The argument of QEMU's `-kernel`.
 #[derive(Clone, Copy)]
 enum Kernel {
     /// Our ELF file.
     Elf,
     /// The same as a bzImage.
     BzImage,
-    /// The same as a loader lays it out, and a stub.
+    /// The ELF file as a loader lays it out, with a stub.
     Loaded(fn(&Path) -> Outcome<Option<Loaded>>, Stub),
 }
 
@@ -142,7 +142,7 @@ impl Kernel {
         })
     }
 
-    /// The file for QEMU; `None` where it cannot be made.
+    /// The file for QEMU; `None` if it cannot be made.
     fn image(self, name: &str) -> Outcome<Option<PathBuf>> {
         let (load, stub) = match self {
             Self::Elf => return Ok(Some(image::kernel())),
@@ -156,7 +156,7 @@ impl Kernel {
     }
 }
 
-/// The kernel was loaded as expected, found its tables, has a balloon that works, and ends the machine.
+/// The kernel was loaded as expected, found its tables, has a working balloon, and ends the machine.
 fn works(vm: &mut Vm, expected: Expected) -> Outcome {
     for words in [expected.by, expected.tables] {
         let said = |event: &Event| event.text("message").is_ok_and(|message| message.contains(words));

@@ -1,6 +1,6 @@
-//! What a guest accesses that is not memory, as QEMU traces it: under KVM each of these accesses would leave the guest.
+//! A guest's accesses outside memory, as traced by QEMU: under KVM each of them would exit the guest.
 //!
-//! An access of several bytes to a device that takes fewer at a time is several accesses here.
+//! An access wider than the device accepts counts as several.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::failure::Outcome;
 
-/// The events that QEMU is to trace.
+/// The events that QEMU must trace.
 pub(crate) const EVENTS: [&str; 2] = ["memory_region_ops_read", "memory_region_ops_write"];
 
 /// An access by a CPU of the guest.
@@ -26,7 +26,7 @@ pub(crate) struct Access {
 pub(crate) struct Trace(pub(crate) Vec<Access>);
 
 impl Access {
-    /// Reads a line of the trace. `None` for other lines, and for accesses that are not a CPU's: QEMU's own.
+    /// Parses a line of the trace. `None` for other lines, and for accesses by QEMU itself instead of a CPU.
     fn parse(line: &str) -> Option<Self> {
         let (_, event) = line.split_once("memory_region_ops_")?;
         let (fields, name) = event.split_once(" name '")?;
@@ -46,13 +46,13 @@ impl Access {
         })
     }
 
-    /// The byte that it sends on the first serial port, if it does.
+    /// The byte that it sends to the first serial port, if any.
     pub(crate) fn sent(&self) -> Option<u8> {
         let sends = self.is_write && self.region == "serial" && self.address & 7 == 0;
         u8::try_from(self.value).ok().filter(|_| sends)
     }
 
-    /// What it goes to, in words.
+    /// Its target in words.
     pub(crate) fn source(&self) -> &str {
         match self.region.as_str() {
             "acpi-tmr" => "PM timer",
@@ -82,7 +82,7 @@ impl Trace {
         Ok(Self(fs::read_to_string(file)?.lines().filter_map(Access::parse).collect()))
     }
 
-    /// What came from the byte on the serial port that begins a line of the log, to the end of the first line that has `words`.
+    /// The accesses from the first byte of a log line on the serial port to the end of the first line with `words`.
     pub(crate) fn of_log_until(&self, words: &str) -> Outcome<Self> {
         let begins = |access: &Access| access.sent() == Some(b'[');
         let first = self.0.iter().position(begins).ok_or("there is no log on the serial port")?;
@@ -100,7 +100,8 @@ impl Trace {
         Err(format!("no line on the serial port has {words:?}").into())
     }
 
-    /// What came from the loader's last access to QEMU's configuration, to the write of `value` to the balloon's status.
+    /// The accesses from the loader's last access to QEMU's configuration to the write of `value` to the balloon's
+    /// status.
     pub(crate) fn until_status(&self, value: u64) -> Outcome<Self> {
         let is_status = |access: &Access| {
             let common = access.region.starts_with("virtio-pci-common") && access.address & 0xFFF == 0x14;
@@ -112,7 +113,7 @@ impl Trace {
         Ok(Self(self.0.get(first..=end).unwrap_or_default().to_vec()))
     }
 
-    /// What came after the first `count` accesses.
+    /// The accesses after the first `count`.
     pub(crate) fn after(&self, count: usize) -> Self {
         Self(self.0.get(count..).unwrap_or_default().to_vec())
     }
@@ -121,7 +122,7 @@ impl Trace {
         self.0.len()
     }
 
-    /// How many go to each source.
+    /// Number of accesses by target.
     pub(crate) fn sources(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for access in &self.0 {

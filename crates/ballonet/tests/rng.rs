@@ -263,7 +263,8 @@ fn a_function_that_is_no_entropy_device_is_refused_untouched() {
     }
     let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let nobody = Bdf::new(0, 0, 4, 0).expect("a function number");
-    let error = Rng::probe(&mut guest.platform, nobody, DeviceOptions::new("rng0")).err().expect("nobody is there");
+    let error =
+        Rng::probe(&mut guest.platform, nobody, DeviceOptions::new("rng0")).err().expect("there is no function");
     assert_eq!(error, BringUpError::NoFunction(nobody));
 }
 
@@ -382,7 +383,7 @@ fn a_device_that_is_pulled_out_leaves_nothing_behind() {
     let mut rng = guest.expect_up();
     rng.request(16);
     guest.machine.balloon(guest.at, |device, _| device.unplug());
-    assert_eq!(rng.poll(&mut [0; 16]), Ok(None), "nobody answers");
+    assert_eq!(rng.poll(&mut [0; 16]), Ok(None), "the device does not answer");
     let _ = rng.shutdown(&mut guest.platform);
     let left = guest.machine.allocated();
     assert_eq!((left.vectors, left.mappings), (0, 0));

@@ -1,7 +1,8 @@
-//! A loader: an ELF image that QEMU starts by PVH, with the kernel as a VMM lays it out and the stub in it.
+//! A loader: an ELF image that QEMU starts by PVH, made of the kernel as a VMM lays it out and a stub.
 //!
-//! All that the Linux boot protocol wants is laid out here, at 64 MiB; the stub, some forty instructions, only fills in where
-//! QEMU put the command line, moves the RSDP, changes to long mode, and jumps.
+//! This file lays out everything that the Linux boot protocol requires, at 64 MiB. The stub has some forty
+//! instructions: it fills in the address of QEMU's command line, moves the RSDP, enters long mode, and jumps to the
+//! kernel.
 
 use std::arch::global_asm;
 
@@ -51,7 +52,7 @@ global_asm!(
     "mov dword ptr [edx], 0",
     "mov dword ptr [ebx + 32], 0",
     "mov dword ptr [ebx + 36], 0",
-    // Two letters change places in the name `_S5_` in the DSDT, which firmware put below 1 MiB: its sum stays.
+    // Swaps two letters of the name `_S5_` in the DSDT, which firmware put below 1 MiB: the checksum stays right.
     "mov edi, 0xc0000",
     "5:",
     "cmp dword ptr [edi], {soft_off}",
@@ -69,7 +70,7 @@ global_asm!(
     "cmp dword ptr [{kind}], {linux_32}",
     "ja 3f",
     "je 4f",
-    // Into the entry of PVH, as QEMU came here: `ebx` is the start info.
+    // Into the PVH entry, in the state of QEMU's start: `ebx` is the start info.
     "jmp dword ptr [{entry}]",
     "4:",
     // Into the 32-bit entry: flat segments, as PVH has them.
@@ -143,7 +144,7 @@ fn code() -> &'static [u8] {
     }
 }
 
-/// How the kernel is entered. The stub knows them by their order.
+/// How the kernel is entered. The stub uses the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     /// By PVH.
@@ -154,12 +155,12 @@ pub(super) enum Entry {
     Linux64,
 }
 
-/// What becomes of the tables of ACPI. The zero page never says where they are.
+/// What happens to the ACPI tables. The zero page never gives their address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tables {
     /// Unchanged, if firmware made any.
     InPlace,
-    /// The RSDP is at 0xE0000 and nowhere else, and the start info does not say so. There is no `_S5`.
+    /// The RSDP is only at 0xE0000, and the start info does not give it. There is no `_S5`.
     AsFirecracker,
 }
 
@@ -181,7 +182,7 @@ impl Stub {
         Ok(elf(&[(kernel.start, &kernel.bytes), (BASE.into(), &self.data(entry, kernel.header))]))
     }
 
-    /// What lies at `BASE`.
+    /// The bytes at `BASE`.
     fn data(self, entry: u64, header: Option<setup_header>) -> Vec<u8> {
         let mut data = vec![0; (END - BASE) as usize];
         let mut put = |address: u32, bytes: &[u8]| {
@@ -208,7 +209,7 @@ impl Stub {
     }
 }
 
-/// The zero page, but for the command line: with the header of a bzImage, or as Firecracker makes one for an ELF file.
+/// The zero page without the command line: with the header of a bzImage, or as Firecracker makes it for an ELF file.
 fn zero_page(header: Option<setup_header>) -> boot_params {
     let made = setup_header { boot_flag: 0xAA55, header: 0x5372_6448, kernel_alignment: 1 << 24, ..Default::default() };
     let hdr = setup_header { type_of_loader: 0xFF, ..header.unwrap_or(made) };
@@ -220,7 +221,7 @@ fn zero_page(header: Option<setup_header>) -> boot_params {
     page
 }
 
-/// An ELF64 image of these segments, with a PVH note that names the stub.
+/// An ELF64 image of these segments, with a PVH note that points to the stub.
 fn elf(segments: &[(u64, &[u8])]) -> Vec<u8> {
     let count = segments.len() + 1;
     let note = [

@@ -57,9 +57,9 @@ impl Frames<'_> {
     /// Allocates `frames` contiguous frames; free -> used. The first frame's number is a multiple of `align`, a power
     /// of two.
     ///
-    /// Up to 512 frames aligned to up to 512 lie in one 2 MiB region and come in constant time while there is a free
-    /// block of the next power of two. More than that starts at a region's edge and costs a search over a bit a
-    /// region.
+    /// Up to 512 frames with an alignment of up to 512 lie in one 2 MiB region; this takes constant time while there
+    /// is a free block of the next power of two. Longer runs start at a region's boundary and cost a search over one
+    /// bit per region.
     ///
     /// # Errors
     /// [`AllocateError::Exhausted`] when there is no such run, [`AllocateError::Malformed`] when no frames are asked for or
@@ -74,11 +74,11 @@ impl Frames<'_> {
         self.take(request, run)
     }
 
-    /// The same, but the whole run lies below the address `limit`: for devices and processor modes that reach no
-    /// further.
+    /// The same, but the whole run lies below the address `limit`: for devices and processor modes with limited
+    /// reach.
     ///
-    /// From 4 GiB on it first tries what is below 4 GiB in constant time. Otherwise, and when that fails, it looks at
-    /// each region below the limit, highest first.
+    /// For limits of 4 GiB and above, it first tries memory below 4 GiB in constant time. Otherwise, and if that
+    /// fails, it visits each region below the limit, highest first.
     ///
     /// # Errors
     /// As [`Frames::allocate`].

@@ -265,7 +265,7 @@ fn reports_that_never_come_back_do_not_block_reclaim() {
     guest.device(|b, _| b.stall_from_now(true));
     guest.poll_once();
     guest.hold_all();
-    assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Late), "nobody answers");
+    assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Late), "the device does not answer");
     guest.shut_down();
     guest.finish();
 }

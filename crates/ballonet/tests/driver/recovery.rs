@@ -272,7 +272,7 @@ fn a_reset_that_never_ends_withholds_what_was_in_flight_and_the_driver_gives_up(
     assert!(matches!(guest.reset(), Err(BalloonError::Transport(TransportError::ResetTimeout { .. }))));
     let status = guest.driver().status();
     assert_eq!((status.withheld, status.actual), (deflating, 4000 - deflating));
-    assert_eq!(guest.platform.frames.in_flight(), deflating, "nobody uses them any more");
+    assert_eq!(guest.platform.frames.in_flight(), deflating, "they stay unused");
     assert!(guest.device(|b, _| b.common.failed() && !b.config.bus_master()));
     assert_eq!(guest.machine.allocated().vectors, 0, "no handler may stay");
     guest.machine.expect_no_missteps();
@@ -300,7 +300,7 @@ fn memory_of_a_slow_device_is_reclaimed_once_its_reset_completes() {
             for _ in 0..2 {
                 guest.reset().expect_err("a device that is not seen to be reset");
                 assert_eq!(guest.driver().status().withheld, in_flight, "{name}");
-                assert_eq!(guest.platform.frames.in_flight(), in_flight, "{name}: nobody uses them");
+                assert_eq!(guest.platform.frames.in_flight(), in_flight, "{name}: they stay unused");
             }
             guest.device(|b, _| {
                 b.stall_from_now(false);

@@ -36,9 +36,9 @@ fn kernel_main() -> ! {
 /// The balloon, as `virtio-drivers` finds it.
 fn transport() -> PciTransport {
     let mut root = PciRoot::new(hal::Ports);
-    let is_balloon = |info| virtio_device_type(info) == Some(DeviceType::MemoryBallooning);
-    let found = root.enumerate_bus(0).find(|(_, info)| is_balloon(info)).map(|(place, _)| place);
-    let place = found.expect("there is no balloon");
+    let balloon = Some(DeviceType::MemoryBallooning);
+    let found = root.enumerate_bus(0).find(|(_, info)| virtio_device_type(info) == balloon);
+    let (place, _) = found.expect("there is no balloon");
     root.set_command(place, Command::MEMORY_SPACE | Command::BUS_MASTER);
     PciTransport::new::<KernelHal, _>(&mut root, place).expect("it has no modern interface")
 }

@@ -13,8 +13,11 @@ use crate::trial;
 const START: usize = 2000;
 /// The most accesses to VGA text memory for the first picture.
 const FIRST_PICTURE: usize = 1700;
-/// The most accesses a GiB inflated or deflated, with all progress shown.
+/// The most accesses a GiB inflated or deflated, with all progress shown, where the device takes requests while the CPU goes on.
 const A_GIB: usize = 100;
+/// The most of them but for those of the balloon's registers: an older QEMU handles each kick at once, so that each round of
+/// the driver has its own.
+const A_GIB_OF_OTHERS: usize = 75;
 
 /// Memory of the guest that moves, and how much moves. The host does not have it.
 const MEMORY: u64 = 10 << 30;
@@ -28,7 +31,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         let qemu = || Qemu::new(version).command_line("term=ansi").traced();
         trials.push(trial(format!("exits::{version}::q35::start"), qemu(), start));
         trials.push(trial(format!("exits::{version}::pc::start"), qemu().machine("pc"), start));
-        trials.push(trial(format!("exits::{version}::q35::movements"), qemu().memory(MEMORY).sparse(), movements));
+        let roomy = qemu().memory(MEMORY).sparse();
+        trials.push(trial(format!("exits::{version}::q35::movements"), roomy, move |vm| movements(vm, version)));
     }
     trials
 }
@@ -58,7 +62,7 @@ fn vgas(trace: &Trace) -> usize {
     ours.sources().get("VGA text").copied().unwrap_or(0)
 }
 
-fn movements(vm: &mut Vm) -> Outcome {
+fn movements(vm: &mut Vm, version: Version) -> Outcome {
     vm.line_with("`help` lists")?;
     thread::sleep(SETTLE);
     for (target, way) in [(MEMORY - (GIBS << 30), "inflating"), (MEMORY, "deflating")] {
@@ -75,7 +79,9 @@ fn movements(vm: &mut Vm) -> Outcome {
         // Progress is shown every second: a slow machine has more of it for a GiB.
         let figure = format!("{} accesses for {GIBS} GiB {way} in {taken:.1?}: {sources:?}", moved.len());
         ensure_or_doubt!(taken.as_secs() < GIBS, "{figure}");
-        ensure!(moved.len() <= A_GIB * gibs, "{figure}");
+        let own = sources.get("balloon").copied().unwrap_or(0);
+        ensure!(moved.len() - own <= A_GIB_OF_OTHERS * gibs, "{figure}");
+        ensure!(version == Version::V7_2 || moved.len() <= A_GIB * gibs, "{figure}");
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::machine::paging::{self, Access};
 use crate::machine::terminal::kept::with_kept;
 use crate::machine::terminal::vga;
 use crate::machine::time::clock;
-use crate::screen::{Brush, Cell, Change, Fact, LONGEST_LINE, Painter, Screen, Status, Style};
+use crate::screen::{Advance, Brush, Cell, Change, Fact, LONGEST_LINE, Painter, Screen, Status, Style};
 
 /// Bytes of pixels drawn at a time: some 20 µs to memory that combines writes.
 const A_LITTLE: usize = 32 * 1024;
@@ -327,8 +327,11 @@ pub(crate) fn is_present() -> bool {
 /// From now on each line of the log is drawn at once; or else what changes is drawn by [`draw`], a little at a time.
 pub(crate) fn set_hasty(hasty: bool) {
     DISPLAY.with(|display| {
-        // A row at a time costs ten times as much as half of the area at a time.
-        display.screen.set_smooth(!hasty && !display.is_costly);
+        display.screen.set_advance(match () {
+            () if hasty => Advance::Half,
+            () if display.is_costly => Advance::Third,
+            () => Advance::Line,
+        });
         display.hasty = hasty;
         // The balloon comes first.
         display.next_frame = if hasty { 0 } else { clock::nanoseconds() + FRAME };

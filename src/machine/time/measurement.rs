@@ -69,18 +69,17 @@ pub(crate) struct Sample {
 impl Sample {
     /// Reads the counters as close together as they come in a few tries.
     pub(crate) fn take(counters: &mut impl Counters) -> Self {
-        let mut best = (u64::MAX, 0, 0);
+        let mut best = Self { reference: 0, tsc: 0, slack: u64::MAX, apic: 0 };
         for _ in 0..READS {
             let before = counters.tsc();
-            let reference = counters.reference();
+            let (reference, apic) = (counters.reference(), counters.apic());
             // The host may set the TSC back at any time.
             let taken = counters.tsc().saturating_sub(before);
-            if taken < best.0 {
-                best = (taken, reference, before + taken / 2);
+            if taken.div_ceil(2) < best.slack {
+                best = Self { reference, tsc: before + taken / 2, slack: taken.div_ceil(2), apic };
             }
         }
-        let (taken, reference, tsc) = best;
-        Self { reference, tsc, slack: taken.div_ceil(2), apic: counters.apic() }
+        best
     }
 }
 

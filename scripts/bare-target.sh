@@ -11,8 +11,10 @@ cache=$root/.cache/bare-target
 usage() {
   cat <<END
 Usage: scripts/bare-target.sh [CARGO-BUILD-ARGUMENT...]
+       scripts/bare-target.sh --library TARGET...
 
-Builds the kernel for $target and prints its folder.
+Builds the kernel for $target and prints its folder; with --library, checks that the driver library compiles for each
+TARGET, and prints nothing.
 
 With a toolchain that has the target (rustup target add $target) this is a plain cargo build. Otherwise, on
 Debian, it unpacks a compiler and the library's sources into .cache/bare-target, installs nothing on the system,
@@ -59,6 +61,19 @@ END
   mv "$cache/rustc.new" "$cache/rustc"
 }
 
+# The driver library, without and with its feature, for targets whose libraries are built from source.
+check_library() {
+  local target
+  { command -v apt-cache && command -v dpkg-deb; } >/dev/null || give_up
+  unpack
+  for target in "$@"; do
+    say "the library for $target"
+    # As for the kernel; a check links nothing.
+    RUSTC=$cache/rustc RUSTC_BOOTSTRAP=1 cargo check --locked -Zbuild-std=core,alloc --target "$target" \
+      --target-dir "${CARGO_TARGET_DIR:-$root/target}/portable" -p ballonet --features raw >&2
+  done
+}
+
 main() {
   local folder=${CARGO_TARGET_DIR:-$root/target}/bare profile=debug argument
   for argument in "$@"; do
@@ -68,6 +83,11 @@ main() {
     esac
   done
   cd "$root"
+  if [[ ${1-} == --library ]]; then
+    shift
+    check_library "$@"
+    return
+  fi
   if [[ -d $(rustc --print sysroot)/lib/rustlib/$target/lib ]]; then
     cargo build --target "$target" --target-dir "$folder" --bins "$@" >&2
   elif command -v apt-cache >/dev/null && command -v dpkg-deb >/dev/null; then

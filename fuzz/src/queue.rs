@@ -428,7 +428,7 @@ impl Trial {
             |_, _| Features::VERSION_1,
             |platform, proof| {
                 let queue = queue.take().expect("the device is reset once");
-                tokens = queue.release(platform, proof);
+                tokens = queue.release(platform, proof).collect();
                 platform.release_dma(self.buffers);
             },
         );

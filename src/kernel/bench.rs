@@ -94,7 +94,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
     devices.extend(mmio.iter().filter(|found| found.is(DeviceType::BALLOON)).map(MmioFound::handle));
     for (count, device) in devices.iter().enumerate() {
         let mut options = driver_options(machine.options());
-        options.name = format!("virtio{count}");
+        options.name = format!("virtio{count}").as_str().into();
         if let Err(error) = bench(machine, *device, &options) {
             error!("{}: balloon at {}: {error}", options.name, device.address());
             return ExitStatus::Failure;

@@ -1,6 +1,5 @@
 //! Devices and firmware misbehave: the kernel continues.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,7 +10,7 @@ use crate::machine::io_apic::{self, IoApicError};
 use crate::machine::paging::{self, Access, PagingError};
 use crate::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
 use ballonet::pci::Bdf;
-use ballonet::platform::{Handled, Handler, Platform, RegisterWindow};
+use ballonet::platform::{Handled, Platform, RegisterWindow};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{QueueIndex, QueueOptions, RingLayout, TransportKind, Virtqueue};
 
@@ -33,7 +32,7 @@ pub(super) const TESTS: &[Test] = tests![
 ];
 
 /// Makes a vector's handler request the next interrupt, over and over. `take` assigns the handler a vector.
-fn storm(take: impl FnOnce(Handler) -> u8) {
+fn storm(take: impl FnOnce(vectors::Handler) -> u8) {
     /// The storm ends after this many interrupts, so that the test ends in any case.
     const ENOUGH: u64 = 300_000;
     let count = Arc::new(AtomicU64::new(0));
@@ -46,7 +45,7 @@ fn storm(take: impl FnOnce(Handler) -> u8) {
         Handled::Yes
     };
     let held = vectors::holds();
-    let number = take(Box::new(handler));
+    let number = take(vectors::Handler::new(handler));
     storm.set_vector(number);
     local_apic::send_to_self(number);
     wait_until(|| count.load(Ordering::SeqCst) > 0);
@@ -249,8 +248,11 @@ kernel_test! {
             // Like an ISR register: reading it clears the request.
             let handler = move || if asked.swap(false, Ordering::SeqCst) { Handled::Yes } else { Handled::No };
             let id = local_apic::id().try_into().map_err(|_| Skip::because("the IOAPIC cannot name this CPU"))?;
-            let line = lines::attach(0xFF, madt, id, String::from(name), Box::new(handler)).expect("vectors are free");
-            ids.push(line.ok_or(Skip::because("there is no IOAPIC"))?);
+            let line = lines::attach(0xFF, madt, id, String::from(name), vectors::Handler::new(handler));
+            ids.push(line.map_err(|refused| {
+                assert_eq!(refused.error, None, "vectors are free");
+                Skip::because("there is no IOAPIC")
+            })?);
         }
         let [first, second, ..] = inputs("one")[..] else { return Err(Skip::because("there is but one input")) };
         let raise = |gsi: u32, who: &[usize]| {
@@ -266,6 +268,6 @@ kernel_test! {
         assert_eq!(inputs("one"), [first]);
         raise(second, &[1]);
         assert_eq!(inputs("two"), [second]);
-        ids.into_iter().for_each(lines::detach);
+        ids.into_iter().for_each(|id| drop(lines::detach(id)));
     }
 }

@@ -1,6 +1,5 @@
 //! MSI-X on a real device: an entropy device raises its assigned vector; if the vector is masked, later.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::machine::mmio::Window;
@@ -164,7 +163,7 @@ kernel_test! {
         let mut taken = Vec::new();
         let before: Vec<_> = smp::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
         for _ in 0..4 * smp::count() {
-            let vector = context.machine.allocate_vector("spread".into(), Box::new(|| Handled::Yes));
+            let vector = context.machine.allocate_vector(format_args!("spread"), vectors::Handler::new(|| Handled::Yes));
             taken.push(vector.expect("a vector is free"));
         }
         let after: Vec<_> = smp::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();

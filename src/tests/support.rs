@@ -1,6 +1,5 @@
 //! Shared by many tests: bounded waits, deliberate faults, self-made interrupts.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -108,7 +107,7 @@ impl Counter {
             handlers.fetch_add(1, Ordering::SeqCst);
             Handled::Yes
         };
-        let vector = vectors::allocate(String::from(name), Box::new(handler)).expect("a vector is free");
+        let vector = vectors::allocate(String::from(name), vectors::Handler::new(handler)).expect("a vector is free");
         Self { vector, count }
     }
 

@@ -14,6 +14,7 @@ mod check;
 mod commands;
 mod console;
 mod cpus;
+mod devices;
 mod dimms;
 mod engine;
 mod exits;
@@ -87,6 +88,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         input::trials(),
         screen::trials(),
         check::trials(),
+        devices::trials(),
     ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
     // Listed only on request: there are too many.

@@ -13,7 +13,7 @@ const SUGGESTIONS_MAX: usize = 6;
 pub struct Selection {
     /// By place in [`checks()`].
     chosen: Vec<bool>,
-    /// Whether checks were named: then those that do not apply to a device are skipped with the reason, not left out.
+    /// Whether checks or chapters were named in full: then those that do not apply to a device are skipped with the reason, not left out.
     named: bool,
 }
 
@@ -32,7 +32,7 @@ impl Selection {
         let mut selection = Self::default();
         if !list.starts_with('-') {
             selection.chosen.fill(false);
-            selection.named = true;
+            selection.named = list.split(',').any(|item| !item.starts_with('-') && !item.ends_with('*'));
         }
         for item in list.split(',').filter(|item| !item.is_empty()) {
             let (pattern, take) = item.strip_prefix('-').map_or((item, true), |pattern| (pattern, false));

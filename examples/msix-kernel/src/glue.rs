@@ -1,13 +1,13 @@
 //! Everything that the balloon needs of the kernel.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
 
 use ballonet::memory::{FRAME_SIZE, Footprint, FrameRun, Frames, Pfn, PhysAddr, PhysRange, place};
 use ballonet::platform::{Handler, MsiMessage, Vector, VectorError};
-use ballonet::raw::{BalloonKernel, Kernel};
+use ballonet::raw::{BalloonKernel, Kernel, RawRegisters};
 use machine::interrupts;
 
 pub struct Glue(Frames<'static>);
@@ -44,8 +44,12 @@ unsafe impl Kernel for Glue {
         let run = start.and_then(|start| FrameRun::new(start, frames(size))).expect("it was allocated");
         self.0.free(run).expect("it was allocated");
     }
-    fn allocate_vector(&mut self, _name: String, mut handler: Handler) -> Result<Vector, VectorError> {
-        let vector = interrupts::attach(Box::new(move || _ = handler()));
+    fn allocate_vector(
+        &mut self,
+        _name: fmt::Arguments<'_>,
+        mut handler: Handler<RawRegisters>,
+    ) -> Result<Vector, VectorError> {
+        let vector = interrupts::attach(Box::new(move || _ = handler.run()));
         let vector = vector.ok_or(VectorError::Exhausted(interrupts::COUNT as u32))?;
         let (address, data) = interrupts::message(vector);
         Ok(Vector { number: vector.into(), message: Some(MsiMessage { address, data }) })

@@ -61,7 +61,7 @@ impl Balloons {
         // Frame numbers have 32 bits, so no balloon can adopt more.
         let adopted = u32::try_from(self.orphans).unwrap_or(u32::MAX);
         let mut options = self.options.clone();
-        options.name = self.free_name();
+        options.name = self.free_name().as_str().into();
         options.adopted = adopted;
         match Balloon::probe(machine, device, options) {
             Ok(balloon) => {

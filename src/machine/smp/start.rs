@@ -115,12 +115,12 @@ fn start_all(processors: &[u32], vector: u8) -> usize {
 /// What CPUs interrupt each other by.
 fn install_vectors() {
     // Its arrival is its whole effect.
-    vectors::install(vectors::WAKE, String::from("wake"), Box::new(|| Handled::Yes));
+    vectors::install(vectors::WAKE, String::from("wake"), vectors::Handler::new(|| Handled::Yes));
     let flush = || {
         tlb::catch_up();
         Handled::Yes
     };
-    vectors::install(vectors::FLUSH, String::from("flush"), Box::new(flush));
+    vectors::install(vectors::FLUSH, String::from("flush"), vectors::Handler::new(flush));
 }
 
 /// What became of a processor that does not run as it should.

@@ -394,6 +394,6 @@ fn install_fixed_vectors() {
         local_apic::note_error();
         Handled::Yes
     };
-    vectors::install(vectors::APIC_ERROR, String::from("apic-error"), Box::new(error));
-    vectors::install(vectors::SPURIOUS, String::from("spurious"), Box::new(|| Handled::Yes));
+    vectors::install(vectors::APIC_ERROR, String::from("apic-error"), vectors::Handler::new(error));
+    vectors::install(vectors::SPURIOUS, String::from("spurious"), vectors::Handler::new(|| Handled::Yes));
 }

@@ -366,6 +366,8 @@ fn start_silent(device: &mut TestDevice<'_>) -> Verdict {
     device.function()?;
     let setup = device.plain();
     device.start(&setup)?;
+    // A device may notify for nothing when it starts, a moment later.
+    device.wait_quiet()?;
     // Clears what was reported before.
     let _ = device.isr.take();
     Ok(())

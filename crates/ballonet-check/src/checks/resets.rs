@@ -172,7 +172,11 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             for packed in [false, true] {
                 let setup = start_resettable(device, packed)?;
-                for size in [4, 16, 1, 8].map(|size: u16| size.max(device.kind.descriptors)) {
+                // Never the size that the queue has after its reset: that is another check's.
+                let number = device.number(Role::First)?;
+                let most = device.sizes.get(usize::from(number)).map_or(1, |size| (size / 2).max(1));
+                let least = device.kind.descriptors;
+                for size in [4, 16, 1, 8].map(|size: u16| size.min(most).max(least)) {
                     keep_busy(device, Role::First)?;
                     let number = reset_queue(device)?;
                     device.enable(number, &StartOptions { size, ..setup })?;
@@ -191,6 +195,29 @@ pub(super) const CHECKS: &[Check] = &[
         }
         Ok(())
     }),
+    // Last: a device that fails it may want a reset.
+    on_device(
+        Must,
+        "a-reset-queue-is-as-large-as-it-says",
+        "2.6.1.1",
+        "a queue that was reset, and is enabled with the size that it shows, has that size whatever it had before",
+        |device| {
+            let setup = start_resettable(device, false)?;
+            let number = device.number(Role::First)?;
+            let most = device.sizes.get(usize::from(number)).copied().unwrap_or(0);
+            skip_unless!(most >= 8, "the queue has {most} entries");
+            device.start(&StartOptions { size: 4, ..setup })?;
+            device.transfer(Role::First, 0..16, &Shape::PLAIN)?;
+            reset_queue(device)?;
+            device.enable(number, &StartOptions { size: u16::MAX, ..setup })?;
+            // More than the size before, so that the ring goes round where it must not.
+            for _ in 0..3 {
+                device.transfer(Role::First, 16..22, &Shape { frames: 1, ..Shape::PLAIN })?;
+                device.transfer(Role::Second, 16..22, &Shape { frames: 1, ..Shape::PLAIN })?;
+            }
+            Ok(())
+        },
+    ),
 ];
 
 /// Gives the device work to do, and does not wait for it.

@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Isr, PciFunction};
-use crate::platform::{AnyPlatform, Mapped};
+use crate::platform::{Action, AnyPlatform, Mapped};
 use ballonet::pci::{MsixTable, MsixVector};
-use ballonet::platform::{Handled, Handler, InterruptLine, Vector};
+use ballonet::platform::{Handled, InterruptLine, Vector};
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::ISR_CONFIG;
 
@@ -120,14 +120,20 @@ impl Signals {
                 return Err(format!("{error}"));
             }
         };
-        let table = self.table.insert(msix.enable(&mut platform.config(), table, pending));
+        let table = match msix.enable(&mut platform.config(), table, pending) {
+            Ok(table) => self.table.insert(table),
+            Err((error, windows)) => {
+                windows.into_iter().for_each(|window| platform.unmap(window));
+                return Err(format!("{error}"));
+            }
+        };
         for place in 0..count.min(COUNTED) {
             let counts = Arc::clone(&self.counts);
-            let handler: Handler = Box::new(move || {
+            let action: Action = Box::new(move || {
                 counts.count(place);
                 Handled::Yes
             });
-            let vector = platform.allocate_vector(format!("check-{place}"), handler);
+            let vector = platform.allocate_vector(format_args!("check-{place}"), action);
             let vector = vector.map_err(|error| format!("{error}"))?;
             let message = vector.message;
             self.vectors.push(vector);
@@ -148,7 +154,7 @@ impl Signals {
     ) -> Result<(), String> {
         let line = line.ok_or("the device has no interrupt line")?;
         let (counts, isr) = (Arc::clone(&self.counts), Arc::clone(isr));
-        let handler: Handler = Box::new(move || {
+        let action: Action = Box::new(move || {
             let bits = isr.take();
             if bits == 0 || bits == u8::MAX {
                 return Handled::No;
@@ -157,7 +163,7 @@ impl Signals {
             counts.count(usize::from(bits & ISR_CONFIG == 0));
             Handled::Yes
         });
-        let vector = platform.attach_line(line, String::from("check-line"), handler);
+        let vector = platform.attach_line(line, "check-line", action);
         self.vectors.push(vector.map_err(|error| format!("{error}"))?);
         Ok(())
     }
@@ -173,7 +179,11 @@ impl Signals {
             platform.unmap(pending);
         }
         for vector in self.vectors {
-            platform.release_vector(vector);
+            if self.mode == InterruptMode::Line {
+                platform.detach_line(vector);
+            } else {
+                platform.release_vector(vector);
+            }
         }
     }
 }

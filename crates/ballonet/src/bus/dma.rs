@@ -1,6 +1,6 @@
 //! Memory that driver and device share.
 
-use derive_more::{Display, Error};
+use derive_more::{Display, Error, From};
 
 /// Memory that a driver and its device share: zeroed, physically contiguous, owned by this value.
 ///
@@ -44,4 +44,17 @@ pub struct DmaExhausted {
     pub size: usize,
     /// Alignment asked for, in bytes.
     pub align: usize,
+}
+
+/// Memory that a driver could not get. What it already had has been given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
+#[non_exhaustive]
+pub enum OutOfMemory {
+    /// Memory shared with the device.
+    #[display("{_0}")]
+    Dma(DmaExhausted),
+    /// The driver's own memory, of so many bytes.
+    #[display("no {_0} bytes of heap")]
+    #[from(skip)]
+    Heap(#[error(not(source))] usize),
 }

@@ -1,10 +1,11 @@
 //! Interrupts: what raises one, and what runs then.
 
 use alloc::boxed::Box;
+use core::fmt;
 
 use derive_more::Display;
 
-use super::{Bdf, InterruptPin};
+use super::{Bdf, Events, InterruptPin};
 
 /// An interrupt line that a device pulls, by the bus that it is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
@@ -66,8 +67,57 @@ pub enum Handled {
     No,
 }
 
-/// An interrupt handler. It runs with interrupts off, on the interrupt stack, and must not allocate.
-pub type Handler = Box<dyn FnMut() -> Handled + Send>;
+/// An interrupt handler, which the platform keeps and runs. It takes no memory but the value's own.
+///
+/// `R` are the platform's registers: the handler of an interrupt line owns those that it reads, until
+/// `Platform::detach_line` gives it back.
+pub struct Handler<R>(Action<R>);
+
+/// What a handler does.
+enum Action<R> {
+    /// Leaves bits for a driver.
+    Note { note: Note<R>, events: &'static Events, bits: u32, registers: Option<R> },
+    /// Whatever the platform itself wants.
+    Closure(Box<dyn FnMut() -> Handled + Send>),
+}
+
+/// Leaves `bits`, or what the registers say, in a driver's events.
+pub(crate) type Note<R> = fn(&Events, u32, Option<&mut R>) -> Handled;
+
+impl<R> Handler<R> {
+    /// A handler that runs `action`. It must not allocate.
+    pub fn new(action: impl FnMut() -> Handled + Send + 'static) -> Self {
+        Self(Action::Closure(Box::new(action)))
+    }
+
+    /// A handler that leaves bits in `events`.
+    pub(crate) const fn noting(note: Note<R>, events: &'static Events, bits: u32, registers: Option<R>) -> Self {
+        Self(Action::Note { note, events, bits, registers })
+    }
+
+    /// Runs it: with interrupts off, on any CPU, on one at a time. It neither waits nor allocates.
+    #[inline]
+    pub fn run(&mut self) -> Handled {
+        match &mut self.0 {
+            Action::Note { note, events, bits, registers } => note(events, *bits, registers.as_mut()),
+            Action::Closure(action) => action(),
+        }
+    }
+
+    /// The registers that it owned.
+    pub(crate) fn into_registers(self) -> Option<R> {
+        match self.0 {
+            Action::Note { registers, .. } => registers,
+            Action::Closure(_) => None,
+        }
+    }
+}
+
+impl<R> fmt::Debug for Handler<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handler")
+    }
+}
 
 /// The memory write that a device performs to raise a message-signalled interrupt (PCI 3.0, 6.8.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +128,7 @@ pub struct MsiMessage {
     pub data: u32,
 }
 
-/// An allocated interrupt vector. Only `Platform::release_vector` ends it.
+/// An allocated interrupt vector. Only `Platform::release_vector` ends it, or `detach_line`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Vector {
     /// The platform's number for it, unique while it is allocated.

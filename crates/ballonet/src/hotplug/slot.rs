@@ -49,7 +49,15 @@ impl<R: Registers + Send + 'static> Slot<R> {
         P: Platform<Registers = R>,
     {
         let express = self.controller.express();
-        self.interrupts = Some(SlotInterrupts::find(platform, port, express, name, forced));
+        self.interrupts = match SlotInterrupts::find(platform, port, express, name, forced) {
+            Ok(interrupts) => Some(interrupts),
+            Err(error) => {
+                log::warn!("{name}: no interrupts: {error}");
+                // Nobody would take the line back.
+                port.function.set_intx(platform.config(), false);
+                None
+            }
+        };
         let now = platform.now();
         self.controller.start(platform.config(), now);
     }

@@ -12,7 +12,7 @@ use super::bar::{BarError, WindowError};
 use super::capability::{Capability, CapabilityError, id};
 use super::range::AddressRange;
 use super::{Bars, Command, ConfigSpace, Function};
-use crate::bus::{MsiMessage, RegisterWindow, Registers};
+use crate::bus::{MsiMessage, OutOfMemory, RegisterWindow, Registers, heap};
 
 /// Message control, 16 bits, from the capability's start.
 const CONTROL: usize = 2;
@@ -159,19 +159,34 @@ impl Msix {
 
     /// Turns MSI-X on, and INTx off, with all entries and the function masked. `table` and `pending` are
     /// [`Msix::table`] and [`Msix::pending`], mapped; memory decoding is on.
-    pub fn enable<C: ConfigSpace, R: Registers>(self, config: &mut C, table: R, pending: R) -> MsixTable<R> {
+    ///
+    /// # Errors
+    /// When there is no memory to note what the table holds. Nothing has happened then; the two windows come back.
+    pub fn enable<C: ConfigSpace, R: Registers>(
+        self,
+        config: &mut C,
+        table: R,
+        pending: R,
+    ) -> Result<MsixTable<R>, (OutOfMemory, [R; 2])> {
+        let found = match heap::vector(self.entries.into()) {
+            Ok(found) => found,
+            Err(error) => return Err((error, [table, pending])),
+        };
         let control = config.read16(self.function.bdf, self.control);
         // The function mask first: the table may hold anything, and enabling must not send it.
         self.set_control(config, control | CONTROL_MASK);
         self.set_control(config, control | CONTROL_MASK | CONTROL_ENABLE);
         let command = self.function.set_intx(config, false);
-        let mut table = MsixTable { msix: self, table, pending, control, command, found: Vec::new() };
-        table.found = table.vectors().map(|vector| table.read_entry(vector)).collect();
+        let mut table = MsixTable { msix: self, table, pending, control, command, found };
+        for vector in table.vectors() {
+            let entry = table.read_entry(vector);
+            table.found.push(entry);
+        }
         for vector in table.vectors() {
             table.set_mask(vector, true);
         }
         table.flush();
-        table
+        Ok(table)
     }
 
     /// Writes message control.

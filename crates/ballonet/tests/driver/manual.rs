@@ -4,7 +4,7 @@
 use ballonet::memory::PageFrames;
 use ballonet::memory::{FrameRun, Pfn};
 use ballonet::pci::{Bdf, ConfigSpace};
-use ballonet::platform::{DmaMemory, Handled, Platform, RegisterWindow, Registers, Vector};
+use ballonet::platform::{DmaMemory, Handled, Handler, Platform, RegisterWindow, Registers, Vector};
 
 use ballonet_models::feature::{NOTIF_CONFIG_DATA, NOTIFICATION_DATA, PAGE_REPORTING};
 use ballonet_models::{Behaviour, Machine, ModelPlatform};
@@ -224,7 +224,7 @@ impl Hand {
     }
 
     fn enable_msix(&mut self) {
-        let vector = self.platform.allocate_vector("hand".into(), Box::new(|| Handled::Yes)).unwrap();
+        let vector = self.platform.allocate_vector(format_args!("hand"), Handler::new(|| Handled::Yes)).unwrap();
         let message = vector.message.unwrap();
         let control = self.msix_control();
         self.platform.config().write16(self.at, control, 1 << 15);

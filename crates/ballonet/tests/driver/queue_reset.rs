@@ -115,7 +115,7 @@ impl Rig {
         let proof = self.running.device().reset_queue(index(queue as u16), &self.platform)?;
         let fresh = vring(&mut self.platform, self.format, queue as u16, size);
         let old = core::mem::replace(&mut self.lent.queues[queue], fresh);
-        let dropped = old.release(&mut self.platform, &proof);
+        let dropped = old.release(&mut self.platform, &proof).collect();
         let vector = self.running.interrupts().queue_vector(proof.queue());
         let (size, addresses) = (self.lent.queues[queue].size(), self.lent.queues[queue].addresses());
         let again = index(queue as u16);

@@ -1,9 +1,7 @@
 //! A platform with one block of memory, which is all that a queue requests.
 
 use ballonet::pci::{Bdf, ConfigSpace};
-use ballonet::platform::{
-    DmaExhausted, Handler, InterruptLine, MapError, Platform, RegisterWindow, Registers, Vector, VectorError,
-};
+use ballonet::platform::{DmaExhausted, MapError, Platform, RegisterWindow, Registers};
 
 use super::memory::Memory;
 
@@ -37,16 +35,6 @@ impl Platform for OneBlock {
     fn release_dma(&mut self, memory: Memory) {
         self.0 = Some(memory);
     }
-
-    fn allocate_vector(&mut self, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
-        Err(VectorError::NoMessages)
-    }
-
-    fn attach_line(&mut self, line: InterruptLine, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
-        Err(VectorError::NoLine(line))
-    }
-
-    fn release_vector(&mut self, _vector: Vector) {}
 
     fn now(&self) -> u64 {
         0

@@ -109,10 +109,10 @@ impl Interface {
     ///
     /// # Errors
     /// When registers cannot be reached; nothing is mapped then.
-    pub(super) fn open<P: Platform>(&self, platform: &mut P) -> Result<Transport<P::Registers>, InterfaceError> {
+    pub(super) fn open<P: Platform>(self, platform: &mut P) -> Result<Transport<P::Registers>, InterfaceError> {
         Ok(match self {
             Self::Modern(capabilities) => Modern::new(platform, capabilities)?.into(),
-            Self::Legacy(ports) => Legacy::new(platform, ports)?.into(),
+            Self::Legacy(ports) => Legacy::new(platform, &ports)?.into(),
         })
     }
 }

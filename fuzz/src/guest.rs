@@ -109,7 +109,7 @@ struct Make {
     batches: bool,
     /// Delay until the device handles a kick, in units of 100 ns; `None`: before the store returns.
     delay: Option<u16>,
-    /// The longest service time in µs, and what the actual time is derived from.
+    /// The longest service time of a request, in µs; `schedule` chooses the actual times.
     service: u8,
     schedule: Vec<u16>,
     lies: Lies,

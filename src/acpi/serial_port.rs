@@ -54,7 +54,7 @@ struct RawDevice {
 const LIKE_16550: [u16; 3] = [0x00, 0x01, 0x12];
 /// A debug port of the type serial port.
 const SERIAL: u16 = 0x8000;
-/// SPCR: the interrupt is an 8259's; it is an IOAPIC's.
+/// SPCR interrupt types: the 8259's, and an IOAPIC's.
 const BY_8259: u8 = 1 << 0;
 const BY_IO_APIC: u8 = 1 << 1;
 /// The most debug ports to read.

@@ -94,7 +94,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn unread(vm: &mut Vm, mut line: UnixStream) -> Outcome {
     line.set_nonblocking(true)?;
     let memory = vm.memory;
-    // The console works like the balloon: a kernel that waits for the line is late with both.
+    // The main loop serves console and balloon in turn: a kernel that waits for the line is late with both.
     for target in [memory / 2, memory, memory / 2] {
         for _ in 0..40 {
             type_line(&mut line, "help")?;

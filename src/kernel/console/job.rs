@@ -17,7 +17,7 @@ use crate::kernel::shortage::Shortage;
 
 /// Lines written per turn: some 30 ms at 115200 baud.
 const LINES: usize = 4;
-/// Lines of the log between pauses: a terminal's 24 rows, less one for the prompt and one spare.
+/// Lines of the log between pauses: they fit a terminal of 24 rows together with the prompt.
 const PAGE: u64 = 22;
 
 /// A command in progress.

@@ -1,8 +1,9 @@
-//! The hot-plug slots of the machine: drivers start for devices that are plugged in, and end for those that are removed.
+//! The machine's hot-plug slots: starts drivers for plugged devices, and ends those of removed ones.
 //!
-//! A device goes in two ways. If the slot's button asks for it, the balloon first deflates completely; then the driver ends,
-//! and the slot loses power. If the device has vanished, the driver ends at once, and its ballooned memory is the guest's again,
-//! or, where the host insists on being told (`MUST_TELL_HOST`), stays ballooned until the next balloon adopts it.
+//! A device leaves in two ways. If the slot's button requests it, the balloon first deflates completely; then the
+//! driver ends and the slot loses power. If the device has vanished, the driver ends at once, and its ballooned
+//! memory returns to the guest; if the host must be told first (`MUST_TELL_HOST`), it stays ballooned until the next
+//! balloon adopts it.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,8 +14,7 @@ use crate::boot::HotplugChoice;
 use crate::console::events;
 use crate::machine::mmio::Window;
 use crate::machine::{Machine, lines, log as serial};
-use ballonet::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
-use ballonet::pci::express::SlotControl;
+use ballonet::hotplug::{Slot, SlotError, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
@@ -24,18 +24,17 @@ use log::{info, warn};
 use super::balloons::Balloons;
 use super::devices;
 
-/// The interval at which a slot without interrupts is polled: 50 ms.
+/// Polling interval of a slot without interrupts: 50 ms.
 const POLL: u64 = 50_000_000;
 
-/// A slot, and how its port interrupts.
+/// A slot, and what the kernel does about it.
 pub(super) struct Port {
     /// `slot` and its physical slot number.
     name: String,
-    slot: Slot,
-    interrupts: SlotInterrupts<Window>,
-    /// Drivers are ending.
+    slot: Slot<Window>,
+    /// The drivers behind it are ending.
     removing: bool,
-    /// When a slot without interrupts is polled next.
+    /// When to poll a slot without interrupts.
     next_poll: u64,
     stage: Stage,
 }
@@ -43,12 +42,12 @@ pub(super) struct Port {
 /// Every slot of the machine.
 pub(super) struct Slots {
     ports: Vec<Port>,
-    /// The waits; `None` if slots are left alone.
+    /// Delays; `None` if slots are ignored.
     timing: Option<Timing>,
 }
 
 impl Slots {
-    /// Starts to serve every hot-plug slot on PCI.
+    /// Starts serving every hot-plug slot on PCI.
     pub(super) fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let timing = match machine.options().hotplug {
             HotplugChoice::On => Some(Timing::STANDARD),
@@ -60,7 +59,7 @@ impl Slots {
         slots
     }
 
-    /// Starts to serve the slots behind those of `nodes` that are bridges.
+    /// Starts serving the slots of those `nodes` that are bridges.
     fn watch<'t>(&mut self, machine: &mut Machine, tree: &Tree, nodes: impl Iterator<Item = &'t Node>) {
         let Some(timing) = self.timing else { return };
         let known = self.ports.len();
@@ -86,39 +85,39 @@ impl Slots {
         announce(ports.get(known..).unwrap_or(&[]));
     }
 
-    /// Releases the slots whose ports were removed with a device above them.
+    /// Releases slots whose ports disappeared with a device above them.
     fn forget_gone(&mut self, machine: &mut Machine, tree: &Tree) {
         for port in self.ports.extract_if(.., |port| tree.get(port.bdf()).is_none()) {
             info!("{}: the port {} is gone", port.name, port.bdf());
-            port.interrupts.release(machine);
+            port.slot.forget(machine);
         }
     }
 
-    /// How many there are.
+    /// Number of slots.
     pub(super) fn count(&self) -> usize {
         self.ports.len()
     }
 
-    /// All of them.
+    /// All slots.
     pub(super) fn ports(&self) -> &[Port] {
         &self.ports
     }
 
-    /// Whether one of them must be served at once. Holds with interrupts off, right before the CPU sleeps.
+    /// Whether one must be served at once. Reliable with interrupts off, right before the CPU sleeps.
     pub(super) fn is_pending(&self) -> bool {
-        self.ports.iter().any(|port| port.interrupts.events().is_pending())
+        self.ports.iter().any(|port| port.slot.is_pending())
     }
 
-    /// When one must be served although no interrupt has come, in nanoseconds since entry.
+    /// When to serve one without an interrupt, in nanoseconds since entry.
     pub(super) fn next_poll(&self) -> Option<u64> {
         self.ports.iter().filter_map(Port::next_poll).min()
     }
 
-    /// Serves those that are due.
+    /// Serves the slots that are due.
     pub(super) fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
         while let Some(gone) = balloons.take_gone() {
             if let DeviceAddress::Pci(function) = gone {
-                self.lose(function, tree, machine.now());
+                self.lose(function, tree, machine);
             }
         }
         let (mut place, mut came) = (0, Vec::new());
@@ -132,53 +131,50 @@ impl Slots {
                     warn!("hot-plug: {error}");
                     let port = self.ports.remove(place);
                     port.give_up_devices(machine, tree, balloons, true);
-                    port.interrupts.release(machine);
+                    port.slot.forget(machine);
                 }
             }
         }
         self.forget_gone(machine, tree);
-        // A card may be a switch, with slots of its own.
+        // The card may be a switch with slots of its own.
         for port in came {
             self.watch(machine, tree, tree.behind(port));
         }
     }
 
     /// A driver found its device gone: the slot checks its state.
-    fn lose(&mut self, function: Bdf, tree: &Tree, now: u64) {
+    fn lose(&mut self, function: Bdf, tree: &Tree, machine: &Machine) {
         let above: Vec<Bdf> = tree.bridges_above(function).map(Node::bdf).collect();
         if let Some(port) = self.ports.iter_mut().find(|port| above.contains(&port.bdf())) {
-            port.slot.lose(now);
+            port.slot.lose(machine);
         }
     }
 
-    /// Cuts the power of the slot of this name without telling its driver, as a fault would. Returns whether there is such a
-    /// slot.
+    /// Cuts the power of the named slot without telling its driver, as a fault would. Returns whether that slot
+    /// exists.
     pub(super) fn cut_power(&self, machine: &mut Machine, name: &str) -> bool {
         let Some(port) = self.ports.iter().find(|port| port.name == name) else { return false };
-        let express = port.slot.express();
-        let control = express.slot_control(machine.config()) | SlotControl::POWER_OFF;
-        express.set_slot_control(machine.config(), control);
+        port.slot.cut_power(machine.config());
         true
     }
 
-    /// Leaves them alone from now on.
+    /// Stops serving the slots.
     pub(super) fn shutdown(self, machine: &mut Machine) {
         for port in self.ports {
-            port.slot.release(machine.config());
-            port.interrupts.release(machine);
+            port.slot.release(machine);
         }
     }
 }
 
-/// Whether a slot claims to be empty or off, and something answers in it all the same: its registers mean nothing then, since
-/// ACPI does hot-plug. That is QEMU's default.
-fn is_of_others(slot: &Slot, tree: &Tree) -> bool {
+/// Whether a slot claims to be empty or off although something responds behind it. Then ACPI does the hot-plug and
+/// these registers mean nothing; that is QEMU's default.
+fn is_of_others(slot: &Slot<Window>, tree: &Tree) -> bool {
     matches!(slot.stage(), Stage::Off | Stage::Falling) && tree.behind(slot.port()).next().is_some()
 }
 
-/// Logs the slots that are served from now on: one line for all that are alike, since a switch has dozens.
+/// Logs the newly served slots: one line for equal ones, since a switch has dozens.
 fn announce(ports: &[Port]) {
-    let kind = |port: &Port| format!("{}; {}", port.stage, port.interrupts.mode());
+    let kind = |port: &Port| format!("{}; {}", port.stage, port.slot.mode());
     for (index, port) in ports.iter().enumerate() {
         let kind_here = kind(port);
         if ports.iter().take(index).any(|earlier| kind(earlier) == kind_here) {
@@ -194,7 +190,7 @@ fn announce(ports: &[Port]) {
     }
 }
 
-/// The first and the last of several things.
+/// The first and the last of several values.
 struct Several<T> {
     first: T,
     last: T,
@@ -219,24 +215,21 @@ impl<T: fmt::Display> fmt::Display for Several<T> {
 }
 
 /// A slot's name: its number, and its port if another slot has that number.
-fn name(slot: &Slot, known: &[Port]) -> String {
-    let name = format!("slot{}", slot.capabilities().number());
+fn name(slot: &Slot<Window>, known: &[Port]) -> String {
+    let name = format!("slot{}", slot.number());
     if known.iter().any(|port| port.name == name) { format!("{name}-{}", slot.port()) } else { name }
 }
 
 impl Port {
-    fn start(machine: &mut Machine, node: &Node, mut slot: Slot, name: String) -> Self {
+    fn start(machine: &mut Machine, node: &Node, mut slot: Slot<Window>, name: String) -> Self {
         let mode = match machine.options().irq {
             None | Some(InterruptMode::PerQueue | InterruptMode::Shared) => None,
             Some(InterruptMode::Line) => Some(SlotMode::Line),
             Some(InterruptMode::Polling) => Some(SlotMode::Polling),
         };
-        let (function, bars) = (node.function, node.bars);
-        let interrupts = SlotInterrupts::find(machine, &function, &bars, slot.express(), &name, mode);
-        let now = machine.now();
-        slot.start(machine.config(), now);
+        slot.start(machine, node, &name, mode);
         let stage = slot.stage();
-        Self { name, slot, interrupts, removing: false, next_poll: now, stage }
+        Self { name, slot, removing: false, next_poll: machine.now(), stage }
     }
 
     /// Its name.
@@ -256,12 +249,12 @@ impl Port {
 
     /// How the port interrupts, and how often it did.
     pub(super) fn interrupts(&self) -> (SlotMode, u32) {
-        (self.interrupts.mode(), self.interrupts.events().count())
+        (self.slot.mode(), self.slot.interrupts())
     }
 
-    /// Whether the port may not interrupt: it cannot, or the kernel had to mask a line that stormed.
+    /// Whether to poll because no interrupt may arrive: there is none, or the kernel masked its line in a storm.
     fn is_polled(&self) -> bool {
-        match self.interrupts.mode() {
+        match self.slot.mode() {
             SlotMode::Polling => true,
             SlotMode::Line => lines::storms() > 0,
             SlotMode::Msix | SlotMode::Msi => false,
@@ -269,25 +262,23 @@ impl Port {
     }
 
     fn next_poll(&self) -> Option<u64> {
-        // Balloons that are deflating know when they must be served, but not when their time is up.
+        // Deflating balloons know when to be served, but not when their time limit ends.
         let polled = (self.is_polled() || self.removing).then_some(self.next_poll);
-        [polled, self.slot.next_look()].into_iter().flatten().min()
+        [polled, self.slot.deadline()].into_iter().flatten().min()
     }
 
-    /// Serves the slot if that is due. Returns whether functions were added.
+    /// Serves the slot if it is due. Returns whether functions were added.
     fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) -> Result<bool, SlotError> {
         if self.removing && self.give_up_devices(machine, tree, balloons, false) {
             self.removing = false;
-            let now = machine.now();
-            self.slot.removed(machine.config(), now);
+            self.slot.removed(machine);
         }
         let now = machine.now();
-        if !self.interrupts.events().is_pending() && self.next_poll().is_none_or(|moment| moment > now) {
+        if !self.slot.is_pending() && self.next_poll().is_none_or(|moment| moment > now) {
             return Ok(false);
         }
         self.next_poll = now + POLL;
-        let events = self.interrupts.events();
-        let SlotReport { task, errors } = self.slot.poll(machine.config(), || events.take(), now)?;
+        let SlotReport { task, errors } = self.slot.poll(machine)?;
         for error in errors.into_iter().flatten() {
             self.report_error(error);
         }
@@ -309,25 +300,25 @@ impl Port {
                 None => info!("{}: there is no driver for {}", self.name, Line(function)),
             }
         }
-        let now = machine.now();
-        if let Some(error) = self.slot.added(machine.config(), !functions.is_empty(), now) {
+        if let Some(error) = self.slot.added(machine, !functions.is_empty()) {
             self.report_error(error);
         }
     }
 
     fn start_removal(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, surprise: bool) {
-        let now = machine.now();
         if !surprise {
+            let now = machine.now();
             tree.behind(self.bdf()).for_each(|node| balloons.leave(node.bdf(), now));
         }
         if self.give_up_devices(machine, tree, balloons, surprise) {
-            self.slot.removed(machine.config(), now);
+            self.slot.removed(machine);
         } else {
             self.removing = true;
         }
     }
 
-    /// Ends the drivers of everything behind the port, and forgets it once that is done. Returns whether that is done.
+    /// Ends the drivers of everything behind the port, then removes it from the tree. Returns whether that is
+    /// complete.
     fn give_up_devices(&self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, at_once: bool) -> bool {
         let functions: Vec<Bdf> = tree.behind(self.bdf()).map(Node::bdf).collect();
         let left = functions.into_iter().filter(|function| !balloons.remove(machine, *function, at_once)).count();
@@ -338,7 +329,7 @@ impl Port {
         left == 0
     }
 
-    /// Reports the slot's stage, if that has changed.
+    /// Reports the slot's stage if it has changed.
     fn report_stage(&mut self) {
         let stage = self.slot.stage();
         if core::mem::discriminant(&stage) == core::mem::discriminant(&self.stage) {
@@ -356,7 +347,7 @@ impl Port {
     }
 }
 
-/// Finds the functions that were added behind a port, gives them addresses, lists and returns them.
+/// Finds the functions added behind a port, assigns addresses, lists and returns them.
 fn discover_behind(machine: &mut Machine, tree: &mut Tree, port: Bdf) -> Vec<Function> {
     let known = tree.errors().len();
     if let Err(error) = tree.rescan(machine.config(), port) {

@@ -3,10 +3,14 @@
 //! A lawful check keeps to the specification and asks whether the device does. A hostile one breaks a clause that binds the
 //! driver, and asks whether device and VMM survive.
 
+use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-use crate::device::{Attacker, PciFunction, TestDevice};
+use crate::checks::CHAPTERS;
+use crate::device::{Attacker, BALLOON, Kind, PciFunction, TestDevice};
+use crate::subject::Identity;
+use ballonet::virtio::TransportKind;
 use ballonet::virtio::spec::Features;
 
 /// How binding a check is.
@@ -51,6 +55,8 @@ pub struct Check {
     /// In a hostile check: the rule for drivers that it breaks.
     pub breaks: Option<&'static str>,
     pub(crate) run: Run,
+    /// The number of the only device type that it is for; `None`: what its chapter says.
+    pub(crate) device: Option<u16>,
 }
 
 impl Check {
@@ -58,6 +64,34 @@ impl Check {
     pub const fn is_hostile(&self) -> bool {
         self.breaks.is_some()
     }
+
+    /// Why it does not apply to a device: by the type or the transport that it or its chapter is for.
+    pub(crate) fn misfit(&self, identity: &Identity) -> Option<String> {
+        let chapter = CHAPTERS.iter().find(|chapter| chapter.checks.iter().any(|check| check.name == self.name))?;
+        if let Some(device) = self.device.or(chapter.device).filter(|device| *device != identity.number) {
+            return Some(format!("this is for devices of type {}", Kind::of(device).name));
+        }
+        let fits = match chapter.bus {
+            Bus::Any => true,
+            Bus::Pci => matches!(identity.transport, TransportKind::Modern | TransportKind::Legacy),
+            Bus::Modern => identity.transport == TransportKind::Modern,
+            Bus::Legacy => identity.transport.is_legacy(),
+            Bus::Mmio => matches!(identity.transport, TransportKind::Mmio | TransportKind::MmioLegacy),
+        };
+        (!fits).then(|| format!("this is not for a device that is driven by {}", identity.transport))
+    }
+}
+
+/// The interfaces that a chapter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bus {
+    Any,
+    Pci,
+    /// PCI since version 1.
+    Modern,
+    /// From before version 1, on PCI or MMIO.
+    Legacy,
+    Mmio,
 }
 
 /// A rule for drivers, and the section that has it.
@@ -71,7 +105,7 @@ pub(crate) struct Clause {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Run {
     /// Configuration space alone.
-    Function(fn(&mut PciFunction<'_>) -> Verdict),
+    Function(fn(&PciFunction) -> Verdict),
     /// The device, mapped and reset.
     Device(fn(&mut TestDevice<'_>) -> Verdict),
     /// The device, mapped and reset, to be attacked.
@@ -106,7 +140,18 @@ pub(crate) const fn on_device(
     asks: &'static str,
     run: fn(&mut TestDevice<'_>) -> Verdict,
 ) -> Check {
-    Check { name, severity, section, asks, breaks: None, run: Run::Device(run) }
+    Check { name, severity, section, asks, breaks: None, run: Run::Device(run), device: None }
+}
+
+/// The same of a balloon alone.
+pub(crate) const fn on_balloon(
+    severity: Severity,
+    name: &'static str,
+    section: &'static str,
+    asks: &'static str,
+    run: fn(&mut TestDevice<'_>) -> Verdict,
+) -> Check {
+    Check { name, severity, section, asks, breaks: None, run: Run::Device(run), device: Some(BALLOON) }
 }
 
 /// A check of a PCI function's configuration space, in which nothing of the device is used.
@@ -115,15 +160,23 @@ pub(crate) const fn on_function(
     name: &'static str,
     section: &'static str,
     asks: &'static str,
-    run: fn(&mut PciFunction<'_>) -> Verdict,
+    run: fn(&PciFunction) -> Verdict,
 ) -> Check {
-    Check { name, severity, section, asks, breaks: None, run: Run::Function(run) }
+    Check { name, severity, section, asks, breaks: None, run: Run::Function(run), device: None }
 }
 
 /// A hostile check. What it demands of the device are MUSTs: after a reset it is as new, and it writes only where it may.
 pub(crate) const fn hostile(name: &'static str, clause: Clause, asks: &'static str, attack: Attack) -> Check {
     let Clause { section, text } = clause;
-    Check { name, severity: Severity::Must, section, asks, breaks: Some(text), run: Run::Hostile(attack) }
+    Check {
+        name,
+        severity: Severity::Must,
+        section,
+        asks,
+        breaks: Some(text),
+        run: Run::Hostile(attack),
+        device: Some(BALLOON),
+    }
 }
 
 /// The outcome of a check.

@@ -29,7 +29,7 @@ impl Word for InterruptMode {
     const ALL: &'static [Self] = &Self::LADDER;
 
     fn word(self) -> &'static str {
-        self.word()
+        self.into()
     }
 }
 
@@ -37,7 +37,7 @@ impl Word for TransportKind {
     const ALL: &'static [Self] = &[Self::Modern, Self::Legacy];
 
     fn word(self) -> &'static str {
-        self.word()
+        self.into()
     }
 }
 
@@ -45,7 +45,7 @@ impl Word for RingFormat {
     const ALL: &'static [Self] = &[Self::Split, Self::Packed];
 
     fn word(self) -> &'static str {
-        self.word()
+        self.into()
     }
 }
 

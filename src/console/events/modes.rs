@@ -11,7 +11,7 @@ events! {
     /// A check begins. If no `check` event follows, it stopped the machine.
     "check-started" => CheckStarted<'e> {
         name: &'e str, "the check";
-        device: &'e dyn fmt::Display, "the device's PCI address";
+        device: &'e dyn fmt::Display, "the device's address, on PCI or MMIO";
     }
 
     /// The outcome of a check of a device.
@@ -19,12 +19,12 @@ events! {
         name: &'e str, "the check";
         severity: &'e str, "`must`, `should` or `custom`";
         section: &'e str, "the section of the virtio specification";
-        device: &'e dyn fmt::Display, "the device's PCI address";
+        device: &'e dyn fmt::Display, "the device's address, on PCI or MMIO";
         ok: bool, "false if the device failed it";
         verdict: &'e str, "`ok`, `failed`, `skipped` or `trouble`; of a hostile check also `refused`, `needs-reset`, `stalled`, `wedged` or `corrupted`";
         tier: Option<&'e str>, "of a hostile check: the harm done, `none`, `device` or `memory`";
         detail: Option<&'e str>, "what the device did, if it failed";
-        asks: Option<&'e str>, "what the specification asks, or what a hostile check does, if it failed";
+        asks: Option<&'e str>, "what the specification requires, or what a hostile check does, if it failed";
         breaks: Option<&'e str>, "of a hostile check: the rule for drivers that it breaks, if it failed";
         skipped: Option<&'e str>, "why the check was skipped";
         trouble: Option<&'e str>, "why the tester could not check";
@@ -32,7 +32,7 @@ events! {
 
     /// The end of `mode=check`.
     "checks" => Checks<'e> {
-        ok: bool, "whether every device does all that it must";
+        ok: bool, "whether every device passed every MUST";
         passed: u32, "checks passed, hostile ones that the device survived among them";
         refused: u32, "hostile checks that the device refused";
         needed_reset: u32, "hostile checks after which the device asked for a reset, and recovered";
@@ -40,7 +40,7 @@ events! {
         harmed: u32, "hostile checks among them";
         warned: u32, "other checks failed";
         skipped: u32, "checks skipped";
-        troubled: u32, "checks that the tester could not make";
+        troubled: u32, "checks that the tester could not perform";
         ended: Option<&'e str>, "why the run stopped early";
     }
 

@@ -193,7 +193,7 @@ impl<P: BalloonPlatform, S: Surroundings> Drive<'_, P, S> {
     fn begin(&mut self) -> Result<(), BenchError> {
         // The host's target is not measured. If it takes reports, all free memory is reported.
         self.balloon.pin(0);
-        let mut told = !self.balloon.features().contains(PAGE_REPORTING);
+        let mut told = !self.balloon.status().features.contains(PAGE_REPORTING);
         self.until(&mut |progress, _| {
             told |= progress.changes.contains(Changes::FLUSHED);
             told && progress.next == Next::Idle
@@ -224,7 +224,7 @@ impl<P: BalloonPlatform, S: Surroundings> Drive<'_, P, S> {
 
     /// Serves the balloon until that is so of what came last and of its size. Returns for how long the CPU rested.
     fn until(&mut self, is_so: &mut dyn FnMut(Progress, u64) -> bool) -> Result<u64, BenchError> {
-        let polled = self.balloon.interrupt_mode() == InterruptMode::Polling;
+        let polled = self.balloon.status().interrupts == InterruptMode::Polling;
         let poll = if polled { POLL_WITHOUT_INTERRUPTS } else { POLL };
         let (mut rested, mut heard, mut last) = (0, self.platform.now(), u64::MAX);
         loop {

@@ -21,30 +21,30 @@ impl TestDevice<'_> {
         let setup = self.plain();
         self.start(&setup)?;
         self.warm_up()?;
-        self.post(Role::Inflate, 8..12, &Shape::PLAIN)?;
-        self.publish(Role::Inflate)?;
-        self.kick(Role::Inflate)?;
+        self.post(Role::First, 8..12, &Shape::PLAIN)?;
+        self.publish(Role::First)?;
+        self.kick(Role::First)?;
         act(self)?;
-        self.post(Role::Inflate, 12..16, &Shape::PLAIN)?;
-        self.publish(Role::Inflate)?;
+        self.post(Role::First, 12..16, &Shape::PLAIN)?;
+        self.publish(Role::First)?;
         self.kick_number(0, 0);
         self.wait_quiet()?;
         Ok(Reaction::Ignored)
     }
 
     pub(crate) fn config_read32(&mut self, offset: u16) -> u32 {
-        let bdf = self.pci.function.bdf;
-        self.pci.platform.config().read32(bdf, offset)
+        let bdf = self.pci_function().function.bdf;
+        self.platform.config().read32(bdf, offset)
     }
 
     pub(crate) fn config_write32(&mut self, offset: u16, value: u32) {
-        let bdf = self.pci.function.bdf;
-        self.pci.platform.config().write32(bdf, offset, value);
+        let bdf = self.pci_function().function.bdf;
+        self.platform.config().write32(bdf, offset, value);
     }
 
     pub(crate) fn config_write16(&mut self, offset: u16, value: u16) {
-        let bdf = self.pci.function.bdf;
-        self.pci.platform.config().write16(bdf, offset, value);
+        let bdf = self.pci_function().function.bdf;
+        self.platform.config().write16(bdf, offset, value);
     }
 
     /// Writes the command register, does something, and restores it.
@@ -64,15 +64,17 @@ impl TestDevice<'_> {
 
     /// Where a capability is; skips the check if there is none.
     pub(crate) fn capability(&mut self, id: u8, name: &str) -> Verdict<u16> {
-        let config = self.pci.platform.config();
-        let found = self.pci.function.capabilities(&config).filter_map(Result::ok).find(|found| found.id == id);
+        let function = self.pci_function().function;
+        let config = self.platform.config();
+        let found = function.capabilities(&config).filter_map(Result::ok).find(|found| found.id == id);
         found.map(|found| found.offset).ok_or_else(|| Stop::Skipped(alloc::format!("there is no {name} capability")))
     }
 
     /// The offsets of all capabilities.
     pub(crate) fn capability_offsets(&mut self) -> alloc::vec::Vec<u16> {
-        let config = self.pci.platform.config();
-        self.pci.function.capabilities(&config).filter_map(Result::ok).map(|found| found.offset).collect()
+        let function = self.pci_function().function;
+        let config = self.platform.config();
+        function.capabilities(&config).filter_map(Result::ok).map(|found| found.offset).collect()
     }
 
     /// Where the MSI-X capability is.
@@ -82,10 +84,10 @@ impl TestDevice<'_> {
 
     /// Selects bytes of a BAR in the window of configuration space and reads or writes them.
     pub(crate) fn window_access(&mut self, bar: u8, offset: u32, length: u32, write: Option<u32>) -> Verdict {
-        let Some(access) = self.pci.access() else {
+        let Some(access) = self.pci_function().access() else {
             return Err(Stop::Skipped("the device has no PCI configuration access capability".into()));
         };
-        let config = &mut self.pci.platform.config();
+        let config = &mut self.platform.config();
         let select = |config: &mut _, access: Capability| {
             access.write8(config, offset_of!(PciCapability, bar), bar)?;
             access.write32(config, offset_of!(PciCapability, offset), offset)?;
@@ -104,7 +106,7 @@ impl TestDevice<'_> {
 
     /// The BAR and offset of a structure.
     pub(crate) fn place_of(&self, kind: CapabilityType) -> Verdict<(u8, u32)> {
-        let found = self.pci.structures.iter().find(|structure| structure.kind == kind);
+        let found = self.pci_function().structures.iter().find(|structure| structure.kind == kind);
         let none = || Stop::Skipped(alloc::format!("there is no {kind} structure"));
         found.map(|structure| (structure.bar, structure.offset as u32)).ok_or_else(none)
     }
@@ -112,41 +114,48 @@ impl TestDevice<'_> {
     /// Does something with the whole BAR in which the common structure is.
     pub(crate) fn with_bar(&mut self, act: impl FnOnce(&mut Self, &mut Mapped)) -> Verdict {
         let (index, _) = self.place_of(CapabilityType::Common)?;
-        let bar = self.pci.bars.get(index).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
+        let bar = self.pci_function().bars.get(index).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
         skip_unless!(!bar.is_io(), "the common structure is in an I/O BAR");
         let window = bar.window(0, bar.size.min(SWEEP)).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
-        let mut mapped = self.pci.platform.map(window).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
+        let mut mapped = self.platform.map(window).map_err(|error| Stop::Trouble(alloc::format!("{error}")))?;
         act(self, &mut mapped);
-        self.pci.platform.unmap(mapped);
+        self.platform.unmap(mapped);
         Ok(())
     }
 
     /// Does something with the MSI-X table and the pending bits, with MSI-X off.
     pub(crate) fn with_vectors(&mut self, act: impl FnOnce(&mut Self, &mut Mapped, &mut Mapped)) -> Verdict {
-        let Some(msix) = self.pci.msix else { return Err(Stop::Skipped("the device has no usable MSI-X".into())) };
+        let Some(msix) = self.pci_function().msix else {
+            return Err(Stop::Skipped("the device has no usable MSI-X".into()));
+        };
         let trouble = |error| Stop::Trouble(alloc::format!("{error}"));
-        let mut table = self.pci.platform.map(msix.table).map_err(trouble)?;
-        let mut pending = match self.pci.platform.map(msix.pending) {
+        let mut table = self.platform.map(msix.table).map_err(trouble)?;
+        let mut pending = match self.platform.map(msix.pending) {
             Ok(pending) => pending,
             Err(error) => {
-                self.pci.platform.unmap(table);
+                self.platform.unmap(table);
                 return Err(trouble(error));
             }
         };
         act(self, &mut table, &mut pending);
-        self.pci.platform.unmap(table);
-        self.pci.platform.unmap(pending);
+        self.platform.unmap(table);
+        self.platform.unmap(pending);
         Ok(())
+    }
+
+    /// Resets the function and restores its header; `false` if it has no such reset.
+    pub(super) fn reset_pci_function(&mut self) -> bool {
+        self.pci.as_ref().is_some_and(|pci| pci.reset_function(self.platform))
     }
 
     /// Resets the function, if it has such a reset.
     pub(crate) fn reset_function(&mut self) -> Verdict {
-        skip_unless!(self.pci.reset_function(), "the function has no function level reset");
+        skip_unless!(self.reset_pci_function(), "the function has no function level reset");
         Ok(())
     }
 
     /// Reads a register of each width that its place allows.
-    pub(crate) fn read_every_width(registers: &Mapped, offset: usize) {
+    pub(crate) fn read_every_width(registers: &impl Registers, offset: usize) {
         registers.read8(offset);
         if offset.is_multiple_of(2) {
             registers.read16(offset);

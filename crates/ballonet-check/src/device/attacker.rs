@@ -52,7 +52,7 @@ impl<'d, 'p> Attacker<'d, 'p> {
     /// Starts the device with these features beyond the least, and has it serve a request.
     pub(super) fn new(device: &'d mut TestDevice<'p>, features: Features) -> Verdict<Self> {
         skip_unless!(device.offered.contains(features), "the device does not offer {}", features - device.offered);
-        let mut attacker = Self { device, features, target: Role::Deflate, buffer: 0, table: 0, offered: 0 };
+        let mut attacker = Self { device, features, target: Role::Second, buffer: 0, table: 0, offered: 0 };
         attacker.start(SIZE)?;
         Ok(attacker)
     }
@@ -112,8 +112,8 @@ impl<'d, 'p> Attacker<'d, 'p> {
 
     /// Where another function of the bus has registers in memory.
     pub(crate) fn foreign_registers(&mut self) -> Verdict<u64> {
-        let own = self.device.pci.function.bdf;
-        let config = self.device.pci.platform.config();
+        let own = self.device.pci_function().function.bdf;
+        let config = self.device.platform.config();
         let bar = |bdf| {
             (BARS..BARS_END)
                 .step_by(4)

@@ -47,20 +47,23 @@ impl TestDevice<'_> {
     fn read_fingerprint(&mut self) -> Verdict<Fingerprint> {
         self.negotiate_least()?;
         let mut registers = Vec::new();
-        let bdf = self.pci.function.bdf;
+        let bdf = self.pci_function().function.bdf;
         for offset in HEADER {
-            let value = self.pci.platform.config().read32(bdf, offset);
+            let value = self.platform.config().read32(bdf, offset);
             let value = if offset == COMMAND { value & COMMAND_BITS } else { value };
             registers.push((format!("configuration dword {offset:#x}"), u64::from(value)));
         }
         registers.push((String::from("device_feature"), self.read_offered().bits()));
-        registers.push((String::from("num_queues"), self.common.read16(offset_of!(CommonConfig, num_queues)).into()));
+        registers.push((
+            String::from("num_queues"),
+            self.modern_registers().common.read16(offset_of!(CommonConfig, num_queues)).into(),
+        ));
         for queue in self.present() {
             let size = self.queue_size(queue);
             registers.push((format!("queue_size of queue {queue}"), size.into()));
-            let doorbell = self.common.read16(offset_of!(CommonConfig, queue_notify_off));
+            let doorbell = self.modern_registers().common.read16(offset_of!(CommonConfig, queue_notify_off));
             registers.push((format!("queue_notify_off of queue {queue}"), doorbell.into()));
-            let enabled = self.common.read16(offset_of!(CommonConfig, queue_enable));
+            let enabled = self.modern_registers().common.read16(offset_of!(CommonConfig, queue_enable));
             registers.push((format!("queue_enable of queue {queue}"), enabled.into()));
         }
         Ok(Fingerprint(registers))

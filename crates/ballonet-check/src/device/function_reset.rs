@@ -1,6 +1,7 @@
 //! Function level reset (PCIe 6.6.2; PCI's Advanced Features capability): the last means against a dead device.
 
 use super::PciFunction;
+use crate::platform::AnyPlatform;
 use ballonet::pci::ConfigSpace;
 
 /// Capability IDs.
@@ -20,32 +21,32 @@ const DURATION: u64 = 100_000_000;
 /// What a reset clears and the function needs: the BARs, the interrupt line, and last the command register.
 const KEPT: [u16; 8] = [0x10, 0x14, 0x18, 0x1c, 0x20, 0x24, 0x3c, 0x04];
 
-impl PciFunction<'_> {
+impl PciFunction {
     /// Resets the function and restores its header; `false` if it has no such reset.
-    pub(super) fn reset_function(&mut self) -> bool {
+    pub(super) fn reset_function(&self, platform: &mut dyn AnyPlatform) -> bool {
         let bdf = self.function.bdf;
-        let Some(start) = self.reset_control() else { return false };
-        let kept = KEPT.map(|offset| (offset, self.platform.config().read32(bdf, offset)));
+        let Some(start) = self.reset_control(platform) else { return false };
+        let kept = KEPT.map(|offset| (offset, platform.config().read32(bdf, offset)));
         match start {
             Control::Express(at) => {
-                let value = self.platform.config().read16(bdf, at);
-                self.platform.config().write16(bdf, at, value | START_RESET);
+                let value = platform.config().read16(bdf, at);
+                platform.config().write16(bdf, at, value | START_RESET);
             }
-            Control::Advanced(at) => self.platform.config().write8(bdf, at, 1),
+            Control::Advanced(at) => platform.config().write8(bdf, at, 1),
         }
-        let begin = self.platform.now();
-        while self.platform.now().saturating_sub(begin) < DURATION {
-            self.platform.relax();
+        let begin = platform.now();
+        while platform.now().saturating_sub(begin) < DURATION {
+            platform.relax();
         }
         for (offset, value) in kept {
-            self.platform.config().write32(bdf, offset, value);
+            platform.config().write32(bdf, offset, value);
         }
         true
     }
 
-    fn reset_control(&mut self) -> Option<Control> {
+    fn reset_control(&self, platform: &mut dyn AnyPlatform) -> Option<Control> {
         let bdf = self.function.bdf;
-        let config = &self.platform.config();
+        let config = &platform.config();
         self.function.capabilities(config).filter_map(Result::ok).find_map(|found| match found.id {
             PCI_EXPRESS if config.read32(bdf, found.offset + DEVICE_CAPABILITIES) & HAS_RESET != 0 => {
                 Some(Control::Express(found.offset + DEVICE_CONTROL))

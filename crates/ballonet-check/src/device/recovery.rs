@@ -74,12 +74,12 @@ impl TestDevice<'_> {
 
     /// Inflates some frames, which the attack then deflates.
     pub(crate) fn warm_up(&mut self) -> Verdict {
-        self.transfer(Role::Inflate, BEFORE, &Shape::PLAIN).map(drop)
+        self.transfer(Role::First, BEFORE, &Shape::PLAIN).map(drop)
     }
 
     /// Sees whether the inflate queue still works after an attack on the deflate queue.
     fn probe_beside(&mut self) -> Verdict {
-        match self.transfer(Role::Inflate, BESIDE, &Shape::PLAIN) {
+        match self.transfer(Role::First, BESIDE, &Shape::PLAIN) {
             Ok(_) => Ok(()),
             // It may have found only now what was wrong with the other queue.
             Err(_) if self.wants_reset()? => Ok(()),
@@ -122,10 +122,10 @@ impl TestDevice<'_> {
         let features = self.least() | self.offered & (STATS_VQ | PAGE_REPORTING);
         self.start(&StartOptions { features, ..self.plain() })?;
         self.is_plain = false;
-        self.transfer(Role::Inflate, AFTER, &Shape::PLAIN)?;
+        self.transfer(Role::First, AFTER, &Shape::PLAIN)?;
         for frames in [BEFORE, BESIDE, AFTER] {
             if self.away[frames.clone()].contains(&true) {
-                self.transfer(Role::Deflate, frames, &Shape::PLAIN)?;
+                self.transfer(Role::Second, frames, &Shape::PLAIN)?;
             }
         }
         if features.contains(STATS_VQ) {
@@ -165,7 +165,7 @@ impl TestDevice<'_> {
         let reason = reason(stop);
         self.obstacles.stuck = None;
         let mut works = self.prove_new();
-        if works.is_err() && self.pci.reset_function() {
+        if works.is_err() && self.reset_pci_function() {
             self.obstacles.stuck = None;
             works = self.prove_new();
         }

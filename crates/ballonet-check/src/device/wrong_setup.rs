@@ -40,7 +40,7 @@ impl TestDevice<'_> {
         change(self, &mut wrong);
         self.select(queue);
         if let Some(size) = wrong.size {
-            self.common.write16(offset_of!(CommonConfig, queue_size), size);
+            self.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), size);
         }
         if wrong.writes_addresses {
             for (register, part) in [
@@ -51,11 +51,11 @@ impl TestDevice<'_> {
             .into_iter()
             .zip(wrong.parts)
             {
-                self.common.write64(register, part);
+                self.modern_registers().common.write64(register, part);
             }
         }
-        self.common.write16(offset_of!(CommonConfig, queue_enable), 1);
-        let enabled = self.common.read16(offset_of!(CommonConfig, queue_enable)) == 1;
+        self.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
+        let enabled = self.modern_registers().common.read16(offset_of!(CommonConfig, queue_enable)) == 1;
         let live = Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK;
         self.set_status(live);
         self.kick_number(queue, queue);
@@ -86,7 +86,7 @@ impl TestDevice<'_> {
 
     /// Where the device's own registers are in memory.
     pub(crate) fn own_registers(&self) -> Verdict<u64> {
-        let bars = (0..6).filter_map(|bar| self.pci.bars.get(bar).ok()).filter(|bar| !bar.is_io());
+        let bars = (0..6).filter_map(|bar| self.pci_function().bars.get(bar).ok()).filter(|bar| !bar.is_io());
         let mut windows = bars.filter_map(|bar| bar.window(0, 64).ok());
         let none = || Stop::Skipped("the device has no BAR in memory".into());
         windows.next().map(|window| window.address).ok_or_else(none)
@@ -102,15 +102,15 @@ impl TestDevice<'_> {
     /// Inflates single frames one after the other, and goes on if the device returns none.
     pub(crate) fn send_singles(&mut self, count: usize) -> Verdict {
         for frame in 0..count {
-            if self.with_queue(Role::Inflate, |queue, _| queue.room())? == 0 {
+            if self.with_queue(Role::First, |queue, _| queue.room())? == 0 {
                 return Ok(());
             }
-            self.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
-            self.publish(Role::Inflate)?;
-            self.kick(Role::Inflate)?;
+            self.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
+            self.publish(Role::First)?;
+            self.kick(Role::First)?;
             let quiet = self.patience.quiet;
             let returned = self.wait(quiet, |device| {
-                device.with_queue(Role::Inflate, |queue, arena| Ok(queue.collect(arena).unwrap_or(true)))?
+                device.with_queue(Role::First, |queue, arena| Ok(queue.collect(arena).unwrap_or(true)))?
             })?;
             if !returned {
                 return Ok(());

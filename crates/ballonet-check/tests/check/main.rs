@@ -8,6 +8,7 @@
 mod bugs;
 mod hostile;
 mod obstacles;
+mod others;
 mod own;
 mod run;
 mod sound;

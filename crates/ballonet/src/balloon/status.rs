@@ -2,7 +2,11 @@
 
 use bitflags::bitflags;
 
+use super::error::BalloonError;
+use super::policy::hint_plan::HintReport;
 use super::queue_numbers::BalloonQueue;
+use crate::virtio::spec::Features;
+use crate::virtio::{InterruptMode, RingFormat, TransportKind};
 
 /// When to poll a balloon next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +36,9 @@ bitflags! {
         const STATISTICS = 1 << 4;
         /// All free memory has been reported: at the start, or on request.
         const FLUSHED = 1 << 5;
-        /// The device needed a reset, got it, and runs again: [`super::Balloon::last_reset`].
+        /// The device needed a reset, got it, and runs again: [`BalloonStatus::last_reset`].
         const RESET = 1 << 6;
-        /// A round of hints is over: [`super::Balloon::last_hints`].
+        /// A round of hints is over: [`BalloonStatus::last_hints`].
         const HINTED = 1 << 7;
         /// The host is done with hints, and all hinted frames have returned to the kernel.
         const UNHINTED = 1 << 8;
@@ -63,10 +67,18 @@ impl Progress {
     pub(super) const RESET: Self = Self { next: Next::Now, changes: Changes::RESET };
 }
 
-/// The state of a balloon. Counts are in 4 KiB frames.
+/// The state of a balloon and its device. Counts are in 4 KiB frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BalloonStatus {
+    /// The features that driver and device agreed on.
+    pub features: Features,
+    /// The transport.
+    pub transport: TransportKind,
+    /// The format of the queues.
+    pub ring: RingFormat,
+    /// How the device interrupts.
+    pub interrupts: InterruptMode,
     /// The size that the host wants.
     pub target: u64,
     /// The size that the host has confirmed.
@@ -91,6 +103,12 @@ pub struct BalloonStatus {
     pub cooling: Option<u64>,
     /// Whether the device has returned no requests for seconds. The host's target is then unknown.
     pub silent: bool,
+    /// Why the driver gave up, if it did.
+    pub failed: Option<BalloonError>,
+    /// The last reset that the driver came through.
+    pub last_reset: Option<ResetReport>,
+    /// The last finished round of hints.
+    pub last_hints: Option<HintReport>,
 }
 
 /// Why a device was reset.
@@ -105,13 +123,13 @@ pub enum ResetReason {
     Unanswered,
 }
 
-impl ResetReason {
+impl From<ResetReason> for &'static str {
     /// Its name in logs: `needs-reset`, `asked` or `unanswered`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NeedsReset => "needs-reset",
-            Self::Asked => "asked",
-            Self::Unanswered => "unanswered",
+    fn from(value: ResetReason) -> Self {
+        match value {
+            ResetReason::NeedsReset => "needs-reset",
+            ResetReason::Asked => "asked",
+            ResetReason::Unanswered => "unanswered",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! PCI: configuration access, the bus walk, BARs, capabilities, MSI-X and MSI, hot-plug slots.
 //!
-//! Everything here works on a [`ConfigSpace`] and on values; what firmware and devices put into configuration space is
-//! taken for hostile: wrong links, sizes and numbers end in errors that name the function.
+//! Everything here works on a [`ConfigSpace`] and on values. Data that firmware and devices put into configuration
+//! space is not trusted: wrong links, sizes and numbers end in errors that name the function.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ mod bus;
 pub mod capability;
 mod config;
 mod config_window;
-pub mod express;
+pub(crate) mod express;
 #[cfg(test)]
 pub(crate) mod fake;
 mod function;
@@ -37,7 +37,7 @@ pub use bus::BusRange;
 pub use capability::{Capabilities, Capability, CapabilityError, ExtendedCapabilities, ExtendedCapability};
 pub use config::ConfigSpace;
 pub use config_window::ConfigWindow;
-pub use express::Express;
+pub(crate) use express::Express;
 pub use function::Function;
 pub(crate) use header::ClassCode;
 pub use header::{BusNumbers, Subsystem};

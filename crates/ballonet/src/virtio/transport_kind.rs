@@ -21,20 +21,22 @@ impl TransportKind {
     pub const fn is_legacy(self) -> bool {
         matches!(self, Self::Legacy | Self::MmioLegacy)
     }
+}
 
+impl From<TransportKind> for &'static str {
     /// The word for it on a command line.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Modern => "modern",
-            Self::Legacy => "legacy",
-            Self::Mmio => "mmio",
-            Self::MmioLegacy => "mmio-legacy",
+    fn from(value: TransportKind) -> Self {
+        match value {
+            TransportKind::Modern => "modern",
+            TransportKind::Legacy => "legacy",
+            TransportKind::Mmio => "mmio",
+            TransportKind::MmioLegacy => "mmio-legacy",
         }
     }
 }
 
 impl fmt::Display for TransportKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.word())
+        f.pad((*self).into())
     }
 }

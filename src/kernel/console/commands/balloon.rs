@@ -1,4 +1,4 @@
-//! Balloons: their sizes, counters and devices.
+//! Commands for balloons: sizes, counters and devices.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ use crate::kernel::balloons::{Action, unknown_name};
 use crate::kernel::console::command::{Answer, Context, say};
 use crate::machine::{Machine, log as serial};
 
-/// Says so where there is no balloon.
+/// Answers that there is no balloon.
 fn no_balloon() {
     say!("there is no virtio balloon");
 }
@@ -22,14 +22,15 @@ fn no_balloon() {
 pub(in super::super) fn virtio(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
     let [] = arguments else { return None };
     for driver in context.balloons.drivers() {
-        let (transport, ring, interrupts) = (driver.transport(), driver.ring_format(), driver.interrupt_mode());
+        let status = driver.status();
+        let (transport, ring, interrupts) = (status.transport, status.ring, status.interrupts);
         say!("{}: balloon at {}, {transport}, {ring} rings, {interrupts}", driver.name(), driver.address());
-        let features: Vec<_> = feature_names(driver.features()).collect();
-        say!("  features {:#x}: {}", driver.features().bits(), features.join(" "));
+        let features: Vec<_> = feature_names(status.features).collect();
+        say!("  features {:#x}: {}", status.features.bits(), features.join(" "));
         for (name, size) in driver.queues() {
             say!("  queue {name}: {}", count(size, "entry"));
         }
-        if let Some(error) = driver.failed() {
+        if let Some(error) = status.failed {
             say!("  failed: {error}");
         }
     }
@@ -47,7 +48,7 @@ pub(in super::super) fn balloon(arguments: &[&str], context: &mut Context<'_>) -
         );
         return Some(Answer::Done);
     }
-    // The interrupt that announces a new target may be lost.
+    // The interrupt for a new target may have been lost.
     context.balloons.recheck();
     context.balloons.serve(context.machine);
     context.balloons.drivers().for_each(show);
@@ -71,7 +72,7 @@ fn show(driver: &Balloon<Machine>) {
         let short = if status.short { "; the rest is in use, or kept free for the kernel" } else { "" };
         say!("{name}: {actual} MiB are with the host, which asks for {target} MiB{short}");
     }
-    if let Some(error) = driver.failed() {
+    if let Some(error) = status.failed {
         say!("  failed: {error}; `reset {name}` tries again");
     }
     show_state(&status);
@@ -116,7 +117,8 @@ pub(in super::super) fn reset_queue(arguments: &[&str], context: &mut Context<'_
     let (queue, names) = match arguments {
         ["inflate", names @ ..] => (BalloonQueue::Inflate, names),
         ["deflate", names @ ..] => (BalloonQueue::Deflate, names),
-        // Not the statistics queue: QEMU keeps its buffer over the reset, and answers each later one at once, permanently.
+        // Not the statistics queue: QEMU keeps its buffer across the reset, and afterwards answers each new one at
+        // once, forever.
         _ => return None,
     };
     apply(Action::ResetQueue(queue), names, context)
@@ -132,7 +134,7 @@ pub(in super::super) fn restore(names: &[&str], context: &mut Context<'_>) -> Op
     apply(Action::Restore, names, context)
 }
 
-/// Applies an action to the balloons of these names, or to all where none is named.
+/// Applies an action to the named balloons, or to all if none is named.
 fn apply(action: Action, names: &[&str], context: &mut Context<'_>) -> Option<Answer> {
     let Context { balloons, machine, .. } = context;
     if names.is_empty() && balloons.apply(action, None, machine) == 0 {
@@ -176,14 +178,14 @@ fn show_counters(driver: &Balloon<Machine>) {
         counters.spurious
     );
     let strategy = driver.send_strategy();
-    let path = strategy.path.map_or("direct", Path::word);
-    say!("  requests of {} frame numbers, chains {}, {path}", strategy.request, strategy.chains.word());
+    let (path, chains): (&str, &str) = (strategy.path.map_or("direct", Path::into), strategy.chains.into());
+    say!("  requests of {} frame numbers, chains {chains}, {path}", strategy.request);
     if let Some(rates) = strategy.rates {
         say!("  measured: report-first {} MiB/s, direct {} MiB/s", rates.report_first, rates.direct);
     }
     show_frames(&counters);
     show_device(&counters);
-    if driver.interrupt_mode() == InterruptMode::Line {
+    if driver.status().interrupts == InterruptMode::Line {
         say!("  not its own: {} on the line", count(counters.stray_interrupts, "interrupt"));
     }
 }
@@ -208,7 +210,7 @@ fn show_frames(counters: &Counters) {
     }
 }
 
-/// What was done with the device's registers.
+/// Counts of device register operations.
 fn show_device(counters: &Counters) {
     let times = |number: u64| count(number, "time");
     say!("  device reset {}, single queues {}", times(counters.resets), times(counters.queue_resets));

@@ -64,7 +64,7 @@ pub(in crate::checks) const CHECKS: &[Check] = in_every_form! {
     "address-of-own-registers", MEMORY, "a buffer is in a BAR of the device", |a| (a.own_registers()?, LENGTH);
     "address-of-others-registers", MEMORY, "a buffer is in a BAR of another function", |a| (a.foreign_registers()?, LENGTH);
     "address-of-own-ring", MEMORY, "a buffer is the ring that it is in", |a| (a.ring_of(a.target)?, 256);
-    "address-of-another-ring", MEMORY, "a buffer is the ring of another queue", |a| (a.ring_of(Role::Inflate)?, 256);
+    "address-of-another-ring", MEMORY, "a buffer is the ring of another queue", |a| (a.ring_of(Role::First)?, 256);
     "length-is-0", WHOLE, "a buffer has no bytes", |a| (a.buffer(), 0);
     "length-is-1", WHOLE, "a buffer has 1 byte", |a| (a.buffer(), 1);
     "length-is-3", WHOLE, "a buffer has 3 bytes", |a| (a.buffer(), 3);

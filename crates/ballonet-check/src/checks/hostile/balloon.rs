@@ -48,8 +48,8 @@ const LONG: usize = 64 * 1024;
 macro_rules! both_ways {
     ($($name:literal, $clause:expr, $asks:literal, |$d:ident, $role:ident| $act:expr;)*) => {
         &[
-            $(registers(concat!("hostile-inflate-", $name), $clause, $asks, |$d| { let $role = Role::Inflate; $act }),)*
-            $(registers(concat!("hostile-deflate-", $name), $clause, $asks, |$d| { let $role = Role::Deflate; $act }),)*
+            $(registers(concat!("hostile-inflate-", $name), $clause, $asks, |$d| { let $role = Role::First; $act }),)*
+            $(registers(concat!("hostile-deflate-", $name), $clause, $asks, |$d| { let $role = Role::Second; $act }),)*
         ]
     };
 }
@@ -144,22 +144,22 @@ pub(in crate::checks) const FRAMES: &[Check] = both_ways! {
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-deflate-never-inflated", NOT_IN, "frames are deflated that were never inflated", |d| {
         let frames = [d.pfns[40], d.pfns[41], d.pfns[42]];
-        numbers(d, Role::Deflate, &frames)
+        numbers(d, Role::Second, &frames)
     }),
     registers("hostile-deflate-twice", NOT_IN, "frames are deflated twice", |d| {
         running(d)?;
         let frames = [d.pfns[0], d.pfns[1]];
-        offer_numbers(d, Role::Deflate, &frames)?;
-        offer_numbers(d, Role::Deflate, &frames)?;
-        sent(d, Role::Deflate)
+        offer_numbers(d, Role::Second, &frames)?;
+        offer_numbers(d, Role::Second, &frames)?;
+        sent(d, Role::Second)
     }),
     registers("hostile-deflate-in-flight", FLYING, "a frame is inflated and deflated at once, again and again", |d| {
         running(d)?;
         let frame = d.pfns[20];
         for _ in 0..8 {
-            offer_numbers(d, Role::Inflate, &[frame])?;
-            offer_numbers(d, Role::Deflate, &[frame])?;
-            for role in [Role::Inflate, Role::Deflate] {
+            offer_numbers(d, Role::First, &[frame])?;
+            offer_numbers(d, Role::Second, &[frame])?;
+            for role in [Role::First, Role::Second] {
                 d.publish(role)?;
                 d.kick(role)?;
             }
@@ -168,7 +168,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-inflate-what-is-inflated", ONCE, "frames are inflated that are in the balloon", |d| {
         let frames = [d.pfns[0], d.pfns[1]];
-        numbers(d, Role::Inflate, &frames)
+        numbers(d, Role::First, &frames)
     }),
     registers("hostile-actual-above-target", ACTUAL, "actual is far above num_pages", |d| {
         wrote(d, offset_of!(BalloonConfig, actual), 0x7fff_ffff)
@@ -321,8 +321,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let frame = give_page(d, at);
         let number = d.pfns[20];
         d.arena.write(at, &number.to_le_bytes());
-        d.add(Role::Inflate, &[Part { address: d.arena.address(at), length: 4, writable: false }], None)?;
-        d.publish(Role::Inflate)?;
+        d.add(Role::First, &[Part { address: d.arena.address(at), length: 4, writable: false }], None)?;
+        d.publish(Role::First)?;
         d.kick_number(0, 0);
         send_report(d, &[Part { address: u64::from(frame) << 12, length: 4096, writable: true }])
     }),
@@ -373,8 +373,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         for value in [1, u32::MAX, 0xaaaa_aaaa] {
             d.config.write32(offset_of!(BalloonConfig, poison_val), value);
             let frame = d.pfns[20];
-            offer_numbers(d, Role::Inflate, &[frame])?;
-            d.submit(Role::Inflate)?;
+            offer_numbers(d, Role::First, &[frame])?;
+            d.submit(Role::First)?;
         }
         quiet(d)
     }),
@@ -419,7 +419,7 @@ fn offer_numbers(d: &mut TestDevice<'_>, role: Role, frames: &[u32]) -> Verdict 
     d.buffers.push((at, at + bytes.len()));
     for (frame, pfn) in d.pfns.iter().enumerate() {
         // Whoever inflates the tester's frames here has them deflated later.
-        d.away[frame] |= role == Role::Inflate && frames.contains(pfn);
+        d.away[frame] |= role == Role::First && frames.contains(pfn);
     }
     let part = Part { address: d.arena.address(at), length: bytes.len() as u32, writable: false };
     d.add(role, &[part], None).map(drop)
@@ -439,7 +439,7 @@ fn sized(d: &mut TestDevice<'_>, role: Role, bytes: usize) -> Verdict<Reaction> 
     let frames = d.pfns[20].to_le_bytes().repeat(bytes.div_ceil(4).max(1));
     d.arena.write(at, &frames[..bytes]);
     d.buffers.push((at, at + bytes));
-    d.away[20] |= role == Role::Inflate;
+    d.away[20] |= role == Role::First;
     let part = Part { address: d.arena.address(at), length: bytes as u32, writable: false };
     d.add(role, &[part], None)?;
     sent(d, role)

@@ -103,7 +103,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &in_both_formats! {
         placed(a, at)
     };
     "is-another-ring", MEMORY, "a table is the ring of another queue", |a| {
-        let at = a.ring_of(Role::Inflate)?;
+        let at = a.ring_of(Role::First)?;
         placed(a, at)
     };
     "is-its-own-buffer", MEMORY, "the only entry of a table is the table", |a| {

@@ -61,23 +61,27 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         },
     ),
     registers("hostile-kick-of-8-bits", WIDTH, "a notification has 8 bits", |d| {
-        at_doorbell(d, |d, offset| d.notify.write8(offset, 0))
+        at_doorbell(d, |d, offset| d.modern_registers().notify.write8(offset, 0))
     }),
     registers("hostile-kick-of-8-bits-at-an-odd-place", WIDTH, "a notification has 8 bits at an odd offset", |d| {
-        at_doorbell(d, |d, offset| d.notify.write8(offset + 1, 0))
+        at_doorbell(d, |d, offset| d.modern_registers().notify.write8(offset + 1, 0))
     }),
     registers("hostile-kick-of-32-bits", WIDTH, "a notification has 32 bits", |d| {
-        at_doorbell(d, |d, offset| d.notify.write32(offset, 0xffff_0000))
+        at_doorbell(d, |d, offset| d.modern_registers().notify.write32(offset, 0xffff_0000))
     }),
     registers("hostile-kick-of-64-bits", WIDTH, "a notification has 64 bits", |d| {
-        skip_unless!(d.notify.len() >= 8, "there are {} bytes of doorbells", d.notify.len());
-        at_doorbell(d, |d, _| d.notify.write64(0, 0xffff_ffff_0000_0000))
+        skip_unless!(
+            d.modern_registers().notify.len() >= 8,
+            "there are {} bytes of doorbells",
+            d.modern_registers().notify.len()
+        );
+        at_doorbell(d, |d, _| d.modern_registers().notify.write64(0, 0xffff_ffff_0000_0000))
     }),
     registers("hostile-kick-in-all-places", PLACE, "every place of the notification structure is written", |d| {
         running(d)?;
-        let length = d.notify.len().min(0x4000);
+        let length = d.modern_registers().notify.len().min(0x4000);
         for offset in (0..length.saturating_sub(1)).step_by(2) {
-            d.notify.write16(offset, 0);
+            d.modern_registers().notify.write16(offset, 0);
         }
         quiet(d)
     }),
@@ -87,18 +91,18 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "the last place of the notification structure is written",
         |d| {
             running(d)?;
-            let last = (d.notify.len() - 2) & !1;
-            (0..3).for_each(|queue| d.notify.write16(last, queue));
+            let last = (d.modern_registers().notify.len() - 2) & !1;
+            (0..3).for_each(|queue| d.modern_registers().notify.write16(last, queue));
             quiet(d)
         },
     ),
     registers("hostile-doorbells-are-read", WRITE_ONLY, "the notification structure is read in all widths", |d| {
         running(d)?;
-        let length = d.notify.len().min(0x1000) & !3;
+        let length = d.modern_registers().notify.len().min(0x1000) & !3;
         for offset in (0..length).step_by(4) {
-            d.notify.read32(offset);
-            d.notify.read16(offset);
-            d.notify.read8(offset);
+            d.modern_registers().notify.read32(offset);
+            d.modern_registers().notify.read16(offset);
+            d.modern_registers().notify.read8(offset);
         }
         quiet(d)
     }),
@@ -115,24 +119,24 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-kick-before-driver-ok", EARLY, "queues with requests are notified before DRIVER_OK", |d| {
         let setup = d.plain();
         d.prepare(&setup)?;
-        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::Inflate)?;
+        d.post(Role::First, 0..8, &Shape::PLAIN)?;
+        d.publish(Role::First)?;
         storm(d);
         d.go()?;
         quiet(d)
     }),
     registers("hostile-kick-after-reset", RESET, "queues with requests are notified after a reset", |d| {
         running(d)?;
-        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::Inflate)?;
+        d.post(Role::First, 0..8, &Shape::PLAIN)?;
+        d.publish(Role::First)?;
         d.reset()?;
         storm(d);
         quiet(d)
     }),
     registers("hostile-kick-after-failed", FAILED, "queues with requests are notified after FAILED", |d| {
         running(d)?;
-        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::Inflate)?;
+        d.post(Role::First, 0..8, &Shape::PLAIN)?;
+        d.publish(Role::First)?;
         d.set_status(LIVE | Status::FAILED);
         storm(d);
         quiet(d)
@@ -151,8 +155,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-kicks-storm-in-traffic", ENABLED, "each request is notified a hundred times", |d| {
         running(d)?;
         for frame in 8..12 {
-            d.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
-            d.publish(Role::Inflate)?;
+            d.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
+            d.publish(Role::First)?;
             (0..100).for_each(|_| d.kick_number(0, 0));
         }
         quiet(d)
@@ -165,8 +169,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             for _ in 0..10 {
                 let setup = d.plain();
                 d.prepare(&setup)?;
-                d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-                d.publish(Role::Inflate)?;
+                d.post(Role::First, 0..8, &Shape::PLAIN)?;
+                d.publish(Role::First)?;
                 for status in [SETTLED, LIVE, LIVE | Status::FAILED, Status::empty(), FOUND] {
                     d.set_status(status);
                     (0..10).for_each(|_| d.kick_number(0, 0));
@@ -233,10 +237,13 @@ fn storm(d: &mut TestDevice<'_>) {
 /// Does something at the doorbell of queue 0, which has a request.
 fn at_doorbell(d: &mut TestDevice<'_>, act: impl FnOnce(&mut TestDevice<'_>, usize)) -> Verdict<Reaction> {
     running(d)?;
-    d.post(Role::Inflate, 8..16, &Shape::PLAIN)?;
-    d.publish(Role::Inflate)?;
+    d.post(Role::First, 8..16, &Shape::PLAIN)?;
+    d.publish(Role::First)?;
     let (offset, _) = d.doorbell(0)?;
-    skip_unless!(offset + 4 <= d.notify.len() && offset.is_multiple_of(4), "the doorbell is at {offset:#x}");
+    skip_unless!(
+        offset + 4 <= d.modern_registers().notify.len() && offset.is_multiple_of(4),
+        "the doorbell is at {offset:#x}"
+    );
     act(d, offset);
     quiet(d)
 }
@@ -247,6 +254,6 @@ fn lie(a: &mut Attacker<'_, '_>, progress: u16) -> Verdict {
     a.offer(0)?;
     let queue = a.device.number(a.target)?;
     let (offset, number) = a.device.doorbell(queue)?;
-    a.device.notify.write32(offset, u32::from(progress) << 16 | u32::from(number));
+    a.device.modern_registers().notify.write32(offset, u32::from(progress) << 16 | u32::from(number));
     a.wait()
 }

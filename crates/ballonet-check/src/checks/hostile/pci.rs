@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use super::{clause, registers};
 use crate::check::{Check, Clause, Reaction, Verdict, skip_unless};
-use crate::device::TestDevice;
+use crate::device::{Isr, TestDevice};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CapabilityType, CommonConfig, NO_VECTOR};
 
@@ -47,9 +47,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-pci-vectors-of-every-value", VECTOR, "vectors take one value after the other", |d| {
         d.in_traffic(|d| {
             for value in (0..512_u16).map(|step| step.wrapping_mul(129)) {
-                d.common.write16(offset_of!(CommonConfig, config_msix_vector), value);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, config_msix_vector), value);
                 d.select(value % 3);
-                d.common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
             }
             Ok(())
         })
@@ -58,8 +58,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         d.in_traffic(|d| {
             d.select(0);
             for value in [0, 1, NO_VECTOR, 0, NO_VECTOR] {
-                d.common.write16(offset_of!(CommonConfig, config_msix_vector), value);
-                d.common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, config_msix_vector), value);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
                 d.kick_number(0, 0);
             }
             Ok(())
@@ -157,7 +157,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             d.in_traffic(|d| {
                 let kinds =
                     [CapabilityType::Common, CapabilityType::Notify, CapabilityType::Isr, CapabilityType::Device];
-                let of_kinds = d.pci.structures.iter().filter(|structure| kinds.contains(&structure.kind));
+                let of_kinds = d.pci_function().structures.iter().filter(|structure| kinds.contains(&structure.kind));
                 let offsets: alloc::vec::Vec<u16> = of_kinds.map(|structure| structure.capability.offset).collect();
                 for offset in offsets {
                     [4, 8, 12].into_iter().for_each(|at| d.overwrite_config(offset + at, u32::MAX));
@@ -198,7 +198,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |d| {
             d.in_traffic(|d| {
                 let (index, _) = d.place_of(CapabilityType::Common)?;
-                let size = d.pci.bars.get(index).map_or(0, |bar| bar.size) as u32;
+                let size = d.pci_function().bars.get(index).map_or(0, |bar| bar.size) as u32;
                 let offset = 0x10 + 4 * u16::from(index);
                 d.with_command(
                     |command| command & !DECODE_MEMORY,
@@ -276,8 +276,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-common-in-8-bits", WIDTH, "every byte of the common structure is read and written", |d| {
         d.in_traffic(|d| {
             each_but_status(d, 1, |d, offset| {
-                let value = d.common.read8(offset);
-                d.common.write8(offset, value);
+                let value = d.modern_registers().common.read8(offset);
+                d.modern_registers().common.write8(offset, value);
             });
             Ok(())
         })
@@ -285,8 +285,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-common-in-16-bits", WIDTH, "every word of the common structure is read and written", |d| {
         d.in_traffic(|d| {
             each_but_status(d, 2, |d, offset| {
-                let value = d.common.read16(offset);
-                d.common.write16(offset, value);
+                let value = d.modern_registers().common.read16(offset);
+                d.modern_registers().common.write16(offset, value);
             });
             Ok(())
         })
@@ -294,37 +294,39 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-common-in-32-bits", WIDTH, "every dword of the common structure is read and written", |d| {
         d.in_traffic(|d| {
             each_but_status(d, 4, |d, offset| {
-                let value = d.common.read32(offset);
-                d.common.write32(offset, value);
+                let value = d.modern_registers().common.read32(offset);
+                d.modern_registers().common.write32(offset, value);
             });
             Ok(())
         })
     }),
     registers("hostile-common-in-64-bits", WIDTH, "64 bits of zeros are written over the common structure", |d| {
         d.in_traffic(|d| {
-            (0..d.common.len() & !7).step_by(8).for_each(|offset| d.common.write64(offset, 0));
+            (0..d.modern_registers().common.len() & !7)
+                .step_by(8)
+                .for_each(|offset| d.modern_registers().common.write64(offset, 0));
             Ok(())
         })
     }),
     registers("hostile-common-is-all-ones", FIXED, "every dword of the common structure becomes all ones", |d| {
         d.in_traffic(|d| {
-            each_but_status(d, 4, |d, offset| d.common.write32(offset, u32::MAX));
+            each_but_status(d, 4, |d, offset| d.modern_registers().common.write32(offset, u32::MAX));
             Ok(())
         })
     }),
     registers("hostile-common-read-only-fields", FIXED, "read-only fields of the common structure are all ones", |d| {
         d.in_traffic(|d| {
-            d.common.write32(offset_of!(CommonConfig, device_feature), u32::MAX);
-            d.common.write16(offset_of!(CommonConfig, num_queues), u16::MAX);
-            d.common.write8(offset_of!(CommonConfig, config_generation), u8::MAX);
-            d.common.write16(offset_of!(CommonConfig, queue_notify_off), u16::MAX);
+            d.modern_registers().common.write32(offset_of!(CommonConfig, device_feature), u32::MAX);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, num_queues), u16::MAX);
+            d.modern_registers().common.write8(offset_of!(CommonConfig, config_generation), u8::MAX);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_notify_off), u16::MAX);
             Ok(())
         })
     }),
     registers("hostile-isr-is-written", ISR, "the ISR status is written", |d| {
         d.in_traffic(|d| {
             skip_unless!(alloc::sync::Arc::strong_count(&d.isr) == 1, "the ISR status is in use");
-            if let Some(isr) = alloc::sync::Arc::get_mut(&mut d.isr) {
+            if let Some(Isr::Byte(isr)) = alloc::sync::Arc::get_mut(&mut d.isr) {
                 isr.write8(0, 0xff);
             }
             Ok(())
@@ -409,15 +411,15 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
 
 /// Maps events to a vector that is not there, and sends requests.
 fn vector(d: &mut TestDevice<'_>, of: fn(u16) -> u16) -> Verdict<Reaction> {
-    let value = of(d.pci.msix.map_or(0, |msix| msix.entries));
+    let value = of(d.pci_function().msix.map_or(0, |msix| msix.entries));
     let mut taken = false;
     d.in_traffic(|d| {
-        d.common.write16(offset_of!(CommonConfig, config_msix_vector), value);
-        taken = d.common.read16(offset_of!(CommonConfig, config_msix_vector)) != NO_VECTOR;
+        d.modern_registers().common.write16(offset_of!(CommonConfig, config_msix_vector), value);
+        taken = d.modern_registers().common.read16(offset_of!(CommonConfig, config_msix_vector)) != NO_VECTOR;
         for queue in 0..2 {
             d.select(queue);
-            d.common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
-            taken |= d.common.read16(offset_of!(CommonConfig, queue_msix_vector)) != NO_VECTOR;
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_msix_vector), value);
+            taken |= d.modern_registers().common.read16(offset_of!(CommonConfig, queue_msix_vector)) != NO_VECTOR;
         }
         Ok(())
     })?;
@@ -462,7 +464,7 @@ fn power(d: &mut TestDevice<'_>, times: u32) -> Verdict<Reaction> {
 /// a reset.
 fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&mut TestDevice<'_>, usize)) {
     let status = offset_of!(CommonConfig, device_status);
-    for offset in (0..d.common.len() / width * width).step_by(width) {
+    for offset in (0..d.modern_registers().common.len() / width * width).step_by(width) {
         if !(offset..offset + width).contains(&status) {
             visit(d, offset);
         }
@@ -473,11 +475,12 @@ fn each_but_status(d: &mut TestDevice<'_>, width: usize, mut visit: impl FnMut(&
 fn is_gap(d: &TestDevice<'_>, offset: u64) -> bool {
     let Ok((bar, _)) = d.place_of(CapabilityType::Common) else { return false };
     let inside = |start: u64, length: u64| (start..start.saturating_add(length)).contains(&offset);
-    let structures = d.pci.structures.iter().filter(|structure| structure.bar == bar && structure.has_place());
+    let structures =
+        d.pci_function().structures.iter().filter(|structure| structure.bar == bar && structure.has_place());
     let mut structures = structures.map(|structure| (structure.offset & !3, structure.length + 4));
-    let msix = d.pci.msix.is_some_and(|msix| {
+    let msix = d.pci_function().msix.is_some_and(|msix| {
         [msix.table, msix.pending].iter().any(|part| {
-            let base = d.pci.bars.get(bar).ok().and_then(|bar| bar.window(0, 1).ok());
+            let base = d.pci_function().bars.get(bar).ok().and_then(|bar| bar.window(0, 1).ok());
             part.bar == Some(bar) && base.is_some_and(|base| inside(part.address - base.address, part.length))
         })
     });
@@ -497,7 +500,7 @@ fn window(d: &mut TestDevice<'_>, offset: u32, length: u32) -> Verdict<Reaction>
 fn past(d: &mut TestDevice<'_>, offsets: &[u32]) -> Verdict<Reaction> {
     d.in_traffic(|d| {
         let (bar, _) = d.place_of(CapabilityType::Common)?;
-        let size = d.pci.bars.get(bar).map_or(0, |bar| bar.size);
+        let size = d.pci_function().bars.get(bar).map_or(0, |bar| bar.size);
         for offset in offsets.iter().filter(|offset| u64::from(**offset) + 4 > size) {
             for length in [1, 2, 4] {
                 d.window_access(bar, *offset, length, None)?;

@@ -24,7 +24,10 @@ const QUEUE: u16 = 1;
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ring-reset-without-the-feature", FEATURE, "a queue is reset without RING_RESET", |d| {
-        skip_unless!(d.common.len() >= offset_of!(CommonConfig, queue_reset) + 2, "there is no queue_reset");
+        skip_unless!(
+            d.modern_registers().common.len() >= offset_of!(CommonConfig, queue_reset) + 2,
+            "there is no queue_reset"
+        );
         let setup = d.plain();
         d.start(&setup)?;
         d.warm_up()?;
@@ -51,9 +54,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ring-reset-with-requests", DONE, "a queue is reset with requests in flight, and kicked", |d| {
         running(d)?;
         for frame in 8..16 {
-            d.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
+            d.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
         }
-        d.publish(Role::Inflate)?;
+        d.publish(Role::First)?;
         d.kick_number(0, 0);
         reset(d, 0, 1);
         d.kick_number(0, 0);
@@ -62,8 +65,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-ring-reset-beside-requests", DONE, "a queue is reset while another has requests", |d| {
         running(d)?;
         for frame in 8..16 {
-            d.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
-            d.publish(Role::Inflate)?;
+            d.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
+            d.publish(Role::First)?;
             d.kick_number(0, 0);
             reset(d, QUEUE, 1);
         }
@@ -82,7 +85,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |d| {
             running(d)?;
             reset(d, QUEUE, 1);
-            d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
             finish(d)
         },
     ),
@@ -94,7 +97,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
             running(d)?;
             reset(d, QUEUE, 1);
             let most = d.sizes[usize::from(QUEUE)];
-            d.common.write16(offset_of!(CommonConfig, queue_size), 2 * most);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), 2 * most);
             d.allow_all();
             enable_beyond(d);
             finish(d)
@@ -115,9 +118,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         running(d)?;
         let setup = with_feature(d);
         d.select(QUEUE);
-        d.common.write16(offset_of!(CommonConfig, queue_reset), 1);
-        d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
-        d.common.write16(offset_of!(CommonConfig, queue_reset), 1);
+        d.modern_registers().common.write16(offset_of!(CommonConfig, queue_reset), 1);
+        d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
+        d.modern_registers().common.write16(offset_of!(CommonConfig, queue_reset), 1);
         d.enable(QUEUE, &setup)?;
         finish(d)
     }),
@@ -149,9 +152,12 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
 ];
 
-fn skip(d: &TestDevice<'_>) -> Verdict {
+fn skip(d: &mut TestDevice<'_>) -> Verdict {
     skip_unless!(d.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
-    skip_unless!(d.common.len() >= offset_of!(CommonConfig, queue_reset) + 2, "there is no queue_reset");
+    skip_unless!(
+        d.modern_registers().common.len() >= offset_of!(CommonConfig, queue_reset) + 2,
+        "there is no queue_reset"
+    );
     Ok(())
 }
 
@@ -170,7 +176,7 @@ fn running(d: &mut TestDevice<'_>) -> Verdict {
 /// Writes `queue_reset` and does not wait.
 fn reset(d: &mut TestDevice<'_>, queue: u16, value: u16) {
     d.select(queue);
-    d.common.write16(offset_of!(CommonConfig, queue_reset), value);
+    d.modern_registers().common.write16(offset_of!(CommonConfig, queue_reset), value);
 }
 
 fn written(d: &mut TestDevice<'_>, value: u16) -> Verdict<Reaction> {
@@ -185,9 +191,9 @@ fn enable_beyond(d: &mut TestDevice<'_>) {
         offset_of!(CommonConfig, queue_driver),
         offset_of!(CommonConfig, queue_device),
     ] {
-        d.common.write64(register, 1 << 50);
+        d.modern_registers().common.write64(register, 1 << 50);
     }
-    d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+    d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
 }
 
 fn finish(d: &mut TestDevice<'_>) -> Verdict<Reaction> {

@@ -46,7 +46,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-size-every-value", MAXIMUM, "queue_size is set to one value after the other", |d| {
         d.set_up_wrong(QUEUE, |d, _| {
             for value in (0..16).map(|bit| 1_u16 << bit).chain([3, 5, 100, 1000, 0, 0xffff]) {
-                d.common.write16(offset_of!(CommonConfig, queue_size), value);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), value);
             }
         })
     }),
@@ -133,7 +133,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |d| placed(d, |parts| parts.iter_mut().for_each(|part| *part |= 0xffff_ffff << 32)),
     ),
     registers("hostile-queue-enabled-twice", ENABLED, "queue_enable is written twice", |d| {
-        d.set_up_wrong(QUEUE, |d, _| d.common.write16(offset_of!(CommonConfig, queue_enable), 1))
+        d.set_up_wrong(QUEUE, |d, _| d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1))
     }),
     registers("hostile-queue-enabled-before-features-ok", ORDER, "a queue is enabled before FEATURES_OK", |d| {
         d.begin()?;
@@ -168,13 +168,13 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-queue-enable-0", NO_ZERO, "queue_enable is written with 0 on a running queue", |d| {
         running(d, |d| {
-            d.common.write16(offset_of!(CommonConfig, queue_enable), 0);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 0);
         })
     }),
     registers("hostile-queue-enable-0-and-1", NO_ZERO, "a running queue is disabled and enabled", |d| {
         running(d, |d| {
             for value in [0, 1, 0, 1] {
-                d.common.write16(offset_of!(CommonConfig, queue_enable), value);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), value);
             }
         })
     }),
@@ -184,26 +184,26 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         "an enabled queue is disabled before DRIVER_OK",
         |d| {
             d.set_up_wrong(QUEUE, |d, _| {
-                d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
-                d.common.write16(offset_of!(CommonConfig, queue_enable), 0);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 0);
             })
         },
     ),
     registers("hostile-queue-enable-2", ONE, "queue_enable is written with 2", |d| {
         running(d, |d| {
-            d.common.write16(offset_of!(CommonConfig, queue_enable), 2);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 2);
         })
     }),
     registers("hostile-queue-enable-65535", ONE, "queue_enable is written with 0xffff", |d| {
         running(d, |d| {
-            d.common.write16(offset_of!(CommonConfig, queue_enable), 0xffff);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 0xffff);
         })
     }),
     custom(registers("hostile-queue-grows-while-enabled", ENABLED, "queue_size is doubled on a running queue", |d| {
-        in_small_queue(d, |d| d.common.write16(offset_of!(CommonConfig, queue_size), 8))
+        in_small_queue(d, |d| d.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), 8))
     })),
     custom(registers("hostile-queue-shrinks-while-enabled", ENABLED, "queue_size is halved on a running queue", |d| {
-        in_small_queue(d, |d| d.common.write16(offset_of!(CommonConfig, queue_size), 2))
+        in_small_queue(d, |d| d.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), 2))
     })),
     custom(registers(
         "hostile-queue-moves-while-enabled",
@@ -218,7 +218,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
                     offset_of!(CommonConfig, queue_driver),
                     offset_of!(CommonConfig, queue_device),
                 ] {
-                    d.common.write64(register, d.arena.address(room));
+                    let address = d.arena.address(room);
+                    d.modern_registers().common.write64(register, address);
                 }
             })
         },
@@ -226,7 +227,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-vector-changes-while-enabled", ENABLED, "the vector of a running queue is changed", |d| {
         running(d, |d| {
             for vector in [0, 1, 0xfffe, 0xffff] {
-                d.common.write16(offset_of!(CommonConfig, queue_msix_vector), vector);
+                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_msix_vector), vector);
             }
         })
     }),
@@ -243,7 +244,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let count = d.present().count() as u16;
         for queue in (count..2048).chain((0..64).map(|step| 0xffff - step * 1000)) {
             d.select(queue);
-            d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
         }
         d.set_status(LIVE);
         finish(d)
@@ -313,17 +314,17 @@ fn absent(d: &mut TestDevice<'_>, queue: u16) -> Verdict<Reaction> {
     let setup = d.plain();
     d.enable(0, &setup)?;
     d.select(queue);
-    d.common.write16(offset_of!(CommonConfig, queue_size), 64);
-    d.common.write16(offset_of!(CommonConfig, queue_msix_vector), 0);
+    d.modern_registers().common.write16(offset_of!(CommonConfig, queue_size), 64);
+    d.modern_registers().common.write16(offset_of!(CommonConfig, queue_msix_vector), 0);
     for register in [
         offset_of!(CommonConfig, queue_desc),
         offset_of!(CommonConfig, queue_driver),
         offset_of!(CommonConfig, queue_device),
     ] {
-        d.common.write64(register, BEYOND);
+        d.modern_registers().common.write64(register, BEYOND);
     }
-    d.common.write16(offset_of!(CommonConfig, queue_enable), 1);
-    let taken = d.common.read16(offset_of!(CommonConfig, queue_enable)) == 1;
+    d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
+    let taken = d.modern_registers().common.read16(offset_of!(CommonConfig, queue_enable)) == 1;
     d.set_status(LIVE);
     d.kick_number(0, queue);
     finish(d)?;

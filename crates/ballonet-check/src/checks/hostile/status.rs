@@ -72,7 +72,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-status-all-bits", UNDEFINED, "all bits of the status are set", |d| {
         started(d)?;
         // It may read as written, like the registers of a device that is gone.
-        d.common.write8(offset_of!(CommonConfig, device_status), 0xff);
+        d.modern_registers().common.write8(offset_of!(CommonConfig, device_status), 0xff);
         kick_all(d);
         d.set_status(LIVE);
         d.reset()?;
@@ -112,7 +112,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-status-every-value", CLEARED, "the status takes every value but that of a reset", |d| {
         started(d)?;
         for value in (1..=0xff).rev() {
-            d.common.write8(offset_of!(CommonConfig, device_status), value);
+            d.modern_registers().common.write8(offset_of!(CommonConfig, device_status), value);
         }
         d.reset()?;
         Ok(Reaction::Ignored)
@@ -120,8 +120,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-status-failed-and-then-traffic", FAILED, "requests follow FAILED", |d| {
         started(d)?;
         d.set_status(LIVE | Status::FAILED);
-        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::Inflate)?;
+        d.post(Role::First, 0..8, &Shape::PLAIN)?;
+        d.publish(Role::First)?;
         kick_all(d);
         quiet(d)
     }),
@@ -143,8 +143,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let usable = d.usable();
         d.accept(usable);
         d.set_status(LIVE);
-        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        d.submit(Role::Inflate)?;
+        d.post(Role::First, 0..8, &Shape::PLAIN)?;
+        d.submit(Role::First)?;
         quiet(d)
     }),
     registers("hostile-features-become-packed", FROZEN, "RING_PACKED is accepted on a running split queue", |d| {
@@ -152,8 +152,8 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let features = d.least() | d.offered & Features::RING_PACKED;
         d.accept(features);
         d.set_status(LIVE);
-        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        d.submit(Role::Inflate)?;
+        d.post(Role::First, 0..8, &Shape::PLAIN)?;
+        d.submit(Role::First)?;
         quiet(d)
     }),
     registers("hostile-features-negotiated-again", AGAIN, "features are negotiated again without a reset", |d| {
@@ -211,10 +211,10 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |d| {
             d.begin()?;
             for select in [2, 3, 4, 31, 32, 0x8000_0000, u32::MAX] {
-                d.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
-                d.common.write32(offset_of!(CommonConfig, driver_feature), u32::MAX);
-                d.common.write32(offset_of!(CommonConfig, device_feature_select), select);
-                d.common.read32(offset_of!(CommonConfig, device_feature));
+                d.modern_registers().common.write32(offset_of!(CommonConfig, driver_feature_select), select);
+                d.modern_registers().common.write32(offset_of!(CommonConfig, driver_feature), u32::MAX);
+                d.modern_registers().common.write32(offset_of!(CommonConfig, device_feature_select), select);
+                d.modern_registers().common.read32(offset_of!(CommonConfig, device_feature));
             }
             let least = d.least();
             d.accept(least);
@@ -240,18 +240,18 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-reset-in-mid-traffic", RESET, "a device is reset with requests in flight, and kicked", |d| {
         started(d)?;
         for frame in 0..16 {
-            d.post(Role::Inflate, frame..frame + 1, &Shape::PLAIN)?;
+            d.post(Role::First, frame..frame + 1, &Shape::PLAIN)?;
         }
-        d.publish(Role::Inflate)?;
-        d.kick(Role::Inflate)?;
+        d.publish(Role::First)?;
+        d.kick(Role::First)?;
         d.set_status(Status::empty());
         kick_all(d);
         quiet(d)
     }),
     registers("hostile-reset-a-hundred-times", RESET, "a hundred resets follow each other unread, in traffic", |d| {
         started(d)?;
-        d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-        d.publish(Role::Inflate)?;
+        d.post(Role::First, 0..8, &Shape::PLAIN)?;
+        d.publish(Role::First)?;
         for _ in 0..100 {
             kick_all(d);
             d.set_status(Status::empty());
@@ -303,8 +303,8 @@ fn undefined(d: &mut TestDevice<'_>, bit: u8) -> Verdict<Reaction> {
     started(d)?;
     let value = LIVE | Status::from_bits_retain(bit);
     d.set_status(value);
-    d.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-    d.submit(Role::Inflate)?;
+    d.post(Role::First, 0..8, &Shape::PLAIN)?;
+    d.submit(Role::First)?;
     d.wait_quiet()?;
     Ok(if d.status()?.contains(value) { Reaction::Ignored } else { Reaction::Refused })
 }

@@ -4,12 +4,11 @@ use super::{Balloon, State, counted};
 use crate::balloon::counters::Counters;
 use crate::balloon::error::BalloonError;
 use crate::balloon::platform::BalloonPlatform;
-use crate::balloon::policy::hint_plan::HintReport;
 use crate::balloon::policy::tuning::SendStrategy;
-use crate::balloon::status::{BalloonStatus, ResetReport};
+use crate::balloon::status::BalloonStatus;
+use crate::bus::heap;
 use crate::platform::{DeviceAddress, Platform};
-use crate::virtio::spec::Features;
-use crate::virtio::{InterruptMode, RingFormat, TransportKind};
+use crate::virtio::RingFormat;
 
 /// When to poll.
 impl<P: Platform> Balloon<P> {
@@ -88,8 +87,10 @@ impl<P: Platform> Balloon<P> {
     /// Has a queue (`inflate`, `deflate`, `stats`) interrupt another CPU. Queues that share a vector all move.
     ///
     /// # Errors
-    /// When the queue has no vector, the platform cannot send it there, or the device does not run.
+    /// When the queue has no vector, the platform cannot send it there, the device does not run, or there is no memory to
+    /// remember it for after a reset.
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
+        heap::reserve(&mut self.affinities, 1)?;
         match &mut self.state {
             State::Running(running) => running.virtio.interrupts.set_queue_affinity(platform, queue, cpu)?,
             State::Frozen => return Err(BalloonError::Frozen(self.address())),
@@ -140,29 +141,13 @@ impl<P: Platform> Balloon<P> {
         self.device.is_present(platform)
     }
 
-    /// The features that driver and device agreed on.
-    pub fn features(&self) -> Features {
-        self.features
-    }
-
-    /// The transport.
-    pub fn transport(&self) -> TransportKind {
-        self.transport
-    }
-
-    /// The format of the queues.
-    pub fn ring_format(&self) -> RingFormat {
-        RingFormat::of(self.features)
-    }
-
-    /// How the device interrupts.
-    pub fn interrupt_mode(&self) -> InterruptMode {
-        self.mode
-    }
-
     /// The balloon's state.
     pub fn status(&self) -> BalloonStatus {
         BalloonStatus {
+            features: self.features,
+            transport: self.transport,
+            ring: RingFormat::of(self.features),
+            interrupts: self.mode,
             target: self.plan.target(),
             actual: self.plan.actual(),
             inflating: self.plan.inflating(),
@@ -174,6 +159,17 @@ impl<P: Platform> Balloon<P> {
             withheld: self.withheld.frames(),
             cooling: self.oom.deadline(),
             silent: self.silence.is_reported(),
+            failed: self.error(),
+            last_reset: self.last_reset,
+            last_hints: self.last_hints,
+        }
+    }
+
+    /// Why the driver gave up, if it did.
+    fn error(&self) -> Option<BalloonError> {
+        match self.state {
+            State::Failed(error) => Some(error),
+            State::Running(_) | State::Frozen => None,
         }
     }
 
@@ -185,24 +181,6 @@ impl<P: Platform> Balloon<P> {
             }
             None => self.tuning.strategy(1, false),
         }
-    }
-
-    /// Why the driver gave up, if it did.
-    pub fn failed(&self) -> Option<BalloonError> {
-        match self.state {
-            State::Failed(error) => Some(error),
-            State::Running(_) | State::Frozen => None,
-        }
-    }
-
-    /// The last reset that the driver came through.
-    pub fn last_reset(&self) -> Option<ResetReport> {
-        self.last_reset
-    }
-
-    /// The last finished round of hints.
-    pub fn last_hints(&self) -> Option<HintReport> {
-        self.last_hints
     }
 
     /// What the driver has done so far.

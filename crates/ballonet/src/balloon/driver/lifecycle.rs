@@ -97,13 +97,16 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// Recovers from the error if possible, else gives up.
     pub(super) fn recover(&mut self, platform: &mut P, error: BalloonError) -> Result<Progress, BalloonError> {
         let error = match error {
-            BalloonError::NeedsReset(_) if self.recoveries.admit(platform.now()) => {
-                self.restart(platform, ResetReason::NeedsReset, |_| {})?;
-                return Ok(Progress::RESET);
-            }
             BalloonError::NeedsReset(device) if self.options.recoveries > 0 => {
                 let Options { recoveries: resets, recovery_window, .. } = self.options;
-                BalloonError::ResetsInVain { device, resets, window_ms: recovery_window / 1_000_000 }
+                match self.recoveries.admit(platform.now()) {
+                    Ok(true) => {
+                        self.restart(platform, ResetReason::NeedsReset, |_| {})?;
+                        return Ok(Progress::RESET);
+                    }
+                    Ok(false) => BalloonError::ResetsInVain { device, resets, window_ms: recovery_window / 1_000_000 },
+                    Err(error) => error.into(),
+                }
             }
             error => error,
         };
@@ -202,7 +205,7 @@ impl<P: BalloonPlatform> Balloon<P> {
 
     /// The fill value of free frames, if the device was told one.
     pub(super) fn poison(&self, platform: &mut P) -> Option<Poison> {
-        Poison::of(self.options.poison, platform.frames()).filter(|_| self.features().contains(PAGE_POISON))
+        Poison::of(self.options.poison, platform.frames()).filter(|_| self.features.contains(PAGE_POISON))
     }
 
     fn fail(&mut self, error: BalloonError) -> BalloonError {
@@ -214,7 +217,7 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// If the device is gone, releases the frames that its host has, unless the host must be told first.
     fn reclaim_if_gone(&mut self, platform: &mut P) {
         let gone = !self.device.is_present(platform);
-        if !gone || self.features().contains(MUST_TELL_HOST) {
+        if !gone || self.features.contains(MUST_TELL_HOST) {
             return;
         }
         let (mut left, poison) = (self.plan.actual(), self.poison(platform));

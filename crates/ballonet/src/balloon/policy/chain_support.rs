@@ -28,15 +28,15 @@ pub enum ChainSupport {
     Unanswered,
 }
 
-impl ChainSupport {
+impl From<ChainSupport> for &'static str {
     /// Its name in logs.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Untried => "untried",
-            Self::Read => "read",
-            Self::HeadOnly => "head-only",
-            Self::Unclear => "unclear",
-            Self::Unanswered => "unanswered",
+    fn from(value: ChainSupport) -> Self {
+        match value {
+            ChainSupport::Untried => "untried",
+            ChainSupport::Read => "read",
+            ChainSupport::HeadOnly => "head-only",
+            ChainSupport::Unclear => "unclear",
+            ChainSupport::Unanswered => "unanswered",
         }
     }
 }

@@ -35,14 +35,14 @@ pub enum HintOutcome {
     Superseded,
 }
 
-impl HintOutcome {
+impl From<HintOutcome> for &'static str {
     /// Its name in logs: `complete`, `stopped`, `done` or `superseded`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Complete => "complete",
-            Self::Stopped => "stopped",
-            Self::Done => "done",
-            Self::Superseded => "superseded",
+    fn from(value: HintOutcome) -> Self {
+        match value {
+            HintOutcome::Complete => "complete",
+            HintOutcome::Stopped => "stopped",
+            HintOutcome::Done => "done",
+            HintOutcome::Superseded => "superseded",
         }
     }
 }

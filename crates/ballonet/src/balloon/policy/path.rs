@@ -23,12 +23,12 @@ pub enum Path {
     Direct = 1,
 }
 
-impl Path {
+impl From<Path> for &'static str {
     /// Its name in logs: `report-first` or `direct`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::ReportFirst => "report-first",
-            Self::Direct => "direct",
+    fn from(value: Path) -> Self {
+        match value {
+            Path::ReportFirst => "report-first",
+            Path::Direct => "direct",
         }
     }
 }

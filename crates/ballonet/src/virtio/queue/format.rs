@@ -23,12 +23,14 @@ impl RingFormat {
     pub const fn of(features: Features) -> Self {
         if features.contains(Features::RING_PACKED) { Self::Packed } else { Self::Split }
     }
+}
 
+impl From<RingFormat> for &'static str {
     /// The word for it: `split` or `packed`.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Split => "split",
-            Self::Packed => "packed",
+    fn from(value: RingFormat) -> Self {
+        match value {
+            RingFormat::Split => "split",
+            RingFormat::Packed => "packed",
         }
     }
 }

@@ -182,7 +182,7 @@ impl ConfigSpace for Port {
 /// A slot with its port, and devices that come and go with it.
 struct Bench {
     port: Port,
-    slot: Slot,
+    slot: Controller,
     now: u64,
     up: bool,
     errors: Vec<SlotError>,
@@ -192,7 +192,7 @@ impl Bench {
     fn new(port: Port, timing: Timing) -> Self {
         let mut port = port;
         let function = Function::probe(&port, Port::bdf()).unwrap();
-        let mut slot = Slot::find(&port, &function, timing).unwrap().unwrap();
+        let mut slot = Controller::find(&port, &function, timing).unwrap().unwrap();
         let up = slot.stage() == Stage::On;
         slot.start(&mut port, 0);
         Self { port, slot, now: 0, up, errors: Vec::new() }
@@ -245,7 +245,7 @@ fn fine(card: bool, powered: bool) -> Bench {
 fn a_card_comes_goes_and_comes_again() {
     let mut bench = fine(false, false);
     bench.run(100);
-    assert_eq!(bench.slot.capabilities().number(), 7);
+    assert_eq!(bench.slot.number(), 7);
     for _ in 0..3 {
         bench.port.insert(true);
         bench.run(500);
@@ -330,7 +330,7 @@ fn events_that_cannot_be_cleared_are_named_and_ignored() {
         bench.run(30_000);
         let named = SlotError::StuckEvents { port: Port::bdf(), events: stuck.bits() };
         assert_eq!(bench.errors.iter().filter(|error| **error == named).count(), 1, "{:?}", bench.errors);
-        assert_eq!(bench.slot.interrupts().bits() & stuck.bits(), 0, "nobody asks for that interrupt any more");
+        assert_eq!(bench.slot.interrupts().bits() & stuck.bits(), 0, "that interrupt stays disabled");
         // The rest works.
         bench.port.insert(false);
         bench.run(10_000);
@@ -353,7 +353,7 @@ fn what_does_not_come_up_is_switched_off_and_named() {
         assert_eq!(bench.errors, [SlotError::SlotFault { port: Port::bdf(), trouble }]);
         let attention = bench.port.control >> 6 & 3;
         assert_eq!(attention, 1, "the attention indicator is lit");
-        assert_eq!(bench.slot.next_look(), None, "and nobody looks any more");
+        assert_eq!(bench.slot.next_look(), None, "and it is no longer polled");
     }
 }
 
@@ -369,7 +369,7 @@ fn a_port_that_is_gone_is_named() {
 fn ports_without_a_slot_or_without_hot_plug_have_none_here() {
     let find = |port: &Port| {
         let function = Function::probe(port, Port::bdf()).unwrap();
-        Slot::find(port, &function, Timing::STANDARD).unwrap().is_some()
+        Controller::find(port, &function, Timing::STANDARD).unwrap().is_some()
     };
     let mut port = Port::new(true, true, Quirks::default());
     assert!(find(&port));

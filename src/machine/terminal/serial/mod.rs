@@ -24,9 +24,6 @@ const COM: [u16; 4] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];
 /// The default speed of a port.
 const SPEED: u32 = 115_200;
 
-/// The longest wait for the port to send what it holds, in nanoseconds: a hundred times what 16 bytes take.
-const DRAIN: u64 = 150_000_000;
-
 /// A serial port, or the place where one would be.
 pub(crate) struct Serial {
     uart: Option<Uart16550<Ports>>,
@@ -149,9 +146,13 @@ impl Serial {
         }
     }
 
-    /// Waits until the last byte has left the port, but no longer than `most` nanoseconds: a reader may have stopped.
+    /// Waits until the last byte has left the port, but no longer than `most` nanoseconds: a reader may have stopped. Not at
+    /// all if the line takes nothing.
     pub(crate) fn drain(&mut self, most: u64) {
         self.flush();
+        if self.transmitter.is_stuck() {
+            return;
+        }
         let Some(uart) = &mut self.uart else { return };
         let end = clock::rough_nanoseconds().saturating_add(most);
         while !uart.lsr().contains(LSR::TRANSMITTER_EMPTY) && clock::rough_nanoseconds() < end {
@@ -167,15 +168,6 @@ impl Serial {
     /// Whether the line takes nothing, so that nothing waits for it.
     pub(crate) fn is_stuck(&self) -> bool {
         self.transmitter.is_stuck()
-    }
-
-    /// Waits, for a bounded time, until the port has sent everything. Not if the line takes nothing.
-    pub(crate) fn drain(&mut self) {
-        let Some(uart) = self.uart.as_mut().filter(|_| !self.transmitter.is_stuck()) else { return };
-        let start = clock::rough_nanoseconds();
-        while !uart.lsr().contains(LSR::TRANSMITTER_EMPTY) && clock::rough_nanoseconds().saturating_sub(start) < DRAIN {
-            core::hint::spin_loop();
-        }
     }
 
     /// Tries a line that takes nothing again. Returns how many lines were lost meanwhile: the caller reports that and calls

@@ -52,6 +52,11 @@ impl TestDevice<'_> {
         (0..QUEUES as u16).filter(move |queue| sizes[usize::from(*queue)] != 0)
     }
 
+    /// The number after that of the last queue.
+    pub(crate) fn first_absent(&self) -> u16 {
+        self.present().last().map_or(0, |last| last + 1)
+    }
+
     pub(super) fn set_vector(&mut self, register: usize, vector: u16) -> Verdict {
         self.common.write16(register, vector);
         let read = self.common.read16(register);

@@ -128,7 +128,7 @@ mod tests {
         let hostile = checks().filter(|check| check.is_hostile()).count();
         let count = |list| parse(list).0.len();
         assert_eq!((count("hostile"), count("hostile-*")), (hostile, hostile));
-        assert_eq!((count("all"), count("*"), count("h*")), (checks().count(), checks().count() - hostile, 0));
+        assert_eq!((count("all"), count("*"), count("ho*")), (checks().count(), checks().count() - hostile, 0));
         assert!(Selection::default().checks().all(|check| !check.is_hostile()));
         assert_eq!(count("all,-hostile"), Selection::default().len());
         assert_eq!(parse("hostile-split,nonsense").1, ["nonsense"]);

@@ -52,6 +52,7 @@ impl TestDevice<'_> {
         let reaction = match attack {
             Attack::Registers(act) => {
                 self.try_start()?;
+                self.stop()?;
                 act(self)?
             }
             Attack::Ring(features, act) => {

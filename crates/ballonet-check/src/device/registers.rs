@@ -185,6 +185,11 @@ impl TestDevice<'_> {
         (0..).zip(sizes).filter(|(_, size)| *size != 0).map(|(queue, _)| queue)
     }
 
+    /// The number after that of the last queue.
+    pub(crate) fn first_absent(&self) -> u16 {
+        self.present().last().map_or(0, |last| last + 1)
+    }
+
     /// Writes the vector of a queue, or of configuration changes, and reads it back.
     pub(crate) fn try_vector(&mut self, queue: Option<u16>, vector: u16) -> Verdict<u16> {
         if let Some(queue) = queue {

@@ -48,7 +48,8 @@ pub(crate) fn take_deflated(pfn: u32, bus: &mut Bus) {
 pub(crate) fn lent(request: &Request) -> (Vec<u32>, bool) {
     let buffers = request.chain.iter().map(|(_, descriptor)| descriptor).filter(|d| d.flags & INDIRECT == 0);
     let right = buffers.clone().all(|d| d.flags & WRITE != 0 && d.address % 4096 == 0 && d.length % 4096 == 0);
-    let frames = |d: &Descriptor| (d.address / 4096) as u32..((d.address + u64::from(d.length)) / 4096) as u32;
+    let frames =
+        |d: &Descriptor| (d.address / 4096) as u32..(d.address.saturating_add(u64::from(d.length)) / 4096) as u32;
     (buffers.flat_map(frames).collect(), right)
 }
 

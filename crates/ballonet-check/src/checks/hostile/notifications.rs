@@ -27,7 +27,7 @@ const STORM: u16 = 500;
 /// The checks, in the order in which they run.
 pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-kick-of-an-absent-queue", ENABLED, "the first queue that is not there is notified", |d| {
-        let count = d.present().count() as u16;
+        let count = d.first_absent();
         kicked(d, &[count])
     }),
     registers("hostile-kick-of-queue-1023", ENABLED, "queue 1023 is notified", |d| kicked(d, &[1023])),

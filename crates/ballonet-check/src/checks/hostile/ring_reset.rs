@@ -145,7 +145,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     }),
     registers("hostile-ring-reset-of-an-absent-queue", EXISTS, "queues that do not exist are reset", |d| {
         running(d)?;
-        for queue in [d.present().count() as u16, 63, 1023, 1024, 0x8000, 0xffff] {
+        for queue in [d.first_absent(), 63, 1023, 1024, 0x8000, 0xffff] {
             reset(d, queue, 1);
         }
         finish(d)

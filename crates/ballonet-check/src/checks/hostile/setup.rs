@@ -133,7 +133,9 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         |d| placed(d, |parts| parts.iter_mut().for_each(|part| *part |= 0xffff_ffff << 32)),
     ),
     registers("hostile-queue-enabled-twice", ENABLED, "queue_enable is written twice", |d| {
-        d.set_up_wrong(QUEUE, |d, _| d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1))
+        running(d, |d| {
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
+        })
     }),
     registers("hostile-queue-enabled-before-features-ok", ORDER, "a queue is enabled before FEATURES_OK", |d| {
         d.begin()?;
@@ -183,10 +185,12 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         NO_ZERO,
         "an enabled queue is disabled before DRIVER_OK",
         |d| {
-            d.set_up_wrong(QUEUE, |d, _| {
-                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);
-                d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 0);
-            })
+            let setup = d.plain();
+            d.prepare(&setup)?;
+            d.select(QUEUE);
+            d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 0);
+            d.set_status(LIVE);
+            finish(d)
         },
     ),
     registers("hostile-queue-enable-2", ONE, "queue_enable is written with 2", |d| {
@@ -232,7 +236,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         })
     }),
     registers("hostile-queue-select-past-the-last", EXISTS, "a queue past the last is set up and kicked", |d| {
-        let count = d.present().count() as u16;
+        let count = d.first_absent();
         absent(d, count)
     }),
     registers("hostile-queue-select-1023", EXISTS, "queue 1023 is set up and kicked", |d| absent(d, 1023)),
@@ -241,7 +245,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
     registers("hostile-queue-select-65535", EXISTS, "queue 0xffff is set up and kicked", |d| absent(d, 0xffff)),
     registers("hostile-queue-select-sweeps", EXISTS, "every queue number is selected and enabled", |d| {
         d.negotiate_least()?;
-        let count = d.present().count() as u16;
+        let count = d.first_absent();
         for queue in (count..2048).chain((0..64).map(|step| 0xffff - step * 1000)) {
             d.select(queue);
             d.modern_registers().common.write16(offset_of!(CommonConfig, queue_enable), 1);

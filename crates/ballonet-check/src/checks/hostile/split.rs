@@ -252,7 +252,7 @@ pub(in crate::checks) const CHECKS: &[Check] = &[
         let part = (a.buffer(), 16);
         a.send(part, 0xffff)
     }),
-    split("hostile-split-table-of-ones", NEXT_RANGE, "the descriptor table is all ones", |a| {
+    split("hostile-split-descriptors-of-ones", NEXT_RANGE, "the descriptor table is all ones", |a| {
         let size = a.size()?;
         (0..size).try_for_each(|place| a.descriptor(place, (u64::MAX, u32::MAX), u16::MAX, u16::MAX))?;
         (0..size).try_for_each(|head| a.offer(head))

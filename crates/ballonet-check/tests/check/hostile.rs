@@ -40,7 +40,7 @@ const WEAKNESSES: &[Row] = &[
     ("PCI-COMMON-04", "does not exist", Dies, "hostile-queue-select-past-the-last", "hostile-setup"),
     ("SPLIT-LAY-01", "descriptor table", Dies, "hostile-queue-descriptors-unaligned-by-1", "hostile-setup"),
     ("PCI-NOTIF-01", "", Spins, "hostile-kick-of-8-bits", "hostile-kicks"),
-    ("PCI-NOTIF-03", "not enabled", Dies, "hostile-kick-of-an-absent-queue", "hostile-kicks"),
+    ("PCI-NOTIF-03", "not enabled", Dies, "hostile-kick-of-a-queue-that-is-off", "hostile-kicks"),
     ("INIT-14", "", StaysDead, "hostile-kick-before-driver-ok", "hostile-kicks"),
     ("INIT-01", "status 0x0 -> 0x4", Dies, "hostile-status-driver-ok-first", "hostile-status"),
     ("INIT-08", "features written at status 0xb", Dies, "hostile-features-after-features-ok", "hostile-status"),

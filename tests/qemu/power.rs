@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("microvm::reboot_by_the_last_resort"), without_acpi.without_balloon(), last_resort));
         for (case, machine, way) in [
             ("by_the_keyboard_controller", "pc,acpi=off", "the keyboard controller's reset"),
-            ("by_the_chipset", "q35,acpi=off,i8042=off", "port 0xCF9"),
+            ("by_the_chipset", "pc,acpi=off,i8042=off", "port 0xCF9"),
             ("by_a_triple_fault", "microvm,acpi=off", "a triple fault"),
         ] {
             let qemu = Qemu::new(version).machine(machine).without_debug_exit().without_balloon();

@@ -79,7 +79,7 @@ mod tests {
             ("Firecracker, libkrun, Dragonball, StratoVirt", &[KeyboardController], KeyboardController, 3),
             ("kvmtool", &[KeyboardController, TripleFault], KeyboardController, 3),
             ("a register alone", &[ResetRegister, TripleFault], ResetRegister, 4),
-            ("QEMU q35 without ACPI and i8042", &[Chipset, TripleFault], Chipset, 5),
+            ("QEMU pc without ACPI and i8042", &[Chipset, TripleFault], Chipset, 5),
             ("QEMU microvm without ACPI", &[TripleFault], TripleFault, 6),
         ] {
             for status in [ExitStatus::Success, ExitStatus::Failure] {

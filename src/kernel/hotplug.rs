@@ -13,8 +13,7 @@ use crate::boot::HotplugChoice;
 use crate::console::events;
 use crate::machine::mmio::Window;
 use crate::machine::{Machine, lines, log as serial};
-use ballonet::hotplug::{Slot, SlotError, SlotInterrupts, SlotMode, SlotReport, Stage, Task, Timing};
-use ballonet::pci::express::SlotControl;
+use ballonet::hotplug::{Slot, SlotError, SlotMode, SlotReport, Stage, Task, Timing};
 use ballonet::pci::listing::Line;
 use ballonet::pci::{Bdf, Function, Node, Tree};
 use ballonet::platform::{DeviceAddress, Platform};
@@ -27,12 +26,11 @@ use super::devices;
 /// The interval at which a slot without interrupts is polled: 50 ms.
 const POLL: u64 = 50_000_000;
 
-/// A slot, and how its port interrupts.
+/// A slot, and what the kernel does about it.
 pub(super) struct Port {
     /// `slot` and its physical slot number.
     name: String,
-    slot: Slot,
-    interrupts: SlotInterrupts<Window>,
+    slot: Slot<Window>,
     /// Drivers are ending.
     removing: bool,
     /// When a slot without interrupts is polled next.
@@ -90,7 +88,7 @@ impl Slots {
     fn forget_gone(&mut self, machine: &mut Machine, tree: &Tree) {
         for port in self.ports.extract_if(.., |port| tree.get(port.bdf()).is_none()) {
             info!("{}: the port {} is gone", port.name, port.bdf());
-            port.interrupts.release(machine);
+            port.slot.forget(machine);
         }
     }
 
@@ -106,7 +104,7 @@ impl Slots {
 
     /// Whether one of them must be served at once. Holds with interrupts off, right before the CPU sleeps.
     pub(super) fn is_pending(&self) -> bool {
-        self.ports.iter().any(|port| port.interrupts.events().is_pending())
+        self.ports.iter().any(|port| port.slot.is_pending())
     }
 
     /// When one must be served although no interrupt has come, in nanoseconds since entry.
@@ -118,7 +116,7 @@ impl Slots {
     pub(super) fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
         while let Some(gone) = balloons.take_gone() {
             if let DeviceAddress::Pci(function) = gone {
-                self.lose(function, tree, machine.now());
+                self.lose(function, tree, machine);
             }
         }
         let (mut place, mut came) = (0, Vec::new());
@@ -132,7 +130,7 @@ impl Slots {
                     warn!("hot-plug: {error}");
                     let port = self.ports.remove(place);
                     port.give_up_devices(machine, tree, balloons, true);
-                    port.interrupts.release(machine);
+                    port.slot.forget(machine);
                 }
             }
         }
@@ -144,10 +142,10 @@ impl Slots {
     }
 
     /// A driver found its device gone: the slot checks its state.
-    fn lose(&mut self, function: Bdf, tree: &Tree, now: u64) {
+    fn lose(&mut self, function: Bdf, tree: &Tree, machine: &Machine) {
         let above: Vec<Bdf> = tree.bridges_above(function).map(Node::bdf).collect();
         if let Some(port) = self.ports.iter_mut().find(|port| above.contains(&port.bdf())) {
-            port.slot.lose(now);
+            port.slot.lose(machine);
         }
     }
 
@@ -155,30 +153,27 @@ impl Slots {
     /// slot.
     pub(super) fn cut_power(&self, machine: &mut Machine, name: &str) -> bool {
         let Some(port) = self.ports.iter().find(|port| port.name == name) else { return false };
-        let express = port.slot.express();
-        let control = express.slot_control(machine.config()) | SlotControl::POWER_OFF;
-        express.set_slot_control(machine.config(), control);
+        port.slot.cut_power(machine.config());
         true
     }
 
     /// Leaves them alone from now on.
     pub(super) fn shutdown(self, machine: &mut Machine) {
         for port in self.ports {
-            port.slot.release(machine.config());
-            port.interrupts.release(machine);
+            port.slot.release(machine);
         }
     }
 }
 
 /// Whether a slot claims to be empty or off, and something answers in it all the same: its registers mean nothing then, since
 /// ACPI does hot-plug. That is QEMU's default.
-fn is_of_others(slot: &Slot, tree: &Tree) -> bool {
+fn is_of_others(slot: &Slot<Window>, tree: &Tree) -> bool {
     matches!(slot.stage(), Stage::Off | Stage::Falling) && tree.behind(slot.port()).next().is_some()
 }
 
 /// Logs the slots that are served from now on: one line for all that are alike, since a switch has dozens.
 fn announce(ports: &[Port]) {
-    let kind = |port: &Port| format!("{}; {}", port.stage, port.interrupts.mode());
+    let kind = |port: &Port| format!("{}; {}", port.stage, port.slot.mode());
     for (index, port) in ports.iter().enumerate() {
         let kind_here = kind(port);
         if ports.iter().take(index).any(|earlier| kind(earlier) == kind_here) {
@@ -219,24 +214,21 @@ impl<T: fmt::Display> fmt::Display for Several<T> {
 }
 
 /// A slot's name: its number, and its port if another slot has that number.
-fn name(slot: &Slot, known: &[Port]) -> String {
-    let name = format!("slot{}", slot.capabilities().number());
+fn name(slot: &Slot<Window>, known: &[Port]) -> String {
+    let name = format!("slot{}", slot.number());
     if known.iter().any(|port| port.name == name) { format!("{name}-{}", slot.port()) } else { name }
 }
 
 impl Port {
-    fn start(machine: &mut Machine, node: &Node, mut slot: Slot, name: String) -> Self {
+    fn start(machine: &mut Machine, node: &Node, mut slot: Slot<Window>, name: String) -> Self {
         let mode = match machine.options().irq {
             None | Some(InterruptMode::PerQueue | InterruptMode::Shared) => None,
             Some(InterruptMode::Line) => Some(SlotMode::Line),
             Some(InterruptMode::Polling) => Some(SlotMode::Polling),
         };
-        let (function, bars) = (node.function, node.bars);
-        let interrupts = SlotInterrupts::find(machine, &function, &bars, slot.express(), &name, mode);
-        let now = machine.now();
-        slot.start(machine.config(), now);
+        slot.start(machine, node, &name, mode);
         let stage = slot.stage();
-        Self { name, slot, interrupts, removing: false, next_poll: now, stage }
+        Self { name, slot, removing: false, next_poll: machine.now(), stage }
     }
 
     /// Its name.
@@ -256,12 +248,12 @@ impl Port {
 
     /// How the port interrupts, and how often it did.
     pub(super) fn interrupts(&self) -> (SlotMode, u32) {
-        (self.interrupts.mode(), self.interrupts.events().count())
+        (self.slot.mode(), self.slot.interrupts())
     }
 
     /// Whether the port may not interrupt: it cannot, or the kernel had to mask a line that stormed.
     fn is_polled(&self) -> bool {
-        match self.interrupts.mode() {
+        match self.slot.mode() {
             SlotMode::Polling => true,
             SlotMode::Line => lines::storms() > 0,
             SlotMode::Msix | SlotMode::Msi => false,
@@ -271,23 +263,21 @@ impl Port {
     fn next_poll(&self) -> Option<u64> {
         // Balloons that are deflating know when they must be served, but not when their time is up.
         let polled = (self.is_polled() || self.removing).then_some(self.next_poll);
-        [polled, self.slot.next_look()].into_iter().flatten().min()
+        [polled, self.slot.deadline()].into_iter().flatten().min()
     }
 
     /// Serves the slot if that is due. Returns whether functions were added.
     fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) -> Result<bool, SlotError> {
         if self.removing && self.give_up_devices(machine, tree, balloons, false) {
             self.removing = false;
-            let now = machine.now();
-            self.slot.removed(machine.config(), now);
+            self.slot.removed(machine);
         }
         let now = machine.now();
-        if !self.interrupts.events().is_pending() && self.next_poll().is_none_or(|moment| moment > now) {
+        if !self.slot.is_pending() && self.next_poll().is_none_or(|moment| moment > now) {
             return Ok(false);
         }
         self.next_poll = now + POLL;
-        let events = self.interrupts.events();
-        let SlotReport { task, errors } = self.slot.poll(machine.config(), || events.take(), now)?;
+        let SlotReport { task, errors } = self.slot.poll(machine)?;
         for error in errors.into_iter().flatten() {
             self.report_error(error);
         }
@@ -309,19 +299,18 @@ impl Port {
                 None => info!("{}: there is no driver for {}", self.name, Line(function)),
             }
         }
-        let now = machine.now();
-        if let Some(error) = self.slot.added(machine.config(), !functions.is_empty(), now) {
+        if let Some(error) = self.slot.added(machine, !functions.is_empty()) {
             self.report_error(error);
         }
     }
 
     fn start_removal(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, surprise: bool) {
-        let now = machine.now();
         if !surprise {
+            let now = machine.now();
             tree.behind(self.bdf()).for_each(|node| balloons.leave(node.bdf(), now));
         }
         if self.give_up_devices(machine, tree, balloons, surprise) {
-            self.slot.removed(machine.config(), now);
+            self.slot.removed(machine);
         } else {
             self.removing = true;
         }

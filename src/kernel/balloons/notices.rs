@@ -77,7 +77,7 @@ fn reset(balloon: &Balloon<Machine>) {
         inflating: Frames(report.inflating),
         deflating: Frames(report.deflating),
         actual: Bytes::of_frames(balloon.status().actual),
-        queue: report.queue.map(BalloonQueue::word),
+        queue: report.queue.map(BalloonQueue::into),
     });
     if serial::is_text() {
         reset_in_words(balloon.name(), &report);

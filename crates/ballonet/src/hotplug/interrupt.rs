@@ -15,7 +15,7 @@ use spin::Mutex;
 use crate::pci::bridge::close_unused_windows;
 use crate::pci::express::SlotStatus;
 use crate::pci::register::{STATUS, Status};
-use crate::pci::{Bars, Command, EnabledMsi, Express, Function, Msi, Msix, MsixTable, MsixVector};
+use crate::pci::{Bars, Command, EnabledMsi, Express, Function, Msi, Msix, MsixTable, MsixVector, Node};
 use crate::platform::{Handled, Handler, InterruptLine, Platform, Registers, Vector};
 
 /// How a port interrupts.
@@ -37,12 +37,12 @@ pub enum SlotMode {
 
 impl SlotMode {
     /// All, the best first.
-    pub(crate) const LADDER: [Self; 4] = [Self::Msix, Self::Msi, Self::Line, Self::Polling];
+    const LADDER: [Self; 4] = [Self::Msix, Self::Msi, Self::Line, Self::Polling];
 }
 
 /// What the handler leaves.
 #[derive(Debug, Default)]
-pub struct SlotEvents {
+pub(super) struct SlotEvents {
     /// Events that were noted and cleared.
     noted: AtomicU16,
     pending: AtomicBool,
@@ -52,18 +52,18 @@ pub struct SlotEvents {
 impl SlotEvents {
     /// Whether the slot is to be looked at. With interrupts off, right before the CPU is put to sleep by `sti; hlt`, no
     /// answer of *no* can be out of date.
-    pub fn is_pending(&self) -> bool {
+    pub(super) fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)
     }
 
     /// Takes what was noted. What happens from now on is for the next time.
-    pub fn take(&self) -> SlotStatus {
+    pub(super) fn take(&self) -> SlotStatus {
         self.pending.store(false, Ordering::Release);
         SlotStatus::from_bits_retain(self.noted.swap(0, Ordering::AcqRel))
     }
 
     /// How many interrupts there were.
-    pub fn count(&self) -> u32 {
+    pub(super) fn count(&self) -> u32 {
         self.count.load(Ordering::Relaxed)
     }
 
@@ -107,7 +107,7 @@ enum Source<R> {
 
 /// The interrupts of a port. They end by [`SlotInterrupts::release`].
 #[must_use = "vectors stay taken until they are released"]
-pub struct SlotInterrupts<R> {
+pub(super) struct SlotInterrupts<R> {
     function: Function,
     /// The command register as found.
     command: Command,
@@ -118,14 +118,14 @@ pub struct SlotInterrupts<R> {
 impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     /// Gives the port with this capability interrupts: in the mode that is `forced`, or else in the first of the ladder that
     /// works, and polling if none does. `name` is the vector's.
-    pub fn find<P: Platform<Registers = R>>(
+    pub(super) fn find<P: Platform<Registers = R>>(
         platform: &mut P,
-        port: &Function,
-        bars: &Bars,
+        port: &Node,
         express: &Express,
         name: &str,
         forced: Option<SlotMode>,
     ) -> Self {
+        let Node { function: port, bars, .. } = port;
         close_unused_windows(platform.config(), port.bdf);
         // Interrupts are messages too, and the table of MSI-X is in memory.
         let command = port.enable(platform.config(), Command::MEMORY | Command::BUS_MASTER);
@@ -137,12 +137,12 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     }
 
     /// What the handler leaves.
-    pub fn events(&self) -> &SlotEvents {
+    pub(super) fn events(&self) -> &SlotEvents {
         &self.events
     }
 
     /// How the port interrupts.
-    pub const fn mode(&self) -> SlotMode {
+    pub(super) const fn mode(&self) -> SlotMode {
         match self.source {
             Source::Msix { .. } => SlotMode::Msix,
             Source::Msi { .. } => SlotMode::Msi,
@@ -152,7 +152,7 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     }
 
     /// Gives everything back; the port has been told to interrupt no more.
-    pub fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
+    pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
         match self.source {
             Source::Msix { table, vector } => {
                 let (table, pending) = table.disable(platform.config());

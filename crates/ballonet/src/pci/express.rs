@@ -66,7 +66,7 @@ impl PortType {
 bitflags! {
     /// Slot capabilities (7.5.3.9), without the slot's number and power limit.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub struct SlotCapabilities: u32 {
+    pub(crate) struct SlotCapabilities: u32 {
         /// There is an attention button.
         #[doc(alias = "PCI_EXP_SLTCAP_ABP")]
         const ATTENTION_BUTTON = 1 << 0;
@@ -100,7 +100,7 @@ bitflags! {
 
     /// Slot control (7.5.3.10). The two indicators take two bits each: see [`Indicator`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub struct SlotControl: u16 {
+    pub(crate) struct SlotControl: u16 {
         /// Interrupt when the attention button is pressed.
         #[doc(alias = "PCI_EXP_SLTCTL_ABPE")]
         const ATTENTION_BUTTON = 1 << 0;
@@ -140,7 +140,7 @@ bitflags! {
 
     /// Slot status (7.5.3.11). Writing a one clears the bits of [`SlotStatus::EVENTS`]; the rest are read-only.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub struct SlotStatus: u16 {
+    pub(crate) struct SlotStatus: u16 {
         /// The attention button was pressed.
         #[doc(alias = "PCI_EXP_SLTSTA_ABP")]
         const ATTENTION_BUTTON = 1 << 0;
@@ -186,7 +186,7 @@ impl SlotStatus {
 impl SlotCapabilities {
     /// The number that is written on the slot: 0 to 8191.
     #[doc(alias = "PCI_EXP_SLTCAP_PSN")]
-    pub const fn number(self) -> u16 {
+    pub(crate) const fn number(self) -> u16 {
         (self.bits() >> 19) as u16
     }
 }
@@ -227,7 +227,7 @@ impl SlotControl {
 
 /// The PCI Express capability of a function. All of its first 28 bytes are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Express {
+pub(crate) struct Express {
     function: Bdf,
     offset: u16,
     flags: u16,
@@ -282,13 +282,13 @@ impl Express {
     }
 
     /// Reads the slot control.
-    pub fn slot_control<C: ConfigSpace>(&self, config: &C) -> SlotControl {
+    pub(crate) fn slot_control<C: ConfigSpace>(&self, config: &C) -> SlotControl {
         SlotControl::from_bits_retain(config.read16(self.function, self.offset + SLOT_CONTROL as u16))
     }
 
     /// Writes the slot control, and only it: the slot status in the upper half of its dword loses its events when they
     /// are written back. The interlock stays as it is.
-    pub fn set_slot_control<C: ConfigSpace>(&self, config: &mut C, control: SlotControl) {
+    pub(crate) fn set_slot_control<C: ConfigSpace>(&self, config: &mut C, control: SlotControl) {
         let control = control.difference(SlotControl::INTERLOCK);
         config.write16(self.function, self.offset + SLOT_CONTROL as u16, control.bits());
     }

@@ -12,7 +12,7 @@ mod bus;
 pub mod capability;
 mod config;
 mod config_window;
-pub mod express;
+pub(crate) mod express;
 #[cfg(test)]
 pub(crate) mod fake;
 mod function;
@@ -37,7 +37,7 @@ pub use bus::BusRange;
 pub use capability::{Capabilities, Capability, CapabilityError, ExtendedCapabilities, ExtendedCapability};
 pub use config::ConfigSpace;
 pub use config_window::ConfigWindow;
-pub use express::Express;
+pub(crate) use express::Express;
 pub use function::Function;
 pub(crate) use header::ClassCode;
 pub use header::{BusNumbers, Subsystem};

@@ -182,7 +182,7 @@ impl ConfigSpace for Port {
 /// A slot with its port, and devices that come and go with it.
 struct Bench {
     port: Port,
-    slot: Slot,
+    slot: Controller,
     now: u64,
     up: bool,
     errors: Vec<SlotError>,
@@ -192,7 +192,7 @@ impl Bench {
     fn new(port: Port, timing: Timing) -> Self {
         let mut port = port;
         let function = Function::probe(&port, Port::bdf()).unwrap();
-        let mut slot = Slot::find(&port, &function, timing).unwrap().unwrap();
+        let mut slot = Controller::find(&port, &function, timing).unwrap().unwrap();
         let up = slot.stage() == Stage::On;
         slot.start(&mut port, 0);
         Self { port, slot, now: 0, up, errors: Vec::new() }
@@ -245,7 +245,7 @@ fn fine(card: bool, powered: bool) -> Bench {
 fn a_card_comes_goes_and_comes_again() {
     let mut bench = fine(false, false);
     bench.run(100);
-    assert_eq!(bench.slot.capabilities().number(), 7);
+    assert_eq!(bench.slot.number(), 7);
     for _ in 0..3 {
         bench.port.insert(true);
         bench.run(500);
@@ -369,7 +369,7 @@ fn a_port_that_is_gone_is_named() {
 fn ports_without_a_slot_or_without_hot_plug_have_none_here() {
     let find = |port: &Port| {
         let function = Function::probe(port, Port::bdf()).unwrap();
-        Slot::find(port, &function, Timing::STANDARD).unwrap().is_some()
+        Controller::find(port, &function, Timing::STANDARD).unwrap().is_some()
     };
     let mut port = Port::new(true, true, Quirks::default());
     assert!(find(&port));

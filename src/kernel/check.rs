@@ -14,7 +14,6 @@ use crate::console::events;
 use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, log as serial};
-use ballonet::balloon;
 use ballonet::pci::{Bdf, Tree};
 use ballonet::platform::Platform;
 use ballonet::virtio::spec::DeviceType;
@@ -29,7 +28,8 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
         Ok(selection) => selection,
         Err(reason) => return bail_out(tap, format_args!("{reason}")),
     };
-    let is_balloon = |node: &&ballonet::pci::Node| balloon::matches(node.function.vendor, node.function.device);
+    let is_balloon =
+        |node: &&ballonet::pci::Node| DeviceType::BALLOON.is_function(node.function.vendor, node.function.device);
     let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function.bdf).collect();
     let untested = mmio.iter().filter(|found| found.is(DeviceType::BALLOON)).count();
     if devices.is_empty() && untested != 0 {

@@ -78,7 +78,7 @@ impl Served {
 
     /// Its address, once, if it turned out to be gone.
     pub(super) fn take_gone(&mut self) -> Option<DeviceAddress> {
-        core::mem::take(&mut self.gone).then(|| self.balloon.address())
+        core::mem::take(&mut self.gone).then(|| self.balloon.status().address)
     }
 
     /// Whether the device may not interrupt: it has no interrupt, or the kernel had to mask a line that stormed.

@@ -107,7 +107,7 @@ impl SizeReports {
 
     /// Reports how frames go to the host, if that has changed.
     fn report_strategy(&mut self, balloon: &Balloon<Machine>) {
-        let strategy = balloon.send_strategy();
+        let strategy = balloon.status().strategy;
         if self.strategy.replace(strategy) == Some(strategy) {
             return;
         }

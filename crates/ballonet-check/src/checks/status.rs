@@ -149,5 +149,5 @@ pub(super) fn read_accepted(device: &mut TestDevice<'_>) -> Features {
         device.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
         *word = device.common.read32(offset_of!(CommonConfig, driver_feature));
     }
-    Features::from_words(words)
+    Features::from(words)
 }

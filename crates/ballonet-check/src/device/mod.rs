@@ -186,7 +186,7 @@ impl<'p> TestDevice<'p> {
         }
         while self.pfns.len() < FRAMES {
             let Some(run) = self.pci.platform.take_free((FRAMES - self.pfns.len()) as u32) else { break };
-            self.pfns.extend(run.pfns().map(ballonet::memory::Pfn::as_u32));
+            self.pfns.extend(run.pfns().map(|pfn| pfn.0));
             self.runs.push(run);
         }
         trouble_unless!(self.pfns.len() >= 64, "only {} frames of memory are free to test with", self.pfns.len());

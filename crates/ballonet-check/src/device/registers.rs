@@ -27,11 +27,11 @@ impl TestDevice<'_> {
     }
 
     pub(crate) fn read_offered(&mut self) -> Features {
-        Features::from_words([self.feature_word(0), self.feature_word(1)])
+        Features::from([self.feature_word(0), self.feature_word(1)])
     }
 
     pub(crate) fn accept(&mut self, features: Features) {
-        for (select, word) in (0..).zip(features.words()) {
+        for (select, word) in (0..).zip(<[u32; 2]>::from(features)) {
             self.common.write32(offset_of!(CommonConfig, driver_feature_select), select);
             self.common.write32(offset_of!(CommonConfig, driver_feature), word);
         }

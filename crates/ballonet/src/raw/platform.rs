@@ -58,7 +58,7 @@ pub trait BalloonKernel {
 
     /// As [`BalloonPlatform::statistics`].
     fn statistics(&self) -> Statistics {
-        Statistics::new()
+        Statistics::default()
     }
 }
 

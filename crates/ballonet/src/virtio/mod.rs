@@ -37,6 +37,6 @@ pub use queue::{
     Rejected, RingFormat, RingLayout, Segment, Stopped, UsedLength, Virtqueue,
 };
 pub use transport::{
-    Doorbell, LegacyError, MmioDevice, MmioError, MmioIdentity, ModernError, Transport, TransportError,
+    ConfigField, Doorbell, LegacyError, MmioDevice, MmioError, MmioIdentity, ModernError, Transport, TransportError,
 };
 pub use transport_kind::TransportKind;

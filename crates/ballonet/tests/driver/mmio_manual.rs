@@ -148,7 +148,7 @@ impl Hand {
     fn inflate(&mut self, ring: &mut Dma) {
         let mut buffer = self.platform.allocate_dma(4096, 4096).expect("there is memory");
         let run = self.platform.frames.take_free(4).expect("there are frames");
-        for (i, pfn) in run.pfns().map(Pfn::as_u32).enumerate() {
+        for (i, pfn) in run.pfns().map(|pfn| pfn.0).enumerate() {
             buffer.store32(4 * i, pfn);
         }
         ring.store64(0, buffer.device_address());

@@ -6,7 +6,7 @@ use crate::balloon::error::BalloonError;
 use crate::balloon::platform::BalloonPlatform;
 use crate::balloon::policy::tuning::SendStrategy;
 use crate::balloon::status::BalloonStatus;
-use crate::platform::{DeviceAddress, Platform};
+use crate::platform::Platform;
 use crate::virtio::RingFormat;
 
 /// When to poll.
@@ -90,7 +90,7 @@ impl<P: Platform> Balloon<P> {
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
         match &mut self.state {
             State::Running(running) => running.virtio.interrupts.set_queue_affinity(platform, queue, cpu)?,
-            State::Frozen => return Err(BalloonError::Frozen(self.address())),
+            State::Frozen => return Err(BalloonError::Frozen(self.device.address())),
             State::Failed(error) => return Err(*error),
         }
         self.affinities.retain(|(known, _)| *known != queue);
@@ -128,11 +128,6 @@ impl<P: Platform> Balloon<P> {
         &self.options.name
     }
 
-    /// The device's address.
-    pub fn address(&self) -> DeviceAddress {
-        self.device.address()
-    }
-
     /// Whether a device is still there; one that was pulled out is not.
     pub fn is_present(&self, platform: &mut P) -> bool {
         self.device.is_present(platform)
@@ -141,6 +136,7 @@ impl<P: Platform> Balloon<P> {
     /// The balloon's state.
     pub fn status(&self) -> BalloonStatus {
         BalloonStatus {
+            address: self.device.address(),
             features: self.features,
             transport: self.transport,
             ring: RingFormat::of(self.features),
@@ -156,9 +152,20 @@ impl<P: Platform> Balloon<P> {
             withheld: self.withheld.frames(),
             cooling: self.oom.deadline(),
             silent: self.silence.is_reported(),
+            strategy: self.strategy(),
             failed: self.error(),
             last_reset: self.last_reset,
             last_hints: self.last_hints,
+        }
+    }
+
+    /// How frames go to the host, as far as measured.
+    fn strategy(&self) -> SendStrategy {
+        match self.running() {
+            Some(running) => {
+                self.tuning.strategy(running.queues.pages.descriptors(), running.queues.reporting.is_some())
+            }
+            None => self.tuning.strategy(1, false),
         }
     }
 
@@ -167,16 +174,6 @@ impl<P: Platform> Balloon<P> {
         match self.state {
             State::Failed(error) => Some(error),
             State::Running(_) | State::Frozen => None,
-        }
-    }
-
-    /// How frames go to the host, as far as measured.
-    pub fn send_strategy(&self) -> SendStrategy {
-        match self.running() {
-            Some(running) => {
-                self.tuning.strategy(running.queues.pages.descriptors(), running.queues.reporting.is_some())
-            }
-            None => self.tuning.strategy(1, false),
         }
     }
 

@@ -12,7 +12,7 @@ pub(crate) const VERSION: usize = 0x004;
 pub(crate) const DEVICE_ID: usize = 0x008;
 /// Read-only: the subsystem vendor.
 #[doc(alias = "VIRTIO_MMIO_VENDOR_ID")]
-pub const VENDOR_ID: usize = 0x00c;
+pub(crate) const VENDOR_ID: usize = 0x00c;
 /// Read-only: a word of the offered features.
 #[doc(alias = "VIRTIO_MMIO_DEVICE_FEATURES")]
 pub(crate) const DEVICE_FEATURES: usize = 0x010;

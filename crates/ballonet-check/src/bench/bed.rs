@@ -58,7 +58,7 @@ impl Offer {
         options.declined = Features::empty();
         let mut setup = Setup::open(platform, device, options, DeviceType::BALLOON, |_, _| ALWAYS, |_, _| {})?;
         let found = find_queues(&mut setup);
-        let device = setup.device;
+        let device = &setup.device;
         let (transport, offered) = (device.transport().kind(), device.offered());
         let legacy = Features::from_bits_retain(u32::MAX.into());
         let features = if transport.is_legacy() { offered & legacy } else { offered };

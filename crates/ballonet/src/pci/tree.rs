@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::bridge::BridgeError;
 use super::header::BusNumbers;
-use super::{Bars, Bdf, Command, ConfigSpace, Function, InterruptPin};
+use super::{Bars, Bdf, Command, ConfigSpace, Function};
 
 /// A function in the tree.
 #[derive(Debug, Clone, Copy)]

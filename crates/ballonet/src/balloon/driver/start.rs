@@ -215,7 +215,7 @@ fn set_up<P: BalloonPlatform>(
 /// # Errors
 /// When the device is gone, names an impossible size, or lacks a queue that every balloon has.
 pub fn find_queues<P: Platform>(setup: &mut Setup<P>) -> Result<(QueueNumbers, [u16; QUEUES]), BalloonError> {
-    let device = setup.device;
+    let device = &mut setup.device;
     let count = device.transport().queue_count();
     let mut sizes = [0; QUEUES];
     for (index, size) in (0..count).map_while(QueueIndex::new).zip(&mut sizes) {

@@ -9,10 +9,11 @@ usage() {
 Usage: cargo run [--release] [-- KERNEL-ARGUMENT...]
        ./run.sh [OPTION...] [--] [KERNEL] [KERNEL-ARGUMENT...]
        ./run.sh image [...]       makes an image for USB sticks and CDs (see ./run.sh image --help)
+       ./run.sh bzimage [...]     makes a bzImage for loaders of Linux (see ./run.sh bzimage --help)
        ./run.sh flash [DEVICE]    writes it to a stick (see ./run.sh flash --help)
        ./run.sh help              prints this, as --help does
 
-Boots KERNEL, an ELF file with a PVH note, in QEMU. Without KERNEL it builds this project's kernel and boots that. The
+Boots KERNEL, an ELF file with a PVH note or a bzImage, in QEMU. Without KERNEL it builds this project's kernel and boots that. The
 kernel arguments (key=value) become the kernel's command line. Any other program in KERNEL's place is just run.
 
 The serial console is on the terminal. Ctrl-A C goes to the QEMU monitor and back, Ctrl-A X ends QEMU.
@@ -51,11 +52,13 @@ refuse() {
   exit 2
 }
 
-# Whether a file is a 64-bit ELF executable with a PVH note and no interpreter: a kernel, and not a program of this
-# system. Reads only the headers, and works without binutils.
+# Whether a file is a bzImage, or a 64-bit ELF executable with a PVH note and no interpreter: a kernel, and not a program of
+# this system. Reads only the headers, and works without binutils.
 is_kernel() {
   local file=$1 header phdrs i
   [[ -f $file && -r $file ]] || return 1
+  # "HdrS".
+  [[ $(words 4 "$file" $((0x202)) 4) != *1400005704* ]] || return 0
   # As 16-bit words: 0-1 the magic number, 2 class and byte order, 16-19 e_phoff, 27 e_phentsize, 28 e_phnum.
   read -ra header <<<"$(words 2 "$file" 0 64)"
   ((${#header[@]} == 32 && header[0] == 0x457f && header[1] == 0x464c && header[2] == 0x0102 && header[27] == 56)) ||
@@ -323,7 +326,7 @@ build_and_run() {
 }
 
 case ${1-} in
-  image | flash) exec "$root/scripts/$1.sh" "${@:2}" ;;
+  image | flash | bzimage) exec "$root/scripts/$1.sh" "${@:2}" ;;
   help)
     usage
     exit 0
@@ -365,7 +368,7 @@ if [[ $# -eq 0 || ($1 == *=* && ! -e $1) ]]; then
   build_and_run "$@"
 fi
 if ! is_kernel "$1"; then
-  command -v -- "$1" >/dev/null || refuse "$1: neither a kernel, nor a program, nor image, flash or help"
+  command -v -- "$1" >/dev/null || refuse "$1: neither a kernel, nor a program, nor image, flash, bzimage or help"
   exec "$@"
 fi
 compose "$@"

@@ -20,7 +20,8 @@ release build. Its menu has the modes serve, check and bench, and serve with all
 options. Secure Boot must be off.
 
   --output FILE    the image (target/ballonet.img)
-  --kernel KERNEL  the kernel to put into it, instead of the release build
+  --kernel KERNEL  the kernel to put into it, instead of the release build; also a bzImage, which GRUB starts by BIOS
+                   only
   --menu FILE      a GRUB menu (grub.cfg) instead of the default one; the kernel is /boot/ballonet
   --test           boots it in QEMU: as a USB stick by BIOS and by UEFI, as a CD, and by each entry of the menu
 
@@ -85,7 +86,7 @@ else
 fi
 
 function start {
-  multiboot2 /boot/ballonet $*
+  COMMAND /boot/ballonet $*
   # After the line above, else the kernel's header overrides it. Any current mode of the screen is fine.
   set gfxpayload=auto
 }
@@ -124,9 +125,16 @@ flock -u 9
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir -p "$folder/image/boot/grub" "$(dirname "$output")"
-strip -o "$folder/image/boot/ballonet" "$kernel"
-if [[ -n $menu ]]; then cat "$menu"; else menu; fi >"$folder/image/boot/grub/grub.cfg"
-modules='normal multiboot2 iso9660 fat test echo serial terminal all_video cpuid halt reboot'
+# A bzImage has "HdrS" there.
+if [[ $(tail -c +515 "$kernel" | head -c 4 | tr -d '\0') == HdrS ]]; then
+  command=linux
+  cp "$kernel" "$folder/image/boot/ballonet"
+else
+  command=multiboot2
+  strip -o "$folder/image/boot/ballonet" "$kernel"
+fi
+if [[ -n $menu ]]; then cat "$menu"; else menu | sed "s/COMMAND/$command/"; fi >"$folder/image/boot/grub/grub.cfg"
+modules="$command"' normal iso9660 fat test echo serial terminal all_video cpuid halt reboot'
 # GRUB under UEFI loads the module of every kind of partition table, and complains about a missing one.
 modules+=' part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc'
 if ! grub-mkrescue --locales= --fonts= --themes= --compress=xz --install-modules="$modules" -o "$folder/ballonet.img" \

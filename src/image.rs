@@ -17,6 +17,8 @@ pub use crate::machine::power::DEBUG_EXIT;
 #[doc(hidden)]
 pub use crate::machine::start::Entry;
 #[doc(hidden)]
+pub use crate::machine::start::bzimage::LONGEST_LINE;
+#[doc(hidden)]
 pub use crate::machine::start::entry::{
     CR0, CR4, EFER, EFER_LONG_MODE, ENTRY_GDT, ENTRY_GDT_LIMIT, ENTRY_TABLES, HUGE, TABLE,
 };

@@ -7,6 +7,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use ballonet::memory::PhysAddr;
 use ballonet_kernel::boot::{BootInfo, MemoryImage, linux, pvh};
@@ -17,7 +20,7 @@ use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
 use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_start_info};
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
-use linux_loader::loader::{KernelLoader, KernelLoaderResult, load_cmdline};
+use linux_loader::loader::{BzImage, KernelLoader, KernelLoaderResult, load_cmdline};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const MEMORY: usize = 16 << 20;
@@ -31,6 +34,20 @@ const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
 const RANGES: [(u64, u64); 2] = [(0, 0x9_FC00), (0x10_0000, MEMORY as u64 - 0x10_0000)];
 const LINE: &str = "log=json virtio_mmio.device=4K@0xc0001000:5";
 
+const KERNEL: &str = env!("CARGO_BIN_EXE_ballonet");
+
+/// The kernel as a bzImage, made once.
+fn bzimage() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("loaders.bzimage");
+        let mut script = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/run.sh"));
+        let made = script.arg("bzimage").arg("--kernel").arg(KERNEL).arg("--output").arg(&output).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        output
+    })
+}
+
 /// A guest's memory with the kernel in it.
 struct Guest {
     memory: GuestMemoryMmap,
@@ -40,9 +57,17 @@ struct Guest {
 
 impl Guest {
     fn new() -> Self {
-        let path = env!("CARGO_BIN_EXE_ballonet");
+        Self::with(KERNEL.as_ref(), |memory, file| Elf::load(memory, None, file, Some(HIGH_MEMORY)).unwrap())
+    }
+
+    /// With a bzImage, at its own address or at another.
+    fn with_bzimage(at: Option<GuestAddress>) -> Self {
+        Self::with(bzimage(), |memory, file| BzImage::load(memory, at, file, Some(HIGH_MEMORY)).unwrap())
+    }
+
+    fn with(path: &Path, load: impl FnOnce(&GuestMemoryMmap, &mut File) -> KernelLoaderResult) -> Self {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-        let loaded = Elf::load(&memory, None, &mut File::open(path).unwrap(), Some(HIGH_MEMORY)).unwrap();
+        let loaded = load(&memory, &mut File::open(path).unwrap());
         let mut line = Cmdline::new(2048).unwrap();
         line.insert_str(LINE).unwrap();
         load_cmdline(&memory, COMMAND_LINE, &line).unwrap();
@@ -75,12 +100,17 @@ impl Guest {
         })
     }
 
+    fn bytes(&self, from: GuestAddress, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.memory.read_slice(&mut bytes, from).unwrap();
+        bytes
+    }
+
     fn parse<E>(&self, parse: impl FnOnce(&MemoryImage<'_>) -> Result<BootInfo, E>) -> BootInfo
     where
         E: std::fmt::Debug,
     {
-        let mut bytes = vec![0; MEMORY];
-        self.memory.read_slice(&mut bytes, GuestAddress(0)).unwrap();
+        let bytes = self.bytes(GuestAddress(0), MEMORY);
         parse(&MemoryImage::new(PhysAddr::new(0).unwrap(), &bytes)).unwrap()
     }
 }
@@ -109,12 +139,53 @@ fn an_elf_is_entered_by_pvh_where_its_code_lies() {
     assert_ne!(entry, guest.loaded.kernel_load);
 }
 
+/// What an ELF loader has in memory from 2 MiB on, a bzImage's loader has where it put that, zeros and all.
+#[test]
+fn a_bzimage_is_the_same_memory_as_the_elf() {
+    let elf = Guest::new();
+    let start = 0x20_0000;
+    for at in [None, Some(GuestAddress(start))] {
+        let guest = Guest::with_bzimage(at);
+        let from = guest.loaded.kernel_load;
+        assert_eq!(from, at.unwrap_or(HIGH_MEMORY));
+        let length = (guest.loaded.kernel_end - from.0) as usize;
+        assert_eq!(length, (elf.loaded.kernel_end - start).next_multiple_of(4096) as usize);
+        let (ours, theirs) = (guest.bytes(from, length), elf.bytes(GuestAddress(start), length));
+        // The linker fills room between sections with breakpoints, objcopy with zeros.
+        let differs = |at: &usize| ours[*at] != theirs[*at] && (ours[*at], theirs[*at]) != (0, 0xCC);
+        assert_eq!((0..length).find(differs), None, "loaded at {from:?}");
+    }
+}
+
+/// Fields by their offsets in the file (Linux, boot.rst, "Details of Header Fields").
+#[test]
+fn a_bzimage_says_what_it_needs() {
+    let guest = Guest::with_bzimage(None);
+    let header = guest.loaded.setup_header.unwrap();
+    let image = guest.file.len() as u64 - 1024;
+    let is_64_bit_and_low = 1;
+    assert_eq!((header.version, header.loadflags, header.xloadflags), (0x20C, 1, is_64_bit_and_low));
+    assert_eq!((header.setup_sects, u64::from(header.syssize) * 16), (1, image));
+    assert_eq!((header.relocatable_kernel, header.min_alignment, header.kernel_alignment), (1, 21, 0x20_0000));
+    assert_eq!((header.pref_address, u64::from(header.init_size)), (0x20_0000, image));
+    assert_eq!((header.cmdline_size, header.handover_offset), (2048, 0));
+    let name = 0x200 + usize::from(header.kernel_version);
+    assert!(guest.file[name..].starts_with(concat!("ballonet ", env!("CARGO_PKG_VERSION"), "\0").as_bytes()));
+    // The jump in real mode leads behind the header.
+    assert_eq!(guest.file[0x200..0x202], [0xEB, 0x66]);
+}
+
 #[test]
 fn a_zero_page_of_the_loader_is_read() {
-    let guest = Guest::new();
-    let mut page = boot_params::default();
-    page.hdr.boot_flag = 0xAA55;
-    page.hdr.header = linux::MAGIC;
+    let mut made = boot_params::default();
+    made.hdr.boot_flag = 0xAA55;
+    made.hdr.header = linux::MAGIC;
+    reads_a_zero_page(&Guest::new(), made);
+    let guest = Guest::with_bzimage(None);
+    reads_a_zero_page(&guest, boot_params { hdr: guest.loaded.setup_header.unwrap(), ..Default::default() });
+}
+
+fn reads_a_zero_page(guest: &Guest, mut page: boot_params) {
     page.hdr.type_of_loader = 0xFF;
     page.hdr.cmd_line_ptr = COMMAND_LINE.0 as u32;
     page.hdr.cmdline_size = LINE.len() as u32;

@@ -218,6 +218,26 @@ fn programs_without(missing: &str) -> PathBuf {
 }
 
 #[test]
+fn a_bzimage_is_made_of_this_kernel_only_and_started_like_it() {
+    let bzimage = Path::new(env!("CARGO_TARGET_TMPDIR")).join("run.bzimage");
+    let make = |kernel: &str| output(run_sh(&[]).args(["bzimage", "--kernel", kernel, "--output"]).arg(&bzimage));
+    for (kernel, status, words) in [
+        ("/nonexistent", INVALID, "/nonexistent: no such kernel"),
+        ("/bin/true", 1, "not this project's kernel"),
+        ("/etc/passwd", 1, "/etc/passwd"),
+    ] {
+        let (found, said) = make(kernel);
+        assert!(found == Some(status) && said.contains(words), "{kernel} ({found:?}): {said}");
+        assert!(!bzimage.exists(), "a bzImage of {kernel}");
+    }
+    let (status, said) = make(KERNEL);
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = output(run_sh(&[]).env("DRY_RUN", "1").arg(&bzimage).arg("log=json"));
+    let words = format!("-kernel {} -append log=json", bzimage.display());
+    assert!(status == Some(0) && said.contains(&words), "{status:?}: {said}");
+}
+
+#[test]
 fn an_image_names_each_program_that_it_lacks() {
     for (program, package) in [
         ("xz", "xz-utils"),

@@ -207,7 +207,7 @@ fn look_at(desk: &Desk, command: &str) -> Option<String> {
     let words: Vec<&str> = command.split_whitespace().collect();
     let script = words.iter().position(|word| word.starts_with("scripts/") || *word == "./run.sh")?;
     let (program, options) = match words[script..] {
-        [run, part @ ("image" | "flash"), ref options @ ..] => (format!("{run} {part}"), options),
+        [run, part @ ("image" | "flash" | "bzimage"), ref options @ ..] => (format!("{run} {part}"), options),
         [program, ref options @ ..] => (program.into(), options),
         [] => return None,
     };

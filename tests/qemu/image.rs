@@ -45,6 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     add("menu_tells_all", qemu("q35"), Menu::Ours, Stick, Bios, tells_all);
     add("menu_names_a_cpu_without_64_bit_mode", qemu("pc").cpu("athlon"), Menu::Ours, Stick, Bios, names_an_old_cpu);
     add("first_entry_starts_by_itself", qemu("q35"), Menu::Ours, Stick, Bios, starts_by_itself);
+    add("bios_stick_serves_a_bzimage", qemu("q35"), Menu::BzImage, Stick, Bios, serves_a_bzimage);
     add("bios_puts_it_elsewhere", qemu("q35"), Menu::Elsewhere, Stick, Bios, loaded_elsewhere);
     add("uefi_puts_it_elsewhere", qemu("q35"), Menu::Elsewhere, Stick, Uefi, loaded_elsewhere);
     add("uefi_puts_registers_above_4_gib", qemu("q35"), Menu::Json, Stick, Uefi, registers_above_4_gib);
@@ -85,19 +86,21 @@ enum Menu {
     Json,
     /// The same, with a kernel that asks not to be loaded below [`ELSEWHERE`].
     Elsewhere,
+    /// The same menu as people get, with a bzImage.
+    BzImage,
 }
 
 impl Menu {
     fn text(self) -> Option<&'static str> {
         match self {
-            Self::Ours => None,
+            Self::Ours | Self::BzImage => None,
             Self::Json | Self::Elsewhere => Some("multiboot2 /boot/ballonet log=json\nboot\n"),
         }
     }
 
     /// The image with this menu, made once for the whole test program.
     fn image(self) -> Result<Option<PathBuf>, String> {
-        static IMAGES: [OnceLock<Result<Option<PathBuf>, String>>; 3] = [const { OnceLock::new() }; 3];
+        static IMAGES: [OnceLock<Result<Option<PathBuf>, String>>; 4] = [const { OnceLock::new() }; 4];
         IMAGES[self as usize].get_or_init(|| make(self)).clone()
     }
 }
@@ -107,6 +110,10 @@ fn make(menu: Menu) -> Result<Option<PathBuf>, String> {
     let mut kernel = image::kernel();
     if matches!(menu, Menu::Elsewhere) {
         kernel = elsewhere(&kernel, &folder)?;
+    }
+    if matches!(menu, Menu::BzImage) {
+        let Some(made) = image::bzimage()? else { return Ok(None) };
+        kernel = made;
     }
     make_in(&folder, &kernel, menu.text())
 }
@@ -169,8 +176,17 @@ fn choose(vm: &mut Vm, key: &str) -> Outcome {
 
 /// The kernel starts, the balloon follows the host, and the console answers.
 fn serves(vm: &mut Vm) -> Outcome {
+    serves_by(vm, "multiboot2")
+}
+
+/// GRUB's command `linux` enters a bzImage in protected mode.
+fn serves_a_bzimage(vm: &mut Vm) -> Outcome {
+    serves_by(vm, "the Linux boot protocol")
+}
+
+fn serves_by(vm: &mut Vm, protocol: &str) -> Outcome {
     choose(vm, "1")?;
-    vm.line_with("starts, loaded by multiboot2")?;
+    vm.line_with(&format!("starts, loaded by {protocol}"))?;
     let missing = vm.serial.all().into_iter().find(|line| line.text.contains("error: file"));
     ensure!(missing.is_none(), "GRUB lacks a module: {missing:?}");
     vm.line_with("ready: ")?;

@@ -21,7 +21,6 @@ mod image;
 mod input;
 mod layouts;
 mod life;
-mod linux_entry;
 mod matrix;
 mod migration;
 mod mmio;
@@ -38,6 +37,7 @@ mod silence;
 mod soak;
 mod suite;
 mod terabyte;
+mod vmms;
 mod work;
 
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         mmio::trials(),
         layouts::trials(),
         life::trials(),
-        linux_entry::trials(),
+        vmms::trials(),
         migration::trials(),
         poison::trials(),
         commands::trials(),

@@ -139,7 +139,7 @@ fn message(vm: &mut Vm, what: &str, wanted: impl Fn(&str) -> bool) -> Outcome {
 }
 
 /// Nothing but switching the machine off ends QEMU with status 0 here.
-fn ends_switched_off(vm: &mut Vm) -> Outcome {
+pub(crate) fn ends_switched_off(vm: &mut Vm) -> Outcome {
     let exit = vm.event("exit")?;
     ensure!(exit.count("status")? == 33, "the kernel should end with success: {exit}");
     let status = vm.end()?;

@@ -76,6 +76,8 @@ const SHORT: &[&str] = &[
     "screen::absent",
     "soak::qemu-10.0",
     "terabyte::qemu-10.0::q35",
+    "vmms::qemu-7.2::firecracker::pvh",
+    "vmms::qemu-10.0::*",
     "work::qemu-10.0::resident_memory_follows_a_sawtooth",
     "work::the_console_starts_and_stops_programs",
 ];

@@ -124,6 +124,7 @@ events! {
         lines: u64, "interrupt lines of devices";
         mappings: u64, "mappings of device registers";
         heap: Bytes, "heap in use";
+        heap_mapped: Bytes, "memory mapped for small heap blocks; it does not shrink";
         balloons: u64, "balloons with a driver";
     }
 }

@@ -81,6 +81,7 @@ macro_rules! entry_point {
     ($main:path) => {
         $crate::cpu_check!();
         $crate::linux_entry!();
+        $crate::bzimage_header!();
         core::arch::global_asm!(
             // XEN_ELFNOTE_PHYS32_ENTRY: the address at which to start the kernel.
             ".pushsection .note.Xen, \"a\", @note",

@@ -1,6 +1,7 @@
 //! From the loader's hand to a machine that drivers can use.
 
 pub(crate) mod bring_up;
+pub(crate) mod bzimage;
 mod dimms;
 pub(crate) mod entry;
 pub(crate) mod firmware;

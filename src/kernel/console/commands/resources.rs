@@ -23,6 +23,7 @@ pub(in super::super) fn resources(arguments: &[&str], context: &mut Context<'_>)
         lines: lines::views().len() as u64,
         mappings: paging::with(|space| space.windows()) as u64,
         heap: Bytes(heap::view().used as u64 + large::view().frames * FRAME_SIZE),
+        heap_mapped: Bytes(heap::view().size as u64),
         balloons: context.balloons.drivers().count() as u64,
     };
     serial::emit(&now);

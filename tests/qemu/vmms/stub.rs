@@ -1,11 +1,15 @@
-//! A loader of the Linux boot protocol: an ELF image that QEMU starts by PVH, with our kernel's segments and the stub in it.
+//! A loader: an ELF image that QEMU starts by PVH, with the kernel as a VMM lays it out and the stub in it.
 //!
-//! All that the protocol wants is laid out here, at 64 MiB; the stub, some forty instructions, only fills in where QEMU put the
-//! command line, moves the RSDP, changes to long mode, and jumps.
+//! All that the Linux boot protocol wants is laid out here, at 64 MiB; the stub, some forty instructions, only fills in where
+//! QEMU put the command line, moves the RSDP, changes to long mode, and jumps.
 
 use std::arch::global_asm;
 
-use crate::support::{MIB, Outcome, ensure};
+use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
+use vm_memory::ByteValued;
+
+use super::loading::Loaded;
+use crate::support::{MIB, Outcome};
 
 /// The guest's memory in bytes.
 pub(super) const MEMORY: u64 = 256 * MIB;
@@ -14,7 +18,7 @@ pub(super) const MEMORY: u64 = 256 * MIB;
 const BASE: u32 = 64 << 20;
 const ENTRY: u32 = BASE + 0x800;
 const MOVES: u32 = BASE + 0x808;
-const LONG: u32 = BASE + 0x80C;
+const KIND: u32 = BASE + 0x80C;
 const TABLE_REGISTER: u32 = BASE + 0x810;
 const GDT: u32 = BASE + 0x820;
 const ZERO_PAGE: u32 = BASE + 0x1000;
@@ -45,12 +49,18 @@ global_asm!(
     "cld",
     "rep movsd",
     "mov dword ptr [edx], 0",
+    "mov dword ptr [ebx + 32], 0",
+    "mov dword ptr [ebx + 36], 0",
     "2:",
     "mov edi, -1",
     "mov ebp, -1",
     "xor esp, esp",
-    "cmp dword ptr [{long}], 0",
-    "jne 3f",
+    "cmp dword ptr [{kind}], {linux_32}",
+    "ja 3f",
+    "je 4f",
+    // Into the entry of PVH, as QEMU came here: `ebx` is the start info.
+    "jmp dword ptr [{entry}]",
+    "4:",
     // Into the 32-bit entry: flat segments, as PVH has them.
     "mov esi, {zero_page}",
     "xor ebx, ebx",
@@ -97,7 +107,8 @@ global_asm!(
     zero_page = const ZERO_PAGE,
     moves = const MOVES,
     bios_area = const BIOS_AREA,
-    long = const LONG,
+    kind = const KIND,
+    linux_32 = const Entry::Linux32 as u32,
     entry = const ENTRY,
     pml4 = const PML4,
     table_register = const TABLE_REGISTER,
@@ -119,16 +130,18 @@ fn code() -> &'static [u8] {
     }
 }
 
-/// How the kernel is entered.
+/// How the kernel is entered. The stub knows them by their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    /// In protected mode, at the image's first byte.
-    Protected,
-    /// In long mode, where the ELF header says.
-    Long,
+pub(super) enum Entry {
+    /// By PVH.
+    Pvh,
+    /// By the Linux boot protocol, in protected mode.
+    Linux32,
+    /// The same in long mode.
+    Linux64,
 }
 
-/// Where the RSDP is. The zero page never says.
+/// Where the RSDP is. The zero page never says, and the start info not if it was moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RootPointer {
     /// Where firmware put it, if anywhere.
@@ -140,32 +153,23 @@ pub(super) enum RootPointer {
 /// What the stub does.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stub {
-    pub(super) mode: Mode,
+    pub(super) entry: Entry,
     pub(super) root_pointer: RootPointer,
-}
-
-/// A segment to load: where, what, and how many bytes it takes.
-struct Segment<'a> {
-    address: u64,
-    bytes: &'a [u8],
-    size: u64,
 }
 
 impl Stub {
     /// The stub and the kernel in one ELF image.
-    pub(super) fn around(self, kernel: &[u8]) -> Outcome<Vec<u8>> {
-        let mut segments = segments(kernel)?;
-        let first = segments.iter().map(|segment| segment.address).min().ok_or("a kernel without segments")?;
-        let entry = number(kernel, 24, 8);
-        let within = |segment: &Segment<'_>| (segment.address..segment.address + segment.size).contains(&entry);
-        ensure!(segments.iter().any(within), "the entry {entry:#x} is in no segment");
-        let data = self.data(if self.mode == Mode::Long { entry } else { first });
-        segments.push(Segment { address: BASE.into(), bytes: &data, size: data.len() as u64 });
-        Ok(elf(&segments))
+    pub(super) fn around(self, kernel: &Loaded) -> Outcome<Vec<u8>> {
+        let entry = match self.entry {
+            Entry::Pvh => kernel.pvh.ok_or("this kernel has no entry of PVH")?,
+            Entry::Linux32 => kernel.linux_32,
+            Entry::Linux64 => kernel.linux_64,
+        };
+        Ok(elf(&[(kernel.start, &kernel.bytes), (BASE.into(), &self.data(entry, kernel.header))]))
     }
 
     /// What lies at `BASE`.
-    fn data(self, entry: u64) -> Vec<u8> {
+    fn data(self, entry: u64, header: Option<setup_header>) -> Vec<u8> {
         let mut data = vec![0; (END - BASE) as usize];
         let mut put = |address: u32, bytes: &[u8]| {
             data[(address - BASE) as usize..][..bytes.len()].copy_from_slice(bytes);
@@ -173,7 +177,7 @@ impl Stub {
         put(BASE, code());
         put(ENTRY, &entry.to_le_bytes());
         put(MOVES, &u32::from(self.root_pointer == RootPointer::Moved).to_le_bytes());
-        put(LONG, &u32::from(self.mode == Mode::Long).to_le_bytes());
+        put(KIND, &(self.entry as u32).to_le_bytes());
         put(TABLE_REGISTER, &31_u16.to_le_bytes());
         put(TABLE_REGISTER + 2, &GDT.to_le_bytes());
         // As the protocol has them: code at 0x10, data at 0x18.
@@ -186,42 +190,25 @@ impl Stub {
         for index in 0..2048_u32 {
             put(PD + 8 * index, &(index << 21 | 0x83).to_le_bytes());
         }
-        put(ZERO_PAGE + 0x1FE, &0xAA55_u16.to_le_bytes());
-        put(ZERO_PAGE + 0x202, b"HdrS");
-        let map = [(0_u64, 0x9_FC00_u64, 1_u32), (0xF_0000, 0x1_0000, 2), (0x10_0000, MEMORY - 0x10_0000, 1)];
-        put(ZERO_PAGE + 0x1E8, &[map.len() as u8]);
-        for (index, (start, length, kind)) in (0..).zip(map) {
-            let entry = [&start.to_le_bytes()[..], &length.to_le_bytes(), &kind.to_le_bytes()].concat();
-            put(ZERO_PAGE + 0x2D0 + 20 * index, &entry);
-        }
+        put(ZERO_PAGE, zero_page(header).as_slice());
         data
     }
 }
 
-/// The segments that an ELF image has loaded.
-fn segments(image: &[u8]) -> Outcome<Vec<Segment<'_>>> {
-    let (table, count) = (number(image, 32, 8), number(image, 56, 2));
-    let mut segments = Vec::new();
-    for header in (0..count).map(|index| usize::try_from(table + 56 * index).unwrap_or(usize::MAX)) {
-        if number(image, header, 4) != 1 {
-            continue;
-        }
-        let field = |offset| number(image, header + offset, 8);
-        let (start, length) = (usize::try_from(field(8))?, usize::try_from(field(32))?);
-        let bytes = image.get(start..start + length).ok_or("a segment beyond the file")?;
-        segments.push(Segment { address: field(24), bytes, size: field(40) });
+/// The zero page, but for the command line: with the header of a bzImage, or as Firecracker makes one for an ELF file.
+fn zero_page(header: Option<setup_header>) -> boot_params {
+    let made = setup_header { boot_flag: 0xAA55, header: 0x5372_6448, kernel_alignment: 1 << 24, ..Default::default() };
+    let hdr = setup_header { type_of_loader: 0xFF, ..header.unwrap_or(made) };
+    let mut page = boot_params { hdr, e820_entries: 3, ..Default::default() };
+    let map = [(0, 0x9_FC00, 1), (0xF_0000, 0x1_0000, 2), (0x10_0000, MEMORY - 0x10_0000, 1)];
+    for (slot, (addr, size, r#type)) in page.e820_table.iter_mut().zip(map) {
+        *slot = boot_e820_entry { addr, size, r#type };
     }
-    Ok(segments)
-}
-
-/// `length` bytes of the image as a number; 0 beyond its end.
-fn number(image: &[u8], offset: usize, length: usize) -> u64 {
-    let bytes = image.get(offset..offset + length).unwrap_or(&[]);
-    bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+    page
 }
 
 /// An ELF64 image of these segments, with a PVH note that names the stub.
-fn elf(segments: &[Segment<'_>]) -> Vec<u8> {
+fn elf(segments: &[(u64, &[u8])]) -> Vec<u8> {
     let count = segments.len() + 1;
     let note = [
         &4_u32.to_le_bytes()[..],
@@ -247,9 +234,9 @@ fn elf(segments: &[Segment<'_>]) -> Vec<u8> {
         }
     };
     header(4, begin, 0, note.len() as u64, note.len() as u64);
-    for segment in segments {
-        header(1, begin + contents.len() as u64, segment.address, segment.bytes.len() as u64, segment.size);
-        contents.extend(segment.bytes);
+    for &(address, bytes) in segments {
+        header(1, begin + contents.len() as u64, address, bytes.len() as u64, bytes.len() as u64);
+        contents.extend(bytes);
     }
     image.extend(contents);
     image

@@ -49,7 +49,7 @@ impl Slots {
     /// Starts to serve every hot-plug slot on PCI.
     pub(super) fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let timing = match machine.options().hotplug {
-            HotplugChoice::On => Some(Timing::STANDARD),
+            HotplugChoice::On => Some(Timing::default()),
             HotplugChoice::Prompt => Some(Timing::PROMPT),
             HotplugChoice::Off => None,
         };

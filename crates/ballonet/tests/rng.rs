@@ -48,7 +48,7 @@ impl Guest {
     fn receive(&self, rng: &mut Rng<ModelPlatform>) -> Result<Vec<u8>, RngError> {
         let mut bytes = vec![0; REQUEST_SIZE];
         for _ in 0..PATIENCE {
-            let interrupts = rng.running.interrupts;
+            let interrupts = &rng.running.interrupts;
             let is_awake = interrupts.mode() == InterruptMode::Polling || interrupts.events().is_pending();
             if is_awake && let Some(count) = rng.poll(&mut bytes)? {
                 bytes.truncate(count);

@@ -62,7 +62,7 @@ impl Served {
 
     /// Deflates the balloon completely, before it is removed.
     pub(super) fn leave(&mut self, now: u64) {
-        self.balloon.leave();
+        self.balloon.pin(0);
         self.leaving = Some(now);
     }
 

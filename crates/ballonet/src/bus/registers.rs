@@ -21,7 +21,7 @@ pub struct RegisterWindow {
 
 impl RegisterWindow {
     /// The part of this window from `offset` on, `length` bytes long; `None` if it is empty or leaves the window.
-    pub fn part(&self, offset: u64, length: u64) -> Option<Self> {
+    pub(crate) fn part(&self, offset: u64, length: u64) -> Option<Self> {
         let end = offset.checked_add(length)?;
         let address = self.address.checked_add(offset)?;
         (length != 0 && end <= self.length).then_some(Self { address, length, ..*self })

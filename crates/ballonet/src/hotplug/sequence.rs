@@ -42,7 +42,7 @@ pub struct Timing {
 
 impl Timing {
     /// For slots that a hand reaches into: as the specification has it.
-    pub const STANDARD: Self = Self {
+    pub(crate) const STANDARD: Self = Self {
         think: 5000 * MILLISECOND,
         patience: 1000 * MILLISECOND,
         settle: 100 * MILLISECOND,
@@ -55,6 +55,13 @@ impl Timing {
 
     /// For slots of virtual machines: nobody presses by mistake, and there is no power to drain nor a link to train.
     pub const PROMPT: Self = Self { think: 0, settle: 0, settle_blindly: 0, drain: 0, comings: 64, ..Self::STANDARD };
+}
+
+impl Default for Timing {
+    /// As the specification has it, for slots that a hand reaches into.
+    fn default() -> Self {
+        Self::STANDARD
+    }
 }
 
 /// Where a slot is.

@@ -23,7 +23,7 @@ impl Pending {
     pub(crate) const ALL: Self = Self(u32::MAX);
 
     /// Whether nothing happened.
-    pub(crate) const fn is_empty(self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 

@@ -1,7 +1,6 @@
 //! Tests of the model's legacy interface, driven manually: first correctly, then with one misstep at a time.
 
 use ballonet::memory::PageFrames;
-use ballonet::memory::Pfn;
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{DmaMemory, Platform, RegisterWindow, Registers};
 

@@ -1,8 +1,8 @@
 //! The device model on trial: a balloon operated by hand, register by register, first rightly and then with one misstep
 //! at a time. A model that lets a misstep pass would prove nothing about a driver.
 
+use ballonet::memory::FrameRun;
 use ballonet::memory::PageFrames;
-use ballonet::memory::{FrameRun, Pfn};
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{DmaMemory, Handled, Platform, RegisterWindow, Registers, Vector};
 

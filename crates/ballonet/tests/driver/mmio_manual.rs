@@ -1,6 +1,6 @@
 //! The registers of the device model on MMIO on trial: operated by hand, first rightly and then with one misstep at a time.
 
-use ballonet::memory::{PageFrames, Pfn};
+use ballonet::memory::PageFrames;
 use ballonet::platform::{DeviceAddress, DmaMemory, Platform, RegisterWindow, Registers};
 use ballonet::virtio::DeviceHandle;
 

@@ -56,8 +56,7 @@ impl Rig {
         let mut options = DeviceOptions::new("virtio0");
         options.interrupts = Some(mode);
         let balloon = DeviceType::BALLOON;
-        let mut setup =
-            Setup::open(&mut platform, at, options, balloon, |_, _| implemented, |_, _| {}).expect("a balloon");
+        let setup = Setup::open(&mut platform, at, options, balloon, |_, _| implemented, |_, _| {}).expect("a balloon");
         let format = RingFormat::of(setup.device.features());
         let lent = Lent { queues: Vec::new(), buffer: platform.allocate_dma(4, 4).expect("memory") };
         let make = |platform: &mut ModelPlatform, setup: &mut Setup<_>, lent: &mut Lent| -> Result<(), BringUpError> {

@@ -2,7 +2,6 @@
 
 use ballonet::balloon::{BalloonError, Options};
 use ballonet::memory::PageFrames;
-use ballonet::memory::Pfn;
 use ballonet::virtio::TransportError;
 use ballonet::virtio::spec::Features;
 

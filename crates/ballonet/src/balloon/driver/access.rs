@@ -47,13 +47,8 @@ impl<P: Platform> Balloon<P> {
 
 /// Requests beside polling.
 impl<P: Platform> Balloon<P> {
-    /// Prepares for removal: deflates everything, and ignores the host's target from now on. Once
-    /// [`BalloonStatus::actual`] is 0, or that has taken too long, call [`Balloon::shutdown`].
-    pub fn leave(&mut self) {
-        self.pin(0);
-    }
-
-    /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements.
+    /// Sets the balloon's size to `frames` frames and ignores the host's target from now on: for measurements, and with 0
+    /// before removal. Once [`BalloonStatus::actual`] is 0 then, or that has taken too long, call [`Balloon::shutdown`].
     pub fn pin(&mut self, frames: u32) {
         self.plan.pin(frames);
         self.repoll |= matches!(self.state, State::Running(_));

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::pci::InterruptPin;
 use crate::pci::fake::{FakeConfig, FakeFunction, Wire};
 
 fn bdf(bus: u8, device: u8, function: u8) -> Bdf {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Cargo's runner: boots a kernel in QEMU, and just runs any other program. See `./run.sh --help`.
+# Cargo's runner: boots a kernel in QEMU, and runs any other program directly. See `./run.sh --help`.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,15 +10,16 @@ Usage: cargo run [--release] [-- KERNEL-ARGUMENT...]
        ./run.sh [OPTION...] [--] [KERNEL] [KERNEL-ARGUMENT...]
        ./run.sh image [...]       makes an image for USB sticks and CDs (see ./run.sh image --help)
        ./run.sh bzimage [...]     makes a bzImage for loaders of Linux (see ./run.sh bzimage --help)
-       ./run.sh flash [DEVICE]    writes it to a stick (see ./run.sh flash --help)
+       ./run.sh flash [DEVICE]    writes the image to a stick (see ./run.sh flash --help)
        ./run.sh help              prints this, as --help does
 
-Boots KERNEL, an ELF file with a PVH note or a bzImage, in QEMU. Without KERNEL it builds this project's kernel and boots that. The
-kernel arguments (key=value) become the kernel's command line. Any other program in KERNEL's place is just run.
+Boots KERNEL, an ELF file with a PVH note or a bzImage, in QEMU. Without KERNEL it builds this project's kernel and
+boots that. The kernel arguments (key=value) become the kernel's command line. Any other program in KERNEL's place runs
+directly.
 
-The serial console is on the terminal. Ctrl-A C goes to the QEMU monitor and back, Ctrl-A X ends QEMU.
+The terminal shows the serial console. Ctrl-A C switches to the QEMU monitor and back, Ctrl-A X ends QEMU.
 
-Each option can also be given as an environment variable, which is how to set it under `cargo run`. `./run.sh` checks
+Each option is also an environment variable: use that under `cargo run`. `./run.sh` checks
 the options before it builds the kernel; under `cargo run` cargo builds first.
 
   --machine M     MACHINE    q35 (default), pc, microvm, or another machine type of QEMU, with properties. Types
@@ -52,7 +53,7 @@ refuse() {
   exit 2
 }
 
-# Whether a file is a bzImage, or a 64-bit ELF executable with a PVH note and no interpreter: a kernel, and not a program of
+# Whether a file is a bzImage, or a 64-bit ELF executable with a PVH note and no interpreter: a kernel, not a program of
 # this system. Reads only the headers, and works without binutils.
 is_kernel() {
   local file=$1 header phdrs i
@@ -63,7 +64,7 @@ is_kernel() {
   read -ra header <<<"$(words 2 "$file" 0 64)"
   ((${#header[@]} == 32 && header[0] == 0x457f && header[1] == 0x464c && header[2] == 0x0102 && header[27] == 56)) ||
     return 1
-  # As 32-bit words, fourteen a program header: 0 p_type, 2 p_offset (low half), 8 p_filesz (low half).
+  # As 32-bit words, fourteen per program header: 0 p_type, 2 p_offset (low half), 8 p_filesz (low half).
   read -ra phdrs <<<"$(words 4 "$file" $((header[16] | header[17] << 16)) $((header[28] * 56)))"
   local pt_interp=3 pt_note=4 found=1
   for ((i = 0; i + 13 < ${#phdrs[@]}; i += 14)); do
@@ -75,17 +76,18 @@ is_kernel() {
   return $found
 }
 
-# The unsigned words of $1 bytes each in file $2, from offset $3, in $4 bytes.
+# Prints $4 bytes of file $2 from offset $3 as unsigned words of $1 bytes.
 words() { od -An -v -t "u$1" -j "$3" -N "$4" "$2" | tr '\n' ' '; }
 
-# Whether the notes at offset $2, $3 bytes long, hold XEN_ELFNOTE_PHYS32_ENTRY (18) by "Xen", of 4 or 8 bytes.
+# Whether the notes at offset $2, $3 bytes long, include XEN_ELFNOTE_PHYS32_ENTRY (18) of owner "Xen", with 4 or 8
+# bytes.
 has_pvh_note() {
   local bytes
   bytes=$(od -An -v -tx1 -j "$2" -N "$3" "$1" | tr -d ' \n')
   [[ $bytes =~ 040000000[48]0000001200000058656e00 ]]
 }
 
-# KVM needs the CPU's support as well as the device: without the first, the device may open and the guest hang.
+# KVM needs CPU support besides the device: without it the device may open and the guest hang.
 kvm_works() {
   [[ -r /dev/kvm && -w /dev/kvm ]] && grep -qwE 'vmx|svm' /proc/cpuinfo 2>/dev/null
 }
@@ -102,11 +104,11 @@ choose_accel() {
   esac
 }
 
-# Sets `machine` from MACHINE, where it can start a kernel by PVH.
+# Sets `machine` from MACHINE, if that type can start a kernel by PVH.
 choose_machine() {
   local type=${MACHINE%%,*} real
   type=${type#type=}
-  # QEMU does not say which type it does not know, and `pc` stands for one with a version.
+  # QEMU does not name an unknown type, and `pc` is an alias of a versioned type.
   real=$("$qemu" -machine help | awk -v type="$type" '
     $1 == type { if (match($0, /alias of [^)]*/)) type = substr($0, RSTART + 9, RLENGTH - 9); print type }')
   case $real in
@@ -120,11 +122,11 @@ choose_machine() {
     isapc) [[ ${BALLOON:-} == none ]] || refuse "MACHINE=$MACHINE: has no PCI; use it with BALLOON=none" ;;
   esac
   machine=$MACHINE
-  # Without PCIe a microvm has no PCI at all.
+  # A microvm without PCIe has no PCI at all.
   [[ $machine != microvm* || $machine == *pcie=* ]] || machine+=,pcie=on
 }
 
-# Prints the command that starts the kernel on machine type $1 all the same.
+# Prints the command that starts the kernel on machine type $1 from an image.
 by_image() {
   echo "  ./run.sh image && $qemu -machine $1 -cpu max -m $MEMORY -serial stdio -device virtio-balloon-pci -drive file=target/ballonet.img,format=raw"
 }
@@ -135,8 +137,8 @@ choose_balloon() {
     none | virtio-balloon*) balloon=$BALLOON ;;
     [a-z]*=*) balloon=virtio-balloon-pci,$BALLOON ;;
     '')
-      # Up to QEMU 9.2 the device has no MSI-X. Later it has two vectors by default: one per queue is the fastest.
-      # Unused memory returns to the host by itself if the device takes reports of it.
+      # Up to QEMU 9.2 the device has no MSI-X. Later ones default to two vectors; one per queue is the fastest.
+      # With free page reporting, unused memory returns to the host by itself.
       local properties property
       balloon=virtio-balloon-pci
       properties=$("$qemu" -device virtio-balloon-pci,help 2>/dev/null)
@@ -154,7 +156,7 @@ choose_cpu() {
   [[ -z $cpu ]] || return 0
   case "$accel ${QEMU_ARGS:-}" in
     kvm*) cpu=host ;;
-    # QEMU 10 ends with "Bad icount read" when an x2APIC's registers are read while instructions are counted.
+    # QEMU 10 aborts with "Bad icount read" when x2APIC registers are read while it counts instructions.
     *-icount*) cpu=max,x2apic=off ;;
     *) cpu=max ;;
   esac
@@ -177,7 +179,7 @@ check_arguments() {
   done
 }
 
-# Most displays are modules of QEMU, which distributions package separately.
+# Most displays are QEMU modules, which distributions package separately.
 check_display() {
   local displays
   case $1 in none | vnc=*) return ;; esac
@@ -185,7 +187,7 @@ check_display() {
   grep -qxF -- "$1" <<<"$displays" || refuse "QEMU_ARGS: this QEMU has no display $1; gtk and sdl are in Debian's package qemu-system-gui"
 }
 
-# A kernel that does not fit into memory prints nothing.
+# A kernel that does not fit into memory cannot print a reason.
 check_enough() {
   local kib
   case $MEMORY in
@@ -193,7 +195,7 @@ check_enough() {
     *[Mm]) kib=$((${MEMORY%?} << 10)) ;;
     *) return ;;
   esac
-  ((kib >= 16 << 10)) || say "MEMORY=$MEMORY: the kernel wants 16M at least"
+  ((kib >= 16 << 10)) || say "MEMORY=$MEMORY: the kernel needs at least 16M"
 }
 
 check_numbers() {
@@ -220,22 +222,22 @@ find_qemu() {
   fi
 }
 
-# Has QEMU create the machine, without a kernel and without QEMU_ARGS, which may open sockets and files. QEMU reports errors
-# itself. It is asked whether its CPU has 64-bit mode: a kernel without it prints nothing.
+# Lets QEMU create the machine, without a kernel and without QEMU_ARGS, which may open sockets and files. QEMU itself
+# reports errors. Also asks whether the CPU has 64-bit mode: a kernel without it cannot print a reason.
 try_out() {
   local answers errors status=0
   local -a trial=("$qemu" -nodefaults -machine "$machine" -accel "$accel" -cpu "$cpu" -smp "$CPUS" -m "$MEMORY" -display none
     -S -monitor stdio)
   # QEMU_ARGS creates the objects that these properties name.
   [[ $balloon == none || $balloon == *iothread=* || $balloon == *bus=* ]] || trial+=(-device "$balloon")
-  # QEMU ends by itself at once; the timeout is for one that does not.
+  # QEMU ends at once; the timeout catches one that does not.
   ! command -v timeout >/dev/null || trial=(timeout 60 "${trial[@]}")
   answers=$(mktemp)
   errors=$(printf 'qom-get /machine/unattached/device[0] lm\nquit\n' | "${trial[@]}" 2>&1 >"$answers") || status=$?
   local long_mode
   long_mode=$(tr -d '\r' <"$answers" | grep -xE 'true|false' || true)
   rm -f "$answers"
-  [[ $status -eq 0 ]] || refuse "QEMU does not make this machine: ${errors:-status $status}"
+  [[ $status -eq 0 ]] || refuse "QEMU cannot create this machine: ${errors:-status $status}"
   [[ $long_mode != false ]] || refuse "CPU=$cpu: has no 64-bit mode, which the kernel needs; use max, qemu64, or another 64-bit model that '$qemu -cpu help' lists"
 }
 
@@ -257,9 +259,9 @@ compose() {
   local kernel=$1 line
   shift
   settle
-  # QEMU reports most errors when it starts, but not a CPU without 64-bit mode.
+  # QEMU reports most errors at its start, but not a CPU without 64-bit mode.
   [[ -z ${CPU:-} ]] || try_out
-  # The user's words come last: the kernel takes the last of two equal keys.
+  # The user's words come last: of equal keys, the kernel takes the last.
   line="$*"
   [[ ! -t 1 ]] || line="term=ansi${line:+ $line}"
 
@@ -267,7 +269,7 @@ compose() {
   if [[ -t 0 ]]; then
     command+=(-serial mon:stdio)
   else
-    # Piped input is for the kernel alone: Ctrl-A in it is no escape.
+    # Piped input goes to the kernel unchanged: Ctrl-A is no escape there.
     command+=(-serial stdio -monitor none)
   fi
   command+=(-device 'isa-debug-exit,iobase=0xf4,iosize=0x04')
@@ -278,22 +280,22 @@ compose() {
   command+=(-kernel "$kernel" -append "$line")
 }
 
-# Runs `command` and turns the status of isa-debug-exit, (value << 1) | 1, into that of an ordinary program.
+# Runs `command` and turns isa-debug-exit's status, (value << 1) | 1, into an ordinary exit status.
 run() {
   local child status=0 terminal=''
   if [[ -t 0 ]]; then
     say "$MACHINE, $MEMORY of memory, $accel. Ctrl-A C: QEMU monitor and back; Ctrl-A X: end QEMU."
-    # QEMU puts the terminal into raw mode, and cannot undo that when it is killed.
+    # QEMU puts the terminal into raw mode, and cannot restore it when it is killed.
     terminal=$(stty -g)
   fi
-  # In the background, so that a signal to this script reaches QEMU at once; a job without its own process group still
-  # owns the terminal.
+  # Runs in the background, so that a signal to this script takes effect at once. The job keeps the terminal, since it
+  # has no process group of its own.
   "${command[@]}" <&0 &
   child=$!
   trap 'kill -TERM "$child" 2>/dev/null || true' TERM HUP
   trap '' INT
   wait "$child" || status=$?
-  # A trapped signal ends the first wait early.
+  # A trapped signal ends the first `wait` early.
   if kill -0 "$child" 2>/dev/null; then wait "$child" || status=$?; fi
   [[ -z $terminal ]] || stty "$terminal"
   case $status in
@@ -313,8 +315,8 @@ run() {
   esac
 }
 
-# Has cargo build the kernel and call this script again with it. The options are checked first, so that no build is wasted
-# on bad ones, and passed on in the environment.
+# Lets cargo build the kernel and call this script again with it. Options are checked first, so that bad ones cost no
+# build, and are passed on in the environment.
 build_and_run() {
   local arguments=(run --manifest-path "$root/Cargo.toml" --bin ballonet)
   [[ -z $release ]] || arguments+=(--release)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Boots a kernel with mode=bench in a QEMU 10.0 whose clock counts instructions, and prints what a request costs.
-# The counts depend on the kernel alone, so kernels can be compared: give two or more to see them side by side.
+# Boots a kernel with mode=bench in a QEMU 10.0 whose clock counts instructions, and prints the cost of a request. The
+# counts depend on the kernel alone: pass two or more kernels to compare them side by side.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -26,7 +26,7 @@ run() {
   local kernel=$1 status=0
   local -a counting=(-icount 'shift=0,sleep=off')
   [[ ${ICOUNT-1} != 0 ]] || counting=()
-  # While instructions are counted, this QEMU ends when the registers of an x2APIC are read.
+  # This QEMU aborts when x2APIC registers are read while it counts instructions.
   timeout 300 "$qemu" -accel tcg "${counting[@]}" -cpu max,x2apic=off -machine q35 -m 256M -display none -nic none \
     -serial stdio -monitor none -device isa-debug-exit,iobase=0xf4,iosize=4 \
     -device "virtio-balloon-pci,packed=on,${BALLOON-vectors=6}" \
@@ -36,7 +36,7 @@ run() {
     tail -n 5 "$output" >&2
     exit 1
   fi
-  # The device's time depends on the load of the host; the minimum depends on it least.
+  # The device's time depends on the host's load; its minimum depends on it least.
   sed -n -e 's/.*"event":"bench".*"name":"\([a-z_.]*\.round_trip\)\.min","value":\([0-9]*\).*/\1 \2/p' \
     -e 's/.*"event":"bench".*"name":"\([a-z_.]*\(kick\|pop\)\)\.median","value":\([0-9]*\).*/\1 \3/p' "$output"
 }
@@ -62,7 +62,7 @@ for kernel in "$@"; do
   columns+=("$folder/${#columns[@]}")
   run "$kernel" >"${columns[-1]}"
 done
-# One line per case: each leg's figures, the kernels side by side.
+# One line per case: the figures of each phase, the kernels side by side.
 awk '
   { match($1, /[^.]*$/); leg = substr($1, RSTART); name = substr($1, 1, RSTART - 2)
     if (!(name in seen)) { seen[name] = 1; names[++count] = name }

@@ -7,9 +7,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/debian.sh"
 
 readonly UNAVAILABLE=3
-# Longest wait for one CPU, in seconds. Bochs interprets, GRUB included.
+# Longest wait for one CPU, in seconds. Bochs interprets everything, GRUB included.
 readonly PATIENCE=${BOCHS_PATIENCE:-400}
-# The CPUs: the first with 64-bit mode, a late one, and one without. Then the lines of the kernel that end the wait.
+# The CPUs: the first with 64-bit mode, a late one, and one without. Then the kernel's lines that end the wait.
 readonly CPUS=(athlon64_clawhammer corei7_skylake_x p3_katmai)
 readonly SERVES='no virtio balloon was found on PCI'
 readonly REFUSES='ballonet cannot run on this CPU: it has no 64-bit mode'
@@ -51,13 +51,13 @@ done
 [[ ${#cpus[@]} -gt 0 ]] || cpus=("${CPUS[@]}")
 [[ -r $kernel ]] || fail "there is no $kernel"
 
-# Bochs and its firmware; installs them where they are missing and this user may.
+# Finds Bochs and its firmware; installs missing packages if this user may.
 find_bochs() {
   local file missing=()
-  # Its package depends on one of its screens; this is the smallest.
+  # The package depends on one of several display plugins; this is the smallest.
   command -v bochs >/dev/null || missing+=(bochs bochs-term)
   [[ -r /usr/share/bochs/BIOS-bochs-latest ]] || missing+=(bochsbios)
-  # The file is a link of bochs' into this package, which it only recommends.
+  # In Debian this file links to a package that bochs only recommends.
   [[ -r /usr/share/bochs/VGABIOS-lgpl-latest ]] || missing+=(vgabios)
   [[ ${#missing[@]} -gt 0 ]] || return 0
   if command -v apt-get >/dev/null && may_be_root; then
@@ -70,8 +70,7 @@ find_bochs() {
   done
 }
 
-# The only modes of pixels that GRUB finds in Bochs have 8 bits, in which GRUB 2.06 itself crashes: hence text. No time is
-# spent on the menu.
+# GRUB finds only 8-bit pixel modes in Bochs, and GRUB 2.06 crashes in those: so use text. Skip the menu's delay.
 menu() {
   cat <<'END'
 set timeout=0
@@ -82,7 +81,7 @@ menuentry ballonet {
 END
 }
 
-# The machine with CPU $1. Its screen is a VNC display that nobody looks at.
+# The configuration with CPU $1. The screen is a VNC display that nobody watches.
 configuration() {
   cat <<END
 config_interface: textconfig
@@ -103,33 +102,33 @@ panic: action=fatal
 END
 }
 
-# Starts Bochs with CPU $1, and waits for the kernel's line.
+# Starts Bochs with CPU $1 and waits for the kernel's line.
 start() {
   local cpu=$1 expected=$SERVES bochs status=1 end=$((SECONDS + PATIENCE))
   case $cpu in
     p[23]_* | pentium* | amd_k6* | core_duo* | atom_n270) expected=$REFUSES ;;
   esac
   configuration "$cpu" >"$folder/$cpu.rc"
-  # Debian's Bochs has a debugger in it, which waits for a command at the start.
+  # Debian's Bochs has a debugger, which waits for a command at the start.
   echo continue >"$folder/$cpu.go"
   bochs -q -f "$folder/$cpu.rc" -rc "$folder/$cpu.go" >"$folder/$cpu.output" 2>&1 </dev/null &
   bochs=$!
   until has_said "$cpu" "$expected" && status=0; do
     if ! kill -0 "$bochs" 2>/dev/null; then
-      say "$cpu: Bochs has ended, without: $expected"
+      say "$cpu: Bochs ended without the line: $expected"
       break
     fi
-    ((SECONDS < end)) || { say "$cpu: waited $PATIENCE s in vain for: $expected"; break; }
+    ((SECONDS < end)) || { say "$cpu: no such line after $PATIENCE s: $expected"; break; }
     sleep 0.5
   done
   kill "$bochs" 2>/dev/null || true
   wait "$bochs" 2>/dev/null || true
   if has_said "$cpu" 'FAULT\|PANIC\|warning: '; then
-    say "$cpu: the kernel complains"
+    say "$cpu: the kernel logged a warning or an error"
     status=1
   fi
   if [[ $status -ne 0 ]]; then
-    say "$cpu: the end of what was said on the serial line, and of Bochs's log:"
+    say "$cpu: the end of the serial log and of Bochs's log:"
     tail -n 30 "$folder/$cpu.serial" >&2 || true
     tail -n 40 "$folder/$cpu.log" >&2 || true
     return 1

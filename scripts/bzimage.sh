@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a bzImage of the kernel. See `./run.sh bzimage --help`. Nothing but its path goes to standard output.
+# Makes a bzImage of the kernel. See `./run.sh bzimage --help`. Only its path goes to standard output.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -10,12 +10,12 @@ usage() {
   cat <<'END'
 Usage: ./run.sh bzimage [--output FILE] [--kernel KERNEL]
 
-Makes a bzImage of the kernel's release build: for StratoVirt, kvmtool, GRUB's command `linux`, and every other loader of
-Linux that takes no ELF file. It has the entries in real mode, in protected mode and in long mode (boot protocol 2.12),
-lies at any multiple of 2 MiB below 4 GiB, and moves itself there. It has no EFI stub: UEFI starts ./run.sh image.
+Makes a bzImage of the kernel's release build, for StratoVirt, kvmtool, GRUB's command `linux`, and every other loader of
+Linux that accepts no ELF file. It has entries in real mode, in protected mode and in long mode (boot protocol 2.12), and
+moves itself to a multiple of 2 MiB below 4 GiB. It has no EFI stub: for UEFI, use ./run.sh image.
 
   --output FILE    the bzImage (target/ballonet.bzimage)
-  --kernel KERNEL  the kernel to make it of, instead of the release build
+  --kernel KERNEL  the kernel to convert, instead of the release build
 
 Exit status: 3 if objcopy is not available here.
 END

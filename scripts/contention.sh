@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the frame allocator shared by threads, behind one lock and with magazines in front of it, and how often locks are
-# found taken.
+# Measures the frame allocator shared by threads, behind one lock and with magazines in front of it, and how often the
+# locks are contended.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,7 +22,7 @@ for word in "$@"; do
   case $word in
     -h | --help) usage; exit ;;
     --draw | --write) ;;
-    *) echo "contention.sh: there is nothing to measure by $word; see scripts/contention.sh --help" >&2; exit 2 ;;
+    *) echo "contention.sh: unknown argument $word; see scripts/contention.sh --help" >&2; exit 2 ;;
   esac
 done
 cargo bench --package ballonet-benches --bench contention -- "$@"

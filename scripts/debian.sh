@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# For other scripts to source: installs Debian packages, or just unpacks them below .cache. Functions print to standard output
-# only what their comments say.
+# Sourced by other scripts: installs Debian packages, or only unpacks them below .cache. Functions print to standard
+# output only what their comments say.
 
-# Prints a field of /etc/os-release; empty where there is none.
+# Prints a field of /etc/os-release; prints nothing if it has none.
 os_release() {
   [[ ! -r /etc/os-release ]] || (
     # shellcheck source=/dev/null
@@ -11,26 +11,26 @@ os_release() {
   )
 }
 
-# Whether this user may become root: it is root, or has sudo that asks for nothing or can ask at a terminal.
+# Whether this user can become root: is root, or has sudo that needs no password or can ask for it at a terminal.
 may_be_root() {
   [[ $EUID -eq 0 ]] || { command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [[ -t 0 && -t 2 ]]; }; }
 }
 
-# Runs a command as root. Fails without running it if this user may not.
+# Runs a command as root. Fails without running it if this user cannot become root.
 as_root() {
   may_be_root || return
   if [[ $EUID -eq 0 ]]; then "$@"; else sudo "$@"; fi
 }
 
-# Installs packages. Fails where this user may not, or apt can't.
+# Installs packages. Fails if this user cannot become root, or if apt fails.
 apt_install() {
   local apt_get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -oDPkg::Lock::Timeout=300 -oAcquire::Retries=3)
-  as_root "${apt_get[@]}" update >/dev/null || echo 'apt-get update failed; trying with the lists there are' >&2
+  as_root "${apt_get[@]}" update >/dev/null || echo 'apt-get update failed; trying with the old lists' >&2
   as_root "${apt_get[@]}" install -y --no-install-recommends "$@" >/dev/null
 }
 
-# Whether this system has each program, or file, of the words PROGRAM=PACKAGE; installs the packages of missing ones.
-# Fails and names them if it cannot. Several packages are separated by spaces.
+# Checks for each program (or file) of the words PROGRAM=PACKAGE, and installs the packages of missing ones. A word
+# may name several packages, separated by spaces. Fails and names what is missing if it cannot install it.
 have_programs() {
   local word lacking=() packages=''
   for word in "$@"; do
@@ -54,12 +54,12 @@ have_programs() {
   done
 }
 
-# Whether there is program $1, or file $1 if it is a path. A function of that name is none.
+# Whether program $1 exists, or file $1 if it is a path. A shell function of that name does not count.
 has_program() {
   if [[ $1 == */* ]]; then [[ -e $1 ]]; else [[ -n $(type -P "$1") ]]; fi
 }
 
-# apt without root that leaves the system alone: it keeps its downloads below folder $1.
+# Runs apt without root and without touching the system: it keeps its downloads below folder $1.
 apt_aside() {
   local dir=$1
   shift
@@ -68,7 +68,7 @@ apt_aside() {
     -oDir::Cache="$dir/cache" "$@" >&2
 }
 
-# The same, with sources and lists of its own: $1/sources.list and $1/lists.
+# The same, with separate sources and lists: $1/sources.list and $1/lists.
 apt_with_own_sources() {
   local dir=$1
   shift
@@ -86,12 +86,12 @@ unpack_downloaded() {
   done
 }
 
-# Has apt fetch its package lists if it has none yet.
+# Fetches apt's package lists if there are none yet.
 have_apt_lists() {
   [[ -n $(apt-get indextargets --format "\$(FILENAME)" 'Created-By: Packages') ]] || as_root apt-get -qq update >&2
 }
 
-# Prints the mirror that this system takes release $1 from; empty where apt does not know it.
+# Prints the mirror from which this system takes release $1; prints nothing if apt does not know it.
 mirror_of() {
   apt-get indextargets --format "\$(RELEASE) \$(SITE)" 'Created-By: Packages' | sed -n "s/^$1 //p" | head -n 1
 }

@@ -8,9 +8,9 @@ usage() {
   cat <<'END'
 Usage: ./run.sh flash [--image FILE] DEVICE
 
-Writes the image for USB sticks to DEVICE, for example /dev/sdb: a whole removable disk, no part of which is mounted or
-in use. Shows the disk and asks for its name again; EVERYTHING ON IT IS LOST. Afterwards it reads the image back and
-compares. Without --image it makes the image first (./run.sh image).
+Writes the image for USB sticks to DEVICE, for example /dev/sdb. DEVICE must be a whole removable disk, with no part
+mounted or in use. The script shows the disk and asks for its name again; EVERYTHING ON IT IS LOST. Then it reads the
+image back and compares. Without --image it makes the image first (./run.sh image).
 
 Without DEVICE it lists the disks that it can write to.
 END
@@ -23,20 +23,20 @@ refuse() {
   exit "${2:-2}"
 }
 
-# A property of a device, by lsblk; empty if it has none.
+# A property of a device, by lsblk; empty if the device does not have it.
 property() { lsblk --nodeps --noheadings --raw --output "$2" "$1" 2>/dev/null | head -n 1; }
 
-# A name for people: lsblk escapes special characters.
+# A readable name: lsblk escapes special characters.
 described() { printf '%b' "$(property "$1" "$2")"; }
 
-# Says why a device must not be written to; nothing if it may be.
+# Prints why a device must not be written to; prints nothing if it may be.
 objection() {
   local device=$1 used
   [[ -n $(property "$device" NAME) ]] || { echo "$device: not a block device"; return; }
   [[ $(property "$device" TYPE) == disk ]] || { echo "$device: a $(property "$device" TYPE), not a whole disk"; return; }
   [[ $(property "$device" RM) == 1 ]] || { echo "$device: not removable"; return; }
   [[ $(property "$device" RO) == 0 ]] || { echo "$device: write-protected"; return; }
-  # Its partitions, and volumes on them.
+  # Its partitions and the volumes on them.
   used=$(lsblk --noheadings --raw --output MOUNTPOINTS "$device" | grep -m 1 . || true)
   [[ -z $used ]] || { echo "$device: mounted at $(printf '%b' "$used" | tr '\n' ' ')"; return; }
   [[ $(lsblk --noheadings --raw --output TYPE "$device" | grep -cvxE 'disk|part') -eq 0 ]] ||
@@ -49,7 +49,7 @@ describe() {
     "serial number $(described "$device" SERIAL)"
 }
 
-# Lists the disks that could be written to.
+# Lists the disks that this script can write to.
 candidates() {
   local device found=''
   while read -r device; do
@@ -57,7 +57,7 @@ candidates() {
     describe "$device"
     found=1
   done < <(lsblk --nodeps --noheadings --raw --paths --output NAME)
-  [[ -n $found ]] || say 'there is no removable disk that is not in use'
+  [[ -n $found ]] || say 'no removable disk is free'
 }
 
 # Reads the first $2 bytes of a device, bypassing the page cache where possible.
@@ -74,7 +74,7 @@ write_image() {
   size=$(stat -c %s "$image")
   dd if="$image" of="$device" bs=1M conv=fsync,notrunc status=none || refuse "$device: writing failed" 1
   blockdev --flushbufs "$device" 2>/dev/null || true
-  read_back "$device" "$size" | cmp -s - "$image" || refuse "$device: what was read back is not what was written" 1
+  read_back "$device" "$size" | cmp -s - "$image" || refuse "$device: the data read back differs from the image" 1
   say "$device: written, and read back: $size bytes"
 }
 
@@ -108,7 +108,7 @@ describe "$device" >&2
 printf 'EVERYTHING ON IT WILL BE LOST. To go on, type its name once more: ' >&2
 read -r answer || answer=''
 [[ $answer == "$device" ]] || refuse "\`$answer\` is not $device: nothing was written" 1
-# It may have been mounted while we waited.
+# The disk may have been mounted during the wait.
 why=$(objection "$device")
 [[ -z $why ]] || refuse "$why"
 write_image "$image" "$device"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets (fuzz/README.md): replays the stored corpus, then fuzzes from there for a while.
+# Runs the fuzz targets (fuzz/README.md): replays the stored corpus, then fuzzes on from it for a while.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,7 +16,7 @@ Runs each TARGET, or all of them: replays its corpus, then fuzzes.
   --save        afterwards packs inputs that reach new code, minimized, into fuzz/corpus
   --list        only lists the targets
 
-An input that fails is left in fuzz/artifacts, and the exit status is 1.
+Failing inputs are kept in fuzz/artifacts; the exit status is then 1.
 END
 }
 
@@ -49,8 +49,8 @@ readonly triple=x86_64-unknown-linux-gnu
 readonly folder=${CARGO_TARGET_DIR:-target}/fuzz
 readonly programs=$folder/$triple/release
 
-# What `cargo fuzz build --sanitizer none` does, by cargo alone. The flags tell LLVM to count edges and to pass operands of
-# comparisons to the fuzzer; they apply to the target only, hence --target.
+# Does what `cargo fuzz build --sanitizer none` does, with cargo alone. The flags make LLVM count edges and pass
+# comparison operands to the fuzzer. They apply to the target only, hence --target.
 build() {
   local flags=(
     --cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sancov-module
@@ -61,7 +61,7 @@ build() {
     --target-dir "$folder"
 }
 
-# Unpacks a target's corpus into fuzz/corpus/TARGET, which git ignores; the pack is in git.
+# Unpacks a target's corpus into fuzz/corpus/TARGET, which git ignores; git has the packed form.
 unpack() {
   mkdir -p "fuzz/corpus/$1" "fuzz/artifacts/$1"
   [[ ! -f fuzz/corpus/$1.tar.gz ]] || tar -xzf "fuzz/corpus/$1.tar.gz" -C "fuzz/corpus/$1"
@@ -75,7 +75,7 @@ pack() {
   rm -r "$smallest"
 }
 
-# Replays the corpus of a target, which must pass, then fuzzes from there.
+# Replays the corpus of a target, which must pass, then fuzzes on from it.
 run() {
   local log=$folder/$1.log corpus=fuzz/corpus/$1
   local limits=(-timeout=20 -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$1/" -print_final_stats=1)
@@ -87,13 +87,13 @@ run() {
 report() {
   local log=$folder/$1.log executions edges
   executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-  # A target that fails at once has covered nothing.
+  # A target that fails at once reports no coverage.
   edges=$({ grep -a 'cov: ' "$log" || true; } | sed -n '$s/.*cov: \([0-9]*\).*/\1/p')
   printf '%-14s %12s executions %6s edges  %s\n' "$1" "${executions:-?}" "${edges:-?}" "$2"
   [[ $2 != FAILED ]] || grep -a -A 3 -E 'panicked at|ERROR|Test unit written' "$log" | sed 's/^/    /'
 }
 
-have_programs c++=g++ || fail 'libFuzzer is C++, and there is no compiler for that'
+have_programs c++=g++ || fail 'libFuzzer needs a C++ compiler, and none is installed'
 build
 status=0
 for target in "${chosen[@]}"; do

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Makes the image for a USB stick or a CD. See `./run.sh image --help`. Nothing but the image's path goes to standard
-# output.
+# Makes the image for a USB stick or a CD. See `./run.sh image --help`. Only the image's path goes to standard output.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -15,9 +14,9 @@ usage() {
 Usage: ./run.sh image [--output FILE] [--kernel KERNEL] [--menu FILE]
        ./run.sh image --test
 
-Makes one image that boots as a USB stick, by BIOS or UEFI (64 or 32 bits), and as a CD. It has GRUB and the kernel's
-release build. Its menu has the modes serve, check and bench, and serve with all details; `e` edits the kernel's
-options. Secure Boot must be off.
+Makes one image that boots from a USB stick, by BIOS or UEFI (64 or 32 bits), and from a CD. It holds GRUB and the
+kernel's release build. The menu offers the modes serve, check and bench, and serve with full logging; `e` edits the
+kernel's options. Secure Boot must be off.
 
   --output FILE    the image (target/ballonet.img)
   --kernel KERNEL  the kernel to put into it, instead of the release build; also a bzImage, which GRUB starts by BIOS
@@ -25,7 +24,7 @@ options. Secure Boot must be off.
   --menu FILE      a GRUB menu (grub.cfg) instead of the default one; the kernel is /boot/ballonet
   --test           boots it in QEMU: as a USB stick by BIOS and by UEFI, as a CD, and by each entry of the menu
 
-`./run.sh flash DEVICE` writes it to a stick.
+`./run.sh flash DEVICE` writes the image to a stick.
 
 Exit status: 3 if a program that makes the image is not available here.
 END
@@ -59,10 +58,10 @@ if [[ -n $test ]]; then
   exec cargo test --manifest-path "$root/Cargo.toml" --test qemu -- image::
 fi
 
-# The GRUB platforms of every image, whatever else is installed: BIOS, 64-bit UEFI and 32-bit UEFI.
+# The GRUB platforms in every image, whatever else is installed: BIOS, 64-bit UEFI and 32-bit UEFI.
 readonly PLATFORMS=(i386-pc x86_64-efi i386-efi)
 
-# The programs that make an image, and their packages.
+# The programs needed to make an image, and their packages.
 tools() {
   have_programs grub-mkrescue=grub-common /usr/lib/grub/i386-pc/modinfo.sh=grub-pc-bin \
     /usr/lib/grub/x86_64-efi/modinfo.sh=grub-efi-amd64-bin /usr/lib/grub/i386-efi/modinfo.sh=grub-efi-ia32-bin \
@@ -74,7 +73,7 @@ menu() {
   cat <<'END'
 set timeout=5
 set default=0
-# A serial console if there is a serial port.
+# Use the serial console if there is a serial port.
 if serial --unit=0 --speed=115200; then
   terminal_input --append serial
   terminal_output --append serial
@@ -87,18 +86,18 @@ fi
 
 function start {
   COMMAND /boot/ballonet $*
-  # After the line above, else the kernel's header overrides it. Any current mode of the screen is fine.
+  # This must come after the line above: the kernel's header would override it. Any current video mode is fine.
   set gfxpayload=auto
 }
 
-# Digits, since letters are GRUB's own keys.
+# Digits as menu keys: GRUB uses the letters itself.
 if cpuid -l; then
   menuentry '1 ballonet: serve the balloon' --hotkey=1 { start }
   menuentry '2 ballonet: check the device' --hotkey=2 { start mode=check }
   menuentry '3 ballonet: measure the device' --hotkey=3 { start mode=bench }
   menuentry '4 ballonet: serve the balloon, and tell all' --hotkey=4 { start verbose=on }
 else
-  # Nothing starts by itself.
+  # No entry starts by itself.
   set timeout=-1
   echo 'This CPU has no 64-bit mode, which ballonet needs.'
   menuentry 'This CPU has no 64-bit mode, which ballonet needs: 0 switches off' --hotkey=0 { halt }
@@ -113,7 +112,7 @@ build_kernel() {
   kernel=${CARGO_TARGET_DIR:-$root/target}/release/ballonet
 }
 
-# Tests run this in parallel; one of them installs.
+# Tests run this in parallel: one installs, the others wait.
 mkdir -p "$root/.cache"
 exec 9>"$root/.cache/image.lock"
 flock 9
@@ -135,14 +134,14 @@ else
 fi
 if [[ -n $menu ]]; then cat "$menu"; else menu | sed "s/COMMAND/$command/"; fi >"$folder/image/boot/grub/grub.cfg"
 modules="$command"' normal iso9660 fat test echo serial terminal all_video cpuid halt reboot'
-# GRUB under UEFI loads the module of every kind of partition table, and complains about a missing one.
+# Under UEFI, GRUB loads the module of every partition table type and reports missing ones.
 modules+=' part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc'
 if ! grub-mkrescue --locales= --fonts= --themes= --compress=xz --install-modules="$modules" -o "$folder/ballonet.img" \
   "$folder/image" >"$folder/log" 2>&1; then
   cat "$folder/log" >&2
   refuse 'grub-mkrescue failed' 1
 fi
-# grub-mkrescue silently leaves out platforms without modules.
+# grub-mkrescue silently omits platforms whose modules are missing.
 contents=$(xorriso -indev "$folder/ballonet.img" -report_el_torito plain -find /boot/grub -maxdepth 1 2>/dev/null)
 grep -q UEFI <<<"$contents" || refuse 'the image would not start by UEFI: is grub-efi-amd64-bin whole?' 1
 for platform in "${PLATFORMS[@]}"; do

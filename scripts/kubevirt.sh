@@ -4,7 +4,7 @@
 # Checks deploy/kubevirt.yaml against KubeVirt's schema: its OpenAPI document, as the TypeScript types that the KubeVirt project
 # generates from it. Unknown fields, missing fields and values of the wrong type are errors.
 #
-# Exit status: 0 it agrees; 3 the schema or Node.js is not available here; 1 it does not agree.
+# Exit status: 0 valid; 3 the schema or Node.js is not available here; 1 invalid.
 set -euo pipefail
 
 case ${1-} in
@@ -38,7 +38,7 @@ if [[ ! -f $dir/fetched ]]; then
   touch "$dir/fetched"
 fi
 cp "$root/scripts/kubevirt.mjs" "$dir/kubevirt.mjs"
-# Whether manifest $1 agrees.
+# Whether manifest $1 is valid.
 agrees() {
   node "$dir/kubevirt.mjs" "$1" "$dir/manifest.ts" &&
     "$dir/node_modules/.bin/tsc" --noEmit --strict --exactOptionalPropertyTypes --module nodenext \
@@ -46,10 +46,10 @@ agrees() {
 }
 
 agrees "$root/deploy/kubevirt.yaml"
-# The check must be able to fail.
+# Prove that the check can fail.
 sed 's/kernelPath/kernelPaht/' "$root/deploy/kubevirt.yaml" >"$dir/misspelt.yaml"
 if agrees "$dir/misspelt.yaml" >/dev/null; then
-  say 'the check lets a misspelt field pass'
+  say 'the check accepts a misspelt field'
   exit 1
 fi
 echo 'deploy/kubevirt.yaml agrees with the schema of KubeVirt 1.7'

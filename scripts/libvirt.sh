@@ -7,19 +7,19 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/debian.sh"
 
 readonly UNAVAILABLE=3
-# Longest wait for anything, in seconds.
+# The longest wait for anything, in seconds.
 readonly PATIENCE=60
 
 usage() {
   cat <<END
 Usage: scripts/libvirt.sh [--kernel KERNEL] [--image IMAGE]
 
-Defines, starts, balloons, shuts down and destroys the domains of deploy/ by virsh, and compares libvirt's figures with
-those that were asked for. It uses an unprivileged daemon of its own, whose home is a temporary folder and which ends
-with the script; no other daemon is touched. QEMU runs without KVM.
+Uses virsh to define, start, balloon, shut down and destroy the domains of deploy/, and compares libvirt's figures with
+the requested ones. It starts an unprivileged daemon of its own, whose home is a temporary folder and which ends
+with the script; other daemons are not affected. QEMU runs without KVM.
 
   --kernel KERNEL  the kernel (target/debug/ballonet)
-  --image IMAGE    an image of \`./run.sh image\`; without one the domain that starts it is only checked against
+  --image IMAGE    an image from \`./run.sh image\`; without it, the domain that boots it is only validated against
                    libvirt's schema
 
 Exit status: 0 success; $UNAVAILABLE libvirt is not available here; 1 failure.
@@ -50,15 +50,15 @@ for file in "$kernel" ${image:+"$image"}; do
   [[ -r $file ]] || fail "there is no $file"
 done
 
-# libvirt with its driver for QEMU; installs them where they are missing and this user may.
+# Finds libvirt and its driver for QEMU; installs missing packages if this user may.
 find_tools() {
   PATH=$PATH:/usr/sbin:/sbin
   have_programs 'libvirtd=libvirt-daemon libvirt-daemon-driver-qemu' virsh=libvirt-clients \
     qemu-system-x86_64=qemu-system-x86 setpriv=util-linux || exit "$UNAVAILABLE"
 }
 
-# Sets `user`, what a command is run by to be the daemon's user: this one, or nobody where this one is root, since root's
-# daemon would be the system's. A client starts no daemon of its own, which would outlive this script.
+# Sets `user`, the prefix that runs a command as the daemon's user: this user, or nobody if this is root, since root's
+# daemon would be the system's. Clients start no daemon of their own; it would outlive this script.
 become_user() {
   user=(env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C LIBVIRT_AUTOSTART=0 HOME="$home"
     XDG_RUNTIME_DIR="$home/run" XDG_CONFIG_HOME="$home/config" XDG_CACHE_HOME="$home/cache" XDG_DATA_HOME="$home/data")
@@ -67,19 +67,19 @@ become_user() {
 
 virsh() { "${user[@]}" timeout "$PATIENCE" virsh -q -c qemu:///session "$@"; }
 
-# Waits until the rest of the line succeeds; $1 names it.
+# Waits until command $2... succeeds; $1 names what it waits for.
 await() {
   local what=$1 end=$((SECONDS + PATIENCE))
   shift
   until "$@"; do
-    ((SECONDS < end)) || { say "waited $PATIENCE s in vain for $what"; return 1; }
+    ((SECONDS < end)) || { say "waited $PATIENCE s for $what; it did not happen"; return 1; }
     sleep 0.2
   done
 }
 
 start_daemon() {
   mkdir -p "$home"/{run,config/libvirt,cache,data}
-  # No helper that keeps logs, which would outlive this script.
+  # Without a log daemon, which would outlive this script.
   echo 'stdio_handler = "file"' >"$home/config/libvirt/qemu.conf"
   cp "$kernel" "$home/ballonet"
   [[ -z $image ]] || cp "$image" "$home/ballonet.img"
@@ -91,7 +91,7 @@ start_daemon() {
   await 'the daemon' answers
 }
 
-# Ends only what this script started: the domains by their daemon, the daemon by its process id.
+# Ends only what this script started: the domains through the daemon, the daemon by its process ID.
 clean_up() {
   local status=$? domain
   trap - EXIT
@@ -109,7 +109,7 @@ clean_up() {
   exit "$status"
 }
 
-# Prints domain file $1 changed for this run: without KVM, with files of this folder, and its serial line in a log.
+# Prints domain file $1, adapted to this run: no KVM, files from this folder, and the serial line logged.
 adapted() {
   sed -e "s|type='kvm'|type='qemu'|" -e "s|/var/lib/libvirt/images/|$home/|" \
     -e "s|<target port='0'/>|<log file='$home/$1.serial' append='off'/>&|" "$root/deploy/$1.xml"
@@ -123,20 +123,20 @@ define() {
 
 has_said() { grep -q "$2" "$home/$1.serial" 2>/dev/null; }
 
-# Libvirt's figure $2 of domain $1, in KiB or as a number; empty if it has none.
+# Libvirt's figure $2 of domain $1, in KiB or as a number; empty if libvirt has none.
 figure() { virsh dommemstat "$1" | sed -n "s/^$2 //p"; }
 
 has_memory() { [[ $(virsh dominfo "$1" | sed -n 's/^Used memory: *\([0-9]*\) KiB/\1/p') == "$2" ]]; }
 
 has_state() { [[ $(virsh domstate --reason "$1") == "$2" ]]; }
 
-# Sets the memory of domain $1 to $2 KiB, and waits until it has that.
+# Sets the memory of domain $1 to $2 KiB and waits until it takes effect.
 set_memory() {
   virsh setmem "$1" "$2" --live
-  await "$1 to live with $2 KiB" has_memory "$1" "$2"
+  await "$1 to shrink or grow to $2 KiB" has_memory "$1" "$2"
 }
 
-# Whether the guest's statistics of domain $1 are of $2 or later (seconds since 1970), with $3 to $4 KiB unused.
+# Whether domain $1's guest statistics date from $2 or later (seconds since 1970) and give $3 to $4 KiB unused.
 has_statistics() {
   local updated unused available usable
   updated=$(figure "$1" last_update) unused=$(figure "$1" unused)
@@ -145,7 +145,7 @@ has_statistics() {
   ((updated >= $2 && unused >= $3 && unused <= $4 && unused <= available && usable <= available))
 }
 
-# The balloon follows `setmem`, down and up, and the guest's statistics agree.
+# The balloon follows `setmem` down and up, and the guest's statistics agree.
 check_balloon() {
   local domain=$1 whole=$((512 * 1024)) margin=$((32 * 1024)) since
   await 'statistics of the whole' has_statistics "$domain" 1 $((whole - margin)) "$whole"
@@ -159,11 +159,11 @@ check_balloon() {
   await 'statistics of the whole again' has_statistics "$domain" "$since" $((whole - margin)) "$whole"
 }
 
-# `shutdown` presses the power button, and the guest switches itself off.
+# `shutdown` presses the power button; the guest powers itself off.
 check_shutdown() {
   virsh shutdown "$1" --mode acpi
   await "$1 to switch itself off" has_state "$1" 'shut off (shutdown)'
-  has_said "$1" 'the power button was pressed' || fail "$1 has not heard the power button"
+  has_said "$1" 'the power button was pressed' || fail "$1 did not notice the power button"
 }
 
 check_domain() {
@@ -178,7 +178,7 @@ check_domain() {
   virsh destroy "$domain"
   await "$domain to be gone" has_state "$domain" 'shut off (destroyed)'
   virsh undefine "$domain"
-  echo "$domain: setmem, dommemstat, shutdown and destroy are as they should be ($((SECONDS - start)) s)"
+  echo "$domain: setmem, dommemstat, shutdown and destroy work ($((SECONDS - start)) s)"
 }
 
 find_tools
@@ -193,5 +193,5 @@ if [[ -n $image ]]; then
 else
   define ballonet-image
   virsh undefine ballonet-image
-  echo 'ballonet-image: agrees with the schema; not started, for lack of an image'
+  echo 'ballonet-image: valid by the schema; not started, for lack of an image'
 fi

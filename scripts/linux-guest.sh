@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Usage: scripts/linux-guest.sh
 #
-# Makes a Linux guest to compare with, once, in .cache/linux: Debian's kernel, and an initramfs that loads virtio_balloon. For each
-# line on the console the guest prints how often the balloon has interrupted: `interrupts N`. Prints two lines: the path of the
-# kernel and that of the initramfs.
+# Makes a Linux guest for comparison, once, in .cache/linux: Debian's kernel, and an initramfs that loads
+# virtio_balloon. For each line typed at the console, the guest prints the balloon's interrupt count: `interrupts N`.
+# Prints the path of the kernel and, on a second line, that of the initramfs.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -11,7 +11,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/debian.sh"
 dir=$root/.cache/linux
 
-# In the order of their dependencies.
+# Ordered by dependency.
 modules=(virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_balloon)
 
 case ${1-} in
@@ -22,7 +22,7 @@ esac
 
 say() { printf 'linux-guest.sh: %s\n' "$*" >&2; }
 
-# Only these packages, not their dependencies: the kernel is not installed, and busybox is static.
+# Only these packages, without their dependencies: the kernel is not installed, and busybox is static.
 fetch() {
   local image
   have_apt_lists || return
@@ -35,7 +35,7 @@ fetch() {
   rm -rf "$dir/debs"
 }
 
-# Writes the files of folder $1 as an archive that Linux unpacks at boot.
+# Packs the files of folder $1 into an archive that Linux unpacks at boot.
 pack() {
   (cd "$1" && find . -mindepth 1 -printf '%P\n' | sort | "$dir/root/bin/busybox" cpio -o -H newc 2>/dev/null | gzip -1)
 }

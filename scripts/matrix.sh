@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the kernel in every cell of the QEMU matrix (tests/qemu/matrix.rs), group by group, and prints a table.
-# A group that passed is not run again on the same build, so an interrupted run continues where it stopped.
+# A group that passed does not run again on the same build, so an interrupted run continues where it stopped.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,7 +13,7 @@ Boots the kernel in every cell of the matrix whose group matches FILTER, a regul
 
 Environment:
   THREADS   virtual machines in parallel (default 2)
-  FRESH=1   runs also the groups that have passed before
+  FRESH=1   also runs groups that passed before
 END
 }
 
@@ -25,7 +25,7 @@ case ${1-} in
   ?*) filter=$1 ;;
 esac
 
-# The tests' program; building it builds the kernel that it boots.
+# Building the test program also builds the kernel that it boots.
 build() {
   cargo test --no-run --test qemu --message-format=json |
     sed -n 's/.*"name":"qemu".*"executable":"\([^"]*\)".*/\1/p'
@@ -34,10 +34,10 @@ build() {
 program=$(build)
 [[ -x $program ]] || { echo 'matrix.sh: the tests were not built' >&2; exit 1; }
 mkdir -p "$folder"
-# The program has the kernel's path, not the kernel itself; a pass counts for this pair of both.
+# The test program holds the kernel's path, not the kernel, so a pass counts for the pair of both.
 build=$(cat "$program" "${BALLONET_KERNEL:-${CARGO_TARGET_DIR:-target}/debug/ballonet}" | sha256sum | cut -c1-16)
 
-# A group is named by QEMU version, machine and interface.
+# A group's name: QEMU version, machine and interface.
 mapfile -t groups < <("$program" --list --ignored full:: |
   sed -n 's/^\(full::[^:]*::[^:]*::[^:]*::\).*/\1/p' | sort -u | grep -E -- "$filter" || true)
 [[ ${#groups[@]} -gt 0 ]] || { echo "matrix.sh: no group matches $filter" >&2; exit 1; }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: scripts/ovmf.sh
 #
-# Prints the paths of OVMF, UEFI firmware for QEMU: its code, then its variables, one per line. Installs Debian's package if it
-# is missing.
+# Prints the paths of OVMF (UEFI firmware for QEMU), one per line: its code, then its variables. Installs Debian's
+# package if OVMF is missing.
 #
-# Exit status: 0 found; 3 it is not available here.
+# Exit status: 0 found; 3 OVMF is not available here.
 set -euo pipefail
 
 case ${1-} in
@@ -17,7 +17,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/debian.sh
 . "$root/scripts/debian.sh"
 
-# Where distributions put the firmware without Secure Boot, and the name of its variables' file.
+# Where distributions put the firmware without Secure Boot; the variables' file name follows from the code's.
 find_ovmf() {
   local code
   for code in /usr/share/OVMF/OVMF_CODE_4M.fd /usr/share/edk2/x64/OVMF_CODE.4m.fd /usr/share/edk2/ovmf/OVMF_CODE.fd \
@@ -31,7 +31,7 @@ find_ovmf() {
 }
 
 find_ovmf && exit
-# Tests run this in parallel; one of them installs.
+# Tests run this in parallel: one installs, the others wait.
 mkdir -p "$root/.cache"
 exec 9>"$root/.cache/ovmf.lock"
 flock 9

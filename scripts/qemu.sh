@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Finds a QEMU of the version asked for, fetches it where that is possible, and prints the path of its program.
-# Nothing but that path goes to standard output.
+# Finds a QEMU of the requested version, fetches it where that is possible, and prints the path of its program. Only
+# that path goes to standard output.
 set -euo pipefail
 
 readonly UNAVAILABLE=3
@@ -16,11 +16,11 @@ Usage: scripts/qemu.sh system | 7.2 | 10.0 | VERSION
 Prints the path of a qemu-system-x86_64:
   system    the one on PATH; if there is none, Debian's or Ubuntu's package is installed first
             (as root, or through sudo)
-  VERSION   the one on PATH if it has that version; 10.0 on Debian 12 is otherwise unpacked from
-            backports into .cache/qemu10, which leaves the system alone
+  VERSION   the one on PATH if it has that version; otherwise, 10.0 on Debian 12 is unpacked from
+            backports into .cache/qemu10, without installing it
 
 Environment:
-  QEMU_7_2, QEMU_10_0   path of a QEMU to use for that version, without a check
+  QEMU_7_2, QEMU_10_0   path of a QEMU to use for that version, unchecked
 
 Exit status: 0 found; $UNAVAILABLE this version is not available on this system; 127 there is no QEMU and it
 could not be installed; 1 any other failure.
@@ -34,7 +34,7 @@ fail() {
   exit "${2:-1}"
 }
 
-# The command that installs QEMU here, for a person to type.
+# Prints the command that installs QEMU here, for the user to type.
 install_command() {
   if [[ $(uname -s) == Darwin ]]; then
     echo 'brew install qemu'
@@ -80,12 +80,13 @@ version_of() {
   "$1" --version 2>/dev/null | sed -n 's/^QEMU emulator version \([0-9]*\.[0-9]*\).*/\1/p'
 }
 
-# Unpacks QEMU 10 from Debian 12's backports, with the libraries that this system lacks, and prints its launcher.
+# Unpacks QEMU 10 from Debian 12's backports, with the libraries that this system lacks, and prints the path of its
+# launcher.
 backports_qemu() {
   local dir=$root/.cache/qemu10
   local launcher=$dir/$program
   mkdir -p "$dir"
-  # Two tests, or two people, may run this at once: one fetches, the other waits.
+  # Two callers may run this at once: one fetches, the other waits.
   exec 9>"$dir/lock"
   flock 9
   if [[ ! -x $launcher ]]; then
@@ -100,20 +101,20 @@ backports_qemu() {
   echo "$launcher"
 }
 
-# Called in a condition, so `set -e` is off in here: each step that matters says `|| return`.
+# `set -e` is off here, since this is called in a condition: each step that matters says `|| return`.
 fetch_backports() {
   local dir=$1 apt=$1/apt codename mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   codename=$(os_release VERSION_CODENAME)
   rm -rf "$apt" "$dir/root"
   mkdir -p "$apt" || return
   have_apt_lists
-  # Backports live on the mirror that this system already takes its packages from.
+  # Use the mirror from which this system already takes its packages.
   mirror=$(mirror_of "$codename")
   [[ -n $mirror ]] || { echo "apt has no source of $codename"; return 1; }
   printf "deb [signed-by=$keyring] %s main\n" "$mirror $codename" "$mirror $codename-backports" >"$apt/sources.list"
   apt_with_own_sources "$apt" update || return
-  # An installation that stops after the download fetches exactly what this system lacks, libraries included. The
-  # modules are included so that this QEMU does not find the system's, and complain about them at each start.
+  # A dry installation downloads exactly what this system lacks, libraries included. It includes QEMU's modules:
+  # without them this QEMU would find the system's, and report each as incompatible at every start.
   apt_with_own_sources "$apt" install -y --download-only --no-install-recommends -t "$codename-backports" \
     qemu-system-x86 qemu-system-common qemu-system-data qemu-system-modules-opengl qemu-system-modules-spice \
     seabios || return

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the archive that VMM projects download: the kernel in release mode, stripped, the program that runs its checks on the
-# host, the documents for both, and checksums.
+# Makes the archive that VMM projects download: the stripped release kernel, the program that runs its checks on the
+# host, their documents, and checksums.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,10 +9,10 @@ usage() {
   cat <<'END'
 Usage: scripts/release.sh [--output FOLDER]
 
-Builds ballonet in release mode and ballonet-check, and writes FOLDER/ballonet-VERSION-x86_64.tar.gz with both, and its
+Builds ballonet (in release mode) and ballonet-check. Writes FOLDER/ballonet-VERSION-x86_64.tar.gz with both, and its
 SHA-256 sum beside it. Prints the archive's path. FOLDER is target/dist without --output.
 
-The archive holds ballonet (the kernel, an ELF file with a PVH note), ballonet-check, vmm-ci.md, checks.md, events.md,
+The archive holds ballonet (the kernel, an ELF file with a PVH note), ballonet.bzimage (the same), ballonet-check, vmm-ci.md, checks.md, events.md,
 the workflow for GitHub, the licences, and SHA256SUMS.
 END
 }
@@ -55,11 +55,12 @@ trap 'rm -rf "$staging"' EXIT
 folder=$staging/$name
 mkdir "$folder"
 strip -o "$folder/ballonet" "$target/release/ballonet"
+scripts/bzimage.sh --kernel "$target/release/ballonet" --output "$folder/ballonet.bzimage" >/dev/null
 strip -o "$folder/ballonet-check" "$target/check-host/release/ballonet-check"
 cp docs/vmm-ci.md docs/checks.md docs/events.md deploy/vmm-ci.yml LICENSE-APACHE LICENSE-MIT "$folder"
 (cd "$folder" && sha256sum -- * >"$staging/sums" && mv "$staging/sums" SHA256SUMS)
 
-# The same sources give the same archive: names in order, no owner, one time.
+# Same sources, same archive: sorted names, no owner, one time stamp.
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C "$staging" -cf - "$name" | gzip -n >"$output/$name.tar.gz"
 (cd "$output" && sha256sum "$name.tar.gz" >"$name.tar.gz.sha256")
 printf '%s\n' "$output/$name.tar.gz"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures the allocator from 1 GiB to 16 TiB of simulated memory, in a few minutes, and rewrites docs/scale.svg and the table
-# in docs/scale.md.
+# Measures the allocator from 1 GiB to 16 TiB of simulated memory, in a few minutes, and updates docs/scale.svg and
+# the table in docs/scale.md.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,7 +15,7 @@ in docs/scale.md.
   --draw      rewrites them from the last measurement
 
 Environment:
-  FAST=1      a quick look that writes nothing there
+  FAST=1      a quick look that does not change them
 END
 }
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Takes the picture of the kernel's screen that the README shows. See `scripts/screenshot.sh --help`.
+# Takes the screenshot of the kernel that the README shows. See `scripts/screenshot.sh --help`.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# Longest wait for one line of the log, in seconds. QEMU interprets, GRUB included.
+# Longest wait for one line of the log, in seconds. QEMU interprets everything, GRUB included.
 readonly PATIENCE=120
 
 usage() {
   cat <<'END'
 Usage: scripts/screenshot.sh [--kernel KERNEL] [--output FILE]
 
-Boots the image of `./run.sh image` in QEMU, starts a program that uses memory, has the host ask for some more, and
+Boots the image of `./run.sh image` in QEMU, starts a program that uses memory, inflates the balloon, and
 writes the screen as a PNG.
 
   --kernel KERNEL  the kernel (default: the release build)
@@ -19,7 +19,7 @@ writes the screen as a PNG.
 Environment:
   QEMU   the QEMU to use (default: the one that `scripts/qemu.sh system` finds); it must be 7.1 or later
 
-Exit status: 0 written; 3 what makes an image is not available here; 2 an invalid option; 1 anything else.
+Exit status: 0 written; 3 a program that makes the image is missing; 2 an invalid option; 1 any other failure.
 END
 }
 
@@ -52,7 +52,7 @@ boot
 END
 "$root/scripts/image.sh" "${kernel[@]}" --menu "$folder/menu" --output "$folder/image" >/dev/null
 mkfifo "$folder/console.in" "$folder/console.out"
-# Both ends open: neither a reader nor a writer may be missing when QEMU starts.
+# Both ends are open: QEMU blocks at its start while a reader or a writer is missing.
 exec 4<>"$folder/console.in" 5<>"$folder/console.out"
 coproc MONITOR { exec timeout 300 "$qemu" -accel tcg -cpu max -machine q35 -m 512M -display none -nic none -monitor stdio \
   -serial "pipe:$folder/console" -drive "file=$folder/image,format=raw" \
@@ -60,7 +60,7 @@ coproc MONITOR { exec timeout 300 "$qemu" -accel tcg -cpu max -machine q35 -m 51
 monitor=$MONITOR_PID
 trap 'kill "$monitor" 2>/dev/null || true; rm -rf "$folder"' EXIT
 
-# Waits for a line on the serial port that has $1 in it.
+# Waits for a line on the serial port that contains $1.
 await() {
   local line
   while IFS= read -r -t "$PATIENCE" -u 5 line; do
@@ -80,7 +80,7 @@ type_line 'work steady:96M'
 await 'steady is full'
 ask 'balloon 300'
 await 'inflating balloon by 212 of 212 MiB 100 %'
-# The picture is drawn ten times a second; reports of free memory wait for a quarter of a second.
+# The screen is redrawn ten times a second; free page reports wait for a quarter of a second.
 sleep 2
 rm -f "$output"
 ask "screendump $output -f png"

@@ -7,7 +7,7 @@ usage() {
   cat <<END
 Usage: scripts/soak.sh [FILTER]
 
-Makes the host ask for the opposite of what a program needs, at random, for ten minutes per version of QEMU. FILTER names
+A program's needs and the host's target conflict, at random, for ten minutes per QEMU version. FILTER names
 one: 'qemu-7.2'.
 
 Environment:

@@ -1,8 +1,8 @@
-//! The conformance table, `docs/conformance.tsv`: each clause of the specification that a PCI balloon driver answers
-//! for, and what proves it. A clause whose proof is gone, because a test was renamed, deleted or ignored, fails here.
+//! Checks the conformance table, `docs/conformance.tsv`: each clause of the specification that applies to a PCI
+//! balloon driver, with its proof. Fails if a proof is gone because a test was renamed, deleted or ignored.
 //!
-//! Tests are looked up in the sources, not in the lists of test programs: that is fast, needs no QEMU and no model
-//! checker, and finds tests that are not compiled today.
+//! It looks tests up in the sources, not in the lists of test programs: this is fast, needs neither QEMU nor loom,
+//! and also finds tests that this build does not compile.
 
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "the parts are written as a library of this test program")]
@@ -26,10 +26,10 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Panics with all that is wrong, one thing a line.
+/// Panics with all findings, one per line.
 #[track_caller]
 fn expect_nothing(wrong: &[String]) {
-    assert!(wrong.is_empty(), "{} things are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} findings:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn the_companion_counts_rightly() {
     }
 }
 
-/// The smallest project in which everything is found.
+/// The smallest project in which every kind of proof is found.
 fn small_project() -> Sources {
     Sources::in_memory([
         ("crates/ballonet/src/lib.rs", "pub mod ring;\n/// ```compile_fail\n"),

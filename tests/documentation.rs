@@ -1,4 +1,4 @@
-//! The documentation against the program: what it says is there is there, and what is there is written down.
+//! Compares the documentation with the program: what it describes exists, and what exists is described.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may")]
@@ -45,7 +45,7 @@ fn files(below: &str, suffix: &str) -> Vec<String> {
     found
 }
 
-/// All that people read.
+/// All documents.
 fn documents() -> Vec<String> {
     let mut documents = files("docs", ".md");
     let others = ["README.md", "ARCHITECTURE.md", "crates/ballonet/README.md", "fuzz/README.md", "deploy/README.md"];
@@ -53,13 +53,13 @@ fn documents() -> Vec<String> {
     documents
 }
 
-/// Panics with all that is wrong, one thing a line.
+/// Panics with all findings, one per line.
 #[track_caller]
 fn expect_nothing(wrong: &[String]) {
-    assert!(wrong.is_empty(), "{} things are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} findings:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The text between two marks in a document is `list`: `BALLONET_WRITE_DOCS=1` writes it anew.
+/// Asserts that the text between two marks in a document is `list`; `BALLONET_WRITE_DOCS=1` updates it.
 #[track_caller]
 fn expect_list(document: &str, mark: &str, list: &str) {
     let text = read(document);
@@ -78,7 +78,7 @@ fn expect_list(document: &str, mark: &str, list: &str) {
     }
 }
 
-/// An option's values: words as code, and the form of others.
+/// An option's values: words as code, and descriptions of open values.
 fn values_of(key: Key) -> String {
     let words = key.valid().choices().map(|word| format!("`{word}`"));
     let others = Some(key.valid().others()).filter(|others| !others.is_empty()).map(String::from);
@@ -99,7 +99,7 @@ fn the_documentation_lists_the_options() {
     expect_list("docs/options.md", "options", &list);
 }
 
-/// A field's form in JSON, with the unit of a number.
+/// A field's JSON type, with the unit of a number.
 fn form_of(field: &FieldSpec) -> String {
     let form = match field.kind {
         Kind::Whole => "whole number",
@@ -145,7 +145,7 @@ fn the_documentation_lists_the_commands() {
     expect_list("docs/console.md", "commands", &list);
 }
 
-/// The tests in QEMU read events by this: one that is not as declared fails them.
+/// The tests in QEMU parse events with this: an event that differs from its declaration fails them.
 #[test]
 fn an_event_must_be_as_declared() {
     let error = |line: &str| Event::parse(line).map(drop).map_err(|error| error.to_string());
@@ -162,7 +162,7 @@ fn an_event_must_be_as_declared() {
     }
 }
 
-/// What headings of a document can be linked to by: in lower case, spaces as hyphens, without punctuation.
+/// The link anchors of a document's headings: lower case, hyphens for spaces, no punctuation.
 fn anchors(document: &Path) -> Vec<String> {
     let text = fs::read_to_string(document).unwrap();
     let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
@@ -203,7 +203,7 @@ fn the_index_has_every_page() {
     expect_nothing(&missing);
 }
 
-/// The word that begins `text`: a name of a file or a test program.
+/// The word at the start of `text`: a file name or the name of a test program.
 fn word(text: &str) -> &str {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c))).next().unwrap().trim_end_matches('.')
 }

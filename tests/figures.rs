@@ -1,4 +1,4 @@
-//! The benchmarks' processing of figures. The benchmarks are programs without tests of their own.
+//! Tests the code that processes the benchmarks' figures: the benchmarks are programs without tests.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core, clippy::unwrap_used)]
@@ -25,7 +25,7 @@ use figures::{FIGURES, Value, Values};
 use host::{Guest, Host};
 use watch::{Sample, average, seconds_to};
 
-/// A file for one test, gone when this value is.
+/// A temporary file of one test; dropping this value removes it.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {

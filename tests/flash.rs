@@ -1,4 +1,4 @@
-//! `run.sh flash` writes to sticks, and to nothing else. Here a file plays the stick, and a script plays `lsblk`.
+//! `run.sh flash` writes to USB sticks and nothing else. A file plays the stick, and a script plays `lsblk`.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
@@ -32,7 +32,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// `name` keeps the tests apart; `changes` replace values of `lsblk`.
+    /// `name` separates the tests; `changes` replace values of `lsblk`.
     fn new(name: &str, changes: &[(&str, &str)]) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("flash-{name}"));
         let _ = fs::remove_dir_all(&folder);
@@ -89,7 +89,7 @@ impl Desk {
         fs::read(self.stick()).expect("the folder is ours").iter().all(|byte| *byte == 0xEE)
     }
 
-    /// Expects a refusal with these words, and that nothing is written.
+    /// Expects a refusal with these words and an untouched stick.
     fn refuses(&self, answer: &str, words: &str) {
         let output = self.flash(answer);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -140,5 +140,5 @@ fn all_but_free_removable_disks_are_refused() {
 fn a_wrong_read_back_is_reported() {
     let desk = Desk::new("forgets", &[]);
     desk.program("dd", "#!/bin/sh\nexit 0\n");
-    desk.refuses(&desk.stick().display().to_string(), "not what was written");
+    desk.refuses(&desk.stick().display().to_string(), "differs from the image");
 }

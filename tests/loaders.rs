@@ -1,9 +1,9 @@
-//! The kernel in the hands of rust-vmm's loader, as Firecracker, Cloud Hypervisor and others use it: what they place and
-//! where they would enter, and what our parsers make of the boot information that they write.
+//! The kernel in rust-vmm's loader, which Firecracker, Cloud Hypervisor and others use: what it loads and where it
+//! enters, and how our parsers read its boot information.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
-// The helpers outside test functions fail as those do.
+// Helpers outside test functions panic like those do.
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
@@ -24,13 +24,13 @@ use linux_loader::loader::{BzImage, KernelLoader, KernelLoaderResult, load_cmdli
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const MEMORY: usize = 16 << 20;
-/// Where Firecracker has them.
+/// Addresses that Firecracker uses.
 const HIGH_MEMORY: GuestAddress = GuestAddress(0x10_0000);
 const ZERO_PAGE: GuestAddress = GuestAddress(0x7000);
 const START_INFO: GuestAddress = GuestAddress(0x6000);
 const MAP: GuestAddress = GuestAddress(0x7000);
 const COMMAND_LINE: GuestAddress = GuestAddress(0x2_0000);
-/// Usable memory below what a PC keeps for itself, and above.
+/// Usable memory below and above the range that a PC reserves.
 const RANGES: [(u64, u64); 2] = [(0, 0x9_FC00), (0x10_0000, MEMORY as u64 - 0x10_0000)];
 const LINE: &str = "log=json virtio_mmio.device=4K@0xc0001000:5";
 
@@ -74,7 +74,7 @@ impl Guest {
         Self { memory, loaded, file: std::fs::read(path).unwrap() }
     }
 
-    /// Physical addresses, offset in the file and length there of each executable segment.
+    /// The executable segments: physical address, offset in the file, and length there.
     fn code(&self) -> impl Iterator<Item = (u64, usize, usize)> {
         const LOAD: u64 = 1;
         const EXECUTE: u64 = 1;

@@ -1,7 +1,7 @@
-//! The kernel's own tests, which need a machine: each is booted alone and shown as one test.
+//! The kernel's own tests, which need a machine: each boots alone and appears as one test.
 //!
 //! The test image lists its tests. `cargo test --test machine -- red_zone` runs those with `red_zone` in their names.
-//! Also the whole image runs in one boot on every machine: a failure must end one test and no other.
+//! The whole image also runs in one boot on every machine: a failure must end one test and no other.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
@@ -17,12 +17,12 @@ use support::event::Event;
 use support::runner::{self, Arguments, Completion, Failed, Trial};
 use support::{Outcome, Qemu, Version, Vm, ensure, image, on};
 
-/// Tests with such a name fail on purpose, to prove that a failure is seen and contained.
+/// Tests with this prefix fail on purpose, to prove that a failure is detected and contained.
 const FAILS_ON_PURPOSE: &str = "expected_failure_";
 
 /// Why the image skips a test that needs several CPUs.
 const ONE_CPU: &str = "one CPU runs";
-/// How many CPUs such a test gets.
+/// Number of CPUs of such a test.
 const CPUS: u32 = 4;
 
 fn main() -> ExitCode {
@@ -42,7 +42,7 @@ fn qemu(version: Version, command_line: &str) -> Qemu {
     Qemu::new(version).image(image::tests()).device("virtio-rng-pci").command_line(command_line)
 }
 
-/// Boots the image to learn its tests' names.
+/// Boots the image to list its tests.
 fn list() -> Result<Vec<String>, Failed> {
     let mut names = Vec::new();
     on(&qemu(Version::Newest, "log=json list=on"), |vm| {
@@ -61,7 +61,7 @@ fn list() -> Result<Vec<String>, Failed> {
 fn all(names: &[String]) -> Vec<Trial> {
     let mut trials = Vec::new();
     for name in names {
-        // Only the newer version has x2APIC and MSI-X on the balloon to test.
+        // Only the newer version has x2APIC, and MSI-X on the balloon.
         for version in [Version::V10_0, Version::V7_2] {
             let name = name.clone();
             trials.push(Trial::ignorable_test(format!("machine::{version}::{name}"), move || alone(version, &name)));
@@ -79,14 +79,14 @@ fn all(names: &[String]) -> Vec<Trial> {
                 let qemu = qemu(version, "log=json").machine(machine).cpus(cpus).patience(Duration::from_secs(180));
                 on(&qemu, |vm| together(vm, &names, cpus))
             });
-            // Every test runs in each of these boots, and the failure names the test.
+            // Each of these boots runs every test, and a failure names the test.
             trials.push(trial.in_short_suite());
         }
     }
     trials
 }
 
-/// One test in a boot of its own; on several CPUs, if it needs them.
+/// One test in its own boot; on several CPUs if it needs them.
 fn alone(version: Version, name: &str) -> Result<Completion, Failed> {
     let qemu = qemu(version, &format!("log=json test={name}"));
     let (mut completion, mut skipped) = alone_on(&qemu, name)?;
@@ -108,7 +108,7 @@ fn alone_on(qemu: &Qemu, name: &str) -> Result<(Completion, Option<String>), Fai
     Ok((completion, skipped))
 }
 
-/// Every test in one boot, in the order of the list: tests that fail on purpose do not keep the rest from running.
+/// Every test in one boot, in order: a test that fails on purpose does not stop the rest.
 fn together(vm: &mut Vm, names: &[String], cpus: u32) -> Outcome {
     for name in names {
         let event = outcome(vm).map_err(|error| format!("{name}: {error}"))?;
@@ -120,7 +120,8 @@ fn together(vm: &mut Vm, names: &[String], cpus: u32) -> Outcome {
     vm.end().map(drop)
 }
 
-/// The next test's outcome, or the kernel's end. A fault is an event of its own, before that of the test it ended.
+/// The next test's outcome, or the kernel's end. A fault is an event of its own, before the outcome of the test that
+/// it ended.
 fn outcome(vm: &mut Vm) -> Outcome<Event> {
     let event = vm.event_where("test", |event| matches!(event.name(), "test" | "exit") || event.is_fatal())?;
     if event.is_fatal() {
@@ -130,7 +131,7 @@ fn outcome(vm: &mut Vm) -> Outcome<Event> {
     Ok(event)
 }
 
-/// Whether the outcome is the expected one; the reason, if the test is not possible on this machine.
+/// Checks for the expected outcome. Returns the reason if this machine cannot run the test.
 fn check(event: &Event) -> Outcome<Option<String>> {
     let on_purpose = event.text("name")?.starts_with(FAILS_ON_PURPOSE);
     match event.text("outcome")? {

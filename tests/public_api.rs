@@ -1,5 +1,5 @@
-//! The public names of the published crates, kept in `tests/public-api/`: a change of them shows in a review, and needs
-//! a line in the changelog. `BALLONET_WRITE_DOCS=1` rewrites the lists.
+//! The public names of the published crates, listed in `tests/public-api/`: a review shows every change, and each
+//! needs a line in the changelog. `BALLONET_WRITE_DOCS=1` rewrites the lists.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
@@ -38,11 +38,11 @@ fn check(package: &str, options: &[&str]) {
     );
 }
 
-/// What rustdoc says of a crate.
+/// Rustdoc's description of a crate.
 struct Crate(Value);
 
 impl Crate {
-    /// Has rustdoc describe it, in JSON, which only an unstable option does.
+    /// Runs rustdoc with JSON output, which is an unstable option.
     fn documented(package: &str, options: &[&str]) -> Self {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("public-api");
         let output = Command::new(env!("CARGO"))
@@ -67,12 +67,12 @@ impl Crate {
         names
     }
 
-    /// The item of an id; `None` for one of another crate.
+    /// The item with this ID; `None` if it belongs to another crate.
     fn item(&self, id: &Value) -> Option<&Value> {
         self.0["index"].get(id.to_string().trim_matches('"'))
     }
 
-    /// The items behind the ids in a list.
+    /// The items with the IDs in a list.
     fn items<'a>(&'a self, ids: &'a Value) -> impl Iterator<Item = &'a Value> {
         ids.as_array().into_iter().flatten().filter_map(|id| self.item(id))
     }
@@ -89,7 +89,7 @@ impl Crate {
         }
     }
 
-    /// Adds an item that is known by `path`, and what belongs to it.
+    /// Adds the item known by `path`, and its parts.
     fn add(&self, item: &Value, path: &str, names: &mut BTreeSet<String>) {
         let Some((kind, inner)) = item["inner"].as_object().and_then(|inner| inner.iter().next()) else { return };
         if kind == "module" {
@@ -107,7 +107,7 @@ impl Crate {
         }
     }
 
-    /// Adds a field, a variant, a method or another part of the item known by `path`; methods with their arguments.
+    /// Adds a part (field, variant, method) of the item known by `path`; methods with their arguments.
     fn part(&self, part: &Value, path: &str, names: &mut BTreeSet<String>) {
         let Some((kind, inner)) = part["inner"].as_object().and_then(|inner| inner.iter().next()) else { return };
         let arguments = inner["sig"]["inputs"].as_array().map(|inputs| {

@@ -1,4 +1,4 @@
-//! The options that `run.sh` accepts and refuses, and that it refuses before a build.
+//! The options that `run.sh` accepts and refuses. It refuses before it builds.
 
 #![forbid(unsafe_code)]
 // A test program is an ordinary program of the host.
@@ -14,14 +14,14 @@ const KERNEL: &str = env!("CARGO_BIN_EXE_ballonet");
 /// Status of an invalid option.
 const INVALID: i32 = 2;
 
-/// `run.sh` with an environment of the test's variables only.
+/// `run.sh` with no environment but the test's variables.
 fn run_sh(environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new("timeout");
     command.arg("300").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/run.sh")).stdin(Stdio::null());
     for name in ["MACHINE", "MEMORY", "CPUS", "CPU", "ACCEL", "BALLOON", "QMP", "QEMU", "QEMU_ARGS", "DRY_RUN"] {
         command.env_remove(name);
     }
-    // KVM would take CPUs that QEMU cannot interpret, and has no -icount.
+    // KVM would accept CPUs that TCG cannot run, and has no -icount.
     command.env("ACCEL", "tcg").envs(environment.iter().copied());
     command
 }
@@ -31,7 +31,7 @@ fn output(command: &mut Command) -> (Option<i32>, String) {
     (status.code(), [String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)].concat())
 }
 
-/// The QEMU command by which `run.sh` would start the kernel.
+/// The QEMU command line with which `run.sh` would start the kernel.
 fn dry_run(environment: &[(&str, &str)]) -> (Option<i32>, String) {
     output(run_sh(environment).env("DRY_RUN", "1").arg(KERNEL))
 }
@@ -51,7 +51,7 @@ fn composes(environment: &[(&str, &str)], words: &str) {
     assert!(status == Some(0) && said.contains(words), "{environment:?}: {words:?} is not in ({status:?}): {said}");
 }
 
-/// A folder with a `cargo` that records its arguments and builds nothing.
+/// A folder with a fake `cargo`, which records its arguments and builds nothing.
 fn fake_cargo(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("run-{name}"));
     let _ = fs::remove_dir_all(&folder);
@@ -63,7 +63,8 @@ fn fake_cargo(name: &str) -> PathBuf {
     folder
 }
 
-/// `run.sh` without a kernel: its status, its output, and the arguments that it passes to cargo, if it gets that far.
+/// Runs `run.sh` without a kernel. Returns its status, its output, and the arguments that it passes to cargo, if it
+/// gets that far.
 fn build(name: &str, environment: &[(&str, &str)]) -> (Option<i32>, String, Option<String>) {
     let folder = fake_cargo(name);
     let path = std::env::var("PATH").expect("there is a PATH");
@@ -151,12 +152,12 @@ fn help_is_given_by_name_and_by_option() {
     assert!(status == Some(INVALID) && said.contains("nosuch: neither"), "{said}");
 }
 
-/// QEMU 10 ends when it reads registers of an x2APIC while it counts instructions.
+/// QEMU 10 aborts when x2APIC registers are read while it counts instructions.
 #[test]
 fn the_kernel_runs_while_instructions_are_counted() {
     let found = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/qemu.sh")).arg("10.0").output();
     let Output { status, stdout, stderr } = found.expect("the script starts");
-    // Where 10.0 is not available, use the system's.
+    // Without 10.0, use the system's QEMU.
     assert!(matches!(status.code(), Some(0 | 3)), "{}", String::from_utf8_lossy(&stderr));
     let qemu = String::from_utf8(stdout).expect("a path of ASCII");
     let mut environment = vec![("QEMU_ARGS", "-icount shift=0,sleep=off"), ("CPUS", "2")];
@@ -171,7 +172,7 @@ fn the_kernel_runs_while_instructions_are_counted() {
     );
 }
 
-/// The scripts that people call: files of `scripts/` that can be executed.
+/// The scripts meant for people: executable files of `scripts/`.
 fn scripts() -> Vec<PathBuf> {
     let folder = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts")).expect("the folder is there");
     let mut scripts: Vec<_> = folder.map(|entry| entry.expect("it can be read").path()).collect();
@@ -188,7 +189,7 @@ fn every_script_has_help_and_refuses_options_that_it_does_not_have() {
         let ask = |option| output(Command::new("timeout").arg("60").arg(&script).arg(option).env("PATH", &path));
         let (status, said) = ask("--help");
         assert!(status == Some(0) && said.len() > 80, "{} --help ({status:?}): {said}", script.display());
-        // The arguments of bare-target.sh are for cargo.
+        // bare-target.sh passes its arguments to cargo.
         if !script.ends_with("bare-target.sh") {
             let (status, said) = ask("--nosuch");
             assert!(
@@ -201,7 +202,7 @@ fn every_script_has_help_and_refuses_options_that_it_does_not_have() {
     assert!(!folder.join("called").exists(), "a script had cargo work for its help");
 }
 
-/// A folder with all programs of this system but `missing`, and without apt, which would install it.
+/// A folder with all programs of this system except `missing`, and without apt, which would install it.
 fn programs_without(missing: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("run-without-{missing}"));
     let _ = fs::remove_dir_all(&folder);
@@ -210,7 +211,7 @@ fn programs_without(missing: &str) -> PathBuf {
         let program = entry.expect("it can be read").path();
         let name = program.file_name().expect("it has a name");
         if name != missing && name != "apt-get" {
-            // The first one found counts, as on a PATH.
+            // The first match counts, as on a PATH.
             let _ = std::os::unix::fs::symlink(&program, folder.join(name));
         }
     }

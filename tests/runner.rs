@@ -1,4 +1,4 @@
-//! The runner of the tests in QEMU, tested with dummy tests.
+//! Tests the runner of the tests in QEMU, with dummy tests.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core, clippy::unwrap_used)]
@@ -38,7 +38,7 @@ fn fails(name: &str) -> Trial {
     Trial::test(name, || Err("it is broken".into())).in_short_suite()
 }
 
-/// A test that is in doubt the first `times` that it runs, and how often it has run.
+/// A test whose first `times` runs fail in doubt, and a counter of its runs.
 fn doubtful(name: &str, times: usize) -> (Trial, Arc<AtomicUsize>) {
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
@@ -88,7 +88,7 @@ fn as_many_run_at_a_time_as_are_asked_for() {
             Ok(())
         })
     });
-    // With fewer, this does not end.
+    // With fewer threads this would not end.
     let (conclusion, said) = run("--test-threads=3 --include-ignored", trials.collect());
     assert_eq!(conclusion.passed, 3, "{said}");
 }
@@ -251,7 +251,7 @@ fn the_clock_goes_slower_on_a_loaded_machine_and_never_stands() {
     assert_eq!(clock.at(after(10)), Duration::from_secs(10));
     clock.set_pace(after(10), 4.0);
     assert_eq!(clock.at(after(50)), Duration::from_secs(20));
-    // Idle: no faster than time.
+    // Idle: never faster than real time.
     clock.set_pace(after(50), 0.1);
     assert_eq!(clock.at(after(60)), Duration::from_secs(30));
     for pace in [1e9, f64::INFINITY, f64::NAN] {

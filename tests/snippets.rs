@@ -1,18 +1,18 @@
-//! The documents' commands and sessions work as printed: commands are run, sessions are played and compared.
+//! Runs the documents' commands, and plays and compares their sessions.
 //!
-//! A fenced block says what it is by its info string:
+//! The info string of a fenced block gives its kind:
 //!
 //! | | |
 //! |---|---|
-//! | `sh` | commands to type in the project's folder. Each is run here, unless its comment begins with `needs` or `takes`, which says what it needs or how long it takes; then only its program and options are checked |
-//! | `console` | a session: `$` commands (`cargo run`, if there are none), `>` what is typed to the kernel, `(qemu)` what is typed to QEMU's monitor, and the answers. `...` stands for omitted lines. It is played here, and the answers are compared, except for numbers and their units |
+//! | `sh` | commands to type in the project's folder. Each runs here, unless its comment begins with `needs` (a requirement) or `takes` (a duration); then only its program and options are checked |
+//! | `console` | a session: `$` starts a command (`cargo run` if there is none), `>` a line typed at the kernel's console, `(qemu)` one typed at QEMU's monitor; the rest are answers. `...` stands for omitted lines. The session is played here, and the answers are compared, except for numbers and their units |
 //! | `text` | a picture, or output that is not compared |
 //! | `json`, `toml` | what it says |
 //! | `rust,no_run` | compiled as a documentation test |
 //! | `rust,ignore` | a sketch |
 //!
-//! A script stands in for `cargo`: it makes `run.sh` start the kernel that was built for the tests, for release builds
-//! too. For commands with `mode=` only the command line is composed and its arguments are parsed.
+//! A script stands in for `cargo`: it makes `run.sh` start the kernel built for the tests, for release builds too.
+//! For commands with `mode=`, only the command line is composed and its arguments are parsed.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may")]
@@ -37,10 +37,10 @@ const DOCUMENTS: &[&str] =
 
 const KINDS: &[&str] = &["sh", "console", "text", "json", "toml", "rust,no_run", "rust,ignore"];
 
-/// Longest time for a command or an answer, in seconds; QEMU interprets, and the machine may be busy.
+/// The limit for a command or an answer, in seconds; QEMU interprets, and the machine may be busy.
 const PATIENCE: u64 = 180;
 
-/// A script's status if something is not available on this system.
+/// A script's exit status if something is not available on this system.
 const UNAVAILABLE: i32 = 3;
 
 /// A fenced block of a document.
@@ -80,7 +80,7 @@ fn blocks() -> Vec<Block> {
     paths.iter().flat_map(read).collect()
 }
 
-/// Lines that a backslash continues are one.
+/// Joins lines that end in a backslash.
 fn joined<'a>(lines: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     let mut whole: Vec<String> = Vec::new();
     let mut continues = false;
@@ -97,17 +97,17 @@ fn joined<'a>(lines: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     whole
 }
 
-/// A command and the comment behind it.
+/// Splits a command from the comment behind it.
 fn split_comment(line: &str) -> (&str, &str) {
     line.split_once(" # ").map_or((line, ""), |(command, comment)| (command.trim_end(), comment.trim()))
 }
 
-/// Whether a comment says why its command is not run here.
+/// Whether a comment gives a reason not to run its command.
 fn excuses(comment: &str) -> bool {
     ["needs ", "takes "].iter().any(|word| comment.starts_with(word))
 }
 
-/// A folder with the `cargo` of these tests and its output.
+/// A folder with the fake `cargo` of these tests and its output.
 struct Desk(PathBuf);
 
 impl Desk {
@@ -153,7 +153,7 @@ esac
         Self(folder)
     }
 
-    /// A bounded command of the shell, in the project's folder, with our `cargo`.
+    /// A shell command with a time limit, in the project's folder, with the fake `cargo`.
     fn shell(&self, command: &str) -> Command {
         let mut shell = Command::new("timeout");
         shell.args(["--kill-after=10", &PATIENCE.to_string(), "bash", "-euo", "pipefail", "-c", command]);
@@ -184,7 +184,7 @@ fn run(desk: &Desk, command: &str) -> Option<String> {
     if command.contains("mode=") {
         shell.env("DRY_RUN", "1");
     }
-    // The first byte may come before the kernel has a serial port.
+    // Input may be lost before the kernel has a serial port.
     let typed = desk.0.join("typed");
     fs::write(&typed, "\n\npoweroff\n").unwrap();
     let output = shell.stdin(fs::File::open(typed).unwrap()).output().unwrap();
@@ -192,7 +192,7 @@ fn run(desk: &Desk, command: &str) -> Option<String> {
     match output.status.code() {
         Some(0) => Some(desk.complaints().join("; ")).filter(|complaints| !complaints.is_empty()),
         Some(UNAVAILABLE) => {
-            eprintln!("passed over, as it can't be had here: {command}: {said}");
+            eprintln!("skipped, not available here: {command}: {said}");
             None
         }
         status => Some(format!("status {status:?}: {said}")),
@@ -259,7 +259,7 @@ fn every_command_works() {
     assert!(ran > 12, "only {ran} commands were run");
 }
 
-/// A line without what differs between runs: numbers, their units, and column widths.
+/// A line without what differs between runs: numbers, units, and column widths.
 fn shape(line: &str) -> String {
     let is_number = |word: &str| {
         word.contains(|c: char| c.is_ascii_digit()) && word.chars().all(|c| c.is_ascii_hexdigit() || "x.".contains(c))
@@ -285,7 +285,7 @@ fn shape(line: &str) -> String {
     shape
 }
 
-/// What the monitor writes until it waits for a line.
+/// The monitor's output up to its next prompt.
 fn until_prompt(socket: &mut UnixStream) -> std::io::Result<String> {
     let mut said = Vec::new();
     let mut byte = [0];
@@ -301,14 +301,14 @@ struct Session {
     child: Child,
     lines: Receiver<String>,
     seen: Vec<String>,
-    /// How many of `seen` have been compared.
+    /// Number of lines of `seen` already compared.
     compared: usize,
     monitor: PathBuf,
 }
 
 impl Session {
     fn start(desk: &Desk, command: &str) -> Self {
-        // A socket's path must be short.
+        // The path of a socket must be short.
         let monitor = std::env::temp_dir().join(format!("ballonet-{}.monitor", std::process::id()));
         let mut child = desk
             .shell(command)
@@ -329,7 +329,7 @@ impl Session {
         Self { child, lines, seen: Vec::new(), compared: 0, monitor }
     }
 
-    /// The number of the first line from `from` on that is as `wanted` says.
+    /// The index of the first line from `from` on that `wanted` accepts; `what` names it.
     fn find(&mut self, from: usize, what: &str, wanted: impl Fn(&str) -> bool) -> Result<usize, String> {
         let deadline = Instant::now() + Duration::from_secs(PATIENCE);
         let mut at = from;
@@ -354,7 +354,7 @@ impl Session {
         Ok(())
     }
 
-    /// What is typed before is lost.
+    /// Waits for the console: input before that is lost.
     fn await_console(&mut self) -> Result<(), String> {
         self.find(0, "the console's", |line| line.contains("`help` lists")).map(drop)
     }
@@ -381,10 +381,10 @@ impl Session {
         }
     }
 
-    /// Switches the machine off.
+    /// Powers the machine off.
     fn end(mut self) -> Result<(), String> {
         self.type_line("poweroff")?;
-        // `timeout` bounds it.
+        // `timeout` limits the wait.
         let status = self.child.wait().map_err(|error| error.to_string())?;
         let _ = fs::remove_file(&self.monitor);
         if status.success() { Ok(()) } else { Err(format!("{status}, after:\n{}", self.seen.join("\n"))) }
@@ -413,10 +413,10 @@ fn hold(desk: &Desk, block: &Block) -> Result<(), String> {
 #[test]
 fn every_session_matches() {
     let desk = Desk::new("sessions");
-    // The logs are of the QEMU of Debian 12.
+    // The sessions come from the QEMU of Debian 12.
     let qemu = desk.shell("scripts/qemu.sh 7.2").output().unwrap();
     if qemu.status.code() == Some(UNAVAILABLE) {
-        eprintln!("passed over: QEMU 7.2 can't be had here");
+        eprintln!("skipped: QEMU 7.2 is not available here");
         return;
     }
     let blocks: Vec<Block> = blocks().into_iter().filter(|block| block.kind == "console").collect();

@@ -1,4 +1,4 @@
-//! `run.sh` loses no verdict: an unattended run that ends without one has failed. A script stands in for QEMU.
+//! An unattended run that ends without a verdict counts as failed in `run.sh`. A script plays QEMU.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
@@ -8,11 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The exit status and output of `run.sh` if QEMU exits with this status.
+/// The exit status and output of `run.sh` when QEMU exits with this status.
 fn run(qemu_status: i32, arguments: &[&str]) -> (Option<i32>, String) {
     let qemu =
         Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("qemu-that-ends-with-{qemu_status}-{}", arguments.len()));
-    // QEMU itself answers run.sh's questions before the start.
+    // The real QEMU answers run.sh's questions before the start.
     let script = format!(
         "#!/bin/sh\ncase \" $* \" in *' -kernel '*) exit {qemu_status} ;; esac\nexec \"$({} system)\" \"$@\"\n",
         concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/qemu.sh")

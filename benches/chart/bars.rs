@@ -13,7 +13,7 @@ pub(crate) struct Bars {
     pub(crate) groups: Vec<(String, Vec<Option<f64>>)>,
 }
 
-/// Room left of the bars, in pixels.
+/// Margin left of the bars, in pixels.
 const LEFT: u32 = 56;
 
 impl Bars {

@@ -1,4 +1,4 @@
-//! What programs have in common that measure by criterion.
+//! Shared by the programs that measure with criterion.
 
 use std::env;
 use std::fs;
@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::chart::Failure;
 
-/// Runs `measure` if it is to be run, and tells why it failed.
+/// Runs `measure` if it was selected, and reports why it failed.
 pub(crate) fn main(name: &str, measure: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
-    // `cargo test --benches` only wants to know that this compiles.
+    // `cargo test --benches` only checks that this builds.
     if !is_told("--bench") {
         return ExitCode::SUCCESS;
     }
@@ -31,12 +31,12 @@ pub(crate) fn is_told(word: &str) -> bool {
     env::args().any(|argument| argument == word)
 }
 
-/// Whether only a quick look is wanted.
+/// Whether `FAST` asks for a quick look.
 pub(crate) fn is_fast() -> bool {
     env::var_os("FAST").is_some_and(|value| value != "0")
 }
 
-/// What measures, and writes its estimates to `folder`. Whose command line is criterion's configures it from that.
+/// A criterion set up to write its estimates to `folder`.
 pub(crate) fn criterion(folder: &Path) -> Criterion {
     let time = if is_fast() { 100 } else { 1500 };
     Criterion::default()
@@ -46,10 +46,10 @@ pub(crate) fn criterion(folder: &Path) -> Criterion {
         .output_directory(folder)
 }
 
-/// The median of a measurement in nanoseconds, as criterion has written it down: of an operation in a case, by a parameter.
+/// The median that criterion recorded for an operation, a case and a parameter, in nanoseconds.
 pub(crate) fn median(folder: &Path, operation: &str, case: &str, parameter: &str) -> Result<f64, Failure> {
     let path = folder.join(operation).join(case).join(parameter).join("new/estimates.json");
     let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let estimates: Value = serde_json::from_str(&text)?;
-    Ok(estimates["median"]["point_estimate"].as_f64().ok_or("criterion tells no median")?)
+    Ok(estimates["median"]["point_estimate"].as_f64().ok_or("criterion gives no median")?)
 }

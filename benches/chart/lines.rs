@@ -7,17 +7,17 @@ use super::{Area, Outcome, colour, short};
 /// An axis.
 pub(crate) struct Axis {
     pub(crate) label: String,
-    /// Logarithmic; else from 0.
+    /// Logarithmic; otherwise linear from 0.
     pub(crate) log: bool,
 }
 
-/// Points that belong together, from left to right.
+/// The points of one line, from left to right.
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Where the names of the lines stand: where few of them go.
+/// Corner of the legend: one that few lines cross.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Corner {
     UpperLeft,
@@ -34,11 +34,11 @@ pub(crate) struct Lines {
     pub(crate) series: Vec<Series>,
 }
 
-/// Points are marked where there are at most so many on a line.
+/// The points of a line are marked if it has at most this many.
 const MARKED: usize = 40;
 
 impl Axis {
-    /// Where a value is on the axis.
+    /// The position of a value on the axis.
     fn place(&self, value: f64) -> f64 {
         if self.log { value.max(f64::MIN_POSITIVE).log10() } else { value }
     }
@@ -47,7 +47,7 @@ impl Axis {
         short(if self.log { 10_f64.powf(place) } else { place })
     }
 
-    /// What the axis has to show of these values.
+    /// The range that the axis must show for these values.
     fn range(&self, values: impl Iterator<Item = f64> + Clone) -> std::ops::Range<f64> {
         let places = values.map(|value| self.place(value));
         let (least, most) = (places.clone().fold(f64::MAX, f64::min), places.fold(f64::MIN, f64::max));

@@ -1,8 +1,9 @@
-//! Figures as people read them: charts in SVG, and tables in documents that say where they belong.
+//! Figures for people: charts in SVG, and tables written into marked parts of documents.
 //!
-//! For programs that measure; not a target of its own.
+//! A module of the measuring programs, not a bench target.
 
-// Each of them uses its own part of this. `estimates.rs` is for those with criterion only, which the package does without.
+// Each program uses only a part of this. Only programs that use criterion take `estimates.rs`: the package does not
+// depend on criterion.
 #![allow(dead_code, unused_imports)]
 
 mod bars;
@@ -22,7 +23,7 @@ pub(crate) use lines::{Axis, Corner, Lines, Series};
 const WIDTH: u32 = 420;
 const HEIGHT: u32 = 280;
 
-/// Colours that those who are colour-blind tell apart (Okabe and Ito).
+/// Colours that colour-blind readers can tell apart (Okabe and Ito).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0xD5, 0x5E, 0x00),
     RGBColor(0x00, 0x72, 0xB2),
@@ -44,7 +45,7 @@ pub(crate) enum Panel {
     Bars(Bars),
 }
 
-/// Draws a picture of so many columns.
+/// Draws a picture with the given number of columns.
 pub(crate) fn draw(path: &Path, columns: usize, panels: &[Panel]) -> Outcome {
     let rows = panels.len().div_ceil(columns);
     let root = SVGBackend::new(path, (columns as u32 * WIDTH, rows as u32 * HEIGHT)).into_drawing_area();
@@ -62,7 +63,7 @@ fn colour(number: usize) -> RGBColor {
     COLOURS[number % COLOURS.len()]
 }
 
-/// A number with as many digits as one wants to read.
+/// A number with as many digits as are worth reading.
 pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 9.5e9 => format!("{:.0}G", value / 1e9),

@@ -32,7 +32,7 @@ impl Design {
         }
     }
 
-    /// Runs `action` on the allocator of `memory`, shared so. Returns how often locks were taken.
+    /// Runs `action` on the allocator of `memory`, shared in this way. Returns how often locks were taken.
     pub(crate) fn over(self, memory: &mut Memory, cpus: usize, action: impl FnOnce(&Shared<'_>)) -> Tally {
         let mut frames = memory.frames_in(Shape::Free);
         let words: Vec<_> = (0..frames.held_words()).map(|_| AtomicU64::new(0)).collect();
@@ -49,7 +49,7 @@ impl Design {
         shared.caches.iter().for_each(|caches| _ = caches.drain(&shared.frames));
         let tally = cpus.iter().map(|cpu| cpu.magazine.tally()).chain([shared.frames.tally()]).sum();
         shared.frames.with(|frames| {
-            assert_eq!(frames.counts().free, before, "frames are lost");
+            assert_eq!(frames.counts().free, before, "frames were lost");
             frames.check().unwrap();
         });
         tally

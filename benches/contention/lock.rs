@@ -1,4 +1,4 @@
-//! The lock that the kernel has, but for interrupts, and that counts how often it was found taken and for how long.
+//! The kernel's spin lock, without its interrupt handling, and with counts of waits and of the time spent waiting.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use spin::{Mutex, MutexGuard};
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) taken: u64,
-    /// Of these, how often somebody else had it.
+    /// Of these, how often the lock was held by another thread.
     pub(crate) waited: u64,
-    /// How long that took.
+    /// Total time spent waiting.
     pub(crate) waiting: Duration,
 }
 
@@ -28,7 +28,7 @@ impl std::iter::Sum for Tally {
 /// A spin lock.
 #[derive(Debug)]
 pub(crate) struct Lock<T> {
-    /// The counts are behind the lock too, so that to count costs no more than the lock.
+    /// The counts are behind the lock too, so that counting costs no further synchronization.
     inner: Mutex<(T, Tally)>,
 }
 

@@ -1,9 +1,9 @@
 //! The frame allocator shared by threads: behind one lock, and with a magazine for each CPU in front of it.
 //!
-//! The real allocator and the real magazines over simulated memory, behind the spin locks that the kernel has; each thread
-//! is a CPU. A thread takes a burst of frames and gives them back, over and over; how fast all of them are together
-//! is told by criterion, and the locks count how often they were found taken and how long they were waited for. `scripts/contention.sh --write`
-//! writes docs/contention.svg and the table in docs/contention.md anew.
+//! It runs the real allocator and the real magazines over simulated memory, behind spin locks like the kernel's. Each
+//! thread plays one CPU: it allocates a burst of frames and frees them, over and over. Criterion measures their total
+//! throughput; the locks count waits and the time spent waiting. `scripts/contention.sh --write` updates
+//! docs/contention.svg and the table in docs/contention.md.
 
 // A benchmark is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core, clippy::unwrap_used)]
@@ -14,7 +14,7 @@ mod design;
 #[path = "../chart/estimates.rs"]
 mod estimates;
 mod lock;
-// Simulated memory is that of the other benchmark, in one size and shape.
+// Shared with the other benchmark; used here in one size and shape.
 #[allow(dead_code)]
 #[path = "../scale/memory.rs"]
 mod memory;
@@ -31,26 +31,26 @@ use design::Design;
 use memory::Memory;
 use results::Tallies;
 
-/// How many threads.
+/// Thread counts.
 const THREADS: [usize; 4] = [1, 2, 4, 8];
 
-/// Simulated memory: enough that nothing runs out.
+/// Bytes of simulated memory: enough that allocation never fails.
 const MEMORY: u64 = 1 << 30;
 
-/// What each thread does, over and over.
+/// What each thread repeats.
 #[derive(Debug, Clone, Copy)]
 struct Operation {
     name: &'static str,
     /// Frames of a run.
     frames: u32,
-    /// Runs that are taken before they are given back.
+    /// Runs allocated before they are freed.
     burst: usize,
-    /// Bursts of a thread that are measured together, since threads take long to start.
+    /// Bursts per thread and measurement: many, since threads take long to start.
     bursts: usize,
 }
 
 impl Operation {
-    /// Runs that a thread takes and gives back in one measurement.
+    /// Runs that a thread allocates and frees in one measurement.
     fn pairs(&self) -> usize {
         self.burst * self.bursts
     }

@@ -1,5 +1,5 @@
-//! What came of it: throughput by criterion's medians, how often a lock was found taken and how long that took, as a table and
-//! as a picture.
+//! The results as a table and a picture: throughput by criterion's medians, how often a lock was contended, and for
+//! how long.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -25,7 +25,7 @@ impl Tallies {
         format!("{}/{}/{threads}", operation.name, design.name())
     }
 
-    /// Adds what locks tell of threads that were `busy` for so long, all together.
+    /// Adds the counts of the locks. `busy` is the sum of the threads' running times.
     pub(crate) fn add(&mut self, operation: Operation, design: Design, threads: usize, tally: Tally, busy: Duration) {
         let key = Self::key(operation, design, threads);
         let [waiting, busy] = [tally.waiting, busy].map(|time| time.as_secs_f64());
@@ -43,12 +43,12 @@ impl Tallies {
         Ok(Self(serde_json::from_str(&text)?))
     }
 
-    /// How many of a thousand times a lock was found taken.
+    /// Contended acquisitions, in parts per thousand.
     fn found_taken(&self, operation: Operation, design: Design, threads: usize) -> Result<f64, Failure> {
         Ok(1000.0 * self.ratio(operation, design, threads, ["waited", "taken"])?)
     }
 
-    /// The share of their time that threads waited for locks, of a hundred.
+    /// Share of the threads' time spent waiting for locks, in percent.
     fn waiting(&self, operation: Operation, design: Design, threads: usize) -> Result<f64, Failure> {
         Ok(100.0 * self.ratio(operation, design, threads, ["waiting", "busy"])?)
     }
@@ -61,7 +61,7 @@ impl Tallies {
     }
 }
 
-/// Millions of runs a second that all threads together have taken and given back.
+/// Millions of runs per second that all threads together allocate and free.
 fn throughput(folder: &Path, operation: Operation, design: Design, threads: usize) -> Result<f64, Failure> {
     let nanoseconds = median(folder, operation.name, design.name(), &threads.to_string())?;
     Ok((threads * operation.pairs()) as f64 * 1e3 / nanoseconds)

@@ -1,4 +1,4 @@
-//! Threads that do the same at the same time.
+//! Threads that run the same operation at the same time.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::Operation;
 use super::design::Shared;
 
-/// How long it takes until each of so many threads has done the operation so many times: from when all of them are there until
-/// the last is done; and how long the threads took, all together.
+/// Runs `operation` `rounds` times on each of `threads` threads. Returns the time from the common start until the
+/// last thread ends, and the sum of the threads' running times.
 pub(crate) fn time(shared: &Shared<'_>, threads: usize, operation: Operation, rounds: u64) -> (Duration, Duration) {
     let barrier = Barrier::new(threads);
     let spans = thread::scope(|scope| {

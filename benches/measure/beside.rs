@@ -1,4 +1,4 @@
-//! Linux and our kernel in turn, on each host; then what only ours can say of itself.
+//! Measures Linux and our kernel in turn on each host, then the figures that only our kernel can give.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,18 +9,18 @@ use super::publish;
 use super::support::{Event, MIB, Outcome, Vm, ensure};
 use super::watch::{self, Sample, Watch};
 
-/// Bytes that are given, and taken back.
+/// Bytes that the balloon takes, and returns.
 const GIVEN: u64 = 1024 * MIB;
-/// How long a guest is left alone after it is ready: Linux is still starting then.
+/// Pause after a guest is ready: Linux is still starting then.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long allocations are timed while the balloon rests.
+/// How long allocations are timed while the balloon is idle.
 const IDLE: Duration = Duration::from_secs(2);
-/// Bytes that a program of ours has written to and let go of when the host asks.
+/// Bytes that a program of our guest writes and frees before the host's request.
 const WRITTEN: u64 = 1536 * MIB;
 /// A target that no guest can meet: it stops at its floor.
 const FLOOR: u64 = 16 * MIB;
 
-/// Where the values of one boot go.
+/// Collects the values of one boot.
 struct Notes<'a> {
     values: &'a mut Values,
     host: Host,
@@ -34,7 +34,7 @@ impl Notes<'_> {
         self.values.note(Value { host, guest, run, key, value });
     }
 
-    /// Likewise by a name that is put together: one of the table's.
+    /// Likewise, for a composed name of the table.
     fn note_named(&mut self, name: &str, value: f64) {
         if let Some(figure) = FIGURES.iter().find(|figure| figure.key == name) {
             self.note(figure.key, value);
@@ -42,21 +42,21 @@ impl Notes<'_> {
     }
 }
 
-/// What resident memory did after a request, guest by guest.
+/// Resident memory after a request, for each guest.
 pub(crate) type Fall = (Guest, Vec<Sample>);
 
-/// Measures all of it and tells; with `write` in the documents, too.
+/// Measures and prints everything; with `write`, also updates the documents.
 pub(crate) fn run(write: bool) -> Outcome {
     let runs = super::runs(5)?;
     let mut values = Values::default();
     let (mut falls, mut reports): (Vec<Fall>, Vec<Fall>) = (Vec::new(), Vec::new());
     for run in 1..=runs {
         for host in Host::ALL {
-            // In turn, so that whatever else the host is doing meets both.
+            // In turn, so that other load on the host affects both.
             for guest in Guest::ALL {
                 let mut notes = Notes { values: &mut values, host, guest, run };
                 let fall = measured(&guest.on(host)?, |vm| balloon(vm, &mut notes))?;
-                // Huge pages make no difference to reporting worth its time: what is discarded are huge pages or more.
+                // Huge pages hardly affect reporting: what the host discards are huge pages or more.
                 let reporting = guest.on(host)?.balloon("free-page-reporting=on");
                 let report = if host.huge_pages { measured(&reporting, |vm| report(vm, &mut notes))? } else { None };
                 measured(&reporting, |vm| balloon_reporting(vm, &mut notes))?;
@@ -72,7 +72,7 @@ pub(crate) fn run(write: bool) -> Outcome {
     publish::tell(&values, runs, &[falls, reports], write)
 }
 
-/// Waits for the driver and gives how long that took.
+/// Waits for the driver. Returns how long that took.
 fn ready(vm: &mut Vm) -> Outcome<Duration> {
     let start = Instant::now();
     vm.wait_for("the driver", |vm| {
@@ -82,12 +82,12 @@ fn ready(vm: &mut Vm) -> Outcome<Duration> {
     Ok(start.elapsed())
 }
 
-/// What was given in a time, in GiB/s.
+/// The rate at which `GIVEN` moved in `time`, in GiB/s.
 fn rate(time: Duration) -> f64 {
     GIVEN as f64 / (1u64 << 30) as f64 / time.as_secs_f64()
 }
 
-/// The balloon there and back. Returns what resident memory did on the way there.
+/// Inflates and deflates. Returns resident memory while it inflated.
 fn balloon(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome<Vec<Sample>> {
     let huge = watch::huge(vm)?;
     notes.note("ready", ready(vm)?.as_secs_f64());
@@ -99,7 +99,7 @@ fn balloon(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome<Vec<Sample>> {
     vm.balloon_to(MEMORY - GIVEN)?;
     let inflated = start.elapsed();
     let ran = watch::cpu_seconds(vm)? - ran;
-    // What the host has yet to do with requests that it has said are done, if anything.
+    // The host may still be working on requests that it has already completed.
     thread::sleep(SETTLE);
     let samples = watch.end()?;
     let between = Counts::of(vm, notes.guest)?;
@@ -121,10 +121,10 @@ fn balloon(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome<Vec<Sample>> {
     Ok(samples)
 }
 
-/// What a guest says of itself.
+/// The guest's own counters.
 struct Counts {
     interrupts: f64,
-    /// Only ours counts these.
+    /// Only our kernel counts kicks.
     kicks: Option<f64>,
 }
 
@@ -144,7 +144,7 @@ impl Counts {
         }
     }
 
-    /// Notes what was counted since `before`, for each GiB.
+    /// Notes the increase since `before`, per GiB.
     fn since(&self, before: &Self, way: &str, notes: &mut Notes<'_>) {
         let gib = GIVEN as f64 / (1u64 << 30) as f64;
         notes.note_named(&format!("{way}.interrupts"), (self.interrupts - before.interrupts) / gib);
@@ -154,7 +154,7 @@ impl Counts {
     }
 }
 
-/// How long allocations take: while the balloon rests, and on its way to the floor and back.
+/// Allocation latency: with an idle balloon, and while it goes to the floor and back.
 fn latency(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome {
     vm.ask("latency start", "console")?;
     thread::sleep(IDLE);
@@ -173,8 +173,8 @@ fn latency(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome {
     Ok(())
 }
 
-/// With free page reporting: what resident memory does from the start on. QEMU may say only late that the driver is ready: it
-/// answers nothing while it discards memory.
+/// Resident memory from the start on, with free page reporting. QEMU may announce the driver late: it answers nothing
+/// while it discards memory.
 fn report(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome<Vec<Sample>> {
     let watch = Watch::begin(vm);
     let outcome = ready(vm).and_then(|ready| {
@@ -186,16 +186,17 @@ fn report(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome<Vec<Sample>> {
     });
     let samples = watch.end()?;
     let ready = outcome?;
-    // That resident memory is that low before QEMU has preallocated it does not count.
+    // Resident memory is also low before QEMU has preallocated it; that does not count.
     let full = samples.iter().position(|sample| sample.resident >= MEMORY).unwrap_or(0);
-    let seconds = watch::seconds_to(&samples[full..], MEMORY / 4).ok_or("the watch has not seen it")?;
+    let seconds = watch::seconds_to(&samples[full..], MEMORY / 4).ok_or("resident memory stayed above 25 %")?;
     notes.note("reporting", (seconds - ready).max(0.0));
     notes.note("reporting.start", seconds);
     Ok(samples)
 }
 
-/// The balloon with free page reporting: how soon the host has its memory. Linux is asked as soon as it is ready, when the
-/// host still has all that it preallocated. Ours has reported all of it by then, so that a program writes to it again first.
+/// Inflates with free page reporting and measures how soon the host gets the memory. Linux is asked once it is ready,
+/// while the host still holds all preallocated memory. Our kernel has reported all of it by then, so a program first
+/// writes to it again.
 fn balloon_reporting(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome {
     ready(vm)?;
     if notes.guest == Guest::Ours {
@@ -204,18 +205,18 @@ fn balloon_reporting(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome {
         vm.ask("mem release", "console")?;
     }
     let before = vm.resident()?;
-    ensure!(before >= GIVEN, "the host has only {} MiB to have back", before / MIB);
+    ensure!(before >= GIVEN, "the host can get back only {} MiB", before / MIB);
     let (watch, start) = (Watch::begin(vm), Instant::now());
     vm.balloon_to(MEMORY - GIVEN)?;
     notes.note("reporting.inflate", rate(start.elapsed()));
-    // What the host has yet to do with requests that it has said are done, if anything.
+    // The host may still be working on requests that it has already completed.
     thread::sleep(SETTLE);
     let fallen = watch::seconds_to(&watch.end()?, before.saturating_sub(GIVEN / 100 * 95));
     notes.note("reporting.fallen", fallen.ok_or("resident memory has not fallen")?);
     Ok(())
 }
 
-/// What `mode=bench` says of the device and of the driver.
+/// The figures of `mode=bench` about device and driver.
 fn ceiling(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome {
     let is_it = |event: &Event| matches!(event.name(), "bench" | "exit");
     loop {
@@ -227,7 +228,7 @@ fn ceiling(vm: &mut Vm, notes: &mut Notes<'_>) -> Outcome {
         let (name, value) = (event.text("name")?.to_owned(), event.number("value")?);
         match name.strip_prefix("awake.") {
             Some(way) => notes.note_named(&format!("{way}.awake"), value),
-            // Kicks and interrupts are those of the serving kernel.
+            // Kicks and interrupts come from the serving kernel.
             None if name.starts_with("kicks") || name.starts_with("interrupts") => {}
             None => notes.note_named(&name, value),
         }

@@ -1,7 +1,8 @@
-//! What the parameters of free page reporting do to a guest whose program takes memory and gives it back, over and over.
+//! The effect of each parameter of free page reporting on a guest whose program allocates and frees memory, over and
+//! over.
 //!
-//! One parameter at a time, the others at their defaults: how much the host has on average, against what that costs: how
-//! much is reported a second, how much the guest faults in anew, and how long allocations take.
+//! One parameter varies at a time; the others keep their defaults. The benefit is the memory that the host has on
+//! average. The costs are reports per second, page faults of the guest, and allocation latency.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,15 +17,15 @@ use super::watch::{self, Watch};
 
 /// Bytes of RAM: small, so that the program makes a difference.
 const MEMORY: u64 = 1024 * MIB;
-/// What the program takes and gives back.
+/// What the program allocates and frees.
 const USED: &str = "512M";
-/// How long the program keeps memory, and how long it does without.
+/// How long the program holds memory, and how long it then does without.
 const KEPT: Duration = Duration::from_millis(250);
 const WITHOUT: Duration = Duration::from_millis(500);
-/// How long a setting is looked at.
+/// How long a setting is observed.
 const LOOK: Duration = Duration::from_secs(8);
 
-/// A parameter, its unit, the values that are tried, and where each is drawn.
+/// A parameter, its unit, and its values, each with its position on the x axis.
 type Parameter = (&'static str, &'static str, &'static [(&'static str, f64)]);
 
 const PARAMETERS: [Parameter; 3] = [
@@ -45,13 +46,13 @@ const PARAMETERS: [Parameter; 3] = [
     ),
 ];
 
-/// What is measured of a setting, by name.
+/// The measured figures.
 const MEASURED: [&str; 4] = ["resident, MiB", "reported, MiB/s", "page faults, 1/s", "allocation 99.9 %, µs"];
 
-/// What came of one setting, in the order of [`MEASURED`].
+/// The result of one setting, in the order of [`MEASURED`].
 type Point = [f64; MEASURED.len()];
 
-/// Measures every setting and tells; with `write` in the documents, too.
+/// Measures and prints every setting; with `write`, also updates the documents.
 pub(crate) fn run(write: bool) -> Outcome {
     let runs = super::runs(1)?;
     let mut table = format!("| | | {} |\n|---|---|{}\n", MEASURED.join(" | "), "---|".repeat(MEASURED.len()));
@@ -63,7 +64,7 @@ pub(crate) fn run(write: bool) -> Outcome {
             for _ in 0..runs {
                 all.extend(setting(&format!("{parameter}={value}"))?);
             }
-            let point = median(&all).ok_or("this QEMU can't be had here")?;
+            let point = median(&all).ok_or("this QEMU is not available here")?;
             eprintln!("{parameter}={value}: {point:.2?}");
             let told: Vec<_> = point.iter().map(|value| short(*value)).collect();
             writeln!(table, "| `{parameter}` | {value} | {} |", told.join(" | "))?;
@@ -82,7 +83,7 @@ pub(crate) fn run(write: bool) -> Outcome {
     Ok(())
 }
 
-/// Charts of what the host has and is told, of what that costs it, and of what the guest pays.
+/// Charts of memory on the host and reports, of page faults, and of the guest's allocation latency.
 fn drawn(parameter: &str, unit: &str, points: &[(f64, Point)]) -> [Panel; 3] {
     let chart = |title: &str, y: &str, which: &[usize]| {
         let series = which.iter().map(|which| Series {
@@ -114,13 +115,13 @@ fn median(all: &[Point]) -> Option<Point> {
     Some(point)
 }
 
-/// A guest with this on its command line.
+/// Boots a guest with this option on its command line and measures it.
 fn setting(option: &str) -> Outcome<Option<Point>> {
     let qemu = Guest::Ours.on(Host::ALL[0])?.memory(MEMORY).balloon("free-page-reporting=on");
     measured(&qemu.command_line(&format!("log=json {option}")), look)
 }
 
-/// A program takes memory and gives it back, over and over.
+/// Measures while a program allocates and frees memory.
 fn look(vm: &mut Vm) -> Outcome<Point> {
     vm.event("report")?;
     vm.ask("latency start", "console")?;

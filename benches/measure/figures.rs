@@ -1,11 +1,11 @@
-//! The figures: what is measured of guests, what came of it, and the table of it.
+//! The measured figures, their values, and the table.
 
 use std::fmt::Write as _;
 
 use super::chart::short;
 use super::host::{Guest, Host};
 
-/// What is measured of a guest.
+/// A figure that is measured of each guest.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Figure {
     pub(crate) key: &'static str,
@@ -82,7 +82,7 @@ impl Values {
         self.0.push(value);
     }
 
-    /// The value in the middle, or between the two there; `None` if there are none.
+    /// The median, or the mean of the middle two; `None` without values.
     pub(crate) fn median(&self, host: Host, guest: Guest, key: &str) -> Option<f64> {
         let is_it = |value: &&Value| value.host == host && value.guest == guest && value.key == key;
         let mut values: Vec<f64> = self.0.iter().filter(is_it).map(|value| value.value).collect();
@@ -92,7 +92,7 @@ impl Values {
         Some(if values.len() % 2 == 1 { upper } else { f64::midpoint(values[middle - 1], upper) })
     }
 
-    /// Every value, a line each.
+    /// All values, one per line.
     pub(crate) fn raw(&self) -> String {
         let mut text = String::from("qemu and host pages\tguest\trun\tfigure\tvalue\n");
         for Value { host, guest, run, key, value } in &self.0 {
@@ -102,7 +102,7 @@ impl Values {
         text
     }
 
-    /// The table of medians on these hosts of the figures that are wanted, without rows that say nothing.
+    /// The table of medians for these hosts and the figures that pass `wanted`. Rows without values are left out.
     pub(crate) fn table(&self, hosts: &[Host], wanted: impl Fn(&Figure) -> bool) -> String {
         let mut table = String::from("| | QEMU, host pages | Linux | ballonet | better by |\n|---|---|---|---|---|\n");
         for figure in FIGURES.iter().filter(|figure| wanted(figure)) {
@@ -129,7 +129,7 @@ impl Values {
     }
 }
 
-/// How many times better ours is.
+/// The factor by which our kernel is better.
 fn factor(better: Better, linux: f64, ours: f64) -> Option<String> {
     let factor = match better {
         Better::More => ours / linux,

@@ -1,4 +1,4 @@
-//! The hosts that are compared on, and the guests that are compared.
+//! The hosts and the guests that are compared.
 
 use std::fmt;
 use std::process::{Command, Stdio};
@@ -9,11 +9,11 @@ use super::support::{MIB, Outcome, Qemu, Version, Vm, ensure, on};
 /// Bytes of RAM.
 pub(crate) const MEMORY: u64 = 2048 * MIB;
 
-/// A QEMU, and what the machine that it runs on has behind guest memory.
+/// A QEMU version, and the page size behind guest memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Host {
     pub(crate) version: Version,
-    /// Huge pages where the host likes, else 4 KiB pages.
+    /// Transparent huge pages, otherwise 4 KiB pages.
     pub(crate) huge_pages: bool,
 }
 
@@ -25,7 +25,7 @@ impl Host {
         Self { version: Version::V7_2, huge_pages: false },
     ];
 
-    /// What there is of host pages.
+    /// Names the host's pages.
     pub(crate) const fn pages(self) -> &'static str {
         if self.huge_pages { "THP" } else { "4 KiB" }
     }
@@ -55,7 +55,7 @@ impl Guest {
         }
     }
 
-    /// The guest on a host, all of whose RAM the host has.
+    /// This guest on `host`, with all guest RAM preallocated.
     pub(crate) fn on(self, host: Host) -> Outcome<Qemu> {
         let base = Qemu::new(host.version).memory(MEMORY).preallocated().patience(Duration::from_secs(240));
         let base = if host.huge_pages { base } else { base.without_huge_pages() };
@@ -80,7 +80,7 @@ fn linux() -> Outcome<(String, String)> {
     Ok((kernel.to_owned(), initramfs.to_owned()))
 }
 
-/// What a measurement of a virtual machine of its own gives; `None` where this QEMU can't be had.
+/// Starts a virtual machine and returns the result of `measure`; `None` where this QEMU is not available.
 pub(crate) fn measured<T>(qemu: &Qemu, measure: impl FnOnce(&mut Vm) -> Outcome<T>) -> Outcome<Option<T>> {
     let mut result = None;
     let finished = on(qemu, |vm| {

@@ -1,9 +1,9 @@
-//! Our kernel beside Linux, on the same QEMU, in turn; how near it comes to what the device can do; what the parameters of
-//! free page reporting do; and how long a start takes beside that of an earlier build.
+//! Compares our kernel with Linux, in turn, on the same QEMU; our driver with the device's ceiling; the parameters of
+//! free page reporting; the boot time with that of an earlier build; and both guests' accesses outside memory.
 //!
-//! What both guests do is seen from the host only: *ready* is `DRIVER_OK` as QEMU has it, *done* is `query-balloon` at its
-//! target, and the memory given back is the resident memory of QEMU's process. All guest memory is preallocated, so each
-//! page that is given back shows. `scripts/measure.sh` runs this with a release build of the kernel.
+//! Both guests are observed from the host only: *ready* is `DRIVER_OK` as QEMU sees it, *done* is `query-balloon` at
+//! its target, and the memory given back is the fall of QEMU's resident memory. All guest memory is preallocated, so
+//! each page given back shows. `scripts/measure.sh` runs this with a release build of the kernel.
 
 // A benchmark is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
@@ -15,6 +15,7 @@ mod support;
 
 mod beside;
 mod curves;
+mod exits;
 mod figures;
 mod host;
 mod publish;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use support::Outcome;
 
 fn main() -> ExitCode {
-    // `cargo test --benches` only wants to know that this compiles.
+    // `cargo test --benches` only checks that this builds.
     if !env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     let measure = match () {
         () if wants("reporting") => curves::run,
         () if wants("ready") => starts::run,
+        () if wants("exits") => exits::run,
         () => beside::run,
     };
     let outcome = measure(wants("--write"));
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How often each measurement is made: `RUNS`, or else so often.
+/// How often to repeat each measurement: `RUNS`, or `default`.
 fn runs(default: usize) -> Outcome<usize> {
     let runs = env::var("RUNS").map_or(Ok(default), |runs| runs.parse())?;
     support::ensure!(runs > 0, "RUNS=0 measures nothing");

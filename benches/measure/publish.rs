@@ -1,4 +1,5 @@
-//! What came of it, told: the table on standard output, all values and the picture in target/, and both in the documents.
+//! Publishes the results: the table on standard output, all values and the picture in target/, both also in the
+//! documents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,14 @@ use super::figures::{FIGURES, Values};
 use super::host::{Guest, Host};
 use super::support::{MIB, Outcome};
 
-/// The figures that are drawn.
+/// The figures in the charts.
 const DRAWN: [&str; 8] =
     ["inflate", "deflate", "fallen", "ready", "inflate.interrupts", "inflate.cpu", "share.inflate", "share.deflate"];
 
-/// The figures that the README has.
+/// The figures in the README.
 const CHOSEN: [&str; 5] = ["ready", "inflate", "fallen", "deflate", "share.inflate"];
 
-/// Where pictures and values go that are not for the documents.
+/// A path for pictures and values that do not go into the documents.
 pub(crate) fn scratch(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
@@ -26,7 +27,7 @@ pub(crate) fn document(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Tells the figures and how resident memory fell.
+/// Prints the figures and draws how resident memory fell.
 pub(crate) fn tell(values: &Values, runs: usize, falls: &[Vec<Fall>; 2], write: bool) -> Outcome {
     let runs = if runs == 1 { "One run.".to_owned() } else { format!("Medians of {runs} runs.") };
     let head = format!("{runs} {}", load());
@@ -45,7 +46,7 @@ pub(crate) fn tell(values: &Values, runs: usize, falls: &[Vec<Fall>; 2], write: 
     Ok(())
 }
 
-/// How busy the host was in the last quarter of an hour, the virtual machines included.
+/// The host's load average of the last quarter of an hour, virtual machines included.
 fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -73,10 +74,10 @@ fn draw(values: &Values, falls: &[Vec<Fall>; 2], picture: &Path) -> Outcome {
     chart::draw(picture, 2, &panels)
 }
 
-/// Resident memory after a moment.
+/// A chart of resident memory over time.
 fn fall(title: &str, x: &str, falls: &[Fall]) -> Panel {
     let series = falls.iter().map(|(guest, samples)| {
-        // A line need not have more points than pixels.
+        // A line needs no more points than pixels.
         let every = samples.len().div_ceil(400).max(1);
         let points = samples.iter().step_by(every);
         let place = |sample: &super::watch::Sample| (sample.after.as_secs_f64(), (sample.resident / MIB) as f64);

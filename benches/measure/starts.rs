@@ -1,4 +1,4 @@
-//! How long a start takes: of this kernel and of an earlier build of it, in turn, and where there is far more memory.
+//! Boot time: of this kernel and of an earlier build in turn, and with far more memory.
 
 use std::env;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use super::support::{MIB, Outcome, Qemu, Version, Vm};
 /// Bytes of RAM of the large machine: 1 TiB.
 const VAST: u64 = 1024 * 1024 * MIB;
 
-/// What is measured of a start, in milliseconds.
+/// The measured times, in milliseconds.
 const MEASURED: [&str; 4] = [
     "kernel's entry to ready, by its own clock (whole milliseconds)",
     "first line of the log to ready",
@@ -21,10 +21,10 @@ const MEASURED: [&str; 4] = [
     "start of QEMU to ready",
 ];
 
-/// What came of one start, in the order of [`MEASURED`].
+/// The times of one start, in the order of [`MEASURED`].
 type Start = [f64; MEASURED.len()];
 
-/// Measures all of it and tells; with `write` in the documents, too.
+/// Measures and prints everything; with `write`, also updates the documents.
 pub(crate) fn run(write: bool) -> Outcome {
     let runs = super::runs(21)?;
     let before = env::var_os("BALLONET_BEFORE").map(PathBuf::from);
@@ -36,7 +36,7 @@ pub(crate) fn run(write: bool) -> Outcome {
         let machines = [
             before.clone().map(|kernel| now.clone().image(kernel)),
             Some(now),
-            // The addresses of so much memory need more bits than QEMU's CPU has by itself.
+            // So much memory needs more physical address bits than QEMU's CPU has by default.
             Some(Qemu::new(version).memory(VAST).sparse().cpu("max,phys-bits=42")),
         ];
         let starts = in_turn(version, &machines, runs)?;
@@ -57,11 +57,11 @@ pub(crate) fn run(write: bool) -> Outcome {
     Ok(())
 }
 
-/// The starts of each machine that there is.
+/// Starts each available machine `runs` times.
 fn in_turn(version: Version, machines: &[Option<Qemu>; 3], runs: usize) -> Outcome<[Vec<Start>; 3]> {
     let mut starts = [const { Vec::new() }; 3];
     for run in 1..=runs {
-        // In turn, and each round the other way round, so that whatever else the host is doing meets all.
+        // In turn, and each round in reverse order, so that other load on the host affects all.
         let mut order = [0, 1, 2];
         if run % 2 == 0 {
             order.reverse();
@@ -77,7 +77,7 @@ fn in_turn(version: Version, machines: &[Option<Qemu>; 3], runs: usize) -> Outco
     Ok(starts)
 }
 
-/// One start, whose CPU has just been let run.
+/// Times one start; its CPU was just let run.
 fn start(vm: &mut Vm) -> Outcome<Start> {
     let begun = Instant::now();
     let ready = vm.event("ready")?;
@@ -91,7 +91,7 @@ fn start(vm: &mut Vm) -> Outcome<Start> {
     Ok([ready.number("ms")?, last - first, waited.as_secs_f64() * 1000.0, last])
 }
 
-/// The value in the middle, or the upper one of the two there; `None` if there are none.
+/// The median, or the upper of the middle two; `None` without values.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

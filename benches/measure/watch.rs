@@ -1,4 +1,4 @@
-//! What the host has of a virtual machine, from moment to moment.
+//! Samples the memory that the host holds for a virtual machine.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::support::{Outcome, Vm};
 
-/// Time between two looks.
+/// Time between two samples.
 const PERIOD: Duration = Duration::from_millis(1);
-/// Bytes of a page of the host.
+/// Bytes of a host page.
 const PAGE: u64 = 4096;
 
-/// Looks at QEMU's resident memory all the while, whatever else is being waited for.
+/// Samples QEMU's resident memory in a thread of its own.
 pub(crate) struct Watch {
     ended: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Sample>>,
@@ -29,14 +29,14 @@ pub(crate) struct Sample {
 }
 
 impl Watch {
-    /// Begins here.
+    /// Starts sampling.
     pub(crate) fn begin(vm: &Vm) -> Self {
         let (pid, ended) = (vm.pid(), Arc::new(AtomicBool::new(false)));
         let end = Arc::clone(&ended);
         let thread = thread::spawn(move || {
             let (start, mut samples) = (Instant::now(), Vec::new());
             loop {
-                // Whoever ends the watch has seen something, which is to be in the last sample.
+                // What the caller saw before it ended the watch must be in the last sample.
                 let last = end.load(Ordering::Acquire);
                 samples.extend(resident(pid).map(|resident| Sample { after: start.elapsed(), resident }));
                 if last {
@@ -48,25 +48,25 @@ impl Watch {
         Self { ended, thread }
     }
 
-    /// All that was seen.
+    /// Ends sampling and returns all samples.
     pub(crate) fn end(self) -> Outcome<Vec<Sample>> {
         self.ended.store(true, Ordering::Release);
-        Ok(self.thread.join().map_err(|_| "the watch failed")?)
+        Ok(self.thread.join().map_err(|_| "the sampling thread failed")?)
     }
 }
 
-/// Bytes of memory that the host has for a process.
+/// Resident memory of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> Option<u64> {
     let pages = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     Some(pages.split(' ').nth(1)?.parse::<u64>().ok()? * PAGE)
 }
 
-/// Seconds until resident memory was at most so many bytes.
+/// Seconds until resident memory was at most `bytes`.
 pub(crate) fn seconds_to(samples: &[Sample], bytes: u64) -> Option<f64> {
     Some(samples.iter().find(|sample| sample.resident <= bytes)?.after.as_secs_f64())
 }
 
-/// Average of resident memory, in bytes.
+/// Average resident memory, in bytes.
 pub(crate) fn average(samples: &[Sample]) -> f64 {
     let weighted = samples.windows(2).map(|pair| {
         let time = (pair[1].after - pair[0].after).as_secs_f64();
@@ -76,7 +76,7 @@ pub(crate) fn average(samples: &[Sample]) -> f64 {
     bytes / time.max(f64::MIN_POSITIVE)
 }
 
-/// Seconds that the thread that is the guest's CPU has run, by the host's count.
+/// Seconds that the thread of the guest's CPU has run, by the host's count.
 pub(crate) fn cpu_seconds(vm: &mut Vm) -> Outcome<f64> {
     let thread = vm.qmp.cpu_thread()?;
     let text = fs::read_to_string(format!("/proc/{}/task/{thread}/schedstat", vm.pid()))?;
@@ -84,7 +84,7 @@ pub(crate) fn cpu_seconds(vm: &mut Vm) -> Outcome<f64> {
     Ok(nanoseconds.parse::<u64>()? as f64 / 1e9)
 }
 
-/// Page faults of QEMU that needed no disk: above all memory that a guest uses anew.
+/// QEMU's minor page faults: above all, memory that a guest uses anew.
 pub(crate) fn faults(vm: &Vm) -> Outcome<f64> {
     let text = fs::read_to_string(format!("/proc/{}/stat", vm.pid()))?;
     // The name, in parentheses, may hold anything; `minflt` is the eighth after it (proc(5)).
@@ -92,7 +92,7 @@ pub(crate) fn faults(vm: &Vm) -> Outcome<f64> {
     Ok(fields.split_ascii_whitespace().nth(7).ok_or("a short stat")?.parse()?)
 }
 
-/// Bytes of QEMU's memory that are in huge pages.
+/// Bytes of QEMU's memory in huge pages.
 pub(crate) fn huge(vm: &Vm) -> Outcome<f64> {
     let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", vm.pid()))?;
     let line = text.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).ok_or("no AnonHugePages")?;

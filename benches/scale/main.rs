@@ -1,8 +1,9 @@
-//! The frame allocator from 1 GiB to 16 TiB: what its records take, and that what it does takes no longer in more memory.
+//! The frame allocator from 1 GiB to 16 TiB: the size of its records, and that no operation gets slower with more
+//! memory.
 //!
-//! The real allocator over simulated maps. What is measured are pairs that leave all as it was: a run allocated and
-//! freed, a run to be reported found and given back; in memory that is free, and in the worst shapes. `scripts/scale.sh`
-//! writes docs/scale.svg and the table in docs/scale.md anew.
+//! The real allocator runs over simulated maps. Each operation is a pair that leaves the state unchanged: a run
+//! allocated and freed, a run to report found and returned. It is measured with free memory and in the worst shapes.
+//! `scripts/scale.sh` updates docs/scale.svg and the table in docs/scale.md.
 
 // A benchmark is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core, clippy::unwrap_used)]
@@ -23,7 +24,7 @@ use criterion::{BenchmarkId, Criterion};
 
 use memory::{Memory, SIZES, Shape};
 
-/// What is measured: its name, and what is done, which leaves the frames as they were.
+/// A measured operation: its name, and a function that leaves the frames as they were.
 type Operation = (&'static str, fn(&mut Frames<'_>));
 
 const OPERATIONS: [Operation; 3] = [

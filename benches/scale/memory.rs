@@ -1,4 +1,4 @@
-//! Simulated memory, and the shapes that it can be in.
+//! Simulated memory, and the shapes that it can have.
 
 use ballonet::memory::{FRAME_SIZE, Footprint, Frames, PageFrames, PhysAddr, PhysRange, ReportFrames};
 use zerocopy::IntoBytes;
@@ -10,16 +10,16 @@ const MIB2: u64 = 2 << 20;
 pub(crate) const SIZES: [(&str, u64); 4] =
     [("1 GiB", GIB), ("64 GiB", 64 * GIB), ("1 TiB", 1024 * GIB), ("16 TiB", 16 * 1024 * GIB)];
 
-/// Who has what of memory.
+/// Which part of memory is used or reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// All of it is free, and the host knows of none.
+    /// All free, none reported.
     Free,
-    /// All of it is used but 2 MiB at the end that is reached last.
+    /// All used but 2 MiB at the end that the search reaches last.
     Full,
-    /// A frame of each 2 MiB but every 64th is used.
+    /// One frame of each 2 MiB is used, except in every 64th.
     Fragmented,
-    /// All of it is free, and the host knows of all but 2 MiB.
+    /// All free, and all but 2 MiB reported.
     Reported,
 }
 
@@ -36,13 +36,13 @@ impl Shape {
     }
 }
 
-/// Memory of some size, without a hole.
+/// Memory of a given size, without holes.
 pub(crate) struct Memory {
     usable: PhysRange,
     records: Vec<u64>,
 }
 
-/// Bytes of the allocator's records for so many bytes of memory.
+/// Bytes of the allocator's records for the given bytes of memory.
 pub(crate) fn records(bytes: u64) -> u64 {
     Footprint::of([range(0, bytes)]).bytes() as u64
 }

@@ -1,4 +1,4 @@
-//! What came of it: criterion's medians, as a table and as a picture.
+//! The results: criterion's medians as a table and a picture.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use super::chart::{self, Axis, Corner, Failure, Lines, Panel, Series, document};
 use super::estimates::median;
 use super::memory::{SIZES, Shape, records};
 
-/// The medians as a table, with what the records take.
+/// The medians as a table, with the size of the records.
 pub(crate) fn table(folder: &Path) -> Result<String, Failure> {
     let sizes: Vec<_> = SIZES.iter().map(|(size, _)| *size).collect();
     let mut table = format!("| | | {} |\n|---|---|{}", sizes.join(" | "), "---|".repeat(sizes.len()));

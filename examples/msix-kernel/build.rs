@@ -1,4 +1,4 @@
-//! Links the kernel as an image of its own, also where the compiler only knows a hosted target.
+//! Links the kernel as a freestanding image, also where the compiler has only a hosted target.
 
 fn main() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../machine/linker.ld");

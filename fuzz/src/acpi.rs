@@ -1,4 +1,4 @@
-//! What firmware says: ACPI tables with right checksums around any contents, and with wrong ones.
+//! Firmware as a fuzz input: ACPI tables with valid checksums around any contents, and with wrong ones.
 
 use std::collections::BTreeSet;
 
@@ -10,9 +10,9 @@ use ballonet_kernel::acpi::{
 };
 use ballonet_kernel::boot::{MemoryImage, PhysicalMemory};
 
-/// Where firmware's memory begins: at the area in which root pointers are looked for.
+/// Where firmware's memory begins: the area that is searched for root pointers.
 const BASE: u64 = 0xe_0000;
-/// Where in it tables are; the root pointer is at its beginning.
+/// Offset of the tables; the root pointer is at offset 0.
 const TABLES: usize = 0x40;
 const HEADER: usize = 36;
 
@@ -21,21 +21,21 @@ const HEADER: usize = 36;
 pub enum Firmware<'a> {
     /// A root pointer and tables.
     Tables(Root<'a>),
-    /// The contents of a table, parsed as each kind.
+    /// The contents of one table, parsed as each kind.
     Contents(&'a [u8]),
 }
 
-/// A root pointer with what hangs off it.
+/// A root pointer and the tables below it.
 #[derive(Debug, Arbitrary)]
 pub struct Root<'a> {
     revision: u8,
-    /// Whether there are the two root tables.
+    /// Whether the RSDT is there.
     rsdt: bool,
     xsdt: bool,
-    /// Pointers of the root tables that are no table's.
+    /// Root table entries that point to no table.
     strays: Vec<u64>,
     tables: Vec<Table<'a>>,
-    /// Bytes changed in the end.
+    /// Bytes overwritten at the end: offset and value.
     damage: Vec<(u16, u8)>,
 }
 
@@ -44,20 +44,20 @@ pub struct Root<'a> {
 pub struct Table<'a> {
     contents: Contents<'a>,
     revision: u8,
-    /// The length that the header gives instead of the true one.
+    /// The length in the header, if not the true one.
     length: Option<u32>,
-    /// What the checksum is off by.
+    /// Added to the right checksum.
     error: u8,
 }
 
 /// What is in a table.
 #[derive(Debug, Arbitrary)]
 pub enum Contents<'a> {
-    /// Interrupt controllers: address, flags, entries of a kind, with their length if it is not the true one.
+    /// Interrupt controllers: address, flags, and entries with kind and length (if not the true one).
     Madt(u32, u32, Vec<(u8, Option<u8>, &'a [u8])>),
     /// Configuration space: address, segment, first and last bus.
     Mcfg(Vec<(u64, u16, u8, u8)>),
-    /// Fixed hardware; the DSDT is the table with this number, or at any address.
+    /// Fixed hardware; the DSDT is table number `dsdt`, or at any address.
     Fadt {
         dsdt: Option<u8>,
         fields: &'a [u8],
@@ -82,7 +82,7 @@ pub enum Aml<'a> {
     BaseAddress(u32),
 }
 
-/// Reads it all and checks what is made of it.
+/// Parses everything and checks the results.
 pub fn run(firmware: &Firmware<'_>) {
     match firmware {
         Firmware::Tables(root) => read(&root.image()),
@@ -112,7 +112,7 @@ fn read(image: &[u8]) {
     let acpi = match Acpi::read(&memory, found.unwrap_or(base)) {
         Ok(acpi) => acpi,
         Err(error) => {
-            assert!(found.is_none(), "{error}, though it was found");
+            assert!(found.is_none(), "an error, {error}, and a root pointer");
             return;
         }
     };
@@ -122,7 +122,7 @@ fn read(image: &[u8]) {
     let entries = Tables::MOST + acpi.madt.as_ref().map_or(0, |madt| madt.flaws.len());
     let entries = entries + acpi.mcfg.as_ref().map_or(0, |mcfg| mcfg.flaws.len());
     let entries = entries + acpi.srat.as_ref().map_or(0, |srat| srat.flaws.len());
-    // The DSDT; root tables; and what is wrong with the root table.
+    // One each for the DSDT, the root tables, and other flaws of the root table.
     assert!(acpi.problems.len() <= entries + 8, "{} problems", acpi.problems.len());
     for problem in &acpi.problems {
         expect_printable(&problem.to_string());
@@ -134,7 +134,7 @@ fn read(image: &[u8]) {
     acpi.host_bridge.iter().for_each(check_bridge);
 }
 
-/// Nothing that goes to a terminal may hold what would command it.
+/// Text that goes to a terminal must hold no control characters.
 fn expect_printable(text: &str) {
     assert!(!text.is_empty() && !text.contains(|c: char| c.is_ascii_control()), "{text:?}");
 }
@@ -240,12 +240,12 @@ impl Root<'_> {
     }
 }
 
-/// What makes the sum of all bytes zero.
+/// The byte that makes the sum of all bytes 0.
 fn balance(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum: u8, byte| sum.wrapping_sub(*byte))
 }
 
-/// A table with its header.
+/// A table: header and contents.
 fn finish(signature: [u8; 4], revision: u8, contents: &[u8], length: Option<u32>, error: u8) -> Vec<u8> {
     let mut bytes = vec![0; HEADER];
     bytes.extend(contents);

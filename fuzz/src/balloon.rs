@@ -1,8 +1,8 @@
 //! The whole driver, from configuration space up, against a device that keeps the rules until it lies.
 //!
-//! Whatever the device does: every call ends, in bounded time; no frame is lost or in two hands; in the end everything is
-//! given back, except the memory of a device that would not reset. As long as the device is honest, the driver breaks no
-//! clause that the model checks, and the balloon meets its target exactly.
+//! Whatever the device does, every call ends in bounded time, and no frame is lost or has two owners. At the end all
+//! memory is returned, except that of a device that does not reset. While the device is honest, the driver breaks no
+//! rule that the model checks, and the balloon meets its target exactly.
 
 use arbitrary::Arbitrary;
 use ballonet::balloon::{Balloon, Next};
@@ -15,32 +15,32 @@ pub use crate::guest::{Mmio, Setup};
 use crate::expect_printable;
 use crate::guest::NamedLie;
 
-/// A course of events.
+/// A sequence of events.
 #[derive(Debug, Arbitrary)]
 pub struct Course {
     setup: Setup,
     steps: Vec<Step>,
 }
 
-/// A course of events of a device on MMIO.
+/// The same for a device on MMIO.
 #[derive(Debug, Arbitrary)]
 pub struct MmioCourse {
     mmio: Mmio,
     course: Course,
 }
 
-/// What happens.
+/// An event.
 #[derive(Debug, Arbitrary)]
 enum Step {
     Poll,
-    /// The kernel's loop, until nothing happens any more.
+    /// Runs the kernel's loop until it is idle.
     Settle,
     Target(u32),
-    /// A target that there is memory for, or nearly.
+    /// A target near the memory that is available.
     Near(u16),
-    /// The device completes nothing from now on, or goes on.
+    /// The device stops completing requests, or resumes.
     Stall(bool),
-    /// The device lies in its next used entry.
+    /// The next used entry is wrong.
     Lie(u8),
     /// The device writes a used entry with any contents.
     Forge {
@@ -64,25 +64,25 @@ enum Step {
     Report,
     MemoryFreed,
     Affinity(u8),
-    /// The driver goes, and another takes over.
+    /// The driver is torn down and another starts.
     Restart,
     /// The host asks for hints.
     Hint(u8),
     /// The host asks for statistics.
     Statistics,
-    /// The kernel runs out of memory and reclaims what is hinted.
+    /// The kernel runs out of memory and reclaims hinted pages.
     Relinquish(u16),
 }
 
-/// Steps that are taken.
+/// The most steps of a course that run.
 const STEPS_MAX: usize = 200;
-/// What one call of the driver may take at most: accesses of registers, and nanoseconds. A reset may take two seconds.
+/// Limits of one driver call: register accesses and nanoseconds. A reset may take two seconds.
 const ACCESSES_MAX: u64 = 400_000;
 const TIME_MAX: u64 = 8_000_000_000;
-/// Rounds after which an honest device's balloon that has not settled never will.
+/// An honest device's balloon must settle within this number of rounds.
 const ROUNDS_MAX: u32 = 50_000;
 
-/// Brings a driver up and takes it away, twice.
+/// Brings a driver up and tears it down, twice.
 pub fn run_probe(setup: &Setup) {
     let mut trial = Trial::new(setup);
     trial.start();
@@ -91,7 +91,7 @@ pub fn run_probe(setup: &Setup) {
     trial.stop();
 }
 
-/// Runs a course of events.
+/// Runs a course.
 pub fn run(course: &Course) {
     run_steps(Trial::new(&course.setup), course);
 }
@@ -138,7 +138,7 @@ impl<'a> Trial<'a> {
         self.machine.balloon(self.at, look)
     }
 
-    /// Has the driver do something, which has to end before long.
+    /// Runs `act` on the driver and asserts that it ends within the limits.
     fn bounded<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
         let before = (self.device(|device, _| device.accesses()), self.machine.now());
         let outcome = act(self);
@@ -149,7 +149,7 @@ impl<'a> Trial<'a> {
         if self.honest {
             self.machine.expect_no_missteps();
         } else if self.setup.config_is_true() {
-            // Whatever capabilities and registers say, nothing is mapped that lies outside a BAR.
+            // Whatever capabilities and registers say, the driver maps nothing outside a BAR.
             let missteps = self.machine.missteps();
             assert!(missteps.iter().all(|misstep| misstep.clause != "PCI-MAP"), "{missteps:#?}");
         }
@@ -172,27 +172,27 @@ impl<'a> Trial<'a> {
             self.left = self.bounded(|trial| driver.shutdown(&mut trial.platform));
             self.expect_clean();
         }
-        // Frames on their way back are lost with a device that would not stop; the host may still have them.
+        // Frames that were being deflated are lost with a device that does not stop; the host may still own them.
         let (left, ballooned) = (u64::from(self.left), self.platform.frames.ballooned_frames());
         let lost = self.platform.frames.in_flight();
         assert!((ballooned..=ballooned + lost).contains(&left), "{left} frames left in a balloon of {ballooned}");
     }
 
-    /// No driver is there: nothing is allocated, no frame is in flight.
+    /// Checks, without a driver, that nothing is allocated and no frame is in flight.
     fn expect_clean(&self) {
         let Allocated { vectors, mappings, dma } = self.machine.allocated();
         assert_eq!((vectors, mappings), (0, 0), "vectors and mappings left");
-        // A device that would not reset keeps its memory.
+        // Memory shared with a device that does not reset stays allocated.
         if self.honest {
             assert_eq!((dma, self.platform.frames.in_flight()), (0, 0), "memory left with an honest device");
         }
         self.expect_restored();
     }
 
-    /// The command register is as firmware left it. A device that did not stop is kept from the bus, permanently.
+    /// The command register is as firmware left it. A device that did not stop stays disconnected from the bus.
     fn expect_restored(&self) {
         let (now, gone) = self.device(|device, _| (device.config.decoding(), device.gone()));
-        // On MMIO there is no such register.
+        // MMIO has no command register.
         let on_mmio = self.device(|device, _| device.behaviour.mmio.is_some());
         let Some(before) = self.setup.command().filter(|_| !gone && !on_mmio && self.setup.config_is_true()) else {
             return;
@@ -217,7 +217,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// The kernel asks something of the driver.
+    /// The kernel calls the driver.
     fn nudge(&mut self, step: &Step) {
         let Some(driver) = &mut self.driver else { return };
         match step {
@@ -271,7 +271,7 @@ impl<'a> Trial<'a> {
         });
     }
 
-    /// Polls once. An error is the last that the driver has to say.
+    /// Polls once. After an error the driver is finished.
     fn poll(&mut self) -> Option<Next> {
         let mut driver = self.driver.take()?;
         let next = match self.bounded(|trial| driver.poll(&mut trial.platform)) {
@@ -296,7 +296,7 @@ impl<'a> Trial<'a> {
         next
     }
 
-    /// The kernel's loop: polls where there is reason to, and else sleeps.
+    /// The kernel's loop: polls when there is reason to, otherwise sleeps.
     fn settle(&mut self) {
         let mut quiet = 0;
         for _ in 0..ROUNDS_MAX {
@@ -313,7 +313,7 @@ impl<'a> Trial<'a> {
         assert!(!self.honest || self.stalled, "{:?}", self.driver.as_ref().map(Balloon::status));
     }
 
-    /// The balloon of an honest device is where its host wants it, as far as there is memory.
+    /// An honest device's balloon has reached the host's target, as far as there is memory.
     fn expect_settled(&self) {
         let Some(driver) = self.driver.as_ref().filter(|_| self.honest && !self.stalled) else { return };
         let (status, frames) = (driver.status(), &self.platform.frames);

@@ -1,4 +1,4 @@
-//! What a loader says: the PVH start info, memory map, modules and command line, somewhere in memory or not.
+//! A PVH loader as a fuzz input: start info, memory map, modules and command line, anywhere in memory or absent.
 
 use arbitrary::Arbitrary;
 use ballonet::memory::{PhysAddr, PhysRange};
@@ -8,23 +8,23 @@ use ballonet_kernel::boot::{
 
 /// Where the loader's memory begins.
 pub(crate) const BASE: u64 = 0x6000;
-/// Where in it the lists are; the start info is at its beginning.
+/// Offsets of the lists; the start info is at offset 0.
 const LISTS: [usize; 3] = [0x100, 0x1000, 0x2000];
 
-/// What the loader puts where.
+/// Where the loader puts what.
 #[derive(Debug, Arbitrary)]
 pub struct Loader<'a> {
     magic: Option<u32>,
     version: u32,
-    /// What the counts say instead of the truth: of entries, of modules.
+    /// Number of entries and modules that the start info gives, if not the true ones.
     counts: [Option<u32>; 2],
-    /// Where the lists are said to be: map, modules, command line.
+    /// Addresses that the start info gives: map, modules, command line.
     addresses: [Option<u64>; 3],
     rsdp: u64,
     map: Vec<Entry>,
     modules: Vec<(u64, u64)>,
     command_line: &'a [u8],
-    /// How much memory there is.
+    /// Bytes of memory that exist.
     length: u16,
 }
 
@@ -33,7 +33,7 @@ pub struct Loader<'a> {
 pub struct Entry {
     start: u64,
     length: u64,
-    /// Addresses are taken for frames, and not far from each other, so that entries meet.
+    /// Whether addresses are frame numbers close to each other, so that entries meet.
     near: bool,
     kind: u8,
 }
@@ -44,7 +44,7 @@ impl Entry {
     }
 }
 
-/// Reads it all and checks what is made of it.
+/// Parses everything and checks the results.
 pub fn run(loader: &Loader<'_>) {
     let image = loader.image();
     let memory = MemoryImage::new(address(BASE), &image);
@@ -60,7 +60,7 @@ pub fn run(loader: &Loader<'_>) {
             return;
         }
     };
-    // An entry is told of when it is no range, overlaps, and finds no room.
+    // Each entry causes a note if it is no range, overlaps another, or does not fit.
     assert!(notes <= 3 * pvh::MAX_ENTRIES as usize + 32, "{notes} notes");
     check_map(&info.memory_map);
     check_info(&info);
@@ -70,7 +70,7 @@ pub fn run(loader: &Loader<'_>) {
     }
 }
 
-/// Entries for which there is room.
+/// The most entries that fit.
 const ENTRIES: usize = (LISTS[1] - LISTS[0]) / 24;
 
 pub(crate) fn address(value: u64) -> PhysAddr {
@@ -94,7 +94,7 @@ pub(crate) fn check_info(info: &BootInfo) {
     let _ = KernelOptions::parse(line, &mut |warning| drop(warning.to_string()));
 }
 
-/// Nothing is usable unless all entries that speak of it say so, and all of what is usable is found unless there was no room.
+/// Memory is usable only where every entry that covers it says so; all of it is found, unless the map ran full.
 fn check_entries(entries: &[Entry], map: &MemoryMap) {
     let ranges: Vec<_> = entries
         .iter()

@@ -1,13 +1,13 @@
-//! The kernel command line: words that are nearly right, and any bytes.
+//! The kernel's command line as a fuzz input: nearly correct words, and arbitrary bytes.
 
 use arbitrary::Arbitrary;
 use ballonet::balloon::wire::FEATURES;
 use ballonet_kernel::boot::{KernelOptions, Key, Warning, parse_size};
 
-/// A piece of the line.
+/// A piece of the command line.
 #[derive(Debug, Arbitrary)]
 pub enum Piece<'a> {
-    /// A key, `=`, and a value that is one of some key's.
+    /// A key, `=`, and a valid value of some key.
     Option {
         key: u8,
         of: u8,
@@ -15,23 +15,23 @@ pub enum Piece<'a> {
     },
     /// A key and any value.
     Value(u8, &'a [u8]),
-    /// A list of features, or nearly.
+    /// A nearly correct list of features.
     Features(Vec<(bool, u8)>),
     Space,
     Bytes(&'a [u8]),
 }
 
-/// Reads the line and checks the options and the warnings.
+/// Parses the line and checks options and warnings.
 pub fn run(pieces: &[Piece<'_>]) {
     let line: Vec<u8> = pieces.iter().flat_map(Piece::bytes).collect();
     let (options, warnings) = parse(&line);
-    // At most two warnings a word, and one an item of a list of features.
+    // At most two warnings per word, and one per item of a feature list.
     let most = 2 * line.split(u8::is_ascii_whitespace).count() + line.split(|byte| *byte == b',').count();
     assert!(warnings.len() <= most, "{} warnings", warnings.len());
     for warning in warnings {
         expect_printable(&warning.to_string());
     }
-    // The options, written down, read back as they are and without a warning.
+    // Printed options parse to themselves without a warning.
     let written = options.to_string();
     let (again, warnings) = parse(written.as_bytes());
     assert_eq!((again, warnings.len()), (options, 0), "{written}");
@@ -61,7 +61,7 @@ impl Piece<'_> {
         match self {
             Self::Option { key: which, of, value } => {
                 let words: Vec<_> = pick(Key::ALL, *of).valid().choices().collect();
-                // An option without words gets the name of one.
+                // An option without fixed words takes some option's name as its value.
                 let word = if words.is_empty() { pick(Key::ALL, *value).word() } else { pick(&words, *value) };
                 [key(*which), word.into()].concat()
             }

@@ -1,5 +1,5 @@
-//! Everything that is read from configuration space: the walk through bridges, BARs, capabilities, MSI-X, and the
-//! addresses given out on the strength of it.
+//! Everything that is parsed from configuration space: the walk through bridges, BARs, capabilities, MSI-X, and the
+//! addresses assigned from them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -15,7 +15,7 @@ use ballonet::virtio::{self, Capabilities};
 use crate::expect_printable;
 use crate::pci::{BARS, Capability, Noise, Registers, Space};
 
-/// Bytes of the capability with the window to BARs.
+/// Size of the PCI configuration access capability, in bytes.
 const PCI_ACCESS: u16 = 20;
 
 /// A machine's configuration space.
@@ -23,10 +23,10 @@ const PCI_ACCESS: u16 = 20;
 pub struct Machine<'a> {
     extended: bool,
     functions: Vec<Place<'a>>,
-    /// Segment, first bus, and how many more.
+    /// Segment, first bus, and number of further buses.
     ranges: Vec<(bool, u8, u8)>,
     noise: Vec<Noise>,
-    /// The most address bits that BARs may have.
+    /// The highest number of address bits of a BAR.
     address_bits: u8,
 }
 
@@ -48,12 +48,12 @@ pub struct Parts<'a> {
     pin: u8,
     command: u16,
     bars: [Bar; 6],
-    /// Where it is and the link to it, where they are not as they should be.
+    /// Capabilities, each with a misplaced offset or a wrong link where given.
     capabilities: Vec<(Option<u8>, Option<u8>, Capability<'a>)>,
     patches: Vec<(u16, u8)>,
 }
 
-/// What it says it is.
+/// What the function claims to be.
 #[derive(Debug, Arbitrary)]
 enum Identity {
     Balloon,
@@ -64,7 +64,7 @@ enum Identity {
     Other { vendor: u16, device: u16, class: u32 },
 }
 
-/// A BAR: sizes are powers of two.
+/// A BAR. Sizes are powers of two.
 #[derive(Debug, Arbitrary)]
 enum Bar {
     None,
@@ -76,7 +76,7 @@ enum Bar {
         address: u32,
         size: u8,
     },
-    /// Takes the next register as well, whatever was meant to be there.
+    /// Also takes the next register, whatever was meant to be there.
     Memory64 {
         address: u64,
         size: u8,
@@ -87,7 +87,7 @@ enum Bar {
     },
 }
 
-/// Walks it, sizes it, gives out addresses and reads all capabilities.
+/// Walks the buses, sizes BARs, assigns addresses, and parses all capabilities.
 pub fn run(machine: &Machine<'_>) {
     let mut space = Space::new(if machine.extended { 4096 } else { 256 }, machine.noise.clone());
     for place in machine.functions.iter().take(24) {
@@ -101,7 +101,7 @@ pub fn run(machine: &Machine<'_>) {
 
     let mut tree = Tree::walk(&mut space, &ranges);
     tree.size_bars(&mut space);
-    // Each bus once: 256 functions on each of 256 buses of each of two segments, a few reads for each that is not there.
+    // Each bus once: two segments of 256 buses with 256 functions, and a few reads for each absent function.
     assert!(space.accesses.get() < 2 * 65536 * 2 + 4096 * tree.nodes().len() as u64 + 4096, "{:?}", space.accesses);
     check_tree(&tree);
     if space.is_quiet() {
@@ -143,7 +143,7 @@ fn check_tree(tree: &Tree) {
     }
 }
 
-/// Sizing leaves no trace: BARs, command and status are as they were. Bridges may have been given numbers.
+/// Sizing leaves no trace: BARs, command and status are unchanged. Bridges may have got bus numbers.
 fn check_untouched(before: &std::collections::BTreeMap<Bdf, Registers>, space: &Space) {
     for (bdf, registers) in before {
         let now = &space.functions[bdf];
@@ -155,7 +155,7 @@ fn check_untouched(before: &std::collections::BTreeMap<Bdf, Registers>, space: &
     }
 }
 
-/// Each address given out is in a window of the bridge above, and nobody else's.
+/// Each assigned address lies in a window of the bridge above and overlaps no other.
 fn check_placed(space: &Space, tree: &Tree, placed: &[ballonet::pci::Bar], windows: &HostWindows) {
     let range = |bar: &ballonet::pci::Bar| bar.range();
     for (index, bar) in placed.iter().enumerate() {
@@ -182,7 +182,7 @@ fn check_placed(space: &Space, tree: &Tree, placed: &[ballonet::pci::Bar], windo
     }
 }
 
-/// What the bridge above a function passes on, or the host bridge.
+/// The windows of the bridge above a function, or of the host bridge.
 fn windows_above(space: &Space, upstream: Option<Bdf>, io: bool, host: &HostWindows) -> Vec<AddressRange> {
     let Some(bridge) = upstream else {
         return if io { host.io.clone() } else { [&host.memory[..], &host.memory64[..]].concat() };
@@ -284,7 +284,7 @@ impl Parts<'_> {
 
 impl Bar {
     fn put(&self, registers: &mut Registers, index: usize) {
-        // The bits of an address that can be written, for this size.
+        // The writable address bits of a BAR of this size.
         let mask = |size: u8, least: u8| u64::MAX << least.max(size % 64);
         match *self {
             Self::None => {}

@@ -1,17 +1,17 @@
-//! The serial line: any bytes typed, and whatever is written as JSON or as progress.
+//! The serial line as a fuzz input: any bytes typed, and any values written as JSON or as progress.
 
 use arbitrary::Arbitrary;
 use ballonet_kernel::console::{Edit, LineEditor, Movement, Object};
 use serde_json::{Map, Value, json};
 
-/// What comes and goes.
+/// What is typed or written.
 #[derive(Debug, Arbitrary)]
 pub enum Input<'a> {
     /// Keys.
     Typed(&'a [u8]),
-    /// Fields of an object.
+    /// Fields of a JSON object.
     Written(Vec<Field<'a>>),
-    /// A movement of the balloon, and what it goes through: size and time.
+    /// The balloon moves: sizes and times.
     Moved { actual: u64, target: u64, begun: u64, steps: Vec<(u64, u64)> },
 }
 
@@ -27,7 +27,7 @@ pub enum Field<'a> {
     Texts(Vec<&'a str>),
 }
 
-/// Takes it all in, or writes it all out.
+/// Types or writes the input.
 pub fn run(input: &Input<'_>) {
     match input {
         Input::Typed(keys) => edit(keys),
@@ -49,7 +49,7 @@ fn edit(keys: &[u8]) {
         assert!(text.len() <= 120 && text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text:?}");
         assert!(editor.right_of_cursor() <= text.len());
     }
-    // Whatever was typed: the end of an escape sequence, Ctrl-C, and the line is as good as new.
+    // Whatever was typed: the end of an escape sequence and Ctrl-C must bring back an empty line.
     for key in *b"~\x03help" {
         editor.feed(key);
     }

@@ -1,5 +1,5 @@
-//! A machine with a balloon whose driver is fuzzed: what the device is and where it lies, what the platform can give, and
-//! the options of the driver.
+//! A machine with a balloon, for fuzzing its driver: the device and its lies, the platform's limits, and the driver's
+//! options.
 
 use arbitrary::Arbitrary;
 use ballonet::balloon::{Options, ReportPolicy, RequestShape};
@@ -10,18 +10,18 @@ use ballonet_models::{
     Behaviour, Capability, Handling, Machine, ModelPlatform, RegisterLie, Schedule, Structure, feature,
 };
 
-/// RAM of the machine in MiB: more frames than a device can have in flight.
+/// RAM in MiB: more frames than a device can have in flight.
 const RAM: u32 = 16;
-/// What a look at the clock or a turn of a waiting loop costs, in nanoseconds: waits of seconds are over soon.
+/// Nanoseconds that one clock read or one turn of a waiting loop takes: large, so that waits of seconds end soon.
 const WAIT: u64 = 200_000;
-/// Features that a driver has to accept if they are offered.
+/// Features that a driver must accept if offered.
 const MANDATORY: u64 = feature::VERSION_1 | feature::ACCESS_PLATFORM | feature::ANY_LAYOUT;
 /// I/O and memory decoding, and bus mastering.
 const COMMAND: u8 = 7;
-/// The most frames that the platform keeps for itself.
+/// The highest number of frames that the platform keeps back.
 const FLOOR_MAX: u16 = 512;
 
-/// Registers of either interface, to lie in: structure and offset.
+/// Registers of both interfaces that the device may lie in: structure and offset.
 const REGISTERS: [(Structure, u64); 45] = {
     use Structure::{Common, Device, Isr, Legacy, MsixTable, PendingBits};
     [
@@ -82,7 +82,7 @@ pub struct Setup {
     floor: u16,
 }
 
-/// The interfaces that a device has.
+/// The interfaces of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
 enum Interfaces {
     Modern,
@@ -92,52 +92,52 @@ enum Interfaces {
     LegacyMmio,
 }
 
-/// What a device is.
+/// The device.
 #[derive(Debug, Arbitrary)]
 struct Make {
     interfaces: Interfaces,
-    /// Features that it does not offer.
+    /// Features that the device does not offer.
     missing: u64,
-    /// Sizes of the queues for frames, for hints and for reports.
+    /// Sizes of the page queues, the hinting queue and the reporting queue.
     sizes: [u8; 3],
     vectors: Option<u8>,
     pin: bool,
     stride: u8,
     /// The command register as firmware left it.
     command: u8,
-    /// Whether it returns requests that it has to return in order by one entry for all.
+    /// Whether an in-order device completes several requests by one used entry.
     batches: bool,
-    /// Nanoseconds until a kick is handled, in units of 100; `None`: before the store returns.
+    /// Delay until the device handles a kick, in units of 100 ns; `None`: before the store returns.
     delay: Option<u16>,
-    /// The most nanoseconds that a request takes, in units of 1000, and what is chosen up to that.
+    /// The longest service time of a request, in µs; `schedule` chooses the actual times.
     service: u8,
     schedule: Vec<u16>,
     lies: Lies,
 }
 
-/// Where the device lies, or does not work.
+/// Where the device lies or fails.
 #[derive(Debug, Arbitrary)]
 struct Lies {
-    /// Registers that read wrong: how many reads come before, and which bits are inverted.
+    /// Registers that read wrong: the number of right reads before, and the bits to invert.
     registers: Vec<(u16, u32)>,
-    /// The same in configuration space.
+    /// The same for configuration space.
     config: Vec<(u16, u32)>,
     /// Bytes of configuration space that are wrong from the start.
     patches: Vec<(u8, u8)>,
     named: Vec<NamedLie>,
-    /// Capabilities whose offset and length are wrong.
+    /// Capabilities with a wrong offset and length.
     capabilities: Vec<(u8, u32, u32)>,
     last_link: Option<u8>,
     refuses_features: bool,
     refused_vectors: Vec<u8>,
-    /// Units of 50 µs between interrupts for no reason.
+    /// Interval of spurious interrupts, in units of 50 µs.
     spurious: Option<u8>,
     /// Whether a reset never completes.
     never_reset: bool,
     removed_after: Option<u16>,
 }
 
-/// A register that reads wrong: a number of reads, after some others.
+/// A register that reads wrong for a number of reads, after a number of right ones.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub struct NamedLie {
     register: u8,
@@ -147,7 +147,7 @@ pub struct NamedLie {
 }
 
 impl NamedLie {
-    /// As the model takes it.
+    /// The lie as the model takes it.
     pub fn lie(self) -> RegisterLie {
         let (structure, offset) = REGISTERS[usize::from(self.register) % REGISTERS.len()];
         let times = if self.times < 0xf0 { self.times.into() } else { u32::MAX };
@@ -155,7 +155,7 @@ impl NamedLie {
     }
 }
 
-/// What a device on MMIO is beyond any device, and where its registers lie.
+/// What is particular to a device on MMIO, and its wrong registers.
 #[derive(Debug, Arbitrary)]
 pub struct Mmio {
     legacy: bool,
@@ -169,7 +169,7 @@ pub struct Mmio {
 }
 
 impl Mmio {
-    /// Whether the registers are as they should be.
+    /// Whether all registers are right.
     pub fn is_honest(&self) -> bool {
         let Self { magic, version, placeholder, size, in_use, status, no_queue_reset, .. } = *self;
         let found = magic.is_none() && version.is_none() && !placeholder;
@@ -188,14 +188,14 @@ impl Mmio {
     }
 }
 
-/// What the platform can give, where that is limited.
+/// The platform's limits.
 #[derive(Debug, Arbitrary)]
 struct Limits {
     vectors: Option<u8>,
     messages: bool,
     lines: bool,
     memory: Option<u8>,
-    /// The first request that the platform refuses for no reason, and how many follow.
+    /// The first request that the platform refuses without reason, and how many more.
     refused: Option<(u8, u8)>,
 }
 
@@ -207,16 +207,16 @@ struct Choices {
     ring: Option<bool>,
     declined: u64,
     window: u16,
-    /// Age, threshold, budget of [`ReportPolicy`].
+    /// Age, threshold and budget of [`ReportPolicy`].
     reporting: Option<(u64, u64, u64)>,
-    /// Frames a descriptor and descriptors a request.
+    /// Frames per descriptor and descriptors per request.
     shape: Option<(u16, u16)>,
     queue_size: Option<u16>,
     poison: Option<u8>,
 }
 
 impl Setup {
-    /// The machine, and where its balloon is.
+    /// The machine and the address of its balloon.
     pub fn build(&self) -> (Machine, ModelPlatform, Bdf) {
         let (machine, at) = Machine::with_balloon(RAM, self.device.behaviour());
         let Limits { vectors, messages, lines, memory, refused } = self.limits;
@@ -232,14 +232,14 @@ impl Setup {
         (machine, platform, at)
     }
 
-    /// The same machine, but its balloon is on MMIO.
+    /// The same machine with its balloon on MMIO.
     pub fn build_on_mmio(&self, mmio: &Mmio) -> (Machine, ModelPlatform, Bdf) {
         let (machine, platform, at) = self.build();
         machine.plug(at, mmio.behaviour(self.device.behaviour()));
         (machine, platform, at)
     }
 
-    /// Whether the device keeps all rules from the start, and the driver is allowed to.
+    /// Whether the device follows all rules from the start, and the driver may use it.
     pub fn is_honest(&self) -> bool {
         let Lies { registers, config, capabilities, last_link, refuses_features, refused_vectors, .. } =
             &self.device.lies;
@@ -255,25 +255,24 @@ impl Setup {
             && self.choices.declined & MANDATORY == 0
     }
 
-    /// Whether configuration space reads as it is.
+    /// Whether configuration space always reads true.
     pub fn config_is_true(&self) -> bool {
         let Lies { registers, config, patches, .. } = &self.device.lies;
         config.is_empty() && registers.is_empty() && patches.is_empty()
     }
 
-    /// The bits of the command register with which the function decodes addresses and masters the bus, as firmware left
-    /// them. `None` on MMIO, where there is no such register.
+    /// The firmware's decode and bus master bits of the command register. `None` on MMIO, which has no such register.
     pub fn command(&self) -> Option<u16> {
         let on_mmio = matches!(self.device.interfaces, Interfaces::Mmio | Interfaces::LegacyMmio);
         (!on_mmio).then_some(u16::from(self.device.command & COMMAND))
     }
 
-    /// Frames that the balloon can have.
+    /// The most frames that the balloon can take.
     pub fn frames(&self, platform: &ModelPlatform) -> u64 {
         platform.frames.total() - u64::from(self.floor % FLOOR_MAX)
     }
 
-    /// The driver's options; it takes over `adopted` frames.
+    /// The driver's options; the driver adopts `adopted` frames.
     pub fn options(&self, adopted: u32) -> Options {
         let choices = &self.choices;
         let mut options = Options::new("fuzz");

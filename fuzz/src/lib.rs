@@ -1,5 +1,5 @@
-//! What the fuzz targets do. Each module takes one input, hands it to the library the way a hostile device, firmware, loader or
-//! terminal would, and asserts what must hold whatever that was: not only that nothing panics.
+//! The bodies of the fuzz targets. Each module feeds one input to the library, as a hostile device, firmware, loader
+//! or terminal would. It asserts what must hold for any input, not only that nothing panics.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ pub mod queue;
 mod guest;
 mod pci;
 
-/// Panics unless an error can be shown to people: no control characters, which could command a terminal.
+/// Panics if an error holds control characters, which could command a terminal.
 fn expect_printable(error: &impl std::fmt::Display) {
     let text = error.to_string();
     assert!(!text.is_empty() && !text.contains(|c: char| c.is_ascii_control()), "{text:?}");

@@ -1,33 +1,33 @@
-//! What a loader of the Linux boot protocol says: any zero page, and a command line behind it.
+//! A loader of the Linux boot protocol as a fuzz input: any zero page, with a command line behind it.
 
 use arbitrary::Arbitrary;
 use ballonet_kernel::boot::{Framebuffer, MemoryImage, linux};
 
 use crate::boot_info::{BASE, address, check_info, check_map};
 
-/// What the loader puts where.
+/// Where the loader puts what.
 #[derive(Debug, Arbitrary)]
 pub struct Loader<'a> {
     magic: Option<u32>,
-    /// `screen_info` and what follows it, up to the number of entries.
+    /// The bytes from `screen_info` up to the number of entries.
     head: &'a [u8],
-    /// How many entries it says there are.
+    /// The number of entries in the zero page, if not the true one.
     count: Option<u8>,
     entries: Vec<(u64, u64, u8)>,
-    /// Where the command line is said to be.
+    /// The address of the command line, if not the true one.
     command_line: Option<u32>,
     line: &'a [u8],
     ramdisk: (u32, u32),
-    /// How much memory is missing.
+    /// Bytes cut off at the end of memory.
     cut: u16,
 }
 
-/// Where the number of entries, the map and the command line are.
+/// Offsets of the number of entries, the map and the command line.
 const COUNT: usize = 0x1E8;
 const MAP: usize = 0x2D0;
 const LINE: usize = 0x1000;
 
-/// Reads it all and checks what is made of it.
+/// Parses everything and checks the results.
 pub fn run(loader: &Loader<'_>) {
     let image = loader.image();
     let memory = MemoryImage::new(address(BASE), &image);
@@ -43,7 +43,7 @@ pub fn run(loader: &Loader<'_>) {
             return;
         }
     };
-    // An entry is told of when it is no range, overlaps, and finds no room.
+    // Each entry causes a note if it is no range, overlaps another, or does not fit.
     assert!(notes <= 3 * usize::from(linux::MAX_ENTRIES) + 8, "{notes} notes");
     check_map(&info.memory_map);
     check_info(&info);

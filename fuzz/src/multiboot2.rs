@@ -1,17 +1,17 @@
-//! What a multiboot2 loader says: tags of any kind and size, in any order.
+//! A multiboot2 loader as a fuzz input: tags of any kind and size, in any order.
 
 use arbitrary::Arbitrary;
 use ballonet_kernel::boot::{BootInfo, Framebuffer, MemoryImage, multiboot2};
 
 use crate::boot_info::{BASE, address, check_info, check_map};
 
-/// What the loader puts where.
+/// What the loader leaves in memory.
 #[derive(Debug, Arbitrary)]
 pub struct Loader<'a> {
-    /// What the size of all says instead of the truth.
+    /// The total size in the header, if not the true one.
     size: Option<u32>,
     tags: Vec<Tag<'a>>,
-    /// How much of it is missing.
+    /// Bytes cut off at the end.
     cut: u16,
 }
 
@@ -19,16 +19,16 @@ pub struct Loader<'a> {
 #[derive(Debug, Arbitrary)]
 struct Tag<'a> {
     kind: u8,
-    /// What its size says instead of the truth.
+    /// The size in the tag, if not the true one.
     size: Option<u32>,
     contents: Contents<'a>,
 }
 
-/// What is in a tag.
+/// The contents of a tag.
 #[derive(Debug, Arbitrary)]
 enum Contents<'a> {
     Bytes(&'a [u8]),
-    /// A memory map: size of an entry, and entries of start, length and kind.
+    /// A memory map: entry size, and entries of start, length and kind.
     Map(u8, Vec<(u64, u64, u8)>),
     /// An EFI memory map: entries of kind, start and pages.
     Efi(u8, Vec<(u8, u64, u64)>),
@@ -43,7 +43,7 @@ enum Contents<'a> {
     },
 }
 
-/// Reads it all and checks what is made of it.
+/// Parses everything and checks the results.
 pub fn run(loader: &Loader<'_>) {
     let image = loader.image();
     let memory = MemoryImage::new(address(BASE), &image);
@@ -67,7 +67,7 @@ pub fn run(loader: &Loader<'_>) {
     check_within_tags(loader, &info);
 }
 
-/// Where tags tell the truth about their size, nothing is read past them.
+/// If tags give their true size, nothing past them is read.
 fn check_within_tags(loader: &Loader<'_>, info: &BootInfo) {
     if loader.size.is_some() || loader.tags.iter().any(|tag| tag.size.is_some()) {
         return;
@@ -127,7 +127,7 @@ impl Contents<'_> {
     }
 }
 
-/// Entries of `size` bytes each, cut or filled up, behind what says so.
+/// A table: entries of `size` bytes each, cut or padded, behind the entry size.
 fn table(size: u8, entries: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut bytes = [u32::from(size), 1].map(u32::to_le_bytes).concat();
     for mut entry in entries {

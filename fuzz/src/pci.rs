@@ -1,4 +1,4 @@
-//! Configuration space: functions made of parts that make sense, and changed where they must not.
+//! Configuration space: functions built of valid parts, with changes in the wrong places.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -16,15 +16,15 @@ const STATUS: usize = 0x06;
 pub struct Registers {
     bytes: Vec<u8>,
     writable: Vec<u8>,
-    /// Bits that a written one clears.
+    /// Write-one-to-clear bits.
     cleared: Vec<u8>,
-    /// Where the next capability goes, and where the link to it is.
+    /// Offset of the next capability, and of the link to it.
     next: usize,
     link: usize,
 }
 
 impl Registers {
-    /// A function with nothing but a header; `class` has 24 bits.
+    /// A function with only a header; `class` has 24 bits.
     pub fn new(vendor: u16, device: u16, class: u32) -> Self {
         let bytes = vec![0; 4096];
         let mut new = Self { writable: bytes.clone(), cleared: bytes.clone(), bytes, next: 0x40, link: 0x34 };
@@ -46,13 +46,13 @@ impl Registers {
         self.writable[at..at + mask.len()].copy_from_slice(mask);
     }
 
-    /// A BAR register: what it holds, and which bits can be written.
+    /// A BAR register: its value, and its writable bits.
     pub fn bar(&mut self, index: usize, value: u32, mask: u32) {
         self.put(BARS + 4 * index, &value.to_le_bytes());
         self.allow(BARS + 4 * index, &mask.to_le_bytes());
     }
 
-    /// The registers of a bridge that can be written. A loose one keeps bits that are none of anybody's to write.
+    /// The writable registers of a bridge. A `loose` bridge also keeps reserved bits.
     pub fn bridge(&mut self, buses: [u8; 3], windows: [u32; 5], loose: bool) {
         self.bytes[0x0e] |= 1;
         self.put(0x18, &buses);
@@ -67,7 +67,8 @@ impl Registers {
         self.allow(0x3e, &[0xff; 2]);
     }
 
-    /// Adds a capability, without its link: behind the last one, or at `at`. `link` replaces the one that leads to it.
+    /// Adds a capability without a link to a next one: behind the last one, or at `at`. `link` replaces the link to
+    /// it.
     pub fn capability(&mut self, at: Option<u8>, link: Option<u8>, id: u8, body: &[u8]) {
         let at = at.map_or(self.next, |at| usize::from(at).clamp(0x40, 0xfe));
         let end = (at + 2 + body.len()).min(0x100);
@@ -95,13 +96,13 @@ impl Registers {
     }
 }
 
-/// Reads that come out wrong: after so many others, this xor.
+/// Wrong reads: the number of right reads before, and the xor.
 pub type Noise = (u8, u32);
 
 /// Configuration space of all functions.
 #[derive(Debug, Default)]
 pub struct Space {
-    /// Bytes that a function has.
+    /// Bytes per function.
     pub size: u16,
     pub functions: BTreeMap<Bdf, Registers>,
     noise: Vec<Noise>,
@@ -184,7 +185,7 @@ impl ballonet::pci::ConfigSpace for Space {
     }
 }
 
-/// What is in the capability list.
+/// A capability.
 #[derive(Debug, Arbitrary)]
 pub enum Capability<'a> {
     /// A virtio structure.
@@ -198,7 +199,7 @@ pub enum Capability<'a> {
 }
 
 impl Capability<'_> {
-    /// The identifier, and what follows the link.
+    /// The capability ID, and the bytes behind the link.
     pub fn encode(&self) -> (u8, Vec<u8>) {
         match self {
             Self::Virtio { length, kind, bar, id, offset, size, rest } => {

@@ -1,8 +1,8 @@
-//! A queue, split or packed, against a device that works by the rules until it begins to write what it likes.
+//! A queue, split or packed, against a device that follows the rules until it starts writing arbitrary values.
 //!
-//! Whatever the device does, each token comes back once, and only after it was published. As long as it keeps the rules,
-//! every request arrives as it was made, comes back in the order in which it was returned, and neither a kick nor an
-//! interrupt that one side needs is left out.
+//! Whatever the device does, each token comes back once, and only after it was published. While the device follows
+//! the rules, every request arrives unchanged, requests come back in the order in which the device returned them, and
+//! no kick or interrupt that was asked for is missing.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,7 +16,7 @@ use ballonet::virtio::{
 };
 use ballonet_models::{Allocated, Behaviour, Lie, Machine, ModelPlatform, Purpose, QueueModel, Request, feature};
 
-/// A queue and what is done with it.
+/// A queue and the steps that run on it.
 #[derive(Debug, Arbitrary)]
 pub struct Course {
     size: u8,
@@ -35,10 +35,10 @@ enum Used {
     Ignored,
 }
 
-/// What driver and device do.
+/// A step of the driver or the device.
 #[derive(Debug, Arbitrary)]
 pub enum Step {
-    /// Adds a request of so many readable and writable segments of this length.
+    /// Adds a request of the given readable and writable segments, each of this length.
     Add {
         readable: u8,
         writable: u8,
@@ -48,31 +48,31 @@ pub enum Step {
     Pop,
     Arm(u8),
     Disarm,
-    /// All of it for requests of one segment, a few hundred times.
+    /// Add, publish, take, return and pop, for requests of one segment, up to 2,040 times.
     Laps(u8),
-    /// The device takes what is available, and asks to be kicked for more, or not.
+    /// The device takes the available requests, and asks to be kicked for more, or not.
     Take {
         ask: bool,
     },
-    /// The device returns one of those that it has, having written so much.
+    /// The device returns one of its requests and gives `written` as the length.
     Return {
         which: u8,
         written: u16,
     },
-    /// The device returns so many by one entry for all, where that is allowed.
+    /// The device returns several requests by one used entry, where that is allowed.
     ReturnBatch {
         count: u8,
         written: u16,
     },
-    /// From here on the device lies: in the next used entry,
+    /// The device lies from here on. It writes a wrong next used entry,
     Lie(u8),
-    /// by a used entry with any contents, after which it moves on by any number of entries,
+    /// or a used entry with any contents, and advances by any number of entries,
     Forge {
         id: u32,
         length: u32,
         advance: u16,
     },
-    /// by the used index, or on a packed ring the flags where the next used entry is due,
+    /// or the used index (on a packed ring, the flags of the next used entry),
     Mark(u16),
     /// or by a 16-bit word anywhere in shared memory.
     Write {
@@ -81,7 +81,7 @@ pub enum Step {
     },
 }
 
-/// Steps of a course that are taken.
+/// The most steps that run.
 const MOST: usize = 256;
 
 /// Runs a course on split queues.
@@ -95,7 +95,7 @@ pub fn run_packed(course: &Course) {
     Trial::new(RingFormat::Packed, u16::from(course.size).max(1), course).run(&course.steps);
 }
 
-/// The memory that requests lend, in bytes.
+/// Bytes of memory for the requests' buffers.
 const BUFFERS: usize = 1 << 16;
 /// The longest segment of a request.
 const LENGTH_MAX: u16 = 4096;
@@ -108,7 +108,7 @@ struct Part {
     writable: bool,
 }
 
-/// A request that is with the queue.
+/// A request in the queue.
 #[derive(Debug)]
 struct Lent {
     parts: Vec<Part>,
@@ -118,7 +118,7 @@ struct Lent {
 /// An interrupt that the driver asked for.
 #[derive(Debug)]
 struct Wish {
-    /// Completions until it has to have come.
+    /// The number of completions by which it must have come.
     left: usize,
     come: bool,
 }
@@ -135,16 +135,17 @@ struct Trial {
     in_order: bool,
     used: UsedLength,
     next_token: u32,
-    /// What is with the queue, by token.
+    /// Requests in the queue, by token.
     lent: BTreeMap<u32, Lent>,
-    /// Tokens in the order of publication that the device has not taken.
+    /// Published tokens that the device has not taken, in order.
     waiting: VecDeque<u32>,
-    /// What the device has taken.
+    /// Requests that the device has taken.
     taken: Vec<(u32, Request)>,
-    /// What the device has returned and the driver not popped, with what it wrote, if it said so.
+    /// Requests that the device has returned and the driver has not popped, with the written length where the device
+    /// gives it.
     returned: VecDeque<(u32, Option<u32>)>,
     wish: Option<Wish>,
-    /// Whether the device has asked for a kick that has not come.
+    /// Whether the device waits for a kick.
     asks: bool,
     honest: bool,
     error: Option<QueueError>,
@@ -248,7 +249,7 @@ impl Trial {
         }
     }
 
-    /// The device lies in the used entry of a request that it has.
+    /// The device writes a wrong used entry for one of its requests.
     fn lie(&mut self, which: u8) {
         let Some((_, request)) = self.taken.first() else { return };
         self.honest = false;
@@ -299,7 +300,7 @@ impl Trial {
         assert!(any || kick.is_none(), "a kick for nothing");
         if self.honest && any {
             assert_eq!(kick.is_some(), self.asks, "whether the device is kicked");
-            // By index one is asked for, by flag all are.
+            // An event index asks for one kick, a flag for all.
             self.asks &= !self.event_idx;
         }
     }
@@ -387,7 +388,8 @@ impl Trial {
         }
         let returned = self.returned.len();
         let asked = usize::from(completions).clamp(1, self.lent.len().max(1));
-        // Chains of different lengths can be told apart only on a split ring: of a packed one the last is waited for.
+        // Only on a split ring the driver counts chains of different lengths: on a packed ring it waits for the last
+        // one.
         let exact = self.format == RingFormat::Split;
         let latest = if exact { asked } else { self.lent.len().max(1) };
         if armed {
@@ -415,7 +417,7 @@ impl Trial {
     fn finish(mut self) {
         let (mut queue, mut tokens) = (Some(self.queue), Vec::new());
         let options = DeviceOptions::new("fuzz");
-        // Only a device that was reset has the proof with which a queue lets go of its memory.
+        // Only a reset device gives the proof with which a queue releases its memory.
         let at = Bdf::new(0, 0, 5, 0).expect("a function number");
         self.machine.plug(at, Behaviour::conforming());
         let setup = Setup::open(
@@ -426,7 +428,7 @@ impl Trial {
             |_, _| Features::VERSION_1,
             |platform, proof| {
                 let queue = queue.take().expect("the device is reset once");
-                tokens = queue.release(platform, proof);
+                tokens = queue.release(platform, proof).collect();
                 platform.release_dma(self.buffers);
             },
         );

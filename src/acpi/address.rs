@@ -21,16 +21,16 @@ pub(crate) enum AddressSpace {
     Other(u8),
 }
 
-/// A register that firmware points out. Its address is not zero.
+/// A register described by firmware. Its address is not zero.
 #[doc(alias = "GAS")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{space} {address:#x}")]
 pub(crate) struct GenericAddress {
-    /// Which address space it is in.
+    /// Its address space.
     pub space: AddressSpace,
     /// Its width in bits; 0 where that is not given.
     pub bit_width: u8,
-    /// The bit that it begins with.
+    /// Its first bit.
     pub bit_offset: u8,
     /// The access width in bytes, if given.
     pub access_bytes: Option<u8>,
@@ -49,7 +49,7 @@ pub(super) struct RawAddress {
 }
 
 impl GenericAddress {
-    /// The register that the structure points out; `None` if the address in it is zero.
+    /// The register that the structure describes; `None` if its address is zero.
     pub(super) fn parse(raw: RawAddress) -> Option<Self> {
         let address = raw.address.get();
         if address == 0 {
@@ -75,7 +75,7 @@ impl GenericAddress {
         (port != 0).then_some(Self { space: AddressSpace::Io, bit_width, bit_offset: 0, access_bytes: None, address })
     }
 
-    /// The register `bytes` bytes further on and `bytes` wide; `None` beyond the end of the address space.
+    /// The register directly behind this one, `bytes` wide; `None` beyond the end of the address space.
     pub(super) fn following(self, bytes: u8) -> Option<Self> {
         let address = self.address.checked_add(u64::from(bytes))?;
         Some(Self { address, bit_width: bytes.saturating_mul(8), ..self })

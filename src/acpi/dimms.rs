@@ -1,7 +1,7 @@
 //! DIMMs of QEMU's machines (`pc-dimm`), which the firmware's memory map omits.
 //!
-//! The SRAT does not say where they are: it has the whole range in which memory can be plugged in, populated or not. The registers
-//! of the memory hot-plug device do (QEMU, `docs/specs/acpi_mem_hotplug.rst`); the DSDT has their ports as constants. NVDIMMs and
+//! The SRAT does not locate them: it gives the whole hot-plug range, populated or not. The registers of the memory
+//! hot-plug device do (QEMU, `docs/specs/acpi_mem_hotplug.rst`); the DSDT gives their ports as constants. NVDIMMs and
 //! virtio-mem do not appear there.
 
 use super::host_bridge::constant;
@@ -12,14 +12,14 @@ use ballonet::platform::Registers;
 
 /// Bytes of the device's registers.
 const LENGTH: usize = 0x18;
-/// Written: selects a slot. Read: its DIMM's address and length.
+/// Write: selects a slot. Read: its DIMM's address and length.
 const SELECTOR: usize = 0x0;
 const ADDRESS: [usize; 2] = [0x0, 0x4];
 const SIZE: [usize; 2] = [0x8, 0xC];
-/// Bit 0: there is a DIMM, and the guest may use it.
+/// Bit 0: a DIMM is present and usable by the guest.
 const FLAGS: usize = 0x14;
 const ENABLED: u8 = 1 << 0;
-/// The most slots that are read, whatever the DSDT says; QEMU has at most this many.
+/// The most slots to read, whatever the DSDT says; QEMU has at most this many.
 const MOST: u32 = 256;
 
 /// The memory hot-plug device of QEMU's machines.
@@ -29,7 +29,7 @@ pub struct DimmSlots {
     count: u32,
 }
 
-/// A DIMM, as the registers report it.
+/// A DIMM, as the registers describe it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dimm {
     /// Its slot.
@@ -41,14 +41,14 @@ pub(crate) struct Dimm {
 }
 
 impl Dimm {
-    /// Its memory; `None` if that is no valid range.
+    /// Its memory; `None` if that is not a valid range.
     pub(crate) fn range(&self) -> Option<PhysRange> {
         PhysRange::parse(self.address, self.size).ok()
     }
 }
 
 impl DimmSlots {
-    /// Looks for the device in the DSDT that the root pointer leads to. Allocates nothing: there may be no memory yet.
+    /// Looks for the device in the DSDT below the root pointer. Allocates nothing: there may be no memory yet.
     pub fn find(memory: &impl PhysicalMemory, rsdp: &Rsdp) -> Option<Self> {
         let (header, address) = dsdt(memory, rsdp)?;
         let (mut port, mut count) = (None, None);
@@ -78,7 +78,7 @@ impl DimmSlots {
         (self.port, LENGTH)
     }
 
-    /// The DIMMs that are there. `registers` are the device's.
+    /// The DIMMs present. `registers` are the device's.
     pub(crate) fn dimms(self, mut registers: impl Registers) -> impl Iterator<Item = Dimm> {
         (0..self.count).filter_map(move |slot| {
             registers.write32(SELECTOR, slot);
@@ -90,7 +90,7 @@ impl DimmSlots {
     }
 }
 
-/// Where the DSDT is, and its header, if its sum is right.
+/// The DSDT's header and address, if its checksum is right.
 fn dsdt(memory: &impl PhysicalMemory, rsdp: &Rsdp) -> Option<(Header, u64)> {
     let roots = [(Signature::XSDT, rsdp.xsdt, 8), (Signature::RSDT, rsdp.rsdt, 4)];
     let root = |(signature, address, size): (Signature, Option<ballonet::memory::PhysAddr>, u32)| {
@@ -112,7 +112,7 @@ fn dsdt(memory: &impl PhysicalMemory, rsdp: &Rsdp) -> Option<(Header, u64)> {
     sound(memory, Signature::DSDT, dsdt).map(|header| (header, dsdt))
 }
 
-/// The DSDT's address: `X_DSDT`, or `DSDT` where that is not there or 0 (ACPI 6.5, table 5.9).
+/// The DSDT's address: `X_DSDT`, or `DSDT` if that is missing or 0 (ACPI 6.5, table 5.9).
 fn pointer_in_fadt(memory: &impl PhysicalMemory, (header, place): (Header, u64)) -> Option<u64> {
     const DSDT: u32 = 40;
     const X_DSDT: u32 = 140;
@@ -122,15 +122,15 @@ fn pointer_in_fadt(memory: &impl PhysicalMemory, (header, place): (Header, u64))
     long.or_else(|| short.and_then(Result::ok).map(|bytes| u32::from_le_bytes(bytes).into()))
 }
 
-/// The header of the table at `address`, if it is the expected one and its sum is right.
+/// The header of the table at `address`, if it is the expected table and its checksum is right.
 fn sound(memory: &impl PhysicalMemory, expected: Signature, address: u64) -> Option<Header> {
     let header = Header::read(memory, address).ok().filter(|header| header.signature == expected)?;
     header.verify(memory, address).ok().map(|()| header)
 }
 
-/// Calls `look` with a window of the table at each of its bytes.
+/// Calls `look` for each byte of the table, with a window that starts there.
 fn scan(memory: &impl PhysicalMemory, header: &Header, address: u64, mut look: impl FnMut(&[u8])) {
-    /// Bytes in the window: longer than any pattern.
+    /// Bytes per window: longer than any pattern.
     const SEEN: usize = 32;
     const CHUNK: usize = 512;
     let length = header.length as usize;
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::acpi::fake::{Firmware, rsdp_long, rsdp_short, table};
 
-    /// The device's registers, with DIMMs.
+    /// The device's registers, with DIMMs in some slots.
     struct Slots {
         dimms: Vec<(u32, u64, u64)>,
         selected: u32,
@@ -196,7 +196,7 @@ mod tests {
     const FADT: u64 = Firmware::BASE + 0x200;
     const DSDT: u64 = Firmware::BASE + 0x400;
 
-    /// As QEMU writes it.
+    /// As QEMU encodes it.
     const REGION: &[u8] = b"\x5B\x80HPMR\x01\x0B\x00\x0A\x0A\x18";
 
     fn firmware(aml: &[u8], long: bool) -> (Firmware, Rsdp) {

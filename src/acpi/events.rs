@@ -1,8 +1,8 @@
-//! ACPI events: those of fixed hardware in the PM1 registers, and general-purpose ones (ACPI 6.5, 4.8.3 and 4.8.4).
+//! ACPI events: fixed events in the PM1 registers, and general-purpose events (ACPI 6.5, 4.8.3 and 4.8.4).
 //!
-//! One event is wanted here, the power button; every other is turned off where it is enabled. Only AML
-//! describes general-purpose events, so the kernel cannot handle them, and one that stays enabled would assert the
-//! ACPI interrupt permanently.
+//! The kernel handles one event, the power button; it disables every other enabled event. Only AML describes
+//! general-purpose events, so the kernel cannot handle them, and an event left enabled would assert the ACPI
+//! interrupt permanently.
 
 use alloc::vec::Vec;
 
@@ -11,14 +11,14 @@ use bitflags::bitflags;
 use ballonet::platform::Registers;
 
 bitflags! {
-    /// The events of the PM1 registers: in the status register noted, in the enable register let through
-    /// (ACPI 6.5, tables 4.14 and 4.15).
+    /// The bits of the PM1 registers: a set status bit records the event, a set enable bit lets it interrupt (ACPI
+    /// 6.5, tables 4.14 and 4.15).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct FixedEvents: u16 {
-        /// The PM timer has gone round.
+        /// The PM timer has overflowed.
         #[doc(alias = "TMR_STS")]
         const TIMER = 1 << 0;
-        /// Firmware has let the global lock go.
+        /// Firmware has released the global lock.
         #[doc(alias = "GBL_STS")]
         const GLOBAL_LOCK = 1 << 5;
         /// The power button was pressed.
@@ -30,22 +30,22 @@ bitflags! {
         /// The real-time clock's alarm.
         #[doc(alias = "RTC_STS")]
         const ALARM = 1 << 10;
-        /// In the enable register: PCI Express does *not* wake the machine. Firmware's choice, which is left alone.
+        /// In the enable register: PCI Express does *not* wake the machine. Firmware chooses this; it stays as it is.
         #[doc(alias = "PCIEXP_WAKE_DIS")]
         const NO_EXPRESS_WAKE = 1 << 14;
         const _ = !0;
     }
 }
 
-/// What raises the ACPI interrupt.
+/// The events that raise the ACPI interrupt.
 const INTERRUPTING: FixedEvents = FixedEvents::TIMER
     .union(FixedEvents::GLOBAL_LOCK)
     .union(FixedEvents::POWER_BUTTON)
     .union(FixedEvents::SLEEP_BUTTON)
     .union(FixedEvents::ALARM);
 
-/// A block of event registers: status, and the part of it that raises the ACPI interrupt. Both are windows of the
-/// same length. A status bit is cleared by writing a one to it.
+/// A block of event registers: status, and an enable register that selects which events raise the ACPI interrupt.
+/// Both windows have the same length. Writing 1 to a status bit clears it.
 #[derive(Debug)]
 pub(crate) struct EventBlock<R> {
     /// The status registers.
@@ -54,10 +54,10 @@ pub(crate) struct EventBlock<R> {
     pub enable: R,
 }
 
-/// What an ACPI interrupt was about.
+/// The cause of an ACPI interrupt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Happened {
-    /// An event that was enabled: the interrupt was ACPI's.
+    /// An enabled event occurred: ACPI raised the interrupt.
     pub claimed: bool,
     /// The power button was pressed.
     pub power_button: bool,
@@ -71,20 +71,20 @@ pub(crate) struct Events<R> {
 }
 
 impl<R: Registers> Events<R> {
-    /// The PM1 blocks, whose windows are of 16 bits each, and those of general-purpose events, of any length.
+    /// `fixed`: the PM1 blocks, with windows of 16 bits each. `general`: general-purpose blocks of any length.
     pub(crate) fn new(fixed: Vec<EventBlock<R>>, general: Vec<EventBlock<R>>) -> Self {
         Self { fixed, general }
     }
 
-    /// Clears the status, and enables the power button alone. `false` where the registers do not
-    /// keep that: nothing answers there, or there is no such button.
+    /// Clears the status and enables only the power button. `false` if the registers do not keep that: no hardware
+    /// responds, or there is no such button.
     pub(crate) fn watch_power_button(&mut self) -> bool {
         self.enable_only(FixedEvents::POWER_BUTTON);
-        // Where nothing answers, all ones are read.
+        // Absent hardware reads all ones.
         self.fixed.iter().any(|block| block.enabled() & INTERRUPTING == FixedEvents::POWER_BUTTON)
     }
 
-    /// Clears the status, and disables every event, so that none wakes the machine once it is off.
+    /// Clears the status and disables every event, so that none wakes the machine after power-off.
     pub(crate) fn silence(&mut self) {
         self.enable_only(FixedEvents::empty());
     }
@@ -102,7 +102,7 @@ impl<R: Registers> Events<R> {
         }
     }
 
-    /// Takes the events that have happened, and turns off unwanted ones.
+    /// Returns and clears the events that occurred, and disables unwanted ones.
     pub(crate) fn take(&mut self) -> Happened {
         let mut happened = Happened::default();
         for block in &mut self.fixed {
@@ -143,7 +143,7 @@ impl<R: Registers> EventBlock<R> {
         self.status.write16(0, events.bits());
     }
 
-    /// Turns off the general-purpose events that interrupt, byte by byte. Returns whether there were any.
+    /// Disables active general-purpose events, byte by byte. Returns whether there were any.
     fn turn_off_active(&mut self) -> bool {
         let mut any = false;
         for at in 0..self.enable.len() {
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// Status and enable registers as hardware has them, and the events whose cause stays.
+    /// Status and enable registers as in hardware, and the events whose cause persists.
     #[derive(Debug, Default)]
     struct Hardware {
         status: Vec<u8>,
@@ -286,7 +286,7 @@ mod tests {
         let (pm1, gpe) = (Hardware::new(2), Hardware::new(2));
         let mut events = Events::new(vec![block(&pm1)], vec![block(&gpe)]);
         assert!(events.watch_power_button());
-        // Firmware enables an event behind our back, and its cause stays.
+        // Firmware enables an event behind the kernel's back, and its cause persists.
         for hardware in [&pm1, &gpe] {
             let mut hardware = hardware.borrow_mut();
             (hardware.enable[0], hardware.status[0], hardware.stuck[0]) = (0x20, 0x20, 0x20);
@@ -313,13 +313,13 @@ mod tests {
             gpe in any::<[[u8; 4]; 3]>(),
         ) {
             let (fixed, general) = (Hardware::new(2), Hardware::new(4));
-            // Reserved bits of the PM1 registers raise nothing.
+            // Reserved bits of the PM1 registers raise no interrupt.
             let [low, high] = INTERRUPTING.bits().to_le_bytes();
             let raising = |[a, b]: [u8; 2]| vec![a & low, b & high];
             *fixed.borrow_mut() = Hardware {
                 status: raising(pm1[0]),
                 enable: raising(pm1[1]),
-                // A button that is held down is noted once: its bit does not come back.
+                // A held button sets its bit only once.
                 stuck: vec![pm1[0][0] & pm1[2][0] & low, pm1[0][1] & pm1[2][1] & high & !1],
                 absent: false,
             };

@@ -1,7 +1,7 @@
-//! The FADT: fixed hardware registers, and what of a PC is there (ACPI 6.5, 5.2.9).
+//! The FADT: fixed hardware registers, and which PC devices exist (ACPI 6.5, 5.2.9).
 //!
-//! The table has grown from 116 bytes to 276; fields that a short one lacks count as zero. Where it has a field twice,
-//! the 64-bit one (`X_…`) is preferred unless it is zero.
+//! The table has grown from 116 to 276 bytes; fields that a short one lacks count as zero. Of two fields for the same
+//! register, the 64-bit one (`X_…`) is used unless it is zero.
 
 mod raw;
 
@@ -14,11 +14,11 @@ use super::table::{self, Signature, TableError};
 use super::{AddressSpace, GenericAddress};
 use ballonet::memory::PhysAddr;
 
-/// The revision since which [`BootFlags`] mean something: ACPI 2.0's.
+/// [`BootFlags`] are valid from this revision (ACPI 2.0) on.
 const BOOT_FLAGS_SINCE: u8 = 3;
 
 bitflags! {
-    /// Fixed feature flags (ACPI 6.5, table 5.10), those that are used.
+    /// The fixed feature flags used here (ACPI 6.5, table 5.10).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct FadtFlags: u32 {
         /// There is no fixed power button: it is a device, or there is none.
@@ -27,10 +27,10 @@ bitflags! {
         /// The PM timer has 32 bits, not 24.
         #[doc(alias = "TMR_VAL_EXT")]
         const PM_TIMER_32_BITS = 1 << 8;
-        /// The reset register is there.
+        /// The reset register exists.
         #[doc(alias = "RESET_REG_SUP")]
         const RESET_REGISTER = 1 << 10;
-        /// There is none of the fixed hardware (microvm).
+        /// There is no fixed hardware (microvm).
         #[doc(alias = "HW_REDUCED_ACPI")]
         const HARDWARE_REDUCED = 1 << 20;
         const _ = !0;
@@ -38,7 +38,7 @@ bitflags! {
 }
 
 bitflags! {
-    /// What of a PC is there (IAPC_BOOT_ARCH; ACPI 6.5, table 5.11).
+    /// Which PC devices exist (IAPC_BOOT_ARCH; ACPI 6.5, table 5.11).
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) struct BootFlags: u16 {
         /// There are devices on an LPC or ISA bus that firmware does not describe.
@@ -46,7 +46,7 @@ bitflags! {
         /// There is a keyboard controller at ports 0x60 and 0x64.
         #[doc(alias = "8042")]
         const KEYBOARD_CONTROLLER = 1 << 1;
-        /// VGA must not be touched.
+        /// VGA must not be accessed.
         const VGA_ABSENT = 1 << 2;
         /// Message-signalled interrupts must not be enabled.
         const MSI_UNSUPPORTED = 1 << 3;
@@ -56,23 +56,23 @@ bitflags! {
     }
 }
 
-/// How to take ACPI mode from firmware: by writing to its SMI port.
+/// How to take over ACPI mode from firmware: by writes to its SMI port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SmiCommand {
     /// The port.
     pub port: u32,
-    /// The byte that turns ACPI mode on; 0 if it cannot be turned.
+    /// The byte that enables ACPI mode; 0 if it cannot be switched.
     pub enable: u8,
-    /// The byte that turns it off.
+    /// The byte that disables it.
     pub disable: u8,
 }
 
-/// The registers of a PM1 event block, of the same width.
+/// The registers of a PM1 event block, of equal width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pm1Event {
-    /// What has happened; write ones to clear.
+    /// Events that occurred; write ones to clear.
     pub status: GenericAddress,
-    /// What raises the SCI.
+    /// The events that raise the SCI.
     pub enable: GenericAddress,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct GpeBlock {
     pub status: GenericAddress,
     /// The first enable register.
     pub enable: GenericAddress,
-    /// Status registers, and as many enable registers, of 8 bits each.
+    /// Number of 8-bit status registers, and of enable registers.
     pub registers: u8,
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct GpeBlock {
 pub(crate) struct PmTimer {
     /// Its register, in memory or I/O space, read 32 bits at a time.
     pub register: GenericAddress,
-    /// How many of the bits count: 24 or 32.
+    /// Its width in bits: 24 or 32.
     pub bits: u8,
 }
 
@@ -101,20 +101,20 @@ pub(crate) struct PmTimer {
 pub(crate) struct ResetRegister {
     /// The register, 8 bits wide.
     pub register: GenericAddress,
-    /// What to write to it.
+    /// The value to write.
     pub value: u8,
 }
 
-/// What the FADT says. The fixed registers are `None` where the hardware-reduced flag says that there are none.
+/// The contents of the FADT. Fixed registers are `None` on hardware-reduced machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fadt {
     /// The table's revision.
     pub(crate) revision: u8,
-    /// Where the DSDT is.
+    /// Address of the DSDT.
     pub(crate) dsdt: Option<PhysAddr>,
-    /// The interrupt for ACPI events: an ISA interrupt where there is an 8259, else a global one.
+    /// The interrupt for ACPI events: an ISA interrupt if there is an 8259, otherwise a GSI.
     pub(crate) sci_interrupt: u16,
-    /// How to turn ACPI mode on; `None` where it is always on.
+    /// How to enable ACPI mode; `None` if it is always on.
     pub(crate) smi_command: Option<SmiCommand>,
     /// First half of the PM1 event registers.
     pub(crate) pm1a_event: Option<Pm1Event>,
@@ -130,18 +130,18 @@ pub struct Fadt {
     pub(crate) pm_timer: Option<PmTimer>,
     /// How to reset the machine.
     pub(crate) reset: Option<ResetRegister>,
-    /// Where hardware-reduced machines are put to sleep.
+    /// The sleep control register of hardware-reduced machines.
     pub(crate) sleep_control: Option<GenericAddress>,
-    /// Where hardware-reduced machines say that they woke up.
+    /// The sleep status register of hardware-reduced machines.
     pub(crate) sleep_status: Option<GenericAddress>,
     /// Fixed feature flags.
     pub(crate) flags: FadtFlags,
-    /// What of a PC is there; `None` in tables too old to say.
+    /// Which PC devices exist; `None` in tables too old for this field.
     pub(crate) boot_flags: Option<BootFlags>,
 }
 
 impl Fadt {
-    /// Reads a FADT of any revision.
+    /// Parses a FADT of any revision.
     ///
     /// # Errors
     /// When the table is damaged or shorter than that of ACPI 1.0.
@@ -176,7 +176,7 @@ impl Fadt {
         }
     }
 
-    /// Whether to expect a keyboard controller: tables too old to say imply one.
+    /// Whether to expect a keyboard controller: tables without this flag imply one.
     pub(crate) fn has_keyboard_controller(&self) -> bool {
         self.boot_flags.is_none_or(|flags| flags.contains(BootFlags::KEYBOARD_CONTROLLER))
     }
@@ -197,7 +197,7 @@ fn smi_command(raw: &RawFadt) -> Option<SmiCommand> {
     (port != 0).then_some(SmiCommand { port, enable: raw.acpi_enable, disable: raw.acpi_disable })
 }
 
-/// The register that the wide field points out, else the narrow one's, `length` bytes in I/O space.
+/// The register in the wide field; if that is empty, the narrow field's, `length` bytes in I/O space.
 fn register(wide: RawAddress, narrow: U32, length: u8) -> Option<GenericAddress> {
     GenericAddress::parse(wide).or_else(|| GenericAddress::io(narrow.get(), length))
 }
@@ -213,7 +213,7 @@ fn pm1_event(wide: RawAddress, narrow: U32, length: u8) -> Option<Pm1Event> {
     Some(Pm1Event { status, enable: block.following(half)? })
 }
 
-/// A block of `length` bytes: the wide field has 8 bits for the width, which are too few for the longest.
+/// A block of `length` bytes. The wide field's 8-bit width is too small for the longest block.
 fn gpe_block(wide: RawAddress, narrow: U32, length: u8) -> Option<GpeBlock> {
     let registers = length / 2;
     let status = register(wide, narrow, length).filter(|_| registers != 0)?;
@@ -221,7 +221,7 @@ fn gpe_block(wide: RawAddress, narrow: U32, length: u8) -> Option<GpeBlock> {
 }
 
 fn pm_timer(raw: &RawFadt, flags: FadtFlags) -> Option<PmTimer> {
-    // A length of zero says that there is no timer, whatever the address.
+    // A length of zero means no timer, whatever the address.
     let register = register(raw.x_pm_tmr_blk, raw.pm_tmr_blk, raw.pm_tmr_len).filter(|_| raw.pm_tmr_len != 0)?;
     let reachable = matches!(register.space, AddressSpace::Memory | AddressSpace::Io);
     let bits = if flags.contains(FadtFlags::PM_TIMER_32_BITS) { 32 } else { 24 };
@@ -242,7 +242,7 @@ mod tests {
     use crate::acpi::fake::{assert_damage_is_refused, gas, parse_every_prefix, table};
     use crate::acpi::table::HEADER_SIZE;
 
-    /// A table's body, whose fields are set by their offsets in the table.
+    /// A table's body. Tests set fields by their offsets in the table.
     struct Body(Vec<u8>);
 
     impl Body {
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    /// As QEMU gives the pc machine: revision 1, 116 bytes.
+    /// As QEMU's pc machine has it: revision 1, 116 bytes.
     fn pc() -> Body {
         Body::of_table(116)
             .set(40, &0x07fe_0040u32.to_le_bytes())
@@ -273,7 +273,7 @@ mod tests {
             .set(112, &0x80a5u32.to_le_bytes())
     }
 
-    /// As QEMU gives q35: revision 3, 244 bytes.
+    /// As QEMU's q35 has it: revision 3, 244 bytes.
     fn q35() -> Body {
         let Body(mut bytes) = pc();
         bytes.resize(244 - HEADER_SIZE, 0);

@@ -1,4 +1,4 @@
-//! Firmware of our own making: tables with right checksums, laid out in memory.
+//! Firmware for tests: tables with right checksums, laid out in memory.
 
 use crate::boot::MemoryImage;
 use ballonet::memory::PhysAddr;
@@ -6,13 +6,13 @@ use ballonet::memory::PhysAddr;
 use super::table::checksum;
 use super::{Signature, TableError};
 
-/// Sets the byte at `at` so that `bytes` sum up to zero.
+/// Sets the byte at `at` so that the sum of `bytes` is zero.
 pub(super) fn seal(bytes: &mut [u8], at: usize) {
     bytes[at] = 0;
     bytes[at] = checksum(bytes).wrapping_neg();
 }
 
-/// A table with this body, right in length and checksum.
+/// A table with this body, and with the right length and checksum.
 pub(super) fn table(signature: Signature, revision: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = signature.0.to_vec();
     bytes.extend_from_slice(&u32::try_from(36 + body.len()).unwrap().to_le_bytes());
@@ -81,7 +81,7 @@ impl Firmware {
     }
 }
 
-/// Checks what every parser of a table promises: a table cut off anywhere, or with any one byte changed, is refused.
+/// Checks what every table parser promises: it refuses a table cut off anywhere, or with any one byte changed.
 pub(super) fn assert_damage_is_refused<T>(good: &[u8], parse: impl Fn(&[u8]) -> Result<T, TableError>) {
     assert!(parse(good).is_ok());
     for length in 0..good.len() {
@@ -100,7 +100,7 @@ pub(super) fn assert_damage_is_refused<T>(good: &[u8], parse: impl Fn(&[u8]) -> 
     }
 }
 
-/// Checks a parser with a well-formed header over a body of any length: whatever it says, there is no panic.
+/// Feeds a parser a valid header over bodies of any length and content: it must not panic.
 pub(super) fn parse_every_prefix<T>(signature: Signature, body: &[u8], parse: impl Fn(&[u8]) -> Result<T, TableError>) {
     for length in 0..=body.len() {
         for revision in [0, 1, 3, 6, 255] {

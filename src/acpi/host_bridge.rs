@@ -1,9 +1,9 @@
-//! The PCI host bridge as the DSDT describes it: which addresses it passes on to its bus, and where configuration space is
-//! mapped.
+//! The PCI host bridge as the DSDT describes it: the addresses that it forwards to its bus, and where configuration
+//! space is mapped.
 //!
-//! That is AML, for which there is no interpreter here. But QEMU and its kin write a host bridge's resources as constants:
-//! a `_CRS` buffer of resource descriptors that produce bus numbers and addresses, and a `_CBA` that returns a number. A
-//! bounded scan finds those; where firmware computes them, it finds nothing.
+//! The DSDT is AML, which this kernel does not interpret. But QEMU and similar VMMs write a host bridge's resources
+//! as constants: a `_CRS` buffer of resource descriptors for bus numbers and addresses, and a `_CBA` that returns a
+//! number. A bounded scan finds those; where firmware computes them, it finds nothing.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use super::{Signature, Tables};
 use crate::boot::PhysicalMemory;
 use ballonet::memory::{PhysAddr, PhysRange};
 
-/// What a PCI host bridge passes on.
+/// The resources that a PCI host bridge forwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostBridge {
     /// The first and last bus.
@@ -21,11 +21,11 @@ pub struct HostBridge {
     pub memory: Vec<PhysRange>,
     /// I/O windows: first and last port.
     pub ports: Vec<(u16, u16)>,
-    /// Where the configuration space of bus 0 is mapped, if `_CBA` says so.
+    /// Where the configuration space of bus 0 is mapped, if `_CBA` gives it.
     pub ecam: Option<PhysAddr>,
 }
 
-/// Windows of each kind that are kept: QEMU writes four, real firmware a dozen.
+/// The most windows kept of each kind: QEMU writes four, real firmware a dozen.
 const MOST: usize = 32;
 
 const NAME_OP: u8 = 0x08;
@@ -58,7 +58,7 @@ impl HostBridge {
         Some(bridge)
     }
 
-    /// Reads resource descriptors up to the end tag. `None` if no bus numbers are produced.
+    /// Parses resource descriptors up to the end tag. `None` if they include no bus numbers.
     fn from_resources(mut bytes: &[u8]) -> Option<Self> {
         let mut buses = None;
         let mut bridge = Self { buses: (0, 0), memory: Vec::new(), ports: Vec::new(), ecam: None };
@@ -93,7 +93,7 @@ impl HostBridge {
     }
 }
 
-/// What comes before and after each place where `name` stands.
+/// For each occurrence of `name`, the bytes before and after it.
 pub(super) fn after<'a>(aml: &'a [u8], name: &'static [u8; 4]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
     aml.windows(4)
         .enumerate()
@@ -101,7 +101,8 @@ pub(super) fn after<'a>(aml: &'a [u8], name: &'static [u8; 4]) -> impl Iterator<
         .filter_map(move |(at, _)| Some((aml.get(..at)?, aml.get(at + 4..)?)))
 }
 
-/// The package length that `aml` begins with, which counts its own bytes, and how many those are (ACPI 6.5, 20.2.4).
+/// The package length at the start of `aml`, which includes its own bytes, and the number of those (ACPI 6.5,
+/// 20.2.4).
 pub(super) fn package_length(aml: &[u8]) -> Option<(usize, usize)> {
     let &lead = aml.first()?;
     let more = usize::from(lead >> 6);
@@ -112,7 +113,7 @@ pub(super) fn package_length(aml: &[u8]) -> Option<(usize, usize)> {
     Some((high << 4 | usize::from(lead & 0xf), 1 + more))
 }
 
-/// The constant that `aml` begins with, and what follows it.
+/// The constant at the start of `aml`, and the bytes behind it.
 pub(super) fn constant(aml: &[u8]) -> Option<(u64, &[u8])> {
     let (&prefix, rest) = aml.split_first()?;
     let size = match prefix {
@@ -127,7 +128,7 @@ pub(super) fn constant(aml: &[u8]) -> Option<(u64, &[u8])> {
     Some((bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte)), rest))
 }
 
-/// The contents of the buffer that `aml` begins with.
+/// The contents of the buffer at the start of `aml`.
 pub(super) fn buffer(aml: &[u8]) -> Option<&[u8]> {
     let rest = aml.strip_prefix(&[BUFFER_OP])?;
     let (length, own) = package_length(rest)?;
@@ -140,7 +141,7 @@ fn base_address(before: &[u8], rest: &[u8]) -> Option<PhysAddr> {
     let value = if before.ends_with(&[NAME_OP]) {
         constant(rest)?.0
     } else {
-        // A method's length stands between its opcode and its name: one to four bytes.
+        // A method's length is between its opcode and its name: one to four bytes.
         let is_method = (1..=4).any(|own| before.len() > own && before.get(before.len() - own - 1) == Some(&METHOD_OP));
         let (_flags, body) = rest.split_first().filter(|_| is_method)?;
         constant(body.strip_prefix(&[RETURN_OP])?)?.0
@@ -154,14 +155,14 @@ pub(super) struct Descriptor<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// Large descriptors with an address space: of words, of double words, of quad words.
+/// Large address space descriptors with words, double words and quad words.
 const WORD_SPACE: u8 = 0x88;
 const DWORD_SPACE: u8 = 0x87;
 const QWORD_SPACE: u8 = 0x8a;
 /// The small descriptor that ends the list.
 const END_TAG: u8 = 0x78;
 
-/// What a window is of.
+/// The kind of a window.
 #[derive(Clone, Copy)]
 enum Kind {
     Memory,
@@ -169,7 +170,7 @@ enum Kind {
     Buses,
 }
 
-/// A window that a bridge passes on.
+/// A window that a bridge forwards.
 struct Window {
     kind: Kind,
     first: u64,
@@ -177,7 +178,7 @@ struct Window {
 }
 
 impl<'a> Descriptor<'a> {
-    /// The descriptor that `bytes` begins with, and the rest; `None` at the end tag or past the end.
+    /// The descriptor at the start of `bytes`, and the rest; `None` at the end tag or past the end.
     pub(super) fn take(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (&tag, rest) = bytes.split_first()?;
         let (length, rest) = if tag & 0x80 != 0 {
@@ -190,7 +191,7 @@ impl<'a> Descriptor<'a> {
         if tag & 0xf8 == END_TAG { None } else { Some((Self { tag, body }, rest)) }
     }
 
-    /// The window, if the descriptor is one of an address space that the device produces (6.4.3.5).
+    /// The window, if the descriptor is for an address space that the device produces (6.4.3.5).
     fn window(&self) -> Option<Window> {
         let size = match self.tag {
             WORD_SPACE => 2,
@@ -213,7 +214,7 @@ impl<'a> Descriptor<'a> {
             let bytes = values.get(index * size..(index + 1) * size)?;
             Some(bytes.iter().rev().fold(0u64, |sum, &byte| sum << 8 | u64::from(byte)))
         };
-        // Granularity, first, last, translation, length. A window of no length is not there.
+        // Granularity, first, last, translation, length. A window of length 0 does not exist.
         (value(4)? != 0).then_some(Window { kind, first: value(1)?, last: value(2)? })
     }
 }
@@ -239,7 +240,7 @@ mod tests {
         let mut rest = vec![WORD_PREFIX];
         rest.extend((contents.len() as u16).to_le_bytes());
         rest.extend(contents);
-        // A package length of two bytes counts itself.
+        // A two-byte package length includes itself.
         let length = rest.len() + 2;
         let mut aml = b"\x08_CRS\x11".to_vec();
         aml.extend([0x40 | (length & 0xf) as u8, (length >> 4) as u8]);
@@ -247,7 +248,7 @@ mod tests {
         aml
     }
 
-    /// As QEMU writes microvm's.
+    /// As in QEMU's microvm.
     fn microvm() -> Vec<u8> {
         let mut aml = crs(&[space(QWORD_SPACE, 0, 1, 8, [0, 0xe000_0000, 0xefff_ffff, 0, 0x1000_0000])]);
         aml.extend(b"\x14\x0c_CBA\x00\xa4\x0c\x00\x00\x00\xe0");

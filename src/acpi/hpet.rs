@@ -1,4 +1,4 @@
-//! The HPET table: where the high precision event timer is (IA-PC HPET specification 1.0a, 3.2.4).
+//! The HPET table: the address of the high precision event timer (IA-PC HPET specification 1.0a, 3.2.4).
 
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -18,14 +18,14 @@ struct RawHpet {
     page_protection: u8,
 }
 
-/// The event timer block. Trust its registers, not this table, for its capabilities.
+/// The event timer block. For its capabilities, trust its registers, not this table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hpet {
-    /// Where its registers are, 1 KiB of them.
+    /// Address of its registers (1 KiB).
     pub base: PhysAddr,
     /// Its number, 0 for the first.
     pub number: u8,
-    /// The least number of ticks between two interrupts that loses none in periodic mode.
+    /// The minimum number of ticks between two interrupts that loses none in periodic mode.
     pub min_tick: u16,
     /// The upper half of its capabilities: PCI vendor ID.
     pub vendor: u16,
@@ -35,7 +35,7 @@ impl Hpet {
     /// Reads a HPET table.
     ///
     /// # Errors
-    /// When it is damaged, or its base is no address in memory.
+    /// When the table is damaged, or its base is not a memory address.
     pub fn parse(bytes: &[u8]) -> Result<Self, TableError> {
         let (_, body) = table::open(bytes, Signature::HPET)?;
         let (raw, _) = table::body::<RawHpet>(body)?;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use crate::acpi::fake::{assert_damage_is_refused, gas, parse_every_prefix, table};
 
-    /// As QEMU lays it out.
+    /// As in QEMU's table.
     fn body(space: u8, base: u64) -> Vec<u8> {
         let mut body = 0x8086_a201u32.to_le_bytes().to_vec();
         body.extend(gas(space, 0, 0, base));

@@ -1,4 +1,4 @@
-//! How an interrupt line is wired: to which input, active at which level, edge or level triggered.
+//! How an interrupt line is routed: its input, polarity and trigger mode.
 
 use ballonet::platform::WiredInterrupt;
 pub(crate) use ballonet::platform::{Polarity, Trigger};
@@ -8,24 +8,24 @@ use derive_more::Display;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{polarity} {trigger}")]
 pub struct Signalling {
-    /// Which level is active.
+    /// The active level.
     pub polarity: Polarity,
-    /// Edge or level.
+    /// Edge or level triggered.
     pub trigger: Trigger,
 }
 
 impl Signalling {
-    /// As ISA lines do, and NMI inputs.
+    /// The default of ISA lines and NMI inputs.
     pub(crate) const ISA: Self = Self { polarity: Polarity::ActiveHigh, trigger: Trigger::Edge };
-    /// As PCI lines do, and the ACPI interrupt.
+    /// The default of PCI lines and the ACPI interrupt.
     pub(crate) const PCI: Self = Self { polarity: Polarity::ActiveLow, trigger: Trigger::Level };
 }
 
-/// Where an interrupt line ends, and how it signals.
+/// Where an interrupt line arrives, and how it signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("GSI {gsi} {signalling}")]
 pub struct InterruptRoute {
-    /// Global system interrupt: the number of an IOAPIC's first one, plus the number of the input.
+    /// Global system interrupt: the IOAPIC's base plus the number of the input.
     pub gsi: u32,
     /// How the line signals.
     pub signalling: Signalling,
@@ -43,12 +43,13 @@ impl From<InterruptRoute> for WiredInterrupt {
     }
 }
 
-/// The MPS INTI flags of an entry: what differs from the habit of the bus (ACPI 6.5, table 5.26).
+/// The MPS INTI flags of an entry: differences from the bus's default (ACPI 6.5, table 5.26).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IntiFlags(pub(super) u16);
 
 impl IntiFlags {
-    /// How the line signals; as `habit` where it conforms to the bus, and for the reserved values.
+    /// How the line signals. `habit`, the bus's default, applies where the flags say "conforms" and for reserved
+    /// values.
     pub(super) const fn signalling(self, habit: Signalling) -> Signalling {
         let polarity = match self.0 & 3 {
             1 => Polarity::ActiveHigh,

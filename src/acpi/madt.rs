@@ -1,4 +1,4 @@
-//! The MADT: processors, interrupt controllers, and how ISA interrupts are wired (ACPI 6.5, 5.2.12).
+//! The MADT: processors, interrupt controllers, and the routing of ISA interrupts (ACPI 6.5, 5.2.12).
 
 mod entry;
 
@@ -16,7 +16,7 @@ use super::table::{self, HEADER_SIZE, Signature, TableError};
 use super::{EntryFlaw, Flaw, InterruptRoute, Signalling};
 use ballonet::memory::PhysAddr;
 
-/// What the table has before its entries.
+/// The fields before the entries.
 #[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawMadt {
@@ -32,13 +32,13 @@ const ENTRIES_OFFSET: usize = HEADER_SIZE + size_of::<RawMadt>();
 /// Whether a processor can be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum ProcessorState {
-    /// It is there.
+    /// It is present.
     #[display("enabled")]
     Enabled,
     /// It may be plugged in later.
     #[display("online capable")]
     OnlineCapable,
-    /// It is not there.
+    /// It is absent.
     #[display("disabled")]
     Disabled,
 }
@@ -46,7 +46,7 @@ pub enum ProcessorState {
 /// A processor, by its local APIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Processor {
-    /// Its number in ACPI's namespace.
+    /// Its ACPI processor UID.
     pub uid: u32,
     /// Its local APIC's ID; above 254 only with x2APIC.
     pub apic_id: u32,
@@ -59,31 +59,31 @@ pub struct Processor {
 pub struct IoApic {
     /// Its APIC ID.
     pub id: u8,
-    /// Where its registers are.
+    /// Address of its registers.
     pub address: PhysAddr,
-    /// The global system interrupt of its first input. How many inputs there are its version register says. With
-    /// [`IoApic::MOST_INPUTS`] of them the number after the last still has 32 bits.
+    /// The global system interrupt of its first input. Its version register gives the number of inputs. Even with
+    /// [`IoApic::MOST_INPUTS`] inputs, the number after the last fits 32 bits.
     pub gsi_base: u32,
 }
 
 impl IoApic {
-    /// The most inputs that one can have: two registers each, of the 240 that an index of 8 bits leaves for them.
+    /// The highest possible number of inputs: two registers each, of the 240 that an 8-bit index leaves for them.
     pub(crate) const MOST_INPUTS: u32 = 120;
 }
 
-/// Whose local APIC an entry speaks of.
+/// The local APICs that an entry applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NmiTarget {
-    /// Every processor's.
+    /// All local APICs.
     All,
-    /// That of the processor with this number in ACPI's namespace.
+    /// That of the processor with this ACPI processor UID.
     Uid(u32),
 }
 
-/// A local APIC's input that is wired to NMI.
+/// A local APIC input that is wired to NMI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalNmi {
-    /// Whose local APIC.
+    /// Which local APICs.
     pub target: NmiTarget,
     /// Which input: LINT0 or LINT1.
     pub lint: u8,
@@ -92,13 +92,13 @@ pub struct LocalNmi {
 }
 
 impl LocalNmi {
-    /// By the flags of an entry. NMI inputs signal as ISA lines do where they conform to the bus.
+    /// From the flags of an entry. "Conforms to the bus" means ISA's default for NMI inputs.
     pub(crate) const fn new(target: NmiTarget, lint: u8, flags: u16) -> Self {
         Self { target, lint, signalling: IntiFlags(flags).signalling(Signalling::ISA) }
     }
 }
 
-/// An interrupt source override. How it signals depends on whose interrupt it is, where it conforms to the bus.
+/// An interrupt source override. Where its flags say "conforms to the bus", the signalling depends on the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SourceOverride {
     irq: u8,
@@ -107,7 +107,7 @@ pub(crate) struct SourceOverride {
 }
 
 impl SourceOverride {
-    /// ISA interrupt `irq` ends at `gsi`; `flags` as in the table.
+    /// ISA interrupt `irq` arrives at `gsi`; `flags` as in the table.
     pub(crate) const fn new(irq: u8, gsi: u32, flags: u16) -> Self {
         Self { irq, gsi, flags: IntiFlags(flags) }
     }
@@ -118,7 +118,7 @@ impl SourceOverride {
     }
 }
 
-/// The same things as another table says them.
+/// The same facts from another table.
 pub(crate) struct Interrupts {
     pub(crate) local_apic_address: PhysAddr,
     pub(crate) has_8259: bool,
@@ -128,32 +128,32 @@ pub(crate) struct Interrupts {
     pub(crate) local_nmis: Vec<LocalNmi>,
 }
 
-/// What the MADT says.
+/// The contents of the MADT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Madt {
-    /// Where the local APIC's registers are in xAPIC mode.
+    /// Address of the local APIC's registers in xAPIC mode.
     pub local_apic_address: PhysAddr,
-    /// Whether there are two 8259s, which must be masked.
+    /// Whether there are two 8259s, which must then be masked.
     #[doc(alias = "PCAT_COMPAT")]
     pub has_8259: bool,
-    /// The processors, in the order of the table, which should begin with the boot processor. No APIC ID comes twice.
+    /// The processors in the order of the table, which should start with the boot processor. APIC IDs are unique.
     pub processors: Vec<Processor>,
     /// The IOAPICs.
     pub io_apics: Vec<IoApic>,
     overrides: Vec<SourceOverride>,
     /// The lines that raise NMI.
     pub nmi_sources: Vec<InterruptRoute>,
-    /// The local APICs' inputs that are wired to NMI.
+    /// The local APIC inputs that are wired to NMI.
     pub local_nmis: Vec<LocalNmi>,
-    /// What was wrong with entries, the first few.
+    /// Flaws of entries, the first few.
     pub flaws: Vec<EntryFlaw>,
 }
 
 impl Madt {
-    /// IOAPICs that are taken: each is mapped. The largest machines have one a PCI host bridge, some dozens.
+    /// The most IOAPICs used: each gets mapped. The largest machines have one per PCI host bridge, some dozens.
     pub(crate) const MOST_IO_APICS: usize = 128;
 
-    /// Reads a MADT. Entries of types that are not known are skipped, and so are damaged ones, see [`Madt::flaws`].
+    /// Parses a MADT. Skips entries of unknown types, and damaged ones, see [`Madt::flaws`].
     ///
     /// # Errors
     /// When the table is damaged.
@@ -176,7 +176,7 @@ impl Madt {
         Ok(madt)
     }
 
-    /// What another table says, in a MADT's words.
+    /// Another table's facts in the form of a MADT.
     pub(crate) fn from_interrupts(interrupts: Interrupts) -> Self {
         let Interrupts { local_apic_address, has_8259, processors, io_apics, overrides, local_nmis } = interrupts;
         let (nmi_sources, flaws) = (Vec::new(), Vec::new());
@@ -186,12 +186,12 @@ impl Madt {
         madt
     }
 
-    /// Where an ISA interrupt ends: where an override says, else at the GSI of the same number.
+    /// Where an ISA interrupt arrives: at the GSI of its override, otherwise at the GSI of the same number.
     pub fn isa_irq(&self, irq: u8) -> InterruptRoute {
         self.route(irq, Signalling::ISA)
     }
 
-    /// Where the ACPI interrupt ends, given `super::Fadt::sci_interrupt`. It is level-triggered and active low
+    /// Where the ACPI interrupt arrives, given `super::Fadt::sci_interrupt`. It is level-triggered and active low
     /// (ACPI 6.5, 4.8.3.1) unless an override says otherwise.
     pub fn sci(&self, sci_interrupt: u16) -> InterruptRoute {
         match u8::try_from(sci_interrupt) {
@@ -207,7 +207,7 @@ impl Madt {
         }
     }
 
-    /// Takes every entry, as far as their lengths lead.
+    /// Takes every entry, as far as the lengths are valid.
     fn walk(&mut self, entries: &[u8]) {
         let mut rest = entries;
         while !rest.is_empty() {
@@ -240,8 +240,8 @@ impl Madt {
         EntryFlaw { table: Signature::MADT, offset, flaw }.note(&mut self.flaws);
     }
 
-    /// Keeps the first of each APIC ID, of those that are enabled if any is: some firmware lists a processor as local APIC
-    /// and again as local x2APIC, and some has a placeholder for it, too.
+    /// Keeps the first processor of each APIC ID, preferring enabled ones: some firmware lists a processor both as
+    /// local APIC and as local x2APIC, or adds a placeholder for it.
     fn forget_repeated_processors(&mut self) {
         let is_enabled = |processor: &&Processor| processor.state == ProcessorState::Enabled;
         let enabled: BTreeSet<u32> = self.processors.iter().filter(is_enabled).map(|it| it.apic_id).collect();
@@ -273,7 +273,7 @@ mod tests {
         Madt::parse(&table(Signature::MADT, 3, &body(entries))).unwrap()
     }
 
-    /// What QEMU 10 gives a q35 with two processors and room for a third.
+    /// QEMU 10's table for a q35 with two processors and room for a third.
     const Q35: &[&[u8]] = &[
         &[0, 8, 0, 0, 1, 0, 0, 0],
         &[0, 8, 1, 1, 1, 0, 0, 0],

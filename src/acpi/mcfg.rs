@@ -1,4 +1,4 @@
-//! The MCFG table: where PCI configuration space is mapped (PCI Firmware specification 3.3, 4.1.2).
+//! The MCFG table: the address of PCI configuration space (PCI Firmware specification 3.3, 4.1.2).
 
 use alloc::vec::Vec;
 
@@ -10,10 +10,10 @@ use super::{EntryFlaw, Flaw, HostBridge};
 use crate::boot::PhysRange;
 use ballonet::memory::PhysAddr;
 
-/// Bytes of configuration space a bus: 32 devices, 8 functions, 4 KiB each.
+/// Bytes of configuration space per bus: 32 devices, 8 functions, 4 KiB each.
 const BUS_BYTES: u64 = 1 << 20;
 
-/// What the table has before its entries.
+/// Reserved bytes before the entries.
 const RESERVED_BYTES: usize = 8;
 const ENTRIES_OFFSET: usize = HEADER_SIZE + RESERVED_BYTES;
 const ENTRY_SIZE: usize = size_of::<RawEntry>();
@@ -28,7 +28,7 @@ struct RawEntry {
     reserved: [u8; 4],
 }
 
-/// Configuration space of some buses of a segment group, mapped into memory.
+/// The memory-mapped configuration space of some buses of a segment group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EcamRegion {
     /// The segment group.
@@ -37,7 +37,7 @@ pub struct EcamRegion {
     pub first_bus: u8,
     /// The last bus, not below the first.
     pub last_bus: u8,
-    /// The memory that all of it takes, from the first bus to the last.
+    /// The memory of all its buses.
     pub range: PhysRange,
 }
 
@@ -48,20 +48,20 @@ impl EcamRegion {
         if base == 0 || !base.is_multiple_of(BUS_BYTES) {
             return Err(Flaw::Address(base));
         }
-        // The base is that of bus 0, whichever bus comes first.
+        // The base is bus 0's, whatever the first bus.
         let start = base.checked_add(u64::from(first) * BUS_BYTES).ok_or(Flaw::Address(base))?;
         let range = PhysRange::parse(start, buses * BUS_BYTES).map_err(|_| Flaw::Address(base))?;
         Ok(Self { segment: raw.segment.get(), first_bus: first, last_bus: last, range })
     }
 
-    /// The configuration space that a host bridge says is mapped: for machines without a MCFG table.
+    /// The configuration space that a host bridge describes: for machines without an MCFG table.
     pub(crate) fn of_host_bridge(bridge: &HostBridge) -> Option<Self> {
         let (first_bus, last_bus) = bridge.buses;
         let base = U64::new(bridge.ecam?.as_u64());
         Self::new(&RawEntry { base, segment: U16::new(0), first_bus, last_bus, reserved: [0; 4] }).ok()
     }
 
-    /// Where the configuration space of `bus` begins, 1 MiB of it; `None` for a bus that is not in this region.
+    /// Address of `bus`'s configuration space, 1 MiB long; `None` for a bus outside this region.
     pub fn bus_address(self, bus: u8) -> Option<PhysAddr> {
         let offset = u64::from(bus.checked_sub(self.first_bus)?) * BUS_BYTES;
         if bus > self.last_bus { None } else { self.range.start().checked_add(offset) }
@@ -73,15 +73,15 @@ impl EcamRegion {
 pub struct Mcfg {
     /// The regions, in the order of the table.
     pub regions: Vec<EcamRegion>,
-    /// What was wrong with entries, the first few.
+    /// Flaws of entries, the first few.
     pub flaws: Vec<EntryFlaw>,
 }
 
 impl Mcfg {
-    /// Entries that are read: as many as there are segment groups on the largest machines, many times over.
+    /// The most entries to read: several times the number of segment groups on the largest machines.
     const MOST: usize = 256;
 
-    /// Reads a MCFG table. Entries that cannot be are skipped.
+    /// Parses an MCFG table. Skips invalid entries.
     ///
     /// # Errors
     /// When the table is damaged.
@@ -102,7 +102,7 @@ impl Mcfg {
         Ok(mcfg)
     }
 
-    /// The first region that has this bus.
+    /// The first region that covers this bus.
     pub fn region(&self, segment: u16, bus: u8) -> Option<EcamRegion> {
         let has_bus = |region: &&EcamRegion| region.segment == segment && region.bus_address(bus).is_some();
         self.regions.iter().find(has_bus).copied()
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!((first.range.start().as_u64(), first.range.bytes()), (0xb000_0000, 256 << 20));
         assert_eq!(first.bus_address(255), PhysAddr::new(0xbff0_0000));
         let second = mcfg.region(1, 0x40).unwrap();
-        // The base is bus 0's, so the region begins 0x40 buses further on.
+        // The base is bus 0's, so the region begins 0x40 buses later.
         assert_eq!((second.range.start().as_u64(), second.range.bytes()), (0x10_0400_0000, 64 << 20));
         assert_eq!(second.bus_address(0x7f), PhysAddr::new(0x10_07f0_0000));
         assert_eq!((second.bus_address(0x3f), second.bus_address(0x80)), (None, None));

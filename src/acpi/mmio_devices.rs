@@ -1,6 +1,6 @@
-//! The virtio-mmio devices that AML declares: `Device` with `_HID` `LNRO0005` and a `_CRS` of constants.
+//! The virtio-mmio devices declared in AML: a `Device` with `_HID` `LNRO0005` and a constant `_CRS`.
 //!
-//! Every hypervisor that declares them writes them in this form, so a bounded scan stands in for an interpreter.
+//! Every hypervisor that declares them uses this form, so a bounded scan replaces an interpreter.
 
 use alloc::vec::Vec;
 
@@ -16,15 +16,15 @@ const HARDWARE_ID: &[u8] = b"\x0dLNRO0005\0";
 const NAME_OP: u8 = 0x08;
 const DEVICE_OP: [u8; 2] = [0x5b, 0x82];
 
-/// How far before its `_HID` a device may begin, in bytes: its opcode, length, name, and other short objects.
+/// How far before its `_HID` a device may begin, in bytes: opcode, length, name, and other short objects.
 const REACH: usize = 128;
-/// The most devices that are taken.
+/// The most devices used.
 const MOST: usize = 64;
 
-/// Resource descriptors (ACPI 6.5, 6.4): fixed memory, and an interrupt by its global number or its ISA number.
+/// Resource descriptors (ACPI 6.5, 6.4): fixed memory, and an interrupt by GSI or ISA number.
 const FIXED_MEMORY32: u8 = 0x86;
 const EXTENDED_INTERRUPT: u8 = 0x89;
-/// Without the two bits of the length.
+/// Without the two length bits.
 const ISA_INTERRUPT: u8 = 0x20;
 
 /// Looks for virtio-mmio devices in the DSDT, then in the SSDTs.
@@ -51,7 +51,7 @@ pub(crate) fn scan(aml: &[u8]) -> impl Iterator<Item = MmioDevice> {
     described.take(MOST)
 }
 
-/// What the `Device` holds that has `length` bytes at `at` in it: the innermost one.
+/// The contents of the innermost `Device` around the `length` bytes at `at`.
 fn enclosing_device(aml: &[u8], at: usize, length: usize) -> Option<&[u8]> {
     (at.saturating_sub(REACH)..at).rev().find_map(|start| {
         let rest = aml.get(start..)?.strip_prefix(&DEVICE_OP)?;
@@ -61,7 +61,7 @@ fn enclosing_device(aml: &[u8], at: usize, length: usize) -> Option<&[u8]> {
     })
 }
 
-/// Reads resource descriptors up to the end tag. `None` if they have no memory, or none that could be a device.
+/// Parses resource descriptors up to the end tag. `None` if they give no memory that could hold a device.
 fn from_resources(mut bytes: &[u8]) -> Option<MmioDevice> {
     let (mut memory, mut interrupt) = (None, None);
     while let Some((descriptor, rest)) = Descriptor::take(bytes) {
@@ -92,7 +92,7 @@ fn extended_interrupt(body: &[u8]) -> Option<WiredInterrupt> {
     (count != 0).then_some(WiredInterrupt { gsi, polarity, trigger })
 }
 
-/// The lowest interrupt of the mask; edge-triggered and active high if nothing is said (6.4.2.1).
+/// The lowest interrupt in the mask; edge-triggered and active high by default (6.4.2.1).
 fn isa_interrupt(body: &[u8]) -> Option<WiredInterrupt> {
     let mask = u16::from_le_bytes(body.get(..2)?.try_into().ok()?);
     let flags = body.get(2).copied().unwrap_or(1);
@@ -117,7 +117,7 @@ mod tests {
         bytes
     }
 
-    /// A device as QEMU and Firecracker write it.
+    /// A device as QEMU and Firecracker encode it.
     fn device(hardware_id: &[u8], resources: &[&[u8]]) -> Vec<u8> {
         let mut template = resources.concat();
         template.extend([0x79, 0]);

@@ -1,8 +1,8 @@
-//! ACPI tables: found, checked, and read into values (ACPI specification 6.5).
+//! ACPI tables: found, verified, and parsed into values (ACPI specification 6.5).
 //!
-//! Bytes in, values out: the tables are read through [`PhysicalMemory`] and copied, so nothing here keeps a pointer into
-//! firmware's memory. Firmware is often wrong, so a table that is damaged is named in a `Problem` and skipped, and
-//! the rest are read. Work and memory are bounded whatever the tables say. There is no AML interpreter.
+//! The tables are read through [`PhysicalMemory`] and copied, so nothing here keeps a pointer into firmware's memory.
+//! Firmware is often wrong: a damaged table is reported as a `Problem` and skipped, and the rest are used. Work and
+//! memory are bounded whatever the tables say. There is no AML interpreter.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +33,7 @@ pub(crate) use dimms::Dimm;
 pub use dimms::DimmSlots;
 pub(crate) use events::{EventBlock, Events, Happened};
 pub use fadt::Fadt;
-pub(crate) use fadt::{BootFlags, FadtFlags, Pm1Event, ResetRegister};
+pub(crate) use fadt::{BootFlags, FadtFlags, Pm1Event, PmTimer, ResetRegister};
 pub use host_bridge::HostBridge;
 pub use hpet::Hpet;
 pub(crate) use interrupt::{InterruptRoute, Polarity, Signalling, Trigger};
@@ -50,13 +50,14 @@ pub use sleep::SleepType;
 pub use srat::Srat;
 pub use table::Signature;
 pub(crate) use table::{Header, TableError, Text};
+pub(crate) use tables::TableInfo;
 pub use tables::{TableState, Tables};
 
 use crate::boot::PhysicalMemory;
 use ballonet::memory::PhysAddr;
 use ballonet::virtio::MmioDevice;
 
-/// What the ACPI tables say about the machine. A table that is missing or unusable is `None`.
+/// What the ACPI tables say about the machine. A missing or unusable table is `None`.
 #[derive(Debug, Clone)]
 pub struct Acpi {
     /// The root pointer.
@@ -65,34 +66,34 @@ pub struct Acpi {
     pub tables: Tables,
     /// Interrupt controllers and processors.
     pub madt: Option<Madt>,
-    /// Where PCI configuration space is mapped.
+    /// The address of PCI configuration space.
     pub mcfg: Option<Mcfg>,
-    /// Fixed hardware: power management, reset, what legacy devices there are.
+    /// Fixed hardware: power management, reset, and which legacy devices exist.
     pub fadt: Option<Fadt>,
-    /// Which addresses are for memory.
+    /// The address ranges for memory.
     pub srat: Option<Srat>,
     /// The event timer.
     pub hpet: Option<Hpet>,
-    /// What to write to switch the machine off (`\_S5`).
+    /// The value that powers the machine off (`\_S5`).
     pub soft_off: Option<SleepType>,
-    /// What the PCI host bridge passes on, where AML says so in constants.
+    /// What the PCI host bridge forwards, if AML gives that as constants.
     pub host_bridge: Option<HostBridge>,
-    /// Where the DSDT and SSDTs have virtio-mmio devices.
+    /// The virtio-mmio devices of the DSDT and the SSDTs.
     pub mmio_devices: Vec<MmioDevice>,
-    /// What was wrong, in the order in which it was found.
+    /// Problems, in the order in which they were found.
     pub problems: Vec<Problem>,
 }
 
 impl Acpi {
-    /// Reads everything that hangs off the root pointer at `rsdp`.
+    /// Reads all tables below the root pointer at `rsdp`.
     ///
     /// # Errors
-    /// When there is no valid root pointer. Whatever else is wrong is in [`Acpi::problems`].
+    /// When there is no valid root pointer. All other problems are in [`Acpi::problems`].
     pub fn read(memory: &impl PhysicalMemory, rsdp: PhysAddr) -> Result<Self, RsdpError> {
         Rsdp::read(memory, rsdp).map(|rsdp| Self::follow(memory, rsdp))
     }
 
-    /// Reads everything that hangs off a root pointer. Whatever is wrong is in [`Acpi::problems`].
+    /// Reads all tables below a root pointer. Problems are in [`Acpi::problems`].
     pub(crate) fn follow(memory: &impl PhysicalMemory, rsdp: Rsdp) -> Self {
         let mut problems = Vec::new();
         let mut tables = Tables::read(memory, &rsdp, &mut problems);

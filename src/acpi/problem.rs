@@ -1,4 +1,4 @@
-//! What can be wrong with ACPI tables without keeping the kernel from going on.
+//! Problems of ACPI tables that do not stop the kernel.
 
 use alloc::vec::Vec;
 
@@ -9,35 +9,35 @@ use super::{Signature, TableError};
 /// Something that was skipped or corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Problem {
-    /// A table cannot be used.
+    /// A table is unusable.
     #[display("ACPI: {signature} at {address:#x} is skipped: {error}")]
     Table {
-        /// Its signature, of blanks if not even that could be read.
+        /// Its signature; blanks if that could not be read.
         signature: Signature,
-        /// Where it is said to be.
+        /// Its address, according to firmware.
         address: u64,
         /// Why.
         error: TableError,
     },
-    /// Neither the XSDT nor the RSDT can be used, so there are no tables.
+    /// Neither the XSDT nor the RSDT is usable, so there are no tables.
     #[display("ACPI: there is no usable XSDT or RSDT, so no table is known")]
     NoRoot,
-    /// The size of the root table is no whole number of entries.
-    #[display("ACPI: {signature} ends with {excess} bytes that are no entry")]
+    /// The root table's size is not a multiple of an entry's.
+    #[display("ACPI: {signature} ends with {excess} bytes that are not an entry")]
     RootRemainder {
         /// XSDT or RSDT.
         signature: Signature,
         /// Bytes left over.
         excess: usize,
     },
-    /// The root table has more entries than are read.
+    /// The root table has too many entries; the rest are not read.
     #[display("ACPI: {signature} has {count} entries: only the first {considered} are read")]
     TooManyTables {
         /// XSDT or RSDT.
         signature: Signature,
-        /// Entries there are.
+        /// Number of entries.
         count: usize,
-        /// Entries that are read.
+        /// Number of entries read.
         considered: usize,
     },
     /// An entry of a table was skipped.
@@ -45,7 +45,7 @@ pub enum Problem {
     Entry(EntryFlaw),
 }
 
-/// An entry of a table that cannot be used.
+/// An unusable entry of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{table} entry at offset {offset} {flaw}")]
 pub struct EntryFlaw {
@@ -57,16 +57,16 @@ pub struct EntryFlaw {
     pub flaw: Flaw,
 }
 
-/// The flaw of an entry of a table.
+/// What is wrong with an entry of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Flaw {
-    /// Its length is less than an entry's own head, so that the next one cannot be found.
+    /// Its length is less than an entry's header, so the next entry cannot be found.
     #[display("has a length of {_0}: the rest of the table is skipped")]
     NoLength(u8),
     /// It reaches past the end of the table.
     #[display("is cut off by the end of the table")]
     CutOff,
-    /// It is shorter than its type is.
+    /// It is shorter than its type requires.
     #[display("of type {kind} is too short ({length} bytes) and skipped")]
     TooShort {
         /// Its type.
@@ -74,14 +74,14 @@ pub enum Flaw {
         /// Its length in bytes.
         length: usize,
     },
-    /// The address in it, or the range that it makes, cannot be.
+    /// Its address, or the range from there, is invalid.
     #[display("has the impossible address {_0:#x} and is skipped")]
     Address(u64),
-    /// Interrupts from this number on would pass the highest number there is.
-    #[display("has interrupts from {_0:#x} on, which cannot be, and is skipped")]
+    /// Interrupts from this number on would exceed the highest number.
+    #[display("has interrupts from {_0:#x} on, beyond the highest number, and is skipped")]
     Interrupts(u32),
-    /// It names no bus: the first is above the last.
-    #[display("has buses {first} to {last}, which are none, and is skipped")]
+    /// It covers no bus: the first is above the last.
+    #[display("has the invalid buses {first} to {last} and is skipped")]
     NoBus {
         /// The first bus.
         first: u8,
@@ -91,10 +91,10 @@ pub enum Flaw {
 }
 
 impl EntryFlaw {
-    /// Flaws of a table that are kept: enough to see the cause.
+    /// Flaws kept per table: enough to see the cause.
     const MOST: usize = 16;
 
-    /// Adds it to the flaws of a table.
+    /// Adds this to the flaws of a table.
     pub(super) fn note(self, flaws: &mut Vec<Self>) {
         if flaws.len() < Self::MOST {
             flaws.push(self);

@@ -1,4 +1,4 @@
-//! The root pointer: where the tables begin (ACPI 6.5, 5.2.5).
+//! The root pointer, which locates all tables (ACPI 6.5, 5.2.5).
 
 use derive_more::{Display, Error};
 use zerocopy::little_endian::{U32, U64};
@@ -11,7 +11,7 @@ use ballonet::memory::PhysAddr;
 
 const SIGNATURE: [u8; 8] = *b"RSD PTR ";
 
-/// The root pointer as of ACPI 1.0.
+/// The root pointer of ACPI 1.0.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawRsdp {
@@ -22,7 +22,7 @@ struct RawRsdp {
     rsdt: U32,
 }
 
-/// What revision 2 adds behind it.
+/// What revision 2 appends.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawExtension {
@@ -38,32 +38,32 @@ const LONG_SIZE: usize = SHORT_SIZE + size_of::<RawExtension>();
 /// Why there is no root pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum RsdpError {
-    /// It is not in memory that can be read.
+    /// The address is not in readable memory.
     #[display("no ACPI root pointer: {_0}")]
     Unreadable(Unreadable),
-    /// There are not enough bytes.
+    /// There are too few bytes.
     #[display("no ACPI root pointer: it is cut off after {_0} bytes")]
     Truncated(#[error(not(source))] usize),
-    /// It does not begin with its signature.
+    /// The signature is wrong.
     #[display("no ACPI root pointer: the signature is {_0}")]
     Signature(#[error(not(source))] Text<8>),
-    /// The first 20 bytes do not sum up to zero.
+    /// The first 20 bytes do not sum to zero.
     #[display("the ACPI root pointer's checksum is off by {_0:#04x}")]
     Checksum(#[error(not(source))] u8),
-    /// It is of revision 2 or later, and its 36 bytes do not sum up to zero.
+    /// Revision 2 or later, and its 36 bytes do not sum to zero.
     #[display("the ACPI root pointer's extended checksum is off by {_0:#04x}")]
     ExtendedChecksum(#[error(not(source))] u8),
-    /// It is of revision 2 or later, and gives a length that cannot hold it.
-    #[display("the ACPI root pointer's length of {_0} bytes is too little")]
+    /// Revision 2 or later, and the given length is too small.
+    #[display("the ACPI root pointer's length of {_0} bytes is too small")]
     Length(#[error(not(source))] u32),
 }
 
 /// The root pointer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rsdp {
-    /// 0 for ACPI 1.0, 2 since.
+    /// 0 for ACPI 1.0, 2 for later versions.
     pub revision: u8,
-    /// Who made the machine.
+    /// The machine's maker.
     pub oem_id: Text<6>,
     /// The root table with 32-bit pointers, if one is given.
     pub rsdt: Option<PhysAddr>,
@@ -72,10 +72,10 @@ pub struct Rsdp {
 }
 
 impl Rsdp {
-    /// Where PC firmware puts the root pointer, unless it is in the extended BIOS data area.
+    /// Where PC firmware puts the root pointer if it is not in the extended BIOS data area.
     pub(crate) const BIOS_AREA: (u64, u64) = (0xe_0000, 0x2_0000);
 
-    /// Reads the root pointer that `bytes` begin with.
+    /// Parses the root pointer at the start of `bytes`.
     ///
     /// # Errors
     /// When there is none, or it is damaged.
@@ -86,7 +86,7 @@ impl Rsdp {
         Ok(Self { xsdt: pointer(xsdt), ..rsdp })
     }
 
-    /// What the part that is as of ACPI 1.0 says, and whether more belongs to it.
+    /// Parses the part of ACPI 1.0. Also returns whether an extension follows.
     fn parse_short(raw: &RawRsdp) -> Result<(Self, bool), RsdpError> {
         if raw.signature != SIGNATURE {
             return Err(RsdpError::Signature(Text(raw.signature)));
@@ -108,10 +108,10 @@ impl Rsdp {
         Self::read_within(memory, address, LONG_SIZE as u64)
     }
 
-    /// Reads the root pointer at `address`, of which there are no more than `room` bytes.
+    /// Reads the root pointer at `address`, using at most `room` bytes.
     fn read_within(memory: &impl PhysicalMemory, address: PhysAddr, room: u64) -> Result<Self, RsdpError> {
         let mut bytes = [0; LONG_SIZE];
-        // The short one may end just before memory does.
+        // The short form may end just before the end of memory.
         if room >= LONG_SIZE as u64 && memory.read(address, &mut bytes).is_ok() {
             return Self::parse(&bytes);
         }
@@ -122,8 +122,8 @@ impl Rsdp {
         Self::parse_short(&short).map(|(rsdp, _)| rsdp)
     }
 
-    /// The root pointer: the one in the range that the loader gives, or one where PC firmware puts it. `problem` is told why
-    /// the loader's is not used.
+    /// The root pointer: the one in the loader's range, or one where PC firmware puts it. `problem` receives the
+    /// reason why the loader's is not used.
     pub(crate) fn locate(
         memory: &impl PhysicalMemory,
         from_loader: Option<PhysRange>,
@@ -138,8 +138,8 @@ impl Rsdp {
         Self::search_bios(memory).and_then(|address| Self::read(memory, address).ok())
     }
 
-    /// Looks for a root pointer in `area`, at addresses that are multiples of 16 (ACPI 6.5, 5.2.5.1). Damaged ones
-    /// are passed over, and so is memory that cannot be read.
+    /// Searches `area` for a root pointer at multiples of 16 (ACPI 6.5, 5.2.5.1). Skips damaged ones and unreadable
+    /// memory.
     pub(crate) fn search(memory: &impl PhysicalMemory, area: PhysRange) -> Option<PhysAddr> {
         let first = area.start().as_u64().next_multiple_of(16);
         (first..area.end()).step_by(16).filter_map(PhysAddr::new).find(|&address| {
@@ -147,8 +147,8 @@ impl Rsdp {
         })
     }
 
-    /// Looks for a root pointer where PC firmware puts it: in the first KiB of the extended BIOS data area, then in the
-    /// BIOS area, 0xE0000 to 0xFFFFF.
+    /// Searches where PC firmware puts the root pointer: the first KiB of the extended BIOS data area, then the BIOS
+    /// area, 0xE0000 to 0xFFFFF.
     pub fn search_bios(memory: &impl PhysicalMemory) -> Option<PhysAddr> {
         let (start, length) = Self::BIOS_AREA;
         let bios = PhysRange::parse(start, length).ok();
@@ -156,14 +156,14 @@ impl Rsdp {
     }
 }
 
-/// The first KiB of the extended BIOS data area, whose segment the BIOS data area has at 0x40E.
+/// The first KiB of the extended BIOS data area; the word at 0x40E is its segment.
 fn extended_data_area(memory: &impl PhysicalMemory) -> Option<PhysRange> {
     let segment: [u8; 2] = memory.read_value(0x40e).ok()?;
     let start = u64::from(u16::from_le_bytes(segment)) << 4;
     if start == 0 { None } else { PhysRange::parse(start, 1024).ok() }
 }
 
-/// The XSDT's address, as far as `rest`, the bytes after the short form, can be trusted.
+/// The XSDT's address, after checks of the extension `rest` behind the short form.
 fn parse_extension(bytes: &[u8], rest: &[u8]) -> Result<u64, RsdpError> {
     let (raw, _) = RawExtension::read_from_prefix(rest).map_err(|_| RsdpError::Truncated(bytes.len()))?;
     if (raw.length.get() as usize) < LONG_SIZE {
@@ -242,7 +242,7 @@ mod tests {
         };
         let whole = locate(36).unwrap();
         assert_eq!((whole.rsdt, whole.xsdt), (PhysAddr::new(0x1234), PhysAddr::new(0x5678)));
-        // A tag that holds the form of ACPI 1.0 has no extension, whatever the revision says.
+        // A tag that holds the ACPI 1.0 form has no extension, whatever the revision.
         let short = locate(20).unwrap();
         assert_eq!((short.revision, short.rsdt, short.xsdt), (2, PhysAddr::new(0x1234), None));
         assert_eq!(locate(19), None);

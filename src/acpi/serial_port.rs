@@ -1,7 +1,7 @@
-//! The serial port that firmware uses: from the console redirection table, else from the debug port table (SPCR and DBG2, specified
-//! by Microsoft).
+//! The serial port that firmware uses: from the console redirection table (SPCR), otherwise from the debug port table
+//! (DBG2); both specified by Microsoft.
 //!
-//! Read before there is a heap, so that the first line of the log goes to the right port: nothing here allocates.
+//! This runs before there is a heap, so that the first line of the log goes to the right port: it allocates nothing.
 
 use derive_more::Display;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -13,7 +13,7 @@ use super::{AddressSpace, GenericAddress, Rsdp, Tables};
 use crate::boot::PhysicalMemory;
 use ballonet::memory::PhysAddr;
 
-/// The body of a SPCR, as far as its first revision goes.
+/// The body of an SPCR, as in its first revision.
 #[derive(Debug, Clone, Copy, FromBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RawSpcr {
@@ -50,19 +50,19 @@ struct RawDevice {
     size_offset: U16,
 }
 
-/// Interface types that work like a 16550: full, subset, with a generic address.
+/// Interface types compatible with a 16550: full, subset, with a generic address.
 const LIKE_16550: [u16; 3] = [0x00, 0x01, 0x12];
-/// A debug port that is a serial port.
+/// A debug port of the type serial port.
 const SERIAL: u16 = 0x8000;
-/// SPCR: the interrupt is one of the 8259's; it is one of an IOAPIC's.
+/// SPCR interrupt types: the 8259's, and an IOAPIC's.
 const BY_8259: u8 = 1 << 0;
 const BY_IO_APIC: u8 = 1 << 1;
-/// The most debug ports that are read.
+/// The most debug ports to read.
 const MOST_DEVICES: u32 = 16;
-/// The longest table that is read: firmware's have some 100 bytes.
+/// The longest table to read, in bytes: real ones have some 100.
 const LONGEST: usize = 1024;
 
-/// An interrupt, as firmware names it.
+/// An interrupt as firmware gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PortInterrupt {
     /// An ISA interrupt.
@@ -71,7 +71,7 @@ pub(crate) enum PortInterrupt {
     Global(u32),
 }
 
-/// A serial port like a 16550 that firmware uses.
+/// A 16550-compatible serial port that firmware uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("{register}, as {table} says")]
 pub struct SerialPort {
@@ -79,7 +79,7 @@ pub struct SerialPort {
     pub(crate) table: Signature,
     /// Its first register.
     pub(crate) register: GenericAddress,
-    /// Its interrupt, if the table names one.
+    /// Its interrupt, if the table gives one.
     pub(crate) interrupt: Option<PortInterrupt>,
     /// Its speed in baud; `None`: keep the current one.
     pub(crate) speed: Option<u32>,
@@ -95,7 +95,7 @@ impl SerialPort {
         read(Signature::SPCR, Self::from_spcr).or_else(|| read(Signature::DBG2, Self::from_dbg2))
     }
 
-    /// Reads a SPCR. `None` if firmware's console is no serial port like a 16550, or is off.
+    /// Parses an SPCR. `None` if firmware's console is off or not a 16550-compatible serial port.
     ///
     /// # Errors
     /// When the table is damaged.
@@ -119,14 +119,14 @@ impl SerialPort {
         Ok(LIKE_16550.contains(&raw.interface.into()).then_some(port))
     }
 
-    /// Reads a DBG2. `None` if it has no serial port like a 16550.
+    /// Parses a DBG2. `None` if it has no 16550-compatible serial port.
     ///
     /// # Errors
     /// When the table is damaged.
     pub fn from_dbg2(bytes: &[u8]) -> Result<Option<Self>, TableError> {
         let (_, body) = table::open(bytes, Signature::DBG2)?;
         let (raw, _) = table::body::<RawDbg2>(body)?;
-        // Offsets count from the start of the table.
+        // Offsets are relative to the start of the table.
         let mut rest = bytes.get(..HEADER_SIZE + body.len()).and_then(|table| table.get(raw.offset.get() as usize..));
         for _ in 0..raw.count.get().min(MOST_DEVICES) {
             let Some(device) = rest else { break };
@@ -141,13 +141,13 @@ impl SerialPort {
         Ok(None)
     }
 
-    /// The first of its I/O ports; `None` if its registers are elsewhere.
+    /// The first of its I/O ports; `None` if its registers are not in I/O space.
     pub(crate) fn io_port(&self) -> Option<u16> {
         (self.register.space == AddressSpace::Io).then(|| u16::try_from(self.register.address).ok()).flatten()
     }
 }
 
-/// The first register of the debug port that `device` begins with, if that is a serial port like a 16550.
+/// The first register of the debug port at the start of `device`, if that is a 16550-compatible serial port.
 fn serial_register(device: &[u8]) -> Option<GenericAddress> {
     let (raw, _) = RawDevice::read_from_prefix(device).ok()?;
     let device = device.get(..raw.length.get().into())?;
@@ -168,7 +168,7 @@ fn copy<'b>(memory: &impl PhysicalMemory, rsdp: &Rsdp, signature: Signature, buf
     Some(bytes)
 }
 
-/// The addresses in the root table: the XSDT's, or the RSDT's if that cannot be used.
+/// The addresses in the root table: the XSDT's, or the RSDT's if the XSDT is unusable.
 fn tables(memory: &impl PhysicalMemory, rsdp: &Rsdp) -> impl Iterator<Item = u64> {
     let usable = |address: PhysAddr, signature: Signature| {
         let header = Header::read(memory, address.as_u64()).ok()?;
@@ -198,7 +198,7 @@ mod tests {
         Firmware, assert_damage_is_refused, gas, parse_every_prefix, rsdp_long, rsdp_short, table,
     };
 
-    /// A SPCR of revision 2, as firmware of servers has it.
+    /// An SPCR of revision 2, as on servers.
     fn spcr(interface: u8, base: &[u8], interrupt: [u8; 6], speed: u8) -> Vec<u8> {
         [&[interface, 0, 0, 0], base, &interrupt, &[speed, 0, 1, 0, 3, 0], &[0xff; 4], &[0; 12]].concat()
     }
@@ -244,7 +244,7 @@ mod tests {
         for body in [spcr(0, &gas(1, 8, 1, 0), [0; 6], 7), spcr(3, &gas(0, 32, 3, 0x900_0000), [0; 6], 7)] {
             assert_eq!(SerialPort::from_spcr(&table(Signature::SPCR, 2, &body)), Ok(None));
         }
-        // No ISA interrupt has such a number, and no I/O port such an address.
+        // No ISA interrupt has this number, and no I/O port this address.
         let body = spcr(0, &gas(1, 8, 1, 0x1_02F8), [1, 77, 0, 0, 0, 0], 9);
         let port = SerialPort::from_spcr(&table(Signature::SPCR, 2, &body)).unwrap().unwrap();
         assert_eq!((port.io_port(), port.interrupt, port.speed), (None, None, None));
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(SerialPort::from_dbg2(&table(Signature::DBG2, 0, &dbg2(&[]))), Ok(None));
     }
 
-    /// Lengths and offsets that lead out of the table, in circles, or behind its end.
+    /// Lengths and offsets that leave the table, loop, or point behind its end.
     #[test]
     fn debug_ports_that_cannot_be_are_passed_over() {
         let good = device(SERIAL, 0, &gas(1, 8, 1, 0x3F8));
@@ -303,7 +303,7 @@ mod tests {
         SerialPort::find(&memory, &rsdp)
     }
 
-    /// Firmware with a DBG2 that names COM1, and before it a SPCR if there is one.
+    /// Firmware with a DBG2 that names COM1, and optionally an SPCR before it.
     fn firmware(spcr: Option<&[u8]>) -> Firmware {
         let mut firmware = Firmware::new();
         let debug = dbg2(&[device(SERIAL, 0, &gas(1, 8, 1, 0x3F8))]);
@@ -329,7 +329,7 @@ mod tests {
         let com2 = com2();
         assert_eq!(found(&firmware(Some(&com2))), Some(0x2F8));
         assert_eq!(found(&firmware(None)), Some(0x3F8));
-        // By the RSDT, if there is no XSDT or it is bad.
+        // Uses the RSDT if the XSDT is missing or bad.
         let mut old = firmware(Some(&com2));
         old.at(XSDT)[9] ^= 1;
         assert_eq!(found(&old), Some(0x2F8));

@@ -1,6 +1,6 @@
-//! Soft off: the values of `\_S5` that go into the PM1 control registers (ACPI 6.5, 7.4.2.5 and 4.8.3.2).
+//! Power-off: the values of `\_S5` for the PM1 control registers (ACPI 6.5, 7.4.2.5 and 4.8.3.2).
 //!
-//! `_S5` is AML, but every compiler writes it as the same few bytes, so a bounded scan stands in for an interpreter.
+//! `_S5` is AML, but every compiler encodes it in the same few bytes, so a bounded scan replaces an interpreter.
 
 use super::table::HEADER_SIZE;
 use super::{Signature, Tables};
@@ -35,7 +35,7 @@ pub(super) fn find_soft_off(memory: &impl PhysicalMemory, tables: &Tables) -> Op
 }
 
 impl SleepType {
-    /// Looks for `Name (_S5, Package () { a, b, ... })` in AML; `None` if it is not there or not made of constants.
+    /// Looks for `Name (_S5, Package () { a, b, ... })` in AML; `None` if it is missing or not constant.
     pub fn find_soft_off(aml: &[u8]) -> Option<Self> {
         aml.windows(4).enumerate().filter(|(_, name)| name == b"_S5_").find_map(|(at, _)| {
             let (before, after) = (aml.get(..at)?, aml.get(at + 4..)?);
@@ -45,10 +45,10 @@ impl SleepType {
     }
 }
 
-/// The first two elements of the package that `aml` begins with.
+/// The first two elements of the package at the start of `aml`.
 fn package(aml: &[u8]) -> Option<SleepType> {
     let rest = aml.strip_prefix(&[PACKAGE_OP])?;
-    // The top two bits of the first length byte say how many more there are.
+    // The top two bits of the first length byte give the number of further ones.
     let length_bytes = 1 + usize::from(rest.first()? >> 6);
     let (&count, elements) = rest.get(length_bytes..)?.split_first()?;
     let (a, rest) = constant(elements)?;
@@ -56,7 +56,7 @@ fn package(aml: &[u8]) -> Option<SleepType> {
     Some(SleepType { a: a & 7, b: b & 7 })
 }
 
-/// The low byte of the constant that `aml` begins with, and what follows it.
+/// The low byte of the constant at the start of `aml`, and the bytes behind it.
 fn constant(aml: &[u8]) -> Option<(u8, &[u8])> {
     let (&prefix, rest) = aml.split_first()?;
     let width = match prefix {
@@ -80,10 +80,10 @@ mod tests {
     fn soft_off_is_found_as_compilers_write_it() {
         // Name (_S5, Package (4) { 0, 0, 0, 0 }), as in QEMU.
         assert_eq!(SleepType::find_soft_off(b"\x08_S5_\x12\x06\x04\x00\x00\x00\x00"), Some(SleepType { a: 0, b: 0 }));
-        // Name (\_S5, Package (2) { 7, 5 }), bytes spelled out, between other things.
+        // Name (\_S5, Package (2) { 7, 5 }) with byte constants, between other objects.
         let aml = b"_S5_\x14\x08\\_S5_\x12\x06\x02\x0a\x07\x0a\x05\x14\x20";
         assert_eq!(SleepType::find_soft_off(aml), Some(SleepType { a: 7, b: 5 }));
-        // A two-byte package length, a word, a one; and only one element.
+        // A two-byte package length, a word, and One; then a package of one element.
         assert_eq!(
             SleepType::find_soft_off(b"\x08_S5_\x12\x48\x00\x02\x0b\x06\x00\x01"),
             Some(SleepType { a: 6, b: 1 })

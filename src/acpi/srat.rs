@@ -1,4 +1,4 @@
-//! The SRAT: which addresses belong to which part of the machine (ACPI 6.5, 5.2.16). Only its memory entries are read.
+//! The SRAT: the affinity of address ranges (ACPI 6.5, 5.2.16). Only memory entries are parsed.
 
 use alloc::vec::Vec;
 
@@ -29,12 +29,12 @@ struct RawMemory {
     flags: U32,
 }
 
-/// Addresses for memory.
+/// An address range for memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryAffinity {
     /// The addresses.
     pub range: PhysRange,
-    /// Hot-pluggable: memory may be plugged in there, so it may be empty.
+    /// Hot-pluggable: memory may be added later, so the range may be empty.
     pub is_hot_pluggable: bool,
     /// Non-volatile.
     pub is_persistent: bool,
@@ -43,17 +43,17 @@ pub struct MemoryAffinity {
 /// The memory entries of a SRAT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Srat {
-    /// The addresses for memory, in the order of the table.
+    /// The address ranges for memory, in the order of the table.
     pub memory: Vec<MemoryAffinity>,
-    /// What was wrong with entries, the first few.
+    /// Flaws of entries, the first few.
     pub flaws: Vec<EntryFlaw>,
 }
 
 impl Srat {
-    /// The most memory entries that are kept: far more than any machine has.
+    /// The most memory entries kept: far more than any machine has.
     const MOST: usize = 1024;
 
-    /// Reads a SRAT. Entries of other types, and those that are not enabled, are skipped.
+    /// Parses an SRAT. Skips entries of other types and disabled ones.
     ///
     /// # Errors
     /// When the table is damaged.
@@ -85,7 +85,7 @@ impl Srat {
         }
         let short = Flaw::TooShort { kind: MEMORY, length: entry.len() };
         let (raw, _) = RawMemory::read_from_prefix(entry).map_err(|_| short)?;
-        // QEMU has an empty one for memory above 4 GiB that does not exist.
+        // QEMU has an empty entry for memory above 4 GiB that does not exist.
         if raw.flags.get() & ENABLED == 0 || raw.length.get() == 0 {
             return Ok(());
         }
@@ -113,7 +113,7 @@ mod tests {
         entry
     }
 
-    /// As QEMU 7.2 and 10.0 lay it out for 512 MiB, room for 4 GiB, and a DIMM of 256 MiB, about which it says nothing.
+    /// QEMU 7.2's and 10.0's table for 512 MiB, room for 4 GiB, and a DIMM of 256 MiB, which it does not mention.
     fn of_qemu() -> Vec<u8> {
         let mut body = vec![0; 12];
         body.extend([0, 16, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);

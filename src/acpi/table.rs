@@ -1,4 +1,4 @@
-//! What all ACPI tables have in common: signature, header, checksum (ACPI 6.5, 5.2.6).
+//! Common to all ACPI tables: signature, header, checksum (ACPI 6.5, 5.2.6).
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,18 +12,18 @@ use crate::boot::{PhysicalMemory, Unreadable};
 /// Size of the header in bytes.
 pub(super) const HEADER_SIZE: usize = size_of::<RawHeader>();
 
-/// The longest table that is checked at all, in bytes. The largest in the field are SSDTs of servers, of some 3 MiB;
-/// a length beyond this is damage, and summing it up would only take time.
+/// The longest table to verify, in bytes. The largest known are SSDTs of servers, of some 3 MiB. A greater length
+/// means damage, and summing it would only take time.
 pub(super) const LONGEST: u32 = 16 << 20;
 
-/// The longest table that is copied, in bytes: a MADT of 65,536 processors, or any DSDT seen.
+/// The longest table to copy, in bytes: enough for a MADT of 65,536 processors, or any known DSDT.
 pub(super) const LONGEST_COPY: u32 = 1 << 20;
 
-/// Fixed-width ASCII of firmware's, filled up with blanks or NULs. Other bytes are shown as dots.
+/// Fixed-width ASCII from firmware, padded with blanks or NULs. Other bytes print as dots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Text<const N: usize>(pub [u8; N]);
 
-/// The four characters that name a table's kind.
+/// The four characters that identify the kind of a table.
 pub type Signature = Text<4>;
 
 impl Text<4> {
@@ -37,7 +37,7 @@ impl Text<4> {
     pub const MCFG: Self = Self(*b"MCFG");
     /// Fixed ACPI description table.
     pub const FADT: Self = Self(*b"FACP");
-    /// Which addresses and CPUs belong together.
+    /// Affinity of addresses and CPUs.
     pub(crate) const SRAT: Self = Self(*b"SRAT");
     /// High precision event timer.
     pub const HPET: Self = Self(*b"HPET");
@@ -50,7 +50,7 @@ impl Text<4> {
     /// Debug ports.
     pub(crate) const DBG2: Self = Self(*b"DBG2");
 
-    /// Of a table whose header cannot be read.
+    /// For a table whose header cannot be read.
     pub(super) const UNKNOWN: Self = Self(*b"    ");
 }
 
@@ -71,49 +71,49 @@ impl<const N: usize> fmt::Debug for Text<N> {
     }
 }
 
-/// Why a table cannot be used.
+/// Why a table is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum TableError {
-    /// It is not in memory that can be read.
+    /// The table is not in readable memory.
     #[display("{_0}")]
     Unreadable(Unreadable),
-    /// Its header gives an absurd length.
-    #[display("its length of {_0} bytes is absurd")]
+    /// The length in its header is invalid.
+    #[display("its length of {_0} bytes is invalid")]
     Length(#[error(not(source))] u32),
-    /// It is too long to be copied.
+    /// It is too long to copy.
     #[display("its length of {_0} bytes is too much to read")]
     TooLong(#[error(not(source))] u32),
-    /// There are fewer bytes than the header says.
+    /// It has fewer bytes than its header says.
     #[display("it is cut off: {available} of {length} bytes")]
     Truncated {
-        /// What the header says; the header's own size if that is cut off.
+        /// The length in the header; the header's own size if that is cut off.
         length: usize,
-        /// What there is.
+        /// The bytes that exist.
         available: usize,
     },
     /// It is another table.
     #[display("it is {found}, not {expected}")]
     Signature {
-        /// What should have been there.
+        /// The expected signature.
         expected: Signature,
-        /// What is.
+        /// The signature found.
         found: Signature,
     },
-    /// Its bytes do not sum up to zero.
+    /// Its bytes do not sum to zero.
     #[display("its checksum is off by {_0:#04x}")]
     Checksum(#[error(not(source))] u8),
-    /// It is shorter than its kind of table is.
+    /// It is shorter than this kind of table must be.
     #[display("it is too short: {length} bytes where {needed} are needed")]
     TooShort {
         /// Its length in bytes.
         length: usize,
-        /// The least that is needed.
+        /// The minimum length.
         needed: usize,
     },
-    /// The device cannot have the address in it.
-    #[display("the address {_0:#x} in it is impossible")]
+    /// Its address of a device is invalid.
+    #[display("its address {_0:#x} is invalid")]
     Address(#[error(not(source))] u64),
-    /// There is no heap for a copy.
+    /// There is no memory for a copy.
     #[display("there is no memory for a copy of {_0} bytes")]
     OutOfMemory(#[error(not(source))] u32),
 }
@@ -132,32 +132,32 @@ struct RawHeader {
     creator_revision: U32,
 }
 
-/// What a table's header says.
+/// The fields of a table's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// What the table is.
+    /// The kind of the table.
     pub signature: Signature,
     /// Its length in bytes, the header included.
     pub length: u32,
     /// Revision of the table's layout.
     pub revision: u8,
-    /// Who made the machine.
+    /// The machine's maker.
     pub oem_id: Text<6>,
-    /// What they call the table.
+    /// The maker's name for the table.
     pub oem_table_id: Text<8>,
-    /// Their revision of it.
+    /// The maker's revision.
     pub oem_revision: u32,
 }
 
 impl Header {
-    /// Reads the header at `address`, which is a number that firmware gave. The length in it is not yet checked.
+    /// Reads the header at `address`, which comes from firmware. Does not check the length in it.
     pub(super) fn read(memory: &impl PhysicalMemory, address: u64) -> Result<Self, TableError> {
         memory.read_value::<RawHeader>(address).map(Self::from).map_err(TableError::Unreadable)
     }
 
-    /// Checks the length and the checksum of the table at `address` that has this header, without copying it.
+    /// Checks length and checksum of the table at `address` with this header, without copying it.
     pub(super) fn verify(&self, memory: &impl PhysicalMemory, address: u64) -> Result<(), TableError> {
-        /// Bytes summed at a time: on the stack, and a divisor of the page size so that few reads straddle pages.
+        /// Bytes summed at a time: they fit the stack, and divide the page size, so that few reads straddle pages.
         const CHUNK: u32 = 256;
         if !(HEADER_SIZE as u32..=LONGEST).contains(&self.length) {
             return Err(TableError::Length(self.length));
@@ -172,7 +172,7 @@ impl Header {
         if sum == 0 { Ok(()) } else { Err(TableError::Checksum(sum)) }
     }
 
-    /// Copies the table at `address` that has this header. Its length is bounded, its checksum not verified.
+    /// Copies the table at `address` with this header. Bounds its length, does not verify its checksum.
     pub(super) fn copy(&self, memory: &impl PhysicalMemory, address: u64) -> Result<Vec<u8>, TableError> {
         if self.length > LONGEST_COPY {
             return Err(TableError::TooLong(self.length));
@@ -205,12 +205,12 @@ impl From<RawHeader> for Header {
     }
 }
 
-/// The sum of all bytes, 0 for whatever carries a correct checksum.
+/// The sum of all bytes: 0 if the checksum is right.
 pub(super) fn checksum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, &byte| sum.wrapping_add(byte))
 }
 
-/// The header and the body of the table that `bytes` begin with, once signature, length and checksum are found right.
+/// The header and body of the table at the start of `bytes`, after checks of signature, length and checksum.
 pub(super) fn open(bytes: &[u8], expected: Signature) -> Result<(Header, &[u8]), TableError> {
     let cut_off = |length| TableError::Truncated { length, available: bytes.len() };
     let (raw, _) = RawHeader::read_from_prefix(bytes).map_err(|_| cut_off(HEADER_SIZE))?;
@@ -229,7 +229,7 @@ pub(super) fn open(bytes: &[u8], expected: Signature) -> Result<(Header, &[u8]),
     }
 }
 
-/// The structure that a table's body begins with.
+/// The structure at the start of a table's body.
 pub(super) fn body<T: FromBytes>(body: &[u8]) -> Result<(T, &[u8]), TableError> {
     T::read_from_prefix(body)
         .map_err(|_| TableError::TooShort { length: HEADER_SIZE + body.len(), needed: HEADER_SIZE + size_of::<T>() })

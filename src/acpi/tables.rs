@@ -1,4 +1,4 @@
-//! The list of tables that the root table leads to.
+//! The tables that the root table lists.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -15,10 +15,10 @@ pub enum TableState {
     /// Length and checksum are right.
     #[display("ok")]
     Good,
-    /// It is as good as another with the same signature that came first, where there should be only one.
+    /// It is valid, but an earlier table has the same signature, of which only one is allowed.
     #[display("ignored: an earlier one is used")]
     Duplicate,
-    /// It cannot be used.
+    /// It is unusable.
     #[display("BAD: {_0}")]
     Bad(TableError),
 }
@@ -26,9 +26,9 @@ pub enum TableState {
 /// A table that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableInfo {
-    /// Where it is: a physical address if `header` is there, else just what firmware said.
+    /// Its address: a physical address if `header` is there, otherwise firmware's raw value.
     pub address: u64,
-    /// Its header, if that could be read.
+    /// Its header, if readable.
     pub header: Option<Header>,
     /// Whether it is used.
     pub state: TableState,
@@ -52,20 +52,20 @@ impl fmt::Display for TableInfo {
     }
 }
 
-/// All tables, in the order in which firmware lists them, the DSDT last.
+/// All tables in firmware's order, the DSDT last.
 #[derive(Debug, Clone)]
 pub struct Tables {
-    /// Which root table was used, the XSDT or the RSDT.
+    /// The root table in use: XSDT or RSDT.
     pub root: Option<Signature>,
-    /// Every table that was found, usable or not.
+    /// Every table found, usable or not.
     pub list: Vec<TableInfo>,
 }
 
 impl Tables {
-    /// The most entries of the root table that are read. Servers have some 150.
+    /// The most entries of the root table to read. Servers have some 150.
     pub const MOST: usize = 512;
 
-    /// Follows the root pointer: the XSDT, or the RSDT if there is no XSDT that can be used.
+    /// Follows the root pointer to the XSDT, or to the RSDT if there is no usable XSDT.
     pub(super) fn read(memory: &impl PhysicalMemory, rsdp: &Rsdp, problems: &mut Vec<Problem>) -> Self {
         let mut tables = Self { root: None, list: Vec::new() };
         let roots = [(Signature::XSDT, rsdp.xsdt), (Signature::RSDT, rsdp.rsdt)];
@@ -93,7 +93,7 @@ impl Tables {
         self.list.iter().filter(move |table| table.state == TableState::Good && table.signature() == signature)
     }
 
-    /// Adds every table that the root table, `bytes`, points to.
+    /// Adds every table that the root table `bytes` lists.
     fn follow(
         &mut self,
         memory: &impl PhysicalMemory,
@@ -112,14 +112,14 @@ impl Tables {
         }
         for pointer in pointers.take(Self::MOST) {
             let address = pointer.iter().rev().fold(0, |address, &byte| address << 8 | u64::from(byte));
-            // A root table may have gaps: entries of zero.
+            // Entries of 0 are gaps.
             if address != 0 {
                 self.add(memory, address, None, problems);
             }
         }
     }
 
-    /// Adds the table at `address`, unless it is there already.
+    /// Adds the table at `address`, unless it is already there.
     pub(super) fn add(
         &mut self,
         memory: &impl PhysicalMemory,
@@ -127,7 +127,7 @@ impl Tables {
         expected: Option<Signature>,
         problems: &mut Vec<Problem>,
     ) {
-        // Besides the sense in it, this bounds the time that a root table full of one address can cost.
+        // This also bounds the time that a root table full of one address can cost.
         if self.list.iter().any(|table| table.address == address) {
             return;
         }
@@ -186,7 +186,7 @@ fn check(
     }
 }
 
-/// Whether a machine has one table of this kind: those that are used here. Others, SSDTs above all, come in numbers.
+/// Whether a machine has one table of this kind. Tables not used here, and SSDTs above all, may occur several times.
 fn is_single(signature: Signature) -> bool {
     [Signature::MADT, Signature::MCFG, Signature::FADT, Signature::HPET, Signature::DSDT].contains(&signature)
 }

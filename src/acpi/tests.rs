@@ -1,4 +1,4 @@
-//! From the root pointer to every table, in firmware good and bad.
+//! From the root pointer to every table, in valid and damaged firmware.
 
 use proptest::prelude::*;
 
@@ -50,7 +50,7 @@ fn xsdt(addresses: &[u64]) -> Vec<u8> {
     table(Signature::XSDT, 1, &body)
 }
 
-/// Firmware with both root tables and every table that is read, all good.
+/// Firmware with both root tables and every table that the kernel reads, all valid.
 fn firmware() -> Firmware {
     let mut firmware = Firmware::new();
     let tables = [FADT, MADT, MCFG, HPET];
@@ -249,7 +249,7 @@ fn no_root_pointer_is_an_error() {
 }
 
 proptest! {
-    /// Damage of any kind, sealed again so that it gets past the checksums.
+    /// Any damage, with checksums repaired so that the tables pass them.
     #[test]
     fn any_change_of_any_table_is_survived(
         changes in prop::collection::vec((0usize..6, 4usize..64, any::<u8>()), 1..40),

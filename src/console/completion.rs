@@ -3,19 +3,19 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// How a command is called.
+/// The usage of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Usage {
     /// Its name.
     pub name: &'static str,
-    /// Its arguments: words in lower case are literal and words in capitals are placeholders; `|` separates forms, and
-    /// brackets mark optional parts.
+    /// Its arguments: lower-case words are literal, capitals are placeholders; `|` separates forms, brackets mark
+    /// optional parts.
     pub arguments: &'static str,
     /// What it does.
     pub about: &'static str,
 }
 
-/// How a line can be completed.
+/// The completions of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Completion {
     /// Nothing matches.
@@ -52,7 +52,7 @@ pub(crate) fn complete(left: &str, usages: &[Usage], words_for: impl Fn(&str) ->
     }
 }
 
-/// The word of a form that follows the given arguments, if those match.
+/// The word that follows the given arguments in a form, if they match it.
 fn next_word<'f>(form: &'f str, arguments: &[&str]) -> Option<&'f str> {
     let mut words = form.split_ascii_whitespace().map(|word| word.trim_matches(['[', ']']));
     for argument in arguments {

@@ -2,12 +2,12 @@
 
 use core::fmt::{self, Write};
 
-/// Numbers, each passed to the function that it gets.
+/// Numbers: a function that passes each number to its argument.
 pub(super) type Numbers<'n> = &'n dyn Fn(&mut dyn FnMut(u64));
 
-/// Writes a JSON object: from [`Object::begin`] to [`Object::end`].
+/// Writes a JSON object, from [`Object::begin`] to [`Object::end`].
 ///
-/// Numbers above 2^53 are written in full: readers that hold numbers as doubles round them.
+/// Numbers above 2^53 are written in full, although readers that use doubles round them.
 pub struct Object<'a> {
     out: &'a mut dyn Write,
     result: fmt::Result,
@@ -39,7 +39,7 @@ impl<'a> Object<'a> {
         self
     }
 
-    /// Adds what `value` displays, as a string.
+    /// Adds a displayed value as a string.
     pub fn display(&mut self, name: &str, value: &dyn fmt::Display) -> &mut Self {
         self.name(name);
         self.put(format_args!("\""));

@@ -1,9 +1,9 @@
-//! A line editor for one line of ASCII, with history, fed byte by byte from a terminal.
+//! A line editor for one line of ASCII with history. A terminal's input is fed to it byte by byte.
 //!
-//! Why no crate: the line is drawn in two places, on the terminal behind a balloon's progress and on the PC's screen, and
-//! typing must never wait; so the editor must do no I/O, and its line must be readable. `noline`
-//! (0.5) keeps its I/O-free core private: its editors block until a line has come, write by themselves, and ask the terminal
-//! for its size first, which a pipe never answers; it has no completion. `embedded-cli` (0.2, of 2024) echoes into one
+//! Why no crate: the line is drawn in two places, on the terminal behind a balloon's progress and on the PC's screen,
+//! and typing must never block. So the editor must do no I/O, and its line must be readable. `noline` (0.5) keeps its
+//! I/O-free core private; its editors block until a line is complete, write by themselves, and first ask the terminal
+//! for its size, which a pipe never answers; it has no completion. `embedded-cli` (0.2, of 2024) echoes into one
 //! writer, and neither its line nor its cursor can be read. `menu` and `ushell` do not edit within the line.
 
 use alloc::collections::VecDeque;
@@ -42,13 +42,13 @@ pub enum Page {
     End,
 }
 
-/// How much of an escape sequence has come in (ECMA-48, 5.4).
+/// The state of an escape sequence (ECMA-48, 5.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Escape {
     None,
     /// ESC.
     Begun,
-    /// ESC and `[` or `O`, and the number so far.
+    /// ESC and `[` or `O`, with the number so far.
     Sequence(u8),
 }
 

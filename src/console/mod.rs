@@ -11,6 +11,7 @@ mod line_editor;
 mod progress;
 mod quiet;
 mod record;
+mod redraw;
 
 pub use completion::Usage;
 pub(crate) use completion::{Completion, complete};
@@ -21,3 +22,4 @@ pub use line_editor::{Edit, LineEditor};
 pub use progress::Movement;
 pub(crate) use quiet::Quiet;
 pub(crate) use record::Record;
+pub(crate) use redraw::{ERASE_LINE, redraw};

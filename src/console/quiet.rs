@@ -1,6 +1,6 @@
-//! How much of an endless activity is logged: its whole first round, then a line a minute.
+//! Limits the log of an endless activity: its first round in full, then one line per minute.
 
-/// Time between two lines: 1 min.
+/// Time between two log lines: 1 min.
 const PERIOD: u64 = 60_000_000_000;
 
 /// Decides which steps of an endless program are logged. Times are in nanoseconds.
@@ -25,7 +25,7 @@ impl Quiet {
         self.rounds
     }
 
-    /// Whether to log a step: every one of the first round, then one a minute.
+    /// Whether to log a step: all steps of the first round, then one per minute.
     pub(crate) const fn may_speak(&mut self, now: u64) -> bool {
         match self.next {
             None => true,

@@ -1,12 +1,12 @@
-//! The log in memory: its beginning, permanently, and the newest of the rest.
+//! The log in memory: its beginning forever, and the newest lines of the rest.
 //!
-//! Nothing here allocates: the log begins before there is a heap.
+//! Nothing here allocates, since the log begins before there is a heap.
 
 use core::fmt::{self, Write};
 
-/// Bytes kept of the beginning: the boot log.
+/// Bytes for the beginning: the boot log.
 const HEAD: usize = 32 << 10;
-/// Bytes kept of what follows: a ring.
+/// Bytes for the rest: a ring.
 const TAIL: usize = 96 << 10;
 /// Characters kept of a line.
 pub(super) const LONGEST: usize = 400;
@@ -18,7 +18,7 @@ pub(crate) struct Record {
     head: [u8; HEAD],
     head_used: usize,
     head_lines: u64,
-    /// A line did not fit into the head; all later ones go into the ring.
+    /// A line did not fit into the head; all later lines go to the ring.
     head_full: bool,
     tail: [u8; TAIL],
     tail_start: usize,
@@ -56,8 +56,8 @@ impl Record {
         self.head_lines + self.lost + self.tail_lines
     }
 
-    /// Calls `each` with the number, the style and the text of each line from number `first` on, counted from 0, until it returns
-    /// false. A notice stands in for lost lines.
+    /// Calls `each` with the number, style and text of each line from number `first` (counted from 0), until it
+    /// returns false. A notice replaces lost lines.
     pub(crate) fn for_each(&self, first: u64, mut each: impl FnMut(u64, u8, &str) -> bool) {
         let mut text = [0; LONGEST];
         let mut at = 0;
@@ -91,7 +91,7 @@ impl Record {
 
     fn pass_lost(&self, each: &mut impl FnMut(u64, u8, &str) -> bool) -> bool {
         let mut gap = Gap { bytes: [0; 64], length: 0 };
-        // Longer text is cut off.
+        // Longer text is cut.
         let _ = write!(gap, "-- {} lost here --", super::count(self.lost, "line"));
         let text = core::str::from_utf8(gap.bytes.get(..gap.length).unwrap_or_default()).unwrap_or_default();
         each(self.head_lines + self.lost - 1, 0, text)
@@ -118,7 +118,7 @@ impl Record {
         self.tail_lines += 1;
     }
 
-    /// Forgets the oldest line of the ring.
+    /// Drops the oldest line of the ring.
     fn forget(&mut self) {
         let (_, length) = prefix(|index| self.tail[(self.tail_start + index) % TAIL]);
         let size = (PREFIX + length).min(self.tail_used);
@@ -224,7 +224,8 @@ mod tests {
         assert_eq!(lines(&record, 2).len(), 2);
     }
 
-    /// However much is logged, the beginning and the newest lines stay; a notice between them says how many are missing.
+    /// However much is logged, the beginning and the newest lines remain; a notice between them gives the number of
+    /// lost lines.
     #[test]
     fn the_beginning_is_never_lost() {
         let mut record = Box::new(Record::new());

@@ -1,4 +1,4 @@
-//! Memory reclaimed for a failing allocation: from the balloons, lent for that.
+//! Reclaims memory for failing allocations, from balloons lent for that time.
 
 use crate::machine::Machine;
 use crate::machine::reclaim::{self, Reclaimed, Source};
@@ -17,7 +17,7 @@ impl Source for Backing<'_> {
     }
 }
 
-/// Runs `action`; allocations in it that would fail first reclaim memory from the balloons.
+/// Runs `action`. If an allocation in it would fail, memory is reclaimed from the balloons first.
 pub(super) fn with<R>(machine: &mut Machine, balloons: &mut Balloons, action: impl FnOnce() -> R) -> R {
     reclaim::lend(&mut Backing { machine, balloons }, action)
 }

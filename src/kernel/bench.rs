@@ -1,4 +1,4 @@
-//! `mode=bench`: measures the balloons of the machine, and ends.
+//! `mode=bench`: measures the machine's balloons, then ends.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -25,15 +25,15 @@ use super::scaling;
 /// Requests timed in each direction.
 const ROUNDS: usize = 256;
 
-/// The most page frames that go to the host and back: 1 GiB. Never more than half of free memory.
+/// The most page frames inflated and deflated: 1 GiB, and at most half of free memory.
 const FRAMES_MAX: u64 = 1 << 18;
-/// How often they do.
+/// Number of repetitions.
 const PASSES: usize = 3;
 
 /// The CPU's own clock, and its interrupt flag.
 struct Tsc;
 
-/// The kernel around a measurement.
+/// The kernel's services for a measurement.
 struct Kernel;
 
 impl Surroundings for Kernel {
@@ -56,7 +56,7 @@ impl Surroundings for Kernel {
 
 /// 64-bit words in a page frame.
 const WORDS: usize = FRAME_SIZE as usize / 8;
-/// Room for blocks of less than a region: the free part of a few regions that are partly used.
+/// Room for blocks below the size of a region: the free parts of a few partly used regions.
 const SMALL_BLOCKS: usize = 4096;
 
 impl Stopwatch for Tsc {
@@ -70,7 +70,7 @@ impl Stopwatch for Tsc {
 
     fn admit_interrupts(&mut self) {
         interrupts::enable();
-        // Interrupts come after the instruction that follows `sti`.
+        // `sti` takes effect after the next instruction.
         nop();
         interrupts::disable();
     }
@@ -80,7 +80,7 @@ impl Stopwatch for Tsc {
     }
 }
 
-/// Measures every balloon of the machine; fails where there is none, or one does not do its part.
+/// Measures every balloon of the machine. Fails if there is none or a measurement fails.
 pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> ExitStatus {
     let mut devices: Vec<DeviceHandle> = Vec::new();
     for node in tree.nodes() {
@@ -94,7 +94,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
     devices.extend(mmio.iter().filter(|found| found.is(DeviceType::BALLOON)).map(MmioFound::handle));
     for (count, device) in devices.iter().enumerate() {
         let mut options = driver_options(machine.options());
-        options.name = format!("virtio{count}");
+        options.name = format!("virtio{count}").as_str().into();
         if let Err(error) = bench(machine, *device, &options) {
             error!("{}: balloon at {}: {error}", options.name, device.address());
             return ExitStatus::Failure;
@@ -108,7 +108,7 @@ pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Exi
     ExitStatus::Success
 }
 
-/// Measures one balloon in every case that it offers.
+/// Measures one balloon in every case that its device supports.
 fn bench(machine: &mut Machine, device: DeviceHandle, options: &Options) -> Result<(), BenchError> {
     let hz = clock::rate().map_or(0, |rate| rate.tsc_hz);
     emit(&options.name, "tsc", hz, "Hz");
@@ -133,7 +133,7 @@ fn bench(machine: &mut Machine, device: DeviceHandle, options: &Options) -> Resu
     throughput(machine, &bench)
 }
 
-/// Measures how fast memory moves, by prepared rings and by the driver.
+/// Measures how fast memory moves, with pre-filled rings and with the driver.
 fn throughput(machine: &mut Machine, bench: &Bench<'_>) -> Result<(), BenchError> {
     let free = frames::counts().free;
     let moved = (free / 2).min(FRAMES_MAX) as u32;
@@ -150,7 +150,7 @@ fn throughput(machine: &mut Machine, bench: &Bench<'_>) -> Result<(), BenchError
     Ok(())
 }
 
-/// One direction: each rate, the driver's share of the best, and what it cost the guest.
+/// One direction: each rate, the driver's share of the best, and the cost to the guest.
 fn report_direction(device: &str, direction: &str, place: usize, throughput: &Throughput) {
     let ceiling = throughput.ceiling()[place];
     let driver = throughput.driver[place];

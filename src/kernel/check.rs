@@ -1,4 +1,4 @@
-//! `mode=check`: tests each balloon of the machine, and ends the kernel with the verdict.
+//! `mode=check`: tests each balloon of the machine, or the devices of other types that `device=` names, and ends the kernel with the verdict.
 //!
 //! For programs: a `check-started` and a `check` event each, and a `checks` event with the counts. For people and test harnesses: TAP (`tap=`),
 //! where a failed check that is no MUST is marked TODO, so that it does not fail the run. A run that cannot begin writes
@@ -14,56 +14,87 @@ use crate::console::events;
 use crate::kernel::mmio_devices::MmioFound;
 use crate::machine::power::ExitStatus;
 use crate::machine::{Machine, log as serial};
-use ballonet::pci::{Bdf, Tree};
-use ballonet::platform::Platform;
-use ballonet::virtio::spec::DeviceType;
-use ballonet_check::{Check, Observer, Outcome, Patience, Selection, Severity, Summary};
+use ballonet::pci::Tree;
+use ballonet::platform::{DeviceAddress, Platform};
+use ballonet::virtio::{DeviceHandle, TransportKind};
+use ballonet_check::{Check, Identity, Observer, Outcome, Patience, Selection, Severity, Subject, Summary};
 use log::{info, warn};
 
-/// Tests every balloon on PCI. Those on MMIO cannot be tested yet, which ends a run that has no other. Returns the
-/// kernel's exit status.
+/// Tests the devices that `device=` names: every balloon unless it is given. Returns the kernel's exit status.
 pub(super) fn run(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> ExitStatus {
     let tap = machine.options().tap;
     let selection = match machine.options().checks.map_or_else(|| Ok(Selection::default()), choose) {
         Ok(selection) => selection,
         Err(reason) => return bail_out(tap, format_args!("{reason}")),
     };
-    let is_balloon =
-        |node: &&ballonet::pci::Node| DeviceType::BALLOON.is_function(node.function.vendor, node.function.device);
-    let devices: Vec<Bdf> = tree.nodes().iter().filter(is_balloon).map(|node| node.function.bdf).collect();
-    let untested = mmio.iter().filter(|found| found.is(DeviceType::BALLOON)).count();
-    if devices.is_empty() && untested != 0 {
-        return bail_out(tap, format_args!("mode=check tests balloons on PCI only, and this machine's are on MMIO"));
-    }
-    if untested != 0 {
-        warn!("mode=check tests balloons on PCI only: {untested} on MMIO left out");
-    }
+    let devices = devices(machine, tree, mmio);
     if devices.is_empty() {
-        return bail_out(tap, format_args!("no virtio balloon was found on PCI or MMIO; there is nothing to check"));
+        return bail_out(tap, format_args!("{}", nothing(machine.options().device)));
     }
     if selection.is_empty() {
         return bail_out(tap, format_args!("no check is selected"));
     }
     if serial::is_text() {
+        let count: usize = devices.iter().map(|(_, identity)| selection.checks_for(identity).count()).sum();
         serial::line(format_args!("TAP version {tap}"));
-        serial::line(format_args!("1..{}", devices.len() * selection.len()));
+        serial::line(format_args!("1..{count}"));
     }
     let mut total = Summary::default();
     let mut number = 0;
-    for device in devices {
-        info!("checking the balloon at {device}");
-        tree.open_path(machine.config(), device);
+    for (subject, identity) in devices {
+        let device = subject.handle.address();
+        let Identity { name, transport, warning, .. } = identity;
+        info!("checking the {name} device at {device} by {transport}: {warning}");
+        if let DeviceAddress::Pci(function) = device {
+            tree.open_path(machine.config(), function);
+        }
         let reporter = Reporter { device, number: &mut number };
-        let summary = ballonet_check::run(machine, device, &selection, Patience::default(), reporter);
+        let summary = ballonet_check::run(machine, subject, &selection, Patience::default(), reporter);
         total.add(&summary);
     }
     report_summary(&total);
     if total.is_success() { ExitStatus::Success } else { ExitStatus::Failure }
 }
 
+/// The devices to test, with what they are.
+fn devices(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound]) -> Vec<(Subject, Identity)> {
+    let on_pci = tree.nodes().iter().filter(|node| node.function.vendor == VIRTIO).map(|node| node.function.bdf.into());
+    let handles: Vec<DeviceHandle> = on_pci.chain(mmio.iter().map(MmioFound::handle)).collect();
+    let options = machine.options();
+    let (wanted, writes, legacy) = (options.device, options.writes, options.transport == Some(TransportKind::Legacy));
+    let mut devices = Vec::new();
+    for handle in handles {
+        let subject = Subject { handle, legacy, writes };
+        match ballonet_check::identify(machine, &subject) {
+            Ok(identity) if is_meant(wanted, &subject, &identity) => devices.push((subject, identity)),
+            Ok(_) => {}
+            Err(reason) => warn!("{reason}"),
+        }
+    }
+    devices
+}
+
+/// The vendor of virtio functions.
+const VIRTIO: u16 = 0x1af4;
+
+/// Whether `device=` means this device.
+fn is_meant(wanted: &str, subject: &Subject, identity: &Identity) -> bool {
+    let address = subject.handle.address().to_string();
+    // PCI addresses may leave the segment out.
+    wanted == "all" || wanted == identity.name || address == wanted || address.strip_prefix("0000:") == Some(wanted)
+}
+
+/// Why there is nothing to test.
+fn nothing(wanted: &str) -> String {
+    if wanted == "balloon" {
+        return "no virtio balloon was found on PCI or MMIO; there is nothing to check".into();
+    }
+    format!("`device={wanted}`: no such virtio device was found on PCI or MMIO; there is nothing to check")
+}
+
 /// Writes down what happens to one device.
 struct Reporter<'n> {
-    device: Bdf,
+    device: DeviceAddress,
     /// The checks of all devices that have ended.
     number: &'n mut usize,
 }
@@ -98,7 +129,7 @@ fn choose(list: &str) -> Result<Selection, String> {
     Err(format!("there is no check `{item}`{meant} (docs/checks.md lists them)"))
 }
 
-fn report(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
+fn report(number: usize, device: DeviceAddress, check: &Check, outcome: &Outcome) {
     let Check { name, severity, section, .. } = check;
     emit(device, check, outcome);
     if !serial::is_text() {
@@ -126,7 +157,7 @@ fn report(number: usize, device: Bdf, check: &Check, outcome: &Outcome) {
     }
 }
 
-fn emit(device: Bdf, check: &Check, outcome: &Outcome) {
+fn emit(device: DeviceAddress, check: &Check, outcome: &Outcome) {
     let mut event = events::Check {
         name: check.name,
         severity: check.severity.word(),

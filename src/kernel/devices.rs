@@ -12,7 +12,7 @@ use ballonet::platform::Platform;
 use ballonet::virtio::listing;
 use log::{info, warn};
 
-/// Walks PCI, assigns addresses to BARs that firmware left without, and lists the functions.
+/// Walks PCI, assigns addresses to BARs without one, and lists the functions.
 pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     let ranges = bus_ranges(machine);
     if ranges.is_empty() {
@@ -34,15 +34,15 @@ pub(crate) fn discover(machine: &mut Machine, verbose: bool) -> Tree {
     tree
 }
 
-/// Assigns addresses to all BARs that have none, and reports the flaws of those of the `concerned` functions.
-/// Returns how many have one now.
+/// Assigns addresses to all BARs without one, and reports BAR flaws of the `concerned` functions. Returns the number
+/// of BARs assigned.
 pub(crate) fn assign(machine: &mut Machine, tree: &mut Tree, concerned: impl Fn(Bdf) -> bool) -> usize {
     let windows = host_windows(machine, tree);
     let assignment = tree.assign_addresses(machine.config(), &windows);
     for error in &assignment.errors {
         match error {
             AssignError::NoRoom(bar) | AssignError::NotKept { bar, .. } if !concerned(bar.function) => {}
-            // Without a window for ports, which are the legacy way to a device, it has another way.
+            // Without an I/O window, the device still has its memory registers: I/O ports are the legacy way.
             AssignError::NoRoom(bar) if bar.is_io() && windows.io.is_empty() => info!("PCI: no ports for {bar} here"),
             _ => warn!("PCI: {error}"),
         }
@@ -64,7 +64,7 @@ pub(crate) fn list(machine: &mut Machine, node: &Node, verbose: bool) {
     }
 }
 
-/// The name of a device that has memory for the guest.
+/// The kind of a device that offers memory to the guest, which this kernel does not use.
 fn memory_kind(function: &Function) -> Option<&'static str> {
     match (function.vendor, function.device) {
         (0x1AF4, 0x1058) => Some("virtio-mem"),
@@ -73,7 +73,7 @@ fn memory_kind(function: &Function) -> Option<&'static str> {
     }
 }
 
-/// The buses to walk: those whose configuration space is mapped, else those behind the ports.
+/// The buses to walk: those with mapped configuration space, otherwise those behind the ports.
 fn bus_ranges(machine: &mut Machine) -> Vec<BusRange> {
     let config = machine.config();
     let mapped: Vec<_> = config
@@ -83,7 +83,8 @@ fn bus_ranges(machine: &mut Machine) -> Vec<BusRange> {
     if mapped.is_empty() && config.has_ports() { Vec::from([BusRange::SEGMENT_0]) } else { mapped }
 }
 
-/// The addresses that BARs may have: those that the host bridge passes on, as it says; else all that nothing else uses.
+/// The addresses available for BARs: those that the host bridge forwards, if it describes them; otherwise all unused
+/// ones.
 fn host_windows(machine: &mut Machine, tree: &Tree) -> HostWindows {
     let known = tree.nodes().iter().find_map(|node| HostWindows::of_host_bridge(&node.function));
     let told = machine.acpi.as_ref().and_then(|acpi| acpi.host_bridge.as_ref()).map(told_windows);
@@ -94,7 +95,7 @@ fn told_windows(bridge: &HostBridge) -> HostWindows {
     let (memory, memory64) =
         bridge.memory.iter().filter_map(|&range| address_range(range)).partition(|range| range.last() < 1 << 32);
     let io = bridge.ports.iter().filter_map(|&(first, last)| AddressRange::inclusive(first.into(), last.into()));
-    // Ports below 0x1000 belong to the board, even where the bridge would pass them on.
+    // I/O ports below 0x1000 belong to the board, even if the bridge forwards them.
     let io = io.filter(|range| range.first() >= 0x1000 || range.last() > 0x1000);
     let io = io.filter_map(|range| AddressRange::inclusive(range.first().max(0x1000), range.last()));
     HostWindows { io: io.collect(), memory, memory64 }

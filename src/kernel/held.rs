@@ -1,13 +1,13 @@
-//! Memory that the kernel holds, filled with a pattern: if it keeps that, the balloon has left it alone.
+//! Memory held with a pattern: if the pattern stays, the balloon has not touched that memory.
 //!
-//! Each step is bounded, so that other work gets its turn in between.
+//! Each step is bounded, so that other work can run in between.
 
 use alloc::vec::Vec;
 
 use crate::machine::block::Block;
 use ballonet::memory::FRAME_SIZE;
 
-/// Blocks freed in a step.
+/// Blocks freed per step.
 const RELEASED: usize = 256;
 
 /// Frames filled with a pattern that depends on each word's address.
@@ -15,12 +15,12 @@ const RELEASED: usize = 256;
 pub(super) struct Held {
     blocks: Vec<Block>,
     bytes: u64,
-    /// Changes with each filling, so that old contents cannot pass for new ones.
+    /// Differs for each filling, so that old contents are not mistaken for new ones.
     seed: u64,
 }
 
 impl Held {
-    /// Allocates up to a region of 2 MiB of the `bytes` wanted, and fills it. Returns its bytes: 0 if there is no memory.
+    /// Allocates and fills up to 2 MiB of the `bytes` requested. Returns the bytes: 0 if there is no memory.
     pub(super) fn hold_some(&mut self, bytes: u64) -> u64 {
         if self.blocks.try_reserve(1).is_err() {
             return 0;
@@ -42,7 +42,8 @@ impl Held {
         self.bytes
     }
 
-    /// Verifies every word of a block. Returns its bytes, and the number of words that differ; `None` behind the last block.
+    /// Verifies every word of a block. Returns its bytes and the number of differing words; `None` past the last
+    /// block.
     pub(super) fn verify_one(&self, block: usize) -> Option<(u64, u64)> {
         let block = self.blocks.get(block)?;
         let start = block.run().start().start().as_u64();
@@ -51,7 +52,7 @@ impl Held {
         Some((block.run().bytes(), bad))
     }
 
-    /// Frees some of it. Returns whether there is more.
+    /// Frees some blocks. Returns whether there are more.
     pub(super) fn release_some(&mut self) -> bool {
         let rest = self.blocks.len().saturating_sub(RELEASED);
         self.bytes -= self.blocks.drain(rest..).map(|block| block.run().bytes()).sum::<u64>();

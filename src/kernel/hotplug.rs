@@ -1,8 +1,9 @@
-//! The hot-plug slots of the machine: drivers start for devices that are plugged in, and end for those that are removed.
+//! The machine's hot-plug slots: starts drivers for plugged devices, and ends those of removed ones.
 //!
-//! A device goes in two ways. If the slot's button asks for it, the balloon first deflates completely; then the driver ends,
-//! and the slot loses power. If the device has vanished, the driver ends at once, and its ballooned memory is the guest's again,
-//! or, where the host insists on being told (`MUST_TELL_HOST`), stays ballooned until the next balloon adopts it.
+//! A device leaves in two ways. If the slot's button requests it, the balloon first deflates completely; then the
+//! driver ends and the slot loses power. If the device has vanished, the driver ends at once, and its ballooned
+//! memory returns to the guest; if the host must be told first (`MUST_TELL_HOST`), it stays ballooned until the next
+//! balloon adopts it.
 
 use alloc::format;
 use alloc::string::String;
@@ -23,7 +24,7 @@ use log::{info, warn};
 use super::balloons::Balloons;
 use super::devices;
 
-/// The interval at which a slot without interrupts is polled: 50 ms.
+/// Polling interval of a slot without interrupts: 50 ms.
 const POLL: u64 = 50_000_000;
 
 /// A slot, and what the kernel does about it.
@@ -31,9 +32,9 @@ pub(super) struct Port {
     /// `slot` and its physical slot number.
     name: String,
     slot: Slot<Window>,
-    /// Drivers are ending.
+    /// The drivers behind it are ending.
     removing: bool,
-    /// When a slot without interrupts is polled next.
+    /// When to poll a slot without interrupts.
     next_poll: u64,
     stage: Stage,
 }
@@ -41,12 +42,12 @@ pub(super) struct Port {
 /// Every slot of the machine.
 pub(super) struct Slots {
     ports: Vec<Port>,
-    /// The waits; `None` if slots are left alone.
+    /// Delays; `None` if slots are ignored.
     timing: Option<Timing>,
 }
 
 impl Slots {
-    /// Starts to serve every hot-plug slot on PCI.
+    /// Starts serving every hot-plug slot on PCI.
     pub(super) fn start(machine: &mut Machine, tree: &Tree) -> Self {
         let timing = match machine.options().hotplug {
             HotplugChoice::On => Some(Timing::default()),
@@ -58,7 +59,7 @@ impl Slots {
         slots
     }
 
-    /// Starts to serve the slots behind those of `nodes` that are bridges.
+    /// Starts serving the slots of those `nodes` that are bridges.
     fn watch<'t>(&mut self, machine: &mut Machine, tree: &Tree, nodes: impl Iterator<Item = &'t Node>) {
         let Some(timing) = self.timing else { return };
         let known = self.ports.len();
@@ -84,7 +85,7 @@ impl Slots {
         announce(ports.get(known..).unwrap_or(&[]));
     }
 
-    /// Releases the slots whose ports were removed with a device above them.
+    /// Releases slots whose ports disappeared with a device above them.
     fn forget_gone(&mut self, machine: &mut Machine, tree: &Tree) {
         for port in self.ports.extract_if(.., |port| tree.get(port.bdf()).is_none()) {
             info!("{}: the port {} is gone", port.name, port.bdf());
@@ -92,27 +93,27 @@ impl Slots {
         }
     }
 
-    /// How many there are.
+    /// Number of slots.
     pub(super) fn count(&self) -> usize {
         self.ports.len()
     }
 
-    /// All of them.
+    /// All slots.
     pub(super) fn ports(&self) -> &[Port] {
         &self.ports
     }
 
-    /// Whether one of them must be served at once. Holds with interrupts off, right before the CPU sleeps.
+    /// Whether one must be served at once. Reliable with interrupts off, right before the CPU sleeps.
     pub(super) fn is_pending(&self) -> bool {
         self.ports.iter().any(|port| port.slot.is_pending())
     }
 
-    /// When one must be served although no interrupt has come, in nanoseconds since entry.
+    /// When to serve one without an interrupt, in nanoseconds since entry.
     pub(super) fn next_poll(&self) -> Option<u64> {
         self.ports.iter().filter_map(Port::next_poll).min()
     }
 
-    /// Serves those that are due.
+    /// Serves the slots that are due.
     pub(super) fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) {
         while let Some(gone) = balloons.take_gone() {
             if let DeviceAddress::Pci(function) = gone {
@@ -135,7 +136,7 @@ impl Slots {
             }
         }
         self.forget_gone(machine, tree);
-        // A card may be a switch, with slots of its own.
+        // The card may be a switch with slots of its own.
         for port in came {
             self.watch(machine, tree, tree.behind(port));
         }
@@ -149,15 +150,15 @@ impl Slots {
         }
     }
 
-    /// Cuts the power of the slot of this name without telling its driver, as a fault would. Returns whether there is such a
-    /// slot.
+    /// Cuts the power of the named slot without telling its driver, as a fault would. Returns whether that slot
+    /// exists.
     pub(super) fn cut_power(&self, machine: &mut Machine, name: &str) -> bool {
         let Some(port) = self.ports.iter().find(|port| port.name == name) else { return false };
         port.slot.cut_power(machine.config());
         true
     }
 
-    /// Leaves them alone from now on.
+    /// Stops serving the slots.
     pub(super) fn shutdown(self, machine: &mut Machine) {
         for port in self.ports {
             port.slot.release(machine);
@@ -165,14 +166,14 @@ impl Slots {
     }
 }
 
-/// Whether a slot claims to be empty or off, and something answers in it all the same: its registers mean nothing then, since
-/// ACPI does hot-plug. That is QEMU's default.
+/// Whether a slot claims to be empty or off although something responds behind it. Then ACPI does the hot-plug and
+/// these registers mean nothing; that is QEMU's default.
 fn is_of_others(slot: &Slot<Window>, tree: &Tree) -> bool {
     let SlotState { stage, port, .. } = slot.status();
     matches!(stage, Stage::Off | Stage::Falling) && tree.behind(port).next().is_some()
 }
 
-/// Logs the slots that are served from now on: one line for all that are alike, since a switch has dozens.
+/// Logs the newly served slots: one line for equal ones, since a switch has dozens.
 fn announce(ports: &[Port]) {
     let kind = |port: &Port| format!("{}; {}", port.stage, port.slot.status().mode);
     for (index, port) in ports.iter().enumerate() {
@@ -190,7 +191,7 @@ fn announce(ports: &[Port]) {
     }
 }
 
-/// The first and the last of several things.
+/// The first and the last of several values.
 struct Several<T> {
     first: T,
     last: T,
@@ -252,7 +253,7 @@ impl Port {
         (self.slot.status().mode, self.slot.status().interrupts)
     }
 
-    /// Whether the port may not interrupt: it cannot, or the kernel had to mask a line that stormed.
+    /// Whether to poll because no interrupt may arrive: there is none, or the kernel masked its line in a storm.
     fn is_polled(&self) -> bool {
         match self.slot.status().mode {
             SlotMode::Polling => true,
@@ -262,12 +263,12 @@ impl Port {
     }
 
     fn next_poll(&self) -> Option<u64> {
-        // Balloons that are deflating know when they must be served, but not when their time is up.
+        // Deflating balloons know when to be served, but not when their time limit ends.
         let polled = (self.is_polled() || self.removing).then_some(self.next_poll);
         [polled, self.slot.status().deadline].into_iter().flatten().min()
     }
 
-    /// Serves the slot if that is due. Returns whether functions were added.
+    /// Serves the slot if it is due. Returns whether functions were added.
     fn serve(&mut self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons) -> Result<bool, SlotError> {
         if self.removing && self.give_up_devices(machine, tree, balloons, false) {
             self.removing = false;
@@ -317,7 +318,8 @@ impl Port {
         }
     }
 
-    /// Ends the drivers of everything behind the port, and forgets it once that is done. Returns whether that is done.
+    /// Ends the drivers of everything behind the port, then removes it from the tree. Returns whether that is
+    /// complete.
     fn give_up_devices(&self, machine: &mut Machine, tree: &mut Tree, balloons: &mut Balloons, at_once: bool) -> bool {
         let functions: Vec<Bdf> = tree.behind(self.bdf()).map(Node::bdf).collect();
         let left = functions.into_iter().filter(|function| !balloons.remove(machine, *function, at_once)).count();
@@ -328,7 +330,7 @@ impl Port {
         left == 0
     }
 
-    /// Reports the slot's stage, if that has changed.
+    /// Reports the slot's stage if it has changed.
     fn report_stage(&mut self) {
         let stage = self.slot.status().stage;
         if core::mem::discriminant(&stage) == core::mem::discriminant(&self.stage) {
@@ -346,7 +348,7 @@ impl Port {
     }
 }
 
-/// Finds the functions that were added behind a port, gives them addresses, lists and returns them.
+/// Finds the functions added behind a port, assigns addresses, lists and returns them.
 fn discover_behind(machine: &mut Machine, tree: &mut Tree, port: Bdf) -> Vec<Function> {
     let known = tree.errors().len();
     if let Err(error) = tree.rescan(machine.config(), port) {

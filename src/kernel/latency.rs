@@ -1,4 +1,4 @@
-//! A program that allocates continuously, and measures how long that takes while the balloon works.
+//! A program that allocates continuously and measures allocation latency while the balloon works.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -9,9 +9,9 @@ use ballonet_check::bench::Histogram;
 
 /// Time between two rounds of allocations, in nanoseconds: 1 ms.
 const PERIOD: u64 = 1_000_000;
-/// Allocations in a round.
+/// Allocations per round.
 const ROUND: usize = 64;
-/// Blocks held at a time: each allocation follows the freeing of the oldest.
+/// Blocks held at a time: each allocation first frees the oldest.
 const HELD: usize = 64;
 /// Sizes of blocks in bytes.
 const SIZES: [usize; 8] = [16, 48, 128, 512, 1500, 4096, 16 << 10, 64 << 10];
@@ -26,7 +26,7 @@ struct Program {
     histogram: Histogram,
     failed: u64,
     blocks: [Vec<u8>; HELD],
-    /// State of the generator of sizes (xorshift: never 0).
+    /// State of the size generator (xorshift: never 0).
     random: u64,
     /// When the next round is due, in nanoseconds since entry.
     due: u64,
@@ -52,7 +52,7 @@ impl Latency {
         }
     }
 
-    /// Allocates, if that is due.
+    /// Allocates if a round is due.
     pub(super) fn sample(&mut self, now: u64) {
         if let Some(program) = &mut self.0
             && now >= program.due
@@ -69,7 +69,7 @@ impl Latency {
 }
 
 impl Program {
-    /// Replaces the block at a place by a new one, and writes its first byte: the time counts until memory can be used.
+    /// Replaces the block at an index and writes its first byte: the time counts until the memory is usable.
     fn allocate(&mut self, place: usize) {
         let size = SIZES[self.next_random() as usize % SIZES.len()];
         let block = &mut self.blocks[place];

@@ -1,4 +1,4 @@
-//! The main loop: serves balloons, slots, programs and the console, and sleeps while there is nothing to do.
+//! The main loop: serves balloons, slots, programs and the console, and sleeps when idle.
 
 use core::convert::identity;
 
@@ -17,9 +17,9 @@ use super::typing;
 use super::view::View;
 use super::work::Work;
 use crate::console::events::{self, Hex};
-use crate::machine::{Machine, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
+use crate::machine::{Machine, calibration, idle_unless, log as serial, nmi, power_button, screen, timer, vectors};
 
-/// Bytes typed that are handled before the balloons get their turn again.
+/// Typed bytes handled before the balloons are served again.
 const INPUT_A_ROUND: usize = 256;
 
 /// What the loop serves.
@@ -75,6 +75,7 @@ impl<'k> MainLoop<'k> {
         self.view.serve(self.machine, self.balloons);
         self.latency.sample(self.machine.now());
         report_nmis();
+        calibration::refine(self.machine.now());
         serial::retry();
     }
 
@@ -85,9 +86,9 @@ impl<'k> MainLoop<'k> {
         if console.is_busy() {
             console.work(&mut context);
         }
-        // Endless input must not keep the balloons waiting.
+        // Endless input must not block the balloons.
         for _ in 0..INPUT_A_ROUND {
-            // Input during a command is for the next one.
+            // Input typed during a command is for the next one.
             let Some(byte) = (if console.is_busy() { None } else { serial::read_input() }) else { break };
             let outcome = console.feed(byte, &mut context);
             if outcome != Outcome::Done {
@@ -97,15 +98,15 @@ impl<'k> MainLoop<'k> {
         Outcome::Done
     }
 
-    /// Whether there is something to do at once. Holds with interrupts off, right before the CPU sleeps.
+    /// Whether there is work. Reliable with interrupts off, right before the CPU sleeps.
     fn is_pending(&self) -> bool {
         let served =
             [self.balloons.is_pending(), self.slots.is_pending(), self.work.is_pending(), self.console.is_busy()];
-        let noted = power_button::is_pressed() || nmi::has_unreported() || screen::is_pending();
+        let noted = power_button::is_pressed() || nmi::has_unreported() || screen::is_pending(self.machine.now());
         served.into_iter().any(identity) || noted || serial::has_input() || timer::has_fired()
     }
 
-    /// When something must be served although nothing has interrupted, in nanoseconds since entry.
+    /// When to serve something without an interrupt, in nanoseconds since entry.
     fn next_poll(&mut self) -> Option<u64> {
         let polls = [
             self.balloons.next_poll(self.machine),
@@ -115,18 +116,19 @@ impl<'k> MainLoop<'k> {
             self.button.next_poll(),
             serial::next_look(),
             self.view.next_comparison(),
+            screen::next_frame(),
         ];
         polls.into_iter().flatten().min()
     }
 
-    /// Sleeps until there is something to do.
+    /// Sleeps until there is work.
     fn sleep(&mut self) {
         vectors::note_progress();
         timer::take_fired();
         if self.is_pending() {
             return;
         }
-        // Only a CPU that is about to sleep needs the timer's interrupt.
+        // Only a CPU about to sleep needs the timer interrupt.
         match self.next_poll() {
             Some(moment) => timer::arm_at(moment),
             None => timer::disarm(),
@@ -135,7 +137,7 @@ impl<'k> MainLoop<'k> {
     }
 }
 
-/// Reports NMIs, after which the kernel continues. The report also shows the sender that the kernel is alive.
+/// Reports NMIs; the kernel continues. The report also shows the sender that the kernel is alive.
 fn report_nmis() {
     if let Some((count, interrupted)) = nmi::take_unreported() {
         serial::emit(&events::Nmi { count, interrupted: Hex(interrupted) });

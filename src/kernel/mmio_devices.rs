@@ -1,4 +1,4 @@
-//! Virtio-mmio devices: where ACPI and the command line say that they are, and what is there.
+//! Virtio-mmio devices, announced by ACPI and the command line, and what is really there.
 
 use core::fmt;
 
@@ -12,10 +12,10 @@ use ballonet::virtio::spec::{DeviceType, mmio};
 use ballonet::virtio::{DeviceHandle, MmioDevice, MmioIdentity};
 use log::{info, warn};
 
-/// ISA interrupts: their inputs are where firmware's tables say.
+/// Number of ISA interrupts: firmware's tables give their inputs.
 const ISA_INTERRUPTS: u32 = 16;
 
-/// A virtio-mmio device that is there.
+/// A virtio-mmio device found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MmioFound {
     device: MmioDevice,
@@ -28,7 +28,7 @@ impl MmioFound {
         self.identity.device_type == u32::from(device_type.number)
     }
 
-    /// What it takes to open it.
+    /// The handle that opens it.
     pub(crate) fn handle(&self) -> DeviceHandle {
         self.device.into()
     }
@@ -49,8 +49,8 @@ impl fmt::Display for MmioFound {
 
 const NAMES: [(&str, DeviceType); 2] = [("balloon", DeviceType::BALLOON), ("entropy", DeviceType::ENTROPY)];
 
-/// Looks at every device that ACPI or the command line names, once each, and lists what is there. Placeholders, of which
-/// QEMU's microvm has two dozen, are not mentioned.
+/// Checks every device that ACPI or the command line announces, once each, and lists those found. Placeholders, of
+/// which QEMU's microvm has two dozen, are not listed.
 pub(crate) fn discover(machine: &mut Machine) -> Vec<MmioFound> {
     let mut found = Vec::new();
     for device in announced(machine) {
@@ -67,7 +67,7 @@ pub(crate) fn discover(machine: &mut Machine) -> Vec<MmioFound> {
     found
 }
 
-/// The devices that are announced. ACPI comes first: it says how interrupts signal.
+/// The announced devices. ACPI's come first, since ACPI describes the interrupt signalling.
 fn announced(machine: &Machine) -> Vec<MmioDevice> {
     let by_acpi = machine.acpi.iter().flat_map(|acpi| acpi.mmio_devices.iter().copied());
     let by_option = machine.options().mmio_devices.iter().map(|argument| device(machine, argument));
@@ -80,8 +80,8 @@ fn announced(machine: &Machine) -> Vec<MmioDevice> {
     devices
 }
 
-/// A device of the command line. As in Linux an interrupt below 16 is one of ISA, which firmware's tables may have wired to
-/// another input or made level-triggered; every other one is an input, edge-triggered and active high.
+/// A device from the command line. As in Linux, an interrupt below 16 is an ISA interrupt, which firmware's tables
+/// may route to another input or make level-triggered; any other is an input, edge-triggered and active high.
 fn device(machine: &Machine, argument: &MmioArgument) -> MmioDevice {
     let as_isa = |gsi| InterruptRoute { gsi, signalling: Signalling::ISA };
     let isa = u8::try_from(argument.irq).ok().filter(|irq| u32::from(*irq) < ISA_INTERRUPTS);

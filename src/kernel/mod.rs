@@ -59,7 +59,7 @@ pub fn run(entry: Entry) -> ! {
         report_no_device(balloons.refused(), slots.count());
     }
     let mut button = PowerButton::start(&machine);
-    // Last, so that a photo of the screen has it.
+    // Last, so that a photo of the screen shows it.
     machine.identity.tell();
     screen::set_hasty(false);
     let devices = (&mut tree, mmio.as_slice());

@@ -1,4 +1,4 @@
-//! The power button, and what becomes of ballooned memory before the machine is switched off.
+//! The power button, and what happens to ballooned memory before power-off.
 
 use crate::boot::PoweroffChoice;
 use crate::console::events;
@@ -9,20 +9,20 @@ use log::info;
 
 use super::balloons::Balloons;
 
-/// The interval at which a button without an interrupt is polled: 100 ms.
+/// Polling interval of a button without an interrupt: 100 ms.
 const LOOK: u64 = 100_000_000;
-/// The interval at which deflating balloons are polled: 10 ms.
+/// Polling interval of deflating balloons: 10 ms.
 const GLANCE: u64 = 10_000_000;
 
 /// The power button, or the lack of one.
 pub(super) struct PowerButton {
     heard: Result<Heard, NoButton>,
-    /// When it is polled next, if it has no interrupt.
+    /// When to poll it, if it has no interrupt.
     next_poll: u64,
 }
 
 impl PowerButton {
-    /// Notes presses from now on.
+    /// Starts watching for presses.
     pub(super) fn start(machine: &Machine) -> Self {
         let heard = power_button::watch(machine.acpi.as_ref());
         match &heard {
@@ -32,7 +32,8 @@ impl PowerButton {
         Self { heard, next_poll: machine.now() }
     }
 
-    /// Whether it may not interrupt: it cannot, or its line had to be masked because of others on it.
+    /// Whether to poll because no interrupt may arrive: there is none, or its line is masked because of another
+    /// device.
     fn is_polled(&self) -> bool {
         match self.heard {
             Ok(Heard::Look) => true,
@@ -41,12 +42,12 @@ impl PowerButton {
         }
     }
 
-    /// When it must be polled, in nanoseconds since entry; `None` if it interrupts.
+    /// When to poll it, in nanoseconds since entry; `None` if it interrupts.
     pub(super) fn next_poll(&self) -> Option<u64> {
         self.is_polled().then_some(self.next_poll)
     }
 
-    /// Whether it was pressed since the last call; reports that.
+    /// Whether it was pressed since the last call. Reports a press.
     pub(super) fn was_pressed(&mut self, now: u64) -> bool {
         if self.is_polled() && now >= self.next_poll {
             self.next_poll = now + LOOK;
@@ -61,8 +62,8 @@ impl PowerButton {
     }
 }
 
-/// Deflates the balloons completely if `poweroff=deflate`, for at most as long as one that is removed may take. A press of the
-/// button ends the wait.
+/// With `poweroff=deflate`, deflates all balloons, with the time limit of a removal. Another press of the button ends
+/// the wait.
 pub(super) fn deflate_all(machine: &mut Machine, balloons: &mut Balloons, button: &mut PowerButton) {
     if machine.options().poweroff == PoweroffChoice::Keep {
         return;

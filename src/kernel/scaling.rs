@@ -1,4 +1,4 @@
-//! How fast several CPUs allocate and free page frames at the same time: through magazines, and behind one lock.
+//! The rate at which several CPUs together allocate and free page frames: with magazines, and behind one lock.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -12,16 +12,16 @@ use crate::machine::{clock, frames, log as serial};
 use ballonet::memory::{FrameRun, REGION_FRAMES};
 use log::info;
 
-/// The numbers of CPUs that are compared, as far as the machine has them.
+/// The numbers of CPUs to compare, as far as the machine has them.
 const CPUS: [usize; 4] = [1, 2, 4, 8];
-/// Single frames that a CPU allocates before it frees them: twice what a magazine holds.
+/// Single frames that a CPU allocates before it frees them: twice the size of a magazine.
 const SINGLE: usize = 256;
 /// Likewise, for runs of a whole region.
 const REGIONS: usize = 2;
 /// The length of a measurement, in nanoseconds.
 const TIME: u64 = 50_000_000;
 
-/// Measures and reports; nothing on a machine with one CPU.
+/// Measures and reports. Does nothing on a machine with one CPU.
 pub(super) fn run() {
     let others: Vec<u32> = smp::all().filter(|cpu| !cpu.is_boot()).map(Cpu::number).collect();
     if others.is_empty() {
@@ -30,7 +30,7 @@ pub(super) fn run() {
     let has_magazines = frames::is_caching();
     for magazines in [false, true].into_iter().filter(|&magazines| !magazines || has_magazines) {
         if magazines {
-            // They are there already.
+            // They already exist.
             let _ = frames::enable_caches(1 + others.len());
         } else {
             frames::disable_caches();
@@ -43,11 +43,11 @@ pub(super) fn run() {
     }
 }
 
-/// Runs allocated and freed per second by the boot CPU and `others` together.
+/// Runs that the boot CPU and `others` together allocate and free per second.
 fn rate(others: &[u32], count: usize, length: u32) -> u64 {
     let total = Arc::new(AtomicU64::new(0));
     let ready = Arc::new(AtomicU32::new(0));
-    // By the boot CPU's clock alone: another's may differ.
+    // Timed by the boot CPU's clock: the others' may differ.
     let (begun, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let mut started = 0;
     for &cpu in others {
@@ -61,7 +61,7 @@ fn rate(others: &[u32], count: usize, length: u32) -> u64 {
             let done = take_and_give(count, length, || ended.load(Ordering::Relaxed));
             total.fetch_add(done, Ordering::SeqCst);
         };
-        // Nothing else gives jobs meanwhile.
+        // No other jobs run meanwhile.
         started += u32::from(smp::run(cpu, Box::new(job)).is_ok());
     }
     while ready.load(Ordering::SeqCst) < started {
@@ -78,7 +78,7 @@ fn rate(others: &[u32], count: usize, length: u32) -> u64 {
     total.load(Ordering::SeqCst) * 1_000_000_000 / TIME
 }
 
-/// Allocates runs and frees them, again and again until the time is up. Returns how many.
+/// Allocates and frees runs until the time is up. Returns the number of runs.
 fn take_and_give(count: usize, length: u32, is_over: impl Fn() -> bool) -> u64 {
     let mut runs: Vec<FrameRun> = Vec::with_capacity(count);
     let mut done = 0;
@@ -86,7 +86,7 @@ fn take_and_give(count: usize, length: u32, is_over: impl Fn() -> bool) -> u64 {
         runs.extend((0..count).filter_map(|_| frames::allocate(length, length).ok()));
         done += runs.len() as u64;
         for run in runs.drain(..) {
-            // It was allocated right now.
+            // This run was just allocated.
             let _ = frames::free(run);
         }
     }

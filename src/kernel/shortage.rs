@@ -1,4 +1,4 @@
-//! Why an allocation failed, in words: where memory is instead.
+//! Why an allocation failed: where the memory is.
 
 use core::fmt;
 
@@ -6,7 +6,7 @@ use ballonet::memory::FRAME_SIZE;
 
 use crate::machine::frames;
 
-/// Says how little memory is free, and where the rest is.
+/// Displays how little memory is free and where the rest is.
 pub(crate) struct Shortage;
 
 impl fmt::Display for Shortage {

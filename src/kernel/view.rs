@@ -1,4 +1,4 @@
-//! The picture of the balloon on the screen, kept up to date.
+//! Keeps the picture of the balloon on the screen up to date.
 
 use alloc::vec::Vec;
 
@@ -11,13 +11,14 @@ use ballonet::platform::Platform;
 
 use super::balloons::Balloons;
 
-/// The least time between two pictures that differ: 100 ms.
+/// The minimum time between two different pictures: 100 ms, or 1 s while a balloon moves and changes each picture.
 const PERIOD: u64 = 100_000_000;
+const MOVING: u64 = 1_000_000_000;
 
 /// Bytes of a region that is reported to the host as a whole.
 const REGION: u64 = 2 << 20;
 
-/// What the picture shows, but for the names.
+/// What the picture shows, except names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     shares: Shares,
@@ -25,34 +26,38 @@ struct Seen {
     silent: bool,
     movement: Option<Movement>,
     note: &'static str,
-    /// Interrupts so far, but for the timer's, which comes for the sake of this picture.
+    /// Interrupts so far, without the timer's, which drive this picture.
     interrupts: u64,
 }
 
-/// The picture. While nothing changes, nothing wakes the CPU for it.
+/// The picture. While nothing changes, it does not wake the CPU.
 #[derive(Default)]
 pub(super) struct View {
     seen: Option<Seen>,
-    /// When it may be compared next, in nanoseconds since entry.
+    /// When a comparison last found a change, in nanoseconds since entry.
+    last: Option<u64>,
+    /// When to compare it again.
     next: u64,
     /// The last comparison found a change, so others may follow.
     moving: bool,
 }
 
 impl View {
-    /// Compares the picture with the balloons, and draws a few of the cells that have changed.
+    /// Compares the picture with the balloons and draws a few changed cells.
     pub(super) fn serve(&mut self, machine: &Machine, balloons: &Balloons) {
         let now = machine.now();
         if !screen::is_present() {
             return;
         }
-        if now >= self.next {
+        let period = if balloons.movement().is_some() { MOVING } else { PERIOD };
+        if self.last.is_none_or(|last| now >= last + period) {
             self.compare(machine, now, balloons);
         }
-        screen::draw();
+        self.next = self.last.map_or(0, |last| last + period);
+        screen::draw(now);
     }
 
-    /// When it must be served although nothing has happened.
+    /// When to serve it even if nothing happens.
     pub(super) fn next_comparison(&self) -> Option<u64> {
         self.moving.then_some(self.next)
     }
@@ -61,7 +66,7 @@ impl View {
         let seen = Seen::now(balloons);
         self.moving = self.seen.replace(seen) != Some(seen);
         if self.moving {
-            self.next = now + PERIOD;
+            self.last = Some(now);
             seen.show(&machine.identity);
         }
     }
@@ -101,7 +106,7 @@ fn shares(counts: &Counts) -> Shares {
     }
 }
 
-/// Problems and unusual states, in words that fit beside the log.
+/// Problems and unusual states, short enough to fit beside the log.
 fn note(balloons: &Balloons) -> &'static str {
     let words = balloons.drivers().find_map(|driver| {
         let status = driver.status();

@@ -1,8 +1,8 @@
-//! Programs that use memory beside the balloons, by the kernel's own allocator: memory that they free must reach the host, and
-//! memory that they have must keep its contents.
+//! Programs that use memory beside the balloons, through the kernel's own allocator. The host must get the memory
+//! that they free, and memory that they hold must keep its contents.
 //!
-//! Each turn is bounded: a program allocates, frees or verifies one piece, and then the balloons have their turn. The value of
-//! every word depends on its piece and its place, and is verified before the piece is freed.
+//! Each turn is bounded: a program allocates, frees or verifies one piece, then the balloons are served. Every word's
+//! value depends on its piece and position, and is verified before the piece is freed.
 
 use alloc::format;
 use alloc::string::String;
@@ -20,9 +20,9 @@ use super::balloons::Balloons;
 use super::held::pattern;
 use super::shortage::Shortage;
 
-/// How long a program rests when it has allocated or freed everything: 1 s, long enough for freed memory to be reported.
+/// Pause after everything is allocated or freed: 1 s, long enough for freed memory to be reported.
 const REST: u64 = 1_000_000_000;
-/// Pieces have 1 KiB to nearly 8 MiB, as powers of two: from small blocks of the heap to more than a region of frames.
+/// Pieces have 1 KiB to nearly 8 MiB, in powers of two: from small heap blocks to more than a region of frames.
 const SMALLEST: u32 = 10;
 const LARGEST: u32 = 22;
 /// Turns of a churning program between two events.
@@ -84,7 +84,7 @@ impl Piece {
         self.words.len() as u64 * 8
     }
 
-    /// Words that are not as written.
+    /// Number of words that are not as written.
     fn bad(&self) -> u64 {
         self.words.iter().zip(0u64..).filter(|(word, index)| **word != pattern(index * 8, self.seed)).count() as u64
     }
@@ -104,7 +104,7 @@ struct Program {
     allocations: u64,
     failures: u64,
     bad: u64,
-    /// The line for people; there is an event for every phase.
+    /// Limits the lines for people; programs get an event for every phase.
     quiet: Quiet,
 }
 
@@ -121,7 +121,7 @@ impl Work {
         Self { program: choice.map(Program::new), random: 0 }
     }
 
-    /// Starts a program. One that runs ends, and its memory is freed.
+    /// Starts a program. Ends the running one and frees its memory.
     pub(super) fn start(&mut self, choice: WorkChoice) {
         self.program = Some(Program::new(choice));
     }
@@ -134,7 +134,7 @@ impl Work {
         true
     }
 
-    /// Lets the program have a turn, if it is due.
+    /// Gives the program a turn if it is due.
     pub(super) fn serve(&mut self, machine: &mut Machine, balloons: &mut Balloons) {
         let now = machine.now();
         let Some(program) = self.program.as_mut().filter(|program| program.is_due(now)) else { return };
@@ -149,7 +149,7 @@ impl Work {
         }
     }
 
-    /// When it must be served next, if it rests.
+    /// When to serve it next, if it rests.
     pub(super) fn next_turn(&self) -> Option<u64> {
         self.program.as_ref().and_then(|program| program.rest)
     }
@@ -159,7 +159,7 @@ impl Work {
         self.program.as_ref().is_some_and(|program| program.rest.is_none())
     }
 
-    /// Reports its phase.
+    /// Reports the program's phase.
     pub(super) fn report(&self) {
         match &self.program {
             Some(program) => program.report(),
@@ -189,7 +189,7 @@ impl Program {
         self.rest.is_none_or(|moment| now >= moment)
     }
 
-    /// Does one thing.
+    /// Does one step.
     fn turn(&mut self, now: u64, random: &mut u64) {
         self.rest = None;
         self.turns += 1;
@@ -214,7 +214,7 @@ impl Program {
             }
             return;
         }
-        // A sawtooth can do with less; the other programs cannot.
+        // A sawtooth can work with less; the other programs cannot.
         if self.choice.kind == WorkKind::Sawtooth && self.bytes > 0 {
             self.enter(Phase::Full, now);
         } else {
@@ -256,7 +256,7 @@ impl Program {
         }
     }
 
-    /// Allocates a piece of random size. Returns whether there was memory for it.
+    /// Allocates a piece of random size. Returns whether there was memory.
     fn take(&mut self, random: &mut u64) -> bool {
         let unit = 1 << (u64::from(SMALLEST) + next(random) % u64::from(LARGEST - SMALLEST + 1));
         let bytes = (unit + next(random) % unit).min(self.choice.size - self.bytes);
@@ -306,7 +306,8 @@ impl Program {
         if self.quiet.may_speak(now) || matches!(phase, Phase::Done | Phase::Ended) {
             self.say();
         }
-        // A program that grows and shrinks ends a round when it is empty; others when they have verified all they hold.
+        // A program that grows and shrinks completes a round when it is empty; others when they have verified
+        // everything.
         if phase == Phase::Empty || (before, phase) == (Phase::Verifying, Phase::Full) {
             self.quiet.end_round(now);
             if first && serial::is_text() {
@@ -337,7 +338,7 @@ impl Program {
         self.say();
     }
 
-    /// Writes the line.
+    /// Writes the log line.
     fn say(&self) {
         let (kind, phase) = (self.choice.kind.word(), self.phase.word());
         if serial::is_text() {
@@ -357,7 +358,7 @@ impl Program {
     }
 }
 
-/// The next number of a sequence that looks random (Steele and Vigna's `SplitMix64`).
+/// The next pseudo-random number (Steele and Vigna's `SplitMix64`).
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mixed = (*state ^ *state >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -28,7 +28,7 @@ pub(crate) use power::button as power_button;
 pub(crate) use smp::idle::{asleep, idle_unless};
 pub(crate) use start::{Entry, Machine, identity};
 pub(crate) use terminal::{keyboard, log, screen};
-pub(crate) use time::{clock, timer};
+pub(crate) use time::{calibration, clock, timer};
 
 // What only the test image uses.
 #[cfg(feature = "test-image")]

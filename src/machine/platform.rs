@@ -1,13 +1,16 @@
 //! The machine as drivers see it.
 
-use alloc::string::String;
+use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
 use crate::boot::{AffinityChoice, Mode};
 use crate::machine::devices::config_space::MachineConfig;
 use crate::machine::devices::mmio::Window;
-use crate::machine::interrupts::{lines, local_apic, vectors};
+use crate::machine::interrupts::lines::{self, NotAttached};
+use crate::machine::interrupts::local_apic;
+use crate::machine::interrupts::vectors::{self, Handler};
 use crate::machine::memory::page_frames::MachineFrames;
 use crate::machine::memory::{dma, frames, reclaim};
 use crate::machine::paging::{self, Access};
@@ -20,8 +23,8 @@ use ballonet::balloon::{BalloonPlatform, Statistics};
 use ballonet::memory::FRAME_SIZE;
 use ballonet::pci::{Bdf, ConfigSpace, ConfigWindow};
 use ballonet::platform::{
-    AffinityError, DmaExhausted, Handler, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow, Registers,
-    Vector, VectorError,
+    AffinityError, DmaExhausted, InterruptLine, MapError, MsiMessage, Platform, RegisterWindow, Registers, Vector,
+    VectorError,
 };
 use ballonet::raw::RawMemory;
 
@@ -142,12 +145,12 @@ impl Platform for Machine {
         dma::free(memory);
     }
 
-    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
+    fn allocate_vector(&mut self, name: fmt::Arguments<'_>, handler: Handler) -> Result<Vector, VectorError> {
         let options = self.options();
         // What was sent before an answer was read has come when it has been: but only on the CPU that reads, and tests count.
         let affinity = if options.mode == Mode::Check { AffinityChoice::Boot } else { options.affinity };
         let cpu = least_interrupted(affinity).ok_or(VectorError::NoMessages)?;
-        let vector = vectors::allocate_on(cpu.number(), name, handler)?;
+        let vector = vectors::allocate_on(cpu.number(), name.to_string(), handler)?;
         Ok(Vector { number: vector.into(), message: message(cpu, vector) })
     }
 
@@ -170,26 +173,36 @@ impl Platform for Machine {
         u8::try_from(vector.number).map_or(0, vectors::affinity)
     }
 
-    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
+    fn release_vector(&mut self, vector: Vector) {
+        if let Ok(number) = u8::try_from(vector.number) {
+            vectors::release(number);
+        }
+    }
+
+    fn attach_line(
+        &mut self,
+        line: InterruptLine,
+        name: fmt::Arguments<'_>,
+        handler: Handler,
+    ) -> Result<Vector, (VectorError, Handler)> {
         let unknown = VectorError::NoLine(line);
-        let id = u8::try_from(local_apic::id()).unwrap_or(0);
+        let (id, name) = (u8::try_from(local_apic::id()).unwrap_or(0), name.to_string());
         let attached = match line {
             InterruptLine::Pin { function, .. } => {
                 let line = self.config.read8(function, INTERRUPT_LINE);
-                lines::attach(line, self.madt(), id, name, handler)?
+                lines::attach(line, self.madt(), id, name, handler)
             }
-            InterruptLine::Wired(wired) => lines::attach_to(Vec::from([wired.into()]), id, name, handler)?,
-            _ => None,
+            InterruptLine::Wired(wired) => lines::attach_to(Vec::from([wired.into()]), id, name, handler),
+            _ => return Err((unknown, handler)),
         };
-        let id = attached.ok_or(unknown)?;
-        Ok(Vector { number: LINES + id, message: None })
+        match attached {
+            Ok(id) => Ok(Vector { number: LINES + id, message: None }),
+            Err(NotAttached { error, handler }) => Err((error.unwrap_or(unknown), handler)),
+        }
     }
 
-    fn release_vector(&mut self, vector: Vector) {
-        match u8::try_from(vector.number) {
-            Ok(number) => vectors::release(number),
-            Err(_) => lines::detach(vector.number - LINES),
-        }
+    fn detach_line(&mut self, vector: Vector) -> Option<Handler> {
+        lines::detach(vector.number.checked_sub(LINES)?)
     }
 
     fn now(&self) -> u64 {

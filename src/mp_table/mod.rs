@@ -1,8 +1,8 @@
-//! The MP configuration table: processors, IOAPICs and how interrupts are wired, on machines without ACPI (Intel
+//! The MP configuration table: processors, IOAPICs and interrupt routing on machines without ACPI (Intel
 //! `MultiProcessor` Specification 1.4).
 //!
-//! What it says is put into the words of a MADT, which is what the machine layer reads. Firmware's bytes are hostile: work
-//! and memory are bounded whatever they say.
+//! Its contents are translated into a MADT, which the machine layer reads. Firmware's bytes are not trusted: work and
+//! memory are bounded whatever they say.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ struct RawPointer {
     length: u8,
     revision: u8,
     checksum: u8,
-    /// Not 0: there is no table, but one of the default configurations.
+    /// Not 0: no table, but one of the default configurations.
     default: u8,
     features: [u8; 4],
 }
@@ -55,10 +55,10 @@ const POINTER: [u8; 4] = *b"_MP_";
 const HEADER: [u8; 4] = *b"PCMP";
 const HEADER_SIZE: usize = size_of::<RawHeader>();
 
-/// Where the pointer may be, beside the extended BIOS data area: the last KiB of base memory, and the BIOS (4).
+/// Where the pointer may be besides the extended BIOS data area: the last KiB of base memory, and the BIOS (4).
 const AREAS: [(u64, u64); 2] = [(639 << 10, 1 << 10), (0xF_0000, 0x1_0000)];
 
-/// Types of entries (4.3), and their sizes in bytes.
+/// Entry types (4.3), and entry sizes in bytes.
 const PROCESSOR: u8 = 0;
 const BUS: u8 = 1;
 const IO_APIC: u8 = 2;
@@ -67,58 +67,58 @@ const LOCAL_INTERRUPT: u8 = 4;
 const PROCESSOR_SIZE: usize = 20;
 const ENTRY_SIZE: usize = 8;
 
-/// Types of interrupts (4.3.4).
+/// Interrupt types (4.3.4).
 const VECTORED: u8 = 0;
 const NMI: u8 = 1;
 
-/// A processor's or IOAPIC's flag: it can be used.
+/// Flag of a processor or IOAPIC: it is usable.
 const ENABLED: u8 = 1;
-/// The second feature byte: there are 8259s, wired through (PIC mode).
+/// The second feature byte: the 8259s are connected (PIC mode).
 const PIC_MODE: u8 = 0x80;
-/// A local interrupt's target: every local APIC.
+/// Target of a local interrupt: every local APIC.
 const EVERY_LOCAL_APIC: u8 = 0xFF;
 
-/// Inputs of an IOAPIC: the table does not say, and the 82093AA and all that emulate it have these.
+/// Inputs of an IOAPIC. The table does not give them; the 82093AA and its emulations have these.
 const INPUTS: u32 = 24;
 
-/// Why there is no table that can be used.
+/// Why there is no usable table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum MpTableError {
     /// The pointer names a default configuration instead of a table.
-    #[display("the MP table is default configuration {_0}, which no machine of this kernel's has")]
+    #[display("the MP table is default configuration {_0}, which this kernel does not support")]
     Default(#[error(not(source))] u8),
-    /// It is not in memory that can be read.
+    /// The table is not in readable memory.
     #[display("the MP table: {_0}")]
     Unreadable(Unreadable),
-    /// It does not begin with its signature.
+    /// The signature is wrong.
     #[display("the MP table begins with {_0:02x?}, not `PCMP`")]
     Signature(#[error(not(source))] [u8; 4]),
-    /// Its length cannot hold the header.
-    #[display("the MP table's length of {_0} bytes is too little")]
+    /// Its length is less than the header's.
+    #[display("the MP table's length of {_0} bytes is too small")]
     Length(#[error(not(source))] u16),
-    /// Its bytes do not sum up to zero.
+    /// Its bytes do not sum to zero.
     #[display("the MP table's checksum is off by {_0:#04x}")]
     Checksum(#[error(not(source))] u8),
 }
 
-/// The wiring of ISA, as it is known so far.
+/// The ISA routing found so far.
 #[derive(Default)]
 struct Found {
     processors: Vec<Processor>,
-    /// Numbers of buses that are ISA.
+    /// The numbers of ISA buses.
     isa: Vec<u8>,
     io_apics: Vec<IoApic>,
     overrides: Vec<SourceOverride>,
     local_nmis: Vec<LocalNmi>,
 }
 
-/// Reads the MP table; `None` where there is none.
+/// Reads the MP table; `None` if there is none.
 pub fn read(memory: &impl PhysicalMemory) -> Option<Result<Madt, MpTableError>> {
     let pointer = areas(memory).find_map(|area| search(memory, area))?;
     Some(follow(memory, &pointer))
 }
 
-/// Where the pointer may be: the extended BIOS data area, whose segment is at 0x40E, comes first.
+/// Where the pointer may be, the extended BIOS data area first; the word at 0x40E is its segment.
 fn areas(memory: &impl PhysicalMemory) -> impl Iterator<Item = PhysRange> {
     let segment: Option<[u8; 2]> = memory.read_value(0x40E).ok();
     let extended = segment.map(|segment| (u64::from(u16::from_le_bytes(segment)) << 4, 1 << 10));
@@ -167,8 +167,8 @@ fn follow(memory: &impl PhysicalMemory, pointer: &RawPointer) -> Result<Madt, Mp
 }
 
 impl Found {
-    /// Takes every entry up to the first that is not known: entries have no length of their own. The specification sorts them
-    /// by type, so that buses and IOAPICs come before what refers to them.
+    /// Takes every entry up to the first of unknown type: entries have no length field. The specification sorts them
+    /// by type, so buses and IOAPICs come before the entries that refer to them.
     fn read(mut entries: &[u8]) -> Self {
         let mut found = Self::default();
         while let Some(&kind) = entries.first() {
@@ -195,7 +195,7 @@ impl Found {
                     self.io_apics.push(IoApic { id: a, address, gsi_base });
                 }
             }
-            // The flags are those of a MADT.
+            // The flags are encoded as in a MADT.
             IO_INTERRUPT if a == VECTORED && self.isa.contains(&d) => self.wire(e, f, g, u16::from_le_bytes([b, c])),
             LOCAL_INTERRUPT if a == NMI => {
                 let target = if f == EVERY_LOCAL_APIC { NmiTarget::All } else { NmiTarget::Uid(f.into()) };
@@ -205,7 +205,7 @@ impl Found {
         }
     }
 
-    /// An interrupt of ISA ends at an input of an IOAPIC. The first that says so holds.
+    /// Records an ISA interrupt's IOAPIC input. The first record counts.
     fn wire(&mut self, irq: u8, io_apic: u8, input: u8, flags: u16) {
         let ends_at = |found: &&IoApic| found.id == io_apic || io_apic == EVERY_LOCAL_APIC;
         let Some(io_apic) = self.io_apics.iter().find(ends_at) else { return };

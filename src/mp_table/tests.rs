@@ -24,7 +24,7 @@ fn interrupt(kind: u8, flags: u8, bus: u8, irq: u8, io_apic: u8, input: u8) -> V
     vec![IO_INTERRUPT, kind, flags, 0, bus, irq, io_apic, input]
 }
 
-/// As libkrun and Firecracker write it: pointer and table in the last KiB of base memory.
+/// As in libkrun and Firecracker: pointer and table in the last KiB of base memory.
 fn entries() -> Vec<Vec<u8>> {
     let mut all = vec![processor(0, 3), processor(1, 1), processor(2, 0), bus(0, b"ISA   "), bus(1, b"PCI   ")];
     all.push(io_apic(2, 1, 0xFEC0_0000));

@@ -117,6 +117,8 @@ pub struct Cell(u16);
 impl Cell {
     /// Nothing.
     pub(crate) const BLANK: Self = Self(0);
+    /// What is unlike every cell: a style that blinks, of which there is none.
+    pub(crate) const UNKNOWN: Self = Self(0x8000);
     /// The character that fills its cell, in VGA's character set (code page 437).
     pub const BLOCK: u8 = 0xDB;
     /// A vertical line through the middle of the cell, likewise.
@@ -125,6 +127,11 @@ impl Cell {
     /// The cell of a character in VGA's set.
     pub const fn new(code: u8, style: Style) -> Self {
         Self(code as u16 | (style.0 as u16) << 8)
+    }
+
+    /// What VGA stores.
+    pub(crate) const fn from_bits(bits: u16) -> Self {
+        Self(bits)
     }
 
     /// The cell of any character: one that is not ASCII, or not printable, is a question mark.
@@ -146,6 +153,21 @@ impl Cell {
     /// The number of the colour behind it.
     pub(crate) const fn behind(self) -> usize {
         (self.0 >> 12) as usize
+    }
+
+    /// Whether nothing but the background is seen.
+    const fn is_blank(self) -> bool {
+        matches!(self.code(), 0 | b' ')
+    }
+
+    /// Whether it looks like another one: of nothing one sees only the background.
+    pub(crate) const fn looks_like(self, other: Self) -> bool {
+        self.0 == other.0 || self.is_blank() && other.is_blank() && self.behind() == other.behind()
+    }
+
+    /// The cell that looks like this one and differs least from `other`, so that as little as possible is stored over that.
+    pub(crate) const fn nearest(self, other: Self) -> Self {
+        if self.is_blank() && self.behind() == other.behind() { Self(self.0 & 0xFF | other.0 & 0xFF00) } else { self }
     }
 
     /// As VGA stores it.

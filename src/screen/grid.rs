@@ -1,4 +1,4 @@
-//! The characters on a screen, and which of them have changed.
+//! The characters on a screen, and which of them the screen does not show yet.
 
 use super::{Cell, Rect};
 
@@ -10,6 +10,17 @@ pub(crate) const MOST_ROWS: usize = 75;
 const CAPACITY: usize = MOST_COLUMNS * MOST_ROWS;
 const WORDS: usize = CAPACITY.div_ceil(64);
 
+/// A cell that the screen does not show yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) column: usize,
+    pub(crate) row: usize,
+    /// What to show.
+    pub(crate) cell: Cell,
+    /// What is shown, or [`Cell::UNKNOWN`].
+    pub(crate) shown: Cell,
+}
+
 /// Cells in rows and columns. Writes outside are ignored.
 ///
 /// All zero bits are a grid without cells, so that a static one takes no space in the kernel's file.
@@ -17,7 +28,9 @@ pub(crate) struct Grid {
     columns: usize,
     rows: usize,
     cells: [Cell; CAPACITY],
-    /// A bit for each cell that has changed since it was taken.
+    /// What the screen shows.
+    shown: [Cell; CAPACITY],
+    /// A bit for each cell that looks otherwise than what is shown.
     changed: [u64; WORDS],
     /// How many those are.
     count: usize,
@@ -28,7 +41,15 @@ pub(crate) struct Grid {
 impl Grid {
     /// No cells.
     pub(crate) const fn empty() -> Self {
-        Self { columns: 0, rows: 0, cells: [Cell::BLANK; CAPACITY], changed: [0; WORDS], count: 0, next: 0 }
+        Self {
+            columns: 0,
+            rows: 0,
+            cells: [Cell::BLANK; CAPACITY],
+            shown: [Cell::BLANK; CAPACITY],
+            changed: [0; WORDS],
+            count: 0,
+            next: 0,
+        }
     }
 
     /// Makes it this large, up to the limits, and empty. Every cell counts as changed: what the screen shows is unknown.
@@ -36,15 +57,16 @@ impl Grid {
         self.columns = columns.min(MOST_COLUMNS);
         self.rows = rows.min(MOST_ROWS);
         self.cells.fill(Cell::BLANK);
-        self.change_all();
+        self.assume(Cell::UNKNOWN);
     }
 
-    /// Marks every cell as changed.
-    pub(crate) fn change_all(&mut self) {
+    /// Takes the screen to show `cell` everywhere: it was cleared, or nobody knows.
+    pub(crate) fn assume(&mut self, cell: Cell) {
+        self.shown.fill(cell);
         self.changed.fill(0);
         self.count = 0;
         for index in 0..self.columns * self.rows {
-            self.change(index);
+            self.compare(index);
         }
     }
 
@@ -60,11 +82,8 @@ impl Grid {
 
     /// Sets the contents of a cell.
     pub(crate) fn put(&mut self, column: usize, row: usize, cell: Cell) {
-        if let Some(index) = self.index(column, row)
-            && self.cells[index] != cell
-        {
-            self.cells[index] = cell;
-            self.change(index);
+        if let Some(index) = self.index(column, row) {
+            self.set(index, cell);
         }
     }
 
@@ -85,10 +104,7 @@ impl Grid {
             for column in area.column..end {
                 let (to, from) = (row * self.columns + column, (row + by) * self.columns + column);
                 let cell = if row + by < bottom { self.cells[from] } else { Cell::BLANK };
-                if self.cells[to] != cell {
-                    self.cells[to] = cell;
-                    self.change(to);
-                }
+                self.set(to, cell);
             }
         }
     }
@@ -98,8 +114,13 @@ impl Grid {
         self.count > 0
     }
 
-    /// Takes a cell that has changed: its column, its row and its contents.
-    pub(crate) fn take_changed(&mut self) -> Option<(usize, usize, Cell)> {
+    /// How many cells have changed.
+    pub(crate) const fn changes(&self) -> usize {
+        self.count
+    }
+
+    /// Takes a cell that has changed: from now on it is shown.
+    pub(crate) fn take_changed(&mut self) -> Option<Change> {
         if self.count == 0 {
             return None;
         }
@@ -107,7 +128,10 @@ impl Grid {
         self.changed[index / 64] &= !(1 << (index % 64));
         self.count -= 1;
         self.next = index + 1;
-        Some((index % self.columns, index / self.columns, self.cells[index]))
+        let shown = self.shown[index];
+        let cell = self.cells[index].nearest(shown);
+        self.shown[index] = cell;
+        Some(Change { column: index % self.columns, row: index / self.columns, cell, shown })
     }
 
     fn changed_from(&self, start: usize) -> Option<usize> {
@@ -122,10 +146,22 @@ impl Grid {
         (column < self.columns && row < self.rows).then_some(row * self.columns + column)
     }
 
-    fn change(&mut self, index: usize) {
+    fn set(&mut self, index: usize, cell: Cell) {
+        if self.cells[index] != cell {
+            self.cells[index] = cell;
+            self.compare(index);
+        }
+    }
+
+    /// Notes whether a cell looks otherwise than what is shown.
+    fn compare(&mut self, index: usize) {
         let (word, bit) = (&mut self.changed[index / 64], 1 << (index % 64));
-        self.count += usize::from(*word & bit == 0);
-        *word |= bit;
+        self.count -= usize::from(*word & bit != 0);
+        *word &= !bit;
+        if !self.cells[index].looks_like(self.shown[index]) {
+            *word |= bit;
+            self.count += 1;
+        }
     }
 }
 
@@ -165,8 +201,10 @@ mod tests {
     /// Takes all that has changed, as a screen would.
     fn draw(grid: &mut Grid, screen: &mut [Cell]) -> usize {
         let mut taken = 0;
-        while let Some((column, row, cell)) = grid.take_changed() {
-            screen[row * MOST_COLUMNS + column] = cell;
+        while let Some(Change { column, row, cell, shown }) = grid.take_changed() {
+            let on_screen = &mut screen[row * MOST_COLUMNS + column];
+            assert!(shown == Cell::UNKNOWN || shown == *on_screen, "{column}, {row}");
+            *on_screen = cell;
             taken += 1;
         }
         taken
@@ -182,7 +220,8 @@ mod tests {
         grid.put(4, 1, cell(b'x'));
         grid.put(4, 1, cell(b'x'));
         grid.put(10, 1, cell(b'x'));
-        assert_eq!(grid.take_changed(), Some((4, 1, cell(b'x'))));
+        let shown = Cell::BLANK;
+        assert_eq!(grid.take_changed(), Some(Change { column: 4, row: 1, cell: cell(b'x'), shown }));
         assert_eq!((grid.take_changed(), grid.has_changed()), (None, false));
         grid.put(4, 1, cell(b'x'));
         assert!(!grid.has_changed());
@@ -198,9 +237,32 @@ mod tests {
         let mut taken = Vec::new();
         for code in 2..6 {
             grid.put(0, 0, cell(code));
-            taken.extend(grid.take_changed().map(|(column, ..)| column));
+            taken.extend(grid.take_changed().map(|change| change.column));
         }
         assert!(taken.iter().position(|&column| column == 79).unwrap() <= 1, "{taken:?}");
+    }
+
+    #[test]
+    fn what_looks_as_it_did_is_not_drawn() {
+        let mut grid = Grid::empty();
+        grid.resize(80, 25);
+        let plain_blank = Cell::of(' ', Style::PLAIN);
+        // As firmware clears a text mode.
+        grid.assume(plain_blank);
+        assert!(!grid.has_changed());
+        grid.fill(grid.area(), Cell::of(' ', Style::STRONG));
+        assert!(!grid.has_changed());
+        grid.put(3, 0, cell(b'x'));
+        grid.put(3, 0, Cell::BLANK);
+        assert!(!grid.has_changed(), "it went before it was drawn");
+        grid.put(3, 0, cell(b'x'));
+        assert_eq!(grid.take_changed().map(|change| change.shown), Some(plain_blank));
+        // The colour of what is not seen stays.
+        grid.put(3, 0, Cell::BLANK);
+        let change = grid.take_changed().unwrap();
+        assert_eq!((change.cell, change.shown), (Cell::new(0, Style::PLAIN), cell(b'x')));
+        grid.put(3, 0, Cell::of(' ', Style::TITLE));
+        assert_eq!(grid.changes(), 1, "another background is seen");
     }
 
     #[test]
@@ -234,7 +296,8 @@ mod tests {
             draw(&mut grid, &mut screen);
             for row in 0..size.1 {
                 for column in 0..size.0 {
-                    prop_assert_eq!(Some(screen[row * MOST_COLUMNS + column]), grid.get(column, row));
+                    let seen = screen[row * MOST_COLUMNS + column];
+                    prop_assert!(grid.get(column, row).is_some_and(|cell| cell.looks_like(seen)), "{seen:?}");
                 }
             }
         }

@@ -19,10 +19,10 @@ mod text_area;
 
 pub use cell::{Cell, Colour, Style};
 pub use font::{GLYPH_HEIGHT, GLYPH_WIDTH, bitmap};
-pub(crate) use grid::{Grid, MOST_COLUMNS, MOST_ROWS};
+pub(crate) use grid::{Change, Grid, MOST_COLUMNS, MOST_ROWS};
 pub(crate) use keyboard::Keyboard;
 pub use layout::{Rect, ScreenLayout};
-pub use painter::{LONGEST_LINE, Painter};
+pub use painter::{Brush, LONGEST_LINE, Painter};
 pub(crate) use picture::Screen;
 pub use status::Shares;
 pub(crate) use status::{Fact, Status};

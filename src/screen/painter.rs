@@ -69,6 +69,11 @@ impl Painter {
         GLYPH_HEIGHT * self.scale
     }
 
+    /// Lines of pixels that are alike, since they show one line of the font.
+    pub(crate) const fn scale(&self) -> usize {
+        self.scale
+    }
+
     /// Bytes of a line of a cell.
     pub(crate) const fn line_length(&self) -> usize {
         GLYPH_WIDTH * self.scale * self.bytes_per_pixel
@@ -77,6 +82,16 @@ impl Painter {
     /// A cell, ready to be painted.
     pub fn brush(&self, cell: Cell) -> Brush {
         Brush { glyph: glyph(cell.code()), levels: self.levels(cell) }
+    }
+
+    /// The same for another cell, made of the last one's brush where that has its colours.
+    pub(crate) fn next_brush(&self, cell: Cell, last: Option<(Cell, Brush)>) -> Brush {
+        match last {
+            Some((other, brush)) if (other.text(), other.behind()) == (cell.text(), cell.behind()) => {
+                Brush { glyph: glyph(cell.code()), ..brush }
+            }
+            _ => self.brush(cell),
+        }
     }
 
     fn levels(&self, cell: Cell) -> [u32; LEVELS] {

@@ -14,8 +14,8 @@ pub(crate) struct Screen {
     grid: Grid,
     layout: ScreenLayout,
     log: TextArea,
-    /// The log moves by single rows; else by halves, which costs less.
-    smooth: bool,
+    /// How the log moves.
+    advance: Advance,
     /// The first row of the record that is shown, while the log is scrolled back.
     top: Option<usize>,
 }
@@ -27,7 +27,7 @@ impl Screen {
             grid: Grid::empty(),
             layout: ScreenLayout::empty(),
             log: TextArea::new(ScreenLayout::empty().log),
-            smooth: false,
+            advance: Advance::Half,
             top: None,
         }
     }
@@ -47,9 +47,15 @@ impl Screen {
         (self.layout, self.log) = (ScreenLayout::empty(), TextArea::new(Rect::default()));
     }
 
-    /// From now on the log moves by single rows, which people can follow, or by halves, which costs less.
-    pub(crate) const fn set_smooth(&mut self, smooth: bool) {
-        self.smooth = smooth;
+    /// How the log moves from now on.
+    pub(crate) const fn set_advance(&mut self, advance: Advance) {
+        self.advance = advance;
+    }
+
+    /// Leaves a third of the log's area free, so that it need not move soon.
+    pub(crate) fn make_room(&mut self) {
+        let rows = self.layout.log.rows;
+        self.log.keep_last(&mut self.grid, rows - rows / 3);
     }
 
     /// Writes a line of the log, unless the log is scrolled back.
@@ -57,7 +63,7 @@ impl Screen {
         if self.top.is_some() {
             return;
         }
-        let advance = self.advance();
+        let advance = self.advance;
         // Writing to the screen cannot fail.
         let _ = self.log.writer(&mut self.grid, style, advance).write_fmt(text);
         self.log.end_line();
@@ -65,7 +71,7 @@ impl Screen {
 
     /// Continues at the end of the log.
     pub(crate) fn write(&mut self, text: &str) {
-        let advance = self.advance();
+        let advance = self.advance;
         let _ = self.log.writer(&mut self.grid, Style::STRONG, advance).write_str(text);
     }
 
@@ -134,10 +140,6 @@ impl Screen {
         status::draw_facts(&mut self.grid, self.layout.status, facts);
     }
 
-    const fn advance(&self) -> Advance {
-        if self.smooth { Advance::Line } else { Advance::Half }
-    }
-
     /// Shows the balloon, and how often each interrupt has come.
     pub(crate) fn show_status<'i>(&mut self, status: &Status<'_>, interrupts: impl Iterator<Item = (&'i str, u64)>) {
         status::draw(&mut self.grid, self.layout.status, status, interrupts);
@@ -177,7 +179,7 @@ impl Screen {
             format_args!(" {title}"),
         );
         self.log = TextArea::new(area);
-        (self.smooth, self.top) = (false, None);
+        (self.advance, self.top) = (Advance::Half, None);
     }
 
     /// The cells.
@@ -250,11 +252,43 @@ mod tests {
             screen.line(Style::PLAIN, format_args!("{number}"));
         }
         assert_eq!(text(&screen)[1..9], ["4", "5", "6", "7", "8", "", "", ""]);
-        screen.set_smooth(true);
+        screen.set_advance(Advance::Line);
         for number in 9..13 {
             screen.line(Style::PLAIN, format_args!("{number}"));
         }
         assert_eq!(text(&screen)[1..9], ["5", "6", "7", "8", "9", "10", "11", "12"]);
+    }
+
+    /// Draws what has changed, and returns how many cells that were.
+    fn draw(screen: &mut Screen) -> usize {
+        core::iter::from_fn(|| screen.grid_mut().take_changed()).count()
+    }
+
+    /// A start on a screen of 3840x2160, of 16,080 cells: it is cleared once, and then each letter is drawn once.
+    #[test]
+    fn a_start_draws_each_letter_once() {
+        let (mut screen, mut kept) = (screen(240, 67), Box::new(Record::new()));
+        screen.grid_mut().assume(Cell::BLANK);
+        let mut drawn = draw(&mut screen);
+        let facts: [Fact<'_>; 2] = [("CPU", "QEMU TCG CPU version 2.5+"), ("FIRMWARE", "SeaBIOS")];
+        let mut letters = 240 + 65;
+        for number in 0..45 {
+            let line =
+                format!("[   0.{number:03}] PCI 00:{number:02x}.0 a device of some length, and its name [1234:5678]");
+            letters += line.bytes().filter(|byte| *byte != b' ').count();
+            kept.push(Style::PLAIN.bits(), format_args!("{line}"));
+            screen.line(Style::PLAIN, format_args!("{line}"));
+            drawn += draw(&mut screen);
+            if number == 20 {
+                screen.show_facts(&facts);
+            }
+        }
+        // The main loop begins: the log is written anew from what is kept of it.
+        screen.set_advance(Advance::Line);
+        screen.turn(&kept, Page::End);
+        screen.show_prompt("> ", "", 0);
+        drawn += draw(&mut screen);
+        assert!((letters..letters + 100).contains(&drawn), "{drawn} cells drawn for {letters} letters");
     }
 
     fn record(screen: &mut Screen, numbers: core::ops::Range<u32>, record: &mut Record) {
@@ -272,7 +306,7 @@ mod tests {
         let mut kept = Box::new(Record::new());
         record(&mut screen, 0..200, &mut kept);
         let first = |screen: &Screen| text(screen)[1].split(' ').next().unwrap().to_owned();
-        screen.set_smooth(true);
+        screen.set_advance(Advance::Line);
         screen.turn(&kept, Page::End);
         // By halves the log had left room at its end: it is full now.
         assert_eq!((first(&screen).as_str(), text(&screen)[65].split(' ').next()), ("135", Some("199")));
@@ -295,6 +329,20 @@ mod tests {
         screen.clear_log();
         record(&mut screen, 211..212, &mut kept);
         assert_eq!(first(&screen), "211");
+    }
+
+    #[test]
+    fn room_is_made_once() {
+        let mut screen = screen(40, 22);
+        for number in 0..18 {
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+        screen.make_room();
+        assert_eq!(text(&screen)[1..4], ["4", "5", "6"]);
+        for number in 18..24 {
+            screen.line(Style::PLAIN, format_args!("{number}"));
+        }
+        assert_eq!((text(&screen)[1].as_str(), text(&screen)[20].as_str()), ("4", "23"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The entry point by UEFI: its system table names the tables that firmware left (UEFI 2.10, 4.3 and 4.6).
+//! Finds the entry point through UEFI's system table, which lists firmware's tables (UEFI 2.10, 4.3 and 4.6).
 
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -12,10 +12,10 @@ const SIGNATURE: [u8; 8] = *b"IBI SYST";
 const NEW: [u8; 16] = [0x44, 0x15, 0xfd, 0xf2, 0x94, 0x97, 0x2c, 0x4a, 0x99, 0x2e, 0xe5, 0xbb, 0xcf, 0x20, 0xe3, 0x94];
 const OLD: [u8; 16] = [0x31, 0x2d, 0x9d, 0xeb, 0x88, 0x2d, 0xd3, 0x11, 0x9a, 0x16, 0x00, 0x90, 0x27, 0x3f, 0xc1, 0x4d];
 
-/// The most entries that are read, whatever the table claims. Real tables have some twenty.
+/// The most entries to read, whatever the table claims. Real tables have some twenty.
 const MOST: u64 = 256;
 
-/// The end of the system table of 64-bit firmware: how many entries, and where.
+/// The end of 64-bit firmware's system table: number of entries, and their address.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Tables64 {
@@ -23,7 +23,7 @@ struct Tables64 {
     address: U64,
 }
 
-/// The same of 32-bit firmware.
+/// The same for 32-bit firmware.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Tables32 {
@@ -36,7 +36,7 @@ const OFFSET_64: u64 = 104;
 const OFFSET_32: u64 = 64;
 
 impl EntryPoint {
-    /// The entry point that UEFI names, the newer form first.
+    /// The entry point that UEFI lists, the newer form first.
     pub(crate) fn by_efi(memory: &impl PhysicalMemory, table: EfiSystemTable) -> Option<Self> {
         let start = table.address;
         if memory.read_value::<[u8; 8]>(start).ok()? != SIGNATURE {
@@ -74,7 +74,7 @@ mod tests {
 
     const BASE: u64 = 0x1000;
 
-    /// A system table with these configuration tables behind it, and both entry points behind those.
+    /// A system table, its configuration tables behind it, and both entry points behind those.
     fn firmware(wide: bool, guids: &[[u8; 16]]) -> Vec<u8> {
         let mut bytes = vec![0; 0x1000];
         let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);

@@ -1,4 +1,4 @@
-//! The entry point: where the table is (DSP0134, 5.2).
+//! The entry point, which locates the table (DSP0134, 5.2).
 
 use alloc::vec;
 
@@ -48,19 +48,19 @@ struct Raw64 {
 const AREA: core::ops::Range<u64> = 0xf_0000..0x10_0000;
 const PAGE: usize = 4096;
 
-/// Where the table is.
+/// The location of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct EntryPoint {
     /// The version of SMBIOS.
     pub version: (u8, u8),
     /// The table's physical address, as firmware gives it.
     pub table: u64,
-    /// Its size at most, in bytes.
+    /// Its maximum size in bytes.
     pub length: u32,
 }
 
 impl EntryPoint {
-    /// The entry point at `address`, of either form, if it is undamaged.
+    /// The entry point at `address`, of either form, if it is valid.
     pub(crate) fn read(memory: &impl PhysicalMemory, address: u64) -> Option<Self> {
         let anchor: [u8; 5] = memory.read_value(address).ok()?;
         match &anchor {
@@ -70,10 +70,10 @@ impl EntryPoint {
         }
     }
 
-    /// Searches where BIOSes put it. Prefers the newer form.
+    /// Searches the BIOS area. Prefers the newer form.
     pub(crate) fn search(memory: &impl PhysicalMemory) -> Option<Self> {
         let mut old = None;
-        // Page by page: reading may mean mapping.
+        // Page by page: each read may map memory.
         let mut page = vec![0; PAGE];
         for start in AREA.step_by(PAGE) {
             let readable = PhysAddr::new(start).is_some_and(|start| memory.read(start, &mut page).is_ok());
@@ -93,7 +93,7 @@ impl EntryPoint {
     }
 
     fn of_32(raw: &Raw32) -> Option<Self> {
-        // A length of 0x1E is an error of the specification's version 2.1, and firmware has it.
+        // Version 2.1 of the specification gives the wrong length 0x1E, and some firmware uses it.
         let length = usize::from(raw.length);
         let sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
         let sound = (0x1e..=size_of::<Raw32>()).contains(&length)

@@ -1,7 +1,7 @@
 //! SMBIOS: the firmware's description of the machine and of itself (DMTF DSP0134, version 3.7).
 //!
-//! Everything here comes from firmware that may be wrong: each length is checked against the bytes that are there, each
-//! walk ends after a fixed number of steps, and text is cut to what can be shown.
+//! Firmware may be wrong: each length is checked against the available bytes, each walk ends after a fixed number of
+//! steps, and text is cut to a printable length.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ use structure::{Structure, Structures};
 use crate::boot::{EfiSystemTable, PhysicalMemory, Unreadable};
 use ballonet::memory::PhysAddr;
 
-/// The most bytes of the table that are read. Real tables have 2 to 20 KiB.
+/// The most bytes of the table to read. Real tables have 2 to 20 KiB.
 pub(crate) const MAX_TABLE: u32 = 64 << 10;
 
 /// Why SMBIOS gives no names.
@@ -32,15 +32,15 @@ pub(crate) enum SmbiosError {
     /// The table's address is not a physical address.
     #[display("SMBIOS: the table's address {_0:#x} is not a physical address")]
     Address(#[error(not(source))] u64),
-    /// There is no structure that names the firmware, the system or the board.
+    /// No structure names the firmware, the system or the board.
     #[display("SMBIOS: no structure names firmware, system or board")]
     Nameless,
 }
 
-/// A product, as its maker named it. Text that the maker did not fill in is empty.
+/// A product as its maker named it. Text that the maker left out is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Product {
-    /// Who made it.
+    /// The maker.
     pub manufacturer: String,
     /// Its name.
     pub name: String,
@@ -51,15 +51,15 @@ pub(crate) struct Product {
 /// The firmware.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Firmware {
-    /// Who wrote it.
+    /// The author.
     pub vendor: String,
     /// Its version.
     pub version: String,
-    /// When it was released.
+    /// Release date.
     pub date: String,
 }
 
-/// What SMBIOS reports.
+/// The contents of SMBIOS.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Smbios {
     /// The version of SMBIOS.
@@ -73,18 +73,18 @@ pub(crate) struct Smbios {
 }
 
 impl Smbios {
-    /// Finds the entry point by UEFI's system table if there is one, else where BIOSes put it, and reads the table. `None` where
-    /// there is no entry point.
+    /// Finds the entry point, through UEFI's system table if there is one, otherwise in the BIOS area, and reads the
+    /// table. `None` if there is no entry point.
     pub(crate) fn find(memory: &impl PhysicalMemory, efi: Option<EfiSystemTable>) -> Option<Result<Self, SmbiosError>> {
         let named = efi.and_then(|table| EntryPoint::by_efi(memory, table));
         let entry = named.or_else(|| EntryPoint::search(memory))?;
         Some(Self::read(memory, &entry))
     }
 
-    /// Reads the table that `entry` leads to.
+    /// Reads the table at `entry`.
     ///
     /// # Errors
-    /// When the table cannot be read or names nothing.
+    /// When the table is unreadable or names nothing.
     pub(crate) fn read(memory: &impl PhysicalMemory, entry: &EntryPoint) -> Result<Self, SmbiosError> {
         let address = PhysAddr::new(entry.table).ok_or(SmbiosError::Address(entry.table))?;
         let mut table = vec![0; entry.length.min(MAX_TABLE) as usize];
@@ -94,7 +94,7 @@ impl Smbios {
         Ok(found)
     }
 
-    /// Reads the structures in `table`; `None` if they name nothing. The first of each type counts.
+    /// Parses the structures in `table`; `None` if they name nothing. The first of each type counts.
     pub(crate) fn parse(table: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         let (mut firmware, mut system, mut board) = (false, false, false);
@@ -113,7 +113,7 @@ impl Smbios {
     }
 }
 
-/// A system and a board have the same three strings at the same places (7.2, 7.3).
+/// System and board have the same three strings at the same offsets (7.2, 7.3).
 fn product(structure: &Structure<'_>) -> Product {
     let [manufacturer, name, version] = [4, 5, 6].map(|at| structure.text(at));
     Product { manufacturer, name, version }
@@ -133,7 +133,7 @@ impl core::fmt::Display for Firmware {
     }
 }
 
-/// Writes those of `texts` that are not empty.
+/// Writes the texts that are not empty.
 fn join(f: &mut core::fmt::Formatter<'_>, texts: [&String; 3], separator: &str) -> core::fmt::Result {
     let mut texts = texts.into_iter().filter(|text| !text.is_empty());
     if let Some(first) = texts.next() {

@@ -1,4 +1,4 @@
-//! The structures of the table (DSP0134, 6.1): a header, a formatted area, and strings that are counted from 1.
+//! The structures of the table (DSP0134, 6.1): a header, a formatted area, and strings numbered from 1.
 
 use alloc::string::String;
 
@@ -6,9 +6,9 @@ use alloc::string::String;
 const END: u8 = 127;
 /// Type, length, handle.
 const HEADER: usize = 4;
-/// The most structures that are read, whatever the table's size.
+/// The most structures to read, whatever the table's size.
 const MOST: usize = 4096;
-/// Characters of a string that are kept.
+/// Characters kept of a string.
 const LONGEST: usize = 64;
 
 /// Placeholders that makers leave instead of a name, in lower case.
@@ -58,7 +58,7 @@ impl<'a> Iterator for Structures<'a> {
             return None;
         }
         let (formatted, behind) = self.rest.split_at_checked(length.into())?;
-        // The strings end with an empty one; without strings there are two NULs.
+        // An empty string ends the strings; without strings there are two NULs.
         let end = behind.windows(2).position(|pair| pair == [0, 0])?;
         let (strings, rest) = behind.split_at_checked(end + 2)?;
         self.rest = rest;
@@ -71,7 +71,8 @@ impl Structure<'_> {
         self.formatted.first().copied().unwrap_or(END)
     }
 
-    /// The string whose number is at an offset of the formatted area; empty if there is none or it is a placeholder.
+    /// The string whose number is at this offset of the formatted area; empty if there is none or it is a
+    /// placeholder.
     pub(super) fn text(&self, at: usize) -> String {
         let number = self.formatted.get(at).copied().unwrap_or(0);
         let Some(index) = usize::from(number).checked_sub(1) else { return String::new() };

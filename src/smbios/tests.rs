@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::boot::MemoryImage;
 
-/// A structure: its type, its formatted area behind the header, its strings.
+/// A structure: its type, its formatted area behind the header, and its strings.
 fn structure(kind: u8, formatted: &[u8], strings: &[&str]) -> Vec<u8> {
     let mut bytes = vec![kind, (4 + formatted.len()) as u8, kind, 0];
     bytes.extend(formatted);
@@ -49,7 +49,7 @@ pub(super) fn entry_64(table: u64, length: u32) -> Vec<u8> {
     bytes
 }
 
-/// A BIOS area with these at these offsets.
+/// A BIOS area with these parts at these offsets.
 fn bios(parts: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; 0x1_0000];
     for (at, part) in parts {
@@ -94,7 +94,7 @@ fn a_damaged_entry_point_is_passed_over() {
             bad[at] ^= 1;
             assert_eq!(EntryPoint::search(&image(&bios(&[(0x20, &bad)]))), None, "byte {at}");
         }
-        // Not on a multiple of 16.
+        // Not at a multiple of 16.
         assert_eq!(EntryPoint::search(&image(&bios(&[(0x28, &good)]))), None);
     }
     assert_eq!(EntryPoint::search(&image(&[])), None);
@@ -118,7 +118,7 @@ fn a_structure_that_is_cut_off_ends_the_table() {
     for length in 0..whole.len() {
         assert_eq!(Smbios::parse(&whole[..length]), None, "{length} bytes");
     }
-    // A length that does not hold the header, and string numbers that lead nowhere.
+    // A length below the header's, and string numbers that lead nowhere.
     assert_eq!(Smbios::parse(&[1, 3, 0, 0, 0, 0, 0]), None);
     let found = Smbios::parse(&structure(1, &[9, 255, 0, 0], &["a"])).unwrap();
     assert_eq!(found.system, Product::default());
@@ -141,7 +141,7 @@ proptest! {
         }
     }
 
-    /// Sound headers with nonsense behind them.
+    /// Valid headers with arbitrary contents.
     #[test]
     fn any_structures_are_a_table(parts in prop::collection::vec((0..4u8, prop::collection::vec(any::<u8>(), 0..20)), 0..20)) {
         let table: Vec<u8> = parts.iter().flat_map(|(kind, rest)| structure(*kind, rest, &["a", "b"])).collect();

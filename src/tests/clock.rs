@@ -1,4 +1,4 @@
-//! The clock: it never goes back, and agrees with the timers of known rate that the machine has.
+//! The clock never goes back, and agrees with the machine's timers of known rate.
 
 use alloc::vec::Vec;
 
@@ -23,7 +23,7 @@ kernel_test! {
     }
 }
 
-/// A counter to hold the TSC against: how to read it, its rate in Hz, the bits that count.
+/// A counter to compare the TSC with: how to read it, its rate in Hz, and its width as a mask.
 struct Reference {
     name: &'static str,
     hz: u64,
@@ -33,24 +33,24 @@ struct Reference {
 }
 
 impl Reference {
-    /// ACPI's timer.
+    /// The ACPI timer.
     fn pm_timer(machine: &Machine) -> Option<Self> {
         let timer = machine.acpi.as_ref()?.fadt.as_ref()?.pm_timer?;
         if timer.register.space != AddressSpace::Io {
             return None;
         }
         let port = u16::try_from(timer.register.address).ok()?;
-        // SAFETY: the FADT says that the timer is at this port; reading has no effect.
+        // SAFETY: the FADT gives this port for the timer; reading has no effect.
         let read = |port| unsafe { Port::<u32>::new(port).read() };
         Some(Self { name: "PM timer", hz: 3_579_545, mask: 0xFF_FFFF, read, port })
     }
 
-    /// Channel 2 of the 8254, counting down from 65536 over and over.
+    /// Channel 2 of the 8254, counting down from 65536 repeatedly.
     fn pit() -> Option<Self> {
         const COMMAND: u16 = 0x43;
         const GATE: u16 = 0x61;
         let read = |port| {
-            // SAFETY: channel 2 drives nothing but the speaker, which is off; latches and reads its count.
+            // SAFETY: channel 2 drives only the speaker, which is off; latches and reads its count.
             unsafe {
                 PortWriteOnly::<u8>::new(COMMAND).write(0b1000_0000);
                 let mut data = Port::<u8>::new(port);
@@ -76,7 +76,7 @@ impl Reference {
         (self.read)(self.port)
     }
 
-    /// The counter and the TSC at one moment, of many tries the one during which least time went by.
+    /// Counter and TSC at one moment: of many tries, the one that took least time.
     fn sample(&self) -> (u32, u64) {
         let tries = (0..64).map(|_| {
             let before = clock::tsc();
@@ -87,7 +87,7 @@ impl Reference {
         tries.min_by_key(|(spent, _)| *spent).map_or((0, 0), |(_, sample)| sample)
     }
 
-    /// The TSC's rate in Hz by this counter, over about 30 ms.
+    /// The TSC's rate in Hz by this counter, measured over about 30 ms.
     fn tsc_hz(&self) -> u64 {
         let (first, start) = self.sample();
         let window = (self.hz / 33) as u32;
@@ -107,9 +107,9 @@ kernel_test! {
         if references.is_empty() {
             return Err(Skip::because("there is neither a PM timer nor an 8254"));
         }
-        let known = context.machine.rate.tsc_hz;
+        let known = clock::rate().map_or(0, |rate| rate.tsc_hz);
         for reference in references {
-            // A busy host can let the counter go round unseen, which makes the TSC seem faster, never slower.
+            // A busy host may let the counter wrap unseen, which makes the TSC seem faster, never slower.
             let mut rate = 0;
             let agrees = (0..50).any(|_| {
                 rate = reference.tsc_hz();

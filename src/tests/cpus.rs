@@ -24,7 +24,7 @@ pub(super) const TESTS: &[Test] = tests![
     all_cpus_allocate_and_free_at_once_and_nothing_is_lost,
 ];
 
-/// The numbers of the CPUs that take jobs.
+/// The numbers of the CPUs that accept jobs.
 fn others() -> Result<Vec<u32>, Skip> {
     let others: Vec<_> = smp::all().map(Cpu::number).filter(|&number| number != 0).collect();
     if others.is_empty() { Err(Skip::because(ONE_CPU)) } else { Ok(others) }
@@ -92,10 +92,10 @@ kernel_test! {
     }
 }
 
-/// A frame whose first word is `word`.
+/// Allocates a frame and sets its first word to `word`.
 fn frame_with(word: u64) -> FrameRun {
     let run = frames::allocate(1, 1).expect("a frame is free");
-    // SAFETY: the frame is this test's, and memory is mapped one to one.
+    // SAFETY: the frame belongs to this test, and memory is mapped one to one.
     unsafe { (run.start().start().as_u64() as *mut u64).write_volatile(word) };
     run
 }
@@ -113,7 +113,7 @@ fn close(window: u64) {
 }
 
 fn read(address: u64) -> u64 {
-    // SAFETY: called while a window is open there.
+    // SAFETY: called only while a window is open there.
     unsafe { (address as *const u64).read_volatile() }
 }
 
@@ -162,7 +162,7 @@ kernel_test! {
         let (step, seen) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU64::new(0)));
         let (its_step, look) = (Arc::clone(&step), Arc::clone(&seen));
         start(cpu, move || {
-            // It shows no progress: after a thousand interrupts none is let in.
+            // It shows no progress: after a thousand interrupts the kernel holds further ones back.
             let held = vectors::holds();
             while vectors::holds() == held {
                 local_apic::send_to_self(vectors::WAKE);
@@ -178,7 +178,7 @@ kernel_test! {
         assert_eq!(seen.load(Ordering::SeqCst), 0xAAAA);
         close(window);
         assert_eq!(open(second), window, "the addresses are used again");
-        // Each of these takes an NMI, too.
+        // Each of these also receives an NMI.
         for _ in 0..10 {
             let another = open(first);
             close(another);
@@ -205,7 +205,7 @@ kernel_test! {
         let its_step = Arc::clone(&step);
         start(cpu, move || {
             wait_until(|| smp::boot().sleep_state() == SleepState::Asleep);
-            // One that comes before `hlt` need not wake it.
+            // An NMI before `hlt` need not wake the CPU.
             wait_until(|| {
                 local_apic::send_nmi(smp::boot().apic_id());
                 pass(1_000_000);
@@ -258,7 +258,7 @@ kernel_test! {
         start(cpu, move || {
             for round in 1..=ROUNDS {
                 wait_until(|| question.load(Ordering::SeqCst) == round);
-                // At all moments of the other's going to sleep.
+                // At varying moments while the other CPU goes to sleep.
                 (0..round % 50 * 20).for_each(|_| core::hint::spin_loop());
                 answer.store(round, Ordering::Relaxed);
                 smp::wake(smp::boot());
@@ -293,17 +293,17 @@ kernel_test! {
         others.iter().for_each(|&cpu| finish(cpu));
         frames::with(|frames| frames.check()).expect("the records are sound");
         let after = frames::counts();
-        // The heap keeps what it has grown by.
+        // The heap keeps the frames by which it has grown.
         let heap = heap::view().size as u64 / 4096;
         assert!(after.used <= before.used + heap, "{} frames were in use, {} are", before.used, after.used);
     }
 }
 
-/// Allocates frames and blocks of several sizes, marks them as its own, and gives them back after a look at the marks.
+/// Allocates frames and blocks of several sizes, marks them, verifies the marks, and frees them.
 fn churn(mark: u64) {
     let runs: Vec<FrameRun> = [1, 1, 3, 16].iter().filter_map(|&frames| frames::allocate(frames, 1).ok()).collect();
     let pages = || runs.iter().flat_map(|run| run.pfns()).map(|pfn| pfn.start().as_u64() as *mut u64);
-    // SAFETY: these frames are this call's, and memory is mapped one to one.
+    // SAFETY: these frames belong to this call, and memory is mapped one to one.
     pages().for_each(|page| unsafe { page.write_volatile(mark) });
     let blocks: Vec<Vec<u64>> = [10, 100, 20_000].iter().map(|&words| alloc::vec![mark; words]).collect();
     for page in pages() {

@@ -40,7 +40,7 @@ kernel_test! {
         for size in [1, 2, 3, 7, 8, 15, 16, 24, 33, 100, 1000, 4096, 4097, 100_000] {
             for align in (0..=12).map(|shift| 1_usize << shift) {
                 let layout = Layout::from_size_align(size, align).expect("a layout");
-                // SAFETY: the size is not 0; the block is used within its size and given back with its layout.
+                // SAFETY: the size is not 0; the block is used within its size and freed with its layout.
                 unsafe {
                     let block = alloc(layout);
                     assert!(!block.is_null() && block.addr().is_multiple_of(align), "{size} to {align}: {block:p}");
@@ -90,7 +90,7 @@ kernel_test! {
         }
         let size = heap::view().size;
         drop(black_box(Vec::<u8>::with_capacity(large::LARGE - 1)));
-        assert_eq!(heap::view().size, size, "what was free has not become one piece");
+        assert_eq!(heap::view().size, size, "free blocks were not merged");
         drop(pieces);
         assert_eq!(heap::view().used, before);
     }
@@ -155,7 +155,7 @@ kernel_test! {
         let before = free();
         for align in (0..=23).map(|shift| 1_usize << shift) {
             let layout = Layout::from_size_align(3 * MIB / 2, align).expect("a layout");
-            // SAFETY: the size is not 0; the block is used within its size and given back with its layout.
+            // SAFETY: the size is not 0; the block is used within its size and freed with its layout.
             unsafe {
                 let block = alloc(layout);
                 assert!(!block.is_null() && block.addr().is_multiple_of(align), "{align}: {block:p}");
@@ -168,10 +168,10 @@ kernel_test! {
     }
 }
 
-/// Runs in a list of them.
+/// Capacity of a list of runs.
 const LIST: usize = 4096;
 
-/// Takes all free memory in whole regions and gives every other one back, so that no two free ones follow each other.
+/// Allocates all free memory in whole regions and frees every other one, so that no two free regions are adjacent.
 fn fragment() -> Vec<FrameRun> {
     let mut runs = Vec::with_capacity(LIST);
     while let Ok(run) = frames::allocate(512, 512) {
@@ -192,12 +192,12 @@ fn fragment() -> Vec<FrameRun> {
 kernel_test! {
     fn a_block_larger_than_any_hole_is_put_together_from_pieces() {
         const BLOCK: usize = 9 * MIB + 12345;
-        // The lists of runs are small blocks, for which the heap may grow.
+        // The lists of runs are small blocks, so the heap may grow for them.
         drop(black_box([(); 2].map(|()| Vec::<FrameRun>::with_capacity(LIST))));
         let (size, before) = (heap::view().size, free());
         let kept = fragment();
         let left = free();
-        assert!(frames::allocate(1024, 1).is_err(), "no two regions that follow each other are free");
+        assert!(frames::allocate(1024, 1).is_err(), "no two adjacent regions are free");
         for _ in 0..3 {
             let mut block = Vec::<u64>::with_capacity(BLOCK / 8);
             block.extend(0..(BLOCK / 8) as u64);
@@ -209,7 +209,7 @@ kernel_test! {
             drop(block);
             assert!(other.iter().all(|&byte| byte == 7));
             drop(other);
-            assert_eq!((free(), large::view().scattered), (left, 0), "tables and frames go back");
+            assert_eq!((free(), large::view().scattered), (left, 0), "tables and frames are freed");
         }
         for run in kept {
             frames::free(run).expect("it was allocated");
@@ -219,7 +219,7 @@ kernel_test! {
     }
 }
 
-/// Somebody who has memory to give back.
+/// A source of memory to reclaim.
 struct Giver {
     runs: Vec<FrameRun>,
     asked: u64,
@@ -228,7 +228,7 @@ struct Giver {
 impl Source for Giver {
     fn reclaim(&mut self, frames: u64) -> Reclaimed {
         self.asked += 1;
-        // No lock is held, so this can allocate; and nobody is asked for that in turn.
+        // No lock is held, so this can allocate; and the source is not asked again for that.
         drop(black_box(Box::new([0_u8; 100])));
         let mut given = 0;
         while given < frames {
@@ -240,7 +240,7 @@ impl Source for Giver {
     }
 }
 
-/// All memory but what the kernel keeps for itself.
+/// Allocates all memory except the kernel's reserve.
 fn take_all() -> Giver {
     let mut runs = Vec::with_capacity(65536);
     let kept = frames::with(|frames| frames.floor()) / 2;
@@ -268,7 +268,7 @@ kernel_test! {
         assert_eq!((giver.asked, reclaim::counts().stalls), (1, stalls + 1), "once is enough");
         assert!(Vec::<u8>::new().try_reserve_exact(4 * MIB).is_err(), "no source is lent any more");
         drop(block);
-        // More than there is: asked for, and refused.
+        // More than the source has: it is asked, and the allocation fails.
         let refused = reclaim::lend(&mut giver, || Vec::<u8>::new().try_reserve_exact(1 << 44).is_err());
         assert!(refused && giver.runs.is_empty());
         drop(giver);
@@ -296,7 +296,7 @@ unsafe extern "C" {
 }
 
 const ROOM: usize = 160;
-/// Lengths that are tried, and offsets from alignment.
+/// The lengths to test, and offsets from alignment.
 const LENGTHS: core::ops::Range<usize> = 0..70;
 const OFFSETS: core::ops::Range<usize> = 0..9;
 
@@ -304,8 +304,8 @@ fn pattern() -> [u8; ROOM] {
     core::array::from_fn(|index| (index as u8).wrapping_mul(37).wrapping_add(11))
 }
 
-/// What a copy should make of `room`, byte by byte. The compiler is kept from making a call of the function tested out
-/// of it.
+/// The expected result of a copy in `room`, byte by byte. The compiler must not turn this loop into a call of the
+/// tested function.
 fn copied(room: &[u8; ROOM], to: usize, from: usize, length: usize) -> [u8; ROOM] {
     let mut expected = *room;
     for index in 0..length {
@@ -325,7 +325,7 @@ kernel_test! {
                 let mut room = pattern();
                 let expected = copied(&room, to, from, length);
                 let start = room.as_mut_ptr();
-                // SAFETY: both ranges lie in the room, apart from each other.
+                // SAFETY: both ranges are in the room and do not overlap.
                 let returned = unsafe { memcpy(start.add(to), start.add(from), length) };
                 assert_eq!(returned, start.wrapping_add(to));
                 assert!(same(&room, &expected), "{length} bytes from {from} to {to}");
@@ -341,7 +341,7 @@ kernel_test! {
                 let mut room = pattern();
                 let expected = copied(&room, to, from, length);
                 let start = room.as_mut_ptr();
-                // SAFETY: both ranges lie in the room.
+                // SAFETY: both ranges are in the room.
                 let returned = unsafe { memmove(start.add(to), start.add(from), length) };
                 assert_eq!(returned, start.wrapping_add(to));
                 assert!(same(&room, &expected), "{length} bytes from {from} to {to}");
@@ -361,7 +361,7 @@ kernel_test! {
                         *byte = black_box(value as u8);
                     }
                     let start = room.as_mut_ptr();
-                    // SAFETY: the range lies in the room.
+                    // SAFETY: the range is in the room.
                     let returned = unsafe { memset(start.add(to), value, length) };
                     assert_eq!(returned, start.wrapping_add(to));
                     assert!(same(&room, &expected), "{length} bytes of {value:#x} at {to}");
@@ -378,7 +378,7 @@ kernel_test! {
                 for change in [1_u8, 0x80, 0xFF] {
                     let left = pattern();
                     let mut right = left;
-                    // Behind the length nothing counts.
+                    // Bytes past the length do not count.
                     right[difference] = right[difference].wrapping_add(change);
                     let [l, r] = [left, right].map(|room| i32::from(room[difference]));
                     let expected = if difference == length { 0 } else { l - r };

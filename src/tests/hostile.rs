@@ -1,6 +1,5 @@
-//! Misbehaving devices and firmware: the kernel continues.
+//! Devices and firmware misbehave: the kernel continues.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -11,7 +10,7 @@ use crate::machine::io_apic::{self, IoApicError};
 use crate::machine::paging::{self, Access, PagingError};
 use crate::machine::{clock, frames, idle_unless, lines, local_apic, timer, vectors};
 use ballonet::pci::Bdf;
-use ballonet::platform::{Handled, Handler, Platform, RegisterWindow};
+use ballonet::platform::{Handled, Platform, RegisterWindow};
 use ballonet::virtio::spec::Features;
 use ballonet::virtio::{QueueIndex, QueueOptions, RingLayout, TransportKind, Virtqueue};
 
@@ -32,9 +31,9 @@ pub(super) const TESTS: &[Test] = tests![
     a_line_learns_its_input_only_from_an_interrupt_that_no_other_claims,
 ];
 
-/// Lets a vector's handler ask for the next interrupt over and over. `take` gives the handler a vector.
-fn storm(take: impl FnOnce(Handler) -> u8) {
-    /// The storm ends after this many interrupts, so that the test ends.
+/// Makes a vector's handler request the next interrupt, over and over. `take` assigns the handler a vector.
+fn storm(take: impl FnOnce(vectors::Handler) -> u8) {
+    /// The storm ends after this many interrupts, so that the test ends in any case.
     const ENOUGH: u64 = 300_000;
     let count = Arc::new(AtomicU64::new(0));
     let storm = Storm::new();
@@ -46,7 +45,7 @@ fn storm(take: impl FnOnce(Handler) -> u8) {
         Handled::Yes
     };
     let held = vectors::holds();
-    let number = take(Box::new(handler));
+    let number = take(vectors::Handler::new(handler));
     storm.set_vector(number);
     local_apic::send_to_self(number);
     wait_until(|| count.load(Ordering::SeqCst) > 0);
@@ -56,7 +55,7 @@ fn storm(take: impl FnOnce(Handler) -> u8) {
     storm.stop();
     let came = count.load(Ordering::SeqCst);
     assert!(came < ENOUGH, "the storm took all of the CPU until it ended by itself");
-    // What was held back still comes, and then there is peace.
+    // Interrupts that were held back still arrive; after those there are none.
     wait_until(|| count.load(Ordering::SeqCst) > came);
     assert!(vectors::holds() > held);
     vectors::release(number);
@@ -71,7 +70,7 @@ kernel_test! {
 
 kernel_test! {
     fn messages_that_name_a_vector_above_all_devices_do_not_stop_the_kernel_either() {
-        // A device says itself what its messages hold.
+        // A device chooses the contents of its messages.
         let vector = vectors::APIC_ERROR - 1;
         storm(|handler| {
             vectors::install(vector, String::from("storm"), handler);
@@ -112,7 +111,8 @@ kernel_test! {
 
 kernel_test! {
     fn messages_that_name_an_exception_are_not_delivered() {
-        // The APIC takes vectors from 16 on, and the CPU cannot tell such a message from the exception of that number.
+        // The APIC accepts vectors from 16 on, and the CPU cannot tell such a message from the exception with that
+        // number.
         let counter = Counter::new("after");
         for vector in 16..vectors::FIRST_EXTERNAL {
             let before = vectors::counted(vector);
@@ -121,7 +121,7 @@ kernel_test! {
             counter.wait_for(u64::from(vector) - 15);
             assert_eq!(vectors::counted(vector), before, "vector {vector} was delivered");
         }
-        // Nor once the kernel has held everything back and let it in again.
+        // Nor after the kernel has held everything back and let it in again.
         local_apic::hold_up_to(vectors::SPURIOUS);
         local_apic::hold_none();
         local_apic::send_to_self(counter.vector);
@@ -139,7 +139,7 @@ kernel_test! {
             paging::with(|space| space.open_window(address, length, Access::Device, &mut frames::ForTables))
         };
         let before = paging::with(|space| space.windows());
-        // The last begins among the registers of a VGA adapter.
+        // The last range begins inside a VGA adapter's registers.
         for (address, length) in [(image, 4096), (frame, 32), (frame + 0x800, 4), (frame - 1, 2), (0xA_0000, 1 << 30)] {
             assert_eq!(open(address, length), Err(PagingError::Memory { address, length }), "{address:#x}+{length:#x}");
         }
@@ -159,7 +159,7 @@ kernel_test! {
         let before = paging::with(|space| space.windows());
         let config = context.machine.config().regions().next().map(|region| region.range.start().as_u64());
         let memory = [0xFEC0_0000, 0xFED0_0000, 0xFEE0_0000, 0xFEEF_F000, 0xFEBF_F000 + 0x800].into_iter().chain(config);
-        // Behind 0xE2 the status register would ask the kernel to end.
+        // The status register behind 0xE2 would make the kernel end.
         let ports = [0x20, 0x3F8, 0xCF8, 0xCFC, 0xE2, 0xFFF];
         for (io, address) in memory.map(|address| (false, address)).chain(ports.map(|port| (true, port))) {
             let function = Bdf::new(0, 0, 31, 7).expect("a place");
@@ -174,7 +174,7 @@ kernel_test! {
 kernel_test! {
     fn registers_of_another_function_are_not_mapped_while_they_are_in_use(context) {
         let function = |number| Bdf::new(0, 0, 31, number).expect("a place");
-        // Nothing is there; nothing is accessed.
+        // Nothing is there, and nothing accesses it.
         for (io, address) in [(false, 0xF_F000_0000), (true, 0x5000)] {
             let of = |number, address, length| RegisterWindow {
                 device: function(number).into(),
@@ -192,7 +192,7 @@ kernel_test! {
             let beside = context.machine.map(of(7, address, 0x40)).expect("beside it");
             context.machine.unmap(beside);
             context.machine.unmap(own);
-            let after = context.machine.map(of(7, address + 0x40, 0x40)).expect("nobody has it any more");
+            let after = context.machine.map(of(7, address + 0x40, 0x40)).expect("it was unmapped");
             context.machine.unmap(after);
         }
     }
@@ -200,7 +200,7 @@ kernel_test! {
 
 kernel_test! {
     fn a_queue_that_is_too_large_for_what_memory_is_left_is_an_error(context) {
-        // A legacy device says how large its queues are, and has to be believed.
+        // A legacy device dictates the size of its queues.
         let layout = RingLayout::for_device(TransportKind::Legacy, Features::empty(), 32768, 0).expect("a power of two");
         let mut runs = Vec::with_capacity(16384);
         let mut size = 512;
@@ -211,7 +211,7 @@ kernel_test! {
             }
             assert!(runs.len() < runs.capacity(), "memory is in more pieces than the test has room for");
         }
-        // Less than the ring takes, and less than the kernel's own record of it: neither must end the kernel.
+        // Less memory than the ring needs, and less than the kernel's own record of it: neither may end the kernel.
         for _ in 0..3 {
             let index = QueueIndex::new(0).expect("every device has one");
             let queue = Virtqueue::<_, [u64; 64]>::allocate(&mut context.machine, index, layout, QueueOptions::default());
@@ -225,7 +225,7 @@ kernel_test! {
 
 kernel_test! {
     fn an_io_apic_that_is_not_there_is_not_taken() {
-        // Nothing answers right below the addresses that all PCs keep for the chipset.
+        // Nothing responds directly below the addresses that all PCs reserve for the chipset.
         let address = ballonet::memory::PhysAddr::new(0xFEBF_F000).expect("an address");
         let before = io_apic::end();
         assert_eq!(io_apic::add(&IoApic { id: 9, address, gsi_base: 1000 }), Err(IoApicError::Absent));
@@ -233,7 +233,7 @@ kernel_test! {
     }
 }
 
-/// The inputs that the line of this name may end at.
+/// The inputs where the line of this name may arrive.
 fn inputs(name: &str) -> Vec<u32> {
     lines::views().into_iter().find(|(known, ..)| known == name).map_or(Vec::new(), |(_, _, inputs)| inputs)
 }
@@ -245,11 +245,14 @@ kernel_test! {
         let mut ids = Vec::new();
         for (name, asked) in ["one", "two"].into_iter().zip(&asked) {
             let asked = Arc::clone(asked);
-            // As an ISR byte: reading it takes the request back.
+            // Like an ISR register: reading it clears the request.
             let handler = move || if asked.swap(false, Ordering::SeqCst) { Handled::Yes } else { Handled::No };
             let id = local_apic::id().try_into().map_err(|_| Skip::because("the IOAPIC cannot name this CPU"))?;
-            let line = lines::attach(0xFF, madt, id, String::from(name), Box::new(handler)).expect("vectors are free");
-            ids.push(line.ok_or(Skip::because("there is no IOAPIC"))?);
+            let line = lines::attach(0xFF, madt, id, String::from(name), vectors::Handler::new(handler));
+            ids.push(line.map_err(|refused| {
+                assert_eq!(refused.error, None, "vectors are free");
+                Skip::because("there is no IOAPIC")
+            })?);
         }
         let [first, second, ..] = inputs("one")[..] else { return Err(Skip::because("there is but one input")) };
         let raise = |gsi: u32, who: &[usize]| {
@@ -265,6 +268,6 @@ kernel_test! {
         assert_eq!(inputs("one"), [first]);
         raise(second, &[1]);
         assert_eq!(inputs("two"), [second]);
-        ids.into_iter().for_each(lines::detach);
+        ids.into_iter().for_each(|id| drop(lines::detach(id)));
     }
 }

@@ -1,4 +1,4 @@
-//! The IOAPICs and what they replace: unused lines are masked, one that is routed arrives.
+//! The IOAPICs and the PICs that they replace: unused lines are masked, a routed line arrives.
 
 use alloc::vec::Vec;
 
@@ -15,7 +15,7 @@ pub(super) const TESTS: &[Test] = tests![
     a_line_arrives_where_the_madt_routes_it_until_it_is_masked,
 ];
 
-/// Whose lines are open before any driver has attached to one.
+/// Lines that are open before any driver has attached.
 const LISTENED_TO: [&str; 2] = ["serial", "keyboard"];
 
 kernel_test! {
@@ -40,13 +40,13 @@ kernel_test! {
 kernel_test! {
     fn both_pics_are_fully_masked() {
         for port in [0x21, 0xA1] {
-            // SAFETY: reads a PIC's mask, without effect; all ones where there is none.
+            // SAFETY: reads a PIC's mask, without effect; all ones if there is no PIC.
             assert_eq!(unsafe { Port::<u8>::new(port).read() }, 0xFF, "port {port:#x}");
         }
     }
 }
 
-/// Channel 0 of the 8254, running: it interrupts on ISA line 0. Stopped when dropped.
+/// Channel 0 of the 8254, running: it interrupts on ISA line 0. Dropping this stops it.
 struct Pit;
 
 impl Pit {
@@ -54,13 +54,13 @@ impl Pit {
     const CHANNEL_0: u16 = 0x40;
     /// Channel 0, low then high byte, rate generator, binary.
     const RATE: u8 = 0b0011_0100;
-    /// Channel 0, low then high byte, one-shot: without a count it stands still.
+    /// Channel 0, low then high byte, one-shot: without a count it does not run.
     const ONE_SHOT: u8 = 0b0011_0000;
     const HZ: u32 = 1_193_182;
 
     fn start(hz: u32) -> Self {
         let [low, high, ..] = (Self::HZ / hz).to_le_bytes();
-        // SAFETY: nobody else uses channel 0; its line is routed by these tests only.
+        // SAFETY: nothing else uses channel 0; only these tests route its line.
         unsafe {
             PortWriteOnly::<u8>::new(Self::COMMAND).write(Self::RATE);
             let mut data = PortWriteOnly::<u8>::new(Self::CHANNEL_0);
@@ -70,9 +70,9 @@ impl Pit {
         Self
     }
 
-    /// Whether there is one: its counter moves.
+    /// Whether there is an 8254: its counter moves.
     fn is_present(&self) -> bool {
-        // SAFETY: channel 0 is ours; latches and reads its count.
+        // SAFETY: channel 0 belongs to this test; latches and reads its count.
         let read = || unsafe {
             PortWriteOnly::<u8>::new(Self::COMMAND).write(0);
             let mut data = Port::<u8>::new(Self::CHANNEL_0);
@@ -90,8 +90,8 @@ impl Drop for Pit {
     }
 }
 
-/// Where ISA line 0 ends. On a PC that is input 2, and the MADT has an override that says so. QEMU's microvm has the
-/// wiring and not the override.
+/// Where ISA line 0 arrives. On a PC that is input 2, according to an override in the MADT. QEMU's microvm has the
+/// routing but not the override.
 fn timer_route(machine: &Machine) -> Result<InterruptRoute, Skip> {
     let madt = machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
     let route = madt.map(|madt| madt.isa_irq(0)).ok_or_else(|| Skip::because("there is no MADT"))?;
@@ -114,7 +114,7 @@ kernel_test! {
         counter.wait_for(5);
 
         io_apic::set_masked(route.gsi, true).expect("it has the line");
-        // One may have been on its way.
+        // An interrupt may have been under way.
         pass(5_000_000);
         let masked = counter.count();
         pass(30_000_000);

@@ -1,6 +1,5 @@
-//! Proof that a failure is seen, reported and contained: tests that fail on purpose, in each possible way.
+//! Proves that a failure is detected, reported and contained: tests that fail on purpose, in each possible way.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use core::arch::asm;
 
@@ -34,7 +33,7 @@ kernel_test! {
 
 kernel_test! {
     fn expected_failure_in_handler() {
-        let vector = vectors::allocate(String::from("panics"), Box::new(|| panic!("in a handler, on purpose")));
+        let vector = vectors::allocate(String::from("panics"), vectors::Handler::new(|| panic!("in a handler, on purpose")));
         local_apic::send_to_self(vector.expect("a vector is free"));
         wait_until(|| false);
     }
@@ -47,7 +46,7 @@ kernel_test! {
             unsafe { asm!("ud2") };
             Handled::Yes
         };
-        let vector = vectors::allocate(String::from("faults"), Box::new(handler)).expect("a vector is free");
+        let vector = vectors::allocate(String::from("faults"), vectors::Handler::new(handler)).expect("a vector is free");
         local_apic::send_to_self(vector);
         wait_until(|| false);
     }

@@ -1,4 +1,4 @@
-//! The local APIC: who it is, and that it delivers, acknowledges and complains as it should.
+//! The local APIC: its ID, and that it delivers, acknowledges and reports errors as it should.
 
 use alloc::sync::Arc;
 use core::arch::asm;
@@ -108,7 +108,7 @@ kernel_test! {
         let before = vectors::counted(vectors::SPURIOUS);
         // SAFETY: the vector has a gate, whose stub preserves all registers.
         unsafe { asm!("int {}", const vectors::SPURIOUS) };
-        // Acknowledging it would have ended the other one.
+        // Acknowledging it would have ended the other interrupt.
         let left = local_apic::in_service();
         local_apic::end_of_interrupt();
         assert_eq!(vectors::counted(vectors::SPURIOUS), before + 1);

@@ -1,4 +1,4 @@
-//! Page frames with a magazine for each CPU: the only difference is in time.
+//! Page frames with a magazine per CPU: they must behave as without, only faster.
 
 use alloc::vec::Vec;
 
@@ -32,19 +32,19 @@ fn with_magazines(test: impl FnOnce()) {
     }
 }
 
-/// Fills a magazine by half.
+/// Fills a magazine to one half.
 fn touch() {
     let run = frames::allocate(1, 1).expect("there is memory");
     frames::free(run).expect("it was allocated");
 }
 
-/// Frames free and used.
+/// Numbers of free and used frames.
 fn balance() -> (u64, u64) {
     let counts = frames::counts();
     (counts.free, counts.used)
 }
 
-/// Frames in magazines.
+/// Number of frames in magazines.
 fn cached() -> u64 {
     frames::counts().free - frames::with(|frames| frames.counts().free)
 }

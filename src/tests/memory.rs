@@ -27,7 +27,7 @@ fn counts() -> Counts {
     frames::counts()
 }
 
-/// Frames free and used.
+/// Numbers of free and used frames.
 fn balance() -> (u64, u64) {
     let counts = counts();
     (counts.free, counts.used)
@@ -66,7 +66,7 @@ kernel_test! {
         }
         assert_eq!(balance(), from);
         drop(runs);
-        // Growing the list may have grown the heap, never shrunk it.
+        // The list may have grown the heap, which never shrinks.
         assert!(balance().0 <= before.0);
         audit();
     }
@@ -165,7 +165,7 @@ kernel_test! {
 kernel_test! {
     fn dma_memory_is_zeroed_aligned_and_given_back(context) {
         let before = balance();
-        // Leaves its frames full of ones, to be found again.
+        // Leaves its frames filled with ones, so that reuse without zeroing shows.
         for mut block in core::array::from_fn::<_, 4, _>(|_| Block::allocate(512).expect("there is memory")) {
             block.words_mut().fill(u64::MAX);
         }
@@ -186,7 +186,7 @@ kernel_test! {
     fn dma_memory_refuses_to_be_touched_outside(context) {
         use crate::machine::recovery::{Ending, catch};
         let memory = context.machine.allocate_dma(4096, 4096).expect("there is memory");
-        // Behind it, across its end, misaligned, and where the end would overflow.
+        // Behind it, across its end, misaligned, and with an overflowing end.
         for offset in [4096, 4092, 4, usize::MAX - 7] {
             assert!(matches!(catch(|| memory.load64(offset)), Ending::Panicked(_)), "at {offset:#x}");
         }

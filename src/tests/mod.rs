@@ -1,7 +1,8 @@
-//! The kernel's own tests: what only a machine can show, run one by one on the machine layer that the kernel runs on.
+//! The kernel's own tests: what only a machine can show, one test at a time, on the kernel's machine layer.
 //!
-//! Command line: `list=on` lists the tests; `test=NAME` runs that one, or all with it in `module::name`; `log=json`
-//! makes every outcome an event for programs. The kernel exits with success only if each test ended as its name says.
+//! Command line: `list=on` lists the tests; `test=NAME` runs the test of that name, or all with NAME in their
+//! `module::name`; `log=json` makes every outcome an event. The kernel exits with success only if each test ended as
+//! its name demands.
 
 mod report;
 mod suite;
@@ -56,7 +57,7 @@ const TESTS: [&[Test]; 18] = [
     vectors::TESTS,
 ];
 
-/// Brings the machine up, runs the tests that the command line asks for, and exits.
+/// Brings the machine up, runs the tests that the command line selects, and exits.
 pub fn run(entry: Entry) -> ! {
     let mut machine = entry.bring_up();
     let tree = devices::discover(&mut machine, false);

@@ -1,6 +1,5 @@
-//! MSI-X on a real device: an entropy device raises the vector that it was given, unless it is masked, and then later.
+//! MSI-X on a real device: an entropy device raises its assigned vector; if the vector is masked, later.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::machine::mmio::Window;
@@ -32,14 +31,14 @@ const BYTES: usize = 16;
 const CONFIG_ENTRY: u16 = 0;
 /// The table entry of the queue, after that for configuration changes.
 const QUEUE_ENTRY: u16 = 1;
-/// How long something that must not happen is waited for.
+/// How long to wait for something that must not happen.
 const LONG_NS: u64 = 20_000_000;
 
 fn must<T, E: core::fmt::Display>(result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// An entropy device that is running, with a vector for its only queue.
+/// A running entropy device, with a vector for its only queue.
 struct Entropy {
     function: Function,
     bars: Bars,
@@ -73,7 +72,7 @@ impl Entropy {
         u8::try_from(vector.number).expect("a message's vector")
     }
 
-    /// How often the queue has interrupted.
+    /// Number of interrupts of the queue.
     fn interrupted(&mut self) -> u64 {
         vectors::counted(self.vector(QUEUE_ENTRY))
     }
@@ -82,12 +81,12 @@ impl Entropy {
         self.interrupts().table_mut().expect("there is one in this mode")
     }
 
-    /// Asks for entropy.
+    /// Requests entropy.
     fn request(&mut self) {
         self.rng.request(BYTES);
     }
 
-    /// Waits for an answer, which need not have interrupted.
+    /// Waits for an answer, with or without an interrupt.
     fn receive(&mut self) -> [u8; BYTES] {
         let (mut bytes, mut count) = ([0; BYTES], None);
         wait_until(|| {
@@ -98,7 +97,7 @@ impl Entropy {
         bytes
     }
 
-    /// Whether the queue's entry waits to be sent.
+    /// Whether the queue's entry has a pending interrupt.
     fn is_pending(&mut self) -> bool {
         must(self.table().is_pending(queue_entry()))
     }
@@ -120,8 +119,8 @@ kernel_test! {
             entropy.receive();
             wait_until(|| entropy.interrupted() == round);
         }
-        assert_eq!(vectors::counted(entropy.vector(CONFIG_ENTRY)), 0, "nothing was said about the configuration");
-        // Taking an answer takes what the handler has noted, too: this one is left for now.
+        assert_eq!(vectors::counted(entropy.vector(CONFIG_ENTRY)), 0, "there was no configuration interrupt");
+        // Taking an answer also takes the handler's note: leave this answer for now.
         entropy.request();
         wait_until(|| entropy.interrupted() == 21);
         assert!(entropy.interrupts().take() != Pending::default(), "the handler has noted the queue");
@@ -139,7 +138,7 @@ kernel_test! {
         let mut entropy = Entropy::start(context)?;
         let vector = entropy.vector(QUEUE_ENTRY);
         let counts = || smp::all().map(|cpu| cpu.counted(vector)).collect::<Vec<_>>();
-        // There, and back.
+        // Up and back down.
         for &cpu in cpus.iter().chain(cpus.iter().rev()) {
             must(entropy.interrupts().set_queue_affinity(&mut context.machine, "requests", cpu));
             assert_eq!(entropy.interrupts().queue_affinity(&context.machine, "requests"), Some(cpu));
@@ -165,7 +164,7 @@ kernel_test! {
         let mut taken = Vec::new();
         let before: Vec<_> = smp::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
         for _ in 0..4 * smp::count() {
-            let vector = context.machine.allocate_vector("spread".into(), Box::new(|| Handled::Yes));
+            let vector = context.machine.allocate_vector(format_args!("spread"), vectors::Handler::new(|| Handled::Yes));
             taken.push(vector.expect("a vector is free"));
         }
         let after: Vec<_> = smp::all().map(|cpu| vectors::on_cpu(cpu.number())).collect();
@@ -237,7 +236,7 @@ kernel_test! {
     fn after_release_msix_is_off_its_entries_masked_and_vectors_and_memory_back(context) {
         let vectors_before = vectors::allocated();
         let used = || crate::machine::frames::counts().used;
-        // Once before, so that page tables and heap have grown as far as they will.
+        // One round before, so that page tables and heap have their final size.
         Entropy::start(context)?.stop(&mut context.machine);
         let used_before = used();
 

@@ -1,4 +1,4 @@
-//! Model-specific registers: existing ones are read, and access to missing ones fails without harm.
+//! Model-specific registers: existing ones can be read, and access to missing ones fails without harm.
 
 use crate::machine::memory_types::PAGE_ATTRIBUTES;
 use crate::machine::smp::Cpu;
@@ -35,21 +35,22 @@ kernel_test! {
         }
         let before = faults();
         assert_eq!(msr::read(RESERVED_APIC), None);
-        assert_eq!(faults(), before + 1, "the read was to fault");
+        assert_eq!(faults(), before + 1, "the read should fault");
     }
 }
 
 kernel_test! {
     fn a_write_that_faults_is_survived() {
         let before = faults();
-        // SAFETY: no CPU accepts the value: one without the register faults, and one with it does, since half of these bits are reserved.
+        // SAFETY: no CPU accepts the value: a CPU without the register faults, and one with it does too, since half
+        // of these bits are reserved.
         let taken = unsafe { msr::write(PKRS, u64::MAX) };
-        assert!(!taken, "reserved bits were taken");
-        assert_eq!(faults(), before + 1, "the write was to fault");
+        assert!(!taken, "reserved bits were accepted");
+        assert_eq!(faults(), before + 1, "the write should fault");
     }
 }
 
-/// How many general protection faults this CPU has seen.
+/// Number of general protection faults on this CPU.
 fn faults() -> u64 {
     Cpu::this().counted(13)
 }

@@ -1,4 +1,5 @@
-//! Page permissions: what may not be touched faults, with the right error code and address; what the tables say.
+//! Page permissions: forbidden accesses fault with the right error code and address; and the contents of the page
+//! tables.
 
 use alloc::boxed::Box;
 use core::arch::asm;
@@ -34,21 +35,21 @@ const PAGE: u64 = 4096;
 /// The `ret` instruction.
 const RET: u8 = 0xC3;
 
-/// Reads a byte, whatever Rust thinks of it.
+/// Reads a byte in a way that Rust does not check.
 fn read(address: u64) {
-    // SAFETY: either it faults, or a byte is read and forgotten.
+    // SAFETY: either it faults, or it reads a byte and discards it.
     unsafe { asm!("mov {value}, byte ptr [{address}]", address = in(reg) address, value = out(reg_byte) _) };
 }
 
 /// Writes back the byte that is there.
 fn rewrite(address: u64) {
-    // SAFETY: either it faults, or memory stays as it is.
+    // SAFETY: either it faults, or memory stays unchanged.
     unsafe { asm!("or byte ptr [{address}], 0", address = in(reg) address) };
 }
 
 /// Writes a zero where nothing is mapped.
 fn write(address: u64) {
-    // SAFETY: called for addresses only that nothing is mapped at.
+    // SAFETY: called only for addresses where nothing is mapped.
     unsafe { asm!("mov byte ptr [{address}], 0", address = in(reg) address) };
 }
 
@@ -133,7 +134,7 @@ kernel_test! {
         require_nx(&context.machine.features)?;
         let run = frames::allocate(1, 1).expect("a frame is free");
         let address = run.start().start().as_u64();
-        // SAFETY: the frame is ours.
+        // SAFETY: the frame belongs to this test.
         unsafe { (address as *mut u8).write(RET) };
         assert_page_fault(address, PRESENT | FETCH, || call(address));
         frames::free(run).expect("it was allocated");
@@ -219,7 +220,7 @@ const UNCACHED: PageTableFlags = PageTableFlags::NO_CACHE.union(PageTableFlags::
 kernel_test! {
     fn every_device_window_is_uncached_and_not_executable(context) {
         let nx = context.machine.features.nx;
-        // Windows lie in sequence, closed ones among them; nothing lies above the last that was ever opened.
+        // Windows are consecutive, some of them closed; there are none above the last one ever opened.
         const SEARCHED: u64 = 1 << 30;
         let mut found = 0;
         let mut address = DEVICE_BASE;
@@ -250,7 +251,7 @@ kernel_test! {
     }
 }
 
-/// Some device's registers that can be read without an effect.
+/// Device registers that can be read without effect.
 fn local_apic_address(machine: &Machine) -> u64 {
     let madt = machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref());
     madt.map_or(0xFEE0_0000, |madt| madt.local_apic_address.as_u64())
@@ -264,7 +265,7 @@ kernel_test! {
         // SAFETY: the CPU has the table; reading it has no effect.
         let table = unsafe { Msr::new(0x277).read() };
         assert_eq!(table, memory_types::PAGE_ATTRIBUTES);
-        // Nothing responds there, and nothing asks.
+        // Nothing responds there, and nothing accesses it.
         let place = (context.machine.acpi.as_ref().and_then(|acpi| acpi.madt.as_ref()))
             .and_then(|madt| Some(madt.io_apics.first()?.address.as_u64()))
             .ok_or(Skip::because("there is no IOAPIC whose address is surely not memory's"))?;

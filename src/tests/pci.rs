@@ -1,4 +1,4 @@
-//! PCI on the machine: both ways to configuration space agree, and what looks at it leaves it as it was.
+//! PCI on the machine: both ways to configuration space agree, and discovery changes nothing.
 
 use alloc::vec::Vec;
 
@@ -18,13 +18,13 @@ pub(super) const TESTS: &[Test] = tests![
     a_function_that_is_not_there_reads_as_all_ones,
 ];
 
-/// The functions, of which there must be some.
+/// The PCI functions; skips the test if there are none.
 fn functions(context: &Context) -> Result<Vec<Function>, Skip> {
     let functions: Vec<_> = context.tree.nodes().iter().map(|node| node.function).collect();
     if functions.is_empty() { Err(Skip::because("there is no PCI")) } else { Ok(functions) }
 }
 
-/// Configuration space through the two ports only.
+/// Configuration space through the two I/O ports only.
 fn by_ports() -> Result<MachineConfig, Skip> {
     let ports = MachineConfig::new(None);
     if ports.has_ports() { Ok(ports) } else { Err(Skip::because("there are no configuration ports")) }
@@ -92,7 +92,7 @@ kernel_test! {
         for node in context.tree.nodes() {
             for bar in node.bars.iter() {
                 let Some(range) = bar.range() else {
-                    // There are machines without I/O space.
+                    // Some machines have no I/O space.
                     assert!(bar.is_io(), "{} BAR {} has no address", node.bdf(), bar.index);
                     continue;
                 };

@@ -1,7 +1,7 @@
-//! What interrupts must leave as it was: the red zone, SSE and x87 state, general registers and flags.
+//! What interrupts must preserve: the red zone, SSE and x87 state, general registers and flags.
 //!
-//! The compiler and the prebuilt `core` use all of these without asking. Each test keeps known values in a leaf of
-//! assembly while a timer interrupts it again and again, whose handler spoils whatever it can.
+//! The compiler and the prebuilt `core` use all of these. Each test keeps known values in a leaf function in
+//! assembly, while a timer interrupts it again and again with a handler that spoils everything it can.
 
 use alloc::sync::Arc;
 use core::arch::{asm, naked_asm};
@@ -20,16 +20,16 @@ pub(super) const TESTS: &[Test] = tests![
     a_storm_of_interrupts_is_counted_once_each,
 ];
 
-/// Interrupts that each test is to see.
+/// Interrupts that each test must see.
 const INTERRUPTS: u64 = 500;
-/// Rounds of checks that each test is to make.
+/// Rounds of checks that each test must make.
 const ROUNDS: u64 = 1_000_000;
-/// Rounds of a leaf's call.
+/// Rounds per call of a leaf.
 const STRIDE: u64 = 20_000;
-/// Time from one interrupt to the next. Short, but long enough to get on between two under an emulator.
+/// Time between two interrupts: short, but long enough for progress under an emulator.
 const PERIOD_NS: u64 = 30_000;
 
-/// A timer that interrupts again and again; its handler spoils registers and stack.
+/// A timer that interrupts repeatedly; its handler spoils registers and stack.
 struct Storm(Counter);
 
 impl Storm {
@@ -46,16 +46,16 @@ impl Storm {
         Ok(Self(counter))
     }
 
-    /// Calls `leaf` until it has made its rounds and been interrupted often enough.
+    /// Calls `leaf` until it has run its rounds and been interrupted often enough.
     ///
     /// # Panics
-    /// When it returns anything but 0, or there are no interrupts.
+    /// When it returns anything but 0, or interrupts stop.
     fn rage(self, mut leaf: impl FnMut(u64) -> u64) {
         let mut rounds = 0;
         let mut progress = (0, clock::nanoseconds());
         while rounds < ROUNDS || self.0.count() < INTERRUPTS {
             let failure = leaf(STRIDE);
-            assert_eq!(failure, 0, "what the leaf says is spoiled, after {} interrupts", self.0.count());
+            assert_eq!(failure, 0, "the leaf's code for the spoiled value, after {} interrupts", self.0.count());
             rounds += STRIDE;
             vectors::note_progress();
             let (count, now) = (self.0.count(), clock::nanoseconds());
@@ -73,13 +73,13 @@ impl Drop for Storm {
     }
 }
 
-/// Leaves nothing in the registers of the SSE and x87 units and in much of the stack as it was.
+/// Overwrites the SSE and x87 registers and much of the stack.
 #[inline(never)]
 fn spoil() {
     let mxcsr: u32 = 0x1F80 | 1 << 13 | 0x3F; // rounding down, all flags up
     let room = core::hint::black_box([0xA5_u8; 2048]);
-    // SAFETY: the clobbers are named. MXCSR and the x87 state stay spoiled, which the interrupt stub answers for; what
-    // Rust code runs on the way there uses neither.
+    // SAFETY: all clobbers are declared. MXCSR and the x87 state stay spoiled, which the interrupt stub must repair;
+    // the Rust code until then uses neither.
     unsafe {
         asm!(
             "pcmpeqd xmm0, xmm0", "pcmpeqd xmm1, xmm1", "pcmpeqd xmm2, xmm2", "pcmpeqd xmm3, xmm3",
@@ -103,8 +103,8 @@ fn spoil() {
     core::hint::black_box(room);
 }
 
-/// Keeps `seed + n` in the n-th word below the stack pointer, for all 16 of the red zone, and checks them `rounds`
-/// times. Returns 0, or the number of the word that changed.
+/// Keeps `seed + n` in the n-th word below the stack pointer, for all 16 words of the red zone, and checks them
+/// `rounds` times. Returns 0, or the number of the changed word.
 #[unsafe(naked)]
 extern "C" fn red_zone(rounds: u64, seed: u64) -> u64 {
     naked_asm!(
@@ -145,7 +145,7 @@ kernel_test! {
     }
 }
 
-/// What FXSAVE stores of SSE and x87, in bytes; the rest of its 512 is not written.
+/// Bytes of SSE and x87 state that FXSAVE stores; it does not write the rest of its 512.
 const SAVED: usize = 416;
 
 /// An area for FXSAVE (SDM vol. 1, table 10-2).
@@ -153,7 +153,7 @@ const SAVED: usize = 416;
 struct Area([u8; 512]);
 
 impl Area {
-    /// A state in which no two registers are alike and nothing is as it usually is.
+    /// A state with distinct registers and unusual settings.
     fn peculiar() -> Self {
         let mut area = Self([0; 512]);
         area.0[0..2].copy_from_slice(&0x0E7F_u16.to_le_bytes()); // x87: toward zero, 53 bits, all masked
@@ -171,17 +171,17 @@ impl Area {
         area
     }
 
-    /// Which bits of MXCSR exist: a field that FXSAVE stores and FXRSTOR ignores.
+    /// The MXCSR bits that exist: a field that FXSAVE stores and FXRSTOR ignores.
     fn mxcsr_mask() -> u32 {
         let mut now = Self([0; 512]);
-        // SAFETY: the area is as large as FXSAVE wants it, and aligned.
+        // SAFETY: the area has FXSAVE's size and alignment.
         unsafe { asm!("fxsave64 [{}]", in(reg) &raw mut now) };
         u32::from_le_bytes([now.0[28], now.0[29], now.0[30], now.0[31]])
     }
 }
 
-/// Loads the state of `wanted`, then `rounds` times saves what is there into `found` and compares [`SAVED`] bytes.
-/// Returns 0, or 1 plus the offset of the word that changed. The caller's state is kept in `callers`.
+/// Loads the state `wanted`, then `rounds` times saves the current state into `found` and compares [`SAVED`] bytes.
+/// Returns 0, or 1 plus the offset of the changed word. `callers` keeps the caller's state.
 #[unsafe(naked)]
 extern "C" fn fpu_state(rounds: u64, wanted: *const Area, found: *mut Area, callers: *mut Area) -> u64 {
     naked_asm!(
@@ -214,16 +214,16 @@ kernel_test! {
     fn interrupts_leave_sse_and_x87_state_alone() {
         let wanted = Area::peculiar();
         let (mut found, mut callers) = (Area([0; 512]), Area([0; 512]));
-        // A round is fifty words long.
+        // A round compares fifty words.
         Storm::start()?.rage(|rounds| fpu_state(rounds / 8, &raw const wanted, &raw mut found, &raw mut callers));
     }
 }
 
 /// The flags that the leaf sets: carry, parity, adjust, zero, sign, interrupts, direction, overflow; and the bit that
-/// is always set.
+/// is always 1.
 const FLAGS: u64 = 0xED7;
 
-/// Fifteen numbers for fifteen registers.
+/// Fifteen numbers, one per register.
 static NUMBERS: [u64; 15] = {
     let mut numbers = [0; 15];
     let mut index = 0;
@@ -235,7 +235,7 @@ static NUMBERS: [u64; 15] = {
 };
 
 /// Keeps numbers in all general registers and [`FLAGS`] in the flags, and checks them `rounds` times. Returns 0, or 1
-/// if a register changed, 2 if a flag did.
+/// if a register changed, or 2 if a flag did.
 #[unsafe(naked)]
 extern "C" fn general_registers(rounds: u64) -> u64 {
     naked_asm!(

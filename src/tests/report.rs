@@ -15,7 +15,7 @@ use crate::tests::suite::Test;
 pub(super) enum Outcome {
     /// It returned.
     Passed,
-    /// It says that the machine at hand cannot show what it is about, and why.
+    /// This machine cannot show what the test is about; with the reason.
     Skipped(&'static str),
     /// An assertion failed.
     Panicked(Panic),
@@ -23,7 +23,7 @@ pub(super) enum Outcome {
     Faulted(Box<Fault>),
 }
 
-/// How many tests ended how.
+/// Number of tests per outcome.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     passed: u64,
@@ -33,7 +33,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Counts one.
+    /// Counts one outcome.
     pub(super) fn add(&mut self, outcome: &Outcome, fails_on_purpose: bool) {
         let count = match (outcome, fails_on_purpose) {
             (Outcome::Skipped(_), _) => &mut self.skipped,
@@ -44,7 +44,7 @@ impl Tally {
         *count += 1;
     }
 
-    /// Whether there was something to count, and each test ended as it should.
+    /// Whether any test ran, and each ended as it should.
     pub(super) fn is_success(&self) -> bool {
         self.failed == 0 && self.passed + self.failed_on_purpose + self.skipped > 0
     }
@@ -58,14 +58,14 @@ pub(super) fn name(test: &Test) {
     }
 }
 
-/// Says that a test runs now, so that one which never ends is known.
+/// Announces a test, so that one which never ends is known.
 pub(super) fn begin(test: &Test) {
     if serial::is_text() {
         let _ = write!(Raw, "test {} ... ", test.path());
     }
 }
 
-/// Tells how a test ended.
+/// Reports a test's outcome.
 pub(super) fn outcome(test: &Test, outcome: &Outcome, nanoseconds: u64, fails_on_purpose: bool) {
     let (word, message) = match outcome {
         Outcome::Passed => ("ok", String::new()),
@@ -112,7 +112,7 @@ fn text(outcome: &Outcome, word: &str, message: &str, nanoseconds: u64, fails_on
     }
 }
 
-/// Tells how many ended how.
+/// Reports the tally.
 pub(super) fn summary(tally: &Tally) {
     let Tally { passed, failed, failed_on_purpose, skipped } = tally;
     serial::emit(&events::Summary {

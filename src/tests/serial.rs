@@ -1,4 +1,4 @@
-//! The serial line: nothing is lost on it, and whatever is said stays one line of JSON.
+//! The serial line loses nothing, and any text stays one line of JSON.
 
 use core::fmt::Write as _;
 

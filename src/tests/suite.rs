@@ -1,8 +1,8 @@
-//! The suite: every test of the image, in a fixed order, each run on its own.
+//! The suite: every test of the image, in a fixed order, each isolated from the others.
 //!
-//! A test is a function in its module's list `TESTS`. It fails by a panic or a fault, which ends it and no other;
-//! it may say that the machine at hand cannot show what it is about. What it leaves behind when it fails is cleaned up
-//! as far as other tests depend on it.
+//! A test is a function in its module's list `TESTS`. It fails by a panic or a fault, which ends only this test. It
+//! may report that this machine cannot show what it is about. After a failure, the suite cleans up as far as other
+//! tests need it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -16,35 +16,35 @@ use x86_64::instructions::interrupts;
 use crate::tests::report::{self, Outcome, Tally};
 use crate::tests::support::MASKED;
 
-/// Tests whose names begin so fail on purpose.
+/// Tests with this prefix fail on purpose.
 const FAILS_ON_PURPOSE: &str = "expected_failure_";
 
 /// What a test works with.
 pub(super) struct Context {
-    /// The machine, brought up.
+    /// The machine, initialized.
     pub machine: Machine,
-    /// What is on PCI.
+    /// The PCI devices.
     pub tree: Tree,
 }
 
-/// Why a test cannot show anything on the machine at hand.
+/// Why this machine cannot show what a test is about.
 #[derive(Debug)]
 pub(super) struct Skip(&'static str);
 
 impl Skip {
-    /// For this reason.
+    /// Skips for this reason.
     pub(super) fn because(reason: &'static str) -> Self {
         Self(reason)
     }
 }
 
-/// How a test function returns: `Ok` if it passed.
+/// The result of a test function: `Ok` if it passed.
 pub(super) type Verdict = Result<(), Skip>;
 
 /// A test.
 #[derive(Debug)]
 pub(super) struct Test {
-    /// Its name, which says what it proves.
+    /// Its name, which states what it proves.
     pub name: &'static str,
     /// The module it is in.
     pub module: &'static str,
@@ -53,7 +53,7 @@ pub(super) struct Test {
 }
 
 impl Test {
-    /// Its module's name and its own: `paging::page_0_is_not_mapped`.
+    /// Module and name: `paging::page_0_is_not_mapped`.
     pub(super) fn path(&self) -> String {
         let module = self.module.rsplit_once("::").map_or(self.module, |(_, module)| module);
         format!("{module}::{}", self.name)
@@ -74,7 +74,7 @@ macro_rules! kernel_test {
 }
 pub(crate) use kernel_test;
 
-/// Registers the tests of a module, in this order. One that is left out is never used, which the compiler reports.
+/// Registers the tests of a module, in this order. The compiler reports an unregistered test as unused.
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
         &[$($crate::tests::suite::Test { name: stringify!($name), module: module_path!(), run: $name }),*]
@@ -87,7 +87,7 @@ fn all() -> impl Iterator<Item = &'static Test> {
     super::TESTS.into_iter().flatten()
 }
 
-/// Runs what the command line asks for. Returns whether all ended as they should; nothing to run is a failure.
+/// Runs the tests that the command line selects. Returns whether all ended as they should; without tests, fails.
 pub(super) fn run(context: &mut Context) -> bool {
     let options = context.machine.options();
     let (list, chosen) = (options.list, options.test.map(ToString::to_string));
@@ -115,7 +115,7 @@ fn run_one(context: &mut Context, test: &Test) -> (Outcome, u64) {
     let before = Belongings::now();
     report::begin(test);
     let start = clock::nanoseconds();
-    // Off before and after: what handlers a failed test leaves must not run outside of it.
+    // Off before and after: handlers left behind by a failed test must not run outside it.
     interrupts::disable();
     let ending = recovery::catch(|| {
         interrupts::enable();
@@ -147,7 +147,7 @@ impl Belongings {
         Self { vectors: owned_vectors().collect(), lines: open_lines().collect() }
     }
 
-    /// Stops the timer, masks the lines that were not open then, and takes back the vectors that were not lent out.
+    /// Stops the timer, masks lines that were not open at the start, and frees vectors that were not allocated then.
     fn restore(self) {
         recovery::watch();
         timer::take_back();

@@ -1,6 +1,5 @@
-//! What many tests need: waits with an end, faults on purpose, interrupts from nowhere.
+//! Shared by many tests: bounded waits, deliberate faults, self-made interrupts.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,16 +11,16 @@ use ballonet::platform::Handled;
 
 use crate::tests::suite::Skip;
 
-/// The longest wait for an event before the test fails: far longer than any takes.
+/// The longest wait for an event: far longer than any event takes.
 pub(super) const PATIENCE_NS: u64 = 20_000_000_000;
 
-/// Why a test that needs several CPUs is skipped. `tests/machine.rs` boots it with more then.
+/// Why a test that needs several CPUs is skipped. `tests/machine.rs` then boots it with more.
 pub(super) const ONE_CPU: &str = "one CPU runs";
 
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// When it does not for a very long time.
+/// When it does not hold for a very long time.
 #[track_caller]
 pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
     let end = clock::nanoseconds() + PATIENCE_NS;
@@ -32,7 +31,7 @@ pub(super) fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Lets time go by, with interrupts on.
+/// Lets time pass with interrupts on.
 pub(super) fn pass(nanoseconds: u64) {
     let end = clock::nanoseconds() + nanoseconds;
     while clock::nanoseconds() < end {
@@ -41,10 +40,10 @@ pub(super) fn pass(nanoseconds: u64) {
     }
 }
 
-/// Runs what must raise an exception, and returns that.
+/// Runs `action`, which must raise an exception, and returns that.
 ///
 /// # Panics
-/// When it does not, or panics itself.
+/// When `action` raises no exception, or panics itself.
 #[track_caller]
 pub(super) fn fault_of<R>(action: impl FnOnce() -> R) -> Fault {
     match recovery::catch(action) {
@@ -54,14 +53,14 @@ pub(super) fn fault_of<R>(action: impl FnOnce() -> R) -> Fault {
     }
 }
 
-/// Page-fault error code (SDM vol. 3, 5.7): the page is present, and does not allow it.
+/// Page-fault error code (SDM vol. 3, 5.7): the page is present but forbids the access.
 pub(super) const PRESENT: u64 = 1;
 /// Page-fault error code: a write.
 pub(super) const WRITE: u64 = 2;
 /// Page-fault error code: an instruction fetch.
 pub(super) const FETCH: u64 = 16;
 
-/// Asserts that `action` raises a page fault about `address` with this error code.
+/// Asserts that `action` raises a page fault at `address` with this error code.
 #[track_caller]
 pub(super) fn assert_page_fault<R>(address: u64, error_code: u64, action: impl FnOnce() -> R) {
     let fault = fault_of(action);
@@ -69,7 +68,7 @@ pub(super) fn assert_page_fault<R>(address: u64, error_code: u64, action: impl F
     assert_eq!((fault.address, fault.frame.error_code), (address, error_code), "address and error code: {fault}");
 }
 
-/// Puts a hook in place of the usual one for as long as it lives. After a failure the suite does it.
+/// Replaces the trap hook while this value lives. After a failure the suite restores the hook.
 pub(super) struct Hooked;
 
 impl Hooked {
@@ -86,7 +85,7 @@ impl Drop for Hooked {
     }
 }
 
-/// A vector with a handler that counts. Given back when dropped.
+/// A vector whose handler counts. Dropping this frees the vector.
 pub(super) struct Counter {
     /// The vector.
     pub vector: u8,
@@ -108,16 +107,16 @@ impl Counter {
             handlers.fetch_add(1, Ordering::SeqCst);
             Handled::Yes
         };
-        let vector = vectors::allocate(String::from(name), Box::new(handler)).expect("a vector is free");
+        let vector = vectors::allocate(String::from(name), vectors::Handler::new(handler)).expect("a vector is free");
         Self { vector, count }
     }
 
-    /// How often the handler has run.
+    /// Number of the handler's runs.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::SeqCst)
     }
 
-    /// Waits until the handler has run so often.
+    /// Waits until the handler has run `count` times.
     #[track_caller]
     pub(super) fn wait_for(&self, count: u64) {
         wait_until(|| self.count() >= count);
@@ -130,19 +129,19 @@ impl Drop for Counter {
     }
 }
 
-/// A vector whose handler asks for the next interrupt, over and over, until it is stopped.
+/// A vector whose handler requests the next interrupt, over and over, until it is stopped.
 pub(super) struct Storm {
     vector: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
 }
 
 impl Storm {
-    /// One that has not begun.
+    /// A storm that has not begun.
     pub(super) fn new() -> Self {
         Self { vector: Arc::new(AtomicU64::new(0)), is_over: Arc::new(AtomicBool::new(false)) }
     }
 
-    /// What the handler is to do: ask the CPU that it runs on.
+    /// The handler's action: requests an interrupt of the CPU that it runs on.
     pub(super) fn ask_again(&self) -> impl FnMut() + Send + 'static {
         let (vector, is_over) = (Arc::clone(&self.vector), Arc::clone(&self.is_over));
         move || {
@@ -152,12 +151,12 @@ impl Storm {
         }
     }
 
-    /// Its vector, before the first interrupt.
+    /// Sets its vector, before the first interrupt.
     pub(super) fn set_vector(&self, vector: u8) {
         self.vector.store(vector.into(), Ordering::SeqCst);
     }
 
-    /// Has the handler ask no more.
+    /// Makes the handler stop requesting interrupts.
     pub(super) fn stop(&self) {
         self.is_over.store(true, Ordering::SeqCst);
     }
@@ -169,7 +168,7 @@ pub(super) const MASKED: u32 = 1 << 16;
 /// The rate of the local APIC's timer, divided by 16, in Hz.
 ///
 /// # Errors
-/// Where it could not be measured.
+/// When it could not be measured.
 pub(super) fn apic_timer_hz() -> Result<u64, Skip> {
     match clock::rate().map(|rate| rate.apic_hz) {
         Some(hz) if hz > 0 => Ok(hz),
@@ -177,10 +176,10 @@ pub(super) fn apic_timer_hz() -> Result<u64, Skip> {
     }
 }
 
-/// Asserts that the CPU can keep pages from being executed.
+/// Skips the test if the CPU cannot make pages non-executable.
 ///
 /// # Errors
-/// Where it cannot.
+/// When the CPU has no NX.
 pub(super) fn require_nx(features: &cpuid::Features) -> Result<(), Skip> {
     if features.nx { Ok(()) } else { Err(Skip::because("the CPU has no NX")) }
 }

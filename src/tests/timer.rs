@@ -58,7 +58,7 @@ kernel_test! {
     fn arming_again_replaces_the_deadline() {
         timer::arm_at(clock::nanoseconds() + 10_000_000);
         timer::arm_at(clock::nanoseconds() + 3_600_000_000_000);
-        // A host that looked away for long may have let the first one pass in between.
+        // After a long pause of the host, the first deadline may have passed in between.
         timer::take_fired();
         pass(50_000_000);
         assert!(!timer::has_fired(), "the first deadline still held");
@@ -73,7 +73,7 @@ kernel_test! {
     fn disarming_keeps_it_from_firing() {
         timer::arm_at(clock::nanoseconds() + 10_000_000);
         timer::disarm();
-        // A host that looked away for long may have let it fire in between.
+        // After a long pause of the host, it may have fired in between.
         timer::take_fired();
         pass(50_000_000);
         assert!(!timer::has_fired());
@@ -83,7 +83,7 @@ kernel_test! {
 kernel_test! {
     fn idling_does_not_wait_when_something_is_pending() {
         timer::disarm();
-        // With nothing to wake it, waiting would never end.
+        // With nothing to wake the CPU, waiting would never end.
         for _ in 0..1000 {
             idle_unless(|| true);
         }
@@ -93,7 +93,7 @@ kernel_test! {
 
 kernel_test! {
     fn idling_never_misses_the_interrupt_that_comes_just_before() {
-        // From long before the CPU halts to long after. A wake-up that is lost would end in a halt permanently.
+        // The moments range from long before the CPU halts to long after. A lost wake-up would halt it permanently.
         for round in 0..5000_u64 {
             timer::arm_at(clock::nanoseconds() + round % 500 * 100);
             sleep_until_fired();

@@ -1,4 +1,4 @@
-//! Exceptions and vectors: each arrives, on its own stack, and none harms another.
+//! Exceptions and vectors: each arrives on its own stack, and none harms another.
 
 use core::arch::asm;
 use core::arch::naked_asm;
@@ -34,10 +34,10 @@ pub(super) const TESTS: &[Test] = tests![
     what_comes_between_sti_and_hlt_may_keep_the_cpu_from_halting,
 ];
 
-/// Size of a stub below.
+/// Size of one stub below.
 const STUB: u64 = 4;
 
-/// For each vector an `int` and a `ret`.
+/// An `int` and a `ret` for each vector.
 #[unsafe(naked)]
 extern "C" fn raise_stubs() {
     naked_asm!(
@@ -59,7 +59,7 @@ fn raise(vector: u8) {
     unsafe { asm!("call {}", in(reg) stub, clobber_abi("C")) };
 }
 
-/// Whether an address is on the stack on which interrupts are to be handled.
+/// Whether an address is on this interrupt stack.
 fn is_on(which: InterruptStack, address: u64) -> bool {
     let (guard, top) = match which {
         InterruptStack::Interrupt => (stack::INTERRUPT.guard(), stack::INTERRUPT.top()),
@@ -71,12 +71,12 @@ fn is_on(which: InterruptStack, address: u64) -> bool {
     (guard + stack::GUARD as u64..top).contains(&address)
 }
 
-/// Whether the CPU pushes an error code when it raises the exception itself.
+/// Whether the CPU pushes an error code when it raises this exception itself.
 fn has_error_code(vector: u8) -> bool {
     matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30)
 }
 
-/// The frame of the last trap that [`note`] saw: where it is, and its vector.
+/// The frame of the last trap that [`note`] saw: its address and its vector.
 static FRAME: AtomicU64 = AtomicU64::new(0);
 static VECTOR: AtomicU64 = AtomicU64::new(u64::MAX);
 const SOFTWARE: &str = "raised by software, without an error code";
@@ -85,14 +85,15 @@ fn note(frame: &mut TrapFrame) -> bool {
     let vector = frame.vector as u8;
     FRAME.store(&raw const *frame as u64, Ordering::SeqCst);
     VECTOR.store(frame.vector, Ordering::SeqCst);
-    // Software raises no error code, so in its place the stub takes what follows, and would return to nowhere.
+    // A software interrupt pushes no error code: the stub would take the next word for it, and return to a wrong
+    // address.
     assert!(!has_error_code(vector), "{SOFTWARE}");
     true
 }
 
 kernel_test! {
     fn each_of_the_256_vectors_arrives_on_its_own_stack() {
-        // The hook acknowledges nothing: no true interrupt may come meanwhile.
+        // The hook acknowledges nothing, so no real interrupt may arrive meanwhile.
         interrupts::disable();
         let hooked = Hooked::with(note);
         for vector in 0..=u8::MAX {
@@ -137,7 +138,7 @@ kernel_test! {
     fn a_breakpoint_returns_behind_itself() {
         let hooked = Hooked::with(note);
         let (before, after): (u64, u64);
-        // SAFETY: the hook has the breakpoint return.
+        // SAFETY: the hook returns from the breakpoint.
         unsafe { asm!("lea {0}, [rip + 2f]", "int3", "2: lea {1}, [rip - 7]", out(reg) before, out(reg) after) };
         drop(hooked);
         assert_eq!(before, after);
@@ -209,10 +210,11 @@ impl Absent {
     /// Runs `action` with this table.
     fn with<R>(&self, action: impl FnOnce(u16) -> R) -> R {
         let base = VirtAddr::from_ptr(self.table.as_ptr());
-        // SAFETY: what the kernel's table has, this one has at the same places; it stays until the other is back.
+        // SAFETY: this table has the kernel's entries at the same offsets; it stays valid until the kernel's is
+        // loaded again.
         unsafe { lgdt(&DescriptorTablePointer { limit: (self.table.len() * 8 - 1) as u16, base }) };
         let result = action(self.selector);
-        // SAFETY: the table that was there before.
+        // SAFETY: the previous table.
         unsafe { lgdt(&self.kernels) };
         result
     }
@@ -240,17 +242,17 @@ kernel_test! {
     fn an_unmasked_x87_error_raises_mf() {
         let control: u16 = 0x037F & !(1 << 2); // zero divide
         let fault = fault_of(|| {
-            // SAFETY: the wait faults; recovery puts the x87 state back.
+            // SAFETY: the wait faults; recovery restores the x87 state.
             unsafe { asm!("fninit", "fldcw [{}]", "fld1", "fldz", "fdivp", "fwait", in(reg) &raw const control) }
         });
         assert_eq!((fault.vector(), fault.frame.error_code), (16, 0), "{fault}");
     }
 }
 
-/// Where the TSS has the pointer of an interrupt stack: 7 of 64 bits from 0x24 on (SDM vol. 3, figure 8-11).
+/// The TSS's pointer to an interrupt stack: seven 64-bit pointers from 0x24 on (SDM vol. 3, figure 8-11).
 fn tss_entry(which: InterruptStack) -> *mut u64 {
     let task: u16;
-    // SAFETY: reads a register.
+    // SAFETY: this reads a register.
     unsafe { asm!("str {:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
     let descriptor = sgdt().base.as_ptr::<u64>().wrapping_byte_add(usize::from(task));
     // SAFETY: the task register selects the TSS's descriptor in the GDT, which has two words.
@@ -262,16 +264,17 @@ fn tss_entry(which: InterruptStack) -> *mut u64 {
 kernel_test! {
     fn a_fault_without_stack_for_it_is_a_double_fault_on_its_own_stack() {
         let entry = tss_entry(InterruptStack::Fault);
-        // SAFETY: `tss_entry` says where it is.
+        // SAFETY: `tss_entry` returns a valid address.
         let top = unsafe { entry.read_unaligned() };
         assert_eq!(top, stack::FAULT.top());
-        // As if the fault stack had overflowed: the invalid opcode's frame cannot be pushed, nor the page fault's then.
+        // As if the fault stack had overflowed: neither the invalid opcode's frame nor then the page fault's can be
+        // pushed.
         // SAFETY: only until the double fault, which uses another stack.
         unsafe { entry.write_unaligned(stack::FAULT.guard() + 0x800) };
         // SAFETY: the exception ends the closure.
         let invalid = || unsafe { asm!("ud2") };
         let fault = fault_of(invalid);
-        // SAFETY: as it was.
+        // SAFETY: restores the old value.
         unsafe { entry.write_unaligned(top) };
         assert_eq!((fault.vector(), fault.frame.error_code), (8, 0), "{fault}");
         assert_eq!(fault_of(invalid).vector(), 6, "faults are handled again");
@@ -300,7 +303,7 @@ static NMIS: AtomicU64 = AtomicU64::new(0);
 static FAULT_FRAME: AtomicU64 = AtomicU64::new(0);
 static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 
-/// Steps over `ud2`, with an NMI in the midst of it.
+/// Steps over `ud2`; an NMI arrives meanwhile.
 fn interrupted_fault(frame: &mut TrapFrame) -> bool {
     match frame.vector {
         6 => {
@@ -317,7 +320,7 @@ fn interrupted_fault(frame: &mut TrapFrame) -> bool {
         2 => {
             FRAME.store(&raw const *frame as u64, Ordering::SeqCst);
             INTERRUPTED.store(frame.rsp, Ordering::SeqCst);
-            // What a handler may leave in registers.
+            // Clobbers registers as a handler may.
             cpuid::brand();
             NMIS.fetch_add(1, Ordering::SeqCst);
             true
@@ -328,7 +331,7 @@ fn interrupted_fault(frame: &mut TrapFrame) -> bool {
 
 fn same(left: &TrapFrame, right: &TrapFrame) -> bool {
     let words = |frame: &TrapFrame| {
-        // SAFETY: a frame is 22 words and nothing else.
+        // SAFETY: a frame consists of exactly 22 words.
         unsafe { (&raw const *frame).cast::<[u64; 22]>().read() }
     };
     words(left) == words(right)
@@ -365,7 +368,7 @@ kernel_test! {
     }
 }
 
-/// Steps over `ud2` and notes where it was.
+/// Steps over `ud2` and notes its address.
 fn step_over(frame: &mut TrapFrame) -> bool {
     if frame.vector != 6 {
         return recovery::abandon_on_exception(frame);
@@ -398,19 +401,19 @@ kernel_test! {
     }
 }
 
-/// Has the CPU raise #DB before it executes the code at `address`, or no longer.
+/// Sets a breakpoint that raises #DB before the code at `address`; `None` clears it.
 fn break_at(address: Option<u64>) {
-    /// DR7: breakpoint 0 is on, for instructions.
+    /// DR7: enables breakpoint 0 for instruction execution.
     const ENABLE_0: u64 = 1 << 1;
     let (address, enable) = address.map_or((0, 0), |address| (address, ENABLE_0));
-    // SAFETY: the debug registers change nothing but when #DB is raised, and the test has a hook for that.
+    // SAFETY: the debug registers only cause #DB, for which the test has a hook.
     unsafe { asm!("mov dr0, {}", "mov dr7, {}", in(reg) address, in(reg) enable, options(nostack, preserves_flags)) };
 }
 
 kernel_test! {
     fn what_comes_between_sti_and_hlt_may_keep_the_cpu_from_halting() {
         static CAME: AtomicU64 = AtomicU64::new(0);
-        // A breakpoint is as an NMI that comes there.
+        // A breakpoint acts like an NMI at that place.
         let hook = Hooked::with(|frame| {
             let is_it = frame.vector == 1 && frame.rip == traps::hlt();
             if is_it {
@@ -428,7 +431,7 @@ kernel_test! {
         assert_eq!(vectors::counted(vectors::TIMER), before, "it has halted until the timer woke it");
         timer::disarm();
         drop(hook);
-        // Elsewhere nothing is left out.
+        // Elsewhere no instruction is skipped.
         let mut frame = fault_of(|| raise(3)).frame;
         let before = frame.rip;
         traps::step_over_halt(&mut frame);

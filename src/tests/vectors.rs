@@ -1,6 +1,5 @@
-//! Interrupt vectors: given out once each, taken back, and silent from then on.
+//! Interrupt vectors: each allocated once, freed, and silent from then on.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,7 +24,7 @@ kernel_test! {
         let before = vectors::allocated();
         let mut taken = Vec::new();
         let error = loop {
-            match vectors::allocate(String::from("all"), Box::new(|| Handled::Yes)) {
+            match vectors::allocate(String::from("all"), vectors::Handler::new(|| Handled::Yes)) {
                 Ok(vector) => taken.push(vector),
                 Err(error) => break error,
             }
@@ -60,7 +59,7 @@ kernel_test! {
             handlers.fetch_add(1, Ordering::SeqCst);
             Handled::Yes
         };
-        let vector = vectors::allocate(String::from("short"), Box::new(handler)).expect("a vector is free");
+        let vector = vectors::allocate(String::from("short"), vectors::Handler::new(handler)).expect("a vector is free");
         local_apic::send_to_self(vector);
         wait_until(|| count.load(Ordering::SeqCst) == 1);
         vectors::release(vector);
@@ -75,7 +74,7 @@ kernel_test! {
 
 kernel_test! {
     fn an_unclaimed_interrupt_is_counted() {
-        let vector = vectors::allocate(String::from("not-mine"), Box::new(|| Handled::No)).expect("a vector is free");
+        let vector = vectors::allocate(String::from("not-mine"), vectors::Handler::new(|| Handled::No)).expect("a vector is free");
         local_apic::send_to_self(vector);
         wait_until(|| vectors::counted(vector) == 1);
         pass(1_000_000);
@@ -88,7 +87,7 @@ kernel_test! {
 kernel_test! {
     fn a_platform_vector_has_the_message_that_raises_it(context) {
         let machine = &mut context.machine;
-        let vector = machine.allocate_vector(String::from("message"), Box::new(|| Handled::Yes));
+        let vector = machine.allocate_vector(format_args!("message"), vectors::Handler::new(|| Handled::Yes));
         let vector = vector.expect("a vector is free");
         let message = vector.message.expect("a vector for messages has one");
         let cpu = smp::get(machine.vector_affinity(&vector)).expect("it interrupts a CPU that runs");

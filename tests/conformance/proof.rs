@@ -1,22 +1,22 @@
-//! The proofs of a clause, and whether they are alive.
+//! The proofs of a clause, and whether they still exist and run.
 //!
 //! | proof | what it is |
 //! |---|---|
 //! | `lib:module::tests::name` | a test of the library |
 //! | `doctest:module` | an example in the library's documentation that must not compile |
 //! | `driver:module::name` | a test of the whole driver against a device model |
-//! | `model:CLAUSE` | the strict device model names a breach of the clause, has been shown to, and found none |
+//! | `model:CLAUSE` | the strict device model detects a breach of the clause (a deliberate one proves that), and has found none |
 //! | `loom:name` | a model of the queues' protocol, for each kind of ring |
 //! | `fuzz:name` | a fuzz target |
 //! | `machine:module::name` | a test of the machine layer |
-//! | `qemu:module::name` | a test of the kernel in QEMU; of a name that has parts, the last |
+//! | `qemu:module::name` | a test of the kernel in QEMU; the last part of a name that has parts |
 
 use crate::sources::{Module, Sources};
 
 /// What proves a clause.
 pub struct Proof;
 
-/// The kinds that are functions in a tree of modules: word, root file, module in it.
+/// The kinds of proof that are functions in a tree of modules: kind, root file, module in it.
 const FUNCTIONS: [(&str, &str, &[&str]); 4] = [
     ("lib", "crates/ballonet/src/lib.rs", &[]),
     ("driver", "crates/ballonet/tests/driver/main.rs", &[]),
@@ -28,17 +28,17 @@ const FUNCTIONS: [(&str, &str, &[&str]); 4] = [
 const OTHERS: [&str; 4] = ["doctest", "model", "fuzz", "qemu"];
 
 impl Proof {
-    /// Whether a word is a proof at all.
+    /// Whether a word has the form of a proof.
     pub fn is_one(word: &str) -> bool {
         let Some((kind, name)) = word.split_once(':') else { return false };
         let known = FUNCTIONS.iter().any(|(known, ..)| *known == kind) || OTHERS.contains(&kind);
         known && !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_:-".contains(c))
     }
 
-    /// Looks for a proof.
+    /// Looks up a proof.
     ///
     /// # Errors
-    /// When there is none, or it does not run: why.
+    /// When the proof does not exist or does not run; the error says why.
     pub fn find(proof: &str, sources: &Sources) -> Result<(), String> {
         let (kind, name) = proof.split_once(':').ok_or("no kind of proof")?;
         let path: Vec<&str> = name.split("::").collect();
@@ -72,7 +72,7 @@ fn find_target(name: &str, sources: &Sources) -> Result<(), String> {
     if file.is_some() && declared { Ok(()) } else { Err("no such fuzz target".into()) }
 }
 
-/// The model must name the clause, and a deliberate misstep must have shown that it does.
+/// The model must name the clause, and a deliberate misstep must prove that it detects a breach.
 fn find_check(clause: &str, sources: &Sources) -> Result<(), String> {
     let quoted = format!("\"{clause}\"");
     let named = |of: &dyn Fn(&str) -> bool| sources.files().any(|(path, text)| of(path) && text.contains(&quoted));
@@ -80,7 +80,7 @@ fn find_check(clause: &str, sources: &Sources) -> Result<(), String> {
         return Err("no device model names this clause".into());
     }
     if !named(&|path| path.starts_with("crates/ballonet/tests/driver/")) {
-        return Err("no misstep made by hand shows that the device model sees it".into());
+        return Err("no deliberate misstep proves that the device model detects a breach".into());
     }
     Ok(())
 }

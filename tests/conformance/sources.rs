@@ -1,18 +1,18 @@
-//! The sources, and tests in them. They are formatted by rustfmt, which makes them easy to read: a block ends where a
-//! line with nothing but its closing brace has the indentation of the line that opened it.
+//! The sources, and the tests in them. Parsing relies on rustfmt: a block ends at the line that has only its closing
+//! brace, indented like the line that opened it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The folders with sources in them.
+/// The folders with sources.
 const FOLDERS: [&str; 4] = ["src", "crates", "tests", "fuzz"];
 
-/// The text of every source file, without its comments, by its path from the project's root.
+/// The text of every source file without comments, by path from the project's root.
 #[derive(Debug, Default)]
 pub struct Sources(BTreeMap<String, String>);
 
 impl Sources {
-    /// Those of this project.
+    /// Reads the sources of this project.
     pub fn of_the_project() -> Self {
         let mut sources = Self::default();
         for folder in FOLDERS {
@@ -21,7 +21,7 @@ impl Sources {
         sources
     }
 
-    /// Those given: path and text.
+    /// Sources made of paths and texts.
     pub fn in_memory<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self(files.into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())).collect())
     }
@@ -30,7 +30,7 @@ impl Sources {
         let Ok(entries) = std::fs::read_dir(root.join(folder)) else { return };
         for entry in entries.map(Result::unwrap) {
             let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
-            // Beside the sources of fuzz targets are their build output and corpora.
+            // Skip build output and corpora beside the fuzz targets.
             if entry.file_type().unwrap().is_dir() {
                 if path != "fuzz/target" && path != "fuzz/corpus" {
                     self.add_folder(root, &path);
@@ -52,7 +52,7 @@ impl Sources {
     }
 }
 
-/// A module: its lines, and the folder of those inside it that have files of their own.
+/// A module: its lines, and the folder of its child modules.
 #[derive(Debug)]
 pub struct Module<'s> {
     sources: &'s Sources,
@@ -61,19 +61,19 @@ pub struct Module<'s> {
 }
 
 impl<'s> Module<'s> {
-    /// The crate whose first file this is.
+    /// The crate with this root file.
     pub fn root(sources: &'s Sources, path: &str) -> Result<Self, String> {
         let text = sources.read(path).ok_or_else(|| format!("there is no {path}"))?;
         let (folder, _) = path.rsplit_once('/').unwrap_or_default();
         Ok(Self { sources, lines: text.lines().collect(), folder: folder.to_owned() })
     }
 
-    /// The module of this name, if it is declared here.
+    /// The module of this name, if this one declares it.
     pub fn child(&self, name: &str) -> Result<Self, String> {
         let folder = format!("{}/{name}", self.folder);
         let declares = |line: &str, end: &str| {
             let line = line.trim();
-            // `mod`, `pub mod`, `pub(super) mod` and so on.
+            // Matches `mod`, `pub mod`, `pub(super) mod` and so on.
             let (visibility, rest) = line.split_once("mod ").unwrap_or((line, ""));
             let is_visibility = visibility.is_empty() || (visibility.starts_with("pub") && visibility.ends_with(' '));
             is_visibility && rest.strip_suffix(end) == Some(name)
@@ -97,8 +97,8 @@ impl<'s> Module<'s> {
         self.lines[start + 1..].iter().take_while(|line| **line != end).copied().collect()
     }
 
-    /// Looks for a test of this name: a function with the attribute, one that the kernel's macro registers, or a word
-    /// on a line of its own that a macro makes a test of.
+    /// Looks for a test of this name: a function with the attribute, one that the kernel's macro registers, or a name
+    /// on a line of its own that a macro turns into a test.
     pub fn find_test(&self, name: &str) -> Result<(), String> {
         let is_it = |line: &str| {
             let (_, declaration) = line.split_once("fn ").unwrap_or_default();
@@ -116,7 +116,7 @@ impl<'s> Module<'s> {
         }
     }
 
-    /// Whether the function that starts at line `at` is a test that runs.
+    /// Whether the function at line `at` is a test that runs.
     fn check_attributes(&self, at: usize) -> Result<(), String> {
         let belongs = |line: &&&str| {
             let line = line.trim_start();
@@ -128,21 +128,21 @@ impl<'s> Module<'s> {
             return Err("it is ignored".into());
         }
         if has("#[cfg(") {
-            return Err("it is compiled only sometimes".into());
+            return Err("it is compiled conditionally".into());
         }
         if has("#[test]") || has("kernel_test! {") { Ok(()) } else { Err("it is no test".into()) }
     }
 
-    /// Looks for a string that is this name, or a path that ends with it.
+    /// Looks for a string equal to this name, or a path that ends with it.
     pub fn find_name(&self, name: &str) -> Result<(), String> {
         let strings = self.lines.iter().flat_map(|line| line.split('"').skip(1).step_by(2));
         let mut ends = strings.map(|string| string.rsplit("::").next().unwrap_or_default());
         if ends.any(|end| end == name) { Ok(()) } else { Err(format!("no test of this name in {}", self.folder)) }
     }
 
-    /// Looks for an example that must not compile.
+    /// Looks for an example that must fail to compile.
     pub fn find_uncompilable(&self) -> Result<(), String> {
         let found = self.lines.iter().any(|line| line.trim_start().starts_with("/// ```compile_fail"));
-        if found { Ok(()) } else { Err("no example that must not compile".into()) }
+        if found { Ok(()) } else { Err("no example that must fail to compile".into()) }
     }
 }

@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 
 use crate::proof::Proof;
 
-/// The columns, as the first line names them.
+/// The columns, as the first line must name them.
 const COLUMNS: [&str; 7] = ["id", "section", "level", "clause", "standing", "proof", "note"];
 
-/// How binding a clause is.
+/// Requirement levels.
 const LEVELS: [&str; 5] = ["MUST", "MUST NOT", "SHOULD", "SHOULD NOT", "MAY"];
 
-/// Lines of the companion's list of defects.
+/// Number of lines in the companion's list of defects.
 pub const DEFECTS: usize = 14;
 
-/// The areas, and how many clauses each has. Clauses are numbered from 1 without a gap.
+/// The areas, and the number of clauses in each. Clauses are numbered from 1 without gaps.
 const AREAS: [(&str, usize); 53] = [
     ("STATUS", 4),
     ("FEAT", 10),
@@ -71,17 +71,17 @@ const AREAS: [(&str, usize); 53] = [
     ("LEG-BAL", 5),
 ];
 
-/// And the area that is about the table itself.
+/// The area about the table itself.
 const CONFORMANCE: (&str, usize) = ("CONF", 3);
 
-/// The driver's standing on a clause.
+/// How the driver meets a clause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Tests prove that the driver keeps it.
+    /// Tests prove that the driver follows it.
     Proved,
-    /// It binds drivers that accept a feature; tests prove that this one does not accept it.
+    /// It applies to drivers that accept a feature; tests prove that this one does not.
     NotAccepted,
-    /// No test could tell; the note argues it.
+    /// No test can decide it; the note argues it.
     Argued,
     /// It does not apply; the note says why.
     NotApplicable,
@@ -90,7 +90,7 @@ pub enum Standing {
 impl Standing {
     pub const ALL: [Self; 4] = [Self::Proved, Self::NotAccepted, Self::Argued, Self::NotApplicable];
 
-    /// The word for it in the table.
+    /// The table's word for it.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Proved => "proved",
@@ -123,7 +123,7 @@ pub struct Row {
     line: String,
 }
 
-/// All clauses, right or wrong.
+/// All clauses, valid or not.
 #[derive(Debug)]
 pub struct Table {
     header: String,
@@ -147,7 +147,7 @@ impl Row {
                 flaws.push(format!("{}: {what}: {}", self.id, self.line));
             }
         };
-        check(self.line.split('\t').count() == COLUMNS.len(), "it has not as many columns as the header");
+        check(self.line.split('\t').count() == COLUMNS.len(), "its number of columns is not the header's");
         check(!self.line.split('\t').any(|cell| cell.trim() != cell), "spaces around a cell");
         check(!self.line.contains("  "), "two spaces");
         check(self.section.starts_with(|c: char| c.is_ascii_digit()), "no section");
@@ -156,9 +156,9 @@ impl Row {
         check(self.standing.is_some(), "no such standing");
         let standing = self.standing.unwrap_or(Standing::Proved);
         check(!standing.needs_proof() || !self.proofs.is_empty(), "no proof");
-        check(standing != Standing::NotApplicable || self.proofs.is_empty(), "proof of what does not apply");
+        check(standing != Standing::NotApplicable || self.proofs.is_empty(), "a proof, although it does not apply");
         check(!standing.needs_reason() || self.note.split(' ').count() >= 3, "no reason");
-        check(self.proofs.iter().all(|proof| Proof::is_one(proof)), "what is no proof");
+        check(self.proofs.iter().all(|proof| Proof::is_one(proof)), "an invalid proof");
         let distinct: BTreeSet<_> = self.proofs.iter().collect();
         check(distinct.len() == self.proofs.len(), "the same proof twice");
         flaws
@@ -172,7 +172,7 @@ impl Table {
         Self { header, rows: lines.map(Row::parse).collect() }
     }
 
-    /// The flaws, except dead proofs: one per line.
+    /// All flaws except dead proofs, one per line.
     pub fn flaws(&self) -> Vec<String> {
         let mut flaws: Vec<_> = self.rows.iter().flat_map(Row::flaws).collect();
         if self.header != COLUMNS.join("\t") {
@@ -182,7 +182,7 @@ impl Table {
         let expected: Vec<_> = AREAS.into_iter().chain([CONFORMANCE]).flat_map(ids).collect();
         let found: Vec<_> = self.rows.iter().map(|row| row.id.clone()).collect();
         if expected != found {
-            let mut what = String::from("the clauses are not those that there are, in order:");
+            let mut what = String::from("the clauses are not the expected ones in order:");
             let missing = expected.iter().filter(|id| !found.contains(id));
             let unknown = found.iter().filter(|id| !expected.contains(id));
             let twice = found.iter().enumerate().filter(|(at, id)| found[..*at].contains(id)).map(|(_, id)| id);

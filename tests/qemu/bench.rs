@@ -1,4 +1,4 @@
-//! `mode=bench`: the kernel measures a request from kick to interrupt and the rate at which memory moves, and ends.
+//! `mode=bench`: the kernel measures a request from kick to interrupt, and the rate at which memory moves, then ends.
 
 use ballonet::virtio::RingFormat;
 use ballonet_check::bench::Case;
@@ -48,17 +48,17 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Every expected case has every figure, more than 0, and no other case has any.
+/// Every expected case has every figure, above 0, and there are no other cases.
 fn measured(wanted: fn(&Case) -> bool) -> impl Fn(&mut Vm) -> Outcome + Send + Sync {
     move |vm| figures(vm, wanted, false).map(drop)
 }
 
-/// The same with free page reporting, which may be the faster way to inflate.
+/// The same with free page reporting, which may be faster than inflating.
 fn measured_with_reports(vm: &mut Vm) -> Outcome {
     figures(vm, |case| case.ring == RingFormat::Split && !case.in_order, true).map(drop)
 }
 
-/// The figures, in order.
+/// Takes the figures in order.
 fn figures(vm: &mut Vm, wanted: fn(&Case) -> bool, reporting: bool) -> Outcome<Vec<u64>> {
     let clock = vm.event("bench")?;
     ensure!(clock.text("name")? == "tsc" && clock.text("unit")? == "Hz" && clock.count("value")? > 0, "{clock}");
@@ -77,8 +77,8 @@ fn figures(vm: &mut Vm, wanted: fn(&Case) -> bool, reporting: bool) -> Outcome<V
     Ok(values)
 }
 
-/// The rates of memory both ways: each kind of pre-filled ring, the driver, its share of the best. In the end the host
-/// holds nothing.
+/// The rates in both directions: each kind of pre-filled ring, the driver, and its share of the best rate. At the end
+/// the balloon is empty.
 fn moved(vm: &mut Vm, reporting: bool) -> Outcome {
     next(vm, "throughput.size", "MiB")?;
     for way in ["inflate", "deflate"] {
@@ -93,8 +93,8 @@ fn moved(vm: &mut Vm, reporting: bool) -> Outcome {
         ensure!(ceiling >= best, "{way}: the best of {prepared:?} should be {ceiling}, or the driver's best");
         ensure!(ceiling > 0.0 && driver > 0.0, "{way}: {driver} of {ceiling} GiB/s");
         let share = figure("share", "%")?;
-        ensure!((share - driver * 100.0 / ceiling).abs() < 1.0, "{way}: {driver} of {ceiling} are told as {share} %");
-        ensure!(share <= 100.0, "{way}: the driver passes the ceiling of {ceiling} GiB/s: {share} %");
+        ensure!((share - driver * 100.0 / ceiling).abs() < 1.0, "{way}: {driver} of {ceiling} is given as {share} %");
+        ensure!(share <= 100.0, "{way}: the driver exceeds the ceiling of {ceiling} GiB/s: {share} %");
         ensure!(figure("awake", "%")? <= 100.0, "{way}: awake for longer than it took");
         ensure!(figure("kicks", "1/GiB")? > 0.0, "{way}: the device was never kicked");
         figure("interrupts", "1/GiB")?;
@@ -104,7 +104,7 @@ fn moved(vm: &mut Vm, reporting: bool) -> Outcome {
     Ok(())
 }
 
-/// The value of the next figure, which has this name and unit.
+/// The value of the next figure, which must have this name and unit.
 fn next(vm: &mut Vm, name: &str, unit: &str) -> Outcome<f64> {
     let event = vm.event_where(name, |event| matches!(event.name(), "bench" | "exit"))?;
     ensure!(event.text("name").is_ok_and(|told| told == name), "{name} should come next: {event}");
@@ -118,7 +118,7 @@ fn ended(vm: &mut Vm, status: i32) -> Outcome {
     Ok(())
 }
 
-/// Where cycles are instructions, the figures do not scatter: minimum and median of the driver's own work hardly
+/// When the clock counts instructions, figures do not vary: minimum and median of the driver's own work hardly
 /// differ.
 fn counted(vm: &mut Vm) -> Outcome {
     let values = figures(vm, |case| case.ring == RingFormat::Split && !case.in_order, false)?;

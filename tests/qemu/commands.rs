@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Each invalid word is named, and boot continues.
+/// Each invalid word causes a warning, and the boot continues.
 fn warned(vm: &mut Vm) -> Outcome {
     for word in ["bogus", "never"] {
         vm.event_where(&format!("warning of {word:?}"), |event| {
@@ -49,7 +49,7 @@ fn text_log(vm: &mut Vm) -> Outcome {
     vm.line_with("poweroff")?;
     for line in vm.serial.all() {
         ensure!(!line.text.starts_with('{'), "a text log has no JSON: {:?}", line.text);
-        // Backspaces and bells are for a terminal, which this is not; so are escape sequences.
+        // This is not a terminal: no backspaces, bells or escape sequences.
         ensure!(
             !line.text.contains(|c: char| c.is_control() && c != '\r' && c != '\t'),
             "control characters: {:?}",
@@ -85,7 +85,7 @@ fn console(vm: &mut Vm) -> Outcome {
     vm.ask("irq", "irq").map(drop)
 }
 
-/// A program allocates while the balloon inflates and deflates; its latencies are reported in order.
+/// A program allocates while the balloon inflates and deflates; its latencies are in order.
 fn latency(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let none = vm.ask("latency stop", "console")?;
@@ -102,10 +102,10 @@ fn latency(vm: &mut Vm) -> Outcome {
     vm.ask("latency stop", "console").map(drop)
 }
 
-/// The driver's counters agree with the frames that moved, and the CPU sleeps while none does.
+/// The driver's counters match the frames that moved, and the CPU sleeps while none moves.
 fn counted(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
-    // The first time the driver tries how the device reads requests, by frames that it inflates and deflates for that.
+    // At first the driver probes how the device reads requests; that inflates and deflates frames.
     vm.balloon_to(vm.memory - 64 * MIB)?;
     vm.balloon_to(vm.memory)?;
     let before = vm.ask("stats", "stats")?;
@@ -135,7 +135,7 @@ fn unknown_command(vm: &mut Vm) -> Outcome {
     vm.ask("info", "console").map(drop)
 }
 
-/// The kernel and QEMU agree on the accepted features, and the device sees each step of the driver's initialization.
+/// The kernel and QEMU agree on the accepted features, and the device sees each step of the initialization.
 fn features(vm: &mut Vm) -> Outcome {
     let ready = vm.event("ready")?;
     let told = ready.get("features").and_then(|value| value.as_array()).ok_or("no features in the ready event")?;
@@ -153,7 +153,7 @@ fn features(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// The kernel says plainly that there is no balloon, and its console works.
+/// The kernel says that there is no balloon, and its console works.
 fn no_balloon(vm: &mut Vm) -> Outcome {
     let event = vm.event("no-device")?;
     ensure!(event.text("message")?.contains("balloon"), "the message should name what is missing: {event}");

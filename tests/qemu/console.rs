@@ -51,17 +51,18 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The next line of an answer.
+/// Waits for a line of the answer with these words.
 fn says(vm: &mut Vm, words: &str) -> Outcome<Event> {
     vm.event_where(&format!("console line with {words:?}"), |event| {
         event.name() == "console" && event.text("text").is_ok_and(|text| text.contains(words))
     })
 }
 
-/// A hold of more memory than there is. The host's target is reached in the middle of it, then Ctrl-C ends it.
+/// `mem hold` with more memory than there is. Meanwhile the balloon reaches the host's target; then Ctrl-C ends the
+/// hold.
 fn long_hold(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
-    // Both wait when the machine goes on, so that it does not matter how fast anything is.
+    // Both requests wait until the machine continues, so speed does not matter.
     vm.qmp.stop()?;
     vm.serial.type_line("mem hold 1T")?;
     let target = vm.memory - 64 * MIB;
@@ -73,11 +74,11 @@ fn long_hold(vm: &mut Vm) -> Outcome {
     )?;
     vm.serial.type_keys("\u{3}")?;
     let held = vm.event("held")?;
-    ensure!(held.text("reason").is_ok_and(|reason| reason.contains("Ctrl-C")), "it was to be stopped: {held}");
+    ensure!(held.text("reason").is_ok_and(|reason| reason.contains("Ctrl-C")), "Ctrl-C should stop it: {held}");
     let bytes = held.count("bytes")?;
     ensure!(bytes > 0 && bytes < target, "a part is held: {held}");
     let verified = vm.ask("mem verify", "verify")?;
-    ensure!(verified.flag("ok")? && verified.count("bytes")? == bytes, "what is held is what was written: {verified}");
+    ensure!(verified.flag("ok")? && verified.count("bytes")? == bytes, "the memory held has changed: {verified}");
     vm.serial.type_line("mem release")?;
     says(vm, &format!("released {} KiB", bytes / 1024))?;
     let again = vm.ask("mem verify", "verify")?;
@@ -85,7 +86,7 @@ fn long_hold(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// A hold that ends early says where the memory is, not that there is none.
+/// A hold that ends early says where the memory is.
 fn lack(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(vm.memory / 2)?;
@@ -93,7 +94,7 @@ fn lack(vm: &mut Vm) -> Outcome {
     let reason = held.text("reason")?;
     let ballooned = format!("{} MiB are with the host", vm.memory / 2 / MIB);
     ensure!(reason.contains("are in use") && reason.contains(&ballooned), "the reason names the host: {held}");
-    ensure!(reason.contains("does not let the guest"), "and why it gives nothing back: {held}");
+    ensure!(reason.contains("does not let the guest"), "the reason says why the balloon does not deflate: {held}");
     vm.ask("mem release", "console")?;
     let held = vm.ask("mem hold 16M", "held")?;
     ensure!(held.text("reason").is_err() && held.count("bytes")? == 16 * MIB, "all of it is held: {held}");
@@ -168,11 +169,11 @@ fn log_again(vm: &mut Vm) -> Outcome {
         }
         starts += usize::from(text.contains("starts, loaded by"));
     }
-    ensure!(starts == 1, "the first line is told once, and was told {starts} times");
+    ensure!(starts == 1, "the first line should appear once, not {starts} times");
     Ok(())
 }
 
-/// On a terminal the log pauses after a page; Space continues, q ends it, and any other key starts the next command.
+/// On a terminal the log pauses after a page: Space continues, q quits, and any other key starts the next command.
 fn log_by_page(vm: &mut Vm) -> Outcome {
     vm.line_with("`help` lists")?;
     vm.serial.type_line("log")?;
@@ -191,7 +192,7 @@ fn log_by_page(vm: &mut Vm) -> Outcome {
     vm.line_with("\u{1b}[H\u{1b}[2J").map(drop)
 }
 
-/// The answer for random bytes: twice as many digits as bytes.
+/// The answer: random bytes, as two digits each.
 fn random(vm: &mut Vm, command: &str, count: u64) -> Outcome<String> {
     let answer = vm.ask(command, "random")?;
     let bytes = answer.text("bytes")?;
@@ -200,7 +201,7 @@ fn random(vm: &mut Vm, command: &str, count: u64) -> Outcome<String> {
     Ok(bytes.to_string())
 }
 
-/// Each answer differs, the device can be asked repeatedly, and the balloon beside it moves.
+/// Answers differ, the device can be queried again, and the balloon beside it works.
 fn random_bytes(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let first = random(vm, "random", 16)?;
@@ -221,7 +222,7 @@ fn random_bytes(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// The wait ends, the balloon moves, and the device can be asked again.
+/// The wait ends, the balloon works, and the device can be queried again.
 fn silent_entropy(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     for _ in 0..2 {
@@ -237,7 +238,7 @@ fn no_entropy(vm: &mut Vm) -> Outcome {
     says(vm, "there is no virtio entropy device").map(drop)
 }
 
-/// Rounds continue without a line for each.
+/// Later rounds continue without a log line each.
 fn quiet_work(vm: &mut Vm) -> Outcome {
     vm.line_with("that was the first round")?;
     let told = |vm: &Vm| vm.serial.all().iter().filter(|line| line.text.contains("work: sawtooth is")).count();
@@ -252,7 +253,7 @@ fn quiet_work(vm: &mut Vm) -> Outcome {
         }
         std::thread::sleep(Duration::from_millis(300));
     }
-    // A slow machine may take more than the minute after which a line is due.
+    // A slow machine may take over a minute, after which a line is due.
     let more = told(vm).saturating_sub(first + asked);
     ensure!(first >= 3 && more <= 2, "{first} lines of the first round, and {more} of the next two");
     Ok(())

@@ -1,5 +1,4 @@
-//! Machines with several CPUs: all of them run, interrupts come to the one that was asked for, and all stop when one
-//! fails.
+//! Machines with several CPUs: all run, each interrupt arrives at the chosen CPU, and all stop when one fails.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -25,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             trials.push(trial(name(&case), qemu(3).machine(machine), |vm| all_run(vm, 3)));
         }
         trials.push(trial(name("xapic_2_run"), qemu(2).cpu("max,x2apic=off"), |vm| all_run(vm, 2)));
-        // CPUs without memory for their stacks do not run, and the balloon is served all the same.
+        // Without memory for more stacks, the remaining CPUs do not run; the balloon works all the same.
         trials.push(trial(name("64_in_16_mib"), qemu(64).memory(16 * MIB), some_run));
         let limited = qemu(4).command_line("log=json cpus=2");
         trials.push(trial(name("as_many_as_asked_for"), limited, |vm| all_run(vm, 2)));
@@ -58,7 +57,7 @@ fn processors(vm: &mut Vm) -> Outcome<BTreeMap<u64, u64>> {
     }
 }
 
-/// The expected number of CPUs run, each with an APIC ID of its own; and the balloon follows.
+/// The expected number of CPUs run, each with its own APIC ID, and the balloon follows.
 fn all_run(vm: &mut Vm, count: u32) -> Outcome {
     if count > 1 {
         let line = format!("{count} CPUs run");
@@ -83,7 +82,7 @@ fn follow(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// Fewer than there are, since there is no memory for their stacks.
+/// Fewer CPUs run than there are, for lack of memory for stacks.
 fn some_run(vm: &mut Vm) -> Outcome {
     vm.event_where("a warning of the stacks", |event| {
         event.text("message").is_ok_and(|text| text.ends_with("of 64 CPUs: there is no memory for more stacks"))
@@ -93,7 +92,7 @@ fn some_run(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// A CPU fails: it alone reports, and the machine ends.
+/// A CPU fails: only it reports, and the machine ends.
 fn fails(vm: &mut Vm, cpu: u64) -> Outcome {
     vm.event("ready")?;
     let command = if cpu == 0 { "fault panic".into() } else { format!("fault panic {cpu}") };
@@ -111,7 +110,7 @@ fn fails(vm: &mut Vm, cpu: u64) -> Outcome {
     Ok(())
 }
 
-/// The kernel says that it ends, and QEMU does with the status of a failure.
+/// The kernel reports its end, and QEMU ends with the status of a failure.
 fn ends_in_failure(vm: &mut Vm) -> Outcome {
     vm.event("exit")?;
     let status = vm.end()?;
@@ -119,7 +118,7 @@ fn ends_in_failure(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// The source lines of a backtrace, by the command of docs/troubleshooting.md.
+/// The source lines of a backtrace, by the command from docs/troubleshooting.md.
 fn way(told: &Event) -> Outcome<String> {
     let addresses = told.get("backtrace").and_then(Value::as_array).ok_or_else(|| format!("no backtrace: {told}"))?;
     let addresses = addresses.iter().filter_map(Value::as_str);
@@ -128,17 +127,17 @@ fn way(told: &Event) -> Outcome<String> {
     Ok(String::from_utf8(found.stdout)?)
 }
 
-/// NMIs to the CPU that reports a failure, as by a button pressed meanwhile, do not disturb it.
+/// NMIs to the CPU that reports a failure, as from a button pressed meanwhile, do not disturb the report.
 fn fails_under_nmis(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line("fault nmi")?;
     let told = vm.event("panic")?;
     ensure!(told.text("message")?.ends_with("in the middle"), "the message should be whole: {told}");
-    ensure!(told.get("backtrace").is_some(), "the way there should be shown: {told}");
+    ensure!(told.get("backtrace").is_some(), "the backtrace should be shown: {told}");
     ends_in_failure(vm)
 }
 
-/// The count of each vector, by its name and the number of the CPU.
+/// The count of each vector, by its name and CPU.
 fn interrupts(vm: &mut Vm) -> Outcome<BTreeMap<(String, u64), u64>> {
     let mut counts = BTreeMap::new();
     vm.serial.type_line("irq")?;
@@ -152,7 +151,7 @@ fn interrupts(vm: &mut Vm) -> Outcome<BTreeMap<(String, u64), u64>> {
     }
 }
 
-/// Where the interrupts of a queue arrived between two counts, by CPU.
+/// Where a queue's interrupts arrived between two counts, by CPU.
 fn came(before: &BTreeMap<(String, u64), u64>, after: &BTreeMap<(String, u64), u64>, name: &str) -> BTreeMap<u64, u64> {
     let counted = |counts: &BTreeMap<(String, u64), u64>, cpu| counts.get(&(name.into(), cpu)).copied().unwrap_or(0);
     let gained = |cpu| (cpu, counted(after, cpu) - counted(before, cpu));
@@ -162,7 +161,7 @@ fn came(before: &BTreeMap<(String, u64), u64>, after: &BTreeMap<(String, u64), u
 const INFLATE: &str = "virtio0-inflate";
 const DEFLATE: &str = "virtio0-deflate";
 
-/// Queues interrupt CPUs of their own from the start, then the one that they are moved to, and no other.
+/// Each queue interrupts its own CPU from the start, later the one that it is moved to, and no other.
 fn moves(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let start = interrupts(vm)?;
@@ -183,7 +182,7 @@ fn moves(vm: &mut Vm) -> Outcome {
     }
     let refused = vm.ask("affinity inflate 4", "console")?;
     ensure!(refused.text("text")?.contains("there is no CPU 4 to interrupt"), "{refused}");
-    // After a restart of the device they are where they were.
+    // A reset of the device keeps the assignment.
     vm.ask("reset", "reset")?;
     let before = interrupts(vm)?;
     follow(vm)?;

@@ -1,12 +1,12 @@
-//! Memory that the firmware's map omits: DIMMs present at boot are used, anything else is left alone, and if the
-//! balloon falls short the reason given is the true one.
+//! Memory that the firmware's map omits: DIMMs present at boot are used, other memory is not. If the balloon falls
+//! short, it gives the true reason.
 
 use serde_json::json;
 
 use crate::support::{Event, MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// What a DIMM adds.
+/// Size of the DIMM.
 const DIMM: u64 = 256 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -39,13 +39,13 @@ fn message(vm: &mut Vm, words: &str) -> Outcome<String> {
 fn is_used(vm: &mut Vm) -> Outcome {
     message(vm, "is the DIMM in slot 0")?;
     vm.event("ready")?;
-    // More than there is without it.
+    // More than the memory without the DIMM.
     ensure!(vm.memory == 512 * MIB, "the test is made for 512 MiB");
     vm.balloon_to(160 * MIB)?;
     vm.balloon_to(vm.memory + DIMM)
 }
 
-/// A DIMM that the guest does not know: the host may ask for more than there is.
+/// A DIMM plugged in later, unknown to the guest: the host may ask for more memory than the guest has.
 fn comes_later(vm: &mut Vm) -> Outcome {
     message(vm, "may be plugged in at 0x100000000")?;
     vm.event("ready")?;
@@ -57,7 +57,7 @@ fn comes_later(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory + DIMM)
 }
 
-/// Neither an NVDIMM nor virtio-mem is used; both are logged.
+/// NVDIMM and virtio-mem are not used; both are logged.
 fn others_are_left_alone(vm: &mut Vm) -> Outcome {
     message(vm, "is persistent (SRAT): left as it is")?;
     message(vm, "there is no driver for virtio-mem")?;

@@ -1,4 +1,4 @@
-//! Inflating adapts to the host: its huge pages return whole, and memory that the guest has written to goes first.
+//! Inflating adapts to the host: its huge pages return whole, and memory that the guest has written goes first.
 
 use std::fs;
 use std::sync::{Mutex, PoisonError};
@@ -6,11 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, on};
 use crate::trial;
 
-/// Where the host reserves huge pages of 2 MiB.
+/// The host's pool of 2 MiB huge pages.
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 /// RAM of a guest that is backed by huge pages.
 const HUGE: u64 = 128 * MIB;
-/// Memory that a program writes to and gives back.
+/// Memory that a program writes and frees.
 const WRITTEN: u64 = 192 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A test with huge pages of the host: ignored where it does not grant them.
+/// A test that needs huge pages of the host; ignored where the host grants none.
 fn huge_trial(name: String, qemu: Qemu, test: fn(&mut Vm) -> Outcome) -> Trial {
     Trial::ignorable_test(name, move || with_huge_pages(&qemu, test))
 }
@@ -49,13 +49,13 @@ fn with_huge_pages(qemu: &Qemu, test: fn(&mut Vm) -> Outcome) -> Result<Completi
     }
 }
 
-/// Huge pages that the host has been made to set aside; it gets them back when this value goes.
+/// Huge pages reserved on the host; dropping this value returns them.
 struct Granted {
     before: u64,
 }
 
 impl Granted {
-    /// Reserves this many unused ones; `None` if the host does not grant them.
+    /// Reserves this many unused huge pages; `None` if the host does not grant them.
     fn new(pages: u64) -> Option<Self> {
         let (before, free) = (pool("nr_hugepages")?, pool("free_hugepages")?);
         let granted = Self { before };
@@ -68,7 +68,7 @@ impl Granted {
 
 impl Drop for Granted {
     fn drop(&mut self) {
-        // Without permission to reserve them there is nothing to return.
+        // Without permission to reserve, there is nothing to return.
         let _ = fs::write(format!("{POOL}/nr_hugepages"), self.before.to_string());
     }
 }
@@ -77,7 +77,7 @@ fn pool(file: &str) -> Option<u64> {
     fs::read_to_string(format!("{POOL}/{file}")).ok()?.trim().parse().ok()
 }
 
-/// The first time that the host wants memory, the kernel finds out that QEMU reads chains, and loses no memory by it.
+/// At the first inflation the kernel detects that QEMU reads chains, and loses no memory.
 fn reads_chains(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask("mem hold 32M", "held")?;
@@ -92,7 +92,7 @@ fn reads_chains(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// The balloon first takes free memory that a program has used, so the host's memory falls by as much.
+/// The balloon first takes free memory that a program has used, so the host's memory falls by that much.
 fn written_goes_first(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let reporting = vm.qmp.virtio_status()?["guest-features"].to_string().contains("REPORTING");
@@ -106,7 +106,7 @@ fn written_goes_first(vm: &mut Vm) -> Outcome {
     let fell = before.saturating_sub(vm.resident()?);
     ensure!(fell >= WRITTEN / 100 * 90, "{} MiB were given, the host has {} MiB less", WRITTEN / MIB, fell / MIB);
     if reporting {
-        // Which path is faster depends on the host. The driver measures both and takes the faster one.
+        // The host decides which path is faster. The driver measures both and takes the faster one.
         let strategy = vm.event("strategy")?;
         let (first, direct) = (strategy.count("report_first")?, strategy.count("direct")?);
         let path = if direct > first { "direct" } else { "report-first" };
@@ -115,7 +115,7 @@ fn written_goes_first(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// As many of the host's huge pages are freed as were inflated.
+/// The host gets back as many huge pages as were inflated.
 fn gives_huge_pages(vm: &mut Vm) -> Outcome {
     let fell = huge_pages_given(vm)?;
     ensure!(fell == HUGE / 2, "{} MiB were given, and {} MiB of huge pages came back", HUGE / 2 / MIB, fell / MIB);
@@ -126,14 +126,14 @@ fn gives_huge_pages(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// With half requests none are: the test above proves something.
+/// Half-size requests free no huge page: this proves that the test above can fail.
 fn keeps_huge_pages(vm: &mut Vm) -> Outcome {
     let fell = huge_pages_given(vm)?;
     ensure!(fell == 0, "{} MiB of huge pages came back although none was given in one request", fell / MIB);
     Ok(())
 }
 
-/// Inflates half of memory; returns by how many bytes QEMU's huge pages fell.
+/// Inflates by half of memory; returns by how many bytes QEMU's huge pages fell.
 fn huge_pages_given(vm: &mut Vm) -> Outcome<u64> {
     vm.event("ready")?;
     let before = vm.huge_pages()?;

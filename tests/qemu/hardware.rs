@@ -1,4 +1,4 @@
-//! Machines that lack parts, have odd ones, or fail: the kernel runs as far as possible.
+//! Machines that lack parts, have unusual ones, or fail: the kernel runs as far as possible.
 
 use std::path::PathBuf;
 use std::{env, fs, process};
@@ -16,7 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let qemu = || Qemu::new(version);
         for (case, machine, source) in [
             ("q35_without_hpet", "q35,hpet=off", "measured by the PM timer"),
-            // Where QEMU passes no tables SeaBIOS has its own, but not on a pc.
+            // Without tables from QEMU, SeaBIOS provides its own, but not on a pc.
             ("q35_with_tables_of_the_bios", "q35,acpi=off", "measured by the PM timer"),
             ("pc_without_acpi", "pc,acpi=off", "measured by the PIT"),
             (
@@ -51,7 +51,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         "hardware::cpu_without_64_bit_mode_is_reported_on_a_framebuffer",
         on_a_framebuffer,
     ));
-    // That of the newer QEMU sets the MTRRs.
+    // The newer QEMU's firmware sets the MTRRs.
     let bare = Qemu::new(Version::V7_2).machine("microvm,pcie=on").cpu("max,-hypervisor");
     trials.push(trial("hardware::qemu-7.2::uncached_memory_is_reported", bare, uncached));
     trials.push(trial("hardware::pc_without_balloon_shows_itself_and_waits", like_a_pc(), shows_itself));
@@ -59,7 +59,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The clock is measured by the timers that exist, and the balloon follows.
+/// The available timers calibrate the clock, and the balloon follows.
 fn serves(vm: &mut Vm, source: &str) -> Outcome {
     vm.event_where(&format!("a clock that is {source}"), |event| {
         event.name() == "log"
@@ -70,7 +70,7 @@ fn serves(vm: &mut Vm, source: &str) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// On a CPU that cannot run it the kernel says so, and QEMU ends with failure.
+/// On a CPU that cannot run it, the kernel says so, and QEMU ends with failure.
 fn refuses(vm: &mut Vm, reason: &str) -> Outcome {
     let line = vm.line_with("cannot run on this CPU")?;
     ensure!(line == format!("ballonet cannot run on this CPU: it {reason}."), "the reason should be told: {line:?}");
@@ -97,7 +97,7 @@ fn on_a_framebuffer() -> Result<Completion, Failed> {
     const WIDTH: usize = 1024;
     let menu = format!("insmod all_video\nmultiboot2 /boot/ballonet log=json\nset gfxpayload={WIDTH}x768x32\nboot\n");
     let Some(image) = image::with_menu("hardware-old-cpu", &menu)? else {
-        return Ok(Completion::ignored_with("what makes an image can't be had here"));
+        return Ok(Completion::ignored_with("the tools that make an image are not available here"));
     };
     let qemu = Qemu::new(Version::Newest).cpu("athlon").without_debug_exit();
     on(&qemu.patience(image::PATIENCE).stick(image, None), |vm| {
@@ -120,7 +120,7 @@ fn on_a_framebuffer() -> Result<Completion, Failed> {
     })
 }
 
-/// Without a local APIC nothing could interrupt: the panic says so.
+/// Without a local APIC no interrupt can arrive: the panic says so.
 fn without_apic(vm: &mut Vm) -> Outcome {
     let panic = vm.line_with(r#""event":"panic""#)?;
     ensure!(panic.contains("local APIC: this CPU has none"), "the reason should be told: {panic}");
@@ -129,7 +129,7 @@ fn without_apic(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// This microvm's firmware leaves the MTRRs off, which would make a machine without a hypervisor very slow.
+/// This microvm's firmware leaves the MTRRs off: without a hypervisor, the machine would be very slow.
 fn uncached(vm: &mut Vm) -> Outcome {
     vm.event_where("a warning of uncached memory", |event| {
         event.name() == "log"
@@ -140,13 +140,13 @@ fn uncached(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// Tables of noise beside firmware's own: QEMU gives each a header with the right length and checksum.
+/// Random tables beside firmware's: QEMU gives each a header with valid length and checksum.
 fn with_nonsense(qemu: Qemu) -> Qemu {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("nonsense");
-    // In the noise: names that scans look for, lengths that leave the table, loops.
+    // The random bytes include names that scans look for, lengths that leave the table, and loops.
     let mut noise = b"\x08_S5_\x12\xff\xff_S5_\x08_S5_\x12\x06\x04\x0c\xff".repeat(20);
     noise.extend((0..=255).chain((0..=255).rev()).cycle().take(5000));
-    // The same in every run. Put in place by a rename, so a concurrent reader sees all of it.
+    // The same in every run. Renamed into place, so that a concurrent reader sees the whole file.
     let new = path.with_extension(process::id().to_string());
     let written = fs::write(&new, noise).and_then(|()| fs::rename(&new, &path));
     written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -167,11 +167,11 @@ fn nmi(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// A second NMI before the main loop has reported the first means that the kernel hangs; it shows where.
+/// A second NMI before the main loop has reported the first means that the kernel hangs; the report shows where.
 fn hang(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line("fault hang")?;
-    // Two that come at once are one, so send them until the fault is reported.
+    // Two NMIs at once count as one, so send them until the fault is reported.
     vm.wait_for("the kernel to be shown", |vm| {
         let shown = |line: &str| line.contains(r#""event":"fault""#);
         if vm.serial.all().iter().any(|line| shown(&line.text)) {
@@ -184,7 +184,7 @@ fn hang(vm: &mut Vm) -> Outcome {
     })
     .or_else(|failure| if vm.end().is_ok() { Ok(()) } else { Err(failure) })?;
     let fault = vm.event("fault")?;
-    ensure!(fault.count("vector")? == 2, "an NMI should be what is told of: {fault}");
+    ensure!(fault.count("vector")? == 2, "an NMI should be reported: {fault}");
     ensure!(fault.get("backtrace").is_some(), "the way there should be shown: {fault}");
     let status = vm.end()?;
     ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
@@ -205,23 +205,23 @@ fn machine_check(vm: &mut Vm) -> Outcome {
         "the bank should be named: {cause}"
     );
     let fault = vm.event("fault")?;
-    ensure!(fault.count("vector")? == 18, "a machine check should be what is told of: {fault}");
+    ensure!(fault.count("vector")? == 18, "a machine check should be reported: {fault}");
     let status = vm.end()?;
     ensure!(status.code() == Some(35), "QEMU should end with status 35: {status}");
     Ok(())
 }
 
-/// A machine with a PC's devices, without a balloon, and with a slot for one.
+/// A machine with a PC's devices, without a balloon, but with a slot for one.
 fn like_a_pc() -> Qemu {
     let qemu = Qemu::new(Version::Newest).without_balloon().global("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off");
     let devices = ["pcie-root-port,id=port0,chassis=1,slot=1", "e1000e", "qemu-xhci", "intel-hda", "nec-usb-xhci"];
     devices.into_iter().fold(qemu, Qemu::device).command_line("log=json hotplug=prompt")
 }
 
-/// The console shows PCI, ACPI, CPU and memory; a balloon that is plugged in is served.
+/// The console shows PCI, ACPI, CPU and memory; a hot-plugged balloon works.
 fn shows_itself(vm: &mut Vm) -> Outcome {
     let told = vm.event("no-device")?;
-    ensure!(told.text("message")?.contains("`pci`, `acpi`, `info` and `mem`"), "what there is to see is said: {told}");
+    ensure!(told.text("message")?.contains("`pci`, `acpi`, `info` and `mem`"), "the commands should be listed: {told}");
     for (command, expected) in [
         ("pci", "82574L"),
         ("acpi", "FACP"),
@@ -245,7 +245,7 @@ fn says(event: &Event, words: &str) -> bool {
     event.name() == "console" && event.text("text").is_ok_and(|text| text.contains(words))
 }
 
-/// Only the balloon and the ports on the way to it may write to memory; other devices stay as firmware left them.
+/// Only the balloon and its upstream ports may master the bus; other devices stay as firmware left them.
 fn bus_masters(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line("pci -v")?;
@@ -268,7 +268,7 @@ fn bus_masters(vm: &mut Vm) -> Outcome {
         ensure!(texts.iter().any(|text| text.contains(other)), "{other} should be listed: {texts:?}");
     }
     for other in ["82574L", "Audio"] {
-        ensure!(!masters.iter().any(|name| name.contains(other)), "{other} is nobody's: {masters:?}");
+        ensure!(!masters.iter().any(|name| name.contains(other)), "{other} has no driver: {masters:?}");
     }
     Ok(())
 }

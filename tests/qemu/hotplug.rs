@@ -1,4 +1,4 @@
-//! Balloons plugged into and unplugged from root ports, by native PCI Express hot-plug: nothing is lost.
+//! Balloons are plugged into and unplugged from root ports by native PCI Express hot-plug: nothing leaks.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::trial;
 /// How often a device is unplugged and plugged in again.
 const CYCLES: usize = 20;
 
-/// Counts that must be the same each time a device is back, or gone.
+/// Counts that must be equal each time a device is back, or gone.
 const COUNTS: [&str; 8] = ["free", "used", "ballooned", "orphans", "dma", "vectors", "lines", "mappings"];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -68,18 +68,18 @@ fn polled(version: Version) -> Qemu {
     q35(version, "prompt", 1).command_line("log=json hotplug=prompt irq=poll")
 }
 
-/// The port of an Intel chip set, which has MSI and no MSI-X.
+/// A root port with MSI but no MSI-X.
 fn with_msi(version: Version) -> Qemu {
     with_ports(Qemu::new(version), "ioh3420", 1).command_line("log=json hotplug=prompt")
 }
 
-/// A switch in a port, with an empty slot behind it.
+/// A switch below a port, with an empty slot.
 fn switch(version: Version) -> Qemu {
     let qemu = q35(version, "prompt", 2).device("x3130-upstream,id=upstream,bus=port0");
     qemu.device("xio3130-downstream,id=downstream,bus=upstream,chassis=3,slot=3")
 }
 
-/// Slots of a large switch.
+/// Slots of the large switch.
 const MANY: usize = 10;
 
 fn large_switch(version: Version) -> Qemu {
@@ -123,7 +123,7 @@ fn plug(vm: &mut Vm, balloon: Balloon, port: usize) -> Outcome<Event> {
     Ok(ready)
 }
 
-/// Waits until a slot is in a state.
+/// Waits until a slot reaches a state.
 fn slot_is(vm: &mut Vm, port: usize, state: &str) -> Outcome {
     let name = format!("slot{}", port + 1);
     let there = |event: &Event| {
@@ -147,22 +147,19 @@ fn resources(vm: &mut Vm) -> Outcome<Event> {
 
 fn compare(first: &Event, now: &Event, when: &str) -> Outcome {
     for count in COUNTS {
-        ensure!(
-            first.count(count)? == now.count(count)?,
-            "{when}: `{count}` was otherwise\nfirst {first}\nnow   {now}"
-        );
+        ensure!(first.count(count)? == now.count(count)?, "{when}: `{count}` differs\nfirst {first}\nnow   {now}");
     }
     Ok(())
 }
 
-/// The heap is the same to the byte if the same commands were typed, since the console remembers them.
+/// The heap is equal to the byte if the same commands were typed: the console keeps a history.
 fn compare_heap(first: &Event, now: &Event, when: &str) -> Outcome {
     compare(first, now, when)?;
-    ensure!(first.count("heap")? == now.count("heap")?, "{when}: the heap was otherwise\nfirst {first}\nnow   {now}");
+    ensure!(first.count("heap")? == now.count("heap")?, "{when}: the heap differs\nfirst {first}\nnow   {now}");
     Ok(())
 }
 
-/// The balloon is unplugged in the middle of an inflation and plugged in again, twenty times.
+/// The balloon is unplugged while it inflates and plugged in again, twenty times.
 fn cycles(vm: &mut Vm, balloon: Balloon) -> Outcome {
     vm.event("no-device")?;
     let (mut first_with, mut first_without) = (None, None);
@@ -189,7 +186,7 @@ fn cycles(vm: &mut Vm, balloon: Balloon) -> Outcome {
     Ok(())
 }
 
-/// Two balloons in two ports: one goes, the other stays, and each comes back to its own.
+/// Two balloons in two ports: one leaves, the other stays, and each returns to its own.
 fn two_ports(vm: &mut Vm, balloon: Balloon) -> Outcome {
     vm.event("no-device")?;
     plug(vm, balloon, 0)?;
@@ -223,7 +220,7 @@ fn cycle_once(vm: &mut Vm, balloon: Balloon) -> Outcome {
     Ok(())
 }
 
-/// The slots of a switch take one line of the log, with their number.
+/// The slots of a switch share one log line, with their number.
 fn told_once(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     let lines = vm.serial.all();
@@ -232,12 +229,12 @@ fn told_once(vm: &mut Vm) -> Outcome {
         .filter(|line| line.text.contains(": hot-plug slot") || line.text.contains(" hot-plug slots"))
         .collect();
     let once = told.iter().filter(|line| line.text.contains(&format!(": {MANY} hot-plug slots behind "))).count();
-    // The port that the switch is in is another slot.
-    ensure!(once == 1 && told.len() <= 2, "{MANY} slots should be told of in one line: {told:?}");
+    // The port above the switch is another slot.
+    ensure!(once == 1 && told.len() <= 2, "{MANY} slots should be reported in one line: {told:?}");
     Ok(())
 }
 
-/// A switch is unplugged, and the slot behind it with it: nothing of it is left, and the other slots work.
+/// A switch is unplugged together with the slot behind it: nothing of it remains, and the other slots work.
 fn switch_goes(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     let with = resources(vm)?;
@@ -265,7 +262,8 @@ fn another_device(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// Power is cut under the driver, which reads all ones. The slot gives the device up, powers it again, and it works.
+/// Power is cut while the driver runs; it reads all ones. The slot releases the device, powers it again, and the
+/// device works.
 fn pulled(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     let balloon = Balloon { vectors: None };
@@ -276,7 +274,7 @@ fn pulled(vm: &mut Vm) -> Outcome {
         vm.ask("fault power slot1", "removed")?;
         vm.event("ready")?;
         slot_is(vm, 0, "on")?;
-        // A size that neither the host remembers nor a fresh driver has: once it is reached, nothing moves any more.
+        // Neither the host's nor a new driver's initial size: once it is reached, nothing moves any more.
         vm.balloon_to(vm.memory / 4 * 3)?;
         vm.balloon_to(vm.memory)?;
         let with = resources(vm)?;
@@ -285,7 +283,7 @@ fn pulled(vm: &mut Vm) -> Outcome {
     unplug(vm, 0)
 }
 
-/// Five seconds in which a second press cancels, and one until power is gone.
+/// Five seconds in which a second press cancels, and one until power is off.
 fn with_waits(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     plug(vm, Balloon { vectors: None }, 0)?;
@@ -300,12 +298,12 @@ fn with_waits(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// With `hotplug=off`: nothing comes up, and nothing else suffers.
+/// With `hotplug=off` nothing is plugged in, and everything else works.
 fn switched_off(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     vm.qmp.device_add(&Balloon { vectors: None }.properties(0))?;
     let counts = resources(vm)?;
-    ensure!(counts.count("balloons")? == 0, "nobody looks at the slot: {counts}");
+    ensure!(counts.count("balloons")? == 0, "the slot should be ignored: {counts}");
     let slots = vm.ask("slots", "console")?;
     ensure!(slots.text("text")?.contains("hotplug=off"), "the console says why: {slots}");
     Ok(())

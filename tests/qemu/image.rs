@@ -1,4 +1,4 @@
-//! The image for USB sticks and CDs, started by BIOS and UEFI, and what its menu does.
+//! The image for USB sticks and CDs, booted by BIOS and UEFI, and its menu.
 
 use std::env;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm,
 /// A boot by firmware and GRUB takes longer than one by QEMU alone; by UEFI some 5 s on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How the machine starts.
+/// The boot medium and firmware.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Medium {
     Stick,
@@ -53,7 +53,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Starts a machine from the image, if the programs for it are available here.
+/// Boots a machine from the image, if the programs to make it are available here.
 fn boot(
     qemu: &Qemu,
     menu: Menu,
@@ -61,7 +61,7 @@ fn boot(
     firmware: Firmware,
     test: fn(&mut Vm) -> Outcome,
 ) -> Result<Completion, Failed> {
-    let missing = |what: &str| Ok(Completion::ignored_with(format!("{what} can't be had here")));
+    let missing = |what: &str| Ok(Completion::ignored_with(format!("{what} is not available here")));
     let Some(image) = menu.image()? else { return missing("what makes an image") };
     let firmware = match firmware {
         Firmware::Bios => None,
@@ -80,9 +80,9 @@ fn boot(
 /// GRUB's configuration, and which kernel it starts.
 #[derive(Debug, Clone, Copy)]
 enum Menu {
-    /// The menu that people get.
+    /// The default menu.
     Ours,
-    /// An immediate boot, with a log for programs.
+    /// Boots at once, with a JSON log.
     Json,
     /// The same, with a kernel that asks not to be loaded below [`ELSEWHERE`].
     Elsewhere,
@@ -98,7 +98,7 @@ impl Menu {
         }
     }
 
-    /// The image with this menu, made once for the whole test program.
+    /// The image with this menu, made once per test program.
     fn image(self) -> Result<Option<PathBuf>, String> {
         static IMAGES: [OnceLock<Result<Option<PathBuf>, String>>; 4] = [const { OnceLock::new() }; 4];
         IMAGES[self as usize].get_or_init(|| make(self)).clone()
@@ -129,7 +129,7 @@ fn folder(name: &str) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// Makes an image in a folder, with `menu` instead of the usual one if given.
+/// Makes an image in a folder; `menu` replaces the default menu.
 fn make_in(folder: &Path, kernel: &Path, menu: Option<&str>) -> Result<Option<PathBuf>, String> {
     let output = folder.join("ballonet.img");
     let mut command = script("image.sh");
@@ -142,10 +142,10 @@ fn make_in(folder: &Path, kernel: &Path, menu: Option<&str>) -> Result<Option<Pa
     Ok(printed(command, false)?.map(|_| output))
 }
 
-/// The least address for a kernel that must not be where it usually is.
+/// The lowest address for a kernel that must not load at its usual place.
 const ELSEWHERE: u32 = 64 << 20;
 
-/// A copy of a kernel whose multiboot2 header asks for other addresses.
+/// A copy of a kernel whose multiboot2 header requests other addresses.
 fn elsewhere(kernel: &Path, folder: &Path) -> Result<PathBuf, String> {
     // The relocatable tag (Multiboot2 2.0, 3.1.14): type 10, 24 bytes, and the least address.
     const TAG: [u8; 12] = [10, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0x20, 0];
@@ -169,7 +169,7 @@ pub(crate) fn ovmf() -> Result<Option<[PathBuf; 2]>, String> {
 
 /// Waits for the menu and presses the key of an entry.
 fn choose(vm: &mut Vm, key: &str) -> Outcome {
-    // The entries' names come on one line with the menu's frame.
+    // The names of the entries share a line with the menu's frame.
     vm.line_with("Use the")?;
     vm.serial.type_keys(key)
 }
@@ -218,7 +218,7 @@ fn tells_all(vm: &mut Vm) -> Outcome {
     vm.line_with("ready: ").map(drop)
 }
 
-/// Where the kernel cannot run, the menu says so and starts nothing.
+/// Where the kernel cannot run, the menu says so and boots nothing.
 fn names_an_old_cpu(vm: &mut Vm) -> Outcome {
     vm.line_with("This CPU has no 64-bit mode")?;
     choose(vm, "0")?;
@@ -230,9 +230,9 @@ fn starts_by_itself(vm: &mut Vm) -> Outcome {
     vm.line_with("ready: ").map(drop)
 }
 
-/// The kernel works wherever GRUB has put it.
+/// The kernel works wherever GRUB loads it.
 fn loaded_elsewhere(vm: &mut Vm) -> Outcome {
-    // Firmware uses the serial port before.
+    // Firmware uses the serial port first.
     vm.line_with("starts, loaded by multiboot2")?;
     vm.event("ready")?;
     vm.serial.type_line("info")?;
@@ -249,7 +249,7 @@ fn loaded_elsewhere(vm: &mut Vm) -> Outcome {
 }
 
 fn registers_above_4_gib(vm: &mut Vm) -> Outcome {
-    // Firmware uses the serial port before.
+    // Firmware uses the serial port first.
     vm.line_with("starts, loaded by multiboot2")?;
     registers::works(vm, 4096 * MIB)
 }

@@ -1,4 +1,4 @@
-//! Serial ports and keyboards: a line that nobody reads, ports and interrupts in unusual places, and machines without
+//! Serial ports and keyboards: a line without a reader, ports and interrupts in unusual places, and machines without
 //! input.
 
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             ("com1_with_irq_10", "pc", 0x3F8, 10),
             ("com2", "q35", 0x2F8, 3),
             ("com4", "q35", 0x2E8, 11),
-            // Not among the interrupts that are tried: the port is polled.
+            // The kernel does not try this interrupt: it polls the port.
             ("com1_with_irq_15", "q35", 0x3F8, 15),
         ] {
             let make = move || {
@@ -54,7 +54,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A test of a machine whose serial port is a socket, which the test may leave unread.
+/// A test of a machine whose serial port is a socket that the test may leave unread.
 fn on_socket(
     name: String,
     qemu: impl Fn() -> Qemu + Send + Sync + 'static,
@@ -87,14 +87,14 @@ impl Drop for Socket {
     }
 }
 
-/// How long the kernel waits for the line's reader.
+/// How long the test waits for the kernel's output.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The balloon is served while nobody reads; a returning reader learns how much was lost.
+/// The balloon works while the line has no reader; a returning reader is told how much was lost.
 fn unread(vm: &mut Vm, mut line: UnixStream) -> Outcome {
     line.set_nonblocking(true)?;
     let memory = vm.memory;
-    // The console is served as well as the balloon, so a kernel that waits for the line is late with both.
+    // The main loop serves console and balloon in turn: a kernel that waits for the line is late with both.
     for target in [memory / 2, memory, memory / 2] {
         for _ in 0..40 {
             type_line(&mut line, "help")?;
@@ -138,7 +138,7 @@ fn read_some(line: &mut UnixStream, seen: &mut String) -> Outcome {
     Ok(())
 }
 
-/// The port carries the log and takes commands, wherever it is.
+/// The port carries the log and takes commands, whatever its address.
 fn types(vm: &mut Vm, irq: u64) -> Outcome {
     let how = vm.event_where("how the port interrupts", |event| {
         event.text("message").is_ok_and(|message| message.starts_with("serial port at "))
@@ -186,7 +186,7 @@ fn at_named_port(vm: &mut Vm, signature: &str) -> Outcome {
     types(vm, 3)
 }
 
-/// The screen says what a person can do, and has no prompt.
+/// The screen says what the user can do, and has no prompt.
 fn nobody(vm: &mut Vm) -> Outcome {
     let row = wait_for_row(vm, "no keyboard can be used (USB is not driven): the power button switches off")?;
     ensure!(row == 24, "it stands where the prompt would, not in row {row}");
@@ -207,7 +207,7 @@ fn serial_only(vm: &mut Vm) -> Outcome {
     vm.ask("info", "console").map(drop)
 }
 
-/// A keyboard whose interrupt never arrives still types.
+/// A keyboard whose interrupt never arrives still works.
 fn looked_at(vm: &mut Vm) -> Outcome {
     wait_for_row(vm, "> ")?;
     press_line(vm, "mem")?;

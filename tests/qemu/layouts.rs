@@ -1,4 +1,4 @@
-//! Machines of odd sizes and shapes: the kernel boots on each, and the balloon works.
+//! Machines of unusual sizes and layouts: the kernel boots on each, and the balloon works.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm};
 use crate::trial;

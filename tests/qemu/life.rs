@@ -1,4 +1,4 @@
-//! Reset in the middle of the work, power-off, reboot, a target that cannot be reached.
+//! Resets at work, power-off, reboot, and an unreachable target.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The machine is reset while requests are in flight. The next boot finds the host's target as it was, and follows it.
+/// The machine is reset while requests are in flight. The next boot sees the same target and follows it.
 fn reset_while_inflating(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let target = 512 * MIB;
@@ -36,7 +36,7 @@ fn reset_while_inflating(vm: &mut Vm) -> Outcome {
     let memory = vm.memory;
     vm.wait_for("the balloon to be on its way", |vm| {
         let actual = vm.qmp.actual()?;
-        ensure_or_doubt!(actual > target, "the balloon was done before it could be disturbed");
+        ensure_or_doubt!(actual > target, "the balloon was done before the reset");
         Ok((actual < memory - 64 * MIB).then_some(()))
     })?;
     vm.qmp.system_reset()?;
@@ -49,7 +49,7 @@ fn poweroff(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask("poweroff", "exit")?;
     let status = vm.end()?;
-    // isa-debug-exit makes (value << 1) | 1 of the value that the kernel writes.
+    // isa-debug-exit turns the kernel's value into (value << 1) | 1.
     ensure!(status.code() == Some(33), "QEMU should end with status 33: {status}");
     Ok(())
 }
@@ -62,7 +62,7 @@ fn reboot(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// On a reboot QEMU writes only part of the start info; the kernel must have left the rest intact.
+/// On reboot QEMU rewrites only part of the start info; the kernel must leave the rest intact.
 fn reboot_after_writing(vm: &mut Vm) -> Outcome {
     let complaints = |vm: &Vm| vm.serial.all().iter().filter(|line| line.text.contains("boot information")).count();
     vm.event("ready")?;
@@ -80,18 +80,19 @@ fn reboot_after_writing(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)
 }
 
-/// The host asks for all memory. The guest inflates as far as it can, says once that it stops there, and lives.
+/// The host asks for all memory. The guest inflates as far as it can, reports once that it stops there, and keeps
+/// running.
 fn absurd_target(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.qmp.set_target(MIB)?;
     let short = vm.event("short")?;
-    // The kernel counts the balloon's size, the host the memory that is left.
+    // The kernel counts the balloon's size, the host the memory left.
     ensure!(short.count("target")? == vm.memory - MIB, "the event names the target that was asked for: {short}");
     ensure!(!short.text("message")?.is_empty(), "the event says why: {short}");
     let kept = vm.memory - short.count("actual")?;
     ensure!(kept > MIB && kept < 64 * MIB, "the guest should keep little, but enough to live: {short}");
     ensure!(vm.qmp.actual()? == kept, "QEMU sees the same: {short}");
-    // Long enough for a driver that spins to say it again.
+    // Long enough for a driver that spins to report again.
     std::thread::sleep(Duration::from_secs(1));
     vm.ask("info", "console")?;
     let told = vm.serial.all().iter().filter(|line| line.text.contains(r#""event":"short""#)).count();
@@ -99,7 +100,7 @@ fn absurd_target(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// The target was set before there is a driver: the balloon follows without an interrupt for it.
+/// The target was set before the driver started: the balloon follows without an interrupt.
 fn early_target(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.wait_for("the balloon to follow the early target", |vm| Ok((vm.qmp.actual()? == EARLY).then_some(())))?;

@@ -1,4 +1,5 @@
-//! The kernel in QEMU, driven and observed from outside: QMP, the serial port, and the memory of QEMU's process.
+//! The kernel in QEMU, controlled and observed from the host: by QMP, the serial port, and the memory of QEMU's
+//! process.
 //!
 //! Each case is a test of its own: `cargo test --test qemu -- microvm` runs those with `microvm` in their names.
 
@@ -13,8 +14,10 @@ mod check;
 mod commands;
 mod console;
 mod cpus;
+mod devices;
 mod dimms;
 mod engine;
+mod exits;
 mod hardware;
 mod hotplug;
 mod image;
@@ -64,6 +67,7 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         commands::trials(),
         console::trials(),
         engine::trials(),
+        exits::trials(),
         cpus::trials(),
         dimms::trials(),
         power::trials(),
@@ -84,9 +88,10 @@ fn trials(arguments: &Arguments) -> Vec<Trial> {
         input::trials(),
         screen::trials(),
         check::trials(),
+        devices::trials(),
     ];
     let mut trials: Vec<_> = some.into_iter().flatten().collect();
-    // Not even listed unasked: there are too many.
+    // Listed only on request: there are too many.
     if arguments.ignored || arguments.include_ignored {
         trials.extend(matrix::full());
         trials.extend(mmio::full());

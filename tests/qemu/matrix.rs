@@ -1,10 +1,9 @@
-//! Every way to build a balloon in QEMU: version, machine, interface, queue format, vectors, ring features.
+//! Every kind of balloon in QEMU: version, machine, interface, queue format, vectors, ring features.
 //!
-//! Each cell of the matrix comes up as expected, with exactly the features that the device offers and the kernel
-//! implements, which QEMU confirms from outside. It inflates by half of the memory, reports that truly, and deflates,
-//! all by the interrupts that it claims to have. A test run has enough cells for every possible pair, and every triple,
-//! of values;
-//! `scripts/matrix.sh` runs all cells, by `cargo test --test qemu -- --ignored full::`.
+//! In each cell of the matrix, the balloon starts as expected, with exactly the features that the device offers and
+//! the kernel implements; QEMU confirms that from its side. It inflates by half of the memory, reports that
+//! truthfully, and deflates, using the interrupts that it claims. A test run covers every possible pair and triple of
+//! values; `scripts/matrix.sh` runs all cells, by `cargo test --test qemu -- --ignored full::`.
 
 #[path = "matrix/cell.rs"]
 mod cell;
@@ -23,7 +22,7 @@ use crate::trial;
 use cell::Cell;
 pub(crate) use cell::Feature;
 
-/// How many axes are combined: every possible pair of values occurs, and every triple, which costs little more.
+/// Number of axes combined: every pair of values occurs, and every triple, which costs little more.
 const STRENGTH: u32 = 3;
 /// In the short suite.
 const SHORT_STRENGTH: u32 = 2;
@@ -55,7 +54,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// All of the matrix: many minutes, so only on request.
+/// The whole matrix: many minutes, so only on request.
 pub(crate) fn full() -> Vec<Trial> {
     Cell::all().map(|cell| in_cell("full", cell).with_ignored_flag(true)).collect()
 }
@@ -75,7 +74,7 @@ fn work(vm: &mut Vm, cell: &Cell) -> Outcome {
     job::interrupts(vm, cell.irq())
 }
 
-/// The generator did its work: checked triple by triple, not by its own bookkeeping. A triple with an axis twice is a
+/// Checks the generator triple by triple, independently of its own bookkeeping. A triple that repeats an axis is a
 /// pair.
 fn every_triple_is_covered(cells: &[Cell], chosen: &[Cell]) -> Outcome {
     let triples = |cells: &[Cell]| -> BTreeSet<_> {
@@ -89,11 +88,11 @@ fn every_triple_is_covered(cells: &[Cell], chosen: &[Cell]) -> Outcome {
     let (can_be, there) = (triples(cells), triples(chosen));
     let missing = can_be.difference(&there).next();
     ensure!(missing.is_none(), "no cell has the values {missing:?} (axis, value)");
-    ensure!(there.len() == can_be.len(), "{} triples can be, {} are there", can_be.len(), there.len());
+    ensure!(there.len() == can_be.len(), "{} triples are possible, {} occur", can_be.len(), there.len());
     Ok(())
 }
 
-/// A legacy interface on a machine without I/O ports for it is named as the cause.
+/// A legacy interface on a machine without I/O ports for it: the log names the cause.
 fn refused_without_ports(vm: &mut Vm) -> Outcome {
     let wanted = "legacy interface needs I/O ports";
     let told = |event: &Event| event.text("message").is_ok_and(|message| message.contains(wanted));

@@ -1,5 +1,5 @@
-//! A guest migrates to another QEMU and hints which memory need not be copied (free page hinting): memory in use
-//! arrives unchanged, free memory is not sent, and the balloon works on there.
+//! A guest migrates to another QEMU and hints which memory need not be copied (free page hinting). Memory in use
+//! arrives unchanged, free memory is not sent, and the balloon works at the destination.
 //!
 //! `MIGRATION_RAM=2048` (in MiB) makes the guests larger than the 192 MiB that they have by default.
 
@@ -14,7 +14,7 @@ use crate::support::failure::Failure;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure, note};
 use crate::trial;
 
-/// Bytes per second while a move waits for hints: a page now and then.
+/// Bytes per second while a migration waits for hints: about a page now and then.
 const SLOW: u64 = MIB;
 /// Bytes per second otherwise: unlimited.
 const FAST: u64 = 1 << 34;
@@ -25,20 +25,20 @@ fn ram() -> u64 {
     *RAM.get_or_init(|| env::var("MIGRATION_RAM").ok().and_then(|mib| mib.parse().ok()).unwrap_or(192) * MIB)
 }
 
-/// The memory that a program uses at first, so that free memory has old contents later.
+/// Memory that a program uses first, so that free memory later has old contents.
 fn dirtied() -> u64 {
     ram() / 8 * 5
 }
 
-/// The memory that it keeps using.
+/// Memory that it keeps.
 fn held() -> u64 {
     ram() / 8
 }
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    // Not packed rings on QEMU 7.2: there the host's DONE does not reach the guest in two of three moves, for an
-    // unknown reason. Hinted memory then stays the driver's until it is needed or the next move is over.
+    // Not packed rings on QEMU 7.2: there the host's DONE does not reach the guest in two of three migrations, for an
+    // unknown reason. The driver then keeps hinted memory until it is needed or the next migration ends.
     for (name, version, properties) in [
         ("modern", Version::V7_2, ""),
         ("legacy", Version::V7_2, ",disable-modern=on"),
@@ -66,8 +66,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             ("with_reports_and_a_balloon", guest(version, ",free-page-reporting=on"), with_a_balloon),
             ("under_memory_pressure", guest(version, ""), under_pressure),
         ];
-        // From QEMU 7.2 under TCG, pages that a guest writes to during the move sometimes arrive with their old
-        // contents. It looks like the dirty bits that QEMU lost there before 9.0; 10.0 was never seen to do it.
+        // From QEMU 7.2 under TCG, pages that a guest writes during the migration sometimes arrive with old contents.
+        // This looks like the dirty bits that QEMU lost before 9.0; 10.0 never showed it.
         let cases = cases.into_iter().take(if version == Version::V7_2 { 3 } else { 4 });
         for (name, qemu, case) in cases {
             let made_of = qemu.clone();
@@ -78,7 +78,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A guest whose host asks for hints when it moves.
+/// A guest whose host asks for hints during migration.
 fn guest(version: Version, properties: &str) -> Qemu {
     Qemu::new(version)
         .memory(ram())
@@ -87,7 +87,7 @@ fn guest(version: Version, properties: &str) -> Qemu {
         .patience(Duration::from_secs(60 + ram() / (8 * MIB)))
 }
 
-/// A guest with old contents in its free memory, and a pattern in the memory that it uses.
+/// Prepares old contents in free memory, and a pattern in memory in use.
 fn prepare(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask(&format!("mem hold {}M", dirtied() / MIB), "held")?;
@@ -95,12 +95,12 @@ fn prepare(vm: &mut Vm) -> Outcome {
     vm.ask(&format!("mem hold {}M", held() / MIB), "held").map(drop)
 }
 
-/// What a move has sent, in pages of 4 KiB.
+/// What a migration sent, in pages of 4 KiB.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
-    /// Not zero, and sent whole.
+    /// Nonzero pages, sent whole.
     normal: u64,
-    /// Zero, of which only the address is sent.
+    /// Zero pages; only their address is sent.
     zero: u64,
 }
 
@@ -111,17 +111,17 @@ impl Sent {
     }
 }
 
-/// Waits for a move to be over.
+/// Waits for a migration to end.
 fn complete(vm: &mut Vm) -> Outcome<Sent> {
     let figures = vm.wait_for("the guest to arrive", |vm| {
         let (status, figures) = vm.qmp.migration()?;
-        ensure!(status != "failed" && status != "cancelled", "the move has {status}: {figures}");
+        ensure!(status != "failed" && status != "cancelled", "the migration has {status}: {figures}");
         Ok((status == "completed").then_some(figures))
     })?;
     Sent::of(&figures)
 }
 
-/// Begins to move the guest to a new machine, and lets it hint before much is sent.
+/// Starts to migrate the guest to a new machine, and lets it hint before much is sent.
 fn begin(vm: &mut Vm, qemu: &Qemu) -> Outcome<Vm> {
     let (destination, address) = vm.destination(qemu)?;
     vm.qmp.limit_migration(SLOW)?;
@@ -131,18 +131,18 @@ fn begin(vm: &mut Vm, qemu: &Qemu) -> Outcome<Vm> {
     Ok(destination)
 }
 
-/// Moves the guest to a new machine, where it runs then.
+/// Migrates the guest to a new machine.
 fn carry(vm: &mut Vm, qemu: &Qemu) -> Outcome<(Vm, Sent)> {
     let destination = begin(vm, qemu)?;
     arrive(vm, destination)
 }
 
-/// Lets a move run to its end.
+/// Lets a migration run to its end.
 fn arrive(vm: &mut Vm, mut destination: Vm) -> Outcome<(Vm, Sent)> {
     vm.qmp.limit_migration(FAST)?;
     let sent = complete(vm)?;
     destination.qmp.cont()?;
-    // Hinted memory is the kernel's again, and memory in use has not changed.
+    // The kernel has taken back hinted memory, and memory in use is unchanged.
     let arrived = destination.event("unhint").and_then(|_| whole(&mut destination));
     match arrived {
         Ok(()) => Ok((destination, sent)),
@@ -150,11 +150,11 @@ fn arrive(vm: &mut Vm, mut destination: Vm) -> Outcome<(Vm, Sent)> {
     }
 }
 
-/// The memory in use holds what was written, and every frame is accounted for.
+/// The memory in use is unchanged, and every frame is accounted for.
 fn whole(vm: &mut Vm) -> Outcome {
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")? && verified.count("bytes")? >= held(), "the memory held has changed: {verified}");
-    // Frames on the way to the host or back are in use too, as long as the balloon moves.
+    // While the balloon moves, frames in flight count as used too.
     let most = verified.count("bytes")? + 8 * MIB;
     vm.wait_for("nothing hinted to be left in use", |vm| {
         let memory = vm.ask("mem", "memory")?;
@@ -163,7 +163,7 @@ fn whole(vm: &mut Vm) -> Outcome {
     })
 }
 
-/// Of two guests that do the same, the one that hints sends less, by about the free memory; both arrive whole.
+/// Two guests do the same work; the one that hints sends less, by about its free memory. Both arrive intact.
 fn spares_what_is_free(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     let declining = qemu.clone().command_line("log=json features=-free_page_hint");
@@ -181,36 +181,39 @@ fn spares_what_is_free(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     ensure!(ready.contains("FREE_PAGE_HINT"), "QEMU sees {ready}");
     let (mut moved, sent) = carry(vm, qemu)?;
     let (free, spared) = ((dirtied() - held()) / 4096, all.normal.saturating_sub(sent.normal));
-    note(&format!("{free} pages free with something in them; without hints {all:?}, with them {sent:?}"));
-    ensure!(spared >= free / 100 * 85, "{spared} pages were spared of {free} free ones: {all:?}, {sent:?}");
-    ensure!(all.zero - sent.zero.min(all.zero) > 0, "nor are zeros to be looked for: {all:?}, {sent:?}");
-    ensure!(sent.normal >= held() / 4096, "what is used has to be sent: {sent:?}");
-    // The destination has no memory behind pages that were not sent.
+    note(&format!("{free} free pages with contents; sent without hints {all:?}, with hints {sent:?}"));
+    ensure!(spared >= free / 100 * 85, "only {spared} of {free} free pages were spared: {all:?}, {sent:?}");
+    ensure!(
+        all.zero - sent.zero.min(all.zero) > 0,
+        "hints should also save the search for zero pages: {all:?}, {sent:?}"
+    );
+    ensure!(sent.normal >= held() / 4096, "memory in use must be sent: {sent:?}");
+    // The destination backs no page that was not sent.
     moved.balloon_to(ram() / 2)?;
     moved.balloon_to(ram())?;
     whole(&mut moved)
 }
 
-/// A guest that has moved moves again.
+/// A guest that has migrated migrates again.
 fn moves_twice(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     let (mut second, first_sent) = carry(vm, qemu)?;
     second.ask(&format!("mem hold {}M", held() / MIB), "held")?;
     let (mut third, second_sent) = carry(&mut second, qemu)?;
     note(&format!("{first_sent:?}, then {second_sent:?}"));
-    ensure!(second_sent.normal < ram() / 2 / 4096, "the second move should spare what is free: {second_sent:?}");
+    ensure!(second_sent.normal < ram() / 2 / 4096, "the second migration should skip free memory: {second_sent:?}");
     third.balloon_to(ram() / 2)?;
     third.balloon_to(ram())?;
     whole(&mut third)
 }
 
-/// A move that is given up in the middle of a round leaves the guest as it was; the next one works.
+/// A migration that is cancelled during a round leaves the guest unchanged; the next one works.
 fn is_cancelled(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     for _ in 0..3 {
         let destination = begin(vm, qemu)?;
         let used = vm.ask("mem", "memory")?.count("used")? * 4096;
-        ensure!(used > held() + dirtied() / 2, "what is hinted is the driver's: {used} bytes");
+        ensure!(used > held() + dirtied() / 2, "the driver should hold hinted memory: {used} bytes");
         vm.qmp.cancel_migration()?;
         vm.event("unhint")?;
         vm.wait_for("the move to be given up", |vm| Ok((vm.qmp.migration()?.0 == "cancelled").then_some(())))?;
@@ -218,13 +221,13 @@ fn is_cancelled(vm: &mut Vm, qemu: &Qemu) -> Outcome {
         whole(vm)?;
     }
     let (mut moved, sent) = carry(vm, qemu)?;
-    ensure!(sent.normal < ram() / 2 / 4096, "what is free should be spared: {sent:?}");
+    ensure!(sent.normal < ram() / 2 / 4096, "free memory should be skipped: {sent:?}");
     moved.balloon_to(ram() / 2)?;
     whole(&mut moved)
 }
 
-/// A program that needs more memory than was left free gets hinted memory, in the middle of the move; what it writes
-/// there arrives.
+/// A program that needs more memory than is free gets hinted memory during the migration; what it writes there
+/// arrives.
 fn under_pressure(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     let destination = begin(vm, qemu)?;
@@ -232,23 +235,23 @@ fn under_pressure(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     let got = vm.ask(&format!("mem hold {}M", more / MIB), "held")?;
     ensure!(got.count("bytes")? == held() + more, "the program wanted {more} bytes more: {got}");
     let (mut moved, sent) = arrive(vm, destination)?;
-    ensure!(sent.normal >= (held() + more) / 4096, "what is used has to be sent: {sent:?}");
+    ensure!(sent.normal >= (held() + more) / 4096, "memory in use must be sent: {sent:?}");
     let verified = moved.ask("mem verify", "verify")?;
     ensure!(verified.count("bytes")? == held() + more, "all of it should be there: {verified}");
     moved.ask("mem release", "console")?;
     moved.balloon_to(ram() / 4)
 }
 
-/// Reports, a half full balloon and hints do not disturb each other.
+/// Reports, a half-full balloon and hints do not disturb each other.
 fn with_a_balloon(vm: &mut Vm, qemu: &Qemu) -> Outcome {
     prepare(vm)?;
     vm.ask("report", "report")?;
     let target = ram() / 4 * 3;
     vm.balloon_to(target)?;
     let destination = begin(vm, qemu)?;
-    // A target that is set during the move is met at the destination. Not from QEMU 7.2, which loses writes of the
-    // guest meanwhile: on a busy machine, where the guest has time to write, it arrived with an old stack and jumped
-    // into the void.
+    // A target set during the migration is reached at the destination. Not from QEMU 7.2, which loses guest writes
+    // meanwhile: on a busy machine, where the guest has time to write, it arrived with an old stack and jumped to a
+    // wrong address.
     let early = qemu.version != Version::V7_2;
     if early {
         vm.qmp.set_target(ram() / 2)?;

@@ -1,5 +1,5 @@
-//! A guest that runs out of memory: with deflate-on-OOM it reclaims the balloon's memory, whatever the host asks for
-//! meanwhile, and the balloon returns to the target afterwards.
+//! A guest runs out of memory: with deflate-on-OOM it reclaims the balloon's memory, whatever the host's target, and
+//! the balloon returns to the target afterwards.
 
 use crate::support::event::Event;
 use crate::support::qmp::OOM_TAGS;
@@ -7,7 +7,7 @@ use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 const MEMORY: u64 = 256 * MIB;
-/// The memory that the host leaves, and the size of a program that does not fit into it.
+/// The memory that the host leaves; and the size of a program that does not fit into that.
 const KEPT: u64 = 64 * MIB;
 const WANTED: u64 = 160 * MIB;
 
@@ -49,7 +49,7 @@ fn phase(vm: &mut Vm, phase: &str) -> Outcome<Event> {
     })
 }
 
-/// Waits until the balloon has the target's size, to the byte.
+/// Waits until the balloon has exactly the target size.
 fn reaches(vm: &mut Vm, bytes: u64) -> Outcome {
     let mut last = 0;
     vm.wait_for("the balloon to have its target", |vm| {
@@ -60,7 +60,7 @@ fn reaches(vm: &mut Vm, bytes: u64) -> Outcome {
 }
 
 fn flawless(event: &Event) -> Outcome {
-    ensure!(event.count("failures")? == 0, "allocations failed that the balloon could have served: {event}");
+    ensure!(event.count("failures")? == 0, "allocations failed although the balloon could have deflated: {event}");
     ensure!(event.count("bad")? == 0, "what a program wrote has changed: {event}");
     Ok(())
 }
@@ -84,15 +84,15 @@ fn served(vm: &mut Vm) -> Outcome {
     );
     let done = phase(vm, "done")?;
     flawless(&done)?;
-    ensure!(done.count("allocations")? > 10, "it should have had many pieces: {done}");
-    // The program has ended, and the host has not asked again.
+    ensure!(done.count("allocations")? > 10, "it should have allocated many pieces: {done}");
+    // The program has ended, and the host has not changed the target.
     reaches(vm, KEPT)?;
     let memory = sound(vm)?;
     ensure!(memory.count("ballooned")? == (MEMORY - KEPT) / 4096, "the balloon is whole again: {memory}");
     vm.balloon_to(MEMORY)
 }
 
-/// The balloon keeps the host's target, and a program that does not fit is ended. The kernel continues.
+/// The balloon keeps the host's target: a program that does not fit is ended. The kernel continues.
 fn refused(vm: &mut Vm) -> Outcome {
     let ready = vm.event("ready")?;
     ensure!(!ready.to_string().contains("deflate_on_oom"), "the feature should not be there: {ready}");
@@ -102,7 +102,7 @@ fn refused(vm: &mut Vm) -> Outcome {
     ensure!(ended.count("failures")? == 1 && ended.count("bad")? == 0, "it should have been ended: {ended}");
     ensure!(vm.qmp.actual()? == KEPT, "the balloon should hold what the host wants");
     sound(vm)?;
-    // Memory that the host returns by itself arrives and was accounted for.
+    // Memory that the host returns by itself is usable again.
     vm.balloon_to(MEMORY - 16 * MIB)?;
     vm.serial.type_line(&format!("work verify:{}M", WANTED / MIB))?;
     flawless(&phase(vm, "done")?)?;
@@ -115,7 +115,7 @@ fn opposed(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line(&format!("work churn:{}M", WANTED / MIB))?;
     for round in 0..12 {
-        // Different each time, so that each is a new target.
+        // Alternating values, so that each is a new target.
         vm.qmp.set_target((8 + round % 3) * MIB)?;
         flawless(&phase(vm, "churning")?)?;
     }
@@ -133,14 +133,14 @@ fn held(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(KEPT)?;
     let held = vm.ask(&format!("mem hold {}M", WANTED / MIB), "held")?;
-    ensure!(held.count("bytes")? == WANTED, "all of it is to be had: {held}");
+    ensure!(held.count("bytes")? == WANTED, "all of it should be allocated: {held}");
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")?, "what was held has changed: {verified}");
     vm.ask("mem release", "console")?;
     reaches(vm, KEPT)
 }
 
-/// QEMU 7.2 knows none of the last six tags, and takes the others all the same.
+/// QEMU 7.2 knows none of the last six tags, and still takes the others.
 fn told(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(KEPT)?;
@@ -157,8 +157,8 @@ fn told(vm: &mut Vm) -> Outcome {
     match newer.as_slice() {
         [] => Ok(()),
         [killed, stalls, async_scan, scan, async_reclaim, reclaim] => {
-            ensure!(*killed == 0 && *async_scan == 0 && *async_reclaim == 0, "nothing of that has been: {newer:?}");
-            ensure!(*stalls > 0 && *reclaim > 0 && scan >= reclaim, "memory was had back: {newer:?}");
+            ensure!(*killed == 0 && *async_scan == 0 && *async_reclaim == 0, "none of that has happened: {newer:?}");
+            ensure!(*stalls > 0 && *reclaim > 0 && scan >= reclaim, "memory was reclaimed: {newer:?}");
             Ok(())
         }
         some => Err(format!("QEMU knows all of them or none: {some:?}").into()),

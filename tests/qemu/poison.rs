@@ -1,4 +1,4 @@
-//! Page poison: QEMU learns the fill value of free memory, which can then be seen in the guest's RAM; it discards
+//! Page poison: the driver tells QEMU the fill value of free memory, and the guest's RAM really has it; QEMU discards
 //! reported memory only if the value is zero.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
@@ -33,7 +33,7 @@ fn seen(vm: &mut Vm) -> Outcome<String> {
 /// Where whole regions are free, by the console's map of memory.
 fn free_regions(vm: &mut Vm) -> Outcome<Vec<u64>> {
     vm.serial.type_line("mem map")?;
-    // An answer to a command that is typed after it ends the map.
+    // The answer to a second command marks the end of the map.
     vm.serial.type_line("mem verify")?;
     let mut regions = Vec::new();
     loop {
@@ -50,7 +50,7 @@ fn free_regions(vm: &mut Vm) -> Outcome<Vec<u64>> {
     }
 }
 
-/// Every free region was reported, or came back from the balloon: it holds the value, first byte to last.
+/// Every free region was reported or deflated: it holds the value from first to last byte.
 fn holds(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.event("report")?;

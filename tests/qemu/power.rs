@@ -1,4 +1,4 @@
-//! The power button, and the ways in which a machine ends or starts again.
+//! The power button, and the ways in which a machine powers off or reboots.
 
 use serde_json::json;
 
@@ -20,12 +20,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trial(name("microvm::poweroff_without_a_button"), microvm(), hardware_reduced));
         let without_acpi = Qemu::new(version).machine("microvm,acpi=off");
         trials.push(trial(name("microvm::reboot_by_the_last_resort"), without_acpi.without_balloon(), last_resort));
-        for (case, machine) in
-            [("by_a_triple_fault", "microvm,acpi=off"), ("by_the_keyboard_controller", "pc,acpi=off")]
-        {
+        for (case, machine, way) in [
+            ("by_the_keyboard_controller", "pc,acpi=off", "the keyboard controller's reset"),
+            ("by_the_chipset", "q35,acpi=off,i8042=off", "port 0xCF9"),
+            ("by_a_triple_fault", "microvm,acpi=off", "a triple fault"),
+        ] {
             let qemu = Qemu::new(version).machine(machine).without_debug_exit().without_balloon();
             let qemu = qemu.option("-action", "reboot=shutdown");
-            trials.push(trial(name(&format!("without_acpi::ends_{case}")), qemu, ends_without_acpi));
+            let name = name(&format!("without_acpi::ends_{case}"));
+            trials.push(trial(name, qemu, move |vm| ends_without_acpi(vm, way)));
         }
         let pc = Qemu::new(version).machine("pc").without_debug_exit();
         trials.push(trial(name("pc::general_purpose_event_cannot_storm"), pc, general_purpose_event));
@@ -42,7 +45,7 @@ fn button(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory / 2)?;
     vm.qmp.system_powerdown()?;
     let pressed = vm.event("power-button")?;
-    ensure!(pressed.count("presses")? == 1, "one press is one press: {pressed}");
+    ensure!(pressed.count("presses")? == 1, "one press should count once: {pressed}");
     message(vm, "MiB stay with the host", |text| text.contains("reset; 256 MiB"))?;
     ends_switched_off(vm)
 }
@@ -56,7 +59,7 @@ fn button_deflates(vm: &mut Vm) -> Outcome {
     ends_switched_off(vm)
 }
 
-/// Hardware-reduced ACPI has another register to switch off, and no fixed button; the log says so.
+/// Hardware-reduced ACPI powers off through another register and has no fixed button; the log says so.
 fn hardware_reduced(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     message(vm, "why there is no button", |text| text.contains("no power button: ACPI is hardware-reduced"))?;
@@ -64,15 +67,25 @@ fn hardware_reduced(vm: &mut Vm) -> Outcome {
     ends_switched_off(vm)
 }
 
-/// Nothing takes a status or switches off: the status stands on the serial line, and a reset is the end.
-fn ends_without_acpi(vm: &mut Vm) -> Outcome {
+/// Nothing takes an exit status or powers off: the serial line gives the status, and the first reset that works ends
+/// the run.
+fn ends_without_acpi(vm: &mut Vm, way: &str) -> Outcome {
     vm.event("no-device")?;
     vm.serial.type_line("poweroff")?;
     ends_switched_off(vm)?;
-    message(vm, "how it ends", |text| text.contains("it is ended by a reset"))
+    ends_by_reset(vm, Some(way))
 }
 
-/// Neither a reset register, nor that of the chipset, nor a keyboard controller: a triple fault is left.
+/// Which reset was the end, the last that was announced; `None` if none was.
+pub(crate) fn ends_by_reset(vm: &Vm, way: Option<&str>) -> Outcome {
+    let lines = vm.serial.all();
+    let mut announced = lines.iter().filter_map(|line| line.text.split_once("is still on: it is ended by "));
+    let last = announced.next_back().map(|(_, rest)| rest.trim_end_matches("\"}"));
+    ensure!(last == way, "it should end by {way:?}, not by {last:?}");
+    Ok(())
+}
+
+/// No reset register, neither ACPI's nor the chipset's, and no keyboard controller: only a triple fault is left.
 fn last_resort(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     vm.serial.type_line("reboot")?;
@@ -80,12 +93,12 @@ fn last_resort(vm: &mut Vm) -> Outcome {
     vm.ask("info", "console").map(drop)
 }
 
-/// PIIX4's enable registers of general-purpose events, and the bit of PCI hot-plug.
+/// PIIX4's enable register of general-purpose events, and the bit of PCI hot-plug.
 const GPE_ENABLE: u16 = 0xAFE2;
 const HOT_PLUG: u8 = 1 << 1;
 
-/// A general-purpose event is enabled behind the kernel's back, and stays asserted: it is disabled, the button still
-/// works.
+/// A general-purpose event is enabled behind the kernel's back and stays asserted: the kernel disables it, and the
+/// button still works.
 fn general_purpose_event(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
@@ -95,12 +108,12 @@ fn general_purpose_event(vm: &mut Vm) -> Outcome {
     works_on(vm)
 }
 
-/// ICH9's enable register of fixed events, at the address that SeaBIOS gives it, and the bits of timer and button.
+/// ICH9's PM1 enable register, at the address that SeaBIOS assigns, and the bits of timer and button.
 const PM1_ENABLE: u16 = 0x602;
 const TIMER: u16 = 1 << 0;
 const POWER_BUTTON: u16 = 1 << 8;
 
-/// The same with the PM timer, which wraps every 2.3 s.
+/// The same with the PM timer, which overflows every 2.3 s.
 fn timer_event(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     message(vm, "the power button", |text| text.starts_with("power button: heard"))?;
@@ -110,7 +123,7 @@ fn timer_event(vm: &mut Vm) -> Outcome {
     works_on(vm)
 }
 
-/// The balloon follows, the ACPI interrupt has come, but not too often, and the button works.
+/// The balloon follows, the ACPI interrupt came, but only a few times, and the button works.
 fn works_on(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory - 64 * MIB)?;
     vm.serial.type_line("irq")?;
@@ -123,7 +136,7 @@ fn works_on(vm: &mut Vm) -> Outcome {
     ends_switched_off(vm)
 }
 
-/// Reads an I/O port of the guest, by the monitor's `i`.
+/// Reads an I/O port of the guest with the monitor's `i`.
 fn read(vm: &mut Vm, format: &str, port: u16) -> Outcome<u16> {
     let answer = vm.qmp.monitor(&format!("i {format} {port:#x}"))?;
     let value = answer.trim().rsplit_once("0x").and_then(|(_, digits)| u16::from_str_radix(digits, 16).ok());
@@ -132,13 +145,13 @@ fn read(vm: &mut Vm, format: &str, port: u16) -> Outcome<u16> {
 
 fn message(vm: &mut Vm, what: &str, wanted: impl Fn(&str) -> bool) -> Outcome {
     let wanted = |event: &Event| event.name() == "log" && event.text("message").is_ok_and(&wanted);
-    // It may have been logged before the last line that was waited for.
+    // It may have been logged before the last awaited line.
     let said =
         |vm: &Vm| vm.serial.all().iter().filter_map(|line| Event::parse(&line.text).ok()).any(|event| wanted(&event));
     if said(vm) { Ok(()) } else { vm.event_where(what, wanted).map(drop) }
 }
 
-/// Nothing but switching the machine off ends QEMU with status 0 here.
+/// Here only powering off ends QEMU with status 0.
 pub(crate) fn ends_switched_off(vm: &mut Vm) -> Outcome {
     let exit = vm.event("exit")?;
     ensure!(exit.count("status")? == 33, "the kernel should end with success: {exit}");

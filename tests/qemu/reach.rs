@@ -1,5 +1,6 @@
-//! The balloon driven through the device's window in configuration space, of which nothing is mapped: on each way to
-//! configuration space, at each step of the interrupt ladder. Not on microvm, where QEMU ends when its window is used.
+//! Drives the balloon through its PCI configuration access capability, with nothing mapped: by each access method of
+//! configuration space, at each step of the interrupt ladder. Not on microvm, where QEMU aborts when that window is
+//! used.
 
 use crate::support::event::Event;
 use crate::support::random::Random;
@@ -33,7 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Everything is reached through the window, and the work is done exactly.
+/// The driver reaches everything through the window, and does the exact work.
 fn works(vm: &mut Vm, expected: &str) -> Outcome {
     let ready = vm.event("ready")?;
     ensure!(ready.text("irq")? == expected, "the step should be {expected}: {ready}");
@@ -61,7 +62,7 @@ fn works(vm: &mut Vm, expected: &str) -> Outcome {
     Ok(())
 }
 
-/// The option is not half obeyed: without a window there is an error that says so.
+/// The option is honoured fully or refused: without a window there is an error that names it.
 fn refused(vm: &mut Vm) -> Outcome {
     vm.event_where("an error that names the window", |event| {
         event.name() == "log"
@@ -71,7 +72,7 @@ fn refused(vm: &mut Vm) -> Outcome {
     .map(drop)
 }
 
-/// The console's list names each structure, and the device keeps working: nothing was read through the window.
+/// The console lists each structure, and the device keeps working: the list did not use the window.
 fn listed(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.serial.type_line("pci -v")?;

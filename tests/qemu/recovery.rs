@@ -1,5 +1,5 @@
-//! A balloon survives resets of its device in the middle of the traffic, by the console and by `DEVICE_NEEDS_RESET`;
-//! freezing; and being given up. Every frame is accounted for, and memory in use keeps its contents.
+//! A balloon survives resets under load, from the console and by `DEVICE_NEEDS_RESET`, a freeze, and a device that
+//! fails for good. Every frame is accounted for, and memory in use keeps its contents.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const HELD: u64 = 16 * MIB;
 /// Resets per run.
 const RESETS: usize = 200;
 
-/// Resets after which all is allocated that stays. From there on nothing may leak.
+/// After this many resets everything permanent is allocated; from then on nothing may leak.
 const WARM: usize = 8;
 
 /// Commands that the console remembers.
@@ -46,7 +46,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The console's counts, at rest.
+/// The console's counts of an idle balloon.
 fn count(vm: &mut Vm) -> Outcome<Event> {
     let memory = vm.ask("mem", "memory")?;
     let mut sum = 0;
@@ -95,9 +95,9 @@ fn resets(vm: &mut Vm, seed: &str, queues: bool) -> Outcome {
         ensure!(event.get("queue").is_some() == command.contains("queue"), "after {command:?}: {event}");
         struck += u32::from(event.count("inflating")? + event.count("deflating")? > 0);
     }
-    note(&format!("{struck} of {RESETS} resets struck requests in flight"));
-    ensure_or_doubt!(struck > 0, "no reset came in the middle of the traffic");
-    // Every size is still met to the byte, and statistics still come.
+    note(&format!("{struck} of {RESETS} resets came while requests were in flight"));
+    ensure_or_doubt!(struck > 0, "no reset came while requests were in flight");
+    // Every target is still reached exactly, and statistics still arrive.
     for target in [vm.memory / 2 + 4096, vm.memory] {
         vm.balloon_to(target)?;
     }
@@ -143,8 +143,8 @@ fn freeze(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Makes QEMU's device need a reset: while the machine is stopped, a descriptor that the queue does not have is made
-/// available on the inflate queue. QEMU looks at its queues when the machine continues, and finds the error.
+/// Makes QEMU's device need a reset: while the machine is stopped, makes an invalid descriptor available on the
+/// inflate queue. QEMU reads its queues when the machine continues, and finds the error.
 fn stumble(vm: &mut Vm) -> Outcome {
     vm.qmp.stop()?;
     let queue = vm.qmp.virtio_queue(0)?;
@@ -156,8 +156,8 @@ fn stumble(vm: &mut Vm) -> Outcome {
     vm.qmp.cont()
 }
 
-/// A device that needs a reset gets one, and works as before. One that keeps needing resets is given up; the kernel
-/// survives that, and `reset` tries again.
+/// A device that needs a reset gets one, and works as before. If it keeps needing resets, the driver gives it up; the
+/// kernel survives that, and `reset` tries again.
 fn needs_reset(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.ask(&format!("mem hold {}M", HELD / MIB), "held")?;
@@ -178,7 +178,7 @@ fn needs_reset(vm: &mut Vm) -> Outcome {
     ensure!(failed.text("error")?.contains("needs a reset again"), "the error should be named: {failed}");
     let seen = status(vm)?;
     ensure!(seen.contains("FAILED") && !seen.contains("DRIVER_OK"), "QEMU sees {seen}");
-    // Its memory stays with the host, and the kernel lives.
+    // The host keeps its memory, and the kernel runs on.
     let memory = vm.ask("mem", "memory")?;
     ensure!(memory.count("ballooned")? * 4096 == vm.memory / 2 && memory.flag("sound")?, "{memory}");
     vm.ask("reset", "reset")?;

@@ -1,4 +1,4 @@
-//! Device registers above 4 GiB, wherever firmware or the kernel itself has put them: the balloon works in them.
+//! Device registers above 4 GiB, placed there by firmware or by the kernel: the balloon works.
 
 use std::cell::Cell;
 
@@ -14,7 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     for version in [Version::V7_2, Version::V10_0] {
         let name = |case: &str| format!("registers::{version}::{case}");
         let qemu = || Qemu::new(version).memory(256 * MIB);
-        // Firmware moves registers up where 32-bit space would not suffice for all.
+        // Firmware moves registers up when 32-bit space is too small for all.
         let beside_large = |machine: &str| {
             let memory = "memory-backend-ram,id=large,size=8G,share=on,reserve=off";
             qemu().machine(machine).object(memory).device("ivshmem-plain,memdev=large")
@@ -24,8 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         let port = "pcie-root-port,id=port0,chassis=1,slot=1,pref64-reserve=16G";
         let behind_port = qemu().device(port).balloon("bus=port0");
         trials.push(trial(name("in_a_port_s_window"), behind_port, |vm| works(vm, 4 * GIB)));
-        // Only the kernel gives addresses to hot-plugged devices and on a microvm, whose window is the upper quarter of
-        // the CPU's address space.
+        // Only the kernel assigns addresses to hot-plugged devices, and on microvm, where the window is the upper
+        // quarter of the CPU's address space.
         let empty_port = qemu().without_balloon().device(port).command_line("log=json hotplug=prompt");
         let empty_port = empty_port.global("ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off");
         trials.push(trial(name("put_by_the_kernel_into_a_port_s_window"), empty_port, plugged));
@@ -45,8 +45,7 @@ fn plugged(vm: &mut Vm) -> Outcome {
     works(vm, 4 * GIB)
 }
 
-/// All registers are at `least` or above, except those of MSI-X, which QEMU keeps in a 32-bit BAR; and the balloon
-/// works.
+/// All registers are at `least` or above, except MSI-X, which QEMU keeps in a 32-bit BAR; and the balloon works.
 pub(crate) fn works(vm: &mut Vm, least: u64) -> Outcome {
     let ready = vm.event("ready")?;
     ensure!(ready.text("transport")? == "modern", "the registers should be those of BAR 4: {ready}");

@@ -1,5 +1,5 @@
-//! Free page reporting: unused memory returns to the host by itself, without a balloon and without a request, and comes
-//! back on the next use.
+//! Free page reporting: unused memory returns to the host by itself, without inflating and without a request, and
+//! comes back on the next use.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
@@ -35,12 +35,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A guest with reporting, all of whose memory the host has touched.
+/// A guest with reporting; all its memory is preallocated on the host.
 fn guest(version: Version, properties: &str) -> Qemu {
     Qemu::new(version).preallocated().balloon(&format!("free-page-reporting=on{properties}"))
 }
 
-/// Waits until the host holds at most this many bytes for the guest.
+/// Waits until the guest's resident memory is at most this many bytes.
 fn falls_to(vm: &mut Vm, bytes: u64) -> Outcome {
     let mut last = 0;
     vm.wait_for("the resident memory to fall", |vm| {
@@ -50,7 +50,7 @@ fn falls_to(vm: &mut Vm, bytes: u64) -> Outcome {
     .map_err(|error| format!("{error}: {} MiB, not {}", last / MIB, bytes / MIB).into())
 }
 
-/// After the start the guest is hardly resident; a program's memory is resident while it uses it, and not after.
+/// After the start little of the guest is resident; a program's memory is resident only while the program uses it.
 fn follows_use(vm: &mut Vm) -> Outcome {
     let full = vm.resident()?;
     ensure!(full >= vm.memory, "all memory should be there at the start: {} MiB", full / MIB);
@@ -74,7 +74,7 @@ fn follows_use(vm: &mut Vm) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// With these options nothing that a program frees is reported until the console asks for it.
+/// With these options, freed memory is not reported until a console command flushes it.
 fn waits_for_age(vm: &mut Vm) -> Outcome {
     vm.event("report")?;
     vm.ask(&format!("mem hold {}M", USED / MIB), "held")?;
@@ -83,7 +83,7 @@ fn waits_for_age(vm: &mut Vm) -> Outcome {
     // Twice the default age.
     std::thread::sleep(std::time::Duration::from_millis(600));
     let kept = vm.resident()?;
-    // QEMU itself frees some memory, too.
+    // QEMU also frees some of its own memory.
     let gone = used.saturating_sub(kept);
     ensure!(gone < USED / 4, "{} MiB of {} were reported too early", gone / MIB, used / MIB);
     let flushed = vm.ask("report", "report")?;

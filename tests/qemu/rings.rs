@@ -1,4 +1,4 @@
-//! Ring features of QEMU 10.0, and rings and requests of every shape: requests in order, tables, chains, queues that
+//! Ring features of QEMU 10.0, and every kind of ring and request: in order, indirect tables, chains, and queues that
 //! the kernel makes smaller.
 
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// What to try: a name, properties of the device, words of the command line, a feature that must have been accepted,
-/// and the size of the queues.
+/// A case: its name, properties of the device, words of the command line, a feature that must be accepted, and the
+/// queue size.
 #[rustfmt::skip]
 const CASES: [(&str, &str, &str, Option<&str>, u64); 10] = [
     ("in_order",              "in_order=on",                            "",                                      Some("in_order"),      128),
@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect()
 }
 
-/// Inflates and deflates three times, which is more than a lap of any ring; and statistics are answered.
+/// Inflates and deflates three times, which wraps any ring, and polls statistics.
 fn works(vm: &mut Vm, feature: Option<&str>, size: u64) -> Outcome {
     let ready = vm.event("ready")?.to_string();
     if let Some(feature) = feature {

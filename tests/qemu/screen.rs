@@ -1,4 +1,4 @@
-//! The screen, read pixel by pixel or character by character from outside, and the keyboard.
+//! The keyboard, and the screen, read from the host by pixel or character.
 
 use ballonet_kernel::boot::{Channel, Framebuffer, PixelFormat};
 use ballonet_kernel::screen::{Cell, Colour, LONGEST_LINE, Painter, Rect, ScreenLayout, Shares, Style};
@@ -8,8 +8,8 @@ use crate::support::picture::{Picture, distance};
 use crate::support::{Completion, Failed, MIB, Outcome, Qemu, Trial, Version, Vm, ensure, on};
 use crate::trial;
 
-/// Modes of GRUB's `gfxpayload`: each depth, and sizes up to one with letters twice as large. Not 8 bits: GRUB 2.06
-/// itself crashes on its way to a multiboot2 kernel in such a mode.
+/// Modes of GRUB's `gfxpayload`: each depth, and sizes up to one with doubled letters. Not 8 bits: GRUB 2.06 itself
+/// crashes when it loads a multiboot2 kernel in such a mode.
 const MODES: [&str; 6] = ["640x480x24", "800x600x15", "800x600x16", "1024x768x24", "1280x1024x32", "1920x1080x32"];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -40,7 +40,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A test of a machine that GRUB has put into a mode.
+/// A test of a machine on which GRUB has set a video mode.
 fn from_image(
     name: impl AsRef<str>,
     qemu: Qemu,
@@ -58,29 +58,29 @@ fn boot(
     firmware: Option<[std::path::PathBuf; 2]>,
     test: impl FnOnce(&mut Vm) -> Outcome,
 ) -> Result<Completion, Failed> {
-    // After the kernel, whose header would override it.
+    // This must follow the kernel's line: its header would override it.
     let menu = format!("insmod all_video\nmultiboot2 /boot/ballonet log=json\nset gfxpayload={mode}\nboot\n");
     match image::with_menu(&name.replace("::", "-"), &menu)? {
         Some(image) => on(&qemu.patience(image::PATIENCE).stick(image, firmware), test),
-        None => Ok(Completion::ignored_with("what makes an image can't be had here")),
+        None => Ok(Completion::ignored_with("the tools that make an image are not available here")),
     }
 }
 
 fn by_uefi() -> Result<Completion, Failed> {
     match image::ovmf()? {
         Some(firmware) => boot("screen-by-uefi", Qemu::new(Version::Newest), "auto", Some(firmware), |vm| {
-            // The firmware writes to the serial port too, and not in JSON.
-            // SMBIOS is found by UEFI's tables: it has none below 1 MiB.
+            // The firmware also writes to the serial port, as plain text. SMBIOS is found by UEFI's tables: there is
+            // none below 1 MiB.
             let firmware = vm.line_with(r#""message":"firmware: "#)?;
             ensure!(firmware.contains("(SMBIOS "), "UEFI's firmware has SMBIOS: {firmware}");
             Look::at(vm)?.expect_title()?;
             bar_follows(vm)
         }),
-        None => Ok(Completion::ignored_with("UEFI firmware can't be had here")),
+        None => Ok(Completion::ignored_with("UEFI firmware is not available here")),
     }
 }
 
-/// A picture of the screen, and a painter that makes the expected one.
+/// A screenshot, and a painter for the expected picture.
 struct Look {
     picture: Picture,
     painter: Painter,
@@ -101,7 +101,7 @@ impl Look {
         Rect { column: 0, row: 0, columns: self.painter.columns, rows: self.painter.rows }
     }
 
-    /// The pixels of a cell as they should be, line by line.
+    /// The expected pixels of a cell, line by line.
     fn painted(&self, cell: Cell) -> Vec<Vec<[u8; 3]>> {
         let brush = self.painter.brush(cell);
         let line = |y| {
@@ -112,7 +112,7 @@ impl Look {
         (0..self.painter.cell_height()).map(line).collect()
     }
 
-    /// Whether a cell looks as it should. Colours of few bits are a little off.
+    /// Whether a cell looks as expected. Low colour depths are slightly off.
     fn has(&self, column: usize, row: usize, cell: Cell) -> bool {
         let painted = self.painted(cell);
         let (left, top) = (column * painted[0].len(), row * painted.len());
@@ -130,7 +130,10 @@ impl Look {
     fn expect_title(&self) -> Outcome {
         let title = format!(" ballonet {}, loaded by multiboot2 ", env!("CARGO_PKG_VERSION"));
         ensure!(self.reads(0, 0, &title, Style::TITLE), "the first line should read {title:?}");
-        ensure!(!self.reads(0, 0, &title.replace("boot", "loot"), Style::TITLE), "one letter tells lines apart");
+        ensure!(
+            !self.reads(0, 0, &title.replace("boot", "loot"), Style::TITLE),
+            "a single different letter should be detected"
+        );
         Ok(())
     }
 
@@ -156,12 +159,12 @@ fn shows_balloon(vm: &mut Vm, mode: &str) -> Outcome {
     vm.event("ready")?;
     let look = Look::at(vm)?;
     let size = format!("{}x{}x", look.picture.width, look.picture.height);
-    ensure!(mode.starts_with(&size), "{mode} is asked for, and the screen has {size}");
+    ensure!(mode.starts_with(&size), "mode {mode} was requested, but the screen has {size}");
     look.expect_title()?;
     bar_follows(vm)
 }
 
-/// The balloon's share of the bar is its share of the memory.
+/// The balloon's share of the bar equals its share of the memory.
 fn bar_follows(vm: &mut Vm) -> Outcome {
     let memory = vm.memory;
     for target in [memory / 2, memory / 4, memory] {
@@ -201,9 +204,15 @@ fn panic_on_pixels(vm: &mut Vm) -> Outcome {
     })
 }
 
-/// The text on a VGA adapter, row by row; what fills a cell is `#`.
+/// The text on a VGA adapter, row by row; a solid cell is `#`. It is on firmware's page or on the next one, which only the
+/// kernel writes: the adapter shows the page with the kernel's title.
 fn text(vm: &mut Vm) -> Outcome<Vec<String>> {
-    let bytes = vm.qmp.physical_memory(0xB8000, 80 * 25 * 2)?;
+    let behind = text_at(vm, 0xB9000)?;
+    if behind[0].starts_with(" ballonet ") { Ok(behind) } else { text_at(vm, 0xB8000) }
+}
+
+fn text_at(vm: &mut Vm, address: u64) -> Outcome<Vec<String>> {
+    let bytes = vm.qmp.physical_memory(address, 80 * 25 * 2)?;
     let letter = |cell: &[u8]| match cell[0] {
         Cell::BLOCK => '#',
         Cell::VERTICAL => '|',
@@ -213,7 +222,7 @@ fn text(vm: &mut Vm) -> Outcome<Vec<String>> {
     Ok(bytes.chunks(160).map(|row| row.chunks(2).map(letter).collect()).collect())
 }
 
-/// Waits until a row of the text begins with these words.
+/// Waits until a row of the text starts with `words`. Returns the row.
 pub(crate) fn wait_for_row(vm: &mut Vm, words: &str) -> Outcome<usize> {
     let mut seen = Vec::new();
     let row = vm.wait_for("words on the screen", |vm| {
@@ -257,7 +266,7 @@ fn shows_text(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Typed text appears, can be edited, and is obeyed like input from the serial line.
+/// Typed text appears, can be edited, and works like input from the serial line.
 fn keyboard(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.qmp.press(&["i", "n", "g", "backspace", "f"])?;
@@ -278,14 +287,13 @@ fn keyboard(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// Page Up scrolls to the first line, which has long left the screen; Page Down back to the last. Typing scrolls back
-/// too.
+/// Page Up scrolls back to the first line; Page Down scrolls to the last. Typing also scrolls to the last.
 fn turned_over(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     expect_text_title(vm)?;
     wait_for_row(vm, "[")?;
     let first = |seen: &[String]| seen[1].contains("ballonet") && seen[1].contains("starts, loaded by");
-    ensure!(!first(&text(vm)?), "the first line is to have left the screen");
+    ensure!(!first(&text(vm)?), "the first line should have scrolled off");
     vm.qmp.press(&["pgup"])?;
     wait_for_hint(vm)?;
     for _ in 0..8 {
@@ -321,7 +329,8 @@ fn wait_for_hint(vm: &mut Vm) -> Outcome {
     .map_err(|error| format!("{error}: in\n{}", seen.join("\n")).into())
 }
 
-/// Without a balloon its place shows the machine, and the last lines of the log have what a photo needs.
+/// Without a balloon, the screen shows the machine instead, and the last log lines have what a bug report by photo
+/// needs.
 fn machine(vm: &mut Vm) -> Outcome {
     vm.event("no-device")?;
     let mut seen = Vec::new();
@@ -350,7 +359,7 @@ fn text_on_its_own(vm: &mut Vm) -> Outcome {
     Ok(())
 }
 
-/// The screen has registers, backtrace and version, and the end of the log.
+/// The screen shows registers, backtrace and version, and the end of the log.
 fn fault_in_text(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     expect_text_title(vm)?;
@@ -373,7 +382,7 @@ fn off(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(vm.memory / 2)?;
     let seen = text(vm)?;
-    ensure!(!seen[0].contains("ballonet"), "the screen was to be left alone:\n{}", seen.join("\n"));
+    ensure!(!seen[0].contains("ballonet"), "the screen should be unchanged:\n{}", seen.join("\n"));
     Ok(())
 }
 
@@ -381,6 +390,6 @@ fn absent(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     vm.balloon_to(vm.memory / 2)?;
     let told = vm.serial.all().iter().any(|line| line.text.contains("screen: "));
-    ensure!(!told, "there is no screen to speak of");
+    ensure!(!told, "the log should not mention a screen");
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! A device that starts and never returns a request: an IOMMU that is not programmed blocks its access to memory, while
-//! its registers still work.
+//! A device that starts and never returns a request: an unprogrammed IOMMU blocks its DMA, while its registers still
+//! work.
 
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    // With QEMU 10.0 and this IOMMU the kernel prints nothing.
+    // On QEMU 10.0 with this IOMMU the kernel prints nothing.
     let version = Version::V7_2;
     let blocked = |balloon: &str| {
         let balloon = format!("iommu_platform=on,disable-legacy=on{balloon}");
@@ -25,7 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The event lists the bytes in flight and the usual causes; the host's target is then not known.
+/// The event lists the bytes in flight and the usual causes; the host's target is then unknown.
 fn silent(vm: &mut Vm, asked: &str) -> Outcome {
     let event = vm.event("silent")?;
     ensure!(event.count(asked)? > 0 && event.count("answers")? == 0, "{event}");

@@ -1,4 +1,4 @@
-//! A random soak: a program allocates and frees memory while the host asks for the opposite.
+//! A random soak: a program allocates and frees memory while the host's target conflicts with it.
 //!
 //! It takes `SOAK_SECONDS`: a few in a test run, ten minutes by `scripts/soak.sh`. `SOAK_SEED` repeats a run.
 
@@ -15,8 +15,8 @@ use crate::trial;
 /// The duration in a test run, in seconds.
 const SECONDS: u64 = 6;
 const MEMORY: u64 = 256 * MIB;
-/// The most that the program may have, and the memory held beside it. Together with the kernel's own it always fits, so
-/// no allocation may fail.
+/// The most memory that the program takes, and the memory held beside it. With the kernel's own it always fits, so no
+/// allocation may fail.
 const PROGRAM: u64 = 160 * MIB;
 const HELD: u64 = 16 * MIB;
 /// The longest time between two targets, in milliseconds.
@@ -57,7 +57,7 @@ fn run(vm: &mut Vm, length: Duration, seed: u64) -> Outcome {
     let end = Instant::now() + length;
     let mut targets = 0_u64;
     while Instant::now() < end {
-        // Mostly more than the guest can do without.
+        // Mostly more than the guest can spare.
         let kept = if random.within(0, 3) == 0 { random.within(1, MEMORY / MIB) } else { random.within(1, 64) };
         vm.qmp.set_target(kept * MIB)?;
         targets += 1;
@@ -69,7 +69,7 @@ fn run(vm: &mut Vm, length: Duration, seed: u64) -> Outcome {
     finish(vm, targets)
 }
 
-/// Nothing has failed, nothing has changed, nothing is lost.
+/// No allocation failed, no contents changed, and no frame is lost.
 fn look(vm: &mut Vm) -> Outcome<Event> {
     let work = vm.ask("work", "work")?;
     ensure!(work.count("failures")? == 0, "an allocation failed that deflate-on-OOM could have served: {work}");
@@ -93,7 +93,7 @@ fn finish(vm: &mut Vm, targets: u64) -> Outcome {
     let reclaim = Event::parse(&reclaim.text)?;
     ensure!(reclaim.count("failed")? == 0, "a reclaim failed: {reclaim}");
     note(&format!("{targets} targets; {work}; {reclaim}"));
-    // In the end the balloon reaches the target, then deflates completely.
+    // At the end the balloon reaches the target, then deflates completely.
     vm.balloon_to(64 * MIB)?;
     vm.balloon_to(MEMORY)?;
     let memory = vm.ask("mem", "memory")?;

@@ -1,11 +1,12 @@
-//! The short suite: a few tests of each module, which together cover both versions of QEMU, every machine type, each
-//! interrupt mode, both interfaces and both ring formats. The rest repeats that in other combinations, or takes long.
+//! The short suite: a few tests of each module. Together they cover both versions of QEMU, every machine type, each
+//! interrupt mode, both interfaces and both ring formats. The other tests repeat that in other combinations, or take
+//! long.
 
 use std::collections::BTreeSet;
 
 use crate::support::{Outcome, Trial, ensure};
 
-/// Names of tests; `*` matches any end of a name. A module that is not mentioned is in the suite as a whole; `matrix`
+/// Test names; `*` matches any rest of a name. A module that is not mentioned is in the suite as a whole; `matrix`
 /// chooses its own cells, which cover every pair of values.
 const SHORT: &[&str] = &[
     "bench::qemu-10.0::legacy",
@@ -21,9 +22,16 @@ const SHORT: &[&str] = &[
     "cpus::qemu-10.0::4_run",
     "cpus::qemu-10.0::a_failing_cpu_stops_all",
     "cpus::qemu-10.0::queues_interrupt_the_chosen_cpu",
+    "devices::qemu-7.2::mmio::balloon",
+    "devices::qemu-7.2::mmio-legacy::net",
+    "devices::qemu-10.0::legacy::rng",
+    "devices::qemu-10.0::modern::blk",
+    "devices::qemu-10.0::modern::console",
     "dimms::qemu-10.0::q35::*",
     "engine::qemu-7.2::modern::written_memory_goes_first",
     "engine::qemu-10.0::vectors_6::chains_are_found_to_be_read",
+    "exits::qemu-10.0::q35::*",
+    "exits::qemu-7.2::q35::start",
     "hardware::qemu-7.2::nmi_is_reported_and_survived",
     "hardware::qemu-7.2::pc_without_acpi",
     "hardware::qemu-10.0::cpu_without_optional_features",
@@ -82,7 +90,7 @@ const SHORT: &[&str] = &[
     "work::the_console_starts_and_stops_programs",
 ];
 
-/// Marks the tests of the short suite, and adds the test that checks its table.
+/// Marks the tests of the short suite, and adds a test that checks the list.
 pub(crate) fn choose(trials: Vec<Trial>) -> Vec<Trial> {
     let modules: BTreeSet<_> = SHORT.iter().map(|pattern| module(pattern)).collect();
     let idle: Vec<_> = SHORT.iter().filter(|pattern| !trials.iter().any(|it| matches(pattern, &it.name))).collect();

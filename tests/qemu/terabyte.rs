@@ -1,4 +1,4 @@
-//! A machine with 1 TiB of memory, of which the host backs only what is touched: the kernel touches little but its
+//! A machine with 1 TiB of memory; the host backs only pages that are touched, and the kernel touches little but its
 //! records.
 
 use std::time::Duration;
@@ -12,21 +12,21 @@ const TIB: u64 = 1024 * GIB;
 /// The size to which the balloon inflates.
 const GIVEN: u64 = 4 * GIB;
 
-/// The most host memory for QEMU: its own records of that RAM (three bits per page) and the memory that the guest
-/// touches.
+/// The highest resident memory of QEMU: its own records of that RAM (three bits per page) and the memory that the
+/// guest touches.
 const MOST_RESIDENT: u64 = GIB;
 
-/// The most memory that is reserved besides the records, or missing: firmware's tables, holes, the image.
+/// The most memory that may be reserved besides the records, or missing: firmware's tables, holes, the image.
 const LEFT_OUT: u64 = 16 * MIB;
 
-/// The records are 168 bytes per 2 MiB, and a little more.
+/// The records take slightly over 168 bytes per 2 MiB.
 const REGIONS_A_RECORD: u64 = 12_000;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for version in [Version::V7_2, Version::V10_0] {
-        // Addresses of 40 bits, which QEMU's CPU has by itself, end at 1 TiB. This CPU says that it is AMD's, whose
-        // addresses below 1 TiB are not all memory's: but for the first 2 GiB, memory begins at 1 TiB.
+        // QEMU's CPU has 40 address bits by default, which end at 1 TiB. This CPU claims to be AMD's; there memory
+        // begins at 1 TiB, except for the first 2 GiB.
         for (name, machine) in [("q35", "q35"), ("microvm", "microvm,pcie=on")] {
             let qemu = Qemu::new(version).machine(machine).memory(TIB).sparse().cpu("max,phys-bits=42");
             let qemu = qemu.patience(Duration::from_secs(180));
@@ -39,7 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// The balloon inflates and deflates exactly, and neither touches nor changes memory.
+/// The balloon inflates and deflates exactly, without touching or changing memory.
 fn works(vm: &mut Vm) -> Outcome {
     vm.event("ready")?;
     let bytes = |frames: u64| frames * 4096;
@@ -61,7 +61,7 @@ fn works(vm: &mut Vm) -> Outcome {
     modest(vm, "after the balloon has moved")
 }
 
-/// All free memory is reported, half a million regions, and later what was used since.
+/// All free memory is reported, half a million regions; later, memory that was used since.
 fn reports(vm: &mut Vm) -> Outcome {
     let first = vm.event("report")?.count("bytes")?;
     let most = vm.ask("mem", "memory")?.count("free")? * 4096;
@@ -81,7 +81,7 @@ fn reports(vm: &mut Vm) -> Outcome {
     modest(vm, "after the balloon has moved")
 }
 
-/// The host backs little of it.
+/// Little of the guest's memory is resident.
 fn modest(vm: &Vm, when: &str) -> Outcome {
     let resident = vm.resident()?;
     ensure!(resident < MOST_RESIDENT, "{when} QEMU has {} MiB of the host's memory", resident / MIB);

@@ -1,8 +1,8 @@
-//! Each VMM's way to start a kernel, rebuilt in QEMU: the same entry state, tables, devices and end.
+//! How each VMM starts a kernel, reproduced in QEMU: the same entry state, tables, devices and end.
 //!
-//! QEMU starts our ELF file by PVH and a bzImage in real mode. For the other ways the loader of the VMM, rust-vmm's
-//! `linux-loader` where it uses that, lays the kernel out; a stub in the same image makes the processor's state and the boot
-//! information of the protocol, and no RSDP but where the test wants it.
+//! QEMU starts our ELF file by PVH, and a bzImage in real mode. For the other ways, the VMM's loader (rust-vmm's
+//! `linux-loader` where the VMM uses it) lays out the kernel. A stub in the same image prepares the protocol's CPU
+//! state and boot information, and an RSDP only where the test wants one.
 
 #[path = "vmms/loading.rs"]
 mod loading;
@@ -13,38 +13,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::mmio::{Registers, guest};
-use super::power::ends_switched_off;
+use super::power::{ends_by_reset, ends_switched_off};
 use crate::support::{Completion, Event, Outcome, Qemu, Trial, Version, Vm, ensure, image, on};
 use crate::trial;
 use loading::Loaded;
-use stub::{Entry, RootPointer, Stub};
+use stub::{Entry, Stub, Tables};
 
 /// Hardware-reduced ACPI, no PIT, no PICs, no RTC; the balloon is on PCI.
 const REDUCED: &str = "microvm,acpi=on,pcie=on,pit=off,pic=off,rtc=off";
 const WITH_ACPI: &str = "microvm,acpi=on";
 const WITHOUT_ACPI: &str = "microvm,acpi=off";
-/// A device that ACPI names too, as Firecracker announces it.
+/// A device that ACPI also describes, announced as by Firecracker.
 const TWICE: &str = "log=json virtio_mmio.device=512@0xfeb02e00:5";
 
-/// What is expected of the kernel.
+/// The expected behaviour of the kernel.
 #[derive(Debug, Clone, Copy)]
 struct Expected {
     /// How it was loaded.
     by: &'static str,
-    /// What it says of the tables that it found.
+    /// What it logs about the tables found.
     tables: &'static str,
     irq: &'static str,
+    /// The reset that ends it if there is no power-off.
     end: End,
 }
 
-/// How the machine ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// ACPI S5.
-    SoftOff,
-    /// A reset, since nothing switches it off.
-    Reset,
-}
+/// The reset that ends a machine without ACPI's S5.
+type End = Option<&'static str>;
+
+/// 0xFE to port 0x64.
+const KEYBOARD_CONTROLLER: End = Some("the keyboard controller's reset");
 
 const LINUX: &str = "loaded by the Linux boot protocol";
 const PVH: &str = "loaded by PVH";
@@ -56,20 +54,20 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for version in [Version::V7_2, Version::V10_0] {
         let name = |case: &str| format!("vmms::{version}::{case}");
-        let mmio = |machine: &str| ending(guest(version, machine, Registers::Modern, ""));
+        let mmio = |machine: &str| ending(guest(version, machine, Registers::Modern, "")).device("i8042");
         let pci = |machine: &str| ending(Qemu::new(version).machine(machine));
         let irq = if version == Version::V7_2 { "intx" } else { "msix-shared" };
-        let reduced = Expected { by: PVH, tables: ACPI, irq, end: End::SoftOff };
+        let reduced = Expected { by: PVH, tables: ACPI, irq, end: None };
         let by_linux = |expected| Expected { by: LINUX, ..expected };
         let of_mmio = |expected| Expected { irq: "intx", ..expected };
-        let without = Expected { by: LINUX, tables: MP_TABLE, irq: "intx", end: End::Reset };
+        let without = Expected { by: LINUX, tables: MP_TABLE, irq: "intx", end: KEYBOARD_CONTROLLER };
         let mut started = |case: &str, qemu: Qemu, kernel: Kernel, expected: Expected| {
             let name = name(case);
             trials.push(kernel.started(name, qemu, move |vm| works(vm, expected)));
         };
-        let stubbed = |load, entry, root_pointer| Kernel::Loaded(load, Stub { entry, root_pointer });
-        let in_place = |load, entry| stubbed(load, entry, RootPointer::InPlace);
-        let moved = |load, entry| stubbed(load, entry, RootPointer::Moved);
+        let stubbed = |load, entry, tables| Kernel::Loaded(load, Stub { entry, tables });
+        let in_place = |load, entry| stubbed(load, entry, Tables::InPlace);
+        let as_firecracker = |load, entry| stubbed(load, entry, Tables::AsFirecracker);
 
         started("cloud_hypervisor::pvh", pci(REDUCED), Kernel::Elf, reduced);
         let bzimage = in_place(Loaded::bzimage, Linux32);
@@ -77,9 +75,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         started("alioth::linux", pci(REDUCED), in_place(Loaded::elf, Linux64), by_linux(reduced));
 
         let firecracker = || mmio(WITH_ACPI).command_line(TWICE);
-        started("firecracker::pvh", firecracker(), moved(Loaded::elf, Pvh), of_mmio(reduced));
-        let linux = moved(Loaded::elf, Linux64);
-        started("firecracker::linux", firecracker(), linux, of_mmio(by_linux(reduced)));
+        let expected = Expected { end: KEYBOARD_CONTROLLER, ..of_mmio(reduced) };
+        started("firecracker::pvh", firecracker(), as_firecracker(Loaded::elf, Pvh), expected);
+        let linux = as_firecracker(Loaded::elf, Linux64);
+        started("firecracker::linux", firecracker(), linux, by_linux(expected));
 
         started("libkrun::pvh", mmio(WITHOUT_ACPI), Kernel::Elf, Expected { by: PVH, ..without });
         started("dragonball::linux", mmio(WITHOUT_ACPI), in_place(Loaded::elf, Linux64), without);
@@ -89,7 +88,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let q35 = by_linux(reduced);
         started("crosvm::linux", pci("q35"), in_place(Loaded::elf, Linux64), q35);
         started("crosvm::bzimage", pci("q35"), in_place(Loaded::bzimage_at_2_mib, Linux64), q35);
-        // Their PCI devices interrupt by lines of an MP table, which names ISA's only: polled.
+        // Their PCI devices interrupt by lines, but the MP table lists only ISA's: the kernel polls.
         let polled = Expected { irq: "poll", ..without };
         let kvmtool = pci("pc,acpi=off").command_line("log=json irq=poll");
         started("kvmtool::real_mode", kvmtool, Kernel::BzImage, polled);
@@ -106,19 +105,19 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A machine of which the test sees how it ends.
+/// A machine whose end the test can observe.
 fn ending(qemu: Qemu) -> Qemu {
     qemu.without_debug_exit().option("-action", "reboot=shutdown").memory(stub::MEMORY)
 }
 
-/// What QEMU's `-kernel` is.
+/// The argument of QEMU's `-kernel`.
 #[derive(Clone, Copy)]
 enum Kernel {
     /// Our ELF file.
     Elf,
     /// The same as a bzImage.
     BzImage,
-    /// The same as a loader lays it out, and a stub.
+    /// The ELF file as a loader lays it out, with a stub.
     Loaded(fn(&Path) -> Outcome<Option<Loaded>>, Stub),
 }
 
@@ -143,7 +142,7 @@ impl Kernel {
         })
     }
 
-    /// The file for QEMU; `None` where it cannot be made.
+    /// The file for QEMU; `None` if it cannot be made.
     fn image(self, name: &str) -> Outcome<Option<PathBuf>> {
         let (load, stub) = match self {
             Self::Elf => return Ok(Some(image::kernel())),
@@ -157,7 +156,7 @@ impl Kernel {
     }
 }
 
-/// The kernel was loaded as expected, found its tables, has a balloon that works, and ends the machine.
+/// The kernel was loaded as expected, found its tables, has a working balloon, and ends the machine.
 fn works(vm: &mut Vm, expected: Expected) -> Outcome {
     for words in [expected.by, expected.tables] {
         let said = |event: &Event| event.text("message").is_ok_and(|message| message.contains(words));
@@ -169,7 +168,5 @@ fn works(vm: &mut Vm, expected: Expected) -> Outcome {
     vm.balloon_to(vm.memory)?;
     vm.serial.type_line("poweroff")?;
     ends_switched_off(vm)?;
-    let reset = vm.serial.all().iter().any(|line| line.text.contains("it is ended by a reset"));
-    ensure!(reset == (expected.end == End::Reset), "it should end by {:?}", expected.end);
-    Ok(())
+    ends_by_reset(vm, expected.end)
 }

@@ -1,11 +1,10 @@
-//! Programs in the kernel: the host backs the memory that they use, and gets the memory that they free, without a
-//! request.
+//! Programs in the kernel: the host backs the memory that they use, and gets back what they free, without a request.
 
 use crate::support::event::Event;
 use crate::support::{MIB, Outcome, Qemu, Trial, Version, Vm, ensure};
 use crate::trial;
 
-/// The most that the program uses.
+/// The most memory that the program uses.
 const SIZE: u64 = 192 * MIB;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -36,10 +35,13 @@ fn phase(vm: &mut Vm, phase: &str) -> Outcome<Event> {
 
 fn follows(vm: &mut Vm) -> Outcome {
     let flushed = vm.event("report")?;
-    ensure!(flushed.count("bytes")? >= SIZE, "what is free is reported at the start: {flushed}");
+    ensure!(flushed.count("bytes")? >= SIZE, "free memory should be reported at the start: {flushed}");
     for round in 0..2 {
         let full = phase(vm, "full")?;
-        ensure!(full.count("bytes")? >= SIZE && full.count("failures")? == 0, "it has all that it wants: {full}");
+        ensure!(
+            full.count("bytes")? >= SIZE && full.count("failures")? == 0,
+            "it should have all memory that it wants: {full}"
+        );
         let high = vm.resident()?;
         ensure!(high >= SIZE, "round {round}: a program uses {} MiB, the host has {}", SIZE / MIB, high / MIB);
         phase(vm, "empty")?;
@@ -79,7 +81,7 @@ fn by_hand(vm: &mut Vm) -> Outcome {
     let answer = vm.ask("work", "console")?;
     ensure!(answer.text("text")?.contains("no program"), "none runs: {answer}");
     let answer = vm.ask("work saw:1M", "console")?;
-    ensure!(answer.text("text")?.contains("saw:1M"), "what is no program is named: {answer}");
+    ensure!(answer.text("text")?.contains("saw:1M"), "the invalid program should be named: {answer}");
     for kind in ["sawtooth", "steady"] {
         vm.serial.type_line(&format!("work {kind}:24M"))?;
         let full = phase(vm, "full")?;

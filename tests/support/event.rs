@@ -1,4 +1,4 @@
-//! One event of a kernel that runs with `log=json`: a line on the serial port that is one JSON object.
+//! An event of a kernel that runs with `log=json`: a line on the serial port that is one JSON object.
 
 use std::fmt;
 
@@ -7,15 +7,15 @@ use serde_json::Value;
 
 use super::failure::{Outcome, ensure};
 
-/// An event: it has a name and a time, and fields of its own.
+/// An event: a name, a time, and fields of its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Event(Value);
 
 impl Event {
-    /// Reads a line.
+    /// Parses a line.
     ///
-    /// A reset cuts short the line that the kernel writes, and the next boot's first event follows on the same line;
-    /// the result is that event.
+    /// A reset cuts short the line that the kernel is writing, and the next boot's first event follows on the same
+    /// line; then the result is that event.
     pub(crate) fn parse(line: &str) -> Outcome<Self> {
         let whole = serde_json::from_str::<Value>(line);
         let value = match line.rfind("{\"event\"") {
@@ -30,7 +30,7 @@ impl Event {
         Ok(event)
     }
 
-    /// Whether the kernel declares the event, with exactly these fields.
+    /// Checks that the kernel declares the event, with exactly these fields.
     fn expect_declared(&self) -> Outcome {
         let declared = events::named(self.name()).ok_or_else(|| format!("an undeclared event: {self}"))?;
         let object = self.0.as_object().ok_or("not an object")?;
@@ -73,12 +73,12 @@ impl Event {
         Ok(self.0[field].as_bool().ok_or_else(|| format!("no true or false `{field}` in {self}"))?)
     }
 
-    /// A field that may be missing, as the kernel wrote it.
+    /// A field that may be missing, as raw JSON.
     pub(crate) fn get(&self, field: &str) -> Option<&Value> {
         self.0.get(field).filter(|value| !value.is_null())
     }
 
-    /// Whether the event reports a bug: the kernel or one of its tests has failed.
+    /// Whether the event reports a bug in the kernel or a failed test.
     pub(crate) fn is_fatal(&self) -> bool {
         matches!(self.name(), "panic" | "fault")
     }
@@ -90,7 +90,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// Whether a value has the form of a field.
+/// Whether a value has the declared form of a field.
 fn has_form(field: &FieldSpec, value: &Value) -> bool {
     let is_hex = |value: &Value| {
         let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));

@@ -1,16 +1,16 @@
-//! Why a test failed: any error, or a sentence.
+//! Why a test failed: any error, or a message.
 
 use std::error::Error;
 
 use super::runner::doubt;
 
-/// Any error will do: a test only reports it.
+/// Any error: a test only reports it.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 /// The result of a step of a test.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
-/// A failure that a loaded machine can cause without any fault of the kernel's: the test is tried again, alone.
+/// A failure that a loaded machine can cause without a bug in the kernel: the test runs again, alone.
 pub(crate) fn doubtful(why: &str) -> Failure {
     doubt(why);
     why.into()
@@ -19,7 +19,7 @@ pub(crate) fn doubtful(why: &str) -> Failure {
 /// Ends the test with a message unless a condition holds.
 macro_rules! ensure {
     ($condition:expr, $($message:tt)+) => {
-        // Not `!`: a comparison with NaN holds neither way, and must end the test.
+        // Not `!`: every comparison with NaN is false, and must end the test.
         if $condition {
         } else {
             return Err(format!($($message)+).into());

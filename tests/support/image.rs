@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 
 use super::script::{printed, script};
 
-/// The kernel itself, as cargo built it for this test; `BALLONET_KERNEL` names another build of it.
+/// The kernel that cargo built for this test; `BALLONET_KERNEL` names another build.
 pub(crate) fn kernel() -> PathBuf {
     named("BALLONET_KERNEL", env!("CARGO_BIN_EXE_ballonet"))
 }
 
-/// The kernel's own tests; `BALLONET_TESTS` names another build of them.
+/// The kernel's own tests; `BALLONET_TESTS` names another build.
 pub(crate) fn tests() -> PathBuf {
     named("BALLONET_TESTS", env!("CARGO_BIN_EXE_ballonet-tests"))
 }

@@ -1,10 +1,11 @@
-//! Shared by the tests that boot QEMU: a virtual machine driven from outside, and words to say what it should do.
+//! Shared by the tests that boot QEMU: a virtual machine controlled from the host, and helpers to state what it must
+//! do.
 //!
-//! Every wait in here is bounded: a virtual machine has a deadline, and each wait for a line, an answer or the end of
-//! QEMU fails when it passes, later on a loaded machine than on an idle one. A failure carries the evidence: QEMU's
-//! command line, and the last output of QEMU and the kernel.
+//! Every wait is bounded. A virtual machine has a deadline; each wait for a line, an answer or the end of QEMU fails
+//! when it passes. On a loaded machine the deadline is later. A failure shows QEMU's command line and the last output
+//! of QEMU and the kernel.
 
-// Each test program uses its own part of this.
+// Each test program uses only a part of this.
 #![allow(dead_code, unused_imports)]
 
 pub(crate) mod event;
@@ -17,6 +18,7 @@ pub(crate) mod random;
 pub(crate) mod runner;
 pub(crate) mod script;
 pub(crate) mod serial;
+pub(crate) mod trace;
 pub(crate) mod version;
 pub(crate) mod vm;
 

@@ -1,4 +1,4 @@
-//! A picture of the guest's screen, as QEMU dumps it: a portable pixmap.
+//! A screenshot of the guest, as QEMU dumps it: a portable pixmap.
 
 use super::failure::{Outcome, ensure};
 
@@ -11,14 +11,14 @@ pub(crate) struct Picture {
 }
 
 impl Picture {
-    /// Reads a binary PPM of 8 bits per colour.
+    /// Parses a binary PPM with 8 bits per colour.
     pub(crate) fn parse(file: &[u8]) -> Outcome<Self> {
         let mut rest = file;
         let mut word = || -> Outcome<String> {
             let start = rest.iter().position(|byte| !byte.is_ascii_whitespace()).ok_or("the picture ends early")?;
             let length = rest[start..].iter().position(u8::is_ascii_whitespace).ok_or("the picture ends early")?;
             let word = String::from_utf8_lossy(&rest[start..start + length]).into_owned();
-            // One space ends the last word, and pixels follow.
+            // One space ends the header; the pixels follow.
             rest = &rest[start + length + 1..];
             Ok(word)
         };
@@ -29,7 +29,7 @@ impl Picture {
         Ok(Self { width, height, pixels: rest.to_vec() })
     }
 
-    /// A pixel; black outside.
+    /// A pixel; black outside the picture.
     pub(crate) fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
         let start = (y * self.width + x) * 3;
         let inside = x < self.width && y < self.height;
@@ -37,7 +37,7 @@ impl Picture {
     }
 }
 
-/// The distance of two colours, in the channel in which it is largest.
+/// The distance of two colours: the largest difference of a channel.
 pub(crate) fn distance(one: [u8; 3], other: [u8; 3]) -> u8 {
     one.iter().zip(other).map(|(one, other)| one.abs_diff(other)).max().unwrap_or(0)
 }

@@ -1,16 +1,17 @@
-//! The description of a virtual machine, before it is started.
+//! The configuration of a virtual machine that is not started yet.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::image;
+use super::trace;
 use super::version::Version;
 
 /// Bytes in a MiB.
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// How long a test may take unless it says otherwise. Far more than it needs: the machine may be busy.
+/// A test's default time limit: generous, since the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a machine boots from.
@@ -18,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 enum Boot {
     /// QEMU loads a kernel.
     Kernel(PathBuf),
-    /// A USB stick; by UEFI if there is firmware for it: code and variables.
+    /// A USB stick; boots by UEFI if there is firmware (code and variables).
     Stick(PathBuf, Option<[PathBuf; 2]>),
     /// The same as a CD.
     Disc(PathBuf, Option<[PathBuf; 2]>),
 }
 
-/// The description of a virtual machine: by default a q35 with 512 MiB, a balloon, and our kernel with `log=json`.
+/// The configuration of a virtual machine. Default: a q35 with 512 MiB, a balloon, and our kernel with `log=json`.
 #[derive(Debug, Clone)]
 pub(crate) struct Qemu {
     pub(crate) version: Version,
@@ -42,14 +43,15 @@ pub(crate) struct Qemu {
     shared: bool,
     hugetlb: bool,
     counting: bool,
+    traced: bool,
     incoming: bool,
     objects: Vec<String>,
     balloon: Option<String>,
-    /// The balloon's driver in QEMU: it says which bus the device is on.
+    /// The balloon's QEMU device name, which implies its bus.
     balloon_driver: &'static str,
     before_balloon: Vec<String>,
     globals: Vec<String>,
-    /// Whether the kernel can end QEMU with a status of its choice.
+    /// Whether the kernel can end QEMU with an exit status.
     debug_exit: bool,
     /// Other options, with their values.
     others: Vec<[String; 2]>,
@@ -60,7 +62,7 @@ pub(crate) struct Qemu {
 }
 
 impl Qemu {
-    /// The default machine, on a version of QEMU.
+    /// The default machine on this version of QEMU.
     pub(crate) fn new(version: Version) -> Self {
         Self {
             version,
@@ -78,6 +80,7 @@ impl Qemu {
             shared: false,
             hugetlb: false,
             counting: false,
+            traced: false,
             incoming: false,
             objects: Vec::new(),
             balloon: Some(String::new()),
@@ -99,13 +102,13 @@ impl Qemu {
         self
     }
 
-    /// Starts from a USB stick with this image; by UEFI if there is firmware for it.
+    /// Boots from a USB stick with this image; by UEFI if there is firmware.
     pub(crate) fn stick(mut self, image: PathBuf, firmware: Option<[PathBuf; 2]>) -> Self {
         self.boot = Boot::Stick(image, firmware);
         self
     }
 
-    /// Starts from a CD with this image; by UEFI if there is firmware for it.
+    /// Boots from a CD with this image; by UEFI if there is firmware.
     pub(crate) fn disc(mut self, image: PathBuf, firmware: Option<[PathBuf; 2]>) -> Self {
         self.boot = Boot::Disc(image, firmware);
         self
@@ -141,34 +144,34 @@ impl Qemu {
         self
     }
 
-    /// Makes QEMU touch all of the RAM at the start, so that memory that the guest returns shows in its resident size.
+    /// Makes QEMU touch all RAM at the start, so that memory returned by the guest shows in QEMU's resident size.
     pub(crate) fn preallocated(mut self) -> Self {
         self.preallocated = true;
         self
     }
 
-    /// Makes QEMU reserve nothing for the guest's RAM, which may then be more than the host has: the host backs only
-    /// the pages that the guest touches. There is no file of it.
+    /// Makes QEMU reserve nothing for the guest's RAM, which may then exceed the host's: the host backs only pages
+    /// that the guest touches. The RAM is not backed by a file.
     pub(crate) fn sparse(mut self) -> Self {
         self.sparse = true;
         self.huge_pages = false;
         self
     }
 
-    /// Puts the guest's RAM into huge pages of the host, all of them allocated at the start.
+    /// Backs the guest's RAM with the host's huge pages, all allocated at the start.
     pub(crate) fn hugetlb(mut self) -> Self {
         self.hugetlb = true;
         self
     }
 
-    /// Keeps the host from using huge pages behind the guest's RAM. Otherwise it may, since QEMU asks for them.
+    /// Keeps the host from backing the guest's RAM with huge pages, which QEMU asks for by default.
     pub(crate) fn without_huge_pages(mut self) -> Self {
         self.huge_pages = false;
         self
     }
 
-    /// Puts the guest's RAM into a file beside the QMP socket, so that the test can access it. Less than 2 GiB, which
-    /// is then all below the hole for devices.
+    /// Backs the guest's RAM with a file beside the QMP socket, so that the test can access it. Use less than 2 GiB:
+    /// then all of it lies below the device hole.
     pub(crate) fn shared_memory(mut self) -> Self {
         self.shared = true;
         self
@@ -177,8 +180,14 @@ impl Qemu {
     /// Makes the CPU's clock count instructions: one per tick, and none while the CPU sleeps.
     pub(crate) fn counting(mut self) -> Self {
         self.counting = true;
-        // Under QEMU 10.0, reading an x2APIC's registers ends a run that counts: `Bad icount read`.
+        // QEMU 10.0 aborts with `Bad icount read` when x2APIC registers are read while it counts instructions.
         self.cpu = "max,x2apic=off".into();
+        self
+    }
+
+    /// Makes QEMU trace what the guest accesses that is not memory.
+    pub(crate) fn traced(mut self) -> Self {
+        self.traced = true;
         self
     }
 
@@ -188,7 +197,7 @@ impl Qemu {
         self
     }
 
-    /// The same for a balloon on virtio-mmio.
+    /// The same, for a balloon on virtio-mmio.
     pub(crate) fn balloon_on_mmio(mut self, properties: &str) -> Self {
         self.balloon_driver = "virtio-balloon-device";
         self.balloon(properties)
@@ -200,25 +209,25 @@ impl Qemu {
         self
     }
 
-    /// Sets the target before the guest's first instruction: the bytes that the guest keeps.
+    /// Sets the target, in bytes left to the guest, before the guest's first instruction.
     pub(crate) fn early_target(mut self, bytes: u64) -> Self {
         self.early_target = Some(bytes);
         self
     }
 
-    /// One more device; it comes before the balloon, which may sit behind it.
+    /// Adds a device before the balloon, which may sit behind it.
     pub(crate) fn device(mut self, device: &str) -> Self {
         self.before_balloon.push(device.into());
         self
     }
 
-    /// An object that devices may name: `iothread,id=io0`.
+    /// An object that devices can refer to: `iothread,id=io0`.
     pub(crate) fn object(mut self, object: &str) -> Self {
         self.objects.push(object.into());
         self
     }
 
-    /// The same machine, waiting for the state of another one.
+    /// The same machine, waiting for an incoming migration.
     pub(crate) fn incoming(mut self) -> Self {
         self.incoming = true;
         self
@@ -230,13 +239,13 @@ impl Qemu {
         self
     }
 
-    /// Without `isa-debug-exit`, like any machine outside tests: it can only be switched off.
+    /// Without `isa-debug-exit`, like any machine outside tests: the guest can only power off.
     pub(crate) fn without_debug_exit(mut self) -> Self {
         self.debug_exit = false;
         self
     }
 
-    /// Any other option of QEMU's.
+    /// Any other QEMU option.
     pub(crate) fn option(mut self, name: &str, value: &str) -> Self {
         self.others.push([name.into(), value.into()]);
         self
@@ -260,19 +269,24 @@ impl Qemu {
         self
     }
 
-    /// Makes QEMU stay when the guest switches off or fails, so that its screen can still be read.
+    /// Keeps QEMU running when the guest powers off or fails, so that its screen can still be read.
     pub(crate) fn staying(mut self) -> Self {
         self.stays = true;
         self
     }
 
-    /// How long the whole test may take.
+    /// The time limit of the whole test.
     pub(crate) fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Where shared memory is.
+    /// Path of the trace.
+    pub(crate) fn trace_file(qmp: &Path) -> PathBuf {
+        qmp.with_file_name("trace")
+    }
+
+    /// Path of the shared memory.
     pub(crate) fn memory_file(qmp: &Path) -> PathBuf {
         qmp.with_file_name("ram")
     }
@@ -287,6 +301,10 @@ impl Qemu {
         option("-cpu", &self.cpu);
         if self.counting {
             option("-icount", "shift=0,sleep=off");
+        }
+        if self.traced {
+            trace::EVENTS.iter().for_each(|event| option("-trace", event));
+            option("-D", &Self::trace_file(qmp).display().to_string());
         }
         if self.cpus > 1 {
             option("-smp", &self.cpus.to_string());

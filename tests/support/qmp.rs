@@ -1,4 +1,4 @@
-//! QEMU from outside: the machine protocol QMP, and the balloon as the host sees it.
+//! QEMU from the host's side: the machine protocol QMP, and the balloon as the host sees it.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use super::runner::Deadline;
 /// The balloon's path in QEMU's object tree; [`super::Qemu`] gives the device this id.
 const BALLOON: &str = "/machine/peripheral/balloon0";
 
-/// A QMP connection: one line of JSON each way per command, and events in between.
+/// A QMP connection: one line of JSON per command and per answer, with events in between.
 pub(crate) struct Qmp {
     socket: BufReader<UnixStream>,
     deadline: Deadline,
@@ -23,12 +23,12 @@ pub(crate) struct Qmp {
 /// Statistics that the guest has reported.
 #[derive(Debug, Clone)]
 pub(crate) struct Statistics {
-    /// When QEMU got them, in seconds since 1970; 0 for never.
+    /// When QEMU received them, in seconds since 1970; 0 for never.
     pub(crate) last_update: u64,
     values: Map<String, Value>,
 }
 
-/// Statistics' names in QEMU, in the order of the specification's tags 0 to 7 (virtio 1.4, 5.5.6.3).
+/// QEMU's names of the statistics, in the order of tags 0 to 7 (virtio 1.4, 5.5.6.3).
 pub(crate) const TAGS: [&str; 8] = [
     "stat-swap-in",
     "stat-swap-out",
@@ -40,7 +40,7 @@ pub(crate) const TAGS: [&str; 8] = [
     "stat-disk-caches",
 ];
 
-/// Those of Linux's tags 10 to 15, of which QEMU 7.2 knows none.
+/// The same for Linux's tags 10 to 15; QEMU 7.2 knows none of them.
 pub(crate) const OOM_TAGS: [&str; 6] = [
     "stat-oom-kills",
     "stat-alloc-stalls",
@@ -51,20 +51,20 @@ pub(crate) const OOM_TAGS: [&str; 6] = [
 ];
 
 impl Statistics {
-    /// The value of one statistic; `None` when the guest has not reported it.
+    /// A statistic; `None` if the guest has not reported it.
     pub(crate) fn get(&self, name: &str) -> Option<u64> {
-        // QEMU writes all ones for a statistic that it does not have, as -1 or as 2^64 - 1.
+        // QEMU gives all ones for a missing statistic, as -1 or as 2^64 - 1.
         self.values.get(name)?.as_u64().filter(|value| *value != u64::MAX)
     }
 
-    /// The value of one statistic, in bytes or as a count.
+    /// A statistic that must be there, in bytes or as a count.
     pub(crate) fn need(&self, name: &str) -> Outcome<u64> {
         Ok(self.get(name).ok_or_else(|| format!("the guest has not reported {name}: {:?}", self.values))?)
     }
 }
 
 impl Qmp {
-    /// Greets QEMU on a fresh connection. No command waits beyond the deadline.
+    /// Negotiates with QEMU on a new connection. No command waits beyond the deadline.
     pub(crate) fn greet(socket: UnixStream, deadline: Deadline) -> Outcome<Self> {
         let mut qmp = Self { socket: BufReader::new(socket), deadline };
         let greeting = qmp.message()?;
@@ -80,7 +80,7 @@ impl Qmp {
         answer.map_err(|error| format!("QMP {name} {arguments}: {error}").into())
     }
 
-    /// The answer to the last command; events before it are dropped.
+    /// The answer to the last command. Events before it are dropped.
     fn answer(&mut self) -> Outcome<Value> {
         loop {
             let mut message = self.message()?;
@@ -108,18 +108,18 @@ impl Qmp {
         Ok(serde_json::from_slice(&line)?)
     }
 
-    /// Asks the guest to keep `bytes`.
+    /// Sets the balloon's target: the guest keeps `bytes`.
     pub(crate) fn set_target(&mut self, bytes: u64) -> Outcome {
         self.run_any("balloon", &json!({ "value": bytes })).map(drop)
     }
 
-    /// The guest's memory in bytes, by the size that the guest reported.
+    /// The guest's memory in bytes, by the balloon size that the guest reported.
     pub(crate) fn actual(&mut self) -> Outcome<u64> {
         let answer = self.run_any("query-balloon", &json!({}))?;
         Ok(answer["actual"].as_u64().ok_or_else(|| format!("query-balloon: {answer}"))?)
     }
 
-    /// Makes QEMU ask for statistics every `seconds`; 0 ends that.
+    /// Makes QEMU poll statistics every `seconds`; 0 stops that.
     pub(crate) fn poll_statistics(&mut self, seconds: u64) -> Outcome {
         let arguments = json!({ "path": BALLOON, "property": "guest-stats-polling-interval", "value": seconds });
         self.run_any("qom-set", &arguments).map(drop)
@@ -145,7 +145,7 @@ impl Qmp {
         Ok(path.ok_or("QEMU knows no balloon")?["path"].clone())
     }
 
-    /// The host's number of the thread that is the guest's first CPU.
+    /// The host's thread ID of the guest's first CPU.
     pub(crate) fn cpu_thread(&mut self) -> Outcome<u64> {
         let answer = self.run_any("query-cpus-fast", &json!({}))?;
         Ok(answer[0]["thread-id"].as_u64().ok_or_else(|| format!("query-cpus-fast: {answer}"))?)
@@ -157,23 +157,23 @@ impl Qmp {
         self.run_any("x-query-virtio-queue-status", &json!({ "path": path, "queue": queue }))
     }
 
-    /// Moves the guest to another machine, which waits at `address`. [`Qmp::migration`] asks for the progress.
+    /// Migrates the guest to the machine that waits at `address`. [`Qmp::migration`] gives the progress.
     pub(crate) fn migrate(&mut self, address: &str) -> Outcome {
         self.run_any("migrate", &json!({ "uri": address })).map(drop)
     }
 
-    /// Sets how many bytes per second a move may send.
+    /// Limits the migration's bandwidth, in bytes per second.
     pub(crate) fn limit_migration(&mut self, bytes: u64) -> Outcome {
         self.run_any("migrate-set-parameters", &json!({ "max-bandwidth": bytes })).map(drop)
     }
 
-    /// The state of a move: its status, and QEMU's figures.
+    /// The state of a migration: its status, and QEMU's figures.
     pub(crate) fn migration(&mut self) -> Outcome<(String, Value)> {
         let answer = self.run_any("query-migrate", &json!({}))?;
         Ok((answer["status"].as_str().unwrap_or("none").to_owned(), answer))
     }
 
-    /// Ends a move before it is over.
+    /// Cancels a migration.
     pub(crate) fn cancel_migration(&mut self) -> Outcome {
         self.run_any("migrate_cancel", &json!({})).map(drop)
     }
@@ -188,12 +188,12 @@ impl Qmp {
         self.run_any("device_add", properties).map(drop)
     }
 
-    /// Asks the guest to give up a device. QEMU removes it once the guest has done so.
+    /// Requests the removal of a device. QEMU removes it once the guest has released it.
     pub(crate) fn device_del(&mut self, id: &str) -> Outcome {
         self.run_any("device_del", &json!({ "id": id })).map(drop)
     }
 
-    /// Whether there is a device of this id.
+    /// Whether a device with this ID exists.
     pub(crate) fn has_device(&mut self, id: &str) -> Outcome<bool> {
         let devices = self.run_any("qom-list", &json!({ "path": "/machine/peripheral" }))?;
         Ok(devices.as_array().into_iter().flatten().any(|device| device["name"] == id))
@@ -236,7 +236,7 @@ impl Qmp {
         self.file_of("pmemsave", |path| json!({ "val": address, "size": bytes, "filename": path }))
     }
 
-    /// The file that QEMU writes by a command with these arguments.
+    /// Runs a command that makes QEMU write a file, and returns that file.
     fn file_of(&mut self, command: &str, arguments: impl FnOnce(&str) -> Value) -> Outcome<Vec<u8>> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -248,7 +248,7 @@ impl Qmp {
         Ok(file?)
     }
 
-    /// Presses keys of the guest's keyboard, one after the other, by QEMU's names for them: `a`, `ret`, `shift-1`.
+    /// Presses keys of the guest's keyboard in order, by QEMU's names: `a`, `ret`, `shift-1`.
     pub(crate) fn press(&mut self, keys: &[&str]) -> Outcome {
         for key in keys {
             let codes: Vec<_> = key.split('-').map(|key| json!({ "type": "qcode", "data": key })).collect();

@@ -1,12 +1,12 @@
-//! Random numbers that are the same in each run: a failure can be repeated.
+//! Random numbers that repeat in each run, so that a failure can be reproduced.
 
 /// A generator (`SplitMix64`) seeded by a name.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The sequence that belongs to `name`.
+    /// The sequence for `name`.
     pub(crate) fn seeded_by(name: &str) -> Self {
-        // FNV-1a spreads names that differ in one letter.
+        // FNV-1a separates names that differ in one letter.
         Self(
             name.bytes()
                 .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)),
@@ -21,7 +21,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number from `low` up to and without `high`.
+    /// A number from `low` to `high` (exclusive).
     pub(crate) fn within(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low)
     }

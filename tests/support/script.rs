@@ -1,9 +1,9 @@
-//! The project's scripts, which tests call to find or make what they need.
+//! The project's scripts that tests call to find or make what they need.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-/// A script's exit status if this system cannot provide what was asked for.
+/// A script's exit status if this system cannot provide what it should.
 const UNAVAILABLE: i32 = 3;
 
 /// A script in `scripts/`.
@@ -11,8 +11,8 @@ pub(crate) fn script(name: &str) -> Command {
     Command::new(format!("{}/scripts/{name}", env!("CARGO_MANIFEST_DIR")))
 }
 
-/// The output of a script; `None` if it says that this system cannot provide that. Its messages become part of a
-/// failure; with `is_heard` they go to standard error at once.
+/// The output of a script; `None` if this system cannot provide it. The script's messages become part of the error;
+/// with `is_heard` they also go to standard error at once.
 pub(crate) fn printed(mut script: Command, is_heard: bool) -> Result<Option<String>, String> {
     let failed = |error: &dyn std::fmt::Display, script: &Command| format!("{script:?}: {error}");
     script.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,4 +1,4 @@
-//! The guest's serial port: the lines it has written, each with its time, and a way to type.
+//! The guest's serial port: the lines written by the guest, with times, and a way to type.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ChildStdin, ChildStdout};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::failure::Outcome;
 use super::runner::Deadline;
 
-/// A line that the guest has written, without its end.
+/// A line from the guest, without its line ending.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     /// Time since QEMU was started.
@@ -28,12 +28,12 @@ struct Record {
 pub(crate) struct Serial {
     record: Arc<(Mutex<Record>, Condvar)>,
     keyboard: ChildStdin,
-    /// How many lines the test has seen.
+    /// Number of lines that the test has taken.
     seen: usize,
 }
 
 impl Serial {
-    /// Starts to read what the guest writes.
+    /// Starts reading the guest's output.
     pub(crate) fn new(screen: ChildStdout, keyboard: ChildStdin) -> Self {
         let record = Arc::new((Mutex::new(Record::default()), Condvar::new()));
         let writer = Arc::clone(&record);
@@ -46,13 +46,13 @@ impl Serial {
         self.type_keys(&format!("{line}\r"))
     }
 
-    /// Types keys, as they are.
+    /// Types keys unchanged.
     pub(crate) fn type_keys(&mut self, keys: &str) -> Outcome {
         self.keyboard.write_all(keys.as_bytes())?;
         Ok(self.keyboard.flush()?)
     }
 
-    /// The next line that the test has not seen; `None` when QEMU has closed the port and all is seen.
+    /// The next line that the test has not taken; `None` once QEMU has closed the port and no line is left.
     pub(crate) fn next_line(&mut self, deadline: Deadline) -> Outcome<Option<Line>> {
         let (lock, changed) = &*self.record;
         let mut record = locked(lock);
@@ -68,13 +68,13 @@ impl Serial {
         }
     }
 
-    /// The last `count` lines, seen or not.
+    /// The last `count` lines, taken or not.
     pub(crate) fn tail(&self, count: usize) -> Vec<Line> {
         let record = locked(&self.record.0);
         record.lines[record.lines.len().saturating_sub(count)..].to_vec()
     }
 
-    /// Every line so far, seen or not.
+    /// Every line so far, taken or not.
     pub(crate) fn all(&self) -> Vec<Line> {
         self.tail(usize::MAX)
     }
@@ -94,7 +94,7 @@ fn keep(screen: impl Read, record: &(Mutex<Record>, Condvar)) {
     record.1.notify_all();
 }
 
-/// A reader that panicked has still left whole lines behind.
+/// Even a reader that panicked has left only whole lines.
 fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,16 +12,16 @@ use super::script::{printed, script};
 pub(crate) enum Version {
     /// Its balloon has no MSI-X.
     V7_2,
-    /// Its balloon's number of MSI-X vectors can be set; kicks are served outside the vCPU.
+    /// Its balloon has a configurable number of MSI-X vectors; kicks are served outside the vCPU.
     V10_0,
-    /// 10.0 where it is available, else the system's.
+    /// 10.0 where available, otherwise the system's.
     Newest,
 }
 
 impl Version {
-    /// The program to start, fetched if necessary; `None` if this version is not available on this system.
+    /// The program to start, fetched if necessary; `None` if this system cannot provide this version.
     ///
-    /// The answer is looked up once for the whole test program.
+    /// The result is kept for the whole test program.
     pub(crate) fn launcher(self) -> Outcome<Option<PathBuf>> {
         static V7_2: OnceLock<Result<Option<PathBuf>, String>> = OnceLock::new();
         static V10_0: OnceLock<Result<Option<PathBuf>, String>> = OnceLock::new();
@@ -38,10 +38,10 @@ impl Version {
     }
 }
 
-/// Finds or fetches every version, which may take minutes and says so, before tests wait for it.
+/// Finds or fetches every version before tests wait for it. Prints messages, since it may take minutes.
 pub(crate) fn prepare() {
     for version in [Version::V7_2, Version::V10_0] {
-        // The error is kept, and reported by each test that needs this version.
+        // Each test that needs this version reports the error.
         let _ = version.launcher();
     }
 }
@@ -59,6 +59,6 @@ impl fmt::Display for Version {
 fn find(version: &str) -> Result<Option<PathBuf>, String> {
     let mut finder = script("qemu.sh");
     finder.arg(version);
-    // It prints messages where it fetches or installs something, which takes minutes.
+    // The script prints messages while it fetches or installs, which takes minutes.
     Ok(printed(finder, true)?.map(|path| path.trim_end().into()))
 }

@@ -21,14 +21,15 @@ use super::qemu::Qemu;
 use super::qmp::Qmp;
 use super::runner::{Completion, Deadline, Failed};
 use super::serial::Serial;
+use super::trace::Trace;
 
-/// How often a wait polls a condition that cannot wake it.
+/// Polling interval for conditions that cannot wake a wait.
 const GLANCE: Duration = Duration::from_millis(2);
 
 /// Lines of the serial port that a failure shows.
 const SHOWN: usize = 60;
 
-/// A virtual machine. It ends when this value does.
+/// A virtual machine. Dropping this value ends it.
 pub(crate) struct Vm {
     pub(crate) serial: Serial,
     pub(crate) qmp: Qmp,
@@ -37,17 +38,18 @@ pub(crate) struct Vm {
     /// The guest's RAM, if it is shared.
     ram: Option<File>,
     deadline: Deadline,
-    /// The first line may be the end of one that the guest began elsewhere.
+    /// Whether the first line may be the end of one that began before a migration.
     torn: bool,
     process: Process,
     /// Its sockets and files.
     folder: Folder,
 }
 
-/// Runs a test on a virtual machine: ignored where this version of QEMU is not available, and a failure explained.
+/// Runs a test on a virtual machine. Without this version of QEMU the test is ignored; a failure is reported with
+/// evidence.
 pub(crate) fn on(qemu: &Qemu, test: impl FnOnce(&mut Vm) -> Outcome) -> Result<Completion, Failed> {
     let Some(launcher) = qemu.version.launcher()? else {
-        return Ok(Completion::ignored_with(format!("{} can't be had here", qemu.version)));
+        return Ok(Completion::ignored_with(format!("{} is not available here", qemu.version)));
     };
     let mut vm = Vm::start(&launcher, qemu)?;
     match vm.go(qemu).and_then(|()| test(&mut vm)).and_then(|()| vm.expect_declared_events()) {
@@ -61,7 +63,7 @@ impl Vm {
         let deadline = Deadline::after(qemu.patience);
         let folder = Folder::new()?;
         let socket = folder.0.join("qmp");
-        // QEMU connects to us, not we to it: so there is nothing to try again.
+        // QEMU connects to the test, so nothing needs to be retried.
         let listener = UnixListener::bind(&socket)?;
         let mut process = Process::start(launcher, qemu, &socket)?;
         let taken = |_| "the serial port is taken";
@@ -77,7 +79,7 @@ impl Vm {
         }
     }
 
-    /// One more virtual machine, which runs beside this one.
+    /// Starts another virtual machine beside this one.
     pub(crate) fn beside(&self, qemu: &Qemu) -> Outcome<Self> {
         let launcher = qemu.version.launcher()?.ok_or("this version of QEMU is gone")?;
         let mut vm = Self::start(&launcher, qemu)?;
@@ -85,7 +87,8 @@ impl Vm {
         Ok(vm)
     }
 
-    /// A virtual machine of the same description that waits for this one's guest, and the address where it waits.
+    /// Starts a machine with the same configuration that waits for this guest's migration. Returns it and its
+    /// address.
     pub(crate) fn destination(&self, qemu: &Qemu) -> Outcome<(Self, String)> {
         let launcher = qemu.version.launcher()?.ok_or("this version of QEMU is gone")?;
         let mut vm = Self::start(&launcher, &qemu.clone().incoming())?;
@@ -95,20 +98,20 @@ impl Vm {
         Ok((vm, address))
     }
 
-    /// Lets the guest's CPUs run; they were stopped until here, so that not even a short run is missed.
+    /// Lets the guest's CPUs run. They were stopped until here, so that the test misses nothing.
     fn go(&mut self, qemu: &Qemu) -> Outcome {
         if let Some(bytes) = qemu.early_target {
             self.qmp.set_target(bytes)?;
         }
         match self.qmp.cont() {
-            // A short run can be over before QEMU has answered.
+            // A short run can end before QEMU has answered.
             Err(_) if self.end().is_ok() => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// Whether all events, also those that the test has not looked at, are as declared. A line that is not one JSON object is
-    /// text, or was cut by a reset or a move.
+    /// Checks all events, also those that the test did not take, against their declarations. A line that is not a
+    /// JSON object is text, or was cut by a reset or a migration.
     fn expect_declared_events(&self) -> Outcome {
         let whole = |text: &str| text.starts_with("{\"event\"") && serde_json::from_str::<Value>(text).is_ok();
         self.serial
@@ -118,7 +121,7 @@ impl Vm {
             .try_for_each(|line| Event::parse(&line.text).map(drop))
     }
 
-    /// The next event of this name. Other events are skipped, except those that report a bug.
+    /// The next event of this name. Skips other events, except those that report a bug.
     pub(crate) fn event(&mut self, name: &str) -> Outcome<Event> {
         self.event_where(name, |event| event.name() == name)
     }
@@ -158,7 +161,7 @@ impl Vm {
         self.event(name).map_err(|error| format!("after {command:?}: {error}").into())
     }
 
-    /// Asks repeatedly until there is an answer; `what` names it in a failure.
+    /// Polls until there is an answer; `what` names the wait in a failure.
     pub(crate) fn wait_for<T>(
         &mut self,
         what: &str,
@@ -185,14 +188,19 @@ impl Vm {
         .map_err(|error| format!("{error}: {last} of {bytes} bytes").into())
     }
 
-    /// Reads 16 bits of the guest's RAM, which is shared, at a physical address.
+    /// The guest's accesses outside memory so far; the machine must be traced.
+    pub(crate) fn trace(&self) -> Outcome<Trace> {
+        Trace::read(&Qemu::trace_file(&self.folder.0.join("qmp")))
+    }
+
+    /// Reads 16 bits of the guest's shared RAM at a physical address.
     pub(crate) fn read_memory(&self, address: u64) -> Outcome<u16> {
         let mut bytes = [0; 2];
         self.ram.as_ref().ok_or("the guest's RAM is not shared")?.read_exact_at(&mut bytes, address)?;
         Ok(u16::from_le_bytes(bytes))
     }
 
-    /// Writes 16 bits of the guest's RAM, which is shared, at a physical address.
+    /// Writes 16 bits to the guest's shared RAM at a physical address.
     pub(crate) fn write_memory(&self, address: u64, value: u16) -> Outcome {
         let ram = self.ram.as_ref().ok_or("the guest's RAM is not shared")?;
         Ok(ram.write_all_at(&value.to_le_bytes(), address)?)
@@ -208,19 +216,19 @@ impl Vm {
         self.kilobytes("HugetlbPages:")
     }
 
-    /// A figure of the host's kernel about QEMU's memory, in bytes.
+    /// A value from the host's account of QEMU's memory, in bytes.
     fn kilobytes(&self, name: &str) -> Outcome<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or_else(|| format!("no {name}"))?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
     }
 
-    /// The number of QEMU's process.
+    /// PID of QEMU.
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
     }
 
-    /// Waits until QEMU has ended by itself, and gives its exit status.
+    /// Waits until QEMU ends by itself. Returns its exit status.
     pub(crate) fn end(&mut self) -> Outcome<ExitStatus> {
         loop {
             if let Some(status) = self.process.status()? {
@@ -231,15 +239,15 @@ impl Vm {
         }
     }
 
-    /// The report of a failure on it.
+    /// The report of a failure on this machine.
     pub(crate) fn explain(&mut self, failure: &Failure) -> String {
         self.process.explain(failure, &self.serial)
     }
 }
 
-/// Keeps transparent huge pages from this process and those that it becomes or starts, and from no other.
+/// Turns transparent huge pages off for this process and its descendants.
 fn disable_huge_pages() -> io::Result<()> {
-    // SAFETY: this call changes an attribute of the process, and no memory.
+    // SAFETY: this call changes an attribute of the process, not memory.
     match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -255,7 +263,8 @@ struct Process {
 
 impl Process {
     fn start(launcher: &Path, qemu: &Qemu, qmp: &Path) -> Outcome<Self> {
-        // `setpriv` makes the host's kernel end QEMU when the test's thread ends, even by a signal; without it, drop must do.
+        // With `setpriv`, the host's kernel ends QEMU with the test's thread, even after a signal; otherwise only
+        // `drop` does.
         let guard = Path::new("/usr/bin/setpriv");
         let mut command = Command::new(if guard.exists() { guard } else { launcher });
         if guard.exists() {
@@ -264,7 +273,7 @@ impl Process {
         command.args(qemu.arguments(qmp));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if !qemu.huge_pages {
-            // SAFETY: the function makes one system call, which is all that may be done between fork and exec.
+            // SAFETY: the function makes one system call, which is async-signal-safe.
             unsafe { command.pre_exec(disable_huge_pages) };
         }
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", launcher.display()))?;
@@ -278,7 +287,7 @@ impl Process {
         Ok(Self { child, command: format!("{command:?}"), complaints })
     }
 
-    /// The connection that QEMU makes to us; not when QEMU ends before.
+    /// Waits for QEMU's connection. Fails if QEMU ends first.
     fn accept(&mut self, listener: &UnixListener, deadline: Deadline) -> Outcome<UnixStream> {
         listener.set_nonblocking(true)?;
         loop {
@@ -302,7 +311,7 @@ impl Process {
         Ok(self.child.try_wait()?)
     }
 
-    /// Ends QEMU, and reports all that may show why a test failed.
+    /// Ends QEMU and reports everything that may explain the failure.
     fn explain(&mut self, failure: &Failure, serial: &Serial) -> String {
         let ended = self.status().ok().flatten();
         self.stop();
@@ -323,7 +332,7 @@ impl Process {
     }
 
     fn stop(&mut self) {
-        // Both fail only for a process that has ended.
+        // Both fail only if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -335,7 +344,7 @@ impl Drop for Process {
     }
 }
 
-/// A folder of its own for each virtual machine, gone when this value is.
+/// A folder for one virtual machine. Dropping this value removes it.
 struct Folder(PathBuf);
 
 impl Folder {

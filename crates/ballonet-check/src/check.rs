@@ -1,9 +1,13 @@
 //! A check: its name, how binding it is, the clause it tests, and its function; and its possible outcomes.
 
+use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
-use crate::device::{PciFunction, TestDevice};
+use crate::checks::CHAPTERS;
+use crate::device::{BALLOON, Kind, PciFunction, TestDevice};
+use crate::subject::Identity;
+use ballonet::virtio::TransportKind;
 
 /// How binding a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +49,42 @@ pub struct Check {
     /// What it requires of the device: a sentence without a full stop.
     pub asks: &'static str,
     pub(crate) run: Run,
+    /// The number of the only device type that it is for; `None`: what its chapter says.
+    pub(crate) device: Option<u16>,
+}
+
+impl Check {
+    /// Why it does not apply to a device: by the type or the transport that it or its chapter is for.
+    pub(crate) fn misfit(&self, identity: &Identity) -> Option<String> {
+        let chapter = CHAPTERS.iter().find(|chapter| chapter.checks.iter().any(|check| check.name == self.name))?;
+        if let Some(device) = self.device.or(chapter.device).filter(|device| *device != identity.number) {
+            return Some(format!("this is for devices of type {}", Kind::of(device).name));
+        }
+        let fits = match chapter.bus {
+            Bus::Any => true,
+            Bus::Pci => matches!(identity.transport, TransportKind::Modern | TransportKind::Legacy),
+            Bus::Legacy => identity.transport.is_legacy(),
+            Bus::Mmio => matches!(identity.transport, TransportKind::Mmio | TransportKind::MmioLegacy),
+        };
+        (!fits).then(|| format!("this is not for a device that is driven by {}", identity.transport))
+    }
+}
+
+/// The interfaces that a chapter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bus {
+    Any,
+    Pci,
+    /// From before version 1, on PCI or MMIO.
+    Legacy,
+    Mmio,
 }
 
 /// The function of a check, by what it needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Run {
     /// Configuration space alone.
-    Function(fn(&mut PciFunction<'_>) -> Verdict),
+    Function(fn(&PciFunction) -> Verdict),
     /// The device, mapped and reset.
     Device(fn(&mut TestDevice<'_>) -> Verdict),
 }
@@ -64,7 +97,18 @@ pub(crate) const fn on_device(
     asks: &'static str,
     run: fn(&mut TestDevice<'_>) -> Verdict,
 ) -> Check {
-    Check { name, severity, section, asks, run: Run::Device(run) }
+    Check { name, severity, section, asks, run: Run::Device(run), device: None }
+}
+
+/// The same of a balloon alone.
+pub(crate) const fn on_balloon(
+    severity: Severity,
+    name: &'static str,
+    section: &'static str,
+    asks: &'static str,
+    run: fn(&mut TestDevice<'_>) -> Verdict,
+) -> Check {
+    Check { name, severity, section, asks, run: Run::Device(run), device: Some(BALLOON) }
 }
 
 /// A check of a PCI function's configuration space, in which nothing of the device is used.
@@ -73,9 +117,9 @@ pub(crate) const fn on_function(
     name: &'static str,
     section: &'static str,
     asks: &'static str,
-    run: fn(&mut PciFunction<'_>) -> Verdict,
+    run: fn(&PciFunction) -> Verdict,
 ) -> Check {
-    Check { name, severity, section, asks, run: Run::Function(run) }
+    Check { name, severity, section, asks, run: Run::Function(run), device: None }
 }
 
 /// The outcome of a check.

@@ -1,4 +1,4 @@
-//! A tester of virtio-balloon devices, for people who write virtual machine monitors.
+//! A tester of virtio devices, above all of balloons, for people who write virtual machine monitors.
 //!
 //! Each [`Check`] of [`CHAPTERS`] tests one requirement of the specification (virtio 1.4) on a *device*, by registers and by
 //! rings that it writes itself, and [`run()`] reports the outcome of each. Together they take every path that the device offers:
@@ -7,6 +7,9 @@
 //!
 //! Every wait is bounded ([`Patience`]). A device that stalls fails the check by name and is reset; one that cannot be
 //! reset, or is gone, ends the run, and [`Summary::ended`] says why.
+//!
+//! A device is driven over modern PCI, by the legacy interface, or over MMIO, of either version. Requests are known for balloons,
+//! entropy sources, block devices, consoles and network devices; of any other type registers and queues are tested.
 //!
 //! The tester uses the library's words for the balloon, virtio and PCI, but not its driver.
 
@@ -26,9 +29,11 @@ mod ring;
 mod run;
 mod select;
 mod similar;
+mod subject;
 
 pub use check::{Check, Outcome, Severity};
 pub use checks::{CHAPTERS, Chapter, checks};
 pub use run::{Observer, Patience, Summary, run};
 pub use select::Selection;
 pub use similar::similar;
+pub use subject::{Identity, Subject, identify};

@@ -3,15 +3,19 @@
 //! A virtual call for each register access costs nothing beside the access, which leaves the guest.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use core::any::Any;
+use core::fmt;
 
 use ballonet::balloon::BalloonPlatform;
 use ballonet::memory::{FrameRun, PageFrames};
 use ballonet::pci::{Bdf, ConfigSpace};
 use ballonet::platform::{
-    DmaExhausted, DmaMemory, Handler, InterruptLine, MapError, Platform, RegisterWindow, Registers, Vector, VectorError,
+    DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MapError, Platform, RegisterWindow, Registers, Vector,
+    VectorError,
 };
+
+/// What an interrupt handler does.
+pub(crate) type Action = Box<dyn FnMut() -> Handled + Send>;
 
 /// What the tester needs of a [`Platform`] and its [`PageFrames`].
 pub(crate) trait AnyPlatform {
@@ -20,9 +24,10 @@ pub(crate) trait AnyPlatform {
     fn unmap(&mut self, registers: Mapped);
     fn allocate_dma(&mut self, size: usize, align: usize) -> Result<Memory, DmaExhausted>;
     fn release_dma(&mut self, memory: Memory);
-    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError>;
-    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError>;
+    fn allocate_vector(&mut self, name: fmt::Arguments<'_>, action: Action) -> Result<Vector, VectorError>;
     fn release_vector(&mut self, vector: Vector);
+    fn attach_line(&mut self, line: InterruptLine, name: &str, action: Action) -> Result<Vector, VectorError>;
+    fn detach_line(&mut self, vector: Vector);
     fn now(&self) -> u64;
     fn relax(&self);
     fn take_free(&mut self, most: u32) -> Option<FrameRun>;
@@ -51,16 +56,20 @@ impl<P: BalloonPlatform<Memory: 'static>> AnyPlatform for P {
         Platform::release_dma(self, own(memory.0));
     }
 
-    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
-        Platform::allocate_vector(self, name, handler)
-    }
-
-    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
-        Platform::attach_line(self, line, name, handler)
+    fn allocate_vector(&mut self, name: fmt::Arguments<'_>, action: Action) -> Result<Vector, VectorError> {
+        Platform::allocate_vector(self, name, Handler::new(action))
     }
 
     fn release_vector(&mut self, vector: Vector) {
         Platform::release_vector(self, vector);
+    }
+
+    fn attach_line(&mut self, line: InterruptLine, name: &str, action: Action) -> Result<Vector, VectorError> {
+        Platform::attach_line(self, line, format_args!("{name}"), Handler::new(action)).map_err(|(error, _)| error)
+    }
+
+    fn detach_line(&mut self, vector: Vector) {
+        drop(Platform::detach_line(self, vector));
     }
 
     fn now(&self) -> u64 {

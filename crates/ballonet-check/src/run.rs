@@ -1,14 +1,14 @@
 //! A run: the selected checks in order, each on a device that was just reset, and their outcomes.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 
 use crate::check::{Check, Outcome, Run, Severity, Stop, Verdict};
-use crate::device::{PciFunction, TestDevice};
+use crate::device::{Access, TestDevice};
 use crate::platform::AnyPlatform;
 use crate::select::Selection;
+use crate::subject::{Found, Subject, find};
 use ballonet::balloon::BalloonPlatform;
-use ballonet::pci::{Bdf, Command, Function};
+use ballonet::pci::Command;
 
 /// How long the tester waits, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,11 @@ impl Summary {
         }
     }
 
+    fn report(&mut self, check: &Check, outcome: &Outcome, observer: &mut dyn Observer) {
+        self.count(check, outcome);
+        observer.ended(check, outcome);
+    }
+
     fn count(&mut self, check: &Check, outcome: &Outcome) {
         let counter = match outcome {
             Outcome::Ok => &mut self.ok,
@@ -73,7 +78,7 @@ impl Summary {
     }
 }
 
-/// Follows a run. A closure is told of outcomes only.
+/// Follows a run. A closure receives outcomes only.
 pub trait Observer {
     /// The check begins now. If no outcome follows, this check stopped the machine.
     fn started(&mut self, _check: &Check) {}
@@ -88,70 +93,77 @@ impl<F: FnMut(&Check, &Outcome)> Observer for F {
     }
 }
 
-/// Runs the selected checks on the balloon at `function`, and tells `observer` of each, in the order of
-/// [`CHAPTERS`](crate::CHAPTERS). The function's BARs hold addresses; no driver uses it.
+/// Runs the selected checks that apply to a device, and tells `observer` of each, in the order of
+/// [`CHAPTERS`](crate::CHAPTERS). No driver uses the device.
 ///
-/// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken device
+/// Afterwards the device is reset, and the platform has everything back that the tester took. Frames that a broken balloon
 /// does not return stay with the host, and are recorded as ballooned.
 pub fn run<P: BalloonPlatform<Memory: 'static>>(
     platform: &mut P,
-    function: Bdf,
+    subject: impl Into<Subject>,
     selection: &Selection,
     patience: Patience,
     mut observer: impl Observer,
 ) -> Summary {
-    run_on(platform, function, selection, patience, &mut observer)
+    let subject = subject.into();
+    match find(platform, &subject) {
+        Ok(found) => run_on(platform, found, (&subject, patience), selection, &mut observer),
+        Err(reason) => Summary { ended: Some(reason), ..Summary::default() },
+    }
 }
 
 fn run_on(
     platform: &mut dyn AnyPlatform,
-    function: Bdf,
+    found: Found,
+    (subject, patience): (&Subject, Patience),
     selection: &Selection,
-    patience: Patience,
     observer: &mut dyn Observer,
 ) -> Summary {
     let mut summary = Summary::default();
-    let Some(function) = Function::probe(&platform.config(), function) else {
-        summary.ended = Some(format!("no function answers at {function}"));
-        return summary;
-    };
-    let command = function.command(&platform.config());
-    let mut pci = PciFunction::read(platform, function);
-    for check in selection.checks() {
-        if let Run::Function(ask) = check.run {
-            observer.started(check);
-            let outcome = outcome(ask(&mut pci));
-            summary.count(check, &outcome);
-            observer.ended(check, &outcome);
-        }
+    let Found { pci, kind, identity } = found;
+    let command = pci.as_ref().map(|pci| (pci.function, pci.function.command(&platform.config())));
+    for check in selection.checks_for(&identity) {
+        let Run::Function(ask) = check.run else { continue };
+        observer.started(check);
+        let verdict = match (check.misfit(&identity), &pci) {
+            (Some(reason), _) => Err(Stop::Skipped(reason)),
+            (None, Some(pci)) => ask(pci),
+            (None, None) => Err(Stop::Skipped("the device is not on PCI".into())),
+        };
+        summary.report(check, &outcome(verdict), observer);
     }
     // If the device cannot be tested at all, the first check reports why.
-    let (mut opened, mut unopened) = (TestDevice::open(pci, patience), None);
-    if let Err(failure) = &opened {
-        unopened = Some(outcome(Err(failure.stop.clone())));
-        summary.ended = Some(reason(failure.stop.clone()));
+    let access = Access { handle: subject.handle, legacy: subject.legacy, writes: subject.writes, patience };
+    let (mut opened, mut unopened) = (None, None);
+    match TestDevice::open(platform, pci, kind, access) {
+        Ok(device) => opened = Some(device),
+        Err(stop) => {
+            unopened = Some(outcome(Err(stop.clone())));
+            summary.ended = Some(reason(stop));
+        }
     }
-    for check in selection.checks() {
+    for check in selection.checks_for(&identity) {
         let Run::Device(ask) = check.run else { continue };
         observer.started(check);
-        let outcome = match (&mut opened, &summary.ended) {
-            (Ok(device), None) => {
+        let outcome = match (&mut opened, &summary.ended, check.misfit(&identity)) {
+            (_, _, Some(reason)) => Outcome::Skipped(reason),
+            (Some(device), None, None) => {
                 let outcome = outcome(ask(device));
                 summary.ended = clean_up(device);
                 outcome
             }
-            (_, ended) => unopened.take().unwrap_or_else(|| Outcome::Skipped(ended.clone().unwrap_or_default())),
+            (_, ended, None) => unopened.take().unwrap_or_else(|| Outcome::Skipped(ended.clone().unwrap_or_default())),
         };
-        summary.count(check, &outcome);
-        observer.ended(check, &outcome);
+        summary.report(check, &outcome, observer);
     }
-    let pci = match opened {
-        Ok(device) => device.close(),
-        Err(failure) => failure.pci,
-    };
+    if let Some(device) = opened {
+        device.close();
+    }
     // As it was found, except INTx: the line has no handler from here on.
-    let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;
-    pci.function.disable(&mut pci.platform.config(), ours - command);
+    if let Some((function, command)) = command {
+        let ours = Command::IO | Command::MEMORY | Command::BUS_MASTER;
+        function.disable(&mut platform.config(), ours - command);
+    }
     summary
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{CHAPTERS, Check, checks, similar};
+use super::{CHAPTERS, Check, Identity, checks, similar};
 
 /// The most names that are suggested for an unknown one.
 const SUGGESTIONS_MAX: usize = 6;
@@ -13,12 +13,14 @@ const SUGGESTIONS_MAX: usize = 6;
 pub struct Selection {
     /// By place in [`checks()`].
     chosen: Vec<bool>,
+    /// Whether checks or chapters were named in full: then those that do not apply to a device are skipped with the reason, not left out.
+    named: bool,
 }
 
 impl Default for Selection {
     /// All of them.
     fn default() -> Self {
-        Self { chosen: checks().map(|_| true).collect() }
+        Self { chosen: checks().map(|_| true).collect(), named: false }
     }
 }
 
@@ -30,6 +32,7 @@ impl Selection {
         let mut selection = Self::default();
         if !list.starts_with('-') {
             selection.chosen.fill(false);
+            selection.named = list.split(',').any(|item| !item.starts_with('-') && !item.ends_with('*'));
         }
         for item in list.split(',').filter(|item| !item.is_empty()) {
             let (pattern, take) = item.strip_prefix('-').map_or((item, true), |pattern| (pattern, false));
@@ -73,6 +76,11 @@ impl Selection {
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The checks that are reported for a device: those that apply to it, or all that were named.
+    pub fn checks_for(&self, identity: &Identity) -> impl Iterator<Item = &'static Check> {
+        self.checks().filter(move |check| self.named || check.misfit(identity).is_none())
     }
 
     /// The checks, in the order in which they run.
@@ -128,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_guessed_by_its_words() {
-        assert_eq!(Selection::alike("reset-clear-status"), ["reset-clears-status"]);
+        assert_eq!(Selection::alike("reset-clear-status")[0], "reset-clears-status");
         assert_eq!(Selection::alike("-inflate-complete*"), ["inflate-completes"]);
         let alike = Selection::alike("isr");
         assert!(alike.len() > 2 && alike.iter().all(|name| name.contains("isr")), "{alike:?}");

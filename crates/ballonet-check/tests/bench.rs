@@ -165,12 +165,12 @@ fn a_device_that_returns_nothing_is_an_error_and_its_frames_stay_ballooned() {
 /// How often the driver goes there and back.
 const PASSES: usize = 2;
 
-/// Measures how fast a device takes so many frames.
+/// Measures how fast a device takes the given number of frames.
 fn throughput(behaviour: Behaviour, options: &Options, frames: u32) -> Throughput {
     throughput_of(16, PASSES, behaviour, options, frames)
 }
 
-/// The same on a machine with so many MiB, by so many passes.
+/// The same on a machine with `mib` MiB, by `passes` passes.
 fn throughput_of(ram: u32, passes: usize, behaviour: Behaviour, options: &Options, frames: u32) -> Throughput {
     let (machine, at) = Machine::with_balloon(ram, behaviour);
     let mut platform = ModelPlatform::new(&machine);

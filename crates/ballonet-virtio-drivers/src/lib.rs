@@ -2,6 +2,9 @@
 //! [`Hal`](virtio_drivers::Hal) and
 //! [`ConfigurationAccess`](virtio_drivers::transport::pci::bus::ConfigurationAccess).
 //!
+//! [`TransportPlatform`] is the same for a kernel that has but a [`Transport`](virtio_drivers::transport::Transport) to its
+//! balloon.
+//!
 //! The driver is polled: those traits know no interrupts. [`HalFrames`] gives it memory by
 //! [`Hal::dma_alloc`](virtio_drivers::Hal::dma_alloc); a kernel with a page frame allocator passes that instead.
 
@@ -15,7 +18,11 @@ mod chunk;
 mod config;
 mod frames;
 mod platform;
+mod transport;
+mod transport_platform;
 
 pub use config::HalConfig;
 pub use frames::HalFrames;
 pub use platform::HalPlatform;
+pub use transport::TransportRegisters;
+pub use transport_platform::{NoPci, TransportPlatform};

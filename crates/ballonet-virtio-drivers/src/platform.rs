@@ -21,17 +21,23 @@ pub struct HalPlatform<H, C, F> {
 
 /// The kernel's part of it.
 #[derive(Debug)]
-struct Parts<H, F> {
+pub(crate) struct Parts<H, F> {
     frames: F,
     now: fn() -> u64,
     hal: PhantomData<fn() -> H>,
+}
+
+impl<H, F> Parts<H, F> {
+    pub(crate) const fn new(frames: F, now: fn() -> u64) -> Self {
+        Self { frames, now, hal: PhantomData }
+    }
 }
 
 impl<H: Hal, C: ConfigurationAccess, F: PageFrames> HalPlatform<H, C, F> {
     /// A platform that moves `frames` ([`HalFrames`](super::HalFrames), or the kernel's own). `now` is a clock in
     /// nanoseconds that never goes back.
     pub const fn new(config: C, frames: F, now: fn() -> u64) -> Self {
-        Self { parts: RawPlatform::new(Parts { frames, now, hal: PhantomData }, HalConfig(config)) }
+        Self { parts: RawPlatform::new(Parts::new(frames, now), HalConfig(config)) }
     }
 }
 

@@ -5,17 +5,17 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use crate::model::{Figure, History, Sample};
 use crate::units::{MIB, mib, parse_size};
 
-/// Intervals of statistics that the key goes through, in seconds; 0 is off.
+/// The statistics key cycles through these intervals, in seconds; 0 is off.
 const STATISTICS: [u64; 5] = [1, 2, 5, 10, 0];
 
 /// A key's request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Leave a guest so many bytes.
+    /// Set a guest's target, in bytes.
     Target { guest: usize, bytes: u64 },
-    /// Have a guest's statistics each so many seconds.
+    /// Poll a guest's statistics at this interval, in seconds.
     Statistics { guest: usize, seconds: u64 },
-    /// End.
+    /// Quit.
     Quit,
 }
 
@@ -23,11 +23,11 @@ pub(crate) enum Action {
 pub(crate) struct App {
     /// All guests.
     pub(crate) guests: Vec<History>,
-    /// The one that keys are for.
+    /// The guest that keys apply to.
     pub(crate) selected: usize,
     /// The second at which the picture was paused.
     pub(crate) paused: Option<f64>,
-    /// A target that is being typed.
+    /// The digits of a target being typed.
     pub(crate) entry: Option<String>,
     /// The outcome of the last key.
     pub(crate) message: String,
@@ -95,7 +95,7 @@ impl App {
         None
     }
 
-    /// A thirty-second of the guest's memory, in whole MiB.
+    /// Changes the target by a 32nd of the guest's memory, in whole MiB.
     fn step(&mut self, direction: i64) -> Option<Action> {
         let guest = &self.guests[self.selected];
         let size = guest.figure(Figure::Size).unwrap_or_default();
@@ -122,8 +122,8 @@ impl App {
         let seconds = STATISTICS[self.statistics];
         let name = &self.guests[self.selected].name;
         self.message = match seconds {
-            0 => format!("{name}: no statistics"),
-            seconds => format!("{name}: statistics each {seconds} s"),
+            0 => format!("{name}: statistics off"),
+            seconds => format!("{name}: statistics every {seconds} s"),
         };
         Action::Statistics { guest: self.selected, seconds }
     }
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(
             press(&mut app, "9999\n"),
             Some(Action::Target { guest: 0, bytes: 256 * MIB }),
-            "no more than it has"
+            "capped at the guest's memory"
         );
         assert_eq!(press(&mut app, "12x\n"), None);
         assert!(app.message.contains("`12x`"), "{}", app.message);
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(press(&mut app, "s"), Some(Action::Statistics { guest: 0, seconds: 2 }));
         assert_eq!(press(&mut app, "p"), None);
         app.guests[0].push(Sample::new(2.0));
-        assert_eq!(app.shown(&app.guests[0]).next().map(|sample| sample.at), Some(1.0), "the picture stands still");
+        assert_eq!(app.shown(&app.guests[0]).next().map(|sample| sample.at), Some(1.0), "the picture is frozen");
         press(&mut app, "p");
         assert_eq!(app.shown(&app.guests[0]).next().map(|sample| sample.at), Some(2.0));
         assert_eq!(press(&mut app, "q"), Some(Action::Quit));

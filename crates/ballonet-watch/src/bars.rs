@@ -1,7 +1,7 @@
-//! A chart of characters: one column a sample, the newest at the right.
+//! A chart made of characters: one column per sample, the newest at the right.
 //!
-//! A column is the host's memory for the guest: the lower part is used by the guest, the upper part is idle. A line shows the
-//! size that the balloon leaves the guest. It reads without colours, and in ASCII.
+//! A column shows the host's memory for the guest: the lower part is used by the guest, the upper part is idle. A
+//! line shows the size that the balloon leaves the guest. The chart is readable without colours, and in ASCII.
 
 use crate::model::{Figure, Sample};
 
@@ -19,7 +19,7 @@ pub(crate) enum Cell {
 }
 
 impl Cell {
-    /// Its character.
+    /// The cell's character.
     pub(crate) const fn letter(self, ascii: bool) -> char {
         match (self, ascii) {
             (Self::Empty, _) => ' ',
@@ -33,13 +33,14 @@ impl Cell {
     }
 }
 
-/// Memory in use by the guest: reported by a ballonet's console, else by its statistics, which are all of one moment.
+/// Memory in use by the guest: as the console of a ballonet kernel reports it, otherwise by its statistics (all of
+/// one moment).
 pub(crate) fn used(sample: &Sample) -> Option<u64> {
     let by_statistics = || sample.get(Figure::StatTotal)?.checked_sub(sample.available()?);
     sample.get(Figure::Used).or_else(by_statistics)
 }
 
-/// The most that the chart has to show.
+/// The largest value that the chart must show.
 pub(crate) fn scale<'a>(samples: impl Iterator<Item = &'a Sample>) -> u64 {
     let most = |sample: &Sample| sample.host().max(sample.get(Figure::Size)).unwrap_or_default();
     samples.map(most).max().unwrap_or_default().max(1)
@@ -47,7 +48,7 @@ pub(crate) fn scale<'a>(samples: impl Iterator<Item = &'a Sample>) -> u64 {
 
 /// A column of `height` cells, from the top, where the full height is `scale` bytes.
 pub(crate) fn column(sample: &Sample, scale: u64, height: u16) -> Vec<Cell> {
-    // Rounded to the nearest: half a cell.
+    // Rounds to the nearest cell.
     let rows = |bytes: u64| (((bytes as f64 / scale as f64) * f64::from(height)).round() as u16).min(height);
     let host = sample.host().map_or(0, rows);
     let used = used(sample).map_or(host, rows).min(host);
@@ -88,21 +89,21 @@ mod tests {
     }
 
     #[test]
-    fn without_the_guests_word_all_is_used() {
+    fn without_the_guests_figures_all_is_used() {
         let sample = sample(&[(Figure::Rss, 50), (Figure::Size, 100)]);
         assert_eq!(column(&sample, 100, 4), [Empty, Empty, Used, Used]);
     }
 
     #[test]
-    fn use_is_told_by_statistics_too() {
+    fn statistics_also_give_the_use() {
         let statistics = sample(&[(Figure::StatTotal, 100), (Figure::StatFree, 30), (Figure::StatAvailable, 40)]);
         assert_eq!(used(&statistics), Some(60));
         assert_eq!(used(&sample(&[(Figure::StatTotal, 100), (Figure::StatFree, 30)])), Some(70));
-        assert_eq!(used(&sample(&[(Figure::StatTotal, 10), (Figure::StatFree, 30)])), None, "that makes no sense");
+        assert_eq!(used(&sample(&[(Figure::StatTotal, 10), (Figure::StatFree, 30)])), None, "more free than there is");
     }
 
     #[test]
-    fn nothing_known_is_nothing_shown() {
+    fn unknown_figures_are_not_shown() {
         let sample = Sample::new(0.0);
         assert_eq!(column(&sample, scale([&sample].into_iter()), 3), [Empty; 3]);
     }

@@ -1,4 +1,4 @@
-//! Something to draw on: an SVG document or an image. Places are pixels from the upper left corner.
+//! A drawing surface: an SVG document or an image. Positions are pixels from the upper left corner.
 
 mod raster;
 mod svg;
@@ -9,7 +9,7 @@ pub(crate) use svg::Svg;
 /// Red, green and blue.
 pub(crate) type Colour = [u8; 3];
 
-/// Where a text's place is in it.
+/// The part of a text that is at the given position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Anchor {
     Start,
@@ -22,7 +22,7 @@ pub(crate) enum Anchor {
 pub(crate) struct Type {
     /// Larger, and bold.
     pub(crate) title: bool,
-    /// The part of it that its place is.
+    /// The part of the text at the given position.
     pub(crate) anchor: Anchor,
     /// Its colour.
     pub(crate) colour: Colour,
@@ -39,7 +39,7 @@ pub(crate) struct Pen {
     pub(crate) dashed: bool,
 }
 
-/// A place.
+/// A position.
 pub(crate) type Point = (f64, f64);
 
 /// The shapes that can be drawn.
@@ -48,6 +48,6 @@ pub(crate) trait Canvas {
     fn area(&mut self, corners: &[Point], colour: Colour, opacity: f32);
     /// Draws a line through points.
     fn line(&mut self, points: &[Point], pen: Pen);
-    /// Writes a text; its baseline is at `place`.
+    /// Writes a text with its baseline at `place`.
     fn text(&mut self, place: Point, text: &str, kind: Type);
 }

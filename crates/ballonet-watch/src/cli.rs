@@ -20,22 +20,22 @@ pub(crate) struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start a ballonet guest by run.sh and watch it; quitting ends it
+    /// Start a ballonet guest through run.sh and watch it; quitting ends it
     Run(Run),
-    /// Watch QEMUs that run, by their QMP sockets; quitting leaves them running
+    /// Watch running QEMUs through their QMP sockets; quitting leaves them running
     Attach(Attach),
     /// Draw a record as SVG or PNG
     Plot(Plot),
-    /// Show in 30 s what a balloon is for: the same program in a guest with reporting and in one without
+    /// Show the use of a balloon in 30 s: the same program in a guest with reporting and in one without
     Demo(Demo),
     /// Keep several guests within a budget of host memory, by their balloons
     Policy(Policy),
 }
 
-/// Start a guest and watch it.
+/// Starts a guest and watches it.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// The kernel and what starts it.
+    /// The kernel, and how to start it.
     #[command(flatten)]
     pub(crate) launch: Launch,
     /// How to watch.
@@ -46,7 +46,7 @@ pub(crate) struct Run {
     pub(crate) arguments: Vec<String>,
 }
 
-/// The kernel to start; run.sh takes MEMORY, CPUS, BALLOON, QEMU and the like from the environment.
+/// The kernel to start. run.sh takes MEMORY, CPUS, BALLOON, QEMU and others from the environment.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Launch {
     /// The kernel to start, instead of building the project's
@@ -55,21 +55,21 @@ pub(crate) struct Launch {
     /// Build the kernel in release mode
     #[arg(long, conflicts_with = "kernel")]
     pub(crate) release: bool,
-    /// Folder of ballonet's sources, where run.sh is
+    /// Folder of ballonet's sources, which has run.sh
     #[arg(long, value_name = "FOLDER", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))]
     pub(crate) root: PathBuf,
 }
 
-/// Watch guests that run.
+/// Watches running guests.
 #[derive(Debug, Args)]
 pub(crate) struct Attach {
     /// QMP sockets, or folders of them, such as /var/lib/libvirt/qemu
     #[arg(required = true, value_name = "SOCKET")]
     pub(crate) sockets: Vec<PathBuf>,
-    /// QEMU's process, if it is not the one that made the socket; once for each socket, in their order
+    /// PID of QEMU, if another process made the socket; once per socket, in order
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Vec<u32>,
-    /// A socket with the serial line of a ballonet that runs with log=json; once for each socket, in their order
+    /// A socket with the serial line of a ballonet that runs with log=json; once per socket, in order
     #[arg(long, value_name = "SOCKET")]
     pub(crate) serial: Vec<PathBuf>,
     /// How to watch.
@@ -106,7 +106,7 @@ pub(crate) struct Outputs {
     /// Record every sample: CSV, or JSON lines if the name ends in .jsonl; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
-    /// Draw what was seen, at the end
+    /// Draw all samples as SVG at the end
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// The same as PNG
@@ -119,7 +119,7 @@ pub(crate) struct Outputs {
 pub(crate) struct Plot {
     /// A record: CSV or JSON lines
     pub(crate) record: PathBuf,
-    /// Draw it as SVG; beside the record unless --svg or --png says where
+    /// Draw it as SVG; the file is beside the record unless --svg or --png names it
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
     /// Draw it as PNG
@@ -127,30 +127,30 @@ pub(crate) struct Plot {
     pub(crate) png: Option<PathBuf>,
 }
 
-/// Show the purpose of a balloon.
+/// Shows the use of a balloon.
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
-    /// The kernel and what starts it.
+    /// The kernel, and how to start it.
     #[command(flatten)]
     pub(crate) launch: Launch,
     /// Files to write.
     #[command(flatten)]
     pub(crate) outputs: Outputs,
-    /// Show four guests in a budget instead, with the policy and without
+    /// Show four guests in a memory budget instead, with the policy and without
     #[arg(long)]
     pub(crate) density: bool,
-    /// How long it runs once the guests are up
+    /// How long to run once the guests are up
     #[arg(long, value_name = "SECONDS", value_parser = parse_interval)]
     pub(crate) duration: Option<Duration>,
 }
 
-/// Keep guests within a budget.
+/// Keeps guests within a budget.
 #[derive(Debug, Args)]
 pub(crate) struct Policy {
     /// QMP sockets, or folders of them
     #[arg(required = true, value_name = "SOCKET")]
     pub(crate) sockets: Vec<PathBuf>,
-    /// QEMU's process, once for each socket, in their order
+    /// PID of QEMU, once per socket, in order
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Vec<u32>,
     /// Host memory for all guests together: 512M, 4G
@@ -159,19 +159,19 @@ pub(crate) struct Policy {
     /// The least that a guest keeps
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
     pub(crate) floor: u64,
-    /// The most that a guest gets; all of its RAM without this
+    /// The most that a guest gets; by default all of its RAM
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) ceiling: Option<u64>,
-    /// A floor and a ceiling for one guest, instead of those for all
+    /// Floor and ceiling of one guest, instead of the general ones
     #[arg(long, value_name = "NAME=FLOOR:CEILING", value_parser = parse_bounds)]
     pub(crate) guest: Vec<(String, u64, u64)>,
-    /// The least change of a target
+    /// The smallest change of a target
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size)]
     pub(crate) hysteresis: u64,
-    /// Host memory that is left to others: the budget shrinks when less than this is available
+    /// Host memory to leave to others: the budget shrinks when less than this is available
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub(crate) reserve: u64,
-    /// Say what would be done, and do nothing
+    /// Print decisions without applying them
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Time between decisions: 1, 0.5, 250ms

@@ -1,4 +1,5 @@
-//! The purpose of a balloon in one picture: the same program in two guests, of which one reports free memory to the host.
+//! The use of a balloon in one picture: the same program in two guests, only one of which reports free memory to the
+//! host.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,21 +16,21 @@ use crate::record::{Recorder, Track};
 use crate::steer::{keep, track};
 use crate::units::{MIB, mib};
 
-/// How long it runs unless the options say otherwise.
+/// Default duration.
 const DURATION: Duration = Duration::from_secs(30);
 /// Time between two steps of the program.
 const TICK: Duration = Duration::from_millis(250);
 /// Teeth of the saw, each higher than the one before.
 const TEETH: u32 = 5;
-/// The part of a tooth in which the program takes memory; in the rest it has none.
+/// The part of a tooth in which the program holds memory; in the rest it holds none.
 const RISE: f64 = 0.7;
 /// Height of the first tooth, and how much higher each later one is.
 const FIRST: u64 = 64 * MIB;
 const MORE: u64 = 32 * MIB;
-/// How long a guest may take to start, or to do a step.
+/// The longest time that a guest may take to start or to do a step.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Each guest's balloon; kernels and QEMUs are the same.
+/// Each guest's balloon. Kernel and QEMU are the same.
 const GUESTS: [(&str, &str); 2] =
     [("with-balloon", "virtio-balloon-pci,free-page-reporting=on,deflate-on-oom=on"), ("without-balloon", "none")];
 
@@ -55,7 +56,7 @@ pub(crate) fn demo(options: &cli::Demo) -> Outcome {
     plot::write_panels("Host memory of a guest with a balloon and of one without", &panels(&tracks, &program), &outputs)
 }
 
-/// Memory that the programs hold: seconds, MiB, and 0 under it.
+/// Memory held by the programs, as points of a layer: seconds, MiB, and a base of 0.
 type Program = Vec<(f64, f64, f64)>;
 
 fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<(Vec<Track>, Program)> {
@@ -70,7 +71,7 @@ fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<(Vec<Track>, Progra
     eprintln!("a program takes and frees memory in two guests for {} s", duration.as_secs());
     let (mut held, mut holds) = (0, Program::new());
     let mut due = start;
-    // Steps, not seconds: on a slow machine the program is slow as well, and rests long enough.
+    // Counts steps, not seconds: on a slow machine the program is slow too, and still rests long enough.
     let steps = (duration.as_millis() / TICK.as_millis()) as u32;
     for step in 0..steps {
         let wanted = program(f64::from(step) / f64::from(steps));
@@ -79,7 +80,8 @@ fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<(Vec<Track>, Progra
             guest.refresh(PATIENCE);
         }
         held = wanted;
-        // All of it, by the guests' own word. What they say is used has, for moments, free memory on its way to the host as well.
+        // Held memory as the guests confirm it. Their figure for used memory briefly includes free memory that is
+        // being reported.
         holds.push((start.elapsed().as_secs_f64(), mib(held) as f64, 0.0));
         let samples = guests.iter_mut().map(Guest::sample).collect();
         keep(&mut tracks, &mut recorder, guests, samples)?;
@@ -89,7 +91,7 @@ fn run(guests: &mut [Guest], options: &cli::Demo) -> Outcome<(Vec<Track>, Progra
     Ok((tracks, holds))
 }
 
-/// Bytes that the program holds at a part of the whole: a saw whose teeth grow, in whole MiB.
+/// Bytes that the program holds at this part of the whole run: a saw with growing teeth, in whole MiB.
 fn program(part: f64) -> u64 {
     let place = part.clamp(0.0, 1.0) * f64::from(TEETH);
     let (tooth, rise) = (place.floor().min(f64::from(TEETH - 1)), place.fract() / RISE);
@@ -97,7 +99,7 @@ fn program(part: f64) -> u64 {
     if rise > 1.0 || part >= 1.0 { 0 } else { (height as f64 * rise) as u64 / MIB * MIB }
 }
 
-/// Has the guest's program hold `wanted` bytes instead of `held`.
+/// Makes the guest's program hold `wanted` bytes instead of `held`.
 pub(crate) fn take(guest: &mut Guest, held: u64, wanted: u64) -> Outcome {
     let held = if wanted < held {
         guest.type_line("mem release");
@@ -113,7 +115,7 @@ pub(crate) fn take(guest: &mut Guest, held: u64, wanted: u64) -> Outcome {
     Ok(())
 }
 
-/// Waits for something that the guest's serial line tells.
+/// Waits for an event on the guest's serial line.
 pub(crate) fn wait(guest: &mut Guest, what: &str, done: impl Fn(&Guest) -> bool) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     while !done(guest) {
@@ -141,7 +143,7 @@ fn panels(tracks: &[Track], program: &Program) -> Vec<Panel> {
     tracks.iter().zip(titles).map(panel).collect()
 }
 
-/// The picture in words.
+/// A summary of the picture as text.
 fn summary(track: &Track) -> String {
     let most = track.samples.iter().filter_map(Sample::host).max().unwrap_or_default();
     let last = track.samples.iter().rev().find_map(Sample::host).unwrap_or_default();

@@ -23,12 +23,12 @@ const RAM: u64 = 256 * MIB;
 const BUDGET: u64 = COUNT as u64 * RAM / 2;
 /// The least that a guest keeps.
 const FLOOR: u64 = 32 * MIB;
-/// Time between two rounds at least: a guest sends statistics once a second.
+/// Minimum time per round: a guest sends statistics once a second.
 const TICK: Duration = Duration::from_secs(1);
-/// Rounds in a tooth of the saw, and what a program takes in each: 138 MiB in all.
+/// Rounds per tooth of the saw, and what a program allocates in each: 138 MiB in all.
 const PERIOD: u64 = 24;
 const STEP: u64 = 6 * MIB;
-/// How long it runs unless the options say otherwise: two and a half teeth.
+/// Default duration: two and a half teeth.
 const DURATION: Duration = Duration::from_secs(60);
 
 /// A set of guests with the same programs.
@@ -67,7 +67,7 @@ fn run(sets: &mut [Set], recorder: &mut Option<Recorder>, duration: Duration) ->
     sets.iter_mut().flat_map(|set| &mut set.guests).for_each(|guest| guest.restart_clock(start));
     eprintln!("eight guests run for {} rounds of a second", duration.as_secs());
     let mut due = start;
-    // Rounds, not seconds: on a slow machine the programs are slow as well.
+    // Counts rounds, not seconds: on a slow machine the programs are slow too.
     for round in 0..duration.as_secs() {
         for set in &mut *sets {
             set.step(round)?;
@@ -79,17 +79,17 @@ fn run(sets: &mut [Set], recorder: &mut Option<Recorder>, duration: Duration) ->
     Ok(())
 }
 
-/// Bytes that a program holds in a round: a saw, each guest a quarter of a tooth behind the next.
+/// Bytes that a program holds in a round: a saw, each guest a quarter of a tooth behind the one before.
 fn program(guest: usize, round: u64) -> u64 {
     let offset = guest as u64 * PERIOD / COUNT as u64;
     let place = (round + offset) % PERIOD;
-    // The first tooth of those that begin in its middle begins at nothing, too.
+    // A program that starts in the middle of a tooth starts from 0, too.
     place.min(round) * STEP
 }
 
 impl Set {
     fn start(launcher: &Launcher, word: &str, title: &'static str, steering: Option<Steering>) -> Outcome<Self> {
-        // Without reporting, so that only the balloon gives memory back.
+        // Without reporting: only the balloon returns memory.
         let memory = format!("{}M", RAM / MIB);
         let options = [("MEMORY", memory.as_str()), ("BALLOON", "virtio-balloon-pci,deflate-on-oom=on")];
         let mut guests = Vec::new();
@@ -169,6 +169,6 @@ mod tests {
         let peak = |guest| (0..3 * PERIOD).map(|round| program(guest, round)).max().unwrap_or_default();
         let peaks: u64 = (0..COUNT).map(peak).sum();
         assert!(peaks > BUDGET, "without the policy the budget is too small: {peaks}");
-        assert_eq!((0..COUNT).map(|guest| program(guest, 0)).sum::<u64>(), 0, "all begin at nothing");
+        assert_eq!((0..COUNT).map(|guest| program(guest, 0)).sum::<u64>(), 0, "all start at 0");
     }
 }

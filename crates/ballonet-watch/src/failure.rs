@@ -1,4 +1,4 @@
-//! Why the program ends without having done what it was asked.
+//! The program's errors.
 
 use std::error::Error;
 use std::io;
@@ -9,7 +9,7 @@ pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 /// The result of a step.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
-/// Prefixes an error with what it is about.
+/// Prefixes an error with its subject.
 pub(crate) trait Context<T> {
     /// `what: error`.
     fn of(self, what: impl std::fmt::Display) -> Outcome<T>;

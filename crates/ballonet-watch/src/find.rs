@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Context as _, Outcome};
 use crate::guest::Address;
 
-/// The guests that these paths name. A folder stands for every socket in it and in its folders, as libvirt lays them out.
-/// `pids` and `serials` belong to the sockets by their order, and so only to sockets named one by one.
+/// The guests at these paths. A folder stands for every socket in it and below, as libvirt lays them out. `pids` and
+/// `serials` match the sockets by order, so they need sockets named one by one.
 pub(crate) fn addresses(paths: &[PathBuf], pids: &[u32], serials: &[PathBuf]) -> Outcome<Vec<Address>> {
     let mut sockets = Vec::new();
     for path in paths {
@@ -41,7 +41,7 @@ fn sockets_in(folder: &Path) -> Outcome<Vec<PathBuf>> {
     let mut found = sockets_of(folder)?;
     for entry in fs::read_dir(folder).of(folder.display())?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            // A folder that may not be read belongs to somebody else.
+            // An unreadable folder belongs to another user.
             found.extend(sockets_of(&entry.path()).unwrap_or_default());
         }
     }
@@ -60,7 +60,7 @@ fn sockets_of(folder: &Path) -> Outcome<Vec<PathBuf>> {
     Ok(entries.filter(|entry| is_socket(entry) && !is_agent(entry)).map(|entry| entry.path()).collect())
 }
 
-/// A name for each socket: of its file, or of its folder where all files are called `monitor.sock`; no two are the same.
+/// A unique name for each socket: the file's, or the folder's where all files are named `monitor.sock`.
 fn names(sockets: &[PathBuf]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for socket in sockets {

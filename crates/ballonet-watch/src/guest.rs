@@ -1,4 +1,4 @@
-//! One guest: its QMP connection, its process and, of a ballonet, its serial line. Every wait is bounded.
+//! One guest: its QMP connection, its process and, for a ballonet kernel, its serial line. Every wait is bounded.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,25 +13,25 @@ use crate::qmp::{Qmp, QmpError};
 use crate::serial::Serial;
 use crate::units::mib;
 
-/// Where a guest is found.
+/// How to reach a guest.
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
     /// Its name for people.
     pub(crate) name: String,
     /// Its QMP socket.
     pub(crate) socket: PathBuf,
-    /// QEMU's process; without it, the one at the other end of the socket.
+    /// PID of QEMU; without it, the process at the other end of the socket.
     pub(crate) pid: Option<u32>,
     /// A socket with its serial line.
     pub(crate) serial: Option<PathBuf>,
 }
 
-/// A guest that we are connected to.
+/// A connected guest.
 pub(crate) struct Guest {
     /// Its name for people.
     pub(crate) name: String,
     qmp: Qmp,
-    /// QEMU's process, or why it is not known.
+    /// PID of QEMU, or why it is not known.
     pub(crate) pid: Result<u32, String>,
     serial: Option<Serial>,
     pub(crate) kernel: Kernel,
@@ -40,7 +40,7 @@ pub(crate) struct Guest {
     /// Bytes of RAM.
     size: Option<u64>,
     target: Option<u64>,
-    /// The interval of statistics to restore at the end, in seconds.
+    /// The statistics interval to restore at the end, in seconds.
     restore: Option<u64>,
     migration: String,
     state: State,
@@ -49,7 +49,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Connects, finds the balloon, and has QEMU ask for statistics if nobody else does. `start` is second 0 of samples.
+    /// Connects, finds the balloon, and has QEMU poll statistics if it does not do so yet. `start` is second 0 of the
+    /// samples.
     pub(crate) fn attach(address: &Address, serial: Option<Serial>, start: Instant) -> Outcome<Self> {
         let qmp = Qmp::connect(&address.socket)?;
         let serial = match (&address.serial, serial) {
@@ -77,7 +78,7 @@ impl Guest {
             start,
         };
         if address.serial.is_some() {
-            // A ballonet that has been up for long is silent until it is asked.
+            // A ballonet kernel that has been up for long prints nothing until it is asked.
             guest.type_line("\rstats\rmem");
         }
         guest.discover().map_err(|error| format!("{}: {error}", address.socket.display()))?;
@@ -116,7 +117,7 @@ impl Guest {
         Ok(None)
     }
 
-    /// Makes a moment second 0 of what follows.
+    /// Makes `start` second 0 of what follows.
     pub(crate) fn restart_clock(&mut self, start: Instant) {
         self.start = start;
         self.marks.clear();
@@ -127,7 +128,7 @@ impl Guest {
         self.start.elapsed().as_secs_f64()
     }
 
-    /// How the guest is, by the last sample.
+    /// The guest's state at the last sample.
     pub(crate) const fn state(&self) -> &State {
         &self.state
     }
@@ -151,7 +152,7 @@ impl Guest {
         std::mem::take(&mut self.marks)
     }
 
-    /// Sets the balloon's target: how many bytes the guest keeps.
+    /// Sets the balloon's target: the bytes left to the guest.
     pub(crate) fn set_target(&mut self, bytes: u64) -> Result<(), QmpError> {
         self.qmp.run("balloon", &json!({ "value": bytes }))?;
         self.target = Some(bytes);
@@ -160,14 +161,14 @@ impl Guest {
         Ok(())
     }
 
-    /// Has QEMU ask the guest for statistics each `seconds`; 0 for never.
+    /// Has QEMU poll the guest's statistics every `seconds`; 0 turns that off.
     pub(crate) fn poll_statistics(&mut self, seconds: u64) -> Result<(), QmpError> {
         let Some(path) = &self.balloon else { return Err(QmpError::Refused("there is no balloon".into())) };
         let arguments = json!({ "path": path, "property": "guest-stats-polling-interval", "value": seconds });
         self.qmp.run("qom-set", &arguments).map(drop)
     }
 
-    /// Types a line at the guest's console, if we have its serial line.
+    /// Types a line at the guest's console, if its serial line is connected.
     pub(crate) fn type_line(&mut self, line: &str) {
         if let Some(serial) = &mut self.serial {
             serial.type_line(line);
@@ -181,7 +182,7 @@ impl Guest {
         true
     }
 
-    /// Has a ballonet say how it is, and waits for that, so that the next sample has it.
+    /// Asks a ballonet kernel for its figures and waits for them, so that the next sample has them.
     pub(crate) fn refresh(&mut self, patience: Duration) {
         let (before, deadline) = (self.kernel.answers(), Instant::now() + patience);
         self.type_line("stats\rmem");
@@ -194,7 +195,7 @@ impl Guest {
         }
     }
 
-    /// All figures now. A QEMU that does not answer is still looked at by `/proc`.
+    /// All figures now. If QEMU does not answer, `/proc` still gives some.
     pub(crate) fn sample(&mut self) -> Sample {
         while let Some(line) = self.serial.as_ref().and_then(Serial::next) {
             self.hear(&line);
@@ -206,7 +207,7 @@ impl Guest {
         self.look_at_process(&mut sample);
         self.kernel.fill(&mut sample);
         if self.kernel.speaks() {
-            // The answers are there at the next sample.
+            // The next sample has the answers.
             self.type_line("stats\rmem");
         }
         sample
@@ -260,7 +261,7 @@ impl Guest {
             let statistics = json!({ "path": path, "property": "guest-stats" });
             if let Some(answer) = served(self.qmp.run("qom-get", &statistics))? {
                 take_statistics(&answer["stats"], sample);
-                // 0 is never.
+                // 0 means never.
                 sample.set(Figure::StatTime, answer["last-update"].as_u64().filter(|seconds| *seconds > 0));
             }
         }
@@ -288,16 +289,16 @@ impl Guest {
         }
     }
 
-    /// Ends QEMU: for a guest that we started.
+    /// Ends QEMU: for a guest that this program started.
     pub(crate) fn quit(&mut self) {
-        // One that does not answer is ended by its process.
+        // A QEMU that does not answer is killed.
         let _ = self.qmp.run("quit", &json!({}));
     }
 
-    /// Leaves a guest as it was found: it runs on.
+    /// Restores the statistics interval; the guest runs on.
     pub(crate) fn leave(&mut self) {
         if let Some(seconds) = self.restore.take().filter(|_| !self.qmp.is_silent() && !self.has_ended()) {
-            // Statistics that go on do no harm.
+            // If this fails, polling goes on, which does no harm.
             let _ = self.poll_statistics(seconds);
         }
     }
@@ -323,12 +324,12 @@ fn take_statistics(statistics: &Value, sample: &mut Sample) {
         (Figure::StatTotal, "stat-total-memory"),
         (Figure::StatAvailable, "stat-available-memory"),
     ] {
-        // QEMU writes all ones for a statistic that the guest did not send.
+        // QEMU gives all ones for a statistic that the guest did not send.
         sample.set(figure, statistics[name].as_u64().filter(|value| *value != u64::MAX));
     }
 }
 
-/// QEMU's process: the one that made the socket, if that is a QEMU, or the one that libvirt noted.
+/// PID of QEMU: the process that made the socket, if that is a QEMU, or the one that libvirt recorded.
 fn find_process(qmp: &Qmp, socket: &Path) -> Result<u32, String> {
     let Some(pid) = qmp.peer() else { return Err("QEMU's process is not visible from here; name it by --pid".into()) };
     let name = host::process_name(pid).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The host's side, from `/proc`: memory of a QEMU process, memory and pressure of the host.
+//! The host's side, from `/proc`: memory of a QEMU process, memory and memory pressure of the host.
 
 use std::fs;
 use std::io;
@@ -11,9 +11,9 @@ use crate::failure::{Context as _, Outcome};
 pub(crate) struct ProcessMemory {
     /// Resident, huge pages of hugetlbfs included, which `VmRSS` leaves out.
     pub(crate) rss: u64,
-    /// Resident, where each shared page counts by its share. Needs the right to trace the process.
+    /// Proportional set size: each shared page counts by its share. Needs the right to trace the process.
     pub(crate) pss: Option<u64>,
-    /// Resident of the guest's RAM alone, without QEMU's own memory.
+    /// Resident part of the guest's RAM alone, without QEMU's own memory.
     pub(crate) ram: Option<u64>,
     /// Swapped out.
     pub(crate) swapped: u64,
@@ -29,11 +29,11 @@ pub(crate) fn process_memory(pid: u32, ram_size: Option<u64>) -> io::Result<Proc
     let resident = kilobytes(&status, "VmRSS:").ok_or_else(ended)?;
     let hugetlb = kilobytes(&status, "HugetlbPages:").unwrap_or_default();
     let swapped = kilobytes(&status, "VmSwap:").unwrap_or_default();
-    // That needs rights that the status does not: without them there is less to show.
+    // `smaps` needs more rights than `status`: without them some figures are missing.
     let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).ok();
     let totals = maps.as_deref().map(|text| (sum(text, "Rss:"), sum(text, "Pss:")));
     Ok(ProcessMemory {
-        // The mappings are counted page by page; the status may lag by some pages for each thread.
+        // `smaps` is counted page by page; `status` may lag by some pages per thread.
         rss: totals.map_or(resident, |(rss, _)| rss) + hugetlb,
         pss: totals.map(|(_, pss)| pss + hugetlb),
         ram: maps.as_deref().zip(ram_size).and_then(|(text, size)| ram_resident(text, size)),
@@ -45,8 +45,8 @@ fn sum(smaps: &str, name: &str) -> u64 {
     smaps.lines().filter_map(|line| field(line, name)).sum()
 }
 
-/// Resident bytes of the mapping that holds `size` bytes of RAM: the smallest that is large enough, since the kernel may have
-/// merged it with a neighbour.
+/// Resident bytes of the mapping that holds `size` bytes of RAM: the smallest that is large enough, since the kernel
+/// may have merged it with a neighbour.
 fn ram_resident(smaps: &str, size: u64) -> Option<u64> {
     let mut best: Option<(u64, u64)> = None;
     let mut current = 0;
@@ -62,7 +62,7 @@ fn ram_resident(smaps: &str, size: u64) -> Option<u64> {
             best = Some((current, resident));
         }
     }
-    // A mapping of twice the size is another thing.
+    // A mapping twice as large is something else.
     best.filter(|(mapped, _)| *mapped < size.saturating_mul(2)).map(|(_, resident)| resident)
 }
 
@@ -83,14 +83,14 @@ pub(crate) fn process_name(pid: u32) -> Outcome<String> {
 /// Memory and pressure of the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct HostState {
-    /// Bytes that programs could have without swapping (`MemAvailable`).
+    /// Memory available without swapping (`MemAvailable`), in bytes.
     pub(crate) available: Option<u64>,
-    /// Percent of the last 10 s in which some task waited for memory (PSI, `some avg10`); `None` without PSI.
+    /// Percentage of the last 10 s in which some task waited for memory (PSI, `some avg10`); `None` without PSI.
     pub(crate) pressure: Option<f64>,
 }
 
 impl HostState {
-    /// Reads it.
+    /// Reads both.
     pub(crate) fn read() -> Self {
         let information = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let pressure = fs::read_to_string("/proc/pressure/memory").ok();
@@ -139,8 +139,8 @@ VmFlags: rd wr
     fn the_guests_ram_is_the_smallest_mapping_that_holds_it() {
         assert_eq!(ram_resident(MAPS, 256 << 20), Some((65536 + 2048) << 10));
         assert_eq!(ram_resident(MAPS, 512 << 20), Some(100_000 << 10));
-        assert_eq!(ram_resident(MAPS, 1 << 30), None, "there is none so large");
-        assert_eq!(ram_resident(MAPS, 1 << 20), None, "none is of about this size");
+        assert_eq!(ram_resident(MAPS, 1 << 30), None, "no mapping is that large");
+        assert_eq!(ram_resident(MAPS, 1 << 20), None, "no mapping is close to this size");
     }
 
     #[test]

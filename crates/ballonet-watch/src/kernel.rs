@@ -1,4 +1,4 @@
-//! Events of a ballonet kernel on its serial line with `log=json`: one JSON object a line.
+//! Events of a ballonet kernel on its serial line with `log=json`: one JSON object per line.
 
 use serde_json::Value;
 
@@ -8,12 +8,12 @@ use crate::units::mib;
 /// Bytes of a page frame.
 const FRAME: u64 = 4096;
 
-/// The newest of what the kernel has said.
+/// The newest state that the kernel has reported.
 #[derive(Debug, Default)]
 pub(crate) struct Kernel {
-    /// An event has come: it is a ballonet that logs JSON.
+    /// An event has arrived: this is a ballonet kernel that logs JSON.
     speaks: bool,
-    /// Bytes of the guest's RAM: the kernel counts what its balloon holds, and the host what it leaves.
+    /// Bytes of the guest's RAM. The kernel counts what its balloon holds; the host counts what is left.
     ram: u64,
     target: Option<u64>,
     used: Option<u64>,
@@ -29,16 +29,16 @@ pub(crate) struct Kernel {
     ready: bool,
 }
 
-/// An event that people want to see: its kind, and some words.
+/// An event worth showing: its kind and a short text.
 pub(crate) type Notice = (&'static str, String);
 
 impl Kernel {
-    /// A kernel with so many bytes of RAM.
+    /// A kernel with this much RAM, in bytes.
     pub(crate) fn new(ram: u64) -> Self {
         Self { ram, ..Self::default() }
     }
 
-    /// Whether the kernel has said anything.
+    /// Whether the kernel has sent any event.
     pub(crate) const fn speaks(&self) -> bool {
         self.speaks
     }
@@ -48,12 +48,12 @@ impl Kernel {
         self.ready
     }
 
-    /// How often it was asked by `mem` and has answered.
+    /// Number of answers to the command `mem`.
     pub(crate) const fn answers(&self) -> u64 {
         self.answers
     }
 
-    /// How often `mem hold` has ended, well or not.
+    /// How often `mem hold` has ended, in success or failure.
     pub(crate) const fn holds(&self) -> u64 {
         self.holds
     }
@@ -63,19 +63,19 @@ impl Kernel {
         self.reclaims
     }
 
-    /// How many allocations for `mem hold` or a program were not served.
+    /// Number of failed allocations of `mem hold` or of a program.
     pub(crate) const fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// The host has set a target, of which the kernel will learn.
+    /// Records a target that the host has set; the kernel will report it later.
     pub(crate) const fn set_target(&mut self, bytes: u64) {
         self.target = Some(bytes);
     }
 
-    /// Takes a line; anything that is no event is left alone.
+    /// Takes a line. Lines that are no events are ignored.
     pub(crate) fn take(&mut self, line: &str) -> Option<Notice> {
-        // A reset cuts a line short, and the next boot's first event follows on it.
+        // A reset may cut a line short; the next boot's first event then follows on the same line.
         let start = line.rfind("{\"event\"")?;
         let event: Value = serde_json::from_str(line[start..].trim_end()).ok()?;
         self.speaks = true;
@@ -133,7 +133,7 @@ impl Kernel {
         let target = self.ram.saturating_sub(held("target")?);
         let changed = match self.target.replace(target) {
             Some(before) => before != target,
-            // One that the balloon is on its way to is new.
+            // A target that the balloon has not reached yet is new.
             None => held("target") != held("actual"),
         };
         changed.then(|| ("target", format!("target {} MiB", mib(target))))
@@ -147,7 +147,7 @@ impl Kernel {
         notable.then(|| ("work", format!("program {kind} is {phase}")))
     }
 
-    /// Adds what the kernel has said to a sample.
+    /// Adds the kernel's figures to a sample.
     pub(crate) fn fill(&self, sample: &mut Sample) {
         for (figure, value) in [
             (Figure::Used, self.used),
@@ -181,7 +181,7 @@ fn other_notice(name: &str, event: &Value) -> Option<Notice> {
         "restore" => Some(("reset", format!("{} is restored", text("name")))),
         "failed" => Some(("failed", text("error"))),
         "short" => Some(("short", text("message"))),
-        "silent" => Some(("failed", "the device returns no requests".into())),
+        "silent" => Some(("failed", "the device does not complete requests".into())),
         "answers" => Some(("reset", "the device responds again".into())),
         "removed" => Some(("reset", format!("{} is unplugged", text("name")))),
         "panic" | "fault" => Some(("panic", format!("the kernel ended by a {name}: {}", text("message")))),
@@ -209,7 +209,7 @@ mod tests {
     fn a_target_is_an_event_when_it_changes() {
         let mut kernel = Kernel::new(256 << 20);
         let line = |target: u64| format!(r#"{{"event":"balloon","ms":1.0,"target":{target},"actual":67108864}}"#);
-        assert_eq!(kernel.take(&line(64 << 20)), None, "the first is the state at the start");
+        assert_eq!(kernel.take(&line(64 << 20)), None, "the first event is the initial state");
         assert_eq!(kernel.take(&line(64 << 20)), None);
         assert_eq!(kernel.take(&line(32 << 20)), Some(("target", "target 224 MiB".into())));
         let mut late = Kernel::new(256 << 20);

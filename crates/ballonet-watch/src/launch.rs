@@ -1,4 +1,4 @@
-//! Guests that we start: a ballonet kernel in QEMU, by the project's `run.sh`, whose options come from the environment.
+//! Starts guests: a ballonet kernel in QEMU, by the project's `run.sh`, which takes options from the environment.
 
 use std::env;
 use std::fs;
@@ -13,28 +13,28 @@ use crate::failure::{Context as _, Failure, Outcome};
 use crate::guest::{Address, Guest};
 use crate::serial::Serial;
 
-/// How long QEMU may take to make its QMP socket: `run.sh` asks it several questions before.
+/// The longest time until QEMU's QMP socket appears: `run.sh` first queries QEMU several times.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long QEMU may take to end.
+/// The longest time that QEMU may take to end.
 const END: Duration = Duration::from_secs(5);
-/// Time between two looks.
+/// Polling interval.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// The kernel to start and what starts it.
+/// The kernel, and the `run.sh` that starts it.
 #[derive(Debug, Clone)]
 pub(crate) struct Launcher {
     script: PathBuf,
     kernel: PathBuf,
 }
 
-/// A QEMU that runs because we started it. It ends with this value.
+/// A running QEMU that this program started. Dropping this value ends it.
 pub(crate) struct Launched {
     child: Child,
     folder: PathBuf,
 }
 
 impl Launcher {
-    /// The project's `run.sh` in `root`, with `kernel` or, without one, the project's own, built first.
+    /// Uses `run.sh` in `root` with `kernel`; without one, builds the project's kernel first.
     pub(crate) fn prepare(root: &Path, kernel: Option<&Path>, release: bool) -> Outcome<Self> {
         let script = root.join("run.sh");
         if !script.is_file() {
@@ -90,7 +90,7 @@ impl Launched {
         Ok(())
     }
 
-    /// The last words of `run.sh` and QEMU.
+    /// The last output of `run.sh` and QEMU.
     fn complaint(&mut self, what: &str) -> Failure {
         let mut text = String::new();
         if let Some(stderr) = &mut self.child.stderr {
@@ -102,7 +102,7 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        // `run.sh` hands a SIGTERM on to QEMU, which has usually ended by QMP before.
+        // `run.sh` passes SIGTERM on to QEMU. Usually QEMU has already ended by QMP.
         let deadline = Instant::now() + END;
         let mut told = false;
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -123,18 +123,18 @@ impl Drop for Launched {
     }
 }
 
-/// Builds the kernel, with cargo's progress on the terminal, and finds it.
+/// Builds the kernel, with cargo's progress on the terminal, and returns its path.
 fn build(root: &Path, release: bool) -> Outcome<PathBuf> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root).args(["build", "--package", "ballonet-kernel", "--bin", "ballonet"]);
     if release {
         cargo.arg("--release");
     }
-    // The program may itself run under a cargo that set this for another package.
+    // Under `cargo run`, cargo has set this for another package.
     cargo.env_remove("CARGO_MANIFEST_DIR").stdin(Stdio::null()).stdout(Stdio::null());
-    let status = cargo.status().of("cargo build; name a kernel that is built by --kernel")?;
+    let status = cargo.status().of("cargo build (--kernel names a kernel that is already built)")?;
     if !status.success() {
-        return Err(format!("the kernel was not built: cargo ended with {status}").into());
+        return Err(format!("building the kernel failed: cargo ended with {status}").into());
     }
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder));
     Ok(target.join(if release { "release" } else { "debug" }).join("ballonet"))

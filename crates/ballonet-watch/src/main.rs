@@ -1,9 +1,10 @@
-//! `ballonet-watch`: a live picture, on the host, of guests' memory and their balloons.
+//! `ballonet-watch`: shows guests' memory and their balloons live, on the host.
 //!
-//! `guest` asks one QEMU (`qmp`), its process (`host`) and, of a ballonet, its serial line (`serial`, `kernel`) for a sample
-//! (`model`). `watch` has a thread for each guest (`worker`) and sends samples to the picture (`app`, `view`, `bars`), to lines
-//! (`plain`), to a record (`record`), to Prometheus (`metrics`) and to plots (`plot`, `panel`, `canvas`). `policy` decides on
-//! targets without I/O; `steer` applies them. `demo` and `density` start guests (`launch`) and draw the result.
+//! `guest` takes a sample (`model`) from a QEMU (`qmp`), its process (`host`) and, for a ballonet kernel, its serial
+//! line (`serial`, `kernel`). `watch` runs a thread per guest (`worker`) and sends samples to the picture (`app`,
+//! `view`, `bars`), to lines (`plain`), to a record (`record`), to Prometheus (`metrics`) and to plots (`plot`,
+//! `panel`, `canvas`). `policy` decides on targets without I/O; `steer` applies them. `demo` and `density` start
+//! guests (`launch`) and draw the result.
 
 #![forbid(unsafe_code)]
 // An ordinary program of the host.
@@ -80,8 +81,8 @@ fn attach(options: &Attach) -> Outcome {
     watch::watch(guests, &options.watch, start, false)
 }
 
-/// Connects to all guests at once, since a QEMU that hangs costs seconds. Guests that fail are reported and left out; it is an
-/// error if all fail.
+/// Connects to all guests at once, since a QEMU that hangs costs seconds. Reports and skips guests that fail; it is
+/// an error if all fail.
 fn connect(addresses: &[Address], start: Instant) -> Outcome<Vec<Guest>> {
     let outcomes: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> =

@@ -1,4 +1,4 @@
-//! The newest samples for Prometheus: its text format, version 0.0.4, over HTTP.
+//! Serves the newest samples to Prometheus: text format 0.0.4 over HTTP.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
@@ -10,15 +10,15 @@ use std::time::Duration;
 use crate::failure::{Context as _, Outcome};
 use crate::model::{Figure, History, State, Unit};
 
-/// How long a client may take to ask, and to take the answer.
+/// The longest time that a client may take to send a request and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest request that is read.
+/// The longest request accepted, in bytes.
 const LONGEST: usize = 8192;
 
-/// An endpoint that serves what was published last.
+/// An endpoint that serves the last published samples.
 pub(crate) struct Endpoint {
     page: Arc<Mutex<String>>,
-    /// Where it listens: with the port that the system chose for port 0.
+    /// Where it listens, with the port that the system chose if 0 was asked for.
     pub(crate) address: SocketAddr,
 }
 
@@ -32,14 +32,14 @@ impl Endpoint {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let text = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                // A client that went away misses its answer.
+                // A client that closed the connection misses its answer.
                 let _ = answer(client, &text);
             }
         });
         Ok(Self { page, address })
     }
 
-    /// Serves these from now on.
+    /// Publishes these samples.
     pub(crate) fn publish(&self, guests: &[History]) {
         *self.page.lock().unwrap_or_else(PoisonError::into_inner) = page(guests);
     }
@@ -137,7 +137,7 @@ mod tests {
         ] {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }
-        assert!(!page.contains("pss"), "what is not known is left out");
+        assert!(!page.contains("pss"), "unknown figures are left out");
     }
 
     #[test]

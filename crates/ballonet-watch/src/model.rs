@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 
-/// Samples kept of each guest: more than an hour at one a second.
+/// Samples kept per guest: more than an hour at one per second.
 const KEPT_SAMPLES: usize = 4000;
-/// Events kept of each guest.
+/// Events kept per guest.
 const KEPT_MARKS: usize = 500;
 
-/// How a figure counts.
+/// The kind of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// Bytes, at a moment.
+    /// Bytes at a moment.
     Bytes,
-    /// Bytes a second.
+    /// Bytes per second.
     Rate,
     /// Bytes since the guest's start; they only grow.
     TotalBytes,
@@ -24,7 +24,7 @@ pub(crate) enum Unit {
 
 macro_rules! figures {
     ($($name:ident $word:literal $unit:ident $help:literal;)+) => {
-        /// One figure of a guest. Its word names it in records and, with a prefix and its unit, to Prometheus.
+        /// A figure of a guest. Its word names it in records and, with a prefix and its unit, in Prometheus.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Figure { $(#[doc = $help] $name,)+ }
 
@@ -33,9 +33,9 @@ macro_rules! figures {
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)+];
             /// Its name in records.
             pub(crate) const fn word(self) -> &'static str { match self { $(Self::$name => $word,)+ } }
-            /// How it counts.
+            /// Its kind.
             pub(crate) const fn unit(self) -> Unit { match self { $(Self::$name => Unit::$unit,)+ } }
-            /// What it is, for people.
+            /// Its description.
             pub(crate) const fn help(self) -> &'static str { match self { $(Self::$name => $help,)+ } }
         }
     };
@@ -65,7 +65,7 @@ figures! {
 
 const COUNT: usize = Figure::ALL.len();
 
-/// All figures at a moment; those that are not known are missing.
+/// All figures at a moment; unknown ones are missing.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
     /// Seconds since the program's start.
@@ -74,7 +74,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Nothing known at a moment.
+    /// A sample without figures.
     pub(crate) const fn new(at: f64) -> Self {
         Self { at, values: [None; COUNT] }
     }
@@ -89,12 +89,12 @@ impl Sample {
         self.values[figure as usize] = value;
     }
 
-    /// Host memory for the guest: of its RAM if that is known, else of the whole process.
+    /// Host memory for the guest: for its RAM if known, otherwise for the whole process.
     pub(crate) fn host(&self) -> Option<u64> {
         self.get(Figure::Ram).or_else(|| self.get(Figure::Rss))
     }
 
-    /// Memory that the guest can still use: available memory if its statistics have it, else free memory.
+    /// Memory that the guest can still use: available memory if its statistics give it, otherwise free memory.
     pub(crate) fn available(&self) -> Option<u64> {
         self.get(Figure::StatAvailable).or_else(|| self.get(Figure::StatFree))
     }
@@ -129,27 +129,27 @@ impl Mark {
     }
 }
 
-/// How a guest is.
+/// The state of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
     /// No sample was taken yet.
     Unknown,
-    /// By QEMU's word: `running`, `paused` and the like.
+    /// As QEMU reports it: `running`, `paused` and others.
     Runs(String),
     /// QEMU does not answer.
     Silent,
-    /// QEMU has ended, and why it is thought so.
+    /// QEMU has ended, and why we think so.
     Ended(String),
 }
 
-/// A guest's past.
+/// A guest's history.
 #[derive(Debug)]
 pub(crate) struct History {
     /// Its name for people.
     pub(crate) name: String,
-    /// How it is.
+    /// Its state.
     pub(crate) state: State,
-    /// QEMU's process, if it is known.
+    /// PID of QEMU, if known.
     pub(crate) pid: Option<u32>,
     /// Why figures are missing.
     pub(crate) note: Option<String>,
@@ -158,7 +158,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// A guest of which nothing is known yet.
+    /// A guest without samples.
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -212,7 +212,7 @@ impl History {
     }
 }
 
-/// A figure's sum over guests that run; `None` if none of them has it.
+/// The sum of a figure over running guests; `None` if none of them has it.
 pub(crate) fn total(guests: &[History], of: impl Fn(&Sample) -> Option<u64>) -> Option<u64> {
     let values: Vec<u64> =
         guests.iter().filter(|guest| !guest.has_ended()).filter_map(|guest| of(guest.last()?)).collect();

@@ -1,4 +1,4 @@
-//! A panel of a plot: layers over time, each named at its right end, and events as ticks.
+//! A panel of a plot: layers over time, each labelled at its right end, and events as ticks.
 
 use crate::canvas::{Anchor, Canvas, Colour, Pen, Point, Type};
 
@@ -6,14 +6,14 @@ use crate::canvas::{Anchor, Canvas, Colour, Pen, Point, Type};
 pub(crate) const INK: Colour = [0x33, 0x33, 0x33];
 /// Lines behind everything.
 const PALE: Colour = [0xdd, 0xdd, 0xdd];
-/// Points kept of a layer: more than a panel has pixels to show.
+/// Points kept per layer: more than a panel has pixels.
 const POINTS: usize = 400;
 /// Room beside the axes.
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 178.0;
 const TOP: f64 = 44.0;
 const BOTTOM: f64 = 26.0;
-/// The least distance of two names.
+/// The least distance of two labels.
 const LINE: f64 = 18.0;
 
 /// How a layer is drawn.
@@ -30,13 +30,13 @@ pub(crate) enum Stroke {
 /// A layer: a value over time.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
-    /// Its name.
+    /// Its label.
     pub(crate) name: String,
     /// Its colour.
     pub(crate) colour: Colour,
     /// How it is drawn.
     pub(crate) stroke: Stroke,
-    /// Seconds, the value and the value under it, in MiB.
+    /// Seconds, the value, and the value at its base, in MiB.
     pub(crate) points: Vec<(f64, f64, f64)>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Panel {
     pub(crate) events: Vec<(f64, String)>,
 }
 
-/// The part of a canvas that a panel has.
+/// The area of a canvas that a panel occupies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
     /// Its upper edge.
@@ -62,7 +62,7 @@ pub(crate) struct Frame {
     pub(crate) height: f64,
 }
 
-/// The axes of all panels of a plot, so that they can be compared.
+/// The axes shared by all panels of a plot, so that they can be compared.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scale {
     /// Seconds at the left and the right.
@@ -72,7 +72,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    /// Axes that fit all of these.
+    /// Axes that fit all panels.
     pub(crate) fn of(panels: &[Panel]) -> Self {
         let points = || panels.iter().flat_map(|panel| &panel.layers).flat_map(|layer| &layer.points);
         let first = points().map(|point| point.0).fold(f64::MAX, f64::min);
@@ -84,7 +84,7 @@ impl Scale {
 }
 
 impl Panel {
-    /// Draws it.
+    /// Draws the panel.
     pub(crate) fn draw(&self, canvas: &mut dyn Canvas, frame: Frame, scale: Scale) {
         let place = |time: f64, value: f64| -> Point {
             let (from, to) = scale.time;
@@ -108,7 +108,7 @@ impl Panel {
         for (time, name) in self.events.iter().filter(|event| (scale.time.0..=scale.time.1).contains(&event.0)) {
             let (bottom, top) = (place(*time, 0.0), place(*time, scale.most));
             canvas.line(&[bottom, top], Pen { colour: PALE, width: 1.0, dashed: true });
-            // Names that would cover each other are left out; the ticks stay.
+            // Labels that would overlap are left out; their ticks stay.
             if bottom.0 >= free {
                 canvas.text(
                     (bottom.0 + 3.0, top.1 + 10.0),
@@ -120,7 +120,7 @@ impl Panel {
         }
     }
 
-    /// Names stand where their layers end, and give way to each other; those of dashed lines stand on the line.
+    /// Puts each label at the end of its layer and moves labels apart; labels of dashed lines stand on the line.
     fn draw_names(&self, canvas: &mut dyn Canvas, x: f64, place: &dyn Fn(f64, f64) -> Point) {
         let middle = |layer: &Layer| {
             let (time, value, base) = *layer.points.last()?;
@@ -138,7 +138,7 @@ impl Panel {
         let mut names: Vec<_> = others.into_iter().filter_map(|layer| Some((middle(layer)? + 5.0, layer))).collect();
         names.sort_by(|one, other| one.0.total_cmp(&other.0));
         let bottom = place(0.0, 0.0).1 + 5.0;
-        // From below, so that none leaves the panel; each at least a line above the next.
+        // From the bottom up, so that no label leaves the panel; each at least a line above the one before.
         let mut limit = bottom;
         for name in names.iter_mut().rev() {
             name.0 = name.0.min(limit);
@@ -168,7 +168,7 @@ fn grid(canvas: &mut dyn Canvas, scale: Scale, place: &dyn Fn(f64, f64) -> Point
     }
 }
 
-/// A round step that divides a range into about `parts`.
+/// A round step that divides `range` into about `parts` parts.
 fn step_of(range: f64, parts: f64) -> f64 {
     let rough = range / parts;
     let power = 10_f64.powf(rough.log10().floor());
@@ -193,7 +193,7 @@ impl Layer {
     }
 }
 
-/// At most twice [`POINTS`] points: of each stretch the least and the greatest, so that no peak is lost.
+/// At most twice [`POINTS`] points: the minimum and maximum of each stretch, so that no peak is lost.
 fn thinned(points: &[(f64, f64, f64)]) -> Vec<(f64, f64, f64)> {
     if points.len() <= POINTS {
         return points.to_vec();

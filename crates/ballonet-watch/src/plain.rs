@@ -1,4 +1,4 @@
-//! The picture as lines, for pipes, logs and terminals that can show no more.
+//! The picture as lines, for pipes, logs and simple terminals.
 
 use crate::model::{Figure, History, Mark, Sample, State};
 use crate::units::mib;

@@ -1,4 +1,4 @@
-//! Plots of records: a panel for each guest and, of several, one for their sum.
+//! Plots of records: a panel per guest and, for several guests, one for their sum.
 
 use std::fs;
 use std::path::Path;
@@ -16,11 +16,11 @@ use crate::units::MIB;
 const WIDTH: u32 = 940;
 const HEIGHT: u32 = 250;
 
-/// Host memory, the guest's use and its size: told apart by those who are colour-blind (Okabe and Ito).
+/// Host memory, the guest's use and its size, in colours that colour-blind readers can tell apart (Okabe and Ito).
 pub(crate) const HOST: Colour = [0xD5, 0x5E, 0x00];
 pub(crate) const USE: Colour = [0x00, 0x72, 0xB2];
 pub(crate) const SIZE: Colour = [0x66, 0x66, 0x66];
-/// Guests of a sum.
+/// The guests in a sum.
 pub(crate) const GUESTS: [Colour; 6] = [
     [0x00, 0x72, 0xB2],
     [0xE6, 0x9F, 0x00],
@@ -38,7 +38,7 @@ pub(crate) fn plot(options: &Plot) -> Outcome {
     write(&tracks, &Outputs { record: None, svg, png: options.png.clone() })
 }
 
-/// Draws what was seen where the options want it.
+/// Draws the samples to the files that the options name.
 pub(crate) fn write(tracks: &[Track], outputs: &Outputs) -> Outcome {
     if tracks.iter().all(|track| track.samples.is_empty()) {
         return Ok(());
@@ -46,7 +46,7 @@ pub(crate) fn write(tracks: &[Track], outputs: &Outputs) -> Outcome {
     write_panels("Host memory of virtual machines", &panels(tracks), outputs)
 }
 
-/// Draws panels, one under the other.
+/// Draws panels, one below the other.
 pub(crate) fn write_panels(title: &str, panels: &[Panel], outputs: &Outputs) -> Outcome {
     let height = HEIGHT * panels.len() as u32 + 10;
     if let Some(path) = &outputs.svg {
@@ -107,7 +107,7 @@ fn guest_panel(track: &Track) -> Panel {
     Panel {
         title: track.name.clone(),
         layers: layers.into_iter().filter(|layer| !layer.points.is_empty()).collect(),
-        // Reports come all the while; what they do is the host's memory.
+        // Reports come all the time, and host memory shows their effect.
         events: track
             .marks
             .iter()
@@ -117,7 +117,7 @@ fn guest_panel(track: &Track) -> Panel {
     }
 }
 
-/// The guests' host memory, one upon the other, at the moments of the first guest's samples.
+/// The guests' host memory, stacked, at the times of the first guest's samples.
 pub(crate) fn stacked(tracks: &[Track]) -> Vec<Layer> {
     let Some(first) = tracks.first() else { return Vec::new() };
     let mut base: Vec<(f64, f64)> = first.samples.iter().map(|sample| (sample.at, 0.0)).collect();
@@ -139,9 +139,9 @@ pub(crate) fn stacked(tracks: &[Track]) -> Vec<Layer> {
     layers
 }
 
-/// A guest's host memory at a moment, by the sample before it; a guest that is not there yet has none.
+/// A guest's host memory at a moment, by the sample before it; 0 before the first sample.
 fn latest(track: &Track, at: f64) -> u64 {
-    // Guests of one round are sampled one after the other: half a second is the same moment.
+    // Guests of one round are sampled one after the other: half a second counts as the same moment.
     let before = track.samples.partition_point(|sample| sample.at <= at + 0.5);
     track.samples[..before].iter().rev().find_map(Sample::host).unwrap_or_default()
 }
@@ -169,7 +169,7 @@ mod tests {
     fn a_plot_has_a_panel_for_each_guest_and_their_sum() {
         let one = panels(&[track("a", &[(0.0, 10), (1.0, 20)])]);
         assert_eq!(one.len(), 1);
-        assert_eq!(one[0].layers.len(), 1, "what is not known is not drawn");
+        assert_eq!(one[0].layers.len(), 1, "unknown figures are not drawn");
         let two = panels(&[track("a", &[(0.0, 10)]), track("b", &[(0.0, 10)])]);
         let titles: Vec<_> = two.iter().map(|panel| panel.title.as_str()).collect();
         assert_eq!(titles, ["all guests", "a", "b"]);

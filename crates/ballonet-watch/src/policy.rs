@@ -1,12 +1,12 @@
-//! Decides on the targets of several guests within a budget of host memory. No I/O.
+//! Decides the targets of several guests within a budget of host memory. No I/O.
 //!
-//! Each guest gets what it uses and an equal share of the rest of the budget. A target rises only as far as the budget has room
-//! beside what all others may use *now*: memory goes to a guest only after another's balloon has taken it. So the sum that guests
-//! may use never exceeds the budget once it is below it.
+//! Each guest gets what it uses and an equal share of the rest. A target rises only as far as the budget allows
+//! beside what all others may use *now*: a guest gets memory only after another's balloon has taken it. So once the
+//! sum of what guests may use is within the budget, it stays there.
 
 use crate::host::HostState;
 
-/// Percent of PSI (`some avg10`) at which guests get nothing beyond what they use.
+/// PSI (`some avg10`) in percent at which guests get nothing beyond what they use.
 const FULL_PRESSURE: f64 = 10.0;
 
 /// Limits for all guests together.
@@ -16,11 +16,11 @@ pub(crate) struct Limits {
     pub(crate) budget: u64,
     /// The least change of a target, in bytes.
     pub(crate) hysteresis: u64,
-    /// Bytes of the host that others should find available.
+    /// Bytes of the host that must stay available to others.
     pub(crate) reserve: u64,
 }
 
-/// One guest as seen in a round.
+/// A guest's state in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// The size that its balloon leaves it now.
@@ -36,13 +36,13 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The most that it may use until its balloon has moved.
+    /// The most that it may use until its balloon has moved to `target`.
     fn claim(&self, target: u64) -> u64 {
         self.actual.max(target)
     }
 }
 
-/// The new target of each guest, which is the old one where a change is not worth it.
+/// Each guest's new target; the old one where the change is too small.
 pub(crate) fn decide(limits: Limits, host: HostState, guests: &[Seen]) -> Vec<u64> {
     let budget = budget(limits, host, guests);
     let wanted = wanted(budget, host, guests);
@@ -55,15 +55,15 @@ pub(crate) fn decide(limits: Limits, host: HostState, guests: &[Seen]) -> Vec<u6
             *target = *want;
         }
     }
-    // Those that have least to spare come first.
+    // Guests with the least to spare come first.
     let mut order: Vec<usize> = (0..guests.len()).collect();
     order.sort_by_key(|number| guests[*number].actual.saturating_sub(guests[*number].need.unwrap_or_default()));
     for number in order {
         let (guest, want, old) = (&guests[number], wanted[number], targets[number]);
-        // Up to what it has now a target costs nothing.
+        // A target up to the current size costs nothing.
         let room = budget.saturating_sub(claimed(&targets));
         let most = want.min(guest.claim(old).saturating_add(room));
-        // Below its floor, every bit of growth is worth it.
+        // Below its floor, any growth is worthwhile.
         if most > old && (most - old >= limits.hysteresis || old < guest.floor) {
             targets[number] = most.max(old);
         }
@@ -71,7 +71,7 @@ pub(crate) fn decide(limits: Limits, host: HostState, guests: &[Seen]) -> Vec<u6
     targets
 }
 
-/// The budget, less what the host lacks of its reserve.
+/// The budget, less what is missing of the host's reserve.
 fn budget(limits: Limits, host: HostState, guests: &[Seen]) -> u64 {
     let missing = host.available.map_or(0, |available| limits.reserve.saturating_sub(available));
     match missing {
@@ -80,7 +80,7 @@ fn budget(limits: Limits, host: HostState, guests: &[Seen]) -> u64 {
     }
 }
 
-/// The size that each guest should have, regardless of what it has now.
+/// The size that each guest should have, regardless of its current one.
 fn wanted(budget: u64, host: HostState, guests: &[Seen]) -> Vec<u64> {
     let needs: Vec<u64> =
         guests.iter().map(|guest| guest.need.unwrap_or(guest.actual).clamp(guest.floor, guest.ceiling)).collect();
@@ -93,7 +93,7 @@ fn wanted(budget: u64, host: HostState, guests: &[Seen]) -> Vec<u64> {
     shared(spare, guests, needs)
 }
 
-/// Cuts what is above the floors, by the same part for each guest.
+/// Cuts what is above the floors by the same fraction for each guest.
 fn shrunk(budget: u64, guests: &[Seen], needs: &[u64]) -> Vec<u64> {
     let floors = sum(guests.iter().map(|guest| guest.floor));
     let above = sum(needs.iter().zip(guests).map(|(need, guest)| need - guest.floor));
@@ -101,7 +101,7 @@ fn shrunk(budget: u64, guests: &[Seen], needs: &[u64]) -> Vec<u64> {
     needs.iter().zip(guests).map(|(need, guest)| guest.floor + ((need - guest.floor) as f64 * part) as u64).collect()
 }
 
-/// Gives equal shares of what is spare; what one guest cannot take goes to the others.
+/// Spreads spare memory in equal shares; what one guest cannot take goes to the others.
 fn shared(mut spare: u64, guests: &[Seen], mut wants: Vec<u64>) -> Vec<u64> {
     loop {
         let open: Vec<usize> = (0..guests.len()).filter(|number| wants[*number] < guests[*number].ceiling).collect();
@@ -132,28 +132,28 @@ mod tests {
         Limits { budget, hysteresis: 4, reserve: 100 }
     }
 
-    /// A guest at rest with these needs.
+    /// An idle guest with this target and need.
     fn guest(target: u64, need: u64) -> Seen {
         Seen { actual: target, need: Some(need), target, floor: 10, ceiling: 200 }
     }
 
     #[test]
     fn each_gets_what_it_uses_and_an_equal_share_of_the_rest() {
-        // Nothing can rise at once: the others have the memory still.
+        // Nothing can rise at once: the other guest still has the memory.
         let mut guests = [guest(200, 100), guest(50, 20), guest(50, 40)];
         let first = decide(limits(300), CALM, &guests);
-        assert_eq!(first, [146, 50, 50], "first the one with too much gives");
+        assert_eq!(first, [146, 50, 50], "first, the guest with too much gives");
         for (guest, target) in guests.iter_mut().zip(first) {
             (guest.actual, guest.target) = (target, target);
         }
-        assert_eq!(decide(limits(300), CALM, &guests), [146, 66, 86], "then the others get it: 46 above each need");
+        assert_eq!(decide(limits(300), CALM, &guests), [146, 66, 86], "then the others get it: each 46 above its need");
     }
 
     #[test]
     fn memory_is_not_promised_before_a_balloon_has_it() {
         let giving = Seen { actual: 150, need: Some(20), target: 60, floor: 10, ceiling: 200 };
         let wanting = guest(50, 45);
-        assert_eq!(decide(limits(200), CALM, &[giving, wanting])[1], 50, "150 are in use still");
+        assert_eq!(decide(limits(200), CALM, &[giving, wanting])[1], 50, "150 are still in use");
         let given = Seen { actual: 60, ..giving };
         assert!(decide(limits(200), CALM, &[given, wanting])[1] > 100);
     }
@@ -180,7 +180,7 @@ mod tests {
         let half = HostState { pressure: Some(5.0), available: None };
         assert_eq!(decide(limits(200), half, &guests), [70, 70]);
         let short = HostState { pressure: None, available: Some(40) };
-        assert_eq!(decide(limits(1000), short, &guests), [70, 70], "60 are missing of the reserve");
+        assert_eq!(decide(limits(1000), short, &guests), [70, 70], "the reserve lacks 60");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! QEMU's machine protocol (QMP): one connection, one command at a time, each wait bounded.
+//! QEMU's machine protocol (QMP): one connection, one command at a time, every wait bounded.
 //!
-//! Every command has an id, so that an answer that comes after its wait has ended is not taken for another's.
+//! Every command has an ID, so that a late answer is not taken for the next command's.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 
 use crate::failure::Outcome;
 
-/// How long QEMU may take to greet a client.
+/// The longest wait for QEMU's greeting.
 const GREETING: Duration = Duration::from_secs(3);
-/// How long it may take to answer.
+/// The longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The same while it is silent: only a look whether it answers again.
+/// The same for a QEMU that was silent: only a check whether it answers again.
 const GLANCE: Duration = Duration::from_millis(20);
 /// The longest message accepted; QEMU's are a few KiB.
 const LONGEST: usize = 16 << 20;
-/// Events kept for a caller that does not take them.
+/// Events kept until the caller takes them.
 const KEPT: usize = 1000;
 
 /// Why a command had no answer.
@@ -34,7 +34,7 @@ pub(crate) enum QmpError {
     Silent,
     /// QEMU refused the command, in its words.
     Refused(String),
-    /// The connection failed, or what came is not QMP.
+    /// The connection failed, or the data is not QMP.
     Broken(String),
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for QmpError {
 
 impl std::error::Error for QmpError {}
 
-/// A connection, past its greeting.
+/// A connection after the greeting.
 pub(crate) struct Qmp {
     stream: UnixStream,
     received: Vec<u8>,
@@ -69,13 +69,13 @@ impl Qmp {
         let named = |error: QmpError| format!("{}: {}", path.display(), greeting_error(&error));
         let greeting = qmp.message(Instant::now() + GREETING).map_err(named)?;
         if !greeting["QMP"].is_object() {
-            return Err(format!("{}: this is not a QMP socket; it says {greeting}", path.display()).into());
+            return Err(format!("{}: not a QMP socket; it sent {greeting}", path.display()).into());
         }
         qmp.run("qmp_capabilities", &json!({})).map_err(named)?;
         Ok(qmp)
     }
 
-    /// The process at the other end, as the host's kernel knows it: the one that made the socket.
+    /// PID of the other end, by the host's kernel: the process that made the socket.
     pub(crate) fn peer(&self) -> Option<u32> {
         let credentials = rustix::net::sockopt::socket_peercred(&self.stream).ok()?;
         u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
@@ -86,10 +86,10 @@ impl Qmp {
         self.silent
     }
 
-    /// Runs a command. A QEMU that was silent is not waited for again until it answers.
+    /// Runs a command. After a silence, it waits for QEMU only briefly until QEMU answers again.
     pub(crate) fn run(&mut self, name: &str, arguments: &Value) -> Result<Value, QmpError> {
         if self.silent {
-            // The old command is still on its way: its answer must come first.
+            // The earlier command is still pending: its answer must come first.
             self.answer(self.last_id, GLANCE)?;
         }
         self.last_id += 1;
@@ -183,7 +183,7 @@ fn greeting_error(error: &QmpError) -> String {
     }
 }
 
-/// Connects without waiting: the queue of a QEMU that hangs may be full.
+/// Connects without waiting: the backlog of a hanging QEMU may be full.
 fn open(path: &Path) -> Outcome<UnixStream> {
     let shown = path.display();
     let address = SocketAddrUnix::new(path).map_err(|error| format!("{shown}: not a socket's path: {error}"))?;
@@ -196,7 +196,7 @@ fn open(path: &Path) -> Outcome<UnixStream> {
         }
         rustix::io::Errno::ACCESS => format!("{shown}: permission denied; try as QEMU's user or as root"),
         rustix::io::Errno::AGAIN => {
-            format!("{shown}: clients are waiting there already, and QEMU takes none: it hangs")
+            format!("{shown}: other clients are waiting and QEMU accepts none: it hangs")
         }
         error => format!("{shown}: {error}"),
     })?;

@@ -1,4 +1,4 @@
-//! Records of samples and events: CSV, or one JSON object a line. Both are read back for plots.
+//! Records of samples and events: CSV, or one JSON object per line. Plots read both.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -35,7 +35,7 @@ impl Format {
     }
 }
 
-/// A record that is being written. Each line reaches the file at once, so that a reader may follow it.
+/// A record being written. Each line reaches the file at once, so that a reader can follow it.
 pub(crate) struct Recorder {
     out: Box<dyn Write + Send>,
     format: Format,

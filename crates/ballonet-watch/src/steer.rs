@@ -1,4 +1,4 @@
-//! Applies the policy: looks at guests, decides, sets targets; round by round.
+//! Applies the policy: samples guests, decides, and sets targets, round by round.
 
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -16,21 +16,21 @@ use crate::record::{Recorder, Track};
 use crate::units::mib;
 use crate::watch::stop_on_signals;
 
-/// Time between two looks at the signals.
+/// Interval between checks for signals.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Tracks what a guest uses, by statistics that are older than its other figures.
+/// Tracks what a guest uses, although its statistics are older than its other figures.
 #[derive(Debug, Default)]
 struct Need {
     /// Bytes that the guest's own total leaves out, such as its kernel's image.
     overhead: u64,
-    /// `stat_time` and `actual` of the sample before.
+    /// `stat_time` and `actual` of the previous sample.
     before: Option<(u64, u64)>,
 }
 
 impl Need {
-    /// Bytes in use. Total and available memory are of one moment; the overhead is the difference to what the balloon
-    /// leaves, taken while that stands still.
+    /// Bytes in use. Total and available memory are of one moment. The overhead is what the balloon leaves less the
+    /// total, taken while the balloon does not move.
     fn of(&mut self, sample: &Sample) -> Option<u64> {
         let (time, actual) = (sample.get(Figure::StatTime)?, sample.get(Figure::Actual)?);
         let (total, available) = (sample.get(Figure::StatTotal)?, sample.available()?);
@@ -67,9 +67,9 @@ impl Steering {
         Self { limits, bounds, needs, targets, dry }
     }
 
-    /// Decides by these samples, and sets targets.
+    /// Decides by these samples and sets targets.
     pub(crate) fn round(&mut self, guests: &mut [Guest], samples: &[Sample], host: HostState) -> Vec<Change> {
-        // Guests without a balloon, or that do not answer, are not ours to steer; what they have counts all the same.
+        // Guests without a balloon or without answers cannot be steered, but what they have counts.
         let mut limits = self.limits;
         let mut seen = Vec::new();
         for (number, sample) in samples.iter().enumerate() {
@@ -84,7 +84,7 @@ impl Steering {
         let all: Vec<Seen> = seen.iter().map(|(_, seen)| *seen).collect();
         let mut changes = Vec::new();
         for ((number, seen), target) in seen.into_iter().zip(decide(limits, host, &all)) {
-            // A target that QEMU did not take is tried again in the next round.
+            // If QEMU did not accept a target, the next round tries again.
             if target != seen.target && (self.dry || guests[number].set_target(target).is_ok()) {
                 if !self.dry {
                     self.targets[number] = Some(target);
@@ -131,7 +131,7 @@ pub(crate) fn track(name: &str) -> Track {
     Track { name: name.into(), samples: Vec::new(), marks: Vec::new() }
 }
 
-/// Keeps samples and events.
+/// Records samples and events.
 pub(crate) fn keep(
     tracks: &mut [Track],
     recorder: &mut Option<Recorder>,
@@ -150,7 +150,7 @@ pub(crate) fn keep(
     Ok(())
 }
 
-/// Each guest's floor and ceiling. Errors name what does not fit together.
+/// Each guest's floor and ceiling. Errors name the options that conflict.
 fn bounds(options: &cli::Policy, guests: &[Guest]) -> Outcome<Vec<Bounds>> {
     for (name, ..) in &options.guest {
         if !guests.iter().any(|guest| guest.name == *name) {

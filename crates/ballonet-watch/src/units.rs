@@ -1,14 +1,14 @@
-//! Sizes as people write and read them. Inside the program all sizes are bytes.
+//! Sizes as people write and read them. All sizes in the program are bytes.
 
 /// Bytes in a MiB.
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// Whole MiB, rounded to the nearest.
+/// MiB, rounded to the nearest.
 pub(crate) const fn mib(bytes: u64) -> u64 {
     (bytes + MIB / 2) / MIB
 }
 
-/// Reads `256`, `256M`, `1G` or `4096K`; a plain number is MiB, as in QEMU's `balloon` command.
+/// Parses `256`, `256M`, `1G` or `4096K`; a plain number is MiB, as in QEMU's `balloon` command.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let invalid = || format!("`{text}` is not a size; use a number of MiB, or a suffix K, M, G or T: 512M");
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
@@ -23,7 +23,7 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| format!("`{text}` is too large"))
 }
 
-/// Reads an interval: `2`, `0.5`, `250ms` or `2s`.
+/// Parses an interval: `2`, `0.5`, `250ms` or `2s`.
 pub(crate) fn parse_interval(text: &str) -> Result<std::time::Duration, String> {
     let (digits, scale) = match text.strip_suffix("ms") {
         Some(digits) => (digits, 0.001),

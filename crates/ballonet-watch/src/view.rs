@@ -1,4 +1,4 @@
-//! The picture on a terminal. It fits 80 columns, and says all it says without colours.
+//! The picture on a terminal. It fits 80 columns and is complete without colours.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -23,14 +23,14 @@ const SCALE: u16 = 6;
 /// How to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look {
-    /// With colours.
+    /// Use colours.
     pub(crate) colours: bool,
-    /// With characters of ASCII only.
+    /// Use ASCII characters only.
     pub(crate) ascii: bool,
 }
 
 impl Look {
-    /// By the environment: `NO_COLOR` (no-color.org), and the locale.
+    /// Reads the environment: `NO_COLOR` (no-color.org), and the locale.
     pub(crate) fn from_environment() -> Self {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
@@ -133,7 +133,7 @@ fn title(guest: &History, selected: bool, look: Look) -> Line<'static> {
     ])
 }
 
-/// MiB, or `-` where the figure is not known.
+/// MiB, or `-` for an unknown figure.
 fn amount(bytes: Option<u64>) -> String {
     bytes.map_or_else(|| "-".into(), |bytes| mib(bytes).to_string())
 }
@@ -179,7 +179,7 @@ fn chart_of(app: &App, guest: &History, look: Look, area: Rect) -> Paragraph<'st
     let (width, height) = (area.width.saturating_sub(SCALE), area.height - 1);
     let samples: Vec<_> = app.shown(guest).take(usize::from(width)).collect();
     let scale = bars::scale(samples.iter().copied());
-    // The newest is at the right.
+    // The newest sample is at the right.
     let columns: Vec<_> = samples.iter().rev().map(|sample| bars::column(sample, scale, height)).collect();
     let gap = usize::from(width) - columns.len();
     let mut lines: Vec<Line<'_>> = (0..usize::from(height))

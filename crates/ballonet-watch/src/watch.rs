@@ -1,4 +1,4 @@
-//! Watching guests: samples come from their threads, and go to the picture, the record and the endpoint.
+//! Watches guests: sends samples from their threads to the picture, the record and the endpoint.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::record::{Recorder, Track};
 use crate::view::{self, Look};
 use crate::worker::{Order, Update, Worker};
 
-/// Time between two looks at the keyboard.
+/// Interval between checks of the keyboard.
 const GLANCE: Duration = Duration::from_millis(50);
 
 /// A watch: guests, and where their samples go.
@@ -35,13 +35,13 @@ struct Session {
     lines: bool,
 }
 
-/// Watches guests until the user or the options say to end, or all QEMUs have ended. Guests that we started are `ours` and end
-/// with the watch.
+/// Watches guests until the user or the options end it, or all QEMUs have ended. `ours` are guests that this program
+/// started; they end with the watch.
 pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ours: bool) -> Outcome {
     let recorder = options.outputs.record.as_deref().map(Recorder::create).transpose()?;
     let endpoint = options.listen.map(Endpoint::listen).transpose()?;
     let picture = has_screen() && !options.plain && !options.once;
-    // What goes to standard output as a record is not mixed with lines.
+    // Keep lines out of a record on standard output.
     let records_to_output = options.outputs.record.as_deref().is_some_and(|path| path.to_str() == Some("-"));
     if let Some(endpoint) = &endpoint
         && !picture
@@ -65,7 +65,7 @@ pub(crate) fn watch(guests: Vec<Guest>, options: &cli::Watch, start: Instant, ou
     plot::write(&session.tracks(), &options.outputs)
 }
 
-/// Whether there is a terminal that can show a picture, with a keyboard.
+/// Whether the terminal can show a picture and has a keyboard.
 fn has_screen() -> bool {
     let dumb = std::env::var("TERM").is_ok_and(|name| name == "dumb" || name.is_empty());
     io::stdout().is_terminal() && io::stdin().is_terminal() && !dumb
@@ -78,7 +78,7 @@ fn history(guest: &Guest) -> History {
     history
 }
 
-/// A flag that signals set which would otherwise leave the terminal as it is now.
+/// A flag that signals set, instead of ending the program with the terminal in raw mode.
 pub(crate) fn stop_on_signals() -> Outcome<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
@@ -114,7 +114,7 @@ impl Session {
         Ok(())
     }
 
-    /// Obeys keys for a moment. Returns whether to end.
+    /// Handles keys for a moment. Returns whether to quit.
     fn keys(&mut self) -> Outcome<bool> {
         let mut patience = GLANCE;
         while event::poll(patience)? {
@@ -142,7 +142,7 @@ impl Session {
                     self.take(update)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // All threads have ended with their QEMUs.
+                // All threads have ended, as have their QEMUs.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if once && !waiting.contains(&true) {
@@ -152,7 +152,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes an update everywhere it goes.
+    /// Distributes an update.
     fn take(&mut self, update: Update) -> Outcome {
         let Update { guest, mut sample, marks, state, error } = update;
         let history = &mut self.app.guests[guest];
@@ -168,7 +168,7 @@ impl Session {
             let mut text: Vec<_> = marks.iter().map(|mark| plain::mark_line(history, mark)).collect();
             text.push(plain::sample_line(history, &sample));
             text.extend(error.clone());
-            // A reader that went away wants no more.
+            // The reader has closed the pipe.
             if writeln!(io::stdout(), "{}", text.join("\n")).is_err() {
                 self.stop.store(true, Ordering::Relaxed);
             }

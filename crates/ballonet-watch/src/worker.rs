@@ -1,4 +1,4 @@
-//! A thread for each guest, so that one whose QEMU hangs holds up neither the picture nor the other guests.
+//! A thread per guest, so that a hanging QEMU delays neither the picture nor the other guests.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -10,11 +10,11 @@ use crate::model::{Mark, Sample, State};
 /// A request to a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Leave the guest so many bytes.
+    /// Set the guest's target, in bytes.
     Target(u64),
-    /// Have statistics each so many seconds; 0 for never.
+    /// Poll statistics at this interval, in seconds; 0 for never.
     Statistics(u64),
-    /// End the thread; of a guest that we started also QEMU.
+    /// End the thread; with `quit`, also QEMU.
     End { quit: bool },
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Update {
     pub(crate) sample: Sample,
     /// Events since the last update.
     pub(crate) marks: Vec<Mark>,
-    /// How the guest is.
+    /// The guest's state.
     pub(crate) state: State,
     /// Why an order failed.
     pub(crate) error: Option<String>,
@@ -39,16 +39,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Takes a sample each `interval` and sends it as guest number `number`, until told to end or QEMU ends.
+    /// Sends a sample every `interval` as guest `number`, until ordered to end or QEMU ends.
     pub(crate) fn start(number: usize, guest: Guest, interval: Duration, updates: Sender<Update>) -> Self {
         let (orders, inbox) = channel();
         let thread = thread::spawn(move || serve(number, guest, interval, &inbox, &updates));
         Self { orders, thread }
     }
 
-    /// Asks for something. The answer is in an update.
+    /// Sends an order. An update brings the answer.
     pub(crate) fn order(&self, order: Order) {
-        // A thread that has ended has sent why.
+        // A thread that has ended has already sent the reason.
         let _ = self.orders.send(order);
     }
 
@@ -70,11 +70,11 @@ fn serve(number: usize, mut guest: Guest, interval: Duration, inbox: &Receiver<O
                 }
                 return;
             }
-            // The outcome is shown at once.
+            // Show the result at once.
             Ok(order) => error = obey(&mut guest, order).err(),
             Err(RecvTimeoutError::Timeout) => {
                 due += interval;
-                // Samples that could not be taken in time are left out.
+                // Missed samples are skipped.
                 due = due.max(Instant::now());
             }
             Err(RecvTimeoutError::Disconnected) => return,

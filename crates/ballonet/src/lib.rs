@@ -14,7 +14,6 @@ extern crate alloc;
 
 pub mod balloon;
 mod bus;
-mod heap;
 pub mod hotplug;
 pub mod memory;
 pub mod pci;

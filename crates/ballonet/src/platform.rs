@@ -5,13 +5,13 @@
 //!
 //! What a device can write (registers, DMA memory) is never behind a reference; it is read and written by value.
 
-use alloc::string::String;
+use core::fmt;
 
 use derive_more::{Display, Error};
 
 pub use crate::bus::{
-    DeviceAddress, DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MsiMessage, Polarity, RegisterWindow,
-    Registers, Trigger, Vector, WiredInterrupt,
+    DeviceAddress, DeviceName, DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MsiMessage, OutOfMemory,
+    Polarity, RegisterWindow, Registers, Trigger, Vector, WiredInterrupt,
 };
 use crate::pci::{Bdf, ConfigSpace, ConfigWindow};
 
@@ -26,7 +26,7 @@ pub struct MapError {
     pub reason: &'static str,
 }
 
-/// No interrupt vector could be had.
+/// No interrupt vector is available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 #[non_exhaustive]
 pub enum VectorError {
@@ -99,26 +99,43 @@ pub trait Platform {
     /// Takes DMA memory back. The device no longer knows it.
     fn release_dma(&mut self, memory: Self::Memory);
 
-    /// Allocates a vector for message-signalled interrupts, ready to be raised. `name` is shown to people. By default the
-    /// platform has no interrupts.
+    /// Allocates a vector for message-signalled interrupts, ready to be raised: the platform runs `handler` then. `name` is
+    /// shown to people. By default the platform has no interrupts.
     ///
     /// # Errors
     /// When vectors have run out, or the platform has no message-signalled interrupts.
-    fn allocate_vector(&mut self, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
+    fn allocate_vector(
+        &mut self,
+        _name: fmt::Arguments<'_>,
+        _handler: Handler<Self::Registers>,
+    ) -> Result<Vector, VectorError> {
         Err(VectorError::NoMessages)
     }
 
+    /// Releases a vector of [`Platform::allocate_vector`]; after it returns its handler does not run any more. By default
+    /// there is none to release.
+    fn release_vector(&mut self, _vector: Vector) {}
+
     /// Attaches `handler` to an interrupt line. Those of PCI are shared and level-triggered: the handler says whether the
-    /// interrupt was its own.
+    /// interrupt was its own. By default the platform has no lines.
     ///
     /// # Errors
-    /// When the platform does not know the line, or vectors have run out.
-    fn attach_line(&mut self, line: InterruptLine, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
-        Err(VectorError::NoLine(line))
+    /// When the platform does not know the line, or vectors have run out. The handler comes back.
+    #[allow(clippy::type_complexity, reason = "the error, and what was refused")]
+    fn attach_line(
+        &mut self,
+        line: InterruptLine,
+        _name: fmt::Arguments<'_>,
+        handler: Handler<Self::Registers>,
+    ) -> Result<Vector, (VectorError, Handler<Self::Registers>)> {
+        Err((VectorError::NoLine(line), handler))
     }
 
-    /// Releases a vector; after it returns its handler does not run any more. By default there is none to release.
-    fn release_vector(&mut self, _vector: Vector) {}
+    /// Ends what [`Platform::attach_line`] began, and returns the handler, which does not run any more: it owns registers,
+    /// which the driver unmaps.
+    fn detach_line(&mut self, _vector: Vector) -> Option<Handler<Self::Registers>> {
+        None
+    }
 
     /// Waits until the handler of a vector, which may be running on another CPU, has returned. It may be called again
     /// right after. By default there is one CPU, where no handler runs while anything else does.

@@ -41,7 +41,7 @@ struct Lent<P: Platform> {
 
 impl<P: Platform> Parts<P> for Lent<P> {
     fn release(self, platform: &mut P, proof: &Quiesced) {
-        self.queue.release(platform, proof);
+        drop(self.queue.release(platform, proof));
         if let Some(buffer) = self.buffer {
             platform.release_dma(buffer);
         }

@@ -1,4 +1,5 @@
-//! A driver in a package of its own has all it needs of the library: docs/adding-a-driver.md, followed for an entropy device.
+//! A driver outside the library has everything that it needs: this follows docs/adding-a-driver.md for an entropy
+//! device.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
@@ -14,7 +15,7 @@ use ballonet_models::{Allocated, Behaviour, Machine, ModelPlatform};
 
 /// Bytes of a request.
 const LENGTH: usize = 64;
-/// Looks after which an answer will never come.
+/// Polls after which no answer will come.
 const PATIENCE: u32 = 1000;
 
 /// The queue and its buffer.
@@ -25,7 +26,7 @@ struct Lent<P: Platform> {
 
 impl<P: Platform> Parts<P> for Lent<P> {
     fn release(self, platform: &mut P, proof: &Quiesced) {
-        self.queue.release(platform, proof);
+        drop(self.queue.release(platform, proof));
         if let Some(buffer) = self.buffer {
             platform.release_dma(buffer);
         }
@@ -43,7 +44,7 @@ impl<P: Platform> Driver<P> {
         let implemented = |_, _| Features::VERSION_1.union(Features::EVENT_IDX);
         let options = DeviceOptions::new("outside0");
         let setup = Setup::open(platform, device, options, DeviceType::ENTROPY, implemented, |_, _| {})?;
-        // The device type has no configuration (5.4.4), which a read says.
+        // The device type has no configuration (5.4.4), so a read fails.
         assert!(setup.device.transport().read_config::<u32>(0).is_err());
         let make = |platform: &mut P, setup: &mut Setup<P>, lent: &mut Option<Lent<P>>| -> Result<_, BringUpError> {
             let (index, name, used_length) = (QueueIndex::FIRST, Some("requests"), UsedLength::Strict);

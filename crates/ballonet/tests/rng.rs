@@ -1,4 +1,4 @@
-//! The entropy driver, from PCI config space up, against a model of its device.
+//! The entropy driver, from PCI configuration space up, against a model of its device.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::std_instead_of_core, clippy::alloc_instead_of_core, reason = "this program has a standard library")]
@@ -13,11 +13,11 @@ use ballonet::virtio::{
 use ballonet_models::{Allocated, Behaviour, Lie, Machine, ModelPlatform};
 
 const SEED: u64 = 0x5eed;
-/// Looks after which an answer will never come.
+/// Polls after which no answer will come.
 const PATIENCE: u32 = 1000;
 const FAILED: u8 = 128;
 
-/// A machine with one entropy device, which a driver may have.
+/// A machine with one entropy device.
 struct Guest {
     machine: Machine,
     platform: ModelPlatform,
@@ -43,7 +43,7 @@ impl Guest {
         self.probe(|_| {}).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Waits for the answer as a kernel does: asleep until an interrupt comes, where there are interrupts.
+    /// Waits for the answer as a kernel does: asleep until an interrupt, if there are interrupts.
     #[track_caller]
     fn receive(&self, rng: &mut Rng<ModelPlatform>) -> Result<Vec<u8>, RngError> {
         let mut bytes = vec![0; REQUEST_SIZE];
@@ -65,14 +65,14 @@ impl Guest {
         self.receive(rng)
     }
 
-    /// All that the device has given.
+    /// All bytes that the device has given.
     fn given(&self) -> Vec<u8> {
         self.machine
             .balloon(self.at, |device, _| device.behaviour.entropy.as_ref().map(|entropy| entropy.given.clone()))
             .expect("an entropy device")
     }
 
-    /// Panics unless the driver has left everything as it found it.
+    /// Panics unless the driver left everything as it found it.
     #[track_caller]
     fn expect_clean(&self) {
         assert_eq!(self.machine.allocated(), Allocated::default());
@@ -83,7 +83,7 @@ impl Guest {
         });
     }
 
-    /// Panics unless a start that failed was undone, and the device told, if its registers were ever reached.
+    /// Panics unless a failed start was undone, and the device told if its registers were ever reached.
     #[track_caller]
     fn expect_given_up(&self) {
         self.expect_clean();
@@ -99,7 +99,7 @@ impl Guest {
     }
 }
 
-/// Each interface and ring format: what it is called, and what the driver is to make of it.
+/// Each interface and ring format, and what the driver must choose.
 fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
     use RingFormat::{Packed, Split};
     use TransportKind::{Legacy, Mmio, MmioLegacy, Modern};
@@ -119,7 +119,7 @@ fn devices() -> Vec<(Behaviour, TransportKind, RingFormat)> {
     devices.map(|(behaviour, kind, ring)| (behaviour.entropy(SEED), kind, ring)).into()
 }
 
-/// Panics unless a device driven in this mode gives other bytes each time, and just those that it wrote.
+/// Panics unless the device, driven in this mode, gives different bytes each time, exactly as it wrote them.
 #[track_caller]
 fn expect_bytes(behaviour: Behaviour, kind: TransportKind, ring: RingFormat, mode: InterruptMode) {
     let mut guest = Guest::new(behaviour);
@@ -155,7 +155,7 @@ fn bytes_arrive_by_each_interface_ring_format_and_interrupt_mode() {
 }
 
 #[test]
-fn a_device_that_answers_at_once_is_heard() {
+fn an_immediate_answer_is_received() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
         let behaviour = Behaviour { handling: ballonet_models::Handling::AtOnce, ..behaviour.entropy(SEED) };
         let mut guest = Guest::new(behaviour);
@@ -168,7 +168,7 @@ fn a_device_that_answers_at_once_is_heard() {
 }
 
 #[test]
-fn lengths_out_of_range_are_taken_to_its_ends() {
+fn out_of_range_lengths_are_clamped() {
     let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let mut rng = guest.expect_up();
     for (asked, given) in [(0, 1), (REQUEST_SIZE + 1, REQUEST_SIZE), (usize::MAX, REQUEST_SIZE)] {
@@ -178,7 +178,7 @@ fn lengths_out_of_range_are_taken_to_its_ends() {
 }
 
 #[test]
-fn while_a_request_is_in_flight_another_is_not_made() {
+fn no_second_request_is_made_while_one_is_in_flight() {
     let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let mut rng = guest.expect_up();
     rng.request(8);
@@ -189,9 +189,9 @@ fn while_a_request_is_in_flight_another_is_not_made() {
     guest.finish(rng);
 }
 
-/// What the caller has no room for is left out, and a device may give fewer bytes than it was asked for.
+/// Bytes for which the caller has no room are dropped, and a device may give fewer bytes than requested.
 #[test]
-fn answers_are_as_long_as_the_shortest_side_has_it() {
+fn an_answer_is_as_long_as_its_shortest_limit() {
     let mut behaviour = Behaviour::conforming().entropy(SEED);
     behaviour.entropy.as_mut().expect("an entropy device").most = 5;
     let mut guest = Guest::new(behaviour);
@@ -210,7 +210,7 @@ fn answers_are_as_long_as_the_shortest_side_has_it() {
 }
 
 #[test]
-fn an_empty_buffer_is_an_error_after_which_the_driver_goes_on() {
+fn an_empty_answer_is_an_error_that_the_driver_survives() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
         let mut guest = Guest::new(behaviour.entropy(SEED));
         let mut rng = guest.expect_up();
@@ -226,7 +226,7 @@ fn an_empty_buffer_is_an_error_after_which_the_driver_goes_on() {
 }
 
 #[test]
-fn a_device_that_lies_of_a_length_or_an_id_is_caught() {
+fn a_wrong_length_or_id_is_detected() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed()] {
         for lie in [Lie::LengthTooLong, Lie::IdOutOfRange] {
             let mut guest = Guest::new(Behaviour { lie: Some((2, lie)), ..behaviour.clone().entropy(SEED) });
@@ -263,12 +263,13 @@ fn a_function_that_is_no_entropy_device_is_refused_untouched() {
     }
     let mut guest = Guest::new(Behaviour::conforming().entropy(SEED));
     let nobody = Bdf::new(0, 0, 4, 0).expect("a function number");
-    let error = Rng::probe(&mut guest.platform, nobody, DeviceOptions::new("rng0")).err().expect("nobody is there");
+    let error =
+        Rng::probe(&mut guest.platform, nobody, DeviceOptions::new("rng0")).err().expect("there is no function");
     assert_eq!(error, BringUpError::NoFunction(nobody));
 }
 
-/// Brings a driver up and asks for bytes, while the platform refuses these of the requests to it. Whether it came up, and
-/// how much the platform was asked for.
+/// Starts a driver and requests bytes, while the platform refuses the requests in `refused`. Returns whether it
+/// started, and the number of requests to the platform.
 fn live(behaviour: &Behaviour, refused: Range<u64>) -> (bool, u64) {
     let mut guest = Guest::new(behaviour.clone());
     guest.machine.refuse(refused);
@@ -278,7 +279,7 @@ fn live(behaviour: &Behaviour, refused: Range<u64>) -> (bool, u64) {
             assert_eq!(guest.ask(&mut rng, 16).map(|bytes| bytes.len()), Ok(16));
             let machine = guest.machine.clone();
             guest.finish(rng);
-            assert_eq!(machine.asked(), asked, "a driver that runs, or goes, asks for nothing that it may not get");
+            assert_eq!(machine.asked(), asked, "a driver that runs or shuts down requests nothing that can be refused");
             (true, asked)
         }
         Err(_) => {
@@ -289,9 +290,9 @@ fn live(behaviour: &Behaviour, refused: Range<u64>) -> (bool, u64) {
 }
 
 #[test]
-fn whatever_the_platform_refuses_the_driver_does_without_or_leaves_all_as_it_was() {
+fn any_refusal_of_the_platform_is_worked_around_or_undone() {
     for (behaviour, kind, ring) in devices() {
-        // Off, and on as firmware may leave it.
+        // Off, or on, as firmware may leave it.
         for command in [0, 7] {
             let behaviour = Behaviour { command, ..behaviour.clone() };
             let (up, asked) = live(&behaviour, 0..0);
@@ -302,14 +303,14 @@ fn whatever_the_platform_refuses_the_driver_does_without_or_leaves_all_as_it_was
                 live(&behaviour, first..u64::MAX);
             }
             println!("{kind:?} {ring:?}: {asked} requests, {without} of them not needed");
-            // Registers, a queue and a buffer there must be; an interrupt need not.
+            // Registers, a queue and a buffer are necessary; an interrupt is not.
             assert!(asked >= 4 && without >= 1 && without + 3 <= asked, "{without} of {asked}");
         }
     }
 }
 
 #[test]
-fn a_device_that_spoils_its_own_start_gets_failed() {
+fn a_device_that_fails_its_own_start_gets_failed() {
     let conforming = || Behaviour::conforming().entropy(SEED);
     let legacy = || Behaviour::conforming().legacy().entropy(SEED);
     for (name, behaviour) in [
@@ -339,7 +340,7 @@ fn a_device_that_spoils_its_own_start_gets_failed() {
     }
 }
 
-/// Its queue and its buffer may be written for ever: they are nobody's from then on.
+/// The device may write to its queue and its buffer at any time: they are leaked.
 #[test]
 fn a_device_that_does_not_finish_its_reset_keeps_its_memory() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::conforming().legacy()] {
@@ -382,7 +383,7 @@ fn a_device_that_is_pulled_out_leaves_nothing_behind() {
     let mut rng = guest.expect_up();
     rng.request(16);
     guest.machine.balloon(guest.at, |device, _| device.unplug());
-    assert_eq!(rng.poll(&mut [0; 16]), Ok(None), "nobody answers");
+    assert_eq!(rng.poll(&mut [0; 16]), Ok(None), "the device does not answer");
     let _ = rng.shutdown(&mut guest.platform);
     let left = guest.machine.allocated();
     assert_eq!((left.vectors, left.mappings), (0, 0));

@@ -128,4 +128,84 @@ pub enum Bug {
     QueueResetStopsAll,
     /// A queue that was reset is not served again.
     ResetQueueStaysDead,
+
+    // The entropy device.
+    /// Buffers come back without a byte.
+    RandomIsEmpty,
+    /// Buffers come back as they were.
+    RandomIsNotWritten,
+    /// Every buffer gets the same bytes.
+    RandomRepeats,
+    /// The used length is one more than what was written.
+    RandomClaimsTooMuch,
+    /// A reset starts the sequence over.
+    RandomStartsOver,
+
+    // The block device.
+    /// `blk_size` is no power of two.
+    BlockSizeIsOdd,
+    /// `writeback` is neither 0 nor 1.
+    CacheModeIsJunk,
+    /// Of a read of several sectors the first comes last.
+    SectorsAreSwapped,
+    /// A read behind the last sector succeeds.
+    ReadsPastTheEnd,
+    /// A device that offers RO writes.
+    WritesReadOnly,
+    /// Writes succeed and are lost.
+    DropsWrites,
+    /// A flush fails.
+    FlushFails,
+    /// Requests of unknown types succeed.
+    UnknownRequestsAreDone,
+    /// The identification is not padded, and the used length says that it is.
+    IdentificationIsShort,
+    /// The used length does not count the status.
+    UsedLengthLeavesStatusOut,
+
+    // The console.
+    /// `max_nr_ports` is 0.
+    ConsoleHasNoPort,
+    /// What was sent is said to be written.
+    SentIsWritten,
+    /// A buffer of one byte is never used.
+    LosesSingleBytes,
+    /// Receive buffers come back empty.
+    ReceivesNothing,
+    /// No port is announced.
+    PortsAreNotAnnounced,
+
+    // The network device.
+    /// `mac` is a multicast address.
+    AddressIsMulticast,
+    /// `mtu` is less than 68.
+    MtuIsSmall,
+    /// `status` has an undefined bit.
+    LinkStatusHasJunk,
+    /// Frames of more than 1400 bytes are never used.
+    LosesLongFrames,
+    /// Unknown commands are acknowledged.
+    UnknownCommandsAreAcknowledged,
+    /// Received frames say that they take no buffer.
+    ReceivedHeadersAreEmpty,
+
+    // The legacy interface.
+    /// The configuration does not move when MSI-X is turned on.
+    LegacyConfigurationStays,
+    /// Page 0 is ignored.
+    LegacyPage0IsIgnored,
+    /// The page of a queue reads as the one behind it.
+    LegacyPageReadsBackWrong,
+
+    // MMIO.
+    /// `InterruptACK` clears every bit.
+    AckClearsAll,
+    /// `QueueReady` 0 is ignored.
+    QueueStaysReady,
+    /// A reset leaves `InterruptStatus`.
+    ResetKeepsInterruptStatus,
+    /// Shared memory that is not there has length 0.
+    AbsentMemoryIsEmpty,
+    /// `DeviceFeaturesSel` is ignored once it was 0.
+    SelectorIsIgnored,
 }

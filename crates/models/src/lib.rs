@@ -2,8 +2,8 @@
 //!
 //! [`Machine`] is the guest: RAM, DMA memory, page frames, interrupt vectors and lines, virtual time. A [`Balloon`] is
 //! a virtio-pci balloon that follows the specification to the letter and records every misstep of the driver with the
-//! clause that it breaks. [`Behaviour`] gives it the quirks of a real VMM, makes it hostile, or turns it into an entropy
-//! device ([`Behaviour::entropy`]).
+//! clause that it breaks. [`Behaviour`] gives it the quirks of a real VMM, makes it hostile, or turns it into an entropy,
+//! block, console or network device ([`Behaviour::entropy`], [`Behaviour::block`], ...).
 //! The device side of split rings is rust-vmm's `virtio-queue`, so both ends of the protocol have different authors;
 //! that of packed rings is a model of our own.
 
@@ -24,7 +24,7 @@ mod world;
 
 pub use behaviour::{
     ActualWrites, Bar, Behaviour, Capability, Chains, Costs, Discards, Entropy, Handling, Layout, Long, MmioRegisters,
-    Numbering, Quirks, Region, RegisterLie, RegisterQuirks, Resets, Schedule, Structure,
+    Numbering, Other, Quirks, Region, RegisterLie, RegisterQuirks, Resets, Schedule, Structure,
 };
 pub use bug::Bug;
 pub use device::{Balloon, Hints, take_reported};

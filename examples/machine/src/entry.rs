@@ -8,7 +8,7 @@ use core::arch::global_asm;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Where the start info is.
+/// Address of the PVH start info.
 static START_INFO: AtomicU32 = AtomicU32::new(0);
 
 global_asm!(
@@ -93,23 +93,23 @@ unsafe extern "C" {
 extern "C" fn start(start_info: u32) -> ! {
     START_INFO.store(start_info, Ordering::Relaxed);
     crate::serial::log();
-    // SAFETY: each kernel defines it by this signature.
+    // SAFETY: each kernel defines it with this signature.
     unsafe { kernel_main() }
 }
 
 /// The kernel's command line.
 pub fn command_line() -> &'static str {
     let info = START_INFO.load(Ordering::Relaxed) as usize;
-    // SAFETY: at 24 of the start info is the address of a text that ends in a zero, or zero.
+    // SAFETY: offset 24 of the start info holds the address of a zero-terminated text, or 0.
     let text = unsafe { ((info + 24) as *const u64).read_unaligned() as *const i8 };
     if text.is_null() {
         return "";
     }
-    // SAFETY: as above; nobody changes it.
+    // SAFETY: as above; nothing changes the text.
     unsafe { core::ffi::CStr::from_ptr(text) }.to_str().unwrap_or("")
 }
 
-/// The largest stretch of memory behind the kernel, by the loader's memory map.
+/// The largest range of memory behind the kernel, by the loader's memory map.
 pub fn ram() -> Range<u64> {
     let info = u64::from(START_INFO.load(Ordering::Relaxed));
     // SAFETY: the loader left the start info there: the map's address at 40, its count at 48; entries of 24 bytes, with

@@ -1,4 +1,4 @@
-//! Interrupts on one CPU: 16 vectors of the local APIC, which devices raise by messages.
+//! Interrupts on one CPU: 16 vectors of the local APIC, raised by message (MSI).
 
 use alloc::boxed::Box;
 use core::arch::{asm, global_asm};
@@ -6,9 +6,9 @@ use core::cell::UnsafeCell;
 
 use crate::port;
 
-/// How many vectors there are.
+/// Number of vectors.
 pub const COUNT: usize = 16;
-/// The first of them.
+/// The first vector.
 const FIRST: u8 = 0x40;
 /// The local APIC: end of interrupt, and the spurious vector with the bit that turns it on.
 const APIC: u64 = 0xFEE0_0000;
@@ -77,7 +77,7 @@ extern "C" fn handle(index: usize) {
     unsafe { ((APIC + END_OF_INTERRUPT) as *mut u32).write_volatile(0) };
 }
 
-/// Makes the vectors ready and turns interrupts on.
+/// Sets up the vectors and enables interrupts.
 pub fn enable() {
     let gate = |address: u64| {
         let low = address & 0xFFFF | 8 << 16 | 1 << 32 | 0x8E00 << 32 | (address & 0xFFFF_0000) << 32;
@@ -109,9 +109,9 @@ pub fn enable() {
     }
 }
 
-/// Does something with the handlers while none runs.
+/// Runs `action` on the handlers with interrupts off.
 fn with<T>(action: impl FnOnce(&mut [Option<Handler>; COUNT]) -> T) -> T {
-    // SAFETY: interrupts are off meanwhile, and come back on: only code that has turned them on calls this.
+    // SAFETY: interrupts are off during `action` and on again afterwards; only code with interrupts on calls this.
     unsafe {
         asm!("cli");
         let result = action(&mut *HANDLERS.0.get());
@@ -120,7 +120,7 @@ fn with<T>(action: impl FnOnce(&mut [Option<Handler>; COUNT]) -> T) -> T {
     }
 }
 
-/// Has `handler` run when a vector is raised. Returns the vector; `None` if all are taken.
+/// Registers `handler` for a free vector. Returns the vector; `None` if all are taken.
 pub fn attach(handler: Handler) -> Option<u8> {
     with(|handlers| {
         let index = handlers.iter().position(Option::is_none)?;
@@ -129,20 +129,20 @@ pub fn attach(handler: Handler) -> Option<u8> {
     })
 }
 
-/// Ends what [`attach`] began.
+/// Undoes [`attach`].
 pub fn detach(vector: u8) {
     let handler = with(|handlers| handlers[usize::from(vector - FIRST)].take());
     drop(handler);
 }
 
-/// The message that raises a vector: where a device writes, and what.
+/// The message (address and data) that raises a vector.
 pub fn message(vector: u8) -> (u64, u32) {
     (APIC, vector.into())
 }
 
-/// Sleeps until the next interrupt, unless there is work: an interrupt between the question and the sleep wakes too.
+/// Sleeps until the next interrupt, unless `has_work`. An interrupt between that check and the sleep wakes too.
 pub fn sleep_unless(has_work: impl FnOnce() -> bool) {
-    // SAFETY: interrupts are off only for the question; `sti` takes effect after the instruction that follows.
+    // SAFETY: interrupts are off only during the check; `sti` takes effect after the instruction that follows.
     unsafe {
         asm!("cli");
         if has_work() {

@@ -1,6 +1,6 @@
-//! A PC under QEMU, as far as an example kernel needs it: what any kernel has before it thinks of a balloon.
+//! A PC under QEMU, as far as an example kernel needs it: what any kernel has before it gets a balloon.
 //!
-//! The first 4 GiB are mapped one to one, which is where this machine has its memory and its devices. There is one CPU.
+//! The first 4 GiB are mapped one to one; this machine has its memory and its devices there. There is one CPU.
 
 #![no_std]
 
@@ -18,22 +18,22 @@ use core::ptr::NonNull;
 pub use entry::{command_line, ram};
 pub use memory::heap_used;
 
-/// Where the CPU finds `length` bytes of physical memory or device registers.
+/// The virtual address of `length` bytes of physical memory or device registers.
 pub fn mapped(address: u64, length: usize) -> Option<NonNull<u8>> {
     let end = address.checked_add(length as u64)?;
     (end <= 1 << 32).then_some(NonNull::new(address as *mut u8)?)
 }
 
-/// The physical memory at `range`, which the kernel keeps for itself.
+/// The physical memory at `range`, as a slice that the kernel keeps.
 ///
 /// # Safety
-/// Nobody else uses it.
+/// Nothing else uses this memory.
 pub unsafe fn keep(range: Range<u64>) -> &'static mut [u8] {
-    // SAFETY: it is mapped one to one, and the caller alone has it.
+    // SAFETY: it is mapped one to one, and only the caller uses it.
     unsafe { core::slice::from_raw_parts_mut(range.start as *mut u8, (range.end - range.start) as usize) }
 }
 
-/// A clock: ticks of the CPU, taken for nanoseconds. A real kernel measures how long one is.
+/// A clock: the CPU's time stamp counter, taken for nanoseconds. A real kernel measures its frequency.
 pub fn nanoseconds() -> u64 {
     // SAFETY: every x86-64 has the instruction.
     unsafe { core::arch::x86_64::_rdtsc() }

@@ -1,4 +1,4 @@
-//! A heap that never frees, which is enough because polling a balloon allocates nothing; and C's memory functions.
+//! A heap that never frees: enough here, because polling a balloon allocates nothing. Also C's memory functions.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::arch::asm;
@@ -14,18 +14,18 @@ struct Heap {
     used: AtomicUsize,
 }
 
-// SAFETY: `used` gives each byte out once.
+// SAFETY: `used` hands each byte out once.
 unsafe impl Sync for Heap {}
 
 #[global_allocator]
 static HEAP: Heap = Heap { memory: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) };
 
-/// Bytes that were ever allocated.
+/// Bytes allocated so far.
 pub fn heap_used() -> usize {
     HEAP.used.load(Ordering::Relaxed)
 }
 
-// SAFETY: each byte is given out once, aligned.
+// SAFETY: each byte is handed out once, aligned.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let start = |used: usize| used.next_multiple_of(layout.align());
@@ -83,7 +83,8 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, length: usize) -> i32 {
     for index in 0..length {
-        // SAFETY: the caller's promise. Volatile, or the compiler makes this loop a call of this function.
+        // SAFETY: the caller's promise. Volatile: the compiler would otherwise turn this loop into a call of this
+        // function.
         let (l, r) = unsafe { (left.add(index).read_volatile(), right.add(index).read_volatile()) };
         if l != r {
             return i32::from(l) - i32::from(r);

@@ -12,7 +12,7 @@ struct Serial;
 impl Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            // SAFETY: a serial port does no DMA. Bit 5 of its line status: there is room for a byte.
+            // SAFETY: a serial port does no DMA. Bit 5 of the line status: the transmitter has room for a byte.
             unsafe {
                 while port::read(COM1 + 5) & 0x20 == 0 {}
                 port::write(COM1, byte);

@@ -1,20 +1,20 @@
-//! What the balloon needs of the kernel.
+//! Everything that the balloon needs of the kernel.
 
 use alloc::boxed::Box;
-use alloc::string::String;
+use core::fmt;
 use core::ops::Range;
 use core::ptr::NonNull;
 
 use ballonet::memory::{FRAME_SIZE, Footprint, FrameRun, Frames, Pfn, PhysAddr, PhysRange, place};
 use ballonet::platform::{Handler, MsiMessage, Vector, VectorError};
-use ballonet::raw::{BalloonKernel, Kernel};
+use ballonet::raw::{BalloonKernel, Kernel, RawRegisters};
 use machine::interrupts;
 
 pub struct Glue(Frames<'static>);
 
 impl Glue {
-    /// All of the memory at `ram`, managed by the library's allocator. A kernel that has one of its own implements
-    /// `PageFrames` for it instead.
+    /// Manages all memory at `ram` with the library's allocator. A kernel with an allocator of its own implements
+    /// `PageFrames` for that instead.
     pub fn new(ram: Range<u64>) -> Self {
         let usable = [PhysRange::parse(ram.start, ram.end - ram.start).expect("it is a range")];
         let bytes = Footprint::of(usable).bytes() as u64;
@@ -25,12 +25,12 @@ impl Glue {
     }
 }
 
-/// How many frames `bytes` take.
+/// Number of frames that hold `bytes`.
 fn frames(bytes: usize) -> u32 {
     (bytes as u64).div_ceil(FRAME_SIZE) as u32
 }
 
-// SAFETY: all that is given out is mapped, and the allocator gives each frame to one owner.
+// SAFETY: all memory handed out is mapped, and the allocator gives each frame to one owner.
 unsafe impl Kernel for Glue {
     fn map(&mut self, address: u64, length: usize) -> Option<NonNull<u8>> {
         machine::mapped(address, length)
@@ -44,8 +44,12 @@ unsafe impl Kernel for Glue {
         let run = start.and_then(|start| FrameRun::new(start, frames(size))).expect("it was allocated");
         self.0.free(run).expect("it was allocated");
     }
-    fn allocate_vector(&mut self, _name: String, mut handler: Handler) -> Result<Vector, VectorError> {
-        let vector = interrupts::attach(Box::new(move || _ = handler()));
+    fn allocate_vector(
+        &mut self,
+        _name: fmt::Arguments<'_>,
+        mut handler: Handler<RawRegisters>,
+    ) -> Result<Vector, VectorError> {
+        let vector = interrupts::attach(Box::new(move || _ = handler.run()));
         let vector = vector.ok_or(VectorError::Exhausted(interrupts::COUNT as u32))?;
         let (address, data) = interrupts::message(vector);
         Ok(Vector { number: vector.into(), message: Some(MsiMessage { address, data }) })

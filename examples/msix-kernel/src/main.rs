@@ -1,5 +1,4 @@
-//! A kernel with MSI-X that runs a balloon and sleeps in between. Everything that the balloon needs of it is in
-//! `glue.rs`.
+//! A kernel with MSI-X that runs a balloon and sleeps in between. `glue.rs` has everything that the balloon needs.
 
 #![no_std]
 #![no_main]
@@ -13,13 +12,13 @@ use ballonet::raw::{PortConfig, RawPlatform};
 use ballonet::virtio::InterruptMode;
 use machine::{interrupts, nanoseconds, println};
 
-/// How long to wait where the device has no MSI-X: 10 ms.
+/// Pause between polls where the device has no MSI-X: 10 ms.
 const PAUSE: u64 = 10_000_000;
 
 #[unsafe(no_mangle)]
 fn kernel_main() -> ! {
     interrupts::enable();
-    // SAFETY: QEMU has the ports, and nothing else here uses them.
+    // SAFETY: QEMU has these ports, and nothing else here uses them.
     let config = unsafe { PortConfig::new() };
     let mut platform = RawPlatform::new(glue::Glue::new(machine::ram()), config);
     let function = balloon::find(&mut platform.config).expect("there is no balloon");
@@ -35,7 +34,7 @@ fn kernel_main() -> ! {
             let is_polled = balloon.status().interrupts == InterruptMode::Polling;
             match balloon.deadline(&mut platform).or(is_polled.then(|| nanoseconds() + PAUSE)) {
                 None => interrupts::sleep_unless(|| balloon.is_pending()),
-                // This machine has no timer to be woken by.
+                // This machine has no timer that could wake it.
                 Some(deadline) => while nanoseconds() < deadline && !balloon.is_pending() {},
             }
         }

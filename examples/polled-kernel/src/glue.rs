@@ -1,4 +1,4 @@
-//! What the balloon needs of the kernel.
+//! Everything that the balloon needs of the kernel.
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -9,8 +9,8 @@ use ballonet::raw::{BalloonKernel, Kernel};
 pub struct Glue(pub Frames<'static>);
 
 impl Glue {
-    /// All of the memory at `ram`, managed by the library's allocator. A kernel that has one of its own implements
-    /// `PageFrames` for it instead.
+    /// Manages all memory at `ram` with the library's allocator. A kernel with an allocator of its own implements
+    /// `PageFrames` for that instead.
     pub fn new(ram: Range<u64>) -> Self {
         let usable = [PhysRange::parse(ram.start, ram.end - ram.start).expect("it is a range")];
         let bytes = Footprint::of(usable).bytes() as u64;
@@ -21,12 +21,12 @@ impl Glue {
     }
 }
 
-/// How many frames `bytes` take.
+/// Number of frames that hold `bytes`.
 fn frames(bytes: usize) -> u32 {
     (bytes as u64).div_ceil(FRAME_SIZE) as u32
 }
 
-// SAFETY: all that is given out is mapped, and the allocator gives each frame to one owner.
+// SAFETY: all memory handed out is mapped, and the allocator gives each frame to one owner.
 unsafe impl Kernel for Glue {
     fn map(&mut self, address: u64, length: usize) -> Option<NonNull<u8>> {
         machine::mapped(address, length)

@@ -1,4 +1,4 @@
-//! A kernel without interrupts that runs a balloon. Everything that the balloon needs of it is in `glue.rs`.
+//! A kernel without interrupts that runs a balloon. `glue.rs` has everything that the balloon needs.
 
 #![no_std]
 #![no_main]
@@ -9,12 +9,12 @@ use ballonet::balloon::{self, Balloon, Changes, Next, Options};
 use ballonet::raw::{PortConfig, RawPlatform};
 use machine::{command_line, heap_used, nanoseconds, println};
 
-/// How long to wait when nothing is in flight: 10 ms.
+/// Pause between polls when nothing is in flight: 10 ms.
 const PAUSE: u64 = 10_000_000;
 
 #[unsafe(no_mangle)]
 fn kernel_main() -> ! {
-    // SAFETY: QEMU has the ports, and nothing else here uses them.
+    // SAFETY: QEMU has these ports, and nothing else here uses them.
     let config = unsafe { PortConfig::new() };
     let mut platform = RawPlatform::new(glue::Glue::new(machine::ram()), config);
     let function = balloon::find(&mut platform.config).expect("there is no balloon");

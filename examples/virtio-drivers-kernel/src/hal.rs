@@ -1,4 +1,4 @@
-//! What a kernel with `virtio-drivers` has: a `Hal`, and configuration space.
+//! What a kernel that uses `virtio-drivers` already has: a `Hal`, and configuration space access.
 
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -16,13 +16,13 @@ static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 /// A byte for each page: whether it is allocated.
 static TAKEN: [AtomicU8; PAGES] = [const { AtomicU8::new(0) }; PAGES];
 
-/// All pages of `ram` can be allocated.
+/// Makes all pages of `ram` available for allocation.
 pub fn init(ram: Range<u64>) {
     START.store(ram.start, Ordering::Relaxed);
     COUNT.store(PAGES.min((ram.end - ram.start) as usize / PAGE_SIZE), Ordering::Relaxed);
 }
 
-/// How many pages are allocated.
+/// Number of allocated pages.
 pub fn allocated() -> usize {
     ALLOCATED.load(Ordering::Relaxed)
 }
@@ -34,7 +34,7 @@ fn pages(first: usize, count: usize) -> &'static [AtomicU8] {
 
 pub struct KernelHal;
 
-// SAFETY: pages are given to one owner; memory and registers are mapped one to one.
+// SAFETY: each page has one owner; memory and registers are mapped one to one.
 unsafe impl Hal for KernelHal {
     fn dma_alloc(count: usize, _direction: BufferDirection) -> (u64, NonNull<u8>) {
         let (mut first, total) = (0, COUNT.load(Ordering::Relaxed));
@@ -44,7 +44,7 @@ unsafe impl Hal for KernelHal {
                 ALLOCATED.fetch_add(count, Ordering::Relaxed);
                 let address = START.load(Ordering::Relaxed) + (first * PAGE_SIZE) as u64;
                 let pointer = machine::mapped(address, count * PAGE_SIZE).expect("memory is mapped");
-                // SAFETY: these pages are nobody's.
+                // SAFETY: nothing else uses these pages.
                 unsafe { pointer.write_bytes(0, count * PAGE_SIZE) };
                 return (address, pointer);
             };
@@ -73,7 +73,7 @@ pub struct Ports;
 fn select(function: DeviceFunction, offset: u8) {
     let DeviceFunction { bus, device, function } = function;
     let devfn = u32::from(device) << 11 | u32::from(function) << 8;
-    // SAFETY: it only selects.
+    // SAFETY: this only selects a register.
     unsafe { port::write32(0xCF8, 1 << 31 | u32::from(bus) << 16 | devfn | u32::from(offset)) };
 }
 
@@ -85,7 +85,7 @@ impl ConfigurationAccess for Ports {
     }
     fn write_word(&mut self, function: DeviceFunction, offset: u8, value: u32) {
         select(function, offset);
-        // SAFETY: the driver asks for it.
+        // SAFETY: the driver requests this write.
         unsafe { port::write32(0xCFC, value) };
     }
     unsafe fn unsafe_clone(&self) -> Self {

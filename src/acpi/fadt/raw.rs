@@ -1,4 +1,4 @@
-//! The FADT as it lies in memory.
+//! The FADT's layout in memory.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -67,19 +67,19 @@ pub(super) struct RawFadt {
     pub(super) hypervisor_vendor: U64,
 }
 
-/// Lengths of the table at which something whole ends: the flags, where the first FADT ended; the reset register and
-/// its value; the 64-bit table pointers; the wide registers; the sleep registers; all. A table of a length between is
-/// read as the shorter one, so that no field is half read.
+/// The table lengths at which a version's fields end: the flags, where the first FADT ended; the reset register and
+/// its value; the 64-bit table pointers; the wide registers; the sleep registers; everything. A table of another
+/// length is read as the next shorter one, so that no field is half read.
 const LAYOUTS: [usize; 6] = [SHORTEST, 129, 148, 244, 268, 276];
 
-/// The length of the first FADT there was, the least that is taken.
+/// The length of the first FADT, the shortest accepted.
 pub(super) const SHORTEST: usize = 116;
 
 const _: () = assert!(size_of::<RawFadt>() + HEADER_SIZE == 276);
 const _: () = assert!(core::mem::offset_of!(RawFadt, reset_reg) + HEADER_SIZE == SHORTEST);
 
 impl RawFadt {
-    /// Reads the body, with zeros for what it lacks.
+    /// Parses the body, with zeros for missing fields.
     pub(super) fn parse(body: &[u8]) -> Result<Self, TableError> {
         let length = HEADER_SIZE + body.len();
         let Some(layout) = LAYOUTS.into_iter().rfind(|&layout| layout <= length) else {

@@ -1,4 +1,4 @@
-//! The entries of the MADT as they lie in memory, and what each says.
+//! The layout and meaning of the MADT's entries.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -8,7 +8,7 @@ use crate::acpi::interrupt::{InterruptRoute, IntiFlags, Signalling};
 use crate::acpi::problem::Flaw;
 use ballonet::memory::PhysAddr;
 
-/// An entry that says something.
+/// A parsed entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     Processor(Processor),
@@ -17,11 +17,11 @@ pub(super) enum Entry {
     NmiSource(InterruptRoute),
     LocalNmi(LocalNmi),
     LocalApicAddress(PhysAddr),
-    /// Of a type that is not known, or about nothing that is there.
+    /// Of an unknown type, or about something that does not exist.
     Nothing,
 }
 
-/// The first entry of `entries`, head and all: at least two bytes.
+/// The first entry of `entries` with its header: at least two bytes.
 pub(in crate::acpi) fn first(entries: &[u8]) -> Result<&[u8], Flaw> {
     let length = *entries.get(1).ok_or(Flaw::CutOff)?;
     if length < 2 {
@@ -31,7 +31,7 @@ pub(in crate::acpi) fn first(entries: &[u8]) -> Result<&[u8], Flaw> {
 }
 
 impl Entry {
-    /// What the entry says, whose first byte is its type and whose second is its length.
+    /// Parses an entry; its first byte is its type, its second its length.
     pub(super) fn parse(entry: &[u8]) -> Result<Self, Flaw> {
         Ok(match entry.first() {
             Some(0) => processor(&raw::<LocalApic>(entry)?),
@@ -47,7 +47,7 @@ impl Entry {
     }
 }
 
-/// The entry as a structure. It may be longer, in tables of a later specification.
+/// The entry as a structure. Tables of later specifications may have longer entries.
 fn raw<T: FromBytes>(entry: &[u8]) -> Result<T, Flaw> {
     let kind = entry.first().copied().unwrap_or_default();
     T::read_from_prefix(entry).map(|(raw, _)| raw).map_err(|_| Flaw::TooShort { kind, length: entry.len() })
@@ -64,7 +64,7 @@ struct LocalApic {
 }
 
 fn processor(raw: &LocalApic) -> Entry {
-    // The ID of all ones is the broadcast address, so no processor has it: firmware fills unused entries with it.
+    // An ID of all ones is the broadcast address, which no processor has: firmware puts it into unused entries.
     match raw.apic_id {
         u8::MAX => Entry::Nothing,
         id => Entry::Processor(Processor { uid: raw.uid.into(), apic_id: id.into(), state: state(raw.flags.get()) }),
@@ -89,7 +89,7 @@ fn x2apic_processor(raw: &LocalX2Apic) -> Entry {
     }
 }
 
-/// Local APIC flags (ACPI 6.5, table 5.23). *Online capable* means nothing where *enabled* is set.
+/// Local APIC flags (ACPI 6.5, table 5.23). *Online capable* has no meaning if *enabled* is set.
 const fn state(flags: u32) -> ProcessorState {
     match flags & 3 {
         0 => ProcessorState::Disabled,
@@ -111,7 +111,7 @@ struct RawIoApic {
 
 fn io_apic(raw: &RawIoApic) -> Result<IoApic, Flaw> {
     let (address, gsi_base) = (address(raw.address.get().into())?, raw.gsi_base.get());
-    // So that the number after the last input is a number, too.
+    // The number after the last input must not overflow either.
     gsi_base.checked_add(IoApic::MOST_INPUTS).ok_or(Flaw::Interrupts(gsi_base))?;
     Ok(IoApic { id: raw.id, address, gsi_base })
 }
@@ -128,7 +128,7 @@ struct InterruptSourceOverride {
 }
 
 fn source_override(raw: &InterruptSourceOverride) -> Entry {
-    // Bus 0 is ISA, and there is no other.
+    // Bus 0 is ISA; there is no other bus.
     match raw.bus {
         0 => Entry::Override(SourceOverride { irq: raw.source, gsi: raw.gsi.get(), flags: IntiFlags(raw.flags.get()) }),
         _ => Entry::Nothing,
@@ -201,7 +201,7 @@ fn address_override(raw: &LocalApicAddressOverride) -> Result<Entry, Flaw> {
     Ok(Entry::LocalApicAddress(address(raw.address.get())?))
 }
 
-/// An address of registers, which are never at the bottom of memory.
+/// An address of registers; these are never at the bottom of memory.
 fn address(value: u64) -> Result<PhysAddr, Flaw> {
     PhysAddr::new(value).filter(|address| address.as_u64() != 0).ok_or(Flaw::Address(value))
 }

@@ -335,6 +335,33 @@ impl<'a> Form<'a> for Checks {
     }
 }
 
+/// Devices, by the name of their type or by an address.
+pub(crate) struct DeviceName;
+
+impl DeviceName {
+    /// What the option means if it is not given.
+    pub(super) const BALLOON: &'static str = "balloon";
+
+    fn nth(place: usize) -> Option<&'static str> {
+        ["all", Self::BALLOON, "rng", "blk", "console", "net", "other"].get(place).copied()
+    }
+}
+
+impl<'a> Form<'a> for DeviceName {
+    type Value = &'a str;
+    const VALID: Valid = Valid::word_or(Self::nth, "an address as the boot log has it");
+
+    fn read(value: &'a [u8], complain: Complain<'_, 'a>) -> Option<&'a str> {
+        // An address begins with a digit; any other word that is not in the list is misspelt.
+        let known = |word: &&str| Self::VALID.choices().any(|choice| choice == *word) || word.contains([':', 'x']);
+        valid(name(value).filter(known), value, complain)
+    }
+
+    fn write(value: &'a str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(value)
+    }
+}
+
 /// The name of a kernel test; `None` for all.
 pub(crate) struct TestName;
 

@@ -11,8 +11,8 @@ use super::choice::{
 };
 use super::declare::options;
 use super::form::{
-    Auto, Checks, Choice, CpuLimit, DeclinedFeatures, FillByte, Form, Milliseconds, Program, QueueSize, Shape, Size,
-    Switch, TestName, Valid, ValueError,
+    Auto, Checks, Choice, CpuLimit, DeclinedFeatures, DeviceName, FillByte, Form, Milliseconds, Program, QueueSize,
+    Shape, Size, Switch, TestName, Valid, ValueError,
 };
 use super::mmio::{MmioArguments, MmioForm};
 
@@ -58,6 +58,10 @@ options! {
         "ballooned memory when the machine is switched off: the host keeps it, or the balloon deflates first, for at most 5 s";
     checks: Checks = None, "checks",
         "which checks `mode=check` runs; all if not given";
+    device: DeviceName = DeviceName::BALLOON, "device",
+        "which virtio devices `mode=check` tests: those of a type, or one by its address, on PCI (`transport=legacy`: by the legacy interface) or MMIO. Whatever is written outside of the guest is said first";
+    writes: Switch = false, "writes",
+        "lets `mode=check` write sectors of block devices; it puts back what was there, unless the machine stops meanwhile";
     tap: Choice<TapVersion> = TapVersion::V13, "tap",
         "version of TAP that `mode=check` writes; Perl's `prove` refuses 14";
     log: Choice<LogFormat> = LogFormat::Text, "log",
@@ -69,7 +73,7 @@ options! {
     mmio_devices: MmioForm = MmioArguments::new(), "virtio_mmio.device",
         "a virtio-mmio device, in the syntax of Linux: size of its window (with K, M or G), address, interrupt (edge-triggered and active high), and a number that is ignored. One that ACPI declares at the same address is taken as ACPI has it";
     verbose: Switch = false, "verbose",
-        "BARs and capabilities in the boot log";
+        "more in the boot log: the memory map, ACPI tables, BARs and capabilities. In a virtual machine the first two are otherwise only on the screen and in what `log` prints";
     test: TestName = None, "test",
         "in the image with the kernel's own tests: runs one test";
     list: Switch = false, "list",

@@ -45,7 +45,7 @@ fn an_empty_line_means_the_defaults() {
 #[test]
 fn every_option_is_read() {
     let line = "mode=check irq=msix-shared  transport=modern access=window ring=split features=-event_idx,-ring_packed \
-                report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* poison=0xa5 queue-size=7 request=9x10 cpus=3 affinity=boot hotplug=prompt poweroff=deflate \
+                report-age=100 report-threshold=16M report-budget=2G oom-cooldown=200 work=churn:3M checks=isr-* device=rng writes=on poison=0xa5 queue-size=7 request=9x10 cpus=3 affinity=boot hotplug=prompt poweroff=deflate \
                 virtio_mmio.device=4K@0xc0001000:5 virtio_mmio.device=1M@0xd0000000:16:2 \
                 tap=14 log=json term=ansi screen=off verbose=on test=vectors::stack list=on";
     let expected = KernelOptions {
@@ -68,6 +68,8 @@ fn every_option_is_read() {
         hotplug: HotplugChoice::Prompt,
         poweroff: PoweroffChoice::Deflate,
         checks: Some("isr-*"),
+        device: "rng",
+        writes: true,
         tap: TapVersion::V14,
         log: LogFormat::Json,
         term: Terminal::Ansi,

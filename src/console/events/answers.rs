@@ -47,10 +47,10 @@ events! {
     /// `mem`: page frames by state.
     "memory" => Memory {
         total: Frames, "all frames";
-        free: Frames, "free ones";
-        used: Frames, "those in use";
-        ballooned: Frames, "those in the balloon";
-        reserved: Frames, "those that are never given out";
+        free: Frames, "free frames";
+        used: Frames, "frames in use";
+        ballooned: Frames, "frames in the balloon";
+        reserved: Frames, "frames that are never allocated";
         refused: u64, "operations on frames that were refused";
         sound: bool, "whether the allocator's records agree with each other";
     }
@@ -58,12 +58,12 @@ events! {
     /// `mem hold` and `mem release`: memory held.
     "held" => Held<'e> {
         bytes: Bytes, "held now";
-        reason: Option<&'e dyn fmt::Display>, "why that is less than was wanted";
+        reason: Option<&'e dyn fmt::Display>, "why that is less than requested";
     }
 
     /// `mem verify`: the contents of memory held.
     "verify" => Verify {
-        ok: bool, "whether all are as written";
+        ok: bool, "whether all words are as written";
         bytes: Bytes, "verified";
         bad: u64, "words that differ";
     }
@@ -71,7 +71,7 @@ events! {
     /// A program that uses memory (`work`) has entered a phase.
     "work" => Work<'e> {
         kind: &'e str, "`sawtooth`, `steady`, `churn` or `verify`";
-        phase: &'e str, "what it is doing";
+        phase: &'e str, "the phase";
         bytes: Bytes, "allocated now";
         size: Bytes, "the most that it allocates";
         allocations: u64, "allocations so far";
@@ -80,7 +80,7 @@ events! {
         rounds: u64, "rounds done";
     }
 
-    /// `stats`: what a driver has counted.
+    /// `stats`: a driver's counters.
     "stats" => Stats<'e> {
         name: &'e str, "the balloon";
         kicks: u64, "notifications to the device";
@@ -91,13 +91,13 @@ events! {
         reports: u64, "reports";
     }
 
-    /// `cpu`: how busy the boot CPU is.
+    /// `cpu`: how long the boot CPU was awake.
     "cpu" => Cpu {
         up: Nanoseconds, "time since the kernel's entry";
-        awake: Nanoseconds, "time of that not asleep";
+        awake: Nanoseconds, "part of that time not asleep";
     }
 
-    /// `latency stop`: how long allocations took.
+    /// `latency stop`: the durations of allocations.
     "latency" => Latency {
         count: u64, "allocations";
         failed: u64, "those that failed";
@@ -109,7 +109,7 @@ events! {
 
     /// `random`: bytes from an entropy device.
     "random" => Random<'e> {
-        count: u64, "bytes that came";
+        count: u64, "bytes received";
         bytes: &'e dyn fmt::Display, "the bytes, in hexadecimal digits";
     }
 

@@ -47,15 +47,15 @@ events! {
         outcome: &'e str, "`complete`, `stopped`, `done` or `superseded`";
     }
 
-    /// The host needs hints no longer: hinted memory is free again.
+    /// The host no longer needs hints: hinted memory is free again.
     "unhint" => Unhinted<'e> {
         name: &'e str, "the balloon";
     }
 
-    /// Allocations that would have failed reclaimed memory from a balloon, or tried to.
+    /// Failing allocations reclaimed memory from a balloon, or tried to.
     "oom-reclaim" => OomReclaim<'e> {
         name: &'e str, "the balloon";
-        reclaims: u64, "allocations that asked, since the start";
+        reclaims: u64, "allocations that asked for memory, since the start";
         failed: u64, "those that got too little";
         bytes: Bytes, "reclaimed since the start";
         actual: Bytes, "the balloon's size";
@@ -65,11 +65,11 @@ events! {
     /// How the driver sends frames to the host has changed.
     "strategy" => Strategy<'e> {
         name: &'e str, "the balloon";
-        request: &'e dyn fmt::Display, "frame numbers a descriptor, by descriptors a request";
+        request: &'e dyn fmt::Display, "frame numbers per descriptor, times descriptors per request";
         chains: &'e str, "whether the device reads requests of several descriptors";
         path: &'e str, "`direct`, or `report-first`";
         report_first: Option<MibPerSecond>, "the rate measured with reporting first";
-        direct: Option<MibPerSecond>, "the rate measured without";
+        direct: Option<MibPerSecond>, "the rate measured without reporting first";
     }
 
     /// The device, or one queue of it, was reset and works again.
@@ -77,7 +77,7 @@ events! {
         name: &'e str, "the balloon";
         reason: &'e str, "why";
         inflating: Frames, "frames in flight to the host";
-        deflating: Frames, "frames in flight back";
+        deflating: Frames, "frames in flight from the host";
         actual: Bytes, "the balloon's size";
         queue: Option<&'e str>, "the queue, if only that was reset";
     }
@@ -102,11 +102,11 @@ events! {
         error: &'e dyn fmt::Display, "why";
     }
 
-    /// The device has returned no requests for seconds, though its registers answer.
+    /// The device has returned no requests for seconds, although its registers respond.
     "silent" => Silent<'e> {
         name: &'e str, "the balloon";
         inflating: Bytes, "in flight to the host";
-        deflating: Bytes, "in flight back";
+        deflating: Bytes, "in flight from the host";
         reporting: Bytes, "in flight as reports";
         answers: u64, "requests that it returned before";
         message: &'e str, "the same for people, with the usual causes";
@@ -121,6 +121,6 @@ events! {
     "removed" => Removed<'e> {
         name: &'e str, "the balloon";
         device: &'e dyn fmt::Display, "its PCI address";
-        ballooned: Bytes, "memory that stays with the host until another balloon asks for it";
+        ballooned: Bytes, "memory that stays with the host until another balloon adopts it";
     }
 }

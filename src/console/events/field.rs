@@ -1,4 +1,4 @@
-//! The types of fields: each writes itself, and says its form in JSON and its unit.
+//! The types of fields. Each can write itself, and declares its JSON form and its unit.
 
 use core::fmt;
 

@@ -14,6 +14,14 @@ events! {
         message: &'e dyn fmt::Display, "the line";
     }
 
+    /// A clock is taken: at the start, and once more when its rate is known better. Times in `ms` go on from where they are.
+    "clock" => Clock<'e> {
+        source: &'e str, "where its rate comes from: `kvmclock`, `hyper-v`, `cpuid-0x15`, `cpuid-0x40000010`, `pm-timer`, `hpet`, `pit`, `cpuid-0x16` or `guess`";
+        certainty: &'e str, "`told`, `measured`, or `guessed`";
+        hz: u64, "ticks of the TSC a second";
+        ppm: Option<u32>, "how far that may be off, in parts per million, where it was measured";
+    }
+
     /// Lines were dropped: the reader of the serial line had stopped.
     "lost" => Lost {
         lines: u64, "how many";
@@ -21,7 +29,7 @@ events! {
 
     /// No balloon was found, or none could be started.
     "no-device" => NoDevice<'e> {
-        message: &'e str, "which, and what can be done";
+        message: &'e str, "what was not found, and what the user can do";
     }
 
     /// A hot-plug slot has changed its state.
@@ -36,13 +44,13 @@ events! {
         presses: u64, "presses so far";
     }
 
-    /// Non-maskable interrupts came, and the kernel continues.
+    /// Non-maskable interrupts arrived; the kernel continues.
     "nmi" => Nmi {
         count: u64, "how many so far";
         interrupted: Hex, "the address of the code that the last one interrupted";
     }
 
-    /// The cause of the fault that follows, where the machine knows it.
+    /// The cause of the following fault, if the machine knows it.
     "cause" => Cause<'e> {
         message: &'e dyn fmt::Display, "the cause";
     }
@@ -53,7 +61,7 @@ events! {
         vector: u32, "the exception";
         name: &'e str, "its name";
         error_code: Hex, "its error code";
-        address: Hex, "the address that a page fault is about";
+        address: Hex, "the address that a page fault accessed";
         rip: Hex, "address of the instruction";
         rsp: Hex, "stack pointer";
         rflags: Hex, "flags";
@@ -84,7 +92,7 @@ events! {
         backtrace: Addresses<'e>, "return addresses";
     }
 
-    /// The kernel ends: through `isa-debug-exit` where there is one, else by ACPI power-off.
+    /// The kernel ends: through `isa-debug-exit` if there is one, otherwise by ACPI power-off.
     "exit" => Exit {
         status: u32, "QEMU's exit status: 33 after success, 35 after failure";
     }

@@ -1,8 +1,8 @@
-//! The events that the kernel writes with `log=json`: one JSON object a line.
+//! The events that the kernel writes with `log=json`: one JSON object per line.
 //!
-//! Each event is declared once, in a file of its group. The declaration makes the struct that the kernel fills in, so that an
-//! event has exactly its fields, and the entry of [`groups`], from which docs/events.md is written and by which the tests in
-//! QEMU check every line that they read.
+//! Each event is declared once, in the file of its group. The declaration generates the struct that the kernel fills
+//! in, so that an event has exactly its declared fields, and an entry of [`groups`]. From those entries
+//! docs/events.md is generated, and against them the tests in QEMU check every line.
 
 mod answers;
 mod balloon;

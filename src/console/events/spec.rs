@@ -11,7 +11,7 @@ pub(crate) trait Event {
     fn write(&self, object: &mut Object<'_>);
 }
 
-/// What an event is, and what it has.
+/// The declaration of an event.
 #[derive(Debug, Clone, Copy)]
 pub struct EventSpec {
     /// Its name, the value of `event`.
@@ -22,7 +22,7 @@ pub struct EventSpec {
     pub fields: &'static [FieldSpec],
 }
 
-/// What a field is.
+/// The declaration of a field.
 #[derive(Debug, Clone, Copy)]
 pub struct FieldSpec {
     /// Its name.

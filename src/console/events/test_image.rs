@@ -6,7 +6,7 @@ use super::spec::{Event, EventSpec};
 use crate::console::json::Object;
 
 events! {
-    /// A test that the image has (`list=on`).
+    /// A test in the image (`list=on`).
     "test-name" => TestName<'e> {
         name: &'e str, "the test";
         module: &'e str, "its module";
@@ -27,7 +27,7 @@ events! {
     "summary" => Summary {
         passed: u64, "tests passed";
         failed: u64, "tests failed";
-        failed_on_purpose: u64, "tests that failed as their names say";
+        failed_on_purpose: u64, "tests that failed as their names demand";
         skipped: u64, "tests skipped";
     }
 

@@ -1,7 +1,7 @@
 //! The balloons of the machine.
 //!
-//! `set` holds them all; `served` is one of them and decides when it is polled; `size_reports` follows its size, and
-//! `notices` has the lines and events of single moments. `options` makes the driver's options of the command line's.
+//! `set` holds all balloons. `served` is one balloon, and decides when to poll it; `size_reports` follows its size;
+//! `notices` has lines and events of single moments. `options` converts the command line's options into the driver's.
 
 mod notices;
 mod options;

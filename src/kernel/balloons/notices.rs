@@ -12,7 +12,7 @@ use crate::console::count;
 use crate::console::events::{self, Bytes, Frames};
 use crate::machine::{Machine, log as serial};
 
-/// Answers that no balloon has this name.
+/// Answers that there is no balloon of this name.
 pub(crate) fn unknown_name(name: &str) {
     serial::line(format_args!("there is no balloon `{name}`; `virtio` lists them"));
 }
@@ -38,23 +38,23 @@ pub(super) fn ready(balloon: &Balloon<Machine>) {
     }
 }
 
-/// The driver has ended: `orphans` frames stay with the host, of `actual` that were there.
+/// The driver has ended; `orphans` of its `actual` frames stay with the host.
 pub(super) fn removed(name: &str, function: Bdf, orphans: u64, actual: u64) {
     serial::emit(&events::Removed { name, device: &function, ballooned: Bytes::of_frames(orphans) });
     match orphans {
-        0 if actual == 0 => info!("{name}: balloon at {function} is removed"),
+        0 if actual == 0 => info!("{name}: balloon at {function} was removed"),
         0 => info!("{name}: balloon at {function} is gone; its {} MiB are the guest's again", actual / 256),
         left => info!("{name}: balloon at {function} is gone; the next one asks for its {} MiB", left / 256),
     }
 }
 
-/// The driver gave up.
+/// The driver has failed.
 pub(super) fn gave_up(balloon: &Balloon<Machine>, error: &BalloonError) {
     error!("{}: {error}; the driver gave up, and the device is left alone", balloon.name());
     serial::emit(&events::Failed { name: balloon.name(), error });
 }
 
-/// What a poll has seen of the device.
+/// Reports what a poll found.
 pub(super) fn changes(balloon: &Balloon<Machine>, changes: Changes) {
     type Notice = fn(&Balloon<Machine>);
     let notices: [(Changes, Notice); 6] = [
@@ -103,7 +103,7 @@ fn reset_in_words(name: &str, report: &ResetReport) {
     );
 }
 
-/// The device returns no requests: those in flight, those returned before, and the usual causes.
+/// The device returns no requests: reports those in flight, those returned before, and the usual causes.
 fn silent(balloon: &Balloon<Machine>) {
     let (name, status, answers) = (balloon.name(), balloon.status(), balloon.counters().answers());
     let [inflating, deflating, reporting] =
@@ -131,7 +131,7 @@ fn reported(balloon: &Balloon<Machine>) {
     serial::emit(&events::Reported { name: balloon.name(), bytes });
 }
 
-/// A round of hints has ended.
+/// A hinting round has ended.
 fn hinted(balloon: &Balloon<Machine>) {
     let Some(report) = balloon.status().last_hints else { return };
     let (name, id, bytes) = (balloon.name(), report.id, Bytes::of_frames(report.frames));

@@ -1,4 +1,4 @@
-//! The driver's options, as the command line has them.
+//! Converts the command line's options into the driver's.
 
 use ballonet::balloon::{Options, ReportPolicy};
 use ballonet::memory::FRAME_SIZE;
@@ -9,7 +9,7 @@ use crate::boot::{AccessChoice, KernelOptions};
 /// Nanoseconds in a millisecond.
 const MILLISECOND: u64 = 1_000_000;
 
-/// The options of a balloon's driver; the balloon's name is still to be chosen.
+/// The options of a balloon's driver, except its name.
 pub(crate) fn driver_options(options: &KernelOptions<'_>) -> Options {
     let mut driver = Options::default();
     driver.transport = options.transport;

@@ -1,4 +1,4 @@
-//! One balloon: when it is polled, what people can do to it, and how it goes.
+//! One balloon: when to poll it, what the console can do to it, and its state.
 
 use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Progress};
 use ballonet::platform::{DeviceAddress, Platform};
@@ -8,17 +8,17 @@ use super::notices;
 use super::size_reports::SizeReports;
 use crate::machine::{Machine, lines, log as serial};
 
-/// The interval at which a balloon without interrupts is polled while nothing moves: 10 ms.
+/// Polling interval of an idle balloon without interrupts: 10 ms.
 const POLL_IDLE: u64 = 10_000_000;
-/// The interval while something moves: 100 µs.
+/// Polling interval while it moves: 100 µs.
 const POLL_BUSY: u64 = 100_000;
-/// The interval at which a device is polled that has requests and finishes none: 1 s. It may be gone, or need a reset, and be
-/// unable to say so.
+/// Polling interval of a device that has requests but finishes none: 1 s. It may be gone or need a reset, and be
+/// unable to interrupt.
 const STALL: u64 = 1_000_000_000;
-/// The longest that a balloon that is about to be removed may take to deflate: 5 s.
+/// Time limit for deflating before a removal: 5 s.
 const FAREWELL: u64 = 5_000_000_000;
 
-/// What people can do to a balloon.
+/// What the console can do to a balloon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Reset the device and start it again.
@@ -27,7 +27,7 @@ pub(crate) enum Action {
     Freeze,
     /// Start it again.
     Restore,
-    /// Reset one of its queues, and use that again.
+    /// Reset one of its queues and use it again.
     ResetQueue(BalloonQueue),
 }
 
@@ -35,15 +35,15 @@ pub(crate) enum Action {
 pub(super) struct Served {
     pub(super) balloon: Balloon<Machine>,
     pub(super) size: SizeReports,
-    /// When a balloon without interrupts is polled next.
+    /// When to poll a balloon without interrupts.
     next_poll: u64,
-    /// When the device is polled if it has finished no requests by then; `None` without requests.
+    /// When to poll the device if it finishes no request until then; `None` without requests.
     stall: Option<u64>,
-    /// It has finished some since that moment was chosen.
+    /// Requests have finished since `stall` was set.
     progressed: bool,
-    /// It deflates, in order to be removed, since then.
+    /// It has been deflating for its removal since this time.
     leaving: Option<u64>,
-    /// It is gone, which has not been reported yet.
+    /// It is gone, which is not reported yet.
     gone: bool,
 }
 
@@ -60,7 +60,7 @@ impl Served {
         }
     }
 
-    /// Deflates the balloon completely, before it is removed.
+    /// Deflates the balloon completely for its removal.
     pub(super) fn leave(&mut self, now: u64) {
         self.balloon.pin(0);
         self.leaving = Some(now);
@@ -76,12 +76,12 @@ impl Served {
             || (status.actual == 0 && status.inflating + status.deflating == 0)
     }
 
-    /// Its address, once, if it turned out to be gone.
+    /// Its address if it turned out to be gone; returned once.
     pub(super) fn take_gone(&mut self) -> Option<DeviceAddress> {
         core::mem::take(&mut self.gone).then(|| self.balloon.status().address)
     }
 
-    /// Whether the device may not interrupt: it has no interrupt, or the kernel had to mask a line that stormed.
+    /// Whether to poll because no interrupt may arrive: there is none, or the kernel masked its line in a storm.
     fn is_polled(&self) -> bool {
         match self.balloon.status().interrupts {
             InterruptMode::Polling => true,
@@ -110,7 +110,7 @@ impl Served {
         }
     }
 
-    /// Whether the device must be polled although it has not interrupted: it cannot, or it finishes no requests.
+    /// Whether to poll without an interrupt: the device has none, or finishes no requests.
     fn is_due(&mut self, now: u64) -> bool {
         let polled = self.is_polled() && now >= self.next_poll;
         let stalled = self.stall.is_some_and(|moment| now >= moment);
@@ -120,21 +120,21 @@ impl Served {
         polled || stalled && !core::mem::take(&mut self.progressed)
     }
 
-    /// Whether the device has something that it must return. Hinted memory counts: the interrupt by which a host says that it
-    /// is done was seen to get lost while a guest moved (QEMU 7.2).
+    /// Whether the device must return something. Hinted memory counts: the interrupt with which a host reports that
+    /// it is done got lost in a migration (QEMU 7.2).
     fn in_flight(&self) -> bool {
         let status = self.balloon.status();
         status.inflating + status.deflating + status.reporting + status.hinted > 0
     }
 
-    /// When it must be served although it has not interrupted.
+    /// When to serve it without an interrupt.
     pub(super) fn next_poll(&self, machine: &mut Machine) -> Option<u64> {
         let running = self.balloon.status().failed.is_none() && !self.balloon.status().frozen;
         let poll = self.is_polled().then_some(self.next_poll);
         poll.into_iter().chain(self.stall).chain(self.balloon.deadline(machine)).min().filter(|_| running)
     }
 
-    /// Notes the outcome of a poll, and reports it.
+    /// Records and reports the result of a poll.
     fn note(&mut self, progress: Progress, now: u64, ansi: bool) {
         self.next_poll = now + if progress.next == Next::Idle { POLL_IDLE } else { POLL_BUSY };
         self.progressed = true;
@@ -145,7 +145,7 @@ impl Served {
         self.size.note(&self.balloon, progress.changes, now, ansi);
     }
 
-    /// The driver gave up. The kernel continues without it.
+    /// The driver has failed. The kernel continues without it.
     fn gave_up(&mut self, error: &BalloonError) {
         self.stop_following();
         notices::gave_up(&self.balloon, error);
@@ -156,7 +156,7 @@ impl Served {
         self.size.stop();
     }
 
-    /// Applies an action, and reports its outcome.
+    /// Applies an action and reports the result.
     pub(super) fn apply(&mut self, action: Action, machine: &mut Machine) {
         let balloon = &mut self.balloon;
         let resets = balloon.counters().resets;

@@ -1,4 +1,4 @@
-//! A balloon's size while it moves to the target, and its reports.
+//! Follows and reports a balloon's size while it moves to its target.
 
 use alloc::format;
 
@@ -10,10 +10,8 @@ use crate::console::Movement;
 use crate::console::events::{self, Bytes, MibPerSecond};
 use crate::machine::{Machine, frames, log as serial};
 
-/// Time between two progress lines on a terminal, and between two `balloon` events: 100 ms.
-const REDRAW: u64 = 100_000_000;
-/// Time between two progress lines where lines cannot be redrawn: 1 s.
-const PLAIN: u64 = 1_000_000_000;
+/// Interval of progress lines and of `balloon` events: 1 s, since each byte costs a virtual machine an exit.
+const PROGRESS: u64 = 1_000_000_000;
 
 /// The movement in progress, and the last reports.
 #[derive(Default)]
@@ -23,11 +21,11 @@ pub(super) struct SizeReports {
     ended: Option<Movement>,
     /// When progress was last reported.
     reported: u64,
-    /// It stops short of its target, which is reported once nothing is in flight.
+    /// It stops short of its target; reported once nothing is in flight.
     short: bool,
-    /// How frames go to the host, as last reported.
+    /// The last reported send strategy.
     strategy: Option<SendStrategy>,
-    /// Why it last gave less than an allocation wanted, if it did, and what of that has been reported.
+    /// Why it last gave less than an allocation needed, and which of those reasons was reported.
     refusal: Option<ReclaimError>,
     reported_refusal: Option<ReclaimError>,
     /// Frames reclaimed for allocations, as far as reported.
@@ -45,12 +43,12 @@ impl SizeReports {
         self.ended
     }
 
-    /// Why it last gave less than an allocation wanted, if it did.
+    /// Why it last gave less than an allocation needed, if it did.
     pub(super) fn refusal(&self) -> Option<&ReclaimError> {
         self.refusal.as_ref()
     }
 
-    /// Memory was reclaimed for an allocation: all that was wanted, or less because of `error`.
+    /// An allocation reclaimed memory: enough, or less because of `error`.
     pub(super) fn note_reclaim(&mut self, error: Option<ReclaimError>) {
         self.refusal = error;
     }
@@ -80,7 +78,7 @@ impl SizeReports {
         }
         if changes.contains(Changes::SETTLED) {
             self.finish(balloon, &status);
-        } else if self.movement.is_some() && now.saturating_sub(self.reported) >= if ansi { REDRAW } else { PLAIN } {
+        } else if self.movement.is_some() && now.saturating_sub(self.reported) >= PROGRESS {
             self.reported = now;
             self.report_progress(balloon, &status, ansi);
         }
@@ -88,7 +86,7 @@ impl SizeReports {
 
     fn report_progress(&self, balloon: &Balloon<Machine>, status: &BalloonStatus, ansi: bool) {
         emit(status);
-        // On a terminal the status line has the movement.
+        // On a terminal, the status line shows the movement.
         if let Some(movement) = self.movement.filter(|_| !ansi && serial::is_text()) {
             info!("{}: {movement}", balloon.name());
         }
@@ -105,7 +103,7 @@ impl SizeReports {
         }
     }
 
-    /// Reports how frames go to the host, if that has changed.
+    /// Reports the send strategy if it has changed.
     fn report_strategy(&mut self, balloon: &Balloon<Machine>) {
         let strategy = balloon.status().strategy;
         if self.strategy.replace(strategy) == Some(strategy) {
@@ -121,8 +119,8 @@ impl SizeReports {
         });
     }
 
-    /// Reports memory reclaimed for allocations, or refused to them: once for the same reason. Called from the main loop, after
-    /// the reclaim, since the allocation waits during it.
+    /// Reports memory that allocations reclaimed or failed to get, once per reason. Called from the main loop
+    /// afterwards, since the allocation waits during a reclaim.
     pub(super) fn report_reclaim(&mut self, balloon: &Balloon<Machine>) {
         let counters = balloon.counters();
         let news = (counters.reclaimed_frames, self.refusal);
@@ -141,18 +139,18 @@ impl SizeReports {
         });
         emit(&status);
         match self.refusal {
-            // Without the feature, or without memory to give, nothing is wrong.
+            // Nothing is wrong if the feature is missing or there is no memory to give.
             Some(ReclaimError::Forbidden | ReclaimError::Empty | ReclaimError::Stopped) | None => {}
             Some(error) => warn!("{}: memory ran out: {error}", balloon.name()),
         }
     }
 }
 
-/// Reports that the balloon stops short of its target, and why.
+/// Reports that the balloon stops short of its target, with the reason.
 fn report_short(balloon: &Balloon<Machine>, status: &BalloonStatus) {
     let counts = frames::counts();
     let mib = |frames: u64| (frames * FRAME_SIZE) >> 20;
-    // A host counts memory as the guest's that the guest may not use, or not find.
+    // The host may count memory that the guest cannot find or must not use.
     let reason = if status.target > counts.total {
         format!("because the guest has only {} MiB, and needs the rest itself", mib(counts.total))
     } else {

@@ -1,4 +1,4 @@
-//! A command: its usage, the function that runs it, the context it works on, and its outcome.
+//! A command: its usage, its function, its context and its result.
 
 use ballonet::pci::Tree;
 
@@ -26,7 +26,7 @@ pub(super) use say;
 pub(super) struct Command {
     /// Its name, its arguments, and what it does.
     pub(super) usage: Usage,
-    /// Runs it with these arguments; `None` if it does not take them.
+    /// Runs it with these arguments; `None` if it does not accept them.
     pub(super) run: fn(&[&str], &mut Context<'_>) -> Option<Answer>,
 }
 
@@ -41,9 +41,9 @@ impl Command {
     }
 }
 
-/// What a line leads to.
+/// The result of a line.
 pub(super) enum Answer {
-    /// It is answered.
+    /// The answer is complete.
     Done,
     /// It is in progress.
     Job(Job),
@@ -53,14 +53,14 @@ pub(super) enum Answer {
     End(Outcome),
 }
 
-/// What a command leads to beyond its answer.
+/// What the main loop must do after a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kernel) enum Outcome {
     /// Nothing.
     Done,
-    /// Switch off.
+    /// Power off.
     PowerOff,
-    /// Start again.
+    /// Reboot.
     Reboot,
 }
 
@@ -76,11 +76,11 @@ pub(in crate::kernel) struct Context<'k> {
     pub(in crate::kernel) balloons: &'k mut Balloons,
     /// Its hot-plug slots.
     pub(in crate::kernel) slots: &'k Slots,
-    /// The memory held.
+    /// Memory held for `mem verify`.
     pub(in crate::kernel) held: &'k mut Held,
     /// The program that runs.
     pub(in crate::kernel) work: &'k mut Work,
-    /// The program that allocates.
+    /// The program that measures latency.
     pub(in crate::kernel) latency: &'k mut Latency,
 }
 

@@ -1,5 +1,5 @@
-//! Commands that take long. The main loop runs a bounded piece in each turn, so that neither balloons nor keys wait; Ctrl-C ends
-//! them.
+//! Long commands. Each turn of the main loop runs a bounded piece, so that balloons and keys do not wait; Ctrl-C
+//! stops the command.
 
 use alloc::string::String;
 use alloc::vec;
@@ -15,18 +15,18 @@ use crate::kernel::balloons::Balloons;
 use crate::kernel::held::Held;
 use crate::kernel::shortage::Shortage;
 
-/// Lines written in a turn: some 30 ms of a line of 115200 baud.
+/// Lines written per turn: some 30 ms at 115200 baud.
 const LINES: usize = 4;
-/// Lines of the log between two pauses: a terminal of 24 rows less one for the prompt.
+/// Lines of the log between pauses: they fit a terminal of 24 rows together with the prompt.
 const PAGE: u64 = 22;
 
 /// A command in progress.
 pub(super) enum Job {
-    /// `mem hold`: bytes wanted, and taken so far.
+    /// `mem hold`: bytes requested, and bytes allocated so far.
     Hold { wanted: u64, taken: u64 },
     /// `mem verify`: the next block, bytes verified, words that differ.
     Verify { next: usize, bytes: u64, bad: u64 },
-    /// `mem release`: bytes held when it began.
+    /// `mem release`: bytes held at its start.
     Release { bytes: u64 },
     /// An answer of many lines.
     List(vec::IntoIter<String>),
@@ -34,11 +34,11 @@ pub(super) enum Job {
     Log(Pager),
 }
 
-/// The log, from its beginning up to when the command was typed.
+/// Prints the log from its beginning to the time of the command.
 pub(super) struct Pager {
     next: u64,
     end: u64,
-    /// The line before which it pauses; `None`: without pauses.
+    /// The line before which to pause; `None`: no pauses.
     pause: Option<u64>,
 }
 
@@ -64,18 +64,18 @@ pub(super) struct JobContext<'k> {
 }
 
 impl Job {
-    /// Prints lines, a few in each turn.
+    /// Prints lines, a few per turn.
     pub(super) fn list(lines: Vec<String>) -> Self {
         Self::List(lines.into_iter())
     }
 
-    /// Prints the log as it stands, with or without pauses.
+    /// Prints the log as it is now, with or without pauses.
     pub(super) fn log(pauses: bool) -> Self {
         let end = serial::with_kept(Record::lines);
         Self::Log(Pager { next: 0, end, pause: pauses.then_some(PAGE) })
     }
 
-    /// Runs a piece of it.
+    /// Runs a piece of the job.
     pub(super) fn step(&mut self, context: &mut JobContext<'_>) -> Step {
         match self {
             Self::Hold { wanted, taken } => {
@@ -122,7 +122,7 @@ impl Job {
         }
     }
 
-    /// Ends it early, and reports how far it got.
+    /// Stops it early and reports how far it got.
     pub(super) fn stop(self, context: &mut JobContext<'_>) {
         match self {
             Self::Hold { wanted, taken } => report_held(context.held, taken, wanted, Some(Reason::Stopped)),
@@ -162,7 +162,7 @@ impl Pager {
             self.next = number + 1;
         }
         if lines.is_empty() {
-            // The rest was lost meanwhile.
+            // The remaining lines were lost meanwhile.
             self.next = until;
         }
         match () {
@@ -194,7 +194,7 @@ impl fmt::Display for Progress<'_> {
     }
 }
 
-/// Why less is held than wanted.
+/// Why less memory is held than requested.
 enum Reason<'b> {
     /// Ctrl-C was typed.
     Stopped,
@@ -213,7 +213,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Reports how much is held, and why that is less than wanted.
+/// Reports how much memory is held, and why it is less than requested.
 fn report_held(held: &Held, taken: u64, wanted: u64, reason: Option<Reason<'_>>) {
     let bytes = held.bytes();
     serial::emit(&events::Held {

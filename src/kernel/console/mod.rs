@@ -1,7 +1,7 @@
-//! The console: commands from the serial line and the keyboard, and the line that is being typed.
+//! The console: commands from the serial line and the keyboard, and the input line.
 //!
-//! `session` has the line and the command in progress; `table` declares the commands and finds the one typed; `commands` runs
-//! them, a file for each subject; `job` is a command that takes long.
+//! `session` has the input line and the command in progress. `table` declares the commands and finds the typed one;
+//! `commands` runs them, one file per subject; `job` is a long command.
 
 mod command;
 mod commands;
@@ -15,7 +15,7 @@ pub use table::commands;
 
 use crate::machine::power;
 
-/// Switches off or starts again.
+/// Powers off or reboots.
 pub(in crate::kernel) fn end(outcome: Outcome) -> ! {
     match outcome {
         Outcome::Reboot => power::reboot(),

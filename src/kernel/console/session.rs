@@ -1,4 +1,4 @@
-//! The line that is being typed, and the command in progress.
+//! The input line, and the command in progress.
 
 use alloc::format;
 use alloc::string::String;
@@ -23,19 +23,20 @@ const PROMPT: &str = "> ";
 pub(in crate::kernel) struct Console {
     editor: LineEditor,
     ansi: bool,
-    /// When the status line was last drawn because the balloon or a job moved; 0 if nothing moves.
+    /// When the status line was last drawn for a movement or job; 0 if nothing moves.
     drawn: u64,
     /// The command in progress.
     job: Option<Job>,
-    /// It waits for a key.
+    /// The command waits for a key.
     paused: bool,
-    /// When its progress was last written where the status line cannot be redrawn.
+    /// When its progress was last printed where the status line cannot be redrawn.
     reported: u64,
 }
 
-/// Time between two drawings of the status line while something moves: 100 ms.
+/// Interval of drawing the progress of a command: 100 ms.
 const REDRAW: u64 = 100_000_000;
-/// Time between two lines of progress where lines cannot be redrawn: 1 s.
+/// Interval of drawing the balloon's progress, and of a command's progress lines where lines cannot be redrawn: 1 s, since
+/// each byte costs a virtual machine an exit.
 const PLAIN: u64 = 1_000_000_000;
 /// Ctrl-C.
 const INTERRUPT: u8 = 3;
@@ -47,7 +48,7 @@ impl Console {
         Self { editor: LineEditor::new(), ansi, drawn: 0, job: None, paused: false, reported: 0 }
     }
 
-    /// Whether a command is in progress during which no input is read.
+    /// Whether a command is in progress that reads no input.
     pub(in crate::kernel) fn is_busy(&self) -> bool {
         self.job.is_some() && !self.paused
     }
@@ -70,7 +71,7 @@ impl Console {
         }
     }
 
-    /// Ends a command before its time.
+    /// Stops a command early.
     fn end(&mut self, job: Job, context: &mut Context<'_>) {
         self.paused = false;
         job.stop(&mut context.for_job());
@@ -85,14 +86,14 @@ impl Console {
         }
         let Some(job @ (Job::Hold { .. } | Job::Verify { .. } | Job::Release { .. })) = &self.job else { return };
         if !self.ansi && serial::is_text() && now >= self.reported + PLAIN {
-            // Not at once: most commands are done before that.
+            // Not in the first turn: most commands end before the second.
             if core::mem::replace(&mut self.reported, now) != 0 {
                 serial::passing(format_args!("{}", job.progress(context.held.bytes())));
             }
         }
     }
 
-    /// Takes a byte that was typed. A finished line is run.
+    /// Takes a typed byte. Runs a completed line.
     pub(in crate::kernel) fn feed(&mut self, byte: u8, context: &mut Context<'_>) -> Outcome {
         if let Some(mut job) = self.job.take_if(|_| self.paused) {
             self.paused = false;
@@ -106,7 +107,7 @@ impl Console {
                     self.end(job, context);
                     return Outcome::Done;
                 }
-                // Any other key begins a new line.
+                // Any other key starts a new line.
                 _ => self.end(job, context),
             }
         }
@@ -175,7 +176,7 @@ impl Console {
         }
     }
 
-    /// Draws the status line while a balloon moves, and once when it has stopped.
+    /// Draws the status line while a balloon moves, and once more when it stops.
     pub(in crate::kernel) fn draw_if_moving(&mut self, balloons: &Balloons, held: u64) {
         if self.job.is_some() {
             return;
@@ -186,17 +187,20 @@ impl Console {
             }
             return;
         };
-        if self.drawn == 0 || movement.now >= self.drawn + REDRAW {
+        // Not at once: most movements are done before that.
+        if self.drawn == 0 {
             self.drawn = movement.now.max(1);
+        } else if movement.now >= self.drawn + PLAIN {
+            self.drawn = movement.now;
             self.draw(balloons, held);
         }
     }
 
-    /// Draws the line being typed, or the progress of a command, with `held` bytes held: on the screen, and on a terminal, after the
-    /// balloon's progress.
+    /// Draws the input line or a command's progress, with `held` bytes held: on the screen, and on a terminal behind
+    /// the balloon's progress.
     pub(in crate::kernel) fn draw(&self, balloons: &Balloons, held: u64) {
         if let Some(job) = &self.job {
-            // The hint on how to continue the log matters only while it waits.
+            // The key hint for the log matters only while it is paused.
             let silent = matches!(job, Job::Log(_)) && !self.paused;
             let progress = if silent { String::new() } else { format!("{}", job.progress(held)) };
             return self.draw_line("", &progress, 0, balloons);

@@ -1,6 +1,6 @@
-//! The commands: each row has the name, the arguments, what it does, and the function that runs it.
+//! The commands: name, arguments, description, and function of each.
 //!
-//! `help`, completion and docs/console.md follow from the table. A name may have several rows, for forms that differ.
+//! `help`, completion and docs/console.md derive from this table. A name may have several rows for different forms.
 
 use alloc::format;
 use alloc::vec::Vec;

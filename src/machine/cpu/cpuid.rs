@@ -1,8 +1,7 @@
 //! What the CPU can do, asked once, and the control bits that depend on it.
 
-use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::arch::x86_64::{__cpuid, __cpuid_count, CpuidResult};
 
-use x86_64::instructions::port::PortWriteOnly;
 use x86_64::registers::control::{Cr4, Cr4Flags, Efer, EferFlags};
 
 /// CPU features and widths that the kernel depends on (SDM vol. 2, CPUID).
@@ -29,8 +28,6 @@ pub(crate) struct Features {
     /// Width of a physical address in bits.
     pub physical_bits: u8,
 }
-
-const HYPERVISOR_LEAF: u32 = 0x4000_0000;
 
 impl Features {
     /// Asks CPUID.
@@ -87,29 +84,10 @@ pub(crate) fn brand() -> [u8; 48] {
     name
 }
 
-/// The TSC's frequency in Hz, where CPUID tells it: leaf 0x15 (crystal and ratio), or the leaf 0x40000010 in which
-/// hypervisors give it in kHz.
-pub(crate) fn tsc_hz(features: &Features) -> Option<u64> {
-    if __cpuid(0).eax >= 0x15 {
-        let leaf = __cpuid_count(0x15, 0);
-        if leaf.eax != 0 && leaf.ebx != 0 && leaf.ecx != 0 {
-            return u64::from(leaf.ecx).checked_mul(u64::from(leaf.ebx)).map(|product| product / u64::from(leaf.eax));
-        }
-    }
-    if features.hypervisor {
-        let most = __cpuid(HYPERVISOR_LEAF).eax;
-        if (HYPERVISOR_LEAF + 0x10..=HYPERVISOR_LEAF + 0x1000).contains(&most) {
-            let khz = __cpuid(HYPERVISOR_LEAF + 0x10).eax;
-            return (khz != 0).then(|| u64::from(khz) * 1000);
-        }
-    }
-    None
-}
-
-/// The CPU's base frequency in Hz, which is near that of the TSC, where CPUID tells it (leaf 0x16).
-pub(crate) fn base_hz() -> Option<u64> {
-    let mhz = if __cpuid(0).eax >= 0x16 { __cpuid(0x16).eax & 0xFFFF } else { 0 };
-    (mhz != 0).then(|| u64::from(mhz) * 1_000_000)
+/// A leaf's answer, of its first subleaf: EAX, EBX, ECX, EDX.
+pub(crate) fn leaf(number: u32) -> [u32; 4] {
+    let CpuidResult { eax, ebx, ecx, edx } = __cpuid_count(number, 0);
+    [eax, ebx, ecx, edx]
 }
 
 /// Whether there is a local APIC that is on.
@@ -120,14 +98,6 @@ pub(crate) fn has_local_apic() -> bool {
 /// Whether this is a virtual machine, as far as CPUID says so.
 pub(crate) fn has_hypervisor() -> bool {
     __cpuid(1).ecx & 1 << 31 != 0
-}
-
-/// Gives the hardware some `count` ms to act, without relying on any clock.
-pub(crate) fn wait_some_ms(count: u32) {
-    for _ in 0..count.saturating_mul(1000) {
-        // SAFETY: port 0x80 is free for diagnostics on every PC; a write takes about 1 µs.
-        unsafe { PortWriteOnly::<u8>::new(0x80).write(0) };
-    }
 }
 
 /// Stops this CPU for good.

@@ -34,6 +34,8 @@ pub(crate) struct IoApic {
     window: Window,
     gsi_base: u32,
     inputs: u32,
+    /// The low half of each input's entry, as last written: vector, polarity, trigger, mask. Nothing else writes there.
+    entries: Vec<u32>,
 }
 
 pub(crate) static IO_APICS: Lock<Vec<IoApic>> = Lock::new(Vec::new());
@@ -51,6 +53,14 @@ impl IoApic {
             return Err(IoApicError::Absent);
         }
         if inputs > IoApicEntry::MOST_INPUTS { Err(IoApicError::Inputs(inputs)) } else { Ok(inputs) }
+    }
+
+    /// Writes the low half of an input's entry, unless that is what it is.
+    fn set_entry(&mut self, input: u32, value: u32) {
+        let Some(entry) = self.entries.get_mut(input as usize) else { return };
+        if core::mem::replace(entry, value) != value {
+            self.write(TABLE + 2 * input, value);
+        }
     }
 
     fn write(&mut self, index: u32, value: u32) {
@@ -83,12 +93,13 @@ pub(crate) fn add(entry: &IoApicEntry) -> Result<u32, IoApicError> {
         .map_err(IoApicError::Map)?;
     // SAFETY: just mapped, for as long as it is used; an IOAPIC's registers do not touch memory but by interrupts, which have gates.
     let window = unsafe { Window::memory(start, WINDOW as usize) };
-    let mut io_apic = IoApic { window, gsi_base: entry.gsi_base, inputs: 0 };
+    let mut io_apic = IoApic { window, gsi_base: entry.gsi_base, inputs: 0, entries: Vec::new() };
     let inputs = io_apic.count_inputs().inspect_err(|_| paging::with(|space| space.close_window(start, WINDOW)))?;
     io_apic.inputs = inputs;
+    io_apic.entries.resize(inputs as usize, MASKED);
     for input in 0..inputs {
+        // The other half, the destination, is written when the input is used.
         io_apic.write(TABLE + 2 * input, MASKED);
-        io_apic.write(TABLE + 2 * input + 1, 0);
     }
     IO_APICS.with(|list| list.push(io_apic));
     Ok(inputs)
@@ -108,19 +119,17 @@ pub(crate) fn route(route: InterruptRoute, vector: u8, apic_id: u8) -> Option<()
     let polarity = if route.signalling.polarity == Polarity::ActiveLow { ACTIVE_LOW } else { 0 };
     let trigger = if route.signalling.trigger == Trigger::Level { LEVEL } else { 0 };
     with_input(route.gsi, |io_apic, input| {
-        let index = TABLE + 2 * input;
-        io_apic.write(index, MASKED);
-        io_apic.write(index + 1, u32::from(apic_id) << 24);
-        io_apic.write(index, u32::from(vector) | polarity | trigger);
+        io_apic.set_entry(input, MASKED);
+        io_apic.write(TABLE + 2 * input + 1, u32::from(apic_id) << 24);
+        io_apic.set_entry(input, u32::from(vector) | polarity | trigger);
     })
 }
 
 /// Masks or unmasks a line. `None` if no IOAPIC has it.
 pub(crate) fn set_masked(gsi: u32, masked: bool) -> Option<()> {
     with_input(gsi, |io_apic, input| {
-        let index = TABLE + 2 * input;
-        let entry = io_apic.read(index);
-        io_apic.write(index, if masked { entry | MASKED } else { entry & !MASKED });
+        let entry = io_apic.entries.get(input as usize).copied().unwrap_or(MASKED);
+        io_apic.set_entry(input, if masked { entry | MASKED } else { entry & !MASKED });
     })
 }
 

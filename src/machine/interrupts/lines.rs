@@ -9,9 +9,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::acpi::{InterruptRoute, Madt, Signalling, Trigger};
+use crate::machine::interrupts::vectors::Handler;
 use crate::machine::interrupts::{io_apic, vectors};
 use crate::machine::lock::Lock;
-use ballonet::platform::{Handled, Handler, VectorError};
+use ballonet::platform::{Handled, VectorError};
 
 /// Unclaimed interrupts in a row after which an input is masked.
 const PATIENCE: u32 = 64;
@@ -76,34 +77,44 @@ fn candidates(interrupt_line: u8, madt: Option<&Madt>) -> Vec<InterruptRoute> {
     routes
 }
 
+/// A handler that could not be attached.
+pub(crate) struct NotAttached {
+    /// Why; `None` if there is no input at all.
+    pub(crate) error: Option<VectorError>,
+    /// It owns registers, which somebody has to unmap.
+    pub(crate) handler: Handler,
+}
+
 /// Attaches `handler` to wherever the pin of the function with this Interrupt Line register may end; interrupts go to
-/// the CPU with this APIC id. Returns the line's id, `None` if there is no input at all.
+/// the CPU with this APIC id. Returns the line's id.
 ///
 /// # Errors
-/// When vectors have run out.
+/// When there is no input, or vectors have run out.
+#[allow(clippy::result_large_err, reason = "the handler comes back, once a device")]
 pub(crate) fn attach(
     interrupt_line: u8,
     madt: Option<&Madt>,
     apic_id: u8,
     name: String,
     handler: Handler,
-) -> Result<Option<u32>, VectorError> {
+) -> Result<u32, NotAttached> {
     attach_to(candidates(interrupt_line, madt), apic_id, name, handler)
 }
 
 /// Attaches `handler` to the inputs of `routes`, of which one is the right one; the rest as in [`attach`].
 ///
 /// # Errors
-/// When vectors have run out.
+/// When there is no input, or vectors have run out.
+#[allow(clippy::result_large_err, reason = "the handler comes back, once a device")]
 pub(crate) fn attach_to(
     mut routes: Vec<InterruptRoute>,
     apic_id: u8,
     name: String,
     handler: Handler,
-) -> Result<Option<u32>, VectorError> {
+) -> Result<u32, NotAttached> {
     routes.retain(|route| io_apic::has(route.gsi));
     if routes.is_empty() {
-        return Ok(None);
+        return Err(NotAttached { error: None, handler });
     }
     let line = Line { id: 0, name, handler, inputs: routes.iter().map(|route| route.gsi).collect(), count: 0 };
     let id = LINES.with(|all| {
@@ -114,11 +125,11 @@ pub(crate) fn attach_to(
     });
     for route in routes {
         if let Err(error) = open_input(route, apic_id) {
-            detach(id);
-            return Err(error);
+            let handler = detach(id).expect("the line was just attached");
+            return Err(NotAttached { error: Some(error), handler });
         }
     }
-    Ok(Some(id))
+    Ok(id)
 }
 
 /// Gives an input a vector and unmasks it, unless it is in use already.
@@ -133,7 +144,7 @@ fn open_input(route: InterruptRoute, apic_id: u8) -> Result<(), VectorError> {
         io_apic::set_masked(gsi, false);
         return Ok(());
     }
-    let vector = vectors::allocate(alloc::format!("GSI {gsi}"), alloc::boxed::Box::new(move || interrupt(gsi)))?;
+    let vector = vectors::allocate(alloc::format!("GSI {gsi}"), Handler::new(move || interrupt(gsi)))?;
     let trigger = route.signalling.trigger;
     LINES.with(|all| all.inputs.push(Input { gsi, vector, trigger, unclaimed: 0 }));
     io_apic::route(route, vector, apic_id);
@@ -160,7 +171,7 @@ impl Lines {
         let mut claims = 0;
         let mut claimant = None;
         for line in self.lines.iter_mut().filter(|line| line.inputs.contains(&gsi)) {
-            if (line.handler)() == Handled::Yes {
+            if line.handler.run() == Handled::Yes {
                 line.count += 1;
                 claims += 1;
                 claimant = Some(line);
@@ -211,16 +222,16 @@ pub(crate) fn trim() {
     }
 }
 
-/// Detaches a line. When it returns, its handler no longer runs.
-pub(crate) fn detach(id: u32) {
+/// Detaches a line. Returns its handler, which no longer runs.
+pub(crate) fn detach(id: u32) -> Option<Handler> {
     let line = LINES.with(|all| {
         let index = all.lines.iter().position(|line| line.id == id)?;
         let line = all.lines.remove(index);
         all.mask_unused();
         Some(line)
     });
-    drop(line);
     trim();
+    line.map(|line| line.handler)
 }
 
 /// Waits until no handler of a line runs on any CPU.

@@ -14,7 +14,12 @@ use crate::machine::interrupts::numbers::{FIRST_DEVICE, LAST_DEVICE};
 use crate::machine::lock::Lock;
 use crate::machine::smp::cpu::Cpu;
 use crate::machine::smp::registry;
-use ballonet::platform::{Handled, Handler, VectorError};
+use ballonet::platform::{self, Handled, VectorError};
+
+use crate::machine::devices::mmio::Window;
+
+/// What runs at an interrupt.
+pub(crate) type Handler = platform::Handler<Window>;
 
 /// A vector's owner.
 struct Owner {
@@ -52,7 +57,7 @@ pub(crate) unsafe fn force_unlock(vector: u8) {
 /// Runs the owner's handler and acknowledges the interrupt. Called by the stub, with interrupts off.
 pub(crate) fn deliver(vector: u8) {
     let slot = &SLOTS[usize::from(vector)];
-    let handled = slot.owner.with(|owner| owner.as_mut().map(|owner| (owner.handler)()));
+    let handled = slot.owner.with(|owner| owner.as_mut().map(|owner| owner.handler.run()));
     if handled != Some(Handled::Yes) {
         slot.unclaimed.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
 //! Registers that ACPI points out, opened while there is time, so that the last steps of the kernel need no page tables.
 
 use crate::acpi::{Acpi, AddressSpace, EventBlock, Events, Fadt, GenericAddress, Pm1Event, ResetRegister};
-use crate::machine::cpu::cpuid;
 use crate::machine::devices::mmio::Window;
 use crate::machine::memory::frames;
 use crate::machine::paging::{self, Access};
+use crate::machine::time::clock;
 use ballonet::platform::Registers;
 
 /// Opens the register at `address`, of `length` bytes, for good. `None` where it cannot be reached.
@@ -111,7 +111,7 @@ pub(crate) fn take_acpi_mode(fadt: &Fadt, registers: &PowerRegisters) -> bool {
     (0..PATIENCE).any(|_| {
         let on = is_on();
         if !on {
-            cpuid::wait_some_ms(1);
+            clock::wait_some_ms(1);
         }
         on
     })

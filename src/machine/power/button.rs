@@ -4,7 +4,6 @@
 //! storm, and then the button is polled. A button that is not fixed hardware is a device that only AML
 //! describes.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use derive_more::Display;
 
 use crate::acpi::{Acpi, FadtFlags, Happened, InterruptRoute};
-use crate::machine::interrupts::{lines, local_apic};
+use crate::machine::interrupts::{lines, local_apic, vectors};
 use crate::machine::power::acpi_registers::take_acpi_mode;
 use crate::machine::power::{POWER, Power};
 use ballonet::platform::Handled;
@@ -72,7 +71,7 @@ pub(crate) fn watch(acpi: Option<&Acpi>) -> Result<Heard, NoButton> {
 fn attach(route: InterruptRoute) -> bool {
     let id = u8::try_from(local_apic::id()).unwrap_or(0);
     let handler = || if look() { Handled::Yes } else { Handled::No };
-    matches!(lines::attach_to(vec![route], id, String::from("acpi"), Box::new(handler)), Ok(Some(_)))
+    lines::attach_to(vec![route], id, String::from("acpi"), vectors::Handler::new(handler)).is_ok()
 }
 
 impl Power {

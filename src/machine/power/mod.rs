@@ -2,6 +2,7 @@
 
 mod acpi_registers;
 pub(crate) mod button;
+mod ways_out;
 
 use x86_64::VirtAddr;
 use x86_64::instructions::interrupts;
@@ -11,10 +12,12 @@ use x86_64::structures::DescriptorTablePointer;
 
 use crate::acpi::{Acpi, Fadt, SleepType};
 use crate::console::events;
-use crate::machine::cpu::cpuid::{self, wait_some_ms};
+use crate::machine::cpu::cpuid;
 use crate::machine::lock::Lock;
 use crate::machine::power::acpi_registers::{PowerRegisters, ResetPlace, take_acpi_mode};
+use crate::machine::power::ways_out::WayOut;
 use crate::machine::terminal::{log, screen};
+use crate::machine::time::clock::wait_some_ms;
 use ballonet::platform::Registers;
 
 /// How the kernel ended.
@@ -63,51 +66,82 @@ pub(crate) fn initialise(acpi: &Acpi) {
     }
 }
 
-/// Ends the kernel: by `isa-debug-exit` where there is one, else by ACPI power-off, else by a reset, in the way that a VMM without
-/// ACPI takes for the end, else by standing still. A PC is never reset here, and stays on after a failure, so that its screen can
-/// be read.
+/// Ends the kernel by the ways of [`WayOut::to_end`], else stands still. The status is on the serial line before.
 pub(crate) fn exit(status: ExitStatus) -> ! {
     interrupts::disable();
     log::emit(&events::Exit { status: status.qemu_status().into() });
     screen::flush();
-    // On a PC nothing documents that port, so writing to it would be a guess.
-    if cpuid::has_hypervisor() {
-        // SAFETY: QEMU's exit device, or a port of a virtual machine that nothing answers at.
-        unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(status.debug_exit_value()) };
-        // QEMU 10 lets the CPU run for a moment after the write.
-        wait_some_ms(10);
-        if status == ExitStatus::Failure {
-            ::log::error!(
-                "there is no isa-debug-exit at port {DEBUG_EXIT:#x} to take a status: the virtual machine is switched off as \
-                 after a success, and only this line says that it failed"
-            );
+    drain();
+    let ways = WayOut::to_end(status, cpuid::has_hypervisor()).iter().copied().filter(|way| is_there(*way));
+    for way in ways {
+        if way.is_reset() {
+            announce_reset(way);
         }
-    }
-    if status == ExitStatus::Success || cpuid::has_hypervisor() {
-        // The holder of the lock was about to end the kernel too, or never runs again.
-        POWER.try_with(|power| power.as_mut().map(Power::switch_off));
-    }
-    if cpuid::has_hypervisor() {
-        end_by_reset();
+        take(way, status);
     }
     log::line(format_args!("It is now safe to turn the machine off."));
     screen::flush();
     cpuid::halt()
 }
 
-/// Ends a virtual machine that has no power-off: the keyboard controller's reset first, since it is all that Firecracker and
-/// libkrun have, then the others.
-fn end_by_reset() -> ! {
-    /// For the last bytes on the serial line, and for a VMM that is slow to switch off: a reset must not overtake that.
-    const PATIENCE_MS: u32 = 200;
-    ::log::info!("the virtual machine is still on: it is ended by a reset");
+/// Says that the machine is to end by a reset.
+fn announce_reset(way: WayOut) {
+    ::log::info!("the virtual machine is still on: it is ended by {way}");
     screen::flush();
-    wait_some_ms(PATIENCE_MS);
-    pulse_reset_line();
-    POWER.try_with(|power| power.as_mut().map(Power::reset));
-    reset_by_chipset();
-    triple_fault()
+    drain();
 }
+
+/// Whether there is a point in a way out. Most show that only when they are taken.
+fn is_there(way: WayOut) -> bool {
+    let knows = |find: fn(&Power) -> bool| POWER.try_with(|power| power.as_ref().is_some_and(find)).unwrap_or(false);
+    match way {
+        WayOut::SoftOff => knows(|power| power.soft_off.is_some()),
+        WayOut::ResetRegister => knows(|power| power.registers.reset.is_some()),
+        _ => true,
+    }
+}
+
+/// Takes a way out. Returns where it does not work.
+fn take(way: WayOut, status: ExitStatus) {
+    // The holder of the lock was about to end the kernel too, or never runs again.
+    let with_power = |take: fn(&mut Power)| POWER.try_with(|power| power.as_mut().map(take));
+    match way {
+        WayOut::DebugExit => debug_exit(status),
+        WayOut::SoftOff => {
+            with_power(Power::switch_off);
+        }
+        WayOut::KeyboardController => pulse_reset_line(),
+        WayOut::ResetRegister => {
+            with_power(Power::reset);
+        }
+        WayOut::Chipset => reset_by_chipset(),
+        WayOut::TripleFault => triple_fault(),
+    }
+}
+
+/// Hands the status to QEMU's exit device.
+fn debug_exit(status: ExitStatus) {
+    // SAFETY: QEMU's exit device, or a port of a virtual machine that nothing answers at.
+    unsafe { PortWriteOnly::<u32>::new(DEBUG_EXIT).write(status.debug_exit_value()) };
+    // QEMU 10 lets the CPU run for a moment after the write.
+    wait_some_ms(10);
+    if status == ExitStatus::Failure {
+        ::log::error!(
+            "there is no isa-debug-exit at port {DEBUG_EXIT:#x} to take a status: the virtual machine is switched off as \
+             after a success, and only this line says that it failed"
+        );
+    }
+}
+
+/// Waits for the last bytes on the serial line, which whatever ends the machine would cut off.
+fn drain() {
+    /// The longest wait, in nanoseconds, since a reader may have stopped: 200 ms. A queue takes 1.4 ms at full speed.
+    const PATIENCE: u64 = 200_000_000;
+    log::with_serial(|serial| serial.drain(PATIENCE));
+}
+
+/// What a VMM may take to switch off, in ms: a reset must not overtake that.
+const SLOW_MS: u32 = 200;
 
 /// PM1 control: sleep enable, and where the sleep type goes (ACPI 6.5, 4.8.3.2.1).
 const SLEEP_ENABLE: u16 = 1 << 13;
@@ -124,7 +158,7 @@ impl Power {
         let Some(sleep) = self.soft_off else { return };
         if let Some(register) = &mut self.registers.sleep_control {
             register.write8(0, sleep.a << REDUCED_SLEEP_TYPE_SHIFT | REDUCED_SLEEP_ENABLE);
-            wait_some_ms(10);
+            wait_some_ms(SLOW_MS);
         }
         if self.registers.control.iter().all(Option::is_none) {
             return;
@@ -143,7 +177,7 @@ impl Power {
                 }
             }
         }
-        wait_some_ms(10);
+        wait_some_ms(SLOW_MS);
     }
 
     /// Resets the machine by ACPI's register, where there is one.
@@ -164,13 +198,13 @@ impl Power {
     }
 }
 
-/// Starts the machine again: by ACPI's reset register, the chipset's, the keyboard controller's, or a triple fault.
+/// Starts the machine again.
 pub(crate) fn reboot() -> ! {
     interrupts::disable();
-    POWER.try_with(|power| power.as_mut().map(Power::reset));
-    reset_by_chipset();
-    pulse_reset_line();
-    triple_fault()
+    for way in WayOut::TO_REBOOT {
+        take(way, ExitStatus::Success);
+    }
+    cpuid::halt()
 }
 
 /// Resets by the chipset's reset control register, where there is one.

@@ -9,9 +9,8 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 use spin::Once;
 
 use super::cpu::{Cpu, SleepState};
-use crate::machine::cpu::cpuid;
 use crate::machine::interrupts::{local_apic, numbers};
-use crate::machine::time::tsc;
+use crate::machine::time::{clock, tsc};
 
 /// The boot CPU.
 static BOOT: Cpu = Cpu::new(0);
@@ -84,7 +83,7 @@ pub(crate) fn stop_others() {
         if others().all(Cpu::has_stopped) {
             return;
         }
-        cpuid::wait_some_ms(1);
+        clock::wait_some_ms(1);
     }
 }
 

@@ -114,13 +114,13 @@ fn start_all(processors: &[u32], vector: u8) -> usize {
 
 /// What CPUs interrupt each other by.
 fn install_vectors() {
-    // That it has come is all there is to it.
-    vectors::install(vectors::WAKE, String::from("wake"), Box::new(|| Handled::Yes));
+    // Its arrival is its whole effect.
+    vectors::install(vectors::WAKE, String::from("wake"), vectors::Handler::new(|| Handled::Yes));
     let flush = || {
         tlb::catch_up();
         Handled::Yes
     };
-    vectors::install(vectors::FLUSH, String::from("flush"), Box::new(flush));
+    vectors::install(vectors::FLUSH, String::from("flush"), vectors::Handler::new(flush));
 }
 
 /// What became of a processor that does not run as it should.

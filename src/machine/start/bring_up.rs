@@ -1,8 +1,8 @@
 //! From the loader's hand to a machine that drivers can use.
 
-use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort};
+use crate::acpi::{Acpi, BootFlags, Madt, Rsdp, SerialPort, TableInfo, TableState};
 use crate::boot::{
-    BootInfo, Framebuffer, KernelOptions, LogFormat, Note, ScreenChoice, Warning, linux, multiboot2, pvh,
+    BootInfo, Framebuffer, KernelOptions, LogFormat, Note, PixelFormat, ScreenChoice, Warning, linux, multiboot2, pvh,
 };
 use crate::console::count;
 use crate::machine::cpu::cpuid::{self, Features};
@@ -16,22 +16,24 @@ use crate::machine::memory::page_frames::MachineFrames;
 use crate::machine::smp::trampoline::PAGE_LIMIT;
 use crate::machine::smp::{self, registry};
 use crate::machine::start::dimms;
+use crate::machine::start::entry::ENTRY_TABLES;
 use crate::machine::start::firmware::{EarlyMemory, FirmwareMemory};
 use crate::machine::start::identity::Identity;
 use crate::machine::start::image::Image;
 use crate::machine::terminal::{keyboard, log, screen, serial};
 use crate::machine::time::calibration;
-use crate::machine::time::clock::{self, Rate};
+use crate::machine::time::clock;
 use crate::machine::time::timer;
 use crate::machine::time::tsc;
 use crate::machine::{paging, power};
 use crate::mp_table;
-use ::log::{info, warn};
+use ::log::{debug, info, warn};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use ballonet::memory::{Counts, FRAME_SIZE, PhysAddr, PhysRange, StorageError};
 use ballonet::platform::{Handled, RegisterWindow};
+use core::fmt::Write;
 use derive_more::Display;
 
 /// What the entry code knows.
@@ -53,8 +55,6 @@ pub(crate) struct Machine {
     pub acpi: Option<Acpi>,
     /// What the MP table says, where there is no MADT.
     mp_table: Option<Madt>,
-    /// How fast the clocks run.
-    pub rate: Rate,
     /// What CPU, machine and firmware are called.
     pub identity: Identity,
     pub(crate) config: MachineConfig,
@@ -114,9 +114,15 @@ impl Entry {
     }
 
     fn continue_with(self, features: Features) -> Result<Machine, StartError> {
-        let boot = self.read_boot_info()?;
+        // Before pages choose more of the page attribute table than the first ones do.
+        let had_changed = memory_types::set_pat(&features);
+        let boot = self.read_boot_info(&features)?;
+        if had_changed {
+            warn!(
+                "firmware had changed the page attribute table for memory or registers: it is reset to its power-up value"
+            );
+        }
         let (counts, startup_page) = self.set_up_memory(&boot, &features)?;
-        set_page_attributes(&features);
         attach_framebuffer(&boot);
         report_memory(&boot, &counts);
         machine_check::begin(&features);
@@ -144,15 +150,11 @@ impl Entry {
                 Err(error) => warn!("IOAPIC {} at {}: {error}", entry.id, entry.address),
             }
         }
-        let rate = calibration::calibrate(&features, acpi.as_ref());
+        let rate = calibration::calibrate(&features, acpi.as_ref(), &self.image);
         timer::initialise(&features);
         let mode = if local_apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
-        info!(
-            "local APIC {} in {mode} mode; TSC at {} MHz, {}",
-            local_apic::id(),
-            rate.tsc_hz / 1_000_000,
-            rate.source
-        );
+        info!("local APIC {} in {mode} mode; TSC at {rate}", local_apic::id());
+        calibration::announce(&rate);
         x86_64::instructions::interrupts::enable();
         serial::interrupt::connect(madt);
         keyboard::connect(madt, acpi.as_ref().and_then(|acpi| acpi.fadt.as_ref()));
@@ -166,7 +168,7 @@ impl Entry {
         }
         let config = MachineConfig::new(acpi.as_ref());
         let (claims, frames, image) = (Vec::new(), MachineFrames, self.image);
-        Ok(Machine { features, acpi, mp_table, rate, identity, config, claims, frames, boot, options, image })
+        Ok(Machine { features, acpi, mp_table, identity, config, claims, frames, boot, options, image })
     }
 
     /// Switches to the kernel's own page tables, and sets up the frame allocator. Returns what there is, and the page that
@@ -197,7 +199,7 @@ impl Entry {
     }
 
     /// Reads what the loader says, and chooses how to log before anything is logged.
-    fn read_boot_info(&self) -> Result<BootInfo, StartError> {
+    fn read_boot_info(&self, features: &Features) -> Result<BootInfo, StartError> {
         // SAFETY: the entry code's page tables are still in use.
         let memory = unsafe { EarlyMemory::new() };
         // Notes wait here until it is known how to log them.
@@ -220,8 +222,9 @@ impl Entry {
             log::prefer(port);
         }
         log::set_json(options.log == LogFormat::Json);
+        log::set_details(options.verbose || !cpuid::has_hypervisor());
         if options.screen == ScreenChoice::Auto {
-            begin_screen(&boot);
+            begin_screen(&boot, features);
         }
         info!("ballonet {} starts, loaded by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
         for note in notes.into_iter().flatten() {
@@ -271,8 +274,13 @@ fn framebuffer(boot: &BootInfo) -> Option<&Framebuffer> {
 }
 
 /// Begins to show the log, as early as it is known where.
-fn begin_screen(boot: &BootInfo) {
+fn begin_screen(boot: &BootInfo, features: &Features) {
     let title = format_args!("ballonet {}, loaded by {}", env!("CARGO_PKG_VERSION"), boot.protocol);
+    let pixels = framebuffer(boot).filter(|found| found.format != PixelFormat::Text).and_then(Framebuffer::range);
+    if let Some(range) = pixels.filter(|_| features.pat) {
+        // SAFETY: the loader says that pixels are there, and its own map no memory; the other CPUs have not been started.
+        unsafe { ENTRY_TABLES.combine_writes(range.start().as_u64()..range.end()) };
+    }
     // SAFETY: the entry code's page tables are in use until the screen is suspended; the framebuffer is no usable memory.
     unsafe { screen::begin(framebuffer(boot), title) };
 }
@@ -304,20 +312,11 @@ fn attach_vga(boot: &BootInfo, acpi: Option<&Acpi>) {
 
 fn report_memory(boot: &BootInfo, counts: &Counts) {
     for region in boot.memory_map.regions() {
-        info!("memory {} {}", region.range, region.kind);
+        debug!("memory {} {}", region.range, region.kind);
     }
     info!("{} MiB of memory, {} MiB free", counts.total / 256, counts.free / 256);
     if counts.beyond > 0 {
         warn!("{} MiB of memory at or above 16 TiB are left unused", counts.beyond / 256);
-    }
-}
-
-/// Sets the page attribute table, before pages choose more of it than the first ones do.
-fn set_page_attributes(features: &Features) {
-    if memory_types::set_pat(features) {
-        warn!(
-            "firmware had changed the page attribute table for memory or registers: it is reset to its power-up value"
-        );
     }
 }
 
@@ -346,15 +345,30 @@ fn read_acpi(boot: &BootInfo) -> Option<Acpi> {
         return None;
     };
     let acpi = Acpi::follow(&memory, rsdp);
-    for table in &acpi.tables.list {
-        info!("ACPI {table}");
-    }
+    report_tables(&acpi.tables.list);
     for problem in &acpi.problems {
         warn!("{problem}");
     }
     dimms::tell_unused(boot, &acpi);
     power::initialise(&acpi);
     Some(acpi)
+}
+
+/// Names the tables in a line; those that cannot be used in lines of their own.
+fn report_tables(tables: &[TableInfo]) {
+    let mut names = String::new();
+    for table in tables {
+        if table.state == TableState::Good {
+            debug!("ACPI {table}");
+            // Writing to a string does not fail.
+            let _ = write!(names, " {}", table.signature());
+        } else {
+            info!("ACPI {table}");
+        }
+    }
+    if !names.is_empty() {
+        info!("ACPI{names}");
+    }
 }
 
 /// Reads the MP table where ACPI does not say what it would.
@@ -380,6 +394,6 @@ fn install_fixed_vectors() {
         local_apic::note_error();
         Handled::Yes
     };
-    vectors::install(vectors::APIC_ERROR, String::from("apic-error"), Box::new(error));
-    vectors::install(vectors::SPURIOUS, String::from("spurious"), Box::new(|| Handled::Yes));
+    vectors::install(vectors::APIC_ERROR, String::from("apic-error"), vectors::Handler::new(error));
+    vectors::install(vectors::SPURIOUS, String::from("spurious"), vectors::Handler::new(|| Handled::Yes));
 }

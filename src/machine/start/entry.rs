@@ -13,6 +13,9 @@
 //! the first 4 GiB mapped one to one and the image at the addresses it is linked for, a stack that ends in a null frame
 //! pointer; then the kernel's `main`.
 
+use core::ops::Range;
+
+use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr0Flags, Cr4Flags, EferFlags};
 use x86_64::structures::paging::PageTableFlags;
 
@@ -67,6 +70,24 @@ impl EntryTables {
     /// Where they are: the address of the top one.
     pub(crate) fn address(&self) -> u64 {
         self.0.get() as u64
+    }
+
+    /// Has the CPU combine writes to physical addresses below 4 GiB, in pages of 2 MiB, as long as these tables are in use.
+    ///
+    /// # Safety
+    /// Only pixels are there. No other CPU runs.
+    pub(crate) unsafe fn combine_writes(&self, pixels: Range<u64>) {
+        /// The PDs behind PML4 and PDPT, and what an entry of theirs maps.
+        const PDS: u64 = 0x2000;
+        const PAGE: u64 = 2 << 20;
+        const LIMIT: u64 = 4 << 30;
+        for page in pixels.start / PAGE..pixels.end.min(LIMIT).div_ceil(PAGE) {
+            let entry = (self.address() + PDS + page * 8) as *mut u64;
+            // SAFETY: one of the 2048 entries of the tables, which only this code changes now; the page stays where it is, and
+            // its other type is right for pixels.
+            unsafe { entry.write_volatile(entry.read_volatile() | PageTableFlags::WRITE_THROUGH.bits()) };
+        }
+        tlb::flush_all();
     }
 }
 

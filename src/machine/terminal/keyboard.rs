@@ -3,7 +3,6 @@
 //! It may be absent although the tables say that it is there, and half of one where firmware plays it. So nothing is
 //! asked of it but the necessary, and every wait is bounded. Its interrupt need not arrive: until one has, the keyboard is polled.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -142,7 +141,7 @@ fn try_connect(fadt: Option<&Fadt>) -> Result<bool, KeyboardError> {
 
 /// Gives the keyboard's line a vector. Returns whether an interrupt has arrived by it.
 fn attach(route: InterruptRoute) -> bool {
-    let allocated = vectors::allocate(String::from("keyboard"), Box::new(interrupt));
+    let allocated = vectors::allocate(String::from("keyboard"), vectors::Handler::new(interrupt));
     let Ok(vector) = allocated.inspect_err(|error| warn!("PS/2 keyboard: {error}")) else { return false };
     let id = u8::try_from(local_apic::id()).unwrap_or(0);
     if io_apic::route(route, vector, id).is_none() {

@@ -4,8 +4,8 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::acpi::SerialPort;
-use crate::console::Object;
 use crate::console::events::{self, Event};
+use crate::console::{ERASE_LINE, Object, redraw};
 use crate::machine::lock::Lock;
 use crate::machine::terminal::serial::Serial;
 use crate::machine::terminal::text::Text;
@@ -23,9 +23,6 @@ pub(crate) struct Output {
 
 pub(crate) static OUTPUT: Lock<Output> = Lock::new(Output { serial: Serial::absent(), status: Text::new() });
 static JSON: AtomicBool = AtomicBool::new(false);
-
-/// Carriage return, erase to the end of the line (ECMA-48 EL).
-const ERASE_LINE: &str = "\r\x1b[K";
 
 /// Finds a serial port. Returns whether there is one.
 pub(super) fn initialise() -> bool {
@@ -54,7 +51,10 @@ pub(crate) fn with_serial<R>(action: impl FnOnce(&mut Serial) -> R) -> R {
 
 /// Tries a blocked line again, and reports lost lines.
 pub(crate) fn retry() {
-    OUTPUT.with(Output::begin);
+    OUTPUT.with(|output| {
+        output.begin();
+        output.serial.flush();
+    });
 }
 
 /// Erases what stands on the terminal, but for the status line. Nothing where lines are not text.
@@ -64,6 +64,7 @@ pub(crate) fn clear_terminal() {
             // Cursor to the top, erase to the end (ECMA-48 CUP, ED). The serial port's writes do not fail.
             let _ = output.serial.write_str("\x1b[H\x1b[2J");
             output.draw_status();
+            output.serial.flush();
         });
     }
 }
@@ -74,6 +75,7 @@ pub(crate) fn emit(event: &dyn Event) {
         OUTPUT.with(|output| {
             output.begin();
             output.event(event);
+            output.serial.flush();
         });
     }
 }
@@ -101,7 +103,9 @@ pub(super) fn write_raw(text: &str) -> fmt::Result {
     }
     let write = |output: &mut Output| {
         output.begin();
-        output.serial.write_str(text)
+        let written = output.serial.write_str(text);
+        output.serial.flush();
+        written
     };
     OUTPUT.try_with(write).unwrap_or(Err(fmt::Error))
 }
@@ -134,6 +138,7 @@ impl Output {
         let _ = self.serial.write_fmt(text);
         let _ = self.serial.write_str("\n");
         self.draw_status();
+        self.serial.flush();
     }
 
     fn set_status(&mut self, text: fmt::Arguments<'_>) {
@@ -144,9 +149,9 @@ impl Output {
         if self.status.as_str().is_empty() && status.as_str().is_empty() {
             return;
         }
-        self.status = status;
-        let _ = self.serial.write_str(ERASE_LINE);
-        self.draw_status();
+        let former = core::mem::replace(&mut self.status, status);
+        let _ = redraw(former.as_str(), self.status.as_str(), &mut self.serial);
+        self.serial.flush();
     }
 
     fn draw_status(&mut self) {

@@ -1,6 +1,7 @@
 //! The log: on the serial line as text for people or events for programs, and on the screen as text in either case.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Metadata, Record};
 
@@ -23,8 +24,17 @@ pub(crate) fn initialise() -> bool {
     let present = line::initialise();
     // A second call finds the logger set already, which is as good.
     let _ = log::set_logger(&Logger);
-    log::set_max_level(LevelFilter::Info);
+    log::set_max_level(LevelFilter::Debug);
     present
+}
+
+/// Whether details of the log, its lines of level *debug*, are written to the serial line. There each byte leaves a virtual
+/// machine. They are kept and on the screen in any case.
+static DETAILS: AtomicBool = AtomicBool::new(false);
+
+/// Has details written to the serial line, or not.
+pub(crate) fn set_details(wanted: bool) {
+    DETAILS.store(wanted, Ordering::Relaxed);
 }
 
 /// Takes the serial line and the screen for the failure report, under this title.
@@ -82,11 +92,15 @@ impl log::Log for Logger {
         let (mark, style) = match record.level() {
             Level::Error => ("error: ", Style::ERROR),
             Level::Warn => ("warning: ", Style::WARNING),
-            Level::Info | Level::Debug | Level::Trace => ("", Style::PLAIN),
+            Level::Info => ("", Style::PLAIN),
+            Level::Debug | Level::Trace => ("", Style::FAINT),
         };
         let text = format_args!("[{seconds:>4}.{fraction:03}] {mark}{}", record.args());
         keep(style, text);
         screen::line(style, text);
+        if record.level() > Level::Info && !DETAILS.load(Ordering::Relaxed) {
+            return;
+        }
         if is_text() {
             serial_line(text);
         } else {

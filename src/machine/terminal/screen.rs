@@ -1,9 +1,10 @@
 //! The PC's screen: the loader's framebuffer, or the text mode of a VGA adapter.
 //!
-//! What stands on it is [`crate::screen`]'s business; here it goes to where the hardware sees it. On a framebuffer each
-//! line of the log is drawn at once until the main loop begins, so that a machine that gets stuck shows where. Otherwise
-//! [`draw`] draws a little in each round of that loop, so that neither the balloon nor a start in a virtual machine,
-//! where each access to a VGA adapter leaves the guest, has to wait for the screen.
+//! What stands on it is [`crate::screen`]'s business, in memory, together with what the hardware shows; here the difference
+//! goes to the hardware, which is never read. On a framebuffer each line of the log is drawn at once until the main loop
+//! begins, so that a machine that gets stuck shows where. Otherwise [`draw`] draws a frame every 50 ms, a little in each
+//! round of that loop, so that the balloon does not wait for the screen. In a virtual machine each access to a VGA adapter
+//! leaves the guest: there is a frame at most every 50 ms, always.
 
 use core::cell;
 use core::fmt;
@@ -12,15 +13,20 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::boot::{Framebuffer, PixelFormat};
 use crate::console::Page;
+use crate::machine::cpu::cpuid;
 use crate::machine::lock::Lock;
 use crate::machine::memory::frames;
 use crate::machine::paging::{self, Access};
 use crate::machine::terminal::kept::with_kept;
 use crate::machine::terminal::vga;
-use crate::screen::{Cell, Fact, LONGEST_LINE, Painter, Screen, Status, Style};
+use crate::machine::time::clock;
+use crate::screen::{Advance, Brush, Cell, Change, Fact, LONGEST_LINE, Painter, Screen, Status, Style};
 
 /// Bytes of pixels drawn at a time: some 20 µs to memory that combines writes.
 const A_LITTLE: usize = 32 * 1024;
+
+/// The least time between the beginnings of two frames: 50 ms.
+const FRAME: u64 = 50_000_000;
 
 /// Columns and rows of the text mode that firmware leaves a VGA adapter in.
 const VGA_SIZE: (usize, usize) = (80, 25);
@@ -28,11 +34,24 @@ const VGA_SIZE: (usize, usize) = (80, 25);
 pub(crate) struct Display {
     screen: Screen,
     surface: Option<Surface>,
-    /// Each line of the log is drawn at once.
+    /// Each line of the log is drawn at once, or at most once a frame where `is_costly`.
     hasty: bool,
+    /// Each access leaves a virtual machine.
+    is_costly: bool,
+    /// Changes of this frame that are still to be drawn.
+    left: usize,
+    /// When the next frame may begin, in nanoseconds since entry.
+    next_frame: u64,
 }
 
-pub(crate) static DISPLAY: Lock<Display> = Lock::new(Display { screen: Screen::empty(), surface: None, hasty: false });
+pub(crate) static DISPLAY: Lock<Display> = Lock::new(Display {
+    screen: Screen::empty(),
+    surface: None,
+    hasty: false,
+    is_costly: false,
+    left: 0,
+    next_frame: 0,
+});
 /// Whether anything is shown at all, asked often.
 static PRESENT: AtomicBool = AtomicBool::new(false);
 
@@ -45,6 +64,8 @@ struct Surface {
     /// `None` where the hardware takes characters. In a `Cell`, whose bits mean nothing to what is around it: so the
     /// static above is all zeros without a surface, and takes no room in the kernel's file.
     painter: cell::Cell<Option<Painter>>,
+    /// The last cell, and how it was painted. Likewise.
+    last: cell::Cell<Option<(Cell, Brush)>>,
 }
 
 // SAFETY: a surface is the only value through which its memory is written, and it does not matter by which CPU.
@@ -58,7 +79,7 @@ impl Surface {
     unsafe fn new(start: NonNull<u8>, framebuffer: &Framebuffer) -> Self {
         let pitch = framebuffer.pitch as usize;
         let length = pitch * framebuffer.height as usize;
-        Self { start, length, pitch, painter: cell::Cell::new(Painter::new(framebuffer)) }
+        Self { start, length, pitch, painter: cell::Cell::new(Painter::new(framebuffer)), last: cell::Cell::new(None) }
     }
 
     /// How many cells can be drawn at a time.
@@ -67,17 +88,57 @@ impl Surface {
         (A_LITTLE / bytes.max(1)).max(1)
     }
 
-    fn draw(&mut self, column: usize, row: usize, cell: Cell) {
+    /// Stores what differs of a cell.
+    fn draw(&mut self, change: Change) {
+        let Change { column, row, cell, shown } = change;
         let Some(painter) = self.painter.get() else {
-            self.write(row * self.pitch + column * 2, &cell.bits().to_le_bytes());
+            let (bytes, former) = (cell.bits().to_le_bytes(), shown.bits().to_le_bytes());
+            let offset = row * self.pitch + column * 2;
+            // Of a word an adapter takes the bytes one by one.
+            match (bytes[0] == former[0], bytes[1] == former[1]) {
+                _ if shown == Cell::UNKNOWN => self.write(offset, &bytes),
+                (true, true) => {}
+                (false, true) => self.write(offset, &bytes[..1]),
+                (true, false) => self.write(offset + 1, &bytes[1..]),
+                (false, false) => self.write(offset, &bytes),
+            }
             return;
         };
-        let brush = painter.brush(cell);
+        let brush = painter.next_brush(cell, self.last.get());
+        self.last.set(Some((cell, brush)));
         let mut line = [0; LONGEST_LINE];
-        for y in 0..painter.cell_height() {
-            let offset = (row * painter.cell_height() + y) * self.pitch + column * painter.line_length();
-            self.write(offset, painter.paint(&brush, y, &mut line));
+        let (height, width) = (painter.cell_height(), painter.line_length());
+        for y in (0..height).step_by(painter.scale()) {
+            let bytes = painter.paint(&brush, y, &mut line);
+            for y in y..y + painter.scale() {
+                self.write((row * height + y) * self.pitch + column * width, bytes);
+            }
         }
+    }
+
+    /// Makes all of it black.
+    fn clear(&mut self) {
+        const BLACK: [u8; 512] = [0; 512];
+        let mut offset = 0;
+        while offset < self.length {
+            let part = BLACK.len().min(self.length - offset);
+            self.write(offset, BLACK.get(..part).unwrap_or_default());
+            offset += part;
+        }
+    }
+
+    /// What all of a few cells of text contain, here and there; `None` if they differ. Only in text mode.
+    fn uniform(&self) -> Option<Cell> {
+        /// Cells that are looked at, each three rows below the one before and a column to the right.
+        const LOOKS: usize = 8;
+        const APART: usize = 241;
+        let at = |index: usize| {
+            let offset = index * APART * 2;
+            // SAFETY: within the surface, by the check; reading text memory has no effect.
+            (offset + 2 <= self.length).then(|| unsafe { self.start.add(offset).cast::<u16>().read_volatile() })
+        };
+        let first = at(0)?;
+        (1..LOOKS).all(|index| at(index) == Some(first)).then(|| Cell::from_bits(first))
     }
 
     /// Writes bytes at an offset, as words as far as they go.
@@ -118,15 +179,44 @@ impl Display {
 
     fn draw(&mut self, most: usize) {
         let Some(surface) = &mut self.surface else { return };
-        for (column, row, cell) in core::iter::from_fn(|| self.screen.grid_mut().take_changed()).take(most) {
-            surface.draw(column, row, cell);
+        for change in core::iter::from_fn(|| self.screen.grid_mut().take_changed()).take(most) {
+            surface.draw(change);
         }
     }
 
     fn draw_if_hasty(&mut self) {
-        if self.hasty {
+        if !self.hasty {
+            return;
+        }
+        let now = clock::rough_nanoseconds();
+        if !self.is_costly || now >= self.next_frame {
+            self.next_frame = now + FRAME;
             self.draw_all();
         }
+    }
+
+    /// Whether a frame is being drawn, or may begin.
+    fn may_draw(&self, now: u64) -> bool {
+        self.has_changed() && (self.left > 0 || now >= self.next_frame)
+    }
+
+    /// Whether something changed that is not shown yet.
+    fn has_changed(&self) -> bool {
+        self.surface.is_some() && self.screen.grid().has_changed()
+    }
+
+    /// Draws a part of the frame, or begins one.
+    fn draw_part(&mut self, now: u64) {
+        if !self.may_draw(now) {
+            return;
+        }
+        if self.left == 0 {
+            self.left = self.screen.grid().changes();
+            self.next_frame = now + FRAME;
+        }
+        let most = self.surface.as_ref().map_or(0, Surface::cells_at_a_time).min(self.left);
+        self.draw(most);
+        self.left = if self.has_changed() { self.left - most } else { 0 };
     }
 }
 
@@ -150,10 +240,20 @@ pub(crate) unsafe fn begin(framebuffer: Option<&Framebuffer>, title: fmt::Argume
     DISPLAY.with(|display| {
         display.screen.begin(columns, rows, title);
         display.hasty = framebuffer.is_some();
+        display.is_costly = framebuffer.is_some_and(is_costly);
         display.surface = surface;
-        display.draw_all();
+        if let Some(surface) = display.surface.as_mut().filter(|surface| surface.painter.get().is_some()) {
+            surface.clear();
+            display.screen.grid_mut().assume(Cell::BLANK);
+        }
+        display.draw_if_hasty();
     });
     PRESENT.store(true, Ordering::Relaxed);
+}
+
+/// Whether each access leaves a virtual machine: text goes to registers there, pixels to memory.
+fn is_costly(framebuffer: &Framebuffer) -> bool {
+    framebuffer.format == PixelFormat::Text && cpuid::has_hypervisor()
 }
 
 /// Stops drawing: the framebuffer is no longer mapped.
@@ -174,6 +274,7 @@ pub(crate) fn attach(framebuffer: &Framebuffer) -> Result<(), paging::PagingErro
     let surface = unsafe { Surface::new(start, framebuffer) };
     DISPLAY.with(|display| {
         display.surface = Some(surface);
+        display.is_costly = is_costly(framebuffer);
         display.draw_if_hasty();
     });
     if framebuffer.format == PixelFormat::Text {
@@ -183,12 +284,30 @@ pub(crate) fn attach(framebuffer: &Framebuffer) -> Result<(), paging::PagingErro
 }
 
 /// Draws to a VGA adapter in text mode, if there is one that is. Returns whether there is.
+///
+/// In a virtual machine to a page that is blank already, if there seems to be one: most of the cells are.
 pub(crate) fn attach_vga() -> bool {
-    let found = vga::find_text_mode(VGA_SIZE).is_some_and(|framebuffer| attach(&framebuffer).is_ok());
+    let found = vga::find_text_mode(VGA_SIZE).is_some_and(|text| attach_blank_page(text) || attach(&text).is_ok());
     if !found {
         give_up();
     }
     found
+}
+
+fn attach_blank_page(text: Framebuffer) -> bool {
+    let page = vga::page_behind(text);
+    if !is_costly(&page) || attach(&page).is_err() {
+        return false;
+    }
+    let blank = DISPLAY.with(|display| {
+        let cell = display.surface.as_ref()?.uniform().filter(|cell| cell.looks_like(Cell::BLANK))?;
+        display.screen.grid_mut().assume(cell);
+        Some(())
+    });
+    if blank.is_some() {
+        vga::show_page_behind();
+    }
+    blank.is_some()
 }
 
 /// There is no screen.
@@ -208,13 +327,21 @@ pub(crate) fn is_present() -> bool {
 /// From now on each line of the log is drawn at once; or else what changes is drawn by [`draw`], a little at a time.
 pub(crate) fn set_hasty(hasty: bool) {
     DISPLAY.with(|display| {
-        display.screen.set_smooth(!hasty);
+        display.screen.set_advance(match () {
+            () if hasty => Advance::Half,
+            () if display.is_costly => Advance::Third,
+            () => Advance::Line,
+        });
         display.hasty = hasty;
+        // The balloon comes first.
+        display.next_frame = if hasty { 0 } else { clock::nanoseconds() + FRAME };
         display.draw_if_hasty();
     });
-    if !hasty {
+    match DISPLAY.with(|display| display.is_costly) {
+        _ if hasty => {}
+        true => DISPLAY.with(|display| display.screen.make_room()),
         // Where the log moved by halves, there is room for more of it.
-        turn(Page::End);
+        false => turn(Page::End),
     }
 }
 
@@ -237,10 +364,13 @@ pub(crate) fn return_to_end() {
     }
 }
 
-/// Clears the log's area.
+/// Clears the log's area, and draws all of the screen anew: something may be on it that is not the kernel's.
 pub(crate) fn clear_log() {
     if is_present() {
-        DISPLAY.with(|display| display.screen.clear_log());
+        DISPLAY.with(|display| {
+            display.screen.clear_log();
+            display.screen.grid_mut().assume(Cell::UNKNOWN);
+        });
     }
 }
 
@@ -283,18 +413,21 @@ pub(crate) fn show_hint(hint: &str) {
     }
 }
 
-/// Whether something waits to be drawn.
-pub(crate) fn is_pending() -> bool {
-    is_present() && DISPLAY.with(|display| display.surface.is_some() && display.screen.grid().has_changed())
+/// Whether something is to be drawn at once. `now` in nanoseconds since entry.
+pub(crate) fn is_pending(now: u64) -> bool {
+    is_present() && DISPLAY.with(|display| display.may_draw(now))
 }
 
-/// Draws a few of the changed cells.
-pub(crate) fn draw() {
+/// When something that has changed may be drawn.
+pub(crate) fn next_frame() -> Option<u64> {
+    let waits = is_present() && DISPLAY.with(|display| display.has_changed());
+    waits.then(|| DISPLAY.with(|display| display.next_frame))
+}
+
+/// Draws a few of the changed cells, of one frame after the other. `now` in nanoseconds since entry.
+pub(crate) fn draw(now: u64) {
     if is_present() {
-        DISPLAY.with(|display| {
-            let most = display.surface.as_ref().map_or(0, Surface::cells_at_a_time);
-            display.draw(most);
-        });
+        DISPLAY.with(|display| display.draw_part(now));
     }
 }
 
@@ -315,7 +448,7 @@ pub(crate) unsafe fn begin_report(title: fmt::Arguments<'_>) {
     if is_present() {
         DISPLAY.try_with(|display| {
             display.screen.begin_report(title);
-            display.hasty = true;
+            (display.hasty, display.is_costly) = (true, false);
             display.draw_all();
         });
     }

@@ -7,6 +7,9 @@ use crate::boot::{Framebuffer, PixelFormat};
 /// Physical address of the text that a colour adapter shows.
 const TEXT: u64 = 0xB8000;
 
+/// Bytes of the text that follows the one that firmware shows.
+const PAGE: u64 = 0x1000;
+
 /// Miscellaneous output register, as it is read: bit 0 says that the registers are those of a colour adapter, bit 1 that the CPU
 /// reaches its memory.
 const MISCELLANEOUS: u16 = 0x3CC;
@@ -28,6 +31,8 @@ const ROW_HEIGHT: u8 = 0x09;
 const CURSOR: u8 = 0x0A;
 const CURSOR_OFF: u8 = 1 << 5;
 const OVERFLOW: u8 = 0x07;
+/// CRT controller: where the text that is shown begins, in cells; the high and the low byte.
+const START: [u8; 2] = [0x0C, 0x0D];
 const LINES: u8 = 0x12;
 
 /// The text of a VGA adapter that shows text of this many columns and rows; `None` if nothing answers like one. Asks by ports
@@ -50,6 +55,23 @@ pub(crate) fn find_text_mode((columns, rows): (usize, usize)) -> Option<Framebuf
     }
     let (width, height) = (columns as u32, rows as u32);
     Some(Framebuffer { address: TEXT, pitch: 2 * width, width, height, depth: 16, format: PixelFormat::Text })
+}
+
+/// The text behind `text`, which nobody has written to since a BIOS cleared all of it when it set the mode.
+pub(crate) fn page_behind(text: Framebuffer) -> Framebuffer {
+    Framebuffer { address: text.address + PAGE, ..text }
+}
+
+/// Has the adapter show the text of [`page_behind`].
+pub(crate) fn show_page_behind() {
+    let cells = (PAGE / 2) as u16;
+    for (register, byte) in START.into_iter().zip(cells.to_be_bytes()) {
+        // SAFETY: an index register of VGA and its data, of an adapter that was found; it changes which text is shown.
+        unsafe {
+            Port::<u8>::new(CRT).write(register);
+            Port::<u8>::new(CRT + 1).write(byte);
+        }
+    }
 }
 
 /// Has the adapter show no cursor of its own. Does nothing where there is none.

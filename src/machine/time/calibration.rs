@@ -1,52 +1,111 @@
-//! The rates of the clocks: CPUID gives the TSC's, or it is measured against a timer of known rate.
+//! The rates of the clocks: told by the hypervisor or by CPUID, or measured against a timer of known rate.
 
-use super::clock::{self, NANOSECONDS, Rate};
-use super::measurement::{self, Counters, Rates};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::choice::{ClockLeaves, ClockSource};
+use super::clock::{self, Rate};
+use super::measurement::{self, Counters, Measured, Rates};
 use super::reference::Reference;
-use super::tsc;
+use super::{NANOSECONDS, hypervisor, tsc};
 use crate::acpi::Acpi;
+use crate::console::events;
 use crate::machine::cpu::cpuid::{self, Features};
 use crate::machine::interrupts::local_apic;
+use crate::machine::lock::Lock;
+use crate::machine::start::image::Image;
+use crate::machine::terminal::log;
 
-/// How fast the clocks run, as far as anything tells.
-fn find_rates(features: &Features, acpi: Option<&Acpi>) -> (Rates, &'static str) {
-    local_apic::start_measuring();
-    let measured = Reference::all(acpi).find_map(|reference| {
-        let name = reference.name();
-        Some((measurement::rates(&mut Clocks(reference))?, name))
+/// The measurement that can still be refined, and what it was made by.
+static IS_ROUGH: AtomicBool = AtomicBool::new(false);
+static ROUGH: Lock<Option<(Measured, Reference)>> = Lock::new(None);
+
+/// Finds the rates of the TSC and of the local APIC's timer, and returns them.
+pub(crate) fn calibrate(features: &Features, acpi: Option<&Acpi>, image: &Image) -> Rate {
+    // A timer that takes the TSC's value needs no rate of its own.
+    let apic = !features.tsc_deadline;
+    if apic {
+        local_apic::start_measuring();
+    }
+    let pm_timer = acpi.and_then(|acpi| acpi.fadt.as_ref()).and_then(|fadt| fadt.pm_timer);
+    let hpet = acpi.and_then(|acpi| acpi.hpet.as_ref());
+    let sources = ClockLeaves::read(cpuid::leaf).sources(pm_timer, hpet.is_some());
+    let found = sources.into_iter().find_map(|source| {
+        if let Some(reference) = Reference::open(source, hpet) {
+            return measured(source, reference, apic);
+        }
+        let tsc_hz = match source {
+            ClockSource::KvmClock { .. } | ClockSource::HyperV => hypervisor::turn_on(source, image)?,
+            ClockSource::Crystal(hz) | ClockSource::HypervisorLeaf(hz) | ClockSource::Base(hz) => hz,
+            ClockSource::Guess => NANOSECONDS,
+            // Not there.
+            ClockSource::PmTimer(..) | ClockSource::Hpet | ClockSource::Pit => return None,
+        };
+        let mut clocks = Clocks { reference: Reference::None, apic };
+        let apic_hz = if apic { measurement::apic_hz(&mut clocks, tsc_hz) } else { 0 };
+        Some(Rate { tsc_hz, ppm: None, apic_hz, source })
     });
-    let by_tsc = |tsc_hz| Rates { tsc_hz, apic_hz: measurement::apic_hz(&mut Clocks(Reference::None), tsc_hz) };
-    match (cpuid::tsc_hz(features), measured) {
-        (Some(tsc_hz), Some((rates, _))) => (Rates { tsc_hz, ..rates }, "told by CPUID"),
-        (Some(tsc_hz), None) => (by_tsc(tsc_hz), "told by CPUID"),
-        (None, Some(found)) => found,
-        (None, None) => match cpuid::base_hz() {
-            Some(hz) => (by_tsc(hz), "taken for the CPU's base frequency: no timer of known rate was found"),
-            None => (by_tsc(NANOSECONDS), "guessed: no timer of known rate was found"),
-        },
+    let guess = Rate { tsc_hz: NANOSECONDS, ppm: None, apic_hz: 0, source: ClockSource::Guess };
+    let rate = found.unwrap_or(guess);
+    clock::set_rate(rate);
+    rate
+}
+
+fn measured(source: ClockSource, reference: Reference, apic: bool) -> Option<Rate> {
+    let mut clocks = Clocks { reference, apic };
+    let measured = measurement::measure(&mut clocks)?;
+    let Rates { tsc_hz, apic_hz } = measured.rates;
+    let rate = Rate { tsc_hz, ppm: Some(measured.ppm), apic_hz, source };
+    IS_ROUGH.store(true, Ordering::Relaxed);
+    ROUGH.with(|rough| *rough = Some((measured, clocks.reference)));
+    Some(rate)
+}
+
+/// Time that must have passed before a measurement is refined: then it is good to some parts per million.
+const LATER: u64 = NANOSECONDS;
+
+/// Makes the rate of a TSC that was measured in a hurry better, once, when there is time. What it changes is less than was
+/// uncertain, and the clock goes on from where it is. `now` in nanoseconds since entry.
+pub(crate) fn refine(now: u64) {
+    if now < LATER || !IS_ROUGH.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    let Some((measured, reference)) = ROUGH.with(Option::take) else { return };
+    let refined = measurement::refine(&mut Clocks { reference, apic: false }, &measured);
+    if let (Some((tsc_hz, ppm)), Some(rate)) = (refined, clock::rate()) {
+        let rate = Rate { tsc_hz, ppm: Some(ppm), ..rate };
+        clock::set_rate(rate);
+        announce(&rate);
     }
 }
 
-/// Finds the rates of the TSC and of the local APIC's timer, and returns them.
-pub(crate) fn calibrate(features: &Features, acpi: Option<&Acpi>) -> Rate {
-    let (Rates { tsc_hz, apic_hz }, source) = find_rates(features, acpi);
-    clock::set_rates(tsc_hz, apic_hz, source)
+/// Reports a rate to programs.
+pub(crate) fn announce(rate: &Rate) {
+    let certainty = match rate.source {
+        ClockSource::Base(_) | ClockSource::Guess => "guessed",
+        _ if rate.ppm.is_some() => "measured",
+        _ => "told",
+    };
+    log::emit(&events::Clock { source: rate.source.word(), certainty, hz: rate.tsc_hz, ppm: rate.ppm });
 }
 
 /// The clocks of this machine, to be measured.
-struct Clocks(Reference);
+struct Clocks {
+    reference: Reference,
+    /// The local APIC's timer counts.
+    apic: bool,
+}
 
 impl Counters for Clocks {
     fn reference_hz(&self) -> u64 {
-        self.0.hz()
+        self.reference.hz()
     }
 
     fn mask(&self) -> u32 {
-        self.0.mask()
+        self.reference.mask()
     }
 
     fn reference(&mut self) -> u32 {
-        self.0.read()
+        self.reference.read()
     }
 
     fn tsc(&mut self) -> u64 {
@@ -54,6 +113,6 @@ impl Counters for Clocks {
     }
 
     fn apic(&mut self) -> u32 {
-        local_apic::measured()
+        if self.apic { local_apic::measured() } else { 0 }
     }
 }

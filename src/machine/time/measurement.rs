@@ -1,9 +1,12 @@
 //! How fast the TSC and the local APIC's timer run, measured against a timer of known rate; without I/O.
 //!
-//! Firmware may take the CPU away at any moment (SMIs), and so may a host. The counters run on meanwhile. Between two
-//! that are read together this would tear a gap, so the pair that took least is used. And a reference of few bits may
-//! go round unseen, which makes the TSC look faster, never slower: so the slowest of several measurements counts, once a
-//! second one agrees with it.
+//! Reading such a timer leaves a virtual machine, so it is read a handful of times, and the TSC tells when. Firmware may take
+//! the CPU away at any moment (SMIs), and so may a host. The counters run on meanwhile. Between two that are read together
+//! this would tear a gap, so the pair that took least is used, and the gap counts as uncertainty. And a reference of few bits
+//! may go round unseen, which makes the TSC look faster, never slower: so a measurement counts once a second one agrees with
+//! it, and of two that do not the slower one.
+
+use super::choice::is_plausible;
 
 /// Counters that run at the same time.
 pub(crate) trait Counters {
@@ -15,12 +18,12 @@ pub(crate) trait Counters {
     fn reference(&mut self) -> u32;
     /// The TSC now.
     fn tsc(&mut self) -> u64;
-    /// Ticks of the local APIC's timer, counting up.
+    /// Ticks of the local APIC's timer, counting up; it stands still where nobody wants to know its rate.
     fn apic(&mut self) -> u32;
 }
 
 /// Ticks a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rates {
     /// Of the TSC.
     pub(crate) tsc_hz: u64,
@@ -28,99 +31,212 @@ pub(crate) struct Rates {
     pub(crate) apic_hz: u64,
 }
 
-/// How long each measurement takes, in fractions of a second: 3 ms.
-const WINDOWS_A_SECOND: u64 = 333;
-/// Measurements made at most, where no two agree on the slowest rate.
-const MOST: usize = 8;
-/// Two rates agree that differ by no more than this part of them: 0.2 %.
-const AGREEMENT: u64 = 512;
-/// TSC ticks without progress after which a reference counts as dead: tens of milliseconds on any CPU.
-const DEAD: u64 = 200_000_000;
-/// TSC ticks after which a measurement of 3 ms is given up, although the reference moves: it does not count.
-const ENDLESS: u64 = 20 * DEAD;
+/// What came of a measurement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    /// The rates.
+    pub(crate) rates: Rates,
+    /// How far the TSC's may be off, in parts per million.
+    pub(crate) ppm: u32,
+    /// The counters at its beginning, from which it can be refined later.
+    pub(crate) start: Sample,
+}
 
-/// The three counters at one moment.
-struct Sample {
+/// TSC ticks of a piece of the measurement: 0.5 ms at 2 GHz.
+const PIECE: u64 = 1_000_000;
+/// Pieces made at most, while no two agree or the uncertainty is large.
+const MOST: usize = 12;
+/// The uncertainty that is good enough to begin with, in parts per million.
+const GOAL: u32 = 2000;
+/// The uncertainty of a rate of which no second measurement is found to agree: 10 %.
+const ALONE: u32 = 100_000;
+/// Times that a pair of counters is read, for the best of them.
+const READS: u32 = 3;
+/// What a reference that is too slow for a piece is given up after: so many pieces without a tick.
+const DEAD: u32 = 2;
+const MILLION: u128 = 1_000_000;
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
     reference: u32,
     tsc: u64,
+    /// How far off the TSC's value may be.
+    slack: u64,
     apic: u32,
 }
 
 impl Sample {
     /// Reads the counters as close together as they come in a few tries.
-    fn take(counters: &mut impl Counters) -> Self {
-        let mut best = (u64::MAX, Self { reference: 0, tsc: 0, apic: 0 });
-        for _ in 0..4 {
+    pub(crate) fn take(counters: &mut impl Counters) -> Self {
+        let mut best = Self { reference: 0, tsc: 0, slack: u64::MAX, apic: 0 };
+        for _ in 0..READS {
             let before = counters.tsc();
-            let reference = counters.reference();
-            let apic = counters.apic();
-            let after = counters.tsc();
+            let (reference, apic) = (counters.reference(), counters.apic());
             // The host may set the TSC back at any time.
-            let taken = after.saturating_sub(before);
-            if taken < best.0 {
-                best = (taken, Self { reference, tsc: before + taken / 2, apic });
+            let taken = counters.tsc().saturating_sub(before);
+            if taken.div_ceil(2) < best.slack {
+                best = Self { reference, tsc: before + taken / 2, slack: taken.div_ceil(2), apic };
             }
         }
-        best.1
+        best
     }
 }
 
-/// The rates; `None` if the reference does not count.
-pub(crate) fn rates(counters: &mut impl Counters) -> Option<Rates> {
-    let mut found = [Rates { tsc_hz: u64::MAX, apic_hz: 0 }; MOST];
-    for count in 1..=MOST {
-        found[count - 1] = measure(counters)?;
-        found[..count].sort_unstable();
-        let [slowest, next, ..] = found;
-        if next.tsc_hz - slowest.tsc_hz <= slowest.tsc_hz / AGREEMENT {
-            break;
-        }
-    }
-    let [slowest, ..] = found;
-    (slowest.tsc_hz > 0).then_some(slowest)
+/// What the counters counted between two samples.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    hz: u64,
+    tsc: u64,
+    reference: u64,
+    apic: u64,
+    /// How far off the TSC's value may be at the beginning, and at the end.
+    slack: (u64, u64),
 }
 
-/// Measures once. `None` if the reference does not count.
-fn measure(counters: &mut impl Counters) -> Option<Rates> {
-    let (hz, mask) = (counters.reference_hz(), counters.mask());
-    let window = (hz / WINDOWS_A_SECOND) as u32;
-    let first = Sample::take(counters);
-    let mut last_progress = (first.reference, first.tsc);
-    loop {
-        let now = counters.reference();
-        if now.wrapping_sub(first.reference) & mask >= window {
-            break;
-        }
-        let ticks = counters.tsc();
-        if now != last_progress.0 {
-            last_progress = (now, ticks);
-        } else if ticks.saturating_sub(last_progress.1) > DEAD && counters.reference() == now {
-            return None;
-        }
-        if ticks.saturating_sub(first.tsc) > ENDLESS {
-            return None;
+impl Piece {
+    /// `None` if the reference stood still, or the TSC did.
+    fn between(from: &Sample, to: &Sample, counters: &impl Counters) -> Option<Self> {
+        let reference = u64::from(to.reference.wrapping_sub(from.reference) & counters.mask());
+        let tsc = to.tsc.saturating_sub(from.tsc);
+        let apic = u64::from(to.apic.wrapping_sub(from.apic));
+        let hz = counters.reference_hz();
+        (reference > 0 && tsc > 0).then_some(Self { hz, tsc, reference, apic, slack: (from.slack, to.slack) })
+    }
+
+    /// Both together, of which the other follows.
+    const fn followed_by(self, other: Self) -> Self {
+        Self {
+            tsc: self.tsc.saturating_add(other.tsc),
+            reference: self.reference + other.reference,
+            apic: self.apic + other.apic,
+            slack: (self.slack.0, other.slack.1),
+            hz: self.hz,
         }
     }
-    let second = Sample::take(counters);
-    let elapsed = u64::from(second.reference.wrapping_sub(first.reference) & mask);
-    let rate = |ticks: u64| scale(ticks, hz, elapsed);
-    let apic = u64::from(second.apic.wrapping_sub(first.apic));
-    Some(Rates { tsc_hz: rate(second.tsc.saturating_sub(first.tsc)), apic_hz: rate(apic) })
+
+    fn rates(&self) -> Rates {
+        let rate = |ticks| scale(ticks, self.hz, self.reference);
+        Rates { tsc_hz: rate(self.tsc), apic_hz: rate(self.apic) }
+    }
+
+    /// How far off the TSC's rate may be: by the slack of both ends, and by a tick of the reference.
+    fn ppm(&self) -> u32 {
+        let part = |part: u64, whole: u64| u128::from(part) * MILLION / u128::from(whole.max(1)) + 1;
+        let slack = self.slack.0.saturating_add(self.slack.1);
+        u32::try_from(part(slack, self.tsc) + part(1, self.reference)).unwrap_or(u32::MAX)
+    }
+
+    fn agrees(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.rates().tsc_hz, other.rates().tsc_hz);
+        let margin = u128::from(ours.min(theirs)) * u128::from(self.ppm().saturating_add(other.ppm())) / MILLION;
+        u128::from(ours.abs_diff(theirs)) <= margin
+    }
+
+    fn ends(self, ppm: u32, start: Sample) -> Option<Measured> {
+        let rates = self.rates();
+        is_plausible(rates.tsc_hz).then_some(Measured { rates, ppm, start })
+    }
+}
+
+/// Pieces that follow each other and agree.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    start: Sample,
+    pieces: u32,
+    total: Piece,
+}
+
+/// Measures the rates; `None` if the reference does not count, or what is found cannot be.
+pub(crate) fn measure(counters: &mut impl Counters) -> Option<Measured> {
+    let mut last = Sample::take(counters);
+    let mut run: Option<Run> = None;
+    let mut slowest: Option<Run> = None;
+    let mut dead = 0;
+    for _ in 0..MOST {
+        wait(counters, PIECE);
+        let next = Sample::take(counters);
+        let Some(piece) = Piece::between(&last, &next, counters) else {
+            dead += 1;
+            if dead == DEAD {
+                return None;
+            }
+            continue;
+        };
+        let alone = Run { start: last, pieces: 1, total: piece };
+        last = next;
+        let longer = match run {
+            Some(run) if run.total.agrees(&piece) => {
+                Run { pieces: run.pieces + 1, total: run.total.followed_by(piece), ..run }
+            }
+            _ => alone,
+        };
+        if longer.pieces > 1 && longer.total.ppm() <= GOAL {
+            return longer.total.ends(longer.total.ppm(), longer.start);
+        }
+        run = Some(longer);
+        // Of two that agree the longer is better; of two that do not, the slower.
+        slowest = Some(match slowest {
+            Some(other) if other.total.agrees(&longer.total) => {
+                if longer.pieces > other.pieces {
+                    longer
+                } else {
+                    other
+                }
+            }
+            Some(other) if other.total.rates().tsc_hz < longer.total.rates().tsc_hz => other,
+            _ => longer,
+        });
+    }
+    let Run { start, pieces, total } = slowest?;
+    total.ends(if pieces > 1 { total.ppm() } else { ALONE }, start)
+}
+
+/// Waits for some ticks of the TSC: no longer where it stands still.
+fn wait(counters: &mut impl Counters, ticks: u64) {
+    let start = counters.tsc();
+    for _ in 0..ticks {
+        if counters.tsc().saturating_sub(start) >= ticks {
+            break;
+        }
+    }
+}
+
+/// The TSC's rate and its uncertainty, better by what has been counted since the measurement. `None` if that says nothing, or
+/// too long ago: the reference has gone round, nobody knows how often.
+pub(crate) fn refine(counters: &mut impl Counters, known: &Measured) -> Option<(u64, u32)> {
+    let now = Sample::take(counters);
+    let tsc = now.tsc.saturating_sub(known.start.tsc);
+    let expected = scale(tsc, counters.reference_hz(), known.rates.tsc_hz);
+    let round = u64::from(counters.mask()) + 1;
+    let uncertain = u128::from(expected) * u128::from(known.ppm) / MILLION;
+    if uncertain >= u128::from(round / 4) {
+        return None;
+    }
+    let within = Piece::between(&known.start, &now, counters).map_or(0, |piece| piece.reference);
+    let rounds = (expected.saturating_add(round / 2)).saturating_sub(within) / round;
+    let slack = (known.start.slack, now.slack);
+    let hz = counters.reference_hz();
+    let piece = Piece { hz, tsc, reference: within + rounds * round, apic: 0, slack };
+    let (tsc_hz, ppm) = (piece.rates().tsc_hz, piece.ppm());
+    let margin = u128::from(known.rates.tsc_hz) * u128::from(known.ppm) / MILLION;
+    // What is beyond what was certain means that something stood still, such as a virtual machine that was stopped.
+    (ppm < known.ppm && u128::from(tsc_hz.abs_diff(known.rates.tsc_hz)) <= margin).then_some((tsc_hz, ppm))
 }
 
 /// How fast the local APIC's timer runs, measured against a TSC whose rate is known.
 pub(crate) fn apic_hz(counters: &mut impl Counters, tsc_hz: u64) -> u64 {
+    /// The measurement takes this part of a second: 1 ms.
+    const PART: u64 = 1000;
     let start = (counters.tsc(), counters.apic());
-    let mut now = start;
-    while now.0.saturating_sub(start.0) < tsc_hz / WINDOWS_A_SECOND {
-        now = (counters.tsc(), counters.apic());
-    }
+    wait(counters, tsc_hz / PART);
+    let now = (counters.tsc(), counters.apic());
     scale(now.1.wrapping_sub(start.1).into(), tsc_hz, now.0.saturating_sub(start.0))
 }
 
 /// `ticks` a second, that came while a clock of `hz` made `elapsed` ticks.
 fn scale(ticks: u64, hz: u64, elapsed: u64) -> u64 {
-    (u128::from(ticks) * u128::from(hz) / u128::from(elapsed.max(1))) as u64
+    u64::try_from(u128::from(ticks) * u128::from(hz) / u128::from(elapsed.max(1))).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -140,6 +256,8 @@ mod tests {
         apic_hz: u64,
         /// Moments at which firmware takes the CPU, and for how long, both in picoseconds; sorted.
         taken: Vec<(u128, u128)>,
+        /// Times that the reference was read.
+        reads: u32,
     }
 
     const PICOSECONDS: u128 = 1_000_000_000_000;
@@ -147,7 +265,7 @@ mod tests {
 
     impl Simulated {
         fn new(reference_hz: u64, mask: u32, tsc_hz: u64, taken: Vec<(u128, u128)>) -> Self {
-            Self { now: 77 * MICROSECOND, reference_hz, mask, tsc_hz, apic_hz: 62_500_000, taken }
+            Self { now: 77 * MICROSECOND, reference_hz, mask, tsc_hz, apic_hz: 62_500_000, taken, reads: 0 }
         }
 
         /// Lets time pass, and reads a counter at the end of it.
@@ -170,6 +288,7 @@ mod tests {
         }
 
         fn reference(&mut self) -> u32 {
+            self.reads += 1;
             self.after(MICROSECOND, self.reference_hz) as u32 & self.mask
         }
 
@@ -186,17 +305,50 @@ mod tests {
         rate.abs_diff(truth) <= truth / 200
     }
 
+    /// Whether a rate is off by no more than it says.
+    fn is_within(found: &Measured, truth: u64) -> bool {
+        found.rates.tsc_hz.abs_diff(truth) <= truth * u64::from(found.ppm) / 1_000_000 + 1
+    }
+
     const PM_TIMER: (u64, u32) = (3_579_545, 0xFF_FFFF);
     const PIT: (u64, u32) = (1_193_182, 0xFFFF);
 
     #[test]
-    fn an_undisturbed_machine_is_measured_twice() {
+    fn an_undisturbed_machine_is_measured_by_a_handful_of_reads() {
         for (hz, mask) in [PM_TIMER, PIT] {
             let mut machine = Simulated::new(hz, mask, 2_400_000_000, Vec::new());
-            let found = rates(&mut machine).unwrap();
-            assert!(is_near(found.tsc_hz, 2_400_000_000) && is_near(found.apic_hz, 62_500_000), "{found:?}");
-            assert!(machine.now < 7000 * MICROSECOND, "{} µs", machine.now / MICROSECOND);
+            let found = measure(&mut machine).unwrap();
+            let rates = found.rates;
+            assert!(is_near(rates.tsc_hz, 2_400_000_000) && is_near(rates.apic_hz, 62_500_000), "{found:?}");
+            assert!(found.ppm <= 3000 && is_within(&found, 2_400_000_000), "{found:?}");
+            assert!(machine.now < 3000 * MICROSECOND, "{} µs", machine.now / MICROSECOND);
+            assert!(machine.reads <= 15, "{} reads", machine.reads);
         }
+    }
+
+    #[test]
+    fn the_rate_is_refined_by_what_follows() {
+        for (hz, mask, wait) in [(PM_TIMER.0, PM_TIMER.1, 60), (PIT.0, PIT.1, 5)] {
+            let mut machine = Simulated::new(hz, mask, 2_400_000_000, Vec::new());
+            let found = measure(&mut machine).unwrap();
+            machine.now += wait * PICOSECONDS;
+            let (tsc_hz, ppm) = refine(&mut machine, &found).unwrap();
+            assert!(ppm < 5 && tsc_hz.abs_diff(2_400_000_000) <= 2400 * u64::from(ppm), "{tsc_hz} Hz, {ppm} ppm");
+        }
+    }
+
+    #[test]
+    fn a_reference_that_went_round_too_often_refines_nothing() {
+        let mut machine = Simulated::new(PIT.0, PIT.1, 2_400_000_000, Vec::new());
+        let found = measure(&mut machine).unwrap();
+        machine.now += 3600 * PICOSECONDS;
+        assert_eq!(refine(&mut machine, &found), None);
+        // Nor does one that stood still, as where a virtual machine was stopped and its TSC was not.
+        let mut machine = Simulated::new(PM_TIMER.0, PM_TIMER.1, 2_400_000_000, Vec::new());
+        let found = measure(&mut machine).unwrap();
+        machine.now += PICOSECONDS;
+        machine.tsc_hz = 2_500_000_000;
+        assert_eq!(refine(&mut machine, &found), None);
     }
 
     #[test]
@@ -204,16 +356,21 @@ mod tests {
         // The PIT goes round in 54.9 ms, of which firmware takes 56 in the first measurement.
         let taken = vec![(1000 * MICROSECOND, 56_000 * MICROSECOND)];
         let mut machine = Simulated::new(PIT.0, PIT.1, 3_000_000_000, taken);
-        assert!(measure(&mut machine).unwrap().tsc_hz > 6_000_000_000);
-        let taken = vec![(1000 * MICROSECOND, 56_000 * MICROSECOND)];
-        let found = rates(&mut Simulated::new(PIT.0, PIT.1, 3_000_000_000, taken)).unwrap();
-        assert!(is_near(found.tsc_hz, 3_000_000_000), "{found:?}");
+        let first = Sample::take(&mut machine);
+        wait(&mut machine, 3 * PIECE);
+        let second = Sample::take(&mut machine);
+        assert!(Piece::between(&first, &second, &machine).unwrap().rates().tsc_hz > 6_000_000_000);
+        for at in [100, 200, 400, 600, 900] {
+            let taken = vec![(at * MICROSECOND, 56_000 * MICROSECOND)];
+            let found = measure(&mut Simulated::new(PIT.0, PIT.1, 3_000_000_000, taken)).unwrap();
+            assert!(is_near(found.rates.tsc_hz, 3_000_000_000), "{found:?}");
+        }
     }
 
     #[test]
     fn a_reference_that_stands_still_is_given_up() {
         let mut machine = Simulated::new(PIT.0, 0, 2_000_000_000, Vec::new());
-        assert_eq!(rates(&mut machine), None);
+        assert!(measure(&mut machine).is_none());
     }
 
     #[test]
@@ -234,9 +391,10 @@ mod tests {
             let mut taken: Vec<_> = smis.iter().map(|&(at, long)| (at * MICROSECOND, long * MICROSECOND)).collect();
             taken.sort_unstable();
             let (hz, mask) = if which { PM_TIMER } else { PIT };
-            let found = rates(&mut Simulated::new(hz, mask, tsc_mhz * 1_000_000, taken)).unwrap();
-            prop_assert!(is_near(found.tsc_hz, tsc_mhz * 1_000_000), "{found:?}");
-            prop_assert!(is_near(found.apic_hz, 62_500_000), "{found:?}");
+            let found = measure(&mut Simulated::new(hz, mask, tsc_mhz * 1_000_000, taken)).unwrap();
+            prop_assert!(is_within(&found, tsc_mhz * 1_000_000), "{found:?}");
+            prop_assert!(found.ppm <= 10_000, "{found:?}");
+            prop_assert!(found.rates.apic_hz.abs_diff(62_500_000) <= 62_500_000 / 50, "{found:?}");
         }
     }
 }

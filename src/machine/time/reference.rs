@@ -1,10 +1,9 @@
 //! Timers of known rate, against which the clocks are measured.
 
-use core::iter::once_with;
-
 use x86_64::instructions::port::Port;
 
-use crate::acpi::{Acpi, AddressSpace};
+use super::choice::ClockSource;
+use crate::acpi::Hpet;
 use crate::machine::devices::mmio::Window;
 use crate::machine::memory::frames;
 use crate::machine::paging::{self, Access};
@@ -43,16 +42,6 @@ const PIT_RATE_CHANNEL_2: u8 = 0b1011_0100;
 const PIT_LATCH_CHANNEL_2: u8 = 0b1000_0000;
 
 impl Reference {
-    /// How the log names its rate.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::PmTimerPort(..) => "measured by the PM timer",
-            Self::Hpet(..) => "measured by the HPET",
-            Self::Pit => "measured by the PIT",
-            Self::None => "not measured",
-        }
-    }
-
     /// Its rate.
     pub(crate) fn hz(&self) -> u64 {
         match self {
@@ -89,25 +78,19 @@ impl Reference {
         }
     }
 
-    /// Those that there may be, the best first. Each is set up when it is asked for.
-    pub(crate) fn all(acpi: Option<&Acpi>) -> impl Iterator<Item = Self> {
-        let pm_timer = once_with(move || Self::pm_timer(acpi));
-        let hpet = once_with(move || Self::hpet(acpi));
-        pm_timer.chain(hpet).chain(once_with(|| Some(Self::pit()))).flatten()
-    }
-
-    fn pm_timer(acpi: Option<&Acpi>) -> Option<Self> {
-        let timer = acpi?.fadt.as_ref()?.pm_timer?;
-        if timer.register.space != AddressSpace::Io {
-            return None;
+    /// The timer of a source, set up; `None` where the source is none, or is not there. `hpet`: where the tables have one.
+    pub(crate) fn open(source: ClockSource, hpet: Option<&Hpet>) -> Option<Self> {
+        match source {
+            ClockSource::PmTimer(port, mask) => Some(Self::PmTimerPort(port, mask)),
+            ClockSource::Hpet => Self::hpet(hpet?),
+            ClockSource::Pit => Some(Self::pit()),
+            _ => None,
         }
-        let mask = if timer.bits >= 32 { u32::MAX } else { (1 << timer.bits) - 1 };
-        Some(Self::PmTimerPort(u16::try_from(timer.register.address).ok()?, mask))
     }
 
-    fn hpet(acpi: Option<&Acpi>) -> Option<Self> {
+    fn hpet(hpet: &Hpet) -> Option<Self> {
         const LENGTH: u64 = 1024;
-        let base = acpi?.hpet.as_ref()?.base.as_u64();
+        let base = hpet.base.as_u64();
         let start =
             paging::with(|space| space.open_window(base, LENGTH, Access::Device, &mut frames::ForTables)).ok()?;
         // SAFETY: just mapped permanently; the HPET's counter touches no memory.

@@ -1,6 +1,5 @@
 //! One timer interrupt, at a moment asked for: the local APIC's, by TSC deadline where the CPU has it.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,7 +17,7 @@ const NEVER: u64 = u64::MAX;
 /// Sets the timer up. The clock has been calibrated.
 pub(crate) fn initialise(features: &Features) {
     DEADLINES.store(features.tsc_deadline, Ordering::Relaxed);
-    vectors::install(vectors::TIMER, String::from("timer"), Box::new(interrupt));
+    vectors::install(vectors::TIMER, String::from("timer"), vectors::Handler::new(interrupt));
     take_back();
 }
 

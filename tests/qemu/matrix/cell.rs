@@ -11,7 +11,7 @@ pub(super) const MACHINES: [(&str, &str); 3] = [("q35", "q35"), ("pc", "pc"), ("
 const VERSIONS: [Version; 2] = [Version::V7_2, Version::V10_0];
 const VECTORS: [u8; 4] = [6, 2, 1, 0];
 
-/// Which of the two interfaces the device has.
+/// The interfaces of the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Interface {
     Legacy,
@@ -21,10 +21,10 @@ pub(super) enum Interface {
 
 const INTERFACES: [Interface; 3] = [Interface::Legacy, Interface::Transitional, Interface::Modern];
 
-/// How many values each axis has, in the order of [`Cell`]'s fields.
+/// The number of values of each axis, in the order of [`Cell`]'s fields.
 const SIZES: [usize; AXES] = [VERSIONS.len(), MACHINES.len(), INTERFACES.len(), 2, VECTORS.len(), 2, 2, 2, 2, 2];
 
-/// How many axes there are.
+/// The number of axes.
 const AXES: usize = 10;
 
 /// One combination: a QEMU, a machine, and a balloon with these properties.
@@ -65,7 +65,7 @@ impl Cell {
         (0..SIZES.iter().product()).map(Self::numbered).filter(Self::can_be_built)
     }
 
-    /// The combination with this number, in which each axis is a digit.
+    /// The combination with this number: each axis is a digit.
     fn numbered(number: usize) -> Self {
         let position = digits(number, SIZES);
         let on = |axis: usize| position[axis] == 1;
@@ -85,10 +85,10 @@ impl Cell {
     }
 
     fn can_be_built(&self) -> bool {
-        // The legacy interface is in I/O ports, of which microvm gives none to PCI, and has 32 feature bits.
+        // The legacy interface needs I/O ports, which microvm does not give to PCI, and has 32 feature bits.
         let legacy = self.interface == Interface::Legacy;
         let beyond_bit_31 = self.packed || self.iommu_platform || self.queue_reset || self.in_order;
-        // A driver that knows nothing of it could not use a device behind an IOMMU, so QEMU refuses.
+        // QEMU refuses: a driver without support for it could not use a device behind an IOMMU.
         let refused = self.iommu_platform && self.interface != Interface::Modern;
         // QEMU 7.2 has neither property.
         let missing = self.version == Version::V7_2 && (self.vectors > 0 || self.in_order);
@@ -114,7 +114,7 @@ impl Cell {
         properties
     }
 
-    /// The transport that the kernel must use: the modern one where there is one.
+    /// The transport that the kernel must use: modern where there is one.
     pub(super) fn transport(&self) -> &'static str {
         if self.interface == Interface::Legacy { "legacy" } else { "modern" }
     }
@@ -124,7 +124,8 @@ impl Cell {
         if self.packed { "packed" } else { "split" }
     }
 
-    /// The step of the interrupt ladder: the balloon has three queues that interrupt, and its configuration.
+    /// The step of the interrupt ladder. The balloon has three queues that interrupt, and the configuration change
+    /// interrupt.
     pub(super) fn irq(&self) -> &'static str {
         match self.vectors {
             4.. => "msix",
@@ -133,9 +134,9 @@ impl Cell {
         }
     }
 
-    /// The features that the device offers and a driver may be interested in, and whether this kernel accepts each.
+    /// The features that the device offers and that a driver may want, and whether this kernel accepts each.
     ///
-    /// This is the one table of what the kernel implements, as seen from outside.
+    /// This is the only table of what the kernel implements, as seen from the host.
     pub(super) fn features(&self) -> Vec<Feature> {
         let modern = self.transport() == "modern";
         let features = [

@@ -1,14 +1,14 @@
-//! A small set of cells that has every combination of a few values that any cell has.
+//! Selects a small set of cells that has every combination of a few values that any cell has.
 
 use std::collections::BTreeSet;
 
-/// Something with a place on each of several axes.
+/// Something with a position on each of several axes.
 pub(crate) trait Positioned: Copy {
-    /// The position of its value on each axis; the same number of axes for all that are compared, at most 16.
+    /// Its position on each axis. All compared values have the same axes, at most 16.
     fn position(&self) -> &[usize];
 }
 
-/// The positions of combination `number` on axes of these sizes: its digits, the first axis' first.
+/// The positions of combination `number` on axes of these sizes: its digits, the first axis's first.
 pub(crate) fn digits<const AXES: usize>(mut number: usize, sizes: [usize; AXES]) -> [usize; AXES] {
     sizes.map(|size| {
         let digit = number % size;
@@ -17,10 +17,10 @@ pub(crate) fn digits<const AXES: usize>(mut number: usize, sizes: [usize; AXES])
     })
 }
 
-/// Values on some of the axes: a bit for each such axis, and the position on each.
+/// Values on some of the axes: a bit mask of the axes, and the position on each.
 type Values = (u32, Vec<usize>);
 
-/// Every combination of values on `count` axes that a cell has.
+/// Every combination of `count` values that a cell has.
 fn combinations<C: Positioned>(cell: &C, count: u32) -> impl Iterator<Item = Values> + use<C> {
     let position = cell.position().to_vec();
     (0u32..1 << position.len()).filter(move |axes| axes.count_ones() == count).map(move |axes| {
@@ -29,8 +29,8 @@ fn combinations<C: Positioned>(cell: &C, count: u32) -> impl Iterator<Item = Val
     })
 }
 
-/// Of `cells`, a set that covers all that they have of combinations of `count` values: again and again that cell which
-/// adds most, the first of several.
+/// A subset of `cells` that has every combination of `count` values found in `cells`. Greedy: repeatedly adds the
+/// cell with the most new combinations; among equals, the first.
 pub(crate) fn covering<C: Positioned>(cells: &[C], count: u32) -> Vec<C> {
     let mut missing: BTreeSet<Values> = cells.iter().flat_map(|cell| combinations(cell, count)).collect();
     let mut chosen = Vec::new();

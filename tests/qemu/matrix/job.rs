@@ -1,4 +1,4 @@
-//! The job of a cell, and what is checked from outside meanwhile.
+//! The job of a cell, and the host's checks meanwhile.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ pub(crate) const HELD: u64 = 32 * MIB;
 /// How often the host changes the target.
 const CHANGES: usize = 100;
 
-/// The kernel has come up as expected.
+/// The kernel has started as expected.
 pub(crate) fn ready(vm: &mut Vm, irq: &str, transport: &str, ring: &str) -> Outcome<Event> {
     let ready = vm.event("ready")?;
     ensure!(ready.text("irq")? == irq, "the interrupts should be {irq}: {ready}");
@@ -28,7 +28,7 @@ pub(crate) fn ready(vm: &mut Vm, irq: &str, transport: &str, ring: &str) -> Outc
     Ok(ready)
 }
 
-/// The device offers these features, of which the kernel accepts some: QEMU and the kernel both say so.
+/// The device offers these features and the kernel accepts some of them; QEMU and the kernel agree on that.
 pub(crate) fn features(vm: &mut Vm, ready: &Event, expected: &[Feature]) -> Outcome {
     let set = |wanted: fn(&&Feature) -> bool| -> BTreeSet<String> {
         expected.iter().filter(wanted).map(|feature| feature.name.to_owned()).collect()
@@ -48,11 +48,11 @@ pub(crate) fn features(vm: &mut Vm, ready: &Event, expected: &[Feature]) -> Outc
     Ok(())
 }
 
-/// Bit 30, which QEMU calls a bad feature: it has always offered it to find drivers that accept whatever is there.
+/// Bit 30, QEMU's `bad feature`: it always offers it, to find drivers that accept anything.
 const BAD_FEATURE: u64 = 1 << 30;
 
-/// Our names for QEMU's words for features. QEMU prints each with a prefix and an explanation, and as a number if this
-/// version does not know it.
+/// Our names of QEMU's features. QEMU prints each with a prefix and an explanation, or as a number if this version
+/// does not know it.
 fn names(features: &Value) -> Outcome<BTreeSet<String>> {
     let known = ["transports", "dev-features"].into_iter().flat_map(|kind| features[kind].as_array());
     let mut names = BTreeSet::new();
@@ -73,7 +73,7 @@ fn names(features: &Value) -> Outcome<BTreeSet<String>> {
     Ok(names)
 }
 
-/// The balloon inflates by half of the memory, and the host's memory really falls.
+/// The balloon inflates by half of the memory, and the host's resident memory falls.
 pub(crate) fn give_half(vm: &mut Vm) -> Outcome {
     let given = vm.memory / 2;
     let before = vm.resident()?;
@@ -86,8 +86,8 @@ pub(crate) fn give_half(vm: &mut Vm) -> Outcome {
     .map_err(|error| format!("{error}: it fell by {} of {} MiB", fell / MIB, given / MIB).into())
 }
 
-/// With half of the memory inflated, the answer to QEMU's poll says so, and is true in all else. The buffer offered at
-/// start is recognized by its total.
+/// With half of the memory inflated, the answer to QEMU's poll gives that, and all other values are plausible. The
+/// initial buffer is recognized by its total.
 pub(crate) fn statistics_of_half(vm: &mut Vm) -> Outcome {
     let kept = vm.memory / 2;
     vm.qmp.poll_statistics(1)?;
@@ -98,7 +98,7 @@ pub(crate) fn statistics_of_half(vm: &mut Vm) -> Outcome {
     true_statistics(&statistics, kept, 0)
 }
 
-/// Every statistic is present and true of a guest that has `memory` and holds `held` of it.
+/// Every statistic is present and plausible for a guest with `memory` bytes that holds `held` of them.
 fn true_statistics(statistics: &Statistics, memory: u64, held: u64) -> Outcome {
     for tag in TAGS {
         statistics.need(tag)?;
@@ -116,9 +116,9 @@ fn true_statistics(statistics: &Statistics, memory: u64, held: u64) -> Outcome {
     Ok(())
 }
 
-/// The first answer to QEMU's poll has every statistic, and each is true; a later one shows the changes.
+/// The first answer to QEMU's poll has every statistic, each plausible; a later one shows the changes.
 pub(crate) fn statistics(vm: &mut Vm) -> Outcome {
-    // The buffer offered at start does not count. QEMU tells answers apart only by the second of their arrival.
+    // The initial buffer does not count. QEMU distinguishes answers only by the second of their arrival.
     let offered = vm.qmp.statistics()?.last_update;
     vm.wait_for("the second after the first statistics", |_| Ok((now()? > offered).then_some(())))?;
     vm.qmp.poll_statistics(1)?;
@@ -129,7 +129,7 @@ pub(crate) fn statistics(vm: &mut Vm) -> Outcome {
     let free = first.need("stat-free-memory")?;
     let given = vm.memory / 4;
     vm.balloon_to(vm.memory - given)?;
-    // The answer to a poll may have been on its way when the balloon came to rest; the one after it was not.
+    // The answer to one poll may date from before the balloon came to rest; the next one does not.
     let mut updates = 0;
     let mut last = vm.qmp.statistics()?.last_update;
     let second = vm.wait_for("two more updates of the statistics", |vm| {
@@ -139,7 +139,7 @@ pub(crate) fn statistics(vm: &mut Vm) -> Outcome {
         Ok((updates == 2).then_some(statistics))
     })?;
     let less = free.saturating_sub(second.need("stat-free-memory")?);
-    ensure!(less.abs_diff(given) < MIB, "{given} bytes were given, and {less} fewer are free");
+    ensure!(less.abs_diff(given) < MIB, "{given} bytes were inflated, but {less} fewer are free");
     vm.qmp.poll_statistics(0)?;
     vm.balloon_to(vm.memory)
 }
@@ -171,14 +171,14 @@ pub(crate) fn changes(vm: &mut Vm, seed: &str) -> Outcome {
     vm.balloon_to(vm.memory)
 }
 
-/// The memory that the guest holds has its pattern.
+/// The memory that the guest holds still has its pattern.
 pub(crate) fn verify(vm: &mut Vm) -> Outcome {
     let verified = vm.ask("mem verify", "verify")?;
     ensure!(verified.flag("ok")? && verified.count("bytes")? == HELD, "the memory held has changed: {verified}");
     Ok(())
 }
 
-/// The work was done by the interrupts that the step has, and by no others.
+/// The step's interrupts did the work, and no others.
 pub(crate) fn interrupts(vm: &mut Vm, step: &str) -> Outcome {
     let expected: &[&str] = match step {
         "msix" => &["virtio0-config", "virtio0-inflate", "virtio0-deflate", "virtio0-stats"],

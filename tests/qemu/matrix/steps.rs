@@ -1,9 +1,9 @@
-//! Each step of the interrupt ladder, with each queue format and transport: the long job on one machine each, and a
-//! quick one on the other machines where the command line chooses the step. The cells cover the kernel's own choice.
+//! Each step of the interrupt ladder, with each queue format and transport: the long job on one machine each, a quick
+//! one on the other machines. The command line chooses the step; the cells cover the kernel's own choice.
 //!
-//! The long job: come up on the expected step; inflate by half of the memory and deflate, exactly, with the host's
-//! resident memory falling accordingly; report true statistics; follow a host that changes the target a hundred times;
-//! and leave alone the memory that the guest uses.
+//! The long job: start on the expected step; inflate by half of the memory and deflate, exactly, while the host's
+//! resident memory follows; report true statistics; follow a host that changes the target a hundred times; and leave
+//! memory in use unchanged.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ struct Step {
     choice: &'static str,
     /// The transport that the kernel must report.
     transport: &'static str,
-    /// The machine on which the long job is done.
+    /// The machine for the long job.
     machine: &'static str,
 }
 
@@ -60,7 +60,7 @@ const STEPS: [Step; 22] = [
 ];
 
 impl Step {
-    /// Whether the command line has options, so that no cell does the same.
+    /// Whether the command line sets options: then no cell covers the step.
     fn is_told(&self) -> bool {
         self.irq != "auto" || self.choice != "auto"
     }
@@ -71,7 +71,7 @@ pub(super) fn trials() -> Vec<Trial> {
     for step in &STEPS {
         for (machine, properties) in MACHINES {
             let long = machine == step.machine;
-            // The legacy interface is in I/O ports, of which microvm gives none to PCI.
+            // The legacy interface needs I/O ports, which microvm does not give to PCI.
             let without_ports = machine == "microvm" && step.transport == "legacy";
             if without_ports || !(long || step.is_told()) {
                 continue;

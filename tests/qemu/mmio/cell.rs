@@ -1,4 +1,4 @@
-//! The axes of the matrix over MMIO, which of their combinations QEMU can build, and what must come of each.
+//! The axes of the matrix over MMIO, the combinations that QEMU can build, and the expected result of each.
 
 use std::fmt;
 
@@ -6,18 +6,21 @@ use super::cover::{Positioned, digits};
 use crate::matrix::Feature;
 use crate::support::Version;
 
-/// The machines: what a cell is called after, and QEMU's argument.
+/// The machines: the name in a cell, and QEMU's argument.
 pub(super) const MACHINES: [(&str, &str); 5] = [
     ("acpi", "microvm,acpi=on"),
     ("no_acpi", "microvm,acpi=off"),
     ("one_ioapic", "microvm,acpi=on,ioapic2=off"),
-    ("two_ioapics", "microvm,acpi=on,ioapic2=on"),
-    ("bare", "microvm,acpi=on,pit=off,rtc=off,pic=off"),
+    ("two_ioapics", TWO_IOAPICS),
+    ("bare", BARE),
 ];
+pub(super) const TWO_IOAPICS: &str = "microvm,acpi=on,ioapic2=on";
+/// Nothing but ACPI.
+pub(super) const BARE: &str = "microvm,acpi=on,pit=off,rtc=off,pic=off";
 
 const VERSIONS: [Version; 2] = [Version::V7_2, Version::V10_0];
 
-/// Which registers a device has.
+/// The register layout of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Registers {
     Legacy,
@@ -27,7 +30,7 @@ pub(crate) enum Registers {
 impl Registers {
     pub(super) const ALL: [Self; 2] = [Self::Legacy, Self::Modern];
 
-    /// The transport that the kernel must take.
+    /// The transport that the kernel must use.
     pub(super) fn transport(self) -> &'static str {
         match self {
             Self::Legacy => "mmio-legacy",
@@ -46,7 +49,7 @@ impl fmt::Display for Registers {
 }
 
 const AXES: usize = 8;
-/// How many values each axis has.
+/// The number of values of each axis.
 const SIZES: [usize; AXES] = [VERSIONS.len(), MACHINES.len(), 2, 2, 2, 2, 2, 2];
 
 /// One combination: a QEMU, a machine, and a balloon with these properties.
@@ -70,7 +73,7 @@ impl Positioned for Cell {
 }
 
 impl Cell {
-    /// Every cell that there is, in a fixed order.
+    /// Every cell, in a fixed order.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         (0..SIZES.iter().product()).map(Self::numbered).filter(Self::can_be_built)
     }

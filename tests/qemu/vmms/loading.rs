@@ -1,4 +1,4 @@
-//! The kernel in a guest's memory, as the loaders of VMMs place it.
+//! The kernel in guest memory, as VMMs' loaders place it.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,14 +10,14 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::support::{MIB, Outcome, ensure, image};
 
-/// Enough for all that is loaded, and less than where the stub lies.
+/// Enough for everything loaded, and below the stub.
 const MEMORY: u64 = 48 * MIB;
 const HIGH_MEMORY: u64 = MIB;
-/// Where Linux lies in an ELF file.
+/// Where Linux starts in an ELF file.
 const ELF_START: u64 = 2 * MIB;
-/// Where StratoVirt puts a flat image.
+/// Where StratoVirt places a flat image.
 const FLAT_START: u64 = 16 * MIB;
-/// The 64-bit entry, from the image's first byte.
+/// Offset of the 64-bit entry in the image.
 const ENTRY_64: u64 = 0x200;
 
 /// A kernel in memory.
@@ -27,7 +27,7 @@ pub(super) struct Loaded {
     pub(super) linux_32: u64,
     pub(super) linux_64: u64,
     pub(super) pvh: Option<u64>,
-    /// Of a bzImage.
+    /// The header of a bzImage.
     pub(super) header: Option<setup_header>,
 }
 
@@ -45,12 +45,12 @@ impl Loaded {
         Ok(Some(found))
     }
 
-    /// A bzImage where its header says, at 1 MiB: Cloud Hypervisor, StratoVirt.
+    /// A bzImage at its preferred address, 1 MiB: Cloud Hypervisor, StratoVirt.
     pub(super) fn bzimage(_: &Path) -> Outcome<Option<Self>> {
         Self::bzimage_at(HIGH_MEMORY)
     }
 
-    /// A bzImage where crosvm puts every kernel.
+    /// A bzImage where crosvm places every kernel.
     pub(super) fn bzimage_at_2_mib(_: &Path) -> Outcome<Option<Self>> {
         Self::bzimage_at(2 * MIB)
     }
@@ -65,7 +65,7 @@ impl Loaded {
         Ok(Some(found))
     }
 
-    /// The image alone, which is entered in long mode at its first byte.
+    /// The image alone; it is entered in long mode at its first byte.
     pub(super) fn flat(kernel: &Path) -> Outcome<Option<Self>> {
         let Some(mut found) = Self::bzimage(kernel)? else { return Ok(None) };
         let file = fs::read(image::bzimage()?.ok_or("no bzImage")?)?;

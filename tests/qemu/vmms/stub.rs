@@ -1,7 +1,8 @@
-//! A loader: an ELF image that QEMU starts by PVH, with the kernel as a VMM lays it out and the stub in it.
+//! A loader: an ELF image that QEMU starts by PVH, made of the kernel as a VMM lays it out and a stub.
 //!
-//! All that the Linux boot protocol wants is laid out here, at 64 MiB; the stub, some forty instructions, only fills in where
-//! QEMU put the command line, moves the RSDP, changes to long mode, and jumps.
+//! This file lays out everything that the Linux boot protocol requires, at 64 MiB. The stub has some forty
+//! instructions: it fills in the address of QEMU's command line, moves the RSDP, enters long mode, and jumps to the
+//! kernel.
 
 use std::arch::global_asm;
 
@@ -14,7 +15,7 @@ use crate::support::{MIB, Outcome};
 /// The guest's memory in bytes.
 pub(super) const MEMORY: u64 = 256 * MIB;
 
-/// Where the stub lies, and its parts from there on.
+/// Address of the stub; its parts follow.
 const BASE: u32 = 64 << 20;
 const ENTRY: u32 = BASE + 0x800;
 const MOVES: u32 = BASE + 0x808;
@@ -27,7 +28,7 @@ const PDPT: u32 = BASE + 0x3000;
 const PD: u32 = BASE + 0x4000;
 const END: u32 = BASE + 0x8000;
 
-/// Where an RSDP is moved to: where Firecracker has it.
+/// New address of the RSDP: the one that Firecracker uses.
 const BIOS_AREA: u32 = 0xE_0000;
 
 global_asm!(
@@ -36,12 +37,12 @@ global_asm!(
     ".globl ballonet_stub_end",
     "ballonet_stub_begin:",
     ".code32",
-    // The start info: the RSDP's address at 32, the command line's at 24.
+    // The start info has the RSDP's address at offset 32, the command line's at 24.
     "mov eax, dword ptr [ebx + 24]",
     "mov dword ptr [{zero_page} + 0x228], eax",
     "cmp dword ptr [{moves}], 0",
     "je 2f",
-    // Move the RSDP's 36 bytes, and spoil the signature of the original.
+    // Copy the RSDP's 36 bytes and destroy the original's signature.
     "mov esi, dword ptr [ebx + 32]",
     "mov edx, esi",
     "mov edi, {bios_area}",
@@ -51,6 +52,17 @@ global_asm!(
     "mov dword ptr [edx], 0",
     "mov dword ptr [ebx + 32], 0",
     "mov dword ptr [ebx + 36], 0",
+    // Swaps two letters of the name `_S5_` in the DSDT, which firmware put below 1 MiB: the checksum stays right.
+    "mov edi, 0xc0000",
+    "5:",
+    "cmp dword ptr [edi], {soft_off}",
+    "je 6f",
+    "inc edi",
+    "cmp edi, 0xffffc",
+    "jb 5b",
+    "ud2",
+    "6:",
+    "mov dword ptr [edi], {no_soft_off}",
     "2:",
     "mov edi, -1",
     "mov ebp, -1",
@@ -58,7 +70,7 @@ global_asm!(
     "cmp dword ptr [{kind}], {linux_32}",
     "ja 3f",
     "je 4f",
-    // Into the entry of PVH, as QEMU came here: `ebx` is the start info.
+    // Into the PVH entry, in the state of QEMU's start: `ebx` is the start info.
     "jmp dword ptr [{entry}]",
     "4:",
     // Into the 32-bit entry: flat segments, as PVH has them.
@@ -89,7 +101,7 @@ global_asm!(
     "mov ds, eax",
     "mov es, eax",
     "mov ss, eax",
-    // PCID, where the CPU has it: paging cannot be turned off while it is on.
+    // Set PCID if the CPU has it: paging cannot be turned off while it is set.
     "mov eax, 1",
     "cpuid",
     "and ecx, 1 << 17",
@@ -107,6 +119,8 @@ global_asm!(
     zero_page = const ZERO_PAGE,
     moves = const MOVES,
     bios_area = const BIOS_AREA,
+    soft_off = const u32::from_le_bytes(*b"_S5_"),
+    no_soft_off = const u32::from_le_bytes(*b"_5S_"),
     kind = const KIND,
     linux_32 = const Entry::Linux32 as u32,
     entry = const ENTRY,
@@ -122,7 +136,7 @@ unsafe extern "C" {
 }
 
 fn code() -> &'static [u8] {
-    // SAFETY: both symbols are of the section above, which nothing writes.
+    // SAFETY: both symbols are in the section above, which nothing writes.
     unsafe {
         let begin = &raw const ballonet_stub_begin;
         let length = (&raw const ballonet_stub_end).offset_from_unsigned(begin);
@@ -130,7 +144,7 @@ fn code() -> &'static [u8] {
     }
 }
 
-/// How the kernel is entered. The stub knows them by their order.
+/// How the kernel is entered. The stub uses the order of the variants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     /// By PVH.
@@ -141,20 +155,20 @@ pub(super) enum Entry {
     Linux64,
 }
 
-/// Where the RSDP is. The zero page never says, and the start info not if it was moved.
+/// What happens to the ACPI tables. The zero page never gives their address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RootPointer {
-    /// Where firmware put it, if anywhere.
+pub(super) enum Tables {
+    /// Unchanged, if firmware made any.
     InPlace,
-    /// At 0xE0000, and nowhere else.
-    Moved,
+    /// The RSDP is only at 0xE0000, and the start info does not give it. There is no `_S5`.
+    AsFirecracker,
 }
 
-/// What the stub does.
+/// What the stub prepares.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stub {
     pub(super) entry: Entry,
-    pub(super) root_pointer: RootPointer,
+    pub(super) tables: Tables,
 }
 
 impl Stub {
@@ -168,7 +182,7 @@ impl Stub {
         Ok(elf(&[(kernel.start, &kernel.bytes), (BASE.into(), &self.data(entry, kernel.header))]))
     }
 
-    /// What lies at `BASE`.
+    /// The bytes at `BASE`.
     fn data(self, entry: u64, header: Option<setup_header>) -> Vec<u8> {
         let mut data = vec![0; (END - BASE) as usize];
         let mut put = |address: u32, bytes: &[u8]| {
@@ -176,11 +190,11 @@ impl Stub {
         };
         put(BASE, code());
         put(ENTRY, &entry.to_le_bytes());
-        put(MOVES, &u32::from(self.root_pointer == RootPointer::Moved).to_le_bytes());
+        put(MOVES, &u32::from(self.tables == Tables::AsFirecracker).to_le_bytes());
         put(KIND, &(self.entry as u32).to_le_bytes());
         put(TABLE_REGISTER, &31_u16.to_le_bytes());
         put(TABLE_REGISTER + 2, &GDT.to_le_bytes());
-        // As the protocol has them: code at 0x10, data at 0x18.
+        // As the protocol requires: code at 0x10, data at 0x18.
         put(GDT + 0x10, &0x00AF_9B00_0000_FFFF_u64.to_le_bytes());
         put(GDT + 0x18, &0x00CF_9300_0000_FFFF_u64.to_le_bytes());
         put(PML4, &(PDPT | 3).to_le_bytes());
@@ -195,7 +209,7 @@ impl Stub {
     }
 }
 
-/// The zero page, but for the command line: with the header of a bzImage, or as Firecracker makes one for an ELF file.
+/// The zero page without the command line: with the header of a bzImage, or as Firecracker makes it for an ELF file.
 fn zero_page(header: Option<setup_header>) -> boot_params {
     let made = setup_header { boot_flag: 0xAA55, header: 0x5372_6448, kernel_alignment: 1 << 24, ..Default::default() };
     let hdr = setup_header { type_of_loader: 0xFF, ..header.unwrap_or(made) };
@@ -207,7 +221,7 @@ fn zero_page(header: Option<setup_header>) -> boot_params {
     page
 }
 
-/// An ELF64 image of these segments, with a PVH note that names the stub.
+/// An ELF64 image of these segments, with a PVH note that points to the stub.
 fn elf(segments: &[(u64, &[u8])]) -> Vec<u8> {
     let count = segments.len() + 1;
     let note = [

@@ -1,4 +1,4 @@
-//! The command line of a test program: libtest's, as far as it applies, and the choice of the suite.
+//! The command line of a test program: libtest's options as far as they apply, and the choice of the suite.
 
 use std::env;
 use std::ffi::OsStr;
@@ -32,7 +32,7 @@ Environment:
 /// Which tests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Suite {
-    /// A selection that touches each part once.
+    /// A selection that touches each area once.
     Short,
     /// All of them.
     All,
@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Those of this process, completed by its environment.
+    /// This process's command line and environment.
     pub(crate) fn of_process() -> Result<Self, String> {
         let mut arguments = Self::parse(env::args().skip(1))?;
         let variable = |name: &str| env::var_os(name).map(|value| lossy(&value));
@@ -79,7 +79,7 @@ impl Arguments {
             match name {
                 "--skip" => arguments.skip.push(value()?),
                 "--test-threads" => arguments.threads = Some(threads(name, &value()?)?),
-                // Accepted as libtest does, and of no effect: there is one format, and it has no colours.
+                // Accepted as in libtest but without effect: there is one format, without colours.
                 "--color" | "-Z" => drop(value()?),
                 "--format" => match value()?.as_str() {
                     "pretty" => {}
@@ -103,7 +103,7 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// Whether the words on the command line choose a test of this name.
+    /// Whether the command line selects a test of this name.
     pub(crate) fn choose(&self, name: &str) -> bool {
         let matches = |word: &String| if self.exact { name == word } else { name.contains(word.as_str()) };
         (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skip.iter().any(matches)

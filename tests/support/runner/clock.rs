@@ -1,7 +1,7 @@
-//! The clock by which tests wait: it runs slower where the machine is slow or has more to do than it has CPUs.
+//! The clock for tests' waits. It runs slower where the machine is slow or overloaded.
 //!
 //! A limit of 60 s is 60 s on an idle reference machine, and some four minutes if four programs compete for each CPU.
-//! The clock never runs slower than [`SLOWEST`], so that every wait ends.
+//! The clock never runs slower than [`SLOWEST`], so every wait ends.
 
 use std::fs;
 use std::hint::black_box;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The most real seconds in one second of this clock.
+/// The most real seconds per second of this clock.
 pub(crate) const SLOWEST: f64 = 20.0;
 
 /// How often the load is sampled.
@@ -23,7 +23,7 @@ const REFERENCE: Duration = Duration::from_micros(850);
 /// A clock with a pace.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// Its time at `looked`.
+    /// The clock's time at `looked`.
     shown: Duration,
     looked: Instant,
     /// Real seconds per second of this clock.
@@ -35,12 +35,12 @@ impl Clock {
         Self { shown: Duration::ZERO, looked: start, pace: 1.0 }
     }
 
-    /// Its time at a real time.
+    /// The clock's time at a real time.
     pub(crate) fn at(&self, time: Instant) -> Duration {
         self.shown + time.saturating_duration_since(self.looked).div_f64(self.pace)
     }
 
-    /// Changes its pace from `time` on, within the bounds.
+    /// Changes the pace from `time` on, within the bounds.
     pub(crate) fn set_pace(&mut self, time: Instant, pace: f64) {
         self.shown = self.at(time);
         self.looked = time;
@@ -76,15 +76,15 @@ fn clock() -> MutexGuard<'static, Clock> {
     clock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What makes this machine slow.
+/// The causes of slowness on this machine.
 struct Machine {
     slowness: f64,
-    /// Threads that share a CPU, averaged over the last samples; none at first.
+    /// Threads per CPU, averaged over the last samples; `None` at first.
     load: Option<f64>,
 }
 
 impl Machine {
-    /// Samples it, and returns the pace for a clock on it.
+    /// Samples the load and returns the pace for a clock on this machine.
     fn pace(&mut self) -> f64 {
         if let Some(running) = fs::read_to_string("/proc/loadavg").ok().as_deref().and_then(running) {
             let now = overload(running);
@@ -95,24 +95,24 @@ impl Machine {
     }
 }
 
-/// How many threads want a CPU, from the text of `/proc/loadavg`, except the reading one.
+/// Number of runnable threads, from the text of `/proc/loadavg`, without the reading one.
 pub(crate) fn running(text: &str) -> Option<u32> {
     let count: u32 = text.split(' ').nth(3)?.split_once('/')?.0.parse().ok()?;
     Some(count.saturating_sub(1))
 }
 
-/// How many threads share a CPU, at least 1.
+/// Threads per CPU, at least 1.
 fn overload(running: u32) -> f64 {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     (f64::from(running) / cpus as f64).max(1.0)
 }
 
-/// How many times slower than the reference a machine is that takes `time` for [`work`].
+/// How many times slower than the reference a machine is that needs `time` for [`work`].
 fn slowness(time: Duration) -> f64 {
     (time.as_secs_f64() / REFERENCE.as_secs_f64()).max(1.0)
 }
 
-/// The shortest measured time of [`work`].
+/// The shortest time measured for [`work`].
 fn quickest() -> Duration {
     let once = || {
         let start = Instant::now();

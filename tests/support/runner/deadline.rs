@@ -1,16 +1,16 @@
-//! The end of a test's patience, in the time of the tests' clock.
+//! A test's time limit, on the tests' clock.
 
 use std::time::{Duration, Instant};
 
 use super::{clock, doubt};
 
-/// No single wait is longer than this before the clock is looked at again.
+/// The longest single wait before the clock is read again.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A loaded machine's share in a failure is at least this many times the time that an idle one would have had.
+/// A failure blames the machine's load if the test took at least this many times the idle time.
 const LOADED: f64 = 1.25;
 
-/// A time by which a test must end.
+/// The time by which a test must end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     start: Instant,
@@ -19,13 +19,13 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// This long from now, if the machine is idle.
+    /// A deadline this long from now on an idle machine.
     pub(crate) fn after(patience: Duration) -> Self {
         let patience = patience.mul_f64(super::patience());
         Self { start: Instant::now(), patience, at: clock::now() + patience }
     }
 
-    /// How long to wait at most before asking again; an error when the time is up.
+    /// How long to wait before polling again; an error once the time is up.
     pub(crate) fn wait(&self) -> Result<Duration, String> {
         let left = self.at.saturating_sub(clock::now());
         if !left.is_zero() {
@@ -34,7 +34,7 @@ impl Deadline {
         Err(self.missed(self.start.elapsed()))
     }
 
-    /// What to say when it has passed, `taken` after the start.
+    /// The message for a missed deadline, `taken` after the start.
     fn missed(&self, taken: Duration) -> String {
         let (taken, patience) = (taken.as_secs_f64(), self.patience.as_secs_f64());
         if taken < patience * LOADED {

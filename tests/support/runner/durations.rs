@@ -1,4 +1,4 @@
-//! How long each test took when it last ran, to estimate a run. Losing the record harms nothing else.
+//! The last duration of each test, to estimate a run. Nothing else depends on this record.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ pub(crate) struct Durations {
 }
 
 impl Durations {
-    /// Those kept in a file, if it is there.
+    /// Reads the durations from a file, if it exists.
     pub(crate) fn load(file: PathBuf) -> Self {
         let text = fs::read_to_string(&file).unwrap_or_default();
         let known = text.lines().filter_map(|line| {

@@ -1,8 +1,8 @@
-//! Runs a program's tests, several at a time. It has libtest's command line and last line, and also reports how many
-//! tests will run, for about how long, how long each took, and why one failed, at once.
+//! Runs a program's tests in parallel. It takes libtest's options and prints libtest's last line. It also reports how
+//! many tests will run, the estimated time, how long each took, and, at once, why one failed.
 //!
-//! A failure that may be the machine's fault ([`doubt`]) is no verdict: the test runs again, alone, after all others.
-//! That run decides, and the output says so.
+//! A failure that the machine may have caused ([`doubt`]) is no verdict: the test runs again, alone, after all
+//! others. That run decides, and the output says so.
 
 mod arguments;
 pub(crate) mod clock;
@@ -32,13 +32,13 @@ pub(crate) use trial::{Completion, Failed, Trial, doubt, note, overload};
 const FAILED: u8 = 101;
 const MISUSED: u8 = 2;
 
-/// The most tests that run again. If more fail, the cause is not a lack of time.
+/// The most tests that run again. If more fail, lack of time is not the cause.
 const RETRIES: usize = 8;
 
-/// How often to look whether a test takes long.
+/// How often to check for tests that take long.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Free memory that a test should find, in KiB.
+/// Free memory that each test should find, in KiB.
 const MEMORY_OF_A_TEST: u64 = 1 << 20;
 
 /// Which tests run, and how.
@@ -59,7 +59,7 @@ pub(crate) struct Conclusion {
     pub(crate) failed: usize,
     pub(crate) ignored: usize,
     pub(crate) filtered_out: usize,
-    /// Those filtered out because they are not part of the short suite.
+    /// Tests filtered out because they are not in the short suite.
     pub(crate) left_out: usize,
 }
 
@@ -69,7 +69,7 @@ impl Conclusion {
     }
 }
 
-/// The whole of a test program: reads the command line, asks for the tests, and runs the selected ones. `program` names
+/// The body of a test program: parses the command line, gets the tests, and runs the selected ones. `program` names
 /// the record of durations.
 pub(crate) fn main(program: &str, trials: impl FnOnce(&Arguments) -> Vec<Trial>) -> ExitCode {
     let arguments = match Arguments::of_process().and_then(|arguments| patience_of_process().map(|_| arguments)) {
@@ -101,10 +101,10 @@ pub(crate) fn main(program: &str, trials: impl FnOnce(&Arguments) -> Vec<Trial>)
     }
 }
 
-/// What `BALLONET_PATIENCE` multiplies every limit by.
+/// The factor for every limit, from `BALLONET_PATIENCE`.
 pub(crate) fn patience() -> f64 {
     static PATIENCE: OnceLock<f64> = OnceLock::new();
-    // A program with a bad value has said so and ended before.
+    // A program with a bad value has already reported it and ended.
     *PATIENCE.get_or_init(|| patience_of_process().unwrap_or(1.0))
 }
 
@@ -117,14 +117,14 @@ pub(crate) fn parse_patience(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| format!("BALLONET_PATIENCE={text}: a number from 1 to 100 is needed"))
 }
 
-/// One per CPU, memory permitting.
+/// One per CPU, as far as memory allows.
 fn default_threads() -> usize {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(available_memory);
     memory.map_or(cpus, |kib| cpus.min((kib / MEMORY_OF_A_TEST) as usize).max(1))
 }
 
-/// In KiB, by the text of `/proc/meminfo`.
+/// In KiB, from the text of `/proc/meminfo`.
 pub(crate) fn available_memory(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().trim_end_matches(" kB").parse().ok()
@@ -210,7 +210,7 @@ enum Message {
     Ended(usize, Verdict),
 }
 
-/// Receives the verdict on a test, which has an index and a name.
+/// Receives the verdict on a test, with the test's index and name.
 type Judge<'a, W> = dyn FnMut(&mut Report<W>, usize, &str, Verdict) -> io::Result<()> + 'a;
 
 /// Runs tests in their order, as many in parallel as planned, and passes each verdict to `judge` as it arrives.

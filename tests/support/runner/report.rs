@@ -8,7 +8,7 @@ use super::arguments::{Arguments, SUITE};
 use super::trial::{Completion, Failed, Verdict};
 use super::{Conclusion, clock};
 
-/// When a long-running test is first mentioned, and how often from then on.
+/// When a slow test is first mentioned, and how often after that.
 const LONG: Duration = Duration::from_secs(60);
 
 /// The weight of the initial estimate, in tests.
@@ -21,18 +21,18 @@ pub(crate) struct Report<W: Write> {
     show_output: bool,
     threads: usize,
     start: Instant,
-    /// The expected time of each test, on an idle machine.
+    /// The expected time of each test on an idle machine.
     expected: Vec<Duration>,
-    /// Of finished tests: the expected and the actual time, in seconds.
+    /// Expected and actual time of the finished tests, in seconds.
     over: (f64, f64),
     done: usize,
     total: usize,
-    /// Whether tests run for the second time now.
+    /// Whether this is the second run of failed tests.
     is_again: bool,
-    /// When each long-running test was last mentioned.
+    /// When each slow test was last mentioned.
     spoken: BTreeMap<String, Duration>,
     failures: Vec<(String, String)>,
-    /// Tests that passed the second time, and why they failed before.
+    /// Tests that passed the second time, with their first failures.
     proved_alone: Vec<String>,
     reasons: BTreeMap<String, usize>,
 }
@@ -73,7 +73,7 @@ impl<W: Write> Report<W> {
     fn remaining(&self) -> Duration {
         let all: f64 = self.expected.iter().map(Duration::as_secs_f64).sum();
         let (expected, taken) = self.over;
-        // The ratio of actual to expected time; at first from the machine's speed.
+        // The ratio of actual to expected time; initially from the machine's speed.
         let prior = EVIDENCE * (all / self.total.max(1) as f64);
         let factor = if prior > 0.0 { (prior * clock::pace() + taken) / (prior + expected) } else { 1.0 };
         Duration::from_secs_f64((all - expected).max(0.0) * factor / self.threads as f64)
@@ -142,23 +142,23 @@ impl<W: Write> Report<W> {
         self.out.flush()
     }
 
-    /// From here on tests run for the second time.
+    /// Begins the second run.
     pub(crate) fn retries(&mut self, count: usize) -> io::Result<()> {
         writeln!(self.out, "\ntrying {count} again, alone")?;
         self.is_again = true;
         self.done = 0;
         self.total = count;
-        // How long an alone test takes is not known.
+        // The time of a test that runs alone is not known.
         self.expected.clear();
         self.out.flush()
     }
 
-    /// Notes that a test has passed that had failed with `first`.
+    /// Notes a test that passed after it had failed with `first`.
     pub(crate) fn proved_alone(&mut self, name: &str, first: &Failed) {
         self.proved_alone.push(format!("{name} (first: {})", first.0.lines().next().unwrap_or_default()));
     }
 
-    /// Mentions long-running tests.
+    /// Mentions slow tests.
     pub(crate) fn still_running<'a>(&mut self, tests: impl Iterator<Item = (&'a str, Duration)>) -> io::Result<()> {
         for (name, since) in tests {
             let spoken = self.spoken.entry(name.to_owned()).or_default();
@@ -172,7 +172,7 @@ impl<W: Write> Report<W> {
         self.out.flush()
     }
 
-    /// The failures again, notes on the other tests, libtest's last line.
+    /// Prints the failures again, notes on the other tests, and libtest's last line.
     pub(crate) fn end(&mut self, conclusion: &Conclusion) -> io::Result<()> {
         if !self.failures.is_empty() {
             writeln!(self.out, "\nfailures:\n")?;

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::clock;
 
-/// On a machine this many times slower than an idle one no failure is a verdict at once. Tests that run in parallel do
-/// not make it that slow.
+/// If the machine is this many times slower than an idle one, a failure gives no verdict at once. Tests that run in
+/// parallel do not make it that slow.
 const OVERLOADED: f64 = 3.0;
 
 type Test = dyn Fn() -> Result<Completion, Failed> + Send + Sync;
 
-/// A test with a name. It can run more than once.
+/// A named test. It can run more than once.
 pub(crate) struct Trial {
     pub(crate) name: String,
     pub(crate) is_ignored: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Trial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Completion {
     Completed,
-    /// The test is not possible on this machine, for a reason.
+    /// This machine cannot run the test; with the reason.
     Ignored(String),
 }
 
@@ -51,13 +51,13 @@ impl<M: Display> From<M> for Failed {
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) result: Result<Completion, Failed>,
-    /// Why the failure may be the machine's.
+    /// Why the machine may have caused the failure.
     pub(crate) doubt: Option<String>,
     /// What the test noted.
     pub(crate) notes: String,
     /// Real time.
     pub(crate) took: Duration,
-    /// The same on the tests' clock.
+    /// The same time on the tests' clock.
     pub(crate) took_idle: Duration,
 }
 
@@ -66,7 +66,7 @@ impl Trial {
         Self::ignorable_test(name, move || test().map(|()| Completion::Completed))
     }
 
-    /// A test that may turn out to be impossible on this machine.
+    /// A test that may prove impossible on this machine.
     pub(crate) fn ignorable_test(
         name: impl Into<String>,
         test: impl Fn() -> Result<Completion, Failed> + Send + Sync + 'static,
@@ -74,7 +74,7 @@ impl Trial {
         Self { name: name.into(), is_ignored: false, is_short: false, test: Box::new(test) }
     }
 
-    /// Whether it only runs where ignored tests are asked for.
+    /// Whether it runs only if ignored tests are requested.
     pub(crate) fn with_ignored_flag(self, is_ignored: bool) -> Self {
         Self { is_ignored, ..self }
     }
@@ -97,13 +97,13 @@ impl Trial {
     }
 }
 
-/// If the machine was so loaded during a test that any failure may come from that: the words for it.
+/// Why any failure may come from the machine, if it was that loaded during the test.
 pub(crate) fn overload(took: Duration, took_idle: Duration) -> Option<String> {
     let times = took.as_secs_f64() / took_idle.as_secs_f64();
     (times >= OVERLOADED).then(|| format!("the machine was {times:.1} times as slow as an idle one"))
 }
 
-/// The output so far of the test that runs on this thread.
+/// The output so far of the test on this thread.
 #[derive(Default)]
 struct Current {
     name: String,
@@ -121,7 +121,7 @@ fn with_current(act: impl FnOnce(&mut Current)) {
     CURRENT.with_borrow_mut(|current| current.as_mut().map(act));
 }
 
-/// Keeps a line of output, shown on request and if the test fails.
+/// Keeps a line of output, shown on request or if the test fails.
 pub(crate) fn note(text: &str) {
     with_current(|current| {
         if current.no_capture {
@@ -132,13 +132,12 @@ pub(crate) fn note(text: &str) {
     });
 }
 
-/// Marks the failure that this test is about to report as possibly the machine's fault: the test then runs again,
-/// alone.
+/// Marks the failure that this test is about to report as possibly the machine's: the test then runs again, alone.
 pub(crate) fn doubt(why: &str) {
     with_current(|current| current.doubt = Some(why.to_owned()));
 }
 
-/// Turns a test's panic into its failure message, instead of output between the results of others.
+/// Turns a test's panic into its failure message, so that it does not mix with other results.
 fn catch_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -40,7 +40,7 @@ fn kernel() -> Result<PathBuf, String> {
     FOUND.get_or_init(build).clone()
 }
 
-/// Runs `test` on each version that can be had here.
+/// Runs `test` on each version that is available here.
 fn on_each(test: impl Fn(&str, &str) -> Outcome) -> Outcome {
     for version in ["7.2", "10.0"] {
         match qemu(version) {

@@ -141,7 +141,7 @@ impl BedOptions {
 
 /// The options that hold for a virtio device of any type.
 fn device_options(options: &Options) -> DeviceOptions {
-    let mut device = DeviceOptions::new(options.name.as_str());
+    let mut device = DeviceOptions::new(options.name);
     (device.transport, device.through_config) = (options.transport, options.through_config);
     (device.interrupts, device.declined) = (options.interrupts, options.declined);
     device

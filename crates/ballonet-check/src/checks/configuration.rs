@@ -3,9 +3,9 @@
 use core::mem::offset_of;
 
 use crate::check::Severity::{Custom, Must};
-use crate::check::{Check, Stop, Verdict, ensure, on_device, skip_unless};
+use crate::check::{Check, Stop, Verdict, ensure, on_balloon, on_device, skip_unless};
 use crate::device::{About, TestDevice, undisturbed};
-use ballonet::balloon::wire::{BalloonConfig, FREE_PAGE_HINT, PAGE_POISON};
+use ballonet::balloon::wire::{BalloonConfig, PAGE_POISON};
 use ballonet::pci::{Capability, ConfigSpace};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CapabilityType, CommonConfig, PciAccessCapability, PciCapability};
@@ -15,14 +15,10 @@ pub(super) const CHECKS: &[Check] = &[
     on_device(
         Must,
         "configuration-is-long-enough",
-        "5.5.4",
+        "2.5",
         "the device configuration has the fields of the offered features",
         |device| {
-            let needed = match device.offered {
-                offered if offered.contains(PAGE_POISON) => 16,
-                offered if offered.contains(FREE_PAGE_HINT) => 12,
-                _ => BalloonConfig::SIZE,
-            };
+            let needed = device.kind.config_length(device.offered);
             let length = device.config.len();
             ensure!(length >= needed, "the device configuration has {length} bytes, {needed} are needed");
             Ok(())
@@ -34,17 +30,25 @@ pub(super) const CHECKS: &[Check] = &[
         "2.5.2",
         "configuration fields can be read before FEATURES_OK",
         |device| {
+            let length = device.kind.config.min(8);
+            skip_unless!(length >= 4, "devices of this type have no field that does not depend on a feature");
             undisturbed(device, About::Target, |device| {
                 device.begin()?;
-                let before = device.config.read32(offset_of!(BalloonConfig, num_pages));
-                device.negotiate_least()?;
-                let after = device.config.read32(offset_of!(BalloonConfig, num_pages));
-                ensure!(before == after, "num_pages is {before} before FEATURES_OK, and {after} after it");
+                for field in (0..length).step_by(4) {
+                    device.begin()?;
+                    let before = device.config.read32(field);
+                    device.negotiate_least()?;
+                    let after = device.config.read32(field);
+                    ensure!(
+                        before == after,
+                        "the field at {field} is {before} before FEATURES_OK, and {after} after it"
+                    );
+                }
                 Ok(())
             })
         },
     ),
-    on_device(
+    on_balloon(
         Custom,
         "configuration-reads-the-same-in-parts",
         "2.5",
@@ -70,10 +74,14 @@ pub(super) const CHECKS: &[Check] = &[
             let setup = device.plain();
             undisturbed(device, About::Generation, |device| {
                 device.start(&setup)?;
-                let before = device.common.read8(offset_of!(CommonConfig, config_generation));
+                let Some(before) = device.generation() else {
+                    return Err(Stop::Skipped("the legacy interface has no config_generation".into()));
+                };
                 for _ in 0..8 {
-                    let _ = device.config.read32(offset_of!(BalloonConfig, num_pages));
-                    let generation = device.common.read8(offset_of!(CommonConfig, config_generation));
+                    if device.config.len() >= 4 {
+                        let _ = device.config.read32(0);
+                    }
+                    let generation = device.generation().unwrap_or(0);
                     ensure!(
                         generation == before,
                         "config_generation goes from {before} to {generation} while nothing changes"
@@ -83,7 +91,7 @@ pub(super) const CHECKS: &[Check] = &[
             })
         },
     ),
-    on_device(Must, "actual-is-kept", "5.5.4", "actual is stored as written", |device| {
+    on_balloon(Must, "actual-is-kept", "5.5.4", "actual is stored as written", |device| {
         let setup = device.plain();
         device.start(&setup)?;
         for value in [1, 0x0102_0304, 0] {
@@ -93,7 +101,7 @@ pub(super) const CHECKS: &[Check] = &[
         }
         Ok(())
     }),
-    on_device(
+    on_balloon(
         Must,
         "writing-actual-leaves-the-target",
         "5.5.4",
@@ -111,7 +119,7 @@ pub(super) const CHECKS: &[Check] = &[
             })
         },
     ),
-    on_device(Must, "poison-value-is-kept", "5.5.6.6", "poison_val is stored as written", |device| {
+    on_balloon(Must, "poison-value-is-kept", "5.5.6.6", "poison_val is stored as written", |device| {
         skip_unless!(device.offered.contains(PAGE_POISON), "the device does not offer PAGE_POISON");
         skip_unless!(
             device.config.len() >= offset_of!(BalloonConfig, poison_val) + 4,
@@ -133,18 +141,19 @@ pub(super) const CHECKS: &[Check] = &[
         "a read of pci_cfg_data reads the BAR, in 1, 2 and 4 bytes",
         |device| {
             device.begin()?;
-            device.common.write32(offset_of!(CommonConfig, device_feature_select), 0);
+            device.common()?.write32(offset_of!(CommonConfig, device_feature_select), 0);
             for (field, width) in [
                 (offset_of!(CommonConfig, device_status), 1),
                 (offset_of!(CommonConfig, num_queues), 2),
                 (offset_of!(CommonConfig, device_feature), 4),
             ] {
                 let access = point(device, field, width)?;
-                let through = read_window(&device.pci.platform.config(), access, width)?;
+                let through = read_window(&device.platform.config(), access, width)?;
+                let registers = device.common()?;
                 let direct = match width {
-                    1 => device.common.read8(field).into(),
-                    2 => device.common.read16(field).into(),
-                    _ => device.common.read32(field),
+                    1 => registers.read8(field).into(),
+                    2 => registers.read16(field).into(),
+                    _ => registers.read32(field),
                 };
                 ensure!(
                     through == direct,
@@ -158,13 +167,10 @@ pub(super) const CHECKS: &[Check] = &[
         device.begin()?;
         for select in [1, 0] {
             let access = point(device, offset_of!(CommonConfig, device_feature_select), 4)?;
-            let written = access.write32(
-                &mut device.pci.platform.config(),
-                offset_of!(PciAccessCapability, pci_cfg_data),
-                select,
-            );
+            let written =
+                access.write32(&mut device.platform.config(), offset_of!(PciAccessCapability, pci_cfg_data), select);
             written.map_err(|error| Stop::Failed(alloc::format!("{error}")))?;
-            let read = device.common.read32(offset_of!(CommonConfig, device_feature_select));
+            let read = device.common()?.read32(offset_of!(CommonConfig, device_feature_select));
             ensure!(
                 read == select,
                 "{select} was written to device_feature_select through pci_cfg_data, {read} is read"
@@ -189,14 +195,15 @@ fn reads_the_same_in_parts(device: &TestDevice<'_>) -> Verdict {
 
 /// The window pointed at a place of the common structure.
 fn point(device: &mut TestDevice<'_>, field: usize, width: u32) -> Verdict<Capability> {
-    let Some(access) = device.pci.access() else {
+    device.modern()?;
+    let Some(access) = device.function()?.access() else {
         return Err(Stop::Skipped("the device has no PCI configuration access capability".into()));
     };
-    let common = device.pci.structures.iter().find(|structure| structure.kind == CapabilityType::Common);
+    let common = device.function()?.structures.iter().find(|structure| structure.kind == CapabilityType::Common);
     let Some((bar, start)) = common.map(|common| (common.bar, common.offset as u32)) else {
         return Err(Stop::Skipped("the device has no common configuration capability".into()));
     };
-    let config = &mut device.pci.platform.config();
+    let config = &mut device.platform.config();
     let failed = |error| Stop::Failed(alloc::format!("{error}"));
     let length = access.read8(config, offset_of!(PciCapability, cap_len)).map_err(failed)?;
     ensure!(

@@ -2,10 +2,8 @@
 
 use crate::check::Severity::{Custom, Must, Should};
 use crate::check::{Check, ensure, fail, on_function, skip_unless};
-use crate::device::PciFunction;
-use ballonet::balloon::wire::BalloonConfig;
-use ballonet::pci::capability::id;
-use ballonet::virtio::spec::{CapabilityType, CommonConfig, DeviceType, legacy};
+use crate::device::{Kind, PciFunction};
+use ballonet::virtio::spec::{CapabilityType, CommonConfig, legacy};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -13,12 +11,12 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "transitional-subsystem-is-the-device-type",
         "4.1.2.3",
-        "a transitional device has the subsystem ID 5",
+        "a transitional device's subsystem ID is its device type",
         |pci| {
             skip_unless!(is_transitional(pci), "device {:#06x} is not transitional", pci.function.device);
             let subsystem = pci.function.subsystem.map_or(0, |subsystem| subsystem.device);
-            let balloon = DeviceType::BALLOON.number;
-            ensure!(subsystem == balloon, "the subsystem ID is {subsystem:#06x}, not {balloon}");
+            let expected = pci.device_type().unwrap_or(0);
+            ensure!(subsystem == expected, "the subsystem ID is {subsystem:#06x}, not {expected}");
             Ok(())
         },
     ),
@@ -76,10 +74,12 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "structures-are-all-there",
         "4.1.4",
-        "the common, notification, ISR and device configuration structures exist",
+        "the common, notification and ISR structures exist, and the device configuration where the type has one",
         |pci| {
             use CapabilityType::{Common, Device, Isr, Notify};
-            for kind in [Common, Notify, Isr, Device] {
+            skip_unless!(!is_legacy_only(pci), "the function has a legacy interface only");
+            let config = pci.device_type().is_some_and(|number| Kind::of(number).config > 0);
+            for kind in [Common, Notify, Isr, Device].into_iter().take(if config { 4 } else { 3 }) {
                 ensure!(pci.structures.iter().any(|structure| structure.kind == kind), "there is no {kind} capability");
             }
             Ok(())
@@ -125,12 +125,13 @@ pub(super) const CHECKS: &[Check] = &[
         "4.1.4.3.1",
         "each structure has the length that its type needs",
         |pci| {
+            let config = pci.device_type().map_or(0, |number| Kind::of(number).config);
             for structure in &pci.structures {
                 let needed = match structure.kind {
                     CapabilityType::Common => CommonConfig::SIZE as u64,
                     CapabilityType::Notify => 2,
                     CapabilityType::Isr => 1,
-                    CapabilityType::Device => BalloonConfig::SIZE as u64,
+                    CapabilityType::Device => config as u64,
                     _ => continue,
                 };
                 let (kind, length) = (structure.kind, structure.length);
@@ -188,11 +189,8 @@ pub(super) const CHECKS: &[Check] = &[
         "4.1.5.1.2",
         "the MSI-X table and pending bits lie apart in memory BARs",
         |pci| {
-            let config = &pci.platform.config();
-            let capability = pci.function.capability(config, id::MSI_X);
-            skip_unless!(matches!(capability, Ok(Some(_))), "the function has no MSI-X capability");
-            let found = ballonet::pci::Msix::find(config, &pci.function, &pci.bars);
-            if let Err(error) = found {
+            skip_unless!(pci.has_msix, "the function has no MSI-X capability");
+            if let Some(error) = &pci.msix_error {
                 fail!("{error}");
             }
             Ok(())
@@ -208,10 +206,15 @@ pub(super) const CHECKS: &[Check] = &[
     }),
 ];
 
-fn is_modern(pci: &PciFunction<'_>) -> bool {
-    pci.function.device == DeviceType::BALLOON.modern()
+fn is_modern(pci: &PciFunction) -> bool {
+    !pci.may_be_legacy()
 }
 
-fn is_transitional(pci: &PciFunction<'_>) -> bool {
-    Some(pci.function.device) == DeviceType::BALLOON.transitional
+fn is_transitional(pci: &PciFunction) -> bool {
+    pci.may_be_legacy()
+}
+
+/// Whether it has no structure of the modern interface: a function from before version 1, or one whose host leaves it out.
+fn is_legacy_only(pci: &PciFunction) -> bool {
+    pci.structures.is_empty() && pci.may_be_legacy()
 }

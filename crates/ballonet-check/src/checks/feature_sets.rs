@@ -1,4 +1,4 @@
-//! The balloon at work with every set of features.
+//! The device at work with every set of features.
 
 use super::features::bits;
 use crate::check::Severity::Must;
@@ -12,13 +12,13 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "works-with-the-least-features",
         "2.2.2",
-        "the balloon works with the minimal feature set",
+        "the device works with the minimal feature set",
         |device| {
             let least = device.least();
             works(device, least)
         },
     ),
-    on_device(Must, "works-with-all-features", "2.2.2", "the balloon works with all offered features", |device| {
+    on_device(Must, "works-with-all-features", "2.2.2", "the device works with all offered features", |device| {
         let usable = device.usable();
         works(device, usable)
     }),
@@ -26,7 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "works-with-each-feature-alone",
         "2.2.2",
-        "the balloon works with each offered feature alone",
+        "the device works with each offered feature alone",
         |device| {
             let (least, usable) = (device.least(), device.usable());
             bits(usable - least).try_for_each(|bit| works(device, least | bit))
@@ -36,7 +36,7 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "works-with-all-features-but-one",
         "2.2.2",
-        "the balloon works with all offered features but one, whichever that is",
+        "the device works with all offered features but one, whichever that is",
         |device| {
             let (least, usable) = (device.least(), device.usable());
             bits(usable - least).try_for_each(|bit| works(device, usable - bit))
@@ -44,7 +44,7 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Brings the device up with these features, if it takes them, and gives it frames and takes them back.
+/// Brings the device up with these features, if it takes them, and has it serve requests.
 fn works(device: &mut TestDevice<'_>, features: Features) -> Verdict {
     if !device.negotiate(features)? {
         return Ok(());

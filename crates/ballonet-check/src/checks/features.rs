@@ -7,14 +7,14 @@ use alloc::vec::Vec;
 use super::status::read_accepted;
 use crate::check::Severity::{Custom, Must, Should};
 use crate::check::{Check, ensure, on_device, skip_unless};
-use crate::device::TestDevice;
-use ballonet::balloon::wire::FEATURES;
+use crate::device::{KNOWN, NETWORK, TestDevice};
 use ballonet::platform::Registers;
 use ballonet::virtio::spec::{CommonConfig, Features};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
     on_device(Must, "version-1-is-offered", "6.2", "VERSION_1 is offered", |device| {
+        skip_unless!(!device.is_legacy(), "the legacy interface has 32 feature bits");
         let offered = device.offered;
         ensure!(offered.contains(Features::VERSION_1), "the device offers {offered}");
         Ok(())
@@ -40,8 +40,11 @@ pub(super) const CHECKS: &[Check] = &[
         "4.1.4.3.1",
         "device_feature is 0 where no feature is defined",
         |device| {
+            skip_unless!(!device.is_legacy(), "the legacy interface has 32 feature bits");
+            // Network devices have features up to bit 127.
+            let defined = if device.kind.number == NETWORK { 4 } else { 2 };
             device.begin()?;
-            for select in [2, 3, 4, 31, 32, 0x8000_0000, u32::MAX] {
+            for select in [2, 3, 4, 31, 32, 0x8000_0000, u32::MAX].into_iter().filter(|select| *select >= defined) {
                 let word = device.feature_word(select);
                 ensure!(word == 0, "device_feature is {word:#x} at device_feature_select {select:#x}");
             }
@@ -52,9 +55,10 @@ pub(super) const CHECKS: &[Check] = &[
         Should,
         "reserved-features-are-not-offered",
         "2.2",
-        "feature bits that are not defined for a balloon are not offered",
+        "feature bits that are not defined for the device type are not offered",
         |device| {
-            let reserved = device.offered.bits() & RESERVED;
+            skip_unless!(!device.is_legacy(), "legacy devices have bits of their own");
+            let reserved = device.offered.bits() & (RESERVED | OF_TYPE & !device.kind.defined);
             ensure!(reserved == 0, "the device offers reserved bits: {reserved:#x}");
             Ok(())
         },
@@ -70,8 +74,8 @@ pub(super) const CHECKS: &[Check] = &[
                 [offset_of!(CommonConfig, device_feature_select), offset_of!(CommonConfig, driver_feature_select)]
             {
                 for select in [1, 0, 1] {
-                    device.common.write32(register, select);
-                    let read = device.common.read32(register);
+                    device.common()?.write32(register, select);
+                    let read = device.common()?.read32(register);
                     ensure!(
                         read == select,
                         "{select} was written to {register:#x} of the common structure, {read:#x} is read"
@@ -83,8 +87,9 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     on_device(Custom, "accepted-features-read-back", "4.1.4.3", "driver_feature reads back", |device| {
         let usable = device.usable();
+        device.modern()?;
         skip_unless!(device.negotiate(usable)?, "the device does not take the features {usable}");
-        let read = read_accepted(device);
+        let read = read_accepted(device)?;
         ensure!(read == usable, "features {usable} were accepted, {read} are read");
         Ok(())
     }),
@@ -94,7 +99,8 @@ pub(super) const CHECKS: &[Check] = &[
         "2.2.2",
         "FEATURES_OK does not stick with a feature that is not offered",
         |device| {
-            let known = FEATURES.into_iter().fold(Features::empty(), |all, (_, feature)| all | feature);
+            skip_unless!(!device.is_legacy(), "the legacy interface has no FEATURES_OK");
+            let known = Features::from_bits_retain(device.kind.features) | COMMON;
             let unoffered = known - device.offered;
             // One of each word, so that neither is passed over.
             for word in [unoffered.bits() & u64::from(u32::MAX), unoffered.bits() >> 32 << 32] {
@@ -124,9 +130,12 @@ pub(super) const CHECKS: &[Check] = &[
     ),
 ];
 
-/// Bits that no balloon over PCI has a meaning for: the device type's beyond its own six, those that legacy drivers
-/// misused, and those that nobody has defined.
-const RESERVED: u64 = 0x00ff_ffc0 | 1 << 25 | 1 << 26 | 1 << 30 | 1 << 31 | 1 << 42 | !0 << 44;
+/// The bits that belong to the device type.
+const OF_TYPE: u64 = 0x00ff_ffff | !0 << 50;
+/// Bits that no device has a meaning for: those that legacy drivers misused, and those that nobody has defined.
+const RESERVED: u64 = 1 << 25 | 1 << 26 | 1 << 30 | 1 << 31 | 1 << 42 | 0x3f << 44;
+/// Features that any type of device may offer.
+const COMMON: Features = KNOWN.union(Features::SR_IOV).difference(Features::ANY_LAYOUT);
 
 /// The least features; with each one more; all; all but each.
 fn subsets(device: &TestDevice<'_>) -> Vec<Features> {

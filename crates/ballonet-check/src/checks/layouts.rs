@@ -65,7 +65,7 @@ pub(super) const CHECKS: &[Check] = &[
         in_shape(device, Features::empty(), &Shape { frames: 1, ..Shape::PLAIN })
     }),
     on_device(Must, "requests-may-have-256-frames", "5.5.6", "a request may hold 256 frame numbers", |device| {
-        let frames = device.pfns.len().min(256);
+        let frames = device.units().min(256);
         let options = device.plain();
         in_each_format(device, options, |device| device.exchange_cleanly(frames, &Shape { frames, ..Shape::PLAIN }))
     }),
@@ -92,22 +92,16 @@ pub(super) const CHECKS: &[Check] = &[
             skip_unless!(device.offered.contains(Features::INDIRECT_DESC), "the device does not offer INDIRECT_DESC");
             let options = StartOptions { features: Features::INDIRECT_DESC, ..device.plain() };
             in_each_format(device, options, |device| {
-                for role in [Role::Inflate, Role::Deflate] {
+                for role in [Role::First, Role::Second] {
                     for (place, start) in (0..12).step_by(3).enumerate() {
                         let shape = Shape { frames: 3, piece: 4, skew: 0, indirect: place % 2 == 0 };
-                        let (room, size) = device.with_queue(role, |queue, _| (queue.room(), queue.size))?;
-                        skip_unless!(size >= 4, "queues of {size} have no room for it");
-                        if room < 3 {
-                            device.submit(role)?;
-                            device.drain(role, 0)?;
-                        }
                         device.post(role, start..start + 3, &shape)?;
                     }
                     device.submit(role)?;
                     device.drain(role, 0)?;
                     device.take_done(role)?;
                 }
-                device.away[..12].fill(false);
+                device.note_returned(0..12);
                 device.expect_no_damage(None)?;
                 Ok(())
             })
@@ -122,7 +116,7 @@ pub(super) const CHECKS: &[Check] = &[
             device.start(&setup)?;
             // A packed ring's position wraps every lap; a split ring's index once in all this.
             let rounds = if features == split { WRAPS } else { WRAPS / 32 };
-            let batch = device.with_queue(Role::Inflate, |queue, _| usize::from(queue.size))?.min(device.pfns.len());
+            let batch = device.with_queue(Role::First, |queue, _| usize::from(queue.size))?.min(device.units());
             for _ in 0..rounds.div_ceil(batch) {
                 device.exchange(batch, &SINGLE)?;
                 device.buffers.clear();
@@ -153,11 +147,13 @@ fn every_size(device: &mut TestDevice<'_>, format: Features) -> Verdict {
         let setup = StartOptions { features, size, ..device.plain() };
         device.start(&setup)?;
         // Small requests, so that the ring goes round.
-        if let Err(stop) = device.exchange_cleanly(32, &Shape { frames: 4, ..Shape::PLAIN }) {
-            return Err(match stop {
-                Stop::Failed(detail) => Stop::Failed(alloc::format!("with queues of {size}: {detail}")),
-                stop => stop,
-            });
+        match device.exchange_cleanly(32, &Shape { frames: 4, ..Shape::PLAIN }) {
+            Err(Stop::Failed(detail)) => {
+                return Err(Stop::Failed(alloc::format!("with queues of {size}: {detail}")));
+            }
+            // A request of several descriptors finds no room in the smallest.
+            Err(Stop::Skipped(_)) => {}
+            outcome => outcome?,
         }
     }
     Ok(())

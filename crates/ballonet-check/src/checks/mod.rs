@@ -2,19 +2,26 @@
 //! its clause, the sentence for people and its function; listing, selection and documents are made from it.
 
 mod balloon;
+mod block;
 mod configuration;
 mod configuration_space;
+mod console;
+mod entropy;
 mod feature_sets;
 mod features;
 mod formats;
 mod interrupts;
 mod layouts;
+mod legacy;
+mod mmio;
+mod network;
 mod queues;
 mod resets;
 mod rings;
 mod status;
 
-use crate::check::Check;
+use crate::check::{Bus, Check};
+use crate::device::{BALLOON, BLOCK, CONSOLE, ENTROPY, NETWORK};
 
 /// Checks on one subject.
 #[derive(Debug, Clone, Copy)]
@@ -23,23 +30,53 @@ pub struct Chapter {
     pub name: &'static str,
     /// What it is about: a phrase that can be a heading.
     pub title: &'static str,
+    /// The number of the device type that it is for, if not any.
+    pub(crate) device: Option<u16>,
+    /// The interfaces that it is for.
+    pub(crate) bus: Bus,
     /// Its checks, in the order in which they run.
     pub checks: &'static [Check],
 }
 
+/// A chapter for any device on any bus.
+const fn general(name: &'static str, title: &'static str, checks: &'static [Check]) -> Chapter {
+    Chapter { name, title, device: None, bus: Bus::Any, checks }
+}
+
+/// A chapter for one type of device.
+const fn of_type(device: u16, name: &'static str, title: &'static str, checks: &'static [Check]) -> Chapter {
+    Chapter { name, title, device: Some(device), bus: Bus::Any, checks }
+}
+
+/// A chapter for some interfaces.
+const fn on_bus(bus: Bus, name: &'static str, title: &'static str, checks: &'static [Check]) -> Chapter {
+    Chapter { name, title, device: None, bus, checks }
+}
+
 /// Every chapter, in the order in which they run.
 pub const CHAPTERS: &[Chapter] = &[
-    Chapter { name: "config-space", title: "PCI configuration space", checks: configuration_space::CHECKS },
-    Chapter { name: "status", title: "Status and reset", checks: status::CHECKS },
-    Chapter { name: "features", title: "Feature negotiation", checks: features::CHECKS },
-    Chapter { name: "queues", title: "Queue registers, doorbells and vectors", checks: queues::CHECKS },
-    Chapter { name: "config", title: "Device configuration", checks: configuration::CHECKS },
-    Chapter { name: "rings", title: "Rings", checks: rings::CHECKS },
-    Chapter { name: "interrupts", title: "Interrupts", checks: interrupts::CHECKS },
-    Chapter { name: "layouts", title: "Legal layouts of rings and requests", checks: layouts::CHECKS },
-    Chapter { name: "feature-sets", title: "Features at work", checks: feature_sets::CHECKS },
-    Chapter { name: "balloon", title: "The balloon's own queues and fields", checks: balloon::CHECKS },
-    Chapter { name: "resets", title: "Resets at work", checks: resets::CHECKS },
+    on_bus(Bus::Pci, "config-space", "PCI configuration space", configuration_space::CHECKS),
+    general("status", "Status and reset", status::CHECKS),
+    general("features", "Feature negotiation", features::CHECKS),
+    general("queues", "Queue registers, doorbells and vectors", queues::CHECKS),
+    general("config", "Device configuration", configuration::CHECKS),
+    general("rings", "Rings", rings::CHECKS),
+    general("interrupts", "Interrupts", interrupts::CHECKS),
+    general("layouts", "Legal layouts of rings and requests", layouts::CHECKS),
+    general("feature-sets", "Features at work", feature_sets::CHECKS),
+    of_type(BALLOON, "balloon", "The balloon's own queues and fields", balloon::CHECKS),
+    on_bus(
+        Bus::Legacy,
+        "legacy",
+        "The legacy interface: `transport=legacy`, or registers of version 1 on MMIO",
+        legacy::CHECKS,
+    ),
+    on_bus(Bus::Mmio, "mmio", "Virtio over MMIO", mmio::CHECKS),
+    of_type(ENTROPY, "rng", "The entropy device: `device=rng`", entropy::CHECKS),
+    of_type(BLOCK, "blk", "The block device: `device=blk`", block::CHECKS),
+    of_type(CONSOLE, "console", "The console device: `device=console`", console::CHECKS),
+    of_type(NETWORK, "net", "The network device: `device=net`", network::CHECKS),
+    general("resets", "Resets at work", resets::CHECKS),
 ];
 
 /// Every check, in the order in which they run.
@@ -69,7 +106,7 @@ mod tests {
         let (head, rest) = text.split_once("<!-- checks -->\n").expect("a mark where the list begins");
         let (_, tail) = rest.split_once("<!-- end of checks -->").expect("a mark where the list ends");
         let mut list = String::new();
-        for Chapter { name, title, checks } in CHAPTERS {
+        for Chapter { name, title, checks, .. } in CHAPTERS {
             list += &format!(
                 "\n### {title}: `checks={name}`\n\n| check | | section | what it requires of the device |\n|---|---|---|---|\n"
             );

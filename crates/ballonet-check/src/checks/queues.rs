@@ -1,12 +1,11 @@
 //! The registers of queues: sizes, addresses, doorbells, vectors.
 
+use alloc::vec::Vec;
 use core::mem::offset_of;
 
-use alloc::sync::Arc;
-
 use crate::check::Severity::{Custom, Must};
-use crate::check::{Check, Stop, Verdict, ensure, on_device, skip_unless};
-use crate::device::{Signals, TestDevice};
+use crate::check::{Check, Stop, Verdict, ensure, on_balloon, on_device, skip_unless};
+use crate::device::{Role, TestDevice};
 use ballonet::balloon::wire::FREE_PAGE_HINT;
 use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
@@ -21,7 +20,11 @@ pub(super) const CHECKS: &[Check] = &[
         "queue_size is 0 for queues that do not exist",
         |device| {
             device.negotiate_least()?;
-            let count = device.common.read16(offset_of!(CommonConfig, num_queues));
+            // Without a number of queues those behind the last that was found.
+            let count = match device.common() {
+                Ok(common) => common.read16(offset_of!(CommonConfig, num_queues)),
+                Err(_) => device.sizes.len() as u16,
+            };
             for queue in [count, count.saturating_add(1), 1024, 0x7fff, 0xfffe, 0xffff] {
                 let size = if queue < count { 0 } else { device.queue_size(queue) };
                 ensure!(size == 0, "num_queues is {count}, and queue {queue} has {size} entries");
@@ -29,7 +32,7 @@ pub(super) const CHECKS: &[Check] = &[
             Ok(())
         },
     ),
-    on_device(
+    on_balloon(
         Must,
         "queues-of-features-are-there",
         "5.5.2",
@@ -48,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
                 );
             }
             device.negotiate_least()?;
-            let count = device.common.read16(offset_of!(CommonConfig, num_queues));
+            let count = device.common()?.read16(offset_of!(CommonConfig, num_queues));
             let last = device.present().last().unwrap_or(0);
             ensure!(count > last, "num_queues is {count}, and there is a queue {last}");
             Ok(())
@@ -73,7 +76,7 @@ pub(super) const CHECKS: &[Check] = &[
         device.negotiate_least()?;
         for queue in [1, 0] {
             device.select(queue);
-            let read = device.common.read16(offset_of!(CommonConfig, queue_select));
+            let read = device.common()?.read16(offset_of!(CommonConfig, queue_select));
             ensure!(read == queue, "queue {queue} was selected, {read} is read");
         }
         Ok(())
@@ -90,7 +93,7 @@ pub(super) const CHECKS: &[Check] = &[
                 while size > 1 {
                     size = 1 << (size - 1).ilog2();
                     device.select(queue);
-                    device.common.write16(offset_of!(CommonConfig, queue_size), size);
+                    device.common()?.write16(offset_of!(CommonConfig, queue_size), size);
                     let read = device.queue_size(queue);
                     ensure!(read == size, "queue {queue} was given {size} entries, {read} are read");
                 }
@@ -115,8 +118,9 @@ pub(super) const CHECKS: &[Check] = &[
             .enumerate()
             {
                 let address = 0x0000_0012_3456_7000 + 0x1_0000_1000 * place as u64;
-                device.common.write64(register, address);
-                let half = |at: usize| u64::from(device.common.read32(at));
+                let registers = device.common()?;
+                registers.write64(register, address);
+                let half = |at: usize| u64::from(registers.read32(at));
                 let read = half(register) | half(register + 4) << 32;
                 ensure!(
                     read == address,
@@ -129,23 +133,23 @@ pub(super) const CHECKS: &[Check] = &[
     on_device(Must, "queue-enable-reads-back", "4.1.4.3.1", "queue_enable is 1 once a queue is enabled", |device| {
         let setup = device.plain();
         device.prepare(&setup)?;
-        for queue in [device.numbers.inflate, device.numbers.deflate] {
-            device.select(queue.number());
-            let enabled = device.common.read16(offset_of!(CommonConfig, queue_enable));
-            ensure!(enabled == 1, "queue {queue} was enabled, and queue_enable is {enabled}");
+        for queue in [device.number(Role::First)?, device.number(Role::Second)?] {
+            let shown = device.shows_use(queue);
+            let enabled = device.in_use(queue);
+            ensure!(shown, "queue {queue} was enabled, and queue_enable is {enabled}");
         }
         Ok(())
     }),
     on_device(Must, "queues-are-apart", "4.1.4.3", "each queue has its own registers", |device| {
+        device.modern()?;
+        skip_unless!(device.present().count() > 1, "the device has one queue");
         device.negotiate_least()?;
-        let write = |device: &mut TestDevice<'_>, queue: u16, value: u32| {
+        for (queue, value) in [(0, 0x1000_0000), (1, 0x2000_0000)] {
             device.select(queue);
-            device.common.write32(offset_of!(CommonConfig, queue_desc), value);
-        };
-        write(device, 0, 0x1000_0000);
-        write(device, 1, 0x2000_0000);
+            device.common()?.write32(offset_of!(CommonConfig, queue_desc), value);
+        }
         device.select(0);
-        let read = device.common.read32(offset_of!(CommonConfig, queue_desc));
+        let read = device.common()?.read32(offset_of!(CommonConfig, queue_desc));
         ensure!(read != 0x2000_0000, "queue_desc of queue 0 is {read:#x} after that of queue 1 was written");
         // Nothing makes a device show addresses (4.1.4.3.1), and one that does not shows nothing of its queues.
         skip_unless!(read == 0x1000_0000, "queue_desc cannot be read back: {read:#x} is read");
@@ -159,11 +163,13 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             let wide = device.offered.contains(Features::NOTIFICATION_DATA);
             let width = if wide { 4 } else { 2 };
-            let (multiplier, length) = (u64::from(device.pci.multiplier()), device.notify.len() as u64);
+            let modern = device.modern()?;
+            let (multiplier, length) = (u64::from(modern.multiplier), modern.notify.len() as u64);
             device.negotiate_least()?;
             for queue in device.present() {
                 device.select(queue);
-                let offset = u64::from(device.common.read16(offset_of!(CommonConfig, queue_notify_off))) * multiplier;
+                let offset =
+                    u64::from(device.common()?.read16(offset_of!(CommonConfig, queue_notify_off))) * multiplier;
                 ensure!(
                     offset + width <= length,
                     "queue {queue} is kicked by {width} bytes at {offset:#x}, and there are {length:#x} bytes of doorbells"
@@ -178,7 +184,7 @@ pub(super) const CHECKS: &[Check] = &[
         "4.1.4.3.1",
         "the common structure has the fields of the offered features",
         |device| {
-            let length = device.common.len();
+            let length = device.common()?.len();
             for (feature, needed) in [
                 (Features::NOTIF_CONFIG_DATA, offset_of!(CommonConfig, queue_notif_config_data) + 2),
                 (Features::RING_RESET, offset_of!(CommonConfig, queue_reset) + 2),
@@ -199,9 +205,9 @@ pub(super) const CHECKS: &[Check] = &[
         "a vector reads back as written, or as NO_VECTOR if the device refuses it",
         |device| {
             let entries = with_messages(device)?;
-            for queue in [None, Some(0), Some(1)] {
+            for queue in events(device) {
                 for vector in (0..entries.min(8)).chain([entries - 1, NO_VECTOR]) {
-                    let read = try_vector(device, queue, vector);
+                    let read = device.try_vector(queue, vector)?;
                     // The device may have run out of something: then it says so.
                     ensure!(
                         read == vector || read == NO_VECTOR,
@@ -219,9 +225,9 @@ pub(super) const CHECKS: &[Check] = &[
         "any event can use any entry of the MSI-X table",
         |device| {
             let entries = with_messages(device)?;
-            for queue in [None, Some(0), Some(1)] {
+            for queue in events(device) {
                 for vector in 0..entries.min(64) {
-                    let read = try_vector(device, queue, vector);
+                    let read = device.try_vector(queue, vector)?;
                     ensure!(read == vector, "vector {vector} of {entries} for {queue:?} is refused: {read:#06x}");
                 }
             }
@@ -237,7 +243,7 @@ pub(super) const CHECKS: &[Check] = &[
             let entries = with_messages(device)?;
             for queue in [None, Some(0)] {
                 for vector in [entries, entries + 1, 0x7ff, 0x800, 0xfffe] {
-                    let read = if vector < entries { NO_VECTOR } else { try_vector(device, queue, vector) };
+                    let read = if vector < entries { NO_VECTOR } else { device.try_vector(queue, vector)? };
                     ensure!(
                         read == NO_VECTOR,
                         "the table has {entries} entries, and vector {vector:#x} for {queue:?} reads back as {read:#06x}"
@@ -251,24 +257,15 @@ pub(super) const CHECKS: &[Check] = &[
 
 /// Turns MSI-X on, with as many entries as are counted and there are, after the features are settled.
 fn with_messages(device: &mut TestDevice<'_>) -> Verdict<u16> {
-    let Some(msix) = device.pci.msix else {
+    let Some(msix) = device.function()?.msix else {
         return Err(Stop::Skipped("the device has no usable MSI-X".into()));
     };
     device.negotiate_least()?;
-    let isr = Arc::clone(&device.isr);
-    device.signals = Signals::set_up(&mut device.pci, &isr, InterruptMode::Shared, 1).map_err(Stop::Skipped)?;
+    device.set_up_interrupts(InterruptMode::Shared, 1)?;
     Ok(msix.entries)
 }
 
-/// Writes the vector of configuration changes, or of a queue, and reads it back.
-fn try_vector(device: &mut TestDevice<'_>, queue: Option<u16>, vector: u16) -> u16 {
-    let register = match queue {
-        Some(queue) => {
-            device.select(queue);
-            offset_of!(CommonConfig, queue_msix_vector)
-        }
-        None => offset_of!(CommonConfig, config_msix_vector),
-    };
-    device.common.write16(register, vector);
-    device.common.read16(register)
+/// What has a vector: configuration changes, and the first queues.
+fn events(device: &TestDevice<'_>) -> Vec<Option<u16>> {
+    core::iter::once(None).chain(device.present().take(2).map(Some)).collect()
 }

@@ -1,15 +1,12 @@
 //! Resets in the middle of the work, resets of single queues, and being set up again in another way.
 
-use core::mem::offset_of;
-
 use super::formats::in_each_format;
 use crate::check::Severity::Must;
 use crate::check::{Check, Stop, Verdict, ensure, fail, on_device, skip_unless};
 use crate::device::{Role, Shape, StartOptions, TestDevice};
 use crate::ring::Placement;
-use ballonet::platform::Registers;
 use ballonet::virtio::InterruptMode;
-use ballonet::virtio::spec::{CommonConfig, Features, Status};
+use ballonet::virtio::spec::{Features, Status};
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
@@ -17,7 +14,7 @@ pub(super) const CHECKS: &[Check] = &[
         let setup = device.plain();
         for _ in 0..8 {
             device.start(&setup)?;
-            keep_busy(device, Role::Inflate)?;
+            keep_busy(device, Role::First)?;
             device.stop()?;
         }
         Ok(())
@@ -30,7 +27,7 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             let options = device.plain();
             in_each_format(device, options, |device| {
-                keep_busy(device, Role::Inflate)?;
+                keep_busy(device, Role::First)?;
                 device.reset()?;
                 expect_no_more_writes(device)
             })
@@ -40,15 +37,15 @@ pub(super) const CHECKS: &[Check] = &[
         Must,
         "device-works-after-a-reset-in-mid-traffic",
         "2.4.1",
-        "the balloon works after a reset with requests in flight",
+        "the device works after a reset with requests in flight",
         |device| {
             let setup = device.plain();
             for _ in 0..4 {
                 device.start(&setup)?;
-                keep_busy(device, Role::Inflate)?;
+                keep_busy(device, Role::First)?;
                 device.stop()?;
                 device.start(&setup)?;
-                device.transfer(Role::Deflate, 0..64, &Shape::PLAIN)?;
+                device.transfer(Role::Second, 0..64, &Shape::PLAIN)?;
                 device.exchange_cleanly(64, &Shape::PLAIN)?;
             }
             Ok(())
@@ -61,7 +58,7 @@ pub(super) const CHECKS: &[Check] = &[
         "the device can be set up again with other features, queue sizes, addresses and interrupts",
         |device| {
             device.try_start()?;
-            device.needs_answers(Role::Inflate)?;
+            device.needs_answers(Role::First)?;
             let (least, usable) = (device.least(), device.usable());
             let packed = Features::RING_PACKED;
             let settings = [
@@ -81,7 +78,11 @@ pub(super) const CHECKS: &[Check] = &[
                     Err(Stop::Skipped(_)) => continue,
                     outcome => outcome?,
                 }
-                device.exchange_cleanly(32, &Shape { frames: 8, ..Shape::PLAIN })?;
+                match device.exchange_cleanly(32, &Shape { frames: 8, ..Shape::PLAIN }) {
+                    // A request of several descriptors finds no room in the smallest queues.
+                    Err(Stop::Skipped(_)) => continue,
+                    outcome => outcome?,
+                }
                 done += 1;
             }
             skip_unless!(done > 1, "there are not two settings that the device takes");
@@ -96,7 +97,7 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             let setup = device.plain();
             device.start(&setup)?;
-            let all = Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK | Status::FAILED;
+            let all = device.settled() | Status::DRIVER_OK | Status::FAILED;
             device.set_status(all);
             device.start(&setup)?;
             device.exchange_cleanly(16, &Shape::PLAIN)
@@ -109,9 +110,9 @@ pub(super) const CHECKS: &[Check] = &[
         "queue_reset is 0 before a queue is reset",
         |device| {
             start_resettable(device, false)?;
-            for queue in [device.numbers.inflate.number(), device.numbers.deflate.number()] {
+            for queue in [device.number(Role::First)?, device.number(Role::Second)?] {
                 device.select(queue);
-                let value = device.common.read16(offset_of!(CommonConfig, queue_reset));
+                let value = device.queue_reset()?;
                 ensure!(value == 0, "queue_reset of queue {queue} is {value} before it was written");
             }
             Ok(())
@@ -125,7 +126,7 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             for packed in [false, true] {
                 start_resettable(device, packed)?;
-                keep_busy(device, Role::Inflate)?;
+                keep_busy(device, Role::First)?;
                 reset_queue(device)?;
             }
             Ok(())
@@ -139,7 +140,7 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             for packed in [false, true] {
                 start_resettable(device, packed)?;
-                keep_busy(device, Role::Inflate)?;
+                keep_busy(device, Role::First)?;
                 reset_queue(device)?;
                 expect_no_more_writes(device)?;
             }
@@ -152,11 +153,12 @@ pub(super) const CHECKS: &[Check] = &[
         "2.6.1.1.1",
         "other queues keep working while one is reset",
         |device| {
+            skip_unless!(device.has_two_queues(), "the device has one queue for requests");
             for packed in [false, true] {
                 start_resettable(device, packed)?;
-                device.transfer(Role::Inflate, 0..32, &Shape::PLAIN)?;
+                device.transfer(Role::First, 0..32, &Shape::PLAIN)?;
                 reset_queue(device)?;
-                device.transfer(Role::Deflate, 0..32, &Shape::PLAIN)?;
+                device.transfer(Role::Second, 0..32, &Shape::PLAIN)?;
                 device.expect_well()?;
             }
             Ok(())
@@ -170,13 +172,17 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             for packed in [false, true] {
                 let setup = start_resettable(device, packed)?;
-                for size in [4, 16, 1, 8] {
-                    keep_busy(device, Role::Inflate)?;
+                // Never the size that the queue has after its reset: that is another check's.
+                let number = device.number(Role::First)?;
+                let most = device.sizes.get(usize::from(number)).map_or(1, |size| (size / 2).max(1));
+                let least = device.kind.descriptors;
+                for size in [4, 16, 1, 8].map(|size: u16| size.min(most).max(least)) {
+                    keep_busy(device, Role::First)?;
                     let number = reset_queue(device)?;
                     device.enable(number, &StartOptions { size, ..setup })?;
-                    let enabled = device.common.read16(offset_of!(CommonConfig, queue_enable));
+                    let enabled = device.in_use(number);
                     ensure!(enabled == 1, "queue {number} was enabled again, and queue_enable is {enabled}");
-                    device.transfer(Role::Deflate, 0..64, &Shape::PLAIN)?;
+                    device.transfer(Role::Second, 0..64, &Shape::PLAIN)?;
                     device.exchange(32, &Shape { frames: 8, ..Shape::PLAIN })?;
                 }
             }
@@ -189,11 +195,34 @@ pub(super) const CHECKS: &[Check] = &[
         }
         Ok(())
     }),
+    // Last: a device that fails it may want a reset.
+    on_device(
+        Must,
+        "a-reset-queue-is-as-large-as-it-says",
+        "2.6.1.1",
+        "a queue that was reset, and is enabled with the size that it shows, has that size whatever it had before",
+        |device| {
+            let setup = start_resettable(device, false)?;
+            let number = device.number(Role::First)?;
+            let most = device.sizes.get(usize::from(number)).copied().unwrap_or(0);
+            skip_unless!(most >= 8, "the queue has {most} entries");
+            device.start(&StartOptions { size: 4, ..setup })?;
+            device.transfer(Role::First, 0..16, &Shape::PLAIN)?;
+            reset_queue(device)?;
+            device.enable(number, &StartOptions { size: u16::MAX, ..setup })?;
+            // More than the size before, so that the ring goes round where it must not.
+            for _ in 0..3 {
+                device.transfer(Role::First, 16..22, &Shape { frames: 1, ..Shape::PLAIN })?;
+                device.transfer(Role::Second, 16..22, &Shape { frames: 1, ..Shape::PLAIN })?;
+            }
+            Ok(())
+        },
+    ),
 ];
 
 /// Gives the device work to do, and does not wait for it.
 fn keep_busy(device: &mut TestDevice<'_>, role: Role) -> Verdict {
-    let room = device.with_queue(role, |queue, _| usize::from(queue.room()))?;
+    let room = device.room(role)?;
     for place in 0..room.min(8) {
         device.post(role, place * 8..place * 8 + 8, &Shape::PLAIN)?;
     }
@@ -212,10 +241,7 @@ fn expect_no_more_writes(device: &mut TestDevice<'_>) -> Verdict {
 /// Brings the device up with `RING_RESET`, and requests on their way in the inflate queue.
 fn start_resettable(device: &mut TestDevice<'_>, packed: bool) -> Verdict<StartOptions> {
     skip_unless!(device.offered.contains(Features::RING_RESET), "the device does not offer RING_RESET");
-    skip_unless!(
-        device.common.len() >= offset_of!(CommonConfig, queue_reset) + 2,
-        "the common structure has no queue_reset"
-    );
+    device.queue_reset()?;
     let format = if packed { device.offered & Features::RING_PACKED } else { Features::empty() };
     let features = device.least() | Features::RING_RESET | format;
     let setup = StartOptions { features, size: 16, ..device.plain() };
@@ -225,16 +251,16 @@ fn start_resettable(device: &mut TestDevice<'_>, packed: bool) -> Verdict<StartO
 
 /// Resets the inflate queue, and waits until that is done.
 fn reset_queue(device: &mut TestDevice<'_>) -> Verdict<u16> {
-    let number = device.number(Role::Inflate)?;
+    let number = device.number(Role::First)?;
     device.select(number);
-    device.common.write16(offset_of!(CommonConfig, queue_reset), 1);
+    device.start_queue_reset();
     let limit = device.patience.stall;
     let done = device.wait(limit, |device| {
         device.status()?;
-        Ok(device.common.read16(offset_of!(CommonConfig, queue_reset)) == 0)
+        Ok(device.queue_reset()? == 0)
     })?;
     ensure!(done, "queue_reset of queue {number} is not 0 after {} ms", limit / 1_000_000);
-    let enabled = device.common.read16(offset_of!(CommonConfig, queue_enable));
+    let enabled = device.in_use(number);
     ensure!(enabled == 0, "queue {number} was reset, and queue_enable is {enabled}");
     device.queues.retain(|queue| queue.index != number);
     Ok(number)

@@ -4,25 +4,28 @@ use alloc::vec::Vec;
 
 use super::formats::{SINGLE, formats, in_each_format, in_shape};
 use crate::check::Severity::{Must, Should};
-use crate::check::{Check, Verdict, ensure, on_device, skip_unless};
+use crate::check::{Check, Verdict, ensure, on_balloon, on_device, skip_unless};
 use crate::device::{Damage, Role, Shape, StartOptions, TestDevice};
 use ballonet::virtio::spec::Features;
 
 /// The checks, in the order in which they run.
 pub(super) const CHECKS: &[Check] = &[
-    on_device(Must, "inflate-completes", "5.5.6", "inflate requests complete", |device| {
+    on_balloon(Must, "inflate-completes", "5.5.6", "inflate requests complete", |device| {
         in_each_format(device, device.plain(), |device| {
-            device.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
+            device.transfer(Role::First, 0..64, &Shape::PLAIN)?;
             // Only so that the frames are back: that deflating works is another check's business.
-            let _ = device.transfer(Role::Deflate, 0..64, &Shape::PLAIN);
+            let _ = device.transfer(Role::Second, 0..64, &Shape::PLAIN);
             Ok(())
         })
     }),
-    on_device(Must, "deflate-completes", "5.5.6", "deflate requests complete", |device| {
+    on_balloon(Must, "deflate-completes", "5.5.6", "deflate requests complete", |device| {
         in_each_format(device, device.plain(), |device| {
-            device.transfer(Role::Inflate, 0..64, &Shape::PLAIN)?;
-            device.transfer(Role::Deflate, 0..64, &Shape::PLAIN).map(drop)
+            device.transfer(Role::First, 0..64, &Shape::PLAIN)?;
+            device.transfer(Role::Second, 0..64, &Shape::PLAIN).map(drop)
         })
+    }),
+    on_device(Must, "requests-complete", "2.7.8", "requests complete, in every format of queue", |device| {
+        in_each_format(device, device.plain(), |device| device.exchange(64, &Shape::PLAIN))
     }),
     on_device(Must, "used-ids-are-outstanding", "2.7.8.2", "used entries name outstanding requests", |device| {
         in_each_format(device, device.plain(), |device| device.exchange(32, &SINGLE))
@@ -31,7 +34,7 @@ pub(super) const CHECKS: &[Check] = &[
         in_each_format(device, device.plain(), |device| {
             device.exchange(16, &SINGLE)?;
             device.wait_quiet()?;
-            for role in [Role::Inflate, Role::Deflate] {
+            for role in [Role::First, Role::Second] {
                 device.with_queue(role, |queue, arena| queue.collect(arena))??;
             }
             Ok(())
@@ -48,16 +51,16 @@ pub(super) const CHECKS: &[Check] = &[
                 let setup = StartOptions { features, ..device.plain() };
                 device.start(&setup)?;
                 // Requests of different length, so that a device that works on several has a reason to change their order.
-                device.needs_room(Role::Inflate, 5)?;
+                device.needs_requests(Role::First, 5)?;
                 let mut posted = Vec::new();
                 for (start, frames) in [(0, 16), (16, 1), (17, 8), (25, 2), (27, 5)] {
-                    posted.push(device.post(Role::Inflate, start..start + frames, &Shape::PLAIN)?);
+                    posted.push(device.post(Role::First, start..start + frames, &Shape::PLAIN)?);
                 }
-                device.submit(Role::Inflate)?;
-                device.drain(Role::Inflate, 0)?;
-                let done: Vec<u16> = device.take_done(Role::Inflate)?.iter().map(|used| used.id).collect();
+                device.submit(Role::First)?;
+                device.drain(Role::First, 0)?;
+                let done: Vec<u16> = device.take_done(Role::First)?.iter().map(|used| used.id).collect();
                 ensure!(done == posted, "buffers {posted:?} were used in the order {done:?}, with {features}");
-                device.transfer(Role::Deflate, 0..32, &Shape::PLAIN)?;
+                device.transfer(Role::Second, 0..32, &Shape::PLAIN)?;
             }
             Ok(())
         },
@@ -66,15 +69,17 @@ pub(super) const CHECKS: &[Check] = &[
         Should,
         "used-length-of-readable-buffers-is-0",
         "2.7.8.2",
-        "the used length of a buffer that the device only reads is 0",
+        "the used length is at most what the device may write: 0 of a buffer that it only reads",
         |device| {
             in_each_format(device, device.plain(), |device| {
-                for role in [Role::Inflate, Role::Deflate] {
+                for role in [Role::First, Role::Second] {
+                    let name = device.queue_name(role);
                     for used in device.transfer(role, 0..32, &Shape::PLAIN)? {
                         ensure!(
-                            used.length == 0,
-                            "the device says that it wrote {} bytes of a buffer of the {role:?} queue that it may only read",
-                            used.length
+                            used.length <= used.writable,
+                            "the device says that it wrote {} bytes of a buffer of the {name} queue, of which it may write {}",
+                            used.length,
+                            used.writable
                         );
                     }
                 }
@@ -134,13 +139,13 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             let setup = device.plain();
             device.prepare(&setup)?;
-            device.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-            device.publish(Role::Inflate)?;
+            device.post(Role::First, 0..8, &Shape::PLAIN)?;
+            device.publish(Role::First)?;
             device.go()?;
-            device.kick(Role::Inflate)?;
-            device.drain(Role::Inflate, 0)?;
-            device.take_done(Role::Inflate)?;
-            device.transfer(Role::Deflate, 0..8, &Shape::PLAIN).map(drop)
+            device.kick(Role::First)?;
+            device.drain(Role::First, 0)?;
+            device.take_done(Role::First)?;
+            device.transfer(Role::Second, 0..8, &Shape::PLAIN).map(drop)
         },
     ),
     on_device(
@@ -151,29 +156,29 @@ pub(super) const CHECKS: &[Check] = &[
         |device| {
             in_each_format(device, device.plain(), |device| {
                 for frame in 0..24 {
-                    device.transfer(Role::Inflate, frame..frame + 1, &SINGLE)?;
+                    device.transfer(Role::First, frame..frame + 1, &SINGLE)?;
                 }
                 // One after the other without waiting: the device may be at work, and is not to forget the last.
                 for frame in 0..24 {
-                    let room = device.with_queue(Role::Deflate, |queue, _| queue.room())?;
+                    let room = device.room(Role::Second)?;
                     if room == 0 {
-                        let outstanding = device.with_queue(Role::Deflate, |queue, _| queue.outstanding())?;
-                        device.drain(Role::Deflate, outstanding.saturating_sub(1))?;
+                        let outstanding = device.with_queue(Role::Second, |queue, _| queue.outstanding())?;
+                        device.drain(Role::Second, outstanding.saturating_sub(1))?;
                     }
-                    device.post(Role::Deflate, frame..frame + 1, &SINGLE)?;
-                    device.submit(Role::Deflate)?;
+                    device.post(Role::Second, frame..frame + 1, &SINGLE)?;
+                    device.submit(Role::Second)?;
                 }
-                device.drain(Role::Deflate, 0)?;
-                device.away[..24].fill(false);
-                device.take_done(Role::Deflate).map(drop)
+                device.drain(Role::Second, 0)?;
+                device.note_returned(0..24);
+                device.take_done(Role::Second).map(drop)
             })
         },
     ),
     on_device(Must, "kicks-for-nothing-do-no-harm", "2.7.13.4", "a kick of an empty queue changes nothing", |device| {
         in_each_format(device, device.plain(), |device| {
             for _ in 0..3 {
-                device.kick(Role::Inflate)?;
-                device.kick(Role::Deflate)?;
+                device.kick(Role::First)?;
+                device.kick(Role::Second)?;
             }
             device.exchange_cleanly(16, &Shape::PLAIN)
         })
@@ -187,7 +192,7 @@ pub(super) const CHECKS: &[Check] = &[
             in_each_format(device, device.plain(), |device| {
                 for frame in 0..8 {
                     device.exchange(frame + 1, &SINGLE)?;
-                    for role in [Role::Inflate, Role::Deflate] {
+                    for role in [Role::First, Role::Second] {
                         device.with_queue(role, |queue, arena| queue.check_suppression(arena))??;
                     }
                 }
@@ -217,13 +222,13 @@ pub(super) const CHECKS: &[Check] = &[
 fn early(device: &mut TestDevice<'_>, kicked: bool) -> Verdict {
     let setup = device.plain();
     device.prepare(&setup)?;
-    device.post(Role::Inflate, 0..8, &Shape::PLAIN)?;
-    device.publish(Role::Inflate)?;
+    device.post(Role::First, 0..8, &Shape::PLAIN)?;
+    device.publish(Role::First)?;
     if kicked {
-        device.kick(Role::Inflate)?;
+        device.kick(Role::First)?;
     }
     device.wait_quiet()?;
-    let used = device.with_queue(Role::Inflate, |queue, arena| queue.collect(arena))??;
+    let used = device.with_queue(Role::First, |queue, arena| queue.collect(arena))??;
     ensure!(!used, "a buffer was used before DRIVER_OK");
     Ok(())
 }

@@ -70,8 +70,11 @@ impl Arena {
         self.next
     }
 
-    /// Frees everything placed since `mark`. The device is done with it.
+    /// Frees everything placed since `mark`. The device is done with it: what it wrote there stays.
     pub(crate) fn rewind(&mut self, mark: usize) {
+        for (start, end) in self.open.iter().copied().filter(|(start, _)| *start >= mark) {
+            self.memory.read_bytes(start, &mut self.image[start..end]);
+        }
         self.open.retain(|(start, _)| *start < mark);
         self.next = mark;
     }
@@ -106,6 +109,13 @@ impl Arena {
     pub(crate) fn zero(&mut self, offset: usize, size: usize) {
         self.image[offset..offset + size].fill(0);
         self.memory.write_bytes(offset, &self.image[offset..offset + size]);
+    }
+
+    /// What is there now.
+    pub(crate) fn read(&self, offset: usize, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.memory.read_bytes(offset, &mut bytes);
+        bytes
     }
 
     pub(crate) fn load16(&self, offset: usize) -> u16 {

@@ -1,16 +1,15 @@
 //! Interference by the host. It may change the configuration at any time, and the device reports that during any check: a
 //! failure counts against the device only if the host changed nothing.
 
-use core::mem::offset_of;
-
 use alloc::format;
 use alloc::string::String;
+use core::mem::offset_of;
 
-use super::TestDevice;
+use super::{BALLOON, TestDevice};
 use crate::check::{Stop, Verdict};
 use ballonet::balloon::wire::BalloonConfig;
 use ballonet::platform::Registers;
-use ballonet::virtio::spec::{CommonConfig, ISR_CONFIG};
+use ballonet::virtio::spec::ISR_CONFIG;
 
 /// The most attempts at a check while the host keeps changing the configuration.
 const ATTEMPTS: u32 = 16;
@@ -42,7 +41,7 @@ impl About {
 #[derive(Debug)]
 struct Glimpse {
     target: u32,
-    generation: u8,
+    generation: u32,
     told: bool,
 }
 
@@ -50,13 +49,9 @@ impl Glimpse {
     fn of(device: &TestDevice<'_>, about: About) -> Self {
         let of_generation = about == About::Generation;
         Self {
-            target: device.config.read32(offset_of!(BalloonConfig, num_pages)),
-            generation: if of_generation {
-                0
-            } else {
-                device.common.read8(offset_of!(CommonConfig, config_generation))
-            },
-            told: of_generation && device.isr.read8(0) & ISR_CONFIG != 0,
+            target: target(device),
+            generation: if of_generation { 0 } else { device.generation().unwrap_or(0) },
+            told: of_generation && device.isr.take() & ISR_CONFIG != 0,
         }
     }
 }
@@ -72,7 +67,7 @@ pub(crate) fn undisturbed(
     for _ in 0..ATTEMPTS {
         // Some devices restart the generation count.
         device.stop()?;
-        let (before, start) = (Glimpse::of(device, about), device.pci.platform.now());
+        let (before, start) = (Glimpse::of(device, about), device.platform.now());
         match ask(device) {
             Err(Stop::Failed(detail)) => last = detail,
             Ok(()) if failures > 0 && passes + 1 < PASSES => {
@@ -82,7 +77,7 @@ pub(crate) fn undisturbed(
             outcome => return outcome,
         }
         let moved = if about == About::Target {
-            let attempt = device.pci.platform.now().saturating_sub(start);
+            let attempt = device.platform.now().saturating_sub(start);
             is_moving(device, attempt)?
         } else {
             let now = Glimpse::of(device, about);
@@ -96,9 +91,14 @@ pub(crate) fn undisturbed(
     Err(Stop::Skipped(format!("the host changes the configuration all the time, so this proves nothing: {last}")))
 }
 
+/// The balloon's target; 0 of every other device.
+fn target(device: &TestDevice<'_>) -> u32 {
+    if device.kind.number == BALLOON { device.config.read32(offset_of!(BalloonConfig, num_pages)) } else { 0 }
+}
+
 /// Whether the target changes by itself, watched for longer than an attempt took.
 fn is_moving(device: &mut TestDevice<'_>, attempt: u64) -> Verdict<bool> {
-    let target = device.config.read32(offset_of!(BalloonConfig, num_pages));
+    let before = target(device);
     let limit = (attempt * WATCH).clamp(device.patience.quiet, device.patience.stall);
-    device.wait(limit, |device| Ok(device.config.read32(offset_of!(BalloonConfig, num_pages)) != target))
+    device.wait(limit, |device| Ok(target(device) != before))
 }

@@ -3,51 +3,59 @@
 //! Nothing here keeps to the order of initialization; the checks do, or do not, as they need.
 
 mod arena;
+mod ask;
 mod disturbance;
+mod kind;
 mod obstacles;
 mod pci;
 mod registers;
 mod signals;
 mod start;
 mod traffic;
+mod transport;
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use ballonet::balloon::wire::BalloonConfig;
 
 pub(crate) use arena::{ARENA, Arena};
+pub(crate) use ask::{Answer, Offered};
 pub(crate) use disturbance::{About, undisturbed};
+pub(crate) use kind::{BALLOON, BLOCK, BLOCK_ID, CONSOLE, ENTROPY, Kind, NETWORK, SECTOR, block_header};
 pub(crate) use obstacles::Start;
 pub(crate) use pci::PciFunction;
 pub(crate) use signals::Signals;
 pub(crate) use start::StartOptions;
 pub(crate) use traffic::{Damage, Shape};
+pub(crate) use transport::{Isr, LEGACY_PAGE, Transport, mmio, ports};
 
-use crate::check::{Stop, Verdict, fail, trouble_unless};
-use crate::platform::Mapped;
+use crate::check::{Stop, Verdict, ensure, fail, trouble_unless};
+use crate::platform::AnyPlatform;
 use crate::ring::RawQueue;
 use crate::run::Patience;
 use ballonet::balloon::{QueueNumbers, resolve};
 use ballonet::memory::FrameRun;
 use ballonet::pci::Command;
-use ballonet::platform::RegisterWindow;
 use ballonet::virtio::QueueIndex;
-use ballonet::virtio::spec::{CapabilityType, CommonConfig, Features, Status};
+use ballonet::virtio::spec::{CapabilityType, Features, Status};
+use ballonet::virtio::{DeviceHandle, TransportKind};
 use obstacles::Obstacles;
+use pci::Structure;
+use transport::{ConfigRegisters, Mapping};
 
-/// How many queues a balloon has at most.
-pub(crate) const QUEUES: usize = 5;
+/// How many queues are looked for.
+const QUEUES_MAX: u16 = 64;
 /// The most entries of a queue that is tested: larger ones would not find room in the arena.
 pub(crate) const QUEUE_LIMIT: u16 = 1024;
 /// Frames that the tester inflates and deflates.
 pub(crate) const FRAMES: usize = 256;
 
-/// The features that the tester knows how to use.
+/// The features of every type of device that the tester knows how to use.
 pub(crate) const KNOWN: Features = Features::from_bits_retain(
-    0x3f | Features::INDIRECT_DESC.bits()
+    Features::INDIRECT_DESC.bits()
+        | Features::ANY_LAYOUT.bits()
         | Features::EVENT_IDX.bits()
         | Features::VERSION_1.bits()
         | Features::ACCESS_PLATFORM.bits()
@@ -59,26 +67,38 @@ pub(crate) const KNOWN: Features = Features::from_bits_retain(
         | Features::RING_RESET.bits(),
 );
 
-/// The balloon's queues.
+/// Queues by what the tester uses them for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    Inflate,
-    Deflate,
+    /// Requests. A balloon inflates by them.
+    First,
+    /// Requests that follow those of the same units in the first. A balloon deflates by them; a device that has no such queue
+    /// gets them in its first.
+    Second,
+    /// A balloon's statistics.
     Statistics,
+    /// A balloon's reports of free memory.
     Reporting,
+    /// The queue of this number.
+    Queue(u16),
 }
 
 /// The device.
 pub(crate) struct TestDevice<'p> {
-    pub(crate) pci: PciFunction<'p>,
-    pub(crate) common: Mapped,
-    pub(crate) notify: Mapped,
-    notify_window: RegisterWindow,
-    pub(crate) isr: Arc<Mapped>,
-    pub(crate) config: Mapped,
+    pub(crate) platform: &'p mut (dyn AnyPlatform + 'p),
+    /// Its function, if it is on PCI.
+    pub(crate) pci: Option<PciFunction>,
+    pub(crate) kind: &'static Kind,
+    /// Whether sectors of block devices may be written.
+    pub(crate) writes: bool,
+    pub(crate) transport: Transport,
+    pub(crate) isr: Arc<Isr>,
+    pub(crate) config: ConfigRegisters,
     /// What it offers in the first 64 feature bits.
     pub(crate) offered: Features,
-    pub(crate) sizes: [u16; QUEUES],
+    /// The sizes of its queues.
+    pub(crate) sizes: Vec<u16>,
+    /// The numbers of a balloon's queues.
     pub(crate) numbers: QueueNumbers,
     pub(crate) arena: Arena,
     runs: Vec<FrameRun>,
@@ -100,63 +120,52 @@ pub(crate) struct TestDevice<'p> {
     pub(crate) needed_reset: Option<String>,
 }
 
-/// A function whose device could not be mapped or does not answer sensibly, and why.
-pub(crate) struct Unopened<'p> {
-    pub(crate) pci: PciFunction<'p>,
-    pub(crate) stop: Stop,
-}
-
-impl<'p> Unopened<'p> {
-    fn new(pci: PciFunction<'p>, stop: Stop) -> Box<Self> {
-        Box::new(Self { pci, stop })
-    }
+/// How a device is to be driven.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Access {
+    pub(crate) handle: DeviceHandle,
+    /// By its legacy interface though it may have a modern one.
+    pub(crate) legacy: bool,
+    pub(crate) writes: bool,
+    pub(crate) patience: Patience,
 }
 
 impl<'p> TestDevice<'p> {
-    /// Maps the structures of a function and resets it.
-    pub(crate) fn open(pci: PciFunction<'p>, patience: Patience) -> Result<Box<Self>, Box<Unopened<'p>>> {
-        let windows = match windows(&pci) {
-            Ok(windows) => windows,
-            Err(stop) => return Err(Unopened::new(pci, stop)),
-        };
-        let decoding = if windows.iter().any(|window| window.io) { Command::IO } else { Command::MEMORY };
-        pci.function.enable(&mut pci.platform.config(), decoding | Command::MEMORY | Command::BUS_MASTER);
-        let mut mapped = Vec::with_capacity(windows.len());
-        for window in windows {
-            match pci.platform.map(window) {
-                Ok(registers) => mapped.push(registers),
-                Err(error) => {
-                    mapped.into_iter().for_each(|registers| pci.platform.unmap(registers));
-                    return Err(Unopened::new(pci, Stop::Trouble(format!("{error}"))));
-                }
-            }
-        }
-        let Ok([common, notify, isr, config]) = <[Mapped; 4]>::try_from(mapped) else {
-            unreachable!("four windows were mapped");
-        };
-        let memory = match pci.platform.allocate_dma(ARENA, 4096) {
+    /// Maps the registers of a device of type `kind` and resets it. Fails if it could not be mapped or does not answer
+    /// sensibly.
+    pub(crate) fn open(
+        platform: &'p mut (dyn AnyPlatform + 'p),
+        pci: Option<PciFunction>,
+        kind: &'static Kind,
+        access: Access,
+    ) -> Verdict<Box<Self>> {
+        let mapping = map(platform, pci.as_ref(), kind, access)?;
+        let memory = match platform.allocate_dma(ARENA, ARENA_ALIGN) {
             Ok(memory) => memory,
             Err(error) => {
-                [common, notify, isr, config].into_iter().for_each(|registers| pci.platform.unmap(registers));
-                return Err(Unopened::new(pci, Stop::Trouble(format!("{error}"))));
+                mapping.unmap(platform);
+                return Err(Stop::Trouble(format!("{error}")));
             }
         };
         let zero = QueueIndex::new(0).unwrap_or_else(|| unreachable!("0 is a queue's number"));
         let numbers = QueueNumbers { inflate: zero, deflate: zero, statistics: None, hinting: None, reporting: None };
+        let Mapping { transport, isr, config } = mapping;
         let mut device = Box::new(Self {
-            common,
-            notify,
-            notify_window: windows[1],
-            isr: Arc::new(isr),
+            platform,
+            pci,
+            kind,
+            writes: access.writes,
+            transport,
+            isr,
             config,
             offered: Features::empty(),
-            sizes: [0; QUEUES],
+            sizes: Vec::new(),
             numbers,
             arena: Arena::new(memory),
             runs: Vec::new(),
             pfns: Vec::new(),
             away: Vec::new(),
-            patience,
+            patience: access.patience,
             features: Features::empty(),
             queues: Vec::new(),
             buffers: Vec::new(),
@@ -164,11 +173,13 @@ impl<'p> TestDevice<'p> {
             obstacles: Obstacles::default(),
             is_plain: false,
             needed_reset: None,
-            pci,
         });
         match device.discover() {
             Ok(()) => Ok(device),
-            Err(stop) => Err(Unopened::new(device.close(), stop)),
+            Err(stop) => {
+                device.close();
+                Err(stop)
+            }
         }
     }
 
@@ -177,30 +188,41 @@ impl<'p> TestDevice<'p> {
         self.begin()?;
         self.offered = self.read_offered();
         self.negotiate_least()?;
-        for index in 0..QUEUES as u16 {
-            self.sizes[usize::from(index)] = self.queue_size(index);
+        self.sizes = (0..QUEUES_MAX).map(|queue| self.queue_size(queue)).collect();
+        if self.kind.number == BALLOON {
+            let sizes = [0, 1, 2, 3, 4].map(|queue| self.sizes[queue]);
+            match resolve(self.offered, sizes) {
+                Ok(numbers) => self.numbers = numbers,
+                Err(error) => fail!("{error}"),
+            }
+            self.take_frames()?;
+        } else {
+            ensure!(self.present().next().is_some(), "the device has no queue");
         }
-        match resolve(self.offered, self.sizes) {
-            Ok(numbers) => self.numbers = numbers,
-            Err(error) => fail!("{error}"),
-        }
+        self.reset()
+    }
+
+    /// Takes the frames that a balloon gets and returns.
+    fn take_frames(&mut self) -> Verdict {
         while self.pfns.len() < FRAMES {
-            let Some(run) = self.pci.platform.take_free((FRAMES - self.pfns.len()) as u32) else { break };
+            let Some(run) = self.platform.take_free((FRAMES - self.pfns.len()) as u32) else { break };
             self.pfns.extend(run.pfns().map(|pfn| pfn.0));
             self.runs.push(run);
         }
         trouble_unless!(self.pfns.len() >= 64, "only {} frames of memory are free to test with", self.pfns.len());
         self.away = alloc::vec![false; self.pfns.len()];
-        self.reset()
+        Ok(())
     }
 
     /// Gives everything back.
-    pub(crate) fn close(mut self) -> PciFunction<'p> {
+    pub(crate) fn close(mut self) {
         let stopped = self.stop().is_ok();
-        self.pci.function.disable(&mut self.pci.platform.config(), Command::BUS_MASTER);
+        if let Some(pci) = &self.pci {
+            pci.function.disable(&mut self.platform.config(), Command::BUS_MASTER);
+        }
         let memory = self.arena.into_memory();
         if stopped {
-            self.pci.platform.release_dma(memory);
+            self.platform.release_dma(memory);
         } else {
             // A device that would not stop may write to it permanently.
             core::mem::forget(memory);
@@ -210,32 +232,63 @@ impl<'p> TestDevice<'p> {
             let away = self.away.iter().skip(place).take(run.count() as usize).any(|away| *away);
             place += run.count() as usize;
             // Frames that the device did not return stay with the host.
-            if away || !stopped { self.pci.platform.confirm_ballooned(run) } else { self.pci.platform.release(run) }
+            if away || !stopped { self.platform.confirm_ballooned(run) } else { self.platform.release(run) }
         }
-        for registers in [self.common, self.notify, self.config] {
-            self.pci.platform.unmap(registers);
-        }
-        if let Some(isr) = Arc::into_inner(self.isr) {
-            self.pci.platform.unmap(isr);
-        }
-        self.pci
+        Mapping { transport: self.transport, isr: self.isr, config: self.config }.unmap(self.platform);
     }
 }
+
+/// The kind of transport by which a device is driven.
+pub(crate) fn transport_of(pci: Option<&PciFunction>, legacy: bool, version: u32) -> TransportKind {
+    match (pci, legacy) {
+        (None, _) if version == 1 => TransportKind::MmioLegacy,
+        (None, _) => TransportKind::Mmio,
+        (Some(pci), false) if pci.has(CapabilityType::Common) || !pci.may_be_legacy() => TransportKind::Modern,
+        (Some(_), _) => TransportKind::Legacy,
+    }
+}
+
+/// Maps the registers of a device.
+fn map(platform: &mut dyn AnyPlatform, pci: Option<&PciFunction>, kind: &Kind, access: Access) -> Verdict<Mapping> {
+    let Some(pci) = pci else {
+        let DeviceHandle::Mmio(device) = access.handle else {
+            return Err(Stop::Trouble(format!(
+                "{} is on a bus that the tester does not know",
+                access.handle.address()
+            )));
+        };
+        return Mapping::mmio(platform, device);
+    };
+    let legacy = transport_of(Some(pci), access.legacy, 0) == TransportKind::Legacy;
+    let in_ports = |structure: &&Structure| pci.bars.get(structure.bar).is_ok_and(ballonet::pci::Bar::is_io);
+    let ports =
+        legacy || pci.structures.iter().filter(|structure| structure.has_place()).any(|structure| in_ports(&structure));
+    let decoding = if ports { Command::IO | Command::MEMORY } else { Command::MEMORY };
+    let before = pci.function.enable(&mut platform.config(), decoding | Command::BUS_MASTER);
+    let mapping = if legacy { Mapping::legacy(platform, pci) } else { Mapping::modern(platform, pci, kind.config) };
+    if mapping.is_err() {
+        pci.function.set_command(&mut platform.config(), before);
+    }
+    mapping
+}
+
+/// What the tester's memory is aligned to: a page, which legacy queues need.
+const ARENA_ALIGN: usize = LEGACY_PAGE;
 
 impl TestDevice<'_> {
     /// Waits until something holds; `false` if it does not in time.
     pub(crate) fn wait(&mut self, limit: u64, mut holds: impl FnMut(&mut Self) -> Verdict<bool>) -> Verdict<bool> {
-        let start = self.pci.platform.now();
+        let start = self.platform.now();
         loop {
             // The clock before the look: time that the host takes away in between must not count.
-            let waited = self.pci.platform.now().saturating_sub(start);
+            let waited = self.platform.now().saturating_sub(start);
             if holds(self)? {
                 return Ok(true);
             }
             if waited >= limit {
                 return Ok(false);
             }
-            self.pci.platform.relax();
+            self.platform.relax();
         }
     }
 
@@ -284,19 +337,10 @@ impl TestDevice<'_> {
     pub(crate) fn stop(&mut self) -> Verdict {
         let outcome = self.reset();
         let signals = core::mem::replace(&mut self.signals, Signals::none());
-        signals.release(&mut self.pci);
+        signals.release(self.platform, self.pci.as_ref());
+        self.config.start = 0;
         self.queues.clear();
         self.buffers.clear();
         outcome
     }
-}
-
-/// The windows of the four structures that every balloon has.
-fn windows(pci: &PciFunction<'_>) -> Verdict<[RegisterWindow; 4]> {
-    Ok([
-        pci.window(CapabilityType::Common, CommonConfig::SIZE as u64)?,
-        pci.window(CapabilityType::Notify, 2)?,
-        pci.window(CapabilityType::Isr, 1)?,
-        pci.window(CapabilityType::Device, BalloonConfig::SIZE as u64)?,
-    ])
 }

@@ -29,9 +29,9 @@ pub(crate) struct Obstacles {
     pub(crate) stuck: Option<String>,
     pub(crate) start: Start,
     /// The queues that have ever returned a request.
-    answered: Vec<Role>,
+    answered: Vec<u16>,
     /// Those that returned none in the plainest setting, and the outcome.
-    silent: Vec<(Role, String)>,
+    silent: Vec<(u16, String)>,
 }
 
 impl TestDevice<'_> {
@@ -82,7 +82,7 @@ impl TestDevice<'_> {
             Err(Stop::Failed(reason)) if self.obstacles.stuck.is_none() => return Ok(Err(reason)),
             outcome => outcome?,
         }
-        self.set_status(Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK);
+        self.set_status(self.settled() | Status::DRIVER_OK);
         let status = self.status()?;
         let starts = status.contains(Status::DRIVER_OK) && !status.contains(Status::DEVICE_NEEDS_RESET);
         let queues: Vec<u16> = self.queues.iter().map(|queue| queue.index).collect();
@@ -95,15 +95,17 @@ impl TestDevice<'_> {
 
     /// Notes that a queue returned a request.
     pub(crate) fn note_answer(&mut self, role: Role) {
-        if !self.obstacles.answered.contains(&role) {
-            self.obstacles.answered.push(role);
+        match self.number(role) {
+            Ok(queue) if !self.obstacles.answered.contains(&queue) => self.obstacles.answered.push(queue),
+            _ => {}
         }
     }
 
     /// Notes that a queue returned nothing, if it never did and the request was as plain as possible. A device that returns the
     /// request after an unsolicited kick does serve the queue.
     pub(crate) fn note_silence(&mut self, role: Role, detail: &str) -> Verdict {
-        let known = self.obstacles.answered.contains(&role) || self.silence(role).is_some();
+        let queue = self.number(role)?;
+        let known = self.obstacles.answered.contains(&queue) || self.silence(queue).is_some();
         if known || !self.is_plain {
             return Ok(());
         }
@@ -113,19 +115,22 @@ impl TestDevice<'_> {
         if answered {
             self.note_answer(role);
         } else {
-            self.obstacles.silent.push((role, String::from(detail)));
+            self.obstacles.silent.push((queue, String::from(detail)));
         }
         Ok(())
     }
 
-    fn silence(&self, role: Role) -> Option<&str> {
-        self.obstacles.silent.iter().find(|(silent, _)| *silent == role).map(|(_, detail)| detail.as_str())
+    fn silence(&self, queue: u16) -> Option<&str> {
+        self.obstacles.silent.iter().find(|(silent, _)| *silent == queue).map(|(_, detail)| detail.as_str())
     }
 
     /// Requires that the queue is not known to return no requests.
     pub(crate) fn needs_answers(&self, role: Role) -> Verdict {
-        match self.silence(role) {
-            Some(detail) => Err(Stop::Skipped(format!("the {role:?} queue never returned a request: {detail}"))),
+        match self.silence(self.number(role)?) {
+            Some(detail) => {
+                let name = self.queue_name(role);
+                Err(Stop::Skipped(format!("the {name} queue never returned a request: {detail}")))
+            }
             None => Ok(()),
         }
     }

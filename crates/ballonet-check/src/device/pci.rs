@@ -13,6 +13,11 @@ use ballonet::pci::{Bars, Capability, CapabilityError, ConfigSpace, Function, Ms
 use ballonet::platform::RegisterWindow;
 use ballonet::virtio::spec::{CapabilityType, NotifyCapability, PciCapability, SharedMemoryCapability};
 
+use super::kind::{KINDS, Kind};
+
+/// The vendor of every virtio function (4.1.2).
+const VENDOR: u16 = 0x1af4;
+
 /// The most of a structure that is mapped.
 const STRUCTURE_LIMIT: u64 = 4096;
 /// The most of the doorbells.
@@ -49,8 +54,7 @@ impl Structure {
 }
 
 /// The function.
-pub(crate) struct PciFunction<'p> {
-    pub(crate) platform: &'p mut (dyn AnyPlatform + 'p),
+pub(crate) struct PciFunction {
     pub(crate) function: Function,
     pub(crate) bars: Bars,
     /// Its virtio capabilities, in the order of the list.
@@ -58,10 +62,13 @@ pub(crate) struct PciFunction<'p> {
     /// What is wrong with the list.
     pub(crate) broken: Option<CapabilityError>,
     pub(crate) msix: Option<Msix>,
+    /// Whether it has an MSI-X capability, and what is wrong with it.
+    pub(crate) has_msix: bool,
+    pub(crate) msix_error: Option<String>,
 }
 
-impl<'p> PciFunction<'p> {
-    pub(crate) fn read(platform: &'p mut (dyn AnyPlatform + 'p), function: Function) -> Self {
+impl PciFunction {
+    pub(crate) fn read(platform: &mut dyn AnyPlatform, function: Function) -> Self {
         let bars = Bars::size(&mut platform.config(), &function);
         let mut structures = Vec::new();
         let mut broken = None;
@@ -76,8 +83,35 @@ impl<'p> PciFunction<'p> {
                 Err(error) => broken = broken.or(Some(error)),
             }
         }
-        let msix = Msix::find(config, &function, &bars).ok().flatten();
-        Self { platform, function, bars, structures, broken, msix }
+        let has_msix = matches!(function.capability(config, id::MSI_X), Ok(Some(_)));
+        let (msix, msix_error) = match Msix::find(config, &function, &bars) {
+            Ok(msix) => (msix, None),
+            Err(error) => (None, Some(format!("{error}"))),
+        };
+        Self { function, bars, structures, broken, msix, has_msix, msix_error }
+    }
+
+    /// The number of the virtio device type that its IDs stand for, if they do (4.1.2).
+    pub(crate) fn device_type(&self) -> Option<u16> {
+        match (self.function.vendor, self.function.device) {
+            (VENDOR, device @ 0x1040..=0x107f) => Some(device - 0x1040),
+            (VENDOR, 0x1000..=0x103f) => {
+                let by_device = |kind: &&Kind| kind.transitional == self.function.device;
+                let subsystem = self.function.subsystem.map(|subsystem| subsystem.device);
+                KINDS.iter().find(by_device).map(|kind| kind.number).or(subsystem)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether by its IDs it may have a legacy interface (4.1.2.3).
+    pub(crate) fn may_be_legacy(&self) -> bool {
+        self.function.vendor == VENDOR && (0x1000..=0x103f).contains(&self.function.device)
+    }
+
+    /// Whether it has a structure of this kind.
+    pub(crate) fn has(&self, kind: CapabilityType) -> bool {
+        self.structures.iter().any(|structure| structure.kind == kind)
     }
 
     /// Where the first usable structure of a kind is: at least `minimum` bytes of it in its BAR.

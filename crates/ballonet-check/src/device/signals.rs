@@ -7,10 +7,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::PciFunction;
-use crate::platform::Mapped;
+use super::{Isr, PciFunction};
+use crate::platform::{Action, AnyPlatform, Mapped};
 use ballonet::pci::{MsixTable, MsixVector};
-use ballonet::platform::{Handled, Handler, InterruptLine, Registers, Vector};
+use ballonet::platform::{Handled, InterruptLine, Vector};
 use ballonet::virtio::InterruptMode;
 use ballonet::virtio::spec::ISR_CONFIG;
 
@@ -70,50 +70,70 @@ impl Signals {
 
     /// Sets up `vectors` entries of the MSI-X table, or the line, or nothing.
     pub(crate) fn set_up(
-        pci: &mut PciFunction<'_>,
-        isr: &Arc<Mapped>,
-        mode: InterruptMode,
-        vectors: usize,
+        platform: &mut dyn AnyPlatform,
+        pci: Option<&PciFunction>,
+        line: Option<InterruptLine>,
+        isr: &Arc<Isr>,
+        (mode, vectors): (InterruptMode, usize),
     ) -> Result<Self, String> {
         let mut signals = Self { mode, ..Self::none() };
         let outcome = match mode {
-            InterruptMode::PerQueue | InterruptMode::Shared => signals.messages(pci, vectors),
-            InterruptMode::Line => signals.line(pci, isr),
+            InterruptMode::PerQueue | InterruptMode::Shared => signals.messages(platform, pci, vectors),
+            InterruptMode::Line => signals.line(platform, line, isr),
             InterruptMode::Polling => Ok(()),
         };
-        if mode == InterruptMode::Polling {
-            pci.function.set_intx(&mut pci.platform.config(), false);
+        if let Some(pci) = pci {
+            match mode {
+                InterruptMode::Line if outcome.is_ok() => {
+                    pci.function.set_intx(&mut platform.config(), true);
+                }
+                InterruptMode::Polling => {
+                    pci.function.set_intx(&mut platform.config(), false);
+                }
+                _ => {}
+            }
         }
         match outcome {
             Ok(()) => Ok(signals),
             Err(reason) => {
-                signals.release(pci);
+                signals.release(platform, pci);
                 Err(reason)
             }
         }
     }
 
-    fn messages(&mut self, pci: &mut PciFunction<'_>, count: usize) -> Result<(), String> {
-        let msix = pci.msix.ok_or("the device has no usable MSI-X")?;
+    fn messages(
+        &mut self,
+        platform: &mut dyn AnyPlatform,
+        pci: Option<&PciFunction>,
+        count: usize,
+    ) -> Result<(), String> {
+        let msix = pci.and_then(|pci| pci.msix).ok_or("the device has no usable MSI-X")?;
         if usize::from(msix.entries) < count {
             return Err(format!("the device has {} MSI-X vectors, {count} are needed", msix.entries));
         }
-        let table = pci.platform.map(msix.table).map_err(|error| format!("{error}"))?;
-        let pending = match pci.platform.map(msix.pending) {
+        let table = platform.map(msix.table).map_err(|error| format!("{error}"))?;
+        let pending = match platform.map(msix.pending) {
             Ok(pending) => pending,
             Err(error) => {
-                pci.platform.unmap(table);
+                platform.unmap(table);
                 return Err(format!("{error}"));
             }
         };
-        let table = self.table.insert(msix.enable(&mut pci.platform.config(), table, pending));
+        let table = match msix.enable(&mut platform.config(), table, pending) {
+            Ok(table) => self.table.insert(table),
+            Err((error, windows)) => {
+                windows.into_iter().for_each(|window| platform.unmap(window));
+                return Err(format!("{error}"));
+            }
+        };
         for place in 0..count.min(COUNTED) {
             let counts = Arc::clone(&self.counts);
-            let handler: Handler = Box::new(move || {
+            let action: Action = Box::new(move || {
                 counts.count(place);
                 Handled::Yes
             });
-            let vector = pci.platform.allocate_vector(format!("check-{place}"), handler);
+            let vector = platform.allocate_vector(format_args!("check-{place}"), action);
             let vector = vector.map_err(|error| format!("{error}"))?;
             let message = vector.message;
             self.vectors.push(vector);
@@ -122,16 +142,20 @@ impl Signals {
             table.program(entry, message).map_err(|error| format!("{error}"))?;
             table.unmask(entry).map_err(|error| format!("{error}"))?;
         }
-        table.set_function_mask(&mut pci.platform.config(), false);
+        table.set_function_mask(&mut platform.config(), false);
         Ok(())
     }
 
-    fn line(&mut self, pci: &mut PciFunction<'_>, isr: &Arc<Mapped>) -> Result<(), String> {
-        let function = pci.function.bdf;
-        let pin = pci.function.interrupt_pin.ok_or("the function has no interrupt pin")?;
+    fn line(
+        &mut self,
+        platform: &mut dyn AnyPlatform,
+        line: Option<InterruptLine>,
+        isr: &Arc<Isr>,
+    ) -> Result<(), String> {
+        let line = line.ok_or("the device has no interrupt line")?;
         let (counts, isr) = (Arc::clone(&self.counts), Arc::clone(isr));
-        let handler: Handler = Box::new(move || {
-            let bits = isr.read8(0);
+        let action: Action = Box::new(move || {
+            let bits = isr.take();
             if bits == 0 || bits == u8::MAX {
                 return Handled::No;
             }
@@ -139,25 +163,27 @@ impl Signals {
             counts.count(usize::from(bits & ISR_CONFIG == 0));
             Handled::Yes
         });
-        let vector =
-            pci.platform.attach_line(InterruptLine::Pin { function, pin }, String::from("check-line"), handler);
+        let vector = platform.attach_line(line, "check-line", action);
         self.vectors.push(vector.map_err(|error| format!("{error}"))?);
-        pci.function.set_intx(&mut pci.platform.config(), true);
         Ok(())
     }
 
     /// Gives everything back. The device has been reset.
-    pub(crate) fn release(self, pci: &mut PciFunction<'_>) {
-        if self.mode == InterruptMode::Line && !self.vectors.is_empty() {
-            pci.function.set_intx(&mut pci.platform.config(), false);
+    pub(crate) fn release(self, platform: &mut dyn AnyPlatform, pci: Option<&PciFunction>) {
+        if let (InterruptMode::Line, false, Some(pci)) = (self.mode, self.vectors.is_empty(), pci) {
+            pci.function.set_intx(&mut platform.config(), false);
         }
         if let Some(table) = self.table {
-            let (table, pending) = table.disable(&mut pci.platform.config());
-            pci.platform.unmap(table);
-            pci.platform.unmap(pending);
+            let (table, pending) = table.disable(&mut platform.config());
+            platform.unmap(table);
+            platform.unmap(pending);
         }
         for vector in self.vectors {
-            pci.platform.release_vector(vector);
+            if self.mode == InterruptMode::Line {
+                platform.detach_line(vector);
+            } else {
+                platform.release_vector(vector);
+            }
         }
     }
 }

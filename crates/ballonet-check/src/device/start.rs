@@ -1,18 +1,18 @@
 //! From reset to `DRIVER_OK`, in any legal setting.
 
-use core::mem::offset_of;
-
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::signals::Signals;
-use super::{KNOWN, QUEUE_LIMIT, TestDevice};
+use super::{BALLOON, KNOWN, QUEUE_LIMIT, TestDevice, Transport, ports};
 use crate::check::{Stop, Verdict, ensure, skip_unless};
 use crate::ring::{Areas, Placement, RawQueue};
 use ballonet::balloon::wire::{FREE_PAGE_HINT, PAGE_REPORTING, STATS_VQ};
-use ballonet::platform::Registers;
-use ballonet::virtio::spec::{CommonConfig, Features, QUEUE_SIZE_MAX, Status};
+use ballonet::virtio::spec::{Features, QUEUE_SIZE_MAX, Status};
 use ballonet::virtio::{InterruptMode, QueueIndex};
+
+/// The most queues of a device of unknown type that are set up.
+const OTHERS_MAX: usize = 8;
 
 /// How the device is brought up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +29,14 @@ pub(crate) struct StartOptions {
 impl TestDevice<'_> {
     /// Every feature that is offered and known.
     pub(crate) fn usable(&self) -> Features {
-        self.offered & KNOWN
+        self.offered & (KNOWN | Features::from_bits_retain(self.kind.features))
     }
 
-    /// The minimal feature set: without these a device need not work.
+    /// The minimal feature set: without these a device need not work, or takes requests of one shape only.
     pub(crate) fn least(&self) -> Features {
-        self.offered & (Features::VERSION_1 | Features::ACCESS_PLATFORM)
+        let least =
+            if self.is_legacy() { Features::ANY_LAYOUT } else { Features::VERSION_1 | Features::ACCESS_PLATFORM };
+        self.offered & least
     }
 
     /// The ordinary setting: the least features, no interrupts, queues as large as they are.
@@ -48,13 +50,17 @@ impl TestDevice<'_> {
         }
     }
 
-    /// Resets the device and negotiates up to `FEATURES_OK`; whether that stuck.
+    /// Resets the device and negotiates up to `FEATURES_OK`; whether that stuck. A legacy device takes what it is given.
     pub(crate) fn negotiate(&mut self, features: Features) -> Verdict<bool> {
         self.begin()?;
         // Some devices compute their offer when it is read.
         let _ = self.read_offered();
         self.accept(features);
-        self.set_status(Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK);
+        if self.is_legacy() {
+            // Nothing says whether they are taken.
+            return self.status().map(|_| true);
+        }
+        self.set_status(self.settled());
         Ok(self.status()?.contains(Status::FEATURES_OK))
     }
 
@@ -69,31 +75,39 @@ impl TestDevice<'_> {
         self.set_up(setup)
     }
 
+    /// The same, with `skipped` bytes of memory unused before the queues.
+    pub(crate) fn prepare_at(&mut self, setup: &StartOptions, skipped: usize) -> Verdict {
+        self.try_start()?;
+        self.set_up_at(setup, skipped)
+    }
+
     /// The same, for a device that is not known to start.
     pub(crate) fn set_up(&mut self, setup: &StartOptions) -> Verdict {
+        self.set_up_at(setup, 0)
+    }
+
+    fn set_up_at(&mut self, setup: &StartOptions, skipped: usize) -> Verdict {
         self.stop()?;
         self.arena.clear();
+        self.arena.place(skipped, 1, 0)?;
         let taken = self.negotiate(setup.features)?;
         skip_unless!(taken, "the device does not take the features {}", setup.features);
         self.features = setup.features;
         self.is_plain = *setup == self.plain();
-        let messages = matches!(setup.mode, InterruptMode::PerQueue | InterruptMode::Shared);
-        let roles: Vec<u16> = self.wanted_queues();
+        let queues = self.wanted_queues();
         let vectors = match setup.mode {
-            InterruptMode::PerQueue => roles.len() + 1,
+            InterruptMode::PerQueue => queues.len() + 1,
             InterruptMode::Shared => 2,
             InterruptMode::Line | InterruptMode::Polling => 0,
         };
-        let isr = Arc::clone(&self.isr);
-        self.signals = Signals::set_up(&mut self.pci, &isr, setup.mode, vectors).map_err(Stop::Skipped)?;
+        let messages = vectors > 0;
+        self.set_up_interrupts(setup.mode, vectors)?;
         if messages {
-            self.set_vector(offset_of!(CommonConfig, config_msix_vector), 0)?;
+            self.set_vector(None, 0)?;
         }
-        for (place, queue) in roles.into_iter().enumerate() {
-            self.select(queue);
+        for (place, queue) in (1..).zip(queues) {
             if messages && setup.mapped {
-                let vector = if setup.mode == InterruptMode::Shared { 1 } else { place as u16 + 1 };
-                self.set_vector(offset_of!(CommonConfig, queue_msix_vector), vector)?;
+                self.set_vector(Some(queue), if setup.mode == InterruptMode::Shared { 1 } else { place })?;
             }
             self.enable(queue, setup)?;
         }
@@ -107,9 +121,33 @@ impl TestDevice<'_> {
         Ok(())
     }
 
+    /// Sets up the platform's side of interrupts, and with messages as many vectors.
+    pub(crate) fn set_up_interrupts(&mut self, mode: InterruptMode, vectors: usize) -> Verdict {
+        let (isr, line) = (Arc::clone(&self.isr), self.transport.line(self.pci.as_ref()));
+        let signals = Signals::set_up(self.platform, self.pci.as_ref(), line, &isr, (mode, vectors));
+        self.signals = signals.map_err(Stop::Skipped)?;
+        // With MSI-X the configuration of a legacy device begins behind the vectors.
+        let moved = vectors > 0 && matches!(self.transport, Transport::Legacy(_));
+        self.config.start = if moved { ports::VECTORS } else { 0 };
+        Ok(())
+    }
+
     /// The queues that are used with the features accepted.
-    fn wanted_queues(&self) -> Vec<u16> {
+    pub(crate) fn wanted_queues(&self) -> Vec<u16> {
         let numbers = self.numbers;
+        match self.kind.number {
+            BALLOON => {}
+            // Nothing is known of them, so all are set up.
+            0 => return self.present().take(OTHERS_MAX).collect(),
+            _ => {
+                let accepted = |feature: u64| feature == 0 || self.features.bits() & feature != 0;
+                let others = self.kind.other_queues.iter().filter(|(feature, _)| accepted(*feature));
+                let all = core::iter::once(self.kind.request_queue).chain(others.map(|(_, queue)| *queue));
+                return all
+                    .filter(|queue| self.sizes.get(usize::from(*queue)).is_some_and(|size| *size != 0))
+                    .collect();
+            }
+        }
         let optional =
             [(numbers.statistics, STATS_VQ), (numbers.hinting, FREE_PAGE_HINT), (numbers.reporting, PAGE_REPORTING)];
         let optional = optional.into_iter().filter(|(_, feature)| self.features.contains(*feature));
@@ -128,20 +166,25 @@ impl TestDevice<'_> {
         if !packed {
             size = 1 << size.ilog2();
         }
-        let areas = Areas::place(&mut self.arena, size, packed, setup.placement)?;
-        if size != now {
-            self.common.write16(offset_of!(CommonConfig, queue_size), size);
-        }
-        self.write_areas(areas);
+        let fixed = matches!(self.transport, Transport::Legacy(_));
+        skip_unless!(!fixed || size == most, "queue {queue} has {most} entries, which is fixed on legacy PCI");
+        skip_unless!(
+            !self.is_legacy() || setup.placement != Placement::Odd,
+            "a legacy queue lies in one block, in one order"
+        );
+        let placement = if self.is_legacy() { Placement::Block } else { setup.placement };
+        let areas = Areas::place(&mut self.arena, size, packed, placement)?;
+        self.set_size(size, now);
         let ring = RawQueue::new(&mut self.arena, (queue, size), areas, self.features, setup.placement);
+        self.write_areas(areas);
         self.queues.push(ring);
-        self.common.write16(offset_of!(CommonConfig, queue_enable), 1);
+        self.switch_on();
         Ok(())
     }
 
     /// Sets `DRIVER_OK`.
     pub(crate) fn go(&mut self) -> Verdict {
-        self.set_status(Status::ACKNOWLEDGE | Status::DRIVER | Status::FEATURES_OK | Status::DRIVER_OK);
+        self.set_status(self.settled() | Status::DRIVER_OK);
         let status = self.status()?;
         self.note_status(status);
         let well = status.contains(Status::DRIVER_OK) && !status.contains(Status::DEVICE_NEEDS_RESET);

@@ -5,18 +5,17 @@ use core::ops::Range;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::{Arena, Role, TestDevice};
+use super::kind::Payload;
+use super::{Arena, BALLOON, Role, TestDevice};
 use crate::check::{Stop, Verdict, ensure, fail, skip_unless};
 use crate::ring::{Part, RawQueue, Used};
-use ballonet::balloon::wire::PFN_SIZE;
-use ballonet::platform::Registers;
 use ballonet::virtio::QueueIndex;
 use ballonet::virtio::spec::{Descriptor, Features, Status};
 
 /// How a request lies in memory and in the ring.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
-    /// Frame numbers in a request.
+    /// Units in a request: a balloon's frame numbers, or 4 bytes each.
     pub(crate) frames: usize,
     /// Bytes in a descriptor; the last has what is left.
     pub(crate) piece: usize,
@@ -27,17 +26,17 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// One descriptor a request, aligned, of 32 frames.
+    /// One descriptor for what is read and one for what is written, aligned, 32 units a request.
     pub(crate) const PLAIN: Self = Self { frames: 32, piece: usize::MAX, skew: 0, indirect: false };
 
     /// Descriptors that a request takes.
-    const fn descriptors(&self, frames: usize) -> usize {
-        if self.indirect { 1 } else { self.chain(frames) }
+    const fn descriptors(&self, payload: &Payload) -> usize {
+        if self.indirect { 1 } else { self.chain(payload) }
     }
 
     /// Descriptors in its chain, in the ring or in a table.
-    const fn chain(&self, frames: usize) -> usize {
-        (frames * PFN_SIZE).div_ceil(self.piece)
+    const fn chain(&self, payload: &Payload) -> usize {
+        payload.readable.len().div_ceil(self.piece) + payload.writable.div_ceil(self.piece)
     }
 }
 
@@ -53,15 +52,43 @@ pub(crate) enum Damage {
 }
 
 impl TestDevice<'_> {
-    /// The number of a queue, if it is in use.
+    /// The number of a queue, if the device has it.
     pub(crate) fn number(&self, role: Role) -> Verdict<u16> {
+        let numbers = &self.numbers;
         let queue = match role {
-            Role::Inflate => Some(self.numbers.inflate),
-            Role::Deflate => Some(self.numbers.deflate),
-            Role::Statistics => self.numbers.statistics,
-            Role::Reporting => self.numbers.reporting,
+            Role::Queue(number) => return Ok(number),
+            Role::First | Role::Second if self.kind.number != BALLOON => return Ok(self.kind.request_queue),
+            Role::First => Some(numbers.inflate),
+            Role::Second => Some(numbers.deflate),
+            Role::Statistics => numbers.statistics,
+            Role::Reporting => numbers.reporting,
         };
-        queue.map(QueueIndex::number).ok_or_else(|| Stop::Skipped(format!("the device has no {role:?} queue")))
+        let name = self.queue_name(role);
+        queue.map(QueueIndex::number).ok_or_else(|| Stop::Skipped(format!("the device has no {name} queue")))
+    }
+
+    /// What a queue is called.
+    pub(crate) fn queue_name(&self, role: Role) -> &'static str {
+        match role {
+            Role::Queue(_) => "numbered",
+            Role::First | Role::Second if self.kind.number != BALLOON => "request",
+            Role::First => "inflate",
+            Role::Second => "deflate",
+            Role::Statistics => "statistics",
+            Role::Reporting => "reporting",
+        }
+    }
+
+    /// Whether requests have two queues.
+    pub(crate) fn has_two_queues(&self) -> bool {
+        self.kind.number == BALLOON
+    }
+
+    /// The vector of a queue when each has its own.
+    pub(crate) fn vector_of(&self, role: Role) -> Verdict<usize> {
+        let number = self.number(role)?;
+        let place = self.queues.iter().position(|queue| queue.index == number);
+        place.map(|place| place + 1).ok_or_else(|| Stop::Skipped(format!("queue {number} is not in use")))
     }
 
     /// Does something with a queue in use and the arena.
@@ -86,36 +113,56 @@ impl TestDevice<'_> {
     /// Kicks a queue with the negotiated width and value (4.1.5.2).
     pub(crate) fn kick(&mut self, role: Role) -> Verdict {
         let (queue, progress) = self.with_queue(role, |queue, _| (queue.index, queue.progress()))?;
-        let (offset, number) = self.doorbell(queue)?;
-        if self.features.contains(Features::NOTIFICATION_DATA) {
-            self.notify.write32(offset, u32::from(progress) << 16 | u32::from(number));
-        } else {
-            self.notify.write16(offset, number);
-        }
-        Ok(())
+        self.ring_doorbell(queue, progress)
     }
 
-    /// Adds a request for some of the tester's frames; not published yet.
-    pub(crate) fn post(&mut self, role: Role, frames: Range<usize>, shape: &Shape) -> Verdict<u16> {
-        self.is_plain &= !shape.indirect && shape.skew == 0 && shape.piece >= frames.len() * PFN_SIZE;
-        let bytes: Vec<u8> = self.pfns[frames.clone()].iter().flat_map(|pfn| pfn.to_le_bytes()).collect();
+    /// Adds a request for some of the tester's units; not published yet.
+    pub(crate) fn post(&mut self, role: Role, units: Range<usize>, shape: &Shape) -> Verdict<u16> {
+        let payload = self.payload(role, units.clone())?;
+        self.post_payload(role, units, &payload, shape)
+    }
+
+    fn post_payload(&mut self, role: Role, units: Range<usize>, payload: &Payload, shape: &Shape) -> Verdict<u16> {
+        let needed = shape.descriptors(payload);
+        let (room, size) = self.with_queue(role, |queue, _| (usize::from(queue.room()), queue.size))?;
+        skip_unless!(needed <= usize::from(size), "{needed} descriptors do not fit into a queue of {size}");
+        if needed > room {
+            self.submit(role)?;
+            self.drain(role, 0)?;
+        }
+        let longest = payload.readable.len().max(payload.writable);
+        self.is_plain &= !shape.indirect && shape.skew == 0 && shape.piece >= longest;
+        let chain = self.place(payload, shape)?;
+        let table = self.table(chain.len(), shape.indirect)?;
+        // From here on the device may have them, however this ends.
+        if role == Role::First && self.kind.number == BALLOON {
+            self.away[units].fill(true);
+        }
+        self.add(role, &chain, table)
+    }
+
+    /// Puts the bytes of a request into memory, cut as `shape` says: its descriptors.
+    pub(crate) fn place(&mut self, payload: &Payload, shape: &Shape) -> Verdict<Vec<Part>> {
         let mut chain = Vec::new();
-        for piece in bytes.chunks(shape.piece.min(bytes.len())) {
+        for piece in payload.readable.chunks(shape.piece) {
             let at = self.arena.place(piece.len(), 16, shape.skew)?;
             self.arena.write(at, piece);
             self.buffers.push((at, at + piece.len()));
             chain.push(Part { address: self.arena.address(at), length: piece.len() as u32, writable: false });
         }
-        let table = self.table(chain.len(), shape.indirect)?;
-        // From here on the device may have them, however this ends.
-        if role == Role::Inflate {
-            self.away[frames].fill(true);
+        let mut left = payload.writable;
+        while left > 0 {
+            let length = left.min(shape.piece);
+            let at = self.arena.place(length, 16, shape.skew)?;
+            self.arena.open(at, length);
+            chain.push(Part { address: self.arena.address(at), length: length as u32, writable: true });
+            left -= length;
         }
-        self.add(role, &chain, table)
+        Ok(chain)
     }
 
     /// Room for a table of descriptors.
-    fn table(&mut self, entries: usize, wanted: bool) -> Verdict<Option<usize>> {
+    pub(super) fn table(&mut self, entries: usize, wanted: bool) -> Verdict<Option<usize>> {
         if !wanted {
             return Ok(None);
         }
@@ -129,6 +176,17 @@ impl TestDevice<'_> {
         let (room, size) = self.with_queue(role, |queue, _| (queue.room(), queue.size))?;
         skip_unless!(descriptors <= size, "{descriptors} descriptors do not fit into a queue of {size}");
         if room < descriptors { self.drain(role, 0) } else { Ok(()) }
+    }
+
+    /// The same for so many requests, each as plain as can be.
+    pub(crate) fn needs_requests(&mut self, role: Role, requests: u16) -> Verdict {
+        self.needs_room(role, requests.saturating_mul(self.kind.descriptors))
+    }
+
+    /// How many requests find room in a queue now, each as plain as can be.
+    pub(crate) fn room(&mut self, role: Role) -> Verdict<usize> {
+        let descriptors = self.kind.descriptors;
+        self.with_queue(role, |queue, _| usize::from(queue.room() / descriptors))
     }
 
     /// Publishes, and kicks if the device wants it.
@@ -170,40 +228,47 @@ impl TestDevice<'_> {
         self.with_queue(role, |queue, _| core::mem::take(&mut queue.done))
     }
 
-    /// Sends some of the tester's frames one way, in as many requests as it takes, and waits for all of them.
-    pub(crate) fn transfer(&mut self, role: Role, frames: Range<usize>, shape: &Shape) -> Verdict<Vec<Used>> {
+    /// Sends some of the tester's units one way, in as many requests as it takes, and waits for all of them.
+    pub(crate) fn transfer(&mut self, role: Role, units: Range<usize>, shape: &Shape) -> Verdict<Vec<Used>> {
         self.needs_answers(role)?;
         let mark = self.arena.mark();
-        let mut next = frames.start;
-        while next < frames.end {
-            let end = (next + shape.frames).min(frames.end);
-            let needed = shape.descriptors(end - next);
+        let mut next = units.start;
+        while next < units.end {
+            let end = (next + shape.frames).min(units.end);
+            let payload = self.payload(role, next..end)?;
             let (room, size) = self.with_queue(role, |queue, _| (queue.room(), queue.size))?;
             // Nor may a chain in a table be longer than the queue (2.7.5.3.1).
-            let chain = shape.chain(end - next);
+            let chain = shape.chain(&payload);
             skip_unless!(chain <= usize::from(size), "{chain} descriptors do not fit into a queue of {size}");
-            if needed > usize::from(room) {
+            if shape.descriptors(&payload) > usize::from(room) {
                 self.submit(role)?;
                 let outstanding = self.with_queue(role, |queue, _| queue.outstanding())?;
                 self.drain(role, outstanding.saturating_sub(1))?;
                 continue;
             }
-            self.post(role, next..end, shape)?;
+            self.post_payload(role, next..end, &payload, shape)?;
             next = end;
         }
         self.submit(role)?;
         self.drain(role, 0)?;
         self.arena.rewind(mark);
-        if role == Role::Deflate {
-            self.away[frames].fill(false);
+        if role == Role::Second && self.kind.number == BALLOON {
+            self.away[units].fill(false);
         }
         self.take_done(role)
     }
 
-    /// Inflates frames and deflates them again.
+    /// Notes that the device returned these units by requests that were posted one by one.
+    pub(crate) fn note_returned(&mut self, units: Range<usize>) {
+        if let Some(away) = self.away.get_mut(units) {
+            away.fill(false);
+        }
+    }
+
+    /// Sends units one way and then the other: a balloon inflates and deflates.
     pub(crate) fn exchange(&mut self, frames: usize, shape: &Shape) -> Verdict {
-        self.transfer(Role::Inflate, 0..frames, shape)?;
-        self.transfer(Role::Deflate, 0..frames, shape)?;
+        self.transfer(Role::First, 0..frames, shape)?;
+        self.transfer(Role::Second, 0..frames, shape)?;
         Ok(())
     }
 
@@ -269,7 +334,7 @@ impl TestDevice<'_> {
                 continue;
             }
             let end = self.away[frame..].iter().position(|away| !away).map_or(self.away.len(), |length| frame + length);
-            self.transfer(Role::Deflate, frame..end, &Shape::PLAIN)?;
+            self.transfer(Role::Second, frame..end, &Shape::PLAIN)?;
         }
         self.stop()
     }

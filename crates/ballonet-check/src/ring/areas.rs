@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use super::Part;
 use crate::check::Verdict;
-use crate::device::Arena;
+use crate::device::{Arena, LEGACY_PAGE};
 use ballonet::virtio::spec::{
     AvailableRing, Descriptor, DescriptorFlags, EventSuppression, PackedDescriptor, UsedElement, UsedRing,
 };
@@ -22,6 +22,8 @@ pub(crate) struct Areas {
 pub(crate) enum Placement {
     /// In order, each on a boundary of 64 bytes.
     Plain,
+    /// In one block of pages, as legacy devices work it out (2.7.2).
+    Block,
     /// Backwards, each at the worst alignment that is legal, and split descriptors from the last to the first.
     Odd,
 }
@@ -35,6 +37,10 @@ impl Areas {
             let descriptors = arena.place(descriptors, 64, 0)?;
             let driver = arena.place(driver, 64, 0)?;
             Areas { descriptors, driver, device: arena.place(device, 64, 0)? }
+        } else if placement == Placement::Block {
+            let (ring, end) = (descriptors + driver, LEGACY_PAGE);
+            let start = arena.place(ring.next_multiple_of(end) + device, end, 0)?;
+            Areas { descriptors: start, driver: start + descriptors, device: start + ring.next_multiple_of(end) }
         } else {
             let device = arena.place(device, 64, 4)?;
             let driver = arena.place(driver, 64, if packed { 4 } else { 2 })?;

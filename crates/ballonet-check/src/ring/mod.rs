@@ -59,8 +59,8 @@ pub(crate) enum WantInterrupt {
     Every,
     /// Not at all.
     None,
-    /// After this many more buffers of one descriptor are used; with `EVENT_IDX`.
-    After(u16),
+    /// After this many more buffers are used, of so many descriptors each; with `EVENT_IDX`.
+    After(u16, u16),
 }
 
 /// How far driver and device have got.
@@ -285,7 +285,7 @@ impl RawQueue {
                 let event = match wish {
                     WantInterrupt::Every => seen,
                     WantInterrupt::None => seen.wrapping_sub(1),
-                    WantInterrupt::After(count) => seen.wrapping_add(count).wrapping_sub(1),
+                    WantInterrupt::After(count, _) => seen.wrapping_add(count).wrapping_sub(1),
                 };
                 arena.store16(
                     self.areas.driver + offset_of!(AvailableRing, ring) + usize::from(self.size) * size_of::<u16>(),
@@ -300,7 +300,9 @@ impl RawQueue {
                 let (position, flags) = match wish {
                     WantInterrupt::Every => (0, RING_EVENT_ENABLE),
                     WantInterrupt::None => (0, RING_EVENT_DISABLE),
-                    WantInterrupt::After(count) => (seen.on(count - 1, self.size).word(), RING_EVENT_DESCRIPTOR),
+                    WantInterrupt::After(count, each) => {
+                        (seen.on(count * each - 1, self.size).word(), RING_EVENT_DESCRIPTOR)
+                    }
                 };
                 arena.store32(self.areas.driver, u32::from(flags) << 16 | u32::from(position));
             }

@@ -7,6 +7,7 @@
 
 mod bugs;
 mod obstacles;
+mod others;
 mod own;
 mod run;
 mod sound;

@@ -1,13 +1,13 @@
 //! A device model before the tester.
 
-use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Summary, run};
+use ballonet_check::{Check, Outcome, Patience, Selection, Severity, Subject, Summary, identify, run};
 
 use ballonet_models::{Allocated, Behaviour, Capability, Machine, ModelPlatform, feature};
 
 /// RAM of the machine, in MiB.
-const RAM: u32 = 64;
+pub const RAM: u32 = 64;
 /// The model's time is its own, and it is never busy with anything else.
-const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
+pub const PATIENCE: Patience = Patience { stall: 3_000_000, quiet: 300_000 };
 
 /// What came of a run.
 pub struct Report {
@@ -45,10 +45,12 @@ pub fn test(behaviour: Behaviour, list: &str, prepare: impl FnOnce(&Machine)) ->
     let mut platform = ModelPlatform::new(&machine);
     let selection = Selection::parse(list, |unknown| panic!("no check is named {unknown}"));
     let mut outcomes = Vec::new();
-    let summary = run(&mut platform, at, &selection, PATIENCE, |check: &Check, outcome: &Outcome| {
+    let subject = Subject::from(machine.handle(at));
+    let expected = identify(&mut platform, &subject).map_or(0, |identity| selection.checks_for(&identity).count());
+    let summary = run(&mut platform, subject, &selection, PATIENCE, |check: &Check, outcome: &Outcome| {
         outcomes.push((check.name, check.severity, outcome.clone()));
     });
-    assert_eq!(outcomes.len(), selection.len(), "each check is reported once");
+    assert_eq!(outcomes.len(), expected, "each check is reported once");
     let ended = summary.ended.is_some();
     let allocated = machine.allocated();
     assert!(ended || allocated == Allocated::default(), "after the run {allocated:?} is allocated");
@@ -60,7 +62,7 @@ pub const QUICK: &str = "-ring-indices-wrap";
 
 impl Report {
     /// The names of the checks that the device failed, with what it did.
-    pub fn failed(&self) -> Vec<(&'static str, &str)> {
+    pub fn failed(&self) -> Vec<(&'static str, &'static str)> {
         let detail = |(name, _, outcome): &'_ (&'static str, Severity, Outcome)| match outcome {
             Outcome::Failed(detail) => Some((*name, detail.clone())),
             _ => None,

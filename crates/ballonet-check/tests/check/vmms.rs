@@ -18,7 +18,7 @@ struct Expected {
 }
 
 /// Those whose devices can be tested to the end: the columns of the table.
-fn testable() -> [Expected; 4] {
+fn testable() -> [Expected; 5] {
     [
         Expected {
             vmm: "Cloud Hypervisor",
@@ -57,7 +57,7 @@ fn testable() -> [Expected; 4] {
             warns: &["queue-addresses-read-back"],
             ends: None,
         },
-        // Bits 6 and 7 are its own.
+        // Bit 8 is its own, with two queues.
         Expected {
             vmm: "crosvm",
             device: with_access(Behaviour::crosvm()),
@@ -65,12 +65,30 @@ fn testable() -> [Expected; 4] {
             warns: &["reserved-features-are-not-offered"],
             ends: None,
         },
+        Expected {
+            vmm: "kvmtool",
+            device: with_access(Behaviour::kvmtool()),
+            fails: &[],
+            warns: &[
+                "used-length-of-readable-buffers-is-0",
+                "suppressed-interrupts-stay-away",
+                "the-first-interrupt-can-be-suppressed",
+            ],
+            ends: None,
+        },
     ]
 }
 
-/// Those whose devices cannot.
-fn hindered() -> [Expected; 3] {
+/// Those whose devices cannot, or are of the past.
+fn hindered() -> [Expected; 4] {
     [
+        Expected {
+            vmm: "crosvm before 2025",
+            device: with_access(Behaviour::crosvm_before_2025()),
+            fails: &[],
+            warns: &["reserved-features-are-not-offered"],
+            ends: None,
+        },
         Expected {
             vmm: "Firecracker up to 1.16",
             device: with_access(Behaviour::firecracker_1_16()),

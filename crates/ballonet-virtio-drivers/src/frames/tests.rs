@@ -73,7 +73,7 @@ fn inflate(frames: &mut HalFrames<Books>, mut count: u32) -> u32 {
 /// Deflates by `count` frames.
 fn deflate(frames: &mut HalFrames<Books>, mut count: u32) {
     while count > 0 {
-        let run = frames.take_ballooned(count).expect("so many are ballooned");
+        let run = frames.take_ballooned(count).expect("that many are ballooned");
         frames.release(run);
         count -= run.count();
     }

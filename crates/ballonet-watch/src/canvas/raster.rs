@@ -1,4 +1,4 @@
-//! Drawing into an image of pixels, and that as PNG. Its letters are Noto Sans Mono's.
+//! Draws into a pixel image and encodes it as PNG. The font is Noto Sans Mono.
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster};
 use tiny_skia::{
@@ -14,7 +14,7 @@ pub(crate) struct Raster {
 }
 
 impl Raster {
-    /// A white one.
+    /// A white image.
     pub(crate) fn new(width: u32, height: u32) -> Outcome<Self> {
         let mut pixels = Pixmap::new(width, height).ok_or_else(|| format!("no image of {width}x{height} pixels"))?;
         pixels.fill(Color::WHITE);
@@ -26,7 +26,7 @@ impl Raster {
         Ok(self.pixels.encode_png()?)
     }
 
-    /// Mixes a colour into a pixel, by a weight of 0 to 255. Outside there are none.
+    /// Blends a colour into a pixel with a weight of 0 to 255. Pixels outside the image are ignored.
     fn mix(&mut self, x: i64, y: i64, colour: Colour, weight: u8) {
         let (width, height) = (i64::from(self.pixels.width()), i64::from(self.pixels.height()));
         if weight == 0 || !(0..width).contains(&x) || !(0..height).contains(&y) {
@@ -39,7 +39,7 @@ impl Raster {
         };
         let [red, green, blue] =
             [part(colour[0], pixel.red()), part(colour[1], pixel.green()), part(colour[2], pixel.blue())];
-        // The ground is opaque, and stays so.
+        // The background is opaque and stays so.
         *pixel = PremultipliedColorU8::from_rgba(red, green, blue, 255).unwrap_or(*pixel);
     }
 }
@@ -115,7 +115,7 @@ mod tests {
         image.area(&[(0.0, 0.0), (20.0, 0.0), (20.0, 10.0), (0.0, 10.0)], [255, 0, 0], 1.0);
         let black = Type { title: true, anchor: Anchor::Start, colour: [0; 3] };
         image.text((30.0, 30.0), "M", black);
-        // Beyond every edge there is nothing to draw on.
+        // Nothing is drawn beyond the edges.
         image.text((-5.0, 5.0), "MMMMMMMMMM", black);
         let dark =
             |x: u32, y: u32| image.pixels.pixel(x, y).is_some_and(|pixel| pixel.red() < 128 && pixel.blue() < 128);

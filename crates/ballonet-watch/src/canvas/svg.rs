@@ -1,4 +1,4 @@
-//! Drawing into an SVG document. Text stays text: it is sharp at any size, and can be searched.
+//! Draws into an SVG document. Text stays text: sharp at any size, and searchable.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ pub(crate) struct Svg {
 }
 
 impl Svg {
-    /// An empty one on a white ground; `title` is for those who hear it read.
+    /// An empty document on white; screen readers read `title`.
     pub(crate) fn new(width: u32, height: u32, title: &str) -> Self {
         let text = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
@@ -29,7 +29,7 @@ impl Svg {
 
     fn points(&mut self, points: &[Point]) {
         for (number, (x, y)) in points.iter().enumerate() {
-            // A tenth of a pixel is finer than the eye.
+            // A tenth of a pixel is finer than the eye can see.
             let (x, y) = ((x * 10.0).round() / 10.0, (y * 10.0).round() / 10.0);
             let _ = write!(self.text, "{}{x},{y}", if number == 0 { "" } else { " " });
         }

@@ -1,4 +1,4 @@
-//! The demonstrations, and that their records show what their pictures claim.
+//! The demonstrations. Their records must show what their pictures claim.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,10 @@ use std::process::Stdio;
 use super::machine::kernel;
 use super::{MIB, Outcome, program};
 
-/// Samples of a guest: host memory behind its RAM, and what its kernel says is used, in MiB.
+/// Samples of a guest, in MiB: host memory behind its RAM, and used memory as its kernel reports it.
 type Samples = BTreeMap<String, Vec<(u64, u64)>>;
 
-/// Runs a demonstration in a folder of its own, and reads its record.
+/// Runs a demonstration in a folder of its own and reads its record.
 fn demo(name: &str, options: &[&str]) -> Outcome<(Samples, String, PathBuf)> {
     let folder = std::env::temp_dir().join(format!("watch-test-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
@@ -44,9 +44,9 @@ fn the_hosts_memory_follows_a_program_with_a_balloon_and_stays_without() -> Outc
     let (with, without) = (&samples["with-balloon"], &samples["without-balloon"]);
     let peak = |samples: &[(u64, u64)]| samples.iter().map(|sample| sample.1).max().unwrap_or_default();
     assert!(peak(with) > 100 && peak(without) > 100, "both programs used memory: {text}");
-    // A resting program has nothing, and what the host then has is its own doing.
+    // An idle program holds nothing, so what the host then holds shows reporting.
     assert!(without.last().is_some_and(|sample| sample.0 >= peak(without)), "it stays: {without:?}");
-    // Of the last teeth's rests one at least is seen after the report, however slow the machine.
+    // On any machine, one sample in the pauses of the last teeth comes after the report.
     let least = with[with.len() / 2..].iter().map(|sample| sample.0).min().unwrap_or_default();
     assert!(least < peak(with) / 2, "it goes: {with:?}");
     assert!(without.is_sorted_by(|one, other| one.0 <= other.0 + 2), "it only climbs: {without:?}");

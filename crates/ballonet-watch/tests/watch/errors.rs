@@ -1,4 +1,4 @@
-//! Invalid sockets, PIDs and options: the error quotes the bad value, and comes within seconds.
+//! Invalid sockets, PIDs and options: the error quotes the bad value and comes within seconds.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -7,7 +7,7 @@ use std::process::Stdio;
 use super::machine::{Kind, Machine};
 use super::{Outcome, program};
 
-/// Runs the program and gives its complaint.
+/// Runs the program and returns its error message.
 fn complaint(arguments: &[&str]) -> Outcome<String> {
     let output = program().args(arguments).stdin(Stdio::null()).output()?;
     assert!(!output.status.success(), "{arguments:?} should fail");
@@ -20,7 +20,7 @@ fn bad_sockets() -> Outcome {
     fs::create_dir_all(&folder)?;
     let path = |name: &str| folder.join(name).display().to_string();
     fs::write(path("file"), "")?;
-    // It listens and never answers, as a QEMU that hangs or that serves another client.
+    // A listener that never answers, like a QEMU that hangs or serves another client.
     let _mute = UnixListener::bind(path("mute"))?;
     let gone = UnixListener::bind(path("gone"))?;
     drop(gone);

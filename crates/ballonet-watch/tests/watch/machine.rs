@@ -1,4 +1,4 @@
-//! Virtual machines to watch, and what QMP and `/proc` say of them, asked independently of the program.
+//! Virtual machines to watch. The tests query QMP and `/proc` independently of the program.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -16,23 +16,23 @@ use super::{MIB, Outcome, PATIENCE, project, until};
 /// RAM of each machine.
 pub(crate) const RAM: u64 = 256 * MIB;
 
-/// What runs in the machine.
+/// The guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ballonet,
     Linux,
 }
 
-/// A virtual machine; it ends with this value.
+/// A virtual machine. Dropping this value ends it.
 pub(crate) struct Machine {
     child: Child,
     folder: PathBuf,
-    /// The test's own QMP connection.
+    /// A second QMP connection, for the test.
     pub(crate) qmp: Qmp,
     balloon: String,
 }
 
-/// Paths of a QEMU and of what it boots, or why there are none here.
+/// A path to QEMU or to what it boots, or why it is not available here.
 type Found<T> = Result<T, String>;
 
 fn printed(mut command: Command) -> Found<String> {
@@ -81,12 +81,13 @@ fn linux() -> Found<(String, String)> {
 }
 
 impl Machine {
-    /// Starts one, or says on standard error why it cannot be had here. `balloon` are properties of the device.
+    /// Starts a machine; if that is not available here, says why on standard error. `balloon` holds properties of the
+    /// device.
     pub(crate) fn start(version: &str, kind: Kind, balloon: &str) -> Outcome<Option<Self>> {
         Self::with(version, kind, balloon, &[])
     }
 
-    /// The same with RAM that other processes could map.
+    /// The same, with RAM that other processes could map.
     pub(crate) fn start_shared(version: &str, kind: Kind) -> Outcome<Option<Self>> {
         let ram = format!("memory-backend-memfd,id=ram,size={}M,share=on", RAM / MIB);
         Self::with(version, kind, "", &["-object", &ram, "-machine", "memory-backend=ram"])
@@ -118,7 +119,7 @@ impl Machine {
         let folder = std::env::temp_dir().join(format!("watch-test-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let socket = |name: &str| format!("unix:{},server=on,wait=off", folder.join(name).display());
-        // `setpriv` has the kernel end QEMU with the test's thread; without it, drop has to do.
+        // With `setpriv`, the host's kernel ends QEMU with the test's thread; otherwise only `drop` does.
         let guard = Path::new("/usr/bin/setpriv");
         let mut command = Command::new(if guard.exists() { guard } else { Path::new(qemu) });
         if guard.exists() {
@@ -126,7 +127,7 @@ impl Machine {
         }
         command.args(["-accel", "tcg", "-machine", "q35", "-cpu", "max", "-m", &format!("{}M", RAM / MIB)]);
         command.args(["-display", "none", "-nic", "none", "-monitor", "none", "-serial", &socket("serial")]);
-        // QEMU serves one client a socket: one is for the program, one for the test.
+        // QEMU serves one client per socket: one socket is for the program, one for the test.
         command.args(["-qmp", &socket("guest.qmp"), "-qmp", &socket("test")]);
         let comma = if balloon.is_empty() { "" } else { "," };
         command.args(["-device", &format!("virtio-balloon-pci,id=balloon0{comma}{balloon}")]).args(options);
@@ -138,7 +139,7 @@ impl Machine {
         Ok(Self { child, folder, qmp, balloon: "/machine/peripheral/balloon0".into() })
     }
 
-    /// The socket that is for the program.
+    /// The socket for the program.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.join("guest.qmp")
     }
@@ -153,12 +154,12 @@ impl Machine {
         self.folder.join("serial")
     }
 
-    /// QEMU's process.
+    /// PID of QEMU.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the balloon leaves the guest.
+    /// Bytes that the balloon leaves the guest.
     pub(crate) fn actual(&mut self) -> Outcome<u64> {
         let answer = self.qmp.run("query-balloon", &json!({}))?;
         answer["actual"].as_u64().ok_or_else(|| format!("query-balloon: {answer}").into())
@@ -170,7 +171,7 @@ impl Machine {
         self.qmp.run("qom-get", &json!({ "path": path, "property": name }))
     }
 
-    /// Waits until the guest's driver is up: it sends statistics once it is asked.
+    /// Waits until the guest's driver is up, that is, until it sends statistics.
     pub(crate) fn wait_for_driver(&mut self) -> Outcome {
         let path = self.balloon.clone();
         let set = |seconds: u64| json!({ "path": path, "property": "guest-stats-polling-interval", "value": seconds });
@@ -183,7 +184,7 @@ impl Machine {
         self.settle()
     }
 
-    /// Waits until QEMU's memory, which moves after a boot, stands still for a second.
+    /// Waits until QEMU's memory, which grows after a boot, is constant for a second.
     fn settle(&self) -> Outcome {
         let (mut since, mut last) = (Instant::now(), 0_u64);
         until("QEMU's memory to stand still", || {
@@ -217,14 +218,14 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended.
+        // Both fail only if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// A QMP connection of the test's own.
+/// The test's QMP connection.
 pub(crate) struct Qmp(BufReader<UnixStream>);
 
 impl Qmp {

@@ -1,8 +1,8 @@
-//! `ballonet-watch` against real QEMUs: 7.2 and 10.0, a ballonet and a Linux guest. It is driven in a pseudo-terminal, its picture
-//! is read, and each figure is compared with what QMP and `/proc` say.
+//! `ballonet-watch` against real QEMUs (7.2 and 10.0) with a ballonet and a Linux guest. The tests drive it in a
+//! pseudo-terminal, read its picture, and compare each figure with QMP and `/proc`.
 //!
-//! A version of QEMU or a guest that cannot be had here is skipped, with the reason on standard error. Every wait has a bound
-//! far above what it needs; none is part of what a test asserts.
+//! A QEMU version or guest that is not available here is skipped, with the reason on standard error. Every wait has a
+//! generous limit; no test asserts a time.
 
 // A test program is an ordinary program of the host.
 #![allow(clippy::std_instead_of_core)]
@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 /// Any error ends a test.
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// How long anything may take.
+/// The limit of every wait.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Time between two looks.
+/// Polling interval.
 const GLANCE: Duration = Duration::from_millis(50);
 /// Bytes in a MiB.
 const MIB: u64 = 1 << 20;
@@ -44,7 +44,7 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// Looks again and again until there is an answer; `what` names the wait.
+/// Polls `look` until it gives an answer; `what` names the wait in an error.
 fn until<T>(what: &str, mut look: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {

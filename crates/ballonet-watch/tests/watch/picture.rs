@@ -1,4 +1,4 @@
-//! The picture of one guest: each figure beside what QMP and `/proc` say.
+//! The picture of one guest: each figure compared with QMP and `/proc`.
 
 use serde_json::Value;
 
@@ -6,9 +6,9 @@ use super::machine::{Kind, Machine, RAM};
 use super::terminal::{Terminal, number_after};
 use super::{MIB, Outcome, program, until};
 
-/// How far a figure of memory may be from what the test reads: the picture rounds to a MiB, and QEMU's own memory moves by
-/// little between the sample and the test's look while the guest rests. A look that is further off is repeated, since the sample
-/// may be older than the last change; so only a figure that stays wrong fails.
+/// How far a memory figure may be from what the test reads, in MiB. The picture rounds to a MiB, and QEMU's own
+/// memory changes a little between the sample and the test's reading while the guest is idle. A comparison that is
+/// further off is repeated, since the sample may be older than the last change: only a figure that stays wrong fails.
 const TOLERANCE: u64 = 2;
 
 #[test]
@@ -57,7 +57,7 @@ fn one(version: &str, kind: Kind) -> Outcome {
     leaves(&mut terminal, &mut machine)
 }
 
-/// RSS, PSS and the RAM's part, within the tolerance of what `/proc` says before or after the look.
+/// RSS, PSS and RAM, within the tolerance of `/proc` before or after the comparison.
 fn host_figures(terminal: &Terminal, machine: &Machine) -> Outcome {
     let mut last = String::new();
     until("the host's figures to be /proc's", || {
@@ -78,13 +78,13 @@ fn host_figures(terminal: &Terminal, machine: &Machine) -> Outcome {
     .map_err(|error| format!("{error}: {last}").into())
 }
 
-/// What the balloon leaves, exactly.
+/// What the balloon leaves the guest, exactly.
 fn balloon_figures(terminal: &Terminal, machine: &mut Machine) -> Outcome {
     let (actual, size) = (machine.actual()? / MIB, RAM / MIB);
     terminal.wait_for(&format!("leaves {actual} of {size} MiB")).map(drop)
 }
 
-/// The guest's statistics: those that QEMU has before or after the look, within the tolerance.
+/// The guest's statistics, within the tolerance of QEMU's before or after the comparison.
 fn statistics(terminal: &Terminal, machine: &mut Machine) -> Outcome {
     let mut last = String::new();
     until("the statistics to be QEMU's", || {
@@ -108,7 +108,7 @@ fn value(stats: &Value, name: &str) -> Option<u64> {
     stats[name].as_u64().filter(|value| *value != u64::MAX)
 }
 
-/// What the kernel's console says, beside the statistics that it sends through its device.
+/// The figures from the kernel's console, compared with the statistics that the kernel sends through its device.
 fn kernel_figures(terminal: &Terminal, machine: &mut Machine) -> Outcome {
     until("the kernel's figures to be those of its statistics", || {
         let stats = machine.property("guest-stats")?["stats"].clone();
@@ -120,7 +120,7 @@ fn kernel_figures(terminal: &Terminal, machine: &mut Machine) -> Outcome {
         let near = |word: &str, bytes: u64| {
             number_after(line, word).is_some_and(|shown| shown.abs_diff(bytes / MIB) <= TOLERANCE)
         };
-        // The device was notified and interrupted at least for the statistics.
+        // The statistics alone cause kicks and interrupts.
         let counts = ["kicks ", "irqs "].map(|word| number_after(line, word).unwrap_or_default());
         let fits = near("free ", free) && near("used ", total - free) && counts.iter().all(|count| *count > 0);
         Ok(fits.then_some(()))
@@ -128,7 +128,7 @@ fn kernel_figures(terminal: &Terminal, machine: &mut Machine) -> Outcome {
     .map_err(|error| format!("{error}:\n{}", terminal.screen()).into())
 }
 
-/// Keys set targets: a number, and steps of a thirty-second.
+/// Keys set targets: a typed number, and steps of a 32nd.
 fn targets(terminal: &mut Terminal, machine: &mut Machine) -> Outcome {
     for (keys, wanted) in [("200\r", 200), ("\x1b[B", 192), ("\x1b[A", 200)] {
         terminal.type_keys(keys)?;
@@ -139,7 +139,7 @@ fn targets(terminal: &mut Terminal, machine: &mut Machine) -> Outcome {
     Ok(())
 }
 
-/// A paused picture stands still while the guest moves.
+/// A paused picture is frozen while the guest changes.
 fn pause(terminal: &mut Terminal) -> Outcome {
     terminal.type_keys("p")?;
     terminal.wait_for("PAUSED")?;
@@ -150,10 +150,10 @@ fn pause(terminal: &mut Terminal) -> Outcome {
     terminal.wait_for("leaves 180 of").map(drop)
 }
 
-/// Quitting restores the terminal and the statistics' interval, and leaves the guest as it is.
+/// Quitting restores the terminal and the statistics interval, and leaves the guest unchanged.
 fn leaves(terminal: &mut Terminal, machine: &mut Machine) -> Outcome {
     terminal.type_keys("s")?;
-    terminal.wait_for("statistics each 2 s")?;
+    terminal.wait_for("statistics every 2 s")?;
     until("QEMU to have the interval", || {
         Ok((machine.property("guest-stats-polling-interval")?.as_u64() == Some(2)).then_some(()))
     })?;

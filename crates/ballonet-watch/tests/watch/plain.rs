@@ -1,4 +1,4 @@
-//! Without a terminal: lines, records, plots, and the endpoint for Prometheus.
+//! Without a terminal: lines, records, plots, and the Prometheus endpoint.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -37,7 +37,7 @@ fn once_prints_a_line_and_records_a_sample() -> Outcome {
     Ok(())
 }
 
-/// Of RAM that is a file in memory the mapping is found as well.
+/// The mapping is also found if RAM is a file in memory.
 #[test]
 fn shared_ram_is_counted() -> Outcome {
     let Some(mut machine) = Machine::start_shared("7.2", Kind::Ballonet)? else { return Ok(()) };
@@ -84,13 +84,13 @@ fn prometheus_gets_the_newest_sample() -> Outcome {
     assert!(page.contains("ballonet_watch_up{guest=\"guest\"} 1"), "{page}");
     assert!(page.contains(&format!("ballonet_watch_actual_bytes{{guest=\"guest\"}} {RAM}")), "{page}");
     let rss = number_after(&page, "ballonet_watch_rss_bytes{guest=\"guest\"}").ok_or("no RSS")?;
-    // Not the accuracy of a figure is in question here, but which one it is: no other is near.
+    // This checks which figure it is, not its accuracy: no other figure is near.
     let [now, ..] = machine.memory()?;
     assert!(rss.abs_diff(now) < 64 * MIB, "{rss}, not {now}");
     Ok(())
 }
 
-/// The page after the first line, by when there was a sample.
+/// The page after the first line; by then there is a sample.
 fn scraped(child: &mut std::process::Child) -> Outcome<String> {
     let mut line = String::new();
     BufReader::new(child.stderr.take().ok_or("no stderr")?).read_line(&mut line)?;
@@ -119,7 +119,7 @@ fn events_are_recorded() -> Outcome {
     outcome
 }
 
-/// Has things happen, and waits until each is in the record.
+/// Causes events, and waits until each is in the record.
 fn happen(machine: &mut Machine, record: &Path) -> Outcome {
     let wait_for = |event: &str| {
         super::until(event, || {
@@ -130,7 +130,7 @@ fn happen(machine: &mut Machine, record: &Path) -> Outcome {
     super::until("a sample with the kernel's own word", || {
         Ok(fs::read_to_string(record).unwrap_or_default().contains("\"kicks\":").then_some(()))
     })?;
-    // Another than the program sets it: the kernel tells.
+    // The test sets this target, not the program: the kernel reports it.
     machine.qmp.run("balloon", &json!({ "value": 200 * MIB }))?;
     wait_for("target")?;
     machine.qmp.run("system_reset", &json!({}))?;

@@ -1,4 +1,4 @@
-//! Several guests side by side, one that ends and one that hangs; and a guest that the program starts.
+//! Several guests side by side, one that ends, one that hangs, and one that the program starts.
 
 use std::process::Stdio;
 
@@ -24,7 +24,7 @@ fn side_by_side_with_their_sum() -> Outcome {
     let mut terminal = Terminal::start(command, 80, 30)?;
     terminal.wait_until("three guests that run", |screen| (screen.matches("  running").count() == 3).then_some(()))?;
     sum(&terminal, &machines)?;
-    // The second, after Tab, gets the target.
+    // Tab selects the second guest, which gets the target.
     terminal.type_keys("\t192\r")?;
     terminal.wait_for("leaves 192 of")?;
     until("QEMU to have the target", || Ok((machines[1].actual()? == 192 * MIB).then_some(())))?;
@@ -32,7 +32,7 @@ fn side_by_side_with_their_sum() -> Outcome {
     assert_eq!(machines[0].actual()?, RAM, "the others have theirs still");
     machines[0].signal(Signal::STOP)?;
     terminal.wait_for("QEMU DOES NOT ANSWER")?;
-    // One that hangs holds up no other: they go on.
+    // A hanging guest does not delay the others.
     terminal.type_keys("200\r")?;
     terminal.wait_for("leaves 200 of")?;
     machines[0].signal(Signal::CONT)?;
@@ -45,7 +45,7 @@ fn side_by_side_with_their_sum() -> Outcome {
     Ok(())
 }
 
-/// The sum in the head is that of the guests, by `/proc`.
+/// The sum in the header matches `/proc` over all guests.
 fn sum(terminal: &Terminal, machines: &[Machine]) -> Outcome {
     let mut last = String::new();
     until("the sum to be that of the guests", || {
@@ -55,7 +55,7 @@ fn sum(terminal: &Terminal, machines: &[Machine]) -> Outcome {
         }
         let shown = number_after(&terminal.screen(), "sum: RSS ").unwrap_or_default();
         last = format!("{shown}, not {}", rss / MIB);
-        // Each guest has the tolerance of one.
+        // The tolerance of one guest, times the number of guests.
         Ok((shown.abs_diff(rss / MIB) <= 6).then_some(()))
     })
     .map_err(|error| format!("{error}: {last}").into())
@@ -66,7 +66,7 @@ fn lines_end_when_every_qemu_has() -> Outcome {
     let Some(mut machine) = Machine::start("7.2", Kind::Ballonet, "")? else { return Ok(()) };
     let mut command = program();
     command.arg("attach").arg(machine.folder()).args(["--interval", "100ms"]);
-    // Of the folder's sockets one is the program's; the test holds another, and the third is no QMP.
+    // One of the folder's sockets is for the program; the test holds the second, and the third is not QMP.
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let statistics = || -> Outcome<Option<()>> {
         let interval = machine.property("guest-stats-polling-interval")?;
@@ -91,7 +91,7 @@ fn a_guest_of_its_own_ends_with_it() -> Outcome {
     command.args(["--", "work=sawtooth:48M"]);
     let mut terminal = Terminal::start(command, 80, 24)?;
     terminal.wait_for("leaves 128 of 128 MiB")?;
-    // The program in the guest uses memory, and the kernel says so.
+    // A program in the guest uses memory, and the kernel reports that.
     terminal.wait_until("the program to have its memory", |screen| {
         let line = screen.lines().find(|line| line.starts_with("kernel"))?;
         number_after(line, "used ").filter(|used| (48..64).contains(used))

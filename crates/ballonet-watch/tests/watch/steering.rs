@@ -1,4 +1,4 @@
-//! The policy on guests that run.
+//! The policy on running guests.
 
 use std::process::Stdio;
 
@@ -13,7 +13,7 @@ fn a_dry_run_sets_nothing_and_a_real_one_keeps_the_budget() -> Outcome {
         machine.wait_for_driver()?;
         machines.push(machine);
     }
-    // Linux needs some 100 MiB of it.
+    // Linux needs some 100 MiB of the budget.
     let budget = RAM + 64 * MIB;
     let command = || {
         let mut command = program();
@@ -31,7 +31,7 @@ fn a_dry_run_sets_nothing_and_a_real_one_keeps_the_budget() -> Outcome {
         let interval = machine.property("guest-stats-polling-interval")?;
         assert_eq!(interval.as_u64(), Some(0), "as it was found");
     }
-    // The targets stay, and the balloons reach them.
+    // The targets stay set, and the balloons reach them.
     super::until("the budget to be kept", || {
         let left = machines.iter_mut().map(Machine::actual).sum::<Outcome<u64>>()?;
         Ok((left <= budget).then_some(()))

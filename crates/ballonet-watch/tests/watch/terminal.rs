@@ -1,4 +1,4 @@
-//! A pseudo-terminal with the program in it, and what its screen shows.
+//! Runs the program in a pseudo-terminal and reads its screen.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -13,13 +13,13 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::{Outcome, until};
 
-/// What the program has written: all bytes, and the screen that they make.
+/// The program's output: all bytes, and the resulting screen.
 struct Written {
     bytes: Vec<u8>,
     screen: vt100::Parser,
 }
 
-/// A terminal; the program in it ends with this value.
+/// A terminal. Dropping this value ends the program in it.
 pub(crate) struct Terminal {
     child: Child,
     keyboard: File,
@@ -44,7 +44,7 @@ impl Terminal {
         let (mut reader, record) = (master.try_clone()?, Arc::clone(&written));
         thread::spawn(move || {
             let mut bytes = [0; 4096];
-            // An error is the end: nobody has the other side open.
+            // A read error means that the other side is closed.
             while let Ok(count @ 1..) = reader.read(&mut bytes) {
                 let mut record = locked(&record);
                 record.bytes.extend_from_slice(&bytes[..count]);
@@ -103,7 +103,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended.
+        // Both fail only if the process has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -113,7 +113,7 @@ fn locked(written: &Mutex<Written>) -> MutexGuard<'_, Written> {
     written.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The number that follows these words on the screen, on the first line that has them.
+/// The number after `words`, on the first line of the screen that has them.
 pub(crate) fn number_after(screen: &str, words: &str) -> Option<u64> {
     let rest = &screen[screen.find(words)? + words.len()..];
     let digits: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();

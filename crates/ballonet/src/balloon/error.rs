@@ -4,7 +4,7 @@ use derive_more::{Display, Error, From};
 
 use super::queue_numbers::MissingQueue;
 use crate::pci::Bdf;
-use crate::platform::{DeviceAddress, DmaExhausted};
+use crate::platform::{DeviceAddress, DmaExhausted, OutOfMemory};
 use crate::virtio::{
     BringUpError, InterfaceError, InterruptError, MmioError, NegotiationError, QueueError, RingFormat, TransportError,
 };
@@ -51,7 +51,7 @@ pub enum BalloonError {
     #[from]
     Negotiation(NegotiationError),
     /// The requested queue format is not available.
-    #[display("{format} rings are not to be had of {device}")]
+    #[display("{device} does not offer {format} rings")]
     RingFormat {
         /// The device.
         device: DeviceAddress,
@@ -76,8 +76,8 @@ pub enum BalloonError {
     MissingQueue(MissingQueue),
     /// There is no memory for queues and requests.
     #[display("{_0}")]
-    #[from]
-    Memory(DmaExhausted),
+    #[from(OutOfMemory, DmaExhausted)]
+    Memory(OutOfMemory),
     /// The device broke the rules of a queue.
     #[display("{queue} queue: {error}")]
     Queue {

@@ -1,11 +1,10 @@
 //! The options of a balloon driver.
 
-use alloc::string::String;
-
 use super::policy::oom_policy::OomPolicy;
 use super::policy::report_plan::ReportPolicy;
 use super::policy::request_shape::RequestShape;
 use super::wire::{FREE_PAGE_HINT, PAGE_REPORTING};
+use crate::platform::DeviceName;
 use crate::virtio::spec::Features;
 use crate::virtio::{DeviceOptions, InterruptMode, RingFormat, TransportKind};
 
@@ -14,7 +13,7 @@ use crate::virtio::{DeviceOptions, InterruptMode, RingFormat, TransportKind};
 #[non_exhaustive]
 pub struct Options {
     /// The device's name, in logs and in the names of its vectors.
-    pub name: String,
+    pub name: DeviceName,
     /// The transport to use; `None` for the modern one where the device has it, else the legacy one.
     pub transport: Option<TransportKind>,
     /// Whether to reach the device's registers through configuration space even where they could be mapped (virtio 1.4,
@@ -61,9 +60,9 @@ impl Options {
     pub const QUEUE_SIZE: u16 = 1024;
 
     /// The defaults, for a device of this name.
-    pub fn new(name: impl Into<String>) -> Self {
+    pub fn new(name: impl AsRef<str>) -> Self {
         Self {
-            name: name.into(),
+            name: name.as_ref().into(),
             transport: None,
             through_config: false,
             interrupts: None,
@@ -83,7 +82,7 @@ impl Options {
 
     /// For a kernel with little memory: about 8 KiB of heap and 4 KiB of DMA memory, the latter in five allocations, at the
     /// price of more kicks. Free memory is neither reported nor hinted. A legacy device's queues keep their size.
-    pub fn small(name: impl Into<String>) -> Self {
+    pub fn small(name: impl AsRef<str>) -> Self {
         let shape = RequestShape::new(RequestShape::FRAMES_MAX, 1);
         let declined = FREE_PAGE_HINT | PAGE_REPORTING;
         Self { window: 2, queue_size: 8, shape, declined, ..Self::new(name) }
@@ -91,7 +90,7 @@ impl Options {
 
     /// The options of any virtio device.
     pub(super) fn device(&self) -> DeviceOptions {
-        let mut options = DeviceOptions::new(self.name.as_str());
+        let mut options = DeviceOptions::new(self.name);
         (options.transport, options.through_config) = (self.transport, self.through_config);
         (options.interrupts, options.declined) = (self.interrupts, self.declined);
         options

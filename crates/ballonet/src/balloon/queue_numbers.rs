@@ -1,7 +1,8 @@
 //! Which queue has which number.
 //!
 //! The specification gives the queues fixed numbers, with a gap where a feature is missing (5.5.2). Most devices number
-//! them without gaps, counting the features that they offer. The queues that exist show which of the two a device does.
+//! them without gaps, counting the features that they offer. The queues that exist show which of the two a device does. A VMM's
+//! own features may have queues behind these.
 
 use derive_more::{Display, Error};
 
@@ -14,6 +15,9 @@ pub(super) const QUEUES: usize = 5;
 
 /// The features that come with a queue, by queue number from 2.
 const OPTIONAL: [Features; QUEUES - 2] = [STATS_VQ, FREE_PAGE_HINT, PAGE_REPORTING];
+
+/// Feature bits of the device type that no balloon of the specification has (2.2, 5.5.3): a VMM's own.
+const PRIVATE: Features = Features::from_bits_retain(0x00FF_FFC0);
 
 /// A queue that can be reset by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
@@ -78,7 +82,8 @@ pub fn resolve(offered: Features, sizes: [u16; QUEUES]) -> Result<QueueNumbers, 
     let index = |number: usize| QueueIndex::new(number as u16).filter(|_| there(number));
 
     let count = 2 + OPTIONAL.iter().filter(|feature| offered.contains(**feature)).count();
-    let packed = (0..QUEUES).all(|number| there(number) == (number < count));
+    let with_private = offered.intersects(PRIVATE) && (0..count).all(there);
+    let packed = with_private || (0..QUEUES).all(|number| there(number) == (number < count));
 
     let mut optional = [None; OPTIONAL.len()];
     let mut next = 2;
@@ -102,6 +107,11 @@ pub fn resolve(offered: Features, sizes: [u16; QUEUES]) -> Result<QueueNumbers, 
 mod tests {
     use super::*;
 
+    /// A VMM's own feature.
+    fn own(bit: u8) -> Features {
+        Features::from_bits_retain(1 << bit)
+    }
+
     /// Numbers as a row: statistics, hinting, reporting.
     fn row(offered: Features, sizes: [u16; QUEUES]) -> [Option<u16>; 3] {
         let numbers = resolve(offered, sizes).unwrap();
@@ -122,6 +132,10 @@ mod tests {
             ("fixed numbers", STATS_VQ | PAGE_REPORTING, [64, 64, 64, 0, 32], [Some(2), None, Some(4)]),
             ("fixed, reporting only", PAGE_REPORTING, [64, 64, 0, 0, 32], [None, None, Some(4)]),
             ("libkrun", STATS_VQ | PAGE_REPORTING, [256, 256, 256, 256, 256], [Some(2), None, Some(4)]),
+            ("crosvm", STATS_VQ | PAGE_REPORTING | own(8), [128; 5], [Some(2), None, Some(3)]),
+            ("crosvm before 2025", STATS_VQ | own(6) | own(7), [128, 128, 128, 128, 0], [Some(2), None, None]),
+            ("StratoVirt", PAGE_REPORTING | own(16), [256, 256, 256, 256, 0], [None, None, Some(2)]),
+            ("fixed and private", PAGE_REPORTING | own(8), [64, 64, 0, 0, 64], [None, None, Some(4)]),
         ] {
             assert_eq!(row(offered, sizes), expected, "{device}");
         }

@@ -1,18 +1,18 @@
-//! Where a device is: on PCI, or at fixed addresses of memory.
+//! The address of a device: on PCI, or at fixed memory addresses.
 //!
-//! For a PCI function also how the two access mechanisms encode that, and which interrupt pin it uses. Pure arithmetic: the
-//! platform only performs the accesses.
+//! For a PCI function also its encoding for both access mechanisms, and its interrupt pin. Pure arithmetic: the
+//! platform performs the accesses.
 
 use core::fmt;
 
 use derive_more::{Display, From};
 
-/// The address of a device, by the bus that it is on. It names the device in messages and errors.
+/// The address of a device on its bus. It names the device in messages and errors.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Display, From)]
 pub enum DeviceAddress {
     /// A PCI function.
     Pci(Bdf),
-    /// Registers that start at this address of memory, on no bus that could be walked (virtio 1.4, 4.2).
+    /// Registers at this memory address, on no bus that could be enumerated (virtio 1.4, 4.2).
     #[display("mmio@{_0:#x}")]
     #[from(skip)]
     Mmio(u64),
@@ -28,7 +28,7 @@ pub struct Bdf {
 }
 
 impl Bdf {
-    /// The function at this place, or `None` if `device` is above 31 or `function` above 7 (PCI 3.0, 3.2.2.3.2).
+    /// The function at this address, or `None` if `device` is above 31 or `function` above 7 (PCI 3.0, 3.2.2.3.2).
     pub const fn new(segment: u16, bus: u8, device: u8, function: u8) -> Option<Self> {
         if device > 31 || function > 7 { None } else { Some(Self { segment, bus, device, function }) }
     }
@@ -53,16 +53,16 @@ impl Bdf {
         self.function
     }
 
-    /// Device and function as one byte, as routing tables count them.
+    /// Device and function as one byte, as in routing tables.
     #[doc(alias = "PCI_DEVFN")]
     pub(crate) const fn devfn(self) -> u8 {
         self.device << 3 | self.function
     }
 
-    /// What goes into the `CONFIG_ADDRESS` port, 0xCF8, to reach the dword that holds `offset` (PCI 3.0, 3.2.2.3.2).
+    /// The value of the `CONFIG_ADDRESS` port, 0xCF8, that selects the dword with `offset` (PCI 3.0, 3.2.2.3.2).
     ///
-    /// The byte or word is then at port 0xCFC + `offset % 4`. `None` for what the ports do not reach: other segments
-    /// than 0, and offsets from 256 on.
+    /// The byte or word is then at port 0xCFC + `offset % 4`. `None` for what the ports cannot reach: segments other
+    /// than 0, and offsets of 256 and above.
     pub const fn cam_address(self, offset: u16) -> Option<u32> {
         if self.segment != 0 || offset >= 0x100 {
             return None;
@@ -71,7 +71,7 @@ impl Bdf {
         Some(enable | (self.bus as u32) << 16 | (self.devfn() as u32) << 8 | (offset & 0xFC) as u32)
     }
 
-    /// How far `offset` of this function lies from its segment's ECAM base address (PCIe 5.0, 7.2.2).
+    /// The distance of `offset` of this function from its segment's ECAM base address (PCIe 5.0, 7.2.2).
     ///
     /// The base address that the MCFG table gives is that of bus 0, also where its bus range starts later (PCI
     /// Firmware 3.2, 4.1.2). `None` for offsets from 4096 on.
@@ -106,7 +106,7 @@ pub enum InterruptPin {
 }
 
 impl InterruptPin {
-    /// What the Interrupt Pin register says; `None` for 0 (no pin) and for values that name none.
+    /// The pin in the Interrupt Pin register; `None` for 0 (no pin) and for reserved values.
     pub(crate) const fn from_register(value: u8) -> Option<Self> {
         match value {
             1 => Some(Self::A),

@@ -1,12 +1,12 @@
 //! Memory that driver and device share.
 
-use derive_more::{Display, Error};
+use derive_more::{Display, Error, From};
 
 /// Memory that a driver and its device share: zeroed, physically contiguous, owned by this value.
 ///
-/// Offsets are in bytes from the start; multi-byte accesses are naturally aligned, in the CPU's byte order, single-copy
-/// atomic and *relaxed*: order between them is the business of [`crate::virtio::barrier`]. An access outside
-/// the memory is a bug of the caller and panics.
+/// Offsets are in bytes from the start. Multi-byte accesses are naturally aligned, in the CPU's byte order,
+/// single-copy atomic and *relaxed*: [`crate::virtio::barrier`] orders them. An access outside the memory is a bug of
+/// the caller and panics.
 pub trait DmaMemory {
     /// The address that the device uses for the first byte.
     fn device_address(&self) -> u64;
@@ -30,9 +30,9 @@ pub trait DmaMemory {
     fn store32(&mut self, offset: usize, value: u32);
     /// Stores 64 bits.
     fn store64(&mut self, offset: usize, value: u64);
-    /// Copies `bytes` in, in no particular order. Any alignment.
+    /// Copies `bytes` in, in unspecified order. Any alignment.
     fn write_bytes(&mut self, offset: usize, bytes: &[u8]);
-    /// Copies bytes out, in no particular order. Any alignment.
+    /// Copies bytes out, in unspecified order. Any alignment.
     fn read_bytes(&self, offset: usize, bytes: &mut [u8]);
 }
 
@@ -44,4 +44,17 @@ pub struct DmaExhausted {
     pub size: usize,
     /// Alignment asked for, in bytes.
     pub align: usize,
+}
+
+/// Memory that a driver could not get. What it already had has been given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error, From)]
+#[non_exhaustive]
+pub enum OutOfMemory {
+    /// Memory shared with the device.
+    #[display("{_0}")]
+    Dma(DmaExhausted),
+    /// The driver's own memory, of so many bytes.
+    #[display("no {_0} bytes of heap")]
+    #[from(skip)]
+    Heap(#[error(not(source))] usize),
 }

@@ -1,16 +1,17 @@
 //! Interrupts: what raises one, and what runs then.
 
 use alloc::boxed::Box;
+use core::fmt;
 
 use derive_more::Display;
 
-use super::{Bdf, InterruptPin};
+use super::{Bdf, Events, InterruptPin};
 
 /// An interrupt line that a device pulls, by the bus that it is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[non_exhaustive]
 pub enum InterruptLine {
-    /// The line that a pin of a PCI function is wired to.
+    /// The line of a PCI function's interrupt pin.
     #[display("{function} pin {pin}")]
     Pin {
         /// The function.
@@ -23,19 +24,19 @@ pub enum InterruptLine {
     Wired(WiredInterrupt),
 }
 
-/// An input of the machine's interrupt controllers, as a table of firmware or a user names it.
+/// An input of the machine's interrupt controllers, given by a firmware table or by the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("GSI {gsi} {polarity} {trigger}")]
 pub struct WiredInterrupt {
-    /// Its number among all inputs of the machine (global system interrupt).
+    /// Its global system interrupt number.
     pub gsi: u32,
-    /// Which level of the line is the active one.
+    /// The line's active level.
     pub polarity: Polarity,
-    /// What on the line is an interrupt.
+    /// Edge or level triggered.
     pub trigger: Trigger,
 }
 
-/// Which level of an interrupt line is the active one.
+/// The active level of an interrupt line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Polarity {
     /// High, as on ISA.
@@ -46,43 +47,92 @@ pub enum Polarity {
     ActiveLow,
 }
 
-/// What on an interrupt line is an interrupt.
+/// How an interrupt line triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Trigger {
-    /// The step to the active level, as on ISA.
+    /// By the edge to the active level, as on ISA.
     #[display("edge")]
     Edge,
-    /// The active level, as on PCI.
+    /// By the active level, as on PCI.
     #[display("level")]
     Level,
 }
 
-/// What an interrupt handler found.
+/// The result of an interrupt handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handled {
-    /// The interrupt was this device's, and has been taken note of.
+    /// The interrupt came from this device and was recorded.
     Yes,
-    /// This device did not ask: on a shared line another did.
+    /// This device did not interrupt: on a shared line another one did.
     No,
 }
 
-/// An interrupt handler. It runs with interrupts off, on the interrupt stack, and must not allocate.
-pub type Handler = Box<dyn FnMut() -> Handled + Send>;
+/// An interrupt handler, which the platform keeps and runs. It takes no memory but the value's own.
+///
+/// `R` are the platform's registers: the handler of an interrupt line owns those that it reads, until
+/// `Platform::detach_line` gives it back.
+pub struct Handler<R>(Action<R>);
+
+/// What a handler does.
+enum Action<R> {
+    /// Leaves bits for a driver.
+    Note { note: Note<R>, events: &'static Events, bits: u32, registers: Option<R> },
+    /// Whatever the platform itself wants.
+    Closure(Box<dyn FnMut() -> Handled + Send>),
+}
+
+/// Leaves `bits`, or what the registers say, in a driver's events.
+pub(crate) type Note<R> = fn(&Events, u32, Option<&mut R>) -> Handled;
+
+impl<R> Handler<R> {
+    /// A handler that runs `action`. It must not allocate.
+    pub fn new(action: impl FnMut() -> Handled + Send + 'static) -> Self {
+        Self(Action::Closure(Box::new(action)))
+    }
+
+    /// A handler that leaves bits in `events`.
+    pub(crate) const fn noting(note: Note<R>, events: &'static Events, bits: u32, registers: Option<R>) -> Self {
+        Self(Action::Note { note, events, bits, registers })
+    }
+
+    /// Runs it: with interrupts off, on any CPU, on one at a time. It neither waits nor allocates.
+    #[inline]
+    pub fn run(&mut self) -> Handled {
+        match &mut self.0 {
+            Action::Note { note, events, bits, registers } => note(events, *bits, registers.as_mut()),
+            Action::Closure(action) => action(),
+        }
+    }
+
+    /// The registers that it owned.
+    pub(crate) fn into_registers(self) -> Option<R> {
+        match self.0 {
+            Action::Note { registers, .. } => registers,
+            Action::Closure(_) => None,
+        }
+    }
+}
+
+impl<R> fmt::Debug for Handler<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handler")
+    }
+}
 
 /// The memory write that a device performs to raise a message-signalled interrupt (PCI 3.0, 6.8.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MsiMessage {
-    /// Where the device writes.
+    /// The address that the device writes to.
     pub address: u64,
-    /// What it writes.
+    /// The value that it writes.
     pub data: u32,
 }
 
-/// An allocated interrupt vector. Only `Platform::release_vector` ends it.
+/// An allocated interrupt vector. Only `Platform::release_vector` ends it, or `detach_line`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Vector {
     /// The platform's number for it, unique while it is allocated.
     pub number: u32,
-    /// The message that raises it; `None` for a vector that stands for an interrupt line.
+    /// The message that raises it; `None` for the vector of an interrupt line.
     pub message: Option<MsiMessage>,
 }

@@ -5,10 +5,19 @@
 
 mod address;
 mod dma;
+mod events;
+pub(crate) mod heap;
 mod interrupt;
+mod lease;
+mod name;
 mod registers;
 
 pub use address::{Bdf, DeviceAddress, InterruptPin};
-pub use dma::{DmaExhausted, DmaMemory};
+pub use dma::{DmaExhausted, DmaMemory, OutOfMemory};
+pub(crate) use events::Cause;
+pub use events::Events;
+pub(crate) use interrupt::Note;
 pub use interrupt::{Handled, Handler, InterruptLine, MsiMessage, Polarity, Trigger, Vector, WiredInterrupt};
+pub(crate) use lease::EventsLease;
+pub use name::DeviceName;
 pub use registers::{RegisterWindow, Registers};

@@ -1,10 +1,10 @@
-//! Registers of a device, and where a window of them lies.
+//! A device's registers, and the location of a window of them.
 
 use core::fmt;
 
 use super::DeviceAddress;
 
-/// Where a window of device registers lies on the bus, and whose it is.
+/// The location of a window of device registers on the bus, and the device that owns it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RegisterWindow {
     /// The device that owns the registers.
@@ -20,8 +20,8 @@ pub struct RegisterWindow {
 }
 
 impl RegisterWindow {
-    /// The part of this window from `offset` on, `length` bytes long; `None` if it is empty or leaves the window.
-    pub(crate) fn part(&self, offset: u64, length: u64) -> Option<Self> {
+    /// The `length` bytes of this window from `offset` on; `None` if the part is empty or leaves the window.
+    pub fn part(&self, offset: u64, length: u64) -> Option<Self> {
         let end = offset.checked_add(length)?;
         let address = self.address.checked_add(offset)?;
         (length != 0 && end <= self.length).then_some(Self { address, length, ..*self })
@@ -41,14 +41,14 @@ impl fmt::Display for RegisterWindow {
 
 /// A window of device registers, in memory or I/O space: all or part of one BAR.
 ///
-/// Offsets are in bytes from the start of the window. Accesses have exactly the width named and are naturally aligned.
-/// An access outside the window or a misaligned one is a bug of the caller and panics: windows are checked against
-/// what a driver needs from them when they are made.
+/// Offsets are in bytes from the start of the window. Accesses have exactly the named width and are naturally
+/// aligned. An access outside the window or a misaligned one is a bug of the caller and panics: a window is checked
+/// against the driver's needs when it is made.
 pub trait Registers {
     /// Size of the window in bytes.
     fn len(&self) -> usize;
 
-    /// Whether the window holds no register at all.
+    /// Whether the window is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,7 +1,7 @@
-//! A slot's controller: its sequence, and the registers of the port that it is behind.
+//! A slot's controller: its sequence, and the registers of its port.
 //!
-//! Slot control takes one command at a time; the next waits until that one is done, or has had its time (6.7.3.2). Slot
-//! status is cleared by writing exactly the events that were read, so that none gets lost.
+//! Slot control takes one command at a time; the next one waits until that is complete or its time limit has passed
+//! (6.7.3.2). Slot status is cleared by writing exactly the events that were read, so that none is lost.
 
 use derive_more::{Display, Error};
 
@@ -11,23 +11,23 @@ use crate::pci::header::BusNumbers;
 use crate::pci::register::VENDOR_ID;
 use crate::pci::{Bdf, CapabilityError, ConfigSpace, Express, Function};
 
-/// How often events are cleared before one that is still there is taken for stuck.
+/// After this many clearings an event that stays set counts as stuck.
 const CLEARINGS: usize = 16;
 /// Polling interval of a slot that waits for something without an event: 10 ms.
 const GLANCE: u64 = 10_000_000;
-/// What vendor ID reads as while a function is not ready to be configured (PCIe 5.0, 2.3.2).
+/// The vendor ID of a function that is not ready for configuration (PCIe 5.0, 2.3.2).
 const NOT_READY: u16 = 0x0001;
 
-/// What is wrong with a slot.
+/// A slot's errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum SlotError {
     /// The port's capability list is broken.
     #[display("{_0}")]
     Capability(CapabilityError),
-    /// The port does not answer any more.
+    /// The port no longer responds.
     #[display("port {_0} is gone")]
     Gone(#[error(not(source))] Bdf),
-    /// Events are still there after they were cleared again and again. They are ignored from now on.
+    /// Events stay set after repeated clearing. They are ignored from now on.
     #[display("port {port}: slot events {events:#06x} cannot be cleared and are ignored")]
     StuckEvents {
         /// The port.
@@ -35,19 +35,19 @@ pub enum SlotError {
         /// The events, as bits of slot status.
         events: u16,
     },
-    /// A command was not done in time. It and those to come are taken for done.
+    /// A command was not complete in time. It and later ones count as complete.
     #[display(
         "port {port}: slot control {control:#06x} was not completed in {ms} ms; completion is not waited for any more"
     )]
     CommandTimeout {
         /// The port.
         port: Bdf,
-        /// What was written to slot control.
+        /// The value written to slot control.
         control: u16,
-        /// The time that it had.
+        /// The time limit.
         ms: u64,
     },
-    /// The slot was switched off, or stays off.
+    /// The slot was powered off, or stays off.
     #[display("port {port}: {trouble}")]
     SlotFault {
         /// The port.
@@ -58,17 +58,17 @@ pub enum SlotError {
     },
 }
 
-/// What a look at a slot led to.
+/// The result of polling a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use = "the task is given once"]
 pub struct SlotReport {
     /// What the caller must do with the devices behind the port; then [`Slot::added`](super::Slot::added) or [`Slot::removed`](super::Slot::removed).
     pub task: Option<Task>,
-    /// What went wrong; the slot goes on as well as it can.
+    /// What went wrong; the slot continues as well as it can.
     pub errors: [Option<SlotError>; 3],
 }
 
-/// A command that has not been completed.
+/// A command that is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Pending {
     control: SlotControl,
@@ -84,9 +84,9 @@ pub(super) struct Controller {
     reports_link: bool,
     timing: Timing,
     sequence: Sequence,
-    /// Slot control as it was found.
+    /// Slot control as found.
     found: SlotControl,
-    /// Slot control as it was written last.
+    /// Slot control as last written.
     control: SlotControl,
     command: Option<Pending>,
     /// Events that cannot be cleared.
@@ -97,10 +97,10 @@ pub(super) struct Controller {
 impl Controller {
     /// The hot-plug slot behind `port`; `None` if there is none.
     ///
-    /// A slot that has power counts as one whose devices are known.
+    /// If the slot has power, its devices count as known.
     ///
     /// # Errors
-    /// When the port's capability list is broken, or the port does not answer.
+    /// When the port's capability list is broken, or the port does not respond.
     pub(super) fn find<C: ConfigSpace>(config: &C, port: &Function, timing: Timing) -> Result<Option<Self>, SlotError> {
         let Some(express) = Express::find(config, port).map_err(SlotError::Capability)? else { return Ok(None) };
         if !express.has_slot() {
@@ -145,34 +145,34 @@ impl Controller {
         &self.express
     }
 
-    /// The number that is written on the slot.
+    /// The physical slot number.
     pub(super) const fn number(&self) -> u16 {
         self.capabilities.number()
     }
 
-    /// Where it is.
+    /// Its stage.
     pub(super) const fn stage(&self) -> Stage {
         self.sequence.stage()
     }
 
-    /// When to poll it if no interrupt comes before, in nanoseconds.
+    /// When to poll it without an interrupt, in nanoseconds.
     pub(super) const fn next_look(&self) -> Option<u64> {
         self.look
     }
 
-    /// Starts, at `now` (nanoseconds): what happened before is forgotten, and from now on the port interrupts for what
-    /// happens. Call [`Controller::poll`] at once.
+    /// Starts at `now` (nanoseconds): drops earlier events and enables the port's interrupts. Call
+    /// [`Controller::poll`] at once.
     pub(super) fn start<C: ConfigSpace>(&mut self, config: &mut C, now: u64) {
         self.express.clear_events(config, SlotStatus::EVENTS);
         self.look = Some(now);
         self.control_to(config, now);
     }
 
-    /// Looks at the slot at `now` (nanoseconds): takes what has happened, `noted` by an interrupt handler or not, and
-    /// goes on. The work of a call is bounded.
+    /// Serves the slot at `now` (nanoseconds): takes all events, `noted` by an interrupt handler or not, and
+    /// advances. The work per call is bounded.
     ///
     /// # Errors
-    /// When the port does not answer any more. Everything behind it is gone too.
+    /// When the port no longer responds. Then everything behind it is gone too.
     pub(super) fn poll<C: ConfigSpace>(
         &mut self,
         config: &mut C,
@@ -185,7 +185,7 @@ impl Controller {
         *stuck = remain;
         *late = self.complete(events, now);
         let mut signs = self.signs(config, events, status);
-        // Each pass gets a stage further, and there is no round of stages without one that waits.
+        // Each pass advances by a stage, and every cycle of stages has one that waits.
         for _ in 0..4 {
             signs.settled = self.is_settled();
             let step = self.sequence.step(signs, now);
@@ -194,7 +194,7 @@ impl Controller {
             }
             self.control_to(config, now);
             report.task = step.task;
-            // What happened has had its effect.
+            // The events have taken effect.
             signs =
                 SlotInputs { pressed: false, card_changed: false, link_changed: false, power_fault: false, ..signs };
             if report.task.is_some() || !self.sequence.is_ready(now) {
@@ -205,7 +205,7 @@ impl Controller {
         Ok(report)
     }
 
-    /// The devices behind the port were brought up; `any`: there is at least one function.
+    /// The devices behind the port were added; `any`: there is at least one function.
     pub(super) fn added<C: ConfigSpace>(&mut self, config: &mut C, any: bool, now: u64) -> Option<SlotError> {
         let trouble = self.sequence.added(any);
         self.control_to(config, now);
@@ -213,35 +213,35 @@ impl Controller {
         trouble.map(|trouble| SlotError::SlotFault { port: self.port(), trouble })
     }
 
-    /// The devices behind the port were given up.
+    /// The devices behind the port were removed.
     pub(super) fn removed<C: ConfigSpace>(&mut self, config: &mut C, now: u64) {
         self.sequence.removed();
         self.control_to(config, now);
         self.look = Some(now);
     }
 
-    /// The devices behind the port were found to be gone, although nothing was seen of the slot: they are to be given up,
-    /// and the card is to get power anew.
+    /// The devices behind the port turned out to be gone, although the slot reported nothing: they must be removed,
+    /// and the card must be powered again.
     pub(super) const fn lose(&mut self, now: u64) {
         self.sequence.lose();
         self.look = Some(now);
     }
 
-    /// Cuts the card's power, whatever the sequence wants.
+    /// Cuts the card's power, whatever the sequence's state.
     pub(super) fn cut_power<C: ConfigSpace>(&self, config: &mut C) {
         let control = self.express.slot_control(config) | SlotControl::POWER_OFF;
         self.express.set_slot_control(config, control);
     }
 
-    /// Leaves the slot alone from now on: its port interrupts as it was found to. Power and indicators stay as they are.
+    /// Stops serving the slot and restores the port's interrupt enables. Power and indicators stay as they are.
     pub(super) fn release<C: ConfigSpace>(&self, config: &mut C) {
         let interrupts = every_interrupt();
         self.express
             .set_slot_control(config, self.control.difference(interrupts) | self.found.intersection(interrupts));
     }
 
-    /// Reads and clears events until there are none. Returns them, with the status that was read last, and the error if
-    /// some cannot be cleared.
+    /// Reads and clears events until there are none. Returns them, the last status, and the error if some cannot be
+    /// cleared.
     fn take_events<C: ConfigSpace>(
         &mut self,
         config: &mut C,
@@ -255,7 +255,7 @@ impl Controller {
                 return Err(SlotError::Gone(port));
             }
             let new = status.intersection(SlotStatus::EVENTS).difference(self.ignored);
-            // Only after the register was read: a handler that clears an event meanwhile has noted it before.
+            // After the register is read: a handler that clears an event meanwhile has recorded it before.
             events |= noted().difference(self.ignored);
             if new.is_empty() {
                 return Ok((events, status, None));
@@ -270,7 +270,7 @@ impl Controller {
         Ok((events, status, (!stuck.is_empty()).then_some(error)))
     }
 
-    /// Notes that a command is done, or has had its time.
+    /// Records that the command is complete or its time limit has passed.
     fn complete(&mut self, events: SlotStatus, now: u64) -> Option<SlotError> {
         let Pending { control, since } = self.command?;
         let done = events.contains(SlotStatus::COMMAND_COMPLETED);
@@ -279,7 +279,7 @@ impl Controller {
             self.command = None;
         }
         if late && !done {
-            // A port that does not tell once will not tell the next time either.
+            // A port that fails to report a completion once will not report the next either.
             self.ignored |= SlotStatus::COMMAND_COMPLETED;
         }
         (late && !done).then(|| SlotError::CommandTimeout {
@@ -307,19 +307,19 @@ impl Controller {
         }
     }
 
-    /// Whether there is a function behind the port that is ready to be configured.
+    /// Whether a function behind the port is ready for configuration.
     fn card_answers<C: ConfigSpace>(&self, config: &C) -> bool {
         let secondary = BusNumbers::read(config, self.port()).secondary;
         let first = Bdf::new(self.port().segment(), secondary, 0, 0);
         first.is_some_and(|first| !matches!(config.read16(first, VENDOR_ID), NOT_READY | u16::MAX))
     }
 
-    /// Whether the slot is in the wanted state.
+    /// Whether the slot is in the desired state.
     fn is_settled(&self) -> bool {
         self.command.is_none() && self.control == self.wanted()
     }
 
-    /// The wanted slot control.
+    /// The desired slot control.
     fn wanted(&self) -> SlotControl {
         let SlotOutputs { power, power_indicator, attention_indicator } = self.sequence.lamps();
         let has = |part| self.capabilities.contains(part);
@@ -336,7 +336,7 @@ impl Controller {
         control.difference(SlotControl::INTERLOCK)
     }
 
-    /// The interrupts to ask for: of what the slot has, and can be cleared.
+    /// The interrupts to enable: for the slot's features, unless they cannot be cleared.
     fn interrupts(&self) -> SlotControl {
         let has = |part| self.capabilities.contains(part);
         let sources = [
@@ -356,7 +356,7 @@ impl Controller {
             && !self.ignored.contains(SlotStatus::COMMAND_COMPLETED)
     }
 
-    /// Brings the slot to the wanted state, unless a command is in progress.
+    /// Moves the slot to the desired state, unless a command is pending.
     fn control_to<C: ConfigSpace>(&mut self, config: &mut C, now: u64) {
         let control = self.wanted();
         if self.command.is_some() || control == self.control {
@@ -374,13 +374,13 @@ impl Controller {
         let behind = self.command.is_none() && !self.is_settled();
         let glance = (self.sequence.is_waiting() || behind).then(|| now.saturating_add(GLANCE));
         let at_once = self.sequence.is_ready(now).then_some(now);
-        // What is due and was not done waits for a sign, which a glance finds.
+        // An overdue step waits for a condition that only polling detects.
         let due = self.sequence.due().filter(|due| *due > now);
         [due, late, glance, at_once].into_iter().flatten().min()
     }
 }
 
-/// All bits that ask for interrupts.
+/// All interrupt enable bits.
 const fn every_interrupt() -> SlotControl {
     SlotControl::ATTENTION_BUTTON
         .union(SlotControl::POWER_FAULT)

@@ -1,17 +1,12 @@
-//! How a port requests service: by a message (MSI-X, or else MSI), by its interrupt line, or not at all.
+//! How a port requests service: by message (MSI-X, otherwise MSI), by its interrupt line, or not at all.
 //!
 //! A handler leaves bits and no more. On a line it also clears the events that it notes, since the line stays asserted
 //! until they are; it does so through a window of its own onto the port's configuration registers, because it may come
 //! while another CPU is using the ports to configuration space.
 
-use alloc::boxed::Box;
-use alloc::string::{String, ToString};
-use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-
 use derive_more::Display;
-use spin::Mutex;
 
+use crate::bus::{Cause, Events, EventsLease, OutOfMemory};
 use crate::pci::bridge::close_unused_windows;
 use crate::pci::express::SlotStatus;
 use crate::pci::register::{STATUS, Status};
@@ -30,7 +25,7 @@ pub enum SlotMode {
     /// By its interrupt line.
     #[display("intx")]
     Line,
-    /// Not at all: it is looked at every now and then.
+    /// Not at all: the slot is polled.
     #[display("poll")]
     Polling,
 }
@@ -40,49 +35,52 @@ impl SlotMode {
     const LADDER: [Self; 4] = [Self::Msix, Self::Msi, Self::Line, Self::Polling];
 }
 
+/// The bit for any event; those of slot status are below.
+const PENDING: u32 = 1 << 31;
+
 /// What the handler leaves.
-#[derive(Debug, Default)]
-pub(super) struct SlotEvents {
-    /// Events that were noted and cleared.
-    noted: AtomicU16,
-    pending: AtomicBool,
-    count: AtomicU32,
-}
+#[derive(Debug)]
+pub(super) struct SlotEvents(EventsLease);
 
 impl SlotEvents {
     /// Whether the slot is to be looked at. With interrupts off, right before the CPU is put to sleep by `sti; hlt`, no
     /// answer of *no* can be out of date.
     pub(super) fn is_pending(&self) -> bool {
-        self.pending.load(Ordering::Acquire)
+        self.0.is_pending()
     }
 
     /// Takes what was noted. What happens from now on is for the next time.
     pub(super) fn take(&self) -> SlotStatus {
-        self.pending.store(false, Ordering::Release);
-        SlotStatus::from_bits_retain(self.noted.swap(0, Ordering::AcqRel))
+        taken(&self.0)
     }
 
     /// How many interrupts there were.
     pub(super) fn count(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
+        self.0.count(Cause::Config) as u32
     }
+}
 
-    fn note(&self, events: SlotStatus) {
-        self.noted.fetch_or(events.bits(), Ordering::AcqRel);
-        self.pending.store(true, Ordering::Release);
-        self.count.fetch_add(1, Ordering::Relaxed);
-    }
+/// Takes the events that were noted.
+fn taken(events: &Events) -> SlotStatus {
+    SlotStatus::from_bits_retain((events.take() & !PENDING) as u16)
+}
+
+fn note(events: &Events, happened: SlotStatus) {
+    events.note(Cause::Config);
+    events.raise(PENDING | u32::from(happened.bits()));
 }
 
 /// The handler of a message: somebody is to look.
 #[doc(alias = "pciehp_isr")]
-fn message_interrupt(events: &SlotEvents) -> Handled {
-    events.note(SlotStatus::empty());
+fn message_interrupt<R>(events: &Events, _: u32, _: Option<&mut R>) -> Handled {
+    note(events, SlotStatus::empty());
     Handled::Yes
 }
 
 /// The handler of a line: `registers` are the port's configuration space, with slot status at `slot_status`.
-fn line_interrupt(events: &SlotEvents, registers: &mut impl Registers, slot_status: usize) -> Handled {
+fn line_interrupt<R: Registers>(events: &Events, slot_status: u32, registers: Option<&mut R>) -> Handled {
+    let Some(registers) = registers else { return Handled::No };
+    let slot_status = slot_status as usize;
     let status = Status::from_bits_retain(registers.read16(usize::from(STATUS)));
     // All ones: the port is gone, and asks for nothing.
     if status.bits() == u16::MAX || !status.contains(Status::INTERRUPT) {
@@ -93,15 +91,15 @@ fn line_interrupt(events: &SlotEvents, registers: &mut impl Registers, slot_stat
         return Handled::No;
     }
     registers.write16(slot_status, happened.bits());
-    events.note(happened);
+    note(events, happened);
     Handled::Yes
 }
 
-/// What a port interrupts by.
+/// The interrupt source of a port.
 enum Source<R> {
     Msix { table: MsixTable<R>, vector: Vector },
     Msi { msi: EnabledMsi, vector: Vector },
-    Line { registers: Arc<Mutex<R>>, vector: Vector },
+    Line { vector: Vector },
     Polling,
 }
 
@@ -111,29 +109,32 @@ pub(super) struct SlotInterrupts<R> {
     function: Function,
     /// The command register as found.
     command: Command,
-    events: Arc<SlotEvents>,
+    events: SlotEvents,
     source: Source<R>,
 }
 
 impl<R: Registers + Send + 'static> SlotInterrupts<R> {
     /// Gives the port with this capability interrupts: in the mode that is `forced`, or else in the first of the ladder that
     /// works, and polling if none does. `name` is the vector's.
+    ///
+    /// # Errors
+    /// When there is no memory for events.
     pub(super) fn find<P: Platform<Registers = R>>(
         platform: &mut P,
         port: &Node,
         express: &Express,
         name: &str,
         forced: Option<SlotMode>,
-    ) -> Self {
+    ) -> Result<Self, OutOfMemory> {
+        let events = SlotEvents(EventsLease::take()?);
         let Node { function: port, bars, .. } = port;
         close_unused_windows(platform.config(), port.bdf);
         // Interrupts are messages too, and the table of MSI-X is in memory.
         let command = port.enable(platform.config(), Command::MEMORY | Command::BUS_MASTER);
-        let events = Arc::new(SlotEvents::default());
-        let mut target = Target { platform, port, bars, express, name, events: &events };
+        let mut target = Target { platform, port, bars, express, name, events: events.0.shared() };
         let ladder = SlotMode::LADDER.into_iter().filter(|mode| forced.is_none_or(|forced| forced == *mode));
         let source = ladder.into_iter().find_map(|mode| target.attempt(mode)).unwrap_or(Source::Polling);
-        Self { function: *port, command, events, source }
+        Ok(Self { function: *port, command, events, source })
     }
 
     /// What the handler leaves.
@@ -164,42 +165,40 @@ impl<R: Registers + Send + 'static> SlotInterrupts<R> {
                 msi.disable(platform.config());
                 platform.release_vector(vector);
             }
-            Source::Line { registers, vector } => {
+            Source::Line { vector } => {
                 self.function.set_intx(platform.config(), false);
-                platform.release_vector(vector);
-                // The handler, which had the other reference, has been dropped.
-                if let Some(registers) = Arc::into_inner(registers) {
-                    platform.unmap(registers.into_inner());
+                if let Some(registers) = platform.detach_line(vector).and_then(Handler::into_registers) {
+                    platform.unmap(registers);
                 }
             }
             Source::Polling => {}
         }
-        // Bridges go on passing on what is behind them.
+        // A bridge keeps forwarding to what is behind it.
         let kept = Command::IO | Command::MEMORY | Command::BUS_MASTER;
         let now = self.function.command(platform.config()).intersection(kept);
         self.function.set_command(platform.config(), self.command | now);
     }
 }
 
-/// A port about to get interrupts.
+/// A port that is about to get interrupts.
 struct Target<'a, P> {
     platform: &'a mut P,
     port: &'a Function,
     bars: &'a Bars,
     express: &'a Express,
     name: &'a str,
-    events: &'a Arc<SlotEvents>,
+    events: &'static Events,
 }
 
 impl<P: Platform> Target<'_, P> {
-    /// Sets up one mode, or leaves everything as it was.
+    /// Sets up one mode, or changes nothing.
     fn attempt(&mut self, mode: SlotMode) -> Option<Source<P::Registers>> {
         match mode {
             SlotMode::Msix => self.msix(),
             SlotMode::Msi => self.msi(),
             SlotMode::Line => self.line(),
             SlotMode::Polling => {
-                // Nobody would take the line back.
+                // Nothing would handle the line.
                 self.port.set_intx(self.platform.config(), false);
                 Some(Source::Polling)
             }
@@ -207,9 +206,8 @@ impl<P: Platform> Target<'_, P> {
     }
 
     fn message_vector(&mut self, mode: SlotMode) -> Option<Vector> {
-        let events = Arc::clone(self.events);
-        let handler: Handler = Box::new(move || message_interrupt(&events));
-        tell(self.name, mode, self.platform.allocate_vector(String::from(self.name), handler))
+        let handler = Handler::noting(message_interrupt, self.events, 0, None);
+        tell(self.name, mode, self.platform.allocate_vector(format_args!("{}", self.name), handler))
     }
 
     fn msix(&mut self) -> Option<Source<P::Registers>> {
@@ -229,7 +227,14 @@ impl<P: Platform> Target<'_, P> {
             self.platform.release_vector(vector);
             return None;
         };
-        let mut table = msix.enable(self.platform.config(), table, pending);
+        let enabled = msix.enable(self.platform.config(), table, pending).map_err(|(error, windows)| {
+            windows.into_iter().for_each(|window| self.platform.unmap(window));
+            error
+        });
+        let Some(mut table) = tell(self.name, SlotMode::Msix, enabled) else {
+            self.platform.release_vector(vector);
+            return None;
+        };
         // The table has the entry.
         let _ = table.program(entry, message).and_then(|()| table.unmask(entry));
         table.set_function_mask(self.platform.config(), false);
@@ -249,28 +254,24 @@ impl<P: Platform> Target<'_, P> {
 
     fn line(&mut self) -> Option<Source<P::Registers>> {
         let pin = self.port.interrupt_pin?;
-        let registers = Arc::new(Mutex::new(self.platform.map_config(self.port.bdf)?));
-        let (events, window) = (Arc::clone(self.events), Arc::clone(&registers));
-        let slot_status = usize::from(self.express.slot_status_offset());
-        let handler: Handler = Box::new(move || line_interrupt(&events, &mut *window.lock(), slot_status));
+        let registers = self.platform.map_config(self.port.bdf)?;
+        let slot_status = u32::from(self.express.slot_status_offset());
+        let handler = Handler::noting(line_interrupt, self.events, slot_status, Some(registers));
         let line = InterruptLine::Pin { function: self.port.bdf, pin };
-        let attached = self.platform.attach_line(line, self.name.to_string(), handler);
-        match tell(self.name, SlotMode::Line, attached) {
-            Some(vector) => {
-                self.port.set_intx(self.platform.config(), true);
-                Some(Source::Line { registers, vector })
+        let attached = self.platform.attach_line(line, format_args!("{}", self.name), handler);
+        let attached = attached.map_err(|(error, handler)| {
+            if let Some(registers) = handler.into_registers() {
+                self.platform.unmap(registers);
             }
-            None => {
-                if let Some(registers) = Arc::into_inner(registers) {
-                    self.platform.unmap(registers.into_inner());
-                }
-                None
-            }
-        }
+            error
+        });
+        let vector = tell(self.name, SlotMode::Line, attached)?;
+        self.port.set_intx(self.platform.config(), true);
+        Some(Source::Line { vector })
     }
 }
 
-/// Says why a mode is not to be had.
+/// Logs why a mode is not available.
 fn tell<T, E: core::fmt::Display>(name: &str, mode: SlotMode, outcome: Result<T, E>) -> Option<T> {
     outcome.inspect_err(|error| log::info!("{name}: no {mode} interrupts: {error}")).ok()
 }
@@ -279,7 +280,7 @@ fn tell<T, E: core::fmt::Display>(name: &str, mode: SlotMode, outcome: Result<T,
 mod tests {
     use super::*;
 
-    /// The registers that a handler looks at: command and status, slot control and slot status.
+    /// The registers that a handler reads: command and status, slot control and slot status.
     struct Page {
         status: u16,
         slot_status: u16,
@@ -314,30 +315,30 @@ mod tests {
 
     #[test]
     fn a_line_handler_claims_its_own_and_silences_it() {
-        let events = SlotEvents::default();
+        let events = Events::new();
         let happened = SlotStatus::ATTENTION_BUTTON | SlotStatus::PRESENCE_CHANGED;
         let mut page = Page { status: Status::INTERRUPT.bits(), slot_status: (happened | SlotStatus::PRESENT).bits() };
-        assert_eq!(line_interrupt(&events, &mut page, SLOT_STATUS), Handled::Yes);
+        assert_eq!(line_interrupt(&events, SLOT_STATUS as u32, Some(&mut page)), Handled::Yes);
         assert_eq!(page.slot_status, SlotStatus::PRESENT.bits());
         assert!(events.is_pending());
-        assert_eq!((events.take(), events.is_pending(), events.count()), (happened, false, 1));
+        assert_eq!((taken(&events), events.is_pending(), events.count(Cause::Config)), (happened, false, 1));
     }
 
     #[test]
     fn a_line_handler_leaves_the_interrupts_of_others_alone() {
-        let events = SlotEvents::default();
+        let events = Events::new();
         let happened = SlotStatus::LINK_CHANGED.bits();
         let others = [
             // It did not ask, whatever its slot status says.
             Page { status: 0, slot_status: happened },
-            // It asks for something else.
+            // It interrupts for another reason.
             Page { status: Status::INTERRUPT.bits(), slot_status: SlotStatus::PRESENT.bits() },
             // It is gone.
             Page { status: 0xFFFF, slot_status: 0xFFFF },
         ];
         for mut page in others {
             let before = page.slot_status;
-            assert_eq!(line_interrupt(&events, &mut page, SLOT_STATUS), Handled::No);
+            assert_eq!(line_interrupt(&events, SLOT_STATUS as u32, Some(&mut page)), Handled::No);
             assert_eq!(page.slot_status, before);
         }
         assert!(!events.is_pending());
@@ -345,9 +346,9 @@ mod tests {
 
     #[test]
     fn a_message_only_asks_to_be_looked_at() {
-        let events = SlotEvents::default();
-        assert_eq!(message_interrupt(&events), Handled::Yes);
+        let events = Events::new();
+        assert_eq!(message_interrupt::<Page>(&events, 0, None), Handled::Yes);
         assert!(events.is_pending());
-        assert!(events.take().is_empty());
+        assert!(taken(&events).is_empty());
     }
 }

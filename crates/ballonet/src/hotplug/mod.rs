@@ -1,12 +1,11 @@
-//! Native PCI Express hot-plug: slots whose cards come and go while the machine runs (PCIe 5.0, 6.7).
+//! Native PCI Express hot-plug: slots whose cards are added and removed while the machine runs (PCIe 5.0, 6.7).
 //!
-//! `Sequence` is the state machine, without I/O: what was seen goes in, and what the slot is to show and what is to be
-//! done come out. `Controller` is a sequence with its port's registers. A [`Slot`] is a controller with the interrupts by
-//! which the port asks to be looked at. Its owner brings the devices up and down: [`crate::pci::Tree::rescan`] and
-//! [`crate::pci::Tree::remove_behind`].
+//! `Sequence` is the state machine, without I/O: observations go in; the slot's outputs and tasks come out.
+//! `Controller` is a sequence with its port's registers. A [`Slot`] is a controller with the port's interrupts. Its
+//! owner adds and removes the devices: [`crate::pci::Tree::rescan`] and [`crate::pci::Tree::remove_behind`].
 //!
-//! The port's registers are device data like any other: events that cannot be cleared, commands that are never done,
-//! presence that flaps and ports that are gone end in a [`SlotError`], and every wait has an end.
+//! The port's registers are untrusted device data. Events that cannot be cleared, commands that never complete,
+//! presence that flaps and ports that disappear end in a [`SlotError`], and every wait is bounded.
 
 mod controller;
 mod interrupt;

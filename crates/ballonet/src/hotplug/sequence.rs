@@ -1,4 +1,4 @@
-//! What a slot goes through: a state machine without I/O.
+//! The states of a slot: a state machine without I/O.
 //!
 //! ```text
 //!            card comes                       link is up, card answers         added
@@ -9,9 +9,9 @@
 //!    └─────────────────────── Draining ◀────────── Falling ◀───────────────────── Removing
 //! ```
 //!
-//! A press of the button starts what a second press takes back; in between the power indicator blinks (6.7.1.5). A card
-//! that comes is powered at once. One whose presence or link has changed while it was on is taken for gone, even if
-//! there is one again: nobody knows that it is the same.
+//! A press of the button starts a change that a second press cancels; in between the power indicator blinks
+//! (6.7.1.5). A card that appears is powered at once. If its presence or link changes while it is on, it counts as
+//! removed even if a card is there now: it may be another one.
 
 use derive_more::Display;
 
@@ -19,29 +19,29 @@ use crate::pci::express::Indicator;
 
 const MILLISECOND: u64 = 1_000_000;
 
-/// How long a slot waits for what, in nanoseconds.
+/// A slot's delays and time limits, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// From a press of the button until it counts; a second press takes it back (6.7.1.5).
+    /// From a press of the button until it takes effect; a second press cancels it (6.7.1.5).
     pub think: u64,
-    /// From when power is switched on until the link has to be up, and from then until the card has to answer.
+    /// From power-on until the link must be up, and from then until the card must answer.
     pub patience: u64,
-    /// From when the link is up until the card is spoken to (6.6.1).
+    /// From link-up until the card is first accessed (6.6.1).
     pub settle: u64,
-    /// The same, where the port does not tell whether its link is up.
+    /// The same if the port does not report its link state.
     pub settle_blindly: u64,
-    /// From when power is switched off until it is taken for gone (6.7.1.8).
+    /// From power-off until the power is surely gone (6.7.1.8).
     pub drain: u64,
-    /// From a command until it has to be done (6.7.3.2).
+    /// The time limit of a command (6.7.3.2).
     pub command: u64,
-    /// Times that a card may appear within [`Timing::calm`]; more is a loose contact.
+    /// Times that a card may appear within [`Timing::calm`]; more often indicates a loose contact.
     pub comings: u32,
-    /// The time within which that counts.
+    /// The period in which that counts.
     pub calm: u64,
 }
 
 impl Timing {
-    /// For slots that a hand reaches into: as the specification has it.
+    /// For physical slots, by the specification.
     pub(crate) const STANDARD: Self = Self {
         think: 5000 * MILLISECOND,
         patience: 1000 * MILLISECOND,
@@ -53,24 +53,24 @@ impl Timing {
         calm: 10_000 * MILLISECOND,
     };
 
-    /// For slots of virtual machines: nobody presses by mistake, and there is no power to drain nor a link to train.
+    /// For virtual machines' slots: nobody presses by mistake, and there is no power to drain and no link to train.
     pub const PROMPT: Self = Self { think: 0, settle: 0, settle_blindly: 0, drain: 0, comings: 64, ..Self::STANDARD };
 }
 
 impl Default for Timing {
-    /// As the specification has it, for slots that a hand reaches into.
+    /// For physical slots, by the specification.
     fn default() -> Self {
         Self::STANDARD
     }
 }
 
-/// Where a slot is.
+/// A slot's stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum Stage {
     /// Without power.
     #[display("off")]
     Off,
-    /// The button was pressed: at this moment it counts.
+    /// The button was pressed; the press takes effect at this time.
     #[display("about to switch {}", if *on { "on" } else { "off" })]
     ButtonGrace {
         /// Whether to switch power on.
@@ -78,33 +78,33 @@ pub enum Stage {
         /// When, in nanoseconds.
         until: u64,
     },
-    /// Power is on, and the link has until then to come up.
+    /// Power is on; the link must come up by this time.
     #[display("waiting for the link")]
     Rising {
         /// In nanoseconds.
         until: u64,
     },
-    /// The link is up, and the card is left alone for a while, and then has a while to answer.
+    /// The link is up: the card is left alone for a while, then must answer.
     #[display("waiting for the card")]
     Settling {
-        /// When it may be spoken to, in nanoseconds.
+        /// When it may be accessed, in nanoseconds.
         from: u64,
-        /// When it has to answer.
+        /// When it must have answered.
         until: u64,
     },
-    /// The devices behind the port are being brought up.
+    /// The devices behind the port are being added.
     #[display("bringing devices up")]
     Adding,
-    /// With power, and in use.
+    /// Powered and in use.
     #[display("on")]
     On,
-    /// The devices behind the port are being given up.
+    /// The devices behind the port are being removed.
     #[display("giving devices up")]
     Removing,
     /// Power is being switched off.
     #[display("switching off")]
     Falling,
-    /// Power is off, and what is left of it is gone then.
+    /// Power is off; by this time it has drained.
     #[display("losing power")]
     Draining {
         /// In nanoseconds.
@@ -112,32 +112,32 @@ pub enum Stage {
     },
 }
 
-/// What was seen of a slot.
+/// The observed state and events of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)]
 pub(crate) struct SlotInputs {
     /// The button was pressed.
     pub pressed: bool,
-    /// A card has come or gone, or the latch was moved.
+    /// A card has appeared or disappeared, or the latch moved.
     pub card_changed: bool,
     /// The link has come up or gone down.
     pub link_changed: bool,
     /// There was a power fault.
     pub power_fault: bool,
-    /// There is a card, and the latch that holds it is closed.
+    /// A card is present, and its latch is closed.
     pub present: bool,
-    /// The link is up, or the port does not tell.
+    /// The link is up, or the port does not report it.
     pub link: bool,
     /// The card answers.
     pub answers: bool,
-    /// The slot is as [`Sequence::lamps`] said, and has no command to carry out.
+    /// The slot is in the state of [`Sequence::lamps`] and no command is pending.
     pub settled: bool,
 }
 
 /// The wanted state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SlotOutputs {
-    /// Whether it has power.
+    /// Whether the slot has power.
     pub power: bool,
     /// The power indicator.
     pub power_indicator: Indicator,
@@ -148,16 +148,16 @@ pub(crate) struct SlotOutputs {
 /// What the caller must do with the devices behind the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Find them and bring them up; then `Sequence::added`.
+    /// Find and start them; then call `Sequence::added`.
     Add,
-    /// Give them up; then `Sequence::removed`.
+    /// Stop and forget them; then call `Sequence::removed`.
     Remove {
-        /// They are gone already.
+        /// They are already gone.
         surprise: bool,
     },
 }
 
-/// Why a slot was switched off, or stays off.
+/// Why a slot was powered off, or stays off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 pub enum SlotFault {
     /// The link did not come up, or went down again.
@@ -169,10 +169,10 @@ pub enum SlotFault {
     /// There was a power fault.
     #[display("there was a power fault")]
     PowerFault,
-    /// The card was gone before it was up.
+    /// The card disappeared before it was up.
     #[display("the card was gone before it was up")]
     Left,
-    /// Nothing behind the port could be brought up.
+    /// No device behind the port could be started.
     #[display("nothing behind it could be brought up")]
     NothingUp,
     /// The card comes and goes too often.
@@ -186,7 +186,7 @@ pub enum SlotFault {
 pub(crate) struct Step {
     /// The next task, if any.
     pub task: Option<Task>,
-    /// What went wrong, if anything did.
+    /// What went wrong, if anything.
     pub trouble: Option<SlotFault>,
 }
 
@@ -199,21 +199,21 @@ impl Step {
 pub(crate) struct Sequence {
     stage: Stage,
     timing: Timing,
-    /// The last attempt went wrong: the attention indicator says so.
+    /// The last attempt failed; the attention indicator shows that.
     faulty: bool,
-    /// The button was pressed while the slot was on its way up.
+    /// The button was pressed while the slot was powering up.
     pressed: bool,
-    /// What was being brought up may have been exchanged meanwhile.
+    /// The card being added may have been exchanged meanwhile.
     shaken: bool,
-    /// A card has come while the slot was on its way down.
+    /// A card appeared while the slot was powering down.
     newcomer: bool,
-    /// Comings of cards that count, and since when.
+    /// Number of counted appearances, and since when.
     comings: (u32, u64),
 }
 
 impl Sequence {
-    /// A slot as it is found, with power (and devices that are known already) or without. A card that has none is powered
-    /// by the first step.
+    /// A slot as found: powered, with devices that are already known, or not. The first step powers a card that is
+    /// off.
     pub(crate) const fn new(timing: Timing, powered: bool, present: bool) -> Self {
         let stage = match (powered, present) {
             (true, true) => Stage::On,
@@ -224,7 +224,7 @@ impl Sequence {
         Self { stage, timing, faulty: false, pressed: false, shaken: false, newcomer, comings: (0, 0) }
     }
 
-    /// Where the slot is.
+    /// The slot's stage.
     pub(crate) const fn stage(&self) -> Stage {
         self.stage
     }
@@ -245,7 +245,7 @@ impl Sequence {
         SlotOutputs { power, power_indicator, attention_indicator }
     }
 
-    /// When [`Sequence::step`] is due although nothing was seen, in nanoseconds.
+    /// When [`Sequence::step`] is due without new events, in nanoseconds.
     pub(crate) const fn due(&self) -> Option<u64> {
         match self.stage {
             Stage::ButtonGrace { until, .. } | Stage::Rising { until } | Stage::Draining { until } => Some(until),
@@ -254,12 +254,12 @@ impl Sequence {
         }
     }
 
-    /// Whether it waits for something without an event, so that it must be polled.
+    /// Whether it waits for something that causes no event, so that it must be polled.
     pub(crate) const fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::Rising { .. } | Stage::Settling { .. } | Stage::Falling)
     }
 
-    /// Goes on, by what was seen at `now` (nanoseconds).
+    /// Advances by what was observed at `now` (nanoseconds).
     pub(crate) fn step(&mut self, signs: SlotInputs, now: u64) -> Step {
         match self.stage {
             Stage::Off => self.off(signs, now),
@@ -299,18 +299,18 @@ impl Sequence {
                     return Step::NOTHING;
                 }
                 self.stage = Stage::Off;
-                // A card that is to have power again is not told to be free to be pulled in between.
+                // A card that will get power again must not be shown as removable in between.
                 self.off(SlotInputs { pressed: false, ..signs }, now)
             }
         }
     }
 
-    /// The devices behind the port were found to be gone, although nothing was seen of the slot.
+    /// The devices behind the port turned out to be gone, although the slot reported nothing.
     pub(crate) const fn lose(&mut self) {
         self.shaken = true;
     }
 
-    /// The devices behind the port were brought up; `any`: there is at least one function.
+    /// The devices behind the port were added; `any`: there is at least one function.
     pub(crate) fn added(&mut self, any: bool) -> Option<SlotFault> {
         if self.stage != Stage::Adding {
             return None;
@@ -323,14 +323,14 @@ impl Sequence {
         self.fall(SlotFault::NothingUp).trouble
     }
 
-    /// The devices behind the port were given up.
+    /// The devices behind the port were removed.
     pub(crate) fn removed(&mut self) {
         if self.stage == Stage::Removing {
             self.stage = Stage::Falling;
         }
     }
 
-    /// Whether there is something to do at once: a step has changed the stage to one that need not wait.
+    /// Whether to step again at once: the last step reached a stage that need not wait.
     pub(crate) const fn is_ready(&self, now: u64) -> bool {
         match self.stage {
             Stage::ButtonGrace { until, .. } | Stage::Draining { until } => now >= until,
@@ -360,14 +360,14 @@ impl Sequence {
         } else if signs.card_changed {
             return self.come(now);
         } else if now >= until {
-            // A hand on the button vouches for the card.
+            // A press of the button confirms that the contact is good.
             self.comings = (0, now);
             self.rise(now);
         }
         Step::NOTHING
     }
 
-    /// A card appeared on its own.
+    /// A card appeared by itself.
     fn come(&mut self, now: u64) -> Step {
         let (count, since) = self.comings;
         let fresh = now.saturating_sub(since) >= self.timing.calm;
@@ -375,7 +375,7 @@ impl Sequence {
         if self.comings.0 > self.timing.comings {
             self.faulty = true;
             self.stage = Stage::Off;
-            // Told once.
+            // Reported once.
             let told = self.comings.0 > self.timing.comings + 1;
             let trouble = SlotFault::LooseContact(self.comings.0);
             return Step { task: None, trouble: (!told).then_some(trouble) };
@@ -389,7 +389,7 @@ impl Sequence {
         self.stage = Stage::Rising { until: now.saturating_add(self.timing.patience) };
     }
 
-    /// With power, and not in use yet. Presence and link may change now, as long as there are both in the end.
+    /// Powered but not yet in use. Presence and link may change now, as long as both are there in the end.
     fn coming_up(&mut self, signs: SlotInputs, now: u64) -> Step {
         self.pressed |= signs.pressed;
         if signs.power_fault {
@@ -402,10 +402,10 @@ impl Sequence {
             Stage::Rising { .. } if signs.settled && signs.link => {
                 let from = now.saturating_add(self.timing.settle);
                 self.stage = Stage::Settling { from, until: from.saturating_add(self.timing.patience) };
-                // No time to wait is no reason to wait for the next look.
+                // Without a delay, do not wait for the next poll.
                 if self.timing.settle == 0 { self.coming_up(signs, now) } else { Step::NOTHING }
             }
-            // The time counts from when power is on.
+            // The time counts from power-on.
             Stage::Rising { .. } if !signs.settled => {
                 self.stage = Stage::Rising { until: now.saturating_add(self.timing.patience) };
                 Step::NOTHING
@@ -432,7 +432,7 @@ impl Sequence {
         Step::NOTHING
     }
 
-    /// Gives up the devices in use if they may be gone.
+    /// Removes the devices in use if they may be gone.
     fn lost(&mut self, signs: SlotInputs) -> Option<Step> {
         let changed = core::mem::take(&mut self.shaken) || signs.card_changed || signs.link_changed;
         if signs.power_fault {
@@ -445,13 +445,13 @@ impl Sequence {
     }
 
     fn remove(&mut self, surprise: bool) -> Step {
-        // Whatever is there after a surprise came after it.
+        // After a surprise removal, any card present is a new one.
         self.newcomer = surprise;
         self.stage = Stage::Removing;
         Step { task: Some(Task::Remove { surprise }), trouble: None }
     }
 
-    /// Switches off what did not come up.
+    /// Powers off what did not come up.
     const fn fall(&mut self, trouble: SlotFault) -> Step {
         self.faulty = true;
         self.newcomer = false;

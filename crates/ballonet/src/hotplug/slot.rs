@@ -36,10 +36,10 @@ pub struct SlotState {
 impl<R: Registers + Send + 'static> Slot<R> {
     /// The hot-plug slot behind `port`; `None` if there is none.
     ///
-    /// A slot that has power counts as one whose devices are known.
+    /// If the slot has power, its devices count as known.
     ///
     /// # Errors
-    /// When the port's capability list is broken, or the port does not answer.
+    /// When the port's capability list is broken, or the port does not respond.
     pub fn find<C: ConfigSpace>(config: &C, port: &Function, timing: Timing) -> Result<Option<Self>, SlotError> {
         let controller = Controller::find(config, port, timing)?;
         Ok(controller.map(|controller| Self { controller, interrupts: None }))
@@ -65,7 +65,15 @@ impl<R: Registers + Send + 'static> Slot<R> {
         P: Platform<Registers = R>,
     {
         let express = self.controller.express();
-        self.interrupts = Some(SlotInterrupts::find(platform, port, express, name, forced));
+        self.interrupts = match SlotInterrupts::find(platform, port, express, name, forced) {
+            Ok(interrupts) => Some(interrupts),
+            Err(error) => {
+                log::warn!("{name}: no interrupts: {error}");
+                // Nobody would take the line back.
+                port.function.set_intx(platform.config(), false);
+                None
+            }
+        };
         let now = platform.now();
         self.controller.start(platform.config(), now);
     }
@@ -79,43 +87,43 @@ impl<R: Registers + Send + 'static> Slot<R> {
     /// Looks at the slot: takes what has happened, and goes on. The work of a call is bounded.
     ///
     /// # Errors
-    /// When the port does not answer any more. Everything behind it is gone too.
+    /// When the port no longer responds. Then everything behind it is gone too.
     pub fn poll<P: Platform<Registers = R>>(&mut self, platform: &mut P) -> Result<SlotReport, SlotError> {
         let (now, interrupts) = (platform.now(), self.interrupts.as_ref());
         let noted = || interrupts.map_or(SlotStatus::empty(), |interrupts| interrupts.events().take());
         self.controller.poll(platform.config(), noted, now)
     }
 
-    /// The devices behind the port were brought up; `any`: there is at least one function.
+    /// The devices behind the port were added; `any`: there is at least one function.
     pub fn added<P: Platform<Registers = R>>(&mut self, platform: &mut P, any: bool) -> Option<SlotError> {
         let now = platform.now();
         self.controller.added(platform.config(), any, now)
     }
 
-    /// The devices behind the port were given up.
+    /// The devices behind the port were removed.
     pub fn removed<P: Platform<Registers = R>>(&mut self, platform: &mut P) {
         let now = platform.now();
         self.controller.removed(platform.config(), now);
     }
 
-    /// The devices behind the port were found to be gone, although nothing was seen of the slot: they must be given up,
-    /// and the card gets power anew.
+    /// The devices behind the port turned out to be gone, although the slot reported nothing: they must be removed,
+    /// and the card is powered again.
     pub fn lose<P: Platform<Registers = R>>(&mut self, platform: &P) {
         self.controller.lose(platform.now());
     }
 
-    /// Cuts the card's power without telling anybody, as a fault would: for tests of what follows.
+    /// Cuts the card's power without notice, as a fault would: for tests.
     pub fn cut_power<C: ConfigSpace>(&self, config: &mut C) {
         self.controller.cut_power(config);
     }
 
-    /// Leaves the slot alone from now on: its port interrupts as it was found to. Power and indicators stay as they are.
+    /// Stops serving the slot and restores the port's interrupt enables. Power and indicators stay as they are.
     pub fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
         self.controller.release(platform.config());
         self.forget(platform);
     }
 
-    /// Ends the interrupts of a port that is gone.
+    /// Releases the interrupts of a port that is gone.
     pub fn forget<P: Platform<Registers = R>>(self, platform: &mut P) {
         if let Some(interrupts) = self.interrupts {
             interrupts.release(platform);

@@ -1,12 +1,12 @@
-//! Allocation: finding the run of free frames that costs the rest of memory least.
+//! Allocation: finds the run of free frames that fragments the remaining memory least.
 //!
-//! - Up to 512 frames come from one region, of the zone with the highest addresses that has one, and there from the
-//!   region whose largest block is the smallest that surely fits. So whole regions are broken last, and low memory is
-//!   kept. This takes constant time.
-//! - Only when no block surely fits are regions searched that might have the run all the same, across the alignment
-//!   that blocks have: at most those with blocks of a quarter of the size or more.
-//! - More than 512 frames come from wholly free regions that follow each other. The search looks at a bit a region,
-//!   so at a mebibyte in 16 TiB; the allocation itself at each region of the run.
+//! - Up to 512 frames come from one region of the highest zone that has one; there, from the region whose largest
+//!   block is the smallest that surely fits. So whole regions are broken last, and low memory is kept. This takes
+//!   constant time.
+//! - Only if no block surely fits, the search covers regions that may still have the run, across block alignment: at
+//!   most those with blocks of a quarter of the size or more.
+//! - More than 512 frames come from adjacent wholly free regions. The search reads one bit per region, so a mebibyte
+//!   in 16 TiB; the allocation itself visits each region of the run.
 #![forbid(unsafe_code)]
 
 use super::error::AllocateError;
@@ -18,7 +18,7 @@ use super::region::{Family, FrameState};
 use super::span::parts;
 use super::{FRAME_SIZE, FrameRun, PhysAddr};
 
-/// How many frames, and aligned to how many: both at least 1, the latter a power of two.
+/// Number of frames and alignment in frames: both at least 1, the alignment a power of two.
 #[derive(Clone, Copy)]
 struct Request {
     frames: u32,
@@ -31,23 +31,23 @@ impl Request {
         if valid { Ok(Self { frames, align }) } else { Err(AllocateError::Malformed { frames, align }) }
     }
 
-    /// Whether one region can hold it.
+    /// Whether it fits into one region.
     fn fits_region(self) -> bool {
         self.frames <= REGION_FRAMES && self.align <= REGION_FRAMES
     }
 
-    /// The order of a block in which it surely fits, if a region can hold it.
+    /// The order of a block in which it surely fits, if it fits into a region.
     fn sure_order(self) -> u32 {
         self.frames.max(self.align).next_power_of_two().ilog2()
     }
 
-    /// The least order of the blocks that a run for it must contain: 2^(k+1) - 1 frames always contain 2^k aligned
-    /// ones.
+    /// The least order of block that every run for it contains: 2^(k+1) - 1 frames always contain an aligned block of
+    /// 2^k.
     fn least_order(self) -> u32 {
         (self.frames + 1).ilog2() - 1
     }
 
-    /// The positions in a region from which it fits into `free`.
+    /// The first position in `free` where it fits.
     fn fits_at(self, free: FrameSet) -> Option<u32> {
         (free.starts_of_runs(self.frames) & FrameSet::aligned(self.align)).first()
     }
@@ -57,9 +57,9 @@ impl Frames<'_> {
     /// Allocates `frames` contiguous frames; free -> used. The first frame's number is a multiple of `align`, a power
     /// of two.
     ///
-    /// Up to 512 frames aligned to up to 512 lie in one 2 MiB region and come in constant time while there is a free
-    /// block of the next power of two. More than that starts at a region's edge and costs a search over a bit a
-    /// region.
+    /// Up to 512 frames with an alignment of up to 512 lie in one 2 MiB region; this takes constant time while there
+    /// is a free block of the next power of two. Longer runs start at a region's boundary and cost a search over one
+    /// bit per region.
     ///
     /// # Errors
     /// [`AllocateError::Exhausted`] when there is no such run, [`AllocateError::Malformed`] when no frames are asked for or
@@ -74,11 +74,11 @@ impl Frames<'_> {
         self.take(request, run)
     }
 
-    /// The same, but the whole run lies below the address `limit`: for devices and processor modes that reach no
-    /// further.
+    /// The same, but the whole run lies below the address `limit`: for devices and processor modes with limited
+    /// reach.
     ///
-    /// From 4 GiB on it first tries what is below 4 GiB in constant time. Otherwise, and when that fails, it looks at
-    /// each region below the limit, highest first.
+    /// For limits of 4 GiB and above, it first tries memory below 4 GiB in constant time. Otherwise, and if that
+    /// fails, it visits each region below the limit, highest first.
     ///
     /// # Errors
     /// As [`Frames::allocate`].
@@ -98,7 +98,7 @@ impl Frames<'_> {
         self.take(request, run)
     }
 
-    /// Marks the run found as used, or says that there is none.
+    /// Marks the run found as used, or fails without one.
     fn take(&mut self, request: Request, found: Option<FrameRun>) -> Result<FrameRun, AllocateError> {
         let Some(run) = found else {
             self.history.failures += 1;
@@ -115,8 +115,8 @@ impl Frames<'_> {
         Ok(run)
     }
 
-    /// A block of at most 2^`order` frames for a magazine: in the zone that a single frame would come from, the longest that
-    /// there is in regions that are broken already, and only without such from a whole one. In constant time.
+    /// A block of at most 2^`order` frames for a magazine, from the zone of single frames: the longest in regions
+    /// that are already broken, otherwise from a whole region. In constant time.
     pub(super) fn find_for_magazine(&self, order: u32) -> Option<FrameRun> {
         let lists = &self.lists[Family::Free as usize];
         let zone = Zone::HIGHEST_FIRST.into_iter().find(|zone| lists.smallest(*zone, 0).is_some())?;
@@ -127,14 +127,14 @@ impl Frames<'_> {
         self.find_in_region(Request { frames: 1 << order, align: 1 << order }, index, FrameSet::range(0, REGION_FRAMES))
     }
 
-    /// A run in a region that is sure to have one.
+    /// A run in a region that surely has one.
     fn find_in_lists(&self, request: Request, zones: &[Zone]) -> Option<FrameRun> {
         let lists = &self.lists[Family::Free as usize];
         let index = zones.iter().find_map(|zone| lists.smallest(*zone, request.sure_order()))?;
         self.find_in_region(request, index, FrameSet::range(0, REGION_FRAMES))
     }
 
-    /// A run in a region that may have one, across the alignment of blocks.
+    /// A run in a region that may have one, across block alignment.
     fn search_lists(&self, request: Request) -> Option<FrameRun> {
         let lists = &self.lists[Family::Free as usize];
         let orders = request.least_order()..request.sure_order();
@@ -160,8 +160,8 @@ impl Frames<'_> {
         Some(region.run(position, request.frames))
     }
 
-    /// A run of wholly free regions that ends below the frame number `end`: above 4 GiB if it can be, else above 16
-    /// MiB.
+    /// A run of wholly free regions that ends below the frame number `end`: above 4 GiB if possible, otherwise above
+    /// 16 MiB.
     fn find_regions(&self, request: Request, end: u64) -> Option<FrameRun> {
         let count = request.frames.div_ceil(REGION_FRAMES) as usize;
         let align = request.align.div_ceil(REGION_FRAMES) as usize;

@@ -1,4 +1,4 @@
-//! The allocator checks itself: everything that it keeps to be fast is counted again from the frames' states.
+//! The allocator's self-check: recomputes all derived records from the states of the frames.
 #![forbid(unsafe_code)]
 
 use derive_more::{Display, Error};
@@ -9,7 +9,7 @@ use super::frames::Frames;
 use super::list::{Lists, TOUCHED, Zone};
 use super::region::{Family, FrameState};
 
-/// The allocator's records contradict each other. A bug in it, or memory that somebody overwrote.
+/// The allocator's records are inconsistent: a bug in the allocator, or overwritten memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
 pub enum Inconsistency {
     /// A region's count of frames in a state is wrong.
@@ -19,9 +19,9 @@ pub enum Inconsistency {
         at: Pfn,
         /// The state.
         state: FrameState,
-        /// What is recorded.
+        /// The recorded count.
         counted: u32,
-        /// What is true.
+        /// The true count.
         found: u32,
     },
     /// The count of all frames in a state is wrong.
@@ -29,17 +29,17 @@ pub enum Inconsistency {
     Total {
         /// The state.
         state: FrameState,
-        /// What is recorded.
+        /// The recorded count.
         counted: u64,
-        /// What is true.
+        /// The true count.
         found: u64,
     },
-    /// A region is on the wrong list, on none, or badly linked.
+    /// A region is on the wrong list, on none, or wrongly linked.
     #[display("the region at {at} is out of place on the list of order {order} ({family})")]
     Misfiled {
         /// The region's first frame.
         at: Pfn,
-        /// The order of the list.
+        /// The state that the list is for.
         order: u32,
         /// What the list is of.
         family: FrameState,
@@ -47,20 +47,20 @@ pub enum Inconsistency {
     /// A list has too few or too many regions.
     #[display("{counted} regions are listed for their {family} frames, there are {found}")]
     ListLength {
-        /// What the lists are of.
+        /// The state that the lists are for.
         family: FrameState,
-        /// How many are listed.
+        /// Number of listed regions.
         counted: usize,
-        /// How many there are.
+        /// Number of regions that should be listed.
         found: usize,
     },
-    /// The bit that tells wholly free regions is wrong.
-    #[display("the bit of the region at {at} does not tell whether it is wholly free")]
+    /// The bit for wholly free regions is wrong.
+    #[display("the region at {at} has a wrong bit for being wholly free")]
     WhollyFree {
         /// The region's first frame.
         at: Pfn,
     },
-    /// Somebody holds a frame that is not used.
+    /// A frame is marked as held but not used.
     #[display("{frame} is held, and it is {}", state.name())]
     Held {
         /// The frame.
@@ -68,18 +68,18 @@ pub enum Inconsistency {
         /// Its state.
         state: FrameState,
     },
-    /// The count of regions that the host was told of is wrong.
+    /// The count of reported regions is wrong.
     #[display("{counted} reported regions are counted, there are {found}")]
     Reported {
-        /// What is recorded.
+        /// The recorded count.
         counted: usize,
-        /// What is true.
+        /// The true count.
         found: usize,
     },
 }
 
 impl Frames<'_> {
-    /// Counts everything again from the frames' states, and walks every list. For tests: it looks at every region.
+    /// Recounts everything from the frames' states and walks every list. Visits every region: for tests.
     ///
     /// # Errors
     /// The first contradiction found.
@@ -91,7 +91,7 @@ impl Frames<'_> {
                 found[state as usize] += u64::from(self.regions[index].count(state));
             }
         }
-        // Holes are reserved as well, so only the other states can be counted.
+        // Holes are reserved too, so only the other states can be counted.
         for state in [FrameState::Free, FrameState::Used, FrameState::Ballooned] {
             let (counted, found) = (self.totals[state as usize], found[state as usize]);
             if counted != found {
@@ -123,7 +123,7 @@ impl Frames<'_> {
         if self.wholly_free.get(index) == whole { Ok(()) } else { Err(Inconsistency::WhollyFree { at }) }
     }
 
-    /// Each list holds only what belongs to it, well linked, and together they hold as many regions as belong to any.
+    /// Each list holds only its own regions, correctly linked, and together they hold all that belong on lists.
     fn check_lists(&self, family: Family) -> Result<(), Inconsistency> {
         let lists = &self.lists[family as usize];
         let mut counted = 0;
@@ -145,7 +145,7 @@ impl Frames<'_> {
     fn check_list(&self, lists: &Lists, family: Family, zone: Zone, order: u32) -> Result<usize, Inconsistency> {
         let mut previous = None;
         let mut length = 0;
-        // One that links back into itself is caught by `previous`, which only one place can match.
+        // A cycle is detected by `previous`: only one position can match it.
         for index in lists.walk(&self.regions, zone, order) {
             let region = &self.regions[index];
             let place = region.place(family);

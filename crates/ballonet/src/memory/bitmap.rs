@@ -1,12 +1,12 @@
-//! A bit for each region, set while the region is wholly free: to find several that follow each other without looking
-//! at any record. 16 TiB are one mebibyte of it.
+//! A bit per region, set while the region is wholly free: finds adjacent free regions without reading their records.
+//! For 16 TiB it takes one mebibyte.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
 
 const WORD_BITS: usize = u64::BITS as usize;
 
-/// Which regions are wholly free, by the index of their records.
+/// Which regions are wholly free, by record index.
 #[derive(Debug)]
 pub(super) struct Bitmap<'a> {
     words: &'a mut [u64],
@@ -14,13 +14,13 @@ pub(super) struct Bitmap<'a> {
 }
 
 impl<'a> Bitmap<'a> {
-    /// No region, over `words` that may contain anything.
+    /// An empty set over `words`, whatever they contain.
     pub(super) fn new(words: &'a mut [u64]) -> Self {
         words.fill(0);
         Self { words, set: 0 }
     }
 
-    /// How many are set.
+    /// Number of set bits.
     pub(super) fn count(&self) -> usize {
         self.set
     }
@@ -36,8 +36,8 @@ impl<'a> Bitmap<'a> {
         }
     }
 
-    /// The first index in `within` that is a multiple of `align` after `offset` is added to it and from which `count`
-    /// are set. Looks at each word once.
+    /// The first index in `within` from which `count` bits are set and which is a multiple of `align` after `offset`
+    /// is added. Reads each word once.
     pub(super) fn find(&self, within: Range<usize>, count: usize, align: usize, offset: usize) -> Option<usize> {
         let mut at = within.start;
         loop {

@@ -1,5 +1,5 @@
-//! Magazines in front of the allocator: against the same model of a map of frames, which knows of no magazine; and by
-//! threads, which own each frame alone.
+//! Tests magazines in front of the allocator: against the model of frames, which has no magazines, and with threads,
+//! each frame with one owner.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use super::*;
 mod threads;
 
 const CPUS: usize = 3;
-/// Two regions, and what is between 16 MiB and them.
+/// Two regions, from 16 MiB on.
 const SMALL: [(u64, u64); 1] = [(16 * MIB, 20 * MIB)];
 
 /// A lock that counts how often it is taken.
@@ -76,7 +76,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// Runs `test` on a machine with this memory, whose allocator `prepare` has had before there were magazines.
+/// Runs `test` on a machine with this memory; `prepare` gets the allocator before there are magazines.
 fn on_prepared(
     map: &[(u64, u64)],
     reserved: &[(u64, u64)],
@@ -114,7 +114,7 @@ fn the_allocator_is_asked_once_in_half_a_magazine() {
         let runs: Vec<_> = (0..512).map(|_| machine.allocate(1).unwrap()).collect();
         assert_eq!(machine.frames.taken(), 512 / Magazine::HALF as u64);
         runs.into_iter().for_each(|run| machine.free(1, run).unwrap());
-        // The first find room.
+        // The first frees fit into the magazine.
         assert_eq!(machine.frames.taken(), (512 + 512 - Magazine::CAPACITY as u64) / Magazine::HALF as u64);
         let before = machine.frames.taken();
         for _ in 0..1000 {
@@ -215,7 +215,7 @@ fn one_cpu_can_have_what_lies_in_the_magazines_of_the_others() {
         assert_eq!(machine.allocate(1), Err(AllocateError::Exhausted { frames: 1, align: 1, free: 0 }));
         assert_eq!(machine.counts().history.failures, 2, "one for each refusal that somebody saw");
         all.into_iter().for_each(|run| machine.free(2, run).unwrap());
-        // Both regions are broken by what the magazine has.
+        // The magazine's frames break both regions.
         assert_eq!(machine.frames.with(|frames| frames.counts().free_regions), 1);
         assert!(machine.allocate_run(1025, 1).is_err(), "more than there is");
         assert!(machine.allocate_run(1024, 1).is_ok());
@@ -299,7 +299,7 @@ enum Op {
         which: prop::sample::Index,
         singly: bool,
     },
-    /// Frees frames that may be anybody's.
+    /// Frees frames, whoever owns them.
     Wild {
         cpu: usize,
         start: u32,
@@ -330,11 +330,11 @@ fn ops() -> impl Strategy<Value = (Op, u32)> {
         1 => (0..3000u64).prop_map(Op::Floor),
         1 => Just(Op::Drain),
     ];
-    // Some of them many times over, so that magazines run full and empty.
+    // Some operations repeat many times, so that magazines run full and empty.
     (op, prop_oneof![3 => Just(1), 1 => 1..150u32])
 }
 
-/// The machine and the model side by side, with who holds what.
+/// The machine and the model side by side, with the owners of frames.
 struct Pair<'m, 'a> {
     machine: &'m Machine<'a>,
     model: Model,
@@ -422,7 +422,7 @@ impl Pair<'_, '_> {
         }
     }
 
-    /// Frees what must be freed exactly if every frame is used.
+    /// Frees a run; must succeed exactly if every frame is used.
     fn free(&mut self, cpu: usize, run: FrameRun) {
         let result = self.machine.free(cpu, run);
         let wrong = self.model.first_not(run, FrameState::Used);

@@ -1,9 +1,9 @@
-//! The page frames of a machine with several CPUs: a [`Magazine`] for each in front of the one allocator, so that giving
-//! and taking single frames takes no lock that another CPU wants.
+//! The page frames of a machine with several CPUs: each CPU has a [`Magazine`] in front of the one allocator, so that
+//! allocating and freeing single frames takes no contended lock.
 //!
-//! Each magazine has a lock of its own, which other CPUs take only to drain it. Locks are taken in one order, a magazine's
-//! before the allocator's, and never those of two magazines. What lies in magazines is free to everybody who asks:
-//! it is counted as such, and where the allocator has not enough, all magazines are drained, and it is asked again.
+//! Each magazine has its own lock, which other CPUs take only to drain it. The lock order is: a magazine's, then the
+//! allocator's; never two magazines'. Frames in magazines are free for every CPU: they count as free, and if the
+//! allocator has too few, all magazines are drained and it is asked again.
 #![forbid(unsafe_code)]
 
 use core::sync::atomic::Ordering;
@@ -22,11 +22,11 @@ pub trait Exclusive<T> {
     fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R;
 }
 
-/// How often the allocator is asked again after all magazines were drained, if other CPUs fill them meanwhile.
+/// Retries after draining all magazines, in case other CPUs refill them meanwhile.
 const ROUNDS: usize = 8;
 
-/// What one CPU has: a magazine behind its lock, and its counts, that others read. On cache lines of its own, two of them,
-/// since CPUs fetch lines in pairs.
+/// One CPU's state: a magazine behind its lock, and counts that others read. It has two cache lines of its own, since
+/// CPUs fetch lines in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct CpuCache<M> {
@@ -105,7 +105,7 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
         })
     }
 
-    /// Frees a run on the CPU with this number: a single frame to its magazine.
+    /// Frees a run on CPU number `cpu`: a single frame goes to its magazine.
     ///
     /// # Errors
     /// As [`Frames::free`].
@@ -114,7 +114,7 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
             return frames.with(|frames| frames.free(run));
         };
         let frame = run.start();
-        // Whoever clears the bit has the frame: nobody else can put it into a magazine, or free it, after that.
+        // The caller that clears the bit owns the frame: after that no other can free it or put it into a magazine.
         if !self.held.clear_allocated_one(frame) {
             return Err(frames.with(|frames| frames.refuse(Operation::Free, run, frame)));
         }
@@ -132,19 +132,18 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
         Ok(())
     }
 
-    /// How many frames are in magazines. While other CPUs give and take some, one that wanders may be counted twice, or not
-    /// at all.
+    /// Number of frames in magazines. A frame that moves meanwhile may be counted twice or not at all.
     pub(crate) fn len(&self) -> u64 {
         self.cpus.iter().map(|cpu| cpu.frames.load(Ordering::Relaxed)).sum()
     }
 
-    /// Whether none is in any.
+    /// Whether all magazines are empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives all that is in magazines back to the allocator, and returns how many frames that were. What is empty costs a
-    /// look and no lock.
+    /// Returns all frames in magazines to the allocator. Returns their number. Empty magazines cost a read and no
+    /// lock.
     pub fn drain<'f>(&self, frames: &impl Exclusive<Frames<'f>>) -> u64 {
         let full = self.cpus.iter().filter(|cpu| cpu.frames.load(Ordering::Relaxed) > 0);
         full.map(|cpu| {
@@ -160,11 +159,11 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
         .sum()
     }
 
-    /// Asks the allocator for what it may refuse only if all that is free does not suffice: when `action` fails, all
-    /// magazines are drained, and it is tried again. At most 8 times, should other CPUs fill theirs as fast.
+    /// Runs `action`; if it fails, drains all magazines and tries again, since the frames there may suffice. At most
+    /// 8 times, in case other CPUs refill theirs as fast.
     ///
     /// # Errors
-    /// Those of the last try; the others do not count as failures.
+    /// Those of the last attempt; earlier ones do not count as failures.
     pub fn attempt<'f, R, E>(
         &self,
         frames: &impl Exclusive<Frames<'f>>,
@@ -188,8 +187,8 @@ impl<'a, M: Exclusive<Magazine>> CpuCaches<'a, M> {
         frames.with(action)
     }
 
-    /// How many frames are in which state, where those in magazines are free. [`Counts::free_regions`] and the
-    /// largest block are those that can be had without draining.
+    /// Number of frames by state; frames in magazines count as free. [`Counts::free_regions`] and the largest block
+    /// are those available without draining.
     pub fn counts<'f>(&self, frames: &impl Exclusive<Frames<'f>>) -> Counts {
         frames.with(|frames| {
             let mut counts = frames.counts();

@@ -1,4 +1,4 @@
-//! What the frame allocator refuses, and why. A refusal changes nothing but the counts of refusals.
+//! What the frame allocator refuses, and why. A refusal changes only the counts of refusals.
 #![forbid(unsafe_code)]
 
 use derive_more::{Display, Error};
@@ -9,27 +9,27 @@ use super::{FrameRun, Pfn, PhysRange};
 /// Why frames could not be allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
 pub enum AllocateError {
-    /// Nothing was asked for, or the alignment is not a power of two.
+    /// The number of frames is 0, or the alignment is not a power of two.
     #[display("cannot allocate {frames} frames aligned to {align} frames: not a request")]
     Malformed {
-        /// Frames asked for.
+        /// Frames requested.
         frames: u32,
-        /// Alignment asked for, in frames.
+        /// Alignment requested, in frames.
         align: u32,
     },
-    /// No run of free frames is long enough where it was asked for.
+    /// There is no free run of this length in the requested place.
     #[display("no {frames} contiguous frames aligned to {align} frames; {free} are free in all")]
     Exhausted {
-        /// Frames asked for.
+        /// Frames requested.
         frames: u32,
-        /// Alignment asked for, in frames.
+        /// Alignment requested, in frames.
         align: u32,
-        /// Frames free, wherever they are.
+        /// Free frames in total.
         free: u64,
     },
 }
 
-/// What was asked to change the state of frames.
+/// The operation that would have changed frames' states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display)]
 pub enum Operation {
     /// [`Frames::free`](super::Frames::free).
@@ -43,27 +43,27 @@ pub enum Operation {
     ConfirmBallooned,
 }
 
-/// A run of frames is not in the state that the operation needs; the first frame that is not.
+/// A run of frames is not in the state that the operation requires.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
 #[display("cannot {operation} {run}: {frame} is {}", state.map_or("not memory", FrameState::name))]
 pub struct FrameError {
-    /// What was asked.
+    /// The operation.
     pub operation: Operation,
-    /// For which frames.
+    /// The run.
     pub run: FrameRun,
     /// The first frame in the wrong state.
     pub frame: Pfn,
-    /// Its state; `None` where no memory is.
+    /// Its state; `None` where there is no memory.
     pub state: Option<FrameState>,
 }
 
-/// A range cannot be reserved because somebody has a frame of it.
+/// A range cannot be reserved because a frame in it is used or ballooned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
 #[display("cannot reserve {range}: {frame} is {state}")]
 pub struct ReserveError {
-    /// What was to be reserved.
+    /// The range to reserve.
     pub range: PhysRange,
-    /// The first frame that somebody has.
+    /// The first such frame.
     pub frame: Pfn,
     /// Its state.
     pub state: FrameState,

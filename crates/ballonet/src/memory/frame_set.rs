@@ -1,7 +1,7 @@
-//! A set of frames within one 2 MiB region: 512 bits, and the questions that the allocator asks of them.
+//! A set of frames within one 2 MiB region: 512 bits, with the queries that the allocator needs.
 //!
-//! Every question costs a fixed number of word operations at most, whatever is in the set; about one that is full or empty,
-//! as most regions are, much fewer.
+//! Every query costs at most a fixed number of word operations; for full and empty sets, which most regions have, far
+//! fewer.
 #![forbid(unsafe_code)]
 
 use core::array;
@@ -28,17 +28,17 @@ impl FrameSet {
     /// Every frame.
     pub(super) const FULL: Self = Self([u64::MAX; WORDS]);
 
-    /// The frames whose bits are set, from the lowest bit of the first word on.
+    /// The set of frames whose bits are set, starting with the lowest bit of the first word.
     pub(super) const fn from_words(words: [u64; WORDS]) -> Self {
         Self(words)
     }
 
-    /// A bit for each frame, from the lowest of the first word on.
+    /// A bit for each frame, starting with the lowest of the first word.
     pub(super) const fn words(self) -> [u64; WORDS] {
         self.0
     }
 
-    /// The `count` frames from `first`, as far as they lie in the region.
+    /// The `count` frames from `first`, cut at the end of the region.
     pub(super) fn range(first: u32, count: u32) -> Self {
         let end = first.saturating_add(count);
         Self(array::from_fn(|word| {
@@ -59,37 +59,37 @@ impl FrameSet {
         Self(array::from_fn(|word| if word % words == 0 { pattern } else { 0 }))
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub(super) fn is_empty(self) -> bool {
         self.0.iter().fold(0, |bits, word| bits | word) == 0
     }
 
-    /// How many.
+    /// Number of frames.
     pub(super) fn count(self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
-    /// Whether the frame at `position` is one of them.
+    /// Whether the set contains the frame at `position`.
     pub(super) fn contains(self, position: u32) -> bool {
         let word = self.0.get((position / WORD_BITS) as usize).copied().unwrap_or(0);
         word >> (position % WORD_BITS) & 1 == 1
     }
 
-    /// The lowest.
+    /// The lowest frame.
     pub(super) fn first(self) -> Option<u32> {
         let word = self.0.iter().position(|word| *word != 0)?;
         Some(word as u32 * WORD_BITS + self.0[word].trailing_zeros())
     }
 
-    /// How many follow each other from `position` on.
+    /// Number of consecutive frames from `position` on.
     pub(super) fn run_at(self, position: u32) -> u32 {
         let after = REGION_FRAMES.saturating_sub(position);
         (!self).shifted_down(position).first().unwrap_or(after).min(after)
     }
 
-    /// The positions from which `count` frames in a row are in the set; `count` is at least 1.
+    /// The positions where runs of `count` consecutive frames start; `count` is at least 1.
     ///
-    /// Doubles the length it knows about with each step, so it takes at most nine.
+    /// Doubles the run length with each step, so it takes at most nine.
     pub(super) fn starts_of_runs(self, count: u32) -> Self {
         if self == Self::FULL {
             return Self::range(0, (REGION_FRAMES + 1).saturating_sub(count));
@@ -104,12 +104,12 @@ impl FrameSet {
         starts
     }
 
-    /// The longest run, as position and length; the lowest of several.
+    /// The longest run, as position and length; the lowest of equals.
     pub(super) fn longest_run(self) -> Option<(u32, u32)> {
         if self == Self::FULL {
             return Some((0, REGION_FRAMES));
         }
-        // runs[k] are the positions from which 2^k frames follow each other.
+        // runs[k] are the positions where runs of 2^k frames start.
         let mut runs = [Self::EMPTY; WHOLE as usize + 1];
         let mut highest = None;
         let mut starts = self;
@@ -133,9 +133,9 @@ impl FrameSet {
         Some((starts.first()?, length))
     }
 
-    /// The order of the largest block of 2^order frames, aligned to its size, that is wholly in the set.
+    /// The order of the largest aligned block of 2^order frames in the set.
     pub(super) fn order(self) -> Option<u32> {
-        // Bit i of `blocks` stays set while the block of the order looked at that starts at i is whole.
+        // Bit i of `blocks` stays set while the block at i of the current order is complete.
         const WITHIN_WORD: [u64; 6] = [
             0x5555_5555_5555_5555,
             0x1111_1111_1111_1111,
@@ -170,7 +170,7 @@ impl FrameSet {
         Some(WHOLE)
     }
 
-    /// The set moved towards position 0: those that would fall below it drop out.
+    /// The set shifted towards position 0; frames shifted out are dropped.
     fn shifted_down(self, by: u32) -> Self {
         let (words, bits) = ((by / WORD_BITS) as usize, by % WORD_BITS);
         let word_at = |at: usize| self.0.get(at).copied().unwrap_or(0);
@@ -181,12 +181,12 @@ impl FrameSet {
     }
 }
 
-/// A word with its lowest `count` bits set; all of them from 64 on.
+/// A word with its lowest `count` bits set; all of them for 64 and more.
 fn ones_below(count: u32) -> u64 {
     1u64.checked_shl(count).map_or(u64::MAX, |bit| bit - 1)
 }
 
-/// Word by word: as bytes, which is what comparing arrays comes to, it would take eight times as long in a kernel.
+/// Compares words: the derived comparison works on bytes, which takes eight times as long in a kernel.
 impl PartialEq for FrameSet {
     fn eq(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).fold(0, |bits, (left, right)| bits | (left ^ right)) == 0
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The same questions, answered frame by frame.
+    /// The same queries, answered frame by frame.
     struct Naive(Vec<bool>);
 
     impl Naive {

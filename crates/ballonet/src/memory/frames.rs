@@ -1,9 +1,9 @@
-//! The page-frame allocator: who owns each frame, and how it changes hands.
+//! The page-frame allocator: who owns each frame, and how ownership changes.
 //!
-//! It knows every frame of usable memory below 16 TiB and keeps its records in memory that the caller lends. It
-//! promises that a frame is in exactly one state, that no run is given out twice, and that what is refused changes
-//! nothing. Runs of up to 512 frames come from one 2 MiB region, and giving and taking them costs the same in 16 MiB
-//! and in 16 TiB; where something costs more, it says so.
+//! It manages every frame of usable memory below 16 TiB and keeps its records in memory that the caller lends. It
+//! guarantees that a frame is in exactly one state, that no run is allocated twice, and that a refused operation
+//! changes nothing. Runs of up to 512 frames come from one 2 MiB region; allocating and freeing them costs the same
+//! in 16 MiB and in 16 TiB. Operations that cost more say so.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -28,23 +28,23 @@ pub struct Frames<'a> {
     pub(super) spans: &'a [Span],
     pub(super) wholly_free: Bitmap<'a>,
     pub(super) lists: [Lists; 2],
-    /// Frames in each state; of the reserved ones those that the memory map calls usable.
+    /// Number of frames in each state; among the reserved ones only usable memory counts.
     pub(super) totals: [u64; 4],
-    /// The region that the balloon last took frames from, by family: it is finished before another is begun.
+    /// The region from which the balloon last took frames, by family: it is finished before another is started.
     pub(super) opened: [Link; 2],
     pub(super) floor: u64,
-    /// Regions that are wholly free and reported to the host.
+    /// Number of wholly free regions that were reported to the host.
     pub(super) reported: usize,
-    /// Counts the periods by which free memory ages.
+    /// Counts the ticks by which free memory ages.
     pub(super) tick: u32,
     pub(super) history: History,
-    /// Which of the used frames somebody holds; `None` while there are no magazines, and somebody holds all of them.
+    /// Which used frames are held; `None` without magazines, when all are.
     pub(super) held: Option<HeldFrames<'a>>,
     beyond: u64,
     scattered: u64,
 }
 
-/// What has happened since the start. Each call counts once, however many frames it was about.
+/// Events since the start. Each call counts once, whatever its number of frames.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct History {
     /// Allocations that succeeded.
@@ -57,40 +57,40 @@ pub struct History {
     pub refusals: u64,
 }
 
-/// How many frames there are, by state.
+/// Number of frames by state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Counts {
-    /// Frames managed: those that the memory map calls usable, but for the next two.
+    /// Managed frames: those that the memory map calls usable, except the two kinds left out below.
     pub total: u64,
-    /// Nobody's.
+    /// Free frames.
     pub free: u64,
-    /// Given to somebody, the balloon driver included.
+    /// Allocated frames, the balloon driver's included.
     pub used: u64,
-    /// The host's.
+    /// Frames that the host has.
     pub ballooned: u64,
-    /// Of the total, those never given out.
+    /// Managed frames that are never allocated.
     pub reserved: u64,
-    /// Usable frames left out because they lie at or above 16 TiB.
+    /// Usable frames at or above 16 TiB, which are not managed.
     pub beyond: u64,
-    /// Usable frames left out because their 2 MiB region holds so few that its record would be out of proportion.
+    /// Usable frames in 2 MiB regions with too few to be worth a record, which are not managed.
     pub scattered: u64,
-    /// 2 MiB regions wholly free.
+    /// Wholly free 2 MiB regions.
     pub free_regions: u64,
-    /// Of these, the ones that the host was told of.
+    /// Those of them that were reported to the host.
     pub reported_regions: u64,
-    /// Frames of the largest free block that is aligned to its size, up to a region.
+    /// Frames in the largest free block aligned to its size, up to a region.
     pub largest_free_block: u32,
-    /// What has happened since the start.
+    /// Events since the start.
     pub history: History,
 }
 
 impl<'a> Frames<'a> {
-    /// Manages the `usable` ranges of a memory map without the `reserved` ones, whichever order they come in. A frame
-    /// only partly usable is left out; a frame partly reserved is reserved.
+    /// Manages the `usable` ranges of a memory map without the `reserved` ones, both in any order. A partly usable
+    /// frame is left out; a partly reserved frame is reserved.
     ///
-    /// The records are kept in `storage`, at least [`Footprint::bytes`] long for the same `usable` ranges; what it
-    /// contains does not matter. Where it lies must be among the reserved ranges, as must the kernel, and frame 0 if
-    /// a null pointer could reach it. Costs a visit to each region.
+    /// The records are kept in `storage`, which must have at least [`Footprint::bytes`] for the same `usable` ranges;
+    /// its contents do not matter. Its own memory must be in the reserved ranges, as must the kernel, and frame 0 if
+    /// a null pointer could reach it. Visits every region.
     ///
     /// # Errors
     /// When the storage is too small or misaligned.
@@ -127,7 +127,7 @@ impl<'a> Frames<'a> {
         Ok(frames)
     }
 
-    /// Frees what is usable and not reserved, then puts every region on its list: the highest to the front.
+    /// Frees usable memory that is not reserved, then puts every region on its list, the highest in front.
     fn admit(
         &mut self,
         usable: impl Iterator<Item = PhysRange> + Clone,
@@ -136,7 +136,7 @@ impl<'a> Frames<'a> {
         let all: u64 = usable_frames(usable.clone()).map(|range| range.end - range.start).sum();
         for part in usable_frames(usable).flat_map(|range| parts(self.spans, range)) {
             let region = &mut self.regions[part.index];
-            // Nearly all of a large machine's regions are whole: a TiB has half a million.
+            // Nearly all regions of a large machine are whole: a TiB has half a million.
             let freed = if part.count == REGION_FRAMES {
                 region.free_whole();
                 part.count
@@ -181,22 +181,23 @@ impl<'a> Frames<'a> {
         Ok(held)
     }
 
-    /// Gives back frames that were allocated; used -> free.
+    /// Frees allocated frames; used -> free.
     ///
     /// # Errors
-    /// When a frame of `run` is not used: freed before, never given, ballooned, or no memory. Nothing is freed then, unless
-    /// another CPU frees a frame of it at the same moment, without the allocator's lock: then others of it may stay used.
+    /// When a frame of `run` is not used: already free, never allocated, ballooned, or not memory. Then nothing is
+    /// freed, unless another CPU frees a frame of it at the same moment without the allocator's lock: then others of
+    /// it may stay used.
     pub fn free(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::Free, run, FrameState::Used, FrameState::Free, End::Front)?;
         self.history.frees += 1;
         Ok(())
     }
 
-    /// Sets frames aside for good: what of `range` is memory and free becomes reserved. A frame touched by the range
-    /// belongs to it.
+    /// Reserves frames permanently: free memory in `range` becomes reserved. A partly covered frame belongs to the
+    /// range.
     ///
     /// # Errors
-    /// When a frame of it is used or ballooned. Nothing is reserved then.
+    /// When a frame of it is used or ballooned. Then nothing is reserved.
     pub fn reserve(&mut self, range: PhysRange) -> Result<(), ReserveError> {
         let spans = self.spans;
         for part in parts(spans, managed(range)) {
@@ -229,7 +230,7 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// The frames of a region in `state`, where those in magazines are free.
+    /// The frames of a region in `state`; those in magazines count as free.
     fn frames_in(&self, index: usize, state: FrameState) -> FrameSet {
         let region = &self.regions[index];
         match (state, self.held) {
@@ -241,7 +242,7 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// How many frames are in which state. What is in magazines is among the used.
+    /// Number of frames by state. Frames in magazines count as used.
     pub fn counts(&self) -> Counts {
         let [reserved, free, used, ballooned] = self.totals;
         Counts {
@@ -259,8 +260,7 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// All memory in address order, as runs of frames in the same state. For people and tests: it looks at every
-    /// region.
+    /// All memory in address order, as runs of frames in the same state. Visits every region: for display and tests.
     pub fn runs(&self) -> impl Iterator<Item = (FrameRun, FrameState)> {
         let mut pieces = self.pieces().peekable();
         core::iter::from_fn(move || {
@@ -277,7 +277,7 @@ impl<'a> Frames<'a> {
         })
     }
 
-    /// The same, but cut at the ends of regions.
+    /// The same, with runs cut at region boundaries.
     fn pieces(&self) -> impl Iterator<Item = (FrameRun, FrameState)> {
         (0..self.regions.len()).flat_map(move |index| {
             let region = &self.regions[index];
@@ -294,7 +294,7 @@ impl<'a> Frames<'a> {
         })
     }
 
-    /// Moves a whole run from one state to another, or refuses and moves nothing.
+    /// Moves a whole run from one state to another, or refuses and changes nothing.
     pub(super) fn shift_run(
         &mut self,
         operation: Operation,
@@ -322,8 +322,8 @@ impl<'a> Frames<'a> {
         FrameError { operation, run, frame, state: self.state(frame) }
     }
 
-    /// Takes a run from its holder, if magazines make that necessary; else tells the first frame that another CPU has freed
-    /// since it was looked at.
+    /// Takes a run from its holder, if there are magazines. Fails with the first frame that another CPU has freed
+    /// since it was checked.
     pub(super) fn clear_allocated(&self, run: FrameRun) -> Result<(), Pfn> {
         let Some(held) = self.held else { return Ok(()) };
         for part in parts(self.spans, numbers(run)) {
@@ -337,7 +337,7 @@ impl<'a> Frames<'a> {
         Ok(())
     }
 
-    /// Whether every frame of `run` is memory and in `state`; else the first that is not.
+    /// Checks that every frame of `run` is memory in `state`; fails with the first that is not.
     fn verify(&self, run: FrameRun, state: FrameState) -> Result<(), Pfn> {
         let all = numbers(run);
         let mut right_below = all.start;
@@ -364,7 +364,7 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// The same, but nobody is given them.
+    /// The same, without marking frames as held.
     pub(super) fn shift_unheld(&mut self, index: usize, frames: FrameSet, from: FrameState, to: FrameState, end: End) {
         let moved = u64::from(self.regions[index].shift(frames, from, to));
         self.totals[from as usize] -= moved;
@@ -376,7 +376,7 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Puts a region on the list of `family` where it now belongs, and counts it if it is wholly free.
+    /// Puts a region on the right list of `family`, and records whether it is wholly free.
     pub(super) fn file(&mut self, index: usize, family: Family, end: End) {
         let before = self.regions[index].place(family).order();
         let order = self.lists[family as usize].file(&mut self.regions, index, end);
@@ -387,7 +387,7 @@ impl<'a> Frames<'a> {
         self.reported += usize::from(order == Some(REPORTED));
         self.wholly_free.set(index, order >= Some(WHOLE));
         if [Some(WHOLE), Some(TOUCHED)].contains(&order) {
-            // What goes to the back has been free for longest.
+            // Memory filed at the back counts as free for longest.
             let age = if end == End::Back { ANCIENT } else { 0 };
             self.regions[index].set_freed_in(self.tick.wrapping_sub(age));
         }
@@ -400,7 +400,7 @@ pub(super) fn numbers(run: FrameRun) -> Range<u64> {
     start..start + u64::from(run.count())
 }
 
-/// The numbers of the frames that `range` touches and that can be managed.
+/// The numbers of the manageable frames that `range` touches.
 fn managed(range: PhysRange) -> Range<u64> {
     let touched = range.frames_touched();
     touched.start.min(FRAME_NUMBERS)..touched.end.min(FRAME_NUMBERS)

@@ -1,16 +1,16 @@
-//! A bit for each frame, set while somebody holds it: what lets a CPU free a frame without the allocator's lock, and
-//! still tells a frame that is freed twice.
+//! A bit for each frame, set while it is held, that is, allocated and not in a magazine. With it a CPU can free a
+//! frame without the allocator's lock, and a double free is still detected.
 //!
-//! The allocator counts frames that lie in magazines as used, so its own records cannot tell them from those that
-//! somebody has. These bits can: whoever frees a frame clears its bit, and only one can find it set. They are
-//! words that any CPU reads and writes at any time, so they are not among the records.
+//! The allocator counts frames in magazines as used, so its own records cannot distinguish them from held frames.
+//! These bits can: freeing a frame clears its bit, and only one caller can find it set. Any CPU reads and writes
+//! these words at any time, so they are not part of the records.
 //!
-//! The order in which other memory changes is not theirs to keep, so every access is relaxed: a frame passes from one
-//! holder to the next by a lock, of a magazine or of the allocator; and all changes of one word are in one order, whatever
-//! else is. So of two that free a frame at the same moment one is refused.
+//! All accesses are relaxed, since these bits need not order other memory: a lock, of a magazine or of the allocator,
+//! passes a frame from one holder to the next. And all changes of one word have one order in any case, so of two CPUs
+//! that free the same frame at once, one is refused.
 //!
-//! The first words of all regions come first, then the second ones. So a cache line is of frames that lie 2 MiB apart, and CPUs
-//! that have 64 frames each of one region, as magazines are filled, do not write the same lines all the time.
+//! The first words of all regions come first, then the second ones. So a cache line covers frames 2 MiB apart, and
+//! CPUs that each hold 64 frames of one region, as magazines are filled, do not keep writing the same lines.
 #![forbid(unsafe_code)]
 
 use core::array;
@@ -33,43 +33,43 @@ pub(crate) struct HeldFrames<'a> {
 }
 
 impl<'a> HeldFrames<'a> {
-    /// Over exactly [`REGION_WORDS`] words for each region of the spans, that contain anything.
+    /// Tracks frames in exactly [`REGION_WORDS`] words per region of the spans; their contents do not matter.
     pub(super) fn new(spans: &'a [Span], words: &'a [AtomicU64]) -> Self {
         Self { spans, words }
     }
 
-    /// The frames of a region that are held.
+    /// The held frames of a region.
     pub(super) fn frames(&self, index: usize) -> FrameSet {
         let words = self.region(index);
         FrameSet::from_words(array::from_fn(|at| words[at].load(Ordering::Relaxed)))
     }
 
-    /// Sets the bits of `frames` of a region, whom nobody else may free, and none but these.
+    /// Sets the bits of exactly `frames` of a region, which nothing may free meanwhile.
     pub(super) fn reset(&self, index: usize, frames: FrameSet) {
         for (word, bits) in self.region(index).iter().zip(frames.words()) {
             word.store(bits, Ordering::Relaxed);
         }
     }
 
-    /// Somebody holds `frames` of a region from now on.
+    /// Marks `frames` of a region as held.
     pub(super) fn hold(&self, index: usize, frames: FrameSet) {
         for (word, bits) in self.region(index).iter().zip(frames.words()) {
             match bits {
                 0 => {}
-                // Nobody else has a frame of the word.
+                // No other frame shares the word.
                 u64::MAX => word.store(bits, Ordering::Relaxed),
                 _ => _ = word.fetch_or(bits, Ordering::Relaxed),
             }
         }
     }
 
-    /// Nobody holds `frames` of a region from now on. Returns those that were held.
+    /// Marks `frames` of a region as not held. Returns those that were held.
     pub(super) fn clear_allocated(&self, index: usize, frames: FrameSet) -> FrameSet {
         let words = self.region(index);
         let mut bits = frames.words();
         for (word, bits) in words.iter().zip(&mut bits).filter(|(_, bits)| **bits != 0) {
             *bits &= match *bits {
-                // An exchange, where the CPU would try again and again to do the other.
+                // A swap: `fetch_and` with a result would be a retry loop on this CPU.
                 u64::MAX => word.swap(0, Ordering::Relaxed),
                 bits => word.fetch_and(!bits, Ordering::Relaxed),
             };
@@ -77,14 +77,14 @@ impl<'a> HeldFrames<'a> {
         FrameSet::from_words(bits)
     }
 
-    /// Somebody holds `frame`, which is memory, from now on.
+    /// Marks `frame`, which must be memory, as held.
     pub(super) fn hold_one(&self, frame: Pfn) {
         if let Some((word, bit)) = self.bit(frame) {
             word.fetch_or(bit, Ordering::Relaxed);
         }
     }
 
-    /// Nobody holds `frame` from now on. Whether somebody did.
+    /// Marks `frame` as not held. Returns whether it was held.
     pub(super) fn clear_allocated_one(&self, frame: Pfn) -> bool {
         self.bit(frame).is_some_and(|(word, bit)| word.fetch_and(!bit, Ordering::Relaxed) & bit != 0)
     }
@@ -93,7 +93,7 @@ impl<'a> HeldFrames<'a> {
         array::from_fn(|at| self.word(index, at))
     }
 
-    /// The word at a place in a region.
+    /// Word `at` of a region.
     fn word(&self, index: usize, at: usize) -> &'a AtomicU64 {
         &self.words[at * (self.words.len() / REGION_WORDS) + index]
     }

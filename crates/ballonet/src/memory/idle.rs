@@ -1,4 +1,4 @@
-//! Idle memory: free regions that nobody has to copy when the guest moves to another host, with what the host knew of them.
+//! Idle memory: free regions that a migration need not copy, and what the host knows about them.
 #![forbid(unsafe_code)]
 
 use super::FrameRun;
@@ -7,28 +7,28 @@ use super::list::REPORTED;
 use super::region::FrameState;
 use super::report::UNKNOWN;
 
-/// Free memory that was taken to be hinted.
+/// Free memory taken for hinting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdleRun {
     /// The frames.
     pub run: FrameRun,
-    /// Whether the host had been told that they are free, all of them: then it may have nothing behind them.
+    /// Whether all of it was reported to the host, which may then have discarded it.
     pub reported: bool,
 }
 
 impl IdleRun {
-    /// Frames of which the host knows nothing.
+    /// Frames that were not reported to the host.
     pub(crate) const fn unreported(run: FrameRun) -> Self {
         Self { run, reported: false }
     }
 }
 
 impl Frames<'_> {
-    /// Takes free memory of which the host is to hear that its contents do not matter; free -> used. A run of whole regions,
-    /// of at most `most` frames, that leaves `keep` frames free beside the floor: what has been free for longest first, and
-    /// what the host was told of last.
+    /// Takes free memory to hint that its contents do not matter; free -> used. A run of whole regions with at most
+    /// `most` frames that leaves `keep` frames free beside the floor. The memory that has been free for longest comes
+    /// first, reported memory last.
     ///
-    /// `None` when there is no such region. Costs a step a region of the run, and a binary search over the spans.
+    /// `None` if there is no such region. Takes a step per region of the run and a binary search over the spans.
     pub(crate) fn take_idle(&mut self, most: u32, keep: u64) -> Option<IdleRun> {
         let kept = self.floor.saturating_add(keep);
         let spare = self.totals[FrameState::Free as usize].saturating_sub(kept);
@@ -48,7 +48,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Returns idle memory to which nobody wrote: the host still knows what it was told of it.
+    /// Returns idle memory that nobody wrote: what the host knows about it stays valid.
     fn release(frames: &mut Frames<'_>, idle: IdleRun) -> Result<(), FrameError> {
         if idle.reported { frames.release_reported(idle.run) } else { frames.release(idle.run) }
     }

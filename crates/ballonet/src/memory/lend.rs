@@ -1,7 +1,7 @@
-//! Lending frames to the host: what the balloon takes, and what it brings back.
+//! Lending frames to the host: what the balloon takes and brings back.
 //!
-//! A frame in flight, either way, is *used*: by the driver. So inflating is `take_free`, then the request, then
-//! `confirm_ballooned`; deflating is `take_ballooned`, then the request, then `release`.
+//! Frames in flight in either direction are *used*, by the driver. Inflating is `take_free`, the request, then
+//! `confirm_ballooned`; deflating is `take_ballooned`, the request, then `release`.
 #![forbid(unsafe_code)]
 
 use super::FrameRun;
@@ -14,23 +14,22 @@ use super::page_frames::{PageFrames, ReportFrames};
 use super::region::{Family, FrameState, Link};
 
 impl Frames<'_> {
-    /// How many frames `Frames::take_free` leaves free.
+    /// Number of frames that `Frames::take_free` leaves free.
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// Sets how many frames `Frames::take_free` leaves free.
+    /// Sets the number of frames that `Frames::take_free` leaves free.
     pub fn set_floor(&mut self, frames: u64) {
         self.floor = frames;
     }
 
-    /// Takes free frames for the balloon; free -> used. One contiguous run, within a region, of at most `most`
-    /// frames, in constant time.
+    /// Takes free frames for the balloon; free -> used. Returns one contiguous run of at most `most` frames within a
+    /// region, in constant time.
     ///
-    /// A region once begun is finished first if `most` is less than a region. Then come whole regions: those that somebody
-    /// has had first, so that giving them away frees something of the host's, and last those that it was told of. Then come
-    /// the largest blocks that are left, and what lies below 16 MiB last of all. `None` when no more than the floor is
-    /// free.
+    /// If `most` is less than a region, a region that was started is finished first. Then come whole regions: first
+    /// those used before, since inflating them frees host memory, last those reported to the host. Then come the
+    /// largest remaining blocks, and memory below 16 MiB last of all. `None` if no more than the floor is free.
     pub(crate) fn take_free(&mut self, most: u32) -> Option<FrameRun> {
         let most = u64::from(most.min(REGION_FRAMES)).min(self.spare()) as u32;
         self.take_longest(Family::Free, most, &[&[Zone::High, Zone::Dma32], &[Zone::Isa]])
@@ -41,35 +40,35 @@ impl Frames<'_> {
         self.totals[FrameState::Free as usize].saturating_sub(self.floor)
     }
 
-    /// Records that the host has a run taken by [`Frames::take_free`]; used -> ballooned.
+    /// Records that the host has a run from [`Frames::take_free`]; used -> ballooned.
     ///
     /// # Errors
-    /// When a frame of `run` is not used. Nothing changes then.
+    /// When a frame of `run` is not used. Then nothing changes.
     pub(crate) fn confirm_ballooned(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::ConfirmBallooned, run, FrameState::Used, FrameState::Ballooned, End::Front)
     }
 
-    /// Takes ballooned frames to ask back for; ballooned -> used. One contiguous run, within a region, of at most
-    /// `most` frames, in constant time.
+    /// Takes ballooned frames to request them back; ballooned -> used. Returns one contiguous run of at most `most`
+    /// frames within a region, in constant time.
     ///
-    /// A region once begun is finished first if `most` is less than a region. Then come the lowest zone's, since low
-    /// memory is scarce, whole regions first. `None` when nothing is ballooned.
+    /// If `most` is less than a region, a region that was started is finished first. Then comes the lowest zone,
+    /// since low memory is scarce, whole regions first. `None` if nothing is ballooned.
     pub(crate) fn take_ballooned(&mut self, most: u32) -> Option<FrameRun> {
         let most = most.min(REGION_FRAMES);
         self.take_longest(Family::Ballooned, most, &[&[Zone::Isa], &[Zone::Dma32, Zone::High]])
     }
 
-    /// Gives frames back to the kernel that the balloon took; used -> free. They are the last to be used again,
-    /// because the host may have nothing behind them.
+    /// Returns frames from the balloon to the kernel; used -> free. They are reused last, because the host may have
+    /// discarded them.
     ///
     /// # Errors
-    /// When a frame of `run` is not used. Nothing changes then.
+    /// When a frame of `run` is not used. Then nothing changes.
     pub(crate) fn release(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::Release, run, FrameState::Used, FrameState::Free, End::Back)
     }
 
-    /// Makes the longest run of at most `most` frames used: from the region begun, or from the one with the largest
-    /// block in the first group of zones that has any.
+    /// Makes the longest run of at most `most` frames used: from the region that was started, otherwise from the one
+    /// with the largest block in the first group of zones that has any.
     fn take_longest(&mut self, family: Family, most: u32, groups: &[&[Zone]]) -> Option<FrameRun> {
         if most == 0 {
             return None;
@@ -88,7 +87,7 @@ impl Frames<'_> {
     }
 }
 
-/// The driver's view. What it gets wrong is its bug, which is logged and counted in
+/// The driver's view. A misuse is a bug of the driver: it is logged and counted in
 /// [`History::refusals`](super::History::refusals); the frames stay as they were.
 impl PageFrames for Frames<'_> {
     fn take_free(&mut self, most: u32) -> Option<FrameRun> {

@@ -1,11 +1,11 @@
-//! Lists of regions, linked through their records: by zone, and within a zone by the largest block of frames they can
-//! give. Filing a region and finding one cost the same however many there are.
+//! Lists of regions, linked through their records: by zone and, within a zone, by the largest available block of
+//! frames. Filing and finding a region take constant time.
 //!
-//! A list is a deque with a meaning: at the front is the memory that was written last, at the back what has not been
-//! touched for longest. Who wants memory takes from the front. For the kernel that is warm memory; for the balloon it is
-//! memory that the host really backs, so that giving it away frees something. For the same reason there are three lists of
-//! whole regions: those that somebody has had are given out first, wherever they are; then those of which nothing is known,
-//! since nobody has had them since the start, or the host has given them back; and last what the host was told of.
+//! A list is a deque: memory written last is in front, memory untouched for longest at the back. Allocations take
+//! from the front. For the kernel that is warm memory; for the balloon it is memory that the host really backs, so
+//! that inflating it frees host memory. For the same reason there are three lists of whole regions. Used ones come
+//! first, wherever they are; then those without known use, since they were never allocated or the host has returned
+//! them; and last those reported to the host.
 #![forbid(unsafe_code)]
 
 use core::ops::{Index, IndexMut};
@@ -13,21 +13,20 @@ use core::ops::{Index, IndexMut};
 use super::frame_set::WHOLE;
 use super::region::{Family, Link, Region};
 
-/// The order of a region that is wholly free and that the host was told of: behind all others, so that what the host
-/// has nothing behind is used last.
+/// The order of a wholly free region that was reported to the host: behind all others, so that memory without host
+/// backing is used last.
 pub(super) const REPORTED: u32 = WHOLE + 1;
 
-/// The order of a region that is wholly free and of which somebody has had a frame: before all others, since the host has
-/// something behind it.
+/// The order of a wholly free region of which a frame was used: before all others, since the host backs it.
 pub(super) const TOUCHED: u32 = WHOLE + 2;
 
-/// The lists of whole regions, in the order in which they are given out.
+/// The lists of whole regions, in the order of allocation.
 const WHOLES: [u32; 3] = [TOUCHED, WHOLE, REPORTED];
 
-/// Lists in a zone: one an order.
+/// Lists per zone: one per order.
 const ORDERS: usize = TOUCHED as usize + 1;
 
-/// A part of the address space that some devices cannot reach beyond. Low memory is given out last.
+/// A part of the address space, by the reach of devices. Low memory is allocated last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Zone {
     /// Below 16 MiB: 24-bit addresses, and what real mode reaches.
@@ -39,7 +38,7 @@ pub(super) enum Zone {
 }
 
 impl Zone {
-    /// In the order in which memory is given out.
+    /// In the order of allocation.
     pub(super) const HIGHEST_FIRST: [Self; 3] = [Self::High, Self::Dma32, Self::Isa];
 
     /// The number of its first region.
@@ -64,7 +63,7 @@ pub(super) enum End {
     Back,
 }
 
-/// The records of all regions. In tests it counts how often one is looked at.
+/// The records of all regions. Tests count the accesses.
 #[derive(Debug)]
 pub(super) struct Regions<'a> {
     records: &'a mut [Region],
@@ -86,7 +85,7 @@ impl<'a> Regions<'a> {
     }
 }
 
-// Indices come from the spans and the links, never from outside, so a wrong one is a bug here.
+// Indices come from spans and links, never from outside: a wrong one is a bug here.
 impl Index<usize> for Regions<'_> {
     type Output = Region;
     fn index(&self, index: usize) -> &Region {
@@ -110,12 +109,12 @@ struct Ends {
     back: Link,
 }
 
-/// One family of lists: regions by the order of their largest block of free frames, or of ballooned ones.
+/// One family of lists: regions by the order of their largest block of free (or ballooned) frames.
 #[derive(Debug)]
 pub(super) struct Lists {
     family: Family,
     ends: [[Ends; ORDERS]; 3],
-    /// Bit k says that the list of order k is not empty.
+    /// Bit k is set if the list of order k is not empty.
     occupied: [u32; 3],
 }
 
@@ -124,8 +123,8 @@ impl Lists {
         Self { family, ends: [[Ends::default(); ORDERS]; 3], occupied: [0; 3] }
     }
 
-    /// Puts the region at `index` on the list where it now belongs: at the `end` named, or where it is if that is the
-    /// list. Returns the order.
+    /// Puts the region at `index` on the right list: at this `end`, or at its present place if it is already there.
+    /// Returns the order.
     pub(super) fn file(&mut self, regions: &mut Regions<'_>, index: usize, end: End) -> Option<u32> {
         let region = &regions[index];
         let (old, new) = (region.place(self.family).order(), region.order(self.family));
@@ -142,20 +141,19 @@ impl Lists {
         new
     }
 
-    /// A region of `zone` with a block of `order` or more, of the smallest order there is, so that large blocks
-    /// survive.
+    /// A region of `zone` with a block of `order` or more, of the smallest such order, so that large blocks survive.
     pub(super) fn smallest(&self, zone: Zone, order: u32) -> Option<usize> {
         let order = (order..WHOLE).chain(WHOLES).find(|order| self.occupied(zone, *order))?;
         self.front(zone, order)
     }
 
-    /// A region with the largest block in any of `zones`; of whole ones, one that the host has something behind if there is
-    /// any; and of several in the zone named first.
+    /// A region with the largest block in any of `zones`. Of whole ones, one that the host backs if there is any; of
+    /// equals, one in the first-named zone.
     pub(super) fn largest(&self, zones: &[Zone]) -> Option<usize> {
         WHOLES.into_iter().chain((0..WHOLE).rev()).find_map(|order| self.first(zones, order))
     }
 
-    /// The front of the first list of this order that is not empty, in one of `zones`.
+    /// The front of the first list of this order in one of `zones` that is not empty.
     pub(super) fn first(&self, zones: &[Zone], order: u32) -> Option<usize> {
         zones.iter().find_map(|zone| self.front(*zone, order))
     }
@@ -186,7 +184,7 @@ impl Lists {
         self.ends(zone, order).back.index()
     }
 
-    /// Whether the bit for a list agrees with the list.
+    /// Whether a list's bit agrees with the list.
     pub(super) fn occupied(&self, zone: Zone, order: u32) -> bool {
         self.occupied[zone as usize] >> order & 1 == 1
     }

@@ -1,12 +1,12 @@
-//! A magazine: a few single frames that one CPU has at hand, so that it need not ask the allocator for each (Bonwick and
+//! A magazine: a few single frames at a CPU's disposal, so that it need not ask the allocator for each (Bonwick and
 //! Adams, *Magazines and Vmem*, USENIX 2001).
 //!
-//! What was freed last is given out first: it is warm. When the magazine is empty half of it is filled at once, in runs as
-//! long as there are, and when it is full the half that has been in it for longest goes back; so whatever a
-//! CPU does, it asks the allocator at most once in 64 times. Half a magazine is a word of the bits that tell who holds what
-//! ([`held`](super::held)): with less, CPUs whose frames lie side by side would write the same words, and wait for that.
+//! The frame freed last is allocated first: it is warm. An empty magazine is filled to one half, in the longest runs
+//! available; of a full one the older half goes back. So a CPU asks the allocator at most once in 64 operations. Half
+//! a magazine is one word of the bits for held frames ([`held`](super::held)): with less, CPUs with adjacent frames
+//! would write the same words, and wait for each other.
 //!
-//! To the allocator's counts frames in a magazine are *used*; [`Frames::state`] calls them free.
+//! The allocator counts frames in a magazine as *used*; [`Frames::state`] calls them free.
 #![forbid(unsafe_code)]
 
 use super::frames::{Frames, numbers};
@@ -15,7 +15,7 @@ use super::region::FrameState;
 use super::span::parts;
 use super::{FrameRun, Pfn};
 
-/// Single frames that nobody holds.
+/// Single frames that are not held.
 #[derive(Debug)]
 pub struct Magazine {
     frames: [Pfn; Self::CAPACITY],
@@ -43,19 +43,19 @@ impl Magazine {
         self.count == Self::CAPACITY
     }
 
-    /// Takes out the frame that was put in last.
+    /// Removes the frame that was added last.
     pub(super) fn pop(&mut self) -> Option<Pfn> {
         self.count = self.count.checked_sub(1)?;
         Some(self.frames[self.count])
     }
 
-    /// Puts a frame in, for which there is room.
+    /// Adds a frame; there must be room.
     pub(super) fn push(&mut self, frame: Pfn) {
         self.frames[self.count] = frame;
         self.count += 1;
     }
 
-    /// Takes out the `count` frames that have been in it for longest, as the longest runs that they make.
+    /// Removes the `count` oldest frames, as the longest runs that they form.
     fn drain(&mut self, count: usize, mut give: impl FnMut(FrameRun)) {
         let oldest = &mut self.frames[..count.min(self.count)];
         oldest.sort_unstable();
@@ -75,25 +75,25 @@ impl Default for Magazine {
 }
 
 impl Frames<'_> {
-    /// Fills half of a magazine, or as much as there is; free -> used, but nobody holds them. In runs as long as can be had
-    /// without a whole region broken for them while there is anything else: at most 64 steps of constant time.
+    /// Fills half of a magazine, or as much as there is; free -> used, but not held. Uses the longest available runs,
+    /// and breaks whole regions only if there is nothing else: at most 64 steps of constant time.
     ///
-    /// Regions from which a magazine was filled count as if somebody had had the frames.
+    /// Regions from which a magazine was filled count as used before.
     pub(crate) fn fill(&mut self, magazine: &mut Magazine) {
         let missing = |magazine: &Magazine| Magazine::HALF.checked_sub(magazine.len()).filter(|missing| *missing > 0);
         while let Some(run) = missing(magazine).and_then(|most| self.find_for_magazine(most.ilog2())) {
             self.move_run(run, FrameState::Free, FrameState::Used);
-            // The lowest comes out first.
+            // The lowest frame is allocated first.
             run.pfns().rev().for_each(|frame| magazine.push(frame));
         }
     }
 
-    /// Takes `count` frames out of a magazine, those that have been in it for longest, or all of them; used -> free.
+    /// Removes `count` frames from a magazine, the oldest first, or all; used -> free.
     pub(crate) fn drain(&mut self, magazine: &mut Magazine, count: usize) {
         magazine.drain(count, |run| self.move_run(run, FrameState::Used, FrameState::Free));
     }
 
-    /// Moves frames to a magazine or from it: between states, but no holder loses or gets them.
+    /// Moves frames to or from a magazine: their state changes, but not whether they are held.
     fn move_run(&mut self, run: FrameRun, from: FrameState, to: FrameState) {
         let spans = self.spans;
         for part in parts(spans, numbers(run)) {

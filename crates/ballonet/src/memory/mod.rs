@@ -1,4 +1,4 @@
-//! Page frames: who owns each of them, given and taken in runs of 2 MiB first.
+//! Page frames: who owns each, allocated and freed in runs, 2 MiB regions first.
 //!
 //! [`Frames`] is the allocator. It needs a memory map as [`PhysRange`]s and some memory for its records, whose size
 //! [`Footprint`] tells and for which [`place`] finds a place:

@@ -1,4 +1,5 @@
-//! The allocator against a model that keeps the state of each frame in a map, through random operations, good and bad.
+//! Compares the allocator with a model that keeps each frame's state in a map, through random valid and invalid
+//! operations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use super::{REGION_FRAMES as REGION, *};
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const GIB: u64 = 1 << 30;
 
-/// Memory in every zone, a hole within a region, one of a region, and two stretches that meet at 4 GiB.
+/// Memory in every zone, a hole within a region, one of a whole region, and two ranges that meet at 4 GiB.
 pub(super) const MAP: [(u64, u64); 5] = [
     (0, 0x9_fc00),
     (MIB, 7 * MIB + 12345),
@@ -37,7 +38,7 @@ enum Op {
     },
     /// Frees one of the runs held.
     Free(prop::sample::Index),
-    /// Frees, releases or balloons frames that may be anybody's.
+    /// Frees, releases or balloons frames, whoever owns them.
     Wild {
         what: Operation,
         start: u32,
@@ -90,11 +91,11 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What the allocator should do, frame by frame.
+/// The expected behaviour, frame by frame.
 pub(super) struct Model {
     /// Every frame of every region that holds memory.
     pub(super) states: BTreeMap<u32, FrameState>,
-    /// The regions that the host was told of and that have been free ever since, by their first frame.
+    /// The regions that were reported and have been free since, by their first frame.
     reported: BTreeSet<u32>,
     pub(super) floor: u64,
 }
@@ -137,7 +138,7 @@ impl Model {
         regions.filter(move |start| free(*start) && !self.reported.contains(start))
     }
 
-    /// Whether a run as the allocator promises to find exists below the frame `end`.
+    /// Whether there is a run that the allocator promises to find, below the frame `end`.
     pub(super) fn can_allocate(&self, frames: u32, align: u32, end: u64) -> bool {
         let in_region = frames <= REGION && align <= REGION;
         let step = if in_region { align } else { align.max(REGION) };
@@ -167,7 +168,7 @@ impl Model {
     }
 }
 
-/// The allocator and the model side by side, with who holds what.
+/// The allocator and the model side by side, with the owners of frames.
 struct Pair<'a> {
     frames: Frames<'a>,
     model: Model,
@@ -205,7 +206,7 @@ impl Pair<'_> {
                     assert!(run.count() <= most && u64::from(run.count()) <= spare);
                     if most >= REGION && spare >= 512 && self.model.longest(Free) == REGION {
                         let whole = self.frames.counts().free_regions;
-                        // Only the lowest 16 MiB are spared before blocks elsewhere have run out.
+                        // Only the lowest 16 MiB are spared until blocks elsewhere have run out.
                         assert!(run.count() == REGION || whole <= 8, "whole regions come first");
                     }
                     self.model.shift(run, Free, Used);
@@ -296,7 +297,7 @@ impl Pair<'_> {
         }
     }
 
-    /// Does what must succeed exactly if every frame is used.
+    /// Performs an operation that must succeed exactly if every frame is used.
     fn try_shift(&mut self, operation: Operation, run: FrameRun) {
         let (result, to) = match operation {
             Operation::Free => (self.frames.free(run), FrameState::Free),
@@ -355,7 +356,7 @@ proptest! {
     #[test]
     fn it_does_what_a_map_of_frames_would(ops in prop::collection::vec(ops(), 1..120)) {
         let footprint = Footprint::of(ranges(&MAP));
-        // What the storage contained does not matter.
+        // The initial contents of the storage do not matter.
         let mut storage = vec![0xdead_beef_dead_beef_u64; footprint.bytes().div_ceil(8)];
         let frames = Frames::new(storage.as_mut_slice().as_mut_bytes(), ranges(&MAP), ranges(&RESERVED)).unwrap();
         let mut pair = Pair { frames, model: Model::new(), held: Vec::new(), in_flight: Vec::new() };

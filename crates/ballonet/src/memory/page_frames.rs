@@ -1,7 +1,7 @@
-//! What a balloon needs of a kernel's page frame allocator: four methods, and two parts to opt in to.
+//! What a balloon needs of a kernel's page frame allocator: four methods and two optional parts.
 //!
-//! A frame is free, used, ballooned or reserved. A frame in flight, either way, is *used*: by the driver. So inflating
-//! is [`PageFrames::take_free`], the request, [`PageFrames::confirm_ballooned`]; deflating is
+//! A frame is free, used, ballooned or reserved. Frames in flight in either direction are *used*, by the driver.
+//! Inflating is [`PageFrames::take_free`], the request, [`PageFrames::confirm_ballooned`]; deflating is
 //! [`PageFrames::take_ballooned`], the request, [`PageFrames::release`]. Counts are in 4 KiB frames.
 
 use super::{FrameRun, IdleRun};
@@ -16,35 +16,36 @@ pub trait PageFrames {
     /// Records that the host has `run`; used -> ballooned.
     fn confirm_ballooned(&mut self, run: FrameRun);
 
-    /// Picks a run of at most `most` ballooned frames to ask back from the host; ballooned -> used.
+    /// Picks a run of at most `most` ballooned frames to request back from the host; ballooned -> used.
     fn take_ballooned(&mut self, most: u32) -> Option<FrameRun>;
 
     /// Returns frames to the kernel; used -> free.
     fn release(&mut self, run: FrameRun);
 
-    /// The address by which the device reaches reported and hinted frames (`ACCESS_PLATFORM`); by default the physical
-    /// one. Frame numbers in inflate and deflate requests are always physical, as the balloon defines them.
+    /// The address at which the device accesses reported and hinted frames (`ACCESS_PLATFORM`); by default the
+    /// physical one. Frame numbers in inflate and deflate requests are always physical, by the definition of the
+    /// balloon.
     fn device_address(&self, run: FrameRun) -> u64 {
         run.start().start().as_u64()
     }
 
-    /// The allocator's books on free memory, for free page reporting. By default it keeps none: nothing is reported,
-    /// and hinting takes what [`PageFrames::take_free`] gives.
+    /// The allocator's tracking of free memory, for free page reporting. By default there is none: nothing is
+    /// reported, and hinting takes what [`PageFrames::take_free`] gives.
     fn reporting(&mut self) -> Option<&mut dyn ReportFrames> {
         None
     }
 
-    /// Access to what frames hold. By default there is none: `PAGE_POISON` is not accepted, hinted frames stay with the
-    /// driver until the host is done, and requests have one descriptor.
+    /// Access to the contents of frames. By default there is none: `PAGE_POISON` is not accepted, the driver keeps
+    /// hinted frames until the host is done, and requests have one descriptor.
     fn contents(&mut self) -> Option<&mut dyn FrameContents> {
         None
     }
 }
 
-/// An allocator that knows which free memory the host has been told of (virtio 1.4, 5.5.6.7).
+/// An allocator that tracks which free memory was reported to the host (virtio 1.4, 5.5.6.7).
 pub trait ReportFrames: PageFrames {
-    /// Takes free memory that the host does not know of, to report it: a run of at most `most` frames, large and
-    /// aligned as hosts like it, that has been free for at least `age` calls of [`ReportFrames::age`]; free -> used.
+    /// Takes free memory that was not reported, to report it: a run of at most `most` frames, large and aligned as
+    /// hosts prefer, that has been free for at least `age` calls of [`ReportFrames::age`]; free -> used.
     fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun>;
 
     /// Frames that [`ReportFrames::take_unreported`] could give, whatever their age.
@@ -53,45 +54,44 @@ pub trait ReportFrames: PageFrames {
     /// Lets free memory age by one.
     fn age(&mut self);
 
-    /// Returns frames that have been reported; used -> free. Their contents are garbage, and they must not be reported
-    /// again before they were used.
+    /// Returns reported frames; used -> free. Their contents are undefined, and they must not be reported again
+    /// before they were used.
     fn release_reported(&mut self, run: FrameRun) {
         self.release(run);
     }
 
-    /// Takes free memory for the balloon that the host may back, to report it before it is inflated: a run of at most
-    /// `most` frames, large and aligned, memory that was used before first; free -> used. `None` if only the kernel's
-    /// own reserve is left.
+    /// Takes free memory that the host may back, to report it before it is inflated: a run of at most `most` frames,
+    /// large and aligned, memory used before first; free -> used. `None` if only the kernel's own reserve is left.
     fn take_backed(&mut self, _most: u32) -> Option<FrameRun> {
         None
     }
 
-    /// Takes free memory whose contents nobody needs, so that the host need not copy it when the guest moves (5.5.6.5):
-    /// a run of at most `most` frames that leaves `keep` frames free beside the kernel's own reserve; free -> used. It
-    /// returns by [`ReportFrames::release_reported`] or [`PageFrames::release`].
+    /// Takes free memory with contents that do not matter, so that a migration need not copy it (5.5.6.5): a run of
+    /// at most `most` frames that leaves `keep` frames free beside the kernel's own reserve; free -> used. It is
+    /// returned by [`ReportFrames::release_reported`] or [`PageFrames::release`].
     fn take_idle(&mut self, most: u32, _keep: u64) -> Option<IdleRun> {
         self.take_free(most).map(IdleRun::unreported)
     }
 }
 
-/// A kernel that can write to frames that the driver holds, and read them.
+/// A kernel that can write and read frames held by the driver.
 pub trait FrameContents {
     /// Fills each frame of `run` with `byte`.
     fn fill(&mut self, run: FrameRun, byte: u8);
 
-    /// Writes a mark of its own into each frame of `run`, which shows later whether the host took away what was in it.
-    /// Returns whether that was done; by default it is not.
+    /// Writes a mark into each frame of `run`, which later shows whether the host discarded the contents. Returns
+    /// whether it did; the default does not.
     fn mark(&mut self, _run: FrameRun) -> bool {
         false
     }
 
-    /// How many frames of `run` still hold what [`FrameContents::mark`] wrote.
+    /// Number of frames of `run` that still hold the mark of [`FrameContents::mark`].
     fn marks(&self, _run: FrameRun) -> u32 {
         0
     }
 }
 
-/// Returns reported frames to an allocator that may keep no books on them.
+/// Returns reported frames to an allocator that may not track them.
 pub(crate) fn release_reported(frames: &mut impl PageFrames, run: FrameRun) {
     match frames.reporting() {
         Some(books) => books.release_reported(run),
@@ -99,7 +99,7 @@ pub(crate) fn release_reported(frames: &mut impl PageFrames, run: FrameRun) {
     }
 }
 
-/// Takes idle memory, by default what a balloon could have.
+/// Takes idle memory, by default what a balloon could take.
 pub(crate) fn take_idle(frames: &mut impl PageFrames, most: u32, keep: u64) -> Option<IdleRun> {
     match frames.reporting() {
         Some(books) => books.take_idle(most, keep),
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
     use crate::memory::Pfn;
 
-    /// An allocator with the four methods and no more.
+    /// An allocator with only the four methods.
     struct Minimal(Option<FrameRun>);
 
     impl PageFrames for Minimal {

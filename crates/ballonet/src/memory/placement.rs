@@ -1,4 +1,4 @@
-//! Finding a place for the allocator's own records before there is an allocator.
+//! Finds a place for the allocator's records before there is an allocator.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -8,10 +8,10 @@ use super::frame_set::REGION_FRAMES;
 use super::range::{PhysRange, union, usable_frames};
 
 /// Picks whole frames for `bytes` bytes in `usable` memory, outside every `reserved` range and below the address
-/// `limit`. `None` when they fit nowhere.
+/// `limit`. `None` if there is no such place.
 ///
-/// Of all the places it is the one that leaves the most whole 2 MiB regions untouched, and of these the highest, so
-/// that low memory is kept.
+/// Of all places it takes the one that leaves the most 2 MiB regions whole, and of these the highest, to keep low
+/// memory free.
 pub fn place<U, R>(bytes: u64, limit: u64, usable: U, reserved: R) -> Option<PhysRange>
 where
     U: IntoIterator<Item = PhysRange, IntoIter: Clone>,
@@ -21,7 +21,7 @@ where
     let start = vacant_frames(usable.into_iter(), reserved.into_iter(), limit / FRAME_SIZE)
         .filter(|vacant| vacant.end - vacant.start >= needed)
         .flat_map(|vacant| {
-            // Where a vacancy has whole regions, one of its ends is as good a place as any in it.
+            // In a vacancy with whole regions, one of the ends is as good as any other place.
             [vacant.start, vacant.end - needed].map(|start| (regions_spoiled(&vacant, start..start + needed), start))
         })
         .min_by_key(|(spoiled, start)| (*spoiled, core::cmp::Reverse(*start)))?
@@ -29,7 +29,7 @@ where
     PhysRange::new(PhysAddr::new(start * FRAME_SIZE)?, needed * FRAME_SIZE)
 }
 
-/// The whole regions of `vacant` of which `taken` has a part.
+/// Number of whole regions of `vacant` that `taken` breaks.
 fn regions_spoiled(vacant: &Range<u64>, taken: Range<u64>) -> u64 {
     let size = u64::from(REGION_FRAMES);
     let whole = vacant.start.div_ceil(size)..vacant.end / size;
@@ -37,7 +37,7 @@ fn regions_spoiled(vacant: &Range<u64>, taken: Range<u64>) -> u64 {
     whole.end.min(taken.end.div_ceil(size)).saturating_sub(first)
 }
 
-/// The numbers of the usable frames below `limit` that nothing reserves.
+/// The usable frames below `limit` outside all reservations.
 fn vacant_frames(
     usable: impl Iterator<Item = PhysRange> + Clone,
     reserved: impl Iterator<Item = PhysRange> + Clone,
@@ -46,7 +46,7 @@ fn vacant_frames(
     usable_frames(usable).flat_map(move |frames| {
         let end = frames.end.min(limit);
         let mut from = frames.start;
-        // Past the last reservation one more vacancy reaches to the end.
+        // One more vacancy reaches from the last reservation to the end.
         let beyond = core::iter::once(end..u64::MAX);
         let reservations = union(reserved.clone()).map(PhysRange::frames_touched).chain(beyond);
         reservations.filter_map(move |reservation| {
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn few_whole_regions_are_spoiled_when_some_must_be() {
         let usable = [range(MIB, 64 * MIB), range(100 * MIB, 200 * MIB)];
-        // 3 MiB in the first range spoil one region beside its odd first MiB; elsewhere they spoil two.
+        // 3 MiB in the first range break one region besides its odd first MiB; elsewhere they break two.
         assert_eq!(place(3 * MIB, u64::MAX, usable, []), Some(range(MIB, 4 * MIB)));
     }
 

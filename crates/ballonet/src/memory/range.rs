@@ -1,6 +1,6 @@
-//! Ranges of physical memory as firmware and loaders state them: any order, overlapping, cut anywhere. Here they become
-//! sorted, disjoint and whole frames, without any storage of their own: each step looks through all the ranges again,
-//! which for the few hundred that a memory map can have costs less than sorting them somewhere.
+//! Ranges of physical memory as firmware and loaders give them: in any order, overlapping, cut anywhere. They are
+//! turned into sorted, disjoint whole frames without extra storage: each step scans all ranges again, which costs
+//! less than sorting for the few hundred ranges that a memory map can have.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -13,26 +13,26 @@ use super::address::{FRAME_SIZE, PhysAddr};
 /// Frame numbers end here: 2^32, for frames below 16 TiB.
 pub(super) const FRAME_NUMBERS: u64 = 1 << 32;
 
-/// A range of physical addresses: at least one byte, none of it at or above 2^52.
+/// A range of physical addresses: at least one byte, and all of it below 2^52.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PhysRange {
     start: u64,
     end: u64,
 }
 
-/// Why a start and a length make no range.
+/// Why start and length form no range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Display, Error)]
 pub enum BadRange {
-    /// The range has no byte.
+    /// The range is empty.
     #[display("it is empty")]
     Empty,
-    /// The range passes the highest physical address, 2^52 - 1, or wraps around.
+    /// The range exceeds the highest physical address, 2^52 - 1, or wraps around.
     #[display("it passes the highest physical address")]
     TooHigh,
 }
 
 impl PhysRange {
-    /// The `bytes` bytes from `start`, or `None` if there are none or they pass the highest physical address.
+    /// The `bytes` bytes from `start`, or `None` if there are none or they exceed the highest physical address.
     pub const fn new(start: PhysAddr, bytes: u64) -> Option<Self> {
         match Self::parse(start.as_u64(), bytes) {
             Ok(range) => Some(range),
@@ -40,10 +40,10 @@ impl PhysRange {
         }
     }
 
-    /// The same from raw numbers, such as a firmware's memory map.
+    /// The same from raw numbers, as in firmware's memory map.
     ///
     /// # Errors
-    /// When there is no byte, or they pass the highest physical address.
+    /// When the range is empty or exceeds the highest physical address.
     pub const fn parse(start: u64, bytes: u64) -> Result<Self, BadRange> {
         if bytes == 0 {
             return Err(BadRange::Empty);
@@ -64,7 +64,7 @@ impl PhysRange {
         valid(self.end - 1)
     }
 
-    /// The address after the last byte. A number, since it may be 2^52, which is no address.
+    /// The address after the last byte. A number, since it may be 2^52, which is not a valid address.
     pub const fn end(self) -> u64 {
         self.end
     }
@@ -79,29 +79,29 @@ impl PhysRange {
         self.start <= address.as_u64() && address.as_u64() < self.end
     }
 
-    /// Whether any byte is in both ranges.
+    /// Whether the ranges have a byte in common.
     pub const fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }
 
-    /// What of it lies below `limit`, if any does.
+    /// The part below `limit`, if there is any.
     pub const fn below(self, limit: u64) -> Option<Self> {
         let end = if self.end < limit { self.end } else { limit };
         if self.start < end { Some(Self { start: self.start, end }) } else { None }
     }
 
-    /// The numbers of the frames that lie wholly in it; none may be left. Not yet cut at 16 TiB.
+    /// The numbers of the frames entirely inside it, possibly none. Not limited to 16 TiB yet.
     pub(super) const fn frames_within(self) -> Range<u64> {
         self.start.div_ceil(FRAME_SIZE)..self.end / FRAME_SIZE
     }
 
-    /// The numbers of the frames that it touches. Not yet cut at 16 TiB.
+    /// The numbers of the frames that it touches. Not limited to 16 TiB yet.
     pub(super) const fn frames_touched(self) -> Range<u64> {
         self.start / FRAME_SIZE..self.end.div_ceil(FRAME_SIZE)
     }
 }
 
-/// An address known to be one because a range was made of it.
+/// An address known to be valid because it belongs to a range.
 const fn valid(address: u64) -> PhysAddr {
     match PhysAddr::new(address) {
         Some(address) => address,
@@ -121,11 +121,11 @@ impl fmt::Debug for PhysRange {
     }
 }
 
-/// The union of `ranges`, ascending, those that touch joined.
+/// The union of `ranges`, ascending; adjacent ranges are joined.
 pub(super) fn union(ranges: impl Iterator<Item = PhysRange> + Clone) -> impl Iterator<Item = PhysRange> + Clone {
     let mut from = 0;
     core::iter::from_fn(move || {
-        // What starts before the end of the last answer was part of it.
+        // A range that starts before the end of the last result was part of it.
         let start = ranges.clone().map(|range| range.start).filter(|start| *start >= from).min()?;
         let mut end = start;
         loop {
@@ -140,7 +140,7 @@ pub(super) fn union(ranges: impl Iterator<Item = PhysRange> + Clone) -> impl Ite
     })
 }
 
-/// The numbers of the frames that `usable` ranges hold together, ascending, disjoint, below 2^32.
+/// The frame numbers that the `usable` ranges together contain, ascending, disjoint, below 2^32.
 pub(super) fn usable_frames(
     usable: impl Iterator<Item = PhysRange> + Clone,
 ) -> impl Iterator<Item = Range<u64>> + Clone {
@@ -150,7 +150,7 @@ pub(super) fn usable_frames(
         .filter(|frames| !frames.is_empty())
 }
 
-/// How many frames of `usable` ranges have no frame number because they lie at or above 16 TiB.
+/// Number of usable frames without a frame number, since they are at or above 16 TiB.
 pub(super) fn frames_beyond(usable: impl Iterator<Item = PhysRange> + Clone) -> u64 {
     let beyond = |frames: Range<u64>| frames.end.saturating_sub(frames.start.max(FRAME_NUMBERS));
     union(usable).map(|range| beyond(range.frames_within())).sum()

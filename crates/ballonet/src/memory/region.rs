@@ -1,9 +1,9 @@
-//! The record of one 2 MiB region: the state of each of its 512 frames in two bits, how many are in each state, and its
-//! places on the allocator's lists.
+//! The record of one 2 MiB region: two bits of state for each of its 512 frames, the number of frames per state, and
+//! its links on the allocator's lists.
 //!
-//! 168 bytes for 2 MiB, so less than a 12,000th; two more bits a frame and one more list would still stay under a
-//! third of the 1024 bytes that a bound of 1/2048 allows. Whether the host was told that it is free, and whether somebody
-//! had any of it, is known of a region as a whole.
+//! It takes 168 bytes for 2 MiB, under a 12,000th. Two more bits per frame and one more list would still stay under a
+//! third of the 1024 bytes that a bound of 1/2048 allows. Whether it was reported and whether it was used is known
+//! only for a region as a whole.
 #![forbid(unsafe_code)]
 
 use derive_more::Display;
@@ -18,13 +18,13 @@ use super::{FrameRun, Pfn};
 #[display("{}", self.name())]
 #[repr(u8)]
 pub enum FrameState {
-    /// Never given out: a hole, firmware's, or what was there before the allocator.
+    /// Never allocated: a hole, firmware's memory, or memory in use before the allocator.
     Reserved = 0b00,
-    /// Nobody's.
+    /// Free.
     Free = 0b01,
-    /// Given to somebody in the kernel, the balloon driver included.
+    /// Allocated in the kernel, possibly by the balloon driver.
     Used = 0b10,
-    /// The host's.
+    /// Given to the host.
     Ballooned = 0b11,
 }
 
@@ -43,7 +43,7 @@ impl FrameState {
     }
 }
 
-/// A place on a list: the index of a region, or none. Zero is none, so that zeroed records are on no list.
+/// A list link: the index of a region, or none. Zero is none, so that zeroed records are on no list.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub(super) struct Link(u32);
@@ -51,7 +51,7 @@ pub(super) struct Link(u32);
 impl Link {
     pub(super) const NONE: Self = Self(0);
 
-    /// Regions number at most 2^23, so an index always fits.
+    /// There are at most 2^23 regions, so an index always fits.
     pub(super) fn to(index: usize) -> Self {
         Self(index as u32 + 1)
     }
@@ -61,7 +61,7 @@ impl Link {
     }
 }
 
-/// A region's place on one family of lists.
+/// A region's links on one family of lists.
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Place {
@@ -69,7 +69,7 @@ pub(super) struct Place {
     pub(super) previous: Link,
     /// The neighbour towards the back.
     pub(super) next: Link,
-    /// One more than the order of the list; 0 is on none.
+    /// One more than the order of the list; 0 if it is on none.
     order: u32,
 }
 
@@ -84,7 +84,7 @@ impl Place {
     }
 }
 
-/// Which family of lists: by the free frames of a region or by its ballooned ones.
+/// The families of lists: by a region's free frames, or by its ballooned ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Family {
     Free = 0,
@@ -94,7 +94,7 @@ pub(super) enum Family {
 impl Family {
     pub(super) const ALL: [Self; 2] = [Self::Free, Self::Ballooned];
 
-    /// The state whose frames it lists.
+    /// The state of the frames that count.
     pub(super) fn state(self) -> FrameState {
         match self {
             Self::Free => FrameState::Free,
@@ -103,20 +103,20 @@ impl Family {
     }
 }
 
-/// The record of one 2 MiB region. Plain data: the caller lends memory for these, and any bytes will do.
+/// The record of one 2 MiB region. Plain data: the caller lends memory for it, with any contents.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Region {
-    /// Bit 0 and bit 1 of each frame's state.
+    /// The low and the high bit of each frame's state.
     planes: [FrameSet; 2],
     places: [Place; 2],
-    /// Which 2 MiB of the address space.
+    /// Its number: address divided by 2 MiB.
     number: u32,
-    /// Frames now free, used and ballooned. The others are reserved.
+    /// Number of free, used and ballooned frames. The others are reserved.
     counts: [u16; 3],
-    /// 1 if it is wholly free and the host knows: nobody had any of it since it was reported.
+    /// 1 if it is wholly free and reported, and has not been used since.
     reported: u8,
-    /// 1 if somebody has had any of it since the host last had nothing behind it, as far as that is known.
+    /// 1 if it has been used since the host last discarded it, as far as known.
     touched: u8,
     /// The tick in which it became wholly free.
     freed_in: u32,
@@ -128,7 +128,7 @@ pub(super) fn region_number(frame: Pfn) -> u32 {
 }
 
 impl Region {
-    /// The record of the region with this number, all of it reserved, on no list.
+    /// The record of the region with this number, all reserved, on no list.
     pub(super) fn new(number: u32) -> Self {
         Self {
             planes: [FrameSet::EMPTY; 2],
@@ -141,14 +141,14 @@ impl Region {
         }
     }
 
-    /// Makes all of a region that is wholly reserved free, as [`Region::shift`] would, which has to count.
+    /// Frees a wholly reserved region. Same result as [`Region::shift`], which would have to count.
     pub(super) fn free_whole(&mut self) {
         debug_assert_eq!(self.counts, [0; 3], "only what is wholly reserved");
         self.planes[0] = FrameSet::FULL;
         self.counts[FrameState::Free as usize - 1] = REGION_FRAMES as u16;
     }
 
-    /// Which 2 MiB of the address space.
+    /// Its number: address divided by 2 MiB.
     pub(super) fn number(&self) -> u32 {
         self.number
     }
@@ -185,8 +185,8 @@ impl Region {
         FrameState::ALL[bit(self.planes[0]) | bit(self.planes[1]) << 1]
     }
 
-    /// Moves `frames`, all of them in the state `from`, to the state `to`. Returns how many. What the host was told of the
-    /// region's free frames holds no longer if any of them come or go.
+    /// Moves `frames`, all in state `from`, to state `to`. Returns their number. If any free frames come or go, the
+    /// region no longer counts as reported.
     pub(super) fn shift(&mut self, frames: FrameSet, from: FrameState, to: FrameState) -> u32 {
         debug_assert!((frames & !self.frames(from)).is_empty(), "only frames that are {from}");
         for (bit, plane) in self.planes.iter_mut().enumerate() {
@@ -208,34 +208,34 @@ impl Region {
         moved
     }
 
-    /// Whether it is wholly free, and the host has been told.
+    /// Whether it is wholly free and reported.
     pub(super) fn is_reported(&self) -> bool {
         self.reported != 0
     }
 
-    /// Records that the host has been told of it, which is wholly free.
+    /// Records that the wholly free region was reported to the host.
     pub(super) fn set_reported(&mut self) {
         debug_assert_eq!(self.count(FrameState::Free), REGION_FRAMES, "only what is wholly free is reported");
         (self.reported, self.touched) = (1, 0);
     }
 
-    /// Records that somebody was given some of it, and writes to that: the host has something behind it.
+    /// Records that frames of it were allocated and will be written: the host backs it from now on.
     pub(super) fn set_touched(&mut self) {
         self.touched = 1;
     }
 
-    /// The tick in which it became wholly free. Means nothing while it is not.
+    /// The tick in which it became wholly free. Undefined while it is not.
     pub(super) fn freed_in(&self) -> u32 {
         self.freed_in
     }
 
-    /// Records in which tick it became wholly free.
+    /// Records the tick in which it became wholly free.
     pub(super) fn set_freed_in(&mut self, tick: u32) {
         self.freed_in = tick;
     }
 
-    /// The order of its largest aligned block of frames in the state that `family` lists; of regions
-    /// that are wholly free, [`REPORTED`] for one that is reported, and [`TOUCHED`] for one that somebody has had.
+    /// The order of its largest aligned block of frames in the state of `family`. For wholly free regions:
+    /// [`REPORTED`] if it was reported, [`TOUCHED`] if it was used before.
     pub(super) fn order(&self, family: Family) -> Option<u32> {
         match self.count(family.state()) {
             0 => None,
@@ -246,12 +246,12 @@ impl Region {
         }
     }
 
-    /// Where it is on the lists of `family`.
+    /// Its links on the lists of `family`.
     pub(super) fn place(&self, family: Family) -> &Place {
         &self.places[family as usize]
     }
 
-    /// Where it is on the lists of `family`.
+    /// Its links on the lists of `family`, mutable.
     pub(super) fn place_mut(&mut self, family: Family) -> &mut Place {
         &mut self.places[family as usize]
     }

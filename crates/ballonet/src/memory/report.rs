@@ -1,12 +1,11 @@
-//! Reporting: telling the host which memory is free, so that it can take away what is behind it.
+//! Free page reporting: tells the host which memory is free, so that it can discard the contents.
 //!
-//! What is reported are whole 2 MiB regions, and as many as follow each other at once. While a report is on its way its
-//! frames are *used*, by the driver; when the host is done with it they are free again, on lists of their own, behind
-//! all other free memory. As soon as a frame of a region is given out, the host no longer knows it as free.
+//! Reports consist of whole 2 MiB regions, as many adjacent ones at once as possible. While a report is in flight its
+//! frames are *used*, by the driver. When the host is done they are free again, on lists of their own behind all
+//! other free memory. As soon as a frame of a region is allocated, the region no longer counts as reported.
 //!
-//! Free memory ages by ticks, whose length is the driver's business. The region that has been free for longest is
-//! always at the end of its list, so finding the next run to report costs the same however much memory there is, free
-//! or not.
+//! Free memory ages in ticks, whose length the driver decides. The region that has been free for longest is always at
+//! the end of its list, so finding the next run to report costs the same for any amount of memory.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -19,33 +18,34 @@ use super::list::{End, TOUCHED, Zone};
 use super::region::{Family, FrameState};
 use super::span::parts;
 
-/// The age of memory that has been free for longer than can be counted, in ticks.
+/// The age, in ticks, of memory that has been free for longer than can be counted.
 pub(super) const ANCIENT: u32 = 1 << 31;
 
-/// The orders of wholly free regions of which the host does not know.
+/// The orders of wholly free regions that are not reported.
 pub(super) const UNKNOWN: [u32; 2] = [WHOLE, TOUCHED];
 
 impl Frames<'_> {
-    /// Frames in regions that are wholly free and of which the host does not know.
+    /// Frames in wholly free regions that are not reported.
     pub(crate) fn unreported(&self) -> u64 {
         (self.wholly_free.count() - self.reported) as u64 * u64::from(REGION_FRAMES)
     }
 
-    /// Lets free memory age by a tick.
+    /// Ages free memory by one tick.
     pub(crate) fn tick(&mut self) {
         self.tick = self.tick.wrapping_add(1);
     }
 
-    /// Takes free memory that the host does not know of, to report it; free -> used. A run of whole regions, of at most
-    /// `most` frames, of which the first found has been free for longest, and all for at least `age` ticks.
+    /// Takes unreported free memory to report it; free -> used. Returns a run of whole regions with at most `most`
+    /// frames. It starts from the region that has been free for longest, and all its regions have been free for at
+    /// least `age` ticks.
     ///
-    /// `None` when there is no such region, or `most` is less than one. Costs a step a region of the run, and a binary
+    /// `None` if there is no such region or `most` is less than one. Takes a step per region of the run and a binary
     /// search over the spans.
     pub(crate) fn take_unreported(&mut self, most: u32, age: u32) -> Option<FrameRun> {
         self.take_oldest(&UNKNOWN, most, age)
     }
 
-    /// The same of the regions on the lists of `orders`, those of wholly free regions.
+    /// The same, from the lists of `orders`, which must be those of wholly free regions.
     pub(super) fn take_oldest(&mut self, orders: &[u32], most: u32, age: u32) -> Option<FrameRun> {
         let most = (most / REGION_FRAMES) as usize;
         let lists = &self.lists[Family::Free as usize];
@@ -57,12 +57,12 @@ impl Frames<'_> {
         self.take_regions(indices)
     }
 
-    /// Takes free memory for the balloon behind which the host may have something, to report it before it is inflated;
-    /// free -> used. A run of whole regions that follow each other, of at most `most` frames, in the order in which
-    /// [`Frames::take_free`] takes them: those that somebody has had come first.
+    /// Takes free memory that the host may back, for the balloon, to report it before it is inflated; free -> used.
+    /// Returns a run of adjacent whole regions with at most `most` frames, in the order of [`Frames::take_free`]:
+    /// regions used before come first.
     ///
-    /// `None` when there is no such region, `most` is less than one, or no more than the floor would be free without it.
-    /// What lies below 16 MiB is left. Costs as much as [`Frames::take_unreported`].
+    /// `None` if there is no such region, `most` is less than one, or only the floor would be left free. Memory below
+    /// 16 MiB is not taken. Costs as much as [`Frames::take_unreported`].
     pub(crate) fn take_backed(&mut self, most: u32) -> Option<FrameRun> {
         let most = (u64::from(most).min(self.spare()) / u64::from(REGION_FRAMES)) as usize;
         let lists = &self.lists[Family::Free as usize];
@@ -73,7 +73,7 @@ impl Frames<'_> {
         self.take_regions(indices)
     }
 
-    /// Makes whole regions that follow each other used.
+    /// Makes adjacent whole regions used.
     fn take_regions(&mut self, indices: Range<usize>) -> Option<FrameRun> {
         let first = self.regions[indices.start].run(0, 1).start();
         let run = FrameRun::new(first, indices.len() as u32 * REGION_FRAMES)?;
@@ -83,15 +83,16 @@ impl Frames<'_> {
         Some(run)
     }
 
-    /// Gives back a run taken by [`Frames::take_unreported`] that the host has been told of; used -> free.
+    /// Returns a run from [`Frames::take_unreported`] that was reported to the host; used -> free.
     ///
     /// # Errors
-    /// When a frame of `run` is not used. Nothing changes then.
+    /// When a frame of `run` is not used. Then nothing changes.
     pub(crate) fn release_reported(&mut self, run: FrameRun) -> Result<(), FrameError> {
         self.shift_run(Operation::Release, run, FrameState::Used, FrameState::Free, End::Back)?;
         let spans = self.spans;
         for part in parts(spans, numbers(run)) {
-            // Of a region that is reported in part, or of which somebody else has some, the host may know or not.
+            // For a region that was reported only in part, or that is partly used, it is unknown what the host
+            // discarded.
             if part.count == REGION_FRAMES {
                 self.regions[part.index].set_reported();
                 self.file(part.index, Family::Free, End::Front);
@@ -100,7 +101,7 @@ impl Frames<'_> {
         Ok(())
     }
 
-    /// Whether the region at `index` is wholly free, on a list of one of `orders`, and has been so for at least `age` ticks.
+    /// Whether the region at `index` has been wholly free for at least `age` ticks, on a list of one of `orders`.
     fn is_due(&self, index: usize, orders: &[u32], age: u32) -> bool {
         let listed = self.regions[index].place(Family::Free).order().is_some_and(|order| orders.contains(&order));
         listed && self.age(index) >= age
@@ -111,8 +112,7 @@ impl Frames<'_> {
         self.tick.wrapping_sub(self.regions[index].freed_in())
     }
 
-    /// The indices of at most `most` regions around the one at `index` that follow each other in memory and of which
-    /// `belongs` holds.
+    /// The indices of up to `most` adjacent regions around the one at `index` for which `belongs` holds.
     fn around(&self, index: usize, most: usize, belongs: impl Fn(usize) -> bool) -> Range<usize> {
         let after = self.spans.partition_point(|span| span.indices().start <= index);
         let span = self.spans[after - 1].indices();
@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(frames.take_backed(u32::MAX), None);
             assert_eq!(frames.counts().free * 4096, 16 * MIB, "the lowest memory is left");
             frames.release_reported(others).unwrap();
-            assert_eq!(frames.take_backed(u32::MAX), None, "the host knows of it");
+            assert_eq!(frames.take_backed(u32::MAX), None, "it was reported");
         });
     }
 

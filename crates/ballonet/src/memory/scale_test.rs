@@ -1,4 +1,4 @@
-//! The allocator at every size it is made for, and that its cost does not grow with the size.
+//! The allocator at every supported size: its cost does not grow with the size.
 
 use zerocopy::IntoBytes;
 
@@ -27,7 +27,7 @@ impl Machine {
     }
 }
 
-/// Common maps: a 16 MiB guest, one of 1 GiB, q35 with 20 GiB and its PCI hole, and memory strewn over 16 TiB.
+/// Common maps: a 16 MiB guest, one with 1 GiB, q35 with 20 GiB and its PCI hole, and memory scattered over 16 TiB.
 fn machines() -> [Machine; 4] {
     let strewn: Vec<_> = (0..16).map(|tib| (tib * TIB + 3 * MIB, tib * TIB + 300 * MIB)).collect();
     [
@@ -173,7 +173,7 @@ fn malformed_requests_are_told_from_exhaustion() {
     assert_eq!(frames.counts().history.failures, 1);
 }
 
-/// The most records of regions that one operation looks at, over a mix of operations that never reach exhaustion.
+/// The most region records that one operation visits, over a mix of operations that never exhausts memory.
 fn most_visits(map: &[(u64, u64)]) -> u64 {
     let mut machine = Machine::new(map);
     let mut frames = machine.frames();

@@ -1,10 +1,10 @@
-//! Where memory is: the stretches of the address space in which every 2 MiB region holds usable memory.
+//! Where memory is: ranges of the address space in which every 2 MiB region has usable memory.
 //!
-//! There is a record for each region of a span and for no other, so a gap costs nothing however wide it is, and spans
-//! are never joined over one: a span takes 12 bytes, less than the record of an empty region. A region with too
-//! little usable memory to be worth a record is treated as a gap, so that the records take at most 1/2048 of the
-//! memory managed whatever the map. A real memory map gives fewer than ten spans, so a frame's region is found by a
-//! binary search of three or four steps.
+//! Each region of a span has a record; other regions have none, so a gap costs nothing, however wide. Spans are never
+//! joined across a gap: a span takes 12 bytes, less than the record of an empty region. A region with too little
+//! usable memory to be worth a record counts as a gap, so that the records take at most 1/2048 of the managed memory,
+//! whatever the map. A real memory map has fewer than ten spans, so a binary search of three or four steps finds a
+//! frame's region.
 #![forbid(unsafe_code)]
 
 use core::ops::Range;
@@ -18,11 +18,11 @@ use super::region::{Region, region_number};
 
 const PER_REGION: u64 = REGION_FRAMES as u64;
 
-/// A region with fewer usable frames than this is left out: at the worst it has a span and a word of the bitmap to
-/// itself.
+/// A region with fewer usable frames than this is left out: in the worst case it needs a span and a word of the
+/// bitmap for itself.
 const WORTH_A_RECORD: u64 = ((size_of::<Region>() + size_of::<Span>() + size_of::<u64>()) * 2048).div_ceil(4096) as u64;
 
-/// A stretch of regions that all hold usable memory. Plain data: the caller lends memory for these.
+/// A sequence of adjacent regions that all have usable memory. Plain data: the caller lends memory for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Span {
@@ -45,7 +45,7 @@ impl Span {
         self.number + (index as u32 - self.index)
     }
 
-    /// The indices of the records for those of its regions whose numbers are `within` a range; empty if there are none.
+    /// The record indices of its regions with numbers `within` a range; empty if there are none.
     pub(super) fn indices_within(&self, within: Range<u64>) -> Range<usize> {
         let numbers = self.numbers();
         let clamp = |number: u64| number.clamp(u64::from(numbers.start), u64::from(numbers.end)) as u32;
@@ -73,7 +73,7 @@ pub(super) fn spans(usable: impl Iterator<Item = PhysRange> + Clone) -> impl Ite
     })
 }
 
-/// The numbers of the regions that are worth a record, ascending, in stretches that may touch.
+/// The numbers of the regions worth a record, ascending, in ranges that may touch.
 fn dense_regions(usable: impl Iterator<Item = PhysRange> + Clone) -> impl Iterator<Item = Range<u32>> {
     let mut pieces = usable_frames(usable).flat_map(by_region).filter(|(_, frames)| *frames > 0).peekable();
     core::iter::from_fn(move || {
@@ -87,8 +87,8 @@ fn dense_regions(usable: impl Iterator<Item = PhysRange> + Clone) -> impl Iterat
     .map(|(numbers, _)| numbers.start as u32..numbers.end as u32)
 }
 
-/// Divides a range of frames into a region in part, whole regions and another in part, with the frames that each of
-/// these regions gets. The last two may be empty.
+/// Splits a range of frames into a partial region, whole regions and another partial region, each with its number of
+/// frames per region. The last two may be empty.
 fn by_region(frames: Range<u64>) -> [(Range<u64>, u64); 3] {
     let (first, last) = (frames.start / PER_REGION, frames.end / PER_REGION);
     let head = frames.end.min((first + 1) * PER_REGION) - frames.start;
@@ -98,7 +98,7 @@ fn by_region(frames: Range<u64>) -> [(Range<u64>, u64); 3] {
     [(first..first + 1, head), (middle, in_middle), (last..last + 1, tail)]
 }
 
-/// The index of the record for the region that holds `frame`; `None` where no memory is.
+/// The record index of the region with `frame`; `None` where there is no memory.
 pub(super) fn find(spans: &[Span], frame: Pfn) -> Option<usize> {
     let number = region_number(frame);
     let after = spans.partition_point(|span| span.number <= number);
@@ -106,30 +106,30 @@ pub(super) fn find(spans: &[Span], frame: Pfn) -> Option<usize> {
     span.numbers().contains(&number).then(|| (span.index + (number - span.number)) as usize)
 }
 
-/// The part of a range of frames in one region.
+/// The frames of a range within one region.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     /// The index of the region's record.
     pub(super) index: usize,
-    /// The number of its first frame that is meant.
+    /// The number of its first frame.
     pub(super) start: u64,
-    /// How many are meant.
+    /// Number of frames.
     pub(super) count: u32,
 }
 
 impl Part {
-    /// The position in the region of the first frame meant.
+    /// The position of its first frame in the region.
     pub(super) fn position(&self) -> u32 {
         (self.start % PER_REGION) as u32
     }
 
-    /// The frames meant.
+    /// The frames.
     pub(super) fn frames(&self) -> FrameSet {
         FrameSet::range(self.position(), self.count)
     }
 }
 
-/// Divides a range of frame numbers by region, ascending. Frames in no region are left out.
+/// Splits a range of frame numbers by region, ascending. Skips frames outside all regions.
 pub(super) fn parts(spans: &[Span], frames: Range<u64>) -> impl DoubleEndedIterator<Item = Part> {
     let from = spans.partition_point(|span| u64::from(span.numbers().end) * PER_REGION <= frames.start);
     let to = spans.partition_point(|span| u64::from(span.number) * PER_REGION < frames.end);

@@ -1,7 +1,7 @@
-//! The memory in which the allocator keeps its records: how much a memory map needs, and what the caller lends.
+//! Memory for the allocator's records: how much a memory map needs, and how the lent memory is divided.
 //!
-//! The allocator cannot allocate, since the heap stands on it. The kernel computes a [`Footprint`], finds a place for
-//! it with [`place`](super::place), and lends the bytes to [`Frames::new`](super::Frames::new).
+//! The allocator cannot allocate, since the heap is built on it. The kernel computes a [`Footprint`], finds a place
+//! for it with [`place`](super::place), and lends the bytes to [`Frames::new`](super::Frames::new).
 #![forbid(unsafe_code)]
 
 use derive_more::{Display, Error};
@@ -13,22 +13,22 @@ use super::span::{Span, spans};
 
 const BITMAP_WORD: usize = u64::BITS as usize;
 
-/// What the allocator's records take for a given memory map.
+/// The size of the allocator's records for a memory map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Footprint {
     /// 2 MiB regions that hold usable memory.
     pub regions: usize,
-    /// Stretches of such regions.
+    /// Number of spans of adjacent regions.
     pub spans: usize,
-    /// Frames that cannot be managed because they lie at or above 16 TiB.
+    /// Frames at or above 16 TiB, which cannot be managed.
     pub beyond: u64,
 }
 
 impl Footprint {
-    /// Alignment that the storage needs, in bytes.
+    /// Alignment of the storage, in bytes.
     pub const ALIGN: usize = align_of::<Region>();
 
-    /// What the `usable` ranges of a memory map need.
+    /// The footprint for the `usable` ranges of a memory map.
     pub fn of<I>(usable: I) -> Self
     where
         I: IntoIterator<Item = PhysRange, IntoIter: Clone>,
@@ -42,12 +42,12 @@ impl Footprint {
         })
     }
 
-    /// Words of the bitmap with a bit for each region.
+    /// Words of the bitmap with a bit per region.
     pub(crate) const fn bitmap_words(&self) -> usize {
         self.regions.div_ceil(BITMAP_WORD)
     }
 
-    /// Size of the storage in bytes: at most 1/2048 of the memory managed, whatever the map.
+    /// Size of the storage in bytes: at most 1/2048 of the managed memory, whatever the map.
     pub const fn bytes(&self) -> usize {
         self.regions * size_of::<Region>() + self.bitmap_words() * size_of::<u64>() + self.spans * size_of::<Span>()
     }
@@ -63,11 +63,11 @@ pub struct StorageError {
     pub align: usize,
     /// Bytes given.
     pub given: usize,
-    /// Where they are.
+    /// Their address.
     pub address: usize,
 }
 
-/// Memory lent for the allocator's records, divided among them. What it contained does not matter.
+/// The lent memory, divided among the records. Its contents do not matter.
 #[derive(Debug)]
 pub(super) struct Storage<'a> {
     pub(super) regions: &'a mut [Region],
@@ -76,7 +76,7 @@ pub(super) struct Storage<'a> {
 }
 
 impl<'a> Storage<'a> {
-    /// Divides `bytes`, aligned to [`Footprint::ALIGN`] and at least [`Footprint::bytes`] long, among the records.
+    /// Divides `bytes`, which must be aligned to [`Footprint::ALIGN`] and at least [`Footprint::bytes`] long.
     ///
     /// # Errors
     /// When the bytes are too few or misaligned.
@@ -112,7 +112,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
     const TIB: u64 = 1 << 40;
 
-    /// The bytes of memory that a map's records describe.
+    /// Bytes of memory that a map's records describe.
     fn managed(ranges: &[(u64, u64)]) -> u64 {
         let footprint = footprint(ranges);
         let mut storage = vec![0u64; footprint.bytes().div_ceil(8)];

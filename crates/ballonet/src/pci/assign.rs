@@ -1,8 +1,8 @@
-//! Addresses for BARs that firmware gave none.
+//! Assigns addresses to BARs that firmware left without.
 //!
-//! What firmware set up stays as it is: only BARs without a usable address get one, from what is free in the windows of
-//! the host bridge and of the bridges on the way. Closed windows of bridges are opened around what lies behind them.
-//! First all of it is planned, then it is written. A BAR that finds no room is named and the others go on.
+//! Firmware's setup stays unchanged: only BARs without a usable address get one, from free space in the windows of
+//! the host bridge and of the bridges above. Closed bridge windows are opened around the devices behind them.
+//! Everything is planned first, then written. A BAR without room is reported, and the others proceed.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -15,50 +15,50 @@ use super::plan::{Plan, Want, plan};
 use super::range::AddressRange;
 use super::{Bdf, Command, ConfigSpace, HostWindows, Node, Tree};
 
-/// Why a BAR has no address after all were given out.
+/// Why a BAR has no address after the assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum AssignError {
-    /// No window on its way has room for it.
+    /// No window above it has room for it.
     #[display("no room for {_0}")]
     NoRoom(#[error(not(source))] Bar),
-    /// The BAR did not keep what was written to it.
+    /// The BAR did not keep the value written.
     #[display("{bar} reads {read:#x} after {wrote:#x} was written")]
     NotKept {
         /// The BAR.
         bar: Bar,
         /// The address written.
         wrote: u64,
-        /// What it says.
+        /// The value read back.
         read: u64,
     },
-    /// A bridge did not keep the window that was written to it.
+    /// A bridge did not keep the window written to it.
     #[display("bridge {bridge} does not keep the {space} window {window}")]
     WindowNotKept {
         /// The bridge.
         bridge: Bdf,
-        /// What kind of window.
+        /// The kind of window.
         space: Space,
-        /// What was written.
+        /// The window written.
         window: AddressRange,
     },
 }
 
-/// What was given out.
+/// The result of an assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Assignment {
-    /// The BARs that have an address now.
+    /// The BARs that got an address.
     pub placed: Vec<Bar>,
-    /// The bridge windows that are open now.
+    /// The bridge windows that were opened.
     pub opened: Vec<(Bdf, Space, AddressRange)>,
-    /// The BARs that have none, and bridges that broke their word.
+    /// BARs without an address, and bridges that did not keep a window.
     pub errors: Vec<AssignError>,
 }
 
 impl Tree {
-    /// Gives addresses to all BARs that have none; [`Tree::size_bars`] has run. `host` says what may be given out; BARs
-    /// and bridge windows that firmware set up are kept clear of.
+    /// Assigns addresses to all BARs without one; call [`Tree::size_bars`] first. `host` gives the available
+    /// addresses; BARs and bridge windows set up by firmware are avoided.
     ///
-    /// Decoding of the functions is left as it was. Bridges whose windows were opened pass accesses on.
+    /// Decoding of the functions stays as it was. Bridges whose windows were opened forward accesses.
     pub fn assign_addresses<C: ConfigSpace>(&mut self, config: &mut C, host: &HostWindows) -> Assignment {
         let mut assignment = Assignment::default();
         let mut survey = Survey::new(config, self, host);
@@ -82,8 +82,8 @@ impl Tree {
         assignment
     }
 
-    /// A BAR that found no room has no address, whatever its register says: what stands there made no sense, and may by now
-    /// be another's.
+    /// A BAR without room has no address, whatever its register says: that value made no sense, and may now belong to
+    /// another BAR.
     fn forget_address(&mut self, bar: &Bar) {
         if let Some(node) = self.position(bar.function).and_then(|place| self.nodes.get_mut(place)) {
             node.bars.forget_address(bar.index);
@@ -102,7 +102,7 @@ impl Tree {
         }
     }
 
-    /// Whether a bridge above a BAR did not open the window that it was to be reached through.
+    /// Whether a bridge above a BAR failed to open the window that the BAR needs.
     fn is_cut_off(&self, bar: &Bar, wanted: Space, errors: &[AssignError]) -> bool {
         self.bridges_above(bar.function).map(Node::bdf).any(|above| {
             let kept = |error: &AssignError| !matches!(error, AssignError::WindowNotKept { bridge, space, .. } if (*bridge, *space) == (above, wanted));
@@ -110,7 +110,7 @@ impl Tree {
         })
     }
 
-    /// Lets bridges pass accesses on through the windows just opened.
+    /// Makes bridges forward accesses through the windows just opened.
     fn start_bridges<C: ConfigSpace>(
         &self,
         config: &mut C,
@@ -148,11 +148,11 @@ impl Tree {
     }
 }
 
-/// How things stand before anything is given out.
+/// The state before anything is assigned.
 pub(super) struct Survey {
-    /// The windows of every bridge, by its place in the tree.
+    /// The windows of every bridge, by its index in the tree.
     pub(super) windows: BTreeMap<usize, BridgeWindows>,
-    /// What BARs already decode: memory, and ports.
+    /// The addresses that BARs already decode: memory and ports.
     pub(super) memory: Vec<AddressRange>,
     pub(super) ports: Vec<AddressRange>,
     /// The BARs that need an address.
@@ -168,7 +168,7 @@ impl Survey {
             ports: Vec::new(),
             wants: Vec::new(),
         };
-        // BARs that are decoded are where they are; the others have to make sense beside them.
+        // BARs that are decoded keep their places; the others must fit beside them.
         let mut undecoded = Vec::new();
         for (index, node) in tree.nodes.iter().enumerate() {
             let mut bars = node.bars.iter().peekable();
@@ -189,12 +189,12 @@ impl Survey {
         survey
     }
 
-    /// The list of what is decoded in the kind of addresses that `bar` has.
+    /// The list of decoded addresses of the kind that `bar` uses.
     fn taken(&mut self, bar: &Bar) -> &mut Vec<AddressRange> {
         if bar.is_io() { &mut self.ports } else { &mut self.memory }
     }
 
-    /// Whether a BAR that is not decoded may be decoded where it is: accesses get there, and nobody else is there.
+    /// Whether an undecoded BAR can be decoded at its present address: accesses reach it, and nothing else is there.
     fn makes_sense(&self, tree: &Tree, host: &HostWindows, want: &Want, range: AddressRange) -> bool {
         let reaches = |window: &AddressRange| window.contains(range);
         let bridge = tree.container(want.node).and_then(|bridge| self.windows.get(&bridge));
@@ -207,8 +207,8 @@ impl Survey {
         reachable && taken.iter().all(|other| !other.overlaps(range))
     }
 
-    /// Plans all three kinds of addresses. What is planned for one kind of memory is taken for the other: firmware may
-    /// have opened windows of a bridge that overlap.
+    /// Plans all three kinds of addresses. Addresses planned for one kind of memory are taken for the other: firmware
+    /// may have opened overlapping windows of a bridge.
     fn plan_all<C: ConfigSpace>(
         &mut self,
         config: &mut C,
@@ -223,7 +223,7 @@ impl Survey {
                 BarKind::Memory { width: MemoryWidth::Below1MiB, .. } => {
                     assignment.errors.push(AssignError::NoRoom(want.bar));
                 }
-                // A host bridge passes on anything above 4 GiB; other bridges pass on only prefetchable memory there.
+                // A host bridge forwards anything above 4 GiB; other bridges forward only prefetchable memory there.
                 BarKind::Memory { width: MemoryWidth::Bits64, prefetchable }
                     if prefetchable || tree.container(want.node).is_none() =>
                 {
@@ -238,7 +238,7 @@ impl Survey {
         let io = plan(self, Space::Io, ports, &host.io);
         let high = plan(self, Space::Prefetchable, high, &host.memory64);
         self.memory.extend(high.bars.iter().filter_map(|(want, first)| AddressRange::new(*first, want.size())));
-        // What finds no room up there, or a bridge in its way, may go below 4 GiB.
+        // A BAR that finds no room there, or that a bridge blocks, may go below 4 GiB.
         low.extend(&high.refused);
         let low = plan(self, Space::Memory, low, &host.memory);
         assignment.errors.extend(io.refused.iter().chain(&low.refused).map(|want| AssignError::NoRoom(want.bar)));
@@ -246,13 +246,13 @@ impl Survey {
     }
 }
 
-/// The command bit that turns a BAR on.
+/// The command bit that enables decoding of a BAR.
 const fn decoding(bar: &Bar) -> Command {
     if bar.is_io() { Command::IO } else { Command::MEMORY }
 }
 
 impl Tree {
-    /// The place of the bridge that a function is behind, by its own place; `None` on a root bus.
+    /// The index of the bridge above the function at this index; `None` on a root bus.
     pub(super) fn container(&self, index: usize) -> Option<usize> {
         self.nodes.get(index)?.upstream.and_then(|bridge| self.position(bridge))
     }

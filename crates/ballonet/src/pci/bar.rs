@@ -1,6 +1,6 @@
-//! Base address registers: what kind of addresses a function decodes, how many, and where.
+//! Base address registers: the kind, number and location of the addresses that a function decodes.
 //!
-//! A [`Bar`] is a value made by sizing ([`super::Bars`]); a [`RegisterWindow`] is a part of one that has been checked to lie
+//! A [`Bar`] results from sizing ([`super::Bars`]). A [`RegisterWindow`] is a part of a BAR that was checked to lie
 //! inside it and to have an address.
 
 use core::fmt;
@@ -11,7 +11,7 @@ use super::Bdf;
 use super::range::AddressRange;
 use crate::bus::RegisterWindow;
 
-/// Where in memory a BAR may be put (PCI 3.0, 6.2.5.1).
+/// Where in memory a BAR may be placed (PCI 3.0, 6.2.5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MemoryWidth {
     /// Anywhere below 4 GiB.
@@ -25,7 +25,7 @@ pub enum MemoryWidth {
     Bits64,
 }
 
-/// What a BAR decodes (PCI 3.0, 6.2.5.1).
+/// The kind of addresses that a BAR decodes (PCI 3.0, 6.2.5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BarKind {
     /// I/O ports.
@@ -33,7 +33,7 @@ pub enum BarKind {
     Io,
     /// Memory.
     Memory {
-        /// Where it may be put.
+        /// Where it may be placed.
         width: MemoryWidth,
         /// Reads have no side effects and writes may be merged, so bridges may prefetch.
         #[doc(alias = "PCI_BASE_ADDRESS_MEM_PREFETCH")]
@@ -41,7 +41,7 @@ pub enum BarKind {
     },
 }
 
-/// A base address register that the function has, and that sizing found sane.
+/// A base address register that the function implements, with valid sizing results.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Bar {
@@ -49,9 +49,9 @@ pub struct Bar {
     pub function: Bdf,
     /// Its index, 0 to 5. A 64-bit BAR has the index of its lower half.
     pub index: u8,
-    /// What it decodes.
+    /// The kind of addresses.
     pub kind: BarKind,
-    /// As the register holds it; 0 before an address was assigned.
+    /// The register's address bits; 0 before an address was assigned.
     pub(super) address: u64,
     /// Size in bytes: a power of two, at most 2^52.
     pub size: u64,
@@ -63,19 +63,19 @@ impl Bar {
         matches!(self.kind, BarKind::Io)
     }
 
-    /// Whether it may be put above 4 GiB.
+    /// Whether it may be placed above 4 GiB.
     pub(crate) const fn is_64_bit(&self) -> bool {
         matches!(self.kind, BarKind::Memory { width: MemoryWidth::Bits64, .. })
     }
 
-    /// The addresses it holds; `None` if nobody assigned any, or they make no sense.
+    /// The addresses that it decodes; `None` if none were assigned, or they are invalid.
     ///
     /// Address 0 is what reset leaves, and no PC has a device there.
     pub fn range(&self) -> Option<AddressRange> {
         if self.address == 0 { None } else { AddressRange::new(self.address, self.size) }
     }
 
-    /// The `length` bytes from `offset` of what it decodes.
+    /// The `length` bytes from `offset` on of its addresses.
     ///
     /// # Errors
     /// When there is no such part, or the BAR has no address.
@@ -109,10 +109,10 @@ impl fmt::Display for Bar {
     }
 }
 
-/// Why a part of a BAR cannot be used.
+/// Why a part of a BAR is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum WindowError {
-    /// It is empty or does not lie in the BAR.
+    /// The part is empty or not inside the BAR.
     #[display("{function} BAR{bar}: {offset:#x}+{length:#x} is no part of its {size:#x} bytes")]
     Outside {
         /// The function.
@@ -123,7 +123,7 @@ pub enum WindowError {
         offset: u64,
         /// Its length in bytes.
         length: u64,
-        /// The BAR's size in bytes.
+        /// The size of the BAR in bytes.
         size: u64,
     },
     /// The BAR has no address.
@@ -136,7 +136,7 @@ pub enum WindowError {
     },
 }
 
-/// Why a function has no usable BAR with an index.
+/// Why a function has no usable BAR with this index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum BarError {
     /// The header has no register with this index.
@@ -144,10 +144,10 @@ pub enum BarError {
     NoSuchRegister {
         /// The function.
         function: Bdf,
-        /// The index asked for.
+        /// The requested index.
         bar: u8,
     },
-    /// The register is there but the function does not implement it.
+    /// The register exists, but the function does not implement it.
     #[display("{function} does not implement BAR{bar}")]
     Unimplemented {
         /// The function.
@@ -163,7 +163,7 @@ pub enum BarError {
         /// The BAR's index.
         bar: u8,
     },
-    /// The BARs of this function were left alone, because sizing could cut the CPU off from what it is using.
+    /// The BARs of this function were not sized, since that could cut off the CPU from memory.
     #[display("{function} BAR{bar} was not sized")]
     NotSized {
         /// The function.
@@ -171,7 +171,7 @@ pub enum BarError {
         /// The BAR's index.
         bar: u8,
     },
-    /// It says that it has 64 bits, and is the last register.
+    /// It claims to be 64-bit, but is the last register.
     #[display("{function} BAR{bar} has no register for its upper half")]
     NoUpperHalf {
         /// The function.
@@ -179,7 +179,7 @@ pub enum BarError {
         /// The BAR's index.
         bar: u8,
     },
-    /// Its type bits name no type.
+    /// Its type bits are reserved.
     #[display("{function} BAR{bar} has reserved type bits {bits:#x}")]
     ReservedType {
         /// The function.
@@ -189,14 +189,14 @@ pub enum BarError {
         /// The low four bits of the register.
         bits: u8,
     },
-    /// The bits that could be written make no power of two, or one above 2^52.
+    /// The writable bits do not form a power of two, or one above 2^52.
     #[display("{function} BAR{bar} has no sane size: writable address bits {mask:#x}")]
     BadSize {
         /// The function.
         function: Bdf,
         /// The BAR's index.
         bar: u8,
-        /// The address bits that could be set.
+        /// The writable address bits.
         mask: u64,
     },
 }

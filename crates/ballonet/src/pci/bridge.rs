@@ -1,7 +1,7 @@
-//! PCI-to-PCI bridges: the windows through which they pass accesses on, and what can be wrong with them.
+//! PCI-to-PCI bridges: their windows, and what can be wrong with them.
 //!
-//! A bridge passes on three ranges of addresses: I/O in steps of 4 KiB, memory below 4 GiB in steps of 1 MiB, and
-//! prefetchable memory likewise, with upper halves where the bridge has them. A window whose base is above its limit is
+//! A bridge forwards three ranges of addresses: I/O in steps of 4 KiB, memory below 4 GiB in steps of 1 MiB, and
+//! prefetchable memory likewise, with upper halves if the bridge has them. A window whose base is above its limit is
 //! closed (PCI-to-PCI Bridge 1.2, 3.2.5).
 
 use core::fmt;
@@ -16,41 +16,41 @@ use super::register::{
 };
 use super::{Bdf, Command, ConfigSpace};
 
-/// Why a bridge could not be walked through.
+/// Why the walk skipped a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum BridgeError {
-    /// Its bus numbers lead back, out of the range of the bus it is on, or into another bridge's.
+    /// Its bus numbers loop, leave the range of its bus, or overlap another bridge's.
     #[display("{bridge}: bridge with impossible bus numbers ({numbers})")]
     BadBusNumbers {
         /// The bridge.
         bridge: Bdf,
-        /// What it says.
+        /// The numbers in its registers.
         numbers: BusNumbers,
     },
-    /// It has no bus number, and there is none left to give it.
+    /// It has no bus number, and none is left.
     #[display("{bridge}: no bus number is left for what is behind it")]
     NoBusNumber {
         /// The bridge.
         bridge: Bdf,
     },
-    /// More functions answer than any machine has. Those that follow are left alone.
+    /// There are more functions than any machine has. The rest are ignored.
     #[display("more than {most} functions: {from} and what follows is left alone")]
     TooManyFunctions {
-        /// The first that is left alone.
+        /// The first ignored function.
         from: Bdf,
-        /// How many there may be.
+        /// The limit.
         most: usize,
     },
-    /// It is no bridge that was walked through before.
+    /// It is not a bridge that the walk entered before.
     #[display("{bridge}: no bridge whose buses are known")]
     NotWalked {
-        /// What was taken for one.
+        /// The address given for a bridge.
         bridge: Bdf,
     },
 }
 
 impl BridgeError {
-    /// The bridge, or the first function that was left alone.
+    /// The bridge, or the first ignored function.
     pub(crate) const fn place(&self) -> Bdf {
         match *self {
             Self::BadBusNumbers { bridge, .. } | Self::NoBusNumber { bridge } | Self::NotWalked { bridge } => bridge,
@@ -59,19 +59,19 @@ impl BridgeError {
     }
 }
 
-/// The three kinds of addresses that are given out separately.
+/// The three kinds of addresses that are assigned separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Space {
     /// I/O ports.
     Io,
     /// Memory below 4 GiB.
     Memory,
-    /// Memory that may be prefetched, and that may be above 4 GiB.
+    /// Memory that may be prefetched and may be above 4 GiB.
     Prefetchable,
 }
 
 impl Space {
-    /// The command bit that turns decoding on.
+    /// The command bit that enables decoding.
     pub(super) const fn command(self) -> Command {
         match self {
             Self::Io => Command::IO,
@@ -79,7 +79,7 @@ impl Space {
         }
     }
 
-    /// What windows are a multiple of, in bytes.
+    /// The granularity of windows, in bytes.
     pub(super) const fn window_step(self) -> u64 {
         match self {
             Self::Io => 4 << 10,
@@ -101,18 +101,18 @@ impl fmt::Display for Space {
 /// The open windows of a bridge.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BridgeWindows {
-    /// I/O ports that are passed on.
+    /// I/O ports that it forwards.
     pub io: Option<AddressRange>,
-    /// Memory that is passed on.
+    /// Memory that it forwards.
     pub memory: Option<AddressRange>,
-    /// Prefetchable memory that is passed on.
+    /// Prefetchable memory that it forwards.
     pub prefetchable: Option<AddressRange>,
 }
 
 impl BridgeWindows {
     /// Reads the windows of `bridge`.
     ///
-    /// A window at 0 is what reset leaves, and counts as closed.
+    /// A window at 0 is the reset value and counts as closed.
     pub fn read<C: ConfigSpace>(config: &C, bridge: Bdf) -> Self {
         Self {
             io: read_io(config, bridge),
@@ -131,7 +131,7 @@ impl BridgeWindows {
     }
 }
 
-/// A range that a base and a limit make, if the window is open.
+/// The range from a base to a limit, if the window is open.
 fn open((base, limit): (u64, u64)) -> Option<AddressRange> {
     AddressRange::inclusive(base, limit).filter(|_| base != 0)
 }
@@ -161,8 +161,8 @@ fn read_prefetchable<C: ConfigSpace>(config: &C, bridge: Bdf) -> Option<AddressR
     open((base, limit))
 }
 
-/// Whether `bridge` has a window for `space` at all: I/O windows are optional, and so are prefetchable ones and their
-/// upper halves, without which they are of no use here. The window is closed now, and afterwards.
+/// Whether `bridge` has a window for `space`. I/O windows are optional; so are prefetchable ones and their upper
+/// halves, which are necessary here. The window is closed before and after this call.
 pub(super) fn has_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Space) -> bool {
     match space {
         Space::Io => {
@@ -174,7 +174,7 @@ pub(super) fn has_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Spa
     }
 }
 
-/// Closes the windows that reset left at 0: they would catch accesses to the first megabyte once decoding is on.
+/// Closes windows left at 0 by a reset: they would catch accesses to the first megabyte once decoding is on.
 pub(crate) fn close_unused_windows<C: ConfigSpace>(config: &mut C, bridge: Bdf) {
     let now = BridgeWindows::read(config, bridge);
     for space in [Space::Io, Space::Memory, Space::Prefetchable] {
@@ -187,19 +187,19 @@ pub(crate) fn close_unused_windows<C: ConfigSpace>(config: &mut C, bridge: Bdf) 
 /// Closes a window: its base is above its limit.
 pub(super) fn close_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Space) {
     match space {
-        // 16 bits: the secondary status above it loses its error bits when written back.
+        // 16 bits: writing back the secondary status above would clear its error bits.
         Space::Io => config.write16(bridge, IO_BASE_LIMIT, 0x00F0),
         Space::Memory => config.write32(bridge, MEMORY_BASE_LIMIT, 0x0000_FFF0),
         Space::Prefetchable => config.write32(bridge, PREFETCHABLE_BASE_LIMIT, 0x0000_FFF0),
     }
 }
 
-/// Sets a window that was closed; `range` is made of whole steps. Returns whether the bridge kept it.
+/// Sets a closed window; `range` is a multiple of the granularity. Returns whether the bridge kept it.
 pub(super) fn open_window<C: ConfigSpace>(config: &mut C, bridge: Bdf, space: Space, range: AddressRange) -> bool {
     close_window(config, bridge, space);
     let (first, last) = (range.first(), range.last());
     let base_limit = (first as u32 >> 16 & 0xFFF0) | (last as u32 & 0xFFF0_0000);
-    // Upper halves first, while the lower ones keep the window closed.
+    // Upper halves first: until then the lower ones keep the window closed.
     match space {
         Space::Io => {
             config.write32(bridge, IO_BASE_LIMIT_UPPER, (first >> 16) as u32 & 0xFFFF | last as u32 & 0xFFFF_0000);

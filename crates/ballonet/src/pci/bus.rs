@@ -1,8 +1,8 @@
-//! Bus numbers: ranges of them, and which are taken.
+//! Ranges and sets of bus numbers.
 
 use super::ConfigSpace;
 
-/// The buses of a segment that a host bridge serves: from its root bus to the highest that can be reached.
+/// The buses of a segment behind a host bridge: from its root bus to the highest reachable one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BusRange {
     segment: u16,
@@ -11,10 +11,10 @@ pub struct BusRange {
 }
 
 impl BusRange {
-    /// All 256 buses of segment 0: what the configuration ports reach.
+    /// All 256 buses of segment 0: those that the configuration ports reach.
     pub const SEGMENT_0: Self = Self { segment: 0, first: 0, last: 255 };
 
-    /// The buses `first` to `last` of `segment`, as an MCFG entry gives them; `None` if `last` comes before `first`.
+    /// The buses `first` to `last` of `segment`, as in an MCFG entry; `None` if `last` is below `first`.
     pub const fn new(segment: u16, first: u8, last: u8) -> Option<Self> {
         if first <= last { Some(Self { segment, first, last }) } else { None }
     }
@@ -34,7 +34,7 @@ impl BusRange {
         self.last
     }
 
-    /// Whether configuration space can be reached there.
+    /// Whether its configuration space is reachable.
     pub(super) fn is_reachable<C: ConfigSpace>(self, config: &C) -> bool {
         config.size(self.segment, self.first) != 0
     }
@@ -45,7 +45,7 @@ impl BusRange {
 pub(super) struct BusSet([u128; 2]);
 
 impl BusSet {
-    /// Adds `first` to `last`.
+    /// Adds the numbers from `first` to `last`.
     pub(super) fn insert(&mut self, first: u8, last: u8) {
         for bus in first..=last {
             let [low, high] = &mut self.0;
@@ -53,31 +53,31 @@ impl BusSet {
         }
     }
 
-    /// Adds all of `other`.
+    /// Adds all numbers of `other`.
     pub(super) fn merge(&mut self, other: Self) {
         let ([low, high], [other_low, other_high]) = (&mut self.0, other.0);
         *low |= other_low;
         *high |= other_high;
     }
 
-    /// Whether it has this number.
+    /// Whether the set contains this number.
     pub(super) const fn contains(self, bus: u8) -> bool {
         let [low, high] = self.0;
         (if bus < 128 { low } else { high }) >> (bus % 128) & 1 != 0
     }
 
-    /// Whether it has any of `first` to `last`.
+    /// Whether the set contains any number from `first` to `last`.
     pub(super) fn overlaps(self, first: u8, last: u8) -> bool {
         (first..=last).any(|bus| self.contains(bus))
     }
 
-    /// The highest number in it.
+    /// The highest number in the set.
     pub(super) fn highest(self) -> Option<u8> {
         (0..=u8::MAX).rev().find(|bus| self.contains(*bus))
     }
 
-    /// The longest run of numbers from `first` to `last` that it does not have: where to put a bridge, and all that may
-    /// yet be found behind it. The lowest of equally long ones.
+    /// The longest run of numbers from `first` to `last` that are not in the set, as room for a bridge and everything
+    /// behind it. The lowest of equals.
     pub(super) fn longest_gap(self, first: u8, last: u8) -> Option<(u8, u8)> {
         let mut best: Option<(u8, u8)> = None;
         let mut start = None;

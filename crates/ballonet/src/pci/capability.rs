@@ -17,7 +17,7 @@ pub mod id {
     /// Message-signalled interrupts.
     #[doc(alias = "PCI_CAP_ID_MSI")]
     pub(crate) const MSI: u8 = 0x05;
-    /// Vendor-specific, and virtio's.
+    /// Vendor-specific; virtio uses it.
     #[doc(alias = "PCI_CAP_ID_VNDR")]
     pub const VENDOR: u8 = 0x09;
     /// PCI Express.
@@ -34,29 +34,29 @@ const STANDARD_END: u16 = 0x100;
 /// What is wrong with a capability list, or with an access to a capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum CapabilityError {
-    /// A link points into the header, where no capability can be.
+    /// A link points into the header, which holds no capabilities.
     #[display("{function}: capability link to {pointer:#x}, inside the header")]
     IntoHeader {
         /// The function.
         function: Bdf,
-        /// Where the link leads.
+        /// The target of the link.
         pointer: u16,
     },
-    /// A link leads back to a capability that was already visited.
+    /// A link leads back to a visited capability.
     #[display("{function}: capability list loops at {pointer:#x}")]
     Loop {
         /// The function.
         function: Bdf,
-        /// Where the link leads.
+        /// The target of the link.
         pointer: u16,
     },
-    /// The function stopped answering.
+    /// The function no longer responds.
     #[display("{function}: gone while its capabilities were read")]
     Gone {
         /// The function.
         function: Bdf,
     },
-    /// A field lies beyond the end of configuration space.
+    /// A field is beyond the end of configuration space.
     #[display("{function}: capability {id:#04x} at {offset:#x} has no room for {size} bytes at +{at:#x}")]
     Truncated {
         /// The function.
@@ -65,14 +65,14 @@ pub enum CapabilityError {
         id: u16,
         /// Where it starts.
         offset: u16,
-        /// The field, from there.
+        /// The field's offset in the capability.
         at: u16,
         /// The field's size in bytes.
         size: u16,
     },
 }
 
-/// A capability: its ID and where it is. Fields are read at offsets in bytes from its start.
+/// A capability: its ID and location. Fields are at byte offsets from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capability {
@@ -85,7 +85,7 @@ pub struct Capability {
 }
 
 impl Capability {
-    /// What the length byte of a vendor-specific capability says, in bytes from the capability's start.
+    /// The length byte of a vendor-specific capability: its size in bytes.
     ///
     /// # Errors
     /// When the capability would leave configuration space.
@@ -138,7 +138,7 @@ impl Capability {
         Ok(())
     }
 
-    /// Where a field of `size` bytes at `at` is in configuration space, if all of it is.
+    /// The offset of a field in configuration space, after a check of its `size` bytes at `at`.
     fn check(&self, at: usize, size: u16) -> Result<u16, CapabilityError> {
         let Self { function, id, offset } = *self;
         let at = u16::try_from(at).unwrap_or(u16::MAX);
@@ -165,7 +165,7 @@ impl<'c, C: ConfigSpace> Capabilities<'c, C> {
             HeaderLayout::CardBus => Some(CARDBUS_CAPABILITIES),
             HeaderLayout::Unknown(_) => None,
         };
-        // Without the status bit the pointer means nothing.
+        // Without the status bit the pointer is undefined.
         let register = register.filter(|_| function.status(config).contains(Status::CAPABILITY_LIST));
         let next = register.map_or(0, |register| config.read8(function.bdf, register));
         Self { config, function: function.bdf, next: next.into(), visited: 0 }
@@ -176,7 +176,7 @@ impl<'c, C: ConfigSpace> Capabilities<'c, C> {
         if pointer < 0x40 {
             return Err(CapabilityError::IntoHeader { function, pointer });
         }
-        // One bit a dword: the list ends after 48 capabilities at most.
+        // One bit per dword: the list ends after at most 48 capabilities.
         let bit = 1 << (pointer / 4);
         if self.visited & bit != 0 {
             return Err(CapabilityError::Loop { function, pointer });
@@ -195,7 +195,7 @@ impl<C: ConfigSpace> Iterator for Capabilities<'_, C> {
     type Item = Result<Capability, CapabilityError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // The two lowest bits are reserved and to be masked (6.7).
+        // The two lowest bits are reserved and must be masked (6.7).
         let pointer = core::mem::take(&mut self.next) & 0xFC;
         (pointer != 0).then(|| self.visit(pointer))
     }

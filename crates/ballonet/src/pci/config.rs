@@ -2,13 +2,13 @@
 
 use super::Bdf;
 
-/// PCI configuration space, however it is reached (ports, ECAM, a model).
+/// PCI configuration space, whatever the access mechanism (ports, ECAM, a model).
 ///
-/// Offsets are in bytes and naturally aligned for the access; `offset + size` is at most [`ConfigSpace::size`], or the
-/// call panics. A function that is not there reads as all ones and ignores writes, as the bus does.
+/// Offsets are in bytes and naturally aligned for the access; `offset + size` must be at most [`ConfigSpace::size`],
+/// or the call panics. An absent function reads as all ones and ignores writes, as on the bus.
 pub trait ConfigSpace {
-    /// Bytes of configuration space that a function on `segment`, `bus` has: 4096 through ECAM, 256 through ports,
-    /// 0 where the bus cannot be reached.
+    /// Bytes of configuration space of a function on `segment`, `bus`: 4096 through ECAM, 256 through ports, 0 on an
+    /// unreachable bus.
     fn size(&self, segment: u16, bus: u8) -> u16;
 
     /// Reads 8 bits.

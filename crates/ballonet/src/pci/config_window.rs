@@ -1,10 +1,9 @@
-//! The way to registers that cannot be mapped: the PCI configuration access capability, a window in configuration space
-//! to the BARs of a device (virtio 1.4, 4.1.4.9).
+//! Access to registers that cannot be mapped: through the PCI configuration access capability, a window in
+//! configuration space to a device's BARs (virtio 1.4, 4.1.4.9).
 //!
-//! Each access takes four steps: the BAR, the offset and the width are written into the capability, and then the data
-//! register is read or written, which has the device carry out the access. The window is one for all structures and
-//! for every CPU: whoever serves it keeps others away for the length of an access, the device's interrupt handler, which
-//! reads the ISR byte, among them.
+//! Each access takes four steps: write BAR, offset and width into the capability, then read or write the data
+//! register, which makes the device perform the access. There is one window for all structures and all CPUs: its user
+//! must exclude others during an access, including the device's interrupt handler, which reads the ISR byte.
 
 use core::fmt;
 
@@ -12,25 +11,25 @@ use super::{Bdf, Capability, ConfigSpace};
 
 /// Fields of the capability, from its start (4.1.4, 4.1.4.9): the index of the BAR,
 const BAR: u16 = 4;
-/// where in the BAR,
+/// the offset in the BAR,
 const BAR_OFFSET: u16 = 8;
 /// the width of the access,
 const BAR_LENGTH: u16 = 12;
 /// and the data register.
 const DATA: u16 = 16;
 
-/// A structure as it is reached through configuration space. A platform makes registers of it
-/// ([`crate::platform::Platform::map_through_config`]): they are these accesses, each under a lock.
+/// A structure reached through configuration space. A platform turns it into registers
+/// ([`crate::platform::Platform::map_through_config`]): these accesses, each under a lock.
 ///
-/// Offsets are in bytes from the start of the structure. As with all registers, an access outside of it or off its
-/// boundary is a bug of the caller and panics; the device is never asked for anything but a part of the structure, by its
-/// width, which is what the specification demands (4.1.4.9.2).
+/// Offsets are in bytes from the start of the structure. As with all registers, a misaligned access or one outside
+/// the structure is a bug of the caller and panics. The device is only ever asked for parts of the structure at their
+/// natural width, as the specification requires (4.1.4.9.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigWindow {
-    /// The function in whose configuration space the window is.
+    /// The function whose configuration space has the window.
     pub function: Bdf,
-    /// Where the capability starts in configuration space.
+    /// Offset of the capability in configuration space.
     capability: u16,
     bar: u8,
     offset: u32,
@@ -39,8 +38,8 @@ pub struct ConfigWindow {
 }
 
 impl ConfigWindow {
-    /// The `length` bytes at `offset` of a BAR as `access` reaches them, a capability of the same function with room for the
-    /// data register.
+    /// The `length` bytes at `offset` of a BAR, reached through `access`, a capability of the same function with room
+    /// for the data register.
     pub(crate) const fn new(access: Capability, bar: u8, offset: u32, length: u32) -> Self {
         Self { function: access.function, capability: access.offset, bar, offset, length }
     }
@@ -67,10 +66,11 @@ impl ConfigWindow {
         }
     }
 
-    /// Has the data register stand for `width` bytes of the structure.
+    /// Selects `width` bytes of the structure for the data register.
     fn select<C: ConfigSpace>(&self, config: &mut C, offset: usize, width: u32) {
         let end = |at: u32| at.checked_add(width).filter(|end| *end <= self.length);
-        // The structure ends in its BAR, and begins below 2^32: only a sum that is no part of it overflows.
+        // The structure ends inside its BAR and begins below 2^32: the sum overflows only for an access outside the
+        // structure.
         let start =
             u32::try_from(offset).ok().filter(|at| end(*at).is_some()).and_then(|at| at.checked_add(self.offset));
         let Some(start) = start.filter(|start| start % width == 0) else {

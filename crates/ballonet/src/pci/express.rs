@@ -1,11 +1,11 @@
-//! The PCI Express capability: what kind of port a function is, the slot behind it, and its link (PCIe 5.0, 7.5.3).
+//! The PCI Express capability: the type of port, the slot behind it, and its link (PCIe 5.0, 7.5.3).
 
 use bitflags::bitflags;
 
 use super::capability::{Capability, CapabilityError, id};
 use super::{Bdf, ConfigSpace, Function};
 
-/// PCI Express capabilities register, 16 bits, from the capability's start.
+/// PCI Express capabilities register, 16 bits; offset in the capability.
 #[doc(alias = "PCI_EXP_FLAGS")]
 const FLAGS: usize = 0x02;
 /// Link capabilities, 32 bits.
@@ -27,7 +27,7 @@ const SLOT_STATUS: usize = 0x1A;
 /// PCI Express capabilities register: there is a slot behind the port.
 #[doc(alias = "PCI_EXP_FLAGS_SLOT")]
 const FLAGS_SLOT: u16 = 1 << 8;
-/// Link capabilities: the link status says whether the data link layer is active.
+/// Link capabilities: link status reports whether the data link layer is active.
 #[doc(alias = "PCI_EXP_LNKCAP_DLLLARC")]
 const LINK_ACTIVE_REPORTING: u32 = 1 << 20;
 /// Link status: the data link layer is active.
@@ -43,7 +43,7 @@ pub(crate) enum PortType {
     /// A downstream port of a switch.
     #[doc(alias = "PCI_EXP_TYPE_DOWNSTREAM")]
     DownstreamPort,
-    /// Anything that has no link below it, by its number.
+    /// Anything without a link below it, by its number.
     Other(u8),
 }
 
@@ -57,7 +57,7 @@ impl PortType {
         }
     }
 
-    /// Whether there is a link below it, with one device at its other end.
+    /// Whether there is a link below it, with one device at the other end.
     pub(crate) const fn is_downstream(self) -> bool {
         matches!(self, Self::RootPort | Self::DownstreamPort)
     }
@@ -82,16 +82,16 @@ bitflags! {
         /// There is a power indicator.
         #[doc(alias = "PCI_EXP_SLTCAP_PIP")]
         const POWER_INDICATOR = 1 << 4;
-        /// The card may be pulled without a word.
+        /// The card may be removed without notice.
         #[doc(alias = "PCI_EXP_SLTCAP_HPS")]
         const SURPRISE = 1 << 5;
-        /// Hot-plug works.
+        /// Hot-plug is supported.
         #[doc(alias = "PCI_EXP_SLTCAP_HPC")]
         const HOT_PLUG = 1 << 6;
         /// There is an electromechanical interlock.
         #[doc(alias = "PCI_EXP_SLTCAP_EIP")]
         const INTERLOCK = 1 << 17;
-        /// Commands are carried out at once, and their completion is not told.
+        /// Commands take effect at once, and their completion is not reported.
         #[doc(alias = "PCI_EXP_SLTCAP_NCCS")]
         const NO_COMMAND_COMPLETED = 1 << 18;
         // Power limit and slot number.
@@ -110,13 +110,13 @@ bitflags! {
         /// Interrupt when the latch moves.
         #[doc(alias = "PCI_EXP_SLTCTL_MRLSCE")]
         const LATCH = 1 << 2;
-        /// Interrupt when a card comes or goes.
+        /// Interrupt when a card appears or disappears.
         #[doc(alias = "PCI_EXP_SLTCTL_PDCE")]
         const PRESENCE = 1 << 3;
-        /// Interrupt when a command is done.
+        /// Interrupt when a command is complete.
         #[doc(alias = "PCI_EXP_SLTCTL_CCIE")]
         const COMMAND_COMPLETED = 1 << 4;
-        /// All of these interrupts.
+        /// Master enable of these interrupts.
         #[doc(alias = "PCI_EXP_SLTCTL_HPIE")]
         const INTERRUPT = 1 << 5;
         /// The attention indicator.
@@ -128,13 +128,13 @@ bitflags! {
         /// Power is off.
         #[doc(alias = "PCI_EXP_SLTCTL_PCC")]
         const POWER_OFF = 1 << 10;
-        /// A written one toggles the electromechanical interlock; reads as zero.
+        /// Writing 1 toggles the electromechanical interlock; reads as 0.
         #[doc(alias = "PCI_EXP_SLTCTL_EIC")]
         const INTERLOCK = 1 << 11;
         /// Interrupt when the link comes up or goes down.
         #[doc(alias = "PCI_EXP_SLTCTL_DLLSCE")]
         const LINK = 1 << 12;
-        // A bit without a name is kept as it is.
+        // Unnamed bits are preserved.
         const _ = !0;
     }
 
@@ -150,10 +150,10 @@ bitflags! {
         /// The latch has moved.
         #[doc(alias = "PCI_EXP_SLTSTA_MRLSC")]
         const LATCH_MOVED = 1 << 2;
-        /// A card has come or gone.
+        /// A card has appeared or disappeared.
         #[doc(alias = "PCI_EXP_SLTSTA_PDC")]
         const PRESENCE_CHANGED = 1 << 3;
-        /// A command is done.
+        /// A command is complete.
         #[doc(alias = "PCI_EXP_SLTSTA_CC")]
         const COMMAND_COMPLETED = 1 << 4;
         /// The latch is open.
@@ -174,7 +174,7 @@ bitflags! {
 }
 
 impl SlotStatus {
-    /// What has happened: the bits that a write of one clears.
+    /// The event bits, which a written 1 clears.
     pub(crate) const EVENTS: Self = Self::ATTENTION_BUTTON
         .union(Self::POWER_FAULT)
         .union(Self::LATCH_MOVED)
@@ -245,7 +245,7 @@ impl Express {
 
     fn read<C: ConfigSpace>(config: &C, capability: &Capability) -> Result<Self, CapabilityError> {
         let flags = capability.read16(config, FLAGS)?;
-        // The last register that is used here, so all of them are there.
+        // This is the last register used here, so all of them exist.
         capability.read16(config, SLOT_STATUS)?;
         Ok(Self { function: capability.function, offset: capability.offset, flags })
     }
@@ -255,7 +255,7 @@ impl Express {
         self.function
     }
 
-    /// What kind of port it is.
+    /// The type of the port.
     pub(crate) const fn port_type(&self) -> PortType {
         PortType::from_register(self.flags)
     }
@@ -271,7 +271,7 @@ impl Express {
         self.flags >> 9 & 0x1F
     }
 
-    /// Where the slot status is in configuration space.
+    /// Offset of the slot status in configuration space.
     pub(crate) const fn slot_status_offset(&self) -> u16 {
         self.offset + SLOT_STATUS as u16
     }
@@ -298,17 +298,17 @@ impl Express {
         SlotStatus::from_bits_retain(config.read16(self.function, self.slot_status_offset()))
     }
 
-    /// Clears `events`, and no others: one that comes meanwhile is still there afterwards.
+    /// Clears exactly `events`: one that arrives meanwhile stays set.
     pub(crate) fn clear_events<C: ConfigSpace>(&self, config: &mut C, events: SlotStatus) {
         config.write16(self.function, self.slot_status_offset(), events.intersection(SlotStatus::EVENTS).bits());
     }
 
-    /// Whether the port tells whether its link is up.
+    /// Whether the port reports its link state.
     pub(crate) fn reports_link<C: ConfigSpace>(&self, config: &C) -> bool {
         config.read32(self.function, self.offset + LINK_CAPABILITIES as u16) & LINK_ACTIVE_REPORTING != 0
     }
 
-    /// Whether the link is up; only a port that [reports](Self::reports_link) it says so.
+    /// Whether the link is up; valid only if the port [reports](Self::reports_link) it.
     pub(crate) fn is_link_up<C: ConfigSpace>(&self, config: &C) -> bool {
         config.read16(self.function, self.offset + LINK_STATUS as u16) & LINK_ACTIVE != 0
     }
@@ -329,7 +329,7 @@ mod tests {
         assert!(express([0x42, 0x01]).has_slot());
         assert!(express([0x62, 0x01]).has_slot());
         assert!(!express([0x42, 0x00]).has_slot());
-        // An upstream port has none, whatever it says.
+        // An upstream port has no slot, whatever it claims.
         assert!(!express([0x52, 0x01]).has_slot());
         assert_eq!(express([0x42, 0x00]).port_type(), PortType::RootPort);
         assert_eq!(express([0x02, 0x3E]).message_number(), 0x1F);

@@ -1,8 +1,8 @@
-//! A model of PCI configuration space for tests: functions that size their BARs, bridges that forward, status bits
-//! that a written one clears.
+//! A model of PCI configuration space for tests: functions with BARs that can be sized, bridges that forward, and
+//! write-1-to-clear status bits.
 //!
-//! It is strict: BARs changed with decoding on, status bits cleared, host bridges touched, misaligned accesses
-//! and, at its end, BARs or commands not put back fail the test that did it.
+//! It is strict. A test fails if it changes BARs with decoding on, clears status bits, writes to host bridges, makes
+//! misaligned accesses, or leaves BARs or commands changed at its end.
 
 use core::cell::Cell;
 use std::thread::panicking;
@@ -13,21 +13,21 @@ use super::{Bdf, ConfigSpace};
 /// Configuration space of one machine.
 pub(crate) struct FakeConfig {
     size: u16,
-    /// Segment, bus number, and which of `buses` it is.
+    /// Segment, bus number, and index in `buses`.
     roots: Vec<(u16, u8, usize)>,
     buses: usize,
     functions: Vec<Wired>,
-    /// What drivers did wrong.
+    /// Mistakes of the driver.
     pub(crate) violations: Vec<String>,
-    /// How often configuration space was read.
+    /// Number of reads.
     pub(crate) reads: Cell<usize>,
-    /// How often it was written.
+    /// Number of writes.
     pub(crate) writes: usize,
-    /// BARs and commands may end up changed.
+    /// BARs and commands may be changed at the end.
     pub(crate) changes_expected: bool,
 }
 
-/// A function, and where it is wired up. Buses here are wires: their numbers are what bridges are told.
+/// A function and its connections. Buses here are wires: their numbers are what bridges are told.
 struct Wired {
     wire: usize,
     device: u8,
@@ -37,7 +37,7 @@ struct Wired {
     initial: Vec<u8>,
 }
 
-/// A wire that functions can be put on.
+/// A wire to which functions can be attached.
 #[derive(Clone, Copy)]
 pub(crate) struct Wire(usize);
 
@@ -48,7 +48,7 @@ pub(crate) struct FakeFunction {
     writable: Vec<u8>,
     cleared_by_one: Vec<u8>,
     events: Vec<u8>,
-    /// BARs answer all ones with their size alone, without type bits.
+    /// Sizing a BAR returns only size bits, without type bits.
     bare_sizes: bool,
     last_link: usize,
 }
@@ -73,7 +73,7 @@ impl FakeFunction {
         new.writable(0x30, 0xFFFF_0001)
     }
 
-    /// A PCI-to-PCI bridge, as reset leaves it, with all windows.
+    /// A PCI-to-PCI bridge after reset, with all windows.
     pub(crate) fn bridge(vendor: u16, device: u16) -> Self {
         let mut new = Self::new(vendor, device, 0x06_04_00).raw(0x0C, 0x0001_0000).writable(0x30, u32::MAX);
         new.cleared_by_one[0x1F] = 0xF9;
@@ -94,36 +94,36 @@ impl FakeFunction {
         Self::bridge(0x1B36, 0x000C).capability(0x40, 0x10, &[0x42, 0])
     }
 
-    /// Firmware's bus numbers.
+    /// Bus numbers set by firmware.
     pub(crate) fn buses(self, primary: u8, secondary: u8, subordinate: u8) -> Self {
         self.raw(0x18, u32::from_le_bytes([primary, secondary, subordinate, 0]))
     }
 
-    /// Firmware's memory window of a bridge.
+    /// A bridge's memory window set by firmware.
     pub(crate) fn memory_window(self, first: u32, last: u32) -> Self {
         self.raw(0x20, first >> 16 & 0xFFF0 | last & 0xFFF0_0000)
     }
 
-    /// Sets a register, whatever may be written to it.
+    /// Sets a register, whatever its writable bits.
     pub(crate) fn raw(mut self, offset: usize, value: u32) -> Self {
         self.set32(offset, value);
         self
     }
 
-    /// Says which bits of a register can be written.
+    /// Sets the writable bits of a register.
     pub(crate) fn writable(mut self, offset: u16, mask: u32) -> Self {
         let offset = usize::from(offset);
         self.writable[offset..offset + 4].copy_from_slice(&mask.to_le_bytes());
         self
     }
 
-    /// Says which bits of a 16-bit register a written one clears, as they are meant to be.
+    /// Sets the write-1-to-clear bits of a 16-bit register.
     pub(crate) fn clears_by_one(mut self, offset: usize, mask: u16) -> Self {
         self.events[offset..offset + 2].copy_from_slice(&mask.to_le_bytes());
         self
     }
 
-    /// Says that the device has other functions.
+    /// Marks the device as multifunction.
     pub(crate) fn multifunction(mut self) -> Self {
         self.bytes[0x0E] |= 0x80;
         self
@@ -135,7 +135,7 @@ impl FakeFunction {
         self
     }
 
-    /// The command register as firmware leaves it.
+    /// The command register set by firmware.
     pub(crate) fn command(mut self, command: Command) -> Self {
         self.set16(usize::from(COMMAND), command.bits());
         self
@@ -153,7 +153,7 @@ impl FakeFunction {
         self.raw(usize::from(BASE_ADDRESS_0 + 4 * index), value).writable(BASE_ADDRESS_0 + 4 * index, mask)
     }
 
-    /// Has BARs answer all ones with their size alone, without type bits.
+    /// Makes BARs answer sizing with size bits only, without type bits.
     pub(crate) fn bare_sizes(mut self) -> Self {
         self.bare_sizes = true;
         self
@@ -222,14 +222,14 @@ impl FakeFunction {
         0x10..if self.is_bridge() { 0x18 } else { 0x28 }
     }
 
-    /// Whether the BAR that the byte at `offset` belongs to is decoded.
+    /// Whether the BAR of the byte at `offset` is decoded.
     fn is_decoded(&self, offset: usize) -> bool {
         let io = self.bytes[offset & !3] & 1 != 0;
         let bit = if io { Command::IO } else { Command::MEMORY };
         self.bytes(COMMAND, 2) as u16 & bit.bits() != 0
     }
 
-    /// Writes a byte as the function would take it; says what was wrong with that.
+    /// Writes a byte as the function would; returns what was wrong with that.
     fn write(&mut self, offset: usize, value: u8) -> Option<&'static str> {
         let (old, writable) = (self.bytes[offset], self.writable[offset]);
         let cleared = value & self.cleared_by_one[offset] & old;
@@ -249,7 +249,7 @@ impl FakeFunction {
 }
 
 impl FakeConfig {
-    /// A machine whose functions have `size` bytes of configuration space, and its root bus 0.
+    /// A machine whose functions have `size` bytes of configuration space, with root bus 0.
     pub(crate) fn new(size: u16) -> (Self, Wire) {
         let mut new = Self {
             size,
@@ -272,7 +272,7 @@ impl FakeConfig {
         (new, Bdf::new(0, 0, 3, 0).unwrap())
     }
 
-    /// Another root bus.
+    /// Adds a root bus.
     pub(crate) fn root(&mut self, segment: u16, bus: u8) -> Wire {
         let wire = self.wire();
         self.roots.push((segment, bus, wire.0));
@@ -284,7 +284,7 @@ impl FakeConfig {
         Wire(self.buses - 1)
     }
 
-    /// Puts a function on a wire; returns the wire behind it, which only a bridge makes use of.
+    /// Attaches a function to a wire; returns the wire behind it, which only a bridge uses.
     pub(crate) fn add(&mut self, wire: Wire, device: u8, number: u8, function: FakeFunction) -> Wire {
         let behind = self.wire();
         let initial = function.bytes.clone();
@@ -293,21 +293,21 @@ impl FakeConfig {
         behind
     }
 
-    /// Pulls out everything.
+    /// Unplugs everything.
     pub(crate) fn unplug_all(&mut self) {
         self.functions.clear();
     }
 
-    /// Resets the function whose other side is `behind`, as losing power does: its BARs and its command.
+    /// Resets the function whose other side is `behind`, like a power loss: its BARs and its command.
     pub(crate) fn reset(&mut self, behind: Wire) {
-        // Wires are made with functions, the root's before all.
+        // Wires are created with functions, the root's before all.
         if let Some(wired) = self.functions.get_mut(behind.0 - self.roots.len()) {
             let initial = wired.initial.clone();
             wired.function.bytes = initial;
         }
     }
 
-    /// Leaves the state that is there now as the one to be put back.
+    /// Makes the current state the one to restore.
     pub(crate) fn checkpoint(&mut self) {
         for wired in &mut self.functions {
             wired.initial = wired.function.bytes.clone();

@@ -1,4 +1,4 @@
-//! A PCI function: where it is and what it says it is, read once; its command register, changed without side effects.
+//! A PCI function: its address and identity, read once, and its command register, changed without side effects.
 
 use super::capability::{Capabilities, Capability, CapabilityError};
 use super::header::{ClassCode, HeaderLayout, Subsystem};
@@ -7,7 +7,7 @@ use super::register::{
 };
 use super::{Bdf, ConfigSpace, InterruptPin};
 
-/// A function that answered, with the parts of its header that never change.
+/// A function that responds, with the constant parts of its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Function {
@@ -23,23 +23,23 @@ pub struct Function {
     pub(crate) class: ClassCode,
     /// Layout of the header.
     pub(crate) layout: HeaderLayout,
-    /// Whether its device claims functions other than 0.
+    /// Whether its device claims more functions than 0.
     pub(crate) multifunction: bool,
-    /// Subsystem IDs, where the header has them.
+    /// Subsystem IDs, if the header has them.
     pub subsystem: Option<Subsystem>,
     /// The interrupt pin it uses, if any.
     pub interrupt_pin: Option<InterruptPin>,
 }
 
 impl Function {
-    /// Reads the header at `bdf`; `None` if no function answers there, or its bus cannot be reached.
+    /// Reads the header at `bdf`; `None` if no function responds or its bus is unreachable.
     pub fn probe<C: ConfigSpace>(config: &C, bdf: Bdf) -> Option<Self> {
         if config.size(bdf.segment(), bdf.bus()) == 0 {
             return None;
         }
         let ids = config.read32(bdf, VENDOR_ID);
         let (vendor, device) = (ids as u16, (ids >> 16) as u16);
-        // All ones is the bus's answer for nobody; some bridges answer zeros.
+        // All ones means no function; some bridges answer zeros.
         if vendor == 0xFFFF || ids == 0 {
             return None;
         }
@@ -69,7 +69,7 @@ impl Function {
         matches!(self.layout, HeaderLayout::Bridge)
     }
 
-    /// Whether it still answers: a function that was pulled out reads as all ones.
+    /// Whether it still responds: a removed function reads as all ones.
     pub(crate) fn is_present<C: ConfigSpace>(&self, config: &C) -> bool {
         config.read16(self.bdf, VENDOR_ID) == self.vendor
     }
@@ -84,28 +84,28 @@ impl Function {
         Status::from_bits_retain(config.read16(self.bdf, STATUS))
     }
 
-    /// Writes the command register, and only it: the status register in the upper half of its dword loses its error
-    /// bits when they are written back.
+    /// Writes only the command register: writing back the status register in the upper half of the dword would clear
+    /// its error bits.
     pub fn set_command<C: ConfigSpace>(&self, config: &mut C, command: Command) {
         config.write16(self.bdf, COMMAND, command.bits());
     }
 
-    /// Sets `bits` in the command register and returns what it held before.
+    /// Sets `bits` in the command register and returns its old value.
     pub fn enable<C: ConfigSpace>(&self, config: &mut C, bits: Command) -> Command {
         self.update_command(config, |command| command | bits)
     }
 
-    /// Clears `bits` in the command register and returns what it held before.
+    /// Clears `bits` in the command register and returns its old value.
     pub fn disable<C: ConfigSpace>(&self, config: &mut C, bits: Command) -> Command {
         self.update_command(config, |command| command - bits)
     }
 
-    /// Lets the function assert INTx, or not; returns what the command register held before.
+    /// Enables or disables INTx; returns the old value of the command register.
     pub fn set_intx<C: ConfigSpace>(&self, config: &mut C, asserted: bool) -> Command {
         if asserted { self.disable(config, Command::INTX_DISABLE) } else { self.enable(config, Command::INTX_DISABLE) }
     }
 
-    /// Changes the command register, if `change` changes anything, and returns what it held before.
+    /// Writes the command register if `change` changes it, and returns its old value.
     fn update_command<C: ConfigSpace>(&self, config: &mut C, change: impl FnOnce(Command) -> Command) -> Command {
         let before = self.command(config);
         let after = change(before);
@@ -115,7 +115,7 @@ impl Function {
         before
     }
 
-    /// The capability list, in its own order. After an error it has ended.
+    /// The capability list in its own order. An error ends it.
     pub fn capabilities<'c, C: ConfigSpace>(&self, config: &'c C) -> Capabilities<'c, C> {
         Capabilities::new(config, self)
     }
@@ -123,7 +123,7 @@ impl Function {
     /// The first capability with `id`, or `None` if there is none.
     ///
     /// # Errors
-    /// When the list breaks off before one is found.
+    /// When the list breaks off before the capability.
     pub fn capability<C: ConfigSpace>(&self, config: &C, id: u8) -> Result<Option<Capability>, CapabilityError> {
         self.capabilities(config).find(|item| item.as_ref().map_or(true, |capability| capability.id == id)).transpose()
     }

@@ -1,11 +1,11 @@
-//! What a configuration header says, as values: class code, layout, bus numbers.
+//! Fields of a configuration header: class code, layout, bus numbers.
 
 use core::fmt;
 
 use super::register::BUS_NUMBERS;
 use super::{Bdf, ConfigSpace};
 
-/// What kind of function it is (PCI 3.0, 6.2.1 and appendix D).
+/// The kind of a function (PCI 3.0, 6.2.1 and appendix D).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ClassCode {
     /// Base class.
@@ -17,13 +17,13 @@ pub(crate) struct ClassCode {
 }
 
 impl ClassCode {
-    /// From the dword that holds the class code above the revision.
+    /// From the dword with the class code above the revision.
     pub(super) const fn from_register(class_revision: u32) -> Self {
         let [_, interface, sub, base] = class_revision.to_le_bytes();
         Self { base, sub, interface }
     }
 
-    /// Whether this is a host bridge, the way into the bus itself.
+    /// Whether this is a host bridge, the entry to the bus itself.
     #[doc(alias = "PCI_CLASS_BRIDGE_HOST")]
     pub(crate) const fn is_host_bridge(self) -> bool {
         self.base == 0x06 && self.sub == 0x00
@@ -36,7 +36,7 @@ impl fmt::Display for ClassCode {
     }
 }
 
-/// How the header is laid out (PCI 3.0, 6.2.1).
+/// The layout of a header (PCI 3.0, 6.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum HeaderLayout {
     /// Type 0: an ordinary function.
@@ -48,12 +48,12 @@ pub(crate) enum HeaderLayout {
     /// Type 2: a CardBus bridge.
     #[doc(alias = "PCI_HEADER_TYPE_CARDBUS")]
     CardBus,
-    /// A type that no specification names.
+    /// A type outside the specifications.
     Unknown(u8),
 }
 
 impl HeaderLayout {
-    /// From the header type register, whose bit 7 is not part of the layout.
+    /// From the header type register; its bit 7 is not part of the layout.
     pub(super) const fn from_register(header_type: u8) -> Self {
         match header_type & 0x7F {
             0 => Self::Endpoint,
@@ -63,7 +63,7 @@ impl HeaderLayout {
         }
     }
 
-    /// How many base address registers the header has room for.
+    /// Number of base address registers in the header.
     pub(crate) const fn bar_count(self) -> u8 {
         match self {
             Self::Endpoint => 6,
@@ -74,7 +74,7 @@ impl HeaderLayout {
     }
 }
 
-/// Who made the board or the virtual device, type 0 headers only (PCI 3.0, 6.2.4).
+/// The maker of the board or virtual device; type 0 headers only (PCI 3.0, 6.2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subsystem {
     /// Subsystem vendor ID.
@@ -83,12 +83,12 @@ pub struct Subsystem {
     pub device: u16,
 }
 
-/// The buses that a bridge joins (PCI-to-PCI Bridge 1.2, 3.2.5.2 to 3.2.5.4).
+/// The buses that a bridge connects (PCI-to-PCI Bridge 1.2, 3.2.5.2 to 3.2.5.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BusNumbers {
-    /// The bus that the bridge is on.
+    /// The bus of the bridge.
     pub primary: u8,
-    /// The bus right behind it.
+    /// The bus directly behind it.
     pub secondary: u8,
     /// The highest bus number anywhere behind it.
     pub subordinate: u8,
@@ -101,7 +101,7 @@ impl BusNumbers {
         Self { primary, secondary, subordinate }
     }
 
-    /// Writes them to a bridge, in one store so that no half-set range is ever decoded.
+    /// Writes them to a bridge in one store, so that no half-set range is decoded.
     pub(crate) fn write<C: ConfigSpace>(self, config: &mut C, bridge: Bdf) {
         let [.., latency_timer] = config.read32(bridge, BUS_NUMBERS).to_le_bytes();
         let value = u32::from_le_bytes([self.primary, self.secondary, self.subordinate, latency_timer]);

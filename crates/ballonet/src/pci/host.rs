@@ -1,14 +1,14 @@
-//! Host bridges: the addresses that reach PCI devices at all.
+//! Host bridges: the addresses at which PCI devices can be reached.
 //!
-//! The authority on them is AML, in each host bridge's `_CRS`. Without it they are known for host bridges that are
-//! always built alike, and else are what nothing else uses.
+//! The authority is AML, in each host bridge's `_CRS`. Without it, the windows are those known for a fixed kind of
+//! host bridge, or otherwise everything unused.
 
 use alloc::vec::Vec;
 
 use super::Function;
 use super::range::{AddressRange, Pool};
 
-/// Addresses that may be given to BARs, in order of preference.
+/// Addresses available for BARs, in order of preference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostWindows {
     /// I/O ports.
@@ -22,17 +22,17 @@ pub struct HostWindows {
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// Interrupt controllers, timers and firmware are from here to 4 GiB on every PC.
+/// Every PC has interrupt controllers, timers and firmware from here to 4 GiB.
 const TOP_OF_LOW_WINDOW: u64 = 0xFEBF_FFFF;
 
-/// What AMD processors keep for `HyperTransport` below 1 TiB.
+/// Addresses below 1 TiB that AMD processors reserve for `HyperTransport`.
 const HYPERTRANSPORT: (u64, u64) = (0xFD_0000_0000, 0xFF_FFFF_FFFF);
 
-/// The most address bits that four-level page tables map one to one.
+/// The most address bits that four-level page tables can map one to one.
 const MAPPABLE_BITS: u8 = 47;
 
 impl HostWindows {
-    /// The windows of a host bridge that is known to be always the same.
+    /// The windows of a host bridge of a known fixed kind.
     ///
     /// QEMU's generic PCI Express host bridge on an x86-64 microvm has 512 MiB below 4 GiB, 512 GiB above, and no ports.
     pub fn of_host_bridge(bridge: &Function) -> Option<Self> {
@@ -46,11 +46,11 @@ impl HostWindows {
         })
     }
 
-    /// The windows of a PC's host bridge, by what nothing else uses.
+    /// The windows of a PC's host bridge: everything unused.
     ///
-    /// `ram` is all that is memory, whoever owns it (ACPI tables too, and where memory may be plugged in); `used` is
-    /// what else is taken: reserved ranges of the memory map, ECAM, and ports in `used_ports`. `address_bits` is how
-    /// wide physical addresses are (CPUID leaf 0x80000008). Addresses that BARs already hold need not be told.
+    /// `ram` is all memory, whatever its use (including ACPI tables and hot-plug ranges). `used` are other occupied
+    /// addresses: reserved ranges of the memory map, and ECAM; `used_ports` likewise for ports. `address_bits` is the
+    /// width of physical addresses (CPUID leaf 0x80000008). Addresses in BARs need not be included.
     pub fn from_gaps(
         ram: &[AddressRange],
         used: &[AddressRange],
@@ -58,7 +58,7 @@ impl HostWindows {
         address_bits: u8,
     ) -> Self {
         Self {
-            // Firmware puts BARs from 0xC000 on; below that boards have ports that no table names.
+            // Firmware places BARs from 0xC000 on; below that boards have undocumented ports.
             io: free([(0xC000, 0xFEFF), (0x1000, 0x9FFF)], used_ports, 0x100),
             memory: free([(above_low_ram(ram), TOP_OF_LOW_WINDOW)], used, MIB),
             memory64: high_window(ram, used, address_bits),
@@ -77,7 +77,7 @@ fn free(ranges: impl IntoIterator<Item = (u64, u64)>, used: &[AddressRange], lea
     left
 }
 
-/// The lowest address that may be PCI's: above the last RAM below 4 GiB, and above the holes for ISA.
+/// The lowest address available for PCI: above the last RAM below 4 GiB and above the ISA holes.
 fn above_low_ram(ram: &[AddressRange]) -> u64 {
     let low = ram.iter().filter(|range| range.first() < 4 * GIB);
     end_of(low).clamp(16 * MIB, 4 * GIB).next_multiple_of(MIB)
@@ -88,8 +88,8 @@ fn end_of<'r>(ranges: impl IntoIterator<Item = &'r AddressRange>) -> u64 {
     ranges.into_iter().map(|range| range.last()).max().map_or(0, |last| last.saturating_add(1))
 }
 
-/// Addresses above all RAM. The best of them start at a quarter of the address space: right above RAM there may be
-/// room for more RAM that no table told of, and a virtual machine may be told of more address bits than its host has.
+/// Addresses above all RAM. The preferred ones start at a quarter of the address space: directly above RAM there may
+/// be room for RAM that no table mentions, and a virtual machine may claim more address bits than its host has.
 fn high_window(ram: &[AddressRange], used: &[AddressRange], address_bits: u8) -> Vec<AddressRange> {
     let space = 1 << address_bits.min(MAPPABLE_BITS);
     let Some(bottom) = end_of(ram).max(4 * GIB).checked_next_multiple_of(GIB) else { return Vec::new() };

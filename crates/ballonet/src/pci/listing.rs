@@ -1,5 +1,4 @@
-//! The listing: a line for each function in the manner of `lspci -nn`, and below it, if asked for, what else there is
-//! to know.
+//! The listing: a line for each function in the style of `lspci -nn`, optionally followed by details.
 
 use core::fmt;
 
@@ -26,8 +25,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Says what a vendor-specific capability is, behind what its line says already. It only reads, and nothing that a read
-/// changes or sets off.
+/// Describes a vendor-specific capability, at the end of its line. It reads only registers without side effects.
 pub(crate) type DescribeVendor<C> = fn(&C, &Function, &Capability, &mut fmt::Formatter<'_>) -> fmt::Result;
 
 /// The lines below: buses and windows of a bridge, BARs, interrupts, capabilities. Each is indented and ends in a line
@@ -111,7 +109,7 @@ impl fmt::Display for BarLine<'_> {
     }
 }
 
-/// A power of two in bytes, in the largest unit that it is a multiple of.
+/// A power of two in bytes, in the largest unit that divides it.
 struct Size(u64);
 
 impl fmt::Display for Size {
@@ -132,7 +130,7 @@ struct CapabilityLine<'c, C> {
     vendor: DescribeVendor<C>,
 }
 
-/// How many vectors there are.
+/// Number of vectors.
 struct Vectors(u32);
 
 impl fmt::Display for Vectors {

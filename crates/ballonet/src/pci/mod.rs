@@ -1,7 +1,7 @@
 //! PCI: configuration access, the bus walk, BARs, capabilities, MSI-X and MSI, hot-plug slots.
 //!
-//! Everything here works on a [`ConfigSpace`] and on values; what firmware and devices put into configuration space is
-//! taken for hostile: wrong links, sizes and numbers end in errors that name the function.
+//! Everything here works on a [`ConfigSpace`] and on values. Data that firmware and devices put into configuration
+//! space is not trusted: wrong links, sizes and numbers end in errors that name the function.
 
 #![forbid(unsafe_code)]
 

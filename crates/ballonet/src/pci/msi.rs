@@ -1,33 +1,33 @@
-//! MSI: the one message of functions that have no MSI-X (PCI 3.0, 6.8.1).
+//! MSI, for functions without MSI-X; this module uses one message (PCI 3.0, 6.8.1).
 //!
-//! Only one message is ever asked for, whatever a function offers: the message number that it puts into the lowest bits
-//! of the data then stays 0.
+//! It never requests more than one message, whatever a function offers: the message number in the lowest bits of the
+//! data then stays 0.
 
 use super::capability::{Capability, CapabilityError, id};
 use super::{Bdf, Command, ConfigSpace, Function};
 use crate::bus::MsiMessage;
 
-/// Message control, 16 bits, from the capability's start.
+/// Message control, 16 bits; offset in the capability.
 const CONTROL: usize = 2;
 /// Message address, 32 bits.
 const ADDRESS: usize = 4;
-/// Upper half of the address, of functions with 64-bit addresses.
+/// Upper half of the address, in functions with 64-bit addresses.
 const ADDRESS_UPPER: usize = 8;
 
-/// Message control: MSI is in use, and INTx is not.
+/// Message control: MSI is on, and INTx is off.
 #[doc(alias = "PCI_MSI_FLAGS_ENABLE")]
 const CONTROL_ENABLE: u16 = 1 << 0;
-/// Message control: how many messages are in use, as a power of two.
+/// Message control: number of messages in use, as a power of two.
 #[doc(alias = "PCI_MSI_FLAGS_QSIZE")]
 const CONTROL_COUNT: u16 = 7 << 4;
 /// Message control: addresses have 64 bits.
 #[doc(alias = "PCI_MSI_FLAGS_64BIT")]
 const CONTROL_64_BIT: u16 = 1 << 7;
-/// Message control: messages can be masked one by one.
+/// Message control: messages can be masked individually.
 #[doc(alias = "PCI_MSI_FLAGS_MASKBIT")]
 const CONTROL_MASKABLE: u16 = 1 << 8;
 
-/// An MSI capability, all of which is there.
+/// An MSI capability that is completely inside configuration space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Msi {
     function: Function,
@@ -35,7 +35,7 @@ pub(crate) struct Msi {
     control: u16,
 }
 
-/// The registers beside message control.
+/// The registers besides message control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Registers {
     address: u64,
@@ -56,7 +56,7 @@ impl Msi {
     fn read<C: ConfigSpace>(config: &C, function: &Function, capability: &Capability) -> Result<Self, CapabilityError> {
         let control = capability.read16(config, CONTROL)?;
         let new = Self { function: *function, offset: capability.offset, control };
-        // The last register that is used here, so all of them are there.
+        // This is the last register used here, so all of them exist.
         capability.read16(config, new.data())?;
         if new.is_maskable() {
             capability.read32(config, new.mask())?;
@@ -73,12 +73,12 @@ impl Msi {
         self.control & CONTROL_64_BIT != 0
     }
 
-    /// Where the message data is, from the capability's start.
+    /// Offset of the message data in the capability.
     const fn data(&self) -> usize {
         if self.is_64_bit() { 0x0C } else { 0x08 }
     }
 
-    /// Where the mask bits are, in functions that have them.
+    /// Offset of the mask bits, in functions that have them.
     const fn mask(&self) -> usize {
         self.data() + 4
     }
@@ -91,15 +91,15 @@ impl Msi {
         self.offset + register as u16
     }
 
-    /// Has the function send `message`, and assert INTx no more. Returns `None`, with nothing changed, if it cannot send
-    /// that: an address above 4 GiB from a function that has 32 bits for it, or data of more than 16 bits.
+    /// Makes the function send `message` and stop asserting INTx. Returns `None`, without changes, if it cannot send
+    /// that: an address above 4 GiB with 32-bit addresses, or data of more than 16 bits.
     pub(crate) fn enable<C: ConfigSpace>(self, config: &mut C, message: MsiMessage) -> Option<EnabledMsi> {
         let data = u16::try_from(message.data).ok()?;
         if message.address > u64::from(u32::MAX) && !self.is_64_bit() {
             return None;
         }
         let found = self.registers(config);
-        // Off while it is programmed: half a message must not be sent.
+        // Off while it is programmed, so that no half-written message is sent.
         self.set_control(config, self.control & !CONTROL_ENABLE);
         self.set_registers(config, Registers { address: message.address, data, mask: found.mask & !1 });
         let command = self.function.set_intx(config, false);
@@ -133,18 +133,18 @@ impl Msi {
     }
 }
 
-/// A function whose MSI is on. Ends by [`EnabledMsi::disable`]; dropping it leaves MSI on.
+/// A function with MSI on. Call [`EnabledMsi::disable`] to end that; dropping this value leaves MSI on.
 #[derive(Debug)]
 #[must_use = "MSI stays on until it is disabled"]
 pub(crate) struct EnabledMsi {
     msi: Msi,
     found: Registers,
-    /// The command register as found; its INTx bit is what counts.
+    /// The command register as found; only its INTx bit matters.
     command: Command,
 }
 
 impl EnabledMsi {
-    /// Turns MSI off and puts back everything as it was found.
+    /// Turns MSI off and restores everything as found.
     pub(crate) fn disable<C: ConfigSpace>(self, config: &mut C) {
         let Self { msi, found, command } = self;
         msi.set_control(config, msi.control & !CONTROL_ENABLE);
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::pci::fake::{FakeConfig, FakeFunction};
 
-    /// A function whose MSI capability is at 0x60, with these control bits and everything writable.
+    /// A function with an MSI capability at 0x60, with these control bits, all writable.
     fn with(control: u16) -> (FakeConfig, Function) {
         let fake = FakeFunction::new(0x8086, 0x3420, 0).capability(0x60, 0x05, &control.to_le_bytes());
         let fake = fake.writable(0x60, 0x0071_0000).writable(0x64, !3).writable(0x68, u32::MAX);

@@ -1,8 +1,8 @@
 //! MSI-X: the capability, and the table of messages that a function can send (PCI 3.0, 6.8.2).
 //!
-//! The order is in the types. [`Msix`] is a capability whose table and pending bits were checked against their BARs.
-//! Enabling it, with every entry and the function as a whole masked, makes an [`MsixTable`]; entries are programmed
-//! while masked, and unmasked one by one. [`MsixTable::disable`] puts back everything as it was found.
+//! Types enforce the order. [`Msix`] is a capability whose table and pending bits were checked against their BARs.
+//! Enabling it, with every entry and the whole function masked, gives an [`MsixTable`]; entries are programmed while
+//! masked, and unmasked one by one. [`MsixTable::disable`] restores everything as found.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use super::bar::{BarError, WindowError};
 use super::capability::{Capability, CapabilityError, id};
 use super::range::AddressRange;
 use super::{Bars, Command, ConfigSpace, Function};
-use crate::bus::{MsiMessage, RegisterWindow, Registers};
+use crate::bus::{MsiMessage, OutOfMemory, RegisterWindow, Registers, heap};
 
 /// Message control, 16 bits, from the capability's start.
 const CONTROL: usize = 2;
@@ -21,20 +21,20 @@ const TABLE: usize = 4;
 /// Offset of the pending bits and the index of their BAR, 32 bits.
 const PENDING: usize = 8;
 
-/// Message control: the number of entries less one. Eleven bits, so up to 2048 entries.
+/// Message control: the number of entries minus one. Eleven bits, so up to 2048 entries.
 #[doc(alias = "PCI_MSIX_FLAGS_QSIZE")]
 const CONTROL_SIZE: u16 = 0x7FF;
 /// Message control: all entries are masked.
 #[doc(alias = "PCI_MSIX_FLAGS_MASKALL")]
 const CONTROL_MASK: u16 = 1 << 14;
-/// Message control: MSI-X is in use, and INTx is not.
+/// Message control: MSI-X is on, and INTx is off.
 #[doc(alias = "PCI_MSIX_FLAGS_ENABLE")]
 const CONTROL_ENABLE: u16 = 1 << 15;
 
 /// Size of a table entry in bytes.
 #[doc(alias = "PCI_MSIX_ENTRY_SIZE")]
 const ENTRY: usize = 16;
-/// Vector control, from an entry's start; the message's address is at 0 and its data at 8.
+/// Offset of vector control in an entry; the message's address is at 0 and its data at 8.
 #[doc(alias = "PCI_MSIX_ENTRY_VECTOR_CTRL")]
 const VECTOR_CONTROL: usize = 12;
 /// Vector control: this entry is masked.
@@ -46,7 +46,7 @@ const ENTRY_MASK: u32 = 1;
 pub struct MsixVector(u16);
 
 impl MsixVector {
-    /// The entry with this number, or `None` where no table has one (0xFFFF, virtio's `NO_VECTOR`, among them).
+    /// The entry with this number, or `None` for numbers that no table has (such as 0xFFFF, virtio's `NO_VECTOR`).
     pub const fn new(number: u16) -> Option<Self> {
         if number <= CONTROL_SIZE { Some(Self(number)) } else { None }
     }
@@ -56,52 +56,52 @@ impl MsixVector {
         self.0
     }
 
-    /// Where the entry starts in the table.
+    /// Offset of the entry in the table.
     const fn entry(self) -> usize {
         self.0 as usize * ENTRY
     }
 }
 
-/// Why a function's MSI-X cannot be used.
+/// Why a function's MSI-X is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum MsixError {
     /// The capability, or the list before it, is broken.
     #[display("{_0}")]
     Capability(CapabilityError),
-    /// The table's BAR cannot be used.
+    /// The table's BAR is unusable.
     #[display("MSI-X table: {_0}")]
     TableBar(BarError),
-    /// The table does not lie in its BAR, or that has no address.
+    /// The table is not inside its BAR, or the BAR has no address.
     #[display("MSI-X table: {_0}")]
     TableWindow(WindowError),
-    /// The BAR of the pending bits cannot be used.
+    /// The BAR of the pending bits is unusable.
     #[display("MSI-X pending bits: {_0}")]
     PendingBar(BarError),
-    /// The pending bits do not lie in their BAR, or that has no address.
+    /// The pending bits are not inside their BAR, or the BAR has no address.
     #[display("MSI-X pending bits: {_0}")]
     PendingWindow(WindowError),
-    /// A table has to be in memory.
+    /// The table must be in memory.
     #[display("MSI-X structure in I/O space: {_0}")]
     InPorts(#[error(not(source))] RegisterWindow),
     /// Table and pending bits overlap.
     #[display("MSI-X table {table} and pending bits {pending} overlap")]
     Overlap {
-        /// Where the table is.
+        /// The table.
         table: RegisterWindow,
-        /// Where the pending bits are.
+        /// The pending bits.
         pending: RegisterWindow,
     },
-    /// The table has fewer entries.
+    /// The table has no such entry.
     #[display("MSI-X entry {vector} of a table of {entries}")]
     NoEntry {
-        /// The entry asked for.
+        /// The requested entry.
         vector: MsixVector,
-        /// How many there are.
+        /// Number of entries.
         entries: u16,
     },
 }
 
-/// An MSI-X capability that can be used: its structures lie in memory BARs and apart from each other.
+/// A usable MSI-X capability: its structures are in memory BARs and do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Msix {
     function: Function,
@@ -109,9 +109,9 @@ pub struct Msix {
     control: u16,
     /// Number of table entries, 1 to 2048.
     pub entries: u16,
-    /// The table, to be mapped.
+    /// The table's window, to be mapped.
     pub table: RegisterWindow,
-    /// The pending bits, to be mapped.
+    /// The pending bits' window, to be mapped.
     pub pending: RegisterWindow,
 }
 
@@ -119,7 +119,7 @@ impl Msix {
     /// Reads the capability of `function`, whose BARs are `bars`; `None` if it has none.
     ///
     /// # Errors
-    /// When the capability list is broken, or the structures are not where they could be used.
+    /// When the capability list is broken, or the structures are in unusable places.
     pub fn find<C: ConfigSpace>(config: &C, function: &Function, bars: &Bars) -> Result<Option<Self>, MsixError> {
         match function.capability(config, id::MSI_X) {
             Ok(Some(capability)) => Self::read(config, function, capability, bars).map(Some),
@@ -159,19 +159,34 @@ impl Msix {
 
     /// Turns MSI-X on, and INTx off, with all entries and the function masked. `table` and `pending` are
     /// [`Msix::table`] and [`Msix::pending`], mapped; memory decoding is on.
-    pub fn enable<C: ConfigSpace, R: Registers>(self, config: &mut C, table: R, pending: R) -> MsixTable<R> {
+    ///
+    /// # Errors
+    /// When there is no memory to note what the table holds. Nothing has happened then; the two windows come back.
+    pub fn enable<C: ConfigSpace, R: Registers>(
+        self,
+        config: &mut C,
+        table: R,
+        pending: R,
+    ) -> Result<MsixTable<R>, (OutOfMemory, [R; 2])> {
+        let found = match heap::vector(self.entries.into()) {
+            Ok(found) => found,
+            Err(error) => return Err((error, [table, pending])),
+        };
         let control = config.read16(self.function.bdf, self.control);
         // The function mask first: the table may hold anything, and enabling must not send it.
         self.set_control(config, control | CONTROL_MASK);
         self.set_control(config, control | CONTROL_MASK | CONTROL_ENABLE);
         let command = self.function.set_intx(config, false);
-        let mut table = MsixTable { msix: self, table, pending, control, command, found: Vec::new() };
-        table.found = table.vectors().map(|vector| table.read_entry(vector)).collect();
+        let mut table = MsixTable { msix: self, table, pending, control, command, found };
+        for vector in table.vectors() {
+            let entry = table.read_entry(vector);
+            table.found.push(entry);
+        }
         for vector in table.vectors() {
             table.set_mask(vector, true);
         }
         table.flush();
-        table
+        Ok(table)
     }
 
     /// Writes message control.
@@ -180,7 +195,7 @@ impl Msix {
     }
 }
 
-/// The BAR index and the offset in it that a table or pending register holds.
+/// The BAR index and the offset in a table or pending register.
 const fn locate(register: u32) -> (u8, u64) {
     (register as u8 & 0x7, (register & !0x7) as u64)
 }
@@ -188,7 +203,8 @@ const fn locate(register: u32) -> (u8, u64) {
 /// A table entry as registers: address low, address high, data, vector control.
 type Entry = [u32; 4];
 
-/// The table of a function whose MSI-X is on. Ends by [`MsixTable::disable`]; dropping it leaves MSI-X on.
+/// The table of a function with MSI-X on. Call [`MsixTable::disable`] to end that; dropping this value leaves MSI-X
+/// on.
 #[derive(Debug)]
 #[must_use = "MSI-X stays on until it is disabled"]
 pub struct MsixTable<R> {
@@ -197,30 +213,30 @@ pub struct MsixTable<R> {
     pending: R,
     /// Message control as found.
     control: u16,
-    /// The command register as found; its INTx bit is what counts.
+    /// The command register as found; only its INTx bit matters.
     command: Command,
     /// The table as found.
     found: Vec<Entry>,
 }
 
 impl<R: Registers> MsixTable<R> {
-    /// How many entries there are: 1 to 2048.
+    /// Number of entries: 1 to 2048.
     pub(crate) const fn entries(&self) -> u16 {
         self.msix.entries
     }
 
-    /// All entries' numbers.
+    /// The numbers of all entries.
     pub(crate) fn vectors(&self) -> impl ExactSizeIterator<Item = MsixVector> + use<R> {
         (0..self.msix.entries).map(MsixVector)
     }
 
-    /// Gives an entry its message, and leaves it masked.
+    /// Sets an entry's message and leaves the entry masked.
     ///
     /// # Errors
     /// When the table has no such entry.
     pub fn program(&mut self, vector: MsixVector, message: MsiMessage) -> Result<(), MsixError> {
         self.check(vector)?;
-        // A function may send half-written messages from an entry that is not masked.
+        // From an unmasked entry, the function may send a half-written message.
         self.set_mask(vector, true);
         self.flush();
         let entry = vector.entry();
@@ -231,7 +247,7 @@ impl<R: Registers> MsixTable<R> {
         Ok(())
     }
 
-    /// The message that an entry holds.
+    /// The message in an entry.
     ///
     /// # Errors
     /// When the table has no such entry.
@@ -241,7 +257,7 @@ impl<R: Registers> MsixTable<R> {
         Ok(MsiMessage { address: u64::from(high) << 32 | u64::from(low), data })
     }
 
-    /// Keeps an entry from sending; what it would have sent becomes pending. It may still send until this returns.
+    /// Masks an entry: its messages become pending. It may still send until this returns.
     ///
     /// # Errors
     /// When the table has no such entry.
@@ -252,7 +268,7 @@ impl<R: Registers> MsixTable<R> {
         Ok(())
     }
 
-    /// Lets an entry send, at once if a message is pending.
+    /// Unmasks an entry; a pending message is sent at once.
     ///
     /// # Errors
     /// When the table has no such entry.
@@ -272,7 +288,7 @@ impl<R: Registers> MsixTable<R> {
         Ok(self.table.read32(vector.entry() + VECTOR_CONTROL) & ENTRY_MASK != 0)
     }
 
-    /// Whether a masked entry has a message to send.
+    /// Whether a masked entry has a pending message.
     ///
     /// # Errors
     /// When the table has no such entry.
@@ -282,21 +298,21 @@ impl<R: Registers> MsixTable<R> {
         Ok(bits >> (vector.0 % 32) & 1 != 0)
     }
 
-    /// Masks all entries at once, or leaves it to each entry's own mask again. Masked is what [`Msix::enable`] leaves.
+    /// Masks the whole function, or leaves masking to the entries again. [`Msix::enable`] leaves it masked.
     pub fn set_function_mask<C: ConfigSpace>(&mut self, config: &mut C, masked: bool) {
         let control = self.control | CONTROL_ENABLE;
         self.msix.set_control(config, if masked { control | CONTROL_MASK } else { control & !CONTROL_MASK });
     }
 
-    /// Turns MSI-X off and puts back the table, message control and the command register's INTx bit as they were found.
-    /// Returns the table's and the pending bits' windows, to be unmapped.
+    /// Turns MSI-X off and restores the table, message control and the command register's INTx bit as found. Returns
+    /// the windows of the table and the pending bits, to be unmapped.
     pub fn disable<C: ConfigSpace>(mut self, config: &mut C) -> (R, R) {
         self.set_function_mask(config, true);
         for (vector, entry) in self.vectors().zip(core::mem::take(&mut self.found)) {
             self.restore_entry(vector, entry);
         }
         self.flush();
-        // Off first, still masked, so that what was found in the table is not sent on the way.
+        // Off first and still masked, so that restored entries are not sent meanwhile.
         self.msix.set_control(config, (self.control | CONTROL_MASK) & !CONTROL_ENABLE);
         self.msix.set_control(config, self.control);
         self.msix.function.set_intx(config, !self.command.contains(Command::INTX_DISABLE));
@@ -312,7 +328,7 @@ impl<R: Registers> MsixTable<R> {
         core::array::from_fn(|word| self.table.read32(vector.entry() + 4 * word))
     }
 
-    /// Puts back an entry, masked until all of it is there.
+    /// Restores an entry, masked until it is complete.
     fn restore_entry(&mut self, vector: MsixVector, found: Entry) {
         let now = self.read_entry(vector);
         let [address_low, address_high, data, control] = found;
@@ -328,7 +344,7 @@ impl<R: Registers> MsixTable<R> {
         self.table.write32(vector.entry() + VECTOR_CONTROL, control);
     }
 
-    /// Sets or clears an entry's mask bit; the reserved bits beside it are kept, as they must be.
+    /// Sets or clears an entry's mask bit; preserves the reserved bits beside it, as required.
     fn set_mask(&mut self, vector: MsixVector, masked: bool) {
         let register = vector.entry() + VECTOR_CONTROL;
         let before = self.table.read32(register);
@@ -338,7 +354,7 @@ impl<R: Registers> MsixTable<R> {
         }
     }
 
-    /// Writes to memory are posted; a read of the same device makes them arrive.
+    /// Writes to memory are posted; a read from the same device flushes them.
     fn flush(&self) {
         let _ = self.table.read32(VECTOR_CONTROL);
     }

@@ -1,28 +1,28 @@
-//! Names for people: of classes, and of the vendors and devices that a kernel in a virtual machine meets.
+//! Names of classes, and of the vendors and devices in virtual machines.
 //!
-//! Worded as `lspci` would, and short. Nothing is decided by a name.
+//! Short, in the words of `lspci`. No decision depends on a name.
 
 use super::capability::id;
 use super::{ClassCode, Function};
 
-/// What kind of function it is; the base class's name where the sub-class has none here.
+/// The kind of a function; the base class's name if the sub-class is not listed.
 pub(crate) fn class(class: ClassCode) -> &'static str {
     let known = CLASSES.iter().find(|(code, _)| *code == [class.base, class.sub]);
     known.map_or_else(|| base_class(class.base), |(_, name)| name)
 }
 
-/// Who made it, if it is somebody known here.
+/// The vendor's name, if listed.
 pub(crate) fn vendor(vendor: u16) -> Option<&'static str> {
     VENDORS.iter().find(|(id, _)| *id == vendor).map(|(_, name)| *name)
 }
 
-/// What it is, without its maker, if it is known here.
+/// The device's name without its vendor, if listed.
 pub(crate) fn device(function: &Function) -> Option<&'static str> {
     let ids = (function.vendor, function.device);
     DEVICES.iter().find(|(vendor, device, _)| (*vendor, *device) == ids).map(|(.., name)| *name)
 }
 
-/// What a capability is called.
+/// A capability's name.
 pub(crate) fn capability(capability: u8) -> &'static str {
     match capability {
         0x00 => "null",

@@ -1,8 +1,8 @@
-//! Planning addresses of one kind: what is behind closed bridges is packed into windows first, from the leaves up; then
-//! windows and BARs are put into what is free, from the root down.
+//! Plans addresses of one kind. First, devices behind closed bridges are packed into windows, from the leaves up;
+//! then windows and BARs are placed in free space, from the root down.
 //!
-//! Largest alignment first, so that powers of two leave no gaps. What does not fit is left out, the largest first, until
-//! the rest does.
+//! Largest alignment first, so that powers of two leave no gaps. What does not fit is left out, the largest first,
+//! until the rest fits.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -16,43 +16,44 @@ use super::{Bdf, Node, Tree};
 /// A BAR that needs an address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Want {
-    /// Place of its function in the tree.
+    /// Index of its function in the tree.
     pub(super) node: usize,
     /// The BAR.
     pub(super) bar: Bar,
 }
 
 impl Want {
-    /// What tells it from others: the place of its function, and its index.
+    /// Identifies it: the index of its function, and its BAR index.
     fn key(&self) -> Key {
         (self.node, self.bar.index)
     }
 
-    /// How much it gets. Memory of two functions never shares a page, so that each can be mapped on its own.
+    /// The space that it gets. Memory BARs of two functions never share a page, so that each can be mapped
+    /// separately.
     pub(super) fn size(&self) -> u64 {
         if self.bar.is_io() { self.bar.size } else { self.bar.size.max(4096) }
     }
 }
 
-/// A BAR that needs an address: the place of its function in the tree, and its index.
+/// Identifies a BAR that needs an address: the index of its function in the tree, and its BAR index.
 type Key = (usize, u8);
 
-/// Where BARs go.
+/// BARs with their planned addresses.
 type Places = Vec<(Want, u64)>;
 
-/// Windows to be opened, by the bridge's place in the tree.
+/// Windows to open, by the bridge's index in the tree.
 type Windows = BTreeMap<usize, AddressRange>;
 
-/// Where everything of one kind goes.
+/// The plan for all addresses of one kind.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// What kind.
+    /// The kind.
     pub(super) space: Space,
-    /// Where each BAR goes.
+    /// The planned address of each BAR.
     pub(super) bars: Places,
-    /// Windows to be opened, by the bridge's place in the tree.
+    /// Windows to open, by the bridge's index in the tree.
     pub(super) windows: Windows,
-    /// BARs that fit nowhere.
+    /// BARs without room.
     pub(super) refused: Vec<Want>,
 }
 
@@ -60,7 +61,7 @@ pub(super) struct Plan {
 #[derive(Debug, Clone, Copy)]
 enum Item {
     Bar(Want),
-    /// The window of the bridge at this place, with all that is behind it.
+    /// The window of the bridge at this index, with everything behind it.
     Window {
         bridge: usize,
         size: u64,
@@ -84,11 +85,11 @@ impl Item {
     }
 }
 
-/// What is wanted on each bus, largest alignment first. A bus is named by the bridge to it, a root bus by `None`.
+/// What each bus needs, largest alignment first. A bus is identified by the bridge to it, a root bus by `None`.
 type Buses = BTreeMap<Option<usize>, Vec<Item>>;
 
-/// Plans addresses of kind `space` for `wants`. `host` is what host bridges pass on, the best first; `has_window` tells
-/// whether a bridge whose window is closed has one at all.
+/// Plans addresses of kind `space` for `wants`. `host` is what host bridges forward, the preferred first;
+/// `has_window` tells whether a bridge with a closed window has one at all.
 pub(super) fn plan(
     survey: &Survey,
     tree: &Tree,
@@ -98,7 +99,7 @@ pub(super) fn plan(
     mut has_window: impl FnMut(Bdf) -> bool,
 ) -> Plan {
     let mut refused = Vec::new();
-    // Bridges are asked once.
+    // Query each bridge once.
     let mut windowless = BTreeMap::new();
     wants.retain(|want| {
         let fits = closed_bridges(survey, tree, space, want.node).all(|bridge| {
@@ -122,20 +123,20 @@ pub(super) fn plan(
     }
 }
 
-/// The bridges above a function whose windows would have to be opened for it.
+/// The bridges above a function whose windows must be opened for it.
 fn closed_bridges(survey: &Survey, tree: &Tree, space: Space, node: usize) -> impl Iterator<Item = usize> {
     core::iter::successors(tree.container(node), |bridge| tree.container(*bridge))
         .take_while(move |bridge| survey.window(*bridge, space).is_none())
 }
 
 impl Survey {
-    /// The window that the bridge at a place came with.
+    /// The window that the bridge at an index already had.
     fn window(&self, bridge: usize, space: Space) -> Option<AddressRange> {
         self.windows.get(&bridge).and_then(|windows| windows.get(space))
     }
 }
 
-/// All that is wanted, bus by bus.
+/// Everything that is needed, bus by bus.
 struct Layout<'s> {
     survey: &'s Survey,
     tree: &'s Tree,
@@ -150,7 +151,7 @@ impl<'s> Layout<'s> {
         for want in wants {
             buses.entry(tree.container(want.node)).or_default().push(Item::Bar(*want));
         }
-        // A bridge comes before what is behind it, so backwards is from the leaves up.
+        // A bridge comes before what is behind it, so reverse order starts from the leaves.
         for bridge in survey.windows.keys().rev().copied() {
             let Some(items) = buses.get_mut(&Some(bridge)) else { continue };
             sort(items);
@@ -165,10 +166,10 @@ impl<'s> Layout<'s> {
         Self { survey, tree, space, wants, buses }
     }
 
-    /// Puts everything somewhere, or says which of the wants have to go so that the rest may fit.
+    /// Places everything, or returns which of the wants must be left out so that the rest may fit.
     fn place(&self, host: &[AddressRange]) -> Result<(Places, Windows), BTreeSet<Key>> {
         let (mut bars, mut windows) = (Places::new(), Windows::new());
-        // Firmware may have opened a bridge's window where nothing above passes it on and others are given addresses.
+        // Firmware may have opened a bridge window that nothing above forwards and whose addresses others get.
         let mut given: Vec<AddressRange> = Vec::new();
         // Root buses come first, and each bridge before what is behind it.
         for (&bus, items) in &self.buses {
@@ -191,7 +192,7 @@ impl<'s> Layout<'s> {
         Ok((bars, windows))
     }
 
-    /// What may be given out on a bus.
+    /// The addresses available on a bus.
     fn pool(&self, bus: Option<usize>, host: &[AddressRange], opened: &Windows) -> Pool {
         let mut pool = match bus {
             Some(bridge) => Pool::new(opened.get(&bridge).copied().or_else(|| self.survey.window(bridge, self.space))),
@@ -210,14 +211,14 @@ impl<'s> Layout<'s> {
         pool
     }
 
-    /// Which wants to leave out when the first of `items` does not fit, of which the others were to follow on the same bus.
-    /// `room` is the most that is free there in one piece.
+    /// Which wants to leave out when the first of `items` does not fit; the others were to follow on the same bus.
+    /// `room` is the largest free piece there.
     ///
-    /// There may be thousands, of which next to none fits, and each pass takes longer the more there are: so as many go at a
-    /// time as have to in any case.
+    /// There may be thousands, of which almost none fits, and each pass takes longer the more there are. So each pass
+    /// leaves out as many as must go in any case.
     fn unlucky(&self, items: &[Item], room: u64) -> BTreeSet<Key> {
         match items.first() {
-            // Where one does not fit, none of the same size does.
+            // If one does not fit, none of the same size does.
             Some(Item::Bar(first)) => {
                 let bars = items.iter().filter_map(|item| if let Item::Bar(want) = item { Some(want) } else { None });
                 bars.filter(|want| want.size() == first.size()).map(Want::key).collect()
@@ -227,8 +228,8 @@ impl<'s> Layout<'s> {
         }
     }
 
-    /// The largest of what is behind a bridge whose window is too large by `excess`: at least one, and then rather too few
-    /// than too many. Each counts for twice its size, or for two of the steps that windows are made of.
+    /// The largest wants behind a bridge whose window is too large by `excess`: at least one, and rather too few than
+    /// too many. Each counts for twice its size, or for twice the window granularity.
     fn largest_behind(&self, bridge: usize, excess: u64) -> BTreeSet<Key> {
         let above = |want: &Want| closed_bridges(self.survey, self.tree, self.space, want.node).any(|it| it == bridge);
         let mut behind: Vec<&Want> = self.wants.iter().rev().filter(|want| above(want)).collect();
@@ -247,7 +248,8 @@ fn sort(items: &mut [Item]) {
     items.sort_by_key(|item| core::cmp::Reverse(item.align()));
 }
 
-/// Size and alignment of a window that holds all `items`, in whole steps. Saturates, at what fits nowhere.
+/// Size and alignment of a window for all `items`, as a multiple of the granularity. Saturates at a size that fits
+/// nowhere.
 fn pack(items: &[Item], space: Space) -> (u64, u64) {
     let step = space.window_step();
     let align = items.iter().map(Item::align).fold(step, u64::max);

@@ -1,9 +1,9 @@
-//! Ranges of bus addresses, and what is left of them as parts are taken.
+//! Ranges of bus addresses, and pools from which parts are taken.
 
 use alloc::vec::Vec;
 use core::fmt;
 
-/// A range of bus addresses or port numbers, not empty. It may reach up to the last 64-bit address.
+/// A range of bus addresses or port numbers; never empty. It may include the last 64-bit address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AddressRange {
     first: u64,
@@ -11,7 +11,7 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
-    /// `length` addresses from `first`; `None` if there are none or they would pass 2^64.
+    /// `length` addresses from `first`; `None` if there are none or they would exceed 2^64.
     pub const fn new(first: u64, length: u64) -> Option<Self> {
         match length.checked_sub(1) {
             Some(more) => match first.checked_add(more) {
@@ -22,7 +22,7 @@ impl AddressRange {
         }
     }
 
-    /// From `first` to `last`, both included; `None` if `last` comes before.
+    /// From `first` to `last`, inclusive; `None` if `last` is below `first`.
     pub const fn inclusive(first: u64, last: u64) -> Option<Self> {
         if first <= last { Some(Self { first, last }) } else { None }
     }
@@ -37,7 +37,7 @@ impl AddressRange {
         self.last
     }
 
-    /// Whether all of `other` lies in this range.
+    /// Whether this range includes all of `other`.
     pub const fn contains(self, other: Self) -> bool {
         self.first <= other.first && other.last <= self.last
     }
@@ -64,24 +64,24 @@ impl fmt::Display for AddressRange {
     }
 }
 
-/// Addresses that may still be given out, in order of preference.
+/// Available addresses, in order of preference.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pool {
     free: Vec<AddressRange>,
 }
 
 impl Pool {
-    /// A pool of `ranges`, the best first.
+    /// A pool of `ranges`, the preferred first.
     pub(super) fn new(ranges: impl IntoIterator<Item = AddressRange>) -> Self {
         Self { free: ranges.into_iter().collect() }
     }
 
-    /// Takes `hole` out, wherever it lies.
+    /// Removes `hole`, wherever it is.
     pub(super) fn exclude(&mut self, hole: AddressRange) {
         self.free = self.free.iter().flat_map(|range| range.without(hole)).flatten().collect();
     }
 
-    /// Takes the first `size` addresses that start at a multiple of `align`, a power of two.
+    /// Takes the first `size` addresses at a multiple of `align`, a power of two.
     pub(super) fn take(&mut self, size: u64, align: u64) -> Option<AddressRange> {
         let taken = self.free.iter().find_map(|range| {
             let first = range.first.checked_next_multiple_of(align)?;
@@ -91,12 +91,12 @@ impl Pool {
         Some(taken)
     }
 
-    /// The most addresses that are left in one piece; `u64::MAX` stands for all there are, too.
+    /// The largest contiguous piece left; `u64::MAX` also stands for the whole address space.
     pub(super) fn largest(&self) -> u64 {
         self.free.iter().map(|range| (range.last - range.first).saturating_add(1)).max().unwrap_or(0)
     }
 
-    /// What is left.
+    /// The remaining ranges.
     pub(super) fn into_ranges(self) -> Vec<AddressRange> {
         self.free
     }

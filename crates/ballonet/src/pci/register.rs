@@ -1,10 +1,10 @@
-//! The registers of configuration headers: where they are, and what their bits mean.
+//! The registers of configuration headers: offsets and bits.
 //!
-//! Offsets in bytes. Section numbers are of PCI Local Bus 3.0, chapter 6, and PCI-to-PCI Bridge 1.2, chapter 3.
+//! Offsets are in bytes. Section numbers refer to PCI Local Bus 3.0, chapter 6, and PCI-to-PCI Bridge 1.2, chapter 3.
 
 use bitflags::bitflags;
 
-/// Vendor ID, 16 bits; all ones where no function answers.
+/// Vendor ID, 16 bits; all ones if no function responds.
 #[doc(alias = "PCI_VENDOR_ID")]
 pub(crate) const VENDOR_ID: u16 = 0x00;
 /// [`Command`], 16 bits.
@@ -25,20 +25,20 @@ pub const BASE_ADDRESS_0: u16 = 0x10;
 /// Subsystem vendor ID, 16 bits, and subsystem ID above it; type 0 headers.
 #[doc(alias = "PCI_SUBSYSTEM_VENDOR_ID")]
 pub(crate) const SUBSYSTEM_VENDOR_ID: u16 = 0x2C;
-/// Where the capability list starts, 8 bits; type 0 and 1 headers.
+/// Offset of the first capability, 8 bits; type 0 and 1 headers.
 #[doc(alias = "PCI_CAPABILITY_LIST")]
 pub(crate) const CAPABILITIES: u16 = 0x34;
-/// Where the capability list starts, 8 bits; CardBus bridges.
+/// Offset of the first capability, 8 bits; CardBus bridges.
 #[doc(alias = "PCI_CB_CAPABILITY_LIST")]
 pub(crate) const CARDBUS_CAPABILITIES: u16 = 0x14;
-/// Interrupt line, 8 bits: what firmware wrote down for legacy systems.
+/// Interrupt line, 8 bits: firmware's note for legacy systems.
 #[doc(alias = "PCI_INTERRUPT_LINE")]
 pub(crate) const INTERRUPT_LINE: u16 = 0x3C;
 
 /// Primary, secondary and subordinate bus number and the secondary latency timer, a byte each; type 1 headers.
 #[doc(alias = "PCI_PRIMARY_BUS")]
 pub(crate) const BUS_NUMBERS: u16 = 0x18;
-/// I/O base and limit, a byte each. The 16 bits above are the secondary status, which writing clears.
+/// I/O base and limit, a byte each. The 16 bits above are the secondary status; writing ones clears its bits.
 #[doc(alias = "PCI_IO_BASE")]
 pub(crate) const IO_BASE_LIMIT: u16 = 0x1C;
 /// Memory base and limit, 16 bits each.
@@ -67,7 +67,7 @@ bitflags! {
         /// Memory BARs and windows are decoded.
         #[doc(alias = "PCI_COMMAND_MEMORY")]
         const MEMORY = 1 << 1;
-        /// The function may access memory and send message-signalled interrupts; a bridge passes these on.
+        /// The function may access memory and send message-signalled interrupts; a bridge forwards these.
         #[doc(alias = "PCI_COMMAND_MASTER")]
         const BUS_MASTER = 1 << 2;
         /// Special cycles are watched.
@@ -85,12 +85,11 @@ bitflags! {
         /// INTx is not asserted.
         #[doc(alias = "PCI_COMMAND_INTX_DISABLE")]
         const INTX_DISABLE = 1 << 10;
-        // A bit without a name is kept as it is.
+        // Unnamed bits are preserved.
         const _ = !0;
     }
 
-    /// The status register (6.2.3). Writing a one clears the bits of the error bits; the rest are
-    /// read-only.
+    /// The status register (6.2.3). Writing 1 clears an error bit; the other bits are read-only.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct Status: u16 {
         /// An INTx interrupt is pending.
@@ -103,7 +102,7 @@ bitflags! {
         const MHZ_66 = 1 << 5;
         /// Takes fast back-to-back transactions.
         const FAST_BACK_TO_BACK = 1 << 7;
-        /// A parity error was seen as master.
+        /// A parity error was detected as master.
         const MASTER_DATA_PARITY_ERROR = 1 << 8;
         /// A target abort was signalled.
         const SIGNALED_TARGET_ABORT = 1 << 11;
@@ -113,7 +112,7 @@ bitflags! {
         const RECEIVED_MASTER_ABORT = 1 << 13;
         /// SERR# was driven.
         const SIGNALED_SYSTEM_ERROR = 1 << 14;
-        /// A parity error was seen.
+        /// A parity error was detected.
         const DETECTED_PARITY_ERROR = 1 << 15;
         // DEVSEL timing and reserved bits.
         const _ = !0;
@@ -121,7 +120,7 @@ bitflags! {
 }
 
 impl Status {
-    /// The bits that a write of one clears. Any 32-bit write at [`COMMAND`] would hit them.
+    /// The write-1-to-clear bits. Any 32-bit write at [`COMMAND`] would also write them.
     #[cfg(test)]
     pub(crate) const WRITE_ONE_TO_CLEAR: Self = Self::MASTER_DATA_PARITY_ERROR
         .union(Self::SIGNALED_TARGET_ABORT)

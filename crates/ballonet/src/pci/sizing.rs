@@ -1,20 +1,20 @@
-//! Sizing: finding out which BARs a function has, without its noticing.
+//! Sizing: detects a function's BARs without lasting effect.
 //!
-//! All ones are written to each register and read back: the bits that stay zero are the size (PCI 3.0, 6.2.5.1). While
-//! that goes on the registers hold nonsense, so decoding is off, for as short as can be; then registers and command
-//! are as they were found.
+//! Each register is written with all ones and read back: the bits that stay zero give the size (PCI 3.0, 6.2.5.1).
+//! Meanwhile the registers hold invalid addresses, so decoding is off, for as short as possible. Then registers and
+//! command are restored as found.
 //!
-//! Of what is read back only the address bits are believed. The type is that of the register as found: some devices answer
-//! with the bare size, without type bits (Firecracker).
+//! Only the address bits of the result are used. The type comes from the register as found: some devices answer with
+//! the size alone, without type bits (Firecracker).
 
 use super::bar::{Bar, BarError, BarKind, MemoryWidth};
 use super::register::{BASE_ADDRESS_0, Command};
 use super::{Bdf, ConfigSpace, Function};
 
-/// The most registers a header has.
+/// The highest number of BAR registers in a header.
 const REGISTERS: usize = 6;
 
-/// The largest BAR taken for real: all the memory that an x86-64 CPU could address.
+/// The largest plausible BAR: all the memory that an x86-64 CPU could address.
 const LARGEST: u64 = 1 << 52;
 
 /// All BARs of a function.
@@ -24,7 +24,7 @@ pub struct Bars {
     registers: [Result<Bar, BarError>; REGISTERS],
 }
 
-/// What a register held, and what it held after all ones were written.
+/// A register's original value, and its value after all ones were written.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
     found: u32,
@@ -34,8 +34,8 @@ struct Sample {
 impl Bars {
     /// Sizes the BARs of `function`.
     ///
-    /// The device cannot be reached while this runs: the caller sees to it that no interrupt handler tries. Host
-    /// bridges are not touched, since the CPU's own way to memory may depend on them.
+    /// The device cannot be reached during this call: the caller must ensure that no interrupt handler tries. Host
+    /// bridges are not touched, since the CPU's own access to memory may depend on them.
     pub fn size<C: ConfigSpace>(config: &mut C, function: &Function) -> Self {
         if function.class.is_host_bridge() {
             return Self::not_sized(function);
@@ -63,7 +63,7 @@ impl Bars {
         Self::decode(function.bdf, count, &samples)
     }
 
-    /// The state of a function whose BARs nobody has looked at.
+    /// The state of a function whose BARs have not been sized.
     pub(super) fn not_sized(function: &Function) -> Self {
         let (function, count) = (function.bdf, function.layout.bar_count());
         Self::from_fn(function, |bar| {
@@ -97,18 +97,18 @@ impl Bars {
     /// The BAR with `index`.
     ///
     /// # Errors
-    /// When the function has no such BAR, or sizing found it broken.
+    /// When the function has no such BAR, or sizing found it invalid.
     pub fn get(&self, index: u8) -> Result<&Bar, BarError> {
         let missing = BarError::NoSuchRegister { function: self.function, bar: index };
         self.registers.get(usize::from(index)).map_or(Err(missing), |bar| bar.as_ref().map_err(|error| *error))
     }
 
-    /// The BARs that can be used, by index.
+    /// The usable BARs, by index.
     pub fn iter(&self) -> impl Iterator<Item = &Bar> {
         self.registers.iter().filter_map(|bar| bar.as_ref().ok())
     }
 
-    /// What is wrong with the others: registers that the function has and gets wrong.
+    /// The errors of the others: registers that the function implements wrongly.
     pub(crate) fn errors(&self) -> impl Iterator<Item = BarError> {
         self.registers.iter().filter_map(|bar| bar.err()).filter(|error| {
             use BarError::{BadSize, NoUpperHalf, ReservedType};
@@ -116,15 +116,15 @@ impl Bars {
         })
     }
 
-    /// Makes the BAR with `index` count as having no address.
+    /// Marks the BAR with `index` as having no address.
     pub(super) fn forget_address(&mut self, index: u8) {
         if let Some(Ok(bar)) = self.registers.get_mut(usize::from(index)) {
             bar.address = 0;
         }
     }
 
-    /// Puts the BAR with `index` at `address`, with decoding off while the two halves differ. Returns what the registers
-    /// then say; if that is something else, the BAR counts as having no address.
+    /// Moves the BAR with `index` to `address`, with decoding off while the two halves differ. Returns the value read
+    /// back; if it differs, the BAR counts as having no address.
     pub(super) fn place<C: ConfigSpace>(
         &mut self,
         config: &mut C,
@@ -150,12 +150,12 @@ impl Bars {
     }
 }
 
-/// Where the register with `index` is.
+/// Offset of the register with `index`.
 const fn register(index: u8) -> u16 {
     BASE_ADDRESS_0 + 4 * index as u16
 }
 
-/// The bits of a BAR's low register that are address.
+/// The address bits in a BAR's low register.
 const fn address_bits(kind: BarKind) -> u32 {
     match kind {
         BarKind::Io => !0x3,
@@ -168,7 +168,7 @@ const fn is_64_bit(sample: Sample) -> bool {
     sample.found & 0x7 == 0x4
 }
 
-/// Makes a BAR of a register on its own.
+/// Decodes a BAR of one register.
 fn decode_one(function: Bdf, bar: u8, sample: Sample) -> Result<Bar, BarError> {
     if sample.probed == 0 {
         return Err(BarError::Unimplemented { function, bar });
@@ -177,11 +177,11 @@ fn decode_one(function: Bdf, bar: u8, sample: Sample) -> Result<Bar, BarError> {
     let kind = match bits & 0x7 {
         0x0 => BarKind::Memory { width: MemoryWidth::Bits32, prefetchable: bits & 0x8 != 0 },
         0x2 => BarKind::Memory { width: MemoryWidth::Below1MiB, prefetchable: bits & 0x8 != 0 },
-        // Bit 0 is I/O, and then only bit 1 is reserved.
+        // Bit 0 means I/O; then only bit 1 is reserved.
         0x1 | 0x5 => BarKind::Io,
         _ => return Err(BarError::ReservedType { function, bar, bits }),
     };
-    // Type bits do not keep a one (PCI 3.0, 6.2.5.1): who keeps them all has no BAR there, or is gone.
+    // Type bits cannot keep a one (PCI 3.0, 6.2.5.1): a function that keeps all ones has no BAR there, or is gone.
     if sample.probed == u32::MAX {
         return Err(BarError::BadSize { function, bar, mask: sample.probed.into() });
     }
@@ -191,7 +191,7 @@ fn decode_one(function: Bdf, bar: u8, sample: Sample) -> Result<Bar, BarError> {
     Ok(Bar { function, index: bar, kind, address, size })
 }
 
-/// Makes a BAR of two registers.
+/// Decodes a BAR of two registers.
 fn decode_pair(function: Bdf, bar: u8, low: Sample, high: Sample) -> Result<Bar, BarError> {
     let kind = BarKind::Memory { width: MemoryWidth::Bits64, prefetchable: low.found & 0x8 != 0 };
     let join = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low & address_bits(kind));
@@ -203,15 +203,15 @@ fn decode_pair(function: Bdf, bar: u8, low: Sample, high: Sample) -> Result<Bar,
     Ok(Bar { function, index: bar, kind, address: join(low.found, high.found), size })
 }
 
-/// The size that goes with the address bits that could be set, if they are one run of bits.
+/// The size for these writable address bits, if they are contiguous.
 ///
-/// The run need not reach the top: old I/O BARs decode 16 bits of address.
+/// They need not reach the top: old I/O BARs decode 16 address bits.
 const fn size_of_mask(mask: u64) -> Option<u64> {
     if mask == 0 {
         return None;
     }
     let size = 1 << mask.trailing_zeros();
-    // Adding the lowest bit of a run carries all through it.
+    // Adding the lowest bit of a run carries through all of it.
     let carried = mask.wrapping_add(size);
     if (carried == 0 || carried.is_power_of_two()) && size <= LARGEST { Some(size) } else { None }
 }

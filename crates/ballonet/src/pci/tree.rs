@@ -14,9 +14,9 @@ pub struct Node {
     pub function: Function,
     /// Its BARs; not sized before [`Tree::size_bars`].
     pub bars: Bars,
-    /// The bridge it is behind; `None` on a root bus.
+    /// The bridge above it; `None` on a root bus.
     pub upstream: Option<Bdf>,
-    /// The buses that it joins, if it is a bridge that was walked through.
+    /// The buses that it connects, if it is a bridge that the walk entered.
     pub(crate) buses: Option<BusNumbers>,
 }
 
@@ -31,7 +31,7 @@ impl Node {
     }
 }
 
-/// All functions that were found, in order of their addresses. A bridge comes before what is behind it.
+/// All functions found, ordered by address. A bridge comes before what is behind it.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     pub(super) nodes: Vec<Node>,
@@ -44,7 +44,7 @@ impl Tree {
         &self.nodes
     }
 
-    /// The bridges that could not be walked through, and why.
+    /// The bridges that the walk could not enter, and why.
     pub fn errors(&self) -> &[BridgeError] {
         &self.errors
     }
@@ -54,7 +54,7 @@ impl Tree {
         self.position(bdf).and_then(|index| self.nodes.get(index))
     }
 
-    /// Its place among [`Tree::nodes`].
+    /// Its index in [`Tree::nodes`].
     pub(super) fn position(&self, bdf: Bdf) -> Option<usize> {
         self.nodes.binary_search_by_key(&bdf, Node::bdf).ok()
     }
@@ -65,7 +65,7 @@ impl Tree {
         core::iter::successors(self.get(bdf).and_then(above), move |bridge| above(bridge))
     }
 
-    /// The functions behind a bridge, however far, in order of their addresses.
+    /// The functions behind a bridge at any depth, ordered by address.
     pub fn behind(&self, bridge: Bdf) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(move |node| self.is_behind(node, bridge))
     }
@@ -74,7 +74,7 @@ impl Tree {
         self.bridges_above(node.bdf()).any(|above| above.bdf() == bridge)
     }
 
-    /// Forgets everything behind a bridge, and returns what that was. The bridge keeps its bus numbers and its windows.
+    /// Removes everything behind a bridge and returns it. The bridge keeps its bus numbers and windows.
     pub fn remove_behind(&mut self, bridge: Bdf) -> Vec<Function> {
         let gone: Vec<Function> = self.behind(bridge).map(|node| node.function).collect();
         self.nodes.retain(|node| gone.iter().all(|function| function.bdf != node.bdf()));
@@ -86,16 +86,16 @@ impl Tree {
         gone
     }
 
-    /// Sizes the BARs of every function. See [`Bars::size`] for what that asks of the caller.
+    /// Sizes the BARs of every function. [`Bars::size`] has a requirement for the caller.
     pub fn size_bars<C: ConfigSpace>(&mut self, config: &mut C) {
         for node in &mut self.nodes {
             node.bars = Bars::size(config, &node.function);
         }
     }
 
-    /// Lets all bridges above the function at `bdf` pass memory and I/O accesses down to it, and DMA and messages up.
+    /// Lets all bridges above the function at `bdf` forward memory and I/O accesses down, and DMA and messages up.
     ///
-    /// Firmware need not have done that for a device it had no use for.
+    /// Firmware may not have done that for a device that it did not need.
     pub fn open_path<C: ConfigSpace>(&self, config: &mut C, bdf: Bdf) {
         for bridge in self.bridges_above(bdf) {
             bridge.function.enable(config, Command::IO | Command::MEMORY | Command::BUS_MASTER);

@@ -1,8 +1,8 @@
-//! The walk: every function on every bus, through every bridge.
+//! The bus walk: finds every function on every bus, through every bridge.
 //!
-//! Bus numbers that firmware gave are kept; bridges that have none get them, depth first. The numbers in a bridge are
-//! device data: a bridge whose numbers make no sense where it is gets named and is not walked through. Each bus is
-//! visited once, and there are 256 in a segment, so the walk ends whatever the bridges say.
+//! Firmware's bus numbers are kept; bridges without numbers get them, depth first. The numbers in a bridge are device
+//! data: a bridge with invalid numbers is reported and not entered. Each bus is visited once, and a segment has 256,
+//! so the walk ends whatever the bridges say.
 
 use alloc::vec::Vec;
 
@@ -12,18 +12,18 @@ use super::header::BusNumbers;
 use super::tree::{Node, Tree};
 use super::{Bdf, ConfigSpace, Express, Function};
 
-/// The most functions in a tree. What answers is device data, and each takes memory of the kernel's.
+/// The most functions in a tree. Responses are device data, and each function takes kernel memory.
 const MOST_FUNCTIONS: usize = 4096;
 
 impl Tree {
-    /// Walks all `ranges`, a root bus each.
+    /// Walks all `ranges`, each with a root bus.
     ///
-    /// Firmware tables may give one range to several host bridges. Their root buses are looked for only if the first root
-    /// bus shows more than one host bridge, because looking takes 32 reads a bus.
+    /// Firmware tables may give one range to several host bridges. The walk searches for their root buses only if the
+    /// first root bus has more than one host bridge, because that takes 32 reads per bus.
     pub fn walk<C: ConfigSpace>(config: &mut C, ranges: &[BusRange]) -> Self {
         let mut tree = Self::default();
         for (index, range) in ranges.iter().enumerate() {
-            // Tables that name a bus twice get it visited once.
+            // A bus that tables list twice is visited once.
             let mut visited = BusSet::default();
             for earlier in ranges.iter().take(index).filter(|earlier| earlier.segment() == range.segment()) {
                 visited.insert(earlier.first(), earlier.last());
@@ -38,13 +38,13 @@ impl Tree {
 }
 
 impl Tree {
-    /// Walks the buses behind a bridge once more, after something has come there, and sizes the BARs of what is new. What
-    /// was known there before is forgotten first. Returns how many functions there are.
+    /// Walks the buses behind a bridge again after devices were added, and sizes the new BARs. The previous content
+    /// is dropped first. Returns the number of functions.
     ///
-    /// The bridge keeps its bus numbers; bridges behind it get numbers of its range.
+    /// The bridge keeps its bus numbers; bridges behind it get numbers from its range.
     ///
     /// # Errors
-    /// When the tree has no such bridge, or it was not walked through.
+    /// When the tree has no such bridge, or the walk did not enter it.
     pub fn rescan<C: ConfigSpace>(&mut self, config: &mut C, bridge: Bdf) -> Result<usize, BridgeError> {
         let not_walked = BridgeError::NotWalked { bridge };
         let node = self.get(bridge).ok_or(not_walked)?;
@@ -74,16 +74,17 @@ struct Walk<'w, C> {
     tree: &'w mut Tree,
 }
 
-/// A bus on the way from the root to where the walk is.
+/// A bus on the path from the root to the current position.
 struct Level {
     bus: u8,
-    /// The highest number that may be used on and behind this bus.
+    /// The highest number usable on and behind this bus.
     limit: u8,
-    /// The bridge to it, if it is to be told in the end how far its numbers reach.
+    /// The bridge to it, if its highest number must be updated at the end.
     numbered_by_us: Option<Bdf>,
     /// Numbers in use on and behind this bus.
     claimed: BusSet,
-    /// Bridges still to be walked through, the next one last: those with numbers first, so that the others keep clear.
+    /// Bridges still to be entered, the next one last. Those with numbers come first, so that the others avoid those
+    /// numbers.
     bridges: Vec<Function>,
     host_bridges: usize,
 }
@@ -95,7 +96,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
         }
     }
 
-    /// The root buses, scanned.
+    /// The scanned root buses.
     fn roots(&mut self) -> Vec<Level> {
         let (first, last) = (self.range.first(), self.range.last());
         let root = self.scan(first, last, None);
@@ -103,14 +104,14 @@ impl<C: ConfigSpace> Walk<'_, C> {
         let mut roots = Vec::from([root]);
         for bus in first..=last {
             let known = behind.contains(bus) || self.visited.contains(bus);
-            // Empty buses stay unvisited: their numbers may be given to bridges.
+            // Empty buses stay unvisited: bridges may get their numbers.
             if several && !known && (0..32).any(|device| self.probe(bus, device, 0).is_some()) {
                 let root = self.scan(bus, last, None);
                 behind.merge(self.claims(&root));
                 roots.push(root);
             }
         }
-        // A root's numbers end where the next root begins.
+        // A root's numbers end before the next root.
         let mut limit = last;
         for root in roots.iter_mut().rev() {
             root.limit = limit;
@@ -119,7 +120,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
         roots
     }
 
-    /// The numbers that the bridges on a bus forward, by what firmware told them.
+    /// The numbers that the bridges on a bus forward, according to firmware.
     fn claims(&self, level: &Level) -> BusSet {
         let mut claims = BusSet::default();
         for bridge in &level.bridges {
@@ -131,7 +132,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
         claims
     }
 
-    /// Walks through everything behind `root`, depth first.
+    /// Walks everything behind `root`, depth first.
     fn descend(&mut self, root: Level) {
         let mut path = Vec::from([root]);
         while let Some(level) = path.last_mut() {
@@ -150,7 +151,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
         }
     }
 
-    /// Scans the bus behind `bridge`, which gets its number first if it has none.
+    /// Scans the bus behind `bridge`, which first gets a number if it has none.
     fn enter(&mut self, level: &mut Level, bridge: &Function) -> Result<Level, BridgeError> {
         let bdf = bridge.bdf;
         let found = BusNumbers::read(self.config, bdf);
@@ -158,7 +159,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
         let numbers = if unnumbered {
             let gap = level.claimed.longest_gap(level.bus, level.limit);
             let (secondary, subordinate) = gap.ok_or(BridgeError::NoBusNumber { bridge: bdf })?;
-            // All that is free, until it is known how many lie behind.
+            // The whole free range, until the number of buses behind it is known.
             BusNumbers { primary: level.bus, secondary, subordinate }
         } else {
             level.check(found).ok_or(BridgeError::BadBusNumbers { bridge: bdf, numbers: found })?;
@@ -177,7 +178,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
         Ok(behind)
     }
 
-    /// Closes a bus when everything behind it has been walked.
+    /// Finishes a bus after everything behind it has been walked.
     fn leave(&mut self, done: &Level, above: &mut Level) {
         if let Some(bridge) = done.numbered_by_us {
             let subordinate = done.claimed.highest().unwrap_or(done.bus);
@@ -188,14 +189,14 @@ impl<C: ConfigSpace> Walk<'_, C> {
         }
     }
 
-    /// Notes what a bridge forwards.
+    /// Records a bridge's bus numbers.
     fn record(&mut self, bridge: Bdf, numbers: BusNumbers) {
         if let Some(node) = self.tree.nodes.iter_mut().find(|node| node.bdf() == bridge) {
             node.buses = Some(numbers);
         }
     }
 
-    /// Finds every function on a bus.
+    /// Finds all functions on a bus.
     fn scan(&mut self, bus: u8, limit: u8, bridge: Option<&Function>) -> Level {
         self.visited.insert(bus, bus);
         let start = self.tree.nodes.len();
@@ -233,7 +234,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
         level
     }
 
-    /// Says once that there are too many functions.
+    /// Reports once that there are too many functions.
     fn refuse(&mut self, from: Bdf) {
         let most = MOST_FUNCTIONS;
         if !self.tree.errors.iter().any(|error| matches!(error, BridgeError::TooManyFunctions { .. })) {
@@ -247,7 +248,7 @@ impl<C: ConfigSpace> Walk<'_, C> {
 }
 
 impl Level {
-    /// Whether a bridge on this bus may have these numbers: behind this bus, inside its range, and nobody else's.
+    /// Whether a bridge on this bus may have these numbers: above this bus, inside its range, and unused.
     fn check(&self, numbers: BusNumbers) -> Option<()> {
         let BusNumbers { secondary, subordinate, .. } = numbers;
         let sane = secondary > self.bus && secondary <= subordinate && subordinate <= self.limit;
@@ -255,7 +256,7 @@ impl Level {
     }
 }
 
-/// How many devices can be on the bus behind `bridge`: one at the end of a PCI Express link, else 32.
+/// The possible number of devices on the bus behind `bridge`: one at the end of a PCI Express link, otherwise 32.
 fn devices_behind<C: ConfigSpace>(config: &C, bridge: &Function) -> u8 {
     match Express::find(config, bridge) {
         Ok(Some(express)) if express.port_type().is_downstream() => 1,

@@ -13,6 +13,7 @@ mod platform;
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
 mod port;
 mod registers;
+mod small_blocks;
 #[cfg(test)]
 mod tests;
 

@@ -1,8 +1,9 @@
 //! A platform over a handful of functions.
 
-use alloc::string::String;
+use core::fmt;
 use core::ptr::NonNull;
 
+use super::small_blocks::SmallBlocks;
 use super::{RawMemory, RawRegisters};
 use crate::balloon::{BalloonPlatform, Statistics};
 use crate::memory::PageFrames;
@@ -37,7 +38,11 @@ pub unsafe trait Kernel {
     ///
     /// # Errors
     /// As [`Platform::allocate_vector`].
-    fn allocate_vector(&mut self, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
+    fn allocate_vector(
+        &mut self,
+        _name: fmt::Arguments<'_>,
+        _handler: Handler<RawRegisters>,
+    ) -> Result<Vector, VectorError> {
         Err(VectorError::NoMessages)
     }
 
@@ -63,18 +68,21 @@ pub trait BalloonKernel {
 }
 
 /// A platform over a kernel's functions `K` and configuration space `C`.
+///
+/// Blocks of DMA memory of at most half a frame share frames of 4 KiB, where the kernel has those.
 #[derive(Debug)]
 pub struct RawPlatform<K, C> {
     /// The kernel's functions.
     pub kernel: K,
     /// Configuration space.
     pub config: C,
+    small: SmallBlocks,
 }
 
 impl<K: Kernel, C: ConfigSpace> RawPlatform<K, C> {
     /// A platform of these parts.
     pub const fn new(kernel: K, config: C) -> Self {
-        Self { kernel, config }
+        Self { kernel, config, small: SmallBlocks::new() }
     }
 }
 
@@ -122,16 +130,21 @@ impl<K: Kernel, C: ConfigSpace> Platform for RawPlatform<K, C> {
 
     fn allocate_dma(&mut self, size: usize, align: usize) -> Result<RawMemory, DmaExhausted> {
         let exhausted = DmaExhausted { size, align };
-        let (start, device) = self.kernel.allocate_dma(size, align.max(8)).ok_or(exhausted)?;
+        let block = self.small.allocate(&mut self.kernel, size, align.max(8));
+        let (start, device) = block.ok_or(exhausted)?;
         // SAFETY: the kernel promises that nobody else uses it until it is released.
         Ok(unsafe { RawMemory::new(start, device, size) })
     }
 
     fn release_dma(&mut self, memory: RawMemory) {
-        self.kernel.release_dma(memory.pointer(), memory.device_address(), memory.len());
+        self.small.release(&mut self.kernel, memory.pointer(), memory.device_address(), memory.len());
     }
 
-    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
+    fn allocate_vector(
+        &mut self,
+        name: fmt::Arguments<'_>,
+        handler: Handler<RawRegisters>,
+    ) -> Result<Vector, VectorError> {
         self.kernel.allocate_vector(name, handler)
     }
 

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::{EcamConfig, Kernel, RawMemory, RawPlatform, RawRegisters};
 use crate::pci::{Bdf, BusRange, ConfigSpace};
-use crate::platform::{DmaMemory, Platform, RegisterWindow, Registers};
+use crate::platform::{DmaMemory, Handled, Handler, Platform, RegisterWindow, Registers};
 
 /// Aligned memory of the test's own, leaked: nothing else reaches it.
 fn memory(words: usize) -> NonNull<u8> {
@@ -131,5 +131,61 @@ fn a_platform_gives_back_what_the_kernel_gave_and_names_what_it_refused() {
     platform.release_dma(memory);
     assert_eq!((platform.kernel.allocated, platform.now()), (0, 7));
     assert_eq!(platform.allocate_dma(4096, 4096).unwrap_err().align, 4096);
-    assert!(platform.allocate_vector("a".into(), Box::new(|| crate::platform::Handled::No)).is_err());
+    assert!(platform.allocate_vector(format_args!("a"), Handler::new(|| Handled::No)).is_err());
+}
+
+/// A kernel that gives DMA memory by frames.
+struct ByFrames(Vec<u64>);
+
+// SAFETY: what it gives out is leaked memory.
+unsafe impl Kernel for ByFrames {
+    fn map(&mut self, _address: u64, _length: usize) -> Option<NonNull<u8>> {
+        None
+    }
+    fn allocate_dma(&mut self, size: usize, align: usize) -> Option<(NonNull<u8>, u64)> {
+        let device = (1..).map(|number| number << 12).find(|device| !self.0.contains(device))?;
+        assert_eq!(4096 % align, 0);
+        self.0.push(device);
+        let start = memory(2 * 512 * size.div_ceil(4096));
+        let skipped = start.addr().get().wrapping_neg() % 4096;
+        // SAFETY: there is a frame more than was asked for.
+        Some((unsafe { start.add(skipped) }, device))
+    }
+    fn release_dma(&mut self, start: NonNull<u8>, device: u64, size: usize) {
+        assert_eq!((start.addr().get() % 4096, size % 4096), (0, 0), "frames come back as they were given");
+        let place = self.0.iter().position(|given| *given == device).expect("it was given");
+        self.0.remove(place);
+    }
+    fn now(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn small_blocks_share_frames_which_go_back_when_all_are_released() {
+    // SAFETY: one bus of this test's own.
+    let config = unsafe { EcamConfig::new(memory(EcamConfig::BYTES_PER_BUS / 8), BusRange::new(0, 0, 0).unwrap()) };
+    let mut platform = RawPlatform::new(ByFrames(Vec::new()), config);
+    let blocks: Vec<_> = [(100, 2), (16, 64), (1, 1), (2048, 2048), (1024, 16)]
+        .into_iter()
+        .map(|(size, align)| {
+            let mut block = platform.allocate_dma(size, align).unwrap();
+            assert_eq!((block.len(), block.device_address() % align as u64), (size, 0));
+            assert_eq!(block.device_address() % 4096, block.pointer().addr().get() as u64 % 4096);
+            block.write_bytes(0, &vec![0xFF; size]);
+            block
+        })
+        .collect();
+    assert_eq!(platform.kernel.0.len(), 2, "the first three share a frame, and the largest");
+    for (number, block) in (0..).zip(&blocks) {
+        for other in &blocks[number + 1..] {
+            let (a, b) = (block.device_address(), other.device_address());
+            assert!(a + block.len() as u64 <= b || b + other.len() as u64 <= a, "{a:#x} and {b:#x} overlap");
+        }
+    }
+    let large = platform.allocate_dma(4096, 4096).unwrap();
+    assert_eq!(platform.kernel.0.len(), 3);
+    platform.release_dma(large);
+    blocks.into_iter().rev().for_each(|block| platform.release_dma(block));
+    assert_eq!(platform.kernel.0, [0; 0]);
 }

@@ -16,7 +16,7 @@ use modelled::fence;
 #[cfg(loom)]
 pub mod modelled;
 
-/// Before an index store that hands entries over: what was stored earlier is seen by whoever sees the index
+/// Before an index store that hands entries over: what was stored earlier is visible to a reader that sees the index
 /// (virtio 1.4, 2.7.13.3.1).
 #[doc(alias = "virtio_wmb")]
 #[inline]

@@ -15,7 +15,7 @@ use derive_more::{Display, Error};
 use super::spec::{
     CapabilityType, CommonConfig, NotifyCapability, PciCapability, SharedMemoryCapability, VendorCapability,
 };
-use crate::bus::RegisterWindow;
+use crate::bus::{OutOfMemory, RegisterWindow, heap};
 use crate::pci::{self, Bar, BarError, Bars, Bdf, Capability, ConfigSpace, Function, capability::id};
 
 /// The most of a structure that is mapped; the rest of longer ones means nothing to any version of the specification.
@@ -36,7 +36,7 @@ pub struct StructureLocation {
     pub offset: u32,
     /// As much of it as is of use, in bytes: not 0, and no further than the BAR goes.
     pub length: u32,
-    /// What is to be mapped; `None` where the BAR has no address, or nothing is to be mapped.
+    /// The window to map; `None` where the BAR has no address, or the structure needs no mapping.
     pub window: Option<RegisterWindow>,
 }
 
@@ -92,9 +92,12 @@ pub enum CapabilityError {
         /// Which structure.
         kind: CapabilityType,
     },
-    /// The structures are to be reached through configuration space, and there is no window to them.
+    /// The structures must be reached through configuration space, and there is no window to them.
     #[display("{_0} has no usable PCI configuration access capability")]
     NoConfigAccess(#[error(not(source))] Bdf),
+    /// There is no memory to note the structures in.
+    #[display("{_0}")]
+    Memory(OutOfMemory),
 }
 
 /// The virtio structures of a function, each checked to lie in its BAR and to be large enough for its type.
@@ -142,8 +145,13 @@ impl Capabilities {
             match capability {
                 Ok(capability) if capability.id == id::VENDOR => {
                     any = true;
-                    if let Err(skipped) = found.add(config, &capability, bars) {
-                        log::info!("{}: capability at {:#x} passed over: {skipped}", function.bdf, capability.offset);
+                    match found.add(config, &capability, bars) {
+                        Ok(()) => {}
+                        Err(Skipped::Memory(error)) => return Err(CapabilityError::Memory(error)),
+                        Err(skipped) => {
+                            let (bdf, offset) = (function.bdf, capability.offset);
+                            log::info!("{bdf}: capability at {offset:#x} passed over: {skipped}");
+                        }
                     }
                 }
                 Ok(_) => {}
@@ -156,7 +164,7 @@ impl Capabilities {
         found.complete(function.bdf, broken).map(Some)
     }
 
-    /// The same structures, with nothing to be mapped: all are to be reached through configuration space.
+    /// The same structures, with nothing mapped: all are reached through configuration space.
     ///
     /// # Errors
     /// When there is no window to them.
@@ -198,6 +206,9 @@ enum Skipped {
     /// What it describes is no part of the BAR, or not aligned, or too small.
     #[display("{kind} in {offset:#x}+{length:#x} of {bar}, {minimum} bytes aligned to {align} needed")]
     Outside { kind: CapabilityType, bar: Bar, offset: u64, length: u64, minimum: u64, align: u64 },
+    /// There is no memory for it, which is an error, not a reason.
+    #[display("{_0}")]
+    Memory(OutOfMemory),
     /// There are many of its type already.
     #[display("more than {REPEATED_LIMIT} of type {_0}")]
     TooMany(CapabilityType),
@@ -223,13 +234,14 @@ impl Found {
             CapabilityType::Device => prefer(&mut self.device, entry.place(config, 1, 4)?, |it| *it),
             CapabilityType::PciAccess => self.pci_access = self.pci_access.or(Some(*capability)),
             CapabilityType::SharedMemory if self.shared_memory.len() < REPEATED_LIMIT => {
-                self.shared_memory.push(entry.shared_memory(config)?);
+                heap::push(&mut self.shared_memory, entry.shared_memory(config)?).map_err(Skipped::Memory)?;
             }
             CapabilityType::Vendor if self.vendor_data.len() < REPEATED_LIMIT => {
                 let vendor =
                     capability.read16(config, offset_of!(VendorCapability, vendor_id)).map_err(Skipped::Broken)?;
                 let offset = capability.offset + u16::from(needed);
-                self.vendor_data.push(VendorData { vendor, offset, length: length - needed });
+                let data = VendorData { vendor, offset, length: length - needed };
+                heap::push(&mut self.vendor_data, data).map_err(Skipped::Memory)?;
             }
             CapabilityType::SharedMemory | CapabilityType::Vendor => return Err(Skipped::TooMany(kind)),
         }

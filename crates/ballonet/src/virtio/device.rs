@@ -136,7 +136,8 @@ impl<R: Registers + Send + Sync + 'static, S> Device<R, S> {
         platform: &P,
         failed: bool,
     ) -> (Transport<R>, Result<Quiesced, TransportError>) {
-        let outcome = match reset(&mut self.transport, platform) {
+        let may_refuse = !self.status.contains(Status::FAILED);
+        let outcome = match reset(&mut self.transport, platform, may_refuse) {
             // A device that is not there does not use memory.
             Ok(()) | Err(TransportError::Gone(_)) => Ok(Quiesced::new()),
             Err(error) => Err(error),
@@ -162,7 +163,7 @@ impl<R: Registers + Send + Sync + 'static> Device<R, Reset> {
         mut transport: Transport<R>,
         platform: &P,
     ) -> Result<Self, Failure<R, TransportError>> {
-        match reset(&mut transport, platform) {
+        match reset(&mut transport, platform, false) {
             Ok(()) => Ok(Self { transport, status: Status::empty(), state: Reset(()) }),
             Err(error) => {
                 give_up_reset(&mut transport, &error);
@@ -324,8 +325,9 @@ fn give_up_reset<R: Registers + Send + Sync + 'static>(transport: &mut Transport
     }
 }
 
-/// Resets a device and waits until it has happened (2.4.2, 4.1.4.3.2).
-fn reset<R, P>(transport: &mut Transport<R>, platform: &P) -> Result<(), TransportError>
+/// Resets a device and waits until it has happened (2.4.2, 4.1.4.3.2). With `may_refuse`, FAILED ends the wait: no driver has set
+/// it, so the device has, as Firecracker up to 1.16 does for want of a reset.
+fn reset<R, P>(transport: &mut Transport<R>, platform: &P, may_refuse: bool) -> Result<(), TransportError>
 where
     R: Registers + Send + Sync + 'static,
     P: Platform,
@@ -339,7 +341,7 @@ where
         if status.is_empty() {
             return Ok(());
         }
-        if waited >= RESET_LIMIT {
+        if waited >= RESET_LIMIT || may_refuse && status.contains(Status::FAILED) {
             let device = transport.address();
             return Err(TransportError::ResetTimeout { device, waited_ms: waited / 1_000_000, status });
         }

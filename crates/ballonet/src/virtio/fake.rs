@@ -4,16 +4,13 @@ use alloc::rc::Rc;
 use alloc::sync::Arc;
 use core::cell::{Cell, RefCell};
 
-use super::events::Events;
 use super::queue::{Kick, QueueAddresses, QueueIndex};
 use super::spec::{Features, Status};
 use super::transport::{AnyTransport, Doorbell, QueueResetState, Transport, TransportError};
 use super::transport_kind::TransportKind;
+use crate::bus::Events;
 use crate::pci::{Bdf, ConfigSpace, MsixVector};
-use crate::platform::{
-    DeviceAddress, DmaExhausted, DmaMemory, Handled, Handler, InterruptLine, MapError, Platform, RegisterWindow,
-    Registers, Vector, VectorError,
-};
+use crate::platform::{DeviceAddress, DmaExhausted, DmaMemory, Handler, MapError, Platform, RegisterWindow, Registers};
 
 /// Where the fake memory is, as the device addresses it.
 pub(crate) const RAM_ADDRESS: u64 = 0x12_3456_7000;
@@ -214,13 +211,6 @@ impl Platform for FakePlatform {
         Ok(Ram::new(size))
     }
     fn release_dma(&mut self, _: Ram) {}
-    fn allocate_vector(&mut self, _: String, _: Handler) -> Result<Vector, VectorError> {
-        Err(VectorError::NoMessages)
-    }
-    fn attach_line(&mut self, line: InterruptLine, _: String, _: Handler) -> Result<Vector, VectorError> {
-        Err(VectorError::NoLine(line))
-    }
-    fn release_vector(&mut self, _: Vector) {}
     fn now(&self) -> u64 {
         self.clock.replace(self.clock.get() + self.tick)
     }
@@ -244,7 +234,7 @@ pub(crate) struct FakeTransport {
     pub(crate) kicks: usize,
     /// A reset was asked for and is not over.
     pub(crate) resetting: bool,
-    /// What the registers of a queue under reset read as, one look after the other; the last of them for ever.
+    /// Successive values that the registers of a queue under reset read as; the last one repeats.
     pub(crate) queue_reset: Vec<QueueResetState>,
     /// What was done to queues, in order.
     pub(crate) queue_steps: Vec<QueueStep>,
@@ -348,8 +338,8 @@ impl FakeTransport {
         assert_eq!(self.status.get() & 4, 4, "kicked before DRIVER_OK");
         self.kicks += 1;
     }
-    pub(crate) fn line_handler(&self, _: Arc<Events>) -> Handler {
-        Box::new(|| Handled::No)
+    pub(crate) fn line_handler<R>(&mut self, _: &'static Events, _: u32) -> Option<Handler<R>> {
+        None
     }
     pub(crate) fn release<P: Platform>(self, _: &mut P) {}
 }

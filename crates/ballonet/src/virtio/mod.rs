@@ -28,7 +28,7 @@ mod transport_kind;
 pub use bring_up::{BringUpError, Connected, DeviceOptions, InterfaceError, Parts, QueueSetup, Running, Setup};
 pub use capability::{Capabilities, CapabilityError};
 pub use device::{Device, DriverOk, FeaturesOk};
-pub use events::{Events, Pending};
+pub use events::Pending;
 pub use handle::DeviceHandle;
 pub use interrupt::{InterruptError, InterruptMode, Interrupts};
 pub use negotiation::NegotiationError;
@@ -40,3 +40,5 @@ pub use transport::{
     ConfigField, Doorbell, LegacyError, MmioDevice, MmioError, MmioIdentity, ModernError, Transport, TransportError,
 };
 pub use transport_kind::TransportKind;
+
+pub use crate::bus::Events;

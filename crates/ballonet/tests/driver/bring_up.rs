@@ -1,4 +1,4 @@
-//! From config space to `DRIVER_OK`, on the device of every VMM and on devices that cannot be driven.
+//! From configuration space to `DRIVER_OK`, on the devices of all VMMs and on devices that cannot be driven.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::TransportError;
@@ -22,7 +22,7 @@ fn every_vmm_is_driven_without_a_misstep_and_left_clean() {
 }
 
 #[test]
-fn of_a_device_that_offers_every_bit_only_what_is_implemented_is_accepted() {
+fn only_implemented_features_of_a_device_that_offers_every_bit_are_accepted() {
     let mut guest = bring_up(Behaviour::conforming().with_features(u64::MAX));
     let accepted = guest.device(|b, _| b.common.accepted());
     // MUST_TELL_HOST, STATS_VQ, DEFLATE_ON_OOM, FREE_PAGE_HINT, PAGE_REPORTING, INDIRECT_DESC, EVENT_IDX, VERSION_1,
@@ -60,7 +60,7 @@ fn version_1_alone_is_enough() {
 }
 
 #[test]
-fn features_that_are_on_offer_and_implemented_are_accepted() {
+fn offered_and_implemented_features_are_accepted() {
     let guest = bring_up(Behaviour::conforming());
     let wanted = VERSION_1 | EVENT_IDX | STATS_VQ | 1;
     assert_eq!(guest.device(|b, _| b.common.accepted()) & wanted, wanted);
@@ -127,7 +127,7 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
         let stays_dirty = name == "reset never done";
         match try_with(behaviour, |_| {}) {
             Ok(mut guest) if name == "queue size not a power of two" => {
-                // A driver may pick the power of two below.
+                // A driver may use the next lower power of two.
                 guest.follow(100);
                 guest.finish();
             }
@@ -140,7 +140,7 @@ fn a_device_that_cannot_be_driven_ends_in_an_error_and_leaves_nothing_behind() {
     }
 }
 
-/// Firmware left bus mastering on, perhaps with queues in memory that the kernel uses by now.
+/// Firmware left bus mastering on, perhaps with queues in memory that the kernel now uses.
 #[test]
 fn a_device_that_was_not_reset_is_cut_off_from_memory() {
     let conforming = || {
@@ -176,7 +176,7 @@ fn a_capability_list_that_loops_ends() {
 fn useless_capabilities_are_skipped() {
     let mut behaviour = Behaviour::conforming();
     let list = &mut behaviour.layout.capabilities;
-    // An invalid BAR number, an unknown type, a common structure outside its BAR: all before the good ones.
+    // An invalid BAR number, an unknown type, and a common structure outside its BAR, all before the good ones.
     let useless = [
         Capability::Virtio { cfg_type: 1, bar: 6, offset: 0, length: 0x1000, multiplier: None },
         Capability::Virtio { cfg_type: 77, bar: 0, offset: 0, length: 1, multiplier: None },
@@ -192,7 +192,7 @@ fn useless_capabilities_are_skipped() {
 
 #[test]
 fn one_port_doorbell_serves_all_queues() {
-    // As QEMU's `modern-pio-notify=on`: the first of two notify structures, in an I/O BAR, with multiplier 0.
+    // Like QEMU's `modern-pio-notify=on`: the first of two notify structures is in an I/O BAR, with multiplier 0.
     let mut behaviour = Behaviour::qemu_10(6);
     let layout = &mut behaviour.layout;
     layout.bars[2] = Bar::Io(4);
@@ -234,7 +234,7 @@ fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
 }
 
 #[test]
-fn a_device_that_vanishes_at_any_access_is_let_go() {
+fn a_device_that_vanishes_at_any_access_is_released() {
     let mut survived = false;
     for accesses in 0..2000 {
         match try_with(Behaviour { removed_after: Some(accesses), ..Behaviour::conforming() }, |_| {}) {

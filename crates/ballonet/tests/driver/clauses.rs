@@ -1,4 +1,4 @@
-//! Clauses of the specification that no other test covers, one at a time.
+//! Clauses of the specification that no other test covers, one by one.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::{NegotiationError, TransportError};
@@ -58,7 +58,7 @@ fn features_that_should_be_accepted_are() {
     }
 }
 
-/// The driver does not implement them; accepting them would bind it to rules that it does not know.
+/// The driver does not implement them; accepting them would impose rules that it does not follow.
 #[test]
 fn features_of_later_versions_are_not_accepted() {
     // SR_IOV, ADMIN_VQ and SUSPEND; and PAGE_POISON without a chosen value.
@@ -96,9 +96,9 @@ fn a_configuration_of_any_size_with_both_fields_is_enough() {
     }
 }
 
-/// Whichever step of bring-up fails, the last status written is FAILED. The exception is a reset that does not complete.
+/// Whichever step of the start fails, the last status written is FAILED, unless a reset does not complete.
 #[test]
-fn a_start_that_fails_ends_in_failed_and_silence() {
+fn a_failed_start_sets_failed_and_stops_using_the_device() {
     let conforming = Behaviour::conforming;
     let mut short = conforming();
     set_config_length(&mut short, 4);

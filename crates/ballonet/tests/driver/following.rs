@@ -1,4 +1,4 @@
-//! The balloon follows its target exactly, whatever happens on the way, and leaves memory in use alone.
+//! The balloon follows its target exactly, whatever happens on the way, and leaves memory in use unchanged.
 
 use super::guest::{self, Guest};
 use ballonet_models::{Behaviour, Handling, Schedule};

@@ -1,4 +1,4 @@
-//! A guest with the driver: brought up, run as a kernel runs it, and checked at the end.
+//! A guest with the driver: started, run as a kernel runs it, and checked at the end.
 
 use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Changes, Next, Options, Reclaimed};
 use ballonet::pci::Bdf;
@@ -11,7 +11,7 @@ const RAM: u32 = 64;
 /// Rounds after which a guest counts as never idle.
 const PATIENCE: u32 = 1_000_000;
 
-/// A machine whose balloon is driven.
+/// A machine whose balloon has a driver.
 pub struct Guest {
     pub machine: Machine,
     pub platform: ModelPlatform,
@@ -23,7 +23,7 @@ pub struct Guest {
     left: u32,
 }
 
-/// A driver that did not come up.
+/// A driver that failed to start.
 pub struct Failure {
     pub error: BalloonError,
     machine: Machine,
@@ -31,13 +31,13 @@ pub struct Failure {
     at: Bdf,
 }
 
-/// Brings the driver up, or panics.
+/// Starts the driver, or panics.
 #[track_caller]
 pub fn bring_up(behaviour: Behaviour) -> Guest {
     bring_up_with(behaviour, |_| {})
 }
 
-/// The same on a machine that `prepare` has changed first.
+/// The same, after `prepare` has changed the machine.
 #[track_caller]
 pub fn bring_up_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Guest {
     expect_up(try_with(behaviour, prepare))
@@ -49,18 +49,18 @@ pub fn bring_up_sized(ram: u32, behaviour: Behaviour) -> Guest {
     expect_up(start(ram, behaviour, Options::default(), |_| {}))
 }
 
-/// The guest; panics with the reason if there is none.
+/// The guest; panics with the reason if the driver failed to start.
 #[track_caller]
 pub fn expect_up(outcome: Result<Guest, Box<Failure>>) -> Guest {
     outcome.unwrap_or_else(|failure| panic!("{}", failure.error))
 }
 
-/// Brings the driver up on a machine that `prepare` has changed first.
+/// Starts the driver after `prepare` has changed the machine.
 pub fn try_with(behaviour: Behaviour, prepare: impl FnOnce(&Machine)) -> Result<Guest, Box<Failure>> {
     start(RAM, behaviour, Options::default(), prepare)
 }
 
-/// Brings the driver up in one interrupt mode and no other.
+/// Starts the driver with only this interrupt mode allowed.
 pub fn try_forced(
     behaviour: Behaviour,
     mode: InterruptMode,
@@ -71,14 +71,14 @@ pub fn try_forced(
     start(RAM, behaviour, options, prepare)
 }
 
-/// Brings the driver up with a choice of queue format.
+/// Starts the driver with this queue format.
 pub fn try_ring(behaviour: Behaviour, ring: Option<RingFormat>) -> Result<Guest, Box<Failure>> {
     let mut options = Options::default();
     options.ring = ring;
     start(RAM, behaviour, options, |_| {})
 }
 
-/// Brings the driver up with the options that `choose` sets, or panics.
+/// Starts the driver with options set by `choose`, or panics.
 #[track_caller]
 pub fn bring_up_as(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Guest {
     let mut options = Options::default();
@@ -86,12 +86,12 @@ pub fn bring_up_as(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> G
     expect_up(start(RAM, behaviour, options, |_| {}))
 }
 
-/// Brings the driver up with any choices and this much RAM, in MiB.
+/// Starts the driver with these options and this much RAM, in MiB.
 pub fn try_options(ram: u32, behaviour: Behaviour, options: Options) -> Result<Guest, Box<Failure>> {
     start(ram, behaviour, options, |_| {})
 }
 
-/// Brings the driver up by one transport and no other; `choose` may choose more.
+/// Starts the driver with only this transport allowed; `choose` may set more options.
 pub fn try_by(
     behaviour: Behaviour,
     transport: TransportKind,
@@ -103,14 +103,14 @@ pub fn try_by(
     start(RAM, behaviour, options, |_| {})
 }
 
-/// Brings the driver up with these choices.
+/// Starts the driver with options set by `choose`.
 pub fn try_chosen(behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Result<Guest, Box<Failure>> {
     let mut options = Options::default();
     choose(&mut options);
     start(RAM, behaviour, options, |_| {})
 }
 
-/// Brings the driver up with the options that `choose` sets, on a machine that `prepare` has changed first.
+/// Starts the driver with options set by `choose`, after `prepare` has changed the machine.
 pub fn try_choosing(
     behaviour: Behaviour,
     choose: impl FnOnce(&mut Options),
@@ -156,7 +156,7 @@ impl Guest {
         self.driver().queue_affinity(&self.platform, queue)
     }
 
-    /// Waits until the handlers have finished.
+    /// Waits until all handlers have finished.
     pub fn synchronize(&mut self) {
         self.balloon.as_ref().expect("the driver has not been shut down").synchronize(&mut self.platform);
     }
@@ -169,12 +169,13 @@ impl Guest {
         self.balloon.as_mut().expect("the driver has not been shut down")
     }
 
-    /// Looks at or changes the device.
+    /// Reads or changes the device.
     pub fn device<T>(&self, look: impl FnOnce(&mut ballonet_models::Balloon, &mut Bus) -> T) -> T {
         self.machine.balloon(self.at, look)
     }
 
-    /// One round of the kernel's main loop: polls if there is a reason, else sleeps. `true` if anything happened.
+    /// One round of the kernel's main loop: polls if there is a reason, otherwise sleeps. `true` if anything
+    /// happened.
     fn step(&mut self) -> Result<bool, BalloonError> {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
         if !balloon.is_pending() && balloon.status().interrupts != InterruptMode::Polling {
@@ -183,7 +184,7 @@ impl Guest {
         }
         let progress = balloon.poll(&mut self.platform)?;
         self.changes |= progress.changes;
-        // A storm of interrupts keeps the driver pending permanently: a round without effect counts as none.
+        // An interrupt storm keeps the driver pending forever: a round without effect counts as nothing.
         let effect = progress.next == Next::Now || progress.changes != Changes::empty();
         Ok(self.machine.sleep() || effect)
     }
@@ -194,14 +195,14 @@ impl Guest {
         balloon.reclaim(&mut self.platform, frames)
     }
 
-    /// Takes all free memory in pieces, as a busy program does.
+    /// Allocates all free memory in pieces, as a busy program does.
     pub fn hold_all(&mut self) {
         for piece in [512, 32, 1] {
             while self.platform.frames.hold(piece) {}
         }
     }
 
-    /// Polls once and does not sleep. Returns when to poll next.
+    /// Polls once without sleeping. Returns when to poll next.
     #[track_caller]
     pub fn poll_once(&mut self) -> Next {
         let balloon = self.balloon.as_mut().expect("the driver has not been shut down");
@@ -218,7 +219,7 @@ impl Guest {
         self.try_run_steps(rounds).expect("the driver runs");
     }
 
-    /// Runs the kernel until nothing happens any more.
+    /// Runs the kernel until nothing more happens.
     pub fn try_run(&mut self) -> Result<(), BalloonError> {
         let mut quiet = 0;
         for _ in 0..PATIENCE {
@@ -256,7 +257,7 @@ impl Guest {
         }
     }
 
-    /// The host sets a target and the balloon follows exactly.
+    /// The host sets a target, and the balloon follows it exactly.
     #[track_caller]
     pub fn follow(&mut self, pages: u32) {
         self.device(|b, bus| b.set_target(pages, bus));
@@ -311,20 +312,20 @@ impl Guest {
         self.balloon.as_mut().expect("the driver has not been shut down").restore(&mut self.platform)
     }
 
-    /// Takes the driver away.
+    /// Shuts the driver down.
     pub fn shut_down(&mut self) {
         if let Some(balloon) = self.balloon.take() {
             self.left = balloon.shutdown(&mut self.platform);
         }
     }
 
-    /// Starts a driver again, which takes over what the last one left in the balloon.
+    /// Starts a driver again; it adopts the frames that the last one left in the balloon.
     #[track_caller]
     pub fn start_again(&mut self) {
         self.start_again_by(None);
     }
 
-    /// The same by this transport.
+    /// The same with this transport.
     #[track_caller]
     pub fn start_again_by(&mut self, transport: Option<TransportKind>) {
         let mut options = Options::default();
@@ -336,7 +337,7 @@ impl Guest {
         );
     }
 
-    /// Panics unless the driver gave up properly: device reset, everything released, memory intact.
+    /// Panics unless the driver failed cleanly: device reset, everything released, memory intact.
     #[track_caller]
     pub fn expect_given_up(&self) {
         assert!(self.driver().status().failed.is_some(), "the driver still runs");
@@ -352,7 +353,7 @@ impl Guest {
         assert_eq!(self.machine.allocated(), Allocated::default());
     }
 
-    /// Shuts the driver down and panics unless everything is as before, except for ballooned frames.
+    /// Shuts the driver down and panics unless everything is as before, except ballooned frames.
     #[track_caller]
     pub fn finish(mut self) {
         self.shut_down();
@@ -368,12 +369,12 @@ impl Guest {
 }
 
 impl Failure {
-    /// All writes of the device's status so far.
+    /// All values written to the device's status so far.
     pub fn status_writes(&self) -> Vec<u8> {
         self.machine.balloon(self.at, |b, _| b.common.status_writes.clone())
     }
 
-    /// Starts another driver on a device that `change` has repaired.
+    /// Starts another driver after `change` has repaired the device.
     #[track_caller]
     pub fn try_again(self, change: impl FnOnce(&mut Behaviour)) -> Guest {
         let Self { machine, mut platform, at, .. } = self;
@@ -383,12 +384,12 @@ impl Failure {
         Guest { machine, platform, at, balloon: Some(balloon), changes: Changes::empty(), left: 0 }
     }
 
-    /// Where the device is, or was.
+    /// The device's address.
     pub fn at(&self) -> Bdf {
         self.at
     }
 
-    /// Panics unless a failed start gave back mappings and vectors, and every frame.
+    /// Panics unless a failed start returned all mappings, vectors and frames.
     #[track_caller]
     pub fn expect_nothing_mapped(&self) {
         let left = self.machine.allocated();
@@ -397,7 +398,7 @@ impl Failure {
         assert_eq!(self.platform.frames.free(), self.platform.frames.total());
     }
 
-    /// Panics unless a failed start left nothing behind. `there`: the device is present and obeys.
+    /// Panics unless a failed start left nothing behind. `there`: the device is present and responds.
     #[track_caller]
     pub fn expect_clean(&self, there: bool) {
         assert_eq!(self.machine.allocated(), Allocated::default(), "{}", self.error);
@@ -405,10 +406,10 @@ impl Failure {
         self.platform.frames.expect_whole();
         assert_eq!(self.platform.frames.free(), self.platform.frames.total());
         self.machine.balloon(self.at, |b, _| {
-            // Registers that were never reached could not be told.
+            // A device whose registers were never reached cannot be told.
             let untouched = b.common.status_writes.is_empty();
             assert!(!there || untouched || b.common.failed(), "{}: the device was not told", self.error);
-            // As found, except that a device that was never reset is kept off the bus.
+            // As found, except that a device without a reset stays off the bus.
             const BUS_MASTER: u16 = 1 << 2;
             let unreset = b.behaviour.mmio.is_none() && b.behaviour.reset_time == u64::MAX;
             let unreset = if unreset { BUS_MASTER } else { 0 };
@@ -417,17 +418,17 @@ impl Failure {
         });
     }
 
-    /// Whether the device was told that the driver gave up.
+    /// Whether the device was told that the driver failed.
     pub fn was_told(&self) -> bool {
         self.machine.balloon(self.at, |b, _| b.common.failed())
     }
 
-    /// Whether the device may use memory.
+    /// Whether the device may do DMA.
     pub fn is_bus_master(&self) -> bool {
         self.machine.balloon(self.at, |b, _| b.config.bus_master())
     }
 
-    /// The number of requests to the platform.
+    /// Number of requests to the platform.
     pub fn asked(&self) -> u64 {
         self.machine.asked()
     }

@@ -1,5 +1,5 @@
-//! Free page hinting: a host that copies memory learns in rounds which memory is free. Hinted frames stay the driver's
-//! until the host is done; a kernel out of memory can reclaim them earlier.
+//! Free page hinting: in rounds, a host that copies memory learns which memory is free. The driver keeps hinted
+//! frames until the host is done; a kernel out of memory can reclaim them earlier.
 
 use ballonet::balloon::{BalloonQueue, Changes, HintOutcome, HintReport};
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn offering(behaviour: Behaviour) -> Behaviour {
     behaviour.with_features(features)
 }
 
-/// Every device, by name, and the same with the legacy interface alone.
+/// Every device by name, also with the legacy interface only.
 fn every_device() -> Vec<(String, Behaviour)> {
     let modern = Behaviour::every_device();
     let legacy = [Behaviour::conforming(), Behaviour::qemu_7_2()].map(|b| ("legacy".to_string(), b.legacy()));
@@ -29,7 +29,7 @@ fn command(guest: &mut Guest, command: u32) {
     guest.machine.expect_no_missteps();
 }
 
-/// Commands that the driver sent since the last call.
+/// The commands that the driver has sent since the last call.
 fn said(guest: &Guest) -> Vec<u32> {
     guest.device(|balloon, _| std::mem::take(&mut balloon.hints.commands))
 }
@@ -42,7 +42,7 @@ fn heeded(guest: &Guest) -> u64 {
     guest.device(|balloon, _| balloon.hints.heeded)
 }
 
-/// Panics unless all that was hinted is free again.
+/// Panics unless all hinted frames are free again.
 #[track_caller]
 fn expect_all_back(guest: &Guest) {
     assert_eq!((guest.driver().status().hinted, guest.platform.frames.in_flight()), (0, 0));
@@ -92,7 +92,7 @@ fn a_round_that_is_stopped_is_closed_and_the_same_id_opens_no_other() {
     command(&mut guest, STOP);
     assert_eq!(said(&guest), [5, STOP]);
     let hinted = guest.driver().status().hinted;
-    assert!(hinted > 0, "what was hinted stays the driver's");
+    assert!(hinted > 0, "the driver keeps hinted frames");
     command(&mut guest, 5);
     assert_eq!((said(&guest), guest.driver().status().hinted), (vec![], hinted));
     command(&mut guest, 6);
@@ -117,7 +117,7 @@ fn a_new_round_in_the_middle_of_one_closes_that_and_hints_everything_once_more()
         let said = said(&guest);
         assert_eq!(said.first_chunk(), Some(&[0x8000_0000, STOP]));
         assert_eq!(said.last_chunk(), Some(&[u32::MAX, STOP]));
-        assert!(heeded(&guest) >= first + hinted, "what is held is hinted in the new round");
+        assert!(heeded(&guest) >= first + hinted, "held frames are hinted in the new round");
         assert_eq!(guest.driver().status().hinted, hinted);
         command(&mut guest, DONE);
         expect_all_back(&guest);
@@ -137,7 +137,7 @@ fn done_in_the_middle_of_a_round_closes_it() {
     guest.finish();
 }
 
-/// QEMU's command reads as STOP while a round is open, also in reads for another reason.
+/// QEMU's command field reads STOP while a round is open, also when it is read for another reason.
 #[test]
 fn a_target_that_is_set_during_a_round_is_followed() {
     for (name, behaviour) in every_device() {
@@ -253,7 +253,7 @@ fn hints_still_in_the_queue_are_not_reclaimed() {
 }
 
 #[test]
-fn a_round_in_which_the_kernel_ran_out_ends() {
+fn a_round_ends_when_the_kernel_runs_out_of_memory() {
     let mut guest = bring_up(offering(Behaviour { service: 2_000_000, queue_size: 4, ..Behaviour::conforming() }));
     guest.run();
     guest.device(|b, bus| b.command_hints(3, bus));
@@ -312,7 +312,7 @@ fn after_a_reset_the_host_may_ask_by_the_same_id() {
     guest.device(|b, bus| b.command_hints(4, bus));
     guest.restore().unwrap();
     guest.run();
-    assert!(guest.driver().status().hinted == 0, "the host asked while nobody was there, and a reset ended that");
+    assert!(guest.driver().status().hinted == 0, "the host asked without a driver, and a reset ended that");
     guest.finish();
 }
 
@@ -374,7 +374,7 @@ fn hint_queues_of_any_size_work_and_one_too_small_for_a_round_is_unused() {
 }
 
 #[test]
-fn a_device_that_returns_nothing_holds_up_nothing_else() {
+fn a_device_that_returns_no_hints_delays_nothing_else() {
     let mut guest = bring_up(offering(Behaviour::conforming()));
     guest.run();
     guest.device(|b, bus| {
@@ -397,7 +397,7 @@ fn a_device_that_returns_nothing_holds_up_nothing_else() {
     guest.finish();
 }
 
-/// As QEMU does when the guest migrates.
+/// QEMU behaves like this when the guest migrates.
 #[test]
 fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
     for behaviour in [Behaviour::conforming(), Behaviour::conforming().packed(), Behaviour::qemu_10(2)] {
@@ -416,7 +416,7 @@ fn a_device_that_has_forgotten_a_kick_is_kicked_again_when_it_is_done() {
     }
 }
 
-/// The device takes the opening of a round only after the driver has read DONE; the id is free again all the same.
+/// The device takes the request that opens a round only after the driver has read DONE; the ID is still free again.
 #[test]
 fn an_id_is_used_again_after_done_though_its_first_opening_was_taken_late() {
     let behaviour = Behaviour { handling: Handling::Later(2_000_000), service: 500_000, ..Behaviour::conforming() };
@@ -448,7 +448,7 @@ fn a_configuration_that_is_too_short_for_the_command_leaves_the_feature_out() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Commands at any time, a target, a kernel that wants memory, and hints that return in any order.
+    /// Commands at any time, a target, a kernel that reclaims, and hints that return in any order.
     #[test]
     fn any_host_commands_keep_the_protocol_and_lose_no_frame(
         steps in prop::collection::vec((0..7u32, 0..6u32, 0..6000u32), 1..30),

@@ -1,4 +1,4 @@
-//! Tests of the model of hints and poison, driven manually: correct use passes, and each misstep is named.
+//! Tests the model of hints and poison by hand: correct use passes, and each misstep is reported with its clause.
 
 use ballonet::memory::FrameRun;
 use ballonet::memory::{FrameContents, PageFrames};
@@ -27,7 +27,7 @@ impl Book {
         self.platform.frames.take_free(4).expect("frames")
     }
 
-    /// The host asks, and the driver reads it.
+    /// The host sends a command, and the driver reads it.
     fn give(&mut self, command: u32) {
         self.hints.give(command);
         let read = self.machine.bus(|bus| self.hints.read(false, bus));
@@ -56,7 +56,7 @@ impl Book {
         self.machine.bus(|bus| run.pfns().for_each(|pfn| bus.ram.set_host_side(pfn.0, HostSide::Hinted)));
     }
 
-    /// A round with a hint that came back.
+    /// A round with one hint that came back.
     fn round(&mut self) -> FrameRun {
         let run = self.run();
         self.give(5);
@@ -76,7 +76,7 @@ impl Book {
 }
 
 #[test]
-fn nothing_is_wrong_with_rounds_that_are_right() {
+fn correct_rounds_cause_no_findings() {
     let mut book = Book::new();
     let run = book.round();
     book.command(&[0; 4]);
@@ -155,7 +155,7 @@ fn the_model_names_the_clause_of_each_misstep_with_hints() {
         }),
         ("BAL-HINT-09", |book| {
             let (first, _) = book.round().split(1);
-            // A part is not enough.
+            // Discarding a part is not enough.
             book.machine.bus(|bus| bus.ram.discard(first.start().0));
             book.platform.frames.release(first);
         }),
@@ -173,7 +173,7 @@ fn the_model_names_the_clause_of_each_misstep_with_hints() {
     }
 }
 
-/// The writes to `poison_val` and the status by which a driver would break the rules.
+/// The writes to `poison_val` and the status with which a driver would break the rules.
 #[test]
 fn the_model_names_the_clause_of_each_misstep_with_the_poison() {
     for (before, after, clause) in [(false, false, "BAL-POISON-02"), (true, true, "BAL-POISON-03")] {
@@ -211,7 +211,7 @@ fn the_model_names_the_clause_of_each_misstep_with_the_poison() {
 }
 
 #[test]
-fn the_model_sees_frames_that_do_not_hold_the_poison() {
+fn the_model_detects_frames_without_the_poison() {
     let behaviour = Behaviour::conforming();
     let features = behaviour.features | PAGE_REPORTING;
     let mut hand = Hand::right(behaviour.with_features(features));

@@ -1,11 +1,12 @@
-//! Devices that lie, stall, storm and vanish: each ends in a named error or does no harm, and the guest stays whole.
+//! Devices that lie, stall, interrupt endlessly or vanish: each case ends in a specific error or does no harm, and
+//! the guest stays intact.
 
 use ballonet::balloon::BalloonError;
 
 use super::guest::{Guest, bring_up, bring_up_sized};
 use ballonet_models::{Behaviour, Handling, Lie};
 
-/// Lets a device misbehave while a balloon grows and shrinks. Returns the driver's final error, if any.
+/// Lets a device misbehave while the balloon grows and shrinks. Returns the driver's final error, if any.
 fn provoke(behaviour: Behaviour) -> (Guest, Option<BalloonError>) {
     let mut guest = bring_up(behaviour);
     for pages in [4000, 100, 6000] {
@@ -18,7 +19,7 @@ fn provoke(behaviour: Behaviour) -> (Guest, Option<BalloonError>) {
 }
 
 #[test]
-fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
+fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_an_intact_guest() {
     let lies = [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps];
     for lie in lies {
         for after in [1, 5, 20] {
@@ -32,8 +33,8 @@ fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
     }
 }
 
-/// An index that goes back over an entry that the driver has not read removes that entry: the request is lost, and the
-/// driver cannot detect it.
+/// An index that goes back over an entry which the driver has not read removes that entry: the request is lost, and
+/// the driver cannot detect it.
 #[test]
 fn a_used_index_that_goes_back_does_no_harm() {
     for after in [1, 5, 20] {
@@ -69,7 +70,7 @@ fn a_device_that_never_answers_keeps_what_it_has_and_nothing_more() {
     let _ = guest.try_run();
     guest.platform.frames.expect_whole();
     guest.machine.expect_no_missteps();
-    // Shutdown frees everything: the reset ends the device's use.
+    // Shutdown frees everything: after the reset the device no longer uses memory.
     guest.shut_down();
     guest.finish();
 }
@@ -87,7 +88,7 @@ fn a_reset_that_never_ends_leaks_what_the_device_may_still_write() {
 }
 
 #[test]
-fn surprise_removal_in_mid_course_ends_in_an_error_and_a_whole_guest() {
+fn surprise_removal_at_work_ends_in_an_error_and_an_intact_guest() {
     for steps in 0..8 {
         let mut guest = bring_up(Behaviour::qemu_10(6));
         guest.device(|b, bus| b.set_target(6000, bus));
@@ -114,10 +115,10 @@ fn interrupts_for_no_reason_do_no_harm() {
 }
 
 #[test]
-fn a_line_that_others_share_is_left_to_them() {
+fn a_shared_line_is_left_to_the_other_device() {
     use ballonet::pci::Bdf;
     let mut guest = bring_up(Behaviour::qemu_7_2());
-    // Another, undriven function on the same line asserts it permanently.
+    // Another function on the same line, without a driver, asserts it permanently.
     let other = Bdf::new(0, 0, 9, 0).unwrap();
     guest.machine.plug(other, Behaviour::qemu_7_2());
     guest.machine.balloon(other, |b, _| b.pull_line_for_ever());
@@ -156,7 +157,7 @@ fn late_interrupts_lose_nothing() {
 }
 
 #[test]
-fn a_target_whose_interrupt_is_lost_is_found_by_looking() {
+fn a_target_whose_interrupt_is_lost_is_found_by_polling() {
     let mut guest = bring_up(Behaviour::qemu_7_2());
     guest.follow(100);
     guest.device(|b, _| b.set_target_silently(3000));

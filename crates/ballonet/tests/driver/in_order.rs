@@ -1,4 +1,4 @@
-//! Devices that use requests in order, one by one or in batches by one entry.
+//! Devices that use requests in order, one by one or several by one used entry.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::QueueError;
@@ -8,7 +8,7 @@ use super::guest::{bring_up, bring_up_as};
 use ballonet_models::feature::{EVENT_IDX, IN_ORDER};
 use ballonet_models::{Behaviour, Handling, Lie, Schedule};
 
-/// Each kind of device that uses requests in order.
+/// Each kind of in-order device.
 fn in_order() -> Vec<(String, Behaviour)> {
     let mut devices = Vec::new();
     for (name, base) in [("conforming", Behaviour::conforming()), ("QEMU 10", Behaviour::qemu_10(2))] {
@@ -86,9 +86,9 @@ fn in_order_can_be_declined() {
 }
 
 #[test]
-fn a_request_out_of_order_ends_in_a_named_error_a_reset_and_a_whole_guest() {
+fn a_request_out_of_order_ends_in_a_named_error_a_reset_and_an_intact_guest() {
     let handling = Handling::Later(200_000);
-    // Nothing follows the lie that could make a batch of it.
+    // Nothing follows the lie, so it cannot become a batch.
     let (lie, stalls_after) = (Some((2, Lie::OutOfOrder)), Some(3));
     let behaviour = Behaviour { handling, lie, stalls_after, ..Behaviour::conforming().in_order(false) };
     let mut guest = bring_up(behaviour);
@@ -103,7 +103,7 @@ fn a_request_out_of_order_ends_in_a_named_error_a_reset_and_a_whole_guest() {
 }
 
 #[test]
-fn other_lies_of_a_device_that_uses_requests_in_order_are_found_out_too() {
+fn other_lies_of_an_in_order_device_are_detected_too() {
     for lie in [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IndexJumps] {
         for base in [Behaviour::conforming().in_order(true), Behaviour::conforming().in_order(true).packed()] {
             let mut guest = bring_up(Behaviour { lie: Some((3, lie)), ..base });

@@ -1,4 +1,4 @@
-//! The interrupt ladder: each step forced, each step found, and each undone fully before the next.
+//! The interrupt ladder: each step forced, each found automatically, and each undone completely before the next.
 
 use ballonet::virtio::InterruptMode::{Line, PerQueue, Polling, Shared};
 
@@ -85,7 +85,7 @@ fn a_forced_step_that_is_unavailable_is_an_error() {
 
 #[test]
 fn a_vector_that_the_device_refuses_leads_one_step_down_with_everything_undone() {
-    // Refused in turn: the nth vector of the first step, then those of the second.
+    // Refused one after another: the vectors of the first step, then those of the second.
     for refused in 0..4 {
         let mut guest = bring_up(Behaviour { refused_vectors: vec![refused], ..Behaviour::qemu_10(6) });
         assert_eq!(guest.mode(), Shared, "vector assignment {refused} refused");
@@ -168,7 +168,7 @@ fn once_the_device_is_synchronized_none_of_its_handlers_runs() {
         assert_eq!(guest.machine.running_elsewhere(), vectors, "{mode:?}");
         guest.synchronize();
         assert_eq!(guest.machine.running_elsewhere(), 0, "{mode:?}");
-        // The handlers that were waited for have run.
+        // The handlers have run by now.
         assert_eq!(guest.driver_mut().is_pending(), matches!(mode, PerQueue | Shared), "{mode:?}");
         guest.follow(0);
         guest.machine.interrupt_elsewhere();

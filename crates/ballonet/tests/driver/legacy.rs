@@ -1,4 +1,4 @@
-//! Devices with a legacy interface, alone or beside a modern one: which is chosen, and how it differs.
+//! Devices with a legacy interface, alone or beside a modern one: which interface is chosen, and how it differs.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::TransportKind::{Legacy, Modern};
@@ -56,7 +56,7 @@ fn a_transitional_device_is_driven_modern_unless_told_otherwise() {
 }
 
 #[test]
-fn structures_of_no_use_leave_a_transitional_device_its_ports() {
+fn unusable_structures_leave_a_transitional_device_its_ports() {
     let mut behaviour = Behaviour::qemu_10(6).transitional();
     behaviour.layout = behaviour.layout.without(1);
     let guest = bring_up(behaviour);
@@ -142,14 +142,14 @@ fn legacy_queues_have_any_size_that_the_device_gives() {
 }
 
 #[test]
-fn a_used_length_means_nothing() {
+fn a_used_length_is_ignored() {
     for claims in [1, 4, 1024, u32::MAX] {
         works(bring_up(Behaviour { claims, ..conforming() }));
     }
 }
 
 #[test]
-fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_a_whole_guest() {
+fn a_lie_in_the_used_ring_ends_in_an_error_a_reset_and_an_intact_guest() {
     for lie in [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps] {
         let mut guest = bring_up(Behaviour { lie: Some((3, lie)), ..conforming() });
         guest.device(|b, bus| b.set_target(6000, bus));
@@ -178,7 +178,7 @@ fn a_driver_that_runs_out_of_dma_memory_gives_everything_back() {
 }
 
 #[test]
-fn a_device_that_vanishes_at_any_access_is_let_go() {
+fn a_device_that_vanishes_at_any_access_is_released() {
     for accesses in 0..2000 {
         match try_with(Behaviour { removed_after: Some(accesses), ..conforming() }, |_| {}) {
             Ok(mut guest) => {

@@ -1,4 +1,4 @@
-//! Tests of the model's legacy interface, driven manually: first correctly, then with one misstep at a time.
+//! Tests the model's legacy interface by hand: first correct use, then one misstep at a time.
 
 use ballonet::memory::PageFrames;
 use ballonet::pci::{Bdf, ConfigSpace};
@@ -9,7 +9,7 @@ use ballonet_models::{Behaviour, Machine, ModelPlatform};
 type Window = <ModelPlatform as Platform>::Registers;
 type Dma = <ModelPlatform as Platform>::Memory;
 
-/// A misstep, by the clause that it breaks.
+/// A misstep, named after the clause that it breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Slip {
     None,
@@ -49,7 +49,7 @@ struct Hand {
     modern: Window,
 }
 
-/// Queue size, which only the device chooses.
+/// Queue size; only the device chooses it.
 const SIZE: u16 = 64;
 const AVAILABLE: usize = 16 * SIZE as usize;
 
@@ -86,7 +86,7 @@ impl Hand {
         }
         let offered = self.ports.read32(0);
         assert_eq!(offered >> 30 & 1, 1, "bit 30 is offered as bait");
-        // Neither statistics nor EVENT_IDX, to keep it short.
+        // Neither statistics nor EVENT_IDX, to keep this short.
         let accepted = match self.slip {
             Slip::FeatureNotOffered => 1 << 27 | 1 << 5,
             Slip::Bit30 => 1 << 27 | 1 << 30,
@@ -161,7 +161,7 @@ impl Hand {
         while self.machine.sleep() {}
     }
 
-    /// Up, and one inflate.
+    /// Starts the device and inflates once.
     fn run(mut self) -> Vec<&'static str> {
         self.negotiate();
         let mut ring = self.set_up_queue(0);
@@ -192,7 +192,7 @@ impl Hand {
 }
 
 #[test]
-fn the_model_finds_nothing_wrong_with_a_legacy_driver_that_does_everything_right() {
+fn a_correct_legacy_driver_causes_no_findings() {
     let hand = Hand::new(Slip::None);
     let (machine, at) = (hand.machine.clone(), hand.at);
     assert_eq!(hand.run(), [""; 0]);

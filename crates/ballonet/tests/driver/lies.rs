@@ -1,4 +1,4 @@
-//! Arbitrary register values at any time: no answer of a device causes a panic, a hang or a lost frame.
+//! Wrong register values at any time: no value from a device causes a panic, a hang or a lost frame.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::TransportError;
@@ -21,7 +21,7 @@ fn devices() -> impl Strategy<Value = Behaviour> {
     ]
 }
 
-/// Bits to invert: one, all, or any.
+/// The bits to invert: one, all, or any.
 fn bits() -> impl Strategy<Value = u32> {
     prop_oneof![(0..32u32).prop_map(|bit| 1 << bit), Just(u32::MAX), any::<u32>()]
 }
@@ -86,7 +86,7 @@ fn a_queue_of_any_size_is_used_or_refused_by_name() {
     }
 }
 
-/// The same lie to one driver after another: each gives up and leaves a clean state to the next.
+/// The same lie to one driver after another: each fails and leaves a clean state to the next.
 #[test]
 fn a_device_that_lies_again_after_each_reset_takes_nothing_each_time() {
     let base = Behaviour::conforming();

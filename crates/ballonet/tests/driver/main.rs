@@ -1,4 +1,4 @@
-//! The whole driver, from PCI config space up, against device models.
+//! The whole driver, from PCI configuration space up, against device models.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may")]

@@ -1,10 +1,10 @@
-//! The device model on trial: a balloon operated by hand, register by register, first rightly and then with one misstep
-//! at a time. A model that lets a misstep pass would prove nothing about a driver.
+//! Tests the device model: operates a balloon by hand, register by register, first correctly and then with one
+//! misstep at a time. A model that misses a misstep would prove nothing about a driver.
 
 use ballonet::memory::FrameRun;
 use ballonet::memory::PageFrames;
 use ballonet::pci::{Bdf, ConfigSpace};
-use ballonet::platform::{DmaMemory, Handled, Platform, RegisterWindow, Registers, Vector};
+use ballonet::platform::{DmaMemory, Handled, Handler, Platform, RegisterWindow, Registers, Vector};
 
 use ballonet_models::feature::{NOTIF_CONFIG_DATA, NOTIFICATION_DATA, PAGE_REPORTING};
 use ballonet_models::{Behaviour, Machine, ModelPlatform};
@@ -14,7 +14,7 @@ mod missteps;
 type Window = <ModelPlatform as Platform>::Registers;
 type Dma = <ModelPlatform as Platform>::Memory;
 
-/// What the hand does wrong, by the clause that it breaks.
+/// A deliberate misstep, named after the clause that it breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Slip {
     None,
@@ -100,7 +100,7 @@ pub struct Hand {
     vector: Option<Vector>,
 }
 
-/// A queue that the hand has set up.
+/// A queue set up by hand.
 pub struct Ring {
     memory: Dma,
     buffer: Dma,
@@ -126,7 +126,7 @@ impl Hand {
         Self::on(conforming.with_features(features), slip)
     }
 
-    /// A hand that does everything right, on a device with QEMU's layout.
+    /// A test driver without a misstep, on a device with QEMU's layout.
     pub fn right(behaviour: Behaviour) -> Self {
         Self::on(behaviour, Slip::None)
     }
@@ -192,7 +192,7 @@ impl Hand {
             self.common.write32(0x00, word as u32);
             *bits = self.common.read32(0x04);
         }
-        // Neither what needs more of a driver nor what means something else to each VMM.
+        // Without features that demand more of a driver, or whose meaning depends on the VMM.
         words[0] &= !(1 << 29 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7);
         if !self.reports() {
             words[0] &= !(1 << 5);
@@ -224,7 +224,7 @@ impl Hand {
     }
 
     fn enable_msix(&mut self) {
-        let vector = self.platform.allocate_vector("hand".into(), Box::new(|| Handled::Yes)).unwrap();
+        let vector = self.platform.allocate_vector(format_args!("hand"), Handler::new(|| Handled::Yes)).unwrap();
         let message = vector.message.unwrap();
         let control = self.msix_control();
         self.platform.config().write16(self.at, control, 1 << 15);
@@ -274,12 +274,12 @@ impl Hand {
         Ring { memory, buffer, index, published: 0 }
     }
 
-    /// Whether the hand keeps a buffer for statistics, if not rightly.
+    /// Whether the misstep concerns statistics, which need a buffer.
     fn of_statistics(&self) -> bool {
         matches!(self.slip, Slip::StatisticsTwice | Slip::StatisticsOdd | Slip::StatisticsOtherTags)
     }
 
-    /// Whether the hand reports free memory, if not rightly.
+    /// Whether the misstep concerns reports of free memory.
     fn reports(&self) -> bool {
         matches!(self.slip, Slip::ReportOfOthers | Slip::ReportOfParts | Slip::ReportTwice)
     }
@@ -327,7 +327,7 @@ impl Hand {
         while self.machine.sleep() {}
     }
 
-    /// Brings the device up; the inflate and the deflate queue.
+    /// Starts the device. Returns the inflate and the deflate queue.
     pub fn start(&mut self) -> (Ring, Ring) {
         self.negotiate();
         let queues = (self.set_up_queue(0), self.set_up_queue(1));
@@ -335,7 +335,7 @@ impl Hand {
         queues
     }
 
-    /// Sends frame numbers in a chain, a descriptor for each part.
+    /// Sends frame numbers in a chain with one descriptor per part.
     pub fn send_chain(&mut self, ring: &mut Ring, parts: &[&[u32]]) {
         let (mut at, start) = (0, ring.buffer.device_address());
         for (slot, part) in parts.iter().enumerate() {
@@ -354,7 +354,7 @@ impl Hand {
         while self.machine.sleep() {}
     }
 
-    /// The whole life of a balloon: up, one inflate and deflate, down.
+    /// The whole life of a balloon: start, one inflate and one deflate, shutdown.
     fn run(mut self) -> Vec<&'static str> {
         self.negotiate();
         self.enable_msix();
@@ -416,12 +416,12 @@ impl Hand {
         self.found()
     }
 
-    /// The clauses broken.
+    /// The broken clauses.
     fn found(&self) -> Vec<&'static str> {
         self.machine.missteps().into_iter().map(|m| m.clause).collect()
     }
 
-    /// A report of memory that is not the hand's, of no whole frame, or of the same twice.
+    /// Reports memory that the driver does not own, a partial frame, or the same frame twice.
     fn report(&mut self, mut ring: Ring) {
         let run = self.platform.frames.take_free(2).unwrap();
         let start = FrameRun::start(run).start().as_u64();
@@ -442,7 +442,7 @@ impl Hand {
         while self.machine.sleep() {}
     }
 
-    /// Statistics as they should not be.
+    /// Sends invalid statistics.
     fn answer(&mut self, mut ring: Ring) {
         let report = |tags: [u16; 3]| tags.iter().flat_map(|tag| [tag.to_le_bytes(); 5].concat()).collect::<Vec<_>>();
         let first = report([0, 1, 2]);

@@ -1,5 +1,5 @@
-//! What only devices on MMIO have: registers that lie about what is there, one line, queues that are reset by a register, no bus
-//! that could cut a device off.
+//! What only devices on MMIO have: registers that claim a wrong device, a single interrupt line, queue reset by a
+//! register, and no bus from which a device could be disconnected.
 
 use ballonet::balloon::{Balloon, BalloonError, BalloonQueue, Options};
 use ballonet::virtio::{InterruptError, InterruptMode, MmioDevice, MmioError, TransportError, TransportKind};
@@ -15,7 +15,7 @@ fn legacy() -> Behaviour {
     Behaviour::conforming().on_legacy_mmio()
 }
 
-/// The device with other registers.
+/// The device with changed registers.
 fn with(behaviour: Behaviour, change: impl FnOnce(&mut MmioRegisters)) -> Behaviour {
     let mut changed = behaviour;
     change(changed.mmio.as_mut().expect("a device on MMIO"));
@@ -41,7 +41,7 @@ fn each_version_is_driven_by_its_own_transport_and_the_line() {
 }
 
 #[test]
-fn windows_without_a_virtio_device_are_refused_with_what_is_there() {
+fn windows_without_a_virtio_device_are_refused_with_the_value_found() {
     let magic = error_of(with(modern(), |registers| registers.magic = 0x1234_5678));
     assert!(matches!(magic, BalloonError::Mmio(MmioError::Magic { magic: 0x1234_5678, .. })), "{magic}");
     for version in [0, 3, 0xffff_fffe] {
@@ -71,7 +71,7 @@ fn a_window_that_is_too_small_is_refused_and_one_of_a_placeholder_is_empty() {
 }
 
 #[test]
-fn registers_with_values_that_cannot_be_are_named() {
+fn registers_with_impossible_values_are_named() {
     let register = |behaviour| match error_of(behaviour) {
         BalloonError::Transport(TransportError::Register { register, value, .. }) => (register, value),
         error => panic!("{error}"),
@@ -132,7 +132,7 @@ fn undefined_bits_of_the_interrupt_status_are_ignored_and_not_acknowledged() {
 }
 
 #[test]
-fn a_status_that_is_never_taken_back_holds_nobody_up() {
+fn an_interrupt_status_that_stays_set_delays_nobody() {
     let mut guest = bring_up(modern().with_bug(Bug::IsrStays));
     guest.device(|b, bus| b.set_target(600, bus));
     guest.run_steps(2000);
@@ -156,7 +156,7 @@ fn a_queue_is_reset_by_its_register_and_used_again() {
     }
 }
 
-/// QEMU's virtio-mmio offers `RING_RESET` and has no register for it: `QueueReset` reads 0, and the queue goes on.
+/// QEMU's virtio-mmio offers `RING_RESET` but lacks its register: `QueueReset` reads 0, and the queue continues.
 #[test]
 fn a_queue_that_was_not_really_reset_is_noticed() {
     let behaviour = modern().with_features(modern().features | feature::RING_RESET);
@@ -171,7 +171,7 @@ fn a_queue_that_was_not_really_reset_is_noticed() {
 }
 
 #[test]
-fn a_smaller_queue_is_taken_of_either_version() {
+fn a_smaller_queue_works_with_either_version() {
     for behaviour in [modern(), legacy()] {
         let mut guest = bring_up_as(behaviour, |options| options.queue_size = 8);
         assert!(guest.device(|b, _| b.common.queues.iter().filter(|q| q.enabled).all(|q| q.size() == 8)));
@@ -182,7 +182,7 @@ fn a_smaller_queue_is_taken_of_either_version() {
 }
 
 #[test]
-fn kicks_carry_progress_where_that_was_agreed_on_and_no_other_name() {
+fn kicks_carry_queue_progress_and_never_configuration_data() {
     let kicks = feature::NOTIFICATION_DATA | feature::NOTIF_CONFIG_DATA;
     for rings in [0, feature::RING_PACKED] {
         let mut guest = bring_up(modern().with_features(modern().features | kicks | rings));

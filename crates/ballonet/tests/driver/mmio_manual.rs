@@ -1,4 +1,5 @@
-//! The registers of the device model on MMIO on trial: operated by hand, first rightly and then with one misstep at a time.
+//! Tests the device model on MMIO: operates its registers by hand, first correctly and then with one misstep at a
+//! time.
 
 use ballonet::memory::PageFrames;
 use ballonet::platform::{DeviceAddress, DmaMemory, Platform, RegisterWindow, Registers};
@@ -9,7 +10,7 @@ use ballonet_models::{Behaviour, Machine, ModelPlatform};
 type Window = <ModelPlatform as Platform>::Registers;
 type Dma = <ModelPlatform as Platform>::Memory;
 
-/// What the hand does wrong, by the clause that it breaks.
+/// A deliberate misstep, named after the clause that it breaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Slip {
     None,
@@ -94,7 +95,7 @@ impl Hand {
         if !self.is(Slip::AcceptedUnselected) {
             self.write(0x24, 0);
         }
-        // ANY_LAYOUT of a legacy device; neither statistics nor EVENT_IDX, to keep it short.
+        // A legacy device gets ANY_LAYOUT. Neither statistics nor EVENT_IDX, to keep this short.
         self.write(0x20, if self.legacy { 1 << 27 } else { 0 });
         if !self.legacy || self.is(Slip::LegacyUpperFeatures) {
             self.write(0x24, 1);
@@ -170,7 +171,7 @@ impl Hand {
         assert!(self.registers.read32(0x60) == 0 || self.slip != Slip::None);
     }
 
-    /// Up, and one inflate.
+    /// Starts the device and inflates once.
     fn run(mut self) -> Vec<&'static str> {
         self.negotiate();
         let mut ring = self.set_up_queue(0);
@@ -195,7 +196,7 @@ impl Hand {
 }
 
 #[test]
-fn the_model_finds_nothing_wrong_with_a_driver_that_does_everything_right() {
+fn a_correct_driver_causes_no_findings() {
     for legacy in [false, true] {
         let hand = Hand::new(legacy, Slip::None);
         let (machine, at) = (hand.machine.clone(), hand.at);
@@ -240,7 +241,7 @@ fn the_model_names_the_clause_of_each_misstep() {
 }
 
 #[test]
-fn nothing_but_what_identifies_it_is_read_of_a_placeholder() {
+fn only_the_identification_of_a_placeholder_is_read() {
     let mut behaviour = Behaviour::conforming().on_mmio();
     behaviour.mmio.as_mut().expect("it is on MMIO").placeholder = true;
     let (machine, at) = Machine::with_balloon(8, behaviour);

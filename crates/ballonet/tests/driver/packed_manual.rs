@@ -1,4 +1,4 @@
-//! Tests of the model of packed rings, driven manually: correct use passes, and each misstep is named.
+//! Tests the model of packed rings by hand: correct use passes, and each misstep is reported with its clause.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -12,7 +12,7 @@ const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 const AVAILABLE: u16 = 0x80;
 
-/// A driver's side of a ring: nothing but stores.
+/// The driver's side of a ring, made of stores only.
 struct Hand {
     bus: Bus,
     areas: [u64; 3],
@@ -53,7 +53,7 @@ impl Hand {
         self.store(self.areas[1] + 2, flags);
     }
 
-    /// The device takes and returns everything. Returns the broken clauses.
+    /// Lets the device take and return everything. Returns the broken clauses.
     fn serve(mut self, features: u64, between: impl FnOnce(&Self)) -> Vec<&'static str> {
         let mut ring = PackedRing::new(0, SIZE, self.areas, features, &mut Bus::new(Ram::new(8)));
         let requests = ring.take_available(&[], &mut self.bus);
@@ -67,7 +67,7 @@ impl Hand {
 }
 
 #[test]
-fn nothing_is_wrong_with_chains_tables_and_events_that_are_right() {
+fn correct_chains_tables_and_events_cause_no_findings() {
     let hand = Hand::new();
     hand.put(0, 8, 2, AVAILABLE | NEXT);
     hand.put(1, 8, 2, AVAILABLE | WRITE);
@@ -157,7 +157,7 @@ fn a_slot_that_was_not_returned_must_not_be_reused() {
     let mut ring = hand.ring(0);
     (0..4).for_each(|slot| hand.put(slot, 8, slot as u16, AVAILABLE));
     assert_eq!(ring.take_available(&[], &mut hand.bus).len(), 4);
-    // The next lap's flags, over the descriptor that the device still has.
+    // Flags of the next lap, on the descriptor that the device still has.
     hand.put(0, 8, 0, 0x8000);
     let _ = ring.take_available(&[], &mut hand.bus);
     assert!(hand.bus.missteps().iter().any(|misstep| misstep.clause == "PACKED-SG-05"));

@@ -1,4 +1,5 @@
-//! Page poison: the driver announces the value of free frames, and they hold it whenever the specification demands it.
+//! Page poison: the driver announces the value of free frames, and the frames hold it whenever the specification
+//! requires that.
 
 use ballonet::balloon::Options;
 use ballonet::virtio::spec::Features;
@@ -6,7 +7,7 @@ use ballonet::virtio::spec::Features;
 use super::guest::{Guest, bring_up, bring_up_as};
 use ballonet_models::{Behaviour, feature};
 
-/// Devices that offer it, and reports and hints with it.
+/// Devices that offer it, together with reports and hints.
 fn devices() -> Vec<(String, Behaviour)> {
     let all = feature::PAGE_POISON | feature::PAGE_REPORTING | feature::FREE_PAGE_HINT;
     let legacy = ("legacy".to_string(), Behaviour::conforming().legacy());
@@ -53,15 +54,12 @@ fn frames_are_filled_before_they_are_reported_and_keep_it() {
         let mut guest = poisoned(behaviour, 0x5a);
         guest.run();
         let reported = guest.device(|b, _| b.reported);
-        assert_eq!(reported, guest.platform.frames.whole_regions() * 512, "{name}: whatever else, it is reported");
+        assert_eq!(reported, guest.platform.frames.whole_regions() * 512, "{name}: all free memory is still reported");
         assert!(guest.platform.frames.hold(2048));
         guest.platform.frames.unhold();
         guest.driver_mut().report_now();
         guest.run();
-        assert!(
-            guest.device(|b, _| b.reported) > reported,
-            "{name}: what was used holds something else, and is filled"
-        );
+        assert!(guest.device(|b, _| b.reported) > reported, "{name}: used frames hold something else, and are filled");
         guest.expect_balloon(0);
         guest.finish();
     }
@@ -88,7 +86,7 @@ fn hinted_frames_are_filled_when_done_and_when_reclaimed_early() {
 }
 
 #[test]
-fn frames_on_their_way_to_the_host_are_filled_when_a_reset_brings_them_back() {
+fn frames_in_flight_to_the_host_are_filled_when_a_reset_returns_them() {
     let (_, behaviour) = devices().swap_remove(0);
     let features = behaviour.features & !feature::PAGE_REPORTING;
     let mut guest = poisoned(Behaviour { service: 10_000_000, ..behaviour.with_features(features) }, 0x5a);
@@ -103,7 +101,7 @@ fn frames_on_their_way_to_the_host_are_filled_when_a_reset_brings_them_back() {
     guest.freeze().unwrap();
     assert_eq!(guest.machine.bus(|bus| bus.ram.count_untouched()), 0);
     guest.restore().unwrap();
-    assert_eq!(told(&guest), Some(0x5a5a_5a5a), "it is told anew after each reset");
+    assert_eq!(told(&guest), Some(0x5a5a_5a5a), "it is announced again after each reset");
     guest.run();
     guest.expect_balloon(2000);
     guest.follow(0);

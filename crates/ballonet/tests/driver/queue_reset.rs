@@ -1,4 +1,4 @@
-//! One queue of a running device is reset and enabled again while the others continue (virtio 1.4, 2.6.1).
+//! Resets and re-enables one queue of a running device while the others continue (virtio 1.4, 2.6.1).
 
 use ballonet::memory::{FrameRun, PageFrames};
 use ballonet::pci::{Bdf, MsixVector};
@@ -21,7 +21,7 @@ fn index(number: u16) -> QueueIndex {
     QueueIndex::new(number).expect("a small number")
 }
 
-/// A balloon driven step by step.
+/// A balloon operated step by step.
 struct Rig {
     machine: Machine,
     platform: ModelPlatform,
@@ -31,7 +31,7 @@ struct Rig {
     lent: Lent,
 }
 
-/// Memory lent to the device: two queues, and the frame number of the request in flight.
+/// Memory shared with the device: two queues, and the frame number of the request in flight.
 struct Lent {
     queues: Vec<Vring>,
     buffer: Dma,
@@ -71,7 +71,7 @@ impl Rig {
         Self { machine, platform, at, running: connected.run(), format, lent }
     }
 
-    /// Sends a frame to the host, or asks for it back.
+    /// Sends a frame to the host, or requests it back.
     fn send(&mut self, queue: usize, run: FrameRun) {
         self.lent.buffer.store32(0, run.pfns().next().expect("a frame").0);
         let segment = Segment { address: self.lent.buffer.device_address(), length: 4 };
@@ -80,7 +80,7 @@ impl Rig {
         self.running.publish(&mut self.lent.queues[queue]);
     }
 
-    /// Waits for the interrupt of a completion, and pops it.
+    /// Waits for the interrupt of a completion and pops it.
     fn receive(&mut self, queue: usize) -> FrameRun {
         for _ in 0..100 {
             let pending = self.running.interrupts.take();
@@ -91,7 +91,7 @@ impl Rig {
             }
             self.machine.sleep();
         }
-        panic!("no interrupt tells of a completion");
+        panic!("no interrupt announces a completion");
     }
 
     fn inflate(&mut self) -> FrameRun {
@@ -109,12 +109,12 @@ impl Rig {
         self.platform.frames.release(run);
     }
 
-    /// Resets a queue, releases its memory, and replaces it by one of another size. Returns the requests in flight.
+    /// Resets a queue, releases its memory, and replaces it with one of another size. Returns the requests in flight.
     fn reset(&mut self, queue: usize, size: u16) -> Result<Vec<FrameRun>, TransportError> {
         let proof = self.running.device.reset_queue(index(queue as u16), &self.platform)?;
         let fresh = vring(&mut self.platform, self.format, queue as u16, size);
         let old = core::mem::replace(&mut self.lent.queues[queue], fresh);
-        let dropped = old.release(&mut self.platform, &proof);
+        let dropped = old.release(&mut self.platform, &proof).collect();
         let vector = self.running.interrupts.queue_vector(proof.queue());
         let (size, addresses) = (self.lent.queues[queue].size(), self.lent.queues[queue].addresses());
         let again = index(queue as u16);
@@ -154,7 +154,7 @@ fn a_queue_works_on_after_each_of_many_resets_and_so_do_the_others() {
             let mut rig = Rig::new(behaviour.clone(), mode);
             for round in 0..20_u16 {
                 rig.inflate();
-                // Every size, also larger ones than before.
+                // All sizes, also larger than before.
                 let size = [64, 1, 16, 2, 64, 32][usize::from(round % 6)];
                 assert_eq!(rig.reset(usize::from(round % 2), size).unwrap(), []);
                 rig.inflate();
@@ -168,7 +168,7 @@ fn a_queue_works_on_after_each_of_many_resets_and_so_do_the_others() {
 }
 
 #[test]
-fn what_was_in_flight_comes_back_and_no_late_interrupt_does_harm() {
+fn requests_in_flight_come_back_and_late_interrupts_do_no_harm() {
     for behaviour in resettable() {
         let mut rig = Rig::new(Behaviour { stalls_after: Some(0), ..behaviour }, InterruptMode::PerQueue);
         let run = rig.platform.frames.take_free(1).expect("a frame");
@@ -194,7 +194,7 @@ fn memory_is_kept_from_a_queue_that_does_not_finish_its_reset() {
 }
 
 #[test]
-fn a_queue_of_a_device_that_goes_meanwhile_is_not_reset() {
+fn a_queue_of_a_device_removed_meanwhile_is_not_reset() {
     let [split, _] = resettable();
     let mut rig = Rig::new(Behaviour { queue_reset_time: u64::MAX, ..split }, InterruptMode::PerQueue);
     rig.machine.balloon(rig.at, |balloon, _| balloon.remove_after(20));
@@ -202,7 +202,7 @@ fn a_queue_of_a_device_that_goes_meanwhile_is_not_reset() {
 }
 
 #[test]
-fn the_model_sees_a_queue_that_is_set_up_again_too_soon_or_without_its_vector() {
+fn the_model_detects_a_queue_set_up_too_soon_or_without_its_vector() {
     for (slow, vector, clause) in [(false, None, "QRST-03"), (true, MsixVector::new(1), "PCI-COMMON-07")] {
         let [split, _] = resettable();
         let mut rig = Rig::new(split, InterruptMode::PerQueue);
@@ -210,7 +210,7 @@ fn the_model_sees_a_queue_that_is_set_up_again_too_soon_or_without_its_vector() 
         let fresh = vring(&mut rig.platform, rig.format, 0, 64);
         let addresses = fresh.addresses();
         if slow {
-            // A reset that was seen complete is undone.
+            // Undo a reset that was already seen complete.
             rig.machine.balloon(rig.at, |balloon, _| balloon.common.queues[0].resetting = Some(u64::MAX));
         }
         let _ = rig.running.device.enable_queue_again(proof, vector, 64, addresses);

@@ -1,5 +1,5 @@
-//! How the driver reaches its device's structures: wherever the capabilities say that they are, by mappings where it can,
-//! and through the window in configuration space where it cannot.
+//! How the driver reaches its device's structures: anywhere that the capabilities point to, by mappings where
+//! possible, otherwise through the PCI configuration access capability.
 
 use ballonet::balloon::BalloonError;
 use ballonet::pci::{Bdf, ConfigSpace};
@@ -20,13 +20,13 @@ fn works(mut guest: Guest) {
     guest.finish();
 }
 
-/// The driver comes up with every structure reached through configuration space.
+/// Starts the driver with every structure reached through configuration space.
 #[track_caller]
 fn through_config(behaviour: Behaviour, mode: Option<InterruptMode>) -> Guest {
     let choose = |options: &mut ballonet::balloon::Options| {
         (options.through_config, options.interrupts) = (true, mode);
     };
-    // No BAR but that of the MSI-X table can be mapped.
+    // Only the BAR of the MSI-X table can be mapped.
     expect_up(try_choosing(behaviour.with_pci_access(), choose, |machine| machine.limit_reach(&[0, 2, 4], true)))
 }
 
@@ -60,7 +60,7 @@ fn wide_kicks_go_through_configuration_space_too() {
 
 #[test]
 fn what_the_platform_cannot_map_is_reached_through_configuration_space() {
-    // The MSI-X table is in a BAR of its own, or in the one that cannot be mapped.
+    // The MSI-X table is in its own BAR, or in the one that cannot be mapped.
     for (behaviour, bar, mode) in [
         (Behaviour::qemu_10(6), 4, PerQueue),
         (Behaviour::cloud_hypervisor(), 0, Polling),
@@ -139,7 +139,7 @@ fn a_device_that_vanishes_behind_the_window_is_let_go() {
     assert!(survived, "2000 accesses should be enough");
 }
 
-/// The clauses that these accesses to the window break; each is a width of data and a selection.
+/// The clauses that these accesses to the window break; each is a data width and a selection.
 fn clauses_of(accesses: &[(u8, u8, u32, u32)]) -> Vec<&'static str> {
     let (machine, at): (Machine, Bdf) = Machine::with_balloon(16, Behaviour::conforming().with_pci_access());
     let mut platform = ModelPlatform::new(&machine);
@@ -195,7 +195,7 @@ fn structures_work_in_any_place_and_in_any_listed_order() {
 fn capabilities_without_a_use_here_are_skipped() {
     let mut behaviour = Behaviour::conforming();
     let more = [
-        // Vendor data, a shared memory region, a future type, and two structures again.
+        // Vendor data, a shared memory region, a future type, and two structures repeated.
         Capability::Raw(vec![0x09, 0, 8, 9, 0xf4, 0x1a, 1, 2]),
         Capability::Raw([&[0x09, 0, 24, 8, 4, 3, 0, 0][..], &[0; 4], &[0, 0x10, 0, 0], &[0; 8]].concat()),
         Capability::Raw(vec![0x09, 0, 16, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),

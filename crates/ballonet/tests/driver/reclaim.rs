@@ -1,4 +1,4 @@
-//! Deflate on OOM: a guest out of memory reclaims it from the balloon, in bounded time, whatever the device does.
+//! Deflate on OOM: a guest out of memory reclaims from the balloon in bounded time, whatever the device does.
 
 use ballonet::balloon::{Changes, Options, ReclaimError};
 use ballonet::virtio::InterruptMode;
@@ -20,7 +20,7 @@ fn refusing(behaviour: Behaviour) -> Behaviour {
     behaviour.with_features(features)
 }
 
-/// A guest with a balloon of `pages` that uses all other memory.
+/// A guest with a balloon of `pages` that uses all its other memory.
 fn short_of_memory(behaviour: Behaviour, pages: u32) -> Guest {
     let mut guest = bring_up(behaviour);
     guest.follow(pages);
@@ -29,7 +29,7 @@ fn short_of_memory(behaviour: Behaviour, pages: u32) -> Guest {
     guest
 }
 
-/// Frees all that the guest uses, and lets enough time pass that the balloon may grow again.
+/// Frees everything that the guest uses, and waits until the balloon may grow again.
 pub(super) fn recover(guest: &mut Guest) {
     while guest.platform.frames.held() > 0 {
         guest.platform.frames.unhold();
@@ -49,7 +49,7 @@ fn memory_is_reclaimed_from_every_vmm_and_returned_later() {
         let relief = guest.reclaim(1000);
         assert_eq!(relief.error, None, "{name}");
         assert!(relief.frames >= 1000 && relief.asked >= relief.frames, "{name}: {relief:?}");
-        assert_eq!(guest.platform.frames.free(), relief.frames, "{name}: what is said is there");
+        assert_eq!(guest.platform.frames.free(), relief.frames, "{name}: the reported frames are free");
         guest.run();
         guest.expect_balloon(8000 - relief.asked);
         guest.hold_all();
@@ -99,7 +99,7 @@ fn without_deflate_on_oom_reclaim_stops_at_the_target() {
     assert_eq!((relief.frames, relief.asked, relief.error), (0, 0, Some(ReclaimError::Forbidden)));
     guest.run();
     guest.expect_balloon(8000);
-    // Its interrupt is lost: the driver must look.
+    // The interrupt is lost: the driver must poll.
     guest.device(|b, _| b.set_target_silently(7000));
     let relief = guest.reclaim(400);
     assert!(relief.frames >= 400 && relief.error.is_none(), "{relief:?}");
@@ -118,7 +118,7 @@ fn without_deflate_on_oom_reclaim_stops_at_the_target() {
 
 #[test]
 fn no_frame_is_used_before_the_device_has_returned_it() {
-    // The model notes a misstep for each frame that comes back too early, and `expect_balloon` finds it.
+    // For each frame that returns too early, the model notes a misstep, which `expect_balloon` reports.
     for features in [0, MUST_TELL_HOST] {
         let behaviour = offering(Behaviour::conforming());
         let bits = behaviour.features & !MUST_TELL_HOST | features;
@@ -166,10 +166,10 @@ fn a_silent_device_is_awaited_once_and_works_again_when_it_answers() {
         let before = guest.machine.now();
         assert_eq!(guest.reclaim(1000).error, Some(ReclaimError::Late));
         assert!(guest.machine.now() - before < SECOND / 10, "it is not waited for twice");
-        assert_eq!(guest.platform.frames.free(), 0, "what the device has not returned is not used");
+        assert_eq!(guest.platform.frames.free(), 0, "frames that the device has not returned are not used");
         guest.device(|b, _| b.stall_from_now(false));
         guest.run();
-        assert!(guest.platform.frames.free() >= 1000, "what was asked back comes late");
+        assert!(guest.platform.frames.free() >= 1000, "the requested frames come late");
         guest.hold_all();
         assert_eq!(guest.reclaim(1000).error, None);
         recover(&mut guest);
@@ -190,7 +190,7 @@ fn a_device_that_stops_answering_yields_what_it_answered() {
 }
 
 #[test]
-fn a_lie_during_reclaim_ends_in_a_named_error_and_a_whole_guest() {
+fn a_lie_during_reclaim_ends_in_a_named_error_and_an_intact_guest() {
     for lie in [Lie::IdOutOfRange, Lie::IdNotInFlight, Lie::IdRepeated, Lie::IndexJumps] {
         for base in [Behaviour::conforming(), Behaviour::qemu_7_2(), Behaviour::conforming().packed()] {
             let mut guest = short_of_memory(Behaviour { stolen: MS, ..offering(base) }, 8000);
@@ -265,13 +265,13 @@ fn reports_that_never_come_back_do_not_block_reclaim() {
     guest.device(|b, _| b.stall_from_now(true));
     guest.poll_once();
     guest.hold_all();
-    assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Late), "nobody answers");
+    assert_eq!(guest.reclaim(100).error, Some(ReclaimError::Late), "the device does not answer");
     guest.shut_down();
     guest.finish();
 }
 
-/// The host keeps asking for all memory while a program takes all of it: the program gets it, the balloon does not
-/// thrash, and in the end the host reaches its target.
+/// The host keeps asking for all memory while a program allocates all of it: the program gets it, the balloon does
+/// not thrash, and in the end the host reaches its target.
 #[test]
 fn a_host_that_keeps_asking_the_opposite_starves_no_reclaim() {
     let choose = |options: &mut Options| options.oom.cooldown = 50 * MS;
@@ -287,14 +287,14 @@ fn a_host_that_keeps_asking_the_opposite_starves_no_reclaim() {
             }
             guest.driver_mut().memory_freed();
         }
-        // A little less or more each time, so that each is a new target.
+        // Alternating values, so that each is a new target.
         guest.device(|b, bus| b.set_target(total as u32 - round % 2, bus));
         guest.run_steps(20);
         for _ in 0..8 {
             if !guest.platform.frames.hold(128) {
                 let relief = guest.reclaim(128);
                 assert!(relief.error.is_none() && relief.frames >= 128, "round {round}: {relief:?}");
-                // Contiguous frames may still be missing.
+                // Contiguous frames may still be lacking.
                 for _ in 0..128 {
                     assert!(guest.platform.frames.hold(1), "round {round}");
                 }
@@ -326,7 +326,7 @@ fn changes_during_reclaim_are_reported_by_the_next_poll() {
     assert!(guest.driver().status().cooling.is_some());
     guest.changes = Changes::empty();
     recover(&mut guest);
-    assert!(guest.changes.contains(Changes::SETTLED), "the host has again what it wants");
+    assert!(guest.changes.contains(Changes::SETTLED), "the target is reached again");
     assert_eq!(guest.driver().status().cooling, None);
     guest.finish();
 }

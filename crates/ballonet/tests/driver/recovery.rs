@@ -1,5 +1,5 @@
-//! A balloon lives through resets, asked for by either side and at any moment, through being frozen, and through the
-//! removal of its device: every frame is accounted for, and work goes on where there is a device to do it.
+//! A balloon survives resets by either side at any moment, a freeze, and the removal of its device: every frame is
+//! accounted for, and work continues while there is a device.
 
 use ballonet::balloon::{BalloonError, BalloonQueue, Changes, Options, ResetReason};
 use ballonet::virtio::TransportError;
@@ -12,7 +12,7 @@ mod removal;
 /// RAM of the guests, in MiB.
 const RAM: u32 = 24;
 
-/// Devices that differ in what a reset has to deal with: rings, interrupts, when requests are served.
+/// Devices that differ in what a reset must handle: rings, interrupts, the time at which requests are served.
 fn kinds() -> [(&'static str, Behaviour); 6] {
     [
         ("conforming", Behaviour::conforming()),
@@ -24,7 +24,7 @@ fn kinds() -> [(&'static str, Behaviour); 6] {
     ]
 }
 
-/// Brings the driver up with few requests in flight, so that little memory makes long traffic.
+/// Starts the driver with few requests in flight, so that little memory makes long traffic.
 #[track_caller]
 fn bring_up(behaviour: Behaviour) -> Guest {
     expect_up(try_options(RAM, behaviour, few_in_flight()))
@@ -36,7 +36,7 @@ fn few_in_flight() -> Options {
     options
 }
 
-/// Without the bit by which a host insists on being told before its frames are used again.
+/// Without `MUST_TELL_HOST`, by which a host demands to be told before frames are used again.
 fn lenient(behaviour: Behaviour) -> Behaviour {
     let features = behaviour.features & !feature::MUST_TELL_HOST;
     behaviour.with_features(features)
@@ -44,7 +44,7 @@ fn lenient(behaviour: Behaviour) -> Behaviour {
 
 // DEVICE_NEEDS_RESET.
 
-/// The last reset: why, which queue, and the frames in flight to the host and back.
+/// The last reset: its reason, its queue, and the frames that were inflating and deflating.
 fn last_reset(guest: &Guest) -> Option<(ResetReason, Option<BalloonQueue>, u64, u64)> {
     guest.driver().status().last_reset.map(|report| (report.reason, report.queue, report.inflating, report.deflating))
 }
@@ -87,7 +87,7 @@ fn a_reset_that_was_needed_is_reported_with_what_was_in_flight() {
 }
 
 #[test]
-fn a_need_that_no_interrupt_tells_of_is_seen_by_whoever_looks() {
+fn a_needed_reset_without_an_interrupt_is_found_by_polling() {
     let mut guest = bring_up(Behaviour::conforming());
     guest.run();
     guest.device(|b, bus| {
@@ -141,7 +141,7 @@ fn a_device_that_needs_a_reset_now_and_then_is_never_given_up_on() {
 }
 
 #[test]
-fn a_driver_that_is_to_recover_never_gives_up_at_once() {
+fn a_driver_without_recoveries_gives_up_at_once() {
     let mut options = few_in_flight();
     options.recoveries = 0;
     let behaviour = Behaviour { needs_reset_after: Some(2), ..Behaviour::conforming() };
@@ -172,7 +172,7 @@ fn a_device_that_does_not_come_up_again_is_given_up_on_with_nothing_lost() {
     }
 }
 
-// Resets by us.
+// Resets by the driver.
 
 #[test]
 fn a_reset_at_any_point_of_the_traffic_loses_no_frame_and_the_target_is_met() {
@@ -272,7 +272,7 @@ fn a_reset_that_never_ends_withholds_what_was_in_flight_and_the_driver_gives_up(
     assert!(matches!(guest.reset(), Err(BalloonError::Transport(TransportError::ResetTimeout { .. }))));
     let status = guest.driver().status();
     assert_eq!((status.withheld, status.actual), (deflating, 4000 - deflating));
-    assert_eq!(guest.platform.frames.in_flight(), deflating, "nobody uses them any more");
+    assert_eq!(guest.platform.frames.in_flight(), deflating, "they stay unused");
     assert!(guest.device(|b, _| b.common.failed() && !b.config.bus_master()));
     assert_eq!(guest.machine.allocated().vectors, 0, "no handler may stay");
     guest.machine.expect_no_missteps();
@@ -280,9 +280,9 @@ fn a_reset_that_never_ends_withholds_what_was_in_flight_and_the_driver_gives_up(
 }
 
 #[test]
-fn what_a_slow_device_kept_is_had_back_once_it_is_seen_to_be_reset() {
+fn memory_of_a_slow_device_is_reclaimed_once_its_reset_completes() {
     for (first, then) in [(0, 4000), (4000, 10)] {
-        // A device that is not reset is waited for through seconds of the model's time: the two that differ most.
+        // A reset that does not complete takes seconds of model time: test only the two most different kinds.
         for (name, kind) in kinds().into_iter().step_by(5) {
             let features = kind.features | feature::PAGE_REPORTING;
             let mut guest = bring_up(kind.with_features(features));
@@ -300,7 +300,7 @@ fn what_a_slow_device_kept_is_had_back_once_it_is_seen_to_be_reset() {
             for _ in 0..2 {
                 guest.reset().expect_err("a device that is not seen to be reset");
                 assert_eq!(guest.driver().status().withheld, in_flight, "{name}");
-                assert_eq!(guest.platform.frames.in_flight(), in_flight, "{name}: nobody uses them");
+                assert_eq!(guest.platform.frames.in_flight(), in_flight, "{name}: they stay unused");
             }
             guest.device(|b, _| {
                 b.stall_from_now(false);
@@ -360,7 +360,7 @@ fn a_queue_reset_at_any_point_of_the_traffic_loses_no_frame_and_the_target_is_me
 }
 
 #[test]
-fn what_a_queue_had_not_finished_it_gets_once_more_and_the_report_says_how_much() {
+fn a_reset_queue_gets_unfinished_requests_again_and_the_report_counts_them() {
     for (name, kind) in resettable() {
         for (queue, first, then) in [(BalloonQueue::Inflate, 0, 3000), (BalloonQueue::Deflate, 3000, 0)] {
             let mut guest = bring_up(kind.clone());
@@ -441,7 +441,7 @@ fn a_queue_for_which_there_is_no_memory_any_more_ends_the_driver_with_nothing_lo
 // Freezing.
 
 #[test]
-fn a_balloon_frozen_at_any_point_goes_on_where_it_was_to_the_target_as_it_is_then() {
+fn a_balloon_frozen_at_any_point_resumes_towards_the_current_target() {
     for (name, kind) in kinds() {
         for steps in 0..12 {
             let mut guest = bring_up(kind.clone());

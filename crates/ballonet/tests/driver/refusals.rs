@@ -1,12 +1,12 @@
-//! Every request to the platform, refused in turn: the driver works without it, or gives up, restores the initial state and
-//! sets FAILED.
+//! Each request to the platform is refused in turn: the driver works without it, or fails, restores the initial state
+//! and sets FAILED.
 
 use ballonet::balloon::Options;
 
 use super::guest::try_choosing;
 use ballonet_models::{Behaviour, Machine};
 
-/// The devices, and how they are driven: each transport, each step of the ladder, both ways to registers.
+/// The devices and how they are driven: each transport, each step of the ladder, both ways to reach registers.
 fn devices() -> Vec<(&'static str, Behaviour, bool)> {
     vec![
         ("a vector a queue", Behaviour::conforming(), false),
@@ -21,8 +21,8 @@ fn devices() -> Vec<(&'static str, Behaviour, bool)> {
     ]
 }
 
-/// Brings a driver up, exercises it and shuts it down, while the platform refuses as `prepare` says. Returns whether it came
-/// up, and the number of requests to the platform.
+/// Starts a driver, uses it and shuts it down, while the platform refuses as `prepare` says. Returns whether it
+/// started, and the number of requests to the platform.
 fn live(behaviour: &Behaviour, through_config: bool, prepare: impl FnOnce(&Machine)) -> (bool, u64) {
     let choose = |options: &mut Options| options.through_config = through_config;
     match try_choosing(behaviour.clone(), choose, prepare) {
@@ -33,7 +33,7 @@ fn live(behaviour: &Behaviour, through_config: bool, prepare: impl FnOnce(&Machi
             }
             let machine = guest.machine.clone();
             guest.finish();
-            assert_eq!(machine.asked(), asked, "a driver that runs, or goes, asks for nothing that it may not get");
+            assert_eq!(machine.asked(), asked, "a driver that runs or shuts down requests nothing that can be refused");
             (true, asked)
         }
         Err(failure) => {
@@ -46,7 +46,7 @@ fn live(behaviour: &Behaviour, through_config: bool, prepare: impl FnOnce(&Machi
 #[test]
 fn any_refusal_is_worked_around_or_undone() {
     for (name, behaviour, through_config) in devices() {
-        // Off, or on as firmware may leave it.
+        // Off, or on, as firmware may leave it.
         for command in [0, 7] {
             let behaviour = Behaviour { command, ..behaviour.clone() };
             let (_, asked) = live(&behaviour, through_config, |machine| machine.refuse(0..0));
@@ -62,9 +62,9 @@ fn any_refusal_is_worked_around_or_undone() {
     }
 }
 
-/// Refusals and errors of the device itself during bring-up.
+/// Refusals and errors by the device itself during the start.
 #[test]
-fn a_device_that_spoils_its_own_start_gets_failed() {
+fn a_device_that_fails_its_own_start_gets_failed() {
     let legacy = || Behaviour::conforming().legacy();
     for (name, behaviour) in [
         ("no VERSION_1", Behaviour::conforming().with_features(1)),

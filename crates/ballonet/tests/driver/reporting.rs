@@ -16,7 +16,7 @@ fn reported(guest: &Guest) -> u64 {
     guest.device(|balloon, _| balloon.reported)
 }
 
-/// A guest whose balloon reports by this policy, once everything has been reported.
+/// A guest whose balloon reports by this policy, after everything has been reported.
 fn with_policy(reporting: ReportPolicy) -> Guest {
     let choose = |options: &mut Options| options.reporting = reporting;
     let mut guest = expect_up(try_chosen(offering(Behaviour::conforming()), choose));
@@ -48,7 +48,7 @@ fn what_was_used_and_freed_is_reported_again_when_it_is_old_enough() {
     let before = reported(&guest);
     assert!(guest.platform.frames.hold(1024));
     guest.wait(300 * MS);
-    assert_eq!(reported(&guest), before, "memory in use is nobody's to report");
+    assert_eq!(reported(&guest), before, "memory in use is not reported");
     guest.platform.frames.unhold();
     guest.wait(90 * MS);
     assert_eq!(reported(&guest), before, "too young");
@@ -74,7 +74,7 @@ fn memory_that_comes_and_goes_is_left_alone() {
 }
 
 #[test]
-fn memory_too_little_to_be_worth_it_waits_for_more() {
+fn memory_below_the_threshold_waits_for_more() {
     let mut guest = with_policy(ReportPolicy { age: 100 * MS, threshold: 2048, budget: 1 << 20 });
     let before = reported(&guest);
     assert!(guest.platform.frames.hold(1024) && guest.platform.frames.hold(1024));
@@ -123,7 +123,7 @@ fn reports_that_do_not_come_back_are_in_flight_like_other_requests() {
     let in_flight = guest.platform.frames.in_flight();
     assert_ne!(in_flight, 0);
     assert_eq!(guest.driver().status().reporting, in_flight);
-    assert_eq!(guest.poll_once(), Next::Soon, "somebody has to look whether the device is still well");
+    assert_eq!(guest.poll_once(), Next::Soon, "the driver must check whether the device still works");
     guest.device(|balloon, _| balloon.stall_from_now(false));
     guest.reset().unwrap();
     guest.run();

@@ -1,4 +1,4 @@
-//! The format of the queues, and the abilities of packed rings.
+//! The format of the queues, and the features of packed rings.
 
 use ballonet::balloon::BalloonError;
 use ballonet::virtio::RingFormat;
@@ -8,7 +8,7 @@ use ballonet_models::feature::RING_PACKED;
 use ballonet_models::{Behaviour, Handling, Schedule};
 
 #[test]
-fn packed_rings_are_taken_where_they_are_offered_and_not_declined() {
+fn packed_rings_are_used_where_offered_and_not_declined() {
     use RingFormat::{Packed, Split};
     let (split, packed) = (Behaviour::conforming(), Behaviour::conforming().packed());
     for (behaviour, choice, format) in [
@@ -28,7 +28,7 @@ fn packed_rings_are_taken_where_they_are_offered_and_not_declined() {
 }
 
 #[test]
-fn a_format_that_is_asked_for_and_not_offered_is_an_error_and_leaves_nothing_behind() {
+fn a_requested_format_that_is_not_offered_is_an_error_and_leaves_nothing_behind() {
     let failure =
         try_ring(Behaviour::conforming(), Some(RingFormat::Packed)).err().expect("packed rings are not offered");
     assert!(matches!(failure.error, BalloonError::RingFormat { format: RingFormat::Packed, .. }), "{}", failure.error);
@@ -49,7 +49,7 @@ fn packed_rings_of_any_size_are_used_as_they_are() {
 }
 
 #[test]
-fn requests_on_packed_rings_are_told_apart_whatever_their_order() {
+fn requests_on_packed_rings_are_matched_in_any_order() {
     let choices = (0..64_u32).map(|i| (i.wrapping_mul(40_503) % 65_536) as u16).collect();
     let schedule = Schedule::new(choices);
     for queue_size in [3, 7, 64] {
@@ -64,7 +64,7 @@ fn requests_on_packed_rings_are_told_apart_whatever_their_order() {
 }
 
 #[test]
-fn no_kick_on_a_packed_ring_is_made_for_nothing() {
+fn no_kick_on_a_packed_ring_is_unneeded() {
     let mut guest = bring_up(Behaviour::conforming().packed());
     guest.follow(4000);
     guest.follow(0);

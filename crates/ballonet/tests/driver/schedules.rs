@@ -1,4 +1,4 @@
-//! Any device within the rules, at any pace and in any order: the balloon ends where it should.
+//! Any device within the rules, at any pace and in any order: the balloon reaches its target.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn behaviours() -> impl Strategy<Value = Behaviour> {
         move |(base, schedule, handling, queue_size, (service, interrupt_delay, spurious))| Behaviour {
             schedule,
             handling,
-            // Split queues have a power of two.
+            // Split queues have a power of two entries.
             queue_size: if bases[base].1.features & feature::RING_PACKED == 0 {
                 1 << queue_size.ilog2()
             } else {
@@ -40,7 +40,7 @@ fn lies() -> impl Strategy<Value = Lie> {
     ])
 }
 
-/// A target and the steps that the driver gets before the next.
+/// A target, and the number of steps that the driver gets before the next.
 fn course() -> impl Strategy<Value = Vec<(u32, u32)>> {
     prop::collection::vec((0_u32..7000, 0_u32..12), 1..12)
 }
@@ -85,10 +85,11 @@ proptest! {
         guest.platform.frames.expect_patterns();
         prop_assert_eq!(guest.platform.frames.in_flight(), 0);
         guest.expect_nothing_allocated();
-        // A forged completion of a request in flight cannot be told from a true one.
+        // A forged completion of a request in flight looks like a true one.
         let deceived = matches!(lie, Lie::IdNotInFlight | Lie::IdRepeated);
-        // The consequences of believing it: frames used too soon, or reported while the device still has them in the balloon,
-        // and ring slots and request memory reused, so that the device reads the next request's data in the old one.
+        // The consequences of believing it: frames are used too soon, or reported while the device still has them in
+        // the balloon. Ring slots and request memory are reused, so the device reads the next request's data in place
+        // of the old.
         let balloon = ["BAL-OP-01", "BAL-OP-06", "BAL-OP-07", "BAL-OP-09", "BAL-OP-10", "BAL-REPORT-03"];
         let queue = ["CLEAN-01", "PACKED-SG-05", "RSVD-05"];
         let excused = |m: &Misstep| deceived && (balloon.contains(&m.clause) || queue.contains(&m.clause));

@@ -1,4 +1,4 @@
-//! Requests of several descriptors, chained and through tables, and queues that the driver makes smaller.
+//! Requests of several descriptors, chained and through indirect tables, and queues that the driver makes smaller.
 
 use ballonet::balloon::RequestShape;
 use ballonet::virtio::TransportKind;
@@ -69,7 +69,7 @@ fn no_request_is_longer_than_its_queue() {
 }
 
 #[test]
-fn queues_are_made_as_small_as_was_asked_for_and_answer_for_statistics_at_every_size() {
+fn queues_have_the_requested_size_and_statistics_work_at_every_size() {
     for queue_size in [1, 2, 3, 5, 16, 48, 64, 1000] {
         for event_idx in [false, true] {
             let features = if event_idx { device().features } else { device().features & !EVENT_IDX };

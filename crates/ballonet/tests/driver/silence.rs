@@ -1,4 +1,4 @@
-//! A device whose registers answer, but that returns no requests.
+//! A device whose registers respond but that returns no requests.
 
 use ballonet::balloon::Changes;
 
@@ -8,8 +8,8 @@ use super::guest::{Guest, bring_up};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Lets seconds pass and checks the device in each, as the kernel does. Returns the numbers of reports of silence and of
-/// its end.
+/// Lets seconds pass and checks the device in each, as the kernel does. Returns how often silence was reported, and
+/// how often its end.
 fn wait(guest: &mut Guest, seconds: u32) -> (u32, u32) {
     let (mut silent, mut answers) = (0, 0);
     for _ in 0..seconds {

@@ -1,4 +1,4 @@
-//! Tests of the model of split rings, driven manually: correct use passes, and each misstep is named.
+//! Tests the model of split rings by hand: correct use passes, and each misstep is reported with its clause.
 
 use vm_memory::{Bytes, GuestAddress};
 
@@ -11,7 +11,7 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 
-/// A driver's side of a ring: nothing but stores.
+/// The driver's side of a ring, made of stores only.
 struct Hand {
     bus: Bus,
     queue: QueueModel,
@@ -60,7 +60,7 @@ impl Hand {
         self.store(self.available + 2, index);
     }
 
-    /// The device takes everything. Returns the broken clauses.
+    /// Lets the device take everything. Returns the broken clauses.
     fn serve(mut self) -> Vec<&'static str> {
         let _ = self.queue.take_available(&mut self.bus);
         self.bus.missteps().iter().map(|misstep| misstep.clause).collect()
@@ -68,7 +68,7 @@ impl Hand {
 }
 
 #[test]
-fn nothing_is_wrong_with_chains_and_tables_that_are_right() {
+fn correct_chains_and_tables_cause_no_findings() {
     let hand = Hand::new(EVENT_IDX | INDIRECT_DESC);
     hand.put(0, (8, NEXT, 1));
     hand.put(1, (8, NEXT | WRITE, 3));
@@ -150,7 +150,7 @@ fn descriptors_in_order_go_round_the_end_of_the_table() {
 }
 
 #[test]
-fn an_index_that_goes_back_or_too_far_is_seen() {
+fn an_index_that_goes_back_or_too_far_is_detected() {
     for index in [u16::MAX, SIZE + 1] {
         let hand = Hand::new(0);
         hand.put(0, (8, 0, 0));

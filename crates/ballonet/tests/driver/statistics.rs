@@ -1,4 +1,4 @@
-//! Statistics: requested, answered with true values, one buffer at a time.
+//! Statistics: requested by the device, answered with true values, one buffer at a time.
 
 use ballonet::balloon::Statistics;
 use ballonet::balloon::wire::Tag;
@@ -16,7 +16,7 @@ fn value(guest: &Guest, tag: u16) -> Option<u64> {
     guest.device(|b, _| b.reports.last().and_then(|report| report.iter().find(|(t, _)| *t == tag).map(|(_, v)| *v)))
 }
 
-/// Asks for a report and waits for it.
+/// Requests a report and waits for it.
 fn ask(guest: &mut Guest) {
     let before = guest.device(|b, _| b.reports.len());
     assert!(guest.device(Balloon::request_statistics), "the device has no statistics buffer");
@@ -82,13 +82,13 @@ fn statistics_are_answered_while_the_balloon_moves() {
     guest.finish();
 }
 
-/// Those of virtio 1.4 and those that Linux has added: all but one, since there have to be a multiple of three.
+/// The tags of virtio 1.4 and Linux's additions: all but one, since the length must be a multiple of three.
 #[test]
 fn of_all_sixteen_statistics_fifteen_are_sent() {
     let mut guest = bring_up(Behaviour::conforming());
     let all = Tag::ALL.into_iter().fold(Statistics::default(), |all, tag| all.with(tag, 1000 + tag as u64));
     guest.platform.told = all;
-    // The driver asks for the set of tags when it starts; earlier ones do not count.
+    // The driver requests the tags when it starts; earlier requests do not count.
     guest.freeze().expect("it can be frozen");
     guest.device(|b, _| b.reports.clear());
     guest.restore().expect("it comes up again");

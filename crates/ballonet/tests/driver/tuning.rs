@@ -1,5 +1,5 @@
-//! Inflating adapts to the device: chains where the device reads them, reports first where that is faster, and batches
-//! bounded by synchronous kicks. All of it is measured, and none of it loses a frame.
+//! Inflating adapts to the device: chains if the device reads them, reports first if that is faster, and smaller
+//! batches if kicks are synchronous. All of this is measured, and loses no frame.
 
 use ballonet::balloon::{BalloonQueue, ChainSupport, Options, Path, RequestShape, ResetReason};
 use ballonet::memory::REGION_FRAMES;
@@ -10,12 +10,12 @@ use ballonet_models::{Behaviour, Costs, Handling, Quirks, Schedule};
 
 const MS: u64 = 1_000_000;
 
-/// A host that reclaims written memory more slowly by 4 KiB frames than by reports of ranges.
+/// A host that reclaims written memory more slowly frame by frame than by reports of ranges.
 const SLOW_FRAMES: Costs = Costs { written: 1600, empty: 600, region: 170_000 };
-/// A host for which reports are costly.
+/// A host with expensive reports.
 const SLOW_REPORTS: Costs = Costs { written: 700, empty: 600, region: 900_000 };
 
-/// A guest of this many MiB in which frames can be marked.
+/// A guest with this many MiB in which frames can be marked.
 fn marking(ram: u32, behaviour: Behaviour, choose: impl FnOnce(&mut Options)) -> Guest {
     let mut options = Options::default();
     choose(&mut options);
@@ -24,7 +24,7 @@ fn marking(ram: u32, behaviour: Behaviour, choose: impl FnOnce(&mut Options)) ->
     guest
 }
 
-/// The device with other quirks, on which the driver probes for chains.
+/// The device with other quirks, on which the driver tries chains.
 fn with(behaviour: Behaviour, change: impl FnOnce(&mut Quirks)) -> Behaviour {
     let mut behaviour = behaviour;
     behaviour.quirks.forgives_chains = true;
@@ -51,7 +51,7 @@ fn chain_support_is_found_once_from_what_the_device_does() {
         };
         let mut guest = marking(64, with(behaviour, |_| {}), |_| {});
         guest.run();
-        assert_eq!(chains(&guest), ChainSupport::Untried, "{name}: nothing is tried before the host wants something");
+        assert_eq!(chains(&guest), ChainSupport::Untried, "{name}: nothing is tried before the first target");
         for pages in [511, 6000, 10, 7000, 0] {
             guest.follow(pages);
         }
@@ -79,13 +79,13 @@ fn a_host_with_huge_pages_gets_every_one_that_it_is_given() {
                 taken_away
             };
             assert_eq!(taken_away(None), u64::from(20 * REGION_FRAMES));
-            assert_eq!(taken_away(Some(RequestShape::default())), 0, "half a page at a time gives nothing back");
+            assert_eq!(taken_away(Some(RequestShape::default())), 0, "half a huge page at a time frees nothing");
         }
     }
 }
 
 #[test]
-fn a_host_that_takes_nothing_away_gets_requests_that_every_device_reads() {
+fn a_host_that_discards_nothing_gets_requests_that_every_device_reads() {
     let head_only =
         |quirks: &mut Quirks| (quirks.huge_pages, quirks.chains) = (true, ballonet_models::Chains::HeadOnly);
     let mut guest = marking(64, with(Behaviour::firecracker(), head_only), |_| {});
@@ -99,7 +99,7 @@ fn a_host_that_takes_nothing_away_gets_requests_that_every_device_reads() {
 }
 
 #[test]
-fn a_platform_that_cannot_mark_frames_is_asked_once_and_a_shape_that_was_chosen_needs_no_trial() {
+fn a_platform_that_cannot_mark_frames_is_asked_once_and_a_chosen_shape_needs_no_trial() {
     let mut plain = marking(64, Behaviour::conforming(), |_| {});
     plain.platform.frames.marking = false;
     plain.follow(8000);
@@ -115,7 +115,7 @@ fn a_platform_that_cannot_mark_frames_is_asked_once_and_a_shape_that_was_chosen_
 }
 
 #[test]
-fn a_device_that_never_gives_a_chain_back_is_reset_and_gets_no_other() {
+fn a_device_that_never_returns_a_chain_is_reset_and_gets_no_other() {
     for reporting in [0, PAGE_REPORTING] {
         let features = Behaviour::conforming().features | reporting;
         let lost = with(Behaviour::conforming().with_features(features), |q| q.chains = ballonet_models::Chains::Lost);
@@ -214,7 +214,8 @@ fn a_device_that_goes_in_the_middle_of_a_trial_leaves_all_memory_to_the_guest() 
     }
 }
 
-/// A guest in which this many frames were written and freed since everything was reported, and twice as many were not.
+/// A guest in which this many frames were written and freed since everything was reported, and twice as many were
+/// not.
 fn with_written(behaviour: Behaviour, frames: u32) -> Guest {
     let mut guest = marking(frames * 3 / 256, behaviour, |options| options.reporting.threshold = 1 << 40);
     guest.run();
@@ -239,7 +240,7 @@ fn the_faster_path_is_measured_and_taken() {
             guest.follow(49_152);
             assert_eq!(guest.driver().status().strategy.path, Some(way), "{handling:?}");
             let first = reported(&guest) - before;
-            // Two trials of 4096 frames on each path, and the region of the chain probe.
+            // Two trials of 4096 frames on each path, and the region of the chain trial.
             let expected = if way == Path::ReportFirst { 49_152 - 8192 - 512 } else { 8192 };
             assert!(first.abs_diff(expected) <= 1024, "{first} of {expected} frames were reported first");
             guest.follow(0);
@@ -253,7 +254,7 @@ fn used_memory_is_inflated_first_and_reported_first() {
     let mut guest = with_written(able(), 8192);
     assert_eq!(guest.platform.frames.unreported_regions(), 16);
     guest.follow(8192);
-    assert!(guest.platform.frames.unreported_regions() <= 2, "what is left is nearly all known to the host");
+    assert!(guest.platform.frames.unreported_regions() <= 2, "nearly all remaining memory is known to the host");
     guest.follow(0);
     guest.finish();
 }
@@ -304,7 +305,7 @@ fn frames_whose_reports_do_not_come_back_are_not_waited_for() {
 }
 
 #[test]
-fn a_kick_that_is_served_at_once_holds_the_cpu_up_for_a_few_milliseconds() {
+fn a_synchronous_kick_blocks_the_cpu_for_a_few_milliseconds() {
     let largest = |handling| {
         let features = able().features & !PAGE_REPORTING;
         let device =

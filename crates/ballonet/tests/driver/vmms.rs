@@ -1,9 +1,9 @@
-//! The quirks of real VMMs, each shown on its model, and the driver coping with them.
+//! The quirks of real VMMs, each shown on its model, and how the driver handles them.
 
 use ballonet::balloon::{BalloonError, Options};
 use ballonet::memory::PageFrames;
 use ballonet::virtio::TransportError;
-use ballonet::virtio::spec::Features;
+use ballonet::virtio::spec::{Features, Status};
 
 use super::guest::{Guest, bring_up, expect_up, try_chosen};
 use super::manual::Hand;
@@ -26,7 +26,7 @@ fn queues(guest: &Guest) -> Queues {
 fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_finds_its_own() {
     use Purpose::{Deflate, Hint, Inflate, Missing, Own, Reporting, Statistics};
     let pair = |size| vec![(Inflate, size), (Deflate, size)];
-    let table: [(Behaviour, u16, Queues); 9] = [
+    let table: [(Behaviour, u16, Queues); 13] = [
         (Behaviour::qemu_7_2(), 128, vec![(Statistics, 128)]),
         (offering(Behaviour::qemu_7_2(), PAGE_REPORTING, 0), 128, vec![(Statistics, 128), (Reporting, 32)]),
         (offering(Behaviour::qemu_10(6), FREE_PAGE_HINT, 0), 128, vec![(Statistics, 128), (Hint, 1024)]),
@@ -37,7 +37,11 @@ fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_fin
         ),
         (offering(Behaviour::cloud_hypervisor(), 0, STATS_VQ), 128, vec![(Reporting, 32)]),
         (Behaviour::firecracker(), 256, vec![(Statistics, 256), (Hint, 256), (Reporting, 256)]),
-        (Behaviour::crosvm(), 128, vec![(Statistics, 128), (Own, 128)]),
+        (Behaviour::crosvm(), 128, vec![(Statistics, 128), (Reporting, 128), (Own, 128), (Own, 128)]),
+        (Behaviour::crosvm_before_2025(), 128, vec![(Statistics, 128), (Own, 128)]),
+        (Behaviour::stratovirt(), 256, vec![(Reporting, 256), (Own, 256)]),
+        (Behaviour::dragonball(), 128, vec![(Reporting, 128)]),
+        (Behaviour::kvmtool(), 128, vec![(Statistics, 128)]),
         (Behaviour::libkrun(), 128, vec![(Statistics, 128), (Hint, 128), (Reporting, 128)]),
         (
             offering(Behaviour::conforming(), PAGE_REPORTING, STATS_VQ),
@@ -56,13 +60,13 @@ fn queues_have_the_numbers_and_sizes_that_each_vmm_gives_them_and_the_driver_fin
         assert_eq!(guest.driver_mut().queues().collect::<Vec<_>>(), expected);
         guest.run();
         let used = guest.device(|b, _| b.common.queues.iter().filter(|queue| queue.enabled).count());
-        assert_eq!(used, expected.len(), "queues of features that the driver does not know stay alone");
+        assert_eq!(used, expected.len(), "queues of features unknown to the driver stay unused");
         guest.finish();
     }
 }
 
 #[test]
-fn queues_of_declined_features_are_there_all_the_same_and_shift_nothing() {
+fn queues_of_declined_features_exist_and_shift_no_others() {
     let firecracker = Behaviour::firecracker();
     let firecracker = Behaviour { quirks: Quirks { wants_every_queue: false, ..firecracker.quirks }, ..firecracker };
     for behaviour in [firecracker, offering(Behaviour::qemu_10(6), FREE_PAGE_HINT | PAGE_REPORTING, 0)] {
@@ -127,7 +131,7 @@ fn a_device_that_starts_neither_way_is_retried_once() {
 }
 
 #[test]
-fn a_trial_that_a_device_does_not_come_back_from_ends_in_its_reason() {
+fn a_trial_that_the_device_does_not_survive_ends_in_its_reason() {
     let Err(failure) = try_chosen(Behaviour::firecracker_failing(), declining(STATS_VQ)) else {
         panic!("it cannot be reset");
     };
@@ -149,10 +153,18 @@ fn the_device_configuration_is_as_long_as_the_offered_features_make_it() {
         (offering(qemu.clone(), FREE_PAGE_HINT, PAGE_POISON), 12),
         (qemu, 16),
         (Behaviour { layout: Behaviour::conforming().layout, ..Behaviour::cloud_hypervisor() }, 8),
+        (
+            Behaviour {
+                layout: Behaviour::conforming().layout,
+                ..offering(Behaviour::firecracker(), 0, FREE_PAGE_HINT)
+            },
+            12,
+        ),
+        (Behaviour::kvmtool(), 16),
     ] {
         let mut guest = bring_up(behaviour);
         guest.follow(10);
-        // Of the structures in BAR 4 it is the third.
+        // Its configuration is the third structure in BAR 4.
         let read = |at: u64| guest.device(|b, bus| b.bar_read(4, 0x2000 + at, 4, bus));
         read(length - 4);
         guest.machine.expect_no_missteps();
@@ -184,8 +196,8 @@ fn actual_written_in_pieces_is_kept_by_qemu_and_dropped_by_others() {
     }
 }
 
-/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. Returns the
-/// requests completed, frames that the host took, discards.
+/// Sends `count` frames by hand, in a chain of `parts` descriptors, to a device with these quirks. Returns the number
+/// of completed requests, of frames taken by the host, and of discards.
 fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64, u64) {
     let quirks = Quirks { wants_every_queue: false, ..vmm.quirks };
     let behaviour = Behaviour { quirks, ..Behaviour::conforming() };
@@ -205,7 +217,7 @@ fn send(vmm: &Behaviour, count: u32, parts: usize, backwards: bool) -> (u64, u64
 }
 
 #[test]
-fn a_descriptor_of_more_than_256_frames_is_served_passed_over_or_lost() {
+fn a_descriptor_of_more_than_256_frames_is_served_skipped_or_lost() {
     for (vmm, most, more) in [
         (Behaviour::qemu_7_2(), (1, 256), (1, 257)),
         (Behaviour::cloud_hypervisor(), (1, 256), (1, 0)),
@@ -228,6 +240,9 @@ fn of_a_chain_firecracker_reads_the_head_and_the_others_everything() {
         (Behaviour::cloud_hypervisor(), 8),
         (Behaviour::firecracker(), 4),
         (Behaviour::crosvm(), 8),
+        (Behaviour::kvmtool(), 4),
+        (Behaviour::dragonball(), 4),
+        (Behaviour::stratovirt(), 8),
     ] {
         assert_eq!(send(&vmm, 8, 2, false).1, taken, "{:?}", vmm.quirks);
     }
@@ -240,6 +255,8 @@ fn frames_are_discarded_one_by_one_or_in_ranges() {
         (Behaviour::cloud_hypervisor(), 64, 64),
         (Behaviour::firecracker(), 1, 1),
         (Behaviour::crosvm(), 1, 64),
+        (Behaviour::kvmtool(), 64, 64),
+        (Behaviour::stratovirt(), 1, 1),
     ] {
         let discards = [false, true].map(|order| send(&vmm, 64, 1, order).2);
         assert_eq!(discards, [forwards, backwards], "{:?}", vmm.quirks);
@@ -275,21 +292,82 @@ fn a_kick_is_handled_before_its_store_returns_or_later() {
     assert_eq!(after_a_round(Behaviour::qemu_10(6)), 0);
 }
 
+/// Bit 6 has had several meanings, of crosvm, of StratoVirt and of drafts; none is accepted.
 #[test]
-fn crosvms_own_bits_6_and_7_are_declined() {
-    let mut guest = bring_up(Behaviour::crosvm());
-    assert_eq!(guest.device(|b, _| b.common.accepted() & (1 << 6 | 1 << 7)), 0);
-    assert_eq!(guest.device(|b, _| b.queue_of(Purpose::Own).map(|index| b.queue(index).enabled)), Some(false));
-    guest.follow(300);
+fn private_features_are_declined_and_their_queues_stay_alone() {
+    const PRIVATE: u64 = 0x00ff_ffc0;
+    for (behaviour, own) in [
+        (Behaviour::crosvm(), 2),
+        (Behaviour::crosvm_before_2025(), 1),
+        (Behaviour::stratovirt(), 1),
+        (Behaviour::stratovirt_before_2023(), 1),
+        (offering(Behaviour::conforming(), PRIVATE, 0), 0),
+    ] {
+        let reports = behaviour.features & PAGE_REPORTING != 0;
+        let mut guest = bring_up(behaviour);
+        assert_eq!(guest.device(|b, _| b.common.accepted()) & PRIVATE, 0);
+        let queues = guest.device(|b, _| {
+            let own = b.common.queues.iter().filter(|queue| queue.purpose == Purpose::Own);
+            own.map(|queue| queue.enabled).collect::<Vec<_>>()
+        });
+        assert_eq!(queues, vec![false; own]);
+        guest.run();
+        assert_eq!(guest.device(|b, _| b.reported) > 0, reports);
+        guest.follow(300);
+        guest.follow(0);
+        guest.finish();
+    }
+}
+
+#[test]
+fn kvmtool_counts_by_itself_and_agrees_with_the_driver() {
+    let mut guest = bring_up(Behaviour::kvmtool());
+    for target in [1000, 3000, 700, 0] {
+        guest.follow(target);
+    }
+    assert!(guest.device(ballonet_models::Balloon::request_statistics));
+    guest.run();
+    assert_eq!(guest.device(|b, _| b.reports.len()), 2);
+    guest.follow(400);
+    guest.reset().unwrap_or_else(|error| panic!("{error}"));
+    guest.run();
+    guest.expect_balloon(400);
     guest.finish();
 }
 
-/// libkrun's host never asks for memory. If it did, nothing would happen and nothing would hang.
+/// Firecracker up to 1.16: the balloon works; whatever needs a reset fails at once with an error, and no frame is lost.
+#[test]
+fn a_device_without_reset_is_driven_as_far_as_it_goes() {
+    for behaviour in [Behaviour::firecracker_1_16_on_mmio(), Behaviour::firecracker_failing()] {
+        for step in [Guest::freeze, Guest::reset] {
+            let mut guest = bring_up(behaviour.clone());
+            guest.follow(1000);
+            guest.follow(200);
+            let error = step(&mut guest).expect_err("it cannot be reset");
+            let BalloonError::Transport(TransportError::ResetTimeout { waited_ms, status, .. }) = error else {
+                panic!("{error}");
+            };
+            assert!(status.contains(Status::FAILED) && waited_ms == 0, "{error}");
+            let status = guest.driver().status();
+            assert_eq!(
+                (status.actual, status.withheld),
+                (200, 0),
+                "the host keeps its frames, and nothing was in flight"
+            );
+            guest.shut_down();
+            let left = guest.machine.allocated();
+            assert_eq!((left.vectors, left.mappings), (0, 0));
+            assert!(left.dma > 0, "the device may still use its rings");
+        }
+    }
+}
+
+/// libkrun's host never inflates. If it did, nothing would happen and nothing would hang.
 #[test]
 fn a_device_that_does_not_inflate_keeps_nothing_waiting() {
     let mut guest = bring_up(Behaviour::libkrun());
     guest.run();
-    assert!(guest.device(|b, _| b.reported) > 0, "what it does is reporting");
+    assert!(guest.device(|b, _| b.reported) > 0, "it does take reports");
     assert!(guest.device(ballonet_models::Balloon::request_statistics));
     guest.run();
     assert_eq!(guest.device(|b, _| b.reports.len()), 2);
@@ -298,7 +376,7 @@ fn a_device_that_does_not_inflate_keeps_nothing_waiting() {
     let status = guest.driver_mut().status();
     assert_eq!((status.inflating, status.actual), (1000, 0));
     guest.shut_down();
-    assert_eq!(guest.platform.frames.in_flight(), 0, "what was never taken comes back");
+    assert_eq!(guest.platform.frames.in_flight(), 0, "frames that were never taken come back");
     guest.platform.frames.expect_whole();
     guest.expect_nothing_allocated();
 }
@@ -314,7 +392,7 @@ fn bit_30_makes_a_legacy_device_forget_all_features_and_frame_0_resets_it() {
         }
     });
     machine.balloon(at, |b, bus| {
-        // The reset shows as done when the status is read.
+        // The reset takes effect when the status is read.
         b.bar_read(0, 0x12, 1, bus);
         for status in [1, 3] {
             b.bar_write(0, 0x12, 1, status, bus);

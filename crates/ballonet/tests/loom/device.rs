@@ -1,4 +1,4 @@
-//! What the models need of a ring's two sides, whatever its layout.
+//! What the models need of both sides of a ring, whatever its layout.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::requests::Request;
 /// The driver's side: the real queue.
 pub type Queue = ballonet::virtio::Virtqueue<Memory, Request>;
 
-/// A layout of rings, with the driver's and the device's side.
+/// A ring layout, with the driver's and the device's side.
 pub trait Layout {
     /// The device's side.
     type Device: Device;
@@ -17,7 +17,7 @@ pub trait Layout {
     fn ring(size: u16, event_idx: bool) -> (Queue, Self::Device);
 }
 
-/// The device's side of a ring. It follows the specification, with fences of its own.
+/// The device's side of a ring. It follows the specification, with its own fences.
 pub trait Device: Send + 'static {
     /// Takes the next available request.
     fn take(&mut self) -> Option<Taken>;
@@ -25,17 +25,17 @@ pub trait Device: Send + 'static {
     /// Whether no request is available.
     fn is_idle(&self) -> bool;
 
-    /// Gives a request back as used, `written` bytes of it written. Whether the driver is to be interrupted for it.
+    /// Returns a request as used, with `written` bytes written. Whether to interrupt the driver for it.
     fn put(&mut self, taken: &Taken, written: u32) -> bool {
         self.put_all(core::slice::from_ref(taken), written)
     }
 
-    /// Gives requests back as used in order, by what it says of the last: `written` bytes of that written. Whether the
-    /// driver is to be interrupted for them.
+    /// Returns requests in order by one used entry, for the last of them, with its `written` bytes. Whether to
+    /// interrupt the driver for them.
     fn put_all(&mut self, taken: &[Taken], written: u32) -> bool;
 
-    /// Asks for a kick once the next request is available. Whether one has become available meanwhile has to be looked
-    /// at afterwards.
+    /// Asks for a kick when the next request is available. The caller must then check whether one has become
+    /// available meanwhile.
     fn enable_kicks(&mut self);
 
     /// Asks for no kicks.
@@ -45,13 +45,13 @@ pub trait Device: Send + 'static {
 /// A request as the device found it on the ring.
 #[derive(Debug)]
 pub struct Taken {
-    /// What the ring names it by.
+    /// Its identifier on the ring.
     pub id: u16,
     /// Its descriptors.
     pub descriptors: Vec<Descriptor>,
 }
 
-/// What a descriptor says about a segment.
+/// A descriptor's account of a segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Descriptor {
     pub address: u64,

@@ -1,23 +1,23 @@
-//! The index and notification protocol of virtqueues under the model checker loom: the real driver's queue on one thread,
-//! a device that follows the specification on another, and between them memory whose loads and stores are all relaxed,
-//! so that nothing orders them but fences. Without `--cfg loom` this program is empty.
+//! Checks the index and notification protocol of virtqueues with the model checker loom: the real driver's queue runs
+//! on one thread, a device that follows the specification on another. All loads and stores of their shared memory are
+//! relaxed, so that only fences order them. Without `--cfg loom` this program is empty.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release --no-default-features --test loom
 //! ```
 //!
-//! Proved for split and packed rings, with and without `EVENT_IDX`, and with `IN_ORDER` for entries that tell of several
-//! requests: no request and no completion is seen in part, and nobody sleeps while there is work for it. And each of the three barriers is needed: the same models fail without it,
-//! and *full* cannot be anything weaker.
+//! Proved for split and packed rings, with and without `EVENT_IDX`, and with `IN_ORDER` for entries that complete
+//! several requests: no side sees a part of a request or completion, and no side sleeps while it has work. Each of
+//! the three barriers is necessary: without it these models fail, and anything weaker than *full* fails too.
 //!
 //! What the checker does not show:
-//! - It runs a thread's accesses in program order, so that a load never sees a store of the future. A store that overtakes
-//!   an earlier load is out of its reach.
-//! - Its sequentially consistent fences order a little more than those of the language: whatever came before one is
-//!   seen after the next. Therefore *publish* and *observe* have models in which no such fence hides that they are gone.
-//! - A kick and an interrupt order memory here, as they do on PCI: what was stored before is seen by whoever gets one.
-//! - It skips orders that it believes to be alike, remembering only the last access to each field. `models` says what is
-//!   done about it.
+//! - Loom runs a thread's accesses in program order, so a load never sees a later store. It cannot show a store that
+//!   overtakes an earlier load.
+//! - Its sequentially consistent fences order slightly more than the language's: everything before one is seen after
+//!   the next. So *publish* and *observe* have models without such a fence, which could hide that they are missing.
+//! - A kick and an interrupt order memory here, as on PCI: the receiver sees everything stored before.
+//! - It skips orders that it takes for equivalent, and remembers only the last access to each field. `models`
+//!   describes the remedy.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "the parts are written as a library of this test program")]
@@ -113,7 +113,7 @@ macro_rules! proofs {
     };
 }
 
-/// What `IN_ORDER` adds: one entry that tells of several requests.
+/// What `IN_ORDER` adds: one entry that completes several requests.
 macro_rules! proofs_in_order {
     ($kind:ident, $layout:ty, event_idx: $event_idx:literal) => {
         mod $kind {

@@ -1,7 +1,7 @@
-//! Memory that driver and device share, as atomics of the model checker: every load and store is relaxed, and a load may
-//! see any store that nothing orders before a later one.
+//! Memory shared by driver and device, made of the model checker's atomics. Every load and store is relaxed; a load
+//! may see any store that is not ordered before a later one.
 //!
-//! A field is one atomic of the field's width. An access of another width, or to no field, is a mistake and panics.
+//! Each field is one atomic of its width. An access of another width, or outside the fields, panics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

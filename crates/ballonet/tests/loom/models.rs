@@ -1,7 +1,7 @@
-//! The models: a driver and a device on a thread each, of which the checker runs the interleavings that can differ, and
-//! every value that a load may see.
+//! The models: a driver and a device, a thread each. The checker runs every interleaving that can differ, with every
+//! value that a load may see.
 //!
-//! Each of the first four isolates one thing that a barrier is for. The fifth is all of it together.
+//! Each of the first four isolates one purpose of a barrier. The fifth combines them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,14 +16,14 @@ use super::requests::{Buffers, Request};
 /// One side of a model.
 type Side = Box<dyn FnOnce()>;
 
-/// How often the checker takes the processor from a thread that could go on. `None`: as often as it makes a difference.
+/// How often the checker preempts a thread that could continue. `None`: whenever it makes a difference.
 type Preemptions = Option<usize>;
 
 /// Checks a model of a driver and a device.
 ///
-/// The checker starts with the main thread and then looks for accesses whose order matters. It remembers only the last
-/// access to each field, so that it may miss some: a thread's own load hides that of the other. Therefore each side is
-/// the main thread once, and where completions are the matter the device has taken its requests before.
+/// The checker starts with the main thread and looks for accesses whose order matters. It remembers only the last
+/// access to each field, so it may miss some: a thread's own load hides the other's. So each side is the main thread
+/// once, and in models of completions the device has taken its requests before.
 fn check(preemptions: Preemptions, sides: impl Fn() -> (Side, Side) + Send + Sync + 'static) {
     let mut checker = Builder::new();
     checker.preemption_bound = preemptions;
@@ -45,7 +45,7 @@ fn check(preemptions: Preemptions, sides: impl Fn() -> (Side, Side) + Send + Syn
     }
 }
 
-/// A device that polls sees all of a request, or nothing of it.
+/// A device that polls sees a request completely or not at all.
 pub fn requests<L: Layout>(event_idx: bool) {
     check(None, move || {
         let (mut queue, mut device) = L::ring(4, event_idx);
@@ -67,7 +67,7 @@ pub fn requests<L: Layout>(event_idx: bool) {
     });
 }
 
-/// A device that sleeps when it finds nothing is woken for every request.
+/// A device that sleeps when idle is woken for every request.
 pub fn kicks<L: Layout>(event_idx: bool) {
     check(None, move || {
         let (mut queue, mut device) = L::ring(4, event_idx);
@@ -94,7 +94,7 @@ pub fn kicks<L: Layout>(event_idx: bool) {
     });
 }
 
-/// A driver that sleeps when it finds nothing is woken once `batch` requests are done.
+/// A driver that sleeps when idle is woken once `batch` requests are complete.
 pub fn interrupts<L: Layout>(event_idx: bool, batch: u16) {
     check(None, move || {
         let (mut queue, mut device, buffers, taken) = two_taken::<L>(event_idx);
@@ -123,7 +123,7 @@ pub fn interrupts<L: Layout>(event_idx: bool, batch: u16) {
     });
 }
 
-/// A driver that polls sees all of a completion, or nothing of it.
+/// A driver that polls sees a completion completely or not at all.
 pub fn completions<L: Layout>(event_idx: bool) {
     check(None, move || {
         let (mut queue, mut device, buffers, taken) = two_taken::<L>(event_idx);
@@ -143,13 +143,13 @@ pub fn completions<L: Layout>(event_idx: bool) {
     });
 }
 
-/// A driver that polls sees all of two completions that one entry tells of, or nothing of them.
+/// A driver that polls sees both completions of one entry, or neither.
 pub fn batches<L: Layout>(event_idx: bool) {
     check(None, move || {
         let (mut queue, mut device, buffers, taken) = two_taken::<L>(event_idx);
         let mut answered = buffers.clone();
         let driver = move || {
-            // The batch comes whole: where the first is, the second is.
+            // The batch is atomic: if the first is there, so is the second.
             if buffers.pop_unsaid(&mut queue, Request(0)) {
                 assert!(buffers.pop(&mut queue, Request(1)), "torn batch");
             }
@@ -161,7 +161,7 @@ pub fn batches<L: Layout>(event_idx: bool) {
     });
 }
 
-/// A driver that sleeps when it finds nothing is woken for `batch` requests that one entry tells of.
+/// A driver that sleeps when idle is woken for `batch` requests that one entry completes.
 pub fn interrupts_for_batches<L: Layout>(event_idx: bool, batch: u16) {
     check(None, move || {
         let (mut queue, mut device, buffers, taken) = two_taken::<L>(event_idx);
@@ -184,7 +184,7 @@ pub fn interrupts_for_batches<L: Layout>(event_idx: bool, batch: u16) {
     });
 }
 
-/// Requests go round a ring that holds one of them, and both sides sleep when they find nothing.
+/// Requests go round a ring of one entry; both sides sleep when idle.
 pub fn round_trips<L: Layout>(event_idx: bool) {
     check(Some(3), move || {
         let (mut queue, mut device) = L::ring(2, event_idx);
@@ -218,7 +218,7 @@ pub fn round_trips<L: Layout>(event_idx: bool) {
     });
 }
 
-/// A ring with two requests that the device has taken, before either side has a thread of its own.
+/// A ring with two requests that the device has taken, before either side has its own thread.
 fn two_taken<L: Layout>(event_idx: bool) -> (Queue, L::Device, Buffers, [Taken; 2]) {
     let (mut queue, mut device) = L::ring(4, event_idx);
     let mut buffers = Buffers::new();
@@ -241,8 +241,7 @@ fn await_request(device: &mut impl Device, doorbell: &Notify) {
     }
 }
 
-/// Driver: sleeps until `batch` requests are done. It may wake sooner: the checker's notifications also come unasked for
-/// now and then.
+/// Driver: sleeps until `batch` requests are complete. It may wake sooner: the checker also makes spurious wake-ups.
 fn await_completion(queue: &mut Queue, interrupt: &Notify, batch: u16) {
     if queue.arm(batch) {
         interrupt.wait();

@@ -33,7 +33,7 @@ impl<const IN_ORDER: bool> device::Layout for Packed<IN_ORDER> {
     }
 }
 
-/// Where the areas of a packed queue are: a cache line to each event suppression structure.
+/// The offsets of a packed queue's areas, with a cache line for each event suppression structure.
 #[derive(Clone, Copy)]
 struct Layout {
     size: u16,
@@ -74,7 +74,7 @@ fn fields(layout: Layout) -> Vec<(usize, Width)> {
     fields
 }
 
-/// A place on the ring, with the wrap counter.
+/// A position on the ring, with its wrap counter.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
     offset: u16,
@@ -104,9 +104,9 @@ pub struct Device {
     memory: Memory,
     layout: Layout,
     event_idx: bool,
-    /// Where the next request is looked for.
+    /// The position of the next request.
     seen: Place,
-    /// Where the next used descriptor goes.
+    /// The position of the next used descriptor.
     used: Place,
 }
 
@@ -115,7 +115,7 @@ impl Device {
         self.memory.load16(place.at() + offset_of!(PackedDescriptor, flags))
     }
 
-    /// Moves the place of used descriptors on by `count`. Whether the driver wants to be interrupted for these.
+    /// Advances the used position by `count`. Whether the driver wants an interrupt for these.
     fn advance_used(&mut self, count: usize) -> bool {
         fence(Ordering::SeqCst);
         let wish = self.memory.load32(self.layout.driver());
@@ -167,7 +167,7 @@ impl device::Device for Device {
         available != self.seen.wrap || used == self.seen.wrap
     }
 
-    /// The used descriptor lies over the first of the first request.
+    /// The used descriptor overwrites the first descriptor of the first request.
     fn put_all(&mut self, taken: &[Taken], written: u32) -> bool {
         let at = self.used.at();
         self.memory.store16(at + offset_of!(PackedDescriptor, id), taken.last().expect("a request").id);

@@ -1,16 +1,14 @@
-//! A platform that has one piece of memory to give, and nothing else: all that a queue asks for.
+//! A platform with one block of memory, which is all that a queue requests.
 
 use ballonet::pci::{Bdf, ConfigSpace};
-use ballonet::platform::{
-    DmaExhausted, Handler, InterruptLine, MapError, Platform, RegisterWindow, Registers, Vector, VectorError,
-};
+use ballonet::platform::{DmaExhausted, MapError, Platform, RegisterWindow, Registers};
 
 use super::memory::Memory;
 
-/// The platform, with its memory until that is given.
+/// The platform; it has its memory until that is allocated.
 pub struct OneBlock(pub Option<Memory>);
 
-/// What this platform has none of.
+/// A part that this platform lacks.
 pub enum Absent {}
 
 impl Platform for OneBlock {
@@ -37,16 +35,6 @@ impl Platform for OneBlock {
     fn release_dma(&mut self, memory: Memory) {
         self.0 = Some(memory);
     }
-
-    fn allocate_vector(&mut self, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
-        Err(VectorError::NoMessages)
-    }
-
-    fn attach_line(&mut self, line: InterruptLine, _name: String, _handler: Handler) -> Result<Vector, VectorError> {
-        Err(VectorError::NoLine(line))
-    }
-
-    fn release_vector(&mut self, _vector: Vector) {}
 
     fn now(&self) -> u64 {
         0

@@ -1,8 +1,8 @@
-//! What the requests of the models are made of, and how each side tells whether it sees all of one.
+//! The models' requests, and how each side checks that it sees a request completely.
 //!
-//! A request is a question, which the device reads, and an answer, which it writes: a chain of two descriptors. Each has
-//! an address, a length and contents of its own, none of them 0, so that a field shows that was not written yet, or was
-//! written for another request.
+//! A request is a question, read by the device, and an answer, written by it: a chain of two descriptors. All
+//! addresses, lengths and contents are distinct and not 0, so that a field that is not yet written, or belongs to
+//! another request, is detected.
 
 use ballonet::platform::DmaMemory;
 use ballonet::virtio::{Chain, Completion, Segment};
@@ -23,7 +23,7 @@ impl Request {
         Segment { address: 0x2000 + self.0 as u64, length: 32 + self.0 }
     }
 
-    /// The bytes that the device says it wrote.
+    /// The number of bytes that the device says it wrote.
     const fn written(self) -> u32 {
         8 + self.0
     }
@@ -42,7 +42,7 @@ impl Request {
     }
 }
 
-/// What is in the segments of the requests: of each, one word.
+/// The contents of the requests' segments: one word each.
 #[derive(Debug, Clone)]
 pub struct Buffers(Memory);
 
@@ -51,7 +51,7 @@ impl Buffers {
         Self(Memory::new(16, [0, 4, 8, 12].map(|offset| (offset, Width::Four))))
     }
 
-    /// Driver: asks the question, and puts the request into the queue.
+    /// Driver: writes the question and adds the request to the queue.
     pub fn add(&mut self, queue: &mut Queue, request: Request) {
         let (offset, word) = request.question_word();
         self.0.store32(offset, word);
@@ -59,7 +59,7 @@ impl Buffers {
         queue.add(chain, request).expect("the queue has room");
     }
 
-    /// Device: takes the request, if it is available, and checks that all of it is there.
+    /// Device: takes the request, if available, and checks that it is complete.
     pub fn take(&self, device: &mut impl Device, request: Request) -> Option<Taken> {
         let taken = device.take()?;
         assert_eq!(taken.descriptors, request.descriptors(), "torn {request:?}");
@@ -68,14 +68,14 @@ impl Buffers {
         Some(taken)
     }
 
-    /// Device: answers the request, and gives it back. Whether the driver is to be interrupted.
+    /// Device: answers and returns the request. Whether the driver must be interrupted.
     pub fn put(&mut self, device: &mut impl Device, taken: &Taken, request: Request) -> bool {
         let (offset, word) = request.answer_word();
         self.0.store32(offset, word);
         device.put(taken, request.written())
     }
 
-    /// Device: answers these requests, and gives them back by what it says of the last.
+    /// Device: answers these requests and returns them by one entry, for the last.
     pub fn put_all(&mut self, device: &mut impl Device, taken: &[Taken], requests: &[Request]) -> bool {
         for request in requests {
             let (offset, word) = request.answer_word();
@@ -84,12 +84,12 @@ impl Buffers {
         device.put_all(taken, requests.last().expect("a request").written())
     }
 
-    /// Driver: pops the request, if it is done, and checks that all of the answer is there.
+    /// Driver: pops the request, if done, and checks that the answer is complete.
     pub fn pop(&self, queue: &mut Queue, request: Request) -> bool {
         self.pop_with(queue, request, request.written())
     }
 
-    /// The same of a request that was given back with another, of which all that could be written was.
+    /// The same for a request completed together with another; its whole answer counts as written.
     pub fn pop_unsaid(&self, queue: &mut Queue, request: Request) -> bool {
         self.pop_with(queue, request, request.answer().length)
     }

@@ -31,7 +31,7 @@ impl<const IN_ORDER: bool> device::Layout for Split<IN_ORDER> {
     }
 }
 
-/// Where the areas of a split queue are.
+/// The offsets of a split queue's areas.
 #[derive(Clone, Copy)]
 struct Layout {
     size: u16,
@@ -50,7 +50,7 @@ impl Layout {
         self.available() + offset_of!(AvailableRing, ring) + usize::from(self.size) * size_of::<u16>()
     }
 
-    /// Cache lines apart, so that driver and device do not write the same one.
+    /// On a separate cache line, so that driver and device do not write the same one.
     fn used(self) -> usize {
         (self.used_event() + 2).next_multiple_of(64)
     }
@@ -96,7 +96,7 @@ pub struct Device {
     memory: Memory,
     layout: Layout,
     event_idx: bool,
-    /// The available index up to which requests were taken.
+    /// The available index up to which the device has taken requests.
     seen: u16,
     /// The used index.
     used: u16,
@@ -120,7 +120,7 @@ impl Device {
         (descriptor, next)
     }
 
-    /// Whether the driver wants to be interrupted for one of so many requests used last.
+    /// Whether the driver wants an interrupt for one of the last `requests` used entries.
     fn wants_interrupt(&self, requests: u16) -> bool {
         fence(Ordering::SeqCst);
         if self.event_idx {
@@ -157,7 +157,7 @@ impl device::Device for Device {
         self.memory.load16(self.layout.available() + offset_of!(AvailableRing, idx)) == self.seen
     }
 
-    /// The entry is that of the first request.
+    /// The used entry takes the place of the first request's.
     fn put_all(&mut self, taken: &[Taken], written: u32) -> bool {
         let entry =
             self.layout.used() + offset_of!(UsedRing, ring) + self.position(self.used) * size_of::<UsedElement>();
@@ -181,7 +181,7 @@ impl device::Device for Device {
 
     fn disable_kicks(&mut self) {
         if self.event_idx {
-            // An entry long past.
+            // An index long past.
             self.memory.store16(self.layout.available_event(), self.seen.wrapping_sub(1));
         } else {
             self.memory.store16(self.layout.used() + offset_of!(UsedRing, flags), USED_F_NO_NOTIFY);

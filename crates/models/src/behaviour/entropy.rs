@@ -2,6 +2,7 @@
 
 use vm_memory::{Bytes, GuestAddress};
 
+use crate::bug::Bug;
 use crate::queue::{INDIRECT, Request, WRITE};
 use crate::world::Bus;
 
@@ -9,6 +10,7 @@ use crate::world::Bus;
 #[derive(Debug, Clone)]
 pub struct Entropy {
     seed: u64,
+    first_seed: u64,
     /// The most bytes that a request gets; 0 for a device that breaks the rule to write one at least.
     pub most: u32,
     /// All that it has given.
@@ -18,7 +20,7 @@ pub struct Entropy {
 impl Entropy {
     /// A device that fills every buffer.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, most: u32::MAX, given: Vec::new() }
+        Self { seed, first_seed: seed, most: u32::MAX, given: Vec::new() }
     }
 
     /// Looks at a request when it arrives.
@@ -29,6 +31,27 @@ impl Entropy {
                 format!("a request with readable descriptors, or without bytes: {:?}", request.chain),
             );
         }
+    }
+
+    /// Fills a request as a device with this bug does: how many bytes it says it wrote.
+    pub(crate) fn give(&mut self, request: &Request, bug: Option<Bug>, bus: &Bus) -> u32 {
+        match bug {
+            Some(Bug::RandomIsEmpty) => 0,
+            Some(Bug::RandomIsNotWritten) => parts(request).map(|(_, length)| length).sum(),
+            Some(Bug::RandomRepeats) => {
+                let seed = self.seed;
+                let written = self.fill(request, bus);
+                self.seed = seed;
+                written
+            }
+            Some(Bug::RandomClaimsTooMuch) => self.fill(request, bus) + 1,
+            _ => self.fill(request, bus),
+        }
+    }
+
+    /// Starts over.
+    pub(crate) fn start_over(&mut self) {
+        self.seed = self.first_seed;
     }
 
     /// Fills a request. Returns the number of bytes written.

@@ -3,17 +3,20 @@
 mod entropy;
 mod layout;
 mod mmio;
+mod other;
 mod quirks;
 mod schedule;
 
 pub use entropy::Entropy;
 pub use layout::{Bar, Capability, Layout, Region, Structure};
 pub use mmio::MmioRegisters;
+pub use other::Other;
 pub use quirks::{ActualWrites, Chains, Discards, Long, Quirks, RegisterQuirks, Resets};
 
 pub use schedule::Schedule;
 
 pub(crate) use entropy::next_random;
+pub(crate) use other::write;
 
 use ballonet::memory::REGION_FRAMES;
 
@@ -99,6 +102,8 @@ impl Costs {
 pub struct Behaviour {
     /// `None` for a balloon.
     pub entropy: Option<Entropy>,
+    /// A device that is neither a balloon nor an entropy source.
+    pub other: Option<Other>,
     pub device_id: u16,
     pub revision: u8,
     pub features: u64,
@@ -187,6 +192,7 @@ impl Behaviour {
     pub fn conforming() -> Self {
         Self {
             entropy: None,
+            other: None,
             device_id: 0x1045,
             revision: 1,
             features: feature::VERSION_1
@@ -281,6 +287,37 @@ impl Behaviour {
         Self { entropy: Some(Entropy::new(seed)), device_id, features, layout, ..self }
     }
 
+    /// A block device of 64 sectors, each of which has bytes of its own.
+    pub fn block(self, read_only: bool) -> Self {
+        let disk = (0..64 * 512_u32).map(|at| (at / 512 * 7 + at) as u8).collect();
+        self.of_type(Other::Block { disk, read_only })
+    }
+
+    /// A console with room for two ports, of which it has one.
+    pub fn console(self) -> Self {
+        self.of_type(Other::Console { printed: Vec::new(), messages: Vec::new() })
+    }
+
+    /// A network device to which nobody sends.
+    pub fn network(self) -> Self {
+        self.of_type(Other::Network { sent: Vec::new() })
+    }
+
+    fn of_type(self, other: Other) -> Self {
+        let device_id = if self.device_id < 0x1040 { other.transitional() } else { 0x1040 + other.number() };
+        let features = self.features & !feature::OF_DEVICE_TYPE | other.features();
+        Self { other: Some(other), device_id, features, ..self }
+    }
+
+    /// The number of its type.
+    pub(crate) fn number(&self) -> u16 {
+        match &self.other {
+            Some(other) => other.number(),
+            None if self.entropy.is_some() => 4,
+            None => 5,
+        }
+    }
+
     /// The same with another number of MSI-X vectors.
     pub fn with_vectors(mut self, vectors: Option<u16>) -> Self {
         self.vectors = vectors;
@@ -293,6 +330,13 @@ impl Behaviour {
     /// Whether it has this bug.
     pub(crate) fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
+    }
+
+    /// A reset: the entropy of a device with that bug starts over.
+    pub(crate) fn forget(&mut self) {
+        if self.has(Bug::RandomStartsOver) {
+            self.entropy.iter_mut().for_each(Entropy::start_over);
+        }
     }
 
     /// The same device with a bug.

@@ -31,8 +31,14 @@ pub struct Quirks {
     pub reporting_size: u16,
     /// `free_page_hint_cmd_id` reads as STOP while a round is open.
     pub stop_while_hinting: bool,
-    /// Behind all other queues there is one of a VMM-specific feature.
-    pub own_queue: bool,
+    /// How many queues of a VMM-specific feature there are behind all others.
+    pub own_queues: u16,
+    /// The length of the device configuration, where it is not what the offered features make it.
+    pub config_length: Option<u64>,
+    /// The device itself counts frames into `actual`, besides what the driver writes.
+    pub counts_actual: bool,
+    /// A request of frames comes back with their number as its used length, as if that many bytes had been written.
+    pub claims_frames: bool,
     /// A configuration change sets both bits of the ISR byte, as in QEMU.
     pub changes_set_both_bits: bool,
     /// Deviations of its registers.
@@ -153,7 +159,10 @@ impl Quirks {
         hint_size: 64,
         reporting_size: 32,
         stop_while_hinting: false,
-        own_queue: false,
+        own_queues: 0,
+        config_length: None,
+        counts_actual: false,
+        claims_frames: false,
         changes_set_both_bits: false,
         registers: RegisterQuirks::NONE,
         wants_every_queue: false,

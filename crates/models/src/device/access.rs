@@ -151,13 +151,16 @@ impl Balloon {
         let Some(dropped) = queue.finish_reset(bus.now) else { return };
         match purpose {
             Purpose::Statistics => self.statistics = None,
+            Purpose::Held => self.held.retain(|(index, _)| usize::from(*index) != selected),
+            Purpose::Served | Purpose::Control => {}
             _ => dropped.iter().flat_map(pfns).for_each(|pfn| bus.ram.set_host_side(pfn, HostSide::Unknown)),
         }
     }
 
     /// The legacy interface: its header, then device configuration, which begins later while MSI-X is on.
     fn read_ports(&mut self, offset: u64, width: u8, bus: &mut Bus) -> u32 {
-        let header = legacy::header_length(self.config.msix_enabled());
+        let moves = !self.behaviour.has(Bug::LegacyConfigurationStays);
+        let header = legacy::header_length(self.config.msix_enabled() && moves);
         match offset.checked_sub(header) {
             Some(at) => self.read_device_config(at, width, bus),
             None if (offset, width) == (legacy::ISR, 1) => self.interrupts.read_isr(&self.config, bus),
@@ -202,9 +205,13 @@ impl Balloon {
         let vector = self.common.queues[0].vector;
         let value = read(&mut self.common, &self.behaviour, bus);
         if resetting && !self.common.resetting() {
-            self.interrupts.clear();
+            if !self.behaviour.has(Bug::ResetKeepsInterruptStatus) {
+                self.interrupts.clear();
+            }
             (self.statistics, self.last_used, self.poison, bus.ram.poison) = (None, None, None, None);
             self.hints.reset(bus);
+            self.held.clear();
+            self.behaviour.forget();
             self.completions_before = self.completions;
             bus.ram.reset_host();
             bus.flush_messages();
@@ -236,9 +243,16 @@ impl Balloon {
 
     // Device config.
 
+    fn other_config(&self) -> Vec<u8> {
+        self.behaviour.other.as_ref().map_or_else(Vec::new, |other| other.config(self.behaviour.bug))
+    }
+
     fn config_length(&self) -> u64 {
+        let quirk = self.behaviour.quirks.config_length;
         match self.behaviour.features {
+            _ if self.behaviour.other.is_some() => self.other_config().len() as u64,
             _ if self.behaviour.entropy.is_some() => 0,
+            _ if quirk.is_some() => quirk.unwrap_or(0),
             f if f & feature::PAGE_POISON != 0 => 16,
             f if f & feature::FREE_PAGE_HINT != 0 => 12,
             _ => 8,
@@ -249,6 +263,11 @@ impl Balloon {
         if offset + u64::from(width) > self.config_length() {
             bus.misstep("CFG-04", format!("read of {width} bytes at {offset:#x} of device config"));
             return u32::MAX;
+        }
+        if self.behaviour.other.is_some() {
+            let config = self.other_config();
+            let bytes = config[offset as usize..].iter().take(width.into()).rev();
+            return bytes.fold(0, |value, byte| value << 8 | u32::from(*byte));
         }
         if width != 4 {
             bus.misstep("CFG-04", format!("read of {width} bytes at {offset:#x} of device config"));
@@ -275,6 +294,10 @@ impl Balloon {
     }
 
     pub(super) fn write_device_config(&mut self, offset: u64, width: u8, value: u32, bus: &mut Bus) {
+        if self.behaviour.other.is_some() {
+            // A console's emergency write, which may come at any time.
+            return;
+        }
         if !self.common.settled() {
             return bus.misstep("INIT-06", format!("device config written at {offset:#x} during negotiation"));
         }

@@ -65,7 +65,10 @@ impl ConfigModel {
         model.put16(
             0x2e,
             match behaviour.device_id {
+                0x1000 => 1,
+                0x1001 => 2,
                 0x1002 => 5,
+                0x1003 => 3,
                 0x1005 => 4,
                 _ => 0x1100,
             },

@@ -59,8 +59,10 @@ impl Interrupts {
         } else if handled & !u32::from(self.isr) != 0 {
             bus.misstep("MMIO-REG-12", format!("{handled:#x} acknowledged of {:#x}", self.isr));
         }
-        if self.bug != Some(Bug::IsrStays) {
-            self.isr &= !(handled as u8);
+        match self.bug {
+            Some(Bug::IsrStays) => {}
+            Some(Bug::AckClearsAll) => self.isr = 0,
+            _ => self.isr &= !(handled as u8),
         }
     }
 

@@ -18,6 +18,9 @@ impl Balloon {
     /// Whether a request is taken and never used.
     pub(crate) fn loses(&self, index: u16, request: &Request) -> bool {
         let Some(bug) = self.behaviour.bug else { return false };
+        if self.behaviour.other.as_ref().is_some_and(|other| other.loses(request, Some(bug))) {
+            return true;
+        }
         let queue = self.queue(index);
         let table = request.chain.first().is_some_and(|(_, head)| head.flags & INDIRECT != 0);
         let accepted = |bit| self.common.accepted() & bit != 0;

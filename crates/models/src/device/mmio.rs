@@ -3,6 +3,7 @@
 
 use super::Balloon;
 use crate::behaviour::MmioRegisters;
+use crate::bug::Bug;
 use crate::device::common::mmio::{self, Register};
 use crate::feature;
 use crate::world::Bus;
@@ -24,13 +25,7 @@ impl Balloon {
             Register::Magic => self.mmio().magic,
             Register::Version => self.mmio().version_lie.unwrap_or(if self.mmio().legacy { 1 } else { 2 }),
             Register::DeviceId if self.mmio().placeholder => 0,
-            Register::DeviceId => {
-                if self.behaviour.entropy.is_some() {
-                    4
-                } else {
-                    5
-                }
-            }
+            Register::DeviceId => self.behaviour.number().into(),
             Register::VendorId => 0x554d_4551,
             Register::InterruptStatus => self.interrupts.read_status(),
             Register::SharedMemory(part) => self.read_shared_memory(part),
@@ -81,7 +76,8 @@ impl Balloon {
     fn read_shared_memory(&self, part: usize) -> u32 {
         let selected = self.common.selected_shared_memory();
         let region = self.mmio().shared_memory.iter().find(|(id, ..)| Some(u32::from(*id)) == selected);
-        let (address, length) = region.map_or((u64::MAX, u64::MAX), |(_, address, length)| (*address, *length));
+        let none = if self.behaviour.has(Bug::AbsentMemoryIsEmpty) { (0, 0) } else { (u64::MAX, u64::MAX) };
+        let (address, length) = region.map_or(none, |(_, address, length)| (*address, *length));
         [length as u32, (length >> 32) as u32, address as u32, (address >> 32) as u32][part]
     }
 }

@@ -48,6 +48,8 @@ pub struct Balloon {
     pub(crate) next_move: u64,
     /// The statistics buffer that the device holds, and the statistics of each buffer so far.
     pub(crate) statistics: Option<Request>,
+    /// Buffers that wait for something to fill them, by queue.
+    pub(crate) held: Vec<(u16, Request)>,
     pub reports: Vec<Vec<Statistic>>,
     /// PFNs in the largest request that came.
     pub largest_request: usize,
@@ -87,6 +89,7 @@ impl Balloon {
             next_spurious: behaviour.spurious.unwrap_or(0),
             next_move: 0,
             statistics: None,
+            held: Vec::new(),
             reports: Vec::new(),
             largest_request: 0,
             largest_batch: 0,

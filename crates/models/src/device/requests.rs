@@ -1,7 +1,6 @@
 //! The balloon's queues at work: kicks, the requests they bring, and when and how each is completed.
 
-use crate::behaviour::Entropy;
-use crate::behaviour::{Behaviour, Handling, Numbering};
+use crate::behaviour::{Behaviour, Entropy, Handling, Numbering, write};
 use crate::bug::Bug;
 use crate::device::common::config_data;
 use crate::device::hints::finish_hinted;
@@ -114,7 +113,10 @@ impl Balloon {
                     Entropy::check(&request, bus);
                     self.common.queues[usize::from(index)].in_flight.push(request);
                 }
-                Purpose::Spare => self.common.queues[usize::from(index)].in_flight.push(request),
+                Purpose::Held => self.held.push((index, request)),
+                Purpose::Spare | Purpose::Served | Purpose::Control => {
+                    self.common.queues[usize::from(index)].in_flight.push(request);
+                }
                 _ => self.take_pfns(index, request, bus),
             }
         }
@@ -202,9 +204,13 @@ impl Balloon {
     pub(crate) fn complete(&mut self, index: u16, requests: &[Request], bus: &mut Bus) {
         let Some(request) = requests.last() else { return };
         let mut written = self.behaviour.claims;
+        let purpose = self.queue(index).purpose;
         for request in requests {
             self.finish(index, request, bus);
-            written = self.behaviour.entropy.as_mut().map_or(written, |entropy| entropy.fill(request, bus));
+            written = self.serve(index, request, written, bus);
+            if self.behaviour.quirks.claims_frames && matches!(purpose, Purpose::Inflate | Purpose::Deflate) {
+                written = self.behaviour.quirks.pfns(request).len() as u32;
+            }
         }
         let lie = self.behaviour.lie.filter(|(after, _)| self.completions > *after).map(|(_, lie)| lie);
         let last = self.last_used.replace(u32::from(request.head));
@@ -224,6 +230,36 @@ impl Balloon {
         self.stumble(bus);
     }
 
+    /// Does what an entropy source or another device than a balloon does with a request: how many bytes it says it wrote.
+    fn serve(&mut self, index: u16, request: &Request, claims: u32, bus: &Bus) -> u32 {
+        let (bug, purpose) = (self.behaviour.bug, self.queue(index).purpose);
+        match (&mut self.behaviour.entropy, &mut self.behaviour.other) {
+            (Some(entropy), _) => entropy.give(request, bug, bus),
+            (None, Some(other)) if matches!(purpose, Purpose::Served | Purpose::Control) => {
+                other.serve(purpose, request, bug, bus)
+            }
+            _ => claims,
+        }
+    }
+
+    /// Fills buffers that the device holds, as far as it has something for them.
+    fn deliver(&mut self, bus: &mut Bus) {
+        let bug = self.behaviour.bug;
+        for place in (0..self.held.len()).rev() {
+            let index = self.held[place].0;
+            let first = self.held.iter().position(|(other, _)| *other == index).unwrap_or(place);
+            let Some(message) = self.behaviour.other.as_mut().and_then(|other| other.next_message(index, bug)) else {
+                continue;
+            };
+            let (_, request) = self.held.remove(first);
+            let written = write(&request, &message, bus);
+            let queue = &mut self.common.queues[usize::from(index)];
+            if put_used(queue, &[request], written, &self.behaviour, bus) {
+                self.raise_queue(index, bus);
+            }
+        }
+    }
+
     /// Has done what a request asks for.
     fn finish(&mut self, index: u16, request: &Request, bus: &mut Bus) {
         self.queue(index).check_unchanged(request, bus);
@@ -240,7 +276,13 @@ impl Balloon {
             finish_hinted(request, bus);
         }
         if let Some(side) = after {
-            for pfn in self.behaviour.quirks.pfns(request) {
+            let pfns = self.behaviour.quirks.pfns(request);
+            if self.behaviour.quirks.counts_actual {
+                let count = pfns.len() as u32;
+                let changed = if purpose == Purpose::Inflate { u32::wrapping_add } else { u32::wrapping_sub };
+                self.actual = changed(self.actual, count);
+            }
+            for pfn in pfns {
                 bus.ram.set_host_side(pfn, side);
                 if purpose == Purpose::Deflate {
                     bus.ram.note_returned(pfn);
@@ -288,6 +330,9 @@ impl Balloon {
                 }
                 self.complete(index, &finished, bus);
             }
+        }
+        if self.common.live() {
+            self.deliver(bus);
         }
     }
 
@@ -347,6 +392,10 @@ fn put_used(queue: &mut QueueModel, requests: &[Request], claims: u32, behaviour
 
 /// The queues that a device with these features has.
 pub(crate) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
+    if let Some(other) = &behaviour.other {
+        let of = |(index, purpose): (u16, &Purpose)| QueueModel::new(index, *purpose, behaviour.queue_size);
+        return (0..).zip(other.queues()).map(of).collect();
+    }
     if behaviour.entropy.is_some() {
         return vec![QueueModel::new(0, Purpose::Entropy, behaviour.queue_size)];
     }
@@ -365,9 +414,6 @@ pub(crate) fn number_queues(behaviour: &Behaviour) -> Vec<QueueModel> {
             (false, Numbering::Dense | Numbering::Negotiated) => {}
         }
     }
-    // Next to a reporting queue it could be identified by its own driver only; crosvm has no such pair.
-    if behaviour.quirks.own_queue && !offered(feature::PAGE_REPORTING) {
-        purposes.push((Purpose::Own, size));
-    }
+    purposes.extend((0..behaviour.quirks.own_queues).map(|_| (Purpose::Own, size)));
     purposes.into_iter().enumerate().map(|(i, (purpose, size))| QueueModel::new(i as u16, purpose, size)).collect()
 }

@@ -8,6 +8,7 @@ mod platform;
 
 pub use frames::Frames;
 pub use platform::ModelPlatform;
+use platform::ModelRegisters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -41,7 +42,7 @@ pub(crate) struct VectorEntry {
     pub name: String,
     pub message: Option<MsiMessage>,
     /// `None` while it runs.
-    pub handler: Option<Handler>,
+    pub handler: Option<Handler<ModelRegisters>>,
     /// Another CPU is running the handler, and finishes only when it is waited for.
     pub elsewhere: bool,
     pub count: u64,
@@ -207,7 +208,7 @@ impl Machine {
         }
         let Some(mut handler) = entry.handler.take() else { return };
         drop(state);
-        let _: Handled = handler();
+        let _: Handled = handler.run();
         self.state().put_back(vec![(number, handler)]);
     }
 
@@ -261,7 +262,7 @@ impl Machine {
             let ran = ready
                 .into_iter()
                 .map(|(number, mut handler)| {
-                    let _: Handled = handler();
+                    let _: Handled = handler.run();
                     (number, handler)
                 })
                 .collect();
@@ -314,7 +315,7 @@ impl State {
     }
 
     /// Takes the handlers to run for the next interrupt.
-    fn next_interrupt(&mut self) -> Vec<(u32, Handler)> {
+    fn next_interrupt(&mut self) -> Vec<(u32, Handler<ModelRegisters>)> {
         if let Some(message) = self.bus.arrived() {
             let vector = self.vectors.iter_mut().find(|(_, v)| v.message == Some(message));
             let Some((&number, entry)) = vector else {
@@ -336,7 +337,7 @@ impl State {
             .collect()
     }
 
-    fn put_back(&mut self, handlers: Vec<(u32, Handler)>) {
+    fn put_back(&mut self, handlers: Vec<(u32, Handler<ModelRegisters>)>) {
         for (number, handler) in handlers {
             if let Some(entry) = self.vectors.get_mut(&number) {
                 entry.handler = Some(handler);

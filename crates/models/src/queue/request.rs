@@ -20,6 +20,12 @@ pub enum Purpose {
     Reporting,
     /// Requests for random bytes.
     Entropy,
+    /// Requests to another device, served at once.
+    Served,
+    /// Commands to another device.
+    Control,
+    /// Buffers that another device fills when it has something.
+    Held,
     /// Something of the VMM's own.
     Own,
     /// Nothing: what comes is completed.

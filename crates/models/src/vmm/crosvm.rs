@@ -1,14 +1,25 @@
-//! crosvm: a 32-bit BAR. Feature bits 6 and 7, and the queue of one of them, have crosvm's own meaning. Adjacent
-//! frames in a request are discarded together.
+//! crosvm: a 32-bit BAR. Private feature bits come with queues of their own, behind the others, and with more device
+//! configuration. Adjacent frames in a request are discarded together.
 
 use crate::behaviour::Behaviour;
 use crate::behaviour::Layout;
 use crate::behaviour::{Discards, Quirks};
 use crate::feature;
 
+/// Working-set reporting: two queues, and the number of bins in the configuration.
+const WORKING_SET: u64 = 1 << 8;
+
 impl Behaviour {
-    /// crosvm.
+    /// crosvm with `--balloon-page-reporting` and working-set reporting, since 2025: queues densely over what is offered.
     pub fn crosvm() -> Self {
+        let before = Self::crosvm_before_2025();
+        let quirks = Quirks { own_queues: 2, config_length: Some(20), ..before.quirks };
+        let own = 1 << 6 | 1 << 7;
+        Self { features: before.features & !own | feature::PAGE_REPORTING | WORKING_SET, quirks, ..before }
+    }
+
+    /// crosvm before 2025, whose bits 6 and 7, and the queue of one of them, have its own meaning.
+    pub fn crosvm_before_2025() -> Self {
         Self {
             features: feature::VERSION_1
                 | feature::EVENT_IDX
@@ -22,7 +33,8 @@ impl Behaviour {
             quirks: Quirks {
                 longest_descriptor: u32::MAX,
                 discards: Discards::Adjacent,
-                own_queue: true,
+                reporting_size: 128,
+                own_queues: 1,
                 ..Quirks::NONE
             },
             ..Self::cloud_hypervisor()

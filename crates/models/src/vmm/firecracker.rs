@@ -1,5 +1,5 @@
 //! Firecracker over PCI: five queues of 256. Of a chain only the head is read; a descriptor of more than 256 frames is
-//! never completed. The frames of a request are sorted, and discarded range by range. It starts only with every queue set up,
+//! never completed. Its configuration has 12 bytes. The frames of a request are sorted, and discarded range by range. It starts only with every queue set up,
 //! BARs answer all ones with their bare size, and it interrupts by MSI-X only, for every buffer.
 
 use crate::behaviour::Behaviour;
@@ -23,6 +23,7 @@ impl Behaviour {
                 discards: Discards::Sorted,
                 hint_size: 256,
                 reporting_size: 256,
+                config_length: Some(12),
                 wants_every_queue: true,
                 ignores_suppression: true,
                 no_isr: true,
@@ -44,7 +45,12 @@ impl Behaviour {
         Self { quirks: Quirks { resets: Resets::LockUp, ..firecracker.quirks }, ..firecracker }
     }
 
-    /// The same where a reset ends in `FAILED`.
+    /// The same on MMIO, where a reset from `DRIVER` on ends in `FAILED`.
+    pub fn firecracker_1_16_on_mmio() -> Self {
+        Self::firecracker_failing().on_mmio()
+    }
+
+    /// The same on PCI.
     pub fn firecracker_failing() -> Self {
         let firecracker = Self::firecracker();
         Self { quirks: Quirks { resets: Resets::EndInFailed, ..firecracker.quirks }, ..firecracker }

@@ -3,9 +3,12 @@
 mod alioth;
 mod cloud_hypervisor;
 mod crosvm;
+mod dragonball;
 mod firecracker;
+mod kvmtool;
 mod libkrun;
 mod qemu;
+mod stratovirt;
 
 use crate::behaviour::Behaviour;
 
@@ -27,6 +30,8 @@ impl Behaviour {
             ("QEMU 7.2 on MMIO", Self::qemu_7_2().on_mmio()),
             ("QEMU 10 on legacy MMIO", Self::qemu_10(0).on_legacy_mmio()),
             ("Firecracker on MMIO", Self::firecracker().on_mmio()),
+            ("StratoVirt", Self::stratovirt()),
+            ("Dragonball", Self::dragonball()),
         ];
         let on_mmio = on_mmio.map(|(name, behaviour)| (name.to_string(), behaviour));
         Self::every_vmm().into_iter().chain(on_mmio).collect()
@@ -43,6 +48,8 @@ impl Behaviour {
             ("Firecracker", Self::firecracker()),
             ("Alioth", Self::alioth()),
             ("crosvm", Self::crosvm()),
+            ("crosvm before 2025", Self::crosvm_before_2025()),
+            ("kvmtool", Self::kvmtool()),
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! Balloons: their sizes, counters and devices.
+//! Commands for balloons: sizes, counters and devices.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ use crate::kernel::balloons::{Action, unknown_name};
 use crate::kernel::console::command::{Answer, Context, say};
 use crate::machine::{Machine, log as serial};
 
-/// Says so where there is no balloon.
+/// Answers that there is no balloon.
 fn no_balloon() {
     say!("there is no virtio balloon");
 }
@@ -48,7 +48,7 @@ pub(in super::super) fn balloon(arguments: &[&str], context: &mut Context<'_>) -
         );
         return Some(Answer::Done);
     }
-    // The interrupt that announces a new target may be lost.
+    // The interrupt for a new target may have been lost.
     context.balloons.recheck();
     context.balloons.serve(context.machine);
     context.balloons.drivers().for_each(show);
@@ -117,7 +117,8 @@ pub(in super::super) fn reset_queue(arguments: &[&str], context: &mut Context<'_
     let (queue, names) = match arguments {
         ["inflate", names @ ..] => (BalloonQueue::Inflate, names),
         ["deflate", names @ ..] => (BalloonQueue::Deflate, names),
-        // Not the statistics queue: QEMU keeps its buffer over the reset, and answers each later one at once, permanently.
+        // Not the statistics queue: QEMU keeps its buffer across the reset, and afterwards answers each new one at
+        // once, forever.
         _ => return None,
     };
     apply(Action::ResetQueue(queue), names, context)
@@ -133,7 +134,7 @@ pub(in super::super) fn restore(names: &[&str], context: &mut Context<'_>) -> Op
     apply(Action::Restore, names, context)
 }
 
-/// Applies an action to the balloons of these names, or to all where none is named.
+/// Applies an action to the named balloons, or to all if none is named.
 fn apply(action: Action, names: &[&str], context: &mut Context<'_>) -> Option<Answer> {
     let Context { balloons, machine, .. } = context;
     if names.is_empty() && balloons.apply(action, None, machine) == 0 {
@@ -209,7 +210,7 @@ fn show_frames(counters: &Counters) {
     }
 }
 
-/// What was done with the device's registers.
+/// Counts of device register operations.
 fn show_device(counters: &Counters) {
     let times = |number: u64| count(number, "time");
     say!("  device reset {}, single queues {}", times(counters.resets), times(counters.queue_resets));

@@ -1,4 +1,4 @@
-//! CPUs, and which of them interrupts go to.
+//! Commands for CPUs, and for the routing of interrupts to them.
 
 use alloc::boxed::Box;
 use core::{fmt, hint};
@@ -11,7 +11,7 @@ use ballonet::platform::Platform;
 use crate::kernel::balloons::{self, Balloons};
 use crate::kernel::console::command::{Answer, Context, say};
 
-/// `cpus`: an event each for programs.
+/// `cpus`: writes an event per CPU.
 pub(in super::super) fn list(arguments: &[&str], _: &mut Context<'_>) -> Option<Answer> {
     let [] = arguments else { return None };
     for cpu in smp::all() {
@@ -39,7 +39,7 @@ pub(in super::super) fn list(arguments: &[&str], _: &mut Context<'_>) -> Option<
     Some(Answer::Done)
 }
 
-/// `cpu`: the time since entry, and how much of it the boot CPU was awake.
+/// `cpu`: the time since entry, and the boot CPU's time awake.
 pub(in super::super) fn awake(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
     let [] = arguments else { return None };
     let up = context.machine.now();
@@ -79,7 +79,7 @@ pub(super) fn fail(cpu: &str) {
     }
 }
 
-/// Routes the interrupt of the queue of this name, of the balloon of this name or of all, to another CPU.
+/// Routes the interrupt of a queue, of the named balloon or of all, to another CPU.
 fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str, cpu: u32, name: Option<&str>) {
     let mut moved = false;
     for driver in balloons.drivers_mut().filter(|driver| name.is_none_or(|name| name == driver.name())) {
@@ -104,7 +104,7 @@ fn set_affinity(balloons: &mut Balloons, machine: &mut Machine, queue: &str, cpu
     }
 }
 
-/// A panic message during which the reporting CPU gets NMIs, as from a button.
+/// A panic message during which the reporting CPU receives NMIs, as from a button.
 pub(super) struct WithNmis;
 
 impl fmt::Display for WithNmis {
@@ -121,5 +121,5 @@ impl fmt::Display for WithNmis {
     }
 }
 
-/// TSC ticks, with a wide margin, within which an NMI to the CPU itself arrives.
+/// TSC ticks within which a self-sent NMI arrives, with a wide margin.
 const NMI_TICKS: u64 = 1_000_000;

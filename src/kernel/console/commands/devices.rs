@@ -1,4 +1,4 @@
-//! Devices: PCI functions, virtio-mmio devices, their interrupts, hot-plug slots.
+//! Commands for devices: PCI functions, virtio-mmio devices, interrupts, hot-plug slots.
 
 use alloc::format;
 use alloc::string::String;
@@ -34,7 +34,7 @@ pub(in super::super) fn mmio(arguments: &[&str], context: &mut Context<'_>) -> O
     Some(Answer::Done)
 }
 
-/// The PCI functions with their BARs and capabilities, line by line.
+/// The PCI functions with their BARs and capabilities, as lines.
 fn details(context: &mut Context<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for node in context.tree.nodes() {
@@ -84,7 +84,7 @@ fn vector(view: &vectors::VectorView) {
     }
 }
 
-/// Where a vector goes, and where its interrupts came, on a machine with several CPUs.
+/// Where a vector is routed, and where its interrupts arrived, on a machine with several CPUs.
 struct OnCpus<'v>(&'v vectors::VectorView);
 
 impl fmt::Display for OnCpus<'_> {
@@ -98,7 +98,7 @@ impl fmt::Display for OnCpus<'_> {
     }
 }
 
-/// An interrupt's name and count, and the CPU that a vector goes to: an event for programs.
+/// Writes the event with an interrupt's name and count, and a vector's CPU.
 fn interrupts(name: &str, count: u64, cpu: Option<u32>, about: fmt::Arguments<'_>) {
     if serial::is_text() {
         say!("{name:<20} {count:>10}  {about}");

@@ -1,4 +1,4 @@
-//! Failures on purpose.
+//! Deliberate failures.
 
 use core::hint;
 
@@ -21,14 +21,14 @@ pub(in super::super) fn fault(arguments: &[&str], context: &mut Context<'_>) -> 
     Some(Answer::Done)
 }
 
-/// Does nothing more, with interrupts on: an NMI shows where.
+/// Loops with interrupts on: the report of an NMI shows where.
 fn hang() -> ! {
     loop {
         hint::spin_loop();
     }
 }
 
-/// A device without power reads as all ones; its driver sees that at the next poll.
+/// Without power, the device reads all ones; its driver notices at the next poll.
 fn cut_power(context: &mut Context<'_>, slot: &str) {
     if context.slots.cut_power(context.machine, slot) {
         context.balloons.recheck();

@@ -1,4 +1,4 @@
-//! The machine: its parts, its log, and its end.
+//! Commands for the machine: its parts, its log, and its end.
 
 use alloc::string::String;
 
@@ -8,7 +8,7 @@ use crate::acpi::{Acpi, SleepType};
 use crate::console::count;
 use crate::kernel::console::command::{Answer, Context, Outcome, say};
 use crate::machine::memory_types::Mtrrs;
-use crate::machine::{local_apic, machine_check, power_button};
+use crate::machine::{clock, local_apic, machine_check, power_button};
 
 /// `info`.
 pub(in super::super) fn info(arguments: &[&str], context: &mut Context<'_>) -> Option<Answer> {
@@ -21,7 +21,9 @@ pub(in super::super) fn info(arguments: &[&str], context: &mut Context<'_>) -> O
     }
     let mode = if local_apic::is_x2apic() { "x2APIC" } else { "xAPIC" };
     say!("local APIC {} in {mode} mode, {}", local_apic::id(), count(local_apic::errors(), "error"));
-    say!("TSC: {} MHz, {}", machine.rate.tsc_hz / 1_000_000, machine.rate.source);
+    if let Some(rate) = clock::rate() {
+        say!("TSC: {rate}");
+    }
     if let Some(mtrrs) = Mtrrs::read(&machine.features) {
         say!("memory is {} where no MTRR applies", mtrrs.default_type());
     }

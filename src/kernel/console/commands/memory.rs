@@ -1,4 +1,4 @@
-//! Memory: its states, and memory held to verify that it keeps its contents.
+//! Commands for memory: its states, and memory held to verify its contents.
 
 use alloc::format;
 use alloc::string::String;
@@ -41,7 +41,7 @@ pub(in super::super) fn held(arguments: &[&str], context: &mut Context<'_>) -> O
     Some(Answer::Job(job))
 }
 
-/// Shows memory by state, with `held` bytes held.
+/// Shows memory by state; `held` bytes are held.
 fn show(held: u64) {
     let counts = frames::counts();
     let sound = frames::with(|frames| frames.check());
@@ -107,9 +107,9 @@ fn show_heap(held: u64) {
     );
 }
 
-/// The runs of frames of one state, a line each.
+/// The runs of frames of equal state, one per line.
 fn map() -> Vec<String> {
-    // Collected first: frames are locked meanwhile, so nothing is allocated.
+    // Collected first: nothing may allocate while frames are locked.
     let count = frames::with(|frames| frames.runs().count());
     let mut runs = Vec::with_capacity(count + 8);
     frames::with(|frames| runs.extend(frames.runs().take(count + 8)));

@@ -1,4 +1,5 @@
-//! The commands, a file for each subject. Each function takes the arguments, and returns `None` if it does not know them.
+//! The commands, one file per subject. Each function takes the arguments, and returns `None` if it does not accept
+//! them.
 
 pub(super) mod balloon;
 pub(super) mod cpus;

@@ -1,4 +1,5 @@
-//! `random`: bytes from the first entropy device, on PCI or else on MMIO, which is started for them and stopped again.
+//! `random`: bytes from the first entropy device on PCI, otherwise on MMIO. The device is started for the command and
+//! stopped again.
 
 use core::fmt;
 
@@ -14,11 +15,11 @@ use ballonet::virtio::spec::DeviceType;
 use ballonet::virtio::{BringUpError, DeviceHandle, DeviceOptions, InterruptMode, TransportError};
 use derive_more::{Display, Error, From};
 
-/// Bytes that are asked for by default.
+/// Default number of bytes.
 const DEFAULT: usize = 16;
-/// The most bytes of an answer.
+/// The most bytes per answer.
 const MOST: usize = 64;
-/// How long the device may take; the balloon waits meanwhile. 50 ms.
+/// The longest wait for the device, during which the balloon waits too: 50 ms.
 const PATIENCE: u64 = 50_000_000;
 
 /// Why there are no bytes.
@@ -36,7 +37,7 @@ enum RandomError {
     Stop(TransportError),
 }
 
-/// Bytes as the console shows them.
+/// Bytes in hexadecimal.
 struct Hex<'b>(&'b [u8]);
 
 impl fmt::Display for Hex<'_> {
@@ -76,7 +77,7 @@ fn show(bytes: &[u8], wanted: usize) {
     }
 }
 
-/// Fills `bytes` from its start, and returns how many came.
+/// Fills the start of `bytes`; returns how many bytes came.
 fn ask(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound], bytes: &mut [u8]) -> Result<usize, RandomError> {
     let is_entropy = |function: &&Function| DeviceType::ENTROPY.is_function(function.vendor, function.device);
     let on_pci = tree.nodes().iter().map(|node| &node.function).find(is_entropy).map(|function| function.bdf);
@@ -86,7 +87,7 @@ fn ask(machine: &mut Machine, tree: &Tree, mmio: &[MmioFound], bytes: &mut [u8])
     }
     let device = on_pci.map(DeviceHandle::from).or_else(on_mmio).ok_or(RandomError::NoDevice)?;
     let mut options = DeviceOptions::new("entropy");
-    // The only request is waited for.
+    // The command waits for its only request.
     options.interrupts = Some(InterruptMode::Polling);
     let mut rng = Rng::probe(machine, device, options)?;
     let answer = wait(machine, &mut rng, bytes);

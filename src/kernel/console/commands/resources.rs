@@ -1,4 +1,4 @@
-//! `resources`: everything that the kernel has given out, counted, to prove that all of it came back.
+//! `resources`: counts everything that the kernel has allocated, to prove that all of it comes back.
 
 use ballonet::memory::FRAME_SIZE;
 

@@ -4,7 +4,6 @@
 //! on demand, by an empty transmitter, so each possible line is tried until that interrupt arrives. If none does, the port is
 //! polled until an interrupt arrives after all.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -114,7 +113,7 @@ impl Drop for Opened {
                 io_apic::set_masked(gsi, true);
                 vectors::release(vector);
             }
-            Self::Shared(line) => lines::detach(line),
+            Self::Shared(line) => drop(lines::detach(line)),
         }
     }
 }
@@ -125,10 +124,10 @@ fn open(route: InterruptRoute) -> Option<Opened> {
     let name = || String::from("serial");
     let failed = |error| warn!("serial port: {error}");
     if route.signalling.trigger == Trigger::Level {
-        let line = lines::attach_to(vec![route], id, name(), Box::new(interrupt)).map_err(failed).ok()?;
-        return line.map(Opened::Shared);
+        let line = lines::attach_to(vec![route], id, name(), vectors::Handler::new(interrupt));
+        return line.map(Opened::Shared).map_err(|refused| refused.error.map(failed)).ok();
     }
-    let vector = vectors::allocate(name(), Box::new(interrupt)).map_err(failed).ok()?;
+    let vector = vectors::allocate(name(), vectors::Handler::new(interrupt)).map_err(failed).ok()?;
     io_apic::route(route, vector, id);
     Some(Opened::Alone(vector, route.gsi))
 }
@@ -139,7 +138,11 @@ fn arrives() -> bool {
     line::with_serial(|serial| serial.set_transmit_interrupt(true));
     let arrived = wait() || {
         // Some ports interrupt only on a change to empty, not on being empty.
-        line::with_serial(|serial| serial.write_str("\r").is_ok()) && wait()
+        line::with_serial(|serial| {
+            let sent = serial.write_str("\r").is_ok();
+            serial.flush();
+            sent
+        }) && wait()
     };
     line::with_serial(|serial| serial.set_transmit_interrupt(false));
     arrived

@@ -10,7 +10,7 @@ mod transmitter;
 use core::fmt;
 
 use uart_16550::spec::CLK_FREQUENCY_HZ;
-use uart_16550::spec::registers::IER;
+use uart_16550::spec::registers::{IER, LSR};
 use uart_16550::{BaudRate, Config, Uart16550};
 
 use crate::acpi::SerialPort;
@@ -139,6 +139,23 @@ impl Serial {
         self.uart.as_mut()?.try_receive_byte().ok()
     }
 
+    /// Sends what waits for a load to fill.
+    pub(crate) fn flush(&mut self) {
+        if let Some(uart) = &mut self.uart {
+            self.transmitter.flush(uart);
+        }
+    }
+
+    /// Waits until the last byte has left the port, but no longer than `most` nanoseconds: a reader may have stopped.
+    pub(crate) fn drain(&mut self, most: u64) {
+        self.flush();
+        let Some(uart) = &mut self.uart else { return };
+        let end = clock::rough_nanoseconds().saturating_add(most);
+        while !uart.lsr().contains(LSR::TRANSMITTER_EMPTY) && clock::rough_nanoseconds() < end {
+            core::hint::spin_loop();
+        }
+    }
+
     /// Bytes dropped because the line did not take them.
     pub(crate) fn dropped(&self) -> u64 {
         self.transmitter.dropped()
@@ -173,7 +190,9 @@ fn config(speed: Option<u32>, ports: &Ports) -> Config {
 }
 
 impl fmt::Write for Serial {
-    /// Sends text, with a carriage return before each line feed, as terminals want it.
+    /// Sends text, with a carriage return before each line feed, as terminals want it. Its end may wait for [`Serial::flush`].
+    ///
+    /// Byte by byte: of a string instruction's bytes, which leave a virtual machine all at once, some VMMs drop all.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if let Some(uart) = &mut self.uart {
             self.transmitter.write(text, uart);

@@ -1,5 +1,7 @@
 //! Sending on a line that may stop taking bytes; without I/O.
 //!
+//! Bytes are collected into loads of as many as a 16550 queues, since asking whether the line takes more costs as much as a byte.
+//!
 //! A host may stop reading at any moment, for a while or permanently. The main loop must not wait for it, so waits draw on an
 //! allowance. Each byte that the line takes earns more than a line at full speed needs, so that such a line loses nothing; elapsed
 //! time earns a little. Once the allowance is used up the line is *stuck*: output is dropped, its lines are counted, and the line
@@ -24,8 +26,14 @@ const GAP: u64 = 1_000_000;
 /// The shortest time between two probes of a stuck line: 10 ms.
 const PROBE: u64 = 10_000_000;
 
+/// Bytes of a load: the queue of a 16550.
+const LOAD: usize = 16;
+
 /// The sending half of a port.
 pub(crate) struct Transmitter {
+    /// Bytes that wait for the load to fill, or to be flushed.
+    load: [u8; LOAD],
+    loaded: usize,
     /// Nanoseconds of waiting left.
     allowance: u64,
     /// The end of the last wait, or, during a wait, the last probe.
@@ -43,7 +51,17 @@ pub(crate) struct Transmitter {
 impl Transmitter {
     /// A transmitter whose line has taken nothing so far.
     pub(crate) const fn new() -> Self {
-        Self { allowance: MOST, last: 0, waits: false, stuck: false, probed: 0, lost_lines: 0, dropped: 0 }
+        Self {
+            load: [0; LOAD],
+            loaded: 0,
+            allowance: MOST,
+            last: 0,
+            waits: false,
+            stuck: false,
+            probed: 0,
+            lost_lines: 0,
+            dropped: 0,
+        }
     }
 
     /// Bytes dropped in all.
@@ -56,18 +74,37 @@ impl Transmitter {
         self.stuck
     }
 
-    /// Sends text, with a carriage return before each line feed, as terminals want it.
+    /// Sends text, with a carriage return before each line feed, as terminals want it. Its end may wait for [`Transmitter::flush`].
     pub(crate) fn write(&mut self, text: &str, line: &mut impl Line) {
-        for (index, piece) in text.split('\n').enumerate() {
-            if index > 0 {
-                self.send(b"\r\n", line);
-                self.lost_lines = self.lost_lines.saturating_add(self.stuck.into());
+        for byte in text.bytes() {
+            if byte == b'\n' {
+                self.push(b'\r', line);
             }
-            self.send(piece.as_bytes(), line);
+            self.push(byte, line);
         }
     }
 
-    fn send(&mut self, mut bytes: &[u8], line: &mut impl Line) {
+    fn push(&mut self, byte: u8, line: &mut impl Line) {
+        if let Some(place) = self.load.get_mut(self.loaded) {
+            *place = byte;
+            self.loaded += 1;
+        }
+        if self.loaded == LOAD {
+            self.flush(line);
+        }
+    }
+
+    /// Sends what waits.
+    pub(crate) fn flush(&mut self, line: &mut impl Line) {
+        let load = self.load;
+        let loaded = core::mem::take(&mut self.loaded);
+        let lost = self.send(load.get(..loaded).unwrap_or_default(), line);
+        let lines = lost.iter().filter(|&&byte| byte == b'\n').count();
+        self.lost_lines = self.lost_lines.saturating_add(lines as u64);
+    }
+
+    /// Sends bytes, and returns those that the line did not take.
+    fn send<'b>(&mut self, mut bytes: &'b [u8], line: &mut impl Line) -> &'b [u8] {
         while !bytes.is_empty() && !self.stuck {
             match line.take(bytes) {
                 0 => self.stuck = !self.may_wait(line.now()),
@@ -79,6 +116,7 @@ impl Transmitter {
             }
         }
         self.dropped = self.dropped.saturating_add(bytes.len() as u64);
+        bytes
     }
 
     /// Whether a line that has just taken nothing may be tried again.
@@ -149,6 +187,11 @@ mod tests {
         }
     }
 
+    fn say(transmitter: &mut Transmitter, text: &str, line: &mut impl Line) {
+        transmitter.write(text, line);
+        transmitter.flush(line);
+    }
+
     impl Line for Fake {
         fn take(&mut self, bytes: &[u8]) -> usize {
             self.pass(self.question);
@@ -169,9 +212,9 @@ mod tests {
     fn a_stuck_line_is_waited_for_once() {
         let (mut line, mut transmitter) = (Fake::with_room(10), Transmitter::new());
         for _ in 0..1000 {
-            transmitter.write("some words\n", &mut line);
-            transmitter.write("", &mut line);
-            transmitter.write("\n", &mut line);
+            say(&mut transmitter, "some words\n", &mut line);
+            say(&mut transmitter, "", &mut line);
+            say(&mut transmitter, "\n", &mut line);
         }
         assert_eq!(line.taken, b"some words");
         let waited = line.now.get();
@@ -180,15 +223,27 @@ mod tests {
         assert_eq!(transmitter.lost_lines, 2000);
     }
 
+    /// Pieces of text, as formatting makes them, share loads.
+    #[test]
+    fn a_line_is_asked_once_for_a_load() {
+        let (mut line, mut transmitter) = (Fake::with_room(10_000), Transmitter::new());
+        for _ in 0..100 {
+            ["[", "   0", ".", "001", "] ", "words", "\n"].iter().for_each(|piece| transmitter.write(piece, &mut line));
+        }
+        assert_eq!((line.questions, line.taken.len()), (18 * 100 / 16, 18 * 100 / 16 * 16));
+        transmitter.flush(&mut line);
+        assert_eq!((line.questions, line.taken.len()), (18 * 100 / 16 + 1, 18 * 100));
+    }
+
     #[test]
     fn a_stuck_line_is_asked_rarely() {
         let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
-        transmitter.write("words\n", &mut line);
+        say(&mut transmitter, "words\n", &mut line);
         let before = line.questions;
         for _ in 0..1000 {
             line.pass(100_000);
             assert_eq!(transmitter.resume(&mut line), None);
-            transmitter.write("words\n", &mut line);
+            say(&mut transmitter, "words\n", &mut line);
         }
         // 100 ms have passed.
         assert!(line.questions - before <= 11, "{} questions", line.questions - before);
@@ -198,7 +253,7 @@ mod tests {
     fn a_slow_hypervisor_makes_no_longer_wait() {
         let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
         line.question = 200_000;
-        (0..1000).for_each(|_| transmitter.write("words\n", &mut line));
+        (0..1000).for_each(|_| say(&mut transmitter, "words\n", &mut line));
         assert!(line.now.get() < 2 * MOST);
     }
 
@@ -206,27 +261,27 @@ mod tests {
     fn time_that_the_cpu_was_away_is_not_the_lines() {
         let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
         line.question = 500 * MS;
-        transmitter.write("words", &mut line);
+        say(&mut transmitter, "words", &mut line);
         assert!(line.questions > 100);
     }
 
     #[test]
     fn lost_lines_count_until_they_are_reported() {
         let (mut line, mut transmitter) = (Fake::with_room(3), Transmitter::new());
-        transmitter.write("one\ntwo\nthree\n", &mut line);
+        say(&mut transmitter, "one\ntwo\nthree\n", &mut line);
         assert_eq!(transmitter.resume(&mut line), None, "it is full");
         line.pass(PROBE);
         line.room = 4;
         assert_eq!(transmitter.resume(&mut line), Some(3));
         // The notice does not get through, and is a lost line like any other.
-        transmitter.write("3 lost\n", &mut line);
+        say(&mut transmitter, "3 lost\n", &mut line);
         transmitter.reported(3);
         line.pass(PROBE);
         line.room = 1000;
         assert_eq!(transmitter.resume(&mut line), Some(4));
-        transmitter.write("4 lost\n", &mut line);
+        say(&mut transmitter, "4 lost\n", &mut line);
         transmitter.reported(4);
-        transmitter.write("four\n", &mut line);
+        say(&mut transmitter, "four\n", &mut line);
         assert_eq!(line.taken, b"one\r\n3 \r\n4 lost\r\nfour\r\n");
         assert_eq!(transmitter.lost_lines, 0);
         line.pass(PROBE);
@@ -236,7 +291,7 @@ mod tests {
     #[test]
     fn a_line_without_a_queue_is_resumed_too() {
         let (mut line, mut transmitter) = (Fake::with_room(0), Transmitter::new());
-        transmitter.write("one\n", &mut line);
+        say(&mut transmitter, "one\n", &mut line);
         line.pass(PROBE);
         line.room = 1;
         // The wait for the line feed fails.
@@ -273,7 +328,7 @@ mod tests {
     fn nothing_is_lost_at_full_speed() {
         let mut line = FullSpeed { empty_at: 0, taken: 0, now: Cell::new(0) };
         let mut transmitter = Transmitter::new();
-        (0..5000).for_each(|_| transmitter.write("a line of the log, of some length\n", &mut line));
+        (0..5000).for_each(|_| say(&mut transmitter, "a line of the log, of some length\n", &mut line));
         assert_eq!((transmitter.dropped(), line.taken), (0, 5000 * 35));
     }
 
@@ -295,7 +350,7 @@ mod tests {
                 if let Some(lines) = transmitter.resume(&mut line) {
                     transmitter.reported(lines);
                 }
-                transmitter.write("words\n", &mut line);
+                say(&mut transmitter, "words\n", &mut line);
                 waited += line.now.get() - before;
                 let most = 2 * (MOST + earned + passed / SHARE) + passed / 100;
                 prop_assert!(waited <= most, "{waited} of {most} ns");

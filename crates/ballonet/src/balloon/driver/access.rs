@@ -6,6 +6,7 @@ use crate::balloon::error::BalloonError;
 use crate::balloon::platform::BalloonPlatform;
 use crate::balloon::policy::tuning::SendStrategy;
 use crate::balloon::status::BalloonStatus;
+use crate::bus::heap;
 use crate::platform::Platform;
 use crate::virtio::RingFormat;
 
@@ -81,8 +82,10 @@ impl<P: Platform> Balloon<P> {
     /// Has a queue (`inflate`, `deflate`, `stats`) interrupt another CPU. Queues that share a vector all move.
     ///
     /// # Errors
-    /// When the queue has no vector, the platform cannot send it there, or the device does not run.
+    /// When the queue has no vector, the platform cannot send it there, the device does not run, or there is no memory to
+    /// remember it for after a reset.
     pub fn set_queue_affinity(&mut self, platform: &mut P, queue: &'static str, cpu: u32) -> Result<(), BalloonError> {
+        heap::reserve(&mut self.affinities, 1)?;
         match &mut self.state {
             State::Running(running) => running.virtio.interrupts.set_queue_affinity(platform, queue, cpu)?,
             State::Frozen => return Err(BalloonError::Frozen(self.device.address())),

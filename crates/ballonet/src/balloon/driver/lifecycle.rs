@@ -97,13 +97,16 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// Recovers from the error if possible, else gives up.
     pub(super) fn recover(&mut self, platform: &mut P, error: BalloonError) -> Result<Progress, BalloonError> {
         let error = match error {
-            BalloonError::NeedsReset(_) if self.recoveries.admit(platform.now()) => {
-                self.restart(platform, ResetReason::NeedsReset, |_| {})?;
-                return Ok(Progress::RESET);
-            }
             BalloonError::NeedsReset(device) if self.options.recoveries > 0 => {
                 let Options { recoveries: resets, recovery_window, .. } = self.options;
-                BalloonError::ResetsInVain { device, resets, window_ms: recovery_window / 1_000_000 }
+                match self.recoveries.admit(platform.now()) {
+                    Ok(true) => {
+                        self.restart(platform, ResetReason::NeedsReset, |_| {})?;
+                        return Ok(Progress::RESET);
+                    }
+                    Ok(false) => BalloonError::ResetsInVain { device, resets, window_ms: recovery_window / 1_000_000 },
+                    Err(error) => error.into(),
+                }
             }
             error => error,
         };

@@ -16,6 +16,7 @@ use crate::balloon::queue_numbers::{BalloonQueue, MissingQueue};
 use crate::balloon::queues::pages::{Direction, Request};
 use crate::balloon::queues::{Queues, USED_LENGTH, Vring};
 use crate::balloon::status::{ResetReason, ResetReport};
+use crate::bus::heap;
 use crate::virtio::spec::Features;
 use crate::virtio::{
     Kick, QueueAddresses, QueueIndex, QueueOptions, QueueQuiesced, RingLayout, TransportError, Virtqueue,
@@ -29,7 +30,8 @@ impl<P: BalloonPlatform> Balloon<P> {
     /// that for the one after it, and so on without a pause: a reset of the device ends that.
     ///
     /// # Errors
-    /// When the device does not run, has no such queue, or `RING_RESET` was not negotiated: nothing has happened then.
+    /// When the device does not run, has no such queue, `RING_RESET` was not negotiated, or there is no memory for the list of
+    /// requests: nothing has happened then.
     /// When the device does not finish the reset or does not take the queue again, it has been reset as a whole, and
     /// runs unless [`BalloonStatus::failed`](crate::balloon::BalloonStatus::failed) has an error; likewise after every other error.
     #[doc(alias = "virtqueue_reset")]
@@ -40,6 +42,7 @@ impl<P: BalloonPlatform> Balloon<P> {
             let device = running.virtio.address();
             return Err(TransportError::NoQueueReset { device, queue: index }.into());
         }
+        let mut unfinished = heap::vector(running.outstanding(queue).into())?;
         let proof = match running.virtio.device.reset_queue(index, platform) {
             Ok(proof) => proof,
             Err(error) => return self.reset_instead(platform, error.into(), queue, &[]),
@@ -52,7 +55,7 @@ impl<P: BalloonPlatform> Balloon<P> {
             return self.recover(platform, error).map(drop);
         }
         let running = self.expect_running()?;
-        let unfinished = running.drain(queue, &proof);
+        running.drain(queue, &proof, &mut unfinished);
         if let Err(error) = running.replace(platform, queue, proof) {
             return self.reset_instead(platform, error, queue, &unfinished);
         }
@@ -117,9 +120,17 @@ impl<P: BalloonPlatform> Running<P> {
         }
     }
 
-    /// Takes the unfinished requests out of a queue. Statistics are written anew in any case.
-    fn drain(&mut self, queue: BalloonQueue, proof: &QueueQuiesced) -> Vec<Request> {
-        direction(queue).map_or_else(Vec::new, |direction| self.queues.pages.drain(direction, proof))
+    /// Requests in a queue that moves frames.
+    fn outstanding(&self, queue: BalloonQueue) -> u16 {
+        direction(queue).map_or(0, |direction| self.queues.pages.queue(direction).outstanding())
+    }
+
+    /// Takes the unfinished requests out of a queue; `unfinished` has room for them. Statistics are written anew in any
+    /// case.
+    fn drain(&mut self, queue: BalloonQueue, proof: &QueueQuiesced, unfinished: &mut Vec<Request>) {
+        if let Some(direction) = direction(queue) {
+            unfinished.extend(self.queues.pages.drain(direction, proof));
+        }
     }
 
     /// Puts a new queue in the place of one that was reset, and enables it. It is empty then, as a packed one must be
@@ -159,6 +170,6 @@ fn renew<P: BalloonPlatform, T>(
 ) -> Result<(u16, QueueAddresses), BalloonError> {
     let new = Virtqueue::allocate(platform, proof.queue(), layout(queue.size()), options)?;
     let old = core::mem::replace(queue, new);
-    old.release(platform, proof);
+    drop(old.release(platform, proof));
     Ok((queue.size(), queue.addresses()))
 }

@@ -1,6 +1,5 @@
 //! A running device: its interrupts and registers, its queues, and what was last exchanged by the device configuration.
 
-use alloc::boxed::Box;
 use core::mem::ManuallyDrop;
 
 use crate::balloon::platform::BalloonPlatform;
@@ -23,7 +22,7 @@ pub(super) struct Running<P: Platform> {
 /// A device that did not stop, and the queues that it keeps. Dropping this returns nothing to the platform.
 pub(super) struct Unstopped<P: Platform> {
     pub(super) error: TransportError,
-    pub(super) queues: ManuallyDrop<Box<Queues<P>>>,
+    pub(super) queues: ManuallyDrop<Queues<P>>,
 }
 
 impl<P: BalloonPlatform> Running<P> {
@@ -41,6 +40,7 @@ impl<P: BalloonPlatform> Running<P> {
     ///
     /// # Errors
     /// When the device does not stop. It keeps its memory, and the frames in flight with it.
+    #[allow(clippy::result_large_err, reason = "a box could not be had where the heap is empty; once a stop")]
     pub(super) fn stop(self, platform: &mut P, failed: bool) -> Result<(), Unstopped<P>> {
         let Self { virtio, queues, .. } = self;
         virtio.quiesce(platform, failed, |platform, stopped| match stopped {
@@ -48,7 +48,7 @@ impl<P: BalloonPlatform> Running<P> {
                 queues.release(platform, &proof);
                 Ok(())
             }
-            Err(error) => Err(Unstopped { error, queues: ManuallyDrop::new(Box::new(queues)) }),
+            Err(error) => Err(Unstopped { error, queues: ManuallyDrop::new(queues) }),
         })
     }
 }

@@ -21,6 +21,7 @@ use crate::balloon::queues::{Made, Maker, Queues};
 use crate::balloon::wire::{
     BalloonConfig, DEFLATE_ON_OOM, FREE_PAGE_HINT, MUST_TELL_HOST, PAGE_POISON, PAGE_REPORTING, STATS_VQ,
 };
+use crate::bus::heap;
 use crate::platform::Platform;
 use crate::virtio::spec::{DeviceType, Features};
 use crate::virtio::{DeviceHandle, QueueIndex, RingFormat, Setup, TransportError, TransportKind};
@@ -200,14 +201,19 @@ fn set_up<P: BalloonPlatform>(
         maker.queues().reporting = Some(queue);
     }
     let existing = (0..).map_while(QueueIndex::new).zip(sizes).filter(|(_, size)| *size != 0);
-    let unused: Vec<_> = existing.map(|(index, _)| index).filter(|index| !maker.setup.has_queue(*index)).collect();
-    if which == Which::Every {
-        for &index in &unused {
+    let mut unused = 0;
+    for (index, _) in existing {
+        if maker.setup.has_queue(index) {
+            continue;
+        }
+        unused += 1;
+        if which == Which::Every {
+            heap::reserve(&mut maker.queues().unused, 1)?;
             let queue = maker.simple_queue(index, None)?;
             maker.queues().unused.push(queue);
         }
     }
-    Ok(unused.len())
+    Ok(unused)
 }
 
 /// The numbers of the queues, and the sizes of the first five; 0 for a queue that does not exist.

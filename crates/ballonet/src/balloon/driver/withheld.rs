@@ -3,7 +3,6 @@
 //! The device may go on using them, so nobody else does. Some devices are only slow: once a later reset is seen to
 //! finish, the device has let go of everything, and it is all reclaimed.
 
-use alloc::boxed::Box;
 use core::mem::ManuallyDrop;
 
 use crate::balloon::platform::BalloonPlatform;
@@ -14,7 +13,7 @@ use crate::virtio::Quiesced;
 /// Withheld queues and frames.
 pub(super) struct Withheld<P: Platform> {
     /// Not dropped: that could free memory that the device still uses.
-    queues: Option<ManuallyDrop<Box<Queues<P>>>>,
+    queues: Option<ManuallyDrop<Queues<P>>>,
     frames: u64,
     /// Frames that are ballooned again, and not counted yet.
     regained: u64,
@@ -33,7 +32,7 @@ impl<P: Platform> Withheld<P> {
 
     /// Keeps the queues that a device did not let go of, and its `frames`. The device ran, so nothing is withheld from
     /// an earlier stop.
-    pub(super) fn keep(&mut self, queues: ManuallyDrop<Box<Queues<P>>>, frames: u64) {
+    pub(super) fn keep(&mut self, queues: ManuallyDrop<Queues<P>>, frames: u64) {
         self.queues = Some(queues);
         self.frames += frames;
     }

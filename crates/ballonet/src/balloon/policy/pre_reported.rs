@@ -2,9 +2,9 @@
 
 use alloc::collections::VecDeque;
 
-use crate::heap;
+use crate::bus::heap;
 use crate::memory::FrameRun;
-use crate::platform::DmaExhausted;
+use crate::platform::OutOfMemory;
 
 /// The time the device has for a report before frames are inflated unreported, in nanoseconds: 1 s.
 const PATIENCE: u64 = 1_000_000_000;
@@ -29,7 +29,7 @@ impl PreReported {
     ///
     /// # Errors
     /// When the heap has no room for them.
-    pub(crate) fn new(runs: usize) -> Result<Self, DmaExhausted> {
+    pub(crate) fn new(runs: usize) -> Result<Self, OutOfMemory> {
         let ready = heap::vector(runs)?.into();
         Ok(Self { ready, frames: 0, in_flight: 0, exhausted: false, stuck: false, moved: 0 })
     }

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use crate::bus::{OutOfMemory, heap};
+
 /// The recent recoveries, bounded in number and time.
 #[derive(Debug)]
 pub(crate) struct Recoveries {
@@ -18,13 +20,16 @@ impl Recoveries {
     }
 
     /// Whether one more is allowed at `now`, in nanoseconds; it then counts.
-    pub(crate) fn admit(&mut self, now: u64) -> bool {
+    ///
+    /// # Errors
+    /// When there is no memory to count it, nor then for a recovery.
+    pub(crate) fn admit(&mut self, now: u64) -> Result<bool, OutOfMemory> {
         self.times.retain(|time| now.saturating_sub(*time) < self.window);
         let admitted = self.times.len() < self.most as usize;
         if admitted {
-            self.times.push(now);
+            heap::push(&mut self.times, now)?;
         }
-        admitted
+        Ok(admitted)
     }
 
     /// Forgets all recoveries so far.
@@ -40,23 +45,23 @@ mod tests {
     #[test]
     fn the_window_bounds_recoveries_and_forgets_old_ones() {
         let mut recoveries = Recoveries::new(3, 100);
-        assert_eq!([0, 10, 20, 30, 99].map(|now| recoveries.admit(now)), [true, true, true, false, false]);
-        assert!(recoveries.admit(100), "the first is forgotten");
-        assert!(!recoveries.admit(109));
-        assert!(recoveries.admit(1000));
+        assert_eq!([0, 10, 20, 30, 99].map(|now| recoveries.admit(now).unwrap()), [true, true, true, false, false]);
+        assert!(recoveries.admit(100).unwrap(), "the first is forgotten");
+        assert!(!recoveries.admit(109).unwrap());
+        assert!(recoveries.admit(1000).unwrap());
     }
 
     #[test]
     fn a_limit_of_none_admits_none() {
         let mut never = Recoveries::new(0, u64::MAX);
-        assert!(!never.admit(0) && !never.admit(u64::MAX));
+        assert!(!never.admit(0).unwrap() && !never.admit(u64::MAX).unwrap());
     }
 
     #[test]
     fn forgiven_recoveries_do_not_count() {
         let mut recoveries = Recoveries::new(1, u64::MAX);
-        assert!(recoveries.admit(5) && !recoveries.admit(6));
+        assert!(recoveries.admit(5).unwrap() && !recoveries.admit(6).unwrap());
         recoveries.forgive();
-        assert!(recoveries.admit(7));
+        assert!(recoveries.admit(7).unwrap());
     }
 }

@@ -192,26 +192,30 @@ impl<P: BalloonPlatform> HintingQueue<P> {
     /// Releases hinted frames while the host may take them for free. Their contents count from now on, so they are
     /// written to first (5.5.6.5.1).
     fn release_early(&self, frames: &mut P::Frames, run: FrameRun) {
-        poison::fill(frames, run, self.poison.map_or(0, Poison::byte));
-        frames.release(run);
+        release_early(frames, run, self.poison);
     }
 
     /// Returns the queue and all frames. The device has let go of them, but its host may still not copy them. Returns
     /// the number of frames.
     pub(crate) fn release(mut self, platform: &mut P, proof: &Quiesced) -> u64 {
         let frames = self.hinted();
-        for buffer in self.queue.drain(proof) {
-            if let Buffer::Memory(hint) = buffer {
-                self.release_early(platform.frames(), hint.run());
-            }
-        }
         while let Some(hint) = self.held.take() {
             self.release_early(platform.frames(), hint.run());
         }
-        self.queue.release(platform, proof);
+        let poison = self.poison;
+        for buffer in self.queue.release(platform, proof) {
+            if let Buffer::Memory(hint) = buffer {
+                release_early(platform.frames(), hint.run(), poison);
+            }
+        }
         platform.release_dma(self.commands);
         frames
     }
+}
+
+fn release_early<F: PageFrames>(frames: &mut F, run: FrameRun, poison: Option<Poison>) {
+    poison::fill(frames, run, poison.map_or(0, Poison::byte));
+    frames.release(run);
 }
 
 impl<P: Platform> HintingQueue<P> {

@@ -20,7 +20,7 @@ use self::statistics::StatisticsQueue;
 use super::error::BalloonError;
 use super::platform::BalloonPlatform;
 use super::queue_numbers::QUEUES;
-use crate::platform::{DmaExhausted, Platform};
+use crate::platform::{OutOfMemory, Platform};
 use crate::virtio::{self, QueueIndex, QueueSetup, Quiesced, RingLayout, Setup, TransportError, UsedLength, Virtqueue};
 
 /// A queue of the balloon.
@@ -76,7 +76,7 @@ impl<P: BalloonPlatform> Queues<P> {
             freed += reporting.release(platform, proof);
         }
         for queue in self.unused {
-            queue.release(platform, proof);
+            drop(queue.release(platform, proof));
         }
         (freed, ballooned)
     }
@@ -107,7 +107,7 @@ impl<P: BalloonPlatform> virtio::Parts<P> for Made<P> {
             queues.release(platform, proof);
         }
         if let Some(queue) = self.page_queue {
-            queue.release(platform, proof);
+            drop(queue.release(platform, proof));
         }
         if let Some(memory) = self.memory {
             platform.release_dma(memory);
@@ -144,7 +144,7 @@ impl<P: Platform> Maker<'_, P> {
         name: Option<&'static str>,
         layout: RingLayout,
         indirect_entries: u16,
-    ) -> Result<Vring<P, T>, DmaExhausted> {
+    ) -> Result<Vring<P, T>, OutOfMemory> {
         let queue = QueueSetup { index, name, layout, indirect_entries, used_length: USED_LENGTH };
         self.setup.add_queue(self.platform, &queue)
     }

@@ -15,9 +15,9 @@ use crate::balloon::error::BalloonError;
 use crate::balloon::platform::BalloonPlatform;
 use crate::balloon::policy::pre_reported::PreReported;
 use crate::balloon::policy::report_plan::{Grant, ReportPlan, ReportPolicy};
-use crate::heap;
+use crate::bus::heap;
 use crate::memory::{FrameRun, PageFrames, REGION_FRAMES, release_reported};
-use crate::platform::{DmaExhausted, Platform};
+use crate::platform::{OutOfMemory, Platform};
 use crate::virtio::{Chain, Completion, Kick, QueueError, QueueIndex, Quiesced, Segment};
 
 /// Reports come in multiples of this many frames.
@@ -43,7 +43,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    fn new() -> Result<Self, DmaExhausted> {
+    fn new() -> Result<Self, OutOfMemory> {
         Ok(Self { runs: heap::vector(RUNS)?, frames: 0, before_inflating: false })
     }
 

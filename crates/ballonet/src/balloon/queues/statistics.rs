@@ -56,7 +56,7 @@ impl<P: BalloonPlatform> StatisticsQueue<P> {
 
     /// Returns the queue and the buffer to the platform.
     pub(crate) fn release(self, platform: &mut P, proof: &Quiesced) {
-        self.queue.release(platform, proof);
+        drop(self.queue.release(platform, proof));
         platform.release_dma(self.buffer);
     }
 }

@@ -330,7 +330,7 @@ fn events_that_cannot_be_cleared_are_named_and_ignored() {
         bench.run(30_000);
         let named = SlotError::StuckEvents { port: Port::bdf(), events: stuck.bits() };
         assert_eq!(bench.errors.iter().filter(|error| **error == named).count(), 1, "{:?}", bench.errors);
-        assert_eq!(bench.slot.interrupts().bits() & stuck.bits(), 0, "nobody asks for that interrupt any more");
+        assert_eq!(bench.slot.interrupts().bits() & stuck.bits(), 0, "that interrupt stays disabled");
         // The rest works.
         bench.port.insert(false);
         bench.run(10_000);
@@ -353,7 +353,7 @@ fn what_does_not_come_up_is_switched_off_and_named() {
         assert_eq!(bench.errors, [SlotError::SlotFault { port: Port::bdf(), trouble }]);
         let attention = bench.port.control >> 6 & 3;
         assert_eq!(attention, 1, "the attention indicator is lit");
-        assert_eq!(bench.slot.next_look(), None, "and nobody looks any more");
+        assert_eq!(bench.slot.next_look(), None, "and it is no longer polled");
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 const MS: u64 = 1_000_000;
 
-/// A card that is there, answers, and whose slot has done as told.
+/// A card that is present and answers, in a slot that has completed its commands.
 const FINE: SlotInputs = SlotInputs {
     pressed: false,
     card_changed: false,
@@ -18,7 +18,7 @@ const FINE: SlotInputs = SlotInputs {
 /// An empty slot.
 const EMPTY: SlotInputs = SlotInputs { present: false, link: false, answers: false, ..FINE };
 
-/// A sequence that is stepped by hand.
+/// A sequence that is stepped manually.
 struct Hand {
     sequence: Sequence,
     now: u64,
@@ -43,12 +43,12 @@ impl Hand {
         (lamps.power, lamps.power_indicator)
     }
 
-    /// A card comes into an empty slot and is brought up.
+    /// A card appears in an empty slot and is added.
     fn plugged() -> Self {
         let mut hand = Self::new(false, false);
         assert_eq!(hand.step(SlotInputs { card_changed: true, ..FINE }), Step::NOTHING);
         assert_eq!(hand.power(), (true, Indicator::Blink));
-        assert_eq!(hand.after(10, FINE), Step::NOTHING, "the card is left alone after the link is up");
+        assert_eq!(hand.after(10, FINE), Step::NOTHING, "the card is not accessed directly after link-up");
         assert_eq!(hand.after(100, FINE).task, Some(Task::Add));
         assert_eq!(hand.sequence.added(true), None);
         assert_eq!(hand.power(), (true, Indicator::On));
@@ -59,7 +59,7 @@ impl Hand {
 #[test]
 fn a_card_that_comes_is_powered_without_a_word_even_with_a_press_of_the_button() {
     Hand::plugged();
-    // Adding a card and pressing the button at once, as a virtual machine's slot does it, is no reason to wait.
+    // A virtual machine's slot adds a card and presses the button at once: that is no reason to wait.
     let mut hand = Hand::new(false, false);
     let _ = hand.step(SlotInputs { card_changed: true, pressed: true, ..FINE });
     assert!(matches!(hand.sequence.stage(), Stage::Rising { .. }));
@@ -72,18 +72,18 @@ fn a_press_counts_after_five_seconds_in_which_the_indicator_blinks() {
     assert_eq!(hand.power(), (true, Indicator::Blink));
     assert_eq!(hand.after(4_999, FINE), Step::NOTHING);
     assert_eq!(hand.after(1, FINE).task, Some(Task::Remove { surprise: false }));
-    assert_eq!(hand.power(), (true, Indicator::Blink), "power stays until the devices are given up");
+    assert_eq!(hand.power(), (true, Indicator::Blink), "power stays on until the devices are removed");
     assert_eq!(hand.after(1_000, FINE), Step::NOTHING);
     hand.sequence.removed();
     assert_eq!(hand.power(), (false, Indicator::Blink));
     let _ = hand.step(SlotInputs { settled: false, ..FINE });
-    assert_eq!(hand.sequence.stage(), Stage::Falling, "not before the command is done");
+    assert_eq!(hand.sequence.stage(), Stage::Falling, "not before the command is complete");
     let _ = hand.step(FINE);
     let _ = hand.after(999, FINE);
-    assert_eq!(hand.power(), (false, Indicator::Blink), "a second until the power is gone");
+    assert_eq!(hand.power(), (false, Indicator::Blink), "a second until the power has drained");
     let _ = hand.after(1, FINE);
     assert_eq!(hand.power(), (false, Indicator::Off));
-    // The card is still there, and stays off: pulling it is what the press was for.
+    // The card is still there and stays off: the press was for its removal.
     assert_eq!(hand.after(60_000, FINE), Step::NOTHING);
     assert_eq!(hand.sequence.stage(), Stage::Off);
 }
@@ -151,11 +151,7 @@ fn whatever_may_be_another_card_is_taken_for_one() {
             let _ = hand.after(999, FINE);
             assert_eq!(hand.power(), (false, Indicator::Blink));
             let _ = hand.after(1, FINE);
-            assert_eq!(
-                hand.power(),
-                (true, Indicator::Blink),
-                "what is there is brought up, and was never free to be pulled"
-            );
+            assert_eq!(hand.power(), (true, Indicator::Blink), "the card is added, and was never shown as removable");
         }
     }
 }
@@ -215,7 +211,7 @@ fn what_does_not_come_up_is_switched_off_and_named() {
         let _ = hand.after(1_000, EMPTY);
         let lamps = hand.sequence.lamps();
         assert_eq!((lamps.power, lamps.attention_indicator), (false, Indicator::On));
-        // It is tried again when a card comes.
+        // The next appearance of a card causes another attempt.
         let _ = hand.after(1_000, SlotInputs { card_changed: true, ..FINE });
         assert_eq!(hand.sequence.lamps().attention_indicator, Indicator::Off);
     }
@@ -305,8 +301,8 @@ fn any_signs() -> impl Strategy<Value = SlotInputs> {
 }
 
 proptest! {
-    /// Whatever is seen, in any order: devices are added only to a slot with power whose card is there, removed only
-    /// after they were added, and each of the two is done before the next is asked for.
+    /// Whatever is observed, in any order: devices are added only in a powered slot with a card, removed only after
+    /// they were added, and each task is complete before the next is requested.
     #[test]
     fn devices_are_added_and_removed_in_turn(
         prompt: bool, powered: bool, present: bool,
@@ -326,7 +322,7 @@ proptest! {
                     prop_assert_eq!(up, any);
                 }
                 Some(Task::Remove { .. }) => {
-                    prop_assert!(up && sequence.lamps().power, "power stays while devices are given up");
+                    prop_assert!(up && sequence.lamps().power, "power stays on while devices are removed");
                     sequence.removed();
                     up = false;
                 }
@@ -338,7 +334,7 @@ proptest! {
         }
     }
 
-    /// A slot that is left alone comes to rest, whatever has happened to it: on if there is a card that works, else off.
+    /// A slot that is left alone settles, whatever happened to it: on with a working card, otherwise off.
     #[test]
     fn a_slot_left_alone_comes_to_rest(
         seen in prop::collection::vec((any_signs(), 0..3_000_u64), 0..60), works: bool,

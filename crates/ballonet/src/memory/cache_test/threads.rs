@@ -1,4 +1,4 @@
-//! Threads as CPUs: however they allocate, free and pass frames on, each frame has one owner.
+//! Threads as CPUs: however they allocate, free and pass on frames, each frame has one owner.
 
 use core::sync::atomic::AtomicU32;
 use std::sync::Barrier;
@@ -6,7 +6,7 @@ use std::thread;
 
 use super::*;
 
-/// Who owns each frame of [`SMALL`]: at most one, whatever threads do.
+/// The owner of each frame of [`SMALL`]: at most one, whatever threads do.
 struct Owners(Vec<AtomicU32>);
 
 impl Owners {
@@ -26,7 +26,7 @@ impl Owners {
     }
 }
 
-/// One CPU: takes, gives, drains, looks on, and passes frames to others and gets theirs, as a random number says.
+/// One CPU: allocates, frees, drains, reads counts, and exchanges frames with others, as random numbers decide.
 fn live(machine: &Machine<'_>, cpu: usize, owners: &Owners, wandering: &Mutex<Vec<FrameRun>>) {
     let me = cpu as u32 + 1;
     let mut held = Vec::new();
@@ -90,7 +90,7 @@ fn of_two_cpus_that_free_the_same_frame_at_once_one_is_refused() {
         for round in 0..1000 {
             let pair = machine.allocate_run(2, 1).unwrap();
             let single = pair.split(1).0;
-            // By turns: both the first frame, or one CPU both frames at once.
+            // Alternately: both free the first frame, or one CPU frees both frames at once.
             let runs = [if round % 2 == 0 { single } else { pair }, single];
             let meet = Barrier::new(2);
             let free = |cpu: usize| {
@@ -102,7 +102,7 @@ fn of_two_cpus_that_free_the_same_frame_at_once_one_is_refused() {
                 [free(0), other.join().unwrap()]
             });
             assert!(ours != theirs, "exactly one of the two");
-            // What is still somebody's.
+            // The frames still allocated.
             for frame in pair.pfns() {
                 let _ = machine.free(0, FrameRun::new(frame, 1).unwrap());
             }

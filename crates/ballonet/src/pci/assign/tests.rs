@@ -1,4 +1,4 @@
-//! Addresses are given out without overlap, inside windows that are opened for them, and nothing else is touched.
+//! Addresses are assigned without overlap, inside windows opened for them, and nothing else changes.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn range(first: u64, last: u64) -> AddressRange {
     AddressRange::inclusive(first, last).unwrap()
 }
 
-/// What a microvm has.
+/// The windows of a microvm.
 fn microvm() -> HostWindows {
     HostWindows {
         io: vec![],
@@ -23,7 +23,7 @@ fn microvm() -> HostWindows {
     }
 }
 
-/// What a PC has.
+/// The windows of a PC.
 fn pc() -> HostWindows {
     HostWindows {
         io: vec![range(0xC000, 0xFEFF)],
@@ -32,7 +32,7 @@ fn pc() -> HostWindows {
     }
 }
 
-/// A virtio function as QEMU makes it, with no addresses.
+/// A virtio function as in QEMU, without addresses.
 fn virtio() -> FakeFunction {
     FakeFunction::new(0x1AF4, 0x1045, 0).memory32(1, 0, 0x1000).memory64(4, 0, 0x4000, true)
 }
@@ -52,7 +52,7 @@ fn assign(config: &mut FakeConfig, host: &HostWindows) -> (Tree, Assignment) {
     (tree, assignment)
 }
 
-/// Every BAR that has an address is aligned, alone there, passed on by every bridge, and really where it is said to be.
+/// Checks every BAR with an address: aligned, without overlap, forwarded by every bridge, and really at that address.
 fn check(config: &FakeConfig, tree: &Tree, host: &HostWindows) {
     let mut taken: Vec<(Bar, AddressRange)> = Vec::new();
     for node in tree.nodes() {
@@ -254,7 +254,7 @@ fn new_addresses_keep_clear_of_bars_and_windows_in_use() {
 #[test]
 fn an_address_left_over_in_a_bar_that_is_off_counts_only_where_it_makes_sense() {
     let (mut config, root) = machine();
-    // One in a window, one in RAM, one on top of the first.
+    // One in a window, one in RAM, one overlapping the first.
     config.add(root, 1, 0, FakeFunction::new(1, 1, 0).memory32(0, 0x9000_0000, 0x1000));
     config.add(root, 2, 0, FakeFunction::new(1, 1, 0).memory32(0, 0x0100_0000, 0x1000));
     config.add(root, 3, 0, FakeFunction::new(1, 1, 0).memory32(0, 0x9000_0000, 0x1000));
@@ -359,7 +359,8 @@ fn with_bars(fake: FakeFunction, bars: &[(u8, u32)], most: u16) -> FakeFunction 
 #[test]
 fn a_bar_that_finds_no_room_does_not_keep_an_address_that_may_become_anothers() {
     let (mut config, root) = machine();
-    // Half of all ports, from where the host bridge passes on the rest: no place for it. The other one has many.
+    // Half of all ports, starting where the host bridge forwards the rest: there is no place for it. The other BAR
+    // has many.
     let function = FakeFunction::new(0x1AF4, 0x1002, 0).io(0, 0x8000, 0x8000).io(2, 0, 0x100);
     config.add(root, 3, 0, function);
     let (tree, assignment) = assign(&mut config, &pc());
@@ -402,7 +403,7 @@ fn windows_of_a_bridge_that_overlap_do_not_give_one_address_twice() {
 #[test]
 fn a_window_that_nothing_above_passes_on_does_not_give_what_others_were_given() {
     let (mut config, root) = machine();
-    // Its window lies outside of that of the bridge above it, and holds what the root bus gives first.
+    // Its window is outside that of the bridge above, and contains addresses that the root bus assigns first.
     let outer = FakeFunction::bridge(1, 1).memory_window(0xC100_0000, 0xC1FF_FFFF);
     let inner = FakeFunction::bridge(1, 2).memory_window(0x8000_0000, 0x800F_FFFF);
     let middle = config.add(root, 1, 0, outer.buses(0, 1, 2));
@@ -456,7 +457,7 @@ fn what_comes_behind_an_empty_port_gets_addresses_and_again_the_next_time() {
             tree.assign_addresses(&mut config, &host);
             check(&config, &tree, &host);
             assert!(tree.behind(bdf(0, 1)).all(|node| node.bars.iter().all(|bar| bar.range().is_some())));
-            // It goes, and comes back as reset leaves it.
+            // The function is removed and comes back as after a reset.
             tree.remove_behind(bdf(0, 1));
             config.reset(behind);
         }
@@ -465,8 +466,8 @@ fn what_comes_behind_an_empty_port_gets_addresses_and_again_the_next_time() {
 
 #[test]
 fn thousands_of_bars_that_fit_nowhere_cost_no_pass_each() {
-    // A thousand functions with six BARs each: behind a bridge whose window is closed, and behind one that
-    // firmware opened.
+    // A thousand functions with six BARs each: behind a bridge whose window is closed, and behind one that firmware
+    // opened.
     for opened in [false, true] {
         let (mut config, root) = machine();
         for device in 1..=4 {

@@ -1,4 +1,4 @@
-//! Capability lists end, whatever their links say.
+//! Walks of capability lists end, whatever the links say.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ fn endpoint() -> FakeFunction {
     FakeFunction::new(0x1AF4, 0x1045, 0)
 }
 
-/// The list of `fake`: offsets and IDs, and the error it ends with.
+/// The list of `fake`: offsets, IDs, and the error at its end.
 fn list(fake: FakeFunction) -> (Vec<(u16, u8)>, Option<CapabilityError>) {
     let (config, bdf) = FakeConfig::with(fake);
     let function = Function::probe(&config, bdf).unwrap();
@@ -45,7 +45,7 @@ fn a_link_into_the_header_ends_the_list() {
     let (items, error) = list(endpoint().capability(0x40, 1, &[]).byte(0x41, 0x3C));
     assert_eq!(items.len(), 1);
     assert_eq!(error.unwrap().to_string(), "00:03.0: capability link to 0x3c, inside the header");
-    // With its low bits masked, this one is the end.
+    // With its low bits masked, this link is 0 and ends the list.
     assert_eq!(list(endpoint().capability(0x40, 1, &[]).byte(0x41, 3)).1, None);
 }
 

@@ -1,4 +1,4 @@
-//! Each access step by step, as configuration space sees it.
+//! Each access step by step, as seen by configuration space.
 
 use core::cell::RefCell;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::pci::Function;
 use crate::pci::fake::{FakeConfig, FakeFunction};
 
-/// Configuration space that notes every access: `w` or `r`, bits, offset, value. The data register holds 0xa5a5a5a5.
+/// Records every access to configuration space: `w` or `r`, bits, offset, value. The data register reads 0xa5a5a5a5.
 #[derive(Default)]
 struct Recorder(RefCell<Vec<(char, u32, u16, u32)>>);
 
@@ -42,7 +42,7 @@ impl ConfigSpace for Recorder {
     }
 }
 
-/// The way to 0x38 bytes at 0x100 of BAR 4, by a capability at 0x84.
+/// The window to 0x38 bytes at 0x100 of BAR 4, through a capability at 0x84.
 fn window() -> ConfigWindow {
     let (config, bdf) = FakeConfig::with(FakeFunction::new(0x1af4, 0x1045, 0).capability(0x84, 0x09, &[20, 5]));
     let function = Function::probe(&config, bdf).unwrap();

@@ -1,4 +1,4 @@
-//! The header is read as it is, and the command register changed without side effects.
+//! The header is read correctly, and the command register changed without side effects.
 
 use super::*;
 use crate::pci::fake::{FakeConfig, FakeFunction};

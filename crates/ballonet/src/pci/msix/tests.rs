@@ -1,10 +1,10 @@
-//! The table is programmed in the order that sends no message by accident, and undone.
+//! The table is programmed in an order that sends no accidental message, and is restored.
 
 use super::*;
 use crate::pci::fake::{FakeConfig, FakeFunction};
 use crate::pci::{Bdf, Status};
 
-/// A window of plain 32-bit registers. As an MSI-X table it objects to messages changed in entries that are not masked.
+/// A window of plain 32-bit registers. As an MSI-X table it panics if a message of an unmasked entry changes.
 #[derive(Debug, Clone)]
 struct FakeRegisters {
     words: Vec<u32>,
@@ -19,13 +19,13 @@ impl FakeRegisters {
         Self { words: vec![0; size / 4], is_table: false, log: Vec::new() }
     }
 
-    /// An MSI-X table as reset leaves it, but for messages that say where they are.
+    /// An MSI-X table after reset, with messages that identify their positions.
     fn table(entries: usize) -> Self {
         let words = (0..entries as u32).flat_map(|entry| [entry << 4, entry, entry, 1]).collect();
         Self { words, is_table: true, log: Vec::new() }
     }
 
-    /// The register at `offset`, to be changed behind the driver's back.
+    /// The register at `offset`, to change it behind the driver's back.
     fn word(&mut self, offset: usize) -> &mut u32 {
         &mut self.words[offset / 4]
     }
@@ -157,7 +157,7 @@ fn enabling_masks_the_function_and_all_entries_and_turns_intx_off() {
     let (mut config, bdf, msix) = three();
     let mut registers = FakeRegisters::table(3);
     *registers.word(0x1C) = 0xAB00_0000;
-    let table = msix.enable(&mut config, registers, FakeRegisters::new(8));
+    let table = msix.enable(&mut config, registers, FakeRegisters::new(8)).unwrap();
     assert_eq!(config.read16(bdf, 0x42), 0xC002);
     assert!(table.vectors().all(|vector| table.is_masked(vector).unwrap()));
     assert_eq!(table.table.read32(0x1C), 0xAB00_0001, "reserved bits are kept");
@@ -168,7 +168,7 @@ fn enabling_masks_the_function_and_all_entries_and_turns_intx_off() {
 #[test]
 fn an_entry_is_programmed_while_masked_and_then_unmasked() {
     let (mut config, bdf, msix) = three();
-    let mut table = msix.enable(&mut config, FakeRegisters::table(3), FakeRegisters::new(8));
+    let mut table = msix.enable(&mut config, FakeRegisters::table(3), FakeRegisters::new(8)).unwrap();
     table.program(vector(2), MESSAGE).unwrap();
     assert_eq!(table.message(vector(2)), Ok(MESSAGE));
     assert_eq!(table.is_masked(vector(2)), Ok(true));
@@ -176,7 +176,7 @@ fn an_entry_is_programmed_while_masked_and_then_unmasked() {
     table.set_function_mask(&mut config, false);
     assert_eq!(config.read16(bdf, 0x42), 0x8002);
     assert_eq!([0, 1, 2].map(|number| table.is_masked(vector(number)).unwrap()), [true, true, false]);
-    // The fake objects if this does not mask first.
+    // The fake panics if this does not mask first.
     table.program(vector(2), MsiMessage { data: 0x42, ..MESSAGE }).unwrap();
     assert_eq!(table.is_masked(vector(2)), Ok(true));
     table.set_function_mask(&mut config, true);
@@ -190,7 +190,7 @@ fn disabling_puts_everything_back_as_it_was_found() {
     let mut registers = FakeRegisters::table(3);
     *registers.word(0x0C) = 0;
     let before = registers.clone();
-    let mut table = msix.enable(&mut config, registers, FakeRegisters::new(8));
+    let mut table = msix.enable(&mut config, registers, FakeRegisters::new(8)).unwrap();
     for vector in table.vectors() {
         table.program(vector, MESSAGE).unwrap();
         table.unmask(vector).unwrap();
@@ -205,7 +205,7 @@ fn disabling_puts_everything_back_as_it_was_found() {
 #[test]
 fn disabling_leaves_intx_off_where_it_was_off() {
     let (mut config, bdf, found) = find(with(2, 1, 0x801).command(Command::MEMORY | Command::INTX_DISABLE));
-    let table = found.unwrap().unwrap().enable(&mut config, FakeRegisters::table(3), FakeRegisters::new(8));
+    let table = found.unwrap().unwrap().enable(&mut config, FakeRegisters::table(3), FakeRegisters::new(8)).unwrap();
     let _ = table.disable(&mut config);
     assert!(config.read16(bdf, 4) & Command::INTX_DISABLE.bits() != 0);
 }
@@ -213,7 +213,7 @@ fn disabling_leaves_intx_off_where_it_was_off() {
 #[test]
 fn entries_beyond_the_table_are_refused() {
     let (mut config, _, msix) = three();
-    let mut table = msix.enable(&mut config, FakeRegisters::table(3), FakeRegisters::new(8));
+    let mut table = msix.enable(&mut config, FakeRegisters::table(3), FakeRegisters::new(8)).unwrap();
     let refused = MsixError::NoEntry { vector: vector(3), entries: 3 };
     assert_eq!(table.program(vector(3), MESSAGE), Err(refused));
     assert_eq!(table.unmask(vector(3)), Err(refused));
@@ -227,7 +227,7 @@ fn the_last_entry_of_the_largest_table_works() {
     let (mut config, _, found) = find(with(0x7FF, 4, 0x8004));
     let mut pending = FakeRegisters::new(256);
     *pending.word(0xFC) = 1 << 31;
-    let mut table = found.unwrap().unwrap().enable(&mut config, FakeRegisters::table(0x800), pending);
+    let mut table = found.unwrap().unwrap().enable(&mut config, FakeRegisters::table(0x800), pending).unwrap();
     table.program(vector(0x7FF), MESSAGE).unwrap();
     table.unmask(vector(0x7FF)).unwrap();
     assert_eq!(table.message(vector(0x7FF)), Ok(MESSAGE));
@@ -242,7 +242,7 @@ fn pending_bits_are_read_from_their_word() {
     let mut pending = FakeRegisters::new(16);
     *pending.word(4) = 1 << 1;
     *pending.word(8) = 1 << 5;
-    let table = found.unwrap().unwrap().enable(&mut config, FakeRegisters::table(70), pending);
+    let table = found.unwrap().unwrap().enable(&mut config, FakeRegisters::table(70), pending).unwrap();
     let set: Vec<u16> =
         table.vectors().filter(|vector| table.is_pending(*vector).unwrap()).map(MsixVector::number).collect();
     assert_eq!(set, [33, 69]);

@@ -1,4 +1,4 @@
-//! Sizing finds every kind of BAR and leaves no trace; the fake checks the latter.
+//! Sizing detects every kind of BAR and leaves no trace; the fake checks the latter.
 
 use proptest::prelude::*;
 

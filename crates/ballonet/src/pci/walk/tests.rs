@@ -1,4 +1,4 @@
-//! Every function is found once, whatever bridges say about themselves.
+//! Every function is found once, whatever bridges claim.
 
 use proptest::prelude::*;
 
@@ -161,7 +161,8 @@ fn three_hundred_bridges_in_a_row_end_with_the_numbers() {
         wire = config.add(wire, 1, 0, FakeFunction::root_port());
     }
     let tree = walk(&mut config);
-    // Behind a root port there is only device 0, so the row ends at once; with plain bridges it is as long as can be.
+    // Behind a root port there is only device 0, so the chain ends at once; with plain bridges it is as long as
+    // possible.
     assert_eq!(tree.nodes().len(), 2);
     let (mut config, mut wire) = machine();
     for _ in 0..300 {
@@ -253,7 +254,7 @@ fn an_ordinary_machine_costs_few_accesses() {
     assert!(accesses < 400, "{accesses} accesses");
 }
 
-/// Bridges on bridges, with any numbers in them.
+/// Bridges behind bridges, with arbitrary numbers.
 fn hostile() -> impl Strategy<Value = Vec<(u8, u8, bool, [u8; 3], u8)>> {
     proptest::collection::vec((any::<u8>(), 0..32_u8, any::<bool>(), any::<[u8; 3]>(), 0..4_u8), 0..24)
 }
@@ -293,7 +294,7 @@ proptest! {
     }
 }
 
-/// Configuration space in which every function of every bus answers.
+/// Configuration space in which every function of every bus responds.
 struct Everything;
 
 impl ConfigSpace for Everything {

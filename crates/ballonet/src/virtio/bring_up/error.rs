@@ -3,7 +3,7 @@
 use derive_more::{Display, Error, From};
 
 use super::interface::InterfaceError;
-use crate::bus::{Bdf, DeviceAddress, DmaExhausted};
+use crate::bus::{Bdf, DeviceAddress, DmaExhausted, OutOfMemory};
 use crate::virtio::interrupt::InterruptError;
 use crate::virtio::negotiation::NegotiationError;
 use crate::virtio::transport::{MmioError, TransportError};
@@ -13,11 +13,9 @@ use crate::virtio::transport::{MmioError, TransportError};
 pub enum BringUpError {
     /// There is no PCI function.
     #[display("there is no function at {_0}")]
-    #[from(skip)]
     NoFunction(#[error(not(source))] Bdf),
     /// It is another kind of device than the driver's.
     #[display("{function} is no device of this driver: vendor {vendor:#06x}, device {device:#06x}")]
-    #[from(skip)]
     WrongDevice {
         /// The function.
         function: Bdf,
@@ -28,7 +26,6 @@ pub enum BringUpError {
     },
     /// It is another type of device than the driver's, on MMIO.
     #[display("{device} is virtio device type {number}, not this driver's")]
-    #[from(skip)]
     WrongType {
         /// The device.
         device: DeviceAddress,
@@ -37,20 +34,26 @@ pub enum BringUpError {
     },
     /// Its MMIO window holds no virtio device that can be used.
     #[display("{_0}")]
+    #[from]
     Mmio(MmioError),
     /// It has no virtio interface that can be used.
     #[display("{_0}")]
+    #[from]
     Interface(InterfaceError),
     /// Its registers do not work as they must.
     #[display("{_0}")]
+    #[from]
     Transport(TransportError),
     /// Driver and device do not agree on features.
     #[display("{_0}")]
+    #[from]
     Negotiation(NegotiationError),
     /// The interrupt mode that the caller forces is not available.
     #[display("{_0}")]
+    #[from]
     Interrupt(InterruptError),
     /// There is no memory for queues and buffers.
     #[display("{_0}")]
-    Memory(DmaExhausted),
+    #[from(OutOfMemory, DmaExhausted)]
+    Memory(OutOfMemory),
 }

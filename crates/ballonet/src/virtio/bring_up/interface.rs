@@ -77,7 +77,7 @@ impl Interface {
         }
     }
 
-    /// The same interface, with no register mapped: all are to be reached through configuration space.
+    /// The same interface, with no register mapped: all are reached through configuration space.
     ///
     /// # Errors
     /// When there is no window to them, as to the ports of a legacy interface.
@@ -109,10 +109,10 @@ impl Interface {
     ///
     /// # Errors
     /// When registers cannot be reached; nothing is mapped then.
-    pub(super) fn open<P: Platform>(&self, platform: &mut P) -> Result<Transport<P::Registers>, InterfaceError> {
+    pub(super) fn open<P: Platform>(self, platform: &mut P) -> Result<Transport<P::Registers>, InterfaceError> {
         Ok(match self {
             Self::Modern(capabilities) => Modern::new(platform, capabilities)?.into(),
-            Self::Legacy(ports) => Legacy::new(platform, ports)?.into(),
+            Self::Legacy(ports) => Legacy::new(platform, &ports)?.into(),
         })
     }
 }

@@ -1,7 +1,6 @@
 //! What a user chooses for a device, whatever its type.
 
-use alloc::string::String;
-
+use crate::bus::DeviceName;
 use crate::virtio::interrupt::InterruptMode;
 use crate::virtio::spec::Features;
 use crate::virtio::transport_kind::TransportKind;
@@ -11,7 +10,7 @@ use crate::virtio::transport_kind::TransportKind;
 #[non_exhaustive]
 pub struct DeviceOptions {
     /// The device's name, after which its vectors are named: `virtio0`.
-    pub name: String,
+    pub name: DeviceName,
     /// The interface to use; `None`: the modern one where the device has it.
     pub transport: Option<TransportKind>,
     /// Reaches all registers through the window in configuration space (4.1.4.9).
@@ -24,9 +23,9 @@ pub struct DeviceOptions {
 
 impl DeviceOptions {
     /// The defaults, for a device of this name.
-    pub fn new(name: impl Into<String>) -> Self {
+    pub fn new(name: impl AsRef<str>) -> Self {
         Self {
-            name: name.into(),
+            name: name.as_ref().into(),
             transport: None,
             through_config: false,
             interrupts: None,

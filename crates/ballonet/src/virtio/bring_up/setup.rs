@@ -7,7 +7,7 @@ use super::open::open;
 use super::options::DeviceOptions;
 use super::parts::{Parts, give_back};
 use super::running::{Connected, stop};
-use crate::bus::{DeviceAddress, DmaExhausted};
+use crate::bus::{DeviceAddress, OutOfMemory, heap};
 use crate::platform::Platform;
 use crate::virtio::attachment::Attachment;
 use crate::virtio::device::{Device, Failure, FeaturesOk, Reset};
@@ -141,10 +141,11 @@ impl<P: Platform> Setup<P> {
         &mut self,
         platform: &mut P,
         setup: &QueueSetup,
-    ) -> Result<Virtqueue<P::Memory, T>, DmaExhausted> {
+    ) -> Result<Virtqueue<P::Memory, T>, OutOfMemory> {
         let QueueSetup { index, name, layout, indirect_entries, used_length } = *setup;
         let kind = self.device.transport().kind();
         let options = QueueOptions::for_device(kind, self.device.features(), indirect_entries, used_length);
+        heap::reserve(&mut self.queues, 1)?;
         let queue = Virtqueue::allocate(platform, index, layout, options)?;
         self.queues.push(NewQueue { index, name, size: layout.size(), addresses: queue.addresses() });
         Ok(queue)
@@ -192,19 +193,20 @@ impl<P: Platform> Setup<P> {
     ) -> Result<(Interrupts<P::Registers>, Vec<(QueueIndex, Doorbell)>), BringUpError> {
         let Self { device, attachment, options, queues } = self;
         let named = |queue: &NewQueue| queue.name.map(|name| QueueName { index: queue.index, name });
-        let names: Vec<_> = queues.iter().filter_map(named).collect();
+        let (mut names, mut doorbells) = (heap::vector(queues.len())?, heap::vector(queues.len())?);
+        names.extend(queues.iter().filter_map(named));
         let transport = device.transport_mut();
-        let interrupts = find_vqs(platform, transport, attachment, &options.name, &names, options.interrupts)?;
-        let enabled = queues.iter().map(|queue| {
-            device.enable_queue(queue.index, queue.size, queue.addresses).map(|doorbell| (queue.index, doorbell))
-        });
-        match enabled.collect() {
-            Ok(doorbells) => Ok((interrupts, doorbells)),
-            Err(error) => {
-                interrupts.release(platform);
-                Err(BringUpError::Transport(error))
+        let interrupts = find_vqs(platform, transport, attachment, &options.name, names, options.interrupts)?;
+        for queue in queues {
+            match device.enable_queue(queue.index, queue.size, queue.addresses) {
+                Ok(doorbell) => doorbells.push((queue.index, doorbell)),
+                Err(error) => {
+                    interrupts.release(platform);
+                    return Err(BringUpError::Transport(error));
+                }
             }
         }
+        Ok((interrupts, doorbells))
     }
 
     /// Gives up before any queue was made: resets the device and undoes everything.

@@ -3,51 +3,48 @@
 //! A step that fails is undone fully before the next: vectors given back, the device's vector registers at `NO_VECTOR`, the
 //! MSI-X table and the command register as they were found. All this happens before `DRIVER_OK`, while the device is silent.
 
-use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::{InterruptError, InterruptMode, Interrupts, QueueName};
-use crate::bus::{Handler, InterruptLine};
+use crate::bus::{Handler, InterruptLine, Note};
 use crate::pci::{Command, Msix, MsixVector};
 use crate::platform::Platform;
 use crate::virtio::attachment::{Attachment, PciAttachment};
-use crate::virtio::events::{config_changed, shared_vring_interrupt, vring_interrupt};
+use crate::virtio::events::{bits_of, config_changed, vring_interrupt};
 use crate::virtio::transport::{Transport, TransportError};
 
-/// A device that is to be given interrupts.
+/// A device that needs interrupts.
 struct Target<'a, P: Platform> {
     platform: &'a mut P,
     transport: &'a mut Transport<P::Registers>,
     attachment: &'a Attachment,
     name: &'a str,
-    queues: &'a [QueueName],
 }
 
 /// Gives a device and its `queues` interrupts: in the mode that is `forced`, or else in the first of the ladder that
 /// works. `name` is the device's, `virtio0`; vectors are named after it.
 ///
 /// # Errors
-/// When the forced mode is not available, and why.
+/// When the forced mode is not available, and why; or when there is no memory for any.
 #[doc(alias = "vp_find_vqs")]
 pub(in crate::virtio) fn find_vqs<P: Platform>(
     platform: &mut P,
     transport: &mut Transport<P::Registers>,
     attachment: &Attachment,
     name: &str,
-    queues: &[QueueName],
+    queues: Vec<QueueName>,
     forced: Option<InterruptMode>,
 ) -> Result<Interrupts<P::Registers>, InterruptError> {
-    let mut target = Target { platform, transport, attachment, name, queues };
+    let mut interrupts = Interrupts::new(queues).map_err(InterruptError::Memory)?;
+    let mut target = Target { platform, transport, attachment, name };
     if let Some(mode) = forced {
-        return target.attempt(mode);
+        return target.attempt(mode, &mut interrupts).map(|()| interrupts);
     }
     let signals = |mode: &InterruptMode| matches!(attachment, Attachment::Pci(_)) || !mode.is_message_signalled();
     for mode in InterruptMode::LADDER.into_iter().filter(signals) {
-        match target.attempt(mode) {
-            Ok(interrupts) => return Ok(interrupts),
+        match target.attempt(mode, &mut interrupts) {
+            Ok(()) => return Ok(interrupts),
             Err(error) => log::info!("{name}: no {mode} interrupts: {error}"),
         }
     }
@@ -56,11 +53,15 @@ pub(in crate::virtio) fn find_vqs<P: Platform>(
 
 impl<P: Platform> Target<'_, P> {
     /// Sets up one mode, or leaves everything as it was.
-    fn attempt(&mut self, mode: InterruptMode) -> Result<Interrupts<P::Registers>, InterruptError> {
-        let mut interrupts = Interrupts::new(mode, self.queues);
+    fn attempt(
+        &mut self,
+        mode: InterruptMode,
+        interrupts: &mut Interrupts<P::Registers>,
+    ) -> Result<(), InterruptError> {
+        interrupts.mode = mode;
         let outcome = match mode {
-            InterruptMode::PerQueue | InterruptMode::Shared => self.message_signalled(&mut interrupts),
-            InterruptMode::Line => self.line(&mut interrupts),
+            InterruptMode::PerQueue | InterruptMode::Shared => self.message_signalled(interrupts),
+            InterruptMode::Line => self.line(interrupts),
             InterruptMode::Polling => {
                 // Nobody would take the line back.
                 if let Attachment::Pci(PciAttachment { function, .. }) = self.attachment {
@@ -69,30 +70,25 @@ impl<P: Platform> Target<'_, P> {
                 Ok(())
             }
         };
-        match outcome {
-            Ok(()) => Ok(interrupts),
-            Err(error) => {
-                self.undo(interrupts);
-                Err(error)
-            }
-        }
+        outcome.inspect_err(|_| self.undo(interrupts))
     }
 
-    fn undo(&mut self, interrupts: Interrupts<P::Registers>) {
+    fn undo(&mut self, interrupts: &mut Interrupts<P::Registers>) {
         if interrupts.table.is_some() {
             // No vector cannot be refused.
             let _ = self.transport.set_config_vector(None);
-            for queue in self.queues {
+            for queue in &interrupts.queues {
                 let _ = self.transport.set_queue_vector(queue.index, None);
             }
             self.transport.set_msix(false);
         }
-        interrupts.release(self.platform);
+        interrupts.clear(self.platform);
     }
 
     fn message_signalled(&mut self, interrupts: &mut Interrupts<P::Registers>) -> Result<(), InterruptError> {
-        let plan = self.plan(interrupts);
-        let msix = self.usable_msix(plan.len())?;
+        let shared = interrupts.mode == InterruptMode::Shared;
+        let needed = 1 + if shared { 1 } else { interrupts.queues.len() };
+        let msix = self.usable_msix(needed)?;
         let table = self.platform.map(msix.table).map_err(InterruptError::Map)?;
         let pending = match self.platform.map(msix.pending) {
             Ok(pending) => pending,
@@ -101,15 +97,28 @@ impl<P: Platform> Target<'_, P> {
                 return Err(InterruptError::Map(error));
             }
         };
-        let table = interrupts.table.insert(msix.enable(self.platform.config(), table, pending));
-        self.transport.set_msix(true);
-        for (entry, (name, handler)) in (0..).filter_map(MsixVector::new).zip(plan) {
-            let vector = self.platform.allocate_vector(name, handler).map_err(InterruptError::Vector)?;
-            let (number, message) = (vector.number, vector.message);
-            interrupts.vectors.push(vector);
-            table.program(entry, message.ok_or(InterruptError::NoMessage(number))?).map_err(InterruptError::Msix)?;
+        match msix.enable(self.platform.config(), table, pending) {
+            Ok(table) => interrupts.table = Some(table),
+            Err((error, windows)) => {
+                windows.into_iter().for_each(|window| self.platform.unmap(window));
+                return Err(InterruptError::Memory(error));
+            }
         }
-        self.assign(interrupts.mode).map_err(InterruptError::Refused)?;
+        self.transport.set_msix(true);
+        let name = self.name;
+        self.add_vector(interrupts, format_args!("{name}-config"), config_changed, 0)?;
+        if shared {
+            let queues = bits_of(interrupts.queues.iter().map(|queue| queue.index));
+            self.add_vector(interrupts, format_args!("{name}-virtqueues"), vring_interrupt, queues)?;
+        } else {
+            for place in 0..interrupts.queues.len() {
+                let queue = interrupts.queues[place];
+                let bits = bits_of([queue.index]);
+                self.add_vector(interrupts, format_args!("{name}-{}", queue.name), vring_interrupt, bits)?;
+            }
+        }
+        self.assign(interrupts).map_err(InterruptError::Refused)?;
+        let Some(table) = &mut interrupts.table else { return Ok(()) };
         for (entry, _) in (0..).filter_map(MsixVector::new).zip(&interrupts.vectors) {
             table.unmask(entry).map_err(InterruptError::Msix)?;
         }
@@ -117,21 +126,26 @@ impl<P: Platform> Target<'_, P> {
         Ok(())
     }
 
-    /// The vectors of a mode: what to call each, and what it runs. The first is for configuration changes.
-    fn plan(&self, interrupts: &Interrupts<P::Registers>) -> Vec<(String, Handler)> {
-        let mut plan: Vec<(String, Handler)> = Vec::new();
-        let events = Arc::clone(&interrupts.events);
-        plan.push((format!("{}-config", self.name), Box::new(move || config_changed(&events))));
-        if interrupts.mode == InterruptMode::Shared {
-            let events = Arc::clone(&interrupts.events);
-            plan.push((format!("{}-virtqueues", self.name), Box::new(move || shared_vring_interrupt(&events))));
-            return plan;
+    /// Has the next entry of the table raise a new vector, whose handler leaves `bits` by `note`.
+    fn add_vector(
+        &mut self,
+        interrupts: &mut Interrupts<P::Registers>,
+        name: fmt::Arguments<'_>,
+        note: Note<P::Registers>,
+        bits: u32,
+    ) -> Result<(), InterruptError> {
+        let handler = Handler::noting(note, interrupts.events.shared(), bits, None);
+        let vector = self.platform.allocate_vector(name, handler).map_err(InterruptError::Vector)?;
+        let (number, message) = (vector.number, vector.message);
+        let entry = interrupts.vectors.len();
+        // There is room.
+        interrupts.vectors.push(vector);
+        let message = message.ok_or(InterruptError::NoMessage(number))?;
+        let entry = u16::try_from(entry).ok().and_then(MsixVector::new);
+        match (entry, &mut interrupts.table) {
+            (Some(entry), Some(table)) => table.program(entry, message).map_err(InterruptError::Msix),
+            _ => Ok(()),
         }
-        for &QueueName { index, name } in self.queues {
-            let events = Arc::clone(&interrupts.events);
-            plan.push((format!("{}-{name}", self.name), Box::new(move || vring_interrupt(&events, index))));
-        }
-        plan
     }
 
     /// The function's MSI-X, if it has enough entries.
@@ -153,30 +167,36 @@ impl<P: Platform> Target<'_, P> {
     }
 
     /// Tells the device which vector is for what: 0 for configuration changes, then the queues'.
-    fn assign(&mut self, mode: InterruptMode) -> Result<(), TransportError> {
+    fn assign(&mut self, interrupts: &Interrupts<P::Registers>) -> Result<(), TransportError> {
         self.transport.set_config_vector(MsixVector::new(0))?;
-        for (queue, own) in self.queues.iter().zip(1..) {
-            let vector = if mode == InterruptMode::Shared { 1 } else { own };
+        for (own, queue) in (1..).zip(&interrupts.queues) {
+            let vector = if interrupts.mode == InterruptMode::Shared { 1 } else { own };
             self.transport.set_queue_vector(queue.index, MsixVector::new(vector))?;
         }
         Ok(())
     }
 
     fn line(&mut self, interrupts: &mut Interrupts<P::Registers>) -> Result<(), InterruptError> {
+        let no_line = InterruptError::NoLine(self.transport.address());
         let (line, pci) = match self.attachment {
             Attachment::Pci(PciAttachment { function: pci, .. }) => {
                 let function = pci.bdf;
                 let pin = pci.interrupt_pin.ok_or(InterruptError::NoPin(function))?;
                 (InterruptLine::Pin { function, pin }, Some(*pci))
             }
-            Attachment::Mmio(device) => {
-                let wired = device.interrupt.ok_or(InterruptError::NoLine(device.address()))?;
-                (InterruptLine::Wired(wired), None)
-            }
+            Attachment::Mmio(device) => (InterruptLine::Wired(device.interrupt.ok_or(no_line)?), None),
         };
-        let handler = self.transport.line_handler(Arc::clone(&interrupts.events));
-        let vector = self.platform.attach_line(line, self.name.to_string(), handler).map_err(InterruptError::Vector)?;
-        interrupts.vectors.push(vector);
+        let queues = bits_of(interrupts.queues.iter().map(|queue| queue.index));
+        let handler = self.transport.line_handler(interrupts.events.shared(), queues).ok_or(no_line)?;
+        match self.platform.attach_line(line, format_args!("{}", self.name), handler) {
+            Ok(vector) => interrupts.vectors.push(vector),
+            Err((error, handler)) => {
+                if let Some(registers) = handler.into_registers() {
+                    self.platform.unmap(registers);
+                }
+                return Err(InterruptError::Vector(error));
+            }
+        }
         if let Some(pci) = pci {
             pci.set_intx(self.platform.config(), true);
         }

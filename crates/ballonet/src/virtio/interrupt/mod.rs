@@ -2,16 +2,15 @@
 //!
 //! [`Interrupts`] are what came of it; `ladder` tries the modes. A device that is no PCI function has its line, or none.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
 use derive_more::{Display, Error};
 
-use super::events::{Events, Pending};
+use super::events::Pending;
 use super::queue::QueueIndex;
 use super::transport::TransportError;
-use crate::bus::{DeviceAddress, Registers, Vector};
+use crate::bus::{DeviceAddress, Events, EventsLease, Handler, OutOfMemory, Registers, Vector, heap};
 use crate::pci::{Bdf, Function, MsixError, MsixTable, MsixVector};
 use crate::platform::{AffinityError, MapError, Platform, VectorError};
 
@@ -60,7 +59,7 @@ impl fmt::Display for InterruptMode {
     }
 }
 
-/// Why a mode cannot be had.
+/// Why a mode is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, Error)]
 pub enum InterruptError {
     /// The device has no MSI-X.
@@ -111,6 +110,9 @@ pub enum InterruptError {
     /// The function has no interrupt pin.
     #[display("{_0} has no interrupt pin")]
     NoPin(#[error(not(source))] Bdf),
+    /// There is no memory for what the mode takes.
+    #[display("{_0}")]
+    Memory(OutOfMemory),
 }
 
 /// A queue that is to interrupt, and what to call its vector.
@@ -127,8 +129,9 @@ pub(super) struct QueueName {
 #[must_use = "vectors stay allocated until they are released"]
 pub struct Interrupts<R> {
     mode: InterruptMode,
-    events: Arc<Events>,
+    events: EventsLease,
     queues: Vec<QueueName>,
+    /// With room for one more than there are queues.
     vectors: Vec<Vector>,
     table: Option<MsixTable<R>>,
     /// The PCI function whose line was turned on.
@@ -136,9 +139,10 @@ pub struct Interrupts<R> {
 }
 
 impl<R: Registers> Interrupts<R> {
-    fn new(mode: InterruptMode, queues: &[QueueName]) -> Self {
-        let events = Arc::new(Events::new(queues.iter().map(|queue| queue.index)));
-        Self { mode, events, queues: queues.to_vec(), vectors: Vec::new(), table: None, line: None }
+    /// None yet, for these queues.
+    fn new(queues: Vec<QueueName>) -> Result<Self, OutOfMemory> {
+        let (events, vectors) = (EventsLease::take()?, heap::vector(queues.len() + 1)?);
+        Ok(Self { mode: InterruptMode::Polling, events, queues, vectors, table: None, line: None })
     }
 
     /// Which mode.
@@ -163,7 +167,7 @@ impl<R: Registers> Interrupts<R> {
 
     /// Takes what happened; everything may have where there are no interrupts.
     pub fn take(&self) -> Pending {
-        if self.mode == InterruptMode::Polling { Pending::ALL } else { self.events.take() }
+        if self.mode == InterruptMode::Polling { Pending::ALL } else { Pending::take(&self.events) }
     }
 
     /// Waits until none of the device's handlers is running. They can run again right after.
@@ -223,17 +227,26 @@ impl<R: Registers> Interrupts<R> {
     /// Gives all vectors back and turns MSI-X off, or the line. The device has been reset, or was never started.
     #[doc(alias = "del_vqs")]
     #[doc(alias = "vp_del_vqs")]
-    pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
-        if let Some(function) = self.line {
+    pub(super) fn release<P: Platform<Registers = R>>(mut self, platform: &mut P) {
+        self.clear(platform);
+    }
+
+    /// The same, to go on in another mode.
+    fn clear<P: Platform<Registers = R>>(&mut self, platform: &mut P) {
+        if let Some(function) = self.line.take() {
             function.set_intx(platform.config(), false);
         }
-        if let Some(table) = self.table {
+        if let Some(table) = self.table.take() {
             let (table, pending) = table.disable(platform.config());
             platform.unmap(table);
             platform.unmap(pending);
         }
-        for vector in self.vectors {
-            platform.release_vector(vector);
+        for vector in self.vectors.drain(..) {
+            if self.mode != InterruptMode::Line {
+                platform.release_vector(vector);
+            } else if let Some(registers) = platform.detach_line(vector).and_then(Handler::into_registers) {
+                platform.unmap(registers);
+            }
         }
     }
 }

@@ -77,7 +77,7 @@ pub enum QueueError {
         id: u16,
     },
     /// An entry ends more requests than the used index says are done, though it is to end them in order (`IN_ORDER`).
-    #[display("used descriptor {id} ends {requests} requests in order, where the used index tells of {most}")]
+    #[display("used descriptor {id} ends {requests} requests in order, where the used index announces {most}")]
     OutOfOrder {
         /// The last request's first descriptor.
         id: u16,

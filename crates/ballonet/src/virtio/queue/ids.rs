@@ -5,8 +5,8 @@
 
 use alloc::boxed::Box;
 
-use crate::bus::DmaExhausted;
-use crate::heap;
+use crate::bus::OutOfMemory;
+use crate::bus::heap;
 
 /// The ids of a queue, each linked to another.
 ///
@@ -27,7 +27,7 @@ impl Ids {
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub(super) fn new(size: u16, in_order: bool) -> Result<Self, DmaExhausted> {
+    pub(super) fn new(size: u16, in_order: bool) -> Result<Self, OutOfMemory> {
         let next = boxed(size, |id| if id + 1 < size { id + 1 } else { 0 })?;
         Ok(Self { next, free_head: 0, in_order, oldest: 0 })
     }
@@ -64,7 +64,7 @@ impl Ids {
 }
 
 /// A value for each of `size` ids. How many there are a legacy device says, so that running out of memory is an error.
-pub(super) fn boxed<T>(size: u16, value: impl FnMut(u16) -> T) -> Result<Box<[T]>, DmaExhausted> {
+pub(super) fn boxed<T>(size: u16, value: impl FnMut(u16) -> T) -> Result<Box<[T]>, OutOfMemory> {
     let mut values = heap::vector(size.into())?;
     values.extend((0..size).map(value));
     Ok(values.into_boxed_slice())

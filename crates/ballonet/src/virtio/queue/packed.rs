@@ -44,7 +44,7 @@ pub(super) struct PackedRing<M> {
     held_back: Option<u16>,
     /// Where the device returns the next chain.
     popped: Position,
-    /// What the device was last told of when to interrupt.
+    /// The interrupt suppression last written for the device.
     wish: Suppression,
 }
 

@@ -2,14 +2,13 @@
 //! held against it.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 
 use super::chain::Completion;
 use super::error::QueueError;
 use super::extent::Extent;
 use super::ids::{Ids, boxed};
 use super::options::UsedLength;
-use crate::bus::DmaExhausted;
+use crate::bus::OutOfMemory;
 
 /// Where a request is on the ring.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +75,7 @@ impl<T> Shadow<T> {
     ///
     /// # Errors
     /// When there is no memory for them.
-    pub(super) fn new(size: u16, in_order: bool) -> Result<Self, DmaExhausted> {
+    pub(super) fn new(size: u16, in_order: bool) -> Result<Self, OutOfMemory> {
         Ok(Self {
             ids: Ids::new(size, in_order)?,
             requests: boxed(size, |_| None)?,
@@ -176,9 +175,14 @@ impl<T> Shadow<T> {
     }
 
     /// Ends all requests. Nothing is handed out from here on: a fresh queue is made for a fresh start.
-    pub(super) fn drain(&mut self) -> Vec<T> {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> {
         self.outstanding = 0;
         self.free = 0;
-        self.requests.iter_mut().filter_map(Option::take).map(|request| request.token).collect()
+        self.requests.iter_mut().filter_map(Option::take).map(|request| request.token)
+    }
+
+    /// The same, of a queue that is no longer needed.
+    pub(super) fn into_tokens(self) -> impl Iterator<Item = T> {
+        self.requests.into_vec().into_iter().flatten().map(|request| request.token)
     }
 }

@@ -4,8 +4,6 @@
 //! buffer is in flight the queue owns it. After a reset of the device, or of the queue alone, [`Virtqueue::drain`] returns
 //! what the device never finished. How chains lie in memory, and how each side tells the other of them, is the [`Ring`]'s.
 
-use alloc::vec::Vec;
-
 use super::chain::{Chain, Completion};
 use super::error::{QueueError, Refusal, Rejected};
 use super::extent::Extent;
@@ -16,7 +14,7 @@ use super::options::{Kick, QueueOptions};
 use super::quiesced::Stopped;
 use super::ring::Ring;
 use super::shadow::{DescriptorSpan, Length, Shadow, Used};
-use crate::bus::{DmaExhausted, DmaMemory};
+use crate::bus::{DmaMemory, OutOfMemory};
 use crate::platform::Platform;
 use crate::virtio::barrier;
 
@@ -48,7 +46,7 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         index: QueueIndex,
         layout: RingLayout,
         options: QueueOptions,
-    ) -> Result<Self, DmaExhausted>
+    ) -> Result<Self, OutOfMemory>
     where
         P: Platform<Memory = M>,
     {
@@ -82,17 +80,19 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
         self.poisoned
     }
 
-    /// Gives the memory back to the platform, and the tokens of outstanding requests to the caller.
-    pub fn release<P>(mut self, platform: &mut P, proof: &impl Stopped) -> Vec<T>
+    /// Gives the memory back to the platform, and the tokens of outstanding requests to the caller. Panics if `proof` is for
+    /// another queue.
+    pub fn release<P, S>(self, platform: &mut P, proof: &S) -> impl Iterator<Item = T> + use<P, S, M, T>
     where
         P: Platform<Memory = M>,
+        S: Stopped,
     {
-        let tokens = self.drain(proof);
+        self.expect_covered(proof);
         platform.release_dma(self.ring.into_memory());
         if let Some(tables) = self.tables {
             platform.release_dma(tables.into_memory());
         }
-        tokens
+        self.shadow.into_tokens()
     }
 
     /// Entries in the queue.
@@ -187,10 +187,14 @@ impl<M: DmaMemory, T> Virtqueue<M, T> {
 
     /// Takes back everything in flight. `proof` says that the device has stopped using the queue; panics if it is for another
     /// queue. The queue cannot be used afterwards.
-    pub(crate) fn drain(&mut self, proof: &impl Stopped) -> Vec<T> {
-        assert!(proof.covers(self.index), "{proof:?} is no proof for queue {}", self.index);
+    pub(crate) fn drain<S: Stopped>(&mut self, proof: &S) -> impl Iterator<Item = T> + use<'_, S, M, T> {
+        self.expect_covered(proof);
         self.batch = None;
         self.shadow.drain()
+    }
+
+    fn expect_covered(&self, proof: &impl Stopped) {
+        assert!(proof.covers(self.index), "{proof:?} is no proof for queue {}", self.index);
     }
 
     #[inline]

@@ -58,7 +58,7 @@ bitflags! {
         #[doc(alias = "VIRTIO_F_SUSPEND")]
         const SUSPEND = 1 << 43;
 
-        // Bits of the device type, and bits that nobody has defined, are kept as they are.
+        // Bits of the device type, and undefined bits, are kept as they are.
         const _ = !0;
     }
 }

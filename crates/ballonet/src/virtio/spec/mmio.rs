@@ -88,5 +88,5 @@ pub(crate) const MAGIC: u32 = 0x7472_6976;
 pub(crate) const VERSION_MODERN: u32 = 2;
 /// The version of a legacy device.
 pub const VERSION_LEGACY: u32 = 1;
-/// Size of the pages that a legacy device is told of, and alignment of its queues, in bytes.
+/// Page size written to a legacy device, and alignment of its queues, in bytes.
 pub(crate) const PAGE_SIZE: u32 = 4096;

@@ -116,7 +116,7 @@ pub enum TransportError {
         /// What its address register holds: a frame number.
         frame: u32,
     },
-    /// The queue's memory is where the device cannot be told of it.
+    /// The queue's memory lies beyond what the device's address register can hold.
     #[display("{device}: queue {queue} at {address:#x} is misaligned or beyond what its register holds")]
     QueueAddress {
         /// The device.

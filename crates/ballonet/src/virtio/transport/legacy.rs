@@ -6,16 +6,13 @@
 //!
 //! Rings and buffers are in the CPU's byte order (2.7.3), which the driver writes only where it is little-endian.
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
-
 use derive_more::{Display, Error};
 
 use super::{ALL_ONES, Doorbell, QueueResetState, TransportError};
-use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
+use crate::bus::{DeviceAddress, Events, Handler, RegisterWindow, Registers};
 use crate::pci::{BarError, Bars, Bdf, Function, MsixVector, WindowError};
 use crate::platform::{MapError, Platform};
-use crate::virtio::events::{Events, intx_interrupt};
+use crate::virtio::events::intx_interrupt;
 use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex};
 use crate::virtio::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, legacy};
 use crate::virtio::transport_kind::TransportKind;
@@ -110,7 +107,8 @@ impl LegacyPorts {
 pub(in crate::virtio) struct Legacy<R> {
     address: DeviceAddress,
     registers: R,
-    isr: Arc<R>,
+    /// Until the handler of the line has it.
+    isr: Option<R>,
     /// Whether MSI-X is on: the vectors are there, and the configuration is behind them.
     msix: bool,
 }
@@ -126,7 +124,7 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
     {
         let registers = map(platform, ports.window)?;
         match map(platform, ports.isr) {
-            Ok(isr) => Ok(Self { address: ports.window.device, registers, isr: Arc::new(isr), msix: false }),
+            Ok(isr) => Ok(Self { address: ports.window.device, registers, isr: Some(isr), msix: false }),
             Err(error) => {
                 platform.unmap(registers);
                 Err(error)
@@ -286,17 +284,15 @@ impl<R: Registers + Send + Sync + 'static> Legacy<R> {
         self.registers.write16(doorbell.offset, doorbell.number);
     }
 
-    pub(super) fn line_handler(&self, events: Arc<Events>) -> Handler {
-        let isr = Arc::clone(&self.isr);
-        Box::new(move || intx_interrupt(&events, &*isr))
+    /// The handler of its interrupt line, with the ISR byte's registers; `None` if it has been given them.
+    pub(super) fn line_handler(&mut self, events: &'static Events, queues: u32) -> Option<Handler<R>> {
+        Some(Handler::noting(intx_interrupt, events, queues, Some(self.isr.take()?)))
     }
 
     pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
         platform.unmap(self.registers);
-        match Arc::into_inner(self.isr) {
-            Some(isr) => platform.unmap(isr),
-            // A handler that outlives its vector is the platform's mistake.
-            None => log::warn!("{}: the ISR byte is still in use by an interrupt handler", self.address),
+        if let Some(isr) = self.isr {
+            platform.unmap(isr);
         }
     }
 }

@@ -6,16 +6,11 @@
 //!
 //! Registers are accessed with 32 bits, the device configuration with the widths of its fields (4.2.2.2).
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
-
-use spin::Mutex;
-
 use super::{Doorbell, QueueResetState, TransportError, expect_queue_reset};
-use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
+use crate::bus::{DeviceAddress, Events, Handler, RegisterWindow, Registers};
 use crate::pci::MsixVector;
 use crate::platform::Platform;
-use crate::virtio::events::{Events, mmio_interrupt};
+use crate::virtio::events::{MMIO_INTERRUPT, MMIO_INTERRUPT_LENGTH, mmio_interrupt};
 use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex};
 use crate::virtio::spec::{Features, NO_VECTOR, QUEUE_SIZE_MAX, Status, mmio};
 use crate::virtio::transport_kind::TransportKind;
@@ -23,10 +18,6 @@ use crate::virtio::transport_kind::TransportKind;
 mod device;
 
 pub use device::{MmioDevice, MmioError, MmioIdentity};
-
-/// Where the registers of interrupts start, and how long they are: the handler has a mapping of its own.
-const INTERRUPT: usize = mmio::INTERRUPT_STATUS;
-const INTERRUPT_LENGTH: usize = mmio::INTERRUPT_ACK + 4 - INTERRUPT;
 
 /// The answer of a bus with no device.
 const ALL_ONES: u32 = u32::MAX;
@@ -36,8 +27,8 @@ const ALL_ONES: u32 = u32::MAX;
 pub(in crate::virtio) struct Mmio<R> {
     address: DeviceAddress,
     registers: R,
-    /// Locked by the interrupt handler alone.
-    interrupt: Arc<Mutex<R>>,
+    /// Until the handler of the line has it: it needs a mapping of its own.
+    interrupt: Option<R>,
     legacy: bool,
     /// The features accepted. Some change what a kick is.
     accepted: Features,
@@ -53,13 +44,12 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         P: Platform<Registers = R>,
     {
         let (registers, identity) = device.map(platform)?;
-        let interrupt = device.window.part(INTERRUPT as u64, INTERRUPT_LENGTH as u64);
+        let interrupt = device.window.part(MMIO_INTERRUPT as u64, MMIO_INTERRUPT_LENGTH as u64);
         let interrupt = interrupt.ok_or(MmioError::Small(device.window));
         match interrupt.and_then(|window| device::map(platform, window)) {
             Ok(interrupt) => {
                 let legacy = identity.version == mmio::VERSION_LEGACY;
-                let interrupt = Arc::new(Mutex::new(interrupt));
-                let address = device.address();
+                let (address, interrupt) = (device.address(), Some(interrupt));
                 Ok((Self { address, registers, interrupt, legacy, accepted: Features::empty() }, identity))
             }
             Err(error) => {
@@ -259,10 +249,9 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
         self.registers.write32(doorbell.offset, value);
     }
 
-    pub(super) fn line_handler(&self, events: Arc<Events>) -> Handler {
-        let interrupt = Arc::clone(&self.interrupt);
-        let ack = mmio::INTERRUPT_ACK - INTERRUPT;
-        Box::new(move || mmio_interrupt(&events, &mut *interrupt.lock(), 0, ack))
+    /// The handler of its interrupt line, with the registers of interrupts; `None` if it has been given them.
+    pub(super) fn line_handler(&mut self, events: &'static Events, queues: u32) -> Option<Handler<R>> {
+        Some(Handler::noting(mmio_interrupt, events, queues, Some(self.interrupt.take()?)))
     }
 
     /// A region of all ones is one that there is not (4.2.2.1).
@@ -279,10 +268,8 @@ impl<R: Registers + Send + Sync + 'static> Mmio<R> {
 
     pub(super) fn release<P: Platform<Registers = R>>(self, platform: &mut P) {
         platform.unmap(self.registers);
-        match Arc::into_inner(self.interrupt) {
-            Some(interrupt) => platform.unmap(interrupt.into_inner()),
-            // A handler that outlives its vector is the platform's mistake.
-            None => log::warn!("{}: the interrupt registers are still in use by a handler", self.address),
+        if let Some(interrupt) = self.interrupt {
+            platform.unmap(interrupt);
         }
     }
 }

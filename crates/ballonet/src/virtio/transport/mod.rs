@@ -25,17 +25,14 @@
 //! | `disable_vq_and_reset` | modern, MMIO version 2 | [`super::Device::reset_queue`] |
 //! | `enable_vq_after_reset` | modern, MMIO version 2 | [`super::Device::enable_queue_again`] |
 
-use alloc::sync::Arc;
-
 use derive_more::From;
 
-use super::events::Events;
 #[cfg(test)]
 use super::fake::FakeTransport;
 use super::queue::{Kick, QueueAddresses, QueueIndex};
 use super::spec::{self, Features, Status};
 use super::transport_kind::TransportKind;
-use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
+use crate::bus::{DeviceAddress, Events, Handler, RegisterWindow, Registers};
 use crate::pci::MsixVector;
 use crate::platform::Platform;
 
@@ -282,9 +279,10 @@ impl<R: Registers + Send + Sync + 'static> Transport<R> {
         each!(&mut self.0, transport => transport.notify(doorbell, kick));
     }
 
-    /// A handler for the device's interrupt line: it asks the device why, acknowledges, and notes that in `events`.
-    pub(super) fn line_handler(&self, events: Arc<Events>) -> Handler {
-        each!(&self.0, transport => transport.line_handler(events))
+    /// A handler for the device's interrupt line: it asks the device why, acknowledges, and notes that in `events`;
+    /// used buffers by the bits `queues`. It takes the registers that it needs: there is one.
+    pub(super) fn line_handler(&mut self, events: &'static Events, queues: u32) -> Option<Handler<R>> {
+        each!(&mut self.0, transport => transport.line_handler(events, queues))
     }
 
     /// The shared memory region with this number; `None` if there is none, as on every legacy device.

@@ -2,20 +2,17 @@
 //!
 //! Every register is accessed with its own width; 64-bit ones as two 32-bit stores, low half first (4.1.3.1).
 
-use core::mem::offset_of;
-
-use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem::offset_of;
 
 use derive_more::{Display, Error};
 
 use super::{ALL_ONES, Doorbell, QueueResetState, TransportError, expect_queue_reset};
-use crate::bus::{DeviceAddress, Handler, RegisterWindow, Registers};
+use crate::bus::{DeviceAddress, Events, Handler, RegisterWindow, Registers};
 use crate::pci::{Capability, ConfigWindow, MsixVector};
 use crate::platform::{MapError, Platform};
 use crate::virtio::capability::{Capabilities, SharedMemory, StructureLocation};
-use crate::virtio::events::{Events, intx_interrupt};
+use crate::virtio::events::intx_interrupt;
 use crate::virtio::queue::{Kick, QueueAddresses, QueueIndex};
 use crate::virtio::spec::{CommonConfig, Features, NO_VECTOR, QUEUE_SIZE_MAX, Status};
 use crate::virtio::transport_kind::TransportKind;
@@ -50,7 +47,8 @@ pub(in crate::virtio) struct Modern<R> {
     multiplier: u32,
     /// The features accepted. Some change what a kick is.
     accepted: Features,
-    isr: Arc<R>,
+    /// Until the handler of the line has it.
+    isr: Option<R>,
     device: Option<R>,
     shared_memory: Vec<SharedMemory>,
 }
@@ -61,7 +59,7 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
     ///
     /// # Errors
     /// When one of them cannot be reached; none is mapped then.
-    pub(in crate::virtio) fn new<P>(platform: &mut P, capabilities: &Capabilities) -> Result<Self, ModernError>
+    pub(in crate::virtio) fn new<P>(platform: &mut P, capabilities: Capabilities) -> Result<Self, ModernError>
     where
         P: Platform<Registers = R>,
     {
@@ -79,9 +77,9 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
             notify_offset: capabilities.notify.place.offset,
             multiplier: capabilities.notify.multiplier,
             accepted: Features::empty(),
-            isr: Arc::new(isr),
+            isr: Some(isr),
             device,
-            shared_memory: capabilities.shared_memory.clone(),
+            shared_memory: capabilities.shared_memory,
         })
     }
 
@@ -307,9 +305,9 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         }
     }
 
-    pub(super) fn line_handler(&self, events: Arc<Events>) -> Handler {
-        let isr = Arc::clone(&self.isr);
-        Box::new(move || intx_interrupt(&events, &*isr))
+    /// The handler of its interrupt line, with the ISR byte's registers; `None` if it has been given them.
+    pub(super) fn line_handler(&mut self, events: &'static Events, queues: u32) -> Option<Handler<R>> {
+        Some(Handler::noting(intx_interrupt, events, queues, Some(self.isr.take()?)))
     }
 
     pub(super) fn shared_memory(&self, id: u8) -> Option<RegisterWindow> {
@@ -322,10 +320,8 @@ impl<R: Registers + Send + Sync + 'static> Modern<R> {
         if let Some(device) = self.device {
             platform.unmap(device);
         }
-        match Arc::into_inner(self.isr) {
-            Some(isr) => platform.unmap(isr),
-            // A handler that outlives its vector is the platform's mistake.
-            None => log::warn!("{}: the ISR byte is still in use by an interrupt handler", self.address),
+        if let Some(isr) = self.isr {
+            platform.unmap(isr);
         }
     }
 }

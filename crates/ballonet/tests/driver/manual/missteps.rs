@@ -1,9 +1,9 @@
-//! The model accepts what is right, and names the clause of each misstep.
+//! The model accepts correct use, and reports each misstep with its clause.
 
 use super::*;
 
 #[test]
-fn the_model_finds_nothing_wrong_with_a_driver_that_does_everything_right() {
+fn a_correct_driver_causes_no_findings() {
     let hand = Hand::new(Slip::None);
     let machine = hand.machine.clone();
     assert_eq!(hand.run(), [""; 0]);

@@ -1,8 +1,8 @@
-//! The device is pulled out: after any access, and with what its host wants to be told.
+//! The device is removed after any access; frames are treated as the host demands.
 
 use super::*;
 
-/// All that a driver may be doing when its device is pulled out.
+/// Everything that a driver may be doing when its device is removed.
 fn live(guest: &mut Guest) -> Result<(), BalloonError> {
     guest.device(|b, bus| b.set_target(1500, bus));
     guest.try_run()?;
@@ -27,7 +27,7 @@ fn live(guest: &mut Guest) -> Result<(), BalloonError> {
     guest.try_run()
 }
 
-/// Takes the device away after each number of register accesses, up to as many as its life takes.
+/// Removes the device after each number of register accesses, up to as many as its life takes.
 fn sweep(kind: &Behaviour) {
     for accesses in 0.. {
         assert!(accesses < 5000, "a life should take fewer accesses");
@@ -41,7 +41,7 @@ fn sweep(kind: &Behaviour) {
             guest.finish();
             return;
         }
-        // The last thing that happened to it may not have been noticed: nothing tells a driver of a removal.
+        // The driver may have missed the removal so far: nothing reports it.
         if outcome.is_ok() {
             guest.driver_mut().recheck();
         }
@@ -109,7 +109,7 @@ fn a_device_that_vanishes_while_a_queue_is_reset_takes_nothing_with_it() {
 }
 
 #[test]
-fn frames_are_the_guests_again_when_the_device_is_gone_unless_its_host_wants_to_be_told() {
+fn frames_return_to_the_guest_after_removal_unless_the_host_must_be_told() {
     for (kind, stay) in [(Behaviour::conforming(), 2000), (lenient(Behaviour::conforming()), 0)] {
         for noticed in [true, false] {
             let mut guest = bring_up(kind.clone());

@@ -3,6 +3,7 @@
 //! State and queues are those of [`CommonConfig`]; here are the other registers onto them, and what is different.
 
 use crate::behaviour::Behaviour;
+use crate::bug::Bug;
 use crate::device::common::CommonConfig;
 use crate::queue::{NO_VECTOR, Purpose};
 use crate::world::Bus;
@@ -74,7 +75,11 @@ impl CommonConfig {
         match offset {
             0x00 => self.legacy_offer(behaviour) as u32,
             0x04 => self.accepted as u32,
-            0x08 => queue.filter(|q| q.enabled).map_or(0, |q| (q.ring_start() / ALIGN) as u32),
+            0x08 => {
+                let page =
+                    queue.filter(|q| q.enabled || q.shown_enabled).map_or(0, |q| (q.ring_start() / ALIGN) as u32);
+                if page != 0 && behaviour.has(Bug::LegacyPageReadsBackWrong) { page + 1 } else { page }
+            }
             0x0c => queue.map_or(0, |q| behaviour.size_lie.unwrap_or(q.size()).into()),
             0x0e => self.queue_select.into(),
             STATUS => self.read_status(bus.now, behaviour).into(),
@@ -100,10 +105,11 @@ impl CommonConfig {
         }
         match offset {
             0x04 => self.write_legacy_features(value.into(), behaviour, bus),
+            0x08 if value == 0 && behaviour.has(Bug::LegacyPage0IsIgnored) => {}
             0x08 => self.write_frame(value, bus),
             0x0e => self.queue_select = value as u16,
             STATUS => {
-                // Whoever resets a device decides by which interface it is driven.
+                // The interface through which a device is reset is the one that drives it.
                 self.legacy |= value == 0;
                 self.write_status(value as u8, behaviour, bus);
             }

@@ -2,6 +2,7 @@
 
 use super::CommonConfig;
 use crate::behaviour::Behaviour;
+use crate::bug::Bug;
 use crate::queue::Purpose;
 use crate::world::Bus;
 
@@ -164,6 +165,7 @@ impl CommonConfig {
             bus.misstep("STATUS-03", format!("{register:?} written after FAILED"));
         }
         match register {
+            Register::DeviceFeaturesSelect if self.mmio.device_selected && behaviour.has(Bug::SelectorIsIgnored) => {}
             Register::DeviceFeaturesSelect => (self.device_select, self.mmio.device_selected) = (value, true),
             Register::DriverFeaturesSelect => (self.driver_select, self.mmio.driver_selected) = (value, true),
             Register::DriverFeatures => {
@@ -197,7 +199,16 @@ impl CommonConfig {
         let select = self.queue_select;
         let queue = self.queues.get(usize::from(select));
         let (enabled, most) = queue.map_or((false, 0), |queue| (queue.enabled, queue.max_size));
-        if enabled && register != Register::QueueReset {
+        let given_back = value == 0 && matches!(register, Register::QueueReady | Register::QueueFrame);
+        if enabled && given_back && behaviour.has(Bug::QueueStaysReady) {
+            return;
+        }
+        if enabled && given_back && register == Register::QueueReady {
+            self.queues[usize::from(select)].reset();
+            self.mmio.sized.retain(|known| *known != select);
+            return;
+        }
+        if enabled && !given_back && register != Register::QueueReset {
             bus.misstep("MMIO-REG-09", format!("queue {select}: {register:?} written while it is in use"));
             return;
         }

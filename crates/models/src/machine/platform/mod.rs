@@ -4,9 +4,13 @@ mod config;
 mod memory;
 mod registers;
 
+pub(crate) use registers::ModelRegisters;
+
 use config::ModelConfig;
 use memory::ModelDma;
-use registers::{ModelRegisters, Path};
+use registers::Path;
+
+use std::fmt;
 
 use ballonet::balloon::wire::Tag;
 use ballonet::balloon::{BalloonPlatform, Statistics};
@@ -126,19 +130,28 @@ impl Platform for ModelPlatform {
         assert!(state.bus.ram.release_dma(memory.start), "DMA memory is released once");
     }
 
-    fn allocate_vector(&mut self, name: String, handler: Handler) -> Result<Vector, VectorError> {
+    fn allocate_vector(
+        &mut self,
+        name: fmt::Arguments<'_>,
+        handler: Handler<ModelRegisters>,
+    ) -> Result<Vector, VectorError> {
         let mut state = self.machine.state();
         if state.refuses() || !state.takes_messages {
             return Err(VectorError::NoMessages);
         }
         drop(state);
-        self.insert_vector(name, handler, true)
+        self.insert_vector(name, handler, true).map_err(|(error, _)| error)
     }
 
-    fn attach_line(&mut self, line: InterruptLine, name: String, handler: Handler) -> Result<Vector, VectorError> {
+    fn attach_line(
+        &mut self,
+        line: InterruptLine,
+        name: fmt::Arguments<'_>,
+        handler: Handler<ModelRegisters>,
+    ) -> Result<Vector, (VectorError, Handler<ModelRegisters>)> {
         let mut state = self.machine.state();
         if state.refuses() || !state.knows_lines {
-            return Err(VectorError::NoLine(line));
+            return Err((VectorError::NoLine(line), handler));
         }
         if matches!(line, InterruptLine::Wired(wired) if wired != MMIO_INTERRUPT) {
             state.bus.misstep("MMIO-LINE", format!("{line} attached, not {MMIO_INTERRUPT}"));
@@ -152,10 +165,13 @@ impl Platform for ModelPlatform {
     }
 
     fn release_vector(&mut self, vector: Vector) {
-        self.machine.await_elsewhere(vector.number);
-        let entry = self.machine.state().vectors.remove(&vector.number);
-        // Dropped with the machine unlocked: a handler may own register windows.
-        drop(entry.expect("a vector is released once"));
+        assert!(vector.message.is_some(), "a line is detached");
+        drop(self.remove_vector(&vector));
+    }
+
+    fn detach_line(&mut self, vector: Vector) -> Option<Handler<ModelRegisters>> {
+        assert!(vector.message.is_none(), "a vector is released");
+        self.remove_vector(&vector)
     }
 
     /// There are four CPUs; a message names one as on x86, by bits 12 up of its address.
@@ -193,11 +209,24 @@ impl ModelPlatform {
         ModelRegisters { machine: self.machine.clone(), path, mapping }
     }
 
-    fn insert_vector(&self, name: String, handler: Handler, message: bool) -> Result<Vector, VectorError> {
+    /// Ends a vector. Its handler has finished on every CPU.
+    fn remove_vector(&self, vector: &Vector) -> Option<Handler<ModelRegisters>> {
+        self.machine.await_elsewhere(vector.number);
+        let entry = self.machine.state().vectors.remove(&vector.number);
+        entry.expect("a vector is released once").handler
+    }
+
+    fn insert_vector(
+        &self,
+        name: fmt::Arguments<'_>,
+        handler: Handler<ModelRegisters>,
+        message: bool,
+    ) -> Result<Vector, (VectorError, Handler<ModelRegisters>)> {
         let mut state = self.machine.state();
         if state.vectors.len() as u32 >= state.vector_limit {
-            return Err(VectorError::Exhausted(state.vector_limit));
+            return Err((VectorError::Exhausted(state.vector_limit), handler));
         }
+        let name = name.to_string();
         let number = state.next_number;
         state.next_number += 1;
         let message = message.then_some(MsiMessage { address: 0xfee0_0000, data: number });

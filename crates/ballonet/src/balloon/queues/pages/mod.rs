@@ -2,8 +2,6 @@
 
 mod requests;
 
-use alloc::vec::Vec;
-
 pub(crate) use self::requests::Request;
 
 use self::requests::Requests;
@@ -15,7 +13,7 @@ use crate::balloon::policy::request_shape::RequestShape;
 use crate::balloon::policy::tuning::SendLimit;
 use crate::balloon::queue_numbers::QueueNumbers;
 use crate::memory::{FrameRun, PageFrames};
-use crate::platform::{DmaExhausted, Platform};
+use crate::platform::{OutOfMemory, Platform};
 use crate::virtio::{Chain, Completion, Kick, QueueError, Quiesced, RingLayout, Stopped};
 
 /// Where frames go.
@@ -108,7 +106,7 @@ impl<P: BalloonPlatform> Pages<P> {
         numbers: &QueueNumbers,
         layouts: [RingLayout; 2],
         entries: [u16; 2],
-    ) -> Result<[Vring<P, Request>; 2], DmaExhausted> {
+    ) -> Result<[Vring<P, Request>; 2], OutOfMemory> {
         let inflate = maker.queue(numbers.inflate, Some("inflate"), layouts[0], entries[0])?;
         match maker.queue(numbers.deflate, Some("deflate"), layouts[1], entries[1]) {
             Ok(deflate) => Ok([inflate, deflate]),
@@ -176,12 +174,16 @@ impl<P: BalloonPlatform> Pages<P> {
     }
 
     /// Takes the requests that the device has not completed out of a queue that was reset.
-    pub(crate) fn drain(&mut self, direction: Direction, proof: &impl Stopped) -> Vec<Request> {
+    pub(crate) fn drain(&mut self, direction: Direction, proof: &impl Stopped) -> impl Iterator<Item = Request> {
         self.queues[direction as usize].drain(proof)
     }
 
     /// Puts unfinished requests into a new queue. Returns the kick that the device wants.
-    pub(crate) fn send_again(&mut self, direction: Direction, unfinished: Vec<Request>) -> Option<Kick> {
+    pub(crate) fn send_again(
+        &mut self,
+        direction: Direction,
+        unfinished: impl IntoIterator<Item = Request>,
+    ) -> Option<Kick> {
         let Self { queues, requests } = self;
         let queue = &mut queues[direction as usize];
         for request in unfinished {
@@ -195,9 +197,12 @@ impl<P: BalloonPlatform> Pages<P> {
     /// how many ballooned.
     pub(crate) fn release(self, platform: &mut P, proof: &Quiesced, poison: Option<Poison>) -> (u64, u64) {
         let mut release = |queue: Vring<P, Request>, direction: Direction| {
-            let requests = queue.release(platform, proof);
-            requests.iter().for_each(|request| direction.give_back(platform.frames(), request, poison));
-            requests.iter().map(|request| u64::from(request.frames())).sum()
+            let mut frames = 0;
+            for request in queue.release(platform, proof) {
+                direction.give_back(platform.frames(), &request, poison);
+                frames += u64::from(request.frames());
+            }
+            frames
         };
         let [inflate, deflate] = self.queues;
         let freed = release(inflate, Direction::Inflate);

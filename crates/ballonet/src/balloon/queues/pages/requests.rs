@@ -8,16 +8,16 @@ use alloc::vec::Vec;
 
 use crate::balloon::policy::request_shape::RequestShape;
 use crate::balloon::wire::{PFN_SIZE, write_pfns};
-use crate::heap;
+use crate::bus::heap;
 use crate::memory::FrameRun;
-use crate::platform::{DmaExhausted, DmaMemory, Platform};
+use crate::platform::{DmaExhausted, DmaMemory, OutOfMemory, Platform};
 use crate::virtio::Segment;
 
 /// The average run length, in frames, below which requests are shorter than they could be.
 const SHORT_RUN: u32 = 4;
 
-/// Alignment of the DMA memory, so that a slot does not straddle a page.
-const ALIGN: usize = 4096;
+/// Bytes of a page, which no slot of ordinary shape straddles.
+const PAGE: usize = 4096;
 
 /// Frames that move, and the slot for their numbers.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn new(slot: usize, shape: RequestShape) -> Result<Self, DmaExhausted> {
+    fn new(slot: usize, shape: RequestShape) -> Result<Self, OutOfMemory> {
         let room = room(shape);
         Ok(Self { slot, runs: heap::vector(room.1)?, frames: 0, room })
     }
@@ -82,14 +82,15 @@ impl<M: DmaMemory> Requests<M> {
     ///
     /// # Errors
     /// When there is no memory for a single one.
-    pub(crate) fn allocate<P>(platform: &mut P, window: u16, shape: RequestShape) -> Result<Self, DmaExhausted>
+    pub(crate) fn allocate<P>(platform: &mut P, window: u16, shape: RequestShape) -> Result<Self, OutOfMemory>
     where
         P: Platform<Memory = M>,
     {
         let mut window = window.max(1);
         loop {
             let bytes = usize::from(window) * slot_bytes(shape);
-            match Self::new(window, shape, || platform.allocate_dma(bytes, ALIGN)) {
+            let align = slot_bytes(shape).next_power_of_two().min(PAGE);
+            match Self::new(window, shape, || platform.allocate_dma(bytes, align)) {
                 Ok(requests) => return Ok(requests),
                 Err(error) if window == 1 => return Err(error),
                 Err(_) => window /= 2,
@@ -102,7 +103,7 @@ impl<M: DmaMemory> Requests<M> {
         window: u16,
         shape: RequestShape,
         allocate: impl FnOnce() -> Result<M, DmaExhausted>,
-    ) -> Result<Self, DmaExhausted> {
+    ) -> Result<Self, OutOfMemory> {
         let mut idle = heap::vector(window.into())?;
         // Backwards, so that the first request has the first slot.
         for slot in (0..window).rev() {

@@ -107,7 +107,7 @@ impl Device {
         self.put_batch(id, length, 1);
     }
 
-    /// Writes one used entry for so many requests and shows it.
+    /// Publishes one used entry for several requests.
     fn put_batch(&mut self, id: u32, length: u32, requests: u16) {
         let offset = self.layout.used() + 4 + usize::from(self.used % self.layout.size()) * 8;
         self.ram.store(offset, id.to_le_bytes());

@@ -15,7 +15,7 @@ const WINDOW_LIMIT: u64 = 1 << 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MmioDevice {
     /// Its registers and its configuration.
-    pub(super) window: RegisterWindow,
+    pub window: RegisterWindow,
     /// The input that it interrupts, if it interrupts.
     pub interrupt: Option<WiredInterrupt>,
 }

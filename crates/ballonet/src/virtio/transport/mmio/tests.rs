@@ -17,12 +17,12 @@ struct Fixture {
 
 /// A balloon with registers of this version.
 fn fixture(version: u32) -> Fixture {
-    let [registers, interrupt] = [0x200, INTERRUPT_LENGTH].map(LoggedRegisters::new);
+    let [registers, interrupt] = [0x200, MMIO_INTERRUPT_LENGTH].map(LoggedRegisters::new);
     for (offset, value) in [(mmio::MAGIC_VALUE, mmio::MAGIC), (mmio::VERSION, version), (mmio::DEVICE_ID, 5)] {
         registers.hold(offset, &value.to_le_bytes());
     }
     let mut platform = FakePlatform::new();
-    platform.windows = vec![(BASE, registers.clone()), (BASE + INTERRUPT as u64, interrupt.clone())];
+    platform.windows = vec![(BASE, registers.clone()), (BASE + MMIO_INTERRUPT as u64, interrupt.clone())];
     Fixture { platform, registers, interrupt }
 }
 
@@ -255,38 +255,38 @@ fn shared_memory_is_asked_for_by_its_number() {
     assert_eq!(self::fixture(1).transport().shared_memory(3), None);
 }
 
-/// The handler of a device, and what it left.
+static EVENTS: Events = Events::new();
+
+/// Runs the handler of a device whose interrupt status reads as `statuses`, and then as 0. Returns what it left.
 fn interrupt(
     fixture: &Fixture,
-    transport: &Transport<LoggedRegisters>,
+    handler: &mut Handler<LoggedRegisters>,
     statuses: &[u64],
 ) -> (Handled, Vec<Access>, bool) {
-    let events = Arc::new(Events::new([queue(0)]));
-    let mut handler = transport.line_handler(Arc::clone(&events));
     statuses.iter().for_each(|status| fixture.interrupt.script(0, *status));
     fixture.interrupt.hold(0, &[0; 4]);
-    (handler(), fixture.interrupt.writes(), events.is_pending())
+    (handler.run(), fixture.interrupt.writes(), EVENTS.take() != 0)
 }
 
 #[test]
 fn an_interrupt_is_acknowledged_by_its_known_bits_until_none_is_left() {
     let mut fixture = fixture(2);
-    let transport = fixture.transport();
-    let ack = mmio::INTERRUPT_ACK - INTERRUPT;
-    let (handled, writes, pending) = interrupt(&fixture, &transport, &[0xf0f1, 0x2]);
+    let mut handler = fixture.transport().line_handler(&EVENTS, 1).unwrap();
+    let ack = mmio::INTERRUPT_ACK - MMIO_INTERRUPT;
+    let (handled, writes, pending) = interrupt(&fixture, &mut handler, &[0xf0f1, 0x2]);
     assert_eq!((handled, writes, pending), (Handled::Yes, vec![('w', 32, ack, 1), ('w', 32, ack, 2)], true));
-    assert_eq!(interrupt(&fixture, &transport, &[0xf0]), (Handled::No, vec![], false), "only undefined bits");
-    assert_eq!(interrupt(&fixture, &transport, &[]), (Handled::No, vec![], false));
-    let (handled, writes, pending) = interrupt(&fixture, &transport, &[u64::from(u32::MAX)]);
+    assert_eq!(interrupt(&fixture, &mut handler, &[0xf0]), (Handled::No, vec![], false), "only undefined bits");
+    assert_eq!(interrupt(&fixture, &mut handler, &[]), (Handled::No, vec![], false));
+    let (handled, writes, pending) = interrupt(&fixture, &mut handler, &[u64::from(u32::MAX)]);
     assert_eq!((handled, writes, pending), (Handled::No, vec![], true), "one that is gone is looked at");
+    let (handled, writes, pending) = interrupt(&fixture, &mut handler, &[1; 100]);
+    assert_eq!((handled, writes.len(), pending), (Handled::Yes, 8, true), "one that never lets go is left");
 }
 
 #[test]
-fn a_device_that_interrupts_for_ever_is_left_after_a_few_looks() {
-    let mut fixture = fixture(2);
-    let transport = fixture.transport();
-    let (handled, writes, pending) = interrupt(&fixture, &transport, &[1; 100]);
-    assert_eq!((handled, writes.len(), pending), (Handled::Yes, 8, true));
+fn there_is_one_handler() {
+    let mut transport = fixture(2).transport();
+    assert!(transport.line_handler(&EVENTS, 1).is_some() && transport.line_handler(&EVENTS, 1).is_none());
 }
 
 #[test]

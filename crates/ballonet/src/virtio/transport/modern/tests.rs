@@ -52,7 +52,7 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     fn transport(&mut self) -> Transport<LoggedRegisters> {
-        Modern::new(&mut self.platform, &self.capabilities).unwrap().into()
+        Modern::new(&mut self.platform, self.capabilities.clone()).unwrap().into()
     }
 }
 
@@ -86,12 +86,12 @@ fn a_mapping_that_fails_or_is_short_ends_those_before_it() {
     for missing in 0..4 {
         let mut fixture = fixture();
         fixture.platform.windows.remove(missing);
-        assert!(matches!(Modern::new(&mut fixture.platform, &fixture.capabilities), Err(ModernError::Map(_))));
+        assert!(matches!(Modern::new(&mut fixture.platform, fixture.capabilities.clone()), Err(ModernError::Map(_))));
         assert_eq!(fixture.platform.mapped, 0);
     }
     let mut fixture = fixture();
     fixture.capabilities.device = Some(place(4, 9));
-    let error = Modern::new(&mut fixture.platform, &fixture.capabilities).unwrap_err();
+    let error = Modern::new(&mut fixture.platform, fixture.capabilities.clone()).unwrap_err();
     assert_eq!(error, ModernError::Short { place: place(4, 9), length: 8 });
     assert_eq!(fixture.platform.mapped, 0);
 }

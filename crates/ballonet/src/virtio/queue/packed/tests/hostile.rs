@@ -40,7 +40,7 @@ fn a_lie_in_a_used_descriptor_is_named_and_ends_the_use_of_the_queue() {
         assert!(!queue.arm(1));
         let rejected = queue.add(Chain::readable(&[segment(4)]), 9).unwrap_err();
         assert_eq!(rejected, Rejected { reason: Refusal::Poisoned(error), token: 9 });
-        let mut tokens = queue.drain(&Quiesced::new());
+        let mut tokens: Vec<_> = queue.drain(&Quiesced::new()).collect();
         tokens.sort_unstable();
         assert_eq!(tokens, [0, 1], "every token comes back after the reset: {error}");
     }

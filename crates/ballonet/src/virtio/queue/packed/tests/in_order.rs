@@ -76,7 +76,7 @@ fn a_request_that_came_back_with_its_batch_does_not_come_back_again() {
     assert_eq!((token(&mut queue), token(&mut queue)), (Some(0), Some(1)));
     assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: taken[0].id }));
     assert!(queue.poisoned().is_some());
-    assert_eq!(queue.drain(&Quiesced::new()), [2]);
+    assert_eq!(queue.drain(&Quiesced::new()).collect::<Vec<_>>(), [2]);
 }
 
 #[test]

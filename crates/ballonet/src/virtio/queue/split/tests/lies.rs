@@ -36,7 +36,7 @@ fn a_lie_in_the_used_ring_is_named_and_ends_the_use_of_the_queue() {
         assert!(!queue.arm(1), "and nobody waits for an interrupt of it");
         let rejected = queue.add(Chain::readable(&[segment(4)]), 9).unwrap_err();
         assert_eq!(rejected, Rejected { reason: Refusal::Poisoned(error), token: 9 });
-        let mut tokens = queue.drain(&Quiesced::new());
+        let mut tokens: Vec<_> = queue.drain(&Quiesced::new()).collect();
         tokens.sort_unstable();
         assert_eq!(tokens, [0, 1], "every token comes back after the reset: {error}");
     }
@@ -76,7 +76,7 @@ fn what_is_not_published_is_not_outstanding_even_where_something_is() {
     add(&mut queue, 2);
     device.put(2, 0);
     assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }));
-    let mut tokens = queue.drain(&Quiesced::new());
+    let mut tokens: Vec<_> = queue.drain(&Quiesced::new()).collect();
     tokens.sort_unstable();
     assert_eq!(tokens, [0, 1, 2]);
     assert_eq!(queue.pop(), Err(QueueError::NotOutstanding { id: 2 }), "nor does a drained queue count below nothing");

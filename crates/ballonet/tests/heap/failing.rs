@@ -1,0 +1,58 @@
+//! The allocator of this program: while a thread is inside a driver, one allocation fails.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+thread_local! {
+    /// Allocations until the one that fails; `None` outside of a driver, and after the failure.
+    static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    static FAILED: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Failing;
+
+#[global_allocator]
+static ALLOCATOR: Failing = Failing;
+
+// SAFETY: the system's allocator does the work. A null pointer says that there is no memory, which is always allowed.
+unsafe impl GlobalAlloc for Failing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match LEFT.get() {
+            Some(0) => {
+                LEFT.set(None);
+                FAILED.set(true);
+                return core::ptr::null_mut();
+            }
+            left => LEFT.set(left.map(|left| left - 1)),
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise; `alloc` got it there.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Runs `action`, a driver's, in which the allocation of this number fails, once.
+pub fn inside<T>(number: usize, action: impl FnOnce() -> T) -> T {
+    FAILED.set(false);
+    LEFT.set(Some(number));
+    let result = action();
+    LEFT.set(None);
+    result
+}
+
+/// Runs `action`, which is no driver's: its allocations do not count, nor fail.
+pub fn outside<T>(action: impl FnOnce() -> T) -> T {
+    let left = LEFT.replace(None);
+    let result = action();
+    LEFT.set(left);
+    result
+}
+
+/// Whether the allocation that was to fail was made.
+pub fn has_failed() -> bool {
+    FAILED.get()
+}

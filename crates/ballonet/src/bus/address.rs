@@ -75,6 +75,7 @@ impl Bdf {
     ///
     /// The base address that the MCFG table gives is that of bus 0, also where its bus range starts later (PCI
     /// Firmware 3.2, 4.1.2). `None` for offsets from 4096 on.
+    #[cfg(any(feature = "raw", test))]
     pub(crate) const fn ecam_offset(self, offset: u16) -> Option<u64> {
         if offset >= 0x1000 {
             return None;
